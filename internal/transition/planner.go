@@ -73,7 +73,7 @@ func next(j job.Job, st state, s *Step, r job.Record, hosts map[cluster.HostID]j
 			return job.Decision{Waits: []reason.Reason{reason.AgentSilent.With(s.Host).At(s.ID)}}
 		}
 		return job.Decision{}
-	case r.State.Stuck():
+	case r.State.Stuck() && !cutOff(s, r, hosts[s.Host]):
 		if j.State == job.Paused {
 			return job.Decision{}
 		}
@@ -98,6 +98,11 @@ func next(j job.Job, st state, s *Step, r job.Record, hosts map[cluster.HostID]j
 		out.Grant = nil // what an active job may do is decided next
 	}
 	return out
+}
+
+// cutOff reports whether a step that has failed, and may be begun again, was ended with its host, which has booted since.
+func cutOff(s *Step, r job.Record, h job.HostState) bool {
+	return s.Again && r.State == job.Failed && r.Boot != "" && h.Boot != "" && h.Boot != r.Boot
 }
 
 // failed reports whether a job was paused by the failure of a step alone.

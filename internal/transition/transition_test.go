@@ -280,6 +280,34 @@ func TestAFailureOfAStepThatAsksNothing(t *testing.T) {
 	r.want("", job.Paused, asks)
 }
 
+// TestAStepThatWasEndedWithItsHost is begun again when the host has booted, if that does no harm.
+func TestAStepThatWasEndedWithItsHost(t *testing.T) {
+	r := newRig(t)
+	boots := func(h cluster.HostID, boot string) { r.hosts[h] = job.HostState{Up: true, Boot: boot} }
+	cut := func(step string) {
+		r.is(step, job.Failed)
+		rec := r.recs[step]
+		rec.Boot = "b1"
+		r.recs[step] = rec
+	}
+	boots("h1", "b1")
+	cut("align/copy")
+	r.want("", job.Paused, "align/copy failed: broken")
+	boots("h1", "b2")
+	r.want("align/copy", job.Active, "")
+	r.is("align/copy", job.Done)
+	r.want("", job.Paused, asks)
+	r.obey(job.Resume)
+	boots("h2", "b2")
+	cut("cutover/databases") // an operator's: it may do harm
+	r.want("", job.Paused, "cutover/databases failed: broken")
+	r.is("align/copy", job.Pending)
+	cut("align/copy")
+	r.j.State = job.Active
+	r.obey(job.Pause)
+	r.want("", job.Paused, "paused by ann")
+}
+
 func TestAPauseOfAPersonStays(t *testing.T) {
 	r := newRig(t)
 	r.obey(job.Pause)

@@ -42,17 +42,19 @@ func settings() (config.Node, config.Cluster) {
 }
 
 // drill makes the directory that the host sees at /drill: packages, settings, certificates,
-// and the watchdog's contract.
+// and tests that want a kernel's watchdog, or systemd.
 func drill(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if out, err := exec.CommandContext(t.Context(), "cp", "-r", built+"/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", filepath.Join(dir, "watchdog.test"), "../../internal/host/watchdog")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for name, of := range map[string]string{"watchdog.test": "host/watchdog", "bridge.test": "transition/pin/bridge"} {
+		cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", filepath.Join(dir, name), "../../internal/"+of)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	n, cl := settings()
 	for name, v := range map[string]any{"agent.json": n, "cluster.json": cl} {
@@ -208,6 +210,12 @@ holdfast agent --check && systemctl enable --now holdfast`)
 		t.Errorf("left: %s", out)
 	}
 	g.run(t, "[ -e /srv/shared/mnvm.img ]")
+
+	step("the service that deletes the ports of bridges runs nothing while one is pinned")
+	const cleans = "TestTheCleanupServiceUnderSystemd"
+	if out := g.run(t, "cd /tmp && HOLDFAST_TEST_SYSTEMD=1 /drill/bridge.test -test.run "+cleans+" -test.v"); !strings.Contains(out, "--- PASS: "+cleans) {
+		t.Errorf("the service: %s", out)
+	}
 
 	step("the contract of watchdogs, on the kernel's")
 	contract := "cd /tmp && HOLDFAST_TEST_WATCHDOG=/dev/watchdog0 /drill/watchdog.test -test.run TestContractKernel -test.v"

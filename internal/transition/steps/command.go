@@ -48,7 +48,9 @@ func (c *Command) read(t engine.Task) (what string, s *program.Step, err error) 
 		p.Argv[0], p.Env = c.Self, c.Env
 	}
 	t.Log = &teller{Writer: t.Log, note: t.Note}
-	s, err = command.Step(c.Dir, t, p)
+	if s, err = command.Step(c.Dir, t, p); err == nil {
+		s.Again = t.Step.Idempotent
+	}
 	return transition.Line(args.Run), s, err
 }
 

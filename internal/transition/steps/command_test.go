@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -112,6 +113,38 @@ func TestAnAgentThatStops(t *testing.T) {
 		t.Error("it was cancelled, and is done")
 	}
 	enginetest.Probed(t, c, task, engine.NotDone)
+}
+
+// TestEndedWithItsHost: a command that an earlier attempt has begun, and that was ended while nobody looked, is begun
+// again where that may be; else its end is told.
+func TestEndedWithItsHost(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		c, task, heard := rigged(t, "/bin/sh", "-c", `printf "be%s\n" gun; [ -e "$1" ] && exit 0; exec sleep 60`, "sh", filepath.Join(t.TempDir(), "gate"))
+		task.Step.Idempotent = again
+		ctx, stop := context.WithCancelCause(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Do(ctx, task) }()
+		await(t, func() bool {
+			return strings.Contains(heard.Log(), "\nbegun") || strings.HasPrefix(heard.Log(), "begun")
+		})
+		stop(engine.ErrStopping)
+		<-ended
+		if err := c.Stop(t.Context(), task); err != nil { // as a host that goes down
+			t.Fatal(err)
+		}
+		enginetest.Probed(t, c, task, engine.NotDone)
+		var args transition.Args
+		if err := json.Unmarshal(task.Step.Args, &args); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(args.Run[len(args.Run)-1], nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		task.Attempt = 2
+		if err := c.Do(t.Context(), task); (err == nil) != again {
+			t.Errorf("may be begun again: %v; %v", again, err)
+		}
+	}
 }
 
 // TestEarlierJobsAreTidied, but for one whose command still runs, which stops the step.

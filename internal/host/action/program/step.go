@@ -29,6 +29,9 @@ type Step struct {
 	// Leave is the cause with which the context of Do ends when what runs is to go on by
 	// itself. With any other one it is stopped.
 	Leave error
+	// Again: what may be begun again at any time. A failure of an earlier attempt that nobody was told
+	// about, as that of a program which was ended with its host, is no answer: this one begins.
+	Again bool
 }
 
 // Past is what became of the last attempt that has begun something.
@@ -106,7 +109,7 @@ func (s *Step) Do(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if p.State == Running || p.mine && p.State != NotDone {
+	if p.State == Running || p.mine && p.State != NotDone && !(s.Again && p.State == Failed && p.of < s.Attempt) {
 		return s.goOn(ctx, p)
 	}
 	if err := durable.MakeDir(numbered(s.Dir, s.Attempt)); err != nil {

@@ -108,3 +108,58 @@ func TestAServiceThatIsNotDisarmed(t *testing.T) {
 		empty(t, c)
 	}
 }
+
+// onSystemd is a variable that says that this host may have a unit of the service: an emulated one, see packaging/testroot.
+const onSystemd = "HOLDFAST_TEST_SYSTEMD"
+
+// TestTheCleanupServiceUnderSystemd: a unit as RDO has it, which runs its program when it is started and when it is
+// stopped, does neither while it is disarmed, and both afterwards. It is never started or stopped by that.
+func TestTheCleanupServiceUnderSystemd(t *testing.T) {
+	if os.Getenv(onSystemd) == "" {
+		t.Skip("it makes a unit of systemd: packaging/testroot runs it in an emulated host")
+	}
+	program, runs := filepath.Join(t.TempDir(), "neutron-ovs-cleanup"), filepath.Join(t.TempDir(), "runs")
+	write(t, program, "#!/bin/sh\necho \"$1\" >>"+runs+"\n", 0o755)
+	unit := "/etc/systemd/system/" + cleanupUnit
+	write(t, unit, "[Service]\nType=oneshot\nExecStart="+program+" start\nExecStop="+program+" stop\nRemainAfterExit=yes\n", 0o644)
+	c := cleanupService
+	tell := func(args ...string) {
+		t.Helper()
+		if _, err := c.ask(t.Context(), args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := func(when, want string) {
+		t.Helper()
+		if b, err := os.ReadFile(runs); err != nil || string(b) != want {
+			t.Errorf("%s: it has run %q, %v; want %q", when, b, err, want)
+		}
+	}
+	tell("daemon-reload")
+	tell("start", cleanupUnit)
+	tell("restart", cleanupUnit)
+	said("before", "start\nstop\nstart\n")
+	for range 2 {
+		if did, err := c.disarm(t.Context()); !did || err != nil {
+			t.Fatal(did, err)
+		}
+	}
+	tell("restart", cleanupUnit)
+	tell("stop", cleanupUnit)
+	tell("start", cleanupUnit)
+	said("disarmed", "start\nstop\nstart\n")
+	if err := c.rearm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	said("armed again", "start\nstop\nstart\n")
+	tell("restart", cleanupUnit)
+	said("afterwards", "start\nstop\nstart\nstop\nstart\n")
+	if err := os.Remove(unit); err != nil {
+		t.Fatal(err)
+	}
+	tell("daemon-reload")
+	tell("stop", cleanupUnit)
+	if did, err := c.disarm(t.Context()); did || err != nil {
+		t.Errorf("without the unit: %v, %v", did, err)
+	}
+}
