@@ -29,7 +29,7 @@ const portsEnv = "HOLDFAST_NET_PORTS"
 
 // aWhile is a context that ends after what 2,000 ports may take on a slow machine.
 func aWhile(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
