@@ -29,9 +29,15 @@ func address(i int) losses.Address {
 }
 
 func measureOn(ctx context.Context, h nettest.End, o losses.Order, tell func(losses.Progress)) (*losses.Result, error) {
-	return run(ctx, o, tell, func() (p *ping.Pinger, err error) {
-		err = h.Do(func() error { p, err = ping.Open(); return err })
-		return p, err
+	return run(ctx, o, tell, sockets{
+		icmp: func() (p *ping.Pinger, err error) {
+			err = h.Do(func() error { p, err = ping.Open(); return err })
+			return p, err
+		},
+		arp: func(addrs []netip.Addr) (p *ping.Pinger, none map[netip.Addr]error, err error) {
+			err = h.Do(func() error { p, none, err = ping.OpenARP(addrs); return err })
+			return p, none, err
+		},
 	}, 1500*time.Millisecond)
 }
 
@@ -56,7 +62,7 @@ func TestGapsOfKnownLength(t *testing.T) {
 	end := make(chan ended, 1)
 	go func() {
 		r, err := measureOn(ctx, h, o, func(p losses.Progress) {
-			if !p.Asking {
+			if p.Asking == "" {
 				once.Do(func() { close(begun) })
 			}
 		})
@@ -82,7 +88,7 @@ func TestGapsOfKnownLength(t *testing.T) {
 	if e.err != nil {
 		t.Fatal(e.err)
 	}
-	if len(r.Silent) != 1 || r.Silent[0] != nobody || len(r.Targets) != 501 || r.Total.Losing != 1 || !r.Interrupted {
+	if len(r.Silent) != 1 || r.Silent[0].Address != nobody || len(r.Targets) != 501 || r.Total.Losing != 1 || !r.Interrupted {
 		t.Fatalf("silent %v, %d targets, total %+v; want one silent, one that loses", r.Silent, len(r.Targets), r.Total)
 	}
 	const interval = 20.0 // ms
@@ -121,7 +127,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r, err := measureOn(ctx, h, o, func(p losses.Progress) {
-		if !p.Asking {
+		if p.Asking == "" {
 			cancel()
 		}
 	})
@@ -137,7 +143,7 @@ func TestInterrupted(t *testing.T) {
 
 func TestNoSocket(t *testing.T) {
 	no := errors.New("operation not permitted")
-	r, err := run(t.Context(), losses.Order{}, nil, func() (*ping.Pinger, error) { return nil, no }, 0)
+	r, err := run(t.Context(), losses.Order{}, nil, sockets{icmp: func() (*ping.Pinger, error) { return nil, no }}, 0)
 	if r != nil || !errors.Is(err, no) || fail.ExitCode(err) != fail.ExitRefused {
 		t.Errorf("%+v, %v", r, err)
 	}
