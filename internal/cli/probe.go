@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
@@ -263,43 +262,4 @@ func saySilent(b *strings.Builder, p painter, silent []losses.Silent) {
 		line += fmt.Sprintf("; %d of them also asked by ARP", byARP)
 	}
 	say(b, p, "silent", yellow, line)
-}
-
-func (a *app) probeReportCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "report FILE",
-		Short: "Show a saved result again, also as a page for a browser",
-		Long: `Shows the result that "probe -o json" has written: as text, as JSON, or with
--o html as one page with the gaps over the time, which needs no other file.
-FILE may be -, standard input. The exit code is 0 also where packets were lost.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			form, err := a.format(cmd, "html")
-			if err != nil {
-				return err
-			}
-			in, name := source(cmd.Context(), a.env.Stdin), "standard input"
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return fail.Errorf(fail.Invalid, "%w", err)
-				}
-				defer f.Close()
-				in, name = io.Reader(f), args[0]
-			}
-			r, err := losses.Read(in)
-			switch {
-			case err != nil:
-				return fail.Errorf(fail.Invalid, "%s: %w", name, err)
-			case form == "html":
-				var b strings.Builder
-				if err := r.WriteHTML(&b); err != nil {
-					return err
-				}
-				return writeFile(a.env.Stdout, b.String())
-			}
-			return a.showLosses(r, form == "json")
-		},
-	}
-	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,27 @@ func TestLossesFit(t *testing.T) {
 	for _, want := range []string{"2001:db8::14", "3,600,000", "12,345.6 ms", "1,001", "10 targets more", "30 targets did", "1.0 % of the time", "interrupted after 1h0m0s", "370,350 of 108,000,000", "30 answers"} {
 		if !strings.Contains(escapes.ReplaceAllString(text, ""), want) {
 			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	joined := func() string {
+		r.Name, r.Silent = strings.Repeat("vantage-", 8), nil
+		b := *r
+		b.Name = "b"
+		b.Targets = slices.Clone(r.Targets)
+		b.Targets[3].Lost, b.Targets[3].Gaps = 0, nil
+		b.Sum()
+		j, err := losses.Join([]*losses.Result{r, &b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return joinedText(j, painter{cuts: true, colours: true})
+	}()
+	if bad := tooWide(joined, width); len(bad) > 0 {
+		t.Errorf("%s", strings.Join(bad, "\n"))
+	}
+	for _, want := range []string{"2001:db8::14", "12,345.6 ms", "10 targets more", "29 of 30 targets lost from all", "longest 12,345.6 ms, of 2001:db8::1", "1 of 30 targets lost from some", "60,000 gaps were not judged"} {
+		if !strings.Contains(escapes.ReplaceAllString(joined, ""), want) {
+			t.Errorf("no %q in\n%s", want, joined)
 		}
 	}
 	if line := probeLine(losses.Progress{Asking: losses.ARP, Targets: 1}, time.Hour); line != "asking by ARP which of 1 target answer" {
