@@ -69,7 +69,7 @@ measured.`,
 	cmd.Flags().Float64Var(&o.Rate, "rate", defaultRate, "`packets` a second to each target, 0.1 to 1000")
 	cmd.Flags().DurationVar(&o.For, "for", 0, "`TIME` that it takes, 1s to 24h")
 	cmd.Flags().BoolVar(&arp, "arp", false, "ask silent addresses of connected networks by ARP")
-	cmd.Flags().Float64Var(&o.ARPRate, "arp-rate", 0, "`questions` a second to each by ARP, 0.1 to 10\n(default 1, or RATE where that is less)")
+	cmd.Flags().Float64Var(&o.ARPRate, "arp-rate", 0, "`n` questions a second to each by ARP, 0.1 to 10\n(default 1, or RATE where that is less)")
 	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of this vantage point in the result\n(default: this machine's name)")
 	cmd.AddCommand(a.probeReportCmd())
 	return cmd
@@ -209,7 +209,7 @@ func lossesText(r *losses.Result, p painter) string {
 		})
 	}
 	if len(rows) > 0 {
-		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "BY"}, {head: "SENT"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
+		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "PROTO"}, {head: "SENT"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - len(rows); more > 0 {

@@ -156,7 +156,7 @@ func joinedTable(b *strings.Builder, p painter, targets []losses.JoinedTarget) {
 			}
 		}
 	}
-	table(b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 4}, {head: "FROM", cut: 2, least: 6}, {head: "BY"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}}, rows)
+	table(b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 4}, {head: "FROM", cut: 2, least: 6}, {head: "PROTO"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}}, rows)
 }
 
 // joinedSums tells what was judged.
