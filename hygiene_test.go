@@ -79,6 +79,7 @@ var layers = []struct {
 	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/logfile", []string{"holdfast/internal/host", "holdfast/internal/agent", "holdfast/internal/cluster"}, "a leaf without policy"},
 	{"holdfast/internal/dbengine", []string{"holdfast/internal/host", "holdfast/internal/upgrade"}, "a leaf without policy"},
+	{"holdfast/internal/ether", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/netlink", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/secretfile", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
@@ -131,7 +132,7 @@ func TestChecksKnowNoPlans(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +22,7 @@ const defaultRate = 10.0
 func (a *app) probeCmd() *cobra.Command {
 	o := losses.Order{}
 	var file string
+	var arp bool
 	cmd := &cobra.Command{
 		Use:   "probe --targets FILE --for TIME",
 		Short: "Count the packets that many addresses lose, and how long",
@@ -30,6 +31,11 @@ many were lost, and when and for how long no answer came. First each address is
 asked for some seconds whether it answers at all; those that do not are listed
 apart. It takes root, or CAP_NET_RAW. An interrupt ends it earlier, with the
 result; a second one at once.
+
+With --arp, IPv4 addresses on a directly connected network that do not answer
+are asked by ARP instead. What answers is the machine itself, or whatever
+answers ARP for it. --name tells results from several machines apart, which
+"probe report" puts together.
 
 FILE has one IPv4 or IPv6 address a line, and perhaps a name after it; what
 follows # is a comment. A gap is as long as measured to one interval between two
@@ -45,6 +51,12 @@ measured.`,
 				err = inBounds(cmd, o, file)
 			}
 			if err == nil {
+				err = arpInBounds(cmd, &o, arp)
+			}
+			if err == nil {
+				o.Name, err = vantage(cmd, o.Name)
+			}
+			if err == nil {
 				o.Targets, err = a.targets(cmd, file)
 			}
 			if err != nil {
@@ -56,8 +68,42 @@ measured.`,
 	cmd.Flags().StringVar(&file, "targets", "", "`FILE` with the addresses; -: standard input")
 	cmd.Flags().Float64Var(&o.Rate, "rate", defaultRate, "`packets` a second to each target, 0.1 to 1000")
 	cmd.Flags().DurationVar(&o.For, "for", 0, "`TIME` that it takes, 1s to 24h")
+	cmd.Flags().BoolVar(&arp, "arp", false, "ask silent addresses of connected networks by ARP")
+	cmd.Flags().Float64Var(&o.ARPRate, "arp-rate", 0, "`n` questions a second to each by ARP, 0.1 to 10\n(default 1, or RATE where that is less)")
+	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of this vantage point in the result\n(default: this machine's name)")
 	cmd.AddCommand(a.probeReportCmd())
 	return cmd
+}
+
+// arpInBounds looks at how often is asked by ARP, and sets it.
+func arpInBounds(cmd *cobra.Command, o *losses.Order, arp bool) error {
+	switch given := cmd.Flags().Changed("arp-rate"); {
+	case given && !arp:
+		return usage(cmd, errors.New("--arp-rate: want --arp with it"))
+	case given && !(o.ARPRate >= losses.MinRate && o.ARPRate <= losses.MaxARPRate):
+		return usage(cmd, fmt.Errorf("--arp-rate %v: want %v to %v questions a second", o.ARPRate, losses.MinRate, losses.MaxARPRate))
+	case arp && !given:
+		o.ARPRate = min(o.Rate, losses.DefaultARPRate)
+	}
+	return nil
+}
+
+// vantage is the name of the vantage point: as given, or that of this machine.
+func vantage(cmd *cobra.Command, name string) (string, error) {
+	if cmd.Flags().Changed("name") {
+		if err := losses.CheckName(name); err != nil {
+			return "", usage(cmd, fmt.Errorf("--%w", err))
+		}
+		return name, nil
+	}
+	name, err := os.Hostname()
+	if err == nil {
+		err = losses.CheckName(name)
+	}
+	if err != nil {
+		return "", fail.Errorf(fail.Invalid, "the name of this machine: %w", err).With("give another with --name")
+	}
+	return name, nil
 }
 
 // inBounds looks for what can not be measured.
@@ -111,8 +157,11 @@ func (a *app) probe(ctx context.Context, o losses.Order, js bool) error {
 
 // probeLine is how far a measurement is, in a line.
 func probeLine(p losses.Progress, of time.Duration) string {
-	if p.Asking {
+	switch p.Asking {
+	case losses.ICMP:
 		return "asking which of " + targetsOf(p.Targets) + " answer"
+	case losses.ARP:
+		return "asking by ARP which of " + targetsOf(p.Targets) + " answer"
 	}
 	line := fmt.Sprintf("%s of %s  %s  %s sent  %s lost", p.Passed.Round(time.Second), of, targetsOf(p.Targets), thousands(p.Sent), thousands(p.Lost))
 	if p.LongestMS > 0 {
@@ -155,26 +204,20 @@ func lossesText(r *losses.Result, p painter) string {
 	for _, t := range worst[:min(len(worst), shownWorst)] {
 		g, gaps := t.Longest(), int64(len(t.Gaps))+t.GapsLeftOut
 		rows = append(rows, []cell{
-			{t.IP.String(), plain}, {or(t.Name, "-"), plain}, {thousands(t.Sent), plain}, {thousands(t.Lost), red},
+			{t.IP.String(), plain}, {or(t.Name, "-"), plain}, {string(t.By), plain}, {thousands(t.Sent), plain}, {thousands(t.Lost), red},
 			{millis(t.LongestMS) + " ms", red}, {g.At.Local().Format("15:04:05.000"), plain}, {thousands(gaps), plain},
 		})
 	}
 	if len(rows) > 0 {
-		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "SENT"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
+		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "PROTO"}, {head: "SENT"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - len(rows); more > 0 {
 		say(&b, p, "more", red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
 	}
-	if n := len(r.Silent); n > 0 {
-		var names []string
-		for _, s := range r.Silent[:min(n, shownSilent)] {
-			names = append(names, clean(s.String()))
-		}
-		if n > shownSilent {
-			names = append(names, "...")
-		}
-		say(&b, p, "silent", yellow, fmt.Sprintf("%s did not answer before the start: %s", targetsOf(n), strings.Join(names, ", ")))
+	saySilent(&b, p, r.Silent)
+	if r.Total.ByARP > 0 {
+		say(&b, p, "arp", plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known", targetsOf(r.Total.ByARP), r.ARPRate))
 	}
 	if part := r.Unwatched(); part >= 0.0005 {
 		say(&b, p, "unwatched", yellow, fmt.Sprintf("%.1f %% of the time, as this machine could not send, or not take answers in", 100*part))
@@ -195,41 +238,28 @@ func lossesText(r *losses.Result, p painter) string {
 	return b.String()
 }
 
-func (a *app) probeReportCmd() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "report FILE",
-		Short: "Show a saved result again, also as a page for a browser",
-		Long: `Shows the result that "probe -o json" has written: as text, as JSON, or with
--o html as one page with the gaps over the time, which needs no other file.
-FILE may be -, standard input. The exit code is 0 also where packets were lost.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			form, err := a.format(cmd, "html")
-			if err != nil {
-				return err
-			}
-			in, name := source(cmd.Context(), a.env.Stdin), "standard input"
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return fail.Errorf(fail.Invalid, "%w", err)
-				}
-				defer f.Close()
-				in, name = io.Reader(f), args[0]
-			}
-			r, err := losses.Read(in)
-			switch {
-			case err != nil:
-				return fail.Errorf(fail.Invalid, "%s: %w", name, err)
-			case form == "html":
-				var b strings.Builder
-				if err := r.WriteHTML(&b); err != nil {
-					return err
-				}
-				return writeFile(a.env.Stdout, b.String())
-			}
-			return a.showLosses(r, form == "json")
-		},
+// saySilent tells which targets did not answer before the start, and by what they were asked.
+func saySilent(b *strings.Builder, p painter, silent []losses.Silent) {
+	n := len(silent)
+	if n == 0 {
+		return
 	}
-	return cmd
+	var names []string
+	byARP := 0
+	for i, s := range silent {
+		if slices.Contains(s.AskedBy, losses.ARP) {
+			byARP++
+		}
+		if i < shownSilent {
+			names = append(names, clean(s.Address.String()))
+		}
+	}
+	if n > shownSilent {
+		names = append(names, "...")
+	}
+	line := fmt.Sprintf("%s did not answer before the start: %s", targetsOf(n), strings.Join(names, ", "))
+	if byARP > 0 {
+		line += fmt.Sprintf("; %d of them also asked by ARP", byARP)
+	}
+	say(b, p, "silent", yellow, line)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,16 +16,25 @@ import (
 // fakeProbe measures a network in which a target does what it is called.
 func fakeProbe(_ context.Context, o losses.Order, tell func(losses.Progress)) (*losses.Result, error) {
 	at := func(d time.Duration) losses.Moment { return losses.Moment{Time: testTime().Add(d)} }
-	r := &losses.Result{Rate: o.Rate, Began: at(0), Ended: at(o.For), Targets: []losses.Target{}}
-	tell(losses.Progress{Asking: true, Targets: len(o.Targets)})
+	r := &losses.Result{Name: o.Name, Rate: o.Rate, ARPRate: o.ARPRate, Began: at(0), Ended: at(o.For), Targets: []losses.Target{}}
+	tell(losses.Progress{Asking: losses.ICMP, Targets: len(o.Targets)})
 	for _, a := range o.Targets {
-		t := losses.Target{Address: a, Sent: int64(o.Rate * o.For.Seconds()), Gaps: []losses.Gap{}}
+		t := losses.Target{Address: a, By: losses.ICMP, Sent: int64(o.Rate * o.For.Seconds()), Gaps: []losses.Gap{}, Reordered: new(int64)}
 		switch {
 		case a.Name == "forbidden":
 			return nil, fail.Errorf(fail.Refused, "nothing can be measured: operation not permitted")
 		case a.Name == "silent":
-			r.Silent = append(r.Silent, a)
+			silent := losses.Silent{Address: a, AskedBy: []losses.Means{losses.ICMP}}
+			if o.ARPRate > 0 {
+				silent.AskedBy = append(silent.AskedBy, losses.ARP)
+			}
+			r.Silent = append(r.Silent, silent)
 			continue
+		case a.Name == "filtered" && o.ARPRate == 0:
+			r.Silent = append(r.Silent, losses.Silent{Address: a, AskedBy: []losses.Means{losses.ICMP}})
+			continue
+		case a.Name == "filtered":
+			t.By, t.Sent, t.Reordered = losses.ARP, int64(o.ARPRate*o.For.Seconds()), nil
 		case strings.HasPrefix(a.Name, "lossy"):
 			t.Lost, t.LongestMS = 13, 1234.5
 			t.Gaps = []losses.Gap{{At: at(time.Second), MS: 100}, {At: at(2 * time.Second), MS: t.LongestMS}}
@@ -47,8 +57,8 @@ func TestLossesFit(t *testing.T) {
 	r.Ended = losses.Moment{Time: testTime().Add(time.Hour)}
 	for i := range 30 {
 		a := losses.Address{IP: netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)), Name: strings.Repeat("guest-with-a-long-name-", 2) + fmt.Sprint(i)}
-		r.Targets = append(r.Targets, losses.Target{Address: a, Sent: 3_600_000, Lost: 12_345, LongestMS: 12_345.6, Gaps: []losses.Gap{{At: r.Began, MS: 12_345.6}}, GapsLeftOut: 1000, Reordered: 1, UnwatchedMS: 36_000})
-		r.Silent = append(r.Silent, a)
+		r.Targets = append(r.Targets, losses.Target{Address: a, By: losses.ICMP, Sent: 3_600_000, Lost: 12_345, LongestMS: 12_345.6, Gaps: []losses.Gap{{At: r.Began, MS: 12_345.6}}, GapsLeftOut: 1000, Reordered: new(int64(1)), UnwatchedMS: 36_000})
+		r.Silent = append(r.Silent, losses.Silent{Address: a, AskedBy: []losses.Means{losses.ICMP, losses.ARP}})
 	}
 	r.Sum()
 	text := lossesText(r, painter{cuts: true, colours: true})
@@ -59,6 +69,30 @@ func TestLossesFit(t *testing.T) {
 		if !strings.Contains(escapes.ReplaceAllString(text, ""), want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
+	}
+	joined := func() string {
+		r.Name, r.Silent = strings.Repeat("vantage-", 8), nil
+		b := *r
+		b.Name = "b"
+		b.Targets = slices.Clone(r.Targets)
+		b.Targets[3].Lost, b.Targets[3].Gaps = 0, nil
+		b.Sum()
+		j, err := losses.Join([]*losses.Result{r, &b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return joinedText(j, painter{cuts: true, colours: true})
+	}()
+	if bad := tooWide(joined, width); len(bad) > 0 {
+		t.Errorf("%s", strings.Join(bad, "\n"))
+	}
+	for _, want := range []string{"2001:db8::14", "12,345.6 ms", "10 targets more", "29 of 30 targets lost from all", "longest 12,345.6 ms, of 2001:db8::1", "1 of 30 targets lost from some", "60,000 gaps were not judged"} {
+		if !strings.Contains(escapes.ReplaceAllString(joined, ""), want) {
+			t.Errorf("no %q in\n%s", want, joined)
+		}
+	}
+	if line := probeLine(losses.Progress{Asking: losses.ARP, Targets: 1}, time.Hour); line != "asking by ARP which of 1 target answer" {
+		t.Errorf("%q", line)
 	}
 	for ms, want := range map[float64]string{0: "0.0", 0.06: "0.1", 1.96: "2.0", 1234.5: "1,234.5"} {
 		if got := millis(ms); got != want {

@@ -15,12 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a Wire over a raw socket. One goroutine sends, one receives; neither
-// makes garbage: the batches of golang.org/x/net make an address for each message.
+// socket is a Wire over a raw socket, or over a packet socket. One goroutine sends, one
+// receives; neither makes garbage: the batches of golang.org/x/net make an address for
+// each message.
 type socket struct {
-	conn *net.IPConn
+	conn conn
 	raw  syscall.RawConn
-	four bool
+	of   kind
 
 	send struct {
 		slots [batch]slot
@@ -41,6 +42,21 @@ type socket struct {
 	}
 }
 
+// conn is what a socket needs beside its descriptor.
+type conn interface {
+	SetReadDeadline(time.Time) error
+	Close() error
+}
+
+// kind is what a socket carries.
+type kind int
+
+const (
+	ofIPv4 kind = iota // ICMP messages of IPv4
+	ofIPv6             // of IPv6
+	ofARP              // whole frames of ARP, on one interface
+)
+
 // Of what SO_MEMINFO tells: how many figures these are, and which of them are the
 // drops (linux/sock_diag.h).
 const memInfo, memInfoDrops = 9, 8
@@ -58,11 +74,12 @@ type slot struct {
 	control [64]byte
 	name4   unix.RawSockaddrInet4
 	name6   unix.RawSockaddrInet6
+	link    unix.RawSockaddrLinklayer
 	message [128]byte
 }
 
-func newSocket(conn *net.IPConn, raw syscall.RawConn, four bool) *socket {
-	s := &socket{conn: conn, raw: raw, four: four}
+func newSocket(conn conn, raw syscall.RawConn, of kind) *socket {
+	s := &socket{conn: conn, raw: raw, of: of}
 	s.send.do, s.receive.do = s.sends, s.receives
 	for i := range batch {
 		for _, m := range []struct {
@@ -71,12 +88,19 @@ func newSocket(conn *net.IPConn, raw syscall.RawConn, four bool) *socket {
 		}{{&s.send.slots[i], &s.send.heads[i].head}, {&s.receive.slots[i], &s.receive.heads[i].head}} {
 			m.head.Iov = &m.iov
 			m.head.SetIovlen(1)
-			m.head.Name, m.head.Namelen = (*byte)(unsafe.Pointer(&m.name6)), unix.SizeofSockaddrInet6
-			m.name6.Family = unix.AF_INET6
-			if four {
+			switch of {
+			case ofIPv4:
 				m.head.Name, m.head.Namelen = (*byte)(unsafe.Pointer(&m.name4)), unix.SizeofSockaddrInet4
 				m.name4.Family = unix.AF_INET
+			case ofIPv6:
+				m.head.Name, m.head.Namelen = (*byte)(unsafe.Pointer(&m.name6)), unix.SizeofSockaddrInet6
+				m.name6.Family = unix.AF_INET6
+			case ofARP:
+				m.head.Name, m.head.Namelen = (*byte)(unsafe.Pointer(&m.link)), unix.SizeofSockaddrLinklayer
 			}
+		}
+		if of == ofARP { // the socket is bound to an interface, and the frame says to whom it goes
+			s.send.heads[i].head.Name, s.send.heads[i].head.Namelen = nil, 0
 		}
 		r := &s.receive.slots[i]
 		r.iov.Base = &r.message[0]
@@ -93,11 +117,12 @@ func (s *socket) Send(packets []Packet) (int, error) {
 	o.n = min(len(packets), batch)
 	for i := range packets[:o.n] {
 		p, m := &packets[i], &o.slots[i]
-		if s.four {
+		switch s.of {
+		case ofIPv4:
 			m.name4.Addr = p.Addr.As4()
 			binary.BigEndian.PutUint16(p.Message[2:], 0)
 			binary.BigEndian.PutUint16(p.Message[2:], checksum(p.Message))
-		} else {
+		case ofIPv6:
 			m.name6.Addr = p.Addr.As16() // the kernel does the checksum
 		}
 		m.iov.Base = &p.Message[0]
@@ -111,7 +136,7 @@ func (s *socket) Send(packets []Packet) (int, error) {
 		return o.n, nil
 	case errors.Is(err, ErrBusy):
 		return o.n, err
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOMEM), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrClosed):
 		return o.n, fmt.Errorf("ping %s: %w: %w", packets[o.n].Addr, ErrBusy, err)
 	default:
 		return o.n, fmt.Errorf("ping %s: %w", packets[o.n].Addr, err)
@@ -224,7 +249,13 @@ func (s *socket) read(p *Packet, i int, now time.Time) bool {
 	if control := m.control[:min(int(h.head.Controllen), len(m.control))]; len(control) > 0 {
 		s.told(p, control, now)
 	}
-	if !s.four {
+	switch s.of {
+	case ofARP:
+		if own(&m.link) {
+			p.Message = b
+		}
+		return own(&m.link) || p.Dropped
+	case ofIPv6:
 		p.Addr, p.Message = netip.AddrFrom16(m.name6.Addr), b
 		if zone := m.name6.Scope_id; zone != 0 {
 			p.Addr = p.Addr.WithZone(strconv.FormatUint(uint64(zone), 10))

@@ -1,7 +1,10 @@
 // Package ping counts the packets that many addresses lose over hours: ICMP echo
-// from one raw socket per IP version, one sender, one receiver for each socket.
+// from one raw socket per IP version (Open), or ARP from one packet socket per interface
+// (OpenARP); one sender, one receiver for each socket.
 //
-// A packet is lost when no answer to it has come within a second of its sending. A
+// A packet is lost when no answer to it has come within a second of its sending. An ARP
+// reply has no number: it answers the last question that was sent before it came. So a
+// question is lost, too, when the next one went out before its answer came. A
 // gap is one or more lost packets in a row. It begins when the first of them was
 // sent. It lasts from the last answer before it to the first answer after it, less
 // the interval between two packets; answers count from when the kernel took them
@@ -22,6 +25,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +58,7 @@ const (
 // Instants inside it are durations since began, and never zero.
 type Pinger struct {
 	v4, v6 line
+	cards  map[netip.Addr]*line // of OpenARP; nil: ICMP
 	id     uint16
 	began  time.Time
 	// nap sleeps for a time below 2 ms exactly; nil: a timer does.
@@ -67,10 +72,11 @@ type Pinger struct {
 	ended   bool // no more is sent
 }
 
-// line is one version of IP.
+// line is one version of IP, or one interface on which is asked by ARP.
 type line struct {
 	wire Wire  // nil: see none
 	none error // why there is none
+	card *card // nil: ICMP
 
 	out []Packet // of the sender
 	to  []*Target
@@ -89,14 +95,20 @@ func New(v4, v6 Wire) *Pinger {
 		*line
 		wire Wire
 	}{{&p.v4, v4}, {&p.v6, v6}} {
-		l.line.wire, l.none = l.wire, errors.New("no socket for this version of IP")
-		l.out, l.to = make([]Packet, 0, batch), make([]*Target, batch)
-		bytes := make([]byte, batch*size)
-		for i := range l.out[:batch] {
-			l.out[:batch][i].Message = bytes[i*size : (i+1)*size]
-		}
+		l.make(l.wire, size)
+		l.none = errors.New("no socket for this version of IP")
 	}
 	return p
+}
+
+// make makes the room for a batch of messages of a size.
+func (l *line) make(wire Wire, size int) {
+	l.wire = wire
+	l.out, l.to = make([]Packet, 0, batch), make([]*Target, batch)
+	bytes := make([]byte, batch*size)
+	for i := range l.out[:batch] {
+		l.out[:batch][i].Message = bytes[i*size : (i+1)*size]
+	}
 }
 
 // since is an instant inside the Pinger.
@@ -109,28 +121,55 @@ func (p *Pinger) lines() (out []*line) {
 			out = append(out, l)
 		}
 	}
+	for _, l := range p.cards {
+		if !slices.Contains(out, l) {
+			out = append(out, l)
+		}
+	}
 	return out
 }
 
+// line finds the one over which an address is asked.
+func (p *Pinger) line(addr netip.Addr) (*line, error) {
+	l := &p.v6
+	switch {
+	case p.cards != nil:
+		if l = p.cards[addr]; l == nil {
+			return nil, errors.New("it can not be asked by ARP")
+		}
+	case addr.Is4():
+		l = &p.v4
+	}
+	if l.wire == nil {
+		return nil, l.none
+	}
+	return l, nil
+}
+
 // Add begins to ping an address. every is at least Shortest; 0: 1 s. It fails when
-// the host has no socket for this version of IP.
+// the host has no socket for this version of IP; of a Pinger of OpenARP when the address
+// can not be asked by ARP, or is asked already.
 func (p *Pinger) Add(addr netip.Addr, every time.Duration) (*Target, error) {
 	addr = addr.Unmap()
 	if !addr.IsValid() || addr.IsMulticast() || addr.IsUnspecified() || addr.Zone() != "" {
 		return nil, fmt.Errorf("ping %s: not the address of one machine everywhere", addr)
 	}
-	l := &p.v6
-	if addr.Is4() {
-		l = &p.v4
-	}
-	if l.wire == nil {
-		return nil, fmt.Errorf("ping %s: %w", addr, l.none)
+	l, err := p.line(addr)
+	if err != nil {
+		return nil, fmt.Errorf("ping %s: %w", addr, err)
 	}
 	t := &Target{p: p, line: l, addr: addr, every: max(Shortest, cmp.Or(every, time.Second)), token: rand.Uint64()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t.next = time.Now().Add(tick + rand.N(t.every)) // the sender has looked by then; and not all at once
 	p.rests = min(p.rests, max(leastNap, t.every/16))
+	if l.card != nil {
+		n := l.card.neighbours[addr]
+		if n.target != nil {
+			return nil, fmt.Errorf("ping %s: it is asked by ARP already", addr)
+		}
+		n.target = t
+	}
 	p.byToken[t.token] = t
 	heap.Push(&p.wheel, t)
 	return t, nil
@@ -146,15 +185,19 @@ func (p *Pinger) Remove(t *Target) {
 	}
 	heap.Remove(&p.wheel, t.at)
 	delete(p.byToken, t.token)
+	if c := t.line.card; c != nil {
+		c.neighbours[t.addr].target = nil
+	}
 }
 
 // Run pings until ctx ends, and closes the sockets. It may be called once.
 func (p *Pinger) Run(ctx context.Context) {
 	var receivers sync.WaitGroup
-	for _, l := range p.lines() {
+	lines := p.lines()
+	for _, l := range lines {
 		receivers.Go(func() { p.receive(ctx, l) })
 	}
-	p.send(ctx)
+	p.send(ctx, lines)
 	p.Close()
 	receivers.Wait()
 }
@@ -196,7 +239,7 @@ func (p *Pinger) underWay() bool {
 }
 
 // send is the one sender.
-func (p *Pinger) send(ctx context.Context) {
+func (p *Pinger) send(ctx context.Context, lines []*line) {
 	p.mu.Lock()
 	p.looked = time.Now()
 	p.mu.Unlock()
@@ -210,8 +253,9 @@ func (p *Pinger) send(ctx context.Context) {
 		}
 		for ctx.Err() == nil {
 			if p.fill() {
-				p.flush(&p.v4)
-				p.flush(&p.v6)
+				for _, l := range lines {
+					p.flush(l)
+				}
 				continue
 			}
 			rest := p.rest()
@@ -263,7 +307,11 @@ func (p *Pinger) fill() bool {
 		t.missed = 0
 		l.out = l.out[:n+1]
 		l.out[n].Addr, l.to[n] = t.addr, t
-		request(l.out[n].Message, t.addr, p.id, t.seq, t.token)
+		if l.card != nil {
+			l.out[n].Message = l.card.question(l.out[n].Message, t)
+		} else {
+			request(l.out[n].Message, t.addr, p.id, t.seq, t.token)
+		}
 		any = true
 	}
 	return any
@@ -346,7 +394,7 @@ func (p *Pinger) take(l *line, heard []Packet, seen time.Time) {
 		if m.Dropped {
 			l.dropped(at)
 		}
-		p.answered(m, at, hung)
+		p.answered(l, m, at, hung)
 		l.seen = max(l.seen, at)
 	}
 	l.seen = max(l.seen, p.since(seen))
@@ -363,29 +411,46 @@ func (l *line) dropped(at time.Duration) {
 // answered takes a message in. What does not belong to a packet that is under way is
 // of no interest: others' answers, doubles, and what comes too late. The caller holds
 // mu.
-func (p *Pinger) answered(m *Packet, at time.Duration, hung bool) {
-	from := m.Addr.Unmap()
-	id, seq, token, ok := answer(from, m.Message)
-	if !ok || id != p.id {
+func (p *Pinger) answered(l *line, m *Packet, at time.Duration, hung bool) {
+	var t *Target
+	var i int
+	if l.card != nil {
+		t, i = l.card.reply(m.Message, func(e *echo) bool { return e.sent <= at })
+	} else {
+		t, i = p.echoed(m)
+	}
+	if t == nil {
 		return
 	}
-	t := p.byToken[token]
-	if t == nil || t.addr != from || t.pending.n == 0 {
-		return
-	}
-	i := seq - (t.seq - uint32(t.pending.n) + 1) // goes round below the first
-	if i >= uint32(t.pending.n) {
-		return
-	}
-	e := t.pending.at(int(i))
+	e := t.pending.at(i)
 	if late := at >= e.due && !hung; late || e.fate != underWay {
 		return
 	}
 	e.fate, e.got = here, max(at, e.sent)
+	seq := t.first() + uint32(i)
 	if t.latest != 0 && int32(seq-t.latest) < 0 {
 		t.counts.Reordered++
 	} else {
 		t.latest = seq
 	}
 	t.settle(0)
+}
+
+// echoed finds the target and the packet under way that an echo reply belongs to; nil:
+// none. The caller holds mu.
+func (p *Pinger) echoed(m *Packet) (*Target, int) {
+	from := m.Addr.Unmap()
+	id, seq, token, ok := answer(from, m.Message)
+	if !ok || id != p.id {
+		return nil, 0
+	}
+	t := p.byToken[token]
+	if t == nil || t.addr != from {
+		return nil, 0
+	}
+	i := seq - t.first() // goes round below the first
+	if i >= uint32(t.pending.n) {
+		return nil, 0
+	}
+	return t, int(i)
 }

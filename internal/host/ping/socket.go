@@ -25,8 +25,8 @@ const (
 // version that the host does not have is missed by Add only.
 func Open() (*Pinger, error) {
 	p := New(nil, nil)
-	v4, err4 := open("ip4:icmp", "0.0.0.0")
-	v6, err6 := open("ip6:ipv6-icmp", "::")
+	v4, err4 := open("ip4:icmp", "0.0.0.0", ofIPv4)
+	v6, err6 := open("ip6:ipv6-icmp", "::", ofIPv6)
 	if err4 != nil && err6 != nil {
 		return nil, errors.Join(err4, err6)
 	}
@@ -48,11 +48,10 @@ func nap(d time.Duration) {
 	_ = unix.Nanosleep(&t, nil) // a signal ends it early, and then the sender looks early
 }
 
-func open(network, address string) (*socket, error) {
-	four := network == "ip4:icmp"
+func open(network, address string, of kind) (*socket, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var tuned error
-		if err := raw.Control(func(fd uintptr) { tuned = tune(int(fd), four) }); err != nil {
+		if err := raw.Control(func(fd uintptr) { tuned = tune(int(fd), of) }); err != nil {
 			return fmt.Errorf("reach the socket: %w", err)
 		}
 		return tuned
@@ -66,15 +65,13 @@ func open(network, address string) (*socket, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("reach the socket for pings: %w", err), conn.Close())
 	}
-	return newSocket(conn.(*net.IPConn), raw, four), nil
+	return newSocket(conn.(*net.IPConn), raw, of), nil
 }
 
-// tune lets nothing but echo replies in, asks for the time of each and for how many
-// there was no room, and for large buffers: as large as root may have, else as large
-// as anybody may.
-func tune(fd int, four bool) error {
+// tune lets nothing but echo replies in, and does what tell does.
+func tune(fd int, of kind) error {
 	var err error
-	if four {
+	if of == ofIPv4 {
 		err = unix.SetsockoptInt(fd, unix.SOL_RAW, unix.ICMP_FILTER, ^(1 << answer4))
 	} else {
 		var f unix.ICMPv6Filter
@@ -87,6 +84,12 @@ func tune(fd int, four bool) error {
 	if err != nil {
 		return fmt.Errorf("let echo replies in only: %w", err)
 	}
+	return tell(fd)
+}
+
+// tell asks for the time of each message and for how many there was no room, and for
+// large buffers: as large as root may have, else as large as anybody may.
+func tell(fd int) error {
 	for _, o := range []int{unix.SO_TIMESTAMPNS, unix.SO_RXQ_OVFL} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, o, 1); err != nil {
 			return fmt.Errorf("ask when messages came: %w", err)

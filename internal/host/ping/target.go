@@ -12,7 +12,7 @@ type Counts struct {
 	Lost      int64         // of these, those without an answer
 	Longest   time.Duration // the longest time without an answer: from the first of lost packets in a row to an interval after the last
 	Unwatched time.Duration // in which this process sent nothing although it should have, or could not take in the answers
-	Reordered int64         // answers that came after the answer to a later packet
+	Reordered int64         // answers that came after the answer to a later packet; by ARP it is not known, and 0
 	First     time.Time     // when the first of Sent was sent; zero without one
 	Last      time.Time     // when the last of Sent was sent
 	Answered  time.Time     // when the last that was answered was sent
@@ -68,6 +68,9 @@ const (
 	here          // its answer has come
 	refused       // there is no way to the target: it is lost already
 )
+
+// first is the number of the first packet that is under way.
+func (t *Target) first() uint32 { return t.seq - uint32(t.pending.n) + 1 }
 
 // Addr is the target's address.
 func (t *Target) Addr() netip.Addr { return t.addr }

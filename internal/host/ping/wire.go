@@ -14,7 +14,8 @@ var ErrBusy = errors.New("the host sends no packet just now")
 // Look is how long a Wire waits for messages at most.
 const Look = 100 * time.Millisecond
 
-// Packet is an ICMP message to or from an address, without the IP header.
+// Packet is an ICMP message to or from an address, without the IP header, or a frame of
+// ARP; what is received of these has no Addr.
 type Packet struct {
 	Addr    netip.Addr
 	Message []byte
@@ -23,8 +24,8 @@ type Packet struct {
 	Dropped bool      // before it came messages for which this host had no room
 }
 
-// Wire carries ICMP messages of one version of IP. The checksum of what is received
-// was right.
+// Wire carries ICMP messages of one version of IP, or frames of ARP of one interface. The
+// checksum of what is received was right.
 type Wire interface {
 	// Send sends packets in their order; it fills in the checksums. It never waits.
 	// n were sent. When these are not all, err says why the next one was not: an

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/ether"
 	"holdfast/internal/vipaddr"
 )
 
@@ -51,7 +52,7 @@ func choose(a vipaddr.Address, ports []port, others []netip.Addr) (net.Interface
 	case len(fit) > 1:
 		return none, fmt.Errorf("virtual address %s: more than one interface has an address in %s: %s; say which: %s dev %s",
 			a, subnet, strings.Join(names, ", "), a.Prefix, names[0])
-	case len(fit[0].HardwareAddr) != macSize:
+	case len(fit[0].HardwareAddr) != ether.MACSize:
 		return none, fmt.Errorf("virtual address %s: interface %s is no Ethernet, so nobody can be asked whether he has the address", a, fit[0].Name)
 	}
 	return fit[0], nil

@@ -2,11 +2,13 @@ package vip
 
 import (
 	"errors"
-	"holdfast/internal/vipaddr"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"holdfast/internal/ether"
+	"holdfast/internal/vipaddr"
 )
 
 func TestChoose(t *testing.T) {
@@ -15,7 +17,7 @@ func TestChoose(t *testing.T) {
 		return entry{addr: x.Addr(), bits: x.Bits(), ours: ours}
 	}
 	on := func(name string, flags net.Flags, es ...entry) port {
-		return port{net.Interface{Name: name, Flags: flags | net.FlagUp, HardwareAddr: make(net.HardwareAddr, macSize)}, es}
+		return port{net.Interface{Name: name, Flags: flags | net.FlagUp, HardwareAddr: make(net.HardwareAddr, ether.MACSize)}, es}
 	}
 	lo := on("lo", net.FlagLoopback, at("127.0.0.1/8", false), at("10.1.0.9/16", false))
 	a, b := on("eth0", 0, at("10.1.0.1/16", false), at("fd00::1/64", false)), on("eth1", 0, at("10.1.9.1/24", false), at("fd00:1::1/64", false))

@@ -4,29 +4,18 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+
+	"holdfast/internal/ether"
 )
 
 const (
-	macSize = 6
-	typeARP = 0x0806
-	typeIP6 = 0x86dd
 	icmp6   = 58
 	askND   = 135 // neighbour solicitation, RFC 4861
 	tellND  = 136 // neighbour advertisement
 	hops    = 255 // of neighbour discovery: a router would have lowered it
-	ether   = 14  // bytes of an Ethernet header
-	arpSize = 28
 	ip6Size = 40
 	ndSize  = 24 // without options
 )
-
-// Operations of ARP, RFC 826.
-const (
-	arpAsk  = 1
-	arpTell = 2
-)
-
-var everybody = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // claim is what a frame says about an address.
 type claim struct {
@@ -40,38 +29,30 @@ type claim struct {
 // read decodes an Ethernet frame of ARP or of neighbour discovery. ok is false for all that
 // claims no address, and all that a host must not believe.
 func read(frame []byte) (c claim, ok bool) {
-	if len(frame) < ether {
-		return claim{}, false
+	switch ether.Kind(frame) {
+	case ether.TypeARP:
+		c, ok = readARP(frame)
+	case ether.TypeIPv6:
+		c, ok = readND(frame[ether.HeaderSize:], net.HardwareAddr(frame[ether.MACSize:2*ether.MACSize]))
 	}
-	from := net.HardwareAddr(frame[macSize : 2*macSize])
-	switch binary.BigEndian.Uint16(frame[2*macSize:]) {
-	case typeARP:
-		c, ok = readARP(frame[ether:])
-	case typeIP6:
-		c, ok = readND(frame[ether:], from)
-	}
-	if !ok || c.mac[0]&1 != 0 || string(c.mac) == string(make([]byte, macSize)) { // no machine's
+	if !ok || !ether.IsMachine(c.mac) {
 		return claim{}, false
 	}
 	c.mac = append(net.HardwareAddr(nil), c.mac...) // the frame's buffer is used again
 	return c, true
 }
 
-// readARP decodes ARP for Ethernet and IPv4. RFC 5227, 2.1.1 and 2.4: whoever is the sender
-// has the address, be it a request or an answer; a request of nobody is a probe for the target.
-func readARP(b []byte) (claim, bool) {
-	if len(b) < arpSize || binary.BigEndian.Uint16(b[0:]) != 1 || binary.BigEndian.Uint16(b[2:]) != 0x0800 || b[4] != macSize || b[5] != 4 {
-		return claim{}, false
-	}
-	op := binary.BigEndian.Uint16(b[6:])
-	mac, sender, target := net.HardwareAddr(b[8:14]), netip.AddrFrom4([4]byte(b[14:18])), netip.AddrFrom4([4]byte(b[24:28]))
+// readARP reads a claim. RFC 5227, 2.1.1 and 2.4: whoever is the sender has the address, be it a
+// request or an answer; a request of nobody is a probe for the target.
+func readARP(frame []byte) (claim, bool) {
+	a, ok := ether.ReadARP(frame)
 	switch {
-	case op != arpAsk && op != arpTell:
+	case !ok:
 		return claim{}, false
-	case !sender.IsUnspecified():
-		return claim{addr: sender, mac: mac}, true
-	case op == arpAsk && !target.IsUnspecified():
-		return claim{addr: target, mac: mac, asks: true}, true
+	case !a.Sender.IsUnspecified():
+		return claim{addr: a.Sender, mac: a.SenderMAC}, true
+	case a.Op == ether.Request && !a.Target.IsUnspecified():
+		return claim{addr: a.Target, mac: a.SenderMAC, asks: true}, true
 	}
 	return claim{}, false
 }
@@ -129,7 +110,7 @@ func option(b []byte, kind byte) (mac net.HardwareAddr, ok bool) {
 // sender has no address) or a solicitation for duplicate detection (RFC 4862, 5.4.2).
 func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
 	if addr.Is4() {
-		return arp(arpAsk, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, macSize), addr)
+		return arp(ether.Request, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, ether.MACSize), addr)
 	}
 	m := make([]byte, ndSize)
 	m[0] = askND
@@ -142,7 +123,7 @@ func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
 // unsolicited advertisement (RFC 4861, 7.2.6) that overrides what they know.
 func announcements(mac net.HardwareAddr, addr netip.Addr) [][]byte {
 	if addr.Is4() {
-		return [][]byte{arp(arpAsk, mac, addr, make(net.HardwareAddr, macSize), addr), arp(arpTell, mac, addr, mac, addr)}
+		return [][]byte{arp(ether.Request, mac, addr, make(net.HardwareAddr, ether.MACSize), addr), arp(ether.Reply, mac, addr, mac, addr)}
 	}
 	m := make([]byte, ndSize, ndSize+8)
 	m[0], m[4] = tellND, 0x20 // override; not solicited, and no router
@@ -159,28 +140,19 @@ func group(addr netip.Addr) netip.Addr {
 
 // arp makes a frame of ARP to everybody.
 func arp(op uint16, mac net.HardwareAddr, sender netip.Addr, toMAC net.HardwareAddr, target netip.Addr) []byte {
-	b := header(everybody, mac, typeARP)
-	b = append(b, 0, 1, 0x08, 0, macSize, 4)
-	b = binary.BigEndian.AppendUint16(b, op)
-	b = append(append(b, mac...), sender.AsSlice()...)
-	return append(append(b, toMAC...), target.AsSlice()...)
+	return ether.ARP{Op: op, SenderMAC: mac, Sender: sender, TargetMAC: toMAC, Target: target}.Append(nil, ether.Broadcast())
 }
 
 // nd makes a frame of neighbour discovery to a multicast group. m has no checksum yet.
 func nd(mac net.HardwareAddr, src, dst netip.Addr, m []byte) []byte {
 	binary.BigEndian.PutUint16(m[2:], checksum(src, dst, m))
 	d := dst.As16()
-	b := header(net.HardwareAddr{0x33, 0x33, d[12], d[13], d[14], d[15]}, mac, typeIP6) // RFC 2464, 7
+	b := ether.AppendHeader(nil, net.HardwareAddr{0x33, 0x33, d[12], d[13], d[14], d[15]}, mac, ether.TypeIPv6) // RFC 2464, 7
 	b = append(b, 0x60, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(m)))
 	b = append(b, icmp6, hops)
 	b = append(append(b, src.AsSlice()...), dst.AsSlice()...)
 	return append(b, m...)
-}
-
-func header(to, from net.HardwareAddr, kind uint16) []byte {
-	b := append(append(make([]byte, 0, ether+ip6Size+ndSize+8), to...), from...)
-	return binary.BigEndian.AppendUint16(b, kind)
 }
 
 // checksum is that of ICMPv6 (RFC 4443, 2.3), over the pseudo-header too; 0 over a message

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"holdfast/internal/ether"
 )
 
 var (
@@ -112,11 +114,11 @@ func FuzzRead(f *testing.F) {
 		if !bytes.Equal(was, b) {
 			t.Error("it changes what it reads")
 		}
-		if ok && (len(c.mac) != macSize || c.mac[0]&1 != 0 || !c.addr.IsValid() || c.addr.IsUnspecified()) {
+		if ok && (len(c.mac) != ether.MACSize || c.mac[0]&1 != 0 || !c.addr.IsValid() || c.addr.IsUnspecified()) {
 			t.Errorf("%x is read as %+v", b, c)
 		}
 		clear(b)
-		if ok && bytes.Equal(c.mac, make([]byte, macSize)) {
+		if ok && bytes.Equal(c.mac, make([]byte, ether.MACSize)) {
 			t.Error("the claim lies in the frame's buffer")
 		}
 	})

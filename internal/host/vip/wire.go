@@ -2,7 +2,6 @@ package vip
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +12,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/ether"
 )
 
 // backlog is how many frames hear looks at when its time is over.
@@ -33,7 +34,7 @@ func listen(ctx context.Context, dev net.Interface, addr netip.Addr) (*wire, err
 	w := &wire{dev: dev, addr: addr}
 	if err := w.open(); err != nil {
 		w.close()
-		return nil, fmt.Errorf("listen on %s: %w", dev.Name, err)
+		return nil, err
 	}
 	w.stop = context.AfterFunc(ctx, func() {
 		_ = w.f.SetReadDeadline(time.Unix(1, 0)) // it fails on a closed file only, which nobody waits for
@@ -41,34 +42,31 @@ func listen(ctx context.Context, dev net.Interface, addr netip.Addr) (*wire, err
 	return w, nil
 }
 
-func (w *wire) open() error {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	w.f = os.NewFile(uintptr(fd), "packets of "+w.dev.Name)
-	if w.raw, err = w.f.SyscallConn(); err != nil {
-		return err
-	}
-	kind := uint16(typeARP)
+func (w *wire) open() (err error) {
+	kind, tune := uint16(ether.TypeARP), func(int) error { return nil }
 	if w.addr.Is6() {
-		kind = typeIP6
-		if err := onlyND(fd); err != nil {
-			return err
-		}
+		kind, tune = ether.TypeIPv6, onlyND
+	}
+	if w.f, err = ether.Open(w.dev, kind, tune); err != nil {
+		return err
+	}
+	if w.raw, err = w.f.SyscallConn(); err != nil {
+		return fmt.Errorf("listen on %s: %w", w.dev.Name, err)
+	}
+	if w.addr.Is6() {
 		if err := w.joinGroup(); err != nil {
-			return err
+			return fmt.Errorf("listen on %s: %w", w.dev.Name, err)
 		}
 	}
-	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, kind)), Ifindex: w.dev.Index})
+	return nil
 }
 
 // onlyND keeps from the socket all but neighbour discovery. read checks all of it again.
 func onlyND(fd int) error {
 	program, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: ether + 6, Size: 1}, // next header
+		bpf.LoadAbsolute{Off: ether.HeaderSize + 6, Size: 1}, // next header
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmp6, SkipTrue: 4},
-		bpf.LoadAbsolute{Off: ether + ip6Size, Size: 1}, // type
+		bpf.LoadAbsolute{Off: ether.HeaderSize + ip6Size, Size: 1}, // type
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: askND, SkipTrue: 1},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: tellND, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},

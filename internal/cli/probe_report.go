@@ -1,0 +1,197 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/losses"
+)
+
+func (a *app) probeReportCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "report FILE...",
+		Short: "Show saved results again, also as a page for a browser",
+		Long: `Shows the result that "probe -o json" has written: as text, as JSON, or with
+-o html as one page with the gaps over the time, which needs no other file.
+FILE may be -, standard input. The exit code is 0 also where packets were lost.
+
+Of several results, made from different machines at the same time, it makes
+one. It tells which targets were lost from all vantage points at overlapping
+times (the target was dark), and which from some while others had answers (the
+path was). Vantage points have names (probe --name), or else that of the file.
+The clocks of the machines must agree.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			form, err := a.format(cmd, "html")
+			if err != nil {
+				return err
+			}
+			if n := len(args); n > losses.MaxPoints {
+				return usage(cmd, fmt.Errorf("%d files: want at most %d", n, losses.MaxPoints))
+			}
+			var results []*losses.Result
+			for i, file := range args {
+				if slices.Contains(args[:i], file) {
+					return usage(cmd, fmt.Errorf("%s is given twice: want each file once", file))
+				}
+				r, err := a.savedLosses(cmd.Context(), file)
+				if err != nil {
+					return err
+				}
+				results = append(results, r)
+			}
+			if len(results) == 1 {
+				return a.showSaved(form, results[0], results[0].WriteHTML, func(p painter) string { return lossesText(results[0], p) })
+			}
+			return a.joinedReport(form, args, results)
+		},
+	}
+	return cmd
+}
+
+// savedLosses reads a result.
+func (a *app) savedLosses(ctx context.Context, file string) (*losses.Result, error) {
+	in, name := source(ctx, a.env.Stdin), "standard input"
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fail.Errorf(fail.Invalid, "%w", err)
+		}
+		defer f.Close()
+		in, name = f, file
+	}
+	r, err := losses.Read(in)
+	if err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%s: %w", name, err)
+	}
+	return r, nil
+}
+
+// showSaved shows a result in a form.
+func (a *app) showSaved(form string, result any, html func(io.Writer) error, text func(painter) string) error {
+	switch form {
+	case "json":
+		return writeJSON(a.env.Stdout, result, false)
+	case "html":
+		var b strings.Builder
+		if err := html(&b); err != nil {
+			return err
+		}
+		return writeFile(a.env.Stdout, b.String())
+	}
+	return writeText(a.env.Stdout, text(painterFor(a.env.Stdout)))
+}
+
+// joinedReport shows one result of several. Results of programs without names are called as
+// their files.
+func (a *app) joinedReport(form string, files []string, results []*losses.Result) error {
+	for i, r := range results {
+		if r.Name == "" {
+			r.Name = strings.TrimSuffix(filepath.Base(files[i]), ".json")
+		}
+		if err := losses.CheckName(r.Name); err != nil {
+			return fail.Errorf(fail.Invalid, "%s: %w", files[i], err)
+		}
+	}
+	j, err := losses.Join(results)
+	if err != nil {
+		return fail.Errorf(fail.Invalid, "%s: %w", strings.Join(files, ", "), err)
+	}
+	return a.showSaved(form, j, j.WriteHTML, func(p painter) string { return joinedText(j, p) })
+}
+
+// joinedText shows the vantage points, the worst targets as each of these saw them, and the sums.
+func joinedText(j *losses.Joined, p painter) string {
+	var b strings.Builder
+	var rows [][]cell
+	for _, x := range j.Points {
+		rows = append(rows, []cell{
+			{x.Name, plain}, {x.Began.Local().Format("15:04:05.000"), plain}, {secs(x.Ended.Sub(x.Began.Time)), plain}, {thousands(int64(x.Total.Targets)), plain},
+			{thousands(int64(x.Total.Silent)), plain}, {thousands(x.Total.Lost), plain}, {fmt.Sprintf("%.1f %%", 100*x.UnwatchedPart), plain},
+		})
+	}
+	table(&b, p, []column{{head: "VANTAGE POINT", cut: 1, least: 13}, {head: "BEGAN"}, {head: "TIME"}, {head: "TARGETS"}, {head: "SILENT"}, {head: "LOST"}, {head: "UNWATCHED"}}, rows)
+	b.WriteByte('\n')
+	worst := j.Worst()
+	if len(worst) > 0 {
+		joinedTable(&b, p, worst[:min(len(worst), shownWorst)])
+		b.WriteByte('\n')
+	}
+	if more := len(worst) - shownWorst; more > 0 {
+		say(&b, p, "more", red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
+	}
+	joinedSums(&b, p, j)
+	return b.String()
+}
+
+// joinedTable shows targets: of each when it was dark, and what each vantage point saw.
+func joinedTable(b *strings.Builder, p painter, targets []losses.JoinedTarget) {
+	var rows [][]cell
+	for _, t := range targets {
+		addr, name := t.IP.String(), or(t.Name, "-")
+		add := func(from string, more ...cell) {
+			rows = append(rows, append([]cell{{addr, plain}, {name, plain}, {from, plain}}, more...))
+			addr, name = "", ""
+		}
+		if s := t.Longest(losses.Dark); s.MS > 0 {
+			add("all", cell{"", plain}, cell{"", plain}, cell{millis(s.MS) + " ms", red}, cell{s.At.Local().Format("15:04:05.000"), red})
+		}
+		for _, v := range t.Views {
+			switch {
+			case v.Silent:
+				add(v.Point, cell{"", plain}, cell{"silent", yellow}, cell{"", plain}, cell{"", plain})
+			case v.Lost == 0:
+				add(v.Point, cell{string(v.By), plain}, cell{"0", plain}, cell{"-", plain}, cell{"-", plain})
+			default:
+				g := losses.Target{Gaps: v.Gaps}.Longest()
+				add(v.Point, cell{string(v.By), plain}, cell{thousands(v.Lost), plain}, cell{millis(v.LongestMS) + " ms", plain}, cell{g.At.Local().Format("15:04:05.000"), plain})
+			}
+		}
+	}
+	table(b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 4}, {head: "FROM", cut: 2, least: 6}, {head: "PROTO"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}}, rows)
+}
+
+// joinedSums tells what was judged.
+func joinedSums(b *strings.Builder, p painter, j *losses.Joined) {
+	s := j.Total
+	all := targetsOf(s.Targets)
+	tint := func(n int, c colour) colour {
+		if n == 0 {
+			return green
+		}
+		return c
+	}
+	dark := fmt.Sprintf("%d of %s lost from all vantage points at the same time", s.Dark, all)
+	if s.Dark > 0 {
+		dark += fmt.Sprintf("; longest %s ms, of %s", millis(s.LongestDarkMS), s.LongestDarkIP)
+	}
+	say(b, p, "dark", tint(s.Dark, red), dark)
+	say(b, p, "path", tint(s.Path, red), fmt.Sprintf("%d of %s lost from some, while others had answers", s.Path, all))
+	if s.Unclear > 0 {
+		say(b, p, "unclear", yellow, fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one vantage point alone knows", s.Unclear, all))
+	}
+	if s.Alone > 0 {
+		say(b, p, "alone", yellow, fmt.Sprintf("%d of %s measured from one vantage point only", s.Alone, all))
+	}
+	if s.NotJudged > 0 {
+		say(b, p, "note", yellow, thousands(s.NotJudged)+" gaps were not judged: outside of the common time, or not listed in a result")
+	}
+	var stopped []string
+	for _, x := range j.Points {
+		if x.Interrupted {
+			stopped = append(stopped, x.Name)
+		}
+	}
+	if len(stopped) > 0 {
+		say(b, p, "note", plain, "interrupted: "+strings.Join(stopped, ", "))
+	}
+	say(b, p, "time", plain, fmt.Sprintf("%s, in which all of them measured", secs(j.To.Sub(j.From.Time))))
+}
