@@ -167,8 +167,9 @@ func (c *Client) Create(ctx context.Context, collection, key, id string, body an
 		if err == nil {
 			return nil
 		}
-		// 409 may be an earlier request of ours, which was carried out late.
-		conflict := gophercloud.ResponseCodeIs(err, http.StatusConflict)
+		// 409 may be an earlier request of ours, which was carried out late; of a subnet it is 400: it
+		// overlaps with itself.
+		conflict := gophercloud.ResponseCodeIs(err, http.StatusConflict) || gophercloud.ResponseCodeIs(err, http.StatusBadRequest)
 		if !conflict && !passes(err) {
 			return explained(err)
 		}

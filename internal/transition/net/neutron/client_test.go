@@ -63,6 +63,10 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.rows[path] = true
 	}
+	if fault == "late" { // what has made it was an earlier request
+		http.Error(w, `{"NeutronError": {"message": "Requested subnet overlaps with another subnet."}}`, http.StatusBadRequest)
+		return
+	}
 	if fault == "cut" { // carried out, and the answer is lost
 		panic(http.ErrAbortHandler)
 	}
@@ -74,6 +78,7 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestCreateInSpiteOfFaults(t *testing.T) {
 	for name, faults := range map[string][]string{
 		"none": nil, "too many requests": {"busy", "", "busy"}, "a server that is away": {"down", "down", "", "down"}, "an answer that is lost": {"cut"},
+		"an earlier request that was carried out late": {"", "late"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &stand{rows: map[string]bool{}, faults: faults}
