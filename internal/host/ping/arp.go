@@ -34,11 +34,6 @@ func OpenARP(addrs []netip.Addr) (p *Pinger, none map[netip.Addr]error, err erro
 	p, none = New(nil, nil), map[netip.Addr]error{}
 	p.nap, p.cards = nap, map[netip.Addr]*line{}
 	byIndex := map[int]*line{}
-	defer func() {
-		if err != nil {
-			p.Close()
-		}
-	}()
 	for _, addr := range addrs {
 		addr = addr.Unmap()
 		dev, source, err := direct(addr)
@@ -50,6 +45,7 @@ func OpenARP(addrs []netip.Addr) (p *Pinger, none map[netip.Addr]error, err erro
 		if l == nil {
 			wire, err := openCard(dev)
 			if err != nil {
+				p.Close()
 				return nil, nil, err
 			}
 			l = newCard(wire, dev.HardwareAddr)

@@ -310,3 +310,24 @@ func TestAnnouncementIsNoAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestARPWithoutTheRight: by a thread without capabilities, which ends with its goroutine.
+func TestARPWithoutTheRight(t *testing.T) {
+	here, _ := nettest.Cable(t)
+	var p *Pinger
+	err := errors.New("it was not called")
+	done := make(chan error)
+	go func() {
+		done <- here.Do(func() error {
+			var none [2]unix.CapUserData
+			if cerr := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); cerr != nil {
+				return cerr
+			}
+			p, _, err = OpenARP([]netip.Addr{two})
+			return nil
+		})
+	}()
+	if back := <-done; !errors.Is(err, unix.EPERM) || p != nil {
+		t.Errorf("opened by a thread without capabilities: %v, %v (%v)", p, err, back)
+	}
+}
