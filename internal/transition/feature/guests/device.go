@@ -189,11 +189,11 @@ func (r *run) image(ctx context.Context) error {
 // readImage has qemu-img check a copy, and compares its size.
 func readImage(ctx context.Context, path string, size uint64) error {
 	at := "driver=qcow2,file.driver=file,file.filename=" + strings.ReplaceAll(path, ",", ",,")
-	out, err := exec.CommandContext(ctx, "qemu-img", "check", "--output=json", "--image-opts", at).Output()
-	if err != nil {
+	if _, err := exec.CommandContext(ctx, "qemu-img", "check", "--output=json", "--image-opts", at).Output(); err != nil {
 		return fmt.Errorf("qemu-img check %s: %w%s", path, err, stderr(err))
 	}
-	if out, err = exec.CommandContext(ctx, "qemu-img", "info", "--output=json", "--image-opts", at).Output(); err != nil {
+	out, err := exec.CommandContext(ctx, "qemu-img", "info", "--output=json", "--image-opts", at).Output()
+	if err != nil {
 		return fmt.Errorf("qemu-img info %s: %w%s", path, err, stderr(err))
 	}
 	var info struct {
