@@ -32,6 +32,7 @@ import (
 	"holdfast/internal/testbed/demo"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/sim"
+	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/packaging/files"
 )
@@ -61,6 +62,7 @@ func main() {
 		Probe:     measure.Run,
 		Pin:       bridge.Pin,
 		Unpin:     bridge.Unpin,
+		HostPorts: hostports.Look,
 	}))
 }
 

@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/install"
 	"holdfast/internal/lang"
 	"holdfast/internal/losses"
+	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
 )
 
@@ -46,6 +47,8 @@ type Env struct {
 	Probe func(context.Context, losses.Order, func(losses.Progress)) (*losses.Result, error)
 	// Pin and Unpin pin a bridge of this host, and end that.
 	Pin, Unpin func(context.Context, pin.Order) (*pin.Result, error)
+	// HostPorts is what this host has of the ports of Neutron, which knows it by that name; "": the host's own name.
+	HostPorts func(ctx context.Context, name string) (*net.Host, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
 	HostFiles func(root *cobra.Command) ([]install.File, error)
 }

@@ -17,13 +17,14 @@ import (
 
 func (a *app) netCmd() *cobra.Command {
 	cmd := group("net", "Bring an old platform's network into a new one's Neutron",
-		a.netExportCmd(), a.netApplyCmd(), a.netVerifyCmd())
+		a.netExportCmd(), a.netApplyCmd(), a.netVerifyCmd(), a.netHostCmd())
 	cmd.Long = `Brings agents, security groups, networks, subnets and ports of an old platform
 into a new one, with the IDs, MAC and IP addresses that they have.
 
   export  reads them by Neutron's API into a file
   apply   creates what is missing; interrupted, the same command goes on
   verify  compares the file with a platform, both ways
+  host    compares the file with what a host has of its ports
 
 Neutron is asked without Keystone (auth_strategy = noauth). The new one needs an
 extension that lets clients choose IDs: see docs/transition-net.md.`
@@ -31,7 +32,7 @@ extension that lets clients choose IDs: see docs/transition-net.md.`
 	return cmd
 }
 
-// netPlatform are the flags of all three commands.
+// netPlatform are the flags of export, apply and verify.
 type netPlatform struct{ endpoint, file string }
 
 func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
@@ -210,7 +211,7 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 			if err != nil {
 				return err
 			}
-			return a.netCompared(left, js)
+			return a.netCompared(left, js, rebuild.Text, "Neutron has what the document has, and nothing else")
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
@@ -223,7 +224,8 @@ type netVerified struct {
 	Differences []net.Difference `json:"differences"`
 }
 
-func (a *app) netCompared(left []net.Difference, js bool) (err error) {
+// netCompared says what differs, each by text, or that nothing does.
+func (a *app) netCompared(left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
 		err = writeJSON(a.env.Stdout, netVerified{len(left) == 0, left}, false)
 	} else {
@@ -232,12 +234,12 @@ func (a *app) netCompared(left []net.Difference, js bool) (err error) {
 		for _, severity := range []string{net.Error, net.Warning} {
 			for _, d := range left {
 				if d.Severity == severity {
-					say(&b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(rebuild.Text(d)))
+					say(&b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(text(d)))
 				}
 			}
 		}
 		if len(left) == 0 {
-			say(&b, p, "equal", green, "Neutron has what the document has, and nothing else")
+			say(&b, p, "equal", green, equal)
 		} else {
 			say(&b, p, "not equal", red, plural(len(left), "difference"))
 		}

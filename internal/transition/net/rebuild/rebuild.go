@@ -21,7 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
 	"holdfast/internal/transition/net"
@@ -65,18 +64,23 @@ type Report struct {
 
 // Read reads a document's file. Bad input is of type *net.Faults, or of kind fail.Invalid.
 func Read(path string) (*net.Document, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	text, err := slurp(path)
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "read the document: %w", err)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, largest+1))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read the document: %w", err)
-	}
-	if len(text) > largest {
-		return nil, fail.Errorf(fail.Invalid, "%s: more than %d bytes", path, largest)
-	}
 	return net.Parse(path, text)
+}
+
+func slurp(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err = errors.Join(err, f.Close()); err == nil && len(text) > largest {
+		err = fmt.Errorf("%s: more than %d bytes", path, largest)
+	}
+	return text, err
 }
 
 // Export reads the platform at endpoint into a file, and returns what it wrote. A document
@@ -90,7 +94,7 @@ func Export(ctx context.Context, endpoint, out string) (*net.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, save(d, out)
+	return d, Save(d, out)
 }
 
 // ExportRows is Export by Neutron's database, for a platform whose API is gone.
@@ -103,15 +107,12 @@ func ExportRows(ctx context.Context, from Database, out string) (d *net.Document
 	if d, err = db.Read(ctx); err != nil {
 		return nil, err
 	}
-	return d, save(d, out)
+	return d, Save(d, out)
 }
 
-func save(d *net.Document, out string) error {
-	text, err := json.MarshalIndent(d, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(out, append(text, '\n'), 0o600); err != nil {
+// Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
+func Save(d *net.Document, out string) error {
+	if err := dump(d, out); err != nil {
 		return fmt.Errorf("write the document: %w", err)
 	}
 	return d.Check(out)
