@@ -33,6 +33,7 @@ import (
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/sim"
 	"holdfast/internal/transition/feature/guests"
+	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/packaging/files"
 )
@@ -63,6 +64,7 @@ func main() {
 		Pin:       bridge.Pin,
 		Unpin:     bridge.Unpin,
 		Features:  guests.Run,
+		HostPorts: hostports.Look,
 	}))
 }
 

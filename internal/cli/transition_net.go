@@ -17,13 +17,14 @@ import (
 
 func (a *app) netCmd() *cobra.Command {
 	cmd := group("net", "Bring an old platform's network into a new one's Neutron",
-		a.netExportCmd(), a.netApplyCmd(), a.netVerifyCmd())
+		a.netExportCmd(), a.netApplyCmd(), a.netVerifyCmd(), a.netHostCmd())
 	cmd.Long = `Brings agents, security groups, networks, subnets and ports of an old platform
 into a new one, with the IDs, MAC and IP addresses that they have.
 
   export  reads them by Neutron's API into a file
   apply   creates what is missing; interrupted, the same command goes on
   verify  compares the file with a platform, both ways
+  host    compares the file with what a host has of its ports
 
 Neutron is asked without Keystone (auth_strategy = noauth). The new one needs an
 extension that lets clients choose IDs: see docs/transition-net.md.`
@@ -31,7 +32,7 @@ extension that lets clients choose IDs: see docs/transition-net.md.`
 	return cmd
 }
 
-// netPlatform are the flags of all three commands.
+// netPlatform are the flags of export, apply and verify.
 type netPlatform struct{ endpoint, file string }
 
 func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
@@ -114,15 +115,14 @@ func netDatabase(cmd *cobra.Command, db *rebuild.Database) {
 
 func (a *app) netApplyCmd() *cobra.Command {
 	var n netPlatform
-	var db rebuild.Database
-	var jobs int
-	var dry bool
+	var o rebuild.Order
 	cmd := &cobra.Command{
 		Use:   "apply --file FILE --endpoint URL --db DSN",
 		Short: "Create what a file has and a platform lacks, with the same IDs",
 		Long: `Creates what the file has and the platform lacks, then reads all of it back.
 What is there already must be equal, else nothing is written. Agents and the
-default security groups of projects are written into Neutron's database.
+default security groups of projects are written into Neutron's database, and so
+is ovs_hybrid_plug of ports of which the file says something else than Neutron.
 Interrupted, the same command goes on where it was.
 
 Exit codes: 0 all is there and equal, 1 failed, 2 bad input, 3 refused,
@@ -134,34 +134,40 @@ the database is not reachable.`,
 			if err == nil {
 				err = n.given(cmd, "file")
 			}
-			if err == nil && db.DSN == "" {
+			if err == nil && o.DB.DSN == "" {
 				err = usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
 			}
-			if err == nil && (jobs < 1 || jobs > rebuild.MostJobs) {
-				err = usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", jobs, rebuild.MostJobs))
+			if err == nil && (o.Jobs < 1 || o.Jobs > rebuild.MostJobs) {
+				err = usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", o.Jobs, rebuild.MostJobs))
 			}
 			if err != nil {
 				return err
 			}
-			db.Password = a.dbPassword(cmd.Context())
-			return a.netApply(cmd.Context(), n, db, jobs, dry, js)
+			o.Endpoint, o.DB.Password = n.endpoint, a.dbPassword(cmd.Context())
+			return a.netApply(cmd.Context(), n.file, o, js)
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
-	netDatabase(cmd, &db)
+	netDatabase(cmd, &o.DB)
 	f := cmd.Flags()
-	f.IntVar(&jobs, "jobs", 4, "how many requests are under way at once")
-	f.BoolVar(&dry, "dry-run", false, "say what would be created, and write nothing")
+	f.IntVar(&o.Jobs, "jobs", 4, "how many requests are under way at once")
+	f.BoolVar(&o.DryRun, "dry-run", false, "say what would be created, and write nothing")
+	reserveFlag(cmd, &o.ReserveDHCP)
 	return cmd
 }
 
-func (a *app) netApply(ctx context.Context, n netPlatform, db rebuild.Database, jobs int, dry, js bool) error {
-	d, err := rebuild.Read(n.file)
+// reserveFlag is the flag of what waits for the new platform's DHCP agents.
+func reserveFlag(cmd *cobra.Command, reserve *bool) {
+	cmd.Flags().BoolVar(reserve, "reserve-dhcp", false, "have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
+}
+
+func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js bool) error {
+	d, err := rebuild.Read(file)
 	if err != nil {
 		return a.netFaults("read the document", err)
 	}
 	shows := newTicker(a.env.Stderr)
-	r, err := rebuild.Apply(ctx, d, n.endpoint, db, jobs, dry, func(p rebuild.Progress) {
+	r, err := rebuild.Apply(ctx, d, o, func(p rebuild.Progress) {
 		shows.show(fmt.Sprintf("%s  %d of %d", p.Step, p.Done, p.Whole))
 	})
 	if err = errors.Join(runError(err), shows.end()); err != nil {
@@ -171,7 +177,7 @@ func (a *app) netApply(ctx context.Context, n netPlatform, db rebuild.Database, 
 		return writeJSON(a.env.Stdout, r, false)
 	}
 	what := "created"
-	if dry {
+	if o.DryRun {
 		what = "would be created"
 	}
 	list := counted(r.Created)
@@ -181,11 +187,15 @@ func (a *app) netApply(ctx context.Context, n netPlatform, db rebuild.Database, 
 	if r.Bound > 0 {
 		list += fmt.Sprintf("; ports to be bound to their hosts: %d", r.Bound)
 	}
+	if r.Plugs > 0 {
+		list += fmt.Sprintf("; ports with another ovs_hybrid_plug: %d", r.Plugs)
+	}
 	return writeText(a.env.Stdout, fmt.Sprintf("%s: %s; there before: %d\n", what, list, r.Equal))
 }
 
 func (a *app) netVerifyCmd() *cobra.Command {
 	var n netPlatform
+	var reserve bool
 	cmd := &cobra.Command{
 		Use:   "verify --file FILE --endpoint URL",
 		Short: "Compare a file with a platform's network, field by field",
@@ -206,14 +216,15 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 			if err != nil {
 				return a.netFaults("read the document", err)
 			}
-			left, err := rebuild.Verify(cmd.Context(), d, n.endpoint)
+			left, err := rebuild.Verify(cmd.Context(), d, n.endpoint, reserve)
 			if err != nil {
 				return err
 			}
-			return a.netCompared(left, js)
+			return a.netCompared(left, js, rebuild.Text, "Neutron has what the document has, and nothing else")
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
+	reserveFlag(cmd, &reserve)
 	return cmd
 }
 
@@ -223,7 +234,8 @@ type netVerified struct {
 	Differences []net.Difference `json:"differences"`
 }
 
-func (a *app) netCompared(left []net.Difference, js bool) (err error) {
+// netCompared says what differs, each by text, or that nothing does.
+func (a *app) netCompared(left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
 		err = writeJSON(a.env.Stdout, netVerified{len(left) == 0, left}, false)
 	} else {
@@ -232,12 +244,12 @@ func (a *app) netCompared(left []net.Difference, js bool) (err error) {
 		for _, severity := range []string{net.Error, net.Warning} {
 			for _, d := range left {
 				if d.Severity == severity {
-					say(&b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(rebuild.Text(d)))
+					say(&b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(text(d)))
 				}
 			}
 		}
 		if len(left) == 0 {
-			say(&b, p, "equal", green, "Neutron has what the document has, and nothing else")
+			say(&b, p, "equal", green, equal)
 		} else {
 			say(&b, p, "not equal", red, plural(len(left), "difference"))
 		}

@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/try"
 )
 
@@ -152,5 +154,40 @@ func TestAttribute(t *testing.T) {
 	b := Attribute(Attribute([]byte{1, 2, 3, 4}, 11, []byte{72}), 1, []byte{10, 0, 0, 1})
 	if len(b) != 4+8+8 || b[4] != 5 || !bytes.Equal(b[9:12], make([]byte, 3)) || b[12] != 8 {
 		t.Errorf("got %x", b)
+	}
+}
+
+// TestLinks: a pair of veth interfaces, one of them on a bridge, is told with all that joins them.
+func TestLinks(t *testing.T) {
+	h := nettest.Alone(t)
+	h.IP(t, "link", "add", "br0", "type", "bridge")
+	h.IP(t, "link", "add", "va", "type", "veth", "peer", "name", "vb")
+	h.IP(t, "link", "set", "va", "master", "br0", "up")
+	var all []Link
+	try.Must(t, h.Do(func() (err error) { all, err = Links(); return err }))
+	of, names := map[string]Link{}, map[int]string{}
+	for _, l := range all {
+		of[l.Name], names[l.Index] = l, l.Name
+	}
+	a, b, br, lo := of["va"], of["vb"], of["br0"], of["lo"]
+	if a.Kind != "veth" || !a.Up || names[a.Master] != "br0" || names[a.Peer] != "vb" || b.Up || b.Master != 0 || names[b.Peer] != "va" || br.Kind != "bridge" || !lo.Up || lo.Kind != "" || len(all) != 4 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestReadLinkErrors: what is cut short is no interface.
+func TestReadLinkErrors(t *testing.T) {
+	whole := append(make([]byte, unix.SizeofIfInfomsg), Attribute(nil, unix.IFLA_IFNAME, []byte("a\x00"))...)
+	m := syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWLINK}, Data: whole}
+	if l, err := readLink(m); err != nil || l.Name != "a" {
+		t.Fatalf("%+v, %v", l, err)
+	}
+	m.Data = whole[:len(whole)-4]
+	if _, err := readLink(m); err == nil {
+		t.Error("an attribute that is cut short: want an error")
+	}
+	m.Data = whole[:4]
+	if _, err := readLink(m); err == nil {
+		t.Error("a short message: want an error")
 	}
 }

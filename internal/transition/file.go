@@ -50,6 +50,8 @@ type Network struct {
 	Source Side   `json:"source"`
 	Target Side   `json:"target"`
 	Jobs   int    `json:"jobs"` // requests at once; 0: the command's default
+
+	ReserveDHCP bool `json:"reserveDHCP"` // ports of DHCP wait for the new platform's agents
 }
 
 // Side is a Neutron: its API, its database, or both.

@@ -182,9 +182,13 @@ func (b *builder) rebuild(prefix string) {
 	if n.Jobs > 0 {
 		apply = append(apply, "--jobs", strconv.Itoa(n.Jobs))
 	}
+	verify := []string{"transition", "net", "verify", "--file", n.File, "--endpoint", n.Target.Endpoint}
+	if n.ReserveDHCP {
+		apply, verify = append(apply, "--reserve-dhcp"), append(verify, "--reserve-dhcp")
+	}
 	b.add(prefix+"export", looks, export...)
 	b.add(prefix+"apply", works, apply...)
-	b.add(prefix+"verify", looks, "transition", "net", "verify", "--file", n.File, "--endpoint", n.Target.Endpoint)
+	b.add(prefix+"verify", looks, verify...)
 }
 
 // cutover brings over what the old platform has written to its end. It returns the place of

@@ -31,6 +31,7 @@ network:
   source: {endpoint: "http://127.0.0.1:9696"}
   target: {endpoint: "http://127.0.0.1:9697", db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
   jobs: 8
+  reserveDHCP: true
 upgrade:
   bundle: /srv/compute.hfb
   flags: [--keep-guests, --pin, br-int, --probe, --loss-limit, "3"]
@@ -72,7 +73,7 @@ func shown(p *Plan) string {
 func TestAWholePlan(t *testing.T) {
 	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services"
 	const prof = "--profile openstack-liberty-zed " + dbs
-	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --db-name neutron2 --jobs 8"
+	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --db-name neutron2 --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
@@ -81,14 +82,14 @@ func TestAWholePlan(t *testing.T) {
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"network/apply cp1 holdfast transition net apply " + apply,
-		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697",
+		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --reserve-dhcp",
 		"network/dhcp net1 /usr/local/bin/dhcp-works 'vlan 10'",
 		"cutover/catch-up cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
 		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
 		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"cutover/network-apply cp1 holdfast transition net apply " + apply,
-		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697",
+		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --reserve-dhcp",
 		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
 		"restart/confirm cp1 /bin/true <- restart placement, scheduler and conductor",
 		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,

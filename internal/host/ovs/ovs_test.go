@@ -56,3 +56,55 @@ func TestBridgesErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestRealInterfaces: an interface is told with its port and bridge, and what a bridge is spoken to in is chosen.
+func TestRealInterfaces(t *testing.T) {
+	s := ovstest.New(t)
+	ctx := try.Context(t)
+	s.Bridge(t, "br-int", "OpenFlow10,OpenFlow13")
+	s.Run(t, "ovs-vsctl", "--timeout=15", "add-port", "br-int", "tapx", "tag=7", "other_config:net_uuid=n", "--", "set", "interface", "tapx", "type=internal", "external_ids:iface-id=p",
+		"--", "add-port", "br-int", "away", "--", "add-bond", "br-int", "bond0", "b1", "b2")
+	all, err := Interfaces(ctx)
+	try.Must(t, err)
+	of := map[string]Interface{}
+	for _, i := range all {
+		of[i.Name] = i
+	}
+	x := of["tapx"]
+	if x.OFPort < 1 || (x.AdminState != "up" && x.AdminState != "down") {
+		t.Errorf("tapx has the number %d and the state %q: want one of each", x.OFPort, x.AdminState)
+	}
+	x.OFPort, x.AdminState, x.Link = 0, "", ""
+	want := Interface{Bridge: "br-int", Port: "tapx", Name: "tapx", Type: "internal", Tag: 7, External: map[string]string{"iface-id": "p"}, OtherConfig: map[string]string{"net_uuid": "n"}, Protocols: []string{"OpenFlow10", "OpenFlow13"}}
+	if !reflect.DeepEqual(x, want) {
+		t.Errorf("%+v, want %+v", x, want)
+	}
+	if a := of["away"]; a.OFPort != -1 || !strings.Contains(a.Error, "No such device") || a.Tag != 0 {
+		t.Errorf("an interface that the kernel does not have: %+v", a)
+	}
+	if b := of["b2"]; b.Port != "bond0" || b.Bridge != "br-int" || len(all) != 5 {
+		t.Errorf("an interface of a bond: %+v, of %d", b, len(all))
+	}
+	s.Run(t, "ovs-ofctl", "add-flow", "br-int", "table=0,priority=4,in_port=7 actions=drop")
+	for _, protocols := range [][]string{{"OpenFlow10", "OpenFlow13"}, nil} {
+		if flows, err := Flows(ctx, "br-int", protocols); err != nil || !strings.Contains(flows, "priority=4,in_port=7 actions=drop") {
+			t.Errorf("flows by %v: %q, %v", protocols, flows, err)
+		}
+	}
+	if _, err := Flows(ctx, "br-int", []string{"OpenFlow15"}); fail.ExitCode(err) != fail.ExitUnavailable {
+		t.Errorf("a version that the bridge has not: %v", err)
+	}
+}
+
+func TestInterfacesErrors(t *testing.T) {
+	const bridge, port, card = `{"data":[["b",["set",[]],["uuid","p"]]]}`, `{"data":[[["uuid","p"],"p",["uuid","i"],["set",[]],["map",[]]]]}`, `{"data":[[["uuid","i"],"i","",["map",[]],"up","up",1,["set",[]]]]}`
+	if all, err := interfaces(bridge + "\n" + port + "\n" + card); err != nil || len(all) != 1 || all[0].Bridge != "b" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, out := range []string{"", bridge, "x\n" + port + "\n" + card, bridge + "\n" + bridge + "\n" + card, bridge + "\n" + strings.Replace(port, `["map",[]]`, `["map",[3]]`, 1) + "\n" + card,
+		bridge + "\n" + strings.Replace(port, `["set",[]]`, `["set",3]`, 1) + "\n" + card, bridge + "\n" + port + "\n" + strings.Replace(card, "1", `"one"`, 1), bridge + "\n" + port + "\n" + strings.Replace(card, "1", `{}`, 1)} {
+		if _, err := interfaces(out); err == nil {
+			t.Errorf("%s: want an error", out)
+		}
+	}
+}

@@ -74,6 +74,15 @@ func (s *Switch) daemon(t testing.TB, name string, argv ...string) {
 	})
 }
 
+// Inside calls fn in the namespace of the switch. A goroutine that it starts is not there.
+func (s *Switch) Inside(fn func() error) error { return s.host.Do(fn) }
+
+// IP runs ip(8) there, and returns what it says.
+func (s *Switch) IP(t testing.TB, args ...string) string {
+	t.Helper()
+	return s.host.IP(t, args...)
+}
+
 // Run runs a command beside the switch, and returns what it prints.
 func (s *Switch) Run(t testing.TB, argv ...string) string {
 	t.Helper()

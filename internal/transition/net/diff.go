@@ -63,7 +63,7 @@ func Diff(was, is *Document) ([]Difference, error) {
 
 func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference) {
 	for _, f := range union(x, y) {
-		if string(x[f]) == string(y[f]) {
+		if string(x[f]) == string(y[f]) || f == PlugField && samePlug(x[f], y[f]) {
 			continue
 		}
 		severity := Error
@@ -73,6 +73,19 @@ func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference)
 		out = append(out, Difference{kind, id, f, x[f], y[f], severity})
 	}
 	return out
+}
+
+// PlugField is the field of a port that has VIFDetails.
+const PlugField = "binding:vif_details"
+
+// samePlug reports whether a platform has what a document says of how a port is plugged: a document that says nothing
+// of it differs from none, and a platform that says nothing means false.
+func samePlug(document, platform json.RawMessage) bool {
+	var says, is VIFDetails
+	if json.Unmarshal(document, &says) != nil || json.Unmarshal(platform, &is) != nil {
+		return false
+	}
+	return says.HybridPlug == nil || *says.HybridPlug == (is.HybridPlug != nil && *is.HybridPlug)
 }
 
 func union[V any](a, b map[string]V) []string {

@@ -159,26 +159,45 @@ type Port struct {
 	HostID       string          `json:"binding:host_id"`
 	VNICType     string          `json:"binding:vnic_type"`
 	VIFType      string          `json:"binding:vif_type"`
+	VIFDetails   VIFDetails      `json:"binding:vif_details"`
 	Profile      json.RawMessage `json:"binding:profile"`
+}
+
+// VIFDetails is of binding:vif_details what a host must agree with. The rest is what the
+// target's driver makes of the agent, and differs with releases.
+type VIFDetails struct {
+	// HybridPlug says that the guest's interface is on a Linux bridge of its own, which a pair
+	// of veth interfaces joins to br-int; false: it is on br-int itself. null is not said, which
+	// Nova takes for false. Neutron sets it by what the host's agent reports, for all ports
+	// of a host alike; the API does not take it.
+	HybridPlug *bool `json:"ovs_hybrid_plug,omitempty"`
 }
 
 // Parse reads a document, JSON or YAML, that stood in a file of a name. Its errors are of
 // type *Faults, as those of Check are.
 func Parse(file string, data []byte) (*Document, error) {
 	d := &Document{}
-	dec := strictyaml.Decode(data, d)
+	if err := decode(file, data, d, &d.Version); err != nil {
+		return nil, err
+	}
+	d.Normalize()
+	return d, d.Check(file)
+}
+
+// decode reads a file of this program's version into v.
+func decode(file string, data []byte, v any, version *int) error {
+	dec := strictyaml.Decode(data, v)
 	if len(dec.Faults) > 0 {
 		lines := make([]string, 0, len(dec.Faults))
 		for _, f := range dec.Faults {
 			lines = append(lines, f.In(file))
 		}
-		return nil, &Faults{lines}
+		return &Faults{lines}
 	}
-	if d.Version != Version {
-		return nil, &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d", file, d.Version, Version)}}
+	if *version != Version {
+		return &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d", file, *version, Version)}}
 	}
-	d.Normalize()
-	return d, d.Check(file)
+	return nil
 }
 
 // Faults are all that is wrong with a document, a line each: the file, the kind and ID of

@@ -184,12 +184,32 @@ func (s *Server) schema(t testing.TB) {
 	schemas.text = string(dump)
 }
 
+// Python runs a program with Neutron's modules and this server's settings, and returns what it prints.
+func (s *Server) Python(t testing.TB, script string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python, append(append([]string{script}, args...), s.args()...)...)
+	cmd.Env = s.env(t)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s\n%s", script, err, said.String(), s.Log())
+	}
+	return string(out)
+}
+
+func (s *Server) env(t testing.TB) []string {
+	return append(os.Environ(), "PYTHONPATH="+filepath.Join(try.Module(t), "packaging", "neutron"), "PYTHONDONTWRITEBYTECODE=1")
+}
+
 // start starts the server and waits until it answers. It ends with the test, and with the
 // test's process.
 func (s *Server) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(python, append([]string{"/usr/bin/neutron-server"}, s.args()...)...)
-	cmd.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(try.Module(t), "packaging", "neutron"), "PYTHONDONTWRITEBYTECODE=1")
+	cmd.Env = s.env(t)
 	out, err := os.Create(filepath.Join(s.dir, "out"))
 	try.Must(t, err)
 	cmd.Stdout, cmd.Stderr = out, out

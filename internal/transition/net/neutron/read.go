@@ -1,6 +1,7 @@
 package neutron
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -217,7 +218,7 @@ func (c *Client) Subnet(ctx context.Context, s net.Subnet) error {
 
 // Port creates a port. What the host's agent makes of it is not sent.
 func (c *Client) Port(ctx context.Context, p net.Port) error {
-	body, err := fields(p, "binding:vif_type")
+	body, err := fields(p, "binding:vif_type", net.PlugField)
 	if err != nil {
 		return err
 	}
@@ -237,9 +238,8 @@ const (
 func Unbound(vifType string) bool { return vifType == unbound || vifType == failed }
 
 // Bind has Neutron bind a port that was made and not bound: the request that made it was cut short in Neutron, is still
-// under way there, or met an agent that was taken for dead.
+// under way there, or met an agent that was taken for dead. It goes to the host that it has in Neutron, if any.
 func (c *Client) Bind(ctx context.Context, p net.Port) error {
-	body := map[string]any{"port": map[string]any{"binding:host_id": p.HostID}}
 	opts := c.options()
 	opts.OkCodes = []int{http.StatusOK}
 	var err error
@@ -253,6 +253,7 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 		if !Unbound(got.Port.VIFType) {
 			return nil
 		}
+		body := map[string]any{"port": map[string]any{"binding:host_id": cmp.Or(got.Port.HostID, p.HostID)}}
 		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, opts)
 		if err != nil && !passes(err) || !again(ctx, try, err) {
 			return explained(err)

@@ -21,7 +21,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
 	"holdfast/internal/transition/net"
@@ -54,29 +53,44 @@ type Database struct {
 	Password  func(prompt string) (string, error) // asks a person; nil: nobody
 }
 
+// Order is what Apply is asked for.
+type Order struct {
+	Endpoint    string // of the API
+	DB          Database
+	Jobs        int // requests that are under way at once, 1 to MostJobs
+	DryRun      bool
+	ReserveDHCP bool // ports of DHCP are made as net.ReserveDHCP has them, which changes the document
+}
+
 // Report is what Apply did, or with DryRun would do.
 type Report struct {
 	DryRun  bool           `json:"dry_run"`
 	Equal   int            `json:"equal"`   // objects that were there before
 	Created map[string]int `json:"created"` // by kind
 	Bound   int            `json:"bound"`   // ports that were there, and not bound to their hosts yet
+	Plugs   int            `json:"plugs"`   // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
 	Seconds float64        `json:"seconds"`
 }
 
 // Read reads a document's file. Bad input is of type *net.Faults, or of kind fail.Invalid.
 func Read(path string) (*net.Document, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	text, err := slurp(path)
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "read the document: %w", err)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, largest+1))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read the document: %w", err)
-	}
-	if len(text) > largest {
-		return nil, fail.Errorf(fail.Invalid, "%s: more than %d bytes", path, largest)
-	}
 	return net.Parse(path, text)
+}
+
+func slurp(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, largest+1))
+	if err = errors.Join(err, f.Close()); err == nil && len(text) > largest {
+		err = fmt.Errorf("%s: more than %d bytes", path, largest)
+	}
+	return text, err
 }
 
 // Export reads the platform at endpoint into a file, and returns what it wrote. A document
@@ -90,7 +104,7 @@ func Export(ctx context.Context, endpoint, out string) (*net.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, save(d, out)
+	return d, Save(d, out)
 }
 
 // ExportRows is Export by Neutron's database, for a platform whose API is gone.
@@ -103,35 +117,40 @@ func ExportRows(ctx context.Context, from Database, out string) (d *net.Document
 	if d, err = db.Read(ctx); err != nil {
 		return nil, err
 	}
-	return d, save(d, out)
+	return d, Save(d, out)
 }
 
-func save(d *net.Document, out string) error {
-	text, err := json.MarshalIndent(d, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(out, append(text, '\n'), 0o600); err != nil {
+// Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
+func Save(d *net.Document, out string) error {
+	if err := dump(d, out); err != nil {
 		return fmt.Errorf("write the document: %w", err)
 	}
 	return d.Check(out)
 }
 
-// Verify compares a document with the platform at endpoint, both ways.
-func Verify(ctx context.Context, d *net.Document, endpoint string) ([]net.Difference, error) {
+// Verify compares a document with the platform at endpoint, both ways. reserve: ports of DHCP wait for an agent there, or
+// have been taken by one, as of net.ReserveDHCP, which changes the document.
+func Verify(ctx context.Context, d *net.Document, endpoint string, reserve bool) ([]net.Difference, error) {
 	c, err := neutron.New(endpoint)
 	if err != nil {
 		return nil, err
 	}
-	return verify(ctx, d, c)
+	if reserve {
+		d.ReserveDHCP()
+	}
+	return verify(ctx, d, c, reserve)
 }
 
-func verify(ctx context.Context, d *net.Document, c *neutron.Client) ([]net.Difference, error) {
+func verify(ctx context.Context, d *net.Document, c *neutron.Client, reserve bool) ([]net.Difference, error) {
 	is, err := c.Read(ctx, groupIDs(d))
 	if err != nil {
 		return nil, err
 	}
-	return net.Diff(d, is)
+	left, err := net.Diff(d, is)
+	if err == nil && reserve {
+		left = net.HandedOver(d, left)
+	}
+	return left, err
 }
 
 func groupIDs(d *net.Document) (out []string) {
@@ -144,21 +163,24 @@ func groupIDs(d *net.Document) (out []string) {
 // Apply creates in the platform at endpoint what a document has, where it is missing, and
 // reads all of it back. What is there already must be equal: else nothing is written, and
 // the error is of kind fail.Refused.
-func Apply(ctx context.Context, d *net.Document, endpoint string, db Database, jobs int, dry bool, tell func(Progress)) (r *Report, err error) {
+func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (r *Report, err error) {
 	begun := time.Now()
-	c, err := neutron.New(endpoint)
+	c, err := neutron.New(o.Endpoint)
 	if err != nil {
 		return nil, err
+	}
+	if o.ReserveDHCP {
+		d.ReserveDHCP()
 	}
 	there, err := c.HasExtension(ctx, extension)
 	if err != nil {
 		return nil, err
 	}
 	if !there {
-		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", endpoint, extension).
+		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", o.Endpoint, extension).
 			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
 	}
-	before, err := verify(ctx, d, c)
+	before, err := verify(ctx, d, c, o.ReserveDHCP)
 	if err != nil {
 		return nil, err
 	}
@@ -166,12 +188,12 @@ func Apply(ctx context.Context, d *net.Document, endpoint string, db Database, j
 	if err != nil {
 		return nil, err
 	}
-	r.DryRun = dry
-	if !dry && len(before) > 0 {
-		if err := write(ctx, d, c, half, db, jobs, tell); err != nil {
+	r.DryRun = o.DryRun
+	if !o.DryRun && len(before) > 0 {
+		if r.Plugs, err = write(ctx, d, c, half, o, tell); err != nil {
 			return nil, err
 		}
-		left, err := verify(ctx, d, c)
+		left, err := verify(ctx, d, c, o.ReserveDHCP)
 		if err != nil {
 			return nil, err
 		}
@@ -208,6 +230,8 @@ func plan(d *net.Document, before []net.Difference) (r *Report, half map[string]
 			// Whether it is one of those is looked at before it is removed.
 		case halfMade(x):
 			half[x.ID] = true
+		case x.Field == net.PlugField:
+			r.Plugs++
 		default:
 			bad = append(bad, Text(x))
 		}
@@ -234,15 +258,17 @@ func halfMade(x net.Difference) bool {
 	return x.Kind == "port" && x.Field == "binding:vif_type" && json.Unmarshal(x.New, &is) == nil && neutron.Unbound(is)
 }
 
-// write creates everything that is missing, one kind after the other, and binds the ports that are half made.
-func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, at Database, jobs int, tell func(Progress)) (err error) {
-	db, err := rows.Open(ctx, "target", at.DSN, at.Name, at.Password)
+// write creates everything that is missing, one kind after the other, binds the ports that are half made, and has the
+// rows of bindings say how ports are plugged. It returns of how many they had said something else.
+func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, o Order, tell func(Progress)) (plugs int, err error) {
+	jobs := o.Jobs
+	db, err := rows.Open(ctx, "target", o.DB.DSN, o.DB.Name, o.DB.Password)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if err := db.Agents(ctx, d.Agents); err != nil {
-		return err
+		return 0, err
 	}
 	var defaults, groups []net.Group
 	for _, g := range d.SecurityGroups {
@@ -253,21 +279,21 @@ func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[str
 		}
 	}
 	if err := db.Defaults(ctx, defaults); err != nil {
-		return err
+		return 0, err
 	}
 	if err := each(ctx, "security groups", groups, jobs, tell, c.Group); err != nil {
-		return err
+		return 0, err
 	}
 	if err := rules(ctx, d, c, jobs, tell); err != nil {
-		return err
+		return 0, err
 	}
 	if err := each(ctx, "networks", d.Networks, jobs, tell, c.Network); err != nil {
-		return err
+		return 0, err
 	}
 	if err := each(ctx, "subnets", d.Subnets, jobs, tell, c.Subnet); err != nil {
-		return err
+		return 0, err
 	}
-	return alive(ctx, d, db, func(ctx context.Context) error {
+	err = alive(ctx, d, db, func(ctx context.Context) error {
 		return each(ctx, "ports", d.Ports, jobs, tell, func(ctx context.Context, p net.Port) error {
 			if half[p.ID] {
 				return c.Bind(ctx, p)
@@ -275,6 +301,10 @@ func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[str
 			return c.Port(ctx, p)
 		})
 	})
+	if err != nil {
+		return 0, err
+	}
+	return db.Plugs(ctx, d.Ports)
 }
 
 // rules removes the rules that Neutron gave new groups by itself, and creates those of the document.

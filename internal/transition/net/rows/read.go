@@ -123,7 +123,9 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 	if err := errors.Join(s.networks(doc), s.subnets(doc)); err != nil {
 		return nil, err
 	}
-	s.ports(doc)
+	if err := s.ports(doc); err != nil {
+		return nil, err
+	}
 	doc.Normalize()
 	return doc, nil
 }
@@ -186,7 +188,7 @@ func (s *snapshot) subnets(doc *net.Document) error {
 	return nil
 }
 
-func (s *snapshot) ports(doc *net.Document) {
+func (s *snapshot) ports(doc *net.Document) error {
 	ips, pairs, groups, security, bindings := s.by("ipallocations", "port_id"), s.by("allowedaddresspairs", "port_id"), s.by("securitygroupportbindings", "port_id"),
 		s.by("portsecuritybindings", "port_id"), s.by("ml2_port_bindings", "port_id")
 	for _, r := range s.rows["ports"] {
@@ -205,10 +207,14 @@ func (s *snapshot) ports(doc *net.Document) {
 			// While a guest moves there is a second one, of the host to which it goes.
 			if status, known := b["status"]; !known || status == "ACTIVE" {
 				p.HostID, p.VNICType, p.VIFType, p.Profile = b["host"], b["vnic_type"], b["vif_type"], b.json("profile")
+				if err := json.Unmarshal(b.json("vif_details"), &p.VIFDetails); err != nil {
+					return fmt.Errorf("port %s: vif_details: %w", p.ID, err)
+				}
 			}
 		}
 		doc.Ports = append(doc.Ports, p)
 	}
+	return nil
 }
 
 // snapshot reads all tables in one transaction.

@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/rebuild"
+)
+
+// netHost are the flags of net host.
+type netHost struct {
+	file, host, save, fix string
+	from                  []string
+}
+
+func (a *app) netHostCmd() *cobra.Command {
+	var n netHost
+	cmd := &cobra.Command{
+		Use:   "host --file FILE | --save FILE",
+		Short: "Compare a file with what a host has of its ports",
+		Long: `Compares the ports that a file binds to this host with this host, both ways:
+interfaces of Open vSwitch by the port's ID, their bridge, MAC address, state,
+local VLAN and flows, Linux bridges and chains of iptables of the ports that
+have them. Nothing is changed on the host. It takes root.
+
+  --fix-file  writes the file anew, with ovs_hybrid_plug of each port as the
+              host has it; apply then writes that into Neutron's database
+  --save      writes what the host has, for --from on another host, where
+              many of them are compared at once
+
+Exit codes: 0 equal, 1 not equal, 2 bad input, 4 Open vSwitch is not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			switch {
+			case err != nil:
+			case n.file == "" && n.save == "":
+				err = usage(cmd, errors.New("no --file given; want the path of a file"))
+			case n.file == "" && n.fix != "":
+				err = usage(cmd, errors.New("--fix-file: want --file with it"))
+			case len(n.from) > 0 && (n.save != "" || n.host != ""):
+				err = usage(cmd, errors.New("--from: want neither --save nor --host with it"))
+			}
+			if err != nil {
+				return err
+			}
+			return a.netHost(cmd.Context(), n, js)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&n.file, "file", "", "`FILE` that export has written")
+	f.StringVar(&n.host, "host", "", "`NAME` under which Neutron knows this host\n(default: the name of this host)")
+	f.StringVar(&n.save, "save", "", "`FILE` into which what this host has is written")
+	f.StringArrayVar(&n.from, "from", nil, "`FILE` that --save has written, in place of this host;\nseveral times for several hosts")
+	f.StringVar(&n.fix, "fix-file", "", "`FILE` that is written: that of --file, as hosts have it")
+	return cmd
+}
+
+func (a *app) netHost(ctx context.Context, n netHost, js bool) error {
+	var d *net.Document
+	var err error
+	if n.file != "" {
+		if d, err = rebuild.Read(n.file); err != nil {
+			return a.netFaults("read the document", err)
+		}
+	}
+	hosts, err := a.netHosts(ctx, n)
+	if err != nil {
+		return err
+	}
+	if d == nil {
+		return writeText(a.env.Stdout, fmt.Sprintf("written: host %s, interfaces %d\n", clean(hosts[0].Host), len(hosts[0].Interfaces)))
+	}
+	left, changed := []net.Difference{}, 0
+	for _, h := range hosts {
+		if !d.Knows(h.Host) {
+			return fail.Errorf(fail.Invalid, "host %q: the document has no agent and no port of it; it has %s", h.Host, strings.Join(d.Hosts(), ", ")).
+				With("--host says under which name Neutron knows this host.")
+		}
+		left = append(left, net.CompareHost(d, h)...)
+	}
+	if n.fix != "" {
+		for _, h := range hosts {
+			changed += net.SetPlugs(d, h)
+		}
+		if err := rebuild.Save(d, n.fix); err != nil {
+			return a.netFaults("check what was written", err)
+		}
+		if !js {
+			if err := writeText(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n", clean(n.fix), changed)); err != nil {
+				return err
+			}
+		}
+	}
+	return a.netCompared(left, js, rebuild.HostText, "the host has what the document has, and nothing else")
+}
+
+// netHosts are what the files of --from have, or this host, which is written with --save.
+func (a *app) netHosts(ctx context.Context, n netHost) (hosts []*net.Host, err error) {
+	for _, file := range n.from {
+		h, err := rebuild.ReadHost(file)
+		if err != nil {
+			return nil, a.netFaults("read what a host has", err)
+		}
+		hosts = append(hosts, h)
+	}
+	if len(hosts) > 0 {
+		return hosts, nil
+	}
+	h, err := a.env.HostPorts(ctx, n.host)
+	if err == nil && n.save != "" {
+		err = rebuild.SaveHost(h, n.save)
+	}
+	return []*net.Host{h}, err
+}
