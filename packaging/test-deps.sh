@@ -17,6 +17,7 @@ packages=(
   openvswitch-switch # pins
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
   neutron-server neutron-plugin-ml2 # networks are rebuilt in it
+  keystone                          # which tokens Neutron takes
 )
 missing=()
 for p in "${packages[@]}"; do

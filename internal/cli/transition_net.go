@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -26,19 +27,33 @@ into a new one, with the IDs, MAC and IP addresses that they have.
   verify  compares the file with a platform, both ways
   host    compares the file with what a host has of its ports
 
-Neutron is asked without Keystone (auth_strategy = noauth). The new one needs an
-extension that lets clients choose IDs: see docs/transition-net.md.`
+Neutron is asked without Keystone (auth_strategy = noauth), or with --keystone.
+The new one needs an extension that lets clients choose IDs: see
+docs/transition-net.md.`
 	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
 	return cmd
 }
 
 // netPlatform are the flags of export, apply and verify.
-type netPlatform struct{ endpoint, file string }
+type netPlatform struct {
+	endpoint, file string
+	keystone       bool
+}
 
 func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
 	f := cmd.Flags()
 	f.StringVar(&n.endpoint, "endpoint", "", "`URL` of Neutron's API, http://HOST:PORT")
 	f.StringVar(&n.file, name, "", what)
+	f.BoolVar(&n.keystone, "keystone", false, "log in to Keystone by the variables OS_AUTH_URL,\nOS_USERNAME, OS_PASSWORD, OS_TOKEN and so on")
+}
+
+// api is where the API is, and how to log in there.
+func (n *netPlatform) api() (at rebuild.API, err error) {
+	at.Endpoint = n.endpoint
+	if n.keystone {
+		at.Login, err = rebuild.LoginFrom(os.Getenv)
+	}
+	return at, err
 }
 
 func (n *netPlatform) given(cmd *cobra.Command, name string) error {
@@ -82,13 +97,17 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 			if err != nil {
 				return err
 			}
+			at, err := n.api()
+			if err != nil {
+				return err
+			}
 			var d *net.Document
 			if db.DSN != "" {
 				db.Password = a.dbPassword(cmd.Context())
 				d, err = rebuild.ExportRows(cmd.Context(), db, n.file)
 				err = runError(err)
 			} else {
-				d, err = rebuild.Export(cmd.Context(), n.endpoint, n.file)
+				d, err = rebuild.Export(cmd.Context(), at, n.file)
 			}
 			if err != nil {
 				return a.netFaults("check what was read", err)
@@ -143,7 +162,10 @@ the database is not reachable.`,
 			if err != nil {
 				return err
 			}
-			o.Endpoint, o.DB.Password = n.endpoint, a.dbPassword(cmd.Context())
+			if o.API, err = n.api(); err != nil {
+				return err
+			}
+			o.DB.Password = a.dbPassword(cmd.Context())
 			return a.netApply(cmd.Context(), n.file, o, js)
 		},
 	}
@@ -212,11 +234,15 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 			if err != nil {
 				return err
 			}
+			at, err := n.api()
+			if err != nil {
+				return err
+			}
 			d, err := rebuild.Read(n.file)
 			if err != nil {
 				return a.netFaults("read the document", err)
 			}
-			left, err := rebuild.Verify(cmd.Context(), d, n.endpoint, reserve)
+			left, err := rebuild.Verify(cmd.Context(), d, at, reserve)
 			if err != nil {
 				return err
 			}

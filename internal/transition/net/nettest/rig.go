@@ -34,6 +34,12 @@ type Server struct {
 	Name string // of the database
 	dir  string
 	port int
+	keys *Keystone // nil: without authentication
+	*process
+}
+
+// process is a server's process.
+type process struct {
 	done chan struct{}
 	pid  int
 }
@@ -44,6 +50,14 @@ func (s *Server) Endpoint() string { return fmt.Sprintf("http://127.0.0.1:%d", s
 // Start starts a server on a database of a name on the rig. With ids it has our extension.
 // The test is skipped with -short, and where Neutron is not installed.
 func Start(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, ids bool) *Server {
+	t.Helper()
+	need(t)
+	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t)}
+	s.launch(t, ids)
+	return s
+}
+
+func need(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: no real Neutron is started")
@@ -56,12 +70,14 @@ func Start(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, ids b
 	if out, err := exec.Command(python, "-c", "import neutron, pymysql").CombinedOutput(); err != nil {
 		t.Skipf("Neutron is not installed for %s: %s", python, out)
 	}
-	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t)}
-	s.DB.SQL("CREATE DATABASE `" + name + "` CHARACTER SET utf8mb3")
+}
+
+func (s *Server) launch(t testing.TB, ids bool) {
+	t.Helper()
+	s.DB.SQL("CREATE DATABASE `" + s.Name + "` CHARACTER SET utf8mb3")
 	s.configure(t, ids)
 	s.schema(t)
 	s.start(t)
-	return s
 }
 
 const settings = `[DEFAULT]
@@ -111,7 +127,7 @@ enable_security_group = true
 firewall_driver = openvswitch
 `
 
-// paste is the API without authentication, as Neutron's own file has it.
+// paste is the API as Neutron's own file has it.
 const paste = `[composite:neutron]
 use = egg:Paste#urlmap
 /: neutronversions
@@ -119,6 +135,11 @@ use = egg:Paste#urlmap
 [composite:neutronapi]
 use = call:neutron.auth:pipeline_factory
 noauth = request_id fake_project_id catch_errors extensions neutronapiapp
+keystone = request_id catch_errors authtoken keystonecontext extensions neutronapiapp
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
+[filter:keystonecontext]
+paste.filter_factory = neutron.auth:NeutronKeystoneContext.factory
 [filter:request_id]
 paste.filter_factory = oslo_middleware:RequestId.factory
 [filter:fake_project_id]
@@ -135,21 +156,29 @@ paste.app_factory = neutron.api.v2.router:APIRouter.factory
 
 func (s *Server) configure(t testing.TB, ids bool) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	try.Must(t, err)
-	s.port = l.Addr().(*net.TCPAddr).Port
-	try.Must(t, l.Close())
+	s.port = freePort(t)
 	plugin, path := "", ""
 	if ids {
 		plugin, path = ",holdfast_client_ids.ClientIdsPlugin", "api_extensions_path = "+filepath.Join(try.Module(t), "packaging", "neutron")
 	}
 	conf := fmt.Sprintf(settings, plugin, path, s.port, s.dir, s.dir, s.dir, s.DB.Port(), s.Name, s.dir)
+	if s.keys != nil {
+		conf = strings.Replace(conf, "auth_strategy = noauth", "auth_strategy = keystone", 1) + s.keys.settings()
+	}
 	for name, text := range map[string]string{"neutron.conf": conf, "ml2.ini": ml2, "paste.ini": paste} {
 		try.Must(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600))
 	}
 	for _, d := range []string{"state", "lock"} {
 		try.Must(t, os.Mkdir(filepath.Join(s.dir, d), 0o700))
 	}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	try.Must(t, err)
+	try.Must(t, l.Close())
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (s *Server) args() []string {
@@ -210,15 +239,26 @@ func (s *Server) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(python, append([]string{"/usr/bin/neutron-server"}, s.args()...)...)
 	cmd.Env = s.env(t)
-	out, err := os.Create(filepath.Join(s.dir, "out"))
+	s.process = begin(t, cmd, filepath.Join(s.dir, "out"))
+	want := http.StatusOK
+	if s.keys != nil {
+		want = http.StatusUnauthorized
+	}
+	s.answers(t, "neutron-server", s.Endpoint()+"/v2.0/networks?limit=1", want, s.Log)
+}
+
+// begin starts a server. It ends with the test, and with the test's process.
+func begin(t testing.TB, cmd *exec.Cmd, log string) *process {
+	t.Helper()
+	out, err := os.Create(log)
 	try.Must(t, err)
 	cmd.Stdout, cmd.Stderr = out, out
 	// A group of its own, so that its workers end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	s.done = make(chan struct{})
+	p := &process{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		defer close(s.done)
+		defer close(p.done)
 		runtime.LockOSThread() // Pdeathsig counts from the end of this thread
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -228,32 +268,38 @@ func (s *Server) start(t testing.TB) {
 		}
 	}()
 	try.Must(t, <-started)
-	s.pid = cmd.Process.Pid
-	t.Cleanup(func() { s.end(t) })
+	p.pid = cmd.Process.Pid
+	t.Cleanup(func() { p.end(t) })
+	return p
+}
+
+// answers waits until the server answers with a status.
+func (p *process) answers(t testing.TB, name, url string, status int, log func() string) {
+	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		select {
-		case <-s.done:
-			t.Fatalf("neutron-server ended at its start:\n%s", s.Log())
+		case <-p.done:
+			t.Fatalf("%s ended at its start:\n%s", name, log())
 		default:
 		}
-		if res, err := http.Get(s.Endpoint() + "/v2.0/networks?limit=1"); err == nil {
+		if res, err := http.Get(url); err == nil {
 			_ = res.Body.Close() // only the status counts
-			if res.StatusCode == http.StatusOK {
+			if res.StatusCode == status {
 				return
 			}
 		}
 	}
-	t.Fatalf("neutron-server does not answer:\n%s", s.Log())
+	t.Fatalf("%s does not answer:\n%s", name, log())
 }
 
-func (s *Server) end(t testing.TB) {
-	if err := syscall.Kill(-s.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("end of neutron-server: %v", err)
+func (p *process) end(t testing.TB) {
+	if err := syscall.Kill(-p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("end of a server: %v", err)
 	}
 	select {
-	case <-s.done:
+	case <-p.done:
 	case <-time.After(patience):
-		t.Error("neutron-server does not end after it was killed")
+		t.Error("a server does not end after it was killed")
 	}
 }
 

@@ -29,9 +29,10 @@ const (
 	settle  = 3 * time.Second  // for a request whose answer was lost, and which Neutron may be about to carry out
 )
 
-// Client is one Neutron API without Keystone (auth_strategy = noauth).
+// Client is one Neutron API: without Keystone (auth_strategy = noauth), until Login.
 type Client struct {
-	api *gophercloud.ServiceClient
+	api   *gophercloud.ServiceClient
+	login bool // requests carry a token: then they are in the name of its project
 	// anchor is a project that has a default security group already, see anchorAt. "": not
 	// known yet.
 	anchor string
@@ -92,7 +93,7 @@ func (c *Client) get(ctx context.Context, path string, v any) (err error) {
 
 // options are those of a request. Without a project in it, Neutron takes one of its own.
 func (c *Client) options() *gophercloud.RequestOpts {
-	if c.anchor == "" {
+	if c.anchor == "" || c.login {
 		return &gophercloud.RequestOpts{}
 	}
 	return &gophercloud.RequestOpts{MoreHeaders: map[string]string{"X-Project-Id": c.anchor, "X-Roles": "admin"}}
@@ -124,11 +125,14 @@ func explained(err error) error {
 	return fail.Errorf(fail.Unavailable, "neutron: %w", err)
 }
 
-// list reads all objects of a collection, page by page, in the order of their IDs.
-func list[T any](ctx context.Context, c *Client, path, key string, id func(T) string) (out []T, err error) {
+// list reads all objects of a collection, page by page, in the order of their IDs; with a project, those of the project.
+func list[T any](ctx context.Context, c *Client, path, key, project string, id func(T) string) (out []T, err error) {
 	marker := ""
 	for {
 		query := url.Values{"limit": {strconv.Itoa(page)}, "sort_key": {"id"}, "sort_dir": {"asc"}}
+		if project != "" {
+			query.Set("project_id", project)
+		}
 		if marker != "" {
 			query.Set("marker", marker)
 		}

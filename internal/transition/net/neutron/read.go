@@ -41,83 +41,92 @@ func (w wireNetwork) network() net.Network {
 }
 
 // Read reads everything. groups are security groups that may be there, for Neutron must
-// not be asked for all of them before one is known (see anchorAt).
-func (c *Client) Read(ctx context.Context, groups []string) (d *net.Document, err error) {
+// not be asked for all of them before one is known (see owners).
+func (c *Client) Read(ctx context.Context, groups []net.Group) (d *net.Document, err error) {
 	d = &net.Document{Version: net.Version}
-	if d.Agents, err = list(ctx, c, "agents", "agents", func(a net.Agent) string { return a.ID }); err != nil {
+	if d.Agents, err = list(ctx, c, "agents", "agents", "", func(a net.Agent) string { return a.ID }); err != nil {
 		return nil, err
 	}
-	networks, err := list(ctx, c, "networks", "networks", func(n wireNetwork) string { return n.ID })
+	networks, err := list(ctx, c, "networks", "networks", "", func(n wireNetwork) string { return n.ID })
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range networks {
 		d.Networks = append(d.Networks, n.network())
 	}
-	if d.Subnets, err = list(ctx, c, "subnets", "subnets", func(s net.Subnet) string { return s.ID }); err != nil {
+	if d.Subnets, err = list(ctx, c, "subnets", "subnets", "", func(s net.Subnet) string { return s.ID }); err != nil {
 		return nil, err
 	}
-	if d.Ports, err = list(ctx, c, "ports", "ports", func(p net.Port) string { return p.ID }); err != nil {
+	if d.Ports, err = list(ctx, c, "ports", "ports", "", func(p net.Port) string { return p.ID }); err != nil {
 		return nil, err
 	}
-	if err := c.anchorAt(ctx, d, groups); err != nil {
-		return nil, err
-	}
-	if c.anchor == "" {
-		d.Normalize()
-		return d, nil // no project has a network, a port or one of the groups
-	}
-	if d.SecurityGroups, err = list(ctx, c, "security-groups", "security_groups", func(g net.Group) string { return g.ID }); err != nil {
-		return nil, err
-	}
-	d.SecurityGroupRules, err = list(ctx, c, "security-group-rules", "security_group_rules", func(r net.Rule) string { return r.ID })
-	if err != nil {
+	if err := c.securityGroups(ctx, d, groups); err != nil {
 		return nil, err
 	}
 	d.Normalize()
 	return d, nil
 }
 
-// anchorAt chooses in whose name security groups and rules are listed. Before it answers such a
-// list, Neutron makes a default group for the project that asks, if that has none. A
-// project that owns a network, a port or any group has one, for it was made first. A
-// single group may be asked for without such an effect.
-func (c *Client) anchorAt(ctx context.Context, d *net.Document, groups []string) error {
-	if c.anchor != "" {
-		return nil
-	}
-	for _, n := range d.Networks {
-		if n.ProjectID != "" {
-			c.anchor = n.ProjectID
+// securityGroups reads security groups and rules. Before it answers a list of them, Neutron makes a default group for
+// the project in the filter, or else for the one that asks, if that has none. So without Keystone all are asked for
+// in the name of a project that has one; with a token, whose project may have none, those of each such project.
+func (c *Client) securityGroups(ctx context.Context, d *net.Document, groups []net.Group) error {
+	if c.anchor == "" || c.login {
+		owners, err := c.owners(ctx, d, groups, c.login)
+		if err != nil || len(owners) == 0 {
+			return err // no project has a network, a port or one of the groups
+		}
+		c.anchor = owners[0]
+		if c.login {
+			for _, project := range owners {
+				if err := c.groupsOf(ctx, d, project); err != nil {
+					return err
+				}
+			}
 			return nil
 		}
+	}
+	return c.groupsOf(ctx, d, "")
+}
+
+func (c *Client) groupsOf(ctx context.Context, d *net.Document, project string) error {
+	groups, err := list(ctx, c, "security-groups", "security_groups", project, func(g net.Group) string { return g.ID })
+	if err != nil {
+		return err
+	}
+	rules, err := list(ctx, c, "security-group-rules", "security_group_rules", project, func(r net.Rule) string { return r.ID })
+	d.SecurityGroups, d.SecurityGroupRules = append(d.SecurityGroups, groups...), append(d.SecurityGroupRules, rules...)
+	return err
+}
+
+// owners are projects that have a default security group already: those that own a network, a port or any group, for
+// it was made first. A single group may be asked for without any being made. Without all, the first is enough.
+func (c *Client) owners(ctx context.Context, d *net.Document, groups []net.Group, all bool) (out []string, err error) {
+	for _, n := range d.Networks {
+		out = append(out, n.ProjectID)
 	}
 	for _, p := range d.Ports {
-		if p.ProjectID != "" {
-			c.anchor = p.ProjectID
-			return nil
-		}
+		out = append(out, p.ProjectID)
 	}
-	for _, id := range slices.Compact(slices.Sorted(slices.Values(groups))) {
-		there, err := c.Has(ctx, "security-groups", id)
-		if err != nil {
-			return err
-		}
-		if !there {
+	slices.Sort(out)
+	out = slices.DeleteFunc(slices.Compact(out), func(p string) bool { return p == "" })
+	for _, g := range groups {
+		if slices.Contains(out, g.ProjectID) || !all && len(out) > 0 {
 			continue
 		}
 		var got struct {
 			Group net.Group `json:"security_group"`
 		}
-		if err := c.get(ctx, "security-groups/"+id, &got); err != nil {
-			return err
+		if err := c.get(ctx, "security-groups/"+g.ID, &got); absent(err) {
+			continue
+		} else if err != nil {
+			return nil, err
 		}
-		if got.Group.ProjectID != "" {
-			c.anchor = got.Group.ProjectID
-			return nil
+		if p := got.Group.ProjectID; p != "" && !slices.Contains(out, p) {
+			out = append(out, p)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // Rules are those of one group. Asking for the group changes nothing.

@@ -55,7 +55,7 @@ type Database struct {
 
 // Order is what Apply is asked for.
 type Order struct {
-	Endpoint    string // of the API
+	API         API
 	DB          Database
 	Jobs        int // requests that are under way at once, 1 to MostJobs
 	DryRun      bool
@@ -93,10 +93,10 @@ func slurp(path string) ([]byte, error) {
 	return text, err
 }
 
-// Export reads the platform at endpoint into a file, and returns what it wrote. A document
+// Export reads the platform at an API into a file, and returns what it wrote. A document
 // that Apply would refuse is written, too; then the error is of type *net.Faults.
-func Export(ctx context.Context, endpoint, out string) (*net.Document, error) {
-	c, err := neutron.New(endpoint)
+func Export(ctx context.Context, at API, out string) (*net.Document, error) {
+	c, err := at.client(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,10 +128,10 @@ func Save(d *net.Document, out string) error {
 	return d.Check(out)
 }
 
-// Verify compares a document with the platform at endpoint, both ways. reserve: ports of DHCP wait for an agent there, or
+// Verify compares a document with the platform at an API, both ways. reserve: ports of DHCP wait for an agent there, or
 // have been taken by one, as of net.ReserveDHCP, which changes the document.
-func Verify(ctx context.Context, d *net.Document, endpoint string, reserve bool) ([]net.Difference, error) {
-	c, err := neutron.New(endpoint)
+func Verify(ctx context.Context, d *net.Document, at API, reserve bool) ([]net.Difference, error) {
+	c, err := at.client(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func Verify(ctx context.Context, d *net.Document, endpoint string, reserve bool)
 }
 
 func verify(ctx context.Context, d *net.Document, c *neutron.Client, reserve bool) ([]net.Difference, error) {
-	is, err := c.Read(ctx, groupIDs(d))
+	is, err := c.Read(ctx, d.SecurityGroups)
 	if err != nil {
 		return nil, err
 	}
@@ -153,19 +153,12 @@ func verify(ctx context.Context, d *net.Document, c *neutron.Client, reserve boo
 	return left, err
 }
 
-func groupIDs(d *net.Document) (out []string) {
-	for _, g := range d.SecurityGroups {
-		out = append(out, g.ID)
-	}
-	return out
-}
-
-// Apply creates in the platform at endpoint what a document has, where it is missing, and
+// Apply creates in the platform at an API what a document has, where it is missing, and
 // reads all of it back. What is there already must be equal: else nothing is written, and
 // the error is of kind fail.Refused.
 func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (r *Report, err error) {
 	begun := time.Now()
-	c, err := neutron.New(o.Endpoint)
+	c, err := o.API.client(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +170,7 @@ func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (
 		return nil, err
 	}
 	if !there {
-		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", o.Endpoint, extension).
+		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", o.API.Endpoint, extension).
 			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
 	}
 	before, err := verify(ctx, d, c, o.ReserveDHCP)

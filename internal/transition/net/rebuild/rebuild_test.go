@@ -54,7 +54,7 @@ func TestMain(m *testing.M) {
 		w := strings.Split(what, "\n")
 		d, err := Read(w[0])
 		if err == nil {
-			_, err = Apply(context.Background(), d, Order{Endpoint: w[1], DB: Database{DSN: w[2], Name: w[3]}, Jobs: 4}, silent)
+			_, err = Apply(context.Background(), d, Order{API: API{Endpoint: w[1]}, DB: Database{DSN: w[2], Name: w[3]}, Jobs: 4}, silent)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -126,7 +126,7 @@ func TestRebuild(t *testing.T) {
 		}
 		return nettest.None
 	}
-	r, err := Apply(ctx, d, Order{Endpoint: faulty.URL, DB: database(a), Jobs: 4}, silent)
+	r, err := Apply(ctx, d, Order{API: API{Endpoint: faulty.URL}, DB: database(a), Jobs: 4}, silent)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, a.Log())
 	}
@@ -136,7 +136,7 @@ func TestRebuild(t *testing.T) {
 	}
 	once(t, d, faulty.Made())
 	file := filepath.Join(t.TempDir(), "net.json")
-	if _, err := Export(ctx, a.Endpoint(), file); err != nil {
+	if _, err := Export(ctx, API{Endpoint: a.Endpoint()}, file); err != nil {
 		t.Fatal(err)
 	}
 	old, err := Read(file)
@@ -160,7 +160,7 @@ func TestRebuild(t *testing.T) {
 
 	counted := nettest.NewProxy(t, b)
 	killed(ctx, t, counted, faulty.Writes(), file, database(b))
-	if left, err := Verify(ctx, old, counted.URL, false); err != nil || len(left) > 0 {
+	if left, err := Verify(ctx, old, API{Endpoint: counted.URL}, false); err != nil || len(left) > 0 {
 		t.Fatalf("after kills the target differs: %v, %v", err, left)
 	}
 	once(t, old, counted.Made())
@@ -170,7 +170,7 @@ func TestRebuild(t *testing.T) {
 		}
 	}
 	before, writes := rig.SQL("SELECT * FROM neutron_b.standardattributes ORDER BY id"), counted.Writes()
-	r, err = Apply(ctx, old, Order{Endpoint: counted.URL, DB: database(b), Jobs: 4}, silent)
+	r, err = Apply(ctx, old, Order{API: API{Endpoint: counted.URL}, DB: database(b), Jobs: 4}, silent)
 	try.Must(t, err)
 	if len(r.Created) > 0 || counted.Writes() != writes {
 		t.Errorf("applied again, it created %v by %d requests", r.Created, counted.Writes()-writes)
@@ -189,21 +189,21 @@ func TestRebuild(t *testing.T) {
 		}
 	}
 	rig.SQL("UPDATE neutron_b.ml2_port_bindings SET vif_type = 'unbound' WHERE port_id = '" + bound.ID + "'; DELETE FROM neutron_b.ml2_port_binding_levels WHERE port_id = '" + bound.ID + "'")
-	if left, err := Verify(ctx, old, b.Endpoint(), false); err != nil || len(left) != 1 {
+	if left, err := Verify(ctx, old, API{Endpoint: b.Endpoint()}, false); err != nil || len(left) != 1 {
 		t.Fatalf("verify of a port that is not bound: %+v, %v", left, err)
 	}
-	if r, err := Apply(ctx, old, Order{Endpoint: b.Endpoint(), DB: database(b), Jobs: 4}, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
+	if r, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4}, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
 		t.Errorf("apply where a port is not bound: %+v, %v", r, err)
 	}
 	// Something differs, something is missing, something is too much.
 	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + d.Ports[3].ID + "'")
-	left, err := Verify(ctx, old, b.Endpoint(), false)
+	left, err := Verify(ctx, old, API{Endpoint: b.Endpoint()}, false)
 	try.Must(t, err)
 	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != d.Ports[3].ID || string(left[0].New) != `"other"` {
 		t.Errorf("verify of a changed port: %+v", left)
 	}
 	var e *fail.Error
-	if _, err := Apply(ctx, old, Order{Endpoint: b.Endpoint(), DB: database(b), Jobs: 4}, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
+	if _, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4}, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
 		t.Errorf("apply on a target that differs: %v, want it refused", err)
 	}
 }
@@ -251,7 +251,7 @@ func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file s
 // TestStockNeutron: without the extension, apply says what is to be installed, and writes nothing.
 func TestStockNeutron(t *testing.T) {
 	s := nettest.Start(t, nettest.MariaDB, "neutron", false)
-	_, err := Apply(try.Context(t), nettest.Platform(1, 1), Order{Endpoint: s.Endpoint(), DB: database(s), Jobs: 4}, silent)
+	_, err := Apply(try.Context(t), nettest.Platform(1, 1), Order{API: API{Endpoint: s.Endpoint()}, DB: database(s), Jobs: 4}, silent)
 	var e *fail.Error
 	if !errors.As(err, &e) || e.Kind != fail.Refused || e.Remedy == "" {
 		t.Fatalf("apply: %v, want it refused with a remedy", err)

@@ -1,0 +1,80 @@
+package neutron
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack"
+
+	"holdfast/internal/fail"
+)
+
+// LoginFrom reads how to log in to Keystone from the variables of an environment, as openstack(1) takes them (version 3
+// of the API): OS_AUTH_URL, and OS_TOKEN, or OS_APPLICATION_CREDENTIAL_ID and _SECRET, or OS_USERNAME or OS_USER_ID,
+// OS_PASSWORD, the user's domain, and a project or OS_SYSTEM_SCOPE=all. The error is of kind fail.Invalid.
+func LoginFrom(getenv func(string) string) (*gophercloud.AuthOptions, error) {
+	o := &gophercloud.AuthOptions{IdentityEndpoint: getenv("OS_AUTH_URL"), AllowReauth: true}
+	if u, err := url.Parse(o.IdentityEndpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: want http://HOST:PORT/v3 or https://HOST:PORT/v3", o.IdentityEndpoint)
+	}
+	if !strings.HasSuffix(strings.TrimSuffix(o.IdentityEndpoint, "/"), "/v3") {
+		o.IdentityEndpoint = strings.TrimSuffix(o.IdentityEndpoint, "/") + "/v3"
+	}
+	scope := &gophercloud.AuthScope{ProjectID: getenv("OS_PROJECT_ID"), System: getenv("OS_SYSTEM_SCOPE") == "all"}
+	if scope.ProjectID == "" && !scope.System {
+		scope.ProjectName = getenv("OS_PROJECT_NAME")
+		if scope.DomainID = getenv("OS_PROJECT_DOMAIN_ID"); scope.DomainID == "" {
+			scope.DomainName = getenv("OS_PROJECT_DOMAIN_NAME")
+		}
+	}
+	switch {
+	case getenv("OS_TOKEN") != "":
+		o.TokenID, o.AllowReauth = getenv("OS_TOKEN"), false
+		return o, nil // it has a scope already
+	case getenv("OS_APPLICATION_CREDENTIAL_ID") != "":
+		o.ApplicationCredentialID, o.ApplicationCredentialSecret = getenv("OS_APPLICATION_CREDENTIAL_ID"), getenv("OS_APPLICATION_CREDENTIAL_SECRET")
+		return o, nil // it is of a project
+	}
+	o.Scope, o.Password, o.UserID = scope, getenv("OS_PASSWORD"), getenv("OS_USER_ID")
+	if o.UserID == "" {
+		o.Username = getenv("OS_USERNAME")
+		if o.DomainID = getenv("OS_USER_DOMAIN_ID"); o.DomainID == "" {
+			o.DomainName = getenv("OS_USER_DOMAIN_NAME")
+		}
+	}
+	switch {
+	case o.UserID == "" && (o.Username == "" || o.DomainID+o.DomainName == ""):
+		return nil, fail.Errorf(fail.Invalid, "OS_USERNAME: value %q: want a user and OS_USER_DOMAIN_NAME, OS_USER_ID, OS_TOKEN or OS_APPLICATION_CREDENTIAL_ID", o.Username)
+	case o.Password == "":
+		return nil, fail.Errorf(fail.Invalid, "OS_PASSWORD: value \"\": want the user's password")
+	case !scope.System && scope.ProjectID == "" && (scope.ProjectName == "" || scope.DomainID+scope.DomainName == ""):
+		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_NAME: value %q: want a project and OS_PROJECT_DOMAIN_NAME, OS_PROJECT_ID, or OS_SYSTEM_SCOPE=all", scope.ProjectName)
+	}
+	return o, nil
+}
+
+// Login has the client's requests carry a token of Keystone. One that has ended is replaced, where the login has a password.
+func (c *Client) Login(ctx context.Context, o *gophercloud.AuthOptions) error {
+	provider, err := openstack.NewClient(o.IdentityEndpoint)
+	if err != nil {
+		return fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: %w", o.IdentityEndpoint, err)
+	}
+	provider.HTTPClient = c.api.HTTPClient
+	err = openstack.AuthenticateV3(ctx, provider, o, gophercloud.EndpointOpts{})
+	var code gophercloud.ErrUnexpectedResponseCode
+	switch {
+	case err == nil:
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &code) && code.Actual != http.StatusTooManyRequests && code.Actual < 500:
+		return fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: want a user, password and project that it knows", o.IdentityEndpoint, code.Actual)
+	default:
+		return fail.Errorf(fail.Unavailable, "log in to Keystone at %s: %w", o.IdentityEndpoint, err)
+	}
+	c.api.ProviderClient, c.login = provider, true
+	return nil
+}
