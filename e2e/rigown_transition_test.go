@@ -37,6 +37,7 @@ tables:
 // carry begins a transition on a host whose hosts are upgraded by these flags of `upgrade run`.
 func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
 	t.Helper()
+	t.Setenv("TMPDIR", r.dir) // the servers' sockets are linked into the laboratory, which takes one file system
 	c := &carried{rig: r, from: h,
 		old: aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1"), new: aligntest.MariaDB(t)}
 	c.old.SQL("CREATE DATABASE old; USE old; CREATE TABLE items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB; INSERT INTO old.items (name) SELECT CONCAT('row ', seq) FROM seq_1_to_500")

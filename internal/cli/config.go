@@ -5,11 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
@@ -116,19 +114,7 @@ line each: file, field, value, and what is allowed.`,
 }
 
 func (a *app) readConfig(ctx context.Context, path string) (name string, data []byte, err error) {
-	name, in := path, a.env.Stdin
-	if path == "-" {
-		name = "(stdin)"
-	} else {
-		// Without waiting: a pipe that nobody writes to could not be left again.
-		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-		if err != nil {
-			return "", nil, fail.Errorf(fail.Invalid, "read the configuration: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	data, err = io.ReadAll(io.LimitReader(source(ctx, in), maxConfig))
+	name, data, err = a.readInput(ctx, path, maxConfig)
 	if ctx.Err() != nil {
 		return "", nil, fail.Errorf(fail.Canceled, "read the configuration: %s: interrupted", name)
 	}

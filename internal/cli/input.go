@@ -57,6 +57,24 @@ func source(ctx context.Context, in io.Reader) io.Reader {
 	return in
 }
 
+// readInput reads a file, or for - standard input, at most so many bytes, and returns its name for messages.
+func (a *app) readInput(ctx context.Context, path string, most int64) (name string, data []byte, err error) {
+	name, in := path, a.env.Stdin
+	if path == "-" {
+		name = "(stdin)"
+	} else {
+		// Without waiting: a pipe that nobody writes to could not be left again.
+		f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return name, nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err = io.ReadAll(io.LimitReader(source(ctx, in), most))
+	return name, data, err
+}
+
 // typed asks a question, and returns the line that comes as its answer; a source that
 // ends has answered with nothing.
 func (a *app) typed(ctx context.Context, question string) (string, error) {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
@@ -49,20 +46,9 @@ Exit codes: 0 shown, 2 bad input.`,
 
 // transitionFile reads a file, and makes the plan of it.
 func (a *app) transitionFile(ctx context.Context, file string) (text []byte, p *transition.Plan, err error) {
-	var in io.Reader = a.env.Stdin
-	name := file
-	if file == "-" {
-		in, name = source(ctx, a.env.Stdin), "standard input"
-	} else {
-		f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe without a writer must not hang
-		if err != nil {
-			return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	if text, err = io.ReadAll(io.LimitReader(in, transition.MaxFile+1)); err != nil {
-		return nil, nil, fail.Errorf(fail.Invalid, "read %s: %w", name, err)
+	name, text, err := a.readInput(ctx, file, transition.MaxFile+1)
+	if err != nil {
+		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	read, faults := transition.Parse(text)
 	if len(faults) > 0 {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -62,21 +61,20 @@ func readRoute(m syscall.NetlinkMessage) (Route, error) {
 	if kind := m.Data[7]; kind != unix.RTN_UNICAST {
 		return Route{}, fmt.Errorf("%w: the route is of kind %d, not to another machine", unix.ENETUNREACH, kind)
 	}
-	m.Data = append(slices.Clone(m.Data), make([]byte, -len(m.Data)&3)...) // it panics at an end that is not padded
-	attributes, err := syscall.ParseNetlinkRouteAttr(&m)
-	if err != nil {
-		return Route{}, err
-	}
 	r := Route{Direct: true}
-	for _, a := range attributes {
-		switch v := a.Value; {
-		case a.Attr.Type == unix.RTA_OIF && len(v) == 4:
+	err := attributes(m.Data[unix.SizeofRtMsg:], func(kind uint16, v []byte) error {
+		switch {
+		case kind == unix.RTA_OIF && len(v) == 4:
 			r.Index = int(binary.NativeEndian.Uint32(v))
-		case a.Attr.Type == unix.RTA_PREFSRC && len(v) == 4:
+		case kind == unix.RTA_PREFSRC && len(v) == 4:
 			r.Source = netip.AddrFrom4([4]byte(v))
-		case a.Attr.Type == unix.RTA_GATEWAY || a.Attr.Type == unix.RTA_VIA:
+		case kind == unix.RTA_GATEWAY || kind == unix.RTA_VIA:
 			r.Direct = false
 		}
+		return nil
+	})
+	if err != nil {
+		return Route{}, err
 	}
 	if r.Index == 0 || !r.Source.IsValid() {
 		return Route{}, fmt.Errorf("the kernel names no interface, or no address of it: %x", m.Data)

@@ -9,7 +9,6 @@
 package firewall
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/text"
+	"holdfast/internal/tool"
 )
 
 // FileName of the rules that this host keeps, beside the agent's settings.
@@ -85,19 +84,11 @@ type Firewall struct {
 func New(addr string) Firewall { return Firewall{Run: command, Addr: addr, Proc: "/proc"} }
 
 func command(ctx context.Context, input, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandWithin)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second
-	cmd.Stdin = strings.NewReader(input)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.Output()
+	out, said, err := tool.Run(ctx, commandWithin, input, name, args...)
 	if err != nil {
-		return string(out), fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, text.Clean(said.String()))
+		return out, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, said)
 	}
-	return string(out), nil
+	return out, nil
 }
 
 // absent reports that a program is not on this host.

@@ -210,14 +210,9 @@ func (f *Fleet) reboot(ctx context.Context, c *conn, dom golibvirt.Domain, wait 
 		return err
 	})
 	defer func() {
-		c.hangUp()
-		<-c.sock.dead
-		stop()
-		c.close()
+		c.unsubscribe(stop)
 		if err == nil {
-			for range told {
-				continue
-			}
+			drain(told)
 		}
 	}()
 	if err != nil {

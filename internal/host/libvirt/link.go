@@ -205,10 +205,7 @@ func (d *Driver) subscribe(ctx context.Context) (*conn, <-chan golibvirt.DomainE
 		return err
 	})
 	stop := func() {
-		c.hangUp()
-		<-c.sock.dead
-		evEnd()
-		c.close()
+		c.unsubscribe(evEnd)
 		select {
 		case ch := <-got:
 			drain(ch)
@@ -225,9 +222,17 @@ func (d *Driver) subscribe(ctx context.Context) (*conn, <-chan golibvirt.DomainE
 	return c, ch, stop, nil
 }
 
+// unsubscribe ends a connection, and then the context of its events.
+func (c *conn) unsubscribe(end context.CancelFunc) {
+	c.hangUp()
+	<-c.sock.dead
+	end()
+	c.close()
+}
+
 // drain reads until the library closes the channel; it blocks on a channel that
 // nobody reads.
-func drain(ch <-chan golibvirt.DomainEventLifecycleMsg) {
+func drain[T any](ch <-chan T) {
 	for range ch {
 		continue
 	}

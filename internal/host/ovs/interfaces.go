@@ -122,15 +122,23 @@ func table(line string, columns int) (out [][]cell, err error) {
 }
 
 func readCell(raw json.RawMessage) (cell, error) {
-	var of struct{ kind, values json.RawMessage }
-	pair := []any{&of.kind, &of.values}
+	var plain string
+	if json.Unmarshal(raw, &plain) == nil {
+		return cell{set: []string{plain}}, nil
+	}
 	var n json.Number
-	if json.Unmarshal(raw, &n) == nil && len(raw) > 0 && raw[0] != '"' {
+	if json.Unmarshal(raw, &n) == nil {
 		return cell{set: []string{n.String()}}, nil
 	}
-	if json.Unmarshal(raw, &pair) == nil && len(pair) == 2 && string(of.kind) == `"map"` {
+	var pair []json.RawMessage
+	var kind string
+	if err := json.Unmarshal(raw, &pair); err != nil || len(pair) != 2 || json.Unmarshal(pair[0], &kind) != nil {
+		return cell{}, fmt.Errorf("%.100q is no value", raw)
+	}
+	switch kind {
+	case "map":
 		var members [][2]string
-		if err := json.Unmarshal(of.values, &members); err != nil {
+		if err := json.Unmarshal(pair[1], &members); err != nil {
 			return cell{}, fmt.Errorf("%.100q is no map: %w", raw, err)
 		}
 		c := cell{pairs: map[string]string{}}
@@ -138,10 +146,9 @@ func readCell(raw json.RawMessage) (cell, error) {
 			c.pairs[m[0]] = m[1]
 		}
 		return c, nil
-	}
-	if string(of.kind) == `"set"` {
+	case "set":
 		var members []json.RawMessage
-		if err := json.Unmarshal(of.values, &members); err != nil {
+		if err := json.Unmarshal(pair[1], &members); err != nil {
 			return cell{}, fmt.Errorf("%.100q is no set: %w", raw, err)
 		}
 		var c cell
@@ -154,8 +161,7 @@ func readCell(raw json.RawMessage) (cell, error) {
 		}
 		return c, nil
 	}
-	values, err := atoms(raw)
-	return cell{set: values}, err
+	return readCell(pair[1]) // a UUID
 }
 
 // Flows are what ovs-ofctl prints of a bridge's flows, with numbers for ports and tables, in the best version of

@@ -5,14 +5,11 @@
 package ovs
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -21,6 +18,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/text"
+	"holdfast/internal/tool"
 )
 
 // commandWithin bounds one call of a program.
@@ -56,60 +54,18 @@ func Bridge(ctx context.Context, name string) (Facts, error) {
 
 // bridges reads a line with the table of bridges and one with flow-restore-wait.
 func bridges(out string) (map[string]Facts, error) {
-	table, restore, _ := strings.Cut(out, "\n")
-	var answer struct {
-		Data [][]json.RawMessage `json:"data"`
-	}
-	if err := json.Unmarshal([]byte(table), &answer); err != nil {
+	first, restore, _ := strings.Cut(out, "\n")
+	rows, err := table(first, 4)
+	if err != nil {
 		return nil, err
 	}
 	all := map[string]Facts{}
-	for _, row := range answer.Data {
-		if len(row) != 4 {
-			return nil, fmt.Errorf("want 4 columns: got %d", len(row))
-		}
-		var values [4][]string
-		for i, raw := range row {
-			var err error
-			if values[i], err = atoms(raw); err != nil {
-				return nil, err
-			}
-		}
-		f := Facts{Protocols: values[1], FailMode: strings.Join(values[2], ""), Controllers: len(values[3])}
+	for _, r := range rows {
+		f := Facts{Protocols: r[1].set, FailMode: r[2].text(), Controllers: len(r[3].set)}
 		f.Restoring = strings.Trim(strings.TrimSpace(restore), `"`) == "true"
-		all[strings.Join(values[0], "")] = f
+		all[r[0].text()] = f
 	}
 	return all, nil
-}
-
-// atoms are the values of a column (RFC 7047, section 5.1): an atom, which may be
-// ["uuid", X], or ["set", [atoms]].
-func atoms(raw json.RawMessage) ([]string, error) {
-	var plain string
-	if json.Unmarshal(raw, &plain) == nil {
-		return []string{plain}, nil
-	}
-	var pair []json.RawMessage
-	var kind string
-	if err := json.Unmarshal(raw, &pair); err != nil || len(pair) != 2 || json.Unmarshal(pair[0], &kind) != nil {
-		return nil, fmt.Errorf("%.100q is no value", raw)
-	}
-	if kind != "set" {
-		return atoms(pair[1])
-	}
-	var members []json.RawMessage
-	if err := json.Unmarshal(pair[1], &members); err != nil {
-		return nil, fmt.Errorf("%.100q is no set: %w", raw, err)
-	}
-	var out []string
-	for _, m := range members {
-		values, err := atoms(m)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, values...)
-	}
-	return out, nil
 }
 
 // Dump is what ovs-ofctl prints of a bridge, with numbers for ports and tables.
@@ -152,20 +108,12 @@ func Apply(ctx context.Context, bridge, version string, lines []string) error {
 }
 
 func run(ctx context.Context, input, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandWithin)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second
-	cmd.Stdin = strings.NewReader(input)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.Output()
+	out, said, err := tool.Run(ctx, commandWithin, input, name, args...)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("%s is not on this host: %w", name, exec.ErrNotFound)
 	case err != nil:
-		return "", fmt.Errorf("%s: %w: %s", name, err, text.Clean(said.String()))
+		return "", fmt.Errorf("%s: %w: %s", name, err, said)
 	}
-	return string(out), nil
+	return out, nil
 }

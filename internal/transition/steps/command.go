@@ -36,8 +36,8 @@ var (
 )
 
 func (c *Command) read(t engine.Task) (what string, s *program.Step, err error) {
-	var args transition.Args
-	if err := command.Args(t, &args); err != nil {
+	args, err := engine.Args[transition.Args](t)
+	if err != nil {
 		return "", nil, err
 	}
 	if len(args.Run) == 0 {

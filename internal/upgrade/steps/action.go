@@ -55,7 +55,7 @@ type actionStep struct {
 
 func (a *Action) step(t engine.Task) (*actionStep, error) {
 	s := &actionStep{a: a, t: t}
-	if err := command.Args(t, &s.args); err != nil {
+	if err := runArgs(t, &s.args); err != nil {
 		return nil, err
 	}
 	fail := func(format string, args ...any) error {

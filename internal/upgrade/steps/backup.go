@@ -202,7 +202,7 @@ func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs
 }
 
 func (b *Backup) read(t engine.Task) (args upgrade.BackupArgs, q backup.Request, p backup.Provider, err error) {
-	if err = command.Args(t, &args); err != nil {
+	if err = runArgs(t, &args); err != nil {
 		return args, q, nil, err
 	}
 	if q, err = b.request(args.Run, args.Module, args.Settings); err == nil {
@@ -259,7 +259,7 @@ type backupRestorer struct {
 }
 
 func (r *Restore) read(t engine.Task) (args upgrade.RestoreArgs, q backup.Request, err error) {
-	if err = command.Args(t, &args); err != nil {
+	if err = runArgs(t, &args); err != nil {
 		return args, q, err
 	}
 	if q, err = r.request(args.Run, args.Module, nil); err != nil {

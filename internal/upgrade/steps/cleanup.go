@@ -13,7 +13,6 @@ import (
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 )
 
@@ -35,7 +34,7 @@ type cleanupPlan struct {
 }
 
 func (c *Cleanup) read(t engine.Task) (p cleanupPlan, err error) {
-	if err := command.Args(t, &p.args); err != nil {
+	if err := runArgs(t, &p.args); err != nil {
 		return p, err
 	}
 	if p.backups, err = c.runDir(p.args.Run); err != nil {

@@ -29,7 +29,7 @@ var _ engine.Executor = (*Tidy)(nil)
 // Do implements engine.Executor. It removes all that it can, and tells what it can not.
 func (d *Tidy) Do(ctx context.Context, t engine.Task) error {
 	var args upgrade.TidyArgs
-	if err := command.Args(t, &args); err != nil {
+	if err := runArgs(t, &args); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.Step.Timeout)
@@ -82,7 +82,7 @@ func (d *Tidy) each(ctx context.Context, t engine.Task, below string, remove fun
 // Probe implements engine.Executor. It may be done again, so nobody needs to know.
 func (d *Tidy) Probe(_ context.Context, t engine.Task) (engine.Probed, error) {
 	var args upgrade.TidyArgs
-	if err := command.Args(t, &args); err != nil {
+	if err := runArgs(t, &args); err != nil {
 		return engine.CanNotTell, err
 	}
 	return engine.NotDone, nil

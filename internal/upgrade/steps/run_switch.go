@@ -66,7 +66,7 @@ type runSwitch struct {
 
 func (d *Switch) read(t engine.Task) (*runSwitch, error) {
 	var args upgrade.SwitchArgs // upgrade.PairArgs is the same
-	if err := command.Args(t, &args); err != nil {
+	if err := runArgs(t, &args); err != nil {
 		return nil, err
 	}
 	kind, ok := runKinds[t.Step.Kind]

@@ -4,7 +4,6 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -37,14 +36,6 @@ func IsName(s, more string) bool {
 		}
 	}
 	return s != "" && s[0] != '.' && len(s) <= 255
-}
-
-// Args reads the arguments of a step into args, a pointer.
-func Args(t engine.Task, args any) error {
-	if err := json.Unmarshal(t.Step.Args, args); err != nil {
-		return fmt.Errorf("step %s: read its arguments: %w", t.Step.ID, err)
-	}
-	return nil
 }
 
 // Program is a program of the host.

@@ -3,7 +3,6 @@
 package hostports
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +21,7 @@ import (
 	"holdfast/internal/host/ovs"
 	"holdfast/internal/netlink"
 	"holdfast/internal/procfs"
-	"holdfast/internal/text"
+	"holdfast/internal/tool"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
 )
@@ -157,22 +156,15 @@ func links() ([]net.Link, error) {
 
 // chains are the names of iptables' chains of the table filter; nil where there is no iptables-save.
 func chains(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, iptablesWithin)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "iptables-save", "-t", "filter")
-	cmd.WaitDelay = time.Second
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.Output()
+	out, said, err := tool.Run(ctx, iptablesWithin, "", "iptables-save", "-t", "filter")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, fail.Errorf(fail.Failed, "iptables-save: %w: %s", err, text.Clean(said.String()))
+		return nil, fail.Errorf(fail.Failed, "iptables-save: %w: %s", err, said)
 	}
 	names := []string{}
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(out) {
 		if name, _, ok := strings.Cut(strings.TrimPrefix(line, ":"), " "); ok && strings.HasPrefix(line, ":") {
 			names = append(names, name)
 		}

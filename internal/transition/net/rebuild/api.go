@@ -9,15 +9,10 @@ import (
 )
 
 // API is where Neutron's API is, http://HOST:PORT, and how to log in to its Keystone; nil: it has none (auth_strategy =
-// noauth).
+// noauth). neutron.LoginFrom reads that from an environment.
 type API struct {
 	Endpoint string
 	Login    *gophercloud.AuthOptions
-}
-
-// LoginFrom reads API.Login from the variables of an environment, as neutron.LoginFrom says.
-func LoginFrom(getenv func(string) string) (*gophercloud.AuthOptions, error) {
-	return neutron.LoginFrom(getenv)
 }
 
 func (a API) client(ctx context.Context) (*neutron.Client, error) {

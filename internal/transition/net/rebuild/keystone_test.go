@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/internal/transition/net/neutron"
 )
 
 // TestKeystone: with a token of a real Keystone, whose project the document does not have, all is made, read and
@@ -27,12 +28,12 @@ func TestKeystone(t *testing.T) {
 		}
 		return k.Env(name)
 	}
-	login, err := LoginFrom(wrong)
+	login, err := neutron.LoginFrom(wrong)
 	try.Must(t, err)
 	if _, err := Verify(ctx, d, API{s.Endpoint(), login}, false); fail.ExitCode(err) != fail.ExitInvalid {
 		t.Errorf("a wrong password: %v, want bad input", err)
 	}
-	login, err = LoginFrom(k.Env)
+	login, err = neutron.LoginFrom(k.Env)
 	try.Must(t, err)
 	at := API{s.Endpoint(), login}
 	r, err := Apply(ctx, d, Order{API: at, DB: database(s), Jobs: 4}, silent)

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
 
 	"holdfast/internal/durable"
-	"holdfast/internal/text"
+	"holdfast/internal/tool"
 )
 
 // cleanup is the service with which distributions run Neutron's program that deletes the ports of
@@ -107,15 +106,9 @@ func (c cleanup) rearm(ctx context.Context) error {
 }
 
 func (c cleanup) ask(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, systemctlTakes)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, c.systemctl, args...)
-	cmd.WaitDelay = time.Second
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
+	out, said, err := tool.Run(ctx, systemctlTakes, "", c.systemctl, args...)
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", c.systemctl, strings.Join(args, " "), err, text.Clean(said.String()))
+		return "", fmt.Errorf("%s %s: %w: %s", c.systemctl, strings.Join(args, " "), err, said)
 	}
-	return string(out), nil
+	return out, nil
 }

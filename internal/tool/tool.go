@@ -1,0 +1,29 @@
+// Package tool runs small programs of this host that answer soon.
+package tool
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"holdfast/internal/text"
+)
+
+// Run runs a program to its end, in the language of its code, with input as standard input. said is
+// what it wrote to standard error, in one line for a message. The error wraps exec.ErrNotFound where
+// there is no such program.
+func Run(ctx context.Context, within time.Duration, input, name string, args ...string) (out, said string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	cmd.Stdin = strings.NewReader(input)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	b, err := cmd.Output()
+	return string(b), text.Clean(stderr.String()), err
+}
