@@ -48,6 +48,9 @@ func TestConnectionsEnd(t *testing.T) {
 		if i < 0 || slices.ContainsFunc(all, func(c Connection) bool { return !c.To.IsValid() || c.To.Port() == 0 }) {
 			t.Fatalf("%s: the connection from %s is missing, or one that listens is not: %+v", c.listen, peer, all)
 		}
+		if now, there, err := all[i].Now(); err != nil || !there || now.From != to || now.To != peer || now.Inode != all[i].Inode || now.Repeats != 0 {
+			t.Errorf("%s: asked for once more: %+v, %v, %v, want %+v", c.listen, now, there, err, all[i])
+		}
 		try.Must(t, all[i].End())
 		for end, want := range map[net.Conn]error{near: unix.ECONNABORTED, far: unix.ECONNRESET} {
 			try.Must(t, end.SetReadDeadline(time.Now().Add(time.Minute)))
@@ -57,6 +60,9 @@ func TestConnectionsEnd(t *testing.T) {
 		}
 		try.Must(t, near.Close())
 		try.Must(t, far.Close())
+		if now, there, err := all[i].Now(); err != nil || there {
+			t.Errorf("%s: one that has ended: %+v, %v, %v", c.listen, now, there, err)
+		}
 		try.Must(t, all[i].End()) // it has ended: nobody else is, not even who listens
 		pair()
 	}

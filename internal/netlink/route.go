@@ -24,18 +24,10 @@ func RouteTo(addr netip.Addr) (Route, error) {
 	}
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0], body[1] = unix.AF_INET, 32
-	b := make([]byte, 4096)
-	n, err := ask(unix.NETLINK_ROUTE, unix.RTM_GETROUTE, Attribute(body, unix.RTA_DST, addr.AsSlice()), b)
-	if err != nil {
-		return Route{}, fmt.Errorf("the way to %s: %w", addr, err)
-	}
-	part, _, _, err := read(b[:n])
-	if err == nil && len(part) != 1 {
-		err = fmt.Errorf("the kernel answered %x", b[:n])
-	}
+	m, err := ask(unix.NETLINK_ROUTE, unix.RTM_GETROUTE, Attribute(body, unix.RTA_DST, addr.AsSlice()))
 	var r Route
 	if err == nil {
-		r, err = readRoute(part[0])
+		r, err = readRoute(m)
 	}
 	if err != nil {
 		return Route{}, fmt.Errorf("the way to %s: %w", addr, err)
@@ -44,13 +36,25 @@ func RouteTo(addr netip.Addr) (Route, error) {
 }
 
 // ask sends a request that is answered by one message.
-func ask(family int, kind uint16, body, answer []byte) (n int, err error) {
+func ask(family int, kind uint16, body []byte) (syscall.NetlinkMessage, error) {
 	fd, err := send(family, kind, 0, body)
 	if err != nil {
-		return 0, err
+		return syscall.NetlinkMessage{}, err
 	}
 	defer func() { _ = unix.Close(fd) }() // there is nothing to flush
-	return receive(fd, answer)
+	b := make([]byte, 4096)
+	n, err := receive(fd, b)
+	if err != nil {
+		return syscall.NetlinkMessage{}, err
+	}
+	part, _, _, err := read(b[:n])
+	if err == nil && len(part) != 1 {
+		err = fmt.Errorf("the kernel answered %x", b[:n])
+	}
+	if err != nil {
+		return syscall.NetlinkMessage{}, err
+	}
+	return part[0], nil
 }
 
 // readRoute reads struct rtmsg and its attributes.

@@ -56,6 +56,22 @@ func TCP() (all []Connection, err error) {
 	return all, nil
 }
 
+// Now asks the kernel for the same connection once more; there is false when it has ended. A list
+// of all takes the kernel milliseconds, as it goes through all places of its table.
+func (c Connection) Now() (now Connection, there bool, err error) {
+	m, err := ask(unix.NETLINK_SOCK_DIAG, sockList, request(c.family, connected, c.id))
+	switch {
+	case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE):
+		return Connection{}, false, nil
+	case err == nil:
+		now, there, err = readConnection(m.Data)
+	}
+	if err != nil {
+		return Connection{}, false, fmt.Errorf("look at the connection from %s to %s: %w", c.From, c.To, err)
+	}
+	return now, there, nil
+}
+
 // readConnection reads struct inet_diag_msg.
 func readConnection(b []byte) (c Connection, ok bool, err error) {
 	if len(b) < answerSize || b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
@@ -70,7 +86,7 @@ func readConnection(b []byte) (c Connection, ok bool, err error) {
 		return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
 	}
 	c.From, c.To = at(c.id[4:], c.id[0:]), at(c.id[20:], c.id[2:])
-	return c, b[1] != finWait2 || c.Inode != 0, nil
+	return c, connected>>b[1]&1 != 0 && (b[1] != finWait2 || c.Inode != 0), nil
 }
 
 func request(family byte, states uint32, id []byte) []byte {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"holdfast/internal/netlink"
 )
@@ -26,19 +27,16 @@ const lostAfter = 3
 // endLost ends the sessions whose replicas are lost. A replica that connects anew while the session
 // of its former connection is there stops the server: no connection begins or ends (doc.go).
 func (d *Driver) endLost(ctx context.Context, serving []session) error {
-	if len(serving) == 0 {
-		return nil
-	}
-	all, err := netlink.TCP()
-	if err != nil {
-		return fmt.Errorf("look whether the replica is lost: %w", err)
-	}
 	for _, s := range serving {
 		at, err := s.addr()
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(all, func(c netlink.Connection) bool { return c.To == at && c.Repeats >= lostAfter }) {
+		repeats, err := d.links.repeats(at)
+		if err != nil {
+			return fmt.Errorf("look whether the replica is lost: %w", err)
+		}
+		if repeats < lostAfter {
 			continue
 		}
 		if err := d.exec(ctx, d.db, "KILL "+s.id); err != nil && !unknownThread(err) {
@@ -46,6 +44,30 @@ func (d *Driver) endLost(ctx context.Context, serving []session) error {
 		}
 	}
 	return nil
+}
+
+// links remembers the connection of the last session, so that the kernel need not list all of them at each look.
+type links struct {
+	sync.Mutex
+	last netlink.Connection // the zero value: none
+}
+
+// repeats says how often a packet to a replica was sent again in vain; 0 when there is no connection.
+func (l *links) repeats(to netip.AddrPort) (int, error) {
+	l.Lock()
+	defer l.Unlock()
+	if l.last.To == to {
+		c, there, err := l.last.Now()
+		if err != nil || there {
+			return c.Repeats, err
+		}
+	}
+	l.last = netlink.Connection{}
+	all, err := netlink.TCP()
+	if i := slices.IndexFunc(all, func(c netlink.Connection) bool { return c.To == to }); i >= 0 {
+		l.last = all[i]
+	}
+	return l.last.Repeats, err
 }
 
 // addr reads ADDRESS:PORT, as the server writes it also of IPv6.

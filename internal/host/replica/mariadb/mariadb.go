@@ -91,6 +91,8 @@ type Driver struct {
 		baseline *counts // what Together has proved; nil: nothing
 	}
 
+	links links
+
 	copying struct {
 		sync.Mutex
 		of replica.Copy // that is under way, or was made last; the zero value: none
