@@ -179,15 +179,16 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 	return nil
 }
 
-// answersWithin is how long an agent may take to answer that has just gone on alone, or is busy with that.
-const answersWithin = 30 * time.Second
+// answersWithin is how long a pair may take to serve again that has just lost a node, and its agent to say so.
+const answersWithin = time.Minute
 
-// answered asks for the pair's status, again while the agent can not say it.
-func answered(ctx context.Context, c *api.Client) (cluster.PairStatus, error) {
+// served asks for the pair's status, again while the agent can not say it, or nobody serves.
+func served(ctx context.Context, c *api.Client) (cluster.PairStatus, error) {
 	for begun := time.Now(); ; {
 		p, err := c.Pair(ctx)
 		var e *fail.Error
-		if err == nil || !errors.As(err, &e) || e.Kind != fail.Unavailable || time.Since(begun) > answersWithin || !sleep.For(ctx, pairEvery) {
+		again := err == nil && p.Active() == nil || errors.As(err, &e) && e.Kind == fail.Unavailable
+		if !again || time.Since(begun) > answersWithin || !sleep.For(ctx, pairEvery) {
 			return p, err
 		}
 	}
@@ -200,7 +201,7 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 		return err
 	}
 	defer c.Close()
-	p, err := answered(cmd.Context(), c)
+	p, err := served(cmd.Context(), c)
 	if err != nil {
 		return err
 	}
