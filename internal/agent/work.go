@@ -82,8 +82,9 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
 	}
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, guests)
+	pins := &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	w.Service, err = service.New(service.Parts{
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Seen: seen, Log: nd.Log,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Log: nd.Log,
 		Dial: func(target string) (service.Peer, error) {
 			c, err := api.Dial(target, nd.client)
 			if err != nil {
@@ -123,7 +124,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner, transition.Job: transition.NewPlanner,
 	}}
 	executors := w.Executors()
-	executors[upgrade.KindPin] = &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
+	executors[upgrade.KindPin] = pins
 	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
 	executors[transition.KindCommand] = &transitionsteps.Command{
 		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},

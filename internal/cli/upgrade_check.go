@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,12 +11,12 @@ import (
 	"holdfast/internal/lang"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 )
 
 func (a *app) upgradeCheckCmd() *cobra.Command {
 	var in upgradeInput
 	var mode, dir string
+	var pin []string
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -35,22 +36,28 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			if err != nil {
 				return usage(cmd, err)
 			}
-			return a.upgradeCheck(cmd, &in, m, dir)
+			for i, name := range pin {
+				if name == "" || slices.Contains(pin[:i], name) {
+					return usage(cmd, fmt.Errorf("--pin %q: want names of bridges, each once", name))
+				}
+			}
+			return a.upgradeCheck(cmd, &in, upgrade.Options{Mode: m, Pin: pin, KeepGuests: len(pin) > 0}, dir) // guests stay where bridges are pinned
 		},
 	}
 	in.flags(a, cmd)
 	cmd.Flags().StringVar(&mode, "mode", "", "`kind` of upgrade: rolling, offline or reboot\n(default: as upgrade run)")
+	cmd.Flags().StringSliceVar(&pin, "pin", nil, "Open vSwitch `bridges` that upgrade run is to pin:\nlook whether they can be")
 	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
 	cmd.Flags().BoolVar(&list, "list", false, "list the checks, without asking an agent")
 	return cmd
 }
 
-func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, mode manifest.Mode, dir string) error {
+func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
 	form, err := a.format(cmd, "html")
 	if err != nil {
 		return err
 	}
-	r, err := in.request(upgrade.Options{Mode: mode})
+	r, err := in.request(o)
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func (r *run) restore(c *Chain, b before) before {
 		if !r.mustRestore(s) {
 			continue
 		}
-		if left != "" {
+		if left != "" && s.Kind != KindPin { // a bridge that forwards by its own flows waits for nothing else
 			r.st.Undone = append(r.st.Undone, s.ID+": comes after "+left)
 			continue
 		}
@@ -172,6 +172,8 @@ func (r *run) cannotRestore(s *Step) string {
 		return "the host is away"
 	case rec.State == job.Unknown:
 		return "it was begun and may have been done"
+	case rec.Undo && rec.State == job.Failed && s.Kind == KindPin: // it has waited for flows, and the pin ends by itself
+		return rec.Why
 	case rec.Undo && rec.Attempt >= maxTries && rec.State == job.Failed: // one from before the abort says nothing of now
 		return "it failed: " + rec.Why
 	case s.Kind == evacuate.KindUndrain && !r.sound(s.Host):

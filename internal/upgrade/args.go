@@ -54,6 +54,7 @@ type CheckArgs struct {
 	SHA256  string        `json:"sha256,omitempty"`  // of the bundle's file
 	Mode    manifest.Mode `json:"mode,omitempty"`    // of the run
 	Backups []string      `json:"backups,omitempty"` // before-rollback: modules whose backups must verify
+	Pin     []string      `json:"pin,omitempty"`     // before: bridges that must be ones that can be pinned, where the host has them
 }
 
 // StageArgs are the arguments of stage.

@@ -185,7 +185,11 @@ func (c *chain) check(when When, word string) {
 }
 
 func (b *builder) checkArgs(when When) CheckArgs {
-	return CheckArgs{When: when, Run: b.o.Run, SHA256: b.o.SHA256, Mode: b.o.Mode}
+	args := CheckArgs{When: when, Run: b.o.Run, SHA256: b.o.SHA256, Mode: b.o.Mode}
+	if when == Before && b.pins() {
+		args.Pin = b.o.Pin
+	}
+	return args
 }
 
 // stage appends that the bundle is brought to the host.

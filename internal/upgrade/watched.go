@@ -8,9 +8,10 @@ import (
 )
 
 // watched puts what is done on a host between the begin of a pin of its bridges and its end, and that between two
-// looks at what its guests lose.
+// looks at what its guests lose. A rollback has no limit of what they may lose, and no pin that can not be had keeps it
+// from going on.
 func (b *builder) watched(work string, h *inventory.Host, c Chain) Chain {
-	if b.o.Mode == manifest.Offline || b.plan.Purpose == ForRollback || len(c.Steps) == 0 {
+	if b.o.Mode == manifest.Offline || len(c.Steps) == 0 {
 		return c
 	}
 	around := func(add func(begin, end *chain)) {
@@ -18,17 +19,24 @@ func (b *builder) watched(work string, h *inventory.Host, c Chain) Chain {
 		add(begin, end)
 		c.Steps = slices.Concat(begin.Steps, c.Steps, end.Steps)
 	}
-	if len(b.o.Pin) > 0 && b.o.KeepGuests {
+	back := b.plan.Purpose == ForRollback
+	if b.pins() {
 		around(func(begin, end *chain) {
-			begin.add(KindPin, PinArgs{Bridges: b.o.Pin}, timePin, "pin", work)
-			end.add(KindPin, PinArgs{Bridges: b.o.Pin, End: true}, timePin, "unpin", work)
+			pin := begin.add(KindPin, PinArgs{Bridges: b.o.Pin}, timePin, "pin", work)
+			pin.Soft = back
+			end.add(KindPin, PinArgs{Bridges: b.o.Pin, End: true}, timePin, "unpin", work).Restores = []string{pin.ID}
 		})
 	}
-	if b.o.LossLimit != 0 {
+	if b.o.LossLimit != 0 && !back {
 		around(func(begin, end *chain) {
 			begin.add(KindLosses, LossesArgs{Work: work, Begin: true}, timeLosses, "losses-before", work)
 			end.add(KindLosses, LossesArgs{Work: work, Limit: b.o.LossLimit}, timeLosses, "losses", work)
 		})
 	}
 	return c
+}
+
+// pins reports whether bridges are pinned while their host is worked on.
+func (b *builder) pins() bool {
+	return len(b.o.Pin) > 0 && b.o.KeepGuests && b.o.Mode == manifest.Rolling
 }

@@ -706,7 +706,8 @@ type FactsRequest struct {
 	Status        *FactsRequest_Program      `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"`
 	Ha            *FactsRequest_Program      `protobuf:"bytes,9,opt,name=ha,proto3" json:"ha,omitempty"`
 	Replication   []*FactsRequest_Program    `protobuf:"bytes,10,rep,name=replication,proto3" json:"replication,omitempty"`
-	Guests        bool                       `protobuf:"varint,11,opt,name=guests,proto3" json:"guests,omitempty"` // addresses of guests
+	Guests        bool                       `protobuf:"varint,11,opt,name=guests,proto3" json:"guests,omitempty"`  // addresses of guests
+	Bridges       []string                   `protobuf:"bytes,12,rep,name=bridges,proto3" json:"bridges,omitempty"` // of Open vSwitch, that are to be pinned
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -818,6 +819,13 @@ func (x *FactsRequest) GetGuests() bool {
 	return false
 }
 
+func (x *FactsRequest) GetBridges() []string {
+	if x != nil {
+		return x.Bridges
+	}
+	return nil
+}
+
 // Facts is what a host tells of itself. A field that could not be read is named in
 // unknown, with the reason; its value means nothing then.
 type Facts struct {
@@ -840,9 +848,10 @@ type Facts struct {
 	O2Cb          *Facts_O2CB            `protobuf:"bytes,16,opt,name=o2cb,proto3" json:"o2cb,omitempty"`
 	Iscsi         []*Facts_Session       `protobuf:"bytes,17,rep,name=iscsi,proto3" json:"iscsi,omitempty"`
 	Fc            []*Facts_Port          `protobuf:"bytes,18,rep,name=fc,proto3" json:"fc,omitempty"`
-	Maps          []*Facts_Map           `protobuf:"bytes,19,rep,name=maps,proto3" json:"maps,omitempty"`     // multipath devices
-	Mounts        []*Facts_Mount         `protobuf:"bytes,20,rep,name=mounts,proto3" json:"mounts,omitempty"` // of cluster file systems
-	Guests        []*Facts_Guest         `protobuf:"bytes,21,rep,name=guests,proto3" json:"guests,omitempty"` // that run here, when they were asked for
+	Maps          []*Facts_Map           `protobuf:"bytes,19,rep,name=maps,proto3" json:"maps,omitempty"`       // multipath devices
+	Mounts        []*Facts_Mount         `protobuf:"bytes,20,rep,name=mounts,proto3" json:"mounts,omitempty"`   // of cluster file systems
+	Guests        []*Facts_Guest         `protobuf:"bytes,21,rep,name=guests,proto3" json:"guests,omitempty"`   // that run here, when they were asked for
+	Bridges       []*Facts_Bridge        `protobuf:"bytes,22,rep,name=bridges,proto3" json:"bridges,omitempty"` // that were asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1020,6 +1029,13 @@ func (x *Facts) GetMounts() []*Facts_Mount {
 func (x *Facts) GetGuests() []*Facts_Guest {
 	if x != nil {
 		return x.Guests
+	}
+	return nil
+}
+
+func (x *Facts) GetBridges() []*Facts_Bridge {
+	if x != nil {
+		return x.Bridges
 	}
 	return nil
 }
@@ -1256,6 +1272,107 @@ func (x *Facts_Guest) GetAddresses() []string {
 	return nil
 }
 
+// Bridge is whether a bridge of Open vSwitch can be pinned.
+type Facts_Bridge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Missing       bool                   `protobuf:"varint,2,opt,name=missing,proto3" json:"missing,omitempty"` // the host has none of that name
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`          // it can not be pinned; "": it can
+	Remedy        string                 `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Ports         int64                  `protobuf:"varint,5,opt,name=ports,proto3" json:"ports,omitempty"`
+	Flows         int64                  `protobuf:"varint,6,opt,name=flows,proto3" json:"flows,omitempty"`   // that would be copied
+	Groups        int64                  `protobuf:"varint,7,opt,name=groups,proto3" json:"groups,omitempty"` // that would be copied
+	Notes         []string               `protobuf:"bytes,8,rep,name=notes,proto3" json:"notes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Facts_Bridge) Reset() {
+	*x = Facts_Bridge{}
+	mi := &file_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Facts_Bridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Facts_Bridge) ProtoMessage() {}
+
+func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Facts_Bridge.ProtoReflect.Descriptor instead.
+func (*Facts_Bridge) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{14, 5}
+}
+
+func (x *Facts_Bridge) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Facts_Bridge) GetMissing() bool {
+	if x != nil {
+		return x.Missing
+	}
+	return false
+}
+
+func (x *Facts_Bridge) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Facts_Bridge) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *Facts_Bridge) GetPorts() int64 {
+	if x != nil {
+		return x.Ports
+	}
+	return 0
+}
+
+func (x *Facts_Bridge) GetFlows() int64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
+func (x *Facts_Bridge) GetGroups() int64 {
+	if x != nil {
+		return x.Groups
+	}
+	return 0
+}
+
+func (x *Facts_Bridge) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
 type Facts_Space struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Dir           string                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
@@ -1266,7 +1383,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1395,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1408,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 5}
+	return file_agent_proto_rawDescGZIP(), []int{14, 6}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -1323,7 +1440,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1452,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1465,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 6}
+	return file_agent_proto_rawDescGZIP(), []int{14, 7}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -1405,7 +1522,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1534,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1547,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 7}
+	return file_agent_proto_rawDescGZIP(), []int{14, 8}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -1465,7 +1582,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1594,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1607,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 8}
+	return file_agent_proto_rawDescGZIP(), []int{14, 9}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -1525,7 +1642,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1654,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1667,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 9}
+	return file_agent_proto_rawDescGZIP(), []int{14, 10}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -1586,7 +1703,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1715,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1728,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 10}
+	return file_agent_proto_rawDescGZIP(), []int{14, 11}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -1647,7 +1764,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1776,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1789,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 11}
+	return file_agent_proto_rawDescGZIP(), []int{14, 12}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -1707,7 +1824,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1836,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1849,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 12}
+	return file_agent_proto_rawDescGZIP(), []int{14, 13}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -1762,7 +1879,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1891,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1904,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 13}
+	return file_agent_proto_rawDescGZIP(), []int{14, 14}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -1829,7 +1946,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1958,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1971,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 14}
+	return file_agent_proto_rawDescGZIP(), []int{14, 15}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -1891,7 +2008,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1903,7 +2020,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1916,7 +2033,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 15}
+	return file_agent_proto_rawDescGZIP(), []int{14, 16}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -1996,7 +2113,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.holdfast.v1.FactsRequestR\arequest\"?\n" +
 	"\x13GatherFactsResponse\x12(\n" +
-	"\x05facts\x18\x01 \x01(\v2\x12.holdfast.v1.FactsR\x05facts\"\xc6\x04\n" +
+	"\x05facts\x18\x01 \x01(\v2\x12.holdfast.v1.FactsR\x05facts\"\xe0\x04\n" +
 	"\fFactsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06unpack\x18\x02 \x01(\tR\x06unpack\x12\x1a\n" +
@@ -2010,7 +2127,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x02ha\x18\t \x01(\v2!.holdfast.v1.FactsRequest.ProgramR\x02ha\x12C\n" +
 	"\vreplication\x18\n" +
 	" \x03(\v2!.holdfast.v1.FactsRequest.ProgramR\vreplication\x12\x16\n" +
-	"\x06guests\x18\v \x01(\bR\x06guests\x1aZ\n" +
+	"\x06guests\x18\v \x01(\bR\x06guests\x12\x18\n" +
+	"\abridges\x18\f \x03(\tR\abridges\x1aZ\n" +
 	"\n" +
 	"ConfigFile\x12\x1c\n" +
 	"\tinstalled\x18\x01 \x01(\tR\tinstalled\x12\x16\n" +
@@ -2018,7 +2136,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06format\x18\x03 \x01(\tR\x06format\x1a/\n" +
 	"\aProgram\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03run\x18\x02 \x03(\tR\x03run\"\xb8\x11\n" +
+	"\x03run\x18\x02 \x03(\tR\x03run\"\xaa\x13\n" +
 	"\x05Facts\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x13\n" +
 	"\x05at_ns\x18\x02 \x01(\x03R\x04atNs\x129\n" +
@@ -2041,7 +2159,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x02fc\x18\x12 \x03(\v2\x17.holdfast.v1.Facts.PortR\x02fc\x12*\n" +
 	"\x04maps\x18\x13 \x03(\v2\x16.holdfast.v1.Facts.MapR\x04maps\x120\n" +
 	"\x06mounts\x18\x14 \x03(\v2\x18.holdfast.v1.Facts.MountR\x06mounts\x120\n" +
-	"\x06guests\x18\x15 \x03(\v2\x18.holdfast.v1.Facts.GuestR\x06guests\x1a:\n" +
+	"\x06guests\x18\x15 \x03(\v2\x18.holdfast.v1.Facts.GuestR\x06guests\x123\n" +
+	"\abridges\x18\x16 \x03(\v2\x19.holdfast.v1.Facts.BridgeR\abridges\x1a:\n" +
 	"\fUnknownEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
@@ -2058,7 +2177,16 @@ const file_agent_proto_rawDesc = "" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x1a9\n" +
 	"\x05Guest\x12\x12\n" +
 	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\x1a-\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x1a\xba\x01\n" +
+	"\x06Bridge\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amissing\x18\x02 \x01(\bR\amissing\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x16\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x14\n" +
+	"\x05ports\x18\x05 \x01(\x03R\x05ports\x12\x14\n" +
+	"\x05flows\x18\x06 \x01(\x03R\x05flows\x12\x16\n" +
+	"\x06groups\x18\a \x01(\x03R\x06groups\x12\x14\n" +
+	"\x05notes\x18\b \x03(\tR\x05notes\x1a-\n" +
 	"\x05Space\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\x03R\x04free\x1a\xa2\x01\n" +
@@ -2130,7 +2258,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_agent_proto_goTypes = []any{
 	(*GetWordRequest)(nil),          // 0: holdfast.v1.GetWordRequest
 	(*GetWordResponse)(nil),         // 1: holdfast.v1.GetWordResponse
@@ -2154,17 +2282,18 @@ var file_agent_proto_goTypes = []any{
 	nil,                             // 19: holdfast.v1.Facts.PythonEntry
 	(*Facts_OS)(nil),                // 20: holdfast.v1.Facts.OS
 	(*Facts_Guest)(nil),             // 21: holdfast.v1.Facts.Guest
-	(*Facts_Space)(nil),             // 22: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 23: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 24: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 25: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 26: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 27: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 28: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 29: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 30: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 31: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 32: holdfast.v1.Facts.Mount
+	(*Facts_Bridge)(nil),            // 22: holdfast.v1.Facts.Bridge
+	(*Facts_Space)(nil),             // 23: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 24: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 25: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 26: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 27: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 28: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 29: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 30: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 31: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 32: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 33: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: holdfast.v1.GetWordResponse.word:type_name -> holdfast.v1.PairWord
@@ -2176,39 +2305,40 @@ var file_agent_proto_depIdxs = []int32{
 	16, // 6: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
 	17, // 7: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
 	20, // 8: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	22, // 9: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	23, // 9: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
 	18, // 10: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
 	19, // 11: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	23, // 12: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	24, // 13: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	24, // 14: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	24, // 15: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	25, // 16: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	26, // 17: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	27, // 18: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	28, // 19: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	29, // 20: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	30, // 21: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	32, // 22: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	24, // 12: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	25, // 13: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	25, // 14: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	25, // 15: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	26, // 16: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	27, // 17: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	28, // 18: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	29, // 19: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	30, // 20: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	31, // 21: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	33, // 22: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
 	21, // 23: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
-	31, // 24: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	7,  // 25: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	11, // 26: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	9,  // 27: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	5,  // 28: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
-	3,  // 29: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
-	0,  // 30: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
-	8,  // 31: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	12, // 32: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	10, // 33: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	6,  // 34: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
-	4,  // 35: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
-	1,  // 36: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
-	31, // [31:37] is the sub-list for method output_type
-	25, // [25:31] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	22, // 24: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
+	32, // 25: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	7,  // 26: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	11, // 27: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	9,  // 28: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	5,  // 29: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
+	3,  // 30: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	0,  // 31: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
+	8,  // 32: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	12, // 33: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	10, // 34: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	6,  // 35: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
+	4,  // 36: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	1,  // 37: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2222,7 +2352,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,7 +34,8 @@ type Facts struct {
 	FC          []Port            `json:"fc,omitempty"`
 	Maps        []Map             `json:"maps,omitempty"` // multipath devices
 	Mounts      []Mount           `json:"mounts,omitempty"`
-	Guests      []Guest           `json:"guests,omitempty"` // that run here, when they were asked for
+	Guests      []Guest           `json:"guests,omitempty"`  // that run here, when they were asked for
+	Bridges     []Bridge          `json:"bridges,omitempty"` // that were asked for
 }
 
 // Nothing is the name in Facts.Unknown of everything.
@@ -124,6 +125,18 @@ type Map struct {
 type Guest struct {
 	UUID      string   `json:"uuid"`
 	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Bridge is whether a bridge of Open vSwitch can be pinned.
+type Bridge struct {
+	Name    string   `json:"name"`
+	Missing bool     `json:"missing,omitempty"` // the host has none of that name
+	Why     string   `json:"why,omitempty"`     // it can not be pinned; "": it can
+	Remedy  string   `json:"remedy,omitempty"`  // of Why; "": there is none
+	Ports   int      `json:"ports,omitempty"`
+	Flows   int      `json:"flows,omitempty"`  // that would be copied
+	Groups  int      `json:"groups,omitempty"` // that would be copied
+	Notes   []string `json:"notes,omitempty"`  // what an operator should know of the pin
 }
 
 // Path is a way to a multipath device.

@@ -35,5 +35,6 @@ type Request struct {
 	Status      *Program
 	HA          *Program
 	Replication []Program
-	Guests      bool // addresses of guests
+	Guests      bool     // addresses of guests
+	Bridges     []string // of Open vSwitch: whether they can be pinned
 }

@@ -38,6 +38,7 @@ type Task struct {
 	Kind    job.Kind
 	Step    job.Step
 	Attempt int
+	Undo    bool           // the job is aborted, and this restores order: nobody is there to retry it
 	Host    cluster.HostID // on which this attempt was claimed: this one, but for steps of the coordinator
 	Boot    string         // boot id of that host when it was claimed
 	Log     io.Writer      // the step's log; any goroutine; never fails

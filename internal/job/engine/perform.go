@@ -81,7 +81,7 @@ func (w *Worker) closeLog(k *task, log *logFile) {
 
 // task is what an Executor gets.
 func (w *Worker) task(k *task, r job.Record, log *logFile, note func(string, int)) Task {
-	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Host: r.Host, Boot: r.Boot, Log: log, Note: note}
+	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot, Log: log, Note: note}
 }
 
 // call calls an Executor. One that panics must not take the agent with it, which also

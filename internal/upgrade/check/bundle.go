@@ -30,7 +30,7 @@ func checkFacts(s *scene) []Finding {
 			if age := s.Now.Sub(s.Facts[h.Name].At); age > s.Limits.FactsAge && !s.Facts[h.Name].At.IsZero() {
 				fs = append(fs, onHost(h.Name, Warn, "let the host report its facts again, then repeat the check", "the facts of the host are %s old", age.Round(time.Second)))
 			}
-			for _, fact := range []string{"os", "guests"} { // the plan judges what it means for guests
+			for _, fact := range []string{"os", "guests", "bridges"} { // the plan judges what it means for guests
 				if nk, ok := notKnown(h.Name, s.Facts[h.Name], fact, Info); ok {
 					fs = append(fs, nk)
 				}

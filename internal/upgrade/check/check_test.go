@@ -150,6 +150,10 @@ func allWrong() []wrong {
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 0 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is not set", "suspend"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured, in.Facts["h1"].Version = 31, "E0306" }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31", "while pools are in use"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Active = 31 }, "fail : hosts use different O2CB heartbeat thresholds and would refuse each other: 31 on h1; 61 on cvm, h2, h3", "same threshold"},
+		{"pin", func(in *Input) {
+			in.Pin = []string{"br-int"}
+			in.Facts["h1"].Bridges = []fact.Bridge{{Name: "br-int", Why: "it has a meter"}}
+		}, "fail h1: bridge br-int can not be pinned: it has a meter", "leave the bridge out"},
 		{"template-storage", func(in *Input) { in.When, in.Next = Between, []cluster.HostID{"h1"} }, "fail h1: is about to be rebooted with storage attached: iso, p", "detach"},
 		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0].Active = false }, "fail p: the pool p (ocfs2) is not active after the upgrade", "start the pool"},
 		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0] = inventory.Pool{Name: "old", Kind: "dir"} }, "warn old: the pool old (dir) is not active after the upgrade", "start the pool"},

@@ -44,6 +44,7 @@ type Input struct {
 	Next      []cluster.HostID            // Between: hosts that are rebooted next
 	Done      []cluster.HostID            // Between: hosts that are upgraded already
 	Left      []cluster.HostID            // hosts that are left out of the upgrade
+	Pin       []string                    // bridges that are to be pinned while their host is worked on
 	Limits    Limits
 }
 

@@ -65,6 +65,7 @@ func List() []Check {
 		{"single-path", "Single path of shared storage pools", always, "Each shared pool has more than one path to its device.", checkSinglePath},
 		{"storage-paths", "iSCSI and Fibre Channel", always, "Hosts of a group see the same iSCSI targets, and no Fibre Channel port or path is down.", checkSessions},
 		{"o2cb", "O2CB heartbeat threshold", always, "The threshold of OCFS2's heartbeat is 61 = (120 s / 2 s) + 1 on all hosts, both as configured and in use.", checkO2CB},
+		{"pin", "Bridges to pin", before, "Each Open vSwitch bridge of --pin is on some host, and can be pinned on every host that has it.", checkPin},
 		{"template-storage", "Template and shared storage", always, "Template and shared storage is detached before a host is rebooted, and attached again afterwards.", checkTemplate},
 	}
 }

@@ -141,8 +141,16 @@ func (s *Service) GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, e
 			f.Unknown["guests"] = err.Error()
 		}
 	}
+	if len(w.Request.Bridges) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, bridgesWithin)
+		defer cancel()
+		f.Bridges = s.Bridges(ctx, w.Request.Bridges)
+	}
 	return f, nil
 }
+
+// bridgesWithin bounds the look at the bridges: one that hangs must not keep the other facts.
+const bridgesWithin = 30 * time.Second
 
 // How long the addresses of guests are looked for: one that hangs must not keep the others.
 const (

@@ -48,6 +48,8 @@ type Parts struct {
 	Log     *slog.Logger
 	// Addresses finds those at which other hosts reach a guest of this host.
 	Addresses func(ctx context.Context, uuid string) ([]netip.Addr, error)
+	// Bridges tells whether bridges of this host can be pinned.
+	Bridges func(ctx context.Context, names []string) []fact.Bridge
 	// Seen gives what all hosts report; false: that is not read yet.
 	Seen func() (map[cluster.HostID]report.Seen, bool)
 	// Dial prepares calls to the agent of another host, at what it reports as its API.

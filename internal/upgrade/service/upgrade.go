@@ -357,7 +357,7 @@ func (s *Service) look(ctx context.Context, p *planned, r request.Request, when 
 	in, err := s.survey.Look(ctx, survey.Question{
 		When: when, SHA256: r.Bundle, Manifest: p.manifest, Inventory: &p.inv, Mode: r.Options.Mode, Stay: r.Options.KeepGuests,
 		Policy: r.Options.DefaultPolicy, Policies: r.Options.Policies, Confirmed: r.Options.Confirmed, Left: r.Options.Drop,
-		Guests: r.Options.Probe,
+		Guests: r.Options.Probe, Pin: r.Options.Pin,
 	})
 	if err != nil {
 		return in, check.Report{}, err

@@ -98,7 +98,7 @@ func (c *Check) backups(ctx context.Context, t engine.Task, args upgrade.CheckAr
 func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, m *manifest.Manifest) error {
 	host := c.Survey.Host
 	q := Question{
-		When: check.When(args.When), SHA256: args.SHA256, Manifest: m, Mode: args.Mode, Staged: true, Only: []cluster.HostID{host},
+		When: check.When(args.When), SHA256: args.SHA256, Manifest: m, Mode: args.Mode, Staged: true, Only: []cluster.HostID{host}, Pin: args.Pin,
 		// The job that runs is the upgrade itself, or a rollback of it.
 		Back: args.Run != "" && args.Run != t.Job,
 	}

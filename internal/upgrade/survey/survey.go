@@ -61,8 +61,9 @@ type Question struct {
 	Policy    inventory.Policy
 	Policies  map[string]inventory.Policy
 	Confirmed []string
-	Guests    bool  // the hosts are asked for the addresses of their guests, too
-	HABefore  *bool // nil: what is found now, when nothing was begun yet
+	Pin       []string // bridges that the hosts are asked about
+	Guests    bool     // the hosts are asked for the addresses of their guests, too
+	HABefore  *bool    // nil: what is found now, when nothing was begun yet
 	// Request is what a host is asked for; nil: all that checks look at.
 	Request func(h *inventory.Host) fact.Request
 }
@@ -78,7 +79,7 @@ func (s *Survey) Look(ctx context.Context, q Question) (check.Input, error) {
 	in := check.Input{
 		When: q.When, Manifest: q.Manifest, Inventory: inv, Mode: q.Mode, Back: q.Back, Stay: q.Stay, From: q.From,
 		Facts: map[cluster.HostID]*fact.Facts{}, Policy: q.Policy, Policies: q.Policies, Confirmed: q.Confirmed,
-		HABefore: q.HABefore, Next: q.Next, Done: q.Done, Left: q.Left, Limits: s.Limits,
+		HABefore: q.HABefore, Next: q.Next, Done: q.Done, Left: q.Left, Pin: q.Pin, Limits: s.Limits,
 	}
 	answers := s.askAll(ctx, q, inv)
 	if len(q.Only) == 0 && q.Request == nil {
@@ -202,7 +203,7 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 	} else {
 		w.Request = BuildRequest(m, inv, h, "", "")
 	}
-	w.Request.Guests = q.Guests
+	w.Request.Guests, w.Request.Bridges = q.Guests, q.Pin
 	sent := s.Now()
 	f, err := s.call(ctx, ref, w)
 	if err != nil {

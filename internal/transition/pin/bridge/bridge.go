@@ -86,6 +86,10 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	pinned := alreadyPinned(o.Bridge, d)
+	if pinned != nil && !o.DryRun {
+		return nil, pinned
+	}
 	if err := fit(o.Bridge, facts, d); err != nil {
 		return nil, err
 	}
@@ -96,6 +100,10 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	r := &pin.Result{Bridge: o.Bridge, Ports: len(p.Entries), Flows: len(p.Copy), Groups: len(p.Groups), Notes: slices.Concat(p.Notes, agentNotes())}
 	if o.DryRun {
 		r.Plan = p.Lines()
+		if pinned != nil {
+			r.Pinned, r.Left = true, int(d.Left()/time.Second)
+			r.Notes = append(r.Notes, pinned.Error())
+		}
 		return r, nil
 	}
 	disarmed, err := cleanupService.disarm(ctx)
@@ -121,14 +129,20 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	return r, nil
 }
 
+// alreadyPinned refuses a bridge that has a pin.
+func alreadyPinned(bridge string, d pin.Dump) error {
+	if d.Entries() == 0 {
+		return nil
+	}
+	return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more", bridge, d.Left()).With("end that pin first: holdfast transition unpin " + bridge)
+}
+
 // fit looks whether a bridge can have a pin at all.
 func fit(bridge string, f ovs.Facts, d pin.Dump) error {
 	cards := slices.DeleteFunc(slices.Clone(d.Ports), func(p pin.Port) bool { return p.Number == "LOCAL" })
 	switch {
 	case len(cards) == 0:
 		return fail.Errorf(fail.Invalid, "bridge %s has no ports: there is nothing to pin", bridge)
-	case d.Entries() > 0:
-		return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more", bridge, d.Left()).With("end that pin first: holdfast transition unpin " + bridge)
 	case f.Restoring:
 		return fail.Errorf(fail.Refused, "Open vSwitch restores flows (flow-restore-wait is true): what is set now would be thrown away").
 			With("when all flows are there: ovs-vsctl remove Open_vSwitch . other_config flow-restore-wait")

@@ -262,6 +262,13 @@ func TestRefusals(t *testing.T) {
 	if _, err = Pin(ctx, order); !has(err, "is pinned already") || fail.ExitCode(err) != fail.ExitRefused {
 		t.Errorf("pinned twice: %v", err)
 	}
+	dry := order
+	dry.DryRun = true
+	res, err := Pin(ctx, dry)
+	try.Must(t, err)
+	if !res.Pinned || res.Flows != len(tenants()) || len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "is pinned already") {
+		t.Errorf("what a second pin would do: %+v: want the agent's %d flows, and the pin that is there told of", res, len(tenants()))
+	}
 	t.Setenv("OVS_RUNDIR", r.Dir+"/none")
 	if _, err = Pin(ctx, order); fail.ExitCode(err) != fail.ExitUnavailable || !strings.Contains(err.Error(), "ovs-vsctl") {
 		t.Errorf("without Open vSwitch: %v", err)

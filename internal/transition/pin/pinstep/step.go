@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/upgrade"
@@ -22,12 +23,47 @@ const Holds = time.Hour
 // again is between two tries to end a pin while flows are still missing.
 const again = 2 * time.Second
 
+// undoWaits is how long an abort waits for flows: what it has stopped may never write the others, and the pin ends by
+// itself then.
+const undoWaits = 2 * time.Minute
+
 // Step carries out upgrade.KindPin.
 type Step struct {
 	Host  cluster.HostID
 	Has   func(ctx context.Context, bridge string) (bool, error)
 	Pin   func(context.Context, pin.Order) (*pin.Result, error)
 	Unpin func(context.Context, pin.Order) (*pin.Result, error) // fail.Refused until the bridge's own flows are complete
+}
+
+// Look tells whether bridges of this host could be pinned now. Nothing is changed.
+func (s *Step) Look(ctx context.Context, bridges []string) []fact.Bridge {
+	out := make([]fact.Bridge, 0, len(bridges))
+	for _, name := range bridges {
+		out = append(out, s.look(ctx, name))
+	}
+	return out
+}
+
+func (s *Step) look(ctx context.Context, name string) fact.Bridge {
+	b := fact.Bridge{Name: name}
+	has, err := s.Has(ctx, name)
+	if err == nil && !has {
+		b.Missing = true
+		return b
+	}
+	var r *pin.Result
+	if err == nil {
+		r, err = s.Pin(ctx, pin.Order{Bridge: name, For: Holds, DryRun: true})
+	}
+	if err != nil {
+		b.Why = err.Error()
+		if e := (*fail.Error)(nil); errors.As(err, &e) {
+			b.Why, b.Remedy = e.Message, e.Remedy
+		}
+		return b
+	}
+	b.Ports, b.Flows, b.Groups, b.Notes = r.Ports, r.Flows, r.Groups, r.Notes
+	return b
 }
 
 // Probe implements engine.Executor. Both steps may be done again.
@@ -82,12 +118,17 @@ func (s *Step) begin(ctx context.Context, task engine.Task, bridge string) error
 // end waits until the bridge's own flows are complete. When its time is over the step fails by what is missing, and the pin stays.
 func (s *Step) end(ctx context.Context, task engine.Task, bridge string) error {
 	waits := engine.Waits{Task: task}
+	if task.Undo {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, undoWaits, engine.ErrTimeout)
+		defer cancel()
+	}
 	for {
 		r, err := s.Unpin(ctx, pin.Order{Bridge: bridge})
 		var e *fail.Error
 		switch {
 		case err == nil && r.Removed == 0:
-			fmt.Fprintf(task.Log, "bridge %s was not pinned any more: packets may have been lost\n", bridge)
+			fmt.Fprintf(task.Log, "bridge %s is not pinned: if it was, packets may have been lost since that ended\n", bridge)
 			return nil
 		case err == nil:
 			fmt.Fprintf(task.Log, "bridge %s forwards by its own flows: %d flows of the pin removed\n", bridge, r.Removed)

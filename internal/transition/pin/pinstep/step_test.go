@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/transition/pin"
@@ -25,12 +27,25 @@ type bridges struct {
 	missing int // looks until the flows of a pinned bridge are complete
 	bad     string
 	said    []string
+	undo    bool // the job is aborted
 }
 
 func (b *bridges) step() *Step {
 	return &Step{Host: "h1",
-		Has: func(_ context.Context, name string) (bool, error) { _, ok := b.pinned[name]; return ok, nil },
+		Has: func(_ context.Context, name string) (bool, error) {
+			if name == "br-hangs" {
+				return false, errors.New("no answer")
+			}
+			_, ok := b.pinned[name]
+			return ok, nil
+		},
 		Pin: func(_ context.Context, o pin.Order) (*pin.Result, error) {
+			if o.DryRun {
+				if o.Bridge == b.bad {
+					return nil, fail.Errorf(fail.Refused, "bridge %s can not be pinned", o.Bridge).With("mend it")
+				}
+				return &pin.Result{Bridge: o.Bridge, Ports: 3, Flows: 20, Groups: 1, Notes: []string{"a note"}}, nil
+			}
 			b.said = append(b.said, "pin "+o.Bridge)
 			if o.Bridge == b.bad || b.pinned[o.Bridge] || o.For != Holds {
 				return nil, fail.Errorf(fail.Refused, "bridge %s can not be pinned", o.Bridge)
@@ -65,7 +80,7 @@ func (b *bridges) do(t *testing.T, args upgrade.PinArgs, within time.Duration) (
 	ctx, cancel := context.WithTimeoutCause(t.Context(), within, engine.ErrTimeout)
 	defer cancel()
 	var log bytes.Buffer
-	err = b.step().Do(ctx, engine.Task{Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: text}, Log: &log, Note: func(string, int) {}})
+	err = b.step().Do(ctx, engine.Task{Undo: b.undo, Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: text}, Log: &log, Note: func(string, int) {}})
 	return log.String(), err
 }
 
@@ -85,10 +100,16 @@ func TestPinAndUnpin(t *testing.T) {
 		if err != nil || b.pinned["br-int"] || b.pinned["br-ex"] || strings.Count(log, "waits: flows are missing") != 1 {
 			t.Errorf("%v, %v: %s", b.pinned, err, log)
 		}
-		if log, err := b.do(t, end, time.Minute); err != nil || !strings.Contains(log, "was not pinned any more: packets may have been lost") {
+		if log, err := b.do(t, end, time.Minute); err != nil || !strings.Contains(log, "is not pinned: if it was, packets may have been lost since that ended") {
 			t.Errorf("a pin that has ended by itself: %v: %s", err, log)
 		}
 		b.pinned["br-int"], b.missing = true, 1000
+		b.undo = true
+		begun := time.Now()
+		if _, err := b.do(t, end, time.Hour); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] || time.Since(begun) != undoWaits {
+			t.Errorf("flows that never come, in an abort: %v after %s, pinned %v: want it told after %s, and the bridge pinned", err, time.Since(begun), b.pinned, undoWaits)
+		}
+		b.undo, b.missing = false, 1000
 		if _, err := b.do(t, end, 20*time.Second); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] {
 			t.Errorf("flows that never come: %v, pinned %v: want it told, and the bridge pinned", err, b.pinned)
 		}
@@ -109,5 +130,18 @@ func TestAPinThatFails(t *testing.T) {
 	s.Host = "h2"
 	if err := s.Do(t.Context(), engine.Task{Step: job.Step{Host: "h1", Args: []byte("{}")}}); err == nil {
 		t.Error("a step of another host is done here")
+	}
+}
+
+// TestLook: nothing is pinned by a look, which tells of each bridge what an operator must know.
+func TestLook(t *testing.T) {
+	b := &bridges{pinned: map[string]bool{"br-int": false, "br-ex": false}, bad: "br-ex"}
+	got := b.step().Look(t.Context(), []string{"br-int", "br-ex", "br-none", "br-hangs"})
+	want := []fact.Bridge{
+		{Name: "br-int", Ports: 3, Flows: 20, Groups: 1, Notes: []string{"a note"}}, {Name: "br-ex", Why: "bridge br-ex can not be pinned", Remedy: "mend it"},
+		{Name: "br-none", Missing: true}, {Name: "br-hangs", Why: "no answer"},
+	}
+	if !reflect.DeepEqual(got, want) || len(b.said) > 0 {
+		t.Errorf("%+v, %v: want %+v", got, b.said, want)
 	}
 }
