@@ -18,10 +18,12 @@ import (
 // Agent is a real neutron-openvswitch-agent of the host cmp00, beside a switch. It is the first process of a namespace
 // of processes of its own, so that what it starts ends with it.
 type Agent struct {
-	Switch *ovstest.Switch
-	dir    string
-	pid    int
-	end    func()
+	DropFlows bool // drop_flows_on_start, for its next start
+	sw        *ovstest.Switch
+	bus       *Bus
+	dir       string
+	pid       int
+	end       func()
 }
 
 const agentSettings = `[DEFAULT]
@@ -57,14 +59,12 @@ const (
 
 // NewAgent is an agent that has not been started. The switch has, or gets, the bridge of its physical network. The test is
 // skipped where the agent is not installed.
-func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus, dropFlows bool) *Agent {
+func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
 	t.Helper()
 	if _, err := os.Stat(ovsAgent); err != nil {
 		t.Skipf("Neutron's agent for Open vSwitch is not installed: %v", err)
 	}
-	a := &Agent{Switch: s, dir: try.ShortDir(t)}
-	conf := fmt.Sprintf(agentSettings, bus.url(), a.dir, a.dir, a.dir, s.Dir, dropFlows)
-	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(conf), 0o600))
+	a := &Agent{sw: s, bus: bus, dir: try.ShortDir(t)}
 	s.Run(t, "ovs-vsctl", "--timeout=15", "--may-exist", "add-br", "br-ex", "--", "set", "bridge", "br-ex", "datapath_type=netdev", "fail_mode=secure")
 	return a
 }
@@ -79,8 +79,10 @@ func (a *Agent) Start(t testing.TB) {
 // Begin starts it.
 func (a *Agent) Begin(t testing.TB) {
 	t.Helper()
+	conf := fmt.Sprintf(agentSettings, a.bus.url(), a.dir, a.dir, a.dir, a.sw.Dir, a.DropFlows)
+	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(conf), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
-	a.pid, a.end = a.Switch.Start(t, filepath.Join(a.dir, "out"), "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
+	a.pid, a.end = a.sw.Start(t, filepath.Join(a.dir, "out"), "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
 		python, ovsAgent, "--config-file", filepath.Join(a.dir, "agent.conf"))
 	try.Until(t, "the agent's process", func() bool { return len(children(a.pid)) > 0 })
 }
