@@ -67,7 +67,7 @@ func Send(t testing.TB, from, to nettest.End, source, destination netip.Addr) *T
 			seen[binary.BigEndian.Uint64(b)] = true
 		}
 	})
-	x.Stop = func() {
+	x.Stop = sync.OnceFunc(func() {
 		close(done)
 		w.Wait()
 		if err := in.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
@@ -82,7 +82,8 @@ func Send(t testing.TB, from, to nettest.End, source, destination netip.Addr) *T
 				x.Lost = append(x.Lost, i)
 			}
 		}
-	}
+	})
+	t.Cleanup(x.Stop)
 	return x
 }
 

@@ -235,7 +235,7 @@ func TestRefusals(t *testing.T) {
 				r.Add(t, bridgeName, 1, tenants()...) // a controller that comes or goes deletes all
 			}},
 		{"a flow as high", bridgeName, "table 0 has a flow of priority 65535", fail.ExitRefused,
-			func() { r.Add(t, bridgeName, 7, "priority=65535,in_port=9 actions=drop") }, func() { r.Delete(t, bridgeName, 7) }},
+			func() { r.Add(t, bridgeName, 7, "priority=65535,in_port=9 actions=output:1") }, func() { r.Delete(t, bridgeName, 7) }},
 		{"a meter", bridgeName, "flows with a meter", fail.ExitRefused,
 			func() {
 				r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "add-meter", bridgeName, "meter=1,pktps,band=type=drop,rate=10")
