@@ -30,7 +30,7 @@ func (d *Document) ReserveDHCP() {
 var taken = []string{"device_id", "binding:host_id", "binding:vif_type", PlugField}
 
 // HandedOver leaves out of the differences between a document after ReserveDHCP and a platform what is as it was meant
-// to become: ports that an agent has taken, and agents that the new platform has beside the old one's.
+// to become: ports that an agent has taken.
 func HandedOver(d *Document, left []Difference) []Difference {
 	network := map[string]string{}
 	for _, p := range d.Ports {
@@ -47,7 +47,7 @@ func HandedOver(d *Document, left []Difference) []Difference {
 	}
 	return slices.DeleteFunc(left, func(x Difference) bool {
 		unbound := x.Field == "binding:vif_type" && (string(x.New) == `"unbound"` || string(x.New) == `"binding_failed"`)
-		return x.Kind == "agent" && x.Field == "object" && x.Old == nil || x.Kind == "port" && has[x.ID] && slices.Contains(taken, x.Field) && !unbound
+		return x.Kind == "port" && has[x.ID] && slices.Contains(taken, x.Field) && !unbound
 	})
 }
 

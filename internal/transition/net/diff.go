@@ -1,6 +1,7 @@
 package net
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -31,8 +32,13 @@ func Kinds() []string {
 // present stands for an object as a whole.
 var present = json.RawMessage(`"present"`)
 
-// Diff compares two documents both ways, field by field. The error is of a document that
-// can not be written as JSON.
+// reported are the fields of an agent that it makes itself when it reports to its server for the first time, which takes
+// the row of its kind and host for its own, or makes one with another ID (create_or_update_agent of neutron/db/agents_db.py).
+var reported = []string{"id", "topic", "availability_zone", "configurations"}
+
+// Diff compares two documents both ways, field by field. Agents are the same when they are of one kind and host; what they
+// report is not compared, and those that only the second one has are not told. The error is of a document that can not be
+// written as JSON.
 func Diff(was, is *Document) ([]Difference, error) {
 	before, err := was.objects()
 	if err != nil {
@@ -45,12 +51,17 @@ func Diff(was, is *Document) ([]Difference, error) {
 	out := []Difference{}
 	for _, kind := range Kinds() {
 		a, b := before[kind], after[kind]
-		for _, id := range union(a, b) {
-			x, hasX := a[id]
-			y, hasY := b[id]
+		for _, key := range union(a, b) {
+			x, hasX := a[key]
+			y, hasY := b[key]
+			var id string
+			if err := json.Unmarshal([]byte(cmp.Or(string(x["id"]), string(y["id"]))), &id); err != nil {
+				return nil, err
+			}
 			switch {
 			case !hasY:
 				out = append(out, Difference{kind, id, "object", present, nil, Error})
+			case !hasX && kind == "agent": // the platform's own, of another host or kind
 			case !hasX:
 				out = append(out, Difference{kind, id, "object", nil, present, Error})
 			default:
@@ -63,7 +74,7 @@ func Diff(was, is *Document) ([]Difference, error) {
 
 func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference) {
 	for _, f := range union(x, y) {
-		if string(x[f]) == string(y[f]) || f == PlugField && samePlug(x[f], y[f]) {
+		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField && samePlug(x[f], y[f]) {
 			continue
 		}
 		severity := Error
@@ -99,7 +110,7 @@ func union[V any](a, b map[string]V) []string {
 	return keys
 }
 
-// objects are all objects by kind and ID, their fields as JSON.
+// objects are all objects by kind and by what stands for them, their fields as JSON.
 func (d *Document) objects() (map[string]map[string]map[string]json.RawMessage, error) {
 	text, err := json.Marshal(map[string]any{"agent": d.Agents, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules,
 		"network": d.Networks, "subnet": d.Subnets, "port": d.Ports})
@@ -114,11 +125,11 @@ func (d *Document) objects() (map[string]map[string]map[string]json.RawMessage, 
 	for kind, list := range lists {
 		out[kind] = map[string]map[string]json.RawMessage{}
 		for _, o := range list {
-			var id string
-			if err := json.Unmarshal(o["id"], &id); err != nil {
-				return nil, err
+			key := string(o["id"])
+			if kind == "agent" {
+				key = string(o["binary"]) + string(o["host"])
 			}
-			out[kind][id] = o
+			out[kind][key] = o
 		}
 	}
 	return out, nil

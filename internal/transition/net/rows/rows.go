@@ -127,7 +127,8 @@ func (d *Database) in(ctx context.Context, work func(tx *sql.Tx) error) error {
 	return tx.Commit()
 }
 
-// Agents writes the rows of agents that are not there. Neutron takes an agent for alive by
+// Agents writes the rows of agents that are not there: of a kind and host there is one at most, whose ID the
+// agent does not choose. Neutron takes an agent for alive by
 // the time of its last heartbeat, and binds no port to a host without one: see Beat.
 func (d *Database) Agents(ctx context.Context, agents []net.Agent) error {
 	if err := d.writable(); err != nil {
@@ -135,7 +136,7 @@ func (d *Database) Agents(ctx context.Context, agents []net.Agent) error {
 	}
 	for _, a := range agents {
 		err := d.in(ctx, func(tx *sql.Tx) error {
-			there, err := exists(ctx, tx, "SELECT 1 FROM "+d.table("agents")+" WHERE id = ?", a.ID)
+			there, err := exists(ctx, tx, "SELECT 1 FROM "+d.table("agents")+" WHERE agent_type = ? AND host = ?", a.AgentType, a.Host)
 			if err != nil || there {
 				return err
 			}
@@ -162,11 +163,11 @@ func (d *Database) Agents(ctx context.Context, agents []net.Agent) error {
 // Beat sets the last heartbeat of agents to now, where it is older.
 func (d *Database) Beat(ctx context.Context, agents []net.Agent) error {
 	for part := range slices.Chunk(agents, 200) {
-		var ids []any
+		var keys []any
 		for _, a := range part {
-			ids = append(ids, a.ID)
+			keys = append(keys, a.AgentType, a.Host)
 		}
-		_, err := d.srv.DB.ExecContext(ctx, "UPDATE "+d.table("agents")+" SET heartbeat_timestamp = UTC_TIMESTAMP() WHERE heartbeat_timestamp < UTC_TIMESTAMP() AND id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
+		_, err := d.srv.DB.ExecContext(ctx, "UPDATE "+d.table("agents")+" SET heartbeat_timestamp = UTC_TIMESTAMP() WHERE heartbeat_timestamp < UTC_TIMESTAMP() AND (agent_type, host) IN ((?, ?)"+strings.Repeat(", (?, ?)", len(part)-1)+")", keys...)
 		if err != nil {
 			return fmt.Errorf("heartbeats of agents: %w", err)
 		}
