@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
-	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/keystone"
+	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/rebuild"
 )
 

@@ -7,9 +7,9 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/keystone"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
-	"holdfast/internal/transition/keystone"
 )
 
 // TestKeystone: with a token of a real Keystone, whose project the document does not have, all is made, read and
