@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,26 +53,33 @@ func New(t testing.TB) *Switch {
 // test's process has ended, however. (The kernel's signal for that is no use here: it comes when a thread ends.)
 const untilClosed = `"$@" & p=$!; read -r x; kill -9 $p; wait $p`
 
-// daemon starts a program that ends with the test.
 func (s *Switch) daemon(t testing.TB, name string, argv ...string) {
 	t.Helper()
-	log, err := os.Create(filepath.Join(s.Dir, name+".log"))
+	s.Start(t, filepath.Join(s.Dir, name+".log"), argv...)
+}
+
+// Start starts a program beside the switch, with a log. It is killed when end is called, and at the end of the test.
+func (s *Switch) Start(t testing.TB, log string, argv ...string) (pid int, end func()) {
+	t.Helper()
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	try.Must(t, err)
 	cmd := exec.Command("sh", append([]string{"-c", untilClosed, "sh"}, argv...)...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.Dir)
 	in, err := cmd.StdinPipe()
 	try.Must(t, err)
 	try.Must(t, s.host.Do(cmd.Start))
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		if err := in.Close(); err != nil {
 			t.Error(err)
 		}
 		_ = cmd.Wait() // the program in it was killed
-		if err := log.Close(); err != nil {
+		if err := out.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(end)
+	return cmd.Process.Pid, end
 }
 
 // Inside calls fn in the namespace of the switch. A goroutine that it starts is not there.
@@ -117,11 +125,17 @@ func (s *Switch) Bridge(t testing.TB, name, protocols string) {
 // of MAC, both by the port's number.
 func (s *Switch) Host(t testing.TB, bridge string, port int) nettest.End {
 	t.Helper()
-	host, card := nettest.Alone(t), fmt.Sprintf("tap%d", port)
+	return s.Plug(t, bridge, fmt.Sprintf("tap%d", port), port, fmt.Sprintf("ofport_request=%d", port))
+}
+
+// Plug is Host with an interface of a name, and columns of its row in the database.
+func (s *Switch) Plug(t testing.TB, bridge, card string, port int, columns ...string) nettest.End {
+	t.Helper()
+	host := nettest.Alone(t)
 	nettest.Join(t, s.host, card, host, "eth0")
 	host.IP(t, "link", "set", "eth0", "address", MAC(port))
 	host.IP(t, "addr", "add", Addr(port).String()+"/24", "dev", "eth0")
-	s.Run(t, "ovs-vsctl", "--timeout=15", "add-port", bridge, card, "--", "set", "interface", card, fmt.Sprintf("ofport_request=%d", port))
+	s.Run(t, append([]string{"ovs-vsctl", "--timeout=15", "add-port", bridge, card, "--", "set", "interface", card}, columns...)...)
 	return host
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/transition/net"
 )
 
@@ -96,4 +97,21 @@ func port(i, of, n int) net.Port {
 		p.HostID, p.VIFType, p.DeviceID, p.DeviceOwner, p.Groups = "", "unbound", "", "", []string{id(2, of%2)}
 	}
 	return p
+}
+
+// Guests makes the document of a platform with one network, whose ports are of guests on the host cmp00: n of them, with
+// the addresses that ovstest gives to the hosts on ports 1 to n of a switch. Who is in the group "web" may reach all others.
+func Guests(n int) *net.Document {
+	d := Platform(1, 0)
+	d.Agents = d.Agents[:1]
+	d.Subnets[0].CIDR, d.Subnets[0].GatewayIP, d.Subnets[0].HostRoutes = "10.9.0.0/24", ptr("10.9.0.254"), nil
+	d.Subnets[0].Pools = []net.Pool{{Start: "10.9.0.1", End: "10.9.0.199"}}
+	d.SecurityGroupRules = append(d.SecurityGroupRules, net.Rule{ID: id(3, 900), ProjectID: project(0), SecurityGroupID: id(2, 10), Direction: "ingress", EtherType: "IPv4", RemoteGroupID: ptr(id(2, 10))})
+	for i := 1; i <= n; i++ {
+		d.Ports = append(d.Ports, net.Port{ID: fmt.Sprintf("6%07x-0000-4000-8000-%012d", i, i), ProjectID: project(0), NetworkID: id(4, 0), Name: fmt.Sprint("guest ", i), AdminStateUp: true,
+			MACAddress: ovstest.MAC(i), FixedIPs: []net.FixedIP{{SubnetID: id(5, 0), IPAddress: ovstest.Addr(i).String()}}, DeviceID: id(7, i), DeviceOwner: "compute:nova",
+			Groups: []string{id(2, 10)}, PortSecurity: true, HostID: host(0), VNICType: "normal", VIFType: "ovs", Profile: json.RawMessage("{}")})
+	}
+	d.Normalize()
+	return d
 }

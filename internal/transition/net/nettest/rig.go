@@ -1,5 +1,5 @@
 // Package nettest starts real Neutron servers for tests, on a MariaDB server of the test's
-// own, without Keystone and without a message bus.
+// own, with a Keystone, a message bus and network agents where a test wants them.
 package nettest
 
 import (
@@ -35,6 +35,7 @@ type Server struct {
 	dir  string
 	port int
 	keys *Keystone // nil: without authentication
+	bus  *Bus      // nil: nobody hears it
 	*process
 }
 
@@ -54,6 +55,15 @@ func Start(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, ids b
 	need(t)
 	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t)}
 	s.launch(t, ids)
+	return s
+}
+
+// StartOnBus is Start with our extension, of a server that talks to agents.
+func StartOnBus(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, bus *Bus) *Server {
+	t.Helper()
+	need(t)
+	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t), bus: bus}
+	s.launch(t, true)
 	return s
 }
 
@@ -85,7 +95,7 @@ core_plugin = ml2
 service_plugins = router%s
 %s
 auth_strategy = noauth
-transport_url = fake://
+transport_url = %s
 bind_host = 127.0.0.1
 bind_port = %d
 api_workers = 0
@@ -161,7 +171,7 @@ func (s *Server) configure(t testing.TB, ids bool) {
 	if ids {
 		plugin, path = ",holdfast_client_ids.ClientIdsPlugin", "api_extensions_path = "+filepath.Join(try.Module(t), "packaging", "neutron")
 	}
-	conf := fmt.Sprintf(settings, plugin, path, s.port, s.dir, s.dir, s.dir, s.DB.Port(), s.Name, s.dir)
+	conf := fmt.Sprintf(settings, plugin, path, s.bus.url(), s.port, s.dir, s.dir, s.dir, s.DB.Port(), s.Name, s.dir)
 	if s.keys != nil {
 		conf = strings.Replace(conf, "auth_strategy = noauth", "auth_strategy = keystone", 1) + s.keys.settings()
 	}

@@ -31,9 +31,9 @@ func TestNoPacketIsLostWhilePinned(t *testing.T) {
 	ctx := try.Context(t)
 	without := r.send(t, 1, 2)
 	r.rewrite(t, 1, 2)
-	without.stop()
-	if without.got == 0 || without.got >= without.sent {
-		t.Errorf("without a pin %d of %d packets came: want some lost, or this test shows nothing", without.got, without.sent)
+	without.Stop()
+	if without.Got == 0 || without.Got >= without.Sent {
+		t.Errorf("without a pin %d of %d packets came: want some lost, or this test shows nothing", without.Got, without.Sent)
 	}
 
 	with := r.send(t, 1, 2)
@@ -49,10 +49,10 @@ func TestNoPacketIsLostWhilePinned(t *testing.T) {
 	res, err := Unpin(ctx, order)
 	try.Must(t, err)
 	time.Sleep(300 * time.Millisecond)
-	with.stop()
-	t.Logf("without a pin %d of %d packets came, with one %d of %d", without.got, without.sent, with.got, with.sent)
-	if with.got != with.sent || with.sent < rate {
-		t.Errorf("pinned: %d of %d packets came: want all, and at least %d; lost are %v", with.got, with.sent, rate, with.lost)
+	with.Stop()
+	t.Logf("without a pin %d of %d packets came, with one %d of %d", without.Got, without.Sent, with.Got, with.Sent)
+	if with.Got != with.Sent || with.Sent < rate {
+		t.Errorf("pinned: %d of %d packets came: want all, and at least %d; lost are %v", with.Got, with.Sent, rate, with.Lost)
 	}
 	if d := r.dump(t); len(d.Ours()) > 0 || res.Removed == 0 || len(d.Theirs()) != len(tenants()) {
 		t.Errorf("after unpin: %d flows of the pin, %d removed, %d of the agent", len(d.Ours()), res.Removed, len(d.Theirs()))
@@ -85,10 +85,10 @@ func TestNoPacketIsLostInAnUpgrade(t *testing.T) {
 	r.rewrite(t, 1, 2)
 	try.Must(t, <-ended)
 	time.Sleep(300 * time.Millisecond)
-	packets.stop()
-	t.Logf("%d of %d packets came\n%s", packets.got, packets.sent, log.String())
-	if packets.got != packets.sent || packets.sent < rate {
-		t.Errorf("%d of %d packets came: want all, and at least %d; lost are %v", packets.got, packets.sent, rate, packets.lost)
+	packets.Stop()
+	t.Logf("%d of %d packets came\n%s", packets.Got, packets.Sent, log.String())
+	if packets.Got != packets.Sent || packets.Sent < rate {
+		t.Errorf("%d of %d packets came: want all, and at least %d; lost are %v", packets.Got, packets.Sent, rate, packets.Lost)
 	}
 	if d := r.dump(t); len(d.Ours()) > 0 || len(d.Theirs()) != len(tenants()) {
 		t.Errorf("afterwards: %d flows of the pin, %d of the agent", len(d.Ours()), len(d.Theirs()))
@@ -163,9 +163,9 @@ func TestAPinEndsByItself(t *testing.T) {
 		t.Error("the copy had gone with its entries: packets could have met empty tables")
 	}
 	try.Until(t, "the copy's end", func() bool { return len(r.dump(t).Ours()) == 0 })
-	x.stop()
-	if x.got != x.sent {
-		t.Errorf("%d of %d packets came: want all; lost are %v", x.got, x.sent, x.lost)
+	x.Stop()
+	if x.Got != x.Sent {
+		t.Errorf("%d of %d packets came: want all; lost are %v", x.Got, x.Sent, x.Lost)
 	}
 }
 

@@ -2,11 +2,8 @@ package bridge
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +21,7 @@ import (
 const (
 	bridgeName = "br-int"
 	protocols  = "OpenFlow10,OpenFlow13,OpenFlow14" // those that Neutron's agent sets
-	rate       = 1000                               // packets a second
+	rate       = ovstest.Rate
 )
 
 // tenants are flows of two tenants on a bridge, which has no other boundary between them: NORMAL would
@@ -84,90 +81,10 @@ func (r *rig) dump(t *testing.T) pin.Dump {
 	return d
 }
 
-// traffic are numbered packets from one host to another.
-type traffic struct {
-	sent, got int
-	lost      []int // numbers of packets, which were sent at the rate
-	stop      func()
-}
-
-// send sends packets at the rate until stop, which waits for the last ones and counts.
-func (r *rig) send(t *testing.T, from, to int) *traffic {
+// send sends packets at the rate from one host to another.
+func (r *rig) send(t *testing.T, from, to int) *ovstest.Traffic {
 	t.Helper()
-	const port = 7777
-	in := listen(t, r.hosts[to], netip.AddrPortFrom(ovstest.Addr(to), port))
-	out := listen(t, r.hosts[from], netip.AddrPortFrom(ovstest.Addr(from), port))
-	x, done := &traffic{}, make(chan struct{})
-	var w sync.WaitGroup
-	w.Go(func() {
-		dest := net.UDPAddrFromAddrPort(netip.AddrPortFrom(ovstest.Addr(to), port))
-		for begun := time.Now(); ; time.Sleep(time.Millisecond) {
-			// What was missed is sent after and after: a burst would not fit into the switch's queue.
-			due := int(time.Since(begun) * rate / time.Second)
-			for most := x.sent + 3; x.sent < min(due, most); x.sent++ {
-				if _, err := out.WriteToUDP(binary.BigEndian.AppendUint64(nil, uint64(x.sent)), dest); err != nil {
-					t.Errorf("send: %v", err)
-					return
-				}
-			}
-			select {
-			case <-done:
-				return
-			default:
-			}
-		}
-	})
-	seen := map[uint64]bool{}
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		for b := make([]byte, 64); ; {
-			n, err := in.Read(b)
-			switch {
-			case errors.Is(err, os.ErrDeadlineExceeded):
-				return
-			case err != nil || n != 8:
-				t.Errorf("receive: %d bytes, %v", n, err)
-				return
-			}
-			seen[binary.BigEndian.Uint64(b)] = true
-		}
-	})
-	x.stop = func() {
-		close(done)
-		w.Wait()
-		if err := in.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
-			t.Error(err)
-		}
-		reader.Wait()
-		in.Close() // it has been read to its end
-		out.Close()
-		x.got = len(seen)
-		for i := range x.sent {
-			if !seen[uint64(i)] {
-				x.lost = append(x.lost, i)
-			}
-		}
-	}
-	return x
-}
-
-// listen opens a socket on a host. Its packets have no checksums: the userspace datapath forwards them
-// without those that the kernel leaves to the card.
-func listen(t *testing.T, at nettest.End, addr netip.AddrPort) (c *net.UDPConn) {
-	t.Helper()
-	try.Must(t, at.Do(func() (err error) {
-		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(addr))
-		return err
-	}))
-	raw, err := c.SyscallConn()
-	try.Must(t, err)
-	try.Must(t, raw.Control(func(fd uintptr) {
-		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)) // room for a reader that waits for a processor
-	}))
-	try.Must(t, err)
-	t.Cleanup(func() { c.Close() })
-	return c
+	return ovstest.Send(t, r.hosts[from], r.hosts[to], ovstest.Addr(from), ovstest.Addr(to))
 }
 
 // frameType is that of the frames that look for leaks (IEEE 802, local experiments).
