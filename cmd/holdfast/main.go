@@ -33,6 +33,7 @@ import (
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/sim"
 	"holdfast/internal/transition/feature/guests"
+	"holdfast/internal/transition/feature/openstack"
 	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/packaging/files"
@@ -57,14 +58,15 @@ func main() {
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
 		},
-		Store:     []*cobra.Command{restoreCommand(), joinCommand()},
-		HostFiles: hostFiles,
-		Facts:     onhost.Gather,
-		Probe:     measure.Run,
-		Pin:       bridge.Pin,
-		Unpin:     bridge.Unpin,
-		Features:  guests.Run,
-		HostPorts: hostports.Look,
+		Store:         []*cobra.Command{restoreCommand(), joinCommand()},
+		HostFiles:     hostFiles,
+		Facts:         onhost.Gather,
+		Probe:         measure.Run,
+		Pin:           bridge.Pin,
+		Unpin:         bridge.Unpin,
+		Features:      guests.Run,
+		CloudFeatures: openstack.Run,
+		HostPorts:     hostports.Look,
 	}))
 }
 

@@ -50,6 +50,8 @@ type Env struct {
 	Pin, Unpin func(context.Context, pin.Order) (*pin.Result, error)
 	// Features tries on a test guest what a platform must do with guests. An error comes without a report.
 	Features func(context.Context, feature.Order, func(feature.Progress)) (*feature.Report, error)
+	// CloudFeatures does it by the API of OpenStack.
+	CloudFeatures func(context.Context, feature.CloudOrder, func(feature.Progress)) (*feature.Report, error)
 	// HostPorts is what this host has of the ports of Neutron, which knows it by that name; "": the host's own name.
 	HostPorts func(ctx context.Context, name string) (*net.Host, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.

@@ -23,6 +23,9 @@ const defaultURI = "qemu+tls://%s/system"
 // featuresOrder are the flags of the command.
 type featuresOrder struct {
 	feature.Order
+	openstack   bool
+	cloud       feature.CloudOrder
+	secret      string // file
 	yes         bool
 	out, before string
 }
@@ -38,16 +41,20 @@ of its disk, link down and up, resize, live and cold migration to --target and
 back, and a new guest. Each is read back from libvirt, QEMU or the processes.
 Run it before and after a change of version, the second time with --before.
 
+With --openstack it asks Nova, Neutron, Cinder and Glance instead, from anywhere:
+the same features, a rebuild of the new guest and the metadata service. It logs in
+by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the role admin in the
+project of the guest.
+
 The guest is stopped, started, moved and changed: name one that nobody needs.
 All is put back, also after a failure or an interrupt, which takes a while; a
 second interrupt ends it at once. What could not be put back is said.
 
-It asks libvirt only, and not the API of OpenStack. It takes root, and qemu-img.
-See docs/transition-features.md.
+Without --openstack it takes root, and qemu-img. See docs/transition-features.md.
 
 Exit codes: 0 all that was tried is ok; with --before, nothing is worse than
 before. 1 something failed, or is worse, or was not put back. 2 bad input.
-3 refused. 4 a libvirtd is not reachable.`,
+3 refused. 4 a libvirtd or an API is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
@@ -62,14 +69,19 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Guest, "guest", "", "`NAME` or UUID of the test guest, on this host")
+	f.StringVar(&o.Guest, "guest", "", "`NAME` or UUID of the test guest")
 	f.BoolVar(&o.yes, "yes", false, "it is a test guest, which may be stopped and changed")
-	f.StringVar(&o.Target, "target", "", "`HOST` to which it is moved and back: an address or a\nname that its certificate has")
+	f.StringVar(&o.Target, "target", "", "`HOST` to which it is moved and back: an address or a\nname that its certificate has; with --openstack, a\ncompute host (default the scheduler's choice)")
 	f.StringVar(&o.Here, "here", "", "`HOST` by which the target reaches this one (default\nthe address of the connection to it)")
 	f.StringVar(&o.URI, "uri", defaultURI, "`URI` of libvirtds, %s is the host; qemu+tls or\nqemu+tcp")
 	f.StringArrayVar(&o.Shared, "shared", nil, "`DIR` that is the same on both hosts, which the kind\nof its file system does not tell; may be repeated")
 	f.StringVar(&o.Dir, "dir", "", "`DIR` for small disks and the image (default that of\nthe guest's first disk in a file)")
-	f.DurationVar(&o.Wait, "wait", feature.DefaultWait, "`TIME` that the guest has to obey, 1s to 30m")
+	f.DurationVar(&o.Wait, "wait", feature.DefaultWait, "`TIME` that the guest has to obey, 1s to 30m; with\n--openstack, that an action may take (default 10m0s)")
+	f.BoolVar(&o.openstack, "openstack", false, "ask the API of OpenStack, not libvirt")
+	f.StringVar(&o.cloud.Flavor, "flavor", "", "`FLAVOR` of the resize with --openstack: a name or ID")
+	f.BoolVar(&o.cloud.Rebuild, "rebuild", false, "rebuild the test guest itself: what is on its disk is\nlost (default: the new guest is rebuilt)")
+	f.StringVar(&o.cloud.URL, "metadata", "", "`URL` of Nova's metadata service, such as\nhttp://127.0.0.1:8775")
+	f.StringVar(&o.secret, "metadata-secret", "", "`FILE` with metadata_proxy_shared_secret of Nova")
 	f.StringVar(&o.out, "out", "", "`FILE` for the result, as JSON")
 	f.StringVar(&o.before, "before", "", "`FILE` with an earlier result, to compare with")
 	return cmd
@@ -77,21 +89,27 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 
 // check looks at the flags, and reads the earlier result; nil: there is none.
 func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
-	u, err := url.Parse(strings.Replace(o.URI, "%s", "host", 1))
 	switch {
 	case o.Guest == "":
-		return nil, usage(cmd, errors.New("no --guest given; want the name or UUID of a guest of this host"))
-	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" && u.Scheme != "qemu+tcp":
-		return nil, usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
+		return nil, usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
 		return nil, usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
-	case o.Here != "" && o.Target == "":
-		return nil, usage(cmd, errors.New("--here is of use with --target only"))
 	}
-	for _, d := range append(o.Shared, o.Dir) {
-		if d != "" && !filepath.IsAbs(d) {
-			return nil, usage(cmd, fmt.Errorf("directory %q: want an absolute path", d))
+	only, with := []string{"flavor", "rebuild", "metadata", "metadata-secret"}, "with --openstack only"
+	if o.openstack {
+		only, with = []string{"here", "uri", "shared", "dir"}, "without --openstack only"
+	}
+	for _, name := range only {
+		if cmd.Flags().Changed(name) {
+			return nil, usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
 		}
+	}
+	check := o.checkLibvirt
+	if o.openstack {
+		check = o.checkCloud
+	}
+	if err := check(cmd); err != nil {
+		return nil, err
 	}
 	if o.out != "" {
 		if info, err := os.Stat(filepath.Dir(o.out)); err != nil || !info.IsDir() {
@@ -107,6 +125,9 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 		if err != nil {
 			return nil, fail.Errorf(fail.Invalid, "--before %s: %w", o.before, err)
 		}
+		if (before.Nova != "") != o.openstack {
+			return nil, fail.Errorf(fail.Invalid, "--before %s: field nova: value %q: want a result of a run that asked the same, OpenStack or libvirt", o.before, before.Nova)
+		}
 	}
 	if !o.yes {
 		return nil, fail.Errorf(fail.Refused, "guest %s would be stopped, started, moved and changed", o.Guest).With("if it is a test guest that nobody needs, give --yes")
@@ -114,9 +135,57 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	return before, nil
 }
 
+// checkLibvirt looks at what is of use with libvirt.
+func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
+	u, err := url.Parse(strings.Replace(o.URI, "%s", "host", 1))
+	switch {
+	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" && u.Scheme != "qemu+tcp":
+		return usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
+	case o.Here != "" && o.Target == "":
+		return usage(cmd, errors.New("--here is of use with --target only"))
+	}
+	for _, d := range append(o.Shared, o.Dir) {
+		if d != "" && !filepath.IsAbs(d) {
+			return usage(cmd, fmt.Errorf("directory %q: want an absolute path", d))
+		}
+	}
+	return nil
+}
+
+// checkCloud looks at what is of use with OpenStack, and makes its order whole.
+func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
+	c := &o.cloud
+	c.Guest, c.Target, c.Wait, c.Getenv = o.Guest, o.Target, o.Wait, os.Getenv
+	if !cmd.Flags().Changed("wait") {
+		c.Wait = feature.DefaultCloudWait
+	}
+	if c.URL == "" && o.secret == "" {
+		return nil
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
+	}
+	if o.secret == "" {
+		return usage(cmd, errors.New("--metadata is of use with --metadata-secret only"))
+	}
+	text, err := os.ReadFile(o.secret)
+	if err != nil {
+		return fail.Errorf(fail.Invalid, "--metadata-secret: %w", err)
+	}
+	if c.Secret = strings.TrimSpace(string(text)); c.Secret == "" {
+		return fail.Errorf(fail.Invalid, "--metadata-secret %s: it is empty; want the value of metadata_proxy_shared_secret", o.secret)
+	}
+	return nil
+}
+
 func (a *app) features(ctx context.Context, o featuresOrder, before *feature.Report, js bool) error {
 	shows := newTicker(a.env.Stderr)
-	r, err := a.env.Features(ctx, o.Order, func(p feature.Progress) { shows.show(featuresLine(p)) })
+	tell := func(p feature.Progress) { shows.show(featuresLine(p)) }
+	run := func() (*feature.Report, error) { return a.env.Features(ctx, o.Order, tell) }
+	if o.openstack {
+		run = func() (*feature.Report, error) { return a.env.CloudFeatures(ctx, o.cloud, tell) }
+	}
+	r, err := run()
 	if err = errors.Join(err, shows.end()); r == nil {
 		return err
 	}
@@ -175,14 +244,22 @@ func outcomeCell(o feature.Outcome) cell {
 	return cell{string(o), yellow}
 }
 
+// asker is on which guest and which versions a report is.
+func asker(r *feature.Report) string {
+	if r.Nova != "" {
+		return fmt.Sprintf("%s, Nova's API %s", clean(r.Guest.Name), clean(r.Nova))
+	}
+	return fmt.Sprintf("%s, libvirt %s, QEMU %s", clean(r.Guest.Name), clean(r.Libvirt), clean(r.QEMU))
+}
+
 // featuresText shows the matrix, and the sum.
 func featuresText(before, r *feature.Report, rows []feature.Row, p painter) string {
 	var b strings.Builder
-	say(&b, p, "guest", plain, fmt.Sprintf("%s, libvirt %s, QEMU %s", clean(r.Guest.Name), clean(r.Libvirt), clean(r.QEMU)))
+	say(&b, p, "guest", plain, asker(r))
 	cols := []column{{head: "FEATURE"}, {head: "RESULT"}, {head: "SECONDS"}, {head: "WHY"}}
 	var lines [][]cell
 	if before != nil {
-		say(&b, p, "before", plain, fmt.Sprintf("%s, libvirt %s, QEMU %s, %s", clean(before.Guest.Name), clean(before.Libvirt), clean(before.QEMU), before.At.Local().Format("2006-01-02 15:04")))
+		say(&b, p, "before", plain, asker(before)+", "+before.At.Local().Format("2006-01-02 15:04"))
 		cols = []column{{head: "FEATURE"}, {head: "BEFORE"}, {head: "NOW"}, {head: "WHY"}}
 		for _, x := range rows {
 			lines = append(lines, []cell{{string(x.Name), plain}, outcomeCell(x.Before.Result), outcomeCell(x.Now.Result), {clean(x.Now.Why), plain}})

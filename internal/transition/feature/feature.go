@@ -26,6 +26,10 @@ const (
 	Live    Name = "live migration"
 	Cold    Name = "cold migration"
 	New     Name = "new guest"
+
+	// By the API of OpenStack only.
+	Rebuild  Name = "rebuild"
+	Metadata Name = "metadata service"
 )
 
 // All features in the order in which they are tried. A restart that a guest does not obey stays asked for
@@ -34,9 +38,13 @@ func All() []Name {
 	return []Name{Restart, Stop, Start, Attach, Detach, Image, Down, Up, Resize, Live, Cold, New}
 }
 
+// AllOfAPI are those that the API of OpenStack has, in the order in which they are tried. What is rebuilt is the new
+// guest, unless told otherwise: a rebuild can not be put back.
+func AllOfAPI() []Name { return append(All(), Rebuild, Metadata) }
+
 // Continues reports whether a feature begins with what the one before it has left: nothing is put back
 // between them.
-func (n Name) Continues() bool { return n == Start || n == Detach || n == Up }
+func (n Name) Continues() bool { return n == Start || n == Detach || n == Up || n == Rebuild }
 
 // Facts of a test guest and a run, by which features are left out.
 type Facts struct {
@@ -108,9 +116,10 @@ type Guest struct {
 // Report is what a run has found.
 type Report struct {
 	Guest    Guest     `json:"guest"`
-	Libvirt  string    `json:"libvirt"` // version
-	QEMU     string    `json:"qemu"`    // version
-	At       time.Time `json:"at"`      // it began
+	Libvirt  string    `json:"libvirt,omitempty"` // version; "": libvirt was not asked
+	QEMU     string    `json:"qemu,omitempty"`    // version
+	Nova     string    `json:"nova,omitempty"`    // latest version of its API, such as 2.93; "": it was not asked
+	At       time.Time `json:"at"`                // it began
 	Features []Result  `json:"features"`
 	// Left is what could not be put back, for people.
 	Left []string `json:"left,omitempty"`
@@ -174,7 +183,22 @@ type Order struct {
 	Wait   time.Duration // for the guest to obey, each time
 }
 
-// Bounds of Order.Wait.
+// CloudOrder is what an operator asks for where the API of OpenStack is to try it.
+type CloudOrder struct {
+	Guest   string              // name or UUID of a server in the project of the login
+	Target  string              // compute host to which it is moved and back; "": the scheduler chooses
+	Flavor  string              // name or ID of the flavor of a resize; "": none
+	Rebuild bool                // the test guest itself is rebuilt, and loses what its disk has
+	URL     string              // of Nova's metadata service, such as http://127.0.0.1:8775; "": it is not asked
+	Secret  string              // that it has in common with Neutron's metadata agent (metadata_proxy_shared_secret)
+	Wait    time.Duration       // for the end of an action, each time
+	Getenv  func(string) string // has the variables of openstack(1)
+}
+
+// DefaultCloudWait is how long an action may take by default: images are copied, and guests moved.
+const DefaultCloudWait = 10 * time.Minute
+
+// Bounds of Order.Wait and CloudOrder.Wait.
 const (
 	MinWait     = time.Second
 	MaxWait     = 30 * time.Minute

@@ -45,7 +45,7 @@ func (r *run) attach(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write the disk: %w", err)
 	}
-	r.later("disk "+disk.Target.Dev+" over "+path+" is still plugged in", r.unplug)
+	r.Later("disk "+disk.Target.Dev+" over "+path+" is still plugged in", r.unplug)
 	if err := r.here.ChangeDevice(ctx, r.was.UUID, libvirt.Added, text); err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func (r *run) link(ctx context.Context, state string) error {
 	}
 	was := card
 	if state == "down" {
-		r.later("the link of card "+mac(was)+" is not as before", func(ctx context.Context) error { return r.linkBack(ctx, was) })
+		r.Later("the link of card "+mac(was)+" is not as before", func(ctx context.Context) error { return r.linkBack(ctx, was) })
 	}
 	card.Link = &libvirtxml.DomainInterfaceLink{State: state}
 	if err := r.update(ctx, card); err != nil {

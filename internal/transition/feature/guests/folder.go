@@ -97,7 +97,7 @@ func (r *run) volume(what string) (path string, err error) {
 }
 
 func (r *run) removeLater(path string) {
-	r.later("file "+path+" is still there", func(context.Context) error {
+	r.Later("file "+path+" is still there", func(context.Context) error {
 		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

@@ -15,7 +15,7 @@ const moveLimit = 10 * time.Minute
 
 // live moves the running guest to the target and back.
 func (r *run) live(ctx context.Context) error {
-	r.later("it is on the target "+r.order.Target, r.home)
+	r.Later("it is on the target "+r.order.Target, r.home)
 	if err := r.migrate(ctx, r.here, r.there, r.order.Target); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (r *run) gone(ctx context.Context, f *libvirt.Fleet) error {
 
 // cold shuts the guest down, moves its definition to the target, starts it there, and the same back.
 func (r *run) cold(ctx context.Context) error {
-	r.later("it is on the target "+r.order.Target, r.home)
+	r.Later("it is on the target "+r.order.Target, r.home)
 	if err := r.carry(ctx, r.here, r.there, r.order.Target); err != nil {
 		return err
 	}

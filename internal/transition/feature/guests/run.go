@@ -14,17 +14,12 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/sleep"
 	"holdfast/internal/transition/feature"
+	"holdfast/internal/transition/feature/attempt"
 )
 
-const (
-	// backLimit bounds putting things back, beside the time that the guest has to obey.
-	backLimit = 5 * time.Minute
-	// persistFor is how long what fails is tried again: a libvirtd that restarts is back by then.
-	persistFor = 30 * time.Second
-	pause      = time.Second // between two tries
-)
+// backLimit bounds putting things back, beside the time that the guest has to obey.
+const backLimit = 5 * time.Minute
 
 // run is one run on one guest.
 type run struct {
@@ -37,66 +32,29 @@ type run struct {
 	disk        string
 	folder      folder
 
-	undo []undo // what is to be put back, the last one first
-}
-
-// undo takes back one thing that a feature has done. It looks first, and may be repeated.
-type undo struct {
-	what string // for people, as it is when it is not taken back
-	do   func(context.Context) error
+	attempt.Stack
 }
 
 // Run tries all features on the guest of an order and tells when each begins. Everything is put back, also after a
 // failure or when ctx ends; what could not be is in Report.Left. Errors come before anything is done: Invalid, the
 // guest or the target's address is not known; Refused, the guest can not be tried on; Unavailable, a libvirtd is not reached.
 func Run(ctx context.Context, o feature.Order, tell func(feature.Progress)) (*feature.Report, error) {
-	r := &run{order: o}
+	r := newRun(o)
 	defer r.close()
 	rep, err := r.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := feature.All()
-	stuck := "" // why nothing more can be tried
-	for i, n := range all {
-		tell(feature.Progress{Name: n, Done: i, All: len(all)})
-		f := feature.Result{Name: n, Result: feature.Skipped, Why: r.facts.Skip(n)}
-		if f.Why == "" && stuck == "" && !n.Continues() {
-			stuck = said(r.ready(ctx))
-		}
-		if f.Why == "" && ctx.Err() != nil {
-			f.Why, rep.Interrupted = "interrupted", true
-		}
-		if f.Why == "" && stuck != "" {
-			f.Result, f.Why = feature.Failed, "before it was tried: "+stuck
-		}
-		if f.Why == "" {
-			begun := time.Now()
-			err := r.try(ctx, n)
-			f.Seconds = time.Since(begun).Round(time.Millisecond).Seconds()
-			switch {
-			case err == nil:
-				f.Result = feature.OK
-			case ctx.Err() != nil: // that is not the platform's fault
-				f.Why, rep.Interrupted = "interrupted", true
-			default:
-				f.Result, f.Why = feature.Failed, said(err)
-			}
-		}
-		rep.Features = append(rep.Features, f)
-	}
-	tell(feature.Progress{Done: len(all), All: len(all)})
-	rep.Left = r.restore(context.WithoutCancel(ctx))
+	attempt.Run(ctx, rep, feature.All(), r, tell)
 	return rep, nil
 }
 
-// said is an error in one line.
-func said(err error) string {
-	if err == nil {
-		return ""
-	}
-	return strings.Join(strings.Fields(err.Error()), " ")
+func newRun(o feature.Order) *run {
+	return &run{order: o, Stack: attempt.Stack{Limit: backLimit + 2*o.Wait}}
 }
+
+// Skip tells why a feature can not be tried; "": it can.
+func (r *run) Skip(n feature.Name) string { return r.facts.Skip(n) }
 
 func (r *run) close() {
 	for _, f := range []*libvirt.Fleet{r.here, r.there} {
@@ -114,7 +72,7 @@ func (r *run) begin(ctx context.Context) (*feature.Report, error) {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	var node libvirt.Node
-	if slow := persist(ctx, func(ctx context.Context) error {
+	if slow := attempt.Persist(ctx, func(ctx context.Context) error {
 		if node, err = r.here.Node(ctx); errors.Is(err, context.DeadlineExceeded) {
 			return err // a libvirtd whose QEMU is new looks at that before it answers
 		}
@@ -224,41 +182,12 @@ func (r *run) lookAt(def *libvirtxml.Domain) error {
 	return nil
 }
 
-// later notes what is to be put back. It is called before that is done: nothing is forgotten when the doing breaks off.
-func (r *run) later(what string, do func(context.Context) error) {
-	r.undo = append(r.undo, undo{what, do})
-}
-
-// unwind puts back what features have done, the last one first, until one thing can not be.
-func (r *run) unwind(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), backLimit+2*r.order.Wait)
-	defer cancel()
-	for len(r.undo) > 0 {
-		last := r.undo[len(r.undo)-1]
-		if err := persist(ctx, last.do); err != nil {
-			return fmt.Errorf("%s: %w", last.what, err)
-		}
-		r.undo = r.undo[:len(r.undo)-1]
-	}
-	return nil
-}
-
-// persist does something that may fail for a moment.
-func persist(ctx context.Context, do func(context.Context) error) error {
-	for end := time.Now().Add(persistFor); ; {
-		err := do(ctx)
-		if err == nil || time.Now().After(end) || !sleep.For(ctx, pause) {
-			return err
-		}
-	}
-}
-
-// ready puts back what was done before, and sees that the guest runs here.
-func (r *run) ready(ctx context.Context) error {
-	if err := r.unwind(ctx); err != nil || ctx.Err() != nil {
+// Ready puts back what was done before, and sees that the guest runs here.
+func (r *run) Ready(ctx context.Context) error {
+	if err := r.Unwind(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	if err := persist(ctx, r.power); err != nil {
+	if err := attempt.Persist(ctx, r.power); err != nil {
 		return fmt.Errorf("it must run and does not: %w", err)
 	}
 	if r.agent {
@@ -267,27 +196,14 @@ func (r *run) ready(ctx context.Context) error {
 	return nil
 }
 
-// restore puts back all that is left to be, and says what it could not.
-func (r *run) restore(ctx context.Context) (left []string) {
-	for len(r.undo) > 0 {
-		if err := r.unwind(ctx); err != nil {
-			left = append(left, said(err))
-			r.undo = r.undo[:len(r.undo)-1] // the others are tried all the same
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, backLimit+r.order.Wait)
-	defer cancel()
-	for _, u := range []undo{
-		{"its definition is another one", r.redefine},
-		{"it does not run, or is not off, as before", r.stand},
-		{"it starts with the host, or does not, unlike before", r.autostart},
-		{"it is not as before", r.same},
-	} {
-		if err := persist(ctx, u.do); err != nil {
-			left = append(left, said(fmt.Errorf("%s: %w", u.what, err)))
-		}
-	}
-	return left
+// Restore puts back all that is left to be, and says what it could not.
+func (r *run) Restore(ctx context.Context) (left []string) {
+	return r.Drain(ctx,
+		attempt.Undo{What: "its definition is another one", Do: r.redefine},
+		attempt.Undo{What: "it does not run, or is not off, as before", Do: r.stand},
+		attempt.Undo{What: "it starts with the host, or does not, unlike before", Do: r.autostart},
+		attempt.Undo{What: "it is not as before", Do: r.same},
+	)
 }
 
 // stand makes the guest run if it ran, and be off if it was.

@@ -20,8 +20,8 @@ const moreMemory = 64 << 10
 // steady is how long a new guest must run.
 const steady = 2 * time.Second
 
-// try tries one feature. nil: it was done, and read back.
-func (r *run) try(ctx context.Context, n feature.Name) error {
+// Try tries one feature. nil: it was done, and read back.
+func (r *run) Try(ctx context.Context, n feature.Name) error {
 	switch n {
 	case feature.Restart:
 		return r.restart(ctx)
@@ -84,7 +84,7 @@ func (r *run) resize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.later("its memory is not as before", func(ctx context.Context) error { return r.memoryBack(ctx, was) })
+	r.Later("its memory is not as before", func(ctx context.Context) error { return r.memoryBack(ctx, was) })
 	if err := r.off(ctx); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (r *run) newGuest(ctx context.Context) error {
 	}
 	name := newName(r.was.Name)
 	remove := func(ctx context.Context) error { return r.remove(ctx, uuid, name) }
-	r.later("guest "+name+" is still there", remove)
+	r.Later("guest "+name+" is still there", remove)
 	if err := r.here.Define(ctx, def); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
+	"holdfast/internal/transition/keystone"
 )
 
 // Limits of requests. A request that fails in a way that passes is asked again, with waits
@@ -48,6 +49,16 @@ func New(endpoint string) (*Client, error) {
 	provider := &gophercloud.ProviderClient{HTTPClient: http.Client{Timeout: answer, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}}}
 	base := strings.TrimSuffix(strings.TrimSuffix(u.String(), "/"), "/v2.0") + "/"
 	return &Client{api: &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: base, ResourceBase: base + "v2.0/", Type: "network"}}, nil
+}
+
+// Login has the client's requests carry a token of Keystone. Errors are those of keystone.Login.
+func (c *Client) Login(ctx context.Context, o *gophercloud.AuthOptions) error {
+	provider, err := keystone.Login(ctx, o, c.api.HTTPClient)
+	if err != nil {
+		return err
+	}
+	c.api.ProviderClient, c.login = provider, true
+	return nil
 }
 
 // passes reports an error after which the same request may succeed: also that no answer came in time.

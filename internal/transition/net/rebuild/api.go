@@ -9,7 +9,7 @@ import (
 )
 
 // API is where Neutron's API is, http://HOST:PORT, and how to log in to its Keystone; nil: it has none (auth_strategy =
-// noauth). neutron.LoginFrom reads that from an environment.
+// noauth). keystone.From reads that from an environment.
 type API struct {
 	Endpoint string
 	Login    *gophercloud.AuthOptions

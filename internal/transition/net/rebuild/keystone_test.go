@@ -7,9 +7,9 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/keystone"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
-	"holdfast/internal/transition/net/neutron"
 )
 
 // TestKeystone: with a token of a real Keystone, whose project the document does not have, all is made, read and
@@ -28,12 +28,12 @@ func TestKeystone(t *testing.T) {
 		}
 		return k.Env(name)
 	}
-	login, err := neutron.LoginFrom(wrong)
+	login, err := keystone.From(wrong)
 	try.Must(t, err)
 	if _, err := Verify(ctx, d, API{s.Endpoint(), login}, false); fail.ExitCode(err) != fail.ExitInvalid {
 		t.Errorf("a wrong password: %v, want bad input", err)
 	}
-	login, err = neutron.LoginFrom(k.Env)
+	login, err = keystone.From(k.Env)
 	try.Must(t, err)
 	at := API{s.Endpoint(), login}
 	r, err := Apply(ctx, d, Order{API: at, DB: database(s), Jobs: 4}, silent)

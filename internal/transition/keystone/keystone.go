@@ -1,4 +1,5 @@
-package neutron
+// Package keystone logs in to an OpenStack platform by the variables that openstack(1) takes.
+package keystone
 
 import (
 	"context"
@@ -13,10 +14,10 @@ import (
 	"holdfast/internal/fail"
 )
 
-// LoginFrom reads how to log in to Keystone from the variables of an environment, as openstack(1) takes them (version 3
+// From reads how to log in to Keystone from the variables of an environment, as openstack(1) takes them (version 3
 // of the API): OS_AUTH_URL, and OS_TOKEN, or OS_APPLICATION_CREDENTIAL_ID and _SECRET, or OS_USERNAME or OS_USER_ID,
 // OS_PASSWORD, the user's domain, and a project or OS_SYSTEM_SCOPE=all. The error is of kind fail.Invalid.
-func LoginFrom(getenv func(string) string) (*gophercloud.AuthOptions, error) {
+func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 	o := &gophercloud.AuthOptions{IdentityEndpoint: getenv("OS_AUTH_URL"), AllowReauth: true}
 	if u, err := url.Parse(o.IdentityEndpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: want http://HOST:PORT/v3 or https://HOST:PORT/v3", o.IdentityEndpoint)
@@ -57,24 +58,23 @@ func LoginFrom(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 	return o, nil
 }
 
-// Login has the client's requests carry a token of Keystone. One that has ended is replaced, where the login has a password.
-func (c *Client) Login(ctx context.Context, o *gophercloud.AuthOptions) error {
+// Login logs in, with a client for all requests that carry the token. A token that has ended is replaced, where the
+// login has a password. The error is of kind fail.Invalid, or fail.Unavailable.
+func Login(ctx context.Context, o *gophercloud.AuthOptions, client http.Client) (*gophercloud.ProviderClient, error) {
 	provider, err := openstack.NewClient(o.IdentityEndpoint)
 	if err != nil {
-		return fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: %w", o.IdentityEndpoint, err)
+		return nil, fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: %w", o.IdentityEndpoint, err)
 	}
-	provider.HTTPClient = c.api.HTTPClient
+	provider.HTTPClient = client
 	err = openstack.AuthenticateV3(ctx, provider, o, gophercloud.EndpointOpts{})
 	var code gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case err == nil:
+		return provider, nil
 	case errors.Is(err, context.Canceled):
-		return err
+		return nil, err
 	case errors.As(err, &code) && code.Actual != http.StatusTooManyRequests && code.Actual < 500:
-		return fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: want a user, password and project that it knows", o.IdentityEndpoint, code.Actual)
-	default:
-		return fail.Errorf(fail.Unavailable, "log in to Keystone at %s: %w", o.IdentityEndpoint, err)
+		return nil, fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: want a user, password and project that it knows", o.IdentityEndpoint, code.Actual)
 	}
-	c.api.ProviderClient, c.login = provider, true
-	return nil
+	return nil, fail.Errorf(fail.Unavailable, "log in to Keystone at %s: %w", o.IdentityEndpoint, err)
 }
