@@ -20,7 +20,7 @@ import (
 // Agent is a real network agent of the host cmp00, beside a switch. It is the first process of a namespace of processes of
 // its own, so that what it starts ends with it.
 type Agent struct {
-	DropFlows bool // drop_flows_on_start, for its next start
+	DropFlows bool       // drop_flows_on_start, for its next start
 	of        testing.TB // with which it ends, also one that a part of the test has started
 	program   string
 	ready     string // what it logs when it is ready
