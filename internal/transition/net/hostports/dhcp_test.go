@@ -102,7 +102,14 @@ func TestDHCPAgent(t *testing.T) {
 	if _, _, ok := renew(t, s.guests[0], ovstest.MAC(1), ovstest.Addr(1), server); ok {
 		t.Fatal("a server answers before there is one")
 	}
+	// An agent asks for its networks when it starts, and gets those that Neutron gives to agents which have reported before:
+	// the first time it may be told of none.
 	dhcp := neutron.NewDHCPAgent(t, s.Switch, s.bus)
+	dhcp.Start(t)
+	try.Until(t, "the agent's first report", func() bool {
+		return s.db.SQL("SELECT COUNT(*) FROM neutron_new.agents WHERE agent_type = 'DHCP agent'") == "1"
+	})
+	dhcp.Kill()
 	dhcp.Start(t)
 	var address, by netip.Addr
 	try.Until(t, "an answer of the new server", func() (ok bool) {
