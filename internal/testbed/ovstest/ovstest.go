@@ -50,8 +50,9 @@ func New(t testing.TB) *Switch {
 }
 
 // untilClosed is a shell that kills what it started when its input ends, as it does when the
-// test's process has ended, however. (The kernel's signal for that is no use here: it comes when a thread ends.)
-const untilClosed = `"$@" & p=$!; read -r x; kill -9 $p; wait $p`
+// test's process has ended, however, or when it is told to end itself. (The kernel's signal for that is no use here: it
+// comes when a thread ends.)
+const untilClosed = `trap : TERM INT HUP; "$@" & p=$!; read -r x; kill -9 $p; wait $p`
 
 func (s *Switch) daemon(t testing.TB, name string, argv ...string) {
 	t.Helper()

@@ -33,6 +33,8 @@ type site struct {
 	db     *aligntest.Rig
 	bus    *neutron.Bus
 	now    *neutron.Server
+	// reserve: ports of DHCP wait for the new platform's agents
+	reserve bool
 }
 
 // newSite makes a host with the guests of a document, whose taps are on br-int as Nova and libvirt leave them there, and an
@@ -46,9 +48,6 @@ func newSite(t *testing.T, d *net.Document) *site {
 		s.guests = append(s.guests, s.Plug(t, integration, "tap"+p.ID[:11], i+1, "external_ids:iface-id="+p.ID, "external_ids:iface-status=active",
 			`external_ids:attached-mac="`+p.MACAddress+`"`, "external_ids:vm-uuid="+p.DeviceID))
 		guest(t, p.DeviceID)
-	}
-	if os.Getenv(wholeEnv) != "" {
-		s.d = s.exported(t)
 	}
 	s.now = neutron.StartOnBus(t, s.rig, "neutron_new", s.bus)
 	s.bus.Serve(t, s.Switch)
@@ -69,7 +68,7 @@ func (s *site) exported(t *testing.T) *net.Document {
 
 func (s *site) apply(t *testing.T, d *net.Document, to *neutron.Server) *rebuild.Report {
 	t.Helper()
-	r, err := rebuild.Apply(try.Context(t), d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4}, func(rebuild.Progress) {})
+	r, err := rebuild.Apply(try.Context(t), d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, to.Log())
 	}
@@ -84,7 +83,7 @@ func (s *site) equal(t *testing.T) {
 	for _, x := range net.CompareHost(s.d, h) {
 		t.Errorf("host: %s", rebuild.HostText(x))
 	}
-	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, false)
+	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve)
 	try.Must(t, err)
 	for _, x := range left {
 		t.Errorf("verify: %s", rebuild.Text(x))
@@ -166,6 +165,9 @@ func (s *site) restart(t *testing.T, a *neutron.Agent, pinned, kill bool) *ovste
 // says. The agent is killed, its flows go, and it begins again: pinned, no packet is lost by that.
 func TestAgent(t *testing.T) {
 	s := newSite(t, neutron.Guests(2))
+	if os.Getenv(wholeEnv) != "" {
+		s.d = s.exported(t)
+	}
 	a := neutron.NewAgent(t, s.Switch, s.bus)
 	a.Start(t)
 	for _, p := range s.d.Ports {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,10 +17,13 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-// Agent is a real neutron-openvswitch-agent of the host cmp00, beside a switch. It is the first process of a namespace
-// of processes of its own, so that what it starts ends with it.
+// Agent is a real network agent of the host cmp00, beside a switch. It is the first process of a namespace of processes of
+// its own, so that what it starts ends with it.
 type Agent struct {
-	DropFlows bool // drop_flows_on_start, for its next start
+	DropFlows bool       // drop_flows_on_start, for its next start
+	of        testing.TB // with which it ends, also one that a part of the test has started
+	program   string
+	ready     string // what it logs when it is ready
 	sw        *ovstest.Switch
 	bus       *Bus
 	dir       string
@@ -33,6 +38,8 @@ host = cmp00
 state_path = %s/state
 log_file = %s/log
 use_stderr = false
+interface_driver = openvswitch
+resync_interval = 1
 [oslo_concurrency]
 lock_path = %s/lock
 [ovs]
@@ -51,25 +58,37 @@ drop_flows_on_start = %t
 firewall_driver = openvswitch
 `
 
-const (
-	ovsAgent = "/usr/bin/neutron-openvswitch-agent"
-	// agentReady is what the agent logs when its first loop has come to its end: also the flows of its last run have gone.
-	agentReady = "cleanup stale flows"
-)
-
-// NewAgent is an agent that has not been started. The switch has, or gets, the bridge of its physical network. The test is
-// skipped where the agent is not installed.
+// NewAgent is a neutron-openvswitch-agent that has not been started. It is ready when its first loop has come to its end,
+// when also the flows of its last run have gone. The switch gets the bridge of its physical network. The test is skipped
+// where the agent is not installed.
 func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
 	t.Helper()
-	if _, err := os.Stat(ovsAgent); err != nil {
-		t.Skipf("Neutron's agent for Open vSwitch is not installed: %v", err)
-	}
-	a := &Agent{sw: s, bus: bus, dir: try.ShortDir(t)}
+	a := agentOf(t, s, bus, "/usr/bin/neutron-openvswitch-agent", "cleanup stale flows")
 	s.Run(t, "ovs-vsctl", "--timeout=15", "--may-exist", "add-br", "br-ex", "--", "set", "bridge", "br-ex", "datapath_type=netdev", "fail_mode=secure")
 	return a
 }
 
-// Start starts it, and waits until its first loop is over.
+// NewDHCPAgent is a neutron-dhcp-agent that has not been started. It is ready when it has served all networks that it found.
+func NewDHCPAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
+	t.Helper()
+	if _, err := exec.LookPath("dnsmasq"); err != nil {
+		t.Skipf("dnsmasq is not installed: %v", err)
+	}
+	return agentOf(t, s, bus, "/usr/bin/neutron-dhcp-agent", "Synchronizing state complete")
+}
+
+func agentOf(t testing.TB, s *ovstest.Switch, bus *Bus, program, ready string) *Agent {
+	t.Helper()
+	if _, err := os.Stat(program); err != nil {
+		t.Skipf("an agent of Neutron is not installed: %v", err)
+	}
+	return &Agent{of: t, program: program, ready: ready, sw: s, bus: bus, dir: try.ShortDir(t)}
+}
+
+// within is a shell that starts a program with a folder of network namespaces of its own.
+const within = `mount -t tmpfs tmpfs /run && mkdir /run/netns && exec "$@"`
+
+// Start starts it, and waits until it is ready.
 func (a *Agent) Start(t testing.TB) {
 	t.Helper()
 	a.Begin(t)
@@ -82,22 +101,21 @@ func (a *Agent) Begin(t testing.TB) {
 	conf := fmt.Sprintf(agentSettings, a.bus.url(), a.dir, a.dir, a.dir, a.sw.Dir, a.DropFlows)
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(conf), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
-	a.pid, a.end = a.sw.Start(t, filepath.Join(a.dir, "out"), "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
-		python, ovsAgent, "--config-file", filepath.Join(a.dir, "agent.conf"))
+	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, []string{"sh", "-c", within, "sh", python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
 	try.Until(t, "the agent's process", func() bool { return len(children(a.pid)) > 0 })
 }
 
-// Ready waits until the first loop of an agent that was begun is over.
+// Ready waits until an agent that was begun is ready.
 func (a *Agent) Ready(t testing.TB) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		text, err := os.ReadFile(filepath.Join(a.dir, "log"))
 		try.Must(t, err)
-		if bytes.Contains(text, []byte(agentReady)) {
+		if bytes.Contains(text, []byte(a.ready)) {
 			return
 		}
 		if time.Now().After(end) || len(children(a.pid)) == 0 {
-			t.Fatalf("neutron-openvswitch-agent does not come to the end of its first loop:\n%s", a.Log())
+			t.Fatalf("%s does not become ready:\n%s", a.program, a.Log())
 		}
 	}
 }
@@ -107,14 +125,14 @@ func (a *Agent) Stop(t testing.TB) {
 	t.Helper()
 	unshare := children(a.pid)
 	if len(unshare) != 1 {
-		t.Fatalf("neutron-openvswitch-agent has ended:\n%s", a.Log())
+		t.Fatalf("%s has ended:\n%s", a.program, a.Log())
 	}
 	for _, pid := range children(unshare[0]) {
 		try.Must(t, syscall.Kill(pid, syscall.SIGTERM))
 	}
 	for end := time.Now().Add(patience); len(children(a.pid)) > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("neutron-openvswitch-agent does not end:\n%s", a.Log())
+			t.Fatalf("%s does not end:\n%s", a.program, a.Log())
 		}
 	}
 	a.end()
@@ -131,7 +149,7 @@ func (a *Agent) Log() string {
 		if err != nil {
 			text = []byte(err.Error())
 		}
-		b.Write(text[max(0, len(text)-6000):])
+		b.Write(text[max(0, len(text)-3000):])
 	}
 	return b.String()
 }

@@ -248,6 +248,10 @@ func (s *Server) env(t testing.TB) []string {
 func (s *Server) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(python, append([]string{"/usr/bin/neutron-server"}, s.args()...)...)
+	if s.bus != nil { // its workers do not end with it: each hears the bus
+		cmd = exec.Command("unshare", append(apart, cmd.Args...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	}
 	cmd.Env = s.env(t)
 	s.process = begin(t, cmd, filepath.Join(s.dir, "out"))
 	want := http.StatusOK
@@ -257,14 +261,18 @@ func (s *Server) start(t testing.TB) {
 	s.answers(t, "neutron-server", s.Endpoint()+"/v2.0/networks?limit=1", want, s.Log)
 }
 
+// apart are arguments of unshare(1) with which a program is the first process of a namespace: all that it starts ends with it.
+var apart = []string{"--pid", "--fork", "--kill-child=KILL", "--mount-proc"}
+
 // begin starts a server. It ends with the test, and with the test's process.
 func begin(t testing.TB, cmd *exec.Cmd, log string) *process {
 	t.Helper()
 	out, err := os.Create(log)
 	try.Must(t, err)
 	cmd.Stdout, cmd.Stderr = out, out
-	// A group of its own, so that its workers end with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if cmd.SysProcAttr == nil { // a group of its own, so that its workers end with it
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	}
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
