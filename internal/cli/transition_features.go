@@ -41,16 +41,17 @@ of its disk, link down and up, resize, live and cold migration to --target and
 back, and a new guest. Each is read back from libvirt, QEMU or the processes.
 Run it before and after a change of version, the second time with --before.
 
-With --openstack it asks Nova, Neutron, Cinder and Glance instead, from anywhere:
-the same features, a rebuild of the new guest and the metadata service. It logs in
-by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the role admin in the
-project of the guest.
+With --openstack it asks Nova, Neutron, Cinder and Glance instead, from
+anywhere: the same features, a rebuild of the new guest and the metadata
+service. It logs in by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the
+role admin in the project of the guest.
 
 The guest is stopped, started, moved and changed: name one that nobody needs.
 All is put back, also after a failure or an interrupt, which takes a while; a
 second interrupt ends it at once. What could not be put back is said.
 
-Without --openstack it takes root, and qemu-img. See docs/transition-features.md.
+Without --openstack it takes root, and qemu-img.
+See docs/transition-features.md.
 
 Exit codes: 0 all that was tried is ok; with --before, nothing is worse than
 before. 1 something failed, or is worse, or was not put back. 2 bad input.

@@ -32,7 +32,8 @@ func tag(t *testing.T, s *ovstest.Switch, p net.Port) string {
 func TestAgentWiresRebuiltPorts(t *testing.T) {
 	db := neutron.MariaDB(t)
 	of := func(testing.TB) *aligntest.Rig { return db }
-	t0 := time.Now(); lap := func(w string) { t.Logf("%s: %s", w, time.Since(t0)) }
+	t0 := time.Now()
+	lap := func(w string) { t.Logf("%s: %s", w, time.Since(t0)) }
 	bus := neutron.StartBus(t)
 	lap("bus")
 	s := ovstest.New(t)
