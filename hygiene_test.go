@@ -96,6 +96,7 @@ var layers = []struct {
 	{"holdfast/internal/transition/net", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/host/", "holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/transition/db"}, "a document, its checks and what differs need nothing else"},
 	{"holdfast/internal/transition/pin/bridge", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server"}, "a pin needs no cluster"},
 	{"holdfast/internal/transition/feature/guests", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server"}, "trying features needs no cluster"},
+	{"holdfast/internal/transition/feature/openstack", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/host/"}, "trying features needs no cluster"},
 	{"holdfast/internal/transition/db/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
 	{"holdfast/internal/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
 }

@@ -19,6 +19,7 @@ packages=(
   neutron-server neutron-plugin-ml2 # networks are rebuilt in it
   rabbitmq-server neutron-openvswitch-agent dnsmasq-base dnsmasq-utils # agents on a host of it
   keystone                          # which tokens Neutron takes
+  nova-compute nova-scheduler placement-common glance-api cinder-api cinder-scheduler cinder-volume rabbitmq-server # what a platform can do with guests
 )
 missing=()
 for p in "${packages[@]}"; do

@@ -41,16 +41,17 @@ of its disk, link down and up, resize, live and cold migration to --target and
 back, and a new guest. Each is read back from libvirt, QEMU or the processes.
 Run it before and after a change of version, the second time with --before.
 
-With --openstack it asks Nova, Neutron, Cinder and Glance instead, from anywhere:
-the same features, a rebuild of the new guest and the metadata service. It logs in
-by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the role admin in the
-project of the guest.
+With --openstack it asks Nova, Neutron, Cinder and Glance instead, from
+anywhere: the same features, a rebuild of the new guest and the metadata
+service. It logs in by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the
+role admin in the project of the guest.
 
 The guest is stopped, started, moved and changed: name one that nobody needs.
 All is put back, also after a failure or an interrupt, which takes a while; a
 second interrupt ends it at once. What could not be put back is said.
 
-Without --openstack it takes root, and qemu-img. See docs/transition-features.md.
+Without --openstack it takes root, and qemu-img.
+See docs/transition-features.md.
 
 Exit codes: 0 all that was tried is ok; with --before, nothing is worse than
 before. 1 something failed, or is worse, or was not put back. 2 bad input.
@@ -76,12 +77,12 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	f.StringVar(&o.URI, "uri", defaultURI, "`URI` of libvirtds, %s is the host; qemu+tls or\nqemu+tcp")
 	f.StringArrayVar(&o.Shared, "shared", nil, "`DIR` that is the same on both hosts, which the kind\nof its file system does not tell; may be repeated")
 	f.StringVar(&o.Dir, "dir", "", "`DIR` for small disks and the image (default that of\nthe guest's first disk in a file)")
-	f.DurationVar(&o.Wait, "wait", feature.DefaultWait, "`TIME` that the guest has to obey, 1s to 30m; with\n--openstack, that an action may take (default 10m0s)")
+	f.DurationVar(&o.Wait, "wait", 0, "`TIME` that the guest has to obey, 1s to 30m (default\n2m0s), or an action of OpenStack (default 10m0s)")
 	f.BoolVar(&o.openstack, "openstack", false, "ask the API of OpenStack, not libvirt")
 	f.StringVar(&o.cloud.Flavor, "flavor", "", "`FLAVOR` of the resize with --openstack: a name or ID")
-	f.BoolVar(&o.cloud.Rebuild, "rebuild", false, "rebuild the test guest itself: what is on its disk is\nlost (default: the new guest is rebuilt)")
+	f.BoolVar(&o.cloud.Rebuild, "rebuild", false, "rebuild the test guest, and lose what its disk has\n(default: the new guest is rebuilt)")
 	f.StringVar(&o.cloud.URL, "metadata", "", "`URL` of Nova's metadata service, such as\nhttp://127.0.0.1:8775")
-	f.StringVar(&o.secret, "metadata-secret", "", "`FILE` with metadata_proxy_shared_secret of Nova")
+	f.StringVar(&o.secret, "secret", "", "`FILE` with metadata_proxy_shared_secret of Nova")
 	f.StringVar(&o.out, "out", "", "`FILE` for the result, as JSON")
 	f.StringVar(&o.before, "before", "", "`FILE` with an earlier result, to compare with")
 	return cmd
@@ -89,13 +90,19 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 
 // check looks at the flags, and reads the earlier result; nil: there is none.
 func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
+	if !cmd.Flags().Changed("wait") {
+		o.Wait = feature.DefaultWait
+		if o.openstack {
+			o.Wait = feature.DefaultCloudWait
+		}
+	}
 	switch {
 	case o.Guest == "":
 		return nil, usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
 		return nil, usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
 	}
-	only, with := []string{"flavor", "rebuild", "metadata", "metadata-secret"}, "with --openstack only"
+	only, with := []string{"flavor", "rebuild", "metadata", "secret"}, "with --openstack only"
 	if o.openstack {
 		only, with = []string{"here", "uri", "shared", "dir"}, "without --openstack only"
 	}
@@ -156,9 +163,6 @@ func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
 	c := &o.cloud
 	c.Guest, c.Target, c.Wait, c.Getenv = o.Guest, o.Target, o.Wait, os.Getenv
-	if !cmd.Flags().Changed("wait") {
-		c.Wait = feature.DefaultCloudWait
-	}
 	if c.URL == "" && o.secret == "" {
 		return nil
 	}
@@ -166,14 +170,14 @@ func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
 		return usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
 	}
 	if o.secret == "" {
-		return usage(cmd, errors.New("--metadata is of use with --metadata-secret only"))
+		return usage(cmd, errors.New("--metadata is of use with --secret only"))
 	}
 	text, err := os.ReadFile(o.secret)
 	if err != nil {
-		return fail.Errorf(fail.Invalid, "--metadata-secret: %w", err)
+		return fail.Errorf(fail.Invalid, "--secret: %w", err)
 	}
 	if c.Secret = strings.TrimSpace(string(text)); c.Secret == "" {
-		return fail.Errorf(fail.Invalid, "--metadata-secret %s: it is empty; want the value of metadata_proxy_shared_secret", o.secret)
+		return fail.Errorf(fail.Invalid, "--secret %s: it is empty; want the value of metadata_proxy_shared_secret", o.secret)
 	}
 	return nil
 }

@@ -10,16 +10,15 @@ const (
 
 // CloudFacts are facts of a test guest and its platform, by which features of the API are left out.
 type CloudFacts struct {
-	Version int    // Nova's latest minor version
-	Volumes bool   // there is Cinder
-	Images  bool   // there is Glance
-	Image   bool   // the guest was made from an image
-	Port    bool   // it has a port, and there is Neutron
-	Down    bool   // that port is down
-	Hosts   int    // nova-computes that are up and enabled, beside the guest's own
-	Flavor  bool   // a flavor for a resize is named
-	Service bool   // the metadata service is named
-	Target  string // host to which the guest is moved; "": the scheduler chooses
+	Version int  // Nova's latest minor version
+	Volumes bool // there is Cinder
+	Images  bool // there is Glance
+	Image   bool // the guest was made from an image
+	Port    bool // it has a port, and there is Neutron
+	Down    bool // that port is down
+	Hosts   int  // nova-computes that are up and enabled, beside the guest's own
+	Flavor  bool // a flavor for a resize is named
+	Service bool // the metadata service is named
 }
 
 // Skip tells why a feature can not be tried; "": it can.

@@ -154,7 +154,7 @@ func (r *run) leftovers(ctx context.Context) error {
 // lookAt fills in what decides on features.
 func (r *run) lookAt(ctx context.Context) (err error) {
 	r.facts = feature.CloudFacts{
-		Version: r.latest, Volumes: r.cinder != nil, Images: r.glance != nil, Image: r.was.Image != "", Service: r.order.URL != "", Target: r.order.Target,
+		Version: r.latest, Volumes: r.cinder != nil, Images: r.glance != nil, Image: r.was.Image != "", Service: r.order.URL != "",
 	}
 	if r.neutron != nil {
 		if r.ports, err = r.portsOf(ctx, r.was.ID); err != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a server may take to start on a busy machine.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 // python is the one that has the distribution's modules: another may be first in PATH.
 const python = "/usr/bin/python3"
