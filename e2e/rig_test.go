@@ -49,6 +49,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		careOptions(&o)
 	case crowded:
 		o.Guests = 4
+	case switched:
+		o.Hosts, o.Members, o.Guests, o.OwnSystem = 6, 3, 6, true
 	case owned:
 		o.Hosts, o.Members, o.Guests, o.OwnSystem = 5, 3, 8, true
 	case galera:

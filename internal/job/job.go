@@ -132,11 +132,12 @@ type Record struct {
 	Began    time.Time      `json:"began,omitzero"`     // claimed
 	Ended    time.Time      `json:"ended,omitzero"`
 	Percent  int            `json:"percent,omitempty"`
-	Note     string         `json:"note,omitempty"` // what it does or waits for, for people
-	Exit     int            `json:"exit,omitempty"` // of a program that was run
-	Why      string         `json:"why,omitempty"`  // it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
-	Tail     string         `json:"tail,omitempty"` // end of its log, at most MaxTail
-	By       string         `json:"by,omitempty"`   // operator who retried or skipped it
+	Note     string         `json:"note,omitempty"`  // what it does or waits for, for people
+	Count    int64          `json:"count,omitempty"` // that its executor has told: of what, its kind says
+	Exit     int            `json:"exit,omitempty"`  // of a program that was run
+	Why      string         `json:"why,omitempty"`   // it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
+	Tail     string         `json:"tail,omitempty"`  // end of its log, at most MaxTail
+	By       string         `json:"by,omitempty"`    // operator who retried or skipped it
 	// Generation is that of the coordinator's agent that granted this attempt.
 	Generation int   `json:"generation,omitempty"`
 	Mod        int64 `json:"-"` // revision

@@ -215,11 +215,12 @@ func (t Turn) end(ctx context.Context, task engine.Task, args upgrade.LossesArgs
 		return err
 	}
 	var bad []string
+	var most int64
 	for i := range b.Guests {
 		g := &b.Guests[i]
 		before, after := first[g.By].rows[g.UUID], last[g.By].rows[g.UUID]
 		lost := after.Lost - g.Lost
-		g.Lost = after.Lost
+		g.Lost, most = after.Lost, max(most, lost)
 		fmt.Fprintf(task.Log, "%s has lost %d packets\n", g.Name, lost)
 		switch {
 		case lost >= args.Limit:
@@ -233,6 +234,7 @@ func (t Turn) end(ctx context.Context, task engine.Task, args upgrade.LossesArgs
 			bad = append(bad, g.Name+" does not answer")
 		}
 	}
+	task.Count(most)
 	if len(bad) == 0 {
 		return nil
 	}

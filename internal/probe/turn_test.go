@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func (w *world) turn(h cluster.HostID, args upgrade.LossesArgs) (string, error) 
 func task(h cluster.HostID, args []byte, attempt int, log *bytes.Buffer) engine.Task {
 	return engine.Task{
 		Job: "up1", Step: job.Step{ID: string(h) + "/losses", Host: h, Kind: upgrade.KindLosses, Args: args, Timeout: 5 * time.Minute},
-		Attempt: attempt, Host: h, Log: log, Note: func(string, int) {},
+		Attempt: attempt, Host: h, Log: log, Note: func(string, int) {}, Count: func(n int64) { fmt.Fprintf(log, "counted %d\n", n) },
 	}
 }
 
@@ -64,7 +65,7 @@ func TestATurnIsJudgedByWhatItsGuestsLose(t *testing.T) {
 		w.dark(2, 7) // before the turn of h3, and in that of h2
 		time.Sleep(20 * time.Second)
 		w.begin("h3")
-		if log, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 8}); err != nil || !strings.Contains(log, "g2 has lost 7 packets\n") || !strings.Contains(log, "g3 has lost 0 packets\n") || strings.Contains(log, "g4") {
+		if log, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 8}); err != nil || !strings.Contains(log, "counted 7\n") || !strings.Contains(log, "g2 has lost 7 packets\n") || !strings.Contains(log, "g3 has lost 0 packets\n") || strings.Contains(log, "g4") {
 			t.Errorf("below the limit: %v: %s", err, log)
 		}
 		w.begin("h2") // done again: what was noted stays

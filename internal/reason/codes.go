@@ -35,6 +35,7 @@ var (
 	StageFull     = code("stage-full", "{count} hosts are under way, as many as may be at once")
 	OutsideWindow = code("outside-window", "outside of the window {window}")
 	TooManyAway   = code("too-many-away", "{count} of {limit} hosts that may be unavailable at once are")
+	Slowed        = code("slowed", "{count} hosts are under way, as many as may be at once since guests of {hosts} have lost more than half of the limit of packets")
 	CanaryFirst   = code("canary-first", "the canary hosts are not done")
 	WaveFirst     = code("wave-first", "wave {wave} is not done")
 	StepFirst     = code("step-first", "waits for {first}")

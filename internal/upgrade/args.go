@@ -171,7 +171,8 @@ type TidyArgs struct {
 	Staged bool   `json:"staged,omitempty"` // that bundle stays unpacked, too
 }
 
-// LossesArgs are the arguments of losses.
+// LossesArgs are the arguments of losses. At the end the step's count (job.Record) is that of packets that one guest has
+// lost, the most of all.
 type LossesArgs struct {
 	Work  string `json:"work"`            // of which it is the begin or the end: a host may be worked on twice in a run
 	Begin bool   `json:"begin,omitempty"` // what its guests have lost so far is noted

@@ -148,8 +148,12 @@ func firstOf(whys ...reason.Reason) reason.Reason {
 
 // stageIsFull: so many hosts at once load the network and whoever watches.
 func (r *run) stageIsFull(s *Stage, begun int) reason.Reason {
-	if s.Limit > 0 && begun >= s.Limit {
-		return reason.StageFull.With(begun)
+	limit := s.Limit
+	if s.Kind == Change {
+		limit = r.slower(limit)
+	}
+	if s.Limit > 0 && begun >= limit {
+		return r.slowed(begun, limit == s.Limit, reason.StageFull.With(begun))
 	}
 	return reason.Reason{}
 }
@@ -187,14 +191,14 @@ func (r *run) hasBegun() bool {
 // tooManyAway: the cluster can do without so many hosts and no more. A host that
 // failed or is down is as unavailable as one whose turn it is.
 func (r *run) tooManyAway(s *Stage, c *Chain, away map[cluster.HostID]bool) reason.Reason {
-	n := len(away)
-	if s.Kind != Turn || n < r.limit || away[c.Host] && n <= r.limit {
+	n, limit := len(away), r.slower(r.limit)
+	if s.Kind != Turn || n < limit || away[c.Host] && n <= limit {
 		return reason.Reason{}
 	}
 	for h := range away {
 		r.soon = r.soon || !r.up(h)
 	}
-	return reason.TooManyAway.With(n, r.limit)
+	return r.slowed(n, limit == r.limit, reason.TooManyAway.With(n, r.limit))
 }
 
 // unavailable returns the hosts that do not serve guests, or may not.

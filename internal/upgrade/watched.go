@@ -3,7 +3,9 @@ package upgrade
 import (
 	"slices"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/reason"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -39,4 +41,36 @@ func (b *builder) watched(work string, h *inventory.Host, c Chain) Chain {
 // pins reports whether bridges are pinned while their host is worked on.
 func (b *builder) pins() bool {
 	return len(b.o.Pin) > 0 && b.o.KeepGuests && b.o.Mode == manifest.Rolling
+}
+
+// lossy are the hosts whose guests, one of them, lost more than half of the limit of packets while the host was worked
+// on, one for each time. They slow the run down before the limit stops it.
+func (r *run) lossy() (out []cluster.HostID) {
+	limit := r.plan.Options.LossLimit
+	if limit == 0 {
+		return nil
+	}
+	for _, s := range r.steps {
+		if s.Kind == KindLosses && r.recs[s.ID].Count > limit/2 {
+			out = append(out, s.Host)
+		}
+	}
+	return out
+}
+
+// slower is how many hosts are worked on at once of as many as may be: half of them for each of the lossy ones, at
+// least 1.
+func (r *run) slower(limit int) int {
+	for range r.lossy() {
+		limit = max(1, limit/2)
+	}
+	return limit
+}
+
+// slowed says that n hosts are as many as may be at once: why, unless fewer may be than was planned.
+func (r *run) slowed(n int, asPlanned bool, why reason.Reason) reason.Reason {
+	if asPlanned {
+		return why
+	}
+	return reason.Slowed.With(n, joinHosts(slices.Compact(r.lossy())))
 }

@@ -85,3 +85,55 @@ func TestRollbackPins(t *testing.T) {
 		}
 	}
 }
+
+// TestLossesSlowTheRun: each host whose guests have lost more than half of the limit halves how many are worked on at
+// once, before another one at the limit stops the run.
+func TestLossesSlowTheRun(t *testing.T) {
+	o := Options{Mode: manifest.Rolling, KeepGuests: true, Probe: true, LossLimit: 6, MaxUnavailable: Limit{Count: 4}, Confirmed: []string{unwatched}}
+	for name, c := range map[string]struct {
+		lost map[string]int64 // by step
+		most []int            // hosts at once: while nothing was lost, and at the end
+		says string
+	}{
+		"nothing":      {nil, []int{4, 4}, ""},
+		"half":         {map[string]int64{"h0/losses/turn": 3}, []int{4, 4}, ""},
+		"more":         {map[string]int64{"h0/losses/turn": 4}, []int{4, 2}, "2 hosts are under way, as many as may be at once since guests of h0 have lost more than half of the limit of packets"},
+		"on two hosts": {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4}, []int{4, 1}, "1 hosts are under way, as many as may be at once since guests of h0, h1 have lost"},
+		"on many":      {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4, "h2/losses/turn": 4, "h3/losses/turn": 5}, []int{4, 1}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inv := hosts(12)
+			w := newWorld(t, mustBuild(t, webBundle(), inv, o), inv)
+			first, last, said := 0, 0, ""
+			w.meanwhile = func(w *world) {
+				for step, n := range c.lost {
+					if r := w.recs[step]; r.State == job.Done {
+						r.Count = n
+						w.recs[step] = r
+					}
+				}
+				under := 0
+				for _, h := range w.plan.Hosts {
+					if begun(w.recs[string(h.Name)+"/losses-before/turn"]) && !w.recs[string(h.Name)+"/losses/turn"].State.Over() {
+						under++
+					}
+				}
+				switch {
+				case !w.recs["h0/losses/turn"].State.Over():
+					first = max(first, under)
+				case begun(w.recs["h8/losses-before/turn"]): // those that had begun before are over
+					last = max(last, under)
+				}
+				for _, why := range w.waits {
+					if c.says != "" && strings.Contains(why, c.says) {
+						said = why
+					}
+				}
+			}
+			w.wantEnd(resultDone, "")
+			if first != c.most[0] || last != c.most[1] || c.says != "" && said == "" {
+				t.Errorf("%d hosts at once, then %d, want %v; it should say %q", first, last, c.most, c.says)
+			}
+		})
+	}
+}

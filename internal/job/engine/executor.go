@@ -45,6 +45,8 @@ type Task struct {
 	// Note tells people what it does or waits for, and how much is done: 0 to 100,
 	// or less than 0 to leave that as it is. Any goroutine; it does not wait.
 	Note func(what string, percent int)
+	// Count tells planners a number, which is kept with the step's result. Any goroutine; it does not wait.
+	Count func(n int64)
 }
 
 // Probed is what a probe finds.

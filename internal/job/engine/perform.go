@@ -62,7 +62,7 @@ func (w *Worker) perform(ctx context.Context, k *task, r job.Record) outcome {
 		w: w, k: k, r: r, cancel: cancel, result: make(chan error, 1), call: make(chan called, 1),
 		notes: newNotes(r.Percent),
 	}
-	t := w.task(k, r, log, a.notes.note)
+	t := w.task(k, r, log, a.notes)
 	go func() { a.result <- call(t.Log, func() error { return executor.Do(limited, t) }) }() // awaited below
 	err, cause, ended := a.run(limited)
 	out := a.conclude(ctx, log, err, cause, ended)
@@ -80,8 +80,8 @@ func (w *Worker) closeLog(k *task, log *logFile) {
 }
 
 // task is what an Executor gets.
-func (w *Worker) task(k *task, r job.Record, log *logFile, note func(string, int)) Task {
-	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot, Log: log, Note: note}
+func (w *Worker) task(k *task, r job.Record, log *logFile, n *notes) Task {
+	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot, Log: log, Note: n.note, Count: n.countTo}
 }
 
 // call calls an Executor. One that panics must not take the agent with it, which also
@@ -255,6 +255,7 @@ type notes struct {
 	mu      sync.Mutex
 	what    string
 	percent progress.Percent[int]
+	count   int64
 	new     chan struct{}
 }
 
@@ -273,9 +274,15 @@ func (n *notes) note(what string, percent int) {
 	}
 }
 
+func (n *notes) countTo(count int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.count = count
+}
+
 func (n *notes) put(r job.Record) job.Record {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r.Note, r.Percent = cut(n.what, maxText), n.percent.At(0)
+	r.Note, r.Percent, r.Count = cut(n.what, maxText), n.percent.At(0), n.count
 	return r
 }

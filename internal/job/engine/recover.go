@@ -23,8 +23,8 @@ func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, 
 	}
 	defer w.closeLog(k, log)
 	told := newNotes(r.Percent)
-	told.what = r.Note
-	t := w.task(k, r, log, told.note)
+	told.what, told.count = r.Note, r.Count
+	t := w.task(k, r, log, told)
 	p, err := probe(ctx, executor, t)
 	switch {
 	case ctx.Err() != nil:

@@ -54,6 +54,7 @@ func TestResults(t *testing.T) {
 		w.body("h2/ok", func(_ context.Context, t Task) error {
 			fmt.Fprint(t.Log, "all is\x00 well\xff\r\n")
 			t.Note("nearly", 99)
+			t.Count(7)
 			return nil
 		})
 		w.body("h2/exit", func(context.Context, Task) error {
@@ -88,7 +89,7 @@ func TestResults(t *testing.T) {
 				w.t.Errorf("%s: %+v, want %+v", step, r, e)
 			}
 		}
-		if r := j.Records["h2/ok"]; r.Tail != "all is. well.\n" || r.Percent != 100 || r.Boot != "boot-0" || r.Work != nil {
+		if r := j.Records["h2/ok"]; r.Tail != "all is. well.\n" || r.Percent != 100 || r.Count != 7 || r.Boot != "boot-0" || r.Work != nil {
 			w.t.Errorf("record %+v", r)
 		}
 		if b, err := os.ReadFile(LogFile(w.dir+"/h2", "u1", "h2/ok", 1)); err != nil || string(b) != "all is\x00 well\xff\r\n" {

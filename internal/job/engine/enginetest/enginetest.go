@@ -55,7 +55,7 @@ func Task(t *testing.T, step string, args any) (engine.Task, *Heard) {
 	h := &Heard{}
 	return engine.Task{
 		Job: "up-1", Kind: job.Upgrade, Step: job.Step{ID: "h1/" + step, Host: "h1", Kind: step, Args: raw}, Attempt: 1, Host: "h1", Boot: "b1",
-		Log: h,
+		Log: h, Count: func(int64) {},
 		Note: func(what string, percent int) {
 			h.mu.Lock()
 			defer h.mu.Unlock()

@@ -70,7 +70,7 @@ func TestNoPacketIsLostInAnUpgrade(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return s.Do(try.Context(t), engine.Task{Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: args}, Log: &log, Note: func(string, int) {}})
+		return s.Do(try.Context(t), engine.Task{Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: args, Timeout: time.Minute}, Log: &log, Note: func(string, int) {}})
 	}
 	packets := r.send(t, 1, 2)
 	time.Sleep(300 * time.Millisecond)

@@ -23,6 +23,9 @@ const Holds = time.Hour
 // again is between two tries to end a pin while flows are still missing.
 const again = 2 * time.Second
 
+// spare is what the end of a step needs of its time, to tell what is missing.
+const spare = 10 * time.Second
+
 // undoWaits is how long an abort waits for flows: what it has stopped may never write the others, and the pin ends by
 // itself then.
 const undoWaits = 2 * time.Minute
@@ -118,11 +121,12 @@ func (s *Step) begin(ctx context.Context, task engine.Task, bridge string) error
 // end waits until the bridge's own flows are complete. When its time is over the step fails by what is missing, and the pin stays.
 func (s *Step) end(ctx context.Context, task engine.Task, bridge string) error {
 	waits := engine.Waits{Task: task}
+	within := task.Step.Timeout - spare
 	if task.Undo {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, undoWaits, engine.ErrTimeout)
-		defer cancel()
+		within = min(within, undoWaits)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, within, engine.ErrTimeout)
+	defer cancel()
 	for {
 		r, err := s.Unpin(ctx, pin.Order{Bridge: bridge})
 		var e *fail.Error

@@ -80,7 +80,7 @@ func (b *bridges) do(t *testing.T, args upgrade.PinArgs, within time.Duration) (
 	ctx, cancel := context.WithTimeoutCause(t.Context(), within, engine.ErrTimeout)
 	defer cancel()
 	var log bytes.Buffer
-	err = b.step().Do(ctx, engine.Task{Undo: b.undo, Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: text}, Log: &log, Note: func(string, int) {}})
+	err = b.step().Do(ctx, engine.Task{Undo: b.undo, Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: text, Timeout: within}, Log: &log, Note: func(string, int) {}})
 	return log.String(), err
 }
 

@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/job"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/transition/pin"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
+	"holdfast/internal/upgrade/request"
+)
+
+// switched is a laboratory of six hosts with a system of their own, and a business guest on each.
+const switched kind = "switched"
+
+// giveSwitch starts a real Open vSwitch with the userspace datapath on a host, and puts its bridge br-int between the
+// host's network and its business guest: port 1 leads out, port 2 to the guest. Its flows are those of a network
+// agent that knows the guest. The offloads of cards are not carried on by that datapath, so the guest is one that
+// answers pings only.
+const giveSwitch = `
+mkdir -p /run/openvswitch /etc/openvswitch
+rm -f /etc/openvswitch/conf.db
+ovsdb-tool create /etc/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema
+ovsdb-server /etc/openvswitch/conf.db --remote=punix:/run/openvswitch/db.sock --detach --no-chdir --pidfile --log-file=/srv/host/log/ovsdb.log
+ovs-vsctl --no-wait init
+nice -n -20 ovs-vswitchd unix:/run/openvswitch/db.sock --disable-system --detach --no-chdir --pidfile --log-file=/srv/host/log/vswitchd.log
+ovs-vsctl --timeout=15 add-br br-int -- set bridge br-int datapath_type=netdev fail_mode=secure protocols=OpenFlow10,OpenFlow13,OpenFlow14
+ip link add out0 type veth peer name out1
+ip link set out0 master br0 up
+ip link set out1 up
+tap=$(virsh -q -c qemu:///system domiflist "$1" | awk '{ print $1 }')
+ip link set "$tap" nomaster
+ovs-vsctl --timeout=15 add-port br-int out1 -- set interface out1 ofport_request=1 -- add-port br-int "$tap" -- set interface "$tap" ofport_request=2
+cat >/srv/host/flows <<END
+table=0,priority=9,in_port=1 actions=resubmit(,60)
+table=0,priority=9,in_port=2,dl_src=$2 actions=resubmit(,60)
+table=60,priority=4,in_port=1,dl_dst=$2 actions=output:2
+table=60,priority=3,in_port=1,dl_dst=ff:ff:ff:ff:ff:ff actions=output:2
+table=60,priority=2,in_port=2 actions=output:1
+table=60,priority=0 actions=drop
+END
+sed 's/^/cookie=1,/' /srv/host/flows >/run/flows
+ovs-ofctl -O OpenFlow14 add-flows br-int /run/flows
+echo 'Version: 1.0' >/srv/host/network-version
+`
+
+// TestUpgradeRollout rolls a network agent out over six hosts, one after the other, whose guests are reached through a
+// real Open vSwitch each: the agent deletes all flows and writes them anew, slowly. Pinned, no guest loses a packet. On
+// one host the guest's link goes away meanwhile: the run pauses there by itself, with the hosts behind it untouched, and
+// goes on by an operator's word. No pin is left anywhere.
+func TestUpgradeRollout(t *testing.T) {
+	if os.Getenv("HOLDFAST_ROLLOUT_DRILL") == "" {
+		t.Skip("six hosts with guests take minutes: HOLDFAST_ROLLOUT_DRILL=1 rolls out on them")
+	}
+	onLab(t, switched, upgradeRollout)
+}
+
+func upgradeRollout(t testing.TB, r *rig) {
+	r.spent(t, true)
+	hosts := r.lab.Hosts()
+	if _, err := r.lab.WaitVMs(t.Context(), 2*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	guests := r.switches(t)
+	r.losesWithoutPin(t, hosts[5], guests)
+	r.checksBridges(t, hosts[0])
+
+	key := newKey(t)
+	bundle := r.bundleOn(t, hosts[0], build(t, copied(t, "rollout", "manifest.yaml"), key), key)
+	run := slices.Concat([]string{"upgrade", "run", "--version", "1.0", "--yes", "--mode", "rolling", "-o", "json", "--keep-guests", "--pin", "br-int",
+		"--probe", "--loss-limit", "5", "--platform", r.saidGuests(t, hosts[0])}, bundle)
+	var p upgrade.Plan
+	dry := r.command(t, hosts[0], slices.Concat(run, []string{"--dry-run"})...)
+	if err := lab.ReadTold([]byte(dry), &p); err != nil || len(p.Hosts) != len(hosts) {
+		t.Fatalf("%v: %s", err, dry)
+	}
+	cut := string(p.Hosts[2].Name)
+	if err := os.WriteFile(r.lab.HostPath(cut, "cut"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	pinged := make(chan []lab.GuestPings, 1)
+	go func() {
+		w, err := r.lab.WatchGuests(ctx, pingEvery)
+		if err != nil {
+			t.Errorf("watch the guests: %v", err)
+		}
+		pinged <- w
+	}()
+	r.command(t, hosts[0], run...)
+	r.awaitUpgrade(t, "the run pauses for lost packets", func(u request.Standing) bool { return u.Job.State == "paused" })
+	judged := r.pausedAt(t, &p, cut, guests[cut].Name)
+	r.command(t, hosts[1], "upgrade", "retry", judged)
+	r.command(t, hosts[1], "upgrade", "resume")
+	u := r.awaitUpgrade(t, "the rollout", ended)
+	stop()
+	for _, g := range <-pinged {
+		t.Logf("from the switch: %s lost %d of %d, longest gap %s", g.Name, g.Lost, g.Sent, g.Gap)
+	}
+	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
+		t.Errorf("rolled out: %+v, job %+v", u, u.Job)
+	}
+	r.lostNothing(t, hosts[3], guests, cut)
+	for _, h := range hosts {
+		d := r.bridge(t, h)
+		if len(d.Ours()) > 0 || len(d.Theirs()) != 6 || d.Theirs()[0].Cookie != 2 {
+			t.Errorf("%s: %d flows of a pin, of the agent %+v", h, len(d.Ours()), d.Theirs())
+		}
+	}
+}
+
+// switches gives each host its Open vSwitch. The guests are those of the hosts.
+func (r *rig) switches(t testing.TB) map[string]lab.GuestInfo {
+	t.Helper()
+	all, err := r.lab.Guests(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	guests := map[string]lab.GuestInfo{}
+	for _, g := range all {
+		guests[g.Host] = g
+	}
+	r.everywhere(t, "start Open vSwitch", func(ctx context.Context, h string) error {
+		_, err := r.script(ctx, h, giveSwitch, guests[h].Name, guests[h].MAC)
+		return err
+	})
+	return guests
+}
+
+// bridge is what a host's br-int has.
+func (r *rig) bridge(t testing.TB, h string) pin.Dump {
+	t.Helper()
+	dump := func(what string) string {
+		out, err := r.lab.Exec(t.Context(), h, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", what, "br-int")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	d, err := pin.Read(dump("dump-flows"), dump("dump-groups"), dump("dump-ports-desc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// losesWithoutPin wants the guest of a host to lose packets by what the agent does, else the drill shows nothing.
+func (r *rig) losesWithoutPin(t testing.TB, h string, guests map[string]lab.GuestInfo) {
+	t.Helper()
+	dir, err := r.give(h, "agent", "testdata/rollout/agent/ctl.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		defer stop()
+		_, err := r.script(ctx, h, `sleep 2; "$1" restart 1.0; sleep 2`, path.Join(dir, "ctl.sh"))
+		done <- err
+	}()
+	pings, err := r.lab.WatchGuests(ctx, pingEvery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range pings {
+		t.Logf("one host without a pin: %s lost %d of %d", g.Name, g.Lost, g.Sent)
+		if g.Name == guests[h].Name && (g.Lost == 0 || g.Lost == g.Sent) {
+			t.Errorf("%s lost %d of %d packets without a pin: want some", g.Name, g.Lost, g.Sent)
+		}
+	}
+}
+
+// checksBridges looks whether bridges can be pinned, one that all hosts have and one that none has.
+func (r *rig) checksBridges(t testing.TB, from string) {
+	t.Helper()
+	out, err := r.lab.Exec(t.Context(), from, r.exe, "upgrade", "check", "--pin", "br-int,br-none", "-o", "json")
+	if err == nil {
+		t.Errorf("a bridge that no host has fails no check")
+	}
+	var rep check.Report
+	if err := json.Unmarshal([]byte(out), &rep); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	can, none := map[string]bool{}, false
+	for _, f := range rep.Findings {
+		if f.Check == "pin" && f.Level == check.Info && f.Text == "bridge br-int can be pinned, by a copy of 6 flows and 0 groups for 3 ports" {
+			can[string(f.Host)] = true
+		}
+		none = none || f.Check == "pin" && f.Level == check.Fail && f.Text == "no host has bridge br-none"
+	}
+	if len(can) != len(r.lab.Hosts()) || !none {
+		t.Errorf("want br-int to be one that all hosts can pin, and br-none told of: %+v", rep.Findings)
+	}
+}
+
+// pausedAt wants the run to have stopped at a host for what its guest has lost, with the hosts behind it untouched. It
+// returns the step that an operator has to say a word to.
+func (r *rig) pausedAt(t testing.TB, p *upgrade.Plan, cut, guest string) string {
+	t.Helper()
+	u, err := r.upgradeNow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged := cut + "/losses/turn"
+	i := slices.IndexFunc(u.Job.Steps, func(s job.StepView) bool { return s.ID == judged })
+	if i < 0 || !strings.Contains(u.Job.Steps[i].Why, "the limit is 5 lost packets: "+guest+" has lost ") {
+		t.Fatalf("it should have paused at %s: %+v", judged, u.Job)
+	}
+	t.Logf("paused: %s", u.Job.Steps[i].Why)
+	behind := false
+	for _, h := range p.Hosts {
+		want := fmt.Sprint("Version: ", map[bool]string{false: "1.1", true: "1.0"}[behind])
+		text, err := os.ReadFile(r.lab.HostPath(string(h.Name), "network-version"))
+		if d := r.bridge(t, string(h.Name)); err != nil || strings.TrimSpace(string(text)) != want || len(d.Ours()) > 0 {
+			t.Errorf("paused at %s: %s has %q, want %q, and %d flows of a pin: %v", cut, h.Name, text, want, len(d.Ours()), err)
+		}
+		behind = behind || string(h.Name) == cut
+	}
+	return judged
+}
+
+// lostNothing wants the report to tell that all guests were pinged, and that only the one of a host has lost packets.
+func (r *rig) lostNothing(t testing.TB, from string, guests map[string]lab.GuestInfo, cut string) {
+	t.Helper()
+	var rep check.Report
+	if err := json.Unmarshal([]byte(r.command(t, from, "upgrade", "report", "-o", "json")), &rep); err != nil {
+		t.Fatal(err)
+	}
+	for h, g := range guests {
+		i := slices.IndexFunc(rep.Losses, func(l check.Loss) bool { return l.Guest == g.Name })
+		if i < 0 || rep.Losses[i].Sent == 0 || (rep.Losses[i].Lost > 0) != (h == cut) {
+			t.Errorf("%s of %s (the link of %s was cut): %+v", g.Name, h, cut, rep.Losses)
+		} else {
+			t.Logf("the report: %s of %s lost %d of %d packets", g.Name, h, rep.Losses[i].Lost, rep.Losses[i].Sent)
+		}
+	}
+}
