@@ -54,9 +54,10 @@ echo 'Version: 1.0' >/srv/host/network-version
 `
 
 // TestUpgradeRollout rolls a network agent out over six hosts, one after the other, whose guests are reached through a
-// real Open vSwitch each: the agent deletes all flows and writes them anew, slowly. Pinned, no guest loses a packet. On
-// one host the guest's link goes away meanwhile: the run pauses there by itself, with the hosts behind it untouched, and
-// goes on by an operator's word. No pin is left anywhere.
+// real Open vSwitch each: the agent deletes all flows and writes them anew, slowly. Pinned, no guest loses a packet. A run
+// that is aborted leaves no pin. On one host of the next run the guest's link goes away meanwhile: the run pauses there
+// by itself, with the hosts behind it untouched, and goes on by an operator's word. One host is rolled back, pinned, too.
+// No pin is left anywhere.
 func TestUpgradeRollout(t *testing.T) {
 	if os.Getenv("HOLDFAST_ROLLOUT_DRILL") == "" {
 		t.Skip("six hosts with guests take minutes: HOLDFAST_ROLLOUT_DRILL=1 rolls out on them")
@@ -78,18 +79,45 @@ func upgradeRollout(t testing.TB, r *rig) {
 	bundle := r.bundleOn(t, hosts[0], build(t, copied(t, "rollout", "manifest.yaml"), key), key)
 	run := slices.Concat([]string{"upgrade", "run", "--version", "1.0", "--yes", "--mode", "rolling", "-o", "json", "--keep-guests", "--pin", "br-int",
 		"--probe", "--loss-limit", "5", "--platform", r.saidGuests(t, hosts[0])}, bundle)
-	var p upgrade.Plan
-	dry := r.command(t, hosts[0], slices.Concat(run, []string{"--dry-run"})...)
-	if err := lab.ReadTold([]byte(dry), &p); err != nil || len(p.Hosts) != len(hosts) {
-		t.Fatalf("%v: %s", err, dry)
-	}
-	cut := string(p.Hosts[2].Name)
+	watched := r.watchGuests(t)
+	r.abortsPinned(t, run)
+	p := r.dryRun(t, hosts[0], run)
+	cut, back := string(p.Hosts[2].Name), string(p.Hosts[4].Name)
 	if err := os.WriteFile(r.lab.HostPath(cut, "cut"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	r.command(t, hosts[0], run...)
+	r.awaitUpgrade(t, "the run pauses for lost packets", func(u request.Standing) bool { return u.Job.State == "paused" })
+	judged := r.pausedAt(t, p, cut, guests[cut].Name)
+	r.command(t, hosts[1], "upgrade", "retry", judged)
+	r.command(t, hosts[1], "upgrade", "resume")
+	u := r.awaitUpgrade(t, "the rollout", ended)
+	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
+		t.Errorf("rolled out: %+v, job %+v", u, u.Job)
+	}
+	r.lostNothing(t, hosts[3], guests, cut)
+	r.command(t, hosts[1], "upgrade", "rollback", back, "--yes", "-o", "json")
+	if u = r.awaitUpgrade(t, "one host goes back", ended); u.Job.Result != "done" || u.Purpose != upgrade.ForRollback {
+		t.Errorf("rolled back: %+v, job %+v", u, u.Job)
+	}
+	for _, g := range watched() {
+		t.Logf("from the switch: %s lost %d of %d, longest gap %s", g.Name, g.Lost, g.Sent, g.Gap)
+		if (g.Lost > 0) != (g.Name == guests[cut].Name) {
+			t.Errorf("%s lost %d of %d packets in all (the link of %s was cut)", g.Name, g.Lost, g.Sent, guests[cut].Name)
+		}
+	}
+	for _, h := range hosts {
+		r.unpinned(t, h)
+		want := map[bool]string{false: "Version: 1.1", true: "Version: 1.0"}[h == back]
+		if text, err := os.ReadFile(r.lab.HostPath(h, "network-version")); err != nil || strings.TrimSpace(string(text)) != want {
+			t.Errorf("%s has %q, want %q: %v", h, text, want, err)
+		}
+	}
+}
 
+// watchGuests pings the guests from the switch until the returned function is called, which tells what they lost.
+func (r *rig) watchGuests(t testing.TB) func() []lab.GuestPings {
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
 	pinged := make(chan []lab.GuestPings, 1)
 	go func() {
 		w, err := r.lab.WatchGuests(ctx, pingEvery)
@@ -98,25 +126,54 @@ func upgradeRollout(t testing.TB, r *rig) {
 		}
 		pinged <- w
 	}()
-	r.command(t, hosts[0], run...)
-	r.awaitUpgrade(t, "the run pauses for lost packets", func(u request.Standing) bool { return u.Job.State == "paused" })
-	judged := r.pausedAt(t, &p, cut, guests[cut].Name)
-	r.command(t, hosts[1], "upgrade", "retry", judged)
-	r.command(t, hosts[1], "upgrade", "resume")
-	u := r.awaitUpgrade(t, "the rollout", ended)
-	stop()
-	for _, g := range <-pinged {
-		t.Logf("from the switch: %s lost %d of %d, longest gap %s", g.Name, g.Lost, g.Sent, g.Gap)
+	return func() []lab.GuestPings {
+		stop()
+		return <-pinged
 	}
-	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
-		t.Errorf("rolled out: %+v, job %+v", u, u.Job)
+}
+
+// dryRun is the plan of a run.
+func (r *rig) dryRun(t testing.TB, h string, run []string) *upgrade.Plan {
+	t.Helper()
+	var p upgrade.Plan
+	dry := r.command(t, h, slices.Concat(run, []string{"--dry-run"})...)
+	if err := lab.ReadTold([]byte(dry), &p); err != nil || len(p.Hosts) != len(r.lab.Hosts()) {
+		t.Fatalf("%v: %s", err, dry)
 	}
-	r.lostNothing(t, hosts[3], guests, cut)
-	for _, h := range hosts {
-		d := r.bridge(t, h)
-		if len(d.Ours()) > 0 || len(d.Theirs()) != 6 || d.Theirs()[0].Cookie != 2 {
-			t.Errorf("%s: %d flows of a pin, of the agent %+v", h, len(d.Ours()), d.Theirs())
-		}
+	return &p
+}
+
+// unpinned wants a host's bridge to have the flows of the agent's last start, and nothing else.
+func (r *rig) unpinned(t testing.TB, h string) {
+	t.Helper()
+	if d := r.bridge(t, h); len(d.Ours()) > 0 || len(d.Groups) > 0 || len(d.Theirs()) != 6 || d.Theirs()[0].Cookie != 2 {
+		t.Errorf("%s: %d flows of a pin, %d groups, of the agent %+v", h, len(d.Ours()), len(d.Groups), d.Theirs())
+	}
+}
+
+// abortsPinned begins a run and aborts it while the first host is pinned, and its agent, which has written its flows,
+// does not end. The host is unpinned by that.
+func (r *rig) abortsPinned(t testing.TB, run []string) {
+	t.Helper()
+	from := r.lab.Hosts()[0]
+	first := string(r.dryRun(t, from, run).Hosts[0].Name)
+	hang := r.lab.HostPath(first, "hang")
+	if err := os.WriteFile(hang, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.command(t, from, run...)
+	r.until(t, 2*time.Minute, "the agent of "+first+" to have written its flows", func(context.Context) (string, bool) {
+		d := r.bridge(t, first)
+		return fmt.Sprintf("%d flows of a pin, of the agent %+v", len(d.Ours()), d.Theirs()), len(d.Ours()) == 6+3 && len(d.Theirs()) == 6 && d.Theirs()[0].Cookie == 2
+	})
+	r.command(t, from, "upgrade", "abort")
+	u := r.awaitUpgrade(t, "the abort", ended)
+	if u.Job.Result != "aborted" || strings.Contains(u.Job.Why, "not restored") {
+		t.Errorf("aborted: %+v", u.Job)
+	}
+	r.unpinned(t, first)
+	if err := os.Remove(hang); err != nil {
+		t.Fatal(err)
 	}
 }
 

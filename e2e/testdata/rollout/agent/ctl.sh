@@ -3,7 +3,7 @@
 # another cookie, slowly.
 #   ctl.sh restart VERSION | has VERSION
 # Its flows are in /srv/host/flows, one a line. With /srv/host/cut the links of the host's business
-# guests are down for a while as well.
+# guests are down for a while as well, and with /srv/host/hang it does not end.
 set -eu
 
 here=/srv/host
@@ -31,6 +31,9 @@ restart)
 		ovs-ofctl -O OpenFlow14 add-flow br-int "cookie=2,$flow"
 		sleep 0.5
 	done <$here/flows
+	while [ -e $here/hang ]; do
+		sleep 0.2
+	done
 	echo "Version: $2" >$here/network-version
 	;;
 has)
