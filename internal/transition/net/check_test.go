@@ -90,3 +90,33 @@ func TestDiff(t *testing.T) {
 		t.Errorf("diff:\n%s\nwant\n%s", s, want)
 	}
 }
+
+// TestAgentsAreOfAKindAndHost: an agent that lives in the new platform is the old one's, whatever its ID and what it
+// reports; one that is missing, or that a person has switched off, is told, and one that is more is not.
+func TestAgentsAreOfAKindAndHost(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(d *net.Document)
+		want   string
+	}{
+		"another ID":  {func(d *net.Document) { d.Agents[0].ID = "1e000000-0000-4000-8000-000000000000" }, ""},
+		"it reported": {func(d *net.Document) { d.Agents[0].Configurations = json.RawMessage(`{"datapath_type":"netdev"}`) }, ""},
+		"one more": {func(d *net.Document) {
+			d.Agents = append(d.Agents, net.Agent{ID: "1e000000-0000-4000-8000-000000000000", Binary: "neutron-openvswitch-agent", Host: "cmp77", Configurations: json.RawMessage("{}")})
+		}, ""},
+		"on another host": {func(d *net.Document) { d.Agents[0].Host = "cmp77" }, `10 object "present"  error`},
+		"switched off":    {func(d *net.Document) { d.Agents[0].AdminStateUp = false }, `10 admin_state_up true false error`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := nettest.Platform(1, 1), nettest.Platform(1, 1)
+			c.change(b)
+			b.Normalize()
+			left, err := net.Diff(a, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := lines(left); got != c.want {
+				t.Errorf("%s\nwant %s", got, c.want)
+			}
+		})
+	}
+}

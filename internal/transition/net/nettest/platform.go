@@ -110,7 +110,7 @@ func Guests(n int) *net.Document {
 	for i := 1; i <= n; i++ {
 		d.Ports = append(d.Ports, net.Port{ID: fmt.Sprintf("6%07x-0000-4000-8000-%012d", i, i), ProjectID: project(0), NetworkID: id(4, 0), Name: fmt.Sprint("guest ", i), AdminStateUp: true,
 			MACAddress: ovstest.MAC(i), FixedIPs: []net.FixedIP{{SubnetID: id(5, 0), IPAddress: ovstest.Addr(i).String()}}, DeviceID: id(7, i), DeviceOwner: "compute:nova",
-			Groups: []string{id(2, 10)}, PortSecurity: true, HostID: host(0), VNICType: "normal", VIFType: "ovs", Profile: json.RawMessage("{}")})
+			Groups: []string{id(2, 10)}, PortSecurity: true, HostID: host(0), VNICType: "normal", VIFType: "ovs", VIFDetails: net.VIFDetails{HybridPlug: ptr(false)}, Profile: json.RawMessage("{}")})
 	}
 	d.Normalize()
 	return d
