@@ -32,7 +32,7 @@ UPGRADE := ^Test(Adopt|Member|Upgrade|Offline|Software|Bundles|HostsAreEmptied|A
 PAIRS   := ^TestPair
 # Packages that have no goroutines, which TestPurePackagesImportNothingThatActs sees to, so no race
 # to detect. The rules of the whole tree are of that kind, too.
-PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr) transition transition/pin transition/feature) .
+PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr) transition transition/pin transition/feature transition/hostconf) .
 UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|group|lab|demo|drbdnode|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/transition/(pin/bridge|net/(rebuild|hostports)|feature/(guests|openstack))$$|/e2e$$|/bench$$')
 
 .PHONY: help build cross packages bundle demo deps test test-tools test-rest test-again test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart race test-e2e e2e-outages e2e-upgrades e2e-pairs lint fuzz bench clean

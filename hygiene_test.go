@@ -17,7 +17,7 @@ import (
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
 	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/pair", "holdfast/internal/pair/arbiter", "holdfast/internal/pair/precheck", "holdfast/internal/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
-	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr", "holdfast/internal/transition", "holdfast/internal/transition/pin", "holdfast/internal/transition/feature",
+	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr", "holdfast/internal/transition", "holdfast/internal/transition/pin", "holdfast/internal/transition/feature", "holdfast/internal/transition/hostconf",
 }
 
 // texts are packages of ours that make values of texts, and do nothing else.

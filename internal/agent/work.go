@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
 	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/libvirt"
@@ -22,6 +23,7 @@ import (
 	"holdfast/internal/job/engine"
 	"holdfast/internal/probe"
 	"holdfast/internal/transition"
+	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/pin/pinstep"
 	transitionsteps "holdfast/internal/transition/steps"
@@ -41,6 +43,8 @@ type work struct {
 	guests           *libvirt.Fleet
 	view             *report.View
 	look             *report.Looker
+	files            *transitionsteps.Files
+	dial             func(target string) (*api.Client, error) // another agent
 	reporter         *report.Reporter
 	drain            *drain.Drain
 	sender           *drain.Sender
@@ -68,6 +72,8 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		return nil, err
 	}
 	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}}
+	w.files = &transitionsteps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")}
+	w.dial = func(target string) (*api.Client, error) { return api.Dial(target, nd.client) }
 	seen := w.view.Seen
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
 	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
@@ -86,7 +92,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Log: nd.Log,
 		Dial: func(target string) (service.Peer, error) {
-			c, err := api.Dial(target, nd.client)
+			c, err := w.dial(target)
 			if err != nil {
 				return nil, err // a typed nil is no nil
 			}
@@ -122,6 +128,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	})
 	w.Jobs = engine.Jobs{Store: a.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner, transition.Job: transition.NewPlanner,
+		hostconf.Job: transition.NewPlanner,
 	}}
 	executors := w.Executors()
 	executors[upgrade.KindPin] = pins
@@ -129,6 +136,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	executors[transition.KindCommand] = &transitionsteps.Command{
 		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}
+	executors[hostconf.KindFiles] = w.files
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
@@ -195,6 +203,53 @@ func (w *work) DrainHost(ctx context.Context, user string, host cluster.HostID) 
 // RunTransition begins a transition by the text of its file, and returns the job.
 func (w *work) RunTransition(ctx context.Context, user string, file []byte) (job.View, error) {
 	id, err := transitionsteps.Begin(ctx, w.Jobs.Store, w.view.Seen, user, file)
+	if err != nil {
+		return job.View{}, err
+	}
+	return w.Get(ctx, id)
+}
+
+// CompareFiles compares files of a host with those that it is to have, by its own agent; with
+// keep it keeps these for WriteFiles.
+func (w *work) CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error) {
+	if host == w.Host {
+		return w.files.Compare(files, keep)
+	}
+	seen, _ := w.view.Seen()
+	target, known := seen[host]
+	switch {
+	case !known:
+		return hostconf.Answer{}, fail.Errorf(fail.Invalid, "no host %q reports", host)
+	case target.API == "":
+		return hostconf.Answer{}, fail.Errorf(fail.Unavailable, "the agent of %s is not reached over the network", host).With("set api.listen in its settings")
+	}
+	c, err := w.dial(target.API)
+	if err != nil {
+		return hostconf.Answer{}, err
+	}
+	defer c.Close()
+	return c.CompareFiles(ctx, host, files, keep)
+}
+
+// WriteFiles begins to write files that hosts have kept, or to take that back on all hosts
+// that a job has begun with, and returns the job.
+func (w *work) WriteFiles(ctx context.Context, user string, o hostconf.Order) (job.View, error) {
+	if o.Back != "" {
+		old, err := w.Get(ctx, o.Back)
+		if err != nil {
+			return job.View{}, err
+		}
+		o.Hosts = nil
+		for _, s := range old.Steps {
+			if s.Kind == hostconf.KindFiles && s.Attempt > 0 {
+				o.Hosts = append(o.Hosts, hostconf.HostOrder{Name: s.Host})
+			}
+		}
+		if len(o.Hosts) == 0 || old.State != string(job.Ended) {
+			return job.View{}, fail.Errorf(fail.Refused, "%s is %s, and has written to %d hosts: only what has ended and has written can be taken back", old.ID, old.State, len(o.Hosts))
+		}
+	}
+	id, err := transitionsteps.BeginFiles(ctx, w.Jobs.Store, w.view.Seen, user, o)
 	if err != nil {
 		return job.View{}, err
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 
 	apiv1 "holdfast/internal/api/v1"
+	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/transition/hostconf"
 )
 
 // DrainHost begins to move all guests off a host.
@@ -24,6 +26,29 @@ func (c *Client) RunTransition(ctx context.Context, file []byte) (job.View, erro
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	resp, err := c.jobs.RunTransition(ctx, &apiv1.RunTransitionRequest{File: file})
+	if err != nil {
+		return job.View{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[job.View](resp.GetJob()), nil
+}
+
+// CompareFiles compares files of a host with those that it is to have; with keep the host
+// keeps these for WriteFiles.
+func (c *Client) CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.CompareFiles(ctx, &apiv1.CompareFilesRequest{Host: string(host), Keep: keep, Files: Encode[[]*apiv1.HostFile](files)})
+	if err != nil {
+		return hostconf.Answer{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[hostconf.Answer](resp), nil
+}
+
+// WriteFiles begins to write files that hosts have kept, or to take that back.
+func (c *Client) WriteFiles(ctx context.Context, o hostconf.Order) (job.View, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.WriteFiles(ctx, Encode[*apiv1.WriteFilesRequest](o))
 	if err != nil {
 		return job.View{}, fromWire(ctx, c.target, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
+	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
@@ -38,6 +39,9 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.Backup, *apiv1.Backup](t, seen)
 	roundTrip[inventory.Summary, *apiv1.GuestHost](t, seen)
 	roundTrip[job.View, *apiv1.Job](t, seen)
+	roundTrip[hostconf.File, *apiv1.HostFile](t, seen)
+	roundTrip[hostconf.Answer, *apiv1.CompareFilesResponse](t, seen)
+	roundTrip[hostconf.Order, *apiv1.WriteFilesRequest](t, seen)
 	roundTrip[request.BundleInfo, *apiv1.BundleInfo](t, seen)
 	roundTrip[request.Request, *apiv1.UpgradeRequest](t, seen)
 	roundTrip[upgrade.Plan, *apiv1.Plan](t, seen)

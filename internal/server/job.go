@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/transition/hostconf"
 )
 
 // Jobs is what the server needs of this host's part in jobs. All methods may be
@@ -21,6 +22,11 @@ type Jobs interface {
 	DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error)
 	// RunTransition begins to bring the platform to another version, by the text of a file.
 	RunTransition(ctx context.Context, user string, file []byte) (job.View, error)
+	// CompareFiles compares files of a host with those that it is to have; with keep the
+	// host keeps these for WriteFiles.
+	CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error)
+	// WriteFiles begins to write files that hosts have kept, or to take that back.
+	WriteFiles(ctx context.Context, user string, o hostconf.Order) (job.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
 	Hosts(ctx context.Context) ([]inventory.Summary, error)
 	// Forget removes what is known of a host that is gone for good; with force also
@@ -64,6 +70,31 @@ func (h *jobHandler) RunTransition(ctx context.Context, req *apiv1.RunTransition
 		return nil, fmt.Errorf("begin a transition: %w", err)
 	}
 	return &apiv1.RunTransitionResponse{Job: api.Encode[*apiv1.Job](j)}, nil
+}
+
+// CompareFiles compares files of a host.
+func (h *jobHandler) CompareFiles(ctx context.Context, req *apiv1.CompareFilesRequest) (*apiv1.CompareFilesResponse, error) {
+	a, err := h.jobs.CompareFiles(ctx, cluster.HostID(req.Host), api.Decode[[]hostconf.File](req.Files), req.Keep)
+	if err != nil {
+		return nil, fmt.Errorf("compare the files of %s: %w", req.Host, err)
+	}
+	return api.Encode[*apiv1.CompareFilesResponse](a), nil
+}
+
+// WriteFiles begins to write files of hosts, in the caller's name.
+func (h *jobHandler) WriteFiles(ctx context.Context, req *apiv1.WriteFilesRequest) (*apiv1.WriteFilesResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Title) > maxReason {
+		return nil, fail.Errorf(fail.Invalid, "title: %d bytes: want at most %d", len(req.Title), maxReason)
+	}
+	j, err := h.jobs.WriteFiles(ctx, who.user, api.Decode[hostconf.Order](req))
+	if err != nil {
+		return nil, fmt.Errorf("write files of hosts: %w", err)
+	}
+	return &apiv1.WriteFilesResponse{Job: api.Encode[*apiv1.Job](j)}, nil
 }
 
 // ListHosts lists the hosts that report.

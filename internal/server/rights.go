@@ -48,6 +48,9 @@ var rights = map[string]right{
 	apiv1connect.JobServiceDrainHostProcedure:     ofOperators,
 	apiv1connect.JobServiceRunTransitionProcedure: ofOperators,
 
+	apiv1connect.JobServiceCompareFilesProcedure: ofOperators, // it tells what a file of a host has
+	apiv1connect.JobServiceWriteFilesProcedure:   ofOperators,
+
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,
 	apiv1connect.JobServiceForgetHostProcedure: ofOperators,
 	apiv1connect.JobServiceListJobsProcedure:   ofAll,

@@ -26,6 +26,7 @@ type File struct {
 	Host      cluster.HostID `json:"host"` // whose agent does the work, unless a command says otherwise; the files that are named are there
 	Databases *Databases     `json:"databases"`
 	Network   *Network       `json:"network"`
+	Config    *HostConfig    `json:"config"`
 	Upgrade   *Upgrade       `json:"upgrade"`
 	Stages    Stages         `json:"stages"`
 }
@@ -59,6 +60,12 @@ type Side struct {
 	Endpoint string `json:"endpoint"`
 	DB       string `json:"db"` // DSN
 	DBName   string `json:"dbName"`
+}
+
+// HostConfig is files of the hosts, brought by `holdfast transition config`.
+type HostConfig struct {
+	Dir     string `json:"dir"`
+	Cluster string `json:"cluster"` // "": the only one of the directory
 }
 
 // Upgrade is the hosts' software, brought by `holdfast upgrade run`.
@@ -183,6 +190,12 @@ func (c *checker) file(f *File) {
 	if f.Network != nil {
 		c.network(f.Network)
 	}
+	if x := f.Config; x != nil {
+		c.absolute("config.dir", x.Dir)
+		if x.Cluster != "" {
+			c.word("config.cluster", x.Cluster)
+		}
+	}
 	if u := f.Upgrade; u != nil {
 		c.absolute("upgrade.bundle", u.Bundle)
 		for i, flag := range u.Flags {
@@ -199,8 +212,8 @@ func (c *checker) file(f *File) {
 			c.fault("stages."+s.name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
 		}
 	}
-	if f.Databases == nil && f.Network == nil && f.Upgrade == nil && !some {
-		c.fault(strictyaml.Whole, "", "want databases, network, upgrade or commands of stages: there is nothing to do")
+	if f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && !some {
+		c.fault(strictyaml.Whole, "", "want databases, network, config, upgrade or commands of stages: there is nothing to do")
 	}
 	if len(c.faults) == 0 {
 		c.names(f)

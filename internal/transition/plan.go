@@ -46,6 +46,10 @@ type Step struct {
 	Timeout time.Duration  `json:"timeout"`           // ns
 	Again   bool           `json:"again,omitempty"`   // it may be run again when nobody knows how it ended
 	Confirm string         `json:"confirm,omitempty"` // what a person has to have done, or looked at, before it is run
+
+	// Kind and Args are those of a step that is no command; "": it is one.
+	Kind string          `json:"kind,omitempty"`
+	Args json.RawMessage `json:"args,omitempty"`
 }
 
 // Times of the commands of Holdfast. What copies or upgrades goes on for as long as it takes.
@@ -145,6 +149,7 @@ func (b *builder) ready() {
 	if b.file.Databases != nil {
 		b.db("databases", looks, "plan", false)
 	}
+	b.config("diff", looks)
 	if b.file.Upgrade != nil {
 		b.upgrade("upgrade", looks, "--dry-run")
 	}
@@ -211,8 +216,16 @@ func (b *builder) cutover(first int) (int, string) {
 }
 
 func (b *builder) hosts() {
+	b.config("apply", works, "--yes", "--wait")
 	if b.file.Upgrade != nil {
 		b.upgrade("upgrade", works, "--yes", "--wait", "--join")
+	}
+}
+
+// config adds a command of `transition config`.
+func (b *builder) config(command string, within time.Duration, more ...string) {
+	if x := b.file.Config; x != nil {
+		b.add("config", within, append(flag([]string{"transition", "config", command, x.Dir}, "--cluster", x.Cluster), more...)...)
 	}
 }
 
@@ -279,13 +292,21 @@ func (p *Plan) Encode() ([]byte, error) {
 func (p *Plan) JobSteps() ([]job.Step, error) {
 	out := make([]job.Step, 0, len(p.Steps))
 	for _, s := range p.Steps {
-		args, err := json.Marshal(Args{s.Run})
-		if err != nil {
-			return nil, fmt.Errorf("step %s: %w", s.ID, err)
+		kind, args := s.Kind, s.Args
+		if kind == "" {
+			var err error
+			if kind, args, err = command(s.Run); err != nil {
+				return nil, fmt.Errorf("step %s: %w", s.ID, err)
+			}
 		}
-		out = append(out, job.Step{ID: s.ID, Host: s.Host, Kind: KindCommand, Args: args, Timeout: s.Timeout, Idempotent: s.Again})
+		out = append(out, job.Step{ID: s.ID, Host: s.Host, Kind: kind, Args: args, Timeout: s.Timeout, Idempotent: s.Again})
 	}
 	return out, job.CheckSteps(out)
+}
+
+func command(run []string) (kind string, args json.RawMessage, err error) {
+	args, err = json.Marshal(Args{run})
+	return KindCommand, args, err
 }
 
 // Line is a command as a shell takes it.

@@ -32,6 +32,7 @@ network:
   target: {endpoint: "http://127.0.0.1:9697", db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
   jobs: 8
   reserveDHCP: true
+config: {dir: /srv/config, cluster: site-a}
 upgrade:
   bundle: /srv/compute.hfb
   flags: [--keep-guests, --pin, br-int, --probe, --loss-limit, "3"]
@@ -78,6 +79,7 @@ func TestAWholePlan(t *testing.T) {
 	want := strings.Join([]string{
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
 		"ready/databases cp1 holdfast transition db plan " + prof,
+		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
@@ -90,6 +92,7 @@ func TestAWholePlan(t *testing.T) {
 		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"cutover/network-apply cp1 holdfast transition net apply " + apply,
 		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --reserve-dhcp",
+		"hosts/config cp1 holdfast transition config apply /srv/config --cluster site-a --yes --wait",
 		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
 		"restart/confirm cp1 /bin/true <- restart placement, scheduler and conductor",
 		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
@@ -102,7 +105,7 @@ func TestAWholePlan(t *testing.T) {
 	if s := p.Steps[0]; s.Timeout != 30*time.Second || s.Again {
 		t.Errorf("a command of the operator: %+v", s)
 	}
-	if s := p.Steps[3]; s.Timeout != works || !s.Again {
+	if s := p.Steps[4]; s.Timeout != works || !s.Again {
 		t.Errorf("a command of ours: %+v", s)
 	}
 	text, err := p.Encode()
@@ -123,6 +126,7 @@ func TestPartsAlone(t *testing.T) {
 		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
 		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
 		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
+		head + "config: {dir: /srv/config, cluster: a}\n":                                                                                            "ready/config hosts/config",
 		head + "upgrade: {bundle: /b}\n":                                                "ready/upgrade hosts/upgrade",
 		head + "stages: {features: {after: [{name: all, run: [holdfast, version]}]}}\n": "features/all",
 		head + "stages: {collect: {confirm: look}}\n":                                   "collect/confirm?",
@@ -162,6 +166,8 @@ func TestFaults(t *testing.T) {
 		edit("timeout: 30s", "timeout: 3y"):                                                     "want a time from 1s to 336h0m0s",
 		edit("name: rabbit", "name: databases"):                                                 `stages.ready: value "ready/databases": want another name`,
 		edit(`{endpoint: "http://127.0.0.1:9696"}`, "{}"):                                       "network.source",
+		edit("dir: /srv/config", "dir: config"):                                                 `config.dir: value "config": want an absolute path`,
+		edit("cluster: site-a", "cluster: --yes"):                                               "config.cluster",
 		edit("jobs: 8", "jobs: -1"):                                                             "network.jobs",
 		edit("confirm: restart placement,", `confirm: "a\nb`) + `"`:                             "",
 		"format: 1\nname: a\nhost: h\n":                                                         "there is nothing to do",

@@ -203,6 +203,460 @@ func (x *RunTransitionResponse) GetJob() *Job {
 	return nil
 }
 
+type CompareFilesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Keep          bool                   `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"`  // the host keeps the files, for WriteFiles
+	Files         []*HostFile            `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"` // in all at most 512 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareFilesRequest) Reset() {
+	*x = CompareFilesRequest{}
+	mi := &file_holdfast_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareFilesRequest) ProtoMessage() {}
+
+func (x *CompareFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareFilesRequest.ProtoReflect.Descriptor instead.
+func (*CompareFilesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CompareFilesRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *CompareFilesRequest) GetKeep() bool {
+	if x != nil {
+		return x.Keep
+	}
+	return false
+}
+
+func (x *CompareFilesRequest) GetFiles() []*HostFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// HostFile is a file as a host is to have it.
+type HostFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Mode          string                 `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`      // octal; "": of the file that is there, or a default
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`    // USER:GROUP; "": of the file that is there, or root
+	Secret        bool                   `protobuf:"varint,4,opt,name=secret,proto3" json:"secret,omitempty"` // its content is not told
+	Content       string                 `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostFile) Reset() {
+	*x = HostFile{}
+	mi := &file_holdfast_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostFile) ProtoMessage() {}
+
+func (x *HostFile) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostFile.ProtoReflect.Descriptor instead.
+func (*HostFile) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *HostFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HostFile) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *HostFile) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *HostFile) GetSecret() bool {
+	if x != nil {
+		return x.Secret
+	}
+	return false
+}
+
+func (x *HostFile) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+type CompareFilesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           string                 `protobuf:"bytes,1,opt,name=set,proto3" json:"set,omitempty"`     // names the files that are kept
+	Files         []*ComparedFile        `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"` // in the order of the request
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareFilesResponse) Reset() {
+	*x = CompareFilesResponse{}
+	mi := &file_holdfast_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareFilesResponse) ProtoMessage() {}
+
+func (x *CompareFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareFilesResponse.ProtoReflect.Descriptor instead.
+func (*CompareFilesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CompareFilesResponse) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *CompareFilesResponse) GetFiles() []*ComparedFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// ComparedFile is a file as a host has it, beside how it is to be.
+type ComparedFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Same          bool                   `protobuf:"varint,2,opt,name=same,proto3" json:"same,omitempty"`
+	Was           string                 `protobuf:"bytes,3,opt,name=was,proto3" json:"was,omitempty"`       // content, mode and owner in short; "": there is none
+	Before        string                 `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"` // mode and owner
+	After         string                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	Old           string                 `protobuf:"bytes,6,opt,name=old,proto3" json:"old,omitempty"`         // content, of a file that differs
+	Hidden        string                 `protobuf:"bytes,7,opt,name=hidden,proto3" json:"hidden,omitempty"`   // why it is not told
+	Problem       string                 `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"` // why it can not be written
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComparedFile) Reset() {
+	*x = ComparedFile{}
+	mi := &file_holdfast_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComparedFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComparedFile) ProtoMessage() {}
+
+func (x *ComparedFile) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComparedFile.ProtoReflect.Descriptor instead.
+func (*ComparedFile) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ComparedFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ComparedFile) GetSame() bool {
+	if x != nil {
+		return x.Same
+	}
+	return false
+}
+
+func (x *ComparedFile) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
+func (x *ComparedFile) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *ComparedFile) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *ComparedFile) GetOld() string {
+	if x != nil {
+		return x.Old
+	}
+	return ""
+}
+
+func (x *ComparedFile) GetHidden() string {
+	if x != nil {
+		return x.Hidden
+	}
+	return ""
+}
+
+func (x *ComparedFile) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type WriteFilesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Title         string                 `protobuf:"bytes,1,opt,name=title,proto3" json:"title,omitempty"` // of the job
+	Back          string                 `protobuf:"bytes,2,opt,name=back,proto3" json:"back,omitempty"`   // a job whose files are taken back; "": files are written
+	Hosts         []*HostOrder           `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"` // none with back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteFilesRequest) Reset() {
+	*x = WriteFilesRequest{}
+	mi := &file_holdfast_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteFilesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteFilesRequest) ProtoMessage() {}
+
+func (x *WriteFilesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteFilesRequest.ProtoReflect.Descriptor instead.
+func (*WriteFilesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *WriteFilesRequest) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *WriteFilesRequest) GetBack() string {
+	if x != nil {
+		return x.Back
+	}
+	return ""
+}
+
+func (x *WriteFilesRequest) GetHosts() []*HostOrder {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type HostOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Set           string                 `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`
+	Was           []string               `protobuf:"bytes,3,rep,name=was,proto3" json:"was,omitempty"` // of each file of the set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostOrder) Reset() {
+	*x = HostOrder{}
+	mi := &file_holdfast_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostOrder) ProtoMessage() {}
+
+func (x *HostOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostOrder.ProtoReflect.Descriptor instead.
+func (*HostOrder) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HostOrder) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HostOrder) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *HostOrder) GetWas() []string {
+	if x != nil {
+		return x.Was
+	}
+	return nil
+}
+
+type WriteFilesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteFilesResponse) Reset() {
+	*x = WriteFilesResponse{}
+	mi := &file_holdfast_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteFilesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteFilesResponse) ProtoMessage() {}
+
+func (x *WriteFilesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteFilesResponse.ProtoReflect.Descriptor instead.
+func (*WriteFilesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WriteFilesResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
 type ListHostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -211,7 +665,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_holdfast_proto_msgTypes[4]
+	mi := &file_holdfast_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +677,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[4]
+	mi := &file_holdfast_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +690,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_proto_rawDescGZIP(), []int{11}
 }
 
 type ListHostsResponse struct {
@@ -248,7 +702,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_holdfast_proto_msgTypes[5]
+	mi := &file_holdfast_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -260,7 +714,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[5]
+	mi := &file_holdfast_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -273,7 +727,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListHostsResponse) GetHosts() []*GuestHost {
@@ -293,7 +747,7 @@ type ForgetHostRequest struct {
 
 func (x *ForgetHostRequest) Reset() {
 	*x = ForgetHostRequest{}
-	mi := &file_holdfast_proto_msgTypes[6]
+	mi := &file_holdfast_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +759,7 @@ func (x *ForgetHostRequest) String() string {
 func (*ForgetHostRequest) ProtoMessage() {}
 
 func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[6]
+	mi := &file_holdfast_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +772,7 @@ func (x *ForgetHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostRequest.ProtoReflect.Descriptor instead.
 func (*ForgetHostRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ForgetHostRequest) GetHost() string {
@@ -343,7 +797,7 @@ type ForgetHostResponse struct {
 
 func (x *ForgetHostResponse) Reset() {
 	*x = ForgetHostResponse{}
-	mi := &file_holdfast_proto_msgTypes[7]
+	mi := &file_holdfast_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -355,7 +809,7 @@ func (x *ForgetHostResponse) String() string {
 func (*ForgetHostResponse) ProtoMessage() {}
 
 func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[7]
+	mi := &file_holdfast_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -368,7 +822,7 @@ func (x *ForgetHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetHostResponse.ProtoReflect.Descriptor instead.
 func (*ForgetHostResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_proto_rawDescGZIP(), []int{14}
 }
 
 // GuestHost is a host as its own reports tell of it.
@@ -388,7 +842,7 @@ type GuestHost struct {
 
 func (x *GuestHost) Reset() {
 	*x = GuestHost{}
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +854,7 @@ func (x *GuestHost) String() string {
 func (*GuestHost) ProtoMessage() {}
 
 func (x *GuestHost) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[8]
+	mi := &file_holdfast_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +867,7 @@ func (x *GuestHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GuestHost.ProtoReflect.Descriptor instead.
 func (*GuestHost) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GuestHost) GetName() string {
@@ -486,7 +940,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +952,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[9]
+	mi := &file_holdfast_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +965,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Certificate) GetWhich() string {
@@ -558,7 +1012,7 @@ type RenewCertificatesRequest struct {
 
 func (x *RenewCertificatesRequest) Reset() {
 	*x = RenewCertificatesRequest{}
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +1024,7 @@ func (x *RenewCertificatesRequest) String() string {
 func (*RenewCertificatesRequest) ProtoMessage() {}
 
 func (x *RenewCertificatesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[10]
+	mi := &file_holdfast_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +1037,7 @@ func (x *RenewCertificatesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCertificatesRequest.ProtoReflect.Descriptor instead.
 func (*RenewCertificatesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RenewCertificatesRequest) GetHost() string {
@@ -602,7 +1056,7 @@ type RenewCertificatesResponse struct {
 
 func (x *RenewCertificatesResponse) Reset() {
 	*x = RenewCertificatesResponse{}
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +1068,7 @@ func (x *RenewCertificatesResponse) String() string {
 func (*RenewCertificatesResponse) ProtoMessage() {}
 
 func (x *RenewCertificatesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[11]
+	mi := &file_holdfast_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +1081,7 @@ func (x *RenewCertificatesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewCertificatesResponse.ProtoReflect.Descriptor instead.
 func (*RenewCertificatesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{11}
+	return file_holdfast_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RenewCertificatesResponse) GetCertificates() []*Certificate {
@@ -645,7 +1099,7 @@ type ListJobsRequest struct {
 
 func (x *ListJobsRequest) Reset() {
 	*x = ListJobsRequest{}
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +1111,7 @@ func (x *ListJobsRequest) String() string {
 func (*ListJobsRequest) ProtoMessage() {}
 
 func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[12]
+	mi := &file_holdfast_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +1124,7 @@ func (x *ListJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsRequest.ProtoReflect.Descriptor instead.
 func (*ListJobsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{12}
+	return file_holdfast_proto_rawDescGZIP(), []int{19}
 }
 
 type ListJobsResponse struct {
@@ -682,7 +1136,7 @@ type ListJobsResponse struct {
 
 func (x *ListJobsResponse) Reset() {
 	*x = ListJobsResponse{}
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +1148,7 @@ func (x *ListJobsResponse) String() string {
 func (*ListJobsResponse) ProtoMessage() {}
 
 func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[13]
+	mi := &file_holdfast_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +1161,7 @@ func (x *ListJobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJobsResponse.ProtoReflect.Descriptor instead.
 func (*ListJobsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{13}
+	return file_holdfast_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListJobsResponse) GetJobs() []*Job {
@@ -726,7 +1180,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +1192,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[14]
+	mi := &file_holdfast_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +1205,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{14}
+	return file_holdfast_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -770,7 +1224,7 @@ type GetJobResponse struct {
 
 func (x *GetJobResponse) Reset() {
 	*x = GetJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +1236,7 @@ func (x *GetJobResponse) String() string {
 func (*GetJobResponse) ProtoMessage() {}
 
 func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[15]
+	mi := &file_holdfast_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +1249,7 @@ func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
 func (*GetJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{15}
+	return file_holdfast_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetJobResponse) GetJob() *Job {
@@ -817,7 +1271,7 @@ type CommandJobRequest struct {
 
 func (x *CommandJobRequest) Reset() {
 	*x = CommandJobRequest{}
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +1283,7 @@ func (x *CommandJobRequest) String() string {
 func (*CommandJobRequest) ProtoMessage() {}
 
 func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[16]
+	mi := &file_holdfast_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +1296,7 @@ func (x *CommandJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobRequest.ProtoReflect.Descriptor instead.
 func (*CommandJobRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{16}
+	return file_holdfast_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CommandJobRequest) GetId() string {
@@ -882,7 +1336,7 @@ type CommandJobResponse struct {
 
 func (x *CommandJobResponse) Reset() {
 	*x = CommandJobResponse{}
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1348,7 @@ func (x *CommandJobResponse) String() string {
 func (*CommandJobResponse) ProtoMessage() {}
 
 func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[17]
+	mi := &file_holdfast_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1361,7 @@ func (x *CommandJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandJobResponse.ProtoReflect.Descriptor instead.
 func (*CommandJobResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{17}
+	return file_holdfast_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CommandJobResponse) GetJob() *Job {
@@ -938,7 +1392,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1404,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[18]
+	mi := &file_holdfast_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1417,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{18}
+	return file_holdfast_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Job) GetId() string {
@@ -1068,7 +1522,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1534,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[19]
+	mi := &file_holdfast_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1547,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{19}
+	return file_holdfast_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reason) GetCode() string {
@@ -1131,7 +1585,7 @@ type JobStep struct {
 
 func (x *JobStep) Reset() {
 	*x = JobStep{}
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1597,7 @@ func (x *JobStep) String() string {
 func (*JobStep) ProtoMessage() {}
 
 func (x *JobStep) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[20]
+	mi := &file_holdfast_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1610,7 @@ func (x *JobStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStep.ProtoReflect.Descriptor instead.
 func (*JobStep) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{20}
+	return file_holdfast_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobStep) GetId() string {
@@ -1258,7 +1712,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1724,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[21]
+	mi := &file_holdfast_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1737,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{21}
+	return file_holdfast_proto_rawDescGZIP(), []int{28}
 }
 
 type GetStatusResponse struct {
@@ -1295,7 +1749,7 @@ type GetStatusResponse struct {
 
 func (x *GetStatusResponse) Reset() {
 	*x = GetStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1761,7 @@ func (x *GetStatusResponse) String() string {
 func (*GetStatusResponse) ProtoMessage() {}
 
 func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[22]
+	mi := &file_holdfast_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1774,7 @@ func (x *GetStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{22}
+	return file_holdfast_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetStatusResponse) GetStatus() *Status {
@@ -1338,7 +1792,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1804,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[23]
+	mi := &file_holdfast_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1817,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{23}
+	return file_holdfast_proto_rawDescGZIP(), []int{30}
 }
 
 type WatchStatusResponse struct {
@@ -1375,7 +1829,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1841,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[24]
+	mi := &file_holdfast_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1854,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{24}
+	return file_holdfast_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchStatusResponse) GetStatus() *Status {
@@ -1421,7 +1875,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1887,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[25]
+	mi := &file_holdfast_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1900,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{25}
+	return file_holdfast_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StartRequest) GetIdempotencyKey() string {
@@ -1464,7 +1918,7 @@ type StartResponse struct {
 
 func (x *StartResponse) Reset() {
 	*x = StartResponse{}
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1930,7 @@ func (x *StartResponse) String() string {
 func (*StartResponse) ProtoMessage() {}
 
 func (x *StartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[26]
+	mi := &file_holdfast_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1943,7 @@ func (x *StartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartResponse.ProtoReflect.Descriptor instead.
 func (*StartResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{26}
+	return file_holdfast_proto_rawDescGZIP(), []int{33}
 }
 
 type StopRequest struct {
@@ -1502,7 +1956,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1968,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[27]
+	mi := &file_holdfast_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1981,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{27}
+	return file_holdfast_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *StopRequest) GetIdempotencyKey() string {
@@ -1552,7 +2006,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1564,7 +2018,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[28]
+	mi := &file_holdfast_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1577,7 +2031,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{28}
+	return file_holdfast_proto_rawDescGZIP(), []int{35}
 }
 
 type MigrateRequest struct {
@@ -1590,7 +2044,7 @@ type MigrateRequest struct {
 
 func (x *MigrateRequest) Reset() {
 	*x = MigrateRequest{}
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +2056,7 @@ func (x *MigrateRequest) String() string {
 func (*MigrateRequest) ProtoMessage() {}
 
 func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[29]
+	mi := &file_holdfast_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +2069,7 @@ func (x *MigrateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateRequest.ProtoReflect.Descriptor instead.
 func (*MigrateRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{29}
+	return file_holdfast_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MigrateRequest) GetIdempotencyKey() string {
@@ -1646,7 +2100,7 @@ type MigrateResponse struct {
 
 func (x *MigrateResponse) Reset() {
 	*x = MigrateResponse{}
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +2112,7 @@ func (x *MigrateResponse) String() string {
 func (*MigrateResponse) ProtoMessage() {}
 
 func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[30]
+	mi := &file_holdfast_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +2125,7 @@ func (x *MigrateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MigrateResponse.ProtoReflect.Descriptor instead.
 func (*MigrateResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{30}
+	return file_holdfast_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MigrateResponse) GetPercent() int64 {
@@ -1725,7 +2179,7 @@ type CancelMigrationRequest struct {
 
 func (x *CancelMigrationRequest) Reset() {
 	*x = CancelMigrationRequest{}
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +2191,7 @@ func (x *CancelMigrationRequest) String() string {
 func (*CancelMigrationRequest) ProtoMessage() {}
 
 func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[31]
+	mi := &file_holdfast_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +2204,7 @@ func (x *CancelMigrationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMigrationRequest.ProtoReflect.Descriptor instead.
 func (*CancelMigrationRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{31}
+	return file_holdfast_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CancelMigrationRequest) GetIdempotencyKey() string {
@@ -1772,7 +2226,7 @@ type CancelMigrationResponse struct {
 
 func (x *CancelMigrationResponse) Reset() {
 	*x = CancelMigrationResponse{}
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +2238,7 @@ func (x *CancelMigrationResponse) String() string {
 func (*CancelMigrationResponse) ProtoMessage() {}
 
 func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[32]
+	mi := &file_holdfast_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +2251,7 @@ func (x *CancelMigrationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelMigrationResponse.ProtoReflect.Descriptor instead.
 func (*CancelMigrationResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{32}
+	return file_holdfast_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CancelMigrationResponse) GetFrom() string {
@@ -1833,7 +2287,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1845,7 +2299,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[33]
+	mi := &file_holdfast_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1858,7 +2312,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{33}
+	return file_holdfast_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListEventsRequest) GetAfter() int64 {
@@ -1885,7 +2339,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2351,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[34]
+	mi := &file_holdfast_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2364,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{34}
+	return file_holdfast_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -1936,7 +2390,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2402,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[35]
+	mi := &file_holdfast_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2415,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{35}
+	return file_holdfast_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WatchEventsRequest) GetAfter() int64 {
@@ -1981,7 +2435,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2447,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[36]
+	mi := &file_holdfast_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2460,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{36}
+	return file_holdfast_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -2033,7 +2487,7 @@ type ConfirmOffRequest struct {
 
 func (x *ConfirmOffRequest) Reset() {
 	*x = ConfirmOffRequest{}
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2499,7 @@ func (x *ConfirmOffRequest) String() string {
 func (*ConfirmOffRequest) ProtoMessage() {}
 
 func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[37]
+	mi := &file_holdfast_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2512,7 @@ func (x *ConfirmOffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOffRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{37}
+	return file_holdfast_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ConfirmOffRequest) GetIdempotencyKey() string {
@@ -2083,7 +2537,7 @@ type ConfirmOffResponse struct {
 
 func (x *ConfirmOffResponse) Reset() {
 	*x = ConfirmOffResponse{}
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2549,7 @@ func (x *ConfirmOffResponse) String() string {
 func (*ConfirmOffResponse) ProtoMessage() {}
 
 func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[38]
+	mi := &file_holdfast_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2562,7 @@ func (x *ConfirmOffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOffResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmOffResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{38}
+	return file_holdfast_proto_rawDescGZIP(), []int{45}
 }
 
 type SetMaintenanceRequest struct {
@@ -2122,7 +2576,7 @@ type SetMaintenanceRequest struct {
 
 func (x *SetMaintenanceRequest) Reset() {
 	*x = SetMaintenanceRequest{}
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2134,7 +2588,7 @@ func (x *SetMaintenanceRequest) String() string {
 func (*SetMaintenanceRequest) ProtoMessage() {}
 
 func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[39]
+	mi := &file_holdfast_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2147,7 +2601,7 @@ func (x *SetMaintenanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceRequest.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{39}
+	return file_holdfast_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetMaintenanceRequest) GetIdempotencyKey() string {
@@ -2179,7 +2633,7 @@ type SetMaintenanceResponse struct {
 
 func (x *SetMaintenanceResponse) Reset() {
 	*x = SetMaintenanceResponse{}
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2645,7 @@ func (x *SetMaintenanceResponse) String() string {
 func (*SetMaintenanceResponse) ProtoMessage() {}
 
 func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[40]
+	mi := &file_holdfast_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2658,7 @@ func (x *SetMaintenanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMaintenanceResponse.ProtoReflect.Descriptor instead.
 func (*SetMaintenanceResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{40}
+	return file_holdfast_proto_rawDescGZIP(), []int{47}
 }
 
 type GetStoreStatusRequest struct {
@@ -2215,7 +2669,7 @@ type GetStoreStatusRequest struct {
 
 func (x *GetStoreStatusRequest) Reset() {
 	*x = GetStoreStatusRequest{}
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2681,7 @@ func (x *GetStoreStatusRequest) String() string {
 func (*GetStoreStatusRequest) ProtoMessage() {}
 
 func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[41]
+	mi := &file_holdfast_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2694,7 @@ func (x *GetStoreStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{41}
+	return file_holdfast_proto_rawDescGZIP(), []int{48}
 }
 
 type GetStoreStatusResponse struct {
@@ -2254,7 +2708,7 @@ type GetStoreStatusResponse struct {
 
 func (x *GetStoreStatusResponse) Reset() {
 	*x = GetStoreStatusResponse{}
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2720,7 @@ func (x *GetStoreStatusResponse) String() string {
 func (*GetStoreStatusResponse) ProtoMessage() {}
 
 func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[42]
+	mi := &file_holdfast_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2733,7 @@ func (x *GetStoreStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoreStatusResponse.ProtoReflect.Descriptor instead.
 func (*GetStoreStatusResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{42}
+	return file_holdfast_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetStoreStatusResponse) GetGeneration() uint64 {
@@ -2311,7 +2765,7 @@ type BackUpStoreRequest struct {
 
 func (x *BackUpStoreRequest) Reset() {
 	*x = BackUpStoreRequest{}
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2777,7 @@ func (x *BackUpStoreRequest) String() string {
 func (*BackUpStoreRequest) ProtoMessage() {}
 
 func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[43]
+	mi := &file_holdfast_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2790,7 @@ func (x *BackUpStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreRequest.ProtoReflect.Descriptor instead.
 func (*BackUpStoreRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{43}
+	return file_holdfast_proto_rawDescGZIP(), []int{50}
 }
 
 type BackUpStoreResponse struct {
@@ -2348,7 +2802,7 @@ type BackUpStoreResponse struct {
 
 func (x *BackUpStoreResponse) Reset() {
 	*x = BackUpStoreResponse{}
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2814,7 @@ func (x *BackUpStoreResponse) String() string {
 func (*BackUpStoreResponse) ProtoMessage() {}
 
 func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[44]
+	mi := &file_holdfast_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2827,7 @@ func (x *BackUpStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackUpStoreResponse.ProtoReflect.Descriptor instead.
 func (*BackUpStoreResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{44}
+	return file_holdfast_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *BackUpStoreResponse) GetBackup() *Backup {
@@ -2403,7 +2857,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2869,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[45]
+	mi := &file_holdfast_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2882,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{45}
+	return file_holdfast_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StoreMember) GetName() string {
@@ -2527,7 +2981,7 @@ type Backup struct {
 
 func (x *Backup) Reset() {
 	*x = Backup{}
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2539,7 +2993,7 @@ func (x *Backup) String() string {
 func (*Backup) ProtoMessage() {}
 
 func (x *Backup) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[46]
+	mi := &file_holdfast_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2552,7 +3006,7 @@ func (x *Backup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backup.ProtoReflect.Descriptor instead.
 func (*Backup) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{46}
+	return file_holdfast_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Backup) GetFile() string {
@@ -2591,7 +3045,7 @@ type GetVersionRequest struct {
 
 func (x *GetVersionRequest) Reset() {
 	*x = GetVersionRequest{}
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +3057,7 @@ func (x *GetVersionRequest) String() string {
 func (*GetVersionRequest) ProtoMessage() {}
 
 func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[47]
+	mi := &file_holdfast_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +3070,7 @@ func (x *GetVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionRequest.ProtoReflect.Descriptor instead.
 func (*GetVersionRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{47}
+	return file_holdfast_proto_rawDescGZIP(), []int{54}
 }
 
 type GetVersionResponse struct {
@@ -2630,7 +3084,7 @@ type GetVersionResponse struct {
 
 func (x *GetVersionResponse) Reset() {
 	*x = GetVersionResponse{}
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +3096,7 @@ func (x *GetVersionResponse) String() string {
 func (*GetVersionResponse) ProtoMessage() {}
 
 func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[48]
+	mi := &file_holdfast_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +3109,7 @@ func (x *GetVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetVersionResponse.ProtoReflect.Descriptor instead.
 func (*GetVersionResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{48}
+	return file_holdfast_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetVersionResponse) GetVersion() string {
@@ -2689,7 +3143,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +3155,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[49]
+	mi := &file_holdfast_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +3168,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{49}
+	return file_holdfast_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ErrorDetail) GetRemedy() string {
@@ -2734,7 +3188,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +3200,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[50]
+	mi := &file_holdfast_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +3213,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{50}
+	return file_holdfast_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Epoch) GetGen() uint64 {
@@ -2790,7 +3244,7 @@ type Proof struct {
 
 func (x *Proof) Reset() {
 	*x = Proof{}
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +3256,7 @@ func (x *Proof) String() string {
 func (*Proof) ProtoMessage() {}
 
 func (x *Proof) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[51]
+	mi := &file_holdfast_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +3269,7 @@ func (x *Proof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Proof.ProtoReflect.Descriptor instead.
 func (*Proof) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{51}
+	return file_holdfast_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Proof) GetKind() string {
@@ -2881,7 +3335,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3347,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[52]
+	mi := &file_holdfast_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3360,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{52}
+	return file_holdfast_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Owner) GetResource() string {
@@ -3011,7 +3465,7 @@ type OwnerReason struct {
 
 func (x *OwnerReason) Reset() {
 	*x = OwnerReason{}
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3477,7 @@ func (x *OwnerReason) String() string {
 func (*OwnerReason) ProtoMessage() {}
 
 func (x *OwnerReason) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[53]
+	mi := &file_holdfast_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3490,7 @@ func (x *OwnerReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReason.ProtoReflect.Descriptor instead.
 func (*OwnerReason) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{53}
+	return file_holdfast_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *OwnerReason) GetCode() string {
@@ -3063,7 +3517,7 @@ type OwnerReasonArgs struct {
 
 func (x *OwnerReasonArgs) Reset() {
 	*x = OwnerReasonArgs{}
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3529,7 @@ func (x *OwnerReasonArgs) String() string {
 func (*OwnerReasonArgs) ProtoMessage() {}
 
 func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[54]
+	mi := &file_holdfast_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3542,7 @@ func (x *OwnerReasonArgs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OwnerReasonArgs.ProtoReflect.Descriptor instead.
 func (*OwnerReasonArgs) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{54}
+	return file_holdfast_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *OwnerReasonArgs) GetHost() string {
@@ -3119,7 +3573,7 @@ type Want struct {
 
 func (x *Want) Reset() {
 	*x = Want{}
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3131,7 +3585,7 @@ func (x *Want) String() string {
 func (*Want) ProtoMessage() {}
 
 func (x *Want) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[55]
+	mi := &file_holdfast_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3144,7 +3598,7 @@ func (x *Want) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Want.ProtoReflect.Descriptor instead.
 func (*Want) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{55}
+	return file_holdfast_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Want) GetRun() bool {
@@ -3200,7 +3654,7 @@ type Off struct {
 
 func (x *Off) Reset() {
 	*x = Off{}
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3666,7 @@ func (x *Off) String() string {
 func (*Off) ProtoMessage() {}
 
 func (x *Off) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[56]
+	mi := &file_holdfast_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3679,7 @@ func (x *Off) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Off.ProtoReflect.Descriptor instead.
 func (*Off) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{56}
+	return file_holdfast_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Off) GetHost() string {
@@ -3276,7 +3730,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3742,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[57]
+	mi := &file_holdfast_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3755,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{57}
+	return file_holdfast_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Host) GetName() string {
@@ -3449,7 +3903,7 @@ type HostStatus struct {
 
 func (x *HostStatus) Reset() {
 	*x = HostStatus{}
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3915,7 @@ func (x *HostStatus) String() string {
 func (*HostStatus) ProtoMessage() {}
 
 func (x *HostStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[58]
+	mi := &file_holdfast_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3474,7 +3928,7 @@ func (x *HostStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostStatus.ProtoReflect.Descriptor instead.
 func (*HostStatus) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{58}
+	return file_holdfast_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *HostStatus) GetHost() *Host {
@@ -3516,7 +3970,7 @@ type Takeover struct {
 
 func (x *Takeover) Reset() {
 	*x = Takeover{}
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3528,7 +3982,7 @@ func (x *Takeover) String() string {
 func (*Takeover) ProtoMessage() {}
 
 func (x *Takeover) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[59]
+	mi := &file_holdfast_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3541,7 +3995,7 @@ func (x *Takeover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
 func (*Takeover) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{59}
+	return file_holdfast_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Takeover) GetPossible() bool {
@@ -3582,7 +4036,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +4048,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[60]
+	mi := &file_holdfast_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +4061,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{60}
+	return file_holdfast_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Timings) GetLeaseNs() int64 {
@@ -3699,7 +4153,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3711,7 +4165,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[61]
+	mi := &file_holdfast_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3724,7 +4178,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{61}
+	return file_holdfast_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Status) GetTimeNs() int64 {
@@ -3872,7 +4326,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3884,7 +4338,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[62]
+	mi := &file_holdfast_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3897,7 +4351,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{62}
+	return file_holdfast_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Event) GetTimeNs() int64 {
@@ -3986,7 +4440,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3998,7 +4452,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[63]
+	mi := &file_holdfast_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4011,7 +4465,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{63}
+	return file_holdfast_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetConfigRequest) GetNumber() int64 {
@@ -4030,7 +4484,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4042,7 +4496,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[64]
+	mi := &file_holdfast_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4055,7 +4509,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{64}
+	return file_holdfast_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetConfigResponse) GetRevision() *ConfigRevision {
@@ -4073,7 +4527,7 @@ type ListConfigsRequest struct {
 
 func (x *ListConfigsRequest) Reset() {
 	*x = ListConfigsRequest{}
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4539,7 @@ func (x *ListConfigsRequest) String() string {
 func (*ListConfigsRequest) ProtoMessage() {}
 
 func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[65]
+	mi := &file_holdfast_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4552,7 @@ func (x *ListConfigsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsRequest.ProtoReflect.Descriptor instead.
 func (*ListConfigsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{65}
+	return file_holdfast_proto_rawDescGZIP(), []int{72}
 }
 
 type ListConfigsResponse struct {
@@ -4110,7 +4564,7 @@ type ListConfigsResponse struct {
 
 func (x *ListConfigsResponse) Reset() {
 	*x = ListConfigsResponse{}
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4576,7 @@ func (x *ListConfigsResponse) String() string {
 func (*ListConfigsResponse) ProtoMessage() {}
 
 func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[66]
+	mi := &file_holdfast_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4589,7 @@ func (x *ListConfigsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListConfigsResponse.ProtoReflect.Descriptor instead.
 func (*ListConfigsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{66}
+	return file_holdfast_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListConfigsResponse) GetRevisions() []*ConfigRevision {
@@ -4159,7 +4613,7 @@ type ConfigRevision struct {
 
 func (x *ConfigRevision) Reset() {
 	*x = ConfigRevision{}
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4171,7 +4625,7 @@ func (x *ConfigRevision) String() string {
 func (*ConfigRevision) ProtoMessage() {}
 
 func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[67]
+	mi := &file_holdfast_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4184,7 +4638,7 @@ func (x *ConfigRevision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRevision.ProtoReflect.Descriptor instead.
 func (*ConfigRevision) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{67}
+	return file_holdfast_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ConfigRevision) GetNumber() int64 {
@@ -4243,7 +4697,7 @@ type ImportConfigRequest struct {
 
 func (x *ImportConfigRequest) Reset() {
 	*x = ImportConfigRequest{}
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4255,7 +4709,7 @@ func (x *ImportConfigRequest) String() string {
 func (*ImportConfigRequest) ProtoMessage() {}
 
 func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[68]
+	mi := &file_holdfast_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4268,7 +4722,7 @@ func (x *ImportConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigRequest.ProtoReflect.Descriptor instead.
 func (*ImportConfigRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{68}
+	return file_holdfast_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ImportConfigRequest) GetIdempotencyKey() string {
@@ -4324,7 +4778,7 @@ type ImportConfigResponse struct {
 
 func (x *ImportConfigResponse) Reset() {
 	*x = ImportConfigResponse{}
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4790,7 @@ func (x *ImportConfigResponse) String() string {
 func (*ImportConfigResponse) ProtoMessage() {}
 
 func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[69]
+	mi := &file_holdfast_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4803,7 @@ func (x *ImportConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportConfigResponse.ProtoReflect.Descriptor instead.
 func (*ImportConfigResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{69}
+	return file_holdfast_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ImportConfigResponse) GetNumber() int64 {
@@ -4386,7 +4840,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4398,7 +4852,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[70]
+	mi := &file_holdfast_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4411,7 +4865,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{70}
+	return file_holdfast_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ConfigChange) GetPath() string {
@@ -4458,7 +4912,7 @@ type ResetPasswordRequest struct {
 
 func (x *ResetPasswordRequest) Reset() {
 	*x = ResetPasswordRequest{}
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4470,7 +4924,7 @@ func (x *ResetPasswordRequest) String() string {
 func (*ResetPasswordRequest) ProtoMessage() {}
 
 func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[71]
+	mi := &file_holdfast_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4483,7 +4937,7 @@ func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{71}
+	return file_holdfast_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ResetPasswordRequest) GetPassword() string {
@@ -4504,7 +4958,7 @@ type ResetPasswordResponse struct {
 
 func (x *ResetPasswordResponse) Reset() {
 	*x = ResetPasswordResponse{}
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4516,7 +4970,7 @@ func (x *ResetPasswordResponse) String() string {
 func (*ResetPasswordResponse) ProtoMessage() {}
 
 func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_proto_msgTypes[72]
+	mi := &file_holdfast_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4529,7 +4983,7 @@ func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
 func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_proto_rawDescGZIP(), []int{72}
+	return file_holdfast_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ResetPasswordResponse) GetHost() string {
@@ -4565,6 +5019,38 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x14RunTransitionRequest\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\fR\x04file\";\n" +
 	"\x15RunTransitionResponse\x12\"\n" +
+	"\x03job\x18\x01 \x01(\v2\x10.holdfast.v1.JobR\x03job\"j\n" +
+	"\x13CompareFilesRequest\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\bR\x04keep\x12+\n" +
+	"\x05files\x18\x03 \x03(\v2\x15.holdfast.v1.HostFileR\x05files\"z\n" +
+	"\bHostFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06secret\x18\x04 \x01(\bR\x06secret\x12\x18\n" +
+	"\acontent\x18\x05 \x01(\tR\acontent\"Y\n" +
+	"\x14CompareFilesResponse\x12\x10\n" +
+	"\x03set\x18\x01 \x01(\tR\x03set\x12/\n" +
+	"\x05files\x18\x02 \x03(\v2\x19.holdfast.v1.ComparedFileR\x05files\"\xba\x01\n" +
+	"\fComparedFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04same\x18\x02 \x01(\bR\x04same\x12\x10\n" +
+	"\x03was\x18\x03 \x01(\tR\x03was\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\x12\x10\n" +
+	"\x03old\x18\x06 \x01(\tR\x03old\x12\x16\n" +
+	"\x06hidden\x18\a \x01(\tR\x06hidden\x12\x18\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\"k\n" +
+	"\x11WriteFilesRequest\x12\x14\n" +
+	"\x05title\x18\x01 \x01(\tR\x05title\x12\x12\n" +
+	"\x04back\x18\x02 \x01(\tR\x04back\x12,\n" +
+	"\x05hosts\x18\x03 \x03(\v2\x16.holdfast.v1.HostOrderR\x05hosts\"C\n" +
+	"\tHostOrder\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03set\x18\x02 \x01(\tR\x03set\x12\x10\n" +
+	"\x03was\x18\x03 \x03(\tR\x03was\"8\n" +
+	"\x12WriteFilesResponse\x12\"\n" +
 	"\x03job\x18\x01 \x01(\v2\x10.holdfast.v1.JobR\x03job\"\x12\n" +
 	"\x10ListHostsRequest\"A\n" +
 	"\x11ListHostsResponse\x12,\n" +
@@ -4913,11 +5399,14 @@ const file_holdfast_proto_rawDesc = "" +
 	"\vListConfigs\x12\x1f.holdfast.v1.ListConfigsRequest\x1a .holdfast.v1.ListConfigsResponse\x12S\n" +
 	"\fImportConfig\x12 .holdfast.v1.ImportConfigRequest\x1a!.holdfast.v1.ImportConfigResponse\x12V\n" +
 	"\rResetPassword\x12!.holdfast.v1.ResetPasswordRequest\x1a\".holdfast.v1.ResetPasswordResponse\x12b\n" +
-	"\x11RenewCertificates\x12%.holdfast.v1.RenewCertificatesRequest\x1a&.holdfast.v1.RenewCertificatesResponse2\xa6\x04\n" +
+	"\x11RenewCertificates\x12%.holdfast.v1.RenewCertificatesRequest\x1a&.holdfast.v1.RenewCertificatesResponse2\xca\x05\n" +
 	"\n" +
 	"JobService\x12J\n" +
 	"\tDrainHost\x12\x1d.holdfast.v1.DrainHostRequest\x1a\x1e.holdfast.v1.DrainHostResponse\x12V\n" +
-	"\rRunTransition\x12!.holdfast.v1.RunTransitionRequest\x1a\".holdfast.v1.RunTransitionResponse\x12J\n" +
+	"\rRunTransition\x12!.holdfast.v1.RunTransitionRequest\x1a\".holdfast.v1.RunTransitionResponse\x12S\n" +
+	"\fCompareFiles\x12 .holdfast.v1.CompareFilesRequest\x1a!.holdfast.v1.CompareFilesResponse\x12M\n" +
+	"\n" +
+	"WriteFiles\x12\x1e.holdfast.v1.WriteFilesRequest\x1a\x1f.holdfast.v1.WriteFilesResponse\x12J\n" +
 	"\tListHosts\x12\x1d.holdfast.v1.ListHostsRequest\x1a\x1e.holdfast.v1.ListHostsResponse\x12M\n" +
 	"\n" +
 	"ForgetHost\x12\x1e.holdfast.v1.ForgetHostRequest\x1a\x1f.holdfast.v1.ForgetHostResponse\x12G\n" +
@@ -4938,178 +5427,193 @@ func file_holdfast_proto_rawDescGZIP() []byte {
 	return file_holdfast_proto_rawDescData
 }
 
-var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_holdfast_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_holdfast_proto_goTypes = []any{
 	(*DrainHostRequest)(nil),          // 0: holdfast.v1.DrainHostRequest
 	(*DrainHostResponse)(nil),         // 1: holdfast.v1.DrainHostResponse
 	(*RunTransitionRequest)(nil),      // 2: holdfast.v1.RunTransitionRequest
 	(*RunTransitionResponse)(nil),     // 3: holdfast.v1.RunTransitionResponse
-	(*ListHostsRequest)(nil),          // 4: holdfast.v1.ListHostsRequest
-	(*ListHostsResponse)(nil),         // 5: holdfast.v1.ListHostsResponse
-	(*ForgetHostRequest)(nil),         // 6: holdfast.v1.ForgetHostRequest
-	(*ForgetHostResponse)(nil),        // 7: holdfast.v1.ForgetHostResponse
-	(*GuestHost)(nil),                 // 8: holdfast.v1.GuestHost
-	(*Certificate)(nil),               // 9: holdfast.v1.Certificate
-	(*RenewCertificatesRequest)(nil),  // 10: holdfast.v1.RenewCertificatesRequest
-	(*RenewCertificatesResponse)(nil), // 11: holdfast.v1.RenewCertificatesResponse
-	(*ListJobsRequest)(nil),           // 12: holdfast.v1.ListJobsRequest
-	(*ListJobsResponse)(nil),          // 13: holdfast.v1.ListJobsResponse
-	(*GetJobRequest)(nil),             // 14: holdfast.v1.GetJobRequest
-	(*GetJobResponse)(nil),            // 15: holdfast.v1.GetJobResponse
-	(*CommandJobRequest)(nil),         // 16: holdfast.v1.CommandJobRequest
-	(*CommandJobResponse)(nil),        // 17: holdfast.v1.CommandJobResponse
-	(*Job)(nil),                       // 18: holdfast.v1.Job
-	(*Reason)(nil),                    // 19: holdfast.v1.Reason
-	(*JobStep)(nil),                   // 20: holdfast.v1.JobStep
-	(*GetStatusRequest)(nil),          // 21: holdfast.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),         // 22: holdfast.v1.GetStatusResponse
-	(*WatchStatusRequest)(nil),        // 23: holdfast.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),       // 24: holdfast.v1.WatchStatusResponse
-	(*StartRequest)(nil),              // 25: holdfast.v1.StartRequest
-	(*StartResponse)(nil),             // 26: holdfast.v1.StartResponse
-	(*StopRequest)(nil),               // 27: holdfast.v1.StopRequest
-	(*StopResponse)(nil),              // 28: holdfast.v1.StopResponse
-	(*MigrateRequest)(nil),            // 29: holdfast.v1.MigrateRequest
-	(*MigrateResponse)(nil),           // 30: holdfast.v1.MigrateResponse
-	(*CancelMigrationRequest)(nil),    // 31: holdfast.v1.CancelMigrationRequest
-	(*CancelMigrationResponse)(nil),   // 32: holdfast.v1.CancelMigrationResponse
-	(*ListEventsRequest)(nil),         // 33: holdfast.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),        // 34: holdfast.v1.ListEventsResponse
-	(*WatchEventsRequest)(nil),        // 35: holdfast.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),       // 36: holdfast.v1.WatchEventsResponse
-	(*ConfirmOffRequest)(nil),         // 37: holdfast.v1.ConfirmOffRequest
-	(*ConfirmOffResponse)(nil),        // 38: holdfast.v1.ConfirmOffResponse
-	(*SetMaintenanceRequest)(nil),     // 39: holdfast.v1.SetMaintenanceRequest
-	(*SetMaintenanceResponse)(nil),    // 40: holdfast.v1.SetMaintenanceResponse
-	(*GetStoreStatusRequest)(nil),     // 41: holdfast.v1.GetStoreStatusRequest
-	(*GetStoreStatusResponse)(nil),    // 42: holdfast.v1.GetStoreStatusResponse
-	(*BackUpStoreRequest)(nil),        // 43: holdfast.v1.BackUpStoreRequest
-	(*BackUpStoreResponse)(nil),       // 44: holdfast.v1.BackUpStoreResponse
-	(*StoreMember)(nil),               // 45: holdfast.v1.StoreMember
-	(*Backup)(nil),                    // 46: holdfast.v1.Backup
-	(*GetVersionRequest)(nil),         // 47: holdfast.v1.GetVersionRequest
-	(*GetVersionResponse)(nil),        // 48: holdfast.v1.GetVersionResponse
-	(*ErrorDetail)(nil),               // 49: holdfast.v1.ErrorDetail
-	(*Epoch)(nil),                     // 50: holdfast.v1.Epoch
-	(*Proof)(nil),                     // 51: holdfast.v1.Proof
-	(*Owner)(nil),                     // 52: holdfast.v1.Owner
-	(*OwnerReason)(nil),               // 53: holdfast.v1.OwnerReason
-	(*OwnerReasonArgs)(nil),           // 54: holdfast.v1.OwnerReasonArgs
-	(*Want)(nil),                      // 55: holdfast.v1.Want
-	(*Off)(nil),                       // 56: holdfast.v1.Off
-	(*Host)(nil),                      // 57: holdfast.v1.Host
-	(*HostStatus)(nil),                // 58: holdfast.v1.HostStatus
-	(*Takeover)(nil),                  // 59: holdfast.v1.Takeover
-	(*Timings)(nil),                   // 60: holdfast.v1.Timings
-	(*Status)(nil),                    // 61: holdfast.v1.Status
-	(*Event)(nil),                     // 62: holdfast.v1.Event
-	(*GetConfigRequest)(nil),          // 63: holdfast.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),         // 64: holdfast.v1.GetConfigResponse
-	(*ListConfigsRequest)(nil),        // 65: holdfast.v1.ListConfigsRequest
-	(*ListConfigsResponse)(nil),       // 66: holdfast.v1.ListConfigsResponse
-	(*ConfigRevision)(nil),            // 67: holdfast.v1.ConfigRevision
-	(*ImportConfigRequest)(nil),       // 68: holdfast.v1.ImportConfigRequest
-	(*ImportConfigResponse)(nil),      // 69: holdfast.v1.ImportConfigResponse
-	(*ConfigChange)(nil),              // 70: holdfast.v1.ConfigChange
-	(*ResetPasswordRequest)(nil),      // 71: holdfast.v1.ResetPasswordRequest
-	(*ResetPasswordResponse)(nil),     // 72: holdfast.v1.ResetPasswordResponse
-	nil,                               // 73: holdfast.v1.Reason.ArgsEntry
-	nil,                               // 74: holdfast.v1.Status.LabelsEntry
+	(*CompareFilesRequest)(nil),       // 4: holdfast.v1.CompareFilesRequest
+	(*HostFile)(nil),                  // 5: holdfast.v1.HostFile
+	(*CompareFilesResponse)(nil),      // 6: holdfast.v1.CompareFilesResponse
+	(*ComparedFile)(nil),              // 7: holdfast.v1.ComparedFile
+	(*WriteFilesRequest)(nil),         // 8: holdfast.v1.WriteFilesRequest
+	(*HostOrder)(nil),                 // 9: holdfast.v1.HostOrder
+	(*WriteFilesResponse)(nil),        // 10: holdfast.v1.WriteFilesResponse
+	(*ListHostsRequest)(nil),          // 11: holdfast.v1.ListHostsRequest
+	(*ListHostsResponse)(nil),         // 12: holdfast.v1.ListHostsResponse
+	(*ForgetHostRequest)(nil),         // 13: holdfast.v1.ForgetHostRequest
+	(*ForgetHostResponse)(nil),        // 14: holdfast.v1.ForgetHostResponse
+	(*GuestHost)(nil),                 // 15: holdfast.v1.GuestHost
+	(*Certificate)(nil),               // 16: holdfast.v1.Certificate
+	(*RenewCertificatesRequest)(nil),  // 17: holdfast.v1.RenewCertificatesRequest
+	(*RenewCertificatesResponse)(nil), // 18: holdfast.v1.RenewCertificatesResponse
+	(*ListJobsRequest)(nil),           // 19: holdfast.v1.ListJobsRequest
+	(*ListJobsResponse)(nil),          // 20: holdfast.v1.ListJobsResponse
+	(*GetJobRequest)(nil),             // 21: holdfast.v1.GetJobRequest
+	(*GetJobResponse)(nil),            // 22: holdfast.v1.GetJobResponse
+	(*CommandJobRequest)(nil),         // 23: holdfast.v1.CommandJobRequest
+	(*CommandJobResponse)(nil),        // 24: holdfast.v1.CommandJobResponse
+	(*Job)(nil),                       // 25: holdfast.v1.Job
+	(*Reason)(nil),                    // 26: holdfast.v1.Reason
+	(*JobStep)(nil),                   // 27: holdfast.v1.JobStep
+	(*GetStatusRequest)(nil),          // 28: holdfast.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),         // 29: holdfast.v1.GetStatusResponse
+	(*WatchStatusRequest)(nil),        // 30: holdfast.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),       // 31: holdfast.v1.WatchStatusResponse
+	(*StartRequest)(nil),              // 32: holdfast.v1.StartRequest
+	(*StartResponse)(nil),             // 33: holdfast.v1.StartResponse
+	(*StopRequest)(nil),               // 34: holdfast.v1.StopRequest
+	(*StopResponse)(nil),              // 35: holdfast.v1.StopResponse
+	(*MigrateRequest)(nil),            // 36: holdfast.v1.MigrateRequest
+	(*MigrateResponse)(nil),           // 37: holdfast.v1.MigrateResponse
+	(*CancelMigrationRequest)(nil),    // 38: holdfast.v1.CancelMigrationRequest
+	(*CancelMigrationResponse)(nil),   // 39: holdfast.v1.CancelMigrationResponse
+	(*ListEventsRequest)(nil),         // 40: holdfast.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),        // 41: holdfast.v1.ListEventsResponse
+	(*WatchEventsRequest)(nil),        // 42: holdfast.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),       // 43: holdfast.v1.WatchEventsResponse
+	(*ConfirmOffRequest)(nil),         // 44: holdfast.v1.ConfirmOffRequest
+	(*ConfirmOffResponse)(nil),        // 45: holdfast.v1.ConfirmOffResponse
+	(*SetMaintenanceRequest)(nil),     // 46: holdfast.v1.SetMaintenanceRequest
+	(*SetMaintenanceResponse)(nil),    // 47: holdfast.v1.SetMaintenanceResponse
+	(*GetStoreStatusRequest)(nil),     // 48: holdfast.v1.GetStoreStatusRequest
+	(*GetStoreStatusResponse)(nil),    // 49: holdfast.v1.GetStoreStatusResponse
+	(*BackUpStoreRequest)(nil),        // 50: holdfast.v1.BackUpStoreRequest
+	(*BackUpStoreResponse)(nil),       // 51: holdfast.v1.BackUpStoreResponse
+	(*StoreMember)(nil),               // 52: holdfast.v1.StoreMember
+	(*Backup)(nil),                    // 53: holdfast.v1.Backup
+	(*GetVersionRequest)(nil),         // 54: holdfast.v1.GetVersionRequest
+	(*GetVersionResponse)(nil),        // 55: holdfast.v1.GetVersionResponse
+	(*ErrorDetail)(nil),               // 56: holdfast.v1.ErrorDetail
+	(*Epoch)(nil),                     // 57: holdfast.v1.Epoch
+	(*Proof)(nil),                     // 58: holdfast.v1.Proof
+	(*Owner)(nil),                     // 59: holdfast.v1.Owner
+	(*OwnerReason)(nil),               // 60: holdfast.v1.OwnerReason
+	(*OwnerReasonArgs)(nil),           // 61: holdfast.v1.OwnerReasonArgs
+	(*Want)(nil),                      // 62: holdfast.v1.Want
+	(*Off)(nil),                       // 63: holdfast.v1.Off
+	(*Host)(nil),                      // 64: holdfast.v1.Host
+	(*HostStatus)(nil),                // 65: holdfast.v1.HostStatus
+	(*Takeover)(nil),                  // 66: holdfast.v1.Takeover
+	(*Timings)(nil),                   // 67: holdfast.v1.Timings
+	(*Status)(nil),                    // 68: holdfast.v1.Status
+	(*Event)(nil),                     // 69: holdfast.v1.Event
+	(*GetConfigRequest)(nil),          // 70: holdfast.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),         // 71: holdfast.v1.GetConfigResponse
+	(*ListConfigsRequest)(nil),        // 72: holdfast.v1.ListConfigsRequest
+	(*ListConfigsResponse)(nil),       // 73: holdfast.v1.ListConfigsResponse
+	(*ConfigRevision)(nil),            // 74: holdfast.v1.ConfigRevision
+	(*ImportConfigRequest)(nil),       // 75: holdfast.v1.ImportConfigRequest
+	(*ImportConfigResponse)(nil),      // 76: holdfast.v1.ImportConfigResponse
+	(*ConfigChange)(nil),              // 77: holdfast.v1.ConfigChange
+	(*ResetPasswordRequest)(nil),      // 78: holdfast.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),     // 79: holdfast.v1.ResetPasswordResponse
+	nil,                               // 80: holdfast.v1.Reason.ArgsEntry
+	nil,                               // 81: holdfast.v1.Status.LabelsEntry
 }
 var file_holdfast_proto_depIdxs = []int32{
-	18, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
-	18, // 1: holdfast.v1.RunTransitionResponse.job:type_name -> holdfast.v1.Job
-	8,  // 2: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
-	9,  // 3: holdfast.v1.GuestHost.certificates:type_name -> holdfast.v1.Certificate
-	9,  // 4: holdfast.v1.RenewCertificatesResponse.certificates:type_name -> holdfast.v1.Certificate
-	18, // 5: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
-	18, // 6: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
-	18, // 7: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
-	20, // 8: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
-	19, // 9: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
-	19, // 10: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
-	73, // 11: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
-	61, // 12: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
-	61, // 13: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
-	50, // 14: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
-	62, // 15: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
-	62, // 16: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
-	45, // 17: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
-	46, // 18: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
-	46, // 19: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
-	50, // 20: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
-	50, // 21: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
-	51, // 22: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
-	53, // 23: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
-	54, // 24: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
-	56, // 25: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
-	50, // 26: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
-	57, // 27: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
-	55, // 28: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
-	52, // 29: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
-	58, // 30: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
-	59, // 31: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
-	60, // 32: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
-	74, // 33: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
-	50, // 34: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
-	67, // 35: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
-	67, // 36: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
-	70, // 37: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
-	21, // 38: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
-	23, // 39: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
-	25, // 40: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
-	27, // 41: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
-	29, // 42: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
-	31, // 43: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
-	33, // 44: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
-	35, // 45: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
-	37, // 46: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
-	39, // 47: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
-	41, // 48: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
-	43, // 49: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
-	47, // 50: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
-	63, // 51: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
-	65, // 52: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
-	68, // 53: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
-	71, // 54: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
-	10, // 55: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
-	0,  // 56: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
-	2,  // 57: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
-	4,  // 58: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
-	6,  // 59: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
-	12, // 60: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
-	14, // 61: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
-	16, // 62: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
-	22, // 63: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
-	24, // 64: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
-	26, // 65: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
-	28, // 66: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
-	30, // 67: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
-	32, // 68: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
-	34, // 69: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
-	36, // 70: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
-	38, // 71: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
-	40, // 72: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
-	42, // 73: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
-	44, // 74: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
-	48, // 75: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
-	64, // 76: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
-	66, // 77: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
-	69, // 78: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
-	72, // 79: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
-	11, // 80: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
-	1,  // 81: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
-	3,  // 82: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
-	5,  // 83: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
-	7,  // 84: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
-	13, // 85: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
-	15, // 86: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
-	17, // 87: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
-	63, // [63:88] is the sub-list for method output_type
-	38, // [38:63] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	25, // 0: holdfast.v1.DrainHostResponse.job:type_name -> holdfast.v1.Job
+	25, // 1: holdfast.v1.RunTransitionResponse.job:type_name -> holdfast.v1.Job
+	5,  // 2: holdfast.v1.CompareFilesRequest.files:type_name -> holdfast.v1.HostFile
+	7,  // 3: holdfast.v1.CompareFilesResponse.files:type_name -> holdfast.v1.ComparedFile
+	9,  // 4: holdfast.v1.WriteFilesRequest.hosts:type_name -> holdfast.v1.HostOrder
+	25, // 5: holdfast.v1.WriteFilesResponse.job:type_name -> holdfast.v1.Job
+	15, // 6: holdfast.v1.ListHostsResponse.hosts:type_name -> holdfast.v1.GuestHost
+	16, // 7: holdfast.v1.GuestHost.certificates:type_name -> holdfast.v1.Certificate
+	16, // 8: holdfast.v1.RenewCertificatesResponse.certificates:type_name -> holdfast.v1.Certificate
+	25, // 9: holdfast.v1.ListJobsResponse.jobs:type_name -> holdfast.v1.Job
+	25, // 10: holdfast.v1.GetJobResponse.job:type_name -> holdfast.v1.Job
+	25, // 11: holdfast.v1.CommandJobResponse.job:type_name -> holdfast.v1.Job
+	27, // 12: holdfast.v1.Job.steps:type_name -> holdfast.v1.JobStep
+	26, // 13: holdfast.v1.Job.why_codes:type_name -> holdfast.v1.Reason
+	26, // 14: holdfast.v1.Job.wait_codes:type_name -> holdfast.v1.Reason
+	80, // 15: holdfast.v1.Reason.args:type_name -> holdfast.v1.Reason.ArgsEntry
+	68, // 16: holdfast.v1.GetStatusResponse.status:type_name -> holdfast.v1.Status
+	68, // 17: holdfast.v1.WatchStatusResponse.status:type_name -> holdfast.v1.Status
+	57, // 18: holdfast.v1.MigrateResponse.epoch:type_name -> holdfast.v1.Epoch
+	69, // 19: holdfast.v1.ListEventsResponse.events:type_name -> holdfast.v1.Event
+	69, // 20: holdfast.v1.WatchEventsResponse.events:type_name -> holdfast.v1.Event
+	52, // 21: holdfast.v1.GetStoreStatusResponse.members:type_name -> holdfast.v1.StoreMember
+	53, // 22: holdfast.v1.GetStoreStatusResponse.backups:type_name -> holdfast.v1.Backup
+	53, // 23: holdfast.v1.BackUpStoreResponse.backup:type_name -> holdfast.v1.Backup
+	57, // 24: holdfast.v1.Proof.epoch:type_name -> holdfast.v1.Epoch
+	57, // 25: holdfast.v1.Owner.epoch:type_name -> holdfast.v1.Epoch
+	58, // 26: holdfast.v1.Owner.proof:type_name -> holdfast.v1.Proof
+	60, // 27: holdfast.v1.Owner.reason_code:type_name -> holdfast.v1.OwnerReason
+	61, // 28: holdfast.v1.OwnerReason.args:type_name -> holdfast.v1.OwnerReasonArgs
+	63, // 29: holdfast.v1.Want.off:type_name -> holdfast.v1.Off
+	57, // 30: holdfast.v1.Host.expelled:type_name -> holdfast.v1.Epoch
+	64, // 31: holdfast.v1.HostStatus.host:type_name -> holdfast.v1.Host
+	62, // 32: holdfast.v1.Status.want:type_name -> holdfast.v1.Want
+	59, // 33: holdfast.v1.Status.owner:type_name -> holdfast.v1.Owner
+	65, // 34: holdfast.v1.Status.hosts:type_name -> holdfast.v1.HostStatus
+	66, // 35: holdfast.v1.Status.takeover:type_name -> holdfast.v1.Takeover
+	67, // 36: holdfast.v1.Status.timings:type_name -> holdfast.v1.Timings
+	81, // 37: holdfast.v1.Status.labels:type_name -> holdfast.v1.Status.LabelsEntry
+	57, // 38: holdfast.v1.Event.epoch:type_name -> holdfast.v1.Epoch
+	74, // 39: holdfast.v1.GetConfigResponse.revision:type_name -> holdfast.v1.ConfigRevision
+	74, // 40: holdfast.v1.ListConfigsResponse.revisions:type_name -> holdfast.v1.ConfigRevision
+	77, // 41: holdfast.v1.ImportConfigResponse.changes:type_name -> holdfast.v1.ConfigChange
+	28, // 42: holdfast.v1.ClusterService.GetStatus:input_type -> holdfast.v1.GetStatusRequest
+	30, // 43: holdfast.v1.ClusterService.WatchStatus:input_type -> holdfast.v1.WatchStatusRequest
+	32, // 44: holdfast.v1.ClusterService.Start:input_type -> holdfast.v1.StartRequest
+	34, // 45: holdfast.v1.ClusterService.Stop:input_type -> holdfast.v1.StopRequest
+	36, // 46: holdfast.v1.ClusterService.Migrate:input_type -> holdfast.v1.MigrateRequest
+	38, // 47: holdfast.v1.ClusterService.CancelMigration:input_type -> holdfast.v1.CancelMigrationRequest
+	40, // 48: holdfast.v1.ClusterService.ListEvents:input_type -> holdfast.v1.ListEventsRequest
+	42, // 49: holdfast.v1.ClusterService.WatchEvents:input_type -> holdfast.v1.WatchEventsRequest
+	44, // 50: holdfast.v1.ClusterService.ConfirmOff:input_type -> holdfast.v1.ConfirmOffRequest
+	46, // 51: holdfast.v1.ClusterService.SetMaintenance:input_type -> holdfast.v1.SetMaintenanceRequest
+	48, // 52: holdfast.v1.ClusterService.GetStoreStatus:input_type -> holdfast.v1.GetStoreStatusRequest
+	50, // 53: holdfast.v1.ClusterService.BackUpStore:input_type -> holdfast.v1.BackUpStoreRequest
+	54, // 54: holdfast.v1.ClusterService.GetVersion:input_type -> holdfast.v1.GetVersionRequest
+	70, // 55: holdfast.v1.ClusterService.GetConfig:input_type -> holdfast.v1.GetConfigRequest
+	72, // 56: holdfast.v1.ClusterService.ListConfigs:input_type -> holdfast.v1.ListConfigsRequest
+	75, // 57: holdfast.v1.ClusterService.ImportConfig:input_type -> holdfast.v1.ImportConfigRequest
+	78, // 58: holdfast.v1.ClusterService.ResetPassword:input_type -> holdfast.v1.ResetPasswordRequest
+	17, // 59: holdfast.v1.ClusterService.RenewCertificates:input_type -> holdfast.v1.RenewCertificatesRequest
+	0,  // 60: holdfast.v1.JobService.DrainHost:input_type -> holdfast.v1.DrainHostRequest
+	2,  // 61: holdfast.v1.JobService.RunTransition:input_type -> holdfast.v1.RunTransitionRequest
+	4,  // 62: holdfast.v1.JobService.CompareFiles:input_type -> holdfast.v1.CompareFilesRequest
+	8,  // 63: holdfast.v1.JobService.WriteFiles:input_type -> holdfast.v1.WriteFilesRequest
+	11, // 64: holdfast.v1.JobService.ListHosts:input_type -> holdfast.v1.ListHostsRequest
+	13, // 65: holdfast.v1.JobService.ForgetHost:input_type -> holdfast.v1.ForgetHostRequest
+	19, // 66: holdfast.v1.JobService.ListJobs:input_type -> holdfast.v1.ListJobsRequest
+	21, // 67: holdfast.v1.JobService.GetJob:input_type -> holdfast.v1.GetJobRequest
+	23, // 68: holdfast.v1.JobService.CommandJob:input_type -> holdfast.v1.CommandJobRequest
+	29, // 69: holdfast.v1.ClusterService.GetStatus:output_type -> holdfast.v1.GetStatusResponse
+	31, // 70: holdfast.v1.ClusterService.WatchStatus:output_type -> holdfast.v1.WatchStatusResponse
+	33, // 71: holdfast.v1.ClusterService.Start:output_type -> holdfast.v1.StartResponse
+	35, // 72: holdfast.v1.ClusterService.Stop:output_type -> holdfast.v1.StopResponse
+	37, // 73: holdfast.v1.ClusterService.Migrate:output_type -> holdfast.v1.MigrateResponse
+	39, // 74: holdfast.v1.ClusterService.CancelMigration:output_type -> holdfast.v1.CancelMigrationResponse
+	41, // 75: holdfast.v1.ClusterService.ListEvents:output_type -> holdfast.v1.ListEventsResponse
+	43, // 76: holdfast.v1.ClusterService.WatchEvents:output_type -> holdfast.v1.WatchEventsResponse
+	45, // 77: holdfast.v1.ClusterService.ConfirmOff:output_type -> holdfast.v1.ConfirmOffResponse
+	47, // 78: holdfast.v1.ClusterService.SetMaintenance:output_type -> holdfast.v1.SetMaintenanceResponse
+	49, // 79: holdfast.v1.ClusterService.GetStoreStatus:output_type -> holdfast.v1.GetStoreStatusResponse
+	51, // 80: holdfast.v1.ClusterService.BackUpStore:output_type -> holdfast.v1.BackUpStoreResponse
+	55, // 81: holdfast.v1.ClusterService.GetVersion:output_type -> holdfast.v1.GetVersionResponse
+	71, // 82: holdfast.v1.ClusterService.GetConfig:output_type -> holdfast.v1.GetConfigResponse
+	73, // 83: holdfast.v1.ClusterService.ListConfigs:output_type -> holdfast.v1.ListConfigsResponse
+	76, // 84: holdfast.v1.ClusterService.ImportConfig:output_type -> holdfast.v1.ImportConfigResponse
+	79, // 85: holdfast.v1.ClusterService.ResetPassword:output_type -> holdfast.v1.ResetPasswordResponse
+	18, // 86: holdfast.v1.ClusterService.RenewCertificates:output_type -> holdfast.v1.RenewCertificatesResponse
+	1,  // 87: holdfast.v1.JobService.DrainHost:output_type -> holdfast.v1.DrainHostResponse
+	3,  // 88: holdfast.v1.JobService.RunTransition:output_type -> holdfast.v1.RunTransitionResponse
+	6,  // 89: holdfast.v1.JobService.CompareFiles:output_type -> holdfast.v1.CompareFilesResponse
+	10, // 90: holdfast.v1.JobService.WriteFiles:output_type -> holdfast.v1.WriteFilesResponse
+	12, // 91: holdfast.v1.JobService.ListHosts:output_type -> holdfast.v1.ListHostsResponse
+	14, // 92: holdfast.v1.JobService.ForgetHost:output_type -> holdfast.v1.ForgetHostResponse
+	20, // 93: holdfast.v1.JobService.ListJobs:output_type -> holdfast.v1.ListJobsResponse
+	22, // 94: holdfast.v1.JobService.GetJob:output_type -> holdfast.v1.GetJobResponse
+	24, // 95: holdfast.v1.JobService.CommandJob:output_type -> holdfast.v1.CommandJobResponse
+	69, // [69:96] is the sub-list for method output_type
+	42, // [42:69] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_proto_init() }
@@ -5123,7 +5627,7 @@ func file_holdfast_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_proto_rawDesc), len(file_holdfast_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   75,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

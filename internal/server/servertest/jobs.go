@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
+	"holdfast/internal/transition/hostconf"
 )
 
 // Jobs is a fake of this host's part in jobs. A drain goes on by one state at
@@ -27,6 +29,9 @@ type Jobs struct {
 	// Guests are the hosts that report. Nil: node1 to node3, and node4, which is no
 	// member.
 	Guests []inventory.Summary
+
+	// Files are the contents of files of hosts, by HOST:PATH.
+	Files map[string]string
 
 	mu   sync.Mutex
 	jobs []job.View // newest first
@@ -154,6 +159,56 @@ func (f *Jobs) RunTransition(_ context.Context, user string, file []byte) (job.V
 	j := job.View{ID: fmt.Sprintf("transition-%d", len(f.jobs)+1), Kind: string(transition.Job), Title: "transition of " + p.Name, User: user, State: "active", Began: f.Now}
 	for _, s := range p.Steps {
 		j.Steps = append(j.Steps, job.StepView{ID: s.ID, Host: s.Host, Kind: transition.KindCommand, State: "pending"})
+	}
+	f.jobs = append([]job.View{j}, f.jobs...)
+	return j, nil
+}
+
+// CompareFiles is as server.Jobs wants it. All files have the mode 0644 and belong to root. node3
+// does not answer.
+func (f *Jobs) CompareFiles(_ context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if host == "node3" {
+		return hostconf.Answer{}, fail.Errorf(fail.Unavailable, "can not reach the agent of node3")
+	}
+	var out hostconf.Answer
+	for _, x := range files {
+		old, there := f.Files[string(host)+":"+x.Path]
+		c := hostconf.Compared{Path: x.Path, Same: there && old == x.Content, Was: old, Old: old, After: "0644 0:0"}
+		if there {
+			c.Before = "0644 0:0"
+		}
+		if x.Secret {
+			c.Old, c.Hidden = "", "secret"
+		}
+		if strings.HasPrefix(x.Path, "/no/") {
+			c = hostconf.Compared{Path: x.Path, Problem: "the directory of " + x.Path + ": no such file or directory"}
+		}
+		out.Files = append(out.Files, c)
+	}
+	if keep {
+		out.Set = "set-of-" + string(host)
+	}
+	return out, nil
+}
+
+// WriteFiles begins a job.
+func (f *Jobs) WriteFiles(_ context.Context, user string, o hostconf.Order) (job.View, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o.Back != "" {
+		old, err := f.find(o.Back)
+		if err != nil {
+			return job.View{}, err
+		}
+		for _, s := range old.Steps {
+			o.Hosts = append(o.Hosts, hostconf.HostOrder{Name: s.Host})
+		}
+	}
+	j := job.View{ID: fmt.Sprintf("config-%d", len(f.jobs)+1), Kind: string(hostconf.Job), Title: o.Title, User: user, State: "active", Began: f.Now}
+	for _, h := range o.Hosts {
+		j.Steps = append(j.Steps, job.StepView{ID: string(h.Name) + "/files", Host: h.Name, Kind: hostconf.KindFiles, State: "pending"})
 	}
 	f.jobs = append([]job.View{j}, f.jobs...)
 	return j, nil

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
+	"holdfast/internal/transition/hostconf"
 )
 
 // Begin begins a transition in a user's name, by the text of its file, and returns the job's ID.
@@ -23,6 +24,24 @@ func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]
 		return "", fail.Errorf(fail.Invalid, "%s", strictyaml.Lines("", faults))
 	}
 	p := transition.Build(f)
+	return submit(ctx, st, seen, job.Job{Kind: transition.Job, Title: "transition of " + p.Name, User: user}, "transition", p)
+}
+
+// BeginFiles begins to write files of hosts, or to take that back, in a user's name, and returns
+// the job's ID.
+func BeginFiles(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]report.Seen, bool), user string, o hostconf.Order) (string, error) {
+	if len(o.Hosts) == 0 {
+		return "", fail.Errorf(fail.Invalid, "no hosts: want those whose files are to be written")
+	}
+	p, err := o.Plan()
+	if err != nil {
+		return "", err
+	}
+	return submit(ctx, st, seen, job.Job{Kind: hostconf.Job, Title: o.Title, User: user}, "config", p)
+}
+
+// submit gives a plan to the engine.
+func submit(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]report.Seen, bool), j job.Job, name string, p *transition.Plan) (string, error) {
 	hosts, ok := seen()
 	if !ok {
 		return "", fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
@@ -41,7 +60,7 @@ func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]
 		return "", err
 	}
 	now := time.Now().UTC()
-	j := job.Job{ID: engine.NewID("transition", now), Kind: transition.Job, Title: "transition of " + p.Name, User: user, Began: now}
+	j.ID, j.Began = engine.NewID(name, now), now
 	if err := engine.Submit(ctx, st, j, plan, steps, engine.Also{}); err != nil {
 		return "", engine.Explain(err)
 	}

@@ -97,6 +97,10 @@ const (
 	// JobServiceRunTransitionProcedure is the fully-qualified name of the JobService's RunTransition
 	// RPC.
 	JobServiceRunTransitionProcedure = "/holdfast.v1.JobService/RunTransition"
+	// JobServiceCompareFilesProcedure is the fully-qualified name of the JobService's CompareFiles RPC.
+	JobServiceCompareFilesProcedure = "/holdfast.v1.JobService/CompareFiles"
+	// JobServiceWriteFilesProcedure is the fully-qualified name of the JobService's WriteFiles RPC.
+	JobServiceWriteFilesProcedure = "/holdfast.v1.JobService/WriteFiles"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
 	JobServiceListHostsProcedure = "/holdfast.v1.JobService/ListHosts"
 	// JobServiceForgetHostProcedure is the fully-qualified name of the JobService's ForgetHost RPC.
@@ -745,6 +749,10 @@ type JobServiceClient interface {
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
 	// RunTransition begins to bring the platform to another version.
 	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
+	// CompareFiles compares files of a host with those that it is to have, by the agent there.
+	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
+	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
+	WriteFiles(context.Context, *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error)
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
@@ -780,6 +788,18 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			httpClient,
 			baseURL+JobServiceRunTransitionProcedure,
 			connect.WithSchema(jobServiceMethods.ByName("RunTransition")),
+			connect.WithClientOptions(opts...),
+		),
+		compareFiles: connect.NewClient[v1.CompareFilesRequest, v1.CompareFilesResponse](
+			httpClient,
+			baseURL+JobServiceCompareFilesProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("CompareFiles")),
+			connect.WithClientOptions(opts...),
+		),
+		writeFiles: connect.NewClient[v1.WriteFilesRequest, v1.WriteFilesResponse](
+			httpClient,
+			baseURL+JobServiceWriteFilesProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("WriteFiles")),
 			connect.WithClientOptions(opts...),
 		),
 		listHosts: connect.NewClient[v1.ListHostsRequest, v1.ListHostsResponse](
@@ -819,6 +839,8 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 type jobServiceClient struct {
 	drainHost     *connect.Client[v1.DrainHostRequest, v1.DrainHostResponse]
 	runTransition *connect.Client[v1.RunTransitionRequest, v1.RunTransitionResponse]
+	compareFiles  *connect.Client[v1.CompareFilesRequest, v1.CompareFilesResponse]
+	writeFiles    *connect.Client[v1.WriteFilesRequest, v1.WriteFilesResponse]
 	listHosts     *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
 	forgetHost    *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
 	listJobs      *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
@@ -838,6 +860,24 @@ func (c *jobServiceClient) DrainHost(ctx context.Context, req *v1.DrainHostReque
 // RunTransition calls holdfast.v1.JobService.RunTransition.
 func (c *jobServiceClient) RunTransition(ctx context.Context, req *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error) {
 	response, err := c.runTransition.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CompareFiles calls holdfast.v1.JobService.CompareFiles.
+func (c *jobServiceClient) CompareFiles(ctx context.Context, req *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error) {
+	response, err := c.compareFiles.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// WriteFiles calls holdfast.v1.JobService.WriteFiles.
+func (c *jobServiceClient) WriteFiles(ctx context.Context, req *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error) {
+	response, err := c.writeFiles.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -895,6 +935,10 @@ type JobServiceHandler interface {
 	DrainHost(context.Context, *v1.DrainHostRequest) (*v1.DrainHostResponse, error)
 	// RunTransition begins to bring the platform to another version.
 	RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error)
+	// CompareFiles compares files of a host with those that it is to have, by the agent there.
+	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
+	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
+	WriteFiles(context.Context, *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error)
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
@@ -926,6 +970,18 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		JobServiceRunTransitionProcedure,
 		svc.RunTransition,
 		connect.WithSchema(jobServiceMethods.ByName("RunTransition")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceCompareFilesHandler := connect.NewUnaryHandlerSimple(
+		JobServiceCompareFilesProcedure,
+		svc.CompareFiles,
+		connect.WithSchema(jobServiceMethods.ByName("CompareFiles")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceWriteFilesHandler := connect.NewUnaryHandlerSimple(
+		JobServiceWriteFilesProcedure,
+		svc.WriteFiles,
+		connect.WithSchema(jobServiceMethods.ByName("WriteFiles")),
 		connect.WithHandlerOptions(opts...),
 	)
 	jobServiceListHostsHandler := connect.NewUnaryHandlerSimple(
@@ -964,6 +1020,10 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceDrainHostHandler.ServeHTTP(w, r)
 		case JobServiceRunTransitionProcedure:
 			jobServiceRunTransitionHandler.ServeHTTP(w, r)
+		case JobServiceCompareFilesProcedure:
+			jobServiceCompareFilesHandler.ServeHTTP(w, r)
+		case JobServiceWriteFilesProcedure:
+			jobServiceWriteFilesHandler.ServeHTTP(w, r)
 		case JobServiceListHostsProcedure:
 			jobServiceListHostsHandler.ServeHTTP(w, r)
 		case JobServiceForgetHostProcedure:
@@ -989,6 +1049,14 @@ func (UnimplementedJobServiceHandler) DrainHost(context.Context, *v1.DrainHostRe
 
 func (UnimplementedJobServiceHandler) RunTransition(context.Context, *v1.RunTransitionRequest) (*v1.RunTransitionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.RunTransition is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.CompareFiles is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) WriteFiles(context.Context, *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.WriteFiles is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error) {
