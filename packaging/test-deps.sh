@@ -17,9 +17,8 @@ packages=(
   openvswitch-switch # pins
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
   neutron-server neutron-plugin-ml2 # networks are rebuilt in it
-  rabbitmq-server neutron-openvswitch-agent dnsmasq-base dnsmasq-utils # agents on a host of it
+  rabbitmq-server neutron-openvswitch-agent # an agent on a host of it
   keystone                          # which tokens Neutron takes
-  nova-compute nova-scheduler placement-common glance-api cinder-api cinder-scheduler cinder-volume rabbitmq-server # what a platform can do with guests
 )
 missing=()
 for p in "${packages[@]}"; do

@@ -33,8 +33,6 @@ type site struct {
 	db     *aligntest.Rig
 	bus    *neutron.Bus
 	now    *neutron.Server
-	// reserve: ports of DHCP wait for the new platform's agents
-	reserve bool
 }
 
 // newSite makes a host with the guests of a document, whose taps are on br-int as Nova and libvirt leave them there, and an
@@ -68,7 +66,7 @@ func (s *site) exported(t *testing.T) *net.Document {
 
 func (s *site) apply(t *testing.T, d *net.Document, to *neutron.Server) *rebuild.Report {
 	t.Helper()
-	r, err := rebuild.Apply(try.Context(t), d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
+	r, err := rebuild.Apply(try.Context(t), d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4}, func(rebuild.Progress) {})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, to.Log())
 	}
@@ -83,7 +81,7 @@ func (s *site) equal(t *testing.T) {
 	for _, x := range net.CompareHost(s.d, h) {
 		t.Errorf("host: %s", rebuild.HostText(x))
 	}
-	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve)
+	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, false)
 	try.Must(t, err)
 	for _, x := range left {
 		t.Errorf("verify: %s", rebuild.Text(x))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,8 +37,6 @@ host = cmp00
 state_path = %s/state
 log_file = %s/log
 use_stderr = false
-interface_driver = openvswitch
-resync_interval = 1
 [oslo_concurrency]
 lock_path = %s/lock
 [ovs]
@@ -68,15 +65,6 @@ func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
 	return a
 }
 
-// NewDHCPAgent is a neutron-dhcp-agent that has not been started. It is ready when it has served all networks that it found.
-func NewDHCPAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
-	t.Helper()
-	if _, err := exec.LookPath("dnsmasq"); err != nil {
-		t.Skipf("dnsmasq is not installed: %v", err)
-	}
-	return agentOf(t, s, bus, "/usr/bin/neutron-dhcp-agent", "Synchronizing state complete")
-}
-
 func agentOf(t testing.TB, s *ovstest.Switch, bus *Bus, program, ready string) *Agent {
 	t.Helper()
 	if _, err := os.Stat(program); err != nil {
@@ -84,9 +72,6 @@ func agentOf(t testing.TB, s *ovstest.Switch, bus *Bus, program, ready string) *
 	}
 	return &Agent{of: t, program: program, ready: ready, sw: s, bus: bus, dir: try.ShortDir(t)}
 }
-
-// within is a shell that starts a program with a folder of network namespaces of its own.
-const within = `mount -t tmpfs tmpfs /run && mkdir /run/netns && exec "$@"`
 
 // Start starts it, and waits until it is ready.
 func (a *Agent) Start(t testing.TB) {
@@ -101,7 +86,7 @@ func (a *Agent) Begin(t testing.TB) {
 	conf := fmt.Sprintf(agentSettings, a.bus.url(), a.dir, a.dir, a.dir, a.sw.Dir, a.DropFlows)
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(conf), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
-	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, []string{"sh", "-c", within, "sh", python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
+	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
 	try.Until(t, "the agent's process", func() bool { return len(children(a.pid)) > 0 })
 }
 
