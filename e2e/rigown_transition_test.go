@@ -34,6 +34,13 @@ tables:
   - copy: [id, name]
 `
 
+// carriedConfig is a file of each host.
+const carriedConfig = `format: 1
+files: [{template: carried.conf, path: /etc/carried.conf, mode: "0640"}]
+values: {level: 1}
+clusters: {lab: {groups: {all: {hosts: [%s]}}, hosts: {%s: {values: {level: 2}}}}}
+`
+
 // carry begins a transition on a host whose hosts are upgraded by these flags of `upgrade run`.
 func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
 	t.Helper()
@@ -66,6 +73,12 @@ func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
 		}
 		files = append(files, file)
 	}
+	config := []string{filepath.Join(dir, "config.yaml"), filepath.Join(dir, "carried.conf")}
+	writeFile(t, config[0], fmt.Sprintf(carriedConfig, strings.Join(r.lab.Hosts(), ", "), h))
+	writeFile(t, config[1], "host = {{.host}}\nlevel = {{.level}}\n")
+	if _, err := r.give(h, "config", config...); err != nil {
+		t.Fatal(err)
+	}
 	list, err := json.Marshal(flags)
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +89,7 @@ func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
 name: lab
 host: %s
 databases: {mapping: AT/items.yaml, ids: %s/ids, source: "/?option-file=AT/old.cnf", target: "/?option-file=AT/new.cnf", follow: true}
+config: {dir: %s/config}
 upgrade:
   bundle: %s
   flags: %s
@@ -84,7 +98,7 @@ stages:
     before: [{name: hosts, run: [holdfast, host, list]}]
   restart:
     after: [{name: version, host: %s, run: [/bin/grep, -q, %q, /usr/share/platform/VERSION]}]
-`, h, lab.HostDir, bundle, list, r.lab.Hosts()[1], platformNew), "AT/", at))
+`, h, lab.HostDir, lab.HostDir, bundle, list, r.lab.Hosts()[1], platformNew), "AT/", at))
 	if _, err := r.give(h, "transition", files...); err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +151,16 @@ func (c *carried) cutOver(t testing.TB) {
 	c.old.SQL("UPDATE old.items SET name = 'last' WHERE id = 7; DELETE FROM old.items WHERE id = 8; INSERT INTO old.items (name) VALUES ('late')")
 	c.command(t, c.lab.Hosts()[2], "jobs", "resume", c.id)
 	c.await(t, 2*time.Minute, "the hosts are begun with", c.runs("hosts/upgrade"))
+	for _, h := range c.lab.Hosts() {
+		level := 1
+		if h == c.from {
+			level = 2
+		}
+		got, err := c.lab.Exec(t.Context(), h, "sh", "-c", "stat -c '%a %U:%G' /etc/carried.conf && cat /etc/carried.conf")
+		if want := fmt.Sprintf("640 root:root\nhost = %s\nlevel = %d", h, level); err != nil || strings.TrimSpace(got) != want {
+			t.Errorf("%s has %q, %v: want %q", h, got, err, want)
+		}
+	}
 	if got, want := c.new.SQL("SELECT COUNT(*), MAX(name = 'late'), SUM(id = 8), MAX(id = 7 AND name = 'last') FROM new.items"), "500\t1\t0\t1"; got != want {
 		t.Errorf("the new platform has %q, want %q", got, want)
 	}

@@ -17,7 +17,8 @@ import (
 	"holdfast/internal/transition/net/nettest"
 )
 
-// drills names the variable with which the tests on a whole platform run: they take about 250 s of processor time.
+// drills names the variable with which the tests on a whole platform run: they take about 250 s of processor time, and
+// Debian's packages nova-compute, nova-scheduler, placement-common, glance-api, cinder-api, cinder-scheduler, cinder-volume.
 const drills = "HOLDFAST_OPENSTACK_DRILLS"
 
 // state is all that must be as before: servers, volumes, images, ports.
