@@ -5,6 +5,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -132,7 +133,7 @@ func replay(ctx context.Context, t *testing.T, d *net.Document, s *nettest.Serve
 						continue
 					}
 					said, err := io.ReadAll(resp.Body)
-					if err = resp.Body.Close(); err != nil || resp.StatusCode != http.StatusCreated {
+					if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusCreated {
 						t.Errorf("%s: %s: %s: %v", p.path, resp.Status, said, err)
 					}
 				}
