@@ -155,9 +155,15 @@ func (r *drbdRig) setUp(t *testing.T, flag, disk string, bad []badDisk) {
 	}
 	args = append(args, "--yes", "CONFIRM")
 	r.killed(t, 0, "n2: start", args...)
-	out, code := r.node[0].Within(slack.For(3*devicePatience), args...)
-	if code != 0 || !strings.Contains(out, "goes on with the set-up of") || !strings.Contains(out, "webip  : ["+drbdVIP+"] Started n1") {
-		t.Fatalf("the set-up: %d: %s\n%s", code, out, r.node[0].Run("sh", "-c", r.log))
+	// What the killed command has begun on a host may not have ended: then people wait, and call it again.
+	var out string
+	r.until(t, "the set-up", func() (string, bool) {
+		var code int
+		out, code = r.node[0].Within(slack.For(3*devicePatience), args...)
+		return out, code == 0
+	})
+	if !strings.Contains(out, "goes on with the set-up of") || !strings.Contains(out, "webip  : ["+drbdVIP+"] Started n1") {
+		t.Fatalf("the set-up: %s\n%s", out, r.node[0].Run("sh", "-c", r.log))
 	}
 	t.Log(out)
 	if active, _ := r.healthy(t); active != 0 {
