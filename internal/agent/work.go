@@ -215,15 +215,11 @@ func (w *work) CompareFiles(ctx context.Context, host cluster.HostID, files []ho
 	if host == w.Host {
 		return w.files.Compare(files, keep)
 	}
-	seen, _ := w.view.Seen()
-	target, known := seen[host]
-	switch {
-	case !known:
-		return hostconf.Answer{}, fail.Errorf(fail.Invalid, "no host %q reports", host)
-	case target.API == "":
-		return hostconf.Answer{}, fail.Errorf(fail.Unavailable, "the agent of %s is not reached over the network", host).With("set api.listen in its settings")
+	at, err := w.AgentAt(host)
+	if err != nil {
+		return hostconf.Answer{}, fail.Errorf(fail.Unavailable, "%w", err)
 	}
-	c, err := w.dial(target.API)
+	c, err := w.dial(at)
 	if err != nil {
 		return hostconf.Answer{}, err
 	}

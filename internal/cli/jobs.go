@@ -212,8 +212,23 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 // followJob asks for the job until it has ended, and says on stderr what is new.
 // An agent that goes away is asked again.
 func (a *app) followJob(ctx context.Context, c *api.Client, j job.View) (job.View, error) {
-	return a.follow(ctx, j, func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) },
-		func(job.View) bool { return false })
+	return a.follow(ctx, j, jobOf(c), func(job.View) bool { return false })
+}
+
+// jobOf looks at a job by an agent.
+func jobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
+	return func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }
+}
+
+// begun follows a job that has begun, or tells of it.
+func (a *app) begun(ctx context.Context, c *api.Client, j job.View, wait, js bool) error {
+	switch {
+	case wait:
+		return a.awaitRun(ctx, j, js, jobOf(c), "holdfast jobs show "+clean(j.ID))
+	case js:
+		return writeJSON(a.env.Stdout, j, false)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", clean(j.ID), clean(j.Title)))
 }
 
 // follow is followJob with another way to look; it ends earlier when enough says so.

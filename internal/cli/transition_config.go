@@ -136,7 +136,7 @@ Exit codes: as those of "transition config apply".`,
 			if err != nil {
 				return err
 			}
-			return a.begunFiles(cmd.Context(), c, j, b.wait, js)
+			return a.begun(cmd.Context(), c, j, b.wait, js)
 		},
 	}
 	b.flags(cmd)
@@ -402,7 +402,7 @@ func (a *app) applyFiles(cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.begunFiles(ctx, c, j, f.wait, js)
+	return a.begun(ctx, c, j, f.wait, js)
 }
 
 // awaitFiles follows a job of the kind that is under way, if one is.
@@ -415,7 +415,7 @@ func (a *app) awaitFiles(ctx context.Context, c *api.Client) error {
 		if j.Kind != string(hostconf.Job) || j.State == string(job.Ended) {
 			continue
 		}
-		j, err = a.follow(ctx, j, func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }, needsHelp)
+		j, err = a.follow(ctx, j, jobOf(c), needsHelp)
 		if err != nil {
 			return err
 		}
@@ -424,15 +424,4 @@ func (a *app) awaitFiles(ctx context.Context, c *api.Client) error {
 		}
 	}
 	return nil
-}
-
-// begunFiles follows a job that has begun, or tells of it.
-func (a *app) begunFiles(ctx context.Context, c *api.Client, j job.View, wait, js bool) error {
-	switch {
-	case wait:
-		return a.awaitRun(ctx, j, js, func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }, "holdfast jobs show "+clean(j.ID))
-	case js:
-		return writeJSON(a.env.Stdout, j, false)
-	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", clean(j.ID), clean(j.Title)))
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
-	"holdfast/internal/job"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
 )
@@ -118,14 +117,8 @@ func (a *app) transitionRun(cmd *cobra.Command, file string, b beginning) error 
 		}
 	}
 	j, err := c.RunTransition(ctx, text)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case b.wait:
-		look := func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }
-		return a.awaitRun(ctx, j, js, look, "holdfast jobs show "+clean(j.ID))
-	case js:
-		return writeJSON(a.env.Stdout, j, false)
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", clean(j.ID), clean(j.Title)))
+	return a.begun(ctx, c, j, b.wait, js)
 }

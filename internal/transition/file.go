@@ -125,16 +125,20 @@ const (
 
 // Parse reads a file. Without faults it can be built.
 func Parse(data []byte) (*File, []strictyaml.Fault) {
+	return parse(data, strictyaml.Style{}, (*checker).file)
+}
+
+func parse[T any](data []byte, style strictyaml.Style, check func(*checker, *T)) (*T, []strictyaml.Fault) {
 	if len(data) > MaxFile {
 		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)), Want: fmt.Sprintf("want at most %d bytes", MaxFile)}}
 	}
-	f := &File{}
-	read := strictyaml.Decode(data, f)
+	f := new(T)
+	read := style.Decode(data, f)
 	if len(read.Faults) > 0 {
 		return nil, read.Faults
 	}
 	c := &checker{}
-	c.file(f)
+	check(c, f)
 	if len(c.faults) > 0 {
 		return nil, read.Locate(c.faults)
 	}

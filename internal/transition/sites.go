@@ -30,20 +30,7 @@ type Site struct {
 
 // ParseSites reads a list of sites. Without faults each can be asked.
 func ParseSites(data []byte) (*SitesFile, []strictyaml.Fault) {
-	if len(data) > MaxFile {
-		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)), Want: fmt.Sprintf("want at most %d bytes", MaxFile)}}
-	}
-	f := &SitesFile{}
-	read := strictyaml.Style{Settings: true}.Decode(data, f)
-	if len(read.Faults) > 0 {
-		return nil, read.Faults
-	}
-	c := &checker{}
-	c.sites(f)
-	if len(c.faults) > 0 {
-		return nil, read.Locate(c.faults)
-	}
-	return f, nil
+	return parse(data, strictyaml.Style{Settings: true}, (*checker).sites)
 }
 
 func (c *checker) sites(f *SitesFile) {

@@ -206,13 +206,22 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) 
 
 // AgentOf prepares calls to the agent of another host.
 func (s *Service) AgentOf(host cluster.HostID) (Peer, error) {
+	at, err := s.AgentAt(host)
+	if err != nil {
+		return nil, err
+	}
+	return s.Dial(at)
+}
+
+// AgentAt is where the agent of another host is reached.
+func (s *Service) AgentAt(host cluster.HostID) (string, error) {
 	seen, _ := s.Seen()
 	target, known := seen[host]
 	switch {
 	case !known:
-		return nil, fmt.Errorf("no host %s reports", host)
+		return "", fmt.Errorf("no host %s reports", host)
 	case target.API == "":
-		return nil, fmt.Errorf("the agent of %s is not reached over the network: set api.listen in its settings", host)
+		return "", fmt.Errorf("the agent of %s is not reached over the network: set api.listen in its settings", host)
 	}
-	return s.Dial(target.API)
+	return target.API, nil
 }
