@@ -156,7 +156,12 @@ func TestFleetMeasuresDirtyRates(t *testing.T) {
 
 func TestFleetTellsOfTheHost(t *testing.T) {
 	f := newFleets(t, 1, FleetOptions{ReserveMiB: 100})[0]
-	n := f.call("node", fleetRequest{}).Node
+	var n Node
+	f.wait("libvirtd has looked at its QEMU, which takes long beside others", func() bool {
+		a, err := f.try("node", fleetRequest{}, 30*time.Second)
+		n = a.Node
+		return err == nil
+	})
 	if n.MemoryMiB <= 0 || n.GuestMiB != n.MemoryMiB-100 || n.FreeMiB <= 0 || n.CPUs < 1 || n.Arch != "x86_64" || n.CPUModel == "" ||
 		n.Hostname == "" || strings.Count(n.Libvirt, ".") != 2 || strings.Count(n.Hypervisor, ".") != 2 {
 		t.Errorf("%+v", n)

@@ -135,11 +135,9 @@ func (p plan) plugSecond(ctx context.Context, h string, pid int) error {
 }
 
 func (p plan) plug(ctx context.Context, bridge, port, far string, pid int) error {
-	// The kernel removes the old cable some time after the old host's end.
-	if err := p.ip(ctx, "link", "show", port); err == nil {
-		if err := p.ip(ctx, "link", "del", port); err != nil && !strings.Contains(err.Error(), "Cannot find device") {
-			return err
-		}
+	// The kernel removes the old cable some time after the old host's end, at any point of this.
+	if err := p.ip(ctx, "link", "del", port); err != nil && p.ip(ctx, "link", "show", port) == nil {
+		return err
 	}
 	return steps(
 		func() error {

@@ -86,9 +86,13 @@ func (a *Agent) Begin(t testing.TB) {
 	conf := fmt.Sprintf(agentSettings, a.bus.url(), a.dir, a.dir, a.dir, a.sw.Dir, a.DropFlows)
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(conf), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
-	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
+	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, ownUUIDs, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
 	try.Until(t, "the agent's process", func() bool { return len(children(a.pid)) > 0 })
 }
+
+// ownUUIDs runs a program with a state of libuuid of its own, in a mount namespace of its own. Open vSwitch's
+// Python library makes UUIDs of the kind whose clock libuuid keeps in a file of the system.
+var ownUUIDs = []string{"sh", "-c", `[ ! -d /var/lib/libuuid ] || mount -t tmpfs libuuid /var/lib/libuuid; exec "$0" "$@"`}
 
 // Ready waits until an agent that was begun is ready.
 func (a *Agent) Ready(t testing.TB) {
