@@ -115,7 +115,7 @@ var deviceDrills = []deviceDrill{
 // virtual address. No acknowledged row is lost, no two databases run at once, and the pair is
 // healthy again without a person.
 func TestPairOnDRBD(t *testing.T) {
-	r := newDRBD(t)
+	r := newDevice(t, deviceOptions{})
 	r.begin()
 	r.drills(t, drawn(deviceDrills, 2))
 }

@@ -16,8 +16,14 @@ const partitionAt = "/mnt/templates"
 // TestPairPartitionOnDRBD is laboratory B with a partition beside the data: it is added while the group
 // runs, is on whichever node serves, whole, after a switch and a loss of power, and leaves again. A command
 // that was cut short goes on. It is for campaigns: HOLDFAST_PAIR_DRILLS=all.
-func TestPairPartitionOnDRBD(t *testing.T) {
-	r := newPartitioned(t)
+func TestPairPartitionOnDRBD(t *testing.T) { partitionLife(t, newPartitioned(t, false)) }
+
+// TestPairPartitionBesideReplication is the same where the databases replicate, so that the partition is all
+// that DRBD has.
+func TestPairPartitionBesideReplication(t *testing.T) { partitionLife(t, newPartitioned(t, true)) }
+
+func partitionLife(t *testing.T, r *drbdRig) {
+	t.Helper()
 	active, standby := r.healthy(t)
 	name := func(i int) string { return r.node[i].Name() }
 	add := partitionAdd
@@ -109,7 +115,7 @@ func TestPairPartitionOnDRBD(t *testing.T) {
 // TestPairPartitionBehindOnDRBD: agents end in the middle of an order, and a copy that is behind is not
 // promoted. It is for campaigns, as the other one.
 func TestPairPartitionBehindOnDRBD(t *testing.T) {
-	r := newPartitioned(t)
+	r := newPartitioned(t, false)
 	active, standby := r.healthy(t)
 
 	t.Log("the agent of the active node ends while the partition is made, and the other one's as it joins")
@@ -151,7 +157,7 @@ func TestPairPartitionBehindOnDRBD(t *testing.T) {
 // TestPairPartitionFailsOnDRBD: the disk of the active node fails, and agents end while the partition leaves. It is
 // for campaigns, as the other one.
 func TestPairPartitionFailsOnDRBD(t *testing.T) {
-	r := newPartitioned(t)
+	r := newPartitioned(t, false)
 	active, standby := r.healthy(t)
 	r.until(t, "the partition", func() (string, bool) { out, code := r.node[active].Try(partitionAdd...); return out, code == 0 })
 	r.partition(t, active)
@@ -186,12 +192,12 @@ func TestPairPartitionFailsOnDRBD(t *testing.T) {
 }
 
 // newPartitioned is laboratory B whose nodes have an empty disk more.
-func newPartitioned(t *testing.T) *drbdRig {
+func newPartitioned(t *testing.T, replicated bool) *drbdRig {
 	t.Helper()
 	if os.Getenv("HOLDFAST_PAIR_DRILLS") == "" {
 		t.Skip("two emulated hosts with a second device take ten quiet minutes: HOLDFAST_PAIR_DRILLS=all runs it")
 	}
-	r := newDevice(t, 0, 64<<20)
+	r := newDevice(t, deviceOptions{replicated: replicated, spare: 64 << 20})
 	r.begin()
 	return r
 }

@@ -75,7 +75,7 @@ func TestPairOnASharedDisk(t *testing.T) {
 	if os.Getenv("HOLDFAST_PAIR_DRILLS") == "" {
 		t.Skip("two emulated hosts on one disk take quiet minutes: HOLDFAST_PAIR_DRILLS=all drills them")
 	}
-	r := newDevice(t, 128<<20, 0)
+	r := newDevice(t, deviceOptions{lun: 128 << 20})
 	r.begin()
 	r.drills(t, sharedDrills)
 }

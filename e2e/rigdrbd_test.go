@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/install"
 	"holdfast/internal/testbed/drbdnode"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/slack"
@@ -37,6 +38,14 @@ type drbdRig struct {
 	third   *exec.Cmd // the voter's agent; nil: it has no power
 	socket  string    // of the nodes' database
 	log     string    // command on a node that shows what its agent says
+	device  deviceOptions
+}
+
+// deviceOptions are what differs between the laboratories of kind B. Zero: data on DRBD.
+type deviceOptions struct {
+	lun        int64 // bytes of a disk that both nodes see, which has the data
+	replicated bool  // the databases replicate; there is no device for the data
+	spare      int64 // bytes of a disk of each node besides, /dev/vdc; 0: none
 }
 
 // Hosts of the switch: the voter and the clients; the nodes have addresses beside theirs.
@@ -70,26 +79,28 @@ func newB(t *testing.T, socket, log string) *drbdRig {
 	return &drbdRig{t: t, net: nettest.New(t, drbdHosts), exe: exe, dir: helper.ShortDir(t), socket: socket, log: log}
 }
 
-func newDRBD(t *testing.T) *drbdRig { t.Helper(); return newDevice(t, 0, 0) }
-
-// newDevice makes the laboratory, on a disk of so many bytes that both nodes see; 0: on DRBD. Each node
-// has a disk of spare bytes besides, /dev/vdc; 0: none.
-func newDevice(t *testing.T, lun, spare int64) *drbdRig {
+// newDevice makes the laboratory.
+func newDevice(t *testing.T, o deviceOptions) *drbdRig {
 	t.Helper()
 	r := newB(t, drbdSocket, "tail -n 40 /srv/agent.log; tail -n 15 /srv/data/pair/database.log")
+	r.device = o
 	helper.Must(t, os.Symlink(filepath.Dir(r.exe), filepath.Join(r.dir, "bin")))
-	if lun > 0 {
-		r.lun = drbdnode.NewLUN(t, lun)
+	if o.lun > 0 {
+		r.lun = drbdnode.NewLUN(t, o.lun)
 	}
-	memory := 704
-	if spare > 0 {
+	memory, home := 704, int64(256<<20)
+	if o.spare > 0 {
 		memory = 1024 // with a second device and a second file system
 	}
+	files := []string{r.exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template()}
+	if o.replicated {
+		home *= 2 // the database, and a second copy while it is made anew
+		for _, tool := range install.DatabaseTools() {
+			files = append(files, "/usr/bin/"+tool)
+		}
+	}
 	r.node = drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/testbed/drbdnode", Memory: memory, Disk: 128 << 20, Home: 256 << 20, Spare: spare,
-		Files: []string{
-			r.exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template(),
-		},
+		Pkg: "holdfast/internal/testbed/drbdnode", Memory: memory, Disk: 128 << 20, Home: home, Spare: o.spare, Files: files,
 		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")}, LUN: r.lun,
 	})
 	for i := range r.node {
@@ -140,9 +151,15 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 			Group:    []config.PairMember{{VIP: drbdVIP + "/24"}},
 		},
 	}
-	if r.lun != nil {
+	switch {
+	case r.device.replicated:
+		d := conf.Pair.Database
+		d.Datadir = drbdHome + "/mysql"
+		d.Admin = config.PairAccount{User: "holdfast", Credential: "file:" + drbdHome + "/admin"}
+		d.Replication = config.PairAccount{User: "replication", Credential: "file:" + drbdHome + "/replication"}
+	case r.lun != nil:
 		conf.Pair.Shared = &config.PairShared{Disk: "/dev/sda", Mount: "/mnt/pair"}
-	} else {
+	default:
 		conf.Pair.Device = &config.PairDevice{Disk: "/dev/vda", Mount: "/mnt/pair"}
 	}
 	url := func(addr string, port int) string { return fmt.Sprintf("http://%s:%d", addr, port) }
@@ -173,6 +190,10 @@ func (r *drbdRig) start(i int) {
 	r.t.Helper()
 	n := r.node[i]
 	cl, settings := r.files(n.Name(), drbdAddr[i], drbdHome)
+	template, data := filepath.Join(r.dir, "template"), ""
+	if r.device.replicated {
+		data = template
+	}
 	n.Run("sh", "-c", `set -e
 		mkdir -p /srv /mnt/pair /run/holdfast /usr/bin
 		head -c 1048576 /dev/vdb | tr -d '\0' | grep -q . || mkfs.ext4 -q /dev/vdb
@@ -181,9 +202,11 @@ func (r *drbdRig) start(i int) {
 		[ -e "$2" ] || ln -s "$6" "$2"
 		printf '%s' "$5" >/usr/bin/mariadb-install-db && chmod +x /usr/bin/mariadb-install-db
 		printf '[mysqld]\ninnodb_buffer_pool_size=24M\ninnodb_log_file_size=4M\ninnodb_data_file_path=ibdata1:6M:autoextend\nperformance_schema=OFF\nskip_name_resolve\ntmpdir=/tmp\npid-file=/run/pid\n' >/etc/my.cnf
+		[ -z "$7" ] || [ -e /srv/mysql ] || cp -a "$7" /srv/mysql
+		(umask 077; echo "an admin's password" >/srv/admin; echo "a replica's password" >/srv/replication)
 		printf '%s' "$3" >/srv/cluster.json
 		printf '%s' "$4" >/srv/agent.json`,
-		"sh", drbdAddr[i], drbdExe, string(cl), string(settings), fmt.Sprintf(installs, filepath.Join(r.dir, "template")), r.exe)
+		"sh", drbdAddr[i], drbdExe, string(cl), string(settings), fmt.Sprintf(installs, template), r.exe, data)
 	r.agentAgain(i)
 }
 
