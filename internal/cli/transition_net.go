@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/fail"
-	"holdfast/internal/transition/keystone"
+	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/rebuild"
 )
@@ -52,7 +52,7 @@ func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
 func (n *netPlatform) api() (at rebuild.API, err error) {
 	at.Endpoint = n.endpoint
 	if n.keystone {
-		at.Login, err = keystone.From(os.Getenv)
+		at.Login, err = cloud.From(os.Getenv)
 	}
 	return at, err
 }

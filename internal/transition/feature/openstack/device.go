@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"holdfast/internal/sleep"
+	"holdfast/internal/transition/cloud"
 )
 
 // volumeSize is the size of the volume that is made, in GiB: Cinder's smallest.
@@ -26,20 +27,20 @@ type port struct {
 }
 
 // portsOf are the ports of a server, in the order of their IDs.
-func (c *cloud) portsOf(ctx context.Context, id string) ([]port, error) {
+func (c platform) portsOf(ctx context.Context, id string) ([]port, error) {
 	var got struct {
 		Ports []port `json:"ports"`
 	}
-	err := get(ctx, c.neutron, "ports?"+url.Values{"device_id": {id}}.Encode(), 0, &got)
+	err := cloud.Get(ctx, c.Neutron, "ports?"+url.Values{"device_id": {id}}.Encode(), 0, &got)
 	slices.SortFunc(got.Ports, func(a, b port) int { return cmp.Compare(a.ID, b.ID) })
 	return got.Ports, err
 }
 
-func (c *cloud) port(ctx context.Context, id string) (port, error) {
+func (c platform) port(ctx context.Context, id string) (port, error) {
 	var got struct {
 		Port port `json:"port"`
 	}
-	err := get(ctx, c.neutron, "ports/"+id, 0, &got)
+	err := cloud.Get(ctx, c.Neutron, "ports/"+id, 0, &got)
 	return got.Port, err
 }
 
@@ -59,7 +60,7 @@ func (r *run) linkDown(ctx context.Context) error {
 func (r *run) link(ctx context.Context, up bool) error {
 	was := r.ports[0]
 	body := map[string]any{"port": map[string]any{"admin_state_up": up}}
-	if _, _, err := send(ctx, r.neutron, "PUT", "ports/"+was.ID, 0, body, nil); err != nil {
+	if _, _, err := cloud.Send(ctx, r.Neutron, "PUT", "ports/"+was.ID, 0, body, nil); err != nil {
 		return err
 	}
 	want := map[bool]string{true: "ACTIVE", false: "DOWN"}[up]
@@ -84,7 +85,7 @@ func (r *run) await(ctx context.Context, look func(context.Context) (wrong strin
 		if err == nil && wrong == "" {
 			return nil
 		}
-		if err != nil && !passes(err) || !sleep.For(ctx, poll) {
+		if err != nil && !cloud.Passes(err) || !sleep.For(ctx, poll) {
 			if wrong != "" {
 				err = errors.Join(errors.New(wrong), err)
 			}
@@ -101,11 +102,11 @@ type volumeState struct {
 	} `json:"attachments"`
 }
 
-func (c *cloud) volumeState(ctx context.Context, id string) (volumeState, error) {
+func (c platform) volumeState(ctx context.Context, id string) (volumeState, error) {
 	var got struct {
 		Volume volumeState `json:"volume"`
 	}
-	err := get(ctx, c.cinder, "volumes/"+id, 0, &got)
+	err := cloud.Get(ctx, c.Cinder, "volumes/"+id, 0, &got)
 	return got.Volume, err
 }
 
@@ -116,7 +117,7 @@ func (r *run) plugged(ctx context.Context) (bool, error) {
 			Volume string `json:"volumeId"`
 		} `json:"volumeAttachments"`
 	}
-	err := get(ctx, r.nova, "servers/"+r.was.ID+"/os-volume_attachments", base, &got)
+	err := cloud.Get(ctx, r.Nova, "servers/"+r.was.ID+"/os-volume_attachments", cloud.Base, &got)
 	return slices.ContainsFunc(got.All, func(a struct {
 		Volume string `json:"volumeId"`
 	}) bool {
@@ -134,7 +135,7 @@ func (r *run) attach(ctx context.Context) error {
 		} `json:"volume"`
 	}
 	body := map[string]any{"volume": map[string]any{"size": volumeSize, "name": r.mark(), "description": "a test of Holdfast, removed at once"}}
-	if _, _, err := send(ctx, r.cinder, "POST", "volumes", 0, body, &got); err != nil {
+	if _, _, err := cloud.Send(ctx, r.Cinder, "POST", "volumes", 0, body, &got); err != nil {
 		return err
 	}
 	r.volume = got.Volume.ID
@@ -142,7 +143,7 @@ func (r *run) attach(ctx context.Context) error {
 		return err
 	}
 	body = map[string]any{"volumeAttachment": map[string]any{"volumeId": r.volume}}
-	if _, _, err := send(ctx, r.nova, "POST", "servers/"+r.was.ID+"/os-volume_attachments", base, body, nil); err != nil {
+	if _, _, err := cloud.Send(ctx, r.Nova, "POST", "servers/"+r.was.ID+"/os-volume_attachments", cloud.Base, body, nil); err != nil {
 		return err
 	}
 	return r.volumeIs(ctx, "in-use")
@@ -180,7 +181,7 @@ func (r *run) detach(ctx context.Context) error {
 	case r.volume == "" || !has:
 		return errors.New("it is not plugged in")
 	}
-	if _, _, err := send(ctx, r.nova, "DELETE", "servers/"+r.was.ID+"/os-volume_attachments/"+r.volume, base, nil, nil); err != nil {
+	if _, _, err := cloud.Send(ctx, r.Nova, "DELETE", "servers/"+r.was.ID+"/os-volume_attachments/"+r.volume, cloud.Base, nil, nil); err != nil {
 		return err
 	}
 	return r.volumeIs(ctx, "available")
@@ -194,7 +195,7 @@ func (r *run) dropVolume(ctx context.Context) error {
 				ID string `json:"id"`
 			} `json:"volumes"`
 		}
-		if err := get(ctx, r.cinder, "volumes?"+url.Values{"name": {r.mark()}}.Encode(), 0, &got); err != nil || len(got.Volumes) == 0 {
+		if err := cloud.Get(ctx, r.Cinder, "volumes?"+url.Values{"name": {r.mark()}}.Encode(), 0, &got); err != nil || len(got.Volumes) == 0 {
 			return err
 		}
 		r.volume = got.Volumes[0].ID
@@ -209,7 +210,7 @@ func (r *run) dropVolume(ctx context.Context) error {
 		}
 	}
 	return r.gone(ctx, func(ctx context.Context) error {
-		_, _, err := send(ctx, r.cinder, "DELETE", "volumes/"+r.volume, 0, nil, nil)
+		_, _, err := cloud.Send(ctx, r.Cinder, "DELETE", "volumes/"+r.volume, 0, nil, nil)
 		return err
 	}, func(ctx context.Context) error {
 		_, err := r.volumeState(ctx, r.volume)
@@ -219,12 +220,12 @@ func (r *run) dropVolume(ctx context.Context) error {
 
 // gone has something removed, and waits until it is not there any more. Nothing is wrong when it was not there.
 func (r *run) gone(ctx context.Context, remove, look func(context.Context) error) error {
-	if err := remove(ctx); err != nil && !absent(err) {
+	if err := remove(ctx); err != nil && !cloud.Absent(err) {
 		return err
 	}
 	return r.await(ctx, func(ctx context.Context) (string, error) {
 		err := look(ctx)
-		if absent(err) {
+		if cloud.Absent(err) {
 			return "", nil
 		}
 		return "it is there after it was removed", err
@@ -235,7 +236,7 @@ func (r *run) gone(ctx context.Context, remove, look func(context.Context) error
 func (r *run) image(ctx context.Context) error {
 	r.Later("image "+r.mark()+" is still there", r.dropImage)
 	body := map[string]any{"createImage": map[string]any{"name": r.mark()}}
-	request, head, err := send(ctx, r.nova, "POST", "servers/"+r.was.ID+"/action", base, body, nil)
+	request, head, err := cloud.Send(ctx, r.Nova, "POST", "servers/"+r.was.ID+"/action", cloud.Base, body, nil)
 	if err != nil {
 		return err
 	}
@@ -248,7 +249,7 @@ func (r *run) image(ctx context.Context) error {
 			Status string `json:"status"`
 			Size   int64  `json:"size"`
 		}
-		if err := get(ctx, r.glance, "images/"+url.PathEscape(id), 0, &got); err != nil {
+		if err := cloud.Get(ctx, r.Glance, "images/"+url.PathEscape(id), 0, &got); err != nil {
 			return "", err
 		}
 		// One of a guest that boots from a volume has no data: its snapshot has.
@@ -268,13 +269,13 @@ func (r *run) dropImage(ctx context.Context) error {
 		} `json:"images"`
 	}
 	list := func(ctx context.Context) error {
-		return get(ctx, r.glance, "images?"+url.Values{"name": {r.mark()}}.Encode(), 0, &got)
+		return cloud.Get(ctx, r.Glance, "images?"+url.Values{"name": {r.mark()}}.Encode(), 0, &got)
 	}
 	if err := list(ctx); err != nil {
 		return err
 	}
 	for _, i := range got.Images {
-		if _, _, err := send(ctx, r.glance, "DELETE", "images/"+i.ID, 0, nil, nil); err != nil && !absent(err) {
+		if _, _, err := cloud.Send(ctx, r.Glance, "DELETE", "images/"+i.ID, 0, nil, nil); err != nil && !cloud.Absent(err) {
 			return err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"holdfast/internal/transition/cloud"
 )
 
 // hostVersion is the minor version of Nova's API from which on a new server may name its host. Before, its availability
@@ -25,8 +27,8 @@ func (r *run) newGuest(ctx context.Context) error {
 	if len(r.ports) > 0 {
 		want["networks"] = []map[string]any{{"uuid": r.ports[0].Network}}
 	}
-	version := base
-	if r.latest >= hostVersion {
+	version := cloud.Base
+	if r.Latest >= hostVersion {
 		version, want["host"] = hostVersion, r.was.Host
 		if len(r.ports) == 0 {
 			want["networks"] = "none"
@@ -39,7 +41,7 @@ func (r *run) newGuest(ctx context.Context) error {
 			ID string `json:"id"`
 		} `json:"server"`
 	}
-	request, _, err := send(ctx, r.nova, "POST", "servers", version, map[string]any{"server": want}, &got)
+	request, _, err := cloud.Send(ctx, r.Nova, "POST", "servers", version, map[string]any{"server": want}, &got)
 	if err != nil {
 		return err
 	}
@@ -78,7 +80,7 @@ func (r *run) rebuild(ctx context.Context) error {
 	if id == "" {
 		return errors.New("there is no new guest to rebuild")
 	}
-	if err := r.act(ctx, id, base, map[string]any{"rebuild": map[string]any{"imageRef": r.was.Image}}, active); err != nil {
+	if err := r.act(ctx, id, cloud.Base, map[string]any{"rebuild": map[string]any{"imageRef": r.was.Image}}, active); err != nil {
 		return err
 	}
 	if !r.order.Rebuild {
@@ -97,13 +99,13 @@ func (r *run) dropGuest(ctx context.Context) error {
 		r.fresh = all[0].ID
 	}
 	err := r.gone(ctx, func(ctx context.Context) error {
-		_, _, err := send(ctx, r.nova, "DELETE", "servers/"+r.fresh, base, nil, nil)
+		_, _, err := cloud.Send(ctx, r.Nova, "DELETE", "servers/"+r.fresh, cloud.Base, nil, nil)
 		return err
 	}, func(ctx context.Context) error {
 		_, err := r.server(ctx, r.fresh)
 		return err
 	})
-	if err != nil || r.neutron == nil {
+	if err != nil || r.Neutron == nil {
 		return err
 	}
 	ports, err := r.portsOf(ctx, r.fresh)
@@ -128,7 +130,7 @@ func (r *run) metadata(ctx context.Context) error {
 	req.Header.Set("X-Instance-ID", r.was.ID)
 	req.Header.Set("X-Tenant-ID", r.was.Project)
 	req.Header.Set("X-Instance-ID-Signature", hex.EncodeToString(sum.Sum(nil)))
-	res, err := (&http.Client{Timeout: answer}).Do(req)
+	res, err := (&http.Client{Timeout: cloud.Answer}).Do(req)
 	if err != nil {
 		return err
 	}
@@ -137,7 +139,7 @@ func (r *run) metadata(ctx context.Context) error {
 		return err
 	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: status %d: %s", req.URL, res.StatusCode, message(text))
+		return fmt.Errorf("%s: status %d: %s", req.URL, res.StatusCode, cloud.Message(text))
 	}
 	var got struct {
 		UUID string `json:"uuid"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/feature"
 )
 
@@ -17,12 +18,12 @@ func (r *run) started(ctx context.Context) error {
 	if s.Status != off {
 		return fmt.Errorf("it must be off, and its status is %s", s.Status)
 	}
-	return r.act(ctx, r.was.ID, base, map[string]any{"os-start": nil}, active)
+	return r.act(ctx, r.was.ID, cloud.Base, map[string]any{"os-start": nil}, active)
 }
 
 // resize gives the guest another flavor, and takes that back: so its disk can not stay larger.
 func (r *run) resize(ctx context.Context) error {
-	if err := r.act(ctx, r.was.ID, base, map[string]any{"resize": map[string]any{"flavorRef": r.flavor}}, verify); err != nil {
+	if err := r.act(ctx, r.was.ID, cloud.Base, map[string]any{"resize": map[string]any{"flavorRef": r.flavor}}, verify); err != nil {
 		return err
 	}
 	s, err := r.server(ctx, r.was.ID)
@@ -32,7 +33,7 @@ func (r *run) resize(ctx context.Context) error {
 	if s.Flavor.ID != r.flavor || s.Power != 1 {
 		return fmt.Errorf("its flavor is %s, and its power state %d: want %s, 1", s.Flavor.ID, s.Power, r.flavor)
 	}
-	if err := r.act(ctx, r.was.ID, base, map[string]any{"revertResize": nil}, active); err != nil {
+	if err := r.act(ctx, r.was.ID, cloud.Base, map[string]any{"revertResize": nil}, active); err != nil {
 		return fmt.Errorf("the resize taken back: %w", err)
 	}
 	return r.at(ctx, r.was.Host)
@@ -56,7 +57,7 @@ func (r *run) at(ctx context.Context, host string) error {
 
 // bound reads back that Neutron has bound the guest's ports to its host.
 func (r *run) bound(ctx context.Context, s server) error {
-	if r.neutron == nil {
+	if r.Neutron == nil {
 		return nil
 	}
 	ports, err := r.portsOf(ctx, s.ID)
@@ -89,7 +90,7 @@ func (r *run) moveCold(ctx context.Context, host string) error {
 	if err := r.act(ctx, r.was.ID, feature.ColdVersion, map[string]any{"migrate": body}, verify); err != nil {
 		return err
 	}
-	if err := r.act(ctx, r.was.ID, base, map[string]any{"confirmResize": nil}, active); err != nil {
+	if err := r.act(ctx, r.was.ID, cloud.Base, map[string]any{"confirmResize": nil}, active); err != nil {
 		return err
 	}
 	return r.at(ctx, host)

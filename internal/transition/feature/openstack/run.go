@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
+	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/attempt"
 )
@@ -31,7 +32,7 @@ const (
 
 // run is one run on one guest.
 type run struct {
-	*cloud
+	platform
 	attempt.Stack
 	order  feature.CloudOrder
 	facts  feature.CloudFacts
@@ -50,7 +51,7 @@ func Run(ctx context.Context, o feature.CloudOrder, tell func(feature.Progress))
 	if err != nil {
 		return nil, err
 	}
-	r := &run{cloud: c, order: o, Stack: attempt.Stack{Limit: backLimit + 3*o.Wait}}
+	r := &run{platform: c, order: o, Stack: attempt.Stack{Limit: backLimit + 3*o.Wait}}
 	if err := r.find(ctx); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func Run(ctx context.Context, o feature.CloudOrder, tell func(feature.Progress))
 		return nil, err
 	}
 	rep := &feature.Report{
-		Guest: feature.Guest{Name: r.was.Name, UUID: r.was.ID}, Nova: fmt.Sprint("2.", c.latest), At: time.Now().UTC().Truncate(time.Second),
+		Guest: feature.Guest{Name: r.was.Name, UUID: r.was.ID}, Nova: fmt.Sprint("2.", c.Latest), At: time.Now().UTC().Truncate(time.Second),
 	}
 	attempt.Run(ctx, rep, feature.AllOfAPI(), r, tell)
 	return rep, nil
@@ -73,7 +74,7 @@ func (r *run) find(ctx context.Context) error {
 	if len(all) == 0 {
 		s, err := r.server(ctx, strings.ToLower(url.PathEscape(r.order.Guest)))
 		switch {
-		case absent(err):
+		case cloud.Absent(err):
 			return fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the project of the login", r.order.Guest).With("openstack server list")
 		case err != nil:
 			return err
@@ -93,8 +94,8 @@ func (r *run) find(ctx context.Context) error {
 // unfit says why a guest can not be tried on.
 func (r *run) unfit() string {
 	switch s := r.was; {
-	case s.Project != r.project:
-		return fmt.Sprintf("it belongs to project %s, and the login is of project %s: log in to that of the guest", s.Project, r.project)
+	case s.Project != r.Project:
+		return fmt.Sprintf("it belongs to project %s, and the login is of project %s: log in to that of the guest", s.Project, r.Project)
 	case s.Host == "":
 		return "Nova does not tell on which host it is: log in with the role admin"
 	case s.Task != "":
@@ -126,22 +127,22 @@ func (r *run) leftovers(ctx context.Context) error {
 		return left("guest", r.newName(), "openstack server delete")
 	}
 	query := "?" + url.Values{"name": {r.mark()}}.Encode()
-	if r.cinder != nil {
+	if r.Cinder != nil {
 		var got struct {
 			Volumes []struct{} `json:"volumes"`
 		}
-		if err := get(ctx, r.cinder, "volumes"+query, 0, &got); err != nil {
+		if err := cloud.Get(ctx, r.Cinder, "volumes"+query, 0, &got); err != nil {
 			return err
 		}
 		if len(got.Volumes) > 0 {
 			return left("volume", r.mark(), "openstack volume delete")
 		}
 	}
-	if r.glance != nil {
+	if r.Glance != nil {
 		var got struct {
 			Images []struct{} `json:"images"`
 		}
-		if err := get(ctx, r.glance, "images"+query, 0, &got); err != nil {
+		if err := cloud.Get(ctx, r.Glance, "images"+query, 0, &got); err != nil {
 			return err
 		}
 		if len(got.Images) > 0 {
@@ -154,9 +155,9 @@ func (r *run) leftovers(ctx context.Context) error {
 // lookAt fills in what decides on features.
 func (r *run) lookAt(ctx context.Context) (err error) {
 	r.facts = feature.CloudFacts{
-		Version: r.latest, Volumes: r.cinder != nil, Images: r.glance != nil, Image: r.was.Image != "", Service: r.order.URL != "",
+		Version: r.Latest, Volumes: r.Cinder != nil, Images: r.Glance != nil, Image: r.was.Image != "", Service: r.order.URL != "",
 	}
-	if r.neutron != nil {
+	if r.Neutron != nil {
 		if r.ports, err = r.portsOf(ctx, r.was.ID); err != nil {
 			return err
 		}
@@ -178,7 +179,7 @@ func (r *run) hosts(ctx context.Context) error {
 			Status string `json:"status"`
 		} `json:"services"`
 	}
-	if err := get(ctx, r.nova, "os-services?binary=nova-compute", base, &got); err != nil {
+	if err := cloud.Get(ctx, r.Nova, "os-services?binary=nova-compute", cloud.Base, &got); err != nil {
 		return err
 	}
 	var fit []string
@@ -206,7 +207,7 @@ func (r *run) findFlavor(ctx context.Context) error {
 			Name string `json:"name"`
 		} `json:"flavors"`
 	}
-	if err := get(ctx, r.nova, "flavors?is_public=None", base, &got); err != nil {
+	if err := cloud.Get(ctx, r.Nova, "flavors?is_public=None", cloud.Base, &got); err != nil {
 		return err
 	}
 	for _, f := range got.Flavors {
@@ -250,9 +251,9 @@ func (r *run) Restore(ctx context.Context) []string {
 func (r *run) Try(ctx context.Context, n feature.Name) error {
 	switch n {
 	case feature.Restart:
-		return r.act(ctx, r.was.ID, base, map[string]any{"reboot": map[string]any{"type": "SOFT"}}, active)
+		return r.act(ctx, r.was.ID, cloud.Base, map[string]any{"reboot": map[string]any{"type": "SOFT"}}, active)
 	case feature.Stop:
-		return r.act(ctx, r.was.ID, base, map[string]any{"os-stop": nil}, off)
+		return r.act(ctx, r.was.ID, cloud.Base, map[string]any{"os-stop": nil}, off)
 	case feature.Start:
 		return r.started(ctx)
 	case feature.Attach:
@@ -283,7 +284,7 @@ func (r *run) Try(ctx context.Context, n feature.Name) error {
 
 // act has Nova do something with a server, and waits until it has, and the server has a status.
 func (r *run) act(ctx context.Context, id string, version int, body map[string]any, status string) error {
-	request, _, err := send(ctx, r.nova, "POST", "servers/"+id+"/action", version, body, nil)
+	request, _, err := cloud.Send(ctx, r.Nova, "POST", "servers/"+id+"/action", version, body, nil)
 	if err != nil {
 		return err
 	}
@@ -352,13 +353,13 @@ func (r *run) home(ctx context.Context) error {
 		case s.Status == active && isHome:
 			return power(s)
 		case s.Status == verify && isHome:
-			err = r.act(ctx, s.ID, base, map[string]any{"confirmResize": nil}, active)
+			err = r.act(ctx, s.ID, cloud.Base, map[string]any{"confirmResize": nil}, active)
 		case s.Status == verify:
-			err = r.act(ctx, s.ID, base, map[string]any{"revertResize": nil}, active)
+			err = r.act(ctx, s.ID, cloud.Base, map[string]any{"revertResize": nil}, active)
 		case s.Status == off:
-			err = r.act(ctx, s.ID, base, map[string]any{"os-start": nil}, active)
+			err = r.act(ctx, s.ID, cloud.Base, map[string]any{"os-start": nil}, active)
 		case s.Status == broken:
-			err = r.act(ctx, s.ID, base, map[string]any{"reboot": map[string]any{"type": "HARD"}}, active)
+			err = r.act(ctx, s.ID, cloud.Base, map[string]any{"reboot": map[string]any{"type": "HARD"}}, active)
 		case s.Status == active && s.Flavor.ID == r.was.Flavor.ID:
 			if r.moveLive(ctx, r.was.Host) != nil { // what does not move live moves cold
 				err = r.moveCold(ctx, r.was.Host)
@@ -384,7 +385,7 @@ func (r *run) stand(ctx context.Context) error {
 	if err := r.home(ctx); err != nil || r.was.Status == active {
 		return err
 	}
-	return r.act(ctx, r.was.ID, base, map[string]any{"os-stop": nil}, off)
+	return r.act(ctx, r.was.ID, cloud.Base, map[string]any{"os-stop": nil}, off)
 }
 
 // same reads back that the guest is as it was.
@@ -408,7 +409,7 @@ func (r *run) same(ctx context.Context) error {
 	differs("metadata", r.was.Metadata, now.Metadata)
 	differs("addresses", r.was.Addresses, now.Addresses)
 	differs("volumes", r.was.Volumes, now.Volumes)
-	if r.neutron != nil {
+	if r.Neutron != nil {
 		ports, err := r.portsOf(ctx, r.was.ID)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 
 	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/attempt"
 )
@@ -58,7 +59,7 @@ func against(t *testing.T, s *stand) *run {
 	t.Cleanup(srv.Close)
 	nova := &gophercloud.ServiceClient{ProviderClient: &gophercloud.ProviderClient{}, Endpoint: srv.URL + "/"}
 	return &run{
-		cloud: &cloud{nova: nova, latest: 93}, Stack: attempt.Stack{Limit: time.Minute},
+		platform: platform{&cloud.Cloud{Nova: nova, Latest: 93}}, Stack: attempt.Stack{Limit: time.Minute},
 		was: server{ID: "a", Status: active, Host: "h1"}, order: feature.CloudOrder{Wait: 20 * time.Second},
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
-	"holdfast/internal/transition/keystone"
+	"holdfast/internal/transition/cloud"
 )
 
 // Limits of requests. A request that fails in a way that passes is asked again, with waits
@@ -51,9 +51,9 @@ func New(endpoint string) (*Client, error) {
 	return &Client{api: &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: base, ResourceBase: base + "v2.0/", Type: "network"}}, nil
 }
 
-// Login has the client's requests carry a token of Keystone. Errors are those of keystone.Login.
+// Login has the client's requests carry a token of Keystone. Errors are those of cloud.Login.
 func (c *Client) Login(ctx context.Context, o *gophercloud.AuthOptions) error {
-	provider, err := keystone.Login(ctx, o, c.api.HTTPClient)
+	provider, err := cloud.Login(ctx, o, c.api.HTTPClient)
 	if err != nil {
 		return err
 	}

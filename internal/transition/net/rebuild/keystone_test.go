@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/testbed/try"
-	"holdfast/internal/transition/keystone"
+	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
 )
@@ -28,12 +28,12 @@ func TestKeystone(t *testing.T) {
 		}
 		return k.Env(name)
 	}
-	login, err := keystone.From(wrong)
+	login, err := cloud.From(wrong)
 	try.Must(t, err)
 	if _, err := Verify(ctx, d, API{s.Endpoint(), login}, false); fail.ExitCode(err) != fail.ExitInvalid {
 		t.Errorf("a wrong password: %v, want bad input", err)
 	}
-	login, err = keystone.From(k.Env)
+	login, err = cloud.From(k.Env)
 	try.Must(t, err)
 	at := API{s.Endpoint(), login}
 	r, err := Apply(ctx, d, Order{API: at, DB: database(s), Jobs: 4}, silent)

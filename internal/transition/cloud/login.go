@@ -1,5 +1,5 @@
-// Package keystone logs in to an OpenStack platform by the variables that openstack(1) takes.
-package keystone
+// Package cloud logs in to an OpenStack platform by the variables that openstack(1) takes, and asks its services.
+package cloud
 
 import (
 	"context"
