@@ -20,10 +20,11 @@ var leastDatabase = [2]int{10, 11}
 
 // PairQuery is what a node of a two-node pair is asked of itself.
 type PairQuery struct {
-	Database config.PairDatabase `json:"database"`         // with its defaults
-	Device   *config.PairDevice  `json:"device,omitempty"` // with its defaults; nil: the database is replicated by itself
-	Shared   string              `json:"shared,omitempty"` // path of the disk that both nodes see, in place of Device
-	VIPs     []string            `json:"vips,omitempty"`   // as vipaddr.Parse reads them
+	Database config.PairDatabase `json:"database"`          // with its defaults
+	Device   *config.PairDevice  `json:"device,omitempty"`  // with its defaults; nil: the database is replicated by itself
+	Shared   string              `json:"shared,omitempty"`  // path of the disk that both nodes see, in place of Device
+	Cluster  string              `json:"cluster,omitempty"` // that the host belonged to before it was installed anew; "": to none, or what it says itself
+	VIPs     []string            `json:"vips,omitempty"`    // as vipaddr.Parse reads them
 }
 
 // PairFacts is what a node of a two-node pair says of itself. Errors are "" where all is well.

@@ -18,7 +18,10 @@ const maxBytes = 1024
 // others may read, that is no regular one, is empty or longer than 1 KiB. Opening does
 // not block, so that a pipe put there by mistake holds nobody up. No error has the
 // secret in it.
-func Read(path string) (text string, err error) {
+func Read(path string) (string, error) { return ReadUpTo(path, maxBytes) }
+
+// ReadUpTo is Read with another limit, in bytes.
+func ReadUpTo(path string, most int64) (text string, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
@@ -33,12 +36,12 @@ func Read(path string) (text string, err error) {
 	case info.Mode().Perm()&0o077 != 0:
 		return "", fmt.Errorf("others may read %s: do `chmod 600 %s`", path, path)
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return "", err
 	}
-	if len(b) > maxBytes {
-		return "", fmt.Errorf("%s is longer than %d bytes", path, maxBytes)
+	if int64(len(b)) > most {
+		return "", fmt.Errorf("%s is longer than %d bytes", path, most)
 	}
 	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
 	if len(b) == 0 {

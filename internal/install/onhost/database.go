@@ -57,7 +57,7 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 		return f, nil
 	}
 	if q.Shared != "" {
-		s := sharedDisk(ctx, q.Shared)
+		s := sharedDisk(ctx, q.Shared, q.Cluster)
 		f.Device, f.Disk, f.Open = s.Error, s.ID, s.Open
 		if f.Device == "" && s.Used != "" {
 			f.Device = q.Shared + " is in use: " + s.Used

@@ -178,13 +178,12 @@ func device(ctx context.Context, path string) *precheck.Device {
 }
 
 // sharedDisk says what a block device is that both nodes of a pair see. It is empty, or has the file system
-// of the pair that this host is one of.
-func sharedDisk(ctx context.Context, path string) *precheck.Device {
+// of the pair that this host is one of; name is its cluster's where the host does not know it.
+func sharedDisk(ctx context.Context, path, name string) *precheck.Device {
 	d := device(ctx, path)
 	if d.Error != "" {
 		return d
 	}
-	name := ""
 	in, err := installed(ctx)
 	if err == nil && in != nil {
 		name = in.Cluster

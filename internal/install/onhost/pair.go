@@ -74,7 +74,7 @@ func ofPair(ctx context.Context, q precheck.Query) *precheck.Facts {
 		f.Device = device(ctx, q.Device)
 	}
 	if q.Shared {
-		f.Disk = sharedDisk(ctx, q.Disk)
+		f.Disk = sharedDisk(ctx, q.Disk, "")
 	} else {
 		f.Disk = forDRBD(ctx, q.Disk)
 	}
