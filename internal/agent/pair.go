@@ -185,7 +185,7 @@ func (p *pairWork) members() (out []group.Member, err error) {
 			}
 			out = append(out, &group.Address{Name: m.Name, Restarts: *m.Restarts, VIP: vip.New(a, others, p.nd.Log), Log: p.nd.Log})
 		case m.Unit != "":
-			out = append(out, &group.Unit{Name: m.Name, Unit: m.Unit, Restarts: *m.Restarts, Systemctl: "systemctl"})
+			out = append(out, &group.Unit{Name: m.Name, Unit: m.Unit, Restarts: *m.Restarts, Systemctl: "systemctl", Cgroups: "/sys/fs/cgroup"})
 		default:
 			out = append(out, &group.Program{Name: m.Name, Restarts: *m.Restarts, StartCmd: m.Start, StopCmd: m.Stop, KillCmd: m.Kill, Status: m.Status})
 		}

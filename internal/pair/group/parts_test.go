@@ -66,7 +66,7 @@ func systemctl(t *testing.T) (program, state string) {
 state=`+state+`
 echo "$*" >>`+dir+`/calls
 case "$*" in
-*show*--property=ActiveState*) cat $state ;;
+*show*--property=ActiveState*) echo "ControlGroup=$(cat $state.group 2>/dev/null)"; echo "ActiveState=$(cat $state)" ;;
 *kill*) [ "$(cat $state)" = inactive ] && exit 1; echo failed >$state ;;
 *start*) echo active >$state ;;
 *stop*) [ "$(cat $state)" = stuck ] && exit 1; echo inactive >$state ;;
@@ -111,6 +111,67 @@ func TestAUnitIsAMember(t *testing.T) {
 	calls, err := os.ReadFile(filepath.Join(filepath.Dir(file), "calls"))
 	if err != nil || !strings.Contains(string(calls), "--no-ask-password kill --signal=SIGKILL -- web.service") {
 		t.Errorf("calls %s, %v", calls, err)
+	}
+}
+
+// TestAUnitIsAskedAboutWhenItChanges: while its control group is as it was, systemd is asked once in a while.
+func TestAUnitIsAskedAboutWhenItChanges(t *testing.T) {
+	program, file := systemctl(t)
+	root := t.TempDir()
+	u := &Unit{Name: "web", Unit: "web.service", Systemctl: program, Cgroups: root}
+	ctx := try.Context(t)
+	asked := 0
+	look := func(what string, want pair.State, more int) {
+		t.Helper()
+		got := u.State(ctx)
+		calls, err := os.ReadFile(filepath.Join(filepath.Dir(file), "calls"))
+		try.Must(t, err)
+		n := strings.Count(string(calls), "show")
+		if got != want || n-asked != more {
+			t.Errorf("%s: state %d after %d questions, want %d after %d", what, got, n-asked, want, more)
+		}
+		asked = n
+	}
+	is := func(state, group, events string) {
+		try.Must(t, os.WriteFile(file, []byte(state+"\n"), 0o600))
+		try.Must(t, os.WriteFile(file+".group", []byte(group), 0o600))
+		dir := filepath.Join(root, group)
+		try.Must(t, os.MkdirAll(dir, 0o755))
+		if events != "" {
+			try.Must(t, os.WriteFile(filepath.Join(dir, "cgroup.events"), []byte(events), 0o600))
+		}
+	}
+	is("inactive", "", "")
+	look("version 1 of control groups tells nothing", pair.Down, 1)
+	look("again", pair.Down, 1)
+	is("active", "/my.slice/web.service", "populated 1\nfrozen 0\n")
+	look("nor does it of one that runs, at first", pair.Up, 1)
+	try.Must(t, os.WriteFile(filepath.Join(root, "cgroup.controllers"), nil, 0o600))
+	look("now it is known where its group is", pair.Up, 1)
+	look("as it was", pair.Up, 0)
+	is("deactivating", "/my.slice/web.service", "populated 1\nfrozen 0\n")
+	look("an order of somebody else's is not seen at once", pair.Up, 0)
+	u.last.at = u.last.at.Add(-askAgain)
+	look("it is in a while", pair.Failed, 1)
+	look("and is asked about again and again", pair.Failed, 1)
+	is("activating", "/my.slice/web.service", "populated 0\nfrozen 0\n")
+	look("its processes have ended", pair.Failed, 1)
+	is("active", "/my.slice/web.service", "populated 0\nfrozen 0\n")
+	look("one that runs without processes", pair.Up, 1)
+	look("is asked about", pair.Up, 1)
+	try.Must(t, os.RemoveAll(filepath.Join(root, "my.slice")))
+	is("inactive", "", "")
+	look("it has ended", pair.Down, 1)
+	look("as it was", pair.Down, 0)
+	is("active", "/my.slice/web.service", "populated 1\nfrozen 0\n")
+	look("somebody starts it", pair.Up, 1)
+	look("as it was", pair.Up, 0)
+	try.Must(t, u.Stop(ctx, false))
+	look("after an order it is asked", pair.Down, 2) // by the order itself, too: its group still has processes
+	try.Must(t, os.Remove(program))
+	u.forget()
+	if u.State(ctx) != pair.StateUnknown {
+		t.Error("systemd does not answer, and the unit's state is known")
 	}
 }
 
