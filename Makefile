@@ -18,7 +18,7 @@ REALLY   = $(if $(DETECT),$(RACE),$(PLAIN) $(TEST))
 # Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
 # They are begun in this order: those that take longest first.
 ALIGN   := follow copier profile ids aligntest server survey verify
-REAL    := ./internal/store/... ./internal/pair/group/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/transition/net/rebuild/... ./internal/transition/net/hostports/... ./internal/transition/pin/bridge/... ./internal/transition/feature/guests/... ./internal/transition/feature/openstack/... ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/testbed/drbdnode/... ./packaging/testroot/...
+REAL    := ./internal/store/... ./internal/pair/group/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/transition/net/rebuild/... ./internal/transition/net/hostports/... ./internal/transition/pin/bridge/... ./internal/transition/feature/guests/... ./internal/transition/feature/openstack/... ./internal/transition/platform/collect/... ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/testbed/drbdnode/... ./packaging/testroot/...
 # Those of them that make hosts with a libvirtd of their own: one after the other. The others
 # have their own ports, folders and namespaces, and mostly wait.
 LABS    := ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/host/libvirt/... ./internal/transition/feature/guests/... ./packaging/testroot/...
@@ -32,8 +32,8 @@ UPGRADE := ^Test(Adopt|Member|Upgrade|Offline|Software|Bundles|HostsAreEmptied|A
 PAIRS   := ^TestPair
 # Packages that have no goroutines, which TestPurePackagesImportNothingThatActs sees to, so no race
 # to detect. The rules of the whole tree are of that kind, too.
-PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr) transition transition/pin transition/feature transition/hostconf) .
-UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|group|lab|demo|drbdnode|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/transition/(pin/bridge|net/(rebuild|hostports)|feature/(guests|openstack))$$|/e2e$$|/bench$$')
+PURE    := $(addprefix ./internal/,ha evacuate inventory inventory/fact pair pair/arbiter pair/precheck reason job upgrade upgrade/manifest upgrade/path upgrade/version $(addprefix transition/db/,mapping column sqlexpr) transition transition/pin transition/feature transition/hostconf transition/platform transition/net) .
+UNIT     = $(shell $(GO) list ./... | grep -vE '/(store|supervise|host|group|lab|demo|drbdnode|testroot)(/|$$)|/transition/db/('"$$(echo $(ALIGN) | tr ' ' '|')"')(/|$$)|/transition/(pin/bridge|net/(rebuild|hostports)|feature/(guests|openstack)|platform/collect)$$|/e2e$$|/bench$$')
 
 .PHONY: help build cross packages bundle demo deps test test-tools test-rest test-again test-fresh test-fast test-unit test-real test-contract contract-labs contract-apart race test-e2e e2e-outages e2e-upgrades e2e-pairs lint fuzz bench clean
 

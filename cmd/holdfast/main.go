@@ -36,6 +36,7 @@ import (
 	"holdfast/internal/transition/feature/openstack"
 	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
+	"holdfast/internal/transition/platform/collect"
 	"holdfast/packaging/files"
 )
 
@@ -66,6 +67,7 @@ func main() {
 		Unpin:         bridge.Unpin,
 		Features:      guests.Run,
 		CloudFeatures: openstack.Run,
+		Collect:       collect.Collect,
 		HostPorts:     hostports.Look,
 	}))
 }

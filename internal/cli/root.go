@@ -25,6 +25,7 @@ import (
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
+	"holdfast/internal/transition/platform"
 )
 
 // DefaultSocket is where an agent serves its API to root.
@@ -52,6 +53,8 @@ type Env struct {
 	Features func(context.Context, feature.Order, func(feature.Progress)) (*feature.Report, error)
 	// CloudFeatures does it by the API of OpenStack.
 	CloudFeatures func(context.Context, feature.CloudOrder, func(feature.Progress)) (*feature.Report, error)
+	// Collect reads what an OpenStack platform has.
+	Collect func(ctx context.Context, getenv func(string) string, now time.Time) (*platform.Platform, error)
 	// HostPorts is what this host has of the ports of Neutron, which knows it by that name; "": the host's own name.
 	HostPorts func(ctx context.Context, name string) (*net.Host, error)
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	command := func() {
 		os.Exit(Main(os.Args[1:], Env{
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
-			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin, Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, HostPorts: fakeHostPorts,
+			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin, Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
 		}))
 	}
 	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command, againName: command, partName: command})

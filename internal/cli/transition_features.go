@@ -26,6 +26,7 @@ type featuresOrder struct {
 	openstack   bool
 	cloud       feature.CloudOrder
 	secret      string // file
+	openrc      string // file
 	yes         bool
 	out, before string
 }
@@ -43,8 +44,8 @@ Run it before and after a change of version, the second time with --before.
 
 With --openstack it asks Nova, Neutron, Cinder and Glance instead, from
 anywhere: the same features, a rebuild of the new guest and the metadata
-service. It logs in by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the
-role admin in the project of the guest.
+service. It logs in by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, which
+--openrc reads from a file, with the role admin in the project of the guest.
 
 The guest is stopped, started, moved and changed: name one that nobody needs.
 All is put back, also after a failure or an interrupt, which takes a while; a
@@ -79,6 +80,7 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	f.StringVar(&o.Dir, "dir", "", "`DIR` for small disks and the image (default that of\nthe guest's first disk in a file)")
 	f.DurationVar(&o.Wait, "wait", 0, "`TIME` that the guest has to obey, 1s to 30m (default\n2m0s), or an action of OpenStack (default 10m0s)")
 	f.BoolVar(&o.openstack, "openstack", false, "ask the API of OpenStack, not libvirt")
+	openrcFlag(cmd, &o.openrc)
 	f.StringVar(&o.cloud.Flavor, "flavor", "", "`FLAVOR` of the resize with --openstack: a name or ID")
 	f.BoolVar(&o.cloud.Rebuild, "rebuild", false, "rebuild the test guest, and lose what its disk has\n(default: the new guest is rebuilt)")
 	f.StringVar(&o.cloud.URL, "metadata", "", "`URL` of Nova's metadata service, such as\nhttp://127.0.0.1:8775")
@@ -102,7 +104,7 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
 		return nil, usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
 	}
-	only, with := []string{"flavor", "rebuild", "metadata", "secret"}, "with --openstack only"
+	only, with := []string{"openrc", "flavor", "rebuild", "metadata", "secret"}, "with --openstack only"
 	if o.openstack {
 		only, with = []string{"here", "uri", "shared", "dir"}, "without --openstack only"
 	}
@@ -162,7 +164,11 @@ func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 // checkCloud looks at what is of use with OpenStack, and makes its order whole.
 func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
 	c := &o.cloud
-	c.Guest, c.Target, c.Wait, c.Getenv = o.Guest, o.Target, o.Wait, os.Getenv
+	getenv, err := loginFrom(o.openrc)
+	if err != nil {
+		return err
+	}
+	c.Guest, c.Target, c.Wait, c.Getenv = o.Guest, o.Target, o.Wait, getenv
 	if c.URL == "" && o.secret == "" {
 		return nil
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -28,7 +27,8 @@ into a new one, with the IDs, MAC and IP addresses that they have.
   verify  compares the file with a platform, both ways
   host    compares the file with what a host has of its ports
 
-Neutron is asked without Keystone (auth_strategy = noauth), or with --keystone.
+Neutron is asked without Keystone (auth_strategy = noauth), or with --keystone
+or --openrc.
 The new one needs an extension that lets clients choose IDs: see
 docs/transition-net.md.`
 	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
@@ -39,6 +39,7 @@ docs/transition-net.md.`
 type netPlatform struct {
 	endpoint, file string
 	keystone       bool
+	openrc         string // file
 }
 
 func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
@@ -46,13 +47,18 @@ func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
 	f.StringVar(&n.endpoint, "endpoint", "", "`URL` of Neutron's API, http://HOST:PORT")
 	f.StringVar(&n.file, name, "", what)
 	f.BoolVar(&n.keystone, "keystone", false, "log in to Keystone by the variables OS_AUTH_URL,\nOS_USERNAME, OS_PASSWORD, OS_TOKEN and so on")
+	openrcFlag(cmd, &n.openrc)
 }
 
 // api is where the API is, and how to log in there.
 func (n *netPlatform) api() (at rebuild.API, err error) {
 	at.Endpoint = n.endpoint
-	if n.keystone {
-		at.Login, err = cloud.From(os.Getenv)
+	if !n.keystone && n.openrc == "" {
+		return at, nil
+	}
+	getenv, err := loginFrom(n.openrc)
+	if err == nil {
+		at.Login, err = cloud.From(getenv)
 	}
 	return at, err
 }
@@ -267,25 +273,29 @@ func (a *app) netCompared(left []net.Difference, js bool, text func(net.Differen
 		err = writeJSON(a.env.Stdout, netVerified{len(left) == 0, left}, false)
 	} else {
 		var b strings.Builder
-		p := painterFor(a.env.Stdout)
-		for _, severity := range []string{net.Error, net.Warning} {
-			for _, d := range left {
-				if d.Severity == severity {
-					say(&b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(text(d)))
-				}
-			}
-		}
-		if len(left) == 0 {
-			say(&b, p, "equal", green, equal)
-		} else {
-			say(&b, p, "not equal", red, plural(len(left), "difference"))
-		}
+		sayDifferences(&b, painterFor(a.env.Stdout), left, text, equal)
 		err = writeText(a.env.Stdout, b.String())
 	}
 	if err == nil && len(left) > 0 {
 		return fail.Errorf(fail.Failed, "") // all is said
 	}
 	return err
+}
+
+// sayDifferences says what differs, each by text and errors first, or that nothing does.
+func sayDifferences(b *strings.Builder, p painter, left []net.Difference, text func(net.Difference) string, equal string) {
+	for _, severity := range []string{net.Error, net.Warning} {
+		for _, d := range left {
+			if d.Severity == severity {
+				say(b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(text(d)))
+			}
+		}
+	}
+	if len(left) == 0 {
+		say(b, p, "equal", green, equal)
+	} else {
+		say(b, p, "not equal", red, plural(len(left), "difference"))
+	}
 }
 
 // netFaults makes bad input of what is wrong with a document, a line each.

@@ -24,11 +24,19 @@ type File struct {
 	Format    int            `json:"format"`
 	Name      string         `json:"name"`
 	Host      cluster.HostID `json:"host"` // whose agent does the work, unless a command says otherwise; the files that are named are there
+	Platform  *Platform      `json:"platform"`
 	Databases *Databases     `json:"databases"`
 	Network   *Network       `json:"network"`
 	Config    *HostConfig    `json:"config"`
 	Upgrade   *Upgrade       `json:"upgrade"`
 	Stages    Stages         `json:"stages"`
+}
+
+// Platform is what the old and the new one have, read by `holdfast transition collect`.
+type Platform struct {
+	File   string `json:"file"`   // what the old one has
+	Source string `json:"source"` // openrc file of the old one
+	Target string `json:"target"` // openrc file of the new one
 }
 
 // Databases are aligned by `holdfast transition db`, whose flags have these names.
@@ -58,7 +66,8 @@ type Network struct {
 // Side is a Neutron: its API, its database, or both.
 type Side struct {
 	Endpoint string `json:"endpoint"`
-	DB       string `json:"db"` // DSN
+	Openrc   string `json:"openrc"` // file with the login to Keystone; "": Neutron asks for none
+	DB       string `json:"db"`     // DSN
 	DBName   string `json:"dbName"`
 }
 
@@ -188,6 +197,11 @@ func (c *checker) file(f *File) {
 	}
 	c.word("name", f.Name)
 	c.word("host", string(f.Host))
+	if p := f.Platform; p != nil {
+		c.absolute("platform.file", p.File)
+		c.absolute("platform.source", p.Source)
+		c.absolute("platform.target", p.Target)
+	}
 	if f.Databases != nil {
 		c.databases(f.Databases)
 	}
@@ -216,8 +230,8 @@ func (c *checker) file(f *File) {
 			c.fault("stages."+s.name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
 		}
 	}
-	if f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && !some {
-		c.fault(strictyaml.Whole, "", "want databases, network, config, upgrade or commands of stages: there is nothing to do")
+	if f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && !some {
+		c.fault(strictyaml.Whole, "", "want platform, databases, network, config, upgrade or commands of stages: there is nothing to do")
 	}
 	if len(c.faults) == 0 {
 		c.names(f)
@@ -289,6 +303,15 @@ func (c *checker) network(n *Network) {
 	c.dsn("network.target.db", n.Target.DB)
 	if n.Source.DB != "" {
 		c.dsn("network.source.db", n.Source.DB)
+	}
+	if n.Source.Openrc != "" {
+		c.absolute("network.source.openrc", n.Source.Openrc)
+		if n.Source.Endpoint == "" {
+			c.fault("network.source.openrc", n.Source.Openrc, "want none beside db: it is for the API")
+		}
+	}
+	if n.Target.Openrc != "" {
+		c.absolute("network.target.openrc", n.Target.Openrc)
 	}
 	c.line("network.source.endpoint", n.Source.Endpoint)
 	c.line("network.source.dbName", n.Source.DBName)

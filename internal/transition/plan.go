@@ -98,6 +98,10 @@ func (b *builder) stage(s named) {
 	at, question := len(b.plan.Steps), ""
 	b.commands(s.Before)
 	switch s.name {
+	case "collect":
+		if p := b.file.Platform; p != nil {
+			b.add("platform", looks, "transition", "collect", "--openrc", p.Source, "--out", p.File)
+		}
 	case "ready":
 		b.ready()
 	case "align":
@@ -108,6 +112,10 @@ func (b *builder) stage(s named) {
 		at, question = b.cutover(at)
 	case "hosts":
 		b.hosts()
+	case "restart":
+		if p := b.file.Platform; p != nil {
+			b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "--before", p.File)
+		}
 	case "cleanup":
 		question = b.cleanup()
 	}
@@ -146,6 +154,9 @@ func (b *builder) commands(all []Command) {
 
 // ready looks whether the later stages can be begun at all.
 func (b *builder) ready() {
+	if p := b.file.Platform; p != nil {
+		b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check")
+	}
 	if b.file.Databases != nil {
 		b.db("databases", looks, "plan", false)
 	}
@@ -177,17 +188,18 @@ func (b *builder) rebuild(prefix string) {
 	n := b.file.Network
 	export := []string{"transition", "net", "export", "--out", n.File}
 	if n.Source.Endpoint != "" {
-		export = append(export, "--endpoint", n.Source.Endpoint)
+		export = flag(append(export, "--endpoint", n.Source.Endpoint), "--openrc", n.Source.Openrc)
 	} else {
 		export = append(export, "--db", n.Source.DB)
 		export = flag(export, "--db-name", n.Source.DBName)
 	}
 	apply := []string{"transition", "net", "apply", "--file", n.File, "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
-	apply = flag(apply, "--db-name", n.Target.DBName)
+	apply = flag(flag(apply, "--openrc", n.Target.Openrc), "--db-name", n.Target.DBName)
 	if n.Jobs > 0 {
 		apply = append(apply, "--jobs", strconv.Itoa(n.Jobs))
 	}
 	verify := []string{"transition", "net", "verify", "--file", n.File, "--endpoint", n.Target.Endpoint}
+	verify = flag(verify, "--openrc", n.Target.Openrc)
 	if n.ReserveDHCP {
 		apply, verify = append(apply, "--reserve-dhcp"), append(verify, "--reserve-dhcp")
 	}

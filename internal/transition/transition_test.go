@@ -17,6 +17,7 @@ import (
 const whole = `format: 1
 name: site-a
 host: cp1
+platform: {file: /var/lib/holdfast/old.json, source: /root/old-openrc, target: /root/new-openrc}
 databases:
   profile: openstack-liberty-zed
   ids: /etc/holdfast/ids
@@ -29,7 +30,7 @@ databases:
 network:
   file: /var/lib/holdfast/net.json
   source: {endpoint: "http://127.0.0.1:9696"}
-  target: {endpoint: "http://127.0.0.1:9697", db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
+  target: {endpoint: "http://127.0.0.1:9697", openrc: /root/new-openrc, db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
   jobs: 8
   reserveDHCP: true
 config: {dir: /srv/config, cluster: site-a}
@@ -74,27 +75,29 @@ func shown(p *Plan) string {
 func TestAWholePlan(t *testing.T) {
 	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services"
 	const prof = "--profile openstack-liberty-zed " + dbs
-	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --db-name neutron2 --jobs 8 --reserve-dhcp"
+	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
+		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
+		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check",
 		"ready/databases cp1 holdfast transition db plan " + prof,
 		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"network/apply cp1 holdfast transition net apply " + apply,
-		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --reserve-dhcp",
+		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"network/dhcp net1 /usr/local/bin/dhcp-works 'vlan 10'",
 		"cutover/catch-up cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
 		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
 		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"cutover/network-apply cp1 holdfast transition net apply " + apply,
-		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --reserve-dhcp",
+		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"hosts/config cp1 holdfast transition config apply /srv/config --cluster site-a --yes --wait",
 		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
-		"restart/confirm cp1 /bin/true <- restart placement, scheduler and conductor",
+		"restart/platform cp1 holdfast transition collect --openrc /root/new-openrc --check --before /var/lib/holdfast/old.json <- restart placement, scheduler and conductor",
 		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
 		"cleanup/endpoints cp1 /usr/local/bin/drop-endpoints",
 	}, "\n") + "\n"
@@ -102,10 +105,10 @@ func TestAWholePlan(t *testing.T) {
 	if got := shown(p); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if s := p.Steps[0]; s.Timeout != 30*time.Second || s.Again {
+	if s := p.Steps[1]; s.Timeout != 30*time.Second || s.Again {
 		t.Errorf("a command of the operator: %+v", s)
 	}
-	if s := p.Steps[4]; s.Timeout != works || !s.Again {
+	if s := p.Steps[6]; s.Timeout != works || !s.Again {
 		t.Errorf("a command of ours: %+v", s)
 	}
 	text, err := p.Encode()
@@ -126,10 +129,11 @@ func TestPartsAlone(t *testing.T) {
 		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
 		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
 		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
+		head + "platform: {file: /f, source: /s, target: /t}\n":                                                                                      "collect/platform ready/platform restart/platform",
 		head + "config: {dir: /srv/config, cluster: a}\n":                                                                                            "ready/config hosts/config",
-		head + "upgrade: {bundle: /b}\n":                                                "ready/upgrade hosts/upgrade",
-		head + "stages: {features: {after: [{name: all, run: [holdfast, version]}]}}\n": "features/all",
-		head + "stages: {collect: {confirm: look}}\n":                                   "collect/confirm?",
+		head + "upgrade: {bundle: /b}\n":                                                                                                             "ready/upgrade hosts/upgrade",
+		head + "stages: {features: {after: [{name: all, run: [holdfast, version]}]}}\n":                                                              "features/all",
+		head + "stages: {collect: {confirm: look}}\n":                                                                                                "collect/confirm?",
 	} {
 		var got []string
 		for _, s := range parsed(t, text).Steps {
@@ -166,6 +170,9 @@ func TestFaults(t *testing.T) {
 		edit("timeout: 30s", "timeout: 3y"):                                                     "want a time from 1s to 336h0m0s",
 		edit("name: rabbit", "name: databases"):                                                 `stages.ready: value "ready/databases": want another name`,
 		edit(`{endpoint: "http://127.0.0.1:9696"}`, "{}"):                                       "network.source",
+		edit("source: /root/old-openrc", "source: old-openrc"):                                  `platform.source: value "old-openrc": want an absolute path`,
+		edit("openrc: /root/new-openrc", "openrc: ~/new"):                                       "network.target.openrc",
+		edit(`{endpoint: "http://127.0.0.1:9696"}`, `{db: a@tcp(b)/, openrc: /x}`):              "want none beside db",
 		edit("dir: /srv/config", "dir: config"):                                                 `config.dir: value "config": want an absolute path`,
 		edit("cluster: site-a", "cluster: --yes"):                                               "config.cluster",
 		edit("jobs: 8", "jobs: -1"):                                                             "network.jobs",

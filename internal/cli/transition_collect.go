@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/durable"
+	"holdfast/internal/fail"
+	"holdfast/internal/transition/cloud"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/platform"
+)
+
+// openrcFlag is the flag of a file with the variables of openstack(1).
+func openrcFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "openrc", "", "`FILE` of mode 0600 with these variables, in place of\nthe environment")
+}
+
+// loginFrom is where the variables of a login come from: a file, or the environment.
+func loginFrom(openrc string) (getenv func(string) string, err error) {
+	if openrc == "" {
+		return os.Getenv, nil
+	}
+	return cloud.Openrc(openrc)
+}
+
+// collectOrder are the flags of the command.
+type collectOrder struct {
+	openrc, out, before string
+	check               bool
+}
+
+func (a *app) collectCmd() *cobra.Command {
+	var o collectOrder
+	cmd := &cobra.Command{
+		Use:   "collect",
+		Short: "Read what an OpenStack platform has, check and compare it",
+		Long: `Reads endpoints, services, hosts, aggregates, pools, volume types, flavors and
+images by the API of OpenStack, and tells what is wrong with them. Nothing is
+written there. Keep what the old platform has in a file, and compare the new
+one with it.
+
+It logs in by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, with the role
+admin. OS_REGION_NAME and OS_INTERFACE choose endpoints.
+See docs/transition-collect.md.
+
+Exit codes: 0 done. 1 with --check, a check failed; with --before, something is
+missing or differs, warnings left aside. 2 bad input. 4 Keystone or an API is
+not reachable.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
+			if err != nil {
+				return err
+			}
+			if o.out != "" {
+				if info, err := os.Stat(filepath.Dir(o.out)); err != nil || !info.IsDir() {
+					return usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", o.out))
+				}
+			}
+			return a.collect(cmd.Context(), o, js)
+		},
+	}
+	openrcFlag(cmd, &o.openrc)
+	f := cmd.Flags()
+	f.StringVar(&o.out, "out", "", "`FILE` for what was read, as JSON")
+	f.BoolVar(&o.check, "check", false, "exit code 1 when a check failed")
+	f.StringVar(&o.before, "before", "", "`FILE` of another platform, to compare with")
+	return cmd
+}
+
+// collected is what the command prints with -o json. Differences is null without --before.
+type collected struct {
+	Platform    *platform.Platform `json:"platform"`
+	Findings    []platform.Finding `json:"findings"`
+	Differences []net.Difference   `json:"differences"`
+}
+
+func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
+	var before *platform.Platform
+	if o.before != "" {
+		text, err := os.ReadFile(o.before)
+		if err == nil {
+			before, err = platform.Read(text)
+		}
+		if err != nil {
+			return fail.Errorf(fail.Invalid, "--before %s: %w", o.before, err)
+		}
+	}
+	getenv, err := loginFrom(o.openrc)
+	if err != nil {
+		return err
+	}
+	r := collected{}
+	if r.Platform, err = a.env.Collect(ctx, getenv, time.Now()); err != nil {
+		return err
+	}
+	r.Findings = r.Platform.Check()
+	if before != nil {
+		if r.Differences, err = platform.Compare(before, r.Platform); err != nil {
+			return err
+		}
+	}
+	if o.out != "" {
+		var b bytes.Buffer
+		err = errors.Join(writeJSON(&b, r.Platform, false), durable.WriteFile(o.out, b.Bytes(), 0o644))
+	}
+	if js {
+		err = errors.Join(err, writeJSON(a.env.Stdout, r, false))
+	} else {
+		err = errors.Join(err, writeText(a.env.Stdout, collectText(r, before, painterFor(a.env.Stdout))))
+	}
+	lacks := slices.ContainsFunc(r.Differences, func(d net.Difference) bool { return d.Severity == net.Error })
+	if err == nil && (o.check && platform.Failed(r.Findings) || lacks) {
+		return fail.Errorf(fail.Failed, "") // all is said
+	}
+	return err
+}
+
+// collectText shows how many of each there are, what is wrong, and what differs.
+func collectText(r collected, before *platform.Platform, p painter) string {
+	var b strings.Builder
+	x := r.Platform
+	guests := 0
+	for _, h := range x.Hosts {
+		guests += h.Guests
+	}
+	say(&b, p, "platform", plain, fmt.Sprintf("%s, Nova's API %s", clean(x.Auth), clean(x.Nova)))
+	say(&b, p, "has", plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts), "guests": guests, "aggregates": len(x.Aggregates),
+		"pools": len(x.Pools), "volume types": len(x.VolumeTypes), "flavors": len(x.Flavors), "images": len(x.Images)}))
+	colours := map[string]colour{platform.Pass: green, platform.Warn: yellow, platform.Fail: red}
+	for _, result := range []string{platform.Fail, platform.Warn, platform.Pass} {
+		for _, f := range r.Findings {
+			if f.Result != result {
+				continue
+			}
+			say(&b, p, result, colours[result], f.Check+": "+clean(f.Finding))
+			if f.Remedy != "" {
+				say(&b, p, "", plain, f.Remedy)
+			}
+		}
+	}
+	if before == nil {
+		return b.String()
+	}
+	sayDifferences(&b, p, r.Differences, collectDifference, "it has all that was there before")
+	return b.String()
+}
+
+// collectDifference is a difference in a line.
+func collectDifference(d net.Difference) string {
+	if d.Field == "object" {
+		return fmt.Sprintf("%s %s is missing", d.Kind, d.ID)
+	}
+	return fmt.Sprintf("%s %s: %s was %s, is %s", d.Kind, d.ID, d.Field, d.Old, d.New)
+}

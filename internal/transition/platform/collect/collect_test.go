@@ -1,0 +1,189 @@
+package collect_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/platform"
+	"holdfast/internal/transition/platform/collect"
+)
+
+// stand answers with what the real services were seen to answer, beside a Keystone of its own. Lists that can be read
+// in parts have at most two objects in a part.
+type stand struct {
+	t       *testing.T
+	url     string
+	answers map[string]map[string]json.RawMessage // by service and path
+	without string                                // a service that the catalog does not have
+	broken  string                                // a path that answers 503
+	again   bool                                  // markers are not heeded
+}
+
+// types are the services as the catalog has them.
+var types = map[string]string{"compute": "compute", "network": "network", "image": "image", "volume": "block-storage"}
+
+func newStand(t *testing.T) *stand {
+	t.Helper()
+	s := &stand{t: t}
+	text, err := os.ReadFile(recorded)
+	try.Must(t, err)
+	try.Must(t, json.Unmarshal(text, &s.answers))
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	s.url = srv.URL
+	return s
+}
+
+func (s *stand) env(name string) string {
+	return map[string]string{"OS_AUTH_URL": s.url + "/v3", "OS_USERNAME": "admin", "OS_PASSWORD": "p", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_NAME": "admin", "OS_PROJECT_DOMAIN_NAME": "Default", "OS_REGION_NAME": "one"}[name]
+}
+
+func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	say := func(code int, v any) {
+		w.WriteHeader(code)
+		if err := json.NewEncoder(w).Encode(v); err != nil {
+			s.t.Error(err)
+		}
+	}
+	type object = map[string]any
+	if r.Method == http.MethodPost { // the login
+		catalog := []object{{"type": "identity", "endpoints": []object{{"interface": "public", "region": "one", "region_id": "one", "url": s.url + "/v3"}, {"interface": "public", "region": "two", "region_id": "two", "url": "http://127.0.0.1:1"}}}}
+		for name, kind := range types {
+			if name != s.without {
+				// Clients look for a version at the end of the path.
+				v := map[string]string{"compute": "/v2.1", "network": "", "image": "", "volume": "/v3"}[name]
+				catalog = append(catalog, object{"type": kind, "endpoints": []object{{"interface": "public", "region": "one", "region_id": "one", "url": s.url + "/" + name + v}}})
+			}
+		}
+		w.Header().Set("X-Subject-Token", "t")
+		say(http.StatusCreated, object{"token": object{"methods": []string{"password"}, "expires_at": "2099-01-01T00:00:00.000000Z", "project": object{"id": "p1", "name": "admin"}, "catalog": catalog}})
+		return
+	}
+	if s.broken != "" && strings.HasSuffix(r.URL.Path, s.broken) {
+		say(http.StatusServiceUnavailable, object{})
+		return
+	}
+	name, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	for _, v := range []string{"v2.1", "v2.0", "v2", "v3"} {
+		if rest, found := strings.CutPrefix(path, v); found && (rest == "" || rest[0] == '/') {
+			path = rest
+			break
+		}
+	}
+	q := r.URL.Query()
+	marker := q.Get("marker")
+	q.Del("limit")
+	q.Del("marker")
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	answer, found := s.answers[name][path]
+	switch {
+	case found && s.again:
+		say(http.StatusOK, answer)
+	case found:
+		say(http.StatusOK, s.part(answer, marker))
+	case name == "compute" && strings.Trim(path, "/") == "":
+		say(http.StatusOK, object{"version": object{"id": "v2.1", "status": "CURRENT", "version": "2.93", "min_version": "2.1"}})
+	case path == "" || path == "/" || name == "v3":
+		say(http.StatusMultipleChoices, object{})
+	default:
+		say(http.StatusNotFound, object{"itemNotFound": object{"message": "no " + path}})
+	}
+}
+
+// part is a list behind a marker.
+func (s *stand) part(answer json.RawMessage, marker string) map[string]json.RawMessage {
+	var all map[string]json.RawMessage
+	try.Must(s.t, json.Unmarshal(answer, &all))
+	for _, name := range []string{"flavors", "images", "volume_types"} {
+		if all[name] == nil {
+			continue
+		}
+		var list, out []map[string]any
+		try.Must(s.t, json.Unmarshal(all[name], &list))
+		after := marker == ""
+		for _, o := range list {
+			if after && len(out) < 1 {
+				out = append(out, o)
+			}
+			after = after || o["id"] == marker
+		}
+		text, err := json.Marshal(out)
+		try.Must(s.t, err)
+		all[name] = text
+	}
+	return all
+}
+
+// TestRecorded: what Debian's services answered is read whole, list by list and in parts.
+func TestRecorded(t *testing.T) {
+	s := newStand(t)
+	p, err := collect.Collect(t.Context(), s.env, time.Unix(1, 0))
+	try.Must(t, err)
+	if len(p.Hosts) != 2 || len(p.Flavors) != 2 || p.Flavors[0].ID != "large" || p.Flavors[1].Specs["hw:cpu_policy"] != "shared" || len(p.Images) != 1 || p.Images[0].Checksum == "" ||
+		len(p.Aggregates) != 1 || p.Aggregates[0].Zone != "z1" || len(p.VolumeTypes) != 2 || p.VolumeTypes[1].Specs["volume_backend_name"] != "fake" || p.Nova != "2.93" || p.Region != "one" || !p.Time.Equal(time.Unix(1, 0)) {
+		t.Errorf("%+v", p)
+	}
+	if len(p.Endpoints) != 5 { // those of the other region are not asked
+		t.Errorf("%+v", p.Endpoints)
+	}
+	for _, e := range p.Endpoints {
+		if e.Error != "" {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, f := range p.Check() {
+		if f.Result == platform.Fail && f.Check != "services" {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestPartsThatAreNotThere: a catalog without volumes is told by the checks; a service that does not answer, by an error.
+func TestPartsThatAreNotThere(t *testing.T) {
+	s := newStand(t)
+	s.without = "volume"
+	p, err := collect.Collect(t.Context(), s.env, time.Now())
+	if err != nil || len(p.Pools) > 0 || len(p.Endpoints) != 4 {
+		t.Errorf("%+v %v", p, err)
+	}
+	s.without = "compute"
+	var f *fail.Error
+	if _, err := collect.Collect(t.Context(), s.env, time.Now()); !errors.As(err, &f) || f.Kind != fail.Invalid || !strings.Contains(err.Error(), "compute service in Keystone's catalog") {
+		t.Errorf("%v", err)
+	}
+	s.without, s.answers["compute"]["/os-aggregates"] = "", json.RawMessage(`{"aggregates": 1}`)
+	if _, err := collect.Collect(t.Context(), s.env, time.Now()); err == nil || !strings.Contains(err.Error(), "read aggregates") {
+		t.Errorf("%v", err)
+	}
+	delete(s.answers["compute"], "/os-aggregates")
+	if _, err := collect.Collect(t.Context(), s.env, time.Now()); !errors.As(err, &f) || !strings.Contains(err.Error(), "status 404: no /os-aggregates") {
+		t.Errorf("%v", err)
+	}
+	s = newStand(t)
+	s.again = true
+	if _, err := collect.Collect(t.Context(), s.env, time.Now()); err == nil || !strings.Contains(err.Error(), "again and again") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestEndpointsThatDoNotAnswer are told, each with its reason.
+func TestEndpointsThatDoNotAnswer(t *testing.T) {
+	s := newStand(t)
+	s.broken = "/image"
+	p, err := collect.Collect(t.Context(), s.env, time.Now())
+	try.Must(t, err)
+	if f := p.Check()[0]; f.Result != platform.Fail || !strings.Contains(f.Finding, "image at "+s.url+"/image: 503") {
+		t.Errorf("%+v", f)
+	}
+}
