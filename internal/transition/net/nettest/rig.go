@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -247,11 +248,9 @@ func (s *Server) env(t testing.TB) []string {
 // test's process.
 func (s *Server) start(t testing.TB) {
 	t.Helper()
-	cmd := exec.Command(python, append([]string{"/usr/bin/neutron-server"}, s.args()...)...)
-	if s.bus != nil { // its workers do not end with it: each hears the bus
-		cmd = exec.Command("unshare", append(apart, cmd.Args...)...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	}
+	// Its workers do not end with it.
+	cmd := exec.Command("unshare", slices.Concat(apart, []string{python, "/usr/bin/neutron-server"}, s.args())...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Env = s.env(t)
 	s.process = begin(t, cmd, filepath.Join(s.dir, "out"))
 	want := http.StatusOK
