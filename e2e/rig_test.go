@@ -314,29 +314,6 @@ func (r *rig) statusOf(ctx context.Context, h string) (cluster.Status, error) {
 	return ask(r, h, func(c *api.Client) (cluster.Status, error) { return c.Status(ctx) })
 }
 
-// ask asks the agent of a host over its socket, as the command line does there. What is asked again
-// and again is asked so: a program for each question takes more than a tenth of a second of a processor.
-func ask[A any](r *rig, h string, question func(*api.Client) (A, error)) (a A, err error) {
-	socket, err := r.lab.RootPath(h, agentSocket)
-	if err != nil {
-		return a, err
-	}
-	return askAt(socket, question)
-}
-
-// askAt asks the agent that listens at a socket of this machine.
-func askAt[A any](socket string, question func(*api.Client) (A, error)) (a A, err error) {
-	c, err := api.Dial("unix:"+socket, nil)
-	if err != nil {
-		return a, err
-	}
-	defer c.Close()
-	return question(c)
-}
-
-// agentSocket is where an agent listens on its host.
-const agentSocket = "/run/holdfast/holdfast.sock"
-
 // command runs holdfast on a host.
 func (r *rig) command(t testing.TB, h string, args ...string) string {
 	t.Helper()
