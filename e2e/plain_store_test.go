@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
 )
@@ -55,11 +56,7 @@ func (r *rig) joins(t testing.TB, h string, back func(), args ...string) {
 func (r *rig) voters(t testing.TB) (generation uint64) {
 	t.Helper()
 	r.until(t, 60*time.Second, "all members to vote", func(ctx context.Context) (string, bool) {
-		out, err := r.lab.Exec(ctx, r.lab.Hosts()[0], r.exe, "store", "status", "-o", "json")
-		var s cluster.StoreStatus
-		if err == nil {
-			err = json.Unmarshal([]byte(out), &s)
-		}
+		s, err := r.storeOf(ctx, r.lab.Hosts()[0])
 		n := 0
 		for _, m := range s.Members {
 			if m.Reachable && !m.Learner {
@@ -67,9 +64,14 @@ func (r *rig) voters(t testing.TB) (generation uint64) {
 			}
 		}
 		generation = s.Generation
-		return fmt.Sprint(out, err), err == nil && n == len(r.lab.Hosts()) && n == len(s.Members)
+		return fmt.Sprint(s, err), err == nil && n == len(r.lab.Hosts()) && n == len(s.Members)
 	})
 	return generation
+}
+
+// storeOf is the store, as a host sees it.
+func (r *rig) storeOf(ctx context.Context, h string) (cluster.StoreStatus, error) {
+	return ask(r, h, func(c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
 }
 
 // TestAnEmptyMachineTakesAMembersPlace under its name, while the guest goes on.

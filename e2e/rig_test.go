@@ -8,11 +8,13 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
@@ -309,12 +311,7 @@ func (r *rig) status(ctx context.Context) (cluster.Status, error) {
 func (r *rig) statusOf(ctx context.Context, h string) (cluster.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	out, err := r.lab.Exec(ctx, h, r.exe, "status", "-o", "json")
-	var st cluster.Status
-	if err == nil {
-		err = lab.ReadTold([]byte(out), &st)
-	}
-	return st, err
+	return ask(r, h, func(c *api.Client) (cluster.Status, error) { return c.Status(ctx) })
 }
 
 // command runs holdfast on a host.
@@ -472,21 +469,14 @@ func (r *rig) events(t testing.TB, since time.Time) []cluster.Event {
 	var all []cluster.Event
 	r.until(t, 10*time.Second, "the event log", func(ctx context.Context) (string, bool) {
 		for _, h := range r.lab.Hosts() {
-			out, err := r.lab.Exec(ctx, h, r.exe, "events", "-o", "json")
-			if err != nil {
-				continue
+			newest, err := ask(r, h, func(c *api.Client) ([]cluster.Event, error) {
+				e, _, err := c.Events(ctx, -1, 100)
+				return e, err
+			})
+			if err == nil {
+				all = slices.DeleteFunc(newest, func(e cluster.Event) bool { return e.Time.Before(since) })
+				return "", true
 			}
-			all = nil
-			for _, l := range strings.Split(strings.TrimSpace(out), "\n") {
-				var e cluster.Event
-				if err := lab.ReadTold([]byte(l), &e); err != nil {
-					return l + ": " + err.Error(), false
-				}
-				if !e.Time.Before(since) {
-					all = append(all, e)
-				}
-			}
-			return "", true
 		}
 		return "no host answers", false
 	})

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,11 +38,7 @@ func TestMemberThatDied(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.until(t, 2*time.Minute, leaver+" finds that it is no member", func(ctx context.Context) (string, bool) {
-		out, err := b.lab.Exec(ctx, leaver, b.exe, "status", "-o", "json")
-		var s cluster.Status
-		if err == nil {
-			err = json.Unmarshal([]byte(out), &s)
-		}
+		s, err := b.statusOf(ctx, leaver)
 		return fmt.Sprint(err, s.Waiting), strings.Contains(s.Waiting, "no member of this cluster any more")
 	})
 	s, err := b.status(t.Context())

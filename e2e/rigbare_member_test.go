@@ -2,14 +2,12 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
@@ -110,11 +108,7 @@ func (b *bareRig) members(t *testing.T, asked string, cl config.Cluster) {
 	}
 	slices.Sort(want)
 	b.until(t, 2*time.Minute, "the members vote", func(ctx context.Context) (string, bool) {
-		out, err := b.lab.Exec(ctx, asked, b.exe, "store", "status", "-o", "json")
-		var s cluster.StoreStatus
-		if err == nil {
-			err = json.Unmarshal([]byte(out), &s)
-		}
+		s, err := b.storeOf(ctx, asked)
 		var got []string
 		for _, m := range s.Members {
 			if m.Reachable && !m.Learner {

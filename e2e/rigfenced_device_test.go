@@ -161,13 +161,9 @@ func (r *rig) withLeader(t testing.TB) {
 func (r *rig) leader(ctx context.Context) (string, error) {
 	err := errors.New("no host is on")
 	for _, h := range r.lab.Hosts() {
-		var out string
-		if out, err = r.lab.Exec(ctx, h, r.exe, "store", "status", "-o", "json"); err != nil {
-			continue
-		}
 		var s cluster.StoreStatus
-		if err = json.Unmarshal([]byte(out), &s); err != nil {
-			return "", err
+		if s, err = r.storeOf(ctx, h); err != nil {
+			continue
 		}
 		for _, m := range s.Members {
 			if m.Leader {

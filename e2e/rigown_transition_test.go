@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/job"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/transition/db/aligntest"
@@ -117,13 +118,9 @@ func (c *carried) await(t testing.TB, within time.Duration, what string, ok func
 	c.until(t, within, what, func(ctx context.Context) (string, bool) {
 		why := ""
 		for _, h := range c.lab.Hosts() {
-			var j job.View
-			out, err := c.lab.Exec(ctx, h, c.exe, "jobs", "show", c.id, "-o", "json")
+			j, err := ask(c.rig, h, func(a *api.Client) (job.View, error) { return a.Job(ctx, c.id) })
 			if err == nil {
-				err = lab.ReadTold([]byte(out), &j)
-			}
-			if err == nil {
-				return out, ok(j)
+				return fmt.Sprintf("%+v", j), ok(j)
 			}
 			why = err.Error()
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/job"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
@@ -41,11 +42,9 @@ func (r *rig) bundleOn(t testing.TB, h, file string, key releaseKey, more ...str
 // upgradeNow asks any host that answers how the upgrade stands.
 func (r *rig) upgradeNow(ctx context.Context) (u request.Standing, err error) {
 	for _, h := range r.lab.Hosts() {
-		out, err2 := r.lab.Exec(ctx, h, r.exe, "upgrade", "status", "-o", "json")
-		if err2 == nil {
-			return u, lab.ReadTold([]byte(out), &u)
+		if u, err = ask(r, h, func(c *api.Client) (request.Standing, error) { return c.Upgrade(ctx) }); err == nil {
+			return u, nil
 		}
-		err = err2
 	}
 	return u, err
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
 )
@@ -89,10 +89,11 @@ func (p *pairRig) pairStatus(ctx context.Context) (st pairState, err error) {
 	err = errors.New("no host is on")
 	for _, h := range p.lab.Hosts() {
 		actx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		out, _ := p.lab.Exec(actx, h, p.exe, "pair", "status", "-o", "json") // the exit code is about the pair
-		cancel()
 		st = pairState{}
-		if err = json.Unmarshal([]byte(out), &st); err == nil && len(st.Nodes) == 2 {
+		st.PairStatus, err = ask(p.rig, h, func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(actx) })
+		cancel()
+		if err == nil && len(st.Nodes) == 2 {
+			st.Health, st.Why = st.PairStatus.Health()
 			return st, nil
 		}
 	}

@@ -116,6 +116,7 @@ func newHost(t *testing.T, number int, edit func(h *host, files map[string]strin
 		}
 	}
 	h.configure(edit)
+	h.giveProbed()
 	h.cmd = exec.Command("/proc/self/exe")
 	h.cmd.Env = append(os.Environ(), hostEnv+"="+h.dir)
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -141,6 +142,7 @@ func newHost(t *testing.T, number int, edit func(h *host, files map[string]strin
 		_ = h.cmd.Process.Kill()
 		<-read
 		_ = h.cmd.Wait() // "signal: killed"
+		h.keepProbed()
 		if said := stderr.String(); strings.Contains(said, "DATA RACE") || strings.Contains(said, "panic: ") {
 			t.Error("the host found a data race or panicked")
 		}
@@ -149,6 +151,46 @@ func newHost(t *testing.T, number int, edit func(h *host, files map[string]strin
 		}
 	})
 	return h
+}
+
+// probed is what libvirtds have found out about this machine's emulators, by the names of its files. The first
+// one that needs an emulator asks it for all that it can do, which takes more than a second of a processor; later
+// hosts have its answers, as one has whose libvirtd is started again.
+var probed = map[string][]byte{}
+
+func (h *host) probedDir() string { return filepath.Join(h.dir, "cache/qemu/capabilities") }
+
+func (h *host) giveProbed() {
+	h.t.Helper()
+	if err := os.MkdirAll(h.probedDir(), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	for name, text := range probed {
+		if err := os.WriteFile(filepath.Join(h.probedDir(), name), text, 0o600); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// keepProbed is for a host that has ended. Another program may have been in the emulator's place there, whose
+// answers libvirtd does not take for the emulator's.
+func (h *host) keepProbed() {
+	h.t.Helper()
+	files, err := os.ReadDir(h.probedDir())
+	if err != nil {
+		h.t.Error(err)
+	}
+	for _, f := range files {
+		if probed[f.Name()] != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(h.probedDir(), f.Name()))
+		if err != nil {
+			h.t.Error(err)
+		} else if bytes.HasSuffix(bytes.TrimSpace(text), []byte("</qemuCaps>")) { // it is whole
+			probed[f.Name()] = text
+		}
+	}
 }
 
 func (h *host) daemonLogs() string {
@@ -328,7 +370,7 @@ func guest(t *testing.T) cluster.GuestSpec {
 }
 
 // filler makes the guest's image a raw one with a boot sector that writes into
-// every page from 1 MiB to 48 MiB: once, then it halts, or for ever.
+// every page from 1 MiB to 48 MiB: once, then it halts, or at each tick of its clock for ever.
 func filler(t *testing.T, spec *cluster.GuestSpec, forever bool) {
 	t.Helper()
 	code := []byte{
@@ -358,6 +400,8 @@ func filler(t *testing.T, spec *cluster.GuestSpec, forever bool) {
 	)
 	code = append(code, 0x72, byte(inner-len(code)-2)) // jb inner
 	if forever {
+		// 18 rounds a second are more than a migration of these tests takes along.
+		code = append(code, 0xfb, 0xf4, 0xfa)              // sti; hlt; cli: until the clock ticks
 		code = append(code, 0xeb, byte(outer-len(code)-2)) // jmp outer
 	}
 	code = append(code, 0xf4, 0xeb, 0xfd) // hlt; jmp hlt

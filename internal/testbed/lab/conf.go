@@ -15,6 +15,9 @@ func (p plan) writeDisk(h string, o Options) error {
 			return fmt.Errorf("make disk of host: %w", err)
 		}
 	}
+	if err := p.giveProbed(o.Cache, h); err != nil {
+		return err
+	}
 	files := map[string]string{
 		"etc-libvirt/libvirtd.conf": p.libvirtdConf(h),
 		"etc-libvirt/qemu.conf":     p.qemuConf(h),

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -242,6 +244,19 @@ func (l *Lab) running(host string) (hostState, error) {
 		return hostState{}, fmt.Errorf("host %s is off", host)
 	}
 	return s.Hosts[host], nil
+}
+
+// RootPath is a file of a host that is on, such as a socket, as the machine sees it. It is refused while
+// the host is frozen, where what listens would hang.
+func (l *Lab) RootPath(host, file string) (string, error) {
+	hs, err := l.running(host)
+	if err != nil {
+		return "", err
+	}
+	if frozen(l.p.cgroup(host)) {
+		return "", fmt.Errorf("host %s is frozen", host)
+	}
+	return filepath.Join("/proc", strconv.Itoa(hs.Init.PID), "root", file), nil
 }
 
 // intoHost makes a process join the host's control group, so that it freezes

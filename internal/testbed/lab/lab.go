@@ -289,6 +289,7 @@ func (l *Lab) tearDown(ctx context.Context, s *state) error {
 	if err != nil {
 		return err // the state stays, so that Down can be repeated
 	}
+	err = l.p.keepProbed(s.Options)
 	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "ceph", "ceph.log", "database", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
 		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
 	}

@@ -16,6 +16,10 @@ import (
 // ObserveInterval is the time between two looks of Observe.
 const ObserveInterval = 50 * time.Millisecond
 
+// spacesFor is how old a look may be whose PID namespaces the next one takes over: far below the time in
+// which a machine begins so many processes that their numbers come again (32,768 at least).
+const spacesFor = time.Second
+
 // ranTime is the CPU time of its virtual CPUs, within one look, from which a
 // process counts as having run its guest. Work that QEMU does on the threads of
 // a guest that stands still (starting them, loading a migration's state, ending
@@ -89,6 +93,7 @@ type observer struct {
 	looks   int
 	late    time.Duration
 	last    time.Time
+	known   spaces // at the last look
 	holders []Holder
 	ran     map[Process]time.Duration // CPU time of the virtual CPUs at the last look
 }
@@ -98,8 +103,11 @@ func (o *observer) look(dir string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	procs, err := qemuProcesses(s)
-	if err != nil {
+	if now.Sub(o.last) > spacesFor {
+		o.known = nil
+	}
+	var procs []qemuProcess
+	if procs, o.known, err = lookForQEMU(s, o.known); err != nil {
 		return err
 	}
 	if o.looks++; !o.last.IsZero() {

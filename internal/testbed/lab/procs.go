@@ -65,31 +65,59 @@ type qemuProcess struct {
 	line     string // command line, arguments each ended by a zero byte
 }
 
+// spaces are the PID namespaces of processes, which they never leave. Who looks again and again keeps
+// them from one look to the next: most processes of the machine are no host's.
+type spaces map[int]string
+
+// next is what is known of the processes that are still there, and what it has to find out of others.
+func (s spaces) next(pids []int) spaces {
+	now := make(spaces, len(pids))
+	for _, pid := range pids {
+		ns, ok := s[pid]
+		if !ok {
+			var err error
+			if ns, err = os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil {
+				continue // it has ended
+			}
+		}
+		now[pid] = ns
+	}
+	return now
+}
+
 // qemuProcesses finds the QEMU processes of all hosts in the machine's process
 // table: it asks nothing inside a host, so it works whatever hangs there.
 func qemuProcesses(s *state) ([]qemuProcess, error) {
-	spaces := map[string]string{}
+	all, _, err := lookForQEMU(s, nil)
+	return all, err
+}
+
+// lookForQEMU is qemuProcesses with what the last look has left for the next one. That must not be so old that
+// the number of a process can have been given to another one meanwhile.
+func lookForQEMU(s *state, known spaces) ([]qemuProcess, spaces, error) {
+	hosts := map[string]string{}
 	for h, hs := range s.Hosts {
 		if !hs.Init.alive() {
 			continue
 		}
 		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", hs.Init.PID)); err == nil {
-			spaces[ns] = h
+			hosts[ns] = h
 		}
 	}
 	pids, err := procfs.Here.PIDs()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	known = known.next(pids)
 	var all []qemuProcess
 	for _, pid := range pids {
+		host := hosts[known[pid]]
+		if host == "" {
+			continue
+		}
 		dir := filepath.Join("/proc", strconv.Itoa(pid))
 		comm, err := os.ReadFile(filepath.Join(dir, "comm"))
 		if err != nil || !bytes.HasPrefix(comm, []byte("qemu-system-")) {
-			continue
-		}
-		ns, err := os.Readlink(filepath.Join(dir, "ns/pid"))
-		if err != nil || spaces[ns] == "" {
 			continue
 		}
 		id, err1 := identify(pid)
@@ -97,10 +125,10 @@ func qemuProcesses(s *state) ([]qemuProcess, error) {
 		if err1 != nil || err2 != nil || !bytes.Contains(line, []byte("\x00-uuid\x00")) {
 			continue // ended meanwhile, or no guest: libvirt asks QEMU for its abilities in a process of its own
 		}
-		all = append(all, qemuProcess{Process: id, host: spaces[ns], line: string(line),
+		all = append(all, qemuProcess{Process: id, host: host, line: string(line),
 			incoming: bytes.Contains(line, []byte("\x00-incoming\x00"))})
 	}
-	return all, nil
+	return all, known, nil
 }
 
 // of reports whether the process runs the guest with the UUID.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -467,5 +468,18 @@ func TestFreezer(t *testing.T) {
 				t.Errorf("killed while frozen: wait %v, alive %v, group there %v", err, p.alive(), exists(path))
 			}
 		})
+	}
+}
+
+// TestSpaces: what is known of a process is kept while it is there, and no longer.
+func TestSpaces(t *testing.T) {
+	here, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const none = 1 << 30 // above the largest number of a process
+	s := spaces{none: "pid:[1]", none + 1: "pid:[2]"}.next([]int{none, os.Getpid(), none + 2})
+	if want := (spaces{none: "pid:[1]", os.Getpid(): here}); !maps.Equal(s, want) {
+		t.Errorf("%v, want %v", s, want)
 	}
 }

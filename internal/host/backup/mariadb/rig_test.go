@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
 	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/db/aligntest"
 )
 
 // rig is a MariaDB server of its own.
@@ -47,11 +48,7 @@ func newRig(t *testing.T, network bool) *rig {
 	// A home of its own, so that nothing of this machine's user is read.
 	t.Setenv("HOME", dir)
 	r := &rig{t: t, dir: dir, data: filepath.Join(dir, "data"), socket: filepath.Join(dir, "mariadb.sock"), log: filepath.Join(dir, "log")}
-	args := []string{"--no-defaults", "--datadir=" + r.data, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"}
-	out, err := exec.Command("mariadb-install-db", append(args, r.user()...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("mariadb-install-db: %v\n%s", err, out)
-	}
+	aligntest.Install(t, r.data)
 	if network {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
