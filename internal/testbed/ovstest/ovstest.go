@@ -68,14 +68,20 @@ func (s *Switch) daemon(t testing.TB, name string, argv ...string) {
 // Start starts a program beside the switch, with a log. It is killed when end is called, and at the end of the test.
 func (s *Switch) Start(t testing.TB, log string, argv ...string) (pid int, end func()) {
 	t.Helper()
+	return Start(t, s.host, log, append([]string{"env", "OVS_RUNDIR=" + s.Dir}, argv...)...)
+}
+
+// Start starts a program on a host, with a log. It is killed when end is called, and at the end of the test. pid is that of
+// its parent.
+func Start(t testing.TB, at nettest.End, log string, argv ...string) (pid int, end func()) {
+	t.Helper()
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	try.Must(t, err)
 	cmd := exec.Command("sh", append([]string{"-c", untilClosed, "sh"}, argv...)...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.Dir)
 	in, err := cmd.StdinPipe()
 	try.Must(t, err)
-	try.Must(t, s.host.Do(cmd.Start))
+	try.Must(t, at.Do(cmd.Start))
 	end = sync.OnceFunc(func() {
 		if err := in.Close(); err != nil {
 			t.Error(err)

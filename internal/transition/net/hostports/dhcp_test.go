@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -18,33 +20,25 @@ import (
 )
 
 // client is a DHCP client of a guest, busybox's udhcpc.
-type client struct {
-	pid int
-	log string
-}
+type client struct{ log, pid string }
 
 // newClient starts a client, which asks for an address that the guest had.
 func newClient(t *testing.T, guest nettest.End, had netip.Addr) *client {
 	t.Helper()
-	c := &client{log: filepath.Join(t.TempDir(), "udhcpc")}
-	out, err := os.Create(c.log)
-	try.Must(t, err)
+	c := &client{filepath.Join(t.TempDir(), "udhcpc"), filepath.Join(t.TempDir(), "pid")}
 	// The guest has its address already: the script that would set it does nothing.
-	cmd := exec.Command("busybox", "udhcpc", "-f", "-i", "eth0", "-r", had.String(), "-s", "/bin/true", "-t", "100000", "-T", "1")
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	try.Must(t, guest.Do(cmd.Start))
-	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		_ = cmd.Wait() // it was killed
-		if err := out.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c.pid = cmd.Process.Pid
+	ovstest.Start(t, guest, c.log, "busybox", "udhcpc", "-f", "-i", "eth0", "-r", had.String(), "-s", "/bin/true", "-p", c.pid, "-t", "100000", "-T", "1")
 	return c
+}
+
+// renew has it renew its lease now.
+func (c *client) renew(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(c.pid)
+	try.Must(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	try.Must(t, err)
+	try.Must(t, syscall.Kill(pid, syscall.SIGUSR1))
 }
 
 func (c *client) said(t *testing.T) string {
@@ -104,7 +98,7 @@ func TestDHCPAgent(t *testing.T) {
 		}
 	})
 	try.Until(t, "a lease", func() bool { return len(c.leases(t)) > 0 })
-	try.Must(t, syscall.Kill(c.pid, syscall.SIGUSR1)) // renew
+	c.renew(t)
 	try.Until(t, "the lease to be renewed", func() bool { return len(c.leases(t)) > 1 })
 	for i, l := range c.leases(t) {
 		if want := [2]string{ovstest.Addr(1).String(), server.String()}; l != want {
