@@ -29,7 +29,7 @@ type Traffic struct {
 // Send sends packets at the rate until Stop is called, which waits for the last ones and counts.
 func Send(t testing.TB, from, to nettest.End, source, destination netip.Addr) *Traffic {
 	t.Helper()
-	const port = 7777
+	port := 7000 + uint16(destination.As4()[3]) // hosts may send to each other
 	in := listen(t, to, netip.AddrPortFrom(destination, port))
 	out := listen(t, from, netip.AddrPortFrom(source, port))
 	x, done := &Traffic{}, make(chan struct{})

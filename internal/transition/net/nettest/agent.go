@@ -94,7 +94,9 @@ func agentOf(t testing.TB, s *ovstest.Switch, bus *Bus, program, ready string) *
 	if _, err := os.Stat(program); err != nil {
 		t.Skipf("an agent of Neutron is not installed: %v", err)
 	}
-	return &Agent{Host: host(0), of: t, program: program, ready: ready, sw: s, bus: bus, dir: try.ShortDir(t)}
+	a := &Agent{Host: host(0), of: t, program: program, ready: ready, sw: s, bus: bus, dir: try.ShortDir(t)}
+	try.Must(t, os.Chmod(a.dir, 0o711)) // dnsmasq reads what its agent wrote there, as another user
+	return a
 }
 
 // Start starts it, and waits until it is ready.
