@@ -1,6 +1,7 @@
 package hostports
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -76,7 +77,9 @@ func (s *site) exported(t *testing.T) *net.Document {
 
 func (s *site) apply(t *testing.T, d *net.Document, to *neutron.Server) *rebuild.Report {
 	t.Helper()
-	r, err := rebuild.Apply(try.Context(t), d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // Neutron takes its time on a busy machine
+	defer cancel()
+	r, err := rebuild.Apply(ctx, d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, to.Log())
 	}
