@@ -17,12 +17,19 @@ import (
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
 	"holdfast/internal/text"
 	"holdfast/internal/tool"
 )
 
 // commandWithin bounds one call of a program.
 const commandWithin = 30 * time.Second
+
+// looks is how often a bridge is asked that does not answer, lookAgain the time between.
+const (
+	looks     = 3
+	lookAgain = time.Second
+)
 
 // Facts of a bridge that say how it can be programmed.
 type Facts struct {
@@ -72,7 +79,8 @@ func bridges(out string) (map[string]Facts, error) {
 type Dump struct{ Flows, Groups, Ports string }
 
 // Look dumps a bridge, spoken to in an OpenFlow version such as OpenFlow14. It is Unavailable where
-// the bridge does not answer in it.
+// the bridge does not answer in it. A question that fails is asked again, as it changes nothing: a busy ovs-vswitchd was seen to
+// close a connection ("Broken pipe").
 func Look(ctx context.Context, bridge, version string) (Dump, error) {
 	var d Dump
 	var w sync.WaitGroup
@@ -82,7 +90,12 @@ func Look(ctx context.Context, bridge, version string) (Dump, error) {
 		into *string
 	}{{"dump-flows", &d.Flows}, {"dump-groups", &d.Groups}, {"dump-ports-desc", &d.Ports}} {
 		w.Go(func() {
-			*q.into, errs[i] = run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", q.what, bridge)
+			for try := 1; ; try++ {
+				*q.into, errs[i] = run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", q.what, bridge)
+				if errs[i] == nil || errors.Is(errs[i], exec.ErrNotFound) || try == looks || !sleep.For(ctx, lookAgain) {
+					return
+				}
+			}
 		})
 	}
 	w.Wait()

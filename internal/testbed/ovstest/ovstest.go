@@ -38,7 +38,7 @@ func New(t testing.TB) *Switch {
 		}
 	}
 	s := &Switch{Dir: try.ShortDir(t), host: nettest.Alone(t)}
-	t.Setenv("OVS_RUNDIR", s.Dir)
+	s.Here(t)
 	db := filepath.Join(s.Dir, "conf.db")
 	s.Run(t, "ovsdb-tool", "create", db, schema)
 	s.daemon(t, "ovsdb-server", "ovsdb-server", db, "--remote=punix:"+filepath.Join(s.Dir, "db.sock"), "--unixctl="+filepath.Join(s.Dir, "db.ctl"))
@@ -47,6 +47,12 @@ func New(t testing.TB) *Switch {
 	// It forwards packets in its one thread, whose turn comes first also on a busy machine.
 	s.daemon(t, "ovs-vswitchd", "nice", "-n", "-20", "ovs-vswitchd", "unix:"+filepath.Join(s.Dir, "db.sock"), "--disable-system", "--unixctl="+filepath.Join(s.Dir, "vs.ctl"))
 	return s
+}
+
+// Here sets OVS_RUNDIR for this process to that of the switch: where there are several, programs that it starts ask this one.
+func (s *Switch) Here(t testing.TB) {
+	t.Helper()
+	t.Setenv("OVS_RUNDIR", s.Dir)
 }
 
 // untilClosed is a shell that kills what it started when its input ends, as it does when the
@@ -62,14 +68,20 @@ func (s *Switch) daemon(t testing.TB, name string, argv ...string) {
 // Start starts a program beside the switch, with a log. It is killed when end is called, and at the end of the test.
 func (s *Switch) Start(t testing.TB, log string, argv ...string) (pid int, end func()) {
 	t.Helper()
+	return Start(t, s.host, log, append([]string{"env", "OVS_RUNDIR=" + s.Dir}, argv...)...)
+}
+
+// Start starts a program on a host, with a log. It is killed when end is called, and at the end of the test. pid is that of
+// its parent.
+func Start(t testing.TB, at nettest.End, log string, argv ...string) (pid int, end func()) {
+	t.Helper()
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	try.Must(t, err)
 	cmd := exec.Command("sh", append([]string{"-c", untilClosed, "sh"}, argv...)...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), "OVS_RUNDIR="+s.Dir)
 	in, err := cmd.StdinPipe()
 	try.Must(t, err)
-	try.Must(t, s.host.Do(cmd.Start))
+	try.Must(t, at.Do(cmd.Start))
 	end = sync.OnceFunc(func() {
 		if err := in.Close(); err != nil {
 			t.Error(err)
@@ -134,6 +146,7 @@ func (s *Switch) Plug(t testing.TB, bridge, card string, port int, columns ...st
 	t.Helper()
 	host := nettest.Alone(t)
 	nettest.Join(t, s.host, card, host, "eth0")
+	host.FillChecksums(t, "eth0")
 	host.IP(t, "link", "set", "eth0", "address", MAC(port))
 	host.IP(t, "addr", "add", Addr(port).String()+"/24", "dev", "eth0")
 	s.Run(t, append([]string{"ovs-vsctl", "--timeout=15", "add-port", bridge, card, "--", "set", "interface", card}, columns...)...)

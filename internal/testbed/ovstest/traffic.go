@@ -29,7 +29,7 @@ type Traffic struct {
 // Send sends packets at the rate until Stop is called, which waits for the last ones and counts.
 func Send(t testing.TB, from, to nettest.End, source, destination netip.Addr) *Traffic {
 	t.Helper()
-	const port = 7777
+	port := 7000 + uint16(destination.As4()[3]) // hosts may send to each other
 	in := listen(t, to, netip.AddrPortFrom(destination, port))
 	out := listen(t, from, netip.AddrPortFrom(source, port))
 	x, done := &Traffic{}, make(chan struct{})
@@ -87,8 +87,7 @@ func Send(t testing.TB, from, to nettest.End, source, destination netip.Addr) *T
 	return x
 }
 
-// listen opens a socket on a host. Its packets have no checksums: the userspace datapath forwards them
-// without those that the kernel leaves to the card.
+// listen opens a socket on a host.
 func listen(t testing.TB, at nettest.End, addr netip.AddrPort) (c *net.UDPConn) {
 	t.Helper()
 	try.Must(t, at.Do(func() (err error) {
@@ -98,8 +97,7 @@ func listen(t testing.TB, at nettest.End, addr netip.AddrPort) (c *net.UDPConn) 
 	raw, err := c.SyscallConn()
 	try.Must(t, err)
 	try.Must(t, raw.Control(func(fd uintptr) {
-		err = errors.Join(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1),
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)) // room for a reader that waits for a processor
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) // room for a reader that waits for a processor
 	}))
 	try.Must(t, err)
 	t.Cleanup(func() { c.Close() })

@@ -1,6 +1,7 @@
 package hostports
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,30 +26,40 @@ const wholeEnv = "HOLDFAST_NEUTRON_AGENT"
 
 const integration = "br-int"
 
-// site is a host with guests on br-int, and a Neutron with a message bus.
+// site are hosts with guests on br-int, and a Neutron with a message bus.
 type site struct {
-	*ovstest.Switch
-	d      *net.Document
-	guests []nettest.End
-	db     *aligntest.Rig
-	bus    *neutron.Bus
-	now    *neutron.Server
+	*ovstest.Switch // of the first host
+	hosts           []*ovstest.Switch
+	d               *net.Document
+	guests          []nettest.End // of the document's ports
+	db              *aligntest.Rig
+	bus             *neutron.Bus
+	now             *neutron.Server
+	reserve         bool // ports of DHCP wait for an agent
 }
 
-// newSite makes a host with the guests of a document, whose taps are on br-int as Nova and libvirt leave them there, and an
+// newSite makes the hosts of a document with its guests, whose taps are on br-int as Nova and libvirt leave them there, and an
 // empty Neutron.
 func newSite(t *testing.T, d *net.Document) *site {
 	t.Helper()
 	s := &site{d: d, db: neutron.MariaDB(t), bus: neutron.StartBus(t)}
-	s.Switch = ovstest.New(t)
-	s.Bridge(t, integration, "OpenFlow10,OpenFlow13,OpenFlow14")
+	at := map[string]*ovstest.Switch{}
 	for i, p := range d.Ports {
-		s.guests = append(s.guests, s.Plug(t, integration, "tap"+p.ID[:11], i+1, "external_ids:iface-id="+p.ID, "external_ids:iface-status=active",
+		sw := at[p.HostID]
+		if sw == nil {
+			sw = ovstest.New(t)
+			sw.Bridge(t, integration, "OpenFlow10,OpenFlow13,OpenFlow14")
+			s.bus.Serve(t, sw)
+			at[p.HostID] = sw
+			s.hosts = append(s.hosts, sw)
+		}
+		s.guests = append(s.guests, sw.Plug(t, integration, "tap"+p.ID[:11], i+1, "external_ids:iface-id="+p.ID, "external_ids:iface-status=active",
 			`external_ids:attached-mac="`+p.MACAddress+`"`, "external_ids:vm-uuid="+p.DeviceID))
 		guest(t, p.DeviceID)
 	}
+	s.Switch = s.hosts[0]
+	s.Here(t)
 	s.now = neutron.StartOnBus(t, s.rig, "neutron_new", s.bus)
-	s.bus.Serve(t, s.Switch)
 	return s
 }
 
@@ -66,22 +77,28 @@ func (s *site) exported(t *testing.T) *net.Document {
 
 func (s *site) apply(t *testing.T, d *net.Document, to *neutron.Server) *rebuild.Report {
 	t.Helper()
-	r, err := rebuild.Apply(try.Context(t), d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4}, func(rebuild.Progress) {})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // Neutron takes its time on a busy machine
+	defer cancel()
+	r, err := rebuild.Apply(ctx, d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, to.Log())
 	}
 	return r
 }
 
-// equal reports what of host and platform is not as the document says.
+// equal reports what of hosts and platform is not as the document says.
 func (s *site) equal(t *testing.T) {
 	t.Helper()
-	var h *net.Host
-	try.Must(t, s.Inside(func() (err error) { h, err = Look(try.Context(t), "cmp00"); return err }))
-	for _, x := range net.CompareHost(s.d, h) {
-		t.Errorf("host: %s", rebuild.HostText(x))
+	for i, sw := range s.hosts {
+		sw.Here(t)
+		var h *net.Host
+		try.Must(t, sw.Inside(func() (err error) { h, err = Look(try.Context(t), fmt.Sprintf("cmp%02d", i)); return err }))
+		for _, x := range net.CompareHost(s.d, h) {
+			t.Errorf("host %s: %s", h.Host, rebuild.HostText(x))
+		}
 	}
-	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, false)
+	s.Here(t)
+	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve)
 	try.Must(t, err)
 	for _, x := range left {
 		t.Errorf("verify: %s", rebuild.Text(x))
@@ -96,66 +113,124 @@ func (s *site) active(t *testing.T) {
 	})
 }
 
-// dump is what br-int has.
-func (s *site) dump(t *testing.T) pin.Dump {
+// dump is what a bridge of the first host has.
+func (s *site) dump(t *testing.T, bridge string) pin.Dump {
 	t.Helper()
-	d, err := pin.Read(s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-flows", integration), s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-groups", integration),
-		s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-ports-desc", integration))
+	d, err := pin.Read(s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-flows", bridge), s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-groups", bridge),
+		s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-ports-desc", bridge))
 	try.Must(t, err)
 	return d
 }
 
-// send sends packets from the first guest to the second.
-func (s *site) send(t *testing.T) *ovstest.Traffic {
+// cookies are those of the flows of a bridge of the first host, without those of a pin, with their numbers of flows.
+func (s *site) cookies(t *testing.T, bridge string) map[uint64]int {
 	t.Helper()
-	return ovstest.Send(t, s.guests[0], s.guests[1], ovstest.Addr(1), ovstest.Addr(2))
+	out := map[uint64]int{}
+	for _, f := range s.dump(t, bridge).Theirs() {
+		out[f.Cookie]++
+	}
+	return out
 }
 
-// restart has the agent end and begin again under traffic. pinned: br-int is pinned meanwhile. kill: it is killed, and its flows
-// go, as when a package's scripts clean up.
-func (s *site) restart(t *testing.T, a *neutron.Agent, pinned, kill bool) *ovstest.Traffic {
+// send sends packets from one guest to another.
+func (s *site) send(t *testing.T, from, to int) *ovstest.Traffic {
 	t.Helper()
-	x := s.send(t)
-	time.Sleep(300 * time.Millisecond)
-	order := pin.Order{Bridge: integration, For: time.Hour}
-	if pinned {
-		_, err := bridge.Pin(try.Context(t), order)
-		try.Must(t, err)
+	return ovstest.Send(t, s.guests[from], s.guests[to], ovstest.Addr(from+1), ovstest.Addr(to+1))
+}
+
+// know has guests know each other's MAC address: no packet waits for ARP from here on, and each that is lost is one of those
+// that are counted.
+func (s *site) know(t *testing.T, a, b int) {
+	t.Helper()
+	for _, x := range [][2]int{{a, b}, {b, a}} {
+		s.guests[x[0]].IP(t, "neigh", "replace", ovstest.Addr(x[1]+1).String(), "lladdr", ovstest.MAC(x[1]+1), "nud", "permanent", "dev", "eth0")
 	}
-	if kill {
+}
+
+// way is how the agent of the first host ends and begins again.
+type way struct {
+	name         string
+	pinned, kill bool   // kill: it is killed, and its flows go, as when a package's scripts clean up; else it is stopped
+	drop         bool   // drop_flows_on_start
+	lost         string // packets: none, some, any
+}
+
+// restart has the agent of the first host end and begin again under traffic, and reports packets that were lost and should not have been,
+// and flows that are left. Pinned, all bridges that the agent programs are pinned meanwhile.
+func (s *site) restart(t *testing.T, a *neutron.Agent, w way, bridges []string, traffic ...*ovstest.Traffic) {
+	t.Helper()
+	a.DropFlows = w.drop
+	before := map[string]int{}
+	for _, b := range bridges {
+		before[b] = len(s.dump(t, b).Theirs())
+	}
+	time.Sleep(300 * time.Millisecond)
+	if w.pinned {
+		for _, b := range bridges {
+			r, err := bridge.Pin(try.Context(t), pin.Order{Bridge: b, For: time.Hour})
+			try.Must(t, err)
+			t.Logf("%s is pinned: %d ports, %d flows, %d groups, notes %q", b, r.Ports, r.Flows, r.Groups, r.Notes)
+		}
+	}
+	if w.kill {
 		a.Kill()
-		for _, f := range s.dump(t).Theirs() {
-			s.Delete(t, integration, f.Cookie)
-			break // they all have one
+		for _, b := range bridges {
+			for cookie := range s.cookies(t, b) {
+				s.Delete(t, b, cookie)
+			}
 		}
 	} else {
 		a.Stop(t)
 	}
-	if pinned && kill {
-		if _, err := bridge.Unpin(try.Context(t), order); fail.ExitCode(err) != fail.ExitRefused {
-			t.Errorf("unpin without the agent's flows: %v: want it refused", err)
+	if w.pinned && w.kill {
+		for _, b := range bridges {
+			if _, err := bridge.Unpin(try.Context(t), pin.Order{Bridge: b}); fail.ExitCode(err) != fail.ExitRefused {
+				t.Errorf("unpin of %s without the agent's flows: %v: want it refused", b, err)
+			}
 		}
 	}
 	a.Start(t)
-	if pinned {
-		var r *pin.Result
-		try.Until(t, "unpin", func() bool {
-			var err error
-			var e *fail.Error
-			r, err = bridge.Unpin(try.Context(t), order)
-			if err != nil && (!errors.As(err, &e) || e.Kind != fail.Refused) {
-				t.Fatal(err)
-			}
-			return err == nil
-		})
-		t.Logf("unpin removed %d flows", r.Removed)
+	if w.pinned {
+		for _, b := range bridges {
+			s.unpin(t, b)
+		}
 	}
 	time.Sleep(300 * time.Millisecond)
-	x.Stop()
-	if d := s.dump(t); len(d.Ours()) > 0 {
-		t.Errorf("%d flows of the pin are left", len(d.Ours()))
+	for _, x := range traffic {
+		x.Stop()
+		lost := x.Sent - x.Got
+		t.Logf("%d of %d packets came", x.Got, x.Sent)
+		if w.lost == "none" && lost > 0 || w.lost == "some" && lost == 0 || x.Sent < ovstest.Rate {
+			t.Errorf("%d of %d packets were lost, want %s: %v", lost, x.Sent, w.lost, x.Lost[:min(50, len(x.Lost))])
+		}
 	}
-	return x
+	for _, b := range bridges {
+		d := s.dump(t, b)
+		t.Logf("%s: %d flows before, %d afterwards", b, before[b], len(d.Theirs()))
+		if len(d.Ours()) > 0 {
+			t.Errorf("%d flows of the pin are left on %s", len(d.Ours()), b)
+		}
+		if c := s.cookies(t, b); len(c) != 1 {
+			t.Errorf("flows of %s by cookie: %v: want one only", b, c)
+		}
+	}
+	s.equal(t)
+}
+
+// unpin ends a pin when the agent's flows are there.
+func (s *site) unpin(t *testing.T, name string) {
+	t.Helper()
+	var r *pin.Result
+	try.Until(t, "unpin of "+name, func() bool {
+		var err error
+		var e *fail.Error
+		r, err = bridge.Unpin(try.Context(t), pin.Order{Bridge: name})
+		if err != nil && (!errors.As(err, &e) || e.Kind != fail.Refused) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	t.Logf("unpin of %s removed %d flows", name, r.Removed)
 }
 
 // TestAgent: taps that the old platform has left on br-int get their tag and flows by a real agent when the ports with
@@ -177,45 +252,22 @@ func TestAgent(t *testing.T) {
 		t.Errorf("created %v beside an agent that reports itself", r.Created)
 	}
 	s.active(t)
-	x := s.send(t)
+	x := s.send(t, 0, 1)
 	time.Sleep(time.Second)
 	x.Stop()
 	if x.Got == 0 || x.Got < x.Sent/2 { // the first ones wait for ARP
 		t.Errorf("%d of %d packets came from one guest to the other", x.Got, x.Sent)
 	}
 	s.equal(t)
-	for i, g := range s.guests { // no ARP from here on: each lost packet is one of those that are counted
-		g.IP(t, "neigh", "replace", ovstest.Addr(2-i).String(), "lladdr", ovstest.MAC(2-i), "nud", "permanent", "dev", "eth0")
-	}
-	type way struct {
-		name               string
-		pinned, kill, drop bool
-		lost               string // none, some, any
-	}
+	s.know(t, 0, 1)
 	ways := []way{{"killed and cleaned up, pinned", true, true, false, "none"}}
 	if os.Getenv(wholeEnv) != "" {
 		ways = append(ways, way{"killed and cleaned up", false, true, false, "some"}, way{"restarted", false, false, false, "any"}, way{"restarted, pinned", true, false, false, "none"},
-			way{"restarted with drop_flows_on_start", false, false, true, "some"}, way{"restarted with drop_flows_on_start, pinned", true, false, true, "any"})
+			// That is why a host whose agent has it in /etc/neutron is refused a pin.
+			way{"restarted with drop_flows_on_start", false, false, true, "some"}, way{"restarted with drop_flows_on_start, pinned", true, false, true, "some"})
 	}
 	for _, w := range ways {
-		t.Run(w.name, func(t *testing.T) {
-			before := len(s.dump(t).Theirs())
-			a.DropFlows = w.drop
-			x := s.restart(t, a, w.pinned, w.kill)
-			t.Logf("%d of %d packets came; %d flows before, %d afterwards", x.Got, x.Sent, before, len(s.dump(t).Theirs()))
-			lost := x.Sent - x.Got
-			if w.lost == "none" && lost > 0 || w.lost == "some" && lost == 0 || x.Sent < ovstest.Rate {
-				t.Errorf("%d of %d packets were lost, want %s: %v", lost, x.Sent, w.lost, x.Lost[:min(50, len(x.Lost))])
-			}
-			cookies := map[uint64]int{}
-			for _, f := range s.dump(t).Theirs() {
-				cookies[f.Cookie]++
-			}
-			if len(cookies) != 1 {
-				t.Errorf("flows of br-int by cookie: %v: want one only", cookies)
-			}
-			s.equal(t)
-		})
+		t.Run(w.name, func(t *testing.T) { s.restart(t, a, w, []string{integration}, s.send(t, 0, 1)) })
 	}
 	if t.Failed() {
 		t.Logf("agent:\n%s", a.Log())

@@ -3,7 +3,9 @@ package nettest
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,10 +18,12 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-// Agent is a real network agent of the host cmp00, beside a switch. It is the first process of a namespace of processes of
+// Agent is a real network agent beside a switch. It is the first process of a namespace of processes of
 // its own, so that what it starts ends with it.
 type Agent struct {
-	DropFlows bool       // drop_flows_on_start, for its next start
+	Host      string     // under which Neutron knows its host
+	Endpoint  netip.Addr // of the host in tunnels; the zero value: it has none. For its next start, as is what follows.
+	DropFlows bool       // drop_flows_on_start
 	of        testing.TB // with which it ends, also one that a part of the test has started
 	program   string
 	ready     string // what it logs when it is ready
@@ -32,30 +36,40 @@ type Agent struct {
 
 const agentSettings = `[DEFAULT]
 auth_strategy = noauth
-transport_url = %s
-host = cmp00
-state_path = %s/state
-log_file = %s/log
+transport_url = %[1]s
+host = %[2]s
+state_path = %[3]s/state
+log_file = %[3]s/log
 use_stderr = false
+interface_driver = openvswitch
+resync_interval = 1
 [oslo_concurrency]
-lock_path = %s/lock
+lock_path = %[3]s/lock
 [ovs]
 bridge_mappings = physnet1:br-ex
-ovsdb_connection = unix:%s/db.sock
+ovsdb_connection = unix:%[4]s/db.sock
 datapath_type = netdev
 of_listen_address = 127.0.0.1
 of_listen_port = 6633
 integration_bridge = br-int
-[agent]
-tunnel_types =
+%[5]s[agent]
 root_helper = env
 polling_interval = 1
-drop_flows_on_start = %t
+drop_flows_on_start = %[7]t
+tunnel_types = %[6]s
 [securitygroup]
 firewall_driver = openvswitch
 `
 
-// NewAgent is a neutron-openvswitch-agent that has not been started. It is ready when its first loop has come to its end,
+func (a *Agent) settings() string {
+	endpoint, tunnels := "", ""
+	if a.Endpoint.IsValid() {
+		endpoint, tunnels = fmt.Sprintf("local_ip = %s\n", a.Endpoint), "vxlan"
+	}
+	return fmt.Sprintf(agentSettings, a.bus.url(), a.Host, a.dir, a.sw.Dir, endpoint, tunnels, a.DropFlows)
+}
+
+// NewAgent is a neutron-openvswitch-agent of the host cmp00 that has not been started. It is ready when its first loop has come to its end,
 // when also the flows of its last run have gone. The switch gets the bridge of its physical network. The test is skipped
 // where the agent is not installed.
 func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
@@ -65,12 +79,24 @@ func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
 	return a
 }
 
+// NewDHCPAgent is a neutron-dhcp-agent of the host cmp00 that has not been started. It is ready when it has served all networks
+// that it found.
+func NewDHCPAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
+	t.Helper()
+	if _, err := exec.LookPath("dnsmasq"); err != nil {
+		t.Skipf("dnsmasq is not installed: %v", err)
+	}
+	return agentOf(t, s, bus, "/usr/bin/neutron-dhcp-agent", "Synchronizing state complete")
+}
+
 func agentOf(t testing.TB, s *ovstest.Switch, bus *Bus, program, ready string) *Agent {
 	t.Helper()
 	if _, err := os.Stat(program); err != nil {
 		t.Skipf("an agent of Neutron is not installed: %v", err)
 	}
-	return &Agent{of: t, program: program, ready: ready, sw: s, bus: bus, dir: try.ShortDir(t)}
+	a := &Agent{Host: host(0), of: t, program: program, ready: ready, sw: s, bus: bus, dir: try.ShortDir(t)}
+	try.Must(t, os.Chmod(a.dir, 0o711)) // dnsmasq reads what its agent wrote there, as another user
+	return a
 }
 
 // Start starts it, and waits until it is ready.
@@ -83,16 +109,16 @@ func (a *Agent) Start(t testing.TB) {
 // Begin starts it.
 func (a *Agent) Begin(t testing.TB) {
 	t.Helper()
-	conf := fmt.Sprintf(agentSettings, a.bus.url(), a.dir, a.dir, a.dir, a.sw.Dir, a.DropFlows)
-	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(conf), 0o600))
+	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(a.settings()), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
-	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, ownUUIDs, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
+	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, ownNames, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
 	try.Until(t, "the agent's process", func() bool { return len(children(a.pid)) > 0 })
 }
 
-// ownUUIDs runs a program with a state of libuuid of its own, in a mount namespace of its own. Open vSwitch's
-// Python library makes UUIDs of the kind whose clock libuuid keeps in a file of the system.
-var ownUUIDs = []string{"sh", "-c", `[ ! -d /var/lib/libuuid ] || mount -t tmpfs libuuid /var/lib/libuuid; exec "$0" "$@"`}
+// ownNames runs a program in a mount namespace of its own, with what the system has once for all: a state of libuuid, as Open
+// vSwitch's Python library makes UUIDs of the kind whose clock libuuid keeps in a file; and names of network namespaces.
+var ownNames = []string{"sh", "-c", `[ ! -d /var/lib/libuuid ] || mount -t tmpfs libuuid /var/lib/libuuid
+mount -t tmpfs run /run && mkdir /run/netns && exec "$0" "$@"`}
 
 // Ready waits until an agent that was begun is ready.
 func (a *Agent) Ready(t testing.TB) {

@@ -104,14 +104,47 @@ func port(i, of, n int) net.Port {
 func Guests(n int) *net.Document {
 	d := Platform(1, 0)
 	d.Agents = d.Agents[:1]
-	d.Subnets[0].CIDR, d.Subnets[0].GatewayIP, d.Subnets[0].HostRoutes = "10.9.0.0/24", ptr("10.9.0.254"), nil
-	d.Subnets[0].Pools = []net.Pool{{Start: "10.9.0.1", End: "10.9.0.199"}}
-	d.SecurityGroupRules = append(d.SecurityGroupRules, net.Rule{ID: id(3, 900), ProjectID: project(0), SecurityGroupID: id(2, 10), Direction: "ingress", EtherType: "IPv4", RemoteGroupID: ptr(id(2, 10))})
+	d.SecurityGroupRules = append(d.SecurityGroupRules, peers(0))
+	small(d, 0)
 	for i := 1; i <= n; i++ {
-		d.Ports = append(d.Ports, net.Port{ID: fmt.Sprintf("6%07x-0000-4000-8000-%012d", i, i), ProjectID: project(0), NetworkID: id(4, 0), Name: fmt.Sprint("guest ", i), AdminStateUp: true,
-			MACAddress: ovstest.MAC(i), FixedIPs: []net.FixedIP{{SubnetID: id(5, 0), IPAddress: ovstest.Addr(i).String()}}, DeviceID: id(7, i), DeviceOwner: "compute:nova",
-			Groups: []string{id(2, 10)}, PortSecurity: true, HostID: host(0), VNICType: "normal", VIFType: "ovs", VIFDetails: net.VIFDetails{HybridPlug: ptr(false)}, Profile: json.RawMessage("{}")})
+		d.Ports = append(d.Ports, guest(i, 0, host(0)))
 	}
 	d.Normalize()
 	return d
+}
+
+// Tenants makes the document of a platform with two projects, of which each has a network of VXLAN, both with the same addresses,
+// and a guest on each of the hosts cmp00 and cmp01: ports 1 and 2 are the first project's, 3 and 4 the second's, with the addresses
+// that ovstest gives to hosts of these numbers. Guests of a project may reach each other.
+func Tenants() *net.Document {
+	d := Platform(2, 0)
+	for i := range d.Networks {
+		d.Networks[i].MTU, d.Networks[i].Segments = 1450, []net.Segment{{NetworkType: "vxlan", SegmentationID: ptr(7000 + i)}}
+		d.SecurityGroupRules = append(d.SecurityGroupRules, peers(i))
+		small(d, i)
+		for j := range 2 {
+			d.Ports = append(d.Ports, guest(1+2*i+j, i, host(j)))
+		}
+	}
+	d.Normalize()
+	return d
+}
+
+// peers lets in who is in the group "web" of a project, too.
+func peers(of int) net.Rule {
+	return net.Rule{ID: id(3, 900+of), ProjectID: project(of), SecurityGroupID: id(2, 10+of), Direction: "ingress", EtherType: "IPv4", RemoteGroupID: ptr(id(2, 10+of))}
+}
+
+// small gives a subnet the addresses of ovstest.
+func small(d *net.Document, i int) {
+	s := &d.Subnets[i]
+	s.CIDR, s.GatewayIP, s.HostRoutes = "10.9.0.0/24", ptr("10.9.0.254"), nil
+	s.Pools = []net.Pool{{Start: "10.9.0.1", End: "10.9.0.199"}}
+}
+
+// guest is the port of a guest with a number, on a network.
+func guest(i, of int, host string) net.Port {
+	return net.Port{ID: fmt.Sprintf("6%07x-0000-4000-8000-%012d", i, i), ProjectID: project(of), NetworkID: id(4, of), Name: fmt.Sprint("guest ", i), AdminStateUp: true,
+		MACAddress: ovstest.MAC(i), FixedIPs: []net.FixedIP{{SubnetID: id(5, of), IPAddress: ovstest.Addr(i).String()}}, DeviceID: id(7, i), DeviceOwner: "compute:nova",
+		Groups: []string{id(2, 10+of)}, PortSecurity: true, HostID: host, VNICType: "normal", VIFType: "ovs", VIFDetails: net.VIFDetails{HybridPlug: ptr(false)}, Profile: json.RawMessage("{}")}
 }

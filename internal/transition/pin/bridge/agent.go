@@ -1,35 +1,39 @@
 package bridge
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"holdfast/internal/fail"
 )
 
 // agentFiles are where Neutron's agent for Open vSwitch has its settings (Debian, RDO, the source).
 var agentFiles = []string{
 	"/etc/neutron/plugins/ml2/openvswitch_agent.ini", "/etc/neutron/neutron.conf",
-	"/etc/neutron/conf.d/neutron-openvswitch-agent/*.conf",
+	"/etc/neutron/agent.conf.d/*.conf", "/etc/neutron/conf.d/neutron-openvswitch-agent/*.conf",
 }
 
-// agentNotes say what of this host's network agent ends a pin before its time.
-func agentNotes() (notes []string) {
-	for _, pattern := range agentFiles {
+// keepsFlows refuses a bridge of a host whose network agent would delete all flows when it starts, as one of its files says.
+func keepsFlows(bridge string, files []string) error {
+	for _, pattern := range files {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
-			notes = append(notes, err.Error())
+			return fmt.Errorf("%s: %w", pattern, err)
 		}
 		for _, name := range names {
 			b, err := os.ReadFile(name)
 			if err != nil {
-				notes = append(notes, err.Error())
+				return fail.Errorf(fail.Failed, "look for drop_flows_on_start: %w", err)
 			}
 			if dropsFlows(string(b)) {
-				notes = append(notes, name+" has drop_flows_on_start: the agent deletes all flows when it starts, also the pin; set it to false before")
+				return fail.Errorf(fail.Refused, "bridge %s can not be pinned: %s has drop_flows_on_start = true: the network agent deletes all flows when it starts, also a pin", bridge, name).
+					With("set drop_flows_on_start = false in that file; the agent reads it when it starts")
 			}
 		}
 	}
-	return notes
+	return nil
 }
 
 // dropsFlows reads drop_flows_on_start of an oslo.config file.

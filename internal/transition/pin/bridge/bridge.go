@@ -93,11 +93,14 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if err := fit(o.Bridge, facts, d); err != nil {
 		return nil, err
 	}
+	if err := keepsFlows(o.Bridge, agentFiles); err != nil {
+		return nil, err
+	}
 	p, err := pin.New(d, o.For)
 	if err != nil {
 		return nil, fail.Errorf(fail.Refused, "bridge %s can not be pinned: %w", o.Bridge, err)
 	}
-	r := &pin.Result{Bridge: o.Bridge, Ports: len(p.Entries), Flows: len(p.Copy), Groups: len(p.Groups), Notes: slices.Concat(p.Notes, agentNotes())}
+	r := &pin.Result{Bridge: o.Bridge, Ports: len(p.Entries), Flows: len(p.Copy), Groups: len(p.Groups), Notes: p.Notes}
 	if o.DryRun {
 		r.Plan = p.Lines()
 		if pinned != nil {
