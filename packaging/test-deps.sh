@@ -17,7 +17,7 @@ packages=(
   openvswitch-switch # pins
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
   neutron-server neutron-plugin-ml2 # networks are rebuilt in it
-  rabbitmq-server neutron-openvswitch-agent dnsmasq-base dnsmasq-utils # agents on hosts of it
+  rabbitmq-server neutron-openvswitch-agent # an agent on a host of it
   keystone                          # which tokens Neutron takes
 )
 missing=()
