@@ -193,7 +193,7 @@ func (b *builder) rebuild(prefix string) {
 		export = append(export, "--db", n.Source.DB)
 		export = flag(export, "--db-name", n.Source.DBName)
 	}
-	apply := []string{"transition", "net", "apply", "--file", n.File, "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
+	apply := []string{"transition", "net", "apply", "--file", n.File, "--applied", n.File + ".applied", "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
 	apply = flag(flag(apply, "--openrc", n.Target.Openrc), "--db-name", n.Target.DBName)
 	if n.Jobs > 0 {
 		apply = append(apply, "--jobs", strconv.Itoa(n.Jobs))

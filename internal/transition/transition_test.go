@@ -75,7 +75,7 @@ func shown(p *Plan) string {
 func TestAWholePlan(t *testing.T) {
 	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services"
 	const prof = "--profile openstack-liberty-zed " + dbs
-	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
+	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
 		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
