@@ -53,7 +53,7 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Hosts, o.Members, o.Guests, o.OwnSystem = 6, 3, 6, true
 	case owned:
 		o.Hosts, o.Members, o.Guests, o.OwnSystem = 5, 3, 8, true
-	case galera:
+	case galera, networked:
 		o.OwnSystem = true
 	case paired:
 		o.Work, o.OwnSystem, o.IPv6 = lab.WorkPair, true, true
