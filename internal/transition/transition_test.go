@@ -82,6 +82,8 @@ func TestAWholePlan(t *testing.T) {
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
 		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check",
 		"ready/databases cp1 holdfast transition db plan " + prof,
+		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"ready/network cp1 holdfast transition net apply " + apply + " --dry-run",
 		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
@@ -128,7 +130,7 @@ func TestPartsAlone(t *testing.T) {
 	for text, want := range map[string]string{
 		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
 		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
-		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
+		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "ready/network-export ready/network network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
 		head + "platform: {file: /f, source: /s, target: /t}\n":                                                                                      "collect/platform ready/platform restart/platform",
 		head + "config: {dir: /srv/config, cluster: a}\n":                                                                                            "ready/config hosts/config",
 		head + "upgrade: {bundle: /b}\n":                                                                                                             "ready/upgrade hosts/upgrade",
