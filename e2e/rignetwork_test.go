@@ -100,7 +100,7 @@ func (c *carried) networks(t testing.TB) *networks {
 	start := func(s *aligntest.Rig) *nettest.Server {
 		return nettest.Start(t, func(testing.TB) *aligntest.Rig { return s }, "neutron", true)
 	}
-	n := &networks{carried: c, old: start(c.old), new: start(c.new), is: nettest.Platform(4, 24)}
+	n := &networks{carried: c, old: start(c.old), new: start(c.new), is: nettest.Platform(4, 16)}
 	reached := func(s *nettest.Server) *nettest.Proxy {
 		l, err := c.lab.Listen()
 		if err != nil {
@@ -169,9 +169,12 @@ func (n *networks) faults(t testing.TB, at map[int]func(context.Context) error) 
 // ask sends a request to a Neutron, and reads its answer into v; nil: there is none.
 func ask(t testing.TB, s *nettest.Server, method, path string, body, v any) {
 	t.Helper()
-	text, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	if body != nil { // Neutron refuses a DELETE with one
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -249,7 +252,7 @@ func (n *networks) equal(t testing.TB) {
 			t.Errorf("port %s: the old platform has %+v, the new one %+v", id, p, q)
 		}
 	}
-	if len(was) < 20 || len(is) != len(was) || len(old) < 10 || !slices.Equal(old, others) {
+	if len(was) < 16 || len(is) != len(was) || len(old) < 10 || !slices.Equal(old, others) {
 		t.Errorf("the old platform has %d ports and\n%s\nthe new one %d and\n%s", len(was), strings.Join(old, "\n"), len(is), strings.Join(others, "\n"))
 	}
 	t.Logf("both Neutrons tell the same of %d ports and %d other objects", len(is), len(others))
