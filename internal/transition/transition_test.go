@@ -110,7 +110,7 @@ func TestAWholePlan(t *testing.T) {
 	if s := p.Steps[1]; s.Timeout != 30*time.Second || s.Again {
 		t.Errorf("a command of the operator: %+v", s)
 	}
-	if s := p.Steps[6]; s.Timeout != works || !s.Again {
+	if s := p.Steps[8]; s.Timeout != works || !s.Again {
 		t.Errorf("a command of ours: %+v", s)
 	}
 	text, err := p.Encode()
