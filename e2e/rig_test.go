@@ -57,6 +57,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Hosts, o.Members, o.Guests, o.OwnSystem = 5, 3, 8, true
 	case galera:
 		o.OwnSystem = true
+	case networked: // no host is fenced in it, however busy the machine is
+		o.OwnSystem, o.BMCs, o.Profile = true, false, ""
 	case paired:
 		o.Work, o.OwnSystem, o.IPv6 = lab.WorkPair, true, true
 	case pairedAlone:

@@ -24,6 +24,9 @@ type carried struct {
 	id       string // of its job
 	from     string // host whose agent does the work
 	old, new *aligntest.Rig
+	dir      string   // of this test
+	files    []string // that the host gets
+	network  string   // lines of the transition's file: a stage, and the network; "": it has none
 }
 
 const carriedMapping = `format: 1
@@ -45,17 +48,21 @@ clusters: {lab: {groups: {all: {hosts: [%s]}}, hosts: {%s: {values: {level: 2}}}
 // carry begins a transition on a host whose hosts are upgraded by these flags of `upgrade run`.
 func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
 	t.Helper()
+	c := r.platforms(t, h)
+	c.begin(t, bundle, flags...)
+	return c
+}
+
+// platforms starts the database servers of an old and a new platform, which a host reaches.
+func (r *rig) platforms(t testing.TB, h string) *carried {
+	t.Helper()
 	t.Setenv("TMPDIR", r.dir) // the servers' sockets are linked into the laboratory, which takes one file system
-	c := &carried{rig: r, from: h,
-		old: aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1"), new: aligntest.MariaDB(t)}
+	c := &carried{rig: r, from: h, dir: t.TempDir(),
+		old: aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1", "--max-connections=300"), new: aligntest.MariaDB(t, "--max-connections=300")}
 	c.old.SQL("CREATE DATABASE old; USE old; CREATE TABLE items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB; INSERT INTO old.items (name) SELECT CONCAT('row ', seq) FROM seq_1_to_500")
 	c.new.SQL("CREATE DATABASE new; CREATE TABLE new.items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB")
-	dir := t.TempDir()
-	files := []string{filepath.Join(dir, "items.yaml")}
-	writeFile(t, files[0], carriedMapping)
-	if _, err := r.give(h, "ids"); err != nil {
-		t.Fatal(err)
-	}
+	c.files = []string{filepath.Join(c.dir, "items.yaml")}
+	writeFile(t, c.files[0], carriedMapping)
 	for name, s := range map[string]*aligntest.Rig{"old": c.old, "new": c.new} {
 		// The host has a system of its own, and sees this folder of it only.
 		socket := r.lab.HostPath(h, name+".sock")
@@ -67,26 +74,36 @@ func (r *rig) carry(t testing.TB, h, bundle string, flags ...string) *carried {
 				t.Error(err)
 			}
 		})
-		file := filepath.Join(dir, name+".cnf")
+		file := filepath.Join(c.dir, name+".cnf")
 		writeFile(t, file, fmt.Sprintf("[client]\nuser=%s\npassword=%s\nsocket=%s/%s.sock\n", aligntest.User, aligntest.Password, lab.HostDir, name))
 		if err := os.Chmod(file, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, file)
+		c.files = append(c.files, file)
 	}
-	config := []string{filepath.Join(dir, "config.yaml"), filepath.Join(dir, "carried.conf")}
-	writeFile(t, config[0], fmt.Sprintf(carriedConfig, strings.Join(r.lab.Hosts(), ", "), h))
+	return c
+}
+
+// begin begins the transition.
+func (c *carried) begin(t testing.TB, bundle string, flags ...string) {
+	t.Helper()
+	h := c.from
+	if _, err := c.give(h, "ids"); err != nil {
+		t.Fatal(err)
+	}
+	config := []string{filepath.Join(c.dir, "config.yaml"), filepath.Join(c.dir, "carried.conf")}
+	writeFile(t, config[0], fmt.Sprintf(carriedConfig, strings.Join(c.lab.Hosts(), ", "), h))
 	writeFile(t, config[1], "host = {{.host}}\nlevel = {{.level}}\n")
-	if _, err := r.give(h, "config", config...); err != nil {
+	if _, err := c.give(h, "config", config...); err != nil {
 		t.Fatal(err)
 	}
 	list, err := json.Marshal(flags)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files = append(files, filepath.Join(dir, "site.yaml"))
+	site := filepath.Join(c.dir, "site.yaml")
 	at := lab.HostDir + "/transition/"
-	writeFile(t, files[3], strings.ReplaceAll(fmt.Sprintf(`format: 1
+	writeFile(t, site, strings.ReplaceAll(fmt.Sprintf(`format: 1
 name: lab
 host: %s
 databases: {mapping: AT/items.yaml, ids: %s/ids, source: "/?option-file=AT/old.cnf", target: "/?option-file=AT/new.cnf", follow: true}
@@ -99,16 +116,15 @@ stages:
     before: [{name: hosts, run: [holdfast, host, list]}]
   restart:
     after: [{name: version, host: %s, run: [/bin/grep, -q, %q, /usr/share/platform/VERSION]}]
-`, h, lab.HostDir, lab.HostDir, bundle, list, r.lab.Hosts()[1], platformNew), "AT/", at))
-	if _, err := r.give(h, "transition", files...); err != nil {
+%s`, h, lab.HostDir, lab.HostDir, bundle, list, c.lab.Hosts()[1], platformNew, c.network), "AT/", at))
+	if _, err := c.give(h, "transition", append(c.files, site)...); err != nil {
 		t.Fatal(err)
 	}
 	var j job.View
-	if err := json.Unmarshal([]byte(r.command(t, h, "transition", "run", at+"site.yaml", "--yes", "-o", "json")), &j); err != nil {
+	if err := json.Unmarshal([]byte(c.command(t, h, "transition", "run", at+"site.yaml", "--yes", "-o", "json")), &j); err != nil {
 		t.Fatal(err)
 	}
 	c.id = j.ID
-	return c
 }
 
 // await waits until the job is as it should be.
@@ -141,13 +157,16 @@ func (c *carried) runs(step string) func(job.View) bool {
 	}
 }
 
-// cutOver has the old platform write until its end, and answers the question for that.
-func (c *carried) cutOver(t testing.TB) {
+// cutOver has the old platform write until its end, also what meanwhile does, and answers the question for that.
+func (c *carried) cutOver(t testing.TB, meanwhile ...func()) {
 	t.Helper()
 	c.asks(t, 2*time.Minute, "cutover/databases")
 	c.old.SQL("UPDATE old.items SET name = 'last' WHERE id = 7; DELETE FROM old.items WHERE id = 8; INSERT INTO old.items (name) VALUES ('late')")
+	for _, do := range meanwhile {
+		do()
+	}
 	c.command(t, c.lab.Hosts()[2], "jobs", "resume", c.id)
-	c.await(t, 2*time.Minute, "the hosts are begun with", c.runs("hosts/upgrade"))
+	c.await(t, 3*time.Minute, "the hosts are begun with", c.runs("hosts/upgrade"))
 	for _, h := range c.lab.Hosts() {
 		level := 1
 		if h == c.from {

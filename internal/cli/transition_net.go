@@ -151,6 +151,10 @@ default security groups of projects are written into Neutron's database, and so
 is ovs_hybrid_plug of ports of which the file says something else than Neutron.
 Interrupted, the same command goes on where it was.
 
+With --applied, objects that an earlier apply has brought, and that nobody has
+changed on the platform since, are removed or made anew where the file has them
+otherwise now: so the old platform may go on changing its network.
+
 Exit codes: 0 all is there and equal, 1 failed, 2 bad input, 3 refused,
 because the platform has something else or lacks the extension, 4 the API or
 the database is not reachable.`,
@@ -180,6 +184,7 @@ the database is not reachable.`,
 	netDatabase(cmd, &o.DB)
 	f := cmd.Flags()
 	f.IntVar(&o.Jobs, "jobs", 4, "how many requests are under way at once")
+	f.StringVar(&o.Applied, "applied", "", "`FILE` that keeps what was applied, for the next time")
 	f.BoolVar(&o.DryRun, "dry-run", false, "say what would be created, and write nothing")
 	reserveFlag(cmd, &o.ReserveDHCP)
 	return cmd
@@ -212,6 +217,12 @@ func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js boo
 	list := counted(r.Created)
 	if list == "" {
 		list = "nothing"
+	}
+	if len(r.Renewed) > 0 {
+		list += "; as it is now: " + counted(r.Renewed)
+	}
+	if len(r.Removed) > 0 {
+		list += "; removed: " + counted(r.Removed)
 	}
 	if r.Bound > 0 {
 		list += fmt.Sprintf("; ports to be bound to their hosts: %d", r.Bound)

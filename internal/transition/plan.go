@@ -160,6 +160,11 @@ func (b *builder) ready() {
 	if b.file.Databases != nil {
 		b.db("databases", looks, "plan", false)
 	}
+	if b.file.Network != nil {
+		export, apply, _ := b.file.Network.commands()
+		b.add("network-export", looks, export...)
+		b.add("network", looks, append(apply, "--dry-run")...)
+	}
 	b.config("diff", looks)
 	if b.file.Upgrade != nil {
 		b.upgrade("upgrade", looks, "--dry-run")
@@ -185,27 +190,32 @@ func (b *builder) network() {
 
 // rebuild brings the network over; prefix tells the steps of a second time apart.
 func (b *builder) rebuild(prefix string) {
-	n := b.file.Network
-	export := []string{"transition", "net", "export", "--out", n.File}
+	export, apply, verify := b.file.Network.commands()
+	b.add(prefix+"export", looks, export...)
+	b.add(prefix+"apply", works, apply...)
+	b.add(prefix+"verify", looks, verify...)
+}
+
+// commands are those of `transition net`.
+func (n *Network) commands() (export, apply, verify []string) {
+	export = []string{"transition", "net", "export", "--out", n.File}
 	if n.Source.Endpoint != "" {
 		export = flag(append(export, "--endpoint", n.Source.Endpoint), "--openrc", n.Source.Openrc)
 	} else {
 		export = append(export, "--db", n.Source.DB)
 		export = flag(export, "--db-name", n.Source.DBName)
 	}
-	apply := []string{"transition", "net", "apply", "--file", n.File, "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
+	apply = []string{"transition", "net", "apply", "--file", n.File, "--applied", n.File + ".applied", "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
 	apply = flag(flag(apply, "--openrc", n.Target.Openrc), "--db-name", n.Target.DBName)
 	if n.Jobs > 0 {
 		apply = append(apply, "--jobs", strconv.Itoa(n.Jobs))
 	}
-	verify := []string{"transition", "net", "verify", "--file", n.File, "--endpoint", n.Target.Endpoint}
+	verify = []string{"transition", "net", "verify", "--file", n.File, "--endpoint", n.Target.Endpoint}
 	verify = flag(verify, "--openrc", n.Target.Openrc)
 	if n.ReserveDHCP {
 		apply, verify = append(apply, "--reserve-dhcp"), append(verify, "--reserve-dhcp")
 	}
-	b.add(prefix+"export", looks, export...)
-	b.add(prefix+"apply", works, apply...)
-	b.add(prefix+"verify", looks, verify...)
+	return export, apply, verify
 }
 
 // cutover brings over what the old platform has written to its end. It returns the place of

@@ -75,13 +75,15 @@ func shown(p *Plan) string {
 func TestAWholePlan(t *testing.T) {
 	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services"
 	const prof = "--profile openstack-liberty-zed " + dbs
-	const apply = "--file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
+	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
 		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
 		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check",
 		"ready/databases cp1 holdfast transition db plan " + prof,
+		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"ready/network cp1 holdfast transition net apply " + apply + " --dry-run",
 		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
@@ -108,7 +110,7 @@ func TestAWholePlan(t *testing.T) {
 	if s := p.Steps[1]; s.Timeout != 30*time.Second || s.Again {
 		t.Errorf("a command of the operator: %+v", s)
 	}
-	if s := p.Steps[6]; s.Timeout != works || !s.Again {
+	if s := p.Steps[8]; s.Timeout != works || !s.Again {
 		t.Errorf("a command of ours: %+v", s)
 	}
 	text, err := p.Encode()
@@ -128,7 +130,7 @@ func TestPartsAlone(t *testing.T) {
 	for text, want := range map[string]string{
 		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
 		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
-		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
+		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "ready/network-export ready/network network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
 		head + "platform: {file: /f, source: /s, target: /t}\n":                                                                                      "collect/platform ready/platform restart/platform",
 		head + "config: {dir: /srv/config, cluster: a}\n":                                                                                            "ready/config hosts/config",
 		head + "upgrade: {bundle: /b}\n":                                                                                                             "ready/upgrade hosts/upgrade",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -237,6 +238,16 @@ func (l *Lab) Dial(ctx context.Context, network, addr string) (net.Conn, error) 
 		return err
 	})
 	return conn, err
+}
+
+// Listen listens on a free port of the switch's own address, which all hosts reach. Whoever accepts runs
+// in the machine's own network namespace: so hosts can be given a server that listens on its loopback.
+func (l *Lab) Listen() (ln net.Listener, err error) {
+	err = l.InSwitch(func() (err error) {
+		ln, err = net.Listen("tcp", netip.AddrPortFrom(l.p.switchAddr(), 0).String())
+		return err
+	})
+	return ln, err
 }
 
 // HTTPClient talks from the switch to servers of the laboratory, one connection

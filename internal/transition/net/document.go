@@ -176,12 +176,21 @@ type VIFDetails struct {
 // Parse reads a document, JSON or YAML, that stood in a file of a name. Its errors are of
 // type *Faults, as those of Check are.
 func Parse(file string, data []byte) (*Document, error) {
+	d, err := ParseAny(file, data)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.Check(file)
+}
+
+// ParseAny is Parse of a document that need not be one that can be applied.
+func ParseAny(file string, data []byte) (*Document, error) {
 	d := &Document{}
 	if err := decode(file, data, d, &d.Version); err != nil {
 		return nil, err
 	}
 	d.Normalize()
-	return d, d.Check(file)
+	return d, nil
 }
 
 // decode reads a file of this program's version into v.

@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 // Fault is what a Proxy does to one request.
@@ -40,11 +43,21 @@ type Proxy struct {
 	late   sync.WaitGroup
 }
 
-// NewProxy begins to serve before a server. It ends with the test.
+// NewProxy begins to serve before a server, on 127.0.0.1. It ends with the test.
 func NewProxy(t testing.TB, s *Server) *Proxy {
-	p := &Proxy{to: s.Endpoint(), made: map[string]int{}}
-	srv := httptest.NewServer(p)
-	p.URL = srv.URL
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	try.Must(t, err)
+	return NewProxyAt(t, s, l)
+}
+
+// NewProxyAt is NewProxy on a listener, which may be one that others reach who do not reach the server.
+func NewProxyAt(t testing.TB, s *Server, l net.Listener) *Proxy {
+	p := &Proxy{URL: "http://" + l.Addr().String(), to: s.Endpoint(), made: map[string]int{}}
+	srv := httptest.NewUnstartedServer(p)
+	try.Must(t, srv.Listener.Close())
+	srv.Listener = l
+	srv.Start()
 	t.Cleanup(func() {
 		srv.Close()
 		p.late.Wait()

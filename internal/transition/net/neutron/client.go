@@ -4,6 +4,7 @@ package neutron
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -211,14 +212,39 @@ func (c *Client) comes(ctx context.Context, collection, id string, err error) bo
 	}
 }
 
-// DeleteRule removes a rule of a security group; one that is not there is no error.
-func (c *Client) DeleteRule(ctx context.Context, id string) (err error) {
+// Delete removes an object; one that is not there is no error. After a request whose answer was lost it looks for a
+// while whether the object goes: a request that is carried out later would remove one that was made anew meanwhile.
+func (c *Client) Delete(ctx context.Context, collection, id string) (err error) {
 	for try := range tries {
-		_, err = c.api.Delete(ctx, c.api.ServiceURL("security-group-rules", id), c.options())
-		if err == nil || absent(err) {
+		_, err = c.api.Delete(ctx, c.api.ServiceURL(collection, id), c.options())
+		if err == nil || absent(err) || lost(err) && passes(err) && c.goes(ctx, collection, id) {
 			return nil
 		}
 		if !passes(err) || !again(ctx, try, err) {
+			break
+		}
+	}
+	return explained(err)
+}
+
+func (c *Client) goes(ctx context.Context, collection, id string) bool {
+	for begun := time.Now(); ; {
+		if there, asked := c.Has(ctx, collection, id); asked == nil && !there {
+			return true
+		}
+		if time.Since(begun) > settle || !sleep.For(ctx, first) {
+			return false
+		}
+	}
+}
+
+// Change gives fields of an object other values. It may be asked for again.
+func (c *Client) Change(ctx context.Context, collection, key, id string, fields map[string]json.RawMessage) (err error) {
+	for try := range tries {
+		opts := c.options()
+		opts.OkCodes = []int{http.StatusOK}
+		_, err = c.api.Put(ctx, c.api.ServiceURL(collection, id), map[string]any{key: fields}, nil, opts)
+		if err == nil || !passes(err) || !again(ctx, try, err) {
 			break
 		}
 	}

@@ -128,3 +128,30 @@ func TestEndpoints(t *testing.T) {
 		}
 	}
 }
+
+// TestDeleteWaits: a request whose answer was lost, and which is carried out later, is not sent again: it would remove
+// what has been made anew meanwhile.
+func TestDeleteWaits(t *testing.T) {
+	var mu sync.Mutex
+	deletes, gets := 0, 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Method == http.MethodDelete {
+			deletes++
+			panic(http.ErrAbortHandler)
+		}
+		if gets++; gets > 2 {
+			http.Error(w, "{}", http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, "{}") // a client that has gone says so itself
+	}))
+	defer srv.Close()
+	c, err := New(srv.URL)
+	try.Must(t, err)
+	try.Must(t, c.Delete(try.Context(t), "ports", "a"))
+	if deletes != 1 || gets != 3 {
+		t.Errorf("%d DELETEs, and %d looks whether it has gone: want 1 and 3", deletes, gets)
+	}
+}

@@ -60,6 +60,10 @@ type Order struct {
 	Jobs        int // requests that are under way at once, 1 to MostJobs
 	DryRun      bool
 	ReserveDHCP bool // ports of DHCP are made as net.ReserveDHCP has them, which changes the document
+
+	// Applied is a file that keeps what was applied; "": none does. What it has, and the platform has as it has it, is
+	// removed or changed where the document has it otherwise.
+	Applied string
 }
 
 // Report is what Apply did, or with DryRun would do.
@@ -67,6 +71,8 @@ type Report struct {
 	DryRun  bool           `json:"dry_run"`
 	Equal   int            `json:"equal"`   // objects that were there before
 	Created map[string]int `json:"created"` // by kind
+	Removed map[string]int `json:"removed"` // by kind: what was applied before, and is in the document no more
+	Renewed map[string]int `json:"renewed"` // by kind: what was applied before, and is otherwise in the document
 	Bound   int            `json:"bound"`   // ports that were there, and not bound to their hosts yet
 	Plugs   int            `json:"plugs"`   // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
 	Seconds float64        `json:"seconds"`
@@ -146,11 +152,7 @@ func verify(ctx context.Context, d *net.Document, c *neutron.Client, reserve boo
 	if err != nil {
 		return nil, err
 	}
-	left, err := net.Diff(d, is)
-	if err == nil && reserve {
-		left = net.HandedOver(d, left)
-	}
-	return left, err
+	return differences(d, is, reserve)
 }
 
 // Apply creates in the platform at an API what a document has, where it is missing, and
@@ -173,17 +175,20 @@ func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (
 		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", o.API.Endpoint, extension).
 			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
 	}
-	before, err := verify(ctx, d, c, o.ReserveDHCP)
+	before, stale, err := compare(ctx, d, c, o)
 	if err != nil {
 		return nil, err
 	}
-	r, half, err := plan(d, before)
+	r, half, err := plan(d, before, stale)
 	if err != nil {
 		return nil, err
 	}
 	r.DryRun = o.DryRun
 	if !o.DryRun && len(before) > 0 {
-		if r.Plugs, err = write(ctx, d, c, half, o, tell); err != nil {
+		if err := keep(o.Applied, d, true); err != nil {
+			return nil, err
+		}
+		if r.Plugs, err = write(ctx, d, c, half, stale, o, tell); err != nil {
 			return nil, err
 		}
 		left, err := verify(ctx, d, c, o.ReserveDHCP)
@@ -193,6 +198,11 @@ func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (
 		if len(left) > 0 {
 			return nil, fail.Errorf(fail.Failed, "what was read back differs in %d places; the first: %s", len(left), Text(left[0])).
 				With("See all of them: holdfast transition net verify")
+		}
+	}
+	if !o.DryRun {
+		if err := keep(o.Applied, d, false); err != nil {
+			return nil, err
 		}
 	}
 	r.Seconds = time.Since(begun).Seconds()
@@ -210,13 +220,21 @@ func Text(d net.Difference) string {
 	return fmt.Sprintf("%s %s: %s: the document has %s, Neutron %s", d.Kind, d.ID, d.Field, d.Old, d.New)
 }
 
-// plan says what is to be made; what is there, but differs, is refused. Rules which Neutron
+// plan says what is to be made; what is there, but differs, is refused, unless it is stale. Rules which Neutron
 // gave a new group by itself are to be replaced by the document's. half are the ports that are half made.
-func plan(d *net.Document, before []net.Difference) (r *Report, half map[string]bool, err error) {
-	r, half = &Report{Created: map[string]int{}}, map[string]bool{}
+func plan(d *net.Document, before []net.Difference, stale *net.Stale) (r *Report, half map[string]bool, err error) {
+	r, half = &Report{Created: map[string]int{}, Removed: map[string]int{}, Renewed: map[string]int{}}, map[string]bool{}
 	var bad []string
+	renewed := map[string]bool{}
 	for _, x := range before {
 		switch {
+		case stale.Has(x):
+			if x.Field == "object" {
+				r.Removed[x.Kind]++
+			} else if !renewed[x.ID] {
+				renewed[x.ID] = true
+				r.Renewed[x.Kind]++
+			}
 		case x.Field == "object" && x.New == nil:
 			r.Created[x.Kind]++
 		case x.Field == "object" && x.Kind == "security_group_rule":
@@ -238,8 +256,10 @@ func plan(d *net.Document, before []net.Difference) (r *Report, half map[string]
 			With("Remove them there, or make them equal; nothing was written.")
 	}
 	r.Equal = len(d.Agents) + len(d.SecurityGroups) + len(d.SecurityGroupRules) + len(d.Networks) + len(d.Subnets) + len(d.Ports)
-	for _, n := range r.Created {
-		r.Equal -= n
+	for _, of := range []map[string]int{r.Created, r.Renewed} {
+		for _, n := range of {
+			r.Equal -= n
+		}
 	}
 	r.Bound = len(half)
 	return r, half, nil
@@ -251,10 +271,13 @@ func halfMade(x net.Difference) bool {
 	return x.Kind == "port" && x.Field == "binding:vif_type" && json.Unmarshal(x.New, &is) == nil && neutron.Unbound(is)
 }
 
-// write creates everything that is missing, one kind after the other, binds the ports that are half made, and has the
-// rows of bindings say how ports are plugged. It returns of how many they had said something else.
-func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, o Order, tell func(Progress)) (plugs int, err error) {
+// write removes what is stale, creates everything that is missing, one kind after the other, binds the ports that are half
+// made, and has the rows of bindings say how ports are plugged. It returns of how many they had said something else.
+func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, stale *net.Stale, o Order, tell func(Progress)) (plugs int, err error) {
 	jobs := o.Jobs
+	if err := remove(ctx, c, stale, jobs, tell); err != nil {
+		return 0, err
+	}
 	db, err := rows.Open(ctx, "target", o.DB.DSN, o.DB.Name, o.DB.Password)
 	if err != nil {
 		return 0, err
@@ -275,6 +298,9 @@ func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[str
 		return 0, err
 	}
 	if err := each(ctx, "security groups", groups, jobs, tell, c.Group); err != nil {
+		return 0, err
+	}
+	if err := change(ctx, c, stale); err != nil {
 		return 0, err
 	}
 	if err := rules(ctx, d, c, jobs, tell); err != nil {
@@ -319,7 +345,7 @@ func rules(ctx context.Context, d *net.Document, c *neutron.Client, jobs int, te
 				return fail.Errorf(fail.Refused, "security group %s has the rule %s on the target, which the document does not have", g.ID, r.ID).
 					With("If it is not wanted, remove it: openstack security group rule delete " + r.ID)
 			default:
-				if err := c.DeleteRule(ctx, r.ID); err != nil {
+				if err := c.Delete(ctx, "security-group-rules", r.ID); err != nil {
 					return err
 				}
 			}

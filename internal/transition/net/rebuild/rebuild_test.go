@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -54,7 +55,7 @@ func TestMain(m *testing.M) {
 		w := strings.Split(what, "\n")
 		d, err := Read(w[0])
 		if err == nil {
-			_, err = Apply(context.Background(), d, Order{API: API{Endpoint: w[1]}, DB: Database{DSN: w[2], Name: w[3]}, Jobs: 4}, silent)
+			_, err = Apply(context.Background(), d, Order{API: API{Endpoint: w[1]}, DB: Database{DSN: w[2], Name: w[3]}, Jobs: 4, Applied: w[0] + ".applied"}, silent)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -195,17 +196,88 @@ func TestRebuild(t *testing.T) {
 	if r, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4}, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
 		t.Errorf("apply where a port is not bound: %+v, %v", r, err)
 	}
+	old = goesOn(ctx, t, counted, file, database(b))
 	// Something differs, something is missing, something is too much.
-	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + d.Ports[3].ID + "'")
+	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + old.Ports[3].ID + "'")
 	left, err := Verify(ctx, old, API{Endpoint: b.Endpoint()}, false)
 	try.Must(t, err)
-	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != d.Ports[3].ID || string(left[0].New) != `"other"` {
+	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != old.Ports[3].ID || string(left[0].New) != `"other"` {
 		t.Errorf("verify of a changed port: %+v", left)
 	}
 	var e *fail.Error
-	if _, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4}, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
-		t.Errorf("apply on a target that differs: %v, want it refused", err)
+	for what, then := range map[string]func(){"that differs": func() {}, "and the document has it otherwise": func() { old.Ports[3].Name = "both" }} {
+		then()
+		if _, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4, Applied: file + ".applied"}, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
+			t.Errorf("apply on a target %s: %v, want it refused", what, err)
+		}
 	}
+}
+
+// goesOn has an old platform change all that it can after its network was applied, and once more when that was being
+// brought over, which somebody has ended in the middle. It returns what is there at the end.
+func goesOn(ctx context.Context, t *testing.T, p *nettest.Proxy, file string, db Database) *net.Document {
+	t.Helper()
+	o := Order{API: API{Endpoint: p.URL}, DB: db, Jobs: 1, Applied: file + ".applied"}
+	now := func() *net.Document {
+		d, err := Read(file)
+		try.Must(t, err)
+		network := d.Networks[len(d.Networks)-1].ID // it goes, with all that is on it
+		d.Networks = d.Networks[:len(d.Networks)-1]
+		d.Subnets = slices.DeleteFunc(d.Subnets, func(s net.Subnet) bool { return s.NetworkID == network })
+		d.Ports = slices.DeleteFunc(d.Ports, func(p net.Port) bool { return p.NetworkID == network })
+		d.Networks[0].Name, d.Networks[0].MTU = "renamed", 1400
+		s := &d.Subnets[0]
+		s.GatewayIP, s.DNSNameservers, s.HostRoutes = nil, []string{"192.0.2.99"}, []net.Route{}
+		web := slices.IndexFunc(d.SecurityGroups, func(g net.Group) bool { return g.Name != net.Default })
+		group := d.SecurityGroups[web].ID // so does a group
+		d.SecurityGroups = slices.Delete(d.SecurityGroups, web, web+1)
+		d.SecurityGroups[len(d.SecurityGroups)-1].Description = "told anew"
+		d.SecurityGroupRules = slices.DeleteFunc(d.SecurityGroupRules, func(r net.Rule) bool { return r.SecurityGroupID == group })
+		d.SecurityGroupRules[len(d.SecurityGroupRules)-1].Description = "told anew"
+		for i := range d.Ports {
+			d.Ports[i].Groups = slices.DeleteFunc(d.Ports[i].Groups, func(id string) bool { return id == group })
+		}
+		first := d.Ports[0] // another guest has its addresses
+		first.ID, first.DeviceID = "00000000-0000-4000-8000-000000000001", "70000000-0000-4000-8000-000000000999"
+		d.Ports[0] = first
+		try.Must(t, d.Check("what the platform has now"))
+		return d
+	}
+	ends, end := context.WithCancel(ctx)
+	posts := 0
+	p.Fault = func(r *http.Request, write int) nettest.Fault {
+		switch {
+		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/ports"):
+			if posts++; posts == 2 {
+				end()
+				return nettest.Down
+			}
+		case r.Method == http.MethodDelete && write%3 == 0:
+			return nettest.Late
+		case r.Method != http.MethodGet && write%4 == 1:
+			return nettest.Cut
+		}
+		return nettest.None
+	}
+	if _, err := Apply(ends, now(), o, silent); !errors.Is(err, context.Canceled) {
+		t.Fatalf("apply that is ended in the middle: %v", err)
+	}
+	p.Fault = nil
+	is := now()
+	is.Ports[0].ID, is.Ports[0].Name = "00000000-0000-4000-8000-000000000002", "yet another one"
+	r, err := Apply(ctx, is, o, silent)
+	try.Must(t, err)
+	if r.Removed["port"] != 1 || r.Created["port"] < 2 {
+		t.Errorf("gone on: %+v", r)
+	}
+	if left, err := Verify(ctx, is, API{Endpoint: p.URL}, false); err != nil || len(left) > 0 {
+		t.Errorf("gone on, it differs: %v, %+v", err, left)
+	}
+	writes := p.Writes()
+	if r, err := Apply(ctx, is, o, silent); err != nil || len(r.Created)+len(r.Removed)+len(r.Renewed) > 0 || p.Writes() != writes {
+		t.Errorf("applied once more, it did %+v by %d requests: %v", r, p.Writes()-writes, err)
+	}
+	return is
 }
 
 // killed applies a document by a process of its own, which is killed at eight of the requests that change something:

@@ -1,0 +1,98 @@
+package net
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// Stale is what a platform has of an earlier document, as that has it, where a later one has something else: the old
+// platform has changed it since. Objects are named by kind and ID.
+type Stale struct {
+	Gone    map[string]map[string]bool                       // the later document does not have them, or has such that can only be made anew: they are to be removed
+	Changed map[string]map[string]map[string]json.RawMessage // fields that can be changed, and what they are to be
+}
+
+// changeable are the fields of objects that others depend on which Neutron lets an administrator change. A port and a
+// rule are made anew instead, as nothing depends on them.
+var changeable = map[string][]string{
+	"security_group": {"name", "description"},
+	"network":        {"name", "description", "admin_state_up", "shared", "port_security_enabled", "mtu"},
+	"subnet":         {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes"},
+}
+
+// FindStale says what of a platform is stale. was is the earlier document, left are the differences of the later one and
+// the platform, and touched those of the earlier one and the platform: what somebody has changed there is not stale.
+func FindStale(was *Document, left, touched []Difference) (*Stale, error) {
+	had, err := was.objects()
+	if err != nil {
+		return nil, err
+	}
+	type name struct{ kind, id string }
+	theirs := map[name]bool{}
+	for _, x := range touched {
+		if x.Field != PlugField { // Neutron sets it anew whenever it binds a port
+			theirs[name{x.Kind, x.ID}] = true
+		}
+	}
+	ours := func(x Difference) bool {
+		id, err := json.Marshal(x.ID)
+		_, had := had[x.Kind][string(id)]
+		return err == nil && had && !theirs[name{x.Kind, x.ID}]
+	}
+	s := &Stale{Gone: map[string]map[string]bool{}, Changed: map[string]map[string]map[string]json.RawMessage{}}
+	for _, x := range left {
+		switch {
+		case x.Kind == "agent" || x.Field == PlugField || x.Field == "object" && x.New == nil || !ours(x):
+		case x.Field == "object" || changeable[x.Kind] == nil:
+			put(s.Gone, x.Kind, x.ID, true)
+		case slices.Contains(changeable[x.Kind], x.Field):
+			fields := s.Changed[x.Kind][x.ID]
+			if fields == nil {
+				fields = map[string]json.RawMessage{}
+				put(s.Changed, x.Kind, x.ID, fields)
+			}
+			fields[x.Field] = x.Old
+		}
+	}
+	return s, nil
+}
+
+func put[V any](m map[string]map[string]V, kind, id string, v V) {
+	if m[kind] == nil {
+		m[kind] = map[string]V{}
+	}
+	m[kind][id] = v
+}
+
+// Has reports whether a difference is one that goes with what is stale.
+func (s *Stale) Has(x Difference) bool {
+	_, changed := s.Changed[x.Kind][x.ID][x.Field]
+	return changed || s.Gone[x.Kind][x.ID]
+}
+
+// With is a document with the objects of another one that it lacks, by kind and ID. It need not be one that can be applied.
+func (d *Document) With(more *Document) *Document {
+	return &Document{
+		Version:            Version,
+		Agents:             with(d.Agents, more.Agents, func(a Agent) string { return a.ID }),
+		SecurityGroups:     with(d.SecurityGroups, more.SecurityGroups, func(g Group) string { return g.ID }),
+		SecurityGroupRules: with(d.SecurityGroupRules, more.SecurityGroupRules, func(r Rule) string { return r.ID }),
+		Networks:           with(d.Networks, more.Networks, func(n Network) string { return n.ID }),
+		Subnets:            with(d.Subnets, more.Subnets, func(s Subnet) string { return s.ID }),
+		Ports:              with(d.Ports, more.Ports, func(p Port) string { return p.ID }),
+	}
+}
+
+func with[T any](list, more []T, id func(T) string) []T {
+	has := map[string]bool{}
+	for _, v := range list {
+		has[id(v)] = true
+	}
+	out := slices.Clone(list)
+	for _, v := range more {
+		if !has[id(v)] {
+			out = append(out, v)
+		}
+	}
+	return out
+}
