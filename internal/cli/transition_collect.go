@@ -36,7 +36,7 @@ func loginFrom(openrc string) (getenv func(string) string, err error) {
 // collectOrder are the flags of the command.
 type collectOrder struct {
 	openrc, out, before string
-	check               bool
+	check               string
 }
 
 func (a *app) collectCmd() *cobra.Command {
@@ -62,6 +62,9 @@ not reachable.`,
 			if err != nil {
 				return err
 			}
+			if o.check != "" && o.check != "all" && o.check != "control" {
+				return usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
+			}
 			if o.out != "" {
 				if info, err := os.Stat(filepath.Dir(o.out)); err != nil || !info.IsDir() {
 					return usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", o.out))
@@ -73,7 +76,7 @@ not reachable.`,
 	openrcFlag(cmd, &o.openrc)
 	f := cmd.Flags()
 	f.StringVar(&o.out, "out", "", "`FILE` for what was read, as JSON")
-	f.BoolVar(&o.check, "check", false, "exit code 1 when a check failed")
+	f.StringVar(&o.check, "check", "", "`WHAT` has to work: all, or control, where hosts with\nguests come later")
 	f.StringVar(&o.before, "before", "", "`FILE` of another platform, to compare with")
 	return cmd
 }
@@ -104,7 +107,7 @@ func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
 	if r.Platform, err = a.env.Collect(ctx, getenv, time.Now()); err != nil {
 		return err
 	}
-	r.Findings = r.Platform.Check()
+	r.Findings = r.Platform.Check(o.check == "control")
 	if before != nil {
 		if r.Differences, err = platform.Compare(before, r.Platform); err != nil {
 			return err
@@ -120,7 +123,7 @@ func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
 		err = errors.Join(err, writeText(a.env.Stdout, collectText(r, before, painterFor(a.env.Stdout))))
 	}
 	lacks := slices.ContainsFunc(r.Differences, func(d net.Difference) bool { return d.Severity == net.Error })
-	if err == nil && (o.check && platform.Failed(r.Findings) || lacks) {
+	if err == nil && (o.check != "" && platform.Failed(r.Findings) || lacks) {
 		return fail.Errorf(fail.Failed, "") // all is said
 	}
 	return err

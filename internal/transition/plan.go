@@ -114,7 +114,7 @@ func (b *builder) stage(s named) {
 		b.hosts()
 	case "restart":
 		if p := b.file.Platform; p != nil {
-			b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "--before", p.File)
+			b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "all", "--before", p.File)
 		}
 	case "cleanup":
 		question = b.cleanup()
@@ -155,7 +155,7 @@ func (b *builder) commands(all []Command) {
 // ready looks whether the later stages can be begun at all.
 func (b *builder) ready() {
 	if p := b.file.Platform; p != nil {
-		b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check")
+		b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "control")
 	}
 	if b.file.Databases != nil {
 		b.db("databases", looks, "plan", false)

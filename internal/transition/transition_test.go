@@ -80,7 +80,7 @@ func TestAWholePlan(t *testing.T) {
 	want := strings.Join([]string{
 		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
-		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check",
+		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check control",
 		"ready/databases cp1 holdfast transition db plan " + prof,
 		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"ready/network cp1 holdfast transition net apply " + apply + " --dry-run",
@@ -99,7 +99,7 @@ func TestAWholePlan(t *testing.T) {
 		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"hosts/config cp1 holdfast transition config apply /srv/config --cluster site-a --yes --wait",
 		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
-		"restart/platform cp1 holdfast transition collect --openrc /root/new-openrc --check --before /var/lib/holdfast/old.json <- restart placement, scheduler and conductor",
+		"restart/platform cp1 holdfast transition collect --openrc /root/new-openrc --check all --before /var/lib/holdfast/old.json <- restart placement, scheduler and conductor",
 		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
 		"cleanup/endpoints cp1 /usr/local/bin/drop-endpoints",
 	}, "\n") + "\n"

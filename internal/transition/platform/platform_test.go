@@ -54,7 +54,7 @@ func TestCheck(t *testing.T) {
 			c.edit(p)
 			var got []string
 			seen := map[string]bool{}
-			for _, f := range p.Check() {
+			for _, f := range p.Check(false) {
 				seen[f.Check] = true
 				if f.Result != Pass {
 					got = append(got, fmt.Sprintf("%s %s: %s", f.Result, f.Check, f.Finding))
@@ -63,10 +63,26 @@ func TestCheck(t *testing.T) {
 					t.Errorf("%s: no remedy", f.Finding)
 				}
 			}
-			if s := strings.Join(got, ", "); s != c.want || len(seen) != 4 || Failed(p.Check()) != strings.Contains(c.want, "fail ") {
+			if s := strings.Join(got, ", "); s != c.want || len(seen) != 4 || Failed(p.Check(false)) != strings.Contains(c.want, "fail ") {
 				t.Errorf("%s, want %s; checks %v", s, c.want, seen)
 			}
 		})
+	}
+}
+
+// TestControlPlane: a new platform has no hosts with guests yet.
+func TestControlPlane(t *testing.T) {
+	p := good()
+	p.Hosts, p.Services = nil, append(p.Services[:2:2], p.Services[3:5]...)
+	if all := p.Check(true); Failed(all) || len(all) != 4 {
+		t.Errorf("%+v", all)
+	}
+	if !Failed(p.Check(false)) {
+		t.Error("a platform without hosts works")
+	}
+	p.Services[0].Up = false
+	if !Failed(p.Check(true)) {
+		t.Error("a control plane without a conductor works")
 	}
 }
 

@@ -143,7 +143,7 @@ func TestRecorded(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	for _, f := range p.Check() {
+	for _, f := range p.Check(false) {
 		if f.Result == platform.Fail && f.Check != "services" {
 			t.Errorf("%+v", f)
 		}
@@ -181,7 +181,7 @@ func TestEndpointsThatDoNotAnswer(t *testing.T) {
 	s.broken = "/image"
 	p, err := collect.Collect(t.Context(), s.env, time.Now())
 	try.Must(t, err)
-	if f := p.Check()[0]; f.Result != platform.Fail || !strings.Contains(f.Finding, "image at "+s.url+"/image: 503") {
+	if f := p.Check(false)[0]; f.Result != platform.Fail || !strings.Contains(f.Finding, "image at "+s.url+"/image: 503") {
 		t.Errorf("%+v", f)
 	}
 }
