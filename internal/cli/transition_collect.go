@@ -1,19 +1,16 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
@@ -65,10 +62,8 @@ not reachable.`,
 			if o.check != "" && o.check != "all" && o.check != "control" {
 				return usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
 			}
-			if o.out != "" {
-				if info, err := os.Stat(filepath.Dir(o.out)); err != nil || !info.IsDir() {
-					return usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", o.out))
-				}
+			if err := outGiven(cmd, o.out); err != nil {
+				return err
 			}
 			return a.collect(cmd.Context(), o, js)
 		},
@@ -89,15 +84,9 @@ type collected struct {
 }
 
 func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
-	var before *platform.Platform
-	if o.before != "" {
-		text, err := os.ReadFile(o.before)
-		if err == nil {
-			before, err = platform.Read(text)
-		}
-		if err != nil {
-			return fail.Errorf(fail.Invalid, "--before %s: %w", o.before, err)
-		}
+	before, err := readBefore(o.before, platform.Read)
+	if err != nil {
+		return err
 	}
 	getenv, err := loginFrom(o.openrc)
 	if err != nil {
@@ -113,10 +102,7 @@ func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
 			return err
 		}
 	}
-	if o.out != "" {
-		var b bytes.Buffer
-		err = errors.Join(writeJSON(&b, r.Platform, false), durable.WriteFile(o.out, b.Bytes(), 0o644))
-	}
+	err = writeOut(o.out, r.Platform)
 	if js {
 		err = errors.Join(err, writeJSON(a.env.Stdout, r, false))
 	} else {

@@ -90,6 +90,42 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	return cmd
 }
 
+// outGiven looks at --out, a file for a result; "": none is wanted.
+func outGiven(cmd *cobra.Command, file string) error {
+	if file == "" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
+		return usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", file))
+	}
+	return nil
+}
+
+// writeOut writes a result into the file of --out.
+func writeOut(file string, v any) error {
+	if file == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	err := writeJSON(&b, v, false)
+	return errors.Join(err, durable.WriteFile(file, b.Bytes(), 0o644))
+}
+
+// readBefore reads the earlier result in the file of --before; nil: there is none.
+func readBefore[T any](file string, read func([]byte) (*T, error)) (v *T, err error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err == nil {
+		v, err = read(text)
+	}
+	if err != nil {
+		return nil, fail.Errorf(fail.Invalid, "--before %s: %w", file, err)
+	}
+	return v, nil
+}
+
 // check looks at the flags, and reads the earlier result; nil: there is none.
 func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	if !cmd.Flags().Changed("wait") {
@@ -120,20 +156,14 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	if err := check(cmd); err != nil {
 		return nil, err
 	}
-	if o.out != "" {
-		if info, err := os.Stat(filepath.Dir(o.out)); err != nil || !info.IsDir() {
-			return nil, usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", o.out))
-		}
+	if err := outGiven(cmd, o.out); err != nil {
+		return nil, err
 	}
-	var before *feature.Report
-	if o.before != "" {
-		text, err := os.ReadFile(o.before)
-		if err == nil {
-			before, err = feature.Read(text)
-		}
-		if err != nil {
-			return nil, fail.Errorf(fail.Invalid, "--before %s: %w", o.before, err)
-		}
+	before, err := readBefore(o.before, feature.Read)
+	if err != nil {
+		return nil, err
+	}
+	if before != nil {
 		if (before.Nova != "") != o.openstack {
 			return nil, fail.Errorf(fail.Invalid, "--before %s: field nova: value %q: want a result of a run that asked the same, OpenStack or libvirt", o.before, before.Nova)
 		}
@@ -199,11 +229,7 @@ func (a *app) features(ctx context.Context, o featuresOrder, before *feature.Rep
 	if err = errors.Join(err, shows.end()); r == nil {
 		return err
 	}
-	if o.out != "" {
-		var b bytes.Buffer
-		err = errors.Join(err, writeJSON(&b, r, false))
-		err = errors.Join(err, durable.WriteFile(o.out, b.Bytes(), 0o644))
-	}
+	err = errors.Join(err, writeOut(o.out, r))
 	var rows []feature.Row
 	if before != nil {
 		rows = feature.Compare(before, r)

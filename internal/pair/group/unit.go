@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,15 +50,12 @@ func (u *Unit) Spec() pair.Member { return pair.Member{Name: u.Name, Restarts: u
 func (u *Unit) State(ctx context.Context) pair.State {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if events, known := u.events(u.last.group); known && u.last.state != pair.StateUnknown && events == u.last.events && time.Since(u.last.at) < askAgain {
+	group := cmp.Or(u.last.group, "/system.slice/"+u.Unit)
+	events, known := u.events(group)
+	if known && u.last.state != pair.StateUnknown && events == u.last.events && time.Since(u.last.at) < askAgain {
 		return u.last.state
 	}
-	group := u.last.group
-	if group == "" {
-		group = "/system.slice/" + u.Unit
-	}
 	u.last = answer{at: time.Now(), group: group}
-	events, known := u.events(group)
 	state, at := u.ask(ctx)
 	if at != "" && at != group { // its first answer tells where the group is
 		u.last.group = at

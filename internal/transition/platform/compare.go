@@ -3,6 +3,7 @@ package platform
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"holdfast/internal/transition/net"
@@ -37,15 +38,21 @@ func Compare(was, is *Platform) ([]net.Difference, error) {
 	}
 	out := []net.Difference{}
 	for _, c := range compared {
+		now := map[string]object{}
+		for _, y := range slices.Backward(after[c.list]) { // of those with one key the first counts
+			now[string(y[c.key])] = y
+		}
 		for _, x := range before[c.list] {
-			id := text(x[c.key])
-			at := slices.IndexFunc(after[c.list], func(y object) bool { return text(y[c.key]) == id })
-			if at < 0 {
+			var id string
+			if err := json.Unmarshal(x[c.key], &id); err != nil {
+				return nil, err
+			}
+			y, there := now[string(x[c.key])]
+			if !there {
 				out = append(out, net.Difference{Kind: c.kind, ID: id, Field: "object", Old: json.RawMessage(`"present"`), Severity: net.Error})
 				continue
 			}
-			y := after[c.list][at]
-			for _, f := range fieldsOf(x) {
+			for _, f := range slices.Sorted(maps.Keys(x)) {
 				if slices.Contains(c.free, f) || bytes.Equal(x[f], y[f]) {
 					continue
 				}
@@ -70,18 +77,4 @@ func lists(p *Platform) (map[string][]object, error) {
 	var out map[string][]object
 	err = json.Unmarshal(text, &out)
 	return out, err
-}
-
-func text(value json.RawMessage) (s string) {
-	_ = json.Unmarshal(value, &s) // keys are strings
-	return s
-}
-
-func fieldsOf(o object) []string {
-	var out []string
-	for f := range o {
-		out = append(out, f)
-	}
-	slices.Sort(out)
-	return out
 }

@@ -62,23 +62,11 @@ func (c *Client) Login(ctx context.Context, o *gophercloud.AuthOptions) error {
 	return nil
 }
 
-// passes reports an error after which the same request may succeed: also that no answer came in time.
-func passes(err error) bool {
-	var code gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &code) {
-		return code.Actual == http.StatusTooManyRequests || code.Actual >= 500
-	}
-	return !errors.Is(err, context.Canceled)
-}
-
 // lost reports an error that says nothing of whether the request is carried out, now or later.
 func lost(err error) bool {
 	var code gophercloud.ErrUnexpectedResponseCode
 	return !errors.As(err, &code) || code.Actual == http.StatusBadGateway || code.Actual == http.StatusGatewayTimeout
 }
-
-// absent reports the answer that there is no such object.
-func absent(err error) bool { return gophercloud.ResponseCodeIs(err, http.StatusNotFound) }
 
 // again waits before the try after the one that ended with err. It is false when the context ends.
 func again(ctx context.Context, try int, err error) bool {
@@ -96,7 +84,7 @@ func again(ctx context.Context, try int, err error) bool {
 func (c *Client) get(ctx context.Context, path string, v any) (err error) {
 	for try := range tries {
 		_, err = c.api.Get(ctx, c.api.ServiceURL(path), v, c.options())
-		if err == nil || absent(err) || !passes(err) || ctx.Err() != nil || !again(ctx, try, err) {
+		if err == nil || cloud.Absent(err) || !cloud.Passes(err) || ctx.Err() != nil || !again(ctx, try, err) {
 			break
 		}
 	}
@@ -164,7 +152,7 @@ func list[T any](ctx context.Context, c *Client, path, key, project string, id f
 // Has reports whether an object is there. collection is such as ports.
 func (c *Client) Has(ctx context.Context, collection, id string) (bool, error) {
 	err := c.get(ctx, collection+"/"+id+"?fields=id", nil)
-	if absent(err) {
+	if cloud.Absent(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -186,7 +174,7 @@ func (c *Client) Create(ctx context.Context, collection, key, id string, body an
 		// 409 may be an earlier request of ours, which was carried out late; of a subnet it is 400: it
 		// overlaps with itself.
 		conflict := gophercloud.ResponseCodeIs(err, http.StatusConflict) || gophercloud.ResponseCodeIs(err, http.StatusBadRequest)
-		if !conflict && !passes(err) {
+		if !conflict && !cloud.Passes(err) {
 			return explained(err)
 		}
 		if c.comes(ctx, collection, id, err) {
@@ -202,11 +190,16 @@ func (c *Client) Create(ctx context.Context, collection, key, id string, body an
 // comes looks whether an object is there after a POST that has failed with err. After one whose answer was lost it
 // looks for a while: a second POST beside the first one makes each wait in Neutron for the other's locks.
 func (c *Client) comes(ctx context.Context, collection, id string, err error) bool {
+	return c.becomes(ctx, collection, id, true, lost(err))
+}
+
+// becomes looks whether an object is there, or is not, as wanted: once, or for a while.
+func (c *Client) becomes(ctx context.Context, collection, id string, want, wait bool) bool {
 	for begun := time.Now(); ; {
-		if there, asked := c.Has(ctx, collection, id); asked == nil && there {
+		if there, asked := c.Has(ctx, collection, id); asked == nil && there == want {
 			return true
 		}
-		if !lost(err) || time.Since(begun) > settle || !sleep.For(ctx, first) {
+		if !wait || time.Since(begun) > settle || !sleep.For(ctx, first) {
 			return false
 		}
 	}
@@ -217,25 +210,14 @@ func (c *Client) comes(ctx context.Context, collection, id string, err error) bo
 func (c *Client) Delete(ctx context.Context, collection, id string) (err error) {
 	for try := range tries {
 		_, err = c.api.Delete(ctx, c.api.ServiceURL(collection, id), c.options())
-		if err == nil || absent(err) || lost(err) && passes(err) && c.goes(ctx, collection, id) {
+		if err == nil || cloud.Absent(err) || lost(err) && cloud.Passes(err) && c.becomes(ctx, collection, id, false, true) {
 			return nil
 		}
-		if !passes(err) || !again(ctx, try, err) {
+		if !cloud.Passes(err) || !again(ctx, try, err) {
 			break
 		}
 	}
 	return explained(err)
-}
-
-func (c *Client) goes(ctx context.Context, collection, id string) bool {
-	for begun := time.Now(); ; {
-		if there, asked := c.Has(ctx, collection, id); asked == nil && !there {
-			return true
-		}
-		if time.Since(begun) > settle || !sleep.For(ctx, first) {
-			return false
-		}
-	}
 }
 
 // Change gives fields of an object other values. It may be asked for again.
@@ -244,7 +226,7 @@ func (c *Client) Change(ctx context.Context, collection, key, id string, fields 
 		opts := c.options()
 		opts.OkCodes = []int{http.StatusOK}
 		_, err = c.api.Put(ctx, c.api.ServiceURL(collection, id), map[string]any{key: fields}, nil, opts)
-		if err == nil || !passes(err) || !again(ctx, try, err) {
+		if err == nil || !cloud.Passes(err) || !again(ctx, try, err) {
 			break
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 )
 
@@ -117,7 +118,7 @@ func (c *Client) owners(ctx context.Context, d *net.Document, groups []net.Group
 		var got struct {
 			Group net.Group `json:"security_group"`
 		}
-		if err := c.get(ctx, "security-groups/"+g.ID, &got); absent(err) {
+		if err := c.get(ctx, "security-groups/"+g.ID, &got); cloud.Absent(err) {
 			continue
 		} else if err != nil {
 			return nil, err
@@ -264,7 +265,7 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 		}
 		body := map[string]any{"port": map[string]any{"binding:host_id": cmp.Or(got.Port.HostID, p.HostID)}}
 		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, opts)
-		if err != nil && !passes(err) || !again(ctx, try, err) {
+		if err != nil && !cloud.Passes(err) || !again(ctx, try, err) {
 			return explained(err)
 		}
 	}
