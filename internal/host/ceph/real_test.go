@@ -42,9 +42,9 @@ func (r *real) client(_ *testing.T, host int, edit func(*cluster.RBD)) *Client {
 	}})
 }
 
-// counter counts in the image's first bytes, until it can not.
+// counter counts in the image's first bytes, a hundred times a second, until it can not.
 const counter = `
-import rados, rbd, struct, sys
+import rados, rbd, struct, sys, time
 cluster = rados.Rados(rados_id=sys.argv[1], conf={"keyring": sys.argv[2], "mon_host": sys.argv[3], "rbd_cache": "false"})
 cluster.connect()
 image = rbd.Image(cluster.open_ioctx(sys.argv[4]), sys.argv[5])
@@ -52,6 +52,7 @@ n = struct.unpack("<Q", image.read(0, 8))[0]
 while True:
     n += 1
     image.write(struct.pack("<Q", n), 0)
+    time.sleep(0.01)
 `
 
 // realWriter is a process that runs counter.

@@ -46,13 +46,14 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// writeRows appends numbers to a file, and says each one when it is on disk.
+// writeRows appends numbers to a file, and says each one when it is on disk. An emulated processor is busy with that without a pause.
 func writeRows(file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	for i := 0; err == nil; i++ {
 		if _, err = fmt.Fprintf(f, "%d\n", i); err == nil {
 			if err = f.Sync(); err == nil {
 				fmt.Println(i)
+				time.Sleep(drbdnode.WriterRests)
 			}
 		}
 	}
@@ -182,7 +183,7 @@ func (n deviceNode) follows(other deviceNode) {
 func (n deviceNode) until(what string, ok func(deviceLook) bool) {
 	n.t.Helper()
 	var l deviceLook
-	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(drbdnode.LookAgain) {
 		if l = n.look(); ok(l) {
 			return
 		}

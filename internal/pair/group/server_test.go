@@ -77,6 +77,7 @@ func insertRows() error {
 			return err
 		}
 		fmt.Println(i)
+		time.Sleep(drbdnode.WriterRests)
 	}
 }
 

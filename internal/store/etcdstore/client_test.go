@@ -105,9 +105,14 @@ func (w *worker) run(ctx context.Context) error {
 		w.done++
 		w.longest = max(w.longest, time.Since(last))
 		last = time.Now()
+		sleep.For(ctx, workerRests)
 	}
 	return nil
 }
+
+// workerRests is between two increments of a worker: several of them have one under way most of the time, and leave the processor to
+// others.
+const workerRests = 10 * time.Millisecond
 
 // increment makes exactly one increment, whatever happens.
 func (w *worker) increment() error {

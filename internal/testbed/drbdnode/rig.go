@@ -26,6 +26,13 @@ import (
 // bootWithin is how long a node may take to boot, or for a command, on a machine that is busy.
 const bootWithin = 5 * time.Minute
 
+// WriterRests is between two rows of a client on a node, and LookAgain between two looks at one: each is a program that begins on
+// an emulated processor, which others need to come to the state that is waited for.
+const (
+	WriterRests = 20 * time.Millisecond
+	LookAgain   = 500 * time.Millisecond
+)
+
 // Options are what the nodes have.
 type Options struct {
 	Pkg    string      // Go package whose test program runs inside; its TestMain calls Serve
@@ -140,7 +147,7 @@ func image(t testing.TB, from, dir string, opt Options) {
 		root, add = filepath.Join(extra, "extra"), `mkdir -p ".${1%/*}" && cp -RL "$1" ".$1"`
 	}
 	try.Must(t, os.MkdirAll(root, 0o755))
-	build := exec.Command("go", "test", "-c", "-o", filepath.Join(root, "node"), "-ldflags", "-s -w", opt.Pkg)
+	build := exec.Command("go", "test", "-vet=off", "-c", "-o", filepath.Join(root, "node"), "-ldflags", "-s -w", opt.Pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v: %s", build.Args, err, out)

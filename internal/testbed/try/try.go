@@ -31,10 +31,15 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
+// firstLook and laterLook are between two looks at a condition: what comes soon is seen soon, and a long wait costs little.
+const firstLook, laterLook = 2 * time.Millisecond, 25 * time.Millisecond
+
 // Until waits for a condition, and ends the test when it does not come.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for begun := time.Now(); !ok(); time.Sleep(2 * time.Millisecond) {
+	pause := firstLook
+	for begun := time.Now(); !ok(); pause = min(pause*5/4, laterLook) {
+		time.Sleep(pause)
 		if time.Since(begun) > patience && time.Since(begun) > slack.For(patience) {
 			t.Fatalf("waited %s for %s", time.Since(begun).Round(time.Second), what)
 		}

@@ -48,13 +48,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// write appends numbers to a file, and says each one when it is on disk.
+// write appends numbers to a file, and says each one when it is on disk. An emulated processor is busy with that without a pause.
 func write(file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	for i := 0; err == nil; i++ {
 		if _, err = fmt.Fprintf(f, "%d\n", i); err == nil {
 			if err = f.Sync(); err == nil {
 				fmt.Println(i)
+				time.Sleep(drbdnode.WriterRests)
 			}
 		}
 	}
@@ -235,7 +236,7 @@ func (n node) status() (s status) {
 func (n node) until(what string, ok func(status) bool) {
 	n.t.Helper()
 	var s status
-	for end := time.Now().Add(busy); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(busy); ; time.Sleep(drbdnode.LookAgain) {
 		if s = n.status(); ok(s) {
 			return
 		}

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/transition/net/nettest"
 )
 
-// dhcpPlatform is a platform with a DHCP agent on cmp00, and a port of its for each network that has DHCP.
-func dhcpPlatform() (d *net.Document, dhcp []net.Port) {
+// dhcpPlatform is a platform with a DHCP agent on cmp00, a port of its for each network that has DHCP, and ports that are hybrid.
+func dhcpPlatform() (d *net.Document, dhcp []net.Port, hybrid int) {
 	d = nettest.Platform(6, 24)
 	d.Agents = append(d.Agents, net.Agent{ID: "1f000000-0000-4000-8000-000000000001", AgentType: "DHCP agent", Binary: "neutron-dhcp-agent", Topic: "dhcp_agent", Host: "cmp00", AdminStateUp: true, Configurations: json.RawMessage("{}")})
 	d.Ports = slices.DeleteFunc(d.Ports, func(p net.Port) bool { return p.DeviceOwner == "network:dhcp" })
@@ -29,18 +29,7 @@ func dhcpPlatform() (d *net.Document, dhcp []net.Port) {
 		dhcp = append(dhcp, p)
 	}
 	d.Normalize()
-	return d, dhcp
-}
-
-// TestHandOver: a real Neutron has how each port is plugged as the document says it, whatever its agents report; and the
-// ports of DHCP wait there for an agent, until one on another host takes them: with the same ID, MAC and IP address.
-func TestHandOver(t *testing.T) {
-	s := nettest.Start(t, nettest.MariaDB, "neutron_h", true)
-	ctx := aWhile(t)
-	d, dhcp := dhcpPlatform()
-	try.Must(t, d.Check("net.json"))
 	yes, no := true, false
-	hybrid := 0
 	for i := range d.Ports {
 		p := &d.Ports[i]
 		switch {
@@ -52,6 +41,16 @@ func TestHandOver(t *testing.T) {
 			p.VIFDetails.HybridPlug = &no
 		}
 	}
+	return d, dhcp, hybrid
+}
+
+// TestHandOver: a real Neutron has how each port is plugged as the document says it, whatever its agents report; and the
+// ports of DHCP wait there for an agent, until one on another host takes them: with the same ID, MAC and IP address.
+func TestHandOver(t *testing.T) {
+	s := nettest.Start(t, nettest.MariaDB, "neutron_h", true)
+	ctx := aWhile(t)
+	d, dhcp, hybrid := dhcpPlatform()
+	try.Must(t, d.Check("net.json"))
 	o := Order{API: API{Endpoint: s.Endpoint()}, DB: database(s), Jobs: 4, ReserveDHCP: true}
 	r, err := Apply(ctx, d, o, silent)
 	if err != nil {
@@ -117,19 +116,22 @@ func TestHandOver(t *testing.T) {
 	if again, err := Apply(ctx, d, o, silent); err != nil || len(again.Created) > 0 || again.Bound+again.Plugs > 0 {
 		t.Errorf("applied after the agent has taken them: %+v, %v", again, err)
 	}
+	withoutReserving(t, s)
 }
 
-// TestDHCPWithoutReserving: what reserving is for. The port is there under the old agent's name, and the new agent makes
-// another one.
-func TestDHCPWithoutReserving(t *testing.T) {
-	s := nettest.Start(t, nettest.MariaDB, "neutron_n", true)
-	d, dhcp := dhcpPlatform()
+// withoutReserving shows what reserving is for: the platform's ports of DHCP come anew, under the old agent's name, and the new
+// agent makes other ones.
+func withoutReserving(t *testing.T, s *nettest.Server) {
+	t.Helper()
+	d, dhcp, _ := dhcpPlatform()
+	s.DB.SQL("USE neutron_h; DELETE FROM standardattributes WHERE id IN (SELECT standard_attr_id FROM ports WHERE device_owner = 'network:dhcp'); DELETE FROM agents WHERE host = 'net01'")
 	d.Agents = slices.DeleteFunc(d.Agents, func(a net.Agent) bool { return a.AgentType == "DHCP agent" })
-	if _, err := Apply(aWhile(t), d, Order{API: API{Endpoint: s.Endpoint()}, DB: database(s), Jobs: 4}, silent); err != nil {
-		t.Fatal(err)
+	r, err := Apply(aWhile(t), d, Order{API: API{Endpoint: s.Endpoint()}, DB: database(s), Jobs: 4}, silent)
+	if err != nil || r.Created["port"] != len(dhcp) {
+		t.Fatalf("applied without reserving: %+v, %v: want %d ports created", r, err, len(dhcp))
 	}
 	s.Python(t, "testdata/dhcp_agent.py", "net01")
-	if n := s.DB.SQL("SELECT COUNT(*) FROM neutron_n.ports WHERE device_owner = 'network:dhcp'"); n != fmt.Sprint(2*len(dhcp)) {
+	if n := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ports WHERE device_owner = 'network:dhcp'"); n != fmt.Sprint(2*len(dhcp)) {
 		t.Errorf("%s ports of DHCP, want two for each of %d networks", n, len(dhcp))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -280,11 +281,11 @@ func goesOn(ctx context.Context, t *testing.T, p *nettest.Proxy, file string, db
 	return is
 }
 
-// killed applies a document by a process of its own, which is killed at eight of the requests that change something:
-// before Neutron gets the request, or when it has. all is how many such requests there are. The ninth one ends well.
+// killed applies a document by a process of its own, which is killed at four of the requests that change something, others in each
+// run: before Neutron gets the request, or when it has. all is how many such requests there are. The fifth one ends well.
 func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file string, db Database) {
 	t.Helper()
-	const kills = 8
+	const kills = 4
 	var pid, at atomic.Int64
 	var before atomic.Bool
 	p.Fault = func(r *http.Request, write int) nettest.Fault {
@@ -305,7 +306,9 @@ func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file s
 		var said bytes.Buffer
 		cmd.Stderr = &said
 		before.Store(i%2 == 1)
-		at.Store(int64((i + 1) * all / (kills + 2)))
+		part := max(1, all/(kills+3))
+		at.Store(int64((i+1)*part + rand.N(part)))
+		t.Logf("process %d is killed at request %d of some %d", i, at.Load(), all)
 		try.Must(t, cmd.Start())
 		if i < kills {
 			pid.Store(int64(cmd.Process.Pid))
