@@ -105,10 +105,14 @@ func (s *site) equal(t *testing.T) {
 	}
 }
 
+// lookAgain is between two looks of which each starts programs, at what takes an agent seconds.
+const lookAgain = 250 * time.Millisecond
+
 // active waits until the agent has told Neutron that it has wired all ports.
 func (s *site) active(t *testing.T) {
 	t.Helper()
 	try.Until(t, "the agent to wire the ports", func() bool {
+		time.Sleep(lookAgain)
 		return s.db.SQL("SELECT COUNT(*) FROM neutron_new.ports WHERE status = 'ACTIVE'") == fmt.Sprint(len(s.d.Ports))
 	})
 }
@@ -222,6 +226,7 @@ func (s *site) unpin(t *testing.T, name string) {
 	t.Helper()
 	var r *pin.Result
 	try.Until(t, "unpin of "+name, func() bool {
+		time.Sleep(lookAgain)
 		var err error
 		var e *fail.Error
 		r, err = bridge.Unpin(try.Context(t), pin.Order{Bridge: name})

@@ -87,6 +87,12 @@ func (r *rig) send(t *testing.T, from, to int) *ovstest.Traffic {
 	return ovstest.Send(t, r.hosts[from], r.hosts[to], ovstest.Addr(from), ovstest.Addr(to))
 }
 
+// later waits for what takes seconds: a look starts programs.
+func (r *rig) later(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	try.Until(t, what, func() bool { time.Sleep(250 * time.Millisecond); return ok() })
+}
+
 // frameType is that of the frames that look for leaks (IEEE 802, local experiments).
 const frameType = 0x88b5
 
