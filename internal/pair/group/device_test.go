@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -193,11 +194,41 @@ func (n deviceNode) until(what string, ok func(deviceLook) bool) {
 	}
 }
 
-// TestACopyOnDRBD has the copy and the mount do what the core asks of them.
-func TestACopyOnDRBD(t *testing.T) {
+// TestOnTwoNodes has its parts on the same two emulated hosts, one after the other.
+func TestOnTwoNodes(t *testing.T) {
 	t.Parallel()
-	nodes := drbdnode.New(t, "holdfast/internal/pair/group")
-	a, b := deviceNode{nodes[0], t}, deviceNode{nodes[1], t}
+	template := filepath.Join(try.ShortDir(t), "database")
+	drbdnode.EmptyDatabase(t, template)
+	nodes := drbdnode.Make(t, drbdnode.Options{
+		Pkg: "holdfast/internal/pair/group", Memory: 704, Disk: 112 << 20, LUN: drbdnode.NewLUN(t, 64<<20),
+		Files: []string{"/usr/sbin/mariadbd", "/usr/share/mysql/english", "/usr/share/mysql/charsets", template},
+	})
+	for i, part := range []struct {
+		name string
+		do   func(t *testing.T)
+	}{
+		{"a copy on DRBD", func(t *testing.T) { copyOnDRBD(t, deviceNode{nodes[0], t}, deviceNode{nodes[1], t}) }},
+		{"a shared disk", func(t *testing.T) {
+			sharedRefuses(t, sharedNode{nodes[0], t, "/dev/sda"}, sharedNode{nodes[1], t, "/dev/sda"})
+		}},
+		{"a database on DRBD", func(t *testing.T) {
+			databaseOnDRBD(t, deviceNode{nodes[0], t}, deviceNode{nodes[1], t}, template)
+		}},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			for _, n := range nodes {
+				n.In(t)
+				if i > 0 {
+					n.Anew()
+				}
+			}
+			part.do(t)
+		})
+	}
+}
+
+// copyOnDRBD has the copy and the mount do what the core asks of them.
+func copyOnDRBD(t *testing.T, a, b deviceNode) {
 	for _, n := range []deviceNode{a, b} {
 		n.do("create", "look") // the first look attaches and connects
 	}

@@ -139,17 +139,9 @@ func (i *inserter) more(n int) {
 	}
 }
 
-// TestADatabaseOnDRBD: a database on the mount of a copy, through a loss of power, and an end while
+// databaseOnDRBD: a database on the mount of a copy, through a loss of power, and an end while
 // all writes are held back.
-func TestADatabaseOnDRBD(t *testing.T) {
-	t.Parallel()
-	template := filepath.Join(try.ShortDir(t), "database")
-	drbdnode.EmptyDatabase(t, template)
-	nodes := drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/pair/group", Memory: 704, Disk: 112 << 20,
-		Files: []string{"/usr/sbin/mariadbd", "/usr/share/mysql/english", "/usr/share/mysql/charsets", template},
-	})
-	a, b := deviceNode{nodes[0], t}, deviceNode{nodes[1], t}
+func databaseOnDRBD(t *testing.T, a, b deviceNode, template string) {
 	for _, n := range []deviceNode{a, b} {
 		n.Run("sh", "-c", "printf %s "+template+" >"+templateFile)
 		n.do("create", "look")

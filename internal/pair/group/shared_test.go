@@ -122,13 +122,9 @@ var (
 	sharedOff     = pair.Replica{Role: pair.RoleOff, Linked: true}
 )
 
-// TestASharedDiskRefusesWhoLostIt has two nodes, one of which writes when the other one takes
+// sharedRefuses has two nodes, one of which writes when the other one takes
 // the disk with a license: as if the first one were cut off and went on.
-func TestASharedDiskRefusesWhoLostIt(t *testing.T) {
-	t.Parallel()
-	lun := drbdnode.NewLUN(t, 64<<20)
-	nodes := drbdnode.Make(t, drbdnode.Options{Pkg: "holdfast/internal/pair/group", LUN: lun})
-	a, b := sharedNode{nodes[0], t, "/dev/sda"}, sharedNode{nodes[1], t, "/dev/sda"}
+func sharedRefuses(t *testing.T, a, b sharedNode) {
 	b.look(sharedOff, pair.Down) // nothing is on it yet
 	a.do("begin")
 	a.do("begin") // what is there is left as it is

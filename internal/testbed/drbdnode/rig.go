@@ -130,6 +130,47 @@ func (n *Node) Reinstall() {
 	}
 }
 
+// In has what goes wrong on the node fail a part of its test, while that part runs.
+func (n *Node) In(part testing.TB) {
+	whole := n.t
+	n.t = part
+	part.Cleanup(func() { n.t = whole })
+}
+
+// anew takes everything away that parts of a test leave on a node. It fails where something is still in use.
+const anew = `cd /
+i=0
+while grep -q ' /mnt ' /proc/mounts && [ $i -lt 100 ]; do umount /mnt; i=$((i+1)); sleep 0.1; done
+drbdsetup down r0
+grep -q ' /mnt ' /proc/mounts && exit 1
+grep -q '^ *0: cs:[^U]' /proc/drbd && exit 1
+drbdsetup status r0 && exit 1
+rm -rf /etc/drbd.d/*.res /run/* /var/run/* /var/lock/* /var/lib/*
+mkdir /var/lib/drbd
+dd if=/dev/zero of=/dev/vda bs=1M count=$(($(cat /sys/block/vda/size) / 2048)) conv=notrunc,fsync`
+
+// Anew gives a node, none of System, an empty disk, and all else as it was after its boot: the next part of a test begins
+// without a boot, which takes an emulated processor longer than most of what is tested. One that does not let go of what it has is
+// booted.
+func (n *Node) Anew() {
+	n.t.Helper()
+	if n.On() {
+		n.Cut(false)
+		ctx, cancel := context.WithTimeout(context.Background(), bootWithin)
+		defer cancel()
+		if out, code, err := n.run(ctx, "sh", "-c", anew); err != nil || code != 0 {
+			n.t.Logf("%s is booted anew: %v: %s", n.Name(), err, out)
+			n.Crash()
+		}
+	}
+	if !n.On() {
+		n.Crash()
+		empty(n.t, n.disk(), n.opt.Disk)
+		n.Boot()
+		n.Wait()
+	}
+}
+
 // empty makes a file of that many zeros.
 func empty(t testing.TB, file string, size int64) {
 	t.Helper()

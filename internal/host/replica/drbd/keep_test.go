@@ -2,10 +2,9 @@ package drbd_test
 
 import "testing"
 
-// TestAPersonKeepsTheOlderCopy: a copy that misses what the other one has acknowledged alone is
+// keepsTheOlder: a copy that misses what the other one has acknowledged alone is
 // promoted after Keep, and never before; the other one's is never copied over it.
-func TestAPersonKeepsTheOlderCopy(t *testing.T) {
-	a, b := start(t)
+func keepsTheOlder(t *testing.T, a, b node) {
 	a.do("promote")
 	a.Run("mkfs.ext4", "-q", "/dev/drbd0")
 	mount(a)

@@ -32,8 +32,7 @@ func kept(t *testing.T, n node, acked []string) {
 	}
 }
 
-func TestTheLifeOfACopy(t *testing.T) {
-	a, b := start(t)
+func life(t *testing.T, a, b node) {
 	a.refuses("promote-bare")
 	a.do("promote")
 	a.Run("mkfs.ext4", "-q", "/dev/drbd0")
@@ -95,8 +94,7 @@ func TestTheLifeOfACopy(t *testing.T) {
 	}
 }
 
-func TestACutLinkFreezesThePrimaryUntilAlone(t *testing.T) {
-	a, b := start(t)
+func cutLink(t *testing.T, a, b node) {
 	a.do("promote")
 	a.Run("mkfs.ext4", "-q", "/dev/drbd0")
 	mount(a)

@@ -249,11 +249,30 @@ func (n node) until(what string, ok func(status) bool) {
 func linked(s status) bool { return s.Linked() && s.Disk == "UpToDate" }
 func frozen(s status) bool { return s.Frozen() && s.Connection != "Connected" }
 
-// start makes two nodes whose copies are the same and have an empty file system.
-func start(t *testing.T) (a, b node) {
-	t.Helper()
+// TestTwoNodes has its parts on the same two nodes, one after the other.
+func TestTwoNodes(t *testing.T) {
 	nodes := drbdnode.New(t, "holdfast/internal/host/replica/drbd")
-	a, b = node{nodes[0], t}, node{nodes[1], t}
+	for i, part := range []struct {
+		name string
+		do   func(t *testing.T, a, b node)
+	}{{"the life of a copy", life}, {"a cut link freezes the primary until alone", cutLink}, {"a person keeps the older copy", keepsTheOlder}} {
+		t.Run(part.name, func(t *testing.T) {
+			for _, n := range nodes {
+				n.In(t)
+				if i > 0 {
+					n.Anew()
+				}
+			}
+			a, b := node{nodes[0], t}, node{nodes[1], t}
+			start(a, b)
+			part.do(t, a, b)
+		})
+	}
+}
+
+// start makes the copies of two nodes the same. They have no file system.
+func start(a, b node) {
+	a.t.Helper()
 	for _, n := range []node{a, b} {
 		n.do("ready")
 		n.do("create")
@@ -264,7 +283,6 @@ func start(t *testing.T) (a, b node) {
 	b.until("the peer", func(s status) bool { return s.Connection == "Connected" && s.PeerDisk == "Inconsistent" })
 	b.do("first")
 	a.until("a good copy", linked)
-	return a, b
 }
 
 // follows gives up what this copy alone has, follows the other one, and waits until it has everything.
