@@ -8,8 +8,9 @@ SUM     := out/testsum -into out/tests.json
 # race detector, the linters, and programs that tests build.
 PLAIN   := CGO_ENABLED=0 GOFLAGS="$$($(GO) env GOFLAGS) -trimpath" $(GO)
 # Each process under the race detector sleeps for a second when it ends; tests of the command
-# line start hundreds. `make lint` vets all packages, so tests do not do that again.
-TEST    := test -vet=off -json
+# line start many. `make lint` vets all packages, so tests do not do that again, and nobody looks
+# at a test's program with a debugger: its symbols take a part of the time of each link.
+TEST    := test -vet=off -ldflags=-s -json
 RACE    := CGO_ENABLED=1 GORACE="$$GORACE atexit_sleep_ms=100" $(GO) $(TEST) -race
 # Tests on real components run without the detector, which would take a third of the time of all;
 # `make race` runs them with it.
@@ -104,7 +105,9 @@ test-unit: out/testsum ## tables, fuzz seeds, virtual time, simulator, command l
 	@echo "== unit"
 	$(RACE) -timeout 60m $(filter-out $(shell $(GO) list $(PURE)),$(UNIT)) | $(SUM); status=$$?; \
 	echo "== searches that are too large for the race detector, and what has no goroutines"; \
-	$(PLAIN) $(TEST) -timeout 60m $(SEARCH) $(PURE) | $(SUM) || status=1; exit $$status
+	$(PLAIN) $(TEST) -timeout 60m $(SEARCH) $(PURE) | $(SUM) || status=1; \
+	echo "== scripts of the command line: hundreds of programs"; \
+	$(PLAIN) $(TEST) -timeout 60m -run '^TestScripts$$' ./internal/cli | $(SUM) || status=1; exit $$status
 
 test-real: # what needs real components, one layer after the other
 	@status=0; for layer in test-contract test-e2e; do $(MAKE) --no-print-directory $$layer || status=1; done; exit $$status

@@ -274,9 +274,24 @@ func narrow(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// underDetector are the scripts of commands that do several things at once, or watch a server
+// that does. Under the race detector a start of the program takes most of a second of processor
+// time, and scripts have hundreds, most of which have one goroutine.
+var underDetector = []string{"events", "jobs", "migrate", "status", "transition_config", "transition_sites"}
+
+// TestScripts runs each script of testdata; under the race detector those of underDetector.
+// `make test-unit` runs it both ways.
 func TestScripts(t *testing.T) {
+	dir, files := "testdata", []string(nil)
+	if raceEnabled {
+		dir = ""
+		for _, name := range underDetector {
+			files = append(files, filepath.Join("testdata", name+".txtar"))
+		}
+	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Dir:                 dir,
+		Files:               files,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -294,6 +309,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOLDFAST_SOCKET", socket)
 			env.Setenv("TZ", "UTC")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // a race build sleeps 1 s at each exit otherwise
+			env.Setenv("GOGC", "400")                 // none lives long enough to be worth a collection
 			env.Defer(func() {
 				a.Wait()
 				if err := a.stop(); err != nil {

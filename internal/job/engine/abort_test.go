@@ -225,7 +225,7 @@ func abortAt(t *testing.T, e *ends, o upgrade.Options, at, soon int) (passes int
 	return passes, w.take(b), false
 }
 
-// TestUpgradeAbortAnywhere aborts an upgrade at each of its points, with or without the
+// TestUpgradeAbortAnywhere aborts an upgrade at points anywhere in it, with or without the
 // end of the coordinator's agent soon after, and tries all that may follow: all hosts go
 // back to what they were before; or a second run ends it, or a third one when the second
 // was aborted somewhere, too, and then it is committed, or all hosts go back.
@@ -241,7 +241,7 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 			e := newEnds(t, m.Options)
 			passes, aborts, over := 0, 0, 0
 			synctest.Test(t, func(t *testing.T) { passes, _, _ = abortAt(t, e, m.Options, 0, 0) })
-			for at := 1; at <= passes && !t.Failed(); at += m.every {
+			for at := m.first; at <= passes && !t.Failed(); at += m.every {
 				for _, soon := range []int{0, 1 + at%9} {
 					var b broken
 					ended := false
@@ -258,7 +258,7 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 			if aborts == 0 || over > passes/10 || len(e.counts) == 0 {
 				t.Errorf("%d aborts at %d points, %d came too late", aborts, passes, over)
 			}
-			t.Logf("%d aborts at %d points, every %d; %d came too late; %d states; what followed: %s", aborts, passes, m.every, over, len(e.seen), e)
+			t.Logf("%d aborts at %d points, every %d from %d on; %d came too late; %d states; what followed: %s", aborts, passes, m.every, m.first, over, len(e.seen), e)
 		})
 	}
 }

@@ -138,7 +138,7 @@ func TestUpgradeGoesOnFromEachMoment(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { passes, left, _ = abortAt(t, e, m.Options, 0, 0) })
 		past := e.past
 		for i, x := range past {
-			if i%m.every > 0 {
+			if i%m.every != m.first-1 {
 				continue
 			}
 			e.past = moments{x}

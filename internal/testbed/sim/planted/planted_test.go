@@ -144,7 +144,7 @@ func (b *bug) overlay(t *testing.T, root, dir string) []string {
 func build(t *testing.T, root, dir string, flags []string) string {
 	t.Helper()
 	exe := filepath.Join(dir, "hunt")
-	run(t, root, append(append([]string{"build", "-o", exe}, flags...), "./internal/testbed/sim/planted/hunt")...)
+	run(t, root, append(append([]string{"build", "-ldflags=-s", "-o", exe}, flags...), "./internal/testbed/sim/planted/hunt")...)
 	return exe
 }
 
@@ -181,7 +181,7 @@ func hunt(t *testing.T, exe string, o order.Order) order.Result {
 func failing(t *testing.T, root string, overlay []string, what string) {
 	t.Helper()
 	pkg, name, _ := strings.Cut(what, " ")
-	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"test"}, overlay...), "-count=1", "-vet=off", "-run", "^"+name+"$", "./internal/"+pkg)...)
+	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"test"}, overlay...), "-count=1", "-vet=off", "-ldflags=-s", "-run", "^"+name+"$", "./internal/"+pkg)...)
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "--- FAIL: "+name) {
