@@ -21,7 +21,7 @@ var pure = []string{
 }
 
 // texts are packages of ours that make values of texts, and do nothing else.
-var texts = []string{"holdfast/internal/strictyaml"}
+var texts = []string{"holdfast/internal/strictyaml", "holdfast/internal/pattern"}
 
 // notInPure are imports that a pure package must not have, with all below them but net/netip, which has values only.
 var notInPure = []string{"context", "os", "net", "sync", "log", "math/rand", "crypto", "runtime", "syscall", "io"}
@@ -81,6 +81,7 @@ var layers = []struct {
 	{"holdfast/internal/dbengine", []string{"holdfast/internal/host", "holdfast/internal/upgrade"}, "a leaf without policy"},
 	{"holdfast/internal/ether", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/netlink", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/pattern", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/secretfile", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/support", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
@@ -135,7 +136,7 @@ func TestChecksKnowNoPlans(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
 	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
 	for _, a := range adapters {
 		for _, dep := range deps(t, a) {

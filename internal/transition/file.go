@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/pattern"
 	"holdfast/internal/strictyaml"
 )
 
@@ -160,12 +160,12 @@ func (c *checker) fault(path, value, want string) {
 	c.faults = append(c.faults, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
 }
 
-var word = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var word = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 const wantWord = "want letters, digits, '.', '_' and '-', at most 63"
 
 func (c *checker) word(path, value string) {
-	if !word.MatchString(value) {
+	if !word().MatchString(value) {
 		c.fault(path, value, wantWord)
 	}
 }

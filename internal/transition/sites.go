@@ -2,8 +2,8 @@ package transition
 
 import (
 	"fmt"
-	"regexp"
 
+	"holdfast/internal/pattern"
 	"holdfast/internal/strictyaml"
 )
 
@@ -52,7 +52,7 @@ func (c *checker) sites(f *SitesFile) {
 	}
 }
 
-var agentURL = regexp.MustCompile(`^https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
+var agentURL = pattern.New(`^https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
 
 func (c *checker) site(at string, s *Site) {
 	if (s.Socket == "") == (len(s.Servers) == 0) {
@@ -66,7 +66,7 @@ func (c *checker) site(at string, s *Site) {
 		return
 	}
 	for i, server := range s.Servers {
-		if !agentURL.MatchString(server) {
+		if !agentURL().MatchString(server) {
 			c.fault(fmt.Sprintf("%s.servers[%d]", at, i), server, "want https://HOST:PORT of an agent")
 		}
 	}

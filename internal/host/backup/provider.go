@@ -9,9 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/pattern"
 )
 
 // Provider backs up one kind of thing. Every method needs a context with a
@@ -61,7 +61,7 @@ type Request struct {
 }
 
 // idForm is the form of Request.ID: it becomes part of file and snapshot names.
-var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$`)
+var idForm = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$`)
 
 // Prepare checks the request, reads its options into the value that options points
 // to, has them checked, and makes the request's directory.
@@ -81,7 +81,7 @@ func (r Request) Prepare(options any, check func() error) error {
 // Check is Prepare without the directory.
 func (r Request) Check(options any) error {
 	switch {
-	case !idForm.MatchString(r.ID):
+	case !idForm().MatchString(r.ID):
 		return fmt.Errorf("backup %q: want letters, digits, '_' and '-' as its id, at most 48", r.ID)
 	case !filepath.IsAbs(r.Dir) || filepath.Clean(r.Dir) != r.Dir:
 		return fmt.Errorf("backup %s: directory %q: want an absolute path", r.ID, r.Dir)

@@ -10,13 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
 
 	"holdfast/internal/dbengine"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/pattern"
 	"holdfast/internal/upgrade/version"
 
 	"golang.org/x/sys/unix"
@@ -117,7 +117,7 @@ func space(dir string) (fact.Space, error) {
 	}
 }
 
-var pythonModule = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+var pythonModule = pattern.New(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 
 // python imports each module in a process of its own: one that ends the process
 // says nothing of the others.
@@ -125,7 +125,7 @@ func (g *Gatherer) python(ctx context.Context, modules []string) (map[string]str
 	const program = "import importlib,sys\nimportlib.import_module(sys.argv[1])"
 	out := map[string]string{}
 	for _, m := range modules {
-		if !pythonModule.MatchString(m) {
+		if !pythonModule().MatchString(m) {
 			out[m] = "it is no name of a module"
 			continue
 		}

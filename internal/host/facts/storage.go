@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/pattern"
 
 	"github.com/moby/sys/mountinfo"
 )
@@ -71,7 +71,7 @@ func (g *Gatherer) iscsi(ctx context.Context) ([]fact.Session, error) {
 	return parseSessions(string(o.out))
 }
 
-var sessionLine = regexp.MustCompile(`^[a-z0-9_]+: \[(\d{1,9})\] (\S+) (\S+)`)
+var sessionLine = pattern.New(`^[a-z0-9_]+: \[(\d{1,9})\] (\S+) (\S+)`)
 
 // parseSessions reads what `iscsiadm -m session` says:
 //
@@ -83,7 +83,7 @@ func parseSessions(text string) ([]fact.Session, error) {
 		if line == "" {
 			continue
 		}
-		m := sessionLine.FindStringSubmatch(line)
+		m := sessionLine().FindStringSubmatch(line)
 		if m == nil {
 			return nil, fmt.Errorf("read the answer of iscsiadm: the line %q", shorten(line))
 		}
@@ -139,8 +139,8 @@ func (g *Gatherer) maps(ctx context.Context) ([]fact.Map, error) {
 }
 
 var (
-	mapLine  = regexp.MustCompile(`^(?:[a-z]+: )?(\S+?)(?: \(([^)\s]+)\))? (?:(dm-\d+)|undef)(?:\s|$)`)
-	pathLine = regexp.MustCompile(`^[|` + "`" + `\\ +_-]*(?:\d+:\d+:\d+:\d+|#:#:#:#) +(\S+) +(?:\d+:\d+|-|#:#|\[[^\]]*\]) *(.*)$`)
+	mapLine  = pattern.New(`^(?:[a-z]+: )?(\S+?)(?: \(([^)\s]+)\))? (?:(dm-\d+)|undef)(?:\s|$)`)
+	pathLine = pattern.New(`^[|` + "`" + `\\ +_-]*(?:\d+:\d+:\d+:\d+|#:#:#:#) +(\S+) +(?:\d+:\d+|-|#:#|\[[^\]]*\]) *(.*)$`)
 )
 
 // parseMaps reads what `multipath -ll` says, in the forms of old and new releases.
@@ -150,7 +150,7 @@ func parseMaps(text string) []fact.Map {
 	var out []fact.Map
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n\t ")
-		if m := pathLine.FindStringSubmatch(line); m != nil {
+		if m := pathLine().FindStringSubmatch(line); m != nil {
 			if len(out) > 0 {
 				last := &out[len(out)-1]
 				last.Paths = append(last.Paths, pathOf(m[1], m[2]))
@@ -160,7 +160,7 @@ func parseMaps(text string) []fact.Map {
 		if strings.Contains(line, " | ") {
 			continue // a message, with its time in front
 		}
-		if m := mapLine.FindStringSubmatch(line); m != nil {
+		if m := mapLine().FindStringSubmatch(line); m != nil {
 			x := fact.Map{Name: m[1], WWID: m[2], Device: m[3]}
 			if x.WWID == "" {
 				x.WWID = x.Name // no alias
@@ -185,8 +185,8 @@ func pathOf(device, state string) fact.Path {
 }
 
 var (
-	scsiDisk  = regexp.MustCompile(`^/dev/sd[a-z]+[0-9]*$`)
-	partition = regexp.MustCompile(`(-part|p)?[0-9]+$`)
+	scsiDisk  = pattern.New(`^/dev/sd[a-z]+[0-9]*$`)
+	partition = pattern.New(`(-part|p)?[0-9]+$`)
 )
 
 // mounts lists mounted cluster file systems. When the multipath devices are not
@@ -199,7 +199,7 @@ func (g *Gatherer) mounts(maps []fact.Map, mapsErr error) ([]fact.Mount, error) 
 	out := parseMounts(string(b))
 	for i := range out {
 		switch m := &out[i]; {
-		case scsiDisk.MatchString(m.Device):
+		case scsiDisk().MatchString(m.Device):
 			m.Paths = 1
 		case mapsErr == nil:
 			m.Paths = pathsOf(m.Device, maps)
@@ -211,7 +211,7 @@ func (g *Gatherer) mounts(maps []fact.Map, mapsErr error) ([]fact.Mount, error) 
 // pathsOf counts the ways to a device, 0 when it is no multipath device.
 func pathsOf(device string, maps []fact.Map) int {
 	name := filepath.Base(device)
-	for _, n := range []string{name, partition.ReplaceAllString(name, "")} {
+	for _, n := range []string{name, partition().ReplaceAllString(name, "")} {
 		for _, m := range maps {
 			if n == m.Name || n == m.WWID || n == m.Device && n == name {
 				return len(m.Paths)

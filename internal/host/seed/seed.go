@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"strings"
 
 	"github.com/kdomanski/iso9660"
 
 	"holdfast/internal/durable"
+	"holdfast/internal/pattern"
 )
 
 // Seed is what a guest is told at its boot.
@@ -63,15 +63,15 @@ func (s Seed) files() ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !plain.MatchString(s.InstanceID) {
+	if !plain().MatchString(s.InstanceID) {
 		return nil, fmt.Errorf("instance id %q: want letters, digits and . _ - only", s.InstanceID)
 	}
-	if !hostname.MatchString(s.Hostname) {
+	if !hostname().MatchString(s.Hostname) {
 		return nil, fmt.Errorf("hostname %q: want the form of RFC 1123", s.Hostname)
 	}
 	user := "#cloud-config\npreserve_hostname: false\nssh_deletekeys: false\n"
 	for i, server := range s.NTP {
-		if _, err := netip.ParseAddr(server); err != nil && !hostname.MatchString(server) {
+		if _, err := netip.ParseAddr(server); err != nil && !hostname().MatchString(server) {
 			return nil, fmt.Errorf("time server %q: want an IP address or a name", server)
 		}
 		if i == 0 {
@@ -94,8 +94,8 @@ func (s Seed) files() ([]file, error) {
 }
 
 var (
-	plain    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	hostname = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	plain    = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	hostname = pattern.New(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 )
 
 func (s Seed) network() (string, error) {

@@ -3,11 +3,11 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/pattern"
 	"holdfast/internal/store"
 )
 
@@ -28,7 +28,7 @@ const nobody = "."
 
 // word is the form of jobs' ids and kinds and of hosts' names: they become parts
 // of keys and names of files.
-var word = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var word = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 func runKey(k job.Kind) string         { return keyRun + string(k) }
 func oldKey(id string) string          { return keyOld + id }
@@ -93,7 +93,7 @@ func decodeJob(kv store.KV) (job.Job, error) {
 
 // checkNames looks at what becomes part of keys and names of files.
 func checkNames(j job.Job) error {
-	if !word.MatchString(j.ID) || !word.MatchString(string(j.Kind)) {
+	if !word().MatchString(j.ID) || !word().MatchString(string(j.Kind)) {
 		return fmt.Errorf("id %q, kind %q: want letters, digits, '.', '_' and '-', at most 100", j.ID, j.Kind)
 	}
 	return nil
@@ -144,7 +144,7 @@ func decodeTodo(kv store.KV) (todo, error) {
 		return todo{}, err
 	}
 	t.mod = kv.ModRev
-	if !word.MatchString(t.Job) || !word.MatchString(string(t.Kind)) || !strings.HasSuffix(kv.Key, "/"+string(t.Kind)) {
+	if !word().MatchString(t.Job) || !word().MatchString(string(t.Kind)) || !strings.HasSuffix(kv.Key, "/"+string(t.Kind)) {
 		return todo{}, fmt.Errorf("read todo %s: job %q, kind %q", kv.Key, t.Job, t.Kind)
 	}
 	return t, nil

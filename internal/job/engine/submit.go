@@ -76,7 +76,7 @@ func complete(j job.Job, plan []byte, steps []job.Step) (job.Job, error) {
 	}
 	for _, s := range steps {
 		switch {
-		case s.Host != "" && !word.MatchString(string(s.Host)):
+		case s.Host != "" && !word().MatchString(string(s.Host)):
 			return refuse(fmt.Errorf("step %s: host %q: want letters, digits, '.', '_' and '-', at most 100", s.ID, s.Host))
 		case len(s.Args) > job.MaxArgs:
 			return refuse(fmt.Errorf("step %s: %d bytes of arguments, at most %d are possible", s.ID, len(s.Args), job.MaxArgs))

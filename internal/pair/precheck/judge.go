@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/pair"
+	"holdfast/internal/pattern"
 )
 
 // maxSkew is how far clocks may be apart, as for an installation.
@@ -24,7 +24,7 @@ const gb = 1_000_000_000
 var defaultPools = []string{"isopool", "defaultpool", "default"}
 
 // simpleName is a host name of letters, digits and hyphens.
-var simpleName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+var simpleName = pattern.New(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
 // Input is all that is judged. Addresses are in their canonical form, so equal ones are equal
 // texts.
@@ -192,7 +192,7 @@ func (j *judgement) each(n Node) {
 	} else {
 		j.fail("rights", n.who()+": the program does not run as root", "log in as root, or as a user that sudo lets be root without a password; on this node, run it with sudo")
 	}
-	if simpleName.MatchString(f.Name) {
+	if simpleName().MatchString(f.Name) {
 		j.say("host name", Pass, n.who(), "")
 	} else {
 		j.fail("host name", fmt.Sprintf("%s is called %q: want letters, digits and hyphens only", n.Addr, f.Name), "give it a simple name (hostnamectl set-hostname NAME) before the pair is set up; it can not be changed afterwards")

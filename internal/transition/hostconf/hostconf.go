@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/pattern"
 	"holdfast/internal/strictyaml"
 )
 
@@ -99,9 +99,9 @@ func (k *checker) fault(path, value, want string) {
 }
 
 var (
-	word  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-	ident = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
-	owner = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}:[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
+	word  = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+	ident = pattern.New(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
+	owner = pattern.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}:[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
 )
 
 func (k *checker) config(c *Config) {
@@ -138,7 +138,7 @@ func (k *checker) file(at string, f *Template, groups map[string]bool) {
 	if f.Mode != "" && !Mode(f.Mode) {
 		k.fault(at+"mode", f.Mode, `want an octal mode of a file in quotes, "0400" to "0777"`)
 	}
-	if f.Owner != "" && !owner.MatchString(f.Owner) {
+	if f.Owner != "" && !owner().MatchString(f.Owner) {
 		k.fault(at+"owner", f.Owner, "want USER:GROUP, names or numbers")
 	}
 	for i, g := range f.Groups {
@@ -149,14 +149,14 @@ func (k *checker) file(at string, f *Template, groups map[string]bool) {
 }
 
 func (k *checker) cluster(at, name string, x *Cluster) {
-	if !word.MatchString(name) {
+	if !word().MatchString(name) {
 		k.fault(at, name, "want a name of letters, digits, '.', '_' and '-', at most 100")
 	}
 	k.values(at+".values", x.Values)
 	some := false
 	for _, g := range slices.Sorted(maps.Keys(x.Groups)) {
 		where := strictyaml.Field(at+".groups", g)
-		if !word.MatchString(g) {
+		if !word().MatchString(g) {
 			k.fault(where, g, "want a name of letters, digits, '.', '_' and '-', at most 100")
 		}
 		k.values(where+".values", x.Groups[g].Values)
@@ -180,7 +180,7 @@ func (k *checker) cluster(at, name string, x *Cluster) {
 }
 
 func (k *checker) host(at string, h cluster.HostID) {
-	if !word.MatchString(string(h)) {
+	if !word().MatchString(string(h)) {
 		k.fault(at, string(h), "want the name of a host: letters, digits, '.', '_' and '-', at most 100")
 	}
 }
@@ -188,7 +188,7 @@ func (k *checker) host(at string, h cluster.HostID) {
 func (k *checker) values(at string, of map[string]string) {
 	for _, n := range slices.Sorted(maps.Keys(of)) {
 		switch {
-		case !ident.MatchString(n):
+		case !ident().MatchString(n):
 			k.fault(strictyaml.Field(at, n), n, "want a name of letters, digits and '_', at most 100, that begins with no digit")
 		case n == valueHost || n == valueAddress || n == valueCluster:
 			k.fault(strictyaml.Field(at, n), n, "want another name: this value is told by the host itself")

@@ -16,12 +16,12 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/pattern"
 )
 
 // name is what plans call this provider.
@@ -48,7 +48,7 @@ type Options struct {
 	FileSystems []string         `json:"fileSystems"`           // their names
 }
 
-var systemForm = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,127}$`)
+var systemForm = pattern.New(`^[A-Za-z0-9_.-]{1,127}$`)
 
 // check gives the host and port.
 func (o Options) check() (string, error) {
@@ -64,7 +64,7 @@ func (o Options) check() (string, error) {
 		return "", err
 	}
 	for i, s := range o.FileSystems {
-		if !systemForm.MatchString(s) {
+		if !systemForm().MatchString(s) {
 			return "", fmt.Errorf("file system %q: want letters, digits, '_', '.' and '-'", s)
 		}
 		if slices.ContainsFunc(o.FileSystems[:i], func(t string) bool { return snapshotName("", t) == snapshotName("", s) }) {

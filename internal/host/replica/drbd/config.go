@@ -6,11 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"text/template"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/pattern"
 )
 
 // Config is one device of two nodes. It is the same on both, but for Self and Peer.
@@ -46,10 +46,10 @@ func (c Config) file() string {
 
 // What may stand in a resource file without harm.
 var (
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
-	pathForm   = regexp.MustCompile(`^/[A-Za-z0-9_./:@+=-]+$`)
-	wordForm   = regexp.MustCompile(`^[A-Za-z0-9_./:@+=-]+$`)
-	secretForm = regexp.MustCompile(`^[A-Za-z0-9_./:@+=-]{0,64}$`)
+	nameForm   = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+	pathForm   = pattern.New(`^/[A-Za-z0-9_./:@+=-]+$`)
+	wordForm   = pattern.New(`^[A-Za-z0-9_./:@+=-]+$`)
+	secretForm = pattern.New(`^[A-Za-z0-9_./:@+=-]{0,64}$`)
 )
 
 // check gives the first fault.
@@ -62,17 +62,17 @@ func (c Config) check() error {
 		return err
 	}
 	switch {
-	case !nameForm.MatchString(c.Resource):
+	case !nameForm().MatchString(c.Resource):
 		return bad("resource", c.Resource, "letters, digits, - _ .")
 	case c.Minor < 0 || c.Minor > 1<<20-1:
 		return bad("minor", fmt.Sprint(c.Minor), "0 to 1048575")
-	case !pathForm.MatchString(c.Disk):
+	case !pathForm().MatchString(c.Disk):
 		return bad("disk", c.Disk, "the path of a block device")
 	case c.Self.Name != host:
 		return bad("self", c.Self.Name, "the name of this host, "+host)
-	case !nameForm.MatchString(c.Peer.Name) || c.Peer.Name == c.Self.Name:
+	case !nameForm().MatchString(c.Peer.Name) || c.Peer.Name == c.Self.Name:
 		return bad("peer", c.Peer.Name, "the name of the other host")
-	case !secretForm.MatchString(c.Secret):
+	case !secretForm().MatchString(c.Secret):
 		return fail.Errorf(fail.Invalid, "DRBD: secret: want at most 64 letters, digits and _ . / : @ + = -")
 	case !filepath.IsAbs(c.RunDir):
 		return bad("run directory", c.RunDir, "an absolute path")
@@ -85,7 +85,7 @@ func (c Config) check() error {
 		}
 	}
 	for _, w := range c.Handler {
-		if !wordForm.MatchString(w) {
+		if !wordForm().MatchString(w) {
 			return bad("handler", w, "words without quotes and blanks")
 		}
 	}

@@ -31,7 +31,7 @@ const (
 // as a program of its own, and reads the marks of the driver in the run directory. A mark of
 // a process that has ended counts for nothing.
 func Handle(dir, resource string) (code int, err error) {
-	if !nameForm.MatchString(resource) {
+	if !nameForm().MatchString(resource) {
 		return NoProof, fmt.Errorf("DRBD_RESOURCE: value %q: want the name of a resource", resource)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, promoteMark+resource))

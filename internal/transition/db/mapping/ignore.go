@@ -3,20 +3,21 @@ package mapping
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
+
+	"holdfast/internal/pattern"
 )
 
 // This file is about tables of the source that the mapping leaves behind.
 
 // DATABASE.TABLE of ignore
-var ignorable = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$*]{1,64}$`)
+var ignorable = pattern.New(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$*]{1,64}$`)
 
 // ignored checks the list of a mapping: what is read can not be ignored.
 func (r *reader) ignored() {
 	for i, pattern := range r.m.Ignore {
 		at := fmt.Sprintf("ignore[%d]", i)
-		if !ignorable.MatchString(pattern) {
+		if !ignorable().MatchString(pattern) {
 			r.fault(at, pattern, "want DATABASE.TABLE, with * for any letters in TABLE")
 			continue
 		}

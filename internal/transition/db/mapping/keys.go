@@ -3,10 +3,10 @@ package mapping
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"holdfast/internal/pattern"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/sqlexpr"
 )
@@ -126,8 +126,8 @@ func (x *planner) gets(name string) (sql, kind, why string) {
 }
 
 var (
-	numeric = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?$`)
-	moment  = regexp.MustCompile(`^[0-9][0-9 :.-]*$`)
+	numeric = pattern.New(`^-?[0-9]+(\.[0-9]+)?$`)
+	moment  = pattern.New(`^[0-9][0-9 :.-]*$`)
 )
 
 // constant is the SQL of a column's default, "" where it may be an expression: servers
@@ -135,11 +135,11 @@ var (
 func constant(c *column.Column) string {
 	switch d := *c.Default; c.Type.Kind {
 	case column.Integer, column.Decimal, column.Float, column.Year:
-		if numeric.MatchString(d) {
+		if numeric().MatchString(d) {
 			return d
 		}
 	case column.Date, column.DateTime, column.Stamp, column.Time:
-		if moment.MatchString(d) {
+		if moment().MatchString(d) {
 			return sqlexpr.Literal(d)
 		}
 	case column.Char, column.Enum, column.Set:

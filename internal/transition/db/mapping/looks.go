@@ -183,7 +183,7 @@ func (x *planner) mayNotBeNull(to *column.Column, value string) {
 // lacks has rows looked for with characters that the target's character set has not:
 // they do not come back from it.
 func (x *planner) lacks(value string, to *column.Column) {
-	if !word.MatchString(to.Charset) {
+	if !word().MatchString(to.Charset) {
 		x.error(to.Name, "character set %q is not known", to.Charset)
 		return
 	}
@@ -194,7 +194,7 @@ func (x *planner) lacks(value string, to *column.Column) {
 
 // measure has the rows of a column looked at whose type is too narrow.
 func (x *planner) measure(value string, from, to *column.Column) {
-	if from.Type.Kind != column.Char || to.Type.Kind != column.Char || !word.MatchString(to.Charset) {
+	if from.Type.Kind != column.Char || to.Type.Kind != column.Char || !word().MatchString(to.Charset) {
 		x.error(to.Name, "%s can not be measured for %s: only texts can", from.Type.Text, to.Type.Text)
 		return
 	}

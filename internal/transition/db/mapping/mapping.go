@@ -5,10 +5,10 @@ package mapping
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"holdfast/internal/pattern"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition/db/sqlexpr"
 )
@@ -132,16 +132,16 @@ func (r *reader) fault(path, value, want string) {
 }
 
 var (
-	word  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-	reads = regexp.MustCompile(`(?i)^\s*(SELECT|WITH)\s`)
+	word  = pattern.New(`^[a-z][a-z0-9_]{0,62}$`)
+	reads = pattern.New(`(?i)^\s*(SELECT|WITH)\s`)
 	// what is in quotes, as servers read them: a quote within is written twice, or after a backslash
-	quotes = regexp.MustCompile("(?s)'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`")
+	quotes = pattern.New("(?s)'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`")
 	// INTO outside of quotes; servers read a number or \N before it as a word of its own
-	into = regexp.MustCompile(`(?i)(^|[^a-z_$])INTO([^a-z0-9_$]|$)`)
+	into = pattern.New(`(?i)(^|[^a-z_$])INTO([^a-z0-9_$]|$)`)
 	// what makes it unsure what is in quotes: comments, quotes that are not closed, \N
-	unsure = regexp.MustCompile("/\\*|#|--([\\x00-\\x20\\x7f]|$)|['\"`\\\\]")
-	staged = regexp.MustCompile(`^ids[0-9]+$`) // names that the planner gives
-	table  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
+	unsure = pattern.New("/\\*|#|--([\\x00-\\x20\\x7f]|$)|['\"`\\\\]")
+	staged = pattern.New(`^ids[0-9]+$`) // names that the planner gives
+	table  = pattern.New(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
 )
 
 func (r *reader) check() {
@@ -192,7 +192,7 @@ func (r *reader) check() {
 // once checks a word of a list.
 func (r *reader) once(at, value string, before []string) {
 	switch {
-	case !word.MatchString(value):
+	case !word().MatchString(value):
 		r.fault(at, value, "want a word of small letters, digits and _")
 	case slices.Contains(before, value):
 		r.fault(at, value, "is given twice")
@@ -203,20 +203,20 @@ func (r *reader) once(at, value string, before []string) {
 // out; but MariaDB ends a transaction, also a READ ONLY one, to drop a table, and any
 // server writes a file for INTO OUTFILE.
 func (r *reader) query(at, text string) {
-	code := quotes.ReplaceAllString(text, " ")
+	code := quotes().ReplaceAllString(text, " ")
 	switch {
-	case !reads.MatchString(text):
+	case !reads().MatchString(text):
 		r.fault(at, text, "want a SELECT")
-	case unsure.MatchString(code):
+	case unsure().MatchString(code):
 		r.fault(at, text, "want no comment in it, no \\ outside of quotes, and each quote closed")
-	case into.MatchString(code):
+	case into().MatchString(code):
 		r.fault(at, text, "want no INTO in it: it only reads")
 	}
 }
 
 func (r *reader) table(at string, t *Table) {
 	for _, f := range []struct{ name, value string }{{"target", t.Target}, {"from", t.From}} {
-		if !table.MatchString(f.value) {
+		if !table().MatchString(f.value) {
 			r.fault(at+"."+f.name, f.value, "want DATABASE.TABLE")
 		}
 	}
@@ -232,11 +232,11 @@ func (r *reader) table(at string, t *Table) {
 		for i := range l.joins {
 			j, at := &l.joins[i], fmt.Sprintf("%s.%s[%d]", at, l.name, i)
 			r.once(at+".as", j.As, names)
-			if staged.MatchString(j.As) {
+			if staged().MatchString(j.As) {
 				r.fault(at+".as", j.As, "want another word than ids with a number: statements have tables of that name")
 			}
 			names = append(names, j.As)
-			if !table.MatchString(j.Table) {
+			if !table().MatchString(j.Table) {
 				r.fault(at+".table", j.Table, "want DATABASE.TABLE")
 			}
 			if l.name == "find" && j.Optional {

@@ -37,7 +37,7 @@ func (r *reader) parts() {
 			}
 			continue
 		}
-		if !word.MatchString(t.Part) || len(t.Part) > maxPart {
+		if !word().MatchString(t.Part) || len(t.Part) > maxPart {
 			r.fault(at+".part", t.Part, fmt.Sprintf("want a word of small letters, digits and _, of at most %d", maxPart))
 		}
 		if t.Shift < 1 || t.Shift > maxShift {

@@ -3,10 +3,10 @@ package mapping
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
+	"holdfast/internal/pattern"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/sqlexpr"
 )
@@ -72,7 +72,7 @@ func (s Side) Name(t string) string {
 // Fill writes a statement of a mapping for this side: {nova} stands for the database nova,
 // quoted. Braces around anything else are left.
 func (s Side) Fill(query string) string {
-	return braces.ReplaceAllStringFunc(query, func(b string) string {
+	return braces().ReplaceAllStringFunc(query, func(b string) string {
 		db := b[1 : len(b)-1]
 		for t := range s.Tables {
 			if strings.HasPrefix(t, db+".") {
@@ -83,7 +83,7 @@ func (s Side) Fill(query string) string {
 	})
 }
 
-var braces = regexp.MustCompile(`\{[a-z][a-z0-9_]*\}`)
+var braces = pattern.New(`\{[a-z][a-z0-9_]*\}`)
 
 // IDs is what is known of a kind of values: without a file they stay as they are.
 type IDs struct {

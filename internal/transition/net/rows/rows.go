@@ -9,11 +9,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/pattern"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
@@ -28,12 +28,12 @@ type Database struct {
 // tables are those that are written.
 var tables = []string{"agents", "standardattributes", "securitygroups", "default_security_group"}
 
-var plain = regexp.MustCompile(`^[0-9A-Za-z_$-]{1,64}$`)
+var plain = pattern.New(`^[0-9A-Za-z_$-]{1,64}$`)
 
 // Open reaches the server by a DSN, and looks which tables the database name has. side names it in errors: source or
 // target. password asks a person for a password, as in server.Options.
 func Open(ctx context.Context, side, dsn, name string, password func(string) (string, error)) (*Database, error) {
-	if !plain.MatchString(name) {
+	if !plain().MatchString(name) {
 		return nil, fail.Errorf(fail.Invalid, "database %q: want letters, digits, _, $ and -", name)
 	}
 	srv, err := server.Open(ctx, side, dsn, server.Options{Password: password})

@@ -7,13 +7,13 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/pattern"
 )
 
 const (
@@ -122,7 +122,7 @@ type Claim struct {
 }
 
 // objectName is how Kubernetes names what we read: it becomes part of a path.
-var objectName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+var objectName = pattern.New(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 
 // ParsePods reads the output of `kubectl get pods -n NAMESPACE -owide`. Lines before
 // the header are left out; no header means no pods.
@@ -134,7 +134,7 @@ func ParsePods(text []byte) ([]Pod, error) {
 	var out []Pod
 	for _, r := range rows {
 		p := Pod{Name: r["NAME"], Status: r["STATUS"], IP: r["IP"], Node: r["NODE"]}
-		if !objectName.MatchString(p.Name) {
+		if !objectName().MatchString(p.Name) {
 			return nil, fmt.Errorf("read the list of pods: %q is no name of a pod", p.Name)
 		}
 		out = append(out, p)
@@ -152,7 +152,7 @@ func ParseClaims(text []byte) ([]Claim, error) {
 	var out []Claim
 	for _, r := range rows {
 		c := Claim{Namespace: r["NAMESPACE"], Name: r["NAME"], Status: r["STATUS"], Volume: r["VOLUME"]}
-		if !objectName.MatchString(c.Namespace) || !objectName.MatchString(c.Name) || c.Status == "Bound" && !objectName.MatchString(c.Volume) {
+		if !objectName().MatchString(c.Namespace) || !objectName().MatchString(c.Name) || c.Status == "Bound" && !objectName().MatchString(c.Volume) {
 			return nil, fmt.Errorf("read the list of claims: %q is no claim", c)
 		}
 		out = append(out, c)
@@ -166,7 +166,7 @@ type cell struct {
 	text string
 }
 
-var gap = regexp.MustCompile(`(?:\t| {2,})[ \t]*`)
+var gap = pattern.New(`(?:\t| {2,})[ \t]*`)
 
 // cells takes a line apart at gaps of two spaces or more: one space is part of a
 // cell, as in `1 (15m ago)`.
@@ -176,7 +176,7 @@ func cells(line string) []cell {
 	line = strings.TrimRight(line, " \t\r")
 	for from < len(line) {
 		end, next := len(line), len(line)
-		if g := gap.FindStringIndex(line[from:]); g != nil {
+		if g := gap().FindStringIndex(line[from:]); g != nil {
 			end, next = from+g[0], from+g[1]
 		}
 		out = append(out, cell{from, line[from:end]})

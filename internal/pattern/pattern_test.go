@@ -1,0 +1,20 @@
+package pattern
+
+import "testing"
+
+func TestNew(t *testing.T) {
+	word := New(`^[a-z]{1,3}$`)
+	if !word().MatchString("abc") || word().MatchString("abcd") {
+		t.Error("it is another expression")
+	}
+	if word() != word() {
+		t.Error("it is compiled again")
+	}
+	bad := New(`(`)
+	defer func() {
+		if recover() == nil {
+			t.Error("want a panic for what is no expression")
+		}
+	}()
+	bad()
+}
