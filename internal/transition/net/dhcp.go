@@ -27,7 +27,7 @@ func (d *Document) ReserveDHCP() {
 }
 
 // taken are what an agent changes of a port that it takes.
-var taken = []string{"device_id", "binding:host_id", "binding:vif_type", PlugField}
+var taken = []string{"device_id", "binding:host_id", bindingField, PlugField}
 
 // HandedOver leaves out of the differences between a document after ReserveDHCP and a platform what is as it was meant
 // to become: ports that an agent has taken.
@@ -46,8 +46,7 @@ func HandedOver(d *Document, left []Difference) []Difference {
 		}
 	}
 	return slices.DeleteFunc(left, func(x Difference) bool {
-		unbound := x.Field == "binding:vif_type" && (string(x.New) == `"unbound"` || string(x.New) == `"binding_failed"`)
-		return x.Kind == "port" && has[x.ID] && slices.Contains(taken, x.Field) && !unbound
+		return x.Kind == "port" && has[x.ID] && slices.Contains(taken, x.Field) && !NotBound(x)
 	})
 }
 

@@ -74,7 +74,7 @@ func Diff(was, is *Document) ([]Difference, error) {
 
 func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference) {
 	for _, f := range union(x, y) {
-		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField && samePlug(x[f], y[f]) {
+		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField && samePlug(x[f], y[f]) || f == bindingField && boundNow(x[f], y[f]) {
 			continue
 		}
 		severity := Error
@@ -88,6 +88,31 @@ func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference)
 
 // PlugField is the field of a port that has VIFDetails.
 const PlugField = "binding:vif_details"
+
+// bindingField is the field of a port that has VIFType.
+const bindingField = "binding:vif_type"
+
+// Types of an interface while its port is not bound: Neutron binds a port in a transaction after the one that makes it,
+// and fails where the host has no living agent that reaches the network.
+const (
+	unbound = "unbound"
+	failed  = "binding_failed"
+)
+
+// Unbound reports whether a port is not bound to a host, by the type of its interface as the API tells it.
+func Unbound(vifType string) bool { return vifType == unbound || vifType == failed }
+
+// NotBound reports whether a difference is that of a port which the platform has, and has not bound.
+func NotBound(x Difference) bool {
+	var is string
+	return x.Kind == "port" && x.Field == bindingField && json.Unmarshal(x.New, &is) == nil && Unbound(is)
+}
+
+// boundNow reports whether a platform has bound a port that the document's platform could not: its agent was silent there.
+func boundNow(document, platform json.RawMessage) bool {
+	var says, is string
+	return json.Unmarshal(document, &says) == nil && json.Unmarshal(platform, &is) == nil && says == failed && !Unbound(is)
+}
 
 // samePlug reports whether a platform has what a document says of how a port is plugged: a document that says nothing
 // of it differs from none, and a platform that says nothing means false.

@@ -158,3 +158,21 @@ func TestPlugsAreCompared(t *testing.T) {
 		}
 	}
 }
+
+// TestBindingsAreCompared: a port that the old platform could not bind may be bound in the new one, and not the other way round.
+func TestBindingsAreCompared(t *testing.T) {
+	for _, c := range []struct {
+		says, is         string
+		differ, notBound bool
+	}{
+		{"ovs", "ovs", false, false}, {"binding_failed", "ovs", false, false}, {"binding_failed", "binding_failed", false, false},
+		{"unbound", "ovs", true, false}, {"ovs", "binding_failed", true, true}, {"ovs", "unbound", true, true}, {"binding_failed", "unbound", true, true},
+	} {
+		a, b := nettest.Platform(1, 1), nettest.Platform(1, 1)
+		a.Ports[0].VIFType, b.Ports[0].VIFType = c.says, c.is
+		left, err := net.Diff(a, b)
+		if err != nil || (len(left) == 1) != c.differ || c.differ && net.NotBound(left[0]) != c.notBound {
+			t.Errorf("%s and %s: %+v, %v", c.says, c.is, left, err)
+		}
+	}
+}

@@ -238,15 +238,6 @@ func (c *Client) Port(ctx context.Context, p net.Port) error {
 	return c.Create(ctx, "ports", "port", p.ID, body)
 }
 
-// States of a binding that has not come about: Neutron binds a port in a transaction after the one that makes it.
-const (
-	unbound = "unbound"
-	failed  = "binding_failed"
-)
-
-// Unbound reports whether a port was made and not bound, by the type of its interface as the API tells it.
-func Unbound(vifType string) bool { return vifType == unbound || vifType == failed }
-
 // Bind has Neutron bind a port that was made and not bound: the request that made it was cut short in Neutron, is still
 // under way there, or met an agent that was taken for dead. It goes to the host that it has in Neutron, if any.
 func (c *Client) Bind(ctx context.Context, p net.Port) error {
@@ -260,7 +251,7 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 		if err := c.get(ctx, "ports/"+p.ID, &got); err != nil {
 			return err
 		}
-		if !Unbound(got.Port.VIFType) {
+		if !net.Unbound(got.Port.VIFType) {
 			return nil
 		}
 		body := map[string]any{"port": map[string]any{"binding:host_id": cmp.Or(got.Port.HostID, p.HostID)}}

@@ -9,7 +9,6 @@ package rebuild
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -239,7 +238,7 @@ func plan(d *net.Document, before []net.Difference, stale *net.Stale) (r *Report
 			r.Created[x.Kind]++
 		case x.Field == "object" && x.Kind == "security_group_rule":
 			// Whether it is one of those is looked at before it is removed.
-		case halfMade(x):
+		case net.NotBound(x): // it was made, and was not bound yet when it was looked at
 			half[x.ID] = true
 		case x.Field == net.PlugField:
 			r.Plugs++
@@ -263,12 +262,6 @@ func plan(d *net.Document, before []net.Difference, stale *net.Stale) (r *Report
 	}
 	r.Bound = len(half)
 	return r, half, nil
-}
-
-// halfMade reports that a port is there, and was not bound yet when it was looked at.
-func halfMade(x net.Difference) bool {
-	var is string
-	return x.Kind == "port" && x.Field == "binding:vif_type" && json.Unmarshal(x.New, &is) == nil && neutron.Unbound(is)
 }
 
 // write removes what is stale, creates everything that is missing, one kind after the other, binds the ports that are half
