@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +20,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
+	"holdfast/internal/pki"
 	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/slack"
 	helper "holdfast/internal/testbed/try"
@@ -40,6 +43,7 @@ type drbdRig struct {
 	socket  string    // of the nodes' database
 	log     string    // command on a node that shows what its agent says
 	device  deviceOptions
+	ca      pki.CA // of a laboratory whose databases replicate
 }
 
 // deviceOptions are what differs between the laboratories of kind B. Zero: data on DRBD.
@@ -95,6 +99,9 @@ func newDevice(t *testing.T, o deviceOptions) *drbdRig {
 	}
 	files := []string{r.exe, "/usr/sbin/mariadbd", "/usr/bin/mariadb", "/usr/share/mysql/english", "/usr/share/mysql/charsets", r.template()}
 	if o.replicated {
+		var err error
+		r.ca, err = pki.NewCA("laboratory b", time.Hour) // a copy goes from agent to agent
+		helper.Must(t, err)
 		home *= 2 // the database, and a second copy while it is made anew
 		for _, tool := range install.DatabaseTools() {
 			files = append(files, "/usr/bin/"+tool)
@@ -163,7 +170,11 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 	default:
 		conf.Pair.Device = &config.PairDevice{Disk: "/dev/vda", Mount: "/mnt/pair"}
 	}
-	url := func(addr string, port int) string { return fmt.Sprintf("http://%s:%d", addr, port) }
+	scheme := "http"
+	if r.device.replicated {
+		scheme = "https"
+	}
+	url := func(addr string, port int) string { return fmt.Sprintf("%s://%s:%d", scheme, addr, port) }
 	n := config.Node{
 		Host: host, Addr: addr, Cluster: "laboratory-b", DataDir: home + "/data", RunDir: home + "/run", ConfigFile: home + "/cluster.json", Driver: "libvirt",
 		Libvirt: config.Libvirt{Socket: "/run/no-libvirt"},
@@ -171,6 +182,10 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 			ListenPeer: url(addr, 2380), PeerURL: url(addr, 2380), ListenClient: url(addr, 2379), ClientURL: url(addr, 2379), Initial: map[string]string{},
 		}},
 		Watchdog: config.Watchdog{Device: "/dev/watchdog0"}, Undersized: true,
+	}
+	if r.device.replicated {
+		n.API.Listen = net.JoinHostPort(addr, strconv.Itoa(lab.APIPort))
+		n.TLS = config.TLS{CA: home + "/ca.pem", Cert: home + "/host.pem", Key: home + "/host.key"}
 	}
 	if host == "n3" {
 		n.Watchdog.Device = config.NoWatchdog
@@ -208,7 +223,23 @@ func (r *drbdRig) start(i int) {
 		printf '%s' "$3" >/srv/cluster.json
 		printf '%s' "$4" >/srv/agent.json`,
 		"sh", drbdAddr[i], drbdExe, string(cl), string(settings), fmt.Sprintf(installs, template), r.exe, data)
+	r.certify(n.Name(), drbdAddr[i], func(name string, text []byte) {
+		n.Run("sh", "-c", `umask 077; printf '%s' "$2" >"/srv/$1"`, "sh", name, string(text))
+	})
 	r.agentAgain(i)
+}
+
+// certify writes the certificates of a host that has one, by put.
+func (r *drbdRig) certify(host, addr string, put func(name string, text []byte)) {
+	r.t.Helper()
+	if !r.device.replicated {
+		return
+	}
+	p, err := r.ca.Issue(host, []netip.Addr{netip.MustParseAddr(addr), netip.MustParseAddr("127.0.0.1")}, []string{"localhost"}, time.Hour)
+	helper.Must(r.t, err)
+	put("ca.pem", r.ca.CertPEM())
+	put("host.pem", p.CertPEM)
+	put("host.key", p.KeyPEM)
 }
 
 // agentAgain starts the agent of a node that has its files.
@@ -224,6 +255,9 @@ func (r *drbdRig) voter() {
 	cl, settings := r.files("n3", r.net.Addr(drbdVoter).String(), r.dir)
 	helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, "cluster.json"), cl, 0o600))
 	helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, "agent.json"), settings, 0o600))
+	r.certify("n3", r.net.Addr(drbdVoter).String(), func(name string, text []byte) {
+		helper.Must(r.t, os.WriteFile(filepath.Join(r.dir, name), text, 0o600))
+	})
 	log, err := os.OpenFile(r.voterLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	helper.Must(r.t, err)
 	defer log.Close()

@@ -60,6 +60,9 @@ func (nd *node) pair(st store.Store) (p *pairWork, err error) {
 	if peer == "" {
 		return p, nil
 	}
+	if _, files := p.cfg.Files(); nd.n.API.Listen == "" && (files == nil || p.cfg.Arbiter != nil) {
+		return nil, nd.bad("api.listen", "", errors.New("want IP:PORT: the agents of a pair's nodes ask each other for copies and votes"))
+	}
 	if a := p.cfg.Arbiter; a != nil && a.Disk != "" {
 		p.votes = votedisk.New(a.Disk, nd.n.Cluster, slices.Index(p.cfg.Nodes, nd.n.Host))
 	}

@@ -99,6 +99,7 @@ type Driver struct {
 	said    string             // by this node to its peer, as it stands in the store
 	shown   cluster.PairReport // by this node, as it stands in the store
 	times   cluster.PairTimes
+	failed  string             // why the last action failed that is no Put; "" when it did not
 	held    bool               // nothing is looked at and nothing is done: Begin has the copy
 	writing map[string]bool    // keys of records of this node that are being written
 	cancel  context.CancelFunc // of the action under way

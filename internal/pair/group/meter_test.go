@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/ha/records"
 	"holdfast/internal/host/replica"
 	"holdfast/internal/pair"
+	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/testbed/try"
 )
@@ -71,17 +72,27 @@ func (c *copying) Describe(r *cluster.PairReport) {
 
 func (c *copying) Close() {}
 
+// copies runs the driver of a standby that copies.
+func copies(t *testing.T, s store.Store) (d *Driver, ctx context.Context, end func()) {
+	d = New(Options{
+		Self: "a", Peer: "b", Resource: cluster.MgmtVM, Store: s, Data: &copying{begun: time.Now()}, Patience: time.Second, RunDir: t.TempDir(),
+		Clock: func() cluster.Instant { return cluster.Instant(time.Now().UnixNano()) }, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	return d, ctx, func() {
+		cancel()
+		try.Must(t, <-ended)
+		try.Must(t, d.Close())
+	}
+}
+
 // TestACopyIsReportedNowAndThen: it changes with each look, and costs a write in two seconds.
 func TestACopyIsReportedNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := storetest.NewMem().NewClient("test")
-		d := New(Options{
-			Self: "a", Peer: "b", Resource: cluster.MgmtVM, Store: s, Data: &copying{begun: time.Now()}, Patience: time.Second, RunDir: t.TempDir(),
-			Clock: func() cluster.Instant { return cluster.Instant(time.Now().UnixNano()) }, Log: slog.New(slog.DiscardHandler),
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- d.Run(ctx) }()
+		_, ctx, end := copies(t, s)
 		rev, last, writes := int64(0), cluster.PairReport{}, 0
 		for range 400 { // 40 s
 			time.Sleep(100 * time.Millisecond)
@@ -104,8 +115,27 @@ func TestACopyIsReportedNowAndThen(t *testing.T) {
 		if writes < 15 || last.Copy == nil || last.Copy.Rate != 1000 {
 			t.Errorf("%d reports, the last one of %+v", writes, last.Copy)
 		}
-		cancel()
-		try.Must(t, <-ended)
-		try.Must(t, d.Close())
+		end()
+	})
+}
+
+// TestAReportSaysWhatFailed, while the node is not fit: it may be why.
+func TestAReportSaysWhatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := storetest.NewMem().NewClient("test")
+		d, ctx, end := copies(t, s)
+		for _, o := range []pair.Outcome{{Why: "the primary refuses"}, {OK: true}} {
+			d.post(ctx, func() { d.done(pair.Follow{Peer: "b"}, o) })
+			time.Sleep(2 * copyEvery)
+			synctest.Wait()
+			kv, _, err := s.Get(ctx, KeyNode+"a")
+			try.Must(t, err)
+			r, err := records.Decode[cluster.PairReport](kv, false)
+			try.Must(t, err)
+			if r.Fit || r.Problem != o.Why {
+				t.Errorf("after %+v: fit %v, problem %q", o, r.Fit, r.Problem)
+			}
+		}
+		end()
 	})
 }

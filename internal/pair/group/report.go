@@ -70,6 +70,9 @@ func (d *Driver) report(ctx context.Context) {
 	if d.opt.Trouble != nil && r.Problem == "" {
 		r.Problem = d.opt.Trouble()
 	}
+	if !r.Fit && r.Problem == "" { // it may be why
+		r.Problem = d.failed
+	}
 	if d.times.Served.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
 		d.times.Served = now
 	}

@@ -284,7 +284,7 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 		d.opt.Log.Warn("pair", "action", describe(a), "failed", o.Why)
 	}
 	if _, put := a.(pair.Put); !put {
-		d.cancel = nil
+		d.cancel, d.failed = nil, o.Why // none when it is OK
 	}
 	d.stamp(a, o)
 	d.lookNow()
