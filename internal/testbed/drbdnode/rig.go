@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -188,11 +190,7 @@ func image(t testing.TB, from, dir string, opt Options) {
 		root, add = filepath.Join(extra, "extra"), `mkdir -p ".${1%/*}" && cp -RL "$1" ".$1"`
 	}
 	try.Must(t, os.MkdirAll(root, 0o755))
-	build := exec.Command("go", "test", "-vet=off", "-c", "-o", filepath.Join(root, "node"), "-ldflags", "-s -w", opt.Pkg)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v: %s", build.Args, err, out)
-	}
+	program(t, filepath.Join(root, "node"), opt.Pkg)
 	for _, f := range opt.Files {
 		cmd := exec.Command("sh", "-c", add, "sh", f)
 		cmd.Dir = root
@@ -209,6 +207,22 @@ func image(t testing.TB, from, dir string, opt Options) {
 	first = append(first, make([]byte, -len(first)&3)...) // archives begin at multiples of 4
 	try.Must(t, os.WriteFile(filepath.Join(dir, "initrd"), append(first, second...), 0o600))
 	try.Must(t, os.RemoveAll(extra))
+}
+
+// program puts a package's test program into a file: this process' own, where it is that and needs no libraries.
+func program(t testing.TB, file, pkg string) {
+	t.Helper()
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path == pkg+".test" && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
+		own, err := os.ReadFile("/proc/self/exe")
+		try.Must(t, err)
+		try.Must(t, os.WriteFile(file, own, 0o755))
+		return
+	}
+	build := exec.Command("go", "test", "-vet=off", "-c", "-o", file, "-ldflags", "-s -w", pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v: %s", build.Args, err, out)
+	}
 }
 
 // addFile copies a file or a directory, and the libraries of a program. The directories of
