@@ -31,15 +31,11 @@ func Context(t testing.TB) context.Context {
 	return ctx
 }
 
-// firstLook and laterLook are between two looks at a condition: what comes soon is seen soon, and a long wait costs little.
-const firstLook, laterLook = 2 * time.Millisecond, 25 * time.Millisecond
-
-// Until waits for a condition, and ends the test when it does not come.
+// Until waits for a condition, and ends the test when it does not come. It looks the less
+// often the longer it has waited: most conditions are asked of servers.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	pause := firstLook
-	for begun := time.Now(); !ok(); pause = min(pause*5/4, laterLook) {
-		time.Sleep(pause)
+	for begun := time.Now(); !ok(); time.Sleep(min(max(time.Since(begun)/16, 2*time.Millisecond), 50*time.Millisecond)) {
 		if time.Since(begun) > patience && time.Since(begun) > slack.For(patience) {
 			t.Fatalf("waited %s for %s", time.Since(begun).Round(time.Second), what)
 		}

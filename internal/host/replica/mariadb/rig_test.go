@@ -37,20 +37,43 @@ type node struct {
 	seeds   int // copies that were made of it
 }
 
+// born has the data of a node that was never a primary or a replica: made once in a process.
+var born struct {
+	sync.Mutex
+	data aligntest.Data
+}
+
+// data are those of a new node, with its accounts.
+func data(t *testing.T) aligntest.Data {
+	t.Helper()
+	born.Lock()
+	defer born.Unlock()
+	if born.data == nil {
+		n := newNode(t, 1)
+		aligntest.Install(t, n.datadir)
+		try.Must(t, n.birth(try.Context(t)))
+		var err error
+		born.data, err = aligntest.ReadData(n.datadir)
+		try.Must(t, err)
+	}
+	return born.data
+}
+
 // pair makes two nodes that follow nobody, with the same accounts and nothing in their
 // binary logs. The first one takes writes.
 func pair(t *testing.T) (a, b *node) {
 	t.Helper()
 	ctx := try.Context(t)
 	a, b = newNode(t, 1), newNode(t, 2)
+	files := data(t)
 	var w sync.WaitGroup
 	errs := make([]error, 2)
 	for i, n := range []*node{a, b} {
-		w.Add(1)
-		go func() {
-			defer w.Done()
-			errs[i] = n.birth(ctx)
-		}()
+		w.Go(func() {
+			if errs[i] = files.Write(n.datadir); errs[i] == nil {
+				errs[i] = n.start(ctx, "MASTER")
+			}
+		})
 	}
 	w.Wait()
 	for _, err := range errs {
@@ -63,10 +86,11 @@ func pair(t *testing.T) (a, b *node) {
 	return a, b
 }
 
+// newNode is a node without data.
 func newNode(t *testing.T, id uint32) *node {
 	t.Helper()
 	dir := try.ShortDir(t)
-	own := aligntest.NewOwn(t, dir, Options(id))
+	own := aligntest.Prepare(t, dir, Options(id))
 	n := &node{t: t, datadir: own.Data, port: own.Port}
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -94,7 +118,7 @@ func newNode(t *testing.T, id uint32) *node {
 	return n
 }
 
-// birth makes the accounts, beside the binary log, and starts the server as its unit would.
+// birth makes the accounts, beside the binary log, and ends the server.
 func (n *node) birth(ctx context.Context) error {
 	if err := n.cmd.Start(ctx, []string{"--skip-log-bin", "--read-only=OFF"}); err != nil {
 		return err
@@ -112,10 +136,22 @@ func (n *node) birth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.cmd.Kill9(ctx); err != nil {
+	id, err := n.cmd.Process(ctx)
+	if err != nil {
 		return err
 	}
-	return n.start(ctx, "MASTER")
+	if err := procfs.Here.Signal(id, unix.SIGTERM); err != nil {
+		return err
+	}
+	for {
+		if alive, err := procfs.Here.Alive(id); err != nil || !alive {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		time.Sleep(interval)
+	}
 }
 
 func (n *node) sql(statements ...string) {

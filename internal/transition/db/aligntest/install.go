@@ -18,10 +18,12 @@ type file struct {
 	body []byte
 }
 
-// installed gives the data of a server that was never started, by their names below the
-// directory of its data: 26 MiB. They are installed once in a process; each rig writes them
+// Data are the files of a server's data directory, by their names below it.
+type Data map[string]file
+
+// installed gives the data of a server that was never started, 26 MiB. They are installed once in a process; each rig writes them
 // down, which costs a tenth of the time.
-var installed = sync.OnceValues(func() (files map[string]file, err error) {
+var installed = sync.OnceValues(func() (data Data, err error) {
 	dir, err := os.MkdirTemp("", "holdfast-rig-")
 	if err != nil {
 		return nil, err
@@ -31,23 +33,31 @@ var installed = sync.OnceValues(func() (files map[string]file, err error) {
 	if err := r.installDB(); err != nil {
 		return nil, err
 	}
-	return read(r.data())
+	return ReadData(r.data())
 })
 
 // Install writes the data of a server that was never started into a directory: root has no
 // password. For tests that start servers in their own way.
 func Install(t testing.TB, data string) {
 	t.Helper()
-	files, err := installed()
+	all, err := installed()
+	if err == nil {
+		err = all.Write(data)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, f := range files {
-		path := filepath.Join(data, name)
+}
+
+// Write writes the files below a directory, which need not exist.
+func (d Data) Write(dir string) error {
+	for name, f := range d {
+		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, f.body, f.mode)); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
+	return nil
 }
 
 // installDB does it as a person does.
@@ -56,7 +66,7 @@ func (r *Rig) installDB() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	args := append(r.common(), "--skip-test-db", "--auth-root-authentication-method=normal")
 	if out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput(); err != nil {
@@ -65,9 +75,9 @@ func (r *Rig) installDB() error {
 	return nil
 }
 
-// read reads all files below a directory.
-func read(dir string) (map[string]file, error) {
-	files := map[string]file{}
+// ReadData reads the data of a server that does not run.
+func ReadData(dir string) (Data, error) {
+	files := Data{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -85,7 +95,7 @@ func read(dir string) (map[string]file, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the data of a new server: %w", err)
+		return nil, fmt.Errorf("read the data of a server: %w", err)
 	}
 	return files, nil
 }

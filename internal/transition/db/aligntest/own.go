@@ -25,6 +25,14 @@ type Own struct {
 // where what replicates servers is not installed, and with -short.
 func NewOwn(t testing.TB, dir string, more []string) Own {
 	t.Helper()
+	o := Prepare(t, dir, more)
+	Install(t, o.Data)
+	return o
+}
+
+// Prepare is NewOwn without any data.
+func Prepare(t testing.TB, dir string, more []string) Own {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: no real MariaDB is started")
 	}
@@ -41,10 +49,10 @@ func NewOwn(t testing.TB, dir string, more []string) Own {
 		Program: path, Options: filepath.Join(dir, "cnf"), Data: filepath.Join(dir, "data"), Socket: filepath.Join(dir, "s"),
 		Log: filepath.Join(dir, "log"), Port: lowPort(t),
 	}
-	Install(t, o.Data)
 	lines := append([]string{
 		"[mysqld]", "datadir=" + o.Data, "tmpdir=" + dir, "socket=" + o.Socket, "pid-file=" + filepath.Join(dir, "pid"),
 		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", o.Port), "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF",
+		"innodb_log_buffer_size=2M", "key_buffer_size=1M", "aria_pagecache_buffer_size=1M", "query_cache_size=0",
 	}, more...)
 	if os.Geteuid() == 0 {
 		lines = append(lines, "user=root")

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,11 +39,53 @@ type Rig struct {
 	opt  []string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has ended
+
+	born string // its state when it had started, of one that may be given on; see Main
+	logs bool   // it has a binary log
 }
 
 // MariaDB starts a server; opt are more options of mariadbd, such as "--log-bin". The
 // test is skipped with -short, and where MariaDB is not installed.
 func MariaDB(t testing.TB, opt ...string) *Rig {
+	t.Helper()
+	needsMariaDB(t)
+	if old := unused.take(opt); old != nil {
+		r := *old
+		r.t = t
+		t.Cleanup(r.giveBack)
+		return &r
+	}
+	// Not t.TempDir: the path of a socket has at most 107 bytes.
+	dir, err := os.MkdirTemp("", "holdfast-rig-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Rig{t: t, dir: dir, opt: slices.Clone(opt)}
+	t.Cleanup(r.giveBack)
+	r.install()
+	// Between the choice of a port and its use somebody else may take it.
+	for range 5 {
+		r.port = freePort(t)
+		if err = r.start(); err == nil {
+			break
+		}
+	}
+	if err == nil && unused.wants() {
+		var log string
+		log, err = r.ask("SELECT @@log_bin")
+		r.logs = log == "1"
+		if err == nil {
+			r.born, err = r.state()
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// needsMariaDB skips a test that can have no server.
+func needsMariaDB(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: no real MariaDB is started")
@@ -52,28 +95,27 @@ func MariaDB(t testing.TB, opt ...string) *Rig {
 			t.Skipf("MariaDB is not installed: %v", err)
 		}
 	}
-	// Not t.TempDir: the path of a socket has at most 107 bytes.
-	dir, err := os.MkdirTemp("", "holdfast-rig-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &Rig{t: t, dir: dir, opt: opt}
-	t.Cleanup(func() {
-		r.Kill()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("files of the test's server: %v", err)
-		}
-	})
-	r.install()
-	// Between the choice of a port and its use somebody else may take it.
-	for range 5 {
-		r.port = freePort(t)
-		if err = r.start(); err == nil {
-			return r
+}
+
+// giveBack is the end of a test's use of a server.
+func (r *Rig) giveBack() {
+	if r.born != "" && !r.t.Failed() {
+		switch err := r.renew(); {
+		case err != nil:
+			r.t.Logf("no other test gets this server: %v", err)
+		case unused.put(r):
+			return
 		}
 	}
-	t.Fatal(err)
-	return nil
+	r.remove()
+}
+
+// remove ends the server and removes its files.
+func (r *Rig) remove() {
+	r.Kill()
+	if err := os.RemoveAll(r.dir); err != nil {
+		r.t.Errorf("files of the test's server: %v", err)
+	}
 }
 
 // find looks where daemons are, too: /usr/sbin is not in everybody's PATH.
@@ -95,11 +137,12 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// common are options of the installation and of the server alike: small files, and no
-// wait for the disk, since a process that dies loses nothing that was written. In a
+// common are options of the installation and of the server alike: small files and buffers,
+// which a server fills with zeros when it starts, and no wait for the disk, since a process that dies loses nothing that was written. In a
 // shared directory, a server that starts takes the temporary tables of others away.
 func (r *Rig) common() []string {
-	out := []string{"--no-defaults", "--datadir=" + r.data(), "--tmpdir=" + r.dir, "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2"}
+	out := []string{"--no-defaults", "--datadir=" + r.data(), "--tmpdir=" + r.dir, "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
+		"--innodb-log-buffer-size=2M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=1M", "--query-cache-size=0"}
 	if os.Geteuid() == 0 {
 		out = append(out, "--user=root")
 	}
@@ -187,6 +230,7 @@ func (r *Rig) tail() string {
 // Kill ends the server at once, as a crash would, and returns when it is gone.
 func (r *Rig) Kill() {
 	r.t.Helper()
+	r.born = "" // nobody else gets it
 	if r.done == nil {
 		return
 	}
@@ -233,10 +277,19 @@ func (r *Rig) Server(role string) *server.Server {
 	return s
 }
 
-// SQL runs statements by the mariadb client, as its root, and returns what it prints: a
-// line for each row, values apart by tabs, no names of columns, nothing escaped.
+// SQL runs statements as the server's root, in a session of their own, and returns their
+// rows: a line for each, values apart by tabs, no names of columns, nothing escaped. The
+// mariadb client, which takes as long to start as most statements run, runs those that need
+// its DELIMITER.
 func (r *Rig) SQL(text string) string {
 	r.t.Helper()
+	if !strings.Contains(text, "DELIMITER") {
+		out, err := r.ask(text)
+		if err != nil {
+			r.t.Fatalf("%v\n%.2000s", err, text)
+		}
+		return out
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mariadb", "--no-defaults", "--socket="+r.socket(), "--user=root",

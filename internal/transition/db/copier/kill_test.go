@@ -15,13 +15,14 @@ import (
 )
 
 // killedRows is about how many rows the source of the kill tests has.
-const killedRows = 100_000
+const killedRows = 30_000
 
 // TestKilledAtRandomPoints: whatever is killed, this process, the source's server or the
 // target's, and whenever, the rows are there in the end, each once. ALIGN_KILLS says
-// how many times, ALIGN_SEED repeats a sequence.
+// how many times: each of the three, on one server and across two, takes six. ALIGN_SEED
+// repeats a sequence.
 func TestKilledAtRandomPoints(t *testing.T) {
-	kills := setting(t, "ALIGN_KILLS", 12)
+	kills := setting(t, "ALIGN_KILLS", 6)
 	seed := setting(t, "ALIGN_SEED", int(time.Now().UnixNano()&0xffffff))
 	t.Logf("ALIGN_SEED=%d ALIGN_KILLS=%d", seed, kills)
 	chance := rand.New(rand.NewPCG(uint64(seed), 2))
@@ -70,7 +71,7 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	if after := aligntest.Checksums(t, one, "old", "migrate_ids"); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("the source was changed: %v, %v", before, after)
 	}
-	if t.Logf("%d of %d kills were in the middle of a run", hit, kills); hit < kills*9/10 {
+	if t.Logf("%d of %d kills were in the middle of a run", hit, kills); hit < kills*5/6 {
 		t.Errorf("%d of %d kills were in the middle of a run: too few to prove anything", hit, kills)
 	}
 }
@@ -135,8 +136,15 @@ func (w *world) killChild(at time.Duration) bool {
 	}
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Env = append(os.Environ(), "COPIER_CHILD=1", "COPIER_SOURCE="+w.rs.DSN(), "COPIER_TARGET="+w.rt.DSN())
+	begins, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
+	}
+	if _, err := begins.Read(make([]byte, 1)); err != nil {
+		w.t.Fatalf("the process does not begin to copy: %v", err)
 	}
 	time.Sleep(at)
 	_ = cmd.Process.Kill() // it may have ended

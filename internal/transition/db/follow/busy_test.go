@@ -51,7 +51,7 @@ func TestChangedRowsAreNoKeys(t *testing.T) {
 // over is a success.
 func TestPagesAreNotHeldUp(t *testing.T) {
 	d := manyWorld(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
 	defer cancel()
 	replica, err := sql.Open("mysql", d.target.Config.FormatDSN())
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
 )
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(aligntest.Main(m))
 }
 
 // asChild follows without an end.
@@ -116,7 +117,7 @@ func (x *writer) run(r *rand.Rand) {
 			x.fault.Store(&err)
 			return
 		}
-		time.Sleep(time.Duration(r.IntN(4)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(12)) * time.Millisecond)
 	}
 }
 
