@@ -301,12 +301,14 @@ func memberCommand() *cobra.Command {
 	return c
 }
 
-// probeCommand is one probe of the shared storage: a process that may be left
-// behind when the storage hangs.
+// probeCommand probes the shared storage, once and again for each line that it reads: a process
+// that may be left behind when the storage hangs.
 func probeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "storage-probe DIR HOST", Short: "Write and read back a file in DIR", Hidden: true, Args: cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error { return storage.Touch(args[0], args[1]) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return storage.Serve(c.InOrStdin(), c.OutOrStdout(), args[0], args[1])
+		},
 	}
 }
 

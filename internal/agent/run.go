@@ -466,9 +466,10 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 	if c.Off || cfg.Type == config.PairConf {
 		return nil
 	}
+	folder := storage.NewChild(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host)
 	o := storage.Options{
-		What:     "the shared storage " + cfg.ImageFolder,
-		Check:    storage.Command(nd.Exe, "storage-probe", cfg.ImageFolder, nd.n.Host),
+		What:  "the shared storage " + cfg.ImageFolder,
+		Check: folder.Check, End: folder.End,
 		Interval: cmp.Or(time.Duration(c.Interval), loop.ProbeEvery), Timeout: cmp.Or(time.Duration(c.Timeout), loop.ProbeWithin),
 	}
 	if r := cfg.RBD(); r != nil {

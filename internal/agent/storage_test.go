@@ -51,7 +51,12 @@ func TestWhichStorageIsProbed(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		go func() { defer close(ended); p.Run(ctx) }()
+		go func() {
+			defer close(ended)
+			if err := p.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
 		for end := time.Now().Add(20 * time.Second); p.State().Why == "" && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		}
 		cancel()

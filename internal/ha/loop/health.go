@@ -82,7 +82,11 @@ func (a *Agent) checkStorage(ctx context.Context) {
 			if p = a.Probe(cfg); p != nil {
 				pctx, cancel := context.WithCancel(ctx)
 				stop = cancel
-				a.work.Go(func() { p.Run(pctx) })
+				a.work.Go(func() {
+					if err := p.Run(pctx); err != nil {
+						a.Log.Warn("end the probe of the shared storage", "err", err)
+					}
+				})
 			}
 		}
 		var s storage.State

@@ -19,6 +19,7 @@ type Options struct {
 	// answers, but not well. It gets Timeout to do so, then its context ends: no
 	// answer. It should return soon after that; until it does, no other one begins.
 	Check    func(context.Context) error
+	End      func() error  // gives back what Check has kept, when Run ends; nil: nothing
 	Interval time.Duration // from an answer to the next check; after no answer it begins at once
 	Timeout  time.Duration // after which a storage that has not answered hangs
 }
@@ -58,14 +59,18 @@ func (p *Prober) set(s State) {
 func (p *Prober) Recovers() time.Duration { return p.opt.Timeout + p.opt.Interval }
 
 // Run checks until ctx ends. A check that does not end then is left alone: it
-// goes when the storage lets it.
-func (p *Prober) Run(ctx context.Context) {
+// goes when the storage lets it. The error is that of Options.End.
+func (p *Prober) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if !p.once(ctx) {
 			continue
 		}
 		sleep.For(ctx, p.opt.Interval)
 	}
+	if p.opt.End == nil {
+		return nil
+	}
+	return p.opt.End()
 }
 
 // once is one check, to its end however long that takes. It reports whether the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -15,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("PROBE_DIR"); dir != "" {
-		if err := Touch(dir, "h1"); err != nil {
+		if err := Serve(os.Stdin, os.Stdout, dir, "h1"); err != nil {
 			os.Stderr.WriteString(err.Error())
 			os.Exit(1)
 		}
@@ -29,12 +30,24 @@ func run(t *testing.T, o Options) *Prober {
 	p := New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); p.Run(ctx) }()
+	go func() {
+		defer close(done)
+		if err := p.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
 	t.Cleanup(func() {
 		cancel()
 		<-done
 	})
 	return p
+}
+
+// child lets a process check.
+func child(o Options, argv ...string) Options {
+	c := NewChild(argv...)
+	o.Check, o.End = c.Check, c.End
+	return o
 }
 
 func until(t *testing.T, p *Prober, what string, ok func(State) bool) {
@@ -49,7 +62,7 @@ func until(t *testing.T, p *Prober, what string, ok func(State) bool) {
 func TestAStorageThatAnswersWellIsWell(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PROBE_DIR", dir)
-	p := run(t, Options{Check: Command(os.Args[0]), Interval: time.Millisecond, Timeout: 10 * time.Second})
+	p := run(t, child(Options{Interval: time.Millisecond, Timeout: 10 * time.Second}, os.Args[0]))
 	until(t, p, "the probe's file", func(State) bool {
 		b, err := os.ReadFile(filepath.Join(dir, ".holdfast-probe-h1"))
 		return err == nil && len(b) > 10
@@ -59,7 +72,7 @@ func TestAStorageThatAnswersWellIsWell(t *testing.T) {
 
 func TestAnErrorOfTheStorageIsTold(t *testing.T) {
 	t.Setenv("PROBE_DIR", "/nonexistent/shared")
-	p := run(t, Options{Check: Command(os.Args[0]), Interval: time.Millisecond, Timeout: 10 * time.Second})
+	p := run(t, child(Options{Interval: time.Millisecond, Timeout: 10 * time.Second}, os.Args[0]))
 	until(t, p, "the error", func(s State) bool { return !s.Hangs && strings.Contains(s.Why, "no such file") })
 }
 
@@ -69,7 +82,7 @@ func TestAStorageThatHangsIsSaidToHangUntilItAnswers(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := run(t, Options{What: "the fifo", Check: Command("/bin/sh", "-c", "echo x >"+fifo), Interval: time.Millisecond, Timeout: 500 * time.Millisecond})
+	p := run(t, child(Options{What: "the fifo", Interval: time.Millisecond, Timeout: 500 * time.Millisecond}, "/bin/sh", "-c", "echo x >"+fifo))
 	until(t, p, "hangs", func(s State) bool { return s.Hangs && strings.HasPrefix(s.Why, "the fifo has not answered since ") })
 	f, err := os.OpenFile(fifo, os.O_RDWR, 0)
 	if err != nil {
@@ -80,8 +93,95 @@ func TestAStorageThatHangsIsSaidToHangUntilItAnswers(t *testing.T) {
 }
 
 func TestAProbeThatDoesNotStartIsTold(t *testing.T) {
-	p := run(t, Options{Check: Command("/nonexistent/probe"), Interval: time.Millisecond, Timeout: time.Second})
+	p := run(t, child(Options{Interval: time.Millisecond, Timeout: time.Second}, "/nonexistent/probe"))
 	until(t, p, "the error", func(s State) bool { return strings.Contains(s.Why, "does not start") })
+}
+
+// The process stays from check to check: one that has ended between two of them is replaced without a word, one that
+// is killed in the midst of a check is not there for the next one, and none is left.
+func TestTheProcessOfAProbe(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PROBE_DIR", dir)
+	c := NewChild(os.Args[0])
+	check := func() int {
+		t.Helper()
+		if err := c.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return c.runs.cmd.Process.Pid
+	}
+	first := check()
+	file := filepath.Join(dir, ".holdfast-probe-h1")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if again := check(); again != first {
+		t.Errorf("process %d, then %d", first, again)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("it has not looked again: %v", err)
+	}
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	second := check()
+	if second == first {
+		t.Errorf("process %d was killed, and answers", first)
+	}
+	// What it has to write to does not answer.
+	if err := errors.Join(os.Remove(file), syscall.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	fifo, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fifo.Write(make([]byte, 64<<10)); err != nil { // it is full
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := c.Check(ctx); !errors.Is(err, context.DeadlineExceeded) || c.runs != nil {
+		t.Errorf("%v, and it stays: %v", err, c.runs != nil)
+	}
+	if err := errors.Join(fifo.Close(), os.Remove(file)); err != nil {
+		t.Fatal(err)
+	}
+	third := check()
+	if err := c.End(); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range []int{second, third} {
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d: %v", pid, err)
+		}
+	}
+	if err := c.Check(t.Context()); err == nil {
+		t.Error("it goes on after its end")
+	}
+}
+
+// The process of an earlier version looks once, and ends. One of this version, which an agent of an earlier version
+// starts, does the same: nobody asks it again.
+func TestTheProcessOfAnEarlierVersion(t *testing.T) {
+	c := NewChild("/bin/sh", "-c", "exit 0")
+	for range 2 {
+		if err := c.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := NewChild("/bin/sh", "-c", "echo it is full >&2; exit 1").Check(t.Context()); err == nil || err.Error() != "exit status 1: it is full" {
+		t.Error(err)
+	}
+	for dir, well := range map[string]bool{t.TempDir(): true, "/nonexistent/shared": false} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "PROBE_DIR="+dir)
+		var said strings.Builder
+		cmd.Stderr = &said
+		if err := cmd.Run(); (err == nil) != well || strings.Contains(said.String(), "no such file") == well {
+			t.Errorf("%s: %v, %s", dir, err, said.String())
+		}
+	}
 }
 
 // server answers each check with what lies in its channel, and hangs while
@@ -142,7 +242,12 @@ func TestACheckThatCanNotBeEnded(t *testing.T) {
 		}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); p.Run(ctx) }()
+		go func() {
+			defer close(done)
+			if err := p.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		}()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if began.Load() != 1 || !p.State().Hangs {
