@@ -37,10 +37,12 @@ const (
 func TCP() (all []Connection, err error) {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		messages, err := List(unix.NETLINK_SOCK_DIAG, sockList, request(family, connected, nil))
-		if family == unix.AF_INET6 && errors.Is(err, unix.ENOENT) { // a kernel without IPv6
+		switch {
+		case family == unix.AF_INET6 && errors.Is(err, unix.ENOENT): // a kernel without IPv6
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, unix.ENOENT):
+			return nil, fmt.Errorf("list the TCP connections: the kernel has no module tcp_diag: %w", err)
+		case err != nil:
 			return nil, fmt.Errorf("list the TCP connections: %w", err)
 		}
 		for _, m := range messages {
