@@ -86,10 +86,11 @@ const (
 	offAgain      = 500 * time.Millisecond // between two looks whether a lost peer is off
 )
 
-// looksEvery is the time between two looks. The peer is lost after a lease without a word, so where leases are
-// long, on slow hosts, nothing is gained by five looks a second, each of which reads with a quorum.
-func looksEvery(lease time.Duration) time.Duration {
-	return min(max(lease/20, 200*time.Millisecond), time.Second)
+// looksEvery is the time between two looks, least or more. What is lost is lost after a lease without a word, so where
+// leases are long, on slow hosts, nothing is gained by several looks a second: at the peer, each of which reads with a
+// quorum, or at a copy, each of which asks its server much.
+func looksEvery(lease, least time.Duration) time.Duration {
+	return min(max(lease/20, least), time.Second)
 }
 
 // begin reads the mark and takes the member over that an earlier agent has left.
@@ -102,7 +103,7 @@ func (x *arbitration) begin(ctx context.Context, t cluster.Timings) error {
 		return err
 	}
 	x.m = arbiter.New(x.self, x.peer, x.by, arbiter.Times{Detect: t.Lease, Serving: t.Lease / 4, HeadStart: headStart, Silence: ha.Silence(t, ha.Guard(t, t.Watchdog))}, mark)
-	x.m.Manual, x.every = x.manual, looksEvery(t.Lease)
+	x.m.Manual, x.every = x.manual, looksEvery(t.Lease, 200*time.Millisecond)
 	return x.child.adopt(ctx)
 }
 

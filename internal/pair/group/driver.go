@@ -66,6 +66,7 @@ type Options struct {
 	Store      store.Store
 	Data       Data
 	Members    []Member      // in the order in which they start
+	Every      time.Duration // between two looks at the node; 0: LookEvery
 	Patience   time.Duration // for which commits wait for a peer that does not acknowledge
 	RunDir     string        // empty after a boot
 	Clock      func() cluster.Instant

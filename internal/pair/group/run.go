@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -21,10 +22,12 @@ const (
 	KeyNode = KeyPair + "node/" // what a node tells people: cluster.PairReport
 )
 
+// LookEvery is the least time between two looks at the node that nothing asks for.
+const LookEvery = 300 * time.Millisecond
+
 // Times of the loop.
 const (
 	stepEvery  = 100 * time.Millisecond
-	lookEvery  = 300 * time.Millisecond
 	lookWithin = 3 * time.Second
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
@@ -167,7 +170,7 @@ func (d *Driver) looks(ctx context.Context, listed <-chan struct{}) {
 	case <-ctx.Done():
 		return
 	}
-	t := time.NewTicker(lookEvery)
+	t := time.NewTicker(cmp.Or(d.opt.Every, LookEvery))
 	defer t.Stop()
 	for ctx.Err() == nil {
 		d.look(ctx)

@@ -66,7 +66,7 @@ func onShared(args []string) error {
 		return m.Stop(ctx, true)
 	case "fault": // as looks find it one after the other
 		for m.State(ctx) == pair.Up {
-			if !sleep.For(ctx, lookEvery) {
+			if !sleep.For(ctx, LookEvery) {
 				return ctx.Err()
 			}
 		}
