@@ -63,9 +63,9 @@ func data(t *testing.T) aligntest.Data {
 // binary logs. The first one takes writes.
 func pair(t *testing.T) (a, b *node) {
 	t.Helper()
+	files := data(t)
 	ctx := try.Context(t)
 	a, b = newNode(t, 1), newNode(t, 2)
-	files := data(t)
 	var w sync.WaitGroup
 	errs := make([]error, 2)
 	for i, n := range []*node{a, b} {
