@@ -3,6 +3,7 @@ package rebuild
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -124,7 +125,17 @@ func TestHandOver(t *testing.T) {
 func withoutReserving(t *testing.T, s *nettest.Server) {
 	t.Helper()
 	d, dhcp, _ := dhcpPlatform()
-	s.DB.SQL("USE neutron_h; DELETE FROM standardattributes WHERE id IN (SELECT standard_attr_id FROM ports WHERE device_owner = 'network:dhcp'); DELETE FROM agents WHERE host = 'net01'")
+	for _, p := range dhcp {
+		req, err := http.NewRequestWithContext(aWhile(t), http.MethodDelete, s.Endpoint()+"/v2.0/ports/"+p.ID, nil)
+		try.Must(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		try.Must(t, err)
+		try.Must(t, resp.Body.Close())
+		if resp.StatusCode != http.StatusNoContent {
+			t.Fatalf("delete port %s: %s", p.ID, resp.Status)
+		}
+	}
+	s.DB.SQL("DELETE FROM neutron_h.agents WHERE host = 'net01'")
 	d.Agents = slices.DeleteFunc(d.Agents, func(a net.Agent) bool { return a.AgentType == "DHCP agent" })
 	r, err := Apply(aWhile(t), d, Order{API: API{Endpoint: s.Endpoint()}, DB: database(s), Jobs: 4}, silent)
 	if err != nil || r.Created["port"] != len(dhcp) {
