@@ -83,7 +83,11 @@ func TestRetireEndsAPair(t *testing.T) {
 }
 
 func TestOfAPair(t *testing.T) {
-	nd, _, _ := pairNode(t)
+	nd, file, _ := pairNode(t)
+	if _, err := nd.pair(nil); err == nil || !strings.Contains(err.Error(), file+": api.listen: ") {
+		t.Errorf("nobody could ask it for its copy: %v", err)
+	}
+	nd.n.API.Listen = "192.0.2.1:7443"
 	p, err := nd.pair(nil)
 	try.Must(t, err)
 	defer func() { try.Must(t, p.loopDriver().Close()) }()
