@@ -58,7 +58,13 @@ func transitionWithItsNetwork(t testing.TB, r *rig) {
 			return err
 		},
 		20: func(ctx context.Context) error { return n.killed(ctx, from) },
-		32: func(ctx context.Context) error { return errors.Join(r.lab.Crash(ctx, from), r.lab.On(ctx, from)) },
+		32: func(ctx context.Context) error {
+			err := errors.Join(r.lab.Crash(ctx, from), r.lab.On(ctx, from))
+			if err == nil { // the platform's daemon has no init system here
+				_, err = r.script(ctx, from, "/srv/host/platform-"+platformOld+"/ctl.sh start")
+			}
+			return err
+		},
 	})
 	key := newKey(t)
 	bundle := r.bundleOn(t, from, platformBundle(t, key, false), key)
