@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/pattern"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/server"
 )
@@ -280,16 +281,20 @@ func (r *Rig) Server(role string) *server.Server {
 // packet is the longest text that goes to a server at once, which may have less room than usual.
 const packet = 512 << 10
 
+// clients are texts that only the client takes: with its DELIMITER, and with statements that
+// are empty, as what is behind the last one may be.
+var clients = pattern.New(`DELIMITER|(?m:^|;)\s*;|(?m:^)\s*(--|#).*\s*$`)
+
 // SQL runs statements as the server's root, in a session of their own, and returns their
 // rows: a line for each, values apart by tabs, no names of columns, nothing escaped. The
-// mariadb client takes as long to start as most of them run: it has those that need its
-// DELIMITER, and long texts, which it sends one statement at a time.
+// mariadb client takes as long to start as most of them run: it has those that need it, and
+// long texts, which it sends one statement at a time.
 func (r *Rig) SQL(text string) string {
 	r.t.Helper()
 	if strings.TrimSpace(text) == "" {
 		return ""
 	}
-	if !strings.Contains(text, "DELIMITER") && len(text) <= packet {
+	if !clients().MatchString(text) && len(text) <= packet {
 		out, err := r.ask(text)
 		if err != nil {
 			r.t.Fatalf("%v\n%.2000s", err, text)
