@@ -20,9 +20,9 @@ REALLY   = $(if $(DETECT),$(RACE),$(PLAIN) $(TEST))
 # They are begun in this order: those that take longest first.
 ALIGN   := follow copier profile ids aligntest server survey verify
 REAL    := ./internal/store/... ./internal/pair/group/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/transition/net/rebuild/... ./internal/transition/net/hostports/... ./internal/transition/pin/bridge/... ./internal/transition/feature/guests/... ./internal/transition/feature/openstack/... ./internal/transition/platform/collect/... ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/testbed/drbdnode/... ./packaging/testroot/...
-# Those of them that make hosts with a libvirtd of their own: one after the other. The others
-# have their own ports, folders and namespaces, and mostly wait.
-LABS    := ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/host/libvirt/... ./internal/transition/feature/guests/... ./packaging/testroot/...
+# Those of them that make hosts with a libvirtd of their own: two at a time, or they end long after
+# the others, which have their own ports, folders and namespaces. All mostly wait.
+LABS    := ./internal/host/libvirt/... ./internal/transition/feature/guests/... ./packaging/testroot/... ./internal/testbed/lab/... ./internal/testbed/demo/...
 APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, all points at
 # which an agent may end in the middle of a job. Under the race detector they take a sample.
@@ -119,7 +119,7 @@ test-contract: out/testsum ## the drivers and the store on the real components
 
 contract-labs: out/testsum
 	@echo "== contract: libvirt and laboratories"
-	$(REALLY) -count=1 -p 1 -timeout 40m $(LABS) | $(SUM)
+	$(REALLY) -count=1 -p 2 -timeout 40m $(LABS) | $(SUM)
 
 contract-apart: out/testsum
 	@echo "== contract: store, databases, hosts"

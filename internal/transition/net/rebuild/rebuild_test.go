@@ -26,7 +26,7 @@ import (
 	"holdfast/internal/transition/net/nettest"
 )
 
-// portsEnv is a variable that has how many ports TestRebuild creates, instead of 24.
+// portsEnv is a variable that has how many ports TestKilledWithManyPorts creates.
 const portsEnv = "HOLDFAST_NET_PORTS"
 
 // aWhile is a context that ends after what 2,000 ports may take on a slow machine.
@@ -103,14 +103,9 @@ func once(t *testing.T, d *net.Document, made map[string]int) {
 // equal; applied once more it changes nothing, and no reading leaves a default security group of somebody's.
 func TestRebuild(t *testing.T) {
 	rig, a, b := two(t)
-	ports := 24
-	if s := os.Getenv(portsEnv); s != "" {
-		var err error
-		ports, err = strconv.Atoi(s)
-		try.Must(t, err)
-	}
+	const ports = 24
 	ctx := aWhile(t)
-	d := nettest.Platform(min(50, max(1, ports/4)), ports)
+	d := nettest.Platform(6, ports)
 	try.Must(t, d.Check("platform"))
 	faulty := nettest.NewProxy(t, a)
 	var requests atomic.Int64
@@ -161,7 +156,7 @@ func TestRebuild(t *testing.T) {
 	}
 
 	counted := nettest.NewProxy(t, b)
-	killed(ctx, t, counted, faulty.Writes(), file, database(b))
+	killed(ctx, t, counted, 4, faulty.Writes(), file, database(b))
 	if left, err := Verify(ctx, old, API{Endpoint: counted.URL}, false); err != nil || len(left) > 0 {
 		t.Fatalf("after kills the target differs: %v, %v", err, left)
 	}
@@ -283,9 +278,8 @@ func goesOn(ctx context.Context, t *testing.T, p *nettest.Proxy, file string, db
 
 // killed applies a document by a process of its own, which is killed at four of the requests that change something, others in each
 // run: before Neutron gets the request, or when it has. all is how many such requests there are. The fifth one ends well.
-func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file string, db Database) {
+func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, kills, all int, file string, db Database) {
 	t.Helper()
-	const kills = 4
 	var pid, at atomic.Int64
 	var before atomic.Bool
 	p.Fault = func(r *http.Request, write int) nettest.Fault {
@@ -321,6 +315,34 @@ func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, all int, file s
 		}
 	}
 	p.Fault = nil
+}
+
+// TestKilledWithManyPorts applies a large network by a process that is killed ten times. It takes an hour where other
+// tests run: HOLDFAST_NET_PORTS=2000 runs it, with 50 networks.
+func TestKilledWithManyPorts(t *testing.T) {
+	ports, err := strconv.Atoi(os.Getenv(portsEnv))
+	if err != nil {
+		t.Skip("thousands of requests to a real Neutron: " + portsEnv + "=2000 makes them")
+	}
+	s := nettest.Start(t, nettest.MariaDB, "neutron", true)
+	d := nettest.Platform(min(50, max(1, ports/4)), ports)
+	try.Must(t, d.Check("platform"))
+	file := filepath.Join(t.TempDir(), "net.json")
+	try.Must(t, Save(d, file))
+	ctx, p := aWhile(t), nettest.NewProxy(t, s)
+	began := time.Now()
+	killed(ctx, t, p, 10, len(d.SecurityGroups)+len(d.SecurityGroupRules)+len(d.Networks)+len(d.Subnets)+ports, file, database(s))
+	t.Logf("%d ports in %d networks by 11 processes in %s", ports, len(d.Networks), time.Since(began).Round(time.Second))
+	once(t, d, p.Made())
+	if left, err := Verify(ctx, d, API{Endpoint: s.Endpoint()}, false); err != nil || len(left) > 0 {
+		t.Errorf("after kills the target differs in %d places: %v", len(left), err)
+	}
+	before, writes := s.DB.SQL("SELECT * FROM neutron.standardattributes ORDER BY id"), p.Writes()
+	r, err := Apply(ctx, d, Order{API: API{Endpoint: p.URL}, DB: database(s), Jobs: 4}, silent)
+	try.Must(t, err)
+	if len(r.Created) > 0 || p.Writes() != writes || s.DB.SQL("SELECT * FROM neutron.standardattributes ORDER BY id") != before {
+		t.Errorf("applied again, it created %v by %d requests, or changed rows", r.Created, p.Writes()-writes)
+	}
 }
 
 // TestStockNeutron: without the extension, apply says what is to be installed, and writes nothing.
