@@ -53,6 +53,7 @@ func pairNode(t *testing.T) (nd *node, file, service string) {
 	try.Must(t, os.WriteFile(file, text, 0o600))
 	nd, err = load(Options{NodeFile: file, Log: slog.New(slog.DiscardHandler)})
 	try.Must(t, err)
+	nd.n.API.Listen = "192.0.2.1:7443"
 	return nd, file, service
 }
 
@@ -84,10 +85,12 @@ func TestRetireEndsAPair(t *testing.T) {
 
 func TestOfAPair(t *testing.T) {
 	nd, file, _ := pairNode(t)
+	listen := nd.n.API.Listen
+	nd.n.API.Listen = ""
 	if _, err := nd.pair(nil); err == nil || !strings.Contains(err.Error(), file+": api.listen: ") {
 		t.Errorf("nobody could ask it for its copy: %v", err)
 	}
-	nd.n.API.Listen = "192.0.2.1:7443"
+	nd.n.API.Listen = listen
 	p, err := nd.pair(nil)
 	try.Must(t, err)
 	defer func() { try.Must(t, p.loopDriver().Close()) }()

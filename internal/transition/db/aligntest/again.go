@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -142,6 +144,7 @@ func (r *Rig) renew() error {
 	if r.logs {
 		text.WriteString("RESET MASTER;")
 	}
+	text.WriteString("FLUSH LOCAL STATUS;") // local: it is not logged
 	if _, err := r.ask(text.String()); err != nil {
 		return err
 	}
@@ -187,7 +190,7 @@ func (r *Rig) ask(text string) (_ string, err error) {
 		if err != nil {
 			return "", err
 		}
-		values, at := make([]sql.NullString, len(names)), make([]any, len(names))
+		values, at := make([]any, len(names)), make([]any, len(names))
 		for i := range values {
 			at[i] = &values[i]
 		}
@@ -199,10 +202,7 @@ func (r *Rig) ask(text string) (_ string, err error) {
 				if i > 0 {
 					out.WriteByte('\t')
 				}
-				if !v.Valid {
-					v.String = "NULL"
-				}
-				out.WriteString(v.String)
+				out.WriteString(printed(v))
 			}
 			out.WriteByte('\n')
 		}
@@ -211,4 +211,25 @@ func (r *Rig) ask(text string) (_ string, err error) {
 		}
 	}
 	return strings.TrimSuffix(out.String(), "\n"), rows.Err()
+}
+
+// printed is a value as the server prints it, which the driver has read.
+func printed(v any) string {
+	digits := func(f float64, bits int) string {
+		if a := math.Abs(f); a >= 1e15 || a < 1e-15 && a > 0 {
+			return strings.Replace(strconv.FormatFloat(f, 'e', -1, bits), "e+", "e", 1)
+		}
+		return strconv.FormatFloat(f, 'f', -1, bits)
+	}
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case []byte:
+		return string(v)
+	case float32:
+		return digits(float64(v), 32)
+	case float64:
+		return digits(v, 64)
+	}
+	return fmt.Sprint(v)
 }

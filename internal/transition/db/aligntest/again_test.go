@@ -77,3 +77,14 @@ func TestServersAreGivenOn(t *testing.T) {
 		t.Error("a server is kept when the tests have ended")
 	}
 }
+
+// TestRowsAreThoseOfTheClient: values that the driver reads are told as the client tells them.
+func TestRowsAreThoseOfTheClient(t *testing.T) {
+	r := MariaDB(t)
+	for _, value := range []string{"NULL", "7", "-1", "1999000e0", "0e0", "0.1e0", "1e14", "1e15", "1e16", "-2.5e30", "1.5e-7", "CAST(0.1 AS FLOAT)", "1.50", "'a b'", "x'00ff'", "CAST('2020-01-02' AS DATE)", "CAST('10:11:12.5' AS TIME(1))"} {
+		got := r.SQL("SELECT " + value)
+		if want := r.SQL("SELECT " + value + "\n-- by the client"); got != want {
+			t.Errorf("%s: %q, by the client %q", value, got, want)
+		}
+	}
+}

@@ -281,9 +281,9 @@ func (r *Rig) Server(role string) *server.Server {
 // packet is the longest text that goes to a server at once, which may have less room than usual.
 const packet = 512 << 10
 
-// clients are texts that only the client takes: with its DELIMITER, and with statements that
-// are empty, as what is behind the last one may be.
-var clients = pattern.New(`DELIMITER|(?m:^|;)\s*;|(?m:^)\s*(--|#).*\s*$`)
+// clients are texts that only the client takes: with its DELIMITER or files of its own, and with
+// statements that are empty, as what is behind the last one may be.
+var clients = pattern.New(`DELIMITER|LOCAL INFILE|(?m:^|;)\s*;|(?m:^)\s*(--|#).*\s*$`)
 
 // SQL runs statements as the server's root, in a session of their own, and returns their
 // rows: a line for each, values apart by tabs, no names of columns, nothing escaped. The
