@@ -100,7 +100,7 @@ func (p *pairWork) partitionSecret(name string) (string, error) {
 	}
 	h := hmac.New(sha256.New, []byte(key))
 	h.Write([]byte("partition " + name))
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil))[:drbd.MaxSecret], nil
 }
 
 // noted is the partition that this node had when the agent ended; nil: none.

@@ -87,7 +87,7 @@ func TestThePartitionsSecret(t *testing.T) {
 	try.Must(t, err)
 	two, err := p.partitionSecret("r2")
 	try.Must(t, err)
-	if len(one) != 64 || one != again || one == two {
+	if len(one) != 63 || one != again || one == two {
 		t.Errorf("secrets %q, %q, %q", one, again, two)
 	}
 	p.cfg.Device = &config.PairDevice{}

@@ -44,12 +44,16 @@ func (c Config) file() string {
 	return filepath.Join(dir, c.Resource+".res")
 }
 
+// MaxSecret is how many characters a secret has at most: the kernel takes 64 bytes with the one that ends it
+// (SHARED_SECRET_MAX of linux/drbd_limits.h), and refuses the connection else.
+const MaxSecret = 63
+
 // What may stand in a resource file without harm.
 var (
 	nameForm   = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 	pathForm   = pattern.New(`^/[A-Za-z0-9_./:@+=-]+$`)
 	wordForm   = pattern.New(`^[A-Za-z0-9_./:@+=-]+$`)
-	secretForm = pattern.New(`^[A-Za-z0-9_./:@+=-]{0,64}$`)
+	secretForm = pattern.New(`^[A-Za-z0-9_./:@+=-]{0,63}$`)
 )
 
 // check gives the first fault.
@@ -73,7 +77,7 @@ func (c Config) check() error {
 	case !nameForm().MatchString(c.Peer.Name) || c.Peer.Name == c.Self.Name:
 		return bad("peer", c.Peer.Name, "the name of the other host")
 	case !secretForm().MatchString(c.Secret):
-		return fail.Errorf(fail.Invalid, "DRBD: secret: want at most 64 letters, digits and _ . / : @ + = -")
+		return fail.Errorf(fail.Invalid, "DRBD: secret: want at most 63 letters, digits and _ . / : @ + = -")
 	case !filepath.IsAbs(c.RunDir):
 		return bad("run directory", c.RunDir, "an absolute path")
 	case len(c.Handler) == 0:

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
+	"holdfast/internal/pattern"
 	"holdfast/internal/procfs"
 	"holdfast/internal/sleep"
 )
@@ -482,11 +483,19 @@ func run(ctx context.Context, ended func(), name string, args ...string) (string
 	select {
 	case err := <-done:
 		if err != nil {
-			said := strings.TrimSpace(out.String())
-			err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, said[max(0, len(said)-300):])
+			err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, why(out.String()))
 		}
 		return out.String(), err
 	case <-ctx.Done():
 		return "", fmt.Errorf("%s %s: it goes on: %w", name, strings.Join(args, " "), ctx.Err())
 	}
+}
+
+// command is what drbdadm tells of a program that it has started: all arguments, with the secret.
+var command = pattern.New(`(?m)^Command '.*$`)
+
+// why is the end of what a program has said of its failure.
+func why(said string) string {
+	said = strings.TrimSpace(command().ReplaceAllString(said, ""))
+	return said[max(0, len(said)-300):]
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,7 +67,7 @@ func write(file string) error {
 func config() (drbd.Config, error) {
 	host, err := os.Hostname()
 	c := drbd.Config{
-		Resource: "r0", Disk: "/dev/vda", RunDir: runDir, Handler: []string{"/node", "fence", runDir}, Secret: "in-a-test",
+		Resource: "r0", Disk: "/dev/vda", RunDir: runDir, Handler: []string{"/node", "fence", runDir}, Secret: strings.Repeat("s", drbd.MaxSecret),
 		Self: drbd.Node{Name: "n1", Addr: netip.MustParseAddrPort("10.97.1.1:7789")},
 		Peer: drbd.Node{Name: "n2", Addr: netip.MustParseAddrPort("10.97.1.2:7789")},
 	}

@@ -182,6 +182,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		"self":             func(c *Config) { c.Self.Name = "somebody" },
 		"peer":             func(c *Config) { c.Peer.Name = host },
 		"secret":           func(c *Config) { c.Secret = `"` },
+		"secret: want":     func(c *Config) { c.Secret = strings.Repeat("s", MaxSecret+1) },
 		"run directory":    func(c *Config) { c.RunDir = "run" },
 		"handler":          func(c *Config) { c.Handler = []string{"a b"} },
 		"address of other": func(c *Config) { c.Peer.Addr = netip.AddrPort{} },
@@ -191,6 +192,18 @@ func TestSettingsAreChecked(t *testing.T) {
 		if _, err := New(bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// TestWhatAProgramSaid: why it failed, and no secret. It was recorded from drbd-utils 9.22.
+func TestWhatAProgramSaid(t *testing.T) {
+	const said = `r0: Failure: (126) UnknownMandatoryTag
+additional info from kernel:
+invalid attribute value
+Command 'drbdsetup-84 connect r0 ipv4:10.77.0.11:7790 ipv4:10.77.0.12:7790 --protocol=C --cram-hmac-alg=sha1 --shared-secret=997dd97c' terminated with exit code 10
+`
+	if got, want := why(said), "r0: Failure: (126) UnknownMandatoryTag\nadditional info from kernel:\ninvalid attribute value"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
