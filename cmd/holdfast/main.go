@@ -274,6 +274,7 @@ func memberCommand() *cobra.Command {
 	var file string
 	var again bool
 	var also, second []string
+	var every time.Duration
 	c := &cobra.Command{
 		Use: "store-member", Short: "Run the member of the store on this host", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -291,12 +292,14 @@ func memberCommand() *cobra.Command {
 			if err != nil {
 				return badInput(err)
 			}
+			m.HeartbeatMS = uint(every.Milliseconds())
 			return etcdstore.RunMember(c.Context(), m)
 		},
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().StringSliceVar(&also, "also", nil, "with --restart: `names` that count as members', too")
 	c.Flags().StringSliceVar(&second, "second-path", nil, "own `address` there, the other node's, and the other node's there")
+	c.Flags().DurationVar(&every, "heartbeat", etcdstore.Heartbeat, "`time` between two heartbeats of members")
 	c.Flags().BoolVar(&again, "restart", false, "have the agent start it anew, with the settings of now")
 	return c
 }

@@ -5,14 +5,27 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"holdfast/internal/config"
+	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
 )
 
 // storeSpec is the process of the store's member.
 func (nd *node) storeSpec() supervise.Spec {
-	return nd.spec(storeChild, slices.Concat([]string{"store-member", "--config", nd.NodeFile}, nd.memberPaths())...)
+	args := []string{"store-member", "--config", nd.NodeFile}
+	if every := memberHeartbeat(nd.cfg.Timings().Lease); every > etcdstore.Heartbeat {
+		args = append(args, "--heartbeat", every.String())
+	}
+	return nd.spec(storeChild, slices.Concat(args, nd.memberPaths())...)
+}
+
+// memberHeartbeat is the time between two heartbeats of the store's members, whose elections take ten to twenty times as
+// long: a third of a lease at most. Leases are long where hosts are slow: one that stands still for a second would cost the
+// store its leader each time.
+func memberHeartbeat(lease time.Duration) time.Duration {
+	return min(max(lease/60, etcdstore.Heartbeat), 3*etcdstore.Heartbeat)
 }
 
 func (nd *node) spec(name string, args ...string) supervise.Spec {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/config"
 )
@@ -34,5 +35,26 @@ func TestMemberIsToldOfTheSecondPath(t *testing.T) {
 	}
 	if p, err := SecondPath(nil); p != nil || err != nil {
 		t.Errorf("none: %v, %v", p, err)
+	}
+}
+
+// TestMembersOfSlowHostsElectSlowly: by the lease; with that of the defaults nothing is said.
+func TestMembersOfSlowHostsElectSlowly(t *testing.T) {
+	for lease, want := range map[string]string{"": "", "6s": "", "12s": "200ms", "45s": "300ms", "1h": "300ms"} {
+		nd := &node{n: config.Node{Host: "a"}}
+		if lease != "" {
+			d, err := time.ParseDuration(lease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			nd.cfg.TimingConf.Lease = config.Duration(d)
+		}
+		args, got := nd.storeSpec().Args, ""
+		if i := slices.Index(args, "--heartbeat"); i >= 0 {
+			got = args[i+1]
+		}
+		if got != want {
+			t.Errorf("lease %q: heartbeat %q, want %q", lease, got, want)
+		}
 	}
 }

@@ -50,12 +50,13 @@ type TLSFiles struct {
 	CRL  string `json:"crl,omitempty"` // revocation list, DER
 }
 
+// Heartbeat is the default time between two heartbeats of members. An election takes at least ten of them.
+const Heartbeat = 100 * time.Millisecond
+
 // Defaults of a member.
 const (
-	defaultHeartbeatMS = 100
-	defaultElectionMS  = 1000
-	defaultQuotaMB     = 512
-	compaction         = "5m"
+	defaultQuotaMB = 512
+	compaction     = "5m"
 	// What a start finds in its own data is checked before (damage.go). etcd's check
 	// against the peers at the start is left out: with a peer that does not answer it
 	// takes 7 s, longer than a lease, and it can not tell which of two is wrong. A
@@ -89,10 +90,10 @@ func LoadMember(file string) (MemberConfig, error) {
 // withDefaults checks the configuration and returns it complete.
 func (c MemberConfig) withDefaults() (MemberConfig, error) {
 	if c.HeartbeatMS == 0 {
-		c.HeartbeatMS = defaultHeartbeatMS
+		c.HeartbeatMS = uint(Heartbeat.Milliseconds())
 	}
 	if c.ElectionMS == 0 {
-		c.ElectionMS = defaultElectionMS
+		c.ElectionMS = 10 * c.HeartbeatMS
 	}
 	if c.QuotaMB == 0 {
 		c.QuotaMB = defaultQuotaMB
