@@ -2,19 +2,16 @@ package drbd
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
-	"holdfast/internal/pattern"
 	"holdfast/internal/procfs"
 	"holdfast/internal/sleep"
 )
@@ -462,40 +459,4 @@ func (d *Driver) run(ctx context.Context, name string, args ...string) (string, 
 		return "", fmt.Errorf("%s: an earlier command goes on: %w", what, ctx.Err())
 	}
 	return run(ctx, func() { <-d.busy }, name, args...)
-}
-
-// run runs a program, and calls ended when it has. When ctx ends before, it goes on.
-func run(ctx context.Context, ended func(), name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is not for it
-	if err := cmd.Start(); err != nil {
-		ended()
-		return "", err
-	}
-	done := make(chan error, 1)
-	go func() { // ends with the program
-		err := cmd.Wait()
-		ended()
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			err = fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, why(out.String()))
-		}
-		return out.String(), err
-	case <-ctx.Done():
-		return "", fmt.Errorf("%s %s: it goes on: %w", name, strings.Join(args, " "), ctx.Err())
-	}
-}
-
-// command is what drbdadm tells of a program that it has started: all arguments, with the secret.
-var command = pattern.New(`(?m)^Command '.*$`)
-
-// why is the end of what a program has said of its failure.
-func why(said string) string {
-	said = strings.TrimSpace(command().ReplaceAllString(said, ""))
-	return said[max(0, len(said)-300):]
 }
