@@ -41,7 +41,7 @@ func TestPairFirstCopy(t *testing.T) {
 	sqlOn("CREATE TABLE app.big (id INT PRIMARY KEY, b BLOB) ENGINE=InnoDB")
 	random := "CONCAT(" + strings.TrimSuffix(strings.Repeat("RANDOM_BYTES(1000),", 7), ",") + ")"
 	for at := 1; at <= copyRows; at += 5000 {
-		sqlOn(fmt.Sprintf("INSERT INTO app.big SELECT seq, %s FROM seq_%d_to_%d", random, at, at+4999))
+		sqlOn(fmt.Sprintf("INSERT INTO app.big SELECT seq, %s FROM app.seq_%d_to_%d", random, at, at+4999))
 	}
 	if err := patient(ctx, c.settled); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ func TestNew(t *testing.T) {
 	if !word().MatchString("abc") || word().MatchString("abcd") {
 		t.Error("it is another expression")
 	}
-	if word() != word() {
+	if first, again := word(), word(); first != again {
 		t.Error("it is compiled again")
 	}
 	bad := New(`(`)

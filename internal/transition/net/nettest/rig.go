@@ -86,7 +86,7 @@ func need(t testing.TB) {
 // importable asks once in a process.
 var importable = sync.OnceValue(func() error {
 	if out, err := exec.Command(python, "-c", "import neutron, pymysql").CombinedOutput(); err != nil {
-		return fmt.Errorf("Neutron is not installed for %s: %s", python, out)
+		return fmt.Errorf("no Neutron is installed for %s: %s", python, out)
 	}
 	return nil
 })
