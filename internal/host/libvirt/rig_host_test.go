@@ -147,16 +147,21 @@ func awaitSocket(path string) error {
 	}
 }
 
+// reaping is held by who takes children in: reap, or who waits for one that it has started.
+var reaping sync.Mutex
+
 // reap takes in the orphans that fall to the first process of a PID namespace.
 func reap() {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGCHLD)
 	for range c {
+		reaping.Lock()
 		for {
 			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
 				break
 			}
 		}
+		reaping.Unlock()
 	}
 }
 
@@ -239,6 +244,8 @@ func (h *simHost) do(ctx context.Context, r request, a *reply) (err error) {
 		a.Security = d.MigrationSecurity()
 		return nil
 	case "update tls":
+		reaping.Lock()
+		defer reaping.Unlock()
 		return UpdateTLS(ctx, "/run/libvirt")
 	case "presented":
 		var err error
