@@ -40,8 +40,8 @@ func TestPairFirstCopy(t *testing.T) {
 	sqlOn := func(s string) { must(t, l, "h1", "mariadb", "--socket="+lab.PairSocket, "-e", s) }
 	sqlOn("CREATE TABLE app.big (id INT PRIMARY KEY, b BLOB) ENGINE=InnoDB")
 	random := "CONCAT(" + strings.TrimSuffix(strings.Repeat("RANDOM_BYTES(1000),", 7), ",") + ")"
-	for at := 1; at <= copyRows; at += 5000 {
-		sqlOn(fmt.Sprintf("INSERT INTO app.big SELECT seq, %s FROM app.seq_%d_to_%d", random, at, at+4999))
+	for at := 1; at <= copyRows; at += 1000 {
+		sqlOn(fmt.Sprintf("INSERT INTO app.big SELECT seq, %s FROM app.seq_%d_to_%d", random, at, at+999))
 	}
 	if err := patient(ctx, c.settled); err != nil {
 		t.Fatal(err)
