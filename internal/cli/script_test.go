@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 )
@@ -283,7 +284,7 @@ var underDetector = []string{"events", "jobs", "migrate", "status", "transition_
 // `make test-unit` runs it both ways.
 func TestScripts(t *testing.T) {
 	dir, files := "testdata", []string(nil)
-	if raceEnabled {
+	if try.Race {
 		dir = ""
 		for _, name := range underDetector {
 			files = append(files, filepath.Join("testdata", name+".txtar"))

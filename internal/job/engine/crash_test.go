@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/try"
 )
 
 // drill is a job of fourteen steps on three hosts, with all kinds of Executors.
@@ -124,7 +125,7 @@ func TestCrashAnywhere(t *testing.T) {
 			var names []string
 			synctest.Test(t, func(t *testing.T) { names, _ = run(t, c.host, 0, passes, c.stays) })
 			killed, all, every := 0, 0, 1
-			if raceEnabled {
+			if try.Race {
 				every = 8
 			}
 			for at := 0; at < len(names); at += every {

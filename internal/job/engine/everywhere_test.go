@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/try"
 )
 
 // A trial gives every point of every agent every fate. Not each has a course of its
@@ -202,7 +203,7 @@ func everywhere(t *testing.T, one func(t *testing.T, c *course)) {
 		switch {
 		case c.met == 0:
 			t.Fatalf("course %d meets no points", courses)
-		case raceEnabled && courses == raceCourses:
+		case try.Race && courses == raceCourses:
 			t.Logf("%v: a sample of %d courses", tr.given, courses)
 			return
 		case courses > maxCourses:

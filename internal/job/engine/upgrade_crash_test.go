@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -29,7 +30,7 @@ func upModes() []upMode {
 	mode := func(o upgrade.Options) upMode {
 		every, first := 3, 1+rand.IntN(3)
 		switch {
-		case raceEnabled:
+		case try.Race:
 			every, first = 64, 1
 		case os.Getenv("HOLDFAST_ABORT_POINTS") == "all":
 			every, first = 1, 1

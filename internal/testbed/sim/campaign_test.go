@@ -6,12 +6,14 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"holdfast/internal/testbed/try"
 )
 
 // scale makes campaigns smaller under the race detector, which is ten times
 // slower.
 func scale(runs int) int {
-	if raceEnabled {
+	if try.Race {
 		return max(1, runs/10)
 	}
 	return runs
@@ -26,7 +28,7 @@ func TestCampaign(t *testing.T) {
 		t.Error(f)
 	}
 	t.Logf("%d runs, %d steps, longest outage %s (seed %d), %d fenced, %d false", r.Runs, r.Steps, r.Outage, r.Longest, r.Fenced, r.False)
-	if !raceEnabled && (r.Fenced == 0 || r.False == 0) {
+	if !try.Race && (r.Fenced == 0 || r.False == 0) {
 		t.Errorf("%d hosts fenced, %d of them healthy: the campaign does not try fence devices", r.Fenced, r.False)
 	}
 	if r.Outage == 0 {

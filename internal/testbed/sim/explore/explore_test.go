@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 func explore(t *testing.T, o Options) Result {
@@ -25,14 +27,14 @@ func explore(t *testing.T, o Options) Result {
 // does not depend on a depth.
 func TestNoViolationWithAnyOneFault(t *testing.T) {
 	o := Options{Depth: 1000, Faults: 1, Delays: -1}
-	if raceEnabled {
+	if try.Race {
 		o.Depth = 10
 	}
 	r := explore(t, o)
 	for _, v := range r.Violations {
 		t.Errorf("%s: %s\n%s", v.Rule, v.Detail, strings.Join(v.Path, "\n"))
 	}
-	if !r.Complete || !raceEnabled && (!r.Closed || r.States < 10_000) {
+	if !r.Complete || !try.Race && (!r.Closed || r.States < 10_000) {
 		t.Errorf("closed %t, complete %t, %d states: want all of some 60,000", r.Closed, r.Complete, r.States)
 	}
 	t.Logf("%d states, %d transitions, depth %d", r.States, r.Transitions, r.Depth)
@@ -53,7 +55,7 @@ func TestNoViolationInSmallScopes(t *testing.T) {
 		{"two losses", Options{Depth: 36, Faults: 2, Delays: -1, Only: []string{"power", "freeze"}, Begin: []string{"running"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if raceEnabled {
+			if try.Race {
 				c.o.Depth = c.o.Depth/3 + 1 // the race detector costs a factor of ten
 			}
 			r := explore(t, c.o)
@@ -71,7 +73,7 @@ func TestNoViolationInSmallScopes(t *testing.T) {
 // The set of states does not depend on who met them first.
 func TestSameStatesWithOneAndTwoWorkers(t *testing.T) {
 	o := Options{Depth: 7, Faults: 1, Delays: 1, Begin: []string{"nothing", "fence", "migrating"}}
-	if raceEnabled {
+	if try.Race {
 		o.Depth = 5
 	}
 	var all []Result

@@ -3,6 +3,8 @@ package explore
 import (
 	"slices"
 	"testing"
+
+	"holdfast/internal/testbed/try"
 )
 
 // reached walks through all states of a scope and collects what was met there.
@@ -65,7 +67,7 @@ func (r *reached) note(m *mover, s step) {
 
 // What the search does not reach, no rule protects.
 func TestScopeReachesWhatMatters(t *testing.T) {
-	if raceEnabled {
+	if try.Race {
 		t.Skip("one goroutine, and too slow with the race detector")
 	}
 	r := newReached()
