@@ -61,7 +61,7 @@ func transitionWithItsNetwork(t testing.TB, r *rig) {
 		32: func(ctx context.Context) error {
 			err := errors.Join(r.lab.Crash(ctx, from), r.lab.On(ctx, from))
 			if err == nil { // the platform's daemon has no init system here
-				_, err = r.script(ctx, from, "/srv/host/platform-"+platformOld+"/ctl.sh start")
+				_, err = r.script(ctx, from, lab.HostDir+"/platform-"+platformOld+"/ctl.sh start")
 			}
 			return err
 		},

@@ -27,7 +27,7 @@ func (d *Document) ReserveDHCP() {
 }
 
 // taken are what an agent changes of a port that it takes.
-var taken = []string{"device_id", "binding:host_id", bindingField, PlugField}
+var taken = []string{"device_id", "binding:host_id", BindingField, PlugField}
 
 // HandedOver leaves out of the differences between a document after ReserveDHCP and a platform what is as it was meant
 // to become: ports that an agent has taken.

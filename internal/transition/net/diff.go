@@ -74,7 +74,7 @@ func Diff(was, is *Document) ([]Difference, error) {
 
 func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference) {
 	for _, f := range union(x, y) {
-		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField && samePlug(x[f], y[f]) || f == bindingField && boundNow(x[f], y[f]) {
+		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField && samePlug(x[f], y[f]) || f == BindingField && boundNow(x[f], y[f]) {
 			continue
 		}
 		severity := Error
@@ -89,8 +89,8 @@ func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference)
 // PlugField is the field of a port that has VIFDetails.
 const PlugField = "binding:vif_details"
 
-// bindingField is the field of a port that has VIFType.
-const bindingField = "binding:vif_type"
+// BindingField is the field of a port that has VIFType.
+const BindingField = "binding:vif_type"
 
 // Types of an interface while its port is not bound: Neutron binds a port in a transaction after the one that makes it,
 // and fails where the host has no living agent that reaches the network.
@@ -105,7 +105,7 @@ func Unbound(vifType string) bool { return vifType == unbound || vifType == fail
 // NotBound reports whether a difference is that of a port which the platform has, and has not bound.
 func NotBound(x Difference) bool {
 	var is string
-	return x.Kind == "port" && x.Field == bindingField && json.Unmarshal(x.New, &is) == nil && Unbound(is)
+	return x.Kind == "port" && x.Field == BindingField && json.Unmarshal(x.New, &is) == nil && Unbound(is)
 }
 
 // boundNow reports whether a platform has bound a port that the document's platform could not: its agent was silent there.

@@ -50,10 +50,9 @@ const MaxSecret = 63
 
 // What may stand in a resource file without harm.
 var (
-	nameForm   = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
-	pathForm   = pattern.New(`^/[A-Za-z0-9_./:@+=-]+$`)
-	wordForm   = pattern.New(`^[A-Za-z0-9_./:@+=-]+$`)
-	secretForm = pattern.New(`^[A-Za-z0-9_./:@+=-]{0,63}$`)
+	nameForm = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+	pathForm = pattern.New(`^/[A-Za-z0-9_./:@+=-]+$`)
+	wordForm = pattern.New(`^[A-Za-z0-9_./:@+=-]+$`)
 )
 
 // check gives the first fault.
@@ -76,7 +75,7 @@ func (c Config) check() error {
 		return bad("self", c.Self.Name, "the name of this host, "+host)
 	case !nameForm().MatchString(c.Peer.Name) || c.Peer.Name == c.Self.Name:
 		return bad("peer", c.Peer.Name, "the name of the other host")
-	case !secretForm().MatchString(c.Secret):
+	case len(c.Secret) > MaxSecret || c.Secret != "" && !wordForm().MatchString(c.Secret):
 		return fail.Errorf(fail.Invalid, "DRBD: secret: want at most 63 letters, digits and _ . / : @ + = -")
 	case !filepath.IsAbs(c.RunDir):
 		return bad("run directory", c.RunDir, "an absolute path")

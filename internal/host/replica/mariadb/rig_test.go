@@ -140,18 +140,15 @@ func (n *node) birth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := procfs.Here.Signal(id, unix.SIGTERM); err != nil {
+	h, err := procfs.Here.Open(id)
+	if err != nil {
 		return err
 	}
-	for {
-		if alive, err := procfs.Here.Alive(id); err != nil || !alive {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		time.Sleep(interval)
+	defer h.Close()
+	if err := h.Signal(unix.SIGTERM); err != nil {
+		return err
 	}
+	return h.Wait(ctx)
 }
 
 func (n *node) sql(statements ...string) {

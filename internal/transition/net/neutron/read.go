@@ -228,7 +228,7 @@ func (c *Client) Subnet(ctx context.Context, s net.Subnet) error {
 
 // Port creates a port. What the host's agent makes of it is not sent.
 func (c *Client) Port(ctx context.Context, p net.Port) error {
-	body, err := fields(p, "binding:vif_type", net.PlugField)
+	body, err := fields(p, net.BindingField, net.PlugField)
 	if err != nil {
 		return err
 	}
