@@ -214,8 +214,7 @@ func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt
 	}
 	for try := 1; ; try++ {
 		_, err := l.DomainMigratePerform3Params(dom, golibvirt.OptString{uri}, params, nil, flags)
-		again := hasCode(err, golibvirt.ErrOperationInvalid) && strings.Contains(err.Error(), "already")
-		if !again || try == busyTries || !sleep.For(ctx, busyPause) {
+		if !justLeft(err) || try == busyTries || !sleep.For(ctx, busyPause) {
 			return err
 		}
 	}

@@ -30,11 +30,16 @@ const abortAnswer = time.Second
 const abortPause = 50 * time.Millisecond
 
 // A libvirtd from which the guest has just gone takes some 0.2 s until it lets it
-// in again: it refuses at once, and is asked again.
+// in again, more on a busy host: it refuses at once, and is asked again.
 const (
-	busyTries = 5
+	busyTries = 10
 	busyPause = 150 * time.Millisecond
 )
+
+// justLeft tells such a refusal: the guest is still there, or it is being removed.
+func justLeft(err error) bool {
+	return hasCode(err, golibvirt.ErrOperationInvalid) && strings.Contains(err.Error(), "already") || beingRemoved(err)
+}
 
 // leftPoll is how often the end of the source's process is looked for: the guest
 // stands still until it is seen.
@@ -184,7 +189,7 @@ func (d *Driver) perform(l *golibvirt.Libvirt, addr string, tls bool) error {
 	}
 	for range busyTries {
 		_, err = l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
-		if !hasCode(err, golibvirt.ErrOperationInvalid) {
+		if !justLeft(err) {
 			return err
 		}
 		time.Sleep(busyPause)

@@ -31,7 +31,7 @@ func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
 	}
 	for end := time.Now().Add(forgetLimit); ; {
 		err := d.startOnce(ctx, def, gen)
-		if !beingRemoved(err) || time.Now().After(end) || !sleep.For(ctx, 20*time.Millisecond) {
+		if !errors.Is(err, cluster.ErrNotStarted) || !beingRemoved(err) || time.Now().After(end) || !sleep.For(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}
@@ -64,8 +64,7 @@ func (d *Driver) startOnce(ctx context.Context, def string, gen int) error {
 // beingRemoved tells the refusal of a libvirtd that has ended an earlier domain
 // of that name, no longer shows it, but has not quite forgotten it.
 func beingRemoved(err error) bool {
-	return errors.Is(err, cluster.ErrNotStarted) && hasCode(err, golibvirt.ErrOperationFailed) &&
-		strings.Contains(err.Error(), "already being removed")
+	return hasCode(err, golibvirt.ErrOperationFailed) && strings.Contains(err.Error(), "already being removed")
 }
 
 func (d *Driver) checkClear(ctx context.Context) error {
