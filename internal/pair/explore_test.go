@@ -2,12 +2,10 @@ package pair
 
 import (
 	"fmt"
-	"hash/maphash"
-	"maps"
-	"slices"
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/try"
 )
 
 // successors are all states that can follow.
@@ -327,34 +325,18 @@ func (w *world) grant(i int) {
 	n.m.Grant(w.owner.Epoch)
 }
 
-// search visits every state that can be reached, and returns the first broken one.
-func search(start *world, limit int, met func(*world)) (n int, bad *world, why string) {
-	seen := map[[2]uint64]struct{}{}
-	queue := []*world{start}
-	for len(queue) > 0 && bad == nil && len(seen) < limit {
-		w := queue[0]
-		queue[0] = nil
-		queue = queue[1:]
-		w.successors(func(c *world) {
-			c.forget()
-			k := c.key()
-			h := [2]uint64{maphash.Bytes(seeds[0], k), maphash.Bytes(seeds[1], k)}
-			if _, ok := seen[h]; ok || bad != nil {
-				return
-			}
-			seen[h] = struct{}{}
-			met(c)
-			if y := c.broken(); y != "" {
-				bad, why = c, y
-				return
-			}
-			queue = append(queue, c)
-		})
+// space is all that can follow a state.
+func space(limit int, names []string) try.Space[*world] {
+	of := map[string]func(*world) bool{}
+	for _, g := range names {
+		of[g] = goals[g]
 	}
-	return len(seen), bad, why
+	return try.Space[*world]{
+		Next: (*world).successors, Goals: of, Limit: limit,
+		Key:    func(w *world) []byte { w.forget(); return w.key() },
+		Broken: func(w *world, _ int) string { return w.broken() },
+	}
 }
-
-var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 // goals are what the search must have met, so that it has looked where it matters.
 var goals = map[string]func(w *world) bool{
@@ -410,26 +392,16 @@ func TestNoCourseLosesAWrite(t *testing.T) {
 		{"a move", nil, budget{writes: 1, moves: 1}, []string{"the peer is active and has an acknowledged write"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			missing := map[string]func(*world) bool{}
-			for _, g := range c.goals {
-				missing[g] = goals[g]
-			}
 			start := newWorld(budget{})
 			if c.begin != nil {
 				start.trace = &step{what: c.name}
 				c.begin(start)
 			}
 			start.budget = c.budget
-			n, bad, why := search(start, limit, func(w *world) {
-				for g, is := range missing {
-					if is(w) {
-						delete(missing, g)
-					}
-				}
-			})
+			n, bad, why, missed := space(limit, c.goals).Search(start)
 			t.Logf("%d states", n)
-			if n < limit && len(missing) > 0 {
-				t.Errorf("not met: %v", slices.Sorted(maps.Keys(missing)))
+			if n < limit && len(missed) > 0 {
+				t.Errorf("not met: %v", missed)
 			}
 			if bad != nil {
 				t.Errorf("%s\n%s", why, bad.trace)

@@ -2,11 +2,10 @@ package arbiter
 
 import (
 	"fmt"
-	"hash/maphash"
-	"maps"
 	"os"
-	"slices"
 	"testing"
+
+	"holdfast/internal/testbed/try"
 )
 
 // successors are all states that can follow.
@@ -262,37 +261,24 @@ func show(n *node) string {
 	return fmt.Sprintf("%s %+v running %v, serving %v, state %d, mark %+v, action %T", n.m.Self, n.store, n.running, n.serving, n.m.State(), n.mark, n.m.Acting)
 }
 
-// search visits every state that can be reached, and returns the first broken one.
-func search(start *world, limit int, met func(*world)) (n int, bad *world, why string) {
-	seen := map[[2]uint64]struct{}{}
-	queue := []*world{start}
-	for len(queue) > 0 && bad == nil && len(seen) < limit {
-		w := queue[0]
-		queue[0] = nil
-		queue = queue[1:]
-		w.successors(func(c *world) {
-			c.ha()
-			k := c.key()
-			h := [2]uint64{maphash.Bytes(seeds[0], k), maphash.Bytes(seeds[1], k)}
-			if _, ok := seen[h]; ok || bad != nil {
-				return
-			}
-			seen[h] = struct{}{}
-			met(c)
-			if why = c.broken(); why == "" && (c.prompt || len(seen)%8 == 0) {
-				why = c.stuck() // of free agents a sample, as it takes the most time
-			}
-			if why != "" {
-				bad = c
-				return
-			}
-			queue = append(queue, c)
-		})
+// space is all that can follow a state.
+func space(limit int, names []string) try.Space[*world] {
+	of := map[string]func(*world) bool{}
+	for _, g := range names {
+		of[g] = goals[g]
 	}
-	return len(seen), bad, why
+	return try.Space[*world]{
+		Next: (*world).successors, Goals: of, Limit: limit,
+		Key: func(w *world) []byte { w.ha(); return w.key() },
+		Broken: func(w *world, number int) string {
+			why := w.broken()
+			if why == "" && (w.prompt || number%8 == 0) {
+				why = w.stuck() // of free agents a sample, as it takes the most time
+			}
+			return why
+		},
+	}
 }
-
-var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 // goals are what the search must have met, so that it has looked where it matters.
 var goals = map[string]func(w *world) bool{
@@ -342,10 +328,6 @@ func TestOneGoesOnAlone(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			missing := map[string]func(*world) bool{}
-			for _, g := range c.goals {
-				missing[g] = goals[g]
-			}
 			b := budget{c.writes + more, 2 + c.more}
 			if c.prompt && c.more == 0 {
 				b.faults += more
@@ -359,13 +341,7 @@ func TestOneGoesOnAlone(t *testing.T) {
 			for i := range start.node {
 				start.node[i].m.Manual = c.manual
 			}
-			n, bad, why := search(start, limit, func(w *world) {
-				for g, is := range missing {
-					if is(w) {
-						delete(missing, g)
-					}
-				}
-			})
+			n, bad, why, missed := space(limit, c.goals).Search(start)
 			t.Logf("%d states", n)
 			if bad != nil {
 				t.Fatalf("%s\n%s", why, bad.trace)
@@ -373,8 +349,8 @@ func TestOneGoesOnAlone(t *testing.T) {
 			if n >= limit {
 				t.Errorf("more than %d states: the search has not ended", limit)
 			}
-			if len(missing) > 0 {
-				t.Errorf("not met: %v", slices.Sorted(maps.Keys(missing)))
+			if len(missed) > 0 {
+				t.Errorf("not met: %v", missed)
 			}
 		})
 	}
