@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/drbdnode"
 	"holdfast/internal/testbed/slack"
 )
 
@@ -49,7 +50,7 @@ func boot(t *testing.T, files string) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(short) })
-	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,la57=off", "-m", "1536", "-smp", "2",
+	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", drbdnode.CPU, "-m", "1536", "-smp", "2",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(made, "vmlinuz"), "-initrd", filepath.Join(made, "initrd.gz"),
 		"-append", "console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 rw systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS0.service "+
 			"systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info",
@@ -95,12 +96,15 @@ func (g *guest) connect(t *testing.T, socket string) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	t.Cleanup(func() { g.conn.Close() })
-	for !bytes.Contains(g.said, []byte("\n@ready@")) {
+	// What is sent before there is a shell is lost, in part as well, so it has no quotes.
+	for asked := (time.Time{}); !bytes.Contains(g.said, []byte("\n@ready@")); g.read(t, time.Second) {
 		if time.Now().After(end) {
 			t.Fatalf("no shell after %v: %q", limit, g.said)
 		}
-		fmt.Fprintf(g.conn, "exec sh\nstty -echo -onlcr; PS1= PS2=; printf '\\n@%%s@\\n' ready\n")
-		g.read(t, 2*time.Second)
+		if time.Since(asked) > 4*time.Second {
+			asked = time.Now()
+			fmt.Fprint(g.conn, "\nexec sh\nstty -echo -onlcr; PS1= PS2= is=ready; echo; echo @$is@\n")
+		}
 	}
 	// Its answers to later requests are not those of a command.
 	for g.read(t, 3*time.Second) {

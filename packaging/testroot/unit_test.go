@@ -129,7 +129,8 @@ mkdir -p /srv/shared && truncate -s 16M /srv/shared/mnvm.img
 cp /drill/*.json /etc/holdfast/ && cp /drill/pki/* /etc/holdfast/pki/
 holdfast agent --check && systemctl enable --now holdfast`)
 	g.until(t, status, `"connected":true`)
-	g.run(t, "holdfast start --timeout 4m >/tmp/start 2>&1 || { tail -n 3 /tmp/start; false; }")
+	// On a busy machine this host's store may not answer in time: who asked asks again.
+	g.until(t, "holdfast start --timeout 4m >/tmp/start 2>&1 || { tail -n 3 /tmp/start; false; }", "")
 	g.until(t, status, running)
 	g.until(t, dog, "active")
 	kept := g.run(t, others)
@@ -183,7 +184,7 @@ holdfast agent --check && systemctl enable --now holdfast`)
 	same(t, "not removed", kept, g.run(t, others))
 
 	step("stopped with hands off: the VM runs on, the host is not reset")
-	g.run(t, "holdfast stop --hands-off")
+	g.until(t, "holdfast stop --hands-off", "")
 	g.until(t, dog, "inactive")
 	g.run(t, "systemctl stop holdfast")
 	if out, _ := g.try(t, "systemctl is-active holdfast"); out != "inactive" {
@@ -197,7 +198,7 @@ holdfast agent --check && systemctl enable --now holdfast`)
 	same(t, "hands on", kept, g.run(t, others))
 
 	step("the only member of the store is not removed while its agent runs")
-	g.run(t, "holdfast stop --timeout 4m")
+	g.until(t, "holdfast stop --timeout 4m", "")
 	g.until(t, status, released)
 	g.until(t, dog, "inactive")
 	if out, code := g.try(t, "dpkg -r holdfast"); code == 0 || !strings.Contains(out, "no majority") {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(code)
 	case "write":
-		err = writeRows("/mnt/rows")
+		err = drbdnode.WriteRows("/mnt/rows")
 	case "insert":
 		err = insertRows()
 	case "shared":
@@ -45,20 +45,6 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-}
-
-// writeRows appends numbers to a file, and says each one when it is on disk. An emulated processor is busy with that without a pause.
-func writeRows(file string) error {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	for i := 0; err == nil; i++ {
-		if _, err = fmt.Fprintf(f, "%d\n", i); err == nil {
-			if err = f.Sync(); err == nil {
-				fmt.Println(i)
-				time.Sleep(drbdnode.WriterRests)
-			}
-		}
-	}
-	return err
 }
 
 // onNode calls the copy or the mount on a node.

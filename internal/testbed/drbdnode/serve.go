@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strconv"
 	"time"
@@ -58,4 +59,18 @@ func (f flusher) Write(b []byte) (int, error) {
 		err = f.to.Flush()
 	}
 	return n, err
+}
+
+// WriteRows appends numbers to a file, and says each one when it is on disk.
+func WriteRows(file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	for i := 0; err == nil; i++ {
+		if _, err = fmt.Fprintf(f, "%d\n", i); err == nil {
+			if err = f.Sync(); err == nil {
+				fmt.Println(i)
+				time.Sleep(WriterRests)
+			}
+		}
+	}
+	return err
 }

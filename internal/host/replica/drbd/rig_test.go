@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(code)
 		case "write":
-			err = write(os.Args[2])
+			err = drbdnode.WriteRows(os.Args[2])
 		case "do":
 			err = do(os.Args[2])
 		default:
@@ -47,20 +47,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
-}
-
-// write appends numbers to a file, and says each one when it is on disk. An emulated processor is busy with that without a pause.
-func write(file string) error {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	for i := 0; err == nil; i++ {
-		if _, err = fmt.Fprintf(f, "%d\n", i); err == nil {
-			if err = f.Sync(); err == nil {
-				fmt.Println(i)
-				time.Sleep(drbdnode.WriterRests)
-			}
-		}
-	}
-	return err
 }
 
 // config is the one device, as a node has it.
