@@ -259,8 +259,9 @@ func (b *bareRig) killedWhen(ctx context.Context, t *testing.T, h string, args [
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !waitFor(says, said) {
-		t.Errorf("the command never said %q", said)
+	var before strings.Builder
+	if !waitFor(io.TeeReader(says, &before), said) {
+		t.Errorf("the command never said %q, but\n%s", said, before.String())
 	}
 	b.sh(t, h, "kill -9 $(pgrep -f '"+pattern+"')")
 	err = cmd.Wait()

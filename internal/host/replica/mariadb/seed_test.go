@@ -84,8 +84,8 @@ func (w *watched) Write(b []byte) (int, error) {
 func TestACopyIsCounted(t *testing.T) {
 	a, b := pair(t)
 	ctx := try.Context(t)
-	a.sql("CREATE TABLE app.big (v LONGTEXT) ENGINE=InnoDB", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_200",
-		"DELETE FROM app.big", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_200", "FLUSH BINARY LOGS")
+	a.sql("CREATE TABLE app.big (v LONGTEXT) ENGINE=InnoDB", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_60",
+		"DELETE FROM app.big", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_60", "FLUSH BINARY LOGS")
 	if c, ok := b.Copying(); ok {
 		t.Errorf("before a copy: %+v", c)
 	}
