@@ -166,7 +166,18 @@ func pairByHoldfast(t *testing.T, ctx context.Context) pairContestant {
 type pairState struct {
 	Health cluster.Health `json:"health"`
 	Why    []string       `json:"why"`
-	cluster.PairStatus
+	Nodes  []struct {
+		Host string    `json:"host"`
+		Time time.Time `json:"time"`
+		Copy *pairCopy `json:"copy"`
+	} `json:"nodes"`
+}
+
+// pairCopy is how far the copy of a node is.
+type pairCopy struct {
+	Stage   string        `json:"stage"`
+	Bytes   int64         `json:"bytes"`
+	Elapsed time.Duration `json:"elapsed_ns"`
 }
 
 // pairStatus is what any host tells; the exit code is about the pair.

@@ -92,7 +92,7 @@ func linkRate(ctx context.Context, l *lab.Lab) (float64, error) {
 }
 
 // firstCopy waits until the pair is healthy, and gives the last that h2 said of its copy.
-func firstCopy(ctx context.Context, c pairContestant, from time.Time) (last cluster.PairCopy, err error) {
+func firstCopy(ctx context.Context, c pairContestant, from time.Time) (last pairCopy, err error) {
 	ctx, cancel := context.WithTimeout(ctx, copyLimit)
 	defer cancel()
 	for ctx.Err() == nil {
