@@ -19,9 +19,9 @@ REALLY   = $(if $(DETECT),$(RACE),$(PLAIN) $(TEST))
 # Packages whose tests run real components: processes, etcd, libvirt, namespaces, MariaDB.
 # They are begun in this order: those that take longest first.
 ALIGN   := follow copier profile ids aligntest server survey verify
-REAL    := ./internal/store/... ./internal/pair/group/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/transition/net/rebuild/... ./internal/transition/net/hostports/... ./internal/transition/pin/bridge/... ./internal/transition/feature/guests/... ./internal/transition/feature/openstack/... ./internal/transition/platform/collect/... ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/testbed/drbdnode/... ./packaging/testroot/...
-# Those of them that make hosts with a libvirtd of their own: two at a time, or they end long after
-# the others, which have their own ports, folders and namespaces. All mostly wait.
+REAL    := ./internal/transition/net/rebuild/... ./internal/pair/group/... ./internal/transition/net/hostports/... $(ALIGN:%=./internal/transition/db/%/...) ./internal/host/replica/... ./internal/store/... ./internal/transition/pin/bridge/... ./internal/transition/feature/guests/... ./internal/transition/feature/openstack/... ./internal/transition/platform/collect/... ./internal/host/... ./internal/supervise/... ./internal/testbed/lab/... ./internal/testbed/demo/... ./internal/testbed/drbdnode/... ./packaging/testroot/...
+# Those of them that make hosts with a libvirtd of their own, one after the other: both processors are
+# busy all the time, and emulated guests that get little of them miss what they are waited for.
 LABS    := ./internal/host/libvirt/... ./internal/transition/feature/guests/... ./packaging/testroot/... ./internal/testbed/lab/... ./internal/testbed/demo/...
 APART    = $(filter-out $(shell $(GO) list $(LABS)),$(shell $(GO) list $(REAL)))
 # Packages that look through large spaces: all courses of small clusters, all points at
@@ -119,11 +119,11 @@ test-contract: out/testsum ## the drivers and the store on the real components
 
 contract-labs: out/testsum
 	@echo "== contract: libvirt and laboratories"
-	$(REALLY) -count=1 -p 2 -timeout 40m $(LABS) | $(SUM)
+	$(REALLY) -count=1 -p 1 -timeout 60m $(LABS) | $(SUM)
 
 contract-apart: out/testsum
 	@echo "== contract: store, databases, hosts"
-	$(REALLY) -count=1 -p 4 -timeout 40m $(APART) | $(SUM)
+	$(REALLY) -count=1 -p 3 -timeout 60m $(APART) | $(SUM)
 
 race: out/testsum ## the drivers and the store on the real components, under the race detector
 	@rm -f out/tests.json
