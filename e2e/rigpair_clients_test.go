@@ -182,6 +182,25 @@ func (c *pairClients) acknowledged() int {
 	return len(c.acked)
 }
 
+// begun is the number of the last row whose write has begun.
+func (c *pairClients) begun() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.next
+}
+
+// since is how many rows were acknowledged of those after a number.
+func (c *pairClients) since(n int64) (rows int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.acked {
+		if a > n {
+			rows++
+		}
+	}
+	return rows
+}
+
 // through is how many rows were acknowledged through each address.
 func (c *pairClients) through() []int {
 	c.mu.Lock()
