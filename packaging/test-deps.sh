@@ -16,7 +16,7 @@ packages=(
   mariadb-server-core mariadb-client mariadb-backup zstd
   openvswitch-switch # pins
   nova-common nova-api nova-conductor glance-common cinder-common python3-pymysql # they read aligned rows
-  neutron-server neutron-plugin-ml2 # networks are rebuilt in it
+  neutron-server neutron-common # networks are rebuilt in it
   rabbitmq-server neutron-openvswitch-agent # an agent on a host of it
   keystone                          # which tokens Neutron takes
 )
