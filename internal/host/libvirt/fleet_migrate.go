@@ -212,12 +212,10 @@ func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt
 	if flags&golibvirt.MigrateOffline != 0 {
 		params = nil // there is nothing to send
 	}
-	for try := 1; ; try++ {
+	return letIn(ctx, justLeft, func() error {
 		_, err := l.DomainMigratePerform3Params(dom, golibvirt.OptString{uri}, params, nil, flags)
-		if !justLeft(err) || try == busyTries || !sleep.For(ctx, busyPause) {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 // addresses gives the URI of the target's libvirtd, and the address for data.

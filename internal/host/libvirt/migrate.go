@@ -41,6 +41,16 @@ func justLeft(err error) bool {
 	return hasCode(err, golibvirt.ErrOperationInvalid) && strings.Contains(err.Error(), "already") || beingRemoved(err)
 }
 
+// letIn begins a migration, and again while the target refuses it so.
+func letIn(ctx context.Context, refused func(error) bool, perform func() error) error {
+	for try := 1; ; try++ {
+		err := perform()
+		if !refused(err) || try == busyTries || !sleep.For(ctx, busyPause) {
+			return err
+		}
+	}
+}
+
 // leftPoll is how often the end of the source's process is looked for: the guest
 // stands still until it is seen.
 const leftPoll = 5 * time.Millisecond
@@ -146,7 +156,7 @@ func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 	d.mu.Lock()
 	d.movedOut, d.asked = false, false
 	d.mu.Unlock()
-	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(l, addr, tls) })
+	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(work, l, addr, tls) })
 	select {
 	case err = <-done:
 	case <-d.left(work, s.proc):
@@ -168,7 +178,7 @@ func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 // plugins should take care of safety in this scenario", qemu_migration.c); one
 // that stands still does no harm. Unsafe: libvirt can not know that the image's file system is shared
 // and coherent; that was checked at install.
-func (d *Driver) perform(l *golibvirt.Libvirt, addr string, tls bool) error {
+func (d *Driver) perform(ctx context.Context, l *golibvirt.Libvirt, addr string, tls bool) error {
 	host, at, name := addr, addr, addr
 	if ip, err := netip.ParseAddr(addr); err == nil && ip.Is6() {
 		host, at = "["+addr+"]", "["+addr+"]"
@@ -187,14 +197,12 @@ func (d *Driver) perform(l *golibvirt.Libvirt, addr string, tls bool) error {
 	if err != nil {
 		return err
 	}
-	for range busyTries {
-		_, err = l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
-		if !justLeft(err) {
-			return err
-		}
-		time.Sleep(busyPause)
-	}
-	return err
+	// An invalid operation in whatever words: those of libvirtd may be of another language.
+	refused := func(err error) bool { return hasCode(err, golibvirt.ErrOperationInvalid) || beingRemoved(err) }
+	return letIn(ctx, refused, func() error {
+		_, err := l.DomainMigratePerform3Params(d.dom, golibvirt.OptString{uri}, params, nil, flags)
+		return err
+	})
 }
 
 // abortUntil asks for the end of the migration until its call has returned, and
