@@ -326,13 +326,9 @@ func (w *world) grant(i int) {
 }
 
 // space is all that can follow a state.
-func space(limit int, names []string) try.Space[*world] {
-	of := map[string]func(*world) bool{}
-	for _, g := range names {
-		of[g] = goals[g]
-	}
+func space(limit int, want []string) try.Space[*world] {
 	return try.Space[*world]{
-		Next: (*world).successors, Goals: of, Limit: limit,
+		Next: (*world).successors, Goals: goals, Want: want, Limit: limit,
 		Key:    func(w *world) []byte { w.forget(); return w.key() },
 		Broken: func(w *world, _ int) string { return w.broken() },
 	}
