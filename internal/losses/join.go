@@ -148,7 +148,7 @@ func (j *Joined) collect(results []*Result) {
 	}
 	for _, r := range results {
 		for _, t := range r.Targets {
-			add(t.Address, seen{View{r.Name, false, t.By, t.Sent, t.Lost, t.LongestMS, t.Gaps}, r.interval(t.By), t.GapsLeftOut})
+			add(t.Address, seen{View{r.Name, false, t.By, t.Sent, t.Lost, t.LongestMS, t.Gaps}, r.interval(t.By), t.GapsLeftOut + t.UnwatchedLeftOut, t.Unwatched})
 		}
 		for _, s := range r.Silent {
 			add(s.Address, seen{View: View{Point: r.Name, Silent: true, Gaps: []Gap{}}})
@@ -171,55 +171,83 @@ func (r *Result) interval(by Means) time.Duration {
 // seen is a view, with what judging takes beside it.
 type seen struct {
 	View
-	every   time.Duration // between two packets
-	leftOut int64         // gaps
+	every     time.Duration // between two packets
+	leftOut   int64         // gaps, and times that were not watched
+	unwatched []Gap         // by time
 }
 
-// stretch is a time since the beginning of the common one, and who lost packets in it: a bit
-// for each view.
+// reach is how long a gap was with what was not watched in it, which its own figure leaves out.
+func (v seen) reach(g Gap) time.Duration {
+	end := g.At.Add(duration(g.MS))
+	for _, u := range v.unwatched {
+		if !u.At.Before(g.At.Time) && !u.At.After(end.Add(v.every)) {
+			end = end.Add(duration(u.MS))
+		}
+	}
+	return end.Sub(g.At.Time)
+}
+
+func duration(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
+
+// stretch is a time since the beginning of the common one; of each view a bit says that it lost packets in it, and
+// another one, MaxPoints higher, that it did not watch.
 type stretch struct {
 	from, to time.Duration
-	who      uint32
+	who      uint64
 }
+
+// lost are the views that lost packets.
+func (s stretch) lost() uint32 { return uint32(s.who) }
+
+// answers reports whether a view watched, and lost nothing.
+func (s stretch) answers(view int) bool { return s.who&(1<<view|1<<(view+MaxPoints)) == 0 }
 
 // judge finds the spans of a target from the views that measured it.
 func (t *JoinedTarget) judge(views []seen, from, to time.Time) {
 	end := to.Sub(from)
 	var coarsest time.Duration
-	var lost []stretch
+	var all []stretch
+	add := func(g Gap, long time.Duration, who uint64) (within bool) {
+		at := g.At.Sub(from)
+		s := stretch{max(0, at), min(end, at+long), who}
+		if s.from < s.to {
+			all = append(all, s)
+		}
+		return s.from < s.to
+	}
 	for i, v := range views {
 		coarsest = max(coarsest, v.every)
 		t.NotJudged += v.leftOut
 		for _, g := range v.Gaps {
-			at := g.At.Sub(from)
-			s := stretch{max(0, at), min(end, at+time.Duration(g.MS*float64(time.Millisecond))), 1 << i}
-			if s.from >= s.to {
+			if !add(g, v.reach(g), 1<<i) {
 				t.NotJudged++
-				continue
 			}
-			lost = append(lost, s)
+		}
+		for _, u := range v.unwatched {
+			add(u, duration(u.MS), 1<<(i+MaxPoints))
 		}
 	}
 	if len(views) < 2 {
 		return
 	}
-	all := uint32(1)<<len(views) - 1
+	everybody := uint32(1<<len(views) - 1)
 	// A gap begins up to an interval after the target went away, and the first answer
 	// after it comes up to an interval after the target came back. So what others did not
 	// lose for no longer than both, they may not have asked for.
 	grain := 2 * coarsest
-	runs := overlaid(lost)
+	runs := slices.DeleteFunc(overlaid(all), func(r stretch) bool { return r.lost() == 0 })
+	dark := func(i int) bool { return runs[i].lost() == everybody }
 	for i := 0; i < len(runs); {
-		if runs[i].who == all {
-			t.add(Dark, runs[i:i+1], views, from)
-			i++
-			continue
-		}
 		n := i + 1
-		for n < len(runs) && runs[n].who != all && runs[n].from == runs[n-1].to {
+		for n < len(runs) && dark(n) == dark(i) && runs[n].from == runs[n-1].to {
 			n++
 		}
-		edge := i > 0 && runs[i-1].who == all && runs[i-1].to == runs[i].from || n < len(runs) && runs[n].who == all && runs[n].from == runs[n-1].to
+		if dark(i) {
+			t.add(Dark, runs[i:n], views, from)
+			i = n
+			continue
+		}
+		edge := i > 0 && dark(i-1) && runs[i-1].to == runs[i].from || n < len(runs) && dark(n) && runs[n].from == runs[n-1].to
 		switch {
 		case answered(runs[i:n], len(views)) > grain:
 			t.add(Path, runs[i:n], views, from)
@@ -235,7 +263,7 @@ func (t *JoinedTarget) add(kind Kind, runs []stretch, views []seen, from time.Ti
 	first, last := runs[0], runs[len(runs)-1]
 	s := Span{Kind: kind, At: Moment{from.Add(first.from)}, MS: MS(last.to - first.from)}
 	for i, v := range views {
-		if slices.ContainsFunc(runs, func(r stretch) bool { return r.who&(1<<i) != 0 }) {
+		if slices.ContainsFunc(runs, func(r stretch) bool { return r.lost()&(1<<i) != 0 }) {
 			s.From = append(s.From, v.Point)
 		}
 	}
@@ -247,7 +275,7 @@ func (t *JoinedTarget) add(kind Kind, runs []stretch, views []seen, from time.Ti
 func overlaid(lost []stretch) (runs []stretch) {
 	type edge struct {
 		at    time.Duration
-		who   uint32
+		who   uint64
 		delta int
 	}
 	var edges []edge
@@ -255,8 +283,8 @@ func overlaid(lost []stretch) (runs []stretch) {
 		edges = append(edges, edge{s.from, s.who, 1}, edge{s.to, s.who, -1})
 	}
 	slices.SortFunc(edges, func(a, b edge) int { return cmp.Compare(a.at, b.at) })
-	open := map[uint32]int{} // stretches of a view: two of one that touch may overlap by what was rounded
-	var who uint32
+	open := map[uint64]int{} // stretches of a view: two of one that touch may overlap by what was rounded
+	var who uint64
 	for i, e := range edges {
 		if last := len(runs) - 1; i > 0 && who != 0 && edges[i-1].at < e.at {
 			if last >= 0 && runs[last].who == who && runs[last].to == edges[i-1].at {
@@ -274,14 +302,14 @@ func overlaid(lost []stretch) (runs []stretch) {
 	return runs
 }
 
-// answered is the longest time in runs that follow one another in which one of the views lost
+// answered is the longest time in runs that follow one another in which one of the views watched, and lost
 // nothing.
 func answered(runs []stretch, views int) (longest time.Duration) {
 	for i := range views {
 		var free time.Duration
 		for _, r := range runs {
 			free += r.to - r.from
-			if r.who&(1<<i) != 0 {
+			if !r.answers(i) {
 				free = 0
 			}
 			longest = max(longest, free)

@@ -30,6 +30,17 @@ func from(name string, gaps ...float64) *Result {
 	return r
 }
 
+// blind has a result tell when it did not watch: pairs of when and how long, in ms. Its gaps are without these times.
+func blind(r *Result, times ...float64) *Result {
+	t := &r.Targets[0]
+	for i := 0; i < len(times); i += 2 {
+		t.Unwatched = append(t.Unwatched, Gap{At: joinAt(time.Duration(times[i]) * time.Millisecond), MS: times[i+1]})
+		t.UnwatchedMS += times[i+1]
+	}
+	r.Sum()
+	return r
+}
+
 func spansOf(t JoinedTarget) (out []string) {
 	for _, s := range t.Spans {
 		out = append(out, fmt.Sprint(s.Kind, " ", s.At.Sub(joinBegan).Milliseconds(), " ", s.MS, " ", strings.Join(s.From, "+")))
@@ -44,25 +55,33 @@ func TestJoinJudges(t *testing.T) {
 		want    []string
 		other   int64
 	}{
-		"nothing lost":                 {[]*Result{from("a"), from("b")}, nil, 0},
-		"the same":                     {[]*Result{from("a", 1000, 300), from("b", 1000, 300)}, []string{"dark 1000 300 a+b"}, 0},
-		"edges are no path":            {[]*Result{from("a", 1000, 300), from("b", 1080, 310)}, []string{"dark 1080 220 a+b"}, 0},
-		"one lost, at the same time":   {[]*Result{from("a", 1000, 100), from("b", 1050, 100)}, []string{"dark 1050 50 a+b"}, 0},
-		"one only":                     {[]*Result{from("a", 1000, 300), from("b")}, []string{"path 1000 300 a"}, 0},
-		"each, at other times":         {[]*Result{from("a", 1000, 300), from("b", 5000, 400)}, []string{"path 1000 300 a", "path 5000 400 b"}, 0},
-		"one after the other":          {[]*Result{from("a", 1000, 300), from("b", 1300, 300)}, []string{"path 1000 600 a+b"}, 0},
-		"short, one after the other":   {[]*Result{from("a", 1000, 150), from("b", 1150, 150)}, []string{"unclear 1000 300 a+b"}, 0},
-		"too short to tell":            {[]*Result{from("a", 1000, 200), from("b")}, []string{"unclear 1000 200 a"}, 0},
-		"the other asks too seldom":    {[]*Result{from("a", 1000, 1900), slow(from("b"))}, []string{"unclear 1000 1900 a"}, 0},
-		"seldom, and long":             {[]*Result{from("a", 1000, 2100), slow(from("b"))}, []string{"path 1000 2100 a"}, 0},
-		"a path longer than the guest": {[]*Result{from("a", 1000, 5000), from("b", 3000, 500)}, []string{"path 1000 2000 a", "dark 3000 500 a+b", "path 3500 2500 a"}, 0},
-		"twice in one gap":             {[]*Result{from("a", 1000, 1000), from("b", 1000, 450, 1550, 450)}, []string{"dark 1000 450 a+b", "dark 1550 450 a+b"}, 0},
-		"some of three":                {[]*Result{from("a", 1000, 300), from("b", 1000, 300), from("c")}, []string{"path 1000 300 a+b"}, 0},
-		"all of three, one by one":     {[]*Result{from("a", 1000, 250), from("b", 1200, 250), from("c", 1400, 250)}, []string{"path 1000 650 a+b+c"}, 0},
-		"all of three":                 {[]*Result{from("a", 1000, 300), from("b", 1050, 300), from("c", 1090, 300)}, []string{"dark 1090 210 a+b+c"}, 0},
-		"open until after the end":     {[]*Result{from("a", 59000, 1100), from("b", 59500, 600)}, []string{"path 59000 500 a", "dark 59500 500 a+b"}, 0},
-		"when the other had ended":     {[]*Result{from("a", 1000, 300, 60001, 300), from("b")}, []string{"path 1000 300 a"}, 1},
-		"gaps that touch by rounding":  {[]*Result{from("a", 1000, 300.4, 1300, 300), from("b", 1000, 600)}, []string{"dark 1000 600 a+b"}, 0},
+		"nothing lost":                            {[]*Result{from("a"), from("b")}, nil, 0},
+		"the same":                                {[]*Result{from("a", 1000, 300), from("b", 1000, 300)}, []string{"dark 1000 300 a+b"}, 0},
+		"edges are no path":                       {[]*Result{from("a", 1000, 300), from("b", 1080, 310)}, []string{"dark 1080 220 a+b"}, 0},
+		"one lost, at the same time":              {[]*Result{from("a", 1000, 100), from("b", 1050, 100)}, []string{"dark 1050 50 a+b"}, 0},
+		"one only":                                {[]*Result{from("a", 1000, 300), from("b")}, []string{"path 1000 300 a"}, 0},
+		"each, at other times":                    {[]*Result{from("a", 1000, 300), from("b", 5000, 400)}, []string{"path 1000 300 a", "path 5000 400 b"}, 0},
+		"one after the other":                     {[]*Result{from("a", 1000, 300), from("b", 1300, 300)}, []string{"path 1000 600 a+b"}, 0},
+		"short, one after the other":              {[]*Result{from("a", 1000, 150), from("b", 1150, 150)}, []string{"unclear 1000 300 a+b"}, 0},
+		"too short to tell":                       {[]*Result{from("a", 1000, 200), from("b")}, []string{"unclear 1000 200 a"}, 0},
+		"the other asks too seldom":               {[]*Result{from("a", 1000, 1900), slow(from("b"))}, []string{"unclear 1000 1900 a"}, 0},
+		"seldom, and long":                        {[]*Result{from("a", 1000, 2100), slow(from("b"))}, []string{"path 1000 2100 a"}, 0},
+		"a path longer than the guest":            {[]*Result{from("a", 1000, 5000), from("b", 3000, 500)}, []string{"path 1000 2000 a", "dark 3000 500 a+b", "path 3500 2500 a"}, 0},
+		"twice in one gap":                        {[]*Result{from("a", 1000, 1000), from("b", 1000, 450, 1550, 450)}, []string{"dark 1000 450 a+b", "dark 1550 450 a+b"}, 0},
+		"some of three":                           {[]*Result{from("a", 1000, 300), from("b", 1000, 300), from("c")}, []string{"path 1000 300 a+b"}, 0},
+		"all of three, one by one":                {[]*Result{from("a", 1000, 250), from("b", 1200, 250), from("c", 1400, 250)}, []string{"path 1000 650 a+b+c"}, 0},
+		"all of three":                            {[]*Result{from("a", 1000, 300), from("b", 1050, 300), from("c", 1090, 300)}, []string{"dark 1090 210 a+b+c"}, 0},
+		"open until after the end":                {[]*Result{from("a", 59000, 1100), from("b", 59500, 600)}, []string{"path 59000 500 a", "dark 59500 500 a+b"}, 0},
+		"when the other had ended":                {[]*Result{from("a", 1000, 300, 60001, 300), from("b")}, []string{"path 1000 300 a"}, 1},
+		"one did not watch":                       {[]*Result{from("a", 1000, 900), blind(from("b"), 800, 1200)}, []string{"unclear 1000 900 a"}, 0},
+		"one did not watch at the end":            {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 1000), 2000, 4000)}, []string{"dark 1000 5000 a+b"}, 0},
+		"nor at the beginning":                    {[]*Result{from("a", 1000, 5000), blind(from("b", 5000, 1000), 900, 4100)}, []string{"dark 5000 1000 a+b"}, 0},
+		"one did not watch in the middle":         {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 4000), 3000, 1000)}, []string{"dark 1000 5000 a+b"}, 0},
+		"and twice":                               {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 3000), 3000, 1000, 4500, 1000)}, []string{"dark 1000 5000 a+b"}, 0},
+		"neither watched":                         {[]*Result{blind(from("a"), 1000, 5000), blind(from("b"), 2000, 5000)}, nil, 0},
+		"one lost what the other could see later": {[]*Result{from("a", 1000, 5000), blind(from("b"), 900, 2000)}, []string{"path 1000 5000 a"}, 0},
+		"one of three did not watch":              {[]*Result{from("a", 1000, 900), blind(from("b"), 800, 1200), from("c")}, []string{"path 1000 900 a"}, 0},
+		"gaps that touch by rounding":             {[]*Result{from("a", 1000, 300.4, 1300, 300), from("b", 1000, 600)}, []string{"dark 1000 600 a+b"}, 0},
 	} {
 		j, err := Join(c.results)
 		if err != nil {

@@ -16,8 +16,9 @@ import (
 	"holdfast/internal/text"
 )
 
-// version of the form of a Result in JSON. The first one had no name, and no ARP.
-const version = 2
+// version of the form of a Result in JSON. The first one had no name, and no ARP; the second one did not tell
+// when a target was not watched.
+const version = 3
 
 // Bounds of a measurement.
 const (
@@ -100,6 +101,9 @@ type Target struct {
 	GapsLeftOut int64   `json:"gaps_left_out"`
 	Reordered   *int64  `json:"reordered"`    // answers that came after the answer to a later packet; nil: not known, by ARP
 	UnwatchedMS float64 `json:"unwatched_ms"` // in which this machine sent nothing, or could not take in answers
+	// Unwatched are the longest of these times; the figures of Gaps are without them.
+	Unwatched        []Gap `json:"unwatched"`
+	UnwatchedLeftOut int64 `json:"unwatched_left_out"`
 }
 
 // Gap is a time without an answer.
@@ -133,7 +137,10 @@ func (r *Result) Sum() {
 		r.Silent = []Silent{} // a list in JSON
 	}
 	s := Total{Targets: len(r.Targets), Silent: len(r.Silent)}
-	for _, t := range r.Targets {
+	for i, t := range r.Targets {
+		if t.Unwatched == nil { // of an earlier version
+			r.Targets[i].Unwatched = []Gap{}
+		}
 		s.Sent, s.Lost = s.Sent+t.Sent, s.Lost+t.Lost
 		s.UnwatchedMS += t.UnwatchedMS
 		if t.Reordered != nil {
@@ -193,8 +200,8 @@ func Read(r io.Reader) (*Result, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, fmt.Errorf("more follows the result: want one, as probe -o json writes it")
 	}
-	if out.Version != 1 && out.Version != version {
-		return nil, fmt.Errorf("version %d: want 1 or %d", out.Version, version)
+	if out.Version < 1 || out.Version > version {
+		return nil, fmt.Errorf("version %d: want 1 to %d", out.Version, version)
 	}
 	if err := CheckName(out.Name); err != nil && (out.Version > 1 || out.Name != "") {
 		return nil, err
@@ -269,12 +276,17 @@ func (t Target) check(arp bool) error {
 		return fmt.Errorf("ip %q: want an address", t.IP)
 	case t.Lost < 0 || t.Lost > t.Sent:
 		return fmt.Errorf("lost %d: want 0 to sent, %d", t.Lost, t.Sent)
-	case t.LongestMS < 0 || t.UnwatchedMS < 0 || t.GapsLeftOut < 0 || t.Reordered != nil && *t.Reordered < 0:
+	case t.LongestMS < 0 || t.UnwatchedMS < 0 || t.GapsLeftOut < 0 || t.UnwatchedLeftOut < 0 || t.Reordered != nil && *t.Reordered < 0:
 		return fmt.Errorf("a figure of %s is below 0", t.IP)
 	}
-	for i, g := range t.Gaps {
-		if g.MS < 0 || g.At.IsZero() {
-			return fmt.Errorf("gaps[%d]: want a time, and ms of 0 or more", i)
+	for _, l := range []struct {
+		name string
+		list []Gap
+	}{{"gaps", t.Gaps}, {"unwatched", t.Unwatched}} {
+		for i, g := range l.list {
+			if g.MS < 0 || g.At.IsZero() {
+				return fmt.Errorf("%s[%d]: want a time, and ms of 0 or more", l.name, i)
+			}
 		}
 	}
 	return nil

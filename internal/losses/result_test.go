@@ -18,7 +18,7 @@ func sample() *Result {
 	r := &Result{Name: "h1", Began: at(0), Ended: at(60), Rate: 10, ARPRate: 5, Targets: []Target{
 		{Address: Address{ip("10.0.0.1"), "web"}, By: ICMP, Sent: 600, Gaps: []Gap{}, Reordered: new(int64(0))},
 		{Address: Address{ip("10.0.0.2"), "<b>&"}, By: ICMP, Sent: 600, Lost: 13, LongestMS: 1200.5, Gaps: []Gap{{At: at(10.5), MS: 100}, {At: at(30.25), MS: 1200.5}}, Reordered: new(int64(1))},
-		{Address: Address{IP: ip("10.0.0.3")}, By: ARP, Sent: 300, Lost: 150, LongestMS: 15000, Gaps: []Gap{{At: at(45), MS: 15000, Open: true}}, GapsLeftOut: 2, UnwatchedMS: 30000.2},
+		{Address: Address{IP: ip("10.0.0.3")}, By: ARP, Sent: 300, Lost: 150, LongestMS: 15000, Gaps: []Gap{{At: at(45), MS: 15000, Open: true}}, GapsLeftOut: 2, UnwatchedMS: 30000.2, Unwatched: []Gap{{At: at(10), MS: 29000.2}}, UnwatchedLeftOut: 3},
 	}, Silent: []Silent{{Address{ip("10.0.0.9"), "gone"}, []Means{ICMP, ARP}}}}
 	r.Sum()
 	return r
@@ -37,7 +37,7 @@ func TestResultIsReadAsItWasWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{
-		`{"ip":"10.0.0.1","name":"web","by":"icmp","sent":600,"lost":0,"longest_gap_ms":0,"gaps":[],"gaps_left_out":0,"reordered":0,"unwatched_ms":0}`,
+		`{"ip":"10.0.0.1","name":"web","by":"icmp","sent":600,"lost":0,"longest_gap_ms":0,"gaps":[],"gaps_left_out":0,"reordered":0,"unwatched_ms":0,"unwatched":[],"unwatched_left_out":0}`,
 		`"gaps":[{"at":"2026-01-02T15:04:15.500Z","ms":100},{"at":"2026-01-02T15:04:35.250Z","ms":1200.5}]`,
 		`"by":"arp","sent":300,`, `"reordered":null,`,
 		`"silent":[{"ip":"10.0.0.9","name":"gone","asked_by":["icmp","arp"]}]`,
@@ -57,7 +57,8 @@ func TestResultIsReadAsItWasWritten(t *testing.T) {
 		"not the JSON of a result":                  strings.Replace(string(text), `"rate"`, `"rat"`, 1),
 		"more follows":                              string(text) + "{}",
 		"unexpected EOF":                            string(text[:len(text)/2]),
-		"version 3: want 1 or 2":                    strings.Replace(string(text), `"version":2`, `"version":3`, 1),
+		"version 4: want 1 to 3":                    strings.Replace(string(text), `"version":3`, `"version":4`, 1),
+		"unwatched[0]: want a time":                 strings.Replace(string(text), `"ms":29000.2`, `"ms":-1`, 1),
 		`name ""`:                                   strings.Replace(string(text), `"name":"h1"`, `"name":""`, 1),
 		"arp_rate 11: want 0.1 to 10, or 0":         strings.Replace(string(text), `"arp_rate":5`, `"arp_rate":11`, 1),
 		`targets[2]: by "arp": want icmp, or arp`:   strings.Replace(string(text), `"arp_rate":5`, `"arp_rate":0`, 1),

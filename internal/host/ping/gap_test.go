@@ -152,6 +152,10 @@ func TestStallInGap(t *testing.T) {
 		if c := x.Counts(); c.Lost != 4 || c.Unwatched < 3800*ms || c.Unwatched > 4*time.Second {
 			t.Errorf("%+v, want 4 lost, and about 4 s unwatched", c)
 		}
+		when, more := x.Unwatched()
+		if gaps, _ := x.Gaps(); len(when) != 1 || more != 0 || when[0].Length != x.Counts().Unwatched || !when[0].At.After(gaps[0].At) {
+			t.Errorf("unwatched %v, and %d more; want it once, in the gap %v", when, more, gaps)
+		}
 	})
 }
 

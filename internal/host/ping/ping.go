@@ -357,7 +357,7 @@ func (p *Pinger) failed(t *Target, err error) {
 	case errors.Is(err, ErrBusy):
 		t.missed = e.missed + 1
 		t.pending.n, t.seq = t.pending.n-1, t.seq-1
-		t.counts.Unwatched += t.every
+		t.unwatched(p.began.Add(e.sent), t.every)
 	default:
 		e.fate = refused
 		t.settle(0)

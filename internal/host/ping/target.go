@@ -25,7 +25,7 @@ type Gap struct {
 	Open   bool          // no answer has come since
 }
 
-// MaxGaps is how many gaps of a target are kept: the longest.
+// MaxGaps is how many gaps of a target are kept, and how many times in which it was not watched: the longest.
 const MaxGaps = 100
 
 // Target is an address that is pinged. Two targets may have the same address.
@@ -48,8 +48,43 @@ type Target struct {
 	dark    time.Duration // when the first of the lost packets in a row was sent; 0: the last was answered
 	out     time.Duration // when the last of them was sent
 	unknown int64         // intervals since up of which nothing is known
-	gaps    []Gap         // but the one that is open
-	more    int64         // that were not kept
+	gaps    kept          // but the one that is open
+
+	unseen  Gap  // the last time in which it was not watched, which may go on; of length 0: there was none
+	unseens kept // those before it
+}
+
+// kept are the longest of many times, and how many others there were.
+type kept struct {
+	gaps []Gap
+	more int64
+}
+
+func (k *kept) add(g Gap) {
+	if len(k.gaps) < MaxGaps {
+		k.gaps = append(k.gaps, g)
+		return
+	}
+	k.more++
+	least := 0
+	for i := range k.gaps {
+		if k.gaps[i].Length < k.gaps[least].Length {
+			least = i
+		}
+	}
+	if k.gaps[least].Length < g.Length {
+		k.gaps[least] = g
+	}
+}
+
+// and gives what is kept and the last one, by time.
+func (k *kept) and(last Gap, there bool) ([]Gap, int64) {
+	all := slices.Clone(k.gaps)
+	if there {
+		all = append(all, last)
+	}
+	slices.SortFunc(all, func(a, b Gap) int { return a.At.Compare(b.At) })
+	return all, k.more
 }
 
 // echo is a packet that is under way.
@@ -86,12 +121,28 @@ func (t *Target) Counts() Counts {
 func (t *Target) Gaps() (gaps []Gap, more int64) {
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
-	gaps, more = slices.Clone(t.gaps), t.more
-	if t.dark != 0 {
-		gaps = append(gaps, Gap{At: t.p.began.Add(t.dark), Length: t.length(t.out + t.every), Open: true})
+	return t.gaps.and(Gap{At: t.p.began.Add(t.dark), Length: t.length(t.out + t.every), Open: true}, t.dark != 0)
+}
+
+// Unwatched returns the longest times in which the target was not watched, by time, and how many others there were.
+func (t *Target) Unwatched() (times []Gap, more int64) {
+	t.p.mu.Lock()
+	defer t.p.mu.Unlock()
+	return t.unseens.and(t.unseen, t.unseen.Length > 0)
+}
+
+// unwatched counts a time in which the target was not watched. The caller holds mu.
+func (t *Target) unwatched(at time.Time, length time.Duration) {
+	t.counts.Unwatched += length
+	last := &t.unseen
+	if end := last.At.Add(last.Length); last.Length > 0 && !at.Before(last.At) && at.Sub(end) < t.every/2 {
+		last.Length = max(last.Length, at.Add(length).Sub(last.At))
+		return
 	}
-	slices.SortFunc(gaps, func(a, b Gap) int { return a.At.Compare(b.At) })
-	return gaps, more
+	if last.Length > 0 {
+		t.unseens.add(*last)
+	}
+	*last = Gap{At: at, Length: length}
 }
 
 // overslept counts the intervals before now in which nothing was sent. The caller
@@ -99,7 +150,7 @@ func (t *Target) Gaps() (gaps []Gap, more int64) {
 func (t *Target) overslept(now time.Time) {
 	if missed := now.Sub(t.next) / t.every; missed > 0 {
 		t.missed += int32(missed)
-		t.counts.Unwatched += missed * t.every
+		t.unwatched(t.next, missed*t.every)
 		t.next = t.next.Add(missed * t.every)
 	}
 }
@@ -115,7 +166,7 @@ func (t *Target) settle(now time.Duration) {
 		t.pending.pop()
 		t.unknown += int64(e.missed)
 		if l := t.line; e.fate == underWay && e.sent <= l.dropTo && e.due >= l.dropFrom {
-			t.counts.Unwatched += t.every // its answer may have been dropped
+			t.unwatched(t.p.began.Add(e.sent), t.every) // its answer may have been dropped
 			t.unknown++
 			continue
 		}
@@ -163,22 +214,8 @@ func (t *Target) close(e echo) {
 			first = min(first, x.got)
 		}
 	}
-	g := Gap{At: t.p.began.Add(t.dark), Length: t.length(first)}
+	t.gaps.add(Gap{At: t.p.began.Add(t.dark), Length: t.length(first)})
 	t.dark = 0
-	if len(t.gaps) < MaxGaps {
-		t.gaps = append(t.gaps, g)
-		return
-	}
-	t.more++
-	least := 0
-	for i := range t.gaps {
-		if t.gaps[i].Length < t.gaps[least].Length {
-			least = i
-		}
-	}
-	if t.gaps[least].Length < g.Length {
-		t.gaps[least] = g
-	}
 }
 
 // queue holds the packets that are under way, without a gap in their numbers. It

@@ -220,16 +220,24 @@ func soFar(all []asked, passed time.Duration) losses.Progress {
 func (t asked) result() losses.Target {
 	c := t.Counts()
 	gaps, more := t.Gaps()
+	unwatched, moreUnwatched := t.Unwatched()
 	out := losses.Target{
-		Address: t.Address, By: t.by, Sent: c.Sent, Lost: c.Lost, Gaps: []losses.Gap{}, GapsLeftOut: more, UnwatchedMS: losses.MS(c.Unwatched),
+		Address: t.Address, By: t.by, Sent: c.Sent, Lost: c.Lost, Gaps: times(gaps), GapsLeftOut: more,
+		UnwatchedMS: losses.MS(c.Unwatched), Unwatched: times(unwatched), UnwatchedLeftOut: moreUnwatched,
 	}
 	if t.by == losses.ICMP {
 		out.Reordered = &c.Reordered
 	}
-	for _, g := range gaps {
-		ms := losses.MS(g.Length)
-		out.Gaps = append(out.Gaps, losses.Gap{At: losses.Moment{Time: g.At}, MS: ms, Open: g.Open})
-		out.LongestMS = max(out.LongestMS, ms)
+	for _, g := range out.Gaps {
+		out.LongestMS = max(out.LongestMS, g.MS)
+	}
+	return out
+}
+
+func times(all []ping.Gap) []losses.Gap {
+	out := []losses.Gap{} // a list in JSON
+	for _, g := range all {
+		out = append(out, losses.Gap{At: losses.Moment{Time: g.At}, MS: losses.MS(g.Length), Open: g.Open})
 	}
 	return out
 }
