@@ -34,6 +34,32 @@ func TestFleetCopiesADisk(t *testing.T) {
 	}
 }
 
+// TestFleetListsAGuestWhoseDiskGoes: what was asked about a disk that went meanwhile is asked anew, without it.
+func TestFleetListsAGuestWhoseDiskGoes(t *testing.T) {
+	dir := t.TempDir()
+	f := newFleets(t, 1, FleetOptions{Shared: []string{dir}})[0]
+	s := small{name: "changes", uuid: smallUUID(1), disks: diskXML(qcow2(t, filepath.Join(dir, "d")), "qcow2"), devices: `<controller type='scsi' model='virtio-scsi'/>`}
+	f.setUp("define", fleetRequest{XML: s.xml()})
+	f.setUp("start", fleetRequest{UUID: s.uuid})
+	plug := request{Op: "fleet-setup", Text: "plug", Timeout: time.Minute, Fleet: fleetRequest{UUID: s.uuid, Number: 50,
+		XML: strings.Replace(diskXML(qcow2(t, filepath.Join(dir, "e")), "qcow2"), "dev='vda' bus='virtio'", "dev='sda' bus='scsi'", 1)}}
+	plugged := f.begin(plug)
+	seen := map[int]int{} // lists by the disks that they have
+	for len(plugged) == 0 {
+		v := f.vms()[s.name]
+		seen[len(v.Disks)]++
+		if v.State != VMRunning || strings.Contains(v.Busy, "does not tell") {
+			t.Errorf("listed: %+v", v)
+		}
+	}
+	if _, err := f.end(plug, plugged); err != nil {
+		t.Fatal(err)
+	}
+	if seen[1] == 0 || seen[2] == 0 {
+		t.Errorf("not seen with and without the disk: %v", seen)
+	}
+}
+
 // TestFleetRestarts has guests that obey, that do not, and that end instead.
 func TestFleetRestarts(t *testing.T) {
 	dir := t.TempDir()

@@ -255,6 +255,19 @@ func vmState(state golibvirt.DomainState, reason golibvirt.DomainPausedReason) (
 func (f *Fleet) examine(ctx context.Context, c *conn, dom golibvirt.Domain, vm *VM, look *looker) error {
 	ctx, cancel := context.WithTimeout(ctx, oneLimit)
 	defer cancel()
+	before := *vm
+	err := f.examineOnce(ctx, c, dom, vm, look)
+	for range 2 { // a disk that its definition has may be detached before it is asked about
+		if !hasCode(err, golibvirt.ErrInvalidArg) {
+			break
+		}
+		*vm = before
+		err = f.examineOnce(ctx, c, dom, vm, look)
+	}
+	return err
+}
+
+func (f *Fleet) examineOnce(ctx context.Context, c *conn, dom golibvirt.Domain, vm *VM, look *looker) error {
 	var text string
 	if err := c.call(ctx, "read its definition", func(l *golibvirt.Libvirt) (err error) {
 		text, err = l.DomainGetXMLDesc(dom, 0)

@@ -274,6 +274,16 @@ func setUp(ctx context.Context, what string, q fleetRequest) error {
 			return l.DomainBlockCopy(dom, "vda", q.XML, nil, golibvirt.DomainBlockCopyTransientJob)
 		case "backup":
 			return l.DomainBackupBegin(dom, q.XML, nil, 0)
+		case "plug": // in and out again, Number times
+			for range q.Number {
+				if err := l.DomainAttachDeviceFlags(dom, q.XML, uint32(golibvirt.DomainDeviceModifyLive)); err != nil {
+					return err
+				}
+				if err := l.DomainDetachDeviceFlags(dom, q.XML, uint32(golibvirt.DomainDeviceModifyLive)); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
 		return fmt.Errorf("unknown preparation %q", what)
 	})
