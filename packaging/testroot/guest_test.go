@@ -52,7 +52,7 @@ func boot(t *testing.T, files string) *guest {
 	t.Cleanup(func() { os.RemoveAll(short) })
 	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", drbdnode.CPU, "-m", "1536", "-smp", "2",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(made, "vmlinuz"), "-initrd", filepath.Join(made, "initrd.gz"),
-		"-append", "console=ttyS0 quiet panic=1 mitigations=off no_timer_check net.ifnames=0 rw systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS0.service "+
+		"-append", drbdnode.Words+" rw systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS0.service "+
 			"systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info",
 		"-serial", "file:"+g.log, "-serial", "unix:"+short+"/shell,server=on,wait=off",
 		"-drive", "file="+filepath.Join(made, "disk.img")+",format=raw,if=virtio,snapshot=on,file.locking=off",

@@ -242,11 +242,11 @@ func (r *drbdRig) certify(host, addr string, put func(name string, text []byte))
 	put("host.key", p.KeyPEM)
 }
 
-// agentAgain starts the agent of a node that has its files.
+// agentAgain starts the agent of a node that has its files. What it says is on the console, too, which is left of a node that was reset.
 func (r *drbdRig) agentAgain(i int) {
 	r.t.Helper()
 	r.node[i].Run("sh", "-c", `export PATH=$PATH:/usr/sbin:/usr/bin
-		setsid /usr/bin/holdfast agent --insecure --config /srv/agent.json </dev/null >>/srv/agent.log 2>&1 &`)
+		(setsid /usr/bin/holdfast agent --insecure --config /srv/agent.json 2>&1 | setsid tee -a /srv/agent.log >/dev/console) </dev/null >/dev/null 2>&1 &`)
 }
 
 // voter starts the agent of the third voter on this machine.
@@ -368,12 +368,19 @@ func (r *drbdRig) boot(i int) {
 	r.start(i)
 }
 
-// begin begins the pair with the first node, and has clients write.
+// begin begins the pair with the first node, and has clients write. Nothing is promised before: a node that a busy machine
+// lets stand still for longer than its watchdog waits is switched on again.
 func (r *drbdRig) begin() {
 	r.t.Helper()
 	r.until(r.t, "the pair to begin", func() (string, bool) {
-		out, code := r.node[0].Try(drbdExe, "pair", "begin")
-		return out, code == 0 || strings.Contains(out, "set up already")
+		for i, n := range r.node {
+			if !n.On() {
+				r.t.Logf("%s was reset before the pair began; console: %s", n.Name(), n.Said())
+				r.boot(i)
+			}
+		}
+		out, code, err := r.node[0].Ask(drbdExe, "pair", "begin")
+		return fmt.Sprint(out, err), err == nil && (code == 0 || strings.Contains(out, "set up already"))
 	})
 	r.healthy(r.t)
 	r.table(0)
