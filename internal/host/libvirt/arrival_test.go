@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/slack"
 )
 
 // This file tests what a guest that stands still at a migration's target does to
@@ -141,7 +142,7 @@ func TestNobodyHoldsTheImageAtTheEnd(t *testing.T) {
 	spec, move, going := onTheWay(t, hosts, true, false)
 	target.must(request{Op: "signal", Text: "libvirtd", Number: int(syscall.SIGSTOP)})
 	source.until("sent", is(cluster.GuestPaused))
-	time.Sleep(500 * time.Millisecond) // libvirtd sees it, and asks the target to take over
+	time.Sleep(slack.For(500 * time.Millisecond)) // libvirtd sees it, and asks the target to take over
 	source.ip("link", "set", "eth0", "down")
 	target.must(request{Op: "signal", Text: "libvirtd", Number: int(syscall.SIGCONT)})
 	target.until("arrived", is(cluster.GuestArrived))

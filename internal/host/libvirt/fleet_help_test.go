@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/slack"
 )
 
 // small is a tiny guest of the fleet: 64 MiB, one CPU, no system. With less the
@@ -145,12 +146,12 @@ func (f fleet) where(s small) Where {
 // wait polls until ok.
 func (f fleet) wait(what string, ok func() bool) {
 	f.t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < slack.For(15*time.Second); time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return
 		}
 	}
-	f.t.Fatalf("not %s in 15 s", what)
+	f.t.Fatalf("not %s in time", what)
 }
 
 // signalQEMU sends a signal to the process of a guest.

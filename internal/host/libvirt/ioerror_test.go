@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/slack"
 )
 
 // Sectors of 512 bytes that the guest of writer writes.
@@ -118,7 +119,7 @@ func awaitWritten(t *testing.T, path string) {
 	t.Helper()
 	want := string(writer()[:16])
 	missing := -1
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < slack.For(15*time.Second); time.Sleep(20 * time.Millisecond) {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

@@ -326,12 +326,12 @@ func (h *host) until(what string, ok func(cluster.Guest) bool) cluster.Guest {
 	h.t.Helper()
 	var a reply
 	var err error
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < slack.For(15*time.Second); time.Sleep(10 * time.Millisecond) {
 		if a, err = h.do(request{Op: "observe", Timeout: 2 * time.Second}); err == nil && ok(a.Guest) {
 			return a.Guest
 		}
 	}
-	h.t.Fatalf("not %s in 15 s: last %+v, %v", what, a.Guest, err)
+	h.t.Fatalf("not %s in time: last %+v, %v", what, a.Guest, err)
 	return cluster.Guest{}
 }
 
