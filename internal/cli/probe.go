@@ -29,8 +29,9 @@ func (a *app) probeCmd() *cobra.Command {
 		Long: `Sends ICMP echo requests to many addresses at a rate, and tells for each how
 many were lost, and when and for how long no answer came. First each address is
 asked for some seconds whether it answers at all; those that do not are listed
-apart. It takes root, or CAP_NET_RAW. An interrupt ends it earlier, with the
-result; a second one at once.
+apart. It takes root, or CAP_NET_RAW. While it goes on, a terminal shows where
+and when packets are lost. An interrupt ends it earlier, with the result; a
+second one at once.
 
 With --arp, IPv4 addresses on a directly connected network that do not answer
 are asked by ARP instead. What answers is the machine itself, or whatever
@@ -140,8 +141,8 @@ func (a *app) targets(cmd *cobra.Command, file string) ([]losses.Address, error)
 }
 
 func (a *app) probe(ctx context.Context, o losses.Order, js bool) error {
-	shows := newTicker(a.env.Stderr)
-	r, err := a.env.Probe(ctx, o, func(p losses.Progress) { shows.show(probeLine(p, o.For)) })
+	shows := newLossMap(a.env.Stderr)
+	r, err := a.env.Probe(ctx, o, func(p losses.Progress) { shows.show(p, o.For) })
 	said := shows.end()
 	if r != nil {
 		said = errors.Join(said, a.showLosses(r, js))

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/losses"
@@ -98,5 +102,72 @@ func TestLossesFit(t *testing.T) {
 		if got := millis(ms); got != want {
 			t.Errorf("%v ms is written %s, want %s", ms, got, want)
 		}
+	}
+}
+
+// TestLossMap: on a terminal losses are shown over the time, in place; it fits, and the last map stays.
+func TestLossMap(t *testing.T) {
+	master, slave := openPTY(t)
+	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 9, Col: 100}); err != nil {
+		t.Fatal(err)
+	}
+	var shown bytes.Buffer
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(&shown, master) // ends with EIO when the other end is closed
+	}()
+	t.Setenv("TERM", "xterm")
+	t.Setenv("NO_COLOR", "")
+	const n = 23
+	measure := func(_ context.Context, o losses.Order, tell func(losses.Progress)) (*losses.Result, error) {
+		each := make([]losses.Counted, n)
+		for i := range each {
+			each[i].IP = netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})
+			if i != 15 {
+				each[i].Name = fmt.Sprintf("web%d", i+1)
+			}
+		}
+		for s := 1; s <= 200; s++ {
+			for i := range each {
+				each[i].Sent += 10
+			}
+			switch {
+			case s == 40:
+				each[0].Lost++
+			case s > 100 && s <= 150:
+				for i := 5; i < 10; i++ {
+					each[i].Lost += 10
+				}
+			}
+			tell(losses.Progress{Targets: n, Passed: time.Duration(s) * time.Second, Sent: int64(10 * n * s), Lost: 1, Each: each})
+		}
+		return nil, fail.Errorf(fail.Refused, "that is all")
+	}
+	root := New(Env{Stdout: io.Discard, Stderr: slave, Stdin: strings.NewReader("10.0.0.1\n"), Probe: measure})
+	root.SetArgs([]string{"probe", "--targets", "-", "--for", "200s"})
+	if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "that is all") {
+		t.Errorf("got %v", err)
+	}
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-read
+	text := shown.String()
+	last := text[strings.LastIndex(text, "\x1b[6A"):]
+	lines := strings.Split(strings.ReplaceAll(escapes.ReplaceAllString(last, ""), "\r", ""), "\n")
+	want := []string{
+		"web1 +4                  ·········░········································",
+		"web6 +4                  ·························████████████▓············",
+		"web11 +4                 ··················································",
+		"10.0.0.16 +4             ··················································",
+		"web21 +2                 ··················································",
+		"a column is 4s; lost: · none  ░ less than 10 %  ▒ than 50 %  ▓ more  █ all",
+	}
+	if len(lines) < len(want) || !slices.Equal(lines[:len(want)], want) {
+		t.Errorf("shown at last:\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+	if bad := tooWide(escapes.ReplaceAllString(last, ""), 99); len(bad) > 0 {
+		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
 }

@@ -25,6 +25,7 @@ type ticker struct {
 	term  bool
 	last  time.Time // when a line was written
 	shown int       // columns of the line that is to be written over
+	above int       // lines of a picture above it, which are, too
 	err   error     // of the first write that failed; the work goes on
 
 	events map[string]int // how often each kind of event has come, see news
@@ -80,6 +81,25 @@ func (t *ticker) show(text string) {
 	n := columns(text)
 	t.write("\r" + text + strings.Repeat(" ", max(0, t.shown-n)))
 	t.shown = n
+}
+
+// picture shows lines above the line of progress, over those that it showed before. It is for terminals; the last one stays.
+func (t *ticker) picture(lines []string, text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const clear = "\x1b[K" // to the end of the line
+	var b strings.Builder
+	b.WriteString("\r")
+	if t.above > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", t.above)
+	}
+	for _, l := range lines {
+		b.WriteString(l + clear + "\n")
+	}
+	text = fit(t.w, clean(text))
+	b.WriteString(text + clear)
+	t.write(b.String())
+	t.above, t.shown = len(lines), columns(text)
 }
 
 // say writes a line that stays.

@@ -57,7 +57,14 @@ type Progress struct {
 	Passed     time.Duration
 	Sent, Lost int64
 	LongestMS  float64
-	Longest    Address // where Longest is not 0
+	Longest    Address   // where Longest is not 0
+	Each       []Counted // of the targets that are measured, in the order of the list
+}
+
+// Counted is what was counted of a target by now.
+type Counted struct {
+	Address
+	Sent, Lost int64 // as of Target
 }
 
 // Moment is a wall clock time, written in UTC to a millisecond.

@@ -203,10 +203,11 @@ func watch(ctx context.Context, long time.Duration, tell func(passed time.Durati
 
 // soFar sums up what is known now.
 func soFar(all []asked, passed time.Duration) losses.Progress {
-	p := losses.Progress{Targets: len(all), Passed: passed}
+	p := losses.Progress{Targets: len(all), Passed: passed, Each: make([]losses.Counted, len(all))}
 	longest := time.Duration(0)
-	for _, t := range all {
+	for i, t := range all {
 		c := t.Counts()
+		p.Each[i] = losses.Counted{Address: t.Address, Sent: c.Sent, Lost: c.Lost}
 		p.Sent, p.Lost = p.Sent+c.Sent, p.Lost+c.Lost
 		if c.Longest > longest {
 			longest, p.Longest = c.Longest, t.Address

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/losses"
+)
+
+// Of a terminal whose size is not known, and of the part of it that a map takes.
+const (
+	usualRows = 24
+	besideMap = 4  // lines: the one of progress, the legend, and where one looks at what was before
+	mostRows  = 16 // of a map
+	mapLabel  = 25 // columns, with " +99999"
+)
+
+// lossMap shows a measurement while it goes on: a map of losses over the time on a terminal, else a line now and then.
+type lossMap struct {
+	*ticker
+	p    painter
+	rows int
+	heat *losses.Heat // nil: none is shown
+}
+
+func newLossMap(w io.Writer) *lossMap {
+	m := &lossMap{ticker: newTicker(w), p: painterFor(w)}
+	if m.term && os.Getenv("TERM") != "dumb" {
+		m.rows = min(mostRows, terminalRows(w)-besideMap)
+	}
+	return m
+}
+
+// terminalRows is how many lines a terminal has.
+func terminalRows(w io.Writer) int {
+	if f, ok := file(w); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Row > 0 {
+			return int(size.Row)
+		}
+	}
+	return usualRows
+}
+
+// show shows how far it is.
+func (m *lossMap) show(p losses.Progress, of time.Duration) {
+	line := probeLine(p, of)
+	if m.rows <= 0 || len(p.Each) == 0 {
+		m.ticker.show(line)
+		return
+	}
+	if m.heat == nil {
+		m.heat = losses.NewHeat(m.rows, m.p.wide()-mapLabel-1)
+	}
+	m.heat.Add(p.Passed, p.Each)
+	m.picture(mapText(m.heat, m.p), line)
+}
+
+// mapText is a map of losses, a line for each row, and what its marks mean.
+func mapText(h *losses.Heat, p painter) []string {
+	var lines []string
+	for _, r := range h.Rows {
+		label := shorten(or(r.First.Name, r.First.IP.String()), 18)
+		if r.More > 0 {
+			label += fmt.Sprintf(" +%d", r.More)
+		}
+		var b strings.Builder
+		b.WriteString(label + strings.Repeat(" ", max(1, mapLabel-columns(label))))
+		for _, c := range r.Columns {
+			mark, tone := markOf(c)
+			b.WriteString(p.tint(tone, mark))
+		}
+		lines = append(lines, b.String())
+	}
+	return append(lines, shorten(p.lang.Text(fmt.Sprintf("a column is %s; lost: %s", h.Every, legend)), p.wide()-1))
+}
+
+const legend = "· none  ░ less than 10 %  ▒ than 50 %  ▓ more  █ all"
+
+// markOf is how a share of lost packets is shown; one of nothing is blank.
+func markOf(c losses.Share) (string, colour) {
+	switch {
+	case c.Sent == 0:
+		return " ", plain
+	case c.Lost == 0:
+		return "·", plain
+	case c.Lost >= c.Sent:
+		return "█", red
+	case 10*c.Lost < c.Sent:
+		return "░", yellow
+	case 2*c.Lost < c.Sent:
+		return "▒", yellow
+	}
+	return "▓", red
+}
