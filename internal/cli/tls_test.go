@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,7 +48,7 @@ func TestServerFlag(t *testing.T) {
 	certFile, keyFile := writePEM(t, dir, "admin", ca.PeerCert(t, "admin"))
 	addr := make(chan string, 1)
 	s, err := server.New(a.Fake, server.Options{
-		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Upgrade: a.upgrades,
+		Socket: a.socket + "2", Listen: "127.0.0.1:0", Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades,
 		Log: servertest.ListenLog(func(at string) { addr <- at }),
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})
@@ -89,5 +91,27 @@ func TestServerFlag(t *testing.T) {
 	if code := run("upgrade", "check", "--server", "https://"+target, "--ca", caFile, "--cert", certFile, "--key", keyFile); code != 2 ||
 		!strings.Contains(errOut.String(), "--server needs --ca, --cert and --client-key") {
 		t.Errorf("upgrade check without --client-key: exit code %d: %s", code, errOut.String())
+	}
+
+	// A site is asked over TLS, one server after the other; one that is not who it should be has not answered.
+	sites := filepath.Join(dir, "sites.yaml")
+	list := fmt.Sprintf("format: 1\nsites:\n- {name: north, servers: [%q, %q], ca: %s, cert: %[4]s, key: %s}\n- {name: south, servers: [%[2]q], ca: %[4]s, cert: %[4]s, key: %[5]s}\n",
+		"https://127.0.0.1:1", "https://"+target, caFile, certFile, keyFile)
+	if err := os.WriteFile(sites, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if code := run("transition", "sites", sites, "-o", "json"); code != 4 {
+		t.Errorf("sites: exit code %d: %s", code, errOut.String())
+	}
+	var views []siteView
+	if err := json.Unmarshal(out.Bytes(), &views); err != nil || len(views) != 2 {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if v := views[0]; v.State != siteNone || v.Needs || !strings.HasSuffix(v.Server, target) {
+		t.Errorf("over TLS: %+v", v)
+	}
+	if v := views[1]; v.State != siteUnknown || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") && !strings.Contains(v.Why, "certificate") {
+		t.Errorf("a CA that is not the agent's: %+v", v)
 	}
 }
