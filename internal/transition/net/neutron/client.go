@@ -88,7 +88,7 @@ func (c *Client) get(ctx context.Context, path string, v any) (err error) {
 			break
 		}
 	}
-	return explained(err)
+	return explained(ctx, err)
 }
 
 // options are those of a request. Without a project in it, Neutron takes one of its own.
@@ -99,12 +99,15 @@ func (c *Client) options() *gophercloud.RequestOpts {
 	return &gophercloud.RequestOpts{MoreHeaders: map[string]string{"X-Project-Id": c.anchor, "X-Roles": "admin"}}
 }
 
-// explained makes an error of a kind: what the API said, and what can be done.
-func explained(err error) error {
+// explained makes an error of a kind: what the API said, and what can be done. Of a caller who has given up the last answer
+// says nothing.
+func explained(ctx context.Context, err error) error {
 	var code gophercloud.ErrUnexpectedResponseCode
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
 	case errors.As(err, &code):
 		text := strings.TrimSpace(string(code.Body))
 		if len(text) > 500 {
@@ -119,8 +122,6 @@ func explained(err error) error {
 			out.Kind = fail.Unavailable
 		}
 		return out
-	case errors.Is(err, context.Canceled):
-		return err
 	}
 	return fail.Errorf(fail.Unavailable, "neutron: %w", err)
 }
@@ -175,13 +176,13 @@ func (c *Client) Create(ctx context.Context, collection, key, id string, body an
 		// overlaps with itself.
 		conflict := gophercloud.ResponseCodeIs(err, http.StatusConflict) || gophercloud.ResponseCodeIs(err, http.StatusBadRequest)
 		if !conflict && !cloud.Passes(err) {
-			return explained(err)
+			return explained(ctx, err)
 		}
 		if c.comes(ctx, collection, id, err) {
 			return nil
 		}
 		if conflict || try == tries-1 || !again(ctx, try, err) {
-			return explained(err)
+			return explained(ctx, err)
 		}
 	}
 	return fail.Errorf(fail.Failed, "%s %s: not made after %d tries", collection, id, tries)
@@ -217,7 +218,7 @@ func (c *Client) Delete(ctx context.Context, collection, id string) (err error) 
 			break
 		}
 	}
-	return explained(err)
+	return explained(ctx, err)
 }
 
 // Change gives fields of an object other values. It may be asked for again.
@@ -230,5 +231,5 @@ func (c *Client) Change(ctx context.Context, collection, key, id string, fields 
 			break
 		}
 	}
-	return explained(err)
+	return explained(ctx, err)
 }

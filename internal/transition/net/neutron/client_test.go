@@ -1,6 +1,7 @@
 package neutron
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -96,6 +97,28 @@ func TestCreateInSpiteOfFaults(t *testing.T) {
 				t.Errorf("%d POSTs for an object that is there", s.posts)
 			}
 		})
+	}
+}
+
+// TestGivenUp: a caller that gives up hears that it has, and not what a server said last.
+func TestGivenUp(t *testing.T) {
+	for range 20 {
+		ctx, cancel := context.WithCancel(try.Context(t))
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet {
+				cancel()
+				http.Error(w, "no server", http.StatusServiceUnavailable)
+				return
+			}
+			http.Error(w, "{}", http.StatusNotFound)
+		}))
+		c, err := New(srv.URL)
+		try.Must(t, err)
+		if err := c.Network(ctx, net.Network{ID: "a"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("create: %v", err)
+		}
+		cancel()
+		srv.Close()
 	}
 }
 

@@ -256,12 +256,15 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 		}
 		body := map[string]any{"port": map[string]any{"binding:host_id": cmp.Or(got.Port.HostID, p.HostID)}}
 		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, opts)
-		if err != nil && !cloud.Passes(err) || !again(ctx, try, err) {
-			return explained(err)
+		if err != nil && !cloud.Passes(err) {
+			return explained(ctx, err)
+		}
+		if !again(ctx, try, err) {
+			return ctx.Err()
 		}
 	}
 	if err != nil {
-		return explained(err)
+		return explained(ctx, err)
 	}
 	return fail.Errorf(fail.Failed, "port %s: it is not bound to host %s", p.ID, p.HostID).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
 }
