@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
+	helper "holdfast/internal/testbed/try"
 )
 
 // bareRig is a laboratory whose hosts have libvirt, a shared directory and sshd, and
@@ -263,7 +265,11 @@ func (b *bareRig) killedWhen(ctx context.Context, t *testing.T, h string, args [
 	if !waitFor(io.TeeReader(says, &before), said) {
 		t.Errorf("the command never said %q, but\n%s", said, before.String())
 	}
-	b.sh(t, h, "kill -9 $(pgrep -f '"+pattern+"')")
+	// At once: a shell on a busy host begins when the command may be over.
+	for _, pid := range helper.Children(cmd.Process.Pid) {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+	}
+	b.sh(t, h, "pgrep -f '"+pattern+"' | xargs -r kill -9")
 	err = cmd.Wait()
 	b.until(t, time.Minute, "the hosts have heard of it", func(ctx context.Context) (string, bool) {
 		for _, h := range b.lab.Hosts() {

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/internal/transition/hostconf"
 )
 
 // carried is a whole transition on a laboratory: a database that works on, and the hosts' upgrade.
@@ -179,6 +180,57 @@ func (c *carried) cutOver(t testing.TB, meanwhile ...func()) {
 	}
 	if got, want := c.new.SQL("SELECT COUNT(*), MAX(name = 'late'), SUM(id = 8), MAX(id = 7 AND name = 'last') FROM new.items"), "500\t1\t0\t1"; got != want {
 		t.Errorf("the new platform has %q, want %q", got, want)
+	}
+}
+
+// takesBack has the hosts' files taken back, one of which somebody has changed: that one is left, and the job pauses, until it
+// is as it was written.
+func (c *carried) takesBack(t testing.TB) {
+	t.Helper()
+	hosts := c.lab.Hosts()
+	all, err := ask(c.rig, hosts[0], func(a *api.Client) ([]job.View, error) { return a.Jobs(t.Context()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(all, func(j job.View) bool { return j.Kind == string(hostconf.Job) })
+	if at < 0 {
+		t.Fatalf("no job has written files: %+v", all)
+	}
+	in := func(h, script string) string {
+		t.Helper()
+		out, err := c.lab.Exec(t.Context(), h, "sh", "-c", script)
+		if err != nil {
+			t.Fatalf("%s: %v: %s", h, err, out)
+		}
+		return strings.TrimSpace(out)
+	}
+	changed := hosts[1]
+	in(changed, "cp -p /etc/carried.conf /etc/carried.was && echo by hand >>/etc/carried.conf")
+	var j job.View
+	if err := json.Unmarshal([]byte(c.command(t, hosts[2], "transition", "config", "back", all[at].ID, "--yes", "-o", "json")), &j); err != nil {
+		t.Fatal(err)
+	}
+	back := *c
+	back.id = j.ID
+	step := ""
+	back.await(t, 2*time.Minute, "the file that was changed", func(j job.View) bool {
+		for _, s := range j.Steps {
+			if s.State == string(job.Failed) {
+				step = s.ID
+			}
+		}
+		return step != "" && j.State == "paused" && strings.Contains(fmt.Sprintf("%+v", j), "/etc/carried.conf was changed since")
+	})
+	if got := in(changed, "tail -n 1 /etc/carried.conf"); got != "by hand" {
+		t.Errorf("%s has %q at the end of its file", changed, got)
+	}
+	in(changed, "mv /etc/carried.was /etc/carried.conf")
+	c.command(t, hosts[2], "jobs", "retry", j.ID, step)
+	back.await(t, 2*time.Minute, "the files taken back", func(j job.View) bool { return j.State == "ended" && j.Result == "done" })
+	for _, h := range hosts {
+		if got := in(h, "ls -d /etc/carried.* || true"); strings.HasPrefix(got, "/etc") {
+			t.Errorf("%s still has %s", h, got)
+		}
 	}
 }
 

@@ -262,6 +262,7 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	r.haveAll(t, platformNew)
 	r.unbroken(t, before)
 	whole.ends(t)
+	whole.takesBack(t)
 	r.reported(t, hosts[1], before)
 	r.commitTwice(t, hosts[2])
 	r.haveAll(t, platformNew)

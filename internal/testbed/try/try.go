@@ -1,11 +1,14 @@
 // Package try is what tests of many packages need: a context with an end, a wait for a
-// condition, a short path, and an error that ends the test.
+// condition, a short path, the children of a process, and an error that ends the test.
 package try
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,4 +71,18 @@ func ShortDir(t testing.TB) string {
 		}
 	})
 	return dir
+}
+
+// Children are the processes that a process has started, and that have not ended.
+func Children(pid int) (out []int) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil // it has gone
+	}
+	for _, f := range strings.Fields(string(text)) {
+		if n, err := strconv.Atoi(f); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
 }

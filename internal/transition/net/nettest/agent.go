@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -112,7 +111,7 @@ func (a *Agent) Begin(t testing.TB) {
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(a.settings()), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
 	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, ownNames, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
-	try.Until(t, "the agent's process", func() bool { return len(children(a.pid)) > 0 })
+	try.Until(t, "the agent's process", func() bool { return len(try.Children(a.pid)) > 0 })
 }
 
 // ownNames runs a program in a mount namespace of its own, with what the system has once for all: a state of libuuid, as Open
@@ -129,7 +128,7 @@ func (a *Agent) Ready(t testing.TB) {
 		if bytes.Contains(text, []byte(a.ready)) {
 			return
 		}
-		if time.Now().After(end) || len(children(a.pid)) == 0 {
+		if time.Now().After(end) || len(try.Children(a.pid)) == 0 {
 			t.Fatalf("%s does not become ready:\n%s", a.program, a.Log())
 		}
 	}
@@ -141,14 +140,14 @@ const stopWithin = 10 * time.Second
 // Stop has it end as a service manager does: by SIGTERM, and when it has not ended then, by SIGKILL.
 func (a *Agent) Stop(t testing.TB) {
 	t.Helper()
-	unshare := children(a.pid)
+	unshare := try.Children(a.pid)
 	if len(unshare) != 1 {
 		t.Fatalf("%s has ended:\n%s", a.program, a.Log())
 	}
-	for _, pid := range children(unshare[0]) {
+	for _, pid := range try.Children(unshare[0]) {
 		try.Must(t, syscall.Kill(pid, syscall.SIGTERM))
 	}
-	for end := time.Now().Add(stopWithin); len(children(a.pid)) > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(stopWithin); len(try.Children(a.pid)) > 0 && time.Now().Before(end); {
 		time.Sleep(50 * time.Millisecond)
 	}
 	a.end()
@@ -168,18 +167,4 @@ func (a *Agent) Log() string {
 		b.Write(text[max(0, len(text)-3000):])
 	}
 	return b.String()
-}
-
-// children are the processes that a process has started, and that have not ended.
-func children(pid int) (out []int) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return nil // it has gone
-	}
-	for _, f := range strings.Fields(string(text)) {
-		if n, err := strconv.Atoi(f); err == nil {
-			out = append(out, n)
-		}
-	}
-	return out
 }
