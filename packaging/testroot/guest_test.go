@@ -25,11 +25,12 @@ const limit = 10 * time.Minute
 // guest is a host under QEMU without KVM. Its first process is systemd; a shell of root is
 // on its second serial port.
 type guest struct {
-	cmd  *exec.Cmd
-	conn net.Conn
-	said []byte        // by the shell, not read yet
-	gone chan struct{} // it has ended: also when it was reset
-	log  string        // its console
+	cmd   *exec.Cmd
+	conn  net.Conn
+	said  []byte        // by the shell, not read yet
+	tries int           // commands that it was asked for
+	gone  chan struct{} // it has ended: also when it was reset
+	log   string        // its console
 }
 
 // boot starts the host. Files of a directory are a disk that it sees at /drill. What it
@@ -127,21 +128,25 @@ func (g *guest) read(t *testing.T, within time.Duration) bool {
 	return n > 0
 }
 
-// try runs a command in the host's shell.
+// try runs a command in the host's shell. What stands before its beginning, and after its end, is of the shell: one of several that
+// were asked for in connect may have begun late, with prompts.
 func (g *guest) try(t *testing.T, command string) (out string, code int) {
 	t.Helper()
-	fmt.Fprintf(g.conn, "( %s\n) </dev/null 2>&1; printf '\\n@%%s@\\n' $?\n", command)
+	g.tries++
+	fmt.Fprintf(g.conn, "PS1= PS2=; printf '\n@%%s@\n' %d\n( %s\n) </dev/null 2>&1; printf '\n@%%s@\n' %d.$?\n", g.tries, command, g.tries)
 	for end := time.Now().Add(limit); ; {
-		text := string(g.said)
-		if i := strings.LastIndex(strings.TrimSuffix(text, "@\n"), "\n@"); i >= 0 && strings.HasSuffix(text, "@\n") {
-			code, err := strconv.Atoi(strings.TrimSuffix(text[i+2:], "@\n"))
-			if err == nil {
-				g.said = nil
-				return strings.TrimSpace(text[:i]), code
+		_, said, begun := strings.Cut(string(g.said), fmt.Sprintf("\n@%d@\n", g.tries))
+		out, last, ended := strings.Cut(said, fmt.Sprintf("\n@%d.", g.tries))
+		if n, _, whole := strings.Cut(last, "@\n"); begun && ended && whole {
+			code, err := strconv.Atoi(n)
+			if err != nil {
+				t.Fatalf("%s: it ended with %q", command, n)
 			}
+			g.said = nil
+			return strings.TrimSpace(out), code
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%s: no answer in %v: %s", command, limit, text)
+			t.Fatalf("%s: no answer in %v: %s", command, limit, g.said)
 		}
 		g.read(t, time.Second)
 	}
