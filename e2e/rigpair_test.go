@@ -129,6 +129,26 @@ func killed(what string) func(*pairRig, context.Context, string, string) error {
 	return func(p *pairRig, ctx context.Context, active, _ string) error { return p.lab.Kill(ctx, active, what) }
 }
 
+// killAgent kills the agent of a host, and waits until the next one answers: until then the status may be of the one that was killed.
+func (p *pairRig) killAgent(ctx context.Context, host string) error {
+	if err := p.lab.Kill(ctx, host, lab.AgentDaemon); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		_, err := ask(p.rig, host, func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no other agent on %s: %w", host, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // switchAndKill kills the agent of a host at some moment of a planned switch.
 func switchAndKill(of func(active, standby string) string) func(*pairRig, context.Context, string, string) error {
 	return func(p *pairRig, ctx context.Context, active, standby string) error {
@@ -141,7 +161,7 @@ func switchAndKill(of func(active, standby string) string) func(*pairRig, contex
 			_, _ = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "20s")
 		}()
 		time.Sleep(rand.N(500 * time.Millisecond))
-		err := p.lab.Kill(ctx, of(active, standby), lab.AgentDaemon)
+		err := p.killAgent(ctx, of(active, standby))
 		<-over
 		return err
 	}
@@ -164,6 +184,7 @@ var pairDrills = []pairDrill{
 			if _, err = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "60s"); err == nil {
 				return nil
 			}
+			time.Sleep(time.Second) // an agent that has just begun may have to read the records first
 		}
 		return err
 	}},
@@ -173,9 +194,11 @@ var pairDrills = []pairDrill{
 		_, err := p.lab.Exec(ctx, active, "ip", "addr", "del", p.lab.FloatingAddr().String()+"/32", "dev", "br0")
 		return err
 	}},
-	{name: "agent of the active killed", stays: true, fault: killed(lab.AgentDaemon)},
+	{name: "agent of the active killed", stays: true, fault: func(p *pairRig, ctx context.Context, active, _ string) error {
+		return p.killAgent(ctx, active)
+	}},
 	{name: "agent of the standby killed", stays: true, fault: func(p *pairRig, ctx context.Context, _, standby string) error {
-		return p.lab.Kill(ctx, standby, lab.AgentDaemon)
+		return p.killAgent(ctx, standby)
 	}},
 	// Whether it has moved is as may be: it serves again, and no row is lost.
 	{name: "agent of the active killed in a switch", fault: switchAndKill(func(active, _ string) string { return active })},
