@@ -256,11 +256,8 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 		}
 		body := map[string]any{"port": map[string]any{"binding:host_id": cmp.Or(got.Port.HostID, p.HostID)}}
 		_, err = c.api.Put(ctx, c.api.ServiceURL("ports", p.ID), body, nil, opts)
-		if err != nil && !cloud.Passes(err) {
-			return explained(ctx, err)
-		}
-		if !again(ctx, try, err) {
-			return ctx.Err()
+		if err != nil && !cloud.Passes(err) || !again(ctx, try, err) {
+			return explained(ctx, cmp.Or(err, ctx.Err()))
 		}
 	}
 	if err != nil {
