@@ -37,6 +37,7 @@ type painter struct {
 	colours bool
 	cuts    bool
 	columns int // of the terminal, where it has more than width
+	rows    int // of the terminal; 0: it does not say
 	lang    *lang.Catalogue
 }
 
@@ -81,7 +82,7 @@ func painterFor(w io.Writer) painter {
 	p.colours, p.cuts = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb", true
 	if f, ok := file(w); ok {
 		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
-			p.columns = int(size.Col) // 0: it does not say
+			p.columns, p.rows = int(size.Col), int(size.Row) // 0: it does not say
 		}
 	}
 	return p

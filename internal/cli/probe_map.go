@@ -1,13 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"holdfast/internal/losses"
 )
@@ -31,19 +30,9 @@ type lossMap struct {
 func newLossMap(w io.Writer) *lossMap {
 	m := &lossMap{ticker: newTicker(w), p: painterFor(w)}
 	if m.term && os.Getenv("TERM") != "dumb" {
-		m.rows = min(mostRows, terminalRows(w)-besideMap)
+		m.rows = min(mostRows, cmp.Or(m.p.rows, usualRows)-besideMap)
 	}
 	return m
-}
-
-// terminalRows is how many lines a terminal has.
-func terminalRows(w io.Writer) int {
-	if f, ok := file(w); ok {
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil && size.Row > 0 {
-			return int(size.Row)
-		}
-	}
-	return usualRows
 }
 
 // show shows how far it is.
