@@ -198,7 +198,7 @@ func (c *carried) takesBack(t testing.TB) {
 	}
 	in := func(h, script string) string {
 		t.Helper()
-		out, err := c.lab.Exec(t.Context(), h, "sh", "-c", script)
+		out, err := c.script(t.Context(), h, script)
 		if err != nil {
 			t.Fatalf("%s: %v: %s", h, err, out)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -141,10 +142,8 @@ func (p *pairRig) killAgent(ctx context.Context, host string) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep.For(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("no other agent on %s: %w", host, err)
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

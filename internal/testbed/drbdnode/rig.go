@@ -32,9 +32,8 @@ const bootWithin = 5 * time.Minute
 // emulator takes seven times as long as for words (`dd if=/dev/zero of=/dev/null bs=1M`: 240 MB/s, 1.6 GB/s without).
 const CPU = "max,la57=off,erms=off,fsrm=off"
 
-// Words are what the kernel of an emulated host is told. A Go program has a thread that sleeps for 20 us again and again;
-// without `highres` it sleeps until the next tick. A pair that has nothing to do takes a quarter less of each emulated processor
-// (33 s of 60 s with it, 23 to 25 s without).
+// Words are what the kernel of an emulated host is told. A Go program has a thread that sleeps for 20 us again and again; without
+// `highres` it sleeps until the next tick, and an idle pair takes 23 to 25 s of each emulated processor's minute instead of 33.
 const Words = "console=ttyS0 quiet panic=1 mitigations=off no_timer_check highres=off net.ifnames=0"
 
 // WriterRests is between two rows of a client on a node, and LookAgain between two looks at one: each is a program that begins on
@@ -454,18 +453,20 @@ func (n *Node) Try(args ...string) (out string, code int) {
 // Within is Try for a command that may take longer than most.
 func (n *Node) Within(limit time.Duration, args ...string) (out string, code int) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	out, code, err := n.run(ctx, args...)
+	out, code, err := n.within(limit, args)
 	if err != nil {
 		n.fail("%q: %v: %s; console: %s", args, err, out, n.Said())
 	}
-	return strings.TrimSpace(out), code
+	return out, code
 }
 
 // Ask is Try for a node that may be reset meanwhile: err then says so.
 func (n *Node) Ask(args ...string) (out string, code int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), bootWithin)
+	return n.within(bootWithin, args)
+}
+
+func (n *Node) within(limit time.Duration, args []string) (out string, code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	out, code, err = n.run(ctx, args...)
 	return strings.TrimSpace(out), code, err
