@@ -5,14 +5,16 @@
 # The root is made by debootstrap, once for each list of packages and each month, and
 # kept in $FRESH_CACHE (default /var/cache/holdfast-fresh). A run works on a copy of
 # it, in namespaces of its own for mounts, processes, IPC, host name and control groups;
-# it has the machine's network. Nothing of it stays but its results in out/. The caches
-# of Go are read and not written. What is not committed goes along.
+# it has the machine's network. Nothing of it stays but its results in out/ and the ledger
+# of drills. What the compiler made stays beside the root for the next run; of the modules
+# on this machine nothing is written. What is not committed goes along.
 # Where such a root can not be made, it says why in one line and runs the command in
 # place. The exit code is that of the command.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd -P)
 cache=${FRESH_CACHE:-/var/cache/holdfast-fresh}
 release=bookworm
+ledger=docs/drills.jsonl
 [ $# -gt 0 ] || set -- make --no-print-directory test
 command=("$@")
 top='' run='' group='' part='' # what over removes
@@ -73,7 +75,7 @@ build() {
   names "$root"
   cp packaging/test-deps.sh "$root/root/"
   unshare --mount --pid --fork --kill-child sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
-    env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin /root/test-deps.sh
+    env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin /root/test-deps.sh drills
   rm -rf "$root/root/test-deps.sh" "$root"/var/cache/apt/archives/*.deb
 }
 
@@ -162,8 +164,8 @@ enter() {
     mount -t cgroup2 cgroup2 "$m$groups"
   fi
   mkdir -p "$m$GOCACHE" "$m$GOMODCACHE" "$m$here"
-  mount -t overlay overlay -o "lowerdir=$GOCACHE,upperdir=$top/upcache,workdir=$top/workcache" "$m$GOCACHE"
-  mount -t overlay overlay -o "lowerdir=$GOMODCACHE,upperdir=$top/upmods,workdir=$top/workmods" "$m$GOMODCACHE"
+  mount --bind "$made/build" "$m$GOCACHE"
+  mount -t overlay overlay -o "lowerdir=$GOMODCACHE,upperdir=$made/mod,workdir=$made/work" "$m$GOMODCACHE"
   mkdir -p "$m$GOROOT"
   mount --bind "$GOROOT" "$m$GOROOT"
   mount -o remount,ro,bind "$m$GOROOT"
@@ -196,9 +198,10 @@ over() {
   [ -z "$group" ] || find "$group" -depth -type d -exec rmdir {} + || true
   if [ -n "$top" ]; then
     mkdir -p out
-    for d in kept drills.txt tests.json; do
+    for d in kept drills; do
       [ ! -e "$top/tree/out/$d" ] || cp -r "$top/tree/out/$d" out/
     done
+    [ ! -e "$top/tree/$ledger" ] || cp "$top/tree/$ledger" $ledger
     rm -rf --one-file-system "$top" || true
   fi
   exit "$status"
@@ -213,7 +216,11 @@ main() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   lower
-  mkdir -p "$GOCACHE" "$GOMODCACHE" "$top"/{root,upcache,workcache,upmods,workmods}
+  mkdir -p "$GOMODCACHE" "$top/root"
+  made=$cache/go # of a second run at the same time they are its own
+  exec 5>"$cache/go.lock"
+  flock -n 5 || made=$top/go
+  mkdir -p "$made"/{build,mod,work}
   tree "$top/tree"
   settings >"$top/environment"
   # Its control groups are below one that can be removed as a whole. That of a run that
@@ -226,14 +233,14 @@ main() {
   if [ -n "$groups" ] && mkdir "$groups/holdfast-fresh-$$" 2>/dev/null; then
     group=$groups/holdfast-fresh-$$ own=(--cgroup)
   fi
-  export here top base group groups GOROOT GOCACHE GOMODCACHE
+  export here top base made group groups GOROOT GOCACHE GOMODCACHE
   export -f enter names
   set -m # or the command would ignore SIGINT
   (
     [ -z "$group" ] || echo 0 >"$group/cgroup.procs"
     exec setpriv --pdeathsig KILL unshare --mount --pid --ipc --uts "${own[@]}" --fork --kill-child \
       bash -c 'mapfile -d "" -t environment <"$top/environment"; enter "$@"' enter "${command[@]}"
-  ) </dev/null 6>&- 7>&- &
+  ) </dev/null 5>&- 6>&- 7>&- &
   run=$!
   set +m
   status=0
