@@ -35,6 +35,9 @@ func drillsOf(all []*pkg) []drill {
 	for _, p := range all {
 		out = append(out, p.drills...)
 		out = append(out, p.fuzz...)
+		if slices.Contains(p.own, "More") {
+			out = append(out, p.rest())
+		}
 		if p.goes && len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
 			out = append(out, drill{Name: "race/" + strings.TrimPrefix(short(p.ImportPath), "internal/"), Proves: raceDrill, pkg: p.ImportPath,
 				args: []string{"test", "-race", "-count=1", "-timeout=1h", p.ImportPath}})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
+	"go/doc"
 	"go/parser"
 	"go/token"
 	"io"
@@ -24,6 +25,7 @@ type pkg struct {
 	GoFiles, TestGoFiles, XTestGoFiles []string
 	TestImports, XTestImports          []string
 	own                                []string // functions of need that its files, tests or not, call
+	doc                                string   // the first sentence of its comment
 	goes                               bool     // its sources begin goroutines
 	drills                             []drill
 	fuzz                               []drill
@@ -69,9 +71,12 @@ const needPackage = "holdfast/internal/testbed/need"
 
 // look finds in a file what it says of tests.
 func (p *pkg) look(file string) error {
-	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution|parser.ParseComments)
 	if err != nil {
 		return err
+	}
+	if f.Doc != nil {
+		p.doc = doc.Synopsis(f.Doc.Text())
 	}
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -107,6 +112,16 @@ func (p *pkg) look(file string) error {
 		}
 	}
 	return nil
+}
+
+// rest is the drill of all tests of a package that are no drills themselves.
+func (p *pkg) rest() drill {
+	var names []string
+	for _, d := range p.drills {
+		names = append(names, d.Name[strings.LastIndexByte(d.Name, '/')+1:])
+	}
+	return drill{Name: strings.TrimPrefix(short(p.ImportPath), "internal/"), Proves: p.doc, pkg: p.ImportPath,
+		args: []string{"test", "-count=1", "-timeout=3h", "-skip=^(" + strings.Join(names, "|") + ")$", p.ImportPath}}
 }
 
 // relative is a file's name from the root of the tree.

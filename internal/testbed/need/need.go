@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"holdfast/internal/testbed/need"
 )
 
 // Variable is the environment variable that says which tests run besides units.
@@ -74,6 +76,13 @@ func Programs(debian string, names ...string) Need {
 func Real(t testing.TB, needs ...Need) {
 	t.Helper()
 	ask(t, realOnes, "on real components", needs)
+}
+
+// More is for tests of seconds that are too many for `make test`: all of a package that are no drills run together as
+// one drill, which has the package's name and proves what the first sentence of its comment says.
+func More(t testing.TB, needs ...Need) {
+	t.Helper()
+	ask(t, drills, "more", needs)
 }
 
 // Drill is for what `make drills` runs, each alone on the machine. proves is a constant: which promise, or
