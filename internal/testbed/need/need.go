@@ -15,8 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-
-	"holdfast/internal/testbed/need"
 )
 
 // Variable is the environment variable that says which tests run besides units.
