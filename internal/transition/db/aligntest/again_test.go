@@ -3,12 +3,14 @@ package aligntest
 import (
 	"os"
 	"testing"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestServersAreGivenOn: the next test gets a server that is what it was at its start, with
 // the same options, and none that cannot be made so.
 func TestServersAreGivenOn(t *testing.T) {
-	needsMariaDB(t)
+	need.Real(t, Needs)
 	unused.start()
 	defer unused.end()
 	opt := []string{"--log-bin", "--server-id=1"}
@@ -80,6 +82,7 @@ func TestServersAreGivenOn(t *testing.T) {
 
 // TestRowsAreThoseOfTheClient: values that the driver reads are told as the client tells them.
 func TestRowsAreThoseOfTheClient(t *testing.T) {
+	need.More(t)
 	r := MariaDB(t)
 	for _, value := range []string{"NULL", "7", "-1", "1999000e0", "0e0", "0.1e0", "1e14", "1e15", "1e16", "-2.5e30", "1.5e-7", "CAST(0.1 AS FLOAT)", "1.50", "'a b'", "x'00ff'", "CAST('2020-01-02' AS DATE)", "CAST('10:11:12.5' AS TIME(1))"} {
 		got := r.SQL("SELECT " + value)

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // Own is a server that a test starts in its own way, as another than a Rig's.
@@ -33,14 +34,7 @@ func NewOwn(t testing.TB, dir string, more []string) Own {
 // Prepare is NewOwn without any data.
 func Prepare(t testing.TB, dir string, more []string) Own {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: no real MariaDB is started")
-	}
-	for _, p := range []string{"mariadb-install-db", "mariadb-binlog", "mariadb-backup", "mbstream"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
-		}
-	}
+	need.Real(t, Needs, need.Programs("mariadb-client", "mariadb-binlog"), need.Programs("mariadb-backup", "mariadb-backup", "mbstream"))
 	path, err := find("mariadbd")
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/pattern"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/server"
 )
@@ -49,7 +50,7 @@ type Rig struct {
 // test is skipped with -short, and where MariaDB is not installed.
 func MariaDB(t testing.TB, opt ...string) *Rig {
 	t.Helper()
-	needsMariaDB(t)
+	need.Real(t, Needs)
 	if old := unused.take(opt); old != nil {
 		r := *old
 		r.t = t
@@ -85,17 +86,12 @@ func MariaDB(t testing.TB, opt ...string) *Rig {
 	return r
 }
 
-// needsMariaDB skips a test that can have no server.
-func needsMariaDB(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: no real MariaDB is started")
+// Needs is a MariaDB server's programs.
+func Needs() error {
+	if err := need.Programs("mariadb-server-core", "mariadbd", "mariadb-install-db")(); err != nil {
+		return err
 	}
-	for _, name := range []string{"mariadbd", "mariadb-install-db", "mariadb"} {
-		if _, err := find(name); err != nil {
-			t.Skipf("MariaDB is not installed: %v", err)
-		}
-	}
+	return need.Programs("mariadb-client", "mariadb")()
 }
 
 // giveBack is the end of a test's use of a server.

@@ -7,11 +7,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestRig: a server is a test's own, keeps what was committed when it is killed, comes
 // back at the same port, and leaves nothing behind.
 func TestRig(t *testing.T) {
+	need.More(t)
 	var dir, addr string
 	t.Run("server", func(t *testing.T) {
 		a, b := MariaDB(t, "--log-bin", "--binlog-format=ROW", "--server-id=7"), MariaDB(t)
@@ -61,6 +64,7 @@ func TestRig(t *testing.T) {
 
 // TestLoad: the databases of a schema file get other names, all of them.
 func TestLoad(t *testing.T) {
+	need.More(t)
 	r := MariaDB(t)
 	r.Load("liberty-schema.sql", "liberty_", "old_")
 	if got := r.SQL("SHOW DATABASES LIKE 'old\\_%'"); strings.Join(strings.Fields(got), " ") != "old_cinder old_glance old_neutron old_nova old_nova_api" {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
@@ -74,6 +75,7 @@ func TestAllWaysOfRows(t *testing.T) {
 
 // TestTheTargetsUserMayNotReadTheSource: then rows are streamed on one server, too.
 func TestTheTargetsUserMayNotReadTheSource(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	r.SQL("CREATE USER t@'%' IDENTIFIED BY 'x'; GRANT ALL ON new.* TO t@'%'; GRANT ALL ON migrate_journal.* TO t@'%'")
@@ -87,6 +89,7 @@ func TestTheTargetsUserMayNotReadTheSource(t *testing.T) {
 }
 
 func TestWhatIsRefused(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	refused := func(what string, p *mapping.Plan, hash string, opt Options, wants ...string) {
@@ -135,6 +138,7 @@ func TestWhatIsRefused(t *testing.T) {
 
 // TestTwoRunsAtOnce: the second is refused, and told who is there.
 func TestTwoRunsAtOnce(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	locked, unlock, err := Lock(try.Context(t), w.target)
@@ -181,6 +185,7 @@ func TestTwoRunsAtOnce(t *testing.T) {
 // TestARowThatDoesNotFit: the plan did not see it coming. Nothing of its chunk is there,
 // and when it is mended the run goes on.
 func TestARowThatDoesNotFit(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 3000)
 	one.SQL(newSchema)
@@ -227,6 +232,7 @@ func TestARowThatDoesNotFit(t *testing.T) {
 // TestStop: what is open is rolled back at once, also on a server that is in the middle
 // of a statement, and the same run goes on.
 func TestStop(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 4000)
 	// Someone holds a row: the chunk that has it waits.
@@ -270,6 +276,7 @@ func TestStop(t *testing.T) {
 // TestTheJournalLostItsLast: a target that crashed without having written its last
 // transactions to the disk loses rows and their chunks together, while the run goes on.
 func TestTheJournalLostItsLast(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 4000)
 	ctx := try.Context(t)
@@ -347,6 +354,7 @@ func TestOrder(t *testing.T) {
 // TestWhatPacketsDoNotHold: a value that the source can not make is NULL there, with a
 // warning; a row that the target can not take is told before it is sent.
 func TestWhatPacketsDoNotHold(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t, "--max-allowed-packet=1M"), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 300)
 	one.SQL("UPDATE old.wide SET t = REPEAT('x', 700000), bl = REPEAT(X'00', 700000) WHERE id = 3")

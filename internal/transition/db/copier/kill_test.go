@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -18,13 +19,19 @@ import (
 const killedRows = 30_000
 
 // TestKilledAtRandomPoints: whatever is killed, this process, the source's server or the
-// target's, and whenever, the rows are there in the end, each once. ALIGN_KILLS says
-// how many times: each of the three, on one server and across two, takes six. ALIGN_SEED
-// repeats a sequence.
-func TestKilledAtRandomPoints(t *testing.T) {
-	kills := setting(t, "ALIGN_KILLS", 6)
-	seed := setting(t, "ALIGN_SEED", int(time.Now().UnixNano()&0xffffff))
-	t.Logf("ALIGN_SEED=%d ALIGN_KILLS=%d", seed, kills)
+// target's, and whenever, the rows are there in the end, each once.
+func TestKilledAtRandomPoints(t *testing.T) { killedAtRandomPoints(t, 1) }
+
+// TestKilledAtManyRandomPoints is the same with more kills.
+func TestKilledAtManyRandomPoints(t *testing.T) {
+	need.Drill(t, "P5: rows are copied once, whatever is killed, process or server, at 20 random points each")
+	killedAtRandomPoints(t, 20)
+}
+
+// killedAtRandomPoints kills each of the three, on one server and across two.
+func killedAtRandomPoints(t *testing.T, kills int) {
+	seed := time.Now().UnixNano()
+	t.Attr("seed", fmt.Sprint(seed))
 	chance := rand.New(rand.NewPCG(uint64(seed), 2))
 	one := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	two := aligntest.MariaDB(t)
@@ -74,18 +81,6 @@ func TestKilledAtRandomPoints(t *testing.T) {
 	if t.Logf("%d of %d kills were in the middle of a run", hit, kills); hit < kills*5/6 {
 		t.Errorf("%d of %d kills were in the middle of a run: too few to prove anything", hit, kills)
 	}
-}
-
-func setting(t *testing.T, name string, otherwise int) int {
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n
 }
 
 // killed copies all, with a kill after a time: of a process of ours (0), of the source's

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -12,6 +13,7 @@ import (
 // TestValuesWithoutAnID: a row with a value without an ID that has come since the plan was
 // made stops the run at its chunk, where the column would take NULL.
 func TestValuesWithoutAnID(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	first := newWorld(t, one, two, 300)
 	for _, rt := range []*aligntest.Rig{one, two} {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
@@ -17,6 +18,7 @@ import (
 // that is copied later. It stops a copy that nothing follows; with what follows, the later row
 // has it, and the other is made anew then.
 func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 3000)
 	one.SQL(newSchema)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
@@ -53,6 +54,7 @@ func begin(t *testing.T, w *world) *sql.Tx {
 
 // TestAChunkIsHeld: of two who have the same chunk one waits, and sees that it is done.
 func TestAChunkIsHeld(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{})
@@ -82,6 +84,7 @@ func TestAChunkIsHeld(t *testing.T) {
 // TestRowsAndTheirChunkAreOneTransaction: when the journal does not take it that a chunk is
 // done, none of its rows is there; and rows that are there are not moved again.
 func TestRowsAndTheirChunkAreOneTransaction(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 300)
 	of, s := begun(t, w, Options{ChunkRows: 10})
@@ -116,6 +119,7 @@ func TestRowsAndTheirChunkAreOneTransaction(t *testing.T) {
 // TestChunksOfOthers: where another run has noted chunks meanwhile, they are the truth, and
 // no chunk of ours, which may end elsewhere, is moved beside them.
 func TestChunksOfOthers(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{ChunkRows: 10})
@@ -167,6 +171,7 @@ func TestChunksOfOthers(t *testing.T) {
 // TestChunksOfAnOldJournal: where the row of the run was taken away by hand, and its chunks
 // were not, the next one begins with the first row.
 func TestChunksOfAnOldJournal(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	w.run(Options{ChunkRows: 50})
@@ -181,6 +186,7 @@ func TestChunksOfAnOldJournal(t *testing.T) {
 // sessions begin with quotes and backslashes that mean something else. Each way of rows
 // brings the same rows.
 func TestNamesAndModes(t *testing.T) {
+	need.More(t)
 	const mode = "--sql-mode=NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PIPES_AS_CONCAT,NO_ZERO_DATE,NO_ZERO_IN_DATE"
 	one, two := aligntest.MariaDB(t, mode), aligntest.MariaDB(t, mode)
 	const from, to = "o`ld'; DROP DATABASE victim; -- \"\\", "n`e'w\"\\{old}"
@@ -232,6 +238,7 @@ func TestNamesAndModes(t *testing.T) {
 // TestIDsAreAskedAfterTheRows: a value without an ID that comes between the two questions is
 // told of, or was not read.
 func TestIDsAreAskedAfterTheRows(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 300)
 	one.SQL("SET GLOBAL log_output = 'TABLE', general_log = 1")
@@ -260,6 +267,7 @@ func TestIDsAreAskedAfterTheRows(t *testing.T) {
 // TestRowsGiveWayInOneChunkOnly: after a chunk whose rows took the places of others, the next
 // one of the same worker looks for itself.
 func TestRowsGiveWayInOneChunkOnly(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	of, s := begun(t, w, Options{ChunkRows: 20, Follows: true})
@@ -277,6 +285,7 @@ func TestRowsGiveWayInOneChunkOnly(t *testing.T) {
 // TestForeignKeysAreLookedAt: a row whose parent has gone since the plan is refused; when
 // what follows brings parents, it is taken.
 func TestForeignKeysAreLookedAt(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	w := newWorld(t, r, r, 300)
 	for _, follows := range []bool{false, true} {
@@ -301,6 +310,7 @@ func TestForeignKeysAreLookedAt(t *testing.T) {
 
 // TestALaneOfSeveralTables: each chunk finds it as its table wants it.
 func TestALaneOfSeveralTables(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	l := &connection{db: r.Server("target").DB}
 	defer l.close()
@@ -318,6 +328,7 @@ func TestALaneOfSeveralTables(t *testing.T) {
 // TestWhatIsAbandonedEnds: a statement that nobody listens to any more ends on the server,
 // and does not wait for a lock that it would then keep.
 func TestWhatIsAbandonedEnds(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--innodb-lock-wait-timeout=600")
 	w := newWorld(t, r, r, 300)
 	of, _ := begun(t, w, Options{})

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
@@ -12,6 +13,7 @@ import (
 
 // TestATableOnBothSides: a database whose other name was forgotten is read and written.
 func TestATableOnBothSides(t *testing.T) {
+	need.More(t)
 	const schema = "CREATE TABLE a (id INT PRIMARY KEY, x INT); CREATE TABLE b (id INT PRIMARY KEY, x INT)"
 	m, err := mapping.ParseMapping("m.yaml", []byte(`
 format: 1

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
@@ -116,6 +117,7 @@ tables:
 // are wanted, and of a table with AUTO_INCREMENT one at a time where the server would let
 // the others wait.
 func TestTablesSideBySide(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t, "--innodb-autoinc-lock-mode=1"), aligntest.MariaDB(t, "--innodb-autoinc-lock-mode=2")
 	first := newWorld(t, one, two, 4000)
 	one.SQL(newSchema)
@@ -159,6 +161,7 @@ func TestTablesSideBySide(t *testing.T) {
 // TestConnectionsOfAllTables: tables that are copied side by side share the connections on
 // which rows are written.
 func TestConnectionsOfAllTables(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t, "--innodb-autoinc-lock-mode=2")
 	w := newWorld(t, one, two, 4000)
 	hold, err := w.target.DB.Conn(try.Context(t))
@@ -194,6 +197,7 @@ func TestConnectionsOfAllTables(t *testing.T) {
 // TestOnlyItsOwnConnectionIsKilled: when the target was restarted, the number of a connection's
 // connection may be somebody else's.
 func TestOnlyItsOwnConnectionIsKilled(t *testing.T) {
+	need.More(t)
 	rig := aligntest.MariaDB(t)
 	w := newWorld(t, rig, rig, 100)
 	ctx := try.Context(t)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
@@ -13,6 +14,7 @@ import (
 // no text, stop a copy, whether LOAD DATA takes a table's lines as bytes, as all of its
 // texts are UTF-8, or not. What a column has comes whole.
 func TestTextsAreNotCut(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	one.SQL("CREATE DATABASE old; CREATE DATABASE migrate_ids")
 	two.SQL("CREATE DATABASE new")

@@ -6,12 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
 
 // TestThrottle: with a real replica, that is stopped, late, and well.
 func TestThrottle(t *testing.T) {
+	need.More(t)
 	target := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	replica := aligntest.MariaDB(t, "--server-id=2")
 	ts, rs := target.Server("target"), replica.Server("source")

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -11,6 +12,7 @@ import (
 // TestADiskThatIsFull: a target without room says so, keeps what is whole, and takes the
 // rest when there is room again. Its tables are in one file that can not grow.
 func TestADiskThatIsFull(t *testing.T) {
+	need.More(t)
 	for _, local := range []string{"--local-infile=1", "--local-infile=0"} {
 		one, two := aligntest.MariaDB(t), aligntest.MariaDB(t, "--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M", local)
 		w := newWorld(t, one, two, 10_000)
@@ -31,6 +33,7 @@ func TestADiskThatIsFull(t *testing.T) {
 // TestTheSourceChangesMeanwhile: a column that goes while rows are copied ends the copy,
 // which goes on when the column is back.
 func TestTheSourceChangesMeanwhile(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 1000)
 	begun(t, w, Options{})

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
@@ -13,6 +14,7 @@ import (
 // INSERT ... SELECT of strict mode fails. Rows that are streamed must do the same, however
 // many warnings that do no harm come before it.
 func TestValuesThatTheSourceCanNotMake(t *testing.T) {
+	need.More(t)
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 1000)
 	one.SQL(newSchema)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
 )
 
@@ -75,6 +76,7 @@ tables:
 
 // TestOneRowThatConcernsMany: its keys go through memory in pages.
 func TestOneRowThatConcernsMany(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(`USE old_nova; CREATE TABLE projects (name VARCHAR(64) CHARACTER SET utf8mb3 PRIMARY KEY, title VARCHAR(40) NOT NULL) ENGINE=InnoDB;
 INSERT INTO projects VALUES ('p1', 'one'), ('p2', 'two');
@@ -112,6 +114,7 @@ func (d *driven) state(w *world) copier.State { return w.state().State }
 // TestKeysThatWait: while the target does not take a row, those that it takes do not pile
 // up behind it.
 func TestKeysThatWait(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
@@ -152,6 +155,7 @@ FOR i IN 1..400 DO INSERT INTO tags VALUES (CONCAT('w', i), 'x', i); END FOR//`)
 // TestValuesThatGoRoundInLittleRoom: each row has a value that another one gives away
 // in another part of what memory holds.
 func TestValuesThatGoRoundInLittleRoom(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL("USE old_nova; INSERT INTO aggregates (id, name) SELECT seq, CONCAT('n', seq) FROM seq_1_to_200")
 		w.copy()
@@ -166,6 +170,7 @@ func TestValuesThatGoRoundInLittleRoom(t *testing.T) {
 
 // TestTooManyThatAreNotTaken ends before memory does.
 func TestTooManyThatAreNotTaken(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()
@@ -180,6 +185,7 @@ func TestTooManyThatAreNotTaken(t *testing.T) {
 
 // TestServersThatAreBusy: rows wait until servers have less to do.
 func TestServersThatAreBusy(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
 )
 
@@ -30,6 +31,7 @@ INSERT INTO instances (id, uuid, name, project) SELECT seq, CONCAT('u', seq), CO
 // TestChangedRowsAreNoKeys: however many rows of joined tables changed, it is keys that
 // are told apart into those that the target takes and those that it does not.
 func TestChangedRowsAreNoKeys(t *testing.T) {
+	need.More(t)
 	d := manyWorld(t)
 	if n := len(d.batch.touches); n <= mostLeft*d.room || d.batch.held() != 0 {
 		t.Fatal(n, d.batch.held())
@@ -50,6 +52,7 @@ func TestChangedRowsAreNoKeys(t *testing.T) {
 // whether they have too much to do: that question is a part of it. A page that is carried
 // over is a success.
 func TestPagesAreNotHeldUp(t *testing.T) {
+	need.More(t)
 	d := manyWorld(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patient)
 	defer cancel()
@@ -75,6 +78,7 @@ func TestPagesAreNotHeldUp(t *testing.T) {
 
 // TestFaultsOfTheTargetAreItsOwn: they are not told as those of a question to the source.
 func TestFaultsOfTheTargetAreItsOwn(t *testing.T) {
+	need.More(t)
 	d := manyWorld(t)
 	fault := errors.New("target: full")
 	if err := d.collect(t.Context(), func(context.Context) error { return fault }); err != fault {
@@ -97,6 +101,7 @@ func TestFaultsOfTheTargetAreItsOwn(t *testing.T) {
 // TestTheLogWaitsForItsReader: while rows are carried over, nothing is read of the log, for
 // longer than its server waits by its own settings.
 func TestTheLogWaitsForItsReader(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()

@@ -20,6 +20,7 @@ import (
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 )
@@ -52,6 +53,7 @@ func certificate(t *testing.T) (opt []string, file string) {
 
 // TestWaysToTheLog: the log is read the way the server is reached otherwise.
 func TestWaysToTheLog(t *testing.T) {
+	need.More(t)
 	opt, ca := certificate(t)
 	w := newWorld(t, false, opt...)
 	w.src.SQL("CREATE USER secure@'%' IDENTIFIED BY 'x' REQUIRE SSL; GRANT ALL ON *.* TO secure@'%'")
@@ -89,6 +91,7 @@ func TestWaysToTheLog(t *testing.T) {
 // TestNoConnectionOfOthersIsKilled: the log's connection is ended by closing it, never by
 // its number.
 func TestNoConnectionOfOthersIsKilled(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	at, err := now(t.Context(), w.source)
 	if err != nil {
@@ -121,6 +124,7 @@ func (d deaf) HandleEvent(e *replication.BinlogEvent) error {
 // TestCommitsThatComeLate: the source waits for a replica between its log and its
 // tables. What the log told of is not to be seen for that long.
 func TestCommitsThatComeLate(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false, "--rpl-semi-sync-master-enabled=1", "--rpl-semi-sync-master-wait-point=AFTER_SYNC", "--rpl-semi-sync-master-timeout=2000")
 	w.src.SQL(firstRows)
 	w.copy()

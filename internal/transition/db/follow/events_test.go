@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/go-mysql-org/go-mysql/replication"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestEventsThatAreNotKnown: what is known by its number only is passed over when it
@@ -68,6 +70,7 @@ func TestStatementsOfLoad(t *testing.T) {
 // TestLoadedByAStatement: a session that logs statements loads a file. In a database
 // that is not mapped it does not matter.
 func TestLoadedByAStatement(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
 )
 
@@ -40,6 +41,7 @@ var changes = []struct{ name, sql string }{
 }
 
 func TestChangesAreCarriedOver(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
@@ -60,6 +62,7 @@ func TestChangesAreCarriedOver(t *testing.T) {
 // TestAllAtOnce: the same, read in one go, when nothing of what the log says is the state
 // any more.
 func TestAllAtOnce(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
@@ -79,6 +82,7 @@ func TestAllAtOnce(t *testing.T) {
 }
 
 func TestFollowEndsWhenItIsStopped(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
@@ -115,6 +119,7 @@ func TestFollowEndsWhenItIsStopped(t *testing.T) {
 }
 
 func TestAbortGoesOn(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 )
@@ -126,6 +127,7 @@ func (x *forwarder) server(t *testing.T, role string) *server.Server {
 // TestAnotherServerBehindTheAddress: the log of another server is not read, though it has
 // a file and a position of the same name, and though it may have the same number.
 func TestAnotherServerBehindTheAddress(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	x := newForwarder(t, w.src)
@@ -179,6 +181,7 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 // TestAReplyThatIsLost: the target has the rows and the position, and this run does not
 // know. Neither a commit that comes to nothing after that, nor a refusal, makes it forget.
 func TestAReplyThatIsLost(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	x := newForwarder(t, w.dst)
@@ -215,6 +218,7 @@ func TestAReplyThatIsLost(t *testing.T) {
 
 // TestOneLineForOneInterruption: people are told once, however often it is tried.
 func TestOneLineForOneInterruption(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	x := newForwarder(t, w.src)

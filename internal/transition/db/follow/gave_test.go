@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
 )
 
@@ -26,6 +27,7 @@ func (w *world) copyChunks(follows bool) error {
 // TestUnchangedRowsWithOneUniqueValue: the plan has not seen that the target has a unique
 // key, so that one row takes another's place, and the log has nothing of either.
 func TestUnchangedRowsWithOneUniqueValue(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows + "UPDATE instances SET name = 'twice' WHERE id IN (7, 55)")
 		w.dst.SQL("ALTER TABLE new_nova.instances ADD UNIQUE once (name)")
@@ -50,6 +52,7 @@ func TestUnchangedRowsWithOneUniqueValue(t *testing.T) {
 
 // TestAValueThatMovedInTheCopy: the good case, in which the log has why a row gave way.
 func TestAValueThatMovedInTheCopy(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows + "UPDATE instances SET name = 'moves' WHERE id IN (7, 55)")
 		w.dst.SQL("ALTER TABLE new_nova.instances ADD UNIQUE once (name)")
@@ -74,6 +77,7 @@ func TestAValueThatMovedInTheCopy(t *testing.T) {
 // TestRowsThatGaveWayAreComparedAfterAKill: whatever was found is looked for again as long
 // as it is not written.
 func TestRowsThatGaveWayAreComparedAfterAKill(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows + "UPDATE instances SET name = 'twice' WHERE id IN (7, 55)")
 	w.dst.SQL("ALTER TABLE new_nova.instances ADD UNIQUE once (name)")
@@ -110,6 +114,7 @@ func TestRowsThatGaveWayAreComparedAfterAKill(t *testing.T) {
 // TestLargeTablesWhoseRowsGaveWay: all kinds of keys, in several parts, with more rows
 // that differ than memory should hold.
 func TestLargeTablesWhoseRowsGaveWay(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows + "INSERT INTO aggregates (id, name) SELECT 1000 + seq, CONCAT('more', seq) FROM seq_1_to_25000")
 		w.copy()

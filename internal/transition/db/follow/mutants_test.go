@@ -7,11 +7,14 @@ import (
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestTheJournalIsHeld: while rows are written nobody else can move the position, and it is
 // one that this run has left there, or may have.
 func TestTheJournalIsHeld(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()

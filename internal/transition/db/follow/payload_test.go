@@ -15,6 +15,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/klauspost/compress/zstd"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/mapping"
 )
 
@@ -107,6 +108,7 @@ func TestCompressedTransactions(t *testing.T) {
 // this program runs, and rows of mapped tables alone. The events are MariaDB's, packed
 // here as MySQL does: without checksums, which stand behind all of them.
 func TestRowsOfCompressedTransactions(t *testing.T) {
+	need.More(t)
 	local := time.Local
 	t.Cleanup(func() { time.Local = local })
 	time.Local = time.FixedZone("far", 5*3600)
@@ -226,6 +228,7 @@ func (d *driven) packs() (whole *replication.BinlogEvent, end uint32) {
 // carried over in parts, and the journal stays before it until it is whole. A run that ends
 // within it reads it again.
 func TestACompressedTransactionInPages(t *testing.T) {
+	need.More(t)
 	for _, ends := range []bool{false, true} {
 		t.Run(fmt.Sprintf("ends within: %v", ends), func(t *testing.T) { inPages(t, newWorld(t, false), ends) })
 	}

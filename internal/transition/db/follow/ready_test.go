@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 )
@@ -46,6 +47,7 @@ func TestSettings(t *testing.T) {
 // TestKeysThatChangeRows: the log has the row of the parent only. An account that may do
 // nothing but read must be told of them too.
 func TestKeysThatChangeRows(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL("CREATE USER reader@'%' IDENTIFIED BY 'x'; GRANT SELECT ON old_nova.* TO reader@'%'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO reader@'%'")
 	s, err := server.Open(t.Context(), "source", strings.Replace(w.src.DSN(), aligntest.User+":"+aligntest.Password, "reader:x", 1), server.Options{})

@@ -5,12 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/server"
 )
 
 func TestAValueWithoutAnID(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
@@ -34,6 +36,7 @@ func TestAValueWithoutAnID(t *testing.T) {
 
 // TestWhatSpoilsTheLog: each of these ends what can be followed, and says so.
 func TestWhatSpoilsTheLog(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()
@@ -69,6 +72,7 @@ func TestWhatSpoilsTheLog(t *testing.T) {
 }
 
 func TestALogThatIsPurged(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()
@@ -88,6 +92,7 @@ func TestALogThatIsPurged(t *testing.T) {
 }
 
 func TestAJournalThatIsNotThere(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.refused("there is no journal in database migrate_journal")
@@ -100,6 +105,7 @@ func TestAJournalThatIsNotThere(t *testing.T) {
 
 // TestServersThatCanNotBeFollowed: all that is wrong is told at once, before anything is.
 func TestServersThatCanNotBeFollowed(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	ready := func(s *server.Server, texts ...string) {
@@ -144,6 +150,7 @@ func TestServersThatCanNotBeFollowed(t *testing.T) {
 }
 
 func TestTablesThatCanNotBeFollowed(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	if f := Check(w.plan); len(f) != 0 {
 		t.Errorf("%+v", f)
@@ -167,6 +174,7 @@ func TestTablesThatCanNotBeFollowed(t *testing.T) {
 // TestARowThatTheTargetNeverTakes ends with what the server says, and goes on when it is
 // mended.
 func TestARowThatTheTargetNeverTakes(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
@@ -185,6 +193,7 @@ func TestARowThatTheTargetNeverTakes(t *testing.T) {
 // TestAValueThatMovesOn: the log says that row 1 changed, and the source has a value in it
 // already that row 2 gives away later in the log.
 func TestAValueThatMovesOn(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()
@@ -236,6 +245,7 @@ func TestAValueThatMovesOn(t *testing.T) {
 }
 
 func TestAnotherRunHasGoneOn(t *testing.T) {
+	need.More(t)
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
 )
 
@@ -54,6 +55,7 @@ var respelled = []struct{ name, sql string }{
 // TestKeysThatChangeTheirSpelling: however the two sides compare texts, and however many
 // statements the keys of a batch need.
 func TestKeysThatChangeTheirSpelling(t *testing.T) {
+	need.More(t)
 	for _, c := range [][2]string{
 		{"utf8mb4_general_ci", "utf8mb4_bin"}, {"utf8mb4_general_ci", "utf8mb4_general_ci"}, {"utf8mb4_bin", "utf8mb4_general_ci"},
 		{"utf8mb4_bin", "utf8mb4_bin"}, {"utf8mb4_unicode_ci", "utf8mb4_nopad_bin"},
@@ -108,6 +110,7 @@ func (d *driven) all() {
 // TestRowsThatTheTargetTakesForOne: the source tells them apart. Neither takes the other's
 // place silently, also where keys are carried over in pages.
 func TestRowsThatTheTargetTakesForOne(t *testing.T) {
+	need.More(t)
 	for _, room := range []int{20, hurryAt} {
 		w := spelledWorld(t, "utf8mb4_bin", "utf8mb4_general_ci")
 		w.src.SQL("USE old_nova; INSERT INTO one VALUES ('abc7', 0, 'another')")
@@ -131,6 +134,7 @@ func TestRowsThatTheTargetTakesForOne(t *testing.T) {
 // TestJoinsWithoutAnIndex: whatever the number of changed rows, the tables that they are
 // looked up in are read a few times at most, and are told by all ways that keys compare.
 func TestJoinsWithoutAnIndex(t *testing.T) {
+	need.More(t)
 	const many = 2000
 	w := newWorld(t, false)
 	w.src.SQL(`USE old_nova; CREATE TABLE projects (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(64) CHARACTER SET utf8mb3 COLLATE utf8mb3_unicode_ci NULL, title VARCHAR(40) NOT NULL, at DATETIME(3) NULL, level TINYINT UNSIGNED, KEY (name)) ENGINE=InnoDB;

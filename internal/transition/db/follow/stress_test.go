@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -186,28 +186,15 @@ func change(ctx context.Context, tx *sql.Tx, r *rand.Rand) error {
 	return err
 }
 
-// fromEnv is a number of the environment, or another.
-func fromEnv(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	v := os.Getenv(name)
-	if v == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		t.Fatalf("%s=%q: want a number", name, v)
-	}
-	return n
-}
-
 func seed(t *testing.T) uint64 {
-	s := uint64(fromEnv(t, "ALIGN_SEED", int(time.Now().UnixNano()%1e9)))
-	t.Logf("ALIGN_SEED=%d", s)
+	s := uint64(time.Now().UnixNano())
+	t.Attr("seed", fmt.Sprint(s))
 	return s
 }
 
 // TestWritesGoOnWhileRowsAreCopied: the rows are those of the source when it is cut over.
 func TestWritesGoOnWhileRowsAreCopied(t *testing.T) {
+	need.More(t)
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		writers := w.writers(3, seed(t))
@@ -231,16 +218,23 @@ func TestWritesGoOnWhileRowsAreCopied(t *testing.T) {
 	})
 }
 
-// TestKilledAnywhere: runs, and servers, die at points of chance while writes go on.
-// ALIGN_KILLS is how many.
-func TestKilledAnywhere(t *testing.T) {
+// TestKilledAnywhere: a run, and servers, die at points of chance while writes go on.
+func TestKilledAnywhere(t *testing.T) { killedAnywhere(t, 3) }
+
+// TestKilledAgainAndAgain is the same with more kills.
+func TestKilledAgainAndAgain(t *testing.T) {
+	need.Drill(t, "P3, P5: following goes on from where it was, whatever is killed while writes go on, 30 times")
+	killedAnywhere(t, 30)
+}
+
+func killedAnywhere(t *testing.T, kills int) {
 	both(t, func(t *testing.T, w *world) {
 		s := seed(t)
 		r := rand.New(rand.NewPCG(s, 99))
 		w.src.SQL(firstRows)
 		w.copy()
 		writers := w.writers(2, s)
-		for i := range fromEnv(t, "ALIGN_KILLS", 6) {
+		for i := range kills {
 			c := w.child()
 			if i%3 > 0 { // a run that begins may find no server, one that follows waits for it
 				c.follows(t)

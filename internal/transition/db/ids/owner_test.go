@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -11,6 +12,7 @@ import (
 
 // TestStagedIDsHaveAnOwner: another copy of the same source does not write over them.
 func TestStagedIDsHaveAnOwner(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	if err := ids.Owned(t.Context(), s, "one:3306"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -15,6 +16,7 @@ import (
 
 // TestResume: what a copy began with counts, whatever the target says now.
 func TestResume(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("target")
 	kinds := []mapping.Kind{{Kind: "cell", Query: "SELECT '1', '5' UNION ALL SELECT '2', '6'"}, {Kind: "user"}, {Kind: "zone"}}
@@ -122,6 +124,7 @@ func TestFixed(t *testing.T) {
 // TestTornRename: servers that do not rename all tables at once have died meanwhile. What
 // was there before counts, and the next stage is right wherever it ends.
 func TestTornRename(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	kinds := []mapping.Kind{{Kind: "a"}, {Kind: "b"}}

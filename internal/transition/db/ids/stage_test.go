@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -77,6 +78,7 @@ func TestStage(t *testing.T) {
 
 // TestStageLeavesOthersAlone: a database of that name that somebody else has.
 func TestStageLeavesOthersAlone(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	r.SQL("CREATE DATABASE migrate_ids; CREATE TABLE migrate_ids.precious (x INT); INSERT INTO migrate_ids.precious VALUES (7)")
@@ -95,6 +97,7 @@ func TestStageLeavesOthersAlone(t *testing.T) {
 // TestStageIsWholeOrAsItWas: cut off anywhere, what is looked into is all the old or all
 // the new, and the next run is right.
 func TestStageIsWholeOrAsItWas(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	m := mappingOf(mapping.Kind{Kind: "a"}, mapping.Kind{Kind: "b"})
@@ -165,6 +168,7 @@ func (a *after) Done() <-chan struct{} {
 }
 
 func TestAsk(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(`CREATE DATABASE real_api; CREATE TABLE real_api.cells (id INT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB; INSERT INTO real_api.cells VALUES (1, 'cell0'), (5, 'cell1'), (6, NULL);
 DELIMITER //
@@ -228,6 +232,7 @@ CREATE FUNCTION real_api.cleared() RETURNS INT BEGIN DELETE FROM real_api.cells;
 // TestStageOnOldServers: where a key of 255 characters is too long, it is done without.
 // There is no such server here: its errors come from between.
 func TestStageOnOldServers(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	for _, number := range []uint16{1071, 1709} {
 		inner, err := mysql.NewConnector(r.Server("source").Config)

@@ -6,16 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"holdfast/internal/testbed/slack"
 )
 
-// Bounds of what fuzzing makes.
-const (
-	fuzzTime = 10 * time.Second // of a plan, on a machine that does other work, too
-	fuzzSQL  = 64 << 20         // bytes of all statements of a table
-)
+// fuzzSQL bounds the statements of a table that fuzzing makes, in bytes.
+const fuzzSQL = 64 << 20
 
 // tags is a mapping with one expression.
 const tags = "format: 1\nname: x\ntables: [{target: nova.tags, from: nova.services, columns: [{to: tag, value: %s}]}]"
@@ -37,7 +31,6 @@ func FuzzMapping(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		began := time.Now()
 		m, err := ParseMapping("m.yaml", text)
 		if err != nil {
 			if faults := (*Faults)(nil); len(text) <= maxMapping && !errors.As(err, &faults) {
@@ -46,9 +39,6 @@ func FuzzMapping(f *testing.F) {
 			return
 		}
 		plans(t, m, source, target)
-		if took := time.Since(began); took > slack.For(fuzzTime) {
-			t.Errorf("took %v", took)
-		}
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/survey"
@@ -16,6 +17,7 @@ import (
 // TestGeneratedPlatform: a platform with all the odd rows that years of use leave behind
 // has nothing that the plan refuses, is copied, and breaks no check.
 func TestGeneratedPlatform(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	old := aligntest.Fill(t, r, 7, 100)
 	p := fresh(t, r, "zed_")
@@ -66,6 +68,7 @@ func TestGeneratedPlatform(t *testing.T) {
 // TestBackEndsWithoutAService: volumes on a back end that the new platform calls otherwise,
 // or has not, are told by the plan unless a file says what they become.
 func TestBackEndsWithoutAService(t *testing.T) {
+	need.More(t)
 	r := start(t)
 	p := fresh(t, r, "zed_")
 	for files, want := range map[string]bool{"": true, "ctl01@ceph,-\n": false, "ctl01@ceph,service-of-ceph\n": false} {

@@ -53,7 +53,7 @@ func (p *platforms) imagesAreRead(t *testing.T) {
 	t.Helper()
 	ctx := within(t, time.Minute)
 	if out, err := exec.CommandContext(ctx, python, "-c", "import nova.version").CombinedOutput(); err != nil {
-		t.Skipf("%s has no Nova: %v: %s", python, err, out)
+		t.Skipf("%s has no Nova: %v: %s", python, err, out) // Debian's python3-nova, which drills have
 	}
 	guests := p.guests(t)
 	var in strings.Builder

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/sqlexpr"
@@ -95,6 +96,7 @@ func flavor(from, to string) string {
 // TestPlanNamesWhatNovaCanNotRead: each such row of the source is an error of the plan with
 // its key and what to do, and those of a table that is left out are none.
 func TestPlanNamesWhatNovaCanNotRead(t *testing.T) {
+	need.More(t)
 	r := start(t)
 	r.SQL(mended)
 	p := fresh(t, r, "zed_")
@@ -155,6 +157,7 @@ func (p *platforms) told(t *testing.T) (out []survey.Finding) {
 // TestImagePropertiesAreNovas compares the check of image properties with Nova's own code,
 // for all properties and many values of each.
 func TestImagePropertiesAreNovas(t *testing.T) {
+	need.More(t)
 	out, err := exec.CommandContext(within(t, time.Minute), python, "testdata/property_values.py").Output()
 	if err != nil {
 		t.Skipf("%s has no Nova: %v", python, err)

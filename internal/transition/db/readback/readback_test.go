@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"holdfast/internal/testbed/slack"
 )
 
 // standIn is a program that is called as Python is. The real one, with Nova, reads in the
@@ -57,11 +55,7 @@ func TestNova(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	began := time.Now()
-	if _, err := standIn(t, "exec sleep 100").Read(ctx); err != context.DeadlineExceeded {
+	if _, err := standIn(t, "exec sleep 1000000").Read(ctx); err != context.DeadlineExceeded {
 		t.Error(err)
-	}
-	if took := time.Since(began); took > slack.For(50*time.Second) {
-		t.Errorf("it took %v", took)
 	}
 }

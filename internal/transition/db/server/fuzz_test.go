@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/server"
@@ -120,6 +121,7 @@ func FuzzNames(f *testing.F) {
 
 // TestDatabasesOfOddNames: the names of --source-db and --target-db are names only.
 func TestDatabasesOfOddNames(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	r.SQL("CREATE DATABASE victim; CREATE TABLE victim.t (id INT PRIMARY KEY)")

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
@@ -89,6 +90,7 @@ func col(t *testing.T, s mapping.Side, table, name string) string {
 
 // TestSideOfRealSchemas: what is read of a server is what its schema files say.
 func TestSideOfRealSchemas(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL("CREATE USER reader@'%' IDENTIFIED BY 'r'; GRANT SELECT ON *.* TO reader@'%'")
 	s := r.Server("source")
@@ -186,6 +188,7 @@ CREATE TABLE A_ODD.other (x INT PRIMARY KEY) ENGINE=InnoDB;
 
 // TestSideOfOddTables: keys of parts of columns, views, other databases, defaults.
 func TestSideOfOddTables(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(oddities)
 	s := r.Server("target")
@@ -255,6 +258,7 @@ func TestSideOfOddTables(t *testing.T) {
 
 // TestSideWhereNamesFold: a server that does not tell names in capitals apart.
 func TestSideWhereNamesFold(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--lower-case-table-names=1")
 	r.SQL("CREATE DATABASE Nova; CREATE TABLE Nova.P (x INT PRIMARY KEY) ENGINE=InnoDB; CREATE TABLE Nova.C (x INT PRIMARY KEY, FOREIGN KEY (x) REFERENCES NOVA.P (x)) ENGINE=InnoDB")
 	side, err := r.Server("source").Side(t.Context(), map[string]string{"nova": "NOVA"})
@@ -269,6 +273,7 @@ func TestSideWhereNamesFold(t *testing.T) {
 // TestSession: each connection of the pool has the settings, also a new one after others
 // have died.
 func TestSession(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--max-statement-time=1", "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES", "--character-set-server=latin1",
 		"--skip-character-set-client-handshake", "--default-time-zone=+05:00", "--transaction-isolation=SERIALIZABLE", "--wait-timeout=20")
 	s := r.Server("source")
@@ -354,6 +359,7 @@ func hex(s string) string {
 }
 
 func TestSameAndPosition(t *testing.T) {
+	need.More(t)
 	a, b := aligntest.MariaDB(t, "--log-bin", "--binlog-format=ROW", "--server-id=1"), aligntest.MariaDB(t)
 	one, other := a.Server("source"), b.Server("target")
 	socket, err := server.Open(t.Context(), "target", fmt.Sprintf("%s:%s@unix(%s)/", aligntest.User, aligntest.Password, a.Socket()), server.Options{})
@@ -405,6 +411,7 @@ func TestSameAndPosition(t *testing.T) {
 // TestLiteral: each value that a server gives as text is the same value when it is
 // written into a statement: as a key to compare with, and as a value to store.
 func TestLiteral(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	for _, c := range []struct{ typ, value string }{
@@ -466,6 +473,7 @@ checks: [{name: c, query: "SELECT COUNT(*) FROM {keystone}.project, {nova}.x WHE
 
 // TestAnotherServer: an address that leads to another server than before is told.
 func TestAnotherServer(t *testing.T) {
+	need.More(t)
 	rig := aligntest.MariaDB(t)
 	s := rig.Server("source")
 	if _, err := s.DB.ExecContext(t.Context(), "SET GLOBAL server_id = 77"); err != nil {

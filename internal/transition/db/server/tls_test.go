@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 )
@@ -78,6 +79,7 @@ func (a *authority) sign(name string, addresses ...net.IP) {
 
 // TestTLS: what a DSN and an option file ask for is what a real server's connections are.
 func TestTLS(t *testing.T) {
+	need.More(t)
 	ca, stranger := newAuthority(t, "test"), newAuthority(t, "stranger")
 	ca.sign("server", net.IPv4(127, 0, 0, 1))
 	ca.sign("elsewhere", net.IPv4(192, 0, 2, 1))

@@ -11,6 +11,7 @@ import (
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/db/settle"
@@ -69,6 +70,7 @@ func count(t *testing.T, s *server.Server) (n int) {
 // TestWhatTheLogTellsCanBeSeen: a server that waits for a replica between its log and
 // its tables tells of a row that can not be seen for that long.
 func TestWhatTheLogTellsCanBeSeen(t *testing.T) {
+	need.More(t)
 	for _, vendor := range []string{server.MariaDB, server.MySQL} { // MySQL's way is right for both
 		t.Run(vendor, func(t *testing.T) {
 			rig := aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1",
@@ -113,6 +115,7 @@ func TestWhatTheLogTellsCanBeSeen(t *testing.T) {
 }
 
 func TestManyAtOnce(t *testing.T) {
+	need.More(t)
 	rig := aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1")
 	rig.SQL("CREATE DATABASE a; CREATE TABLE a.t (id INT PRIMARY KEY) ENGINE=InnoDB")
 	s := rig.Server("source")
@@ -146,6 +149,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestWaitEnds(t *testing.T) {
+	need.More(t)
 	rig := aligntest.MariaDB(t, "--log-bin=bin", "--server-id=1")
 	s := rig.Server("source")
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

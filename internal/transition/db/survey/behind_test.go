@@ -5,11 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 )
 
 // TestTablesThatStayBehind: those with rows that the mapping does not name.
 func TestTablesThatStayBehind(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	r.SQL(plainOld + `CREATE TABLE n.parents (id INT PRIMARY KEY, name VARCHAR(20) COLLATE utf8mb4_bin) ENGINE=InnoDB CHARSET=utf8mb4;
 CREATE TABLE none (id INT); CREATE TABLE few (id INT) ENGINE=MyISAM; CREATE TABLE exact (id INT PRIMARY KEY) ENGINE=InnoDB; CREATE TABLE many (id INT PRIMARY KEY) ENGINE=InnoDB;
@@ -61,6 +63,7 @@ ignore: [old.shadow_*, too.many, old.broken]
 
 // TestRowsThatAJoinLeavesOut are counted for each join, by what the mapping's where takes.
 func TestRowsThatAJoinLeavesOut(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	r.SQL(plainOld + `CREATE TABLE n.parents (id INT PRIMARY KEY, name VARCHAR(20) COLLATE utf8mb4_bin) ENGINE=InnoDB CHARSET=utf8mb4;
 CREATE TABLE houses (id INT PRIMARY KEY, owner INT, street INT, deleted INT) ENGINE=InnoDB;

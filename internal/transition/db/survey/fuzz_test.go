@@ -13,16 +13,11 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/testbed/slack"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 )
-
-// fuzzTime is how long a plan of a few tables of a small platform may take, on a machine
-// that does other work, too.
-const fuzzTime = 30 * time.Second
 
 // spoilt are errors of statements that no mapping explains: their form, a column or a table
 // that is not there, or that several have, an alias that is given twice.
@@ -64,7 +59,6 @@ func FuzzPlan(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
-		began := time.Now()
 		found, p, err := Plan(aligntest.Deadline(t), m, source, target, old, made, sets)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
@@ -96,9 +90,6 @@ func FuzzPlan(f *testing.F) {
 					t.Errorf("%s: %v: %s\n%s", x.Target, err, s, text)
 				}
 			}
-		}
-		if took := time.Since(began); took > slack.For(fuzzTime) {
-			t.Errorf("took %v:\n%s", took, text)
 		}
 	})
 }

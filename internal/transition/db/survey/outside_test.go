@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -41,6 +42,7 @@ INSERT INTO names SELECT CONCAT('name ', seq) FROM seq_1_to_300;
 // TestRowsThatNoKeyOfTheTargetTells: doubled ones whose key the server counts, and those
 // that refer to tables that the mapping does not fill.
 func TestRowsThatNoKeyOfTheTargetTells(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	s := reader(t, r, "source")
 	seven, other := "7", "99"

@@ -33,7 +33,7 @@ func Rights(ctx context.Context, m *mapping.Mapping, source, target *server.Serv
 	var out []string
 	for _, x := range []struct {
 		at   *server.Server
-		need []need
+		need []wanted
 	}{
 		{source, append(needs(here, read, "SELECT"), makes(ids.Database))},
 		{target, append(slices.Concat(needs(there, filled, "SELECT, INSERT, DELETE", write...), needs(there, asked, "SELECT")), makes(copier.Database))},
@@ -76,11 +76,11 @@ func Rights(ctx context.Context, m *mapping.Mapping, source, target *server.Serv
 	return out, nil
 }
 
-// need is a right, and a statement that is refused without it.
-type need struct{ try, right, on string }
+// wanted is a right, and a statement that is refused without it.
+type wanted struct{ try, right, on string }
 
 // needs are those of tables, one of each database: of them no rows need to be there.
-func needs(s mapping.Side, tables []string, right string, more ...string) (out []need) {
+func needs(s mapping.Side, tables []string, right string, more ...string) (out []wanted) {
 	for _, t := range tables {
 		db, _, _ := strings.Cut(t, ".")
 		real := db
@@ -88,13 +88,13 @@ func needs(s mapping.Side, tables []string, right string, more ...string) (out [
 			real = s.Databases[db]
 		}
 		for _, try := range append([]string{"SELECT 1 FROM %s"}, more...) {
-			out = append(out, need{try: fmt.Sprintf(try, s.Name(t)), right: right, on: sqlexpr.Quote(real) + ".*"})
+			out = append(out, wanted{try: fmt.Sprintf(try, s.Name(t)), right: right, on: sqlexpr.Quote(real) + ".*"})
 		}
 	}
 	return out
 }
 
-// makes is the need of a database of this program's.
-func makes(database string) need {
-	return need{try: "CREATE TABLE " + sqlexpr.Quote(database) + ".`try` (`a` INT)", right: "ALL", on: database + ".*"}
+// makes is what is wanted of a database of this program's.
+func makes(database string) wanted {
+	return wanted{try: "CREATE TABLE " + sqlexpr.Quote(database) + ".`try` (`a` INT)", right: "ALL", on: database + ".*"}
 }

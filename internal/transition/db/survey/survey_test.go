@@ -7,9 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -107,6 +106,7 @@ func texts(list []Finding) []string {
 }
 
 func TestRowsAreAsked(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	s := reader(t, r, "source")
 	for _, c := range []struct {
@@ -195,6 +195,7 @@ func compare(t *testing.T, what string, got, want []string) {
 
 // TestColumnsThatAreNotThere: the name of a column that is looked up is wrong.
 func TestColumnsThatAreNotThere(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made)
 	m, err := mapping.ParseMapping("m.yaml", []byte(strings.Replace(mappingText, "to: cell,", "to: celll,", 1)))
@@ -208,6 +209,7 @@ func TestColumnsThatAreNotThere(t *testing.T) {
 
 // TestKeysAmongParts: rows of two parts of a table have one value.
 func TestKeysAmongParts(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(`CREATE DATABASE o; CREATE TABLE o.a (id INT PRIMARY KEY, name VARCHAR(9)) ENGINE=InnoDB CHARSET=utf8mb4; CREATE TABLE o.b LIKE o.a;
 		INSERT INTO o.a VALUES (1, 'x'), (2, 'y'); INSERT INTO o.b VALUES (1, 'X'), (2, 'z');
@@ -229,6 +231,7 @@ tables:
 }
 
 func TestListsOfFindings(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made + "INSERT INTO o.things SELECT seq, 1, 'x', NULL, NULL, NULL, CONCAT('q', seq), CONCAT('u', seq % 200 + 1), 0 FROM seq_1001_to_1250")
 	s := reader(t, r, "source")
@@ -256,6 +259,7 @@ func TestListsOfFindings(t *testing.T) {
 }
 
 func TestBinaryLogOfAnotherForm(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=STATEMENT")
 	r.SQL(old + made)
 	s := reader(t, r, "source")
@@ -267,6 +271,7 @@ func TestBinaryLogOfAnotherForm(t *testing.T) {
 
 // TestManyRows: keys of many rows are compared by the server in a time that grows with them.
 func TestManyRows(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made + `USE o; INSERT INTO parents SELECT seq, CONCAT('many ', seq), 0 FROM seq_1001_to_61000;
 INSERT INTO things SELECT seq, seq, 'x', NULL, NULL, 'x', 'p1', CONCAT('w', seq), 0 FROM seq_1001_to_61000;
@@ -275,11 +280,7 @@ INSERT INTO extras SELECT seq, seq, 'x' FROM seq_1001_to_61000; CREATE INDEX i O
 	all := sets()
 	nobody := "nobody"
 	all["user"] = ids.Set{Pairs: all["user"].Pairs, Default: &nobody}
-	begin := time.Now()
 	got, _ := plan(t, aligntest.Mapping(t, mappingText), s, s, all)
-	if took := time.Since(begin); took > slack.For(time.Minute) {
-		t.Errorf("it took %v", took)
-	}
 	compare(t, "errors", texts(got.Errors), []string{"new.things parent: 1 rows refer"})
 	if w := texts(got.Warnings); !slices.ContainsFunc(w, func(w string) bool {
 		return strings.Contains(w, "more than 20000 values of user become the same as others")
@@ -292,6 +293,7 @@ INSERT INTO extras SELECT seq, seq, 'x' FROM seq_1001_to_61000; CREATE INDEX i O
 }
 
 func TestServersThatCanNotBeAsked(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	r.SQL(old + made)
 	s := reader(t, r, "source")

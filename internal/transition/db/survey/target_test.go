@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -26,6 +27,7 @@ CREATE DATABASE n; `
 
 // TestNothingIsWritten: not even tried, although this account has the right to.
 func TestNothingIsWritten(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	r.SQL(old + made + "CREATE TRIGGER n.t BEFORE INSERT ON n.things FOR EACH ROW SET NEW.label = 'x'")
 	s := reader(t, r, "source")
@@ -41,6 +43,7 @@ func TestNothingIsWritten(t *testing.T) {
 
 // TestServersThatTakeNothing: what a run would stop at before its first row.
 func TestServersThatTakeNothing(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	r.SQL(plainOld + "CREATE TABLE n.parents (id INT PRIMARY KEY, name VARCHAR(20) COLLATE utf8mb4_bin) ENGINE=InnoDB CHARSET=utf8mb4")
 	journal := "GRANT ALL ON migrate_journal.* TO %[1]s@'%%';"
@@ -99,6 +102,7 @@ func TestSettingsOfTheTarget(t *testing.T) {
 
 // TestATableOnBothSides is refused by the plan already.
 func TestATableOnBothSides(t *testing.T) {
+	need.More(t)
 	r, other := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	schema := "CREATE DATABASE n; USE n; CREATE TABLE a (id INT PRIMARY KEY) ENGINE=InnoDB; CREATE TABLE b (id INT PRIMARY KEY) ENGINE=InnoDB; CREATE DATABASE m; USE m; CREATE TABLE b (id INT PRIMARY KEY) ENGINE=InnoDB"
 	r.SQL(schema)
@@ -132,6 +136,7 @@ tables:
 
 // TestWhatTheTargetDoesByItself is warned of, once for all parts of a table.
 func TestWhatTheTargetDoesByItself(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	r.SQL(plainOld + `CREATE TABLE n.parents (id INT PRIMARY KEY, name VARCHAR(20) COLLATE utf8mb4_bin CHECK (name <> ''), CONSTRAINT positive CHECK (id > 0)) ENGINE=InnoDB CHARSET=utf8mb4;
 CREATE TRIGGER n.first BEFORE INSERT ON n.parents FOR EACH ROW SET @a = 1;
@@ -162,6 +167,7 @@ CREATE TRIGGER n.never AFTER UPDATE ON n.parents FOR EACH ROW SET @a = 1`)
 
 // TestKeysOfBeginnings: values that are different, and are the same where the target looks.
 func TestKeysOfBeginnings(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t, "--log-bin", "--server-id=1", "--binlog-format=ROW")
 	s := reader(t, r, "source")
 	m := aligntest.Mapping(t, strings.Replace(plainMapping, "[{copy: [id, name]}]", "[{copy: [id]}, {to: name, value: concat(name)}]", 1))

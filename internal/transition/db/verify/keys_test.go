@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
@@ -72,6 +73,7 @@ func projects() map[string]ids.Set {
 }
 
 func TestKeysOfAllKinds(t *testing.T) {
+	need.More(t)
 	r := keysRig(t)
 	s := r.Server("source")
 	m, sets := aligntest.Mapping(t, keysMapping), projects()
@@ -122,6 +124,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 
 // TestManyDifferences: the first are told, and all are counted.
 func TestManyDifferences(t *testing.T) {
+	need.More(t)
 	r := rig(t)
 	s := r.Server("source")
 	m := aligntest.Mapping(t, kindsMapping)
@@ -140,6 +143,7 @@ func TestManyDifferences(t *testing.T) {
 }
 
 func TestChecksOfTheTarget(t *testing.T) {
+	need.More(t)
 	r := keysRig(t)
 	s := r.Server("source")
 	sets := projects()
@@ -181,6 +185,7 @@ func TestChecksOfTheTarget(t *testing.T) {
 // TestKeysAndColumnsForPeople: keys of bytes are told as texts where they are some, and columns
 // that the mapping leaves to their defaults are named.
 func TestKeysAndColumnsForPeople(t *testing.T) {
+	need.More(t)
 	r := aligntest.MariaDB(t)
 	const raw = "CREATE TABLE raw (k VARBINARY(20) PRIMARY KEY, v INT"
 	r.SQL("CREATE DATABASE a_d; USE a_d; " + raw + "); INSERT INTO raw VALUES ('a-text', 1), (X'00FF', 2); CREATE DATABASE b_d; USE b_d; " + raw + ", more INT, made TIMESTAMP DEFAULT NOW())")
@@ -199,6 +204,7 @@ func TestKeysAndColumnsForPeople(t *testing.T) {
 
 // TestValuesWithoutAnID: both sides are NULL then, and yet they are not equal.
 func TestValuesWithoutAnID(t *testing.T) {
+	need.More(t)
 	r := keysRig(t)
 	s := r.Server("source")
 	m, sets := aligntest.Mapping(t, keysMapping), projects()
@@ -226,6 +232,7 @@ func TestValuesWithoutAnID(t *testing.T) {
 
 // TestPartsOfValuesWithoutAnID: as for whole values, although what is made of them is equal.
 func TestPartsOfValuesWithoutAnID(t *testing.T) {
+	need.More(t)
 	r := keysRig(t)
 	s := r.Server("source")
 	text := strings.Replace(keysMapping, "{to: owner, value: b, map: user}", `{to: owner, value: "coalesce(mapped('project', a), mapped('project', a), mapped('project', concat(a, '!')), 'nobody')"}`, 1)
@@ -248,6 +255,7 @@ func TestPartsOfValuesWithoutAnID(t *testing.T) {
 }
 
 func TestWhatRunRefuses(t *testing.T) {
+	need.More(t)
 	for _, opt := range []Options{{Parallel: -1}, {ChunkRows: -1}} {
 		if _, err := Run(context.Background(), nil, nil, nil, nil, mapping.Side{}, opt); err == nil || !strings.Contains(err.Error(), "want numbers from 1") {
 			t.Errorf("%+v: %v", opt, err)

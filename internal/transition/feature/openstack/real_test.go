@@ -5,21 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/openstack"
 	"holdfast/internal/transition/net/nettest"
 )
-
-// drills names the variable with which the tests on a whole platform run: they take about 250 s of processor time, and
-// Debian's packages nova-compute, nova-scheduler, placement-common, glance-api, cinder-api, cinder-scheduler, cinder-volume.
-const drills = "HOLDFAST_OPENSTACK_DRILLS"
 
 // state is all that must be as before: servers, volumes, images, ports.
 func state(c *nettest.Cloud) string {
@@ -67,9 +63,7 @@ func quiet(feature.Progress) {}
 // TestRealPlatform: every feature by the real services, with Nova's fake driver; refusals; what fails, as it would on
 // a platform of which a part is broken; interrupts.
 func TestRealPlatform(t *testing.T) {
-	if os.Getenv(drills) == "" {
-		t.Skip("skipped: a whole platform is started with " + drills + "=1 only")
-	}
+	need.Drill(t, "360, tests of features: each one by the real services, refusals, broken parts, interrupts")
 	c := nettest.StartCloud(t, nettest.MariaDB)
 	id := c.Guest("vm1")
 	before := state(c)

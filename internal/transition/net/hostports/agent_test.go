@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/testbed/try"
@@ -20,9 +20,6 @@ import (
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/transition/pin/bridge"
 )
-
-// wholeEnv is a variable with which the tests of real agents do all, which takes minutes.
-const wholeEnv = "HOLDFAST_NEUTRON_AGENT"
 
 const integration = "br-int"
 
@@ -241,10 +238,9 @@ func (s *site) unpin(t *testing.T, name string) {
 // their IDs were rebuilt in the new Neutron; guests then reach each other, and host and platform are as the document
 // says. The agent is killed, its flows go, and it begins again: pinned, no packet is lost by that.
 func TestAgent(t *testing.T) {
+	need.Drill(t, "360, network: a real agent takes rebuilt ports over, and a pin keeps packets in every way it begins again", need.Root)
 	s := newSite(t, neutron.Guests(2))
-	if os.Getenv(wholeEnv) != "" {
-		s.d = s.exported(t)
-	}
+	s.d = s.exported(t)
 	a := neutron.NewAgent(t, s.Switch, s.bus)
 	a.Start(t)
 	for _, p := range s.d.Ports {
@@ -264,13 +260,15 @@ func TestAgent(t *testing.T) {
 	}
 	s.equal(t)
 	s.know(t, 0, 1)
-	ways := []way{{"killed and cleaned up, pinned", true, true, false, "none"}}
-	if os.Getenv(wholeEnv) != "" {
-		ways = append(ways, way{"killed and cleaned up", false, true, false, "some"}, way{"restarted", false, false, false, "any"}, way{"restarted, pinned", true, false, false, "none"},
-			// That is why a host whose agent has it in /etc/neutron is refused a pin.
-			way{"restarted with drop_flows_on_start", false, false, true, "some"}, way{"restarted with drop_flows_on_start, pinned", true, false, true, "some"})
-	}
-	for _, w := range ways {
+	for _, w := range []way{
+		{"killed and cleaned up, pinned", true, true, false, "none"},
+		{"killed and cleaned up", false, true, false, "some"},
+		{"restarted", false, false, false, "any"},
+		{"restarted, pinned", true, false, false, "none"},
+		// That is why a host whose agent has it in /etc/neutron is refused a pin.
+		{"restarted with drop_flows_on_start", false, false, true, "some"},
+		{"restarted with drop_flows_on_start, pinned", true, false, true, "some"},
+	} {
 		t.Run(w.name, func(t *testing.T) { s.restart(t, a, w, []string{integration}, s.send(t, 0, 1)) })
 	}
 	if t.Failed() {

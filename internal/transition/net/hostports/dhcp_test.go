@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/testbed/try"
@@ -62,12 +62,7 @@ func (c *client) leases(t *testing.T) (out [][2]string) {
 // TestDHCPAgent: the port of an old platform's DHCP agent waits in the new Neutron, a real neutron-dhcp-agent takes it, and its
 // dnsmasq gives a guest the address that it had, and renews that lease, with the address of the old server.
 func TestDHCPAgent(t *testing.T) {
-	if os.Getenv(wholeEnv) == "" {
-		t.Skipf("another Neutron and two agents take a minute: %s=1 runs it", wholeEnv)
-	}
-	if _, err := exec.LookPath("busybox"); err != nil {
-		t.Skipf("needs a client of DHCP: %v", err)
-	}
+	need.Drill(t, "360, network: a real DHCP agent takes the old platform's port, and a guest keeps its address", need.Root, need.Programs("busybox-static", "busybox"))
 	d := neutron.Guests(1)
 	d.Subnets[0].EnableDHCP = true
 	server := netip.MustParseAddr("10.9.0.77")

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
@@ -111,11 +112,7 @@ func (r *rig) iptables(t *testing.T) {
 // TestRealHost: a host that is as the document has it is told to be so; what is changed on a real switch and in the
 // kernel is told.
 func TestRealHost(t *testing.T) {
-	for _, p := range []string{"iptables", "iptables-save"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs iptables: %v", err)
-		}
-	}
+	need.Drill(t, "360, network: what differs on a host of Neutron's, on a real switch and in the kernel, is told", need.Root, need.Programs("iptables", "iptables", "iptables-save"))
 	r := newRig(t)
 	guest(t, r.d.Ports[0].DeviceID)
 	guest(t, r.d.Ports[1].DeviceID)

@@ -3,10 +3,10 @@ package hostports
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/testbed/try"
 	neutron "holdfast/internal/transition/net/nettest"
@@ -16,9 +16,7 @@ import (
 // addresses. The agent of one host ends and begins again while br-int and br-tun are pinned there: no packet is lost between guests of
 // one tenant, and no frame of theirs comes to a guest of the other.
 func TestAgentTunnels(t *testing.T) {
-	if os.Getenv(wholeEnv) == "" {
-		t.Skipf("two agents and their tunnels take minutes: %s=1 runs it", wholeEnv)
-	}
+	need.Drill(t, "360, pinned flows: no packet is lost in tunnels, and none crosses tenants, while a real agent begins again", need.Root)
 	s := newSite(t, neutron.Tenants())
 	ovstest.Underlay(t, s.hosts[0], s.hosts[1])
 	var agents []*neutron.Agent

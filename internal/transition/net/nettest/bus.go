@@ -38,7 +38,7 @@ func (b *Bus) url() string {
 // StartBus starts a RabbitMQ. The test is skipped with -short, and where it is not installed.
 func StartBus(t testing.TB) *Bus {
 	t.Helper()
-	need(t)
+	needs(t)
 	for _, p := range []string{rabbitServer, "/usr/bin/epmd"} {
 		if _, err := os.Stat(p); err != nil {
 			t.Skipf("RabbitMQ is not installed: %v", err)

@@ -133,7 +133,7 @@ lock_path = %s/lock
 // installed.
 func StartCloud(t testing.TB, rig func(testing.TB) *aligntest.Rig) *Cloud {
 	t.Helper()
-	need(t)
+	needs(t)
 	for _, p := range []string{"nova-api", "nova-conductor", "nova-scheduler", "nova-compute", "nova-manage", "placement-manage", "glance-api", "glance-manage", "cinder-api", "cinder-scheduler", "cinder-volume", "cinder-manage"} {
 		if _, err := os.Stat("/usr/bin/" + p); err != nil {
 			t.Skipf("a part of OpenStack is not installed: %v", err)

@@ -38,7 +38,7 @@ func (k *Keystone) settings() string {
 // StartWithKeystone is Start with our extension, of a server that takes requests with a token of a Keystone only.
 func StartWithKeystone(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string) (*Server, *Keystone) {
 	t.Helper()
-	need(t)
+	needs(t)
 	const manage, public = "/usr/bin/keystone-manage", "/usr/bin/keystone-wsgi-public"
 	for _, p := range []string{manage, public} {
 		if _, err := os.Stat(p); err != nil {

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -53,7 +54,7 @@ func (s *Server) Endpoint() string { return fmt.Sprintf("http://127.0.0.1:%d", s
 // The test is skipped with -short, and where Neutron is not installed.
 func Start(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, ids bool) *Server {
 	t.Helper()
-	need(t)
+	needs(t)
 	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t)}
 	s.launch(t, ids)
 	return s
@@ -62,25 +63,15 @@ func Start(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, ids b
 // StartOnBus is Start with our extension, of a server that talks to agents.
 func StartOnBus(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, bus *Bus) *Server {
 	t.Helper()
-	need(t)
+	needs(t)
 	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t), bus: bus}
 	s.launch(t, true)
 	return s
 }
 
-func need(t testing.TB) {
+func needs(t testing.TB) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short: no real Neutron is started")
-	}
-	for _, p := range []string{"/usr/bin/neutron-server", "/usr/bin/neutron-db-manage"} {
-		if _, err := os.Stat(p); err != nil {
-			t.Skipf("Neutron is not installed: %v", err)
-		}
-	}
-	if err := importable(); err != nil {
-		t.Skip(err)
-	}
+	need.Real(t, need.Programs("neutron-server", "neutron-server"), need.Programs("neutron-common", "neutron-db-manage"), importable)
 }
 
 // importable asks once in a process.

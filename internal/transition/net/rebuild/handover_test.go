@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
@@ -48,6 +49,7 @@ func dhcpPlatform() (d *net.Document, dhcp []net.Port, hybrid int) {
 // TestHandOver: a real Neutron has how each port is plugged as the document says it, whatever its agents report; and the
 // ports of DHCP wait there for an agent, until one on another host takes them: with the same ID, MAC and IP address.
 func TestHandOver(t *testing.T) {
+	need.Drill(t, "360, network: ports of DHCP wait for an agent, which gets them with the same ID, MAC and address")
 	s := nettest.Start(t, nettest.MariaDB, "neutron_h", true)
 	ctx := aWhile(t)
 	d, dhcp, hybrid := dhcpPlatform()

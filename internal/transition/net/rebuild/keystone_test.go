@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
@@ -15,6 +16,7 @@ import (
 // TestKeystone: with a token of a real Keystone, whose project the document does not have, all is made, read and
 // exported as without; the token's project gets no security group by that.
 func TestKeystone(t *testing.T) {
+	need.Drill(t, "360, network: with a real Keystone, a wrong password is bad input and the token's project gets nothing")
 	s, k := nettest.StartWithKeystone(t, nettest.MariaDB, "neutron_k")
 	ctx := aWhile(t)
 	var e *fail.Error

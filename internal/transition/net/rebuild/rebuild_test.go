@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,14 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
 )
-
-// portsEnv is a variable that has how many ports TestKilledWithManyPorts creates.
-const portsEnv = "HOLDFAST_NET_PORTS"
 
 // aWhile is a context that ends after what 2,000 ports may take on a slow machine.
 func aWhile(t *testing.T) context.Context {
@@ -37,6 +34,25 @@ func aWhile(t *testing.T) context.Context {
 }
 
 func silent(Progress) {}
+
+// TestFourPorts: what was applied to a real Neutron is what its API tells; applied once more it changes nothing.
+func TestFourPorts(t *testing.T) {
+	s := nettest.Start(t, nettest.MariaDB, "neutron", true)
+	d := nettest.Platform(1, 4)
+	try.Must(t, d.Check("platform"))
+	p := nettest.NewProxy(t, s)
+	order := Order{API: API{Endpoint: p.URL}, DB: database(s), Jobs: 4}
+	if _, err := Apply(t.Context(), d, order, silent); err != nil {
+		t.Fatalf("%v\n%s", err, s.Log())
+	}
+	once(t, d, p.Made())
+	if left, err := Verify(t.Context(), d, API{Endpoint: s.Endpoint()}, false); err != nil || len(left) > 0 {
+		t.Errorf("the target differs in %d places: %v, %v", len(left), left, err)
+	}
+	if again, err := Apply(t.Context(), d, order, silent); err != nil || len(again.Created) > 0 {
+		t.Errorf("applied again, it created %v, %v", again.Created, err)
+	}
+}
 
 func database(s *nettest.Server) Database { return Database{DSN: s.DB.DSN(), Name: s.Name} }
 
@@ -102,6 +118,7 @@ func once(t *testing.T, d *net.Document, made map[string]int) {
 // tells. What is exported there is applied to another one by a process that is killed again and again, and there is
 // equal; applied once more it changes nothing, and no reading leaves a default security group of somebody's.
 func TestRebuild(t *testing.T) {
+	need.Drill(t, "360, network: the whole network is rebuilt in spite of every kind of fault and of kills, and is equal")
 	rig, a, b := two(t)
 	const ports = 24
 	ctx := aWhile(t)
@@ -317,15 +334,12 @@ func killed(ctx context.Context, t *testing.T, p *nettest.Proxy, kills, all int,
 	p.Fault = nil
 }
 
-// TestKilledWithManyPorts applies a large network by a process that is killed ten times. It takes an hour where other
-// tests run: HOLDFAST_NET_PORTS=2000 runs it, with 50 networks.
+// TestKilledWithManyPorts applies a large network by a process that is killed ten times. It takes most of an hour.
 func TestKilledWithManyPorts(t *testing.T) {
-	ports, err := strconv.Atoi(os.Getenv(portsEnv))
-	if err != nil {
-		t.Skip("thousands of requests to a real Neutron: " + portsEnv + "=2000 makes them")
-	}
+	need.Drill(t, "360, network: 2,000 ports in 50 networks are rebuilt, each once, by a process that is killed ten times")
+	const ports, networks = 2000, 50
 	s := nettest.Start(t, nettest.MariaDB, "neutron", true)
-	d := nettest.Platform(min(50, max(1, ports/4)), ports)
+	d := nettest.Platform(networks, ports)
 	try.Must(t, d.Check("platform"))
 	file := filepath.Join(t.TempDir(), "net.json")
 	try.Must(t, Save(d, file))
@@ -347,6 +361,7 @@ func TestKilledWithManyPorts(t *testing.T) {
 
 // TestStockNeutron: without the extension, apply says what is to be installed, and writes nothing.
 func TestStockNeutron(t *testing.T) {
+	need.Drill(t, "P7: a Neutron without the extension is refused with what is to be done, and nothing is written")
 	s := nettest.Start(t, nettest.MariaDB, "neutron", false)
 	_, err := Apply(try.Context(t), nettest.Platform(1, 1), Order{API: API{Endpoint: s.Endpoint()}, DB: database(s), Jobs: 4}, silent)
 	var e *fail.Error

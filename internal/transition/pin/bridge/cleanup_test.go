@@ -115,7 +115,7 @@ const onSystemd = "HOLDFAST_TEST_SYSTEMD"
 // TestTheCleanupServiceUnderSystemd: a unit as RDO has it, which runs its program when it is started and when it is
 // stopped, does neither while it is disarmed, and both afterwards. It is never started or stopped by that.
 func TestTheCleanupServiceUnderSystemd(t *testing.T) {
-	if os.Getenv(onSystemd) == "" {
+	if os.Getenv(onSystemd) == "" { // no drill: packaging/testroot starts it
 		t.Skip("it makes a unit of systemd: packaging/testroot runs it in an emulated host")
 	}
 	program, runs := filepath.Join(t.TempDir(), "neutron-ovs-cleanup"), filepath.Join(t.TempDir(), "runs")

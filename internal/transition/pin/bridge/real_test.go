@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/transition/pin/pinstep"
@@ -63,6 +64,7 @@ func TestNoPacketIsLostWhilePinned(t *testing.T) {
 // TestNoPacketIsLostInAnUpgrade: the steps of an upgrade around what deletes all flows and slowly writes them anew. The first
 // one is done twice, as after the end of its agent; the last one waits for the flows.
 func TestNoPacketIsLostInAnUpgrade(t *testing.T) {
+	need.Drill(t, "360, pinned flows: the steps of an upgrade around an agent that deletes all flows lose no packet")
 	r := newRig(t)
 	s := &pinstep.Step{Host: "h1", Has: Has, Pin: Pin, Unpin: Unpin}
 	var log bytes.Buffer
@@ -140,6 +142,7 @@ func TestMain(m *testing.M) {
 
 // TestAPinEndsByItself: who has pinned is killed. The pin goes at its time, and no packet is lost by that.
 func TestAPinEndsByItself(t *testing.T) {
+	need.Drill(t, "360, pinned flows: a pin is gone when its time is over, also when who made it was killed")
 	r := newRig(t)
 	x := r.send(t, 1, 2)
 	cmd := exec.Command(os.Args[0])
@@ -173,6 +176,7 @@ func TestAPinEndsByItself(t *testing.T) {
 // TestAPinIsWholeOrNot: whenever who pins is killed, with all that it has begun, the bridge has
 // nothing of the pin or all of it.
 func TestAPinIsWholeOrNot(t *testing.T) {
+	need.Drill(t, "360, pinned flows: a pin is there as a whole or not at all, whenever it is killed")
 	r := newRig(t)
 	const kills = 8
 	want := len(tenants()) + 5
@@ -213,6 +217,7 @@ func TestAPinIsWholeOrNot(t *testing.T) {
 
 // TestRefusals: what can not be pinned is refused, and nothing is changed.
 func TestRefusals(t *testing.T) {
+	need.Drill(t, "P7: bridges that can not be pinned are refused, and stay as they are")
 	r := newRig(t)
 	ctx := try.Context(t)
 	r.Bridge(t, "br-empty", protocols)

@@ -8,14 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/platform"
 	"holdfast/internal/transition/platform/collect"
 )
-
-// drills names the variable with which the tests on a whole platform run, as in package openstack.
-const drills = "HOLDFAST_OPENSTACK_DRILLS"
 
 var update = flag.Bool("update", false, "write down what the real platform answers")
 
@@ -30,9 +28,7 @@ var asked = map[string][]string{
 
 // TestRealPlatform: what the real services have is read, found to work, and compared; a host that stops is told.
 func TestRealPlatform(t *testing.T) {
-	if os.Getenv(drills) == "" {
-		t.Skip("skipped: a whole platform is started with " + drills + "=1 only")
-	}
+	need.Drill(t, "360, before a transition: what the real services have is read, compared, and what stops is told")
 	c := nettest.StartCloud(t, nettest.MariaDB)
 	c.Guest("vm1")
 	c.Call("POST", "compute", "/os-aggregates", "", map[string]any{"aggregate": map[string]string{"name": "fast", "availability_zone": "z1"}}, nil)
