@@ -47,5 +47,5 @@
 // that moves; coordinate.go the coordinator, which gives a resource to a host and
 // takes it from a lost one only with a proof; suspect.go whom to fence and what
 // proves a loss; view.go what is true by what is known; explain.go what status
-// says. ARCHITECTURE.md gives the argument why two hosts never run it at once.
+// says. docs/safety.md gives the argument why two hosts never run it at once.
 package ha
