@@ -3,6 +3,7 @@
 // package is a deterministic state machine: no I/O, no clock, no goroutine, no
 // randomness. The agent, the simulator and the search of
 // all courses drive the same Machine.
+// See docs/adr/0028 and 0029.
 //
 //	m := ha.New(self, resource, me)
 //	m.Changed(record, at) ...          // what happened

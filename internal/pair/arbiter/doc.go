@@ -3,6 +3,7 @@
 // The store of such a pair has two voters: it commits on both or not at all, so
 // package ha can decide nothing on a node before that node's store was won here.
 // The package is a deterministic state machine: no I/O, no clock, no goroutine.
+// See docs/adr/0045.
 //
 //	m := arbiter.New(self, peer, by, times, mark)
 //	m.Hears(word)                 // what the peer's agent says, or that it is silent
