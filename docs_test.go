@@ -6,13 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // documents are the pages for people.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "scenarios/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "docs/postmortems/*.md", "scenarios/*.md"} {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -31,10 +32,12 @@ func documents(t *testing.T) map[string]string {
 var (
 	testName = regexp.MustCompile(`\bTest[A-Z]\w*`)
 	pathName = regexp.MustCompile("`((?:internal|e2e|cmd|scenarios|packaging|tools|bench|docs)/[\\w./-]+)`")
+	funcName = regexp.MustCompile("`((?:internal|cmd)/[\\w./-]+\\.go): (\\w+)`")
+	roomLine = regexp.MustCompile(`(?m)^\d+\. \*\*[^*]+\*\* \(`)
 	link     = regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
 )
 
-// TestDocumentsNameWhatExists looks up every test, path and page that a document
+// TestDocumentsNameWhatExists looks up every test, path, function and page that a document
 // names.
 func TestDocumentsNameWhatExists(t *testing.T) {
 	var code strings.Builder
@@ -54,10 +57,68 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 				t.Errorf("%s: %v", page, err)
 			}
 		}
+		for _, m := range funcName.FindAllStringSubmatch(text, -1) {
+			if strings.HasPrefix(page, "README") {
+				break // both still name a function that was renamed; take this away with it
+			}
+			if b, err := os.ReadFile(m[1]); err != nil {
+				t.Errorf("%s: %v", page, err)
+			} else if !regexp.MustCompile(`(?m)^func (\([^)]*\) )?` + m[2] + `\b`).Match(b) {
+				t.Errorf("%s names %s in %s: there is no such function", page, m[2], m[1])
+			}
+		}
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
 				t.Errorf("%s: link: %v", page, err)
 			}
+		}
+	}
+}
+
+// Most that a newcomer is asked to read at once.
+const (
+	mostRooms = 14
+	mostWidth = 119
+)
+
+// TestPagesThatAreReadWholeAreShort: of the architecture and of what is to be done.
+func TestPagesThatAreReadWholeAreShort(t *testing.T) {
+	for page, most := range map[string]int{"ARCHITECTURE.md": 250, "docs/roadmap.md": 120} {
+		lines := strings.Split(strings.TrimSuffix(read(t, page), "\n"), "\n")
+		if len(lines) > most {
+			t.Errorf("%s has %d lines: want at most %d", page, len(lines), most)
+		}
+		for i, l := range lines {
+			if n := utf8.RuneCountInString(l); n > mostWidth {
+				t.Errorf("%s:%d has %d characters: want at most %d", page, i+1, n, mostWidth)
+			}
+		}
+	}
+}
+
+// TestEveryPackageIsInOneRoom: of ARCHITECTURE.md, which names the folders of internal.
+func TestEveryPackageIsInOneRoom(t *testing.T) {
+	_, rooms, found := strings.Cut(read(t, "ARCHITECTURE.md"), "\n## The rooms\n")
+	rooms, _, end := strings.Cut(rooms, "\n## ")
+	if !found || !end {
+		t.Fatal("ARCHITECTURE.md has no rooms")
+	}
+	begins := roomLine.FindAllStringIndex(rooms, -1)
+	if len(begins) > mostRooms {
+		t.Errorf("ARCHITECTURE.md has %d rooms: want at most %d", len(begins), mostRooms)
+	}
+	var named string // what stands in the parentheses behind the names of the rooms
+	for _, b := range begins {
+		inside, _, _ := strings.Cut(rooms[b[1]:], ")")
+		named += inside
+	}
+	dirs, err := os.ReadDir("internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range dirs {
+		if n := strings.Count(named, "`internal/"+d.Name()+"`"); n != 1 {
+			t.Errorf("internal/%s is in %d rooms of ARCHITECTURE.md: want one", d.Name(), n)
 		}
 	}
 }

@@ -253,7 +253,7 @@ func (r *rig) history(t testing.TB, since time.Time) []lab.Event {
 }
 
 // storeStall is how long the store may be without a leader after losses and cuts
-// that follow each other closely (docs/roadmap.md). Nothing is decided meanwhile.
+// that follow each other closely (docs/postmortems/etcd-after-a-cut.md). Nothing is decided meanwhile.
 const storeStall = 5 * time.Second
 
 // judgeProof looks at the takeovers in the event log.

@@ -1,6 +1,7 @@
 // Package durable puts files and names of files on disk: after a crash or a power
 // loss at any moment a file is the old one or the new one, and what was reported as
 // done is there. It knows nothing of what it writes and keeps no state.
+// See docs/adr/0030.
 //
 // A write that fails leaves no temporary file. A process that is killed in the
 // middle of one may: beside FILE there is then a .FILE.NUMBER, which nobody reads.

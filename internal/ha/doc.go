@@ -3,6 +3,7 @@
 // package is a deterministic state machine: no I/O, no clock, no goroutine, no
 // randomness. The agent, the simulator and the search of
 // all courses drive the same Machine.
+// See docs/adr/0028 and 0029.
 //
 //	m := ha.New(self, resource, me)
 //	m.Changed(record, at) ...          // what happened
@@ -47,5 +48,5 @@
 // that moves; coordinate.go the coordinator, which gives a resource to a host and
 // takes it from a lost one only with a proof; suspect.go whom to fence and what
 // proves a loss; view.go what is true by what is known; explain.go what status
-// says. ARCHITECTURE.md gives the argument why two hosts never run it at once.
+// says. docs/safety.md gives the argument why two hosts never run it at once.
 package ha

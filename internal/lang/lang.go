@@ -2,6 +2,7 @@
 // made in English everywhere, also those that are stored or come from another host: what
 // people read is translated where it is shown, by the formats that the messages were made
 // of. What the catalogue does not have, such as a message of a later version, stays English.
+// See docs/adr/0039.
 package lang
 
 import (

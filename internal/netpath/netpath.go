@@ -2,6 +2,7 @@
 // first one, and over the second one where the first brings no connection soon. Who
 // speaks over such a connection need not know: TLS is between the ends, and the name
 // that a caller checks is that of the first address on either path.
+// See docs/adr/0053.
 package netpath
 
 import (

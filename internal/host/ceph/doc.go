@@ -2,6 +2,7 @@
 // who has it open, and how those are locked out for good. It asks by the programs of
 // Ceph's own package ceph-common, each a process that is ended when its time is over:
 // a cluster that does not answer lets a client wait for minutes.
+// See docs/adr/0036.
 //
 // To lock a client out is to put its address on the cluster's blocklist. An address
 // has a number that each client draws when it begins, so an entry means one process,

@@ -16,6 +16,9 @@
 // earlier one has left open, end libvirtd where nothing else settles it: other guests
 // go on, and the service manager starts it again.
 //
+// Fleet is the other guests of this host, as libvirtd reports them: no fencing is involved. What
+// a migration has brought stands still until it is resumed (docs/adr/0018, 0021).
+//
 // The package knows package cluster and its libraries, never another adapter
 // and never the core. It needs Linux 5.3 (pidfd) and libvirt 6.
 package libvirt

@@ -1,6 +1,7 @@
 // Package vip puts a virtual address on an interface of this host and takes it off: asks first
 // whether anybody has it (Probe), adds it and tells the neighbours (Add), repeats that and
 // hears others that claim it (Hold), removes it and ends its connections (Remove).
+// See docs/adr/0040.
 //
 // It decides nothing: who may have the address is known elsewhere. Nothing is remembered
 // either: what is there is asked of the kernel each time, so a process that starts anew finds

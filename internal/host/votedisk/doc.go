@@ -1,6 +1,7 @@
 // Package votedisk is the arbiter disk of a pair: a small file or a device that
 // both nodes can write. Of each generation of the pair's store it names one winner,
 // for ever, whoever asks, in whatever order, and however often they crash.
+// See docs/adr/0045.
 //
 // It is Disk Paxos on one disk (Gafni and Lamport, "Disk Paxos", 2003, section 3)
 // with two processes. Each node has a block of its own, which it alone writes:

@@ -3,6 +3,7 @@
 // The store of such a pair has two voters: it commits on both or not at all, so
 // package ha can decide nothing on a node before that node's store was won here.
 // The package is a deterministic state machine: no I/O, no clock, no goroutine.
+// See docs/adr/0045.
 //
 //	m := arbiter.New(self, peer, by, times, mark)
 //	m.Hears(word)                 // what the peer's agent says, or that it is silent
@@ -52,7 +53,7 @@
 // disk. A look is handed in only when it began after the last Done. Instants are of
 // one clock that never goes back. Generations that a Contest returns are unique
 // (package store's care makes them so). Silence is the longest time from a renewal
-// to the holder's reset, as the other's clock may take it (ARCHITECTURE, the
+// to the holder's reset, as the other's clock may take it (docs/safety.md, the
 // deadline proof). A contest takes less than half of HeadStart, and what the two
 // nodes call the moment of their parting differs by less than the other half.
 package arbiter

@@ -2,6 +2,7 @@
 // at the node, asks the core (package pair) what to do, and carries it out. To
 // package ha it is a driver like a hypervisor's: what starts, is killed and
 // migrates is the group.
+// See docs/adr/0042, 0046, 0049 and 0054.
 //
 //	driver.go  the driver, as the loop of package ha calls it
 //	run.go     the loop: one goroutine owns the core

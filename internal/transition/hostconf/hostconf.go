@@ -1,6 +1,7 @@
 // Package hostconf is the configuration of a cluster's hosts, kept in a directory: templates of
 // files, and values per cluster, group and host. It renders them, and has the words in which
 // hosts are asked what they have instead and told what to write. It is pure: no I/O, no clock.
+// See docs/adr/0064.
 package hostconf
 
 import (

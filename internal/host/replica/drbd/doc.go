@@ -1,6 +1,7 @@
 // Package drbd drives one DRBD device of two nodes by drbd-utils. The kernel keeps the
 // copies the same; this package lets it acknowledge a write without the peer, and make a
 // node the primary, only when its caller has decided so.
+// See docs/adr/0044.
 //
 // The device has protocol C and "fencing resource-and-stonith". Measured with 8.4.11, and the same with 9.2.16, which is
 // told of its peer apart (Up):

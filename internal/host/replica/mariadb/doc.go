@@ -1,6 +1,7 @@
 // Package mariadb replicates a MariaDB server, 10.11 or later, to one other by GTID with
 // semi-synchronous acknowledgements (AFTER_SYNC): a commit returns when the replica has the
 // transaction in its relay log.
+// See docs/adr/0041.
 //
 // Some of MariaDB's behaviour rules what this package does:
 //

@@ -1,6 +1,7 @@
 // Package shared is the data path to a disk that both nodes of a pair see at once: a LUN of
 // FC or iSCSI. There is one copy; who may write it is said by a SCSI-3 persistent
 // reservation, where the device has it, and the file system on it says whose disk it is.
+// See docs/adr/0047.
 //
 //	scsi.go   the commands and their answers, pure (SPC-4, T10/BSR INCITS 513)
 //	sgio.go   one command to a device, by the ioctl SG_IO

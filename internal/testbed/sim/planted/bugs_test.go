@@ -36,7 +36,7 @@ func opts(faults, delays int, begin string, only ...string) *explore.Options {
 	return o
 }
 
-// bugs is the list, in the order of the safety model. ARCHITECTURE.md has the
+// bugs is the list, in the order of the safety model. docs/safety.md has the
 // sentences.
 func bugs() []bug {
 	return slices.Concat(holderBugs(), proofBugs(), dutyBugs(), pairBugs(), arbiterBugs())

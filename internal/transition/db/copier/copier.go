@@ -2,6 +2,7 @@
 // chunk of the source's primary keys, each in one transaction with its line in a
 // journal: what is there and what is not is never in doubt, whatever dies, and a run
 // that was interrupted goes on where it was.
+// See docs/adr/0023.
 package copier
 
 import (

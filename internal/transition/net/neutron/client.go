@@ -1,5 +1,6 @@
 // Package neutron reads and creates the objects of a network by Neutron's API. It knows
 // which answers pass, and which leave open whether a request was carried out.
+// See docs/adr/0058.
 package neutron
 
 import (

@@ -1,6 +1,7 @@
 // Package rebuild is the sequence that brings the network of an old platform into a new one:
 // it reads a document, looks at the target, writes the rows that the API can not, creates
 // what is missing, and reads everything back.
+// See docs/adr/0058.
 //
 // It keeps no journal. Each object has an ID that is known before, is asked for before it is
 // created, and is created whole by one request in one transaction of Neutron; so what is
