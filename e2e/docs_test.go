@@ -8,10 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/internal/cli"
 )
 
 var (
 	quoted = regexp.MustCompile("`(?:sudo )?(?:bin/)?holdfast ([^`]+)`")
+	called = regexp.MustCompile("`(?:\\./)?" + cli.ZshaName + " ([A-Za-z-]+)")
 	typed  = regexp.MustCompile(`(?m)^(?:sudo )?(?:bin/)?holdfast ([^#\n]+)`)
 	word   = regexp.MustCompile(`^[a-z][a-z-]*$`)
 	flag1  = regexp.MustCompile(`^--[a-z-]+`)
@@ -24,16 +27,16 @@ func TestCommandsInDocumentsExist(t *testing.T) {
 	if _, err := os.Stat(exe); err != nil {
 		t.Skipf("%v: `make build` makes it", err)
 	}
-	pages, err := filepath.Glob("../*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	more, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
+	var pages []string
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/from/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
 	}
 	checked := map[string]bool{}
-	for _, page := range append(pages, more...) {
+	for _, page := range pages {
 		if filepath.Base(page) == "roadmap.md" {
 			continue // what is planned
 		}
@@ -49,7 +52,42 @@ func TestCommandsInDocumentsExist(t *testing.T) {
 		}
 	}
 	if len(checked) < 10 {
-		t.Errorf("only %d commands found in %d pages", len(checked), len(pages)+len(more))
+		t.Errorf("only %d commands found in %d pages", len(checked), len(pages))
+	}
+}
+
+// TestCommandsOfTheSourceToolExist looks up every command that a page quotes by the
+// source tool's name: its help lists all but one.
+func TestCommandsOfTheSourceToolExist(t *testing.T) {
+	exe := "../bin/holdfast"
+	if _, err := os.Stat(exe); err != nil {
+		t.Skipf("%v: `make build` makes it", err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-h")
+	cmd.Args[0] = cli.ZshaName
+	help, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := filepath.Glob("../docs/from/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, page := range pages {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range called.FindAllStringSubmatch(string(b), -1) {
+			n++
+			if m[1] != "reset-MNVM-password" && !regexp.MustCompile(`(?m)[[ \n]`+m[1]+`[] \n]`).Match(help) {
+				t.Errorf("%s: zsha %s: no such command", page, m[1])
+			}
+		}
+	}
+	if n < 10 {
+		t.Errorf("only %d commands found in %d pages", n, len(pages))
 	}
 }
 
