@@ -21,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/slack"
 	"holdfast/internal/testbed/try"
 )
 
@@ -296,7 +295,6 @@ func (n *Node) Boot() {
 	n.cmd.Stderr = &n.errs
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true} // it ends with the tests
 	try.Must(n.t, n.cmd.Start())
-	slack.Ahead(n.t, n.cmd.Process.Pid)
 	gone, cmd := make(chan struct{}), n.cmd
 	n.gone = gone
 	go func() {

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -238,6 +239,7 @@ func frozen(s status) bool { return s.Frozen() && s.Connection != "Connected" }
 
 // TestTwoNodes has its parts on the same two nodes, one after the other.
 func TestTwoNodes(t *testing.T) {
+	need.Drill(t, "P1, P2: a copy by the real DRBD on two emulated hosts: its life, a cut link that freezes the primary, and a person who keeps the older one", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
 	nodes := drbdnode.New(t, "holdfast/internal/host/replica/drbd")
 	for i, part := range []struct {
 		name string
