@@ -127,9 +127,13 @@ func TestTwoProcessesContend(t *testing.T) {
 
 // TestTornWrites ends contests by a write of which a part reaches the disk.
 func TestTornWrites(t *testing.T) {
+	contests := uint64(60)
+	if testing.Short() {
+		contests = 10
+	}
 	path := formatted(t)
 	crash := errors.New("crashed")
-	for seed := range uint64(60) {
+	for seed := range contests {
 		r := rand.New(rand.NewPCG(seed, 1))
 		gen, decided := seed+1, -1
 		for range 8 {
