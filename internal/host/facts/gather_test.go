@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/try"
 )
 
 // host is a made-up host: files below root, commands in root/bin.
@@ -184,11 +185,7 @@ func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); alive(strings.TrimSpace(string(b))); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the child %s lives on", b)
-		}
-	}
+	try.Until(t, "the end of its child", func() bool { return !alive(strings.TrimSpace(string(b))) })
 }
 
 // alive reports whether a process runs; a zombie does not.
