@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -14,14 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/try"
 )
 
 func TestConnectionsEnd(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("to end connections takes root")
-	}
+	need.Real(t, need.Root)
 	for _, c := range []struct{ network, listen, dial string }{
 		{"tcp4", "127.0.0.1:0", "127.0.0.1"},
 		{"tcp", "[::]:0", "127.0.0.1"}, // a socket of IPv6 with an address of IPv4
@@ -165,6 +163,7 @@ func TestAttribute(t *testing.T) {
 
 // TestLinks: a pair of veth interfaces, one of them on a bridge, is told with all that joins them.
 func TestLinks(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"))
 	h := nettest.Alone(t)
 	h.IP(t, "link", "add", "br0", "type", "bridge")
 	h.IP(t, "link", "add", "va", "type", "veth", "peer", "name", "vb")

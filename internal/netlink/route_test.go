@@ -9,11 +9,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 )
 
 // TestRouteTo: on a host with a cable and a router at its end.
 func TestRouteTo(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"))
 	here, _ := nettest.Cable(t)
 	here.IP(t, "route", "add", "198.51.100.0/24", "via", "192.0.2.2")
 	here.IP(t, "route", "add", "unreachable", "203.0.113.0/24")

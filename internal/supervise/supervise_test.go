@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/try"
 )
 
 // The test binary plays the parts of the child and of the agent too.
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 
 func part(name string, args []string) int {
 	// A test that died must not leave this behind for ever.
-	limit := time.After(60 * time.Second)
+	limit := time.After(20 * time.Minute)
 	switch name {
 	case "fail":
 		fmt.Println("about to fail")
@@ -56,7 +57,7 @@ func part(name string, args []string) int {
 			return 2
 		}
 		s.Log = slog.New(slog.DiscardHandler)
-		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 		defer cancel()
 		if err := Keep(ctx, s); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -125,17 +126,9 @@ func keep(t *testing.T, s Spec) (end func()) {
 // await polls until the state is as wanted.
 func await(t *testing.T, s Spec, what string, ok func(State) bool) State {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		got := state(t, s)
-		if ok(got) {
-			return got
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s: %+v", what, got)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	var got State
+	try.Until(t, what, func() bool { got = state(t, s); return ok(got) })
+	return got
 }
 
 // syncBuffer is a log that may be read while it is written.

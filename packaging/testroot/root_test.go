@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // The versions that are built: the second one upgrades the first.
@@ -22,6 +24,9 @@ var built, clean, why string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if os.Getenv(need.Variable) != "drills" {
+			return m.Run() // all tests are drills
+		}
 		out, err := exec.Command("./root.sh").Output()
 		if err != nil {
 			why = "no clean root: " + err.Error()
@@ -140,6 +145,7 @@ echo key >/etc/holdfast/pki/host.key; echo me >/var/lib/holdfast/identity`
 // TestDeb installs, upgrades, removes and purges the package. Afterwards the root has the
 // files that it had before.
 func TestDeb(t *testing.T) {
+	need.Drill(t, "P4: the package for Debian is installed in a clean root, upgraded, removed and purged, and leaves what was there before", need.Root, need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
 	bare := r.list(t)
 	r.wants(t, "dpkg -i /packages/holdfast_"+before+"_amd64.deb && /usr/bin/holdfast version", "holdfast "+before)
@@ -174,6 +180,7 @@ func TestDeb(t *testing.T) {
 
 // TestDebLeavesWhatIsNotItsOwn: another program's zsha, and what is mounted below the data.
 func TestDebLeavesWhatIsNotItsOwn(t *testing.T) {
+	need.Drill(t, "P4: the package for Debian leaves what is not its own", need.Root, need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
 	r.run(t, `echo theirs >/usr/bin/zsha
 dpkg -i /packages/holdfast_`+after+`_amd64.deb
@@ -197,6 +204,7 @@ dpkg -P holdfast
 // TestRPM lists the other package and runs its scripts, on Debian's rpm with a database of
 // its own.
 func TestRPM(t *testing.T) {
+	need.Drill(t, "P4: the package for openEuler is installed in a clean root, upgraded and removed", need.Root, need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
 	rpm := "rpm --force-debian --nodeps "
 	bare := r.list(t)

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/need"
 )
 
 // settings are those of the only host of three that is there. It runs the store alone.
@@ -102,6 +103,7 @@ const (
 // package is installed, the agent started, killed, upgraded, stopped with hands off, and
 // removed; the watchdog is the kernel's softdog.
 func TestUnderSystemd(t *testing.T) {
+	need.Drill(t, "P3, P4: the life of a host under systemd: installed, killed, upgraded, stopped with hands off, removed; the watchdog of its kernel resets it", need.Root, need.Programs("util-linux", "unshare"), need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("e2fsprogs", "mkfs.ext4"))
 	if why != "" {
 		t.Skip(why)
 	}
@@ -214,19 +216,19 @@ holdfast agent --check && systemctl enable --now holdfast`)
 
 	step("the service that deletes the ports of bridges runs nothing while one is pinned")
 	const cleans = "TestTheCleanupServiceUnderSystemd"
-	if out := g.run(t, "cd /tmp && HOLDFAST_TEST_SYSTEMD=1 /drill/bridge.test -test.run "+cleans+" -test.v"); !strings.Contains(out, "--- PASS: "+cleans) {
+	if out := g.run(t, "cd /tmp && HOLDFAST_TESTS=drills HOLDFAST_TEST_SYSTEMD=1 /drill/bridge.test -test.run "+cleans+" -test.v"); !strings.Contains(out, "--- PASS: "+cleans) {
 		t.Errorf("the service: %s", out)
 	}
 
 	step("the contract of watchdogs, on the kernel's")
-	contract := "cd /tmp && HOLDFAST_TEST_WATCHDOG=/dev/watchdog0 /drill/watchdog.test -test.run TestContractKernel -test.v"
+	contract := "cd /tmp && HOLDFAST_TESTS=drills HOLDFAST_TEST_WATCHDOG=/dev/watchdog0 /drill/watchdog.test -test.run TestContractKernel -test.v"
 	if out := g.run(t, contract); !strings.Contains(out, "--- PASS: TestContractKernel") || strings.Contains(out, "SKIP") {
 		t.Errorf("contract: %s", out)
 	}
 	if _, err := g.conn.Write([]byte(strings.Replace(contract, "cd /tmp &&", "cd /tmp && HOLDFAST_TEST_WATCHDOG_FIRE=1", 1) + "\n")); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.reset(t.Context(), limit); err != nil {
+	if err := g.reset(t.Context()); err != nil {
 		t.Fatalf("the host was not reset: %v", err)
 	}
 	if !g.cmd.ProcessState.Success() {

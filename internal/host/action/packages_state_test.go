@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -69,6 +70,7 @@ func (r *rig) cached(file string) {
 // What could not be brought back is refused before anything is changed, and taken
 // when it was mended.
 func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
+	need.Drill(t, "P4: packages of dpkg that could not be brought back are refused before anything is changed")
 	for name, c := range map[string]struct {
 		state string // of tiny 1, as its status file has it
 		why   string
@@ -108,6 +110,7 @@ func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
 
 // All packages that are not plain are told at once.
 func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
+	need.Drill(t, "P7: all packages that are not plain are told at once")
 	r := newDebian(t)
 	r.dpkg("--unpack", r.deb("one", "1"), r.deb("two", "1"))
 	a := r.bundled(r.deb("one", "2"), r.deb("two", "2"))
@@ -130,6 +133,7 @@ func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
 
 // A package that replaces the same of another architecture gives way to it again.
 func TestPackageOfAnotherArchitectureComesBack(t *testing.T) {
+	need.Drill(t, "P4: a package that replaces the same of another architecture gives way to it again")
 	for _, c := range []struct{ name, from, to, version string }{
 		{"all to native", "all", "native", "2"}, {"native to all", "native", "all", "2"}, {"same version", "all", "native", "1"},
 		{"foreign to native", "foreign", "native", "2"},
@@ -165,6 +169,7 @@ func TestPackageOfAnotherArchitectureComesBack(t *testing.T) {
 
 // A package that was not kept is not removed, whatever its architecture.
 func TestPackageOfAnotherArchitectureIsNotRemoved(t *testing.T) {
+	need.Drill(t, "P4: a package that was not kept is not removed, whatever its architecture")
 	r := newDebian(t)
 	native, _ := r.architectures()
 	r.dpkg("--install", r.debOf("tiny", "1", "all", ""))
@@ -179,6 +184,7 @@ func TestPackageOfAnotherArchitectureIsNotRemoved(t *testing.T) {
 
 // Packages that live beside the same of another architecture come and go without it.
 func TestPackagesOfTwoArchitectures(t *testing.T) {
+	need.Drill(t, "P4: packages that live beside the same of another architecture come and go without it")
 	const same = "Multi-Arch: same\n"
 	r := newDebian(t)
 	native, foreign := r.architectures()
@@ -219,6 +225,7 @@ func TestPackagesOfTwoArchitectures(t *testing.T) {
 // A package that is on hold stays so, there and back, also when its architecture
 // changes.
 func TestHoldsAreKept(t *testing.T) {
+	need.Drill(t, "P4: packages on hold stay so, there and back")
 	r := newDebian(t)
 	native, _ := r.architectures()
 	old, cross := r.deb("tiny", "1"), r.deb("cross", "1")
@@ -263,6 +270,7 @@ func (r *rig) mark(ps ...pkg) {
 
 // A package that dpkg could not set up is neither installed nor gone, and goes again.
 func TestPackageWhoseSetUpFails(t *testing.T) {
+	need.Drill(t, "P4: a package that dpkg could not set up goes again")
 	r := newDebian(t)
 	old := r.deb("tiny", "1")
 	r.dpkg("--install", old)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -23,12 +24,7 @@ import (
 // machine's is not touched.
 func newDebian(t *testing.T) *rig {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("dpkg --root needs root")
-	}
-	if _, err := exec.LookPath("dpkg-deb"); err != nil {
-		t.Skip("needs dpkg")
-	}
+	need.Real(t, need.Root, need.Programs("dpkg", "dpkg", "dpkg-deb", "dpkg-query"))
 	r := newRig(t)
 	r.host.Tools.Root = filepath.Join(r.root, "debian")
 	for _, dir := range []string{"info", "updates", "triggers"} {

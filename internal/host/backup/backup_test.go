@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -85,33 +86,23 @@ func TestRunIsCancelled(t *testing.T) {
 // readPid waits until a file has a process id.
 func readPid(t *testing.T, file string) int {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	var pid int
+	try.Until(t, "a process id in "+file, func() bool { // it is written in parts: whole with its line
 		b, err := os.ReadFile(file)
-		if err == nil {
-			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-			try.Must(t, err)
-			return pid
+		if err != nil || !strings.HasSuffix(string(b), "\n") {
+			return false
 		}
-		if time.Now().After(until) {
-			t.Fatal(err)
-		}
-	}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		try.Must(t, err)
+		return true
+	})
+	return pid
 }
 
 // gone waits until a process has ended; a zombie that nobody reaps has.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	for until := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		p, err := procfs.Here.Read(pid)
-		if err != nil || p.Dead() {
-			return
-		}
-		if time.Now().After(until) {
-			t.Errorf("process %d is still there: %+v", pid, p)
-			try.Must(t, syscall.Kill(pid, syscall.SIGKILL))
-			return
-		}
-	}
+	try.Until(t, fmt.Sprintf("the end of process %d", pid), func() bool { p, err := procfs.Here.Read(pid); return err != nil || p.Dead() })
 }
 
 // TestAgentIsKilled kills a process that runs programs. One of them ends with it;

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 // Of the device of every rig.
@@ -273,6 +275,9 @@ func device(t *testing.T, o Options, edit ...func(*Options)) *Device {
 	return d
 }
 
+// generous is a time for what takes a moment.
+const generous = 2 * time.Minute
+
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -285,7 +290,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 // busy machine nor longer than it must be.
 func (m *machine) untilAsked(t *testing.T, n int) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithCancel(within(t, 20*time.Second))
+	ctx, cancel := context.WithCancel(within(t, generous))
 	t.Cleanup(cancel)
 	m.set(func(m *machine) {
 		m.onState = func(asked int) {
@@ -302,13 +307,7 @@ func (m *machine) untilAsked(t *testing.T, n int) context.Context {
 func noneLeft(t *testing.T, f func()) {
 	t.Helper()
 	f()
-	var left []string
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); <-time.After(5 * time.Millisecond) {
-		if left = clients(); len(left) == 0 {
-			return
-		}
-	}
-	t.Fatalf("%d goroutines left:\n%s", len(left), strings.Join(left, "\n\n"))
+	try.Until(t, "the end of all goroutines of clients", func() bool { return len(clients()) == 0 })
 }
 
 // clients are the stacks of the goroutines that a session may start.
@@ -353,13 +352,13 @@ func run(t *testing.T, env []string, dir, name string, args ...string) (ended <-
 	return done
 }
 
-// need skips the test when a program or Python module of a Debian package is missing.
-func need(t *testing.T, debian string, probe ...string) {
+// missing skips the test when a program or Python module of a Debian package is.
+func missing(t *testing.T, debian string, probe ...string) {
 	t.Helper()
 	if _, err := exec.LookPath(probe[0]); err == nil {
 		if len(probe) == 1 || exec.Command(probe[0], probe[1:]...).Run() == nil {
 			return
 		}
 	}
-	t.Skipf("needs the Debian package %s", debian)
+	t.Skipf("missing: the Debian package %s", debian)
 }

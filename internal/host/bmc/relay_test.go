@@ -139,7 +139,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		t.Run("from an earlier session", func(t *testing.T) {
 			r.reset(t)
 			var old [][]byte
-			d, err := off(t, within(t, 10*time.Second), func(l *link, p []byte) [][]byte {
+			d, err := off(t, within(t, generous), func(l *link, p []byte) [][]byte {
 				switch {
 				case inSession(p) && l.number == 1:
 					old = append(old, p)
@@ -172,7 +172,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		})
 		t.Run("malformed and doubled", func(t *testing.T) {
 			r.reset(t)
-			_, err := off(t, within(t, 10*time.Second), func(l *link, p []byte) [][]byte {
+			_, err := off(t, within(t, generous), func(l *link, p []byte) [][]byte {
 				out := [][]byte{{6}, {6, 0, 0xff, 7, 6, secured}}
 				for size := 1; size < len(p) && inSession(p); size += 3 { // whole header, payload cut
 					q := slices.Clone(p[:max(size, headerLen)])
@@ -207,7 +207,7 @@ func sameSession(t *testing.T, r rig, suite int) {
 			return [][]byte{p}
 		}).front.LocalAddr().String()
 	})
-	ctx := within(t, 10*time.Second)
+	ctx := within(t, generous)
 	s, err := d.connect(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestLosses(t *testing.T) {
 				return nil
 			}
 			return [][]byte{p}
-		}, 10 * time.Second, nil, "", 2},
+		}, generous, nil, "", 2},
 		{"all after the order", func(l *link, p []byte) [][]byte {
 			if inSession(p) && l.requests > orderRequest {
 				return nil
@@ -254,7 +254,7 @@ func TestLosses(t *testing.T) {
 				return nil
 			}
 			return [][]byte{p}
-		}, 10 * time.Second, nil, "", 1},
+		}, generous, nil, "", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r.reset(t)
@@ -296,7 +296,7 @@ func TestFreesItsSession(t *testing.T) {
 	r := goIPMI(t, machineID, 17) // it gives 4
 	d := device(t, r.o)
 	for i := range 20 {
-		if _, err := d.Check(within(t, 5*time.Second)); err != nil {
+		if _, err := d.Check(within(t, generous)); err != nil {
 			t.Fatalf("use %d: %v", i+1, err)
 		}
 	}
@@ -307,8 +307,8 @@ func TestOtherSuite(t *testing.T) {
 	r := goIPMI(t, machineID, 3)
 	d := device(t, r.o)
 	d.suite.Store(17)
-	if err := d.Off(within(t, 5*time.Second)); err != nil || r.lives() || d.suite.Load() != 3 {
+	if err := d.Off(within(t, generous)); err != nil || r.lives() || d.suite.Load() != 3 {
 		t.Errorf("%v, alive %v, suite %d", err, r.lives(), d.suite.Load())
 	}
-	fails(t, device(t, r.o, func(o *Options) { o.Suite = 17 }).Off(within(t, 5*time.Second)), ErrRefused, "connect")
+	fails(t, device(t, r.o, func(o *Options) { o.Suite = 17 }).Off(within(t, generous)), ErrRefused, "connect")
 }

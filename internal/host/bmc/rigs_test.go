@@ -19,6 +19,8 @@ import (
 	"github.com/bougou/go-ipmi/pkg/server"
 	"github.com/bougou/go-ipmi/pkg/transport/udp"
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"holdfast/internal/testbed/try"
 )
 
 // rig is a device with its machine.
@@ -32,13 +34,17 @@ type rig struct {
 	suite  int // ipmi: the one that must be found
 }
 
-// rigs are the devices that the contract is checked on.
-var rigs = []struct {
+// kind is one of the kinds of devices.
+type kind struct {
 	name string
 	make func(*testing.T) rig
-}{
-	{"ipmi_sim", ipmiSim},
-	{"pyghmi", pyghmi},
+}
+
+// others are programs of others.
+var others = []kind{{"ipmi_sim", ipmiSim}, {"pyghmi", pyghmi}}
+
+// rigs are the devices that the contract is checked on each time.
+var rigs = []kind{
 	{"go-ipmi suite 17", func(t *testing.T) rig { return goIPMI(t, machineID, 17) }},
 	{"go-ipmi suite 3 without GUID", func(t *testing.T) rig { return goIPMI(t, "", 3) }},
 	{"redfish sessions", func(t *testing.T) rig { return standIn(t, nil) }},
@@ -60,22 +66,19 @@ func freePort(t *testing.T) string {
 func untilUp(t *testing.T, o Options, ended <-chan struct{}) {
 	t.Helper()
 	d := device(t, o)
-	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
-		if _, err = d.Check(within(t, 10*time.Second)); err == nil {
-			return
-		}
+	try.Until(t, "the device to come up", func() bool {
+		_, err := d.Check(within(t, 10*time.Second))
 		select {
 		case <-ended:
 			t.Fatalf("the device's process has ended; last answer: %v", err)
-		case <-time.After(20 * time.Millisecond):
+		default:
 		}
-	}
-	t.Fatalf("the device does not come up: %v", err)
+		return err == nil
+	})
 }
 
 func ipmiSim(t *testing.T) rig {
-	need(t, "openipmi", "ipmi_sim")
+	missing(t, "openipmi", "ipmi_sim")
 	m := newMachine(t)
 	socket := m.serve()
 	program, err := os.Executable()
@@ -117,7 +120,7 @@ mc_enable 0x20
 
 func pyghmi(t *testing.T) rig {
 	const python = "/usr/bin/python3" // the one that Debian's packages are for
-	need(t, "python3-pyghmi", python, "-c", "import pyghmi.ipmi.bmc")
+	missing(t, "python3-pyghmi", python, "-c", "import pyghmi.ipmi.bmc")
 	m := newMachine(t)
 	port := freePort(t)
 	ended := run(t, nil, "", python, "testdata/pyghmi_bmc.py", "127.0.0.1", port, "admin", rightPassword, m.serve())

@@ -12,11 +12,13 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/cephnode"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/try"
 )
 
 func TestContractOfARealCluster(t *testing.T) {
+	need.Drill(t, "P2: who holds an image is locked out of a real Ceph cluster, by the same contract as of the fake", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := nettest.New(t, 3)
 	r := &real{net: n, node: cephnode.New(t, n.Addr(0), func(c *exec.Cmd) error { return n.Start(0, c) })}
 	contract(t, r)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // host is a kernel with clocks. Each reading takes a random time.
@@ -153,6 +154,7 @@ func slew(t *testing.T, share int64) {
 // The real clocks under a real slew of 8 %, slow and fast: CLOCK_BOOTTIME runs
 // away from instants, which go on with the oscillator.
 func TestInstantsAreNotSlewed(t *testing.T) {
+	need.Drill(t, "P1: instants go on with the oscillator while this machine's clock is slewed by 8 %", need.Root)
 	for name, share := range map[string]int64{"slow": -8, "fast": 8} {
 		t.Run(name, func(t *testing.T) {
 			slew(t, share)

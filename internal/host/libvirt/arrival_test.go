@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
 // This file tests what a guest that stands still at a migration's target does to
@@ -96,6 +96,7 @@ func startsOn(t *testing.T, h, target *host, spec cluster.GuestSpec) {
 }
 
 func TestArrivalDoesNotBlockAStart(t *testing.T) {
+	need.Drill(t, "P1: a guest that arrived and was never resumed keeps no start on a third host out, and can not go on beside it")
 	for _, qcow2 := range []bool{false, true} {
 		t.Run("on its way, qcow2 "+strconv.FormatBool(qcow2), func(t *testing.T) {
 			hosts := newHosts(t, 3)
@@ -137,12 +138,13 @@ func TestArrivalDoesNotBlockAStart(t *testing.T) {
 // record alone. Once it runs there, the lock keeps out both who stand still, and
 // libvirt, which lets the source go on when it has given the target up.
 func TestNobodyHoldsTheImageAtTheEnd(t *testing.T) {
+	need.Drill(t, "P1: a migration whose last answer is lost leaves two that stand still, and neither goes on once the guest runs elsewhere")
 	hosts := newHosts(t, 3)
 	source, target, third := hosts[0], hosts[1], hosts[2]
 	spec, move, going := onTheWay(t, hosts, true, false)
 	target.must(request{Op: "signal", Text: "libvirtd", Number: int(syscall.SIGSTOP)})
 	source.until("sent", is(cluster.GuestPaused))
-	time.Sleep(slack.For(500 * time.Millisecond)) // libvirtd sees it, and asks the target to take over
+	time.Sleep(500 * time.Millisecond) // libvirtd sees it, and asks the target to take over
 	source.ip("link", "set", "eth0", "down")
 	target.must(request{Op: "signal", Text: "libvirtd", Number: int(syscall.SIGCONT)})
 	target.until("arrived", is(cluster.GuestArrived))
@@ -155,12 +157,9 @@ func TestNobodyHoldsTheImageAtTheEnd(t *testing.T) {
 		t.Error("the source says that it has moved")
 	}
 	t.Logf("the source says %v", err)
-	ended := time.Now()
 	for seen := 0; seen < 20; time.Sleep(50 * time.Millisecond) {
 		a, err := source.do(request{Op: "observe", Timeout: 2 * time.Second})
 		switch {
-		case err != nil && time.Since(ended) > 20*time.Second:
-			t.Fatal(err)
 		case err != nil: // its connection to libvirtd is made anew
 		case a.Guest.State == cluster.GuestRunning:
 			t.Fatalf("the source went on while it runs elsewhere: %+v", a.Guest)
@@ -176,6 +175,7 @@ func TestNobodyHoldsTheImageAtTheEnd(t *testing.T) {
 // TestArrivalHoldsNoLease: the same with libvirt's lock manager, on a disk that QEMU
 // can not lock.
 func TestArrivalHoldsNoLease(t *testing.T) {
+	need.Drill(t, "P1: the same with libvirt's lock manager, on a disk that QEMU can not lock")
 	needVirtlockd(t)
 	hosts, spec := lockedHosts(t, 3)
 	target, third := hosts[1], hosts[2]

@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"fmt"
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 func TestStartObserveKill(t *testing.T) {
@@ -77,6 +80,7 @@ func TestSecondHostIsRefusedByTheImageLock(t *testing.T) {
 }
 
 func TestFrozenLibvirtd(t *testing.T) {
+	need.Drill(t, "P2: a libvirtd that stands still hinders no observation and no kill with proof, and a start there is certain not to happen")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	h.must(request{Op: "start", Spec: spec})
@@ -120,6 +124,7 @@ func TestFrozenLibvirtd(t *testing.T) {
 }
 
 func TestLibvirtdDiesAndComesBack(t *testing.T) {
+	need.Drill(t, "P3: libvirtd is killed and comes back, and the guest is the same for drivers old and new")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	h.must(request{Op: "start", Spec: spec})
@@ -216,6 +221,7 @@ func TestMigrateThereAndBack(t *testing.T) {
 }
 
 func TestMigrationCancelledAndAdopted(t *testing.T) {
+	need.Drill(t, "P3: a migration ends when it is cancelled, at its deadline, and by a new driver after the agent was restarted")
 	hosts := newHosts(t, 2)
 	h, to := hosts[0], hosts[1]
 	spec := guest(t)
@@ -267,6 +273,7 @@ func TestMigrationCancelledAndAdopted(t *testing.T) {
 }
 
 func TestCheckSaysWhatIsWrong(t *testing.T) {
+	need.Drill(t, "P7: each fault of a specification is named before a start, and such a start is certain not to happen")
 	h := newHosts(t, 1)[0]
 	good := guest(t)
 	empty := filepath.Join(t.TempDir(), "empty")
@@ -305,6 +312,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestNoGoroutineIsLeft(t *testing.T) {
+	need.Drill(t, "P3: a libvirtd that hangs again and again leaves no goroutines in the agent")
 	h := newHosts(t, 1)[0]
 	h.must(request{Op: "close"})
 	base := h.must(request{Op: "goroutines"}).Number
@@ -322,11 +330,5 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		h.must(request{Op: "signal", Text: "libvirtd", Number: int(syscall.SIGCONT)})
 		h.must(request{Op: "ready"})
 	}
-	n := 0
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if n = h.must(request{Op: "goroutines"}).Number; n <= base {
-			return
-		}
-	}
-	t.Errorf("%d goroutines, %d before", n, base)
+	try.Until(t, fmt.Sprintf("no more than %d goroutines", base), func() bool { return h.must(request{Op: "goroutines"}).Number <= base })
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"holdfast/internal/testbed/need"
 )
 
 func TestReachableAddresses(t *testing.T) {
@@ -47,6 +49,7 @@ func TestReachableAddresses(t *testing.T) {
 
 // TestFleetFindsAddresses: the host has heard a guest whose agent is not there.
 func TestFleetFindsAddresses(t *testing.T) {
+	need.Drill(t, "the host has heard the addresses of guests whose agent is not there")
 	dir := t.TempDir()
 	sim := newFleets(t, 1, FleetOptions{Shared: []string{dir}})[0]
 	cards := func(n int) string {

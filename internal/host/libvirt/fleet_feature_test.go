@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/need"
 )
 
 // TestFleetCopiesADisk compares the copy with the disk, and breaks a copy off.
 func TestFleetCopiesADisk(t *testing.T) {
+	need.Drill(t, "a disk is copied while its guest runs, and a copy that breaks off leaves it as it is")
 	dir := t.TempDir()
 	f := newFleets(t, 1, FleetOptions{Shared: []string{dir}})[0]
 	disk, to := obeys(t, filepath.Join(dir, "d")), filepath.Join(dir, "copy")
@@ -36,6 +38,7 @@ func TestFleetCopiesADisk(t *testing.T) {
 
 // TestFleetListsAGuestWhoseDiskGoes: what was asked about a disk that went meanwhile is asked anew, without it.
 func TestFleetListsAGuestWhoseDiskGoes(t *testing.T) {
+	need.Drill(t, "a disk that goes while guests are listed hides no guest")
 	dir := t.TempDir()
 	f := newFleets(t, 1, FleetOptions{Shared: []string{dir}})[0]
 	s := small{name: "changes", uuid: smallUUID(1), disks: diskXML(qcow2(t, filepath.Join(dir, "d")), "qcow2"), devices: `<controller type='scsi' model='virtio-scsi'/>`}
@@ -62,6 +65,7 @@ func TestFleetListsAGuestWhoseDiskGoes(t *testing.T) {
 
 // TestFleetRestarts has guests that obey, that do not, and that end instead.
 func TestFleetRestarts(t *testing.T) {
+	need.Drill(t, "guests that obey, that do not and that end instead: a restart tells which")
 	dir := t.TempDir()
 	f := newFleets(t, 1, FleetOptions{Shared: []string{dir}})[0]
 	good := small{name: "good", uuid: smallUUID(1), disks: diskXML(obeys(t, filepath.Join(dir, "g")), "raw")}
@@ -85,6 +89,7 @@ func TestFleetRestarts(t *testing.T) {
 
 // TestFleetOfAnotherHost: one host asks the libvirtd of another over TLS, and has it send a guest.
 func TestFleetOfAnotherHost(t *testing.T) {
+	need.Drill(t, "one host asks the libvirtd of another over TLS, and has it send a guest")
 	ca, dir := authority(t, "memory"), t.TempDir()
 	hosts := newTLSHosts(t, 2, func(int) pki.CA { return ca })
 	here, there := fleet{hosts[0]}, fleet{hosts[1]}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/try"
 )
 
 // small is a tiny guest of the fleet: 64 MiB, one CPU, no system. With less the
@@ -146,12 +146,7 @@ func (f fleet) where(s small) Where {
 // wait polls until ok.
 func (f fleet) wait(what string, ok func() bool) {
 	f.t.Helper()
-	for began := time.Now(); time.Since(began) < slack.For(15*time.Second); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	f.t.Fatalf("not %s in time", what)
+	try.Until(f.t, what, ok)
 }
 
 // signalQEMU sends a signal to the process of a guest.

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // twoHosts are hosts with a guest on the first one that takes a second or two to
@@ -56,6 +58,7 @@ func deafAtTheEnd(from, to fleet, s small) {
 // TestFleetGuestStandsStillUntilItIsLetGo: who moves it is killed on the way, so
 // nobody resumes it, until somebody does.
 func TestFleetGuestStandsStillUntilItIsLetGo(t *testing.T) {
+	need.Drill(t, "P1: a guest that moved stands still until its source is known to be gone")
 	from, to, s, opt := twoHosts(t, true)
 	from.killMover(s, to, opt)
 	if a, err := from.try("follow", fleetRequest{UUID: s.uuid, Name: s.name}, 30*time.Second); err != nil || a.Place != Left {
@@ -80,6 +83,7 @@ func TestFleetGuestStandsStillUntilItIsLetGo(t *testing.T) {
 // TestFleetLostLastAnswer: the target says that it has the guest when the source does not
 // hear it any more. The source goes on; what the target has stands still and is discarded.
 func TestFleetLostLastAnswer(t *testing.T) {
+	need.Drill(t, "P1: the last answer of a migration is lost, and the guest runs in one place")
 	from, to, s, _ := twoHosts(t, true)
 	r := slow(s, to)
 	r.Fleet.Migrate.MiBps = 24
@@ -119,6 +123,7 @@ func TestFleetLostLastAnswer(t *testing.T) {
 // TestFleetSourceDaemonDiesAtTheEnd: the source's libvirtd and who made the migration die while the
 // target is asked to take over. It stands still on both hosts, or on the source alone.
 func TestFleetSourceDaemonDiesAtTheEnd(t *testing.T) {
+	need.Drill(t, "P3: the libvirtd of the source is killed at the end of a migration, and the guest runs in one place")
 	from, to, s, opt := twoHosts(t, true)
 	from.killMover(s, to, opt)
 	deafAtTheEnd(from, to, s)
@@ -152,6 +157,7 @@ func TestFleetSourceDaemonDiesAtTheEnd(t *testing.T) {
 
 // TestFleetDirectMoveNeedsAWay: nobody but who moves the guest would let it go on there.
 func TestFleetDirectMoveNeedsAWay(t *testing.T) {
+	need.Drill(t, "P1: no direct move begins where nobody could let the guest go on")
 	from, to, s, _ := twoHosts(t, true)
 	for _, direct := range []bool{true, false} {
 		a, err := from.try("migrate", fleetRequest{UUID: s.uuid, Target: to.addr + ":1", Migrate: migrateRequest{Direct: direct}}, 30*time.Second)

@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // probeFor probes with a deadline, and reports whether it ended before that.
@@ -37,9 +40,7 @@ func freePort(t *testing.T) int {
 // TestProbeRealServer: a real server that is well, stands still, goes on and
 // ends, and exports that are not as they should be.
 func TestProbeRealServer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("skipped: -short is given, and this starts qemu-nbd")
-	}
+	need.Real(t, need.Programs("qemu-utils", "qemu-nbd"))
 	dir := t.TempDir()
 	image, empty := filepath.Join(dir, "image"), filepath.Join(dir, "empty")
 	for file, data := range map[string][]byte{image: make([]byte, 1<<20), empty: nil} {
@@ -82,15 +83,10 @@ func TestProbeRealServer(t *testing.T) {
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // its port is closed a moment later
+	try.Until(t, "a refusal where a server has ended", func() bool { // its port is closed a moment later
 		answered, err := probeFor(t, url, 20*time.Second)
-		if answered && errors.Is(err, syscall.ECONNREFUSED) {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("a server that has ended: answered %v, %v, want a refusal", answered, err)
-		}
-	}
+		return answered && errors.Is(err, syscall.ECONNREFUSED)
+	})
 }
 
 // TestProbeWrongAnswers: who listens there resets, hangs up or speaks something
@@ -143,9 +139,7 @@ func TestProbeOfWhatIsNoExport(t *testing.T) {
 // TestProbeWithoutAWayToTheServer: the network's word that there is none is no
 // answer of the server.
 func TestProbeWithoutAWayToTheServer(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("skipped: not root, and this makes a network namespace")
-	}
+	need.Real(t, need.Root)
 	type result struct {
 		answered bool
 		err      error

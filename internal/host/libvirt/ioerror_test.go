@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // Sectors of 512 bytes that the guest of writer writes.
@@ -83,6 +83,7 @@ func fullDisk(t *testing.T, h *host, spec *cluster.GuestSpec) (dir, path string)
 // TestFullDisk: the guest stands still when its storage is full, and loses nothing:
 // resumed after there is room again, it runs on where it was.
 func TestFullDisk(t *testing.T) {
+	need.Drill(t, "a guest whose storage is full stands still, loses nothing, and goes on when there is room")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	dir, path := fullDisk(t, h, &spec)
@@ -118,22 +119,16 @@ func TestFullDisk(t *testing.T) {
 func awaitWritten(t *testing.T, path string) {
 	t.Helper()
 	want := string(writer()[:16])
-	missing := -1
-	for began := time.Now(); time.Since(began) < slack.For(15*time.Second); time.Sleep(20 * time.Millisecond) {
+	try.Until(t, "every sector to be written", func() bool {
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		missing = -1
 		for s := writerFirst; s < writerEnd; s += writerStep {
 			if string(b[s*512:s*512+len(want)]) != want {
-				missing = s
-				break
+				return false
 			}
 		}
-		if missing < 0 {
-			return
-		}
-	}
-	t.Errorf("sector %d was not written", missing)
+		return true
+	})
 }

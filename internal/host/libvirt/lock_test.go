@@ -12,6 +12,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // lockedHosts starts hosts whose libvirtd locks, and a guest on an NBD export:
@@ -32,13 +34,11 @@ func lockedHosts(t *testing.T, n int) ([]*host, cluster.GuestSpec) {
 
 func needVirtlockd(t *testing.T) {
 	t.Helper()
-	needHosts(t)
-	if _, err := os.Stat("/usr/sbin/virtlockd"); err != nil {
-		t.Skipf("skipped: %v (on Debian: apt-get install libvirt-daemon)", err)
-	}
+	needHosts(t, need.Programs("libvirt-daemon", "virtlockd"))
 }
 
 func TestSecondHostIsRefusedByTheLockManager(t *testing.T) {
+	need.Drill(t, "P1: libvirt's lock manager refuses a second host, and the end of QEMU is what lets it in")
 	needVirtlockd(t)
 	hosts, spec := lockedHosts(t, 2)
 	unlocked := spec
@@ -75,6 +75,7 @@ func TestSecondHostIsRefusedByTheLockManager(t *testing.T) {
 }
 
 func TestLockGoesAlongWithAMigration(t *testing.T) {
+	need.Drill(t, "P1: the lease of a guest goes along when it moves")
 	needVirtlockd(t)
 	hosts, spec := lockedHosts(t, 2)
 	hosts[0].must(request{Op: "start", Spec: spec})
@@ -93,6 +94,7 @@ func TestLockGoesAlongWithAMigration(t *testing.T) {
 }
 
 func TestCheckSaysWhatTheLockManagerLacks(t *testing.T) {
+	need.Drill(t, "P7: a lock manager that would not lock is named before a start")
 	needVirtlockd(t)
 	refused := func(what string, h *host, spec cluster.GuestSpec, want string) {
 		t.Helper()
@@ -124,11 +126,7 @@ func TestCheckSaysWhatTheLockManagerLacks(t *testing.T) {
 	}
 	h.must(request{Op: "check", Spec: good})
 	h.must(request{Op: "signal", Text: "virtlockd", Number: int(syscall.SIGKILL)})
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if _, err := h.do(request{Op: "check", Spec: good}); err != nil {
-			break
-		}
-	}
+	try.Until(t, "a check that misses virtlockd", func() bool { _, err := h.do(request{Op: "check", Spec: good}); return err != nil })
 	refused("no virtlockd", h, good, "virtlockd does not answer")
 
 	plain := newHosts(t, 1)[0]

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // openStart lets a start hang in libvirtd, until virtlogd goes on, and gives it up.
@@ -67,6 +68,7 @@ func eachDriver(t *testing.T, f func(t *testing.T, restart bool)) {
 // TestLateStart: libvirtd takes the call, hangs, and carries it out after
 // the caller has given up.
 func TestLateStart(t *testing.T) {
+	need.Drill(t, "P1: a start that libvirtd carries out after the caller gave up is seen and can be killed")
 	eachDriver(t, func(t *testing.T, restart bool) {
 		h := newHosts(t, 1)[0]
 		spec := guest(t)
@@ -81,6 +83,7 @@ func TestLateStart(t *testing.T) {
 // TestKillDuringAnOpenStart: the guest may be called gone only when libvirtd can not
 // start it any more, and that may take no time: the host is reset otherwise.
 func TestKillDuringAnOpenStart(t *testing.T) {
+	need.Drill(t, "P2: a guest is called gone only when libvirtd can not start it any more")
 	eachDriver(t, func(t *testing.T, restart bool) {
 		h := newHosts(t, 1)[0]
 		spec := guest(t)
@@ -97,6 +100,7 @@ func TestKillDuringAnOpenStart(t *testing.T) {
 // TestKillWithAFrozenLibvirtd: the call lies in the socket of a libvirtd that stands
 // still, which would read it when it goes on.
 func TestKillWithAFrozenLibvirtd(t *testing.T) {
+	need.Drill(t, "P2: a call that lies in the socket of a libvirtd that stands still starts nothing after the kill")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	openStart(t, h, spec, false)
@@ -111,6 +115,7 @@ func TestKillWithAFrozenLibvirtd(t *testing.T) {
 // TestSlowProbing: libvirtd knows no domain as long as it finds out what the emulator
 // can do, and starts the guest then, although who called is gone.
 func TestSlowProbing(t *testing.T) {
+	need.Drill(t, "P1: a start that waits for libvirtd to look at its QEMU is seen when it comes")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	h.must(request{Op: "slow-emulator", Number: 5})
@@ -133,6 +138,7 @@ func TestSlowProbing(t *testing.T) {
 // TestOpenStartIsSettled: an agent died during a start that came to nothing. The
 // next one finds out by itself.
 func TestOpenStartIsSettled(t *testing.T) {
+	need.Drill(t, "P3: an agent that dies in a start leaves what the next one settles by itself")
 	h := newHosts(t, 1)[0]
 	h.must(request{Op: "close"})
 	h.must(request{Op: "note"})
@@ -148,6 +154,7 @@ func TestOpenStartIsSettled(t *testing.T) {
 }
 
 func TestLibvirtdDiesDuringStart(t *testing.T) {
+	need.Drill(t, "P3: libvirtd is killed in a start, and it is known what became of the guest")
 	h := newHosts(t, 1)[0]
 	openStart(t, h, guest(t), false)
 	h.must(request{Op: "signal", Text: "libvirtd", Number: int(syscall.SIGKILL)})
@@ -160,6 +167,7 @@ func TestLibvirtdDiesDuringStart(t *testing.T) {
 // TestStartAfterItsDeadline: the time was over when libvirtd was to be asked, and no
 // timer has said so.
 func TestStartAfterItsDeadline(t *testing.T) {
+	need.Drill(t, "P2: a start whose time is over is certain not to happen")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	if _, err := h.do(request{Op: "start-late", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) {

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // ownGuest is a spec whose domain is the operator's, with two disks.
@@ -44,6 +44,7 @@ func ownGuest(t *testing.T) cluster.GuestSpec {
 }
 
 func TestOwnDomain(t *testing.T) {
+	need.Drill(t, "P1: a guest with a definition of the administrator's own is started, moved and killed as any other")
 	hosts := newHosts(t, 2)
 	spec := ownGuest(t)
 	for _, h := range hosts {
@@ -86,6 +87,7 @@ func TestOwnDomain(t *testing.T) {
 }
 
 func TestOwnDomainIsRefused(t *testing.T) {
+	need.Drill(t, "P7: definitions of one's own that would break a promise are refused")
 	h := newHosts(t, 1)[0]
 	good := ownGuest(t)
 	data := filepath.Join(good.Folder, "data.img")
@@ -121,10 +123,8 @@ func TestOwnDomainIsRefused(t *testing.T) {
 
 // The variables of UEFI lie where all hosts have them.
 func TestOwnDomainWithUEFI(t *testing.T) {
-	needHosts(t)
-	if _, err := exec.LookPath("qemu-system-aarch64"); err != nil {
-		t.Skipf("skipped: %v (on Debian: apt-get install qemu-system-arm qemu-efi-aarch64)", err)
-	}
+	need.Drill(t, "a definition of one's own with UEFI moves between hosts")
+	needArm64(t)
 	hosts := newHosts(t, 2)
 	spec := guest(t)
 	spec.Folder = filepath.Dir(spec.Image)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // panicker makes the guest's image a raw one with a boot sector that waits for
@@ -39,6 +40,7 @@ func panicker(t *testing.T, spec *cluster.GuestSpec) {
 }
 
 func TestPanicPolicies(t *testing.T) {
+	need.Drill(t, "what becomes of a guest that panics: reset, dump, or left as it is")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	panicker(t, &spec)
@@ -83,6 +85,7 @@ func TestPanicPolicies(t *testing.T) {
 }
 
 func TestNoRoomForADump(t *testing.T) {
+	need.Drill(t, "a guest that panics with no room for its dump is ended, and not left standing")
 	h := newHosts(t, 1)[0]
 	spec := guest(t)
 	panicker(t, &spec)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 func (f fleet) pool(name string) Pool {
@@ -22,6 +24,7 @@ func (f fleet) pool(name string) Pool {
 // TestPoolsStopAndStart does it with pools that this machine can have; devices
 // come from a made-up sysfs.
 func TestPoolsStopAndStart(t *testing.T) {
+	need.Drill(t, "pools of a real libvirtd start and stop, and those with disks of guests stay")
 	dir := t.TempDir()
 	sys := fakeSysfs(t)
 	opt := FleetOptions{Shared: []string{dir}, SysDir: sys.sys, DevDir: sys.dev}

@@ -4,11 +4,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestTransientPoolsAreMadeAnew: libvirt forgets one that is stopped, and has it
 // again, the same, by the XML that was read before.
 func TestTransientPoolsAreMadeAnew(t *testing.T) {
+	need.Drill(t, "transient pools, which libvirt forgets when they stop, are made anew")
 	dir := t.TempDir()
 	sys := fakeSysfs(t)
 	f := newFleets(t, 1, FleetOptions{Shared: []string{dir}, SysDir: sys.sys, DevDir: sys.dev})[0]

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/cephnode"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -91,6 +92,7 @@ func ticks(t *testing.T, n cephnode.Node, object string) uint32 {
 // TestGuestInAPool: a guest that stood still while it was started elsewhere writes
 // nothing when it goes on, is told to be locked out, and can only be killed.
 func TestGuestInAPool(t *testing.T) {
+	need.Drill(t, "P1: a guest on Ceph that stood still while it was started elsewhere writes nothing when it goes on")
 	hosts, n, spec := newCeph(t)
 	boots(t, n)
 	obj := object(t, n)
@@ -145,6 +147,7 @@ func TestGuestInAPool(t *testing.T) {
 
 // TestNoStartWhereNobodyCanBeLockedOut: the cluster's answer is needed.
 func TestNoStartWhereNobodyCanBeLockedOut(t *testing.T) {
+	need.Drill(t, "P2: no start on Ceph without the cluster's word that the last holder is locked out")
 	hosts, n, spec := newCeph(t)
 	h := hosts[1]
 	h.must(request{Op: "check", Spec: spec})

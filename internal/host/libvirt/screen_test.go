@@ -17,6 +17,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // vncLogin opens a VNC console by its password (RFC 6143, 7.1.2 and 7.2.2).
@@ -78,6 +79,7 @@ func vncLogin(addr, password string) error {
 // A console has its host's address and its password, also after a migration and in an
 // operator's own domain; nobody reads the password who does not ask as root.
 func TestConsole(t *testing.T) {
+	need.Drill(t, "P6: a console has its host's address and its password, also after a migration, and only root reads it")
 	hosts := newHosts(t, 2)
 	file := filepath.Join(t.TempDir(), "vnc")
 	if err := os.WriteFile(file, []byte("s3cret-7\n"), 0o600); err != nil {

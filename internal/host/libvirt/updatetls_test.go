@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/need"
 )
 
 // presented is the serial number of the certificate that the libvirtd at an address
@@ -56,9 +56,8 @@ func mountPKI(dir string) error {
 // moves encrypted. libvirtd has its certificates where it looks by itself: it reads them
 // again from there only.
 func TestRenewedCertificates(t *testing.T) {
-	if _, err := exec.LookPath("virt-admin"); err != nil {
-		t.Skip("missing: virt-admin (libvirt-clients)")
-	}
+	need.Drill(t, "P4: certificates of libvirtd and QEMU are renewed while a guest runs, which then moves encrypted")
+	needHosts(t, need.Programs("libvirt-clients", "virt-admin"))
 	memory, daemons := authority(t, "memory"), authority(t, "libvirtd")
 	libvirtd := func(h *host) pki.Place {
 		dir := filepath.Join(h.dir, "pki/libvirt")

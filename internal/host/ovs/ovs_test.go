@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/testbed/try"
 )
@@ -13,6 +14,7 @@ import (
 // TestRealSwitch: what a bridge is told is there when it is looked at, and a bundle with a fault in it
 // changes nothing.
 func TestRealSwitch(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("openvswitch-switch", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"))
 	s := ovstest.New(t)
 	ctx := try.Context(t)
 	s.Bridge(t, "br-int", "OpenFlow10,OpenFlow14")
@@ -59,6 +61,7 @@ func TestBridgesErrors(t *testing.T) {
 
 // TestRealInterfaces: an interface is told with its port and bridge, and what a bridge is spoken to in is chosen.
 func TestRealInterfaces(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("openvswitch-switch", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"))
 	s := ovstest.New(t)
 	ctx := try.Context(t)
 	s.Bridge(t, "br-int", "OpenFlow10,OpenFlow13")

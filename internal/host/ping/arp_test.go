@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/ether"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 )
 
@@ -215,6 +216,7 @@ func echoes(t *testing.T, on nettest.End, answer bool) {
 // TestRealARP: a machine that does not answer ICMP echo; the cable is cut for a while, at
 // the far end and at the near one.
 func TestRealARP(t *testing.T) {
+	need.Drill(t, "zero loss is measured by ARP: a machine that answers no echo, and a cable that is cut for a while", need.Root, need.Programs("iproute2", "ip"))
 	here, there := nettest.Cable(t)
 	echoes(t, there, false)
 	far, nobody := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.77")
@@ -263,6 +265,7 @@ func TestRealARP(t *testing.T) {
 // TestARPDisturbsNobody: a machine that is known is asked alone, and the kernel's table of
 // neighbours is left as it is.
 func TestARPDisturbsNobody(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"))
 	here, there := nettest.Cable(t)
 	far := netip.MustParseAddr("192.0.2.2")
 	var wire *socket
@@ -313,6 +316,7 @@ func TestAnnouncementIsNoAnswer(t *testing.T) {
 
 // TestARPWithoutTheRight: by a thread without capabilities, which ends with its goroutine.
 func TestARPWithoutTheRight(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"))
 	here, _ := nettest.Cable(t)
 	var p *Pinger
 	err := errors.New("it was not called")

@@ -9,7 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/testbed/try"
 )
 
 // run opens a Pinger on a host and runs it for the rest of the test.
@@ -30,16 +32,12 @@ func run(t *testing.T, on nettest.End) *Pinger {
 // await polls until ok.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(10 * ms) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("not in 15 s: %s", what)
+	try.Until(t, what, ok)
 }
 
 // TestRealLoss: the cable is cut for a while, at the far end and at the near one.
 func TestRealLoss(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"))
 	here, there := nettest.Cable(t)
 	p := run(t, here)
 	const every = 20 * ms
@@ -100,6 +98,7 @@ func TestRealLoss(t *testing.T) {
 // TestDeadTargetsDoNotHinder: the packets to many targets that nobody has wait in
 // the kernel; live ones are asked all the same.
 func TestDeadTargetsDoNotHinder(t *testing.T) {
+	need.Drill(t, "zero loss is measured: many targets that nobody has hinder no live one", need.Root, need.Programs("iproute2", "ip"))
 	here, _ := nettest.Cable(t)
 	p := run(t, here)
 	const every = 50 * ms
@@ -116,6 +115,7 @@ func TestDeadTargetsDoNotHinder(t *testing.T) {
 // TestFullBufferIsNoLoss: the same with a socket whose buffer is small. What it
 // does not take is not lost.
 func TestFullBufferIsNoLoss(t *testing.T) {
+	need.Drill(t, "zero loss is measured: what a full socket does not take is not lost", need.Root, need.Programs("iproute2", "ip"))
 	here, _ := nettest.Cable(t)
 	p := run(t, here)
 	var refused error
@@ -140,6 +140,7 @@ func TestFullBufferIsNoLoss(t *testing.T) {
 // TestFullReceiverIsNoLoss: a socket with room for three answers is asked for many at
 // once. What it has no room for is not lost.
 func TestFullReceiverIsNoLoss(t *testing.T) {
+	need.Drill(t, "zero loss is measured: an answer for which there was no room is not lost", need.Root, need.Programs("iproute2", "ip"))
 	here, _ := nettest.Cable(t)
 	here.IP(t, "route", "add", "local", "10.99.0.0/16", "dev", "lo")
 	p := run(t, here)

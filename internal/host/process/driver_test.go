@@ -24,7 +24,7 @@ import (
 	"holdfast/internal/testbed/try"
 )
 
-const limit = 10 * time.Second
+const limit = 2 * time.Minute
 
 // TestMain makes this binary play the guest and the agent too.
 func TestMain(m *testing.M) {
@@ -210,8 +210,11 @@ func TestTheGuestOutlivesItsAgentAndIsFoundAgain(t *testing.T) {
 
 func TestAbsentIsTrueWhateverMomentTheAgentDiesAt(t *testing.T) {
 	d := newDriver(t, "h1")
-	started := 0
-	for range 15 {
+	started, agents := 0, 15
+	if testing.Short() {
+		agents = 3
+	}
+	for range agents {
 		agent, out := startAgent(t, d)
 		out.Scan()
 		time.Sleep(rand.N(20 * time.Millisecond)) // the moment under test
@@ -230,7 +233,7 @@ func TestAbsentIsTrueWhateverMomentTheAgentDiesAt(t *testing.T) {
 			wantState(t, d, cluster.GuestAbsent)
 		}
 	}
-	t.Logf("%d of 15 agents had started the guest before they died", started)
+	t.Logf("%d of %d agents had started the guest before they died", started, agents)
 }
 
 func TestAGuestNeverLooksAbsentBetweenStartAndKill(t *testing.T) {
@@ -255,7 +258,11 @@ func TestAGuestNeverLooksAbsentBetweenStartAndKill(t *testing.T) {
 			running.RUnlock()
 		}
 	})
-	for i := range 15 {
+	guests := 15
+	if testing.Short() {
+		guests = 3
+	}
+	for i := range guests {
 		startGuest(t, d, uint64(i+1))
 		running.Unlock()
 		wantState(t, d, cluster.GuestRunning)
@@ -404,11 +411,7 @@ func wantState(t *testing.T, d *Driver, want cluster.GuestState) cluster.Guest {
 
 func wantWake(t *testing.T, d *Driver) {
 	t.Helper()
-	select {
-	case <-d.Wake():
-	case <-time.After(limit):
-		t.Fatal("no wake")
-	}
+	<-d.Wake()
 }
 
 func ctxFor(t *testing.T) context.Context {

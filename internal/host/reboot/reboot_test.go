@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"holdfast/internal/testbed/slack"
 )
 
 // lab is a host whose reboot command writes down that it was called.
@@ -83,9 +81,8 @@ func TestRebootThatFails(t *testing.T) {
 		t.Errorf("%v, want what the command said", err)
 	}
 	l = newLab(t, "exec sleep 60", 100*time.Millisecond)
-	t0 := time.Now()
-	if err := l.Reboot(t.Context(), Request{Boot: "b1"}); !errors.Is(err, context.DeadlineExceeded) || time.Since(t0) > slack.For(10*time.Second) {
-		t.Errorf("a command that hangs: %v after %v", err, time.Since(t0))
+	if err := l.Reboot(t.Context(), Request{Boot: "b1"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a command that hangs: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -109,17 +106,16 @@ func TestRebootThatFails(t *testing.T) {
 // TestBackgroundIsNotWaitedFor: the lab's command leaves something behind that
 // ends the host a moment later.
 func TestBackgroundIsNotWaitedFor(t *testing.T) {
-	l := newLab(t, "sleep 20 & echo $! > \"$0.pid\"", 0)
+	l := newLab(t, "sleep 600 & echo $! > \"$0.pid\"", 0)
 	l.opt.Command[3] = l.log // $0
-	t0 := time.Now()
 	err := l.Reboot(t.Context(), Request{Boot: "b1"})
 	b, readErr := os.ReadFile(l.log + ".pid")
 	if readErr != nil {
 		t.Fatal(readErr)
 	}
-	endSleep(t, strings.TrimSpace(string(b)))
-	if err != nil || time.Since(t0) > slack.For(10*time.Second) {
-		t.Errorf("%v after %v", err, time.Since(t0))
+	endSleep(t, strings.TrimSpace(string(b))) // it is there: nobody waited for it
+	if err != nil {
+		t.Error(err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 func TestMain(m *testing.M) {
@@ -52,11 +54,7 @@ func child(o Options, argv ...string) Options {
 
 func until(t *testing.T, p *Prober, what string, ok func(State) bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(p.State()); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: %+v", what, p.State())
-		}
-	}
+	try.Until(t, what, func() bool { return ok(p.State()) })
 }
 
 func TestAStorageThatAnswersWellIsWell(t *testing.T) {

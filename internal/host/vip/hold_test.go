@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/try"
 )
@@ -24,6 +25,7 @@ func sysctl(name, value string) error { return os.WriteFile("/proc/sys/"+name, [
 
 // TestConflict: while a holds the address, b takes it too.
 func TestConflict(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	for _, text := range both {
@@ -56,6 +58,7 @@ func TestConflict(t *testing.T) {
 // TestLostFrames: nothing that a sends arrives at first; the client follows when it does, though
 // nobody adds the address again.
 func TestLostFrames(t *testing.T) {
+	need.Drill(t, "clients follow an address whose first announcements were lost", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	v := vipOf(t, both[0])
@@ -83,6 +86,7 @@ func TestLostFrames(t *testing.T) {
 // TestLinkDown: the cable of the holder is pulled and put in again, then its interface goes
 // down. An address of IPv6 goes with that, and one of IPv4 does not.
 func TestLinkDown(t *testing.T) {
+	need.Drill(t, "a cable that is pulled and an interface that goes down are told, and the address is announced again after them", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	for _, text := range both {
@@ -125,6 +129,7 @@ func probeOn(h nettest.End, v *VIP) (mac net.HardwareAddr, err error) {
 
 // TestInterfaceVanishes: it goes while the address is held, and comes again under its name.
 func TestInterfaceVanishes(t *testing.T) {
+	need.Drill(t, "an interface that vanishes with an address and comes again", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	eth1 := func() {
@@ -160,6 +165,7 @@ func TestInterfaceVanishes(t *testing.T) {
 // TestConnectionsEnd: who is connected over the address is cut off with it, on both ends; other
 // connections go on. Servers of programs that listen on IPv6 for both versions are among them.
 func TestConnectionsEnd(t *testing.T) {
+	need.Drill(t, "P1: who is connected over an address is cut off with it, and nobody else", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	for _, c := range []struct{ vip, own, listen string }{
@@ -213,6 +219,7 @@ func TestConnectionsEnd(t *testing.T) {
 // TestLeftBehind: a process that has ended has left the address on another interface than the
 // one that it belongs to now.
 func TestLeftBehind(t *testing.T) {
+	need.Drill(t, "P3: an address that a killed process left on another interface is found and goes", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	for _, text := range both {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/vipaddr"
 	"log/slog"
 	"net"
@@ -121,6 +122,7 @@ func knows(t *testing.T, n *nettest.Net, addr netip.Addr, mac net.HardwareAddr) 
 // TestMove: a client finds the address on a; it goes to b, and the client's table follows
 // without a frame of its own, although its entry is good for an hour.
 func TestMove(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a, b, c := n.Host(nodeA), n.Host(nodeB), n.Host(client)
 	for _, ip := range []string{"ipv4", "ipv6"} {
@@ -172,6 +174,7 @@ func TestMove(t *testing.T) {
 // TestSourceStays: the host goes on to send from its own addresses; two virtual addresses on
 // different interfaces do not disturb one another.
 func TestSourceStays(t *testing.T) {
+	need.Drill(t, "a host that holds virtual addresses goes on to send from its own", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	a.IP(t, "link", "add", "eth1", "type", "veth", "peer", "name", "far1")
@@ -217,6 +220,7 @@ func held(v *VIP, want bool) error {
 
 // TestByHand: an address that somebody has put there is neither taken over nor removed.
 func TestByHand(t *testing.T) {
+	need.Drill(t, "an address that somebody put there by hand is neither taken over nor removed", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	for text, other := range map[string]string{both[0]: "10.77.0.50/16", both[1]: "fd00:77::50/48"} {
@@ -253,6 +257,7 @@ func TestByHand(t *testing.T) {
 
 // TestOthersAddress: the peer's address and the host's own are refused before anything is done.
 func TestOthersAddress(t *testing.T) {
+	need.Drill(t, "P7: the other node's address and the host's own are refused as virtual ones before anything is done", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a := n.Host(nodeA)
 	peer := vipOf(t, "10.77.0.3/24", n.Addr(nodeB))
@@ -273,6 +278,7 @@ func TestOthersAddress(t *testing.T) {
 // TestBothAsk: a node that asks finds another that asks at the same time, so not both find the
 // address free.
 func TestBothAsk(t *testing.T) {
+	need.Drill(t, "P1: of two nodes that ask for an address at once, not both find it free", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	for _, text := range both {
@@ -310,6 +316,7 @@ func TestBothAsk(t *testing.T) {
 
 // TestOwnMACs: what another interface of this host says is no conflict.
 func TestOwnMACs(t *testing.T) {
+	need.Drill(t, "what another interface of the host says of an address is no conflict", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := network(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	own, other := net.HardwareAddr{2, 0, 0, 0, 0, 0x11}, net.HardwareAddr{2, 0, 0, 0, 0, 0x22}
@@ -346,6 +353,7 @@ func TestOwnMACs(t *testing.T) {
 
 // TestProbeEnds: a probe ends with its context, and does not say then that nobody has it.
 func TestProbeEnds(t *testing.T) {
+	need.Drill(t, "P2: a probe that is broken off does not say that nobody has the address", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	a := network(t).Host(nodeA)
 	v := vipOf(t, both[0])
 	ctx, cancel := context.WithCancel(context.Background())

@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"holdfast/internal/testbed/slack"
 )
 
 // The test binary is a contender, too: PATH NODE GENERATION.
@@ -57,9 +55,7 @@ func formatted(t *testing.T) string {
 // ask contests and gives up the test when the disk does not answer.
 func ask(t *testing.T, d *Disk, gen uint64) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(20*time.Second))
-	defer cancel()
-	won, err := d.Contest(ctx, gen)
+	won, err := d.Contest(t.Context(), gen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,12 +97,12 @@ func TestTwoProcessesContend(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 2 {
 			all.Go(func() {
-				after := slack.For(time.Minute)
+				ctx := t.Context()
 				if gen%3 == uint64(i) {
-					after = rand.N(100 * time.Millisecond)
+					short, cancel := context.WithTimeout(ctx, rand.N(100*time.Millisecond))
+					defer cancel()
+					ctx = short
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), after)
-				defer cancel()
 				cmd := exec.CommandContext(ctx, exe, "contend", path, strconv.Itoa(i), strconv.FormatUint(gen, 10))
 				cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 				out, err := cmd.Output()
@@ -131,9 +127,13 @@ func TestTwoProcessesContend(t *testing.T) {
 
 // TestTornWrites ends contests by a write of which a part reaches the disk.
 func TestTornWrites(t *testing.T) {
+	contests := uint64(60)
+	if testing.Short() {
+		contests = 10
+	}
 	path := formatted(t)
 	crash := errors.New("crashed")
-	for seed := range uint64(60) {
+	for seed := range contests {
 		r := rand.New(rand.NewPCG(seed, 1))
 		gen, decided := seed+1, -1
 		for range 8 {

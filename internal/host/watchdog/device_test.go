@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -28,9 +29,10 @@ type contractRig struct {
 }
 
 func TestContractSimulated(t *testing.T) {
+	need.Real(t)
 	t.Parallel()
 	dev, _, fires := startSim(t, SimConfig{})
-	testContract(t, contractRig{dev: dev, timeout: 800 * time.Millisecond, fires: fires})
+	testContract(t, contractRig{dev: dev, timeout: 2 * time.Second, fires: fires})
 }
 
 func TestContractKernel(t *testing.T) {

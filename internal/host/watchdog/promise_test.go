@@ -10,27 +10,41 @@ import (
 
 	"holdfast/internal/cluster"
 	decide "holdfast/internal/host/watchdog/keeper"
+	"holdfast/internal/testbed/need"
 )
 
 // The promise, for random histories of a host: whatever happens, a device that
 // was not disarmed fires by limit + W; and it does not fire while a holder that
 // lives may pet.
 func TestKeeperPromise(t *testing.T) {
+	keeperPromise(t, 30)
+}
+
+// TestKeeperPromiseAtLength plays more histories, without a freeze and with one.
+func TestKeeperPromiseAtLength(t *testing.T) {
+	need.Drill(t, "P1: a watchdog fires in time in each of 2,000 random histories of a host, with frozen holders among them")
+	keeperPromise(t, 1000)
+	keeperPromiseWhenFrozen(t, 1000)
+}
+
+func keeperPromise(t *testing.T, histories uint64) {
 	dir := t.TempDir()
-	for seed := range uint64(120) {
+	for seed := range histories {
 		synctest.Test(t, func(t *testing.T) { history(t, dir, seed, false) })
 	}
 }
 
 // The same with a holder that is stopped between its look at the clock and the
 // pet, for any time: the pet comes too late, the reset must not.
-func TestKeeperPromiseWhenFrozen(t *testing.T) {
+func TestKeeperPromiseWhenFrozen(t *testing.T) { keeperPromiseWhenFrozen(t, 30) }
+
+func keeperPromiseWhenFrozen(t *testing.T, histories uint64) {
 	dir := t.TempDir()
 	late := 0
-	for seed := range uint64(120) {
+	for seed := range histories {
 		synctest.Test(t, func(t *testing.T) { late += history(t, dir, seed, true) })
 	}
-	if late < 10 {
+	if late < int(histories)/12 {
 		t.Errorf("only %d pets came too late: the test tests nothing", late)
 	}
 }

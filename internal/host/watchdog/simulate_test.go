@@ -122,22 +122,15 @@ func TestSimulateTimer(t *testing.T) {
 	if err := Simulate(ctx, cfg); err == nil {
 		t.Error("a second device took the socket")
 	}
-	// The least of a few tries: the machine may be busy, the timer must not be.
+	// That it is not late is the matter of tests in virtual time.
 	const timeout = 100 * time.Millisecond
-	least := time.Hour
-	for range 5 {
+	for range 3 {
 		begin := time.Now()
 		talk(t, socket, "timeout 100\n")
-		took := (<-at).Sub(begin)
-		if took < timeout {
+		if took := (<-at).Sub(begin); took < timeout {
 			t.Fatalf("fired after %v, timeout %v", took, timeout)
 		}
-		least = min(least, took-timeout)
 	}
-	if least > 50*time.Millisecond {
-		t.Errorf("fires at least %v late, want less than 50 ms", least)
-	}
-	t.Logf("least lateness %v", least)
 }
 
 func TestSimulateRefusesConfig(t *testing.T) {

@@ -20,11 +20,8 @@ const imageMiB = 32
 // possible. start starts a command where addr is.
 func New(t *testing.T, addr netip.Addr, start func(*exec.Cmd) error) Node {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("skipped: -short is given, and this starts a Ceph cluster")
-	}
 	if missing := Missing(); len(missing) > 0 {
-		t.Skipf("skipped: missing: %s", strings.Join(missing, "; "))
+		t.Skipf("missing: %s", strings.Join(missing, "; "))
 	}
 	ctx := try.Context(t)
 	n := Node{Dir: try.ShortDir(t), Addr: addr, Start: start}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/need"
 )
 
 func TestMain(m *testing.M) {
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestALinkIsCutAndADiskSurvives(t *testing.T) {
+	need.Drill(t, "the emulated hosts of other drills: their link is cut and heals, and their disk survives a loss of power", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
 	nodes := drbdnode.New(t, "holdfast/internal/testbed/drbdnode")
 	a, b := nodes[0], nodes[1]
 	a.Run("ping", "-c", "1", "-w", "20", "10.97.1.2")

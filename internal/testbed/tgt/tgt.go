@@ -10,16 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/slack"
 	"holdfast/internal/testbed/try"
 )
-
-// startWithin is how long tgtd may take to answer.
-const startWithin = 10 * time.Second
 
 // Serve serves unit 1 of a target, an empty disk of that many bytes, at a portal, IP:PORT, until the
 // end of the test. in calls what starts the server where the portal is; nil: here. A process serves
@@ -56,15 +51,7 @@ func Serve(t testing.TB, target, portal string, bytes int64, in func(start func(
 		}
 		return nil
 	}
-	for end := time.Now().Add(slack.For(startWithin)); ; time.Sleep(50 * time.Millisecond) {
-		err := admin("--mode", "target", "--op", "new", "--tid", "1", "-T", target)
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	try.Until(t, "tgtd", func() bool { return admin("--mode", "target", "--op", "new", "--tid", "1", "-T", target) == nil })
 	try.Must(t, errors.Join(admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "-b", image),
 		admin("--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL")))
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/testbed/try"
 )
 
 // The test binary plays the helper and the agent too.
@@ -47,12 +49,15 @@ func part(name string, args []string) error {
 				}
 				dieNow()
 			}
-			for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			// Until the file is there, or the test has ended with its directory.
+			for ; ; time.Sleep(5 * time.Millisecond) {
 				if _, err := os.Stat(what); err == nil {
 					return
 				}
+				if _, err := os.Stat(filepath.Dir(what)); err != nil {
+					dieNow()
+				}
 			}
-			dieNow()
 		})
 	case "agent": // DIR SPEC STAGE: starts and follows, and dies at the stage
 		var s Spec
@@ -69,9 +74,7 @@ func part(name string, args []string) error {
 				dieNow()
 			}
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		_, err = h.Run(ctx, args[0], s, os.Stdout)
+		_, err = h.Run(context.Background(), args[0], s, os.Stdout)
 		return err
 	}
 	return fmt.Errorf("no part %s", name)
@@ -115,7 +118,7 @@ func newRig(t *testing.T, script string) *rig {
 	h.Env = append(h.Env, "GOCOVERDIR="+tmp) // else it warns, when coverage is measured
 	r := &rig{t: t, h: h, tmp: tmp, dir: filepath.Join(tmp, "state"), spec: Spec{
 		Argv: []string{file}, Env: []string{"PATH=/usr/bin:/bin:/usr/sbin:/sbin", "T=" + tmp}, Dir: tmp,
-		Timeout: 20 * time.Second, Grace: 300 * time.Millisecond,
+		Timeout: 10 * time.Minute, Grace: 300 * time.Millisecond,
 	}}
 	t.Cleanup(r.sweep)
 	return r
@@ -131,19 +134,16 @@ func (r *rig) sweep() {
 		r.t.Error(err)
 		return
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	try.Until(r.t, "the end of all that carries the mark", func() bool {
 		ps, err := marked(m)
 		if err == nil {
 			err = signalAll(ps, unix.SIGKILL)
 		}
-		if err != nil || time.Now().After(end) {
-			r.t.Errorf("left behind: %v, %v", names(ps), err)
-			return
+		if err != nil {
+			r.t.Fatalf("left behind: %v, %v", names(ps), err)
 		}
-		if len(ps) == 0 {
-			break
-		}
-	}
+		return len(ps) == 0
+	})
 	var b begun
 	if _, err := readJSON(r.dir, fileBegun, &b); err != nil {
 		r.t.Error(err)
@@ -159,7 +159,7 @@ func (r *rig) sweep() {
 }
 
 func (r *rig) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithCancel(r.t.Context())
 	r.t.Cleanup(cancel)
 	return ctx
 }
@@ -207,11 +207,7 @@ func (r *rig) attach() (Result, string) {
 // await waits until something holds.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			r.t.Fatalf("waited in vain for %s; helper: %s", what, r.file("state/"+fileLog))
-		}
-	}
+	try.Until(r.t, what, ok)
 }
 
 // file returns a file below the rig's directory, "" when it is not there.

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"holdfast/internal/testbed/slack"
 )
 
 func TestRun(t *testing.T) {
@@ -98,13 +96,14 @@ func TestMuchOutputIsCut(t *testing.T) {
 
 func TestDeadline(t *testing.T) {
 	for name, script := range map[string]string{
-		"obedient":        "sleep 60",
+		"obedient":        "sleep 5000",
 		"deaf":            "trap '' TERM; while true; do sleep 1; done",
-		"deaf grandchild": `(trap '' TERM; echo $BASHPID > $T/pid; setsid sleep 61 & while true; do sleep 1; done) & sleep 60`,
+		"deaf grandchild": `(trap '' TERM; echo $BASHPID > $T/pid; setsid sleep 5001 & while true; do sleep 1; done) & sleep 5000`,
 		"stopped":         "kill -STOP $$",
-		"forks":           "f() { sleep 0.05; [ $1 -lt 8 ] || exec sleep 60; f $(($1+1)) & f $(($1+1)) & wait; }; f 0", // up to 256 at a time
+		"forks":           "f() { sleep 0.05; [ $1 -lt 8 ] || exec sleep 5000; f $(($1+1)) & f $(($1+1)) & wait; }; f 0", // up to 256 at a time
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, "echo begun; "+script)
 			r.spec.Timeout = 400 * time.Millisecond
 			res, out := r.run()
@@ -118,44 +117,41 @@ func TestDeadline(t *testing.T) {
 			if left, err := marked(m); err != nil || len(left) > 1 { // the helper itself may be about to end
 				t.Errorf("still run: %s, %v", names(left), err)
 			}
-			if d := res.Ended.Sub(res.Began); d > 5*time.Second {
-				t.Errorf("took %s", d)
-			}
 		})
 	}
 }
 
 // A daemon that is forked into the background does not hang the step.
 func TestLeftovers(t *testing.T) {
+	// It waits for whoever holds the output, for a moment, and for nobody else: these sleep for longer than a test may take.
 	for name, c := range map[string]struct {
-		script      string
-		killAll     bool
-		holds       bool
-		dies        bool
-		least, most time.Duration
+		script  string
+		killAll bool
+		holds   bool
+		dies    bool
 	}{
-		"closed":               {"setsid sleep 50 >&- 2>&- <&- & echo $! > $T/pid", false, false, false, 0, time.Second},
-		"holds":                {"setsid sleep 51 & echo $! > $T/pid", false, true, false, 2 * time.Second, 4 * time.Second},
-		"holds, failed":        {"setsid sleep 52 & echo $! > $T/pid; exit 1", false, true, true, 2 * time.Second, 4 * time.Second},
-		"closed, failed":       {"setsid sleep 53 >&- 2>&- & echo $! > $T/pid; exit 1", false, false, false, 0, time.Second},
-		"closed, to be killed": {"setsid sleep 54 >&- 2>&- & echo $! > $T/pid", true, false, true, 0, time.Second},
-		"twice forked":         {"(setsid sleep 55 & echo $! > $T/pid) & wait", false, true, false, 2 * time.Second, 4 * time.Second},
+		"closed":               {"setsid sleep 5000 >&- 2>&- <&- & echo $! > $T/pid", false, false, false},
+		"holds":                {"setsid sleep 5001 & echo $! > $T/pid", false, true, false},
+		"holds, failed":        {"setsid sleep 5002 & echo $! > $T/pid; exit 1", false, true, true},
+		"closed, failed":       {"setsid sleep 5003 >&- 2>&- & echo $! > $T/pid; exit 1", false, false, false},
+		"closed, to be killed": {"setsid sleep 5004 >&- 2>&- & echo $! > $T/pid", true, false, true},
+		"twice forked":         {"(setsid sleep 5005 & echo $! > $T/pid) & wait", false, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, c.script)
 			r.spec.KillLeftovers = c.killAll
 			began := time.Now()
 			res, _ := r.run()
-			took := time.Since(began)
+			if took := time.Since(began); c.holds && took < closeWait {
+				t.Errorf("took %s", took)
+			}
 			pid, err := strconv.Atoi(strings.TrimSpace(r.file("pid")))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if res.OK() == strings.Contains(name, "failed") || len(res.Leftovers) != 1 || res.Leftovers[0].PID != pid || res.Leftovers[0].Holds != c.holds || res.Leftovers[0].Killed != c.dies {
 				t.Errorf("got %+v, want process %d", res, pid)
-			}
-			if took < c.least || took > slack.For(c.most+2*time.Second) {
-				t.Errorf("took %s", took)
 			}
 			if alive(pid) == c.dies {
 				t.Errorf("alive: %v", alive(pid))

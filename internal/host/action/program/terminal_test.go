@@ -103,6 +103,7 @@ func TestUnknownPrompt(t *testing.T) {
 		"shows secrets": {`read -p "a guess, or? "`, `{secrets: {a: guess}, silence: 300ms}`, `in advance: "a ***, or?"`},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, c.script)
 			r.withCredentials(c.credentials)
 			res, _ := r.run()
@@ -120,6 +121,7 @@ func TestSilenceWithoutAQuestionIsNoPrompt(t *testing.T) {
 		"nothing":  `sleep 0.7`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, script)
 			r.withCredentials(`silence: 200ms`)
 			if res, _ := r.run(); !res.OK() {

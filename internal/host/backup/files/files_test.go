@@ -19,6 +19,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/files"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -213,11 +214,7 @@ func expect(t *testing.T, p backup.Provider, q backup.Request, want backup.State
 // TestTar unpacks the archive with the tar of the system, as somebody would who has
 // nothing else.
 func TestTar(t *testing.T) {
-	for _, tool := range []string{"tar", "zstd"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
+	need.Real(t, need.Programs("tar", "tar"), need.Programs("zstd", "zstd"))
 	root := filepath.Join(t.TempDir(), "app")
 	try.Must(t, os.Mkdir(root, 0o755))
 	plant(t, root)
@@ -410,9 +407,7 @@ func TestMountInside(t *testing.T) {
 		}
 		return
 	}
-	if os.Getuid() != 0 {
-		t.Skip("mounts need root")
-	}
+	need.Real(t, need.Root, need.Programs("util-linux", "unshare", "mount"))
 	dir := t.TempDir()
 	try.Must(t, os.Mkdir(dir+"/m", 0o700))
 	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs none "$1/m" && exec "$0" -test.run '^TestMountInside$'`, os.Args[0], dir)

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -67,6 +68,7 @@ func TestDump(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
+	need.Drill(t, "P5: files of a stopped database are copied, verified and put back")
 	r := newRig(t, false)
 	r.fill()
 	want := r.state()
@@ -115,6 +117,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestServer(t *testing.T) {
+	need.Drill(t, "P5: what a backup finds out of a database server of its own")
 	r := newRig(t, false)
 	t.Run("partial", func(t *testing.T) { partial(t, r) })
 	t.Run("refused", func(t *testing.T) { refused(t, r) })

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -36,14 +37,7 @@ type rig struct {
 // newRig makes a data directory and starts a server on it.
 func newRig(t *testing.T, network bool) *rig {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("skipped: -short is given, and this starts a MariaDB server")
-	}
-	for _, p := range []string{"mariadbd", "mariadb-install-db", "mariadb", "mariadb-dump", "mariadb-backup"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skip("needs the Debian packages mariadb-server-core, mariadb-client and mariadb-backup: ", err)
-		}
-	}
+	need.Real(t, need.Programs("mariadb-server", "mariadbd", "mariadb-install-db", "mariadb", "mariadb-dump"), need.Programs("mariadb-backup", "mariadb-backup"))
 	dir := try.ShortDir(t)
 	// A home of its own, so that nothing of this machine's user is read.
 	t.Setenv("HOME", dir)
@@ -100,21 +94,16 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.pid, r.ended = cmd.Process.Pid, ended
-	for until := time.Now().Add(30 * time.Second); ; {
-		out, err := r.try("SELECT 1")
-		if err == nil {
-			return
-		}
+	try.Until(r.t, "an answer of the server", func() bool {
+		_, err := r.try("SELECT 1")
 		select {
 		case <-ended:
 			log, _ := os.ReadFile(r.log) // may be missing
 			r.t.Fatalf("the server has ended:\n%s", log)
-		case <-time.After(20 * time.Millisecond):
+		default:
 		}
-		if time.Now().After(until) {
-			r.t.Fatalf("the server does not answer: %v: %s", err, out)
-		}
-	}
+		return err == nil
+	})
 }
 
 // stop ends the server, if it runs.
@@ -125,15 +114,7 @@ func (r *rig) stop() {
 	if err := syscall.Kill(r.pid, syscall.SIGTERM); err != nil {
 		r.t.Errorf("end the server: %v", err)
 	}
-	select {
-	case <-r.ended:
-	case <-time.After(20 * time.Second):
-		r.t.Errorf("the server does not end: killed")
-		if err := syscall.Kill(r.pid, syscall.SIGKILL); err != nil {
-			r.t.Error(err)
-		}
-		<-r.ended
-	}
+	<-r.ended
 	r.pid = 0
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/qcow2"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -26,11 +27,7 @@ type rig struct {
 
 func newRig(t *testing.T, n int) *rig {
 	t.Helper()
-	for _, tool := range []string{"qemu-img", "qemu-io"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip("needs the Debian package qemu-utils: ", err)
-		}
-	}
+	need.Real(t, need.Programs("qemu-utils", "qemu-img", "qemu-io"))
 	r := &rig{t: t, dir: t.TempDir()}
 	for i := range n {
 		image := filepath.Join(r.dir, fmt.Sprintf("disk, number %d.qcow2", i))

@@ -54,7 +54,7 @@ func life(t *testing.T, a, b node) {
 
 	// The primary loses its power under a writer.
 	c := b.client(t.Context())
-	if !c.more(50, busy) {
+	if !c.more(50) {
 		t.Fatal("no row is acknowledged")
 	}
 	b.Crash()
@@ -101,12 +101,12 @@ func cutLink(t *testing.T, a, b node) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c := a.client(ctx)
-	if !c.more(20, busy) {
+	if !c.more(20) {
 		t.Fatal("no row is acknowledged")
 	}
 	a.Cut(true)
 	a.until("frozen writes", frozen)
-	for i := 0; c.more(1, quiet); i++ { // what was on its way
+	for i := 0; c.comes(quiet); i++ { // what was on its way
 		if i > 1000 {
 			t.Fatal("rows are acknowledged while writes are frozen")
 		}
@@ -117,14 +117,14 @@ func cutLink(t *testing.T, a, b node) {
 	// A link that comes back lets it go on, and nothing was lost.
 	a.Cut(false)
 	a.until("the peer", linked)
-	if !c.more(20, busy) {
+	if !c.more(20) {
 		t.Fatal("no row is acknowledged after the link has come back")
 	}
 	// The next time it goes on alone, also when the link is lost once more.
 	a.Cut(true)
 	a.until("frozen writes", frozen)
 	a.do("alone")
-	if !c.more(20, busy) {
+	if !c.more(20) {
 		t.Fatal("no row is acknowledged alone")
 	}
 	b.until("the loss", func(s status) bool { return s.Connection != "Connected" })
@@ -133,7 +133,7 @@ func cutLink(t *testing.T, a, b node) {
 	a.until("the peer", linked)
 	a.Cut(true)
 	a.until("the loss", func(s status) bool { return s.Connection != "Connected" })
-	if !c.more(20, busy) {
+	if !c.more(20) {
 		t.Fatal("the handler did not answer by the mark of Alone")
 	}
 	a.Cut(false)
@@ -148,7 +148,7 @@ func cutLink(t *testing.T, a, b node) {
 	mount(b)
 	b.Run("sh", "-c", "echo other >/mnt/other && sync")
 	a.do("alone")
-	if !c.more(20, busy) {
+	if !c.more(20) {
 		t.Fatal("no row is acknowledged alone")
 	}
 	cancel()

@@ -12,14 +12,12 @@ import (
 
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // runDir is the driver's on a node, which boots with an empty one.
 const runDir = "/run"
-
-// busy is how long anything may take on a machine that is busy with something else.
-const busy = 5 * time.Minute
 
 // TestMain is also what runs on the nodes: commands from afar, the driver, the handler, a
 // client that writes.
@@ -191,15 +189,7 @@ func (n node) do(what string) {
 // insist calls until it goes well, as the core does: a busy machine keeps peers from one another.
 func (n node) insist(what string) {
 	n.t.Helper()
-	for end := time.Now().Add(busy); ; {
-		out, code := n.Try("/node", "do", what)
-		if code == 0 {
-			return
-		}
-		if time.Now().After(end) {
-			n.t.Fatalf("%s: %s: %s", n.Name(), what, out)
-		}
-	}
+	try.Until(n.t, n.Name()+" to "+what, func() bool { _, code := n.Try("/node", "do", what); return code == 0 })
 }
 
 // refuses reports that a call failed, and why.
@@ -222,15 +212,13 @@ func (n node) status() (s status) {
 // until waits for a state.
 func (n node) until(what string, ok func(status) bool) {
 	n.t.Helper()
-	var s status
-	for end := time.Now().Add(busy); ; time.Sleep(drbdnode.LookAgain) {
-		if s = n.status(); ok(s) {
-			return
+	try.Until(n.t, what+" on "+n.Name(), func() bool {
+		if ok(n.status()) {
+			return true
 		}
-		if time.Now().After(end) {
-			n.t.Fatalf("%s: waited for %s: %+v", n.Name(), what, s)
-		}
-	}
+		time.Sleep(drbdnode.LookAgain) // a look takes an emulated processor long
+		return false
+	})
 }
 
 func linked(s status) bool { return s.Linked() && s.Disk == "UpToDate" }
@@ -238,6 +226,7 @@ func frozen(s status) bool { return s.Frozen() && s.Connection != "Connected" }
 
 // TestTwoNodes has its parts on the same two nodes, one after the other.
 func TestTwoNodes(t *testing.T) {
+	need.Drill(t, "P1, P2: a copy by the real DRBD on two emulated hosts: its life, a cut link that freezes the primary, and a person who keeps the older one", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
 	nodes := drbdnode.New(t, "holdfast/internal/host/replica/drbd")
 	for i, part := range []struct {
 		name string
@@ -300,20 +289,29 @@ func (n node) client(ctx context.Context) *client {
 	return &client{t: n.t, lines: n.Stream(ctx, "/node", "write", "/mnt/rows")}
 }
 
-// more waits for rows, and reports whether they came within the time.
-func (c *client) more(n int, within time.Duration) bool {
-	for end := time.After(within); n > 0; n-- {
-		select {
-		case line, ok := <-c.lines:
-			if !ok {
-				return false
-			}
-			c.got = append(c.got, line)
-		case <-end:
+// more waits for rows, and reports whether they came: it is false when the client has ended.
+func (c *client) more(n int) bool {
+	for ; n > 0; n-- {
+		line, ok := <-c.lines
+		if !ok {
 			return false
 		}
+		c.got = append(c.got, line)
 	}
 	return true
+}
+
+// comes reports whether a row comes within a time, in which many do unless writes are frozen.
+func (c *client) comes(within time.Duration) bool {
+	select {
+	case line, ok := <-c.lines:
+		if ok {
+			c.got = append(c.got, line)
+		}
+		return ok
+	case <-time.After(within):
+		return false
+	}
 }
 
 // rest takes in what was acknowledged until the end.

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/host/replica"
 	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -48,6 +49,7 @@ func (n *node) cutShort() {
 // again with all that was acknowledged, as a primary, and, when the other one was promoted, as a
 // replica.
 func TestAnEndThatIsCutShort(t *testing.T) {
+	need.Drill(t, "P3: a primary whose orderly end is cut short behind its binary log starts again with all that was acknowledged", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	ctx := try.Context(t)
 	a, b := pair(t)
 	join(t, a, b)
@@ -130,6 +132,7 @@ func TestMarkCrashed(t *testing.T) {
 
 // TestLogIndex reads what a real server says of its settings.
 func TestLogIndex(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	own := aligntest.NewOwn(t, try.ShortDir(t), nil)
 	for want, args := range map[string][]string{
 		"/x/a.index": {"--log-bin=/x/a.b"}, "bin.index": {"--log-bin=bin"}, "": {"--skip-log-bin"}, "/x/i": {"--log-bin=bin", "--log-bin-index=/x/i"},

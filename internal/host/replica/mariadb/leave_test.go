@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // TestCopiesThatLeave are databases of their own afterwards, as a distribution's unit starts them:
 // both have every acknowledged row, replicate from nobody, and have none of our accounts.
 func TestCopiesThatLeave(t *testing.T) {
+	need.Drill(t, "P2: a copy leaves the pair only with all that was applied", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)

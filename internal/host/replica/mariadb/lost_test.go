@@ -8,23 +8,19 @@ import (
 	"testing"
 
 	"holdfast/internal/host/replica"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // ownNetwork runs the test once more, in a network namespace of its own, and reports that it is
-// there. It skips it where that is not possible.
+// there.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
 	const mark = "HOLDFAST_TEST_OWN_NETWORK"
 	if os.Getenv(mark) != "" {
 		return true
 	}
-	for _, tool := range []string{"unshare", "ip", "nft"} {
-		if _, err := exec.LookPath(tool); err != nil || os.Geteuid() != 0 {
-			t.Skipf("needs root, util-linux, iproute2 and nftables: %v", err)
-		}
-	}
-	cmd := exec.CommandContext(try.Context(t), "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprintf("-test.short=%v", testing.Short()))
+	cmd := exec.CommandContext(try.Context(t), "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), mark+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -38,6 +34,7 @@ func ownNetwork(t *testing.T) bool {
 // anew, also when nobody writes. Commits wait all the same, and it answers when the replica
 // comes back.
 func TestALostReplicaComesBack(t *testing.T) {
+	need.Drill(t, "P3: a primary notices that its replica is cut off, and answers when it comes back", need.Root, need.Programs("util-linux", "unshare"), need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"), need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	if !ownNetwork(t) {
 		return
 	}

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"holdfast/internal/host/replica"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // TestACopyThatIsCutShort: one that does not come whole leaves the data as they were; one
 // that came whole, but did not follow yet, follows at the next call, without another copy.
 func TestACopyThatIsCutShort(t *testing.T) {
+	need.Drill(t, "P3: a copy that does not come whole leaves the data as they were", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	db := a.app()
@@ -82,6 +84,7 @@ func (w *watched) Write(b []byte) (int, error) {
 // TestACopyIsCounted: what has come, and what is to come as the primary estimates it, without
 // its logs.
 func TestACopyIsCounted(t *testing.T) {
+	need.Drill(t, "what has come of a copy is told, with an estimate of what is to come", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	a.sql("CREATE TABLE app.big (v LONGTEXT) ENGINE=InnoDB", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_60",
@@ -117,6 +120,7 @@ func TestACopyIsCounted(t *testing.T) {
 // TestDataThatAreLost: a replica whose data directory is empty copies the primary. Where the directory
 // is not there it does nothing: its file system may not be mounted.
 func TestDataThatAreLost(t *testing.T) {
+	need.Drill(t, "P3: a replica whose data are lost copies the primary, and does nothing where its disk may not be mounted", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	join(t, a, b)
 	ctx := try.Context(t)
@@ -141,6 +145,7 @@ func TestDataThatAreLost(t *testing.T) {
 // TestACopyThatNobodyTakes: at the end of a copy no commit passes; a receiver that stands still then
 // does not hold them up for ever.
 func TestACopyThatNobodyTakes(t *testing.T) {
+	need.Drill(t, "P3: a receiver of a copy that stands still does not hold commits up for ever", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, _ := pair(t)
 	ctx := try.Context(t)
 	var all int64

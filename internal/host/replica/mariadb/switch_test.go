@@ -3,9 +3,7 @@ package mariadb
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +11,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -35,6 +34,7 @@ func (n *node) wants(role replica.Role) {
 // TestAPlannedSwitch and back: sessions of applications end, the servers go on, nothing is
 // copied, and a replica is promoted with the right license only.
 func TestAPlannedSwitch(t *testing.T) {
+	need.Drill(t, "P2: a planned switch of a real MariaDB and back, and no promotion without the right license", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -110,21 +110,25 @@ func with(c replica.Claim, change func(*replica.Claim)) replica.Claim {
 	return c
 }
 
-// TestKillUnderLoad kills the primary while clients write, at points of chance, and so both
-// servers twice. HOLDFAST_REPLICA_KILLS is how often.
+// TestKillUnderLoad kills the primary while clients write, and so each server once.
 func TestKillUnderLoad(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	killUnderLoad(t, 2)
+}
+
+// TestKillUnderLoadAtLength does it again and again.
+func TestKillUnderLoadAtLength(t *testing.T) {
+	need.Drill(t, "P2: a primary of MariaDB is killed 40 times under load, and no row that it acknowledged is lost", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	killUnderLoad(t, 40)
+}
+
+// killUnderLoad kills the primary at points of chance.
+func killUnderLoad(t *testing.T, kills int) {
 	a, b := pair(t)
-	ctx := try.Context(t)
 	join(t, a, b)
 	var l ledger
-	kills := 4
-	if v := os.Getenv("HOLDFAST_REPLICA_KILLS"); v != "" {
-		var err error
-		kills, err = strconv.Atoi(v)
-		try.Must(t, err)
-	}
 	for round := range kills {
-		n := l.size()
+		ctx, n := try.Context(t), l.size()
 		stop := l.write(a, 6)
 		try.Until(t, "rows", func() bool { return l.size() > n+100 })
 		c := license(t, a)
@@ -154,6 +158,7 @@ func TestKillUnderLoad(t *testing.T) {
 // TestTheLedgerHasTeeth: a primary that is alone acknowledges what is lost with it. The
 // license of before, which the caller should have dropped, is refused, too.
 func TestTheLedgerHasTeeth(t *testing.T) {
+	need.Drill(t, "P2: what the other tests of MariaDB count as lost is lost where nothing is safe", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -189,6 +194,7 @@ func blocked(t *testing.T, a, b *node, id int64) (c replica.Claim, answer <-chan
 // TestTheTailOfABlockedPrimaryIsCut: what nobody has acknowledged is in the old primary's
 // binary log, and neither on the new primary nor on the old one when it is back. It is saved.
 func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
+	need.Drill(t, "P1: what nobody has acknowledged is cut from an old primary, and saved", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -224,6 +230,7 @@ func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
 // TestDemoteBesideClientsThatComeAgain: whoever can not write to a read-only server does not hold
 // a switch up, however often it connects; whoever can has the server ended.
 func TestDemoteBesideClientsThatComeAgain(t *testing.T) {
+	need.Drill(t, "P1: clients that connect again and again do not hold a switch up", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	for _, c := range []struct {
 		grant  string
 		within time.Duration // it may use all of it for clients that do not end
@@ -259,6 +266,7 @@ func TestDemoteBesideClientsThatComeAgain(t *testing.T) {
 // TestErrantTransactions: the old primary was started in the role of a primary, which
 // commits its tail. It is saved, and the server seeded anew.
 func TestErrantTransactions(t *testing.T) {
+	need.Drill(t, "P1: an old primary that committed more is saved, and copied anew", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/replica"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -49,6 +50,7 @@ func pending(t *testing.T, answer <-chan error) {
 // TestAlone: without its replica a primary blocks until it is told to go on, and is safe again
 // only when the replica has proved that it has everything.
 func TestAlone(t *testing.T) {
+	need.Drill(t, "P2: a primary without its replica blocks until it is told to go on, and is safe again only after a proof", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -154,6 +156,7 @@ func lastOf(state []replica.Transaction) []replica.Transaction {
 // TestAReplicaThatWasStartedAnew lacks what it had received, and is not promoted. Its
 // primary, started by its own license, has everything.
 func TestAReplicaThatWasStartedAnew(t *testing.T) {
+	need.Drill(t, "P2: a replica that was started anew lacks what it had received, and is not promoted", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -188,6 +191,7 @@ func TestAReplicaThatWasStartedAnew(t *testing.T) {
 
 // TestPromoteWaitsUntilAllIsApplied, also when the first call was cut short.
 func TestPromoteWaitsUntilAllIsApplied(t *testing.T) {
+	need.Drill(t, "P2: a promotion waits until all that was received is applied", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -222,6 +226,7 @@ func TestPromoteWaitsUntilAllIsApplied(t *testing.T) {
 // TestAReplicaThatThrewItsRelayLogAway, since both of its threads were started, is not
 // promoted: neither by a license of before, nor is there one before the next proof.
 func TestAReplicaThatThrewItsRelayLogAway(t *testing.T) {
+	need.Drill(t, "P2: a replica that threw its relay log away is not promoted before the next proof", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -261,6 +266,7 @@ func with2(st replica.Status, change func(*replica.Status)) replica.Status {
 
 // TestAFrozenServer holds nobody up, and is killed.
 func TestAFrozenServer(t *testing.T) {
+	need.Drill(t, "P3: a database that stands still holds nobody up, and is killed", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	join(t, a, b)
 	c, standby := license(t, a), b.state()
@@ -311,6 +317,7 @@ func TestAFrozenServer(t *testing.T) {
 // TestPrepare sets what it can, names what it can not, and makes the account only where it
 // is missing.
 func TestPrepare(t *testing.T) {
+	need.Drill(t, "P7: settings of a database are set or named, and its account is made only where it is missing", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, _ := pair(t)
 	ctx := try.Context(t)
 	before := a.value("SELECT @@gtid_binlog_state")

@@ -6,11 +6,13 @@ import (
 
 	"holdfast/internal/host/replica/shared"
 	"holdfast/internal/testbed/drbdnode"
+	"holdfast/internal/testbed/need"
 )
 
 // TestTheLifeOfAReservation: one node after the other holds it, and only who holds it writes.
 // What the device says is read by sg_persist, too.
 func TestTheLifeOfAReservation(t *testing.T) {
+	need.Drill(t, "P1: one of two nodes after the other holds a reservation, and only who holds it writes (emulated hosts, a real target of iSCSI)", need.Root, need.Programs("sg3-utils", "sg_persist"))
 	l := drbdnode.NewLUN(t, 64<<20)
 	nodes := drbdnode.Make(t, drbdnode.Options{Pkg: "holdfast/internal/host/replica/shared", Files: []string{"/usr/bin/sg_persist"}, LUN: l})
 	a, b := node{nodes[0], t}, node{nodes[1], t}
