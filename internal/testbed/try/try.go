@@ -11,12 +11,24 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"holdfast/internal/testbed/slack"
 )
 
-// patience is how long a condition may take, for which a healthy machine needs a moment.
-const patience = 20 * time.Second
+// unlimited is how long tests wait whose binary has no deadline, or that can not be asked for it.
+const unlimited = 15 * time.Minute
+
+// last is how much of a test binary's time is left when a wait ends without its event: the test
+// says what it waited for and cleans up, which it does not when the binary itself ends.
+const last = 20 * time.Second
+
+// end is when a wait of a test ends: that what is waited for takes longer on a busy machine is no fault.
+func end(t testing.TB) time.Time {
+	if x, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if at, ok := x.Deadline(); ok {
+			return at.Add(-min(last, max(0, time.Until(at)/2)))
+		}
+	}
+	return time.Now().Add(unlimited)
+}
 
 // Must ends the test at an error.
 func Must(t testing.TB, err error) {
@@ -26,20 +38,21 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// Context is a context that ends after 3 minutes: a call that hangs fails one test, not the
-// run. It still holds in the test's clean-ups.
+// Context is a context that ends shortly before the test binary does: a call that hangs fails one
+// test, not the run. It still holds in the test's clean-ups.
 func Context(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithDeadline(context.Background(), end(t))
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// Until waits for a condition, and ends the test when it does not come. It looks the less
-// often the longer it has waited: most conditions are asked of servers.
+// Until waits for a condition, and ends the test when it does not come before the test binary's
+// time is nearly over. It looks the less often the longer it has waited: most conditions are asked of servers.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	by := end(t)
 	for begun := time.Now(); !ok(); time.Sleep(min(max(time.Since(begun)/16, 2*time.Millisecond), 50*time.Millisecond)) {
-		if time.Since(begun) > patience && time.Since(begun) > slack.For(patience) {
+		if time.Now().After(by) {
 			t.Fatalf("waited %s for %s", time.Since(begun).Round(time.Second), what)
 		}
 	}
