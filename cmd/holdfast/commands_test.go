@@ -46,7 +46,7 @@ has ` + "`--client-key`" + ` in place of this one:
 
 // exitCodes is the part of a command's help that tells its exit codes: a paragraph, or the sentences of it
 // from there on.
-var exitCodes = regexp.MustCompile(`(?s)(?:^|\s)((?:[^.\n]*[Tt]he exit code is|Exit codes?:|Exit codes? \d).*?)(?:\n\n|$)`)
+var exitCodes = regexp.MustCompile(`(?s)(?:^|\s)((?:[^.]*[Tt]he exit code is|Exit codes?:|Exit codes? \d).*?)(?:\n\n|$)`)
 
 // TestCommandsPage compares docs/commands.md with the commands that there are.
 func TestCommandsPage(t *testing.T) {
