@@ -88,7 +88,7 @@ func commandPage(root *cobra.Command) []byte {
 		}
 		b.WriteString("```\n")
 		if m := exitCodes.FindStringSubmatch(c.Long); m != nil {
-			fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(m[1]))
+			b.WriteString(codes(strings.TrimSpace(m[1])))
 		}
 	}
 	return b.Bytes()
@@ -105,6 +105,28 @@ func below(c *cobra.Command) []*cobra.Command {
 		}
 	}
 	return out
+}
+
+// oneCode is where the text of an exit code begins, after the end of the one before.
+var oneCode = regexp.MustCompile(`(?:^Exit codes?:? |[,;.:]\s+)(\d):?\s+`)
+
+// codes is what a command's help tells of exit codes, as a list if it has each with a text of its own.
+func codes(text string) string {
+	at := oneCode.FindAllStringSubmatchIndex(text, -1)
+	if len(at) == 0 {
+		return "\n" + wrap(text, "") + "\n"
+	}
+	var b strings.Builder
+	b.WriteString("\nExit codes:\n\n")
+	for i, m := range at {
+		end := len(text)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		item := fmt.Sprintf("- %s: %s", text[m[2]:m[3]], strings.TrimSuffix(text[m[1]:end], "."))
+		fmt.Fprintln(&b, wrap(item, "  "))
+	}
+	return b.String()
 }
 
 // flags are those of a command, and of commands above it but root, whose flags all have.
