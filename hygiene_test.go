@@ -213,6 +213,7 @@ var renames = map[string]string{
 	"internal/store/etcdstore":      "directories in the middle of a restore, which syncs all of them at its end",
 	"internal/supervise":            "records of processes and logs, which need not outlive the kernel",
 	"internal/testbed/lab":          "a laboratory need not outlive the kernel",
+	"tools/runtests":                "logs of a drill that failed need not outlive the kernel",
 	"internal/upgrade/bundle":       "it syncs the directory by the descriptor that holds its lock",
 	"internal/upgrade/cache":        "one sync after several renames, and its tests stop between them",
 	"internal/upgrade/check":        "three names at once: one sync after them",

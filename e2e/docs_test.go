@@ -37,8 +37,9 @@ func TestCommandsInDocumentsExist(t *testing.T) {
 	}
 	checked := map[string]bool{}
 	for _, page := range pages {
-		if filepath.Base(page) == "roadmap.md" {
-			continue // what is planned
+		switch filepath.Base(page) {
+		case "roadmap.md", "commands.md":
+			continue // what is planned; what is made of the commands themselves
 		}
 		b, err := os.ReadFile(page)
 		if err != nil {

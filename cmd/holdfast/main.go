@@ -53,8 +53,15 @@ func main() {
 	if s, err := strconv.ParseInt(committed, 10, 64); err == nil {
 		built = time.Unix(s, 0)
 	}
-	os.Exit(cli.Main(os.Args[1:], cli.Env{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit, Built: built,
+	env := environment()
+	env.Built = built
+	os.Exit(cli.Main(os.Args[1:], env))
+}
+
+// environment is what the command line runs in, with the commands that the cluster's client lacks.
+func environment() cli.Env {
+	return cli.Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit,
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(),
@@ -69,7 +76,7 @@ func main() {
 		CloudFeatures: openstack.Run,
 		Collect:       collect.Collect,
 		HostPorts:     hostports.Look,
-	}))
+	}
 }
 
 // hostFiles are what an installation puts on a host.

@@ -204,8 +204,8 @@ func TestUpgradePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(b)
-	if n := strings.Count(page, "\n"); n > 170 {
-		t.Errorf("the page has %d lines: want 170 at most", n)
+	if n := strings.Count(page, "\n"); n > 240 {
+		t.Errorf("the page has %d lines: want 240 at most", n)
 	}
 	for _, word := range []string{
 		string(upgrade.Normal), string(upgrade.Rollup), string(upgrade.Prepared), string(upgrade.Committing), string(upgrade.Rolldown),
