@@ -118,7 +118,7 @@ func TestEveryPackageIsInOneRoom(t *testing.T) {
 
 // notConverted are pages whose lines are longer yet.
 var notConverted = []string{
-	"README.md", "README.zh-CN.md", "CONTRIBUTING.md", "docs/glossary.md", "docs/roadmap.md",
+	"README.md", "README.zh-CN.md",
 	"packaging/neutron/README.md",
 }
 
