@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// adrOfDependencies has a list with an item for each direct dependency.
+// adrOfDependencies has a table with a line for each direct dependency.
 const adrOfDependencies = "docs/adr/0010-dependencies.md"
 
 func TestEveryDirectDependencyHasItsLine(t *testing.T) {
@@ -55,15 +55,15 @@ func direct(gomod string) []string {
 	return out
 }
 
-// modules are the names in bold that begin an item of the list.
+// modules are the names in the first column of the table.
 func modules(adr string) []string {
 	var out []string
 	for line := range strings.Lines(adr) {
-		names, ok := strings.CutPrefix(line, "- **")
-		if !ok {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 || cells[0] != "" {
 			continue
 		}
-		for name := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSpace(names), "**"), ",") {
+		for name := range strings.SplitSeq(cells[1], ",") {
 			if name = strings.TrimSpace(name); strings.Contains(name, ".") {
 				out = append(out, name)
 			}
