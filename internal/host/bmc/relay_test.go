@@ -226,6 +226,9 @@ func sameSession(t *testing.T, r rig, suite int) {
 
 // TestLosses: answers that are lost or late are asked for again, within the time.
 func TestLosses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it waits for what devices have to answer")
+	}
 	r := goIPMI(t, machineID, 17)
 	for _, c := range []struct {
 		name   string

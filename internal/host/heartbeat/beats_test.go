@@ -53,6 +53,9 @@ func TestSevenHearOneAnother(t *testing.T) {
 }
 
 func TestAOneWayCutIsSeen(t *testing.T) {
+	if testing.Short() && !try.Race {
+		t.Skip("-short: it waits for silence")
+	}
 	t.Parallel()
 	m := newMesh(t, 3, unhurried)
 	try.Until(t, "all hear all", m.whole)
@@ -76,6 +79,9 @@ func TestAOneWayCutIsSeen(t *testing.T) {
 }
 
 func TestAStuckMainLoopIsNotHeard(t *testing.T) {
+	if testing.Short() && !try.Race {
+		t.Skip("-short: it waits for silence")
+	}
 	t.Parallel()
 	m := newMesh(t, 2, unhurried)
 	try.Until(t, "both hear", m.whole)
@@ -138,6 +144,9 @@ func TestANewProcessIsFedWithThePast(t *testing.T) {
 }
 
 func TestABadNetwork(t *testing.T) {
+	if testing.Short() && !try.Race {
+		t.Skip("-short: it waits for silence")
+	}
 	t.Parallel()
 	m := newMesh(t, 3, nil)
 	for ends, r := range m.relays {

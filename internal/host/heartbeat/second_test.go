@@ -68,6 +68,9 @@ func TestASilentPathIsTold(t *testing.T) {
 
 // TestTwoPaths: two processes hear each other over both paths, and over the second alone.
 func TestTwoPaths(t *testing.T) {
+	if testing.Short() && !try.Race {
+		t.Skip("-short: it waits for silence")
+	}
 	t.Parallel()
 	second := [2]string{"127.0.0.2", "127.0.0.4"}
 	var nodes [2]*node

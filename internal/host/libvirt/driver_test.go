@@ -157,8 +157,8 @@ func TestMigrateThereAndBack(t *testing.T) {
 	from, to := hosts[0], hosts[1]
 	for _, way := range []string{"there", "back"} {
 		from.until("running", is(cluster.GuestRunning))
-		from.must(request{Op: "speed", Number: 24})
-		r := request{Op: "migrate", Text: to.addr, Timeout: 20 * time.Second}
+		from.must(request{Op: "speed", Number: 12}) // some seconds, in which it is looked at
+		r := request{Op: "migrate", Text: to.addr, Timeout: 2 * time.Minute}
 		moving := from.begin(r)
 		seen, incoming := 0, false
 		var a reply

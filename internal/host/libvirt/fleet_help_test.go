@@ -119,7 +119,7 @@ func (f fleet) setUp(what string, q fleetRequest) {
 // call makes a call of the Fleet that must succeed.
 func (f fleet) call(op string, q fleetRequest) fleetReply {
 	f.t.Helper()
-	return f.must(request{Op: "fleet-" + op, Fleet: q, Timeout: 30 * time.Second}).Fleet
+	return f.must(request{Op: "fleet-" + op, Fleet: q, Timeout: 2 * time.Minute}).Fleet
 }
 
 // try makes one that may fail.

@@ -25,7 +25,7 @@ func TestFleetMigratesThereAndBack(t *testing.T) {
 	from.call("autostart", fleetRequest{UUID: keeps.uuid, Number: 1})
 	for _, way := range []string{"there", "back"} {
 		var going []<-chan reply
-		r := request{Op: "fleet-migrate", Timeout: 30 * time.Second, Fleet: fleetRequest{Target: to.addr}}
+		r := request{Op: "fleet-migrate", Timeout: 2 * time.Minute, Fleet: fleetRequest{Target: to.addr}}
 		r.Fleet.Migrate = migrateRequest{Data: to.addr, MiBps: 64, AutoConverge: true}
 		for _, s := range []small{keeps, floats} {
 			r.Fleet.UUID = s.uuid

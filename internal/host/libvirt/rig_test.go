@@ -265,7 +265,7 @@ func (h *host) read(out io.Reader) {
 func (h *host) begin(r request) <-chan reply {
 	h.t.Helper()
 	if r.Timeout == 0 {
-		r.Timeout = 20 * time.Second
+		r.Timeout = 2 * time.Minute
 	}
 	c := make(chan reply, 1)
 	h.mu.Lock()
@@ -288,7 +288,7 @@ func (h *host) begin(r request) <-chan reply {
 func (h *host) do(r request) (reply, error) {
 	h.t.Helper()
 	if r.Timeout == 0 {
-		r.Timeout = 20 * time.Second
+		r.Timeout = 2 * time.Minute
 	}
 	return h.end(r, h.begin(r))
 }

@@ -170,6 +170,9 @@ func TestLeftovers(t *testing.T) {
 
 // What is left alone and writes on later is not killed by that.
 func TestALeftoverMayGoOnWriting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it sleeps for three seconds")
+	}
 	r := newRig(t, "(for i in 1 2 3 4 5 6; do sleep 0.5; head -c 100000 /dev/zero; echo line || exit; done; touch $T/all) & exit 0")
 	res, _ := r.run()
 	if !res.OK() || len(res.Leftovers) == 0 {
