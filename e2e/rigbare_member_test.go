@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // swapped is the cluster's configuration with another host in the place of one.
@@ -53,6 +54,7 @@ func (b *bareRig) running(t *testing.T) (holder, leaver string) {
 // TestMemberUnderAnotherName replaces a member that is alive by a host of another name and
 // address, while the guest goes on. The command is killed in the middle, and goes on.
 func TestMemberUnderAnotherName(t *testing.T) {
+	need.Drill(t, "P3: a member is replaced by a host of another name while the guest goes on, by a command that is killed in the middle")
 	b := newBareRig(t, 4)
 	holder, leaver := b.running(t)
 	boot := b.waitGuest(t)
@@ -107,7 +109,7 @@ func (b *bareRig) members(t *testing.T, asked string, cl config.Cluster) {
 		want = append(want, h.Name)
 	}
 	slices.Sort(want)
-	b.until(t, 2*time.Minute, "the members vote", func(ctx context.Context) (string, bool) {
+	b.until(t, "the members vote", func(ctx context.Context) (string, bool) {
 		s, err := b.storeOf(ctx, asked)
 		var got []string
 		for _, m := range s.Members {

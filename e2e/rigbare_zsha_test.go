@@ -135,7 +135,7 @@ func (b *bareRig) zshaStatus(t *testing.T, h string, cl config.Cluster) {
 	want := ">>>MN-VM Running On\n" + holder + " : running\n\n>>>Last MN-VM Start Record\nTIME " + holder + "\n\n>>>ZStack HA Services Running On\n" + hosts.String() +
 		"\n>>>Consul Members\nNode Address Status Type Build Protocol DC\n" + members.String() +
 		"\n>>>Management Node IP\n" + guest + "\n\n>>>Public Network IP\n" + guest + "\n\n>>>Checking Host I/O\ndone.\n"
-	b.until(t, time.Minute, "zsha status is that of the manual", func(context.Context) (string, bool) {
+	b.until(t, "zsha status is that of the manual", func(context.Context) (string, bool) {
 		out, said, code := b.zsha(t, h, installedZsha, "status")
 		lines := func(s string) []string { return slices.Sorted(strings.Lines(s)) } // etcd's members have no order
 		got := bare(out)
