@@ -166,6 +166,7 @@ func runs(t testing.TB, otherwise int) int {
 
 // TestPowerLossAndKills has the faults that matter most. How long they may take is for TestFaults.
 func TestPowerLossAndKills(t *testing.T) {
+	needLab(t)
 	some := map[string]drill{}
 	for _, name := range []string{"power loss of the active host", "agent killed", "libvirtd killed"} {
 		d := drills[name]
