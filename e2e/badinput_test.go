@@ -30,7 +30,7 @@ func (r *rig) disk(h string, path ...string) string {
 // refused runs holdfast on a host and wants an exit code and texts on stderr.
 func (r *rig) refused(t testing.TB, h string, code int, want []string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
 	var e *exec.ExitError
@@ -421,7 +421,7 @@ func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
 		if err := os.WriteFile(r.disk(h, "agent.json"), good, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(r.lab.Off(ctx, h), r.lab.On(ctx, h)); err != nil {
 			t.Error(err)

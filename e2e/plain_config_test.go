@@ -31,7 +31,7 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	first := r.command(t, other, "config", "export")
 	t.Cleanup(func() { // of a test that failed half-way, too
 		r.put(t, other, "first.json", first)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		// The guest starts again, so that the next test finds what it had.
 		for _, args := range [][]string{{"config", "import", "--yes", lab.HostDir + "/first.json"}, {"stop"}, {"start"}} {

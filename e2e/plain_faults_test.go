@@ -168,7 +168,7 @@ func theWordOfAnOperator(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		err := os.WriteFile(r.disk(h, "agent.json"), good, 0o600)
 		if err = errors.Join(err, r.lab.Crash(ctx, h), r.lab.On(ctx, h)); err != nil {

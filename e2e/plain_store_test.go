@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
@@ -45,7 +44,7 @@ func (r *rig) bench(t testing.TB, h string) (back func()) {
 func (r *rig) joins(t testing.TB, h string, back func(), args ...string) {
 	t.Helper()
 	r.until(t, "the member of "+h+" to join", func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		out, err := r.lab.Exec(ctx, h, append([]string{r.exe, "store", "join", "--config", awayConfig}, args...)...)
 		return fmt.Sprint(out, err), err == nil

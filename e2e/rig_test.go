@@ -236,7 +236,7 @@ func takeDown() error {
 // its own reasons only.
 func (r *rig) mend(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	undo := []func(context.Context, string) error{r.lab.On, r.lab.Thaw, r.lab.UnhangStorage, r.lab.Heal}
 	if r.kind != plain {
@@ -249,7 +249,7 @@ func (r *rig) mend(t testing.TB) {
 			}
 		}
 	}
-	if out, err := r.lab.Exec(ctx, r.lab.Hosts()[0], r.exe, "start", "--timeout", "30s"); err != nil {
+	if out, err := r.lab.Exec(ctx, r.lab.Hosts()[0], r.exe, "start", "--timeout", "5m"); err != nil {
 		t.Logf("mend: %v: %s", err, out)
 	}
 	r.awaken(t)
@@ -308,7 +308,7 @@ func (r *rig) command(t testing.TB, h string, args ...string) string {
 func (r *rig) mayYet(t testing.TB, h string, args ...string) {
 	t.Helper()
 	r.until(t, fmt.Sprint(args, " to be possible"), func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
 		if err == nil {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
@@ -125,7 +124,7 @@ func (b *bareRig) members(t *testing.T, asked string, cl config.Cluster) {
 // killedAt ends an installer without a word at a moment.
 func (b *bareRig) killedAt(t *testing.T, h string, args []string, at string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_ = b.killedWhen(ctx, t, h, args, at, "[h]oldfast (install|adopt)") // it was killed
 }

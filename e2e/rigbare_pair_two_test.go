@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/need"
@@ -24,7 +23,7 @@ func TestPairSetupOfTwo(t *testing.T) {
 	login := args[:slices.Index(args, "pair")]
 	killed := func(args []string, until, pattern string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := b.killedWhen(ctx, t, "h1", args, until, pattern); err == nil {
 			t.Error("it was killed and ended well")

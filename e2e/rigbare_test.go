@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -198,7 +197,7 @@ func (b *bareRig) install(t *testing.T, h string, args ...string) (install.Resul
 // installer runs a command that installs.
 func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Result, string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe}, args...)...)
 	if err != nil {
@@ -219,7 +218,7 @@ func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Res
 // uninstall takes Holdfast off all hosts.
 func (b *bareRig) uninstall(t *testing.T, h string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--allow-undersized" })
 	cmd, err := b.lab.Command(ctx, h, append([]string{b.lab.Exe(), "uninstall", "--yes-i-really-really-mean-it"}, args...)...)

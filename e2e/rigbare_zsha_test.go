@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cli"
 	"holdfast/internal/config"
@@ -25,7 +24,7 @@ const installedZsha = "/usr/bin/" + cli.ZshaName
 // zsha runs the program by the source tool's name on a host: what it said on both sides, and its exit code.
 func (b *bareRig) zsha(t *testing.T, h, program string, args ...string) (out, said string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, h, append([]string{program}, args...)...)
 	if err != nil {

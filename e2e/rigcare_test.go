@@ -52,7 +52,7 @@ func careOptions(o *lab.Options) {
 func (r *rig) counted(t testing.TB) cluster.Status {
 	t.Helper()
 	for _, what := range []string{"stop", "start"} {
-		r.command(t, r.lab.Hosts()[0], what, "--timeout", "60s")
+		r.command(t, r.lab.Hosts()[0], what, "--timeout", "5m")
 	}
 	st := r.healthy(t)
 	if st.Owner.Failures != 0 || st.Owner.Restarts != 0 {
@@ -293,7 +293,7 @@ func guestThatCrashesAgainAndAgain(t testing.TB, r *rig) {
 	}
 	r.staysDown(t, last, 10*time.Second) // another start would come after 8 s
 	r.judgeBackoff(t, at, st.Owner.Failures)
-	r.command(t, r.lab.Hosts()[0], "start", "--timeout", "60s")
+	r.command(t, r.lab.Hosts()[0], "start", "--timeout", "5m")
 	if st := r.healthy(t); !last.Less(st.Owner.Epoch) {
 		t.Errorf("epoch %s after the order to start, was %s", st.Owner.Epoch, last)
 	}

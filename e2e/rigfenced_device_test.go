@@ -52,7 +52,7 @@ func (r *rig) configuration(t testing.TB, edit func(*config.Cluster)) (good, cha
 
 // install takes all hosts' power and data, and boots them with a configuration.
 func (r *rig) install(ctx context.Context, cl []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := every(r, func(h string) error {
 		return errors.Join(r.lab.Crash(ctx, h), r.wipe(h), os.WriteFile(r.disk(h, "cluster.json"), cl, 0o600))

@@ -136,7 +136,7 @@ func hears(ctx context.Context, r *rig, h string) error {
 	if err := back(ctx, r, h); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		waits := ""

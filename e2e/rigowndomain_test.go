@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
@@ -40,7 +39,7 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	t.Helper()
 	var have []string
 	for _, h := range r.lab.Hosts() {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		out, err := r.lab.Exec(ctx, h, "virsh", "-q", "-c", "qemu:///system", "list", "--name")
 		if err != nil {
 			t.Error(err)
@@ -56,7 +55,7 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	if !slices.Equal(have, []string{holder}) {
 		t.Fatalf("the guest is on %v, want %s alone", have, holder)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	def, err := r.lab.Exec(ctx, holder, "virsh", "-q", "-c", "qemu:///system", "dumpxml", cluster.GuestName)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -53,9 +52,9 @@ func (p *pairRig) splitByPerson(t *testing.T) {
 	must(t, insert(t.Context(), p.clients.node[had], row+2))
 	// A node of a busy machine may not be heard for a moment.
 	p.until(t, "the word to be taken", func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		out, err := p.lab.Exec(ctx, other, p.exe, "pair", "resolve", "--keep", other, "--yes", "--timeout", "90s")
+		out, err := p.lab.Exec(ctx, other, p.exe, "pair", "resolve", "--keep", other, "--yes", "--timeout", "5m")
 		return fmt.Sprint(out, err), err == nil
 	})
 	p.oneKept(t, other, had, row+1, row, row+2)

@@ -41,7 +41,7 @@ func (p *pairRig) chosen(t *testing.T) {
 	})
 	refused(standby, active, "run it on "+active)
 
-	out, err := p.lab.Exec(ctx, standby, p.exe, "pair", "resolve", "--keep", standby, "--yes", "--timeout", "90s")
+	out, err := p.lab.Exec(ctx, standby, p.exe, "pair", "resolve", "--keep", standby, "--yes", "--timeout", "5m")
 	if err != nil {
 		t.Fatalf("pair resolve: %v: %s", err, out)
 	}

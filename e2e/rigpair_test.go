@@ -132,7 +132,7 @@ func (p *pairRig) killAgent(ctx context.Context, host string) error {
 	if err := p.lab.Kill(ctx, host, lab.AgentDaemon); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		_, err := ask(p.rig, host, func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
@@ -148,7 +148,7 @@ func (p *pairRig) killAgent(ctx context.Context, host string) error {
 // switchAndKill kills the agent of a host at some moment of a planned switch.
 func switchAndKill(of func(active, standby string) string) func(*pairRig, context.Context, string, string) error {
 	return func(p *pairRig, ctx context.Context, active, standby string) error {
-		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		over := make(chan struct{})
 		go func() {
@@ -177,7 +177,7 @@ var pairDrills = []pairDrill{
 	{name: "planned switch", moves: true, fault: func(p *pairRig, ctx context.Context, active, standby string) (err error) {
 		// A database that does not end its writes in time, on a busy machine, stays: it is tried again.
 		for range 3 {
-			if _, err = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "60s"); err == nil {
+			if _, err = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "5m"); err == nil {
 				return nil
 			}
 			time.Sleep(time.Second) // an agent that has just begun may have to read the records first
@@ -264,6 +264,25 @@ func TestPairFaults(t *testing.T) {
 	need.Drill(t, "P1: a fault of each kind of a pair with a real database: no acknowledged row is lost, no two databases take writes")
 	p := newPair(t, paired)
 	p.drills(t, pairDrills)
+	p.sum(t)
+}
+
+// TestPairManyTimes has each fault ten times, each round in another order.
+func TestPairManyTimes(t *testing.T) {
+	need.Drill(t, "P1: 200 faults of a pair with a real database, each round in another order: no acknowledged row is lost, no two databases take writes")
+	p := newPair(t, paired)
+	outages := map[string][]time.Duration{}
+	for round := range uint64(10) {
+		for _, i := range rand.New(rand.NewPCG(round, 16)).Perm(len(pairDrills)) {
+			d := pairDrills[i]
+			if !t.Run(d.name, func(t *testing.T) { outages[d.name] = append(outages[d.name], p.drill(t, d)) }) {
+				t.FailNow() // what follows would fail for its reasons
+			}
+		}
+	}
+	for _, d := range pairDrills {
+		t.Logf("pair drill %q, %d runs: no write was acknowledged for %s", d.name, len(outages[d.name]), span(outages[d.name]))
+	}
 	p.sum(t)
 }
 

@@ -68,7 +68,7 @@ func (p *pairRig) confirmed(t *testing.T) {
 		out, err := p.lab.Exec(ctx, active, p.exe, "pair", "status")
 		return fmt.Sprint(out, err), strings.Contains(fmt.Sprint(out, err), "waits for the other one, or for pair resolve")
 	})
-	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "90s"); err != nil {
+	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "5m"); err != nil {
 		t.Fatalf("pair resolve: %v: %s", err, out)
 	}
 	p.until(t, "the event of the choice", func(ctx context.Context) (string, bool) {

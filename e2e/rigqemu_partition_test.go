@@ -64,7 +64,7 @@ func partitionLife(t *testing.T, r *drbdRig) {
 
 	t.Log("a planned switch")
 	r.until(t, "a switch", func() (string, bool) {
-		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "3m")
+		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "5m")
 		return out, code == 0
 	})
 	active, standby = standby, active
@@ -87,7 +87,7 @@ func partitionLife(t *testing.T, r *drbdRig) {
 
 	t.Log("back with what was written meanwhile")
 	r.until(t, "a switch", func() (string, bool) {
-		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "3m")
+		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "5m")
 		return out, code == 0
 	})
 	active, standby = standby, active

@@ -138,7 +138,7 @@ func block(t *testing.T, line string) int {
 // switchDevice changes the nodes as people do: what an agent without a quorum refuses is tried again.
 func switchDevice(r *drbdRig, t *testing.T, active, standby int) {
 	r.until(t, "the switch to "+r.node[standby].Name(), func() (string, bool) {
-		out, code := r.node[active].Try(drbdExe, "pair", "switch", r.node[standby].Name(), "--timeout", "120s")
+		out, code := r.node[active].Try(drbdExe, "pair", "switch", r.node[standby].Name(), "--timeout", "5m")
 		return out, code == 0
 	})
 }

@@ -185,7 +185,7 @@ func (x *trial) explain() {
 		return
 	}
 	if x.Failed() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		guest, said := r.emulatorFailed(x.TB)
 		guests := []string{guest}
