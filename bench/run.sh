@@ -8,10 +8,11 @@ cd "$(dirname "$0")/.."
 mkdir -p out
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
+export HOLDFAST_TESTS=drills
 HOLDFAST_BENCH_RESULTS=$lines go test -count=1 -timeout 90m -v ./bench >&2
 HOLDFAST_BENCH_RESULTS=$lines go test -tags bench -count=1 -timeout 60m -v -run "TestElections|TestUpgrade|TestEngine|TestReports|TestEvacuation|TestMemory|TestAlign|TestProbe|TestPin|TestNet|TestPairFirstCopy" ./bench >&2
 HOLDFAST_BENCH_RESULTS=$lines go test -tags bench -count=1 -timeout 30m -v -run "^TestInstallFigures$" ./e2e >&2
-HOLDFAST_DRILL_RUNS=5 HOLDFAST_DRILL_RESULTS=$lines go test -count=1 -timeout 90m -run 'Drills' -v ./e2e >&2
+HOLDFAST_DRILL_RUNS=5 HOLDFAST_DRILL_RESULTS=$lines go test -count=1 -timeout 3h -run '^Test(Faults|FencedDrills|UnlockedDiskDrills|CephDrills)$' -v ./e2e >&2
 {
   echo "# Measured"
   echo

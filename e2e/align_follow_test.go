@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -16,9 +17,7 @@ import (
 // followed by a process that is killed in the copy and while it follows. After the
 // cut-over all rows are equal, and Nova's objects read the guests as they were last.
 func TestAlignmentUnderFollow(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: no real Nova")
-	}
+	need.Drill(t, "P5: rows of a platform that works on are copied, followed and cut over, in spite of kills, and are what a real Nova reads")
 	needsOpenStack(t)
 	cloud := makeCloud(t)
 	old := aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1")
@@ -32,7 +31,7 @@ func TestAlignmentUnderFollow(t *testing.T) {
 	old.SQL("USE liberty_nova; SET sql_log_bin = 0; INSERT INTO instance_faults (created_at, instance_uuid, code, message, details, host, deleted) " +
 		"SELECT '2016-03-01', '" + guestWeb + "', 500, CONCAT('fault ', seq), REPEAT('x', 300), 'cmp01', 0 FROM seq_1_to_" + fmt.Sprint(manyFaults))
 	f := &followed{cloud: cloud, writer: work(t, old), end: time.Now().Add(2 * serviceWithin)}
-	f.args = append([]string{"../bin/holdfast", "transition", "db", "run", "--follow", "--parallel", "1"}, cloud.args(t, old)...)
+	f.args = append([]string{theProgram, "transition", "db", "run", "--follow", "--parallel", "1"}, cloud.args(t, old)...)
 	f.killedInTheCopy(t)
 	f.killedWhileFollowing(t)
 	f.cutOver(t)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/readback"
 )
@@ -27,9 +28,7 @@ const (
 // nova-api, glance-api and cinder-api tell of all, and a conductor works. Rows that are
 // spoilt afterwards are found.
 func TestNovaReadsAlignedRows(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: no real Nova")
-	}
+	need.Drill(t, "P5: a real Nova, Glance and Cinder read and serve aligned rows, and rows that are spoilt are found")
 	needsOpenStack(t)
 	cloud := makeCloud(t)
 	old := aligntest.MariaDB(t)

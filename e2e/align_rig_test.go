@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -27,16 +28,14 @@ type newCloud struct {
 
 func needsOpenStack(t *testing.T) {
 	t.Helper()
-	for _, name := range []string{"nova-manage", "nova-api", "nova-conductor", "nova-status", "glance-manage", "cinder-manage"} {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("%v: packaging/test-deps.sh installs it", err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, debianPython, "-c", "import nova.version, glance.version, cinder.version, pymysql").CombinedOutput(); err != nil {
-		t.Skipf("%s has no OpenStack: %v: %s", debianPython, err, out)
-	}
+	need.Real(t, built, need.Programs("nova-common", "nova-manage", "nova-status"), need.Programs("nova-api", "nova-api"),
+		need.Programs("nova-conductor", "nova-conductor"), need.Programs("glance-common", "glance-manage"), need.Programs("cinder-common", "cinder-manage"),
+		func() error {
+			if out, err := exec.Command(debianPython, "-c", "import nova.version, glance.version, cinder.version, pymysql").CombinedOutput(); err != nil {
+				return fmt.Errorf("%s has no OpenStack: %w: %s", debianPython, err, out)
+			}
+			return nil
+		})
 }
 
 // makeCloud makes the new platform's databases. Those of Neutron are its agents only.

@@ -19,7 +19,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/pki"
 	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
 // disk is a path of a host's /srv/host, as the machine sees it.
@@ -30,7 +30,7 @@ func (r *rig) disk(h string, path ...string) string {
 // refused runs holdfast on a host and wants an exit code and texts on stderr.
 func (r *rig) refused(t testing.TB, h string, code int, want []string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
 	var e *exec.ExitError
@@ -53,14 +53,14 @@ func (r *rig) undisturbed(t testing.TB, st cluster.Status) func() {
 	end := r.watching(t)
 	return func() {
 		t.Helper()
-		now := r.healthy(t, 60*time.Second)
+		now := r.healthy(t)
 		after := r.answer(t)
 		if after.Boot != before.Boot || after.N <= before.N {
 			t.Errorf("the guest was %+v, is %+v", before, after)
 		}
 		w := end()
 		w.oneHolder(t)
-		if longest(w) > slack.For(500*time.Millisecond) {
+		if longest(w) > 500*time.Millisecond {
 			t.Errorf("longest outage %s", longest(w))
 		}
 		if now.Owner.Epoch != st.Owner.Epoch || now.Owner.Host != st.Owner.Host {
@@ -72,7 +72,7 @@ func (r *rig) undisturbed(t testing.TB, st cluster.Status) func() {
 // why waits until a host's line in the status of another holds all texts.
 func (r *rig) why(t testing.TB, h string, fit bool, texts ...string) {
 	t.Helper()
-	r.until(t, 30*time.Second, fmt.Sprintf("%s to say %q", h, texts), func(ctx context.Context) (string, bool) {
+	r.until(t, fmt.Sprintf("%s to say %q", h, texts), func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
 		for _, hs := range st.Hosts {
 			if string(hs.Name) != h {
@@ -91,7 +91,7 @@ func (r *rig) why(t testing.TB, h string, fit bool, texts ...string) {
 // well waits until a host has nothing to complain of.
 func (r *rig) well(t testing.TB, h string) {
 	t.Helper()
-	r.until(t, 40*time.Second, h+" to have no trouble", func(ctx context.Context) (string, bool) {
+	r.until(t, h+" to have no trouble", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
 		for _, hs := range st.Hosts {
 			if string(hs.Name) == h {
@@ -147,15 +147,18 @@ func (r *rig) certificates(t testing.TB, h, name string, valid time.Duration) co
 
 // TestBadSettingsAreRefused starts agents with bad settings beside the living
 // one. Each ends with one clear error and exit code 2, and changes nothing.
-func TestBadSettingsAreRefused(t *testing.T) { onLab(t, plain, badSettingsAreRefused) }
+func TestBadSettingsAreRefused(t *testing.T) {
+	need.Drill(t, "P7: an agent with bad settings ends with one clear error and changes nothing")
+	onLab(t, plain, badSettingsAreRefused)
+}
 
 func badSettingsAreRefused(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	h := another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
 	foreign := r.certificates(t, h, "foreign", time.Hour)
 	expired := r.certificates(t, h, "expired", 2*time.Second)
-	r.until(t, 10*time.Second, "the certificate to expire", func(context.Context) (string, bool) {
+	r.until(t, "the certificate to expire", func(context.Context) (string, bool) {
 		dir := r.disk(h, "expired")
 		_, _, err := pki.Load(dir+"/ca.pem", dir+"/cert.pem", dir+"/key.pem")
 		return fmt.Sprint(err), errors.Is(err, pki.ErrExpired)
@@ -194,47 +197,15 @@ func badSettingsAreRefused(t testing.TB, r *rig) {
 	end()
 }
 
-// TestWrongWaysToCall: exit codes and reasons of calls that can not work.
-func TestWrongWaysToCall(t *testing.T) { onLab(t, plain, wrongWaysToCall) }
-
-func wrongWaysToCall(t testing.TB, r *rig) {
-	h := r.lab.Hosts()[0]
-	n, err := config.LoadNode(r.disk(h, "agent.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign := r.certificates(t, h, "foreign", time.Hour)
-	server := []string{"status", "--server", "https://" + n.API.Listen}
-	for _, c := range []struct {
-		code int
-		want []string
-		args []string
-	}{
-		{2, []string{"--colour", "holdfast status --help"}, []string{"status", "--colour"}},
-		{2, []string{"--sinse", "holdfast events --help"}, []string{"events", "--sinse", "1h"}},
-		{2, []string{"yesterday", "2006-01-02"}, []string{"events", "--since", "yesterday"}},
-		{2, []string{"stauts", "--help"}, []string{"stauts"}},
-		{2, []string{"--server needs --ca"}, server},
-		{4, []string{"/nonexistent.sock", "no such file", "--socket"}, []string{"status", "--socket", "/nonexistent.sock"}},
-		{4, []string{"connection refused"}, []string{"status", "--server", "https://127.0.0.1:1", "--ca", n.TLS.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key}},
-		{4, []string{"unknown authority", "--ca"}, append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
-		{4, []string{"--cert"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", foreign.Key)},
-		{2, []string{"private key"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", n.TLS.Key)},
-	} {
-		r.refused(t, h, c.code, c.want, c.args...)
-	}
-	out, err := r.lab.Exec(t.Context(), h, "setpriv", "--reuid=65534", "--clear-groups", r.exe, "status")
-	if said := fmt.Sprint(out, err); !strings.Contains(said, "exit status 4") || !strings.Contains(said, "run the command as root") {
-		t.Errorf("as nobody: %s", said)
-	}
-}
-
 // TestACopiedHostIsNoticed runs a copy of the holder, with its identity, on
 // another host: the copy ends, the guest does not notice.
-func TestACopiedHostIsNoticed(t *testing.T) { onLab(t, plain, aCopiedHostIsNoticed) }
+func TestACopiedHostIsNoticed(t *testing.T) {
+	need.Drill(t, "P1: a copy of the active host with its identity ends, and the guest does not notice")
+	onLab(t, plain, aCopiedHostIsNoticed)
+}
 
 func aCopiedHostIsNoticed(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
 	dir := r.disk(h, "copy")
@@ -261,13 +232,16 @@ func aCopiedHostIsNoticed(t testing.TB, r *rig) {
 }
 
 // TestAgentKilledAgainAndAgain: the guest, its epoch and its host stay.
-func TestAgentKilledAgainAndAgain(t *testing.T) { onLab(t, plain, agentKilledAgainAndAgain) }
+func TestAgentKilledAgainAndAgain(t *testing.T) {
+	need.Drill(t, "P3: the agent is killed twenty times in a row: the guest, its epoch and its host stay")
+	onLab(t, plain, agentKilledAgainAndAgain)
+}
 
 func agentKilledAgainAndAgain(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	end := r.undisturbed(t, st)
 	for range 20 {
-		r.until(t, 5*time.Second, "an agent to kill", func(ctx context.Context) (string, bool) {
+		r.until(t, "an agent to kill", func(ctx context.Context) (string, bool) {
 			err := r.lab.Kill(ctx, string(st.Owner.Host), lab.AgentDaemon)
 			return fmt.Sprint(err), err == nil
 		})
@@ -277,10 +251,13 @@ func agentKilledAgainAndAgain(t testing.TB, r *rig) {
 
 // TestTheStoreFails: all members killed at once harm nothing; one that can not
 // start is told by every host, with the reason and the place of its log.
-func TestTheStoreFails(t *testing.T) { onLab(t, plain, theStoreFails) }
+func TestTheStoreFails(t *testing.T) {
+	need.Drill(t, "P3: all members of the store killed at once harm nothing, and one that can not start is told of with the reason")
+	onLab(t, plain, theStoreFails)
+}
 
 func theStoreFails(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	end := r.undisturbed(t, st)
 	for _, h := range r.lab.Hosts() {
 		if err := r.lab.Kill(t.Context(), h, "cmd:store-member"); err != nil {
@@ -296,10 +273,13 @@ func theStoreFails(t testing.TB, r *rig) {
 }
 
 // TestTheAPIPortIsTaken: the agent lives on, and says it.
-func TestTheAPIPortIsTaken(t *testing.T) { onLab(t, plain, theAPIPortIsTaken) }
+func TestTheAPIPortIsTaken(t *testing.T) {
+	need.Drill(t, "P7: an agent whose port is taken lives on, and says it")
+	onLab(t, plain, theAPIPortIsTaken)
+}
 
 func theAPIPortIsTaken(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	end := r.undisturbed(t, st)
 	h := another(r, st.Owner.Host)
 	free := r.take(t, h, lab.APIPort, lab.AgentDaemon)
@@ -337,7 +317,7 @@ s.listen(); time.sleep(120)
 		_ = cmd.Wait() // killed
 	})
 	t.Cleanup(free)
-	r.until(t, 20*time.Second, "the port to be taken", func(ctx context.Context) (string, bool) {
+	r.until(t, "the port to be taken", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, h, "sh", "-c", fmt.Sprintf("ss -Hltnp 'sport = :%d'", port))
 		if strings.Contains(out, "python3") {
 			return out, true
@@ -349,7 +329,10 @@ s.listen(); time.sleep(120)
 
 // TestTheImageComesAndGoes: every host says why it is not fit, a start waits, and
 // goes on by itself when the image is there.
-func TestTheImageComesAndGoes(t *testing.T) { onLab(t, plain, theImageComesAndGoes) }
+func TestTheImageComesAndGoes(t *testing.T) {
+	need.Drill(t, "P7: hosts say why an image can not be used, and a start that waits goes on by itself")
+	onLab(t, plain, theImageComesAndGoes)
+}
 
 func theImageComesAndGoes(t testing.TB, r *rig) {
 	r.command(t, "h1", "stop")
@@ -379,20 +362,23 @@ func theImageComesAndGoes(t testing.TB, r *rig) {
 		r.why(t, h, false, lab.ImageName, "is a directory")
 	}
 	// Asked again: a host that is slow to look says that first, and the command has two seconds.
-	r.until(t, 30*time.Second, "start to say what the image is", func(ctx context.Context) (string, bool) {
+	r.until(t, "start to say what the image is", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, "h2", "timeout", "--preserve-status", "-s", "INT", "2", r.exe, "start")
 		return fmt.Sprintf("%s, %v", out, err), err != nil && strings.Contains(err.Error(), "is a directory") && strings.Contains(err.Error(), "the request stands")
 	})
 	back()
-	r.healthy(t, 60*time.Second)
+	r.healthy(t)
 }
 
 // TestALibvirtdThatHangs also when the agent starts: the host says so, and is fit
 // again afterwards.
-func TestALibvirtdThatHangs(t *testing.T) { onLab(t, plain, aLibvirtdThatHangs) }
+func TestALibvirtdThatHangs(t *testing.T) {
+	need.Drill(t, "P3: a libvirtd that hangs, at the start of the agent too, costs nothing")
+	onLab(t, plain, aLibvirtdThatHangs)
+}
 
 func aLibvirtdThatHangs(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	end := r.undisturbed(t, st)
 	h := another(r, st.Owner.Host)
 	if err := r.lab.Pause(t.Context(), h, "libvirtd"); err != nil {
@@ -416,11 +402,12 @@ func aLibvirtdThatHangs(t testing.TB, r *rig) {
 // TestWithoutAWatchdogThereIsNoTakeover boots a host whose device is missing, and
 // moves the guest there: the loss of that host would not be answered.
 func TestWithoutAWatchdogThereIsNoTakeover(t *testing.T) {
+	need.Drill(t, "P2: the loss of a host without a watchdog would not be answered, and status says so")
 	onLab(t, plain, withoutAWatchdogThereIsNoTakeover)
 }
 
 func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	good, err := os.ReadFile(r.disk(h, "agent.json"))
 	if err != nil {
@@ -434,7 +421,7 @@ func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
 		if err := os.WriteFile(r.disk(h, "agent.json"), good, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := errors.Join(r.lab.Off(ctx, h), r.lab.On(ctx, h)); err != nil {
 			t.Error(err)
@@ -446,7 +433,7 @@ func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
 	r.why(t, h, true, "watchdog", "/dev/watchdog9", "no such file")
 	// The guest may be moved there; what that costs is said.
 	r.mayYet(t, holder, "migrate", h)
-	r.until(t, 10*time.Second, "the refusal of a takeover", func(ctx context.Context) (string, bool) {
+	r.until(t, "the refusal of a takeover", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
 		return fmt.Sprintf("%+v, %v", st.Takeover, err), string(st.Owner.Host) == h && !st.Takeover.Possible && strings.Contains(st.Takeover.Why, "no working watchdog")
 	})
@@ -456,11 +443,12 @@ func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
 // TestACommandThatDiesChangesNothing of what it asked for: stop and migrate go on
 // without the one who asked.
 func TestACommandThatDiesChangesNothing(t *testing.T) {
+	need.Drill(t, "P3: stop and migrate go on without the command that asked for them")
 	onLab(t, plain, aCommandThatDiesChangesNothing)
 }
 
 func aCommandThatDiesChangesNothing(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	holder, h := st.Owner.Host, cluster.HostID(another(r, st.Owner.Host))
 	// Killed as soon as it says that it waits: then the request is recorded.
 	const cut = `"$2" "$3" $4 >/run/said 2>&1 & p=$!
@@ -476,13 +464,13 @@ while [ ! -s /run/said ] && kill -0 $p; do sleep 0.01; done; kill -s "$1" $p; wa
 			{[]string{"stop"}, func(s cluster.Status) bool { return s.Owner.State == cluster.Released && !s.Want.Run }},
 		} {
 			said, err := r.lab.Exec(t.Context(), string(holder), append([]string{"sh", "-c", cut, "sh", sig, r.exe}, c.args...)...)
-			r.until(t, 30*time.Second, c.args[0]+" to be carried out", func(ctx context.Context) (string, bool) {
+			r.until(t, c.args[0]+" to be carried out", func(ctx context.Context) (string, bool) {
 				st, serr := r.status(ctx)
 				return fmt.Sprintf("%+v, %v; the command said %s, %v", st.Owner, serr, said, err), serr == nil && c.done(st)
 			})
 		}
 		r.command(t, "h1", "start")
-		st = r.healthy(t, 60*time.Second)
+		st = r.healthy(t)
 		holder, h = st.Owner.Host, cluster.HostID(another(r, st.Owner.Host))
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // alone is a cluster of one agent with a member of its own on loopback addresses.
@@ -27,9 +28,7 @@ type alone struct {
 // newAlone writes its settings. Its processes end with the test.
 func newAlone(t *testing.T) *alone {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short")
-	}
+	need.Real(t, built)
 	exe, err := filepath.Abs("../bin/holdfast")
 	if err != nil {
 		t.Fatal(err)
@@ -64,9 +63,7 @@ func (a *alone) settings() string { return filepath.Join(a.dir, "h1.json") }
 // run runs holdfast and returns what it said and its exit code.
 func (a *alone) run(t *testing.T, args ...string) (string, int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, a.exe, args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), a.exe, args...).CombinedOutput()
 	var e *exec.ExitError
 	if err != nil && !errors.As(err, &e) {
 		t.Fatal(err)
@@ -143,6 +140,7 @@ func (a *alone) generation(t *testing.T) uint64 {
 
 // TestRestoreRefusesWhatIsNoBackup of this cluster, and loses nothing by it.
 func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
+	need.Drill(t, "P7: what is no backup of this cluster is not restored, and nothing is lost by it")
 	a := newAlone(t)
 	stop := a.agent(t)
 	var b cluster.Backup

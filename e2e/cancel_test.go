@@ -5,17 +5,20 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // TestMigrationIsCancelled ends a migration in the middle from another host than its own,
 // and one that has just ended: the guest is where the command says, and never on two.
-func TestMigrationIsCancelled(t *testing.T) { onLab(t, plain, migrationIsCancelled) }
+func TestMigrationIsCancelled(t *testing.T) {
+	need.Drill(t, "P1: a migration that is cancelled leaves the guest where the command says, and never on two hosts")
+	onLab(t, plain, migrationIsCancelled)
+}
 
 func migrationIsCancelled(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	home, to := string(st.Owner.Host), another(r, st.Owner.Host)
 	third := third(r, []string{home, to})
 	before := r.answer(t)
@@ -39,7 +42,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 		out, err := r.lab.Exec(t.Context(), home, r.exe, "migrate", to)
 		followed <- fmt.Sprint(out, err)
 	}()
-	r.until(t, time.Minute, "the migration to carry memory", func(ctx context.Context) (string, bool) {
+	r.until(t, "the migration to carry memory", func(ctx context.Context) (string, bool) {
 		s, err := r.statusOf(ctx, third)
 		return fmt.Sprint(s.Owner.State, " ", s.Percent, " %, ", err), err == nil && s.Owner.State == cluster.Migrating && s.Percent > 0
 	})
@@ -49,7 +52,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "the guest runs on "+home) || !strings.Contains(said, "exit status 1") {
 		t.Errorf("who followed it was told %q", said)
 	}
-	if now := r.healthy(t, time.Minute).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
+	if now := r.healthy(t).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
 		t.Errorf("owner %+v, was %+v", now, st.Owner)
 	}
 
@@ -60,7 +63,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+to) {
 		t.Errorf("too late: %s", said)
 	}
-	if now := r.healthy(t, time.Minute).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {
+	if now := r.healthy(t).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {
 		t.Errorf("owner %+v, was %+v and moved to %s", now, st.Owner, to)
 	}
 	after := r.answer(t)

@@ -20,13 +20,12 @@ var (
 	flag1  = regexp.MustCompile(`^--[a-z-]+`)
 )
 
-// TestCommandsInDocumentsExist asks the program for the help of every command
-// that a page quotes, and looks its long flags up there.
+// TestCommandsInDocumentsExist looks for the help of every command that a page quotes, and its long flags there.
 func TestCommandsInDocumentsExist(t *testing.T) {
-	exe := "../bin/holdfast"
-	if _, err := os.Stat(exe); err != nil {
-		t.Skipf("%v: `make build` makes it", err)
+	if err := built(); err != nil {
+		t.Skip(err)
 	}
+	help := helpOf(t)
 	var pages []string
 	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/from/*.md"} {
 		found, err := filepath.Glob(pattern)
@@ -48,7 +47,7 @@ func TestCommandsInDocumentsExist(t *testing.T) {
 		for _, m := range slices.Concat(quoted.FindAllStringSubmatch(string(b), -1), typed.FindAllStringSubmatch(string(b), -1)) {
 			if !checked[m[1]] {
 				checked[m[1]] = true
-				checkCommand(t, exe, page, strings.Fields(m[1]))
+				checkCommand(t, help, page, strings.Fields(m[1]))
 			}
 		}
 	}
@@ -92,34 +91,72 @@ func TestCommandsOfTheSourceToolExist(t *testing.T) {
 	}
 }
 
-func checkCommand(t *testing.T, exe, page string, words []string) {
+// helps are what the program says of its commands, by their words.
+type helps map[string]string
+
+// helpOf has it write its manual pages, which say what the help does: that is one start of the program for all.
+func helpOf(t *testing.T) helps {
 	t.Helper()
-	var command []string
-	for _, w := range words {
-		if !word.MatchString(w) || len(command) == 3 {
-			break
-		}
-		command = append(command, w)
-	}
-	var out []byte
-	err := os.ErrInvalid
-	// The last words may be arguments.
-	for ; len(command) > 0 && err != nil; command = command[:len(command)-1] {
-		out, err = exec.Command(exe, append(slices.Clone(command), "--help")...).CombinedOutput()
-		if err == nil && !strings.Contains(string(out), "holdfast "+strings.Join(command, " ")) {
-			err = os.ErrNotExist
-		}
-		if err == nil {
-			break
-		}
-	}
+	dir := t.TempDir()
+	here(t, "host-files", dir)
+	pages, err := filepath.Glob(filepath.Join(dir, "usr/share/man/man1/*.1"))
 	if err != nil {
-		t.Errorf("%s: holdfast %s: no such command: %s", page, strings.Join(words, " "), out)
+		t.Fatal(err)
+	}
+	all := helps{}
+	for _, page := range pages {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, synopsis, _ := strings.Cut(strings.NewReplacer(`\-`, "-", `\e`, `\`).Replace(string(b)), ".SH SYNOPSIS\n.nf\n")
+		usage, _, _ := strings.Cut(synopsis, "\n") // "holdfast pair switch HOST [flags]"
+		if words := command(strings.Fields(usage)); len(words) > 0 {
+			all[strings.Join(words[1:], " ")] = string(synopsis)
+		}
+	}
+	return all
+}
+
+// command are the words that may be of a command, before the first flag or argument in another form.
+func command(words []string) []string {
+	for i, w := range words {
+		if !word.MatchString(w) || i == 4 {
+			return words[:i]
+		}
+	}
+	return words
+}
+
+// find is the help of a command. One that is hidden has no manual page.
+func (h helps) find(words string) (string, bool) {
+	if text, ok := h[words]; ok {
+		return text, text != ""
+	}
+	if first, _, _ := strings.Cut(words, " "); h[first] != "" {
+		return "", false
+	}
+	out, err := exec.Command(theProgram, append(strings.Fields(words), "--help")...).CombinedOutput()
+	if h[words] = string(out); err != nil || !strings.Contains(string(out), "holdfast "+words) {
+		h[words] = ""
+	}
+	return h[words], h[words] != ""
+}
+
+func checkCommand(t *testing.T, help helps, page string, words []string) {
+	t.Helper()
+	// The last words may be arguments.
+	for name := command(words); len(name) > 0; name = name[:len(name)-1] {
+		text, ok := help.find(strings.Join(name, " "))
+		if !ok {
+			continue
+		}
+		for _, w := range words {
+			if f := flag1.FindString(w); f != "" && !strings.Contains(text, f) {
+				t.Errorf("%s: holdfast %s: no flag %s", page, strings.Join(words, " "), f)
+			}
+		}
 		return
 	}
-	for _, w := range words {
-		if f := flag1.FindString(w); f != "" && !strings.Contains(string(out), f) {
-			t.Errorf("%s: holdfast %s: no flag %s", page, strings.Join(words, " "), f)
-		}
-	}
+	t.Errorf("%s: holdfast %s: no such command", page, strings.Join(words, " "))
 }

@@ -14,25 +14,26 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
-// defaultRuns is how often a drill is run; HOLDFAST_DRILL_RUNS says otherwise.
+// defaultRuns is how often a fault comes in a drill; HOLDFAST_DRILL_RUNS says otherwise.
 const defaultRuns = 1
 
 // guestBoot is what the laboratory's guest may take from the start to its first
-// answer on a busy machine: 6 s on a quiet one.
+// answer: five times what it does where nothing else runs.
 const guestBoot = 30 * time.Second
 
 // settled is more than a guest must have run for its end not to count as a
 // failed start (internal/ha: 10 s).
 const settled = 11 * time.Second
 
-// drill is one fault and what must come of it.
+// drill is one fault and what must come of it. The times in it are promises of the product, and hold on a machine that does
+// nothing else, which a drill is alone on.
 type drill struct {
 	fault  func(ctx context.Context, r *rig, holder string) error
 	repair func(ctx context.Context, r *rig, holder string) error // nil: it mends itself
-	// outage that the client may see at most. The figures are those of
+	// outage that the client may see at most; 0: its length is not judged. The figures are those of
 	// docs/operations.md: T + G + margin is 8.66 s.
 	most time.Duration
 	same bool // the guest goes on: same boot, counter never back
@@ -163,7 +164,23 @@ func runs(t testing.TB, otherwise int) int {
 	return otherwise
 }
 
-func TestDrills(t *testing.T) { runAll(t, plain, drills, defaultRuns) }
+// TestPowerLossAndKills has the faults that matter most. How long they may take is for TestFaults.
+func TestPowerLossAndKills(t *testing.T) {
+	needLab(t)
+	some := map[string]drill{}
+	for _, name := range []string{"power loss of the active host", "agent killed", "libvirtd killed"} {
+		d := drills[name]
+		d.most = 0
+		some[name] = d
+	}
+	runAll(t, plain, some, 1)
+}
+
+// TestFaults has faults of each kind.
+func TestFaults(t *testing.T) {
+	need.Drill(t, "P1: losses of power and of the majority, cuts, kills and freezes: one copy at any time, back within the time that is promised")
+	runAll(t, plain, drills, defaultRuns)
+}
 
 // runAll runs the drills of a table, in the order of their names.
 func runAll(t *testing.T, k kind, table map[string]drill, otherwise int) {
@@ -189,7 +206,7 @@ type figures struct{ outage, detect, proof, start, answer time.Duration }
 func (d drill) run(t testing.TB, r *rig) figures {
 	t.Helper()
 	ctx := t.Context()
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	holder := string(st.Owner.Host)
 	if d.long {
 		time.Sleep(settled - time.Since(st.Owner.Time))
@@ -206,7 +223,7 @@ func (d drill) run(t testing.TB, r *rig) figures {
 		t.Fatal(err)
 	}
 	if d.down {
-		r.until(t, 12*time.Second, "the guest to stop by itself", func(ctx context.Context) (string, bool) {
+		r.until(t, "the guest to stop by itself", func(ctx context.Context) (string, bool) {
 			st, err := r.lab.Status(ctx)
 			return fmt.Sprintf("%+v, %v", st, err), err == nil && guests(st) == 0
 		})
@@ -222,7 +239,7 @@ func (d drill) run(t testing.TB, r *rig) figures {
 			t.Fatal(err)
 		}
 	}
-	st = r.healthy(t, 90*time.Second)
+	st = r.healthy(t)
 	time.Sleep(500 * time.Millisecond) // for the client to note the end of the outage
 	w := end()
 	d.judge(t, w, before, after, holder, st)
@@ -271,7 +288,7 @@ func (d drill) judgeProof(t testing.TB, c course) {
 	if took > d.decided {
 		t.Logf("decided late, after %s instead of %s at most, by the proof %s: was the store without a leader?", took, d.decided, proof)
 	}
-	if most := slack.For(d.decided + storeStall); took > most {
+	if most := d.decided + storeStall; took > most {
 		t.Errorf("decided after %s, want at most %s", took, most)
 	}
 	if other := d.proof == cluster.ProofFenced && proof == cluster.ProofDeadline && took > d.decided; proof != d.proof && !other {
@@ -295,7 +312,7 @@ func guests(st lab.Status) (n int) {
 // that the emulator has failed.
 func (d drill) recovered(t testing.TB, r *rig, before lab.Answer) (after lab.Answer) {
 	t.Helper()
-	r.until(t, d.most+30*time.Second, "the guest to answer again", func(ctx context.Context) (string, bool) {
+	r.until(t, "the guest to answer again", func(ctx context.Context) (string, bool) {
 		var err error
 		after, err = r.lab.Ask(ctx)
 		if err != nil {
@@ -324,11 +341,14 @@ func (d drill) judge(t testing.TB, w watch, before, after lab.Answer, holder str
 	if d.away && string(st.Owner.Host) == holder {
 		t.Errorf("it runs on %s again, want another host", holder)
 	}
+	if d.most == 0 {
+		return
+	}
 	most := d.most
 	if d.away {
 		most += storeStall
 	}
-	if out, most := longest(w), slack.For(most); out > most {
+	if out := longest(w); out > most {
 		t.Errorf("the client was without an answer for %s, want at most %s", out, most)
 	}
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -17,14 +16,14 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // TestExternalStore runs agents that have no member of their own: they reach an
 // etcd that somebody else runs by its endpoint alone, and start the guest.
 func TestExternalStore(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
-	}
+	need.Drill(t, "agents without a member of their own start the guest by an etcd that somebody else runs")
+	need.Real(t, built)
 	exe, err := filepath.Abs("../bin/holdfast")
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +58,7 @@ func TestExternalStore(t *testing.T) {
 	for _, h := range []string{"h1", "h2"} {
 		begin(t, exe, "agent", "--config", node(h, nil))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	var st cluster.Status
 	probes := func() []string { // each host's agent writes one, at most an interval after its start

@@ -55,7 +55,7 @@ func galeraBundle(t testing.TB, key releaseKey) string {
 // and kept beside the laboratory's guests.
 func galeraPackages(t testing.TB) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	run := func(name string, args ...string) string {
 		cmd := exec.CommandContext(ctx, name, args...)
@@ -183,7 +183,7 @@ func (c *dbCluster) makeNode(ctx context.Context, h, conf, node string) error {
 
 // end ends the nodes and removes their data. MariaDB stays installed.
 func (c *dbCluster) end(t testing.TB) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, h := range c.lab.Hosts() {
 		if t.Failed() {
@@ -215,7 +215,7 @@ func (c *dbCluster) do(ctx context.Context, h string, args ...string) (string, e
 // sql asks a node, and returns what it says without the last line's end.
 func (c *dbCluster) sql(t testing.TB, h, query string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	out, err := c.lab.Exec(ctx, h, "mariadb", "-N", "-B", "-e", query)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
+	"holdfast/internal/testbed/need"
 )
 
 // another names a host that does not have the guest.
@@ -26,13 +28,13 @@ func TestLiveMigrationThereAndBack(t *testing.T) { onLab(t, plain, liveMigration
 
 func liveMigrationThereAndBack(t testing.TB, r *rig) {
 	for i := range runs(t, defaultRuns) {
-		st := r.healthy(t, 90*time.Second)
+		st := r.healthy(t)
 		home := string(st.Owner.Host)
 		before := r.answer(t)
 		end := r.watching(t)
 		for _, to := range []string{another(r, st.Owner.Host), home} {
 			// The host that it has just left may not know for a moment what it still has of it.
-			r.healthy(t, time.Minute)
+			r.healthy(t)
 			if out := r.command(t, home, "migrate", to); !strings.Contains(out, "running on "+to) {
 				t.Errorf("migrate said %q", out)
 			}
@@ -43,18 +45,56 @@ func liveMigrationThereAndBack(t testing.TB, r *rig) {
 		if after.Boot != before.Boot || after.N < before.N {
 			t.Errorf("before %+v, after %+v", before, after)
 		}
-		if now := r.healthy(t, time.Minute).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
+		if now := r.healthy(t).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {
 			t.Errorf("owner %+v, was %+v", now, st.Owner)
 		}
 		t.Logf("run %d, there and back: %d pings of 20 ms lost of %d, longest gap %s", i+1, w.pings.Lost, w.pings.Sent, w.pings.Longest)
 	}
 }
 
+// TestWrongWaysToCall: exit codes and reasons of calls that can not work.
+func TestWrongWaysToCall(t *testing.T) { onLab(t, plain, wrongWaysToCall) }
+
+func wrongWaysToCall(t testing.TB, r *rig) {
+	h := r.lab.Hosts()[0]
+	n, err := config.LoadNode(r.disk(h, "agent.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := r.certificates(t, h, "foreign", time.Hour)
+	server := []string{"status", "--server", "https://" + n.API.Listen}
+	for _, c := range []struct {
+		code int
+		want []string
+		args []string
+	}{
+		{2, []string{"--colour", "holdfast status --help"}, []string{"status", "--colour"}},
+		{2, []string{"--sinse", "holdfast events --help"}, []string{"events", "--sinse", "1h"}},
+		{2, []string{"yesterday", "2006-01-02"}, []string{"events", "--since", "yesterday"}},
+		{2, []string{"stauts", "--help"}, []string{"stauts"}},
+		{2, []string{"--server needs --ca"}, server},
+		{4, []string{"/nonexistent.sock", "no such file", "--socket"}, []string{"status", "--socket", "/nonexistent.sock"}},
+		{4, []string{"connection refused"}, []string{"status", "--server", "https://127.0.0.1:1", "--ca", n.TLS.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key}},
+		{4, []string{"unknown authority", "--ca"}, append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
+		{4, []string{"--cert"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", foreign.Key)},
+		{2, []string{"private key"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", n.TLS.Key)},
+	} {
+		r.refused(t, h, c.code, c.want, c.args...)
+	}
+	out, err := r.lab.Exec(t.Context(), h, "setpriv", "--reuid=65534", "--clear-groups", r.exe, "status")
+	if said := fmt.Sprint(out, err); !strings.Contains(said, "exit status 4") || !strings.Contains(said, "run the command as root") {
+		t.Errorf("as nobody: %s", said)
+	}
+}
+
 // TestMigrationIsRefusedWithAReason covers the targets that can not be.
-func TestMigrationIsRefusedWithAReason(t *testing.T) { onLab(t, plain, migrationIsRefusedWithAReason) }
+func TestMigrationIsRefusedWithAReason(t *testing.T) {
+	need.Drill(t, "P7: a migration to where the guest can not go is refused with a reason")
+	onLab(t, plain, migrationIsRefusedWithAReason)
+}
 
 func migrationIsRefusedWithAReason(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
 	for _, c := range []struct{ to, want string }{
 		{holder, "already active"},
@@ -70,11 +110,12 @@ func migrationIsRefusedWithAReason(t testing.TB, r *rig) {
 // TestStopStaysStoppedAndStartBringsItBack stops the whole cluster's guest; it
 // stays stopped when a host reboots, and comes back on request.
 func TestStopStaysStoppedAndStartBringsItBack(t *testing.T) {
+	need.Drill(t, "P3: a cluster that was stopped stays so when a host boots, and start brings the guest back")
 	onLab(t, plain, stopStaysStoppedAndStartBringsItBack)
 }
 
 func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	before := r.answer(t)
 	end := r.watching(t)
 	r.command(t, another(r, st.Owner.Host), "stop")
@@ -93,7 +134,7 @@ func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 	if err := r.lab.On(t.Context(), holder); err != nil {
 		t.Fatal(err)
 	}
-	r.until(t, 60*time.Second, "the rebooted host to join", func(ctx context.Context) (string, bool) {
+	r.until(t, "the rebooted host to join", func(ctx context.Context) (string, bool) {
 		st, err := r.statusOf(ctx, holder)
 		alive := 0
 		for _, h := range st.Hosts {
@@ -105,7 +146,7 @@ func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 	})
 	stopped("after a reboot")
 	r.command(t, holder, "start")
-	r.healthy(t, 60*time.Second)
+	r.healthy(t)
 	after := r.answer(t)
 	if after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
 		t.Errorf("before %+v, after %+v", before, after)
@@ -115,10 +156,13 @@ func stopStaysStoppedAndStartBringsItBack(t testing.TB, r *rig) {
 
 // TestHandsOffLeavesEverythingAlone cuts the whole network under hands off: the
 // guest goes on, nobody is reset, and after start a takeover is possible again.
-func TestHandsOffLeavesEverythingAlone(t *testing.T) { onLab(t, plain, handsOffLeavesEverythingAlone) }
+func TestHandsOffLeavesEverythingAlone(t *testing.T) {
+	need.Drill(t, "P2: under hands off a cut of the whole network ends no guest and resets no host")
+	onLab(t, plain, handsOffLeavesEverythingAlone)
+}
 
 func handsOffLeavesEverythingAlone(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	before := r.answer(t)
 	boots := r.boots(t)
 	r.command(t, "h1", "stop", "--hands-off")
@@ -133,11 +177,11 @@ func handsOffLeavesEverythingAlone(t testing.TB, r *rig) {
 			t.Fatal(err)
 		}
 	}
-	r.until(t, 60*time.Second, "h2 to take the order", func(ctx context.Context) (string, bool) {
+	r.until(t, "h2 to take the order", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, "h2", r.exe, "start") // refused as long as h2 reaches no quorum
 		return fmt.Sprint(out, err), err == nil
 	})
-	now := r.healthy(t, 60*time.Second)
+	now := r.healthy(t)
 	after := r.answer(t)
 	if after.Boot != before.Boot || now.Owner.Epoch != st.Owner.Epoch {
 		t.Errorf("before %+v, after %+v; epoch %s, was %s", before, after, now.Owner.Epoch, st.Owner.Epoch)
@@ -150,18 +194,19 @@ func handsOffLeavesEverythingAlone(t testing.TB, r *rig) {
 // TestLossOfTheWholeNetworkResetsNobody: without hands off the guest stops by
 // itself, no host is reset, and the guest comes back with the network.
 func TestLossOfTheWholeNetworkResetsNobody(t *testing.T) {
+	need.Drill(t, "P2: without the network the guest ends by itself, no host is reset, and it comes back with the network")
 	onLab(t, plain, lossOfTheWholeNetworkResetsNobody)
 }
 
 func lossOfTheWholeNetworkResetsNobody(t testing.TB, r *rig) {
-	r.healthy(t, 90*time.Second)
+	r.healthy(t)
 	boots := r.boots(t)
 	for _, h := range r.lab.Hosts() {
 		if err := r.lab.Isolate(t.Context(), h); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.until(t, 12*time.Second, "the guest to stop by itself", func(context.Context) (string, bool) {
+	r.until(t, "the guest to stop by itself", func(context.Context) (string, bool) {
 		st, err := r.lab.Status(t.Context())
 		return fmt.Sprintf("%+v %v", st, err), err == nil && guests(st) == 0
 	})
@@ -171,7 +216,7 @@ func lossOfTheWholeNetworkResetsNobody(t testing.TB, r *rig) {
 			t.Fatal(err)
 		}
 	}
-	r.healthy(t, 60*time.Second)
+	r.healthy(t)
 	if got := r.boots(t); !slices.Equal(got, boots) {
 		t.Errorf("boots %v, were %v: a host that holds nothing was reset", got, boots)
 	}
@@ -193,6 +238,7 @@ func (r *rig) boots(t testing.TB) []int {
 
 // TestASecondAgentOnTheSameDataIsRefused starts one beside the living one.
 func TestASecondAgentOnTheSameDataIsRefused(t *testing.T) {
+	need.Drill(t, "P1: a second agent on the same data is refused")
 	onLab(t, plain, aSecondAgentOnTheSameDataIsRefused)
 }
 
@@ -204,5 +250,5 @@ func aSecondAgentOnTheSameDataIsRefused(t testing.TB, r *rig) {
 	if out := r.command(t, "h2", "agent", "--check", "--config", "/srv/host/agent.json"); !strings.Contains(out, "check pass") {
 		t.Errorf("agent --check said %q", out)
 	}
-	r.healthy(t, time.Minute)
+	r.healthy(t)
 }

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/install"
 	"holdfast/internal/pair/precheck"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	testtry "holdfast/internal/testbed/try"
 )
@@ -67,16 +68,10 @@ var pairPasswords = []string{"here", "a & # @ $ 'b' \"c\" d", `  x"y'$(z)&#@\  `
 
 func newPairHosts(t *testing.T) *pairHosts {
 	t.Helper()
-	for _, tool := range []string{"/usr/sbin/sshd", "/usr/bin/nsenter", "/usr/bin/lsblk"} {
-		if _, err := os.Stat(tool); err != nil {
-			t.Skip("missing: " + tool)
-		}
-	}
-	exe, err := filepath.Abs("../bin/holdfast")
+	need.Real(t, need.Root, built, need.Programs("openssh-server", "sshd"), need.Programs("openssh-client", "ssh-keygen"),
+		need.Programs("util-linux", "nsenter", "lsblk", "flock"), need.Programs("nftables", "nft"), need.Programs("procps", "pkill"))
+	exe, err := filepath.Abs(theProgram)
 	testtry.Must(t, err)
-	if _, err := os.Stat(exe); err != nil {
-		t.Fatalf("%v: `make build` makes it", err)
-	}
 	p := &pairHosts{net: nettest.New(t, 4), exe: "/opt/holdfast-under-test", dir: t.TempDir()}
 	for i, name := range []string{"node1", "node2", "arbiter"} {
 		dir := filepath.Join(p.dir, name)
@@ -159,7 +154,7 @@ func (p *pairHosts) check(t *testing.T, more ...string) (failed []string, all ma
 	cmd := p.command(t, 0, append(args, more...)...)
 	var said strings.Builder
 	cmd.Stderr = &said
-	cmd.Env = append(os.Environ(), "HOME=/root", "SSH_AUTH_SOCK=")
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -196,6 +191,7 @@ func (p *pairHosts) want(t *testing.T, want, more []string) map[string]string {
 
 // TestPairCheck runs the checks of a pair on hosts with a real sshd.
 func TestPairCheck(t *testing.T) {
+	need.Drill(t, "the checks of a pair find what is wrong with two nodes, on hosts with a real sshd, and change nothing")
 	p := newPairHosts(t)
 	for i, name := range []string{"peer", "third"} {
 		cmd := p.command(t, 0, "/bin/sh", "-c", "umask 077; cat >/run/"+name)

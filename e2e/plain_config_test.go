@@ -15,21 +15,23 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // TestTheConfigurationChangesWhileTheClusterRuns: what takes effect when it was said,
 // what is refused, and the password of root by the real agent in the guest.
 func TestTheConfigurationChangesWhileTheClusterRuns(t *testing.T) {
+	need.Drill(t, "P6: what changes while the cluster runs takes effect when it was said, or is refused; and root's password by the real guest agent")
 	onLab(t, plain, theConfigurationChanges)
 }
 
 func theConfigurationChanges(t testing.TB, r *rig) {
-	st, began := r.healthy(t, 90*time.Second), time.Now()
+	st, began := r.healthy(t), time.Now()
 	holder, other := string(st.Owner.Host), another(r, st.Owner.Host)
 	first := r.command(t, other, "config", "export")
 	t.Cleanup(func() { // of a test that failed half-way, too
 		r.put(t, other, "first.json", first)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		// The guest starts again, so that the next test finds what it had.
 		for _, args := range [][]string{{"config", "import", "--yes", lab.HostDir + "/first.json"}, {"stop"}, {"start"}} {
@@ -87,7 +89,7 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	r.command(t, other, imports...)
 	r.command(t, other, "stop")
 	r.command(t, other, "start")
-	st = r.healthy(t, 90*time.Second)
+	st = r.healthy(t)
 	if got := r.inside(t, string(st.Owner.Host), "cat", "/etc/resolv.conf"); !strings.Contains(got, "nameserver 192.0.2.53") {
 		t.Errorf("/etc/resolv.conf in the guest: %q", got)
 	}
@@ -102,7 +104,7 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	to := another(r, st.Owner.Host)
 	has := func(h, want, not string) {
 		t.Helper()
-		r.until(t, time.Minute, "the guest on "+h+" to have "+want, func(ctx context.Context) (string, bool) {
+		r.until(t, "the guest on "+h+" to have "+want, func(ctx context.Context) (string, bool) {
 			out := r.inside(t, h, "ip", "-4", "addr", "show")
 			return out, strings.Contains(out, want+"/24") && !strings.Contains(out, not)
 		})
@@ -110,7 +112,7 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	has(from, address(from), address(to))
 	r.command(t, other, "migrate", to)
 	has(to, address(to), address(from))
-	r.until(t, time.Minute, "an event to tell of the addresses", func(context.Context) (string, bool) {
+	r.until(t, "an event to tell of the addresses", func(context.Context) (string, bool) {
 		got := fmt.Sprint(r.events(t, began))
 		return got, strings.Contains(got, string(cluster.EvAddresses))
 	})
@@ -145,7 +147,7 @@ func (r *rig) edited(t testing.TB, h string, edit func(*config.Cluster)) string 
 func (r *rig) pending(t testing.TB, want string) {
 	t.Helper()
 	for _, h := range r.lab.Hosts() {
-		r.until(t, 10*time.Second, h+" to take the configuration over", func(ctx context.Context) (string, bool) {
+		r.until(t, h+" to take the configuration over", func(ctx context.Context) (string, bool) {
 			st, err := r.statusOf(ctx, h)
 			got := fmt.Sprint(st.Pending)
 			return fmt.Sprintf("pending %s, want %s, %v", got, want, err), err == nil && got == want
@@ -169,7 +171,7 @@ func (r *rig) inside(t testing.TB, h string, argv ...string) (said string) {
 			Return any `json:"return"`
 		}{answer})
 	}
-	r.until(t, 30*time.Second, "the agent in the guest to run "+argv[0], func(ctx context.Context) (string, bool) {
+	r.until(t, "the agent in the guest to run "+argv[0], func(ctx context.Context) (string, bool) {
 		var run struct{ PID int }
 		if err := ask(ctx, &run, "guest-exec", map[string]any{"path": argv[0], "arg": argv[1:], "capture-output": true}); err != nil {
 			return err.Error(), false

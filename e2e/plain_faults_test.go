@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // plainDeadline is (T + G) (1 + rho) / (1 - rho) + epsilon = 8.66 s, and a second
@@ -22,6 +23,7 @@ const plainDeadline = 9660 * time.Millisecond
 
 // TestAFrozenHostIsReset: the watchdog ends what stands still, before the takeover.
 func TestAFrozenHostIsReset(t *testing.T) {
+	need.Drill(t, "P2: the watchdog ends a host that stands still before its guest is taken over")
 	d := drill{
 		fault: freeze, repair: func(context.Context, *rig, string) error { return nil }, // the watchdog resets it
 		most: plainDeadline + guestBoot, away: true, proof: cluster.ProofDeadline, decided: plainDeadline,
@@ -50,11 +52,12 @@ func TestAFrozenHostIsReset(t *testing.T) {
 // The image's lock keeps the second guest away as long as the first has the disk,
 // and the first is killed before anything else when its host goes on.
 func TestAHostThatStandsStillWithItsWatchdog(t *testing.T) {
+	need.Drill(t, "P1: a host that was paused with its watchdog kills its old guest first, and no two wrote: the lock of the image")
 	onLab(t, plain, aHostThatStandsStillWithItsWatchdog)
 }
 
 func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	holder := string(st.Owner.Host)
 	boots := r.boots(t)
 	before := r.answer(t)
@@ -66,7 +69,7 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 	if err := watchdog.PowerCycle(t.Context(), filepath.Join(r.lab.Dir(), "wd", holder+".sock")); err != nil {
 		t.Fatal(err)
 	}
-	r.until(t, plainDeadline+5*time.Second, "the takeover", func(context.Context) (string, bool) {
+	r.until(t, "the takeover", func(context.Context) (string, bool) {
 		for _, e := range r.events(t, at) {
 			if e.Kind == cluster.EvTakeover {
 				return "", e.Proof == cluster.ProofDeadline
@@ -74,7 +77,7 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 		}
 		return "no takeover", false
 	})
-	r.until(t, 20*time.Second, "a start to be refused by the lock", func(context.Context) (string, bool) {
+	r.until(t, "a start to be refused by the lock", func(context.Context) (string, bool) {
 		all := r.events(t, at)
 		for _, e := range all {
 			if e.Kind == cluster.EvReleased && strings.Contains(e.Detail, "lock") {
@@ -87,7 +90,7 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	thawed := time.Now()
-	r.until(t, 5*time.Second, "the old guest to be killed", func(context.Context) (string, bool) {
+	r.until(t, "the old guest to be killed", func(context.Context) (string, bool) {
 		ls, err := r.lab.Status(t.Context())
 		for _, h := range ls.Hosts {
 			if h.Name == holder && h.Guests == 0 {
@@ -97,7 +100,7 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 		return fmt.Sprintf("%+v, %v", ls, err), false
 	})
 	killed := time.Since(thawed)
-	r.healthy(t, 90*time.Second)
+	r.healthy(t)
 	after := r.answer(t)
 	if after.Boot == before.Boot || !strings.Contains(after.Prev, before.Boot) {
 		t.Errorf("before %+v, after %+v", before, after)
@@ -109,7 +112,7 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 	for i, a := range w.seen.Holders {
 		for _, b := range w.seen.Holders[i+1:] {
 			if !a.Ran.IsZero() && !b.Ran.IsZero() && a.Ran.Before(b.LastRan) && b.Ran.Before(a.LastRan) {
-				broken(t, "two guests ran at once: %+v and %+v", a, b)
+				t.Errorf("two guests ran at once: %+v and %+v", a, b)
 			}
 		}
 	}
@@ -121,15 +124,18 @@ func aHostThatStandsStillWithItsWatchdog(t testing.TB, r *rig) {
 
 // TestStepsOfTheWallClock: an hour forth, two back, one forth, on the active host
 // and on another. Nothing is decided by it.
-func TestStepsOfTheWallClock(t *testing.T) { onLab(t, plain, stepsOfTheWallClock) }
+func TestStepsOfTheWallClock(t *testing.T) {
+	need.Drill(t, "P2: steps of the wall clock decide nothing")
+	onLab(t, plain, stepsOfTheWallClock)
+}
 
 func stepsOfTheWallClock(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	boots := r.boots(t)
 	end := r.undisturbed(t, st)
 	for _, h := range []string{string(st.Owner.Host), another(r, st.Owner.Host)} {
 		for _, d := range []time.Duration{time.Hour, -2 * time.Hour, time.Hour} {
-			r.until(t, 10*time.Second, "the clock to be stepped", func(ctx context.Context) (string, bool) {
+			r.until(t, "the clock to be stepped", func(ctx context.Context) (string, bool) {
 				err := r.lab.StepClock(ctx, h, d) // a thread that reads the clock is in the way
 				return fmt.Sprint(err), err == nil
 			})
@@ -144,10 +150,13 @@ func stepsOfTheWallClock(t testing.TB, r *rig) {
 
 // TestTheWordOfAnOperator: a host that promises nothing is lost with the guest.
 // Nothing starts until a person has said that it is off.
-func TestTheWordOfAnOperator(t *testing.T) { onLab(t, plain, theWordOfAnOperator) }
+func TestTheWordOfAnOperator(t *testing.T) {
+	need.Drill(t, "P2: the guest of a host that promises nothing starts elsewhere only by a person's word")
+	onLab(t, plain, theWordOfAnOperator)
+}
 
 func theWordOfAnOperator(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	home := string(st.Owner.Host)
 	h := another(r, st.Owner.Host)
 	good, err := os.ReadFile(r.disk(h, "agent.json"))
@@ -159,7 +168,7 @@ func theWordOfAnOperator(t testing.TB, r *rig) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		err := os.WriteFile(r.disk(h, "agent.json"), good, 0o600)
 		if err = errors.Join(err, r.lab.Crash(ctx, h), r.lab.On(ctx, h)); err != nil {
@@ -169,7 +178,7 @@ func theWordOfAnOperator(t testing.TB, r *rig) {
 	if err := errors.Join(r.lab.Off(t.Context(), h), r.lab.On(t.Context(), h)); err != nil {
 		t.Fatal(err)
 	}
-	r.until(t, 30*time.Second, h+" to be back without a watchdog", func(ctx context.Context) (string, bool) {
+	r.until(t, h+" to be back without a watchdog", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
 		for _, x := range st.Hosts {
 			if string(x.Name) == h && x.Alive && x.Fit && x.Guard == 0 {
@@ -189,7 +198,7 @@ func theWordOfAnOperator(t testing.TB, r *rig) {
 	if err := r.lab.Crash(t.Context(), h); err != nil {
 		t.Fatal(err)
 	}
-	r.until(t, 20*time.Second, "the status to ask for the word", func(ctx context.Context) (string, bool) {
+	r.until(t, "the status to ask for the word", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
 		return fmt.Sprintf("%q, %v", st.Waiting, err), strings.Contains(st.Waiting, "holdfast confirm-off "+h) && !st.Takeover.Possible
 	})
@@ -200,7 +209,7 @@ func theWordOfAnOperator(t testing.TB, r *rig) {
 	if out, err := word(); err != nil {
 		t.Fatalf("confirm-off: %s, %v", out, err)
 	}
-	s.upAgain(t, guestBoot+10*time.Second, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
+	s.upAgain(t, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
 	var operator []cluster.Event
 	for _, e := range r.events(t, s.at) {
 		if e.Kind == cluster.EvTakeover {
@@ -215,10 +224,13 @@ func theWordOfAnOperator(t testing.TB, r *rig) {
 
 // TestAFullDiskAtTheStart runs the agent of a cluster of its own, with a data
 // directory of 8 MiB: it says what is wrong and where, and ends when told.
-func TestAFullDiskAtTheStart(t *testing.T) { onLab(t, plain, aFullDiskAtTheStart) }
+func TestAFullDiskAtTheStart(t *testing.T) {
+	need.Drill(t, "P7: an agent whose disk is full says what is wrong and where, and ends when told")
+	onLab(t, plain, aFullDiskAtTheStart)
+}
 
 func aFullDiskAtTheStart(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	end := r.undisturbed(t, st)
 	h := another(r, st.Owner.Host)
 	file := r.variant(t, h, h, "small.json", func(n *config.Node) {

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // awayConfig is where a host's settings lie while its agent must not start.
@@ -43,8 +43,8 @@ func (r *rig) bench(t testing.TB, h string) (back func()) {
 // joins makes the host's member a new one of the store, and starts its agent.
 func (r *rig) joins(t testing.TB, h string, back func(), args ...string) {
 	t.Helper()
-	r.until(t, 60*time.Second, "the member of "+h+" to join", func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	r.until(t, "the member of "+h+" to join", func(context.Context) (string, bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		out, err := r.lab.Exec(ctx, h, append([]string{r.exe, "store", "join", "--config", awayConfig}, args...)...)
 		return fmt.Sprint(out, err), err == nil
@@ -55,7 +55,7 @@ func (r *rig) joins(t testing.TB, h string, back func(), args ...string) {
 // voters waits until all members of the store vote, and returns its generation.
 func (r *rig) voters(t testing.TB) (generation uint64) {
 	t.Helper()
-	r.until(t, 60*time.Second, "all members to vote", func(ctx context.Context) (string, bool) {
+	r.until(t, "all members to vote", func(ctx context.Context) (string, bool) {
 		s, err := r.storeOf(ctx, r.lab.Hosts()[0])
 		n := 0
 		for _, m := range s.Members {
@@ -76,11 +76,12 @@ func (r *rig) storeOf(ctx context.Context, h string) (cluster.StoreStatus, error
 
 // TestAnEmptyMachineTakesAMembersPlace under its name, while the guest goes on.
 func TestAnEmptyMachineTakesAMembersPlace(t *testing.T) {
+	need.Drill(t, "P3: an empty machine takes a member's place under its name while the guest goes on")
 	onLab(t, plain, anEmptyMachineTakesAMembersPlace)
 }
 
 func anEmptyMachineTakesAMembersPlace(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	h := another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
 	if err := errors.Join(r.lab.Crash(t.Context(), h), r.wipe(h)); err != nil {
@@ -97,10 +98,13 @@ func anEmptyMachineTakesAMembersPlace(t testing.TB, r *rig) {
 
 // TestDamagedDataOfAMember: the host says what is wrong, the others go on, and
 // the member is replaced by a new one of itself.
-func TestDamagedDataOfAMember(t *testing.T) { onLab(t, plain, damagedDataOfAMember) }
+func TestDamagedDataOfAMember(t *testing.T) {
+	need.Drill(t, "P7: a member with damaged data says so, the others go on, and it is replaced")
+	onLab(t, plain, damagedDataOfAMember)
+}
 
 func damagedDataOfAMember(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	h := another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
 	if err := r.lab.Crash(t.Context(), h); err != nil {
@@ -168,10 +172,13 @@ func damage(path string) error {
 // TestTheStoreIsRestored: two of three disks are lost. The third host makes a new
 // store from its backup, the others join it, and the guest comes back in a new
 // generation.
-func TestTheStoreIsRestored(t *testing.T) { onLab(t, plain, theStoreIsRestored) }
+func TestTheStoreIsRestored(t *testing.T) {
+	need.Drill(t, "P3: two of three disks are lost, and the cluster comes back from a backup in a new generation")
+	onLab(t, plain, theStoreIsRestored)
+}
 
 func theStoreIsRestored(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	left := another(r, st.Owner.Host)
 	generation := r.voters(t)
 	s := r.begin(t)
@@ -206,7 +213,7 @@ func theStoreIsRestored(t testing.TB, r *rig) {
 	if g := r.voters(t); g != restored {
 		t.Errorf("generation %d, want %d", g, restored)
 	}
-	if now := r.healthy(t, time.Minute); now.Owner.Epoch.Gen != restored {
+	if now := r.healthy(t); now.Owner.Epoch.Gen != restored {
 		t.Errorf("epoch %s, want one of generation %d", now.Owner.Epoch, restored)
 	}
 }

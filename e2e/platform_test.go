@@ -13,10 +13,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // Versions of the made-up platform.
@@ -35,9 +35,7 @@ type releaseKey struct{ secret, public string }
 // here runs the program on this machine, outside of the laboratory.
 func here(t testing.TB, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "../bin/holdfast", args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), theProgram, args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("holdfast %s: %v: %s", strings.Join(args, " "), err, out)
 	}
@@ -197,7 +195,7 @@ func packTar(file, dir, prefix string) (err error) {
 // everywhere does something on all hosts at once.
 func (r *rig) everywhere(t testing.TB, what string, do func(ctx context.Context, h string) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, h := range r.lab.Hosts() {
@@ -212,7 +210,7 @@ func (r *rig) everywhere(t testing.TB, what string, do func(ctx context.Context,
 	}
 }
 
-// script runs a script on a host. The laboratory bounds it to a minute.
+// script runs a script on a host.
 func (r *rig) script(ctx context.Context, h, text string, args ...string) (string, error) {
 	return r.lab.Exec(ctx, h, append([]string{"bash", "-euc", text, "script"}, args...)...)
 }
@@ -285,7 +283,7 @@ func (r *rig) spent(t testing.TB, always bool) {
 			return
 		}
 		theRig = nil
-		r.failed = r.failed || t.Failed() && !repeated(t)
+		r.failed = r.failed || t.Failed() && !damaged(t)
 		if err := r.down(); err != nil {
 			t.Error(err)
 		}
@@ -295,11 +293,7 @@ func (r *rig) spent(t testing.TB, always bool) {
 // TestBundlesOfTheDrillsBuild builds every bundle that the drills use, and lets the
 // program verify them.
 func TestBundlesOfTheDrillsBuild(t *testing.T) {
-	for _, f := range []string{"../bin/holdfast", "/usr/bin/dpkg-deb"} {
-		if _, err := os.Stat(f); err != nil {
-			t.Skipf("%v: `make build` and packaging/test-deps.sh bring what is missing", err)
-		}
-	}
+	need.Real(t, built, need.Programs("dpkg", "dpkg-deb"))
 	key := newKey(t)
 	engine, signature := appctlBundle(t, key, appctlPackage(t))
 	for file, want := range map[string]string{

@@ -4,15 +4,19 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestReportOfAHost writes a support archive where the management VM runs, and once more
 // while libvirtd stands still: that part is missing, and all else is there.
-func TestReportOfAHost(t *testing.T) { onLab(t, plain, reportOfAHost) }
+func TestReportOfAHost(t *testing.T) {
+	need.Drill(t, "a support archive has its parts, and without libvirtd all but that one")
+	onLab(t, plain, reportOfAHost)
+}
 
 func reportOfAHost(t testing.TB, r *rig) {
-	home := string(r.healthy(t, 90*time.Second).Owner.Host)
+	home := string(r.healthy(t).Owner.Host)
 	report := func(out string, args ...string) string {
 		t.Helper()
 		said := r.command(t, home, append([]string{"report", "-O", out, "--config", "/srv/host/agent.json", "--log-dir", "/srv/log"}, args...)...)
@@ -48,5 +52,5 @@ func reportOfAHost(t testing.TB, r *rig) {
 	if strings.Contains(list, "<name>") {
 		t.Errorf("libvirtd stood still, and told the domain:\n%s", list)
 	}
-	r.healthy(t, 90*time.Second)
+	r.healthy(t)
 }

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // byHand is a domain as an operator has it.
@@ -59,6 +59,7 @@ func (b *bareRig) adopt(t *testing.T, h string, args ...string) (install.Result,
 // TestAdopt takes a management VM over that runs under libvirt by hand, with autostart, and
 // that a service of the source tool would start: the command is killed twice, and goes on.
 func TestAdopt(t *testing.T) {
+	need.Drill(t, "P3: a guest that runs under libvirt by hand is taken over without a restart, by a command that is killed twice")
 	b := newBareRig(t, 3)
 	cl := b.cluster()
 	cl.DirectBoot = nil // the domain has it
@@ -143,7 +144,7 @@ until pgrep -x DAEMON >/dev/null; do sleep 0.1; done`))
 // waitGuest waits until the guest answers.
 func (b *bareRig) waitGuest(t *testing.T) (a lab.Answer) {
 	t.Helper()
-	b.until(t, 3*time.Minute, "the guest answers", func(ctx context.Context) (_ string, ok bool) {
+	b.until(t, "the guest answers", func(ctx context.Context) (_ string, ok bool) {
 		var err error
 		a, err = b.lab.Ask(ctx)
 		return fmt.Sprint(err), err == nil

@@ -6,13 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // TestMemberThatDied replaces a member that is dead. It comes back, and stays out.
 func TestMemberThatDied(t *testing.T) {
+	need.Drill(t, "P3: a member that is dead is replaced; it comes back, and stays out")
 	b := newBareRig(t, 4)
 	holder, leaver := b.running(t)
 	boot := b.waitGuest(t)
@@ -21,7 +22,7 @@ func TestMemberThatDied(t *testing.T) {
 	if err := b.lab.Crash(t.Context(), leaver); err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, time.Minute, leaver+" is silent", func(ctx context.Context) (string, bool) {
+	b.until(t, leaver+" is silent", func(ctx context.Context) (string, bool) {
 		s, err := b.status(ctx)
 		i := slices.IndexFunc(s.Hosts, func(h cluster.HostStatus) bool { return string(h.Name) == leaver })
 		return fmt.Sprint(err), err == nil && i >= 0 && !s.Hosts[i].Alive
@@ -37,7 +38,7 @@ func TestMemberThatDied(t *testing.T) {
 	if err := b.lab.On(t.Context(), leaver); err != nil {
 		t.Fatal(err)
 	}
-	b.until(t, 2*time.Minute, leaver+" finds that it is no member", func(ctx context.Context) (string, bool) {
+	b.until(t, leaver+" finds that it is no member", func(ctx context.Context) (string, bool) {
 		s, err := b.statusOf(ctx, leaver)
 		return fmt.Sprint(err, s.Waiting), strings.Contains(s.Waiting, "no member of this cluster any more")
 	})

@@ -20,6 +20,7 @@ const installations = 5
 // says itself (install.Seconds). The program goes to all hosts each time. What is read for
 // the first time comes from the disk: an installation before them is not counted.
 func TestInstallFigures(t *testing.T) {
+	needLab(t)
 	const resultsVar = "HOLDFAST_BENCH_RESULTS"
 	path := os.Getenv(resultsVar)
 	if path == "" {

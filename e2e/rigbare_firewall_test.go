@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/install"
 )
@@ -72,7 +71,7 @@ func (b *bareRig) letsIn(t *testing.T) {
 	}
 	b.sh(t, "h2", "nft flush ruleset")
 	b.filters(t, "h2")
-	b.until(t, 3*time.Minute, "the agent has put our rules back", func(ctx context.Context) (string, bool) {
+	b.until(t, "the agent has put our rules back", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, "h2", "nft", "list", "ruleset")
 		return out, err == nil && len(strings.TrimSpace(out)) == len(strings.TrimSpace(opened))
 	})

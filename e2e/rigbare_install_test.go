@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // differ gives the lines that only one of two texts has.
@@ -44,14 +45,29 @@ func fails(r install.Report) (out []string) {
 // TestInstall takes three hosts that have libvirt, a shared directory and sshd to a
 // management VM that runs, and back to what they were.
 func TestInstall(t *testing.T) {
-	b := newBareRig(t, 4)
+	b := newBareRig(t, 3)
 	args := b.files(t, "h1", b.cluster())
+	unchanged := b.unchanged(t)
+	res, said, err := b.install(t, "h1", args...)
+	if err != nil || !res.OK {
+		t.Fatalf("install: %v\n%s\n%+v", err, said, fails(res.Report))
+	}
+	b.exe = install.Command
+	b.runs(t, 3)
+	b.exe = b.lab.Exe()
+	b.uninstall(t, "h1", args...)
+	unchanged("an installation that was taken back")
+}
+
+// unchanged is what tells later whether the hosts are as they are now, with a firewall.
+func (b *bareRig) unchanged(t *testing.T) func(what string) {
+	t.Helper()
 	before, rules := map[string]string{}, map[string]string{}
 	for _, h := range b.lab.Hosts() {
 		rules[h] = b.filters(t, h)
 		before[h] = b.tree(t, h)
 	}
-	unchanged := func(what string) {
+	return func(what string) {
 		t.Helper()
 		for _, h := range b.lab.Hosts() {
 			if now := b.sh(t, h, "nft list ruleset"); now != rules[h] {
@@ -62,6 +78,15 @@ func TestInstall(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestInstallAtLength does the same with what is refused, with commands that are killed, a second installation, changes, a host
+// for guests only, and one that is replaced.
+func TestInstallAtLength(t *testing.T) {
+	need.Drill(t, "P3: hosts with libvirt get a cluster by one command, also one that is killed, and go back to what they were; and P7: what can not be is refused")
+	b := newBareRig(t, 4)
+	args := b.files(t, "h1", b.cluster())
+	unchanged := b.unchanged(t)
 
 	b.refusals(t, args)
 	unchanged("what was refused")
@@ -113,11 +138,11 @@ func TestInstall(t *testing.T) {
 // runs waits until the management VM answers, and looks at the cluster.
 func (b *bareRig) runs(t *testing.T, hosts int) {
 	t.Helper()
-	b.until(t, 2*time.Minute, "the guest answers", func(ctx context.Context) (string, bool) {
+	b.until(t, "the guest answers", func(ctx context.Context) (string, bool) {
 		_, err := b.lab.Ask(ctx)
 		return fmt.Sprint(err), err == nil
 	})
-	b.until(t, time.Minute, "all hosts are alive, and the guest runs", func(ctx context.Context) (string, bool) {
+	b.until(t, "all hosts are alive, and the guest runs", func(ctx context.Context) (string, bool) {
 		s, err := b.status(ctx)
 		alive := 0
 		for _, h := range s.Hosts {
@@ -194,10 +219,10 @@ func (b *bareRig) refusals(t *testing.T, args []string) {
 func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
 	t.Helper()
 	for _, at := range []string{"checks", "h1: files"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		_ = b.killedWhen(ctx, t, "h1", append([]string{"install"}, args...), at, "[h]oldfast install") // it was killed
 		cancel()
-		b.until(t, time.Minute, "the hosts have taken back what was placed", func(ctx context.Context) (string, bool) {
+		b.until(t, "the hosts have taken back what was placed", func(ctx context.Context) (string, bool) {
 			for _, h := range b.lab.Hosts() {
 				out, err := b.lab.Exec(ctx, h, "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || ls -d /var/lib/holdfast-install* 2>/dev/null || true")
 				if err != nil || out != "" {
@@ -245,7 +270,7 @@ func (b *bareRig) guestsOnly(t *testing.T, args []string, id string) {
 	if err != nil || res.Cluster != id {
 		t.Fatalf("install h4: %v\n%s\n%+v", err, said, res)
 	}
-	b.until(t, time.Minute, "h4 reports", func(ctx context.Context) (string, bool) {
+	b.until(t, "h4 reports", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, "h4", b.exe, "host", "list")
 		return out, err == nil && strings.Contains(out, "h4")
 	})
@@ -259,7 +284,7 @@ func (b *bareRig) replaced(t *testing.T, args []string) {
 	b.runs(t, 2)
 	// A watchdog that was armed resets it now, as its holder was killed: that is waited for.
 	time.Sleep(6 * time.Second)
-	b.until(t, time.Minute, "h3 to be there", func(ctx context.Context) (string, bool) {
+	b.until(t, "h3 to be there", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, "h3", "nft", "flush", "ruleset") // a new machine has none of our rules
 		return out, err == nil
 	})
@@ -276,7 +301,7 @@ func (b *bareRig) replaced(t *testing.T, args []string) {
 	}
 	b.sh(t, "h1", "rm /tmp/current.config.json")
 	b.runs(t, 3)
-	b.until(t, 2*time.Minute, "three members vote", func(ctx context.Context) (string, bool) {
+	b.until(t, "three members vote", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, "h1", b.exe, "store", "status")
 		return out, err == nil && strings.Count(out, " ok ") == 3 && !strings.Contains(out, "learner")
 	})

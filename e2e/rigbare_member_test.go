@@ -6,12 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // swapped is the cluster's configuration with another host in the place of one.
@@ -53,6 +53,7 @@ func (b *bareRig) running(t *testing.T) (holder, leaver string) {
 // TestMemberUnderAnotherName replaces a member that is alive by a host of another name and
 // address, while the guest goes on. The command is killed in the middle, and goes on.
 func TestMemberUnderAnotherName(t *testing.T) {
+	need.Drill(t, "P3: a member is replaced by a host of another name while the guest goes on, by a command that is killed in the middle")
 	b := newBareRig(t, 4)
 	holder, leaver := b.running(t)
 	boot := b.waitGuest(t)
@@ -107,7 +108,7 @@ func (b *bareRig) members(t *testing.T, asked string, cl config.Cluster) {
 		want = append(want, h.Name)
 	}
 	slices.Sort(want)
-	b.until(t, 2*time.Minute, "the members vote", func(ctx context.Context) (string, bool) {
+	b.until(t, "the members vote", func(ctx context.Context) (string, bool) {
 		s, err := b.storeOf(ctx, asked)
 		var got []string
 		for _, m := range s.Members {
@@ -123,7 +124,7 @@ func (b *bareRig) members(t *testing.T, asked string, cl config.Cluster) {
 // killedAt ends an installer without a word at a moment.
 func (b *bareRig) killedAt(t *testing.T, h string, args []string, at string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_ = b.killedWhen(ctx, t, h, args, at, "[h]oldfast (install|adopt)") // it was killed
 }

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
+	"holdfast/internal/testbed/need"
 )
 
 // What the nodes of this pair have, on their own disks: the rename that puts a copy into the
@@ -94,7 +95,7 @@ func (b *bareRig) setup(t *testing.T, args ...string) (string, error) {
 
 func (b *bareRig) setupOn(t *testing.T, host string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, host, append([]string{b.exe}, args...)...)
 	if err != nil {
@@ -133,6 +134,7 @@ mariadb-install-db --no-defaults --user=mysql --datadir=`+pairBase+`/mysql --ski
 // TestPairSetup takes three hosts, two of which have a database as distributions set it up, to
 // a pair that serves by one command, which is killed in the middle and called again; and back.
 func TestPairSetup(t *testing.T) {
+	need.Drill(t, "P3: two hosts with databases become a pair by one command, killed in the middle and called again, and go back")
 	b := newPairNodes(t, 3)
 	args := b.setupArgs(t)
 	files := b.files(t, "h1", b.pairCluster())
@@ -150,7 +152,7 @@ func TestPairSetup(t *testing.T) {
 	}
 	args = append(args, "--yes", "CONFIRM")
 	for _, until := range []string{"h2: files", "h2: start", "waiting: h2"} {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := b.killedWhen(ctx, t, "h1", args, until, "[p]air setup")
 		cancel()
 		if err == nil {
@@ -229,7 +231,7 @@ func (b *bareRig) recovered(t *testing.T) {
 		}
 	}
 	run := func(addr string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		cmd, err := b.lab.Command(ctx, "h2", slices.Concat([]string{b.exe, "pair", "recover", addr, "--yes"}, ssh)...)
 		if err != nil {
@@ -248,7 +250,7 @@ func (b *bareRig) recovered(t *testing.T) {
 	b.sh(t, "h1", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; pkill -9 '^mariadbd$'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
 	if len(b.lab.Hosts()) == 2 {
 		// The other node switches it off, and goes on alone.
-		b.until(t, 2*time.Minute, "h2 to serve alone", func(ctx context.Context) (string, bool) {
+		b.until(t, "h2 to serve alone", func(ctx context.Context) (string, bool) {
 			cmd, err := b.lab.Command(ctx, "h2", b.exe, "pair", "status")
 			if err != nil {
 				return err.Error(), false
@@ -262,7 +264,7 @@ func (b *bareRig) recovered(t *testing.T) {
 	} else {
 		time.Sleep(6 * time.Second) // a watchdog that was armed resets it
 	}
-	b.until(t, time.Minute, "h1 to be there", func(ctx context.Context) (string, bool) {
+	b.until(t, "h1 to be there", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, "h1", "/bin/sh", "-c", "nft flush ruleset; rm -rf "+pairBase+"/mysql; mariadb-install-db --no-defaults --user=mysql --datadir="+pairBase+"/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null")
 		return fmt.Sprint(out, err), err == nil
 	})

@@ -6,15 +6,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/install"
+	"holdfast/internal/testbed/need"
 )
 
 // TestPairSetupOfTwo takes two hosts with fence devices to a pair without a third voter by one
 // command, makes the node again that was lost, and takes the pair apart: first in the middle of
 // its set-up, then as a whole. Each node has its database as one of its own then.
 func TestPairSetupOfTwo(t *testing.T) {
+	need.Drill(t, "P3: a pair without a third voter is made by one command, mended, and taken apart in the middle and as a whole")
 	b := newPairNodes(t, 2)
 	args := append(b.setupArgs(t), "--yes", "CONFIRM")
 	files := b.files(t, "h1", b.pairCluster())
@@ -22,7 +23,7 @@ func TestPairSetupOfTwo(t *testing.T) {
 	login := args[:slices.Index(args, "pair")]
 	killed := func(args []string, until, pattern string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := b.killedWhen(ctx, t, "h1", args, until, pattern); err == nil {
 			t.Error("it was killed and ended well")
@@ -72,7 +73,7 @@ func TestPairSetupOfTwo(t *testing.T) {
 func (b *bareRig) single(t *testing.T, h, ask, want string) {
 	t.Helper()
 	b.sh(t, h, "setsid mariadbd --no-defaults --user=mysql --skip-networking --datadir="+pairBase+"/mysql --socket="+pairSocket+" </dev/null >/srv/host/single.log 2>&1 &")
-	b.until(t, time.Minute, "the database of "+h+" alone", func(ctx context.Context) (string, bool) {
+	b.until(t, "the database of "+h+" alone", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, h, "mariadb", "--socket="+pairSocket, "-e", "SELECT 1")
 		return fmt.Sprint(out, err), err == nil
 	})

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/config"
 )
@@ -52,7 +51,7 @@ func (b *bareRig) quickly(t *testing.T, h string, cl config.Cluster, flags []str
 		case strings.HasPrefix(l, "holdfast config check "):
 			l += " --allow-undersized"
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		cmd, err := b.lab.Command(ctx, h, "/bin/sh", "-c", "cd /srv/host/quick && PATH="+filepath.Dir(b.lab.Exe())+":$PATH && "+l)
 		if err != nil {
 			t.Fatal(err)

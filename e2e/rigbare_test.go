@@ -15,11 +15,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	helper "holdfast/internal/testbed/try"
 )
 
@@ -42,16 +42,12 @@ PidFile none
 // newBareRig makes one with hosts h1, h2, ... Two hosts have management controllers.
 func newBareRig(t *testing.T, hosts int) *bareRig {
 	t.Helper()
-	if why := cannot(); why != "" {
-		t.Skip(why)
-	}
-	if _, err := os.Stat("/usr/sbin/sshd"); err != nil {
-		t.Skip("missing: openssh-server")
-	}
+	needLab(t)
+	need.Real(t, need.Programs("openssh-server", "sshd"))
 	if err := takeDown(); err != nil {
 		t.Fatal(err)
 	}
-	exe, err := filepath.Abs("../bin/holdfast")
+	exe, err := filepath.Abs(theProgram)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +55,7 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	l, err := lab.Up(ctx, lab.Options{
 		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2, Second: hosts == 2,
@@ -81,7 +77,7 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	for _, h := range l.Hosts() {
 		b.furnish(t, h)
 	}
-	b.until(t, time.Minute, "sshd answers on all hosts", func(ctx context.Context) (string, bool) {
+	b.until(t, "sshd answers on all hosts", func(ctx context.Context) (string, bool) {
 		for _, h := range l.Hosts() {
 			c, err := l.Dial(ctx, "tcp", net.JoinHostPort(l.Addr(h).String(), "22"))
 			if err != nil {
@@ -122,9 +118,7 @@ rm /srv/host/password
 // sh runs a script on a host.
 func (b *bareRig) sh(t *testing.T, h, script string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out, err := b.lab.Exec(ctx, h, "/bin/sh", "-c", script)
+	out, err := b.lab.Exec(t.Context(), h, "/bin/sh", "-c", script)
 	if err != nil {
 		t.Fatalf("on %s: %v", h, err)
 	}
@@ -203,7 +197,7 @@ func (b *bareRig) install(t *testing.T, h string, args ...string) (install.Resul
 // installer runs a command that installs.
 func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Result, string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe}, args...)...)
 	if err != nil {
@@ -224,7 +218,7 @@ func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Res
 // uninstall takes Holdfast off all hosts.
 func (b *bareRig) uninstall(t *testing.T, h string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--allow-undersized" })
 	cmd, err := b.lab.Command(ctx, h, append([]string{b.lab.Exe(), "uninstall", "--yes-i-really-really-mean-it"}, args...)...)
@@ -271,7 +265,7 @@ func (b *bareRig) killedWhen(ctx context.Context, t *testing.T, h string, args [
 	}
 	b.sh(t, h, "pgrep -f '"+pattern+"' | xargs -r kill -9")
 	err = cmd.Wait()
-	b.until(t, time.Minute, "the hosts have heard of it", func(ctx context.Context) (string, bool) {
+	b.until(t, "the hosts have heard of it", func(ctx context.Context) (string, bool) {
 		for _, h := range b.lab.Hosts() {
 			out, err := b.lab.Exec(ctx, h, "sh", "-c", "pgrep -f '[h]oldfast.* on-host' || true")
 			if err != nil || out != "" {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cli"
 	"holdfast/internal/config"
@@ -25,7 +24,7 @@ const installedZsha = "/usr/bin/" + cli.ZshaName
 // zsha runs the program by the source tool's name on a host: what it said on both sides, and its exit code.
 func (b *bareRig) zsha(t *testing.T, h, program string, args ...string) (out, said string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, h, append([]string{program}, args...)...)
 	if err != nil {
@@ -135,7 +134,7 @@ func (b *bareRig) zshaStatus(t *testing.T, h string, cl config.Cluster) {
 	want := ">>>MN-VM Running On\n" + holder + " : running\n\n>>>Last MN-VM Start Record\nTIME " + holder + "\n\n>>>ZStack HA Services Running On\n" + hosts.String() +
 		"\n>>>Consul Members\nNode Address Status Type Build Protocol DC\n" + members.String() +
 		"\n>>>Management Node IP\n" + guest + "\n\n>>>Public Network IP\n" + guest + "\n\n>>>Checking Host I/O\ndone.\n"
-	b.until(t, time.Minute, "zsha status is that of the manual", func(context.Context) (string, bool) {
+	b.until(t, "zsha status is that of the manual", func(context.Context) (string, bool) {
 		out, said, code := b.zsha(t, h, installedZsha, "status")
 		lines := func(s string) []string { return slices.Sorted(strings.Lines(s)) } // etcd's members have no order
 		got := bare(out)

@@ -11,24 +11,25 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/cephnode"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // fencedCeph is as fenced, with the disk in a pool of a real Ceph cluster.
 const fencedCeph kind = "fencedCeph"
 
-// needCeph skips where there is no Ceph.
-func needCeph(t *testing.T) {
-	t.Helper()
-	if missing := cephnode.Missing(); cannot() == "" && len(missing) > 0 {
-		t.Skip("missing: " + strings.Join(missing, "; "))
+// ceph is the need of a Ceph.
+func ceph() error {
+	if missing := cephnode.Missing(); len(missing) > 0 {
+		return errors.New(strings.Join(missing, "; "))
 	}
+	return nil
 }
 
 // lockOutMost is what it may take to lock the old guest out, and to see that.
 const lockOutMost = 10 * time.Second
 
 func TestCephDrills(t *testing.T) {
-	needCeph(t)
+	need.Drill(t, "P1: takeovers with a disk in a real Ceph: the old host's client is locked out first", ceph)
 	runAll(t, fencedCeph, cephDrills, defaultRuns)
 }
 
@@ -69,7 +70,7 @@ func lockedOut(t testing.TB, r *rig, c course) {
 func openOn(t testing.TB, r *rig, st cluster.Status) {
 	t.Helper()
 	want := r.lab.Addr(string(st.Owner.Host)).String() + ":0/"
-	r.until(t, 50*time.Second, "the image to be open on "+string(st.Owner.Host)+" only", func(ctx context.Context) (string, bool) {
+	r.until(t, "the image to be open on "+string(st.Owner.Host)+" only", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Ceph(ctx, "rbd", "status", cephnode.Pool+"/"+cephnode.Image)
 		return fmt.Sprintf("%q, %v", out, err), err == nil && strings.Count(out, "watcher=") == 1 && strings.Contains(out, "watcher="+want)
 	})
@@ -77,9 +78,9 @@ func openOn(t testing.TB, r *rig, st cluster.Status) {
 
 // TestCephMigration: the guest moves with its disk, and nobody is locked out.
 func TestCephMigration(t *testing.T) {
-	needCeph(t)
+	need.Drill(t, "P1: a guest moves with its disk in a real Ceph, and nobody is locked out", ceph)
 	onLab(t, fencedCeph, func(t testing.TB, r *rig) {
-		st := r.healthy(t, 90*time.Second)
+		st := r.healthy(t)
 		list := func() string {
 			out, err := r.lab.Ceph(t.Context(), "ceph", "osd", "blocklist", "ls")
 			if err != nil {
@@ -92,7 +93,7 @@ func TestCephMigration(t *testing.T) {
 		end := r.watching(t)
 		to := another(r, st.Owner.Host)
 		r.command(t, string(st.Owner.Host), "migrate", to)
-		st = r.healthy(t, 90*time.Second)
+		st = r.healthy(t)
 		if string(st.Owner.Host) != to {
 			t.Errorf("it runs on %s, want %s", st.Owner.Host, to)
 		}

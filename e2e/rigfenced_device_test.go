@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/testbed/need"
 )
 
 // anew makes a new cluster on the same hosts, with a changed configuration, and
@@ -51,7 +52,7 @@ func (r *rig) configuration(t testing.TB, edit func(*config.Cluster)) (good, cha
 
 // install takes all hosts' power and data, and boots them with a configuration.
 func (r *rig) install(ctx context.Context, cl []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := every(r, func(h string) error {
 		return errors.Join(r.lab.Crash(ctx, h), r.wipe(h), os.WriteFile(r.disk(h, "cluster.json"), cl, 0o600))
@@ -70,13 +71,16 @@ func (r *rig) wipe(h string) error {
 
 // TestAnotherHostsDeviceIsNotUsed: the configuration gives h1 the device of h2.
 // When h1 is lost, h2 must not be switched off for it.
-func TestAnotherHostsDeviceIsNotUsed(t *testing.T) { onLab(t, fenced, anotherHostsDeviceIsNotUsed) }
+func TestAnotherHostsDeviceIsNotUsed(t *testing.T) {
+	need.Drill(t, "P2: a fence device that is another host's is not used")
+	onLab(t, fenced, anotherHostsDeviceIsNotUsed)
+}
 
 func anotherHostsDeviceIsNotUsed(t testing.TB, r *rig) {
 	r.anew(t, func(cl *config.Cluster) {
 		cl.Fencing.Hosts["h1"].Devices[0].Address = r.lab.BMCAddr("h2").Addr().String()
 	})
-	if st := r.healthy(t, 90*time.Second); st.Owner.Host != "h1" {
+	if st := r.healthy(t); st.Owner.Host != "h1" {
 		r.command(t, "h1", "migrate", "h1")
 	}
 	d := drill{
@@ -103,13 +107,14 @@ func anotherHostsDeviceIsNotUsed(t testing.TB, r *rig) {
 // TestTheStoresLeaderLeavesTheActiveHost moves the guest to where the store's
 // leader is: the agents move the leader away.
 func TestTheStoresLeaderLeavesTheActiveHost(t *testing.T) {
+	need.Drill(t, "P3: the store's leader leaves the host of the guest")
 	onLab(t, fenced, theStoresLeaderLeavesTheActiveHost)
 }
 
 func theStoresLeaderLeavesTheActiveHost(t testing.TB, r *rig) {
 	r.withLeader(t)
 	began := time.Now()
-	r.until(t, 25*time.Second, "the leader to leave the active host", func(ctx context.Context) (string, bool) {
+	r.until(t, "the leader to leave the active host", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
 		if err != nil {
 			return err.Error(), false
@@ -124,6 +129,7 @@ func theStoresLeaderLeavesTheActiveHost(t testing.TB, r *rig) {
 // moved to where the store's leader is: the leader is still there, and an election
 // of the store comes on top, or it is just being moved away.
 func TestPowerLossOfTheStoresLeader(t *testing.T) {
+	need.Drill(t, "P2: the active host is lost with the store's leader, and the guest is taken over by proof")
 	const election = 4 * time.Second // of the store: 1 to 2 s, and once more
 	d := drill{
 		fault: crash, repair: back,
@@ -147,7 +153,7 @@ func TestPowerLossOfTheStoresLeader(t *testing.T) {
 // withLeader moves the guest to the host of the store's leader.
 func (r *rig) withLeader(t testing.TB) {
 	t.Helper()
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	leader, err := r.leader(t.Context())
 	if err != nil || leader == "" {
 		t.Fatalf("the store's leader: %q, %v", leader, err)

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // spread gives n times from the first to the last, equally far apart.
@@ -35,9 +36,9 @@ func (r *rig) begin(t testing.TB) *second {
 }
 
 // upAgain waits until the guest answers, by the record on a host that lives.
-func (s *second) upAgain(t testing.TB, within time.Duration, ok func(lab.Answer) bool) {
+func (s *second) upAgain(t testing.TB, ok func(lab.Answer) bool) {
 	t.Helper()
-	s.r.until(t, within, "the guest to answer", func(ctx context.Context) (string, bool) {
+	s.r.until(t, "the guest to answer", func(ctx context.Context) (string, bool) {
 		a, err := s.r.lab.Ask(ctx)
 		return fmt.Sprintf("%+v, %v", a, err), err == nil && ok(a)
 	})
@@ -46,7 +47,7 @@ func (s *second) upAgain(t testing.TB, within time.Duration, ok func(lab.Answer)
 // judge wants health, one guest at any time, and a disk without a gap.
 func (s *second) judge(t testing.TB, what string) {
 	t.Helper()
-	st := s.r.healthy(t, 90*time.Second)
+	st := s.r.healthy(t)
 	after := s.r.answer(t)
 	time.Sleep(300 * time.Millisecond) // for the client to note the end of the outage
 	w := s.end()
@@ -65,10 +66,10 @@ func (s *second) judge(t testing.TB, what string) {
 // if it is there.
 func (r *rig) apart(t testing.TB) cluster.Status {
 	t.Helper()
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	if st.Coordinator == st.Owner.Host {
 		r.command(t, string(st.Owner.Host), "migrate", another(r, st.Owner.Host))
-		st = r.healthy(t, 60*time.Second)
+		st = r.healthy(t)
 	}
 	if st.Coordinator == "" || st.Coordinator == st.Owner.Host {
 		t.Fatalf("the coordinator is %q, the guest on %s: want them apart", st.Coordinator, st.Owner.Host)
@@ -79,6 +80,7 @@ func (r *rig) apart(t testing.TB) cluster.Status {
 // TestTheCoordinatorIsKilledInATakeover kills its agent at moments around the
 // detection, the order to the fence device, its answer, the takeover and the start.
 func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
+	need.Drill(t, "P3: the coordinator's agent is killed at moments of a takeover")
 	for _, after := range spread(3*runs(t, defaultRuns), 850*time.Millisecond, 1350*time.Millisecond) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.apart(t)
@@ -91,7 +93,7 @@ func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
 			if err := r.lab.Kill(t.Context(), coordinator, lab.AgentDaemon); err != nil {
 				t.Fatal(err)
 			}
-			s.upAgain(t, 2*deadlineMost, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
+			s.upAgain(t, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
 			if err := back(t.Context(), r, holder); err != nil {
 				t.Fatal(err)
 			}
@@ -103,6 +105,7 @@ func TestTheCoordinatorIsKilledInATakeover(t *testing.T) {
 // TestTheCoordinatorIsLostInATakeover takes the power of the coordinator, too:
 // then the majority is gone until one of the two is back.
 func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
+	need.Drill(t, "P2: the coordinator loses its power in a takeover")
 	for _, after := range spread(runs(t, defaultRuns)+1, 900*time.Millisecond, 1250*time.Millisecond) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.apart(t)
@@ -118,7 +121,7 @@ func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
 			if err := r.lab.On(t.Context(), coordinator); err != nil {
 				t.Fatal(err)
 			}
-			s.upAgain(t, time.Minute, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
+			s.upAgain(t, func(a lab.Answer) bool { return a.Boot != s.before.Boot })
 			if err := back(t.Context(), r, holder); err != nil {
 				t.Fatal(err)
 			}
@@ -132,6 +135,7 @@ func TestTheCoordinatorIsLostInATakeover(t *testing.T) {
 // ears are no majority. Whether the guest goes on depends on where the store's
 // leader is; a deaf leader stalls the store.
 func TestACoordinatorThatHearsNobodySwitchesNobodyOff(t *testing.T) {
+	need.Drill(t, "P2: a deaf coordinator switches nobody off")
 	for range runs(t, defaultRuns) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
 			st := r.apart(t)
@@ -162,17 +166,18 @@ func TestACoordinatorThatHearsNobodySwitchesNobodyOff(t *testing.T) {
 // TestTheSourceOfAMigrationIsNotReset cuts it off as soon as the guest has left:
 // it holds nothing.
 func TestTheSourceOfAMigrationIsNotReset(t *testing.T) {
+	need.Drill(t, "P2: the source of a migration that has ended holds nothing, and is not reset")
 	for range runs(t, defaultRuns) {
 		onLab(t, fenced, func(t testing.TB, r *rig) {
-			st := r.healthy(t, 90*time.Second)
+			st := r.healthy(t)
 			from, to := string(st.Owner.Host), another(r, st.Owner.Host)
-			r.until(t, time.Minute, "the target to reach the store", func(ctx context.Context) (string, bool) {
+			r.until(t, "the target to reach the store", func(ctx context.Context) (string, bool) {
 				st, err := r.statusOf(ctx, to)
 				return fmt.Sprint(err, st.StoreError), err == nil && st.Connected
 			})
 			s, boots := r.begin(t), r.boots(t)
-			r.until(t, time.Minute, "the migration", func(context.Context) (string, bool) {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a busy machine takes longer than until allows one try
+			r.until(t, "the migration", func(context.Context) (string, bool) {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				out, err := r.lab.Exec(ctx, to, r.exe, "migrate", to)
 				if err == nil {
@@ -200,6 +205,7 @@ func TestTheSourceOfAMigrationIsNotReset(t *testing.T) {
 // TestFaultsInAMigration: each side loses its power or its agent, at times spread
 // over a migration of 0.6 s.
 func TestFaultsInAMigration(t *testing.T) {
+	need.Drill(t, "P1: each side loses its power or its agent at moments of a migration")
 	faultsInAMigration(t, fenced, map[string]sideFault{
 		"source loses power":   {0, crash},
 		"target loses power":   {1, crash},
@@ -223,10 +229,10 @@ func faultsInAMigration(t *testing.T, k kind, faults map[string]sideFault, times
 		t.Run(strings.NewReplacer(" ", "-", "'", "").Replace(name), func(t *testing.T) {
 			for _, after := range spread(times, 50*time.Millisecond, 900*time.Millisecond) {
 				onLab(t, k, func(t testing.TB, r *rig) {
-					st := r.healthy(t, 90*time.Second)
+					st := r.healthy(t)
 					sides := []string{string(st.Owner.Host), another(r, st.Owner.Host)}
 					s := r.begin(t)
-					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					said := make(chan string, 1)
 					go func() {
 						out, err := r.lab.Exec(ctx, third(r, sides), r.exe, "migrate", sides[1])
@@ -234,7 +240,7 @@ func faultsInAMigration(t *testing.T, k kind, faults map[string]sideFault, times
 					}()
 					time.Sleep(after - time.Since(s.at))
 					ferr := f.fault(t.Context(), r, sides[f.side])
-					s.upAgain(t, deadlineMost+30*time.Second, func(a lab.Answer) bool { return a.Boot != s.before.Boot || a.N > s.before.N+20 })
+					s.upAgain(t, func(a lab.Answer) bool { return a.Boot != s.before.Boot || a.N > s.before.N+20 })
 					cancel()
 					lines := strings.Split(strings.TrimSpace(<-said), "\n") // progress first
 					if ferr != nil {

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // Times of the profile fast, from the fault to the takeover. Each leaves a second
@@ -32,7 +33,10 @@ const (
 	hangWithin = 17 * time.Second
 )
 
-func TestFencedDrills(t *testing.T) { runAll(t, fenced, fencedDrills, defaultRuns) }
+func TestFencedDrills(t *testing.T) {
+	need.Drill(t, "P2: faults of hosts and of their fence devices: a takeover has its proof, and nobody else is switched off")
+	runAll(t, fenced, fencedDrills, defaultRuns)
+}
 
 var fencedDrills = map[string]drill{
 	"power loss of the active host": {
@@ -132,7 +136,7 @@ func hears(ctx context.Context, r *rig, h string) error {
 	if err := back(ctx, r, h); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		waits := ""
@@ -191,7 +195,7 @@ func failedOnce(t testing.TB, r *rig, c course) {
 	t.Helper()
 	// A device that says yes is asked for 10 s whether it is true; the guest is
 	// elsewhere by then.
-	r.until(t, 15*time.Second, "the failure of the fence device to be told", func(context.Context) (string, bool) {
+	r.until(t, "the failure of the fence device to be told", func(context.Context) (string, bool) {
 		c.events = r.events(t, c.at)
 		return fmt.Sprint(c.events), len(c.told(cluster.EvFenceFail)) > 0
 	})
@@ -206,11 +210,12 @@ func failedOnce(t testing.TB, r *rig, c course) {
 // TestLostHeartbeatsAloneSwitchNobodyOff drops the heartbeats of the active host
 // to and from all others: it renews, so it lives.
 func TestLostHeartbeatsAloneSwitchNobodyOff(t *testing.T) {
+	need.Drill(t, "P2: a host whose heartbeats are lost, and that renews, is not switched off")
 	onLab(t, fenced, lostHeartbeatsAloneSwitchNobodyOff)
 }
 
 func lostHeartbeatsAloneSwitchNobodyOff(t testing.TB, r *rig) {
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	at, boots := time.Now(), r.boots(t)
 	end := r.undisturbed(t, st)
 	holder := string(st.Owner.Host)

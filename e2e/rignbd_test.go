@@ -10,13 +10,16 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
 // The disk of this rig is locked by nobody: the proof alone keeps a second guest
 // away from it.
 
-func TestUnlockedDiskDrills(t *testing.T) { runAll(t, fencedNBD, unlockedDrills, defaultRuns) }
+func TestUnlockedDiskDrills(t *testing.T) {
+	need.Drill(t, "P1: faults with a disk that nobody locks: the proof alone keeps a second guest away")
+	runAll(t, fencedNBD, unlockedDrills, defaultRuns)
+}
 
 var unlockedDrills = map[string]drill{
 	"power loss of the active host": {
@@ -67,8 +70,8 @@ func movedOnce(t testing.TB, r *rig, c course) {
 	gone, started := c.told(cluster.EvReleased), c.told(cluster.EvStarted)
 	if len(gone) != 1 || string(gone[0].Host) != c.holder || !strings.Contains(gone[0].Detail, "has not answered since") {
 		t.Errorf("released %+v: want once, by %s, because its disk does not answer", gone, c.holder)
-	} else if took := gone[0].Time.Sub(c.at); took < 10*time.Second || took > slack.For(hangWithin) {
-		t.Errorf("released after %s, want 10s to %s", took, slack.For(hangWithin))
+	} else if took := gone[0].Time.Sub(c.at); took < 10*time.Second || took > hangWithin {
+		t.Errorf("released after %s, want 10s to %s", took, hangWithin)
 	}
 	if len(started) != 1 || string(started[0].Host) == c.holder {
 		t.Errorf("started %+v: want once, not on %s", started, c.holder)
@@ -79,14 +82,15 @@ func movedOnce(t testing.TB, r *rig, c course) {
 // TestADiskThatHangsOnAllHostsCostsNothing: there is no better host, and the
 // guest goes on where it is when its disk does.
 func TestADiskThatHangsOnAllHostsCostsNothing(t *testing.T) {
+	need.Drill(t, "P2: a disk that hangs on all hosts moves nothing, and the guest goes on")
 	for range runs(t, defaultRuns) {
 		onLab(t, fencedNBD, func(t testing.TB, r *rig) {
-			st := r.healthy(t, 90*time.Second)
+			st := r.healthy(t)
 			s, boots := r.begin(t), r.boots(t)
 			if err := every(r, func(h string) error { return r.lab.HangDisk(t.Context(), h) }); err != nil {
 				t.Fatal(err)
 			}
-			r.until(t, hangWithin+10*time.Second, "every host to say that the disk hangs", func(ctx context.Context) (string, bool) {
+			r.until(t, "every host to say that the disk hangs", func(ctx context.Context) (string, bool) {
 				st, err := r.status(ctx)
 				for _, h := range st.Hosts {
 					if h.Fit {
@@ -102,9 +106,9 @@ func TestADiskThatHangsOnAllHostsCostsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The first write after the pause follows a retransmission of TCP.
-			s.upAgain(t, time.Minute, func(a lab.Answer) bool { return a.Boot == s.before.Boot && a.N > s.before.N+10 })
+			s.upAgain(t, func(a lab.Answer) bool { return a.Boot == s.before.Boot && a.N > s.before.N+10 })
 			s.judge(t, "the disk hung on all hosts")
-			if now := r.healthy(t, 90*time.Second); now.Owner.Epoch != st.Owner.Epoch {
+			if now := r.healthy(t); now.Owner.Epoch != st.Owner.Epoch {
 				t.Errorf("epoch %s, was %s", now.Owner.Epoch, st.Owner.Epoch)
 			}
 			nobodySwitched(t, r, c)
@@ -113,5 +117,6 @@ func TestADiskThatHangsOnAllHostsCostsNothing(t *testing.T) {
 }
 
 func TestUnlockedDiskInAMigration(t *testing.T) {
+	need.Drill(t, "P1: the source loses its power at moments of a migration with a disk that nobody locks")
 	faultsInAMigration(t, fencedNBD, map[string]sideFault{"source loses power": {0, crash}}, 2*runs(t, defaultRuns))
 }

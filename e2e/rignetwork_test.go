@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
@@ -34,9 +34,7 @@ const networked kind = "networked"
 // then that of the host that does the work, which then loses its power: all is made once. The old platform changes
 // its network until the cut-over. At the end both Neutrons tell the same.
 func TestTransitionWithItsNetwork(t *testing.T) {
-	if os.Getenv("HOLDFAST_TRANSITION_DRILL") == "" {
-		t.Skip("two real Neutrons beside a laboratory take minutes: HOLDFAST_TRANSITION_DRILL=1 runs it")
-	}
+	need.Drill(t, "P5: a whole transition with a network, from one real Neutron into another, in spite of kills and a loss of power")
 	onLab(t, networked, transitionWithItsNetwork)
 }
 
@@ -44,7 +42,7 @@ func transitionWithItsNetwork(t testing.TB, r *rig) {
 	r.spent(t, true)
 	r.installPlatform(t)
 	r.leadsElsewhere(t)
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	hosts := slices.DeleteFunc(slices.Clone(r.lab.Hosts()), func(h string) bool { return h == string(st.Owner.Host) || h == string(st.Coordinator) })
 	from := hosts[0] // neither the management VM's nor the coordinator's
 	c := r.platforms(t, from)
@@ -69,9 +67,9 @@ func transitionWithItsNetwork(t testing.TB, r *rig) {
 	key := newKey(t)
 	bundle := r.bundleOn(t, from, platformBundle(t, key, false), key)
 	c.begin(t, bundle[1], slices.Concat([]string{"--version", platformOld, "--mode", "rolling", "--keep-guests"}, bundle[2:])...)
-	c.asks(t, 3*time.Minute, "network/export")
+	c.asks(t, "network/export")
 	c.command(t, from, "jobs", "resume", c.id)
-	c.asks(t, 10*time.Minute, "cutover/databases")
+	c.asks(t, "cutover/databases")
 	if left := faults(); left > 0 {
 		t.Errorf("%d faults did not come: the network was applied by %d requests", left, n.proxy.Writes())
 	}
@@ -118,7 +116,7 @@ func (c *carried) networks(t testing.TB) *networks {
 	c.network = fmt.Sprintf(`  network: {confirm: the message bus works, after: [{name: written, run: [/bin/grep, -q, %s, %s/net.json]}]}
 network: {file: %s/net.json, source: {endpoint: %q}, target: {endpoint: %q, db: "/?option-file=AT/new.cnf"}, reserveDHCP: true}
 `, n.is.Ports[0].ID, lab.HostDir, lab.HostDir, reached(n.old).URL, n.proxy.URL)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	o := rebuild.Order{API: rebuild.API{Endpoint: n.old.Endpoint()}, DB: rebuild.Database{DSN: c.old.DSN(), Name: "neutron"}, Jobs: 4}
 	if _, err := rebuild.Apply(ctx, n.is, o, func(rebuild.Progress) {}); err != nil {
@@ -157,7 +155,7 @@ func (n *networks) faults(t testing.TB, at map[int]func(context.Context) error) 
 			return nettest.None
 		}
 		delete(at, write)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := do(ctx); err != nil {
 			t.Errorf("at request %d: %v", write, err)
@@ -182,7 +180,7 @@ func askNeutron(t testing.TB, s *nettest.Server, method, path string, body, v an
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, s.Endpoint()+"/v2.0/"+path, bytes.NewReader(text))
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
@@ -164,14 +164,17 @@ func (r *rig) removeEngine(t testing.TB) {
 
 // TestUpgradeOfAnAppctlPackage runs the scripts of a package unchanged: rolling until a node
 // fails and back, then offline, while the array does not answer, and committed.
-func TestUpgradeOfAnAppctlPackage(t *testing.T) { onLab(t, owned, upgradeOfAnAppctlPackage) }
+func TestUpgradeOfAnAppctlPackage(t *testing.T) {
+	need.Drill(t, "P4: the scripts of an appctl package, unchanged: rolling until a node fails and back, then offline, and committed")
+	onLab(t, owned, upgradeOfAnAppctlPackage)
+}
 
 func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 	r.spent(t, false)
 	bundle, platform := r.prepareEngine(t, appctlPackage(t))
 	hosts := r.lab.Hosts()
 	run := slices.Concat([]string{"upgrade", "run", "--platform", platform, "--yes", "-o", "json"}, bundle)
-	r.until(t, 30*time.Second, "the hosts report their engines", func(ctx context.Context) (string, bool) {
+	r.until(t, "the hosts report their engines", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, hosts[0], slices.Concat([]string{r.exe}, run, []string{"--mode", "rolling", "--dry-run"})...)
 		return fmt.Sprint(out, err), err == nil
 	})

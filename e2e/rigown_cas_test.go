@@ -3,13 +3,13 @@ package e2e
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
@@ -97,15 +97,15 @@ func (r *rig) casVersions(t testing.TB, want string) {
 // chosen, changes the software of all hosts with guests running, and the hosts are rebooted
 // one after the other, the standby manager before the active one; the platform's HA is off
 // meanwhile.
-func TestUpgradeOfACASPackage(t *testing.T) { onLab(t, owned, upgradeOfACASPackage) }
+func TestUpgradeOfACASPackage(t *testing.T) {
+	need.Drill(t, "P4: packages of CAS: bad ones stop the run and go back, a good one is rolled out with reboots", need.Programs("tgt", "tgtd"))
+	onLab(t, owned, upgradeOfACASPackage)
+}
 
 func upgradeOfACASPackage(t testing.TB, r *rig) {
-	if _, err := exec.LookPath("tgtd"); err != nil {
-		t.Skipf("%v: packaging/test-deps.sh brings it", err)
-	}
 	r.installCAS(t)
 	r.withSAN(t)
-	before, err := r.lab.WaitVMs(t.Context(), guestBoot)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}

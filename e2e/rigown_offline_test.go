@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
@@ -199,12 +199,15 @@ func nodeByNode(t testing.TB, calls []call, hosts []string, phases ...string) {
 // TestOfflineWithGuests stops a service on all hosts and upgrades it, node 0 first,
 // while guests go on. A start that fails on the second node stops the run there and says
 // why. It is aborted, goes on by a second run, and is rolled back, node 0 first.
-func TestOfflineWithGuests(t *testing.T) { onLab(t, owned, offlineWithGuests) }
+func TestOfflineWithGuests(t *testing.T) {
+	need.Drill(t, "P4: a service is upgraded offline on all hosts while guests go on; a start that fails stops the run, which goes on later, and goes back")
+	onLab(t, owned, offlineWithGuests)
+}
 
 func offlineWithGuests(t testing.TB, r *rig) {
 	r.spent(t, false)
 	r.installService(t)
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,12 +291,15 @@ func (r *rig) goesOnOffline(t testing.TB, u request.Standing, order, run []strin
 // TestOfflineWithReboots shuts all guests down, then stops the service, upgrades and
 // reboots the hosts, node 0 first, and starts the guests again where they were, the
 // management VM among them.
-func TestOfflineWithReboots(t *testing.T) { onLab(t, owned, offlineWithReboots) }
+func TestOfflineWithReboots(t *testing.T) {
+	need.Drill(t, "P4: guests are shut down, a service is upgraded, hosts are rebooted, and guests start again where they were")
+	onLab(t, owned, offlineWithReboots)
+}
 
 func offlineWithReboots(t testing.TB, r *rig) {
 	r.spent(t, true)
 	r.installService(t)
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +328,7 @@ func offlineWithReboots(t testing.TB, r *rig) {
 			t.Errorf("%s was not rebooted", h)
 		}
 	}
-	after, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
+	after, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +340,7 @@ func offlineWithReboots(t testing.TB, r *rig) {
 	if now := r.placed(t); !slices.Equal(now, placed) {
 		t.Errorf("guests are on %v, were on %v", now, placed)
 	}
-	if a, err := r.lab.WaitGuest(t.Context(), 2*time.Minute); err != nil || a.Boot == mgmt.Boot {
+	if a, err := r.lab.WaitGuest(t.Context(), patience); err != nil || a.Boot == mgmt.Boot {
 		t.Errorf("the management VM: before %+v, after %+v, %v", mgmt, a, err)
 	}
 	r.command(t, hosts[1], "upgrade", "commit", "--yes", "-o", "json")

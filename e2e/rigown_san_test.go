@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/testbed/tgt"
 )
@@ -34,7 +33,7 @@ func (r *rig) withSAN(t testing.TB) {
 	addr := u.Hostname() // of the switch
 	tgt.Serve(t, sanTarget, addr+":3260", 64<<20, r.lab.InSwitch)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		for _, h := range r.lab.Hosts() {
 			if _, err := r.script(ctx, h, "virsh pool-destroy san || true; virsh pool-undefine san"); err != nil {
@@ -56,7 +55,7 @@ func (r *rig) withSAN(t testing.TB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		for _, h := range r.lab.Hosts() { // it has moved
 			if out, err := r.script(ctx, h, "virsh list --name"); err != nil || !strings.Contains("\n"+out, "\n"+guests[0].Name+"\n") {

@@ -129,10 +129,10 @@ stages:
 }
 
 // await waits until the job is as it should be.
-func (c *carried) await(t testing.TB, within time.Duration, what string, ok func(job.View) bool) {
+func (c *carried) await(t testing.TB, what string, ok func(job.View) bool) {
 	t.Helper()
 	began := time.Now()
-	c.until(t, within, what, func(ctx context.Context) (string, bool) {
+	c.until(t, what, func(ctx context.Context) (string, bool) {
 		why := ""
 		for _, h := range c.lab.Hosts() {
 			j, err := ask(c.rig, h, func(a *api.Client) (job.View, error) { return a.Job(ctx, c.id) })
@@ -147,9 +147,9 @@ func (c *carried) await(t testing.TB, within time.Duration, what string, ok func
 }
 
 // asks waits for a question before a step.
-func (c *carried) asks(t testing.TB, within time.Duration, step string) {
+func (c *carried) asks(t testing.TB, step string) {
 	t.Helper()
-	c.await(t, within, "the question before "+step, func(j job.View) bool { return j.State == "paused" && strings.HasPrefix(j.Why, step+": ") })
+	c.await(t, "the question before "+step, func(j job.View) bool { return j.State == "paused" && strings.HasPrefix(j.Why, step+": ") })
 }
 
 func (c *carried) runs(step string) func(job.View) bool {
@@ -161,13 +161,13 @@ func (c *carried) runs(step string) func(job.View) bool {
 // cutOver has the old platform write until its end, also what meanwhile does, and answers the question for that.
 func (c *carried) cutOver(t testing.TB, meanwhile ...func()) {
 	t.Helper()
-	c.asks(t, 2*time.Minute, "cutover/databases")
+	c.asks(t, "cutover/databases")
 	c.old.SQL("UPDATE old.items SET name = 'last' WHERE id = 7; DELETE FROM old.items WHERE id = 8; INSERT INTO old.items (name) VALUES ('late')")
 	for _, do := range meanwhile {
 		do()
 	}
 	c.command(t, c.lab.Hosts()[2], "jobs", "resume", c.id)
-	c.await(t, 3*time.Minute, "the hosts are begun with", c.runs("hosts/upgrade"))
+	c.await(t, "the hosts are begun with", c.runs("hosts/upgrade"))
 	for _, h := range c.lab.Hosts() {
 		level := 1
 		if h == c.from {
@@ -213,7 +213,7 @@ func (c *carried) takesBack(t testing.TB) {
 	back := *c
 	back.id = j.ID
 	step := ""
-	back.await(t, 2*time.Minute, "the file that was changed", func(j job.View) bool {
+	back.await(t, "the file that was changed", func(j job.View) bool {
 		for _, s := range j.Steps {
 			if s.State == string(job.Failed) {
 				step = s.ID
@@ -226,7 +226,7 @@ func (c *carried) takesBack(t testing.TB) {
 	}
 	in(changed, "mv /etc/carried.was /etc/carried.conf")
 	c.command(t, hosts[2], "jobs", "retry", j.ID, step)
-	back.await(t, 2*time.Minute, "the files taken back", func(j job.View) bool { return j.State == "ended" && j.Result == "done" })
+	back.await(t, "the files taken back", func(j job.View) bool { return j.State == "ended" && j.Result == "done" })
 	for _, h := range hosts {
 		if got := in(h, "ls -d /etc/carried.* || true"); strings.HasPrefix(got, "/etc") {
 			t.Errorf("%s still has %s", h, got)
@@ -237,12 +237,12 @@ func (c *carried) takesBack(t testing.TB) {
 // ends answers the last question, and wants the job done and what it made removed.
 func (c *carried) ends(t testing.TB) {
 	t.Helper()
-	c.asks(t, 2*time.Minute, "cleanup/databases")
+	c.asks(t, "cleanup/databases")
 	if got := c.new.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "migrate_journal" {
 		t.Errorf("before the end there is %q", got)
 	}
 	c.command(t, c.lab.Hosts()[1], "jobs", "resume", c.id)
-	c.await(t, 2*time.Minute, "the transition", func(j job.View) bool { return j.State == "ended" && j.Result == "done" })
+	c.await(t, "the transition", func(j job.View) bool { return j.State == "ended" && j.Result == "done" })
 	if got := c.new.SQL("SHOW DATABASES LIKE 'migrate%'") + c.old.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "" {
 		t.Errorf("it has left %q", got)
 	}

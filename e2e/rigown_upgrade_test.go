@@ -15,18 +15,18 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 )
 
-// upgradeWithin bounds a run: five hosts, one after the other, each emptied and
-// perhaps rebooted, on a machine that emulates their guests.
-const upgradeWithin = 8 * time.Minute
-
 // owned is a laboratory whose hosts have a system of their own, to install the
 // made-up platform in, and business guests.
 const owned kind = "owned"
+
+// few is the same with as few hosts and guests as a rolling upgrade can have.
+const few kind = "few"
 
 // bundleOn puts a bundle, its key and more files onto a host, and returns the flags
 // that name the first two there.
@@ -54,7 +54,7 @@ func (r *rig) awaitUpgrade(t testing.TB, what string, ok func(request.Standing) 
 	t.Helper()
 	var u request.Standing
 	began := time.Now()
-	r.until(t, upgradeWithin, what, func(ctx context.Context) (string, bool) {
+	r.until(t, what, func(ctx context.Context) (string, bool) {
 		var err error
 		if u, err = r.upgradeNow(ctx); err != nil {
 			return err.Error(), false
@@ -83,7 +83,7 @@ func (r *rig) haveAll(t testing.TB, version string) {
 // unbroken wants the guests to be those that they were.
 func (r *rig) unbroken(t testing.TB, before map[string]lab.Answer) {
 	t.Helper()
-	after, err := r.lab.WaitVMs(t.Context(), 2*time.Minute) // on a busy machine a guest answers late
+	after, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,11 +94,14 @@ func (r *rig) unbroken(t testing.TB, before map[string]lab.Answer) {
 // stops there for the packets that they lose, and goes on by an operator's word. The check after
 // the change fails on the third host: the run stops there with two hosts upgraded, says why,
 // refuses a second one, and goes back.
-func TestUpgradeStopsAndGoesBack(t *testing.T) { onLab(t, owned, upgradeStopsAndGoesBack) }
+func TestUpgradeStopsAndGoesBack(t *testing.T) {
+	need.Drill(t, "P4: a rolling upgrade of five hosts stops for lost packets, then for a check that fails, and goes back")
+	onLab(t, owned, upgradeStopsAndGoesBack)
+}
 
 func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	r.installPlatform(t)
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +122,46 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	}
 	r.command(t, hosts[0], run...)
 	r.stopsForLosses(t, hosts[0], string(p.Hosts[0].Name))
+	r.stoppedAt(t, third)
+	r.refused(t, hosts[0], 3, []string{"only one upgrade at a time"}, run...)
+	if report := r.command(t, hosts[1], "upgrade", "report"); !strings.Contains(report, third+"/postCheck/base") {
+		t.Errorf("the report does not say why: %s", report)
+	}
+	r.command(t, hosts[1], "upgrade", "abort")
+	r.awaitUpgrade(t, "the abort", ended)
+	r.goesBack(t, hosts[1])
+	r.unbroken(t, before)
+}
+
+// TestUpgradeRollback: the check after the change fails on the last of three hosts. The rolling upgrade stops there with two
+// hosts upgraded, and goes back.
+func TestUpgradeRollback(t *testing.T) { onLab(t, few, upgradeRollback) }
+
+func upgradeRollback(t testing.TB, r *rig) {
+	r.spent(t, true)
+	r.installPlatform(t)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := r.lab.Hosts()
+	key := newKey(t)
+	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, false), key)
+	if err := os.WriteFile(r.lab.HostPath(hosts[2], failPostCheck), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json",
+		"--order", strings.Join(hosts, ",")}, bundle)...)
+	r.stoppedAt(t, hosts[2])
+	r.command(t, hosts[1], "upgrade", "abort")
+	r.awaitUpgrade(t, "the abort", ended)
+	r.goesBack(t, hosts[1])
+	r.unbroken(t, before)
+}
+
+// stoppedAt waits until the run pauses at a host with two others upgraded.
+func (r *rig) stoppedAt(t testing.TB, third string) {
+	t.Helper()
 	u := r.awaitUpgrade(t, "the run pauses", func(u request.Standing) bool { return u.Job.State == "paused" })
 	upgraded := 0
 	for _, h := range u.Hosts {
@@ -129,19 +172,17 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	if u.ClusterState != upgrade.Rollup || upgraded != 2 || !strings.Contains(u.Job.Why, third) {
 		t.Errorf("it should have stopped at %s with two hosts upgraded: %+v", third, u)
 	}
-	r.refused(t, hosts[0], 3, []string{"only one upgrade at a time"}, run...)
-	if report := r.command(t, hosts[1], "upgrade", "report"); !strings.Contains(report, third+"/postCheck/base") {
-		t.Errorf("the report does not say why: %s", report)
-	}
-	r.command(t, hosts[1], "upgrade", "abort")
-	r.awaitUpgrade(t, "the abort", ended)
-	r.command(t, hosts[1], "upgrade", "rollback", "--yes", "-o", "json")
-	u = r.awaitUpgrade(t, "the way back", ended)
+}
+
+// goesBack rolls all hosts back by a command on one of them.
+func (r *rig) goesBack(t testing.TB, from string) {
+	t.Helper()
+	r.command(t, from, "upgrade", "rollback", "--yes", "-o", "json")
+	u := r.awaitUpgrade(t, "the way back", ended)
 	if u.ClusterState != upgrade.Normal || u.Job.Result != "done" || u.Purpose != upgrade.ForRollback {
 		t.Errorf("rolled back: %+v, job %+v", u, u.Job)
 	}
 	r.wentBack(t, u.Job.ID)
-	r.unbroken(t, before)
 }
 
 // stopsForLosses takes the links of a host's guests away while it is worked on, and wants the run to
@@ -180,7 +221,7 @@ func (r *rig) stopsForLosses(t testing.TB, from, host string) {
 	if i < 0 || !strings.Contains(u.Job.Steps[i].Why, "the limit is 8 lost packets: "+cut[0]+" has lost ") {
 		t.Errorf("it should have stopped at %s for what %v have lost: %+v", judged, cut, u.Job)
 	}
-	if _, err := r.lab.WaitVMs(t.Context(), 2*time.Minute); err != nil {
+	if _, err := r.lab.WaitVMs(t.Context(), patience); err != nil {
 		t.Fatal(err)
 	}
 	r.command(t, from, "upgrade", "skip", judged, "--reason", "their links are back")
@@ -211,11 +252,14 @@ func (r *rig) saidGuests(t testing.TB, h string) string {
 // TestUpgradeWithRebootsUnderPing upgrades and reboots all hosts, while guests are
 // pinged and the coordinator's agent is killed at every progress that is seen. It is part of a
 // whole transition, whose steps a host does that is rebooted in the middle of one.
-func TestUpgradeWithRebootsUnderPing(t *testing.T) { onLab(t, owned, upgradeWithRebootsUnderPing) }
+func TestUpgradeWithRebootsUnderPing(t *testing.T) {
+	need.Drill(t, "P4: five hosts are upgraded and rebooted under pings, while coordinators are killed, as part of a whole transition")
+	onLab(t, owned, upgradeWithRebootsUnderPing)
+}
 
 func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	r.installPlatform(t)
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +293,7 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	stop()
 	<-heard
 	t.Log(<-killed)
-	r.healthy(t, 60*time.Second) // the agent that was killed last is back
+	r.healthy(t) // the agent that was killed last is back
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Errorf("upgraded: %+v, job %+v", u, u.Job)
 	}
@@ -329,14 +373,14 @@ const killEvery = 4 * time.Second
 // leadsElsewhere moves the management VM to another host than the coordinator's, see killCoordinators.
 func (r *rig) leadsElsewhere(t testing.TB) {
 	t.Helper()
-	st := r.healthy(t, 90*time.Second)
+	st := r.healthy(t)
 	if st.Coordinator != st.Owner.Host {
 		return
 	}
 	members := r.lab.Hosts()[:3]
 	to := members[(slices.Index(members, string(st.Coordinator))+1)%3]
 	r.command(t, members[0], "migrate", to)
-	r.healthy(t, time.Minute)
+	r.healthy(t)
 }
 
 // killCoordinators kills the coordinator's agent whenever a step has ended since the

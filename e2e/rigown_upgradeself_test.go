@@ -7,18 +7,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
 
 // TestUpgradeOfHoldfastItself replaces the agents of all hosts, one after the other,
 // while they keep the management VM up, empty the hosts of guests and bring them back.
-func TestUpgradeOfHoldfastItself(t *testing.T) { onLab(t, owned, upgradeOfHoldfastItself) }
+func TestUpgradeOfHoldfastItself(t *testing.T) {
+	need.Drill(t, "P4: the agents of all hosts are replaced and go back, while they keep the guests up")
+	onLab(t, owned, upgradeOfHoldfastItself)
+}
 
 func upgradeOfHoldfastItself(t testing.TB, r *rig) {
-	before, err := r.lab.WaitVMs(t.Context(), 2*time.Minute)
+	before, err := r.lab.WaitVMs(t.Context(), patience)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,25 +6,26 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // The management VM of this rig is a domain that its operator wrote, with two disks.
 func TestOwnDomainIsTakenOver(t *testing.T) {
-	onLab(t, fencedOwn, func(t testing.TB, r *rig) { r.ownDomainRuns(t, r.healthy(t, 90*time.Second)) })
+	need.Drill(t, "P1: a domain of the operator's own is taken over")
+	onLab(t, fencedOwn, func(t testing.TB, r *rig) { r.ownDomainRuns(t, r.healthy(t)) })
 	runAll(t, fencedOwn, map[string]drill{"power loss of the active host, own domain": {
 		fault: crash, repair: back,
 		most: fencedMost, away: true, proof: cluster.ProofFenced, decided: fencedWithin,
 		check: func(t testing.TB, r *rig, c course) { r.ownDomainRuns(t, c.st) },
 	}}, defaultRuns)
 	onLab(t, fencedOwn, func(t testing.TB, r *rig) {
-		st := r.healthy(t, 90*time.Second)
+		st := r.healthy(t)
 		to := another(r, st.Owner.Host)
 		r.command(t, string(st.Owner.Host), "migrate", to)
-		st = r.healthy(t, 90*time.Second)
+		st = r.healthy(t)
 		if string(st.Owner.Host) != to {
 			t.Errorf("it runs on %s, was migrated to %s", st.Owner.Host, to)
 		}
@@ -38,7 +39,7 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	t.Helper()
 	var have []string
 	for _, h := range r.lab.Hosts() {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		out, err := r.lab.Exec(ctx, h, "virsh", "-q", "-c", "qemu:///system", "list", "--name")
 		if err != nil {
 			t.Error(err)
@@ -54,7 +55,7 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	if !slices.Equal(have, []string{holder}) {
 		t.Fatalf("the guest is on %v, want %s alone", have, holder)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	def, err := r.lab.Exec(ctx, holder, "virsh", "-q", "-c", "qemu:///system", "dumpxml", cluster.GuestName)
 	if err != nil {

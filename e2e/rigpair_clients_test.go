@@ -17,7 +17,6 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/slack"
 )
 
 // pairClients write numbered rows through the virtual address of a pair, from outside its
@@ -26,8 +25,7 @@ type pairClients struct {
 	vips []*sql.DB // an address each, which writers take in turn
 	node map[string]*sql.DB
 
-	within   time.Duration // a write; pauses are in proportion to it
-	patience time.Duration // until a row is acknowledged
+	within time.Duration // a write; pauses are in proportion to it
 
 	mu    sync.Mutex
 	next  int64
@@ -53,9 +51,7 @@ func newPairClients(t *testing.T, l *lab.Lab, vips ...netip.Addr) *pairClients {
 		nodes[h] = l.Addr(h).String()
 	}
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return l.Dial(ctx, "tcp", addr) }
-	c := pairClientsAt(t, dial, vips, nodes, 150*time.Millisecond, oneWrite)
-	c.patience = time.Minute
-	return c
+	return pairClientsAt(t, dial, vips, nodes, 150*time.Millisecond, oneWrite)
 }
 
 // pairClientsAt reach the virtual addresses and the nodes h1 and h2, and have so long to connect
@@ -130,7 +126,7 @@ func (c *pairClients) watch(ctx context.Context, t *testing.T) {
 		af, at, aw := certain(a)
 		bf, bt, bw := certain(b)
 		if aw && bw && !c.both.Load() && af.Before(bt) && bf.Before(at) {
-			broken(t, "two databases took writes at once: h1 from %s to %s, h2 from %s to %s", af, at, bf, bt)
+			t.Errorf("two databases took writes at once: h1 from %s to %s, h2 from %s to %s", af, at, bf, bt)
 		}
 		select {
 		case <-ctx.Done():
@@ -220,8 +216,10 @@ func (c *pairClients) more(t testing.TB, n int) {
 		}
 		return c.acknowledged() >= want
 	}
-	for end := time.Now().Add(slack.For(c.patience)); !all(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+	ctx, cancel := waiting(t)
+	defer cancel()
+	for ; !all(); time.Sleep(20 * time.Millisecond) {
+		if ctx.Err() != nil {
 			t.Fatalf("%d rows more were not acknowledged: through each address %d, before %d", n, c.through(), before)
 		}
 	}
@@ -245,7 +243,9 @@ func (c *pairClients) gap(from time.Time) (longest time.Duration) {
 // of them; one that replicates has received them, and may yet be applying the last.
 func (c *pairClients) check(t testing.TB, host string) {
 	t.Helper()
-	for end := time.Now().Add(slack.For(c.patience)); ; time.Sleep(c.within) {
+	ctx, cancel := waiting(t)
+	defer cancel()
+	for ; ; time.Sleep(c.within) {
 		there, readOnly, err := c.rows(t.Context(), host)
 		c.mu.Lock()
 		missing := slices.DeleteFunc(slices.Clone(c.acked), func(id int64) bool {
@@ -256,10 +256,10 @@ func (c *pairClients) check(t testing.TB, host string) {
 		switch {
 		case err == nil && len(missing) == 0:
 			return
-		case err == nil && !readOnly, err == nil && time.Now().After(end):
-			broken(t, "%d rows were acknowledged and are not on %s: %v", len(missing), host, missing)
+		case err == nil && !readOnly, err == nil && ctx.Err() != nil:
+			t.Errorf("%d rows were acknowledged and are not on %s: %v", len(missing), host, missing)
 			return
-		case time.Now().After(end): // a busy machine answered none
+		case ctx.Err() != nil:
 			t.Fatalf("the rows on %s: %v", host, err)
 		}
 	}

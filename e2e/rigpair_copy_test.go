@@ -40,7 +40,7 @@ func interruptedCopy(p *pairRig, ctx context.Context, _, standby string) error {
 	if err := p.on(ctx, standby); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	at := time.Now()
 	var last pairState

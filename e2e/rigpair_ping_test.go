@@ -8,11 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // pairedPing is a laboratory of a pair without a third voter and without fence devices: the
@@ -23,6 +23,7 @@ const pairedPing kind = "pairedPing"
 // looks the same: both serve, and when they meet one of them gives up what it has written, by the
 // rule or by a person's word.
 func TestPairByPings(t *testing.T) {
+	need.Drill(t, "faults of a pair whose arbiter are pings: both serve when they are parted, and one gives up what it wrote, by rule or by a person")
 	p := newPair(t, pairedPing)
 	if p.drills(t, twoDrills[:2]) && t.Run("split brain", p.split) {
 		t.Run("split brain, by a person", p.splitByPerson)
@@ -43,17 +44,17 @@ func (p *pairRig) splitByPerson(t *testing.T) {
 	p.decides(t, config.SplitManual)
 	const row = int64(1) << 41
 	had, other := p.parted(t, row)
-	p.until(t, 60*time.Second, other+" to stand still", func(ctx context.Context) (string, bool) {
+	p.until(t, other+" to stand still", func(ctx context.Context) (string, bool) {
 		err := insert(ctx, p.clients.node[other], row+1) // it has it
 		out, serr := p.lab.Exec(ctx, other, p.exe, "pair", "status")
 		return fmt.Sprint(err, out, serr), err != nil && strings.Contains(fmt.Sprint(out, serr), "pair resolve, on the node whose data are kept")
 	})
 	must(t, insert(t.Context(), p.clients.node[had], row+2))
 	// A node of a busy machine may not be heard for a moment.
-	p.until(t, 60*time.Second, "the word to be taken", func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	p.until(t, "the word to be taken", func(context.Context) (string, bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		out, err := p.lab.Exec(ctx, other, p.exe, "pair", "resolve", "--keep", other, "--yes", "--timeout", "90s")
+		out, err := p.lab.Exec(ctx, other, p.exe, "pair", "resolve", "--keep", other, "--yes", "--timeout", "5m")
 		return fmt.Sprint(out, err), err == nil
 	})
 	p.oneKept(t, other, had, row+1, row, row+2)
@@ -92,7 +93,7 @@ func (p *pairRig) parted(t *testing.T, row int64) (had, other string) {
 		must(t, p.lab.SecondCable(t.Context(), other, false))
 	}
 	for i, h := range []string{had, other} {
-		p.until(t, 90*time.Second, h+" to serve alone", func(ctx context.Context) (string, bool) {
+		p.until(t, h+" to serve alone", func(ctx context.Context) (string, bool) {
 			err := insert(ctx, p.clients.node[h], row+int64(i))
 			out, serr := p.lab.Exec(ctx, h, p.exe, "pair", "status")
 			return fmt.Sprint(err, out, serr), err == nil && strings.Contains(out, "this node goes on alone")
@@ -125,7 +126,7 @@ func (p *pairRig) oneKept(t *testing.T, kept, gave string, row int64, given ...i
 	p.writes(t)
 	for _, h := range []string{kept, gave} {
 		p.clients.check(t, h)
-		p.until(t, 20*time.Second, "what is kept on "+h, func(ctx context.Context) (string, bool) {
+		p.until(t, "what is kept on "+h, func(ctx context.Context) (string, bool) {
 			all, _, err := p.clients.rows(ctx, h)
 			i, _ := slices.BinarySearch(all, min(row, slices.Min(given)))
 			return fmt.Sprint(all[i:], err), err == nil && slices.Equal(all[i:], []int64{row})

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
@@ -35,14 +34,14 @@ func (p *pairRig) chosen(t *testing.T) {
 	stop()
 	must(t, p.lab.Crash(ctx, active))
 	must(t, p.on(ctx, standby))
-	p.until(t, 60*time.Second, standby+" to say why it does not serve", func(ctx context.Context) (string, bool) {
+	p.until(t, standby+" to say why it does not serve", func(ctx context.Context) (string, bool) {
 		st, err := p.pairStatus(ctx)
 		why := fmt.Sprint(st.Why)
 		return fmt.Sprintf("%s: %s, %v", st.Health, why, err), err == nil && st.Health == cluster.Broken && strings.Contains(why, standby+": this node's copy does not have every acknowledged write")
 	})
 	refused(standby, active, "run it on "+active)
 
-	out, err := p.lab.Exec(ctx, standby, p.exe, "pair", "resolve", "--keep", standby, "--yes", "--timeout", "90s")
+	out, err := p.lab.Exec(ctx, standby, p.exe, "pair", "resolve", "--keep", standby, "--yes", "--timeout", "5m")
 	if err != nil {
 		t.Fatalf("pair resolve: %v: %s", err, out)
 	}
@@ -55,7 +54,7 @@ func (p *pairRig) chosen(t *testing.T) {
 	p.clients.more(t, 20)
 	stop()
 	for _, h := range []string{active, standby} {
-		p.until(t, 20*time.Second, "all rows on "+h, func(ctx context.Context) (string, bool) {
+		p.until(t, "all rows on "+h, func(ctx context.Context) (string, bool) {
 			a, aerr := p.clients.count("h1")
 			b, berr := p.clients.count("h2")
 			return fmt.Sprintf("%d and %d rows, %v, %v", a, b, aerr, berr), aerr == nil && berr == nil && a == b

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
 // pairedSecond is a laboratory as pairedPing, with a second network between the nodes.
@@ -36,6 +36,7 @@ var secondDrills = []pairDrill{
 // TestPairWithASecondPath: of a pair that would split when it is parted, one network is
 // cut, and then the other one: nothing but the copy is interrupted. Both cut: it splits.
 func TestPairWithASecondPath(t *testing.T) {
+	need.Drill(t, "P1: of two networks between the nodes of a pair one may be cut; with both cut it splits, and mends")
 	p := newPair(t, pairedSecond)
 	if p.drills(t, secondDrills) {
 		t.Run("cut of both paths", p.split)
@@ -54,7 +55,7 @@ func (p *pairRig) apart(ctx context.Context, want string) error {
 			return fmt.Errorf("a node goes on alone: %s, %v", st.Arbiter, st.Why)
 		case err == nil && st.Health == cluster.Degraded && slices.ContainsFunc(st.Why, func(w string) bool { return strings.Contains(w, want) }):
 			said = nil
-		case said != nil && time.Since(began) > slack.For(time.Minute):
+		case said != nil && time.Since(began) > patience:
 			return fmt.Errorf("the status does not say that %s: %s, %v, %w", want, st.Health, st.Why, err)
 		}
 	}

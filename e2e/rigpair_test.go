@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 )
 
 // paired is a laboratory whose first two hosts are a pair with a real database, and whose third
@@ -31,9 +30,7 @@ type pairRig struct {
 // newPair makes a pair that serves, with the application's table.
 func newPair(t *testing.T, k kind) *pairRig {
 	t.Helper()
-	if why := cannot(); why != "" {
-		t.Skip(why)
-	}
+	needLab(t)
 	if err := takeDown(); err != nil { // there is room for one laboratory
 		t.Fatal(err)
 	}
@@ -49,7 +46,7 @@ func newPair(t *testing.T, k kind) *pairRig {
 	})
 	p := &pairRig{rig: r}
 	// The agents find one another first.
-	r.until(t, time.Minute, "the pair to begin", func(ctx context.Context) (string, bool) {
+	r.until(t, "the pair to begin", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, "h1", r.exe, "pair", "begin")
 		return fmt.Sprint(out, err), err == nil
 	})
@@ -105,7 +102,7 @@ func (p *pairRig) pairStatus(ctx context.Context) (st pairState, err error) {
 func (p *pairRig) healthy(t testing.TB) pairState {
 	t.Helper()
 	var st pairState
-	p.until(t, 90*time.Second, "a healthy pair", func(ctx context.Context) (string, bool) {
+	p.until(t, "a healthy pair", func(ctx context.Context) (string, bool) {
 		var err error
 		st, err = p.pairStatus(ctx)
 		return fmt.Sprintf("%s, %v, %v", st.Health, st.Why, err), err == nil && st.Health == cluster.Healthy
@@ -135,7 +132,7 @@ func (p *pairRig) killAgent(ctx context.Context, host string) error {
 	if err := p.lab.Kill(ctx, host, lab.AgentDaemon); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		_, err := ask(p.rig, host, func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
@@ -151,7 +148,7 @@ func (p *pairRig) killAgent(ctx context.Context, host string) error {
 // switchAndKill kills the agent of a host at some moment of a planned switch.
 func switchAndKill(of func(active, standby string) string) func(*pairRig, context.Context, string, string) error {
 	return func(p *pairRig, ctx context.Context, active, standby string) error {
-		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		over := make(chan struct{})
 		go func() {
@@ -180,7 +177,7 @@ var pairDrills = []pairDrill{
 	{name: "planned switch", moves: true, fault: func(p *pairRig, ctx context.Context, active, standby string) (err error) {
 		// A database that does not end its writes in time, on a busy machine, stays: it is tried again.
 		for range 3 {
-			if _, err = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "60s"); err == nil {
+			if _, err = p.lab.Exec(ctx, active, p.exe, "pair", "switch", standby, "--timeout", "5m"); err == nil {
 				return nil
 			}
 			time.Sleep(time.Second) // an agent that has just begun may have to read the records first
@@ -253,61 +250,66 @@ func pairDrillOf(name string) pairDrill {
 	return pairDrills[slices.IndexFunc(pairDrills, func(d pairDrill) bool { return d.name == name })]
 }
 
-// TestPair: a fault of each kind, while clients write numbered rows through the virtual
-// address: no row that was acknowledged is lost, no two databases take writes at once, and the
-// pair is healthy again without a person. HOLDFAST_PAIR_DRILLS=200 runs so many, in any order.
+// TestPair: the group is switched over to the other node, and back by a loss of power, while clients write
+// numbered rows through the virtual address: no row that was acknowledged is lost, no two databases take writes at
+// once, and the pair is healthy again without a person.
 func TestPair(t *testing.T) {
 	p := newPair(t, paired)
-	order := make([]int, len(pairDrills))
-	for i := range order {
-		order[i] = i
-	}
-	if n, err := strconv.Atoi(os.Getenv("HOLDFAST_PAIR_DRILLS")); err == nil {
-		random := rand.New(rand.NewPCG(uint64(n), 16))
-		order = nil
-		for len(order) < n {
-			order = append(order, random.Perm(len(pairDrills))...)
-		}
-		order = order[:n]
-	}
-	outages := map[string][]time.Duration{}
-	for i := range inTime(t, order) {
-		d := pairDrills[i]
-		if !t.Run(d.name, func(t *testing.T) { outages[d.name] = append(outages[d.name], p.drill(t, d)) }) {
-			break // what follows would fail for its reasons
-		}
-	}
-	t.Run("a person chooses", p.chosen)
-	t.Run("an upgrade", p.upgraded)
-	for _, d := range pairDrills {
-		if all := outages[d.name]; len(all) > 0 {
-			t.Logf("pair drill %q, %d runs: no write was acknowledged for %s", d.name, len(all), span(all))
-		}
-	}
-	t.Logf("%d rows were acknowledged, none is lost; %d looks, never two databases that take writes", p.clients.acknowledged(), p.clients.looks.Load())
+	p.drills(t, []pairDrill{pairDrillOf("planned switch"), pairDrillOf("power loss of the active")})
+	p.sum(t)
 }
 
-// drawn are the first drill and n others of those that a test has, other ones in each run: a fault whose
-// mechanism TestPair has each time, on another rig. HOLDFAST_PAIR_DRILLS=all takes all.
-func drawn[D any](all []D, n int) (out []D) {
-	if os.Getenv("HOLDFAST_PAIR_DRILLS") != "" {
-		return all
+// TestPairFaults is TestPair with a fault of each kind.
+func TestPairFaults(t *testing.T) {
+	need.Drill(t, "P1: a fault of each kind of a pair with a real database: no acknowledged row is lost, no two databases take writes")
+	p := newPair(t, paired)
+	p.drills(t, pairDrills)
+	p.sum(t)
+}
+
+// TestPairManyTimes has each fault ten times, each round in another order.
+func TestPairManyTimes(t *testing.T) {
+	need.Drill(t, "P1: 200 faults of a pair with a real database, each round in another order: no acknowledged row is lost, no two databases take writes")
+	p := newPair(t, paired)
+	outages := map[string][]time.Duration{}
+	for round := range uint64(10) {
+		for _, i := range rand.New(rand.NewPCG(round, 16)).Perm(len(pairDrills)) {
+			d := pairDrills[i]
+			if !t.Run(d.name, func(t *testing.T) { outages[d.name] = append(outages[d.name], p.drill(t, d)) }) {
+				t.FailNow() // what follows would fail for its reasons
+			}
+		}
 	}
-	chosen := rand.Perm(len(all) - 1)[:n]
-	slices.Sort(chosen)
-	out = append(out, all[0])
-	for _, i := range chosen {
-		out = append(out, all[1+i])
+	for _, d := range pairDrills {
+		t.Logf("pair drill %q, %d runs: no write was acknowledged for %s", d.name, len(outages[d.name]), span(outages[d.name]))
 	}
-	return out
+	p.sum(t)
+}
+
+// TestPairByAPerson: a person's choice, and an upgrade of the pair's hosts and agents.
+func TestPairByAPerson(t *testing.T) {
+	need.Drill(t, "P2: a node that lacks acknowledged rows serves only by a person's word; and P4: both nodes of a pair are upgraded and rebooted with one switch each")
+	p := newPair(t, paired)
+	t.Run("a person chooses", p.chosen)
+	t.Run("an upgrade", p.upgraded)
+	p.sum(t)
+}
+
+// sum tells what the clients have seen.
+func (p *pairRig) sum(t *testing.T) {
+	t.Logf("%d rows were acknowledged, none is lost; %d looks, never two databases that take writes", p.clients.acknowledged(), p.clients.looks.Load())
 }
 
 // drills runs faults, and tells whether all passed: what follows one that failed would fail for its reasons.
 func (p *pairRig) drills(t *testing.T, all []pairDrill) bool {
-	for d := range inTime(t, all) {
-		if !t.Run(d.name, func(t *testing.T) { t.Logf("no write was acknowledged for %v", p.drill(t, d)) }) {
-			return false
+	for _, d := range all {
+		var outages []time.Duration
+		for range runs(t, defaultRuns) {
+			if !t.Run(d.name, func(t *testing.T) { outages = append(outages, p.drill(t, d)) }) {
+				return false
+			}
 		}
+		t.Logf("pair drill %q, %d runs: no write was acknowledged for %s", d.name, len(outages), span(outages))
 	}
 	return true
 }
@@ -341,7 +343,7 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 			t.Errorf("%s serves: nothing could prove that %s does not", st.Active().Host, active)
 		}
 	case d.moves:
-		p.until(t, time.Minute, standby+" to serve", func(ctx context.Context) (string, bool) {
+		p.until(t, standby+" to serve", func(ctx context.Context) (string, bool) {
 			st, err := p.pairStatus(ctx)
 			a := st.Active()
 			return fmt.Sprintf("%s: %v, %v", st.Health, st.Why, err), a != nil && string(a.Host) == standby
@@ -351,7 +353,7 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 		p.clients.more(t, 20)
 	}
 	if d.off && p.kind == pairedAlone {
-		p.until(t, time.Minute, "the status to say that "+standby+" is off", func(ctx context.Context) (string, bool) {
+		p.until(t, "the status to say that "+standby+" is off", func(ctx context.Context) (string, bool) {
 			st, err := p.pairStatus(ctx)
 			return fmt.Sprint(st.Why, err), slices.ContainsFunc(st.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == standby && n.Off && !n.Alive })
 		})
@@ -369,13 +371,10 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 		t.Errorf("the group has moved: epoch %s on %s, was %s on %s", after.Owner.Epoch, after.Owner.Host, before.Owner.Epoch, before.Owner.Host)
 	}
 	if goneOn := after.Owner.Host == before.Owner.Host && after.Owner.Epoch.Seq == before.Owner.Epoch.Seq; d.goesOn && !goneOn {
-		t.Logf("the group was started again: epoch %s on %s, was %s on %s", after.Owner.Epoch, after.Owner.Host, before.Owner.Epoch, before.Owner.Host)
-		if os.Getenv("HOLDFAST_PAIR_DRILLS") != "" { // a machine that does other things may take longer than the lease
-			t.Error("it should have gone on")
-		}
+		t.Errorf("the group was started again: epoch %s on %s, was %s on %s", after.Owner.Epoch, after.Owner.Host, before.Owner.Epoch, before.Owner.Host)
 	}
 	p.clients.check(t, string(after.Owner.Host))
-	p.until(t, 20*time.Second, "the same rows on both nodes", func(context.Context) (string, bool) {
+	p.until(t, "the same rows on both nodes", func(context.Context) (string, bool) {
 		a, aerr := p.clients.count("h1")
 		b, berr := p.clients.count("h2")
 		return fmt.Sprintf("%d and %d, %v", a, b, errors.Join(aerr, berr)), aerr == nil && berr == nil && a == b

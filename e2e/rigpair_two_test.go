@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
 // pairedAlone is a laboratory of a pair without a third voter: fence devices decide.
@@ -33,7 +33,7 @@ var twoDrills = []pairDrill{
 			n, began := p.clients.acknowledged(), time.Now()
 			err := p.lab.BMCMode(ctx, active, lab.BMCOk)
 			for ; err == nil && p.clients.acknowledged() == n; time.Sleep(100 * time.Millisecond) {
-				if time.Since(began) > slack.For(time.Minute) {
+				if time.Since(began) > patience {
 					err = errors.New("the device answers, and the standby does not go on alone")
 				}
 			}
@@ -45,8 +45,9 @@ var twoDrills = []pairDrill{
 // TestPairOfTwo: faults of a pair without a third voter. Each time one node goes on alone with
 // every acknowledged row, and the other one comes back without a person.
 func TestPairOfTwo(t *testing.T) {
+	need.Drill(t, "P1: faults of a pair without a third voter: fence devices decide, no acknowledged row is lost")
 	p := newPair(t, pairedAlone)
-	p.drills(t, drawn(twoDrills, 3))
+	p.drills(t, twoDrills)
 	t.Run("a person's word", p.confirmed)
 }
 
@@ -63,14 +64,14 @@ func (p *pairRig) confirmed(t *testing.T) {
 		t.Errorf("a choice that nothing needs: %v: %s", err, out)
 	}
 	must(t, errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby), p.on(ctx, active)))
-	p.until(t, time.Minute, active+" to say that it waits", func(ctx context.Context) (string, bool) {
+	p.until(t, active+" to say that it waits", func(ctx context.Context) (string, bool) {
 		out, err := p.lab.Exec(ctx, active, p.exe, "pair", "status")
 		return fmt.Sprint(out, err), strings.Contains(fmt.Sprint(out, err), "waits for the other one, or for pair resolve")
 	})
-	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "90s"); err != nil {
+	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "5m"); err != nil {
 		t.Fatalf("pair resolve: %v: %s", err, out)
 	}
-	p.until(t, 30*time.Second, "the event of the choice", func(ctx context.Context) (string, bool) {
+	p.until(t, "the event of the choice", func(ctx context.Context) (string, bool) {
 		out, err := p.lab.Exec(ctx, active, p.exe, "events")
 		return fmt.Sprint(out, err), strings.Contains(out, string(cluster.EvChosen))
 	})

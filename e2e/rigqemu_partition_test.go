@@ -2,12 +2,12 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 )
 
 // partitionAt is where the active node has the partition.
@@ -15,12 +15,18 @@ const partitionAt = "/mnt/templates"
 
 // TestPairPartitionOnDRBD is laboratory B with a partition beside the data: it is added while the group
 // runs, is on whichever node serves, whole, after a switch and a loss of power, and leaves again. A command
-// that was cut short goes on. It is for campaigns: HOLDFAST_PAIR_DRILLS=all.
-func TestPairPartitionOnDRBD(t *testing.T) { partitionLife(t, newPartitioned(t, false)) }
+// that was cut short goes on.
+func TestPairPartitionOnDRBD(t *testing.T) {
+	need.Drill(t, "P3: a partition beside the data on a real DRBD is added, follows the group, and leaves")
+	partitionLife(t, newPartitioned(t, false))
+}
 
 // TestPairPartitionBesideReplication is the same where the databases replicate, so that the partition is all
 // that DRBD has.
-func TestPairPartitionBesideReplication(t *testing.T) { partitionLife(t, newPartitioned(t, true)) }
+func TestPairPartitionBesideReplication(t *testing.T) {
+	need.Drill(t, "P3: a partition on a real DRBD beside databases that replicate is added, follows the group, and leaves")
+	partitionLife(t, newPartitioned(t, true))
+}
 
 func partitionLife(t *testing.T, r *drbdRig) {
 	t.Helper()
@@ -58,7 +64,7 @@ func partitionLife(t *testing.T, r *drbdRig) {
 
 	t.Log("a planned switch")
 	r.until(t, "a switch", func() (string, bool) {
-		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "3m")
+		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "5m")
 		return out, code == 0
 	})
 	active, standby = standby, active
@@ -81,7 +87,7 @@ func partitionLife(t *testing.T, r *drbdRig) {
 
 	t.Log("back with what was written meanwhile")
 	r.until(t, "a switch", func() (string, bool) {
-		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "3m")
+		out, code := r.node[active].Try(drbdExe, "pair", "switch", name(standby), "--timeout", "5m")
 		return out, code == 0
 	})
 	active, standby = standby, active
@@ -113,8 +119,9 @@ func partitionLife(t *testing.T, r *drbdRig) {
 }
 
 // TestPairPartitionBehindOnDRBD: agents end in the middle of an order, and a copy that is behind is not
-// promoted. It is for campaigns, as the other one.
+// promoted.
 func TestPairPartitionBehindOnDRBD(t *testing.T) {
+	need.Drill(t, "P1: a copy of a partition that is behind is not promoted; agents killed in the middle of an order")
 	r := newPartitioned(t, false)
 	active, standby := r.healthy(t)
 
@@ -154,9 +161,9 @@ func TestPairPartitionBehindOnDRBD(t *testing.T) {
 	r.has(t, active, "one", "two")
 }
 
-// TestPairPartitionFailsOnDRBD: the disk of the active node fails, and agents end while the partition leaves. It is
-// for campaigns, as the other one.
+// TestPairPartitionFailsOnDRBD: the disk of the active node fails, and agents end while the partition leaves.
 func TestPairPartitionFailsOnDRBD(t *testing.T) {
+	need.Drill(t, "P3: the disk of a partition fails, and agents are killed while it leaves")
 	r := newPartitioned(t, false)
 	active, standby := r.healthy(t)
 	r.until(t, "the partition", func() (string, bool) { out, code := r.node[active].Try(partitionAdd...); return out, code == 0 })
@@ -194,9 +201,6 @@ func TestPairPartitionFailsOnDRBD(t *testing.T) {
 // newPartitioned is laboratory B whose nodes have an empty disk more.
 func newPartitioned(t *testing.T, replicated bool) *drbdRig {
 	t.Helper()
-	if os.Getenv("HOLDFAST_PAIR_DRILLS") == "" {
-		t.Skip("two emulated hosts with a second device take ten quiet minutes: HOLDFAST_PAIR_DRILLS=all runs it")
-	}
 	r := newDevice(t, deviceOptions{replicated: replicated, spare: 64 << 20})
 	r.begin()
 	return r

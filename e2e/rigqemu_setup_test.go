@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 	helper "holdfast/internal/testbed/try"
 )
 
@@ -28,9 +28,6 @@ const systemDisk = 12_000_000_000
 // see a disk of lun bytes, /dev/sda; 0: there is none.
 func newSystems(t *testing.T, lun int64) *drbdRig {
 	t.Helper()
-	if os.Getenv("HOLDFAST_PAIR_DRILLS") == "" {
-		t.Skip("two emulated systems take ten quiet minutes: HOLDFAST_PAIR_DRILLS=all runs it")
-	}
 	r := newB(t, "/run/mysqld/mysqld.sock", "journalctl -u holdfast -n 60 --no-pager")
 	if lun > 0 {
 		r.lun = drbdnode.NewLUN(t, lun)
@@ -92,7 +89,7 @@ func (r *drbdRig) setupArgs(on ...string) []string {
 // killed runs a command on a node until it says something, and kills it then.
 func (r *drbdRig) killed(t *testing.T, node int, says string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(devicePatience))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var said []string
 	for line := range r.node[node].Stream(ctx, args...) {
@@ -108,7 +105,7 @@ func (r *drbdRig) killed(t *testing.T, node int, says string, args ...string) {
 // served asks the service at the virtual address on which node it runs.
 func (r *drbdRig) served(t *testing.T, want string) {
 	t.Helper()
-	c := http.Client{Timeout: slack.For(10 * time.Second), Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 		return r.net.Dial(ctx, drbdClient, addr)
 	}}}
 	r.until(t, "the service at the virtual address", func() (string, bool) {
@@ -125,10 +122,11 @@ func (r *drbdRig) served(t *testing.T, want string) {
 // badDisk is a disk on which no pair can be.
 type badDisk struct{ what, path, want string }
 
-// TestPairSetupOnDRBD takes two nodes that a distribution has installed to a pair on a DRBD device. It is
-// for campaigns on a quiet machine: beside other tests two voters that are both emulated lose each other
+// TestPairSetupOnDRBD takes two nodes that a distribution has installed to a pair on a DRBD device.
+// The machine must have nothing else to do: beside other tests two voters that are both emulated lose each other
 // again and again.
 func TestPairSetupOnDRBD(t *testing.T) {
+	need.Drill(t, "P3: one command makes a pair on a real DRBD, killed in the middle, and mends it after a node is installed anew")
 	newSystems(t, 0).setUp(t, "--device", "/dev/vda", []badDisk{
 		{"the system's own disk", "/dev/vdb", "/dev/vdb is in use: mounted at /"},
 		{"that of the arbiter", "/dev/vdc", "want another disk than the arbiter"},
@@ -137,6 +135,7 @@ func TestPairSetupOnDRBD(t *testing.T) {
 
 // TestPairSetupOnASharedDisk is the same on a disk that both nodes see, with persistent reservations.
 func TestPairSetupOnASharedDisk(t *testing.T) {
+	need.Drill(t, "P3: one command makes a pair on a disk with real reservations, killed in the middle, and mends it after a node is installed anew")
 	newSystems(t, systemDisk).setUp(t, "--shared", "/dev/sda", []badDisk{
 		{"the system's own disk", "/dev/vdb", "/dev/vdb is in use: mounted at /"},
 		{"that of the arbiter", "/dev/vdc", "want another disk than the arbiter"},
@@ -159,7 +158,7 @@ func (r *drbdRig) setUp(t *testing.T, flag, disk string, bad []badDisk) {
 	var out string
 	r.until(t, "the set-up", func() (string, bool) {
 		var code int
-		out, code = r.node[0].Within(slack.For(3*devicePatience), args...)
+		out, code = r.node[0].Within(3*patience, args...)
 		return out, code == 0
 	})
 	if !strings.Contains(out, "goes on with the set-up of") || !strings.Contains(out, "webip  : ["+drbdVIP+"] Started n1") {
@@ -197,7 +196,7 @@ func (r *drbdRig) setUp(t *testing.T, flag, disk string, bad []badDisk) {
 	r.killed(t, active, "n1: start", again...)
 	// As people do: what a pair refuses that is about to serve again is tried again.
 	r.until(t, "the recovery of "+r.node[standby].Name(), func() (string, bool) {
-		out, code := r.node[active].Within(slack.For(3*devicePatience), again...)
+		out, code := r.node[active].Within(3*patience, again...)
 		return out, code == 0 && strings.Contains(out, "-----CVM Master/Slave Restore Success-----\n")
 	})
 	r.more(t, 20)

@@ -24,7 +24,6 @@ import (
 	"holdfast/internal/testbed/drbdnode"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/slack"
 	helper "holdfast/internal/testbed/try"
 )
 
@@ -73,13 +72,11 @@ var drbdAddr = [2]string{"10.77.0.11", "10.77.0.12"}
 // newB makes laboratory B without its nodes. socket and log are those of the rig.
 func newB(t *testing.T, socket, log string) *drbdRig {
 	t.Helper()
-	if why := cannot(); why != "" {
-		t.Skip(why)
-	}
+	needLab(t)
 	if err := takeDown(); err != nil { // there is room for one laboratory
 		t.Fatal(err)
 	}
-	exe, err := filepath.Abs("../bin/holdfast")
+	exe, err := filepath.Abs(theProgram)
 	helper.Must(t, err)
 	return &drbdRig{t: t, net: nettest.New(t, drbdHosts), exe: exe, dir: helper.ShortDir(t), socket: socket, log: log}
 }
@@ -267,7 +264,6 @@ func (r *drbdRig) voter() {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	helper.Must(r.t, r.net.Start(drbdVoter, cmd))
-	slack.Ahead(r.t, cmd.Process.Pid)
 	r.third = cmd
 }
 
@@ -283,18 +279,17 @@ func (r *drbdRig) noVoter() {
 	r.third = nil
 }
 
-// devicePatience is how long anything may take on emulated hosts.
-const devicePatience = 4 * time.Minute
-
 // until waits for a state, and says in the end what it was.
 func (r *drbdRig) until(t *testing.T, what string, ok func() (string, bool)) {
 	t.Helper()
-	for end := time.Now().Add(slack.For(devicePatience)); ; time.Sleep(300 * time.Millisecond) {
+	ctx, cancel := waiting(t)
+	defer cancel()
+	for ; ; time.Sleep(300 * time.Millisecond) {
 		said, done := ok()
 		if done {
 			return
 		}
-		if time.Now().After(end) {
+		if ctx.Err() != nil {
 			for _, n := range r.node {
 				if !n.On() {
 					t.Logf("%s is off: %s", n.Name(), n.Said())
@@ -393,5 +388,4 @@ func (r *drbdRig) table(active int) {
 		"CREATE DATABASE app; CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT SELECT, INSERT ON *.* TO app@'%'")
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return r.net.Dial(ctx, drbdClient, addr) }
 	r.clients = pairClientsAt(r.t, dial, []netip.Addr{netip.MustParseAddr(drbdVIP)}, map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)
-	r.clients.patience = devicePatience
 }

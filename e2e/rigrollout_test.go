@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/job"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -59,16 +59,14 @@ echo 'Version: 1.0' >/srv/host/network-version
 // by itself, with the hosts behind it untouched, and goes on by an operator's word. One host is rolled back, pinned, too.
 // No pin is left anywhere.
 func TestUpgradeRollout(t *testing.T) {
-	if os.Getenv("HOLDFAST_ROLLOUT_DRILL") == "" {
-		t.Skip("six hosts with guests take minutes: HOLDFAST_ROLLOUT_DRILL=1 rolls out on them")
-	}
+	need.Drill(t, "P4: a network agent is rolled out over six hosts with a real Open vSwitch: pinned, no guest loses a packet", need.Programs("openvswitch-switch", "ovs-vsctl", "ovs-ofctl"))
 	onLab(t, switched, upgradeRollout)
 }
 
 func upgradeRollout(t testing.TB, r *rig) {
 	r.spent(t, true)
 	hosts := r.lab.Hosts()
-	if _, err := r.lab.WaitVMs(t.Context(), 2*time.Minute); err != nil {
+	if _, err := r.lab.WaitVMs(t.Context(), patience); err != nil {
 		t.Fatal(err)
 	}
 	guests := r.switches(t)
@@ -162,7 +160,7 @@ func (r *rig) abortsPinned(t testing.TB, run []string) {
 		t.Fatal(err)
 	}
 	r.command(t, from, run...)
-	r.until(t, 2*time.Minute, "the agent of "+first+" to have written its flows", func(context.Context) (string, bool) {
+	r.until(t, "the agent of "+first+" to have written its flows", func(context.Context) (string, bool) {
 		d := r.bridge(t, first)
 		return fmt.Sprintf("%d flows of a pin, of the agent %+v", len(d.Ours()), d.Theirs()), len(d.Ours()) == 6+3 && len(d.Theirs()) == 6 && d.Theirs()[0].Cookie == 2
 	})

@@ -14,49 +14,30 @@ import (
 	"holdfast/internal/testbed/lab"
 )
 
-// mostRuns is how often a test is run whose guests the emulator fails. A test that moves
-// eight guests while they are pinged met that in six runs of 33 on a busy machine, and twice
-// in a row now and then.
-const mostRuns = 5
-
 // onLab runs a test, or one run of a drill, on the laboratory of a kind. When it fails, and the
-// emulator has failed a guest meanwhile (lab.EmulatorFailed), that run tells nothing of us: it is
-// done again, on a new laboratory. This is the only place where that is decided, and every
-// test that needs a guest goes through it. The last run is judged like any other.
+// console of a guest proves that the emulator was damaged (lab.EmulatorFailed), that run tells nothing of us: it does not
+// count, and the test says so with the proof, for whoever counts tests (tools/runtests). This is the only place
+// where that is decided, and every test that needs a guest goes through it.
 func onLab(t *testing.T, k kind, body func(t testing.TB, r *rig)) {
 	t.Helper()
-	if why := cannot(); why != "" {
-		t.Skip(why)
-	}
-	run := func(x *trial) { body(x, readyOn(x, k)) }
-	x := try(t, run)
-	for n := 1; n < mostRuns && x.failed && x.emulator != ""; n++ {
-		t.Attr("repeated", strings.Join(strings.Fields(x.emulator), " "))
-		t.Logf("the emulator has failed a guest: this run does not count, the test is repeated on a new laboratory (%s)", x.emulator)
+	needLab(t)
+	x := try(t, func(x *trial) { body(x, readyOn(x, k)) })
+	switch {
+	case x.failed && x.emulator != "":
+		t.Attr("verdict", "damaged: "+strings.Join(strings.Fields(x.emulator), " "))
 		if err := takeDown(); err != nil {
 			t.Fatal(err)
 		}
-		x = try(t, run)
-	}
-	if !x.failed {
-		if x.skipped {
-			t.SkipNow()
+		t.Skip("the emulator was damaged: ", x.emulator)
+	case x.failed:
+		if theRig != nil { // it may be gone
+			theRig.failed = true
+			theRig.mend(t)
 		}
-		return
+		t.FailNow()
+	case x.skipped:
+		t.SkipNow()
 	}
-	if theRig != nil { // it may be gone
-		theRig.failed = true
-		theRig.mend(t)
-	}
-	t.FailNow()
-}
-
-// broken tells that a promise is broken, which no other run of the test makes good: it fails
-// for good, however busy the machine was (tools/testsum).
-func broken(t testing.TB, format string, args ...any) {
-	t.Helper()
-	t.Attr("final", "a promise is broken")
-	t.Errorf(format, args...)
 }
 
 // try is one run.
@@ -93,6 +74,14 @@ type trial struct {
 }
 
 func (x *trial) Context() context.Context { return x.ctx }
+
+// Deadline is that of the test.
+func (x *trial) Deadline() (at time.Time, ok bool) {
+	if d, is := x.TB.(interface{ Deadline() (time.Time, bool) }); is {
+		return d.Deadline()
+	}
+	return at, false
+}
 
 func (x *trial) Cleanup(f func()) {
 	x.mu.Lock()
@@ -196,7 +185,7 @@ func (x *trial) explain() {
 		return
 	}
 	if x.Failed() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		guest, said := r.emulatorFailed(x.TB)
 		guests := []string{guest}
@@ -210,9 +199,9 @@ func (x *trial) explain() {
 	r.judged = r.consoles(x.TB)
 }
 
-// repeated reports whether a run that has failed tells nothing of us, so that its logs need
+// damaged reports whether a run that has failed tells nothing of us, so that its logs need
 // not be kept.
-func repeated(t testing.TB) bool {
+func damaged(t testing.TB) bool {
 	x, ok := t.(*trial)
 	return ok && x.emulator != ""
 }

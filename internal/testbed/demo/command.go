@@ -32,8 +32,8 @@ func Command() *cobra.Command {
 		Long: "Run three agents with their store on this machine, break something, and watch the\n" +
 			"recovery. The VM is played by a small HTTP service, so that neither root nor a\n" +
 			"hypervisor is needed; --real has a VM in QEMU on three hosts with libvirt instead,\n" +
-			"and --auto takes the best that the machine can do. It ends by itself within 50\n" +
-			"seconds (--real: 90) and leaves nothing behind.\n\nFaults:\n" + faultHelp(),
+			"and --auto takes the best that the machine can do. It takes less than a minute\n" +
+			"(--real: 90 seconds) on a machine with nothing else to do, and leaves nothing behind.\n\nFaults:\n" + faultHelp(),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			opt, err := f.options(c)

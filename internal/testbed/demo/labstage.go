@@ -57,7 +57,7 @@ func newLabStage(opt Options, w witness, s *screen) *labStage {
 func (s *labStage) Driver() string { return "libvirt" }
 
 func labLimits() limits {
-	return limits{run: 75 * time.Second, boot: 45 * time.Second, powerBack: 30 * time.Second, rejoin: 12 * time.Second,
+	return limits{run: 10 * time.Minute, boot: 3 * time.Minute, powerBack: 2 * time.Minute, rejoin: time.Minute,
 		noise: 500 * time.Millisecond}
 }
 

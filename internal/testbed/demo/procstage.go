@@ -46,7 +46,7 @@ func newProcStage(opt Options, w witness, tell func(lines ...string)) *procStage
 func (s *procStage) Driver() string { return "process" }
 
 func procLimits() limits {
-	return limits{run: 46 * time.Second, boot: 22 * time.Second, powerBack: 12 * time.Second, rejoin: 10 * time.Second,
+	return limits{run: 5 * time.Minute, boot: 2 * time.Minute, powerBack: time.Minute, rejoin: time.Minute,
 		noise: 250 * time.Millisecond}
 }
 

@@ -15,18 +15,12 @@ import (
 	"time"
 
 	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
 )
 
-// TestRealVMs drives libvirt and QEMU on the laboratory's hosts. Where they can
-// be had it must succeed.
+// TestRealVMs drives libvirt and QEMU on the laboratory's hosts.
 func TestRealVMs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: takes about 40 s")
-	}
-	if err := lookAround().refuse(); err != nil {
-		t.Skip(err)
-	}
+	need.Drill(t, "P1: the demo with a real VM recovers from a loss of power with a proof, and leaves nothing, also after a signal", func() error { return lookAround().refuse() })
 	exe := filepath.Join(t.TempDir(), "holdfast")
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", exe, "holdfast/cmd/holdfast")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -82,9 +76,6 @@ func recoversForReal(t *testing.T, exe string) {
 	if least := int64(6000); p.DetectMS+p.ProofMS < least || read.OutageMS < least {
 		t.Errorf("taken over after %d ms, outage %d ms: earlier than a proof allows", p.DetectMS+p.ProofMS, read.OutageMS)
 	}
-	if took := time.Since(began); took > slack.For(90*time.Second) {
-		t.Errorf("it took %v", took)
-	}
 	leavesNothing(t, labDir(note.String()))
 	t.Logf("outage %d ms, %+v, at most %d, %v in all", read.OutageMS, p, read.MaxHolders, time.Since(began).Round(time.Second))
 }
@@ -110,7 +101,7 @@ func endsForReal(t *testing.T, exe string) {
 	})
 	t.Cleanup(func() { _ = end() }) // judged below, unless the test has failed already
 	var dir string
-	within(t, 40*time.Second, "the VM runs", func() bool {
+	within(t, 5*limit, "the VM runs", func() bool {
 		if dir = labDir(note.String()); dir == "" {
 			return false
 		}

@@ -47,13 +47,10 @@ type runner struct {
 	faultAt time.Time // zero before
 }
 
-// patience is how many times longer than usual a demo may take on a busy machine.
-const patience = 4
-
 // Run starts a cluster, breaks what Fault says, waits for the recovery, ends
 // everything and removes its files. On a machine with nothing else to do it takes
 // 50 s at most, 90 s with Real, to which the first Real on a machine adds the building
-// of the guest; nothing is waited for longer than patience times that. The error is
+// of the guest. The error is
 // about the demo itself (ErrNoStage among others); whether the cluster did well
 // is in the Result. When ctx ends it cleans up and returns the context's error.
 func Run(ctx context.Context, opt Options) (Result, error) {
@@ -98,7 +95,7 @@ func (r *runner) run(ctx context.Context, result *Result) (err error) {
 		return fmt.Errorf("%w: %w", ErrNoStage, err)
 	}
 	r.tracker = newTracker(r.timeline, r.stage.Agents())
-	limited, cancel := context.WithTimeout(ctx, patience*r.limits.run)
+	limited, cancel := context.WithTimeout(ctx, r.limits.run)
 	defer cancel()
 	watched, stopWatching := context.WithCancel(ctx)
 	watching := r.watch(watched)

@@ -57,9 +57,10 @@ type stage interface {
 	Close() error
 }
 
-// limits bound the parts of a drill.
+// limits bound the parts of a drill. Their length is for a machine that does many other things: on a quiet one, what they
+// bound takes a fraction of it.
 type limits struct {
-	run       time.Duration // for everything between Prepare and Close, on a machine with nothing else to do
+	run       time.Duration // for everything between Prepare and Close
 	boot      time.Duration // until the VM runs for the first time
 	powerBack time.Duration // from a power loss to the power's return, if nothing recovered before
 	rejoin    time.Duration // for a host to be a member again after the VM has recovered

@@ -247,7 +247,7 @@ func (l *Lab) waitBMC(ctx context.Context, host string, sim Process) error {
 		return err
 	}
 	defer conn.Close()
-	return poll(ctx, 10*time.Second, "the management controller of "+host, func() (bool, error) {
+	return poll(ctx, patience, "the management controller of "+host, func() (bool, error) {
 		if !sim.alive() {
 			return false, errors.New("ipmi_sim has ended")
 		}

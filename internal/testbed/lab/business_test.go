@@ -246,7 +246,7 @@ func TestPowerSocket(t *testing.T) {
 	}()
 	go func() {
 		defer close(listening)
-		if err := poll(ctx, 10*time.Second, "the socket", func() (bool, error) { return listens(l.p.powerSocket("h1")), nil }); err != nil {
+		if err := poll(ctx, patience, "the socket", func() (bool, error) { return listens(l.p.powerSocket("h1")), nil }); err != nil {
 			t.Error(err)
 		}
 	}()

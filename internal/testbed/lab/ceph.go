@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"time"
 
 	"holdfast/internal/config"
 	"holdfast/internal/testbed/cephnode"
@@ -81,7 +80,7 @@ func (l *Lab) listens(ctx context.Context, of func(*state) Process, port string)
 	if err != nil {
 		return err
 	}
-	return poll(ctx, 30*time.Second, "ceph to listen", func() (bool, error) {
+	return poll(ctx, patience, "ceph to listen", func() (bool, error) {
 		if !of(s).alive() {
 			return false, errors.New("the daemon has ended")
 		}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 )
@@ -82,7 +81,7 @@ func setFrozen(ctx context.Context, path string, freeze bool) error {
 	if err := os.WriteFile(file, []byte(word), 0); err != nil {
 		return fmt.Errorf("set %s to %s: %w", file, word, err)
 	}
-	return poll(ctx, 5*time.Second, file+" to be "+word, func() (bool, error) {
+	return poll(ctx, patience, file+" to be "+word, func() (bool, error) {
 		return frozen(path) == freeze, nil
 	})
 }
@@ -109,13 +108,13 @@ func killGroup(ctx context.Context, init Process, path string) error {
 			return fmt.Errorf("thaw a host that was killed: %w", err)
 		}
 	}
-	return init.waitGone(ctx, 20*time.Second)
+	return init.waitGone(ctx, patience)
 }
 
 // removeCgroup removes an empty control group; the kernel may need a moment
 // after its last process ended.
 func removeCgroup(ctx context.Context, path string) error {
-	return poll(ctx, 5*time.Second, "control group "+path+" to be empty", func() (bool, error) {
+	return poll(ctx, patience, "control group "+path+" to be empty", func() (bool, error) {
 		err := os.Remove(path)
 		return err == nil || errors.Is(err, fs.ErrNotExist), nil
 	})

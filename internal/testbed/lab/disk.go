@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,7 +67,7 @@ func (l *Lab) startDisk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = poll(ctx, 10*time.Second, "the disk's server", func() (bool, error) {
+	err = poll(ctx, patience, "the disk's server", func() (bool, error) {
 		if !s.Disk.alive() {
 			return false, errors.New("qemu-nbd has ended")
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -83,6 +84,7 @@ func inSpaces(t *testing.T, spaces map[string]bool) map[string]bool {
 // finds one host frozen with an order of its controller under way, one without
 // power, and one whose storage hangs.
 func TestDownLeavesNothing(t *testing.T) {
+	need.Drill(t, "the laboratory: nothing of it is left after its end, whatever state its hosts are in")
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
@@ -122,6 +124,7 @@ func TestDownLeavesNothing(t *testing.T) {
 
 // TestFailedUpLeavesNothing gives the hosts a program that ends at once.
 func TestFailedUpLeavesNothing(t *testing.T) {
+	need.Drill(t, "the laboratory: nothing is left of one that does not come up")
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
@@ -140,6 +143,7 @@ func TestFailedUpLeavesNothing(t *testing.T) {
 // TestDownAfterKilledUp kills "holdfast lab up" at several moments and expects
 // that Down still finds everything.
 func TestDownAfterKilledUp(t *testing.T) {
+	need.Drill(t, "the laboratory: its end finds everything of one whose making was killed")
 	needLab(t)
 	exe, err := os.Executable()
 	try.Must(t, err)
@@ -151,7 +155,7 @@ func TestDownAfterKilledUp(t *testing.T) {
 		downAtEnd(t, dir)
 		cmd := exec.CommandContext(t.Context(), exe, "lab", "--dir", dir, "up", "--watchdogs", "--bmcs", "--disk", "nbd")
 		try.Must(t, cmd.Start())
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := hopeless()
 		for {
 			// Until it is there, it can not be read.
 			raw, err := os.ReadFile(filepath.Join(dir, moment.file))
@@ -173,7 +177,7 @@ func TestDownAfterKilledUp(t *testing.T) {
 		try.Must(t, l.Down(t.Context()))
 		// A short command that the killed one had started may still be at its end.
 		left := traces(t, dir, subnet)
-		for end := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(end); {
+		for end := hopeless(); len(left) > 0 && time.Now().Before(end); {
 			left = traces(t, dir, subnet)
 		}
 		if len(left) > 0 {

@@ -66,7 +66,7 @@ func (l *Lab) StartGuest(ctx context.Context, host string) (Answer, error) {
 	if err := os.WriteFile(l.HostPath(host, GuestName+".xml"), []byte(xml), 0o644); err != nil {
 		return Answer{}, fmt.Errorf("start guest on %s: %w", host, err)
 	}
-	err = poll(ctx, 10*time.Second, "libvirt to take the guest", func() (bool, error) {
+	err = poll(ctx, patience, "libvirt to take the guest", func() (bool, error) {
 		_, err := l.Exec(ctx, host, "virsh", "-q", "-c", "qemu:///system", "create", HostDir+"/"+GuestName+".xml")
 		// libvirt cleans up after a guest for a moment after its process is gone.
 		if err != nil && strings.Contains(err.Error(), "is already being removed") {

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // TestGuests makes three hosts with a business guest each, moves the guests,
 // reboots an emptied host from inside, and takes everything down.
 func TestGuests(t *testing.T) {
+	need.Drill(t, "the laboratory: business guests answer, move and survive reboots of hosts")
 	needLab(t)
 	ctx := t.Context()
 	l := up(t, lab.Options{Guests: 3})
@@ -69,7 +71,7 @@ func TestGuests(t *testing.T) {
 	left := inSpaces(t, spaces)
 	// PID 1 of the host that rebooted was started by a process that is gone: it is
 	// the machine's own PID 1 that takes what is left of it.
-	for end := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(end); {
+	for end := hopeless(); len(left) > 0 && time.Now().Before(end); {
 		left = inSpaces(t, spaces)
 	}
 	if len(left) > 0 {
@@ -165,7 +167,7 @@ func testReboot(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 // waitBack waits until a host is ready again after an event of it.
 func waitBack(t *testing.T, l *lab.Lab, host, since string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := hopeless()
 	for {
 		events, err := l.Events()
 		try.Must(t, err)
@@ -214,7 +216,7 @@ func testShutDown(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 	ctx := t.Context()
 	_, err := l.Exec(ctx, "h1", "virsh", "-q", "-c", "qemu:///system", "shutdown", "vm1", "--mode", "agent")
 	try.Must(t, err)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := hopeless()
 	for {
 		out, err := l.Exec(ctx, "h1", "virsh", "-q", "-c", "qemu:///system", "domstate", "vm1")
 		try.Must(t, err)

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +50,7 @@ func (l *Lab) UnhangStorage(ctx context.Context, host string) error {
 		if err := hs.Hang.signal(unix.SIGTERM); err != nil {
 			return err
 		}
-		err := hs.Hang.waitGone(ctx, 10*time.Second)
+		err := hs.Hang.waitGone(ctx, patience)
 		if err == nil {
 			hs.Hang = Process{}
 			s.Hosts[host] = hs
@@ -123,7 +122,7 @@ func (l *Lab) cover(ctx context.Context, host string, init Process) error {
 	if err != nil || d == nil {
 		return err
 	}
-	err = poll(ctx, 10*time.Second, "the folder to hang", func() (bool, error) {
+	err = poll(ctx, patience, "the folder to hang", func() (bool, error) {
 		if !d.alive() {
 			return false, errors.New("the process that holds it has ended")
 		}

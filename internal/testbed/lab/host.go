@@ -26,7 +26,7 @@ const (
 const hostFlags = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWPID
 
 // bootLimit is how long a host may take from power-on to a libvirtd that answers.
-const bootLimit = 60 * time.Second
+const bootLimit = patience
 
 // On powers a host on and returns when its libvirtd answers. A host that is on
 // is left alone. When the start fails the host is powered off again.
@@ -203,7 +203,7 @@ func (p plan) powerOff(ctx context.Context, host string, hs hostState) error {
 	}
 	// Without power the watchdog's timer stops, too.
 	err = errors.Join(err, p.disarm(ctx, host))
-	return errors.Join(err, poll(ctx, 5*time.Second, "the control group of "+host+" to be empty", func() (bool, error) {
+	return errors.Join(err, poll(ctx, patience, "the control group of "+host+" to be empty", func() (bool, error) {
 		rerr := os.Remove(p.cgroup(host))
 		return rerr == nil || errors.Is(rerr, fs.ErrNotExist) || p.rebooted(host, hs), nil
 	}))
@@ -216,7 +216,7 @@ func (p plan) rebooted(host string, hs hostState) bool {
 }
 
 // Off powers a host off in order: its daemons are told to end. It waits until
-// the host is off, at most 30 s.
+// the host is off.
 func (l *Lab) Off(ctx context.Context, host string) error {
 	hs, err := l.running(host)
 	if err != nil {
@@ -225,7 +225,7 @@ func (l *Lab) Off(ctx context.Context, host string) error {
 	if err := hs.Init.signal(unix.SIGTERM); err != nil {
 		return err
 	}
-	if err := hs.Init.waitGone(ctx, 30*time.Second); err != nil {
+	if err := hs.Init.waitGone(ctx, patience); err != nil {
 		return fmt.Errorf("power off %s: %w", host, err)
 	}
 	return errors.Join(l.p.powerOff(ctx, host, hs), l.p.record(host, "off", ""))
@@ -282,10 +282,13 @@ func (l *Lab) Command(ctx context.Context, host string, argv ...string) (*exec.C
 	return cmd, nil
 }
 
+// execLimit is for programs of whom nobody bounds the time.
+const execLimit = 10 * time.Minute
+
 // Exec runs a program inside the host and returns its output. Without a
-// deadline of ctx it may take a minute.
+// deadline of ctx it may take execLimit.
 func (l *Lab) Exec(ctx context.Context, host string, argv ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, execLimit)
 	defer cancel()
 	cmd, err := l.Command(ctx, host, argv...)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 )
 
 // Lab is a laboratory that exists. Its methods may be called from several
@@ -310,7 +309,7 @@ func endProcess(ctx context.Context, p Process) error {
 	if err := p.signal(sigKill); err != nil {
 		return err
 	}
-	return p.waitGone(ctx, 10*time.Second)
+	return p.waitGone(ctx, patience)
 }
 
 // Dir is the laboratory's folder.

@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -36,13 +37,16 @@ func TestMain(m *testing.M) {
 // needLab skips only where a laboratory can not be: without root or packages.
 func needLab(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("the laboratory needs root")
-	}
-	if m := lab.Missing(); len(m) > 0 {
-		t.Skip("the laboratory misses: " + strings.Join(m, ", "))
-	}
+	need.Real(t, need.Root, func() error {
+		if m := lab.Missing(); len(m) > 0 {
+			return errors.New(strings.Join(m, ", "))
+		}
+		return nil
+	})
 }
+
+// hopeless is when nobody waits any longer for what takes seconds, or never comes.
+func hopeless() time.Time { return time.Now().Add(10 * time.Minute) }
 
 // up makes a laboratory that is gone at the test's end.
 func up(t *testing.T, o lab.Options) *lab.Lab {
@@ -100,6 +104,7 @@ func dumpLogs(t *testing.T, l *lab.Lab) {
 }
 
 func TestLab(t *testing.T) {
+	need.Drill(t, "the laboratory: each fault does what it says and nothing else, and its observer and its client see it")
 	needLab(t)
 	ctx := t.Context()
 	l := up(t, lab.Options{})
@@ -127,7 +132,7 @@ func TestLab(t *testing.T) {
 
 	t.Run("guest agent", func(t *testing.T) {
 		// The agent comes up a moment after the guest's web server.
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := hopeless()
 		for {
 			out, err := l.Exec(ctx, "h1", "virsh", "-c", "qemu:///system", "qemu-agent-command", "--timeout", "10", lab.GuestName, `{"execute":"guest-ping"}`)
 			if err == nil && strings.Contains(out, `"return":{}`) {
@@ -201,7 +206,7 @@ func testMigrate(t *testing.T, l *lab.Lab, first lab.Answer) {
 
 func waitCounter(t *testing.T, l *lab.Lab, n uint64) lab.Answer {
 	t.Helper()
-	deadline := time.Now().Add(40 * time.Second)
+	deadline := hopeless()
 	for {
 		a, err := l.Ask(t.Context())
 		if err == nil && a.N >= n {
@@ -312,7 +317,7 @@ func testDaemons(t *testing.T, l *lab.Lab) {
 // daemonPID waits until the daemon runs with another pid than not.
 func daemonPID(t *testing.T, l *lab.Lab, host, name string, not int) int {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := hopeless()
 	for {
 		s, err := l.Status(t.Context())
 		try.Must(t, err)
@@ -356,7 +361,7 @@ func testCrash(t *testing.T, l *lab.Lab, ids map[string]bool) {
 func testGuestEnds(t *testing.T, l *lab.Lab, page string) {
 	_, err := l.GuestGet(t.Context(), page)
 	try.Must(t, err)
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := hopeless()
 	for {
 		s, err := l.Status(t.Context())
 		try.Must(t, err)
@@ -373,6 +378,7 @@ func testGuestEnds(t *testing.T, l *lab.Lab, page string) {
 // TestWatchdog arms a frozen host's watchdog and expects the reset: power off,
 // and on again with another boot.
 func TestWatchdog(t *testing.T) {
+	need.Drill(t, "the laboratory: an armed watchdog resets a frozen host")
 	l := up(t, lab.Options{Hosts: 1, Watchdogs: true})
 	ctx := t.Context()
 	try.Must(t, l.Freeze(ctx, "h1"))
@@ -381,7 +387,7 @@ func TestWatchdog(t *testing.T) {
 	timer, err := dev.Arm(ctx, 300*time.Millisecond)
 	try.Must(t, err)
 	try.Must(t, timer.Close())
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := hopeless()
 	for {
 		s, err := l.Status(ctx)
 		try.Must(t, err)
@@ -417,6 +423,7 @@ func labCommand(t *testing.T, dir string, args ...string) (string, error) {
 }
 
 func TestCommand(t *testing.T) {
+	need.Drill(t, "the laboratory: its commands do what they say, and refuse the rest with a reason")
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)

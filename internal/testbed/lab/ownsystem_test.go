@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -59,6 +60,7 @@ func has(t *testing.T, l *lab.Lab, host string) string {
 // TestOwnSystem installs a package on one of two hosts: the other one and the
 // machine do not have it, and it is there after a reboot.
 func TestOwnSystem(t *testing.T) {
+	need.Drill(t, "the laboratory: packages that are installed on a host stay its own")
 	needLab(t)
 	ctx := t.Context()
 	l := up(t, lab.Options{Hosts: 2, OwnSystem: true})

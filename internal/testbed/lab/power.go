@@ -140,7 +140,7 @@ func (l *Lab) startPower(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = poll(ctx, 10*time.Second, "the power sockets", func() (bool, error) {
+	err = poll(ctx, patience, "the power sockets", func() (bool, error) {
 		if !s.Power.alive() {
 			return false, errors.New("their process has ended")
 		}

@@ -79,7 +79,7 @@ func (s *state) save() error { return writeJSON(s.Plan.path("state.json"), s) }
 func lock(ctx context.Context, dir string) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	var held *os.File
-	err := poll(ctx, time.Minute, "the lock "+path, func() (bool, error) {
+	err := poll(ctx, patience, "the lock "+path, func() (bool, error) {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
 		if err != nil {
 			return false, err

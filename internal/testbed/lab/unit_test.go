@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"holdfast/internal/config"
+	"holdfast/internal/testbed/need"
 )
 
 func TestParseAnswer(t *testing.T) {
@@ -173,6 +175,12 @@ func TestARP(t *testing.T) {
 	}
 }
 
+// hasBusybox is the need of the program that guests have.
+func hasBusybox() error {
+	_, err := os.Stat(busyboxPath)
+	return err
+}
+
 func TestCPIO(t *testing.T) {
 	var b bytes.Buffer
 	c := newCPIO(&b)
@@ -188,14 +196,14 @@ func TestCPIO(t *testing.T) {
 	if n := strings.Count(b.String(), "070701"); n != 7 {
 		t.Errorf("%d headers, want those of a, a/b, c.txt, l, dev, console and the trailer", n)
 	}
-	if _, err := os.Stat(busyboxPath); err != nil {
-		t.Skip("busybox is not installed")
-	}
+	t.Run("read", func(t *testing.T) { readBack(t, &b) })
+}
+
+// readBack has busybox unpack an archive, which makes a device node.
+func readBack(t *testing.T, archive io.Reader) {
+	need.Real(t, need.Root, hasBusybox)
 	cmd := exec.CommandContext(t.Context(), busyboxPath, "cpio", "-id")
-	cmd.Dir, cmd.Stdin = t.TempDir(), &b
-	if os.Geteuid() != 0 {
-		t.Skip("device nodes need root")
-	}
+	cmd.Dir, cmd.Stdin = t.TempDir(), archive
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("cpio: %v: %s", err, out)
 	}
@@ -205,9 +213,7 @@ func TestCPIO(t *testing.T) {
 }
 
 func TestNetconf(t *testing.T) {
-	if _, err := os.Stat(busyboxPath); err != nil {
-		t.Skip("busybox is not installed")
-	}
+	need.Real(t, hasBusybox)
 	v1 := `version: 1
 config:
   - type: physical
@@ -367,9 +373,10 @@ func TestEcho(t *testing.T) {
 
 // TestPingLoopback runs the prober against this machine itself.
 func TestPingLoopback(t *testing.T) {
+	need.Real(t, need.Root) // for a raw socket
 	conn, err := net.ListenIP("ip4:icmp", &net.IPAddr{IP: net.IPv4zero})
 	if err != nil {
-		t.Skip("raw sockets need root: ", err)
+		t.Fatal(err)
 	}
 	p := newPinger(conn, netip.MustParseAddr("127.0.0.1"))
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -431,9 +438,7 @@ func TestObserver(t *testing.T) {
 // TestFreezer stops and kills a process by each version of control groups that
 // this machine has.
 func TestFreezer(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("control groups need root")
-	}
+	need.Real(t, need.Root)
 	v2, v1, err := freezerRoots()
 	if err != nil {
 		t.Fatal(err)

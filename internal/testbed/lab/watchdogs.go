@@ -55,7 +55,7 @@ func (l *Lab) startHelper(ctx context.Context, command, log string, at func(*sta
 // power-on does.
 func (p plan) waitDevice(ctx context.Context, h string) error {
 	var last error
-	err := poll(ctx, 10*time.Second, "the watchdog of "+h, func() (bool, error) {
+	err := poll(ctx, patience, "the watchdog of "+h, func() (bool, error) {
 		last = watchdog.PowerCycle(ctx, p.device(h))
 		return last == nil, nil
 	})
