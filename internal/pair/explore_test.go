@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -352,7 +353,15 @@ var goals = map[string]func(w *world) bool{
 // limit is of states, and more than there are.
 const limit = 1_000_000
 
-func TestNoCourseLosesAWrite(t *testing.T) {
+// TestNoCourseLosesAWrite looks at the courses of few steps.
+func TestNoCourseLosesAWrite(t *testing.T) { losesNoWrite(t, 60_000) }
+
+func TestNoCourseLosesAWriteAtLength(t *testing.T) {
+	need.Drill(t, "P1, P2: of all courses of a pair with one fault, none loses an acknowledged write")
+	losesNoWrite(t, limit)
+}
+
+func losesNoWrite(t *testing.T, limit int) {
 	// The agent of a ended when it had offered b to be complete, and the offer is on its way.
 	offering := func(w *world) {
 		w.sync.Complete = []cluster.HostID{"a"}

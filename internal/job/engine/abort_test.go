@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 )
@@ -230,9 +231,16 @@ func abortAt(t *testing.T, e *ends, o upgrade.Options, at, soon int) (passes int
 // end of the coordinator's agent soon after, and tries all that may follow: all hosts go
 // back to what they were before; or a second run ends it, or a third one when the second
 // was aborted somewhere, too, and then it is committed, or all hosts go back.
-func TestUpgradeAbortAnywhere(t *testing.T) {
+func TestUpgradeAbortAnywhere(t *testing.T) { upgradeAborts(t, !all) }
+
+func TestUpgradeAbortAnywhereAtLength(t *testing.T) {
+	need.Drill(t, "P4: an upgrade that is aborted at any of its points can be rolled back, or ended by another run and committed")
+	upgradeAborts(t, all)
+}
+
+func upgradeAborts(t *testing.T, all bool) {
 	less(t)
-	modes := upModes()
+	modes := upModes(all)
 	if try.Race {
 		modes = modes[:1] // the others have other plans, and no other goroutines
 	}
@@ -242,7 +250,11 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 			e := newEnds(t, m.Options)
 			passes, aborts, over := 0, 0, 0
 			synctest.Test(t, func(t *testing.T) { passes, _, _ = abortAt(t, e, m.Options, 0, 0) })
-			for at := m.first; at <= passes && !t.Failed(); at += m.every {
+			points := m.points(passes)
+			for _, at := range points {
+				if t.Failed() {
+					break
+				}
 				for _, soon := range []int{0, 1 + at%9} {
 					var b broken
 					ended := false
@@ -256,10 +268,10 @@ func TestUpgradeAbortAnywhere(t *testing.T) {
 					e.follow(b)
 				}
 			}
-			if aborts == 0 || over*m.every > passes/10 || len(e.counts) == 0 {
+			if aborts == 0 || over > 2+len(points)/10 || len(e.counts) == 0 {
 				t.Errorf("%d aborts at %d points, %d came too late", aborts, passes, over)
 			}
-			t.Logf("%d aborts at %d points, every %d from %d on; %d came too late; %d states; what followed: %s", aborts, passes, m.every, m.first, over, len(e.seen), e)
+			t.Logf("%d aborts at %d of %d points; %d came too late; %d states; what followed: %s", aborts, len(points), passes, over, len(e.seen), e)
 		})
 	}
 }

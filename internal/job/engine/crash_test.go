@@ -2,12 +2,14 @@ package engine
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -109,9 +111,22 @@ func (w *world) operate(id string) (unknown map[string]bool) {
 
 // TestCrashAnywhere ends the agent of the coordinator, and that of another host,
 // before and after each transaction and each boundary of an Executor, loses the answers of
-// transactions, and requires the job to end as if nothing had happened. Under the race
-// detector, which makes all slow, few points are tried.
+// transactions, and requires the job to end as if nothing had happened.
 func TestCrashAnywhere(t *testing.T) {
+	every := 8
+	if try.Race || testing.Short() {
+		every = 32
+	}
+	crashes(t, every)
+}
+
+func TestCrashAnywhereAtLength(t *testing.T) {
+	need.Drill(t, "P3: a job ends as if nothing had happened when an agent ends at any of its points, or any answer is lost")
+	crashes(t, 1)
+}
+
+// crashes tries every so-manieth point, other ones in each run.
+func crashes(t *testing.T, every int) {
 	for _, c := range []struct {
 		what  string
 		host  cluster.HostID
@@ -124,11 +139,8 @@ func TestCrashAnywhere(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			var names []string
 			synctest.Test(t, func(t *testing.T) { names, _ = run(t, c.host, 0, passes, c.stays) })
-			killed, all, every := 0, 0, 1
-			if try.Race {
-				every = 8
-			}
-			for at := 0; at < len(names); at += every {
+			killed, all := 0, 0
+			for at := rand.IntN(every); at < len(names); at += every {
 				for _, f := range []fate{endsBefore, endsAfter, replyLost, requestLost} {
 					if !possible(f, isWrite(names[at]), true) {
 						continue

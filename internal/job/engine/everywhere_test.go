@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type trial struct {
 	writes map[string]bool        // points that write to the store
 	led    map[string]bool        // points of a host that coordinated
 	given  [fates]int
+	from   fate // which comes first
 	normal normal
 }
 
@@ -126,8 +128,8 @@ func (c *course) again(name string) {
 // next is a fate of a point that was not tried.
 func (t *trial) next(id string, write, leads bool) fate {
 	tried := t.tried[id]
-	for f := passes + 1; f < fates; f++ {
-		if !tried[f] && possible(f, write, leads) {
+	for i := range fates - 1 {
+		if f := passes + 1 + (t.from+i)%(fates-1); !tried[f] && possible(f, write, leads) {
 			return f
 		}
 	}
@@ -184,15 +186,25 @@ func (t *trial) left() (out []string) {
 	return out
 }
 
-// Bounds of a trial. More courses than these mean that it does not come to an end.
+// maxCourses is a bound of a trial. More courses mean that it does not come to an end.
+const maxCourses = 2000
+
+// Samples of the courses of a trial.
 const (
-	maxCourses  = 2000
-	raceCourses = 3 // under the race detector, which makes all slow
+	sampleCourses = 16
+	shortCourses  = 3 // also under the race detector, which makes all slow
 )
 
-// everywhere gives every point every fate.
-func everywhere(t *testing.T, one func(t *testing.T, c *course)) {
-	tr := &trial{tried: map[string][fates]bool{}, writes: map[string]bool{}, led: map[string]bool{}, normal: newNormal()}
+// everywhere gives every point every fate, or takes a sample of fates, other ones in each run.
+func everywhere(t *testing.T, all bool, one func(t *testing.T, c *course)) {
+	sample := 0
+	switch {
+	case !all && (try.Race || testing.Short()):
+		sample = shortCourses
+	case !all:
+		sample = sampleCourses
+	}
+	tr := &trial{from: fate(rand.IntN(int(fates - 1))), tried: map[string][fates]bool{}, writes: map[string]bool{}, led: map[string]bool{}, normal: newNormal()}
 	courses := 0
 	for over := false; !over; courses++ {
 		c := &course{
@@ -203,7 +215,7 @@ func everywhere(t *testing.T, one func(t *testing.T, c *course)) {
 		switch {
 		case c.met == 0:
 			t.Fatalf("course %d meets no points", courses)
-		case try.Race && courses == raceCourses:
+		case sample > 0 && courses == sample:
 			t.Logf("%v: a sample of %d courses", tr.given, courses)
 			return
 		case courses > maxCourses:

@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -13,30 +12,42 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
 
-// upMode is a way to upgrade, of which every so-manieth point is tried, from the first on.
+// all is that a test tries each point, and not a sample.
+const all = true
+
+// upMode is a way to upgrade, of which every so-manieth point is tried.
 type upMode struct {
 	upgrade.Options
-	first, every int
+	every int
 }
 
-// upModes are the ways to upgrade. Every third point is tried, and other ones in the next run;
-// HOLDFAST_ABORT_POINTS=all tries each. Under the race detector, which makes all slow, few are.
-func upModes() []upMode {
+// points are those that are tried of so many, other ones in each run. There are some of the beginning, and some of the end.
+func (m upMode) points(passes int) (out []int) {
+	every := max(1, min(m.every, passes/2))
+	for at := 1 + rand.IntN(every); at <= passes; at += every {
+		out = append(out, at)
+	}
+	return out
+}
+
+// upModes are the ways to upgrade. Of their points all are tried, or a sample.
+func upModes(all bool) []upMode {
 	mode := func(o upgrade.Options) upMode {
-		every, first := 3, 1+rand.IntN(3)
+		every := 1
 		switch {
-		case try.Race:
-			every, first = 64, 1
-		case os.Getenv("HOLDFAST_ABORT_POINTS") == "all":
-			every, first = 1, 1
+		case !all && (try.Race || testing.Short()):
+			every = 96 // the race detector makes all slow
+		case !all:
+			every = 24
 		}
 		o.Last, o.Run, o.SHA256, o.Backup = "h1", "u1", strings.Repeat("ab", 32), map[string]string{"base": "trees"}
-		return upMode{o, first, every}
+		return upMode{o, every}
 	}
 	return []upMode{
 		mode(upgrade.Options{Mode: manifest.Rolling, Canary: 1, MoveBack: true}),
@@ -100,13 +111,20 @@ func less(t *testing.T) {
 
 // TestUpgradeCrashAnywhere upgrades and commits a platform in each mode, and gives
 // each transaction and each boundary of an Executor, of all agents, every fate.
-func TestUpgradeCrashAnywhere(t *testing.T) {
+func TestUpgradeCrashAnywhere(t *testing.T) { upgradeCrashes(t, !all) }
+
+func TestUpgradeCrashAnywhereAtLength(t *testing.T) {
+	need.Drill(t, "P3, P4: an upgrade and its commit come to their end when any agent ends at any point, or any answer is lost")
+	upgradeCrashes(t, all)
+}
+
+func upgradeCrashes(t *testing.T, all bool) {
 	less(t)
-	for _, m := range upModes() {
+	for _, m := range upModes(all) {
 		t.Run(string(m.Mode), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			everywhere(t, func(t *testing.T, c *course) { upgradeThrough(t, dir, m.Options, c) })
+			everywhere(t, all, func(t *testing.T, c *course) { upgradeThrough(t, dir, m.Options, c) })
 		})
 	}
 }
@@ -231,9 +249,16 @@ func onceMore(stops func(*plantGuest) int) func(*plantGuest) int {
 // TestUpgradeRollbackCrashAnywhere: a post-check fails on the third host, and the
 // run pauses with two hosts upgraded; it is aborted and rolled back, with the end of
 // an agent anywhere in the way back.
-func TestUpgradeRollbackCrashAnywhere(t *testing.T) {
+func TestUpgradeRollbackCrashAnywhere(t *testing.T) { rollbackCrashes(t, !all) }
+
+func TestUpgradeRollbackCrashAnywhereAtLength(t *testing.T) {
+	need.Drill(t, "P3, P4: a rollback comes to its end when any agent ends at any point of it, or any answer is lost")
+	rollbackCrashes(t, all)
+}
+
+func rollbackCrashes(t *testing.T, all bool) {
 	less(t)
-	for _, m := range upModes() {
+	for _, m := range upModes(all) {
 		t.Run(string(m.Mode), func(t *testing.T) {
 			dir := t.TempDir()
 			var b broken
@@ -241,16 +266,23 @@ func TestUpgradeRollbackCrashAnywhere(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			everywhere(t, func(t *testing.T, c *course) { b.back(t, dir, c) })
+			everywhere(t, all, func(t *testing.T, c *course) { b.back(t, dir, c) })
 		})
 	}
 }
 
 // TestUpgradeRollbackAbortAnywhere aborts a rollback at points anywhere in it, and rolls
 // back once more.
-func TestUpgradeRollbackAbortAnywhere(t *testing.T) {
+func TestUpgradeRollbackAbortAnywhere(t *testing.T) { rollbackAborts(t, !all) }
+
+func TestUpgradeRollbackAbortAnywhereAtLength(t *testing.T) {
+	need.Drill(t, "P4: a rollback that is aborted at any of its points can be carried out once more")
+	rollbackAborts(t, all)
+}
+
+func rollbackAborts(t *testing.T, all bool) {
 	less(t)
-	for _, m := range upModes() {
+	for _, m := range upModes(all) {
 		t.Run(string(m.Mode), func(t *testing.T) {
 			t.Parallel()
 			e := newEnds(t, m.Options)
@@ -268,7 +300,10 @@ func TestUpgradeRollbackAbortAnywhere(t *testing.T) {
 			}
 			passes, done := 0, 0
 			synctest.Test(t, func(t *testing.T) { passes, _ = abortAt(t, 0) })
-			for at := m.first; at <= passes && !t.Failed(); at += m.every {
+			for _, at := range m.points(passes) {
+				if t.Failed() {
+					break
+				}
 				var left broken
 				e.when = fmt.Sprintf("after an abort at point %d", at)
 				bubble(t, e.was, func(t *testing.T) { _, left = abortAt(t, at) })
@@ -280,15 +315,22 @@ func TestUpgradeRollbackAbortAnywhere(t *testing.T) {
 			if done == 0 {
 				t.Errorf("there are no points")
 			}
-			t.Logf("%d aborts at %d points, every %d from %d on; what followed: %s", done, passes, m.every, m.first, e)
+			t.Logf("%d aborts at %d points; what followed: %s", done, passes, e)
 		})
 	}
 }
 
 // TestUpgradeCommitAbortAnywhere aborts a commit at points anywhere in it, and commits
 // once more.
-func TestUpgradeCommitAbortAnywhere(t *testing.T) {
-	for _, m := range upModes()[:1] {
+func TestUpgradeCommitAbortAnywhere(t *testing.T) { commitAborts(t, !all) }
+
+func TestUpgradeCommitAbortAnywhereAtLength(t *testing.T) {
+	need.Drill(t, "P4: a commit that is aborted at any of its points can be carried out once more")
+	commitAborts(t, all)
+}
+
+func commitAborts(t *testing.T, all bool) {
+	for _, m := range upModes(all)[:1] {
 		dir := t.TempDir()
 		var b broken
 		synctest.Test(t, func(t *testing.T) {
@@ -321,13 +363,16 @@ func TestUpgradeCommitAbortAnywhere(t *testing.T) {
 		}
 		passes, done := 0, 0
 		synctest.Test(t, func(t *testing.T) { passes = abortAt(t, 0) })
-		for at := m.first; at <= passes && !t.Failed(); at += m.every {
+		for _, at := range m.points(passes) {
+			if t.Failed() {
+				break
+			}
 			bubble(t, func() string { return fmt.Sprintf("aborted at point %d", at) }, func(t *testing.T) { abortAt(t, at) })
 			done++
 		}
 		if done == 0 {
 			t.Errorf("there are no points")
 		}
-		t.Logf("%d aborts at %d points, every %d from %d on.", done, passes, m.every, m.first)
+		t.Logf("%d aborts at %d points", done, passes)
 	}
 }

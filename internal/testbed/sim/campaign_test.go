@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -19,8 +22,25 @@ func scale(runs int) int {
 	return runs
 }
 
+// TestCampaign runs scenarios of a seed of its own, which it tells: `simulate --seed` repeats them.
 func TestCampaign(t *testing.T) {
-	r, err := Campaign(1, scale(300))
+	runs := 350
+	if testing.Short() {
+		runs = 100
+	}
+	campaign(t, scale(runs))
+}
+
+// TestCampaignAtLength is for seeds that nobody has seen yet.
+func TestCampaignAtLength(t *testing.T) {
+	need.Drill(t, "P1, P2: thousands of random scenarios of a new seed break no rule of the safety model")
+	campaign(t, scale(20_000))
+}
+
+func campaign(t *testing.T, runs int) {
+	seed := rand.Uint64N(1 << 40)
+	t.Attr("seed", strconv.FormatUint(seed, 10))
+	r, err := Campaign(seed, runs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +79,16 @@ func TestCampaignRepeats(t *testing.T) {
 
 // TestFocus checks that the scenarios in which planted bugs are looked for break
 // no rule by themselves.
-func TestFocus(t *testing.T) {
+func TestFocus(t *testing.T) { focused(t, scale(10)) }
+
+func TestFocusAtLength(t *testing.T) {
+	need.Drill(t, "P1, P2: scenarios that lead to rare states break no rule of the safety model; planted bugs are looked for in them")
+	focused(t, scale(500))
+}
+
+func focused(t *testing.T, runs int) {
 	for _, focus := range focuses() {
-		for seed := uint64(1); seed <= uint64(scale(30)); seed++ {
+		for seed := uint64(1); seed <= uint64(runs); seed++ {
 			s, err := Parse(random(seed, focus.add))
 			if err != nil {
 				t.Fatal(err)

@@ -11,7 +11,7 @@ const (
 // arbiterBugs break the rules of package arbiter.
 func arbiterBugs() []bug {
 	b := func(name, by, breaks string, edits ...edit) bug {
-		return bug{name: "arbiter-" + name, breaks: breaks, focus: "-", test: "pair/arbiter TestOneGoesOnAlone/" + by, edits: edits}
+		return bug{name: "arbiter-" + name, breaks: breaks, focus: "-", test: "pair/arbiter TestOneGoesOnAloneAtLength/" + by, edits: edits}
 	}
 	return []bug{
 		b("ping-without-waiting", "ping", "ping licenses only after the peer's lease and watchdog are over",

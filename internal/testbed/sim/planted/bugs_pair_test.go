@@ -10,7 +10,7 @@ const (
 
 // pairBugs break the five rules of package pair.
 func pairBugs() []bug {
-	const random, search = "pair TestRandomCourses", "pair TestNoCourseLosesAWrite"
+	const random, search = "pair TestRandomCoursesAtLength", "pair TestNoCourseLosesAWriteAtLength"
 	return []bug{
 		{name: "pair-unlicensed", breaks: "a node is promoted only after a transaction that found its copy complete", focus: "-", test: random,
 			edits: []edit{{pairDecide, "	if !m.licensed() {\n		if m.owned()", "	if !m.owned() {\n		if m.owned()"}, {pairDecide, "		if m.Own != m.Sync.Mod || m.Writing {\n			return nil\n		}\n", ""}}},
