@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -19,8 +20,8 @@ const guestCommand = "demo-guest"
 
 // flags are the command's.
 type flags struct {
-	fault, output, dir string
-	real, auto         bool
+	fault, output, dir, record string
+	real, auto                 bool
 }
 
 // Command returns `holdfast demo`.
@@ -40,12 +41,17 @@ func Command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return f.run(c.Context(), opt, lookAround())
+			err = f.run(c.Context(), opt, lookAround())
+			if opt.film != nil && c.Context().Err() == nil {
+				err = errors.Join(err, opt.film.save(f.record))
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&f.fault, "fault", string(PowerLoss), "what to break: "+strings.Join(faultNames(), ", "))
 	c.Flags().StringVarP(&f.output, "output", "o", "text", "text, or json for one JSON object on the last line")
 	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
+	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows into this `file.svg`, as a picture that moves")
 	c.Flags().BoolVar(&f.real, "real", false, "use a real VM (needs root, libvirt and QEMU)")
 	c.Flags().BoolVar(&f.auto, "auto", false, "use a real VM if this is root, after installing what is missing with apt-get; else do without")
 	return c
@@ -63,7 +69,7 @@ func (f flags) run(ctx context.Context, opt Options, found facts) error {
 	}
 	if f.auto {
 		s := newScreen(opt.Out, opt.JSON, time.Now())
-		s.beside = opt.Err
+		s.beside, s.film = opt.Err, opt.film
 		return auto{facts: found, say: s.Note, install: lab.Install, run: once}.Run(ctx)
 	}
 	if f.real {
@@ -88,14 +94,32 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 	if f.dir != "" && (f.real || f.auto) {
 		return Options{}, fail.Errorf(fail.Invalid, "--dir: not with --real and --auto, whose files are removed with the hosts")
 	}
+	var record *film
+	if c.Flags().Changed("record") {
+		if err := checkRecord(f.record); err != nil {
+			return Options{}, err
+		}
+		record = newFilm(f.typed(), time.Now())
+	}
 	exe, err := os.Executable()
 	if err != nil {
 		return Options{}, fmt.Errorf("find this program: %w", err)
 	}
 	return Options{
 		Fault: fault, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
-		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Dial: dialAgent,
+		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Dial: dialAgent, film: record,
 	}, nil
+}
+
+// typed is the command line without what is for the recording only.
+func (f flags) typed() string {
+	line := "holdfast demo --fault " + f.fault
+	for flag, is := range map[string]bool{" --real": f.real, " --auto": f.auto} {
+		if is {
+			line += flag // never both
+		}
+	}
+	return line
 }
 
 // dialAgent reaches an agent by its unix socket.
