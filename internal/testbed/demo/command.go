@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/film"
 	"holdfast/internal/testbed/lab"
 )
 
@@ -43,7 +44,7 @@ func Command() *cobra.Command {
 			}
 			err = f.run(c.Context(), opt, lookAround())
 			if opt.film != nil && c.Context().Err() == nil {
-				err = errors.Join(err, opt.film.save(f.record))
+				err = errors.Join(err, record(opt.film, f.record))
 			}
 			return err
 		},
@@ -51,7 +52,7 @@ func Command() *cobra.Command {
 	c.Flags().StringVar(&f.fault, "fault", string(PowerLoss), "what to break: "+strings.Join(faultNames(), ", "))
 	c.Flags().StringVarP(&f.output, "output", "o", "text", "text, or json for one JSON object on the last line")
 	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
-	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows into this `file.svg`, as a picture that moves")
+	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows, as a moving picture `file.svg`")
 	c.Flags().BoolVar(&f.real, "real", false, "use a real VM (needs root, libvirt and QEMU)")
 	c.Flags().BoolVar(&f.auto, "auto", false, "use a real VM if this is root, after installing what is missing with apt-get; else do without")
 	return c
@@ -94,12 +95,12 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 	if f.dir != "" && (f.real || f.auto) {
 		return Options{}, fail.Errorf(fail.Invalid, "--dir: not with --real and --auto, whose files are removed with the hosts")
 	}
-	var record *film
+	var recorded *film.Film
 	if c.Flags().Changed("record") {
 		if err := checkRecord(f.record); err != nil {
 			return Options{}, err
 		}
-		record = newFilm(f.typed(), time.Now())
+		recorded = film.New(f.typed(), time.Now())
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -107,19 +108,8 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 	}
 	return Options{
 		Fault: fault, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
-		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Dial: dialAgent, film: record,
+		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Dial: dialAgent, film: recorded,
 	}, nil
-}
-
-// typed is the command line without what is for the recording only.
-func (f flags) typed() string {
-	line := "holdfast demo --fault " + f.fault
-	for flag, is := range map[string]bool{" --real": f.real, " --auto": f.auto} {
-		if is {
-			line += flag // never both
-		}
-	}
-	return line
 }
 
 // dialAgent reaches an agent by its unix socket.

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/lang"
+	"holdfast/internal/testbed/film"
 )
 
 // screenWidth is the number of columns that the table keeps to.
@@ -26,7 +27,7 @@ type screen struct {
 	live   bool      // a terminal
 	quiet  bool      // nothing but the result is wanted on out
 	start  time.Time
-	film   *film // nil: nothing is recorded
+	film   *film.Film // nil: nothing is recorded
 
 	mu    sync.Mutex
 	drawn int // lines of the table on the terminal
@@ -56,7 +57,7 @@ func (s *screen) Event(e Event) {
 
 // Print writes lines below the table, which is then complete.
 func (s *screen) Print(lines ...string) {
-	s.film.print(time.Now(), lines...)
+	s.film.Print(time.Now(), lines...)
 	s.show(lines...)
 }
 
@@ -76,7 +77,7 @@ func (s *screen) Note(line string) {
 		s.Print(line)
 		return
 	}
-	s.film.print(time.Now(), line)
+	s.film.Print(time.Now(), line)
 	if s.beside != nil {
 		// Who does not read it can not be told so either.
 		_, _ = fmt.Fprintln(s.beside, strings.TrimSpace(line))
@@ -85,7 +86,7 @@ func (s *screen) Note(line string) {
 
 // Draw replaces the table on a terminal.
 func (s *screen) Draw(lines []string) {
-	s.film.draw(time.Now(), lines)
+	s.film.Draw(time.Now(), lines)
 	if !s.live {
 		return
 	}

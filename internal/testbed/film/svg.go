@@ -1,4 +1,4 @@
-package demo
+package film
 
 import (
 	"bytes"
@@ -18,19 +18,24 @@ const (
 	svgMargin = 14
 )
 
+// kept is a space that is not taken together with its neighbours.
+const kept = "\u00a0"
+
 const svgHead = `<svg xmlns="http://www.w3.org/2000/svg" width="%[1]g" height="%[2]d" viewBox="0 0 %[1]g %[2]d">
 <title>%[3]s</title>
 <style>
-text { font: %[4]dpx ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #d7dde5; white-space: pre }
+text { font: %[4]dpx ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #d7dde5 }
 .typed { fill: #7fd88f; font-weight: bold }
 .bad { fill: #ff8a80 }
 .gone { visibility: hidden }
 @media (prefers-reduced-motion: no-preference) {
 `
 
-// svg is the film as a picture that moves: each line is seen in its time, again and again.
+// SVG is the film as a picture that moves: each line is seen in its time, again and again.
 // Who wants no motion, or can show none, sees the last frame, which stands still.
-func (f *film) svg() []byte {
+func (f *Film) SVG() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var b bytes.Buffer
 	rows, columns := 0, 0
 	for _, fr := range f.frames {
@@ -74,7 +79,7 @@ type shot struct {
 }
 
 // shots are the lines of all frames; one that stays is one shot.
-func (f *film) shots(rows int) (all []shot) {
+func (f *Film) shots(rows int) (all []shot) {
 	for row := range rows {
 		now := shot{row: row}
 		for i := range f.frames {
@@ -123,18 +128,18 @@ func (s shot) write(b *bytes.Buffer, last int) {
 		class = fmt.Sprintf(" class=%q", strings.Join(classes, " "))
 	}
 	fmt.Fprintf(b, "<text x=\"%.1f\" y=\"%d\" textLength=\"%.1f\"%s>%s</text>\n",
-		svgMargin+float64(indent)*svgColumn, svgMargin+(s.row+1)*svgRow-5, float64(utf8.RuneCountInString(text))*svgColumn, class, escaped(text))
+		svgMargin+float64(indent)*svgColumn, svgMargin+(s.row+1)*svgRow-5, float64(utf8.RuneCountInString(text))*svgColumn, class, escaped(strings.ReplaceAll(text, " ", kept)))
 }
 
 // times are when each frame begins, from the film's begin, and how long all of it takes.
-func (f *film) times() (begins []time.Duration, whole time.Duration) {
+func (f *Film) times() (begins []time.Duration, whole time.Duration) {
 	for i, fr := range f.frames {
 		if i > 0 {
-			whole += min(fr.at.Sub(f.frames[i-1].at), filmWait)
+			whole += min(fr.at.Sub(f.frames[i-1].at), longest)
 		}
 		begins = append(begins, whole)
 	}
-	return begins, whole + filmEnd
+	return begins, whole + ending
 }
 
 func percent(part, whole time.Duration) string {
