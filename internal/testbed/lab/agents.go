@@ -19,8 +19,6 @@ const (
 	AgentDaemon   = "agent"                   // name of the daemon
 	AgentConfig   = HostDir + "/agent.json"   // config.Node
 	ClusterConfig = HostDir + "/cluster.json" // config.Cluster
-	agentRunDir   = "/run/holdfast"
-	agentSocket   = agentRunDir + "/holdfast.sock"
 	// CredentialsFile has the answers to prompts of bundles' programs, when it is there.
 	CredentialsFile = HostDir + "/credentials.yaml"
 	clusterID       = "lab"                     // of all laboratories: each has its own network and its own authority
@@ -132,7 +130,7 @@ func (p plan) url(h string, port int) string {
 func (p plan) node(h string, o Options) config.Node {
 	n := config.Node{
 		Host: h, Addr: p.hostAddr(h).String(), Cluster: clusterID,
-		DataDir: HostDir + "/data", RunDir: agentRunDir, ConfigFile: ClusterConfig,
+		DataDir: HostDir + "/data", RunDir: "/run/holdfast", ConfigFile: ClusterConfig,
 		Machine: MachineUUID, // the machine's own would be the same on all hosts
 		Driver:  "libvirt",
 		Libvirt: config.Libvirt{Socket: "/run/libvirt/libvirt-sock", MigrateURI: "qemu+tcp://%s/system", Shared: []string{"/srv/shared"}},

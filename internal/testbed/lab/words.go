@@ -2,19 +2,19 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
 )
 
 // Words that commands take in place of a host's name.
@@ -29,68 +29,60 @@ const (
 const wordLimit = 2 * time.Minute
 
 // askLimit bounds the question to one agent.
-const askLimit = 2 * time.Second
+const askLimit = 10 * time.Second
 
-// Standing is who has the management VM, by the word of its host's own agent.
-type Standing struct {
-	Holder string
-	Others []string // hosts that could take it, in order
+// askAgain is the time between two rounds of questions to all agents.
+const askAgain = 200 * time.Millisecond
+
+// standing is who has the management VM, by the word of its host's own agent.
+type standing struct {
+	holder string
+	others []string // hosts that could take it, in order
 }
 
-// Standing asks the agents. Holder is "" while none of them says that it has the VM, such as
+// standing asks the agents. holder is "" while none of them says that it has the VM, such as
 // during a takeover.
-func (l *Lab) Standing(ctx context.Context) (Standing, error) {
+func (l *Lab) standing(ctx context.Context) (standing, error) {
 	if s, err := loadState(l.p.Dir); err != nil {
-		return Standing{}, err
+		return standing{}, err
 	} else if !s.Options.Agents {
-		return Standing{}, fail.Errorf(fail.Invalid, "the laboratory runs no agents, which would tell who has the management VM: want one of h1..h%d", l.p.Hosts)
+		return standing{}, fail.Errorf(fail.Invalid, "the laboratory runs no agents, which would tell who has the management VM: want one of h1..h%d", l.p.Hosts)
 	}
 	for _, h := range l.p.hosts() {
-		if s := standing(l.statusOf(ctx, h)); s.Holder != "" {
+		if s := standingOf(l.statusOf(ctx, h)); s.holder != "" {
 			return s, ctx.Err()
 		}
 	}
-	return Standing{}, ctx.Err()
+	return standing{}, ctx.Err()
 }
 
 // statusOf is what a host's own agent says; nothing when it does not answer.
 func (l *Lab) statusOf(ctx context.Context, host string) (s cluster.Status) {
-	path, err := l.RootPath(host, agentSocket)
-	if err != nil {
-		return s // it is off, or frozen
-	}
-	if _, err := os.Stat(path); err != nil {
-		return s // no agent listens
-	}
-	c, err := api.Dial("unix:"+path, nil)
-	if err != nil {
-		return s
-	}
-	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	if s, err = c.Status(ctx); err != nil {
-		return cluster.Status{}
+	out, err := l.Exec(ctx, host, l.Exe(), "status", "-o", "json")
+	if err != nil || json.Unmarshal([]byte(out), &s) != nil {
+		return cluster.Status{} // it is off or frozen, or has no agent that answers
 	}
 	return s
 }
 
-// standing is what an agent says if it has the VM itself and reaches a quorum: what it says
+// standingOf is what an agent says if it has the VM itself and reaches a quorum: what it says
 // of others may be out of date.
-func standing(s cluster.Status) (out Standing) {
+func standingOf(s cluster.Status) (out standing) {
 	if !s.Connected || s.Owner.State != cluster.Running || s.Owner.Host != s.Self {
-		return Standing{}
+		return standing{}
 	}
 	for _, h := range s.Hosts {
 		switch {
 		case h.Name == s.Self:
-			out.Holder = string(h.Name)
+			out.holder = string(h.Name)
 		case h.Alive && h.Fit && slices.Contains(s.Members, h.Name):
-			out.Others = append(out.Others, string(h.Name))
+			out.others = append(out.others, string(h.Name))
 		}
 	}
-	if out.Holder == "" {
-		return Standing{}
+	if out.holder == "" {
+		return standing{}
 	}
 	return out
 }
@@ -136,14 +128,16 @@ func (l *Lab) await(ctx context.Context, word string) (host string, err error) {
 		what = "another host that could take the management VM"
 	}
 	err = poll(ctx, wordLimit, what, func() (bool, error) {
-		s, err := l.Standing(ctx)
+		s, err := l.standing(ctx)
 		switch {
 		case err != nil:
 			return false, err
+		case s.holder == "" && !sleep.For(ctx, askAgain):
+			return false, ctx.Err()
 		case word == wordHolder:
-			host = s.Holder
-		case len(s.Others) > 0:
-			host = s.Others[0]
+			host = s.holder
+		case len(s.others) > 0:
+			host = s.others[0]
 		}
 		return host != "", nil
 	})

@@ -20,19 +20,19 @@ func TestStanding(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		edit func(*cluster.Status)
-		want Standing
+		want standing
 	}{
-		{"all well", func(*cluster.Status) {}, Standing{"h2", []string{"h1", "h3"}}},
-		{"a host is silent", func(s *cluster.Status) { s.Hosts[0].Alive = false }, Standing{"h2", []string{"h3"}}},
-		{"a host is not fit", func(s *cluster.Status) { s.Hosts[2].Fit = false }, Standing{"h2", []string{"h1"}}},
-		{"another host has it", func(s *cluster.Status) { s.Self = "h1" }, Standing{}},
-		{"it is being started", func(s *cluster.Status) { s.Owner.State = cluster.Assigned }, Standing{}},
-		{"no quorum", func(s *cluster.Status) { s.Connected = false }, Standing{}},
-		{"the agent does not answer", func(s *cluster.Status) { *s = cluster.Status{} }, Standing{}},
+		{"all well", func(*cluster.Status) {}, standing{"h2", []string{"h1", "h3"}}},
+		{"a host is silent", func(s *cluster.Status) { s.Hosts[0].Alive = false }, standing{"h2", []string{"h3"}}},
+		{"a host is not fit", func(s *cluster.Status) { s.Hosts[2].Fit = false }, standing{"h2", []string{"h1"}}},
+		{"another host has it", func(s *cluster.Status) { s.Self = "h1" }, standing{}},
+		{"it is being started", func(s *cluster.Status) { s.Owner.State = cluster.Assigned }, standing{}},
+		{"no quorum", func(s *cluster.Status) { s.Connected = false }, standing{}},
+		{"the agent does not answer", func(s *cluster.Status) { *s = cluster.Status{} }, standing{}},
 	} {
 		s := good()
 		c.edit(&s)
-		if got := standing(s); !reflect.DeepEqual(got, c.want) {
+		if got := standingOf(s); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
