@@ -156,7 +156,7 @@ func (nd *node) asks() bool {
 
 // serve runs everything that an agent is made of, and ends it together.
 func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats) (err error) {
-	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version}
+	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version, Settings: nd.NodeFile}
 	jobs, err := nd.work(a)
 	if err != nil {
 		return BadInput{err}

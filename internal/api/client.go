@@ -75,6 +75,8 @@ type Version struct {
 	Version string `json:"version"`
 	Go      string `json:"go"`
 	API     string `json:"api,omitempty"`
+	// Settings is the file that has the agent's settings, on its host; "": it does not tell.
+	Settings string `json:"settings,omitempty"`
 }
 
 // Dial prepares calls to the agent at target: "unix:PATH", or "https://IP:7443"

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -31,16 +32,19 @@ for. It changes nothing. Exit code 1: something is wrong.`,
 			if err != nil {
 				return err
 			}
-			n, err := config.LoadNode(file)
-			if err != nil {
-				return fail.Errorf(fail.Invalid, "%w", err)
-			}
 			c, err := a.dial(cmd)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			r, err := a.diagnose(cmd.Context(), c, n)
+			if file == "" {
+				file = a.settings(cmd.Context(), c)
+			}
+			n, err := config.LoadNode(file)
+			if err != nil {
+				return fail.Errorf(fail.Invalid, "%w", err)
+			}
+			r, err := a.diagnose(cmd.Context(), c, n, file)
 			if err != nil {
 				return err
 			}
@@ -55,17 +59,33 @@ for. It changes nothing. Exit code 1: something is wrong.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&file, "config", install.SettingsFile, "settings `file`")
+	settingsFlag(cmd, &file)
 	return cmd
 }
 
-// diagnose looks at this host, whose agent has these settings.
-func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node) (install.Report, error) {
+// settingsFlag names the file with the settings of this host's agent.
+func settingsFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "config", "", "settings `file` (default that of the agent that answers,\nelse "+install.SettingsFile+")")
+}
+
+// settings is the file that has the settings of this host's agent, as that tells.
+func (a *app) settings(ctx context.Context, c *api.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, versionTime)
+	defer cancel()
+	if v, err := c.Version(ctx); err == nil && a.server == "" { // that of --server has its own host
+		return cmp.Or(v.Settings, install.SettingsFile)
+	}
+	return install.SettingsFile
+}
+
+// diagnose looks at this host, whose agent has these settings, of a file.
+func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node, file string) (install.Report, error) {
 	asks, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
 	var more []install.Finding
 	h := install.Host{Name: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
 	cfg, err := clusterConfig(asks, c)
+	answered := err == nil
 	if err != nil {
 		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(), Remedy: "systemctl status holdfast; journalctl -u holdfast"})
 		if n.ConfigFile != "" {
@@ -81,7 +101,9 @@ func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node) (insta
 		}
 		more = append(more, ofCertificates(hosts, h.Name)...)
 	}
-	f, err := a.env.Facts(ctx, *install.QueryFor(cfg, n, h, cluster.GuestName))
+	q := install.QueryFor(cfg, n, h, cluster.GuestName)
+	q.Settings, q.Runs = file, answered && a.server == ""
+	f, err := a.env.Facts(ctx, *q)
 	if err != nil {
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
 	}

@@ -62,6 +62,14 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 			if within < time.Second || within > allWithin {
 				return usage(cmd, fmt.Errorf("--timeout %s: want 1s to %s", within, allWithin))
 			}
+			c, err := a.dial(cmd)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if file == "" {
+				file = a.settings(cmd.Context(), c)
+			}
 			n, nodeErr := config.LoadNode(file)
 			host := n.Host
 			if host == "" {
@@ -74,11 +82,6 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 			if out == "" {
 				out = name + ".tar.gz"
 			}
-			c, err := a.dial(cmd)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
 			r := reporter{app: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
 			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin, Most: partMost, Total: reportMost})
 		},
@@ -86,7 +89,7 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist (default\nholdfast-report-HOST-TIME.tar.gz in this directory)")
 	cmd.Flags().IntVar(&days, "days", 7, "`number` of days whose logs are taken")
 	cmd.Flags().DurationVar(&within, "timeout", partWithin, "wait for each part this `time` at most, for all\n2m0s")
-	cmd.Flags().StringVar(&file, "config", install.SettingsFile, "settings `file`")
+	settingsFlag(cmd, &file)
 	cmd.Flags().StringVar(&logs, "log-dir", "/var/log/holdfast", "`directory` of the agent's logs\n")
 	return cmd
 }
@@ -281,7 +284,7 @@ func (r *reporter) cluster() []support.Part {
 			if r.nodeErr != nil {
 				return r.nodeErr
 			}
-			d, err := r.diagnose(ctx, r.c, r.node)
+			d, err := r.diagnose(ctx, r.c, r.node, r.file)
 			if err != nil {
 				return err
 			}

@@ -83,6 +83,10 @@ type Query struct {
 	Ports       []int        `json:"ports"`
 	Machine     string       `json:"machine,omitempty"` // file with the UUID of the hardware; "": the usual ones
 	Domain      string       `json:"domain"`            // name of the management VM's domain
+	// Settings is the file that has the agent's settings; "": that of an installation.
+	Settings string `json:"settings,omitempty"`
+	// Runs: the agent has answered who asks, so it runs, whoever started it.
+	Runs bool `json:"runs,omitempty"`
 }
 
 // Peer is another host of the installation.

@@ -27,7 +27,9 @@ const (
 type handler struct {
 	cluster Cluster
 	version string
-	jobs    Jobs // nil: this host takes no part in them
+	// settings is the file that has the agent's.
+	settings string
+	jobs     Jobs // nil: this host takes no part in them
 	// certificates of the hosts; nil: nobody renews any.
 	certificates Certificates
 	grace        time.Duration
@@ -211,7 +213,7 @@ func (h *handler) readEvents(ctx context.Context, after int64) ([]cluster.Event,
 
 // GetVersion names the build.
 func (h *handler) GetVersion(context.Context, *apiv1.GetVersionRequest) (*apiv1.GetVersionResponse, error) {
-	return &apiv1.GetVersionResponse{Version: h.version, Go: runtime.Version(), Api: "v1"}, nil
+	return &apiv1.GetVersionResponse{Version: h.version, Go: runtime.Version(), Api: "v1", Settings: h.settings}, nil
 }
 
 // ConfirmOff records the caller's word that a host is off. It speaks of the host

@@ -80,10 +80,12 @@ type Options struct {
 	TLS     *tls.Config  // with the agent's certificate and ClientCAs; required with Listen
 	Log     *slog.Logger // required
 	Version string       // of the build, for GetVersion
-	Jobs    Jobs         // nil: this host takes no part in jobs
-	Upgrade Upgrades     // nil: this host takes no part in upgrades
-	Agents  Agents       // nil: it answers no other agents
-	Pair    Pair         // nil: this host belongs to no pair
+	// Settings is the file that has the agent's, for GetVersion.
+	Settings string
+	Jobs     Jobs     // nil: this host takes no part in jobs
+	Upgrade  Upgrades // nil: this host takes no part in upgrades
+	Agents   Agents   // nil: it answers no other agents
+	Pair     Pair     // nil: this host belongs to no pair
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -201,7 +203,7 @@ func shutdown(ctx context.Context, ends []*end) error {
 // httpServer makes the server of one listener. stop ends with the cause that
 // streams report when the server ends.
 func (s *Server) httpServer(stop context.Context) *http.Server {
-	h := &handler{cluster: s.cluster, version: s.opts.Version, jobs: s.opts.Jobs, certificates: s.opts.Certificates, grace: s.grace, stop: stop}
+	h := &handler{cluster: s.cluster, version: s.opts.Version, settings: s.opts.Settings, jobs: s.opts.Jobs, certificates: s.opts.Certificates, grace: s.grace, stop: stop}
 	// options bound the messages of a service, bytes, and its calls.
 	options := func(read, send int, within time.Duration) connect.HandlerOption {
 		return connect.WithHandlerOptions(connect.WithReadMaxBytes(read), connect.WithSendMaxBytes(send),

@@ -3076,8 +3076,9 @@ func (*GetVersionRequest) Descriptor() ([]byte, []int) {
 type GetVersionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Go            string                 `protobuf:"bytes,2,opt,name=go,proto3" json:"go,omitempty"`   // of the Go toolchain
-	Api           string                 `protobuf:"bytes,3,opt,name=api,proto3" json:"api,omitempty"` // "v1"
+	Go            string                 `protobuf:"bytes,2,opt,name=go,proto3" json:"go,omitempty"`             // of the Go toolchain
+	Api           string                 `protobuf:"bytes,3,opt,name=api,proto3" json:"api,omitempty"`           // "v1"
+	Settings      string                 `protobuf:"bytes,4,opt,name=settings,proto3" json:"settings,omitempty"` // file that has the agent's settings, on its host; "": not told
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3129,6 +3130,13 @@ func (x *GetVersionResponse) GetGo() string {
 func (x *GetVersionResponse) GetApi() string {
 	if x != nil {
 		return x.Api
+	}
+	return ""
+}
+
+func (x *GetVersionResponse) GetSettings() string {
+	if x != nil {
+		return x.Settings
 	}
 	return ""
 }
@@ -5208,11 +5216,12 @@ const file_holdfast_proto_rawDesc = "" +
 	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\"\x13\n" +
-	"\x11GetVersionRequest\"P\n" +
+	"\x11GetVersionRequest\"l\n" +
 	"\x12GetVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x0e\n" +
 	"\x02go\x18\x02 \x01(\tR\x02go\x12\x10\n" +
-	"\x03api\x18\x03 \x01(\tR\x03api\"%\n" +
+	"\x03api\x18\x03 \x01(\tR\x03api\x12\x1a\n" +
+	"\bsettings\x18\x04 \x01(\tR\bsettings\"%\n" +
 	"\vErrorDetail\x12\x16\n" +
 	"\x06remedy\x18\x01 \x01(\tR\x06remedy\"+\n" +
 	"\x05Epoch\x12\x10\n" +

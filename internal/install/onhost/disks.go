@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/replica/shared"
+	"holdfast/internal/install"
 	"holdfast/internal/pair/precheck"
 )
 
@@ -184,7 +185,7 @@ func sharedDisk(ctx context.Context, path, name string) *precheck.Device {
 	if d.Error != "" {
 		return d
 	}
-	in, err := installed(ctx)
+	in, err := installed(ctx, install.Query{})
 	if err == nil && in != nil {
 		name = in.Cluster
 	}

@@ -3,6 +3,7 @@ package onhost
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,9 +91,9 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 		note("space", err)
 	}
 	f.Clock = clock(ctx)
-	f.Installed, err = installed(ctx)
+	f.Installed, err = installed(ctx, q)
 	note("installed", err)
-	f.Certificates = certificates()
+	f.Certificates = certificates(q)
 	note("firewall", filters(ctx, q.Addr, f))
 	f.Other = other(ctx)
 	f.Ports = h.ports.listen(q, f.Installed != nil && f.Installed.Active)
@@ -260,21 +261,24 @@ func clock(ctx context.Context) install.Clock {
 }
 
 // installed reads an installation of ours.
-func installed(ctx context.Context) (*install.Installed, error) {
-	raw, err := os.ReadFile(install.SettingsFile)
+func installed(ctx context.Context, q install.Query) (*install.Installed, error) {
+	file := cmp.Or(q.Settings, install.SettingsFile)
+	raw, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	n, faults := config.ParseNode(install.SettingsFile, raw)
+	n, faults := config.ParseNode(file, raw)
 	if len(faults) > 0 {
 		return nil, config.Faults(faults)
 	}
 	in := &install.Installed{Cluster: n.Cluster, Host: n.Host, Addr: n.Addr, Guests: n.GuestsOnly}
-	_, err = run(ctx, "systemctl", "is-active", "--quiet", install.Unit)
-	in.Active = err == nil
+	if in.Active = q.Runs; !in.Active {
+		_, err = run(ctx, "systemctl", "is-active", "--quiet", install.Unit)
+		in.Active = err == nil
+	}
 	entries, err := os.ReadDir(filepath.Join(n.DataDir, "store"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -290,15 +294,20 @@ func installed(ctx context.Context) (*install.Installed, error) {
 
 // certificates are those that are there. The agent's own counts when it fits its
 // key and authority, also when its time is over.
-func certificates() map[string]string {
+func certificates(q install.Query) map[string]string {
 	out := map[string]string{}
-	for _, path := range install.CertificateFiles() {
+	own := config.TLS{CA: install.KeyDir + "/ca.pem", Cert: install.KeyDir + "/host.pem", Key: install.KeyDir + "/host.key"}
+	files := install.CertificateFiles()
+	if n, err := config.LoadNode(q.Settings); q.Settings != "" && err == nil && n.TLS.Cert != "" {
+		files[slices.Index(files, own.Cert)], own = n.TLS.Cert, n.TLS
+	}
+	for _, path := range files {
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			continue // what is not there is made
 		}
-		if path == install.KeyDir+"/host.pem" {
-			if _, _, err := pki.Load(install.KeyDir+"/ca.pem", path, install.KeyDir+"/host.key"); err != nil && !errors.Is(err, pki.ErrExpired) {
+		if path == own.Cert {
+			if _, _, err := pki.Load(own.CA, own.Cert, own.Key); err != nil && !errors.Is(err, pki.ErrExpired) {
 				continue
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"holdfast/internal/testbed/film"
 )
 
 const drawEvery = 200 * time.Millisecond
@@ -22,8 +24,9 @@ type Options struct {
 	Dir   string // directory to work in; "": the system's for temporary files. Not with Real.
 	Keep  bool   // leave the files there
 	Out   io.Writer
-	Err   io.Writer // for what the user has to know beside JSON; nil: nowhere
-	Exe   string    // this program, which also is the agent and the VM
+	Err   io.Writer  // for what the user has to know beside JSON; nil: nowhere
+	Exe   string     // this program, which also is the agent and the VM
+	film  *film.Film // records what a terminal would show; nil: nothing is recorded
 	// Dial reaches the API of an agent by its unix socket. It does no I/O.
 	Dial func(socket string) (Agent, error)
 }
@@ -72,7 +75,7 @@ func newRunner(opt Options) *runner {
 		r.limits = labLimits()
 	}
 	r.screen = newScreen(opt.Out, opt.JSON, r.start)
-	r.screen.beside = opt.Err
+	r.screen.beside, r.screen.film = opt.Err, opt.film
 	r.witness = witness{observer: newObserver(r.limits.noise), timeline: newTimeline(r.start, r.screen.Event)}
 	if opt.Real {
 		r.stage = newLabStage(opt, r.witness, r.screen)
@@ -145,6 +148,7 @@ func lastLine(file string) string {
 // report writes the result for people or for programs.
 func (r *runner) report(result Result) error {
 	if r.opt.JSON {
+		r.screen.film.Print(time.Now(), summary(result)...)
 		data, err := json.Marshal(result)
 		if err == nil {
 			_, err = r.opt.Out.Write(append(data, '\n'))

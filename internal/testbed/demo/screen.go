@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/lang"
+	"holdfast/internal/testbed/film"
 )
 
 // screenWidth is the number of columns that the table keeps to.
@@ -26,6 +27,7 @@ type screen struct {
 	live   bool      // a terminal
 	quiet  bool      // nothing but the result is wanted on out
 	start  time.Time
+	film   *film.Film // nil: nothing is recorded
 
 	mu    sync.Mutex
 	drawn int // lines of the table on the terminal
@@ -49,12 +51,17 @@ func isTerminal(out io.Writer) bool {
 // Event prints an event where there is no table.
 func (s *screen) Event(e Event) {
 	if !s.live {
-		s.Print(fmt.Sprintf("%7.2f s  %s", e.Time.Sub(s.start).Seconds(), e.Line()))
+		s.show(fmt.Sprintf("%7.2f s  %s", e.Time.Sub(s.start).Seconds(), e.Line()))
 	}
 }
 
 // Print writes lines below the table, which is then complete.
 func (s *screen) Print(lines ...string) {
+	s.film.Print(time.Now(), lines...)
+	s.show(lines...)
+}
+
+func (s *screen) show(lines ...string) {
 	if s.quiet {
 		return
 	}
@@ -70,6 +77,7 @@ func (s *screen) Note(line string) {
 		s.Print(line)
 		return
 	}
+	s.film.Print(time.Now(), line)
 	if s.beside != nil {
 		// Who does not read it can not be told so either.
 		_, _ = fmt.Fprintln(s.beside, strings.TrimSpace(line))
@@ -78,6 +86,7 @@ func (s *screen) Note(line string) {
 
 // Draw replaces the table on a terminal.
 func (s *screen) Draw(lines []string) {
+	s.film.Draw(time.Now(), lines)
 	if !s.live {
 		return
 	}

@@ -36,8 +36,23 @@ const (
 // under that name, since hosts are the same program run again.
 func Command() *cobra.Command {
 	c := &cobra.Command{
-		Use:           "lab",
-		Short:         "Simulated hypervisor hosts with real libvirt and QEMU on this machine",
+		Use:   "lab",
+		Short: "Simulated hypervisor hosts with real libvirt and QEMU on this machine",
+		Long: `Makes hosts from network namespaces on this machine, each with a libvirtd and
+QEMU of its own, and breaks them. It needs root, and no /dev/kvm.
+
+HOST is a name, such as h1, or, where agents run, one of two words:
+  holder  the host that has the management VM
+  other   another host, which could take it
+A word waits until there is such a host, for two minutes at most: after "crash
+holder" it waits for the takeover. Commands that take several hosts also know
+the word all.`,
+		Example: `  holdfast lab up --agents --install
+  holdfast lab exec holder holdfast status
+  holdfast lab crash holder
+  holdfast lab exec holder holdfast events
+  holdfast lab on all
+  holdfast lab down`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -148,7 +163,7 @@ func execCommand(dir *string) *cobra.Command {
 		Short:                 "Run a command inside a host",
 		Args:                  cobra.MinimumNArgs(2),
 		DisableFlagsInUseLine: true,
-		RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+		RunE: withHost(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
 			if args[1] == "--" {
 				args = slices.Delete(args, 1, 2)
 			}
@@ -177,7 +192,11 @@ func hostCommands(dir *string) []*cobra.Command {
 		return &cobra.Command{
 			Use: name + " HOST...", Short: short, Args: cobra.MinimumNArgs(1),
 			RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
-				for _, h := range args {
+				hosts, err := l.namedAll(cmd.Context(), cmd.ErrOrStderr(), args)
+				if err != nil {
+					return err
+				}
+				for _, h := range hosts {
 					if err := fn(l, cmd.Context(), h); err != nil {
 						return err
 					}
@@ -209,7 +228,7 @@ func processCommands(dir *string) []*cobra.Command {
 	two := func(use, short string, fn func(*Lab, context.Context, string, string) error) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.ExactArgs(2),
-			RunE: withLab(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
+			RunE: withHost(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
 				return fn(l, cmd.Context(), args[0], args[1])
 			}),
 		}

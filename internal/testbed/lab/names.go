@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"holdfast/internal/fail"
 )
 
 // Limits of a laboratory.
@@ -127,7 +129,7 @@ func hostNumber(h string) int {
 
 func (p plan) checkHost(h string) error {
 	if n := hostNumber(h); n == 0 || n > p.Hosts {
-		return fmt.Errorf("host %q: want one of h1..h%d", h, p.Hosts)
+		return fail.Errorf(fail.Invalid, "host %q: want one of h1..h%d", h, p.Hosts)
 	}
 	return nil
 }
