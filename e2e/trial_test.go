@@ -28,7 +28,13 @@ func onLab(t *testing.T, k kind, body func(t testing.TB, r *rig)) {
 	if why := cannot(); why != "" {
 		t.Skip(why)
 	}
-	run := func(x *trial) { body(x, readyOn(x, k)) }
+	untilItTells(t, func(x *trial) { body(x, readyOn(x, k)) })
+}
+
+// untilItTells runs a test until a run tells something of us: for one that makes its laboratory
+// itself, too.
+func untilItTells(t *testing.T, run func(*trial)) {
+	t.Helper()
 	x := try(t, run)
 	for n := 1; n < mostRuns && x.failed && x.emulator != ""; n++ {
 		t.Attr("repeated", strings.Join(strings.Fields(x.emulator), " "))
