@@ -118,7 +118,6 @@ func TestEveryPackageIsInOneRoom(t *testing.T) {
 
 // notConverted are pages whose lines are longer yet.
 var notConverted = []string{
-	"README.md", "README.zh-CN.md",
 	"packaging/neutron/README.md",
 }
 
@@ -153,4 +152,39 @@ func TestLinesOfDocumentsAreShort(t *testing.T) {
 			t.Errorf("%s has no long lines: take it from the list", page)
 		}
 	})
+}
+
+// TestReadmes: they are short, and both languages have the same commands, pages and picture.
+func TestReadmes(t *testing.T) {
+	type content struct{ commands, links []string }
+	read := func(page string) (c content) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+		if len(lines) > 120 {
+			t.Errorf("%s has %d lines: want at most 120", page, len(lines))
+		}
+		code := false
+		for _, l := range lines {
+			if strings.HasPrefix(l, "```") {
+				code = !code
+			} else if command, _, _ := strings.Cut(l, "#"); code && strings.TrimSpace(command) != "" {
+				c.commands = append(c.commands, strings.TrimSpace(command))
+			}
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			c.links = append(c.links, strings.Replace(m[1], ".zh-CN.md", ".md", 1))
+		}
+		slices.Sort(c.links)
+		return c
+	}
+	en, zh := read("README.md"), read("README.zh-CN.md")
+	if !slices.Equal(en.commands, zh.commands) || len(en.commands) < 10 {
+		t.Errorf("the commands differ:\n%s\n\n%s", strings.Join(en.commands, "\n"), strings.Join(zh.commands, "\n"))
+	}
+	if !slices.Equal(en.links, zh.links) {
+		t.Errorf("the links differ:\n%s\n\n%s", strings.Join(en.links, "\n"), strings.Join(zh.links, "\n"))
+	}
 }

@@ -46,7 +46,7 @@ var asked = map[string][]string{
 	"a test puts its own programs before it":                   {"PATH"},
 	"a terminal's kind":                                        {"TERM"},
 	"its kernel's module gives it to a handler":                {"DRBD_RESOURCE"},
-	"a measurement, which bench/run.sh asks for":               {"HOLDFAST_BENCH_RESULTS"},
+	"a measurement, which bench/run.sh asks for":               {"HOLDFAST_BENCH_RESULTS", "HOLDFAST_DRILL_RUNS", "HOLDFAST_DRILL_RESULTS"},
 	"a vendor's files, which are not ours to have in the tree": {"HOLDFAST_APPCTL_SCRIPTS", "HOLDFAST_APPCTL_PACKAGE", "HOLDFAST_DRBD_MODULE"},
 	"a device that resets the machine":                         {"HOLDFAST_TEST_WATCHDOG", "HOLDFAST_TEST_WATCHDOG_FIRE"},
 	"an emulated host, whose units of systemd are a test's":    {"HOLDFAST_TEST_SYSTEMD"},

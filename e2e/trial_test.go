@@ -21,7 +21,13 @@ import (
 func onLab(t *testing.T, k kind, body func(t testing.TB, r *rig)) {
 	t.Helper()
 	needLab(t)
-	x := try(t, func(x *trial) { body(x, readyOn(x, k)) })
+	judge(t, func(x *trial) { body(x, readyOn(x, k)) })
+}
+
+// judge is onLab for a test that makes its laboratory itself.
+func judge(t *testing.T, run func(*trial)) {
+	t.Helper()
+	x := try(t, run)
 	switch {
 	case x.failed && x.emulator != "":
 		t.Attr("verdict", "damaged: "+strings.Join(strings.Fields(x.emulator), " "))
