@@ -23,7 +23,8 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // The test binary is the member of the store, too.
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 		c, err := etcdstore.LoadMember(os.Args[2])
 		if err == nil {
 			// A test that died must not leave this behind for ever.
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 			defer cancel()
 			err = etcdstore.RunMember(ctx, c)
 		}
@@ -164,7 +165,7 @@ func (s *side) power(t *testing.T) {
 	}
 	s.x = x
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := x.begin(ctx, cluster.Timings{Lease: slack.For(2 * time.Second), Keepalive: time.Second, Watchdog: time.Second, Grace: time.Second, Drift: 0.01}); err != nil {
+	if err := x.begin(ctx, cluster.Timings{Lease: 3 * time.Second, Keepalive: time.Second, Watchdog: time.Second, Grace: time.Second, Drift: 0.01}); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
@@ -191,22 +192,10 @@ func (s *side) off(t *testing.T) {
 		err = unix.Kill(st.PID, unix.SIGKILL)
 	}
 	s.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), slack.For(20*time.Second))
-	defer cancel()
-	if err := errors.Join(err, supervise.Stop(ctx, filepath.Join(s.dir, "run"), "member")); err != nil {
+	if err := errors.Join(err, supervise.Stop(context.Background(), filepath.Join(s.dir, "run"), "member")); err != nil {
 		t.Error(err)
 	}
 	s.gone.Store(true)
-}
-
-// until waits for states of both.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(slack.For(2 * time.Minute)); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited in vain for " + what)
-		}
-	}
 }
 
 func (s *side) state() arbiter.State {
@@ -221,7 +210,7 @@ func (s *side) state() arbiter.State {
 // bothVote waits until they do.
 func bothVote(t *testing.T, a, b *side) {
 	t.Helper()
-	until(t, "two voters", func() bool {
+	try.Until(t, "two voters", func() bool {
 		w, err := a.x.word()
 		v, err2 := b.x.word()
 		return err == nil && err2 == nil && w.Role == "two" && v.Role == "two" && w.Gen == v.Gen && a.commits() && b.commits()
@@ -236,7 +225,7 @@ func (s *side) commits() bool {
 
 func (s *side) put(t *testing.T, key string) {
 	t.Helper()
-	until(t, "a write of "+key, func() bool {
+	try.Until(t, "a write of "+key, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		_, ok, err := s.x.own.Txn(ctx, nil, []store.Op{{Key: key, Value: []byte("x")}})
@@ -246,9 +235,7 @@ func (s *side) put(t *testing.T, key string) {
 
 func (s *side) want(t *testing.T, key string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(5*time.Second))
-	defer cancel()
-	if _, found, err := s.x.own.Get(ctx, key); err != nil || !found {
+	if _, found, err := s.x.own.Get(try.Context(t), key); err != nil || !found {
 		t.Errorf("%s has %s: %v, %v", s.x.self, key, found, err)
 	}
 }
@@ -257,6 +244,7 @@ func (s *side) want(t *testing.T, key string) {
 // goes on alone with all that was acknowledged; the first comes back as a learner, votes when
 // that is sealed, and may go on alone itself. Who begins alone waits.
 func TestTwoVoters(t *testing.T) {
+	need.Drill(t, "P1, P3: of two voters either goes on alone with all that was acknowledged, and the other one comes back and votes")
 	a, b := newSides(t)
 	a.power(t)
 	b.power(t)
@@ -273,7 +261,7 @@ func TestTwoVoters(t *testing.T) {
 
 	a.off(t)
 	a.group.Store(false)
-	until(t, "b to go on alone", func() bool { return b.state() == arbiter.Alone && b.commits() })
+	try.Until(t, "b to go on alone", func() bool { return b.state() == arbiter.Alone && b.commits() })
 	b.want(t, "first")
 	b.put(t, "second")
 	w, err := b.x.word()
@@ -302,7 +290,7 @@ func TestTwoVoters(t *testing.T) {
 
 	b.hidden.Store(true)
 	b.off(t)
-	until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
+	try.Until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
 	a.want(t, "third")
 	if n := b.orders.Load(); n != 1 {
 		t.Errorf("b was ordered off %d times, want once", n)
@@ -312,6 +300,7 @@ func TestTwoVoters(t *testing.T) {
 // TestTheGroupIsCarried: what surely runs here when the other node is lost goes on by a license of the new
 // store; what is being handed over is not carried.
 func TestTheGroupIsCarried(t *testing.T) {
+	need.Drill(t, "P1, P3: what surely runs here goes on by a license of the new store; what is being handed over does not")
 	a, b := newSides(t)
 	a.power(t)
 	b.power(t)
@@ -327,13 +316,13 @@ func TestTheGroupIsCarried(t *testing.T) {
 		}
 		a.by.Store(owner.Epoch.Gen)
 		a.group.Store(true)
-		until(t, "a to see the group", func() bool {
+		try.Until(t, "a to see the group", func() bool {
 			a.x.mu.Lock()
 			defer a.x.mu.Unlock()
 			return a.x.m.Seen.Holds && a.x.m.Seen.HoldsBy == owner.Epoch.Gen
 		})
 		b.off(t)
-		until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
+		try.Until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
 		kv, found, err := a.x.own.Get(t.Context(), record)
 		o, derr := records.Decode[cluster.Owner](kv, !found)
 		_, listed, herr := a.x.own.Get(t.Context(), records.HostKey("b"))

@@ -24,7 +24,6 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/testbed/earlier"
 	"holdfast/internal/testbed/earlier/revive"
-	"holdfast/internal/testbed/slack"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
@@ -158,9 +157,7 @@ func TestStepOfAnEarlierVersionGoesOn(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for limit := time.Now().Add(slack.For(20 * time.Second)); a.asked.Load() < 2 && time.Now().Before(limit); {
-		time.Sleep(50 * time.Millisecond)
-	}
+	try.Until(t, "the worker to ask twice", func() bool { return a.asked.Load() >= 2 })
 	r := a.record(t, step)
 	if r.State != job.Running || r.Attempt != 1 || r.Instance == "today" || a.asked.Load() < 2 || a.begun.Load() != 0 {
 		t.Fatalf("while it runs: %+v, asked %d times, begun %d times", r, a.asked.Load(), a.begun.Load())
@@ -172,9 +169,7 @@ func TestStepOfAnEarlierVersionGoesOn(t *testing.T) {
 	if err = errors.Join(err, lock.Close()); err != nil {
 		t.Fatal(err)
 	}
-	for limit := time.Now().Add(slack.For(20 * time.Second)); r.State == job.Running && time.Now().Before(limit); time.Sleep(50 * time.Millisecond) {
-		r = a.record(t, step)
-	}
+	try.Until(t, "the end of the step", func() bool { r = a.record(t, step); return r.State != job.Running })
 	if r.State != job.Done || r.Attempt != 1 || a.begun.Load() != 0 || !strings.Contains(r.Tail, "the program is replaced") {
 		t.Errorf("when it has ended: %+v, begun %d times", r, a.begun.Load())
 	}

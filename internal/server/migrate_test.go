@@ -10,13 +10,14 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/testbed/try"
 )
 
 // migrate runs a migration to its end and returns what was reported.
 func migrate(t *testing.T, r *running, host string) ([]api.Progress, error) {
 	t.Helper()
 	var seen []api.Progress
-	for p, err := range r.Migrate(limited(t), host, "") {
+	for p, err := range r.Migrate(try.Context(t), host, "") {
 		if err != nil {
 			return seen, err
 		}
@@ -84,7 +85,7 @@ func TestMigrateSucceeds(t *testing.T) {
 			})
 			var last api.Progress
 			seen := map[int]bool{}
-			for p, err := range r.Migrate(limited(t), host, "") {
+			for p, err := range r.Migrate(try.Context(t), host, "") {
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -155,7 +156,7 @@ func TestMigrateFails(t *testing.T) {
 
 func TestMigrateGoesOnWithoutItsCaller(t *testing.T) {
 	r := run(t, nil)
-	ctx, cancel := context.WithCancel(limited(t))
+	ctx, cancel := context.WithCancel(try.Context(t))
 	defer cancel()
 	for p, err := range r.Migrate(ctx, "node2", "") {
 		if err != nil {
@@ -170,7 +171,7 @@ func TestMigrateGoesOnWithoutItsCaller(t *testing.T) {
 	if got := r.fake.Status().Want.MoveTo; got != "node2" {
 		t.Errorf("the request is gone: move to %q", got)
 	}
-	waitFor(t, "the report to end at the server", func() bool { return r.fake.Watchers() == 0 })
+	try.Until(t, "the report to end at the server", func() bool { return r.fake.Watchers() == 0 })
 }
 
 func TestMigrateSurvivesAStoreThatIsAway(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/try"
 )
 
 // TestRightsByCertificate: with the certificate of a host that runs guests only nobody
@@ -27,7 +28,7 @@ func TestRightsByCertificate(t *testing.T) {
 	fake, agents := servertest.New(servertest.Three(testTime())), newUpgrades()
 	ready := make(chan string, 1)
 	known := true
-	socket := filepath.Join(shortDir(t), "s")
+	socket := filepath.Join(try.ShortDir(t), "s")
 	s, err := New(fake, Options{
 		Socket: socket, Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }),
 		TLS:    &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
@@ -48,58 +49,58 @@ func TestRightsByCertificate(t *testing.T) {
 		return dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, name), ca.Pool))
 	}
 	thief := as("g1")
-	wantKind(t, thief.Stop(limited(t), true, ""), fail.Denied, "g1 is a host that runs guests only")
-	wantKind(t, thief.ConfirmOff(limited(t), "node2", ""), fail.Denied, "g1 is a host that runs guests only")
-	if _, err := thief.Version(limited(t)); err != nil {
+	wantKind(t, thief.Stop(try.Context(t), true, ""), fail.Denied, "g1 is a host that runs guests only")
+	wantKind(t, thief.ConfirmOff(try.Context(t), "node2", ""), fail.Denied, "g1 is a host that runs guests only")
+	if _, err := thief.Version(try.Context(t)); err != nil {
 		t.Errorf("what only tells: %v", err)
 	}
 	known = false
-	wantKind(t, as("g1").Stop(limited(t), true, ""), fail.Unavailable, "not known yet")
+	wantKind(t, as("g1").Stop(try.Context(t), true, ""), fail.Unavailable, "not known yet")
 	if got := fake.Users(); len(got) != 0 {
 		t.Errorf("it was obeyed: %q", got)
 	}
 	known = true
 	for _, name := range []string{"node2", "admin"} {
-		if err := as(name).Stop(limited(t), true, ""); err != nil {
+		if err := as(name).Stop(try.Context(t), true, ""); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 
 	for _, name := range []string{"node2", "g1"} {
 		c := as(name)
-		if _, err := c.GatherFacts(limited(t), fact.Wanted{}); err != nil {
+		if _, err := c.GatherFacts(try.Context(t), fact.Wanted{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := c.SendGuest(limited(t), "u1", "vm1", cluster.HostID(name), ""); err != nil {
+		if err := c.SendGuest(try.Context(t), "u1", "vm1", cluster.HostID(name), ""); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// A certificate is signed for who shows one, whoever is meant.
 	for _, name := range []string{"node2", "g1"} {
-		if got, err := as(name).SignCertificate(limited(t), "agent", []byte("for node1")); err != nil || string(got) != "agent of "+name+": for node1" {
+		if got, err := as(name).SignCertificate(try.Context(t), "agent", []byte("for node1")); err != nil || string(got) != "agent of "+name+": for node1" {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	_, err = thief.RenewCertificates(limited(t), "node2")
+	_, err = thief.RenewCertificates(try.Context(t), "node2")
 	wantKind(t, err, fail.Denied, "g1 is a host that runs guests only")
-	if all, err := as("node2").RenewCertificates(limited(t), "node1"); err != nil || len(all) != 1 || all[0].Serial != "5eed9" {
+	if all, err := as("node2").RenewCertificates(try.Context(t), "node1"); err != nil || len(all) != 1 || all[0].Serial != "5eed9" {
 		t.Errorf("%+v, %v", all, err)
 	}
-	_, err = dial(t, "unix:"+socket, nil).SignCertificate(limited(t), "agent", nil)
+	_, err = dial(t, "unix:"+socket, nil).SignCertificate(try.Context(t), "agent", nil)
 	wantKind(t, err, fail.Denied, "over TLS")
 	operator := as("admin")
-	_, err = operator.SignCertificate(limited(t), "agent", nil)
+	_, err = operator.SignCertificate(try.Context(t), "agent", nil)
 	wantKind(t, err, fail.Denied, "admin is no host of this cluster")
-	_, err = operator.GatherFacts(limited(t), fact.Wanted{})
+	_, err = operator.GatherFacts(try.Context(t), fact.Wanted{})
 	wantKind(t, err, fail.Denied, "admin is no host of this cluster")
-	_, _, err = operator.GetBundle(limited(t), "any", 0)
+	_, _, err = operator.GetBundle(try.Context(t), "any", 0)
 	wantKind(t, err, fail.Denied, "only the agents of hosts may call")
-	wantKind(t, operator.SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "admin is no host of this cluster")
-	wantKind(t, as("g1").SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
+	wantKind(t, operator.SendGuest(try.Context(t), "u1", "vm1", "node2", ""), fail.Denied, "admin is no host of this cluster")
+	wantKind(t, as("g1").SendGuest(try.Context(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
 	known = false
-	_, err = as("node2").SignCertificate(limited(t), "agent", nil)
+	_, err = as("node2").SignCertificate(try.Context(t), "agent", nil)
 	wantKind(t, err, fail.Unavailable, "not known yet")
-	wantKind(t, as("g1").SendGuest(limited(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
+	wantKind(t, as("g1").SendGuest(try.Context(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
 	if got := agents.Sent(); len(got) != 2 {
 		t.Errorf("guests were sent: %q", got)
 	}

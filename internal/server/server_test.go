@@ -21,33 +21,11 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/try"
 )
 
 // testTime is what the fake's status shows.
 func testTime() time.Time { return time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC) }
-
-// limited returns a context for one test; a call that hangs fails, not the run.
-func limited(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// shortDir returns a directory whose paths fit into a socket's address.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "hf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // running is a server of a test and a client of it.
 type running struct {
@@ -60,7 +38,7 @@ type running struct {
 // run serves a fake on a unix socket until the test ends.
 func run(t *testing.T, edit func(*Server)) *running {
 	t.Helper()
-	r := &running{fake: servertest.New(servertest.Three(testTime())), socket: filepath.Join(shortDir(t), "s")}
+	r := &running{fake: servertest.New(servertest.Three(testTime())), socket: filepath.Join(try.ShortDir(t), "s")}
 	s, err := New(r.fake, Options{Socket: r.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
@@ -70,8 +48,8 @@ func run(t *testing.T, edit func(*Server)) *running {
 	}
 	r.stop = serve(t, s)
 	r.Client = dial(t, "unix:"+r.socket, nil)
-	waitFor(t, "the server to answer", func() bool {
-		_, err := r.Version(limited(t))
+	try.Until(t, "the server to answer", func() bool {
+		_, err := r.Version(try.Context(t))
 		return err == nil
 	})
 	return r
@@ -110,16 +88,6 @@ func dial(t *testing.T, target string, conf *tls.Config) *api.Client {
 	return c
 }
 
-// waitFor asks again and again until ok, and fails after 10 s.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited 10 s for %s", what)
-		}
-	}
-}
-
 // wantKind fails unless err is a fail.Error of a kind whose message holds text.
 func wantKind(t *testing.T, err error, kind fail.Kind, text string) {
 	t.Helper()
@@ -134,14 +102,14 @@ func wantKind(t *testing.T, err error, kind fail.Kind, text string) {
 
 func TestStatusAndVersion(t *testing.T) {
 	r := run(t, nil)
-	got, err := r.Status(limited(t))
+	got, err := r.Status(try.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := servertest.Three(testTime()); !reflect.DeepEqual(got, want) {
 		t.Errorf("status:\n got %+v\nwant %+v", got, want)
 	}
-	v, err := r.Version(limited(t))
+	v, err := r.Version(try.Context(t))
 	if err != nil || v.Version != "1.2.3" || v.API != "v1" || v.Go == "" {
 		t.Errorf("version %+v, error %v", v, err)
 	}
@@ -155,11 +123,11 @@ func TestRequests(t *testing.T) {
 		do   func() error
 		want cluster.Want
 	}{
-		{"start", func() error { return r.Start(limited(t), "") }, cluster.Want{Run: true}},
-		{"hands off", func() error { return r.Stop(limited(t), true, "") }, cluster.Want{Run: true, HandsOff: true}},
-		{"stop", func() error { return r.Stop(limited(t), false, "k1") }, cluster.Want{HandsOff: true}},
-		{"start again", func() error { return r.Start(limited(t), "") }, cluster.Want{Run: true}},
-		{"stop under a used key", func() error { return r.Stop(limited(t), false, "k1") }, cluster.Want{Run: true}},
+		{"start", func() error { return r.Start(try.Context(t), "") }, cluster.Want{Run: true}},
+		{"hands off", func() error { return r.Stop(try.Context(t), true, "") }, cluster.Want{Run: true, HandsOff: true}},
+		{"stop", func() error { return r.Stop(try.Context(t), false, "k1") }, cluster.Want{HandsOff: true}},
+		{"start again", func() error { return r.Start(try.Context(t), "") }, cluster.Want{Run: true}},
+		{"stop under a used key", func() error { return r.Stop(try.Context(t), false, "k1") }, cluster.Want{Run: true}},
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -183,7 +151,7 @@ func TestRequests(t *testing.T) {
 func TestRequestErrors(t *testing.T) {
 	r := run(t, nil)
 	for _, key := range []string{"with blank", strings.Repeat("x", 65), "\x01"} {
-		wantKind(t, r.Start(limited(t), key), fail.Invalid, "idempotency_key")
+		wantKind(t, r.Start(try.Context(t), key), fail.Invalid, "idempotency_key")
 	}
 	for _, c := range []struct {
 		err  error
@@ -195,16 +163,16 @@ func TestRequestErrors(t *testing.T) {
 		{context.DeadlineExceeded, fail.Timeout},
 	} {
 		r.fake.Fail(fmt.Errorf("write the want record: %w", c.err))
-		wantKind(t, r.Start(limited(t), ""), c.kind, "start the guest: write the want record")
+		wantKind(t, r.Start(try.Context(t), ""), c.kind, "start the guest: write the want record")
 	}
 	r.fake.Update(func(s *cluster.Status) { s.Connected, s.StoreError = false, "no leader" })
-	wantKind(t, r.Start(limited(t), ""), fail.Refused, "no leader")
+	wantKind(t, r.Start(try.Context(t), ""), fail.Refused, "no leader")
 }
 
 func TestWatchStatus(t *testing.T) {
 	r := run(t, nil)
 	n := 0
-	for s, err := range r.WatchStatus(limited(t)) {
+	for s, err := range r.WatchStatus(try.Context(t)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +189,7 @@ func TestWatchStatus(t *testing.T) {
 		}
 		break // without a change: the beat
 	}
-	waitFor(t, "the watch to end at the server", func() bool { return r.fake.Watchers() == 0 })
+	try.Until(t, "the watch to end at the server", func() bool { return r.fake.Watchers() == 0 })
 }
 
 func TestEvents(t *testing.T) {
@@ -237,7 +205,7 @@ func TestEvents(t *testing.T) {
 		first, last int
 		next        int64
 	}{{0, 2, 0, 2, 2}, {2, 0, 2, 5, 5}, {-1, 3, 2, 5, 5}, {5, 0, 5, 5, 5}} {
-		got, next, err := r.Events(limited(t), c.after, c.limit)
+		got, next, err := r.Events(try.Context(t), c.after, c.limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,13 +213,13 @@ func TestEvents(t *testing.T) {
 			t.Errorf("events after %d, limit %d: got %v, next %d; want %v, %d", c.after, c.limit, got, next, want, c.next)
 		}
 	}
-	_, _, err := r.Events(limited(t), -2, 0)
+	_, _, err := r.Events(try.Context(t), -2, 0)
 	wantKind(t, err, fail.Invalid, "after -2")
-	_, _, err = r.Events(limited(t), 0, 1001)
+	_, _, err = r.Events(try.Context(t), 0, 1001)
 	wantKind(t, err, fail.Invalid, "limit 1001")
 
 	var got []cluster.Event
-	for page, err := range r.WatchEvents(limited(t), 3) {
+	for page, err := range r.WatchEvents(try.Context(t), 3) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +238,7 @@ func TestStreamEndsWithTheServer(t *testing.T) {
 	r := run(t, nil)
 	var last error
 	begin := time.Now()
-	for _, err := range r.WatchStatus(limited(t)) {
+	for _, err := range r.WatchStatus(try.Context(t)) {
 		last = err
 		if err == nil && time.Since(begin) < time.Minute {
 			begin = begin.Add(-time.Hour)
@@ -303,29 +271,29 @@ func TestSocketOfALivingAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.Serve(limited(t))
+	err = s.Serve(try.Context(t))
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("another agent serves it (pid %d)", os.Getpid())) {
 		t.Errorf("got %v, want an error that names the process", err)
 	}
-	if _, err := r.Version(limited(t)); err != nil {
+	if _, err := r.Version(try.Context(t)); err != nil {
 		t.Errorf("the first agent was disturbed: %v", err)
 	}
 }
 
 func TestSocketWithoutLock(t *testing.T) {
-	path := filepath.Join(shortDir(t), "s")
+	path := filepath.Join(try.ShortDir(t), "s")
 	ln, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if _, err := listenUnix(limited(t), path); err == nil || !strings.Contains(err.Error(), "another agent serves it (pid ") {
+	if _, err := listenUnix(try.Context(t), path); err == nil || !strings.Contains(err.Error(), "another agent serves it (pid ") {
 		t.Errorf("a served socket: got %v", err)
 	}
 }
 
 func TestSocketOfADeadAgent(t *testing.T) {
-	path := filepath.Join(shortDir(t), "s")
+	path := filepath.Join(try.ShortDir(t), "s")
 	old, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -334,7 +302,7 @@ func TestSocketOfADeadAgent(t *testing.T) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ln, err := listenUnix(limited(t), path)
+	ln, err := listenUnix(try.Context(t), path)
 	if err != nil {
 		t.Fatalf("a left socket is not replaced: %v", err)
 	}
@@ -344,11 +312,11 @@ func TestSocketOfADeadAgent(t *testing.T) {
 }
 
 func TestSocketPathIsAFile(t *testing.T) {
-	path := filepath.Join(shortDir(t), "s")
+	path := filepath.Join(try.ShortDir(t), "s")
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenUnix(limited(t), path); err == nil || !strings.Contains(err.Error(), "not a socket") {
+	if _, err := listenUnix(try.Context(t), path); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("got %v", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {

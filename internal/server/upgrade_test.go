@@ -25,6 +25,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
@@ -81,7 +82,7 @@ func largeBundle(t *testing.T) []byte {
 func TestBundleThereAndBack(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	text := largeBundle(t)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(try.Context(t), bytes.NewReader(text), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestBundleThereAndBack(t *testing.T) {
 		t.Errorf("put %+v, want %+v", b, want)
 	}
 	for _, offset := range []int{0, 4<<20 + 7, len(text)} {
-		f, size, err := r.GetBundle(limited(t), b.SHA256, int64(offset))
+		f, size, err := r.GetBundle(try.Context(t), b.SHA256, int64(offset))
 		if err != nil || size != b.Size {
 			t.Fatalf("size %d, %v; want %d", size, err, b.Size)
 		}
@@ -101,7 +102,7 @@ func TestBundleThereAndBack(t *testing.T) {
 		}
 	}
 	for sha, offset := range map[string]int64{"none": 0, b.SHA256: b.Size + 1} {
-		f, _, err := r.GetBundle(limited(t), sha, offset)
+		f, _, err := r.GetBundle(try.Context(t), sha, offset)
 		if err == nil {
 			_, err = io.ReadAll(f)
 			err = errors.Join(err, f.Close())
@@ -114,13 +115,13 @@ func TestBundleRefused(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	text := largeBundle(t)
 	// The agent answers before it has read most of it.
-	_, err := r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{})
+	_, err := r.PutBundle(try.Context(t), bytes.NewReader(text), request.Trust{})
 	wantKind(t, err, fail.Invalid, "not signed")
-	_, err = r.PutBundle(limited(t), strings.NewReader(""), request.Trust{AllowUnsigned: true})
+	_, err = r.PutBundle(try.Context(t), strings.NewReader(""), request.Trust{AllowUnsigned: true})
 	wantKind(t, err, fail.Invalid, "the file is empty")
-	_, err = r.PutBundle(limited(t), bytes.NewReader(text[:4<<20]), request.Trust{AllowUnsigned: true})
+	_, err = r.PutBundle(try.Context(t), bytes.NewReader(text[:4<<20]), request.Trust{AllowUnsigned: true})
 	wantKind(t, err, fail.Invalid, "truncated")
-	_, err = r.PutBundle(limited(t), bytes.NewReader(text), request.Trust{Keys: []string{"no key"}})
+	_, err = r.PutBundle(try.Context(t), bytes.NewReader(text), request.Trust{Keys: []string{"no key"}})
 	wantKind(t, err, fail.Invalid, "public key")
 }
 
@@ -157,14 +158,14 @@ func TestReaderBreaks(t *testing.T) {
 	r := runUpgrades(t, e)
 	text := largeBundle(t)
 	for _, cause := range []error{errors.New("the disk is broken"), io.ErrUnexpectedEOF} {
-		_, err := r.PutBundle(limited(t), broken{bytes.NewReader(text[:3<<20]), cause}, request.Trust{AllowUnsigned: true})
+		_, err := r.PutBundle(try.Context(t), broken{bytes.NewReader(text[:3<<20]), cause}, request.Trust{AllowUnsigned: true})
 		wantKind(t, err, fail.Invalid, cause.Error())
 		select {
 		case err := <-e.put:
 			if err == nil {
 				t.Error("the agent has taken half a bundle in")
 			}
-		case <-limited(t).Done():
+		case <-try.Context(t).Done():
 			t.Fatal("the agent goes on reading")
 		}
 	}
@@ -183,7 +184,7 @@ func TestBundleOfTheAgentBreaks(t *testing.T) {
 		return io.NopCloser(broken{strings.NewReader(strings.Repeat("x", 2*api.Chunk+1)), io.ErrUnexpectedEOF})
 	}}
 	r := runUpgrades(t, c)
-	f, _, err := r.GetBundle(limited(t), "any", 0)
+	f, _, err := r.GetBundle(try.Context(t), "any", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 	file, rest := io.Pipe()
 	put := make(chan error, 1)
 	go func() {
-		_, err := r.PutBundle(limited(t), file, request.Trust{AllowUnsigned: true})
+		_, err := r.PutBundle(try.Context(t), file, request.Trust{AllowUnsigned: true})
 		put <- err
 	}()
 	text := largeBundle(t)
@@ -216,7 +217,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 		_, err := feed.Write(make([]byte, 2*api.Chunk))
 		fed <- err
 	}()
-	f, _, err := r.GetBundle(limited(t), "any", 0)
+	f, _, err := r.GetBundle(try.Context(t), "any", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +248,7 @@ func TestAgentStopsInTheMiddle(t *testing.T) {
 	if err := <-wrote; !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("all of the bundle was read by nobody: %v", err)
 	}
-	_, _, err = r.GetBundle(limited(t), "any", 0)
+	_, _, err = r.GetBundle(try.Context(t), "any", 0)
 	wantKind(t, err, fail.Unavailable, "can not reach the agent")
 }
 
@@ -267,15 +268,15 @@ func rawUpgrades(t *testing.T, socket string) apiv1connect.UpgradeServiceClient 
 func TestRequestsThatAreNone(t *testing.T) {
 	r := runUpgrades(t, newUpgrades())
 	c := rawUpgrades(t, r.socket)
-	_, errPlan := c.PlanUpgrade(limited(t), &apiv1.PlanUpgradeRequest{})
-	_, errCheck := c.CheckUpgrade(limited(t), &apiv1.CheckUpgradeRequest{})
-	_, errRun := c.RunUpgrade(limited(t), &apiv1.RunUpgradeRequest{})
+	_, errPlan := c.PlanUpgrade(try.Context(t), &apiv1.PlanUpgradeRequest{})
+	_, errCheck := c.CheckUpgrade(try.Context(t), &apiv1.CheckUpgradeRequest{})
+	_, errRun := c.RunUpgrade(try.Context(t), &apiv1.RunUpgradeRequest{})
 	for _, err := range []error{errPlan, errCheck, errRun} {
 		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "upgrade request: there is none") {
 			t.Errorf("got %v, want one that says that there is no request", err)
 		}
 	}
-	st, err := c.PutBundle(limited(t))
+	st, err := c.PutBundle(try.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,42 +288,42 @@ func TestRequestsThatAreNone(t *testing.T) {
 func TestUpgradeCalls(t *testing.T) {
 	up := newUpgrades()
 	r := runUpgrades(t, up)
-	b, err := r.PutBundle(limited(t), bytes.NewReader(largeBundle(t)), request.Trust{AllowUnsigned: true})
+	b, err := r.PutBundle(try.Context(t), bytes.NewReader(largeBundle(t)), request.Trust{AllowUnsigned: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	req := request.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: manifest.Rolling, MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
-	p, err := r.PlanUpgrade(limited(t), req)
+	p, err := r.PlanUpgrade(try.Context(t), req)
 	if err != nil || p.To != "1.1.0" || len(p.Hosts) != 3 {
 		t.Fatalf("plan %+v, %v", p, err)
 	}
-	rep, err := r.CheckUpgrade(limited(t), req)
+	rep, err := r.CheckUpgrade(try.Context(t), req)
 	if err != nil || len(rep.Findings) != 2 || !rep.Ended.Equal(testTime()) {
 		t.Errorf("check %+v, %v", rep, err)
 	}
-	_, err = r.ReportUpgrade(limited(t))
+	_, err = r.ReportUpgrade(try.Context(t))
 	wantKind(t, err, fail.Refused, "no upgrade has run")
 	up.SetReport(check.Report{Findings: []check.Finding{{Level: check.Fail, Text: "no space"}}})
-	begun, err := r.RunUpgrade(limited(t), req)
+	begun, err := r.RunUpgrade(try.Context(t), req)
 	if err != nil || begun.Job != nil || begun.Report == nil || begun.Report.Findings[0].Text != "no space" || !reflect.DeepEqual(begun.Plan, p) {
 		t.Errorf("begun in spite of a failed check: %+v, %v", begun, err)
 	}
 	up.SetReport(rep)
-	if begun, err = r.RunUpgrade(limited(t), req); err != nil || begun.Job == nil || begun.Job.State != "active" || begun.Report != nil {
+	if begun, err = r.RunUpgrade(try.Context(t), req); err != nil || begun.Job == nil || begun.Job.State != "active" || begun.Report != nil {
 		t.Fatalf("run: %+v, %v", begun, err)
 	}
-	_, err = r.RunUpgrade(limited(t), req)
+	_, err = r.RunUpgrade(try.Context(t), req)
 	wantKind(t, err, fail.Refused, "only one at a time")
-	wantKind(t, r.AdmitHost(limited(t), "node9", false), fail.Invalid, "node9")
-	if err := r.AdmitHost(limited(t), "node2", true); err != nil {
+	wantKind(t, r.AdmitHost(try.Context(t), "node9", false), fail.Invalid, "node9")
+	if err := r.AdmitHost(try.Context(t), "node2", true); err != nil {
 		t.Error(err)
 	}
-	u, err := r.Upgrade(limited(t))
+	u, err := r.Upgrade(try.Context(t))
 	if err != nil || u.Job == nil || u.Job.ID != begun.Job.ID || u.Bundle == nil || *u.Bundle != b {
 		t.Errorf("upgrade %+v, %v", u, err)
 	}
 	up.Show(&request.Standing{Hosts: []request.HostStanding{}})
-	if u, err = r.Upgrade(limited(t)); err != nil || u.Hosts == nil || u.Job != nil || u.Bundle != nil {
+	if u, err = r.Upgrade(try.Context(t)); err != nil || u.Hosts == nil || u.Job != nil || u.Bundle != nil {
 		t.Errorf("no upgrade at all: %+v, %v; want an empty list of hosts", u, err)
 	}
 	for _, asked := range up.Asked() {
@@ -330,14 +331,14 @@ func TestUpgradeCalls(t *testing.T) {
 			t.Errorf("asked %+v, want %+v", asked, req)
 		}
 	}
-	f, err := r.GatherFacts(limited(t), fact.Wanted{SHA256: b.SHA256, Request: fact.Request{Host: "node1", Commands: []string{"tar"}}})
+	f, err := r.GatherFacts(try.Context(t), fact.Wanted{SHA256: b.SHA256, Request: fact.Request{Host: "node1", Commands: []string{"tar"}}})
 	if err != nil || f.Host != "node1" || f.Commands["tar"] != "/bin/tar" {
 		t.Errorf("facts %+v, %v", f, err)
 	}
-	if err := r.SendGuest(limited(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
+	if err := r.SendGuest(try.Context(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
 		t.Errorf("sent %v, %v", up.Sent(), err)
 	}
-	wantKind(t, r.SendGuest(limited(t), "", "vm1", "node2", ""), fail.Invalid, "vm1")
+	wantKind(t, r.SendGuest(try.Context(t), "", "vm1", "node2", ""), fail.Invalid, "vm1")
 }
 
 // TestUpgradeCallersWithoutRights asks everything with a certificate that names
@@ -347,7 +348,7 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	up := newUpgrades()
 	ready := make(chan string, 1)
 	s, err := New(servertest.New(servertest.Three(testTime())), Options{
-		Socket: filepath.Join(shortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Upgrade: up, Agents: up,
+		Socket: filepath.Join(try.ShortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Upgrade: up, Agents: up,
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})
 	if err != nil {
@@ -357,11 +358,11 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	var addr string
 	select {
 	case addr = <-ready:
-	case <-limited(t).Done():
+	case <-try.Context(t).Done():
 		t.Fatal("the server does not listen")
 	}
 	c := dial(t, "https://"+addr, api.ClientTLS(ca.PeerCert(t, ""), ca.Pool))
-	ctx := limited(t)
+	ctx := try.Context(t)
 	var errs []error
 	note := func(_ any, err error) { errs = append(errs, err) }
 	note(c.PutBundle(ctx, bytes.NewReader(largeBundle(t)), request.Trust{AllowUnsigned: true}))

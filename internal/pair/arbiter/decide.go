@@ -161,6 +161,8 @@ func (m *Machine) discard(w Wipe) Action {
 // single is what the only voter does.
 func (m *Machine) single() Action {
 	switch {
+	case m.marked() == Beaten && m.Seen.Running: // the two parted after the note, before it stopped
+		return StopMember{}
 	case m.marked() == Beaten:
 	case !m.Seen.Running:
 		return StartMember{}

@@ -252,6 +252,10 @@ func TestSplitBrain(t *testing.T) {
 		t.Fatalf("%T, want the note that it stops", a)
 	}
 	r = begin("a", "b", mine, theirs, true)
+	r.m.Done(r.next(0), Outcome{OK: true}, r.now)
+	r.hear = false
+	r.want(StopMember{}) // they parted again before it stopped
+	r = begin("a", "b", mine, theirs, true)
 	r.want(beaten, StopMember{})
 	r.state(SplitOperator)
 	r.hear = false

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/sleep"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // prefix is that of the cluster's keys.
@@ -36,10 +36,10 @@ func (c *cluster) admin(t *testing.T) *Admin {
 	return a
 }
 
-// within gives a test's call some time.
-func within(t *testing.T, d time.Duration) context.Context {
+// limited is for a call that must not come to its end.
+func limited(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(d))
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -47,18 +47,14 @@ func within(t *testing.T, d time.Duration) context.Context {
 // status waits until the members are as wanted.
 func (c *cluster) status(t *testing.T, a *Admin, want func([]MemberStatus) error) []MemberStatus {
 	t.Helper()
-	var err error
-	for began := time.Now(); time.Since(began) < slack.For(30*time.Second); {
-		var all []MemberStatus
-		if all, err = a.Status(within(t, 10*time.Second)); err == nil {
-			if err = want(all); err == nil {
-				return all
-			}
+	var all []MemberStatus
+	c.until(t, func() (err error) {
+		if all, err = a.Status(try.Context(t)); err == nil {
+			err = want(all)
 		}
-		sleep.For(t.Context(), 50*time.Millisecond)
-	}
-	c.fail(t, "the members are not as wanted: %v", err)
-	return nil
+		return err
+	})
+	return all
 }
 
 func names(all []MemberStatus) []string {
@@ -70,6 +66,7 @@ func names(all []MemberStatus) []string {
 }
 
 func TestAdmin(t *testing.T) {
+	need.Drill(t, "P3: the store is cared for while it serves: leader moved, compacted, defragmented, with a member down and without a majority")
 	c := startCluster(t)
 	a := c.admin(t)
 	t.Run("status", func(t *testing.T) { c.statusOfAll(t, a) })
@@ -104,14 +101,14 @@ func (c *cluster) statusOfAll(t *testing.T, a *Admin) {
 func (c *cluster) moveLeader(t *testing.T, a *Admin) {
 	for range 3 {
 		before := c.leader(t).conf.Name
-		if err := a.MoveLeader(within(t, 20*time.Second), before); err != nil {
+		if err := a.MoveLeader(try.Context(t), before); err != nil {
 			t.Fatal(err)
 		}
 		after := c.leader(t).conf.Name
 		if after == before {
 			t.Fatalf("%s leads still", after)
 		}
-		if err := a.MoveLeader(within(t, 20*time.Second), before); err != nil {
+		if err := a.MoveLeader(try.Context(t), before); err != nil {
 			t.Errorf("away from one that does not lead: %v", err)
 		}
 		if now := c.leader(t).conf.Name; now != after {
@@ -126,23 +123,23 @@ func (c *cluster) compact(t *testing.T, a *Admin) {
 	for i := range 20 {
 		insist(t, cl, "k", strconv.Itoa(i))
 	}
-	if err := a.Compact(within(t, 20*time.Second), 5); err != nil {
+	if err := a.Compact(try.Context(t), 5); err != nil {
 		t.Fatal(err)
 	}
-	w := cl.Watch(within(t, 10*time.Second), "k", first)
+	w := cl.Watch(try.Context(t), "k", first)
 	for b := range w.C() {
 		t.Errorf("a watch from before delivers %+v", b)
 	}
 	if !errors.Is(w.Err(), store.ErrCompacted) {
 		t.Errorf("watch: %v", w.Err())
 	}
-	if err := a.Compact(within(t, 20*time.Second), 5); err != nil {
+	if err := a.Compact(try.Context(t), 5); err != nil {
 		t.Errorf("once more: %v", err)
 	}
-	if err := a.Compact(within(t, 20*time.Second), 1e9); err != nil {
+	if err := a.Compact(try.Context(t), 1e9); err != nil {
 		t.Errorf("more than there are: %v", err)
 	}
-	if err := a.Compact(within(t, time.Second), -1); !errors.Is(err, store.ErrDefinite) {
+	if err := a.Compact(try.Context(t), -1); !errors.Is(err, store.ErrDefinite) {
 		t.Errorf("less than none: %v", err)
 	}
 }
@@ -154,19 +151,19 @@ func fill(t *testing.T, cl *Client, n, size int) {
 	for range n {
 		insist(t, cl, "fill", value)
 	}
-	if _, _, err := cl.Txn(within(t, 10*time.Second), nil, []store.Op{{Key: "fill"}}); err != nil {
+	if _, _, err := cl.Txn(try.Context(t), nil, []store.Op{{Key: "fill"}}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (c *cluster) defragment(t *testing.T, a *Admin) {
-	done, err := a.Defrag(within(t, 30*time.Second))
+	done, err := a.Defrag(try.Context(t))
 	if err != nil || len(done) > 0 {
 		t.Errorf("small files: %v, %v", done, err)
 	}
 	cl := c.open(t, c.prefix())
 	fill(t, cl, 34, 512<<10)
-	if err := a.Compact(within(t, 30*time.Second), 0); err != nil {
+	if err := a.Compact(try.Context(t), 0); err != nil {
 		t.Fatal(err)
 	}
 	c.status(t, a, func(all []MemberStatus) error {
@@ -179,7 +176,7 @@ func (c *cluster) defragment(t *testing.T, a *Admin) {
 		return nil
 	})
 	leader := c.leader(t).conf.Name
-	if done, err = a.Defrag(within(t, 60*time.Second)); err != nil || len(done) != 3 || done[2] != leader {
+	if done, err = a.Defrag(try.Context(t)); err != nil || len(done) != 3 || done[2] != leader {
 		t.Errorf("leader %s: %v, %v", leader, done, err)
 	}
 	if now := c.leader(t).conf.Name; now == leader {
@@ -195,7 +192,7 @@ func (c *cluster) defragment(t *testing.T, a *Admin) {
 func (c *cluster) oneDown(t *testing.T, a *Admin) {
 	down := c.other(t, c.leader(t))
 	down.end(t, unix.SIGKILL)
-	all, err := a.Status(within(t, 10*time.Second))
+	all, err := a.Status(try.Context(t))
 	if err != nil || len(all) != 3 {
 		t.Fatalf("%+v, %v", all, err)
 	}
@@ -204,12 +201,12 @@ func (c *cluster) oneDown(t *testing.T, a *Admin) {
 			t.Errorf("%+v", m)
 		}
 	}
-	done, err := a.Defrag(within(t, 30*time.Second))
+	done, err := a.Defrag(try.Context(t))
 	if !errors.Is(err, ErrUnhealthy) || len(done) > 0 || !strings.Contains(err.Error(), down.conf.Name) {
 		t.Errorf("defragment: %v, %v", done, err)
 	}
 	leader := c.leader(t).conf.Name
-	if err := a.MoveLeader(within(t, 20*time.Second), leader); err != nil {
+	if err := a.MoveLeader(try.Context(t), leader); err != nil {
 		t.Fatal(err)
 	}
 	if now := c.leader(t).conf.Name; now == leader || now == down.conf.Name {
@@ -225,27 +222,28 @@ func (c *cluster) statusAlone(t *testing.T, a *Admin) {
 		m.freeze(t, unix.SIGSTOP)
 		defer m.freeze(t, unix.SIGCONT)
 	}
-	all, err := a.Status(within(t, 15*time.Second))
+	all, err := a.Status(try.Context(t))
 	if err != nil || !slices.Equal(names(all), []string{"h1", "h2", "h3"}) || all[0].Reachable() || all[1].Reachable() || !all[2].Reachable() {
 		t.Errorf("%+v, %v", all, err)
 	}
-	if err := a.MoveLeader(within(t, 5*time.Second), "h3"); err == nil && all[2].Leader {
+	if err := a.MoveLeader(limited(t, 5*time.Second), "h3"); err == nil && all[2].Leader {
 		t.Error("the leader moved to a frozen member")
 	}
 }
 
 func TestRepair(t *testing.T) {
+	need.Drill(t, "P3: a store that is full is repaired, and takes writes again")
 	c := startCluster(t, func(m *MemberConfig) { m.QuotaMB = 4 })
 	a := c.admin(t)
 	cl := c.open(t, c.prefix())
-	if err := a.Repair(within(t, 20*time.Second)); err != nil {
+	if err := a.Repair(try.Context(t)); err != nil {
 		t.Errorf("nothing to repair: %v", err)
 	}
 	c.relieve(t, a, cl)
 	value := bytes.Repeat([]byte{1}, 256<<10)
 	full := false
 	for i := 0; i < 60 && !full; i++ {
-		_, _, err := cl.Txn(within(t, 10*time.Second), nil, []store.Op{{Key: "fill", Value: value}})
+		_, _, err := cl.Txn(try.Context(t), nil, []store.Op{{Key: "fill", Value: value}})
 		full = err != nil && strings.Contains(err.Error(), "space")
 	}
 	if !full {
@@ -257,16 +255,16 @@ func TestRepair(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := a.Defrag(within(t, 20*time.Second)); !errors.Is(err, ErrUnhealthy) {
+	if _, err := a.Defrag(try.Context(t)); !errors.Is(err, ErrUnhealthy) {
 		t.Errorf("defragment with an alarm: %v", err)
 	}
 	if !slices.ContainsFunc(all, func(m MemberStatus) bool { return m.QuotaUsed > QuotaAlert }) {
 		t.Errorf("nobody is near the quota: %+v", all)
 	}
-	if err := a.Repair(within(t, 40*time.Second)); err != nil {
+	if err := a.Repair(try.Context(t)); err != nil {
 		c.fail(t, "%v", err)
 	}
-	if _, _, err := cl.Txn(within(t, 10*time.Second), nil, []store.Op{{Key: "fill", Value: value}}); err != nil {
+	if _, _, err := cl.Txn(try.Context(t), nil, []store.Op{{Key: "fill", Value: value}}); err != nil {
 		t.Errorf("write after the repair: %v", err)
 	}
 	for _, m := range c.status(t, a, allHealthy) {
@@ -274,7 +272,7 @@ func TestRepair(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	if kvs, _, err := cl.List(within(t, 10*time.Second), ""); err != nil || len(kvs) != 2 {
+	if kvs, _, err := cl.List(try.Context(t), ""); err != nil || len(kvs) != 2 {
 		t.Errorf("keys after the repair: %d, want 2, %v", len(kvs), err)
 	}
 }
@@ -294,7 +292,7 @@ func (c *cluster) relieve(t *testing.T, a *Admin, cl *Client) {
 		insist(t, cl, "small", strconv.Itoa(i))
 	}
 	c.status(t, a, func(all []MemberStatus) error {
-		if err := a.Repair(within(t, 20*time.Second)); err != nil {
+		if err := a.Repair(try.Context(t)); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(all, nearQuota) {

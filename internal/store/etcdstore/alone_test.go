@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // aloneMain is GoAlone in a process of its own. It is killed in the middle of the
@@ -48,12 +49,10 @@ func (m *member) goAlone(t *testing.T, how string, kill time.Duration) bool {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	after := slack.For(time.Minute)
 	if kill > 0 {
-		after = kill
+		timer := time.AfterFunc(kill, func() { _ = cmd.Process.Kill() }) // it may have ended
+		defer timer.Stop()
 	}
-	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // it may have ended
-	defer timer.Stop()
 	err := cmd.Wait()
 	if err != nil && kill == 0 && how != "die" {
 		t.Fatalf("go on alone: %v: %s", err, out.String())
@@ -65,6 +64,7 @@ func (m *member) goAlone(t *testing.T, how string, kill time.Duration) bool {
 // though both begin with the same data and write the same. A watch of the one that comes to the
 // other ends, whichever of the two is ahead.
 func TestBothOfTwoGoOnAlone(t *testing.T) {
+	need.Drill(t, "P1, P2: what was read in one of two stores that went on alone is no condition that the other one takes")
 	c := &cluster{members: newMembers(t, 2, plain)}
 	c.run(t)
 	insist(t, c.open(t, c.prefix()), "owner", "of both")
@@ -84,17 +84,17 @@ func TestBothOfTwoGoOnAlone(t *testing.T) {
 		for i := range 20 {
 			insist(t, s, "owner", fmt.Sprint(i))
 		}
-		kv, _, err := s.Get(within(t, 10*time.Second), "owner")
+		kv, _, err := s.Get(try.Context(t), "owner")
 		if err != nil {
 			t.Fatal(err)
 		}
 		revs, open = append(revs, kv.ModRev), append(open, s)
 	}
 	for i, s := range open {
-		if _, ok, err := s.Txn(within(t, 10*time.Second), []store.Cmp{{Key: "owner", Rev: revs[1-i]}}, []store.Op{{Key: "owner", Value: []byte("of the other")}}); ok || err != nil {
+		if _, ok, err := s.Txn(try.Context(t), []store.Cmp{{Key: "owner", Rev: revs[1-i]}}, []store.Op{{Key: "owner", Value: []byte("of the other")}}); ok || err != nil {
 			t.Errorf("a write to %s that compares what was read from the other one, revisions %v: %v, %v", c.members[i].conf.Name, revs, ok, err)
 		}
-		w := s.Watch(within(t, slack.For(time.Minute)), "", revs[1-i]+1)
+		w := s.Watch(try.Context(t), "", revs[1-i]+1)
 		for b := range w.C() {
 			t.Errorf("a watch of the other store delivers %+v", b)
 		}
@@ -112,6 +112,7 @@ func TestBothOfTwoGoOnAlone(t *testing.T) {
 // The one that was not told of its commit goes on alone with it, the other one comes
 // back, first with its old data, then as a learner, and then goes on alone itself.
 func TestOneOfTwoGoesOnAlone(t *testing.T) {
+	need.Drill(t, "P3: one of two members goes on alone with each acknowledged write, whenever it is killed on the way, and the other one comes back")
 	c := &cluster{members: newMembers(t, 2, plain)}
 	c.run(t)
 	cl := c.open(t, c.prefix())
@@ -152,7 +153,7 @@ func TestOneOfTwoGoesOnAlone(t *testing.T) {
 	dir := rest.conf.DataDir
 	before := tree(t, filepath.Dir(dir))
 	broken := errors.New("edit went wrong")
-	err := GoAlone(within(t, time.Minute), AloneOptions{Config: rest.conf, Edit: func(context.Context, store.Store) error { return broken }})
+	err := GoAlone(try.Context(t), AloneOptions{Config: rest.conf, Edit: func(context.Context, store.Store) error { return broken }})
 	if after := tree(t, filepath.Dir(dir)); !errors.Is(err, broken) || !slices.Equal(before, after) {
 		t.Errorf("an edit that fails: %v; files before %v, after %v", err, before, after)
 	}

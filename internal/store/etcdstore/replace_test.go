@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,13 +14,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/sleep"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // TestReplace: a member loses its disk while writers go on.
 func TestReplace(t *testing.T) {
+	need.Drill(t, "P3: a member that has lost its disk is replaced while writers go on")
 	c := startCluster(t)
 	a := c.admin(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -45,11 +47,11 @@ func TestReplace(t *testing.T) {
 		t.Errorf("start without data: exit %d: %s", code, out)
 	}
 	j := c.replace(t, a, lost)
-	again, err := a.Replace(within(t, 20*time.Second), lost.conf.Name, lost.conf.PeerURL)
+	again, err := a.Replace(try.Context(t), lost.conf.Name, lost.conf.PeerURL)
 	if err != nil || again.InitialCluster() != j.InitialCluster() {
 		t.Errorf("once more: %+v, %v", again, err)
 	}
-	if ls, err := a.Promote(within(t, 20*time.Second)); err != nil || len(ls) != 1 || ls[0].Promoted || ls[0].Reason == "" {
+	if ls, err := a.Promote(try.Context(t)); err != nil || len(ls) != 1 || ls[0].Promoted || ls[0].Reason == "" {
 		t.Errorf("promote one that does not run: %+v, %v", ls, err)
 	}
 	remove(t, lost.conf.DataDir)
@@ -73,10 +75,10 @@ func TestReplace(t *testing.T) {
 	wg.Wait()
 	var sum int64
 	for _, w := range workers {
-		sum += int64(w.done)
-		t.Logf("worker %s: %d increments, %d outcomes unknown, longest pause %s", w.id, w.done, w.unknown, w.longest.Round(time.Millisecond))
+		sum += w.done.Load()
+		t.Logf("worker %s: %d increments, %d outcomes unknown", w.id, w.done.Load(), w.unknown)
 	}
-	kv, _, err := workers[0].cl.Get(within(t, 20*time.Second), "n")
+	kv, _, err := workers[0].cl.Get(try.Context(t), "n")
 	if err != nil || string(kv.Value) != strconv.FormatInt(sum, 10) || sum == 0 {
 		t.Errorf("counter is %s (%v), the workers made %d increments", kv.Value, err, sum)
 	}
@@ -86,16 +88,16 @@ func TestReplace(t *testing.T) {
 // refusals: nothing happens to a member that is well, or to another one.
 func (c *cluster) refusals(t *testing.T, a *Admin, m *member) {
 	t.Helper()
-	if _, err := a.Replace(within(t, 20*time.Second), m.conf.Name, m.conf.PeerURL); !errors.Is(err, ErrStillAlive) {
+	if _, err := a.Replace(try.Context(t), m.conf.Name, m.conf.PeerURL); !errors.Is(err, ErrStillAlive) {
 		t.Errorf("replace one that is alive: %v", err)
 	}
-	if _, err := a.Replace(within(t, 20*time.Second), m.conf.Name, "https://127.0.0.1:1"); !errors.Is(err, store.ErrDefinite) {
+	if _, err := a.Replace(try.Context(t), m.conf.Name, "https://127.0.0.1:1"); !errors.Is(err, store.ErrDefinite) {
 		t.Errorf("replace with another URL: %v", err)
 	}
-	if _, err := a.Replace(within(t, 20*time.Second), "h9", m.conf.PeerURL); !errors.Is(err, store.ErrDefinite) {
+	if _, err := a.Replace(try.Context(t), "h9", m.conf.PeerURL); !errors.Is(err, store.ErrDefinite) {
 		t.Errorf("replace with another name: %v", err)
 	}
-	if ls, err := a.Promote(within(t, 20*time.Second)); err != nil || len(ls) != 0 {
+	if ls, err := a.Promote(try.Context(t)); err != nil || len(ls) != 0 {
 		t.Errorf("promote nobody: %+v, %v", ls, err)
 	}
 	if all := c.status(t, a, allHealthy); len(all) != 3 {
@@ -106,7 +108,7 @@ func (c *cluster) refusals(t *testing.T, a *Admin, m *member) {
 // replace replaces a member that does not run.
 func (c *cluster) replace(t *testing.T, a *Admin, m *member) Join {
 	t.Helper()
-	j, err := a.Replace(within(t, 30*time.Second), m.conf.Name, m.conf.PeerURL)
+	j, err := a.Replace(try.Context(t), m.conf.Name, m.conf.PeerURL)
 	if err != nil {
 		c.fail(t, "%v", err)
 	}
@@ -119,16 +121,13 @@ func (c *cluster) replace(t *testing.T, a *Admin, m *member) Join {
 // promote calls Promote until the one learner votes.
 func (c *cluster) promote(t *testing.T, a *Admin) {
 	t.Helper()
-	for began := time.Now(); ; {
-		ls, err := a.Promote(within(t, 20*time.Second))
-		if err == nil && len(ls) == 1 && ls[0].Promoted {
-			break
+	c.until(t, func() error {
+		ls, err := a.Promote(try.Context(t))
+		if err == nil && (len(ls) != 1 || !ls[0].Promoted) {
+			err = fmt.Errorf("learners %+v", ls)
 		}
-		if time.Since(began) > slack.For(30*time.Second) {
-			c.fail(t, "learners %+v, %v", ls, err)
-		}
-		sleep.For(t.Context(), 50*time.Millisecond)
-	}
+		return err
+	})
 	c.status(t, a, func(all []MemberStatus) error {
 		for _, m := range all {
 			if m.Learner {
@@ -143,13 +142,14 @@ func (c *cluster) promote(t *testing.T, a *Admin) {
 func (c *cluster) readBy(t *testing.T, m *member, prefix, key, want string) {
 	t.Helper()
 	one := &cluster{members: []*member{m}, client: c.client}
-	kv, _, err := one.open(t, prefix).Get(within(t, 20*time.Second), key)
+	kv, _, err := one.open(t, prefix).Get(try.Context(t), key)
 	if err != nil || string(kv.Value) != want {
 		c.fail(t, "%s at %s is %q, want %q: %v", key, m.conf.Name, kv.Value, want, err)
 	}
 }
 
 func TestReplaceNeedsAMajority(t *testing.T) {
+	need.Drill(t, "P2: no member is replaced without a majority")
 	c := startCluster(t)
 	a := c.admin(t)
 	leader := c.leader(t)
@@ -160,7 +160,7 @@ func TestReplaceNeedsAMajority(t *testing.T) {
 			down = append(down, m)
 		}
 	}
-	if _, err := a.Replace(within(t, 8*time.Second), down[0].conf.Name, down[0].conf.PeerURL); err == nil {
+	if _, err := a.Replace(limited(t, 8*time.Second), down[0].conf.Name, down[0].conf.PeerURL); err == nil {
 		t.Error("replaced without a majority")
 	}
 	for _, m := range down {

@@ -8,22 +8,24 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // TestRestore loses all members and makes the cluster anew from a snapshot, on one
 // host, to which the others come back.
 func TestRestore(t *testing.T) {
+	need.Drill(t, "P3: a store is restored from a snapshot, and no revision of before means anything afterwards")
 	c := startCluster(t)
 	a := c.admin(t)
 	cl := c.open(t, c.prefix())
 	insist(t, cl, "generation", "1")
 	insist(t, cl, "kept", needle)
-	file, err := a.Snapshot(within(t, 20*time.Second), t.TempDir(), 1)
+	file, err := a.Snapshot(try.Context(t), t.TempDir(), 1)
 	if err != nil {
 		c.fail(t, "%v", err)
 	}
@@ -38,7 +40,7 @@ func TestRestore(t *testing.T) {
 		m.end(t, unix.SIGKILL)
 	}
 	refused(t, o)
-	if err := Restore(within(t, time.Minute), o); err != nil {
+	if err := Restore(try.Context(t), o); err != nil {
 		t.Fatal(err)
 	}
 	aside(t, m.conf.DataDir)
@@ -65,7 +67,7 @@ func TestRestore(t *testing.T) {
 	if rev := insist(t, cl, "after", "x"); rev < last+minBump {
 		t.Errorf("revision %d after the restore, %d before", rev, last)
 	}
-	w := cl.Watch(within(t, 10*time.Second), "", last)
+	w := cl.Watch(try.Context(t), "", last)
 	for b := range w.C() {
 		t.Errorf("a watch from before delivers %+v", b)
 	}
@@ -176,7 +178,7 @@ func TestRestoreAfterACrash(t *testing.T) {
 	m := c.members[0]
 	c.run(t)
 	insist(t, c.open(t, c.prefix()), "generation", "1")
-	file, err := c.admin(t).Snapshot(within(t, 20*time.Second), t.TempDir(), 1)
+	file, err := c.admin(t).Snapshot(try.Context(t), t.TempDir(), 1)
 	if err != nil {
 		c.fail(t, "%v", err)
 	}
@@ -191,7 +193,7 @@ func TestRestoreAfterACrash(t *testing.T) {
 	if err := writeJSON(filepath.Join(fresh, buildingFile), true); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(within(t, time.Minute), o); err != nil {
+	if err := Restore(try.Context(t), o); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := filepath.Glob(conf.DataDir + ".*"); err != nil || len(left) != 1 { // .json
@@ -204,7 +206,7 @@ func TestRestoreAfterACrash(t *testing.T) {
 	if err := os.Rename(conf.DataDir, fresh); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(within(t, time.Minute), o); err != nil {
+	if err := Restore(try.Context(t), o); err != nil {
 		t.Fatal(err)
 	}
 	aside(t, conf.DataDir)

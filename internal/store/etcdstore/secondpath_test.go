@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 )
 
@@ -17,6 +18,7 @@ import (
 // again: writes go on within what a lease of 6 s with a renewal each 2 s allows.
 // Packets vanish, and nobody is told. Without a second path nothing would be written.
 func TestTwoMembersWithASecondPath(t *testing.T) {
+	need.Drill(t, "P3: two members lose either network between them, and write on within what a lease allows", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	const bound = 4 * time.Second
 	hosts := nettest.New(t, 2)
 	hosts.Second(t, 0, 1)
@@ -31,7 +33,7 @@ func TestTwoMembersWithASecondPath(t *testing.T) {
 			written(t, c, cl, within)
 		}
 	}
-	both(30 * time.Second)
+	both(0)
 	for _, cut := range []struct {
 		name string
 		cut  func()
@@ -60,7 +62,7 @@ func TestTwoMembersWithASecondPath(t *testing.T) {
 	}
 	hosts.HealSecond(t, 0)
 	hosts.HealSecond(t, 1)
-	both(10 * time.Second)
+	both(0)
 }
 
 // settled waits until both members have written for a while: connections that were
@@ -69,7 +71,7 @@ func settled(t *testing.T, c *cluster, clients []*Client) {
 	t.Helper()
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		for _, cl := range clients {
-			written(t, c, cl, 10*time.Second)
+			written(t, c, cl, 0)
 		}
 	}
 	leaderOn(t, c, clients)

@@ -11,27 +11,27 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/testbed/earlier"
-	"holdfast/internal/testbed/slack"
+	"holdfast/internal/testbed/try"
 )
 
 // Store restores the backup of a moment as the program does, runs a member of the store
-// on it until the test ends, and returns a client of it. One runs at a time.
+// on it until the test ends, and returns a client of it. One runs at a time. That takes a second, which short runs do not have.
 func Store(t testing.TB, m earlier.Moment) store.Store {
 	t.Helper()
-	for try := 1; ; try++ {
+	if testing.Short() {
+		t.Skip("it starts a member of the store")
+	}
+	for n := 1; ; n++ {
 		peer, client := "http://"+FreeAddr(t), "http://"+FreeAddr(t)
 		c := etcdstore.MemberConfig{
 			Name: "h1", Cluster: earlier.Cluster, DataDir: filepath.Join(t.TempDir(), "store"), Initial: map[string]string{"h1": peer}, LogLevel: "error",
 			ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client,
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), slack.For(time.Minute))
-		err := etcdstore.Restore(ctx, etcdstore.RestoreOptions{File: earlier.Snapshot(t, m), Config: c})
-		cancel()
+		err := etcdstore.Restore(try.Context(t), etcdstore.RestoreOptions{File: earlier.Snapshot(t, m), Config: c})
 		var st store.Store
 		if err == nil {
 			st, err = Serve(t, c)
@@ -39,7 +39,7 @@ func Store(t testing.TB, m earlier.Moment) store.Store {
 		switch {
 		case err == nil:
 			return st
-		case try == tries || !strings.Contains(err.Error(), "address already in use"):
+		case n == tries || !strings.Contains(err.Error(), "address already in use"):
 			t.Fatal(err)
 		}
 	}
@@ -71,7 +71,7 @@ func Serve(t testing.TB, c etcdstore.MemberConfig) (store.Store, error) {
 		return nil, errors.Join(err, <-done)
 	}
 	served := make(chan error, 1)
-	wait, cancel := context.WithTimeout(t.Context(), slack.For(time.Minute))
+	wait, cancel := context.WithCancel(try.Context(t))
 	defer cancel()
 	go func() {
 		_, _, err := st.List(wait, "")
@@ -101,9 +101,7 @@ func Serve(t testing.TB, c etcdstore.MemberConfig) (store.Store, error) {
 // List gives the records below a prefix.
 func List(t testing.TB, st store.Store, prefix string) []store.KV {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), slack.For(10*time.Second))
-	defer cancel()
-	kvs, _, err := st.List(ctx, prefix)
+	kvs, _, err := st.List(try.Context(t), prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
