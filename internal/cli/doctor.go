@@ -65,7 +65,7 @@ for. It changes nothing. Exit code 1: something is wrong.`,
 
 // settingsFlag names the file with the settings of this host's agent.
 func settingsFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "config", "", "settings `file` (default that of the agent that answers,\nelse "+install.SettingsFile+")")
+	cmd.Flags().StringVar(file, "config", "", "settings `file` (default that of the answering agent,\nelse "+install.SettingsFile+")")
 }
 
 // settings is the file that has the settings of this host's agent, as that tells.
