@@ -105,7 +105,8 @@ func (s *labStage) explain() {
 		"        agent and store; their cables can be cut, their watchdog devices are",
 		"        simulated.",
 		"files:  "+s.dir+", removed at the end")
-	s.screen.Note(fmt.Sprintf("        after a kill -9 the hosts remain; remove them with: %s lab --dir %s down", s.opt.Exe, s.dir))
+	s.screen.Note("        after a kill -9 the hosts remain; remove them with:")
+	s.screen.Note(fmt.Sprintf("        %s lab --dir %s down", fromHere(s.opt.Exe), s.dir))
 	if found, err := os.ReadDir(lab.DefaultCache); err != nil || len(found) == 0 {
 		s.screen.Note("        the VM is built, once per machine: apt-get fetches a kernel, which may take minutes")
 	}
@@ -174,4 +175,16 @@ func (s *labStage) Close() error {
 
 func (s *labStage) left(err error) error {
 	return fmt.Errorf("%w; remove what is left with: %s lab --dir %s down", err, s.opt.Exe, s.dir)
+}
+
+// fromHere is a program's path as it may be typed here: a short one below this directory.
+func fromHere(exe string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return exe
+	}
+	if rel, err := filepath.Rel(here, exe); err == nil && strings.Contains(rel, "/") && filepath.IsLocal(rel) {
+		return rel
+	}
+	return exe
 }
