@@ -140,6 +140,7 @@ func crashes(t *testing.T, every int) {
 			var names []string
 			synctest.Test(t, func(t *testing.T) { names, _ = run(t, c.host, 0, passes, c.stays) })
 			killed, all := 0, 0
+			every := max(1, min(every, len(names)/2))
 			for at := rand.IntN(every); at < len(names); at += every {
 				for _, f := range []fate{endsBefore, endsAfter, replyLost, requestLost} {
 					if !possible(f, isWrite(names[at]), true) {
