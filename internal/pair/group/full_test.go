@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -16,12 +17,10 @@ import (
 // ever. The database is killed, can not be promoted there again, and the group goes to the
 // other node with every row that was acknowledged. With room the node comes back by itself.
 func TestAFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
-	}
+	need.More(t, need.Root)
 	r := newRigOn(t, map[cluster.HostID]string{"a": "400m"})
 	a, b := r.node["a"], r.node["b"]
-	var l ledger
+	l := ledger{pause: pause}
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
 	stop := l.write(r, 4)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +20,14 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/pair"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // ledger is clients who write numbered rows through the address, and what they were told.
 type ledger struct {
+	pause time.Duration // of a client, after each row
+
 	mu    sync.Mutex
 	next  int64
 	acked []int64
@@ -46,15 +48,8 @@ func (l *ledger) write(r *rig, clients int) (stop func()) {
 	return func() { cancel(); w.Wait() }
 }
 
-// roundsEnv has how many faults TestManyFaults makes, and its clients then write as fast as they can.
-const roundsEnv = "HOLDFAST_PAIR_ROUNDS"
-
 // pause is between two rows of a client: a few clients have some commit under way nearly always, and leave the processor to others.
-func pause() {
-	if os.Getenv(roundsEnv) == "" {
-		time.Sleep(5 * time.Millisecond)
-	}
-}
+const pause = 5 * time.Millisecond
 
 // session is one connection, until an error.
 func (l *ledger) session(ctx context.Context, r *rig) {
@@ -82,7 +77,7 @@ func (l *ledger) session(ctx context.Context, r *rig) {
 			l.mu.Lock()
 			l.acked = append(l.acked, id)
 			l.mu.Unlock()
-			pause()
+			time.Sleep(l.pause)
 		}
 		db.Close()
 	}
@@ -141,7 +136,7 @@ func TestTheLifeOfAPair(t *testing.T) {
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
-	var l ledger
+	l := ledger{pause: pause}
 	r.assign("a", cluster.ProofFirst)
 	stop := l.write(r, 4)
 	defer func() { stop() }()
@@ -208,13 +203,14 @@ func TestTheLifeOfAPair(t *testing.T) {
 // a person chooses the copy that is left. Its writes are there, and more are taken; the lost node
 // comes back after all, and saves what it alone had before it follows.
 func TestAPersonChooses(t *testing.T) {
+	need.More(t)
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
 	fit := fail.Errorf(fail.Refused, "the other copy can be promoted")
 	var holder cluster.HostID
 	alone := func(h cluster.HostID) error { holder = h; return nil }
-	var l ledger
+	l := ledger{pause: pause}
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
 	if recorded, err := b.Resolve(ctx, func(cluster.HostID) error { return fit }); recorded || !errors.Is(err, fit) {
@@ -275,13 +271,20 @@ func TestAPersonChooses(t *testing.T) {
 // TestManyFaults is a row of faults of all kinds under load: no row that was
 // acknowledged is lost, and the pair is whole again after each without a person.
 func TestManyFaults(t *testing.T) {
-	rounds := 9 // each kind once
-	if n, err := strconv.Atoi(os.Getenv(roundsEnv)); err == nil {
-		rounds = n
-	}
+	need.More(t)
+	manyFaults(t, 9, pause) // each kind once
+}
+
+// TestManyFaultsAtLength is the same with more rounds, and clients that write as fast as they can.
+func TestManyFaultsAtLength(t *testing.T) {
+	need.Drill(t, "P1, Usphere: no acknowledged row is lost in 90 faults of all kinds, and the pair is whole after each")
+	manyFaults(t, 90, 0)
+}
+
+func manyFaults(t *testing.T, rounds int, pause time.Duration) {
 	r := newRig(t)
 	random := rand.New(rand.NewPCG(uint64(rounds), 7))
-	var l ledger
+	l := ledger{pause: pause}
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
 	kinds := []string{"power of the active", "power of the standby", "database of the active", "database of the standby", "agent of the active", "agent of the standby", "move", "standby stands still", "connection"}
