@@ -183,8 +183,8 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	paths := []string{r.node.TLS.Key, r.node.Upgrade.CredentialsFile}
 	for _, pattern := range []string{
-		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), "/etc/holdfast/pki/*.key", "/etc/pki/libvirt/private/*", "/etc/pki/qemu/*key*",
-		"/etc/ceph/*.keyring", "/etc/libvirt/secrets/*.base64", "/etc/openipmi/*", "/root/.my.cnf", "/etc/mysql/debian.cnf",
+		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), r.path("/etc/holdfast/pki/*.key"), r.path("/etc/pki/libvirt/private/*"), r.path("/etc/pki/qemu/*key*"),
+		r.path("/etc/ceph/*.keyring"), r.path("/etc/libvirt/secrets/*.base64"), r.path("/etc/openipmi/*"), r.path("/root/.my.cnf"), r.path("/etc/mysql/debian.cnf"),
 	} {
 		if found, err := filepath.Glob(pattern); err == nil { // it is, of these
 			paths = append(paths, found...)
@@ -293,6 +293,9 @@ func (r *reporter) cluster() []support.Part {
 	}
 }
 
+// path is where a file of this host is.
+func (r *reporter) path(name string) string { return filepath.Join(cmp.Or(r.env.Root, "/"), name) }
+
 // host are the parts that this host has.
 func (r *reporter) host() []support.Part {
 	const uri = "qemu:///system"
@@ -313,15 +316,15 @@ func (r *reporter) host() []support.Part {
 		support.Output("system/kernel.txt", false, "uname", "-a"),
 		support.Output("system/space.txt", false, "df", "-PT"),
 		support.Output("system/units.txt", false, "systemctl", "--no-pager", "status", "holdfast.service", "libvirtd.service"),
-		support.File("system/os-release.txt", "/etc/os-release"),
-		support.File("system/memory.txt", "/proc/meminfo"),
-		support.File("system/pressure-memory.txt", "/proc/pressure/memory"),
-		support.File("system/load.txt", "/proc/loadavg"),
-		support.File("system/mounts.txt", "/proc/self/mountinfo"),
+		support.File("system/os-release.txt", r.path("/etc/os-release")),
+		support.File("system/memory.txt", r.path("/proc/meminfo")),
+		support.File("system/pressure-memory.txt", r.path("/proc/pressure/memory")),
+		support.File("system/load.txt", r.path("/proc/loadavg")),
+		support.File("system/mounts.txt", r.path("/proc/self/mountinfo")),
 		support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since", since, "-u", "holdfast", "-u", "libvirtd"),
 		support.Output("kernel.txt", true, "dmesg", "--ctime"),
 	}
-	parts = append(parts, support.Files("bonds", "/proc/net/bonding/*", time.Time{}, logFiles)...)
+	parts = append(parts, support.Files("bonds", r.path("/proc/net/bonding/*"), time.Time{}, logFiles)...)
 	logs := support.Files("log", filepath.Join(r.logs, "*.log*"), r.since, logFiles)
 	if len(logs) == 0 {
 		dir := r.logs
@@ -333,6 +336,6 @@ func (r *reporter) host() []support.Part {
 		}}}
 	}
 	parts = append(parts, logs...)
-	parts = append(parts, support.Files("log/store", filepath.Join(cmp.Or(r.node.RunDir, "/run/holdfast"), "store", "*.log"), r.since, 4)...)
-	return append(parts, support.Files("libvirt/log", "/var/log/libvirt/qemu/"+guest+".log*", r.since, 4)...)
+	parts = append(parts, support.Files("log/store", filepath.Join(cmp.Or(r.node.RunDir, r.path("/run/holdfast")), "store", "*.log"), r.since, 4)...)
+	return append(parts, support.Files("libvirt/log", r.path("/var/log/libvirt/qemu/"+guest+".log*"), r.since, 4)...)
 }

@@ -19,13 +19,12 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/slack"
 )
 
 // planted are secrets by the place where each lies. None may be in an archive.
 var planted = map[string]string{
 	"tls key": "UExBTlRFRC1UTFMtS0VZLTAxMjM0NTY3ODk", "bmc": "PlantedBmc-01", "vnc": "Plantvnc", "answers": "PlantedAnswer-02", "environment": "PlantedEnv-03",
-	"domain": "PlantedDomain-04", "log": "PlantedLog-05", "database": "PlantedDb-06", "settings": "PlantedSetting-07", "ceph": "AQBQbGFudGVkLUNlcGgtS2V5LTAwMDAwMDAwMA==",
+	"domain": "PlantedDomain-04", "log": "PlantedLog-05", "database": "PlantedDb-06", "settings": "PlantedSetting-07", "client": "PlantedClient-11", "ceph": "AQBQbGFudGVkLUNlcGgtS2V5LTAwMDAwMDAwMA==",
 	"event": "PlantedEvent-08", "label": "PlantedLabel-09", "hash": "PlantedHash0123456789", "program": "PlantedProgram-10",
 }
 
@@ -49,7 +48,7 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 		"process": {"command": ["/bin/vm", "--password", %q]}, "upgrade": {"credentials_file": %q}, "tls": {"ca": "/ca", "cert": "/cert", "key": %q}}`,
 		dir, s["settings"], answers, key)
 	file := put("agent.json", settings, 0o600)
-	known := strings.Join([]string{s["tls key"], s["bmc"], s["vnc"], s["answers"], s["environment"]}, " and ")
+	known := strings.Join([]string{s["tls key"], s["bmc"], s["vnc"], s["answers"], s["environment"], s["client"]}, " and ")
 	lines := `{"msg":"it was ` + known + `","password":"` + s["log"] + `"}` + "\n" + `{"dsn":"root:` + s["database"] + `@tcp(10.0.0.1:3306)/nova","ceph":"` + s["ceph"] + `"}` + "\n" +
 		"root:$6$abcdefgh$" + s["hash"] + ":19000\n"
 	put("log/agent.log", lines, 0o640)
@@ -61,27 +60,29 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 	put("log/agent-20260101T000000.000000000.log.gz", zipped.String(), 0o640)
 	put("store/store.log", lines, 0o640)
 
-	put("bin/virsh", "#!/bin/sh\ncat <<'X'\n<domain><name>holdfast-mnvm</name><graphics type='vnc' passwd='"+s["domain"]+"'/><qemu:arg value='"+s["vnc"]+"'/></domain>\nX\n", 0o700)
+	put("bin/virsh", "#!/bin/sh\n/bin/cat <<'X'\n<domain><name>holdfast-mnvm</name><graphics type='vnc' passwd='"+s["domain"]+"'/><qemu:arg value='"+s["vnc"]+"'/></domain>\nX\n", 0o700)
 	put("bin/journalctl", "#!/bin/sh\necho 'bmc_secret="+s["program"]+" "+s["bmc"]+"'\n", 0o700)
-	put("bin/nft", "#!/bin/sh\nsleep 600\n", 0o700)
-	t.Setenv("PATH", filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	put("bin/nft", "#!/bin/sh\nexit 1\n", 0o700)
+	t.Setenv("PATH", filepath.Join(dir, "bin")) // no program of this machine
+	put("root/proc/meminfo", "MemTotal: 1 kB\n", 0o600)
+	put("root/etc/mysql/debian.cnf", "[client]\nhost = localhost\nuser = root\npassword = "+s["client"]+"\n", 0o600)
 	t.Setenv("PLANTED_PASSWORD", s["environment"])
 
 	a.SetConfig(fmt.Sprintf(`{"VNC": {"Credential": "file:%s"}, "Labels": {"password": %q}, "Fencing": {"node1": {"Devices": [{"Type": "ipmi", "Address": "10.0.1.1", "User": "op", "Credential": "file:%s"}]}}}`,
 		vnc, s["label"], bmc), "", time.Time{})
 	a.Log(cluster.Event{Kind: cluster.EvWant, Detail: "token=" + s["event"] + ", and " + s["bmc"]})
-	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O", filepath.Join(dir, "r.tar.gz"), "--timeout", min(slack.For(2*time.Second).Round(time.Second), allWithin).String(), "--socket", a.socket}
+	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O", filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.socket}
 }
 
 // runReport runs the command, and returns what it says.
-func runReport(ctx context.Context, args ...string) (string, error) {
+func runReport(ctx context.Context, root string, args ...string) (string, error) {
 	var out bytes.Buffer
 	facts := func(context.Context, install.Query) (*install.Facts, error) {
 		return nil, errors.New("libvirt says " + planted["vnc"])
 	}
-	root := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts})
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts, Root: filepath.Join(root, "root")})
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
 	return out.String(), err
 }
 
@@ -89,7 +90,7 @@ func runReport(ctx context.Context, args ...string) (string, error) {
 func TestReport(t *testing.T) {
 	a := newAgent(t)
 	dir, args := reportHost(t, a)
-	said, err := runReport(t.Context(), append(args, "-o", "json")...)
+	said, err := runReport(t.Context(), dir, append(args, "-o", "json")...)
 	if err != nil {
 		t.Fatal(said, err)
 	}
@@ -154,13 +155,13 @@ func TestReportOverwritesNothing(t *testing.T) {
 		{t.Context(), append(slices.Clone(args), "--days", "0"), "--days 0: want 1 to 365"},
 		{t.Context(), append(slices.Clone(args), "-O", filepath.Join(dir, "no", "r")), "is no directory"},
 	} {
-		_, err := runReport(c.ctx, c.args...)
+		_, err := runReport(c.ctx, dir, c.args...)
 		var e *fail.Error
 		if !errors.As(err, &e) || e.Kind != fail.Invalid || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: got %v, want %q", c.args, err, c.want)
 		}
 	}
-	if _, err := runReport(ended, append(slices.Clone(args), "-O", filepath.Join(dir, "other"))...); !errors.Is(err, context.Canceled) {
+	if _, err := runReport(ended, dir, append(slices.Clone(args), "-O", filepath.Join(dir, "other"))...); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended: %v", err)
 	}
 	if b, err := os.ReadFile(out); err != nil || string(b) != "mine" {
@@ -179,7 +180,7 @@ func TestReportWithoutAnAgent(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "bin", "nft")); err != nil {
 		t.Fatal(err)
 	}
-	said, err := runReport(t.Context(), args...)
+	said, err := runReport(t.Context(), dir, args...)
 	if err != nil || !strings.Contains(said, "status.json: not had:") {
 		t.Fatalf("%s, %v", said, err)
 	}

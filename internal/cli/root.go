@@ -57,6 +57,8 @@ type Env struct {
 	Collect func(ctx context.Context, getenv func(string) string, now time.Time) (*platform.Platform, error)
 	// HostPorts is what this host has of the ports of Neutron, which knows it by that name; "": the host's own name.
 	HostPorts func(ctx context.Context, name string) (*net.Host, error)
+	// Root is where files of this host are that a report reads; "": /. Tests have a host of their own.
+	Root string
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
 	HostFiles func(root *cobra.Command) ([]install.File, error)
 }

@@ -34,8 +34,8 @@ const shortest = 4
 const maxSecretFile = 1 << 20
 
 // SecretsOf reads secrets out of files that have nothing else: all of each file, its lines,
-// what stands in quotes and what follows a colon or an equals sign. Files that do not exist
-// have none; of others that can not be read it says so.
+// what stands in quotes and what follows a colon or an equals sign, but where a line says whose secret it is, as user = root.
+// Files that do not exist have none; of others that can not be read it says so.
 func SecretsOf(paths ...string) (known []Secret, trouble []string) {
 	for _, p := range paths {
 		b, err := readSecret(p)
@@ -56,7 +56,7 @@ func SecretsOf(paths ...string) (known []Secret, trouble []string) {
 			}
 		}
 		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); strings.HasPrefix(line, "-----") || strings.HasPrefix(line, "#") {
+			if line = strings.TrimSpace(line); strings.HasPrefix(line, "-----") || strings.HasPrefix(line, "#") || whose.MatchString(line) {
 				continue
 			}
 			add(line)
@@ -70,6 +70,9 @@ func SecretsOf(paths ...string) (known []Secret, trouble []string) {
 	}
 	return known, trouble
 }
+
+// whose is a line of a file with secrets that tells where one is used. Such a word is in many texts that need it to be understood.
+var whose = regexp.MustCompile(`^(?:user|host|port|socket|database|basedir|datadir)\s*=`)
 
 var quoted = regexp.MustCompile(`"[^"\n]+"|'[^'\n]+'`)
 
@@ -157,7 +160,8 @@ var patterns = []struct {
 }{
 	{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), removed},
 	{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*):[^\s"']+@`), "${1}:" + removed + "@"},
-	{regexp.MustCompile(`([\w.-]+):[^\s"']+@(tcp|unix)\(`), "${1}:" + removed + "@${2}("},
+	// The user may be a known secret elsewhere, and be removed before.
+	{regexp.MustCompile(`([\w.-]+|\[removed\]):[^\s"']+@(tcp|unix)\(`), "${1}:" + removed + "@${2}("},
 	{regexp.MustCompile(`(?i)(<(?:[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*)>)[^<]+`), "${1}" + removed},
 	{regexp.MustCompile(`(?i)(--?(?:passw(?:or)?d|passphrase|secret|token)[ =])\S+`), "${1}" + removed},
 	{regexp.MustCompile(`(?i)("--?(?:passw(?:or)?d|passphrase|secret|token)",\s*")[^"]*`), "${1}" + removed},

@@ -13,9 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"holdfast/internal/testbed/slack"
 )
 
 // TestLooksLikeASecret: what has no name of a file of ours.
@@ -31,6 +30,7 @@ func TestLooksLikeASecret(t *testing.T) {
 		`<secret type='ceph' uuid='1-2'/>`:                                      `<secret type='ceph' uuid='1-2'/>`,
 		`<rootPassword>` + s + `</rootPassword>`:                                `<rootPassword>[removed]</rootPassword>`,
 		`mysql://root:` + s + `@10.0.0.1/nova`:                                  `mysql://root:[removed]@10.0.0.1/nova`,
+		removed + `:` + s + `@tcp(10.0.0.1:3306)/`:                              removed + `:[removed]@tcp(10.0.0.1:3306)/`,
 		`root:` + s + `@tcp(10.0.0.1:3306)/`:                                    `root:[removed]@tcp(10.0.0.1:3306)/`,
 		`--source holdfast:p@` + s + `:w/rd@tcp(10.0.0.1:3306)/ x`:              `--source holdfast:[removed]@tcp(10.0.0.1:3306)/ x`,
 		`ipmitool --password ` + s + ` power`:                                   `ipmitool --password [removed] power`,
@@ -65,7 +65,8 @@ func TestKnownSecretsAreRemovedInEachForm(t *testing.T) {
 	}
 	const odd = `a"b<c>&d\e f`
 	known, trouble := SecretsOf(file("vnc", "xyz\n"), file("bmc", odd+"\n"), file("answers", "secrets: {root: 'opensesame'}\n# password: notme\n"),
-		file("key", "-----BEGIN PRIVATE KEY-----\nQUJDREVGR0g\n-----END PRIVATE KEY-----\n"), file("ring", "[client]\n\tkey = ringring==\n"), filepath.Join(dir, "none"), dir)
+		file("key", "-----BEGIN PRIVATE KEY-----\nQUJDREVGR0g\n-----END PRIVATE KEY-----\n"), file("ring", "[client]\n\tkey = ringring==\n"),
+		file("my.cnf", "[client]\nhost = localhost\nuser     = root\npassword = mycnfword\n"), filepath.Join(dir, "none"), dir)
 	if len(trouble) != 1 || !strings.Contains(trouble[0], dir+" are not known") {
 		t.Errorf("trouble %q", trouble)
 	}
@@ -82,6 +83,7 @@ func TestKnownSecretsAreRemovedInEachForm(t *testing.T) {
 		"a&#34;b&lt;c&gt;&amp;d\\e f":                  "[removed]",
 		base64.StdEncoding.EncodeToString([]byte(odd)): "[removed]",
 		"xopensesamex QUJDREVGR0g ringring== /bin":     "x[removed]x [removed] [removed] /bin",
+		"root:mycnfword@tcp(localhost:3306)/":          "root:[removed]@tcp(localhost:3306)/",
 		"fromtheenv notme":                             "[removed] notme",
 	} {
 		if got := string(r.pass([]byte(text))); got != want {
@@ -121,23 +123,56 @@ func unpacked(t *testing.T, b []byte) map[string]string {
 	}
 }
 
-// TestArchive: what hangs, fails or is too much is named, and all else is there.
-func TestArchive(t *testing.T) {
-	stuck := make(chan struct{})
-	defer close(stuck)
-	lines := strings.Repeat("0123456789 line\n", 200)
-	o := Options{
-		Name: "r", Within: slack.For(500 * time.Millisecond), All: time.Minute, Most: 1024, Total: 3000, Now: time.Unix(1e9, 0),
-		Known: []Secret{"Hunter2-x"}, Notes: []string{"a note on Hunter2-x"},
-		Parts: []Part{
-			{Name: "good", Get: said("it is Hunter2-x\n")},
-			{Name: "hangs", Get: func(_ context.Context, w io.Writer) error {
-				if err := said("before\n")(t.Context(), w); err != nil {
+// TestAPartThatHangs is named, and what it has written is there.
+func TestAPartThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		defer close(stuck)
+		var b bytes.Buffer
+		_, err := Write(t.Context(), &b, Options{Name: "r", Within: 10 * time.Second, All: time.Minute, Most: 1024, Total: 3000, Now: time.Unix(1e9, 0), Parts: []Part{
+			{Name: "hangs", Get: func(ctx context.Context, w io.Writer) error {
+				if err := said("before\n")(ctx, w); err != nil {
 					return err
 				}
 				<-stuck
 				return nil
 			}},
+			{Name: "good", Get: said("it is there\n")},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := unpacked(t, b.Bytes())
+		if got["hangs"] != "before\n" || got["good"] != "it is there\n" || !strings.Contains(got[indexName], "hangs: not complete: it does not answer in time") {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestAProgramThatHangs is ended, and what it has printed is there.
+func TestAProgramThatHangs(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- Output("sleeps", false, "sh", "-c", "echo begun; exec sleep 600").Get(ctx, w) }()
+	said := make([]byte, len("begun\n"))
+	if _, err := io.ReadFull(r, said); err != nil || string(said) != "begun\n" {
+		t.Errorf("%q, %v", said, err)
+	}
+	cancel()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "sh does not end") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestArchive: what fails or is too much is named, and all else is there.
+func TestArchive(t *testing.T) {
+	lines := strings.Repeat("0123456789 line\n", 200)
+	o := Options{
+		Name: "r", Within: time.Hour, All: time.Hour, Most: 1024, Total: 3000, Now: time.Unix(1e9, 0),
+		Known: []Secret{"Hunter2-x"}, Notes: []string{"a note on Hunter2-x"},
+		Parts: []Part{
+			{Name: "good", Get: said("it is Hunter2-x\n")},
 			{Name: "fails", Get: func(context.Context, io.Writer) error { return errors.New("no way with\nHunter2-x") }},
 			{Name: "empty", Get: said("")},
 			{Name: "head", Get: said(lines)},
@@ -145,7 +180,6 @@ func TestArchive(t *testing.T) {
 			{Name: "toomuch", Get: said(lines)},
 			Output("none", false, "/no/such/program"),
 			Output("wrong", false, "sh", "-c", "echo half; echo because >&2; exit 3"),
-			Output("sleeps", false, "sh", "-c", "echo begun; sleep 600"),
 		},
 	}
 	var b bytes.Buffer
@@ -155,7 +189,7 @@ func TestArchive(t *testing.T) {
 	}
 	got := unpacked(t, b.Bytes())
 	for name, want := range map[string]string{
-		"good": "it is [removed]\n", "hangs": "before\n", "fails": "", "empty": "", "none": "", "toomuch": "", "wrong": "half\n", "sleeps": "begun\n",
+		"good": "it is [removed]\n", "fails": "", "empty": "", "none": "", "toomuch": "", "wrong": "half\n",
 		"head": lines[:1024], "tail": (lines + "the end\n")[len(lines)+8-1016:],
 	} {
 		if got[name] != want {
@@ -163,8 +197,8 @@ func TestArchive(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"hangs: not complete: it does not answer in time", "fails: not had: no way with [removed]", "empty: empty", "head: the end is left out", "tail: the beginning is left out",
-		"toomuch: left out", "none: not had: ", "wrong: not complete: exit status 3: because", "sleeps: not complete: ", "a note on [removed]",
+		"fails: not had: no way with [removed]", "empty: empty", "head: the end is left out", "tail: the beginning is left out",
+		"toomuch: left out", "none: not had: ", "wrong: not complete: exit status 3: because", "a note on [removed]",
 	} {
 		if !strings.Contains(got[indexName], want) {
 			t.Errorf("the index does not say %q:\n%s", want, got[indexName])
