@@ -50,7 +50,7 @@ type live struct {
 // runLive begins a command that is interrupted when the test ends.
 func runLive(t *testing.T, a *agent, args ...string) *live {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	r, w := io.Pipe()
 	l := &live{t: t, lines: make(chan string, 1000), cancel: cancel, done: make(chan error, 1)}
 	go func() {
@@ -221,7 +221,7 @@ func onTerminal(t *testing.T, a *agent, shown func(), args ...string) string {
 	}()
 	root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
 	root.SetArgs(append(args, "--socket", a.socket))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := root.ExecuteContext(ctx); err != nil {
 		t.Errorf("%v: %v", args, err)

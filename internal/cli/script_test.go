@@ -107,11 +107,12 @@ func (a *agent) stop() error {
 	return err
 }
 
-// until asks again and again until ok, for at most 10 s.
+// until asks again and again until ok, for as long as any test waits.
 func until(ok func() bool) error {
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	const most = 10 * time.Minute
+	for end := time.Now().Add(most); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			return errors.New("it did not come within 10 s")
+			return fmt.Errorf("it did not come within %s", most)
 		}
 	}
 	return nil
@@ -280,13 +281,21 @@ func narrow(ts *testscript.TestScript, _ bool, args []string) {
 // time, and scripts have hundreds, most of which have one goroutine.
 var underDetector = []string{"events", "jobs", "migrate", "status", "transition_config", "transition_sites"}
 
-// TestScripts runs each script of testdata; under the race detector those of underDetector.
-// `make test-unit` runs it both ways.
+// inShort are the scripts of short runs.
+var inShort = []string{"collect", "config", "configure", "main", "status", "upgrade_status"}
+
+// TestScripts runs each script of testdata; under the race detector those of underDetector, in short runs some.
 func TestScripts(t *testing.T) {
-	dir, files := "testdata", []string(nil)
-	if try.Race {
+	dir, files, only := "testdata", []string(nil), []string(nil)
+	switch {
+	case try.Race:
+		only = underDetector
+	case testing.Short():
+		only = inShort
+	}
+	if only != nil {
 		dir = ""
-		for _, name := range underDetector {
+		for _, name := range only {
 			files = append(files, filepath.Join("testdata", name+".txtar"))
 		}
 	}

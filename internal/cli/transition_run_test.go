@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
 
@@ -74,6 +76,7 @@ func TestOnlyOneSignalIsTheCutOver(t *testing.T) {
 // TestTransitionDBTerminated: who is terminated while it follows has no cut-over, and goes
 // on; who has had it does not.
 func TestTransitionDBTerminated(t *testing.T) {
+	need.Drill(t, "P3, P5: a run that is ended goes on as the same run", need.Programs("mariadb-server", "mariadbd"))
 	rig := aligntest.MariaDB(t, logged...)
 	flags := platforms(t, rig, rig)
 	for i, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP} {
@@ -82,11 +85,7 @@ func TestTransitionDBTerminated(t *testing.T) {
 			continue
 		}
 		cmd, out := child(t, db("run", flags, "--follow")...)
-		for end := time.Now().Add(time.Minute); !strings.Contains(out.String(), "is carried over"); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("it does not follow within a minute: %s", out)
-			}
-		}
+		try.Until(t, "it to follow", func() bool { return strings.Contains(out.String(), "is carried over") })
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
@@ -138,6 +137,7 @@ func TestTransitionDBTerminated(t *testing.T) {
 // TestTransitionDBLosesItsLock: while it follows, another takes the source's lock, whose
 // IDs would come instead of its own. It ends at once, and says why.
 func TestTransitionDBLosesItsLock(t *testing.T) {
+	need.Drill(t, "P5: a run that has lost its lock writes nothing more", need.Programs("mariadb-server", "mariadbd"))
 	rig := aligntest.MariaDB(t, logged...)
 	flags := platforms(t, rig, rig)
 	conn, err := watcher(t, rig).Conn(t.Context())

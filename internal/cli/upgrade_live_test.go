@@ -76,7 +76,7 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 	t.Setenv("NO_COLOR", "")
 	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0", Bundle: &request.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
 	master, slave := openPTY(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
@@ -148,7 +148,7 @@ func TestUpgradeProgress(t *testing.T) {
 	var out bytes.Buffer
 	root := New(Env{Stdout: &out, Stderr: slave, Stdin: strings.NewReader("")})
 	root.SetArgs([]string{"upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--dry-run", "--socket", a.socket})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if err := root.ExecuteContext(ctx); err != nil {
 		t.Fatal(err)
