@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -16,9 +17,7 @@ import (
 // ever. The database is killed, can not be promoted there again, and the group goes to the
 // other node with every row that was acknowledged. With room the node comes back by itself.
 func TestAFullDisk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
-	}
+	need.Drill(t, "P1, P3: a full disk of the active node loses no acknowledged row, and the group goes to the other one", need.Root, need.Programs("mariadb-server", "mariadbd"))
 	r := newRigOn(t, map[cluster.HostID]string{"a": "400m"})
 	a, b := r.node["a"], r.node["b"]
 	var l ledger

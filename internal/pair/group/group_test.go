@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +20,13 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/pair"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
 // ledger is clients who write numbered rows through the address, and what they were told.
 type ledger struct {
+	fast  bool // clients do not rest between two rows
 	mu    sync.Mutex
 	next  int64
 	acked []int64
@@ -46,15 +47,8 @@ func (l *ledger) write(r *rig, clients int) (stop func()) {
 	return func() { cancel(); w.Wait() }
 }
 
-// roundsEnv has how many faults TestManyFaults makes, and its clients then write as fast as they can.
-const roundsEnv = "HOLDFAST_PAIR_ROUNDS"
-
-// pause is between two rows of a client: a few clients have some commit under way nearly always, and leave the processor to others.
-func pause() {
-	if os.Getenv(roundsEnv) == "" {
-		time.Sleep(5 * time.Millisecond)
-	}
-}
+// rest is between two rows of a client: a few clients have some commit under way nearly always, and leave the processor to others.
+const rest = 5 * time.Millisecond
 
 // session is one connection, until an error.
 func (l *ledger) session(ctx context.Context, r *rig) {
@@ -82,7 +76,9 @@ func (l *ledger) session(ctx context.Context, r *rig) {
 			l.mu.Lock()
 			l.acked = append(l.acked, id)
 			l.mu.Unlock()
-			pause()
+			if !l.fast {
+				time.Sleep(rest)
+			}
 		}
 		db.Close()
 	}
@@ -135,9 +131,35 @@ func (l *ledger) missing(n *node) (lost int) {
 	return lost
 }
 
+// TestALossAndAMove: the active node loses its power, comes back, and is moved to, under load.
+func TestALossAndAMove(t *testing.T) {
+	r := newRig(t)
+	a, b := r.node["a"], r.node["b"]
+	var l ledger
+	r.assign("a", cluster.ProofFirst)
+	stop := l.write(r, 4)
+	defer func() { stop() }()
+	r.complete()
+	l.more(t, 50)
+	a.off()
+	r.assign("b", cluster.ProofFenced)
+	l.more(t, 50)
+	stop()
+	l.check(b)
+	stop = l.write(r, 4)
+	a.boot()
+	r.complete()
+	r.move("b", "a")
+	l.more(t, 50)
+	stop()
+	stop = func() {}
+	l.check(a)
+}
+
 // TestTheLifeOfAPair: from one node with data to two, the loss of the active one, its
 // return, a planned move, an agent that begins anew, a standby that stands still.
 func TestTheLifeOfAPair(t *testing.T) {
+	need.Drill(t, "P1, P2, P3: a pair of databases from its begin to an orderly end, with a loss, a return, a move, and a standby that stands still", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -208,6 +230,7 @@ func TestTheLifeOfAPair(t *testing.T) {
 // a person chooses the copy that is left. Its writes are there, and more are taken; the lost node
 // comes back after all, and saves what it alone had before it follows.
 func TestAPersonChooses(t *testing.T) {
+	need.Drill(t, "P1, P2: a copy without each acknowledged write is promoted by a person only, and what the other one had is saved", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -275,13 +298,18 @@ func TestAPersonChooses(t *testing.T) {
 // TestManyFaults is a row of faults of all kinds under load: no row that was
 // acknowledged is lost, and the pair is whole again after each without a person.
 func TestManyFaults(t *testing.T) {
-	rounds := 9 // each kind once
-	if n, err := strconv.Atoi(os.Getenv(roundsEnv)); err == nil {
-		rounds = n
-	}
+	need.Drill(t, "P1, P3: a fault of each kind under load loses no acknowledged row, and the pair is whole again without a person", need.Programs("mariadb-server", "mariadbd"))
+	manyFaults(t, 9, &ledger{})
+}
+
+func TestManyFaultsAtLength(t *testing.T) {
+	need.Drill(t, "P1, P3: a row of 100 faults under full load loses no acknowledged row, and the pair is whole again without a person", need.Programs("mariadb-server", "mariadbd"))
+	manyFaults(t, 100, &ledger{fast: true})
+}
+
+func manyFaults(t *testing.T, rounds int, l *ledger) {
 	r := newRig(t)
 	random := rand.New(rand.NewPCG(uint64(rounds), 7))
-	var l ledger
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
 	kinds := []string{"power of the active", "power of the standby", "database of the active", "database of the standby", "agent of the active", "agent of the standby", "move", "standby stands still", "connection"}

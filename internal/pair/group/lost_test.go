@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -289,9 +290,7 @@ func TestALostCopyIsNotKnownToRun(t *testing.T) {
 // TestAProbeOfAFileSystem: what takes writes is well, and what takes none is told.
 func TestAProbeOfAFileSystem(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
-	}
+	need.Real(t, need.Root)
 	dir := t.TempDir()
 	try.Must(t, unix.Mount("probe", dir, "tmpfs", 0, "size=64k"))
 	t.Cleanup(func() { try.Must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
