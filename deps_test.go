@@ -75,11 +75,10 @@ func modules(adr string) []string {
 // TestOneReaderOfYAML: whatever reads YAML says where its faults are.
 func TestOneReaderOfYAML(t *testing.T) {
 	const reader = "holdfast/internal/strictyaml"
-	for _, line := range strings.Split(strings.TrimSpace(run(t, "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")), "\n") {
-		f := strings.Fields(line)
-		for _, i := range f[1:] {
-			if f[0] != reader && strings.Contains(i, ".") && strings.Contains(i, "yaml") {
-				t.Errorf("%s imports %s: want %s", f[0], i, reader)
+	for name, p := range packages(t) {
+		for _, i := range p.Imports {
+			if name != reader && strings.Contains(i, ".") && strings.Contains(i, "yaml") {
+				t.Errorf("%s imports %s: want %s", name, i, reader)
 			}
 		}
 	}

@@ -2,15 +2,21 @@
 package holdfast_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -137,8 +143,10 @@ func TestChecksKnowNoPlans(t *testing.T) {
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
 	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
-	adapters := strings.Fields(run(t, "go", "list", "./internal/host/..."))
-	for _, a := range adapters {
+	for _, a := range slices.Sorted(maps.Keys(packages(t))) {
+		if !strings.HasPrefix(a, "holdfast/internal/host/") {
+			continue
+		}
 		for _, dep := range deps(t, a) {
 			switch {
 			case dep == a || shared[dep] || strings.HasPrefix(dep, a+"/") || strings.HasPrefix(a, dep+"/"):
@@ -152,7 +160,7 @@ func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 }
 
 func TestEveryPackageHasOnePackageComment(t *testing.T) {
-	for _, p := range strings.Fields(run(t, "go", "list", "./...")) {
+	for _, p := range slices.Sorted(maps.Keys(packages(t))) {
 		if strings.Contains(p, "/api/v1") {
 			continue // generated
 		}
@@ -216,6 +224,7 @@ var renames = map[string]string{
 	"tools/runtests":                "logs of a drill that failed need not outlive the kernel",
 	"internal/upgrade/bundle":       "it syncs the directory by the descriptor that holds its lock",
 	"internal/upgrade/cache":        "one sync after several renames, and its tests stop between them",
+	"tools/runtests":                "logs of a run, which need not outlive the kernel",
 	"internal/upgrade/check":        "three names at once: one sync after them",
 }
 
@@ -289,9 +298,51 @@ func parse(t *testing.T, pkg string) map[string]*ast.File {
 	return out
 }
 
+// listed is a package of this module, as go knows it.
+type listed struct {
+	Imports, Deps []string // Deps: with those of imports
+}
+
+// tree is what `go list` says of all packages of this module, once.
+var tree = sync.OnceValues(func() (map[string]listed, error) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", "./...")
+	raw, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]listed{}
+	for d := json.NewDecoder(bytes.NewReader(raw)); ; {
+		var p struct {
+			ImportPath string
+			listed
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return out, nil
+		} else if err != nil {
+			return nil, err
+		}
+		out[p.ImportPath] = p.listed
+	}
+})
+
+// packages are all of this module, by import path.
+func packages(t *testing.T) map[string]listed {
+	t.Helper()
+	all, err := tree()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return all
+}
+
+// deps are the packages that one depends on, with itself.
 func deps(t *testing.T, pkg string) []string {
 	t.Helper()
-	return strings.Fields(run(t, "go", "list", "-deps", pkg))
+	p, ok := packages(t)[pkg]
+	if !ok {
+		t.Fatalf("there is no package %s", pkg)
+	}
+	return append(slices.Clone(p.Deps), pkg)
 }
 
 func run(t *testing.T, name string, args ...string) string {

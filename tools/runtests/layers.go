@@ -32,7 +32,7 @@ type layer struct {
 
 // races are the packages whose tests run under the race detector in each run, as goroutines meet there all the time. All
 // others do in a drill.
-var races = []string{"ha/loop", "job/engine", "host/heartbeat", "server", "agent", "store/memstore"}
+var races = []string{"ha/loop", "job/engine", "host/heartbeat", "server", "agent", "store/storetest"}
 
 // limit is how long the tests of one package may take, and the only bound of most of them.
 const limit = "-timeout=20m"

@@ -257,7 +257,7 @@ func (r *rig) writes(h cluster.HostID, c *cable, n int) {
 // TestAPartitionBesideADatabase: it comes and goes while the group runs, is on whichever node serves,
 // and a node whose copy of it is behind does not get the group, however good its database is.
 func TestAPartitionBesideADatabase(t *testing.T) {
-	need.More(t)
+	need.Drill(t, "P1, P2: a partition beside the database comes, moves, is lost and goes, and a node whose copy is behind does not get the group", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	ctx := try.Context(t)
 	a, b := r.node["a"], r.node["b"]
@@ -326,7 +326,7 @@ func TestAPartitionBesideADatabase(t *testing.T) {
 // TestAPartitionWhoseDiskFails: the group goes to the node whose copy is whole; where there is none, it
 // does not run.
 func TestAPartitionWhoseDiskFails(t *testing.T) {
-	need.More(t)
+	need.Drill(t, "P1: the group goes to the node whose copy of a partition is whole, and to none where there is none", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	ctx := try.Context(t)
 	a, b := r.node["a"], r.node["b"]

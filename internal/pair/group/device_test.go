@@ -171,19 +171,23 @@ func (n deviceNode) follows(other deviceNode) {
 func (n deviceNode) until(what string, ok func(deviceLook) bool) {
 	n.t.Helper()
 	var l deviceLook
-	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(drbdnode.LookAgain) {
+	defer func() {
+		if n.t.Failed() {
+			n.t.Logf("%s: looked last when it was %+v", n.Name(), l)
+		}
+	}()
+	try.Until(n.t, n.Name()+": "+what, func() bool {
 		if l = n.look(); ok(l) {
-			return
+			return true
 		}
-		if time.Now().After(end) {
-			n.t.Fatalf("%s: waited for %s: %+v", n.Name(), what, l)
-		}
-	}
+		time.Sleep(drbdnode.LookAgain)
+		return false
+	})
 }
 
 // TestOnTwoNodes has its parts on the same two emulated hosts, one after the other.
 func TestOnTwoNodes(t *testing.T) {
-	need.Drill(t, "P1, Usphere: a database on a DRBD device of two real kernels goes over, is lost and comes back")
+	need.Drill(t, "P1, P2: pairs on DRBD and on a shared disk, and a database on DRBD, on two emulated hosts", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("mariadb-server", "mariadbd"))
 	t.Parallel()
 	template := filepath.Join(try.ShortDir(t), "database")
 	drbdnode.EmptyDatabase(t, template)

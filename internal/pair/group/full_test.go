@@ -17,10 +17,10 @@ import (
 // ever. The database is killed, can not be promoted there again, and the group goes to the
 // other node with every row that was acknowledged. With room the node comes back by itself.
 func TestAFullDisk(t *testing.T) {
-	need.More(t, need.Root)
+	need.Drill(t, "P1, P3: a full disk of the active node loses no acknowledged row, and the group goes to the other one", need.Root, need.Programs("mariadb-server", "mariadbd"))
 	r := newRigOn(t, map[cluster.HostID]string{"a": "400m"})
 	a, b := r.node["a"], r.node["b"]
-	l := ledger{pause: pause}
+	var l ledger
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
 	stop := l.write(r, 4)

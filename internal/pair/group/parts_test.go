@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/pair"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/vipaddr"
@@ -20,6 +21,7 @@ import (
 
 // TestAnAddressIsAMember: added, kept and taken off again; another machine that has it is told of.
 func TestAnAddressIsAMember(t *testing.T) {
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"))
 	n := nettest.New(t, 2)
 	for i := range 2 {
 		try.Until(t, "a carrier", func() bool { return strings.Contains(n.Host(i).IP(t, "link", "show", "eth0"), "state UP") })

@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 )
@@ -83,6 +84,7 @@ func newRig(t *testing.T) *rig {
 // newRigOn gives nodes a disk of their own, of a size as tmpfs takes it.
 func newRigOn(t *testing.T, size map[cluster.HostID]string) *rig {
 	t.Helper()
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"))
 	mem := storetest.NewMem()
 	r := &rig{t: t, mem: mem, store: mem.NewClient("test"), node: map[cluster.HostID]*node{}}
 	ctx := try.Context(t)

@@ -207,7 +207,7 @@ func databaseOnDRBD(t *testing.T, a, b deviceNode, template string) {
 // TestAServerWhoseEndWasCutShort: one with a binary log that was killed when it had closed that, and
 // had not yet written its last commits, starts again with them.
 func TestAServerWhoseEndWasCutShort(t *testing.T) {
-	need.More(t)
+	need.Drill(t, "P1: a database that was killed between its log and its last commits starts again with them", need.Programs("mariadb-server", "mariadbd"))
 	t.Parallel()
 	ctx := try.Context(t)
 	own := aligntest.NewOwn(t, try.ShortDir(t), []string{"log_bin=log", "sync_binlog=1"})
