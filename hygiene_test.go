@@ -224,7 +224,6 @@ var renames = map[string]string{
 	"tools/runtests":                "logs of a drill that failed need not outlive the kernel",
 	"internal/upgrade/bundle":       "it syncs the directory by the descriptor that holds its lock",
 	"internal/upgrade/cache":        "one sync after several renames, and its tests stop between them",
-	"tools/runtests":                "logs of a run, which need not outlive the kernel",
 	"internal/upgrade/check":        "three names at once: one sync after them",
 }
 
