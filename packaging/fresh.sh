@@ -2,6 +2,7 @@
 # Runs a command, by default `make test`, on this tree in a Debian root where nobody
 # worked before: nothing is there but a minimal system and what test-deps.sh installs.
 #   fresh.sh [COMMAND...]
+# It has what `make test` needs, or with FRESH_DEPS=drills what `make drills` needs.
 # The root is made by debootstrap, once for each list of packages and each month, and
 # kept in $FRESH_CACHE (default /var/cache/holdfast-fresh). A run works on a copy of
 # it, in namespaces of its own for mounts, processes, IPC, host name and control groups;
@@ -14,6 +15,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd -P)
 cache=${FRESH_CACHE:-/var/cache/holdfast-fresh}
 release=bookworm
+deps=${FRESH_DEPS:-test}
 ledger=docs/drills.jsonl
 [ $# -gt 0 ] || set -- make --no-print-directory test
 command=("$@")
@@ -75,7 +77,7 @@ build() {
   names "$root"
   cp packaging/test-deps.sh "$root/root/"
   unshare --mount --pid --fork --kill-child sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" \
-    env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin /root/test-deps.sh drills
+    env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin /root/test-deps.sh "$deps"
   rm -rf "$root/root/test-deps.sh" "$root"/var/cache/apt/archives/*.deb
 }
 
@@ -83,10 +85,10 @@ build() {
 lower() {
   local key old
   key=$({ cat packaging/test-deps.sh; declare -f build; } | sha256sum | cut -c1-12)-$(date +%Y%m)
-  base=$cache/base-$key
+  base=$cache/base-$deps-$key
   exec 8>"$cache/lock"
   flock 8
-  for old in "$cache"/{base,run}-*; do
+  for old in "$cache"/base-"$deps"-* "$cache"/run-*; do
     # Those of other keys, and of runs that were killed; one in use is locked.
     [ "$old" = "$base" ] || [ ! -d "$old" ] || flock -n "$old" rm -rf --one-file-system "$old" || true
   done

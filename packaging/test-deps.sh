@@ -21,8 +21,9 @@ case ${1-} in
     sg3-utils # persistent reservations, to compare with
     tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
     ceph-mon ceph-osd ceph-common # images in a Ceph pool
-    nova-common nova-api nova-conductor glance-common cinder-common # they read aligned rows
-    rabbitmq-server neutron-openvswitch-agent # an agent on a host of it
+    nova-common nova-api nova-conductor nova-scheduler nova-compute placement-common # they read aligned rows,
+    glance-common glance-api cinder-common cinder-api cinder-scheduler cinder-volume # and are a whole platform
+    rabbitmq-server neutron-openvswitch-agent neutron-dhcp-agent dnsmasq-base # agents on a host of it
     keystone # which tokens Neutron takes
   ) ;;
   *) echo "test-deps.sh: ${1-nothing}: want test or drills" >&2; exit 2 ;;
