@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // build makes the packages of a tree.
@@ -42,12 +44,25 @@ func sums(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// TestPackagesAreReproducible builds the packages in two folders, one of them without
-// the history, and looks into them.
-func TestPackagesAreReproducible(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds the program twice")
+// TestPackages builds the packages and looks into them.
+func TestPackages(t *testing.T) {
+	need.Real(t, need.Programs("dpkg", "dpkg-deb"), need.Programs("groff-base", "groff"))
+	out := t.TempDir()
+	if text, err := build(t, "..", out, "1.4.0~rc1"); err != nil {
+		t.Fatal(err, text)
 	}
+	root := filepath.Join(t.TempDir(), "root")
+	if text, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb"), root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	checkFiles(t, root)
+	checkBill(t, filepath.Join(out, "holdfast-1.4.0~rc1.cdx.json"), filepath.Join(root, "opt/holdfast/bin/holdfast"))
+}
+
+// TestPackagesAreReproducible builds the packages in two folders, one of them without
+// the history.
+func TestPackagesAreReproducible(t *testing.T) {
+	need.Drill(t, "packages: two builds of one commit, in different folders, are the same to the byte")
 	first, second, other := t.TempDir(), t.TempDir(), t.TempDir()
 	if text, err := build(t, "..", first, "1.4.0~rc1"); err != nil {
 		t.Fatal(err, text)
@@ -68,12 +83,6 @@ func TestPackagesAreReproducible(t *testing.T) {
 	if len(a) != 3 || len(b) != 3 {
 		t.Errorf("want three files: %v, %v", a, b)
 	}
-	root := filepath.Join(t.TempDir(), "root")
-	if text, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", filepath.Join(first, "holdfast_1.4.0~rc1_amd64.deb"), root).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, text)
-	}
-	checkFiles(t, root)
-	checkBill(t, filepath.Join(first, "holdfast-1.4.0~rc1.cdx.json"), filepath.Join(root, "opt/holdfast/bin/holdfast"))
 }
 
 // checkFiles looks for what the packages have beside the program.
@@ -112,13 +121,8 @@ func checkFiles(t *testing.T, root string) {
 	if err != nil || len(pages) < 30 {
 		t.Errorf("%d manual pages, %v", len(pages), err)
 	}
-	groff, err := exec.LookPath("groff")
-	if err != nil {
-		t.Logf("the formatter was not asked: %v", err)
-		return
-	}
 	// man would begin six programs for each page.
-	cmd := exec.CommandContext(t.Context(), groff, append([]string{"-K", "utf8", "-T", "utf8", "-t", "-man", "-w", "mac", "-rLL=120n"}, pages...)...)
+	cmd := exec.CommandContext(t.Context(), "groff", append([]string{"-K", "utf8", "-T", "utf8", "-t", "-man", "-w", "mac", "-rLL=120n"}, pages...)...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	text, err := cmd.Output()

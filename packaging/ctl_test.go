@@ -1,7 +1,6 @@
 package packaging_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/try"
 )
 
 // TestMain is also holdfast, as self/ctl/ctl.sh sees it: when this program is called
@@ -42,10 +43,10 @@ func standIn(dir string, args []string) int {
 		err = os.WriteFile(filepath.Join(filepath.Dir(settings), "asked-insecure"), nil, 0o644)
 	case strings.HasPrefix(say, "agent --config "), strings.HasPrefix(say, "agent --insecure --config "):
 		err = os.WriteFile(filepath.Join(filepath.Dir(settings), "runs"), version, 0o644)
-		time.Sleep(2 * time.Minute) // or until it is told to end
+		time.Sleep(time.Hour) // or until it is told to end
 	case strings.HasPrefix(say, "version -o json --socket "):
 		if _, err := os.Stat(filepath.Join(dir, "hangs")); err == nil {
-			time.Sleep(2 * time.Minute)
+			time.Sleep(time.Hour)
 		}
 		agent := "none"
 		if text, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(settings)), "runs")); err == nil {
@@ -159,15 +160,10 @@ func (h *host) end() {
 // runs waits for an agent of a version.
 func (h *host) runs(version string) {
 	h.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	try.Until(h.t, "agent "+version, func() bool {
 		have, err := os.ReadFile(filepath.Join(h.dir, "runs"))
-		if err == nil && string(have) == version {
-			return
-		}
-		if time.Now().After(end) {
-			h.t.Fatalf("agent %s runs, want %s: %v", have, version, err)
-		}
-	}
+		return err == nil && string(have) == version
+	})
 }
 
 // ctl calls the script as an upgrade does; it must succeed, or fail saying a word.
@@ -177,9 +173,7 @@ func (h *host) ctl(fails string, args ...string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, script, args...)
+	cmd := exec.CommandContext(h.t.Context(), script, args...)
 	cmd.Dir = filepath.Join(h.dir, "bundle")
 	within := "30"
 	if fails != "" {

@@ -8,7 +8,7 @@ packages=(
   gcc libc6-dev make git # the race detector
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
   qemu-system-x86 qemu-utils busybox-static
-  iproute2 nftables iptables iputils-ping dpkg openssh-server
+  iproute2 nftables iptables iputils-ping dpkg groff-base openssh-server
   mariadb-server-core mariadb-client mariadb-backup zstd
   openvswitch-switch                            # pins
   neutron-server neutron-common python3-pymysql # networks are rebuilt in it

@@ -84,8 +84,8 @@ func (c *counts) read(in io.Reader, out io.Writer, done func(pkg, how string, se
 		}
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(c.started)) { // go test was ended
-		c.unended(out, pkg)
-		c.Failed = append(c.Failed, failure{pkg, "it has not ended\n"})
+		said := c.unended(out, pkg)
+		c.Failed = append(c.Failed, failure{pkg, "it has not ended\n" + ends(said)})
 		done(pkg, "FAIL", 0)
 	}
 	for s, seconds := range c.own {
@@ -132,11 +132,13 @@ func (c *counts) take(out io.Writer, e event, done func(pkg, how string, seconds
 	case "fail":
 		said := verdictFirst(c.output[key])
 		fmt.Fprint(out, strings.Join(said, ""))
+		if e.Test == "" {
+			said = append(said, c.unended(out, e.Package)...)
+		}
 		if e.Test != "" || !slices.ContainsFunc(c.Failed, func(f failure) bool { return strings.HasPrefix(f.Name, e.Package+" ") }) {
 			c.Failed = append(c.Failed, failure{strings.TrimSpace(key), ends(said)})
 		}
 		if e.Test == "" {
-			c.unended(out, e.Package)
 			done(e.Package, "FAIL", e.Elapsed)
 		}
 	}
@@ -168,14 +170,16 @@ func verdictFirst(output []string) []string {
 	return output
 }
 
-// unended shows what tests of a package said that have not ended: its process has died.
-func (c *counts) unended(out io.Writer, pkg string) {
+// unended shows what tests of a package said that have not ended, and returns it: its process has died.
+func (c *counts) unended(out io.Writer, pkg string) (said []string) {
 	for _, key := range slices.Sorted(maps.Keys(c.output)) {
 		if strings.HasPrefix(key, pkg+" ") && key != pkg+" " {
 			fmt.Fprint(out, strings.Join(c.output[key], ""))
+			said = append(said, c.output[key]...)
 			delete(c.output, key)
 		}
 	}
+	return said
 }
 
 // count adds the time of a test that is over to its own, and takes it from that of the test

@@ -13,94 +13,121 @@ const passing = `{"Action":"start","Package":"holdfast/a"}
 {"Action":"pass","Package":"holdfast/a","Test":"TestOne","Elapsed":4}
 {"Action":"output","Package":"holdfast/a","Test":"TestTwo","Output":"    a_test.go:7: missing: this needs root\n"}
 {"Action":"skip","Package":"holdfast/a","Test":"TestTwo","Elapsed":9}
-{"Action":"output","Package":"holdfast/a","Test":"TestThree","Output":"    a_test.go:9: a drill: not wanted here (HOLDFAST_TESTS)\n"}
-{"Action":"skip","Package":"holdfast/a","Test":"TestThree","Elapsed":0}
-{"Action":"attr","Package":"holdfast/a","Test":"TestFour","Key":"seed","Value":"77"}
-{"Action":"attr","Package":"holdfast/a","Test":"TestFour","Key":"colour","Value":"red"}
-{"Action":"pass","Package":"holdfast/a","Test":"TestFour","Elapsed":0.5}
+{"Action":"output","Package":"holdfast/a","Test":"TestLong","Output":"    a_test.go:9: a drill: not wanted here (HOLDFAST_TESTS)\n"}
+{"Action":"skip","Package":"holdfast/a","Test":"TestLong"}
+{"Action":"attr","Package":"holdfast/a","Test":"TestThree","Key":"seed","Value":"4711"}
+{"Action":"attr","Package":"holdfast/a","Test":"TestThree","Key":"colour","Value":"red"}
+{"Action":"pass","Package":"holdfast/a","Test":"TestThree","Elapsed":0.5}
+{"Action":"attr","Package":"holdfast/a","Test":"TestFive","Key":"verdict","Value":"damaged: vm1 on h2: soft lockup"}
+{"Action":"output","Package":"holdfast/a","Test":"TestFive","Output":"    a_test.go:12: an emulator was damaged\n"}
+{"Action":"skip","Package":"holdfast/a","Test":"TestFive"}
 {"Action":"pass","Package":"holdfast/a","Elapsed":8}
 `
 
 const failing = `not an event
+{"Action":"build-output","ImportPath":"holdfast/b","Output":"# holdfast/b\n"}
 {"Action":"output","Package":"holdfast/b","Test":"TestFour","Output":"    b_test.go:9: want 4\n"}
 {"Action":"output","Package":"holdfast/b","Test":"TestFour","Output":"--- FAIL: TestFour (2.00s)\n"}
 {"Action":"fail","Package":"holdfast/b","Test":"TestFour","Elapsed":2}
 {"Action":"fail","Package":"holdfast/b","Elapsed":2}
 `
 
-// told reads runs, and gives what was shown of them.
-func told(t *testing.T, runs ...string) (sum counts, shown string) {
+// counted reads a run, and what is shown of it on the way.
+func counted(t *testing.T, run string) (c *counts, shown string) {
 	t.Helper()
 	var out strings.Builder
-	for _, run := range runs {
-		var c counts
-		if err := c.read(strings.NewReader(run), &out, func(pkg, how string, seconds float64) { fmt.Fprintf(&out, "%s %s %.1f\n", how, pkg, seconds) }); err != nil {
-			t.Fatal(err)
-		}
-		sum.add(&c)
-		sum.seed += c.seed
+	c = new(counts)
+	if err := c.read(strings.NewReader(run), &out, func(pkg, how string, seconds float64) { fmt.Fprintf(&out, "%s %s %.1f\n", how, pkg, seconds) }); err != nil {
+		t.Fatal(err)
 	}
-	return sum, out.String()
+	return c, out.String()
+}
+
+func printed(c *counts) string {
+	var out strings.Builder
+	c.print(&out)
+	return out.String()
 }
 
 func TestRunsAreSummedUp(t *testing.T) {
-	sum, shown := told(t, passing, failing)
-	if want := "ok holdfast/a 8.0\nnot an event\n--- FAIL: TestFour (2.00s)\n    b_test.go:9: want 4\nFAIL holdfast/b 2.0\n"; shown != want {
+	var sum counts
+	good, shown := counted(t, passing)
+	if shown != "ok holdfast/a 8.0\n" || good.seed != "4711" || good.tests != 2 || good.unwanted != 1 {
+		t.Errorf("shown %q; seed %q, %d tests, %d not wanted", shown, good.seed, good.tests, good.unwanted)
+	}
+	sum.add(good)
+	bad, shown := counted(t, failing)
+	if want := "not an event\n# holdfast/b\n--- FAIL: TestFour (2.00s)\n    b_test.go:9: want 4\nFAIL holdfast/b 2.0\n"; shown != want {
 		t.Errorf("shown: %s\nwant: %s", shown, want)
 	}
-	var total strings.Builder
-	sum.print(&total)
-	if want := `slow: TestOne/sub a 3.0s
+	sum.add(bad)
+	want := `slow: TestOne/sub a 3.0s
 slow: TestFour b 2.0s
 slow: TestOne a 1.0s
-slow: TestFour a 0.5s
+slow: TestThree a 0.5s
 skipped: a TestTwo: a_test.go:7: missing: this needs root
+skipped: a TestFive: a_test.go:12: an emulator was damaged
+does not count: a TestFive: damaged: vm1 on h2: soft lockup
 FAIL
 failed: b TestFour
   --- FAIL: TestFour (2.00s)
       b_test.go:9: want 4
-3 passed, 1 failed, 2 skipped
-`; total.String() != want {
-		t.Errorf("the sum: %s\nwant: %s", total.String(), want)
-	}
-	if sum.seed != "77" || sum.unwanted != 1 || sum.tests != 3 {
-		t.Errorf("seed %q, %d not wanted, %d tests", sum.seed, sum.unwanted, sum.tests)
+3 passed, 1 failed, 3 skipped
+`
+	if got := printed(&sum); got != want {
+		t.Errorf("the sum: %s\nwant: %s", got, want)
 	}
 }
 
-// TestAProcessThatDies: what its tests said is shown, though none of them has ended.
+// TestAProcessThatDies: what its tests said is shown, and is in the sum, though none of them has ended.
 func TestAProcessThatDies(t *testing.T) {
-	sum, shown := told(t, `{"Action":"run","Package":"holdfast/a","Test":"TestOne"}
-{"Action":"output","Package":"holdfast/a","Test":"TestOne","Output":"fatal error: out of stack\n"}
-{"Action":"output","Package":"holdfast/b","Test":"TestTwo","Output":"of another package\n"}
-{"Action":"output","Package":"holdfast/a","Output":"FAIL a\n"}
-{"Action":"fail","Package":"holdfast/a","Elapsed":1}
+	c, shown := counted(t, `{"Action":"run","Package":"a","Test":"TestOne"}
+{"Action":"output","Package":"a","Test":"TestOne","Output":"fatal error: out of stack\n"}
+{"Action":"output","Package":"b","Test":"TestTwo","Output":"of another package\n"}
+{"Action":"output","Package":"a","Output":"FAIL a\n"}
+{"Action":"fail","Package":"a","Elapsed":1}
 `)
-	if want := "FAIL a\nfatal error: out of stack\nFAIL holdfast/a 1.0\n"; shown != want || len(sum.Failed) != 1 {
-		t.Errorf("%s, %v", shown, sum.Failed)
+	if want := "FAIL a\nfatal error: out of stack\nFAIL a 1.0\n"; shown != want {
+		t.Errorf("shown: %s\nwant: %s", shown, want)
+	}
+	if len(c.Failed) != 1 || c.Failed[0].Name != "a" || c.Failed[0].Said != "FAIL a\nfatal error: out of stack\n" {
+		t.Errorf("failed: %+v", c.Failed)
 	}
 }
 
 // TestARunThatIsCutShort: go test was killed, say. No test has failed, and yet the run has.
 func TestARunThatIsCutShort(t *testing.T) {
-	sum, shown := told(t, `{"Action":"start","Package":"holdfast/a"}
-{"Action":"start","Package":"holdfast/b"}
-{"Action":"output","Package":"holdfast/a","Test":"TestOne","Output":"begins\n"}
-{"Action":"skip","Package":"holdfast/b"}
+	c, shown := counted(t, `{"Action":"start","Package":"a"}
+{"Action":"start","Package":"b"}
+{"Action":"output","Package":"a","Test":"TestOne","Output":"begins\n"}
+{"Action":"skip","Package":"b"}
 `)
-	if shown != "begins\nFAIL holdfast/a 0.0\n" || len(sum.Failed) != 1 || sum.Failed[0].Name != "holdfast/a" {
-		t.Errorf("%q, %v", shown, sum.Failed)
+	if shown != "begins\nFAIL a 0.0\n" || len(c.Failed) != 1 || c.Failed[0].Name != "a" {
+		t.Errorf("shown %q, failed %+v", shown, c.Failed)
 	}
 }
 
-// TestADamagedEmulator: neither passed nor failed.
-func TestADamagedEmulator(t *testing.T) {
-	sum, _ := told(t, `{"Action":"attr","Package":"holdfast/e2e","Test":"TestX","Key":"verdict","Value":"damaged: vm1 on h2: soft lockup"}
-{"Action":"output","Package":"holdfast/e2e","Test":"TestX","Output":"    x_test.go:1: the emulator was damaged: vm1 on h2\n"}
-{"Action":"skip","Package":"holdfast/e2e","Test":"TestX","Elapsed":9}
-`)
-	if len(sum.Damaged) != 1 || sum.Damaged[0] != "holdfast/e2e TestX: damaged: vm1 on h2: soft lockup" || len(sum.Failed) != 0 || sum.Passed != 0 {
-		t.Errorf("%+v", sum)
+// TestALineThatIsNoEvent, as the output of a build that fails.
+func TestALineThatIsNoEvent(t *testing.T) {
+	c, shown := counted(t, "no newline at its end")
+	if shown != "no newline at its end" || c.Passed != 0 || len(c.Failed) != 0 {
+		t.Errorf("shown %q, %+v", shown, c)
+	}
+}
+
+func TestTenSlowTestsAreTold(t *testing.T) {
+	var sum counts
+	for p := range 3 {
+		var run strings.Builder
+		for i := range 8 {
+			fmt.Fprintf(&run, `{"Action":"pass","Package":"p%d","Test":"Test%d","Elapsed":%d}`+"\n", p, i, 10*i+p)
+		}
+		c, _ := counted(t, run.String())
+		sum.add(c)
+	}
+	lines := strings.Split(strings.TrimSpace(printed(&sum)), "\n")
+	if len(lines) != 11 || lines[0] != "slow: Test7 p2 72.0s" || lines[9] != "slow: Test4 p2 42.0s" || lines[10] != "24 passed, 0 failed, 0 skipped" {
+		t.Errorf("%q", lines)
 	}
 }
 
@@ -116,12 +143,21 @@ func TestTheEndsOfALongFailure(t *testing.T) {
 	}
 }
 
-func TestWhatWasExpectedIsThreeLines(t *testing.T) {
-	got := expected([]failure{{"x", "--- FAIL: TestX (1.00s)\n    a_test.go:1: got 3\n    a_test.go:2: want 4\nnoise\n    b_test.go:7: and\n    b_test.go:8: more\n"}})
-	if strings.Join(got, "|") != "a_test.go:1: got 3|a_test.go:2: want 4|b_test.go:7: and" {
-		t.Errorf("%q", got)
-	}
-	if got := expected([]failure{{"x", "panic: nil map\ngoroutine 7\n"}}); strings.Join(got, "|") != "panic: nil map|goroutine 7" {
-		t.Errorf("%q", got)
+// TestWhatWasExpected: three lines of what tests said, or of a panic.
+func TestWhatWasExpected(t *testing.T) {
+	for name, c := range map[string]struct {
+		in   []failure
+		want string
+	}{
+		"tests": {[]failure{
+			{"a TestOne", "--- FAIL: TestOne (0.1s)\n    a_test.go:3: got 1\n        want 2\n    other.go:9: and more\n"},
+			{"a TestTwo", "--- FAIL: TestTwo\n    a_test.go:5: got 3, want 4\n    a_test.go:6: a fourth line\n"},
+		}, "a_test.go:3: got 1|other.go:9: and more|a_test.go:5: got 3, want 4"},
+		"a panic": {[]failure{{"a", "panic: nil map\n\ngoroutine 7 [running]:\nmain.x()\n"}}, "panic: nil map||goroutine 7 [running]:"},
+		"nothing": {nil, ""},
+	} {
+		if got := strings.Join(expected(c.in), "|"); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
 	}
 }

@@ -95,7 +95,7 @@ func appendLedger(file string, e entry) error {
 	return f.Sync()
 }
 
-// passed is the last run of a drill that passed at its first try.
+// passed is the last run of a drill that passed, at whichever try.
 func (l ledger) passed(name string) (entry, bool) {
 	for _, e := range slices.Backward(l) {
 		if e.Drill == name && e.Result == passedResult {
