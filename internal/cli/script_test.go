@@ -82,7 +82,7 @@ func startAgent(socket string) (*agent, error) {
 
 // serve begins to serve and returns when the server answers.
 func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Jobs: a.upgrades, Upgrade: a.upgrades, Certificates: a.upgrades, Pair: a.pair})
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Settings: filepath.Join(filepath.Dir(a.socket), "agent.json"), Jobs: a.upgrades, Upgrade: a.upgrades, Certificates: a.upgrades, Pair: a.pair})
 	if err != nil {
 		return err
 	}
