@@ -54,13 +54,17 @@ type slow struct {
 // first and last are how many lines of what a failed test said are shown again at the end.
 const first, last = 10, 30
 
+// long is how many seconds a test takes, without those of its package, that is told of when it ends.
+const long = 10.0
+
 // verdictKey is the attribute by which a test says that it does not count; its value is "damaged: " and the proof.
 const verdictKey = "verdict"
 
 // seedKey is the attribute by which a test tells the seed that it drew.
 const seedKey = "seed"
 
-// read takes events until the end of in. Each package that ends is told to done; what failed is shown on out as a whole.
+// read takes events until the end of in. Each package that ends, and each long
+// test, is told to done; what failed is shown on out as a whole.
 // A line that is no event is output of the build.
 func (c *counts) read(in io.Reader, out io.Writer, done func(pkg, how string, seconds float64)) error {
 	c.started, c.output, c.own = map[string]bool{}, map[string][]string{}, map[slow]float64{}
@@ -100,6 +104,9 @@ func (c *counts) take(out io.Writer, e event, done func(pkg, how string, seconds
 	key := e.Package + " " + e.Test
 	if e.Test != "" && !strings.Contains(e.Test, "/") && (e.Action == "pass" || e.Action == "fail") {
 		c.tests++
+		if e.Elapsed >= long {
+			done(key, strings.Replace(e.Action, "pass", "ok", 1), e.Elapsed)
+		}
 	}
 	switch e.Action {
 	case "start":

@@ -91,6 +91,10 @@ func layers(ctx context.Context, out io.Writer, much which) error {
 		from, busy := time.Now(), busySeconds()
 		done := 0
 		c, err := goTest(ctx, out, l.args, l.env, l.pkgs, func(p, how string, seconds float64) {
+			if strings.Contains(p, " ") { // a test
+				fmt.Fprintf(out, "[%d/%d %s]         %-4s %6.1fs  %s  (%s)\n", i+1, len(todo), l.name, how, seconds, short(p), clock(time.Since(began)))
+				return
+			}
 			done++
 			fmt.Fprintf(out, "[%d/%d %s] %3d/%d %-4s %6.1fs  %s  (%s)\n", i+1, len(todo), l.name, done, len(l.pkgs), how, seconds, short(p), clock(time.Since(began)))
 		})
