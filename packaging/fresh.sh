@@ -203,7 +203,8 @@ over() {
     for d in kept drills; do
       [ ! -e "$top/tree/out/$d" ] || cp -r "$top/tree/out/$d" out/
     done
-    [ ! -e "$top/tree/$ledger" ] || cp "$top/tree/$ledger" $ledger
+    # Lines are only added: one that has no more than this tree's has nothing new.
+    [ ! -e "$top/tree/$ledger" ] || [ "$(wc -l <"$top/tree/$ledger")" -le "$(cat $ledger 2>/dev/null | wc -l)" ] || cp "$top/tree/$ledger" $ledger
     rm -rf --one-file-system "$top" || true
   fi
   exit "$status"
