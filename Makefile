@@ -50,13 +50,11 @@ drills-report: out/runtests ## docs/drills.md, from the ledger docs/drills.jsonl
 $(TOOLS): out/%: FORCE
 	@$(GO) build -o $@ ./tools/$*
 
-# vale reads Markdown with a parser in C.
-VALE    := CGO_ENABLED=1 $(GO) run github.com/vale-cli/vale/v3/cmd/vale@v3.21.0 --minAlertLevel=error --no-wrap
-
 lint: ## gofmt, vet, and the prose of the documents
 	@test -z "$$(gofmt -l bench cmd internal packaging tools e2e *.go)" || { gofmt -l bench cmd internal packaging tools e2e *.go; echo "not formatted"; exit 1; }
 	$(GO) vet -tags bench ./...
-	$(VALE) $$(git ls-files '*.md')
+	$(GO) build -C tools/vale -o ../../out/vale github.com/errata-ai/vale/v2/cmd/vale
+	out/vale --minAlertLevel=error --no-wrap $$(git ls-files '*.md')
 
 bench: build ## measured figures, side by side, into out/bench.md
 	@bench/run.sh

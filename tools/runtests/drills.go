@@ -220,7 +220,7 @@ func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err er
 		return e, err
 	}
 	if d.isTest() {
-		if err := leavings(ctx, log, c); err != nil {
+		if err := errors.Join(emptied(tmp, c), leavings(ctx, log, c)); err != nil {
 			return e, err
 		}
 	}
@@ -252,6 +252,15 @@ func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err er
 		return e, nil
 	}
 	return e, os.RemoveAll(dir)
+}
+
+// emptied removes the folder that a drill had for its files. What is still in it is a failed test.
+func emptied(tmp string, c *counts) error {
+	left, err := os.ReadDir(tmp)
+	for _, f := range left {
+		c.Failed = append(c.Failed, failure{Name: "what is left", Said: "left in the folder for temporary files: " + f.Name()})
+	}
+	return errors.Join(err, os.RemoveAll(tmp))
 }
 
 // expected are three lines at most of what failed tests expected and saw: where a test says it.
