@@ -62,7 +62,7 @@ func plan(all []*pkg, much which) (out []layer) {
 		return []layer{units}
 	}
 	race.args, race.env = []string{"-race", "-short", "-count=1"}, []string{"CGO_ENABLED=1"}
-	ports.args = []string{"-count=1", "-p=1"}
+	ports.args = []string{"-count=1", "-p=2"} // on a large machine, too: etcd and libvirtd wait for its one disk
 	ends.args = []string{"-count=1"}
 	ports.env = []string{"HOLDFAST_TESTS=real"}
 	ends.env = ports.env
