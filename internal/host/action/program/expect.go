@@ -41,6 +41,7 @@ type expecter struct {
 	seen    []byte    // output since the last answer, at most window
 	skip    []byte    // echo of the last answer that is still to come
 	quiet   time.Time // since when there was no output
+	asks    time.Time // since when it is known, after quiet, that input is waited for
 }
 
 type rule struct {
@@ -135,7 +136,15 @@ func (e *expecter) next(t terminal, now time.Time) (typed, fail string, err erro
 	if !known {
 		reads = open // it may be a prompt
 	}
-	if reads {
+	if !reads {
+		e.asks = time.Time{}
+		return "", "", nil
+	}
+	// What it asks may be on its way from the terminal: a second look decides, if nothing came in between.
+	if !e.asks.After(e.quiet) {
+		e.asks = now
+	}
+	if now.Sub(e.asks) >= settle {
 		return "", fmt.Sprintf("the program waits for an answer that was not given in advance: %q", shorten(line)), nil
 	}
 	return "", "", nil
@@ -166,6 +175,12 @@ func shorten(s string) string {
 	return s
 }
 
+// sleeps says whether a process waits for something, and is there.
+func sleeps(pid int) bool {
+	p, ok := statOf(pid)
+	return ok && p.State == 'S'
+}
+
 // readsTerminal says whether one of the processes waits in a read of the
 // terminal. The kernel tells the call that a process sleeps in, to root. With
 // open, waiting in poll or select counts as well: line editors do that, but so
@@ -185,7 +200,8 @@ func readsTerminal(ps []proc, tty string, open bool) (yes, known bool) {
 	for _, p := range ps {
 		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", p.PID))
 		if err != nil {
-			known = known && !errors.Is(err, os.ErrPermission) // else it is gone
+			// It is gone, or starts or ends just now: then only root is told, and it does not sleep.
+			known = known && !(errors.Is(err, os.ErrPermission) && sleeps(p.PID))
 			continue
 		}
 		fields := strings.Fields(string(data))

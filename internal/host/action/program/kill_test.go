@@ -132,7 +132,9 @@ func TestHelperKilled(t *testing.T) {
 			if stage == "forked" {
 				r.await("the program", func() bool { return r.file("pid") != "" })
 			}
-			res := r.probe()
+			var res Result
+			// The agent lives and looks, too; while it closes the attempt off, it has the lock.
+			r.await(string(want), func() bool { res = r.probe(); return res.State != Running || want == Running })
 			if res.State != want {
 				t.Errorf("got %+v, want %s", res, want)
 			}
