@@ -52,7 +52,7 @@ if [ ! -e $policy ]; then
   trap 'rm -f $policy' EXIT
 fi
 "${apt[@]}" update
-echo "installing ${missing[*]}"
+echo "installing, which takes some minutes: ${missing[*]}"
 # Two lines of apt's own: how much is fetched, and what it takes on the disk.
 apt-get install --no-install-recommends --assume-no "${missing[@]}" 2>/dev/null | grep -E '^(Need to get|After this operation)' || true
 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null

@@ -33,6 +33,7 @@ type counts struct {
 
 	seed     string // that a test drew, by its attribute
 	unwanted int    // tests that need.Variable leaves out
+	rootless int    // tests that only root can run
 	tests    int    // top-level tests that ended
 	started  map[string]bool
 	output   map[string][]string // by "PACKAGE TEST", of what has not ended
@@ -126,6 +127,8 @@ func (c *counts) take(out io.Writer, e event, done func(pkg, how string, seconds
 		case e.Test == "":
 		case strings.Contains(why, notWanted):
 			c.unwanted++
+		case strings.HasSuffix(why, needsRoot):
+			c.rootless++
 		default:
 			c.Skipped = append(c.Skipped, key+": "+why)
 		}
@@ -159,6 +162,9 @@ func (c *counts) take(out io.Writer, e event, done func(pkg, how string, seconds
 
 // notWanted is in the reason of a test that need.Variable leaves out.
 const notWanted = "not wanted here (HOLDFAST_TESTS)"
+
+// needsRoot is the end of the reason of a test that is skipped as need.Root fails.
+const needsRoot = "missing: this needs root"
 
 // ends are the first and the last lines of what a test said.
 func ends(said []string) string {
@@ -216,6 +222,7 @@ func (c *counts) add(o *counts) {
 	c.Passed += o.Passed
 	c.tests += o.tests
 	c.unwanted += o.unwanted
+	c.rootless += o.rootless
 	c.Failed = append(c.Failed, o.Failed...)
 	c.Skipped = append(c.Skipped, o.Skipped...)
 	c.Damaged = append(c.Damaged, o.Damaged...)
@@ -236,6 +243,9 @@ func (c *counts) print(out io.Writer) {
 	for _, s := range c.Skipped {
 		fmt.Fprintln(out, "skipped:", short(s))
 	}
+	if c.rootless > 0 {
+		fmt.Fprintf(out, "left out, as this is not root: %d tests, most on real components\n", c.rootless)
+	}
 	for _, s := range c.Damaged {
 		fmt.Fprintln(out, "does not count:", short(s))
 	}
@@ -248,7 +258,7 @@ func (c *counts) print(out io.Writer) {
 			fmt.Fprintf(out, "  %.300s\n", strings.TrimRight(l, "\n"))
 		}
 	}
-	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", c.Passed, len(c.Failed), len(c.Skipped)+c.unwanted)
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", c.Passed, len(c.Failed), len(c.Skipped)+c.unwanted+c.rootless)
 }
 
 // short is a name without the module's.
