@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
   gcc libc6-dev make git # the race detector
   libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu
-  qemu-system-x86 qemu-utils busybox-static
+  qemu-system-x86 qemu-utils busybox-static openipmi
   iproute2 nftables iptables iputils-ping dpkg groff-base openssh-server
   mariadb-server-core mariadb-client mariadb-backup zstd
   openvswitch-switch                            # pins
@@ -17,7 +17,7 @@ case ${1-} in
   test) ;;
   drills) packages+=(
     qemu-system-arm qemu-efi-aarch64 # a guest for arm64 hosts, emulated
-    qemu-guest-agent debootstrap openipmi ipmitool python3-pyghmi
+    qemu-guest-agent debootstrap ipmitool python3-pyghmi
     sg3-utils # persistent reservations, to compare with
     tgt libvirt-daemon-driver-storage-iscsi-direct qemu-block-extra # a SAN in user space, and pools and disks on it
     ceph-mon ceph-osd ceph-common # images in a Ceph pool

@@ -229,6 +229,17 @@ func (c *counts) add(o *counts) {
 	c.Slow = append(c.Slow, o.Slow...)
 }
 
+// insist makes a failure of each test that was skipped as a program is missing: packaging/test-deps.sh was to install it.
+func (c *counts) insist() {
+	c.Skipped = slices.DeleteFunc(c.Skipped, func(s string) bool {
+		name, why, ok := strings.Cut(s, ": ")
+		if ok = ok && strings.Contains(why, " missing: "); ok {
+			c.Failed = append(c.Failed, failure{name, why + "\n"})
+		}
+		return ok
+	})
+}
+
 // slowest is how many of the slowest tests are told.
 const slowest = 10
 

@@ -79,6 +79,15 @@ failed: b TestFour
 	}
 }
 
+// TestWhatIsMissingFails: where make test has installed what its tests need, none is left out for want of it.
+func TestWhatIsMissingFails(t *testing.T) {
+	c := &counts{Skipped: []string{"e2e TestDemo: demo_test.go:25: missing: ipmi_sim", "b TestTwo: b_test.go:9: it makes a unit of systemd"}}
+	c.insist()
+	if len(c.Skipped) != 1 || len(c.Failed) != 1 || c.Failed[0] != (failure{"e2e TestDemo", "demo_test.go:25: missing: ipmi_sim\n"}) {
+		t.Errorf("skipped %q, failed %+v", c.Skipped, c.Failed)
+	}
+}
+
 // TestAProcessThatDies: what its tests said is shown, and is in the sum, though none of them has ended.
 func TestAProcessThatDies(t *testing.T) {
 	c, shown := counted(t, `{"Action":"run","Package":"a","Test":"TestOne"}

@@ -117,6 +117,9 @@ func layers(ctx context.Context, out io.Writer, much which) error {
 		if err != nil {
 			return err
 		}
+		if l.env != nil && os.Geteuid() == 0 {
+			c.insist()
+		}
 		sum.add(c)
 		fmt.Fprintf(&times, "layer: %-16s %8s %6.0f processor seconds, %d tests, %d failed\n", l.name, clock(time.Since(from)), busySeconds()-busy, c.tests, len(c.Failed))
 	}
