@@ -39,7 +39,8 @@ func drillsOf(all []*pkg) []drill {
 			out = append(out, p.rest())
 		}
 		if p.goes && len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
-			out = append(out, drill{Name: "race/" + strings.TrimPrefix(short(p.ImportPath), "internal/"), Proves: raceDrill, pkg: p.ImportPath,
+			name := strings.TrimPrefix(short(p.ImportPath), "internal/")
+			out = append(out, drill{Name: "race/" + name, Proves: raceDrill, pkg: p.ImportPath,
 				args: []string{"test", "-race", "-count=1", "-timeout=1h", p.ImportPath}})
 		}
 	}
@@ -192,7 +193,9 @@ const keptDir = "out/kept"
 
 // run runs a drill once.
 func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err error) {
-	dir := filepath.Join(logsDir, fmt.Sprintf("%s-%s-%d", strings.ReplaceAll(d.Name, "/", "."), time.Now().UTC().Format("20060102T150405"), try))
+	began := time.Now()
+	dir := filepath.Join(logsDir, fmt.Sprintf("%s-%s-%d",
+		strings.ReplaceAll(d.Name, "/", "."), began.UTC().Format("20060102T150405"), try))
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.RemoveAll(keptDir)); err != nil {
 		return e, err
 	}
@@ -208,8 +211,7 @@ func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err er
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 
-	e = entry{Drill: d.Name, At: time.Now().UTC().Truncate(time.Second), Try: try, Logs: dir}
-	began := time.Now()
+	e = entry{Drill: d.Name, At: began.UTC().Truncate(time.Second), Try: try, Logs: dir}
 	args := slices.Clone(d.args)
 	if d.isTest() {
 		args = slices.Insert(args, 1, "-json", "-vet=off")

@@ -33,7 +33,6 @@ type counts struct {
 
 	seed     string // that a test drew, by its attribute
 	unwanted int    // tests that need.Variable leaves out
-	rootless int    // tests that only root can run
 	tests    int    // top-level tests that ended
 	started  map[string]bool
 	output   map[string][]string // by "PACKAGE TEST", of what has not ended
@@ -127,8 +126,6 @@ func (c *counts) take(out io.Writer, e event, done func(pkg, how string, seconds
 		case e.Test == "":
 		case strings.Contains(why, notWanted):
 			c.unwanted++
-		case strings.HasSuffix(why, needsRoot):
-			c.rootless++
 		default:
 			c.Skipped = append(c.Skipped, key+": "+why)
 		}
@@ -222,7 +219,6 @@ func (c *counts) add(o *counts) {
 	c.Passed += o.Passed
 	c.tests += o.tests
 	c.unwanted += o.unwanted
-	c.rootless += o.rootless
 	c.Failed = append(c.Failed, o.Failed...)
 	c.Skipped = append(c.Skipped, o.Skipped...)
 	c.Damaged = append(c.Damaged, o.Damaged...)
@@ -251,11 +247,16 @@ func (c *counts) print(out io.Writer) {
 	for _, s := range c.Slow[:min(len(c.Slow), slowest)] {
 		fmt.Fprintf(out, "slow: %s %s %.1fs\n", s.Test, short(s.Package), s.Seconds)
 	}
+	rootless := 0
 	for _, s := range c.Skipped {
+		if strings.HasSuffix(s, needsRoot) {
+			rootless++
+			continue
+		}
 		fmt.Fprintln(out, "skipped:", short(s))
 	}
-	if c.rootless > 0 {
-		fmt.Fprintf(out, "left out, as this is not root: %d tests, most on real components\n", c.rootless)
+	if rootless > 0 {
+		fmt.Fprintf(out, "left out, as this is not root: %d tests, most on real components\n", rootless)
 	}
 	for _, s := range c.Damaged {
 		fmt.Fprintln(out, "does not count:", short(s))
@@ -269,7 +270,7 @@ func (c *counts) print(out io.Writer) {
 			fmt.Fprintf(out, "  %.300s\n", strings.TrimRight(l, "\n"))
 		}
 	}
-	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", c.Passed, len(c.Failed), len(c.Skipped)+c.unwanted+c.rootless)
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", c.Passed, len(c.Failed), len(c.Skipped)+c.unwanted)
 }
 
 // short is a name without the module's.

@@ -22,13 +22,8 @@ const (
 	everything which = true  // every layer
 )
 
-// takes is how long a run took where the compiler's cache is warm, and where it is empty (bench/RESULTS.md).
-func (w which) takes() string {
-	if w == everything {
-		return "about 12 minutes, 25 where nothing was compiled before,"
-	}
-	return "below 2 minutes, 7 where nothing was compiled before,"
-}
+// takes is how long a run of everything took where the compiler's cache is warm, and where it is empty (bench/RESULTS.md).
+const takes = "about 12 minutes on two quiet cores, 25 where nothing was compiled before"
 
 // layer is a part of a run. All packages of one are one call of `go test`.
 type layer struct {
@@ -77,13 +72,6 @@ func plan(all []*pkg, much which) (out []layer) {
 	return []layer{units, race, ports, ends}
 }
 
-func names(all []layer) (out []string) {
-	for _, l := range all {
-		out = append(out, l.name)
-	}
-	return out
-}
-
 // layers runs the tests, one layer after the other.
 func layers(ctx context.Context, out io.Writer, much which) error {
 	began := time.Now()
@@ -97,7 +85,9 @@ func layers(ctx context.Context, out io.Writer, much which) error {
 		}
 	}
 	todo := plan(all, much)
-	fmt.Fprintf(out, "%s, %s on two quiet cores\n", strings.Join(names(todo), ", "), much.takes())
+	if much == everything {
+		fmt.Fprintf(out, "%d layers: %s\n", len(todo), takes)
+	}
 	var sum counts
 	var times strings.Builder
 	for i, l := range todo {
@@ -107,21 +97,23 @@ func layers(ctx context.Context, out io.Writer, much which) error {
 		from, busy := time.Now(), busySeconds()
 		done := 0
 		c, err := goTest(ctx, out, l.args, l.env, l.pkgs, func(p, how string, seconds float64) {
-			if strings.Contains(p, " ") { // a test
-				fmt.Fprintf(out, "[%d/%d %s]         %-4s %6.1fs  %s  (%s)\n", i+1, len(todo), l.name, how, seconds, short(p), clock(time.Since(began)))
-				return
+			place := "       " // of a test
+			if !strings.Contains(p, " ") {
+				done++
+				place = fmt.Sprintf("%3d/%d", done, len(l.pkgs))
 			}
-			done++
-			fmt.Fprintf(out, "[%d/%d %s] %3d/%d %-4s %6.1fs  %s  (%s)\n", i+1, len(todo), l.name, done, len(l.pkgs), how, seconds, short(p), clock(time.Since(began)))
+			fmt.Fprintf(out, "[%d/%d %s] %s %-4s %6.1fs  %s  (%s)\n",
+				i+1, len(todo), l.name, place, how, seconds, short(p), clock(time.Since(began)))
 		})
 		if err != nil {
 			return err
 		}
-		if l.env != nil && os.Geteuid() == 0 {
+		if l.env != nil && os.Geteuid() == 0 { // units are for every machine
 			c.insist()
 		}
 		sum.add(c)
-		fmt.Fprintf(&times, "layer: %-16s %8s %6.0f processor seconds, %d tests, %d failed\n", l.name, clock(time.Since(from)), busySeconds()-busy, c.tests, len(c.Failed))
+		fmt.Fprintf(&times, "layer: %-16s %8s %6.0f processor seconds, %d tests, %d failed\n", l.name,
+			clock(time.Since(from)), busySeconds()-busy, c.tests, len(c.Failed))
 	}
 	if much == everything {
 		if err := leavings(ctx, out, &sum); err != nil {

@@ -1,4 +1,4 @@
-// The linter of prose, in the last version that needs no compiler of C++.
+// The linter of prose. Its version 3 needs a compiler of C++, which this one does not.
 module vale
 
 go 1.26
