@@ -131,6 +131,27 @@ func TestSilenceWithoutAQuestionIsNoPrompt(t *testing.T) {
 	}
 }
 
+// TestAPromptOnItsWay: a program that waits for input is answered when its prompt arrives just after the first look.
+func TestAPromptOnItsWay(t *testing.T) {
+	now := time.Now()
+	e, err := newExpecter(&Credentials{Silence: Seconds(time.Second), Expect: []Expect{{Prompt: "Deep?", Answer: Answer{Text: "yes"}}}}, false, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := terminal{
+		echo:  func() (bool, error) { return true, nil },
+		reads: func(bool) (bool, bool) { return true, true },
+	}
+	now = now.Add(time.Second)
+	if typed, fail, err := e.next(waits, now); typed != "" || fail != "" || err != nil {
+		t.Errorf("before the prompt: %q, %q, %v", typed, fail, err)
+	}
+	e.feed([]byte("Deep? "), now)
+	if typed, fail, err := e.next(waits, now.Add(settle)); typed != "yes\n" || fail != "" || err != nil {
+		t.Errorf("with the prompt: %q, %q, %v", typed, fail, err)
+	}
+}
+
 func TestTimesAndRepeatedPrompts(t *testing.T) {
 	r := newRig(t, `for i in 1 2 3; do read -p "node $i? " x; echo "<$x>"; done`)
 	r.withCredentials(`expect: [{regexp: '^node \d\?$', text: ok, times: 3}]`)
