@@ -79,7 +79,12 @@ func TestCampaignRepeats(t *testing.T) {
 
 // TestFocus checks that the scenarios in which planted bugs are looked for break
 // no rule by themselves.
-func TestFocus(t *testing.T) { focused(t, scale(10)) }
+func TestFocus(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	focused(t, scale(10))
+}
 
 func TestFocusAtLength(t *testing.T) {
 	need.Drill(t, "P1, P2: scenarios that lead to rare states break no rule of the safety model; planted bugs are looked for in them")
