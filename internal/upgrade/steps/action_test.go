@@ -267,9 +267,6 @@ func TestActionIsStopped(t *testing.T) {
 
 // The host goes down in the middle: only the module's own check can tell.
 func TestActionIsCheckedAfterAReboot(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
 	for name, x := range map[string]struct {
 		check string
 		want  engine.Probed
