@@ -88,6 +88,7 @@ var theRig *rig
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	removedWhenInterrupted()
 	code := m.Run()
 	if err := takeDown(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -102,7 +103,7 @@ func newRig(k kind) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "holdfast-e2e-")
+	dir, err := newFolder()
 	if err != nil {
 		return nil, err
 	}

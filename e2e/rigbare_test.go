@@ -51,7 +51,7 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "holdfast-e2e-")
+	dir, err := newFolder()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -29,12 +31,14 @@ func pairNode(t *testing.T) (nd *node, file, service string) {
 	for _, name := range []string{"admin", "replication"} {
 		try.Must(t, os.WriteFile(filepath.Join(run, name), []byte("secret\n"), 0o600))
 	}
+	me, err := user.Current()
+	try.Must(t, err)
 	cl := config.Cluster{
 		Node: []string{"192.0.2.1 node1", "192.0.2.2 node2", "192.0.2.3 node3"}, Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
 		Pair: &config.Pair{
 			Nodes: []string{"node1", "node2"},
 			Database: &config.PairDatabase{
-				Program: database, User: "root", Datadir: filepath.Join(run, "database"), Socket: filepath.Join(run, "db", "s"),
+				Program: database, User: me.Username, Datadir: filepath.Join(run, "database"), Socket: filepath.Join(run, "db", "s"),
 				Admin:       config.PairAccount{User: "a", Credential: "file:" + filepath.Join(run, "admin")},
 				Replication: config.PairAccount{User: "r", Credential: "file:" + filepath.Join(run, "replication")},
 			},
@@ -59,6 +63,7 @@ func pairNode(t *testing.T) (nd *node, file, service string) {
 
 // TestRetireEndsAPair: after an uninstallation nothing of the group is left on the host.
 func TestRetireEndsAPair(t *testing.T) {
+	need.Real(t, need.Root) // the database is started as an account
 	nd, file, service := pairNode(t)
 	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
 	ctx := try.Context(t)

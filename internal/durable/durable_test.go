@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -194,6 +195,9 @@ func TestErrorsNameTheFile(t *testing.T) {
 // TestAKilledWriterLeavesAWholeFile kills a process that writes without end, at 40
 // moments after its first write.
 func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	path := filepath.Join(folder(t), "f")
 	if err := WriteFile(path, content(0), 0o600); err != nil {
 		t.Fatal(err)
@@ -227,9 +231,7 @@ func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
 }
 
 func TestAFullDiskLeavesTheOldContent(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: a small file system of its own needs root")
-	}
+	need.Real(t, need.Root) // a small file system of its own
 	dir := folder(t)
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)

@@ -96,7 +96,12 @@ func (w *world) settle() {
 }
 
 // TestRandomCourses goes deeper than the search of all courses can.
-func TestRandomCourses(t *testing.T) { courses(t, 500) }
+func TestRandomCourses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	courses(t, 500)
+}
 
 func TestRandomCoursesAtLength(t *testing.T) {
 	need.Drill(t, "P1, P2: long random courses of a pair lose no acknowledged write, and calm brings the group up")

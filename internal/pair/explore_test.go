@@ -354,7 +354,12 @@ var goals = map[string]func(w *world) bool{
 const limit = 1_000_000
 
 // TestNoCourseLosesAWrite looks at the courses of few steps.
-func TestNoCourseLosesAWrite(t *testing.T) { losesNoWrite(t, 60_000) }
+func TestNoCourseLosesAWrite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	losesNoWrite(t, 60_000)
+}
 
 func TestNoCourseLosesAWriteAtLength(t *testing.T) {
 	need.Drill(t, "P1, P2: of all courses of a pair with one fault, none loses an acknowledged write")

@@ -277,6 +277,9 @@ func checkEnding(t *testing.T, w *world) {
 // In a large full group hosts take the place of guests that have returned, again
 // and again, and steps take as long as they like.
 func TestRandomRunsOfFullGroups(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	ran := 0
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 2))

@@ -266,6 +266,9 @@ func TestCommitIsRefused(t *testing.T) {
 
 // However a run ends, its hosts can be rolled back, and all that were touched are.
 func TestRandomRunsAreRolledBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	ran := 0
 	for seed := range uint64(randomRuns) {
 		m, inv, p, r, ok := randomCase(t, seed)

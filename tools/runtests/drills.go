@@ -204,8 +204,8 @@ func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err er
 		return e, err
 	}
 	defer log.Close()
-	// In /var/tmp, as programs in /tmp may be forbidden to run, and paths of sockets are to be short.
-	tmp, err := os.MkdirTemp("/var/tmp", "drill-")
+	// In /var/tmp, as programs in /tmp may be forbidden to run. Paths of sockets are to be short.
+	tmp, err := os.MkdirTemp("/var/tmp", "d")
 	if err != nil {
 		return e, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,8 +61,9 @@ func plan(all []*pkg, much which) (out []layer) {
 			race.pkgs = append(race.pkgs, p.ImportPath)
 		}
 	}
+	units.args = []string{fmt.Sprintf("-p=%d", 2*runtime.NumCPU())} // half of what they take is waiting
 	if much == fast {
-		units.args = []string{"-short"}
+		units.args = append(units.args, "-short")
 		return []layer{units}
 	}
 	race.args, race.env = []string{"-race", "-short", "-count=1"}, []string{"CGO_ENABLED=1"}

@@ -131,6 +131,11 @@ func TestAGenerationIsOnDiskWithItsName(t *testing.T) {
 	if err := os.Chmod(dir, 0o300); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.Chmod(dir, 0o700); err != nil { // so that it can be removed by others than root
+			t.Error(err)
+		}
+	})
 	err := make(chan error)
 	go func() {
 		// Root may open everything: this thread gives up its rights, and ends with

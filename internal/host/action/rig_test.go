@@ -110,7 +110,7 @@ func (r *rig) leavesNothing() {
 func (r *rig) write(name, text string, mode os.FileMode) string {
 	r.Helper()
 	file := filepath.Join(r.root, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), mode), os.Chmod(file, mode)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.RemoveAll(file), os.WriteFile(file, []byte(text), mode), os.Chmod(file, mode)); err != nil {
 		r.Fatal(err)
 	}
 	return file

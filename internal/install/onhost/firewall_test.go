@@ -13,17 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/firewall"
+	"holdfast/internal/testbed/need"
 )
 
 // TestOpenedAndDied: what somebody opened who died before it was confirmed goes back to what
 // the host's file says, and without a file to nothing.
 func TestOpenedAndDied(t *testing.T) {
-	if _, err := exec.LookPath("nft"); err != nil || os.Geteuid() != 0 {
-		t.Skip("needs nftables and root")
-	}
+	need.Real(t, need.Root, need.Programs("nftables", "nft"))
 	runtime.LockOSThread() // never unlocked: the thread, and its namespace, end with the test
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("no network namespaces: %v", err)
+		t.Fatal(err)
 	}
 	nft := func(args ...string) string {
 		t.Helper()

@@ -27,6 +27,7 @@ import (
 type placer struct {
 	root string // before all paths; / but for tests
 	dir  string
+	gid  int // of files that name no group; 0 but for tests
 }
 
 // record is what undo goes by.
@@ -140,7 +141,7 @@ func (p placer) same(f install.File) (bool, error) {
 	if !st.Mode().IsRegular() {
 		return false, fmt.Errorf("%s is there and is no file (%s): remove it", f.Path, st.Mode().Type())
 	}
-	gid, err := group(f.Group)
+	gid, err := p.group(f.Group)
 	if err != nil || st.Mode().Perm() != f.Mode || int(st.Sys().(*syscall.Stat_t).Gid) != gid {
 		return false, err
 	}
@@ -179,7 +180,7 @@ func equal(x, y io.Reader) (bool, error) {
 }
 
 // group is the id of the first group that the host has; 0: root.
-func group(names []string) (int, error) {
+func (p placer) group(names []string) (int, error) {
 	for _, name := range names {
 		g, err := user.LookupGroup(name)
 		if errors.As(err, new(user.UnknownGroupError)) {
@@ -193,7 +194,7 @@ func group(names []string) (int, error) {
 	if len(names) > 0 {
 		return 0, fmt.Errorf("this host has none of the groups %q: is QEMU installed?", names)
 	}
-	return 0, nil
+	return p.gid, nil
 }
 
 // save keeps what is there, and writes the record of it.
@@ -216,7 +217,7 @@ func (p placer) save(files []install.File) error {
 			}
 		default:
 			o.Saved, o.Mode, o.Group = strconv.Itoa(i), st.Mode().Perm(), int(st.Sys().(*syscall.Stat_t).Gid)
-			if err := copyFile(p.at(f.Path), filepath.Join(p.dir, o.Saved), 0o600, 0); err != nil {
+			if err := copyFile(p.at(f.Path), filepath.Join(p.dir, o.Saved), 0o600, p.gid); err != nil {
 				return fmt.Errorf("keep what is there: %w", err)
 			}
 		}
@@ -260,7 +261,7 @@ func (p placer) put(f install.File) error {
 	if f.Link != "" {
 		return relink(f.Link, path)
 	}
-	gid, err := group(f.Group)
+	gid, err := p.group(f.Group)
 	if err != nil {
 		return err
 	}
@@ -278,9 +279,6 @@ func (p placer) put(f install.File) error {
 }
 
 func own(w *os.File, mode fs.FileMode, gid int) error {
-	if os.Geteuid() != 0 {
-		gid = -1 // tests
-	}
 	return errors.Join(w.Chown(-1, gid), w.Chmod(mode)) // also against the umask
 }
 

@@ -53,7 +53,7 @@ func listing(t *testing.T, root string) string {
 
 func TestPlace(t *testing.T) {
 	root := t.TempDir()
-	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work")}
+	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work"), gid: os.Getegid()}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -111,7 +111,7 @@ func TestPlaceThatDies(t *testing.T) {
 	}
 	for n := range len(files) + 1 {
 		root := t.TempDir()
-		p := placer{root: root, dir: filepath.Join(t.TempDir(), "work")}
+		p := placer{root: root, dir: filepath.Join(t.TempDir(), "work"), gid: os.Getegid()}
 		if err := os.WriteFile(filepath.Join(root, "a"), []byte("old a"), 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +137,7 @@ func TestPlaceThatDies(t *testing.T) {
 // TestPlaceRefuses leaves everything as it was.
 func TestPlaceRefuses(t *testing.T) {
 	root := t.TempDir()
-	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work")}
+	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work"), gid: os.Getegid()}
 	if err := os.MkdirAll(filepath.Join(root, "etc", "dir"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestBondFaults(t *testing.T) {
 // installation put there; those of others are refused.
 func TestARenewedCertificateIsReplaced(t *testing.T) {
 	root := t.TempDir()
-	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work")}
+	p := placer{root: root, dir: filepath.Join(t.TempDir(), "work"), gid: os.Getegid()}
 	ca, err := pki.NewCA("a", time.Hour)
 	if err != nil {
 		t.Fatal(err)

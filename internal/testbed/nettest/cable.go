@@ -19,7 +19,7 @@ type End struct{ space *os.File }
 // iproute2.
 func Cable(t *testing.T) (here, there End) {
 	t.Helper()
-	need(t, "ip")
+	asks(t)
 	ends := [2]End{{space(t)}, {space(t)}}
 	ends[0].IP(t, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", path(ends[1].space))
 	for i, e := range ends {
@@ -79,7 +79,7 @@ func (n *Net) HealSecond(t *testing.T, host int) {
 // possible: it takes root and iproute2.
 func Alone(t testing.TB) End {
 	t.Helper()
-	need(t, "ip")
+	asks(t)
 	e := End{space(t)}
 	e.IP(t, "link", "set", "lo", "up")
 	return e

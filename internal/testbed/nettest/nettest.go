@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/testbed/need"
 )
 
 // commandLimit bounds one command that changes the network.
@@ -33,7 +35,7 @@ type Net struct {
 // test where that is not possible: it takes root, iproute2 and nftables.
 func New(t *testing.T, n int) *Net {
 	t.Helper()
-	need(t, "ip", "nft")
+	asks(t)
 	made := &Net{drops: map[string]bool{}}
 	made.sw = space(t)
 	must(t, made.sw, "ip", "link", "add", "br0", "type", "bridge", "stp_state", "0", "forward_delay", "0")
@@ -50,17 +52,10 @@ func New(t *testing.T, n int) *Net {
 	return made
 }
 
-// need skips the test where it can not make networks.
-func need(t testing.TB, tools ...string) {
+// asks is what a network takes.
+func asks(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs iproute2 and nftables: %v", err)
-		}
-	}
+	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 }
 
 // space is a network namespace for the time of the test.
@@ -68,7 +63,7 @@ func space(t testing.TB) *os.File {
 	t.Helper()
 	f, err := newSpace()
 	if err != nil {
-		t.Skipf("no network namespaces: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() }) // it is read-only: there is nothing to lose
 	return f
@@ -137,7 +132,7 @@ func (n *Net) Tap(t *testing.T, name string) *os.File {
 		return unix.IoctlIfreq(int(f.Fd()), unix.TUNSETIFF, req)
 	})
 	if err != nil {
-		t.Skipf("no cards for emulators: %v", err)
+		t.Fatalf("no cards for emulators: %v", err)
 	}
 	t.Cleanup(func() { f.Close() }) // nothing is written to it
 	must(t, n.sw, "ip", "link", "set", name, "master", "br0", "up")

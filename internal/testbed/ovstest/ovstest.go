@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/nettest"
 	"holdfast/internal/testbed/try"
 )
@@ -32,11 +33,7 @@ type Switch struct {
 func New(t testing.TB) *Switch {
 	t.Helper()
 	const schema = "/usr/share/openvswitch/vswitch.ovsschema"
-	for _, tool := range []string{"ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs openvswitch-switch: %v", err)
-		}
-	}
+	need.Real(t, need.Root, need.Programs("openvswitch-switch", "ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"))
 	s := &Switch{Dir: try.ShortDir(t), host: nettest.Alone(t)}
 	s.Here(t)
 	db := filepath.Join(s.Dir, "conf.db")

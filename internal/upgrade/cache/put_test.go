@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
@@ -184,9 +185,7 @@ func TestPutLeavesSpace(t *testing.T) {
 
 // TestFullDisk fills a real file system.
 func TestFullDisk(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("a file system is mounted by root only")
-	}
+	need.Real(t, need.Root)
 	dir := t.TempDir()
 	try.Must(t, unix.Mount("none", dir, "tmpfs", 0, "size=72m"))
 	t.Cleanup(func() { try.Must(t, unix.Unmount(dir, unix.MNT_DETACH)) })

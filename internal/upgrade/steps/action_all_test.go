@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -79,6 +80,9 @@ func TestAProgramForAllHosts(t *testing.T) {
 // Whatever such a program does or does not do, the step ends with a reason, and can be
 // repeated when the cause is gone.
 func TestBadProgramsForAllHosts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	for name, c := range map[string]struct{ script, want, log string }{
 		"it changes nothing":           {`echo "Upgrade CAS(E0710) is done!"`, "exit code 0, but the version 2.0 was not read back: h1 has 1.0, h2 has 1.0. Look at", ""},
 		"it changes some":              {`echo 2.0 > $R/hosts/h1`, "was not read back: h2 has 1.0.", ""},
@@ -119,9 +123,7 @@ func TestBadProgramsForAllHosts(t *testing.T) {
 // smallDisk gives the agent's data a file system of its own, of 4 MiB.
 func smallDisk(r *runRig) {
 	r.Helper()
-	if os.Getuid() != 0 {
-		r.Skip("not root")
-	}
+	need.Real(r, need.Root)
 	dir := filepath.Join(r.Root, "up")
 	if err := errors.Join(os.MkdirAll(dir, 0o700), unix.Mount("small", dir, "tmpfs", 0, "size=4m")); err != nil {
 		r.Fatal(err)

@@ -190,6 +190,9 @@ func randomDebian(r *rand.Rand) string {
 // TestDebianAsDpkg asks the real dpkg about pairs of versions: of the table and
 // random ones.
 func TestDebianAsDpkg(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	dpkg, err := exec.LookPath("dpkg")
 	if err != nil {
 		t.Skip("dpkg is not installed")

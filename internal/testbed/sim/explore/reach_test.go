@@ -67,6 +67,9 @@ func (r *reached) note(m *mover, s step) {
 
 // What the search does not reach, no rule protects.
 func TestScopeReachesWhatMatters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	if try.Race {
 		t.Skip("one goroutine, and too slow with the race detector")
 	}

@@ -137,6 +137,9 @@ func TestLoadErrors(t *testing.T) {
 
 // TestLoadBounds: as many pairs and bytes as are allowed, and one more.
 func TestLoadBounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
 	var b strings.Builder
 	for i := range maxPairs {
 		fmt.Fprintf(&b, "%d,x\n", i)

@@ -111,6 +111,7 @@ func TestHome(t *testing.T) {
 		"a task that ends by itself": {`{"status": "ACTIVE", "OS-EXT-STS:task_state": "image_uploading", "OS-EXT-SRV-ATTR:host": "h1"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits for the next look
 			s := &stand{states: []string{c.state, home}, events: good}
 			r := against(t, s)
 			try.Must(t, r.home(t.Context()))
