@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -189,6 +190,7 @@ func (h *host) ctl(fails string, args ...string) {
 
 // TestAgentIsReplaced: without systemd, there and back.
 func TestAgentIsReplaced(t *testing.T) {
+	need.Seconds(t)
 	h := newHost(t, "dev")
 	h.ctl("", "ready")
 	first := h.pid()

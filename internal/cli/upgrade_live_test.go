@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
@@ -43,6 +44,7 @@ func unsignedBundle(t *testing.T) string {
 }
 
 func TestUpgradeStatusWatch(t *testing.T) {
+	need.Seconds(t)
 	a := newAgent(t)
 	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0"})
 	l := runLive(t, a, "upgrade", "status", "--watch")
@@ -104,6 +106,7 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 // TestUpgradeWait: what is waited for is said; a pause that somebody made is
 // followed on, and so is an agent that is started again.
 func TestUpgradeWait(t *testing.T) {
+	need.Seconds(t)
 	a := newAgent(t)
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")
@@ -199,6 +202,7 @@ func TestUpgradeTextIsBounded(t *testing.T) {
 // TestUpgradePage runs the commands of docs/upgrade.md against an agent, and
 // checks that the page tells of all states and all commands.
 func TestUpgradePage(t *testing.T) {
+	need.Seconds(t)
 	b, err := os.ReadFile("../../docs/upgrade.md")
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -42,6 +43,7 @@ func largePlan(t *testing.T, group func(host int) string, at upgrade.Limit) *upg
 // TestLargePlanIsSummedUp: it fits on a page or two, nothing is lost in the sums, and all
 // of it can be had.
 func TestLargePlanIsSummedUp(t *testing.T) {
+	need.Seconds(t)
 	row := regexp.MustCompile(`(?m)^[0-9]+(?:-[0-9]+)? +(?:[a-z0-9]+|all 1500|-) +([0-9]+) +([0-9]+) +[0-9]+ +[0-9]+m$`)
 	for _, c := range []struct {
 		groups int

@@ -195,9 +195,7 @@ func TestErrorsNameTheFile(t *testing.T) {
 // TestAKilledWriterLeavesAWholeFile kills a process that writes without end, at 40
 // moments after its first write.
 func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	path := filepath.Join(folder(t), "f")
 	if err := WriteFile(path, content(0), 0o600); err != nil {
 		t.Fatal(err)

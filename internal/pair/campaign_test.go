@@ -97,9 +97,7 @@ func (w *world) settle() {
 
 // TestRandomCourses goes deeper than the search of all courses can.
 func TestRandomCourses(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	courses(t, 500)
 }
 

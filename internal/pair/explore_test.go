@@ -355,9 +355,7 @@ const limit = 1_000_000
 
 // TestNoCourseLosesAWrite looks at the courses of few steps.
 func TestNoCourseLosesAWrite(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	losesNoWrite(t, 60_000)
 }
 

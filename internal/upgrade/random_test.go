@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -277,9 +278,7 @@ func checkEnding(t *testing.T, w *world) {
 // In a large full group hosts take the place of guests that have returned, again
 // and again, and steps take as long as they like.
 func TestRandomRunsOfFullGroups(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	ran := 0
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 2))

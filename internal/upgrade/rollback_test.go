@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -266,9 +267,7 @@ func TestCommitIsRefused(t *testing.T) {
 
 // However a run ends, its hosts can be rolled back, and all that were touched are.
 func TestRandomRunsAreRolledBack(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	ran := 0
 	for seed := range uint64(randomRuns) {
 		m, inv, p, r, ok := randomCase(t, seed)

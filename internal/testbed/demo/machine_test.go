@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/pki"
 	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/need"
 )
 
 // testHost is a machine whose agent is playAgent.
@@ -190,6 +191,7 @@ func TestAnIsolatedHostStaysSoUntilItIsHealed(t *testing.T) {
 }
 
 func TestTheWatchdogResetsTheHost(t *testing.T) {
+	need.Seconds(t)
 	h := newTestHost(t)
 	if err := h.PowerOn(ctxFor(t)); err != nil {
 		t.Fatal(err)

@@ -69,6 +69,14 @@ func Programs(debian string, names ...string) Need {
 	}
 }
 
+// Seconds is for units that take some: the loop while you work (`make test-fast`) leaves them out.
+func Seconds(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+}
+
 // Real is for tests on real components. It skips the test unless such tests are wanted and the
 // machine has what they need.
 func Real(t testing.TB, needs ...Need) {

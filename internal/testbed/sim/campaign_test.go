@@ -33,6 +33,7 @@ func TestCampaign(t *testing.T) {
 
 // TestCampaignTriesFenceDevices: among scenarios of a known seed are hosts that were switched off, healthy ones, too.
 func TestCampaignTriesFenceDevices(t *testing.T) {
+	need.Seconds(t)
 	r, err := Campaign(26001, 20)
 	if err != nil {
 		t.Fatal(err)
@@ -88,9 +89,7 @@ func TestCampaignRepeats(t *testing.T) {
 // TestFocus checks that the scenarios in which planted bugs are looked for break
 // no rule by themselves.
 func TestFocus(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	focused(t, scale(10))
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -333,9 +334,7 @@ func expandAll(t *testing.T, data []byte) []byte {
 
 // TestEveryByteOfATarCounts flips one bit in each byte.
 func TestEveryByteOfATarCounts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	secret, public := testKey(t)
 	files := map[string]string{
 		"manifest.yaml": "name: m\nversion: \"1\"\nupgradeFrom:\n- {version: \"0\", modes: [offline]}\nmodules:\n- name: m\n  files: [a, b]\n  actions: {install: {none: true}}\n",

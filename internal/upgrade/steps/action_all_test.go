@@ -80,9 +80,7 @@ func TestAProgramForAllHosts(t *testing.T) {
 // Whatever such a program does or does not do, the step ends with a reason, and can be
 // repeated when the cause is gone.
 func TestBadProgramsForAllHosts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	for name, c := range map[string]struct{ script, want, log string }{
 		"it changes nothing":           {`echo "Upgrade CAS(E0710) is done!"`, "exit code 0, but the version 2.0 was not read back: h1 has 1.0, h2 has 1.0. Look at", ""},
 		"it changes some":              {`echo 2.0 > $R/hosts/h1`, "was not read back: h2 has 1.0.", ""},

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/host/action"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -42,6 +43,7 @@ func TestActionGetsItsValues(t *testing.T) {
 }
 
 func TestActionThatFails(t *testing.T) {
+	need.Seconds(t)
 	r := newRunRig(t)
 	r.installs("echo run >> $R/runs; echo no; [ -e $R/2 ] || sleep 60 & exit 7")
 	err := r.do(1)
@@ -267,6 +269,7 @@ func TestActionIsStopped(t *testing.T) {
 
 // The host goes down in the middle: only the module's own check can tell.
 func TestActionIsCheckedAfterAReboot(t *testing.T) {
+	need.Seconds(t)
 	for name, x := range map[string]struct {
 		check string
 		want  engine.Probed

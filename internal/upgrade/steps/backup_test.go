@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/host/backup/array/arraytest"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -281,6 +282,7 @@ func (r *backupRig) choice(c ctbackup.Choice) {
 
 // The upgrade's own step asks what the choice is about, and is answered.
 func TestBackupByCtbackup(t *testing.T) {
+	need.Seconds(t)
 	r := newBackupRig(t)
 	r.choice(ctbackup.Stop)
 	d, task := r.step(upgrade.KindBackup, "ctbackup")

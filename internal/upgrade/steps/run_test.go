@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/job/engine"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 )
 
@@ -28,6 +29,7 @@ func (r *runRig) switches(kind, run string) {
 }
 
 func TestSwitchesByTheirStatus(t *testing.T) {
+	need.Seconds(t)
 	for _, x := range []struct {
 		kind   string
 		before int

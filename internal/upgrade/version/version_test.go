@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/internal/testbed/need"
 )
 
 func parse(t testing.TB, s Scheme, text string) Version {
@@ -190,9 +192,7 @@ func randomDebian(r *rand.Rand) string {
 // TestDebianAsDpkg asks the real dpkg about pairs of versions: of the table and
 // random ones.
 func TestDebianAsDpkg(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	dpkg, err := exec.LookPath("dpkg")
 	if err != nil {
 		t.Skip("dpkg is not installed")

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // withCredentials gives the program a terminal and a file with answers.
@@ -86,6 +88,7 @@ func (r *rig) noSecret(secrets ...string) {
 }
 
 func TestASecretThatIsEchoedIsNotShown(t *testing.T) {
+	need.Seconds(t)
 	r := newRig(t, `read -p "password: " x; printf '%s' "${x:0:4}"; sleep 0.2; printf '%s\n' "${x:4}"; echo ${#x}; exit 2`)
 	r.withCredentials(`{"secrets": {"p": "topsecret"}, "expect": [{"prompt": "password:", "secret": "p"}]}`)
 	if res, out := r.run(); res.Exit != 2 || out != "password: ***\n***\n9\n" {

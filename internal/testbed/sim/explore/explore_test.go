@@ -43,6 +43,7 @@ func TestNoViolationWithAnyOneFault(t *testing.T) {
 
 // TestNoViolationInSmallScopes looks at what is near the beginning.
 func TestNoViolationInSmallScopes(t *testing.T) {
+	need.Seconds(t)
 	smallScopes(t, func(depth int) int { return depth/2 + 1 })
 }
 
@@ -83,6 +84,7 @@ func smallScopes(t *testing.T, far func(depth int) int) {
 
 // The set of states does not depend on who met them first.
 func TestSameStatesWithOneAndTwoWorkers(t *testing.T) {
+	need.Seconds(t)
 	o := Options{Depth: 7, Faults: 1, Delays: 1, Begin: []string{"nothing", "fence", "migrating"}}
 	if try.Race {
 		o.Depth = 5

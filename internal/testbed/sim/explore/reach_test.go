@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -67,9 +68,7 @@ func (r *reached) note(m *mover, s step) {
 
 // What the search does not reach, no rule protects.
 func TestScopeReachesWhatMatters(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	if try.Race {
 		t.Skip("one goroutine, and too slow with the race detector")
 	}

@@ -62,9 +62,7 @@ func zipped(t *testing.T, data []byte) []byte {
 // TestCompressedTransactions: one that would not fit into memory is refused by what it says
 // of itself, before it is taken apart, or as it is; and what is no event.
 func TestCompressedTransactions(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	zeros := zipped(t, make([]byte, 100))
 	short, long := make([]byte, 19), make([]byte, 19)
 	short[9], long[9] = 18, 20

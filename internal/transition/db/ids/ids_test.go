@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/mapping"
 )
 
@@ -137,9 +138,7 @@ func TestLoadErrors(t *testing.T) {
 
 // TestLoadBounds: as many pairs and bytes as are allowed, and one more.
 func TestLoadBounds(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
+	need.Seconds(t)
 	var b strings.Builder
 	for i := range maxPairs {
 		fmt.Fprintf(&b, "%d,x\n", i)
