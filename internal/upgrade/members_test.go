@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -213,6 +214,7 @@ func TestMemberDownFinding(t *testing.T) {
 // Members are never away two at once, whatever the plan, and hosts that come and
 // go do not stop the run for ever.
 func TestRandomMembers(t *testing.T) {
+	need.Seconds(t)
 	ran := 0
 	for seed := range uint64(randomRuns) {
 		r := rand.New(rand.NewPCG(seed, 3))

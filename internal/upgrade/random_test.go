@@ -208,6 +208,7 @@ func moody(r *rand.Rand) func(w *world) {
 }
 
 func TestRandomRunsWithFaults(t *testing.T) {
+	need.Seconds(t)
 	results := map[string]int{}
 	for seed := range uint64(randomRuns) {
 		_, inv, p, r, ok := randomCase(t, seed)

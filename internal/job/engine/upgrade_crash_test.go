@@ -249,7 +249,10 @@ func onceMore(stops func(*plantGuest) int) func(*plantGuest) int {
 // TestUpgradeRollbackCrashAnywhere: a post-check fails on the third host, and the
 // run pauses with two hosts upgraded; it is aborted and rolled back, with the end of
 // an agent anywhere in the way back.
-func TestUpgradeRollbackCrashAnywhere(t *testing.T) { rollbackCrashes(t, !all) }
+func TestUpgradeRollbackCrashAnywhere(t *testing.T) {
+	need.Seconds(t)
+	rollbackCrashes(t, !all)
+}
 
 func TestUpgradeRollbackCrashAnywhereAtLength(t *testing.T) {
 	need.Drill(t, "P3, P4: a rollback comes to its end when any agent ends at any point of it, or any answer is lost")

@@ -287,6 +287,7 @@ func TestTruncatedBundlesAreRefused(t *testing.T) {
 // written in more than one way; then the tar inside must be the same. The one
 // line that no signature covers is the untrusted comment.
 func TestFlippedBitsAreRefused(t *testing.T) {
+	need.Seconds(t)
 	secret, public := testKey(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	want := masked(build(t, sampleFiles(), None, &secret))
