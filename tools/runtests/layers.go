@@ -61,7 +61,7 @@ func plan(all []*pkg, much which) (out []layer) {
 			race.pkgs = append(race.pkgs, p.ImportPath)
 		}
 	}
-	units.args = []string{fmt.Sprintf("-p=%d", 2*runtime.NumCPU())} // half of what they take is waiting
+	units.args = []string{fmt.Sprintf("-p=%d", 2*runtime.NumCPU())} // a third of what they take is waiting
 	if much == fast {
 		units.args = append(units.args, "-short")
 		return []layer{units}

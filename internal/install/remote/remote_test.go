@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"holdfast/internal/install"
+	"holdfast/internal/testbed/need"
 )
 
 const password = "a & # @ $ 'b' \"c\""
@@ -216,8 +217,8 @@ func TestRun(t *testing.T) {
 
 // TestAProgramThatEndsAtOnce: what it said is the error, and the connection ends.
 func TestAProgramThatEndsAtOnce(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("missing: this needs root: the program's folder is root's")
+	if err := need.Root(); err != nil {
+		t.Skip("missing: ", err) // the program's folder is root's
 	}
 	script := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\nread line\n[ -z \"$2\" ] || rm -r \"$2\"\necho 'holdfast: why' >&2\nexit 1\n"), 0o700); err != nil {
@@ -262,8 +263,8 @@ func TestHere(t *testing.T) {
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if os.Geteuid() != 0 && exec.Command("sudo", "-n", "true").Run() != nil {
-		t.Skip("missing: this needs root, or sudo without a password")
+	if err := need.Root(); err != nil && exec.Command("sudo", "-n", "true").Run() != nil {
+		t.Skip("missing: ", err) // or sudo without a password
 	}
 	h, err := BeginHere(Program{File: script})
 	if err != nil {

@@ -33,7 +33,6 @@ func TestCampaign(t *testing.T) {
 
 // TestCampaignTriesFenceDevices: among scenarios of a known seed are hosts that were switched off, healthy ones, too.
 func TestCampaignTriesFenceDevices(t *testing.T) {
-	need.Seconds(t)
 	r, err := Campaign(26001, 20)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +59,9 @@ func campaign(t *testing.T, runs int) {
 		t.Error(f)
 	}
 	t.Logf("%d runs, %d steps, longest outage %s (seed %d), %d fenced, %d false", r.Runs, r.Steps, r.Outage, r.Longest, r.Fenced, r.False)
+	if runs >= 20_000 && (r.Fenced == 0 || r.False == 0) { // of some hundred seeds, none may have one
+		t.Errorf("%d hosts fenced, %d of them healthy: the campaign does not try fence devices", r.Fenced, r.False)
+	}
 	if r.Outage == 0 {
 		t.Error("no run had an outage: the campaign does not disturb the guest")
 	}
