@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/need"
+	helper "holdfast/internal/testbed/try"
 )
 
 // TestExternalStore runs agents that have no member of their own: they reach an
@@ -112,16 +112,8 @@ func sampleIn(t *testing.T, dir string) config.Cluster {
 // alone made: a failed run leaves its guest.
 func killThatName(t *testing.T, dir string) {
 	t.Helper()
-	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range all {
-		line, err := os.ReadFile(f)
-		if err != nil || !bytes.Contains(line, []byte(dir+"/")) {
-			continue // gone, or somebody else's
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil && pid != os.Getpid() {
+	for pid := range helper.Processes(t, dir+"/") {
+		if pid != os.Getpid() {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 		}
 	}

@@ -64,7 +64,7 @@ func TestAnInterruptedDrillLeavesNoLaboratory(t *testing.T) {
 	helper.Must(t, takeDown()) // there is room for one
 	for name, is := range map[string]func(dir string) bool{
 		"are made": func(dir string) bool { _, err := os.Stat(filepath.Join(dir, "lab", "state.json")); return err == nil },
-		"run":      func(dir string) bool { return len(processesOf(t, dir+"/lab/hosts/")) >= 3 },
+		"run":      func(dir string) bool { return len(helper.Processes(t, dir+"/lab/hosts/")) >= 3 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := foldersThere(t)
@@ -88,8 +88,8 @@ func TestAnInterruptedDrillLeavesNoLaboratory(t *testing.T) {
 			if _, err := os.Stat(dir); !os.IsNotExist(err) {
 				t.Errorf("its folder: %v: %s", err, &said)
 			}
-			if left := processesOf(t, dir); len(left) > 0 {
-				t.Errorf("processes of it: %q", left)
+			if left := helper.Processes(t, dir); len(left) > 0 {
+				t.Errorf("processes of it: %v", left)
 			}
 		})
 	}
@@ -101,17 +101,4 @@ func foldersThere(t *testing.T) []string {
 	all, err := filepath.Glob("/var/tmp/holdfast-e2e-*")
 	helper.Must(t, err)
 	return all
-}
-
-// processesOf are the command lines that name a folder.
-func processesOf(t *testing.T, dir string) (out []string) {
-	t.Helper()
-	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	helper.Must(t, err)
-	for _, f := range all {
-		if args, err := os.ReadFile(f); err == nil && strings.Contains(string(args), dir) { // else it has ended
-			out = append(out, string(args))
-		}
-	}
-	return out
 }

@@ -218,7 +218,7 @@ func TestRun(t *testing.T) {
 // TestAProgramThatEndsAtOnce: what it said is the error, and the connection ends.
 func TestAProgramThatEndsAtOnce(t *testing.T) {
 	if err := need.Root(); err != nil {
-		t.Skip("missing: ", err) // the program's folder is root's
+		t.Skip("missing:", err) // the program's folder is root's
 	}
 	script := filepath.Join(t.TempDir(), "program")
 	if err := os.WriteFile(script, []byte("#!/bin/sh\nread line\n[ -z \"$2\" ] || rm -r \"$2\"\necho 'holdfast: why' >&2\nexit 1\n"), 0o700); err != nil {
@@ -264,7 +264,7 @@ func TestHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := need.Root(); err != nil && exec.Command("sudo", "-n", "true").Run() != nil {
-		t.Skip("missing: ", err) // or sudo without a password
+		t.Skip("missing:", err) // or sudo without a password
 	}
 	h, err := BeginHere(Program{File: script})
 	if err != nil {

@@ -35,13 +35,8 @@ func traces(t *testing.T, dir string, subnet int) []string {
 			all = append(all, "mount "+strings.Fields(line)[4])
 		}
 	}
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	try.Must(t, err)
-	for _, f := range lines {
-		// A process that ended meanwhile is no trace.
-		if raw, err := os.ReadFile(f); err == nil && strings.Contains(string(raw), dir) {
-			all = append(all, "process "+strings.ReplaceAll(string(raw), "\x00", " "))
-		}
+	for _, line := range try.Processes(t, dir) {
+		all = append(all, "process "+strings.ReplaceAll(line, "\x00", " "))
 	}
 	return all
 }

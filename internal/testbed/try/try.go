@@ -91,6 +91,24 @@ func ShortDir(t testing.TB) string {
 	return dir
 }
 
+// Processes are the command lines that contain a text, by process; a zero byte ends each of their arguments.
+func Processes(t testing.TB, text string) map[int]string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	Must(t, err)
+	out := map[int]string{}
+	for _, f := range files {
+		line, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(line), text) {
+			continue // it has ended, or is another one
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		Must(t, err)
+		out[pid] = string(line)
+	}
+	return out
+}
+
 // Children are the processes that a process has started, and that have not ended.
 func Children(pid int) (out []int) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
