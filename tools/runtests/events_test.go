@@ -170,3 +170,20 @@ func TestWhatWasExpected(t *testing.T) {
 		}
 	}
 }
+
+// TestAFuzzTestIsOutOfTime: what Go says at the end of -fuzztime is no failure, and an input that fails is one.
+func TestAFuzzTestIsOutOfTime(t *testing.T) {
+	progress := "--- FAIL: FuzzPort (30.02s)\n=== RUN   FuzzPort\nfuzz: elapsed: 27s, execs: 81 (3/sec), new interesting: 1 (total: 4)\n...\n"
+	for said, failed := range map[string]int{
+		progress + "    context deadline exceeded\n=== NAME  \n":                                                         0,
+		progress + "    --- FAIL: FuzzPort (0.00s)\n        port_test.go:7: context deadline exceeded\n":                 1,
+		progress + "    fuzzing process hung or terminated unexpectedly: exit status 2\n    context deadline exceeded\n": 1,
+		progress:          1,
+		"exit status 1\n": 1,
+	} {
+		c := &counts{Failed: []failure{{"port FuzzPort", said}}}
+		if c.outOfTime(); len(c.Failed) != failed || c.Passed != 1-failed {
+			t.Errorf("%q: %d failed, %d passed, want %d failed", said, len(c.Failed), c.Passed, failed)
+		}
+	}
+}

@@ -34,7 +34,7 @@ var kinds = []struct {
 	is           func(d drill) bool
 }{
 	{"On whole hosts", "Faults, upgrades, pairs, transitions and installations, with the real program.", func(d drill) bool { return strings.HasPrefix(d.Name, "e2e/") }},
-	{"Parts", "A port on its real component for longer, a search to its end, a campaign of many seeds.", func(d drill) bool { return d.isTest() && !strings.HasPrefix(d.Name, "race/") }},
+	{"Parts", "A port on its real component for longer, a search to its end, a campaign of many seeds.", func(d drill) bool { return d.isTest() && !d.fuzzes() && !strings.HasPrefix(d.Name, "race/") }},
 	{"Fuzzing", "Each target for 30 seconds.", drill.fuzzes},
 	{"Race detector and linters", "", func(drill) bool { return true }},
 }

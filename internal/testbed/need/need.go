@@ -109,7 +109,7 @@ func ask(t testing.TB, at level, what string, needs []Need) {
 	}
 	for _, n := range needs {
 		if err := n(); err != nil {
-			t.Skip("missing:", err)
+			t.Skipf("missing: %v", err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package need
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -12,19 +13,10 @@ type fake struct {
 	said string
 }
 
-func (f *fake) Helper() {}
-func (f *fake) Skip(args ...any) {
-	for _, a := range args {
-		switch a := a.(type) {
-		case string:
-			f.said += a
-		case error:
-			f.said += a.Error()
-		}
-	}
-	panic(f)
-}
-func (f *fake) Fatal(args ...any) { f.said = "fatal: " + args[0].(error).Error(); panic(f) }
+func (f *fake) Helper()                          {}
+func (f *fake) Skip(args ...any)                 { f.said = strings.TrimSpace(fmt.Sprintln(args...)); panic(f) }
+func (f *fake) Skipf(format string, args ...any) { f.said = fmt.Sprintf(format, args...); panic(f) }
+func (f *fake) Fatal(args ...any)                { f.said = "fatal: " + args[0].(error).Error(); panic(f) }
 
 func said(call func(testing.TB)) (out string) {
 	f := &fake{}
