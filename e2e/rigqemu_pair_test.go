@@ -81,7 +81,7 @@ var deviceDrills = []deviceDrill{
 	{name: "arbiter lost", after: stays,
 		fault:  func(r *drbdRig, _ *testing.T, _, _ int) { r.noVoter() },
 		repair: func(r *drbdRig, _, _ int) { r.voter() }},
-	{name: "arbiter and then the active lost", down: 80 * time.Second,
+	{name: "arbiter and then the active lost", down: longDown,
 		fault: func(r *drbdRig, _ *testing.T, active, _ int) {
 			r.noVoter()
 			r.node[active].Crash()

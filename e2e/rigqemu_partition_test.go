@@ -151,7 +151,7 @@ func TestPairPartitionBehindOnDRBD(t *testing.T) {
 	r.node[active].Crash()
 	stop()
 	r.boot(standby)
-	for end := time.Now().Add(80 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Second) {
+	for end := time.Now().Add(longDown); time.Now().Before(end); time.Sleep(5 * time.Second) {
 		if out := r.node[standby].Run("cat", "/proc/mounts"); strings.Contains(out, "drbd") {
 			t.Fatalf("%s has mounted a copy that is behind: %s", r.node[standby].Name(), out)
 		}

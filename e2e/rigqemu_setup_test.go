@@ -78,7 +78,7 @@ func (r *drbdRig) setupArgs(on ...string) []string {
 	helper.Must(r.t, json.Unmarshal(cl, &conf))
 	// Such a host takes half a minute from the loss of the other one until the group was ended and starts
 	// in a store of its own, where others take four seconds.
-	conf.Timings["Grace"], conf.Timings["Lease"] = "10s", "90s"
+	conf.Timings["Grace"], conf.Timings["Lease"] = "10s", "40s"
 	group, err := json.Marshal(map[string]any{"Timings": conf.Timings, "Patience": conf.Pair["Patience"], "Group": []any{map[string]any{"Unit": "web.service"}}})
 	helper.Must(r.t, err)
 	r.node[0].Run("sh", "-euc", `printf '%s' "$1" >/root/group.json`, "sh", string(group))

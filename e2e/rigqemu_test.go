@@ -139,15 +139,21 @@ for a; do case $a in --datadir=*) exec cp -a %s/. "${a#--datadir=}/" ;; esac; do
 exit 1
 `
 
+// drbdLease is the lease of such a pair, and longDown is beyond all that ends with it.
+const (
+	drbdLease = 18 * time.Second
+	longDown  = 2 * drbdLease
+)
+
 // files are the configuration of the cluster and the settings of a host's agent.
 func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 	r.t.Helper()
 	conf := config.Cluster{
 		Node: []string{drbdAddr[0] + " n1", drbdAddr[1] + " n2", r.net.Addr(drbdVoter).String() + " n3"}, Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
-		// Emulated hosts are slow, those of a busy machine stand still for seconds.
+		// Emulated hosts are slow: three times what hosts have.
 		TimingConf: config.Timings{
-			Lease: config.Duration(45 * time.Second), Watchdog: config.Duration(35 * time.Second), Keepalive: config.Duration(5 * time.Second),
-			Election: config.Duration(10 * time.Second), Heartbeat: config.Duration(time.Second), Detection: config.Duration(10 * time.Second),
+			Lease: config.Duration(drbdLease), Watchdog: config.Duration(14 * time.Second), Keepalive: config.Duration(2 * time.Second),
+			Election: config.Duration(6 * time.Second), Heartbeat: config.Duration(time.Second), Detection: config.Duration(8 * time.Second),
 		},
 		Pair: &config.Pair{
 			Nodes:    []string{"n1", "n2"},
