@@ -431,7 +431,7 @@ func (j *judgement) managed(n Node, check string) {
 	p := n.Facts.Host.Status
 	switch {
 	case !j.Asked:
-		j.say("managed hosts", Warn, n.who()+" was not asked whether the platform manages hosts already", "a platform that does loses its data with the set-up: look into it, or name a program that knows with --unmanaged-probe")
+		j.say("managed hosts", Warn, n.who()+" was not asked whether the platform manages hosts already", "the set-up deletes the data of a platform that does: look into it, or name a program that knows with --unmanaged-probe")
 	case unknown || p == nil:
 		j.fail("managed hosts", n.who()+": "+cmp.Or(why, "it says nothing"), "correct --unmanaged-probe")
 	case p.Exit != 0:
