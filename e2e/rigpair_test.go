@@ -185,7 +185,19 @@ var pairDrills = []pairDrill{
 		return err
 	}},
 	{name: "database killed", fault: killed(database)},
-	{name: "service killed", stays: true, fault: killed("cmd:sleep 1000000000")},
+	// No write misses the service, so it is waited for: the next fault is to meet a pair that has noticed this one.
+	{name: "service killed", stays: true, fault: func(p *pairRig, ctx context.Context, active, _ string) error {
+		if err := p.lab.Kill(ctx, active, "cmd:sleep 1000000000"); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		for {
+			if _, err := p.lab.Exec(ctx, active, "pgrep", "-f", "^sleep 1000000000"); err == nil || !sleep.For(ctx, 50*time.Millisecond) {
+				return err
+			}
+		}
+	}},
 	{name: "address taken off", stays: true, fault: func(p *pairRig, ctx context.Context, active, _ string) error {
 		_, err := p.lab.Exec(ctx, active, "ip", "addr", "del", p.lab.FloatingAddr().String()+"/32", "dev", "br0")
 		return err
