@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/testbed/earlier"
 	"holdfast/internal/testbed/earlier/revive"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
 )
@@ -56,9 +57,7 @@ var readers = []reader{
 // of packages has written is known, and read as a whole. A key or a field that is called
 // otherwise is a store that can not be read after an upgrade.
 func TestRecordsOfAnEarlierVersionAreRead(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts a member of the store for each moment")
-	}
+	need.Seconds(t)
 	found := map[string]int{}
 	for _, m := range earlier.Moments {
 		t.Run(string(m), func(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"holdfast/internal/testbed/need"
 )
 
 // relay stands between a client and an IPMI device and does to the answers what
@@ -226,9 +228,7 @@ func sameSession(t *testing.T, r rig, suite int) {
 
 // TestLosses: answers that are lost or late are asked for again, within the time.
 func TestLosses(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: it waits for what devices have to answer")
-	}
+	need.Seconds(t)
 	r := goIPMI(t, machineID, 17)
 	for _, c := range []struct {
 		name   string

@@ -184,14 +184,6 @@ func (m *member) freeze(t *testing.T, sig unix.Signal) {
 	}
 }
 
-// notShort leaves out a test that starts etcd, which takes a second.
-func notShort(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("it starts a member")
-	}
-}
-
 // startCluster starts three members and waits until they serve. At the end of
 // the test they are stopped and their ports are looked at.
 func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
@@ -235,7 +227,7 @@ func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 // run starts the members and waits until they serve.
 func (c *cluster) run(t *testing.T) {
 	t.Helper()
-	notShort(t)
+	need.Seconds(t)
 	t.Cleanup(func() { c.stop(t) })
 	for _, m := range c.members {
 		m.start(t)

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/internal/store"
 	"holdfast/internal/supervise"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -70,7 +71,7 @@ func TestNoSpace(t *testing.T) {
 }
 
 func TestRunMemberInThisProcess(t *testing.T) {
-	notShort(t)
+	need.Seconds(t)
 	m := single(t).members[0]
 	m.conf.LogLevel = "error"
 	ctx, cancel := context.WithCancel(t.Context())

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/testbed/need"
 )
 
 func TestRun(t *testing.T) {
@@ -170,9 +172,7 @@ func TestLeftovers(t *testing.T) {
 
 // What is left alone and writes on later is not killed by that.
 func TestALeftoverMayGoOnWriting(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: it sleeps for three seconds")
-	}
+	need.Seconds(t)
 	r := newRig(t, "(for i in 1 2 3 4 5 6; do sleep 0.5; head -c 100000 /dev/zero; echo line || exit; done; touch $T/all) & exit 0")
 	res, _ := r.run()
 	if !res.OK() || len(res.Leftovers) == 0 {

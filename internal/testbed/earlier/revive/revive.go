@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/testbed/earlier"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -22,9 +23,7 @@ import (
 // on it until the test ends, and returns a client of it. One runs at a time. That takes a second, which short runs do not have.
 func Store(t testing.TB, m earlier.Moment) store.Store {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("it starts a member of the store")
-	}
+	need.Seconds(t)
 	for n := 1; ; n++ {
 		peer, client := "http://"+FreeAddr(t), "http://"+FreeAddr(t)
 		c := etcdstore.MemberConfig{

@@ -52,9 +52,7 @@ var sample = map[string]string{
 
 // TestPlantedBugsAreFound takes a sample.
 func TestPlantedBugsAreFound(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds a program for each bug")
-	}
+	need.Seconds(t)
 	var some []bug
 	for _, b := range bugs() {
 		if test, ok := sample[b.name]; ok {
@@ -96,9 +94,7 @@ func find(t *testing.T, all []bug) {
 
 // TestNothingIsFoundWithoutABug: the hunt finds nothing in the source as it is.
 func TestNothingIsFoundWithoutABug(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds a program")
-	}
+	need.Seconds(t)
 	root, err := filepath.Abs("../../../..")
 	if err != nil {
 		t.Fatal(err)
