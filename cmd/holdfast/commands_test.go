@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/cli"
+	"holdfast/internal/lang"
+	"holdfast/internal/testbed/need"
 )
 
 var update = flag.Bool("update", false, "write docs/commands.md anew")
@@ -64,6 +66,27 @@ func TestCommandsPage(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Error("docs/commands.md differs from the commands; run go test ./cmd/holdfast -update and look at the difference")
+	}
+}
+
+// TestHelpFitsATerminal: no line of a help text is wrapped by a terminal of 80 columns, in both languages.
+func TestHelpFitsATerminal(t *testing.T) {
+	need.Seconds(t)
+	for _, speech := range []string{"en", "zh"} {
+		t.Setenv(lang.Env, speech)
+		for _, c := range below(cli.New(environment())) {
+			var out bytes.Buffer
+			env := environment()
+			env.Stdout, env.Stderr = &out, &out
+			if code := cli.Main(append(strings.Fields(c.CommandPath())[1:], "--help"), env); code != 0 {
+				t.Errorf("%s: exit code %d", c.CommandPath(), code)
+			}
+			for l := range strings.Lines(out.String()) {
+				if n := cli.Columns(strings.TrimRight(l, "\n")); n > 80 {
+					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), speech, n, l)
+				}
+			}
+		}
 	}
 }
 

@@ -44,7 +44,6 @@ renews by itself when a third of a certificate's life is left.`,
 			return writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
 		},
 	}
-	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
 	cmd.AddCommand(a.certificatesRenewCmd())
 	return cmd
 }

@@ -10,7 +10,7 @@ import (
 
 // TestChineseTakesTwoColumns: tables and paragraphs fit the width, and their columns align.
 func TestChineseTakesTwoColumns(t *testing.T) {
-	if n := columns("主机 h1。"); n != 9 {
+	if n := Columns("主机 h1。"); n != 9 {
 		t.Errorf("%d columns, want 9", n)
 	}
 	if got, want := words("主机 h1：运行中 on h2"), []string{"主", "机 ", "h1：", "运", "行", "中 ", "on ", "h2"}; !slices.Equal(got, want) {
@@ -32,11 +32,11 @@ func TestChineseTakesTwoColumns(t *testing.T) {
 	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 	var at []int
 	for i, l := range lines {
-		if columns(l) > width {
-			t.Errorf("%d columns: %q", columns(l), l)
+		if Columns(l) > width {
+			t.Errorf("%d columns: %q", Columns(l), l)
 		}
 		if i >= len(lines)-3 {
-			at = append(at, columns(l[:strings.LastIndex(l, " ")]))
+			at = append(at, Columns(l[:strings.LastIndex(l, " ")]))
 		}
 	}
 	if !strings.HasPrefix(lines[0], "等待") || strings.Contains(b.String(), "running") || at[0] != at[1] || at[1] != at[2] {

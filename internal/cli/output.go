@@ -146,8 +146,8 @@ func writeFile(w io.Writer, s string) error {
 	return writeText(w, s)
 }
 
-// columns is how many columns of a terminal a text takes: two for each Chinese character.
-func columns(s string) (n int) {
+// Columns is how many columns of a terminal a text takes: two for each Chinese character.
+func Columns(s string) (n int) {
 	for _, r := range s {
 		n++
 		if isWide(r) {
@@ -184,7 +184,7 @@ func words(s string) (out []string) {
 func say(b *strings.Builder, p painter, label string, c colour, text string) {
 	const indent = 10
 	label = p.lang.Text(label)
-	b.WriteString(label + strings.Repeat(" ", max(0, indent-columns(label))))
+	b.WriteString(label + strings.Repeat(" ", max(0, indent-Columns(label))))
 	for i, line := range wrapped(p.lang.Text(text), width-indent) {
 		if i > 0 {
 			b.WriteString(strings.Repeat(" ", indent))
@@ -222,7 +222,7 @@ func table(b *strings.Builder, p painter, cols []column, rows [][]cell) {
 	total := 2 * (len(cols) - 1)
 	for i := range cols {
 		for _, r := range rows {
-			wide[i] = max(wide[i], columns(r[i].text))
+			wide[i] = max(wide[i], Columns(r[i].text))
 		}
 		total += wide[i]
 	}
@@ -265,7 +265,7 @@ func (p painter) translated(rows [][]cell) [][]cell {
 // shortenName cuts the name of a host so that hosts can be told apart: its domain goes
 // first, then the middle of what is left.
 func shortenName(s string, n int) string {
-	if columns(s) <= n {
+	if Columns(s) <= n {
 		return s
 	}
 	label, _, _ := strings.Cut(s, ".")
@@ -283,7 +283,7 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 	for i, f := range row[:last] {
 		text := shorten(f.text, wide[i])
 		b.WriteString(p.tint(f.c, text))
-		b.WriteString(strings.Repeat(" ", wide[i]-columns(text)+2))
+		b.WriteString(strings.Repeat(" ", wide[i]-Columns(text)+2))
 		start += wide[i] + 2
 	}
 	for i, line := range wrapped(row[last].text, wide[last]) {
@@ -296,18 +296,18 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 
 // wrapped gives the lines of a text of at most n columns; a longer word is cut.
 func wrapped(s string, n int) []string {
-	if columns(s) <= n {
+	if Columns(s) <= n {
 		return []string{s}
 	}
 	var lines []string
 	line := ""
 	for _, word := range words(strings.Join(strings.Fields(s), " ")) {
-		if line != "" && columns(line)+columns(strings.TrimRight(word, " ")) > n {
+		if line != "" && Columns(line)+Columns(strings.TrimRight(word, " ")) > n {
 			lines = append(lines, strings.TrimRight(line, " "))
 			line = ""
 		}
 		line += word
-		if columns(strings.TrimRight(line, " ")) > n {
+		if Columns(strings.TrimRight(line, " ")) > n {
 			line = shorten(strings.TrimRight(line, " "), n) + " "
 		}
 	}
@@ -322,12 +322,12 @@ func fit(w io.Writer, s string) string {
 
 // shorten cuts text to n columns and shows that it did.
 func shorten(s string, n int) string {
-	if columns(s) <= n {
+	if Columns(s) <= n {
 		return s
 	}
 	at := 0
 	for i, r := range s {
-		if columns(s[:i+utf8.RuneLen(r)]) > n-1 {
+		if Columns(s[:i+utf8.RuneLen(r)]) > n-1 {
 			break
 		}
 		at = i + utf8.RuneLen(r)

@@ -28,10 +28,6 @@ func (a *app) pairPartitionCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	cmd.AddCommand(a.partitionAddCmd(), a.partitionRemoveCmd())
-	// With this command's name the line would have more than 80 columns.
-	if head, _, ok := strings.Cut(cmd.UsageTemplate(), "information"); ok {
-		cmd.SetUsageTemplate(strings.TrimSpace(head) + ".{{end}}\n")
-	}
 	return cmd
 }
 

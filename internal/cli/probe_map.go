@@ -58,7 +58,7 @@ func mapText(h *losses.Heat, p painter) []string {
 			label += fmt.Sprintf(" +%d", r.More)
 		}
 		var b strings.Builder
-		b.WriteString(label + strings.Repeat(" ", max(1, mapLabel-columns(label))))
+		b.WriteString(label + strings.Repeat(" ", max(1, mapLabel-Columns(label))))
 		for _, c := range r.Columns {
 			mark, tone := markOf(c)
 			b.WriteString(p.tint(tone, mark))

@@ -89,11 +89,13 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetHelpFunc(help)
+	root.SetUsageFunc(usageText)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetIn(env.Stdin)
 	f := root.PersistentFlags()
-	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else\n"+DefaultSocket+")")
+	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
 	f.StringVar(&a.server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
 	f.StringVar(&a.ca, "ca", "", "PEM `file` with the cluster's CA, for --server")
 	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")

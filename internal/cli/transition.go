@@ -28,7 +28,6 @@ but for the database migrate_ids; the target's tables must be empty.
   clean   removes what the work has left on both servers
 
 See docs/transition-db.md and docs/mapping.md.`
-	db.SetUsageTemplate(strings.Replace(db.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
 	return group("transition", "Bring a platform to another version, its guests running",
 		a.transitionPlanCmd(), a.transitionRunCmd(), a.sitesCmd(), a.configFilesCmd(), db, a.netCmd(), a.pinCmd(), a.unpinCmd(), a.featuresCmd(), a.collectCmd())
 }

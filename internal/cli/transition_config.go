@@ -34,7 +34,6 @@ job. See docs/transition-config.md.
   diff   shows what differs, per host; nothing is written
   apply  shows the same, asks, and writes what differs, host by host
   back   takes back what a job of apply has written`
-	g.SetUsageTemplate(strings.Replace(g.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
 	return g
 }
 

@@ -31,7 +31,6 @@ Neutron is asked without Keystone (auth_strategy = noauth), or with --keystone
 or --openrc.
 The new one needs an extension that lets clients choose IDs: see
 docs/transition-net.md.`
-	cmd.SetUsageTemplate(strings.Replace(cmd.UsageTemplate(), "for more information about", "for more about", 1)) // 80 columns
 	return cmd
 }
 

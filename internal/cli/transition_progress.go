@@ -78,7 +78,7 @@ func (t *ticker) show(text string) {
 		return
 	}
 	text = fit(t.w, text)
-	n := columns(text)
+	n := Columns(text)
 	t.write("\r" + text + strings.Repeat(" ", max(0, t.shown-n)))
 	t.shown = n
 }
@@ -99,7 +99,7 @@ func (t *ticker) picture(lines []string, text string) {
 	text = fit(t.w, clean(text))
 	b.WriteString(text + clear)
 	t.write(b.String())
-	t.above, t.shown = len(lines), columns(text)
+	t.above, t.shown = len(lines), Columns(text)
 }
 
 // say writes a line that stays.

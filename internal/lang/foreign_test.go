@@ -4,7 +4,7 @@ package lang
 // what the kernel and the network say.
 var foreign = []string{
 	"Usage:", "Aliases:", "Examples:", "Available Commands:", "Additional Commands:", "Flags:", "Global Flags:", "Additional help topics:",
-	`Use "%s [command] --help" for more information about a command.`, `Use "%s [command] --help" for more.`,
+	`Use "%s [command] --help" for more.`,
 	"help for %s", "Help about any command",
 	"unknown command %q for %q", "unknown flag: %s", "unknown shorthand flag: %q in %s", "flag needs an argument: %s",
 	"invalid argument %q for %q flag: %v", "accepts %d arg(s), received %d", "accepts between %d and %d arg(s), received %d",

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,11 +30,18 @@ func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a cluster on this machine, with a failure and a recovery to watch",
-		Long: "Run three agents with their store on this machine, break something, and watch the\n" +
-			"recovery. The VM is played by a small HTTP service, so that neither root nor a\n" +
-			"hypervisor is needed; --real has a VM in QEMU on three hosts with libvirt instead,\n" +
-			"and --auto takes the best that the machine can do. It takes less than a minute\n" +
-			"(--real: 90 seconds) on a machine with nothing else to do, and leaves nothing behind.\n\nFaults:\n" + faultHelp(),
+		Long: "Run three agents with their store on this machine, break something, and watch\n" +
+			"the recovery. The VM is played by a small HTTP service, so that neither root nor\n" +
+			"a hypervisor is needed; --real has a VM in QEMU on three hosts with libvirt\n" +
+			"instead, and --auto takes the best that the machine can do. It takes less than a\n" +
+			"minute (--real: 90 seconds) on a machine with nothing else to do, and leaves\n" +
+			"nothing behind.\n\nFaults:\n" +
+			"  power-loss   the host that runs the VM loses power, and gets it back later\n" +
+			"  isolate      the host that runs the VM loses its network, and gets it back later\n" +
+			"  agent-kill   the agent on the VM's host is killed; the VM must not notice\n" +
+			"  vm-crash     the VM crashes, its host does not\n" +
+			"  quorum-loss  both other hosts lose power: the VM must stop, and return with them\n" +
+			"  none         nothing is broken\n",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			opt, err := f.options(c)
@@ -49,7 +55,7 @@ func Command() *cobra.Command {
 			return err
 		},
 	}
-	c.Flags().StringVar(&f.fault, "fault", string(PowerLoss), "what to break: "+strings.Join(faultNames(), ", "))
+	c.Flags().StringVar(&f.fault, "fault", string(PowerLoss), "what to break: power-loss, isolate, agent-kill, vm-crash, quorum-loss, none")
 	c.Flags().StringVarP(&f.output, "output", "o", "text", "text, or json for one JSON object on the last line")
 	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
 	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows, as a moving picture `file.svg`")

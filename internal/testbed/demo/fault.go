@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"holdfast/internal/cluster"
 )
@@ -47,25 +46,9 @@ func (f Fault) About() string {
 
 func (f Fault) check() error {
 	if !slices.Contains(Faults(), f) {
-		return fmt.Errorf("value %q: want one of %s", string(f), strings.Join(faultNames(), ", "))
+		return fmt.Errorf("value %q: want power-loss, isolate, agent-kill, vm-crash, quorum-loss or none", string(f))
 	}
 	return nil
-}
-
-func faultNames() []string {
-	var names []string
-	for _, f := range Faults() {
-		names = append(names, string(f))
-	}
-	return names
-}
-
-func faultHelp() string {
-	var b strings.Builder
-	for _, f := range Faults() {
-		fmt.Fprintf(&b, "  %-12s %s\n", f, f.About())
-	}
-	return b.String()
 }
 
 // Result is what a run has shown.

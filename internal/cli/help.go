@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// help writes what a command does and how it is called. No line of it is wider than a terminal.
+func help(c *cobra.Command, _ []string) {
+	about := c.Long
+	if about == "" {
+		about = c.Short
+	}
+	var b strings.Builder
+	for l := range strings.Lines(about) {
+		fold(&b, l, len(listed.FindString(l)))
+	}
+	if c.Runnable() || c.HasSubCommands() {
+		b.WriteString("\n" + c.UsageString())
+	}
+	_, _ = fmt.Fprint(c.OutOrStdout(), b.String()) // to a terminal that is gone
+}
+
+// listed is where a line of a help text that describes one of several things begins, or any line that is indented.
+var listed = regexp.MustCompile(`^(  \S+  +| *)`)
+
+// usageText writes how a command is called: the text that cobra has, folded.
+func usageText(c *cobra.Command) error {
+	var b strings.Builder
+	b.WriteString("Usage:\n")
+	if c.Runnable() {
+		fmt.Fprintf(&b, "  %s\n", c.UseLine())
+	}
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "  %s [command]\n", c.CommandPath())
+	}
+	if len(c.Aliases) > 0 {
+		fmt.Fprintf(&b, "\nAliases:\n  %s\n", c.NameAndAliases())
+	}
+	if c.HasExample() {
+		fmt.Fprintf(&b, "\nExamples:\n%s\n", c.Example)
+	}
+	if c.HasAvailableSubCommands() {
+		b.WriteString("\nAvailable Commands:\n")
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				n := sub.NamePadding()
+				fold(&b, fmt.Sprintf("  %-*s %s", n, sub.Name(), sub.Short), n+3)
+			}
+		}
+	}
+	if c.HasAvailableLocalFlags() {
+		b.WriteString("\nFlags:\n")
+		flagLines(&b, c.LocalFlags())
+	}
+	if c.HasAvailableInheritedFlags() {
+		b.WriteString("\nGlobal Flags:\n")
+		flagLines(&b, c.InheritedFlags())
+	}
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\nUse \"%s [command] --help\" for more.\n", c.CommandPath())
+	}
+	_, err := fmt.Fprint(c.OutOrStderr(), b.String())
+	return err
+}
+
+// flagLines writes what flags do.
+func flagLines(b *strings.Builder, set *pflag.FlagSet) {
+	text := set.FlagUsages()
+	column := 0 // where what they do begins, in all lines
+	set.VisitAll(func(f *pflag.Flag) {
+		if column == 0 && !f.Hidden {
+			_, usage := pflag.UnquoteUsage(f)
+			first, _, _ := strings.Cut(usage, "\n")
+			column = strings.Index(text, first)
+		}
+	})
+	for l := range strings.Lines(text) {
+		fold(b, l, column)
+	}
+}
+
+// fold writes a line; what goes beyond a terminal's width goes on below, from a column on.
+func fold(b *strings.Builder, line string, column int) {
+	line = strings.TrimRight(line, " \n")
+	column = min(column, len(line))
+	for i, part := range wrapped(line[column:], width-Columns(line[:column])) {
+		if i == 0 {
+			b.WriteString(line[:column])
+		} else {
+			b.WriteString(strings.Repeat(" ", column))
+		}
+		b.WriteString(part + "\n")
+	}
+}
