@@ -214,6 +214,7 @@ func TestAgentIsReplaced(t *testing.T) {
 
 // TestAgentIsNotReady: what would fail in the middle is found before anything is done.
 func TestAgentIsNotReady(t *testing.T) {
+	need.Seconds(t)
 	h := newHost(t, "1.0.0")
 	h.write("agent.json", `{"host": "h1"}`)
 	h.ctl("want run_dir", "ready")
@@ -242,6 +243,7 @@ func TestAnInsecureAgentIsAskedAsSuch(t *testing.T) {
 
 // TestProgramThatDoesNotAnswer: the script tells what is wrong before it is ended.
 func TestProgramThatDoesNotAnswer(t *testing.T) {
+	need.Seconds(t)
 	h := newHost(t, "2.0.0")
 	h.write("opt/bin/hangs", "")
 	h.answer = "0.2"
@@ -268,6 +270,7 @@ func TestScriptEndsBeforeItsStep(t *testing.T) {
 
 // TestSettingsAreFound in all forms that an agent reads.
 func TestSettingsAreFound(t *testing.T) {
+	need.Seconds(t)
 	h := newHost(t, "2.0.0")
 	dir := h.dir + "/run"
 	for _, text := range []string{

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"holdfast/internal/testbed/need"
 )
 
 // TestFreshRootThatCanNotBeMade runs the command in place, says so in one line, and ends
@@ -28,6 +30,7 @@ func TestFreshRootThatCanNotBeMade(t *testing.T) {
 // TestLastLineOfCI lets the two calls of make end in different ways: the sum of both is always the last line, a failure of
 // either is in it, and the exit code is that of the last one that failed.
 func TestLastLineOfCI(t *testing.T) {
+	need.Seconds(t)
 	const good, red, none = "echo '3 passed, 0 failed, 1 skipped'", "echo '4 passed, 2 failed, 1 skipped'; echo 'make: *** Error 1' >&2; exit 2", "echo 'make: *** Error 1' >&2; exit 3"
 	for name, c := range map[string]struct {
 		test, drills string

@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/need"
 )
 
 const day = 24 * time.Hour
@@ -224,6 +225,7 @@ func TestANewCertificateThatIsNotInUse(t *testing.T) {
 // TestAnAuthorityThatEnds signs nothing that lasts: the certificate is not made again and
 // again, and people hear of it.
 func TestAnAuthorityThatEnds(t *testing.T) {
+	need.Seconds(t)
 	running(t, 60*day, 90*day, func(t *testing.T, h *host, r *Renewer) {
 		before := h.cert()
 		time.Sleep(59 * day)

@@ -73,6 +73,7 @@ func TestUpgradeStatusWatch(t *testing.T) {
 }
 
 func TestUpgradeWatchOnTerminal(t *testing.T) {
+	need.Seconds(t)
 	a := newAgent(t)
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
@@ -134,6 +135,7 @@ func TestUpgradeWait(t *testing.T) {
 }
 
 func TestUpgradeWaitInterrupted(t *testing.T) {
+	need.Seconds(t)
 	a := newAgent(t)
 	l := runLive(t, a, "upgrade", "run", "--bundle", unsignedBundle(t), "--allow-unsigned", "--yes", "--wait", "--approve-per-host")
 	l.await("waiting: node1/")

@@ -26,7 +26,7 @@ func scale(runs int) int {
 func TestCampaign(t *testing.T) {
 	runs := 350
 	if testing.Short() {
-		runs = 100
+		runs = 30
 	}
 	campaign(t, scale(runs))
 }

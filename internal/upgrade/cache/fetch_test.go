@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
@@ -54,6 +55,7 @@ func (b *breaking) open(_ context.Context, offset int64) (io.ReadCloser, int64, 
 var errBroken = errors.New("connection reset")
 
 func TestFetchGoesOnAfterBreaks(t *testing.T) {
+	need.Seconds(t)
 	data := native(t, 3<<20, bundle.Zstd, nil)
 	n := int64(len(data))
 	for name, c := range map[string]struct {

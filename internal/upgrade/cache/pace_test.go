@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 )
@@ -88,6 +89,7 @@ func (c *counted) Close() error {
 
 // TestSlowHolderIsLeft: for another one that goes on where it was.
 func TestSlowHolderIsLeft(t *testing.T) {
+	need.Seconds(t)
 	data := native(t, 4<<20, bundle.None, nil)
 	for name, c := range map[string]struct {
 		rates []int // KiB/s of the holders

@@ -169,6 +169,7 @@ func TestPutWhenTheDiskFails(t *testing.T) {
 }
 
 func TestPutLeavesSpace(t *testing.T) {
+	need.Seconds(t)
 	data := native(t, 10<<20, bundle.None, nil)
 	d := fresh(t)
 	var looks int

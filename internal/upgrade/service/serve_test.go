@@ -25,6 +25,7 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
@@ -208,6 +209,7 @@ func dials(conf *tls.Config) func(string) (Peer, error) {
 
 // TestBundlesTravel from agent to agent, over TLS, and go on after a break.
 func TestBundlesTravel(t *testing.T) {
+	need.Seconds(t)
 	mem, ca := storetest.NewMem(), servertest.NewAuthority(t)
 	a := newRig(t, mem, "h1", nil)
 	b := newRig(t, mem, "h2", func(p *Parts) { p.Dial = dials(api.ClientTLS(ca.PeerCert(t, "h2"), ca.Pool)) })

@@ -132,6 +132,7 @@ func taken(t *testing.T, path string) int64 {
 }
 
 func TestRoundTrip(t *testing.T) {
+	need.Seconds(t)
 	dir := t.TempDir()
 	root, single, gone := filepath.Join(dir, "app"), filepath.Join(dir, "app.conf"), filepath.Join(dir, "later.conf")
 	try.Must(t, os.Mkdir(root, 0o755))

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/lvm"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -316,6 +317,7 @@ func TestAllOrNone(t *testing.T) {
 
 // TestMergeIsFinished stops after the first merge, which goes on by itself.
 func TestMergeIsFinished(t *testing.T) {
+	need.Seconds(t)
 	r, p, ctx := newRig(t), lvm.Provider{}, try.Context(t)
 	rec, err := p.Backup(ctx, r.request(both()))
 	try.Must(t, err)
