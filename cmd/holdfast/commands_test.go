@@ -15,7 +15,6 @@ import (
 
 	"holdfast/internal/cli"
 	"holdfast/internal/lang"
-	"holdfast/internal/testbed/need"
 )
 
 var update = flag.Bool("update", false, "write docs/commands.md anew")
@@ -71,19 +70,28 @@ func TestCommandsPage(t *testing.T) {
 
 // TestHelpFitsATerminal: no line of a help text is wrapped by a terminal of 80 columns, in both languages.
 func TestHelpFitsATerminal(t *testing.T) {
-	need.Seconds(t)
-	for _, speech := range []string{"en", "zh"} {
-		t.Setenv(lang.Env, speech)
-		for _, c := range below(cli.New(environment())) {
-			var out bytes.Buffer
-			env := environment()
-			env.Stdout, env.Stderr = &out, &out
-			if code := cli.Main(append(strings.Fields(c.CommandPath())[1:], "--help"), env); code != 0 {
-				t.Errorf("%s: exit code %d", c.CommandPath(), code)
+	for _, name := range []string{"en", "zh"} {
+		speech, err := lang.For(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		env := environment()
+		env.Stdout = &out
+		if speech != nil {
+			env.Stdout = lang.Writer{Writer: &out, Catalogue: speech}
+		}
+		root := cli.New(env)
+		cli.Translate(root, speech)
+		for _, c := range below(root) {
+			c.InitDefaultHelpFlag()
+			out.Reset()
+			if err := c.Help(); err != nil || out.Len() == 0 {
+				t.Errorf("%s: %v", c.CommandPath(), err)
 			}
 			for l := range strings.Lines(out.String()) {
 				if n := cli.Columns(strings.TrimRight(l, "\n")); n > 80 {
-					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), speech, n, l)
+					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), name, n, l)
 				}
 			}
 		}

@@ -137,7 +137,7 @@ func Main(args []string, env Env) int {
 	case speech != nil && forPeople(root, args):
 		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
 		root = New(env)
-		translate(root, speech)
+		Translate(root, speech)
 	}
 	root.SetArgs(args)
 	err = root.ExecuteContext(ctx)
@@ -170,15 +170,15 @@ func forPeople(root *cobra.Command, args []string) bool {
 	return err != nil || !c.Hidden
 }
 
-// translate puts the help of all commands into another language: a Writer sees its lines,
+// Translate puts the help of all commands into another language: a Writer sees its lines,
 // which are wrapped, and no texts.
-func translate(cmd *cobra.Command, l *lang.Catalogue) {
+func Translate(cmd *cobra.Command, l *lang.Catalogue) {
 	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
 	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
 	}
 	for _, c := range cmd.Commands() {
-		translate(c, l)
+		Translate(c, l)
 	}
 }
 
