@@ -132,15 +132,23 @@ func (p *pairRig) killAgent(ctx context.Context, host string) error {
 	if err := p.lab.Kill(ctx, host, lab.AgentDaemon); err != nil {
 		return err
 	}
+	return again(ctx, "an agent on "+host, func(ctx context.Context) error {
+		_, err := ask(p.rig, host, func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
+		return err
+	})
+}
+
+// again waits until something that was killed is there again.
+func again(ctx context.Context, what string, there func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		_, err := ask(p.rig, host, func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
+		err := there(ctx)
 		if err == nil {
 			return nil
 		}
 		if !sleep.For(ctx, 100*time.Millisecond) {
-			return fmt.Errorf("no other agent on %s: %w", host, err)
+			return fmt.Errorf("waited for %s: %w", what, err)
 		}
 	}
 }
@@ -190,13 +198,10 @@ var pairDrills = []pairDrill{
 		if err := p.lab.Kill(ctx, active, "cmd:sleep 1000000000"); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		for {
-			if _, err := p.lab.Exec(ctx, active, "pgrep", "-f", "^sleep 1000000000"); err == nil || !sleep.For(ctx, 50*time.Millisecond) {
-				return err
-			}
-		}
+		return again(ctx, "the service on "+active, func(ctx context.Context) error {
+			_, err := p.lab.Exec(ctx, active, "pgrep", "-f", "^sleep 1000000000")
+			return err
+		})
 	}},
 	{name: "address taken off", stays: true, fault: func(p *pairRig, ctx context.Context, active, _ string) error {
 		_, err := p.lab.Exec(ctx, active, "ip", "addr", "del", p.lab.FloatingAddr().String()+"/32", "dev", "br0")

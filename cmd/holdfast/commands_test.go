@@ -68,6 +68,9 @@ func TestCommandsPage(t *testing.T) {
 	}
 }
 
+// cutWord is a word that was wider than the place for it.
+var cutWord = regexp.MustCompile(`\S~(\s|$)`)
+
 // TestHelpFitsATerminal: no line of a help text is wrapped by a terminal of 80 columns, in both languages.
 func TestHelpFitsATerminal(t *testing.T) {
 	for _, name := range []string{"en", "zh"} {
@@ -92,6 +95,9 @@ func TestHelpFitsATerminal(t *testing.T) {
 			for l := range strings.Lines(out.String()) {
 				if n := cli.Columns(strings.TrimRight(l, "\n")); n > 80 {
 					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), name, n, l)
+				}
+				if cutWord.MatchString(l) {
+					t.Errorf("%s (%s): a word is cut: %s", c.CommandPath(), name, l)
 				}
 			}
 		}

@@ -16,6 +16,7 @@ import (
 
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
 )
 
 // TestRealVMs drives libvirt and QEMU on the laboratory's hosts.
@@ -42,11 +43,8 @@ func leavesNothing(t *testing.T, dir string) {
 	if bytes.Contains(mounts, []byte(dir)) {
 		t.Errorf("a mount of %s is left", dir)
 	}
-	for _, file := range must[[]string](t)(filepath.Glob("/proc/[0-9]*/cmdline")) {
-		// A process that ends meanwhile is what is wanted.
-		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte(dir+"/")) {
-			t.Errorf("%s: %q", file, line)
-		}
+	for pid, line := range try.Processes(t, dir+"/") {
+		t.Errorf("process %d: %q", pid, line)
 	}
 }
 
