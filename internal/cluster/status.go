@@ -29,7 +29,7 @@ type Status struct {
 // HostStatus is one host as the answering agent sees it.
 type HostStatus struct {
 	Host
-	Alive       bool          `json:"alive"`  // renewed within the lease
+	Alive       bool          `json:"alive"`  // was seen to renew within the lease; a record that the agent found is no renewal
 	Silent      time.Duration `json:"silent"` // since its last renewal was seen, ns
 	Coordinator bool          `json:"coordinator,omitempty"`
 }

@@ -67,6 +67,13 @@ func (a *Agent) followOnce(ctx context.Context) error {
 			for _, c := range b.Changes {
 				a.take(c.KV, c.Deleted, func() error { return a.s.apply(c.KV, c.Deleted, seen) })
 			}
+			if seen.Sub(a.s.lookedAt) > 2*a.s.core.Timings.Keepalive { // it stood still: what it tells now may be as old
+				a.s.lateSince, a.s.lateUntil = a.s.lookedAt, seen.Add(a.s.core.Timings.Keepalive)
+			}
+			if seen < a.s.lateUntil {
+				a.s.find(seen, a.s.lateSince)
+			}
+			a.s.lookedAt = seen
 			a.sync()
 			a.notify()
 		})
@@ -90,6 +97,7 @@ func (a *Agent) relist(kvs []store.KV) {
 	if !listed[records.KeyGeneration] {
 		a.s.gen = 0 // a store of before the restore that this host has seen
 	}
+	a.s.find(seen, a.s.lookedAt)
 	a.s.listed, a.s.lookedAt = true, seen
 	a.sync()
 	a.notify()

@@ -103,7 +103,7 @@ func New(p Parts) *Agent {
 		me.Beat = p.Beats.Port()
 	}
 	a.s.core = ha.New(p.Host, cluster.MgmtVM, me)
-	a.s.seen, a.s.rhythm = p.Seen, p.Rhythm
+	a.s.seen, a.s.rhythm, a.s.found = p.Seen, p.Rhythm, map[cluster.HostID]found{}
 	a.s.cfg = p.Config
 	a.s.configure()
 	a.s.storeErr = errors.New("not connected yet")

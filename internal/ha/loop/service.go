@@ -34,10 +34,11 @@ func (a *Agent) Status() cluster.Status {
 
 func (a *Agent) status() cluster.Status {
 	v := a.s.snapshot(a.Clock())
+	heard := a.s.heard(v)
 	st := cluster.Status{
 		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
 		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner, OwnerMod: v.Owner.Mod,
-		Takeover: v.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
+		Takeover: heard.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
 		Pending: a.s.pending, Labels: a.s.cfg.Labels,
 	}
 	if a.s.storeErr != nil {
@@ -55,10 +56,9 @@ func (a *Agent) status() cluster.Status {
 		st.Percent = a.s.percent
 	}
 	for h, r := range v.Hosts {
-		silent := v.Now.Sub(r.SeenAt)
 		st.Hosts = append(st.Hosts, cluster.HostStatus{
-			Host: r.Host, Silent: silent, Coordinator: h == v.Coord.Host,
-			Alive: r.Expelled.IsZero() && silent < v.Timings.Lease,
+			Host: r.Host, Silent: v.Now.Sub(r.SeenAt), Coordinator: h == v.Coord.Host,
+			Alive: r.Expelled.IsZero() && v.Now.Sub(heard.Hosts[h].SeenAt) < v.Timings.Lease,
 		})
 	}
 	slices.SortFunc(st.Hosts, func(x, y cluster.HostStatus) int { return cmp.Compare(x.Name, y.Name) })

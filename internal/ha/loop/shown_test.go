@@ -72,3 +72,53 @@ func TestTwoAgentsOfOneName(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatWasReadIsOfAnyAge: an agent that begins, or reads all records anew, does not take a host for alive before it
+// renews: it may have died long ago.
+func TestWhatWasReadIsOfAnyAge(t *testing.T) {
+	for name, looks := range map[string]func(eye *host, lost func()){
+		"it begins after the loss": func(eye *host, lost func()) {
+			eye.kill()
+			lost()
+			eye.begin()
+		},
+		"it had lost the store": func(eye *host, lost func()) {
+			eye.store.Partition(true)
+			time.Sleep(10 * time.Second)
+			lost()
+			eye.store.Partition(false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(w *world) {
+				h := w.home()
+				var eye *host
+				for _, other := range w.hosts {
+					if other != h {
+						eye = other
+					}
+				}
+				looks(eye, h.crash)
+				for range 40 {
+					time.Sleep(100 * time.Millisecond)
+					st := eye.agent.Status()
+					for _, hs := range st.Hosts {
+						if hs.Name == h.id && hs.Alive {
+							t.Fatalf("%s is shown alive, silent for %s, %s after the start", h.id, hs.Silent, time.Since(w.began))
+						}
+					}
+				}
+				time.Sleep(time.Minute)
+				st := eye.agent.Status()
+				for _, hs := range st.Hosts {
+					if hs.Alive != (hs.Name != h.id) {
+						t.Errorf("a minute later %s: alive %t", hs.Name, hs.Alive)
+					}
+				}
+				if st.Takeover.Possible != true || st.Owner.Host == h.id {
+					t.Errorf("a minute later: %+v, owner %+v", st.Takeover, st.Owner)
+				}
+			})
+		})
+	}
+}

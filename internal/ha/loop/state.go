@@ -2,6 +2,7 @@ package loop
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -42,9 +43,46 @@ type state struct {
 	seen        uint64          // the highest one that this host has seen
 	older       uint64          // one below it whose store was read and not followed; 0: none
 	watches     bool            // it decides nothing, see Watch
-	lookedAt    cluster.Instant // when all records were read last
+	lookedAt    cluster.Instant // when all records were read last, or the watch told of a change
+	found       map[cluster.HostID]found
+	lateSince   cluster.Instant // what the watch tells before lateUntil was written after that
+	lateUntil   cluster.Instant
 	peers       map[cluster.HostID]netip.AddrPort
 	rhythm      *Rhythm
+}
+
+// found is a host's record that may have been written long before it was seen: it was read from a list, or told by a watch
+// that had stood still. Its host may have died since.
+type found struct {
+	mod   int64
+	since cluster.Instant // it was written after that; 0: at any time
+}
+
+// find marks the records that were seen at a moment.
+func (s *state) find(seen, since cluster.Instant) {
+	for h, r := range s.core.Hosts {
+		if r.SeenAt == seen {
+			s.found[h] = found{r.Mod, since}
+		}
+	}
+}
+
+// heard is a snapshot for those who promise something of other hosts: a renewal counts from the moment at which it was certainly
+// not written yet. A deadline must not be told by it, as that counts from when it was seen.
+func (s *state) heard(m ha.Machine) ha.Machine {
+	m.Hosts = maps.Clone(m.Hosts)
+	for h, r := range m.Hosts {
+		switch f := s.found[h]; {
+		case f.mod != r.Mod, s.watches && f.since != 0: // its looks may be farther apart than a lease is long
+			continue
+		case f.since == 0:
+			r.SeenAt = m.Now.Add(-m.Timings.Lease)
+		default:
+			r.SeenAt = f.since
+		}
+		m.Hosts[h] = r
+	}
+	return m
 }
 
 // apply takes one record of the store in. It is given every change, in order,
