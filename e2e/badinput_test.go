@@ -30,7 +30,7 @@ func (r *rig) disk(h string, path ...string) string {
 // refused runs holdfast on a host and wants an exit code and texts on stderr.
 func (r *rig) refused(t testing.TB, h string, code int, want []string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
 	var e *exec.ExitError

@@ -55,7 +55,7 @@ func galeraBundle(t testing.TB, key releaseKey) string {
 // and kept beside the laboratory's guests.
 func galeraPackages(t testing.TB) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	run := func(name string, args ...string) string {
 		cmd := exec.CommandContext(ctx, name, args...)
@@ -215,7 +215,7 @@ func (c *dbCluster) do(ctx context.Context, h string, args ...string) (string, e
 // sql asks a node, and returns what it says without the last line's end.
 func (c *dbCluster) sql(t testing.TB, h, query string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	out, err := c.lab.Exec(ctx, h, "mariadb", "-N", "-B", "-e", query)
 	if err != nil {

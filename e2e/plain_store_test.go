@@ -44,7 +44,7 @@ func (r *rig) bench(t testing.TB, h string) (back func()) {
 func (r *rig) joins(t testing.TB, h string, back func(), args ...string) {
 	t.Helper()
 	r.until(t, "the member of "+h+" to join", func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		defer cancel()
 		out, err := r.lab.Exec(ctx, h, append([]string{r.exe, "store", "join", "--config", awayConfig}, args...)...)
 		return fmt.Sprint(out, err), err == nil

@@ -195,7 +195,7 @@ func packTar(file, dir, prefix string) (err error) {
 // everywhere does something on all hosts at once.
 func (r *rig) everywhere(t testing.TB, what string, do func(ctx context.Context, h string) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, h := range r.lab.Hosts() {

@@ -16,7 +16,6 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/need"
 )
@@ -309,7 +308,7 @@ func (r *rig) command(t testing.TB, h string, args ...string) string {
 func (r *rig) mayYet(t testing.TB, h string, args ...string) {
 	t.Helper()
 	r.until(t, fmt.Sprint(args, " to be possible"), func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		defer cancel()
 		out, err := r.lab.Exec(ctx, h, append([]string{r.exe}, args...)...)
 		if err == nil {
@@ -358,46 +357,6 @@ func inOrder(st cluster.Status) (n int) {
 		}
 	}
 	return n
-}
-
-// patience is for what comes in seconds or minutes, or never. A drill's own limit is hours, after which nothing would
-// be cleaned up.
-const patience = 20 * time.Minute
-
-// toCleanUp is left of a test's time when a wait ends: for logs, and for the end of a laboratory.
-const toCleanUp = 2 * time.Minute
-
-// waiting is a context for a wait that may not be met.
-func waiting(t testing.TB) (context.Context, context.CancelFunc) {
-	end := time.Now().Add(patience)
-	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
-		if last, ok := d.Deadline(); ok && last.Add(-toCleanUp).Before(end) {
-			end = last.Add(-toCleanUp)
-		}
-	}
-	return context.WithDeadline(t.Context(), end)
-}
-
-// oneLook is for one question of many. What hangs is asked again.
-const oneLook = 10 * time.Second
-
-// until waits for its event. When it does not come, it fails with what it saw last.
-func (r *rig) until(t testing.TB, what string, ok func(context.Context) (string, bool)) {
-	t.Helper()
-	ctx, cancel := waiting(t)
-	defer cancel()
-	said := ""
-	for ctx.Err() == nil {
-		lctx, cancel := context.WithTimeout(ctx, oneLook)
-		s, done := ok(lctx)
-		cancel()
-		if done {
-			return
-		}
-		said = s
-		sleep.For(ctx, 100*time.Millisecond)
-	}
-	t.Fatalf("%s: it has not come: %s", what, said)
 }
 
 // answer is what the guest says.

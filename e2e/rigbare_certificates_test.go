@@ -248,7 +248,7 @@ func (c *certRig) tooLate(t *testing.T) {
 		p := c.issue(t, h, time.Second)
 		c.sh(t, h, fmt.Sprintf("umask 077; cd /etc/holdfast/pki; cat >n.key <<'E'\n%sE\ncat >n.pem <<'E'\n%sE\nmv n.key host.key; mv n.pem host.pem; sleep 2", p.KeyPEM, p.CertPEM))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	out, err := c.lab.Exec(ctx, "h4", c.exe, "agent", "--check", "--config", install.SettingsFile)
 	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "certificate expired on") || !strings.Contains(said, "holdfast install -c FILE again") {

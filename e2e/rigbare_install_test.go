@@ -219,7 +219,7 @@ func (b *bareRig) refusals(t *testing.T, args []string) {
 func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
 	t.Helper()
 	for _, at := range []string{"checks", "h1: files"} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		_ = b.killedWhen(ctx, t, "h1", append([]string{"install"}, args...), at, "[h]oldfast install") // it was killed
 		cancel()
 		b.until(t, "the hosts have taken back what was placed", func(ctx context.Context) (string, bool) {

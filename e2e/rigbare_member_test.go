@@ -124,7 +124,7 @@ func (b *bareRig) members(t *testing.T, asked string, cl config.Cluster) {
 // killedAt ends an installer without a word at a moment.
 func (b *bareRig) killedAt(t *testing.T, h string, args []string, at string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	_ = b.killedWhen(ctx, t, h, args, at, "[h]oldfast (install|adopt)") // it was killed
 }

@@ -95,7 +95,7 @@ func (b *bareRig) setup(t *testing.T, args ...string) (string, error) {
 
 func (b *bareRig) setupOn(t *testing.T, host string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, host, append([]string{b.exe}, args...)...)
 	if err != nil {
@@ -152,7 +152,7 @@ func TestPairSetup(t *testing.T) {
 	}
 	args = append(args, "--yes", "CONFIRM")
 	for _, until := range []string{"h2: files", "h2: start", "waiting: h2"} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		err := b.killedWhen(ctx, t, "h1", args, until, "[p]air setup")
 		cancel()
 		if err == nil {
@@ -231,7 +231,7 @@ func (b *bareRig) recovered(t *testing.T) {
 		}
 	}
 	run := func(addr string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		defer cancel()
 		cmd, err := b.lab.Command(ctx, "h2", slices.Concat([]string{b.exe, "pair", "recover", addr, "--yes"}, ssh)...)
 		if err != nil {

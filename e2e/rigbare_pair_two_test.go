@@ -23,7 +23,7 @@ func TestPairSetupOfTwo(t *testing.T) {
 	login := args[:slices.Index(args, "pair")]
 	killed := func(args []string, until, pattern string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		defer cancel()
 		if err := b.killedWhen(ctx, t, "h1", args, until, pattern); err == nil {
 			t.Error("it was killed and ended well")

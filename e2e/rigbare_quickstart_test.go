@@ -57,7 +57,7 @@ func (b *bareRig) quickly(t *testing.T, h string, cl config.Cluster, flags []str
 		case strings.HasPrefix(l, "holdfast config check "):
 			l += " --allow-undersized"
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		cmd, err := b.lab.Command(ctx, h, "/bin/sh", "-c", "cd /srv/host/quick && PATH="+filepath.Dir(b.lab.Exe())+":$PATH && "+l)
 		if err != nil {
 			t.Fatal(err)

@@ -55,7 +55,7 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	l, err := lab.Up(ctx, lab.Options{
 		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2, Second: hosts == 2,
@@ -197,7 +197,7 @@ func (b *bareRig) install(t *testing.T, h string, args ...string) (install.Resul
 // installer runs a command that installs.
 func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Result, string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, h, append([]string{b.exe}, args...)...)
 	if err != nil {
@@ -218,7 +218,7 @@ func (b *bareRig) installer(t *testing.T, h string, args ...string) (install.Res
 // uninstall takes Holdfast off all hosts.
 func (b *bareRig) uninstall(t *testing.T, h string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	args = slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--allow-undersized" })
 	cmd, err := b.lab.Command(ctx, h, append([]string{b.lab.Exe(), "uninstall", "--yes-i-really-really-mean-it"}, args...)...)

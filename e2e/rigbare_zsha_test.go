@@ -24,7 +24,7 @@ const installedZsha = "/usr/bin/" + cli.ZshaName
 // zsha runs the program by the source tool's name on a host: what it said on both sides, and its exit code.
 func (b *bareRig) zsha(t *testing.T, h, program string, args ...string) (out, said string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	cmd, err := b.lab.Command(ctx, h, append([]string{program}, args...)...)
 	if err != nil {

@@ -28,10 +28,7 @@ func TestHostsAreEmptiedUnderPing(t *testing.T) {
 }
 
 func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	earlier := len(r.jobs(t)) // of a run before this one
 	watch, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -59,10 +56,7 @@ func hostsAreEmptiedUnderPing(t testing.TB, r *rig) {
 	}
 	stop()
 	r.answered(t, <-pinged)
-	after, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := r.guests(t)
 	r.sameBoots(t, before, after)
 	jobs := r.jobs(t)
 	if len(jobs) != earlier+len(r.lab.Hosts()) {

@@ -177,7 +177,7 @@ func TestTheSourceOfAMigrationIsNotReset(t *testing.T) {
 			})
 			s, boots := r.begin(t), r.boots(t)
 			r.until(t, "the migration", func(context.Context) (string, bool) {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx, cancel := waiting(t)
 				defer cancel()
 				out, err := r.lab.Exec(ctx, to, r.exe, "migrate", to)
 				if err == nil {
@@ -232,7 +232,7 @@ func faultsInAMigration(t *testing.T, k kind, faults map[string]sideFault, times
 					st := r.healthy(t)
 					sides := []string{string(st.Owner.Host), another(r, st.Owner.Host)}
 					s := r.begin(t)
-					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					ctx, cancel := waiting(t)
 					said := make(chan string, 1)
 					go func() {
 						out, err := r.lab.Exec(ctx, third(r, sides), r.exe, "migrate", sides[1])

@@ -116,7 +116,7 @@ func (c *carried) networks(t testing.TB) *networks {
 	c.network = fmt.Sprintf(`  network: {confirm: the message bus works, after: [{name: written, run: [/bin/grep, -q, %s, %s/net.json]}]}
 network: {file: %s/net.json, source: {endpoint: %q}, target: {endpoint: %q, db: "/?option-file=AT/new.cnf"}, reserveDHCP: true}
 `, n.is.Ports[0].ID, lab.HostDir, lab.HostDir, reached(n.old).URL, n.proxy.URL)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	o := rebuild.Order{API: rebuild.API{Endpoint: n.old.Endpoint()}, DB: rebuild.Database{DSN: c.old.DSN(), Name: "neutron"}, Jobs: 4}
 	if _, err := rebuild.Apply(ctx, n.is, o, func(rebuild.Progress) {}); err != nil {
@@ -155,7 +155,7 @@ func (n *networks) faults(t testing.TB, at map[int]func(context.Context) error) 
 			return nettest.None
 		}
 		delete(at, write)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		defer cancel()
 		if err := do(ctx); err != nil {
 			t.Errorf("at request %d: %v", write, err)
@@ -180,7 +180,7 @@ func askNeutron(t testing.TB, s *nettest.Server, method, path string, body, v an
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, s.Endpoint()+"/v2.0/"+path, bytes.NewReader(text))
 	if err != nil {

@@ -105,10 +105,7 @@ func TestUpgradeOfACASPackage(t *testing.T) {
 func upgradeOfACASPackage(t testing.TB, r *rig) {
 	r.installCAS(t)
 	r.withSAN(t)
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	boots := r.bootIDs(t)
 	hosts := r.lab.Hosts()
 	key := newKey(t)

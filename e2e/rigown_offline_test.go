@@ -207,10 +207,7 @@ func TestOfflineWithGuests(t *testing.T) {
 func offlineWithGuests(t testing.TB, r *rig) {
 	r.spent(t, false)
 	r.installService(t)
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	hosts := r.lab.Hosts()
 	order := slices.Concat(hosts[2:], hosts[:2]) // node 0 is not the first by name
 	if err := os.WriteFile(r.lab.HostPath(order[1], offlineFail), []byte("engine\n"), 0o644); err != nil {
@@ -299,10 +296,7 @@ func TestOfflineWithReboots(t *testing.T) {
 func offlineWithReboots(t testing.TB, r *rig) {
 	r.spent(t, true)
 	r.installService(t)
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	mgmt := r.answer(t)
 	boots, placed, hosts := r.bootIDs(t), r.placed(t), r.lab.Hosts()
 	key := newKey(t)
@@ -328,10 +322,7 @@ func offlineWithReboots(t testing.TB, r *rig) {
 			t.Errorf("%s was not rebooted", h)
 		}
 	}
-	after, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := r.guests(t)
 	for name, b := range before {
 		if a := after[name]; a.Boot == b.Boot {
 			t.Errorf("%s was not started anew: before %+v, after %+v", name, b, a)

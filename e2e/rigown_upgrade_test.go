@@ -83,10 +83,7 @@ func (r *rig) haveAll(t testing.TB, version string) {
 // unbroken wants the guests to be those that they were.
 func (r *rig) unbroken(t testing.TB, before map[string]lab.Answer) {
 	t.Helper()
-	after, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	after := r.guests(t)
 	r.sameBoots(t, before, after)
 }
 
@@ -101,10 +98,7 @@ func TestUpgradeStopsAndGoesBack(t *testing.T) {
 
 func upgradeStopsAndGoesBack(t testing.TB, r *rig) {
 	r.installPlatform(t)
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, false), key)
@@ -136,10 +130,7 @@ func TestUpgradeRollback(t *testing.T) { onLab(t, few, upgradeRollback) }
 func upgradeRollback(t testing.TB, r *rig) {
 	r.spent(t, true)
 	r.installPlatform(t)
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, false), key)
@@ -218,9 +209,7 @@ func (r *rig) stopsForLosses(t testing.TB, from, host string) {
 	if i < 0 || !strings.Contains(u.Job.Steps[i].Why, "the limit is 8 lost packets: "+cut[0]+" has lost ") {
 		t.Errorf("it should have stopped at %s for what %v have lost: %+v", judged, cut, u.Job)
 	}
-	if _, err := r.lab.WaitVMs(t.Context(), patience); err != nil {
-		t.Fatal(err)
-	}
+	r.guests(t)
 	r.command(t, from, "upgrade", "skip", judged, "--reason", "their links are back")
 	r.command(t, from, "upgrade", "resume")
 	r.awaitUpgrade(t, "the run goes on", func(u request.Standing) bool { return u.Job.State == "active" })
@@ -256,10 +245,7 @@ func TestUpgradeWithRebootsUnderPing(t *testing.T) {
 
 func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	r.installPlatform(t)
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	r.leadsElsewhere(t)
 	boots := r.bootIDs(t)
 	hosts := r.lab.Hosts()

@@ -21,10 +21,7 @@ func TestUpgradeOfHoldfastItself(t *testing.T) {
 }
 
 func upgradeOfHoldfastItself(t testing.TB, r *rig) {
-	before, err := r.lab.WaitVMs(t.Context(), patience)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := r.guests(t)
 	mgmt := r.answer(t)
 	hosts := r.lab.Hosts()
 	key := newKey(t)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +38,7 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	t.Helper()
 	var have []string
 	for _, h := range r.lab.Hosts() {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		out, err := r.lab.Exec(ctx, h, "virsh", "-q", "-c", "qemu:///system", "list", "--name")
 		if err != nil {
 			t.Error(err)
@@ -55,7 +54,7 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	if !slices.Equal(have, []string{holder}) {
 		t.Fatalf("the guest is on %v, want %s alone", have, holder)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	def, err := r.lab.Exec(ctx, holder, "virsh", "-q", "-c", "qemu:///system", "dumpxml", cluster.GuestName)
 	if err != nil {

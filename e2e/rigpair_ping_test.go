@@ -52,7 +52,7 @@ func (p *pairRig) splitByPerson(t *testing.T) {
 	must(t, insert(t.Context(), p.clients.node[had], row+2))
 	// A node of a busy machine may not be heard for a moment.
 	p.until(t, "the word to be taken", func(context.Context) (string, bool) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := waiting(t)
 		defer cancel()
 		out, err := p.lab.Exec(ctx, other, p.exe, "pair", "resolve", "--keep", other, "--yes", "--timeout", "5m")
 		return fmt.Sprint(out, err), err == nil

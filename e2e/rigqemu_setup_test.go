@@ -89,7 +89,7 @@ func (r *drbdRig) setupArgs(on ...string) []string {
 // killed runs a command on a node until it says something, and kills it then.
 func (r *drbdRig) killed(t *testing.T, node int, says string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	var said []string
 	for line := range r.node[node].Stream(ctx, args...) {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -90,7 +89,7 @@ func (r *drbdRig) says(t *testing.T, what string) {
 // wakes has the active node stand still with all its clocks, in the middle of writes, until the
 // other one serves. What it writes then is refused, and nobody is told that it is there.
 func (r *drbdRig) wakes(t *testing.T, active, standby int) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := waiting(t)
 	defer cancel()
 	const file = "/mnt/pair/blocks"
 	blocks := r.node[active].Stream(ctx, "sh", "-c",

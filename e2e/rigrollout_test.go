@@ -66,9 +66,7 @@ func TestUpgradeRollout(t *testing.T) {
 func upgradeRollout(t testing.TB, r *rig) {
 	r.spent(t, true)
 	hosts := r.lab.Hosts()
-	if _, err := r.lab.WaitVMs(t.Context(), patience); err != nil {
-		t.Fatal(err)
-	}
+	r.guests(t)
 	guests := r.switches(t)
 	r.losesWithoutPin(t, hosts[5], guests)
 	r.checksBridges(t, hosts[0])

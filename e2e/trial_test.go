@@ -193,7 +193,10 @@ func (x *trial) explain() {
 	if x.Failed() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		guest, said := r.emulatorFailed(x.TB)
+		guest, said, err := r.emulatorFailed(r.judged)
+		if err != nil {
+			x.Logf("the guests' consoles: %v", err)
+		}
 		guests := []string{guest}
 		if x.emulator = said; said == "" {
 			guests = r.silent(ctx)
@@ -226,22 +229,17 @@ func (r *rig) consoles(t testing.TB) map[string]int64 {
 	return sizes
 }
 
-// emulatorFailed looks for a guest whose kernel has told of a failure of the emulator since
-// the last run that succeeded.
-func (r *rig) emulatorFailed(t testing.TB) (guest, said string) {
-	t.Helper()
+// emulatorFailed looks for a guest whose kernel has told of a failure of the emulator after these lengths of the consoles.
+func (r *rig) emulatorFailed(since map[string]int64) (guest, said string, err error) {
 	all, err := r.lab.Consoles()
 	for _, c := range all {
-		text, rerr := c.Since(r.judged[c.File])
+		text, rerr := c.Since(since[c.File])
 		err = errors.Join(err, rerr)
 		if said := lab.EmulatorFailed(text); said != "" {
-			return c.Guest(), fmt.Sprintf("%s on %s: %s", c.Guest(), c.Host, said)
+			return c.Guest(), fmt.Sprintf("%s on %s: %s", c.Guest(), c.Host, said), nil
 		}
 	}
-	if err != nil {
-		t.Logf("the guests' consoles: %v", err)
-	}
-	return "", ""
+	return "", "", err
 }
 
 // silent names the guests that run and do not answer.

@@ -222,7 +222,7 @@ func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err er
 	switch {
 	case d.fuzzes(): // a fuzzing process may be killed when its time is over, and leaves its files
 		c.outOfTime()
-		err = leavings(ctx, log, c)
+		err = errors.Join(os.RemoveAll(tmp), leavings(ctx, log, c))
 	case d.isTest():
 		err = errors.Join(emptied(tmp, c), leavings(ctx, log, c))
 	}
