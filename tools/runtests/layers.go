@@ -67,7 +67,7 @@ func plan(all []*pkg, much which) (out []layer) {
 		return []layer{units}
 	}
 	race.args, race.env = []string{"-race", "-short", "-count=1"}, []string{"CGO_ENABLED=1"}
-	ports.args = []string{"-count=1", "-p=2"} // on a large machine, too: etcd and libvirtd wait for its one disk
+	ports.args = []string{"-count=1", "-p=2"}       // on a large machine, too: etcd and libvirtd wait for its one disk
 	ends.args = []string{"-count=1", "-timeout=1h"} // one wait that is not met takes ten minutes of it
 	ports.env = []string{"HOLDFAST_TESTS=real"}
 	ends.env = ports.env
