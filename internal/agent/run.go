@@ -438,7 +438,7 @@ func (nd *node) parts(st store.Store, identity string) loop.Parts {
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
 		Store: st, Dog: loop.Dog(absent{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
 		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
-		Probe: nd.storageProber, Undersized: nd.n.Undersized,
+		Probe: nd.storageProber, Undersized: nd.n.Undersized, Votes: nd.n.Store.Member != nil,
 		Busy: func(ctx context.Context) ([]store.Cmp, string, error) {
 			return engine.Quiet(ctx, st, evacuate.HostJob, job.Upgrade)
 		},

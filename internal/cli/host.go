@@ -93,7 +93,7 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 		known[h.Name] = true
 		r := hostLine{Name: h.Name, Addr: h.Addr, State: "active", Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
 		if !h.Alive {
-			r.State = "silent"
+			r.State, r.Version = "silent", ""
 		}
 		rows = append(rows, r)
 	}
@@ -111,7 +111,9 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 				rows[i].State = "silent"
 			}
 		}
-		rows[i].Guests, rows[i].Problem = &g.Guests, g.Problem
+		if rows[i].Problem = g.Problem; g.Up {
+			rows[i].Guests = &g.Guests
+		}
 	}
 	for i := range rows {
 		rows[i].Maintenance = slices.Contains(s.Want.Rest, rows[i].Name)
@@ -131,8 +133,11 @@ func (r hostLine) cells() []cell {
 	if !r.Fit {
 		able = cell{"no: " + clean(or(r.Why, "not known")), yellow}
 	}
-	if r.GuestsOnly {
+	switch {
+	case r.GuestsOnly:
 		able = cell{"guests only", plain}
+	case r.State == "silent" && r.Why == "":
+		able = cell{"-", plain}
 	}
 	if r.Problem != "" {
 		sep := "; "

@@ -106,10 +106,10 @@ func statusText(s cluster.Status, p painter) string {
 	if s.Connected {
 		say(&b, p, "store", plain, "connected, "+coordinatorText(s))
 	} else {
-		say(&b, p, "store", red, "no quorum: "+or(s.StoreError, "not connected")+"; what follows may be old")
+		say(&b, p, "store", red, "no quorum: "+or(s.StoreError, "not connected")+"; what follows "+cmp.Or(old(s), "may be old"))
 	}
 	b.WriteByte('\n')
-	hostTable(&b, p, sortedHosts(s))
+	hostTable(&b, p, s)
 	b.WriteByte('\n')
 	guestText(&b, p, s)
 	// Before the first record nothing is known, also not that nobody has it.
@@ -127,6 +127,22 @@ func statusText(s cluster.Status, p painter) string {
 	return b.String()
 }
 
+// old says how old all is that the agent does not see itself, "" for nothing.
+func old(s cluster.Status) string {
+	if s.Connected || s.AsOf.IsZero() {
+		return ""
+	}
+	return "is " + ago(s.Time.Sub(s.AsOf)) + " old"
+}
+
+// withAge adds to a text how old it is.
+func withAge(text string, s cluster.Status) string {
+	if o := old(s); o != "" {
+		text += "; this " + o
+	}
+	return text
+}
+
 func coordinatorText(s cluster.Status) string {
 	if s.Coordinator == "" {
 		return "no coordinator elected"
@@ -138,14 +154,15 @@ func coordinatorText(s cluster.Status) string {
 // table and is said in full below it.
 const addrWidth = 15
 
-func hostTable(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
+func hostTable(b *strings.Builder, p painter, s cluster.Status) {
+	hosts := sortedHosts(s)
 	cols := []column{
 		{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 3, least: addrWidth}, {head: "STATE"},
 		{head: "ROLE"}, {head: "GUEST"}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "FIT"},
 	}
 	var rows [][]cell
 	for _, h := range hosts {
-		rows = append(rows, hostRow(h))
+		rows = append(rows, hostRow(h, cutOff(s, h)))
 	}
 	table(b, p, cols, rows)
 	for _, h := range hosts {
@@ -155,14 +172,14 @@ func hostTable(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 		if len(h.Addr) > addrWidth {
 			say(b, p, "", plain, fmt.Sprintf("%s: address %s", clean(h.Name), clean(h.Addr)))
 		}
-		if !h.Fit || h.Why != "" {
+		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit, it gives no reason")))
 		}
 		switch {
 		case h.Fenced != "":
 			say(b, p, "", yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", clean(h.Name), h.Expelled))
 		case !h.Expelled.IsZero():
-			say(b, p, "", yellow, fmt.Sprintf("%s: expelled from epoch %s, has to prove that it holds nothing", clean(h.Name), h.Expelled))
+			say(b, p, "", yellow, fmt.Sprintf("%s: its copy of epoch %s is proved stopped; it joins again when it has nothing of it", clean(h.Name), h.Expelled))
 		}
 	}
 	memoryText(b, p, hosts)
@@ -186,9 +203,15 @@ func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 	}
 }
 
-func hostRow(h cluster.HostStatus) []cell {
+// cutOff reports whether a host is the one that answers, and does not reach the store: it knows itself all the same.
+func cutOff(s cluster.Status, h cluster.HostStatus) bool { return h.Name == s.Self && !s.Connected }
+
+func hostRow(h cluster.HostStatus, cut bool) []cell {
 	state := cell{"alive", green}
-	if !h.Alive {
+	switch {
+	case cut:
+		state = cell{"cut " + ago(h.Silent), red}
+	case !h.Alive:
 		state = cell{"silent " + ago(h.Silent), red}
 	}
 	role := "member"
@@ -196,7 +219,10 @@ func hostRow(h cluster.HostStatus) []cell {
 		role = "coord"
 	}
 	guest := cell{or(h.Guest, "unknown"), plain}
-	if h.Guest == cluster.GuestRunning {
+	switch {
+	case !h.Alive && !h.Expelled.IsZero():
+		guest.text = "stopped"
+	case h.Guest == cluster.GuestRunning:
 		guest.c = green
 	}
 	dog, guard := cell{or(h.Watchdog, "unnamed"), plain}, secs(h.Guard)
@@ -207,7 +233,10 @@ func hostRow(h cluster.HostStatus) []cell {
 		dog, guard = cell{"none", red}, "-"
 	}
 	fit := cell{"yes", plain}
-	if !h.Fit {
+	switch {
+	case !h.Fit && !h.Alive && !cut:
+		fit = cell{"-", plain}
+	case !h.Fit:
 		fit = cell{"no", red}
 	}
 	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}
@@ -235,7 +264,7 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	if o.State == cluster.Running {
 		c = green
 	}
-	say(b, p, "guest", c, text)
+	say(b, p, "guest", c, withAge(text, s))
 	if why := ownerReason(o); why != "" {
 		say(b, p, "reason", plain, clean(why))
 	}
@@ -293,7 +322,7 @@ func wantText(b *strings.Builder, p painter, s cluster.Status) {
 	if s.Want.HandsOff {
 		text, c = text+"; HANDS OFF: nothing is decided", yellow
 	}
-	say(b, p, "wanted", c, text)
+	say(b, p, "wanted", c, withAge(text, s))
 }
 
 // ownerReason says why the owner record is as it is.

@@ -167,6 +167,7 @@ type Host struct {
 	Addr            string        `json:"addr"`                       // IP address of the host
 	MigrateTLS      bool          `json:"migrate_tls,omitempty"`      // it can receive and send a guest's memory by TLS; between two hosts that both can, it travels so
 	Version         string        `json:"version,omitempty"`
+	Vote            string        `json:"vote,omitempty"`      // of its member of the store: Votes, NoMember, or why a quorum can not count on it; "": an agent that does not tell
 	Guest           GuestState    `json:"guest"`               // what it sees of the resource
 	Beat            int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none
 	Machine         string        `json:"machine,omitempty"`   // UUID of the hardware, lower case; empty: unknown
@@ -174,6 +175,12 @@ type Host struct {
 	Fenced          string        `json:"fenced,omitempty"`    // with Expelled: the boot id under which a fence device showed it off; it must never register again under that one
 	Unhealthy       string        `json:"unhealthy,omitempty"` // why the guest that it runs fails its health check
 }
+
+// What Host.Vote says beside reasons.
+const (
+	Votes    = "votes"     // its member of the store votes, follows and takes writes
+	NoMember = "no member" // of the store on this host, by its settings
+)
 
 // Coordinator is the record of the elected coordinator. It changes at elections
 // alone, so the revision of its last change is the term that every decision

@@ -9,6 +9,7 @@ type Status struct {
 	Self        HostID       `json:"self"`      // the agent that answered
 	Connected   bool         `json:"connected"` // it reaches a quorum of the store
 	StoreError  string       `json:"store_error,omitempty"`
+	AsOf        time.Time    `json:"as_of,omitzero"` // when not connected: what follows, but for this host's own line, is as old as that; zero: nothing was ever read
 	Coordinator HostID       `json:"coordinator,omitempty"`
 	Term        int64        `json:"term,omitempty"` // the coordinator's election revision
 	Want        Want         `json:"want"`
@@ -29,6 +30,8 @@ type Status struct {
 // HostStatus is one host as the answering agent sees it.
 type HostStatus struct {
 	Host
+	// Guest, Fit and Why of a host that is not alive are not what it said last: Guest is unknown, or absent where it is proved
+	// that its guest has stopped (Expelled).
 	Alive       bool          `json:"alive"`  // was seen to renew within the lease; a record that the agent found is no renewal
 	Silent      time.Duration `json:"silent"` // since its last renewal was seen, ns
 	Coordinator bool          `json:"coordinator,omitempty"`

@@ -26,10 +26,48 @@ func (m *Machine) Takeover() cluster.Takeover {
 	if within == 0 {
 		return cluster.Takeover{Why: why}
 	}
+	var missing []string
+	if lost := m.quorumWithout(holder); lost != "" {
+		missing = append(missing, lost)
+	}
 	if _, found := m.candidate(holder); !found {
-		return cluster.Takeover{Within: within, Why: "no other host is able to run it: " + m.unable(holder)}
+		missing = append(missing, "no other host is able to run it: "+m.unable(holder))
+	}
+	if len(missing) > 0 {
+		return cluster.Takeover{Within: within, Why: strings.Join(missing, "; ")}
 	}
 	return cluster.Takeover{Possible: true, Within: within, Why: why}
+}
+
+// quorumWithout says why the store would have no quorum without a host's member; "" when it would. A cluster of two has an
+// arbiter that goes on with one of them.
+func (m *Machine) quorumWithout(lost cluster.HostID) string {
+	need := len(m.Order)/2 + 1
+	if need > len(m.Order)-1 {
+		return ""
+	}
+	votes := 0
+	var why []string
+	for _, h := range m.Order {
+		switch r, known := m.Hosts[h]; {
+		case r.Vote == cluster.NoMember: // the store is elsewhere
+			return ""
+		case h == lost:
+		case !known:
+			why = append(why, string(h)+" has never registered")
+		case !m.alive(h):
+			why = append(why, string(h)+" is silent")
+		case r.Vote != "" && r.Vote != cluster.Votes:
+			why = append(why, string(h)+": "+r.Vote)
+		default:
+			votes++
+		}
+	}
+	if votes >= need {
+		return ""
+	}
+	return fmt.Sprintf("without host %s the store would have no quorum, and nothing could be decided: %d of its %d members would vote, %d must; %s",
+		lost, votes, len(m.Order), need, strings.Join(why, "; "))
 }
 
 // bound is the time from a holder's last renewal within which its loss is proved,

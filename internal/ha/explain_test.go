@@ -36,6 +36,18 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) })
 		}), false, "h2 no image; h3 is silent"},
+		{"another host is silent: nobody could decide", change(func(v *Machine) { host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) }) }), false, "1 of its 3 members would vote, 2 must; h3 is silent"},
+		{"another host's member is broken", change(func(v *Machine) {
+			host(v, "h2", func(r *HostRec) { r.Vote = cluster.Votes })
+			host(v, "h3", func(r *HostRec) { r.Vote = "its member of the store does not answer" })
+		}), false, "1 of its 3 members would vote, 2 must; h3: its member of the store does not answer"},
+		{"the holder's own member is broken", change(func(v *Machine) {
+			host(v, "h1", func(r *HostRec) { r.Vote = "its member of the store has no vote yet" })
+		}), true, "lease 6s"},
+		{"the store is elsewhere", change(func(v *Machine) {
+			host(v, "h2", func(r *HostRec) { r.Vote = cluster.NoMember })
+			host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) })
+		}), true, "lease 6s"},
 		{"nobody holds it", change(func(v *Machine) { v.Owner.State = cluster.Released }), true, "nobody holds"},
 		{"nobody holds it and nobody is able", change(func(v *Machine) {
 			v.Owner.State = cluster.Released

@@ -82,6 +82,7 @@ type Me struct {
 	Secure   bool   // see cluster.Host.MigrateTLS
 	Fit      bool   // able to start the resource
 	Why      string // why not, or what else is wrong on this host
+	Vote     string // see cluster.Host
 }
 
 // Lease is how long this host may hold the guest. A renewal sent at s and
@@ -250,6 +251,9 @@ func (m *Machine) Watched(w Watchdog, asked cluster.Instant) {
 func (m *Machine) Able(fit bool, why string, secure bool) {
 	m.Me.Fit, m.Me.Why, m.Me.Secure = fit, why, secure
 }
+
+// Voting says whether a quorum of the store can count on this host's member, see cluster.Host.Vote.
+func (m *Machine) Voting(vote string) { m.Me.Vote = vote }
 
 // Extended takes in that nobody else is given the guest before a lease from that moment on is over, though this
 // host can not renew: an arbiter of the store has said so. One that has ended stays so: its guest is being

@@ -3732,6 +3732,7 @@ type Host struct {
 	Fenced            string                 `protobuf:"bytes,18,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Unhealthy         string                 `protobuf:"bytes,19,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	MigrateTls        bool                   `protobuf:"varint,20,opt,name=migrate_tls,json=migrateTls,proto3" json:"migrate_tls,omitempty"`
+	Vote              string                 `protobuf:"bytes,21,opt,name=vote,proto3" json:"vote,omitempty"` // of its member of the store
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -3897,6 +3898,13 @@ func (x *Host) GetMigrateTls() bool {
 		return x.MigrateTls
 	}
 	return false
+}
+
+func (x *Host) GetVote() string {
+	if x != nil {
+		return x.Vote
+	}
+	return ""
 }
 
 type HostStatus struct {
@@ -4155,6 +4163,7 @@ type Status struct {
 	Pending       []string               `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"` // fields that take effect at the next start of the guest
 	Labels        map[string]string      `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	OwnerMod      int64                  `protobuf:"varint,18,opt,name=owner_mod,json=ownerMod,proto3" json:"owner_mod,omitempty"` // revision of the owner record: it changes with it
+	AsOfNs        int64                  `protobuf:"varint,19,opt,name=as_of_ns,json=asOfNs,proto3" json:"as_of_ns,omitempty"`     // since 1970-01-01 UTC, when not connected: what is told of others and of the VM is as old as that; 0: not set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4311,6 +4320,13 @@ func (x *Status) GetLabels() map[string]string {
 func (x *Status) GetOwnerMod() int64 {
 	if x != nil {
 		return x.OwnerMod
+	}
+	return 0
+}
+
+func (x *Status) GetAsOfNs() int64 {
+	if x != nil {
+		return x.AsOfNs
 	}
 	return 0
 }
@@ -5266,7 +5282,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"\x89\x04\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\x9d\x04\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -5288,7 +5304,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x06fenced\x18\x12 \x01(\tR\x06fenced\x12\x1c\n" +
 	"\tunhealthy\x18\x13 \x01(\tR\tunhealthy\x12\x1f\n" +
 	"\vmigrate_tls\x18\x14 \x01(\bR\n" +
-	"migrateTlsJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
+	"migrateTls\x12\x12\n" +
+	"\x04vote\x18\x15 \x01(\tR\x04voteJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
 	"\n" +
 	"HostStatus\x12%\n" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +
@@ -5311,7 +5328,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\velection_ns\x18\a \x01(\x03R\n" +
 	"electionNs\x12!\n" +
 	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12!\n" +
-	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xa0\x05\n" +
+	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xba\x05\n" +
 	"\x06Status\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -5332,7 +5349,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\amembers\x18\x0f \x03(\tR\amembers\x12\x18\n" +
 	"\apending\x18\x10 \x03(\tR\apending\x127\n" +
 	"\x06labels\x18\x11 \x03(\v2\x1f.holdfast.v1.Status.LabelsEntryR\x06labels\x12\x1b\n" +
-	"\towner_mod\x18\x12 \x01(\x03R\bownerMod\x1a9\n" +
+	"\towner_mod\x18\x12 \x01(\x03R\bownerMod\x12\x18\n" +
+	"\bas_of_ns\x18\x13 \x01(\x03R\x06asOfNs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +

@@ -23,6 +23,7 @@ import (
 const (
 	careEvery   = 10 * time.Second
 	careAgain   = time.Second // at the earliest
+	voteEvery   = 3 * time.Second
 	careWithin  = 30 * time.Second
 	tidyEvery   = time.Hour // defragmentation, where it is worth it
 	backupEvery = time.Hour
@@ -119,6 +120,42 @@ func (a *Agent) tend(ctx context.Context, holder cluster.HostID, pair []string) 
 		err = errors.Join(err, a.Admin.MoveLeader(ctx, leader, pair...))
 	}
 	return err
+}
+
+// countVotes finds out, again and again, whether a quorum of the store can count on this host's member.
+func (a *Agent) countVotes(ctx context.Context) {
+	if a.Admin == nil {
+		return
+	}
+	if !a.Votes {
+		a.post(ctx, func() { a.s.core.Voting(cluster.NoMember) })
+		return
+	}
+	every(ctx, voteEvery, func() {
+		vctx, cancel := context.WithTimeout(ctx, voteEvery)
+		defer cancel()
+		vote := voteOf(a.Host)(a.Admin.Status(vctx))
+		a.post(ctx, func() { a.s.core.Voting(vote) })
+	})
+}
+
+// voteOf reads a host's vote from what the members say.
+func voteOf(h cluster.HostID) func([]etcdstore.MemberStatus, error) string {
+	return func(members []etcdstore.MemberStatus, err error) string {
+		if err != nil {
+			return fmt.Sprintf("its agent can not ask the store's members: %v", err)
+		}
+		for _, m := range members {
+			if m.Name != string(h) {
+				continue
+			}
+			if why := m.Wrong(); why != "" {
+				return "its member of the store " + why
+			}
+			return cluster.Votes
+		}
+		return "its member of the store is not one of the store's members"
+	}
 }
 
 // StoreStatus asks every member of the store.

@@ -70,9 +70,11 @@ func (a *Agent) followOnce(ctx context.Context) error {
 			if seen.Sub(a.s.lookedAt) > 2*a.s.core.Timings.Keepalive { // it stood still: what it tells now may be as old
 				a.s.lateSince, a.s.lateUntil = a.s.lookedAt, seen.Add(a.s.core.Timings.Keepalive)
 			}
+			after := seen
 			if seen < a.s.lateUntil {
-				a.s.find(seen, a.s.lateSince)
+				after = a.s.lateSince
 			}
+			a.s.renewals(seen, after)
 			a.s.lookedAt = seen
 			a.sync()
 			a.notify()
@@ -97,7 +99,7 @@ func (a *Agent) relist(kvs []store.KV) {
 	if !listed[records.KeyGeneration] {
 		a.s.gen = 0 // a store of before the restore that this host has seen
 	}
-	a.s.find(seen, a.s.lookedAt)
+	a.s.renewals(seen, a.s.lookedAt)
 	a.s.listed, a.s.lookedAt = true, seen
 	a.sync()
 	a.notify()

@@ -64,6 +64,7 @@ type Parts struct {
 	Busy func(ctx context.Context) (conds []store.Cmp, what string, err error)
 
 	Probe     func(config.Cluster) *storage.Prober // of the shared storage; nil, or what returns nil: none
+	Votes     bool                                 // this host runs a member of the store
 	Admin     *etcdstore.Admin                     // of the store's members; nil: nobody cares for it
 	BackupDir string                               // of this host's backups of the store
 
@@ -103,7 +104,7 @@ func New(p Parts) *Agent {
 		me.Beat = p.Beats.Port()
 	}
 	a.s.core = ha.New(p.Host, cluster.MgmtVM, me)
-	a.s.seen, a.s.rhythm, a.s.found = p.Seen, p.Rhythm, map[cluster.HostID]found{}
+	a.s.seen, a.s.rhythm, a.s.renewed = p.Seen, p.Rhythm, map[cluster.HostID]renewal{}
 	a.s.cfg = p.Config
 	a.s.configure()
 	a.s.storeErr = errors.New("not connected yet")
@@ -118,7 +119,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer func() { cancel(); a.work.Wait() }()
 	defer close(a.done)
 	a.firstLook(ctx)
-	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.setAddresses, a.care, a.trim} {
+	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.setAddresses, a.care, a.countVotes, a.trim} {
 		a.work.Go(func() { loop(ctx) })
 	}
 	return a.loop(ctx, a.step)

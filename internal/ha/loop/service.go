@@ -49,6 +49,13 @@ func (a *Agent) status() cluster.Status {
 		}
 		st.Waiting = "a quorum of the store: " + st.StoreError
 	}
+	if !st.Connected {
+		st.Coordinator = ""
+		if a.s.lookedAt != 0 {
+			st.AsOf = st.Time.Add(-a.Clock().Sub(a.s.lookedAt))
+		}
+		st.Takeover = cluster.Takeover{Why: "this host does not reach a quorum of the store, and does not know what the others could do"}
+	}
 	if a.s.outside != "" {
 		st.Waiting = a.s.outside
 	}
@@ -56,10 +63,19 @@ func (a *Agent) status() cluster.Status {
 		st.Percent = a.s.percent
 	}
 	for h, r := range v.Hosts {
-		st.Hosts = append(st.Hosts, cluster.HostStatus{
-			Host: r.Host, Silent: v.Now.Sub(r.SeenAt), Coordinator: h == v.Coord.Host,
+		hs := cluster.HostStatus{
+			Host: r.Host, Silent: v.Now.Sub(a.s.renewal(h).at), Coordinator: h == st.Coordinator,
 			Alive: r.Expelled.IsZero() && v.Now.Sub(heard.Hosts[h].SeenAt) < v.Timings.Lease,
-		})
+		}
+		switch {
+		case h == v.Self && !a.s.watches: // this agent knows better than its record
+			hs.Guest, hs.Fit, hs.Why = v.Guest.Seen.State, v.Me.Fit, v.Me.Why
+		case !r.Expelled.IsZero():
+			hs.Guest, hs.Fit, hs.Why = cluster.GuestAbsent, false, ""
+		case !hs.Alive:
+			hs.Guest, hs.Fit, hs.Why = cluster.GuestUnknown, false, ""
+		}
+		st.Hosts = append(st.Hosts, hs)
 	}
 	slices.SortFunc(st.Hosts, func(x, y cluster.HostStatus) int { return cmp.Compare(x.Name, y.Name) })
 	return st

@@ -115,8 +115,13 @@ func TestWhatWasReadIsOfAnyAge(t *testing.T) {
 						t.Errorf("a minute later %s: alive %t", hs.Name, hs.Alive)
 					}
 				}
-				if st.Takeover.Possible != true || st.Owner.Host == h.id {
-					t.Errorf("a minute later: %+v, owner %+v", st.Takeover, st.Owner)
+				if st.Takeover.Possible || !strings.Contains(st.Takeover.Why, "1 of its 3 members") || st.Owner.Host == h.id {
+					t.Errorf("a minute later, with one host lost: %+v, owner %+v", st.Takeover, st.Owner)
+				}
+				for _, hs := range st.Hosts {
+					if hs.Name == h.id && (hs.Guest != cluster.GuestAbsent || hs.Fit || hs.Silent < time.Minute) {
+						t.Errorf("of the lost host, proved stopped, it shows guest %s, fit %t, silent for %s", hs.Guest, hs.Fit, hs.Silent)
+					}
 				}
 			})
 		})

@@ -44,27 +44,38 @@ type state struct {
 	older       uint64          // one below it whose store was read and not followed; 0: none
 	watches     bool            // it decides nothing, see Watch
 	lookedAt    cluster.Instant // when all records were read last, or the watch told of a change
-	found       map[cluster.HostID]found
+	renewed     map[cluster.HostID]renewal
 	lateSince   cluster.Instant // what the watch tells before lateUntil was written after that
 	lateUntil   cluster.Instant
 	peers       map[cluster.HostID]netip.AddrPort
 	rhythm      *Rhythm
 }
 
-// found is a host's record that may have been written long before it was seen: it was read from a list, or told by a watch
-// that had stood still. Its host may have died since.
-type found struct {
-	mod   int64
-	since cluster.Instant // it was written after that; 0: at any time
+// renewal is the last one of a host, as this agent learnt of it. The host's record may have been changed since by another one.
+type renewal struct {
+	boot  string
+	seq   uint64
+	at    cluster.Instant // when it was seen
+	after cluster.Instant // it was written after that; 0: at any time, its host may have died long ago
 }
 
-// find marks the records that were seen at a moment.
-func (s *state) find(seen, since cluster.Instant) {
+// renewals takes those in that were seen at a moment. A record that is read from a list, or told by a watch that had stood still,
+// was written some time after all were known before.
+func (s *state) renewals(seen, after cluster.Instant) {
 	for h, r := range s.core.Hosts {
-		if r.SeenAt == seen {
-			s.found[h] = found{r.Mod, since}
+		if last := s.renewed[h]; r.SeenAt == seen && (last.boot != r.Boot || last.seq != r.Seq) {
+			s.renewed[h] = renewal{r.Boot, r.Seq, seen, after}
 		}
 	}
+}
+
+// renewal is the last one of a host. This agent's own are not told by the watch.
+func (s *state) renewal(h cluster.HostID) renewal {
+	r := s.core.Hosts[h]
+	if last := s.renewed[h]; last.boot == r.Boot && last.seq == r.Seq {
+		return last
+	}
+	return renewal{r.Boot, r.Seq, r.SeenAt, r.SeenAt}
 }
 
 // heard is a snapshot for those who promise something of other hosts: a renewal counts from the moment at which it was certainly
@@ -72,13 +83,13 @@ func (s *state) find(seen, since cluster.Instant) {
 func (s *state) heard(m ha.Machine) ha.Machine {
 	m.Hosts = maps.Clone(m.Hosts)
 	for h, r := range m.Hosts {
-		switch f := s.found[h]; {
-		case f.mod != r.Mod, s.watches && f.since != 0: // its looks may be farther apart than a lease is long
-			continue
-		case f.since == 0:
+		switch last := s.renewal(h); {
+		case last.after == 0:
 			r.SeenAt = m.Now.Add(-m.Timings.Lease)
+		case s.watches: // its looks may be farther apart than a lease is long
+			r.SeenAt = last.at
 		default:
-			r.SeenAt = f.since
+			r.SeenAt = last.after
 		}
 		m.Hosts[h] = r
 	}

@@ -67,6 +67,23 @@ func (m MemberStatus) Reachable() bool { return m.Error == "" }
 // healthy tells whether the cluster can count on the member.
 func (m MemberStatus) healthy() bool { return m.Reachable() && m.LeaderID != 0 && m.Behind <= inSync }
 
+// Wrong says why a quorum can not count on the member, "" when it can.
+func (m MemberStatus) Wrong() string {
+	switch {
+	case !m.Reachable():
+		return "does not answer: " + m.Error
+	case m.Learner:
+		return "has no vote yet"
+	case m.LeaderID == 0:
+		return "knows no leader"
+	case m.Behind > inSync:
+		return fmt.Sprintf("lacks %d entries", m.Behind)
+	case len(m.Alarms) > 0:
+		return "has raised " + strings.Join(m.Alarms, ", ")
+	}
+	return ""
+}
+
 // title names the member for people.
 func (m MemberStatus) title() string {
 	if m.Name == "" {

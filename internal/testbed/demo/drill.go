@@ -284,7 +284,7 @@ func (r *runner) leaseTime() time.Duration {
 	return s.Timings.Lease
 }
 
-// phases splits the time from the fault to the new life's first answer. A phase
+// phases splits the outage that the new life's first answer ended, or the time from the fault where no outage counts. A phase
 // whose event is missing gets no time; the next one has it.
 func (r *runner) phases(b before, result *Result) {
 	answered, ok := r.observer.FirstOther(b.boot, b.at)
@@ -292,6 +292,9 @@ func (r *runner) phases(b before, result *Result) {
 		return
 	}
 	at := b.at
+	if lost := r.observer.LostBefore(answered); !lost.IsZero() {
+		at = lost
+	}
 	phase := func(match func(Event) bool) int64 {
 		t, ok := r.timeline.First(at, match)
 		if !ok || t.After(answered) {

@@ -71,9 +71,8 @@ type Result struct {
 	Events          []Event `json:"events"`
 }
 
-// Phases is where the time of a recovery went, each part in ms; together they
-// are the time from the fault to the first answer. All are 0 when there was
-// nothing to recover.
+// Phases is where the time of an outage went, each part in ms, to the new VM's first answer. All are 0 when there was nothing to
+// recover.
 type Phases struct {
 	DetectMS int64 `json:"detect_ms"` // to the first event about the loss
 	ProofMS  int64 `json:"proof_ms"`  // to the new assignment, which needs the proof

@@ -151,6 +151,18 @@ func (o *observer) Outage(from, now time.Time) time.Duration {
 	return longest
 }
 
+// LostBefore returns since when the client had no answer before the one that came at a moment; zero: it had.
+func (o *observer) LostBefore(answered time.Time) (from time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range o.gaps {
+		if g.to.Equal(answered) {
+			from = g.from
+		}
+	}
+	return from
+}
+
 // Client returns the client's last answer and when it came; zero for none.
 func (o *observer) Client() (Answer, time.Time) {
 	o.mu.Lock()

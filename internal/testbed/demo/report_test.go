@@ -80,13 +80,25 @@ func TestPhasesAddUpToTheRecovery(t *testing.T) {
 	r.observer.Answered(answerOf("new"), at(9195), at(9200), true)
 	var result Result
 	r.phases(b, &result)
-	if want := (Phases{DetectMS: 2000, ProofMS: 6000, StartMS: 80, AnswerMS: 120}); result.Phases != want {
+	if want := (Phases{DetectMS: 2005, ProofMS: 6000, StartMS: 80, AnswerMS: 120}); result.Phases != want {
 		t.Errorf("got %+v, want %+v", result.Phases, want)
 	}
 	result = Result{}
 	r.phases(before{at: at(1000), boot: "new", active: h1}, &result)
 	if result.Phases != (Phases{}) {
 		t.Errorf("nothing new has answered: %+v", result.Phases)
+	}
+	// A VM that answers on for a while after the fault: what the phases split is the outage.
+	r.observer = newObserver(0)
+	r.observer.Answered(answerOf("old"), at(2990), at(3000), true)
+	if lost, is := r.observer.Silent(at(3500)); !is || !lost.Equal(at(3000)) {
+		t.Fatalf("lost since %s, %t", lost, is)
+	}
+	r.observer.Answered(answerOf("new"), at(9195), at(9200), true)
+	result = Result{}
+	r.phases(b, &result)
+	if want := (Phases{DetectMS: 0, ProofMS: 6000, StartMS: 80, AnswerMS: 120}); result.Phases != want {
+		t.Errorf("got %+v, want %+v, the outage", result.Phases, want)
 	}
 }
 

@@ -170,12 +170,17 @@ func summary(result Result) []string {
 	}
 	p := result.Phases
 	verdict := "recovered: yes"
-	if result.Problem != "" {
+	switch {
+	case result.Problem != "":
 		verdict = "NOT A SUCCESS: " + result.Problem
+	case result.Fault == None:
+		verdict = "nothing was broken: the VM is the same, and answers"
 	}
-	return append(lines, "", verdict,
-		fmt.Sprintf("outage for the client: %.2f s (detect %.2f, proof %.2f, start %.2f, answer %.2f)",
-			float64(result.OutageMS)/1000, seconds(p.DetectMS), seconds(p.ProofMS), seconds(p.StartMS), seconds(p.AnswerMS)),
+	outage := fmt.Sprintf("outage for the client: %.2f s", seconds(result.OutageMS))
+	if p != (Phases{}) {
+		outage += fmt.Sprintf(" (detect %.2f, proof %.2f, start %.2f, answer %.2f)", seconds(p.DetectMS), seconds(p.ProofMS), seconds(p.StartMS), seconds(p.AnswerMS))
+	}
+	return append(lines, "", verdict, outage,
 		fmt.Sprintf("running at one instant: at most %d", result.MaxHolders))
 }
 
