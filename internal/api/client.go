@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +46,27 @@ type Client struct {
 	agents    apiv1connect.AgentServiceClient
 	pair      apiv1connect.PairServiceClient
 	transport *http.Transport
+	old       func(time.Duration)
+}
+
+// AgeHeader of an answer has the age of what it tells, ns, -1 where nobody knows it: the store has no quorum.
+const AgeHeader = "Holdfast-Age-Ns"
+
+// OnOld has f called for each answer that is old, as the store has no quorum. It is set before the first call.
+func (c *Client) OnOld(f func(age time.Duration)) { c.old = f }
+
+// noteAge tells of an answer that is old.
+func (c *Client) noteAge(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		resp, err := next(ctx, req)
+		if err != nil || c.old == nil {
+			return resp, err
+		}
+		if ns, perr := strconv.ParseInt(resp.Header().Get(AgeHeader), 10, 64); perr == nil { // else it is not old
+			c.old(time.Duration(ns))
+		}
+		return resp, nil
+	}
 }
 
 // Progress is one step of a live migration as Migrate reports it.
@@ -116,15 +138,17 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return &Client{
-		target:    target,
-		rpc:       apiv1connect.NewClusterServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
-		jobs:      apiv1connect.NewJobServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
-		upgrades:  apiv1connect.NewUpgradeServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument)),
-		agents:    apiv1connect.NewAgentServiceClient(hc, base, connect.WithReadMaxBytes(maxDocument)),
-		pair:      apiv1connect.NewPairServiceClient(hc, base, connect.WithReadMaxBytes(maxMessage)),
-		transport: transport,
-	}, nil
+	c := &Client{target: target, transport: transport}
+	// options bound the messages of a service, bytes.
+	options := func(most int) connect.ClientOption {
+		return connect.WithClientOptions(connect.WithReadMaxBytes(most), connect.WithInterceptors(connect.UnaryInterceptorFunc(c.noteAge)))
+	}
+	c.rpc = apiv1connect.NewClusterServiceClient(hc, base, options(maxMessage))
+	c.jobs = apiv1connect.NewJobServiceClient(hc, base, options(maxMessage))
+	c.upgrades = apiv1connect.NewUpgradeServiceClient(hc, base, options(maxDocument))
+	c.agents = apiv1connect.NewAgentServiceClient(hc, base, options(maxDocument))
+	c.pair = apiv1connect.NewPairServiceClient(hc, base, options(maxMessage))
+	return c, nil
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose

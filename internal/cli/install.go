@@ -419,5 +419,8 @@ func installText(res install.Result, whole bool, p painter) string {
 	if res.Running != "" {
 		fmt.Fprintf(&b, "the management VM runs on %s; see: holdfast status\n", clean(res.Running))
 	}
+	for _, w := range res.Wrong {
+		say(&b, p, "wrong", yellow, clean(w))
+	}
 	return b.String()
 }

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -258,8 +259,22 @@ func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
 	if js, err = a.asJSON(cmd); err != nil {
 		return nil, false, err
 	}
-	c, err = a.dial(cmd)
+	if c, err = a.dial(cmd); err == nil {
+		var once sync.Once // of several answers
+		c.OnOld(func(age time.Duration) {
+			once.Do(func() { fmt.Fprintln(a.env.Stderr, oldText(age)) })
+		})
+	}
 	return c, js, err
+}
+
+// oldText says how old an answer is.
+func oldText(age time.Duration) string {
+	text := "no quorum of the store: this is what a member knew"
+	if age >= 0 {
+		text += " " + ago(age) + " ago"
+	}
+	return text
 }
 
 // asked is what an agent answers, and whether it is wanted as JSON.

@@ -50,6 +50,7 @@ type Result struct {
 	Cluster string              `json:"cluster,omitempty"`
 	Changed map[string][]string `json:"changed,omitempty"`
 	Running string              `json:"running,omitempty"` // host of the management VM
+	Wrong   []string            `json:"wrong,omitempty"`   // what is still wrong after the first seconds: a takeover that is not possible, or what a host tells
 	Seconds Seconds             `json:"seconds"`
 }
 
@@ -63,9 +64,10 @@ type Seconds struct {
 
 // Limits of an installation.
 const (
-	aliveWithin    = 3 * time.Minute // all agents, after their start
-	proclaimWithin = time.Minute     // until the cluster takes a configuration
-	runsWithin     = 5 * time.Minute // the management VM, after that
+	aliveWithin    = 3 * time.Minute  // all agents, after their start
+	proclaimWithin = time.Minute      // until the cluster takes a configuration
+	runsWithin     = 5 * time.Minute  // the management VM, after that
+	settledWithin  = 20 * time.Second // what is wrong for longer is told
 	lookEvery      = 500 * time.Millisecond
 	clockTries     = 3
 )
@@ -147,6 +149,9 @@ func Install(ctx context.Context, o Options, check bool) (res Result, err error)
 	}
 	res.Running, err = r.runs(ctx)
 	res.Seconds.Start = lap()
+	if err == nil {
+		res.Wrong, err = r.settled(ctx)
+	}
 	return res, err
 }
 

@@ -17,7 +17,12 @@ type status struct {
 	Hosts     []struct {
 		Name  string `json:"name"`
 		Alive bool   `json:"alive"`
+		Why   string `json:"why"` // what is wrong there
 	} `json:"hosts"`
+	Takeover struct {
+		Possible bool   `json:"possible"`
+		Why      string `json:"why"`
+	} `json:"takeover"`
 	Owner struct {
 		State string `json:"state"`
 		Host  string `json:"host"`
@@ -135,4 +140,30 @@ func (r *run) runs(ctx context.Context) (host string, err error) {
 		return "", fmt.Errorf("the cluster is there, but %w; see: holdfast status", err)
 	}
 	return host, nil
+}
+
+// settled waits for what agents find out in their first seconds, and says what is still wrong then: what the first look at the
+// status shows.
+func (r *run) settled(ctx context.Context) (wrong []string, err error) {
+	err = r.wait(ctx, settledWithin, func() string {
+		wrong = nil
+		st, err := r.look(ctx, r.targets)
+		if err != nil {
+			wrong = []string{err.Error()}
+			return err.Error()
+		}
+		if st.Owner.State == "running" && !st.Takeover.Possible {
+			wrong = append(wrong, "a takeover is NOT possible: "+st.Takeover.Why)
+		}
+		for _, h := range st.Hosts {
+			if h.Why != "" {
+				wrong = append(wrong, h.Name+": "+h.Why)
+			}
+		}
+		return strings.Join(wrong, "; ")
+	})
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	return wrong, nil // after that time they are told
 }

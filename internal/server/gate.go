@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/store"
 )
@@ -25,19 +28,57 @@ type gate struct {
 	log    *slog.Logger
 	within time.Duration // bounds a call that returns once
 	hosts  Hosts         // nil: nobody is limited
+	status func() cluster.Status
+}
+
+// What happens to calls while the store has no quorum.
+const (
+	staleWithin    = 1500 * time.Millisecond // of what is answered by what a member knows
+	noQuorumWithin = 5 * time.Second         // of what waits for a quorum: shorter than callers wait
+)
+
+// stale are the calls that only tell, by the store: without a quorum they tell what a member knows, with its age.
+var stale = map[string]bool{
+	apiv1connect.ClusterServiceListEventsProcedure:  true,
+	apiv1connect.ClusterServiceGetConfigProcedure:   true,
+	apiv1connect.ClusterServiceListConfigsProcedure: true,
+	apiv1connect.JobServiceListHostsProcedure:       true,
+	apiv1connect.JobServiceListJobsProcedure:        true,
+	apiv1connect.JobServiceGetJobProcedure:          true,
+	apiv1connect.UpgradeServiceGetUpgradeProcedure:  true,
+	apiv1connect.PairServiceGetPairProcedure:        true,
 }
 
 // WrapUnary guards calls that return once.
 func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
-		ctx, cancel := context.WithTimeout(ctx, g.within)
+		within, old, st := g.within, false, g.status()
+		if !st.Connected {
+			if old = stale[req.Spec().Procedure]; old {
+				ctx, within = store.Stale(ctx), staleWithin
+			} else if within == unaryTime {
+				within = noQuorumWithin
+			}
+		}
+		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		err = g.guard(ctx, req.Spec().Procedure, func(ctx context.Context) error {
 			resp, err = next(ctx, req)
+			if err != nil && old {
+				err = fail.Errorf(fail.Unavailable, "no quorum of the store (%s), and no member tells what it knows: %w", st.StoreError, err).
+					With("see which hosts are silent: holdfast status")
+			}
 			return err
 		})
 		if err != nil {
 			return nil, err // a response beside an error would be a typed nil
+		}
+		if old {
+			age := time.Duration(-1) // not known
+			if !st.AsOf.IsZero() {
+				age = st.Time.Sub(st.AsOf)
+			}
+			resp.Header().Set(api.AgeHeader, strconv.FormatInt(int64(age), 10))
 		}
 		return resp, nil
 	}

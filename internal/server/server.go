@@ -207,7 +207,7 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	// options bound the messages of a service, bytes, and its calls.
 	options := func(read, send int, within time.Duration) connect.HandlerOption {
 		return connect.WithHandlerOptions(connect.WithReadMaxBytes(read), connect.WithSendMaxBytes(send),
-			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, within, s.opts.Hosts}))
+			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, within, s.opts.Hosts, s.cluster.Status}))
 	}
 	mux := http.NewServeMux()
 	mux.Handle(apiv1connect.NewClusterServiceHandler(h, options(maxMessage, maxMessage, unaryTime)))

@@ -169,6 +169,32 @@ func TestRequestErrors(t *testing.T) {
 	wantKind(t, r.Start(try.Context(t), ""), fail.Refused, "no leader")
 }
 
+// TestWithoutAQuorum: what only tells is answered by what a member knows, with its age; nobody blames the agent.
+func TestWithoutAQuorum(t *testing.T) {
+	r := run(t, nil)
+	var age []time.Duration
+	r.OnOld(func(d time.Duration) { age = append(age, d) })
+	if _, _, err := r.Events(try.Context(t), 0, 10); err != nil || len(age) > 0 {
+		t.Fatalf("with a quorum: %v, it is called old: %v", err, age)
+	}
+	r.fake.Update(func(s *cluster.Status) {
+		s.Connected, s.StoreError, s.AsOf = false, "no leader", s.Time.Add(-15*time.Second)
+	})
+	if _, _, err := r.Events(try.Context(t), 0, 10); err != nil || len(age) != 1 || age[0] < 15*time.Second {
+		t.Errorf("without: %v, ages %v", err, age)
+	}
+	r.fake.Update(func(s *cluster.Status) { s.AsOf = time.Time{} })
+	if _, err := r.Status(try.Context(t)); err != nil || len(age) != 1 {
+		t.Errorf("the status, which tells the age itself: %v, ages %v", err, age)
+	}
+	if _, _, err := r.Events(try.Context(t), 0, 10); err != nil || len(age) != 2 || age[1] != -1 {
+		t.Errorf("of an age that nobody knows: %v, ages %v", err, age)
+	}
+	r.fake.Fail(fmt.Errorf("list the events: %w", store.ErrRetry))
+	_, _, err := r.Events(try.Context(t), 0, 10)
+	wantKind(t, err, fail.Unavailable, "no quorum of the store (no leader)")
+}
+
 func TestWatchStatus(t *testing.T) {
 	r := run(t, nil)
 	n := 0

@@ -60,6 +60,15 @@ var (
 	ErrDefinite = errors.New("refused by the store")
 )
 
+type staleKey struct{}
+
+// Stale marks a context of reads whose answer may be old: one member gives what it knows, also without a quorum. They are for
+// people; nothing may be decided by them, and a transaction is refused (ErrDefinite).
+func Stale(ctx context.Context) context.Context { return context.WithValue(ctx, staleKey{}, true) }
+
+// IsStale reports whether a context is so marked.
+func IsStale(ctx context.Context) bool { return ctx.Value(staleKey{}) != nil }
+
 // Store is a connection to the store. All methods may be used concurrently;
 // each obeys the deadline of its context.
 type Store interface {

@@ -76,6 +76,7 @@ func (a *Agent) checkDevices(ctx context.Context) {
 				if err != nil {
 					a.s.devices = fmt.Sprintf("the fence device of host %s: %v", host, err)
 				}
+				a.describe()
 			})
 		}
 		if !sleep.For(ctx, again) {

@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"time"
 
@@ -102,9 +101,7 @@ func (a *Agent) checkStorage(ctx context.Context) {
 				since = now
 			}
 			a.s.storage, a.s.hangs = s.Why, s.Hangs && since != 0 && now.Sub(since) >= recovers
-			if s.Why != "" && a.s.core.Me.Fit { // else another reason, or this one, has been told
-				a.fitIs(errors.New(s.Why), a.s.trouble)
-			}
+			a.describe()
 			a.judge()
 		})
 	})

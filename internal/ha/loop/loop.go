@@ -107,7 +107,7 @@ func New(p Parts) *Agent {
 	a.s.seen, a.s.rhythm, a.s.renewed = p.Seen, p.Rhythm, map[cluster.HostID]renewal{}
 	a.s.cfg = p.Config
 	a.s.configure()
-	a.s.storeErr = errors.New("not connected yet")
+	a.s.storeErr, a.s.unable = errors.New("not connected yet"), errors.New("not checked yet")
 	return a
 }
 

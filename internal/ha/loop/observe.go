@@ -109,6 +109,7 @@ func (a *Agent) dogOnce(ctx context.Context) func() {
 		was := a.s.core.Dog.Working
 		a.s.core.Watched(w, at)
 		a.tellDog(was)
+		a.describe()
 	}
 }
 
@@ -187,8 +188,13 @@ func (a *Agent) seed(cfg config.Cluster, mod int64, spec cluster.GuestSpec) erro
 // fitIs takes over whether the guest could be started here. Its reason tells
 // also what else is wrong on this host: every host's status shows it.
 func (a *Agent) fitIs(err error, trouble string) {
-	m := a.s.core
-	a.s.trouble = trouble
+	a.s.unable, a.s.trouble = err, trouble
+	a.describe()
+}
+
+// describe takes over what this host says of itself. Whoever learns that a part of it has changed calls it.
+func (a *Agent) describe() {
+	m, err := a.s.core, a.s.unable
 	if err == nil && a.s.storage != "" {
 		err = errors.New(a.s.storage) // found while the other checks went on
 	}
@@ -205,8 +211,8 @@ func (a *Agent) fitIs(err error, trouble string) {
 	if a.s.devices != "" {
 		all = append(all, a.s.devices)
 	}
-	if trouble != "" {
-		all = append(all, trouble)
+	if a.s.trouble != "" {
+		all = append(all, a.s.trouble)
 	}
 	why := strings.Join(all, "; ")
 	if m.Me.Fit != (err == nil) || m.Me.Why != why {

@@ -218,9 +218,16 @@ func (c *cluster) oneDown(t *testing.T, a *Admin) {
 
 // statusAlone: the last member that answers still tells of all.
 func (c *cluster) statusAlone(t *testing.T, a *Admin) {
+	st := c.open(t, "stale/")
+	if _, ok, err := st.Txn(try.Context(t), nil, []store.Op{{Key: "a", Value: []byte("1")}}); !ok || err != nil {
+		t.Fatal(err)
+	}
 	for _, m := range c.members[:2] {
 		m.freeze(t, unix.SIGSTOP)
 		defer m.freeze(t, unix.SIGCONT)
+	}
+	if kv, ok, err := st.Get(store.Stale(try.Context(t)), "a"); !ok || err != nil || string(kv.Value) != "1" {
+		t.Errorf("without a quorum the last member knows %q, %v", kv.Value, err)
 	}
 	all, err := a.Status(try.Context(t))
 	if err != nil || !slices.Equal(names(all), []string{"h1", "h2", "h3"}) || all[0].Reachable() || all[1].Reachable() || !all[2].Reachable() {

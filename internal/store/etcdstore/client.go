@@ -143,7 +143,7 @@ func (c *Client) Get(ctx context.Context, key string) (store.KV, bool, error) {
 		return store.KV{}, false, fmt.Errorf("get: empty key: %w", store.ErrDefinite)
 	}
 	resp, err := read(ctx, c, func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.etcd.Get(ctx, c.prefix+key)
+		return c.etcd.Get(ctx, c.prefix+key, consistency(ctx)...)
 	})
 	if err != nil {
 		return store.KV{}, false, fmt.Errorf("get %s: %w", key, err)
@@ -157,7 +157,7 @@ func (c *Client) Get(ctx context.Context, key string) (store.KV, bool, error) {
 // List implements store.Store.
 func (c *Client) List(ctx context.Context, prefix string) ([]store.KV, int64, error) {
 	resp, err := read(ctx, c, func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return c.etcd.Get(ctx, c.prefix+prefix, clientv3.WithPrefix())
+		return c.etcd.Get(ctx, c.prefix+prefix, append(consistency(ctx), clientv3.WithPrefix())...)
 	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
@@ -169,6 +169,14 @@ func (c *Client) List(ctx context.Context, prefix string) ([]store.KV, int64, er
 	return kvs, resp.Header.GetRevision(), nil
 }
 
+// consistency are the options of a read.
+func consistency(ctx context.Context) []clientv3.OpOption {
+	if store.IsStale(ctx) {
+		return []clientv3.OpOption{clientv3.WithSerializable()}
+	}
+	return nil
+}
+
 // read repeats a read until it is done, is refused, or ctx ends.
 func read[T any](ctx context.Context, c *Client, do func(context.Context) (T, error)) (T, error) {
 	var zero T
@@ -178,7 +186,10 @@ func read[T any](ctx context.Context, c *Client, do func(context.Context) (T, er
 		return zero, err
 	}
 	for limit := readAttempt; ; limit *= 2 {
-		attempt, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
+		attempt, cancel := context.WithTimeout(ctx, limit)
+		if !store.IsStale(ctx) {
+			attempt = clientv3.WithRequireLeader(attempt)
+		}
 		resp, err := do(attempt)
 		cancel()
 		if err == nil {
@@ -193,6 +204,9 @@ func read[T any](ctx context.Context, c *Client, do func(context.Context) (T, er
 
 // Txn implements store.Store. One transaction has at most 128 ops and 1.4 MiB.
 func (c *Client) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (int64, bool, error) {
+	if store.IsStale(ctx) {
+		return 0, false, fmt.Errorf("transaction: by what may be old: %w", store.ErrDefinite)
+	}
 	cmps, puts, err := c.request(conds, ops)
 	if err != nil {
 		return 0, false, fmt.Errorf("transaction: %w", err)

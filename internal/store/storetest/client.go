@@ -41,7 +41,7 @@ type heldTxn struct {
 // network heals; watches stand still and lose nothing.
 func (c *Client) Partition(on bool) { c.set(func() { c.partitioned = on }) }
 
-// Refuse makes calls fail at once with store.ErrRetry, like a store whose
+// Refuse makes calls, but for stale reads, fail at once with store.ErrRetry, like a store whose
 // members have no leader. Watches break with store.ErrRetry.
 func (c *Client) Refuse(on bool) { c.set(func() { c.refusing = on }) }
 
@@ -89,7 +89,7 @@ func (c *Client) reach(ctx context.Context) error {
 			return fmt.Errorf("connection is closed: %w", store.ErrDefinite)
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w: %w", store.ErrRetry, context.Cause(ctx))
-		case refusing:
+		case refusing && !store.IsStale(ctx):
 			return fmt.Errorf("no leader: %w", store.ErrRetry)
 		case !partitioned:
 			return nil

@@ -32,6 +32,7 @@ func Contract(t *testing.T, open func(t *testing.T) store.Store) {
 	}{
 		{"get", checkGet},
 		{"list", checkList},
+		{"stale reads", checkStale},
 		{"conditions", checkConditions},
 		{"all or nothing", checkAllOrNothing},
 		{"create again", checkCreateAgain},
@@ -58,6 +59,29 @@ func Contract(t *testing.T, open func(t *testing.T) store.Store) {
 			})
 			c.run(f)
 		})
+	}
+}
+
+// checkStale: what a read gives that may be old was there, and comes; nothing is written by it.
+func checkStale(f *fixture) {
+	ctx, cancel := context.WithTimeout(store.Stale(f.Context()), patience)
+	defer cancel()
+	f.put("a", "1")
+	for {
+		kv, ok, err := f.s.Get(ctx, f.key("a"))
+		all, _, lerr := f.s.List(ctx, f.prefix)
+		if err := errors.Join(err, lerr); err != nil {
+			f.Fatal(err)
+		}
+		if ok && len(all) == 1 && string(kv.Value) == "1" && string(all[0].Value) == "1" {
+			break
+		}
+	}
+	if _, _, err := f.s.Txn(ctx, nil, []store.Op{{Key: f.key("a"), Value: []byte("2")}}); !errors.Is(err, store.ErrDefinite) {
+		f.Errorf("a transaction by what may be old: %v", err)
+	}
+	if kv, _ := f.get("a"); string(kv.Value) != "1" {
+		f.Errorf("it was written: %s", kv.Value)
 	}
 }
 

@@ -220,6 +220,9 @@ func (c *Client) List(ctx context.Context, prefix string) ([]store.KV, int64, er
 
 // Txn implements store.Store.
 func (c *Client) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (int64, bool, error) {
+	if store.IsStale(ctx) {
+		return 0, false, c.failed("transaction", fmt.Errorf("by what may be old: %w", store.ErrDefinite))
+	}
 	if err := c.reach(ctx); err != nil {
 		return 0, false, c.failed("transaction", err)
 	}
