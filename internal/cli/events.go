@@ -153,20 +153,35 @@ func (v *eventView) fitted(text string) string {
 	return text[:at] + strings.Repeat(" ", eventIndent-at) + strings.Join(lines, "\n"+strings.Repeat(" ", eventIndent)) + "\n"
 }
 
+// proofWords say what a proof is.
+var proofWords = map[cluster.ProofKind]string{
+	cluster.ProofFirst:        "as there was no copy before",
+	cluster.ProofReleased:     "as the copy before was stopped",
+	cluster.ProofNeverStarted: "as the copy before was never started",
+	cluster.ProofDeadline:     "as the deadline of the copy before has passed",
+	cluster.ProofFenced:       "as a fence device showed the host of the copy before off",
+	cluster.ProofOperator:     "as a person said that the host of the copy before is off",
+	cluster.ProofRestored:     "as no host has a copy, after the restore of the store",
+}
+
 // eventText writes one event as one line.
 func eventText(e cluster.Event) string {
 	var words []string
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	switch {
+	case e.To != "" && e.Host != "":
+		add("%s -> %s", clean(e.Host), clean(e.To))
 	case e.To != "":
-		add("%s -> %s", or(e.Host, "?"), clean(e.To))
+		add("to %s", clean(e.To))
 	case e.Host != "":
 		add("%s", clean(e.Host))
 	}
 	if !e.Epoch.IsZero() {
 		add("epoch %s", e.Epoch)
 	}
-	if e.Proof != cluster.ProofNone {
+	if why, known := proofWords[e.Proof]; known {
+		add("%s", why)
+	} else if e.Proof != cluster.ProofNone {
 		add("proof %s", clean(e.Proof))
 	}
 	if e.Wait != 0 {

@@ -142,6 +142,7 @@ func (a *app) asksFor(cmd *cobra.Command, q question) error {
 		}
 		var e *fail.Error
 		if !errors.As(err, &e) {
+			err = plainly(cmd, err)
 			e = fail.Errorf(fail.Invalid, "%w", err)
 		}
 		report(a.env.Stderr, programName, err, e)

@@ -87,7 +87,7 @@ Address of the other node, whose data are replaced
   --arbiter, for example quorum:172.16.60.53: holdfast: --arbiter: value "": want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE
 Who decides when the nodes do not see each other: a third host, fence, a disk, or addresses to ping
   --arbiter, for example quorum:172.16.60.53: Number of hosts that the platform will have
-  --hosts, for example 4: holdfast: invalid argument "four" for "--hosts" flag: strconv.ParseInt: parsing "four": invalid syntax
+  --hosts, for example 4: holdfast: --hosts "four": want a whole number
 Number of hosts that the platform will have
   --hosts, for example 4: holdfast: --hosts: want a number from 1 to 100000
 Number of hosts that the platform will have

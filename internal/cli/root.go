@@ -202,7 +202,7 @@ func usage(cmd *cobra.Command, err error) error {
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
-	return fail.Errorf(fail.Invalid, "%w", err).With("see: " + cmd.CommandPath() + " --help")
+	return fail.Errorf(fail.Invalid, "%w", plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
 }
 
 // markUsage makes wrong flags and arguments of all commands bad input.
@@ -259,12 +259,7 @@ func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
 	if js, err = a.asJSON(cmd); err != nil {
 		return nil, false, err
 	}
-	if c, err = a.dial(cmd); err == nil {
-		var once sync.Once // of several answers
-		c.OnOld(func(age time.Duration) {
-			once.Do(func() { fmt.Fprintln(a.env.Stderr, oldText(age)) })
-		})
-	}
+	c, err = a.dial(cmd)
 	return c, js, err
 }
 
@@ -304,8 +299,19 @@ func (a *app) ordered(cmd *cobra.Command, said string, do func(context.Context, 
 	return writeText(a.env.Stdout, said+"\n")
 }
 
-// dial prepares the client that the flags and the environment ask for.
+// dial prepares the client that the flags and the environment ask for. Of an answer that is old, it tells the age.
 func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
+	c, err := a.client(cmd)
+	if err == nil {
+		var once sync.Once // of several answers
+		c.OnOld(func(age time.Duration) {
+			once.Do(func() { fmt.Fprintln(a.env.Stderr, oldText(age)) })
+		})
+	}
+	return c, err
+}
+
+func (a *app) client(cmd *cobra.Command) (*api.Client, error) {
 	key := "key"
 	if cmd.Flags().Lookup(tlsKeyFlag) != nil {
 		key = tlsKeyFlag

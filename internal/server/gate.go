@@ -157,3 +157,21 @@ func classify(err error) *fail.Error {
 	}
 	return fail.Errorf(fail.Failed, "%w", err)
 }
+
+// refusal answers all calls of a service that a cluster of this kind does not have.
+type refusal struct{ why *fail.Error }
+
+// WrapUnary refuses calls that return once.
+func (r refusal) WrapUnary(connect.UnaryFunc) connect.UnaryFunc {
+	return func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) { return nil, wireError(r.why) }
+}
+
+// WrapStreamingHandler refuses streams.
+func (r refusal) WrapStreamingHandler(connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(context.Context, connect.StreamingHandlerConn) error { return wireError(r.why) }
+}
+
+// WrapStreamingClient is for clients; this is a server.
+func (r refusal) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}

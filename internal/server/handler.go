@@ -250,6 +250,10 @@ func checkOff(host cluster.HostID, s cluster.Status) error {
 			return fail.Errorf(fail.Refused, "host %s is not off: it renewed %s ago", host, x.Silent.Round(time.Second/10)).
 				With("wait until it is silent, or look at the right host")
 		}
+		if !x.Expelled.IsZero() {
+			return fail.Errorf(fail.Refused, "host %s: its copy of epoch %s is proved stopped already, so nothing waits for your word", host, x.Expelled).
+				With("bring the host back, or replace it; see: holdfast status")
+		}
 		known = true
 	}
 	if !known {

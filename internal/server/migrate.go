@@ -128,7 +128,7 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 		return fail.Errorf(fail.Refused, "a migration to %s is in progress: it has been asked for and waits", w.MoveTo).
 			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
 	case o.State == cluster.Running && o.Host == t.Name:
-		return fail.Errorf(fail.Invalid, "Requested operation is not valid: domain is already active on %s", t.Name)
+		return fail.Errorf(fail.Invalid, "the management VM runs on %s already", t.Name)
 	case w.HandsOff:
 		return fail.Errorf(fail.Refused, "hands are off: no decision is made").With("put them on again: holdfast start")
 	case !w.Run:

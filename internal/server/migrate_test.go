@@ -38,8 +38,8 @@ func TestMigrateRefusals(t *testing.T) {
 	}{
 		{"unknown host", "node9", nil, fail.Invalid, `host "node9" is not in this cluster; hosts: node1 (10.0.0.11), node2 (10.0.0.12), node3 (10.0.0.13)`},
 		{"no host", "", nil, fail.Invalid, "hosts: node1"},
-		{"already there", "node1", nil, fail.Invalid, "Requested operation is not valid: domain is already active on node1"},
-		{"already there by address", "10.0.0.11", nil, fail.Invalid, "domain is already active on node1"},
+		{"already there", "node1", nil, fail.Invalid, "the management VM runs on node1 already"},
+		{"already there by address", "10.0.0.11", nil, fail.Invalid, "the management VM runs on node1 already"},
 		{"silent host", "node2", func(s *cluster.Status) { s.Hosts[1].Alive, s.Hosts[1].Silent = false, 12*time.Second }, fail.Refused, "silent for 12s"},
 		{"unfit host", "node2", func(s *cluster.Status) { s.Hosts[1].Fit, s.Hosts[1].Why = false, "image is missing" }, fail.Refused, "image is missing"},
 		{"no quorum", "node2", func(s *cluster.Status) { s.Connected = false }, fail.Refused, "no quorum"},

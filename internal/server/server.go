@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/fail"
 )
 
 // Cluster is what the server needs of the agent. All methods may be called
@@ -222,6 +223,9 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxMessage, maxJob, pairTime)))
+	} else {
+		mux.Handle(apiv1connect.NewPairServiceHandler(apiv1connect.UnimplementedPairServiceHandler{}, connect.WithInterceptors(
+			refusal{fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")})))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

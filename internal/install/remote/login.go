@@ -15,18 +15,15 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/crypto/ssh/knownhosts"
-
-	"holdfast/internal/text"
 )
 
 // Denied: the host takes none of the keys and passwords that there are.
 type Denied struct {
 	User string
-	why  error
 }
 
 func (e *Denied) Error() string {
-	return "the host denies the login of " + e.User + ": " + text.Clean(e.why.Error())
+	return "the host denies the login of " + e.User + ": it takes neither the password nor a key that was offered"
 }
 
 // Remedy says what an operator can do.

@@ -72,7 +72,7 @@ func Connect(ctx context.Context, name, addr string, opt Options) (*Host, error)
 		// The second is how the library tells of a server that offers
 		// keyboard-interactive and refuses it before it asks.
 		case strings.Contains(err.Error(), "unable to authenticate"), strings.Contains(err.Error(), "unexpected message type 51"):
-			return nil, &Denied{opt.user(), err}
+			return nil, &Denied{opt.user()}
 		}
 		return nil, fmt.Errorf("log in: %w", err)
 	}

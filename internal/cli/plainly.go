@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+var (
+	// wrongNumber is how cobra says that there are too many arguments, or too few.
+	wrongNumber = regexp.MustCompile(`^(?:accepts (?:at most |between )?\d+(?: and \d+)? arg\(s\)|requires at least \d+ arg\(s\)), (?:only )?received (\d+)$`)
+	// wrongValue is how pflag says what Go's parsers say of a value.
+	wrongValue = regexp.MustCompile(`(?s)^invalid argument ("(?:[^"\\]|\\.)*") for "(?:-\w, )?(--[^"]+)" flag: (.*)$`)
+	noArgument = regexp.MustCompile(`^unknown command (".*") for ".*"$`)
+)
+
+// plainly says in words of this program what a library says of flags and arguments.
+func plainly(c *cobra.Command, err error) error {
+	text := err.Error()
+	if m := wrongNumber.FindStringSubmatch(text); m != nil {
+		_, want, _ := strings.Cut(c.Use, " ")
+		return fmt.Errorf("%s: want %s, not %s", c.CommandPath(), want, arguments(m[1]))
+	}
+	if m := noArgument.FindStringSubmatch(text); m != nil && !c.HasSubCommands() {
+		return fmt.Errorf("%s: argument %s: want none", c.CommandPath(), m[1])
+	}
+	m := wrongValue.FindStringSubmatch(text)
+	if m == nil {
+		return err
+	}
+	want := ""
+	switch why := m[3]; {
+	case strings.Contains(why, "value out of range"):
+		want = "a smaller number"
+	case strings.Contains(why, "strconv.ParseInt"), strings.Contains(why, "strconv.Atoi"):
+		want = "a whole number"
+	case strings.Contains(why, "strconv.ParseUint"):
+		want = "a whole number that is not negative"
+	case strings.Contains(why, "strconv.ParseFloat"):
+		want = "a number"
+	case strings.Contains(why, "strconv.ParseBool"):
+		want = "true or false"
+	case strings.Contains(why, "time: "):
+		want = "a duration such as 90s or 5m"
+	default:
+		return err
+	}
+	return errors.New(m[2] + " " + m[1] + ": want " + want)
+}
+
+// arguments says how many arguments there are.
+func arguments(n string) string {
+	switch n {
+	case "0":
+		return "nothing"
+	case "1":
+		return "one argument"
+	}
+	return n + " arguments"
+}
