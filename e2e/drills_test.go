@@ -235,6 +235,9 @@ func (d drill) run(t testing.TB, r *rig) figures {
 	}
 	after := d.recovered(t, r, before)
 	if d.repair != nil && !d.down {
+		if d.away {
+			r.tellsOfTheLost(t, holder)
+		}
 		if err := d.repair(ctx, r, holder); err != nil {
 			t.Fatal(err)
 		}
@@ -257,6 +260,22 @@ func (d drill) run(t testing.TB, r *rig) figures {
 		}
 	}
 	return measure(w, at, c.events)
+}
+
+// tellsOfTheLost waits until another host's status says of a lost one what is known, and promises no takeover without a quorum.
+func (r *rig) tellsOfTheLost(t testing.TB, lost string) {
+	t.Helper()
+	r.until(t, "a status that promises nothing after the loss of "+lost, func(ctx context.Context) (string, bool) {
+		other := slices.DeleteFunc(r.lab.Hosts(), func(h string) bool { return h == lost })[0]
+		st, err := r.statusOf(ctx, other)
+		if err != nil {
+			return err.Error(), false
+		}
+		i := slices.IndexFunc(st.Hosts, func(h cluster.HostStatus) bool { return string(h.Name) == lost })
+		said := fmt.Sprintf("%s of %s: %+v, takeover %+v", other, lost, st.Hosts, st.Takeover)
+		return said, i >= 0 && !st.Hosts[i].Alive && st.Hosts[i].Guest == cluster.GuestAbsent && !st.Hosts[i].Fit &&
+			string(st.Owner.Host) != lost && !st.Takeover.Possible && strings.Contains(st.Takeover.Why, "1 of its 3 members would vote")
+	})
 }
 
 // history gives what was done to the laboratory since a moment.

@@ -211,6 +211,7 @@ func lossOfTheWholeNetworkResetsNobody(t testing.TB, r *rig) {
 		return fmt.Sprintf("%+v %v", st, err), err == nil && guests(st) == 0
 	})
 	time.Sleep(6 * time.Second) // the watchdog's time, had it been left armed
+	r.tellsWithoutQuorum(t, "h1")
 	for _, h := range r.lab.Hosts() {
 		if err := r.lab.Heal(t.Context(), h); err != nil {
 			t.Fatal(err)
@@ -219,6 +220,31 @@ func lossOfTheWholeNetworkResetsNobody(t testing.TB, r *rig) {
 	r.healthy(t)
 	if got := r.boots(t); !slices.Equal(got, boots) {
 		t.Errorf("boots %v, were %v: a host that holds nothing was reset", got, boots)
+	}
+}
+
+// tellsWithoutQuorum: a host that is alone says what it knows, and how old that is.
+func (r *rig) tellsWithoutQuorum(t testing.TB, h string) {
+	t.Helper()
+	for _, args := range [][]string{{"events"}, {"jobs", "list"}, {"config", "export"}, {"config", "history"}, {"upgrade", "status"}, {"host", "list"}} {
+		began := time.Now()
+		out, err := r.lab.Exec(t.Context(), h, append([]string{r.exe}, args...)...)
+		t.Logf("without a quorum, after %s: holdfast %s: %v", time.Since(began).Round(time.Millisecond), strings.Join(args, " "), err)
+		if !strings.Contains(out+fmt.Sprint(err), "no quorum of the store") {
+			t.Errorf("holdfast %s does not say that there is no quorum: %v: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	st, err := r.statusOf(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range st.Hosts {
+		if x.Alive || x.Guest == cluster.GuestRunning || x.Coordinator {
+			t.Errorf("without a quorum %s is shown alive %t, with guest %s, coordinator %t", x.Name, x.Alive, x.Guest, x.Coordinator)
+		}
+	}
+	if st.Connected || st.AsOf.IsZero() || st.Takeover.Possible {
+		t.Errorf("connected %t, as of %s, takeover %+v", st.Connected, st.AsOf, st.Takeover)
 	}
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -48,7 +47,7 @@ func plainly(c *cobra.Command, err error) error {
 	default:
 		return err
 	}
-	return errors.New(m[2] + " " + m[1] + ": want " + want)
+	return fmt.Errorf("%s %s: want %s", m[2], m[1], want)
 }
 
 // arguments says how many arguments there are.

@@ -265,11 +265,10 @@ func (a *app) open(cmd *cobra.Command) (c *api.Client, js bool, err error) {
 
 // oldText says how old an answer is.
 func oldText(age time.Duration) string {
-	text := "no quorum of the store: this is what a member knew"
-	if age >= 0 {
-		text += " " + ago(age) + " ago"
+	if age < 0 {
+		return "no quorum of the store: this is what a member knows, and it may be old"
 	}
-	return text
+	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", ago(age))
 }
 
 // asked is what an agent answers, and whether it is wanted as JSON.

@@ -106,7 +106,11 @@ func statusText(s cluster.Status, p painter) string {
 	if s.Connected {
 		say(&b, p, "store", plain, "connected, "+coordinatorText(s))
 	} else {
-		say(&b, p, "store", red, "no quorum: "+or(s.StoreError, "not connected")+"; what follows "+cmp.Or(old(s), "may be old"))
+		age := "; what follows may be old"
+		if o := old(s); o != "" {
+			age = fmt.Sprintf("; what follows is %s old", o)
+		}
+		say(&b, p, "store", red, "no quorum: "+or(s.StoreError, "not connected")+age)
 	}
 	b.WriteByte('\n')
 	hostTable(&b, p, s)
@@ -132,13 +136,13 @@ func old(s cluster.Status) string {
 	if s.Connected || s.AsOf.IsZero() {
 		return ""
 	}
-	return "is " + ago(s.Time.Sub(s.AsOf)) + " old"
+	return ago(s.Time.Sub(s.AsOf))
 }
 
 // withAge adds to a text how old it is.
 func withAge(text string, s cluster.Status) string {
 	if o := old(s); o != "" {
-		text += "; this " + o
+		text += fmt.Sprintf("; this is %s old", o)
 	}
 	return text
 }
