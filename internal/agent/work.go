@@ -46,6 +46,7 @@ type work struct {
 	files            *transitionsteps.Files
 	dial             func(target string) (*api.Client, error) // another agent
 	reporter         *report.Reporter
+	managed          func(context.Context) // follows the management VM
 	drain            *drain.Drain
 	sender           *drain.Sender
 	receiver         *drain.Receiver
@@ -119,6 +120,8 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	}
 	w.look = look
 	w.reporter = &report.Reporter{Store: a.Store, Look: look.Look, Log: nd.Log}
+	w.receiver.Came, w.drain.Told = w.reporter.Soon, w.reporter.Renew
+	w.managed = func(ctx context.Context) { followManaged(ctx, a, w.reporter.Soon) }
 	if nd.n.GuestsOnly { // on the others the agent itself cares that a name is used once
 		w.reporter.Claims = &report.Claim{Host: a.Host, Install: a.Identity, Boot: nd.boot}
 	}
@@ -178,7 +181,7 @@ func (w *work) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run, w.look.Measure, w.Service.Run} {
+	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run, w.look.Measure, w.Service.Run, w.managed} {
 		loops.Go(func() { f(ctx) })
 	}
 	var conflict error
@@ -189,6 +192,19 @@ func (w *work) Run(ctx context.Context) error {
 	err := w.worker.Run(ctx)
 	loops.Wait()
 	return errors.Join(conflict, err)
+}
+
+// followManaged calls a function whenever the management VM has come to this host, or left it.
+func followManaged(ctx context.Context, a *loop.Agent, changed func()) {
+	var last cluster.GuestState
+	for range a.Changed(ctx) {
+		for _, h := range a.Status().Hosts {
+			if h.Name == a.Host && h.Guest != last {
+				last = h.Guest
+				changed()
+			}
+		}
+	}
 }
 
 // DrainHost begins to empty a host, and returns the job.

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	moveTries = 3               // of one guest, each to a host that has not refused it if there is one
-	drainPoll = 2 * time.Second // between two looks at the host
+	moveTries  = 3               // of one guest, each to a host that has not refused it if there is one
+	toldWithin = 3 * time.Second // for the host to report that it is empty
+	drainPoll  = 2 * time.Second // between two looks at the host
 
 	coldAgain   = time.Minute     // after a cold move that failed: longer than libvirtd works on one
 	startWithin = 3 * time.Minute // of a guest that was moved while it was off
@@ -50,6 +51,8 @@ type Drain struct {
 	// Waits tells why a guest of this host stands still that has come here, and for what the move
 	// of a protected one waits; "": nothing is known. nil: as "".
 	Waits func(uuid string) string
+	// Told has the host report what it has now; nil: it does so in its own time.
+	Told func(ctx context.Context)
 }
 
 // Probe tells whether the host is empty, and stays so.
@@ -150,6 +153,11 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 		if len(left) == 0 && len(run.moving) == 0 {
 			err := d.Sender.AwaitDecided(ctx, func(text string) { t.Note(text, -1) })
 			run.tell(nil) // it waits for nothing any more
+			if d.Told != nil {
+				tctx, cancel := context.WithTimeout(ctx, toldWithin)
+				d.Told(tctx)
+				cancel()
+			}
 			return err
 		}
 		select {

@@ -30,6 +30,7 @@ type Receiver struct {
 		SetAutostart(ctx context.Context, uuid string, on bool) error
 	}
 	Seen func() (map[cluster.HostID]report.Seen, bool)
+	Came func() // is called for each guest that was let go on here; nil: nobody wants to know
 	Log  *slog.Logger
 
 	mu    sync.Mutex
@@ -129,6 +130,9 @@ func (r *Receiver) receive(ctx context.Context, kvs []store.KV) error {
 			_, _, err = r.Store.Txn(gctx, []store.Cmp{{Key: w.key, Rev: w.mod}}, []store.Op{{Key: w.key}})
 		}
 		cancel()
+		if over && r.Came != nil {
+			r.Came()
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s, which comes from %s: %w", c.Name, c.From, err))
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,5 +191,45 @@ func TestAReportWhoseAnswerIsLostIsNoConflict(t *testing.T) {
 		if _, mod, err := rep.read(t.Context()); err != nil || mod != rep.mod {
 			t.Errorf("revision %d, the record has %d, %v", rep.mod, mod, err)
 		}
+	})
+}
+
+// TestWhoChangesAHostHasItReport: what was asked for is in the store when the asking ends, and nobody is held when the
+// reporter ends.
+func TestWhoChangesAHostHasItReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := storetest.NewMem()
+		client := mem.NewClient("h1")
+		defer client.Close()
+		var guests atomic.Int64
+		rep := &Reporter{Store: client, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
+			r := Record{Host: inventory.Host{Name: "h1"}}
+			r.VMs = make([]inventory.VM, guests.Load())
+			return r, nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- rep.Run(ctx) }()
+		synctest.Wait()
+		began := time.Now()
+		for n := range int64(3) {
+			guests.Store(n)
+			rep.Soon()
+			rep.Renew(ctx)
+			kv, _, err := client.Get(ctx, RecordKey("h1"))
+			rec, derr := DecodeRecord(kv.Key, kv.Value)
+			if err := errors.Join(err, derr); err != nil || len(rec.VMs) != int(n) {
+				t.Errorf("%d guests are reported, want %d, %v", len(rec.VMs), n, err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %s", took)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		rep.Soon()
+		rep.Renew(ctx)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -34,9 +35,39 @@ type Reporter struct {
 	Claims *Claim                                    // nil: it need not be found out whether the name is used twice
 	Log    *slog.Logger
 
+	once    sync.Once
+	asked   chan chan<- struct{} // for a report at once; what is sent is closed after it
 	last    Record
 	mod     int64 // revision of the record in the store, where names are claimed; 0: there is none
 	written time.Time
+}
+
+// asks is the channel of those who want a report at once.
+func (r *Reporter) asks() chan chan<- struct{} {
+	r.once.Do(func() { r.asked = make(chan chan<- struct{}, 1) })
+	return r.asked
+}
+
+// Soon has a report made at once: something has changed here.
+func (r *Reporter) Soon() {
+	select {
+	case r.asks() <- make(chan struct{}):
+	default: // somebody else has asked
+	}
+}
+
+// Renew has a report made, and waits until it was tried, or ctx ends.
+func (r *Reporter) Renew(ctx context.Context) {
+	made := make(chan struct{})
+	select {
+	case r.asks() <- made:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-made:
+	case <-ctx.Done():
+	}
 }
 
 // Claim is how this host's records are told from those of another one that has
@@ -109,8 +140,11 @@ func (r *Reporter) read(ctx context.Context) (Record, int64, error) {
 func (r *Reporter) Run(ctx context.Context) error {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
+	made := make(chan<- struct{})
 	for {
-		if err := r.report(ctx); errors.Is(err, ErrConflict) {
+		err := r.report(ctx)
+		close(made)
+		if errors.Is(err, ErrConflict) {
 			return err
 		} else if err != nil && ctx.Err() == nil {
 			r.Log.Debug("report of this host not written", "err", err)
@@ -118,7 +152,9 @@ func (r *Reporter) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case made = <-r.asks():
 		case <-t.C:
+			made = make(chan<- struct{})
 		}
 	}
 }
