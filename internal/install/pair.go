@@ -35,6 +35,7 @@ type PairFacts struct {
 	Running     bool              `json:"running"`           // DatabaseUnit runs
 	Enabled     bool              `json:"enabled"`           // a boot starts DatabaseUnit
 	OptionFile  string            `json:"option_file,omitempty"`
+	Lossy       []string          `json:"lossy,omitempty"` // options in it with which acknowledged writes could be lost
 	Device      string            `json:"device,omitempty"`      // why there can be no DRBD device, or the shared disk can not be used
 	Disk        string            `json:"disk,omitempty"`        // WWN or serial number of the shared disk; "": it tells none
 	Open        bool              `json:"open,omitempty"`        // the shared disk has no persistent reservations
@@ -106,7 +107,11 @@ func (j *judgement) pair(s sight, need int64) {
 		by = append(by, "is enabled")
 	}
 	j.want("database unit", len(by) == 0, Fail, DatabaseUnit+" neither runs nor is enabled", DatabaseUnit+" "+strings.Join(by, " and ")+", and the agent starts the database itself", "systemctl disable --now "+DatabaseUnit)
-	j.want("option file", f.OptionFile == "", Fail, d.OptionFile, f.OptionFile, "make it, or correct Pair.Database.OptionFile")
+	if f.OptionFile != "" || len(f.Lossy) == 0 {
+		j.want("option file", f.OptionFile == "", Fail, d.OptionFile, f.OptionFile, "make it, or correct Pair.Database.OptionFile")
+	} else {
+		j.say("option file", Fail, d.OptionFile+": writes that were acknowledged could be lost: "+strings.Join(f.Lossy, "; "), "remove that from it, on both nodes")
+	}
 	for _, vip := range slices.Sorted(maps.Keys(f.VIPs)) {
 		j.say("virtual address", Fail, f.VIPs[vip], "correct Pair.Group, or give an interface of this host an address of that subnet")
 	}

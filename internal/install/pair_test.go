@@ -84,6 +84,9 @@ func TestJudgePair(t *testing.T) {
 		{"a unit that runs", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Running, s[1].facts.Pair.Enabled = true, true }, []string{"fail b database unit"}, "mariadb.service runs and is enabled"},
 		{"a unit that is enabled", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Enabled = true }, []string{"fail b database unit"}, "is enabled"},
 		{"no option file", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.OptionFile = "no my.cnf" }, []string{"fail b option file"}, "no my.cnf"},
+		{"an option file that loses writes", func(_ *config.Cluster, s []sight) {
+			s[1].facts.Pair.Lossy = []string{`binlog_ignore_db is "app"`}
+		}, []string{"fail b option file"}, `could be lost: binlog_ignore_db is "app"`},
 		{"a mount point", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Datadir = "a mount point" }, []string{"fail b data directory"}, "a mount point"},
 		{"no room for the other node's data", func(_ *config.Cluster, s []sight) { s[0].facts.Pair.Used, s[0].facts.Pair.Free = 1001, 2000 }, []string{"fail b data directory"}, "a second copy needs 1001"},
 		{"no password", func(_ *config.Cluster, s []sight) {

@@ -10,10 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 
 	"holdfast/internal/config"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/install"
 	"holdfast/internal/secretfile"
@@ -37,6 +39,9 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 	st, err := os.Stat(d.OptionFile)
 	if err == nil && !st.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no file (%s)", d.OptionFile, st.Mode().Type())
+	}
+	if err == nil && f.Program == "" {
+		f.Lossy, err = lossy(ctx, d, q.Device == nil && q.Shared == "")
 	}
 	f.OptionFile = words(err)
 	for _, v := range q.VIPs {
@@ -87,6 +92,17 @@ func replicated(ctx context.Context, d config.PairDatabase, f *install.PairFacts
 	}
 	f.Free, err = space(filepath.Dir(d.Datadir))
 	return err
+}
+
+// lossy says which options of the option file let acknowledged writes be lost. The program itself reads the file: which of its
+// sections count, and what they include, depends on its version.
+func lossy(ctx context.Context, d config.PairDatabase, replicated bool) ([]string, error) {
+	out, err := run(ctx, d.Program, "--defaults-file="+d.OptionFile, "--print-defaults")
+	if err != nil {
+		return nil, err
+	}
+	_, args, _ := strings.Cut(out, "arguments:\n")
+	return mariadb.Unfit(strings.Split(" "+strings.TrimSpace(args), " --"), replicated), nil
 }
 
 func words(err error) string {

@@ -25,7 +25,7 @@ func TestPairFacts(t *testing.T) {
 		return path
 	}
 	d := config.PairDatabase{
-		Program:    write("mariadbd", "#!/bin/sh\necho 'mariadbd  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64'\n", 0o755),
+		Program:    write("mariadbd", "#!/bin/sh\necho 'mariadbd  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64'; echo 'mariadbd would have been started with the following arguments:'; echo '--init_connect=SET sql_log_bin=0; SET NAMES x --port=1 --binlog-do-db=app '\n", 0o755),
 		OptionFile: write("my.cnf", "", 0o644), Datadir: filepath.Join(dir, "data"),
 		Admin:       config.PairAccount{User: "a", Credential: "file:" + write("admin", "an admin's & # @ $ \"word\"\n", 0o600)},
 		Replication: config.PairAccount{User: "r", Credential: "file:" + write("replication", "word\n", 0o600)},
@@ -39,6 +39,9 @@ func TestPairFacts(t *testing.T) {
 	}
 	if f.Version != "10.11.6" || f.Program != "" || f.OptionFile != "" || f.Datadir != "" || len(f.Credentials) > 0 {
 		t.Errorf("all well: %+v", f)
+	}
+	if len(f.Lossy) != 2 || !strings.Contains(f.Lossy[0], "init_connect") || !strings.Contains(f.Lossy[1], `binlog_do_db is "app"`) {
+		t.Errorf("of the option file: %q", f.Lossy)
 	}
 	if f.Used < 3 || f.Used > 8 || f.Free == 0 {
 		t.Errorf("%d MiB used and %d free, want 3 and some", f.Used, f.Free)

@@ -99,7 +99,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	r = pair.Replica{Waits: st.Waits, Wrote: wrote}
 	switch st.Role {
 	case replica.Primary:
-		r.Role, r.Linked = pair.RoleActive, st.Connected && !d.stuck(st)
+		r.Role, r.Linked = pair.RoleActive, st.Connected && !d.stuck(st) && st.Lossy == ""
 	case replica.Replica, replica.Idle:
 		r.Role, r.Linked, r.Stuck = pair.RoleStandby, st.Receives, st.Receives && st.Relay == ""
 	case replica.Down:
@@ -110,8 +110,8 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	// Who was promoted last has kept what it committed: it is started as a primary. Any
 	// other has what was acknowledged only by a proof that holds for this run of its relay log.
 	g, err := guarantee(s.Proof)
-	r.Whole = wrote || err == nil && g.Safe && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
-	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of})
+	r.Whole = wrote || err == nil && g.Safe && st.Lossy == "" && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
+	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of, Lossy: st.Lossy})
 	return r, string(b), err
 }
 

@@ -234,6 +234,12 @@ func (d *Driver) Together(ctx context.Context, standby replica.Status) (replica.
 	if err != nil {
 		return replica.Guarantee{}, err
 	}
+	if err := d.needLossless(ctx, d.db); err != nil {
+		return replica.Guarantee{}, err
+	}
+	if standby.Lossy != "" {
+		return replica.Guarantee{}, fail.Errorf(fail.Refused, "the replica does not take every write: %s", standby.Lossy)
+	}
 	if standby.Role != replica.Replica || standby.Of != c.server || standby.Relay == "" {
 		return replica.Guarantee{}, fail.Errorf(fail.Refused, "the status is not that of a replica that follows server %s and applies what it receives", c.server)
 	}

@@ -85,6 +85,9 @@ func (d *Driver) Prepare(ctx context.Context) error {
 	if err := d.exec(ctx, d.db, set...); err != nil {
 		return err
 	}
+	if err := d.needLossless(ctx, d.db); err != nil {
+		return err
+	}
 	if v["ro"] != "0" {
 		return nil
 	}

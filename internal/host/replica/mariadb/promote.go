@@ -92,6 +92,9 @@ func (d *Driver) complete(ctx context.Context, c replica.Claim, f following, run
 	case len(f.received) == 0 || !f.sql:
 		return fail.Errorf(fail.Refused, "this database does not apply what it has received: %s", f.problem)
 	}
+	if err := d.needLossless(ctx, d.db); err != nil {
+		return err
+	}
 	if err := d.exec(ctx, d.db, "STOP SLAVE IO_THREAD"); err != nil {
 		return err
 	}

@@ -135,6 +135,9 @@ func (d *Driver) primary(ctx context.Context, from replica.Source) ([]replica.Tr
 // follow makes the server follow from where it is, and waits until it is connected. peer is
 // the primary's state, of now or of before the copy that this node's data are.
 func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica.Transaction) error {
+	if err := d.needLossless(ctx, d.db); err != nil {
+		return err
+	}
 	password, err := d.cfg.Replication.password()
 	if err != nil {
 		return err

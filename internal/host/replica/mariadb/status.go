@@ -114,7 +114,14 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if err != nil {
 		return err
 	}
-	st.Node, st.State, st.Received, st.Problem = f.node, f.state, f.received, f.problem
+	lossy, err := d.lossy(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	st.Node, st.State, st.Received, st.Problem, st.Lossy = f.node, f.state, f.received, f.problem, strings.Join(lossy, "; ")
+	if st.Problem == "" {
+		st.Problem = st.Lossy
+	}
 	switch {
 	case !f.readOnly:
 		st.Role = replica.Primary
@@ -149,6 +156,10 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
 	if st.Role == replica.Primary {
 		st.Guarantee = d.judge(c)
+		if st.Lossy != "" {
+			d.prove(nil)
+			st.Guarantee.Safe, st.Guarantee.Relay, st.Guarantee.Why = false, "", st.Lossy
+		}
 		if err := d.endLost(ctx, c.serving); err != nil { // it serves all the same
 			st.Problem = err.Error()
 		}
