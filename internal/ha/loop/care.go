@@ -24,6 +24,7 @@ const (
 	careEvery   = 10 * time.Second
 	careAgain   = time.Second // at the earliest
 	voteEvery   = 3 * time.Second
+	voteWithin  = 10 * time.Second // members that do not answer take time
 	careWithin  = 30 * time.Second
 	tidyEvery   = time.Hour // defragmentation, where it is worth it
 	backupEvery = time.Hour
@@ -132,7 +133,7 @@ func (a *Agent) countVotes(ctx context.Context) {
 		return
 	}
 	every(ctx, voteEvery, func() {
-		vctx, cancel := context.WithTimeout(ctx, voteEvery)
+		vctx, cancel := context.WithTimeout(ctx, voteWithin)
 		defer cancel()
 		vote := voteOf(a.Host)(a.Admin.Status(vctx))
 		a.post(ctx, func() { a.s.core.Voting(vote) })
