@@ -35,7 +35,7 @@ type PairFacts struct {
 	Running     bool              `json:"running"`           // DatabaseUnit runs
 	Enabled     bool              `json:"enabled"`           // a boot starts DatabaseUnit
 	OptionFile  string            `json:"option_file,omitempty"`
-	Lossy       []string          `json:"lossy,omitempty"` // options in it with which acknowledged writes could be lost
+	Lossy       []string          `json:"lossy,omitempty"`       // options in it with which acknowledged writes could be lost
 	Device      string            `json:"device,omitempty"`      // why there can be no DRBD device, or the shared disk can not be used
 	Disk        string            `json:"disk,omitempty"`        // WWN or serial number of the shared disk; "": it tells none
 	Open        bool              `json:"open,omitempty"`        // the shared disk has no persistent reservations
