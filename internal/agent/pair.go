@@ -103,11 +103,12 @@ func (p *pairWork) database(peer string) (*group.Database, error) {
 	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
 		return nil, nd.bad("Pair.Database.Socket", d.Socket, err)
 	}
+	server := p.server()
 	db, err := mariadb.New(mariadb.Config{
-		ServerID: p.id(), Socket: d.Socket, Datadir: d.Datadir,
+		EventScheduler: server.EventScheduler, ServerID: p.id(), Socket: d.Socket, Datadir: d.Datadir,
 		Admin:       mariadb.Account{User: d.Admin.User, PasswordFile: d.Admin.File()},
 		Replication: mariadb.Account{User: d.Replication.User, PasswordFile: d.Replication.File()},
-	}, p.server())
+	}, server)
 	if err != nil {
 		return nil, err
 	}

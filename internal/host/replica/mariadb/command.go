@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -84,6 +85,23 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 		}
 	}()
 	return <-started
+}
+
+// EventScheduler is what the option file says of event_scheduler; "": nothing.
+func (c *Command) EventScheduler(ctx context.Context) (value string, err error) {
+	out, err := exec.CommandContext(ctx, c.Path, c.Args[0], "--print-defaults").Output()
+	if err != nil {
+		return "", fmt.Errorf("read the option file of the database (%s): %w", c.Args[0], err)
+	}
+	for _, a := range strings.Split(string(out), " --") {
+		name, v, given := strings.Cut(strings.TrimSpace(a), "=")
+		if strings.ReplaceAll(strings.TrimPrefix(lower(name), "loose-"), "-", "_") == "event_scheduler" {
+			if value = strings.TrimSpace(v); !given {
+				value = "ON"
+			}
+		}
+	}
+	return value, nil
 }
 
 // Credential is who a server runs as that has the account name; nil for "": as this process.

@@ -59,6 +59,8 @@ type Config struct {
 	Admin       Account       // by the socket; all privileges
 	Replication Account       // made by Prepare; the same on both nodes
 	Limit       time.Duration // of one statement; default 5 s
+	// EventScheduler is what the option file says of event_scheduler; nil: OFF.
+	EventScheduler func(context.Context) (string, error)
 }
 
 // How long things may take, unless the caller's context is shorter.
@@ -89,6 +91,11 @@ type Driver struct {
 	proved struct {
 		sync.Mutex
 		baseline *counts // what Together has proved; nil: nothing
+	}
+
+	noting struct {
+		sync.Mutex
+		noted
 	}
 
 	links links
@@ -264,7 +271,7 @@ func (d *Driver) run(ctx context.Context) (string, error) {
 
 // start starts the server read-only, in a role, and waits until it answers.
 func (d *Driver) start(ctx context.Context, role string) error {
-	return d.launch(ctx, d.db, "--read-only=ON", "--skip-slave-start", "--init-rpl-role="+role)
+	return d.launch(ctx, d.db, "--read-only=ON", "--event-scheduler=OFF", "--skip-slave-start", "--init-rpl-role="+role)
 }
 
 // launch starts the server with more options, and waits until it answers to an account. One that

@@ -34,7 +34,14 @@ func (d *Driver) Promote(ctx context.Context, c replica.Claim) error {
 	case !f.readOnly && f.configured && f.io != "No":
 		return fail.Errorf(fail.Refused, "this database writes and follows another one at once")
 	case !f.readOnly: // an earlier call came that far
-		return d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL")
+		scheduler, err := d.takeEvents(ctx)
+		if err == nil {
+			err = d.exec(ctx, d.db, "STOP SLAVE", "RESET SLAVE ALL")
+		}
+		if err != nil {
+			return err
+		}
+		return d.runEvents(ctx, scheduler)
 	case !c.License.Safe:
 		return fail.Errorf(fail.Refused, "nothing proves that this database has everything that was acknowledged: there is no safe sample of the primary")
 	case c.License.Primary == f.node && c.License.Run == run:
@@ -49,9 +56,16 @@ func (d *Driver) Promote(ctx context.Context, c replica.Claim) error {
 	if err := d.tighten(ctx); err != nil {
 		return err
 	}
+	scheduler, err := d.takeEvents(ctx)
+	if err != nil {
+		return err
+	}
 	// The thread that applies ends last: as long as it runs, a next call knows that
 	// nothing was thrown away.
-	return d.exec(ctx, d.db, "SET GLOBAL read_only=OFF", "STOP SLAVE", "RESET SLAVE ALL")
+	if err := d.exec(ctx, d.db, "SET GLOBAL read_only=OFF", "STOP SLAVE", "RESET SLAVE ALL"); err != nil {
+		return err
+	}
+	return d.runEvents(ctx, scheduler)
 }
 
 // coldStart starts a server that was the primary and has ended, with all that it had: in the
@@ -76,7 +90,14 @@ func (d *Driver) coldStart(ctx context.Context, c replica.Claim) error {
 	if err := d.tighten(ctx); err != nil {
 		return err
 	}
-	return d.exec(ctx, d.db, "SET GLOBAL read_only=OFF")
+	scheduler, err := d.takeEvents(ctx)
+	if err == nil {
+		err = d.exec(ctx, d.db, "SET GLOBAL read_only=OFF")
+	}
+	if err != nil {
+		return err
+	}
+	return d.runEvents(ctx, scheduler)
 }
 
 // complete makes sure that a replica has applied everything that was acknowledged. Nothing
@@ -170,6 +191,7 @@ func (d *Driver) Demote(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.prove(nil)
+	d.forgetEvents()
 	run, err := d.run(ctx)
 	if err == nil && run == "" {
 		return nil
@@ -213,6 +235,9 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 	}
 	if !f.readOnly && c.enabled && (c.clients < 1 && c.noSlave) {
 		return errors.New("it waits for a replica that is not there")
+	}
+	if err := d.restEvents(ctx, conn); err != nil {
+		return err
 	}
 	// It waits for commits that are under way, thus for their acknowledgement.
 	if err := d.exec(ctx, conn, "SET GLOBAL read_only=ON"); err != nil {

@@ -146,6 +146,9 @@ func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica
 	if err != nil {
 		return err
 	}
+	if err := d.restEvents(ctx, d.db); err != nil {
+		return err
+	}
 	if err := d.exec(ctx, d.db, "SET GLOBAL read_only=ON", "STOP SLAVE", "SET GLOBAL rpl_semi_sync_master_enabled=OFF", "SET GLOBAL rpl_semi_sync_slave_enabled=ON"); err != nil {
 		return err
 	}

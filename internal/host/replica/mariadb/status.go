@@ -163,6 +163,15 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 		if err := d.endLost(ctx, c.serving); err != nil { // it serves all the same
 			st.Problem = err.Error()
 		}
+		if st.Guarantee.Safe && st.Blocked == 0 {
+			unknown, err := d.noteEvents(ctx)
+			if err != nil {
+				return err
+			}
+			if len(unknown) > 0 && st.Problem == "" {
+				st.Problem = "made just before a switch, and not known whether enabled, so they do not run: events " + strings.Join(unknown, ", ")
+			}
+		}
 	}
 	return nil
 }
