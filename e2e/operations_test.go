@@ -228,7 +228,7 @@ func (r *rig) tellsWithoutQuorum(t testing.TB, h string) {
 	t.Helper()
 	for _, args := range [][]string{{"events"}, {"jobs", "list"}, {"config", "export"}, {"config", "history"}, {"upgrade", "status"}, {"host", "list"}} {
 		began := time.Now()
-		out, err := r.lab.Exec(t.Context(), h, append([]string{r.exe}, args...)...)
+		out, err := r.lab.Exec(t.Context(), h, append([]string{"sh", "-c", `"$@" 2>&1`, "sh", r.exe}, args...)...)
 		t.Logf("without a quorum, after %s: holdfast %s: %v", time.Since(began).Round(time.Millisecond), strings.Join(args, " "), err)
 		if !strings.Contains(out+fmt.Sprint(err), "no quorum of the store") {
 			t.Errorf("holdfast %s does not say that there is no quorum: %v: %s", strings.Join(args, " "), err, out)

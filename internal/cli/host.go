@@ -111,7 +111,7 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 				rows[i].State = "silent"
 			}
 		}
-		if rows[i].Problem = g.Problem; g.Up {
+		if rows[i].Problem = g.Problem; g.Up && rows[i].State == "active" {
 			rows[i].Guests = &g.Guests
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/fail"
 )
@@ -76,7 +77,7 @@ func (r rule) wrong(value string) string {
 
 // lossy says why a server does not give, or does not take, every write; none when it does. It is asked, as what it does is not
 // what an option file says.
-func (d *Driver) lossy(ctx context.Context, q querier) (why []string, err error) {
+func (d *Driver) lossy(ctx context.Context, q querier, run string, within time.Duration) (why []string, err error) {
 	var names []string
 	for _, r := range rules {
 		names = append(names, text(r.name))
@@ -85,7 +86,7 @@ func (d *Driver) lossy(ctx context.Context, q querier) (why []string, err error)
 	if err != nil {
 		return nil, err
 	}
-	master, err := d.rows(ctx, q, "SHOW MASTER STATUS")
+	master, err := d.binlogFilters(ctx, q, run, within)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +95,29 @@ func (d *Driver) lossy(ctx context.Context, q querier) (why []string, err error)
 		return nil, err
 	}
 	return losses(vars, master, slaves), nil
+}
+
+// binlogFilters asks what is left out of the binary log. That is fixed while a server runs, and is asked once: the statement waits
+// where two commits wait for a replica. Within the time it may not be known: none, then.
+func (d *Driver) binlogFilters(ctx context.Context, q querier, run string, within time.Duration) ([]map[string]string, error) {
+	d.filters.Lock()
+	known, rows := d.filters.run == run && run != "", d.filters.rows
+	d.filters.Unlock()
+	if known {
+		return rows, nil
+	}
+	actx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	rows, err := d.rows(actx, q, "SHOW MASTER STATUS")
+	switch {
+	case err == nil:
+		d.filters.Lock()
+		defer d.filters.Unlock()
+		d.filters.run, d.filters.rows = run, rows
+	case within < d.cfg.Limit && actx.Err() != nil && ctx.Err() == nil:
+		return nil, nil
+	}
+	return rows, err
 }
 
 // losses judges what a server says: its variables, the state of its binary log, and what it follows.
@@ -140,7 +164,11 @@ func quoted(name string) string { return "'" + strings.ReplaceAll(name, "'", "''
 
 // needLossless refuses a server that does not give, or does not take, every write.
 func (d *Driver) needLossless(ctx context.Context, q querier) error {
-	why, err := d.lossy(ctx, q)
+	run, err := d.run(ctx)
+	if err != nil {
+		return err
+	}
+	why, err := d.lossy(ctx, q, run, d.cfg.Limit)
 	if err == nil && len(why) > 0 {
 		err = fail.Errorf(fail.Refused, "with the settings of this database writes that were acknowledged could be lost: %s", strings.Join(why, "; ")).
 			With("remove them from the option file, on both nodes")

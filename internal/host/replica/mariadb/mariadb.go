@@ -72,6 +72,7 @@ const (
 	kill     = 10 * time.Second       // a process, until it is gone after SIGKILL
 	interval = 20 * time.Millisecond  // between two looks
 	dial     = 2 * time.Second        // a connection
+	glance   = 500 * time.Millisecond // a question that a look can do without
 	forever  = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
 	brief    = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
 	longer   = 4 * time.Second        // the last one
@@ -91,6 +92,12 @@ type Driver struct {
 	proved struct {
 		sync.Mutex
 		baseline *counts // what Together has proved; nil: nothing
+	}
+
+	filters struct { // of the binary log, by the run of the server
+		sync.Mutex
+		run  string
+		rows []map[string]string
 	}
 
 	noting struct {

@@ -114,7 +114,7 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if err != nil {
 		return err
 	}
-	lossy, err := d.lossy(ctx, d.db)
+	lossy, err := d.lossy(ctx, d.db, run, glance)
 	if err != nil {
 		return err
 	}
