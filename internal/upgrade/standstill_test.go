@@ -239,3 +239,21 @@ func TestSparesShareTheBoundOfMoves(t *testing.T) {
 		}
 	}
 }
+
+// TestClusterIsNotNormalWhileItsServicesAreOff: also where no host was changed yet. An abort
+// that switches them on again leaves it as it was.
+func TestClusterIsNotNormalWhileItsServicesAreOff(t *testing.T) {
+	inv := hosts(3)
+	inv.Applications = &inventory.Switch{Off: []string{"/off"}, On: []string{"/on"}}
+	off := stepID("cluster", KindAppsOff)
+	w := start(t, webBundle(), inv, Options{Mode: manifest.Offline}, off)
+	wantPaused(t, w, off+" failed")
+	if st := w.status(); st.Cluster != Rollup || len(st.Hosts) > 0 {
+		t.Errorf("applications may be stopped, and the cluster is %s with %v", st.Cluster, st.Hosts)
+	}
+	w.command(job.Abort)
+	w.wantEnd(resultAborted, "")
+	if st := w.status(); st.Cluster != Normal {
+		t.Errorf("aborted, and the cluster is %s", st.Cluster)
+	}
+}

@@ -182,7 +182,6 @@ func (r *run) mark() {
 			r.st.Active = s.Host
 		}
 	}
-	some := false
 	for _, h := range r.plan.Hosts {
 		touched, over := false, true
 		for _, c := range r.chains[h.Name] {
@@ -190,7 +189,6 @@ func (r *run) mark() {
 			touched = touched || l.begun
 			over = over && l.over && !r.dropped(h.Name)
 		}
-		some = some || touched
 		if doing == "" || !touched {
 			continue
 		}
@@ -199,7 +197,7 @@ func (r *run) mark() {
 			r.st.Hosts[h.Name] = done
 		}
 	}
-	if some || r.plan.Purpose == ForCommit && len(r.steps) > 0 && begun(r.recs[r.steps[0].ID]) {
+	if r.hasBegun() { // also what is no host's, such as applications that are stopped
 		r.st.Cluster = cl
 	}
 }
