@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/reason"
+	"holdfast/internal/upgrade/request"
 )
 
 // awaitUpgrade follows an upgrade to its end, or until a failure needs a person.
@@ -45,7 +46,7 @@ func (a *app) awaitRun(ctx context.Context, j job.View, js bool, look func(conte
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or
 // are stuck, because there may be very many: one that has run and is not told of
-// any more is over.
+// any more is over, or was dropped with its host.
 func lookAtRun(ctx context.Context, c *api.Client, j job.View) (job.View, error) {
 	u, err := c.Upgrade(ctx)
 	if err != nil {
@@ -58,7 +59,11 @@ func lookAtRun(ctx context.Context, c *api.Client, j job.View) (job.View, error)
 	for _, s := range j.Steps {
 		told := slices.ContainsFunc(next.Steps, func(x job.StepView) bool { return x.ID == s.ID })
 		if (s.State == "running" || s.State == "granted") && !told {
-			next.Steps = append(next.Steps, job.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: "over"})
+			end := "over"
+			if slices.ContainsFunc(u.Hosts, func(h request.HostStanding) bool { return h.Name == s.Host && h.Dropped != "" }) {
+				end = "dropped"
+			}
+			next.Steps = append(next.Steps, job.StepView{ID: s.ID, Host: s.Host, Kind: s.Kind, State: end})
 		}
 	}
 	return next, nil

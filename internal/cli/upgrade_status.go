@@ -161,7 +161,11 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if c == plain {
 		c = yellow
 	}
-	text := or(u.ClusterState, "unknown") + ", version " + or(u.Version, "not known")
+	text := or(u.ClusterState, "unknown")
+	if u.ClusterState == upgrade.Normal && len(u.Undone) > 0 {
+		c, text = yellow, text+" but for what is undone"
+	}
+	text += ", version " + or(u.Version, "not known")
 	under := u.ClusterState != upgrade.Normal || u.Job != nil && u.Job.State != "ended"
 	if under && u.To != "" && u.To != u.Version {
 		text += " -> " + clean(u.To)
@@ -195,6 +199,9 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	text = fmt.Sprintf("%d of %d steps", u.Steps.Over, u.Steps.Total)
 	if u.Steps.Failed > 0 {
 		text += fmt.Sprintf(", %d failed", u.Steps.Failed)
+	}
+	if u.Steps.Dropped > 0 {
+		text += fmt.Sprintf(", %d dropped with their hosts", u.Steps.Dropped)
 	}
 	say(b, p, "progress", plain, text)
 }

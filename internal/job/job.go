@@ -160,6 +160,12 @@ type Planner interface {
 	Next(j Job, recs map[string]Record, hosts map[cluster.HostID]HostState, now time.Time) Decision
 }
 
+// Leaver is a Planner whose job may go on without some of its steps.
+type Leaver interface {
+	// Leaves tells which steps are left out of the rest of a job.
+	Leaves(j Job) func(Step) bool
+}
+
 // HostState is what the coordinator knows of a host.
 type HostState struct {
 	Up         bool   // its agent has renewed its record within the lease

@@ -46,7 +46,7 @@ type StepView struct {
 	ID      string         `json:"id"`
 	Host    cluster.HostID `json:"host,omitempty"` // empty: the coordinator's
 	Kind    string         `json:"kind"`
-	State   string         `json:"state"` // pending, granted, running, done, failed, unknown, skipped
+	State   string         `json:"state"` // pending, granted, running, done, failed, unknown, skipped, dropped
 	Attempt int            `json:"attempt,omitempty"`
 	Percent int            `json:"percent,omitempty"`
 	Note    string         `json:"note,omitempty"`

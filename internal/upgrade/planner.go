@@ -88,6 +88,16 @@ func (p *Planner) Next(j job.Job, recs map[string]job.Record, hosts map[cluster.
 	return r.decision(&j)
 }
 
+// Leaves tells which steps are left out: those of hosts that were dropped. It makes the
+// Planner a job.Leaver.
+func (p *Planner) Leaves(j job.Job) func(job.Step) bool {
+	st, err := StatusOf(p.plan, j)
+	return func(s job.Step) bool { return err == nil && st.Leaves(s) }
+}
+
+// Leaves reports whether a step is one of a host that was dropped.
+func (s *Status) Leaves(x job.Step) bool { return x.Host != "" && s.Dropped[x.Host] != "" }
+
 func (p *Planner) unreadable(j job.Job, err error) job.Decision {
 	if j.State == job.Active {
 		j.State = job.Paused

@@ -4098,6 +4098,7 @@ type Standing_Steps struct {
 	Total         int64                  `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
 	Over          int64                  `protobuf:"varint,2,opt,name=over,proto3" json:"over,omitempty"` // done or skipped
 	Failed        int64                  `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	Dropped       int64                  `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"` // with their hosts: nobody waits for them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4149,6 +4150,13 @@ func (x *Standing_Steps) GetOver() int64 {
 func (x *Standing_Steps) GetFailed() int64 {
 	if x != nil {
 		return x.Failed
+	}
+	return 0
+}
+
+func (x *Standing_Steps) GetDropped() int64 {
+	if x != nil {
+		return x.Dropped
 	}
 	return 0
 }
@@ -4620,7 +4628,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x1a5\n" +
 	"\x05Cause\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
-	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xba\x05\n" +
+	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xd4\x05\n" +
 	"\bStanding\x12#\n" +
 	"\rcluster_state\x18\x01 \x01(\tR\fclusterState\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x0e\n" +
@@ -4636,11 +4644,12 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05steps\x18\v \x01(\v2\x1b.holdfast.v1.Standing.StepsR\x05steps\x120\n" +
 	"\x05hosts\x18\f \x03(\v2\x1a.holdfast.v1.Standing.HostR\x05hosts\x12\x16\n" +
 	"\x06undone\x18\r \x03(\tR\x06undone\x12)\n" +
-	"\x04left\x18\x0e \x03(\v2\x15.holdfast.v1.LeftHostR\x04left\x1aI\n" +
+	"\x04left\x18\x0e \x03(\v2\x15.holdfast.v1.LeftHostR\x04left\x1ac\n" +
 	"\x05Steps\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x12\n" +
 	"\x04over\x18\x02 \x01(\x03R\x04over\x12\x16\n" +
-	"\x06failed\x18\x03 \x01(\x03R\x06failed\x1a\xa2\x01\n" +
+	"\x06failed\x18\x03 \x01(\x03R\x06failed\x12\x18\n" +
+	"\adropped\x18\x04 \x01(\x03R\adropped\x1a\xa2\x01\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +

@@ -46,8 +46,12 @@ func (a Jobs) Get(ctx context.Context, id string) (job.View, error) {
 	}
 	out := Shown(j.Job)
 	out.Waits, out.WaitCodes = j.Waits, j.Codes
+	leaves := func(job.Step) bool { return false }
+	if l, ok := p.(job.Leaver); ok {
+		leaves = l.Leaves(j.Job)
+	}
 	for _, st := range p.Steps() {
-		out.Steps = append(out.Steps, ShownStep(st, j.Records[st.ID]))
+		out.Steps = append(out.Steps, ShownStep(j.Job, st, j.Records[st.ID], leaves(st)))
 	}
 	return out, nil
 }
@@ -69,13 +73,19 @@ func Shown(j job.Job) job.View {
 	}
 }
 
-// ShownStep is a step with its record.
-func ShownStep(st job.Step, r job.Record) job.StepView {
+// ShownStep is a step with its record. One that was left out is not waited for, nor is any
+// after the end of the job: that it runs is only the last that was heard of it then.
+func ShownStep(j job.Job, st job.Step, r job.Record, left bool) job.StepView {
 	step := job.StepView{
 		ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
 		Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
 	}
-	if r.State == job.Pending {
+	switch {
+	case left && !r.State.Over() && !r.State.Stuck():
+		step.State = "dropped"
+	case isOpen(r.State) && j.State == job.Ended:
+		step.State = string(job.Unknown)
+	case r.State == job.Pending:
 		step.State = "pending"
 	}
 	return step

@@ -61,6 +61,8 @@ type StepCount struct {
 	Total  int `json:"total"`
 	Over   int `json:"over"` // done or skipped
 	Failed int `json:"failed,omitempty"`
+	// Dropped are those that nobody waits for any more: their hosts were left out.
+	Dropped int `json:"dropped,omitempty"`
 }
 
 // HostStanding is how a host stands.

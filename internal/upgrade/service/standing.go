@@ -45,19 +45,24 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	now := map[cluster.HostID]string{}
 	for _, step := range last.plan.Steps() {
 		rec := last.Records[step.ID]
+		left := last.status.Leaves(step)
+		shown := engine.ShownStep(last.Job, step, rec, left)
 		out.Steps.Total++
 		switch {
 		case rec.State.Over():
 			out.Steps.Over++
 			continue
-		case rec.State.Stuck():
-			out.Steps.Failed++
+		case left:
+			out.Steps.Dropped++
+			continue
 		case rec.State == job.Pending:
 			continue
+		case job.StepState(shown.State).Stuck():
+			out.Steps.Failed++
 		}
-		now[step.Host] = cmp.Or(rec.Why, rec.Note, string(rec.State)+" "+step.ID)
+		now[step.Host] = cmp.Or(rec.Why, rec.Note, shown.State+" "+step.ID)
 		if len(j.Steps) < maxShown {
-			j.Steps = append(j.Steps, engine.ShownStep(step, rec))
+			j.Steps = append(j.Steps, shown)
 		}
 	}
 	out.Job = &j

@@ -375,7 +375,11 @@ func TestRollbackIsBegun(t *testing.T) {
 // record writes the record of a step.
 func (r *rig) record(id, step string, state job.StepState) {
 	r.t.Helper()
-	value, err := json.Marshal(job.Record{Step: step, State: state, Attempt: 1, Why: "exit code 1"})
+	rec := job.Record{Step: step, State: state, Attempt: 1, Why: "exit code 1"}
+	if state == job.Running {
+		rec.Why, rec.Work = "", &job.Step{ID: step, Host: cluster.HostID(strings.Split(step, "/")[0]), Kind: upgrade.KindAction, Timeout: time.Minute}
+	}
+	value, err := json.Marshal(rec)
 	if err == nil {
 		_, _, err = r.client.Txn(limited(r.t), nil, []store.Op{{Key: "job/step/" + id + "/" + step, Value: value}})
 	}

@@ -70,15 +70,16 @@ func (r *Run) Journal(without string) (check.Journal, error) {
 	out := check.Journal{State: string(st.Cluster)}
 	for i := range r.Plan.Stages {
 		for j := range r.Plan.Stages[i].Chains {
-			out.Steps = append(out.Steps, r.chain(&r.Plan.Stages[i].Chains[j], without)...)
+			out.Steps = append(out.Steps, r.chain(&r.Plan.Stages[i].Chains[j], &st, without)...)
 		}
 	}
 	return out, nil
 }
 
 // chain tells of the steps of a chain. Of alternatives, one is enough: the others
-// are neither missing nor a failure then.
-func (r *Run) chain(c *upgrade.Chain, without string) []check.StepEnd {
+// are neither missing nor a failure then. Of a step that runs by its last word, and that
+// nobody waits for any more, nobody can tell what became of it.
+func (r *Run) chain(c *upgrade.Chain, st *upgrade.Status, without string) []check.StepEnd {
 	enough := false
 	for i := range c.Steps {
 		enough = enough || c.OneOf && r.Records[c.Steps[i].ID].State.Over()
@@ -93,6 +94,10 @@ func (r *Run) chain(c *upgrade.Chain, without string) []check.StepEnd {
 		e := check.StepEnd{
 			Step: s.ID, Host: s.Host, State: stateOf(rec.State), Soft: s.Soft || enough,
 			Attempt: rec.Attempt, Exit: rec.Exit, Why: rec.Why, By: rec.By, Tail: rec.Tail,
+		}
+		dropped := st.Dropped[s.Host] != ""
+		if e.State == check.StepRunning && (dropped || r.Job.State == job.Ended) {
+			e.State, e.Soft = check.StepUnknown, e.Soft || dropped
 		}
 		if s.Kind == upgrade.KindAction {
 			var args upgrade.ActionArgs

@@ -1,0 +1,64 @@
+package service
+
+import (
+	"slices"
+	"testing"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/upgrade"
+)
+
+// jobView is a job with all of its steps.
+func (r *rig) jobView(id string) job.View {
+	r.t.Helper()
+	v, err := engine.Jobs{Store: r.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: Planner}}.Get(limited(r.t), id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return v
+}
+
+// stateIn is the state of a step in a view.
+func stateIn(v *job.View, id string) string {
+	if i := slices.IndexFunc(v.Steps, func(s job.StepView) bool { return s.ID == id }); i >= 0 {
+		return v.Steps[i].State
+	}
+	return ""
+}
+
+// TestNobodyIsToldThatADroppedStepRuns: nor that it is stuck, so that somebody retries it. What
+// ran at the end of a job is unknown from then on.
+func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
+	r, q := three(t)
+	up := r.begin(q)
+	r.record(up.Job.ID, "h2/install/db", job.Running)
+	r.record(up.Job.ID, "h3/install/db", job.Running)
+	u, err := r.Upgrade(limited(t))
+	if err != nil || stateIn(u.Job, "h2/install/db") != "running" {
+		t.Fatalf("%v, %+v", err, u.Job)
+	}
+	r.silence("h2")
+	if err := r.AdmitHost(limited(t), "ann", "h2", true); err != nil {
+		t.Fatal(err)
+	}
+	u, err = r.Upgrade(limited(t))
+	if err != nil || stateIn(u.Job, "h2/install/db") != "" || u.Steps.Dropped == 0 || u.Steps.Failed != 0 || u.Hosts[0].Dropped != "ann" || u.Hosts[0].Now != "" {
+		t.Errorf("%v, %+v, steps %+v, hosts %+v", err, u.Job.Steps, u.Steps, u.Hosts)
+	}
+	if v := r.jobView(up.Job.ID); stateIn(&v, "h2/install/db") != "dropped" || stateIn(&v, "h2/stage") != "dropped" || stateIn(&v, "h3/install/db") != "running" {
+		t.Errorf("%+v", v.Steps)
+	}
+	r.end(up.Job.ID, "aborted", func(s *upgrade.Status) {
+		s.Cluster, s.Hosts = upgrade.Rollup, map[cluster.HostID]upgrade.HostState{"h2": upgrade.HostRollup, "h3": upgrade.HostRollup}
+	})
+	u, err = r.Upgrade(limited(t))
+	if err != nil || stateIn(u.Job, "h3/install/db") != "unknown" || u.Steps.Failed != 1 {
+		t.Errorf("%v, %+v, steps %+v", err, u.Job.Steps, u.Steps)
+	}
+	rep, err := r.ReportUpgrade(limited(t))
+	if err != nil || rep.Steps.Running != 0 || rep.Steps.Unknown != 2 {
+		t.Errorf("%v, %+v", err, rep.Steps)
+	}
+}
