@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"holdfast/internal/cluster"
@@ -66,13 +67,41 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 		}
 	}
 	out.Job = &j
-	for _, h := range last.plan.Hosts {
+	hosts, err := s.hostsOf(ctx, st, &last)
+	if err != nil {
+		return out, err
+	}
+	for _, h := range hosts {
 		out.Hosts = append(out.Hosts, request.HostStanding{
 			Name: h.Name, State: last.status.Hosts[h.Name], Wave: h.Wave, Now: now[h.Name],
 			Approved: last.status.Approved[h.Name], Dropped: last.status.Dropped[h.Name], Mixed: slices.Contains(last.status.Mixed, h.Name),
 		})
 	}
 	return out, nil
+}
+
+// hostsOf are the hosts of the last job, then the others of the upgrade: a rollback may be one
+// of some hosts only, and the others are not gone.
+func (s *Service) hostsOf(ctx context.Context, st State, last *journal) ([]upgrade.PlannedHost, error) {
+	hosts := slices.Clone(last.plan.Hosts)
+	also := func(h cluster.HostID) {
+		if !slices.ContainsFunc(hosts, func(x upgrade.PlannedHost) bool { return x.Name == h }) {
+			hosts = append(hosts, upgrade.PlannedHost{Name: h})
+		}
+	}
+	if st.Last != st.Run {
+		run, err := readJournal(ctx, s.Store, st.Run)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range run.plan.Hosts {
+			also(h.Name)
+		}
+	}
+	for _, h := range slices.Sorted(maps.Keys(last.status.Hosts)) {
+		also(h)
+	}
+	return hosts, nil
 }
 
 // ReportUpgrade makes the report of the last upgrade: how the hosts are now, what

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/request"
 )
 
 // jobView is a job with all of its steps.
@@ -60,5 +62,36 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 	rep, err := r.ReportUpgrade(limited(t))
 	if err != nil || rep.Steps.Running != 0 || rep.Steps.Unknown != 2 {
 		t.Errorf("%v, %+v", err, rep.Steps)
+	}
+}
+
+// TestStandingHasAllHosts: also after a job that was about one of them.
+func TestStandingHasAllHosts(t *testing.T) {
+	r, q := three(t)
+	up := r.begin(q)
+	done := map[cluster.HostID]upgrade.HostState{}
+	for _, h := range []cluster.HostID{"h1", "h2", "h3"} {
+		r.record(up.Job.ID, string(h)+"/install/db", job.Done)
+		done[h] = upgrade.HostRollupDone
+	}
+	r.end(up.Job.ID, "done", func(s *upgrade.Status) { s.Cluster, s.Hosts = upgrade.Prepared, done })
+	back, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback, Hosts: []cluster.HostID{"h2"}})
+	if err != nil || back.Job == nil {
+		t.Fatalf("%v, findings %+v", err, back.Plan.Findings)
+	}
+	r.end(back.Job.ID, "done", func(s *upgrade.Status) {
+		s.Cluster = upgrade.Rolldown
+		s.Hosts["h2"] = upgrade.HostRolldownDone
+	})
+	u, err := r.Upgrade(limited(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[cluster.HostID]upgrade.HostState{}
+	for _, h := range u.Hosts {
+		got[h.Name] = h.State
+	}
+	if want := map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRolldownDone, "h3": upgrade.HostRollupDone}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
