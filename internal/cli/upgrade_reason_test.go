@@ -6,16 +6,13 @@ import (
 
 	"holdfast/internal/job"
 	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/request"
 )
 
-// TestDecisionsGoByCodes: what is shown next, and when a run is not followed any more,
-// rest on codes, never on a sentence.
+// TestDecisionsGoByCodes: when a run is not followed any more rests on codes, never on a
+// sentence.
 func TestDecisionsGoByCodes(t *testing.T) {
 	failed := []job.StepView{{ID: "h1/x", Host: "h1", State: "failed"}}
 	running := []job.StepView{{ID: "h1/x", Host: "h1", State: "running"}}
-	always := []string{"holdfast upgrade resume", "holdfast upgrade abort"}
-	retry := []string{"holdfast upgrade retry h1/x", "holdfast upgrade skip h1/x --reason WHY"}
 	for name, c := range map[string]struct {
 		state string
 		whys  []reason.Reason
@@ -23,28 +20,24 @@ func TestDecisionsGoByCodes(t *testing.T) {
 		steps []job.StepView
 		waits []reason.Reason
 		help  bool
-		next  []string
 	}{
-		"failed":            {state: "paused", whys: []reason.Reason{reason.StepFailed.With("h1/x", "no space")}, steps: failed, help: true, next: slices.Concat(retry, always)},
-		"unclear":           {state: "paused", whys: []reason.Reason{reason.StepUnclear.With("h1/x", "")}, steps: failed, help: true, next: slices.Concat(retry, always)},
-		"away":              {state: "paused", whys: []reason.Reason{reason.HostGone.With("h1").At("h1/x")}, steps: running, help: true, next: append([]string{"holdfast upgrade drop h1"}, always...)},
-		"no plan":           {state: "paused", whys: []reason.Reason{reason.Error.With("its plan can not be read")}, help: true, next: always},
-		"later version":     {state: "paused", whys: []reason.Reason{{Code: "new"}}, why: "something new", help: true, next: always},
-		"by a person":       {state: "paused", whys: []reason.Reason{reason.PausedBy.With("h1/x")}, steps: running, next: always},
-		"by one, failed":    {state: "paused", whys: []reason.Reason{reason.PausedBy.With("ann")}, steps: failed, next: slices.Concat(retry, always)},
-		"after a wave":      {state: "paused", whys: []reason.Reason{reason.WaveDone.With(1, 2)}, next: always},
-		"earlier, failed":   {state: "paused", why: "h1/x failed: no space", steps: failed, help: true, next: slices.Concat(retry, always)},
-		"earlier, by one":   {state: "paused", why: "paused by ann", steps: running, next: always},
-		"approval":          {state: "active", waits: []reason.Reason{reason.AgentSilent.With("h2").At("h2/x"), reason.NotApproved.With("h1").At("h1/x")}, next: []string{"holdfast upgrade approve HOST"}},
+		"failed":            {state: "paused", whys: []reason.Reason{reason.StepFailed.With("h1/x", "no space")}, steps: failed, help: true},
+		"unclear":           {state: "paused", whys: []reason.Reason{reason.StepUnclear.With("h1/x", "")}, steps: failed, help: true},
+		"away":              {state: "paused", whys: []reason.Reason{reason.HostGone.With("h1").At("h1/x")}, steps: running, help: true},
+		"no plan":           {state: "paused", whys: []reason.Reason{reason.Error.With("its plan can not be read")}, help: true},
+		"later version":     {state: "paused", whys: []reason.Reason{{Code: "new"}}, why: "something new", help: true},
+		"by a person":       {state: "paused", whys: []reason.Reason{reason.PausedBy.With("h1/x")}, steps: running},
+		"by one, failed":    {state: "paused", whys: []reason.Reason{reason.PausedBy.With("ann")}, steps: failed},
+		"after a wave":      {state: "paused", whys: []reason.Reason{reason.WaveDone.With(1, 2)}},
+		"earlier, failed":   {state: "paused", why: "h1/x failed: no space", steps: failed, help: true},
+		"earlier, by one":   {state: "paused", why: "paused by ann", steps: running},
+		"approval":          {state: "active", waits: []reason.Reason{reason.AgentSilent.With("h2").At("h2/x"), reason.NotApproved.With("h1").At("h1/x")}},
 		"other waits":       {state: "active", waits: []reason.Reason{reason.Error.With("h1 is not approved")}},
-		"active and failed": {state: "active", steps: failed, next: retry},
+		"active and failed": {state: "active", steps: failed},
 	} {
 		j := job.View{State: c.state, Why: c.why, WhyCodes: c.whys, Steps: c.steps, WaitCodes: c.waits}
 		if got := needsHelp(j); got != c.help {
 			t.Errorf("%s: needs help: %t", name, got)
-		}
-		if got := nextCommands(request.Standing{Job: &j}); !slices.Equal(got, c.next) {
-			t.Errorf("%s: next %q, want %q", name, got, c.next)
 		}
 	}
 }

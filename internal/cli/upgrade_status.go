@@ -12,7 +12,6 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )
@@ -133,7 +132,9 @@ func upgradeText(u request.Standing, p painter) string {
 		left = append(left, string(l.Name)+": "+l.Because())
 	}
 	sayAll(&b, p, "left out", plain, left)
-	sayAll(&b, p, "next", bold, nextCommands(u))
+	sayAll(&b, p, "behind", yellow, leftBehind(u.Behind))
+	sayAll(&b, p, "blocked", yellow, u.Blocked)
+	sayAll(&b, p, "next", bold, u.Next)
 	if len(u.Hosts) > 0 {
 		b.WriteByte('\n')
 		upgradeHosts(&b, p, u)
@@ -154,6 +155,18 @@ func sayAll(b *strings.Builder, p painter, label string, c colour, texts []strin
 		say(b, p, label, c, clean(t))
 		label = ""
 	}
+}
+
+// leftBehind says what is known of hosts that have not the version of the cluster.
+func leftBehind(hosts []request.Behind) (out []string) {
+	for _, h := range hosts {
+		text := "not upgraded: %s at %s, not read since"
+		if h.Halfway {
+			text = "left half-way from %s at %s, not read since"
+		}
+		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), clock(h.At)))
+	}
+	return out
 }
 
 func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
@@ -216,60 +229,6 @@ func bundleLine(b *strings.Builder, p painter, x *request.BundleInfo) {
 		text += ", signed by key " + clean(x.KeyID)
 	}
 	say(b, p, "bundle", plain, text)
-}
-
-// nextCommands are the commands that make sense now.
-func nextCommands(u request.Standing) []string {
-	j := u.Job
-	switch {
-	case j == nil:
-		return []string{"holdfast upgrade check --bundle FILE --key KEY", "holdfast upgrade run --bundle FILE --key KEY"}
-	case j.State == "ended":
-		return nextAfterEnd(u)
-	case j.State == "aborting":
-		return nil
-	}
-	var out []string
-	for _, s := range stuckSteps(*j) {
-		if len(out) < 2*maxStuckNext {
-			out = append(out, "holdfast upgrade retry "+clean(s.ID), "holdfast upgrade skip "+clean(s.ID)+" --reason WHY")
-		}
-	}
-	for _, r := range j.WhyCodes {
-		if r.Is(reason.HostGone) && j.State == "paused" && len(out) < 2*maxStuckNext {
-			out = append(out, "holdfast upgrade drop "+clean(r.Args["host"]))
-		}
-	}
-	switch {
-	case j.State == "paused":
-		out = append(out, "holdfast upgrade resume", "holdfast upgrade abort")
-	case j.State == "active" && waitsForApproval(*j):
-		out = append(out, "holdfast upgrade approve HOST")
-	}
-	return out
-}
-
-// maxStuckNext is how many stuck steps get their commands shown.
-const maxStuckNext = 3
-
-// waitsForApproval reports whether a host is not approved. An agent of an earlier version
-// does not tell it for programs.
-func waitsForApproval(j job.View) bool {
-	return slices.ContainsFunc(j.WaitCodes, func(r reason.Reason) bool { return r.Is(reason.NotApproved) })
-}
-
-func nextAfterEnd(u request.Standing) []string {
-	switch u.ClusterState {
-	case upgrade.Prepared:
-		return []string{"holdfast upgrade commit", "holdfast upgrade rollback"}
-	case upgrade.Rollup:
-		return []string{"holdfast upgrade run --bundle FILE --key KEY", "holdfast upgrade rollback"}
-	case upgrade.Rolldown:
-		return []string{"holdfast upgrade rollback"}
-	case upgrade.Committing:
-		return []string{"holdfast upgrade commit"}
-	}
-	return []string{"holdfast upgrade report"}
 }
 
 // trouble ranks a host: the lower, the earlier it is shown.

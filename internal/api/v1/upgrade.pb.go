@@ -1610,6 +1610,9 @@ type Standing struct {
 	Hosts         []*Standing_Host       `protobuf:"bytes,12,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	Undone        []string               `protobuf:"bytes,13,rep,name=undone,proto3" json:"undone,omitempty"` // after an abort: steps that would have restored something
 	Left          []*LeftHost            `protobuf:"bytes,14,rep,name=left,proto3" json:"left,omitempty"`
+	Behind        []*Standing_Behind     `protobuf:"bytes,15,rep,name=behind,proto3" json:"behind,omitempty"`   // hosts that have not the version of the cluster
+	Next          []string               `protobuf:"bytes,16,rep,name=next,proto3" json:"next,omitempty"`       // commands that would be accepted now
+	Blocked       []string               `protobuf:"bytes,17,rep,name=blocked,proto3" json:"blocked,omitempty"` // why others that would make sense would not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1738,6 +1741,27 @@ func (x *Standing) GetUndone() []string {
 func (x *Standing) GetLeft() []*LeftHost {
 	if x != nil {
 		return x.Left
+	}
+	return nil
+}
+
+func (x *Standing) GetBehind() []*Standing_Behind {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
+}
+
+func (x *Standing) GetNext() []string {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Standing) GetBlocked() []string {
+	if x != nil {
+		return x.Blocked
 	}
 	return nil
 }
@@ -4093,6 +4117,82 @@ func (x *Report_Cause) GetRemedy() string {
 	return ""
 }
 
+type Standing_Behind struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`        // that it had by what was known at the commit
+	Halfway       bool                   `protobuf:"varint,3,opt,name=halfway,proto3" json:"halfway,omitempty"`       // it was left between that one and the new one
+	AtNs          int64                  `protobuf:"varint,4,opt,name=at_ns,json=atNs,proto3" json:"at_ns,omitempty"` // of the commit
+	Up            bool                   `protobuf:"varint,5,opt,name=up,proto3" json:"up,omitempty"`                 // its agent answers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing_Behind) Reset() {
+	*x = Standing_Behind{}
+	mi := &file_upgrade_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing_Behind) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing_Behind) ProtoMessage() {}
+
+func (x *Standing_Behind) ProtoReflect() protoreflect.Message {
+	mi := &file_upgrade_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing_Behind.ProtoReflect.Descriptor instead.
+func (*Standing_Behind) Descriptor() ([]byte, []int) {
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 0}
+}
+
+func (x *Standing_Behind) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Standing_Behind) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Standing_Behind) GetHalfway() bool {
+	if x != nil {
+		return x.Halfway
+	}
+	return false
+}
+
+func (x *Standing_Behind) GetAtNs() int64 {
+	if x != nil {
+		return x.AtNs
+	}
+	return 0
+}
+
+func (x *Standing_Behind) GetUp() bool {
+	if x != nil {
+		return x.Up
+	}
+	return false
+}
+
 type Standing_Steps struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Total         int64                  `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
@@ -4105,7 +4205,7 @@ type Standing_Steps struct {
 
 func (x *Standing_Steps) Reset() {
 	*x = Standing_Steps{}
-	mi := &file_upgrade_proto_msgTypes[59]
+	mi := &file_upgrade_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4217,7 @@ func (x *Standing_Steps) String() string {
 func (*Standing_Steps) ProtoMessage() {}
 
 func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[59]
+	mi := &file_upgrade_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4230,7 @@ func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing_Steps.ProtoReflect.Descriptor instead.
 func (*Standing_Steps) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{21, 0}
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 1}
 }
 
 func (x *Standing_Steps) GetTotal() int64 {
@@ -4176,7 +4276,7 @@ type Standing_Host struct {
 
 func (x *Standing_Host) Reset() {
 	*x = Standing_Host{}
-	mi := &file_upgrade_proto_msgTypes[60]
+	mi := &file_upgrade_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4188,7 +4288,7 @@ func (x *Standing_Host) String() string {
 func (*Standing_Host) ProtoMessage() {}
 
 func (x *Standing_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[60]
+	mi := &file_upgrade_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4201,7 +4301,7 @@ func (x *Standing_Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing_Host.ProtoReflect.Descriptor instead.
 func (*Standing_Host) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{21, 1}
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 2}
 }
 
 func (x *Standing_Host) GetName() string {
@@ -4628,7 +4728,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x1a5\n" +
 	"\x05Cause\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
-	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xd4\x05\n" +
+	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xaf\a\n" +
 	"\bStanding\x12#\n" +
 	"\rcluster_state\x18\x01 \x01(\tR\fclusterState\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x0e\n" +
@@ -4644,7 +4744,16 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05steps\x18\v \x01(\v2\x1b.holdfast.v1.Standing.StepsR\x05steps\x120\n" +
 	"\x05hosts\x18\f \x03(\v2\x1a.holdfast.v1.Standing.HostR\x05hosts\x12\x16\n" +
 	"\x06undone\x18\r \x03(\tR\x06undone\x12)\n" +
-	"\x04left\x18\x0e \x03(\v2\x15.holdfast.v1.LeftHostR\x04left\x1ac\n" +
+	"\x04left\x18\x0e \x03(\v2\x15.holdfast.v1.LeftHostR\x04left\x124\n" +
+	"\x06behind\x18\x0f \x03(\v2\x1c.holdfast.v1.Standing.BehindR\x06behind\x12\x12\n" +
+	"\x04next\x18\x10 \x03(\tR\x04next\x12\x18\n" +
+	"\ablocked\x18\x11 \x03(\tR\ablocked\x1au\n" +
+	"\x06Behind\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
+	"\ahalfway\x18\x03 \x01(\bR\ahalfway\x12\x13\n" +
+	"\x05at_ns\x18\x04 \x01(\x03R\x04atNs\x12\x0e\n" +
+	"\x02up\x18\x05 \x01(\bR\x02up\x1ac\n" +
 	"\x05Steps\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x03R\x05total\x12\x12\n" +
 	"\x04over\x18\x02 \x01(\x03R\x04over\x12\x16\n" +
@@ -4681,7 +4790,7 @@ func file_upgrade_proto_rawDescGZIP() []byte {
 	return file_upgrade_proto_rawDescData
 }
 
-var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_upgrade_proto_goTypes = []any{
 	(*PutBundleRequest)(nil),         // 0: holdfast.v1.PutBundleRequest
 	(*PutBundleResponse)(nil),        // 1: holdfast.v1.PutBundleResponse
@@ -4742,10 +4851,11 @@ var file_upgrade_proto_goTypes = []any{
 	(*Report_Failure)(nil),           // 56: holdfast.v1.Report.Failure
 	(*Report_Fault)(nil),             // 57: holdfast.v1.Report.Fault
 	(*Report_Cause)(nil),             // 58: holdfast.v1.Report.Cause
-	(*Standing_Steps)(nil),           // 59: holdfast.v1.Standing.Steps
-	(*Standing_Host)(nil),            // 60: holdfast.v1.Standing.Host
-	(*Job)(nil),                      // 61: holdfast.v1.Job
-	(*Reason)(nil),                   // 62: holdfast.v1.Reason
+	(*Standing_Behind)(nil),          // 59: holdfast.v1.Standing.Behind
+	(*Standing_Steps)(nil),           // 60: holdfast.v1.Standing.Steps
+	(*Standing_Host)(nil),            // 61: holdfast.v1.Standing.Host
+	(*Job)(nil),                      // 62: holdfast.v1.Job
+	(*Reason)(nil),                   // 63: holdfast.v1.Reason
 }
 var file_upgrade_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.PutBundleResponse.bundle:type_name -> holdfast.v1.BundleInfo
@@ -4754,7 +4864,7 @@ var file_upgrade_proto_depIdxs = []int32{
 	15, // 3: holdfast.v1.CheckUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
 	20, // 4: holdfast.v1.CheckUpgradeResponse.report:type_name -> holdfast.v1.Report
 	15, // 5: holdfast.v1.RunUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
-	61, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
+	62, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
 	18, // 7: holdfast.v1.RunUpgradeResponse.plan:type_name -> holdfast.v1.Plan
 	20, // 8: holdfast.v1.RunUpgradeResponse.report:type_name -> holdfast.v1.Report
 	21, // 9: holdfast.v1.GetUpgradeResponse.upgrade:type_name -> holdfast.v1.Standing
@@ -4781,51 +4891,52 @@ var file_upgrade_proto_depIdxs = []int32{
 	44, // 30: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
 	45, // 31: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
 	46, // 32: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
-	62, // 33: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
+	63, // 33: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
 	52, // 34: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
 	53, // 35: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
 	54, // 36: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
 	55, // 37: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
 	56, // 38: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
 	14, // 39: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
-	61, // 40: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
-	59, // 41: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
-	60, // 42: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
+	62, // 40: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
+	60, // 41: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
+	61, // 42: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
 	19, // 43: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
-	35, // 44: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
-	38, // 45: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
-	30, // 46: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
-	29, // 47: holdfast.v1.Inventory.Host.engines:type_name -> holdfast.v1.Inventory.Engine
-	37, // 48: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
-	41, // 49: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
-	42, // 50: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
-	43, // 51: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
-	47, // 52: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
-	48, // 53: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
-	49, // 54: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
-	50, // 55: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
-	51, // 56: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
-	57, // 57: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
-	58, // 58: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
-	0,  // 59: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 60: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	4,  // 61: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	6,  // 62: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	8,  // 63: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	10, // 64: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	12, // 65: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	1,  // 66: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 67: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	5,  // 68: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	7,  // 69: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	9,  // 70: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	11, // 71: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	13, // 72: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	66, // [66:73] is the sub-list for method output_type
-	59, // [59:66] is the sub-list for method input_type
-	59, // [59:59] is the sub-list for extension type_name
-	59, // [59:59] is the sub-list for extension extendee
-	0,  // [0:59] is the sub-list for field type_name
+	59, // 44: holdfast.v1.Standing.behind:type_name -> holdfast.v1.Standing.Behind
+	35, // 45: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
+	38, // 46: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
+	30, // 47: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
+	29, // 48: holdfast.v1.Inventory.Host.engines:type_name -> holdfast.v1.Inventory.Engine
+	37, // 49: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
+	41, // 50: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
+	42, // 51: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
+	43, // 52: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
+	47, // 53: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
+	48, // 54: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
+	49, // 55: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
+	50, // 56: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
+	51, // 57: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
+	57, // 58: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
+	58, // 59: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
+	0,  // 60: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
+	2,  // 61: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
+	4,  // 62: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
+	6,  // 63: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
+	8,  // 64: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
+	10, // 65: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
+	12, // 66: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
+	1,  // 67: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
+	3,  // 68: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
+	5,  // 69: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
+	7,  // 70: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
+	9,  // 71: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
+	11, // 72: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
+	13, // 73: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
+	67, // [67:74] is the sub-list for method output_type
+	60, // [60:67] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_upgrade_proto_init() }
@@ -4840,7 +4951,7 @@ func file_upgrade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_upgrade_proto_rawDesc), len(file_upgrade_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   61,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

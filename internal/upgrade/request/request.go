@@ -54,6 +54,9 @@ type Standing struct {
 	Hosts        []HostStanding       `json:"hosts"`
 	Undone       []string             `json:"undone,omitempty"` // after an abort: steps that would have restored something
 	Left         []upgrade.LeftHost   `json:"left,omitempty"`
+	Behind       []Behind             `json:"behind,omitempty"`  // hosts that have not the version of the cluster
+	Next         []string             `json:"next,omitempty"`    // commands that would be accepted now
+	Blocked      []string             `json:"blocked,omitempty"` // why others that would make sense would not
 }
 
 // StepCount counts the steps of a job.

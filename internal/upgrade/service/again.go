@@ -28,6 +28,22 @@ func (s *Service) upgradeJournal(ctx context.Context, st State) (journal, error)
 	return out, nil
 }
 
+// wholeJournal loads the last upgrade with what came after it: the status goes on from job to
+// job.
+func (s *Service) wholeJournal(ctx context.Context, st State) (journal, error) {
+	out, err := s.upgradeJournal(ctx, st)
+	if err != nil || st.Last == st.Run {
+		return out, err
+	}
+	last, err := readJournal(ctx, s.Store, st.Last)
+	if err != nil {
+		return out, err
+	}
+	out.status, out.last = last.status, last.Job
+	out.over, out.cleaning, err = s.committed(ctx, st)
+	return out, err
+}
+
 // goesOn finds out whether an upgrade to a bundle goes on with one that was aborted: of
 // the same bundle, and before anything was rolled back.
 func (s *Service) goesOn(ctx context.Context, p *planned, sha string) error {

@@ -31,7 +31,7 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	}
 	out := request.Standing{ClusterState: upgrade.Normal, Version: st.version(), Hosts: []request.HostStanding{}}
 	if st.Last == "" {
-		return out, nil
+		return out, s.next(ctx, st, nil, &out)
 	}
 	last, err := readJournal(ctx, s.Store, st.Last)
 	if err != nil {
@@ -77,7 +77,7 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 			Approved: last.status.Approved[h.Name], Dropped: last.status.Dropped[h.Name], Mixed: slices.Contains(last.status.Mixed, h.Name),
 		})
 	}
-	return out, nil
+	return out, s.next(ctx, st, &last, &out)
 }
 
 // hostsOf are the hosts of the last job, then the others of the upgrade: a rollback may be one

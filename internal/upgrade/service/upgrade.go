@@ -148,18 +148,8 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 			return nil, fail.Errorf(fail.Refused, "%s: there was no upgrade of this cluster", r.Purpose)
 		}
 		sha = ""
-		if p.journal, err = s.upgradeJournal(ctx, st); err != nil {
+		if p.journal, err = s.wholeJournal(ctx, st); err != nil {
 			return nil, err
-		}
-		if st.Last != st.Run { // the status goes on from job to job
-			last, err := readJournal(ctx, s.Store, st.Last)
-			if err != nil {
-				return nil, err
-			}
-			p.journal.status, p.journal.last = last.status, last.Job
-			if p.journal.over, p.journal.cleaning, err = s.committed(ctx, st); err != nil {
-				return nil, err
-			}
 		}
 		if now := p.journal.status; r.Purpose == upgrade.ForCommit && p.journal.latest().State == job.Ended && now.Cluster == upgrade.Normal && !now.Committed && !st.Committed {
 			return nil, fail.Errorf(fail.Refused, "the cluster is normal: there is nothing to commit").With("see: holdfast upgrade status")
@@ -265,6 +255,12 @@ func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, netw
 	if !ok {
 		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
+	return s.inventoryOf(ctx, seen, said, network, bundle, version)
+}
+
+// inventoryOf is the inventory of what was reported.
+func (s *Service) inventoryOf(ctx context.Context, seen map[cluster.HostID]report.Seen, said *inventory.Inventory,
+	network, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
 	inv = report.Inventory(s.Name, version, network, seen, time.Now())
 	s.members.markIn(&inv)
 	remedy := ""

@@ -140,7 +140,9 @@ func TestUpgradeBeginsNothingThatIsBlocked(t *testing.T) {
 func TestUpgradeIsBegunOnce(t *testing.T) {
 	r, q := three(t)
 	before, err := r.Upgrade(limited(t))
-	if err != nil || !reflect.DeepEqual(before, request.Standing{ClusterState: upgrade.Normal, Hosts: []request.HostStanding{}}) {
+	if err != nil || !reflect.DeepEqual(before, request.Standing{ClusterState: upgrade.Normal, Hosts: []request.HostStanding{}, Next: []string{
+		"holdfast upgrade check --bundle FILE --key KEY --version VERSION", "holdfast upgrade run --bundle FILE --key KEY --version VERSION",
+	}}) {
 		t.Errorf("before: %v, %+v", err, before)
 	}
 	q.Options.Probe = true
