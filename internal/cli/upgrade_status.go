@@ -162,7 +162,7 @@ func leftBehind(hosts []request.Behind) (out []string) {
 	for _, h := range hosts {
 		text := "not upgraded: %s at %s, not read since"
 		if h.Halfway {
-			text = "left half-way from %s at %s, not read since"
+			text = "half-way from %s at %s, not read since"
 		}
 		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), clock(h.At)))
 	}
