@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 )
 
@@ -222,7 +224,9 @@ func (r *rig) confirmed(q request.Request) request.Request {
 		r.t.Fatal(err)
 	}
 	for _, f := range unconfirmed(rep.Findings, nil) {
-		q.Options.Confirmed = append(q.Options.Confirmed, f.Check)
+		if slices.ContainsFunc(check.List(), func(c check.Check) bool { return c.ID == f.Check }) { // a plan's rules are no checks
+			q.Options.Confirmed = append(q.Options.Confirmed, f.Check)
+		}
 	}
 	return q
 }

@@ -54,16 +54,6 @@ func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.P
 	return p.plan, err
 }
 
-// CheckUpgrade looks at all hosts.
-func (s *Service) CheckUpgrade(ctx context.Context, r request.Request) (check.Report, error) {
-	p, err := s.gather(ctx, &r)
-	if err != nil {
-		return check.Report{}, err
-	}
-	_, rep, err := s.look(ctx, p, r, check.Before)
-	return rep, err
-}
-
 // RunUpgrade begins an upgrade, a rollback or a commit. Nothing is begun when the
 // plan is blocked or a check fails that nobody has confirmed: the answer has no
 // job then.
@@ -81,25 +71,21 @@ func (s *Service) RunUpgrade(ctx context.Context, user string, r request.Request
 	if done, j := p.committed(r.Purpose); done {
 		return request.Begun{Job: &j}, nil // asked once more
 	}
-	var out request.Begun
-	if r.Purpose == upgrade.ForUpgrade {
-		in, rep, err := s.look(ctx, p, r, check.Before)
-		if err != nil {
-			return out, err
-		}
-		out.Report = &rep
-		if !p.keepsHA(in.HABefore) {
-			p.inv.HA = &inventory.Switch{Status: p.inv.HA.Status} // it is off already, and stays so
-		}
-	}
 	now := time.Now().UTC()
 	id := engine.NewID(string(r.Purpose), now)
-	if err := p.build(r, id); err != nil {
-		return out, err
-	}
-	out.Plan = p.plan
-	if p.plan.Blocked() || out.Report != nil && len(unconfirmed(out.Report.Findings, r.Options.Confirmed)) > 0 {
-		return out, nil
+	var out request.Begun
+	if r.Purpose == upgrade.ForUpgrade {
+		rep, stands, err := s.judge(ctx, p, r, id)
+		out.Report, out.Plan = &rep, p.plan
+		if err != nil || len(stands) > 0 {
+			return out, err
+		}
+	} else {
+		err := p.build(r, id)
+		out.Plan = p.plan
+		if err != nil || p.plan.Blocked() {
+			return out, err
+		}
 	}
 	j, err := s.submit(ctx, p, r, job.Job{ID: id, Kind: job.Upgrade, User: user, Began: now, Title: title(&p.plan)})
 	out.Job = &j
@@ -124,13 +110,6 @@ func title(p *upgrade.Plan) string {
 		text += ", goes on after " + p.Earlier[n-1]
 	}
 	return text
-}
-
-// unconfirmed are the failures that nobody has said to accept.
-func unconfirmed(fs []check.Finding, confirmed []string) []check.Finding {
-	return slices.DeleteFunc(slices.Clone(fs), func(f check.Finding) bool {
-		return f.Level != check.Fail || slices.Contains(confirmed, f.Check)
-	})
 }
 
 // gather collects what a plan is made of. The request gets the mode when it has none: that

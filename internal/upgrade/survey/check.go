@@ -123,7 +123,7 @@ func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 			in.Mode, in.Stay, in.Policy, in.Policies, in.Confirmed = q.Mode, q.Stay, q.Policy, q.Policies, q.Confirmed
 			fs = check.About(check.Run(in), host)
 		}
-		return accept(fs, q.Confirmed), nil
+		return Accept(fs, q.Confirmed), nil
 	})
 	if err != nil {
 		return err
@@ -139,9 +139,9 @@ func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 	return c.verdict(t, fs, "")
 }
 
-// accept makes warnings of failures that an operator has confirmed, by the ids of
+// Accept makes warnings of failures that an operator has confirmed, by the ids of
 // the checks.
-func accept(fs []check.Finding, confirmed []string) []check.Finding {
+func Accept(fs []check.Finding, confirmed []string) []check.Finding {
 	fs = slices.Clone(fs)
 	for i := range fs {
 		if f := &fs[i]; f.Level == check.Fail && slices.Contains(confirmed, f.Check) {
@@ -163,7 +163,7 @@ func (c *Check) all(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 	if err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
-	in, fs, err := c.look(ctx, t, &q, func(in check.Input) ([]check.Finding, error) { return accept(check.Run(in), q.Confirmed), nil })
+	in, fs, err := c.look(ctx, t, &q, func(in check.Input) ([]check.Finding, error) { return Accept(check.Run(in), q.Confirmed), nil })
 	if err != nil {
 		return err
 	}
