@@ -15,15 +15,17 @@ import (
 
 func (a *app) upgradeCheckCmd() *cobra.Command {
 	var in upgradeInput
-	var mode, dir string
-	var pin []string
+	var f planFlags
+	var dir string
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check whether all hosts are ready for an upgrade",
 		Long: `Checks all hosts, and reports each problem with its remedy. Nothing is changed.
-Without --bundle, checks that need a bundle are left out. The report is text,
-JSON or a page for a browser (-o html); --dir writes all three into a directory.
+With --bundle it also makes the plan, and fails for all that "upgrade run" would
+refuse: give it the same options. The modes are described there. Without
+--bundle, what needs a bundle is left out. The report is text, JSON or a page
+for a browser (-o html); --dir writes all three into a directory.
 
 Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 4 agent not reachable.`,
@@ -32,21 +34,21 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 			if list {
 				return a.listChecks(cmd)
 			}
-			m, err := modeOf(mode)
-			if err != nil {
-				return usage(cmd, err)
-			}
-			for i, name := range pin {
-				if name == "" || slices.Contains(pin[:i], name) {
+			for i, name := range f.pin {
+				if name == "" || slices.Contains(f.pin[:i], name) {
 					return usage(cmd, fmt.Errorf("--pin %q: want names of bridges, each once", name))
 				}
 			}
-			return a.upgradeCheck(cmd, &in, upgrade.Options{Mode: m, Pin: pin, KeepGuests: len(pin) > 0}, dir) // guests stay where bridges are pinned
+			f.keep = f.keep || len(f.pin) > 0 // guests stay where bridges are pinned
+			o, err := f.options()
+			if err != nil {
+				return usage(cmd, err)
+			}
+			return a.upgradeCheck(cmd, &in, o, dir)
 		},
 	}
 	in.flags(a, cmd)
-	cmd.Flags().StringVar(&mode, "mode", "", "`kind` of upgrade: rolling, offline or reboot\n(default: as upgrade run)")
-	cmd.Flags().StringSliceVar(&pin, "pin", nil, "Open vSwitch `bridges` that upgrade run is to pin:\nlook whether they can be")
+	f.flags(cmd)
 	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")
 	cmd.Flags().BoolVar(&list, "list", false, "list the checks, without asking an agent")
 	return cmd

@@ -34,7 +34,7 @@ type planFlags struct {
 
 func (f *planFlags) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.mode, "mode", "", "`kind` of upgrade, see above (default: rolling,\nor reboot for a package that needs it)")
+	fl.StringVar(&f.mode, "mode", "", "`kind` of upgrade: rolling, offline or reboot\n(default: rolling, or reboot for a package that\nneeds it)")
 	fl.StringVar(&f.maxUnavailable, "max-unavailable", "1", "`hosts` out of service at once: 3 or 10%\n")
 	fl.IntVar(&f.canary, "canary", 0, "`n` hosts are upgraded first and must succeed")
 	fl.BoolVar(&f.pause, "pause-after-wave", false, "pause after each wave of hosts")

@@ -255,7 +255,11 @@ func (a *app) joined(ctx context.Context, c *api.Client, u request.Standing, f *
 	case js:
 		return true, writeJSON(a.env.Stdout, outcome{Job: u.Job}, false)
 	}
-	return true, writeText(a.env.Stdout, fmt.Sprintf("%s is there already: %s: %s\n", clean(u.Job.ID), clean(u.Job.Title), jobState(*u.Job).text))
+	text := fmt.Sprintf("%s is there already: %s: %s\n", clean(u.Job.ID), clean(u.Job.Title), jobState(*u.Job).text)
+	for _, h := range leftBehind(u.Behind) {
+		text += h + "\n"
+	}
+	return true, writeText(a.env.Stdout, text)
 }
 
 // beginUpgrade begins a run of any purpose, after asking.

@@ -82,6 +82,7 @@ type Host struct {
 	CPUs        int               `json:"cpus,omitempty"`  // that guests may use, vCPUs; 0: not bounded
 	CPUModel    string            `json:"cpuModel,omitempty"`
 	Version     string            `json:"version,omitempty"`    // installed; empty: the inventory's
+	Unread      bool              `json:"-"`                    // Version is from before an upgrade, and nobody has read since what the host has
 	Kernel      string            `json:"kernel,omitempty"`     // that runs
 	NextKernel  string            `json:"nextKernel,omitempty"` // that a reboot would start
 	Boot        string            `json:"boot,omitempty"`       // boot id

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -153,8 +154,17 @@ type O2CBArgs struct {
 // CommitArgs are the arguments of commit: the version of the cluster is raised,
 // and the run can not be rolled back from then on.
 type CommitArgs struct {
-	From string `json:"from"`
-	To   string `json:"to"`
+	From   string                        `json:"from"`
+	To     string                        `json:"to"`
+	Done   []cluster.HostID              `json:"done,omitempty"`   // hosts that have To
+	Behind map[cluster.HostID]BehindHost `json:"behind,omitempty"` // hosts that have not
+}
+
+// BehindHost is a host that an upgrade has not brought to its version. What it has is not read
+// any more: it may be off.
+type BehindHost struct {
+	Version string `json:"version"`           // before the upgrade
+	Halfway bool   `json:"halfway,omitempty"` // it was left between that one and the new one
 }
 
 // CleanupArgs are the arguments of cleanup: backups and the unpacked bundle go.

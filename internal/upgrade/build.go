@@ -67,6 +67,7 @@ func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *a
 		return b.plan, nil // there is no order in which it could be done
 	}
 	b.choose()
+	b.plan.From = b.from()
 	b.setDoneAside()
 	b.placeFindings()
 	switch o.Mode {

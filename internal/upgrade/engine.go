@@ -37,7 +37,7 @@ func Installed(m *manifest.Manifest, inv inventory.Inventory) inventory.Inventor
 		if e == nil || e.Version == "" {
 			continue
 		}
-		h.Version = e.Version
+		h.Version, h.Unread = e.Version, false
 		if e.Version != m.Version && (lowest < 0 || e.Node < lowest) || inv.Version == "" {
 			inv.Version = e.Version
 			if e.Version != m.Version {

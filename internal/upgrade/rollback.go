@@ -410,7 +410,7 @@ func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory,
 	for _, l := range b.plan.Left {
 		b.find(Finding{Rule: "left", Level: Warn, Host: l.Name, Text: "The host was not upgraded: " + l.Because() + "."})
 	}
-	b.commit(over)
+	b.commit(over, &p)
 	return b.finish()
 }
 
@@ -428,8 +428,8 @@ func (b *builder) leaveOut(h cluster.HostID, p *Plan) {
 
 // commit makes the stages of a commit. The cluster's version is raised first:
 // from then on nobody can roll back while backups go.
-func (b *builder) commit(over map[string]bool) {
-	s := b.clusterStep(KindCommit, CommitArgs{b.plan.From, b.plan.To}, timeCommit, "commit")
+func (b *builder) commit(over map[string]bool, p *Plan) {
+	s := b.clusterStep(KindCommit, b.commitArgs(p), timeCommit, "commit")
 	b.add(Stage{Name: "commit", Kind: Change, Chains: []Chain{{Steps: []Step{s}}}})
 	b.add(Stage{Name: "modules", Kind: Change, Limit: changeAtOnce, Chains: perHost(b.part, func(h *inventory.Host) Chain {
 		c := b.chain(h)

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func reason(why string) string {
 // one counts.
 func checkWhiteList(s *scene) []Finding {
 	if s.From == s.man.Version {
-		return []Finding{inCluster(Info, "", "%s is installed already", s.From)}
+		return []Finding{inCluster(Info, "", "the cluster has %s already", s.From)}
 	}
 	if s.Back {
 		return nil // the way back asks for no white list
@@ -85,15 +86,18 @@ func checkWhiteList(s *scene) []Finding {
 func checkVersions(s *scene) []Finding {
 	by := map[string][]cluster.HostID{}
 	var mute []cluster.HostID
+	var fs []Finding
 	s.up(func(h *inventory.Host, f *fact.Facts) {
 		switch v := s.version(h); {
+		case v == "" && h.Unread && !s.done(h.Name):
+			fs = append(fs, onHost(h.Name, Warn, "give the file that holds the version (status: versionFile), or let a run of the same bundle take the host in",
+				"its version is unknown: it had %s before an upgrade, and was not read since", orUnknown(cmp.Or(h.Version, s.inv.Version))))
 		case v != "" || !s.done(h.Name):
 			by[v] = append(by[v], h.Name)
 		case f != nil && f.Unknown["version"] == "":
 			mute = append(mute, h.Name)
 		}
 	})
-	var fs []Finding
 	level := Warn
 	if s.man.AllHosts() != nil && !slices.Contains(s.Confirmed, manifest.RuleReadBack) {
 		level = Fail // nothing else tells that the bundle's program has changed them

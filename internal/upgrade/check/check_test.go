@@ -42,7 +42,7 @@ func allWrong() []wrong {
 		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: the facts of the host are 2h0m0s old", "report its facts again"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].Version = "E0306" }, "fail : E0303 is not on the white list of cas E0306, which has E0306", "upgrade path"},
 		{"white-list", func(in *Input) { in.Mode = manifest.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose the mode rolling"},
-		{"white-list", func(in *Input) { in.From = "E0306" }, "info : E0306 is installed already", ""},
+		{"white-list", func(in *Input) { in.From = "E0306" }, "info : the cluster has E0306 already", ""},
 		{"white-list", func(in *Input) { in.From = "what?" }, `fail : the version "what?" and the patterns of the bundle follow no known version scheme`, "take the bundle"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].ChangeSystemTables = true }, "info : the upgrade changes system tables", ""},
 		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0302" }, "warn h2: has E0302, others have E0303; the bundle upgrades both", "why"},

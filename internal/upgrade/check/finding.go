@@ -161,6 +161,13 @@ func Rows(in Input, local cluster.HostID) []HostRow {
 		case h.Maintenance:
 			r.Note = "in maintenance"
 		}
+		if h.Unread && r.Version == "" {
+			unread := "version unknown, " + orUnknown(cmp.Or(h.Version, s.inv.Version)) + " before an upgrade"
+			if r.Note != "" {
+				unread += ", " + r.Note
+			}
+			r.Note = unread
+		}
 		rows = append(rows, r)
 	}
 	return rows

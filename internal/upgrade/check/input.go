@@ -183,13 +183,13 @@ func (s *scene) told(f func(h *inventory.Host, facts *fact.Facts)) {
 	})
 }
 
-// version returns the installed version of a host. Of one that is done only its own
-// word counts: the inventory may know what it had before. "": not known.
+// version returns the installed version of a host. Of one that is done, or that was left out of
+// an upgrade, only its own word counts: the inventory may know what it had before. "": not known.
 func (s *scene) version(h *inventory.Host) string {
 	if f := s.Facts[h.Name]; f != nil && f.Version != "" && f.Unknown["version"] == "" {
 		return f.Version
 	}
-	if s.done(h.Name) {
+	if s.done(h.Name) || h.Unread {
 		return ""
 	}
 	if h.Version != "" {

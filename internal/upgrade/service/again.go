@@ -5,8 +5,8 @@ import (
 	"maps"
 	"slices"
 
-	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -77,14 +77,33 @@ func (j *journal) changedNothing() bool {
 		})
 }
 
-// keptBackups are the hosts that must keep the backups of earlier upgrades, as the last
-// job says.
-func (s *Service) keptBackups(ctx context.Context, st State) (map[cluster.HostID]string, error) {
+// remember adds to an inventory what the last job says: which hosts must keep the backups of
+// earlier upgrades, and which may have another version by now than the cluster's.
+func (s *Service) remember(ctx context.Context, st State, inv *inventory.Inventory) error {
 	if st.Last == "" {
-		return nil, nil
+		return nil
 	}
 	last, err := readJournal(ctx, s.Store, st.Last)
-	return last.status.Kept, err
+	if err != nil {
+		return err
+	}
+	inv.Kept = last.status.Kept
+	last.unread(inv)
+	return nil
+}
+
+// unread marks the hosts of which the version of the cluster says nothing, since the upgrade has
+// begun to change them.
+func (j *journal) unread(inv *inventory.Inventory) {
+	if j.status.Cluster == upgrade.Normal {
+		return
+	}
+	for i := range inv.Hosts {
+		h := &inv.Hosts[i]
+		if now := j.status.Hosts[h.Name]; now != "" && now != upgrade.HostRolldownDone {
+			h.Unread = true
+		}
+	}
 }
 
 // notOver is the refusal to begin beside an upgrade that has ended half-way, or waits

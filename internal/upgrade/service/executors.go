@@ -199,7 +199,7 @@ func (s *Service) reported(ctx context.Context) (inventory.Inventory, error) {
 	if err != nil {
 		return inventory.Inventory{}, err
 	}
-	inv, _, err := s.inventory(ctx, nil, st.Network, st.Bundle.Name, st.version())
+	inv, _, err := s.inventory(ctx, st, nil, st.Network, st.Bundle.Name, st.version())
 	return inv, err
 }
 

@@ -80,7 +80,7 @@ func TestMembersAreThoseOfTheStore(t *testing.T) {
 	if err := r.askMembers(limited(t)); err != nil || !slices.Equal(votes(), []cluster.HostID{"h1", "h3", "h4", "h9"}) {
 		t.Errorf("%v, votes %v", err, votes())
 	}
-	if inv, _, err := r.inventory(limited(t), nil, "", "app", "1.0.0"); err != nil || inv.Hosts[1].Member || !inv.Hosts[3].Member {
+	if inv, _, err := r.inventory(limited(t), State{}, nil, "", "app", "1.0.0"); err != nil || inv.Hosts[1].Member || !inv.Hosts[3].Member {
 		t.Errorf("%v, hosts %+v", err, inv.Hosts)
 	}
 	seen, _ := r.view.Seen()
@@ -91,7 +91,7 @@ func TestMembersAreThoseOfTheStore(t *testing.T) {
 	if len(votes()) > 0 {
 		t.Errorf("votes by an old answer: %v", votes())
 	}
-	inv, _, err := r.inventory(limited(t), nil, "", "app", "1.0.0")
+	inv, _, err := r.inventory(limited(t), State{}, nil, "", "app", "1.0.0")
 	if err != nil || !inv.Hosts[1].Member || inv.Hosts[3].Member {
 		t.Errorf("%v, hosts %+v", err, inv.Hosts)
 	}

@@ -70,7 +70,7 @@ func (s *Service) blocks(ctx context.Context, st State, purpose upgrade.Purpose,
 	if p.manifest, err = s.cache.Manifest(ctx, st.Bundle.SHA256); err != nil || p.manifest.AllHosts() != nil {
 		return nil, nil
 	}
-	if p.inv, p.told, err = s.inventoryOf(ctx, seen, nil, "", p.manifest.Name, st.version()); err != nil {
+	if p.inv, p.told, err = s.inventoryOf(ctx, st, seen, nil, "", p.manifest.Name, st.version()); err != nil {
 		return []string{string(purpose) + ": " + err.Error()}, nil
 	}
 	p.inv = upgrade.Installed(p.manifest, p.inv)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
@@ -67,6 +68,7 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 		}
 	}
 	out.Job = &j
+	out.Behind = s.behind(st, &last)
 	hosts, err := s.hostsOf(ctx, st, &last)
 	if err != nil {
 		return out, err
@@ -78,6 +80,21 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 		})
 	}
 	return out, s.next(ctx, st, &last, &out)
+}
+
+// behind are the hosts that report, or have reported, and have not the version of the cluster.
+// One that the upgrade under way has upgraded is among them no more.
+func (s *Service) behind(st State, last *journal) (out []request.Behind) {
+	seen, _ := s.Seen()
+	for _, h := range slices.Sorted(maps.Keys(st.Behind[st.Bundle.Name])) {
+		x, known := seen[h]
+		if !known || last.status.Hosts[h] == upgrade.HostRollupDone {
+			continue
+		}
+		b := st.Behind[st.Bundle.Name][h]
+		out = append(out, request.Behind{Name: h, Version: b.Version, Halfway: b.Halfway, At: b.At, Up: x.Up(time.Now())})
+	}
+	return out
 }
 
 // hostsOf are the hosts of the last job, then the others of the upgrade: a rollback may be one
@@ -134,6 +151,12 @@ func (s *Service) ReportUpgrade(ctx context.Context) (check.Report, error) {
 	if err != nil {
 		return check.Report{}, err
 	}
+	inv, err := s.reported(ctx)
+	if err != nil {
+		return check.Report{}, err
+	}
+	last.unread(&inv)
+	q.Inventory = &inv
 	in, err := s.survey.Look(ctx, q)
 	if err != nil {
 		return check.Report{}, err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -48,7 +49,40 @@ type State struct {
 	Committed bool               `json:"committed,omitempty"` // the last upgrade: there is no way back
 	Probe     bool               `json:"probe,omitempty"`     // the last upgrade: lost packets of guests are counted
 	Network   string             `json:"network,omitempty"`   // over which its guests move, a CIDR; "": any
-	mod       int64
+	// Behind are hosts that a commit has left out, by the name of the bundle: they have not
+	// the version of the cluster. A later commit that has them takes them out of it.
+	Behind map[string]map[cluster.HostID]behindHost `json:"behind,omitempty"`
+	mod    int64
+}
+
+// behindHost is a host that was left behind by a commit.
+type behindHost struct {
+	upgrade.BehindHost
+	At time.Time `json:"at"` // of the commit
+}
+
+// behind is the record after a commit. Of a host that was behind before, the first word counts.
+func (s State) behind(args *upgrade.CommitArgs, now time.Time) State {
+	all, hosts := maps.Clone(s.Behind), maps.Clone(s.Behind[s.Bundle.Name])
+	if all == nil {
+		all = map[string]map[cluster.HostID]behindHost{}
+	}
+	if hosts == nil {
+		hosts = map[cluster.HostID]behindHost{}
+	}
+	for _, h := range args.Done {
+		delete(hosts, h)
+	}
+	for h, b := range args.Behind {
+		if before, known := hosts[h]; !known || b.Halfway && !before.Halfway {
+			hosts[h] = behindHost{b, now}
+		}
+	}
+	if all[s.Bundle.Name] = hosts; len(hosts) == 0 {
+		delete(all, s.Bundle.Name)
+	}
+	s.Behind = all
+	return s
 }
 
 // version is what is installed of what the last upgrade was about.
@@ -221,7 +255,7 @@ func (c *Commit) raise(ctx context.Context, t engine.Task) (again bool, err erro
 	case s.Last != t.Job || s.To != args.To:
 		return false, fmt.Errorf("commit %s: the last job is %s, to version %s", args.To, s.Last, s.To)
 	}
-	s = s.with(s.Bundle.Name, args.To)
+	s = s.with(s.Bundle.Name, args.To).behind(&args, time.Now().UTC())
 	s.Committed = true
 	op, err := s.op()
 	if err != nil {

@@ -153,8 +153,8 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 		name, installed = p.manifest.Name, cmp.Or(st.Versions[p.manifest.Name], installed)
 	}
 	s.freshen(ctx)
-	if p.inv, p.told, err = s.inventory(ctx, r.Inventory, r.Options.MigrationNetwork, name, installed); err == nil {
-		p.inv.Kept, err = s.keptBackups(ctx, st)
+	if p.inv, p.told, err = s.inventory(ctx, st, r.Inventory, r.Options.MigrationNetwork, name, installed); err == nil {
+		err = s.remember(ctx, st, &p.inv)
 	}
 	if p.manifest != nil && err == nil {
 		if dir := p.manifest.Engine(); dir != "" && sha != "" {
@@ -229,24 +229,28 @@ func (s *Service) manifest(ctx context.Context, sha string) (*manifest.Manifest,
 // inventory is what the hosts report, with what only people know: what is said
 // now, or was said last. Of what was said last, hosts that report no more are left
 // out; the findings name them, and say where hosts report something else than was said.
-func (s *Service) inventory(ctx context.Context, said *inventory.Inventory, network, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
+func (s *Service) inventory(ctx context.Context, st State, said *inventory.Inventory,
+	network, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
 	seen, ok := s.sighted(ctx)
 	if !ok {
 		return inv, nil, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
-	return s.inventoryOf(ctx, seen, said, network, bundle, version)
+	return s.inventoryOf(ctx, st, seen, said, network, bundle, version)
 }
 
 // inventoryOf is the inventory of what was reported.
-func (s *Service) inventoryOf(ctx context.Context, seen map[cluster.HostID]report.Seen, said *inventory.Inventory,
+func (s *Service) inventoryOf(ctx context.Context, st State, seen map[cluster.HostID]report.Seen, said *inventory.Inventory,
 	network, bundle, version string) (inv inventory.Inventory, told []upgrade.Finding, err error) {
 	inv = report.Inventory(s.Name, version, network, seen, time.Now())
 	s.members.markIn(&inv)
-	remedy := ""
+	remedy, now := "", said != nil
 	if said == nil {
 		last, err := platform(ctx, s.Store, bundle)
-		if err != nil || last == nil {
+		if err != nil {
 			return inv, nil, err
+		}
+		if last == nil {
+			last = &inventory.Inventory{}
 		}
 		left, gone := upgrade.LeaveGone(inv, *last)
 		said, told, remedy = &left, gone, "the platform file that was given last says so: give one that is right now, --platform FILE"
@@ -254,6 +258,12 @@ func (s *Service) inventoryOf(ctx context.Context, seen map[cluster.HostID]repor
 	told = append(told, upgrade.OverlayFindings(inv, *said)...)
 	if inv, err = upgrade.Overlay(inv, *said); err != nil {
 		return inv, nil, fail.Errorf(fail.Invalid, "%w", err).With(remedy)
+	}
+	for i := range inv.Hosts {
+		h := &inv.Hosts[i]
+		if b, behind := st.Behind[bundle][h.Name]; behind && !(now && h.Version != "") { // or somebody says what it has
+			h.Version, h.Unread = b.Version, true
+		}
 	}
 	return inv, told, nil
 }
@@ -378,7 +388,7 @@ func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j j
 		if err != nil {
 			return job.View{}, err
 		}
-		next = State{Versions: p.state.Versions, To: p.plan.To, Run: j.ID, Earlier: p.plan.Earlier, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, Network: r.Options.MigrationNetwork, mod: next.mod}
+		next = State{Versions: p.state.Versions, Behind: p.state.Behind, To: p.plan.To, Run: j.ID, Earlier: p.plan.Earlier, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, Network: r.Options.MigrationNetwork, mod: next.mod}
 		next = next.with(p.manifest.Name, p.inv.Version)
 	}
 	op, err := next.op()
