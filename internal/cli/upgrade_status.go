@@ -174,11 +174,11 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if c == plain {
 		c = yellow
 	}
-	text := or(u.ClusterState, "unknown")
+	state := or(u.ClusterState, "unknown")
 	if u.ClusterState == upgrade.Normal && len(u.Undone) > 0 {
-		c, text = yellow, text+" but for what is undone"
+		c, state = yellow, state+" but for what is undone"
 	}
-	text += ", version " + or(u.Version, "not known")
+	text := state + ", version " + or(u.Version, "not known")
 	under := u.ClusterState != upgrade.Normal || u.Job != nil && u.Job.State != "ended"
 	if under && u.To != "" && u.To != u.Version {
 		text += " -> " + clean(u.To)
@@ -195,17 +195,17 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 		say(b, p, "run", plain, "none yet")
 		return
 	}
-	state := jobState(*j)
+	ends := jobState(*j)
 	text = clean(j.ID) + ": " + or(u.Purpose, j.Kind)
 	if u.Mode != "" {
 		text += ", " + clean(u.Mode)
 	}
 	say(b, p, "run", plain, text+", by "+or(j.User, "nobody known")+" since "+clock(j.Began))
-	text = state.text
+	text = ends.text
 	if why := j.Because(); why != "" {
 		text += ": " + clean(why)
 	}
-	say(b, p, "state", state.c, text)
+	say(b, p, "state", ends.c, text)
 	if u.Stage != "" && j.State != "ended" {
 		say(b, p, "stage", plain, clean(u.Stage))
 	}
