@@ -27,7 +27,8 @@ func (b *builder) commitArgs(p *Plan) CommitArgs {
 	}
 	for _, l := range b.plan.Left {
 		known[l.Name] = true
-		if c := l.WhyCode; !c.IsZero() && !c.Is(reason.HasVersion) && !c.Is(reason.NoModule) { // an agent of an earlier version gives no codes
+		// An agent of an earlier version gives no codes.
+		if c := l.WhyCode; !c.IsZero() && !c.Is(reason.HasVersion) && !c.Is(reason.NoModule) {
 			behind(l.Name)
 		}
 	}

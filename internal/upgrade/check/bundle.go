@@ -90,7 +90,8 @@ func checkVersions(s *scene) []Finding {
 	s.up(func(h *inventory.Host, f *fact.Facts) {
 		switch v := s.version(h); {
 		case v == "" && h.Unread && !s.done(h.Name):
-			fs = append(fs, onHost(h.Name, Warn, "give the file that holds the version (status: versionFile), or let a run of the same bundle take the host in",
+			fs = append(fs, onHost(h.Name, Warn,
+				"give the file that holds the version (status: versionFile), or let a run of the same bundle take the host in",
 				"its version is unknown: it had %s before an upgrade, and was not read since", orUnknown(cmp.Or(h.Version, s.inv.Version))))
 		case v != "" || !s.done(h.Name):
 			by[v] = append(by[v], h.Name)

@@ -17,7 +17,10 @@ func TestNextGoesByCodes(t *testing.T) {
 	always := []string{"holdfast upgrade resume", "holdfast upgrade abort"}
 	retry := []string{"holdfast upgrade retry h1/x", "holdfast upgrade skip h1/x --reason WHY"}
 	away := []reason.Reason{reason.HostGone.With("h1").At("h1/x")}
-	waits := []reason.Reason{reason.AgentSilent.With("h2").At("h2/x"), reason.NotApproved.With("h1").At("h1/x"), reason.NotApproved.With("h3").At("h3/x")}
+	waits := []reason.Reason{reason.AgentSilent.With("h2"), reason.NotApproved.With("h1").At("h1/x"), reason.NotApproved.With("h3").At("h3/x")}
+	space := []reason.Reason{reason.StepFailed.With("h1/x", "no space")}
+	ann := []reason.Reason{reason.PausedBy.With("ann")}
+	drop := append([]string{"holdfast upgrade drop h1"}, always...)
 	for name, c := range map[string]struct {
 		state string
 		whys  []reason.Reason
@@ -26,11 +29,11 @@ func TestNextGoesByCodes(t *testing.T) {
 		not   []Verb // is not accepted
 		next  []string
 	}{
-		"failed":            {state: "paused", whys: []reason.Reason{reason.StepFailed.With("h1/x", "no space")}, steps: failed, next: slices.Concat(retry, always)},
-		"away":              {state: "paused", whys: away, steps: running, next: append([]string{"holdfast upgrade drop h1"}, always...)},
+		"failed":            {state: "paused", whys: space, steps: failed, next: slices.Concat(retry, always)},
+		"away":              {state: "paused", whys: away, steps: running, next: drop},
 		"back again":        {state: "paused", whys: away, steps: running, not: []Verb{Drop}, next: always},
 		"no plan":           {state: "paused", whys: []reason.Reason{reason.Error.With("its plan can not be read")}, next: always},
-		"by one, failed":    {state: "paused", whys: []reason.Reason{reason.PausedBy.With("ann")}, steps: failed, next: slices.Concat(retry, always)},
+		"by one, failed":    {state: "paused", whys: ann, steps: failed, next: slices.Concat(retry, always)},
 		"after a wave":      {state: "paused", whys: []reason.Reason{reason.WaveDone.With(1, 2)}, next: always},
 		"approval":          {state: "active", waits: waits, next: []string{"holdfast upgrade approve h1 h3"}},
 		"other waits":       {state: "active", waits: []reason.Reason{reason.Error.With("h1 is not approved")}},
@@ -45,9 +48,9 @@ func TestNextGoesByCodes(t *testing.T) {
 		}
 	}
 	// When a job has ended, by how the cluster stands.
-	const run = "holdfast upgrade run --bundle FILE --key KEY"
+	const run, rollback = "holdfast upgrade run --bundle FILE --key KEY", "holdfast upgrade rollback"
 	for state, want := range map[upgrade.ClusterState][]string{
-		upgrade.Prepared: {"holdfast upgrade rollback"}, upgrade.Rollup: {run, "holdfast upgrade rollback"}, upgrade.Rolldown: {"holdfast upgrade rollback"},
+		upgrade.Prepared: {rollback}, upgrade.Rollup: {run, rollback}, upgrade.Rolldown: {rollback},
 		upgrade.Committing: nil, upgrade.Normal: {"holdfast upgrade report"},
 	} {
 		u := Standing{ClusterState: state, Job: &job.View{State: "ended"}}
@@ -55,10 +58,11 @@ func TestNextGoesByCodes(t *testing.T) {
 			t.Errorf("%s: next %q, want %q", state, got, want)
 		}
 	}
-	if got := Next(&Standing{Job: &job.View{State: "ended"}, Behind: []Behind{{Name: "h2", Up: true}}}, func(Verb, string) bool { return true }); got[0] != run {
+	all := func(Verb, string) bool { return true }
+	if got := Next(&Standing{Job: &job.View{State: "ended"}, Behind: []Behind{{Name: "h2", Up: true}}}, all); got[0] != run {
 		t.Errorf("a host was left behind: next %q", got)
 	}
-	if got := Next(&Standing{}, func(Verb, string) bool { return true }); got[1] != run+" --version VERSION" {
+	if got := Next(&Standing{}, all); got[1] != run+" --version VERSION" {
 		t.Errorf("no version is known: next %q", got)
 	}
 }

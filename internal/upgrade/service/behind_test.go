@@ -23,8 +23,8 @@ func (r *rig) commit(lost ...cluster.HostID) {
 		r.t.Fatalf("%v, findings %+v", err, got.Plan.Findings)
 	}
 	i := slices.IndexFunc(got.Plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindCommit })
-	executor := &Commit{Store: r.client}
-	if err := executor.Do(limited(r.t), engine.Task{Job: got.Job.ID, Step: got.Plan.Steps()[i], Log: &bytes.Buffer{}, Note: func(string, int) {}}); err != nil {
+	task := engine.Task{Job: got.Job.ID, Step: got.Plan.Steps()[i], Log: &bytes.Buffer{}, Note: func(string, int) {}}
+	if err := (&Commit{Store: r.client}).Do(limited(r.t), task); err != nil {
 		r.t.Fatal(err)
 	}
 	r.end(got.Job.ID, "done", func(s *upgrade.Status) { *s = upgrade.Status{Cluster: upgrade.Normal, Committed: true} })
@@ -39,6 +39,11 @@ func (r *rig) prepare(id string, done ...cluster.HostID) {
 			s.Hosts[h] = upgrade.HostRollupDone
 		}
 	})
+}
+
+// found reports whether a plan has a finding of a rule.
+func found(p *upgrade.Plan, rule string) bool {
+	return slices.ContainsFunc(p.Findings, func(f upgrade.Finding) bool { return f.Rule == rule })
 }
 
 // row is what a report says of a host: its version and the note.
@@ -94,7 +99,7 @@ func TestHostThatWasDroppedIsNotUpgraded(t *testing.T) {
 		t.Errorf("behind: %s", got)
 	}
 	away, err := r.RunUpgrade(limited(t), "ann", same)
-	if err != nil || away.Job != nil || !slices.ContainsFunc(away.Plan.Findings, func(f upgrade.Finding) bool { return f.Rule == "host-down" && f.Host == "h2" }) {
+	if err != nil || away.Job != nil || !found(&away.Plan, "host-down") {
 		t.Errorf("h2 is away: %v, findings %+v", err, away.Plan.Findings)
 	}
 	r.report(bare("h2"))
@@ -105,19 +110,25 @@ func TestHostThatWasDroppedIsNotUpgraded(t *testing.T) {
 		t.Errorf("%v, %+v", err, rep.Findings)
 	}
 	again := r.begin(same)
-	if p := again.Plan; len(p.Hosts) != 1 || p.Hosts[0].Name != "h2" || p.Hosts[0].Version != "1.0.0" || p.From != "1.0.0" || p.To != "2.0.0" || len(p.Left) != 2 {
+	p := again.Plan
+	if len(p.Hosts) != 1 || p.Hosts[0].Name != "h2" || p.Hosts[0].Version != "1.0.0" || p.From != "1.0.0" || p.To != "2.0.0" || len(p.Left) != 2 {
 		t.Errorf("from %s, hosts %+v, left %+v", p.From, p.Hosts, p.Left)
 	}
 	if s := r.state(); s.version() != "2.0.0" {
 		t.Errorf("the cluster has %s", s.version())
 	}
+	r.record(again.Job.ID, "h2/install/db", job.Done)
 	r.prepare(again.Job.ID, "h2")
+	back, err := r.PlanUpgrade(limited(t), request.Request{Purpose: upgrade.ForRollback})
+	if err != nil || back.Blocked() || back.To != "1.0.0" || len(back.Hosts) != 1 || back.Hosts[0].Name != "h2" {
+		t.Errorf("rolled back: %v, to %s, hosts %+v, findings %+v", err, back.To, back.Hosts, back.Findings)
+	}
 	r.commit()
 	if got := r.behindNow() + r.row(same, "h2"); got != "2.0.0|" {
 		t.Errorf("h2 is upgraded, and counts as %s", got)
 	}
 	none, err := r.RunUpgrade(limited(t), "ann", same)
-	if err != nil || none.Job != nil || !slices.ContainsFunc(none.Plan.Findings, func(f upgrade.Finding) bool { return f.Rule == "nothing-to-do" }) {
+	if err != nil || none.Job != nil || !found(&none.Plan, "nothing-to-do") {
 		t.Errorf("all have it: %v, findings %+v", err, none.Plan.Findings)
 	}
 }
@@ -131,7 +142,10 @@ func TestOthersThatACommitLeavesOut(t *testing.T) {
 	up := r.begin(q)
 	r.end(up.Job.ID, "done", func(s *upgrade.Status) {
 		s.Cluster = upgrade.Prepared
-		s.Hosts = map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRollup, "h3": upgrade.HostRollupDone}
+		for _, h := range []cluster.HostID{"h1", "h3"} {
+			s.Hosts[h] = upgrade.HostRollupDone
+		}
+		s.Hosts["h2"] = upgrade.HostRollup
 		s.Dropped = map[cluster.HostID]string{"h2": "ann"}
 	})
 	r.report(bare("h6"))
@@ -145,7 +159,8 @@ func TestOthersThatACommitLeavesOut(t *testing.T) {
 		t.Errorf("%v, %+v", err, u.Behind)
 	}
 	// Somebody who has looked may say what a host has.
-	said := request.Request{Bundle: q.Bundle, Options: upgrade.Options{Mode: q.Options.Mode}, Inventory: &inventory.Inventory{Hosts: []inventory.Host{{Name: "h6", Version: "2.0.0"}}}}
+	said := request.Request{Bundle: q.Bundle, Options: upgrade.Options{Mode: q.Options.Mode}}
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h6", Version: "2.0.0"}}}
 	if got := r.row(said, "h6"); got != "2.0.0|" {
 		t.Errorf("h6 counts as %s", got)
 	}

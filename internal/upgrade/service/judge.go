@@ -31,7 +31,9 @@ func (s *Service) CheckUpgrade(ctx context.Context, r request.Request) (check.Re
 		if !errors.As(err, &refused) || refused.Kind != fail.Refused {
 			return check.Report{}, err
 		}
-		stands = append(stands, check.Finding{Check: "running", Scope: check.ScopeCluster, Level: check.Fail, Text: refused.Message, Remedy: refused.Remedy})
+		stands = append(stands, check.Finding{
+			Check: "running", Scope: check.ScopeCluster, Level: check.Fail, Text: refused.Message, Remedy: refused.Remedy,
+		})
 	}
 	rep, more, err := s.judge(ctx, p, r, "")
 	rep.Findings = survey.Accept(rep.Findings, r.Options.Confirmed)
@@ -70,7 +72,9 @@ func (s *Service) judge(ctx context.Context, p *planned, r request.Request, id s
 
 // blocked is what a plan says as a check says it.
 func blocked(f upgrade.Finding) check.Finding {
-	out := check.Finding{Check: f.Rule, Scope: check.ScopeCluster, Host: f.Host, Level: check.Fail, Text: strings.TrimSuffix(f.Text, "."), Remedy: f.Remedy}
+	out := check.Finding{
+		Check: f.Rule, Scope: check.ScopeCluster, Host: f.Host, Level: check.Fail, Text: strings.TrimSuffix(f.Text, "."), Remedy: f.Remedy,
+	}
 	switch {
 	case f.VM != "":
 		out.Scope, out.Where = check.ScopeVM, f.VM

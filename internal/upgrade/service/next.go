@@ -15,6 +15,7 @@ import (
 // time: each command is put to the rule that would refuse it.
 func (s *Service) next(ctx context.Context, st State, last *journal, u *request.Standing) error {
 	var failed error
+	var whole *journal
 	seen, ok := s.Seen()
 	agents := report.Hosts(seen, time.Now())
 	ok = ok && agents[s.Host].Up
@@ -37,12 +38,17 @@ func (s *Service) next(ctx context.Context, st State, last *journal, u *request.
 			_, err := upgrade.Approve(&last.plan, last.Job, h, "")
 			return err == nil && last.status.Approved[h] == "" && last.status.Dropped[h] == ""
 		case request.Commit, request.Rollback:
-			why, err := s.blocks(ctx, st, upgrade.Purpose(v), seen)
-			if err != nil {
-				failed = err
+			if whole == nil {
+				j, err := s.wholeJournal(ctx, st)
+				if err != nil {
+					failed = err
+					return false
+				}
+				whole = &j
 			}
+			why := s.blocks(ctx, st, *whole, upgrade.Purpose(v), seen)
 			u.Blocked = append(u.Blocked, why...)
-			return err == nil && len(why) == 0
+			return len(why) == 0
 		case request.Run:
 			if u.Job == nil || u.ClusterState == upgrade.Normal {
 				return true
@@ -61,21 +67,18 @@ func (s *Service) next(ctx context.Context, st State, last *journal, u *request.
 // blocks says what stands in the way of a commit or a rollback of all hosts, by what is
 // reported now: no host is asked. Where the plan rests on what hosts only tell when they are
 // asked, or the bundle is on other hosts, nothing is known to.
-func (s *Service) blocks(ctx context.Context, st State, purpose upgrade.Purpose, seen map[cluster.HostID]report.Seen) ([]string, error) {
-	j, err := s.wholeJournal(ctx, st)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) blocks(ctx context.Context, st State, j journal, purpose upgrade.Purpose, seen map[cluster.HostID]report.Seen) []string {
 	p := &planned{state: st, last: s.Cluster.Status().Coordinator, journal: j, agents: report.Hosts(seen, time.Now())}
+	var err error
 	if p.manifest, err = s.cache.Manifest(ctx, st.Bundle.SHA256); err != nil || p.manifest.AllHosts() != nil {
-		return nil, nil
+		return nil
 	}
 	if p.inv, p.told, err = s.inventoryOf(ctx, st, seen, nil, "", p.manifest.Name, st.version()); err != nil {
-		return []string{string(purpose) + ": " + err.Error()}, nil
+		return []string{string(purpose) + ": " + err.Error()}
 	}
 	p.inv = upgrade.Installed(p.manifest, p.inv)
 	if err := p.build(request.Request{Purpose: purpose}, ""); err != nil {
-		return []string{string(purpose) + ": " + err.Error()}, nil
+		return []string{string(purpose) + ": " + err.Error()}
 	}
 	var out []string
 	for _, f := range p.plan.Findings {
@@ -87,5 +90,5 @@ func (s *Service) blocks(ctx context.Context, st State, purpose upgrade.Purpose,
 			out = append(out, text+f.Text)
 		}
 	}
-	return out, nil
+	return out
 }

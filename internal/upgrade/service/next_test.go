@@ -62,7 +62,8 @@ func TestNextNamesWhatIsAccepted(t *testing.T) {
 	}
 	r.wantNext("h2 is dropped", slices.Concat(stuck, always)...)
 
-	hosts := map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRollup, "h3": upgrade.HostRollupDone}
+	const done = upgrade.HostRollupDone
+	hosts := map[cluster.HostID]upgrade.HostState{"h1": done, "h2": upgrade.HostRollup, "h3": done}
 	for _, h := range []string{"h1", "h2", "h3"} {
 		r.record(id, h+"/install/db", job.Done)
 	}

@@ -15,7 +15,8 @@ import (
 // jobView is a job with all of its steps.
 func (r *rig) jobView(id string) job.View {
 	r.t.Helper()
-	v, err := engine.Jobs{Store: r.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: Planner}}.Get(limited(r.t), id)
+	jobs := engine.Jobs{Store: r.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: Planner}}
+	v, err := jobs.Get(limited(r.t), id)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -46,10 +47,12 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	u, err = r.Upgrade(limited(t))
-	if err != nil || stateIn(u.Job, "h2/install/db") != "" || u.Steps.Dropped == 0 || u.Steps.Failed != 0 || u.Hosts[0].Dropped != "ann" || u.Hosts[0].Now != "" {
+	h2 := u.Hosts[0]
+	if err != nil || stateIn(u.Job, "h2/install/db") != "" || u.Steps.Dropped == 0 || u.Steps.Failed != 0 || h2.Dropped != "ann" || h2.Now != "" {
 		t.Errorf("%v, %+v, steps %+v, hosts %+v", err, u.Job.Steps, u.Steps, u.Hosts)
 	}
-	if v := r.jobView(up.Job.ID); stateIn(&v, "h2/install/db") != "dropped" || stateIn(&v, "h2/stage") != "dropped" || stateIn(&v, "h3/install/db") != "running" {
+	v := r.jobView(up.Job.ID)
+	if stateIn(&v, "h2/install/db") != "dropped" || stateIn(&v, "h2/stage") != "dropped" || stateIn(&v, "h3/install/db") != "running" {
 		t.Errorf("%+v", v.Steps)
 	}
 	r.end(up.Job.ID, "aborted", func(s *upgrade.Status) {
@@ -91,7 +94,8 @@ func TestStandingHasAllHosts(t *testing.T) {
 	for _, h := range u.Hosts {
 		got[h.Name] = h.State
 	}
-	if want := map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRolldownDone, "h3": upgrade.HostRollupDone}; !maps.Equal(got, want) {
+	want := map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRolldownDone, "h3": upgrade.HostRollupDone}
+	if !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -388,7 +388,10 @@ func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j j
 		if err != nil {
 			return job.View{}, err
 		}
-		next = State{Versions: p.state.Versions, Behind: p.state.Behind, To: p.plan.To, Run: j.ID, Earlier: p.plan.Earlier, Last: j.ID, Bundle: told(b), Probe: r.Options.Probe, Network: r.Options.MigrationNetwork, mod: next.mod}
+		next = State{
+			Versions: p.state.Versions, Behind: p.state.Behind, To: p.plan.To, Run: j.ID, Earlier: p.plan.Earlier, Last: j.ID, Bundle: told(b),
+			Probe: r.Options.Probe, Network: r.Options.MigrationNetwork, mod: next.mod,
+		}
 		next = next.with(p.manifest.Name, p.inv.Version)
 	}
 	op, err := next.op()
