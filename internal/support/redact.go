@@ -5,111 +5,20 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"html"
-	"io"
-	"io/fs"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // removed stands where a secret was.
 const removed = "[removed]"
 
-// Secret is a text that must not be in an archive.
-type Secret string
-
-// String keeps a secret out of what is printed.
-func (Secret) String() string { return removed }
-
-// shortest is the length from which on a known secret is removed from within words, too.
-const shortest = 4
-
-// maxSecretFile bounds a file that has secrets.
-const maxSecretFile = 1 << 20
-
-// SecretsOf reads secrets out of files that have nothing else: all of each file, its lines,
-// what stands in quotes and what follows a colon or an equals sign, but where a line says whose secret it is, as user = root.
-// Files that do not exist have none; of others that can not be read it says so.
-func SecretsOf(paths ...string) (known []Secret, trouble []string) {
-	for _, p := range paths {
-		b, err := readSecret(p)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			trouble = append(trouble, fmt.Sprintf("the secrets of %s are not known: %v; what looks like one is removed all the same", p, err))
-			continue
-		}
-		text := string(b)
-		if all := strings.TrimSpace(text); all != "" {
-			known = append(known, Secret(all))
-		}
-		add := func(s string) {
-			if s = strings.TrimSpace(s); len(s) >= shortest {
-				known = append(known, Secret(s))
-			}
-		}
-		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); strings.HasPrefix(line, "-----") || strings.HasPrefix(line, "#") || whose.MatchString(line) {
-				continue
-			}
-			add(line)
-			if i := strings.IndexAny(line, ":="); i >= 0 {
-				add(strings.Trim(line[i+1:], ` "'`))
-			}
-		}
-		for _, q := range quoted.FindAllString(text, -1) {
-			add(strings.Trim(q, `"'`))
-		}
-	}
-	return known, trouble
-}
-
-// whose is a line of a file with secrets that tells where one is used. Such a word is in many texts that need it to be understood.
-var whose = regexp.MustCompile(`^(?:user|host|port|socket|database|basedir|datadir)\s*=`)
-
-var quoted = regexp.MustCompile(`"[^"\n]+"|'[^'\n]+'`)
-
-// readSecret reads a regular file, and waits for none.
-func readSecret(p string) ([]byte, error) {
-	f, err := os.OpenFile(p, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // it was only read
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("no regular file")
-	}
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(io.LimitReader(f, maxSecretFile))
-}
-
-// SecretsIn are the values of variables of an environment whose names sound like secrets.
-func SecretsIn(environ []string) (known []Secret) {
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		if secretName.MatchString(name) && len(value) >= shortest {
-			known = append(known, Secret(value))
-		}
-	}
-	return known
-}
-
-var secretName = regexp.MustCompile(`(?i)pass|secret|token|credential|private|api_?key`)
-
 // redactor removes secrets from texts.
 type redactor struct {
-	known *strings.Replacer
-	short *regexp.Regexp // nil: none
+	known *strings.Replacer // puts as much of something else in place of each
+	short *regexp.Regexp    // nil: none
 }
 
 func newRedactor(known []Secret) *redactor {
@@ -125,13 +34,22 @@ func newRedactor(known []Secret) *redactor {
 	slices.SortFunc(long, func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, s := range slices.Compact(long) {
-		pairs = append(pairs, s, removed)
+		pairs = append(pairs, s, flip(s))
 	}
 	r := &redactor{known: strings.NewReplacer(pairs...)}
 	if len(short) > 0 {
-		r.short = regexp.MustCompile(`(^|[^0-9A-Za-z])(?:` + strings.Join(short, "|") + `)($|[^0-9A-Za-z])`)
+		r.short = regexp.MustCompile(`(?:^|[^0-9A-Za-z])(` + strings.Join(short, "|") + `)(?:$|[^0-9A-Za-z])`)
 	}
 	return r
+}
+
+// flip makes a text of the same length with another byte in each place.
+func flip(s string) string {
+	b := []byte(s)
+	for i := range b {
+		b[i] ^= 0xff
+	}
+	return string(b)
 }
 
 // forms are the ways in which texts and documents write a secret.
@@ -151,56 +69,95 @@ func forms(s string) []string {
 	return out
 }
 
-const keyEnd = "PRIVATE KEY-----"
-
-// patterns are what looks like a secret; the first group stays, and the last one.
-var patterns = []struct {
-	is   *regexp.Regexp
-	with string
-}{
-	{regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)`), removed},
-	{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*):[^\s"']+@`), "${1}:" + removed + "@"},
-	// The user may be a known secret elsewhere, and be removed before.
-	{regexp.MustCompile(`([\w.-]+|\[removed\]):[^\s"']+@(tcp|unix)\(`), "${1}:" + removed + "@${2}("},
-	{regexp.MustCompile(`(?i)(<(?:[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*)>)[^<]+`), "${1}" + removed},
-	{regexp.MustCompile(`(?i)(--?(?:passw(?:or)?d|passphrase|secret|token)[ =])\S+`), "${1}" + removed},
-	{regexp.MustCompile(`(?i)("--?(?:passw(?:or)?d|passphrase|secret|token)",\s*")[^"]*`), "${1}" + removed},
-	{regexp.MustCompile(`(?i)(authorization["']?\s*[:=]\s*["']?(?:(?:basic|bearer|digest)\s+)?)[^\s"']+`), "${1}" + removed},
-	{regexp.MustCompile(`(?i)(\bsecret\b[^\n]*?\bdata\\?"?\s*[:=]\s*\\?"?)[A-Za-z0-9+/=]+`), "${1}" + removed},
-	{regexp.MustCompile(`\bAQ[A-Za-z0-9+/]{36,38}={1,2}`), removed},
-	{regexp.MustCompile(`\$(?:1|5|6|y|2[aby])\$[^\s:"']+`), removed},
+// pass returns the text without secrets. Each way to find some looks at the text as it was: what one of them
+// removes hides nothing from another.
+func (r *redactor) pass(text []byte) []byte {
+	s := string(text)
+	hidden := []byte(r.known.Replace(s)) // where it differs there is a secret
+	hide := func(from, to int) {
+		for ; from < to; from++ {
+			hidden[from] = s[from] ^ 0xff
+		}
+	}
+	r.look(s, hide)
+	if entity.MatchString(s) { // a text within XML
+		plain, at := unentitled(s)
+		r.look(plain, func(from, to int) {
+			if from < to {
+				hide(at[from], at[to])
+			}
+		})
+	}
+	var out bytes.Buffer
+	for i := 0; i < len(s); {
+		start := i
+		for i < len(s) && hidden[i] == s[i] {
+			i++
+		}
+		out.WriteString(s[start:i])
+		for start = i; i < len(s) && hidden[i] != s[i]; {
+			i++
+		}
+		if i > start {
+			out.WriteString(removed)
+		}
+	}
+	return out.Bytes()
 }
 
-// named is a value with a name that sounds like a secret.
-var named = regexp.MustCompile(`(?i)([\w.-]*(?:passw(?:or)?d|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|unlock[_-]?key)\\?["']?\s*[:=]\s*)(\\"[^"\\]*\\"|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&{}\[\]<>"']+)`)
-
-// pass returns the text without secrets.
-func (r *redactor) pass(text []byte) []byte {
+// look finds what is a secret by its look or its name, and what is a short known one.
+func (r *redactor) look(s string, hide func(from, to int)) {
 	// The rest of a key whose beginning is not here.
-	if i := bytes.Index(text, []byte("-----END ")); i >= 0 && bytes.HasPrefix(afterWords(text[i+len("-----END "):]), []byte(keyEnd)) && !bytes.Contains(text[:i], []byte("-----BEGIN ")) {
-		text = append([]byte(removed), text[i:]...)
+	i := strings.Index(s, "-----END ")
+	if i >= 0 && restOfKey.MatchString(s[i:min(len(s), i+64)]) && !strings.Contains(s[:i], "-----BEGIN ") {
+		hide(0, i)
 	}
-	s := r.known.Replace(string(text))
 	if r.short != nil {
-		s = r.short.ReplaceAllString(s, "${1}"+removed+"${2}")
+		for at := 0; ; { // what ends one may begin the next
+			m := r.short.FindStringSubmatchIndex(s[at:])
+			if m == nil {
+				break
+			}
+			hide(at+m[2], at+m[3])
+			at += m[3]
+		}
 	}
 	for _, p := range patterns {
-		s = p.is.ReplaceAllString(s, p.with)
-	}
-	return []byte(named.ReplaceAllStringFunc(s, func(m string) string {
-		parts := named.FindStringSubmatch(m)
-		value := strings.Trim(parts[2], `\"'`)
-		if strings.HasPrefix(value, "file:/") || value == removed || value == "" {
-			return m // a reference is no secret
+		for _, m := range p.FindAllStringSubmatchIndex(s, -1) {
+			hide(m[2], unescaped(s, m[2], m[3]))
 		}
-		return parts[1] + strings.Replace(parts[2], value, removed, 1)
-	}))
+	}
+	for at := 0; ; {
+		m := named.FindStringIndex(s[at:])
+		if m == nil {
+			return
+		}
+		hide(value(s, at+m[0], at+m[1]))
+		at += m[1] // a value may be a name with a value
+	}
 }
 
-// afterWords skips the kind of a key, as in "RSA PRIVATE KEY-----".
-func afterWords(text []byte) []byte {
-	if i := bytes.Index(text[:min(len(text), 64)], []byte(keyEnd)); i >= 0 {
-		return text[i:]
+// entity is how XML writes what has a meaning for it.
+var entity = regexp.MustCompile(`&(?:#[0-9]{1,3}|#x[0-9A-Fa-f]{1,2}|quot|apos|lt|gt|amp);`)
+
+// unentitled returns a text without entities, and where each of its bytes was.
+func unentitled(s string) (plain string, at []int) {
+	var b strings.Builder
+	i := 0
+	keep := func(to int) {
+		for ; i < to; i++ {
+			b.WriteByte(s[i])
+			at = append(at, i)
+		}
 	}
-	return text
+	for _, m := range entity.FindAllStringIndex(s, -1) {
+		keep(m[0])
+		for _, c := range []byte(html.UnescapeString(s[m[0]:m[1]])) {
+			b.WriteByte(c)
+			at = append(at, m[0])
+		}
+		i = m[1]
+	}
+	keep(len(s))
+	return b.String(), append(at, len(s))
 }

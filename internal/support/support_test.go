@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -89,6 +90,44 @@ func TestKnownSecretsAreRemovedInEachForm(t *testing.T) {
 		if got := string(r.pass([]byte(text))); got != want {
 			t.Errorf("%s\n gives %s\n want  %s", text, got, want)
 		}
+	}
+}
+
+// TestWordsAreNoSecrets: in a file with names only those count that sound like secrets; users, hosts and prompts
+// do not, nor does what a name refers to.
+func TestWordsAreNoSecrets(t *testing.T) {
+	for text, want := range map[string][]Secret{
+		"# by the package\n[client]\nhost     = localhost\nuser     = root\npassword = \nsocket   = /run/s\n[b]\nbasedir = /usr\n": nil,
+		"[client]\nuser=admin\npassword=\"pw#1;x\"\n[mysqldump]\nsingle-transaction\n": {
+			"pw#1;x"},
+		"[client.admin]\n\tkey = AQBSdA==\n\tcaps mds = \"allow *\"\n\tcaps mon = \"profile rbd\"\n": {
+			"AQBSdA=="},
+		"  name \"ipmisim1\"\n  startlan 1\n  user 2 true \"ipmiusr\" \"hunter22\" admin 10 none\n": {
+			"hunter22"},
+		"secrets: {array: \"pw of it\", system: other}\nexpect:\n- {regexp: '(?i)user', text: admin}\n" +
+			"- {regexp: pwd, secret: array, times: 2}\n- {regexp: pwd, secret: system}\n": {"pw of it", "other"},
+		"secrets:\n  array: pw of it\n  multi: |\n    one line\nexpect:\n- text: admin\n": {"pw of it", "one line"},
+		"root\n":                 {"root"},
+		"pass: word\n":           {"pass: word"},
+		"QUJDREVG\nR0hJSktM\n":   {"QUJDREVG", "R0hJSktM"},
+		"QUJDREVGR0g=\nQUJD==\n": {"QUJDREVGR0g=", "QUJD=="},
+	} {
+		got := secretsOfText(text)
+		for _, w := range want {
+			if !slices.Contains(got, w) {
+				t.Errorf("%q: %q is not among %d", text, string(w), len(got))
+			}
+		}
+		for _, g := range got {
+			more := slices.ContainsFunc(want, func(w Secret) bool { return strings.Contains(string(g), string(w)) })
+			if !more && strings.TrimSpace(text) != string(g) {
+				t.Errorf("%q: %q is taken for a secret", text, string(g))
+			}
+		}
+	}
+	env := []string{"SSH_ASKPASS=/usr/bin/ask", "PWD=/root", "MYSQL_PWD=hunter2", "BYPASS=true", "DB_PASS=hunter3"}
+	if got := SecretsIn(env); !slices.Equal(got, []Secret{"hunter2", "hunter3"}) {
+		t.Errorf("%d secrets", len(got))
 	}
 }
 

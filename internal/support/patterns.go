@@ -1,0 +1,121 @@
+package support
+
+import (
+	"regexp"
+	"strings"
+)
+
+const (
+	keyEnd = "PRIVATE KEY-----"
+	// names end the names of what is a secret.
+	names = `passw(?:or)?d|passphrase|secret|token|credential|[_-]pwd|(?:api|access|auth|encryption|private|secret|unlock)[_-]?key`
+	// bare is a value without quotes around it. A quote within is part of it unless something new begins behind it.
+	bare = `(?:[^\s"']|["'][^\s"',:;}\])>/=\\])+`
+	// angle brackets, also as JSON writes them
+	lt, gt = `(?:<|\\+u003c)`, `(?:>|\\+u003e)`
+)
+
+// restOfKey is the end of a private key.
+var restOfKey = regexp.MustCompile(`^-----END [A-Z0-9 ]*` + keyEnd)
+
+// patterns are what looks like a secret: the first group.
+var patterns = []*regexp.Regexp{
+	regexp.MustCompile(`(?s)(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z))`),
+	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:(` + bare + `)@`),
+	regexp.MustCompile(`[^\s:"']:(` + bare + `)@(?:tcp6?|unix)\(`),
+	regexp.MustCompile(`(?i)` + lt + `[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*(?:\s[^<>]*[^<>/])?` + gt +
+		`\s*([^\s<](?s:.*?))(?:<|\\+u003c|\z)`),
+	regexp.MustCompile(`(?i)authorization\\*["']?\s*[:=]\s*\\*["']?(?:(?:basic|bearer|digest|token)\s+)?(` + bare + `)`),
+	regexp.MustCompile(`(?i)\bsecret\b[^\n]*?\bdata\\*"?\s*[:=]\s*\\*"?([A-Za-z0-9+/=]+)`),
+	regexp.MustCompile(`\b(AQ[A-Za-z0-9+/]{36,38}={1,2})`),
+	regexp.MustCompile(`(\$(?:1|5|6|y|2[aby])\$[^\s:"']+)`),
+	regexp.MustCompile(`\b(?:mysql|mariadb)[\w-]*\s(?:[^\n]*?\s)?-p(` + bare + `)`),
+	regexp.MustCompile(`\b(?:ipmitool|fence_\w+)\s(?:[^\n]*?\s)?-[pP]\s+(` + bare + `)`),
+}
+
+// named is a name that sounds like a secret, up to its value: NAME = VALUE, NAME: VALUE, --NAME VALUE, and "--NAME", "VALUE".
+var named = regexp.MustCompile(`(?i)(?:[\w.-]*(?:` + names + `)\\*["']?\s*[:=]\s*|` +
+	`--?[\w-]*(?:` + names + `)(?:\s+|\\*["']\s*,\s*))`)
+
+var (
+	startBare = regexp.MustCompile(`^` + bare)
+	// more is where a value without quotes ends before its run of characters does: a list or an address goes on.
+	more = regexp.MustCompile(`[,;&]["'{\[]*[\w.-]+\\*["']?[:=]|[,;&}\])]+$|</|/>$`)
+)
+
+// maxValue bounds a value, maxIndent what stands before a name that begins its line.
+const (
+	maxValue  = 64 << 10
+	maxIndent = 256
+)
+
+// value is where the value of a name ends; the name begins at name, the value at from.
+func value(s string, name, from int) (int, int) {
+	begin := from
+	for from < len(s) && s[from] == '\\' {
+		from++
+	}
+	if from < len(s) && (s[from] == '"' || s[from] == '\'') {
+		from++
+		return from, reference(s, from, closing(s, from, from-1-begin))
+	}
+	from = begin
+	to := from + len(startBare.FindString(s[from:min(len(s), from+maxValue)]))
+	if ownLine(s, name, from) { // what a file of settings has there goes on to the end of the line
+		to = from + len(strings.TrimRight(untilLine(s[from:]), " \t\r,"))
+	} else if m := more.FindStringIndex(s[from:to]); m != nil {
+		to = from + m[0]
+	}
+	return from, reference(s, from, unescaped(s, from, to))
+}
+
+// reference ends a value before it begins when it says only where a secret is.
+func reference(s string, from, to int) int {
+	if strings.HasPrefix(s[from:to], "file:/") || s[from:to] == removed {
+		return from
+	}
+	return to
+}
+
+// closing is where a text in quotes ends that begins with a quote behind some backslashes: at one behind as many.
+// Within it a backslash is doubled, and a quote has one more before it, as often as texts are within texts.
+func closing(s string, from, backslashes int) int {
+	quote, run := s[from-1], 0
+	for i := from; i < min(len(s), from+maxValue); i++ {
+		switch s[i] {
+		case '\\':
+			run++
+			continue
+		case quote:
+			if run >= backslashes && run%(2*(backslashes+1)) == backslashes {
+				return i - backslashes
+			}
+		}
+		run = 0
+	}
+	return from + len(untilLine(s[from:]))
+}
+
+func untilLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// ownLine says whether a name begins its line, and its value is that of a file of settings.
+func ownLine(s string, name, from int) bool {
+	before := s[max(0, name-maxIndent):name]
+	before = before[strings.LastIndexByte(before, '\n')+1:]
+	assigned := strings.TrimRight(s[name:from], " ")
+	return strings.Trim(before, " \t-") == "" && len(assigned) < from-name && !strings.Contains(assigned, "\n") &&
+		(strings.HasSuffix(assigned, ":") || strings.HasSuffix(assigned, " ="))
+}
+
+// unescaped leaves the backslashes before a quote that ends a value to that quote.
+func unescaped(s string, from, to int) int {
+	if to < len(s) && (s[to] == '"' || s[to] == '\'') {
+		for to > from && s[to-1] == '\\' {
+			to--
+		}
+	}
+	return to
+}
