@@ -43,9 +43,10 @@ var (
 	more = regexp.MustCompile(`[,;&]["'{\[]*[\w.-]+\\*["']?[:=]|[,;&}\])]+$|</|/>$`)
 )
 
-// maxValue bounds a value, maxIndent what stands before a name that begins its line.
+// maxValue bounds a value, maxName a name, and maxIndent what stands before a name that begins its line.
 const (
 	maxValue  = 64 << 10
+	maxName   = 128
 	maxIndent = 256
 )
 

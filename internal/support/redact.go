@@ -81,12 +81,8 @@ func (r *redactor) pass(text []byte) []byte {
 	}
 	r.look(s, hide)
 	if entity.MatchString(s) { // a text within XML
-		plain, at := unentitled(s)
-		r.look(plain, func(from, to int) {
-			if from < to {
-				hide(at[from], at[to])
-			}
-		})
+		plain, was := unentitled(s)
+		r.look(plain, func(from, to int) { hide(was(from), was(to)) })
 	}
 	var out bytes.Buffer
 	for i := 0; i < len(s); {
@@ -132,32 +128,35 @@ func (r *redactor) look(s string, hide func(from, to int)) {
 		if m == nil {
 			return
 		}
-		hide(value(s, at+m[0], at+m[1]))
-		at += m[1] // a value may be a name with a value
+		from, to := value(s, at+m[0], at+m[1])
+		hide(from, to)
+		at = max(at+m[1], to-maxName) // a value may end with a name that has a value
 	}
 }
 
 // entity is how XML writes what has a meaning for it.
 var entity = regexp.MustCompile(`&(?:#[0-9]{1,3}|#x[0-9A-Fa-f]{1,2}|quot|apos|lt|gt|amp);`)
 
-// unentitled returns a text without entities, and where each of its bytes was.
-func unentitled(s string) (plain string, at []int) {
+// unentitled returns a text without entities, and where in s a place of it was.
+func unentitled(s string) (plain string, was func(int) int) {
 	var b strings.Builder
+	var ends, lost []int // ends of what stands for an entity, and by how much the text is shorter up to there
 	i := 0
-	keep := func(to int) {
-		for ; i < to; i++ {
-			b.WriteByte(s[i])
-			at = append(at, i)
-		}
-	}
 	for _, m := range entity.FindAllStringIndex(s, -1) {
-		keep(m[0])
-		for _, c := range []byte(html.UnescapeString(s[m[0]:m[1]])) {
-			b.WriteByte(c)
-			at = append(at, m[0])
-		}
+		b.WriteString(s[i:m[0]])
+		b.WriteString(html.UnescapeString(s[m[0]:m[1]]))
 		i = m[1]
+		ends, lost = append(ends, b.Len()), append(lost, i-b.Len())
 	}
-	keep(len(s))
-	return b.String(), append(at, len(s))
+	b.WriteString(s[i:])
+	return b.String(), func(at int) int {
+		n, found := slices.BinarySearch(ends, at)
+		if found {
+			n++
+		}
+		if n == 0 {
+			return at
+		}
+		return at + lost[n-1]
+	}
 }
