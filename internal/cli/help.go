@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"holdfast/internal/fail"
 )
 
 // help writes what a command does and how it is called. No line of it is wider than a terminal.
@@ -23,6 +25,21 @@ func help(c *cobra.Command, _ []string) {
 		b.WriteString("\n" + c.UsageString())
 	}
 	_, _ = fmt.Fprint(c.OutOrStdout(), b.String()) // to a terminal that is gone
+}
+
+// helpCmd tells of another command.
+func helpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [command]", Short: "Help about any command",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return fail.Errorf(fail.Invalid, "help: unknown command %q", strings.Join(args, " ")).With("see: " + c.Root().Name() + " --help")
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 // listed is where a line of a help text that describes one of several things begins, or any line that is indented.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -25,6 +26,7 @@ import (
 
 // sshFlags say how to reach hosts.
 type sshFlags struct {
+	set      *pflag.FlagSet // that they are in; nil: another tool's
 	opt      remote.Options
 	ask      bool
 	file     string
@@ -34,6 +36,7 @@ type sshFlags struct {
 
 func (s *sshFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
+	s.set = f
 	f.StringVar(&s.opt.User, "ssh-user", "", "log in as this `user` (default root); any\nother needs sudo without a password")
 	f.IntVar(&s.opt.Port, "ssh-port", 22, "`port` of sshd on the hosts")
 	f.StringVar(&s.opt.Identity, "identity", "", "private key `file` (default: the usual\nones in ~/.ssh, and the SSH agent's)")
@@ -52,8 +55,14 @@ func (s *sshFlags) login(ctx context.Context, a *app, o install.Options) error {
 	return s.confirm(ctx, a, slices.Concat(install.Members(o.Config), o.Guests))
 }
 
-// prepare reads the password.
+// prepare sees whether there may be connections, and reads the password.
 func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
+	if s.set != nil && s.set.Changed("ssh-port") && s.opt.Port == 0 {
+		s.opt.Port = -1 // 0 is sshd's usual port only when nobody says it
+	}
+	if err := s.opt.Check(); err != nil {
+		return fail.Errorf(fail.Invalid, "%w", err)
+	}
 	if s.ask || s.file != "" {
 		s.opt.Password, err = a.password(ctx, s.file, fmt.Sprintf("Password of %s on the hosts: ", or(s.opt.User, "root")))
 	}
@@ -361,7 +370,11 @@ func installed(cmd *cobra.Command, res install.Result, err, werr error) error {
 	case err != nil:
 		return fmt.Errorf("install: %w", err)
 	case werr == nil && !res.OK:
-		return fail.Errorf(fail.Refused, "install: checks failed; nothing was changed on any host")
+		failed := 0
+		for _, f := range res.Findings {
+			failed += failing(f)
+		}
+		return fail.Errorf(fail.Refused, "install: %d of %d checks failed; nothing was changed on any host", failed, len(res.Findings))
 	}
 	return werr
 }
@@ -398,11 +411,24 @@ func writeFinding(b *strings.Builder, p painter, result, said, remedy string) {
 	}
 }
 
+// failing is 1 for what failed, else 0.
+func failing(f install.Finding) int {
+	if f.Result == install.Fail {
+		return 1
+	}
+	return 0
+}
+
 // installText is the report of an installation for people; whole shows also what
 // passed.
 func installText(res install.Result, whole bool, p painter) string {
 	var b strings.Builder
-	for _, f := range res.Findings {
+	// What failed comes last: it is what people see when all the rest has gone by.
+	found := slices.Clone(res.Findings)
+	slices.SortStableFunc(found, func(x, y install.Finding) int {
+		return cmp.Compare(failing(x), failing(y))
+	})
+	for _, f := range found {
 		if f.Result == install.Pass && !whole {
 			continue
 		}

@@ -14,6 +14,8 @@ var (
 	// wrongValue is how pflag says what Go's parsers say of a value.
 	wrongValue = regexp.MustCompile(`(?s)^invalid argument ("(?:[^"\\]|\\.)*") for "(?:-\w, )?(--[^"]+)" flag: (.*)$`)
 	noArgument = regexp.MustCompile(`^unknown command (".*") for ".*"$`)
+	// similar is how cobra names commands that are spelled nearly so.
+	similar = regexp.MustCompile(`^(unknown command ".*" for ".*")\n\nDid you mean this\?\n((?:\t[^\n]*\n)+)`)
 )
 
 // plainly says in words of this program what a library says of flags and arguments.
@@ -25,6 +27,9 @@ func plainly(c *cobra.Command, err error) error {
 	}
 	if m := noArgument.FindStringSubmatch(text); m != nil && !c.HasSubCommands() {
 		return fmt.Errorf("%s: argument %s: want none", c.CommandPath(), m[1])
+	}
+	if m := similar.FindStringSubmatch(text); m != nil {
+		return fmt.Errorf("%s; like it are: %s", m[1], strings.Join(strings.Fields(m[2]), ", "))
 	}
 	m := wrongValue.FindStringSubmatch(text)
 	if m == nil {

@@ -106,6 +106,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
 	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
 	root.AddCommand(env.Extra...)
+	root.SetHelpCommand(helpCmd())
 	markUsage(root)
 	return root
 }
@@ -141,14 +142,25 @@ func Main(args []string, env Env) int {
 		Translate(root, speech)
 	}
 	root.SetArgs(args)
+	root.InitDefaultCompletionCmd(args...)
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // cobra's own
+			markUsage(c)
+		}
+	}
 	err = root.ExecuteContext(ctx)
 	if err == nil {
 		return fail.ExitDone
+	}
+	var ran *fail.Ran
+	if errors.As(err, &ran) { // the command has told
+		return ran.Code
 	}
 	var e *fail.Error
 	if !errors.As(err, &e) {
 		e = fail.Errorf(fail.Failed, "%w", err)
 		if _, _, ferr := root.Find(args); ferr != nil { // no such command
+			err = plainly(root, err)
 			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
@@ -205,9 +217,12 @@ func usage(cmd *cobra.Command, err error) error {
 	return fail.Errorf(fail.Invalid, "%w", plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
 }
 
-// markUsage makes wrong flags and arguments of all commands bad input.
+// markUsage makes wrong flags and arguments of all commands bad input, and so a command that only holds others.
 func markUsage(cmd *cobra.Command) {
 	cmd.SetFlagErrorFunc(usage)
+	if cmd.HasParent() && cmd.HasSubCommands() && !cmd.Runnable() {
+		holds(cmd)
+	}
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(c *cobra.Command, args []string) error { return usage(c, check(c, args)) }
 	}
@@ -218,21 +233,29 @@ func markUsage(cmd *cobra.Command) {
 
 // group makes a command that only holds others.
 func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	var names []string
-	for _, c := range sub {
-		names = append(names, c.Name())
-	}
-	slices.Sort(names)
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	cmd := &cobra.Command{Use: use, Short: short}
+	cmd.AddCommand(sub...)
+	holds(cmd)
+	return cmd
+}
+
+// holds refuses to run a command that only holds others.
+func holds(cmd *cobra.Command) {
+	cmd.Args = cobra.ArbitraryArgs
 	cmd.RunE = func(c *cobra.Command, args []string) error {
+		var names []string
+		for _, sub := range c.Commands() {
+			if !sub.Hidden {
+				names = append(names, sub.Name())
+			}
+		}
+		slices.Sort(names)
 		what := "no command given"
 		if len(args) > 0 {
 			what = fmt.Sprintf("unknown command %q", args[0])
 		}
 		return usage(c, fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, strings.Join(names, " or ")))
 	}
-	cmd.AddCommand(sub...)
-	return cmd
 }
 
 // asJSON reads the output format.

@@ -76,6 +76,20 @@ func (e *ChangedKey) Remedy() string {
 	return "somebody may stand between; if the host was installed anew, remove that line"
 }
 
+// Check sees whether these options can be used, before any connection is tried.
+func (o Options) Check() error {
+	if o.Port < 0 || o.Port > 65535 {
+		return fmt.Errorf("--ssh-port: want 1 to 65535")
+	}
+	if _, err := o.known(); err != nil {
+		return fmt.Errorf("--known-hosts: %w", err)
+	}
+	if _, err := o.auth(); err != nil {
+		return fmt.Errorf("--identity: %w", err)
+	}
+	return nil
+}
+
 func (o Options) config(at string) (*ssh.ClientConfig, error) {
 	known, err := o.known()
 	if err != nil {

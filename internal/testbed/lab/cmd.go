@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -73,12 +74,18 @@ func upCommand(dir *string) *cobra.Command {
 		Short: "Make the laboratory and power all hosts on",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Dir = *dir
+			if o.Hosts == 0 { // as an option it means the default
+				return fail.Errorf(fail.Invalid, "--hosts 0: want 1 to %d", MaxHosts)
+			}
+			if _, err := o.check(); err != nil {
+				return err
+			}
 			if install {
 				if err := Install(cmd.Context()); err != nil {
 					return err
 				}
 			}
-			o.Dir = *dir
 			start := time.Now()
 			l, err := Up(cmd.Context(), o)
 			if err != nil {
@@ -113,6 +120,9 @@ func downCommand(dir *string) *cobra.Command {
 		Short: "Remove the laboratory with everything in it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := asRoot(); err != nil {
+				return err
+			}
 			l, err := Open(*dir)
 			if isNotExist(err) {
 				return nil
@@ -175,7 +185,11 @@ func execCommand(dir *string) *cobra.Command {
 				return err
 			}
 			run.Stdin, run.Stdout, run.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-			if err := run.Run(); err != nil {
+			err = run.Run()
+			if ended := new(exec.ExitError); errors.As(err, &ended) && ended.Exited() {
+				return &fail.Ran{Code: ended.ExitCode()}
+			}
+			if err != nil {
 				return fmt.Errorf("on %s: run %s: %w", args[0], strings.Join(args[1:], " "), err)
 			}
 			return nil
@@ -272,9 +286,12 @@ func hiddenCommands() []*cobra.Command {
 // withLab opens the laboratory for a command.
 func withLab(dir *string, fn func(*cobra.Command, *Lab, []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := asRoot(); err != nil {
+			return err
+		}
 		l, err := Open(*dir)
 		if isNotExist(err) {
-			return fmt.Errorf("%w: make it with \"holdfast lab up\"", err)
+			return fail.Errorf(fail.Invalid, "there is no laboratory in %s", *dir).With("make it with: holdfast lab up")
 		}
 		if err != nil {
 			return err

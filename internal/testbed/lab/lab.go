@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"holdfast/internal/fail"
 )
 
 // Lab is a laboratory that exists. Its methods may be called from several
@@ -39,11 +41,11 @@ func Open(dir string) (*Lab, error) {
 // options that made it stay in force), and returns when libvirtd answers on
 // every host, and every business guest. When it can not make a new one it removes what it began.
 func Up(ctx context.Context, o Options) (*Lab, error) {
-	if err := ready(); err != nil {
+	o, err := o.check()
+	if err != nil {
 		return nil, err
 	}
-	o, err := o.complete()
-	if err != nil {
+	if err := ready(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
@@ -55,13 +57,48 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	}
 	if err := l.start(ctx); err != nil {
 		err = fmt.Errorf("start laboratory in %s: %w", l.p.Dir, err)
+		var left error
 		if fresh {
 			// The caller's context may be what ended the start.
-			err = errors.Join(err, l.Down(context.WithoutCancel(ctx)))
+			left = l.Down(context.WithoutCancel(ctx))
 		}
-		return nil, err
+		if ctx.Err() != nil {
+			return nil, interrupted(l.p.Dir, fresh, left)
+		}
+		return nil, errors.Join(err, left)
 	}
 	return l, nil
+}
+
+// interrupted says what is left of a laboratory in dir whose start was broken off. left is what could not be
+// removed of a fresh one.
+func interrupted(dir string, fresh bool, left error) error {
+	switch {
+	case !fresh:
+		return fail.Errorf(fail.Canceled, "interrupted; the laboratory in %s was there before and is left, not all of it up", dir).
+			With("go on with: holdfast lab up; remove it with: holdfast lab down")
+	case left != nil:
+		return fail.Errorf(fail.Canceled, "interrupted; of the laboratory in %s not all could be removed: %w", dir, left).
+			With("remove the rest with: holdfast lab down")
+	}
+	return fail.Errorf(fail.Canceled, "interrupted; all of the laboratory in %s is removed, and nothing is left", dir)
+}
+
+// check completes options and makes sure of root: nothing has been changed yet.
+func (o Options) check() (Options, error) {
+	o, err := o.complete()
+	if err != nil {
+		return o, fail.Errorf(fail.Invalid, "%w", err)
+	}
+	return o, asRoot()
+}
+
+// asRoot refuses what only root can do.
+func asRoot() error {
+	if os.Geteuid() != 0 {
+		return fail.Errorf(fail.Invalid, "the laboratory needs root").With("run it with sudo")
+	}
+	return nil
 }
 
 // create loads the laboratory in o.Dir or reserves a new one: state.json and
@@ -408,9 +445,6 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 
 // ready explains why a laboratory can not be made on this machine.
 func ready() error {
-	if os.Geteuid() != 0 {
-		return errors.New("the laboratory needs root: run it with sudo")
-	}
 	if m := Missing(); len(m) > 0 {
 		return fmt.Errorf("the laboratory misses: %s", joinLines(m))
 	}

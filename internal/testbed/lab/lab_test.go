@@ -432,7 +432,7 @@ func TestCommand(t *testing.T) {
 		want string // in the output
 		fail bool
 	}{
-		{"status", `make it with "holdfast lab up"`, true},
+		{"status", "there is no laboratory in " + dir, true},
 		{"up --hosts 2", "2 hosts are up", false},
 		{"exec h2 hostname", "h2\n", false},
 		{"exec h2 sh -c pwd", "/\n", false},
