@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/internal/fail"
 	"holdfast/internal/testbed/film"
 )
 
@@ -85,15 +86,31 @@ func newRunner(opt Options) *runner {
 	return r
 }
 
+// interrupted says what is left of a run that was broken off: the files in a directory, when they are to be kept.
+func interrupted(kept string, left error) error {
+	said := "interrupted; all of the demo is removed, and nothing is left"
+	if kept != "" {
+		said = "interrupted; all that ran is ended, and its files are left in " + kept
+	}
+	if left != nil {
+		said = fmt.Sprintf("interrupted; not all of the demo could be removed: %v", left)
+	}
+	return fail.Because(errors.Join(context.Canceled, left), fail.Canceled, said)
+}
+
 func (r *runner) run(ctx context.Context, result *Result) (err error) {
 	defer func() {
 		closeErr := r.stage.Close()
+		if ctx.Err() != nil {
+			err = interrupted(r.stage.Kept(), closeErr) // what it broke off is of no interest
+			return
+		}
 		err = errors.Join(err, closeErr)
 	}()
 	r.screen.Print(fmt.Sprintf("fault:  %s: %s.", r.opt.Fault, r.opt.Fault.About()))
 	if err := r.stage.Prepare(ctx); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted: %w", ctx.Err()) // what it broke off is of no interest
+			return ctx.Err()
 		}
 		return fmt.Errorf("%w: %w", ErrNoStage, err)
 	}
@@ -109,7 +126,7 @@ func (r *runner) run(ctx context.Context, result *Result) (err error) {
 	stopWatching()
 	watchErr := watching()
 	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted: %w", ctx.Err())
+		return ctx.Err()
 	}
 	_, result.MaxHolders = r.observer.Holders()
 	result.Events = r.timeline.Events()
