@@ -171,6 +171,7 @@ func execCommand(dir *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:                   "exec HOST COMMAND [ARGUMENT...]",
 		Short:                 "Run a command inside a host",
+		Long:                  "Runs a command inside a host. The exit code is that of the command.",
 		Args:                  cobra.MinimumNArgs(2),
 		DisableFlagsInUseLine: true,
 		RunE: withHost(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
