@@ -15,7 +15,8 @@ import (
 )
 
 // ofLibrary are words that only libraries and their authors know.
-var ofLibrary = regexp.MustCompile(`strconv|pflag|cobra|arg\(s\)|accepts |invalid argument|invalid syntax|parse error|time: |Usage:|ParseInt`)
+var ofLibrary = regexp.MustCompile(`strconv|pflag|cobra|arg\(s\)|accepts ` +
+	`|invalid argument|invalid syntax|parse error|time: |Usage:|ParseInt`)
 
 // mostArguments is more than any command takes.
 const mostArguments = 8

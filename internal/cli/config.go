@@ -55,7 +55,8 @@ func writeNew(path string, text []byte) error {
 		return fail.Errorf(fail.Invalid, "write the configuration: %s exists already", path).With("name another file, or remove that one")
 	}
 	if err != nil {
-		return fail.Errorf(fail.Invalid, "write the configuration: %w", err).With("name a file in a directory that exists, where you may write")
+		return fail.Errorf(fail.Invalid, "write the configuration: %w", err).
+			With("name a file in a directory that exists, where you may write")
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Close()); err != nil {

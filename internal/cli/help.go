@@ -34,7 +34,8 @@ func helpCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			about, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return fail.Errorf(fail.Invalid, "help: unknown command %q", strings.Join(args, " ")).With("see: " + c.Root().Name() + " --help")
+				return fail.Errorf(fail.Invalid, "help: unknown command %q", strings.Join(args, " ")).
+					With("see: " + c.Root().Name() + " --help")
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()

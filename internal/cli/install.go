@@ -368,7 +368,8 @@ func installed(cmd *cobra.Command, res install.Result, err, werr error) error {
 	case cmd.Context().Err() != nil && res.Cluster == "": // it was checking
 		return fail.Errorf(fail.Canceled, "install: interrupted; nothing was changed on any host")
 	case cmd.Context().Err() != nil:
-		return fail.Errorf(fail.Canceled, "install: interrupted; what hosts have got so far is left there").With("run it again to go on")
+		return fail.Errorf(fail.Canceled, "install: interrupted; what hosts have got so far is left there").
+			With("run it again to go on")
 	case err != nil:
 		return fmt.Errorf("install: %w", err)
 	case werr == nil && !res.OK:

@@ -19,7 +19,8 @@ func TestFailuresComeLast(t *testing.T) {
 		return install.Finding{Node: node, Check: "clock", Result: result, Finding: result + " of " + node}
 	}
 	res := install.Result{Report: install.Report{Findings: []install.Finding{
-		finding("h1", install.Fail), finding("h1", install.Warn), finding("h2", install.Pass), finding("h2", install.Fail), finding("h3", install.Warn),
+		finding("h1", install.Fail), finding("h1", install.Warn), finding("h2", install.Pass),
+		finding("h2", install.Fail), finding("h3", install.Warn),
 	}}}
 	text := installText(res, true, painter{})
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -47,7 +48,8 @@ func TestFailuresComeLast(t *testing.T) {
 func TestExitCodeOfAnotherCommand(t *testing.T) {
 	var out bytes.Buffer
 	run := &cobra.Command{Use: "runs", RunE: func(*cobra.Command, []string) error { return errors.Join(&fail.Ran{Code: 7}) }}
-	if code := Main([]string{"runs"}, Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Extra: []*cobra.Command{run}}); code != 7 || out.Len() > 0 {
+	env := Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Extra: []*cobra.Command{run}}
+	if code := Main([]string{"runs"}, env); code != 7 || out.Len() > 0 {
 		t.Errorf("exit code %d: %s", code, &out)
 	}
 }

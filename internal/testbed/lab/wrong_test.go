@@ -16,7 +16,8 @@ func TestInterrupted(t *testing.T) {
 		"was there before and is left":    interrupted("/l", false, nil),
 	} {
 		var e *fail.Error
-		if !errors.As(err, &e) || e.Kind != fail.Canceled || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "/l") {
+		if !errors.As(err, &e) || e.Kind != fail.Canceled ||
+			!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "/l") {
 			t.Errorf("%v: want %s", err, want)
 		}
 	}
