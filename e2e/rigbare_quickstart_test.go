@@ -116,7 +116,7 @@ var labSteps = []struct{ command, shows string }{
 	{"up --agents --install", `(?m)^3 hosts are up(.*\n)+h1 .*\n?h2 .*\nh3 `},
 	{"exec holder holdfast status", `guest +running on h[1-3] `},
 	{"crash holder", `^holder: (?P<lost>h[1-3])\n$`},
-	{"exec holder holdfast events", `takeover +LOST -> (?P<next>h[1-3]), .* proof deadline,(.*\n)+.* started +NEXT, `},
+	{"exec holder holdfast events", `takeover +LOST -> (?P<next>h[1-3]), .* as the deadline of the copy before has passed,(.*\n)+.* started +NEXT, `},
 	{"on all", `^$`},
 	{"exec other sh -c 'holdfast migrate $(hostname)'", `^other: (?P<last>h[1-3])\n(.*\n)+the management VM is running on LAST, `},
 	{"exec holder holdfast doctor", `^holder: LAST\nwarn (.*\n)+pass `},

@@ -68,11 +68,12 @@ func (s *Service) next(ctx context.Context, st State, last *journal, u *request.
 // reported now: no host is asked. Where the plan rests on what hosts only tell when they are
 // asked, or the bundle is on other hosts, nothing is known to.
 func (s *Service) blocks(ctx context.Context, st State, j journal, purpose upgrade.Purpose, seen map[cluster.HostID]report.Seen) []string {
-	p := &planned{state: st, last: s.Cluster.Status().Coordinator, journal: j, agents: report.Hosts(seen, time.Now())}
+	p := &planned{state: st, journal: j, agents: report.Hosts(seen, time.Now())}
 	var err error
 	if p.manifest, err = s.cache.Manifest(ctx, st.Bundle.SHA256); err != nil || p.manifest.AllHosts() != nil {
 		return nil
 	}
+	p.last = s.Cluster.Status().Coordinator
 	if p.inv, p.told, err = s.inventoryOf(ctx, st, seen, nil, "", p.manifest.Name, st.version()); err != nil {
 		return []string{string(purpose) + ": " + err.Error()}
 	}

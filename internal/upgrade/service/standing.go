@@ -85,13 +85,17 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 // behind are the hosts that report, or have reported, and have not the version of the cluster.
 // One that the upgrade under way has upgraded is among them no more.
 func (s *Service) behind(st State, last *journal) (out []request.Behind) {
+	left := st.Behind[st.Bundle.Name]
+	if len(left) == 0 {
+		return nil
+	}
 	seen, _ := s.Seen()
-	for _, h := range slices.Sorted(maps.Keys(st.Behind[st.Bundle.Name])) {
+	for _, h := range slices.Sorted(maps.Keys(left)) {
 		x, known := seen[h]
 		if !known || last.status.Hosts[h] == upgrade.HostRollupDone {
 			continue
 		}
-		b := st.Behind[st.Bundle.Name][h]
+		b := left[h]
 		out = append(out, request.Behind{Name: h, Version: b.Version, Halfway: b.Halfway, At: b.At, Up: x.Up(time.Now())})
 	}
 	return out
