@@ -97,6 +97,7 @@ func FuzzNoSecretSurvives(f *testing.F) {
 	for i := range written {
 		for j := range around {
 			f.Add("root", `a/b@c:d#%?`, uint8(i), uint8(i+j), uint8(j), uint8(j), uint8(i))
+			f.Add("0", `a/b@c'd#%?`, uint8(i), uint8(i+j), uint8(j), uint8(3), uint8(j))
 			word := []string{"password", "tcp", "admin", "h1", "user", "secret", "nova"}[(i+j)%7]
 			f.Add(word, "", uint8(i), uint8(i*j), uint8(j), uint8(0), uint8(j))
 		}

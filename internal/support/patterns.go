@@ -78,7 +78,8 @@ func reference(s string, from, to int) int {
 	return to
 }
 
-// closing is where a text in quotes ends that begins with a quote behind some backslashes: at one behind as many.
+// closing is where a text in quotes ends that begins with a quote behind some backslashes: at one behind as many. Two single
+// quotes are one within the text (YAML, SQL).
 // Within it a backslash is doubled, and a quote has one more before it, as often as texts are within texts.
 func closing(s string, from, backslashes int) int {
 	quote, run := s[from-1], 0
@@ -89,7 +90,11 @@ func closing(s string, from, backslashes int) int {
 			continue
 		case quote:
 			if run >= backslashes && run%(2*(backslashes+1)) == backslashes {
-				return i - backslashes
+				again := strings.Repeat(`\`, backslashes) + "'"
+				if quote != '\'' || !strings.HasPrefix(s[i+1:], again) {
+					return i - backslashes
+				}
+				i += len(again)
 			}
 		}
 		run = 0
