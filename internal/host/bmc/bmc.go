@@ -1,9 +1,9 @@
 // Package bmc switches hosts off and on by their management controllers: IPMI
 // 2.0 over LAN and Redfish over HTTPS. It is what makes the proof "fenced".
 //
-// The order to switch off proves nothing: devices accept it and stay on. Off
-// returns nil only after the device, asked after the order, has said that the
-// power is off. A device that lies about its state can not be seen from here.
+// The order to switch off proves nothing: devices accept it and stay on, or refuse
+// it and are off. Off returns nil only after the device, asked after the order, has said that
+// the power is off. A device that lies about its state can not be seen from here.
 package bmc
 
 import (
@@ -36,10 +36,6 @@ var (
 	ErrForeign = errors.New("not the device of this host")
 )
 
-// errState: the device refuses the order in the state that the host is in, as
-// some do with "off" when it is off.
-var errState = errors.New("not in this state")
-
 const (
 	// longest is how long Off and On take when the context allows more.
 	longest = 30 * time.Second
@@ -53,6 +49,8 @@ const (
 	// lastRead. Ordering twice is for the caller to decide.
 	firstRead = 20 * time.Millisecond
 	lastRead  = 500 * time.Millisecond
+	// looks is how often the state is read back after an order that was refused.
+	looks = 4
 )
 
 // Options say where a device is and how to use it.
@@ -98,7 +96,8 @@ func (d *Device) Name() string {
 }
 
 // Off orders the power off and reads the state back until it is off. It returns
-// nil only after such an answer to a question that was asked after the order.
+// nil only after such an answer to a question that was asked after the order, whether the
+// device took that, refused it or did not answer.
 // With Options.Machine it refuses a device that names another machine, before
 // anything is ordered. It takes at most until the context's end, and 30 s; to end
 // its session at the device it may take 0.3 s more.
@@ -155,17 +154,28 @@ func (d *Device) set(ctx context.Context, on bool) error {
 	if err != nil {
 		return d.failed(what, "identity", err)
 	}
-	if err := s.order(ctx, on); err != nil {
-		// Asked after the order, so an answer "off" holds whatever the order's was.
-		if now, err2 := s.power(ctx); errors.Is(err, errState) && err2 == nil && now == on {
-			return nil
-		}
-		return d.failed(what, "order", err)
+	refused := order(ctx, s, on)
+	step := "read-back"
+	if refused != nil {
+		step = "order"
 	}
-	if err := readBack(ctx, s, on); err != nil {
-		return d.failed(what, "read-back", err)
+	if err := readBack(ctx, s, on, refused); err != nil {
+		return d.failed(what, step, err)
+	}
+	if refused != nil {
+		d.log.Warn("a fence device did not take an order, and the host is as ordered", "device", d.Name(), "order", what, "error", shown{refused})
 	}
 	return nil
+}
+
+// order leaves half of the time to read the state back, should no answer come.
+func order(ctx context.Context, s session, on bool) error {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	return s.order(ctx, on)
 }
 
 func (d *Device) connect(ctx context.Context) (session, error) {
@@ -181,11 +191,13 @@ func (d *Device) failed(what, step string, err error) error {
 }
 
 // readBack asks for the power's state until it is as ordered. Failures to ask are
-// passed over until the context ends: a device may be busy with the order.
-func readBack(ctx context.Context, s session, on bool) error {
+// passed over until the context ends: a device may be busy with the order. refused is what the
+// order failed with: when the device has answered it, a few looks tell whether it holds.
+func readBack(ctx context.Context, s session, on bool, refused error) error {
 	var asked bool // it has answered at least once
 	var last error
-	for wait := firstRead; ; wait = min(2*wait, lastRead) {
+	wait := firstRead
+	for look := 1; ; look++ {
 		now, err := s.power(ctx)
 		switch {
 		case err == nil && now == on:
@@ -195,9 +207,15 @@ func readBack(ctx context.Context, s session, on bool) error {
 		case ctx.Err() == nil || !asked && last == nil:
 			last = err // not the context's end when there is better to say
 		}
-		if !sleep.For(ctx, wait) {
-			return notReached(on, asked, last)
+		final := refused != nil && !errors.Is(refused, ErrUnreachable) && look == looks
+		if final || !sleep.For(ctx, wait) {
+			err = notReached(on, asked, last)
+			if refused != nil {
+				err = fmt.Errorf("%w (then: %v)", refused, err)
+			}
+			return err
 		}
+		wait = min(2*wait, lastRead)
 	}
 }
 
@@ -210,9 +228,9 @@ func notReached(on, asked bool, last error) error {
 	}
 	switch {
 	case asked && last != nil:
-		return fmt.Errorf("%w when the time was over (also: %v)", still, last)
+		return fmt.Errorf("%w at the last look (also: %v)", still, last)
 	case asked:
-		return fmt.Errorf("%w when the time was over", still)
+		return fmt.Errorf("%w at the last look", still)
 	case last != nil:
 		return last
 	}

@@ -71,7 +71,7 @@ func TestLongAnswers(t *testing.T) {
 		"the system is refused":   {http.StatusServiceUnavailable, system, ErrRefused, "internal error"},
 		"the system is no system": {http.StatusOK, system, nil, ""},
 		"the root is no root":     {http.StatusOK, root, nil, ""},
-		"the root is forbidden":   {http.StatusForbidden, root, ErrRefused, "internal error"},
+		"the root is not there":   {http.StatusNotFound, root, ErrRefused, "internal error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := device(t, babbling(t, c.status, c.to))

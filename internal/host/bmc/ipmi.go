@@ -162,7 +162,8 @@ func (s *ipmiSession) setUpError(step string, err error) error {
 		return fmt.Errorf("%s: %w: %w", step, errBusy, ErrRefused)
 	case types.RmcpStatusCodeInvalidAuthAlg, types.RmcpStatusCodeInvalidIntegrityAlg, types.RmcpStatusCodeInvalidConfidentAlg,
 		types.RmcpStatusCodeNoMatchingAuthPayload, types.RmcpStatusCodeNoMatchingIntegrityPayload,
-		types.RmcpStatusCodeNoCipherSuiteMatch:
+		types.RmcpStatusCodeNoCipherSuiteMatch,
+		types.RmcpStatusCodeInvalidRole: // some devices let a suite be used with lower privileges only
 		if s.w.sent == openRequest {
 			return fmt.Errorf("%s: %w (status %#02x): %w", step, errSuite, uint8(code), ErrRefused)
 		}
@@ -209,14 +210,10 @@ func (s *ipmiSession) order(ctx context.Context, on bool) error {
 	if on {
 		what = chassis.ChassisControlPowerUp
 	}
-	err := s.ask(ctx, func(ctx context.Context) error {
+	return s.ask(ctx, func(ctx context.Context) error {
 		_, err := s.c.ChassisControl(ctx, what)
 		return err
 	})
-	if cc, ok := completion(err); ok && cc == types.CodeNotSupported {
-		return fmt.Errorf("%w: %w", errState, err)
-	}
-	return err
 }
 
 // ask makes a request until it is answered. Each try is a new request with a
@@ -236,7 +233,8 @@ func (s *ipmiSession) ask(ctx context.Context, f func(context.Context) error) (e
 		case !answered:
 			err = fmt.Errorf("%w: %w", unreachable(err), err)
 			s.wait *= 2
-		case cc == types.CodeNodeBusy || cc == types.CodeProcessTimeout:
+		case cc == types.CodeNodeBusy || cc == types.CodeProcessTimeout || cc == types.CodeOutOfSpace ||
+			cc == types.CodeCannotProvideResponseBMCInitialize:
 			err = fmt.Errorf("%w: busy: %w", ErrRefused, err)
 			if !sleep.For(ctx, busyPause) {
 				return err

@@ -41,31 +41,47 @@ func (o dialer) open(ctx context.Context, password string) (session, error) {
 		MaxConnsPerHost:        1,
 		MaxResponseHeaderBytes: maxAnswer,
 	}
-	r := &rest{endpoint: "https://" + o.addr, client: &http.Client{Transport: bounded{transport}, Timeout: httpTime, CheckRedirect: o.stay}}
+	r := &rest{endpoint: "https://" + o.addr, user: o.d.opts.User, password: password,
+		client: &http.Client{Transport: bounded{transport}, Timeout: httpTime, CheckRedirect: stay}}
 	s := &redfishSession{d: o.d, r: r, idle: transport.CloseIdleConnections}
-	systems, err := r.login(ctx, o.d.opts.User, password, false)
-	if noSessions(err) {
-		systems, err = r.login(ctx, o.d.opts.User, password, true)
-	}
+	systems, err := r.login(ctx)
 	if err != nil {
 		s.idle()
 		return nil, httpError("open a session", err)
 	}
 	if err := s.find(ctx, systems); err != nil {
 		s.close(ctx)
+		if r.basic != nil {
+			err = fmt.Errorf("%w (with the password, as it gave no session: %v)", err, r.basic)
+		}
 		return nil, err
 	}
 	return s, nil
 }
 
+// suites are Go's own and those with RSA key exchange, which Go has left out since 1.22
+// and controllers such as H3C's HDM have alone. Whoever gets hold of the certificate's key can read
+// a recorded connection of these, so a device that knows others gets one of those: Go prefers
+// them, and the handshake shows whoever takes them out of the offer. Nothing else in the program
+// has these.
+var suites = func() []uint16 {
+	ids := []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA}
+	for _, s := range tls.CipherSuites() {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}()
+
 // tls pins the certificate when its fingerprint is known: most devices have one
 // that no authority has signed.
 func (o dialer) tls() *tls.Config {
 	if o.pin == nil {
-		return &tls.Config{MinVersion: tls.VersionTLS12}
+		return &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: suites}
 	}
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,
+		CipherSuites:       suites,
 		InsecureSkipVerify: true, // VerifyConnection does it
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {
@@ -80,19 +96,8 @@ func (o dialer) tls() *tls.Config {
 	}
 }
 
-// stay lets the device redirect to itself only: the password goes nowhere else.
-func (o dialer) stay(r *http.Request, via []*http.Request) error {
-	if r.URL.Scheme != "https" || r.URL.Host != via[0].URL.Host || len(via) > 3 {
-		return fmt.Errorf("redirected to %s: %w", r.URL.Redacted(), ErrRefused)
-	}
-	return nil
-}
-
-// noSessions tells whether the service has no sessions to log in with, or names no
-// place for them.
-func noSessions(err error) bool {
-	return errors.Is(err, errNoTarget) || slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, statusOf(err))
-}
+// stay leaves redirects to rest, which keeps them at the device.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // redfishSession is logged in, or each request carries the password.
 type redfishSession struct {
@@ -112,6 +117,9 @@ func (s *redfishSession) find(ctx context.Context, systems string) error {
 	var ids []string
 	for _, sys := range all {
 		if sys.ID == s.d.opts.System || s.d.opts.System == "" && len(all) == 1 {
+			if sys.err != nil {
+				return httpError("get the system", fmt.Errorf("%s: %w", sys.ID, sys.err))
+			}
 			s.sys = sys
 			return nil
 		}
@@ -134,37 +142,46 @@ func (s *redfishSession) identity(context.Context) (identity, error) {
 	return id, nil
 }
 
-// power asks anew each time. Only "Off" is off: not PoweringOff, not an empty value.
-func (s *redfishSession) power(ctx context.Context) (on bool, err error) {
+// look asks anew for the system that was chosen, and takes no other's answer for its.
+func (s *redfishSession) look(ctx context.Context) (*system, error) {
 	sys, err := s.r.system(ctx, s.sys.path)
 	if err != nil {
-		return false, httpError("get the power's state", err)
+		return nil, httpError("get the system", err)
+	}
+	was, err1 := fromText(s.sys.UUID)
+	is, err2 := fromText(sys.UUID)
+	if sys.ID != s.sys.ID || err1 == nil && err2 == nil && was.known() && is.known() && was != is {
+		return nil, fmt.Errorf("%s answers for the system %s %s, and did for %s %s: %w", s.sys.path, sys.ID, sys.UUID, s.sys.ID, s.sys.UUID, ErrForeign)
+	}
+	return sys, nil
+}
+
+// power asks anew each time. Only "Off" is off: not PoweringOff, not an empty value.
+func (s *redfishSession) power(ctx context.Context) (on bool, err error) {
+	sys, err := s.look(ctx)
+	if err != nil {
+		return false, err
 	}
 	if sys.PowerState == "" {
 		return false, fmt.Errorf("the system %s tells no power state: %w", sys.ID, ErrRefused)
 	}
-	return sys.PowerState != stateOff, nil
+	return strings.TrimSpace(sys.PowerState) != stateOff, nil
 }
 
+// order does not ask which orders the system says it takes: some say other ones in
+// another power state, some none, some wrong ones. The service refuses what it can not do.
 func (s *redfishSession) order(ctx context.Context, on bool) error {
 	what := resetOff
 	if on {
 		what = resetOn
 	}
-	sys, err := s.r.system(ctx, s.sys.path)
+	sys, err := s.look(ctx)
 	if err != nil {
-		return httpError("get the system", err)
-	}
-	allowed, err := s.r.resets(ctx, sys)
-	if err != nil {
-		return httpError("get the allowed values of Reset", err)
-	}
-	if len(allowed) > 0 && !slices.Contains(allowed, what) {
-		return fmt.Errorf("it knows no %s, only %v: %w", what, allowed, ErrRefused)
+		return err
 	}
 	err = s.r.reset(ctx, sys, what)
-	if code := statusOf(err); code == http.StatusBadRequest || code == http.StatusConflict {
-		return fmt.Errorf("%s: %w: %w: %w", what, errState, ErrRefused, err)
+	if allowed := sys.Actions.Reset.Allowed; statusOf(err) != 0 && len(allowed) > 0 && !slices.Contains(allowed, what) {
+		err = fmt.Errorf("it says that it takes only %s: %w", strings.Join(allowed, ", "), err)
 	}
 	if err != nil {
 		return httpError(what, err)
@@ -200,6 +217,10 @@ func httpError(step string, err error) error {
 		return fmt.Errorf("%s: %w (give the certificate's fingerprint if it is the device's own): %w", step, ErrForeign, err)
 	case code != 0:
 		return fmt.Errorf("%s: %w: HTTP status %d: %w", step, ErrRefused, code, err)
+	case errors.Is(err, errNoTarget):
+		return fmt.Errorf("%s: %w: %w", step, ErrRefused, err)
+	case strings.Contains(err.Error(), "tls: "): // these errors of the handshake have no type
+		return fmt.Errorf("%s: %w: want TLS 1.2 or later and a certificate by RFC 5280: %w", step, ErrRefused, err)
 	}
 	return fmt.Errorf("%s: %w: %w", step, ErrUnreachable, err)
 }

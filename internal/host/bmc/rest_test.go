@@ -36,31 +36,13 @@ func service(t *testing.T, answers map[string]string) (*rest, *[]string) {
 	return &rest{endpoint: srv.URL, client: srv.Client()}, &asked
 }
 
-func TestResetTypesOfActionInfo(t *testing.T) {
-	for answer, want := range map[string]string{
-		`{"Parameters": [{"Name": "x", "AllowableValues": ["a"]}, {"Name": "ResetType", "DataType": "String", "AllowableValues": ["On", "ForceOff"]}]}`: "[On ForceOff] <nil>",
-		`{"Parameters": [{"Name": "ResetType", "DataType": "Number"}]}`:                                                                                 "[] /i has no values of ResetType",
-		`404gone`: "[] 404: gone",
-	} {
-		r, _ := service(t, map[string]string{"GET /s": `{"Id": "1", "Actions": {"#ComputerSystem.Reset": {"target": "/r", "@Redfish.ActionInfo": "/i"}}}`, "GET /i": answer})
-		s, err := r.system(context.Background(), "/s")
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := r.resets(context.Background(), s)
-		if text := fmt.Sprint(got, " ", err); text != want {
-			t.Errorf("%s: %s, want %s", answer, text, want)
-		}
-	}
-}
-
 // TestResetNamesTheVersion, and does without it where the service will not have it.
 func TestResetNamesTheVersion(t *testing.T) {
 	for status, want := range map[string]string{
 		"204": `POST /r {"ResetType":"On"} "v1"`,
-		"412": `POST /r {"ResetType":"On"} "v1"; POST /r {"ResetType":"On"}`,
+		"412": `POST /r {"ResetType":"On"} "v1"; POST /r {"ResetType":"On"} v1; POST /r {"ResetType":"On"}`,
 	} {
-		r, asked := service(t, map[string]string{"GET /s": `{"@odata.etag": "\"v1\"", "Actions": {"#ComputerSystem.Reset": {"target": "/r"}}}`, `POST /r "v1"`: status, "POST /r ": "202"})
+		r, asked := service(t, map[string]string{"GET /s": `{"@odata.etag": "\"v1\"", "Actions": {"#ComputerSystem.Reset": {"target": "/r"}}}`, `POST /r "v1"`: status, "POST /r v1": "412", "POST /r ": "202"})
 		s, err := r.system(context.Background(), "/s")
 		if err != nil {
 			t.Fatal(err)
@@ -102,5 +84,51 @@ func TestPlacesElsewhereAreNotAsked(t *testing.T) {
 	}
 	if len(*asked) != 0 {
 		t.Errorf("asked: %v", slices.Clone(*asked))
+	}
+}
+
+// TestPlaces: the default port may be left out, and names have no case. All else is elsewhere.
+func TestPlaces(t *testing.T) {
+	for _, c := range []struct{ endpoint, base, ref, want string }{
+		{"https://bmc.example:443", "/a", "https://bmc.example/a/", "/a/"},
+		{"https://bmc.example:443", "/a", "https://BMC.example:443/a/?x=1#y", "/a/?x=1"},
+		{"https://[2001:db8::1]:443", "/a", "https://[2001:db8::1]/a/", "/a/"},
+		{"https://bmc.example:8443", "/a", "https://bmc.example:8443/a/", "/a/"},
+		{"https://bmc.example:443", "/a/b", "c/", "/a/c/"},
+		{"https://bmc.example:443", "/a/b", "/c", "/c"},
+		{"https://bmc.example:443", "/a", "https://bmc.example:8443/a/", ""},
+		{"https://bmc.example:8443", "/a", "https://bmc.example/a/", ""},
+		{"https://bmc.example:443", "/a", "http://bmc.example/a/", ""},
+		{"https://bmc.example:443", "/a", "http://bmc.example:443/a/", ""},
+		{"https://bmc.example:443", "/a", "//192.0.2.1/a/", ""},
+		{"https://bmc.example:443", "/a", "https://bmc.example.org/a/", ""},
+		{"https://bmc.example:443", "/a", "https://x@bmc.example/a/", ""},
+		{"https://bmc.example:443", "/a", "https://bmc.example:443@192.0.2.1/a/", ""},
+		{"https://bmc.example:443", "/a", "%zz", ""},
+	} {
+		r := &rest{endpoint: c.endpoint}
+		if got, err := r.place(c.base, c.ref); got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s%s to %s: %q, %v; want %q", c.endpoint, c.base, c.ref, got, err, c.want)
+		}
+	}
+}
+
+// TestRedirectWithoutPort: a device of the default port leaves it out when it redirects.
+func TestRedirectWithoutPort(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // a broken one is not what is sent
+		if r.URL.Path == "/r" {
+			http.Redirect(w, r, "https://example.com/r/", http.StatusMovedPermanently)
+		} else if r.Method != http.MethodPost || string(body) != `{"ResetType":"ForceOff"}` || r.Header.Get("X-Auth-Token") != "t" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	defer srv.Close()
+	r := &rest{endpoint: "https://example.com:443", client: srv.Client(), token: "t"} // which is the server, by this client
+	r.client.CheckRedirect = stay
+	s := &system{}
+	s.Actions.Reset.Target = "/r"
+	if err := r.reset(t.Context(), s, resetOff); err != nil {
+		t.Error(err)
 	}
 }

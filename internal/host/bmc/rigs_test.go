@@ -162,8 +162,9 @@ type hardware struct {
 func (h hardware) Chassis() hal.ChassisHAL { return h.c }
 
 // goIPMI is the server of the library itself, with one cipher suite. It tells
-// the UUID guid, in the order of RFC 4122; "" leaves the command out.
-func goIPMI(t *testing.T, guid string, suite int) rig {
+// the UUID guid, in the order of RFC 4122; "" leaves the command out. quirk is around its
+// commands.
+func goIPMI(t *testing.T, guid string, suite int, quirk ...handlers.Middleware) rig {
 	m := newMachine(t)
 	b := ipmibmc.New(ipmibmc.DeviceInfo{DeviceID: 32, IPMIVersion: 0x20}, [16]byte{1}, hardware{mock.New(), &power{m: m}})
 	for i, u := range []struct {
@@ -179,6 +180,9 @@ func goIPMI(t *testing.T, guid string, suite int) rig {
 		x.ChannelAccess[1] = ipmibmc.UserChannelAccess{MaxPrivilege: u.level, Enabled: true}
 	}
 	reg := handlers.NewRegistry()
+	for _, q := range quirk {
+		reg.Use(q)
+	}
 	handlers.RegisterAllHandlers(reg)
 	if guid != "" {
 		raw, err := parseUUID(guid)

@@ -1,17 +1,22 @@
 package bmc
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -19,14 +24,20 @@ import (
 type redfish struct {
 	m          *machine
 	noSessions bool
-	systems    []string // Ids; one by default
-	resets     []string // allowable values
-	uuid       string   // of all systems
+	noBasic    bool
+	systems    []string               // Ids; one by default
+	resets     []string               // allowable values, as it says
+	resetsNow  func(on bool) []string // the same by state, nil for resets
+	refuses    bool                   // ForceOff
+	uuid       string                 // of all systems
+	tls        *tls.Config
+	wrap       func(s *redfish, next http.Handler) http.Handler // its quirk, nil for none
 
 	mu       sync.Mutex
 	sessions map[string]string // path of a session to its token and user
 	logins   int
 	state    string // power state to tell, "" for the true one
+	id       string // of each system to tell, "" for the true one
 	status   int    // of orders, 0 for the true one
 }
 
@@ -39,11 +50,19 @@ func standIn(t *testing.T, edit func(*redfish)) rig {
 	if edit != nil {
 		edit(s)
 	}
-	srv := httptest.NewUnstartedServer(s.handler())
+	handler := s.handler()
+	if s.wrap != nil {
+		handler = s.wrap(s, handler)
+	}
+	srv := httptest.NewUnstartedServer(handler)
+	srv.TLS = s.tls
+	srv.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, new(atomic.Int32))
+	}
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that clients break off are part of the tests
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
-	sum := sha256.Sum256(srv.Certificate().Raw)
+	sum := sha256.Sum256(srv.TLS.Certificates[0].Certificate[0])
 	return rig{machine: s.m, viewer: "viewer", o: Options{Type: "redfish", Address: srv.URL, User: "admin",
 		PasswordFile: secret(t, rightPassword), Machine: machineID, Fingerprint: hex.EncodeToString(sum[:])}}
 }
@@ -113,7 +132,7 @@ func (s *redfish) logout(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *redfish) who(r *http.Request) string {
-	if name, password, ok := r.BasicAuth(); ok && knows(name, password) {
+	if name, password, ok := r.BasicAuth(); ok && !s.noBasic && knows(name, password) {
 		return name
 	}
 	s.mu.Lock()
@@ -149,14 +168,18 @@ func (s *redfish) list(w http.ResponseWriter, _ *http.Request) {
 
 func (s *redfish) system(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	state := s.state
+	state, id, resets := s.state, cmp.Or(s.id, r.PathValue("id")), s.resets
 	s.mu.Unlock()
-	if on := s.m.state(); state == "" {
+	on := s.m.state()
+	if s.resetsNow != nil {
+		resets = s.resetsNow(on)
+	}
+	if state == "" {
 		state = map[bool]string{true: "On", false: "Off"}[on]
 	}
 	path := "/redfish/v1/Systems/" + r.PathValue("id")
-	reply(w, http.StatusOK, object{"@odata.id": path, "Id": r.PathValue("id"), "Name": "host", "UUID": s.uuid, "PowerState": state,
-		"Actions": object{"#ComputerSystem.Reset": object{"target": path + "/Actions/ComputerSystem.Reset", "ResetType@Redfish.AllowableValues": s.resets}}})
+	reply(w, http.StatusOK, object{"@odata.id": path, "Id": id, "Name": "host", "UUID": s.uuid, "PowerState": state,
+		"Actions": object{"#ComputerSystem.Reset": object{"target": path + "/Actions/ComputerSystem.Reset", "ResetType@Redfish.AllowableValues": resets}}})
 }
 
 func (s *redfish) reset(w http.ResponseWriter, r *http.Request) {
@@ -168,6 +191,9 @@ func (s *redfish) reset(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case status != 0:
 		refuse(w, status, "the power is off already")
+		return
+	case err == nil && b.ResetType == "ForceOff" && s.refuses:
+		refuse(w, http.StatusBadRequest, "The value ForceOff for the property ResetType is not in the list of acceptable values.")
 		return
 	case err == nil && b.ResetType == "ForceOff":
 		err = s.m.order(false)
