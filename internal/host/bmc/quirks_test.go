@@ -46,6 +46,7 @@ var quirks = []quirk{
 		a.header.Set("Location", a.header.Get("Location")[len("/redfish/v1/"):])
 		a.body = ""
 	})},
+	{name: "session's answer is cut off", from: "ours", edit: change(atLogin, func(a *answer) { a.header.Set("Content-Length", "9999") })},
 	{name: "no place of sessions", from: "sushy/main.py", edit: change(atRoot, func(a *answer) { a.replace("Links", "links_") })},
 	{name: "no place of systems", from: "sushy/main.py", edit: change(atRoot, func(a *answer) { a.replace(`"Systems"`, `"Oem"`) })},
 	{name: "root for accounts only", from: "sushy/main.py", edit: before(atRoot, func(s *redfish, w http.ResponseWriter, r *http.Request) bool {

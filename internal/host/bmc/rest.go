@@ -243,9 +243,10 @@ func (r *rest) login(ctx context.Context) (systems string, err error) {
 func (r *rest) enter(ctx context.Context, collection string) error {
 	var body bytes.Buffer
 	h, err := r.follow(ctx, http.MethodPost, collection, "", map[string]string{"UserName": r.user, "Password": r.password}, &body)
-	if err != nil {
+	if h == nil || statusOf(err) != 0 {
 		return err
 	}
+	// There is a session, even if the rest of the answer is lost.
 	r.token, r.session = h.Get("X-Auth-Token"), sessionPlace(collection, h.Get("Location"), body.Bytes())
 	if r.token == "" {
 		return fmt.Errorf("%w: a session without a token", errNoTarget)
