@@ -31,7 +31,7 @@ var quirks = []quirk{
 	{name: "full: 429", from: "sushy/auth.py", edit: noLogin(429, "Base.1.8.GeneralError")},
 	{name: "full: 500", from: "redhat-eets/glpi-helper-scripts pull request 132", edit: noLogin(500, "Base.1.8.InternalError")},
 	{name: "full: 401 SessionLimitExceeded", from: "sushy/auth.py", edit: noLogin(401, "Base.1.8.SessionLimitExceeded")},
-	{name: "full, and no password with requests", from: "redhat-eets/glpi-helper-scripts pull request 132", kind: ErrRefused, refused: "it gave no session: 503",
+	{name: "full, and no password with requests", from: "redhat-eets/glpi-helper-scripts pull request 132", kind: ErrRefused, refused: "it gave no session: HTTP status 503: Base.1.8.SessionLimitExceeded",
 		edit: func(s *redfish) { noLogin(503, "Base.1.8.SessionLimitExceeded")(s); s.noBasic = true }},
 	{name: "a session without a token", from: "sushy/main.py", edit: change(atLogin, func(a *answer) { a.header.Del("X-Auth-Token") })},
 	{name: "session's place in the body", from: "sushy/main.py", edit: change(atLogin, func(a *answer) { a.header.Del("Location") })},

@@ -210,14 +210,12 @@ func httpError(step string, err error) error {
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	switch code := statusOf(err); {
+	switch {
 	case errors.Is(err, ErrForeign), errors.Is(err, ErrRefused):
 		return fmt.Errorf("%s: %w", step, err)
 	case errors.As(err, &unknown), errors.As(err, &name), errors.As(err, &invalid):
 		return fmt.Errorf("%s: %w (give the certificate's fingerprint if it is the device's own): %w", step, ErrForeign, err)
-	case code != 0:
-		return fmt.Errorf("%s: %w: HTTP status %d: %w", step, ErrRefused, code, err)
-	case errors.Is(err, errNoTarget):
+	case statusOf(err) != 0, errors.Is(err, errNoTarget):
 		return fmt.Errorf("%s: %w: %w", step, ErrRefused, err)
 	case strings.Contains(err.Error(), "tls: "): // these errors of the handshake have no type
 		return fmt.Errorf("%s: %w: want TLS 1.2 or later and a certificate by RFC 5280: %w", step, ErrRefused, err)

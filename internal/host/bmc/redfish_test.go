@@ -92,7 +92,7 @@ func TestForceOffNotAllowed(t *testing.T) {
 	r := standIn(t, func(s *redfish) { s.refuses, s.resets = true, []string{"On", "GracefulShutdown"} })
 	err := device(t, r.o).Off(within(t, 10*time.Second))
 	fails(t, err, ErrRefused, "order")
-	if !strings.Contains(err.Error(), "takes only On, GracefulShutdown: 400") || !r.lives() {
+	if !strings.Contains(err.Error(), "takes only On, GracefulShutdown: HTTP status 400: Base.1.8.GeneralError: The value ForceOff for") || !r.lives() {
 		t.Errorf("%v, alive %v", err, r.lives())
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"holdfast/internal/text"
 )
 
 // What Redfish calls the states, orders and places that are used here.
@@ -28,6 +30,7 @@ const (
 
 const (
 	maxMembers = 256 // how many systems of one service are looked at
+	maxSaid    = 200 // bytes of a refusal that are shown
 	maxHops    = 4   // how many places a request is sent to, with those that it is redirected to
 )
 
@@ -58,7 +61,20 @@ type statusError struct {
 	body   string
 }
 
-func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.status, e.body) }
+// Error has the first message in the form of the standard, or else the body's beginning.
+func (e *statusError) Error() string {
+	type message struct{ MessageID, Message string }
+	var b struct {
+		Error struct {
+			Code, Message string
+			Info          []message `json:"@Message.ExtendedInfo"`
+		} `json:"error"`
+	}
+	_ = json.Unmarshal([]byte(e.body), &b) // what is not in it stays empty
+	m := append(b.Error.Info, message{b.Error.Code, b.Error.Message})[0]
+	said := strings.Trim(m.MessageID+": "+m.Message, ": ")
+	return fmt.Sprintf("HTTP status %d: %s", e.status, text.Line(cmp.Or(said, e.body), maxSaid))
+}
 
 // statusOf is the HTTP status of a refusal, 0 for another error.
 func statusOf(err error) int {
@@ -188,11 +204,11 @@ func (r *rest) send(ctx context.Context, method, path, match string, body []byte
 func take(resp *http.Response, out any) error {
 	defer resp.Body.Close() // it is only read
 	if code := resp.StatusCode; code < 200 || code > 299 {
-		text, err := io.ReadAll(resp.Body)
+		said, err := io.ReadAll(resp.Body)
 		if err != nil {
 			return err
 		}
-		return &statusError{code, string(text)}
+		return &statusError{code, string(said)}
 	}
 	if raw, ok := out.(*bytes.Buffer); ok {
 		_, err := raw.ReadFrom(resp.Body)

@@ -132,3 +132,20 @@ func TestRedirectWithoutPort(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRefusalsSayWhy: the reason is not lost behind what services put around it.
+func TestRefusalsSayWhy(t *testing.T) {
+	around := `{"error": {"code": "Base.1.7.GeneralError", "message": "See ExtendedInfo", "@Message.ExtendedInfo": %s}}`
+	info := `{"MessageArgs": ["` + strings.Repeat("x", 600) + `"], "Message": "No more sessions.", "MessageId": "IDRAC.2.4.RAC0218"}`
+	for body, want := range map[string]string{
+		fmt.Sprintf(around, "["+info+"]"): "HTTP status 503: IDRAC.2.4.RAC0218: No more sessions.",
+		fmt.Sprintf(around, info):         "HTTP status 503: Base.1.7.GeneralError: See ExtendedInfo",
+		fmt.Sprintf(around, "null"):       "HTTP status 503: Base.1.7.GeneralError: See ExtendedInfo",
+		"<html>\nbusy":                    "HTTP status 503: (html) busy",
+		"":                                "HTTP status 503: ",
+	} {
+		if got := (&statusError{http.StatusServiceUnavailable, body}).Error(); got != want {
+			t.Errorf("%s: %q, want %q", body, got, want)
+		}
+	}
+}
