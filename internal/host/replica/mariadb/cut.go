@@ -38,7 +38,9 @@ func (d *Driver) awake(ctx context.Context, start func(context.Context) error) (
 }
 
 // startCut starts the server so that what is in its binary log and only prepared in the engine
-// is cut, and saves that before in a file beside save; "": it is not saved.
+// is cut, and saves that before in a file beside save; "": it is not saved. A server that refuses to cut,
+// since a statement that is no transaction is behind it ("Cannot truncate the binary log", seen with
+// 10.11.19), is started with all of it: what its primary does not have of that is errant then.
 func (d *Driver) startCut(ctx context.Context, save string) error {
 	if save == "" {
 		return d.start(ctx, "SLAVE")
@@ -52,6 +54,11 @@ func (d *Driver) startCut(ctx context.Context, save string) error {
 		return fmt.Errorf("save the end of the binary log before it is cut: %w", err)
 	}
 	serr := d.start(ctx, "SLAVE")
+	if serr != nil && ctx.Err() == nil {
+		if err := d.start(ctx, "MASTER"); err == nil {
+			serr = nil
+		}
+	}
 	fi, err := os.Stat(log)
 	if err != nil {
 		return errors.Join(serr, err)

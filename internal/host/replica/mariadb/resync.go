@@ -239,11 +239,25 @@ func (d *Driver) save(ctx context.Context, from replica.Source, mine, peer, erra
 		return err
 	}
 	for _, t := range errant {
-		if !bytes.Contains(saved, []byte("GTID "+gtids([]replica.Transaction{t})+" ")) {
+		if !hasGTID(saved, t) {
 			return fail.Errorf(fail.Failed, "%s does not have the transaction %s, which the primary does not have either", from.Save, gtids([]replica.Transaction{t}))
 		}
 	}
 	return nil
+}
+
+// hasGTID reports that what mariadb-binlog wrote has a transaction. It writes more behind the GTID, such as "trans", or nothing.
+func hasGTID(saved []byte, t replica.Transaction) bool {
+	want := []byte("\tGTID " + gtids([]replica.Transaction{t}))
+	for {
+		i := bytes.Index(saved, want)
+		if i < 0 {
+			return false
+		}
+		if saved = saved[i+len(want):]; len(saved) == 0 || saved[0] < '0' || saved[0] > '9' {
+			return true
+		}
+	}
 }
 
 // program runs a program of MariaDB. Its errors have the end of what it says.
