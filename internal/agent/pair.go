@@ -113,14 +113,14 @@ func (p *pairWork) database(peer string) (*group.Database, error) {
 		return nil, err
 	}
 	addr, _ := nd.cfg.Member(cluster.HostID(peer))
-	return &group.Database{DB: db, Dir: dir, SaveDir: d.Datadir + ".saved", Peer: replica.Source{
+	return &group.Database{DB: db, Dir: dir, Addr: nd.n.Addr, SaveDir: d.Datadir + ".saved", Peer: replica.Source{
 		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
 			return p.fetch(ctx, addr, w, about)
 		},
 	}}, nil
 }
 
-func (p *pairWork) dir() string { return filepath.Join(p.nd.n.DataDir, "pair") }
+func (p *pairWork) dir() string { return filepath.Join(p.nd.n.DataDir, group.DirName) }
 
 // id is the number of this node's server.
 func (p *pairWork) id() uint32 { return uint32(1 + slices.Index(p.cfg.Nodes, p.nd.n.Host)) }

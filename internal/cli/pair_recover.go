@@ -132,6 +132,11 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err := aloneAtWork(cmd.Context(), so); err != nil {
 		return err
 	}
+	if _, files := cl.Pair.Files(); files == nil {
+		if err := copiedAnew(cmd.Context(), so, n.DataDir); err != nil {
+			return err
+		}
+	}
 	note := &setupNote{Peer: want, Config: cl}
 	s := stages{a: a, begun: time.Now(), of: 2}
 	if err := s.next("installation"); err != nil {
@@ -175,6 +180,19 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 		if begun != "" {
 			return fail.Errorf(fail.Refused, "%s: %s; nothing was changed", h.Addrs[0], clean(begun)).With("wait for its end, or take it back there: holdfast uninstall")
 		}
+	}
+	return nil
+}
+
+// copiedAnew has the other node copy all data anew, and move aside what it has.
+func copiedAnew(ctx context.Context, so survey.Options, dataDir string) error {
+	c, err := so.Connect(ctx, so.Peer.String(), false)
+	if err != nil {
+		return err
+	}
+	_, err = c.Ask(ctx, install.Request{Do: install.DoAnew, DataDir: dataDir})
+	if err = errors.Join(err, c.Close()); err != nil {
+		return fmt.Errorf("have %s copy the data anew: %w", so.Peer, err)
 	}
 	return nil
 }

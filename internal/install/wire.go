@@ -29,7 +29,8 @@ const (
 	DoEnd     = "end"     // a guest shuts down; it has no process any more
 	DoRelease = "release" // libvirt forgets a guest
 
-	DoPair = "pair" // what a pair needs to know of the host
+	DoPair = "pair"     // what a pair needs to know of the host
+	DoAnew = "pairanew" // the host's copy of a pair's data is copied anew, when it can not follow
 )
 
 // SentPrefix begins the path of the folder that holds the program on a host while
@@ -50,7 +51,8 @@ type Request struct {
 	Input   []byte    `json:"input,omitempty"`   // agent: what it reads
 	Guest   *Wanted   `json:"guest,omitempty"`   // guests, disown, end, release
 
-	Pair *precheck.Query `json:"pair,omitempty"` // pair
+	Pair    *precheck.Query `json:"pair,omitempty"`     // pair
+	DataDir string          `json:"data_dir,omitempty"` // pairanew: of the agent
 }
 
 // Answer is the line that comes back.

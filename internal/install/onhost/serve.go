@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/install"
+	"holdfast/internal/pair/group"
 )
 
 const (
@@ -171,6 +172,8 @@ func (h *host) answer(ctx context.Context, r install.Request) (a install.Answer,
 		err = release(ctx, *r.Guest)
 	case install.DoPair:
 		a.Pair = ofPair(ctx, *r.Pair)
+	case install.DoAnew:
+		err = group.Disown(filepath.Join(r.DataDir, group.DirName))
 	default:
 		err = fmt.Errorf("unknown request %q", r.Do)
 	}

@@ -25,6 +25,8 @@ type Database struct {
 	DB *mariadb.Driver
 	// Peer is the other server, as this one follows it.
 	Peer replica.Source
+	// Addr is this node's address, for people.
+	Addr string
 	// SaveDir is where transactions go that the peer does not have, before this copy loses them.
 	SaveDir string
 	// Dir survives reboots. The files in it say that this copy is one of the pair, and that it
@@ -36,8 +38,16 @@ type Database struct {
 	at    time.Time      // since when it has not changed although commits wait
 	seen  replica.Status // at the last look
 	full  string         // at the last look
+	save  string         // file for what the peer does not have, until this copy follows; "": not tried yet
 	meter meter          // of the copy
+
+	broken error         // why the last Follow has failed, where the data may be damaged
+	rest   time.Duration // for which it is not tried again then
+	until  time.Time     // the same as a moment
 }
+
+// DirName is the folder of Database.Dir below an agent's data directory.
+const DirName = "pair"
 
 // knownName is the file in Dir that says that this copy is one of the pair.
 const knownName = "pair-copy"
@@ -64,8 +74,20 @@ func (d *Database) First(ctx context.Context) error {
 	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
 }
 
+// Disown has this node's copy replaced by one of the peer's, and moved aside, when it can not follow. dir is Database.Dir. An agent may
+// be at work; a copy that follows is left as it is.
+func Disown(dir string) error {
+	if err := os.Remove(filepath.Join(dir, knownName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // know notes that this copy is one of the pair.
 func (d *Database) know() error {
+	if known, err := d.known(); err != nil || known {
+		return err
+	}
 	return durable.WriteFile(filepath.Join(d.Dir, knownName), nil, 0o600)
 }
 
@@ -111,6 +133,12 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	// other has what was acknowledged only by a proof that holds for this run of its relay log.
 	g, err := guarantee(s.Proof)
 	r.Whole = wrote || err == nil && g.Safe && st.Lossy == "" && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
+	if r.Whole && !wrote && err == nil {
+		err = d.know() // also where Disown came too late
+	}
+	if err != nil {
+		return r, "", err
+	}
 	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of, Lossy: st.Lossy})
 	return r, string(b), err
 }
@@ -120,6 +148,9 @@ func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full)
+	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
+		r.Problem += d.remedy()
+	}
 	if c, ok := d.DB.Copying(); ok {
 		r.Copy = d.meter.look(c, time.Now())
 	}
@@ -246,11 +277,18 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 		if err := os.MkdirAll(d.SaveDir, 0o700); err != nil {
 			return err
 		}
-		from.Save = filepath.Join(d.SaveDir, "transactions-"+time.Now().UTC().Format("20060102T150405.000Z")+".sql")
+		// One file for all tries.
+		if d.save == "" {
+			d.save = filepath.Join(d.SaveDir, "transactions-"+time.Now().UTC().Format("20060102T150405.000Z")+".sql")
+		}
+		from.Save = d.save
 	}
 	known, err := d.known()
 	if err != nil {
 		return err
+	}
+	if known && time.Now().Before(d.until) {
+		return d.broken
 	}
 	switch {
 	case !known:
@@ -259,9 +297,27 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 		from.Save, from.Seed = "", nil
 	}
 	if err := d.DB.Resync(ctx, from); err != nil {
+		var broken mariadb.Broken
+		if errors.As(err, &broken) && from.Aside == "" {
+			err = fmt.Errorf("%w%s", err, d.remedy())
+			d.rest = min(max(2*d.rest, leastRest), mostRest)
+			d.broken, d.until = err, time.Now().Add(d.rest)
+		}
 		return err
 	}
+	d.save, d.rest, d.until = "", 0, time.Time{}
 	return errors.Join(d.know(), forgetWrote(d.Dir))
+}
+
+// How long a copy whose data may be damaged is left alone: each try has the other node's commits wait for a moment.
+const (
+	leastRest = 5 * time.Second
+	mostRest  = time.Minute
+)
+
+// remedy is what helps a copy that can not be used.
+func (d *Database) remedy() string {
+	return fmt.Sprintf("; if its data are damaged, they are copied anew by: holdfast pair recover %s, on the node that serves", d.Addr)
 }
 
 // Unfollow ends following.

@@ -179,7 +179,7 @@ func (n *node) boot() {
 	}, n.cmd)
 	try.Must(t, err)
 	peer := n.r.node[other(n.name)]
-	n.db = &Database{DB: db, Dir: n.dir, SaveDir: filepath.Join(n.dir, "saved"), Peer: replica.Source{Host: "127.0.0.1", Port: peer.port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
+	n.db = &Database{DB: db, Dir: n.dir, Addr: fmt.Sprintf("192.0.2.%d", n.id), SaveDir: filepath.Join(n.dir, "saved"), Peer: replica.Source{Host: "127.0.0.1", Port: peer.port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
 		return peer.db.DB.Seed(ctx, w, about)
 	}}}
 	begun := time.Now()

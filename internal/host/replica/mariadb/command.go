@@ -1,9 +1,11 @@
 package mariadb
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -28,8 +30,9 @@ type Command struct {
 	User    string   // of the system, as which it runs; "": as this process
 	Tied    bool     // it ends with this process, as tests need it
 
-	mu sync.Mutex
-	id procfs.ID // of the server that was found last
+	mu    sync.Mutex
+	id    procfs.ID // of the server that was found last
+	begun int64     // size of the log when a server was started
 }
 
 // markName is the variable in the environment of a server that has its data directory.
@@ -64,6 +67,9 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 		}
 		defer func() { err = errors.Join(err, log.Close()) }()
 		cmd.Stdout, cmd.Stderr = log, log
+		if c.begun, err = log.Seek(0, io.SeekEnd); err != nil {
+			return err
+		}
 	}
 	started := make(chan error)
 	go func() {
@@ -86,6 +92,27 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 	}()
 	return <-started
 }
+
+// Complaint is the first error in its log since it was started, of at most 300 bytes: the later ones follow from it. "" when there is none.
+func (c *Command) Complaint() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	log, err := os.Open(c.Log)
+	if err != nil {
+		return ""
+	}
+	defer log.Close()
+	for s := bufio.NewScanner(io.NewSectionReader(log, c.begun, complaints)); s.Scan(); {
+		if _, said, is := strings.Cut(s.Text(), "[ERROR] "); is {
+			said = strings.TrimSpace(said)
+			return said[:min(len(said), 300)]
+		}
+	}
+	return ""
+}
+
+// complaints is how much of a log is read for an error, in bytes.
+const complaints = 1 << 20
 
 // EventScheduler is what the option file says of event_scheduler; "": nothing.
 func (c *Command) EventScheduler(ctx context.Context) (value string, err error) {

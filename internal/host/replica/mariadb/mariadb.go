@@ -31,7 +31,15 @@ type Server interface {
 	Kill9(ctx context.Context) error
 	// Process is the server's process. It wraps procfs.ErrGone when there is none.
 	Process(ctx context.Context) (procfs.ID, error)
+	// Complaint is the first error that it has told since it was started; "": none, or not known.
+	Complaint() string
 }
+
+// Broken is in the error of a Resync where the data of this node may be damaged: the server ends at its start, or can not apply
+// what the primary sends. Source.Aside replaces them.
+type Broken struct{ error }
+
+func (b Broken) Unwrap() error { return b.error }
 
 // Account is an account of the server. The password is in a file of mode 0600; without a
 // file none is sent.
@@ -313,7 +321,10 @@ func (d *Driver) launchOnce(ctx context.Context, q querier, args []string) (ende
 			return false, fmt.Errorf("the database that was started refuses the account: %w", err)
 		}
 		if run, rerr := d.run(ctx); rerr != nil || run == "" {
-			return rerr == nil, errors.Join(fail.Errorf(fail.Failed, "the database ended at its start: %w", err), rerr)
+			if said := d.server.Complaint(); said != "" {
+				err = errors.New(said)
+			}
+			return rerr == nil, errors.Join(Broken{fail.Errorf(fail.Failed, "the database ended at its start: %w", err)}, rerr)
 		}
 		if !sleep.For(ctx, interval) {
 			return false, fmt.Errorf("the database does not answer after its start: %w", err)

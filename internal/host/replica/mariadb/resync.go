@@ -200,7 +200,11 @@ func (d *Driver) connected(ctx context.Context) error {
 			return nil
 		case f.io == "No" && f.ioErrno == errNoLog:
 			return fmt.Errorf("%w: %s", errReseed, f.problem)
-		case f.io == "No" && f.problem != "", !f.sql && f.problem != "":
+		case !f.sql && f.problem != "":
+			// It must not acknowledge to the primary what it can not apply.
+			err := fail.Errorf(fail.Failed, "this database can not apply what the primary sends: %s", f.problem)
+			return errors.Join(Broken{err}, d.exec(ctx, d.db, "STOP SLAVE"))
+		case f.io == "No" && f.problem != "":
 			return fail.Errorf(fail.Failed, "this database can not follow the primary: %s", f.problem)
 		}
 		if !sleep.For(ctx, interval) {

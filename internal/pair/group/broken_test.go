@@ -1,0 +1,125 @@
+package group
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
+)
+
+// told is what a node tells people.
+func (r *rig) told(h cluster.HostID) cluster.PairReport {
+	r.t.Helper()
+	kv, ok, err := r.store.Get(try.Context(r.t), KeyNode+string(h))
+	try.Must(r.t, err)
+	if !ok {
+		return cluster.PairReport{}
+	}
+	p, err := records.Decode[cluster.PairReport](kv, false)
+	try.Must(r.t, err)
+	return p
+}
+
+// TestABrokenStandby: one whose database does not start, or can not apply what it receives, says so with what to do, and a person has
+// all of it copied anew; what it had is moved aside.
+func TestABrokenStandby(t *testing.T) {
+	need.Drill(t, "Usphere 5.1: a standby whose data are damaged is told with a remedy, and copied anew by a person's word", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	r := newRig(t)
+	a, b := r.node["a"], r.node["b"]
+	ctx := try.Context(t)
+	write := func(n *node, statements ...string) {
+		t.Helper()
+		c, err := n.root.Conn(ctx)
+		try.Must(t, err)
+		defer c.Close()
+		for _, s := range statements {
+			_, err := c.ExecContext(ctx, s)
+			try.Must(t, err)
+		}
+	}
+	var l ledger
+	r.assign("a", cluster.ProofFirst)
+	r.complete()
+	stop := l.write(r, 2)
+	defer func() { stop() }()
+	const alone = "SET SESSION sql_log_bin=0"
+	asides := 1 // what b had before there was a pair
+	for _, c := range []struct {
+		name, says string
+		broken     func()
+	}{
+		{"a file of the database is damaged", "ended at its start", func() {
+			b.off()
+			f, err := os.OpenFile(filepath.Join(b.dir, "data", "ibdata1"), os.O_WRONLY, 0)
+			try.Must(t, err)
+			_, err = f.WriteAt(make([]byte, 1<<20), 0)
+			try.Must(t, err)
+			try.Must(t, f.Close())
+			b.boot()
+		}},
+		{"a row is missing", "1032", func() {
+			write(a, "REPLACE INTO app.log VALUES (-1)")
+			try.Until(t, "the row", func() bool { return rows(t, b, "SELECT 1 FROM app.log WHERE id=-1") == 1 })
+			write(b, alone, "DELETE FROM app.log WHERE id=-1")
+			write(a, "UPDATE app.log SET id=-2 WHERE id=-1")
+		}},
+		{"a database is missing", "other", func() {
+			write(a, "CREATE DATABASE other", "CREATE TABLE other.t (id INT PRIMARY KEY)")
+			try.Until(t, "the table", func() bool { return rows(t, b, "SELECT 1 FROM information_schema.tables WHERE table_schema='other'") == 1 })
+			write(b, alone, "DROP DATABASE other")
+			write(a, "INSERT INTO other.t VALUES (1)")
+		}},
+	} {
+		t.Log(c.name)
+		c.broken()
+		var p cluster.PairReport
+		try.Until(t, "the remedy to be told", func() bool {
+			p = r.told("b")
+			return strings.Contains(p.Problem, "holdfast pair recover 192.0.2.2")
+		})
+		if !strings.Contains(p.Problem, c.says) || p.Fit {
+			t.Errorf("%s: %+v", c.name, p)
+		}
+		if saved, err := filepath.Glob(filepath.Join(b.dir, "saved", "*")); err != nil || len(saved) > 0 {
+			t.Errorf("%s: %v, %v", c.name, saved, err)
+		}
+		try.Must(t, Disown(b.dir))
+		r.complete()
+		l.more(t, 20)
+		all, err := filepath.Glob(filepath.Join(b.dir, "data"+asideName+"*"))
+		try.Must(t, err)
+		if asides++; len(all) != asides {
+			t.Errorf("%s: moved aside: %v", c.name, all)
+		}
+	}
+	stop()
+	stop = func() {}
+	l.check(b)
+	t.Log("a copy that follows is left alone")
+	try.Must(t, Disown(b.dir))
+	try.Until(t, "that to be noted", func() bool { known, err := b.db.known(); return known && err == nil })
+	if all, err := filepath.Glob(filepath.Join(b.dir, "data"+asideName+"*")); err != nil || len(all) != asides {
+		t.Errorf("moved aside: %v, %v", all, err)
+	}
+}
+
+// rows counts what a query finds; 0 when it can not be asked.
+func rows(t *testing.T, n *node, query string) (count int) {
+	t.Helper()
+	rows, err := n.root.QueryContext(context.Background(), query)
+	if err != nil {
+		return 0
+	}
+	defer rows.Close()
+	for rows.Next() {
+		count++
+	}
+	try.Must(t, rows.Err())
+	return count
+}
