@@ -1,0 +1,101 @@
+package mariadb
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Weak is a table of an engine without transactions: what was acknowledged can be lost or doubled by a crash, or is gone after
+// each start.
+type Weak struct {
+	Table  string // DATABASE.TABLE
+	Engine string
+}
+
+// String says what it can lose.
+func (w Weak) String() string {
+	if w.Engine == memory {
+		return fmt.Sprintf("%s (%s): it is empty after each start of a database, on one node alone as well", w.Table, w.Engine)
+	}
+	return fmt.Sprintf("%s (%s): a crash can lose, double or damage rows of it", w.Table, w.Engine)
+}
+
+const memory = "MEMORY"
+
+// engines are those without transactions, by the number that is the fourth byte of a table's .frm file (legacy_db_type of
+// MariaDB's sql/handler.h; TestWeakTables asks a server for all that it has).
+var engines = map[byte]string{6: memory, 9: "MyISAM", 16: "ARCHIVE", 17: "CSV", 42: "Aria"}
+
+// systemSchemas are the databases of the server itself.
+var systemSchemas = []string{"mysql", "performance_schema", "sys", "information_schema"}
+
+// WeakTables are the tables below a data directory that are of an engine without transactions, sorted. No server is asked. Of a
+// table in partitions it is not told.
+func WeakTables(datadir string) (out []Weak, err error) {
+	schemas, err := os.ReadDir(datadir)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range schemas {
+		if !s.IsDir() || slices.Contains(systemSchemas, s.Name()) || strings.HasPrefix(s.Name(), "#") {
+			continue
+		}
+		files, err := os.ReadDir(filepath.Join(datadir, s.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was dropped
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			table, is := strings.CutSuffix(f.Name(), ".frm")
+			if !is || strings.HasPrefix(table, "#") {
+				continue
+			}
+			engine, err := engineOf(filepath.Join(datadir, s.Name(), f.Name()))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			if engine != "" {
+				out = append(out, Weak{plain(s.Name()) + "." + plain(table), engine})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Weak) int { return strings.Compare(a.Table, b.Table) })
+	return out, nil
+}
+
+// engineOf is the engine of a table by its .frm file, if that is one without transactions; "" of any other, and of a view.
+func engineOf(path string) (engine string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head := make([]byte, 4)
+	if n, _ := f.Read(head); n < len(head) || head[0] != 0xfe || head[1] != 1 {
+		return "", nil
+	}
+	return engines[head[3]], nil
+}
+
+// encoded is a character of a name as it stands in the name of a file: @ and four hexadecimal digits.
+var encoded = regexp.MustCompile(`@[0-9a-f]{4}`)
+
+// plain is a name of a database or a table by that of its file.
+func plain(name string) string {
+	return encoded.ReplaceAllStringFunc(name, func(c string) string {
+		n, err := strconv.ParseUint(c[1:], 16, 32)
+		if err != nil {
+			return c
+		}
+		return string(rune(n))
+	})
+}

@@ -1,0 +1,49 @@
+package mariadb
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
+)
+
+// TestWeakTables: of each engine that a real server has, tables are weak exactly if the server says that it has no transactions.
+func TestWeakTables(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	ctx := try.Context(t)
+	a := newNode(t, 1)
+	files := data(t)
+	try.Must(t, files.Write(a.datadir))
+	try.Must(t, a.start(ctx, "MASTER"))
+	a.sql("SET GLOBAL read_only=OFF", "CREATE DATABASE `weak-1`")
+	all, err := a.rows(ctx, a.root, "SELECT engine, transactions FROM information_schema.engines WHERE support IN ('YES', 'DEFAULT')")
+	try.Must(t, err)
+	var want []string
+	for _, e := range all {
+		name := e["engine"]
+		if slices.Contains([]string{"PERFORMANCE_SCHEMA", "SEQUENCE", "MRG_MyISAM", "BLACKHOLE"}, name) { // they keep no rows of their own
+			continue
+		}
+		a.sql("CREATE TABLE `weak-1`.`t " + strings.ToLower(name) + "` (id INT NOT NULL) ENGINE=" + name)
+		if e["transactions"] == "NO" {
+			want = append(want, fmt.Sprintf("weak-1.t %s (%s)", strings.ToLower(name), name))
+		}
+	}
+	a.sql("CREATE VIEW `weak-1`.v AS SELECT 1 AS one", "CREATE SEQUENCE `weak-1`.s", "FLUSH TABLES")
+	slices.Sort(want)
+	found, err := WeakTables(a.datadir)
+	try.Must(t, err)
+	var got []string
+	for _, w := range found {
+		got = append(got, fmt.Sprintf("%s (%s)", w.Table, w.Engine))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q: want %q", got, want)
+	}
+	if _, err := WeakTables(a.datadir + "/no"); err == nil {
+		t.Error("a directory that is not there")
+	}
+}
