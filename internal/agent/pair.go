@@ -262,6 +262,11 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 		h := cluster.PairHost{Host: cluster.HostID(n), Alive: alive[cluster.HostID(n)], Off: off[cluster.HostID(n)]}
 		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: h, PairReport: reports[n]})
 	}
+	for _, n := range out.Nodes {
+		if n.Alive && n.Role == "standby" && n.LagKnown && out.Takeover.Possible {
+			out.Takeover.Within += n.Lag
+		}
+	}
 	for _, n := range p.nd.cfg.Nodes() {
 		if p.cfg.Peer(string(n.Host)) == "" {
 			out.Voters = append(out.Voters, cluster.PairHost{Host: n.Host, Alive: alive[n.Host]})

@@ -241,6 +241,16 @@ func (v pairView) text(p painter) string {
 	if slave.Role == "standby" && slave.LagKnown {
 		say(&b, p, "lag", plain, slave.Lag.String())
 	}
+	if v.Health != cluster.Broken {
+		takeoverText(&b, p, v.Takeover, false)
+	}
+	for _, n := range v.Nodes {
+		if n.Role == "active" {
+			for _, w := range n.Weak {
+				say(&b, p, "at risk", yellow, clean(w))
+			}
+		}
+	}
 	if !v.Owner.Time.IsZero() {
 		why := ""
 		if v.Owner.Reason != "" {

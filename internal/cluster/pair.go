@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -67,6 +68,7 @@ type PairReport struct {
 	LagKnown bool          `json:"lag_known"`
 	Data     string        `json:"data"` // path of its copy
 	Problem  string        `json:"problem,omitempty"`
+	Weak     []string      `json:"weak,omitempty"` // tables of engines without transactions, with what can be lost of them; it is whole all the same
 	Members  []PairMember  `json:"members"`
 	Times    PairTimes     `json:"times"`
 	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none
@@ -175,6 +177,9 @@ func (p PairStatus) starting() string {
 	return "the group runs on no node"
 }
 
+// LagLimit is how far a standby may be behind in applying what it has received: a takeover takes so much longer.
+const LagLimit = 10 * time.Second
+
 // Health says how well the pair does, and why not better: never without a reason when it is not healthy.
 func (p PairStatus) Health() (h Health, why []string) {
 	active := p.Active()
@@ -201,6 +206,8 @@ func (p PairStatus) Health() (h Health, why []string) {
 			why = append(why, string(n.Host)+" does not have every acknowledged write")
 		case n.Problem != "":
 			why = append(why, string(n.Host)+": "+n.Problem)
+		case n != active && n.LagKnown && n.Lag > LagLimit:
+			why = append(why, fmt.Sprintf("%s is %s behind in applying what it has received, and a takeover would wait for that", n.Host, n.Lag))
 		}
 	}
 	for _, v := range p.Voters {

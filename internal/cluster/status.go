@@ -72,7 +72,7 @@ type Backup struct {
 // automatic takeover, how long that takes at most, and if not, why.
 type Takeover struct {
 	Possible bool          `json:"possible"`
-	Within   time.Duration `json:"within,omitempty"` // from the last renewal to the decision, ns
+	Within   time.Duration `json:"within,omitempty"` // from the last renewal to the decision, of a pair until the standby has applied all that it has received, ns
 	Why      string        `json:"why"`
 }
 

@@ -63,7 +63,7 @@ func (m *Machine) put() (Put, bool) {
 	case m.licensed() && s.Has(m.Peer) && m.impatient():
 		p.Sync, p.Why = s.with(m.Peer, false), "the peer does not acknowledge" // rule 2
 		return p, true
-	case m.licensed() && (m.mustAlone() || !m.Promoted) && m.Own != m.Sync.Mod:
+	case m.licensed() && (m.mustAlone() || !m.Promoted && !m.promoting()) && m.Own != m.Sync.Mod:
 		p.Sync, p.Why = s, "what was written before and is still on its way does not count" // rule 3, or a handing that was taken back
 		return p, true
 	case m.licensed() && !s.Has(m.Peer) && m.Joined == m.Sync.Mod && r.Linked && m.fresh():
@@ -84,6 +84,12 @@ func (m *Machine) put() (Put, bool) {
 		return p, true
 	}
 	return p, false
+}
+
+// promoting reports that a promotion is under way. It began when no older write could come any more, and the revision only grows.
+func (m *Machine) promoting() bool {
+	_, is := m.Acting.(Promote)
+	return is
 }
 
 // held reports that the last license is this node's, for the epoch that was granted.
@@ -307,11 +313,14 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	m.Acting, m.Touched, m.Short = nil, now, false
 	if _, follows := a.(Follow); !follows {
 		m.Risked = now
+	} else if o.OK {
+		m.FollowRest = 0
 	}
 	if !o.OK {
 		m.Rest = now.Add(restAgain)
 		if _, follows := a.(Follow); follows {
-			m.FollowAt = now.Add(followAgain)
+			m.FollowRest = min(max(2*m.FollowRest, followAgain), followMost)
+			m.FollowAt = now.Add(m.FollowRest)
 		}
 	}
 	switch a := a.(type) {

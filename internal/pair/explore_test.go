@@ -60,7 +60,7 @@ func (w *world) agent(i int, visit func(*world)) {
 func (w *world) decide(i int) {
 	m := &w.node[i].m
 	was := m.Phase
-	for _, a := range m.Decide(m.Now + 1 + cluster.Instant(followAgain)) {
+	for _, a := range m.Decide(m.Now + 1 + cluster.Instant(followMost)) {
 		w.trace.what += fmt.Sprintf(" %T%v", a, a)
 		if p, ok := a.(Put); ok {
 			w.node[i].put = &p

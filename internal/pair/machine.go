@@ -22,7 +22,8 @@ const Window = 10 * time.Minute
 const (
 	blindWait   = 10 * time.Second       // for which a standby, or a member of what serves, may not be observable before it is ended
 	restAgain   = 200 * time.Millisecond // after an action that failed
-	followAgain = 2 * time.Second        // the same for following
+	followAgain = 2 * time.Second        // the same for following, and twice as long each time
+	followMost  = 20 * time.Second       // but no longer: each try has the peer's commits wait for a moment
 )
 
 // Phase is what the group is to do on this node.
@@ -71,7 +72,9 @@ type Machine struct {
 	DimAt    cluster.Instant // the same of a member
 	Rest     cluster.Instant // before which nothing that failed is tried again
 	FollowAt cluster.Instant // before which it is not tried again to follow
-	LinkAt   cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
+	// FollowRest is how long it was not tried again to follow; 0: the last try has not failed.
+	FollowRest time.Duration
+	LinkAt     cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
 
 	Joined   int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
 	Proof    string // of that Join
@@ -170,6 +173,9 @@ func (m *Machine) Keep() {
 // OwnerIs takes the owner record in.
 func (m *Machine) OwnerIs(o cluster.Owner, mod int64) {
 	if mod > m.Owner.Mod {
+		if o.Epoch != m.Owner.Epoch {
+			m.FollowAt, m.FollowRest = 0, 0 // it was tried with another node, or another start of it
+		}
 		m.Owner = OwnerRec{o, mod}
 	}
 }

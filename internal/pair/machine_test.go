@@ -257,3 +257,74 @@ func TestAMemberThatCanNotBeSeen(t *testing.T) {
 	look(active, Up, StateUnknown, Down)
 	want(t, next(m), StopMember{1, true})
 }
+
+// TestWhileItIsPromotedNothingIsWritten: whatever the peer writes meanwhile, a node whose promotion takes long, as it has much to
+// apply, leaves the record alone.
+func TestWhileItIsPromotedNothingIsWritten(t *testing.T) {
+	m, look := node1(0)
+	look(Replica{Role: RoleStandby, Whole: true}, Down, Down, Down)
+	m.Promoted = false
+	put := m.Decide(m.Now.Add(time.Second))
+	if len(put) != 1 {
+		t.Fatalf("decided %+v: want what makes older writes void", put)
+	}
+	m.Done(put[0], Outcome{OK: true, Mod: m.Sync.Mod + 1}, m.Now)
+	look(m.Seen.Replica, Down, Down, Down)
+	want(t, m.Decide(m.Now.Add(time.Second)), Promote{m.Granted, ""})
+	for range 3 {
+		s := m.Sync.Sync
+		m.SyncIs(s, m.Sync.Mod+1) // the peer tries to follow
+		look(m.Seen.Replica, Down, Down, Down)
+		want(t, m.Decide(m.Now.Add(time.Second)))
+	}
+	m.Done(m.Acting, Outcome{Why: "it was cut short"}, m.Now)
+	look(m.Seen.Replica, Down, Down, Down)
+	if again := m.Decide(m.Now.Add(time.Second)); len(again) != 1 {
+		t.Errorf("after a promotion that failed decided %+v: want what makes older writes void", again)
+	}
+}
+
+// TestFollowingRests: what fails again and again is tried less and less often, and at once when the group has come to its peer anew.
+func TestFollowingRests(t *testing.T) {
+	m, look := node1(0)
+	m.Revoke()
+	e := m.Granted
+	owner := func(mod int64) {
+		e.Seq++
+		m.OwnerIs(cluster.Owner{State: cluster.Running, Host: "node2", Epoch: e}, mod)
+		m.SyncIs(Sync{Complete: []cluster.HostID{"node2"}, Host: "node2", Epoch: e}, m.Sync.Mod+1)
+	}
+	owner(20)
+	standby := Replica{Role: RoleStandby}
+	// after says when it is tried again.
+	after := func() time.Duration {
+		t.Helper()
+		begun := m.Now
+		for range 1000 {
+			look(standby, Down, Down, Down)
+			for _, a := range m.Decide(m.Now.Add(100 * time.Millisecond)) {
+				if _, put := a.(Put); put {
+					m.Done(a, Outcome{OK: true, Mod: m.Sync.Mod + 1}, m.Now)
+					continue
+				}
+				at := m.Now.Sub(begun)
+				m.Done(a, Outcome{Why: "it can not apply what it receives"}, m.Now)
+				return at.Round(time.Second)
+			}
+		}
+		t.Fatal("it is not tried again")
+		return 0
+	}
+	after()
+	var got []time.Duration
+	for range 6 {
+		got = append(got, after())
+	}
+	if want := []time.Duration{2e9, 4e9, 8e9, 16e9, 20e9, 20e9}; !reflect.DeepEqual(got, want) {
+		t.Errorf("tried again after %v, want %v", got, want)
+	}
+	owner(21)
+	if got := after(); got > time.Second {
+		t.Errorf("after a takeover it was tried after %v", got)
+	}
+}

@@ -691,6 +691,7 @@ type PairReport struct {
 	Times         *PairTimes             `protobuf:"bytes,12,opt,name=times,proto3" json:"times,omitempty"`
 	Copy          *PairCopy              `protobuf:"bytes,13,opt,name=copy,proto3" json:"copy,omitempty"`
 	Partition     *PairPartition         `protobuf:"bytes,14,opt,name=partition,proto3" json:"partition,omitempty"`
+	Weak          []string               `protobuf:"bytes,15,rep,name=weak,proto3" json:"weak,omitempty"` // tables without transactions, with what can be lost of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -819,6 +820,13 @@ func (x *PairReport) GetCopy() *PairCopy {
 func (x *PairReport) GetPartition() *PairPartition {
 	if x != nil {
 		return x.Partition
+	}
+	return nil
+}
+
+func (x *PairReport) GetWeak() []string {
+	if x != nil {
+		return x.Weak
 	}
 	return nil
 }
@@ -1222,7 +1230,7 @@ const file_pair_proto_rawDesc = "" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +
-	"pairReport\"\xb3\x03\n" +
+	"pairReport\"\xc7\x03\n" +
 	"\n" +
 	"PairReport\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -1239,7 +1247,8 @@ const file_pair_proto_rawDesc = "" +
 	"\amembers\x18\v \x03(\v2\x17.holdfast.v1.PairMemberR\amembers\x12,\n" +
 	"\x05times\x18\f \x01(\v2\x16.holdfast.v1.PairTimesR\x05times\x12)\n" +
 	"\x04copy\x18\r \x01(\v2\x15.holdfast.v1.PairCopyR\x04copy\x128\n" +
-	"\tpartition\x18\x0e \x01(\v2\x1a.holdfast.v1.PairPartitionR\tpartition\"\xed\x01\n" +
+	"\tpartition\x18\x0e \x01(\v2\x1a.holdfast.v1.PairPartitionR\tpartition\x12\x12\n" +
+	"\x04weak\x18\x0f \x03(\tR\x04weak\"\xed\x01\n" +
 	"\rPairPartition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x14\n" +

@@ -71,7 +71,9 @@ func TestABrokenStandby(t *testing.T) {
 		}},
 		{"a database is missing", "other", func() {
 			write(a, "CREATE DATABASE other", "CREATE TABLE other.t (id INT PRIMARY KEY)")
-			try.Until(t, "the table", func() bool { return rows(t, b, "SELECT 1 FROM information_schema.tables WHERE table_schema='other'") == 1 })
+			try.Until(t, "the table", func() bool {
+				return rows(t, b, "SELECT 1 FROM information_schema.tables WHERE table_schema='other'") == 1
+			})
 			write(b, alone, "DROP DATABASE other")
 			write(a, "INSERT INTO other.t VALUES (1)")
 		}},

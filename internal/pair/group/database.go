@@ -33,17 +33,16 @@ type Database struct {
 	// was promoted, and has not followed since.
 	Dir string
 
-	mu    sync.Mutex
-	acked uint64         // by the peer, at the last look
-	at    time.Time      // since when it has not changed although commits wait
-	seen  replica.Status // at the last look
-	full  string         // at the last look
-	save  string         // file for what the peer does not have, until this copy follows; "": not tried yet
-	meter meter          // of the copy
-
-	broken error         // why the last Follow has failed, where the data may be damaged
-	rest   time.Duration // for which it is not tried again then
-	until  time.Time     // the same as a moment
+	mu     sync.Mutex
+	acked  uint64         // by the peer, at the last look
+	at     time.Time      // since when it has not changed although commits wait
+	seen   replica.Status // at the last look
+	full   string         // at the last look
+	weak   []string       // as Describe tells it
+	weakAt time.Time      // when it was looked for last
+	looks  sync.WaitGroup // for it
+	save   string         // file for what the peer does not have, until this copy follows; "": not tried yet
+	meter  meter          // of the copy
 }
 
 // DirName is the folder of Database.Dir below an agent's data directory.
@@ -114,6 +113,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	d.mu.Lock()
 	d.seen, d.full = st, room
 	d.mu.Unlock()
+	d.lookForWeak()
 	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return r, "", err
@@ -143,11 +143,49 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	return r, string(b), err
 }
 
+// weakEvery is between two looks for tables of engines without transactions.
+const weakEvery = time.Minute
+
+// mostWeak is how many of them are named.
+const mostWeak = 10
+
+// lookForWeak begins now and then to look for tables of engines without transactions: what it finds is for people, and nothing
+// waits for it.
+func (d *Database) lookForWeak() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.weakAt.IsZero() || time.Since(d.weakAt) >= weakEvery {
+		d.weakAt = time.Now()
+		d.looks.Go(func() {
+			weak := weakOf(d.DB.Datadir())
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.weak = weak
+		})
+	}
+}
+
+// weakOf names the tables of engines without transactions, with what can be lost of them. A data directory that is not there has none.
+func weakOf(datadir string) (out []string) {
+	all, err := mariadb.WeakTables(datadir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return []string{"not known: tables without transactions can not be looked for: " + err.Error()}
+	}
+	for i, w := range all {
+		if i == mostWeak {
+			return append(out, fmt.Sprintf("%d more tables of such engines", len(all)-i))
+		}
+		out = append(out, w.String())
+	}
+	return out
+}
+
 // Describe tells people how the copy was at the last look.
 func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full)
+	r.Weak = d.weak
 	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
 		r.Problem += d.remedy()
 	}
@@ -287,9 +325,6 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 	if err != nil {
 		return err
 	}
-	if known && time.Now().Before(d.until) {
-		return d.broken
-	}
 	switch {
 	case !known:
 		from.Aside = d.DB.Datadir() + asideName + time.Now().UTC().Format("20060102T150405.000Z")
@@ -300,20 +335,12 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 		var broken mariadb.Broken
 		if errors.As(err, &broken) && from.Aside == "" {
 			err = fmt.Errorf("%w%s", err, d.remedy())
-			d.rest = min(max(2*d.rest, leastRest), mostRest)
-			d.broken, d.until = err, time.Now().Add(d.rest)
 		}
 		return err
 	}
-	d.save, d.rest, d.until = "", 0, time.Time{}
+	d.save = ""
 	return errors.Join(d.know(), forgetWrote(d.Dir))
 }
-
-// How long a copy whose data may be damaged is left alone: each try has the other node's commits wait for a moment.
-const (
-	leastRest = 5 * time.Second
-	mostRest  = time.Minute
-)
 
 // remedy is what helps a copy that can not be used.
 func (d *Database) remedy() string {
@@ -347,4 +374,7 @@ func (d *Database) Leave(ctx context.Context) (left bool, err error) {
 }
 
 // Close closes the connections to the server.
-func (d *Database) Close() { d.DB.Close() }
+func (d *Database) Close() {
+	d.looks.Wait()
+	d.DB.Close()
+}
