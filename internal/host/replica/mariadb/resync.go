@@ -252,7 +252,7 @@ func (d *Driver) save(ctx context.Context, from replica.Source, mine, peer, erra
 
 // hasGTID reports that what mariadb-binlog wrote has a transaction. It writes more behind the GTID, such as "trans", or nothing.
 func hasGTID(saved []byte, t replica.Transaction) bool {
-	want := []byte("\tGTID " + gtids([]replica.Transaction{t}))
+	want := append([]byte("\tGTID "), gtids([]replica.Transaction{t})...)
 	for {
 		i := bytes.Index(saved, want)
 		if i < 0 {
