@@ -247,7 +247,7 @@ func TestASetUpOnADevice(t *testing.T) {
 		{"", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
 		{"/dev/sdb", `{"Device": {"Disk": "/dev/sdc"}}`, `--device: value "/dev/sdb": want "/dev/sdc"`, nil},
 		{"/dev/sdb", `{"Device": {"Disc": "/dev/sdb"}}`, `Device.Disc`, nil},
-		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Shared, Database, Group, SplitBrain, Patience, Timings`, nil},
+		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Shared, Database, Group, SplitBrain, Patience, HangTimeout, Timings`, nil},
 	} {
 		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", device: c.device}, group: filepath.Join(t.TempDir(), "group.json")}
 		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))

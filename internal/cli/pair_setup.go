@@ -40,13 +40,14 @@ const setupMount = "/srv/pair"
 
 // groupFile is what --group takes of a configuration: of Pair, and of the whole.
 type groupFile struct {
-	Device     *config.PairDevice   `json:"Device"`
-	Shared     *config.PairShared   `json:"Shared"`
-	Database   *config.PairDatabase `json:"Database"`
-	Group      []config.PairMember  `json:"Group"`
-	SplitBrain string               `json:"SplitBrain"`
-	Patience   config.Duration      `json:"Patience"`
-	Timings    config.Timings       `json:"Timings"`
+	Device      *config.PairDevice   `json:"Device"`
+	Shared      *config.PairShared   `json:"Shared"`
+	Database    *config.PairDatabase `json:"Database"`
+	Group       []config.PairMember  `json:"Group"`
+	SplitBrain  string               `json:"SplitBrain"`
+	Patience    config.Duration      `json:"Patience"`
+	HangTimeout config.Duration      `json:"HangTimeout"`
+	Timings     config.Timings       `json:"Timings"`
 }
 
 // confirmWord is what has to be typed before anything is changed, as in the source tool.
@@ -94,8 +95,8 @@ other one goes on alone when the other's fence device has shown it off; with
 --arbiter ping:IP,IP, best effort, when one of these addresses answers it.
 
 The group is MariaDB, tomcat.service (or the units of --service) and the virtual
-address. --group takes a file with Database, Group, Device, Shared, SplitBrain
-and Patience, as in Pair of a configuration, and with its Timings.
+address. --group takes a file with Database, Group, Device, Shared, SplitBrain,
+Patience and HangTimeout, as in Pair of a configuration, and with its Timings.
 
 With --device /dev/DISK the pair begins with an empty database instead, on a
 DRBD device that lies on this empty disk of both nodes, mounted at /srv/pair;
@@ -271,7 +272,7 @@ func (s *pairSetup) cluster(in precheck.Input, g groupFile) (cl config.Cluster, 
 			hosts = append(hosts, *x.Node)
 		}
 	}
-	p := config.Pair{Device: g.Device, Shared: g.Shared, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain, Patience: g.Patience}
+	p := config.Pair{Device: g.Device, Shared: g.Shared, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain, Patience: g.Patience, HangTimeout: g.HangTimeout}
 	if p.Database == nil {
 		p.Database = &config.PairDatabase{}
 	}

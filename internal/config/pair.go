@@ -35,6 +35,9 @@ type Pair struct {
 	// the nodes hear each other and keep their store when the network of Node is cut between them.
 	SecondPath []string `json:"SecondPath,omitempty"`
 	Patience   Duration `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
+	// HangTimeout is for how long what serves may not answer, before it is ended and the other node takes over; default
+	// 8s, with Timings.Profile fast 4s.
+	HangTimeout Duration `json:"HangTimeout,omitzero"`
 }
 
 // Values of Pair.SplitBrain.
@@ -89,11 +92,27 @@ type PairMember struct {
 // Defaults of a pair.
 const (
 	pairPatience = 2 * time.Second
+	pairHang     = 8 * time.Second
+	pairHangFast = 4 * time.Second
 	pairRestarts = 2
 )
 
 // leastPatience is the least Patience: less would let a pause of the standby end replication.
 const leastPatience = 500 * time.Millisecond
+
+// leastHang is the least HangTimeout: a disk that is slow for a moment is no failure.
+const leastHang = 2 * time.Second
+
+// HangTimeout is for how long what serves of a pair may not answer.
+func (c Cluster) HangTimeout() time.Duration {
+	switch {
+	case c.Pair.HangTimeout != 0:
+		return time.Duration(c.Pair.HangTimeout)
+	case c.TimingConf.Profile == ProfileFast:
+		return pairHangFast
+	}
+	return pairHang
+}
 
 // Full returns the pair with defaults filled in.
 func (p Pair) Full() Pair {
@@ -264,6 +283,9 @@ func (c *checker) pair(cl *Cluster, nodes hosts) {
 	c.secondPath(cl)
 	if d := time.Duration(p.Patience); c.doc.Given("Pair.Patience") && (d < leastPatience || d > time.Minute) {
 		c.fault("Pair.Patience", d.String(), "want 500ms to 1m")
+	}
+	if d := time.Duration(p.HangTimeout); c.doc.Given("Pair.HangTimeout") && (d < leastHang || d > time.Minute) {
+		c.fault("Pair.HangTimeout", d.String(), "want 2s to 1m")
 	}
 	if p.Device != nil {
 		c.pairFiles(Pair{Device: p.Device})

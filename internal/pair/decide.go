@@ -220,15 +220,25 @@ func (m *Machine) serve() Action {
 		return nil
 	}
 	if r.Role != RoleActive {
-		if m.Promoted { // it has ended, and what waits for it has to end, too
+		if m.Promoted { // it has ended, or hangs, and what waits for it has to end, too
+			if r.Role == RoleUnknown && m.Now.Sub(m.BlindAt) < m.Hang {
+				return nil
+			}
 			m.Promoted = false
-			m.failed(-1)
+			if r.Role == RoleUnknown && m.Sync.Has(m.Peer) { // what has hung would hang again
+				m.give(fmt.Sprintf("the database has not answered for %s", m.Hang))
+			} else {
+				m.failed(-1)
+			}
 			if m.Phase != Serving {
 				return nil
 			}
 		}
 		if a := m.down(0, true); a != nil {
 			return a
+		}
+		if r.Role == RoleUnknown && m.Served {
+			return Demote{true} // it does not answer, and is started anew
 		}
 		if m.Own != m.Sync.Mod || m.Writing {
 			return nil
@@ -262,7 +272,7 @@ func (m *Machine) serve() Action {
 // with all that stand on it.
 func (m *Machine) up() Action {
 	i := slices.IndexFunc(m.Seen.Members, func(s State) bool { return s != Up })
-	if i < 0 || m.Seen.Members[i] == StateUnknown && m.Now.Sub(m.DimAt) < blindWait {
+	if i < 0 || m.Seen.Members[i] == StateUnknown && m.Now.Sub(m.DimAt) < m.Hang {
 		return nil
 	}
 	a := m.down(i, true)
@@ -326,6 +336,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	switch a := a.(type) {
 	case Promote:
 		m.Promoted = o.OK
+		m.Served = m.Served || o.OK
 		if o.OK {
 			m.Drained = false
 			if m.wasHanded() {

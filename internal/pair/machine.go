@@ -20,7 +20,7 @@ const Window = 10 * time.Minute
 
 // Times that no operator needs to set.
 const (
-	blindWait   = 10 * time.Second       // for which a standby, or a member of what serves, may not be observable before it is ended
+	blindWait   = 10 * time.Second       // for which a standby may not be observable before it is ended; Hang, unless it is set
 	restAgain   = 200 * time.Millisecond // after an action that failed
 	followAgain = 2 * time.Second        // the same for following, and twice as long each time
 	followMost  = 20 * time.Second       // but no longer: each try has the peer's commits wait for a moment
@@ -55,6 +55,7 @@ type Machine struct {
 	Self, Peer cluster.HostID
 	Members    []Member
 	Patience   time.Duration // for which commits wait for a peer that does not acknowledge
+	Hang       time.Duration // for which the copy, or a member, of what serves may not be observable before it counts as failed
 
 	Phase   Phase
 	Granted cluster.Epoch // for which the group may run here
@@ -82,6 +83,7 @@ type Machine struct {
 	Left     bool   // this process has taken this copy out of Complete, and it has not followed since
 	Drained  bool   // a Drain has ended well, and no Promote was begun since
 	Promoted bool   // a Promote has ended well for Granted
+	Served   bool   // the same, also when it has failed since: the copy keeps all that it has when it is ended
 	Failures []Failure
 
 	Now     cluster.Instant
@@ -99,7 +101,7 @@ type Failure struct {
 
 // New makes the machine of a node that knows nothing yet.
 func New(self, peer cluster.HostID, members []Member, patience time.Duration) *Machine {
-	return &Machine{Self: self, Peer: peer, Members: members, Patience: patience, Hot: true}
+	return &Machine{Self: self, Peer: peer, Members: members, Patience: patience, Hang: blindWait, Hot: true}
 }
 
 // Grant lets the group run here. Package ha has proved that it runs nowhere else,
@@ -107,13 +109,13 @@ func New(self, peer cluster.HostID, members []Member, patience time.Duration) *M
 // short what is under way.
 func (m *Machine) Grant(e cluster.Epoch) {
 	m.Phase, m.Granted, m.Why = Serving, e, ""
-	m.Promoted, m.Drained, m.Joined, m.LinkAt, m.Failures = false, false, 0, 0, nil
+	m.Promoted, m.Drained, m.Served, m.Joined, m.LinkAt, m.Failures = false, false, false, 0, 0, nil
 }
 
 // Adopt is Grant for an agent that finds the group running, as the one before it left it.
 func (m *Machine) Adopt(e cluster.Epoch) {
 	m.Grant(e)
-	m.Promoted = true
+	m.Promoted, m.Served = true, true
 }
 
 // Changed takes in that the group has other members, or a copy of other parts. Nothing is known

@@ -256,6 +256,9 @@ const hardWithin = 400 * time.Millisecond
 
 // Demote ends all writing.
 func (d *Database) Demote(ctx context.Context, hard bool) error {
+	d.mu.Lock()
+	hard = hard || d.seen.Role == replica.Silent
+	d.mu.Unlock()
 	if hard {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, hardWithin)

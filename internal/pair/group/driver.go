@@ -68,6 +68,7 @@ type Options struct {
 	Members    []Member      // in the order in which they start
 	Every      time.Duration // between two looks at the node; 0: LookEvery
 	Patience   time.Duration // for which commits wait for a peer that does not acknowledge
+	Hang       time.Duration // for which what serves may not answer before it counts as failed; 0: 10 s
 	RunDir     string        // empty after a boot
 	Clock      func() cluster.Instant
 	Log        *slog.Logger
@@ -131,6 +132,9 @@ func New(opt Options) *Driver {
 		m: pair.New(opt.Self, opt.Peer, now.specs(), opt.Patience),
 	}
 	d.now.Store(now)
+	if opt.Hang > 0 {
+		d.m.Hang = opt.Hang
+	}
 	return d
 }
 

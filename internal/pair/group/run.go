@@ -28,7 +28,8 @@ const LookEvery = 300 * time.Millisecond
 // Times of the loop.
 const (
 	stepEvery  = 100 * time.Millisecond
-	lookWithin = 3 * time.Second
+	lookWithin = 3 * time.Second // and half of the time for which what serves may not answer
+	lookSilent = time.Second     // the same when the look before had no answer
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
 	putAgain   = 250 * time.Millisecond
@@ -187,14 +188,20 @@ func (d *Driver) look(ctx context.Context) {
 	var s pair.SyncRec
 	held, peer := false, ""
 	var now *parts
-	if d.ask(ctx, func() { s, held, peer, now = d.m.Sync, d.held, d.told, d.now.Load() }) != nil || held {
+	within := lookWithin
+	if d.ask(ctx, func() {
+		s, held, peer, now = d.m.Sync, d.held, d.told, d.now.Load()
+		if within = min(within, d.m.Hang/2); d.m.BlindAt != 0 {
+			within = min(within, lookSilent)
+		}
+	}) != nil || held {
 		return
 	}
 	if c, ok := now.data.(losable); ok {
 		c.Told(peer)
 	}
 	from := d.opt.Clock()
-	dctx, cancel := context.WithTimeout(ctx, lookWithin)
+	dctx, cancel := context.WithTimeout(ctx, within)
 	r, told, err := now.data.Look(dctx, s.Sync)
 	cancel()
 	if err != nil {
