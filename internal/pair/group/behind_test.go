@@ -47,7 +47,7 @@ func TestAStandbyThatIsBehind(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	a.db.mu.Lock()
-	a.db.weakAt = time.Time{}
+	a.db.tidiedAt = time.Time{}
 	a.db.mu.Unlock()
 	try.Until(t, "a table without transactions to be named", func() bool { return len(r.told("a").Weak) == 1 })
 

@@ -162,6 +162,14 @@ func (b *Beside) Keep(ctx context.Context) error {
 	return nil
 }
 
+// Ready reports that the peer of the own copy could take the group now.
+func (b *Beside) Ready(ctx context.Context) error {
+	if own, ok := b.Data.(ready); ok {
+		return own.Ready(ctx)
+	}
+	return nil
+}
+
 // Describe tells people how the own copy was at the last look.
 func (b *Beside) Describe(r *cluster.PairReport) {
 	if t, ok := b.Data.(interface{ Describe(*cluster.PairReport) }); ok {

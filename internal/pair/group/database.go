@@ -33,16 +33,17 @@ type Database struct {
 	// was promoted, and has not followed since.
 	Dir string
 
-	mu     sync.Mutex
-	acked  uint64         // by the peer, at the last look
-	at     time.Time      // since when it has not changed although commits wait
-	seen   replica.Status // at the last look
-	full   string         // at the last look
-	weak   []string       // as Describe tells it
-	weakAt time.Time      // when it was looked for last
-	looks  sync.WaitGroup // for it
-	save   string         // file for what the peer does not have, until this copy follows; "": not tried yet
-	meter  meter          // of the copy
+	mu       sync.Mutex
+	acked    uint64         // by the peer, at the last look
+	at       time.Time      // since when it has not changed although commits wait
+	seen     replica.Status // at the last look
+	full     string         // at the last look
+	weak     []string       // as Describe tells it
+	trouble  string         // what tidy could not do
+	tidiedAt time.Time      // when it began last
+	looks    sync.WaitGroup // for it
+	save     string         // file for what the peer does not have, until this copy follows; "": not tried yet
+	meter    meter          // of the copy
 }
 
 // DirName is the folder of Database.Dir below an agent's data directory.
@@ -113,7 +114,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	d.mu.Lock()
 	d.seen, d.full = st, room
 	d.mu.Unlock()
-	d.lookForWeak()
+	d.tidy(st.Role == replica.Primary || st.Role == replica.Replica)
 	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return r, "", err
@@ -143,24 +144,29 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	return r, string(b), err
 }
 
-// weakEvery is between two looks for tables of engines without transactions.
-const weakEvery = time.Minute
+// tidyEvery is between two times in which the files of the database are looked at.
+const tidyEvery = time.Minute
 
 // mostWeak is how many of them are named.
 const mostWeak = 10
 
-// lookForWeak begins now and then to look for tables of engines without transactions: what it finds is for people, and nothing
-// waits for it.
-func (d *Database) lookForWeak() {
+// tidy begins now and then to look for tables of engines without transactions, which is for people, and has a server that answers
+// remove old binary logs. Nothing waits for it.
+func (d *Database) tidy(answers bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.weakAt.IsZero() || time.Since(d.weakAt) >= weakEvery {
-		d.weakAt = time.Now()
+	if d.tidiedAt.IsZero() || time.Since(d.tidiedAt) >= tidyEvery {
+		d.tidiedAt = time.Now()
 		d.looks.Go(func() {
-			weak := weakOf(d.DB.Datadir())
+			weak, trouble := weakOf(d.DB.Datadir()), ""
+			if answers {
+				if err := d.DB.TrimLogs(context.Background()); err != nil {
+					trouble = "old binary logs are not removed: " + err.Error()
+				}
+			}
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			d.weak = weak
+			d.weak, d.trouble = weak, trouble
 		})
 	}
 }
@@ -184,7 +190,7 @@ func weakOf(datadir string) (out []string) {
 func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full)
+	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full, d.trouble)
 	r.Weak = d.weak
 	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
 		r.Problem += d.remedy()
@@ -266,6 +272,9 @@ func (d *Database) Demote(ctx context.Context, hard bool) error {
 	}
 	return d.DB.Demote(ctx)
 }
+
+// Ready reports that the peer's database answers now.
+func (d *Database) Ready(ctx context.Context) error { return d.DB.PeerAnswers(ctx, d.Peer) }
 
 // Drain ends all writing in an orderly way. Commits that wait are acknowledged first, so
 // that the peer has everything.

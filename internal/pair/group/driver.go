@@ -340,8 +340,18 @@ func (d *Driver) Kill(ctx context.Context) error {
 	return nil
 }
 
+// ready is a copy whose peer can be asked whether it could take the group now.
+type ready interface {
+	Ready(ctx context.Context) error
+}
+
 // Migrate hands the group over to the peer. Which address it has is in the settings.
 func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
+	if r, ok := d.now.Load().data.(ready); ok {
+		if err := r.Ready(ctx); err != nil {
+			return fmt.Errorf("the database on %s does not answer, and nothing was stopped: %w", d.opt.Peer, err)
+		}
+	}
 	why, state := "", 0 // 1: gone, 2: it stays
 	err := d.ask(ctx, func() {
 		switch {

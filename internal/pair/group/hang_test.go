@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/pair"
 	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
@@ -46,6 +47,17 @@ func TestADatabaseThatHangs(t *testing.T) {
 	if a.pid() != pid || failures > 0 {
 		t.Errorf("process %d after %d, %d failures", a.pid(), pid, failures)
 	}
+	r.complete()
+
+	t.Log("the standby's hangs, and nothing is stopped for a move to it")
+	try.Must(t, unix.Kill(b.pid(), unix.SIGSTOP))
+	if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "does not answer") && !strings.Contains(err.Error(), "does not have everything") {
+		t.Errorf("%v", err)
+	}
+	if st := a.vip.State(ctx); st != pair.Up {
+		t.Errorf("the address is %v", st)
+	}
+	try.Must(t, unix.Kill(b.pid(), unix.SIGCONT))
 	r.complete()
 
 	t.Log("the other node can take it")

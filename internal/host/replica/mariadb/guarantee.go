@@ -26,8 +26,10 @@ type counts struct {
 	clients              int
 	waiting              int // sessions
 	noTx, noTimes        string
-	acked                uint64 // commits that a replica has acknowledged
-	full                 bool   // a commit waits for space on a disk
+	acked                uint64        // commits that a replica has acknowledged
+	full                 bool          // a commit waits for space on a disk
+	locked               int           // sessions whose writes wait for a lock of all writes, such as FLUSH TABLES WITH READ LOCK
+	lockedFor            time.Duration // the longest
 }
 
 const (
@@ -56,14 +58,22 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	}
 	// A session whose write found a full disk waits for space, which the server looks for once a
 	// minute, for ever. Queries are answered meanwhile, and no commit ends.
-	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space'")
+	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked, CAST(time_ms AS INT) AS ms "+
+		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state IN ('Waiting for someone to free space', 'Waiting for backup lock')")
 	if err != nil {
 		return c, err
 	}
 	for _, s := range sessions {
-		if s["serves"] == "1" {
+		switch {
+		case s["serves"] == "1":
 			c.serving = append(c.serving, session{s["id"], s["host"]})
-		} else {
+		case s["locked"] == "1":
+			ms, err := strconv.ParseInt(s["ms"], 10, 64)
+			if err != nil {
+				return c, fmt.Errorf("the database says that a session waits for %.40q ms", s["ms"])
+			}
+			c.locked, c.lockedFor = c.locked+1, max(c.lockedFor, time.Duration(ms)*time.Millisecond)
+		default:
 			c.full = true
 		}
 	}

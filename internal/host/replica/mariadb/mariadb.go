@@ -73,18 +73,20 @@ type Config struct {
 
 // How long things may take, unless the caller's context is shorter.
 const (
-	limit    = 5 * time.Second        // one statement
-	start    = 60 * time.Second       // a server, until it answers, with its recovery
-	connect  = 30 * time.Second       // a replica, until it is connected
-	settle   = 10 * time.Second       // sessions, until they are gone after KILL
-	kill     = 10 * time.Second       // a process, until it is gone after SIGKILL
-	interval = 20 * time.Millisecond  // between two looks
-	dial     = 2 * time.Second        // a connection
-	glance   = 500 * time.Millisecond // a question that a look can do without
-	forever  = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
-	brief    = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
-	longer   = 4 * time.Second        // the last one
-	pause    = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
+	limit       = 5 * time.Second        // one statement
+	start       = 60 * time.Second       // a server, until it answers, with its recovery
+	connect     = 30 * time.Second       // a replica, until it is connected
+	settle      = 10 * time.Second       // sessions, until they are gone after KILL
+	kill        = 10 * time.Second       // a process, until it is gone after SIGKILL
+	interval    = 20 * time.Millisecond  // between two looks
+	dial        = 2 * time.Second        // a connection
+	glance      = 500 * time.Millisecond // a question that a look can do without
+	forever     = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
+	brief       = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
+	longer      = 4 * time.Second        // the last one
+	lockedLimit = 10 * time.Second       // for which writes may wait for a lock of all writes, as a copy for a replica takes it for 6 s
+	answers     = time.Second            // another server
+	pause       = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
 )
 
 // Driver drives the server of this node. Its methods may be called concurrently.

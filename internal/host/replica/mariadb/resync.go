@@ -132,6 +132,22 @@ func (d *Driver) primary(ctx context.Context, from replica.Source) ([]replica.Tr
 	return parse(v["state"])
 }
 
+// PeerAnswers reports that the other server answers now, and lets nobody write.
+func (d *Driver) PeerAnswers(ctx context.Context, from replica.Source) error {
+	ctx, cancel := context.WithTimeout(ctx, answers)
+	defer cancel()
+	db, err := open(d.cfg.Replication, "tcp", net.JoinHostPort(from.Host, strconv.Itoa(from.Port)))
+	if err != nil {
+		return err
+	}
+	defer closed(db)
+	v, err := d.row(ctx, db, "SELECT @@read_only AS ro")
+	if err == nil && v["ro"] == "0" {
+		err = fail.Errorf(fail.Refused, "it is not read-only")
+	}
+	return err
+}
+
 // follow makes the server follow from where it is, and waits until it is connected. peer is
 // the primary's state, of now or of before the copy that this node's data are.
 func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica.Transaction) error {

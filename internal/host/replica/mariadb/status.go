@@ -152,6 +152,10 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if c.full {
 		return errors.New("a disk is full: commits wait for space")
 	}
+	if c.lockedFor >= lockedLimit && st.Problem == "" {
+		st.Problem = fmt.Sprintf("%d sessions can not write, the longest for %s: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
+			c.locked, c.lockedFor.Truncate(time.Second))
+	}
 	st.Waits, st.Acked = c.strict(), c.acked
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
 	if st.Role == replica.Primary {

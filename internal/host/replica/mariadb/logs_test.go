@@ -1,0 +1,89 @@
+package mariadb
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
+)
+
+// TestTrimLogs: old binary logs go, the last one and as many as fit stay, and a replica that was away for longer gets a copy.
+func TestTrimLogs(t *testing.T) {
+	need.Drill(t, "Usphere: binary logs do not fill the disk, and a standby that was away for too long gets a copy", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	a, b := pair(t)
+	ctx := try.Context(t)
+	join(t, a, b)
+	try.Must(t, b.cmd.Kill9(ctx))
+	try.Must(t, a.Alone(ctx))
+	logs := func() (names []string) {
+		all, err := a.rows(ctx, a.root, "SHOW BINARY LOGS")
+		try.Must(t, err)
+		for _, l := range all {
+			names = append(names, l["log_name"])
+		}
+		return names
+	}
+	for i := range 5 {
+		a.sql("INSERT INTO app.log VALUES ("+string(rune('1'+i))+", REPEAT('x', 30))", "FLUSH BINARY LOGS")
+	}
+	was := logs()
+	try.Must(t, a.trimLogs(ctx, 1<<30))
+	if got := logs(); len(got) != len(was) {
+		t.Errorf("of %v only %v are left, and all fit", was, got)
+	}
+	try.Must(t, a.trimLogs(ctx, 1000))
+	got := logs()
+	if len(got) >= len(was) || len(got) < 2 || got[len(got)-1] != was[len(was)-1] {
+		t.Errorf("of %v %v are left", was, got)
+	}
+	try.Until(t, "the last one to be left alone", func() bool { // the one before is kept until the engine has written a checkpoint
+		try.Must(t, a.trimLogs(ctx, 1))
+		return len(logs()) == 1
+	})
+	seeds := a.seeds
+	try.Must(t, b.Resync(ctx, a.source(t.TempDir()+"/saved.sql")))
+	if a.seeds != seeds+1 || b.value("SELECT COUNT(*) FROM app.log") != "5" {
+		t.Errorf("%d copies, %s rows", a.seeds-seeds, b.value("SELECT COUNT(*) FROM app.log"))
+	}
+}
+
+// TestALockOfAllWrites is told when writes have waited for it for a while; PeerAnswers tells a server that stands still.
+func TestALockOfAllWrites(t *testing.T) {
+	need.Drill(t, "Usphere: a primary on which nothing can be written is not called healthy", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	a, b := pair(t)
+	ctx := try.Context(t)
+	join(t, a, b)
+	c, err := a.root.Conn(ctx)
+	try.Must(t, err)
+	defer c.Close()
+	_, err = c.ExecContext(ctx, "FLUSH TABLES WITH READ LOCK")
+	try.Must(t, err)
+	answer := insert(a.app(), 1)
+	var says string
+	try.Until(t, "the lock to be told", func() bool {
+		says = a.state().Problem
+		return says != ""
+	})
+	if !strings.Contains(says, "1 sessions can not write, the longest for 1") {
+		t.Errorf("%q", says)
+	}
+	_, err = c.ExecContext(ctx, "UNLOCK TABLES")
+	try.Must(t, err)
+	try.Must(t, <-answer)
+	try.Until(t, "that to be over", func() bool { return a.state().Problem == "" })
+
+	try.Must(t, a.PeerAnswers(ctx, b.source("")))
+	if err := b.PeerAnswers(ctx, a.source("")); err == nil {
+		t.Error("a primary counts as one that could take the group")
+	}
+	thaw := b.freeze()
+	begun := time.Now()
+	if err := a.PeerAnswers(ctx, b.source("")); err == nil {
+		t.Error("a server that stands still answers")
+	}
+	t.Logf("told after %s", time.Since(begun))
+	thaw()
+	try.Until(t, "an answer", func() bool { return a.PeerAnswers(ctx, b.source("")) == nil })
+}
