@@ -29,6 +29,17 @@ func (c *checker) fault(n *node, below, value, want string) {
 	c.faults = append(c.faults, Fault{n.path() + below, value, want})
 }
 
+// rules applies what table says of values.
+func (c *checker) rules(d *Domain) {
+	for i, r := range table {
+		for _, p := range d.find(patterns[i]) {
+			if r.refused(p) {
+				c.faults = append(c.faults, Fault{p.path(), p.value, r.want()})
+			}
+		}
+	}
+}
+
 // oneOf refuses an attribute whose value is none of those allowed.
 func (c *checker) oneOf(n *node, attr, value, why string, allowed ...string) {
 	if n != nil && !slices.Contains(allowed, value) {
@@ -36,18 +47,13 @@ func (c *checker) oneOf(n *node, attr, value, why string, allowed ...string) {
 	}
 }
 
-// never refuses an attribute's value.
-func (c *checker) never(n *node, attr, value, want string) {
-	if n != nil && n.attr(attr) == value {
-		c.fault(n, "/@"+attr, value, want)
-	}
-}
-
 // Texts of several rules.
 const (
-	whyHost   = "it is tied to one host, another one could not take the guest over"
-	whyShared = "a second host would not have it after a takeover"
-	whyCache  = "what the host's memory still holds is written after the guest runs elsewhere"
+	whyHost    = "it is tied to one host, another one could not take the guest over"
+	whyShared  = "a second host would not have it after a takeover"
+	whyFormat  = "QEMU does not migrate a guest with a disk of another format"
+	whyConnect = "want <reconnect enabled='yes' timeout='5'/>: QEMU does not start while nobody listens there"
+	whyCache   = "what the host's memory still holds is written after the guest runs elsewhere"
 )
 
 // Check returns all that is wrong, in no order that matters.
@@ -67,9 +73,7 @@ func (d *Domain) Check(r Rules) []Fault {
 		c.fault(d.root, "/vcpu", d.root.first("vcpu").content(), "want at least 1")
 	}
 	c.oneOf(d.root, "type", d.root.attr("type"), "the management VM runs by QEMU", "kvm", "qemu")
-	for _, n := range d.root.all("launchSecurity") {
-		c.fault(n, "/@type", n.attr("type"), "encrypted memory can not be migrated: remove it")
-	}
+	c.rules(d)
 	c.system(d.root.first("os"))
 	c.cpu(d.root.first("cpu"))
 	for _, s := range d.root.all("sysinfo") {
@@ -162,16 +166,12 @@ func (c *checker) shared(n *node, below, file string) {
 var notMigrated = []string{"invtsc"}
 
 func (c *checker) cpu(cpu *node) {
-	c.never(cpu, "migratable", "off", "such a CPU can not be migrated")
 	for _, f := range cpu.all("feature") {
 		if p := f.attr("policy"); slices.Contains(notMigrated, f.attr("name")) && p != "disable" && p != "forbid" && p != "optional" {
 			c.fault(f, "/@name", f.attr("name"), "a CPU with this feature can not be migrated: remove it")
 		}
 	}
 }
-
-// characterTypes are what may be at the other end of a character device.
-var characterTypes = []string{"pty", "unix", "tcp", "udp", "file", "null", "vc", "spicevmc", "spiceport", "qemu-vdagent"}
 
 // device checks one device. What is not listed is refused, since what it would be
 // tied to is not known.
@@ -184,19 +184,8 @@ func (c *checker) device(n *node) {
 		if base := path.Base(n.text); !strings.Contains(base, "qemu") && !strings.Contains(base, "kvm") {
 			c.fault(n, "", n.text, "want a program with qemu or kvm in its name: a guest's process is known by it")
 		}
-	case "interface":
-		c.oneOf(n, "type", kind, whyHost, "bridge", "network", "direct", "ethernet", "user")
-	case "serial", "parallel", "console", "channel", "redirdev":
-		c.oneOf(n, "type", kind, whyHost, characterTypes...)
 	case "graphics":
 		c.graphics(n)
-	case "input":
-		c.oneOf(n, "type", kind, whyHost, "mouse", "tablet", "keyboard")
-	case "memory":
-		c.oneOf(n, "model", n.attr("model"), "its content lies on one host", "dimm", "virtio-mem")
-	case "video":
-		c.never(n.first("model", "acceleration"), "accel3d", "yes", "a guest that draws by the host's graphics card can not be migrated")
-		c.never(n.first("driver"), "name", "vhostuser", whyHost)
 	case "hostdev":
 		what := kind
 		if a := n.first("source", "address"); a != nil {
@@ -208,6 +197,7 @@ func (c *checker) device(n *node) {
 	case "tpm":
 		c.fault(n, "/backend/@type", n.first("backend").attr("type"), "a TPM keeps its state in the host's own files: "+whyShared+". Remove it")
 	case "lease", // replaced by ours
+		"interface", "serial", "parallel", "console", "channel", "redirdev", "input", "memory", "video", // see table
 		"controller", "hub", "sound", "audio", "memballoon", "rng", "watchdog", "panic", "nvram", "vsock", "iommu", "crypto":
 	default:
 		c.fault(n, "", "", "such a device may be "+strings.TrimPrefix(whyHost, "it is ")+": remove it")
@@ -215,7 +205,6 @@ func (c *checker) device(n *node) {
 }
 
 func (c *checker) graphics(n *node) {
-	c.oneOf(n, "type", n.attr("type"), whyHost, "vnc", "spice")
 	if n.attr("passwd") != "" {
 		c.fault(n, "/@passwd", "(not shown)", "want no password here, the store must not hold it: use VNC in the configuration")
 	}
@@ -247,7 +236,6 @@ func (c *checker) disk(n *node) {
 	if s := n.first("transient"); s != nil {
 		c.fault(s, "", "", "what is written would lie on one host: "+whyShared+". Remove it")
 	}
-	c.never(n, "rawio", "yes", whyHost)
 	for b := n.first("backingStore"); b != nil; b = b.first("backingStore") {
 		if s := b.first("source"); s != nil {
 			c.oneOf(b, "type", b.attr("type"), whyShared, "file")
@@ -259,6 +247,15 @@ func (c *checker) disk(n *node) {
 		return // an empty drive
 	}
 	c.oneOf(n, "type", kind, whyHost, "file", "block", "network")
+	if src.attr("protocol") == "rbd" && !readOnly(n) {
+		c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
+	} else if kind == "network" {
+		c.oneOf(src, "protocol", src.attr("protocol"), "no other storage is tested", "nbd")
+	}
+	for _, s := range src.all("dataStore") {
+		c.oneOf(s, "type", s.attr("type"), whyShared, "file")
+		c.shared(s, "/source/@file", s.first("source").attr("file"))
+	}
 	if readOnly(n) {
 		return
 	}
@@ -275,11 +272,6 @@ func (c *checker) disk(n *node) {
 		}
 		c.lock(n, "/source/@dev", src.attr("dev"))
 	case "network":
-		if src.attr("protocol") == "rbd" {
-			c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
-			return
-		}
-		c.oneOf(src, "protocol", src.attr("protocol"), "no other storage is tested", "nbd")
 		c.lock(n, "/source/@name", src.attr("name"))
 	}
 }

@@ -3,6 +3,7 @@ package domainxml
 import (
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -180,9 +181,8 @@ func TestFacts(t *testing.T) {
 	if _, ok := d.Bridge("02:00:5e:10:00:02"); ok {
 		t.Error("a card that is not there")
 	}
-	files := d.Files()
-	if len(files) != 2 || files[1] != (File{"/srv/shared/mngt/data.img", "/domain/devices/disk[2]/source/@file", true}) {
-		t.Errorf("%+v", files)
+	if w := d.Written(); !slices.Equal(w, []string{"/srv/shared/mngt/mnvm.img", "/srv/shared/mngt/data.img"}) {
+		t.Errorf("it writes to %v", w)
 	}
 	for _, m := range []string{"", "<memory>x</memory>", "<memory unit='EiB'>1</memory>", "<memory unit='TiB'>999999999</memory>"} {
 		if n := parse(t, "<domain>"+m+"</domain>").MemoryMiB(); n != 0 {
@@ -212,7 +212,7 @@ func FuzzDomain(f *testing.F) {
 				t.Errorf("fault without a place or a rule: %+v", c)
 			}
 		}
-		d.Files()
+		d.Needs()
 		d.MemoryMiB()
 		got, err := d.Complete(ours())
 		locked := rules

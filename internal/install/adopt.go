@@ -83,13 +83,7 @@ func written(text string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for _, f := range d.Files() {
-		if f.Write {
-			out = append(out, f.Path)
-		}
-	}
-	return out, nil
+	return d.Written(), nil
 }
 
 // files are those that nobody else may have: what the guest writes to by either definition.
