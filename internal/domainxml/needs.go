@@ -59,8 +59,6 @@ func (d *Domain) need(r rule, p place) (n Need, ok bool) {
 		if s := p.n.first("source"); s != nil {
 			n.At = s.attr("file")
 		}
-	case Usage:
-		n.At = p.n.attr("type")
 	case Port, UDPPort:
 		if v, err := strconv.Atoi(p.value); err == nil && v <= 0 { // libvirt chooses one
 			return n, false

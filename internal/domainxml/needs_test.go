@@ -50,7 +50,7 @@ var needed = []struct {
 	{device: `<disk type="network"><source protocol="nbd" name="a b"><host name="::1" port="7"/></source></disk>`, want: Need{Kind: Export, Value: "nbd://[::1]:7/a%20b", Write: true, What: "/disk/source"}},
 	{device: `<disk type="network"><source protocol="nbd" name="a"><host transport="unix" socket="/s"/></source></disk>`, want: Need{Kind: Export, Value: "nbd+unix:///a?socket=%2Fs", Write: true, What: "/disk/source"}},
 	{device: `<disk type="file"><source file="/f"><encryption format="luks"><secret type="passphrase" uuid="u"/></encryption></source></disk>`, want: Need{Kind: Secret, Value: "u", Write: true, What: "/disk/source/encryption/secret/@uuid"}},
-	{device: `<disk type="file"><encryption format="luks"><secret type="passphrase" usage="x"/></encryption></disk>`, want: Need{Kind: Usage, Value: "x", At: "passphrase", Write: true, What: "/disk/encryption/secret/@usage"}},
+	{device: `<disk type="file"><encryption format="luks"><secret type="passphrase" usage="x"/></encryption></disk>`, want: Need{Kind: Usage, Value: "x", Write: true, What: "/disk/encryption/secret/@usage"}},
 	{device: `<serial type="unix"><source mode="bind" path="/run/a"/></serial>`, want: Need{Kind: Socket, Value: "/run/a", What: "/serial/source/@path"}},
 	{device: `<console type="unix"><source mode="connect" path="/run/a"/></console>`, want: Need{Kind: Listener, Value: "/run/a", What: "/console/source/@path"}},
 	{device: `<console type="unix"><source path="/run/a"/></console>`, want: Need{Kind: Listener, Value: "/run/a", What: "/console/source/@path"}},

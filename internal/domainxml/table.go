@@ -21,7 +21,7 @@ const (
 	Network   Kind = "network"        // of libvirt, active
 	Filter    Kind = "network filter" // of libvirt
 	Secret    Kind = "secret"         // of libvirt, by its UUID
-	Usage     Kind = "secret's usage" // of libvirt, by its usage; Need.At is its type
+	Usage     Kind = "secret's usage" // of libvirt, by its usage
 	CPUs      Kind = "CPUs"           // numbers of the host's
 	Nodes     Kind = "NUMA nodes"     // numbers of the host's
 	Hugepages Kind = "huge pages"     // their size in KiB, 0: the default; Need.MiB of them

@@ -26,13 +26,13 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	if _, err := d.checkFiles(ctx, spec, false); err != nil {
 		errs = append(errs, err)
 	}
-	for _, n := range spec.NICs {
-		errs = append(errs, d.checkBridge(n.Bridge))
-	}
-	if spec.Domain != "" {
+	if spec.Domain != "" { // which has the cards
 		errs = append(errs, d.checkOwnDomain(ctx, spec))
 	} else {
 		errs = append(errs, d.checkMachine(ctx, spec))
+		for _, n := range spec.NICs {
+			errs = append(errs, d.checkBridge(n.Bridge))
+		}
 	}
 	_, err := readVNC(spec)
 	errs = append(errs, d.checkLocks(ctx, spec), d.checkPool(ctx, spec), err)
@@ -59,7 +59,7 @@ func (d *Driver) checkDaemon(ctx context.Context) error {
 // the format of the image.
 func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bool) (string, error) {
 	if spec.Domain != "" {
-		return "", d.checkOwnFiles(ctx, spec)
+		return "", d.checkNeeds(ctx, spec)
 	}
 	type file struct{ what, path string }
 	var files []file

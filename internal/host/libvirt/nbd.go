@@ -39,6 +39,8 @@ const (
 	nbdClientFlags = nbdFlagFixed | nbdFlagNoZeroes
 )
 
+var errReadOnly = errors.New("the export can only be read: offer it for writing")
+
 // nbdHead opens the export and returns its first bytes, at most nbdHeadMost. It
 // fails when the export is empty or can not be written. The caller bounds it by a
 // deadline on rw.
@@ -115,7 +117,7 @@ func nbdGo(rw io.ReadWriter) (size uint64, err error) {
 			size = binary.BigEndian.Uint64(data[2:])
 			readOnly = binary.BigEndian.Uint16(data[10:])&nbdExportRO != 0
 		case r.Kind == nbdRepAck && readOnly:
-			return 0, errors.New("the export can only be read: offer it for writing")
+			return 0, errReadOnly
 		case r.Kind == nbdRepAck && size == 0:
 			return 0, errors.New("the export is empty: put the content there")
 		case r.Kind == nbdRepAck:

@@ -51,7 +51,7 @@ func ownXML(spec cluster.GuestSpec, password string) (string, error) {
 	o := domainxml.Ours{
 		Name: spec.Name, UUID: spec.UUID, OnCrash: onCrash, Metadata: meta, MetadataNS: metadataURI,
 		Token: token(spec.Resource, spec.Epoch), TokenPrefix: tokenPrefix, Seed: spec.Seed, Screen: vnc,
-		NVRAM: filepath.Join(spec.Folder, spec.Name+"_VARS.fd"),
+		NVRAM: variables(spec),
 	}
 	for _, l := range leases(spec) {
 		o.Lease = &domainxml.Lease{Lockspace: l.Lockspace, Key: l.Key, Target: l.Target.Path}
@@ -59,39 +59,28 @@ func ownXML(spec cluster.GuestSpec, password string) (string, error) {
 	return dom.Complete(o)
 }
 
-// checkOwnFiles looks at all files that the operator's domain names.
-func (d *Driver) checkOwnFiles(ctx context.Context, spec cluster.GuestSpec) error {
-	dom, err := ownDomain(spec)
-	if err != nil {
-		return err
-	}
-	_, err = bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (struct{}, error) {
-		var errs []error
-		for _, f := range dom.Files() {
-			errs = append(errs, checkOwnFile("DomainXML "+f.What, f, spec.Folder))
-		}
-		return struct{}{}, errors.Join(errs...)
-	})
-	return err
+// variables is where those of UEFI lie, unless the domain says.
+func variables(spec cluster.GuestSpec) string {
+	return filepath.Join(spec.Folder, spec.Name+"_VARS.fd")
 }
 
 // checkOwnFile makes sure that a file is there, and that what is written lies where all
 // hosts have it, also behind a link. A block device is what its name says.
-func checkOwnFile(what string, f domainxml.File, folder string) error {
-	if strings.HasPrefix(f.Path, "/dev/") {
-		st, err := os.Stat(f.Path)
+func checkOwnFile(what string, f domainxml.Need, folder string) error {
+	if strings.HasPrefix(f.Value, "/dev/") {
+		st, err := os.Stat(f.Value)
 		if err == nil && st.Mode().Type() != os.ModeDevice {
-			err = fmt.Errorf("%s is no block device", f.Path)
+			err = fmt.Errorf("%s is no block device", f.Value)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		return nil
 	}
-	if _, err := checkFile(what, f.Path); err != nil || !f.Write {
+	if _, err := checkFile(what, f.Value); err != nil || !f.Write {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(f.Path)
+	real, err := filepath.EvalSymlinks(f.Value)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -100,7 +89,7 @@ func checkOwnFile(what string, f domainxml.File, folder string) error {
 		return fmt.Errorf("ImageFolder: %w", err)
 	}
 	if !strings.HasPrefix(real, shared+"/") {
-		return fmt.Errorf("%s %s is a link to %s, outside of ImageFolder %s: put the file itself there", what, f.Path, real, shared)
+		return fmt.Errorf("%s %s is a link to %s, outside of ImageFolder %s: put the file itself there", what, f.Value, real, shared)
 	}
 	return nil
 }
@@ -109,7 +98,7 @@ func checkOwnFile(what string, f domainxml.File, folder string) error {
 func (d *Driver) checkOwnDomain(ctx context.Context, spec cluster.GuestSpec) error {
 	def, err := ownXML(spec, "")
 	if err != nil {
-		return nil // checkOwnFiles tells it
+		return nil // checkNeeds tells it
 	}
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
 	defer cancel()
