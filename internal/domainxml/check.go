@@ -49,11 +49,13 @@ func (c *checker) oneOf(n *node, attr, value, why string, allowed ...string) {
 
 // Texts of several rules.
 const (
-	whyHost    = "it is tied to one host, another one could not take the guest over"
-	whyShared  = "a second host would not have it after a takeover"
-	whyFormat  = "QEMU does not migrate a guest with a disk of another format"
-	whyConnect = "want <reconnect enabled='yes' timeout='5'/>: QEMU does not start while nobody listens there"
-	whyCache   = "what the host's memory still holds is written after the guest runs elsewhere"
+	whyHost     = "it is tied to one host, another one could not take the guest over"
+	whyShared   = "a second host would not have it after a takeover"
+	notMigrated = "QEMU does not migrate a guest with it"
+	notLooked   = "whether a host has what it needs is not looked at: remove it"
+	whyFormat   = "QEMU does not migrate a guest with a disk of another format"
+	whyConnect  = "want <reconnect enabled='yes' timeout='5'/>: QEMU does not start while nobody listens there"
+	whyCache    = "what the host's memory still holds is written after the guest runs elsewhere"
 )
 
 // Check returns all that is wrong, in no order that matters.
@@ -162,12 +164,9 @@ func (c *checker) shared(n *node, below, file string) {
 	}
 }
 
-// notMigrated are CPU features with which QEMU refuses a migration.
-var notMigrated = []string{"invtsc"}
-
 func (c *checker) cpu(cpu *node) {
 	for _, f := range cpu.all("feature") {
-		if p := f.attr("policy"); slices.Contains(notMigrated, f.attr("name")) && p != "disable" && p != "forbid" && p != "optional" {
+		if p := f.attr("policy"); f.attr("name") == "invtsc" && p != "disable" && p != "forbid" && p != "optional" {
 			c.fault(f, "/@name", f.attr("name"), "a CPU with this feature can not be migrated: remove it")
 		}
 	}

@@ -56,10 +56,10 @@ func (d *Driver) checkDaemon(ctx context.Context) error {
 }
 
 // checkFiles looks at the guest's image and all files that it needs, and returns
-// the format of the image.
-func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bool) (string, error) {
+// the format of the image. starts: it is about to, and its seed is written.
+func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, starts bool) (string, error) {
 	if spec.Domain != "" {
-		return "", d.checkNeeds(ctx, spec)
+		return "", d.checkNeeds(ctx, spec, starts)
 	}
 	type file struct{ what, path string }
 	var files []file
@@ -80,7 +80,7 @@ func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, seed bo
 			files = append(files, file{"initrd", b.Initrd})
 		}
 	}
-	if seed && spec.Seed != "" {
+	if starts && spec.Seed != "" {
 		files = append(files, file{"seed", spec.Seed})
 	}
 	found, filesErr := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (string, error) {

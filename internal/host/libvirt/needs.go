@@ -23,9 +23,9 @@ import (
 
 // This file looks for what the operator's domain needs of this host.
 
-// checkNeeds looks for all of it. What only one on a host can have is not asked for while
-// the guest itself is here.
-func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec) error {
+// checkNeeds looks for all of it; with starts for what libvirtd does not say itself in a moment. What only
+// one on a host can have is not looked for while the guest itself is here.
+func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts bool) error {
 	dom, err := ownDomain(spec)
 	if err != nil {
 		return err
@@ -41,6 +41,7 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec) error {
 		case len(here) > 0 && n.Kind.Unique():
 		case n.Kind == domainxml.Export:
 			exports = append(exports, n)
+		case atLibvirt[n.Kind] != nil && starts:
 		case atLibvirt[n.Kind] != nil:
 			libvirts = append(libvirts, n)
 		default:
@@ -107,9 +108,9 @@ func (d *Driver) lookAt(n domainxml.Need, here bool) error {
 	case domainxml.Interface, domainxml.Tap:
 		return d.checkInterface(n)
 	case domainxml.CPUs:
-		return d.checkNumbers(n, "CPUs", "cpu/online")
+		return d.checkNumbers(n, "cpu/online")
 	case domainxml.Nodes:
-		return d.checkNumbers(n, "NUMA nodes with memory", "node/has_memory")
+		return d.checkNumbers(n, "node/has_memory")
 	case domainxml.Hugepages:
 		return d.checkHugepages(n, here)
 	case domainxml.Cgroup:
@@ -123,7 +124,7 @@ func (d *Driver) lookAt(n domainxml.Need, here bool) error {
 	case domainxml.CID:
 		return d.checkCID(n.Value)
 	}
-	return fmt.Errorf("%s %q can not be looked at by this version", n.Kind, n.Value)
+	return fmt.Errorf("this version can not look at %q", n.Value)
 }
 
 func checkProgram(name string) error {
@@ -176,7 +177,7 @@ func (d *Driver) checkInterface(n domainxml.Need) error {
 const numbersMost = 8192
 
 // checkNumbers compares with the list in a file of the kernel. One without NUMA has node 0.
-func (d *Driver) checkNumbers(n domainxml.Need, what, file string) error {
+func (d *Driver) checkNumbers(n domainxml.Need, file string) error {
 	want, err := domainxml.Numbers(n.Value, numbersMost)
 	if err != nil {
 		return err
@@ -186,15 +187,15 @@ func (d *Driver) checkNumbers(n domainxml.Need, what, file string) error {
 		text, err = []byte("0"), nil
 	}
 	if err != nil {
-		return fmt.Errorf("read which %s this host has: %w", what, err)
+		return fmt.Errorf("read which numbers this host has: %w", err)
 	}
 	has, err := domainxml.Numbers(strings.TrimSpace(string(text)), numbersMost)
 	if err != nil {
-		return fmt.Errorf("read which %s this host has: %w", what, err)
+		return fmt.Errorf("read which numbers this host has: %w", err)
 	}
 	for _, i := range want {
 		if !slices.Contains(has, i) {
-			return fmt.Errorf("value %q: this host has the %s %s only", n.Value, what, strings.TrimSpace(string(text)))
+			return fmt.Errorf("value %q: this host has the numbers %s only", n.Value, strings.TrimSpace(string(text)))
 		}
 	}
 	return nil
@@ -219,7 +220,7 @@ func (d *Driver) checkHugepages(n domainxml.Need, here bool) error {
 	dir := filepath.Join(d.opt.SysDir, "kernel/mm/hugepages/hugepages-"+size+"kB")
 	kib, err := strconv.Atoi(size)
 	if err != nil {
-		return fmt.Errorf("huge pages of %s KiB: %w", size, err)
+		return fmt.Errorf("read the size of huge pages: %w", err)
 	}
 	free := 0
 	for file, sign := range map[string]int{"free_hugepages": 1, "resv_hugepages": -1, "nr_overcommit_hugepages": 1, "surplus_hugepages": -1} {
@@ -247,7 +248,7 @@ func (d *Driver) checkController(name string) error {
 	case err == nil && slices.Contains(strings.Fields(string(text)), name):
 		return nil
 	case err == nil:
-		return fmt.Errorf("this host's kernel has no controller %q of control groups, but %s", name, strings.TrimSpace(string(text)))
+		return fmt.Errorf("this host's kernel has no controller %q of control groups", name)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("look for controllers of control groups: %w", err)
 	}
@@ -268,11 +269,7 @@ func (d *Driver) checkController(name string) error {
 // checkPort makes sure that nobody listens where the guest's program will. An address that is not
 // given is any.
 func (d *Driver) checkPort(n domainxml.Need) error {
-	proto := "tcp"
-	if n.Kind == domainxml.UDPPort {
-		proto = "udp"
-	}
-	all, err := d.procs.dir.Listening(proto)
+	all, err := d.procs.dir.Listening(string(n.Kind))
 	if err != nil {
 		return fmt.Errorf("read which ports of this host are taken: %w", err)
 	}
@@ -280,7 +277,7 @@ func (d *Driver) checkPort(n domainxml.Need) error {
 	for _, l := range all {
 		same := err != nil || want.IsUnspecified() || l.Addr().IsUnspecified() || want.Unmap() == l.Addr().Unmap()
 		if same && strconv.Itoa(int(l.Port())) == n.Value {
-			return fmt.Errorf("value %q: somebody listens at %s %s on this host already: end that, or choose another port", n.Value, proto, l)
+			return fmt.Errorf("value %q: somebody listens at %s on this host already (%s): end that, or choose another port", n.Value, l, n.Kind)
 		}
 	}
 	return nil
@@ -422,7 +419,7 @@ func (d *Driver) askLibvirt(ctx context.Context, needs []domainxml.Need) error {
 	}
 	var errs []error
 	for _, n := range needs {
-		err := c.call(ctx, "look for a "+string(n.Kind), func(l *golibvirt.Libvirt) error { return atLibvirt[n.Kind](l, n) })
+		err := c.call(ctx, "ask libvirtd for what DomainXML needs", func(l *golibvirt.Libvirt) error { return atLibvirt[n.Kind](l, n) })
 		if err != nil {
 			errs = append(errs, about(n, oneLine(err)))
 		}
