@@ -197,6 +197,9 @@ func (a *Agent) start(act ha.Start) call {
 		if terr := <-told; terr != nil {
 			a.Log.Error("start", "err", terr)
 		}
+		if err != nil && ctx.Err() == nil { // else its time was over
+			a.post(context.WithoutCancel(ctx), func() { a.startFailed(err) })
+		}
 		return a.ended("start", err)
 	}}
 }

@@ -136,10 +136,15 @@ func (a *Agent) checkFit(ctx context.Context) {
 		}
 		secure := a.Secure != nil && a.Secure()
 		again := fitEvery
-		if err != nil {
-			again = fitSoon
+		if !a.ask(ctx, func() {
+			a.s.secure = secure
+			a.fitIs(err, trouble)
+			if err != nil || a.s.failed.times > 0 {
+				again = fitSoon
+			}
+		}) {
+			return
 		}
-		a.post(ctx, func() { a.s.secure = secure; a.fitIs(err, trouble) })
 		select {
 		case <-ctx.Done():
 			return
@@ -199,6 +204,14 @@ func (a *Agent) describe() {
 		err = errors.New(a.s.storage) // found while the other checks went on
 	}
 	var all []string
+	f := &a.s.failed
+	if f.changed(&a.s, err); f.times > 0 {
+		if f.rests(&a.s, a.Clock()) {
+			err = f.last()
+		} else {
+			all = append(all, f.last().Error())
+		}
+	}
 	if err != nil {
 		all = append(all, err.Error())
 	}

@@ -35,6 +35,7 @@ type world struct {
 	mu      sync.Mutex // guards the guests' fields of all hosts
 	running int
 	starts  int
+	called  int    // how often a start was called for
 	cards   string // what the guest was told of its cards
 }
 
@@ -281,6 +282,7 @@ func (h *host) Start(_ context.Context, s cluster.GuestSpec) error {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	h.spec = s
+	h.w.called++
 	if h.failing != nil {
 		return h.failing
 	}
