@@ -17,6 +17,7 @@ type Need struct {
 	At    string // see Kind
 	MiB   int    // Hugepages: how much of the guest's memory they are
 	Write bool   // Disk: the guest writes to it
+	Chain bool   // Disk: the domain itself says what lies behind it
 }
 
 // Needs returns all that table knows of. The domain must have passed Check.
@@ -47,6 +48,7 @@ func (d *Domain) need(r rule, p place) (n Need, ok bool) {
 			return n, false // replaced by ours
 		}
 		n.Write = !readOnly(disk) && p.n.upTo("backingStore") == nil
+		n.Chain = p.n.up.first("backingStore") != nil
 	}
 	switch r.kind {
 	case Export:
@@ -54,11 +56,8 @@ func (d *Domain) need(r rule, p place) (n Need, ok bool) {
 		return n, true
 	case Hugepages:
 		return d.hugepages(n, p)
-	case Variables:
-		n.At = p.n.text
-		if s := p.n.first("source"); s != nil {
-			n.At = s.attr("file")
-		}
+	case Firmware:
+		n.At = d.root.first("os", "type").attr("arch")
 	case Port, UDPPort:
 		if v, err := strconv.Atoi(p.value); err == nil && v <= 0 { // libvirt chooses one
 			return n, false
@@ -76,6 +75,15 @@ func (d *Domain) need(r rule, p place) (n Need, ok bool) {
 		}
 	}
 	return n, p.value != ""
+}
+
+// Variables is the file with the variables of UEFI, "" when the domain does not say.
+func (d *Domain) Variables() string {
+	n := d.root.first("os", "nvram")
+	if s := n.first("source"); s != nil {
+		return s.attr("file")
+	}
+	return n.content()
 }
 
 // upTo returns the nearest element around with that name, which may be this one.

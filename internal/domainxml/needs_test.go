@@ -15,8 +15,9 @@ var needed = []struct {
 	{top: `<os><acpi><table type="slic">/etc/slic</table></acpi></os>`, want: Need{Kind: File, Value: "/etc/slic", What: "/domain/os/acpi/table"}},
 	{top: `<os><kernel>/k</kernel></os>`, want: Need{Kind: File, Value: "/k", What: "/domain/os/kernel"}},
 	{top: `<os><dtb>/d</dtb></os>`, want: Need{Kind: File, Value: "/d", What: "/domain/os/dtb"}},
-	{top: `<os><nvram template="/t">/v</nvram></os>`, want: Need{Kind: Variables, Value: "/t", At: "/v", What: "/domain/os/nvram/@template"}},
-	{top: `<os><nvram template="/t"><source file="/v"/></nvram></os>`, want: Need{Kind: Variables, Value: "/t", At: "/v", What: "/domain/os/nvram/@template"}},
+	{top: `<os><nvram template="/t">/v</nvram></os>`, want: Need{Kind: Variables, Value: "/t", What: "/domain/os/nvram/@template"}},
+	{top: `<os><nvram template="/t"><source file="/v"/></nvram></os>`, want: Need{Kind: Variables, Value: "/t", What: "/domain/os/nvram/@template"}},
+	{top: `<os><type arch="x86_64">hvm</type><loader type="pflash">/l</loader><nvram>/v</nvram></os>`, want: Need{Kind: Firmware, Value: "/l", At: "x86_64", What: "/domain/os/loader"}},
 	{top: `<seclabel model="selinux"/>`, want: Need{Kind: Security, Value: "selinux", What: "/domain/seclabel/@model"}},
 	{top: `<vcpu cpuset="0-3,^2">2</vcpu>`, want: Need{Kind: CPUs, Value: "0-3,^2", What: "/domain/vcpu/@cpuset"}},
 	{top: `<vcpu placement="auto">2</vcpu>`, want: Need{Kind: Program, Value: "numad", What: "/domain/vcpu"}},
@@ -46,6 +47,7 @@ var needed = []struct {
 	{device: `<disk type="file"><source file="/f"/></disk>`, want: Need{Kind: Disk, Value: "/f", Write: true, What: "/disk/source/@file"}},
 	{device: `<disk type="file" device="cdrom"><source file="/f"/></disk>`, want: Need{Kind: Disk, Value: "/f", What: "/disk/source/@file"}},
 	{device: `<disk type="file"><source file="/f"><dataStore type="file"><source file="/d"/></dataStore></source></disk>`, want: Need{Kind: Disk, Value: "/d", Write: true, What: "/disk/source/dataStore/source/@file"}},
+	{device: `<disk type="file"><source file="/f"/><backingStore/></disk>`, want: Need{Kind: Disk, Value: "/f", Write: true, Chain: true, What: "/disk/source/@file"}},
 	{device: `<disk type="file"><backingStore><source file="/a"/><backingStore><source file="/b"/></backingStore></backingStore></disk>`, want: Need{Kind: Disk, Value: "/b", What: "/disk/backingStore/backingStore/source/@file"}},
 	{device: `<disk type="network"><source protocol="nbd" name="a b"><host name="::1" port="7"/></source></disk>`, want: Need{Kind: Export, Value: "nbd://[::1]:7/a%20b", Write: true, What: "/disk/source"}},
 	{device: `<disk type="network"><source protocol="nbd" name="a"><host transport="unix" socket="/s"/></source></disk>`, want: Need{Kind: Export, Value: "nbd+unix:///a?socket=%2Fs", Write: true, What: "/disk/source"}},
@@ -116,6 +118,14 @@ func TestNeedsOfWhatIsCompleted(t *testing.T) {
 	for _, n := range d.Needs() {
 		if !slices.ContainsFunc(got, func(g Need) bool { g.What = n.What; return g == n }) { // a disk more is there
 			t.Errorf("%+v is gone", n)
+		}
+	}
+}
+
+func TestVariables(t *testing.T) {
+	for text, want := range map[string]string{"": "", "<nvram>/v</nvram>": "/v", "<nvram type='file'><source file='/w'/></nvram>": "/w", "<nvram template='/t'/>": ""} {
+		if got := parse(t, "<domain><os>"+text+"</os></domain>").Variables(); got != want {
+			t.Errorf("%s: %q", text, got)
 		}
 	}
 }

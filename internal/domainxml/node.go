@@ -164,7 +164,7 @@ func (n *node) all(name string) (out []*node) {
 	return out
 }
 
-// first returns the first element at a path below, nil when there is none.
+// first returns the first element at a path below, nil when there is none, as below nil.
 func (n *node) first(path ...string) *node {
 	for _, name := range path {
 		all := n.all(name)

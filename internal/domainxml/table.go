@@ -14,7 +14,8 @@ const (
 	Disk      Kind = "disk"       // a file or a block device, by its path
 	Program   Kind = "program"    // its path, or a name that is looked for in PATH
 	Made      Kind = "made"       // QEMU or libvirt makes it: its directory must be there
-	Variables Kind = "template"   // of the variables of UEFI: needed until those are there, Need.At
+	Variables Kind = "template"   // of the variables of UEFI: needed until those are there, see Domain.Variables
+	Firmware  Kind = "firmware"   // whose template libvirt must know, the same; Need.At is the machine's architecture
 	Device    Kind = "device"     // a device's node
 	Bridge    Kind = "bridge"     // of the kernel
 	Interface Kind = "interface"  // of the kernel, of any kind
@@ -66,6 +67,7 @@ var table = []rule{
 	{at: "os/loader|kernel|initrd|dtb", kind: File},
 	{at: "os/acpi/table", kind: File},
 	{at: "os/nvram/@template", kind: Variables},
+	{at: "os[nvram.template=]/loader[type=pflash][stateless=no|]", kind: Firmware},
 	{at: "sysinfo[type=fwcfg]/entry/@file", kind: File},
 	{at: "launchSecurity/@type", never: []string{"*"}, why: "encrypted memory can not be migrated: remove it"},
 	{at: "resource/partition", only: []string{"-", "/machine"}, why: notLooked},

@@ -91,6 +91,9 @@ func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, starts 
 			errs = append(errs, err)
 			if f.what == imageFile {
 				found = got
+				if got == formatQcow2 {
+					errs = append(errs, checkBehind(f.what, f.path))
+				}
 			}
 		}
 		return found, errors.Join(errs...)

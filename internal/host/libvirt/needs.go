@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"strings"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/domainxml"
@@ -34,8 +36,7 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts 
 	if err != nil {
 		return err
 	}
-	var libvirts, exports []domainxml.Need
-	var local []domainxml.Need
+	var libvirts, exports, local []domainxml.Need
 	for _, n := range dom.Needs() {
 		switch {
 		case len(here) > 0 && n.Kind.Unique():
@@ -48,19 +49,29 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts 
 			local = append(local, n)
 		}
 	}
+	vars := dom.Variables()
+	if vars == "" {
+		vars = variables(spec)
+	}
 	var errs []error
 	for _, n := range exports {
 		errs = append(errs, about(n, checkExport(ctx, n)))
 	}
-	errs = append(errs, d.askLibvirt(ctx, libvirts))
-	_, err = bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (struct{}, error) {
+	hasVars, err := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (bool, error) {
+		_, err := os.Stat(vars)
+		hasVars := err == nil
 		var errs []error
 		for _, n := range local {
-			errs = append(errs, d.checkLocal(n, spec, len(here) > 0))
+			if n.Kind != domainxml.Variables || !hasVars {
+				errs = append(errs, d.checkLocal(n, spec.Folder, len(here) > 0))
+			}
 		}
-		return struct{}{}, errors.Join(errs...)
+		return hasVars, errors.Join(errs...)
 	})
-	return errors.Join(append(errs, err)...)
+	if hasVars {
+		libvirts = slices.DeleteFunc(libvirts, func(n domainxml.Need) bool { return n.Kind == domainxml.Firmware })
+	}
+	return errors.Join(append(errs, err, d.askLibvirt(ctx, libvirts))...)
 }
 
 // about says which place of the domain an error is about.
@@ -73,24 +84,14 @@ func about(n domainxml.Need, err error) error {
 
 // checkLocal looks at what the kernel and the file systems of this host have. here: the
 // guest is on it.
-func (d *Driver) checkLocal(n domainxml.Need, spec cluster.GuestSpec, here bool) error {
+func (d *Driver) checkLocal(n domainxml.Need, folder string, here bool) error {
 	what := "DomainXML " + n.What
 	switch n.Kind {
-	case domainxml.File:
+	case domainxml.File, domainxml.Variables:
 		_, err := checkFile(what, n.Value)
 		return err
 	case domainxml.Disk:
-		return checkOwnFile(what, n, spec.Folder)
-	case domainxml.Variables:
-		vars := n.At
-		if vars == "" {
-			vars = variables(spec)
-		}
-		if _, err := os.Stat(vars); err == nil {
-			return nil
-		}
-		_, err := checkFile(what, n.Value)
-		return err
+		return checkOwnFile(what, n, folder)
 	}
 	return about(n, d.lookAt(n, here))
 }
@@ -384,6 +385,24 @@ var atLibvirt = map[domainxml.Kind]func(l *golibvirt.Libvirt, n domainxml.Need) 
 			err = fmt.Errorf("libvirt on this host has no secret for %s: %w", n.Value, err)
 		}
 		return err
+	},
+	domainxml.Firmware: func(l *golibvirt.Libvirt, n domainxml.Need) error {
+		var arch golibvirt.OptString
+		if n.At != "" {
+			arch = golibvirt.OptString{n.At}
+		}
+		text, err := l.ConnectGetDomainCapabilities(nil, arch, nil, nil, 0)
+		if err != nil {
+			return err
+		}
+		var has libvirtxml.DomainCaps
+		if err := xml.Unmarshal([]byte(text), &has); err != nil {
+			return err
+		}
+		if os := has.OS; os != nil && os.Loader != nil && slices.Contains(os.Loader.Values, n.Value) {
+			return nil
+		}
+		return fmt.Errorf("libvirt on this host knows no variables for the firmware %s: name them (os/nvram/@template)", n.Value)
 	},
 	domainxml.Security: func(l *golibvirt.Libvirt, n domainxml.Need) error {
 		has, _, err := l.NodeGetSecurityModel()                      // its capabilities have it, too: it asks all emulators for those

@@ -14,8 +14,8 @@ import (
 )
 
 // lacking are changes of the operator's domain that this host can not have, what the host says, and what
-// mends that on the host; nil: nothing but another domain.
-func lacking(t *testing.T, h *host, dir string) []struct {
+// mends that on the host; nil: nothing but another domain. folder is what hosts share, dir is the host's.
+func lacking(t *testing.T, h *host, folder, dir string) []struct {
 	name, old, new, want string
 	spoil, mend          func()
 } {
@@ -50,6 +50,18 @@ func lacking(t *testing.T, h *host, dir string) []struct {
 		{"a bridge", "<sound", "<interface type='bridge'><source bridge='br7'/></interface><sound", "bridge br7 does not exist", nil, func() { h.ip("link", "add", "br7", "type", "bridge") }},
 		{"a card", "<sound", "<interface type='direct'><source dev='dummy7' mode='bridge'/></interface><sound", "no network interface dummy7", nil, nil},
 		{"a tap device", "<sound", "<interface type='ethernet'><target dev='mine7'/></interface><sound", "a network interface mine7 already", func() { h.ip("link", "add", "mine7", "type", "bridge") }, func() { h.ip("link", "del", "mine7") }},
+		{"what lies behind a disk", "data.img", "top.img", dir + "/base.img does not exist on this host", func() {
+			run(t, "qemu-img", "create", "-q", "-f", "qcow2", dir+"/base.img", "4M")
+			run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", dir+"/base.img", "-F", "qcow2", filepath.Join(folder, "top.img"))
+			if err := os.Remove(dir + "/base.img"); err != nil {
+				t.Fatal(err)
+			}
+		}, func() { run(t, "qemu-img", "create", "-q", "-f", "qcow2", dir+"/base.img", "4M") }},
+		{"variables of a firmware", "<bootmenu", "<loader readonly='yes' type='pflash'>" + dir + "/fw</loader><bootmenu", "libvirt on this host knows no variables for the firmware " + dir + "/fw", nil, func() {
+			if err := os.WriteFile(filepath.Join(folder, testName+"_VARS.fd"), make([]byte, 1<<20), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"a processor", "cpuset='0'", "cpuset='4095'", `/domain/vcpu/@cpuset: value "4095": this host has the numbers 0`, nil, nil},
 		{"a processor for a thread", "<on_poweroff>", "<cputune><vcpupin vcpu='0' cpuset='4095'/></cputune><on_poweroff>", `/domain/cputune/vcpupin/@cpuset: value "4095"`, nil, nil},
 		{"a NUMA node", "<on_poweroff>", "<numatune><memory mode='strict' nodeset='77'/></numatune><on_poweroff>", `/domain/numatune/memory/@nodeset: value "77": this host has the numbers 0`, nil, nil},
@@ -69,7 +81,7 @@ func TestOwnDomainNeeds(t *testing.T) {
 	h.ip("link", "set", "lo", "up")
 	good := ownGuest(t)
 	dir := t.TempDir()
-	for _, c := range lacking(t, h, dir) {
+	for _, c := range lacking(t, h, good.Folder, dir) {
 		spec := good
 		if spec.Domain = strings.Replace(good.Domain, c.old, c.new, 1); spec.Domain == good.Domain {
 			t.Fatalf("%s: nothing was changed", c.name)

@@ -77,7 +77,11 @@ func checkOwnFile(what string, f domainxml.Need, folder string) error {
 		}
 		return nil
 	}
-	if _, err := checkFile(what, f.Value); err != nil || !f.Write {
+	format, err := checkFile(what, f.Value)
+	if err == nil && format == formatQcow2 && !f.Chain {
+		err = checkBehind(what, f.Value)
+	}
+	if err != nil || !f.Write {
 		return err
 	}
 	real, err := filepath.EvalSymlinks(f.Value)
