@@ -89,8 +89,7 @@ type simHost struct {
 	daemons map[string]int // name to pid
 	cancel  context.CancelFunc
 	sniff   *sniffer
-	heard   net.Listener
-	asleep  *os.Process
+	taken   taken
 }
 
 func runHost(dir string) error {
@@ -325,37 +324,6 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 		}
 	case "daemon":
 		return h.startDaemon(r.Text)
-	case "listen": // NETWORK ADDRESS, until "hush"
-		network, addr, _ := strings.Cut(r.Text, " ")
-		l, err := net.Listen(network, addr)
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.heard = l
-		return err
-	case "hush":
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.heard.Close()
-	case "sleep": // a process with Text among its arguments; "wake-up" ends it
-		p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "sleep 3600 & wait", r.Text}, &os.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true}})
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.asleep = p
-		return err
-	case "wake-up":
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return syscall.Kill(-h.asleep.Pid, syscall.SIGKILL)
-	case "filter": // of libvirt's networks
-		c, err := dial(ctx, "/run/libvirt/libvirt-sock")
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		return c.call(ctx, "define a filter", func(l *golibvirt.Libvirt) error {
-			_, err := l.NwfilterDefineXML(r.Text)
-			return err
-		})
 	case "tmpfs": // of Number MiB
 		if err := os.MkdirAll(r.Text, 0o755); err != nil {
 			return err
@@ -412,7 +380,7 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 			return l.DomainMigrateSetMaxDowntime(dom, uint64(r.Number), 0)
 		})
 	}
-	return fmt.Errorf("unknown request %q", r.Op)
+	return h.doTaken(ctx, r)
 }
 
 // onDomain calls libvirtd about the guest, by a connection of its own.
