@@ -8,7 +8,12 @@ import (
 )
 
 // Fault is a place of a domain that can not stay as it is.
-type Fault struct{ Path, Value, Want string }
+type Fault struct {
+	Path, Value, Want string
+	// Elsewhere: it may only keep the guest from another host. Of a domain that is in force already, nobody's
+	// data is at stake by it.
+	Elsewhere bool
+}
 
 func (f Fault) Error() string { return fmt.Sprintf("%s: value %q: %s", f.Path, f.Value, f.Want) }
 
@@ -26,7 +31,7 @@ type checker struct {
 }
 
 func (c *checker) fault(n *node, below, value, want string) {
-	c.faults = append(c.faults, Fault{n.path() + below, value, want})
+	c.faults = append(c.faults, Fault{Path: n.path() + below, Value: value, Want: want})
 }
 
 // rules applies what table says of values.
@@ -34,7 +39,7 @@ func (c *checker) rules(d *Domain) {
 	for i, r := range table {
 		for _, p := range d.find(patterns[i]) {
 			if r.refused(p) {
-				c.faults = append(c.faults, Fault{p.path(), p.value, r.want()})
+				c.faults = append(c.faults, Fault{Path: p.path(), Value: p.value, Want: r.want(), Elsewhere: true})
 			}
 		}
 	}
@@ -248,8 +253,8 @@ func (c *checker) disk(n *node) {
 	c.oneOf(n, "type", kind, whyHost, "file", "block", "network")
 	if src.attr("protocol") == "rbd" && !readOnly(n) {
 		c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
-	} else if kind == "network" {
-		c.oneOf(src, "protocol", src.attr("protocol"), "no other storage is tested", "nbd")
+	} else if kind == "network" && src.attr("protocol") != "nbd" {
+		c.faults = append(c.faults, Fault{src.path() + "/@protocol", src.attr("protocol"), "want nbd: no other storage is tested", readOnly(n)})
 	}
 	for _, s := range src.all("dataStore") {
 		c.oneOf(s, "type", s.attr("type"), whyShared, "file")

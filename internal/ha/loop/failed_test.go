@@ -68,7 +68,7 @@ func TestAHostWhereAStartFailedIsNotFit(t *testing.T) {
 					t.Errorf("on %s after %d calls, want elsewhere after 2", w.on(), n)
 				}
 				h.shows(false, "the last start here failed (1 in a row), and nothing has changed since: ", 5*time.Second)
-				time.Sleep(10 * time.Minute)
+				time.Sleep(2 * time.Minute)
 				h.shows(false, "no image", 5*time.Second)
 				h.fail("")
 				change(w, h)
@@ -86,11 +86,11 @@ func TestStartsThatFailOnAllHosts(t *testing.T) {
 			x.fail("no image")
 		}
 		h.lose()
-		time.Sleep(15 * time.Minute)
+		time.Sleep(11 * time.Minute)
 		began := w.tries()
-		time.Sleep(15 * time.Minute)
-		if n := w.tries() - began; n < 3*2 || n > 3*3 {
-			t.Errorf("%d tries in 15 minutes on three hosts, want one each in 5 to 6", n)
+		time.Sleep(11 * time.Minute)
+		if n := w.tries() - began; n < 3 || n > 3*3 {
+			t.Errorf("%d tries in 11 minutes on three hosts, want one each in 5 to 6", n)
 		}
 		for _, x := range w.hosts {
 			x.shows(false, "in a row), and nothing has changed since", 6*time.Minute)

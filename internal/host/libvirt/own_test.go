@@ -151,3 +151,19 @@ func TestOwnDomainWithUEFI(t *testing.T) {
 	hosts[1].must(request{Op: "start", Spec: spec})
 	hosts[1].must(request{Op: "kill"})
 }
+
+// TestOwnDomainOfAnEarlierVersion: what was allowed and only keeps a guest from moving still starts; what would
+// let two hosts write does not.
+func TestOwnDomainOfAnEarlierVersion(t *testing.T) {
+	const domain = `<domain type="qemu"><memory unit="MiB">64</memory><vcpu>1</vcpu><os><type>hvm</type></os><devices>
+<disk type="file"><driver name="qemu" type="raw" cache="none"/><source file="/srv/a"/><target dev="vda"/></disk>
+<channel type="qemu-vdagent"><target type="virtio" name="com.redhat.spice.0"/></channel></devices></domain>`
+	spec := cluster.GuestSpec{Domain: domain, Folder: "/srv"}
+	if _, err := ownDomain(spec); err != nil {
+		t.Errorf("an agent of the screen: %v", err)
+	}
+	spec.Domain = strings.Replace(domain, "<target dev", "<shareable/><target dev", 1)
+	if _, err := ownDomain(spec); err == nil || !strings.Contains(err.Error(), "two hosts could write") || strings.Contains(err.Error(), "vdagent") {
+		t.Errorf("a disk that two may write: %v", err)
+	}
+}
