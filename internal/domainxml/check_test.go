@@ -60,6 +60,8 @@ var bad = []struct{ name, old, new, path, value, want string }{
 	{"another partition", "<pm>", "<resource><partition>/foo</partition></resource><pm>", "/domain/resource/partition", "/foo", "want /machine"},
 	{"an adapter of the host", "<pm>", "<resource><fibrechannel appid='a'/></resource><pm>", "/domain/resource/fibrechannel", "", "not looked at"},
 	{"counters of the host's kernel", "<pm>", "<perf><event name='cmt' enabled='yes'/></perf><pm>", "/domain/perf/event/@name", "cmt", "not looked at"},
+	{"CPUs by advice", "<vcpu placement='static'", "<vcpu placement='auto'", "/domain/vcpu/@placement", "auto", "not looked at"},
+	{"nodes by advice", "<pm>", "<numatune><memory mode='strict' placement='auto'/></numatune><pm>", "/domain/numatune/memory/@placement", "auto", "not looked at"},
 	{"caches of the host", "<cputune>", "<cputune><cachetune vcpus='0'/>", "/domain/cputune/cachetune", "", "not looked at"},
 	{"all of Hyper-V", "<features>", "<features><hyperv mode='passthrough'/>", "/domain/features/hyperv/@mode", "passthrough", "does not migrate"},
 	{"a feature of Intel", "<features>", "<features><hyperv mode='custom'><evmcs state='on'/></hyperv>", "/domain/features/hyperv/evmcs/@state", "on", "not looked at"},

@@ -20,7 +20,6 @@ var needed = []struct {
 	{top: `<os><type arch="x86_64">hvm</type><loader type="pflash">/l</loader><nvram>/v</nvram></os>`, want: Need{Kind: Firmware, Value: "/l", At: "x86_64", What: "/domain/os/loader"}},
 	{top: `<seclabel model="selinux"/>`, want: Need{Kind: Security, Value: "selinux", What: "/domain/seclabel/@model"}},
 	{top: `<vcpu cpuset="0-3,^2">2</vcpu>`, want: Need{Kind: CPUs, Value: "0-3,^2", What: "/domain/vcpu/@cpuset"}},
-	{top: `<vcpu placement="auto">2</vcpu>`, want: Need{Kind: Program, Value: "numad", What: "/domain/vcpu"}},
 	{top: `<cputune><emulatorpin cpuset="64"/></cputune>`, want: Need{Kind: CPUs, Value: "64", What: "/domain/cputune/emulatorpin/@cpuset"}},
 	{top: `<cputune><vcpupin vcpu="0" cpuset="2"/><vcpupin vcpu="1" cpuset="3"/></cputune>`, want: Need{Kind: CPUs, Value: "3", What: "/domain/cputune/vcpupin[2]/@cpuset"}},
 	{top: `<cputune><shares>7</shares></cputune>`, want: Need{Kind: Cgroup, Value: "cpu", What: "/domain/cputune/shares"}},

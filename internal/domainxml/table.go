@@ -81,7 +81,7 @@ var table = []rule{
 	{at: "features/hyperv/evmcs/@state", never: []string{"on"}, why: notLooked},
 	{at: "features/kvm/dirty-ring/@state", never: []string{"on"}, why: notLooked},
 	{at: "vcpu/@cpuset", kind: CPUs},
-	{at: "vcpu[placement=auto]", kind: Program, name: "numad"},
+	{at: "vcpu/@placement", never: []string{"auto"}, why: notLooked}, // libvirtd asks numad at a start
 	{at: "cputune/vcpupin|emulatorpin|iothreadpin/@cpuset", kind: CPUs},
 	{at: "cputune/shares|period|quota|global_period|global_quota|emulator_period|emulator_quota|iothread_period|iothread_quota", kind: Cgroup, name: "cpu"},
 	{at: "cputune/cachetune|memorytune", never: []string{"*"}, why: notLooked},
@@ -89,7 +89,7 @@ var table = []rule{
 	{at: "blkiotune", kind: Cgroup, name: "io"},
 	{at: "blkiotune/device/path", kind: Device},
 	{at: "numatune/memory|memnode/@nodeset", kind: Nodes},
-	{at: "numatune/memory[placement=auto]", kind: Program, name: "numad"},
+	{at: "numatune/memory/@placement", never: []string{"auto"}, why: notLooked},
 	{at: "memoryBacking/hugepages[page.size=]", kind: Hugepages},
 	{at: "memoryBacking/hugepages/page/@size", kind: Hugepages},
 	{at: "devices/memory/source/nodemask", kind: Nodes},

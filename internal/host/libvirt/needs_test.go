@@ -66,6 +66,7 @@ func lacking(t *testing.T, h *host, folder, dir string) []struct {
 		{"a processor for a thread", "<on_poweroff>", "<cputune><vcpupin vcpu='0' cpuset='4095'/></cputune><on_poweroff>", `/domain/cputune/vcpupin/@cpuset: value "4095"`, nil, nil},
 		{"a NUMA node", "<on_poweroff>", "<numatune><memory mode='strict' nodeset='77'/></numatune><on_poweroff>", `/domain/numatune/memory/@nodeset: value "77": this host has the numbers 0`, nil, nil},
 		{"huge pages", "<on_poweroff>", "<memoryBacking><hugepages><page size='3' unit='MiB'/></hugepages></memoryBacking><on_poweroff>", "no huge pages of 3072 KiB", nil, nil},
+		{"a secret", "data.img'/>", "data.img'><encryption format='luks'><secret type='passphrase' uuid='0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f'/></encryption></source>", "libvirt on this host has no secret 0a81f5b2", nil, nil},
 		{"a network", "<sound", "<interface type='network'><source network='nowhere'/></interface><sound", "libvirt on this host has no network nowhere", nil, nil},
 		{"a security model", "<on_poweroff>", "<seclabel type='dynamic' model='selinux' relabel='yes'/><on_poweroff>", "no security model selinux", nil, nil},
 		{"a keymap", "<sound", "<graphics type='vnc' keymap='zz'/><sound", `no keymap "zz"`, nil, nil},
