@@ -57,6 +57,9 @@ func (p painter) tint(c colour, s string) string {
 
 // file is what w writes to, where that is a file.
 func file(w io.Writer) (*os.File, bool) {
+	if z, ok := w.(zshaWriter); ok {
+		w = z.Writer
+	}
 	w, _ = lang.Raw(w)
 	f, ok := w.(*os.File)
 	return f, ok

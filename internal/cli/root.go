@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -136,6 +137,7 @@ func Main(args []string, env Env) int {
 		}
 	case ZshaCalled(): // its texts are those of another tool
 		root, name, args = NewZsha(env), zshaErrors, zshaArgs(args)
+		env.Stderr = zshaWriter{env.Stderr}
 	case speech != nil && forPeople(root, args):
 		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
 		root = New(env)
@@ -164,8 +166,25 @@ func Main(args []string, env Env) int {
 			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
+	if e.Kind == fail.Unavailable && errors.Is(err, fs.ErrNotExist) && !configured(root) {
+		e = e.With(unconfigured)
+	}
 	report(env.Stderr, name, err, e)
 	return e.Kind.Exit()
+}
+
+// unconfigured is what to do on a host whose agent has no settings, and so is not to be started.
+const unconfigured = "this host is of no cluster yet: there is no " + install.SettingsFile + "; to make it one of a cluster: holdfast install -c FILE"
+
+// configured says whether this host has settings of an agent, or another agent was meant.
+func configured(root *cobra.Command) bool {
+	for _, name := range []string{"socket", "server"} {
+		if f := root.PersistentFlags().Lookup(name); f != nil && f.Changed {
+			return true
+		}
+	}
+	_, err := os.Stat(install.SettingsFile)
+	return os.Getenv(socketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
 }
 
 // forPeople says whether people read what a command line writes, and no shell and no other

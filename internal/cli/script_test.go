@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/install"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(os.Args[1:], Env{
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin, Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
+			HostFiles: func(*cobra.Command) ([]install.File, error) { return nil, nil },
 		}))
 	}
 	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command, againName: command, partName: command})

@@ -88,6 +88,9 @@ func (a *app) uninstallOptions(cmd *cobra.Command, file, list, base string) (o i
 			return o, err
 		}
 		o.Last = note.Config.Pair.Nodes[0]
+	case file == "" && errors.Is(missing, fs.ErrNotExist):
+		return o, fail.Errorf(fail.Invalid, "this host has no configuration of a cluster: there is no %s", own).
+			With("run this on a host of the cluster, or name its configuration: holdfast uninstall -c FILE")
 	default:
 		if o, err = a.installOptions(cmd, own, list, base, true); err != nil {
 			return o, err

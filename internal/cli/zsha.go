@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,45 +38,14 @@ const (
 	zshaCurrent = "current.config.json"
 )
 
-// zshaHelp is the source tool's help, word by word but for what it is and what stop and start do,
-// where its words would not be true. As there, reset-MNVM-password is not in it.
-const zshaHelp = `zsha keeps the management VM running on exactly one host.
-
-usage:
-zsha [-h] [-v]
-
-All sub-commands
-
-install [-p] ROOT-PASSWORD [-c] CONFIGURATION-FILE-PATH
-    Install Mode, Need a root password for all HA nodes, Need a configuration file path
-uninstall --yes-i-really-really-mean-it
-    uninstall from all nodes
-check-config CONFIGURATION-FILE-PATH
-    check configuration file
-config-sample [CephConf|FileConf]
-    output sample config json file to /tmp/sample.CephConf.config.json
-    or /tmp/sample.FileConf.config.json
-export-config    output current config json file to /tmp/current.config.json
-import-config CONFIGURATION-FILE-PATH
-    update configuration to HA cluster
-migrate xxx.xxx.xxx.xxx
-    migrate to target HA host, ip or hostname should be provided
-status          show status
-status-conf     show status with current configuration
-stop            close MN-VM in cluster, agents and store will continue to operate
-start           start MN-VM in cluster
-
-optional arguments:
--h          show this help message
--v          show version, print execution details
-`
-
 // NewZsha returns the source tool's command line. It prints what that tool prints;
 // the exit codes are ours.
 func NewZsha(env Env) *cobra.Command {
+	env.Stderr = zshaWriter{env.Stderr}
 	a := &app{env: env, output: "text"}
 	root := &cobra.Command{
-		Use: ZshaName, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		Use: ZshaName, Short: "The commands of the suite that Holdfast replaces", Long: zshaHelp, Example: zshaExample,
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(*cobra.Command, []string) error {
 			if a.details {
@@ -87,21 +57,21 @@ func NewZsha(env Env) *cobra.Command {
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetIn(env.Stdin)
-	root.SetHelpFunc(func(*cobra.Command, []string) {
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		if c.HasParent() {
+			help(c, args)
+			return
+		}
 		_ = writeText(env.Stdout, zshaHelp) // there is nobody to tell
 	})
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetUsageFunc(usageText)
+	asks := helpCmd()
+	asks.Hidden = true // it is not among that tool's
+	root.SetHelpCommand(asks)
 	f := root.PersistentFlags()
 	f.BoolVarP(&a.details, "version", "v", false, "show version, print execution details")
-	f.StringVar(&a.socket, "socket", "", "agent's unix `path`")
-	root.AddCommand(
-		zshaOne("check-config", a.zshaCheck), zshaOne("config-sample", a.zshaSampleTo), zshaNone("export-config", a.zshaExport),
-		zshaOne("import-config", a.zshaImport), zshaOne("migrate", a.zshaMigrate),
-		zshaNone("status", func(c *cobra.Command) error { return a.zshaStatus(c, false) }),
-		zshaNone(zshaConf, func(c *cobra.Command) error { return a.zshaStatus(c, true) }),
-		zshaNone("stop", a.zshaStop), zshaNone("start", a.zshaStart), zshaNone("reset-MNVM-password", a.zshaReset),
-		a.zshaInstall(), a.zshaUninstall(),
-	)
+	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
+	root.AddCommand(a.zshaCommands()...)
 	for _, c := range root.Commands() {
 		a.zshaDetails(c)
 	}
@@ -109,18 +79,12 @@ func NewZsha(env Env) *cobra.Command {
 	return root
 }
 
-func zshaNone(use string, do func(*cobra.Command) error) *cobra.Command {
-	return &cobra.Command{Use: use, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c) }}
-}
-
-func zshaOne(use string, do func(*cobra.Command, string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error { return do(c, args[0]) }}
-}
-
 // zshaArgs are arguments as NewZsha takes them: the manual also has "status -conf".
 func zshaArgs(args []string) []string {
-	if strings.Join(args, " ") == "status -conf" {
-		return []string{zshaConf}
+	for i := range len(args) - 1 {
+		if args[i] == "status" && args[i+1] == "-conf" {
+			return slices.Concat(args[:i], []string{zshaConf}, args[i+2:])
+		}
 	}
 	return args
 }
@@ -149,27 +113,6 @@ func zshaVersion(env Env) string {
 	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", env.Version, made, or(env.Commit, "unknown"))
 }
 
-func (a *app) zshaCheck(cmd *cobra.Command, file string) error {
-	_, err := a.zshaRead(cmd.Context(), file)
-	return err
-}
-
-// zshaRead reads a configuration, and says what is wrong with it or that nothing is.
-func (a *app) zshaRead(ctx context.Context, file string) (cl config.Cluster, err error) {
-	name, data, err := a.readConfig(ctx, file)
-	if err != nil {
-		return cl, err
-	}
-	cl, faults, warnings := config.Parse(name, data, config.Options{ReadFile: config.ReadFile})
-	if err := a.writeCheck(faults, warnings); err != nil {
-		return cl, err
-	}
-	if len(faults) > 0 {
-		return cl, fail.Errorf(fail.Invalid, "") // all is said
-	}
-	return cl, nil
-}
-
 // zshaWrite writes one of the source tool's files. A link that somebody has put
 // there is replaced, not followed.
 func (a *app) zshaWrite(name string, text []byte) error {
@@ -180,9 +123,9 @@ func (a *app) zshaWrite(name string, text []byte) error {
 	return writeText(a.env.Stdout, "output config json file to "+file+"\n")
 }
 
-func (a *app) zshaSampleTo(_ *cobra.Command, kind string) error {
+func (a *app) zshaSampleTo(cmd *cobra.Command, kind string) error {
 	if kind != config.FileConf && kind != config.CephConf {
-		return fail.Errorf(fail.Invalid, "sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf)
+		return usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
 	}
 	text, err := config.Sample(kind, rand.Reader)
 	if err != nil {
@@ -199,8 +142,32 @@ func (a *app) zshaExport(cmd *cobra.Command) error {
 	return a.zshaWrite(zshaCurrent, cl.JSON())
 }
 
+// zshaCheck says what is wrong with a configuration, or that nothing is.
+func (a *app) zshaCheck(cmd *cobra.Command, file string, undersized bool) error {
+	_, warnings, err := a.zshaRead(cmd.Context(), file, undersized)
+	if err != nil {
+		return err
+	}
+	return a.writeCheck(nil, warnings)
+}
+
+// zshaRead reads a configuration; it has told all that is wrong with it.
+func (a *app) zshaRead(ctx context.Context, file string, undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
+	name, data, err := a.readConfig(ctx, file)
+	if err != nil {
+		return cl, nil, err
+	}
+	cl, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
+	if len(faults) > 0 {
+		return cl, nil, errors.Join(a.writeCheck(faults, warnings), fail.Errorf(fail.Invalid, "")) // all is said
+	}
+	return cl, warnings, nil
+}
+
+// zshaImport leaves it to the agent whether the management VM may be one for tests, as in the cluster that it
+// keeps: what export-config wrote is taken.
 func (a *app) zshaImport(cmd *cobra.Command, file string) error {
-	cl, err := a.zshaRead(cmd.Context(), file)
+	cl, _, err := a.zshaRead(cmd.Context(), file, true)
 	if err != nil {
 		return err
 	}
@@ -209,7 +176,17 @@ func (a *app) zshaImport(cmd *cobra.Command, file string) error {
 		return err
 	}
 	defer c.Close()
-	return a.importConfig(cmd.Context(), c, false, config.Import{Name: file, Text: string(cl.JSON())}, true)
+	in := config.Import{Name: file, Text: string(cl.JSON()), Check: true}
+	if _, err := c.ImportConfig(cmd.Context(), in); err != nil {
+		return err
+	}
+	if err := a.writeCheck(nil, nil); err != nil {
+		return err
+	}
+	in.Check = false
+	told := *a
+	told.env.Stdout = zshaWriter{a.env.Stdout}
+	return told.importConfig(cmd.Context(), c, false, in, true)
 }
 
 func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
@@ -241,11 +218,12 @@ func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
 	case to == from && s.Owner.State == cluster.Running:
 		return fail.Errorf(fail.Refused, "Requested operation is not valid: domain 'ZStack Management Node VM' is already active")
 	}
-	if err := writeText(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", or(from, "unknown"), to)); err != nil {
-		return err
-	}
 	show := &zshaProgress{w: a.env.Stdout, terminal: isTerminal(a.env.Stdout)}
+	begun := false
 	for p, err := range c.Migrate(cmd.Context(), host, "") {
+		if err == nil && !begun { // it was not refused
+			begun, err = true, writeText(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", or(from, "unknown"), to))
+		}
 		if err != nil {
 			return err
 		}
@@ -297,10 +275,10 @@ func (a *app) zshaDo(cmd *cobra.Command, before, after string, g goal) error {
 	if err != nil {
 		return err
 	}
-	if err := writeText(a.env.Stdout, before+zshaEach(cl)); err != nil {
+	if err := g.request(cmd.Context(), c); err != nil {
 		return err
 	}
-	if err := g.request(cmd.Context(), c); err != nil {
+	if err := writeText(a.env.Stdout, before+zshaEach(cl)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), defaultWait)
@@ -331,74 +309,6 @@ func (a *app) zshaReset(cmd *cobra.Command) error {
 		return err
 	}
 	return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for root in %s\n", clean(r.Addr), clean(r.UUID)))
-}
-
-// zshaInstall takes the password as an argument, as the source tool does.
-func (a *app) zshaInstall() *cobra.Command {
-	var ssh sshFlags
-	var password, file, base string
-	var undersized, check, yes, closed bool
-	cmd := &cobra.Command{
-		Use: "install", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if file == "" {
-				return usage(cmd, fmt.Errorf("want -c CONFIGURATION-FILE-PATH"))
-			}
-			o, err := a.installOptions(cmd, file, "", base, undersized)
-			if err != nil {
-				return err
-			}
-			if err := writeText(a.env.Stdout, "config file check pass\n"); err != nil {
-				return err
-			}
-			if err := ssh.prepare(cmd.Context(), a); err != nil {
-				return err
-			}
-			if password != "" {
-				ssh.opt.Password = password
-				if err := writeText(a.env.Stderr, "warning: others on this host can read the password among the arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
-					return err
-				}
-			}
-			o.Confirm, o.NoFirewall = a.confirming(yes), closed
-			return a.zshaInstalls(cmd, o, &ssh, check)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVarP(&password, "password", "p", "", "root's password on all hosts")
-	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
-	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
-	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests")
-	f.BoolVar(&check, "check", false, "check only")
-	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
-	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
-	ssh.add(cmd)
-	return cmd
-}
-
-func (a *app) zshaUninstall() *cobra.Command {
-	var ssh sshFlags
-	var file, base string
-	var sure bool
-	cmd := &cobra.Command{
-		Use: "uninstall", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !sure {
-				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are *ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
-				if err == nil {
-					err = fail.Errorf(fail.Refused, "") // all is said
-				}
-				return err
-			}
-			return a.zshaUninstalls(cmd, file, base, &ssh)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
-	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
-	f.BoolVar(&sure, sureFlag, false, "do it")
-	ssh.add(cmd)
-	return cmd
 }
 
 // ZshaCalled reports whether the program was called by the source tool's name.

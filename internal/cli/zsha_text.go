@@ -204,7 +204,7 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 }
 
 func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlags) error {
-	o, err := a.installOptions(cmd, cmp.Or(file, install.ClusterFile), "", base, true)
+	o, err := a.uninstallOptions(cmd, file, "", base)
 	if err != nil {
 		return err
 	}
@@ -212,9 +212,7 @@ func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlag
 		return err
 	}
 	each := zshaEach(o.Config)
-	if err := writeText(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each); err != nil {
-		return err
-	}
+	o.Begin = func() error { return writeText(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
 	res, err := a.runUninstall(cmd, &o, ssh)
 	if !res.OK || a.details {
 		err = errors.Join(err, writeText(a.env.Stderr, removedText(res, painterFor(a.env.Stderr))))

@@ -43,6 +43,11 @@ func Uninstall(ctx context.Context, o Options) (res Removed, err error) {
 	if err := r.setupElsewhere(ctx); err != nil {
 		return res, err
 	}
+	if o.Begin != nil {
+		if err := o.Begin(); err != nil {
+			return res, err
+		}
+	}
 	if err := r.stopGuest(ctx); err != nil {
 		return res, err
 	}

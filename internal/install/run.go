@@ -35,6 +35,8 @@ type Options struct {
 
 	Adopt *Adoption // a management VM to take over from somebody else; nil: none
 
+	// Begin is called by an uninstallation when all checks have passed, before its first change; nil: nobody is.
+	Begin func() error
 	// Confirm asks a person before what the last warnings tell is begun; nil: nobody is asked.
 	Confirm func(context.Context, string) error
 

@@ -52,14 +52,15 @@ func (f *Fake) ImportConfig(ctx context.Context, user string, in config.Import) 
 	if err != nil {
 		return config.Imported{}, err
 	}
-	next, faults, warnings := config.Parse(in.Name, []byte(in.Text), config.Options{})
+	_, small, _ := config.Parse("now.json", now.Config, config.Options{})
+	next, faults, warnings := config.Parse(in.Name, []byte(in.Text), config.Options{AllowUndersized: len(small) > 0}) // as the cluster was installed
 	if len(faults) > 0 {
 		return config.Imported{}, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
 	}
 	if in.Base != 0 && in.Base != now.Number {
 		return config.Imported{}, fail.Errorf(fail.Refused, "the configuration has been changed meanwhile")
 	}
-	was, _, _ := config.Parse("now.json", now.Config, config.Options{})
+	was, _, _ := config.Parse("now.json", now.Config, config.Options{AllowUndersized: true})
 	out := config.Imported{Number: now.Number, Changes: config.Diff(was, next)}
 	for _, w := range warnings {
 		out.Warnings = append(out.Warnings, w.String())

@@ -1,0 +1,222 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/config"
+	"holdfast/internal/fail"
+)
+
+// zshaHelp is the source tool's help, word by word but for what it is and what stop and start do,
+// where its words would not be true. As there, reset-MNVM-password is not in it.
+const zshaHelp = `zsha keeps the management VM running on exactly one host.
+
+usage:
+zsha [-h] [-v]
+
+All sub-commands
+
+install [-p] ROOT-PASSWORD [-c] CONFIGURATION-FILE-PATH
+    Install Mode, Need a root password for all HA nodes, Need a configuration file path
+uninstall --yes-i-really-really-mean-it
+    uninstall from all nodes
+check-config CONFIGURATION-FILE-PATH
+    check configuration file
+config-sample [CephConf|FileConf]
+    output sample config json file to /tmp/sample.CephConf.config.json
+    or /tmp/sample.FileConf.config.json
+export-config    output current config json file to /tmp/current.config.json
+import-config CONFIGURATION-FILE-PATH
+    update configuration to HA cluster
+migrate xxx.xxx.xxx.xxx
+    migrate to target HA host, ip or hostname should be provided
+status          show status
+status-conf     show status with current configuration
+stop            close MN-VM in cluster, agents and store will continue to operate
+start           start MN-VM in cluster
+
+optional arguments:
+-h          show this help message
+-v          show version, print execution details
+`
+
+// zshaExample is for the manual page.
+const zshaExample = `  zsha config-sample FileConf
+  zsha check-config /tmp/config.json
+  zsha install --ask-password -c /tmp/config.json
+  zsha status
+  zsha migrate 192.0.2.12
+  zsha export-config
+  zsha import-config /tmp/current.config.json`
+
+// zshaCommands are the source tool's commands. Each is described in its words; what follows is ours.
+func (a *app) zshaCommands() []*cobra.Command {
+	var undersized bool
+	check := zshaOne("check-config CONFIGURATION-FILE-PATH", "check configuration file",
+		`Checks a configuration file. Every fault is told, one line each: file, field,
+value, and what is allowed.`, "  zsha check-config /tmp/current.config.json",
+		func(c *cobra.Command, file string) error { return a.zshaCheck(c, file, undersized) })
+	check.Flags().BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below 8 GB and\n4 CPUs")
+	reset := zshaNone("reset-MNVM-password", "reset the root password of MN-VM to the default",
+		`Gives root of the management VM the password "password". Refused unless
+AllowResetRootPassword is true in the configuration. It is not in zsha -h.`, "", a.zshaReset)
+	reset.Hidden = true
+	return []*cobra.Command{
+		a.zshaInstall(), a.zshaUninstall(), check,
+		zshaOne("config-sample "+config.CephConf+"|"+config.FileConf, "output sample config json file",
+			`Writes a configuration to start from to /tmp/sample.CephConf.config.json or
+/tmp/sample.FileConf.config.json. $TMPDIR is taken in place of /tmp.`, "  zsha config-sample FileConf", a.zshaSampleTo),
+		zshaNone("export-config", "output current config json file to /tmp/current.config.json",
+			`Writes the configuration that is in force to /tmp/current.config.json, for
+check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", a.zshaExport),
+		zshaOne("import-config CONFIGURATION-FILE-PATH", "update configuration to HA cluster",
+			`Checks a configuration, tells what differs from the one in force and when each
+change takes effect, and makes it the configuration of all hosts. It does not
+ask. Refused: what needs an installation, and any change while a migration or a
+start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", a.zshaImport),
+		zshaOne("migrate xxx.xxx.xxx.xxx", "migrate to target HA host, ip or hostname should be provided",
+			`Moves the running management VM to another host of the cluster, by its address
+or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", a.zshaMigrate),
+		zshaNone("status", "show status",
+			`Shows where the management VM runs, when it was started last, which hosts are
+there, and the members of the store under the heading Consul Members. "status
+-conf" is status-conf.`, "", func(c *cobra.Command) error { return a.zshaStatus(c, false) }),
+		zshaNone(zshaConf, "show status with current configuration",
+			`Shows what status shows, and the configuration that is in force.`, "", func(c *cobra.Command) error { return a.zshaStatus(c, true) }),
+		zshaNone("stop", "close MN-VM in cluster, agents and store will continue to operate",
+			`Stops the management VM, and waits for the proof that it has ended. It stays
+stopped, also when hosts boot, until "zsha start".`, "", a.zshaStop),
+		zshaNone("start", "start MN-VM in cluster",
+			`Starts the management VM, and waits until it runs. It starts no agent that
+somebody has stopped on a host: systemctl start holdfast.`, "", a.zshaStart),
+		reset,
+	}
+}
+
+func zshaNone(use, short, long, example string, do func(*cobra.Command) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c) }}
+}
+
+func zshaOne(use, short, long, example string, do func(*cobra.Command, string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error { return do(c, args[0]) }}
+}
+
+// zshaInstall takes the password as an argument, as the source tool does.
+func (a *app) zshaInstall() *cobra.Command {
+	var ssh sshFlags
+	var password, file, base string
+	var undersized, check, yes, closed bool
+	cmd := &cobra.Command{
+		Use: "install -p ROOT-PASSWORD -c CONFIGURATION-FILE-PATH", Short: "Install Mode, Need a root password for all HA nodes, Need a configuration file path",
+		Long: `Checks all hosts of the configuration, logs in to each by SSH, places Holdfast
+there, makes the cluster, and starts the management VM. Nothing is changed where
+a check fails. Others on this host can read -p among the arguments of running
+programs: --ask-password and keys are safer. "holdfast install" tells more.`,
+		Example: "  zsha install --ask-password -c /tmp/config.json --check\n  zsha install -p PASSWORD -c /tmp/config.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
+			}
+			o, err := a.installOptions(cmd, file, "", base, undersized)
+			if err != nil {
+				return err
+			}
+			if err := writeText(a.env.Stdout, "config file check pass\n"); err != nil {
+				return err
+			}
+			if err := ssh.prepare(cmd.Context(), a); err != nil {
+				return err
+			}
+			if password != "" {
+				ssh.opt.Password = password
+				if err := writeText(a.env.Stderr, "warning: others on this host can read the password among the arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
+					return err
+				}
+			}
+			o.Confirm, o.NoFirewall = a.confirming(yes), closed
+			return a.zshaInstalls(cmd, o, &ssh, check)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&password, "password", "p", "", "root's password on all hosts")
+	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
+	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
+	f.BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below\n8 GB and 4 CPUs")
+	f.BoolVar(&check, "check", false, "check only")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	f.BoolVar(&closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
+	ssh.add(cmd)
+	return cmd
+}
+
+func (a *app) zshaUninstall() *cobra.Command {
+	var ssh sshFlags
+	var file, base string
+	var sure bool
+	cmd := &cobra.Command{
+		Use: "uninstall --" + sureFlag, Short: "uninstall from all nodes",
+		Long: `Stops the management VM, ends the agents of all hosts by SSH, and removes what
+was installed there. The image and all else in the shared directory stay.
+Refused, and nothing is changed, while a host does not answer.`,
+		Example: "  zsha uninstall --" + sureFlag + " --ask-password",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !sure {
+				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are *ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
+				if err == nil {
+					err = fail.Errorf(fail.Refused, "") // all is said
+				}
+				return err
+			}
+			return a.zshaUninstalls(cmd, file, base, &ssh)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&file, "config", "c", "", "the cluster's configuration `file`")
+	f.StringVar(&base, "settings", "", "`file` with settings of all agents")
+	f.BoolVar(&sure, sureFlag, false, "do it")
+	ssh.add(cmd)
+	return cmd
+}
+
+// zshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
+type zshaWriter struct{ io.Writer }
+
+// Write reports as written all of p, or nothing.
+func (w zshaWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.Writer, zshaNames(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// zshaOf are the source tool's commands by those of Holdfast that do the same.
+var zshaOf = map[string]string{
+	"config check": "check-config", "config sample": "config-sample", "config export": "export-config", "config import": "import-config",
+	"install": "install", "uninstall": "uninstall", "migrate": "migrate", "status": "status", "start": "start", "stop": "stop",
+	"reset-mnvm-password": "reset-MNVM-password",
+}
+
+// ofHoldfast is one of these commands, and a flag that follows.
+var ofHoldfast = regexp.MustCompile(`\bholdfast(\s+)(config\s+(?:check|sample|export|import)|install|uninstall|migrate|status|start|stop|reset-mnvm-password)\b( +-\S+)?`)
+
+// zshaNames puts the source tool's commands in place of those of Holdfast that do the same. One with a flag
+// stays, as that tool has no such flag; its installation has all of ours.
+func zshaNames(text string) string {
+	text = ofHoldfast.ReplaceAllStringFunc(text, func(m string) string {
+		f := ofHoldfast.FindStringSubmatch(m)
+		name := strings.Join(strings.Fields(f[2]), " ")
+		if f[3] != "" && name != "install" && name != "uninstall" {
+			return m
+		}
+		return ZshaName + f[1] + zshaOf[name] + f[3]
+	})
+	// It has no --server.
+	return strings.NewReplacer("--socket, $"+socketEnv+" or --server", "--socket or $"+socketEnv, "; or ask the agent of another host with --server", "").Replace(text)
+}
