@@ -42,7 +42,18 @@ CGO_ENABLED=0 GOOS=linux GOARCH=$arch "${build[@]}" -o "$program" ./cmd/holdfast
 native=$program
 [ "$arch" = "$(go env GOHOSTARCH)" ] || CGO_ENABLED=0 "${build[@]}" -o "${native:=$stage/native}" ./cmd/holdfast
 "$native" host-files "$stage/files"
-install -D -m 0644 LICENSE "$stage/files/usr/share/doc/holdfast/copyright"
+doc=$stage/files/usr/share/doc/holdfast
+mkdir -p "$doc"
+install -m 0644 README.md README.zh-CN.md CHANGELOG.md "$doc"
+gzip -9n >"$doc/changelog.gz" <<END
+holdfast ($version) stable; urgency=medium
+
+  * What has changed is in CHANGELOG.md, in this directory.
+
+ -- $(sed -n 's/^maintainer: //p' packaging/nfpm.yaml)  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
+END
+install -m 0644 packaging/copyright "$doc/copyright" # Debian has the text of the license
+install -D -m 0644 LICENSE "$stage/files/usr/share/licenses/holdfast/LICENSE"
 find "$stage/files" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 
 # config writes the settings of nfpm; $1 is a program for sed.
@@ -55,12 +66,26 @@ config() {
     echo "- {src: '$target', dst: '$path', type: symlink}"
   done
 }
-config '' >"$stage/deb.yaml"
-config "s|dst: '/usr/share/zsh/vendor-completions/|dst: '/usr/share/zsh/site-functions/|" >"$stage/rpm.yaml"
+config "/^license:/d; /\/usr\/share\/licenses\//d" >"$stage/deb.yaml"
+config "\\|/usr/share/doc/holdfast/copyright|d; s|dst: '/usr/share/zsh/vendor-completions/|dst: '/usr/share/zsh/site-functions/|" >"$stage/rpm.yaml"
+
+# without_opt takes /opt itself, the first entry, out of a package for Debian: dpkg would remove it with the package
+# when nothing else is in it. preinst makes it where it is not there.
+without_opt() {
+  mkdir "$stage/parts"
+  cd "$stage/parts"
+  ar x "$1"
+  gzip -d data.tar.gz
+  [ "$(head -c 512 data.tar | tar -tf - 2>/dev/null)" = ./opt/ ] || fail "the package does not begin with /opt"
+  tail -c +513 data.tar | gzip -9n >data.tar.gz
+  rm "$1"
+  ar rcD "$1" debian-binary control.tar.gz data.tar.gz
+}
 for kind in deb rpm; do
   file=$out/holdfast_${version}_$arch.deb
   [ $kind = deb ] || file=$out/holdfast-$version.$rpm.rpm
   go run "$nfpm" package --config "$stage/$kind.yaml" --packager $kind --target "$stage/$kind" >"$stage/log" || { cat "$stage/log" >&2; exit 1; }
+  [ $kind = rpm ] || (without_opt "$stage/deb")
   mv "$stage/$kind" "$file"
   echo "$file"
 done

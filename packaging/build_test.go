@@ -1,10 +1,12 @@
 package packaging_test
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +58,9 @@ func TestPackages(t *testing.T) {
 		t.Fatalf("%v: %s", err, text)
 	}
 	checkFiles(t, root)
+	if list, err := exec.CommandContext(t.Context(), "dpkg-deb", "-c", filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb")).Output(); err != nil || regexp.MustCompile(`(?m) \./opt/$`).Match(list) {
+		t.Errorf("/opt is of the package, which takes it away with itself: %v: %.300s", err, list)
+	}
 	checkBill(t, filepath.Join(out, "holdfast-1.4.0~rc1.cdx.json"), filepath.Join(root, "opt/holdfast/bin/holdfast"))
 }
 
@@ -85,20 +90,43 @@ func TestPackagesAreReproducible(t *testing.T) {
 	}
 }
 
+// plain reads a file that may be compressed.
+func plain(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if strings.HasSuffix(path, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			return "", err
+		}
+	}
+	text, err := io.ReadAll(r)
+	return string(text), err
+}
+
 // checkFiles looks for what the packages have beside the program.
 func checkFiles(t *testing.T, root string) {
 	t.Helper()
 	for path, want := range map[string]string{
-		"usr/lib/systemd/system/holdfast.service":            "KillMode=process",
-		"usr/lib/tmpfiles.d/holdfast.conf":                   "/etc/holdfast/pki 0700",
-		"usr/share/bash-completion/completions/holdfast":     "__start_holdfast",
-		"usr/share/zsh/vendor-completions/_holdfast":         "#compdef holdfast",
-		"usr/share/fish/vendor_completions.d/holdfast.fish":  "complete -c holdfast",
-		"usr/share/man/man1/holdfast.1":                      "holdfast\\-status(1)",
-		"usr/share/man/man1/holdfast-transition-db-verify.1": "\\-\\-nova\\-conf",
+		"usr/lib/systemd/system/holdfast.service":               "KillMode=process",
+		"usr/lib/tmpfiles.d/holdfast.conf":                      "/etc/holdfast/pki 0700",
+		"usr/share/bash-completion/completions/holdfast":        "__start_holdfast",
+		"usr/share/zsh/vendor-completions/_holdfast":            "#compdef holdfast",
+		"usr/share/fish/vendor_completions.d/holdfast.fish":     "complete -c holdfast",
+		"usr/share/man/man1/holdfast.1.gz":                      "holdfast\\-status(1)",
+		"usr/share/man/man1/holdfast-transition-db-verify.1.gz": "\\-\\-nova\\-conf",
+		"usr/share/man/man1/zsha.1.gz":                          ".SS migrate\n",
+		"usr/share/man/man5/holdfast.5.gz":                      "MemorySizeInGB",
+		"usr/share/doc/holdfast/changelog.gz":                   "holdfast (1.4.0~rc1) stable",
+		"usr/share/doc/holdfast/CHANGELOG.md":                   "# Changelog",
+		"usr/share/doc/holdfast/README.md":                      "# Holdfast",
+		"usr/share/doc/holdfast/copyright":                      "/usr/share/common-licenses/Apache-2.0",
 	} {
-		text, err := os.ReadFile(filepath.Join(root, path))
-		if err != nil || !strings.Contains(string(text), want) {
+		text, err := plain(filepath.Join(root, path))
+		if err != nil || !strings.Contains(text, want) {
 			t.Errorf("%s: %v, want %q in it", path, err, want)
 		}
 	}
@@ -117,20 +145,29 @@ func checkFiles(t *testing.T, root string) {
 	if want := "App Version: 1.4.0~rc1\nBuild Date: Fri Jan  2 15:04:05 UTC 2026\nBranch Name: (detached)\nCommit ID: 0123456789abcdef0123456789abcdef01234567\n"; err != nil || string(out) != want {
 		t.Errorf("zsha -v: %q, %v, want %q", out, err, want)
 	}
-	pages, err := filepath.Glob(filepath.Join(root, "usr/share/man/man1/*.1"))
+	pages, err := filepath.Glob(filepath.Join(root, "usr/share/man/man?/*.gz"))
 	if err != nil || len(pages) < 30 {
 		t.Errorf("%d manual pages, %v", len(pages), err)
 	}
 	// man would begin six programs for each page.
-	cmd := exec.CommandContext(t.Context(), "groff", append([]string{"-K", "utf8", "-T", "utf8", "-t", "-man", "-w", "mac", "-rLL=120n"}, pages...)...)
-	var said strings.Builder
+	cmd := exec.CommandContext(t.Context(), "groff", "-K", "utf8", "-T", "utf8", "-man", "-w", "mac", "-rLL=120n")
+	var all, said strings.Builder
+	for _, p := range pages {
+		text, err := plain(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString(text)
+	}
+	cmd.Stdin = strings.NewReader(all.String())
 	cmd.Stderr = &said
 	text, err := cmd.Output()
 	if err != nil || said.Len() > 0 {
 		t.Errorf("the manual pages: %v: %s", err, said.String())
 	}
 	for _, p := range pages {
-		title := strings.ReplaceAll(strings.ToUpper(strings.TrimSuffix(filepath.Base(p), ".1")), "-", "[-\u2010\u2212]") + `\(1\)`
+		name, number, _ := strings.Cut(strings.TrimSuffix(filepath.Base(p), ".gz"), ".")
+		title := strings.ReplaceAll(strings.ToUpper(name), "-", "[-\u2010\u2212]") + `\(` + number + `\)`
 		if n := len(regexp.MustCompile("(?m)^"+title).FindAllIndex(text, -1)); n != 1 {
 			t.Errorf("%s: the heading is there %d times in what is formatted, want once", p, n)
 		}

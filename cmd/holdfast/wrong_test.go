@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/cli"
@@ -134,3 +135,42 @@ func TestAllArgumentsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestExamplesAreCommands: each example of a help is a command line that is taken, and each command with arguments has one.
+func TestExamplesAreCommands(t *testing.T) {
+	zsha := cli.NewZsha(environment())
+	for _, top := range []*cobra.Command{cli.New(environment()), zsha} {
+		for _, c := range append(below(top), top) {
+			for l := range strings.Lines(strings.ReplaceAll(c.Example, "\\\n", "")) {
+				at := cli.New(environment())
+				if top == zsha {
+					at = cli.NewZsha(environment())
+				}
+				words := quoted.FindAllString(l, -1)
+				for i, w := range words {
+					words[i] = strings.Trim(w, "'")
+				}
+				run, args, err := at.Find(words[1:])
+				if err != nil || !strings.HasPrefix(run.CommandPath(), c.CommandPath()) {
+					t.Errorf("%s: example %s is no call of it: %v", c.CommandPath(), l, err)
+					continue
+				}
+				if err = run.ParseFlags(args); err == nil {
+					if err = run.ValidateArgs(run.Flags().Args()); err == nil {
+						err = run.ValidateRequiredFlags()
+					}
+				}
+				if err != nil {
+					t.Errorf("%s: example %s: %v", c.CommandPath(), l, err)
+				}
+			}
+			_, wants, _ := strings.Cut(strings.TrimSuffix(c.Use, " [flags]"), " ")
+			if wants != "" && c.Example == "" && !c.HasSubCommands() && !strings.HasPrefix(c.CommandPath(), "holdfast lab ") && !strings.HasPrefix(c.CommandPath(), "holdfast completion") {
+				t.Errorf("%s %s has no example", c.CommandPath(), wants)
+			}
+		}
+	}
+}
+
+// quoted is a word of a command line.
+var quoted = regexp.MustCompile(`'[^']*'|\S+`)

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -37,8 +36,9 @@ type File struct {
 	Target  string // of a symbolic link
 }
 
-// All returns the files beside the program, which has the commands below root.
-func All(root *cobra.Command) ([]File, error) {
+// All returns the files beside the program, which has the commands below root, and, called by the source tool's
+// name, those below zsha.
+func All(root, zsha *cobra.Command) ([]File, error) {
 	all := []File{
 		{Path: "/usr/lib/systemd/system/holdfast.service", Mode: 0o644, Content: unit},
 		{Path: "/usr/lib/tmpfiles.d/holdfast.conf", Mode: 0o644, Content: tmpfiles},
@@ -58,15 +58,16 @@ func All(root *cobra.Command) ([]File, error) {
 		}
 		all = append(all, File{Path: c.path, Mode: 0o644, Content: text.Bytes()})
 	}
-	return append(all, pages(root)...), nil
+	manual, err := manual(root, zsha)
+	return append(all, manual...), err
 }
 
-// Command writes the files below a directory, for who builds packages.
-func Command() *cobra.Command {
+// Command writes the files below a directory, for who builds packages. zsha is called for the source tool's commands.
+func Command(zsha func() *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use: "host-files DIR", Short: "Write the files that lie on a host beside the program", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			all, err := All(c.Root())
+			all, err := All(c.Root(), zsha())
 			if err != nil {
 				return err
 			}
@@ -90,59 +91,4 @@ func (f File) write(dir string) error {
 		return os.Symlink(f.Target, path)
 	}
 	return os.WriteFile(path, f.Content, f.Mode)
-}
-
-// pages are the manual pages of a command and all below it.
-func pages(c *cobra.Command) []File {
-	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
-	out := []File{{Path: "/usr/share/man/man1/" + name + ".1", Mode: 0o644, Content: page(c, name)}}
-	for _, sub := range c.Commands() {
-		if sub.IsAvailableCommand() {
-			out = append(out, pages(sub)...)
-		}
-	}
-	return out
-}
-
-// page is the manual page of one command. Its texts are shown line by line, as the
-// help shows them.
-func page(c *cobra.Command, name string) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, ".TH %s 1 \"\" Holdfast\n.SH NAME\n%s \\- %s\n", strings.ToUpper(name), roff(name), roff(c.Short))
-	section := func(title, text string) {
-		if text = strings.Trim(text, "\n"); text != "" {
-			fmt.Fprintf(&b, ".SH %s\n.nf\n%s\n.fi\n", title, roff(text))
-		}
-	}
-	section("SYNOPSIS", c.UseLine())
-	section("DESCRIPTION", c.Long)
-	section("EXAMPLES", c.Example)
-	section("OPTIONS", c.NonInheritedFlags().FlagUsages())
-	section("OPTIONS OF ALL COMMANDS", c.InheritedFlags().FlagUsages())
-	var related []string
-	if c.HasParent() {
-		related = append(related, c.Parent().CommandPath())
-	}
-	for _, sub := range c.Commands() {
-		if sub.IsAvailableCommand() {
-			related = append(related, sub.CommandPath())
-		}
-	}
-	for i, r := range related {
-		related[i] = strings.ReplaceAll(r, " ", "-") + "(1)"
-	}
-	section("SEE ALSO", strings.Join(related, "\n"))
-	return b.Bytes()
-}
-
-// roff escapes what the formatter of manual pages would interpret.
-func roff(text string) string {
-	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
-	lines := strings.Split(text, "\n")
-	for i, l := range lines {
-		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
-			lines[i] = `\&` + l
-		}
-	}
-	return strings.Join(lines, "\n")
 }

@@ -4,7 +4,10 @@
 set -eu
 exe=/opt/holdfast/bin/holdfast unit=holdfast.service settings=/etc/holdfast/agent.json
 
-systemd-tmpfiles --create holdfast.conf
+# Its own tool wants /proc, which the root of an image that is being made may not have.
+grep '^d ' /usr/lib/tmpfiles.d/holdfast.conf | while read -r _ path mode user group _; do
+	install -d -m "$mode" -o "$user" -g "$group" "$path"
+done
 [ -e /usr/bin/zsha ] || [ -L /usr/bin/zsha ] || ln -s $exe /usr/bin/zsha
 [ -d /run/systemd/system ] || exit 0
 systemctl daemon-reload
@@ -22,7 +25,7 @@ if pid=$(systemctl show -p MainPID --value $unit) && [ "${pid:-0}" != 0 ]; then
 	systemctl restart $unit
 	echo "holdfast: the agent is restarted"
 elif ! [ -e $settings ]; then
-	echo "holdfast: installed, not configured: there is no $settings"
+	echo "holdfast: installed, not configured: there is no $settings. What this host has and lacks: holdfast doctor"
 else
 	echo "holdfast: installed; the agent does not run. To start it, now and at boot: systemctl enable --now holdfast"
 fi

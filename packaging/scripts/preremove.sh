@@ -2,7 +2,7 @@
 # Before the files of a package go. deb: remove, upgrade NEW, deconfigure ...; rpm: how
 # many versions stay installed. Refuses a removal that would stop the management VM.
 set -eu
-exe=/opt/holdfast/bin/holdfast unit=holdfast.service
+exe=/opt/holdfast/bin/holdfast unit=holdfast.service settings=/etc/holdfast/agent.json
 
 case ${1-} in
 remove | deconfigure | 0) ;;
@@ -17,4 +17,5 @@ if ! $exe retire; then
 	exit 1
 fi
 systemctl disable --quiet $unit
+[ -e $settings ] || exit 0 # it was of no cluster
 echo "holdfast: this host's agent has ended; the cluster still counts it as a member. /etc/holdfast, /var/lib/holdfast and /var/log/holdfast stay"
