@@ -3,7 +3,9 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,8 @@ func (a *app) doctorCmd() *cobra.Command {
 		Short: "Say what is wrong on this host, and what to do about it",
 		Long: `Looks at this host as an installation does: libvirt, network, storage, clock,
 watchdog, certificates, space; and asks its agent for what the cluster waits
-for. It changes nothing. Exit code 1: something is wrong.`,
+for. On a host that is of no cluster yet it looks at what every host needs. It
+changes nothing. Exit code 1: something is wrong.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
@@ -37,14 +40,20 @@ for. It changes nothing. Exit code 1: something is wrong.`,
 				return err
 			}
 			defer c.Close()
-			if file == "" {
+			named := file != ""
+			if !named {
 				file = a.settings(cmd.Context(), c)
 			}
+			var r install.Report
 			n, err := config.LoadNode(file)
-			if err != nil {
+			switch {
+			case !named && errors.Is(err, fs.ErrNotExist):
+				r, err = a.diagnoseAlone(cmd.Context())
+			case err != nil:
 				return fail.Errorf(fail.Invalid, "%w", err)
+			default:
+				r, err = a.diagnose(cmd.Context(), c, n, file)
 			}
-			r, err := a.diagnose(cmd.Context(), c, n, file)
 			if err != nil {
 				return err
 			}
@@ -76,6 +85,15 @@ func (a *app) settings(ctx context.Context, c *api.Client) string {
 		return cmp.Or(v.Settings, install.SettingsFile)
 	}
 	return install.SettingsFile
+}
+
+// diagnoseAlone looks at this host, which has no settings.
+func (a *app) diagnoseAlone(ctx context.Context) (install.Report, error) {
+	f, err := a.env.Facts(ctx, *install.QueryAlone(cluster.GuestName))
+	if err != nil {
+		return install.Report{}, fmt.Errorf("look at this host: %w", err)
+	}
+	return install.DiagnoseAlone(f.Name, *f), nil
 }
 
 // diagnose looks at this host, whose agent has these settings, of a file.

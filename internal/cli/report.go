@@ -160,7 +160,7 @@ type missingPart struct {
 func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 	res := reportResult{File: out, Missing: []missingPart{}}
 	for _, e := range entries {
-		if e.Why != "" {
+		if e.Why != "" && !e.Normal {
 			res.Missing = append(res.Missing, missingPart{e.Name, clean(e.Why)})
 		}
 	}
@@ -197,7 +197,9 @@ func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 		cfg, _, err = config.Load(r.node.ConfigFile, config.Options{AllowUndersized: true})
 	}
 	var notes []string
-	if err != nil {
+	if r.alone() {
+		notes = append(notes, "this host is of no cluster: there is no "+r.file)
+	} else if err != nil {
 		notes = append(notes, fmt.Sprintf("the configuration is not known (%v), nor are the passwords that it refers to: what looks like one is removed all the same", err))
 	}
 	if cfg.VNC != nil {
@@ -225,9 +227,28 @@ func ask[T any](r *reporter, name string, get func(context.Context, *api.Client)
 	}}
 }
 
+// alone says that this host is of no cluster: it has no settings, and no agent that would be asked.
+func (r *reporter) alone() bool {
+	return r.file == install.SettingsFile && errors.Is(r.nodeErr, fs.ErrNotExist)
+}
+
 // cluster are the parts that the agent knows.
 func (r *reporter) cluster() []support.Part {
-	return []support.Part{
+	doctor := support.Part{Name: "doctor.txt", Get: func(ctx context.Context, w io.Writer) error {
+		var d install.Report
+		err := r.nodeErr
+		switch {
+		case r.alone():
+			d, err = r.diagnoseAlone(ctx)
+		case err == nil:
+			d, err = r.diagnose(ctx, r.c, r.node, r.file)
+		}
+		if err != nil {
+			return err
+		}
+		return writeText(w, installText(install.Result{Report: d}, true, painter{}))
+	}}
+	version := []support.Part{
 		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {
 			v, err := c.Version(ctx)
 			out := map[string]any{"command": r.env.Version}
@@ -238,18 +259,24 @@ func (r *reporter) cluster() []support.Part {
 			}
 			return out, nil
 		}),
+		doctor,
+	}
+	if r.alone() {
+		return version
+	}
+	return append(version,
 		ask(r, "status.json", func(ctx context.Context, c *api.Client) (cluster.Status, error) {
 			s, err := c.Status(ctx)
 			return jsonStatus(s), err
 		}),
-		{Name: "status.txt", Get: func(ctx context.Context, w io.Writer) error {
+		support.Part{Name: "status.txt", Get: func(ctx context.Context, w io.Writer) error {
 			s, err := r.c.Status(ctx)
 			if err != nil {
 				return err
 			}
 			return writeText(w, statusText(s, painter{}))
 		}},
-		{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
+		support.Part{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
 			var after int64
 			for range eventPages {
 				events, next, err := r.c.Events(ctx, after, 100)
@@ -268,7 +295,7 @@ func (r *reporter) cluster() []support.Part {
 			}
 			return nil
 		}},
-		{Name: "config.json", Get: func(ctx context.Context, w io.Writer) error {
+		support.Part{Name: "config.json", Get: func(ctx context.Context, w io.Writer) error {
 			rev, err := r.c.Config(ctx, 0)
 			if err != nil {
 				return err
@@ -280,18 +307,11 @@ func (r *reporter) cluster() []support.Part {
 		ask(r, "jobs.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Jobs(ctx) }),
 		ask(r, "hosts.json", func(ctx context.Context, c *api.Client) (any, error) { return c.GuestHosts(ctx) }),
 		ask(r, "upgrade.json", func(ctx context.Context, c *api.Client) (any, error) { return c.Upgrade(ctx) }),
-		{Name: "doctor.txt", Get: func(ctx context.Context, w io.Writer) error {
-			if r.nodeErr != nil {
-				return r.nodeErr
-			}
-			d, err := r.diagnose(ctx, r.c, r.node, r.file)
-			if err != nil {
-				return err
-			}
-			return writeText(w, installText(install.Result{Report: d}, true, painter{}))
-		}},
-	}
+	)
 }
+
+// noSystemd is what programs of systemd say where it does not run: in a container, or in a laboratory.
+const noSystemd = "not been booted with systemd"
 
 // path is where a file of this host is.
 func (r *reporter) path(name string) string { return filepath.Join(cmp.Or(r.env.Root, "/"), name) }
@@ -302,11 +322,10 @@ func (r *reporter) host() []support.Part {
 	guest := cluster.GuestName
 	since := fmt.Sprintf("-%dd", r.days)
 	parts := []support.Part{
-		support.File("agent.json", r.file),
 		support.Output("libvirt/version.txt", false, "virsh", "-r", "-c", uri, "version", "--daemon"),
 		support.Output("libvirt/domains.txt", false, "virsh", "-r", "-c", uri, "list", "--all"),
 		// Without the words that libvirt keeps for those who may change the domain.
-		support.Output("libvirt/"+guest+".xml", false, "virsh", "-r", "-c", uri, "dumpxml", guest),
+		support.Absent(support.Output("libvirt/"+guest+".xml", false, "virsh", "-r", "-c", uri, "dumpxml", guest), "Domain not found", "failed to get domain"),
 		support.Output("network/addresses.txt", false, "ip", "-d", "-s", "address"),
 		support.Output("network/routes.txt", false, "ip", "route", "show", "table", "all"),
 		support.Output("network/bridges.txt", false, "bridge", "-d", "link"),
@@ -315,15 +334,20 @@ func (r *reporter) host() []support.Part {
 		support.Output("system/clock.txt", false, "chronyc", "-n", "tracking"),
 		support.Output("system/kernel.txt", false, "uname", "-a"),
 		support.Output("system/space.txt", false, "df", "-PT"),
-		support.Output("system/units.txt", false, "systemctl", "--no-pager", "status", "holdfast.service", "libvirtd.service"),
+		// Its exit code tells of a unit that does not run, and of one that is not there.
+		support.Absent(support.Output("system/units.txt", false, "systemctl", "--no-pager", "status", "holdfast.service", "libvirtd.service"), "exit status 3", "exit status 4", noSystemd),
 		support.File("system/os-release.txt", r.path("/etc/os-release")),
 		support.File("system/memory.txt", r.path("/proc/meminfo")),
 		support.File("system/pressure-memory.txt", r.path("/proc/pressure/memory")),
 		support.File("system/load.txt", r.path("/proc/loadavg")),
 		support.File("system/mounts.txt", r.path("/proc/self/mountinfo")),
-		support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since", since, "-u", "holdfast", "-u", "libvirtd"),
+		support.Absent(support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since", since, "-u", "holdfast", "-u", "libvirtd"), "No journal files were found", noSystemd),
 		support.Output("kernel.txt", true, "dmesg", "--ctime"),
 	}
+	if r.alone() {
+		return parts
+	}
+	parts = append(parts, support.File("agent.json", r.file))
 	parts = append(parts, support.Files("bonds", r.path("/proc/net/bonding/*"), time.Time{}, logFiles)...)
 	logs := support.Files("log", filepath.Join(r.logs, "*.log*"), r.since, logFiles)
 	if len(logs) == 0 {

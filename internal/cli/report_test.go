@@ -190,6 +190,42 @@ func TestReportWithoutAnAgent(t *testing.T) {
 	}
 }
 
+// TestReportOfAHostWithThePackageOnly: nothing that such a host does not have is told to be missing.
+func TestReportOfAHostWithThePackageOnly(t *testing.T) {
+	a := newAgent(t)
+	dir, _ := reportHost(t, a)
+	for name, does := range map[string]string{
+		"journalctl": "echo 'No journal files were found.' >&2; exit 1", "systemctl": "echo 'holdfast.service: inactive'; exit 3",
+		"virsh": "case $* in *dumpxml*) echo \"error: failed to get domain 'x'\" >&2; exit 1;; esac; echo ' Id Name State'", "nft": "exit 0", "uname": "echo Linux",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "bin", name), []byte("#!/bin/sh\n"+does+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"etc/os-release", "proc/pressure/memory", "proc/loadavg", "proc/self/mountinfo"} {
+		p := filepath.Join(dir, "root", f)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o700), os.WriteFile(p, []byte("x\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"), Facts: func(context.Context, install.Query) (*install.Facts, error) {
+		return &install.Facts{Name: "h"}, nil
+	}})
+	file := filepath.Join(dir, "alone.tar.gz")
+	cmd.SetArgs([]string{"report", "-O", file, "--timeout", allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
+	if err := cmd.ExecuteContext(t.Context()); err != nil || out.String() != "written: "+file+"\n" {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	files := unpackReport(t, file)
+	if i := files["index.txt"]; !strings.Contains(i, "this host is of no cluster: there is no "+install.SettingsFile) || !strings.Contains(i, "system/clock.txt: not there: the program chronyc") {
+		t.Errorf("%s", i)
+	}
+	if !strings.Contains(files["doctor.txt"], "this host is of no cluster yet") || !strings.Contains(files["system/units.txt"], "inactive") {
+		t.Errorf("%q, %q", files["doctor.txt"], files["system/units.txt"])
+	}
+}
+
 func names(t *testing.T, dir string) (out []string) {
 	t.Helper()
 	all, err := os.ReadDir(dir)

@@ -108,7 +108,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
 	root.AddCommand(env.Extra...)
 	root.SetHelpCommand(helpCmd())
-	addExamples(root)
+	addExamples(root, "")
 	markUsage(root)
 	return root
 }

@@ -18,7 +18,7 @@ const (
 	defaultRunDir     = "/run/holdfast"
 	defaultBootID     = "/proc/sys/kernel/random/boot_id"
 	defaultMachine    = "/sys/class/dmi/id/product_uuid"
-	defaultSocket     = "/run/libvirt/libvirt-sock"
+	LibvirtSocket     = "/run/libvirt/libvirt-sock"
 	defaultMigrateURI = "qemu+tls://%s/system"
 	defaultMigrateTLS = "auto"
 	defaultWatchdog   = "/dev/watchdog0"
@@ -69,7 +69,7 @@ func (n *Node) fill() {
 		{&n.BootIDFile, defaultBootID},
 		{&n.Machine, defaultMachine},
 		{&n.Driver, "libvirt"},
-		{&n.Libvirt.Socket, defaultSocket},
+		{&n.Libvirt.Socket, LibvirtSocket},
 		{&n.Libvirt.MigrateURI, defaultMigrateURI},
 		{&n.Libvirt.MigrateTLS, defaultMigrateTLS},
 		{&n.Watchdog.Device, watchdog},

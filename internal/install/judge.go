@@ -94,10 +94,14 @@ func (j *judgement) known(s sight, check, fact, bad, remedy string) bool {
 
 func (j *judgement) system(s sight) {
 	f := s.facts
-	j.want("rights", f.Root, Fail, "root", "the program there does not run as root", "log in as root, or as a user that sudo lets be root without a password")
+	rights := "log in as root, or as a user that sudo lets be root without a password"
+	if s.alone {
+		rights = "sudo holdfast doctor"
+	}
+	j.want("rights", f.Root, Fail, "root", "the program there does not run as root", rights)
 	j.want("systemd", f.Systemd, Fail, "systemctl answers", "systemctl is not there", "the agent is kept running by systemd: install on a system that has it")
 	machine := !s.host.Guests && !isPair(j.cfg) // it may run the management VM
-	if j.known(s, "memory", "memory", Warn, "") && machine {
+	if j.known(s, "memory", "memory", Warn, "free -m") && machine {
 		need := int64(j.cfg.MemorySizeInGB)<<10 + reserveMiB
 		if j.cfg.MemorySizeInMB > 0 {
 			need = int64(j.cfg.MemorySizeInMB) + reserveMiB
@@ -106,13 +110,13 @@ func (j *judgement) system(s sight) {
 	}
 	j.want("cpus", f.CPUs >= j.cfg.CPU || !machine, Warn, fmt.Sprintf("%d", f.CPUs), fmt.Sprintf("%d, and the management VM has %d", f.CPUs, j.cfg.CPU), "the VM will be slow: lower CPU")
 	for _, dir := range slices.Sorted(maps.Keys(f.Space)) {
-		j.want("space", f.Space[dir] >= minSpace, Fail, fmt.Sprintf("%d MiB free for %s", f.Space[dir], dir), fmt.Sprintf("%d MiB free for %s: want %d", f.Space[dir], dir, minSpace), "make room there")
+		j.want("space", f.Space[dir] >= minSpace, Fail, fmt.Sprintf("%d MiB free for %s", f.Space[dir], dir), fmt.Sprintf("%d MiB free for %s: want %d", f.Space[dir], dir, minSpace), "make room there: du -xh --max-depth=2 "+dir+" | sort -h")
 	}
-	j.known(s, "space", "space", Fail, "")
+	j.known(s, "space", "space", Fail, "df -h")
 	if !s.alone {
 		j.clock(s)
 	}
-	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")", "the clock follows no time server", "set up chrony: certificates and logs need the time")
+	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")", "the clock follows no time server", "certificates and logs need the time: apt install chrony, or dnf install chrony; then chronyc tracking")
 	if slices.Contains(j.cfg.ChronyServers, s.host.Addr) || slices.Contains(j.cfg.ChronyServers, s.host.Name) {
 		self := slices.ContainsFunc(f.Clock.Servers, func(n string) bool { return n == s.host.Addr || n == s.host.Name || n == "127.0.0.1" })
 		j.want("time source", !self, Fail, "it does not follow itself", "it is one of ChronyServers and follows itself", "give it another source in chrony.conf")
@@ -134,13 +138,13 @@ func (j *judgement) watchdog(s sight) {
 	const remedy = "load the driver of the hardware's watchdog, else softdog (modprobe softdog, and a line in /etc/modules-load.d)"
 	switch {
 	case dev == config.NoWatchdog:
-		j.say("watchdog", Warn, "none is configured: after a silent loss of this host nothing is started elsewhere without a fence device", "")
+		j.say("watchdog", Warn, "none is configured: after a silent loss of this host nothing is started elsewhere without a fence device", "name a fence device in Fencing (man 5 holdfast): holdfast config export, config import")
 	case strings.HasPrefix(dev, "unix:") || slices.Contains(f.Watchdogs, dev):
 		j.say("watchdog", Pass, dev, "")
 	case f.Softdog:
 		j.say("watchdog", Warn, dev+" is not there: after a silent loss of this host nothing is started elsewhere without a fence device", remedy)
 	default:
-		j.say("watchdog", Warn, dev+" is not there, nor the module softdog", "find out which watchdog the hardware has, or name a fence device in Fencing")
+		j.say("watchdog", Warn, dev+" is not there, nor the module softdog", "see which watchdog the hardware has (wdctl), or name a fence device in Fencing (man 5 holdfast)")
 	}
 }
 
@@ -149,20 +153,20 @@ func (j *judgement) hypervisor(s sight) {
 	if isPair(j.cfg) {
 		return
 	}
-	if !j.known(s, "libvirt", "libvirt", Fail, "install libvirt and QEMU, and start libvirtd (systemctl enable --now libvirtd)") {
+	if !j.known(s, "libvirt", "libvirt", Fail, "install libvirt and QEMU (apt install libvirt-daemon-system qemu-system, or dnf install libvirt qemu-kvm), and start libvirtd (systemctl enable --now libvirtd)") {
 		return
 	}
 	j.say("libvirt", Pass, "libvirt "+f.Libvirt+", QEMU "+f.QEMU, "")
-	j.want("kvm", f.KVM, Warn, "/dev/kvm is there", "/dev/kvm is not there: guests are emulated, which is slow", "switch on the CPU's virtualization in the firmware, and load kvm_intel or kvm_amd")
+	j.want("kvm", f.KVM, Warn, "/dev/kvm is there", "/dev/kvm is not there: guests are emulated, which is slow", "switch on the CPU's virtualization in the firmware, and load it: modprobe kvm_intel, or modprobe kvm_amd")
 	if f.Domain != "" && f.Installed == nil && f.Domain != "off" {
-		j.say("guest", Fail, "a guest with the management VM's name is "+f.Domain+" here, which no cluster of ours has started", "shut it down first: a second one would write to the same disk")
+		j.say("guest", Fail, "a guest with the management VM's name is "+f.Domain+" here, which no cluster of ours has started", "shut it down first (virsh list, virsh shutdown NAME): a second one would write to the same disk")
 	}
 }
 
 func (j *judgement) network(s sight) {
 	f := s.facts
-	if j.known(s, "address", "link", Fail, "") {
-		j.want("address", f.Link != nil, Fail, s.host.Addr, "no interface of this host has "+s.host.Addr, "correct Node, or give the host that address")
+	if j.known(s, "address", "link", Fail, "ip -br address") {
+		j.want("address", f.Link != nil, Fail, s.host.Addr, "no interface of this host has "+s.host.Addr, "correct Node, or give the host that address (ip -br address)")
 	}
 	if f.Link != nil {
 		j.bond("bond", f.Link.Bond)
@@ -172,12 +176,7 @@ func (j *judgement) network(s sight) {
 			j.bridge(n.Bridge, f.Bridges[n.Bridge])
 		}
 	}
-	for _, port := range slices.Sorted(maps.Keys(f.Ports)) {
-		j.say("ports", Fail, fmt.Sprintf("port %d is taken: %s", port, f.Ports[port]), "see what has it (ss -tulpn), and stop that")
-	}
-	if len(f.Ports) == 0 {
-		j.say("ports", Pass, "all are free, or ours", "")
-	}
+	j.ports(s)
 	j.firewall(s)
 	whole := true
 	for _, r := range s.reached {
@@ -196,6 +195,16 @@ func (j *judgement) network(s sight) {
 	}
 	if whole && len(s.reached) > 0 {
 		j.say("reach", Pass, "all ports of the others answer, and full frames arrive", "")
+	}
+}
+
+func (j *judgement) ports(s sight) {
+	f := s.facts
+	for _, port := range slices.Sorted(maps.Keys(f.Ports)) {
+		j.say("ports", Fail, fmt.Sprintf("port %d is taken: %s", port, f.Ports[port]), "see what has it (ss -tulpn), and stop that")
+	}
+	if len(f.Ports) == 0 {
+		j.say("ports", Pass, "all are free, or ours", "")
 	}
 }
 
@@ -218,16 +227,16 @@ func (j *judgement) firewall(s sight) {
 }
 
 func (j *judgement) bridge(name string, b Bridge) {
-	j.want("bridge", b.Exists, Fail, name, "there is no bridge "+name, "make it, or correct Network.Bridge")
+	j.want("bridge", b.Exists, Fail, name, "there is no bridge "+name, "make it (ip -br link shows those that are there), or correct Network.Bridge")
 	if b.Exists {
-		j.want("link", b.Carrier, Fail, name+" has a link", "no port of "+name+" has a link", "look at the cable and the switch, and that an interface is a port of it")
+		j.want("link", b.Carrier, Fail, name+" has a link", "no port of "+name+" has a link", "look at the cable and the switch, and that an interface is a port of it (bridge link)")
 		j.bond("bond", b.Bond)
 	}
 }
 
 func (j *judgement) bond(check string, wrong []string) {
 	for _, w := range wrong {
-		j.say(check, Warn, w, "look at the cables and at the switch's LACP settings")
+		j.say(check, Warn, w, "look at the cables and at the switch's LACP settings (cat /proc/net/bonding/*)")
 	}
 }
 
@@ -253,7 +262,7 @@ func (j *judgement) storage(s sight) {
 	} else {
 		j.want("shared directory", shared, Warn, where+", the same on all hosts", where+": it is the same on all hosts, and its kind does not say how", "name it in libvirt.shared of the settings when its locks hold across hosts")
 	}
-	j.want("mounted at boot", f.Mount.AtBoot, Warn, f.Mount.Dir, f.Mount.Dir+" is neither in fstab nor a unit of systemd", "add it: after a reboot this host could not run the management VM")
+	j.want("mounted at boot", f.Mount.AtBoot, Warn, f.Mount.Dir, f.Mount.Dir+" is neither in fstab nor a unit of systemd", "add it to /etc/fstab (findmnt shows the line): after a reboot this host could not run the management VM")
 	if f.Image == nil {
 		return
 	}
@@ -282,7 +291,7 @@ func (j *judgement) pool(s sight) {
 func (j *judgement) installed(s sight) {
 	f := s.facts
 	if f.Other != "" && (j.adopt == nil || !strings.HasPrefix(f.Other, SourceTool+" ")) {
-		j.say("other tools", Fail, f.Other+" runs here and may start what the cluster keeps up, too", "stop, disable and uninstall it first")
+		j.say("other tools", Fail, f.Other+" runs here and may start what the cluster keeps up, too", "stop, disable and uninstall it first (systemctl disable --now UNIT)")
 	}
 	if len(f.Undone) > 0 {
 		j.say("leftovers", Pass, fmt.Sprintf("an installation died here; what it had placed was taken back (%d files)", len(f.Undone)), "")

@@ -277,3 +277,34 @@ func TestReportIsSorted(t *testing.T) {
 		t.Errorf("nothing found: %s, %v", raw, err)
 	}
 }
+
+// TestDiagnoseAlone: of a host that has the program only, what needs no configuration is judged, and all that is not
+// well has a remedy.
+func TestDiagnoseAlone(t *testing.T) {
+	q := QueryAlone("guest")
+	if q.Socket != config.LibvirtSocket || len(q.Ports) != 3 || q.Image != "" || q.RBD != nil || q.Pair != nil {
+		t.Errorf("%+v", q)
+	}
+	r := DiagnoseAlone("h", Facts{
+		Unknown: map[string]string{"libvirt": "no socket", "memory": "no", "space": "no", "firewall": "no"}, Ports: map[int]string{APIPort: "taken"},
+		Space: map[string]int64{"/var": 1}, Other: "Pacemaker",
+	})
+	bad := map[string]bool{}
+	for _, f := range r.Findings {
+		if bad[f.Check] = bad[f.Check] || f.Result != Pass; f.Result != Pass && f.Remedy == "" {
+			t.Errorf("no remedy: %+v", f)
+		}
+		if f.Check == "image" || f.Check == "address" || f.Check == "certificate" {
+			t.Errorf("a host without a configuration can not have this: %+v", f)
+		}
+	}
+	for _, check := range []string{"rights", "systemd", "memory", "space", "time server", "watchdog", "libvirt", "ports", "firewall", "other tools", "settings"} {
+		if !bad[check] {
+			t.Errorf("%s is not told: %+v", check, r.Findings)
+		}
+	}
+	well := DiagnoseAlone("h", Facts{Root: true, Systemd: true, Memory: 1 << 20, CPUs: 8, KVM: true, Clock: Clock{Synced: true}, Watchdogs: []string{"/dev/watchdog0"}, Firewall: &Firewall{}})
+	if !well.OK || len(well.Findings) == 0 || well.Findings[0].Check != "settings" || well.Findings[1].Result != Pass {
+		t.Errorf("%+v", well)
+	}
+}

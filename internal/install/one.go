@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -18,7 +19,7 @@ import (
 // management VM's domain.
 func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Query {
 	n := Settings(cfg, h, "x", base)
-	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: n.Libvirt.Socket, Ports: h.Ports(), Machine: n.Machine, Domain: domain}
+	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: cmp.Or(n.Libvirt.Socket, config.LibvirtSocket), Ports: h.Ports(), Machine: n.Machine, Domain: domain}
 	if n.DataDir != "" {
 		q.DataDir = n.DataDir
 	}
@@ -40,6 +41,24 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 		}
 	}
 	return q
+}
+
+// QueryAlone is what a host is asked of itself that has the program only, and no settings.
+func QueryAlone(domain string) *Query {
+	return QueryFor(config.Cluster{}, config.Node{}, Host{}, domain)
+}
+
+// DiagnoseAlone says what is right and wrong on a host that has the program only: what no configuration is needed for.
+func DiagnoseAlone(name string, f Facts) Report {
+	j := &judgement{at: name}
+	s := sight{host: Host{Name: name}, facts: f, alone: true}
+	j.system(s)
+	j.hypervisor(s)
+	j.ports(s)
+	j.firewall(s)
+	j.installed(s)
+	j.say("settings", Warn, "this host is of no cluster yet: there is no "+SettingsFile, "holdfast config sample FileConf -o cluster.json; edit it; holdfast install -c cluster.json --check")
+	return report(j.out)
 }
 
 // Diagnose says what is right and wrong on one host that is installed, beside what

@@ -95,7 +95,7 @@ var (
 	aWord    = regexp.MustCompile(`^[a-zA-Z][a-zA-Z-]+$`)
 	flagFunc = regexp.MustCompile(`^(String|Bool|Duration|Int|Int64|Uint|Float64|StringArray|StringSlice|Var)(Var)?P?$`)
 	// notShown are calls whose strings are for programs: statements, logs, patterns, paths.
-	notShown = regexp.MustCompile(`^(MustCompile|Exec|Query|QueryRow|ExecContext|QueryContext|QueryRowContext|PrepareContext|Debug|Info|Warn|Error|Log|Command|CommandContext|Getenv|Contains|HasPrefix|HasSuffix|TrimPrefix|TrimSuffix|CutPrefix|Cut|Index|Fields|panic)$`)
+	notShown = regexp.MustCompile(`^(MustCompile|Exec|Query|QueryRow|ExecContext|QueryContext|QueryRowContext|PrepareContext|Debug|Info|Warn|Error|Log|Command|CommandContext|Getenv|Contains|HasPrefix|HasSuffix|TrimPrefix|TrimSuffix|CutPrefix|Cut|Index|Fields|panic|Absent)$`)
 	// statement begins what is SQL.
 	statement = regexp.MustCompile(`^\W*(SELECT|INSERT|UPDATE|DELETE|SHOW|SET|CREATE|DROP|ALTER|REPLACE|LOCK|UNLOCK|FLUSH|START|STOP|CHANGE|RESET|GRANT|REVOKE|USE|WITH|FROM|WHERE|AND|OR|ON|IN|IS|AS|ORDER|GROUP|LIMIT|UNION|JOIN|LEFT|KILL|PURGE|BACKUP|CALL|DECLARE|BEGIN|END|IF|CASE|WHEN|THEN|ELSE|CONSTRAINT|PRIMARY|UNIQUE|FOREIGN|KEY|NOT|NULL|DEFAULT|VALUES|XA)\b`)
 )
@@ -133,7 +133,7 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			if ok && name == "" && callee(kv.Key) == "head" {
 				r.word(kv.Value)
 			}
-			if ok && name == "Command" {
+			if ok && name == "Command" && !strings.HasPrefix(r.file, "zsha") {
 				if s, text := constant(kv.Value); text && (callee(kv.Key) == "Short" || callee(kv.Key) == "Long") {
 					r.out[s] = true
 				}

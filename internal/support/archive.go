@@ -41,10 +41,14 @@ type Options struct {
 
 // Entry is what has become of a part.
 type Entry struct {
-	Name  string
-	Bytes int
-	Why   string // what is missing of it; empty: nothing
+	Name   string
+	Bytes  int
+	Why    string // what is missing of it; empty: nothing
+	Normal bool   // that is as it should be: there is nothing to have
 }
+
+// ErrAbsent is the error of a part of something that this host does not have, and need not.
+var ErrAbsent = errors.New("not there")
 
 // indexName is the file that says what is in an archive and what is not.
 const indexName = "index.txt"
@@ -137,6 +141,9 @@ func get(ctx context.Context, o Options, p Part, red *redactor) ([]byte, Entry) 
 	text, cut := s.close(red)
 	e := Entry{Name: p.Name}
 	switch {
+	case errors.Is(err, ErrAbsent) && len(text) > 0: // what it has says so
+	case errors.Is(err, ErrAbsent):
+		e.Why, e.Normal = err.Error(), true
 	case err != nil && !errors.Is(err, errFull):
 		e.Why = "not complete: " + err.Error()
 		if len(text) == 0 {
@@ -147,7 +154,7 @@ func get(ctx context.Context, o Options, p Part, red *redactor) ([]byte, Entry) 
 	case cut:
 		e.Why = "the end is left out"
 	case len(text) == 0:
-		e.Why = "empty"
+		e.Why, e.Normal = "empty", true
 	}
 	return text, e
 }

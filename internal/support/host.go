@@ -29,11 +29,27 @@ func Output(name string, tail bool, program string, args ...string) Part {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s does not end", program)
 		}
+		if errors.Is(err, exec.ErrNotFound) {
+			return fmt.Errorf("%w: the program %s", ErrAbsent, program)
+		}
 		if err != nil && said.Len() > 0 {
 			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))
 		}
 		return err
 	}}
+}
+
+// Absent is the part for which an error with one of these texts means that there is nothing to have.
+func Absent(p Part, texts ...string) Part {
+	get := p.Get
+	p.Get = func(ctx context.Context, w io.Writer) error {
+		err := get(ctx, w)
+		if err != nil && slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(err.Error(), t) }) {
+			return fmt.Errorf("%w: %w", ErrAbsent, err)
+		}
+		return err
+	}
+	return p
 }
 
 // File is the part that has a file.

@@ -168,7 +168,7 @@ func TestDeb(t *testing.T) {
 
 	r.wants(t, "dpkg -r holdfast", "/etc/holdfast, /var/lib/holdfast and /var/log/holdfast stay")
 	same(t, "removed", kept, r.run(t, state))
-	r.run(t, "! [ -e /opt/holdfast ] && ! [ -e /usr/bin/holdfast ] && ! [ -L /usr/bin/zsha ] && ! [ -L /etc/systemd/system/multi-user.target.wants/holdfast.service ]")
+	r.run(t, "[ -d /opt ] && ! [ -e /opt/holdfast ] && ! [ -e /usr/bin/holdfast ] && ! [ -L /usr/bin/zsha ] && ! [ -L /etc/systemd/system/multi-user.target.wants/holdfast.service ]")
 
 	// Installed again, with the settings that are there, it is not enabled.
 	r.run(t, "dpkg -i /packages/holdfast_"+after+"_amd64.deb")
