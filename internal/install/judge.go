@@ -150,7 +150,7 @@ func (j *judgement) watchdog(s sight) {
 
 func (j *judgement) hypervisor(s sight) {
 	f := s.facts
-	if isPair(j.cfg) {
+	if isPair(j.cfg) || j.base.Driver == "process" { // no libvirt is asked
 		return
 	}
 	if !j.known(s, "libvirt", "libvirt", Fail, "install libvirt and QEMU (apt install libvirt-daemon-system qemu-system, or dnf install libvirt qemu-kvm), and start libvirtd (systemctl enable --now libvirtd)") {

@@ -285,6 +285,18 @@ func TestDiagnoseAlone(t *testing.T) {
 	if q.Socket != config.LibvirtSocket || len(q.Ports) != 3 || q.Image != "" || q.RBD != nil || q.Pair != nil {
 		t.Errorf("%+v", q)
 	}
+	if q := QueryFor(testConfig(), config.Node{}, Host{Name: "a"}, "guest"); q.Socket != config.LibvirtSocket {
+		t.Errorf("without settings it asks no libvirt: %+v", q)
+	}
+	process := config.Node{Driver: "process"}
+	if q := QueryFor(testConfig(), process, Host{Name: "a"}, "guest"); q.Socket != "" {
+		t.Errorf("the process driver needs no libvirt: %+v", q)
+	}
+	for _, f := range Diagnose(testConfig(), process, Host{Name: "a"}, Facts{}, time.Now(), nil).Findings {
+		if f.Check == "libvirt" || f.Check == "kvm" {
+			t.Errorf("the process driver needs no libvirt: %+v", f)
+		}
+	}
 	r := DiagnoseAlone("h", Facts{
 		Unknown: map[string]string{"libvirt": "no socket", "memory": "no", "space": "no", "firewall": "no"}, Ports: map[int]string{APIPort: "taken"},
 		Space: map[string]int64{"/var": 1}, Other: "Pacemaker",

@@ -23,6 +23,9 @@ func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Quer
 	if n.DataDir != "" {
 		q.DataDir = n.DataDir
 	}
+	if n.Driver == "process" {
+		q.Socket = ""
+	}
 	if h.Guests {
 		return q
 	}
