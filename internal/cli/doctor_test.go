@@ -31,6 +31,9 @@ func TestDoctorAsksTheAgentForItsSettings(t *testing.T) {
 		var out bytes.Buffer
 		root := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Facts: func(_ context.Context, q install.Query) (*install.Facts, error) {
 			asked = q
+			if q.Settings == "" {
+				return &install.Facts{Root: true, Systemd: true, Memory: 1 << 20}, nil
+			}
 			return &install.Facts{Installed: &install.Installed{Host: "node1", Active: q.Runs}}, nil
 		}})
 		root.SetArgs(append([]string{"doctor", "--socket", a.socket}, args...))
