@@ -275,3 +275,15 @@ func runPage(t *testing.T, a *agent, block, file string) {
 		}
 	}
 }
+
+func TestWhatProgramsHaveFoundIsShown(t *testing.T) {
+	u := request.Standing{ClusterState: upgrade.Rollup, Found: []request.Found{
+		{Step: "m/install/cas", Level: "warn", Fault: "w", Text: "pool p1 has one path", Remedy: "Remove it."},
+		{Step: "m/install/cas", Level: "fail", Fault: "f", Text: "[FAIL] b", File: "/var/log/upgrade/postcheck-report_1.txt"},
+	}}
+	text := upgradeText(u, painter{})
+	fail, warn, remedy := strings.Index(text, "found     m/install/cas: [FAIL] b"), strings.Index(text, "m/install/cas: pool p1 has one path"), strings.Index(text, "Remove it.")
+	if fail < 0 || warn < fail || remedy < warn || !strings.Contains(text, "(/var/log/upgrade/postcheck-report_1.txt)") {
+		t.Errorf("%s", text)
+	}
+}

@@ -126,6 +126,7 @@ func upgradeText(u request.Standing, p painter) string {
 		}
 		sayAll(&b, p, "waits", yellow, j.WaitsFor())
 	}
+	saidOf(&b, p, u.Found)
 	sayAll(&b, p, "undone", yellow, u.Undone)
 	var left []string
 	for _, l := range u.Left {
@@ -153,6 +154,32 @@ func sayAll(b *strings.Builder, p painter, label string, c colour, texts []strin
 			return
 		}
 		say(b, p, label, c, clean(t))
+		label = ""
+	}
+}
+
+// saidOf shows what programs have said of trouble, failures first.
+func saidOf(b *strings.Builder, p painter, found []request.Found) {
+	found = slices.Clone(found)
+	slices.SortStableFunc(found, func(x, y request.Found) int { return strings.Compare(x.Level, y.Level) }) // fail, warn
+	label := "found"
+	for i, f := range found {
+		if i == maxStepRows {
+			say(b, p, "", plain, fmt.Sprintf("and %d more", len(found)-i))
+			return
+		}
+		c := yellow
+		if f.Level == "fail" {
+			c = red
+		}
+		text := f.Step + ": " + f.Text
+		if f.File != "" {
+			text += " (" + f.File + ")"
+		}
+		say(b, p, label, c, clean(text))
+		if f.Remedy != "" && (i+1 == len(found) || found[i+1].Fault != f.Fault) {
+			say(b, p, "", plain, clean(f.Remedy))
+		}
 		label = ""
 	}
 }

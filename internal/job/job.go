@@ -138,9 +138,19 @@ type Record struct {
 	Why      string         `json:"why,omitempty"`   // it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
 	Tail     string         `json:"tail,omitempty"`  // end of its log, at most MaxTail
 	By       string         `json:"by,omitempty"`    // operator who retried or skipped it
+	Found    []Finding      `json:"found,omitempty"` // what its program has said of trouble, the worst first
 	// Generation is that of the coordinator's agent that granted this attempt.
 	Generation int   `json:"generation,omitempty"`
 	Mod        int64 `json:"-"` // revision
+}
+
+// Finding is a line of what a program has said, or of a report that it has left, that tells of
+// trouble. Nothing is decided by it.
+type Finding struct {
+	Fault string `json:"fault"`          // id of what is known of such lines
+	Level string `json:"level"`          // fail or warn
+	File  string `json:"file,omitempty"` // of a report, on the step's host; "": what the program has said
+	Text  string `json:"text"`           // of the line
 }
 
 // MaxTail bounds Record.Tail, bytes. The whole log is on the host.

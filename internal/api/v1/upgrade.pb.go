@@ -1613,6 +1613,7 @@ type Standing struct {
 	Behind        []*Standing_Behind     `protobuf:"bytes,15,rep,name=behind,proto3" json:"behind,omitempty"`   // hosts that have not the version of the cluster
 	Next          []string               `protobuf:"bytes,16,rep,name=next,proto3" json:"next,omitempty"`       // commands that would be accepted now
 	Blocked       []string               `protobuf:"bytes,17,rep,name=blocked,proto3" json:"blocked,omitempty"` // why others that would make sense would not
+	Found         []*Standing_Found      `protobuf:"bytes,18,rep,name=found,proto3" json:"found,omitempty"`     // what programs of the job have said of trouble, also where they have succeeded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1762,6 +1763,13 @@ func (x *Standing) GetNext() []string {
 func (x *Standing) GetBlocked() []string {
 	if x != nil {
 		return x.Blocked
+	}
+	return nil
+}
+
+func (x *Standing) GetFound() []*Standing_Found {
+	if x != nil {
+		return x.Found
 	}
 	return nil
 }
@@ -3876,7 +3884,7 @@ type Report_Failure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // failed, unknown, skipped
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // failed, unknown, skipped; done: with faults to be looked at
 	Level         string                 `protobuf:"bytes,4,opt,name=level,proto3" json:"level,omitempty"` // warn: it stops nothing
 	Attempt       int64                  `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Exit          int64                  `protobuf:"varint,6,opt,name=exit,proto3" json:"exit,omitempty"` // of a program that was run
@@ -3996,6 +4004,7 @@ type Report_Fault struct {
 	Causes        []*Report_Cause        `protobuf:"bytes,3,rep,name=causes,proto3" json:"causes,omitempty"` // in the order in which to look for them
 	Line          int64                  `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`    // where it was found first, from 1
 	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`     // of that line
+	File          string                 `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`     // report in which it was found; "": what was said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4065,6 +4074,13 @@ func (x *Report_Fault) GetText() string {
 	return ""
 }
 
+func (x *Report_Fault) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
 type Report_Cause struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cause         string                 `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
@@ -4117,6 +4133,98 @@ func (x *Report_Cause) GetRemedy() string {
 	return ""
 }
 
+type Standing_Found struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Fault         string                 `protobuf:"bytes,3,opt,name=fault,proto3" json:"fault,omitempty"` // id of what is known of such lines
+	Level         string                 `protobuf:"bytes,4,opt,name=level,proto3" json:"level,omitempty"` // fail or warn
+	File          string                 `protobuf:"bytes,5,opt,name=file,proto3" json:"file,omitempty"`   // of the report, on the host; "": what was said
+	Text          string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`   // of the line
+	Remedy        string                 `protobuf:"bytes,7,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing_Found) Reset() {
+	*x = Standing_Found{}
+	mi := &file_upgrade_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing_Found) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing_Found) ProtoMessage() {}
+
+func (x *Standing_Found) ProtoReflect() protoreflect.Message {
+	mi := &file_upgrade_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing_Found.ProtoReflect.Descriptor instead.
+func (*Standing_Found) Descriptor() ([]byte, []int) {
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 0}
+}
+
+func (x *Standing_Found) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *Standing_Found) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Standing_Found) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *Standing_Found) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *Standing_Found) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Standing_Found) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Standing_Found) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 type Standing_Behind struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -4130,7 +4238,7 @@ type Standing_Behind struct {
 
 func (x *Standing_Behind) Reset() {
 	*x = Standing_Behind{}
-	mi := &file_upgrade_proto_msgTypes[59]
+	mi := &file_upgrade_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4142,7 +4250,7 @@ func (x *Standing_Behind) String() string {
 func (*Standing_Behind) ProtoMessage() {}
 
 func (x *Standing_Behind) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[59]
+	mi := &file_upgrade_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4155,7 +4263,7 @@ func (x *Standing_Behind) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing_Behind.ProtoReflect.Descriptor instead.
 func (*Standing_Behind) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{21, 0}
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 1}
 }
 
 func (x *Standing_Behind) GetName() string {
@@ -4205,7 +4313,7 @@ type Standing_Steps struct {
 
 func (x *Standing_Steps) Reset() {
 	*x = Standing_Steps{}
-	mi := &file_upgrade_proto_msgTypes[60]
+	mi := &file_upgrade_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4217,7 +4325,7 @@ func (x *Standing_Steps) String() string {
 func (*Standing_Steps) ProtoMessage() {}
 
 func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[60]
+	mi := &file_upgrade_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4230,7 +4338,7 @@ func (x *Standing_Steps) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing_Steps.ProtoReflect.Descriptor instead.
 func (*Standing_Steps) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{21, 1}
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 2}
 }
 
 func (x *Standing_Steps) GetTotal() int64 {
@@ -4276,7 +4384,7 @@ type Standing_Host struct {
 
 func (x *Standing_Host) Reset() {
 	*x = Standing_Host{}
-	mi := &file_upgrade_proto_msgTypes[61]
+	mi := &file_upgrade_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4288,7 +4396,7 @@ func (x *Standing_Host) String() string {
 func (*Standing_Host) ProtoMessage() {}
 
 func (x *Standing_Host) ProtoReflect() protoreflect.Message {
-	mi := &file_upgrade_proto_msgTypes[61]
+	mi := &file_upgrade_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4301,7 +4409,7 @@ func (x *Standing_Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing_Host.ProtoReflect.Descriptor instead.
 func (*Standing_Host) Descriptor() ([]byte, []int) {
-	return file_upgrade_proto_rawDescGZIP(), []int{21, 2}
+	return file_upgrade_proto_rawDescGZIP(), []int{21, 3}
 }
 
 func (x *Standing_Host) GetName() string {
@@ -4659,7 +4767,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\bLeftHost\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12.\n" +
-	"\bwhy_code\x18\x03 \x01(\v2\x13.holdfast.v1.ReasonR\awhyCode\"\xa4\f\n" +
+	"\bwhy_code\x18\x03 \x01(\v2\x13.holdfast.v1.ReasonR\awhyCode\"\xb8\f\n" +
 	"\x06Report\x12\x14\n" +
 	"\x05title\x18\x01 \x01(\tR\x05title\x12\x12\n" +
 	"\x04when\x18\x02 \x01(\tR\x04when\x12\x18\n" +
@@ -4719,16 +4827,17 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x02by\x18\b \x01(\tR\x02by\x12\x12\n" +
 	"\x04tail\x18\t \x01(\tR\x04tail\x121\n" +
 	"\x06faults\x18\n" +
-	" \x03(\v2\x19.holdfast.v1.Report.FaultR\x06faults\x1a\x88\x01\n" +
+	" \x03(\v2\x19.holdfast.v1.Report.FaultR\x06faults\x1a\x9c\x01\n" +
 	"\x05Fault\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x121\n" +
 	"\x06causes\x18\x03 \x03(\v2\x19.holdfast.v1.Report.CauseR\x06causes\x12\x12\n" +
 	"\x04line\x18\x04 \x01(\x03R\x04line\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\x1a5\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
+	"\x04file\x18\x06 \x01(\tR\x04file\x1a5\n" +
 	"\x05Cause\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
-	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xaf\a\n" +
+	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\x80\t\n" +
 	"\bStanding\x12#\n" +
 	"\rcluster_state\x18\x01 \x01(\tR\fclusterState\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x0e\n" +
@@ -4747,7 +4856,16 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x04left\x18\x0e \x03(\v2\x15.holdfast.v1.LeftHostR\x04left\x124\n" +
 	"\x06behind\x18\x0f \x03(\v2\x1c.holdfast.v1.Standing.BehindR\x06behind\x12\x12\n" +
 	"\x04next\x18\x10 \x03(\tR\x04next\x12\x18\n" +
-	"\ablocked\x18\x11 \x03(\tR\ablocked\x1au\n" +
+	"\ablocked\x18\x11 \x03(\tR\ablocked\x121\n" +
+	"\x05found\x18\x12 \x03(\v2\x1b.holdfast.v1.Standing.FoundR\x05found\x1a\x9b\x01\n" +
+	"\x05Found\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +
+	"\x05fault\x18\x03 \x01(\tR\x05fault\x12\x14\n" +
+	"\x05level\x18\x04 \x01(\tR\x05level\x12\x12\n" +
+	"\x04file\x18\x05 \x01(\tR\x04file\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x16\n" +
+	"\x06remedy\x18\a \x01(\tR\x06remedy\x1au\n" +
 	"\x06Behind\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
@@ -4790,7 +4908,7 @@ func file_upgrade_proto_rawDescGZIP() []byte {
 	return file_upgrade_proto_rawDescData
 }
 
-var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_upgrade_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_upgrade_proto_goTypes = []any{
 	(*PutBundleRequest)(nil),         // 0: holdfast.v1.PutBundleRequest
 	(*PutBundleResponse)(nil),        // 1: holdfast.v1.PutBundleResponse
@@ -4851,11 +4969,12 @@ var file_upgrade_proto_goTypes = []any{
 	(*Report_Failure)(nil),           // 56: holdfast.v1.Report.Failure
 	(*Report_Fault)(nil),             // 57: holdfast.v1.Report.Fault
 	(*Report_Cause)(nil),             // 58: holdfast.v1.Report.Cause
-	(*Standing_Behind)(nil),          // 59: holdfast.v1.Standing.Behind
-	(*Standing_Steps)(nil),           // 60: holdfast.v1.Standing.Steps
-	(*Standing_Host)(nil),            // 61: holdfast.v1.Standing.Host
-	(*Job)(nil),                      // 62: holdfast.v1.Job
-	(*Reason)(nil),                   // 63: holdfast.v1.Reason
+	(*Standing_Found)(nil),           // 59: holdfast.v1.Standing.Found
+	(*Standing_Behind)(nil),          // 60: holdfast.v1.Standing.Behind
+	(*Standing_Steps)(nil),           // 61: holdfast.v1.Standing.Steps
+	(*Standing_Host)(nil),            // 62: holdfast.v1.Standing.Host
+	(*Job)(nil),                      // 63: holdfast.v1.Job
+	(*Reason)(nil),                   // 64: holdfast.v1.Reason
 }
 var file_upgrade_proto_depIdxs = []int32{
 	14, // 0: holdfast.v1.PutBundleResponse.bundle:type_name -> holdfast.v1.BundleInfo
@@ -4864,7 +4983,7 @@ var file_upgrade_proto_depIdxs = []int32{
 	15, // 3: holdfast.v1.CheckUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
 	20, // 4: holdfast.v1.CheckUpgradeResponse.report:type_name -> holdfast.v1.Report
 	15, // 5: holdfast.v1.RunUpgradeRequest.request:type_name -> holdfast.v1.UpgradeRequest
-	62, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
+	63, // 6: holdfast.v1.RunUpgradeResponse.job:type_name -> holdfast.v1.Job
 	18, // 7: holdfast.v1.RunUpgradeResponse.plan:type_name -> holdfast.v1.Plan
 	20, // 8: holdfast.v1.RunUpgradeResponse.report:type_name -> holdfast.v1.Report
 	21, // 9: holdfast.v1.GetUpgradeResponse.upgrade:type_name -> holdfast.v1.Standing
@@ -4891,52 +5010,53 @@ var file_upgrade_proto_depIdxs = []int32{
 	44, // 30: holdfast.v1.Plan.findings:type_name -> holdfast.v1.Plan.Finding
 	45, // 31: holdfast.v1.Plan.estimate:type_name -> holdfast.v1.Plan.Estimate
 	46, // 32: holdfast.v1.Plan.begin:type_name -> holdfast.v1.Plan.Status
-	63, // 33: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
+	64, // 33: holdfast.v1.LeftHost.why_code:type_name -> holdfast.v1.Reason
 	52, // 34: holdfast.v1.Report.hosts:type_name -> holdfast.v1.Report.Host
 	53, // 35: holdfast.v1.Report.findings:type_name -> holdfast.v1.Report.Finding
 	54, // 36: holdfast.v1.Report.losses:type_name -> holdfast.v1.Report.Loss
 	55, // 37: holdfast.v1.Report.steps:type_name -> holdfast.v1.Report.Steps
 	56, // 38: holdfast.v1.Report.failures:type_name -> holdfast.v1.Report.Failure
 	14, // 39: holdfast.v1.Standing.bundle:type_name -> holdfast.v1.BundleInfo
-	62, // 40: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
-	60, // 41: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
-	61, // 42: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
+	63, // 40: holdfast.v1.Standing.job:type_name -> holdfast.v1.Job
+	61, // 41: holdfast.v1.Standing.steps:type_name -> holdfast.v1.Standing.Steps
+	62, // 42: holdfast.v1.Standing.hosts:type_name -> holdfast.v1.Standing.Host
 	19, // 43: holdfast.v1.Standing.left:type_name -> holdfast.v1.LeftHost
-	59, // 44: holdfast.v1.Standing.behind:type_name -> holdfast.v1.Standing.Behind
-	35, // 45: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
-	38, // 46: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
-	30, // 47: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
-	29, // 48: holdfast.v1.Inventory.Host.engines:type_name -> holdfast.v1.Inventory.Engine
-	37, // 49: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
-	41, // 50: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
-	42, // 51: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
-	43, // 52: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
-	47, // 53: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
-	48, // 54: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
-	49, // 55: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
-	50, // 56: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
-	51, // 57: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
-	57, // 58: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
-	58, // 59: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
-	0,  // 60: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
-	2,  // 61: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
-	4,  // 62: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
-	6,  // 63: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
-	8,  // 64: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
-	10, // 65: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
-	12, // 66: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
-	1,  // 67: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
-	3,  // 68: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
-	5,  // 69: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
-	7,  // 70: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
-	9,  // 71: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
-	11, // 72: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
-	13, // 73: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
-	67, // [67:74] is the sub-list for method output_type
-	60, // [60:67] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	60, // 44: holdfast.v1.Standing.behind:type_name -> holdfast.v1.Standing.Behind
+	59, // 45: holdfast.v1.Standing.found:type_name -> holdfast.v1.Standing.Found
+	35, // 46: holdfast.v1.Inventory.BackupsEntry.value:type_name -> holdfast.v1.Inventory.Backup
+	38, // 47: holdfast.v1.Inventory.Host.labels:type_name -> holdfast.v1.Inventory.Host.LabelsEntry
+	30, // 48: holdfast.v1.Inventory.Host.pools:type_name -> holdfast.v1.Inventory.Pool
+	29, // 49: holdfast.v1.Inventory.Host.engines:type_name -> holdfast.v1.Inventory.Engine
+	37, // 50: holdfast.v1.Inventory.Watched.replication:type_name -> holdfast.v1.Inventory.Program
+	41, // 51: holdfast.v1.Plan.Stage.chains:type_name -> holdfast.v1.Plan.Chain
+	42, // 52: holdfast.v1.Plan.Chain.steps:type_name -> holdfast.v1.Plan.Step
+	43, // 53: holdfast.v1.Plan.Step.step:type_name -> holdfast.v1.Plan.Work
+	47, // 54: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
+	48, // 55: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
+	49, // 56: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
+	50, // 57: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
+	51, // 58: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
+	57, // 59: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
+	58, // 60: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause
+	0,  // 61: holdfast.v1.UpgradeService.PutBundle:input_type -> holdfast.v1.PutBundleRequest
+	2,  // 62: holdfast.v1.UpgradeService.PlanUpgrade:input_type -> holdfast.v1.PlanUpgradeRequest
+	4,  // 63: holdfast.v1.UpgradeService.CheckUpgrade:input_type -> holdfast.v1.CheckUpgradeRequest
+	6,  // 64: holdfast.v1.UpgradeService.RunUpgrade:input_type -> holdfast.v1.RunUpgradeRequest
+	8,  // 65: holdfast.v1.UpgradeService.GetUpgrade:input_type -> holdfast.v1.GetUpgradeRequest
+	10, // 66: holdfast.v1.UpgradeService.AdmitHost:input_type -> holdfast.v1.AdmitHostRequest
+	12, // 67: holdfast.v1.UpgradeService.ReportUpgrade:input_type -> holdfast.v1.ReportUpgradeRequest
+	1,  // 68: holdfast.v1.UpgradeService.PutBundle:output_type -> holdfast.v1.PutBundleResponse
+	3,  // 69: holdfast.v1.UpgradeService.PlanUpgrade:output_type -> holdfast.v1.PlanUpgradeResponse
+	5,  // 70: holdfast.v1.UpgradeService.CheckUpgrade:output_type -> holdfast.v1.CheckUpgradeResponse
+	7,  // 71: holdfast.v1.UpgradeService.RunUpgrade:output_type -> holdfast.v1.RunUpgradeResponse
+	9,  // 72: holdfast.v1.UpgradeService.GetUpgrade:output_type -> holdfast.v1.GetUpgradeResponse
+	11, // 73: holdfast.v1.UpgradeService.AdmitHost:output_type -> holdfast.v1.AdmitHostResponse
+	13, // 74: holdfast.v1.UpgradeService.ReportUpgrade:output_type -> holdfast.v1.ReportUpgradeResponse
+	68, // [68:75] is the sub-list for method output_type
+	61, // [61:68] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_upgrade_proto_init() }
@@ -4951,7 +5071,7 @@ func file_upgrade_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_upgrade_proto_rawDesc), len(file_upgrade_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -47,6 +47,9 @@ type Task struct {
 	Note func(what string, percent int)
 	// Count tells planners a number, which is kept with the step's result. Any goroutine; it does not wait.
 	Count func(n int64)
+	// Found keeps with the step's result what its program has said of trouble; the last call counts. Any
+	// goroutine; it does not wait. nil: nobody keeps it.
+	Found func([]job.Finding)
 }
 
 // Probed is what a probe finds.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,7 +82,7 @@ func (w *Worker) closeLog(k *task, log *logFile) {
 
 // task is what an Executor gets.
 func (w *Worker) task(k *task, r job.Record, log *logFile, n *notes) Task {
-	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot, Log: log, Note: n.note, Count: n.countTo}
+	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot, Log: log, Note: n.note, Count: n.countTo, Found: n.keep}
 }
 
 // call calls an Executor. One that panics must not take the agent with it, which also
@@ -256,6 +257,7 @@ type notes struct {
 	what    string
 	percent progress.Percent[int]
 	count   int64
+	found   []job.Finding
 	new     chan struct{}
 }
 
@@ -280,9 +282,15 @@ func (n *notes) countTo(count int64) {
 	n.count = count
 }
 
+func (n *notes) keep(found []job.Finding) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.found = slices.Clone(found)
+}
+
 func (n *notes) put(r job.Record) job.Record {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r.Note, r.Percent, r.Count = cut(n.what, maxText), n.percent.At(0), n.count
+	r.Note, r.Percent, r.Count, r.Found = cut(n.what, maxText), n.percent.At(0), n.count, n.found
 	return r
 }

@@ -23,7 +23,7 @@ func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, 
 	}
 	defer w.closeLog(k, log)
 	told := newNotes(r.Percent)
-	told.what, told.count = r.Note, r.Count
+	told.what, told.count, told.found = r.Note, r.Count, r.Found
 	t := w.task(k, r, log, told)
 	p, err := probe(ctx, executor, t)
 	switch {

@@ -65,6 +65,7 @@ func (c *Command) Do(ctx context.Context, t engine.Task) error {
 	}
 	program.Say(t.Log, "%s", what)
 	r, err := s.Do(ctx)
+	command.SaidBy(t, r)
 	return command.Outcome(what, r, err)
 }
 
@@ -81,6 +82,7 @@ func (c *Command) Probe(ctx context.Context, t engine.Task) (engine.Probed, erro
 	case r.State == program.Running:
 		return engine.StillRunning, nil
 	case r.State == program.Done:
+		command.SaidBy(t, r)
 		return engine.ProbedDone, nil
 	case r.State == program.NotDone || r.State == program.Failed:
 		return engine.NotDone, nil // Do tells what failed

@@ -68,6 +68,7 @@ func WriteHTML(w io.Writer, r Report) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"mark":       func(l Level) string { return strings.Trim(mark(l), "[] -") },
 		"checkTitle": titleOf,
+		"place":      place,
 	}).Parse(reportHTML)
 	if err != nil {
 		return fmt.Errorf("read the template of reports: %w", err)
@@ -100,6 +101,10 @@ func cleaned(r Report) Report {
 	for i := range r.Failures {
 		f := &r.Failures[i]
 		f.Why, f.By, f.Tail = clean(f.Why), clean(f.By), cleanLines(f.Tail)
+		f.Faults = slices.Clone(f.Faults)
+		for j := range f.Faults {
+			f.Faults[j].Text, f.Faults[j].File = clean(f.Faults[j].Text), clean(f.Faults[j].File)
+		}
 	}
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade/check/faults"
 )
 
@@ -26,8 +27,9 @@ type StepEnd struct {
 	Attempt int  // counts from 1
 	Exit    int  // of a program that was run
 	Why     string
-	By      string // operator who skipped it
-	Tail    string // end of its log
+	By      string        // operator who skipped it
+	Tail    string        // end of its log
+	Found   []job.Finding // what its program has said of trouble
 }
 
 // StepState is how far a step has come.
@@ -58,18 +60,19 @@ type Steps struct {
 type Failure struct {
 	Step    string         `json:"step"`
 	Host    cluster.HostID `json:"host,omitempty"`
-	State   StepState      `json:"state"` // failed, unknown or skipped
+	State   StepState      `json:"state"` // failed, unknown or skipped; done: with Faults to be looked at
 	Level   Level          `json:"level"` // Warn: it stops nothing
 	Attempt int            `json:"attempt,omitempty"`
 	Exit    int            `json:"exit,omitempty"` // of a program that was run
 	Why     string         `json:"why,omitempty"`
 	By      string         `json:"by,omitempty"`     // operator who skipped it
 	Tail    string         `json:"tail,omitempty"`   // end of its log
-	Faults  []faults.Hit   `json:"faults,omitempty"` // that are known, by its log and by why it failed
+	Faults  []faults.Hit   `json:"faults,omitempty"` // by what its program has said, its log and why it failed
 }
 
 // Failed returns what was not done as it should be, what stops the run first, with
-// what is known of it. known may be nil: nothing is.
+// what is known of it, and what was done while its program has spoken of trouble. known may
+// be nil: nothing is known.
 func Failed(j Journal, known *faults.Catalogue) ([]Failure, error) {
 	var out []Failure
 	for i := range j.Steps {
@@ -82,15 +85,25 @@ func Failed(j Journal, known *faults.Catalogue) ([]Failure, error) {
 			}
 		case StepSkipped:
 			f.Level = Warn
+		case StepDone:
+			if len(s.Found) == 0 {
+				continue
+			}
+			f.Level, f.Tail = Warn, "" // the lines that count are among the faults
 		default:
 			continue
 		}
-		if known != nil {
+		for _, x := range s.Found {
+			f.Faults = append(f.Faults, faults.Hit{ID: x.Fault, Level: faults.Level(x.Level), Causes: known.Causes(x.Fault), Text: x.Text, File: x.File})
+		}
+		if known != nil && s.State != StepDone {
 			hits, err := known.Match(faults.Source{Module: s.Module, Phase: s.Phase}, strings.NewReader(s.Tail+"\n"+s.Why))
 			if err != nil {
 				return nil, fmt.Errorf("look at the log of %s: %w", s.Step, err)
 			}
-			f.Faults = hits
+			f.Faults = append(f.Faults, slices.DeleteFunc(hits, func(h faults.Hit) bool {
+				return slices.ContainsFunc(f.Faults, func(x faults.Hit) bool { return x.ID == h.ID })
+			})...)
 		}
 		out = append(out, f)
 	}
@@ -160,6 +173,8 @@ func (f Failure) String() string {
 		if f.By != "" {
 			b.WriteString(" by " + f.By)
 		}
+	case StepDone:
+		b.WriteString(" was done, and its program has said what is to be looked at")
 	default:
 		b.WriteString(" failed")
 	}

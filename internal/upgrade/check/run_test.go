@@ -2,10 +2,12 @@ package check
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
+	"holdfast/internal/job"
 	"holdfast/internal/upgrade/check/faults"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -58,6 +60,39 @@ func TestFailedTellsWhatStopsTheRunFirst(t *testing.T) {
 	}
 	if got, err := Failed(sampleJournal(), nil); err != nil || len(got) != 4 || got[0].Faults != nil {
 		t.Errorf("without a catalogue: %v %+v", err, got)
+	}
+}
+
+// What a program has said of trouble is told with its remedy, also of a step that was done.
+func TestWhatWasSaidByAStepThatSucceeded(t *testing.T) {
+	j := Journal{Steps: []StepEnd{
+		{Step: "m/install/cas", Host: "m", State: StepDone, Tail: "Upgrade is done!", Found: []job.Finding{
+			{Fault: "single-path-pools", Level: "warn", Text: "The CVK(h2) have single path ocfs2 pools"},
+			{Fault: faults.MarkedWarn, Level: "warn", File: "/var/log/upgrade/postcheck-report_1.txt", Text: "[WARN] time differs"},
+		}},
+		{Step: "h1/start/x", State: StepFailed, Why: "LREP already exist", Found: []job.Finding{{Fault: "logrep-user-exists", Level: "fail", Text: "LREP already exist"}}},
+	}}
+	got, err := Failed(j, builtinFaults())
+	if err != nil || len(got) != 2 || len(got[0].Faults) != 1 || got[1].Level != Warn || len(got[1].Faults) != 2 {
+		t.Fatalf("%v %+v", err, got)
+	}
+	if got, err := Failed(j, nil); err != nil || len(got) != 2 {
+		t.Errorf("without a catalogue: %v %+v", err, got)
+	}
+	var text, page bytes.Buffer
+	r := Report{When: After, Ended: testNow, Failures: got}
+	if err := errors.Join(WriteText(&text, r), WriteHTML(&page, r)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"Step m/install/cas of host m was done, and its program has said what is to be looked at", "The CVK(h2) have single path ocfs2 pools",
+		"remove its shared pools, reboot it", "[WARN] time differs (/var/log/upgrade/postcheck-report_1.txt)",
+	} {
+		for name, got := range map[string]string{"text": text.String(), "page": page.String()} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s lacks %q:\n%s", name, want, got)
+			}
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/upgrade/check/faults"
 )
 
 // WriteText writes the report in the lines that operators of the platforms know:
@@ -226,12 +227,23 @@ func (t *textWriter) failures() {
 			t.line(markNone, "| %s", strings.TrimRight(line, "\r\n"))
 		}
 		for _, hit := range f.Faults {
+			if f.State == StepDone || hit.File != "" {
+				t.line(markNone, "%s", place(hit))
+			}
 			for _, c := range hit.Causes {
 				t.line(markNone, "Known (%s): %s", hit.ID, c.Cause)
 				t.line(markNone, "Remedy: %s", c.Remedy)
 			}
 		}
 	}
+}
+
+// place is the line of a fault, and the report in which it is.
+func place(f faults.Hit) string {
+	if f.File == "" {
+		return f.Text
+	}
+	return f.Text + " (" + f.File + ")"
 }
 
 func (t *textWriter) losses() {

@@ -52,11 +52,23 @@ type Standing struct {
 	Stage        string               `json:"stage,omitempty"`
 	Steps        StepCount            `json:"steps"`
 	Hosts        []HostStanding       `json:"hosts"`
+	Found        []Found              `json:"found,omitempty"`  // what programs of the job have said of trouble, also where they have succeeded
 	Undone       []string             `json:"undone,omitempty"` // after an abort: steps that would have restored something
 	Left         []upgrade.LeftHost   `json:"left,omitempty"`
 	Behind       []Behind             `json:"behind,omitempty"`  // hosts that have not the version of the cluster
 	Next         []string             `json:"next,omitempty"`    // commands that would be accepted now
 	Blocked      []string             `json:"blocked,omitempty"` // why others that would make sense would not
+}
+
+// Found is a line of what a step's program has said, or of a report that it has left.
+type Found struct {
+	Step   string         `json:"step"`
+	Host   cluster.HostID `json:"host,omitempty"`
+	Fault  string         `json:"fault"`          // id of what is known of such lines
+	Level  string         `json:"level"`          // fail or warn
+	File   string         `json:"file,omitempty"` // of the report, on the host; empty: what was said
+	Text   string         `json:"text"`           // of the line
+	Remedy string         `json:"remedy,omitempty"`
 }
 
 // StepCount counts the steps of a job.

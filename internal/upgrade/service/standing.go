@@ -44,11 +44,16 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	out.Undone, out.Left = last.status.Undone, last.plan.Left
 	j := engine.Shown(last.Job)
 	j.Waits, j.WaitCodes = last.Waits, last.Codes
+	known, err := faults.Builtin()
+	if err != nil {
+		return out, err
+	}
 	now := map[cluster.HostID]string{}
 	for _, step := range last.plan.Steps() {
 		rec := last.Records[step.ID]
 		left := last.status.Leaves(step)
 		shown := engine.ShownStep(last.Job, step, rec, left)
+		out.Found = append(out.Found, foundOf(known, step, rec)...)
 		out.Steps.Total++
 		switch {
 		case rec.State.Over():
@@ -80,6 +85,18 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 		})
 	}
 	return out, s.next(ctx, st, &last, &out)
+}
+
+// foundOf is what the program of a step has said of trouble.
+func foundOf(known *faults.Catalogue, step job.Step, rec job.Record) (out []request.Found) {
+	for _, f := range rec.Found {
+		x := request.Found{Step: step.ID, Host: step.Host, Fault: f.Fault, Level: f.Level, File: f.File, Text: f.Text}
+		if causes := known.Causes(f.Fault); len(causes) > 0 {
+			x.Remedy = causes[0].Remedy
+		}
+		out = append(out, x)
+	}
+	return out
 }
 
 // behind are the hosts that report, or have reported, and have not the version of the cluster.

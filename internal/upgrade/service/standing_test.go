@@ -1,14 +1,18 @@
 package service
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 )
 
@@ -97,5 +101,26 @@ func TestStandingHasAllHosts(t *testing.T) {
 	want := map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRolldownDone, "h3": upgrade.HostRollupDone}
 	if !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestStandingTellsWhatProgramsHaveFound: also of steps that were done.
+func TestStandingTellsWhatProgramsHaveFound(t *testing.T) {
+	r, q := three(t)
+	up := r.begin(q)
+	value, err := json.Marshal(job.Record{Step: "h1/install/db", State: job.Done, Attempt: 1, Found: []job.Finding{{Fault: "single-path-pools", Level: "warn", Text: "The CVK(h2) have"}}})
+	if err == nil {
+		_, _, err = r.client.Txn(limited(t), nil, []store.Op{{Key: "job/step/" + up.Job.ID + "/h1/install/db", Value: value}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := r.Upgrade(limited(t))
+	if err != nil || len(u.Found) != 1 || u.Found[0].Host != "h1" || !strings.Contains(u.Found[0].Remedy, "remove its shared pools") {
+		t.Errorf("%v, %+v", err, u.Found)
+	}
+	rep, err := r.ReportUpgrade(limited(t))
+	if err != nil || len(rep.Failures) != 1 || rep.Failures[0].Level != check.Warn || rep.Failures[0].Step != "h1/install/db" {
+		t.Errorf("%v, %+v", err, rep.Failures)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/check/faults"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -34,7 +35,8 @@ type Action struct {
 	// program.Credentials. "", or a path where nothing is: there is none.
 	Credentials string
 	AllHosts    AllHosts
-	Settle      time.Duration // after a program that changes all hosts, until it counts that some do not report the new version; 0: 5 s
+	Faults      *faults.Catalogue // nil: those that are built in
+	Settle      time.Duration     // after a program that changes all hosts, until it counts that some do not report the new version; 0: 5 s
 }
 
 var (
@@ -51,6 +53,11 @@ type actionStep struct {
 	do     *manifest.Action
 	t      engine.Task
 	step   *program.Step
+	known  *faults.Catalogue
+	heard  struct { // by said, which reads once
+		file string
+		hits []faults.Hit
+	}
 }
 
 func (a *Action) step(t engine.Task) (*actionStep, error) {
@@ -73,6 +80,11 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 	}
 	if s.do = s.module.Actions.Get(s.args.Phase); s.do == nil || s.args.Phase == manifest.Check {
 		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
+	}
+	if s.known = a.Faults; s.known == nil {
+		if s.known, err = faults.Builtin(); err != nil {
+			return nil, err
+		}
 	}
 	s.step, err = command.Step(a.Dir, t, s)
 	return s, err
@@ -99,6 +111,9 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 	}
 	t.Note(s.what(), -1)
 	r, err := s.step.Do(ctx)
+	if _, serr := s.said(r); serr != nil {
+		program.Say(t.Log, "%v", serr)
+	}
 	return command.Outcome(s.what(), r, err)
 }
 
@@ -117,6 +132,9 @@ func (a *Action) Probe(ctx context.Context, t engine.Task) (engine.Probed, error
 	case program.Running:
 		return engine.StillRunning, nil
 	case program.Done:
+		if _, err := s.said(r); err != nil {
+			return engine.CanNotTell, fmt.Errorf("%s: %w", s.what(), err)
+		}
 		return engine.ProbedDone, nil
 	case program.NotDone, program.Failed:
 		return engine.NotDone, nil
@@ -177,6 +195,18 @@ func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Res
 		r = s.judge(ctx, r, 0)
 	}
 	return r, err
+}
+
+// said is what the attempt's programs have said of trouble, as command.Said.
+func (s *actionStep) said(r program.Result) (hits []faults.Hit, err error) {
+	if r.OutputFile == s.heard.file {
+		return s.heard.hits, nil
+	}
+	hits, err = command.Said(s.t, s.known, faults.Source{Module: s.args.Module, Phase: string(s.args.Phase)}, r)
+	if err == nil {
+		s.heard.file, s.heard.hits = r.OutputFile, hits
+	}
+	return hits, err
 }
 
 // terminal reports whether the programs of the bundle ask a person. A bundle that

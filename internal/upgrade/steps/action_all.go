@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
+	"slices"
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/job/engine/command"
 	"holdfast/internal/sleep"
 	"holdfast/internal/upgrade/check/faults"
 )
@@ -38,8 +39,7 @@ func (s *actionStep) before(ctx context.Context) (r program.Result, over bool) {
 	case err != nil:
 		return program.Result{State: program.Failed, Exit: -1, Why: fmt.Sprintf("nothing was begun: the hosts can not be asked for their version: %v", err)}, true
 	case known && behind == "":
-		program.Say(s.t.Log, "nothing is to be done: all hosts report %s", s.args.To)
-		return program.Result{State: program.Done}, true
+		return s.onceMore(), true
 	}
 	said, err := s.a.AllHosts.Active(ctx)
 	if err != nil {
@@ -49,6 +49,63 @@ func (s *actionStep) before(ctx context.Context) (r program.Result, over bool) {
 	return r, false
 }
 
+// onceMore is what a repetition comes to when all hosts have the version: nothing is begun, and
+// what the program has found by itself counts until an operator says that it is mended. Who ran
+// it elsewhere has left a report.
+func (s *actionStep) onceMore() program.Result {
+	r, err := s.step.Begun()
+	var hits []faults.Hit
+	switch {
+	case err != nil:
+	case r.State == program.NotDone:
+		hits, err = s.newest()
+	default:
+		hits, err = s.said(r)
+	}
+	r = program.Result{State: program.Done, OutputFile: r.OutputFile}
+	if err != nil {
+		hits = append(hits, faults.NotRead(err))
+	}
+	if why := s.ownCheck(hits); why != "" {
+		r.State, r.Exit, r.Why = program.Failed, -1, fmt.Sprintf("nothing was begun: all hosts report %s, and %s", s.args.To, why)
+		return r
+	}
+	program.Say(s.t.Log, "nothing is to be done: all hosts report %s", s.args.To)
+	return r
+}
+
+// newest reads the last report that the program has left on this host, whoever ran it.
+func (s *actionStep) newest() (hits []faults.Hit, err error) {
+	file, err := s.known.Newest(faults.Source{Module: s.args.Module, Phase: string(s.args.Phase)})
+	if err == nil && file != "" {
+		hits, err = s.known.Report(file, time.Time{})
+	}
+	command.Tell(s.t, hits)
+	return hits, err
+}
+
+// ownCheck says what the program's own check has found that must not be, "" for nothing. It is of
+// the hosts, and that these have the version does not disprove it.
+func (s *actionStep) ownCheck(hits []faults.Hit) string {
+	bad := slices.DeleteFunc(slices.Clone(hits), func(h faults.Hit) bool {
+		return h.Level != faults.Fail || h.File == "" && h.ID != faults.MarkedFail && h.ID != faults.Unread
+	})
+	if len(bad) == 0 {
+		return ""
+	}
+	h, more := bad[0], ""
+	if h.File != "" {
+		more = " in " + h.File
+	}
+	if len(bad) > 1 {
+		more += fmt.Sprintf(", and %d lines more", len(bad)-1)
+	}
+	if h.ID == faults.Unread {
+		return fmt.Sprintf("what its own check has found can not be read: %s%s. Look at it on this host; when it is well, holdfast upgrade skip %s --reason WHY; a repeated step reads it again", h.Text, more, s.t.Step.ID)
+	}
+	return fmt.Sprintf("its own check has found what must not be: %q%s. Correct that by hand before any host is rebooted, then holdfast upgrade skip %s --reason WHY", h.Text, more, s.t.Step.ID)
+}
+
 // judge says what became of a program that changes all hosts. Its exit code is not enough:
 // such programs end with 0 when they have failed, too.
 func (s *actionStep) judge(ctx context.Context, r program.Result, settle time.Duration) program.Result {
@@ -56,14 +113,17 @@ func (s *actionStep) judge(ctx context.Context, r program.Result, settle time.Du
 		r.State, r.Why = program.Failed, "ended with exit code 0, but "+fmt.Sprintf(format, args...)
 		return r
 	}
+	var hits []faults.Hit
 	switch r.State {
 	case program.Done:
-		hit, err := s.knownFault(r)
-		switch {
-		case err != nil:
+		var err error
+		if hits, err = s.said(r); err != nil {
 			return fail("what it has said can not be read: %v", err)
-		case hit != nil:
-			return fail("has said %q. %s What to do: %s Then repeat the step; nothing is done twice when all hosts have the new version", hit.Text, hit.Causes[0].Cause, hit.Causes[0].Remedy)
+		}
+		for _, h := range hits {
+			if h.Level == faults.Fail && s.ownCheck([]faults.Hit{h}) == "" {
+				return fail("has said %q. %s What to do: %s Then repeat the step; nothing is done twice when all hosts have the new version", h.Text, h.Causes[0].Cause, h.Causes[0].Remedy)
+			}
 		}
 	case program.Unknown: // if all hosts have the version, it was done
 		settle = 0
@@ -73,17 +133,23 @@ func (s *actionStep) judge(ctx context.Context, r program.Result, settle time.Du
 	known, behind, err := s.readBack(ctx, settle)
 	switch {
 	case r.State == program.Unknown:
-		if err == nil && known && behind == "" {
-			program.Say(s.t.Log, "it was done: all hosts report %s", s.args.To)
-			r.State = program.Done
+		if err != nil || !known || behind != "" {
+			return r
 		}
-		return r
+		program.Say(s.t.Log, "it was done: all hosts report %s", s.args.To)
+		r.State = program.Done
+		if hits, err = s.said(r); err != nil {
+			return fail("what it has said can not be read: %v", err)
+		}
 	case err != nil:
 		return fail("the hosts can not be asked for their version: %v", err)
 	case known && behind != "":
 		return fail("the version %s was not read back: %s. Look at what the program has said, and repeat the step when the cause is gone; or abort the run, and roll back", s.args.To, behind)
 	case known:
 		program.Say(s.t.Log, "read back: all hosts report %s", s.args.To)
+	}
+	if why := s.ownCheck(hits); why != "" {
+		return fail("%s", why)
 	}
 	return r
 }
@@ -100,22 +166,4 @@ func (s *actionStep) readBack(ctx context.Context, settle time.Duration) (known 
 			return known, behind, context.Cause(ctx)
 		}
 	}
-}
-
-// knownFault looks for known failures in what a program has said.
-func (s *actionStep) knownFault(r program.Result) (*faults.Hit, error) {
-	known, err := faults.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(r.OutputFile)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() // it is only read
-	hits, err := known.Match(faults.Source{Module: s.args.Module, Phase: string(s.args.Phase)}, f)
-	if err != nil || len(hits) == 0 || hits[0].Level != faults.Fail {
-		return nil, err
-	}
-	return &hits[0], nil
 }

@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
@@ -81,7 +83,7 @@ func TestAProgramForAllHosts(t *testing.T) {
 // repeated when the cause is gone.
 func TestBadProgramsForAllHosts(t *testing.T) {
 	need.Seconds(t)
-	for name, c := range map[string]struct{ script, want, log string }{
+	for name, c := range map[string]struct{ script, want, log string }{ // one whose words are lost is mended by skip only
 		"it changes nothing":           {`echo "Upgrade CAS(E0710) is done!"`, "exit code 0, but the version 2.0 was not read back: h1 has 1.0, h2 has 1.0. Look at", ""},
 		"it changes some":              {`echo 2.0 > $R/hosts/h1`, "was not read back: h2 has 1.0.", ""},
 		"it is not active":             {`echo "Not find any CVKs, maybe current host is not alive CVM. Please check."`, `exit code 0, but has said "Not find any CVKs, maybe current host is not alive CVM. Please check.". The command was run on the manager that is not active`, ""},
@@ -111,7 +113,11 @@ func TestBadProgramsForAllHosts(t *testing.T) {
 			}
 			r.write("hosts/h1", "2.0", 0o600)
 			r.write("hosts/h2", "2.0", 0o600) // an operator has mended it
-			if err := r.do(2); err != nil || r.file("runs") != "run\n" {
+			lost := ""
+			if strings.Contains(name, "disk") {
+				lost = "were not kept"
+			}
+			if err := r.do(2); (err == nil) != (lost == "") || err != nil && !strings.Contains(err.Error(), lost) || r.file("runs") != "run\n" {
 				t.Errorf("mended and repeated: %v, runs %q", err, r.file("runs"))
 			}
 		})
@@ -182,5 +188,113 @@ func TestAProgramForAllHostsOutlivesTheAgent(t *testing.T) {
 		r.probed(1, engine.ProbedDone)
 		r.write("hosts/h2", "1.0", 0o600)
 		r.probed(1, engine.CanNotTell)
+	}
+}
+
+// announces is what upgrade.sh says of the report that it has written to the file.
+const announces = `echo "[WARN] Please see the post-check report for more detailed results:"; echo "$R/postcheck-report_1.txt"; `
+
+// found is what a step has kept of trouble, a line each.
+func (r *runRig) found() func() string {
+	var kept []job.Finding
+	r.Task.Found = func(fs []job.Finding) { kept = fs }
+	return func() string {
+		var b strings.Builder
+		for _, f := range kept {
+			b.WriteString(f.Level + " " + f.Text + map[bool]string{true: " (file)"}[f.File != ""] + "\n")
+		}
+		return b.String()
+	}
+}
+
+// What the program's own check finds ends the step before any reboot, also with exit code 0 and
+// when the hosts have the version, and a repetition does not forget it.
+func TestOwnCheckOfAProgramForAllHosts(t *testing.T) {
+	report := func(text string) string { return "printf '" + text + "' > $R/postcheck-report_1.txt; " }
+	for name, c := range map[string]struct{ script, want, kept string }{
+		"on the screen":    {`echo "[FAIL] ocfs2 pool p1 is read-only"`, `its own check has found what must not be: "[FAIL] ocfs2 pool p1 is read-only". Correct`, "fail [FAIL] ocfs2 pool p1 is read-only\n"},
+		"in its report":    {report(`[ -OK- ] a\n[FAIL] b\n[WARN] c\n`) + announces, `must not be: "[FAIL] b" in `, "fail [FAIL] b (file)\nwarn [WARN] c (file)\n"},
+		"in Chinese":       {report(`检查结果: 失败\n`) + announces, `must not be: "检查结果: 失败" in `, "fail 检查结果: 失败 (file)\n"},
+		"report missing":   {announces, "can not be read: open ", ""},
+		"report old":       {report(`[ -OK- ] a\n`) + `touch -d "2 hours ago" $R/postcheck-report_1.txt; ` + announces, "before the program began", ""},
+		"report empty":     {report(``) + announces, "is empty", ""},
+		"report not named": {`echo "[WARN] Please see the post-check report for more detailed results:"`, "its file is not named", ""},
+		"only warnings":    {report(`[WARN] c\n[ -OK- ] a\n`) + announces + `echo "The CVK(h2) have single path ocfs2 pools: [x ], please remove them,"`, "", "warn The CVK(h2) have single path ocfs2 pools: [x ], please remove them,\nwarn [WARN] c (file)\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newAllRig(t, changesAll+"; "+c.script)
+			found := r.found()
+			for attempt := 1; attempt <= 2; attempt++ {
+				err := r.do(attempt)
+				if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || r.file("runs") != "run\n" {
+					t.Fatalf("attempt %d: got %v, want %q; runs %q", attempt, err, c.want, r.file("runs"))
+				}
+				if err != nil && !strings.Contains(err.Error(), "holdfast upgrade skip h1/install/db --reason WHY") {
+					t.Errorf("no way out is named: %v", err)
+				}
+				if c.kept != "" && found() != c.kept {
+					t.Errorf("attempt %d kept\n%swant\n%s", attempt, found(), c.kept)
+				}
+			}
+		})
+	}
+}
+
+// An agent that comes back, and one that never began the program, look at what it has found.
+func TestOwnCheckOutlivesTheAgent(t *testing.T) {
+	r := newAllRig(t, "echo $$ > $R/pid; until [ -e $R/go ]; do sleep 0.02; done; "+changesAll+"; echo '[FAIL] p1'")
+	found := r.found()
+	kill := r.agent(1)
+	r.await("the program", r.begun)
+	kill()
+	r.write("go", "", 0o600)
+	r.over(1)
+	r.probed(1, engine.NotDone)
+	if err := r.do(2); err == nil || !strings.Contains(err.Error(), `must not be: "[FAIL] p1"`) || found() != "fail [FAIL] p1\n" {
+		t.Errorf("%v; %s", err, found())
+	}
+
+	r = newAllRig(t, "exit 9")
+	r.write("hosts/h1", "2.0", 0o600)
+	r.write("hosts/h2", "2.0", 0o600)
+	r.write("reports/postcheck-report_1.txt", "[FAIL] old\n", 0o600)
+	last := r.write("reports/postcheck-report_2.txt", "[FAIL] b\n", 0o600)
+	r.must1(os.Chtimes(filepath.Join(r.Root, "reports/postcheck-report_1.txt"), time.Time{}, time.Now().Add(-time.Hour)))
+	r.Reports = filepath.Join(r.Root, "reports/postcheck-report_*.txt")
+	if err := r.do(1); err == nil || !strings.Contains(err.Error(), `"[FAIL] b" in `+last) || r.file("runs") != "" {
+		t.Errorf("run by hand: %v", err)
+	}
+	r.write("reports/postcheck-report_2.txt", "[ -OK- ] b\n", 0o600)
+	if err := r.do(2); err != nil || r.file("runs") != "" {
+		t.Errorf("run by hand, and mended: %v", err)
+	}
+}
+
+// What is known is looked for in what programs of all kinds have said, also when they succeed.
+func TestKnownFaultsOfAStepThatSucceeded(t *testing.T) {
+	const says = `echo "[FAIL] optional part"; echo "The CVK(h2) have single path ocfs2 pools: [x ]"`
+	const want = "fail [FAIL] optional part\nwarn The CVK(h2) have single path ocfs2 pools: [x ]\n"
+	r := newRunRig(t)
+	r.installs(says)
+	found := r.found()
+	if err := r.do(1); err != nil || found() != want {
+		t.Errorf("%v; kept %s", err, found())
+	}
+	found = r.found()
+	r.probed(1, engine.ProbedDone)
+	if found() != want {
+		t.Errorf("probed: kept %s", found())
+	}
+	r = newRunRig(t)
+	r.kind(upgrade.KindHAOff, upgrade.SwitchArgs{Run: []string{r.program("ha", says)}})
+	found = r.found()
+	if err := r.do(1); err != nil || found() != want {
+		t.Errorf("ha: %v; kept %s", err, found())
+	}
+	r = newRunRig(t)
+	r.installs(says + "; exit 3")
+	found = r.found()
+	if err := r.do(1); err == nil || found() != want {
+		t.Errorf("failed: %v; kept %s", err, found())
 	}
 }

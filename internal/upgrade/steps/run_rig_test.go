@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
+	"holdfast/internal/upgrade/check/faults"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -79,6 +80,7 @@ type runWorld struct {
 	Manifest    *manifest.Manifest
 	Files       map[string]action.File
 	Credentials string
+	Reports     string // where programs leave reports, a pattern; "": as faults has it
 	Task        engine.Task
 }
 
@@ -111,7 +113,15 @@ func (w *runWorld) executor() (engine.Executor, error) {
 		return nil, err
 	}
 	if w.Task.Step.Kind == upgrade.KindAction {
-		return &Action{Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials, AllHosts: actionHosts{w.Root}, Settle: 300 * time.Millisecond}, nil
+		known, err := faults.Builtin()
+		if err == nil && w.Reports != "" {
+			var own *faults.Catalogue
+			own, err = faults.Parse("own", []byte("format: 1\nfaults:\n- {id: see-post-check-report, match: [post-check report], report: "+w.Reports+", cause: c, remedy: r}\n"))
+			if err == nil {
+				known = known.With(own)
+			}
+		}
+		return &Action{Faults: known, Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials, AllHosts: actionHosts{w.Root}, Settle: 300 * time.Millisecond}, err
 	}
 	return &Switch{Helper: h, Dir: w.up(), Host: "h1", Every: 10 * time.Millisecond, Within: 5 * time.Second}, nil
 }
@@ -323,7 +333,7 @@ func (r *runRig) agent(attempt int) (kill func()) {
 		r.Fatal(err)
 	}
 	w := r.runWorld
-	w.Task.Attempt, w.Task.Log, w.Task.Note = attempt, nil, nil
+	w.Task.Attempt, w.Task.Log, w.Task.Note, w.Task.Found = attempt, nil, nil, nil
 	data, err := json.Marshal(struct {
 		runWorld
 		Task map[string]any

@@ -129,6 +129,7 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 	}
 	t.Note(s.what, -1)
 	r, err := s.step.Do(ctx)
+	command.SaidBy(t, r)
 	if err := command.Outcome(s.what, r, err); err != nil || s.status == nil {
 		return err
 	}
@@ -197,6 +198,7 @@ func (s *runSwitch) look(ctx context.Context, t engine.Task) (engine.Probed, err
 	if r.State == program.Running {
 		return engine.StillRunning, nil
 	}
+	command.SaidBy(t, r)
 	if s.status != nil {
 		code, err := s.ask(ctx)
 		if err != nil {

@@ -93,7 +93,7 @@ func (r *Run) chain(c *upgrade.Chain, st *upgrade.Status, without string) []chec
 		}
 		e := check.StepEnd{
 			Step: s.ID, Host: s.Host, State: stateOf(rec.State), Soft: s.Soft || enough,
-			Attempt: rec.Attempt, Exit: rec.Exit, Why: rec.Why, By: rec.By, Tail: rec.Tail,
+			Attempt: rec.Attempt, Exit: rec.Exit, Why: rec.Why, By: rec.By, Tail: rec.Tail, Found: rec.Found,
 		}
 		dropped := st.Dropped[s.Host] != ""
 		if e.State == check.StepRunning && (dropped || r.Job.State == job.Ended) {

@@ -97,6 +97,7 @@ func (a *Attempt) Follow(ctx context.Context, w Work) (Result, error) {
 			return r, err
 		}
 		if r.State == Failed || r.State == Unknown {
+			r.OutputFile = filepath.Join(numbered(a.dir, n), fileOutput)
 			return r, a.forget()
 		}
 	}

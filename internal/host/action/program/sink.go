@@ -43,11 +43,16 @@ func (s *sink) keep(p []byte) {
 func (s *sink) note(text string) { s.put(fmt.Appendf(nil, "\n[holdfast: %s]\n", text)) }
 
 func (s *sink) put(p []byte) {
-	if s.err != nil || len(p) == 0 {
+	if len(p) == 0 {
+		return
+	}
+	if s.err != nil {
+		s.discarded += int64(len(p))
 		return
 	}
 	n, err := s.file.Write(p)
 	s.kept += int64(n)
+	s.discarded += int64(len(p) - n)
 	if err != nil {
 		s.err = fmt.Errorf("keep the output: %w", err)
 	}

@@ -95,12 +95,12 @@ const (
 // Result is what is known of something that was to be done.
 type Result struct {
 	State     State     `json:"state"`
-	Exit      int       `json:"exit,omitempty"`   // exit code; 128 + N for signal N; -1: nothing was started
-	Why       string    `json:"why,omitempty"`    // not done, for people
-	Began     time.Time `json:"began,omitzero"`   // by the host's clock
-	Ended     time.Time `json:"ended,omitzero"`   // of the program itself
-	Output    int64     `json:"output,omitempty"` // bytes kept
-	Discarded int64     `json:"discarded,omitempty"`
+	Exit      int       `json:"exit,omitempty"`      // exit code; 128 + N for signal N; -1: nothing was started
+	Why       string    `json:"why,omitempty"`       // not done, for people
+	Began     time.Time `json:"began,omitzero"`      // by the host's clock
+	Ended     time.Time `json:"ended,omitzero"`      // of the program itself
+	Output    int64     `json:"output,omitempty"`    // bytes kept
+	Discarded int64     `json:"discarded,omitempty"` // bytes not kept: too many, or the disk did not take them
 	// Leftovers are processes that the program started and that lived when it
 	// was over. Those with Holds keep its output open.
 	Leftovers []Process `json:"leftovers,omitempty"`

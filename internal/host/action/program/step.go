@@ -42,6 +42,25 @@ type Past struct {
 	mine   bool // what became of it is the answer for this attempt
 }
 
+// Begun is what the last command of the last attempt that ran one has come to; NotDone when
+// none ran any.
+func (s *Step) Begun() (Result, error) {
+	for n := s.Attempt; n > 0; n-- {
+		dir := numbered(s.Dir, n)
+		k, err := last(dir, math.MaxInt)
+		if err != nil {
+			return Result{}, err
+		}
+		if k == 0 {
+			continue
+		}
+		r, err := Probe(numbered(dir, k))
+		r.OutputFile = filepath.Join(numbered(dir, k), fileOutput)
+		return r, err
+	}
+	return Result{State: NotDone}, nil
+}
+
 // number reads a number that an attempt has in a file, 0 when there is none.
 func (s *Step) number(n int, file string) (int, error) {
 	data, err := os.ReadFile(filepath.Join(numbered(s.Dir, n), file))

@@ -51,6 +51,9 @@ type Fault struct {
 	Cause  string   `json:"cause,omitempty"` // with Remedy; or Causes
 	Remedy string   `json:"remedy,omitempty"`
 	Causes []Cause  `json:"causes,omitempty"` // several, in the order in which to look for them
+	// Report is where the program leaves a report when it says this, a pattern of path.Match: that is
+	// read, too. Whatever its directory is, the report's name in what was said fits the last part.
+	Report string `json:"report,omitempty"`
 }
 
 // Cause is one reason of a fault.
@@ -78,9 +81,10 @@ type Source struct {
 type Hit struct {
 	ID     string  `json:"id"`
 	Level  Level   `json:"level"`
-	Causes []Cause `json:"causes"` // one at least, in the order in which to look for them
-	Line   int     `json:"line"`   // where it was found first, from 1
-	Text   string  `json:"text"`   // of that line, at most MaxLine bytes
+	Causes []Cause `json:"causes"`         // one at least, in the order in which to look for them
+	Line   int     `json:"line"`           // where it was found first, from 1
+	Text   string  `json:"text"`           // of that line, at most MaxLine bytes
+	File   string  `json:"file,omitempty"` // report in which it was found; empty: what was looked at
 }
 
 // Catalogue is what is known.
@@ -190,6 +194,9 @@ func (p *parser) entry(at string, f Fault) entry {
 		if _, err := path.Match(g[1], ""); err != nil {
 			p.fault(at+".where."+g[0], g[1], "want a pattern such as *.log")
 		}
+	}
+	if _, err := path.Match(f.Report, ""); err != nil || f.Report != "" && !path.IsAbs(f.Report) {
+		p.fault(at+".report", f.Report, "want the pattern of an absolute path such as /var/log/*.txt")
 	}
 	p.causes(at, &e)
 	return e

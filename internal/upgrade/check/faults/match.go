@@ -38,7 +38,7 @@ func (c *Catalogue) Match(src Source, log io.Reader) ([]Hit, error) {
 			break
 		}
 	}
-	slices.SortStableFunc(hits, func(a, b Hit) int { return a.Level.rank() - b.Level.rank() })
+	Sort(hits)
 	return hits, nil
 }
 
