@@ -276,7 +276,10 @@ func TestFindings(t *testing.T) {
 		}, `info system-tables  : From version 1.0.0`},
 		"nothing":   {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
 		"label":     {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
-		"no backup": {func(_ *manifest.Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up`},
+		"no backup": {func(_ *manifest.Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up before the change. Whether its rollback needs a backup is known to its programs only, and was not tried.`},
+		"packages without backup": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
+			m.Modules[1].Actions.Rollback = &manifest.Action{Packages: &manifest.Packages{Deb: []string{"web.deb"}}}
+		}, `info no-backup  : Module web has no action backup. What it replaces is kept right before that`},
 		"no way back": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
 		}, `warn no-rollback  : Module web can not`},

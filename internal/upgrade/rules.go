@@ -161,7 +161,11 @@ func (b *builder) moduleFindings() {
 		case !mod.CanRollback && !(byProvider && restorable(&plan)):
 			b.find(Finding{Rule: "no-rollback", Level: Warn, Text: fmt.Sprintf("Module %s can not be rolled back.", mod.Name)})
 		case !backup:
-			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf("Module %s is not backed up before the change; its rollback needs no backup.", mod.Name)})
+			text := "Module %s is not backed up before the change. Whether its rollback needs a backup is known to its programs only, and was not tried."
+			if a := mod.Actions.Rollback; a != nil && (a.Packages != nil || a.FileTree != nil) {
+				text = "Module %s has no action backup. What it replaces is kept right before that, and nothing is replaced that can not be kept."
+			}
+			b.find(Finding{Rule: "no-backup", Level: Info, Text: fmt.Sprintf(text, mod.Name)})
 		}
 	}
 }

@@ -21,6 +21,7 @@ type Step struct {
 	Terminal      bool   // programs get a terminal and their prompts are answered
 	Sudo          bool   // commands are begun by sudo
 	KillLeftovers bool   // what a program leaves running is ended
+	NoWayBack     bool   // the module can not be rolled back: nothing that it replaces has to be kept
 }
 
 // Values are put in place of placeholders, and into the environment.

@@ -238,7 +238,7 @@ func (a *appctlStep) say(format string, args ...any) {
 // tells runs a command of the engine's account, with a secret on its standard input if one
 // is given, and says how the version that it tells is not that.
 func (a *appctlStep) tells(ctx context.Context, user, command, secret string, number *regexp.Regexp, want string) string {
-	out, exit, err := a.host.ask(ctx, strings.NewReader(secret+"\n"), "su", "-s", "/bin/bash", "-", user, "-c", command)
+	out, exit, err := a.host.ask(ctx, queryTimeout, strings.NewReader(secret+"\n"), "su", "-s", "/bin/bash", "-", user, "-c", command)
 	told, name := number.FindStringSubmatch(out), command
 	if secret != "" {
 		out, name = strings.ReplaceAll(out, secret, "***"), "DV_CTRL_VERSION of ctsql"

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"holdfast/internal/durable"
 )
 
 // dpkg is the package manager of Debian and its kin.
@@ -91,6 +94,22 @@ func (d *dpkg) refuse(x pkg, have []instance, all []pkg) error {
 func (d *dpkg) cached(p pkg) ([]string, error) {
 	name := fmt.Sprintf("%s_%s_%s.deb", p.Name, strings.ReplaceAll(p.Was, ":", "%3a"), p.before().Arch)
 	return []string{filepath.Join(d.under("var/cache/apt/archives"), name)}, nil
+}
+
+// again makes the package of what is installed, and reads it back.
+func (d *dpkg) again(ctx context.Context, x pkg, to string) error {
+	var made contents
+	err := durable.Write(to, 0o600, func(out *os.File) (err error) {
+		made, err = d.repack(ctx, x, out)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.holds(ctx, to, made); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	return nil
 }
 
 func (d *dpkg) command(args ...string) []string {

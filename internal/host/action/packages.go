@@ -17,12 +17,11 @@ import (
 )
 
 // packageStep installs those files of the bundle that fit the package manager of the
-// host. In the phase preCheck they are only looked at: whether what they replace could be
-// brought back. In the phase backup the versions are recorded and the packages that are
-// installed now are kept, as far as the manager's cache has them; in the phase rollback
-// they come back. Only packages whose files were kept can be brought back; a package that
-// was not there before is removed again. Configuration files that were changed by
-// hand stay as they are, in both directions.
+// host. What they replace is kept before anything is changed, in the phase preCheck already: the
+// package file from the manager's cache, if it is the one that is installed, else made of what is
+// installed (dpkg) or fetched (rpm). One that can not be had is refused by its name. In the phase
+// rollback they come back; a package that was not there before is removed again. Configuration
+// files that were changed by hand stay as they are, in both directions.
 type packageStep struct {
 	host *Host
 	what *manifest.Packages
@@ -39,8 +38,12 @@ type manager interface {
 	// refuse says why what is there could not be brought back as it is. all is what
 	// the bundle installs.
 	refuse(x pkg, have []instance, all []pkg) error
-	// cached returns where the file of the version before may be.
+	// cached returns where the file of the version before may be; the first is where an operator may put it.
 	cached(p pkg) ([]string, error)
+	// same wants a package file to be the very one that is installed.
+	same(ctx context.Context, file string, p pkg) error
+	// again makes or fetches the file of the version before, at that path, and compares it.
+	again(ctx context.Context, p pkg, to string) error
 	// install and remove return commands, in their order. marks returns those that
 	// give packages the marks again that they had; were says that they are as before.
 	install(files []string, ps []pkg) [][]string
@@ -62,6 +65,7 @@ type pkg struct {
 	WasArch string `json:"wasArch,omitempty"` // of Was; "": Arch
 	Mark    string `json:"mark,omitempty"`    // that Was had, such as hold; "": none
 	Kept    string `json:"kept,omitempty"`    // copy of the package that was installed, absolute
+	Sum     string `json:"sum,omitempty"`     // SHA-256 of Kept, hex; "" of an earlier version
 	Beside  bool   `json:"beside,omitempty"`
 	// Beside: versions live beside one another (kernels of rpm), so that Was is
 	// the same version or "", and rolling back is removing.
@@ -151,6 +155,17 @@ func (p *packageStep) carryOut(ctx context.Context, m manager, files []string, p
 	return p.commands(ctx, m, append(m.install(files, ps), m.marks(ps, false)...))
 }
 
+// was names what a package has replaced.
+func (x pkg) was() string {
+	return x.Name + " " + x.say([]instance{{Arch: x.before().Arch, Version: x.Was}})
+}
+
+// whole reports whether the copy is what was kept. Agents of earlier versions have kept no sum.
+func (x pkg) whole() bool {
+	sum, err := fileSum(x.Kept)
+	return err == nil && (x.Sum == "" || sum == x.Sum)
+}
+
 // rollback returns the commands that bring back what was there, or says for which
 // packages there is nothing to bring back.
 func rollback(m manager, ps []pkg) ([][]string, error) {
@@ -163,13 +178,15 @@ func rollback(m manager, ps []pkg) ([][]string, error) {
 		case x.Was == "":
 			gone = append(gone, x)
 		case x.Kept == "":
-			lost = append(lost, x.Name+" "+x.say([]instance{{Arch: x.before().Arch, Version: x.Was}}))
+			lost = append(lost, x.was()+" can not be brought back: it was not kept before the change")
+		case !x.whole():
+			lost = append(lost, fmt.Sprintf("%s can not be brought back: %s is not what was kept", x.was(), x.Kept))
 		default:
 			again, back = append(again, x.Kept), append(back, x)
 		}
 	}
 	if len(lost) > 0 {
-		return nil, fmt.Errorf("%s can not be brought back: its file was not in the package manager's cache when the backup was made; install it by hand", strings.Join(lost, ", "))
+		return nil, fmt.Errorf("%s; install it by hand", strings.Join(lost, ", "))
 	}
 	var cmds [][]string
 	if len(again) > 0 {

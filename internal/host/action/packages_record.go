@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,18 +62,49 @@ func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]
 		}
 	}
 	if ps != nil {
-		return abs, ps, nil
+		return abs, ps, p.keepLate(ctx, m, files, ps)
 	}
 	ps, have, err := p.look(ctx, m, abs)
-	if err != nil || p.step.Values.Phase == manifest.PreCheck {
-		return abs, ps, err
+	if err != nil {
+		return nil, nil, err
 	}
+	var errs []error
 	for i := range ps {
-		if err := p.before(ctx, m, &ps[i], have[i]); err != nil {
-			return nil, nil, err
-		}
+		errs = append(errs, p.before(ctx, m, &ps[i], have[i]))
+	}
+	if err := errors.Join(errs...); err != nil || p.step.Values.Phase == manifest.PreCheck {
+		return abs, ps, err // what was kept is found again, and compared once more
 	}
 	return abs, ps, p.write(p.recordFile(files), ps)
+}
+
+// keepLate keeps what an agent of an earlier version has recorded without a copy, if it is still there.
+func (p *packageStep) keepLate(ctx context.Context, m manager, files []string, ps []pkg) error {
+	if p.step.NoWayBack {
+		return nil
+	}
+	late := false
+	for i := range ps {
+		x := &ps[i]
+		if x.Was == "" || x.Kept != "" || x.Beside || !x.changed() {
+			continue
+		}
+		have, err := m.there(ctx, x.Name)
+		if err != nil {
+			return err
+		}
+		if !x.is(instance{Arch: x.before().Arch, Version: x.Was}, have) {
+			continue // it was replaced
+		}
+		if err := p.keep(ctx, m, x); err != nil {
+			return err
+		}
+		late = true
+	}
+	if !late {
+		return nil
+	}
+	return p.write(p.recordFile(files), ps)
 }
 
 // look looks at the packages of the bundle and at what the host has of each. It
@@ -112,32 +145,95 @@ func (p *packageStep) before(ctx context.Context, m manager, x *pkg, have []inst
 	if !x.changed() {
 		return nil
 	}
+	if p.step.NoWayBack {
+		return nil
+	}
+	return p.keep(ctx, m, x)
+}
+
+// keep has the package that is replaced, before anything is changed.
+func (p *packageStep) keep(ctx context.Context, m manager, x *pkg) error {
 	places, err := m.cached(*x)
 	if err != nil {
 		return err
 	}
-	for _, place := range places {
-		was, err := m.info(ctx, place)
-		if err != nil || was.Name != x.Name || was.Version != x.Was || was.Arch != old.Arch {
-			continue // not there, or not that package
+	to := filepath.Join(p.step.Values.Backup, "packages", filepath.Base(places[0]))
+	why := []error{}
+	for _, place := range append([]string{to}, places...) {
+		err := p.take(ctx, m, x, place, to, m.same)
+		if err == nil {
+			return nil
 		}
-		x.Kept = filepath.Join(p.step.Values.Backup, "packages", filepath.Base(place))
-		return keep(place, x.Kept)
+		if !errors.Is(err, fs.ErrNotExist) {
+			why = append(why, err)
+		}
 	}
-	p.step.Attempt.Say("the package of %s %s is not in the cache: it can not be brought back", x.Name, x.say([]instance{*old}))
-	return nil
+	if err = durable.MakeDir(filepath.Dir(to)); err == nil {
+		if err = m.again(ctx, *x, to); err == nil {
+			if err = p.take(ctx, m, x, to, to, nil); err == nil {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("package %s could not be brought back, so it is not replaced: put its file into the cache of the package manager as %s, or take it out of the bundle: %w", x.was(), places[0], errors.Join(append(why, err)...))
 }
 
-// keep copies a package and puts it on disk.
-func keep(from, to string) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+// take keeps a file if it is the package that is installed. same compares; nil: that was done.
+func (p *packageStep) take(ctx context.Context, m manager, x *pkg, from, to string, same func(context.Context, string, pkg) error) error {
+	if _, err := os.Stat(from); err != nil {
+		return err
+	}
+	old, err := m.info(ctx, from)
+	switch {
+	case err != nil:
+		return err
+	case old.Name != x.Name || old.Version != x.Was || old.Arch != x.before().Arch:
+		return fmt.Errorf("%s is %s %s of %s", from, old.Name, old.Version, old.Arch)
+	}
+	if same != nil {
+		if err := same(ctx, from, *x); err != nil {
+			return err
+		}
+	}
+	if from != to {
+		if err := keepFile(from, to); err != nil {
+			return err
+		}
+	}
+	if x.Sum, err = fileSum(to); err == nil {
+		x.Kept = to
+	}
+	return err
+}
+
+// fileSum is the SHA-256 of a file, in hex.
+func fileSum(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read what was kept: %w", err)
+	}
+	defer f.Close() // it is only read
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", fmt.Errorf("read what was kept: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// keepFile copies a package and puts it on disk.
+func keepFile(from, to string) error {
+	if err := durable.MakeDir(filepath.Dir(to)); err != nil {
 		return fmt.Errorf("keep %s: %w", from, err)
 	}
-	data, err := os.ReadFile(from)
+	f, err := os.Open(from)
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", from, err)
 	}
-	return durable.WriteFile(to, data, 0o600)
+	defer f.Close() // it is only read
+	return durable.Write(to, 0o600, func(out *os.File) error {
+		_, err := io.Copy(out, f)
+		return err
+	})
 }
 
 func (p *packageStep) write(file string, ps []pkg) error {

@@ -111,28 +111,6 @@ func TestDebianPackages(t *testing.T) {
 	r.do(a, "")
 }
 
-func TestWhatWasNotKeptIsNotRolledBack(t *testing.T) {
-	r := newDebian(t)
-	for _, v := range []string{"1", "2"} {
-		r.copyTo(r.deb("tiny", v), "bundle/"+v+".deb")
-		r.list(v+".deb", 0o644)
-	}
-	r.phase = manifest.Rollback
-	a := manifest.Action{Packages: &manifest.Packages{Deb: []string{"2.deb"}}}
-	r.do(a, "nothing was installed in this run")
-	r.phase = "install"
-	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"1.deb"}}}, "")
-	r.do(a, "")
-	if !strings.Contains(r.log.String(), "tiny 1 is not in the cache") {
-		t.Errorf("log: %s", r.log.String())
-	}
-	r.phase = manifest.Rollback
-	r.do(a, "tiny 1 can not be brought back")
-	if r.has("tiny") != "2" {
-		t.Errorf("has %s", r.has("tiny"))
-	}
-}
-
 func TestABadPackageIsRefused(t *testing.T) {
 	r := newDebian(t)
 	r.inBundle("bad.deb", "no package", 0o644)
@@ -243,13 +221,15 @@ func TestDpkgOutlivesWhoCalledIt(t *testing.T) {
 	}
 }
 
-// An rpm of its own: files that say what they are, and a list of what is there.
+// An rpm of its own: files that say what they are, and a list of what is there. A digest is that of the
+// line.
 const fakeRPM = `
 old=""; root=$(pwd)
+case "$*" in *SIGMD5*) digest() { while read -r l; do echo "$l $(echo "$l" | md5sum | cut -c1-32) (none)"; done; };; *) digest() { cut -d" " -f1-3; };; esac
 case $1 in
 --version) exit 0;;
--qp) shift 4; cat "$1"; exit 0;;
--q) shift 3; grep "^$1 " $R/installed || { echo "package $1 is not installed"; exit 1; };;
+-qp) shift 4; digest < "$1"; exit 0;;
+-q) shift 3; grep -q "^$1 " $R/installed || { echo "package $1 is not installed"; exit 1; }; grep "^$1 " $R/installed | digest;;
 -U|-i) how=$1; shift; for f in "$@"; do case $f in --*) continue;; esac
   read n rest < "$f"; [ $how = -U ] && sed -i "/^$n /d" $R/installed; cat "$f" >> $R/installed; done;;
 -e) shift; for p in "$@"; do p=${p%.*}; r=${p##*-}; p=${p%-*}; v=${p##*-}; sed -i "/^${p%-*} .*:$v-$r\$/d" $R/installed; done;;

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"holdfast/internal/text"
 )
 
 // rpm is the package manager of Red Hat and its kin. It waits for its lock by
@@ -69,10 +72,10 @@ func (r *rpm) cached(p pkg) ([]string, error) {
 		plain = p.Was
 	}
 	want := fmt.Sprintf("%s-%s.%s.rpm", p.Name, plain, p.before().Arch)
-	var out []string
+	out := []string{filepath.Join("/", r.host.Tools.Root, "var/cache/dnf", want)}
 	for _, dir := range []string{"var/cache/dnf", "var/cache/yum", "var/cache/libdnf5"} {
 		err := filepath.WalkDir(filepath.Join("/", r.host.Tools.Root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Name() == want {
+			if err == nil && d.Name() == want && path != out[0] {
 				out = append(out, path)
 			}
 			return err
@@ -82,6 +85,44 @@ func (r *rpm) cached(p pkg) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// rpmDigests are those of a package's header and contents; older and newer versions of rpm lack one.
+const rpmDigests = " %{SIGMD5} %{SHA1HEADER}\n"
+
+// same compares the digests that rpm has kept of what it has installed.
+func (r *rpm) same(ctx context.Context, file string, p pkg) error {
+	format := strings.TrimSuffix(rpmFormat, "\n") + rpmDigests
+	of, exit, err := r.host.query(ctx, "rpm", "-qp", "--nosignature", "--qf", format, file)
+	if err != nil || exit != 0 {
+		return errors.Join(fmt.Errorf("%s is no package that rpm can read", file), err)
+	}
+	have, _, err := r.host.query(ctx, append(r.rooted("rpm", "-q", "--qf", format), p.Name)...)
+	if f := strings.Fields(of); err == nil && (len(f) != 5 || f[3] == "(none)" && f[4] == "(none)" || !slices.Contains(slices.Collect(strings.Lines(have)), of)) {
+		err = fmt.Errorf("%s is another build than the one that is installed", file)
+	}
+	return err
+}
+
+// fetchWithin bounds the fetching of a package.
+const fetchWithin = 5 * time.Minute
+
+// again fetches the package: a repository that answers now may not answer at night.
+func (r *rpm) again(ctx context.Context, p pkg, to string) error {
+	name := strings.TrimSuffix(filepath.Base(to), ".rpm")
+	var errs []error
+	for _, argv := range [][]string{{"dnf", "-y", "download", "--destdir", filepath.Dir(to), name}, {"yumdownloader", "--destdir", filepath.Dir(to), name}} {
+		said, exit, err := r.host.ask(ctx, fetchWithin, nil, argv...)
+		switch {
+		case err != nil:
+		case exit != 0:
+			err = fmt.Errorf("%s ended with exit code %d: %s", strings.Join(argv, " "), exit, text.Line(said, 200))
+		default:
+			return r.same(ctx, to, p)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (r *rpm) install(files []string, ps []pkg) [][]string {

@@ -107,16 +107,16 @@ const (
 // query asks a program of the host something: it changes nothing and ends soon.
 // exit is its exit code; err means that it could not be asked.
 func (h *Host) query(ctx context.Context, argv ...string) (out string, exit int, err error) {
-	return h.ask(ctx, nil, argv...)
+	return h.ask(ctx, queryTimeout, nil, argv...)
 }
 
-// ask is query with something on standard input.
-func (h *Host) ask(ctx context.Context, stdin io.Reader, argv ...string) (out string, exit int, err error) {
+// ask is query within a time, with something on standard input.
+func (h *Host) ask(ctx context.Context, within time.Duration, stdin io.Reader, argv ...string) (out string, exit int, err error) {
 	path, err := program.LookIn(h.Tools.path(), argv[0])
 	if err != nil {
 		return "", -1, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var stdout, stderr limited
 	cmd := exec.CommandContext(ctx, path, argv[1:]...)

@@ -157,7 +157,7 @@ func (a *Action) Stop(ctx context.Context, t engine.Task) error {
 // hostStep is an attempt for the host.
 func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 	return action.Step{
-		Attempt: a, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout,
+		Attempt: a, Bundle: &s.staged.Bundle, Timeout: s.t.Step.Timeout, NoWayBack: !s.module.CanRollback,
 		Values: action.Values{
 			Mode: s.args.Mode, Version: s.args.To, From: s.args.From, Host: string(s.t.Host),
 			Phase: s.args.Phase, Backup: s.backupDir(), Array: s.args.Engine.Array,
