@@ -48,6 +48,10 @@ func (a *appctlStep) do(ctx context.Context) (program.Result, error) {
 		if r, err := a.call(ctx, a.what.Home, []string{verbStatus}); err != nil || r.OK() {
 			return r, err
 		}
+	case verbPre:
+		if why := a.unanswered(); why != "" {
+			return failed(why), nil
+		}
 	case verbRollback:
 		if why := a.untouched(); why != "" {
 			a.say("there is nothing to roll back: %s", why)
@@ -304,7 +308,27 @@ func (a *appctlStep) copied(ctx context.Context, anew bool) (string, error) {
 	if err = errors.Join(err, os.Chmod(a.host.Packages, 0o755)); err != nil {
 		return "", err
 	}
+	if err := enterable(a.host.Packages); err != nil {
+		return "", err
+	}
 	return root, durable.Rename(part, dir)
+}
+
+// enterable wants every account to get to a directory: the scripts read the package as the engine's
+// accounts, long after the first change.
+func enterable(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		st, err := os.Stat(at)
+		if err != nil {
+			return err
+		}
+		if st.Mode().Perm()&0o001 == 0 {
+			return fmt.Errorf("the accounts of the engine can not enter %s, which has mode %04o, to read %s: chmod o+x %s, or choose another data_dir", at, st.Mode().Perm(), dir, at)
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
 }
 
 // copyFile copies a file of the bundle that is as the manifest says.

@@ -235,3 +235,52 @@ func TestAppctlIsJudgedLater(t *testing.T) {
 		}
 	}
 }
+
+// TestAppctlAsksForPasswordsBefore: what check_point and upgrade will ask on node 0 is wanted with the
+// checks before, when applications still run.
+func TestAppctlAsksForPasswordsBefore(t *testing.T) {
+	const sys = "secrets: {s: pw}\nexpect:\n- {regexp: \"(?i)cantian_sys_pwd\", secret: s}\n"
+	const array = "- {regexp: dorado_user, text: admin}\n- {regexp: dorado_pwd, secret: s}\n"
+	for name, c := range map[string]struct{ node, deploy, credentials, why string }{
+		"no file":                {"0", "file", "", `asked "please enter cantian_sys_pwd: "`},
+		"no answer":              {"0", "file", "expect: [{prompt: other, text: x}]\n", `asked "please enter cantian_sys_pwd: "`},
+		"another prompt":         {"0", "file", "secrets: {s: pw}\nexpect: [{prompt: cantian_sys_pwd again, secret: s}]\n", "cantian_sys_pwd"},
+		"answered":               {"0", "file", sys, ""},
+		"array":                  {"0", "dbstor", sys, `asked "please enter dorado_user: "`},
+		"array without password": {"0", "combined", sys + "- {regexp: dorado_user, text: admin}\n", `asked "please enter dorado_pwd: "`},
+		"array answered":         {"0", "dbstor", sys + array, ""},
+		"snapshots made by hand": {"0", "dbstor", sys + "- {regexp: \"(?i)continue upgrade please input yes\", text: \"yes\"}\n", ""},
+		"another node":           {"1", "dbstor", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := appctlRig(t)
+			r.write("opt/engine/config/deploy_param.json", `{"node_id": "`+c.node+`", "cms_ip": "10.0.0.1;10.0.0.2", "deploy_mode": "`+c.deploy+`"}`, 0o600)
+			r.write("does", saysSuccess, 0o600)
+			was := r.change
+			r.change = func(s *Step) {
+				was(s)
+				if c.credentials != "" {
+					s.Credentials = r.write("credentials", c.credentials, 0o600)
+				}
+			}
+			r.do(r.verb("pre_upgrade", "{appctlMode}"), c.why)
+			if called := r.calls() != ""; called != (c.why == "") {
+				t.Errorf("calls: %s", r.calls())
+			}
+		})
+	}
+}
+
+// TestAppctlCopyThatNobodyMayEnter: the engine's accounts would fail in the middle of the upgrade.
+func TestAppctlCopyThatNobodyMayEnter(t *testing.T) {
+	r := appctlRig(t)
+	r.write("does", saysSuccess, 0o600)
+	for _, dir := range []string{"closed", "closed/data"} {
+		r.host.Packages = filepath.Join(r.root, "closed/data/packages")
+		try.Must(t, os.MkdirAll(r.host.Packages, 0o755))
+		try.Must(t, os.Chmod(filepath.Join(r.root, dir), 0o750))
+		r.do(r.verb("pre_upgrade"), "can not enter "+filepath.Join(r.root, dir)+", which has mode 0750")
+		try.Must(t, os.Chmod(filepath.Join(r.root, dir), 0o711))
+		r.do(r.verb("pre_upgrade"), "")
+	}
+}

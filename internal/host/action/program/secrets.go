@@ -148,6 +148,18 @@ func (c *Credentials) check() error {
 	return nil
 }
 
+// Answers reports whether there is an answer to a prompt, and not an empty one.
+func (c *Credentials) Answers(prompt string) bool {
+	return slices.ContainsFunc(c.Expect, func(x Expect) bool {
+		text := x.Regexp
+		if x.Prompt != "" {
+			text = regexp.QuoteMeta(x.Prompt)
+		}
+		re, err := regexp.Compile(text)
+		return err == nil && re.MatchString(strings.TrimSpace(prompt)) && c.value(x.Answer) != ""
+	})
+}
+
 // value returns the text of a checked answer.
 func (c *Credentials) value(a Answer) string {
 	if a.Secret != "" {
