@@ -20,6 +20,19 @@ func casBundle() manifest.Manifest {
 	}
 }
 
+// TestManagersOfAllHostsComeLast: as the guide says, whoever coordinates Holdfast's own jobs.
+func TestManagersOfAllHostsComeLast(t *testing.T) {
+	for last, want := range map[cluster.HostID][]cluster.HostID{
+		"": {"h1", "h2", "h3", "m2", "m1"}, "h1": {"h2", "h3", "h1", "m2", "m1"}, "h2": {"h1", "h3", "h2", "m2", "m1"},
+		"m1": {"h1", "h2", "h3", "m2", "m1"}, "m2": {"h1", "h2", "h3", "m2", "m1"},
+	} {
+		p := mustBuild(t, casBundle(), casCluster(), Options{Mode: manifest.Reboot, Last: last})
+		if got := turns(p); !slices.Equal(got, want) {
+			t.Errorf("coordinator on %q: turns %v, want %v", last, got, want)
+		}
+	}
+}
+
 // casCluster is smallCluster as such a package finds it.
 func casCluster() inventory.Inventory {
 	inv := smallCluster()

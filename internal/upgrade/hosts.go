@@ -96,13 +96,19 @@ func (b *builder) skipped() map[cluster.HostID]string {
 // managersLast puts the host of the management VM behind the others, so that it
 // moves to one that is done and does not move again; managers behind that, the pair
 // behind other managers with the active one last, and the coordinator's host behind
-// all, unless something of these decides where it comes.
+// all, unless something of these decides where it comes. For a program that changes all hosts, managers
+// come last whoever coordinates, as its guide says.
 func (b *builder) managersLast() {
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.protects(h) && !slices.Contains(b.o.Order, h.Name) })
+	if b.m.AllHosts() != nil {
+		b.moveToEnd(b.part, b.last)
+	}
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) })
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.inPair(h) })
 	b.moveToEnd(b.part, func(h *inventory.Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
-	b.moveToEnd(b.part, b.last)
+	if b.m.AllHosts() == nil {
+		b.moveToEnd(b.part, b.last)
+	}
 }
 
 // last reports whether h comes behind all others: it is the coordinator's host, and neither in a

@@ -239,7 +239,7 @@ func (b *builder) afterNode0(h *inventory.Host) []string {
 
 // turnStages makes the stages in which hosts leave service: hosts, managers with
 // the pair's standby one behind them, the switch, the active one, and the
-// coordinator's host.
+// coordinator's host, as managersLast orders them.
 func (b *builder) turnStages(chain func(*inventory.Host) Chain) {
 	if b.o.Mode == manifest.Offline || b.m.Engine() != "" { // no host leaves service for an engine
 		b.turn("hosts", b.part, chain)
@@ -250,7 +250,10 @@ func (b *builder) turnStages(chain func(*inventory.Host) Chain) {
 		taken, rest = split(rest, which)
 		return taken
 	}
-	last := take(b.last)
+	var last []*inventory.Host
+	if b.m.AllHosts() == nil {
+		last = take(b.last)
+	}
 	active := take(func(h *inventory.Host) bool { return b.inPair(h) && h.Name == b.inv.Pair.Active })
 	managers := take(func(h *inventory.Host) bool { return h.Has(inventory.RoleManager) || b.inPair(h) })
 	b.turn("hosts", rest, chain)
