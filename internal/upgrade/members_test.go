@@ -171,7 +171,7 @@ func TestMemberIsDropped(t *testing.T) {
 			w.hosts["h1"] = job.HostState{}
 		}
 	})
-	j, err := Drop(w.plan, w.job, "h1", false, "ann")
+	j, err := Drop(w.plan, w.job, "h1", 0, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestMemberIsDropped(t *testing.T) {
 	w.meanwhile = func(w *world) {
 		if begun(w.recs["h0/drain"]) && w.hosts["h1"].Up {
 			w.hosts["h1"] = job.HostState{}
-			if w.job, err = Drop(w.plan, w.job, "h1", false, "ann"); err != nil {
+			if w.job, err = Drop(w.plan, w.job, "h1", 0, "ann"); err != nil {
 				t.Fatal(err)
 			}
 			w.offPlan = true
@@ -305,7 +305,7 @@ func TestMemberIsReplaced(t *testing.T) {
 	if begun(w.recs["h0/reboot"]) {
 		t.Fatal("h0 is rebooted while a member is away")
 	}
-	j, err := Drop(w.plan, w.job, "h1", false, "ann")
+	j, err := Drop(w.plan, w.job, "h1", 0, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}

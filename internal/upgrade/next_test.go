@@ -235,13 +235,13 @@ func TestDownHostCountsAndIsWaitedFor(t *testing.T) {
 		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
 	}
 	w.wantBegun("h0")
-	if _, err := Drop(w.plan, w.job, "h1", true, "ann"); err == nil {
+	if _, err := Drop(w.plan, w.job, "h1", 1500*time.Millisecond, "ann"); err == nil || !strings.Contains(err.Error(), "counts as up for 2 s more") {
 		t.Error("a host that is there was dropped")
 	}
-	if _, err := Drop(w.plan, w.job, "x", false, "ann"); err == nil {
+	if _, err := Drop(w.plan, w.job, "x", 0, "ann"); err == nil {
 		t.Error("an unknown host was dropped")
 	}
-	j, err := Drop(w.plan, w.job, "h3", false, "ann")
+	j, err := Drop(w.plan, w.job, "h3", 0, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestDeadHostIsDropped(t *testing.T) {
 	w.now = w.now.Add(timeReboot + time.Minute)
 	w.decide()
 	wantPaused(t, w, "h1/reboot: h1 has been away for longer than the step may take")
-	j, err := Drop(w.plan, w.job, "h1", false, "ann")
+	j, err := Drop(w.plan, w.job, "h1", 0, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}

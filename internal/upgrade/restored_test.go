@@ -175,7 +175,7 @@ func TestAbortWaitsForAgents(t *testing.T) {
 	if w.job.State != job.Aborting {
 		t.Fatalf("it does not wait: %s", w.job.Why)
 	}
-	j, err := Drop(w.plan, w.job, cluster.HostID("h0"), false, "ann")
+	j, err := Drop(w.plan, w.job, cluster.HostID("h0"), 0, "ann")
 	if err != nil {
 		t.Fatal(err)
 	}

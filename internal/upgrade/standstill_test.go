@@ -81,7 +81,7 @@ func TestHAIsSwitchedOnByAnother(t *testing.T) {
 			t.Fatal("m2 does not wait for m1")
 		}
 		if dropped {
-			j, err := Drop(w.plan, w.job, "m1", false, "ann")
+			j, err := Drop(w.plan, w.job, "m1", 0, "ann")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -105,11 +105,12 @@ func Approve(p *Plan, j job.Job, h cluster.HostID, user string) (job.Job, error)
 }
 
 // Drop leaves a host that is away out of the rest of the run. Its steps count as
-// over, and it is listed as mixed when it was touched.
-func Drop(p *Plan, j job.Job, h cluster.HostID, up bool, user string) (job.Job, error) {
+// over, and it is listed as mixed when it was touched. up is for how long it counts as up if it
+// is heard of no more; 0: it is away.
+func Drop(p *Plan, j job.Job, h cluster.HostID, up time.Duration, user string) (job.Job, error) {
 	return p.say(j, h, "drop", func(s *Status) error {
-		if up {
-			return fmt.Errorf("drop %s: its agent answers; skip or retry its step, or first stop the host", h)
+		if up > 0 {
+			return fmt.Errorf("drop %s: its agent answers, or did a moment ago: it counts as up for %d s more. If the host is dead, drop it then; else skip or retry its step, or first stop the host", h, (up+time.Second-1)/time.Second)
 		}
 		s.Dropped[h] = user
 		return nil

@@ -91,7 +91,10 @@ func (r Record) Link(network string) int64 {
 const Silent = 35 * time.Second
 
 // Up reports whether the host counts as up.
-func (s Seen) Up(now time.Time) bool { return now.Sub(s.SeenAt) < Silent }
+func (s Seen) Up(now time.Time) bool { return s.UpFor(now) > 0 }
+
+// UpFor is for how long the host counts as up if it is heard of no more, 0 when it does not.
+func (s Seen) UpFor(now time.Time) time.Duration { return max(0, Silent-now.Sub(s.SeenAt)) }
 
 // Hosts gives what the scheduler wants to know.
 func Hosts(seen map[cluster.HostID]Seen, now time.Time) map[cluster.HostID]job.HostState {

@@ -31,7 +31,7 @@ func (s *Service) next(ctx context.Context, st State, last *journal, u *request.
 			return err == nil
 		case request.Drop:
 			h := cluster.HostID(what)
-			_, err := upgrade.Drop(&last.plan, last.Job, h, agents[h].Up, "")
+			_, err := upgrade.Drop(&last.plan, last.Job, h, seen[h].UpFor(time.Now()), "")
 			return ok && err == nil && last.status.Dropped[h] == ""
 		case request.Approve:
 			h := cluster.HostID(what)

@@ -439,7 +439,7 @@ func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostI
 	if !ok || !states[s.Host].Up { // then others may only seem to be away
 		return fmt.Errorf("the hosts' reports are not read just now: %w", store.ErrRetry)
 	}
-	up := states[host].Up
+	up := seen[host].UpFor(time.Now())
 	_, err = engine.Amend(ctx, s.Store, st.Last, time.Now().UTC(), func(j job.Job) (job.Job, error) {
 		if drop {
 			return upgrade.Drop(&last.plan, j, host, up, user)
