@@ -165,7 +165,11 @@ func fitsAllHosts(m *manifest.Manifest, mode manifest.Mode) error {
 	if mod == nil || mode == manifest.Reboot {
 		return nil
 	}
-	return fmt.Errorf("mode %s does not fit the bundle: %s changes all hosts at once from the active manager while guests run, and the hosts are rebooted one after the other behind that. Want the mode reboot, which is the default", mode, mod.Actions.Install.Run[0])
+	by := ""
+	if mode == manifest.Offline {
+		by = ". With guests stopped, only the vendor's own procedure leads there, by hand"
+	}
+	return fmt.Errorf("mode %s does not fit the bundle: %s changes all hosts at once from the active manager while guests run, and the hosts are rebooted one after the other behind that. Want the mode reboot, which is the default%s", mode, mod.Actions.Install.Run[0], by)
 }
 
 // installedBy wants the step that changes all hosts in the plan, unless an earlier run
