@@ -276,6 +276,17 @@ func runPage(t *testing.T, a *agent, block, file string) {
 	}
 }
 
+func TestLastLinesOfAStepThatRunsAreShown(t *testing.T) {
+	said := time.Now().Add(-200 * time.Second)
+	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active", Steps: []job.StepView{
+		{ID: "m/install/cas", State: "running", Tail: "1\n2\n3\n4\n5\n6 of CAS\n", Said: said}, {ID: "h/stage", State: "running"},
+	}}}
+	text := upgradeText(u, painter{})
+	if want := "\nm/install/cas, last output " + clock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) || !strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
+		t.Errorf("%s\nwant %s", text, want)
+	}
+}
+
 func TestWhatProgramsHaveFoundIsShown(t *testing.T) {
 	u := request.Standing{ClusterState: upgrade.Rollup, Found: []request.Found{
 		{Step: "m/install/cas", Level: "warn", Fault: "w", Text: "pool p1 has one path", Remedy: "Remove it."},

@@ -346,4 +346,32 @@ func runningSteps(b *strings.Builder, p painter, j *job.View) {
 	if more > 0 {
 		fmt.Fprintf(b, "and %d more steps\n", more)
 	}
+	saidLately(b, j)
+}
+
+// maxSaying bounds the steps of which the last lines are shown while they run.
+const maxSaying = 3
+
+// saidLately shows the last lines of steps that run, and for how long they have said nothing more.
+func saidLately(b *strings.Builder, j *job.View) {
+	shown := 0
+	for _, s := range j.Steps {
+		if s.State != "running" || s.Said.IsZero() || strings.TrimSpace(s.Tail) == "" {
+			continue
+		}
+		if shown++; shown > maxSaying {
+			return
+		}
+		head := clean(s.ID) + ", last output " + clock(s.Said)
+		if quiet := time.Since(s.Said).Truncate(time.Minute); quiet > 0 { // whole minutes: --watch writes what is new
+			head += fmt.Sprintf(", quiet for %d min", quiet/time.Minute)
+		}
+		b.WriteString("\n" + head + "\n")
+		log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
+		for _, l := range log[max(0, len(log)-fewLines):] {
+			if l != "" {
+				b.WriteString("          | " + clean(l) + "\n")
+			}
+		}
+	}
 }

@@ -136,7 +136,8 @@ type Record struct {
 	Count    int64          `json:"count,omitempty"` // that its executor has told: of what, its kind says
 	Exit     int            `json:"exit,omitempty"`  // of a program that was run
 	Why      string         `json:"why,omitempty"`   // it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
-	Tail     string         `json:"tail,omitempty"`  // end of its log, at most MaxTail
+	Tail     string         `json:"tail,omitempty"`  // end of its log, at most MaxTail, also while it runs
+	Said     time.Time      `json:"said,omitzero"`   // when something was last added to the log, by the host's clock
 	By       string         `json:"by,omitempty"`    // operator who retried or skipped it
 	Found    []Finding      `json:"found,omitempty"` // what its program has said of trouble, the worst first
 	// Generation is that of the coordinator's agent that granted this attempt.

@@ -52,6 +52,7 @@ type StepView struct {
 	Note    string         `json:"note,omitempty"`
 	Why     string         `json:"why,omitempty"`
 	Tail    string         `json:"tail,omitempty"` // end of its log
+	Said    time.Time      `json:"said,omitzero"`  // when something was last added to the log
 	Exit    int            `json:"exit,omitempty"`
 	By      string         `json:"by,omitempty"`
 	Began   time.Time      `json:"began,omitzero"`

@@ -1579,6 +1579,7 @@ type JobStep struct {
 	By            string                 `protobuf:"bytes,11,opt,name=by,proto3" json:"by,omitempty"`
 	BeganNs       int64                  `protobuf:"varint,12,opt,name=began_ns,json=beganNs,proto3" json:"began_ns,omitempty"`
 	EndedNs       int64                  `protobuf:"varint,13,opt,name=ended_ns,json=endedNs,proto3" json:"ended_ns,omitempty"`
+	SaidNs        int64                  `protobuf:"varint,14,opt,name=said_ns,json=saidNs,proto3" json:"said_ns,omitempty"` // when something was last added to its log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1700,6 +1701,13 @@ func (x *JobStep) GetBeganNs() int64 {
 func (x *JobStep) GetEndedNs() int64 {
 	if x != nil {
 		return x.EndedNs
+	}
+	return 0
+}
+
+func (x *JobStep) GetSaidNs() int64 {
+	if x != nil {
+		return x.SaidNs
 	}
 	return 0
 }
@@ -5138,7 +5146,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04args\x18\x02 \x03(\v2\x1d.holdfast.v1.Reason.ArgsEntryR\x04args\x1a7\n" +
 	"\tArgsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb8\x02\n" +
 	"\aJobStep\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -5153,7 +5161,8 @@ const file_holdfast_proto_rawDesc = "" +
 	" \x01(\x03R\x04exit\x12\x0e\n" +
 	"\x02by\x18\v \x01(\tR\x02by\x12\x19\n" +
 	"\bbegan_ns\x18\f \x01(\x03R\abeganNs\x12\x19\n" +
-	"\bended_ns\x18\r \x01(\x03R\aendedNs\"\x12\n" +
+	"\bended_ns\x18\r \x01(\x03R\aendedNs\x12\x17\n" +
+	"\asaid_ns\x18\x0e \x01(\x03R\x06saidNs\"\x12\n" +
 	"\x10GetStatusRequest\"@\n" +
 	"\x11GetStatusResponse\x12+\n" +
 	"\x06status\x18\x01 \x01(\v2\x13.holdfast.v1.StatusR\x06status\"\x14\n" +

@@ -78,7 +78,7 @@ func Shown(j job.Job) job.View {
 func ShownStep(j job.Job, st job.Step, r job.Record, left bool) job.StepView {
 	step := job.StepView{
 		ID: st.ID, Host: st.Host, Kind: st.Kind, State: string(r.State), Attempt: r.Attempt, Percent: r.Percent, Note: r.Note,
-		Why: r.Why, Tail: r.Tail, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
+		Why: r.Why, Tail: r.Tail, Said: r.Said, Exit: r.Exit, By: r.By, Began: r.Began, Ended: r.Ended,
 	}
 	switch {
 	case left && !r.State.Over() && !r.State.Stuck():

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"holdfast/internal/job"
 )
@@ -32,7 +33,8 @@ type logFile struct {
 	size  int64
 	limit int64
 	last  []byte
-	err   error // the first of the file
+	said  time.Time // when something was last written; zero: by an earlier process, or nothing
+	err   error     // the first of the file
 }
 
 // openLog goes on with a log that is there. The directories are made.
@@ -76,6 +78,7 @@ func (l *logFile) resume() error {
 func (l *logFile) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.said = time.Now()
 	l.last = append(l.last, p[max(0, len(p)-job.MaxTail):]...)
 	if over := len(l.last) - job.MaxTail; over > 0 {
 		l.last = slices.Delete(l.last, 0, over)
@@ -111,6 +114,17 @@ func (l *logFile) tail() string {
 		}
 	}
 	return end(printable(b), job.MaxTail)
+}
+
+// put shows the end of the log in a record, if anything was written since.
+func (l *logFile) put(r job.Record) job.Record {
+	l.mu.Lock()
+	said := l.said
+	l.mu.Unlock()
+	if !said.IsZero() {
+		r.Tail, r.Said = l.tail(), said.UTC().Round(0)
+	}
+	return r
 }
 
 // close closes the file. The error is the first of all, for the agent's log.

@@ -34,6 +34,7 @@ type attempt struct {
 	call     chan called
 	calling  context.CancelFunc // ends the call to the store under way; nil: there is none
 	notes    *notes
+	log      *logFile
 	noteNext time.Time // no note is written before
 }
 
@@ -61,7 +62,7 @@ func (w *Worker) perform(ctx context.Context, k *task, r job.Record) outcome {
 	defer done()
 	a := &attempt{
 		w: w, k: k, r: r, cancel: cancel, result: make(chan error, 1), call: make(chan called, 1),
-		notes: newNotes(r.Percent),
+		notes: newNotes(r.Percent), log: log,
 	}
 	t := w.task(k, r, log, a.notes)
 	go func() { a.result <- call(t.Log, func() error { return executor.Do(limited, t) }) }() // awaited below
@@ -106,6 +107,8 @@ func call(log interface{ Write([]byte) (int, error) }, f func() error) (err erro
 func (a *attempt) run(ctx context.Context) (err, cause error, ended bool) {
 	check := time.NewTicker(checkEvery)
 	defer check.Stop()
+	say := time.NewTicker(sayEvery)
+	defer say.Stop()
 	done := ctx.Done()
 	var patience <-chan time.Time
 	var note <-chan time.Time
@@ -127,6 +130,10 @@ func (a *attempt) run(ctx context.Context) (err, cause error, ended bool) {
 			if note = nil; !a.begin(ctx, a.writeNote) {
 				note = time.After(pause)
 			}
+		case <-say.C:
+			if next := a.log.put(a.r); next.Said.After(a.r.Said) && note == nil {
+				note = time.After(time.Until(a.noteNext))
+			}
 		case <-check.C:
 			a.begin(ctx, a.check)
 		case c := <-a.call:
@@ -147,7 +154,7 @@ func (a *attempt) begin(ctx context.Context, f func(context.Context) called) boo
 
 // writeNote writes what the Executor has last told.
 func (a *attempt) writeNote(ctx context.Context) called {
-	r, err := a.w.persistOnce(ctx, a.k, a.r, a.notes.put(a.r))
+	r, err := a.w.persistOnce(ctx, a.k, a.r, a.log.put(a.notes.put(a.r)))
 	return called{r, err}
 }
 
@@ -236,6 +243,7 @@ func (w *Worker) finish(ctx context.Context, k *task, r job.Record, log *logFile
 		next.Percent = 100
 	}
 	if log != nil {
+		next = log.put(next)
 		next.Tail = log.tail()
 	}
 	ctx, cancel := lingering(ctx)

@@ -40,7 +40,7 @@ func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, 
 	case p == ProbedDone:
 		return w.finish(ctx, k, told.put(r), log, verdict{job.Done, "", 0})
 	case p == StillRunning:
-		return w.attend(ctx, k, j, r, told.put(r), log, executor, t)
+		return w.attend(ctx, k, j, r, log.put(told.put(r)), log, executor, t)
 	case p == NotDone || r.Work.Idempotent:
 		return w.restart(ctx, k, j, r, log)
 	}
@@ -85,7 +85,7 @@ func (w *Worker) attend(ctx context.Context, k *task, j job.Job, r, told job.Rec
 		cause = fmt.Errorf("%w after %s", ErrTimeout, r.Work.Timeout)
 	}
 	if cause == nil {
-		if told.Note == r.Note && told.Percent == r.Percent {
+		if told.Note == r.Note && told.Percent == r.Percent && told.Said.Equal(r.Said) {
 			return later
 		}
 		if _, err := w.persist(ctx, k, r, told); err != nil && !errors.Is(err, ErrLost) {

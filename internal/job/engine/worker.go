@@ -23,6 +23,7 @@ const (
 	probeTries  = 30              // of a probe that fails, with probeEvery between
 	checkEvery  = 2 * time.Second // whether the claim is still there
 	noteEvery   = time.Second
+	sayEvery    = 3 * time.Second  // what a step that runs adds to its log is shown
 	stopWithin  = 30 * time.Second // an Executor that has been cancelled has ended
 	linger      = 2 * time.Second  // to write results and for Executors to end when the agent stops
 )

@@ -130,6 +130,36 @@ func TestNotesAreWrittenOnceASecond(t *testing.T) {
 	})
 }
 
+// What a program says is seen while it runs, with the time of its last word, and costs a write for
+// some seconds of it.
+func TestOutputIsSeenWhileAStepRuns(t *testing.T) {
+	inWorld(t, func(w *world, mem *storetest.Mem) {
+		var last time.Time
+		w.body("h2/a", func(ctx context.Context, t Task) error {
+			for n := range 1000 { // for 10 s
+				last = time.Now()
+				fmt.Fprintf(t.Log, "line %d\n", n)
+				sleep.For(ctx, 10*time.Millisecond)
+			}
+			sleep.For(ctx, 30*time.Second)
+			return nil
+		})
+		w.submit(upgradeJob("u1"), []toyStep{free("h2/a", "h2")})
+		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
+		before := mem.Rev()
+		w.await("u1", 9*time.Second, "half", func(j Journal) bool { return strings.Contains(j.Records["h2/a"].Tail, "\nline 5") })
+		time.Sleep(20 * time.Second)
+		j := w.await("u1", time.Second, "quiet", stateIs("h2/a", job.Running))
+		if r := j.Records["h2/a"]; !strings.HasSuffix(r.Tail, "line 999\n") || !r.Said.Equal(last) {
+			w.t.Errorf("said %s, want %s; tail %.100q", r.Said, last, r.Tail)
+		}
+		if n := mem.Rev() - before; n > 6 {
+			w.t.Errorf("%d writes", n)
+		}
+		w.await("u1", 6*time.Minute, "ended", ended)
+	})
+}
+
 func TestAbortCancelsAndRestoresOrder(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
 		first, second, third := free("h2/undo", "h2"), free("h1/undo", "h1"), free("h2/undo2", "h2", "h1/undo")
@@ -232,7 +262,7 @@ func TestResultIsWrittenWhenTheStoreIsBack(t *testing.T) {
 		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
 		link := w.machine["h2"].proc.store.(*storetest.Client)
 		link.Partition(true)
-		time.Sleep(time.Minute)
+		time.Sleep(20 * time.Second)
 		w.await("u1", time.Second, "running", stateIs("h2/a", job.Running))
 		link.Partition(false)
 		w.await("u1", 10*time.Second, "ended", ended)
