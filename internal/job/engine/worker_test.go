@@ -262,7 +262,7 @@ func TestResultIsWrittenWhenTheStoreIsBack(t *testing.T) {
 		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
 		link := w.machine["h2"].proc.store.(*storetest.Client)
 		link.Partition(true)
-		time.Sleep(20 * time.Second)
+		time.Sleep(time.Minute)
 		w.await("u1", time.Second, "running", stateIs("h2/a", job.Running))
 		link.Partition(false)
 		w.await("u1", 10*time.Second, "ended", ended)

@@ -112,7 +112,7 @@ func notOver(st State, last *journal) error {
 	cluster := last.status.Cluster
 	err := fail.Errorf(fail.Refused, "the upgrade to %s %s (%s) is not over: the cluster is %s", st.Bundle.Name, st.To, st.Run, cluster)
 	if cluster == upgrade.Rollup && (st.Last == st.Run || last.changedNothing()) {
-		return err.With("finish it by a second run of its own bundle, or roll it back first: holdfast upgrade run, holdfast upgrade rollback")
+		return err.With("no other bundle is taken until then, also not a corrected one of the same version. Mend by hand what its programs could not do, and go on with the old bundle: holdfast upgrade run, then holdfast upgrade skip STEP --reason WHY for what was done by hand. Or roll it back first: holdfast upgrade rollback")
 	}
 	return err.With("commit it or roll it back first: holdfast upgrade commit, holdfast upgrade rollback")
 }

@@ -287,7 +287,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	other := q
 	other.Bundle = r.bundle("3.0.0").SHA256
 	_, err = r.RunUpgrade(limited(t), "ann", other)
-	wantKind(t, err, fail.Refused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "its own bundle", "holdfast upgrade run", "holdfast upgrade rollback")
+	wantKind(t, err, fail.Refused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "corrected one of the same version", "upgrade skip STEP", "holdfast upgrade run", "holdfast upgrade rollback")
 	if len(r.jobs()) != 1 {
 		t.Errorf("jobs %v", r.jobs())
 	}
