@@ -25,6 +25,8 @@ type Inventory struct {
 	// Kept are the hosts that keep the backups of earlier upgrades, and why: what the last
 	// job's status says.
 	Kept map[cluster.HostID]string `json:"-"`
+	// Took is what steps of the last upgrade have taken, for the next one's estimate: see upgrade.Took.
+	Took map[string]time.Duration `json:"-"`
 
 	Apart   []Apart               `json:"apart,omitempty"`   // guests that must not share a host
 	Backups map[string]BackupPlan `json:"backups,omitempty"` // ways to back up, by the name that Options.Backup gives

@@ -1,11 +1,13 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"holdfast/internal/inventory"
+	"holdfast/internal/job"
 )
 
 // What things are expected to take. The figures are for people.
@@ -34,6 +36,51 @@ func guess(s *Step) time.Duration {
 	return guessOther
 }
 
+// learned names what steps have in common that are expected to take the same, "" for those of which the
+// last run says nothing: what moves guests depends on the guests.
+func learned(s *Step) string {
+	switch s.Kind {
+	case KindReboot, KindBackup, KindRestore, KindStage, KindVMStop, KindVMStart:
+		return s.Kind
+	case KindAction:
+		var args ActionArgs
+		if json.Unmarshal(s.Args, &args) == nil {
+			return s.Kind + "/" + args.Module + "/" + string(args.Phase)
+		}
+	}
+	return ""
+}
+
+// Took is what the steps of a run have taken that were done, the median of each kind.
+func Took(p *Plan, recs map[string]job.Record) map[string]time.Duration {
+	all := map[string][]time.Duration{}
+	for i := range p.Stages {
+		for j := range p.Stages[i].Chains {
+			for k := range p.Stages[i].Chains[j].Steps {
+				s := &p.Stages[i].Chains[j].Steps[k]
+				r := recs[s.ID]
+				if d := r.Ended.Sub(r.Began); r.State == job.Done && d > 0 && !r.Began.IsZero() && learned(s) != "" {
+					all[learned(s)] = append(all[learned(s)], d)
+				}
+			}
+		}
+	}
+	out := map[string]time.Duration{}
+	for what, took := range all {
+		slices.Sort(took)
+		out[what] = took[len(took)/2]
+	}
+	return out
+}
+
+// guess is what a step is expected to take by the last run, else by rule.
+func (b *builder) guess(s *Step) time.Duration {
+	if d := b.inv.Took[learned(s)]; d > 0 {
+		return min(d, s.Timeout)
+	}
+	return guess(s)
+}
+
 // guessMoves returns what moving guests is expected to take.
 func (b *builder) guessMoves(moves int, memory int64) time.Duration {
 	each := time.Duration(moves)*guessMove + time.Duration(memory)*time.Second/guessMiBps
@@ -57,7 +104,7 @@ func (b *builder) noteLeave(h *inventory.Host, l *leave) {
 func (b *builder) noteHost(h *inventory.Host, c *Chain) {
 	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member, Group: h.Group, Wave: c.Wave}
 	for i := range c.Steps {
-		p.Turn += guess(&c.Steps[i])
+		p.Turn += b.guess(&c.Steps[i])
 	}
 	if l := b.left[h]; l != nil {
 		p.Moves, p.MovedMiB = len(l.moves), l.memory
@@ -93,7 +140,7 @@ func (b *builder) estimate() {
 				continue
 			}
 			for j := range c.Steps {
-				free[next] += guess(&c.Steps[j])
+				free[next] += b.guess(&c.Steps[j])
 			}
 		}
 		b.plan.Estimate.Total += slices.Max(free)

@@ -169,7 +169,7 @@ func TestPackageOfAnotherArchitectureComesBack(t *testing.T) {
 
 // A package that is kept no more is not removed, whatever its architecture.
 func TestPackageOfAnotherArchitectureIsNotRemoved(t *testing.T) {
-	need.Drill(t, "P4: a package that is kept no more is not removed, whatever its architecture")
+	need.Drill(t, "P4: a package that was not kept is not removed, whatever its architecture")
 	r := newDebian(t)
 	native, _ := r.architectures()
 	r.dpkg("--install", r.debOf("tiny", "1", "all", ""))

@@ -78,7 +78,8 @@ func (j *journal) changedNothing() bool {
 }
 
 // remember adds to an inventory what the last job says: which hosts must keep the backups of
-// earlier upgrades, and which may have another version by now than the cluster's.
+// earlier upgrades, which may have another version by now than the cluster's, and what steps of the last
+// upgrade have taken.
 func (s *Service) remember(ctx context.Context, st State, inv *inventory.Inventory) error {
 	if st.Last == "" {
 		return nil
@@ -89,6 +90,13 @@ func (s *Service) remember(ctx context.Context, st State, inv *inventory.Invento
 	}
 	inv.Kept = last.status.Kept
 	last.unread(inv)
+	run := last
+	if st.Run != st.Last {
+		if run, err = readJournal(ctx, s.Store, st.Run); err != nil {
+			return err
+		}
+	}
+	inv.Took = upgrade.Took(&run.plan, run.Records)
 	return nil
 }
 
