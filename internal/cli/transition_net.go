@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,7 @@ type netPlatform struct {
 	endpoint, file string
 	keystone       bool
 	openrc         string // file
+	leaveOut       []string
 }
 
 func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
@@ -47,6 +49,11 @@ func (n *netPlatform) flags(cmd *cobra.Command, name, what string) {
 	f.StringVar(&n.file, name, "", what)
 	f.BoolVar(&n.keystone, "keystone", false, "log in to Keystone by the variables OS_AUTH_URL,\nOS_USERNAME, OS_PASSWORD, OS_TOKEN and so on")
 	openrcFlag(cmd, &n.openrc)
+}
+
+// leave is the flag of what is not carried over.
+func (n *netPlatform) leave(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&n.leaveOut, "leave-out", nil, "what may be left out: `KIND[,KIND]`, as export tells them")
 }
 
 // api is where the API is, and how to log in there.
@@ -82,9 +89,13 @@ func (a *app) netExportCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --endpoint URL|--db DSN --out FILE",
 		Short: "Read a platform's network by Neutron's API into a file",
-		Long: `Reads agents, security groups, rules, networks, subnets and ports into a file,
-which is JSON. Nothing is written on the platform. Where its API is gone, --db
-reads Neutron's database instead, in one transaction.
+		Long: `Reads agents, security groups, rules, networks, subnets, ports and what belongs
+to them into a file, which is JSON. Nothing is written on the platform. Where its
+API is gone, --db reads Neutron's database instead, in one transaction.
+
+What is not carried over, such as routers, is told and noted in the file, and
+apply refuses it without --leave-out. An attribute of an object that is not
+carried over is an error here already.
 
 Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 (the file is written all the same), 4 the API or database is not reachable.`,
@@ -110,25 +121,56 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 			var d *net.Document
 			if db.DSN != "" {
 				db.Password = a.dbPassword(cmd.Context())
-				d, err = rebuild.ExportRows(cmd.Context(), db, n.file)
+				d, err = rebuild.ExportRows(cmd.Context(), db, n.file, n.leaveOut)
 				err = runError(err)
 			} else {
-				d, err = rebuild.Export(cmd.Context(), at, n.file)
+				d, err = rebuild.Export(cmd.Context(), at, n.file, n.leaveOut)
 			}
 			if err != nil {
 				return a.netFaults("check what was read", err)
 			}
-			counts := map[string]int{"agents": len(d.Agents), "security groups": len(d.SecurityGroups), "rules": len(d.SecurityGroupRules),
-				"networks": len(d.Networks), "subnets": len(d.Subnets), "ports": len(d.Ports)}
-			if js {
-				return writeJSON(a.env.Stdout, counts, false)
-			}
-			return writeText(a.env.Stdout, "written: "+counted(counts)+"\n")
+			return a.netExported(d, js)
 		},
 	}
+	n.leave(cmd)
 	n.flags(cmd, "out", "`FILE` that is written")
 	netDatabase(cmd, &db)
 	return cmd
+}
+
+// netExported says what was written.
+func (a *app) netExported(d *net.Document, js bool) error {
+	counts, unbound := d.Counts(), []string{}
+	for _, p := range d.Unbindable() {
+		unbound = append(unbound, p.ID)
+	}
+	if js {
+		return writeJSON(a.env.Stdout, struct {
+			Counts  map[string]int    `json:"counts"`
+			Unbound []string          `json:"unbound"`
+			LeftOut []net.LeftOutKind `json:"left_out"`
+		}{counts, unbound, d.KindsLeftOut()}, false)
+	}
+	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
+	var b strings.Builder
+	b.WriteString("written: " + cmp.Or(counted(counts), "nothing") + "\n")
+	sayBeside(&b, painterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
+	return writeText(a.env.Stdout, b.String())
+}
+
+// sayBeside says what is beside what was compared or written: ports that are made without a host, what the file leaves out,
+// and what the platform has of that kind.
+func sayBeside(b *strings.Builder, p painter, unbound []string, leftOut, platform []net.LeftOutKind) {
+	if len(unbound) > 0 {
+		ports := net.LeftOutKind{Name: "port", Count: len(unbound), IDs: unbound}
+		say(b, p, "warning", yellow, clean("without a host, as no agent there binds ports: "+ports.String()))
+	}
+	for _, k := range leftOut {
+		say(b, p, "left out", yellow, clean("not carried over: "+k.String()))
+	}
+	for _, k := range platform {
+		say(b, p, "beside", yellow, clean("on the platform, and not compared: "+k.String()))
+	}
 }
 
 // netDatabase are the flags of Neutron's database.
@@ -145,9 +187,11 @@ func (a *app) netApplyCmd() *cobra.Command {
 		Use:   "apply --file FILE --endpoint URL --db DSN",
 		Short: "Create what a file has and a platform lacks, with the same IDs",
 		Long: `Creates what the file has and the platform lacks, then reads all of it back.
-What is there already must be equal, else nothing is written. Agents and the
-default security groups of projects are written into Neutron's database, and so
-is ovs_hybrid_plug of ports of which the file says something else than Neutron.
+What is there already must be equal, else nothing is written. So must what the
+file notes as not carried over be allowed, by --leave-out. Agents, the default
+security groups of projects, and what the API gives IDs of its own, such as
+trunks, are written into Neutron's database, and so is ovs_hybrid_plug of ports
+of which the file says something else than Neutron.
 Interrupted, the same command goes on where it was.
 
 With --applied, objects that an earlier apply has brought, and that nobody has
@@ -175,11 +219,12 @@ the database is not reachable.`,
 			if o.API, err = n.api(); err != nil {
 				return err
 			}
-			o.DB.Password = a.dbPassword(cmd.Context())
+			o.DB.Password, o.LeaveOut = a.dbPassword(cmd.Context()), n.leaveOut
 			return a.netApply(cmd.Context(), n.file, o, js)
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
+	n.leave(cmd)
 	netDatabase(cmd, &o.DB)
 	f := cmd.Flags()
 	f.IntVar(&o.Jobs, "jobs", 4, "how many requests are under way at once")
@@ -229,7 +274,10 @@ func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js boo
 	if r.Plugs > 0 {
 		list += fmt.Sprintf("; ports with another ovs_hybrid_plug: %d", r.Plugs)
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s: %s; there before: %d\n", what, list, r.Equal))
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s; there before: %d\n", what, list, r.Equal)
+	sayBeside(&b, painterFor(a.env.Stdout), r.Unbound, r.LeftOut, nil)
+	return writeText(a.env.Stdout, b.String())
 }
 
 func (a *app) netVerifyCmd() *cobra.Command {
@@ -239,7 +287,8 @@ func (a *app) netVerifyCmd() *cobra.Command {
 		Use:   "verify --file FILE --endpoint URL",
 		Short: "Compare a file with a platform's network, field by field",
 		Long: `Compares what the file has with what Neutron's API tells, both ways and field
-by field. Nothing is written on the platform.
+by field. Nothing is written on the platform. What is not carried over is told
+beside it, of both sides.
 
 Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 		Args: cobra.NoArgs,
@@ -259,11 +308,11 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 			if err != nil {
 				return a.netFaults("read the document", err)
 			}
-			left, err := rebuild.Verify(cmd.Context(), d, at, reserve)
+			v, err := rebuild.Verify(cmd.Context(), d, at, reserve)
 			if err != nil {
 				return err
 			}
-			return a.netCompared(left, js, rebuild.Text, "Neutron has what the document has, and nothing else")
+			return a.netVerified(v, js)
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
@@ -271,8 +320,31 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 	return cmd
 }
 
-// netVerified is what verify prints with -o json.
-type netVerified struct {
+// netVerified says what verify found.
+func (a *app) netVerified(v *rebuild.Verified, js bool) (err error) {
+	if js {
+		err = writeJSON(a.env.Stdout, struct {
+			netComparison
+			Unbound []string          `json:"unbound"`
+			LeftOut []net.LeftOutKind `json:"left_out"`
+			Beside  []net.LeftOutKind `json:"beside"` // of the platform, not compared
+		}{netComparison{len(v.Differences) == 0, v.Differences}, v.Unbound, v.LeftOut, v.Beside}, false)
+	} else {
+		equal := "Neutron has what the document has, and nothing else"
+		if len(v.Unbound)+len(v.LeftOut)+len(v.Beside) > 0 {
+			equal = "Neutron has what the document has"
+		}
+		var b strings.Builder
+		p := painterFor(a.env.Stdout)
+		sayBeside(&b, p, v.Unbound, v.LeftOut, v.Beside)
+		sayDifferences(&b, p, v.Differences, rebuild.Text, equal)
+		err = writeText(a.env.Stdout, b.String())
+	}
+	return differ(err, v.Differences)
+}
+
+// netComparison is what a comparison prints with -o json.
+type netComparison struct {
 	Equal       bool             `json:"equal"`
 	Differences []net.Difference `json:"differences"`
 }
@@ -280,12 +352,17 @@ type netVerified struct {
 // netCompared says what differs, each by text, or that nothing does.
 func (a *app) netCompared(left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
-		err = writeJSON(a.env.Stdout, netVerified{len(left) == 0, left}, false)
+		err = writeJSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
 	} else {
 		var b strings.Builder
 		sayDifferences(&b, painterFor(a.env.Stdout), left, text, equal)
 		err = writeText(a.env.Stdout, b.String())
 	}
+	return differ(err, left)
+}
+
+// differ is the end of a comparison that is printed.
+func differ(err error, left []net.Difference) error {
 	if err == nil && len(left) > 0 {
 		return fail.Errorf(fail.Failed, "") // all is said
 	}

@@ -20,6 +20,8 @@ func (d *Document) Check(file string) error {
 	c.allNetworks()
 	c.allSubnets()
 	c.ports()
+	c.shared()
+	c.leftOut()
 	if len(c.lines) > 0 {
 		return &Faults{c.lines}
 	}
@@ -31,7 +33,6 @@ type checker struct {
 	d        *Document
 	lines    []string
 	seen     map[string]string // kind of an ID
-	hosts    []string          // those with an agent
 	groups   map[string]Group
 	networks map[string]Network
 	subnets  map[string]Subnet
@@ -83,7 +84,6 @@ func (c *checker) agents() {
 		if !strings.HasPrefix(string(a.Configurations), "{") {
 			c.fault("agent", a.ID, "configurations", string(a.Configurations), "want a JSON object")
 		}
-		c.hosts = append(c.hosts, a.Host)
 	}
 }
 
@@ -269,9 +269,6 @@ func (c *checker) ports() {
 		for _, g := range p.Groups {
 			c.group("port", p.ID, "security_groups", g)
 		}
-		if p.HostID != "" && !slices.Contains(c.hosts, p.HostID) {
-			c.fault("port", p.ID, "binding:host_id", p.HostID, "want a host that has an agent in this document, as the port could not be bound")
-		}
 		if !strings.HasPrefix(string(p.Profile), "{") {
 			c.fault("port", p.ID, "binding:profile", string(p.Profile), "want a JSON object")
 		}
@@ -287,6 +284,9 @@ func (c *checker) fixedIP(p Port, ip FixedIP, ips map[string]string) {
 		c.fault("port", p.ID, "fixed_ips", ip.SubnetID, "want a subnet of the port's network "+p.NetworkID)
 	}
 	c.inside("port", p.ID, "fixed_ips", ip.SubnetID, ip.IPAddress)
+	if want := derived(s, p); Automatic(s, p) && want != "" && ip.IPAddress != want {
+		c.fault("port", p.ID, "fixed_ips", ip.IPAddress, fmt.Sprintf("want %s: on subnet %s Neutron makes the address of the MAC address", want, s.ID))
+	}
 	key := ip.SubnetID + " " + ip.IPAddress
 	if before := ips[key]; before != "" {
 		c.fault("port", p.ID, "fixed_ips", ip.IPAddress, "want an address that no other port has; port "+before+" has it")

@@ -16,7 +16,7 @@ const (
 // Difference is one field of one object that is not equal on both sides. Where an object is
 // on one side only, Field is "object", and the other side is null.
 type Difference struct {
-	Kind     string          `json:"kind"` // agent, security_group, security_group_rule, network, subnet or port
+	Kind     string          `json:"kind"` // one of Kinds
 	ID       string          `json:"id"`
 	Field    string          `json:"field"`
 	Old      json.RawMessage `json:"old"`
@@ -26,7 +26,7 @@ type Difference struct {
 
 // Kinds are the kinds of objects, in the order in which they are made.
 func Kinds() []string {
-	return []string{"agent", "security_group", "security_group_rule", "network", "subnet", "port"}
+	return []string{"agent", "address_scope", "subnetpool", "address_group", "qos_policy", "security_group", "security_group_rule", "network", "subnet", "port", "trunk", "rbac_policy"}
 }
 
 // present stands for an object as a whole.
@@ -49,6 +49,7 @@ func Diff(was, is *Document) ([]Difference, error) {
 		return nil, err
 	}
 	out := []Difference{}
+	extra := was.extraAddresses()
 	for _, kind := range Kinds() {
 		a, b := before[kind], after[kind]
 		for _, key := range union(a, b) {
@@ -67,6 +68,11 @@ func Diff(was, is *Document) ([]Difference, error) {
 			default:
 				out = append(out, fields(kind, id, x, y)...)
 			}
+		}
+	}
+	for i, x := range out {
+		if extra(x) {
+			out[i].Severity = Warning
 		}
 	}
 	return out, nil
@@ -137,8 +143,9 @@ func union[V any](a, b map[string]V) []string {
 
 // objects are all objects by kind and by what stands for them, their fields as JSON.
 func (d *Document) objects() (map[string]map[string]map[string]json.RawMessage, error) {
-	text, err := json.Marshal(map[string]any{"agent": d.Agents, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules,
-		"network": d.Networks, "subnet": d.Subnets, "port": d.Ports})
+	text, err := json.Marshal(map[string]any{"agent": d.Agents, "address_scope": d.AddressScopes, "subnetpool": d.SubnetPools, "address_group": d.AddressGroups,
+		"qos_policy": d.QoSPolicies, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules, "network": d.Networks, "subnet": d.Subnets,
+		"port": d.Ports, "trunk": d.Trunks, "rbac_policy": d.RBACPolicies})
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,5 @@
 // Package net describes the network of a platform as one document: what Neutron knows of
-// agents, security groups, networks, subnets and ports, with the names of fields that
+// agents, security groups, networks, subnets, ports and what belongs to these, with the names of fields that
 // Neutron's API gives them. It checks a document, and compares two. It does no I/O.
 package net
 
@@ -14,18 +14,26 @@ import (
 	"holdfast/internal/strictyaml"
 )
 
-// Version is that of the documents that this program writes and reads.
-const Version = 1
+// Version is that of the files that this program writes and reads. Documents of version 1 did not say what they left out, and
+// had rules without their address groups.
+const Version = 2
 
 // Document is the network of a platform. Its lists are in the order of the objects' IDs.
 type Document struct {
-	Version            int       `json:"version"`
-	Agents             []Agent   `json:"agents"`
-	SecurityGroups     []Group   `json:"security_groups"`
-	SecurityGroupRules []Rule    `json:"security_group_rules"`
-	Networks           []Network `json:"networks"`
-	Subnets            []Subnet  `json:"subnets"`
-	Ports              []Port    `json:"ports"`
+	Version            int            `json:"version"`
+	Agents             []Agent        `json:"agents"`
+	AddressScopes      []AddressScope `json:"address_scopes"`
+	SubnetPools        []SubnetPool   `json:"subnetpools"`
+	AddressGroups      []AddressGroup `json:"address_groups"`
+	QoSPolicies        []QoSPolicy    `json:"qos_policies"`
+	SecurityGroups     []Group        `json:"security_groups"`
+	SecurityGroupRules []Rule         `json:"security_group_rules"`
+	Networks           []Network      `json:"networks"`
+	Subnets            []Subnet       `json:"subnets"`
+	Ports              []Port         `json:"ports"`
+	Trunks             []Trunk        `json:"trunks"`
+	RBACPolicies       []RBACPolicy   `json:"rbac_policies"`
+	LeftOut            []LeftOut      `json:"left_out"`
 }
 
 // Agent is a network agent of a host. Configurations is the JSON object that it reports; a
@@ -45,11 +53,12 @@ type Agent struct {
 // Group is a security group. That of the name "default" is the one which Neutron makes for
 // each project by itself.
 type Group struct {
-	ID          string `json:"id"`
-	ProjectID   string `json:"project_id"`
-	Name        string `json:"name"`
-	Description string `json:"description"`
-	Stateful    bool   `json:"stateful"`
+	ID          string   `json:"id"`
+	ProjectID   string   `json:"project_id"`
+	Name        string   `json:"name"`
+	Description string   `json:"description"`
+	Stateful    bool     `json:"stateful"`
+	Tags        []string `json:"tags"`
 }
 
 // Default is the name of the group that Neutron makes for each project.
@@ -57,23 +66,25 @@ const Default = "default"
 
 // Rule is a rule of a security group. A null field means any.
 type Rule struct {
-	ID              string  `json:"id"`
-	ProjectID       string  `json:"project_id"`
-	SecurityGroupID string  `json:"security_group_id"`
-	Direction       string  `json:"direction"` // ingress or egress
-	EtherType       string  `json:"ethertype"` // IPv4 or IPv6
-	Protocol        *string `json:"protocol"`
-	PortRangeMin    *int    `json:"port_range_min"`
-	PortRangeMax    *int    `json:"port_range_max"`
-	RemoteIPPrefix  *string `json:"remote_ip_prefix"`
-	RemoteGroupID   *string `json:"remote_group_id"`
-	Description     string  `json:"description"`
+	ID                   string  `json:"id"`
+	ProjectID            string  `json:"project_id"`
+	SecurityGroupID      string  `json:"security_group_id"`
+	Direction            string  `json:"direction"` // ingress or egress
+	EtherType            string  `json:"ethertype"` // IPv4 or IPv6
+	Protocol             *string `json:"protocol"`
+	PortRangeMin         *int    `json:"port_range_min"`
+	PortRangeMax         *int    `json:"port_range_max"`
+	RemoteIPPrefix       *string `json:"remote_ip_prefix"`
+	RemoteGroupID        *string `json:"remote_group_id"`
+	RemoteAddressGroupID *string `json:"remote_address_group_id"`
+	Description          string  `json:"description"`
 }
 
 // Automatic reports whether a rule is of the form that Neutron gives a new group by itself:
 // all that leaves.
 func (r Rule) Automatic() bool {
-	return r.Direction == "egress" && r.Protocol == nil && r.PortRangeMin == nil && r.PortRangeMax == nil && r.RemoteIPPrefix == nil && r.RemoteGroupID == nil
+	return r.Direction == "egress" && r.Protocol == nil && r.PortRangeMin == nil && r.PortRangeMax == nil &&
+		r.RemoteIPPrefix == nil && r.RemoteGroupID == nil && r.RemoteAddressGroupID == nil
 }
 
 // Segment is a part of the physical network. PhysicalNetwork is "" and SegmentationID null
@@ -96,6 +107,10 @@ type Network struct {
 	PortSecurity bool      `json:"port_security_enabled"`
 	MTU          int       `json:"mtu"`
 	Segments     []Segment `json:"segments"`
+	IsDefault    bool      `json:"is_default"` // the external network that projects get when they name none
+	QoSPolicyID  *string   `json:"qos_policy_id"`
+	DNSDomain    string    `json:"dns_domain"`
+	Tags         []string  `json:"tags"`
 }
 
 // Pool is a range of addresses, both ends in it.
@@ -126,6 +141,9 @@ type Subnet struct {
 	DNSNameservers []string `json:"dns_nameservers"`
 	Pools          []Pool   `json:"allocation_pools"`
 	HostRoutes     []Route  `json:"host_routes"`
+	SubnetPoolID   *string  `json:"subnetpool_id"`
+	ServiceTypes   []string `json:"service_types"` // owners of the ports that get addresses of it; none: all
+	Tags           []string `json:"tags"`
 }
 
 // FixedIP is an address of a port.
@@ -161,6 +179,13 @@ type Port struct {
 	VIFType      string          `json:"binding:vif_type"`
 	VIFDetails   VIFDetails      `json:"binding:vif_details"`
 	Profile      json.RawMessage `json:"binding:profile"`
+	DHCPOptions  []DHCPOption    `json:"extra_dhcp_opts"`
+	// PropagateUplink: the guest's link goes down with the host's. null of ports whose interface has no such thing.
+	PropagateUplink *bool    `json:"propagate_uplink_status,omitempty"`
+	QoSPolicyID     *string  `json:"qos_policy_id"`
+	DNSName         string   `json:"dns_name"`
+	DNSDomain       string   `json:"dns_domain"`
+	Tags            []string `json:"tags"`
 }
 
 // VIFDetails is of binding:vif_details what a host must agree with. The rest is what the
@@ -171,6 +196,13 @@ type VIFDetails struct {
 	// Nova takes for false. Neutron sets it by what the host's agent reports, for all ports
 	// of a host alike; the API does not take it.
 	HybridPlug *bool `json:"ovs_hybrid_plug,omitempty"`
+}
+
+// Counts are the numbers of objects by kind.
+func (d *Document) Counts() map[string]int {
+	return map[string]int{"agent": len(d.Agents), "address_scope": len(d.AddressScopes), "subnetpool": len(d.SubnetPools), "address_group": len(d.AddressGroups),
+		"qos_policy": len(d.QoSPolicies), "security_group": len(d.SecurityGroups), "security_group_rule": len(d.SecurityGroupRules), "network": len(d.Networks),
+		"subnet": len(d.Subnets), "port": len(d.Ports), "trunk": len(d.Trunks), "rbac_policy": len(d.RBACPolicies)}
 }
 
 // Parse reads a document, JSON or YAML, that stood in a file of a name. Its errors are of
@@ -204,7 +236,7 @@ func decode(file string, data []byte, v any, version *int) error {
 		return &Faults{lines}
 	}
 	if *version != Version {
-		return &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d", file, *version, Version)}}
+		return &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d, as this program writes it: export it anew", file, *version, Version)}}
 	}
 	return nil
 }
@@ -228,23 +260,35 @@ func (d *Document) Normalize() {
 	for i := range d.Agents {
 		d.Agents[i].Configurations = object(d.Agents[i].Configurations)
 	}
+	for i := range d.SecurityGroups {
+		d.SecurityGroups[i].Tags = sorted(d.SecurityGroups[i].Tags)
+	}
 	for i := range d.Networks {
 		slices.SortFunc(d.Networks[i].Segments, func(a, b Segment) int { return strings.Compare(a.String(), b.String()) })
+		d.Networks[i].Tags = sorted(d.Networks[i].Tags)
 	}
 	for i := range d.Subnets {
 		s := &d.Subnets[i]
 		slices.SortFunc(s.Pools, func(a, b Pool) int { return cmp.Compare(a.Start, b.Start) })
 		slices.SortFunc(s.HostRoutes, func(a, b Route) int { return cmp.Compare(a.Destination+a.NextHop, b.Destination+b.NextHop) })
 		s.Pools, s.HostRoutes, s.DNSNameservers = none(s.Pools), none(s.HostRoutes), none(s.DNSNameservers)
+		s.ServiceTypes, s.Tags = sorted(s.ServiceTypes), sorted(s.Tags)
 	}
 	for i := range d.Ports {
 		p := &d.Ports[i]
+		if p.VNICType == "normal" {
+			p.PropagateUplink = nil // read by the agent of SR-IOV alone
+		}
 		p.MACAddress, p.Profile = strings.ToLower(p.MACAddress), object(p.Profile)
 		slices.SortFunc(p.FixedIPs, func(a, b FixedIP) int { return cmp.Compare(a.SubnetID+a.IPAddress, b.SubnetID+b.IPAddress) })
 		slices.SortFunc(p.AllowedPairs, func(a, b Pair) int { return cmp.Compare(a.IPAddress+a.MACAddress, b.IPAddress+b.MACAddress) })
 		slices.Sort(p.Groups)
-		p.FixedIPs, p.AllowedPairs, p.Groups = none(p.FixedIPs), none(p.AllowedPairs), none(p.Groups)
+		slices.SortFunc(p.DHCPOptions, func(a, b DHCPOption) int {
+			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.IPVersion, b.IPVersion), strings.Compare(a.Value, b.Value))
+		})
+		p.FixedIPs, p.AllowedPairs, p.Groups, p.DHCPOptions, p.Tags = none(p.FixedIPs), none(p.AllowedPairs), none(p.Groups), none(p.DHCPOptions), sorted(p.Tags)
 	}
+	d.normalizeShared()
 }
 
 // String is TYPE, PHYSICAL NETWORK and NUMBER with slashes between.

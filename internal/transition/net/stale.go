@@ -16,8 +16,35 @@ type Stale struct {
 // rule are made anew instead, as nothing depends on them.
 var changeable = map[string][]string{
 	"security_group": {"name", "description"},
-	"network":        {"name", "description", "admin_state_up", "shared", "port_security_enabled", "mtu"},
-	"subnet":         {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes"},
+	"network":        {"name", "description", "admin_state_up", "shared", "port_security_enabled", "mtu", "is_default", "qos_policy_id", "dns_domain"},
+	"subnet":         {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes", "service_types"},
+}
+
+// ByRows are the kinds of objects that are written into Neutron's database: its API chooses their IDs, or those of their parts.
+var ByRows = []string{"address_scope", "subnetpool", "address_group", "qos_policy", "trunk", "rbac_policy"}
+
+// TagsField is the field of an object that has its tags.
+const TagsField = "tags"
+
+// later are the fields, by kind, that are written into the database after all objects were made, as the API takes them not at all,
+// not for each port of a network, or only as the platform's settings have it.
+var later = map[string][]string{"network": {"qos_policy_id"}, "qos_policy": {"is_default"}, "port": {"dns_name", "dns_domain"}}
+
+// Later reports whether a field of a kind is one of those.
+func Later(kind, field string) bool { return field == TagsField || slices.Contains(later[kind], field) }
+
+// ToCome reports whether a difference is that of a field which comes later, and is not there yet: nothing is there, or the QoS
+// policy that Neutron gives each network of a project.
+func (d *Document) ToCome(x Difference) bool {
+	if !Later(x.Kind, x.Field) {
+		return false
+	}
+	unset := slices.Contains([]string{"null", `""`, "[]", "false"}, string(x.New))
+	return unset || x.Kind == "network" && slices.ContainsFunc(d.QoSPolicies, func(p QoSPolicy) bool { return p.IsDefault && string(x.New) == `"`+p.ID+`"` })
+}
+
+func canChange(kind, field string) bool {
+	return field == TagsField || slices.Contains(ByRows, kind) || slices.Contains(changeable[kind], field)
 }
 
 // FindStale says what of a platform is stale. was is the earlier document, left are the differences of the later one and
@@ -30,7 +57,7 @@ func FindStale(was *Document, left, touched []Difference) (*Stale, error) {
 	type name struct{ kind, id string }
 	theirs := map[name]bool{}
 	for _, x := range touched {
-		if x.Field != PlugField { // Neutron sets it anew whenever it binds a port
+		if x.Field != PlugField && !ExtraAddresses(x) { // Neutron sets these by itself
 			theirs[name{x.Kind, x.ID}] = true
 		}
 	}
@@ -42,10 +69,10 @@ func FindStale(was *Document, left, touched []Difference) (*Stale, error) {
 	s := &Stale{Gone: map[string]map[string]bool{}, Changed: map[string]map[string]map[string]json.RawMessage{}}
 	for _, x := range left {
 		switch {
-		case x.Kind == "agent" || x.Field == PlugField || x.Field == "object" && x.New == nil || !ours(x):
-		case x.Field == "object" || changeable[x.Kind] == nil:
+		case x.Kind == "agent" || x.Field == PlugField || ExtraAddresses(x) || x.Field == "object" && x.New == nil || !ours(x):
+		case x.Field == "object" || x.Kind == "port" || x.Kind == "security_group_rule":
 			put(s.Gone, x.Kind, x.ID, true)
-		case slices.Contains(changeable[x.Kind], x.Field):
+		case canChange(x.Kind, x.Field):
 			fields := s.Changed[x.Kind][x.ID]
 			if fields == nil {
 				fields = map[string]json.RawMessage{}
@@ -75,6 +102,12 @@ func (d *Document) With(more *Document) *Document {
 	return &Document{
 		Version:            Version,
 		Agents:             with(d.Agents, more.Agents, func(a Agent) string { return a.ID }),
+		AddressScopes:      with(d.AddressScopes, more.AddressScopes, func(v AddressScope) string { return v.ID }),
+		SubnetPools:        with(d.SubnetPools, more.SubnetPools, func(v SubnetPool) string { return v.ID }),
+		AddressGroups:      with(d.AddressGroups, more.AddressGroups, func(v AddressGroup) string { return v.ID }),
+		QoSPolicies:        with(d.QoSPolicies, more.QoSPolicies, func(v QoSPolicy) string { return v.ID }),
+		Trunks:             with(d.Trunks, more.Trunks, func(v Trunk) string { return v.ID }),
+		RBACPolicies:       with(d.RBACPolicies, more.RBACPolicies, func(v RBACPolicy) string { return v.ID }),
 		SecurityGroups:     with(d.SecurityGroups, more.SecurityGroups, func(g Group) string { return g.ID }),
 		SecurityGroupRules: with(d.SecurityGroupRules, more.SecurityGroupRules, func(r Rule) string { return r.ID }),
 		Networks:           with(d.Networks, more.Networks, func(n Network) string { return n.ID }),

@@ -67,7 +67,7 @@ func (s *site) exported(t *testing.T) *net.Document {
 	t.Helper()
 	old := neutron.Start(t, s.rig, "neutron_old", true)
 	s.apply(t, s.d, old)
-	d, err := rebuild.Export(try.Context(t), rebuild.API{Endpoint: old.Endpoint()}, filepath.Join(t.TempDir(), "net.json"))
+	d, err := rebuild.Export(try.Context(t), rebuild.API{Endpoint: old.Endpoint()}, filepath.Join(t.TempDir(), "net.json"), nil)
 	try.Must(t, err)
 	return d
 }
@@ -95,9 +95,9 @@ func (s *site) equal(t *testing.T) {
 		}
 	}
 	s.Here(t)
-	left, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve)
+	v, err := rebuild.Verify(try.Context(t), s.d, rebuild.API{Endpoint: s.now.Endpoint()}, s.reserve)
 	try.Must(t, err)
-	for _, x := range left {
+	for _, x := range v.Differences {
 		t.Errorf("verify: %s", rebuild.Text(x))
 	}
 }

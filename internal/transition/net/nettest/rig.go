@@ -38,6 +38,7 @@ type Server struct {
 	port int
 	keys *Keystone // nil: without authentication
 	bus  *Bus      // nil: nobody hears it
+	more bool      // plug-ins and drivers of a platform that uses much of Neutron
 	*process
 }
 
@@ -65,6 +66,15 @@ func StartOnBus(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string, 
 	t.Helper()
 	needs(t)
 	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t), bus: bus}
+	s.launch(t, true)
+	return s
+}
+
+// StartWithMore is Start with our extension, of a server that has QoS, trunks and more, as Shapes needs.
+func StartWithMore(t testing.TB, rig func(testing.TB) *aligntest.Rig, name string) *Server {
+	t.Helper()
+	needs(t)
+	s := &Server{DB: rig(t), Name: name, dir: try.ShortDir(t), more: true}
 	s.launch(t, true)
 	return s
 }
@@ -173,6 +183,11 @@ func (s *Server) configure(t testing.TB, ids bool) {
 	plugin, path := "", ""
 	if ids {
 		plugin, path = ",holdfast_client_ids.ClientIdsPlugin", "api_extensions_path = "+filepath.Join(try.Module(t), "packaging", "neutron")
+	}
+	ml2 := ml2
+	if s.more {
+		plugin += ",qos,trunk"
+		ml2 = strings.Replace(ml2, "extension_drivers = port_security", "extension_drivers = port_security,qos,dns_domain_ports,port_numa_affinity_policy", 1)
 	}
 	conf := fmt.Sprintf(settings, plugin, path, s.bus.url(), s.port, s.dir, s.dir, s.dir, s.DB.Port(), s.Name, s.dir)
 	if s.keys != nil {

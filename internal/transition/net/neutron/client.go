@@ -4,12 +4,15 @@
 package neutron
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
 	"holdfast/internal/transition/cloud"
+	"holdfast/internal/transition/net"
 )
 
 // Limits of requests. A request that fails in a way that passes is asked again, with waits
@@ -127,27 +131,68 @@ func explained(ctx context.Context, err error) error {
 	return fail.Errorf(fail.Unavailable, "neutron: %w", err)
 }
 
-// list reads all objects of a collection, page by page, in the order of their IDs; with a project, those of the project.
-func list[T any](ctx context.Context, c *Client, path, key, project string, id func(T) string) (out []T, err error) {
-	marker := ""
+// of is a collection: its path, the key in answers (the path's own, if ""), and the project whose objects are read ("": all). What
+// an object has beside its type's fields is noted in left, if the kind has a name.
+type of[T any] struct {
+	path, key, kind, project string
+	left                     *[]net.LeftOut
+	whole                    bool // the collection is small, and may have no order to page by
+}
+
+// link is where another page is.
+type link struct {
+	Rel string `json:"rel"` // next or previous
+}
+
+// list reads all objects of a collection, page by page, in the order of their IDs.
+func list[T any](ctx context.Context, c *Client, o of[T], id func(T) string) (out []T, err error) {
+	marker, key, carried := "", cmp.Or(o.key, strings.ReplaceAll(o.path, "-", "_")), names(reflect.TypeFor[T]())
 	for {
 		query := url.Values{"limit": {strconv.Itoa(page)}, "sort_key": {"id"}, "sort_dir": {"asc"}}
-		if project != "" {
-			query.Set("project_id", project)
+		if o.whole {
+			query = url.Values{}
+		}
+		if o.project != "" {
+			query.Set("project_id", o.project)
 		}
 		if marker != "" {
 			query.Set("marker", marker)
 		}
 		// A page of a collection has a list of links beside the objects, which is of another type.
-		got := &only[T]{key: key}
-		if err := c.get(ctx, path+"?"+query.Encode(), got); err != nil {
+		var got map[string]json.RawMessage
+		if err := c.get(ctx, o.path+"?"+query.Encode(), &got); err != nil {
 			return nil, err
 		}
-		out = append(out, got.list...)
-		if len(got.list) < page {
+		var objects []json.RawMessage
+		var links []link
+		err := json.Unmarshal(got[key], &objects)
+		if text := got[key+"_links"]; err == nil && text != nil {
+			err = json.Unmarshal(text, &links)
+		}
+		if err != nil {
+			return nil, fail.Errorf(fail.Failed, "%s: %w", o.path, err)
+		}
+		for _, text := range objects {
+			var v T
+			var all map[string]json.RawMessage
+			if err := errors.Join(json.Unmarshal(text, &v), json.Unmarshal(text, &all)); err != nil {
+				return nil, fail.Errorf(fail.Failed, "%s: %w", o.path, err)
+			}
+			out = append(out, v)
+			if o.kind != "" {
+				*o.left = append(*o.left, beside(o.kind, id(v), carried, all)...)
+			}
+		}
+		// A server may give less than it is asked for (pagination_max_limit), or all where it has no pages.
+		more := slices.ContainsFunc(links, func(l link) bool { return l.Rel == "next" })
+		if !more || len(objects) == 0 {
 			return out, nil
 		}
-		marker = id(got.list[len(got.list)-1])
+		last := id(out[len(out)-1])
+		if last == marker {
+			return nil, fail.Errorf(fail.Failed, "%s: the page after %s ends with it", o.path, marker)
+		}
+		marker = last
 	}
 }
 

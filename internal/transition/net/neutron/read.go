@@ -1,32 +1,19 @@
 package neutron
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 )
-
-// only reads one list of an answer, and leaves what stands beside it.
-type only[T any] struct {
-	key  string
-	list []T
-}
-
-// UnmarshalJSON reads the list.
-func (o *only[T]) UnmarshalJSON(text []byte) error {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(text, &all); err != nil {
-		return err
-	}
-	o.list = nil
-	return json.Unmarshal(all[o.key], &o.list)
-}
 
 // wireNetwork is a network in the API: one segment in fields of its own, several in a list.
 type wireNetwork struct {
@@ -41,31 +28,211 @@ func (w wireNetwork) network() net.Network {
 	return w.Network
 }
 
+// wirePool is a subnet pool in the API: some releases give its lengths as texts.
+type wirePool struct {
+	net.SubnetPool
+	Shared bool `json:"shared"`
+}
+
+// UnmarshalJSON reads a subnet pool.
+func (w *wirePool) UnmarshalJSON(text []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return err
+	}
+	for _, name := range []string{"min_prefixlen", "max_prefixlen", "default_prefixlen"} {
+		all[name] = bytes.Trim(all[name], `"`)
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	var shared struct {
+		Shared bool `json:"shared"`
+	}
+	err = errors.Join(json.Unmarshal(text, &w.SubnetPool), json.Unmarshal(text, &shared))
+	w.Shared = shared.Shared
+	return err
+}
+
+// wireScope and wirePolicy are an address scope and a QoS policy in the API.
+type wireScope struct {
+	net.AddressScope
+	Shared bool `json:"shared"`
+}
+
+type wirePolicy struct {
+	net.QoSPolicy
+	Shared bool              `json:"shared"`
+	Parts  []json.RawMessage `json:"rules"`
+}
+
 // Read reads everything. groups are security groups that may be there, for Neutron must
 // not be asked for all of them before one is known (see owners).
 func (c *Client) Read(ctx context.Context, groups []net.Group) (d *net.Document, err error) {
 	d = &net.Document{Version: net.Version}
-	if d.Agents, err = list(ctx, c, "agents", "agents", "", func(a net.Agent) string { return a.ID }); err != nil {
+	if d.Agents, err = list(ctx, c, of[net.Agent]{path: "agents"}, func(a net.Agent) string { return a.ID }); err != nil {
 		return nil, err
 	}
-	networks, err := list(ctx, c, "networks", "networks", "", func(n wireNetwork) string { return n.ID })
+	networks, err := list(ctx, c, of[wireNetwork]{path: "networks", kind: "network", left: &d.LeftOut}, func(n wireNetwork) string { return n.ID })
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range networks {
 		d.Networks = append(d.Networks, n.network())
 	}
-	if d.Subnets, err = list(ctx, c, "subnets", "subnets", "", func(s net.Subnet) string { return s.ID }); err != nil {
+	if d.Subnets, err = list(ctx, c, of[net.Subnet]{path: "subnets", kind: "subnet", left: &d.LeftOut}, func(s net.Subnet) string { return s.ID }); err != nil {
 		return nil, err
 	}
-	if d.Ports, err = list(ctx, c, "ports", "ports", "", func(p net.Port) string { return p.ID }); err != nil {
+	if d.Ports, err = list(ctx, c, of[net.Port]{path: "ports", kind: "port", left: &d.LeftOut}, func(p net.Port) string { return p.ID }); err != nil {
 		return nil, err
 	}
 	if err := c.securityGroups(ctx, d, groups); err != nil {
 		return nil, err
 	}
+	if err := c.shared(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := c.others(ctx, d); err != nil {
+		return nil, err
+	}
 	d.Normalize()
 	return d, nil
+}
+
+// shared reads what networks, subnets, ports and rules refer to, and who may use what, as far as the platform has such.
+func (c *Client) shared(ctx context.Context, d *net.Document) error {
+	has, err := c.Extensions(ctx)
+	if err != nil {
+		return err
+	}
+	if has["rbac-policies"] {
+		policies, err := list(ctx, c, of[net.RBACPolicy]{path: "rbac-policies", whole: true, kind: "rbac_policy", left: &d.LeftOut}, func(r net.RBACPolicy) string { return r.ID })
+		if err != nil {
+			return err
+		}
+		for _, r := range policies {
+			if net.RBACTypes[r.ObjectType] == "" {
+				d.LeftOut = append(d.LeftOut, net.LeftOut{Kind: "rbac_policy", ID: r.ID})
+			} else {
+				d.RBACPolicies = append(d.RBACPolicies, r)
+			}
+		}
+		d.SetShared()
+	}
+	for _, n := range d.Networks {
+		if n.Shared {
+			d.Share("network", n.ID, n.ProjectID, net.AsShared)
+		}
+		if n.External && !has["standard-attr-tag"] && !has["tag"] && !has["tag-ext"] { // before Neutron 8: everybody may use it
+			d.Share("network", n.ID, n.ProjectID, net.AsExternal)
+		}
+	}
+	if has["address-scope"] {
+		scopes, err := list(ctx, c, of[wireScope]{path: "address-scopes", whole: true, kind: "address_scope", left: &d.LeftOut}, func(v wireScope) string { return v.ID })
+		if err != nil {
+			return err
+		}
+		for _, v := range scopes {
+			d.AddressScopes = append(d.AddressScopes, v.AddressScope)
+			if v.Shared && !has["rbac-address-scope"] {
+				d.Share("address_scope", v.ID, v.ProjectID, net.AsShared)
+			}
+		}
+	}
+	if has["subnet_allocation"] {
+		pools, err := list(ctx, c, of[wirePool]{path: "subnetpools", whole: true, kind: "subnetpool", left: &d.LeftOut}, func(v wirePool) string { return v.ID })
+		if err != nil {
+			return err
+		}
+		for _, v := range pools {
+			d.SubnetPools = append(d.SubnetPools, v.SubnetPool)
+			if v.Shared && !has["rbac-subnetpool"] {
+				d.Share("subnetpool", v.ID, v.ProjectID, net.AsShared)
+			}
+		}
+	}
+	if has["address-group"] {
+		d.AddressGroups, err = list(ctx, c, of[net.AddressGroup]{path: "address-groups", whole: true, kind: "address_group", left: &d.LeftOut}, func(v net.AddressGroup) string { return v.ID })
+		if err != nil {
+			return err
+		}
+	}
+	if has["qos"] {
+		if err := c.policies(ctx, d, has["rbac-policies"] && (has["standard-attr-tag"] || has["tag"] || has["tag-ext"])); err != nil {
+			return err
+		}
+	}
+	if has["trunk"] {
+		d.Trunks, err = list(ctx, c, of[net.Trunk]{path: "trunks", whole: true, kind: "trunk", left: &d.LeftOut}, func(v net.Trunk) string { return v.ID })
+	}
+	return err
+}
+
+// policies reads QoS policies with their rules. rbac: RBAC policies say who may use them.
+func (c *Client) policies(ctx context.Context, d *net.Document, rbac bool) error {
+	policies, err := list(ctx, c, of[wirePolicy]{path: "qos/policies", whole: true, key: "policies", kind: "qos_policy", left: &d.LeftOut}, func(v wirePolicy) string { return v.ID })
+	if err != nil {
+		return err
+	}
+	for _, v := range policies {
+		for _, part := range v.Parts {
+			var r net.QoSRule
+			var all map[string]json.RawMessage
+			if err := errors.Join(json.Unmarshal(part, &r), json.Unmarshal(part, &all)); err != nil {
+				return fail.Errorf(fail.Failed, "%s %s: %w", "qos_policy", v.ID, err)
+			}
+			v.QoSPolicy.Rules = append(v.QoSPolicy.Rules, r)
+			d.LeftOut = append(d.LeftOut, beside("qos_policy.rules", v.ID, names(reflect.TypeFor[net.QoSRule]()), all)...)
+		}
+		d.QoSPolicies = append(d.QoSPolicies, v.QoSPolicy)
+		if v.Shared && !rbac {
+			d.Share("qos_policy", v.ID, v.ProjectID, net.AsShared)
+		}
+	}
+	return nil
+}
+
+// others notes what is not carried over.
+func (c *Client) others(ctx context.Context, d *net.Document) error {
+	for _, o := range notCarried {
+		type object struct {
+			ID      string `json:"id"`
+			Project string `json:"tenant_id"` // of a quota
+			Default bool   `json:"default"`   // of a range of segments: from the settings
+		}
+		id := func(v object) string { return cmp.Or(v.ID, v.Project) }
+		found, err := list(ctx, c, of[object]{path: o.path, key: o.key, whole: true}, id)
+		if cloud.Absent(err) { // a platform without that plug-in
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, v := range found {
+			if !v.Default {
+				d.LeftOut = append(d.LeftOut, net.LeftOut{Kind: o.kind, ID: id(v)})
+			}
+		}
+	}
+	return nil
+}
+
+// Extensions are the aliases of what Neutron has beside its core.
+func (c *Client) Extensions(ctx context.Context) (map[string]bool, error) {
+	var got struct {
+		Extensions []struct {
+			Alias string `json:"alias"`
+		} `json:"extensions"`
+	}
+	if err := c.get(ctx, "extensions", &got); err != nil {
+		return nil, err
+	}
+	has := map[string]bool{}
+	for _, e := range got.Extensions {
+		has[e.Alias] = true
+	}
+	return has, nil
 }
 
 // securityGroups reads security groups and rules. Before it answers a list of them, Neutron makes a default group for
@@ -91,11 +258,11 @@ func (c *Client) securityGroups(ctx context.Context, d *net.Document, groups []n
 }
 
 func (c *Client) groupsOf(ctx context.Context, d *net.Document, project string) error {
-	groups, err := list(ctx, c, "security-groups", "security_groups", project, func(g net.Group) string { return g.ID })
+	groups, err := list(ctx, c, of[net.Group]{path: "security-groups", kind: "security_group", project: project, left: &d.LeftOut}, func(g net.Group) string { return g.ID })
 	if err != nil {
 		return err
 	}
-	rules, err := list(ctx, c, "security-group-rules", "security_group_rules", project, func(r net.Rule) string { return r.ID })
+	rules, err := list(ctx, c, of[net.Rule]{path: "security-group-rules", kind: "security_group_rule", project: project, left: &d.LeftOut}, func(r net.Rule) string { return r.ID })
 	d.SecurityGroups, d.SecurityGroupRules = append(d.SecurityGroups, groups...), append(d.SecurityGroupRules, rules...)
 	return err
 }
@@ -146,13 +313,11 @@ func (c *Client) Rules(ctx context.Context, group string) ([]net.Rule, error) {
 	return got.Group.Rules, nil
 }
 
-// HasExtension reports whether Neutron lets clients choose ids by our extension.
-func (c *Client) HasExtension(ctx context.Context, alias string) (bool, error) {
-	return c.Has(ctx, "extensions", alias)
-}
+// optional are attributes of extensions that a platform may lack: they are sent where they say something.
+var optional = []string{"is_default", "dns_domain", "extra_dhcp_opts", "service_types"}
 
-// fields are what is sent of an object: all of it but what the API only tells, and nulls.
-func fields(v any, not ...string) (map[string]any, error) {
+// fields are what is sent of an object of a kind: all of it but what the API only tells, what comes later, and nulls.
+func fields(kind string, v any, not ...string) (map[string]any, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -165,7 +330,7 @@ func fields(v any, not ...string) (map[string]any, error) {
 		delete(out, f)
 	}
 	for k, value := range out {
-		if value == nil && k != "gateway_ip" { // null says that there is no gateway
+		if net.Later(kind, k) || value == nil && k != "gateway_ip" || slices.Contains(optional, k) && (value == "" || value == false || reflect.DeepEqual(value, []any{})) { // null says that there is no gateway
 			delete(out, k)
 		}
 	}
@@ -174,7 +339,7 @@ func fields(v any, not ...string) (map[string]any, error) {
 
 // Group creates a security group.
 func (c *Client) Group(ctx context.Context, g net.Group) error {
-	body, err := fields(g)
+	body, err := fields("security_group", g)
 	if err != nil {
 		return err
 	}
@@ -183,7 +348,7 @@ func (c *Client) Group(ctx context.Context, g net.Group) error {
 
 // Rule creates a rule of a security group.
 func (c *Client) Rule(ctx context.Context, r net.Rule) error {
-	body, err := fields(r)
+	body, err := fields("security_group_rule", r)
 	if err != nil {
 		return err
 	}
@@ -192,13 +357,13 @@ func (c *Client) Rule(ctx context.Context, r net.Rule) error {
 
 // Network creates a network with its segments.
 func (c *Client) Network(ctx context.Context, n net.Network) error {
-	body, err := fields(n, "segments")
+	body, err := fields("network", n, "segments")
 	if err != nil {
 		return err
 	}
 	var segments []map[string]any
 	for _, s := range n.Segments {
-		f, err := fields(s)
+		f, err := fields("segment", s)
 		if err != nil {
 			return err
 		}
@@ -219,22 +384,31 @@ func (c *Client) Network(ctx context.Context, n net.Network) error {
 
 // Subnet creates a subnet.
 func (c *Client) Subnet(ctx context.Context, s net.Subnet) error {
-	body, err := fields(s)
+	body, err := fields("subnet", s)
 	if err != nil {
 		return err
 	}
 	return c.Create(ctx, "subnets", "subnet", s.ID, body)
 }
 
-// Port creates a port. What the host's agent makes of it is not sent.
+// Port creates a port. What the host's agent makes of it is not sent, and neither is an address that is "": Neutron makes it.
 func (c *Client) Port(ctx context.Context, p net.Port) error {
-	body, err := fields(p, net.BindingField, net.PlugField)
+	body, err := fields("port", p, net.BindingField, net.PlugField)
 	if err != nil {
 		return err
 	}
 	if p.HostID == "" {
 		delete(body, "binding:host_id")
 	}
+	addresses := []map[string]string{}
+	for _, ip := range p.FixedIPs {
+		a := map[string]string{"subnet_id": ip.SubnetID, "ip_address": ip.IPAddress}
+		if ip.IPAddress == "" {
+			delete(a, "ip_address")
+		}
+		addresses = append(addresses, a)
+	}
+	body[net.AddressesField] = addresses
 	return c.Create(ctx, "ports", "port", p.ID, body)
 }
 

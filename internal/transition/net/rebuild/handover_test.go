@@ -71,7 +71,7 @@ func TestHandOver(t *testing.T) {
 
 	// Neutron says of all ports what its agents report: as the source's platform did.
 	s.DB.SQL("UPDATE neutron_h.ml2_port_bindings SET vif_details = REPLACE(REPLACE(vif_details, '\"ovs_hybrid_plug\": true', '\"ovs_hybrid_plug\": false'), '\"ovs_hybrid_plug\":true', '\"ovs_hybrid_plug\": false')")
-	left, err := Verify(ctx, d, API{Endpoint: s.Endpoint()}, true)
+	left, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, true)
 	if err != nil || len(left) != hybrid || left[0].Field != net.PlugField {
 		t.Fatalf("verify where Neutron says no of all: %d differences, %v: want %d", len(left), err, hybrid)
 	}
@@ -83,7 +83,7 @@ func TestHandOver(t *testing.T) {
 	if now, err := Apply(ctx, d, o, silent); err != nil || now.Plugs != hybrid || len(now.Created) > 0 {
 		t.Errorf("applied where Neutron says no of all: %+v, %v", now, err)
 	}
-	if left, err := Verify(ctx, d, API{Endpoint: s.Endpoint()}, true); err != nil || len(left) > 0 {
+	if left, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, true); err != nil || len(left) > 0 {
 		t.Errorf("afterwards: %+v, %v", left, err)
 	}
 
@@ -113,7 +113,7 @@ func TestHandOver(t *testing.T) {
 	if got := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ports p JOIN neutron_h.ml2_port_bindings b ON b.port_id = p.id WHERE p.device_owner = 'network:dhcp' AND b.host = 'net01' AND b.vif_type = 'ovs' AND p.device_id LIKE 'dhcp%-%'"); got != fmt.Sprint(len(dhcp)) {
 		t.Errorf("%s ports are the new agent's, want %d", got, len(dhcp))
 	}
-	if left, err := Verify(ctx, d, API{Endpoint: s.Endpoint()}, true); err != nil || len(left) > 0 {
+	if left, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, true); err != nil || len(left) > 0 {
 		t.Errorf("verify after the agent has taken them: %+v, %v", left, err)
 	}
 	if again, err := Apply(ctx, d, o, silent); err != nil || len(again.Created) > 0 || again.Bound+again.Plugs > 0 {

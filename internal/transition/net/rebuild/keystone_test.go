@@ -21,7 +21,7 @@ func TestKeystone(t *testing.T) {
 	ctx := aWhile(t)
 	var e *fail.Error
 	d := nettest.Platform(3, 9)
-	if _, err := Verify(ctx, d, API{Endpoint: s.Endpoint()}, false); !errors.As(err, &e) || e.Kind != fail.Failed {
+	if _, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, false); !errors.As(err, &e) || e.Kind != fail.Failed {
 		t.Errorf("without a token: %v", err)
 	}
 	wrong := func(name string) string {
@@ -32,7 +32,7 @@ func TestKeystone(t *testing.T) {
 	}
 	login, err := cloud.From(wrong)
 	try.Must(t, err)
-	if _, err := Verify(ctx, d, API{s.Endpoint(), login}, false); fail.ExitCode(err) != fail.ExitInvalid {
+	if _, err := differs(ctx, d, API{s.Endpoint(), login}, false); fail.ExitCode(err) != fail.ExitInvalid {
 		t.Errorf("a wrong password: %v, want bad input", err)
 	}
 	login, err = cloud.From(k.Env)
@@ -50,7 +50,7 @@ func TestKeystone(t *testing.T) {
 		t.Errorf("applied again: %+v, %v", again, err)
 	}
 	file := filepath.Join(t.TempDir(), "net.json")
-	is, err := Export(ctx, at, file)
+	is, err := Export(ctx, at, file, nil)
 	try.Must(t, err)
 	if left, err := net.Diff(d, is); err != nil || len(left) > 0 {
 		t.Errorf("exported differs from what was applied: %+v, %v", left, err)

@@ -64,18 +64,22 @@ type Order struct {
 	// Applied is a file that keeps what was applied; "": none does. What it has, and the platform has as it has it, is
 	// removed or changed where the document has it otherwise.
 	Applied string
+
+	LeaveOut []string // names of what may be left out, as net.LeftOut has them
 }
 
 // Report is what Apply did, or with DryRun would do.
 type Report struct {
-	DryRun  bool           `json:"dry_run"`
-	Equal   int            `json:"equal"`   // objects that were there before
-	Created map[string]int `json:"created"` // by kind
-	Removed map[string]int `json:"removed"` // by kind: what was applied before, and is in the document no more
-	Renewed map[string]int `json:"renewed"` // by kind: what was applied before, and is otherwise in the document
-	Bound   int            `json:"bound"`   // ports that were there, and not bound to their hosts yet
-	Plugs   int            `json:"plugs"`   // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
-	Seconds float64        `json:"seconds"`
+	DryRun  bool              `json:"dry_run"`
+	Equal   int               `json:"equal"`    // objects that were there before
+	Created map[string]int    `json:"created"`  // by kind
+	Removed map[string]int    `json:"removed"`  // by kind: what was applied before, and is in the document no more
+	Renewed map[string]int    `json:"renewed"`  // by kind: what was applied before, and is otherwise in the document
+	Bound   int               `json:"bound"`    // ports that were there, and not bound to their hosts yet
+	Plugs   int               `json:"plugs"`    // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
+	Unbound []string          `json:"unbound"`  // IDs of ports that are made without their host: nothing there binds ports
+	LeftOut []net.LeftOutKind `json:"left_out"` // what is not carried over
+	Seconds float64           `json:"seconds"`
 }
 
 // Read reads a document's file. Bad input is of type *net.Faults, or of kind fail.Invalid.
@@ -100,8 +104,9 @@ func slurp(path string) ([]byte, error) {
 }
 
 // Export reads the platform at an API into a file, and returns what it wrote. A document
-// that Apply would refuse is written, too; then the error is of type *net.Faults.
-func Export(ctx context.Context, at API, out string) (*net.Document, error) {
+// that Apply would refuse is written, too; then the error is of type *net.Faults. leaveOut are names of attributes that may
+// be left out.
+func Export(ctx context.Context, at API, out string, leaveOut []string) (*net.Document, error) {
 	c, err := at.client(ctx)
 	if err != nil {
 		return nil, err
@@ -110,11 +115,11 @@ func Export(ctx context.Context, at API, out string) (*net.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, Save(d, out)
+	return d, save(d, out, leaveOut)
 }
 
 // ExportRows is Export by Neutron's database, for a platform whose API is gone.
-func ExportRows(ctx context.Context, from Database, out string) (d *net.Document, err error) {
+func ExportRows(ctx context.Context, from Database, out string, leaveOut []string) (d *net.Document, err error) {
 	db, err := rows.Open(ctx, "source", from.DSN, from.Name, from.Password)
 	if err != nil {
 		return nil, err
@@ -123,7 +128,14 @@ func ExportRows(ctx context.Context, from Database, out string) (d *net.Document
 	if d, err = db.Read(ctx); err != nil {
 		return nil, err
 	}
-	return d, Save(d, out)
+	return d, save(d, out, leaveOut)
+}
+
+func save(d *net.Document, out string, leaveOut []string) error {
+	if err := Save(d, out); err != nil {
+		return err
+	}
+	return d.CheckAttributes(out, leaveOut)
 }
 
 // Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
@@ -134,9 +146,17 @@ func Save(d *net.Document, out string) error {
 	return d.Check(out)
 }
 
+// Verified is what Verify found. What the document or the platform has beside what is compared is left out.
+type Verified struct {
+	Differences []net.Difference
+	Unbound     []string          // as in Report
+	LeftOut     []net.LeftOutKind // of the document
+	Beside      []net.LeftOutKind // of the platform
+}
+
 // Verify compares a document with the platform at an API, both ways. reserve: ports of DHCP wait for an agent there, or
 // have been taken by one, as of net.ReserveDHCP, which changes the document.
-func Verify(ctx context.Context, d *net.Document, at API, reserve bool) ([]net.Difference, error) {
+func Verify(ctx context.Context, d *net.Document, at API, reserve bool) (*Verified, error) {
 	c, err := at.client(ctx)
 	if err != nil {
 		return nil, err
@@ -144,15 +164,20 @@ func Verify(ctx context.Context, d *net.Document, at API, reserve bool) ([]net.D
 	if reserve {
 		d.ReserveDHCP()
 	}
-	return verify(ctx, d, c, reserve)
-}
-
-func verify(ctx context.Context, d *net.Document, c *neutron.Client, reserve bool) ([]net.Difference, error) {
 	is, err := c.Read(ctx, d.SecurityGroups)
 	if err != nil {
 		return nil, err
 	}
-	return differences(d, is, reserve)
+	left, err := differences(d, is, reserve)
+	return &Verified{left, unbound(d), d.KindsLeftOut(), is.KindsLeftOut()}, err
+}
+
+func unbound(d *net.Document) []string {
+	ids := []string{}
+	for _, p := range d.Unbindable() {
+		ids = append(ids, p.ID)
+	}
+	return ids
 }
 
 // Apply creates in the platform at an API what a document has, where it is missing, and
@@ -160,6 +185,9 @@ func verify(ctx context.Context, d *net.Document, c *neutron.Client, reserve boo
 // the error is of kind fail.Refused.
 func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (r *Report, err error) {
 	begun := time.Now()
+	if err := allowed(d, o.LeaveOut); err != nil {
+		return nil, err
+	}
 	c, err := o.API.client(ctx)
 	if err != nil {
 		return nil, err
@@ -167,35 +195,34 @@ func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (
 	if o.ReserveDHCP {
 		d.ReserveDHCP()
 	}
-	there, err := c.HasExtension(ctx, extension)
+	if err := able(ctx, d, c, o.API.Endpoint); err != nil {
+		return nil, err
+	}
+	p, err := compare(ctx, d, c, o)
 	if err != nil {
 		return nil, err
 	}
-	if !there {
-		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", o.API.Endpoint, extension).
-			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
-	}
-	before, stale, err := compare(ctx, d, c, o)
+	r, err = plan(d, p)
 	if err != nil {
 		return nil, err
 	}
-	r, half, err := plan(d, before, stale)
-	if err != nil {
-		return nil, err
-	}
-	r.DryRun = o.DryRun
-	if !o.DryRun && len(before) > 0 {
+	r.DryRun, r.Unbound, r.LeftOut = o.DryRun, unbound(d), d.KindsLeftOut()
+	if !o.DryRun && len(p.left) > 0 {
 		if err := keep(o.Applied, d, true); err != nil {
 			return nil, err
 		}
-		if r.Plugs, err = write(ctx, d, c, half, stale, o, tell); err != nil {
+		if r.Plugs, err = write(ctx, d, c, p, o, tell); err != nil {
 			return nil, err
 		}
-		left, err := verify(ctx, d, c, o.ReserveDHCP)
+		is, err := c.Read(ctx, d.SecurityGroups)
 		if err != nil {
 			return nil, err
 		}
-		if len(left) > 0 {
+		left, err := differences(d, is, o.ReserveDHCP)
+		if err != nil {
+			return nil, err
+		}
+		if left = slices.DeleteFunc(left, net.ExtraAddresses); len(left) > 0 {
 			return nil, fail.Errorf(fail.Failed, "what was read back differs in %d places; the first: %s", len(left), Text(left[0])).
 				With("See all of them: holdfast transition net verify")
 		}
@@ -221,12 +248,13 @@ func Text(d net.Difference) string {
 }
 
 // plan says what is to be made; what is there, but differs, is refused, unless it is stale. Rules which Neutron
-// gave a new group by itself are to be replaced by the document's. half are the ports that are half made.
-func plan(d *net.Document, before []net.Difference, stale *net.Stale) (r *Report, half map[string]bool, err error) {
-	r, half = &Report{Created: map[string]int{}, Removed: map[string]int{}, Renewed: map[string]int{}}, map[string]bool{}
+// gave a new group by itself are to be replaced by the document's. It notes the ports that are half made.
+func plan(d *net.Document, p *pending) (r *Report, err error) {
+	r = &Report{Created: map[string]int{}, Removed: map[string]int{}, Renewed: map[string]int{}}
+	stale, parents := p.stale, parents(d)
 	var bad []string
 	renewed := map[string]bool{}
-	for _, x := range before {
+	for _, x := range p.left {
 		switch {
 		case stale.Has(x):
 			if x.Field == "object" {
@@ -239,8 +267,10 @@ func plan(d *net.Document, before []net.Difference, stale *net.Stale) (r *Report
 			r.Created[x.Kind]++
 		case x.Field == "object" && x.Kind == "security_group_rule":
 			// Whether it is one of those is looked at before it is removed.
-		case net.NotBound(x): // it was made, and was not bound yet when it was looked at
-			half[x.ID] = true
+		case x.Field == "object" && x.Kind == "rbac_policy" && (p.known[x.ID] || p.extra[x.ID]):
+		case d.ToCome(x):
+		case net.NotBound(x), parents[x.ID] && x.Field == "binding:host_id" && string(x.New) == `""`: // it was made, and was not bound yet when it was looked at
+			p.half[x.ID] = true
 		case x.Field == net.PlugField:
 			r.Plugs++
 		default:
@@ -252,72 +282,19 @@ func plan(d *net.Document, before []net.Difference, stale *net.Stale) (r *Report
 		if len(bad) > 20 {
 			bad, more = bad[:20], fmt.Sprintf("\nand %d more", len(bad)-20)
 		}
-		return nil, nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that differ:\n%s%s", strings.Join(bad, "\n"), more).
+		return nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that differ:\n%s%s", strings.Join(bad, "\n"), more).
 			With("Remove them there, or make them equal; nothing was written.")
 	}
-	r.Equal = len(d.Agents) + len(d.SecurityGroups) + len(d.SecurityGroupRules) + len(d.Networks) + len(d.Subnets) + len(d.Ports)
+	for _, n := range d.Counts() {
+		r.Equal += n
+	}
 	for _, of := range []map[string]int{r.Created, r.Renewed} {
 		for _, n := range of {
 			r.Equal -= n
 		}
 	}
-	r.Bound = len(half)
-	return r, half, nil
-}
-
-// write removes what is stale, creates everything that is missing, one kind after the other, binds the ports that are half
-// made, and has the rows of bindings say how ports are plugged. It returns of how many they had said something else.
-func write(ctx context.Context, d *net.Document, c *neutron.Client, half map[string]bool, stale *net.Stale, o Order, tell func(Progress)) (plugs int, err error) {
-	jobs := o.Jobs
-	if err := remove(ctx, c, stale, jobs, tell); err != nil {
-		return 0, err
-	}
-	db, err := rows.Open(ctx, "target", o.DB.DSN, o.DB.Name, o.DB.Password)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := db.Agents(ctx, d.Agents); err != nil {
-		return 0, err
-	}
-	var defaults, groups []net.Group
-	for _, g := range d.SecurityGroups {
-		if g.Name == net.Default && g.ProjectID != "" {
-			defaults = append(defaults, g)
-		} else {
-			groups = append(groups, g)
-		}
-	}
-	if err := db.Defaults(ctx, defaults); err != nil {
-		return 0, err
-	}
-	if err := each(ctx, "security groups", groups, jobs, tell, c.Group); err != nil {
-		return 0, err
-	}
-	if err := change(ctx, c, stale); err != nil {
-		return 0, err
-	}
-	if err := rules(ctx, d, c, jobs, tell); err != nil {
-		return 0, err
-	}
-	if err := each(ctx, "networks", d.Networks, jobs, tell, c.Network); err != nil {
-		return 0, err
-	}
-	if err := each(ctx, "subnets", d.Subnets, jobs, tell, c.Subnet); err != nil {
-		return 0, err
-	}
-	err = alive(ctx, d, db, func(ctx context.Context) error {
-		return each(ctx, "ports", d.Ports, jobs, tell, func(ctx context.Context, p net.Port) error {
-			if half[p.ID] {
-				return c.Bind(ctx, p)
-			}
-			return c.Port(ctx, p)
-		})
-	})
-	if err != nil {
-		return 0, err
-	}
-	return db.Plugs(ctx, d.Ports)
+	r.Bound = len(p.half)
+	return r, nil
 }
 
 // rules removes the rules that Neutron gave new groups by itself, and creates those of the document.

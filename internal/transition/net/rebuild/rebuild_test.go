@@ -46,12 +46,21 @@ func TestFourPorts(t *testing.T) {
 		t.Fatalf("%v\n%s", err, s.Log())
 	}
 	once(t, d, p.Made())
-	if left, err := Verify(t.Context(), d, API{Endpoint: s.Endpoint()}, false); err != nil || len(left) > 0 {
+	if left, err := differs(t.Context(), d, API{Endpoint: s.Endpoint()}, false); err != nil || len(left) > 0 {
 		t.Errorf("the target differs in %d places: %v, %v", len(left), left, err)
 	}
 	if again, err := Apply(t.Context(), d, order, silent); err != nil || len(again.Created) > 0 {
 		t.Errorf("applied again, it created %v, %v", again.Created, err)
 	}
+}
+
+// differs are the differences that Verify finds.
+func differs(ctx context.Context, d *net.Document, at API, reserve bool) ([]net.Difference, error) {
+	v, err := Verify(ctx, d, at, reserve)
+	if err != nil {
+		return nil, err
+	}
+	return v.Differences, nil
 }
 
 func database(s *nettest.Server) Database { return Database{DSN: s.DB.DSN(), Name: s.Name} }
@@ -150,7 +159,7 @@ func TestRebuild(t *testing.T) {
 	}
 	once(t, d, faulty.Made())
 	file := filepath.Join(t.TempDir(), "net.json")
-	if _, err := Export(ctx, API{Endpoint: a.Endpoint()}, file); err != nil {
+	if _, err := Export(ctx, API{Endpoint: a.Endpoint()}, file, nil); err != nil {
 		t.Fatal(err)
 	}
 	old, err := Read(file)
@@ -160,7 +169,7 @@ func TestRebuild(t *testing.T) {
 	}
 
 	byRows := filepath.Join(t.TempDir(), "rows.json")
-	if _, err := ExportRows(ctx, database(a), byRows); err != nil {
+	if _, err := ExportRows(ctx, database(a), byRows, nil); err != nil {
 		t.Fatal(err)
 	}
 	api, err := os.ReadFile(file)
@@ -174,7 +183,7 @@ func TestRebuild(t *testing.T) {
 
 	counted := nettest.NewProxy(t, b)
 	killed(ctx, t, counted, 4, faulty.Writes(), file, database(b))
-	if left, err := Verify(ctx, old, API{Endpoint: counted.URL}, false); err != nil || len(left) > 0 {
+	if left, err := differs(ctx, old, API{Endpoint: counted.URL}, false); err != nil || len(left) > 0 {
 		t.Fatalf("after kills the target differs: %v, %v", err, left)
 	}
 	once(t, old, counted.Made())
@@ -203,7 +212,7 @@ func TestRebuild(t *testing.T) {
 		}
 	}
 	rig.SQL("UPDATE neutron_b.ml2_port_bindings SET vif_type = 'unbound' WHERE port_id = '" + bound.ID + "'; DELETE FROM neutron_b.ml2_port_binding_levels WHERE port_id = '" + bound.ID + "'")
-	if left, err := Verify(ctx, old, API{Endpoint: b.Endpoint()}, false); err != nil || len(left) != 1 {
+	if left, err := differs(ctx, old, API{Endpoint: b.Endpoint()}, false); err != nil || len(left) != 1 {
 		t.Fatalf("verify of a port that is not bound: %+v, %v", left, err)
 	}
 	if r, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4}, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
@@ -212,7 +221,7 @@ func TestRebuild(t *testing.T) {
 	old = goesOn(ctx, t, counted, file, database(b))
 	// Something differs, something is missing, something is too much.
 	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + old.Ports[3].ID + "'")
-	left, err := Verify(ctx, old, API{Endpoint: b.Endpoint()}, false)
+	left, err := differs(ctx, old, API{Endpoint: b.Endpoint()}, false)
 	try.Must(t, err)
 	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != old.Ports[3].ID || string(left[0].New) != `"other"` {
 		t.Errorf("verify of a changed port: %+v", left)
@@ -283,7 +292,7 @@ func goesOn(ctx context.Context, t *testing.T, p *nettest.Proxy, file string, db
 	if r.Removed["port"] != 1 || r.Created["port"] < 2 {
 		t.Errorf("gone on: %+v", r)
 	}
-	if left, err := Verify(ctx, is, API{Endpoint: p.URL}, false); err != nil || len(left) > 0 {
+	if left, err := differs(ctx, is, API{Endpoint: p.URL}, false); err != nil || len(left) > 0 {
 		t.Errorf("gone on, it differs: %v, %+v", err, left)
 	}
 	writes := p.Writes()
@@ -348,7 +357,7 @@ func TestKilledWithManyPorts(t *testing.T) {
 	killed(ctx, t, p, 10, len(d.SecurityGroups)+len(d.SecurityGroupRules)+len(d.Networks)+len(d.Subnets)+ports, file, database(s))
 	t.Logf("%d ports in %d networks by 11 processes in %s", ports, len(d.Networks), time.Since(began).Round(time.Second))
 	once(t, d, p.Made())
-	if left, err := Verify(ctx, d, API{Endpoint: s.Endpoint()}, false); err != nil || len(left) > 0 {
+	if left, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, false); err != nil || len(left) > 0 {
 		t.Errorf("after kills the target differs in %d places: %v", len(left), err)
 	}
 	before, writes := s.DB.SQL("SELECT * FROM neutron.standardattributes ORDER BY id"), p.Writes()

@@ -2,15 +2,18 @@ package rebuild
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/neutron"
+	"holdfast/internal/transition/net/rows"
 )
 
 // collections are the kinds of objects that are removed and changed by the API, in the order in which they can be
@@ -19,30 +22,91 @@ var collections = []struct{ kind, name string }{
 	{"port", "ports"}, {"subnet", "subnets"}, {"network", "networks"}, {"security_group_rule", "security-group-rules"}, {"security_group", "security-groups"},
 }
 
+// pending is what is to be done.
+type pending struct {
+	left         []net.Difference
+	stale        *net.Stale
+	known, extra map[string]bool // as of net.MadeByNeutron
+	half         map[string]bool // ports that were made, and are not bound
+}
+
+// renewed are the objects of a kind that are to be written anew.
+func (p *pending) renewed(kind string) map[string]bool {
+	out := map[string]bool{}
+	for id := range p.stale.Changed[kind] {
+		out[id] = true
+	}
+	return out
+}
+
+func ids(of map[string]bool) []string { return slices.Sorted(maps.Keys(of)) }
+
+// allowed refuses a document that leaves out what nobody has allowed to be left out.
+func allowed(d *net.Document, leaveOut []string) error {
+	not := d.NotAllowed(leaveOut)
+	if len(not) == 0 {
+		return nil
+	}
+	var lines, names []string
+	for _, k := range not {
+		lines, names = append(lines, k.String()), append(names, k.Name)
+	}
+	return fail.Errorf(fail.Refused, "the document leaves out what the old platform has:\n%s", strings.Join(lines, "\n")).
+		With("What is left out must be made on the new platform otherwise, or is not needed there. To go on without it: --leave-out " + strings.Join(names, ","))
+}
+
+// able refuses a platform that lacks an extension which is needed.
+func able(ctx context.Context, d *net.Document, c *neutron.Client, endpoint string) error {
+	has, err := c.Extensions(ctx)
+	if err != nil {
+		return err
+	}
+	if !has[extension] {
+		return fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", endpoint, extension).
+			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
+	}
+	needs := d.Needs()
+	var lines []string
+	for _, alias := range slices.Sorted(maps.Keys(needs)) {
+		if !has[alias] {
+			lines = append(lines, alias+": "+needs[alias])
+		}
+	}
+	if len(lines) > 0 {
+		return fail.Errorf(fail.Refused, "%s: Neutron lacks extensions for what the document has (the first object of each):\n%s", endpoint, strings.Join(lines, "\n")).
+			With("Load their plug-ins there: service_plugins of neutron.conf, extension_drivers of ML2. Nothing was written.")
+	}
+	return nil
+}
+
 // compare gives the differences of a document and a platform, and what of these is stale.
-func compare(ctx context.Context, d *net.Document, c *neutron.Client, o Order) (left []net.Difference, stale *net.Stale, err error) {
+func compare(ctx context.Context, d *net.Document, c *neutron.Client, o Order) (*pending, error) {
 	was, err := applied(o.Applied)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	is, err := c.Read(ctx, slices.Concat(d.SecurityGroups, was.SecurityGroups))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if left, err = differences(d, is, o.ReserveDHCP); err != nil {
-		return nil, nil, err
+	p := &pending{half: map[string]bool{}}
+	if p.left, err = differences(d, is, o.ReserveDHCP); err != nil {
+		return nil, err
 	}
+	p.left = slices.DeleteFunc(p.left, net.ExtraAddresses)
+	p.known, p.extra = d.MadeByNeutron(is)
 	if o.ReserveDHCP {
 		was.ReserveDHCP()
 	}
 	touched, err := differences(was, is, o.ReserveDHCP)
 	if err == nil {
-		stale, err = net.FindStale(was, left, touched)
+		p.stale, err = net.FindStale(was, p.left, touched)
 	}
-	return left, stale, err
+	return p, err
 }
 
 func differences(d, is *net.Document, reserve bool) ([]net.Difference, error) {
+	d = d.WithoutHosts(is)
 	left, err := net.Diff(d, is)
 	if err == nil && reserve {
 		left = net.HandedOver(d, left)
@@ -83,15 +147,36 @@ func keep(file string, d *net.Document, about bool) error {
 	return nil
 }
 
-// remove removes what is in the document no more, and what has to be made anew.
-func remove(ctx context.Context, c *neutron.Client, stale *net.Stale, jobs int, tell func(Progress)) error {
+// remove removes what is in the document no more, and what has to be made anew. A port of a trunk can not be removed: the trunk
+// is, and made anew.
+func remove(ctx context.Context, d *net.Document, c *neutron.Client, db *rows.Database, stale *net.Stale, jobs int, tell func(Progress)) error {
+	trunks := maps.Clone(stale.Gone["trunk"])
+	if trunks == nil {
+		trunks = map[string]bool{}
+	}
+	for id := range stale.Changed["trunk"] {
+		trunks[id] = true
+	}
+	for _, t := range d.Trunks {
+		if stale.Gone["port"][t.PortID] || slices.ContainsFunc(t.SubPorts, func(p net.SubPort) bool { return stale.Gone["port"][p.PortID] }) {
+			trunks[t.ID] = true
+		}
+	}
+	if err := errors.Join(db.Remove(ctx, "rbac_policy", ids(stale.Gone["rbac_policy"])), db.Remove(ctx, "trunk", ids(trunks))); err != nil {
+		return err
+	}
 	for _, of := range collections {
-		ids := slices.Sorted(maps.Keys(stale.Gone[of.kind]))
-		if len(ids) == 0 {
+		gone := ids(stale.Gone[of.kind])
+		if len(gone) == 0 {
 			continue
 		}
-		err := each(ctx, of.name+" that are removed", ids, jobs, tell, func(ctx context.Context, id string) error { return c.Delete(ctx, of.name, id) })
+		err := each(ctx, of.name+" that are removed", gone, jobs, tell, func(ctx context.Context, id string) error { return c.Delete(ctx, of.name, id) })
 		if err != nil {
+			return err
+		}
+	}
+	for _, kind := range []string{"address_group", "qos_policy", "subnetpool", "address_scope"} { // what others name
+		if err := db.Remove(ctx, kind, ids(stale.Gone[kind])); err != nil {
 			return err
 		}
 	}
@@ -102,7 +187,12 @@ func remove(ctx context.Context, c *neutron.Client, stale *net.Stale, jobs int, 
 func change(ctx context.Context, c *neutron.Client, stale *net.Stale) error {
 	for _, of := range collections {
 		for _, id := range slices.Sorted(maps.Keys(stale.Changed[of.kind])) {
-			if err := c.Change(ctx, of.name, of.kind, id, stale.Changed[of.kind][id]); err != nil {
+			fields := maps.Clone(stale.Changed[of.kind][id])
+			maps.DeleteFunc(fields, func(f string, _ json.RawMessage) bool { return net.Later(of.kind, f) })
+			if len(fields) == 0 {
+				continue
+			}
+			if err := c.Change(ctx, of.name, of.kind, id, fields); err != nil {
 				return err
 			}
 		}

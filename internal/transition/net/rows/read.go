@@ -76,7 +76,14 @@ func (r row) json(column string) json.RawMessage {
 type snapshot struct {
 	rows         map[string][]row // by the first name of a table in read
 	descriptions map[string]string
+	tagged       map[string][]string // by standard_attr_id
+	tables       map[string]bool     // TABLE and TABLE.COLUMN
+	mitaka       bool                // the release is Neutron 8 (Mitaka) or a later one
+	left         []net.LeftOut
 }
+
+// tags are those of an object.
+func (s *snapshot) tags(r row) []string { return s.tagged[r["standard_attr_id"]] }
 
 // description is an object's: in a table of all objects since Neutron 8, in its own before.
 func (s *snapshot) description(r row) string {
@@ -101,14 +108,14 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc := &net.Document{Version: net.Version}
+	doc := &net.Document{Version: net.Version, LeftOut: s.left}
 	for _, r := range s.rows["agents"] {
 		doc.Agents = append(doc.Agents, net.Agent{ID: r["id"], AgentType: r["agent_type"], Binary: r["binary"], Topic: r["topic"], Host: r["host"],
 			AdminStateUp: r.flag("admin_state_up"), Zone: r["availability_zone"], Description: r["description"], Configurations: r.json("configurations")})
 	}
 	for _, r := range s.rows["securitygroups"] {
 		stateful, known := r["stateful"]
-		doc.SecurityGroups = append(doc.SecurityGroups, net.Group{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), Stateful: !known || stateful == "1"})
+		doc.SecurityGroups = append(doc.SecurityGroups, net.Group{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), Stateful: !known || stateful == "1", Tags: s.tags(r)})
 	}
 	for _, r := range s.rows["securitygrouprules"] {
 		first, err1 := r.number("port_range_min")
@@ -118,12 +125,12 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 		}
 		doc.SecurityGroupRules = append(doc.SecurityGroupRules, net.Rule{ID: r["id"], ProjectID: r.project(), SecurityGroupID: r["security_group_id"], Direction: r["direction"],
 			EtherType: r["ethertype"], Protocol: r.or("protocol"), PortRangeMin: first, PortRangeMax: last, RemoteIPPrefix: r.or("remote_ip_prefix"),
-			RemoteGroupID: r.or("remote_group_id"), Description: s.description(r)})
+			RemoteGroupID: r.or("remote_group_id"), RemoteAddressGroupID: r.or("remote_address_group_id"), Description: s.description(r)})
 	}
 	if err := errors.Join(s.networks(doc), s.subnets(doc)); err != nil {
 		return nil, err
 	}
-	if err := s.ports(doc); err != nil {
+	if err := errors.Join(s.ports(doc), s.shared(doc)); err != nil {
 		return nil, err
 	}
 	doc.Normalize()
@@ -132,8 +139,19 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 
 func (s *snapshot) networks(doc *net.Document) error {
 	segments, shared, external, security := s.by("networksegments", "network_id"), s.by("networkrbacs", "object_id"), s.by("externalnetworks", "network_id"), s.by("networksecuritybindings", "network_id")
+	policy, domain := s.by("qos_network_policy_bindings", "network_id"), s.by("networkdnsdomains", "network_id")
 	for _, r := range s.rows["networks"] {
 		n := net.Network{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"), External: len(external[r["id"]]) > 0, PortSecurity: secure(security[r["id"]])}
+		n.Tags = s.tags(r)
+		for _, e := range external[n.ID] {
+			n.IsDefault = e.flag("is_default")
+		}
+		for _, p := range policy[n.ID] {
+			n.QoSPolicyID = p.or("policy_id")
+		}
+		for _, p := range domain[n.ID] {
+			n.DNSDomain = p["dns_domain"]
+		}
 		mtu, err := r.number("mtu")
 		if err != nil {
 			return fmt.Errorf("network %s: %w", n.ID, err)
@@ -165,13 +183,18 @@ func secure(rows []row) bool { return len(rows) == 0 || rows[0].flag("port_secur
 
 func (s *snapshot) subnets(doc *net.Document) error {
 	dns, pools, routes := s.by("dnsnameservers", "subnet_id"), s.by("ipallocationpools", "subnet_id"), s.by("subnetroutes", "subnet_id")
+	services := s.by("subnet_service_types", "subnet_id")
 	for _, r := range s.rows["subnets"] {
 		version, err := r.number("ip_version")
 		if err != nil || version == nil {
 			return fmt.Errorf("subnet %s: ip_version: value %q: want a number", r["id"], r["ip_version"])
 		}
 		n := net.Subnet{ID: r["id"], ProjectID: r.project(), NetworkID: r["network_id"], Name: r["name"], Description: s.description(r), IPVersion: *version, CIDR: r["cidr"],
-			GatewayIP: r.or("gateway_ip"), EnableDHCP: r.flag("enable_dhcp"), RAMode: r.or("ipv6_ra_mode"), AddressMode: r.or("ipv6_address_mode")}
+			GatewayIP: r.or("gateway_ip"), EnableDHCP: r.flag("enable_dhcp"), RAMode: r.or("ipv6_ra_mode"), AddressMode: r.or("ipv6_address_mode"),
+			SubnetPoolID: r.or("subnetpool_id"), Tags: s.tags(r)}
+		for _, t := range services[n.ID] {
+			n.ServiceTypes = append(n.ServiceTypes, t["service_type"])
+		}
 		servers := dns[n.ID]
 		inOrder(servers, "order")
 		for _, a := range servers {
@@ -191,6 +214,7 @@ func (s *snapshot) subnets(doc *net.Document) error {
 func (s *snapshot) ports(doc *net.Document) error {
 	ips, pairs, groups, security, bindings := s.by("ipallocations", "port_id"), s.by("allowedaddresspairs", "port_id"), s.by("securitygroupportbindings", "port_id"),
 		s.by("portsecuritybindings", "port_id"), s.by("ml2_port_bindings", "port_id")
+	options, policy, dns, uplink := s.by("extradhcpopts", "port_id"), s.by("qos_port_policy_bindings", "port_id"), s.by("portdnses", "port_id"), s.by("portuplinkstatuspropagation", "port_id")
 	for _, r := range s.rows["ports"] {
 		p := net.Port{ID: r["id"], ProjectID: r.project(), NetworkID: r["network_id"], Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"),
 			MACAddress: r["mac_address"], DeviceID: r["device_id"], DeviceOwner: r["device_owner"], PortSecurity: secure(security[r["id"]]), VNICType: "normal", VIFType: "unbound", Profile: json.RawMessage("{}")}
@@ -212,6 +236,23 @@ func (s *snapshot) ports(doc *net.Document) error {
 				}
 			}
 		}
+		for _, o := range options[p.ID] {
+			version, err := o.number("ip_version")
+			if err != nil {
+				return fmt.Errorf("%s %s: %w", "port", p.ID, err)
+			}
+			p.DHCPOptions = append(p.DHCPOptions, net.DHCPOption{Name: o["opt_name"], Value: o["opt_value"], IPVersion: whole(version, 4)})
+		}
+		for _, b := range policy[p.ID] {
+			p.QoSPolicyID = b.or("policy_id")
+		}
+		p.DNSName, p.Tags = r["dns_name"], s.tags(r)
+		for _, n := range dns[p.ID] {
+			p.DNSName, p.DNSDomain = n["dns_name"], n["dns_domain"]
+		}
+		for _, u := range uplink[p.ID] {
+			p.PropagateUplink = new(u.flag("propagate_uplink_status"))
+		}
 		doc.Ports = append(doc.Ports, p)
 	}
 	return nil
@@ -228,7 +269,7 @@ func (d *Database) snapshot(ctx context.Context) (s *snapshot, err error) {
 			err = errors.Join(err, back)
 		}
 	}()
-	s = &snapshot{rows: map[string][]row{}, descriptions: map[string]string{}}
+	s = &snapshot{rows: map[string][]row{}, descriptions: map[string]string{}, tagged: map[string][]string{}, tables: d.has, mitaka: d.has["standardattributes"]}
 	for _, names := range read {
 		i := slices.IndexFunc(names, func(n string) bool { return d.has[n] })
 		if i < 0 {
@@ -237,6 +278,20 @@ func (d *Database) snapshot(ctx context.Context) (s *snapshot, err error) {
 		if s.rows[names[0]], err = d.all(ctx, tx, names[i]); err != nil {
 			return nil, err
 		}
+	}
+	for _, name := range optional {
+		if !d.has[name] {
+			continue
+		}
+		if s.rows[name], err = d.all(ctx, tx, name); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range s.rows["tags"] {
+		s.tagged[r["standard_attr_id"]] = append(s.tagged[r["standard_attr_id"]], r["tag"])
+	}
+	if s.left, err = d.leftOut(ctx, tx, s); err != nil {
+		return nil, err
 	}
 	if d.has["standardattributes.description"] {
 		all, err := d.all(ctx, tx, "standardattributes")
