@@ -2,8 +2,8 @@ package net
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/hex"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"strconv"
@@ -135,8 +135,9 @@ func (d *Document) Share(objectType, object, project, action string) {
 	}) {
 		return
 	}
-	sum := sha256.Sum256([]byte(objectType + " " + object + " " + action))
-	h := hex.EncodeToString(sum[:16])
+	sum := fnv.New128a()
+	_, _ = sum.Write([]byte(objectType + " " + object + " " + action)) // it never fails
+	h := hex.EncodeToString(sum.Sum(nil))
 	id := strings.Join([]string{h[:8], h[8:12], "5" + h[13:16], "8" + h[17:20], h[20:]}, "-")
 	d.RBACPolicies = append(d.RBACPolicies, RBACPolicy{ID: id, ProjectID: project, ObjectType: objectType, ObjectID: object, Action: action, Target: Everybody})
 }

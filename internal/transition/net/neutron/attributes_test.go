@@ -64,6 +64,9 @@ func TestNotCarriedOver(t *testing.T) {
 	if !d.Networks[0].Shared || !shared["n1"] || !shared["l1"] || len(shared) != 2 {
 		t.Errorf("shared with all: %+v, network %v", d.RBACPolicies, d.Networks[0].Shared)
 	}
+	if !d.SecurityGroups[0].Stateful || !d.Ports[0].PortSecurity || !d.Networks[0].PortSecurity {
+		t.Errorf("a release without these attributes: stateful %v, port security %v and %v, want all on", d.SecurityGroups[0].Stateful, d.Ports[0].PortSecurity, d.Networks[0].PortSecurity)
+	}
 	if d.Ports[1].PropagateUplink != nil {
 		t.Error("an attribute that is of SR-IOV is kept for another port")
 	}

@@ -137,6 +137,7 @@ type of[T any] struct {
 	path, key, kind, project string
 	left                     *[]net.LeftOut
 	whole                    bool // the collection is small, and may have no order to page by
+	absent                   T    // what an object is as far as it does not say: of a release that has no such attribute yet
 }
 
 // link is where another page is.
@@ -173,7 +174,7 @@ func list[T any](ctx context.Context, c *Client, o of[T], id func(T) string) (ou
 			return nil, fail.Errorf(fail.Failed, "%s: %w", o.path, err)
 		}
 		for _, text := range objects {
-			var v T
+			v := o.absent
 			var all map[string]json.RawMessage
 			if err := errors.Join(json.Unmarshal(text, &v), json.Unmarshal(text, &all)); err != nil {
 				return nil, fail.Errorf(fail.Failed, "%s: %w", o.path, err)

@@ -74,7 +74,7 @@ func (c *Client) Read(ctx context.Context, groups []net.Group) (d *net.Document,
 	if d.Agents, err = list(ctx, c, of[net.Agent]{path: "agents"}, func(a net.Agent) string { return a.ID }); err != nil {
 		return nil, err
 	}
-	networks, err := list(ctx, c, of[wireNetwork]{path: "networks", kind: "network", left: &d.LeftOut}, func(n wireNetwork) string { return n.ID })
+	networks, err := list(ctx, c, of[wireNetwork]{path: "networks", kind: "network", left: &d.LeftOut, absent: wireNetwork{Network: net.Network{PortSecurity: true}}}, func(n wireNetwork) string { return n.ID })
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ func (c *Client) Read(ctx context.Context, groups []net.Group) (d *net.Document,
 	if d.Subnets, err = list(ctx, c, of[net.Subnet]{path: "subnets", kind: "subnet", left: &d.LeftOut}, func(s net.Subnet) string { return s.ID }); err != nil {
 		return nil, err
 	}
-	if d.Ports, err = list(ctx, c, of[net.Port]{path: "ports", kind: "port", left: &d.LeftOut}, func(p net.Port) string { return p.ID }); err != nil {
+	if d.Ports, err = list(ctx, c, of[net.Port]{path: "ports", kind: "port", left: &d.LeftOut, absent: net.Port{PortSecurity: true, VNICType: "normal", VIFType: "unbound"}}, func(p net.Port) string { return p.ID }); err != nil {
 		return nil, err
 	}
 	if err := c.securityGroups(ctx, d, groups); err != nil {
@@ -258,7 +258,7 @@ func (c *Client) securityGroups(ctx context.Context, d *net.Document, groups []n
 }
 
 func (c *Client) groupsOf(ctx context.Context, d *net.Document, project string) error {
-	groups, err := list(ctx, c, of[net.Group]{path: "security-groups", kind: "security_group", project: project, left: &d.LeftOut}, func(g net.Group) string { return g.ID })
+	groups, err := list(ctx, c, of[net.Group]{path: "security-groups", kind: "security_group", project: project, left: &d.LeftOut, absent: net.Group{Stateful: true}}, func(g net.Group) string { return g.ID })
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,11 @@ func TestFourPorts(t *testing.T) {
 	try.Must(t, d.Check("platform"))
 	p := nettest.NewProxy(t, s)
 	order := Order{API: API{Endpoint: p.URL}, DB: database(s), Jobs: 4}
+	var e *fail.Error
+	if _, err := Apply(t.Context(), nettest.Shapes(), order, silent); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Error(), "\nqos: qos_policy 80000000-0000-4000-8000-000000000005\n") ||
+		!strings.Contains(e.Error(), "\ntrunk: trunk 80000000-0000-4000-8000-000000000008") || s.DB.SQL("SELECT COUNT(*) FROM neutron.agents") != "0" {
+		t.Errorf("apply on a platform without QoS and trunks: %v, want it refused, and nothing written", err)
+	}
 	if _, err := Apply(t.Context(), d, order, silent); err != nil {
 		t.Fatalf("%v\n%s", err, s.Log())
 	}

@@ -75,14 +75,15 @@ var attributeTables = map[string]struct {
 var kinds = map[string]string{"routers": "router", "floatingips": "floatingip", "quotas": "quota", "meteringlabels": "metering_label", "logs": "log", "local_ips": "local_ip",
 	"ndp_proxies": "ndp_proxy", "flavors": "flavor", "serviceprofiles": "service_profile", "network_segment_ranges": "network_segment_range", "vpnservices": "vpnservice",
 	"ipsec_site_connections": "ipsec_site_connection", "ikepolicies": "ikepolicy", "ipsecpolicies": "ipsecpolicy", "firewalls": "firewall", "firewall_policies": "firewall_policy",
-	"firewall_rules": "firewall_rule", "pools": "pool", "vips": "vip", "bgp_speakers": "bgp_speaker", "bgp_peers": "bgp_peer"}
+	"firewall_rules": "firewall_rule", "pools": "pool", "vips": "vip", "bgp_speakers": "bgp_speaker", "bgp_peers": "bgp_peer",
+	"auto_allocated_topologies": "auto_allocated_topology"}
 
 // internal are patterns of tables that Neutron fills by itself, or that belong to objects in tables of kinds.
 var internal = strings.Fields(`alembic_version* ipam* ipavailabilityranges ml2_*_allocations ml2_*_endpoints ml2_port_binding_levels ml2_distributed_port_bindings
 	ml2_dvr_port_bindings networkdhcpagentbindings routerl3agentbindings routerports routerroutes routerrules router_extra_attributes router_ndp_proxy_state
 	portforwardings conntrack_helpers floatingipdnses qos_fip_policy_bindings qos_router_gw_policy_bindings ha_router_* dvr_* provisioningblocks standardattributes
 	quotausages reservations resourcedeltas consistencyhashes network_subnet_lock providerresourceassociations ovn_hash_ring ovn_revision_numbers
-	segmenthostmappings default_security_group portdataplanestatuses meteringlabelrules local_ip_associations flavorserviceprofilebindings agents`)
+	segmenthostmappings default_security_group portdataplanestatuses meteringlabelrules local_ip_associations flavorserviceprofilebindings portbindingports agents`)
 
 // leftOut notes what a database has that is not carried over: columns of the tables that were read, and rows of all others.
 func (d *Database) leftOut(ctx context.Context, tx *sql.Tx, s *snapshot) (out []net.LeftOut, err error) {

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/nettest"
+	"holdfast/internal/transition/net/rebuild"
+)
+
+// TestNetTellsWhatIsLeftOut: export and verify tell what is not carried over by kind, count and ID, as text and as JSON, and verify
+// says "nothing else" only without such.
+func TestNetTellsWhatIsLeftOut(t *testing.T) {
+	d := nettest.Shapes()
+	d.LeftOut = []net.LeftOut{{Kind: "router", ID: "r1"}, {Kind: "router", ID: "r2"}, {Kind: "quota", ID: "p"}}
+	d.Normalize()
+	beside := &rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{"u1"}, LeftOut: d.KindsLeftOut(), Beside: []net.LeftOutKind{{Name: "floatingip", Count: 1, IDs: []string{"f1"}}}}
+	for name, c := range map[string]struct {
+		say   func(a *app, js bool) error
+		texts []string
+		not   string
+		js    string
+	}{
+		"export": {func(a *app, js bool) error { return a.netExported(d, js) },
+			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2", "not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "floatingip",
+			`"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}]`},
+		"verify": {func(a *app, js bool) error { return a.netVerified(beside, js) },
+			[]string{"Neutron has what the document has", "not carried over: router 2: r1, r2", "on the platform, and not compared: floatingip 1: f1", "port 1: u1"}, "nothing else",
+			`"unbound":["u1"],"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}],"beside":[{"kind":"floatingip","count":1,"ids":["f1"]}]`},
+		"verify without such": {func(a *app, js bool) error {
+			return a.netVerified(&rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{}, LeftOut: []net.LeftOutKind{}, Beside: []net.LeftOutKind{}}, js)
+		}, []string{"Neutron has what the document has, and nothing else"}, "not carried", `"equal":true,"differences":[],"unbound":[],"left_out":[],"beside":[]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var said strings.Builder
+			a := &app{env: Env{Stdout: &said, Stderr: &said}}
+			if err := c.say(a, false); err != nil {
+				t.Fatal(err)
+			}
+			text := strings.Join(strings.Fields(said.String()), " ")
+			for _, want := range c.texts {
+				if !strings.Contains(text, want) {
+					t.Errorf("%q is not in\n%s", want, said.String())
+				}
+			}
+			if strings.Contains(text, c.not) {
+				t.Errorf("%q is in\n%s", c.not, said.String())
+			}
+			said.Reset()
+			if err := c.say(a, true); err != nil {
+				t.Fatal(err)
+			}
+			var all any
+			if err := json.Unmarshal([]byte(said.String()), &all); err != nil {
+				t.Fatal(err)
+			}
+			if js := strings.Join(strings.Fields(said.String()), ""); !strings.Contains(js, c.js) {
+				t.Errorf("%s is not in\n%s", c.js, js)
+			}
+		})
+	}
+}
