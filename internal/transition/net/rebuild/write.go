@@ -43,6 +43,8 @@ func write(ctx context.Context, d *net.Document, c *neutron.Client, p *pending, 
 		return 0, err
 	}
 	for _, then := range []func() error{
+		func() error { return db.Unshare(ctx, d) }, // at once: until then all projects may use these networks
+		func() error { return db.Write(ctx, d, "rbac_policy", p.renewed("rbac_policy")) },
 		func() error {
 			return alive(ctx, d, db, func(ctx context.Context) error { return ports(ctx, d, c, db, p, o.Jobs, tell) })
 		},
