@@ -283,6 +283,9 @@ func (d *Document) Normalize() {
 		slices.SortFunc(p.FixedIPs, func(a, b FixedIP) int { return cmp.Compare(a.SubnetID+a.IPAddress, b.SubnetID+b.IPAddress) })
 		slices.SortFunc(p.AllowedPairs, func(a, b Pair) int { return cmp.Compare(a.IPAddress+a.MACAddress, b.IPAddress+b.MACAddress) })
 		slices.Sort(p.Groups)
+		for j := range p.DHCPOptions {
+			p.DHCPOptions[j].IPVersion = cmp.Or(p.DHCPOptions[j].IPVersion, 4)
+		}
 		slices.SortFunc(p.DHCPOptions, func(a, b DHCPOption) int {
 			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.IPVersion, b.IPVersion), strings.Compare(a.Value, b.Value))
 		})

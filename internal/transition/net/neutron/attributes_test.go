@@ -18,12 +18,13 @@ func TestNotCarriedOver(t *testing.T) {
 		"agents":   `{"agents": []}`,
 		"networks": `{"networks": [{"id": "n1", "project_id": "p", "status": "ACTIVE", "vlan_transparent": true, "qinq": false, "subnets": ["s"], "hint": {}}]}`,
 		"subnets":  `{"subnets": [{"id": "s1", "segment_id": "x", "dns_publish_fixed_ip": false, "created_at": "now"}]}`,
-		"ports": `{"ports": [{"id": "p1", "numa_affinity_policy": null, "device_profile": "gpu", "vendor_limit": 0, "tags": [], "status": "DOWN"},
+		"ports": `{"ports": [{"id": "p1", "numa_affinity_policy": null, "device_profile": "gpu", "vendor_limit": 0, "tags": [], "status": "DOWN", "extra_dhcp_opts": [{"opt_name": "a", "opt_value": "b"}]},
 			{"id": "p2", "propagate_uplink_status": true, "binding:vnic_type": "normal"}]}`,
 		"security-groups":        `{"security_groups": [{"id": "g1", "name": "default", "security_group_rules": [{}], "shared": false}]}`,
 		"security-group-rules":   `{"security_group_rules": [{"id": "r1", "remote_zone": "dmz", "normalized_cidr": "0.0.0.0/0", "remote_address_group_id": "a1"}]}`,
-		"extensions":             `{"extensions": [{"alias": "qos"}, {"alias": "subnet_allocation"}, {"alias": "rbac-policies"}]}`,
-		"qos/policies":           `{"policies": [{"id": "q1", "rules": [{"id": "u1", "type": "dscp_marking", "dscp_mark": 8, "qos_policy_id": "q1", "until": "noon"}]}]}`,
+		"extensions":             `{"extensions": [{"alias": "qos"}, {"alias": "subnet_allocation"}, {"alias": "rbac-policies"}, {"alias": "address-scope"}]}`,
+		"qos/policies":           `{"policies": [{"id": "q1", "rules": [{"id": "u1", "type": "dscp_marking", "dscp_mark": 8, "qos_policy_id": "q1", "until": "noon"}, {"id": "u2", "type": "bandwidth_limit", "max_kbps": 9}]}]}`,
+		"address-scopes":         `{"address_scopes": [{"id": "c1"}]}`,
 		"subnetpools":            `{"subnetpools": [{"id": "l1", "min_prefixlen": "8", "max_prefixlen": 32, "default_prefixlen": "24", "shared": true}]}`,
 		"rbac-policies":          `{"rbac_policies": [{"id": "b1", "object_type": "bgpvpn"}, {"id": "b2", "object_type": "network", "object_id": "n1", "action": "access_as_shared", "target_tenant": "*"}]}`,
 		"routers":                `{"routers": [{"id": "o1"}, {"id": "o2"}]}`,
@@ -66,6 +67,9 @@ func TestNotCarriedOver(t *testing.T) {
 	}
 	if !d.SecurityGroups[0].Stateful || !d.Ports[0].PortSecurity || !d.Networks[0].PortSecurity {
 		t.Errorf("a release without these attributes: stateful %v, port security %v and %v, want all on", d.SecurityGroups[0].Stateful, d.Ports[0].PortSecurity, d.Networks[0].PortSecurity)
+	}
+	if r := d.QoSPolicies[0].Rules[1]; r.Direction == nil || *r.Direction != "egress" || d.AddressScopes[0].IPVersion != 4 || d.Ports[0].DHCPOptions[0].IPVersion != 4 {
+		t.Errorf("a release without these attributes: %+v, %+v, %+v", r, d.AddressScopes, d.Ports[0].DHCPOptions)
 	}
 	if d.Ports[1].PropagateUplink != nil {
 		t.Error("an attribute that is of SR-IOV is kept for another port")

@@ -129,7 +129,7 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 		}
 	}
 	if has["address-scope"] {
-		scopes, err := list(ctx, c, of[wireScope]{path: "address-scopes", whole: true, kind: "address_scope", left: &d.LeftOut}, func(v wireScope) string { return v.ID })
+		scopes, err := list(ctx, c, of[wireScope]{path: "address-scopes", whole: true, kind: "address_scope", left: &d.LeftOut, absent: wireScope{AddressScope: net.AddressScope{IPVersion: 4}}}, func(v wireScope) string { return v.ID })
 		if err != nil {
 			return err
 		}
@@ -181,6 +181,9 @@ func (c *Client) policies(ctx context.Context, d *net.Document, rbac bool) error
 			var all map[string]json.RawMessage
 			if err := errors.Join(json.Unmarshal(part, &r), json.Unmarshal(part, &all)); err != nil {
 				return fail.Errorf(fail.Failed, "%s %s: %w", "qos_policy", v.ID, err)
+			}
+			if r.Direction == nil && r.Type == net.BandwidthLimit { // before Neutron 11 the only one
+				r.Direction = new("egress")
 			}
 			v.QoSPolicy.Rules = append(v.QoSPolicy.Rules, r)
 			d.LeftOut = append(d.LeftOut, beside("qos_policy.rules", v.ID, names(reflect.TypeFor[net.QoSRule]()), all)...)
