@@ -9,6 +9,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,10 +133,12 @@ func ExportRows(ctx context.Context, from Database, out string, leaveOut []strin
 }
 
 func save(d *net.Document, out string, leaveOut []string) error {
-	if err := Save(d, out); err != nil {
-		return err
+	err, more := Save(d, out), d.CheckAttributes(out, leaveOut)
+	var a, b *net.Faults
+	if errors.As(err, &a) && errors.As(more, &b) {
+		return &net.Faults{Lines: slices.Concat(a.Lines, b.Lines)}
 	}
-	return d.CheckAttributes(out, leaveOut)
+	return cmp.Or(err, more)
 }
 
 // Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
