@@ -24,7 +24,7 @@ func TestNetTellsWhatIsLeftOut(t *testing.T) {
 		js    string
 	}{
 		"export": {func(a *app, js bool) error { return a.netExported(d, js) },
-			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2", "not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "floatingip",
+			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2", "not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "on the platform",
 			`"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}]`},
 		"verify": {func(a *app, js bool) error { return a.netVerified(beside, js) },
 			[]string{"Neutron has what the document has", "not carried over: router 2: r1, r2", "on the platform, and not compared: floatingip 1: f1", "port 1: u1"}, "nothing else",

@@ -93,7 +93,7 @@ func (a *app) netExportCmd() *cobra.Command {
 to them into a file, which is JSON. Nothing is written on the platform. Where its
 API is gone, --db reads Neutron's database instead, in one transaction.
 
-What is not carried over, such as routers, is told and noted in the file, and
+What is not carried over, such as quotas, is told and noted in the file, and
 apply refuses it without --leave-out. An attribute of an object that is not
 carried over is an error here already.
 

@@ -21,6 +21,7 @@ func (d *Document) Check(file string) error {
 	c.allSubnets()
 	c.ports()
 	c.shared()
+	c.routers()
 	c.leftOut()
 	if len(c.lines) > 0 {
 		return &Faults{c.lines}

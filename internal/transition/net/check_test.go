@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"version": 1}`:                `net.json: version: value 1: want 2, as this program writes it: export it anew`,
-		"version: 2\nrouters: []\n":     "routers",
+		"version: 2\nzones: []\n":       "zones",
 		"version: 2\nports: [{mtu: 1}]": "ports[0].mtu",
 	} {
 		if _, err := net.Parse("net.json", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {

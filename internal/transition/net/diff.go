@@ -26,7 +26,7 @@ type Difference struct {
 
 // Kinds are the kinds of objects, in the order in which they are made.
 func Kinds() []string {
-	return []string{"agent", "address_scope", "subnetpool", "address_group", "qos_policy", "security_group", "security_group_rule", "network", "subnet", "port", "trunk", "rbac_policy"}
+	return []string{"agent", "address_scope", "subnetpool", "address_group", "qos_policy", "security_group", "security_group_rule", "network", "subnet", "port", "trunk", "router", "floatingip", "rbac_policy"}
 }
 
 // present stands for an object as a whole.
@@ -145,7 +145,7 @@ func union[V any](a, b map[string]V) []string {
 func (d *Document) objects() (map[string]map[string]map[string]json.RawMessage, error) {
 	text, err := json.Marshal(map[string]any{"agent": d.Agents, "address_scope": d.AddressScopes, "subnetpool": d.SubnetPools, "address_group": d.AddressGroups,
 		"qos_policy": d.QoSPolicies, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules, "network": d.Networks, "subnet": d.Subnets,
-		"port": d.Ports, "trunk": d.Trunks, "rbac_policy": d.RBACPolicies})
+		"port": d.Ports, "trunk": d.Trunks, "router": d.Routers, "floatingip": d.FloatingIPs, "rbac_policy": d.RBACPolicies})
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,8 @@ type Document struct {
 	Subnets            []Subnet       `json:"subnets"`
 	Ports              []Port         `json:"ports"`
 	Trunks             []Trunk        `json:"trunks"`
+	Routers            []Router       `json:"routers"`
+	FloatingIPs        []FloatingIP   `json:"floatingips"`
 	RBACPolicies       []RBACPolicy   `json:"rbac_policies"`
 	LeftOut            []LeftOut      `json:"left_out"`
 }
@@ -202,7 +204,7 @@ type VIFDetails struct {
 func (d *Document) Counts() map[string]int {
 	return map[string]int{"agent": len(d.Agents), "address_scope": len(d.AddressScopes), "subnetpool": len(d.SubnetPools), "address_group": len(d.AddressGroups),
 		"qos_policy": len(d.QoSPolicies), "security_group": len(d.SecurityGroups), "security_group_rule": len(d.SecurityGroupRules), "network": len(d.Networks),
-		"subnet": len(d.Subnets), "port": len(d.Ports), "trunk": len(d.Trunks), "rbac_policy": len(d.RBACPolicies)}
+		"subnet": len(d.Subnets), "port": len(d.Ports), "trunk": len(d.Trunks), "router": len(d.Routers), "floatingip": len(d.FloatingIPs), "rbac_policy": len(d.RBACPolicies)}
 }
 
 // Parse reads a document, JSON or YAML, that stood in a file of a name. Its errors are of
@@ -292,6 +294,7 @@ func (d *Document) Normalize() {
 		p.FixedIPs, p.AllowedPairs, p.Groups, p.DHCPOptions, p.Tags = none(p.FixedIPs), none(p.AllowedPairs), none(p.Groups), none(p.DHCPOptions), sorted(p.Tags)
 	}
 	d.normalizeShared()
+	d.normalizeRouters()
 }
 
 // String is TYPE, PHYSICAL NETWORK and NUMBER with slashes between.

@@ -37,12 +37,16 @@ func TestCheckShapes(t *testing.T) {
 			again.ID, again.SubPorts = "80000000-0000-4000-8000-000000000009", nil
 			d.Trunks = append(d.Trunks, again)
 		}, `want one that no other trunk has; 80000000-0000-4000-8000-000000000008 has it`},
-		"VLAN of a trunk":    {func(d *net.Document) { d.Trunks[0].SubPorts[0].SegmentationID = 4095 }, `sub_ports: value "vlan 4095": want vlan and 1 to 4094`},
-		"object of RBAC":     {func(d *net.Document) { d.RBACPolicies[0].ObjectID = "x" }, `object_id: value "x": want the id of a network of this document`},
-		"type of RBAC":       {func(d *net.Document) { d.RBACPolicies[0].ObjectType = "bgpvpn" }, `object_type: value "bgpvpn"`},
-		"rule of QoS":        {func(d *net.Document) { d.QoSPolicies[0].Rules[0].Type = "shape" }, `rules: value "shape": want one of bandwidth_limit, `},
-		"address by itself":  {func(d *net.Document) { port(d, "1002").FixedIPs[0].IPAddress = "fd00:2::99" }, `port 60000000-0000-4000-8000-000000001002: fixed_ips: value "fd00:2::99": want fd00:2::f816:3eff:feaa:2`},
-		"attribute of rules": {func(d *net.Document) { d.LeftOut = left("security_group_rule", "remote_zone") }, `security_group_rule x: remote_zone: value "v": it is not carried over: the rule would not mean what it did`},
+		"VLAN of a trunk":           {func(d *net.Document) { d.Trunks[0].SubPorts[0].SegmentationID = 4095 }, `sub_ports: value "vlan 4095": want vlan and 1 to 4094`},
+		"object of RBAC":            {func(d *net.Document) { d.RBACPolicies[0].ObjectID = "x" }, `object_id: value "x": want the id of a network of this document`},
+		"type of RBAC":              {func(d *net.Document) { d.RBACPolicies[0].ObjectType = "bgpvpn" }, `object_type: value "bgpvpn"`},
+		"rule of QoS":               {func(d *net.Document) { d.QoSPolicies[0].Rules[0].Type = "shape" }, `rules: value "shape": want one of bandwidth_limit, `},
+		"gateway of a router":       {func(d *net.Document) { d.Routers[0].GatewayPort = ptr("60000000-0000-4000-8000-000000001021") }, `router 80000000-0000-4000-8000-000000000009: gateway_port_id: value "60000000-0000-4000-8000-000000001021": want the id of a port`},
+		"router of a floating IP":   {func(d *net.Document) { d.Routers = nil }, `floatingip 80000000-0000-4000-8000-000000000010: router_id: value "80000000-0000-4000-8000-000000000009": want the id of a router`},
+		"port of a floating IP":     {func(d *net.Document) { d.FloatingIPs[0].PortID = ptr("x") }, `port_id: value "x": want the id of a port of this document`},
+		"own port of a floating IP": {func(d *net.Document) { port(d, "1024").DeviceID = "other" }, `floatingip 80000000-0000-4000-8000-000000000011: id: value "80000000-0000-4000-8000-000000000011": want a port of this document with this id and the owner network:floatingip`},
+		"address by itself":         {func(d *net.Document) { port(d, "1002").FixedIPs[0].IPAddress = "fd00:2::99" }, `port 60000000-0000-4000-8000-000000001002: fixed_ips: value "fd00:2::99": want fd00:2::f816:3eff:feaa:2`},
+		"attribute of rules":        {func(d *net.Document) { d.LeftOut = left("security_group_rule", "remote_zone") }, `security_group_rule x: remote_zone: value "v": it is not carried over: the rule would not mean what it did`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := nettest.Shapes()

@@ -300,6 +300,12 @@ func (d *Document) Tagged() (out []Tagged) {
 	for _, v := range d.Trunks {
 		out = append(out, Tagged{"trunk", v.ID, v.Tags})
 	}
+	for _, v := range d.Routers {
+		out = append(out, Tagged{"router", v.ID, v.Tags})
+	}
+	for _, v := range d.FloatingIPs {
+		out = append(out, Tagged{"floatingip", v.ID, v.Tags})
+	}
 	return out
 }
 
@@ -383,6 +389,14 @@ func (d *Document) Needs() map[string]string {
 	}
 	for _, v := range d.Trunks {
 		need("trunk", true, "trunk", v.ID, "")
+	}
+	for _, v := range d.Routers {
+		need("router", true, "router", v.ID, "")
+		need("ext-gw-mode", !v.EnableSNAT, "router", v.ID, "enable_snat")
+		need("extraroute", len(v.Routes) > 0, "router", v.ID, "routes")
+	}
+	for _, v := range d.FloatingIPs {
+		need("router", true, "floatingip", v.ID, "")
 	}
 	for _, v := range d.RBACPolicies {
 		alias := map[string]string{"security_group": "rbac-security-groups", "address_group": "rbac-address-group", "address_scope": "rbac-address-scope", "subnetpool": "rbac-subnetpool"}[v.ObjectType]

@@ -21,7 +21,7 @@ var changeable = map[string][]string{
 }
 
 // ByRows are the kinds of objects that are written into Neutron's database: its API chooses their IDs, or those of their parts.
-var ByRows = []string{"address_scope", "subnetpool", "address_group", "qos_policy", "trunk", "rbac_policy"}
+var ByRows = []string{"address_scope", "subnetpool", "address_group", "qos_policy", "trunk", "router", "floatingip", "rbac_policy"}
 
 // TagsField is the field of an object that has its tags.
 const TagsField = "tags"
@@ -107,6 +107,8 @@ func (d *Document) With(more *Document) *Document {
 		AddressGroups:      with(d.AddressGroups, more.AddressGroups, func(v AddressGroup) string { return v.ID }),
 		QoSPolicies:        with(d.QoSPolicies, more.QoSPolicies, func(v QoSPolicy) string { return v.ID }),
 		Trunks:             with(d.Trunks, more.Trunks, func(v Trunk) string { return v.ID }),
+		Routers:            with(d.Routers, more.Routers, func(v Router) string { return v.ID }),
+		FloatingIPs:        with(d.FloatingIPs, more.FloatingIPs, func(v FloatingIP) string { return v.ID }),
 		RBACPolicies:       with(d.RBACPolicies, more.RBACPolicies, func(v RBACPolicy) string { return v.ID }),
 		SecurityGroups:     with(d.SecurityGroups, more.SecurityGroups, func(g Group) string { return g.ID }),
 		SecurityGroupRules: with(d.SecurityGroupRules, more.SecurityGroupRules, func(r Rule) string { return r.ID }),

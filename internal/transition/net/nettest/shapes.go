@@ -59,6 +59,7 @@ func Shapes() *net.Document {
 	}
 	shapedSubnets(d)
 	shapedPorts(d)
+	shapedRouter(d)
 	d.Normalize()
 	return d
 }
@@ -89,6 +90,29 @@ func shapedSubnets(d *net.Document) {
 		s.SubnetPoolID, s.IPVersion, s.RAMode, s.AddressMode, s.EnableDHCP = ptr(id(8, 3)), 6, ptr("dhcpv6-stateful"), ptr("dhcpv6-stateful"), true
 		s.Pools = []net.Pool{{Start: "fd00:64:1::2", End: "fd00:64:1::ffff"}}
 	})
+}
+
+// shapedRouter has a router join two networks to the outside, with a floating IP for the port 0, and one for none.
+func shapedRouter(d *net.Document) {
+	at := func(n int) string { return fmt.Sprint("203.0.113.", n) }
+	d.Subnets = append(d.Subnets, net.Subnet{ID: id(5, 64), ProjectID: project(1), NetworkID: id(4, 51), Name: "outside", IPVersion: 4, CIDR: at(0) + "/24", GatewayIP: ptr(at(1)),
+		Pools: []net.Pool{{Start: at(2), End: at(99)}}})
+	add := func(n, network, subnet int, owner, device, project, address string) {
+		d.Ports = append(d.Ports, net.Port{ID: id(6, n), ProjectID: project, NetworkID: id(4, network), AdminStateUp: true, MACAddress: fmt.Sprintf("fa:16:3e:bb:00:%02x", n%256),
+			FixedIPs: []net.FixedIP{{SubnetID: id(5, subnet), IPAddress: address}}, DeviceID: device, DeviceOwner: owner, VNICType: "normal", VIFType: "unbound", Profile: json.RawMessage("{}")})
+	}
+	router := id(8, 9)
+	add(1020, 51, 64, net.GatewayOwner, router, "", at(10))
+	add(1021, 0, 0, net.InterfaceOf, router, project(0), "10.0.0.1")
+	add(1022, 1, 1, net.InterfaceOf, router, project(0), "10.0.1.1")
+	add(1023, 51, 64, net.FloatingOwner, id(8, 10), "", at(20))
+	add(1024, 51, 64, net.FloatingOwner, id(8, 11), "", at(21))
+	d.Routers = []net.Router{{ID: router, ProjectID: project(0), Name: "way out", Description: "of two networks", AdminStateUp: true, GatewayPort: ptr(id(6, 1020)), Tags: []string{"r"},
+		Routes: []net.Route{{Destination: "192.0.2.128/25", NextHop: "10.0.0.99"}}}}
+	d.FloatingIPs = []net.FloatingIP{
+		{ID: id(8, 10), ProjectID: project(0), Description: "of the port 0", Address: at(20), NetworkID: id(4, 51), RouterID: &router, PortID: ptr(id(6, 0)), FixedIP: ptr("10.0.0.10"), Tags: []string{"f"}},
+		{ID: id(8, 11), ProjectID: project(1), Address: at(21), NetworkID: id(4, 51)},
+	}
 }
 
 func shapedPorts(d *net.Document) {

@@ -22,8 +22,11 @@ var harmless = map[string]map[string][]string{
 	"security_group":      {"security_group_rules": nil},
 	"security_group_rule": {"normalized_cidr": nil, "belongs_to_default_sg": nil},
 	"trunk":               {"status": nil},
-	"rbac_policy":         {"target_project": nil},
-	"qos_policy.rules":    {"qos_policy_id": nil},
+	"router": {"status": nil, "availability_zones": nil, "external_gateway_info": nil, "distributed": nil, "ha": nil, "ha_vr_id": nil, "service_type_id": nil,
+		"enable_ndp_proxy": {"false"}},
+	"floatingip":       {"status": nil, "port_details": nil, "qos_network_policy_id": nil},
+	"rbac_policy":      {"target_project": nil},
+	"qos_policy.rules": {"qos_policy_id": nil},
 }
 
 // empty reports whether a JSON value holds nothing.
@@ -72,8 +75,6 @@ func names(t reflect.Type) map[string]bool {
 // notCarried are the collections whose objects are not carried over, by the kinds under which they are told. A platform has those
 // of its plug-ins.
 var notCarried = []struct{ kind, path, key string }{
-	{"router", "routers", "routers"},
-	{"floatingip", "floatingips", "floatingips"},
 	{"quota", "quotas", "quotas"},
 	{"metering_label", "metering/metering-labels", "metering_labels"},
 	{"log", "log/logs", "logs"},

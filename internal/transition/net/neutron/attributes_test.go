@@ -22,12 +22,13 @@ func TestNotCarriedOver(t *testing.T) {
 			{"id": "p2", "propagate_uplink_status": true, "binding:vnic_type": "normal"}]}`,
 		"security-groups":        `{"security_groups": [{"id": "g1", "name": "default", "security_group_rules": [{}], "shared": false}]}`,
 		"security-group-rules":   `{"security_group_rules": [{"id": "r1", "remote_zone": "dmz", "normalized_cidr": "0.0.0.0/0", "remote_address_group_id": "a1"}]}`,
-		"extensions":             `{"extensions": [{"alias": "qos"}, {"alias": "subnet_allocation"}, {"alias": "rbac-policies"}, {"alias": "address-scope"}]}`,
+		"extensions":             `{"extensions": [{"alias": "qos"}, {"alias": "subnet_allocation"}, {"alias": "rbac-policies"}, {"alias": "address-scope"}, {"alias": "router"}]}`,
 		"qos/policies":           `{"policies": [{"id": "q1", "rules": [{"id": "u1", "type": "dscp_marking", "dscp_mark": 8, "qos_policy_id": "q1", "until": "noon"}, {"id": "u2", "type": "bandwidth_limit", "max_kbps": 9}]}]}`,
 		"address-scopes":         `{"address_scopes": [{"id": "c1"}]}`,
 		"subnetpools":            `{"subnetpools": [{"id": "l1", "min_prefixlen": "8", "max_prefixlen": 32, "default_prefixlen": "24", "shared": true}]}`,
 		"rbac-policies":          `{"rbac_policies": [{"id": "b1", "object_type": "bgpvpn"}, {"id": "b2", "object_type": "network", "object_id": "n1", "action": "access_as_shared", "target_tenant": "*"}]}`,
-		"routers":                `{"routers": [{"id": "o1"}, {"id": "o2"}]}`,
+		"routers":                `{"routers": [{"id": "o1", "ha": true}, {"id": "o2", "distributed": true}, {"id": "o3", "conntrack_helpers": [{}]}]}`,
+		"floatingips":            `{"floatingips": [{"id": "f1", "router_id": "o1"}, {"id": "f2", "router_id": "o3", "qos_policy_id": "q1"}]}`,
 		"quotas":                 `{"quotas": [{"tenant_id": "p", "port": 3}]}`,
 		"network-segment-ranges": `{"network_segment_ranges": [{"id": "e1", "default": true}, {"id": "e2", "default": false}]}`,
 	}
@@ -47,8 +48,8 @@ func TestNotCarriedOver(t *testing.T) {
 	for _, l := range d.LeftOut {
 		got = append(got, fmt.Sprintf("%s %s=%s", l.Name(), l.ID, l.Value))
 	}
-	want := []string{`network.vlan_transparent n1=true`, `network_segment_range e2=`, `port.device_profile p1="gpu"`, `port.vendor_limit p1=0`, `qos_policy.rules.until q1="noon"`,
-		`quota p=`, `rbac_policy b1=`, `router o1=`, `router o2=`, `security_group_rule.remote_zone r1="dmz"`, `subnet.segment_id s1="x"`}
+	want := []string{`floatingip f1=`, `floatingip.qos_policy_id f2="q1"`, `network.vlan_transparent n1=true`, `network_segment_range e2=`, `port.device_profile p1="gpu"`, `port.vendor_limit p1=0`, `qos_policy.rules.until q1="noon"`,
+		`quota p=`, `rbac_policy b1=`, `router o1=`, `router o2=`, `router.conntrack_helpers o3=[{}]`, `security_group_rule.remote_zone r1="dmz"`, `subnet.segment_id s1="x"`}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("left out:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

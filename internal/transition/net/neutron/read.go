@@ -163,6 +163,11 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 			return err
 		}
 	}
+	if has["router"] {
+		if err := c.routers(ctx, d); err != nil {
+			return err
+		}
+	}
 	if has["trunk"] {
 		d.Trunks, err = list(ctx, c, of[net.Trunk]{path: "trunks", whole: true, kind: "trunk", left: &d.LeftOut}, func(v net.Trunk) string { return v.ID })
 	}

@@ -22,8 +22,12 @@ import (
 // ask sends a request to a Neutron as an administrator, and reads the object of the answer.
 func ask(t *testing.T, s *nettest.Server, method, path string, body any) map[string]any {
 	t.Helper()
-	text, err := json.Marshal(body)
-	try.Must(t, err)
+	var text []byte
+	if body != nil {
+		var err error
+		text, err = json.Marshal(body)
+		try.Must(t, err)
+	}
 	req, err := http.NewRequestWithContext(t.Context(), method, s.Endpoint()+"/v2.0/"+path, bytes.NewReader(text))
 	try.Must(t, err)
 	req.Header.Set("Content-Type", "application/json")
@@ -34,8 +38,11 @@ func ask(t *testing.T, s *nettest.Server, method, path string, body any) map[str
 	said, err := io.ReadAll(res.Body)
 	try.Must(t, errors.Join(err, res.Body.Close()))
 	var all map[string]map[string]any
-	if res.StatusCode > 299 || json.Unmarshal(said, &all) != nil {
+	if res.StatusCode > 299 {
 		t.Fatalf("%s %s: %s: %s", method, path, res.Status, said)
+	}
+	if json.Unmarshal(said, &all) != nil { // an answer without an object
+		return nil
 	}
 	for _, o := range all {
 		return o
@@ -73,7 +80,7 @@ func TestShapes(t *testing.T) {
 	shapesChanged(t, s, d, order)
 
 	// The old platform has more, which is not carried over.
-	router := ask(t, s, "POST", "routers", map[string]any{"router": map[string]any{"name": "r", "project_id": d.Networks[0].ProjectID}})["id"].(string)
+	router := ask(t, s, "POST", "routers", map[string]any{"router": map[string]any{"name": "r", "project_id": d.Networks[0].ProjectID, "distributed": true}})["id"].(string)
 	ask(t, s, "PUT", "quotas/"+d.Networks[0].ProjectID, map[string]any{"quota": map[string]any{"port": 99}})
 	api, byRows := filepath.Join(t.TempDir(), "api.json"), filepath.Join(t.TempDir(), "rows.json")
 	old, err := Export(ctx, order.API, api, nil)
@@ -120,6 +127,21 @@ func TestShapes(t *testing.T) {
 	if _, err := Export(ctx, order.API, api, []string{"port.numa_affinity_policy"}); err != nil {
 		t.Errorf("the same, allowed: %v", err)
 	}
+	// What was written as rows is what Neutron works with.
+	f, r1 := d.FloatingIPs[0], d.Routers[0]
+	ask(t, s, "PUT", "floatingips/"+f.ID, map[string]any{"floatingip": map[string]any{"port_id": nil}})
+	ask(t, s, "PUT", "routers/"+r1.ID, map[string]any{"router": map[string]any{"routes": []any{}}})
+	for _, p := range r1.Interfaces {
+		ask(t, s, "PUT", "routers/"+r1.ID+"/remove_router_interface", map[string]any{"port_id": p})
+	}
+	ask(t, s, "DELETE", "floatingips/"+f.ID, nil)
+	ask(t, s, "PUT", "routers/"+r1.ID, map[string]any{"router": map[string]any{"external_gateway_info": nil}})
+	ask(t, s, "DELETE", "routers/"+r1.ID, nil)
+	is, err := Export(ctx, order.API, api, []string{"port.numa_affinity_policy"})
+	try.Must(t, err)
+	if len(is.Routers) > 0 || len(is.FloatingIPs) != 1 || len(is.Ports) != len(d.Ports)-len(r1.Interfaces)-2 {
+		t.Errorf("after the router was removed: %+v, %+v, %d ports of %d", is.Routers, is.FloatingIPs, len(is.Ports), len(d.Ports))
+	}
 }
 
 // others are all objects but ports.
@@ -147,6 +169,9 @@ func shapesChanged(t *testing.T, s *nettest.Server, d *net.Document, order Order
 			d.Subnets[i].ServiceTypes = []string{"compute:nova"}
 		}
 	}
+	d.Routers[0].Routes, d.FloatingIPs[0].Description = nil, "told anew"
+	moved := slices.IndexFunc(d.Ports, func(p net.Port) bool { return p.ID == d.Routers[0].Interfaces[1] })
+	d.Ports[moved].Name = "renamed" // so it is made anew
 	gone := d.Trunks[0].SubPorts[1].PortID
 	d.Trunks[0].SubPorts = d.Trunks[0].SubPorts[:1]
 	d.Ports = slices.DeleteFunc(d.Ports, func(p net.Port) bool { return p.ID == gone })
@@ -156,7 +181,7 @@ func shapesChanged(t *testing.T, s *nettest.Server, d *net.Document, order Order
 	if err != nil {
 		t.Fatalf("after changes: %v\n%s", err, s.Log())
 	}
-	if len(r.Created) > 0 || r.Removed["port"] != 1 || r.Removed["rbac_policy"] != 1 || r.Renewed["qos_policy"] != 2 || r.Renewed["trunk"] != 1 {
+	if len(r.Created) > 0 || r.Removed["port"] != 1 || r.Renewed["port"] != 1 || r.Renewed["router"] != 1 || r.Renewed["floatingip"] != 1 || r.Removed["rbac_policy"] != 1 || r.Renewed["qos_policy"] != 2 || r.Renewed["trunk"] != 1 {
 		t.Errorf("after changes: %+v", r)
 	}
 	if left, err := differs(t.Context(), d, order.API, false); err != nil || len(left) > 0 {

@@ -147,23 +147,48 @@ func keep(file string, d *net.Document, about bool) error {
 	return nil
 }
 
-// remove removes what is in the document no more, and what has to be made anew. A port of a trunk can not be removed: the trunk
-// is, and made anew.
-func remove(ctx context.Context, d *net.Document, c *neutron.Client, db *rows.Database, stale *net.Stale, jobs int, tell func(Progress)) error {
-	trunks := maps.Clone(stale.Gone["trunk"])
-	if trunks == nil {
-		trunks = map[string]bool{}
-	}
-	for id := range stale.Changed["trunk"] {
-		trunks[id] = true
-	}
-	for _, t := range d.Trunks {
-		if stale.Gone["port"][t.PortID] || slices.ContainsFunc(t.SubPorts, func(p net.SubPort) bool { return stale.Gone["port"][p.PortID] }) {
-			trunks[t.ID] = true
+// again are the objects that hold a port which is removed, or are to hold other ports: they are removed, and made anew.
+func again(d *net.Document, stale *net.Stale) map[string][]string {
+	out := map[string]map[string]bool{}
+	for _, kind := range []string{"trunk", "router", "floatingip"} {
+		out[kind] = map[string]bool{}
+		maps.Copy(out[kind], stale.Gone[kind])
+		for id := range stale.Changed[kind] {
+			out[kind][id] = true
 		}
 	}
-	if err := errors.Join(db.Remove(ctx, "rbac_policy", ids(stale.Gone["rbac_policy"])), db.Remove(ctx, "trunk", ids(trunks))); err != nil {
-		return err
+	gone := stale.Gone["port"]
+	for _, t := range d.Trunks {
+		if gone[t.PortID] || slices.ContainsFunc(t.SubPorts, func(p net.SubPort) bool { return gone[p.PortID] }) {
+			out["trunk"][t.ID] = true
+		}
+	}
+	for _, p := range d.Ports {
+		switch {
+		case !gone[p.ID]:
+		case p.DeviceOwner == net.FloatingOwner:
+			out["floatingip"][p.DeviceID] = true
+		case p.DeviceOwner == net.GatewayOwner || p.DeviceOwner == net.InterfaceOf:
+			out["router"][p.DeviceID] = true
+		}
+	}
+	for _, f := range d.FloatingIPs {
+		if f.RouterID != nil && out["router"][*f.RouterID] || f.PortID != nil && gone[*f.PortID] {
+			out["floatingip"][f.ID] = true
+		}
+	}
+	return map[string][]string{"trunk": ids(out["trunk"]), "router": ids(out["router"]), "floatingip": ids(out["floatingip"])}
+}
+
+// remove removes what is in the document no more, and what has to be made anew. A port of a trunk, router or floating IP can
+// not be removed before that.
+func remove(ctx context.Context, d *net.Document, c *neutron.Client, db *rows.Database, stale *net.Stale, jobs int, tell func(Progress)) error {
+	holders := again(d, stale)
+	holders["rbac_policy"] = ids(stale.Gone["rbac_policy"])
+	for _, kind := range []string{"rbac_policy", "trunk", "floatingip", "router"} {
+		if err := db.Remove(ctx, kind, holders[kind]); err != nil {
+			return err
+		}
 	}
 	for _, of := range collections {
 		gone := ids(stale.Gone[of.kind])

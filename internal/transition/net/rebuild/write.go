@@ -48,6 +48,8 @@ func write(ctx context.Context, d *net.Document, c *neutron.Client, p *pending, 
 		func() error {
 			return alive(ctx, d, db, func(ctx context.Context) error { return ports(ctx, d, c, db, p, o.Jobs, tell) })
 		},
+		func() error { return db.Write(ctx, d, "router", p.renewed("router")) },
+		func() error { return db.Write(ctx, d, "floatingip", p.renewed("floatingip")) },
 		func() error { return db.Later(ctx, d) },
 		func() error {
 			return db.Tags(ctx, d, func(kind, id string) bool { return p.stale.Changed[kind][id][net.TagsField] != nil })

@@ -20,7 +20,7 @@ var optional = strings.Fields(`address_scopes subnetpools subnetpoolprefixes add
 	qos_policies qos_policies_default qos_bandwidth_limit_rules qos_dscp_marking_rules qos_minimum_bandwidth_rules
 	qos_packet_rate_limit_rules qos_minimum_packet_rate_rules qos_network_policy_bindings qos_port_policy_bindings trunks subports tags
 	qospolicyrbacs securitygrouprbacs subnetpoolrbacs addressgrouprbacs addressscoperbacs extradhcpopts subnet_service_types
-	portdnses networkdnsdomains portuplinkstatuspropagation`)
+	routers router_extra_attributes routerroutes floatingips portdnses networkdnsdomains portuplinkstatuspropagation`)
 
 // part is a table whose rows are attributes of objects of a kind: the column that has the object's ID, and all columns that are
 // carried over or that say nothing of their own. harmless are values of further ones.
@@ -52,27 +52,38 @@ var attributes = map[string]part{
 	"address_scopes": {"address_scope", "id", common + "name,ip_version,shared", nil},
 	"subnetpools": {"subnetpool", "id", common + "name,description,ip_version,default_prefixlen,min_prefixlen,max_prefixlen,shared,default_quota,hash," +
 		"address_scope_id,is_default", nil},
-	"address_groups": {"address_group", "id", common + "name,description", nil},
-	"qos_policies":   {"qos_policy", "id", common + "name,description,shared", nil},
-	"trunks":         {"trunk", "id", common + "name,description,admin_state_up,port_id,status", nil},
-	"subports":       {"trunk", "trunk_id", "port_id,trunk_id,segmentation_type,segmentation_id", nil},
+	"address_groups":          {"address_group", "id", common + "name,description", nil},
+	"qos_policies":            {"qos_policy", "id", common + "name,description,shared", nil},
+	"trunks":                  {"trunk", "id", common + "name,description,admin_state_up,port_id,status", nil},
+	"routers":                 {"router", "id", common + "name,description,status,admin_state_up,gw_port_id,enable_snat,flavor_id", nil},
+	"router_extra_attributes": {"router", "router_id", "router_id,distributed,ha,ha_vr_id", map[string][]string{"service_router": {"0"}, "availability_zone_hints": {"[]"}}},
+	"floatingips": {"floatingip", "id", common + "description,status,floating_ip_address,floating_network_id,floating_port_id,fixed_port_id,fixed_ip_address," +
+		"router_id,last_known_router_id", nil},
+	"subports": {"trunk", "trunk_id", "port_id,trunk_id,segmentation_type,segmentation_id", nil},
 }
 
 // attributeTables are tables of attributes that are not carried over: the kind of the object, the attribute's name in the API, and
 // the values that say nothing.
 var attributeTables = map[string]struct {
-	kind, id, field string
-	harmless        []string
+	kind, id, field, column string
+	harmless                []string
 }{
-	"portnumaaffinitypolicies":     {"port", "port_id", "numa_affinity_policy", nil},
-	"portdeviceprofiles":           {"port", "port_id", "device_profile", nil},
-	"maclearningstates":            {"port", "port_id", "mac_learning_enabled", []string{"0"}},
-	"subnet_dns_publish_fixed_ips": {"subnet", "subnet_id", "dns_publish_fixed_ip", []string{"0"}},
+	"portnumaaffinitypolicies":      {"port", "port_id", "numa_affinity_policy", "numa_affinity_policy", nil},
+	"portdeviceprofiles":            {"port", "port_id", "device_profile", "device_profile", nil},
+	"maclearningstates":             {"port", "port_id", "mac_learning_enabled", "mac_learning_enabled", []string{"0"}},
+	"subnet_dns_publish_fixed_ips":  {"subnet", "subnet_id", "dns_publish_fixed_ip", "dns_publish_fixed_ip", []string{"0"}},
+	"portforwardings":               {"floatingip", "floatingip_id", "port_forwardings", "id", nil},
+	"floatingipdnses":               {"floatingip", "floatingip_id", "dns_name", "dns_name", nil},
+	"qos_fip_policy_bindings":       {"floatingip", "fip_id", "qos_policy_id", "policy_id", nil},
+	"qos_router_gw_policy_bindings": {"router", "router_id", "qos_policy_id", "policy_id", nil},
+	"conntrack_helpers":             {"router", "router_id", "conntrack_helpers", "id", nil},
+	"routerrules":                   {"router", "router_id", "rules", "id", nil},
+	"router_ndp_proxy_state":        {"router", "router_id", "enable_ndp_proxy", "enable_ndp_proxy", []string{"0"}},
 }
 
 // kinds are the kinds of objects in tables of these names that are not carried over, as neutron.Client tells them. Other tables
 // that nobody knows are told under their own names.
-var kinds = map[string]string{"routers": "router", "floatingips": "floatingip", "quotas": "quota", "meteringlabels": "metering_label", "logs": "log", "local_ips": "local_ip",
+var kinds = map[string]string{"quotas": "quota", "meteringlabels": "metering_label", "logs": "log", "local_ips": "local_ip",
 	"ndp_proxies": "ndp_proxy", "flavors": "flavor", "serviceprofiles": "service_profile", "network_segment_ranges": "network_segment_range", "vpnservices": "vpnservice",
 	"ipsec_site_connections": "ipsec_site_connection", "ikepolicies": "ikepolicy", "ipsecpolicies": "ipsecpolicy", "firewalls": "firewall", "firewall_policies": "firewall_policy",
 	"firewall_rules": "firewall_rule", "pools": "pool", "vips": "vip", "bgp_speakers": "bgp_speaker", "bgp_peers": "bgp_peer",
@@ -80,8 +91,7 @@ var kinds = map[string]string{"routers": "router", "floatingips": "floatingip", 
 
 // internal are patterns of tables that Neutron fills by itself, or that belong to objects in tables of kinds.
 var internal = strings.Fields(`alembic_version* ipam* ipavailabilityranges ml2_*_allocations ml2_*_endpoints ml2_port_binding_levels ml2_distributed_port_bindings
-	ml2_dvr_port_bindings networkdhcpagentbindings routerl3agentbindings routerports routerroutes routerrules router_extra_attributes router_ndp_proxy_state
-	portforwardings conntrack_helpers floatingipdnses qos_fip_policy_bindings qos_router_gw_policy_bindings ha_router_* dvr_* provisioningblocks standardattributes
+	ml2_dvr_port_bindings networkdhcpagentbindings routerl3agentbindings routerports ha_router_* dvr_* provisioningblocks standardattributes
 	quotausages reservations resourcedeltas consistencyhashes network_subnet_lock providerresourceassociations ovn_hash_ring ovn_revision_numbers
 	segmenthostmappings default_security_group portdataplanestatuses meteringlabelrules local_ip_associations flavorserviceprofilebindings portbindingports agents`)
 
@@ -129,7 +139,7 @@ func (d *Database) others(ctx context.Context, tx *sql.Tx, table string) (out []
 		at, known := attributeTables[table]
 		switch {
 		case known:
-			if v := r[at.field]; v != "" && !slices.Contains(at.harmless, v) {
+			if v := r[at.column]; v != "" && !slices.Contains(at.harmless, v) {
 				out = append(out, net.LeftOut{Kind: at.kind, ID: r[at.id], Field: at.field, Value: text(v)})
 			}
 		case table == "quotas":

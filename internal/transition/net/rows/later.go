@@ -107,7 +107,7 @@ func (d *Database) Tags(ctx context.Context, doc *net.Document, renew func(kind,
 			continue
 		}
 		table := map[string]string{"network": "networks", "subnet": "subnets", "port": "ports", "security_group": "securitygroups", "subnetpool": "subnetpools",
-			"qos_policy": "qos_policies", "trunk": "trunks"}[o.Kind]
+			"qos_policy": "qos_policies", "trunk": "trunks", "router": "routers", "floatingip": "floatingips"}[o.Kind]
 		if err := d.in(ctx, func(tx *sql.Tx) error { return d.tag(ctx, tx, table, o.ID, o.Tags) }); err != nil {
 			return fmt.Errorf("%s %s: %w", o.Kind, o.ID, err)
 		}

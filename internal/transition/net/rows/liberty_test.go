@@ -30,7 +30,8 @@ INSERT INTO qos_bandwidth_limit_rules VALUES ('u1', 'q1', 100, 10);
 INSERT INTO qos_network_policy_bindings (policy_id, network_id) VALUES ('q1', 'n2');
 INSERT INTO subnetpools (tenant_id, id, name, ip_version, default_prefixlen, min_prefixlen, max_prefixlen, shared, hash) VALUES ('p', 'l1', 'pool', 4, 24, 8, 32, 1, '');
 INSERT INTO subnetpoolprefixes VALUES ('10.0.0.0/8', 'l1');
-INSERT INTO routers (tenant_id, id, name, enable_snat) VALUES ('p', 'o1', 'r', 1);
+INSERT INTO routers (tenant_id, id, name, enable_snat) VALUES ('p', 'o1', 'r', 1), ('p', 'o2', 'r', 0);
+INSERT INTO router_extra_attributes (router_id, distributed, service_router, ha) VALUES ('o1', 1, 0, 0);
 INSERT INTO quotas (id, tenant_id, resource, ` + "`limit`" + `) VALUES ('i1', 'p', 'port', 9), ('i2', 'p', 'network', 9);
 CREATE TABLE vendor_limits (port_id VARCHAR(36), kbps INT);
 INSERT INTO vendor_limits VALUES ('p1', 7);
@@ -50,6 +51,9 @@ INSERT INTO vendor_zones VALUES ('z1');`)
 	want := `network.vlan_transparent n1="1"|port.vendor_limits p1={"kbps":"7","port_id":"p1"}|quota p=|router o1=|security_group_rule.remote_zone r1="dmz"|vendor_zones z1=`
 	if s := strings.Join(got, "|"); s != want {
 		t.Errorf("left out:\n%s\nwant\n%s", s, want)
+	}
+	if len(d.Routers) != 1 || d.Routers[0].ID != "o2" {
+		t.Errorf("routers: %+v", d.Routers)
 	}
 	var rbac []string
 	for _, r := range d.RBACPolicies {

@@ -89,6 +89,34 @@ func objects(doc *net.Document, kind string) (out []object) {
 			out = append(out, object{"trunks", v.ID, true, v.Description, [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"admin_state_up", v.AdminStateUp},
 				{"port_id", v.PortID}, {"status", "DOWN"}}, []belongs{carried}})
 		}
+	case "router":
+		ports := map[string][]net.Port{}
+		for _, p := range doc.Ports {
+			if p.DeviceOwner == net.GatewayOwner || p.DeviceOwner == net.InterfaceOf {
+				ports[p.DeviceID] = append(ports[p.DeviceID], p)
+			}
+		}
+		for _, v := range doc.Routers {
+			own, routes := belongs{table: "routerports", key: "router_id"}, belongs{table: "routerroutes", key: "router_id"}
+			for _, p := range ports[v.ID] {
+				own.rows = append(own.rows, [][2]any{{"port_id", p.ID}, {"port_type", p.DeviceOwner}})
+			}
+			for _, r := range v.Routes {
+				routes.rows = append(routes.rows, [][2]any{{"destination", r.Destination}, {"nexthop", r.NextHop}})
+			}
+			extra := belongs{"router_extra_attributes", "router_id", [][][2]any{{{"distributed", false}, {"service_router", false}, {"ha", false}, {"ha_vr_id", 0}, {"availability_zone_hints", "[]"}}}}
+			out = append(out, object{"routers", v.ID, true, v.Description, [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"admin_state_up", v.AdminStateUp}, {"status", "ACTIVE"},
+				{"gw_port_id", v.GatewayPort}, {"enable_snat", v.EnableSNAT}}, []belongs{own, routes, extra}})
+		}
+	case "floatingip":
+		for _, v := range doc.FloatingIPs {
+			o := object{table: "floatingips", id: v.ID, attributes: true, description: v.Description, columns: [][2]any{{"project_id", v.ProjectID}, {"floating_ip_address", v.Address},
+				{"floating_network_id", v.NetworkID}, {"fixed_port_id", v.PortID}, {"fixed_ip_address", v.FixedIP}, {"router_id", v.RouterID}, {"status", "DOWN"}}}
+			if p := doc.PortOf(net.FloatingOwner, v.ID); p != nil {
+				o.columns = append(o.columns, [2]any{"floating_port_id", p.ID})
+			}
+			out = append(out, o)
+		}
 	case "rbac_policy":
 		for _, v := range doc.RBACPolicies {
 			out = append(out, object{table: rbacTable(v.ObjectType), id: v.ID, columns: [][2]any{{"project_id", v.ProjectID}, {"object_id", v.ObjectID}, {"action", v.Action},
@@ -246,7 +274,7 @@ func (d *Database) Unshare(ctx context.Context, doc *net.Document) error {
 
 // Remove removes objects of a kind of net.ByRows; those that are not there are no error.
 func (d *Database) Remove(ctx context.Context, kind string, ids []string) error {
-	tables := []string{map[string]string{"address_scope": "address_scopes", "subnetpool": "subnetpools", "address_group": "address_groups", "qos_policy": "qos_policies", "trunk": "trunks"}[kind]}
+	tables := []string{map[string]string{"address_scope": "address_scopes", "subnetpool": "subnetpools", "address_group": "address_groups", "qos_policy": "qos_policies", "trunk": "trunks", "router": "routers", "floatingip": "floatingips"}[kind]}
 	if kind == "rbac_policy" {
 		tables = nil
 		for _, t := range rbacTables {

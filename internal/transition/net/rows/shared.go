@@ -100,7 +100,33 @@ func (s *snapshot) shared(doc *net.Document) error {
 	if err := s.policies(doc); err != nil {
 		return err
 	}
+	s.routers(doc)
 	return s.trunks(doc)
+}
+
+func (s *snapshot) routers(doc *net.Document) {
+	routes, extra := s.by("routerroutes", "router_id"), s.by("router_extra_attributes", "router_id")
+	not := map[string]bool{}
+	for _, r := range s.rows["routers"] {
+		v := net.Router{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"), EnableSNAT: r.flag("enable_snat"),
+			GatewayPort: r.or("gw_port_id"), Tags: s.tags(r)}
+		for _, t := range routes[v.ID] {
+			v.Routes = append(v.Routes, net.Route{Destination: t["destination"], NextHop: t["nexthop"]})
+		}
+		not[v.ID] = r["flavor_id"] != ""
+		for _, e := range extra[v.ID] {
+			not[v.ID] = not[v.ID] || e.flag("distributed") || e.flag("ha")
+		}
+		if !not[v.ID] {
+			delete(not, v.ID)
+		}
+		doc.Routers = append(doc.Routers, v)
+	}
+	for _, r := range s.rows["floatingips"] {
+		doc.FloatingIPs = append(doc.FloatingIPs, net.FloatingIP{ID: r["id"], ProjectID: r.project(), Description: s.description(r), Address: r["floating_ip_address"],
+			NetworkID: r["floating_network_id"], RouterID: r.or("router_id"), PortID: r.or("fixed_port_id"), FixedIP: r.or("fixed_ip_address"), Tags: s.tags(r)})
+	}
+	doc.LeaveRouters(not)
 }
 
 func (s *snapshot) policies(doc *net.Document) error {
