@@ -2,13 +2,50 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"holdfast/internal/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/net/rebuild"
 )
+
+// TestExportTellsBoth: where an attribute is not carried over, objects that are not are told as well, and the file is there.
+func TestExportTellsBoth(t *testing.T) {
+	answers := map[string]string{"agents": `{"agents": []}`, "networks": `{"networks": []}`, "subnets": `{"subnets": []}`, "extensions": `{"extensions": []}`, "quotas": `{"quotas": [{"tenant_id": "p"}]}`,
+		"security-groups": `{"security_groups": []}`, "security-group-rules": `{"security_group_rules": []}`, "ports": `{"ports": [{"id": "p1", "network_id": "n", "vendor_limit": 9}]}`}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, ok := answers[strings.TrimPrefix(r.URL.Path, "/v2.0/")]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		_, _ = w.Write([]byte(text)) // a client that has gone says so itself
+	}))
+	defer srv.Close()
+	var out, errs strings.Builder
+	a := &app{env: Env{Stdout: &out, Stderr: &errs}, output: "text"}
+	cmd := a.netExportCmd()
+	file := filepath.Join(t.TempDir(), "net.json")
+	cmd.SetArgs([]string{"--endpoint", srv.URL, "--out", file})
+	cmd.SetErr(&errs)
+	err := cmd.ExecuteContext(t.Context())
+	said := strings.Join(strings.Fields(fmt.Sprint(err, errs.String())), " ")
+	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(said, "port p1: vendor_limit: value 9: it is not carried over; --leave-out port.vendor_limit goes on without it") {
+		t.Errorf("%v\n%s", err, errs.String())
+	}
+	if !strings.Contains(out.String(), "written: port 1") || !strings.Contains(out.String(), "not carried over: quota 1: p") {
+		t.Errorf("said:\n%s", out.String())
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestNetTellsWhatIsLeftOut: export and verify tell what is not carried over by kind, count and ID, as text and as JSON, and verify
 // says "nothing else" only without such.
