@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
@@ -54,6 +55,7 @@ func ask(t *testing.T, s *nettest.Server, method, path string, body any) map[str
 // TestShapes: what a platform has beside plain networks is on a real Neutron as it was, and each rule as narrow. Both ways to
 // read it tell the same, and what is not carried over is told by kind and ID.
 func TestShapes(t *testing.T) {
+	need.Drill(t, "360, network: QoS, trunks, routers, floating IPs, address groups and all other shapes are rebuilt through kills, and are equal")
 	s := nettest.StartWithMore(t, nettest.MariaDB, "neutron")
 	ctx := aWhile(t)
 	d := nettest.Shapes()
