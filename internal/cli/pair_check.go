@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
@@ -31,6 +32,8 @@ type pairInput struct {
 	unmanaged              string
 	fencing                string
 	arbiterPassword        string
+	services               []string
+	group                  string
 	ssh                    sshFlags
 }
 
@@ -38,7 +41,7 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&in.vip, "vip", "", "virtual `address` with the length of its\nsubnet's prefix: 172.16.60.55/16, and\n\" dev INTERFACE\" where several fit")
 	f.StringVar(&in.peer, "peer", "", "`address` of the other node")
-	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, ping:IP,IP, fence or\ndisk:DEVICE; can be given more than once")
+	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, ping:IP,IP, fence or\ndisk:DEVICE")
 	f.StringVar(&in.device, "device", "", "empty `disk` of both nodes for a DRBD device,\non which the database lies")
 	f.StringVar(&in.shared, "shared", "", "empty `disk` that both nodes see (FC, iSCSI),\non which the database lies")
 	f.StringVar(&in.second, "second-path", "", "addresses of this node and of the other\none in a second network, `IP,IP`: a cut of\none of the two then parts nothing")
@@ -48,19 +51,22 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 	f.StringVar(&in.versionFile, "version-file", "", "`file` on both nodes with a line Version:\nVERSION of the platform")
 	f.StringVar(&in.unmanaged, "unmanaged-probe", "", "`program` on both nodes that exits 0 when\nthe platform manages no hosts yet")
 	f.StringVar(&in.fencing, "fencing", "", "`file` with the nodes' fence devices, as\nFencing of a configuration")
+	f.StringArrayVar(&in.services, "service", nil, "`unit` of systemd that the pair runs; can be\ngiven more than once (tomcat.service)")
+	f.StringVar(&in.group, "group", "", "`file` with Database, Group and more, as in\nPair of a configuration")
 	in.ssh.add(cmd)
 	f.StringVar(&in.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
 
 func (a *app) pairCheckCmd() *cobra.Command {
 	var in pairInput
+	var place placeFlags
 	cmd := &cobra.Command{
 		Use:   "check --vip ADDRESS/LENGTH --peer IP --arbiter WHO",
 		Short: "Check whether this node and another one can become a pair",
 		Long: `Runs all checks of a pair's set-up on this node, on the other one and on the
-arbiter, and reports each problem with its remedy. Nothing is changed. The other
-hosts are reached by SSH, as by holdfast install. --hosts and --vms are needed,
-too.
+arbiter, those of its installation with them, and reports each problem with its
+remedy. Nothing is changed. The other hosts are reached by SSH, as by holdfast
+install. --hosts and --vms are needed, too.
 
 Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 		Args: cobra.NoArgs,
@@ -71,6 +77,9 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 			}
 			o, err := in.options(cmd)
 			if err != nil {
+				return err
+			}
+			if _, err := in.planned(place, &o); err != nil {
 				return err
 			}
 			if err := a.reachPair(cmd.Context(), &in, &o); err != nil {
@@ -94,6 +103,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 		},
 	}
 	in.flags(cmd)
+	place.add(cmd)
 	cmd.Flags().StringVar(&in.partition, "partition", "", "empty `disk` of both nodes for a partition,\nmade after the set-up: pair partition add")
 	return cmd
 }
@@ -141,11 +151,6 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 		if err != nil {
 			return o, err
 		}
-		for _, other := range o.Arbiters {
-			if other.Kind == arb.Kind {
-				return o, fail.Errorf(fail.Invalid, "--arbiter: value %q: there is one of this kind already", clean(text))
-			}
-		}
 		o.Arbiters = append(o.Arbiters, arb)
 		if arb.Kind == precheck.DiskArbiter && arb.Device == in.disk() {
 			return o, fail.Errorf(fail.Invalid, "--%s: value %q: want another disk than the arbiter's", in.diskFlag(), clean(in.disk()))
@@ -160,9 +165,24 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 		}
 	}
 	if cmd.Flags().Changed("second-path") {
-		o.Second, err = secondPath(in.second)
+		if o.Second, err = secondPath(in.second); err != nil {
+			return o, err
+		}
 	}
-	return o, err
+	return o, oneArbiter(o.Arbiters...)
+}
+
+// planned reads what else a set-up goes by, and has the checks find what its installation would.
+func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, err error) {
+	if g, err = in.readGroup(); err != nil {
+		return g, err
+	}
+	base, err := readBase(f.base)
+	o.Plan = func(seen precheck.Input) (install.Options, error) {
+		cl, err := in.cluster(seen, g)
+		return install.Options{Config: cl, ConfigText: cl.JSON(), Base: base, Domain: cluster.GuestName, NoFirewall: f.closed, Parallel: in.ssh.parallel, Planned: true}, err
+	}
+	return g, err
 }
 
 // secondPath reads a value of --second-path.

@@ -214,7 +214,7 @@ func TestASetUpOnASharedDisk(t *testing.T) {
 		{"/dev/disk/by-id/d", `{"Shared": {"Disk": "/dev/sdc"}}`, `--shared: value "/dev/disk/by-id/d": want "/dev/sdc"`, nil},
 		{"/dev/disk/by-id/d", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
 	} {
-		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", shared: c.shared}, group: filepath.Join(t.TempDir(), "group.json")}
+		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", shared: c.shared, group: filepath.Join(t.TempDir(), "group.json")}}
 		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
 		g, err := s.readGroup()
 		var cl config.Cluster
@@ -249,7 +249,7 @@ func TestASetUpOnADevice(t *testing.T) {
 		{"/dev/sdb", `{"Device": {"Disc": "/dev/sdb"}}`, `Device.Disc`, nil},
 		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Shared, Database, Group, SplitBrain, Patience, HangTimeout, Timings`, nil},
 	} {
-		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", device: c.device}, group: filepath.Join(t.TempDir(), "group.json")}
+		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", device: c.device, group: filepath.Join(t.TempDir(), "group.json")}}
 		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
 		g, err := s.readGroup()
 		var cl config.Cluster

@@ -52,7 +52,10 @@ func (p *placeFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&p.base, "settings", "", "`file` with settings of all agents")
 	f.BoolVar(&p.closed, "no-firewall", false, "leave the hosts' firewalls alone; you open\nthe ports yourself")
-	f.DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
+}
+
+func (p *placeFlags) waits(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
 }
 
 func (a *app) pairRecoverCmd() *cobra.Command {
@@ -80,6 +83,7 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	r.add(cmd)
+	r.waits(cmd)
 	return cmd
 }
 

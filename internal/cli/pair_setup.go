@@ -73,9 +73,7 @@ type setupNote struct {
 // pairSetup is a set-up under way.
 type pairSetup struct {
 	pairInput
-	services []string
-	group    string
-	yes      string
+	yes string
 	placeFlags
 	stages stages
 }
@@ -111,11 +109,9 @@ A set-up that was interrupted goes on when it is run again with the same values.
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.setupPair(cmd, &s) },
 	}
 	s.flags(cmd)
-	f := cmd.Flags()
-	f.StringArrayVar(&s.services, "service", nil, "`unit` of systemd that the pair runs; can be\ngiven more than once (tomcat.service)")
-	f.StringVar(&s.group, "group", "", "`file` with Database, Group and more, as in\nPair of a configuration")
-	f.StringVar(&s.yes, "yes", "", "the `word` CONFIRM: do not ask for it")
+	cmd.Flags().StringVar(&s.yes, "yes", "", "the `word` CONFIRM: do not ask for it")
 	s.add(cmd)
+	s.waits(cmd)
 	return cmd
 }
 
@@ -127,12 +123,9 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	o, err := s.options(cmd)
-	if err == nil {
-		err = oneArbiter(o.Arbiters...)
-	}
 	var g groupFile
 	if err == nil {
-		g, err = s.readGroup()
+		g, err = s.planned(s.placeFlags, &o)
 	}
 	if err != nil {
 		return err
@@ -241,7 +234,7 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g gro
 }
 
 // readGroup reads the file of --group, or makes what stands in for it.
-func (s *pairSetup) readGroup() (g groupFile, err error) {
+func (s *pairInput) readGroup() (g groupFile, err error) {
 	if s.group == "" {
 		for _, u := range s.services {
 			g.Group = append(g.Group, config.PairMember{Unit: u})
@@ -265,7 +258,7 @@ func (s *pairSetup) readGroup() (g groupFile, err error) {
 }
 
 // cluster is the configuration of the pair, by the names that the hosts have.
-func (s *pairSetup) cluster(in precheck.Input, g groupFile) (cl config.Cluster, err error) {
+func (s *pairInput) cluster(in precheck.Input, g groupFile) (cl config.Cluster, err error) {
 	hosts := []precheck.Node{in.Nodes[0], in.Nodes[1]}
 	for _, x := range in.Arbiters {
 		if x.Node != nil {
@@ -316,7 +309,7 @@ func (s *pairSetup) cluster(in precheck.Input, g groupFile) (cl config.Cluster, 
 }
 
 // onDevice fills in what --device says of the pair.
-func (s *pairSetup) onDevice(p *config.Pair) error {
+func (s *pairInput) onDevice(p *config.Pair) error {
 	switch {
 	case s.device == "" && p.Device == nil:
 		return nil
@@ -334,7 +327,7 @@ func (s *pairSetup) onDevice(p *config.Pair) error {
 }
 
 // onShared fills in what --shared says of the pair.
-func (s *pairSetup) onShared(p *config.Pair) error {
+func (s *pairInput) onShared(p *config.Pair) error {
 	switch {
 	case s.shared == "" && p.Shared == nil:
 		return nil

@@ -116,7 +116,7 @@ func (j *judgement) system(s sight) {
 	if !s.alone {
 		j.clock(s)
 	}
-	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")", "the clock follows no time server", "certificates and logs need the time: apt install chrony, or dnf install chrony; then chronyc tracking")
+	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")", "the clock follows no time server", "certificates and logs need the time, from the same servers on all hosts: apt install chrony, or dnf install chrony; then chronyc tracking")
 	if slices.Contains(j.cfg.ChronyServers, s.host.Addr) || slices.Contains(j.cfg.ChronyServers, s.host.Name) {
 		self := slices.ContainsFunc(f.Clock.Servers, func(n string) bool { return n == s.host.Addr || n == s.host.Name || n == "127.0.0.1" })
 		j.want("time source", !self, Fail, "it does not follow itself", "it is one of ChronyServers and follows itself", "give it another source in chrony.conf")
@@ -128,7 +128,7 @@ func (j *judgement) system(s sight) {
 
 // clock compares the host's with the others'.
 func (j *judgement) clock(s sight) {
-	j.want("clock", s.skew.Abs() <= maxSkew, Fail, fmt.Sprintf("%s apart from the others'", s.skew.Round(time.Millisecond)), fmt.Sprintf("%s apart from the others': want at most %s", s.skew.Round(time.Millisecond), maxSkew), "have chrony set it (chronyc makestep)")
+	j.want("clock", s.skew.Abs() <= maxSkew, Fail, fmt.Sprintf("%s apart from the others'", s.skew.Round(time.Millisecond)), fmt.Sprintf("%s apart from the others': want at most %s", s.skew.Round(time.Millisecond), maxSkew), "set it (chronyc makestep, or date -s 'YYYY-MM-DD HH:MM:SS'), and write it into the hardware's clock, too, or it is gone after a reboot: hwclock -w")
 }
 
 // watchdog: without one there is no takeover after a silent loss.

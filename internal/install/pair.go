@@ -25,6 +25,8 @@ type PairQuery struct {
 	Shared   string              `json:"shared,omitempty"`  // path of the disk that both nodes see, in place of Device
 	Cluster  string              `json:"cluster,omitempty"` // that the host belonged to before it was installed anew; "": to none, or what it says itself
 	VIPs     []string            `json:"vips,omitempty"`    // as vipaddr.Parse reads them
+	Units    []string            `json:"units,omitempty"`   // of systemd, that the group runs
+	Planned  bool                `json:"planned,omitempty"` // files with secrets need not be there yet
 }
 
 // PairFacts is what a node of a two-node pair says of itself. Errors are "" where all is well.
@@ -44,6 +46,9 @@ type PairFacts struct {
 	Free        int64             `json:"free"`                  // MiB beside it
 	Credentials map[string]string `json:"credentials,omitempty"` // errors by file, of those that can not be used
 	VIPs        map[string]string `json:"vips,omitempty"`        // errors by address, of those that have no interface
+	Units       map[string]string `json:"units,omitempty"`       // states of the group's units, by name, as systemctl is-enabled says them; "" of one that is not there
+	Weak        []string          `json:"weak,omitempty"`        // tables in Datadir of engines without transactions, with what can be lost; the first ones
+	WeakMore    int               `json:"weak_more,omitempty"`   // how many there are beside these
 }
 
 // pairQuery is nil for hosts that vote only.
@@ -59,6 +64,9 @@ func pairQuery(cfg config.Cluster, h Host) *PairQuery {
 	for _, m := range p.Group {
 		if m.VIP != "" {
 			q.VIPs = append(q.VIPs, m.VIP)
+		}
+		if m.Unit != "" {
+			q.Units = append(q.Units, m.Unit)
 		}
 	}
 	return q
@@ -97,7 +105,7 @@ func (j *judgement) pair(s sight, need int64) {
 	} else if j.cfg.Pair.Device != nil {
 		j.want("device", f.Device == "", Fail, "DRBD on "+j.cfg.Pair.Device.Disk, f.Device, "see that the host has drbd-utils, a kernel with DRBD 8.4 or 9 and a disk of its own for the pair, or correct Pair.Device.Disk")
 	} else {
-		j.replicated(f, d, need)
+		j.replicated(s, d, need)
 	}
 	var by []string
 	if f.Running {
@@ -111,6 +119,18 @@ func (j *judgement) pair(s sight, need int64) {
 		j.want("option file", f.OptionFile == "", Fail, d.OptionFile, f.OptionFile, "make it, or correct Pair.Database.OptionFile")
 	} else {
 		j.say("option file", Fail, d.OptionFile+": writes that were acknowledged could be lost: "+strings.Join(f.Lossy, "; "), "remove that from it, on both nodes")
+	}
+	for _, unit := range slices.Sorted(maps.Keys(f.Units)) {
+		switch state := f.Units[unit]; {
+		case state == "":
+			j.say("units", Fail, unit+" is not there", "install what has it, on both nodes, or correct Pair.Group (--service)")
+		case strings.HasPrefix(state, "masked"):
+			j.say("units", Fail, unit+" is masked: it can not be started", "systemctl unmask "+unit)
+		case strings.HasPrefix(state, "enabled"):
+			j.say("units", Warn, unit+" is enabled: a boot starts it on a node that does not serve, too", "systemctl disable "+unit)
+		default:
+			j.say("units", Pass, unit+" is there, and no boot starts it", "")
+		}
 	}
 	for _, vip := range slices.Sorted(maps.Keys(f.VIPs)) {
 		j.say("virtual address", Fail, f.VIPs[vip], "correct Pair.Group, or give an interface of this host an address of that subnet")
@@ -133,13 +153,22 @@ func (j *judgement) shared(f *PairFacts, disk string) {
 }
 
 // replicated judges what a database needs that is replicated by itself.
-func (j *judgement) replicated(f *PairFacts, d config.PairDatabase, need int64) {
+func (j *judgement) replicated(s sight, d config.PairDatabase, need int64) {
+	f := s.facts.Pair
 	j.want("database tools", len(f.Missing) == 0, Fail, strings.Join(DatabaseTools(), ", "), "missing: "+strings.Join(f.Missing, ", "), "install them (Debian: mariadb-backup and mariadb-client; RHEL: MariaDB-backup and MariaDB-client)")
 	if f.Datadir != "" {
 		j.say("data directory", Fail, f.Datadir, "correct Pair.Database.Datadir, or make the directory (mariadb-install-db)")
 	} else {
 		j.want("data directory", f.Free >= need, Fail, fmt.Sprintf("%s: %d MiB, and %d MiB are free beside it", d.Datadir, f.Used, f.Free),
 			fmt.Sprintf("%d MiB are free beside %s: a second copy needs %d", f.Free, d.Datadir, need), "make room there")
+	}
+	// Data that are moved aside are not looked at.
+	if len(f.Weak) > 0 && (s.facts.Installed != nil || s.host.Name == j.cfg.Pair.Nodes[0]) {
+		what := strings.Join(f.Weak, "; ")
+		if f.WeakMore > 0 {
+			what += fmt.Sprintf("; and %d more", f.WeakMore)
+		}
+		j.say("tables", Warn, "of engines without transactions: "+what, "make them tables of InnoDB (ALTER TABLE ... ENGINE=InnoDB), where the platform allows it")
 	}
 	for _, path := range slices.Sorted(maps.Keys(f.Credentials)) {
 		j.say("credentials", Fail, f.Credentials[path], "write the password into "+path+", with mode 0600 and the same on both nodes")

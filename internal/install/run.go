@@ -32,6 +32,7 @@ type Options struct {
 	Parallel   int    // how many hosts at a time
 	Last       string // the host that an uninstallation takes Holdfast off last: whose configuration it goes by
 	NoFirewall bool   // the hosts' firewalls are left alone, and let no longer in what they did
+	Planned    bool   // a pair's secrets are made only after this check: none need be there
 
 	Adopt *Adoption // a management VM to take over from somebody else; nil: none
 
@@ -303,6 +304,9 @@ func (r *run) query(h Host) *Query {
 	q := QueryFor(r.Config, r.Base, h, r.Domain)
 	if r.Adopt != nil && !r.Adopt.Built {
 		q.Image = "" // the disks are those of the domain
+	}
+	if q.Pair != nil {
+		q.Pair.Planned = r.Planned
 	}
 	return q
 }

@@ -36,6 +36,7 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 		_, err = run(ctx, "systemctl", "is-enabled", "--quiet", install.DatabaseUnit)
 		f.Enabled = err == nil
 	}
+	f.Units = units(ctx, q.Units)
 	st, err := os.Stat(d.OptionFile)
 	if err == nil && !st.Mode().IsRegular() {
 		err = fmt.Errorf("%s is no file (%s)", d.OptionFile, st.Mode().Type())
@@ -56,7 +57,7 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 	if q.Device != nil {
 		err := drbd.Ready(ctx, q.Device.Disk)
 		if file := q.Device.SecretFile(); err == nil && file != "" {
-			_, err = secretfile.Read(file)
+			err = secret(file, q.Planned)
 		}
 		f.Device = words(err)
 		return f, nil
@@ -69,18 +70,45 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 		}
 		return f, nil
 	}
-	return f, replicated(ctx, d, f)
+	return f, replicated(ctx, q, f)
 }
 
+// secret sees whether a file has a secret. planned: it may be made later.
+func secret(file string, planned bool) error {
+	_, err := secretfile.Read(file)
+	if planned && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// units are the states of units, as systemctl is-enabled says them; "" of one that is not there.
+func units(ctx context.Context, names []string) map[string]string {
+	out := map[string]string{}
+	for _, name := range names {
+		// Its exit code says whether a boot starts the unit. A unit that is not there has a sentence, or not-found.
+		said, _ := run(ctx, "systemctl", "is-enabled", "--", name)
+		out[name] = strings.TrimSpace(said)
+		if strings.ContainsAny(out[name], " \n") || out[name] == "not-found" {
+			out[name] = ""
+		}
+	}
+	return out
+}
+
+// mostWeak is how many tables are named.
+const mostWeak = 10
+
 // replicated looks at what a database needs that is replicated by itself.
-func replicated(ctx context.Context, d config.PairDatabase, f *install.PairFacts) (err error) {
+func replicated(ctx context.Context, q install.PairQuery, f *install.PairFacts) (err error) {
+	d := q.Database
 	for _, tool := range install.DatabaseTools() {
 		if _, err := exec.LookPath(tool); err != nil {
 			f.Missing = append(f.Missing, tool)
 		}
 	}
 	for _, a := range []config.PairAccount{d.Admin, d.Replication} {
-		if _, err := secretfile.Read(a.File()); err != nil {
+		if err := secret(a.File(), q.Planned); err != nil {
 			f.Credentials[a.File()] = words(err)
 		}
 	}
@@ -90,7 +118,14 @@ func replicated(ctx context.Context, d config.PairDatabase, f *install.PairFacts
 	if f.Used, err = used(ctx, d.Datadir); err != nil {
 		return err
 	}
-	f.Free, err = space(filepath.Dir(d.Datadir))
+	if f.Free, err = space(filepath.Dir(d.Datadir)); err != nil {
+		return err
+	}
+	weak, err := mariadb.WeakTables(d.Datadir)
+	for _, w := range weak[:min(mostWeak, len(weak))] {
+		f.Weak = append(f.Weak, text.Clean(w.String()))
+	}
+	f.WeakMore = len(weak) - len(f.Weak)
 	return err
 }
 

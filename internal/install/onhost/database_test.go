@@ -1,6 +1,7 @@
 package onhost
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,11 @@ func TestPairFacts(t *testing.T) {
 	}
 	write("data/big", strings.Repeat("x", 3<<20), 0o600)
 	// 203.0.113.0/24 is nobody's (RFC 5737).
-	q := install.PairQuery{Database: d, VIPs: []string{"203.0.113.7/24"}}
+	for i := range mostWeak + 2 {
+		write(fmt.Sprintf("data/app/log%02d.frm", i), "\xfe\x01\x0a\x09", 0o600) // of MyISAM
+	}
+	write("data/app/rows.frm", "\xfe\x01\x0a\x0c", 0o600) // of InnoDB
+	q := install.PairQuery{Database: d, VIPs: []string{"203.0.113.7/24"}, Units: []string{"holdfast-no-such-unit.service"}}
 	f, err := pairFacts(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +47,12 @@ func TestPairFacts(t *testing.T) {
 	}
 	if len(f.Lossy) != 2 || !strings.Contains(f.Lossy[0], "init_connect") || !strings.Contains(f.Lossy[1], `binlog_do_db is "app"`) {
 		t.Errorf("of the option file: %q", f.Lossy)
+	}
+	if len(f.Weak) != mostWeak || f.WeakMore != 2 || !strings.HasPrefix(f.Weak[0], "app.log00 (MyISAM): ") {
+		t.Errorf("tables without transactions: %q and %d more", f.Weak, f.WeakMore)
+	}
+	if state, asked := f.Units["holdfast-no-such-unit.service"]; !asked || state != "" {
+		t.Errorf("a unit that is not there: %q, %v", state, asked)
 	}
 	if f.Used < 3 || f.Used > 8 || f.Free == 0 {
 		t.Errorf("%d MiB used and %d free, want 3 and some", f.Used, f.Free)
@@ -68,6 +79,9 @@ func TestPairFacts(t *testing.T) {
 		if !strings.Contains(got, what) {
 			t.Errorf("%q, want it to say %q", got, what)
 		}
+	}
+	if f, err = pairFacts(t.Context(), install.PairQuery{Database: d, Planned: true}); err != nil || len(f.Credentials) != 1 || f.Credentials[d.Admin.File()] == "" {
+		t.Errorf("before secrets are made: %q, %v", f.Credentials, err)
 	}
 	if err := replaceable("/proc"); err == nil || !strings.Contains(err.Error(), "mount point") {
 		t.Errorf("a mount point: %v", err)

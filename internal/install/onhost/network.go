@@ -161,16 +161,21 @@ func bondFaults(name string, lines [][2]string) (wrong []string) {
 
 // listeners hold the ports that the agent will have, so that others can try them.
 type listeners struct {
-	open []io.Closer
+	open  []io.Closer
+	taken map[int]string // what was told when they were opened
 }
 
 // listen takes the ports, and tells which are taken and by what. Where our own
 // agent runs, it has them.
 func (l *listeners) listen(q install.Query, ours bool) map[int]string {
+	if len(l.open) > 0 {
+		return l.taken
+	}
 	taken := map[int]string{}
-	if ours || len(l.open) > 0 {
+	if ours {
 		return taken
 	}
+	l.taken = taken
 	l.take(q.Addr, q.Ports, taken)
 	if q.Second != "" && q.Second != q.Addr { // the checks refuse one address for both
 		second := map[int]string{}

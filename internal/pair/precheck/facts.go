@@ -98,10 +98,8 @@ type BMC struct {
 // the field.
 type Facts struct {
 	Unknown    map[string]string `json:"unknown,omitempty"`
-	Name       string            `json:"name"`    // host name
-	Arch       string            `json:"arch"`    // as Go names it
-	Machine    string            `json:"machine"` // UUID of the hardware, else the id of the system; "": not known
-	Root       bool              `json:"root"`
+	Name       string            `json:"name"`                 // host name
+	Machine    string            `json:"machine"`              // UUID of the hardware, else the id of the system; "": not known
 	UEFI       bool              `json:"uefi"`                 // else it was booted by BIOS
 	Components map[string]string `json:"components,omitempty"` // versions of what is installed, by name
 	Host       fact.Facts        `json:"host"`                 // system, platform's version, its answer about hosts, clock
@@ -110,10 +108,8 @@ type Facts struct {
 	Space      *Space            `json:"space,omitempty"` // of Query.Dir; nil: it is no mount point
 	Cluster    string            `json:"cluster,omitempty"`
 	Begun      string            `json:"begun,omitempty"`  // a set-up or a recovery that was begun on this host, as install.PairBegun says it
-	Other      string            `json:"other,omitempty"`  // another tool that runs a management VM
 	Guests     []string          `json:"guests,omitempty"` // processes of QEMU
 	Pools      []string          `json:"pools,omitempty"`  // names of libvirt's storage pools
-	Taken      map[int]string    `json:"taken,omitempty"`  // ports that another program has, with the reason
 	Speed      int               `json:"speed,omitempty"`  // of the interface with the node's address, Mbit/s; 0: not known
 	VIP        *VIP              `json:"vip,omitempty"`
 	Pings      map[string]string `json:"pings,omitempty"` // why an address did not answer; "": it did

@@ -6,15 +6,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
-	"holdfast/internal/inventory/fact"
 	"holdfast/internal/pair"
 	"holdfast/internal/pattern"
 )
-
-// maxSkew is how far clocks may be apart, as for an installation.
-const maxSkew = time.Second
 
 // gb is what sizes in GB are counted by. A partition of 30 GiB still has 31 of these when a file
 // system has taken its part.
@@ -35,11 +30,12 @@ type Input struct {
 	Database   int    // size of the database's partition in GB; 0: the least
 	Nodes      [2]Node
 	Arbiters   []Arbiter
-	Disk       string   // of both nodes, for a DRBD device; "": the database is replicated by itself
-	Shared     bool     // Disk is one that both nodes see
-	Partition  string   // a disk of both nodes, for a partition; "": none is asked for
-	Second     []string // addresses of the nodes on a second path, in their order; nil: there is none
-	Asked      bool     // nodes were asked whether the platform manages hosts
+	Disk       string    // of both nodes, for a DRBD device; "": the database is replicated by itself
+	Shared     bool      // Disk is one that both nodes see
+	Partition  string    // a disk of both nodes, for a partition; "": none is asked for
+	Second     []string  // addresses of the nodes on a second path, in their order; nil: there is none
+	Asked      bool      // nodes were asked whether the platform manages hosts
+	Install    []Finding // what the installation that a set-up makes finds on these hosts
 }
 
 // Node is a host as it was seen.
@@ -47,7 +43,6 @@ type Node struct {
 	Addr    string
 	Trouble *Trouble // nil: Facts are there
 	Facts   Facts
-	Skew    time.Duration // of its clock against the first node's
 	Reached []Reached
 }
 
@@ -106,7 +101,17 @@ func Judge(in Input) []Finding {
 		j.vip()
 		j.arbiters()
 	}
+	j.installation()
 	return sorted(j.out)
+}
+
+// installation adds what the installation finds, but for what was said in the same words.
+func (j *judgement) installation() {
+	for _, f := range j.Install {
+		if !slices.ContainsFunc(j.out, func(o Finding) bool { return o.Result == f.Result && o.Finding == f.Finding }) {
+			j.out = append(j.out, f)
+		}
+	}
 }
 
 type judgement struct {
@@ -187,11 +192,6 @@ func (j *judgement) connected() {
 // each judges a host by itself.
 func (j *judgement) each(n Node) {
 	f := n.Facts
-	if f.Root {
-		j.passed("rights", n.who()+": root")
-	} else {
-		j.fail("rights", n.who()+": the program does not run as root", "log in as root, or as a user that sudo lets be root without a password; on this node, run it with sudo")
-	}
 	if simpleName().MatchString(f.Name) {
 		j.say("host name", Pass, n.who(), "")
 	} else {
@@ -246,8 +246,7 @@ func (j *judgement) alike() {
 	}
 	j.passed("software", "the same on both nodes: "+list(said))
 	j.differ("system", "system", system(x), system(y), "install the same system on both nodes")
-	j.differ("system", "architecture", x.Arch, y.Arch, "take two machines of one architecture")
-	j.passed("system", "the same on both nodes: "+system(x)+", "+x.Arch)
+	j.passed("system", "the same on both nodes: "+system(x))
 	j.differ("boot mode", "boot mode", mode(x), mode(y), "install both nodes in the same mode: UEFI, or BIOS (legacy)")
 	j.passed("boot mode", mode(x)+" on both nodes")
 	known := true
@@ -401,10 +400,6 @@ func (j *judgement) clean(n Node) {
 	if f.Cluster != "" {
 		j.fail(check, n.who()+" belongs to the cluster "+f.Cluster, "take it out of that cluster (holdfast uninstall)")
 	}
-	j.known(n, check, "installed", "mend the settings of Holdfast there, or uninstall it")
-	if f.Other != "" {
-		j.fail(check, n.who()+": "+f.Other+" runs", "stop, disable and uninstall it first")
-	}
 	j.known(n, check, "guests", "see that /proc is mounted there, and check again")
 	if len(f.Guests) > 0 {
 		j.fail(check, n.who()+": guests run: "+list(f.Guests), "move them to another host, or shut them down; a pair is set up on new nodes only, whose data are not kept")
@@ -475,12 +470,4 @@ func (j *judgement) space(n Node) {
 	default:
 		j.say("space", Pass, fmt.Sprintf("%s: %d of %d GB of /vms are free", n.who(), s.Free/gb, s.Size/gb), "")
 	}
-}
-
-// clock is what a host says of its time server.
-func clock(c fact.Clock) string {
-	if c.Synced {
-		return "follows a time server"
-	}
-	return "follows no time server"
 }

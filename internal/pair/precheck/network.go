@@ -46,9 +46,6 @@ func (j *judgement) addresses() {
 // network judges how the hosts reach one another.
 func (j *judgement) network() {
 	for _, n := range j.present() {
-		for _, port := range slices.Sorted(maps.Keys(n.Facts.Taken)) {
-			j.fail("ports", fmt.Sprintf("%s: port %d is taken: %s", n.who(), port, n.Facts.Taken[port]), "see what has it (ss -tulpn), and stop that")
-		}
 		for _, r := range n.Reached {
 			if slices.Contains(j.Second, r.Addr) {
 				continue // secondPath judges it
@@ -61,11 +58,9 @@ func (j *judgement) network() {
 			}
 		}
 	}
-	j.passed("ports", "all are free, or ours")
 	j.passed("reach", "the hosts reach each other in both directions")
 	j.passed("frames", "full frames arrive")
 	j.bandwidth()
-	j.clocks()
 }
 
 // bandwidth is an estimate: the slower direction of what was measured, else the slower of the
@@ -114,22 +109,6 @@ func (j *judgement) bandwidth() {
 	}
 }
 
-// clocks compares all hosts with the first node.
-func (j *judgement) clocks() {
-	const remedy = "set the right time on both (chronyc makestep, or date -s 'YYYY-MM-DD HH:MM:SS'), and then write it into the hardware's clock, too, or it is gone after a reboot: hwclock -w"
-	first := j.Nodes[0]
-	for _, n := range j.present() {
-		if n.Skew.Abs() > maxSkew {
-			j.fail("clock", fmt.Sprintf("%s is %s apart from %s: want at most %s", n.who(), n.Skew.Round(time.Millisecond), first.who(), maxSkew), remedy)
-		}
-		if !n.Facts.Host.Clock.Synced {
-			j.say("time server", Warn, n.who()+" "+clock(n.Facts.Host.Clock), "set up chrony on all hosts, with the same servers; then hwclock -w")
-		}
-	}
-	j.passed("clock", fmt.Sprintf("at most %s apart", maxSkew))
-	j.passed("time server", "all hosts follow one")
-}
-
 // vip judges what both nodes say of the virtual address.
 func (j *judgement) vip() {
 	const check = "virtual address"
@@ -171,7 +150,7 @@ func (j *judgement) arbiters() {
 		}
 	}
 	if !safe {
-		j.say("guarantee", Warn, "best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live, and then both could serve", "name a quorum host, a shared disk or fence devices in --arbiter as well")
+		j.say("guarantee", Warn, "best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live, and then both could serve", "name a quorum host, a shared disk or fence devices in --arbiter in place of them")
 	} else {
 		j.say("guarantee", Pass, "safe with such an arbiter: at most one node serves, whatever fails", "")
 	}

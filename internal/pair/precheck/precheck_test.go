@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/inventory/fact"
 )
@@ -15,10 +14,10 @@ const gib = 1 << 30
 func good() *Input {
 	facts := func(name, machine string) Facts {
 		return Facts{
-			Name: name, Arch: "amd64", Machine: machine, Root: true, UEFI: true, Speed: 10_000,
+			Name: name, Machine: machine, UEFI: true, Speed: 10_000,
 			Components: map[string]string{"holdfast": "1.4.0", "mariadb": "10.11.6"},
 			Host: fact.Facts{
-				OS: fact.OS{ID: "debian", Version: "12"}, Version: "E0730", Clock: fact.Clock{Synced: true}, Status: &fact.Probe{},
+				OS: fact.OS{ID: "debian", Version: "12"}, Version: "E0730", Status: &fact.Probe{},
 			},
 			Disks: []Disk{
 				{Name: "sda", Size: 500 * gib, System: true, Parts: []Part{{1, gib, []string{"/boot/efi"}}, {2, 300 * gib, []string{"/"}}, {3, 50 * gib, []string{"/vms"}}}},
@@ -72,8 +71,8 @@ func TestEveryCheckPasses(t *testing.T) {
 	}
 	slices.Sort(checks)
 	want := []string{
-		"arbiter", "bandwidth", "boot mode", "busy", "clean node", "clock", "connect", "database", "disks", "frames", "guarantee", "host name", "machines",
-		"managed hosts", "partitions", "ports", "reach", "rights", "set-up", "software", "space", "system", "system disk", "time server", "virtual address", "volumes",
+		"arbiter", "bandwidth", "boot mode", "busy", "clean node", "connect", "database", "disks", "frames", "guarantee", "host name", "machines",
+		"managed hosts", "partitions", "reach", "set-up", "software", "space", "system", "system disk", "virtual address", "volumes",
 	}
 	if got := slices.Compact(checks); !slices.Equal(got, want) {
 		t.Errorf("checks: %q, want %q", got, want)
@@ -144,15 +143,18 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 		{"a set-up that the arbiter has begun", func(in *Input) { in.Arbiters[0].Node.Facts.Begun = "a set-up was begun" }, "fail set-up", "go on with it there"},
 		{"the set-up itself", func(in *Input) { in.Nodes[0].Facts.Begun = "a set-up is at work" }, "", ""},
 		{"the arbiter does not answer", func(in *Input) { in.Arbiters[0].Node.Trouble = &Trouble{Finding: "no route", Remedy: "see"} }, "fail arbiter", "10.0.0.3: no route"},
-		{"no root", func(in *Input) { in.Nodes[1].Facts.Root = false }, "fail rights", "sudo"},
+		{"one machine by two addresses", func(in *Input) { in.Nodes[1].Facts.Machine = "a" }, "fail machines", "one and the same"},
+		{"machines that can not be told apart by their ids", func(in *Input) { in.Nodes[0].Facts.Machine, in.Nodes[1].Facts.Machine = "", "" }, "", ""},
+		{"what the installation finds", func(in *Input) {
+			in.Nodes[1].Facts.VIP = &VIP{Wrong: "no interface"}
+			in.Install = []Finding{{"virtual address", Fail, "n2 (10.0.0.2): no interface", "see"}, {"database unit", Fail, "n2 (10.0.0.2): mariadb.service is enabled", "see"}}
+		}, "fail database unit, fail virtual address", "mariadb.service is enabled"},
 		{"a name with a dot", func(in *Input) { in.Nodes[0].Facts.Name = "n1.local" }, "fail host name", `"n1.local"`},
 		{"a name with an underscore", func(in *Input) { in.Arbiters[0].Node.Facts.Name = "n_3" }, "fail host name", "hostnamectl"},
 		{"a name that ends with a hyphen", func(in *Input) { in.Nodes[0].Facts.Name = "n-" }, "fail host name", "letters"},
 		{"one letter and capitals", func(in *Input) { in.Nodes[0].Facts.Name = "N" }, "", ""},
 		{"one name twice", func(in *Input) { in.Nodes[1].Facts.Name = "N1" }, "fail host name", "are both called"},
 		{"the arbiter has a node's name", func(in *Input) { in.Arbiters[0].Node.Facts.Name = "n2" }, "fail host name", "10.0.0.2 and 10.0.0.3"},
-		{"one machine by two addresses", func(in *Input) { in.Nodes[1].Facts.Machine = "a" }, "fail machines", "one and the same"},
-		{"machines that can not be told apart by their ids", func(in *Input) { in.Nodes[0].Facts.Machine, in.Nodes[1].Facts.Machine = "", "" }, "", ""},
 		{"another version", func(in *Input) { in.Nodes[1].Facts.Components["mariadb"] = "10.11.9" }, "fail software", "mariadb: n1 (10.0.0.1) has 10.11.6, n2 (10.0.0.2) has 10.11.9"},
 		{"a component is not there", func(in *Input) { delete(in.Nodes[0].Facts.Components, "mariadb") }, "fail software", "has none"},
 		{"another version of the platform", func(in *Input) { in.Nodes[1].Facts.Host.Version = "E0731" }, "fail software", "E0731"},
@@ -163,7 +165,6 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 			in.Arbiters[0].Node.Facts.Components = map[string]string{"holdfast": "1.4.0", "mariadb": "11"}
 		}, "", ""},
 		{"another system", func(in *Input) { in.Nodes[1].Facts.Host.OS.Version = "13" }, "fail system", "debian 13"},
-		{"another architecture", func(in *Input) { in.Nodes[1].Facts.Arch = "arm64" }, "fail system", "arm64"},
 		{"another boot mode", func(in *Input) { in.Nodes[1].Facts.UEFI = false }, "fail boot mode", "has BIOS"},
 		{"no lsblk", func(in *Input) { in.Nodes[0].Facts.Unknown = map[string]string{"disks": "not found"} }, "fail disks", "util-linux"},
 		{"a disk of another size", func(in *Input) { in.Nodes[1].Facts.Disks[1].Size++ }, "fail disks", "disk sdb"},
@@ -181,8 +182,6 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 			}
 		}, "", "nvme0n1: every name of a disk works here"},
 		{"a node of a cluster", func(in *Input) { in.Nodes[0].Facts.Cluster = "hf-1" }, "fail clean node", "hf-1"},
-		{"settings that can not be read", func(in *Input) { in.Nodes[0].Facts.Unknown = map[string]string{"installed": "torn"} }, "fail clean node", "torn"},
-		{"another tool", func(in *Input) { in.Nodes[0].Facts.Other = "Pacemaker" }, "fail clean node", "Pacemaker runs"},
 		{"guests", func(in *Input) { in.Nodes[1].Facts.Guests = []string{"qemu-system-x86 pid 7"} }, "fail clean node", "pid 7"},
 		{"guests on the arbiter", func(in *Input) { in.Arbiters[0].Node.Facts.Guests = []string{"qemu-system-x86 pid 7"} }, "", ""},
 		{"the arbiter is of a cluster", func(in *Input) { in.Arbiters[0].Node.Facts.Cluster = "hf-1" }, "", ""},
@@ -202,7 +201,6 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 		{"/vms is full", func(in *Input) { in.Nodes[1].Facts.Space = &Space{30 * gb, 15*gb - 1} }, "fail space", "14 GB of /vms are free"},
 		{"a database that /vms is too small for", func(in *Input) { in.Database = 60 }, "fail space", "want at least 60"},
 		{"space is not known", func(in *Input) { in.Nodes[1].Facts.Unknown = map[string]string{"space": "I/O error"} }, "fail space", "I/O error"},
-		{"a port is taken", func(in *Input) { in.Nodes[1].Facts.Taken = map[int]string{2379: "in use"} }, "fail ports", "port 2379"},
 		{"one direction is cut", func(in *Input) { in.Nodes[0].Reached[0].Ports = map[int]string{7443: "timeout"} }, "fail reach", "port 7443 of 10.0.0.2 does not answer n1"},
 		{"the arbiter does not reach a node", func(in *Input) { in.Arbiters[0].Node.Reached[1].Ports = map[int]string{7443: "timeout"} }, "fail reach", "does not answer n3"},
 		{"full frames get lost", func(in *Input) { in.Nodes[0].Reached[0].Frames = "no answer" }, "warn frames", "MTU"},
@@ -220,10 +218,6 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 				in.Nodes[i].Facts.Speed, in.Nodes[i].Reached[0].Rate, in.Nodes[i].Facts.Space = 1000, 110_000_000, &Space{300 * gb, 300 * gb}
 			}
 		}, "warn bandwidth", "10 Gbit/s"},
-		{"a clock that is wrong", func(in *Input) { in.Nodes[1].Skew = -1001 * time.Millisecond }, "fail clock", "hwclock -w"},
-		{"a clock that is right enough", func(in *Input) { in.Nodes[1].Skew = -time.Second }, "", ""},
-		{"the arbiter's clock is wrong", func(in *Input) { in.Arbiters[0].Node.Skew = time.Hour }, "fail clock", "1h0m0s apart"},
-		{"no time server", func(in *Input) { in.Nodes[1].Facts.Host.Clock.Synced = false }, "warn time server", "chrony"},
 		{"the virtual address is a node's", func(in *Input) { in.VIP = "10.0.0.2" }, "fail virtual address", "a node's own"},
 		{"the virtual address is the arbiter's", func(in *Input) { in.VIP = "10.0.0.3" }, "fail arbiter", "has the virtual address"},
 		{"the virtual address fits no interface", func(in *Input) { in.Nodes[1].Facts.VIP = &VIP{Wrong: "no interface"} }, "fail virtual address", "no interface"},

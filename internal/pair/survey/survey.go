@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -37,6 +36,8 @@ type Options struct {
 	Shared      bool           // Disk is one that both nodes see
 	Unmanaged   string         // program that exits 0 when the platform manages no hosts
 	Fencing     config.Fencing // for an arbiter of kind fence
+	// Plan says what a set-up would install on hosts that were asked; how they are reached is not its part.
+	Plan func(precheck.Input) (install.Options, error)
 
 	Here    func() (install.Conn, error)                                               // this node
 	Connect func(ctx context.Context, addr string, arbiter bool) (install.Conn, error) // the others
@@ -89,20 +90,58 @@ func Ask(ctx context.Context, o Options) (precheck.Input, error) {
 	defer r.close()
 	r.connect(ctx)
 	r.each(r.hosts, func(h *seen) error { return r.gather(ctx, h) })
-	r.each(r.hosts, func(h *seen) (err error) {
-		h.Skew, err = install.Skew(ctx, h.conn)
-		return err
-	})
 	r.reach(ctx)
 	r.details(ctx)
+	err = r.installation(ctx)
 	if ctx.Err() != nil {
 		return precheck.Input{}, context.Cause(ctx)
 	}
-	for _, h := range r.hosts[1:] { // what counts is how far they are apart from this node
-		h.Skew -= r.in.Nodes[0].Skew
+	return r.in, err
+}
+
+// open is a connection that stays open when an installation ends.
+type open struct{ install.Conn }
+
+func (open) Close() error { return nil }
+
+// installation has the installation that a set-up makes check the hosts, once all of them have answered.
+func (r *run) installation(ctx context.Context) error {
+	if slices.ContainsFunc(r.hosts, func(h *seen) bool { return h.Trouble != nil }) {
+		return nil // that was found, and it is mended first
 	}
-	r.in.Nodes[0].Skew = 0
-	return r.in, nil
+	o, err := r.Plan(r.in)
+	if err != nil {
+		if precheck.Worst(precheck.Judge(r.in)) == precheck.Fail {
+			return nil // it may follow from what was found: a host's name, or an address
+		}
+		return err
+	}
+	o.Tell = func(string, string) {}
+	o.Connect = func(_ context.Context, want install.Host) (install.Conn, error) {
+		for _, h := range r.hosts {
+			if h.Addr == want.Addr {
+				return open{h.conn}, nil
+			}
+		}
+		return nil, fmt.Errorf("no host of the pair has the address %s", want.Addr)
+	}
+	res, err := install.Install(ctx, o, true)
+	if err != nil {
+		r.in.Install = append(r.in.Install, precheck.Finding{Check: "installation", Result: precheck.Fail, Finding: err.Error(), Remedy: "mend that, and check again"})
+	}
+	for _, f := range res.Findings {
+		if f.Check == "reach" || f.Check == "mtu" && f.Node != "" {
+			continue // judged here by the same tries; an installation counts on the ports that it is to open
+		}
+		who := ""
+		for _, h := range r.hosts {
+			if h.Facts.Name == f.Node {
+				who = f.Node + " (" + h.Addr + "): "
+			}
+		}
+		r.in.Install = append(r.in.Install, precheck.Finding{Check: f.Check, Result: f.Result, Finding: who + f.Finding, Remedy: f.Remedy})
+	}
+	return nil
 }
 
 // addArbiters are the arbiters that are hosts. One that is a node, or has the virtual address, is
@@ -230,10 +269,7 @@ func (r *run) gather(ctx context.Context, h *seen) error {
 		return err
 	}
 	f := a.Facts
-	h.Facts = precheck.Facts{Name: f.Name, Arch: f.Arch, Machine: f.Machine, Root: f.Root, Other: f.Other, Taken: f.Ports}
-	if why, unknown := f.Unknown["installed"]; unknown {
-		h.Facts.Unknown = map[string]string{"installed": why}
-	}
+	h.Facts = precheck.Facts{Name: f.Name, Machine: f.Machine}
 	if f.Installed != nil {
 		h.Facts.Cluster = f.Installed.Cluster
 	}
@@ -290,11 +326,7 @@ func (r *run) details(ctx context.Context) {
 
 // merged adds what an installation asked to what a pair did.
 func merged(x, f precheck.Facts) precheck.Facts {
-	f.Name, f.Arch, f.Machine, f.Root, f.Other, f.Taken, f.Cluster, f.Speed = x.Name, x.Arch, x.Machine, x.Root, x.Other, x.Taken, x.Cluster, x.Speed
-	if f.Unknown == nil {
-		f.Unknown = map[string]string{}
-	}
-	maps.Copy(f.Unknown, x.Unknown)
+	f.Name, f.Machine, f.Cluster, f.Speed = x.Name, x.Machine, x.Cluster, x.Speed
 	return f
 }
 
