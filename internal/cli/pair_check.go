@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -79,7 +81,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 			if err != nil {
 				return err
 			}
-			if _, err := in.planned(place, &o); err != nil {
+			if _, _, err := in.planned(place, &o); err != nil {
 				return err
 			}
 			if err := a.reachPair(cmd.Context(), &in, &o); err != nil {
@@ -172,17 +174,34 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	return o, oneArbiter(o.Arbiters...)
 }
 
-// planned reads what else a set-up goes by, and has the checks find what its installation would.
-func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, err error) {
+// planned reads what else a set-up goes by, has the checks find what its installation would, and gives all its values.
+func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, v setupValues, err error) {
 	if g, err = in.readGroup(); err != nil {
-		return g, err
+		return g, v, err
 	}
 	base, err := readBase(f.base)
+	if err != nil {
+		return g, v, err
+	}
 	o.Plan = func(seen precheck.Input) (install.Options, error) {
 		cl, err := in.cluster(seen, g)
 		return install.Options{Config: cl, ConfigText: cl.JSON(), Base: base, Domain: cluster.GuestName, NoFirewall: f.closed, Parallel: in.ssh.parallel, Planned: true}, err
 	}
-	return g, err
+	v = setupValues{
+		VIP: in.vip, Peer: in.peer, Arbiters: in.arbiters, Device: in.device, Shared: in.shared, Second: in.second, Hosts: in.hosts, VMs: in.vms,
+		Database: cmp.Or(in.db, pair.SizeFor(in.hosts, in.vms).Database), VersionFile: in.versionFile, Unmanaged: in.unmanaged, NoFirewall: f.closed,
+	}
+	for _, x := range []struct {
+		to *string
+		of any
+	}{{&v.Group, g}, {&v.Fencing, o.Fencing}, {&v.Settings, base}} {
+		text, err := json.Marshal(x.of)
+		if err != nil {
+			return g, v, err
+		}
+		*x.to = string(text)
+	}
+	return g, v, nil
 }
 
 // secondPath reads a value of --second-path.

@@ -60,6 +60,9 @@ func (a *app) form(cmd *cobra.Command, s *pairSetup, begun string) error {
 	}
 	// The default follows from the numbers.
 	least := strconv.Itoa(pair.SizeFor(s.hosts, s.vms).Database)
+	if s.hosts == note.Hosts && s.vms == note.VMs && note.Database > 0 {
+		least = strconv.Itoa(note.Database)
+	}
 	if err := a.asksFor(cmd, question{"db-size", "Size of the database's partition, in GB", "20", least, func(string) error { return databaseSize(s.db) }}); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -114,7 +115,7 @@ With an empty password the keys in ~/.ssh are used.
 // begun has. Without a terminal, and with nothing missing, nobody is asked.
 func TestFormGoesOn(t *testing.T) {
 	begun := filepath.Join(t.TempDir(), "begun")
-	try.Must(t, os.WriteFile(begun, []byte(`{"vip": "10.0.0.9/24 dev eth1", "peer": "10.0.0.2", "arbiters": ["quorum:10.0.0.3"], "hosts": 7, "vms": 0}`), 0o600))
+	try.Must(t, os.WriteFile(begun, []byte(`{"vip": "10.0.0.9/24 dev eth1", "peer": "10.0.0.2", "arbiter": ["quorum:10.0.0.3"], "hosts": 7, "vms": 0}`), 0o600))
 	s, cmd, text, err := filled(t, begun, []string{"--peer", "10.0.0.8", "--identity", "key"},
 		"  --vip, for example 172.16.60.55/16 [10.0.0.9/24 dev eth1]: ", "\n", " [quorum:10.0.0.3]: ", "\n", " [7]: ", "8\n", "--vms, for example 20 [0]: ", "\n", "--db-size, for example 20 [12]: ", "33\n")
 	try.Must(t, err)
@@ -265,5 +266,68 @@ func TestASetUpOnADevice(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(cl.Pair.Device, c.want) {
 			t.Errorf("%s with --device %q: %+v, %v", c.group, c.device, cl.Pair, err)
 		}
+	}
+}
+
+// TestASetUpGoesOnWithTheSameValuesOnly: each value that is another one is refused and named; what is the same in other
+// words is not.
+func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		try.Must(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	group := file("group.json", `{"Group": [{"Unit": "web.service"}]}`)
+	fencing := file("fencing.json", `{"n1": {"Watchdog": "none"}}`)
+	settings := file("settings.json", `{"watchdog": {"device": "/dev/watchdog1"}}`)
+	begun := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "4", "--vms", "20", "--group", group, "--fencing", fencing, "--settings", settings}
+	values := func(args []string) setupValues {
+		t.Helper()
+		s, cmd := &pairSetup{}, &cobra.Command{}
+		s.flags(cmd)
+		s.add(cmd)
+		try.Must(t, cmd.ParseFlags(args))
+		o, err := s.options(cmd)
+		try.Must(t, err)
+		_, v, err := s.planned(s.placeFlags, &o)
+		try.Must(t, err)
+		return v
+	}
+	text, err := json.Marshal(setupNote{setupValues: values(begun)})
+	try.Must(t, err)
+	note, err := readNote(file("note.json", string(text)))
+	try.Must(t, err)
+	for _, c := range []struct {
+		args []string
+		want string // in the refusal; "": it goes on
+	}{
+		{nil, ""},
+		{[]string{"--db-size", "15"}, ""},
+		{[]string{"--group", file("same.json", "{\"Group\":   [{\"Unit\": \"web.service\"}]}\n")}, ""},
+		{[]string{"--vip", "10.0.0.8/24"}, `--vip: value "10.0.0.8/24": it was "10.0.0.9/24"`},
+		{[]string{"--peer", "10.0.0.7"}, "--peer: "},
+		{[]string{"--hosts", "5"}, `--hosts: value "5": it was "4"`},
+		{[]string{"--vms", "21"}, `--vms: value "21": it was "20"`},
+		{[]string{"--db-size", "16"}, "--db-size: "},
+		{[]string{"--device", "/dev/sdb"}, "--device: "},
+		{[]string{"--shared", "/dev/sdb"}, "--shared: "},
+		{[]string{"--second-path", "10.0.1.1,10.0.1.2"}, "--second-path: "},
+		{[]string{"--version-file", "/v"}, "--version-file: "},
+		{[]string{"--unmanaged-probe", "/p"}, "--unmanaged-probe: "},
+		{[]string{"--no-firewall"}, "--no-firewall: "},
+		{[]string{"--group", file("other.json", `{"Group": [{"Unit": "app.service"}]}`)}, "--service, --group: "},
+		{[]string{"--group", "", "--service", "web.service", "--service", "app.service"}, "--service, --group: "},
+		{[]string{"--fencing", file("f2.json", `{"n2": {"Watchdog": "none"}}`)}, "--fencing: "},
+		{[]string{"--settings", file("s2.json", `{"watchdog": {"device": "/dev/watchdog2"}}`)}, "--settings: "},
+	} {
+		err := note.same(values(append(slices.Clone(begun), c.args...)))
+		if c.want == "" && err != nil || c.want != "" && (fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%q: %v, want %q", c.args, err, c.want)
+		}
+	}
+	other := values([]string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "ping:10.0.0.3,10.0.0.4", "--hosts", "4", "--vms", "20"})
+	if err := note.same(other); err == nil || !strings.Contains(err.Error(), `--arbiter: value "ping:10.0.0.3,10.0.0.4": it was "quorum:10.0.0.3"`) {
+		t.Errorf("another arbiter: %v", err)
 	}
 }

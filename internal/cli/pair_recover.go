@@ -141,7 +141,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 			return err
 		}
 	}
-	note := &setupNote{Peer: want, Config: cl}
+	note := &setupNote{setupValues: setupValues{Peer: want}, Config: cl}
 	s := stages{a: a, begun: time.Now(), of: 2}
 	if err := s.next("installation"); err != nil {
 		return err

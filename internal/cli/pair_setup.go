@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,20 +54,6 @@ const confirmWord = "CONFIRM"
 
 // vmsService is the service of the built-in group.
 const vmsService = "tomcat.service"
-
-// setupNote is in install.SetupFile: a set-up that was begun. Run again with the same values it goes on.
-type setupNote struct {
-	Begun    time.Time      `json:"begun"`
-	VIP      string         `json:"vip"`
-	Peer     string         `json:"peer"`
-	Arbiters []string       `json:"arbiters"`
-	Device   string         `json:"device,omitempty"`
-	Second   string         `json:"second,omitempty"` // --second-path
-	Shared   string         `json:"shared,omitempty"`
-	Hosts    int            `json:"hosts"`
-	VMs      int            `json:"vms"`
-	Config   config.Cluster `json:"config"`
-}
 
 // pairSetup is a set-up under way.
 type pairSetup struct {
@@ -124,8 +109,9 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 	}
 	o, err := s.options(cmd)
 	var g groupFile
+	var v setupValues
 	if err == nil {
-		g, err = s.planned(s.placeFlags, &o)
+		g, v, err = s.planned(s.placeFlags, &o)
 	}
 	if err != nil {
 		return err
@@ -144,23 +130,11 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	if note == nil {
-		if note, err = a.planPair(cmd, s, o, g); err != nil {
-			return err
-		}
-	} else if note.VIP != s.vip || note.Peer != s.peer || !slices.Equal(note.Arbiters, s.arbiters) || note.Device != s.device || note.Shared != s.shared || note.Second != s.second {
-		more := ""
-		if note.Device != "" {
-			more += " --device " + clean(note.Device)
-		}
-		if note.Shared != "" {
-			more += " --shared " + clean(note.Shared)
-		}
-		if note.Second != "" {
-			more += " --second-path " + clean(note.Second)
-		}
-		return fail.Errorf(fail.Refused, "a set-up with --vip %s --peer %s --arbiter %s%s was begun here", clean(note.VIP), clean(note.Peer), clean(strings.Join(note.Arbiters, " --arbiter ")), more).
-			With("go on with these; or take it back: holdfast uninstall")
-	} else if err := writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime))); err != nil {
+		note, err = a.planPair(cmd, s, o, g, v)
+	} else if err = note.same(v); err == nil {
+		err = writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime)))
+	}
+	if err != nil {
 		return err
 	}
 	s.stages.n = 1 // also when they were made before
@@ -180,24 +154,8 @@ func oneArbiter(all ...precheck.Arbiter) error {
 	return nil
 }
 
-// readNote reads what a set-up has noted; nil: none was begun.
-func readNote(path string) (*setupNote, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var n setupNote
-	if err == nil {
-		err = json.Unmarshal(text, &n)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the set-up that was begun: %w", err)
-	}
-	return &n, nil
-}
-
 // planPair checks, asks, and notes what will be done.
-func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile) (*setupNote, error) {
+func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile, v setupValues) (*setupNote, error) {
 	if err := s.stages.next("checks"); err != nil {
 		return nil, err
 	}
@@ -223,9 +181,7 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g gro
 	if err := a.confirmPair(cmd.Context(), s, cl); err != nil {
 		return nil, err
 	}
-	note := &setupNote{
-		Begun: time.Now().UTC(), VIP: s.vip, Peer: s.peer, Arbiters: s.arbiters, Device: s.device, Shared: s.shared, Second: s.second, Hosts: s.hosts, VMs: s.vms, Config: cl,
-	}
+	note := &setupNote{Begun: time.Now().UTC(), setupValues: v, Config: cl}
 	text, err := json.MarshalIndent(note, "", "  ")
 	if err != nil {
 		return nil, err
