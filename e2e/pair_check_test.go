@@ -46,6 +46,10 @@ mount -t sysfs sysfs sys
 mount -t tmpfs tmpfs run
 mkdir -p vms run/sshd opt/holdfast/bin root/.ssh
 mount -t tmpfs -o size=64g tmpfs vms
+# A database and a service as they are before a set-up.
+mkdir -p var/lib/mysql/app etc/systemd/system/multi-user.target.wants
+printf '[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n' | tee etc/systemd/system/tomcat.service >etc/systemd/system/mariadb.service
+rm -f etc/systemd/system/multi-user.target.wants/mariadb.service
 hostname "$2"
 echo "$2" >etc/machine-id
 cp "$3" opt/holdfast/bin/holdfast
@@ -240,6 +244,22 @@ func TestPairCheck(t *testing.T) {
 	if !strings.Contains(all["guarantee"], "best effort") || !strings.Contains(all["arbiter"], "answer both nodes") {
 		t.Errorf("pings alone: %q", all)
 	}
+
+	// What the installation would refuse after the word is given, and warn of.
+	p.sh(t, 0, `printf '\376\001\012\011' >/var/lib/mysql/app/log.frm; systemctl -q enable tomcat.service`)
+	p.sh(t, 1, `mv /usr/bin/mbstream /usr/bin/mbstream.away; systemctl -q enable mariadb.service; cp /etc/mysql/my.cnf /run/my.cnf
+rm /etc/mysql/my.cnf; printf '[mysqld]\nbinlog-ignore-db=app\n' >/etc/mysql/my.cnf`)
+	all = p.want(t, []string{"database tools", "database unit", "option file"}, given(free, size, third))
+	for check, part := range map[string]string{
+		"database tools": "fail node2 (10.77.0.2): missing: mbstream", "database unit": "fail node2 (10.77.0.2): mariadb.service is enabled",
+		"option file": "binlog_ignore_db is \"app\"", "tables": "warn node1 (10.77.0.1): of engines without transactions: app.log (MyISAM)",
+		"units": "warn node1 (10.77.0.1): tomcat.service is enabled",
+	} {
+		if !strings.Contains(all[check], part) {
+			t.Errorf("%s: %q, want %q", check, all[check], part)
+		}
+	}
+	p.sh(t, 1, `mv /usr/bin/mbstream.away /usr/bin/mbstream; systemctl -q disable mariadb.service; mv /run/my.cnf /etc/mysql/my.cnf`)
 
 	// The nodes differ, and what they need is taken, too small or cut off.
 	p.net.Host(3).IP(t, "addr", "add", "10.77.0.50/24", "dev", "eth0")

@@ -32,6 +32,7 @@ type sshFlags struct {
 	file     string
 	trusted  []string
 	parallel int
+	anew     string // address of a host that was installed anew: a person is asked for its changed key
 }
 
 func (s *sshFlags) add(cmd *cobra.Command) {
@@ -82,11 +83,16 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 	err := install.Each(hosts, s.parallel, func(h install.Host) error {
 		c, err := remote.Connect(ctx, h.Name, h.Addr, s.opt)
 		var key *remote.UnknownKey
+		var other *remote.ChangedKey
 		if errors.As(err, &key) {
 			mu.Lock()
 			defer mu.Unlock()
 			unknown = append(unknown, key)
 			names[key.At] = h.Name
+		} else if errors.As(err, &other) {
+			mu.Lock() // one question at a time
+			defer mu.Unlock()
+			return s.changed(ctx, a, h, other)
 		} else if err == nil {
 			_ = c.Close() // nothing was begun there
 		}
@@ -132,6 +138,26 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 		return nil
 	}
 	return s.opt.Remember(taken)
+}
+
+// changed takes the key of a host that has changed, if the user has named it, or says so when asked. What is not taken is a
+// finding of the checks.
+func (s *sshFlags) changed(ctx context.Context, a *app, h install.Host, k *remote.ChangedKey) error {
+	if slices.Contains(s.trusted, k.Fingerprint) {
+		return s.opt.Replace(ctx, k)
+	}
+	if in, ok := a.env.Stdin.(*os.File); h.Addr != s.anew || !ok || !isTerminal(in) {
+		return nil
+	}
+	typed, err := a.typed(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  before: %s, in %s\n  now:    %s, %s\n", clean(h.Name), k.Known, clean(k.Where), k.Fingerprint, clean(k.Type))+
+		"If it was not installed anew, somebody may stand between. Compare the key with what its own console shows\n(for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nTake it in place of the one before? (yes/no): ")
+	if err != nil {
+		return err
+	}
+	if typed != "yes" {
+		return fail.Errorf(fail.Refused, "the host's changed key was not confirmed; nothing was changed")
+	}
+	return s.opt.Replace(ctx, k)
 }
 
 // connector makes connections on which a host answers.

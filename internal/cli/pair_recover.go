@@ -130,6 +130,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 			so.Arbiters = append(so.Arbiters, precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{h.IP}})
 		}
 	}
+	r.ssh.anew = want
 	if err := a.reachPair(cmd.Context(), &r.pairInput, &so); err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 	for i, h := range append([]precheck.Arbiter{peer}, so.Arbiters...) {
 		c, err := so.Connect(ctx, h.Addrs[0], i > 0)
 		if err != nil {
-			return err
+			return notReached(h.Addrs[0], err)
 		}
 		begun, err := install.Begun(ctx, c)
 		if err = errors.Join(err, c.Close()); err != nil {
@@ -188,11 +189,16 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 	return nil
 }
 
+// notReached says what to do about a host to which there is no connection.
+func notReached(addr string, err error) error {
+	return fail.Errorf(fail.Failed, "%s: %w", addr, err).With(install.RemedyOf(err))
+}
+
 // copiedAnew has the other node copy all data anew, and move aside what it has.
 func copiedAnew(ctx context.Context, so survey.Options, dataDir string) error {
 	c, err := so.Connect(ctx, so.Peer.String(), false)
 	if err != nil {
-		return err
+		return notReached(so.Peer.String(), err)
 	}
 	_, err = c.Ask(ctx, install.Request{Do: install.DoAnew, DataDir: dataDir})
 	if err = errors.Join(err, c.Close()); err != nil {

@@ -430,7 +430,7 @@ func (a *app) shareSecrets(ctx context.Context, so survey.Options, note *setupNo
 	}
 	c, err := so.Connect(ctx, note.Peer, false)
 	if err != nil {
-		return err
+		return notReached(note.Peer, err)
 	}
 	for _, r := range []install.Request{{Do: install.DoPlace, Files: files}, {Do: install.DoKeep}} {
 		if err == nil {

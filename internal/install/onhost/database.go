@@ -30,12 +30,10 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 	var err error
 	f.Version, err = databaseVersion(ctx, d.Program)
 	f.Program = words(err)
-	if _, err := run(ctx, "systemctl", "cat", install.DatabaseUnit); err == nil {
-		_, err := run(ctx, "systemctl", "is-active", "--quiet", install.DatabaseUnit)
-		f.Running = err == nil
-		_, err = run(ctx, "systemctl", "is-enabled", "--quiet", install.DatabaseUnit)
-		f.Enabled = err == nil
-	}
+	_, err = run(ctx, "systemctl", "is-active", "--quiet", install.DatabaseUnit)
+	f.Running = err == nil
+	_, err = run(ctx, "systemctl", "is-enabled", "--quiet", install.DatabaseUnit)
+	f.Enabled = err == nil
 	f.Units = units(ctx, q.Units)
 	st, err := os.Stat(d.OptionFile)
 	if err == nil && !st.Mode().IsRegular() {

@@ -2,11 +2,13 @@ package remote
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,6 +17,8 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/crypto/ssh/knownhosts"
+
+	"holdfast/internal/text"
 )
 
 // Denied: the host takes none of the keys and passwords that there are.
@@ -63,17 +67,34 @@ func (e *UnknownKey) Remedy() string {
 
 // ChangedKey: the host has another key than the one that is known.
 type ChangedKey struct {
-	Fingerprint string
-	Where       string // file and line of the known one
+	UnknownKey
+	Known string   // fingerprint of the known one
+	Where string   // file and line of that
+	files []string // that have keys of the host
 }
 
 func (e *ChangedKey) Error() string {
-	return fmt.Sprintf("its key %s is not the one in %s", e.Fingerprint, e.Where)
+	return fmt.Sprintf("its key has changed: it is %s (%s), and %s in %s", e.Fingerprint, e.Type, e.Known, e.Where)
 }
 
 // Remedy says what an operator can do.
 func (e *ChangedKey) Remedy() string {
-	return "somebody may stand between; if the host was installed anew, remove that line"
+	var forget []string
+	for _, f := range e.files {
+		forget = append(forget, "ssh-keygen -f "+f+" -R '"+knownhosts.Normalize(e.At)+"'")
+	}
+	return "if the host was installed anew, and its own console shows this key (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done): " +
+		strings.Join(forget, "; ") + "; then run this again. Else somebody may stand between"
+}
+
+// Replace has known_hosts forget the keys of a host before, and adds the one that was confirmed.
+func (o Options) Replace(ctx context.Context, k *ChangedKey) error {
+	for _, f := range k.files {
+		if out, err := exec.CommandContext(ctx, "ssh-keygen", "-f", f, "-R", knownhosts.Normalize(k.At)).CombinedOutput(); err != nil {
+			return fmt.Errorf("have %s forget the key of %s: %w: %s", f, k.At, err, text.Clean(string(out)))
+		}
+	}
+	return o.Remember([]*UnknownKey{&k.UnknownKey})
 }
 
 // Check sees whether these options can be used, before any connection is tried.
@@ -109,6 +130,7 @@ func (o Options) config(at string) (*ssh.ClientConfig, error) {
 // check compares a host's key with those that are known.
 func (o Options) check(known ssh.HostKeyCallback, at string, addr net.Addr, key ssh.PublicKey) error {
 	print := ssh.FingerprintSHA256(key)
+	seen := UnknownKey{At: at, Fingerprint: print, Type: key.Type(), line: knownhosts.Line([]string{knownhosts.Normalize(at)}, key)}
 	err := known(at, addr, key)
 	var differs *knownhosts.KeyError
 	switch {
@@ -117,11 +139,18 @@ func (o Options) check(known ssh.HostKeyCallback, at string, addr net.Addr, key 
 	case !errors.As(err, &differs):
 		return fmt.Errorf("check the host's key: %w", err) // a revoked one, too
 	case len(differs.Want) > 0:
-		return &ChangedKey{print, differs.Want[0].Filename + ":" + strconv.Itoa(differs.Want[0].Line)}
+		first := differs.Want[0]
+		changed := &ChangedKey{UnknownKey: seen, Known: ssh.FingerprintSHA256(first.Key), Where: first.Filename + ":" + strconv.Itoa(first.Line)}
+		for _, w := range differs.Want {
+			if !slices.Contains(changed.files, w.Filename) {
+				changed.files = append(changed.files, w.Filename)
+			}
+		}
+		return changed
 	case o.Pinned[at] == print:
 		return nil
 	}
-	return &UnknownKey{At: at, Fingerprint: print, Type: key.Type(), line: knownhosts.Line([]string{knownhosts.Normalize(at)}, key)}
+	return &seen
 }
 
 // algorithms are the kinds of keys that are known of a host, so that it does not
@@ -195,17 +224,17 @@ func (o Options) Remember(keys []*UnknownKey) (err error) {
 		return fmt.Errorf("write known_hosts: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	var text strings.Builder
+	var lines strings.Builder
 	if st, err := f.Stat(); err == nil && st.Size() > 0 {
 		last := make([]byte, 1)
 		if _, err := f.ReadAt(last, st.Size()-1); err == nil && last[0] != '\n' {
-			text.WriteByte('\n')
+			lines.WriteByte('\n')
 		}
 	}
 	for _, k := range keys {
-		text.WriteString(k.line + "\n")
+		lines.WriteString(k.line + "\n")
 	}
-	if _, err := f.WriteString(text.String()); err != nil {
+	if _, err := f.WriteString(lines.String()); err != nil {
 		return fmt.Errorf("write known_hosts: %w", err)
 	}
 	return nil

@@ -50,6 +50,16 @@ func Connect(ctx context.Context, name, addr string, opt Options) (*Host, error)
 	if err != nil {
 		return nil, err
 	}
+	h, err := connect(ctx, name, at, opt, conf)
+	var none *ssh.AlgorithmNegotiationError
+	if errors.As(err, &none) && conf.HostKeyAlgorithms != nil { // it has no key of a kind that is known: which has it?
+		conf.HostKeyAlgorithms = nil
+		return connect(ctx, name, at, opt, conf)
+	}
+	return h, err
+}
+
+func connect(ctx context.Context, name, at string, opt Options, conf *ssh.ClientConfig) (*Host, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)

@@ -145,7 +145,60 @@ func TestKeysOfHosts(t *testing.T) {
 	}
 	var changed *ChangedKey
 	if _, err := Connect(t.Context(), "h", "127.0.0.1", other); !errors.As(err, &changed) || !strings.Contains(changed.Where, "known_hosts:1") {
-		t.Errorf("a key that has changed: %v", err)
+		t.Fatalf("a key that has changed: %v", err)
+	}
+	if said := changed.Error(); !strings.Contains(said, unknown.Fingerprint) || !strings.Contains(said, changed.Fingerprint) || changed.Fingerprint == unknown.Fingerprint {
+		t.Errorf("both keys are to be named: %s", said)
+	}
+}
+
+// TestAHostThatWasInstalledAnew: the remedy is a command that helps, also where the new key is of another kind; and what was
+// confirmed takes the place of what was known.
+func TestAHostThatWasInstalledAnew(t *testing.T) {
+	need.Real(t, need.Programs("openssh-client", "ssh-keygen"))
+	old, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range []any{key(t), old} {
+		first := sshd(t, before)
+		var unknown *UnknownKey
+		if _, err := Connect(t.Context(), "h", "127.0.0.1", first); !errors.As(err, &unknown) {
+			t.Fatal(err)
+		}
+		opt := sshd(t, key(t))
+		known := strings.ReplaceAll(unknown.line, portOf(first), portOf(opt)) + "\n" + strings.ReplaceAll(unknown.line, "127.0.0.1", "127.0.0.2") + "\n"
+		again := func() (changed *ChangedKey) {
+			t.Helper()
+			if err := os.WriteFile(opt.KnownHosts, []byte(known), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &changed) {
+				t.Fatalf("a key that has changed: %v", err)
+			}
+			return changed
+		}
+		_, command, _ := strings.Cut(again().Remedy(), "done): ")
+		command, _, _ = strings.Cut(command, "; then")
+		if out, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", command, err, out)
+		}
+		if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &unknown) {
+			t.Errorf("after %s: %v", command, err)
+		}
+		if err := opt.Replace(t.Context(), again()); err != nil {
+			t.Fatal(err)
+		}
+		h, err := Connect(t.Context(), "h", "127.0.0.1", opt)
+		if err != nil {
+			t.Fatalf("a key that was replaced: %v", err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		if text, err := os.ReadFile(opt.KnownHosts); err != nil || !strings.Contains(string(text), "127.0.0.2") || strings.Count(string(text), "\n") != 2 {
+			t.Errorf("another host's key is to stay: %s, %v", text, err)
+		}
 	}
 }
 
