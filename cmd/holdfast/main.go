@@ -76,6 +76,7 @@ func environment() cli.Env {
 		CloudFeatures: openstack.Run,
 		Collect:       collect.Collect,
 		HostPorts:     hostports.Look,
+		DRBD:          drbd.Overview,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,19 @@ const (
 	startName = "ms_resource_start.sh"
 	againName = "ms_recovery.sh"
 	partName  = "ms_rm_sync_partition.sh"
+	drbdName  = "drbd-overview"
 )
+
+// pairTools is where a pair's hosts have links to this program by these names.
+const pairTools = "/usr/sbin/"
+
+// pairLinks are these links. What is there already by such a name stays.
+func pairLinks() (out []install.File) {
+	for _, name := range []string{crmName, stopName, startName, againName, partName, drbdName} {
+		out = append(out, install.File{Path: pairTools + name, Link: install.Program, Once: true})
+	}
+	return out
+}
 
 // crmDead is what its `crm status` says when nobody answers.
 const crmDead = "cmsadm: failed to connect to cmsd\n"
@@ -30,16 +43,32 @@ func NewPairTool(env Env, name string) *cobra.Command {
 	root := &cobra.Command{Use: name, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}}
 	switch name {
 	case crmName:
-		root.AddCommand(&cobra.Command{Use: "status", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return a.crmStatus(cmd) }})
+		root.Long = "Shows the pair, as the source tool's command does."
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return usage(cmd, errors.New("want crm status")) }
+		root.AddCommand(&cobra.Command{
+			Use: "status", Short: "Show both nodes and the services", Args: cobra.NoArgs,
+			Long: "Shows both nodes, the arbiter's host and the services. Exit code 0: healthy, 1: degraded,\n4: the services do not run, or the agent does not answer. More: holdfast pair status",
+			RunE: func(cmd *cobra.Command, _ []string) error { return a.crmStatus(cmd) },
+		})
+	case drbdName:
+		root.Long = "Shows this node's DRBD devices: connection, roles and disks, its own first.\nStandAlone: this copy and the other one went apart. See: holdfast pair status"
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.drbdOverview(cmd) }
 	case stopName:
+		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.stopPair(cmd, defaultWait) }
 	case startName: // its parameter is optional, and told nowhere
+		root.Use += " [ANYTHING]"
+		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, defaultWait) }
 	case againName:
+		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
+		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is its\naddress. Passwords are root's; on a terminal those that are left out are asked for. What the\nnode's database has is moved aside. The same is: holdfast pair recover"
 		root.Args = cobra.RangeArgs(1, 3)
 		root.RunE = func(cmd *cobra.Command, args []string) error { return a.pairRecoveryScript(cmd, install.ConfDir, args) }
 	case partName:
+		root.Use += " NAME"
+		root.Long = "Takes the partition NAME out of the pair. The same is: holdfast pair partition remove"
 		root.Args = cobra.ExactArgs(1)
 		root.RunE = func(cmd *cobra.Command, args []string) error {
 			return a.removePartition(cmd, args[0], "", "Success to delete sync %s.\n")
@@ -56,6 +85,21 @@ func NewPairTool(env Env, name string) *cobra.Command {
 
 // PairToolCalled is the name of the source tool's command by which the program was called.
 func PairToolCalled() string { return filepath.Base(os.Args[0]) }
+
+// drbdOverview shows what the kernel of this node has, or that there is nothing to see.
+func (a *app) drbdOverview(cmd *cobra.Command) error {
+	lines, err := a.env.DRBD(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if len(lines) == 0 {
+		lines = []string{"no DRBD device is here: where a pair's database is replicated, see: crm status"}
+	}
+	for i := range lines {
+		lines[i] = clean(lines[i])
+	}
+	return writeText(a.env.Stdout, strings.Join(lines, "\n")+"\n")
+}
 
 func (a *app) crmStatus(cmd *cobra.Command) error {
 	c, _, err := a.open(cmd)

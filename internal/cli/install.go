@@ -376,6 +376,9 @@ func (a *app) placed(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err
 	if o.Files, err = a.env.HostFiles(root); err != nil {
 		return err
 	}
+	if o.Config.Type == config.PairConf {
+		o.Files = append(o.Files, pairLinks()...)
+	}
 	o.Parallel = ssh.parallel
 	o.Tell = (&installProgress{w: a.env.Stderr, begin: time.Now()}).tell
 	return cmd.Context().Err()

@@ -21,12 +21,16 @@ var (
 // plainly says in words of this program what a library says of flags and arguments.
 func plainly(c *cobra.Command, err error) error {
 	text := err.Error()
+	path := c.CommandPath() + ": "
+	if !c.HasParent() {
+		path = "" // it is what the message begins with
+	}
 	if m := wrongNumber.FindStringSubmatch(text); m != nil {
 		_, want, _ := strings.Cut(c.Use, " ")
-		return fmt.Errorf("%s: want %s, not %s", c.CommandPath(), want, arguments(m[1]))
+		return fmt.Errorf("%swant %s, not %s", path, want, arguments(m[1]))
 	}
 	if m := noArgument.FindStringSubmatch(text); m != nil && !c.HasSubCommands() {
-		return fmt.Errorf("%s: argument %s: want none", c.CommandPath(), m[1])
+		return fmt.Errorf("%sargument %s: want none", path, m[1])
 	}
 	if m := similar.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s; like it are: %s", m[1], strings.Join(strings.Fields(m[2]), ", "))

@@ -59,6 +59,8 @@ type Env struct {
 	Collect func(ctx context.Context, getenv func(string) string, now time.Time) (*platform.Platform, error)
 	// HostPorts is what this host has of the ports of Neutron, which knows it by that name; "": the host's own name.
 	HostPorts func(ctx context.Context, name string) (*net.Host, error)
+	// DRBD is what this host's kernel has of DRBD devices, a line each.
+	DRBD func(context.Context) ([]string, error)
 	// Root is where files of this host are that a report reads; "": /. Tests have a host of their own.
 	Root string
 	// HostFiles are what an installation puts on a host: the program and what belongs to it.
@@ -133,7 +135,7 @@ func Main(args []string, env Env) int {
 	tool := NewPairTool(env, PairToolCalled())
 	switch {
 	case tool != nil:
-		if root, name = tool, tool.Use; name == againName {
+		if root, name = tool, tool.Name(); name == againName {
 			name = recoveryFails
 		}
 	case ZshaCalled(): // its texts are those of another tool

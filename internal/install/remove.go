@@ -160,7 +160,7 @@ func (r *run) remove(ctx context.Context, res *Removed) error {
 	// The content need not travel.
 	var paths []File
 	for _, f := range r.Files {
-		paths = append(paths, File{Path: f.Path})
+		paths = append(paths, File{Path: f.Path, Link: f.Link})
 	}
 	var mu sync.Mutex
 	one := func(h Host) error {

@@ -7,7 +7,11 @@ case ${1-} in
 remove | purge | 0) ;;
 *) exit 0 ;;
 esac
-[ "$(readlink /usr/bin/zsha || true)" != /opt/holdfast/bin/holdfast ] || rm /usr/bin/zsha
+# Links that an installation may have made, by names of other tools.
+for link in /usr/bin/zsha /usr/sbin/crm /usr/sbin/ms_resource_stop.sh /usr/sbin/ms_resource_start.sh /usr/sbin/ms_recovery.sh \
+	/usr/sbin/ms_rm_sync_partition.sh /usr/sbin/drbd-overview; do
+	[ "$(readlink $link || true)" != /opt/holdfast/bin/holdfast ] || rm $link
+done
 if [ "$1" = purge ]; then
 	# Nothing that is mounted there: an image of the VM is shared with other hosts.
 	rm -rf --one-file-system /etc/holdfast /var/lib/holdfast /var/log/holdfast ||

@@ -119,13 +119,15 @@ func remove(ctx context.Context, files []install.File) (gone, left []string, err
 	if n != nil {
 		paths = append(paths, n.DataDir, n.DataDir+"-packages", n.RunDir)
 	}
+	links := map[string]bool{}
 	for _, f := range files {
 		paths = append(paths, f.Path)
+		links[f.Path] = f.Link != ""
 	}
 	paths = append(paths, "/var/log/holdfast", workDir, install.ConfDir)
 	packages := owners(ctx, paths)
 	for _, path := range paths {
-		took, err := take(path, packages[path])
+		took, err := take(path, packages[path], links[path])
 		if err != nil {
 			return gone, left, err
 		}
@@ -151,8 +153,8 @@ func remove(ctx context.Context, files []install.File) (gone, left []string, err
 const nothing = "nothing"
 
 // take removes a path, and says why it stays, "" when it is gone. It leaves what
-// package owner has, and file systems that are mounted below it.
-func take(path, owner string) (why string, err error) {
+// package owner has, file systems that are mounted below it, and what is no link where ours was one.
+func take(path, owner string, link bool) (why string, err error) {
 	st, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nothing, nil
@@ -164,6 +166,9 @@ func take(path, owner string) (why string, err error) {
 		if to, err := os.Readlink(path); err != nil || to != install.Program {
 			return "it leads to " + to, err
 		}
+	}
+	if link && st.Mode().Type() != fs.ModeSymlink {
+		return "it is no link of ours", nil
 	}
 	if owner != "" {
 		return "it belongs to package " + owner + ": remove that", nil
