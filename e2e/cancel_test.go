@@ -24,7 +24,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	before := r.answer(t)
 	// Nothing to cancel is refused, and says where the guest is.
 	out, err := r.lab.Exec(t.Context(), third, r.exe, "migrate", "--cancel")
-	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+home) || !strings.Contains(said, "exit status 3") {
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no move is under way: it runs on "+home) || !strings.Contains(said, "exit status 3") {
 		t.Errorf("without a migration: %s", said)
 	}
 	end := r.watching(t)
@@ -60,7 +60,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	speed("8000")
 	r.command(t, home, "migrate", to)
 	out, err = r.lab.Exec(t.Context(), third, r.exe, "migrate", "--cancel")
-	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no migration is under way: the guest runs on "+to) {
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no move is under way: it runs on "+to) {
 		t.Errorf("too late: %s", said)
 	}
 	if now := r.healthy(t).Owner; string(now.Host) != to || now.Epoch != st.Owner.Epoch {

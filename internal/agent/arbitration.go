@@ -294,7 +294,7 @@ func (x *arbitration) resolve(user string) (bool, error) {
 	case x.problem != "":
 		return false, fail.Errorf(fail.Unavailable, "nothing is decided: %s", x.problem)
 	case x.looked && x.m.State() == arbiter.SplitOperator && !x.m.Heard:
-		return false, fail.Errorf(fail.Refused, "both nodes have gone on alone, and %s does not answer: both have to hear whose data are kept", x.peer)
+		return false, fail.Errorf(fail.Refused, "split brain: both nodes have gone on alone, and %s does not answer: both have to hear whose data are kept", x.peer)
 	case x.looked && x.m.State() == arbiter.SplitOperator:
 		if err := x.keeps(x.self); err != nil {
 			return false, err

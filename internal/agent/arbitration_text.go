@@ -38,11 +38,11 @@ func stateText(by arbiter.Kind, s arbiter.State) string {
 	case arbiter.Alone:
 		return "this node goes on alone"
 	case arbiter.SplitOperator:
-		return "both nodes have gone on alone: pair resolve, on the node whose data are kept, ends that"
+		return "split brain: both nodes have gone on alone: pair resolve, on the node whose data are kept, ends that"
 	case arbiter.Stale:
 		return "the other node has gone on alone: the store of this one is given up"
 	case arbiter.Foreign:
 		return "the stores of the two nodes have nothing to do with each other: a person has to decide"
 	}
-	return "both nodes have gone on alone"
+	return "split brain: both nodes have gone on alone"
 }

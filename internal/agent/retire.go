@@ -55,7 +55,7 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 	}
 	o := s.Owner
 	if held := o.State != "" && o.State != cluster.Released; held && (o.Host == s.Self || o.To == s.Self) {
-		return fail.Errorf(fail.Refused, "the management VM is %s on this host", o.State).With("move it first: holdfast migrate; or end it: holdfast stop")
+		return fail.Errorf(fail.Refused, "this host has what the cluster keeps up: it is %s here", o.State).With("move it first: holdfast migrate, or of a pair holdfast pair switch; or end it: holdfast stop")
 	}
 	if nd.n.Store.Member == nil {
 		return nil
@@ -75,7 +75,7 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 		}
 	}
 	if left <= voters/2 {
-		return fail.Errorf(fail.Refused, "without this host %d of %d members of the store are left, no majority: the management VM would be stopped", left, voters).
+		return fail.Errorf(fail.Refused, "without this host %d of %d members of the store are left, no majority: what the cluster keeps up would be stopped", left, voters).
 			With("bring other members back (holdfast store status); or, when the cluster is given up, stop the agent first: systemctl stop holdfast")
 	}
 	return nil
@@ -243,8 +243,8 @@ func (nd *node) disarmed(ctx context.Context) error {
 		return err
 	}
 	if st.Armed {
-		return fail.Errorf(fail.Refused, "the watchdog of this host is armed, for the management VM: without its holder this host is reset").
-			With("move the VM first: holdfast migrate; or end it: holdfast stop")
+		return fail.Errorf(fail.Refused, "the watchdog of this host is armed, for what the cluster keeps up: without its holder this host is reset").
+			With("move it first: holdfast migrate, or of a pair holdfast pair switch; or end it: holdfast stop")
 	}
 	return nil
 }

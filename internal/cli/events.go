@@ -45,7 +45,7 @@ event is one line.`,
 				return err
 			}
 			defer c.Close()
-			v := &eventView{a: a, js: js, from: from}
+			v := &eventView{a: a, js: js, from: from, pair: !js && ofPair(cmd.Context(), c)}
 			next, err := v.list(cmd.Context(), c, limit)
 			if err != nil || !follow {
 				return err
@@ -81,6 +81,7 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 type eventView struct {
 	a    *app
 	js   bool
+	pair bool      // kinds of events are in the words of a pair; not for programs
 	from time.Time // zero: no bound
 }
 
@@ -130,6 +131,9 @@ func (v *eventView) write(events []cluster.Event) error {
 		if v.js {
 			err = writeJSON(v.a.env.Stdout, e, true)
 		} else {
+			if v.pair {
+				e.Kind = cluster.EventKind(pairState(string(e.Kind)))
+			}
 			err = writeText(v.a.env.Stdout, v.fitted(eventText(e)))
 		}
 		if err != nil {

@@ -24,7 +24,7 @@ func (a *app) cancelMigration(ctx context.Context, c *api.Client, js bool) error
 	o := s.Owner
 	stayed := o.State == cluster.Running && o.Host == what.From
 	if js {
-		if err := a.showStatus(s, true); err != nil {
+		if err := a.showStatus(s); err != nil {
 			return err
 		}
 	}

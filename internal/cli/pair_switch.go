@@ -75,7 +75,7 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 			if name == "" {
 				return p, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", clean(said)).With("nothing was changed")
 			}
-			return p, unfinished("pair "+name, ctx.Err(), said)
+			return p, unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
 		}
 	}
 }
@@ -148,6 +148,11 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 		return s, fail.Errorf(fail.Invalid, "node %q: want one of %s", to, pairNames(p))
 	case !p.Want.Run:
 		return s, fail.Errorf(fail.Refused, "the services are stopped").With("start them: holdfast pair start")
+	case p.Owner.State == cluster.Migrating || p.Owner.State == cluster.Settling || p.Want.MoveTo != "" && p.Want.MoveTo != p.Owner.Host:
+		on := or(p.Owner.To, or(p.Want.MoveTo, string(p.Owner.Host)))
+		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on, or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
+	case p.Active() == nil:
+		return s, fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
 	}
 	_, err = a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
@@ -160,6 +165,10 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 		return s, fail.Errorf(fail.Refused, "%s serves already", clean(s.To))
 	}
 	for _, err := range c.Migrate(ctx, string(s.To), "") {
+		var e *fail.Error
+		if errors.As(err, &e) { // what it advises is for a management VM
+			return s, fail.Errorf(e.Kind, "%s", e.Message).With("see: holdfast pair status")
+		}
 		if err != nil {
 			return s, err
 		}
@@ -167,7 +176,11 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 	var served time.Time // when the other node was seen to serve
 	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
 		if act := p.Active(); act == nil || act.Host != s.To {
-			return fmt.Sprintf("%s to serve", s.To)
+			why := fmt.Sprintf("%s to serve", s.To)
+			if act == nil {
+				why += ": " + whyNotHealthy(p)
+			}
+			return why
 		}
 		if served.IsZero() {
 			served = time.Now()

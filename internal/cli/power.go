@@ -151,7 +151,7 @@ func (a *app) pursue(cmd *cobra.Command, timeout time.Duration, g goal) error {
 		return err
 	}
 	if js {
-		return a.showStatus(s, true)
+		return a.showStatus(s)
 	}
 	return writeText(a.env.Stdout, g.result(s)+"\n")
 }
@@ -161,7 +161,7 @@ func (a *app) showNow(ctx context.Context, c *api.Client) error {
 	if err != nil {
 		return err
 	}
-	return a.showStatus(s, true)
+	return a.showStatus(s)
 }
 
 // wait follows the status until the goal is reached, and says on stderr what is
@@ -203,7 +203,7 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 }
 
 // unfinished is the error of a command that stopped waiting.
-func unfinished(name string, cause error, waiting string) error {
+func unfinished(name string, cause error, waiting string) *fail.Error {
 	kind, why := fail.Timeout, "not done in time"
 	if errors.Is(cause, context.Canceled) {
 		kind, why = fail.Canceled, "interrupted"

@@ -46,7 +46,7 @@ it is run again.`,
 				return err
 			}
 			if !sure {
-				return fail.Errorf(fail.Refused, "this stops the management VM, and ends its protection").With("if you are certain: --" + sureFlag)
+				return fail.Errorf(fail.Refused, "this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + sureFlag)
 			}
 			o, err := a.uninstallOptions(cmd, file, list, base)
 			if err != nil {

@@ -31,8 +31,8 @@ func longNames() cluster.Status {
 	s.Hosts[1].Why = "the image /srv/shared/management/mnvm.img can not be read: input/output error of the storage behind it; bridge br-management has no link"
 	s.Hosts[2].Guest, s.Hosts[2].Guard = cluster.GuestIncoming, 0
 	s.Owner.State, s.Owner.Host, s.Owner.To, s.Percent = cluster.Migrating, s.Hosts[0].Name, s.Hosts[2].Name, 99
-	s.Coordinator, s.Waiting = s.Hosts[0].Name, "the migration from "+string(s.Hosts[0].Name)+" to "+string(s.Hosts[2].Name)
-	s.Takeover = cluster.Takeover{Why: "host " + string(s.Hosts[0].Name) + " has no working watchdog and no fence device: if it is lost silently, nothing proves that the guest has stopped"}
+	s.Coordinator, s.Waiting = s.Hosts[0].Name, "the move from "+string(s.Hosts[0].Name)+" to "+string(s.Hosts[2].Name)
+	s.Takeover = cluster.Takeover{Why: "host " + string(s.Hosts[0].Name) + " has no working watchdog and no fence device: if it is lost silently, nothing proves that all has stopped there"}
 	s.Want.Rest = []cluster.HostID{s.Hosts[2].Name}
 	return s
 }

@@ -59,7 +59,7 @@ func (d *decision) coordinate() {
 		if m.Want.Run {
 			d.assign()
 		} else if m.Want.MoveTo != "" {
-			d.refuseMove("the guest is stopped")
+			d.refuseMove("it is stopped")
 		}
 	default:
 		if p, ok := m.lost(o.Host); ok {

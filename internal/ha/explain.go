@@ -17,10 +17,10 @@ func (m *Machine) Takeover() cluster.Takeover {
 		return cluster.Takeover{Why: "hands off: all decisions are frozen until `holdfast start`"}
 	}
 	if _, found := m.candidate(""); holder == "" && !found {
-		return cluster.Takeover{Why: "nobody holds the guest, and no host is able to run it: " + m.unable("")}
+		return cluster.Takeover{Why: "nobody holds it, and no host is able to run it: " + m.unable("")}
 	}
 	if holder == "" {
-		return cluster.Takeover{Possible: true, Why: "nobody holds the guest"}
+		return cluster.Takeover{Possible: true, Why: "nobody holds it"}
 	}
 	within, why := m.bound(holder)
 	if within == 0 {
@@ -79,7 +79,7 @@ func (m *Machine) bound(h cluster.HostID) (time.Duration, string) {
 	case device && (r.Guard == 0 || r.HandsOff):
 		return t.Lease, fmt.Sprintf("the fence device of host %s alone: asked after %s without heartbeats, or %s without a renewal", h, t.Detection, t.Lease)
 	case r.Guard == 0:
-		return 0, fmt.Sprintf("host %s has no working watchdog and no fence device: if it is lost silently, nothing proves that the guest has stopped", h)
+		return 0, fmt.Sprintf("host %s has no working watchdog and no fence device: if it is lost silently, nothing proves that all has stopped there", h)
 	case r.HandsOff:
 		return 0, fmt.Sprintf("host %s has not armed its watchdog again after hands off", h)
 	}
@@ -114,11 +114,11 @@ func (m *Machine) Waiting() string {
 	case m.Coord.Mod == 0 || !m.alive(m.Coord.Host):
 		return "the election of a coordinator"
 	case m.restored() && m.unsettled() != "":
-		return fmt.Sprintf("the store was restored: the word of host %s that it has nothing of the guest, or an operator's that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
+		return fmt.Sprintf("the store was restored: the word of host %s that it runs nothing, or an operator's that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
 	case o.Mod == 0 && !m.Want.Run:
 		return ""
 	case o.Mod == 0 && m.seenSomewhere() != "":
-		return fmt.Sprintf("host %s runs a guest that no record explains: stop it, or the cluster will not start one", m.seenSomewhere())
+		return fmt.Sprintf("host %s runs something that no record explains: stop it, or the cluster will start nothing", m.seenSomewhere())
 	case o.Mod == 0 || o.State == cluster.Released:
 		return m.waitingForStart()
 	case o.State == cluster.Running && m.alive(o.Host):
@@ -131,14 +131,14 @@ func (m *Machine) Waiting() string {
 	case cluster.Assigned:
 		return fmt.Sprintf("host %s starts it", o.Host)
 	case cluster.Stopping:
-		return fmt.Sprintf("the guest on %s shuts down", o.Host)
+		return fmt.Sprintf("the shutdown on %s", o.Host)
 	case cluster.Migrating:
 		if m.cancelled() {
-			return fmt.Sprintf("the end of the migration from %s to %s, which is being cancelled", o.Host, o.To)
+			return fmt.Sprintf("the end of the move from %s to %s, which is being cancelled", o.Host, o.To)
 		}
-		return fmt.Sprintf("the migration from %s to %s", o.Host, o.To)
+		return fmt.Sprintf("the move from %s to %s", o.Host, o.To)
 	case cluster.Settling:
-		return fmt.Sprintf("the word of %s whether it has the guest", o.Host)
+		return fmt.Sprintf("the word of %s whether it has arrived there", o.Host)
 	}
 	return ""
 }
@@ -147,11 +147,11 @@ func (m *Machine) Waiting() string {
 func (m *Machine) waitingForGuest(h cluster.HostID) string {
 	switch r := m.Hosts[h]; {
 	case r.Guest == cluster.GuestPaused && r.Unhealthy != "":
-		return fmt.Sprintf("the guest on %s: %s; it is let go on every %s, and moved after %s if another host is able to run it", h, r.Unhealthy, stillAgain, stillWait)
+		return fmt.Sprintf("what runs on %s: %s; it is let go on every %s, and moved after %s if another host is able to run it", h, r.Unhealthy, stillAgain, stillWait)
 	case r.Guest == cluster.GuestPaused:
-		return fmt.Sprintf("the guest on %s to go on: it is paused, and not by the cluster", h)
+		return fmt.Sprintf("what runs on %s to go on: it is paused, and not by the cluster", h)
 	case r.Guest == cluster.GuestUnknown && !r.Fit:
-		return fmt.Sprintf("host %s to see its guest: %s; it lets itself be reset after %s", h, r.Why, blindWait)
+		return fmt.Sprintf("host %s to see what it runs: %s; it lets itself be reset after %s", h, r.Why, blindWait)
 	case slices.Contains(m.Want.Rest, h):
 		if _, found := m.candidate(h); !found {
 			return fmt.Sprintf("a host to which it can move, as %s is in maintenance: %s", h, m.unable(h))

@@ -84,10 +84,10 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 			v.Owner.State, v.Owner.Failures, v.Owner.SeenAt, v.Owner.Reason = cluster.Released, 3, sec(99), "no image"
 		}), "the next try in 1s, after 3 that failed: no image"},
 		{"it is stopped", change(func(v *Machine) { v.Owner.State, v.Want.Run = cluster.Released, false }), ""},
-		{"a guest without a record", change(func(v *Machine) { v.Owner = OwnerRec{} }), "host h1 runs a guest that no record explains"},
+		{"a guest without a record", change(func(v *Machine) { v.Owner = OwnerRec{} }), "host h1 runs something that no record explains"},
 		{"a start", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 starts it"},
-		{"a stop", change(func(v *Machine) { v.Owner.State = cluster.Stopping }), "shuts down"},
-		{"a migration", change(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Migrating, "h2" }), "the migration from h1 to h2"},
+		{"a stop", change(func(v *Machine) { v.Owner.State = cluster.Stopping }), "the shutdown on h1"},
+		{"a migration", change(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Migrating, "h2" }), "the move from h1 to h2"},
 		{"maintenance, and a host is able", change(func(v *Machine) { v.Want.Rest = []cluster.HostID{"h1"} }), ""},
 		{"maintenance, and no host is able", change(func(v *Machine) {
 			v.Want.Rest = []cluster.HostID{"h1", "h3"}

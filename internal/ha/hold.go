@@ -109,7 +109,7 @@ func (d *decision) stray() fate {
 	case g.State == cluster.GuestAbsent || g.State == cluster.GuestUnknown || !m.fresh(0):
 		return left
 	case !g.Epoch.IsZero() && g.Epoch.Gen < m.Gen:
-		d.do(Kill{Why: fmt.Sprintf("the guest carries epoch %s, the store was restored since: generation %d", g.Epoch, m.Gen)})
+		d.do(Kill{Why: fmt.Sprintf("what runs carries epoch %s, the store was restored since: generation %d", g.Epoch, m.Gen)})
 		return killed
 	case o.Mod == 0:
 		return left
@@ -122,7 +122,7 @@ func (d *decision) stray() fate {
 		d.do(Kill{Why: fmt.Sprintf("the owner record is %s on %s, epoch %s", o.State, o.Host, o.Epoch)})
 		return killed
 	case !g.Epoch.IsZero() && g.Epoch.Less(o.Epoch):
-		d.do(Kill{Why: fmt.Sprintf("the guest carries epoch %s, the owner record %s", g.Epoch, o.Epoch)})
+		d.do(Kill{Why: fmt.Sprintf("what runs carries epoch %s, the owner record %s", g.Epoch, o.Epoch)})
 		return killed
 	}
 	return left
@@ -224,7 +224,7 @@ func (d *decision) stopping() {
 	case m.Guest.Shut == 0:
 		d.do(Shutdown{})
 	case asked > stopGrace:
-		d.do(Kill{Why: "the guest did not shut down in time"})
+		d.do(Kill{Why: "it did not shut down in time"})
 	case asked%stopAgain < renewAgain && asked > stopAgain:
 		d.do(Shutdown{})
 	}

@@ -145,7 +145,7 @@ func (m *Machine) record(old cluster.Host) cluster.Host {
 func (m *Machine) recordFaults(r *cluster.Host) {
 	if m.Guest.Seen.State == cluster.GuestUnknown {
 		r.Fit = false
-		r.Why = joined("the guest can not be observed on this host", r.Why)
+		r.Why = joined("what runs on this host can not be observed", r.Why)
 	}
 	if m.Guest.StillAt != 0 {
 		r.Unhealthy = joined(stillWhy, r.Unhealthy)

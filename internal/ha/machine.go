@@ -318,7 +318,7 @@ func (m *Machine) begin(a Action) Action {
 		m.Doing.Fencing = append(slices.Clip(m.Doing.Fencing), act.Host)
 		return a
 	case Start:
-		g.Started, g.Killed, g.Stood, g.TriedBy = act.Epoch, "", false, "the hypervisor was called and no guest came up"
+		g.Started, g.Killed, g.Stood, g.TriedBy = act.Epoch, "", false, "the start was ordered and nothing came up"
 	case Kill:
 		if g.Seen.State != cluster.GuestAbsent {
 			g.Killed, g.Stood = act.Why, act.Stood

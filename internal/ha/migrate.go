@@ -25,7 +25,7 @@ func (d *decision) source() {
 	case m.gone():
 		d.left()
 	case m.Guest.Seen.State == cluster.GuestPaused && m.Now.Sub(max(m.Guest.Touched, o.SeenAt)) > pausedWait:
-		d.do(Kill{Why: "it stands still after a migration that did not end"})
+		d.do(Kill{Why: "it stands still after a move that did not end"})
 	case m.Guest.Seen.State != cluster.GuestRunning:
 	case m.cancelled():
 		d.become(m.Self, cluster.EvMigrateEnd, reason.MoveCancelled.With())
@@ -63,7 +63,7 @@ func (d *decision) settle() {
 	late := m.Now.Sub(m.Owner.SeenAt) > settleWait
 	switch {
 	case late && m.Guest.Seen.State != cluster.GuestRunning && m.Guest.Seen.State != cluster.GuestAbsent:
-		d.kill("a migration that does not end") // its hypervisor hangs on the other side, which is lost
+		d.kill("a move that does not end") // its hypervisor hangs on the other side, which is lost
 	case m.busy(WorkMigrate) || m.Guest.Seen.Migrating:
 		if m.Now.Sub(m.Guest.Touched) >= killAgain {
 			d.do(Abort{})
@@ -73,7 +73,7 @@ func (d *decision) settle() {
 	case m.gone():
 		d.release(cluster.ProofReleased, m.Owner.Failures, reason.LostInMove.With())
 	case m.Guest.Seen.State != cluster.GuestUnknown:
-		d.do(Kill{Why: "an incomplete migration"})
+		d.do(Kill{Why: "an incomplete move"})
 	}
 }
 

@@ -17,7 +17,7 @@ func (h *handler) CancelMigration(ctx context.Context, req *apiv1.CancelMigratio
 	if s := h.cluster.Status(); s.Owner.State == cluster.Migrating && s.Want.Cancel == s.OwnerMod {
 		what = cancelOf(s) // the request may have been carried out before, and is not asked again then
 	}
-	err := h.request(ctx, req.IdempotencyKey, "cancel the migration", func(w *cluster.Want, s cluster.Status) error {
+	err := h.request(ctx, req.IdempotencyKey, "cancel the move", func(w *cluster.Want, s cluster.Status) error {
 		if err := checkCancel(*w, s); err != nil {
 			return err
 		}
@@ -49,17 +49,17 @@ func checkCancel(w cluster.Want, s cluster.Status) error {
 	o := s.Owner
 	switch {
 	case o.State == cluster.Migrating && slices.Contains(w.Rest, o.Host):
-		return fail.Errorf(fail.Refused, "host %s is in maintenance: the guest would be moved off it again", o.Host).
+		return fail.Errorf(fail.Refused, "host %s is in maintenance: what runs there would be moved off it again", o.Host).
 			With("end that first: holdfast host enable " + string(o.Host))
 	case o.State == cluster.Migrating:
 		return nil
 	case o.State == cluster.Settling:
-		return fail.Errorf(fail.Refused, "too late to cancel: the guest has left its source and goes on on %s", o.Host).
+		return fail.Errorf(fail.Refused, "too late to cancel: it has left its source and goes on on %s", o.Host).
 			With("see that it runs: holdfast status; to bring it back: holdfast migrate")
 	case w.MoveTo != "" && o.State == cluster.Running && w.MoveTo != o.Host:
 		return nil
 	case o.State == cluster.Running:
-		return fail.Errorf(fail.Refused, "no migration is under way: the guest runs on %s", o.Host)
+		return fail.Errorf(fail.Refused, "no move is under way: it runs on %s", o.Host)
 	}
-	return fail.Errorf(fail.Refused, "no migration is under way: the guest's state is %s", stateOf(o))
+	return fail.Errorf(fail.Refused, "no move is under way: its state is %s", stateOf(o))
 }

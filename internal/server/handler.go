@@ -78,7 +78,7 @@ func (h *handler) each(ctx context.Context, step func(context.Context) (done boo
 
 // Start records that the guest shall run and that decisions are made again.
 func (h *handler) Start(ctx context.Context, req *apiv1.StartRequest) (*apiv1.StartResponse, error) {
-	err := h.request(ctx, req.IdempotencyKey, "start the guest", func(w *cluster.Want, _ cluster.Status) error {
+	err := h.request(ctx, req.IdempotencyKey, "start it", func(w *cluster.Want, _ cluster.Status) error {
 		w.Run, w.HandsOff = true, false
 		return nil
 	})
@@ -90,7 +90,7 @@ func (h *handler) Start(ctx context.Context, req *apiv1.StartRequest) (*apiv1.St
 
 // Stop records that the guest shall not run, or that all decisions are frozen.
 func (h *handler) Stop(ctx context.Context, req *apiv1.StopRequest) (*apiv1.StopResponse, error) {
-	what := "stop the guest"
+	what := "stop it"
 	if req.HandsOff {
 		what = "take hands off"
 	}

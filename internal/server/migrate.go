@@ -22,7 +22,7 @@ func (h *handler) Migrate(ctx context.Context, req *apiv1.MigrateRequest, out *c
 	if err != nil {
 		return err
 	}
-	what := "migrate to " + string(target.Name)
+	what := "move to " + string(target.Name)
 	if err := checkQuorum(what, h.cluster.Status()); err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func findHost(s cluster.Status, arg string) (cluster.HostStatus, error) {
 
 // checkMove says why the guest can not be moved to a host now, nil when it can.
 func checkMove(w cluster.Want, s cluster.Status, host string) error {
-	if err := checkQuorum("migrate", s); err != nil {
+	if err := checkQuorum("move", s); err != nil {
 		return err
 	}
 	t, err := findHost(s, host)
@@ -122,24 +122,24 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 	o := s.Owner
 	switch {
 	case o.State == cluster.Migrating:
-		return fail.Errorf(fail.Refused, "a migration from %s to %s is in progress", o.Host, o.To).
+		return fail.Errorf(fail.Refused, "a move from %s to %s is in progress", o.Host, o.To).
 			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
 	case w.MoveTo != "" && w.MoveTo != o.Host:
-		return fail.Errorf(fail.Refused, "a migration to %s is in progress: it has been asked for and waits", w.MoveTo).
+		return fail.Errorf(fail.Refused, "a move to %s is in progress: it has been asked for and waits", w.MoveTo).
 			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
 	case o.State == cluster.Running && o.Host == t.Name:
-		return fail.Errorf(fail.Invalid, "the management VM runs on %s already", t.Name)
+		return fail.Errorf(fail.Invalid, "it runs on %s already", t.Name)
 	case w.HandsOff:
 		return fail.Errorf(fail.Refused, "hands are off: no decision is made").With("put them on again: holdfast start")
 	case !w.Run:
-		return fail.Errorf(fail.Refused, "the guest has been asked to stop").With("start it first: holdfast start")
+		return fail.Errorf(fail.Refused, "it has been asked to stop").With("start it first: holdfast start")
 	case o.State != cluster.Running:
-		return fail.Errorf(fail.Refused, "the guest is not running: its state is %s", stateOf(o)).
+		return fail.Errorf(fail.Refused, "it is not running: its state is %s", stateOf(o)).
 			With("wait until it runs: holdfast status --watch")
 	case !t.Alive:
 		return fail.Errorf(fail.Refused, "host %s is not alive: silent for %s", t.Name, t.Silent.Round(time.Second))
 	case !t.Fit:
-		return fail.Errorf(fail.Refused, "host %s is not fit to run the guest: %s", t.Name, orUnknown(t.Why))
+		return fail.Errorf(fail.Refused, "host %s is not fit to run it: %s", t.Name, orUnknown(t.Why))
 	}
 	return nil
 }
@@ -187,7 +187,7 @@ func (m *move) observe(s cluster.Status) {
 	case o.State == cluster.Running && m.asked && !asked:
 		m.ended = "the request was dropped" + because(o.Reason)
 	case o.State != cluster.Running && o.State != "":
-		m.ended = "the guest is no longer running: its state is " + string(o.State) + because(o.Reason)
+		m.ended = "it is no longer running: its state is " + string(o.State) + because(o.Reason)
 	}
 	m.asked = m.asked || asked
 	m.stands = asked
@@ -225,7 +225,7 @@ func (m *move) lost(late bool) bool {
 	case m.refuse:
 		m.ended = string(cluster.EvRefused)
 	case late && !m.asked:
-		m.ended = "the request is gone and the guest was not moved"
+		m.ended = "the request is gone and nothing was moved"
 	}
 	return m.ended != ""
 }
@@ -237,9 +237,9 @@ func (m *move) failure(s cluster.Status) error {
 		why = m.ended
 	}
 	if s.Owner.State == cluster.Running && s.Owner.Host != m.target {
-		why += "; the guest runs on " + string(s.Owner.Host)
+		why += "; it runs on " + string(s.Owner.Host)
 	}
-	return fail.Errorf(fail.Failed, "migrate to %s: %s", m.target, why).With("more of it: holdfast events")
+	return fail.Errorf(fail.Failed, "move to %s: %s", m.target, why).With("more of it: holdfast events")
 }
 
 // progress is what the caller is told.

@@ -163,7 +163,7 @@ func TestRequestErrors(t *testing.T) {
 		{context.DeadlineExceeded, fail.Timeout},
 	} {
 		r.fake.Fail(fmt.Errorf("write the want record: %w", c.err))
-		wantKind(t, r.Start(try.Context(t), ""), c.kind, "start the guest: write the want record")
+		wantKind(t, r.Start(try.Context(t), ""), c.kind, "start it: write the want record")
 	}
 	r.fake.Update(func(s *cluster.Status) { s.Connected, s.StoreError = false, "no leader" })
 	wantKind(t, r.Start(try.Context(t), ""), fail.Refused, "no leader")

@@ -257,18 +257,18 @@ func (a *Agent) quiet(ctx context.Context, r recorded) ([]store.Cmp, error) {
 	o := r.owner
 	switch {
 	case o.State == cluster.Assigned:
-		return refuse("the management VM is being started on %s", o.Host)
+		return refuse("a start on %s is under way", o.Host)
 	case o.State == cluster.Migrating || o.State == cluster.Settling:
-		return refuse("a migration to %s is under way", cmp.Or(o.To, o.Host))
+		return refuse("a move to %s is under way", cmp.Or(o.To, o.Host))
 	case o.State == cluster.Stopping:
-		return refuse("the management VM is being stopped on %s", o.Host)
+		return refuse("a stop on %s is under way", o.Host)
 	case r.want.MoveTo != "" && r.want.MoveTo != o.Host:
-		return refuse("a migration to %s has been asked for", r.want.MoveTo)
+		return refuse("a move to %s has been asked for", r.want.MoveTo)
 	}
 	for _, h := range a.Status().Hosts {
 		switch {
 		case h.Name == o.Holder() && !h.Alive:
-			return refuse("%s, which has the management VM, is silent: a takeover may follow", h.Name)
+			return refuse("%s, which is the holder, is silent: a takeover may follow", h.Name)
 		case h.Alive && h.Version != a.Version:
 			return refuse("the agent on %s is of version %s, this one of %s: bring all hosts to one version first", h.Name, h.Version, a.Version)
 		}

@@ -179,9 +179,9 @@ func TestImportsThatAreRefused(t *testing.T) {
 			to = "h3"
 		}
 		w.request("h1", func(want *cluster.Want) { want.MoveTo = to })
-		refused(fail.Refused, "a migration to "+string(to), more...)
+		refused(fail.Refused, "a move to "+string(to), more...)
 		time.Sleep(300 * time.Millisecond)
-		refused(fail.Refused, "a migration to "+string(to)+" is under way", more...)
+		refused(fail.Refused, "a move to "+string(to)+" is under way", more...)
 		w.await(string(to), 20*time.Second)
 		w.settle()
 
@@ -190,7 +190,7 @@ func TestImportsThatAreRefused(t *testing.T) {
 		}
 		w.hosts[to].crash()
 		time.Sleep(6500 * time.Millisecond)
-		refused(fail.Refused, string(to)+", which has the management VM, is silent", more...)
+		refused(fail.Refused, string(to)+", which is the holder, is silent", more...)
 		w.await("another", 20*time.Second)
 		w.settle()
 		w.hosts[to].version = "0.9"

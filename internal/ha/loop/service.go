@@ -243,12 +243,12 @@ func wantDetail(before, want cluster.Want) string {
 	switch {
 	case before.MoveTo == want.MoveTo:
 	case want.MoveTo == "":
-		what = append(what, "do not migrate to "+string(before.MoveTo))
+		what = append(what, "do not move to "+string(before.MoveTo))
 	default:
-		what = append(what, "migrate to "+string(want.MoveTo))
+		what = append(what, "move to "+string(want.MoveTo))
 	}
 	if before.Cancel != want.Cancel {
-		what = append(what, "cancel the migration")
+		what = append(what, "cancel the move")
 	}
 	if len(what) == 0 {
 		return "nothing new"

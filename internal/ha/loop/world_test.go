@@ -59,7 +59,7 @@ type host struct {
 	identity  string   // "" for the host's own
 	trouble   string   // that it has beside the guest; guarded by w.mu
 	stuck     bool     // nothing can be killed here
-	blind     bool     // the guest can not be observed; guarded by w.mu
+	blind     bool     // it can not be observed; guarded by w.mu
 	liar      bool     // a kill says that it is done, and does nothing; guarded by w.mu
 	wake      chan struct{}
 	armed     bool

@@ -17,26 +17,27 @@ type Pair struct {
 	*Fake
 
 	mu    sync.Mutex
+	is    bool // else the fake keeps a management VM
 	begun bool
 	lay   func(*cluster.PairStatus)
 	part  *cluster.PairPartition
 }
 
-// NewPair returns a pair that is set up.
+// NewPair returns a pair that is set up, once something of it was laid or unset; before, the fake is none.
 func NewPair(f *Fake) *Pair { return &Pair{Fake: f, begun: true} }
 
 // Lay changes what is told from now on; nil: nothing.
 func (p *Pair) Lay(f func(*cluster.PairStatus)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lay = f
+	p.is, p.lay = true, f
 }
 
 // Unset takes the pair's records away.
 func (p *Pair) Unset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.begun = false
+	p.is, p.begun = true, false
 }
 
 // Pair tells the state of the pair.
@@ -44,6 +45,9 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 	st := p.Status()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.is {
+		return cluster.PairStatus{}, fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")
+	}
 	at := st.Time
 	out := cluster.PairStatus{Time: at, Set: p.begun, Owner: st.Owner, Want: st.Want, Takeover: st.Takeover, Waiting: st.Waiting, Guarantee: cluster.Safe}
 	if !p.begun {

@@ -35,7 +35,7 @@ type host struct {
 	isolated bool
 	unfit    string // why the guest can not be started here
 	trouble  string // what else is wrong here
-	blind    bool   // the guest can not be observed
+	blind    bool   // it can not be observed
 	bootTime time.Duration
 	mended   int64 // when host or agent last thawed
 
@@ -173,7 +173,7 @@ func (h *host) works() bool {
 		h.unfit == "" && h.dog.there && h.hyper.clean() && h.agent.store == h.world.store.restores
 }
 
-// impaired reports that the guest can not be observed on the host, or that its
+// impaired reports that it can not be observed on the host, or that its
 // disk does not answer there.
 func (h *host) impaired() bool { return h.blind || h.hyper.diskBad }
 
