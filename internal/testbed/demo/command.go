@@ -77,7 +77,7 @@ func (f flags) run(ctx context.Context, opt Options, found facts) error {
 	if f.auto {
 		s := newScreen(opt.Out, opt.JSON, time.Now())
 		s.beside, s.film = opt.Err, opt.film
-		return auto{facts: found, say: s.Note, install: lab.Install, run: once}.Run(ctx)
+		return auto{facts: found, say: s.Note, install: func(ctx context.Context) error { return lab.Install(ctx, "") }, run: once}.Run(ctx)
 	}
 	if f.real {
 		if err := found.refuse(); err != nil {

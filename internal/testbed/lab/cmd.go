@@ -82,7 +82,7 @@ func upCommand(dir *string) *cobra.Command {
 				return err
 			}
 			if install {
-				if err := Install(cmd.Context()); err != nil {
+				if err := Install(cmd.Context(), o.Work); err != nil {
 					return err
 				}
 			}

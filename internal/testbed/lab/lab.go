@@ -45,7 +45,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ready(); err != nil {
+	if err := ready(o.Work); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
@@ -444,9 +444,9 @@ func (l *Lab) Status(ctx context.Context) (Status, error) {
 }
 
 // ready explains why a laboratory can not be made on this machine.
-func ready() error {
-	if m := Missing(); len(m) > 0 {
-		return fmt.Errorf("the laboratory misses: %s", joinLines(m))
+func ready(work string) error {
+	if m := missing(work); len(m) > 0 {
+		return fmt.Errorf("the laboratory misses: %s; --install installs them", joinLines(m))
 	}
 	if _, err := os.Stat(filepath.Dir(SharedDir)); err != nil {
 		return fmt.Errorf("the hosts' mount point: %w (make the folder)", err)

@@ -13,9 +13,10 @@ const busyboxPath = "/bin/busybox"
 // installLimit is how long apt-get may take.
 const installLimit = 15 * time.Minute
 
-// needs are the programs of the laboratory and the Debian packages they are in.
-func needs() [][2]string {
-	return [][2]string{
+// needs are the programs of the laboratory and the Debian packages they are in. work is what its agents keep up, as Options has
+// it; "": any.
+func needs(work string) [][2]string {
+	all := [][2]string{
 		{"/usr/sbin/libvirtd", "libvirt-daemon-system"},
 		{"/usr/sbin/virtlogd", "libvirt-daemon-system"},
 		{"/usr/sbin/virtlockd", "libvirt-daemon-system"},
@@ -32,13 +33,23 @@ func needs() [][2]string {
 		{"apt-get", "apt"},
 		{"dpkg-deb", "dpkg"},
 	}
+	if work == WorkPair {
+		all = append(all, [][2]string{
+			{databaseProgram, "mariadb-server-core"}, {"mariadb-install-db", "mariadb-server-core"},
+			{"mariadb-backup", "mariadb-backup"}, {"mbstream", "mariadb-backup"}, {"mariadb-binlog", "mariadb-client"},
+		}...)
+	}
+	return all
 }
 
 // Missing lists the programs that the laboratory needs and this machine does
-// not have, each with its remedy. Empty means that nothing is missing.
-func Missing() []string {
+// not have, each with its remedy, whatever its agents keep up. Empty means that nothing is missing.
+func Missing() []string { return missing("") }
+
+// missing are those for a kind of work.
+func missing(work string) []string {
 	var all []string
-	for _, n := range needs() {
+	for _, n := range needs(work) {
 		if _, err := exec.LookPath(n[0]); err != nil {
 			all = append(all, fmt.Sprintf("%s (apt-get install %s)", n[0], n[1]))
 		}
@@ -46,16 +57,16 @@ func Missing() []string {
 	return all
 }
 
-// Install installs the missing programs' packages with apt-get, and refreshes
+// Install installs the packages of programs that are missing for a kind of work with apt-get, and refreshes
 // apt's lists, which buildGuest needs.
-func Install(ctx context.Context) error {
+func Install(ctx context.Context, work string) error {
 	ctx, cancel := context.WithTimeout(ctx, installLimit)
 	defer cancel()
 	if _, err := runLong(ctx, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"); err != nil {
 		return fmt.Errorf("install packages: %w", err)
 	}
 	var packages []string
-	for _, n := range needs() {
+	for _, n := range needs(work) {
 		if _, err := exec.LookPath(n[0]); err != nil {
 			packages = append(packages, n[1])
 		}

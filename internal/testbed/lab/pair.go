@@ -15,6 +15,9 @@ import (
 // address FloatingAddr up, all other hosts vote only. The pair is not begun.
 const WorkPair = "pair"
 
+// databaseProgram is the one that a pair runs where its configuration names none.
+const databaseProgram = "/usr/sbin/mariadbd"
+
 // Names on the hosts of a pair.
 const (
 	PairSocket  = "/run/database/socket"   // of the database; its account root is root of the host
