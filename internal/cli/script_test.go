@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -39,9 +40,19 @@ func TestMain(m *testing.M) {
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin, Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
 			HostFiles: func(*cobra.Command) ([]install.File, error) { return nil, nil },
 			DRBD: func(context.Context) ([]string, error) { return strings.Fields(os.Getenv("FAKE_DRBD")), nil },
+			DRBD: fakeDRBD,
 		}))
 	}
 	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command, againName: command, partName: command, drbdName: command})
+}
+
+// fakeDRBD has the devices of a file of the script, none without it.
+func fakeDRBD(context.Context) ([]string, error) {
+	text, err := os.ReadFile("devices.txt")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n"), err
 }
 
 // extra are commands as the binary gives them to New.
