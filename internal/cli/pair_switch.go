@@ -16,7 +16,8 @@ import (
 	"holdfast/internal/sleep"
 )
 
-// timesWithin is how long both nodes may take to tell the times of a switch that is done.
+// timesWithin is how long both nodes may take to tell the times of a switch that is done, and agents that have just begun who
+// serves.
 const timesWithin = 5 * time.Second
 
 // pairEvery is between two looks of a command that waits for a pair.
@@ -151,13 +152,20 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 	case p.Owner.State == cluster.Migrating || p.Owner.State == cluster.Settling || p.Want.MoveTo != "" && p.Want.MoveTo != p.Owner.Host:
 		on := or(p.Owner.To, or(p.Want.MoveTo, string(p.Owner.Host)))
 		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on, or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
-	case p.Active() == nil:
-		return s, fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
 	}
+	begun := time.Now()
+	var dead error // nobody serves, and not because an agent has just begun
 	_, err = a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
+		if p.Active() == nil && time.Since(begun) > timesWithin {
+			dead = fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
+			return ""
+		}
 		return s.hindered(p, to)
 	})
+	if dead != nil {
+		return s, dead
+	}
 	if err != nil {
 		return s, err
 	}
