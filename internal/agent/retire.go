@@ -55,7 +55,7 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 	}
 	o := s.Owner
 	if held := o.State != "" && o.State != cluster.Released; held && (o.Host == s.Self || o.To == s.Self) {
-		return fail.Errorf(fail.Refused, "this host has what the cluster keeps up: it is %s here", o.State).With("move it first: holdfast migrate, or of a pair holdfast pair switch; or end it: holdfast stop")
+		return fail.Errorf(fail.Refused, "what the cluster keeps up is %s on this host", o.State).With("move it first: holdfast migrate, or of a pair holdfast pair switch; or end it: holdfast stop")
 	}
 	if nd.n.Store.Member == nil {
 		return nil

@@ -64,7 +64,8 @@ func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		defer cancel()
 		err = g.guard(ctx, req.Spec().Procedure, func(ctx context.Context) error {
 			resp, err = next(ctx, req)
-			if err != nil && old {
+			var e *fail.Error
+			if err != nil && old && !(errors.As(err, &e) && e.Kind == fail.Refused) { // a refusal is none of the store's
 				err = fail.Errorf(fail.Unavailable, "no quorum of the store (%s), and no member tells what it knows: %w", st.StoreError, err).
 					With("see which hosts are silent: holdfast status")
 			}
