@@ -235,8 +235,8 @@ func (b *bareRig) uninstall(t *testing.T, h string, args ...string) {
 // tree lists what a host has in the places that an installation writes to.
 func (b *bareRig) tree(t *testing.T, h string) string {
 	t.Helper()
-	return b.sh(t, h, `for d in /opt /etc/holdfast /etc/systemd/system /usr/lib/systemd/system /usr/bin/holdfast /usr/bin/zsha /usr/share/man/man1/holdfast* /usr/lib/tmpfiles.d /var/lib/holdfast* /var/log/holdfast /run/holdfast; do
-  [ ! -e "$d" ] || find "$d" -printf '%p %y %m\n'
+	return b.sh(t, h, `for d in /opt /etc/holdfast /etc/systemd/system /usr/lib/systemd/system /usr/bin/holdfast /usr/bin/zsha /usr/sbin/crm /usr/sbin/ms_*.sh /usr/sbin/drbd-overview /usr/share/man/man1/holdfast* /usr/lib/tmpfiles.d /var/lib/holdfast* /var/log/holdfast /run/holdfast; do
+  [ ! -e "$d" ] && [ ! -L "$d" ] || find "$d" -printf '%p %y %m\n'
 done | sort`)
 }
 
