@@ -39,8 +39,7 @@ func TestMain(m *testing.M) {
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
 			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin, Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
 			HostFiles: func(*cobra.Command) ([]install.File, error) { return nil, nil },
-			DRBD: func(context.Context) ([]string, error) { return strings.Fields(os.Getenv("FAKE_DRBD")), nil },
-			DRBD: fakeDRBD,
+			DRBD:      fakeDRBD,
 		}))
 	}
 	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command, againName: command, partName: command, drbdName: command})
