@@ -68,7 +68,7 @@ type PairReport struct {
 	LagKnown bool          `json:"lag_known"`
 	Data     string        `json:"data"` // path of its copy
 	Problem  string        `json:"problem,omitempty"`
-	Weak     []string      `json:"weak,omitempty"` // tables of engines without transactions, with what can be lost of them; it is whole all the same
+	Weak     []string      `json:"weak,omitempty"` // what can be lost although the copy is whole: tables of engines without transactions, accounts that bypass replication
 	Members  []PairMember  `json:"members"`
 	Times    PairTimes     `json:"times"`
 	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none

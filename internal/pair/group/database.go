@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,8 +161,17 @@ func (d *Database) tidy(answers bool) {
 		d.looks.Go(func() {
 			weak, trouble := weakOf(d.DB.Datadir()), ""
 			if answers {
-				if err := d.DB.TrimLogs(context.Background()); err != nil {
+				ctx := context.Background() // each statement has a limit of its own
+				if err := d.DB.TrimLogs(ctx); err != nil {
 					trouble = "old binary logs are not removed: " + err.Error()
+				}
+				who, err := d.DB.Bypass(ctx)
+				switch {
+				case err != nil:
+					weak = append(weak, "not known: accounts can not be looked at: "+err.Error())
+				case len(who) > 0:
+					weak = append(weak, fmt.Sprintf("accounts that may write past the other node, by ALL PRIVILEGES, SUPER, BINLOG ADMIN or READ ONLY ADMIN: %s",
+						strings.Join(who, ", ")))
 				}
 			}
 			d.mu.Lock()

@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,6 +70,26 @@ func WeakTables(datadir string) (out []Weak, err error) {
 		}
 	}
 	slices.SortFunc(out, func(a, b Weak) int { return strings.Compare(a.Table, b.Table) })
+	return out, nil
+}
+
+// Bypass are the accounts, beside this package's own and those of the server, with a privilege by which a session can keep what it
+// writes from the other node: it may switch its binary log off (SUPER, BINLOG ADMIN), or write to a standby (READ ONLY ADMIN). Each
+// is USER@HOST.
+func (d *Driver) Bypass(ctx context.Context) (out []string, err error) {
+	rows, err := d.rows(ctx, d.db, "SELECT DISTINCT grantee FROM information_schema.user_privileges "+
+		"WHERE privilege_type IN ('SUPER', 'BINLOG ADMIN', 'READ ONLY ADMIN', 'READ_ONLY ADMIN') ORDER BY grantee")
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		who := strings.ReplaceAll(r["grantee"], "'", "")
+		user, host, _ := strings.Cut(who, "@")
+		local := !strings.Contains(host, "%") // the server's own are of its host
+		if !local || !slices.Contains([]string{"root", "mysql", "mariadb.sys", "", d.cfg.Admin.User}, user) {
+			out = append(out, who)
+		}
+	}
 	return out, nil
 }
 

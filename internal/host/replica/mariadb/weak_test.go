@@ -43,6 +43,14 @@ func TestWeakTables(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q: want %q", got, want)
 	}
+	// Accounts that can keep what they write from the other node.
+	if got, err := a.Bypass(ctx); err != nil || len(got) > 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+	a.sql("GRANT ALL ON *.* TO shop@'10.%' IDENTIFIED BY 'x'", "GRANT ALL ON app.* TO small@'%' IDENTIFIED BY 'x'", "GRANT BINLOG ADMIN ON *.* TO app@'%'", "GRANT READ ONLY ADMIN ON *.* TO job@localhost IDENTIFIED BY 'x'")
+	if got, err := a.Bypass(ctx); err != nil || !slices.Equal(got, []string{"app@%", "job@localhost", "shop@10.%"}) {
+		t.Errorf("%v, %v", got, err)
+	}
 	if _, err := WeakTables(a.datadir + "/no"); err == nil {
 		t.Error("a directory that is not there")
 	}
