@@ -298,8 +298,9 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 	}
 }
 
-// wrapped gives the lines of a text of at most n columns; a longer word is cut.
+// wrapped gives the lines of a text of at most n columns, or 2; a longer word goes on in the next line.
 func wrapped(s string, n int) []string {
+	n = max(n, 2) // a Chinese character
 	if Columns(s) <= n {
 		return []string{s}
 	}
@@ -311,8 +312,9 @@ func wrapped(s string, n int) []string {
 			line = ""
 		}
 		line += word
-		if Columns(strings.TrimRight(line, " ")) > n {
-			line = shorten(strings.TrimRight(line, " "), n) + " "
+		for Columns(strings.TrimRight(line, " ")) > n { // a word that is longer than a line
+			at := fits(line, n)
+			lines, line = append(lines, line[:at]), line[at:]
 		}
 	}
 	return append(lines, strings.TrimRight(line, " "))
@@ -329,12 +331,16 @@ func shorten(s string, n int) string {
 	if Columns(s) <= n {
 		return s
 	}
-	at := 0
+	return s[:fits(s, n-1)] + "~"
+}
+
+// fits is how many bytes of text are in its first n columns, no character cut in two.
+func fits(s string, n int) (at int) {
 	for i, r := range s {
-		if Columns(s[:i+utf8.RuneLen(r)]) > n-1 {
+		if Columns(s[:i+utf8.RuneLen(r)]) > n {
 			break
 		}
 		at = i + utf8.RuneLen(r)
 	}
-	return s[:at] + "~"
+	return at
 }

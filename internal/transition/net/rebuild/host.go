@@ -1,8 +1,10 @@
 package rebuild
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
@@ -34,14 +36,19 @@ func HostText(d net.Difference) string {
 		}
 		return fmt.Sprintf("%s %s: an interface of the host is its, and the document does not have it", d.Kind, d.ID)
 	}
-	return fmt.Sprintf("%s %s: %s: the document has %s, the host %s", d.Kind, d.ID, d.Field, null(d.Old), null(d.New))
+	return fmt.Sprintf("%s %s: %s: the document has %s, the host %s", d.Kind, d.ID, d.Field, shown(d.Old), shown(d.New))
 }
 
-func null(v json.RawMessage) string {
+// shown is a value on a line that may end between its parts.
+func shown(v json.RawMessage) string {
 	if v == nil {
 		return "nothing"
 	}
-	return string(v)
+	var b bytes.Buffer
+	if err := json.Indent(&b, v, "", ""); err != nil { // it is no JSON
+		return string(v)
+	}
+	return strings.NewReplacer("[\n", "[", "\n]", "]", "{\n", "{", "\n}", "}", "\n", " ").Replace(b.String())
 }
 
 func dump(v any, out string) error {

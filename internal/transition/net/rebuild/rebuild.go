@@ -247,7 +247,7 @@ func Text(d net.Difference) string {
 		}
 		return fmt.Sprintf("%s %s: the document does not have it", d.Kind, d.ID)
 	}
-	return fmt.Sprintf("%s %s: %s: the document has %s, Neutron %s", d.Kind, d.ID, d.Field, d.Old, d.New)
+	return fmt.Sprintf("%s %s: %s: the document has %s, Neutron %s", d.Kind, d.ID, d.Field, shown(d.Old), shown(d.New))
 }
 
 // plan says what is to be made; what is there, but differs, is refused, unless it is stale. Rules which Neutron
