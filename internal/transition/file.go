@@ -143,21 +143,31 @@ func parse[T any](data []byte, style strictyaml.Style, check func(*checker, *T))
 	}
 	f := new(T)
 	read := style.Decode(data, f)
-	if len(read.Faults) > 0 {
+	if read.Place("") == (strictyaml.Place{}) { // it is no YAML
 		return nil, read.Faults
 	}
-	c := &checker{}
+	c := &checker{read: read}
 	check(c, f)
-	if len(c.faults) > 0 {
-		return nil, read.Locate(c.faults)
+	faults := append(read.Faults, read.Locate(c.faults)...)
+	if len(faults) > 0 {
+		slices.SortStableFunc(faults, func(a, b strictyaml.Fault) int { return a.Place.Compare(b.Place) })
+		return nil, faults
 	}
 	return f, nil
 }
 
-type checker struct{ faults []strictyaml.Fault }
+type checker struct {
+	read   *strictyaml.Decoded
+	faults []strictyaml.Fault
+}
 
-func (c *checker) fault(path, value, want string) {
-	c.faults = append(c.faults, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
+// fault records a fault of the value at path, unless that was refused already as it was read, or one of these fields
+// of it, by which it has the fault.
+func (c *checker) fault(path, value, want string, fields ...string) {
+	refused := func(f string) bool { return c.read.Refused(strictyaml.Field(path, f)) }
+	if !c.read.Refused(path) && !slices.ContainsFunc(fields, refused) {
+		c.faults = append(c.faults, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
+	}
 }
 
 var word = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -230,12 +240,10 @@ func (c *checker) file(f *File) {
 			c.fault("stages."+s.name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
 		}
 	}
-	if f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && !some {
+	if len(c.read.Faults) == 0 && f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && !some {
 		c.fault(strictyaml.Whole, "", "want platform, databases, network, config, upgrade or commands of stages: there is nothing to do")
 	}
-	if len(c.faults) == 0 {
-		c.names(f)
-	}
+	c.names(f)
 }
 
 const maxConfirm = 500
@@ -253,7 +261,7 @@ func (c *checker) names(f *File) {
 
 func (c *checker) databases(d *Databases) {
 	if (d.Profile == "") == (d.Mapping == "") {
-		c.fault("databases", "", "want profile or mapping, one of them")
+		c.fault("databases", "", "want profile or mapping, one of them", "profile", "mapping")
 	}
 	if d.Mapping != "" {
 		c.absolute("databases.mapping", d.Mapping)
@@ -297,7 +305,7 @@ func (c *checker) network(n *Network) {
 		c.fault("network.jobs", fmt.Sprint(n.Jobs), "want a number from 1")
 	}
 	if (n.Source.Endpoint == "") == (n.Source.DB == "") {
-		c.fault("network.source", n.Source.Endpoint, "want endpoint or db, one of them")
+		c.fault("network.source", n.Source.Endpoint, "want endpoint or db, one of them", "endpoint", "db")
 	}
 	c.needed("network.target.endpoint", n.Target.Endpoint, "want the URL of the new platform's Neutron")
 	c.dsn("network.target.db", n.Target.DB)

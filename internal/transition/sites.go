@@ -56,7 +56,7 @@ var agentURL = pattern.New(`^https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1
 
 func (c *checker) site(at string, s *Site) {
 	if (s.Socket == "") == (len(s.Servers) == 0) {
-		c.fault(at, s.Name, "want socket or servers, one of them")
+		c.fault(at, s.Name, "want socket or servers, one of them", "socket", "servers")
 		return
 	}
 	if s.Socket != "" {

@@ -189,6 +189,39 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestAllFaultsAtOnce: what does not fit as it is read, values, and names that are there twice are told together, each once.
+func TestAllFaultsAtOnce(t *testing.T) {
+	for text, want := range map[string][]string{
+		`format: 1
+name: site a
+hots: cp1
+databases: {profil: x, ids: ids, source: a@tcp(b)/, target: "a:secret@tcp(b)/"}
+network: {file: net.json, source: {endpoint: [1]}, target: {endpoint: "http://x", db: a@tcp(b)/}, jobs: many}
+config: /srv/config
+stages:
+  ready:
+    before:
+    - {name: databases, run: [/x], timeout: 3y}
+    - {run: []}
+`: {"name: value \"site a\"", "hots: ", "databases.profil: ", "databases.ids: ", "databases.target: ", "network.file: ", "network.source.endpoint: ", "network.jobs: ", "config: ",
+			"stages.ready: value \"ready/databases\"", "timeout: value \"3y\"", "stages.ready.before[1].name: ", "stages.ready.before[1].run: "},
+		"format: 1\nname: a\nhost: h\nstage: {}\n": {"stage: "},
+		"format: 1\nname: [\n":                     {""},
+		"format: 2\nname: a\nhost: h\nstages: {collect: {before: [{name: x, run: [/x]}, {name: x, run: [/x]}]}}\n": {"format: ", "stages.collect: "},
+	} {
+		_, faults := Parse([]byte(text))
+		got := strictyaml.Lines("", faults)
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%q is not told:\n%s", w, got)
+			}
+		}
+		if len(faults) != len(want) || strings.Contains(got, "secret") || !slices.IsSortedFunc(faults, func(a, b strictyaml.Fault) int { return a.Place.Compare(b.Place) }) {
+			t.Errorf("%d faults, want %d in their order:\n%s", len(faults), len(want), got)
+		}
+	}
+}
+
 // rig is a job of a plan of three steps, the second with a question.
 type rig struct {
 	t     *testing.T
