@@ -145,6 +145,14 @@ func imported(r config.Imported) config.Imported {
 	return r
 }
 
+// begins asks for a yes when the agent answers: what can not be done is not asked for.
+func (a *app) begins(ctx context.Context, c *api.Client, question string) error {
+	if _, err := c.Version(ctx); err != nil {
+		return err
+	}
+	return a.typedYes(ctx, question)
+}
+
 // typedYes asks for a yes.
 func (a *app) typedYes(ctx context.Context, question string) error {
 	typed, err := a.typed(ctx, question)

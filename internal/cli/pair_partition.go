@@ -135,6 +135,9 @@ func (a *app) removePartition(cmd *cobra.Command, name, word, done string) error
 	}
 	defer c.Close()
 	if word == "" {
+		if _, err := c.Version(cmd.Context()); err != nil {
+			return err
+		}
 		if err := a.typedWord(cmd.Context(), fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", clean(name))); err != nil {
 			return err
 		}

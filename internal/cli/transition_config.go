@@ -127,7 +127,7 @@ Exit codes: as those of "transition config apply".`,
 			}
 			defer c.Close()
 			if !b.yes {
-				if err := a.typedYes(cmd.Context(), "Take back the files that "+clean(args[0])+" has written? Type yes: "); err != nil {
+				if err := a.begins(cmd.Context(), c, "Take back the files that "+clean(args[0])+" has written? Type yes: "); err != nil {
 					return err
 				}
 			}

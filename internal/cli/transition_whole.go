@@ -112,7 +112,7 @@ func (a *app) transitionRun(cmd *cobra.Command, file string, b beginning) error 
 	}
 	defer c.Close()
 	if !b.yes {
-		if err := a.typedYes(ctx, transitionText(p)+"\nType yes to begin: "); err != nil {
+		if err := a.begins(ctx, c, transitionText(p)+"\nType yes to begin: "); err != nil {
 			return err
 		}
 	}
