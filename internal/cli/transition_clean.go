@@ -52,7 +52,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 			}
 			m.Password = a.dbPassword(cmd.Context())
 			if !rows {
-				for _, f := range []string{"mapping", "profile", "skip", "source-db", "target-db"} {
+				for _, f := range []string{"mapping", "profile", "ids", "skip", "source-db", "target-db"} {
 					if cmd.Flags().Changed(f) {
 						return usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
 					}
@@ -64,7 +64,11 @@ between other servers, and where rows of other tables refer to those to go.`,
 				defer func() { err = errors.Join(err, x.Close()) }()
 				return runError(a.dbClean(cmd.Context(), x, nil, yes))
 			}
-			x, err := m.read(cmd, a, align.ReadTables)
+			read := align.ReadTables
+			if m.ids != "" { // as run was given: they are read, and make no difference
+				read = func(file, profile string) (*align.Alignment, error) { return align.Read(file, profile, m.ids) }
+			}
+			x, err := m.read(cmd, a, read)
 			if err != nil {
 				return err
 			}
@@ -72,8 +76,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 			return runError(a.dbClean(cmd.Context(), x.Servers, x, yes))
 		},
 	}
-	m.dbServers.flags(cmd)
-	m.tables(cmd)
+	m.flags(cmd)
 	cmd.Flags().BoolVar(&rows, "rows", false, "empty the target's tables that the mapping\nfills, too")
 	cmd.Flags().BoolVar(&yes, "yes", false, "drop and empty them without asking")
 	return cmd

@@ -30,6 +30,8 @@ func TestTransitionDBCleanRows(t *testing.T) {
 		"All that is in them goes, also what the new platform has written.\nType yes to drop migrate_ids on the source, migrate_journal on the target, and empty 2 tables of 25,006 rows: ", rows...)
 	refused("no mapping", 2, "want --mapping FILE or --profile NAME", append([]string{"--rows"}, flags[6:]...)...)
 	refused("a mapping without --rows", 2, "--mapping is for --rows", append(flags[:2:2], flags[6:]...)...)
+	refused("IDs without --rows", 2, "--ids is for --rows", append(flags[2:4:4], flags[6:]...)...)
+	refused("IDs that are not there", 2, "read the IDs", append(rows, "--ids", "none")...)
 	refused("another table of the target", 2, `fills no table "shop.shelves"`, append(rows, "--skip", "shop.shelves")...)
 
 	lock := rig.Server("lock")
@@ -56,7 +58,7 @@ func TestTransitionDBCleanRows(t *testing.T) {
 	if s.code != 0 || s.out != "dropped: migrate_ids on the source, migrate_journal on the target\nemptied: shop.tags, 25,003 rows\nemptied: shop.items, 3 rows\n" || rig.SQL(count) != "0\t0\t2" {
 		t.Errorf("clean ended with %d: %s%s\n%s", s.code, s.out, s.err, rig.SQL(count))
 	}
-	if s := commandLine(t, "", db("clean", rows)...); s.code != 0 || !strings.Contains(s.out, "nothing to drop") || !strings.Contains(s.out, "nothing to empty") {
+	if s := commandLine(t, "", db("clean", flags, "--rows")...); s.code != 0 || !strings.Contains(s.out, "nothing to drop") || !strings.Contains(s.out, "nothing to empty") {
 		t.Errorf("clean once more ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	decode[runDoc](t, commandLine(t, "", db("run", flags, "-o", "json")...), 0)
