@@ -53,7 +53,7 @@ var looks = [][2]string{
 	{"SELECT instance_uuid, value FROM {nova}.instance_system_metadata WHERE `key` = 'aggregate_instance_metadata:pool' AND deleted = 0 AND instance_uuid IN (" + web + ", " + db + ") ORDER BY 1", bare(web) + "\tssd-1\n" + bare(db) + "\tssd-1"},
 	{"SELECT COUNT(*) FROM {nova}.instance_system_metadata WHERE `key` = 'pool'", "0"},
 	{"SELECT id, instance_uuid, value FROM {nova}.instance_system_metadata WHERE `key` = 'image_hw_vif_model'", "1000000104\t" + bare(win) + "\tvirtio"},
-	{"SELECT `key`, value FROM {nova}.instance_metadata WHERE deleted = 0 ORDER BY id", "role\tweb ?\npool\tof the user"},
+	{"SELECT `key`, value FROM {nova}.instance_metadata WHERE deleted = 0 ORDER BY id", "role\tweb ?\npool\tof the user\naggregate_instance_metadata:pool\taz-a"},
 	{"SELECT LENGTH(network_info), JSON_EXTRACT(network_info, '$[0].network.label') FROM {nova}.instance_info_caches WHERE instance_uuid = " + win, "300002\tNULL"},
 	{"SELECT JSON_UNQUOTE(JSON_EXTRACT(network_info, '$[0].network.label')) FROM {nova}.instance_info_caches WHERE instance_uuid = " + web, "prod 😀"},
 	// Hosts.

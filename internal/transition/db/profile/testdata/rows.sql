@@ -78,7 +78,7 @@ INSERT INTO instance_system_metadata (created_at, instance_uuid, `key`, value, d
   (@t, @db, 'image_hw_numa_mem.1', '8192', 0), (@t, @db, 'image_hw_qemu_guest_agent', 'Yes', 0), (@t, @db, 'image_hw_boot_menu', 'maybe', 0), (@t, @db, 'image_hw_mem_page_size', 'large', 0), (@t, @db, 'image_os_type', 'Linux', 0),
   (@t, @db, 'image_os_command_line', 'say="x\\\\y"', 0), (@t, @db, 'image_hw_architecture', 'x86_64', 0), (@t, @db, 'image_architecture', 'i686', 0), (@t, @db, 'image_vm_mode', 'hvm', 0), (@t, @db, 'image_hw_cpu_cores', '2.5', 0),
   (@t, @db, 'image_hw_video_model', 'of glass', 0), (@t, @db, 'image_hw_watchdog_action', NULL, 0), (@t, @db, 'image_of_our_own', 'x', 0), (@t, @db, 'image_hw_rng_model', 'virtio', 7), (@t, @db, 'image_owner_id', @bank, 0);
-INSERT INTO instance_metadata (created_at, `key`, value, instance_uuid, deleted) VALUES (@t, 'role', 'web 😀', @web, 0), (@t, 'pool', 'of the user', @web, 0), (@t, 'role', 'old', @web, 1);
+INSERT INTO instance_metadata (created_at, `key`, value, instance_uuid, deleted) VALUES (@t, 'role', 'web 😀', @web, 0), (@t, 'pool', 'of the user', @web, 0), (@t, 'role', 'old', @web, 1), (@t, 'pool', 'az-a', @db, 0);
 INSERT INTO instance_id_mappings (created_at, deleted_at, id, uuid, deleted) VALUES (@t, NULL, 1001, @web, 0), (@t, @later, 1003, @lost, 1003), (@t, NULL, 1002, @db, NULL);
 INSERT INTO volume_id_mappings (created_at, id, uuid, deleted) VALUES (@t, 2001, @disk, 0);
 INSERT INTO snapshot_id_mappings (created_at, id, uuid, deleted) VALUES (@t, 3001, '96000000-0000-4000-8000-000000000001', 0);
