@@ -61,8 +61,9 @@ func (a *app) unpinCmd() *cobra.Command {
 		Short: "End the pin of a bridge when its own flows are complete",
 		Long: `Takes the flows and groups of a pin off a bridge, all at once, and looks. It is
 refused until the bridge's own flows are as many as when it was pinned, for each
-port and on the whole, and stay the same for 3 seconds. A bridge that is not
-pinned stays as it is. See docs/transition-pin.md.`,
+port and on the whole, and stay the same for 3 seconds; and where the bridge has
+no flows at all. Else a bridge that is not pinned stays as it is. See
+docs/transition-pin.md.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)
@@ -77,7 +78,7 @@ pinned stays as it is. See docs/transition-pin.md.`,
 			if js {
 				return writeJSON(a.env.Stdout, r, false)
 			}
-			line := fmt.Sprintf("bridge %s was not pinned", r.Bridge)
+			line := fmt.Sprintf("bridge %s is not pinned: if it was, packets may have been lost since that ended", r.Bridge)
 			if r.Removed > 0 {
 				line = fmt.Sprintf("bridge %s is not pinned any more: %s removed", r.Bridge, plural(r.Removed, "flow"))
 			}

@@ -12,11 +12,13 @@ import (
 	"maps"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/pattern"
 	"holdfast/internal/sleep"
 	"holdfast/internal/text"
 	"holdfast/internal/tool"
@@ -111,13 +113,22 @@ func Speaks(ctx context.Context, bridge, version string) bool {
 	return err == nil
 }
 
+// lineOf is where ovs-ofctl does not understand its input, a line from 1 on.
+var lineOf = pattern.New(`ovs-ofctl: -:(\d+): `)
+
 // Apply has a bridge take lines of `ovs-ofctl bundle` (ovs-ofctl(8)): all of them at once, or none. An
-// error does not say which; look at the bridge.
+// error does not say which; look at the bridge. It names the line that was not taken, or the flow of it.
 func Apply(ctx context.Context, bridge, version string, lines []string) error {
-	if _, err := run(ctx, strings.Join(lines, "\n")+"\n", "ovs-ofctl", "--timeout=25", "-O", version, "bundle", bridge, "-"); err != nil {
-		return fmt.Errorf("have bridge %s take a bundle of %d lines: %w", bridge, len(lines), err)
+	_, err := run(ctx, strings.Join(lines, "\n")+"\n", "ovs-ofctl", "--timeout=25", "-O", version, "bundle", bridge, "-")
+	if err == nil {
+		return nil
 	}
-	return nil
+	if at := lineOf().FindStringSubmatch(err.Error()); at != nil {
+		if n, parse := strconv.Atoi(at[1]); parse == nil && n >= 1 && n <= len(lines) {
+			err = fmt.Errorf("%.300s: %w", lines[n-1], err)
+		}
+	}
+	return fmt.Errorf("have bridge %s take a bundle of %d lines: %w", bridge, len(lines), err)
 }
 
 func run(ctx context.Context, input, name string, args ...string) (string, error) {

@@ -31,9 +31,13 @@ func TestRealSwitch(t *testing.T) {
 	}
 	s.Run(t, "ovs-vsctl", "--timeout=15", "del-controller", "br-int", "--", "remove", "Open_vSwitch", ".", "other_config", "flow-restore-wait")
 	try.Must(t, Apply(ctx, "br-int", "OpenFlow14", []string{"group add group_id=5,type=all,bucket=actions=output:7", "flow add table=3,priority=4,in_port=7 actions=group:5"}))
-	for _, bad := range []string{"flow add table=4 actions=group:6", "flow add table=4 actions=nonsense"} {
-		if err := Apply(ctx, "br-int", "OpenFlow14", []string{"flow add table=9 actions=drop", "flow delete table=3", bad}); err == nil {
-			t.Errorf("%s: want an error", bad)
+	for bad, named := range map[string]string{
+		"flow add table=4 actions=group:6": "table:4", "flow add table=4 actions=nonsense": "flow add table=4 actions=nonsense: ", "flow add table=4,bogus=1 actions=drop": "flow add table=4,bogus=1 actions=drop: ",
+		"group add group_id=9,type=all,bucket=actions=nonsense": "group add group_id=9,type=all,bucket=actions=nonsense: ",
+	} {
+		err := Apply(ctx, "br-int", "OpenFlow14", []string{"flow add table=9 actions=drop", "flow delete table=3", bad, "flow add table=8 actions=drop"})
+		if err == nil || !strings.Contains(err.Error(), named) {
+			t.Errorf("%s: %v: want an error that names it", bad, err)
 		}
 	}
 	d, err := Look(ctx, "br-int", "OpenFlow14")

@@ -83,10 +83,10 @@ func TestWhatCanNotBeCopied(t *testing.T) {
 		full = append(full, fmt.Sprintf("table=%d, priority=1 actions=drop", n))
 	}
 	for flows, want := range map[string]string{
-		"table=3, priority=1 actions=meter:1,output:2":     "table 3: meter:1: flows with a meter",
-		"priority=1 actions=jump(4)":                       "not known here",
+		"table=3, priority=1 actions=meter:1,output:2":     "flow cookie=0x0,table=3,priority=1 actions=meter:1,output:2: meter:1: flows with a meter",
+		"priority=1,in_port=7 actions=jump(4)":             "flow cookie=0x0,table=0,priority=1,in_port=7 actions=jump(4): \"jump(4)\": an action that is not known here",
 		"priority=1 actions=learn(table=2,delete_learned)": "delete_learned",
-		"priority=1 actions=group:9":                       "group 9: the bridge has none",
+		"priority=1 actions=group:9":                       "flow cookie=0x0,table=0,priority=1 actions=group:9: group 9: the bridge has none",
 		"priority=1 actions=goto_table:254":                "from 0 to 253",
 		"priority=65535,in_port=1 actions=output:2":        "priority 65535",
 		strings.Join(full, "\n"):                           "uses 128 of its 254 tables",
@@ -189,8 +189,8 @@ func TestWhenAPinMayEnd(t *testing.T) {
 	if got := pinned.Missing(); len(got) > 0 {
 		t.Errorf("all flows are there: %q", got)
 	}
-	if n := Moved(d, pinned); n != 0 || p.Changed(pinned) != 0 {
-		t.Errorf("%d flows moved, %d changed: want none", n, p.Changed(pinned))
+	if n := Moved(d, pinned); len(n) != 0 || len(p.Changed(pinned)) != 0 {
+		t.Errorf("flows moved %q, changed %q: want none", n, p.Changed(pinned))
 	}
 	gone := pinned
 	gone.Flows = slices.DeleteFunc(slices.Clone(pinned.Flows), func(f Flow) bool { return f.Cookie == 1 && f.Match == "in_port=2" })
@@ -198,8 +198,59 @@ func TestWhenAPinMayEnd(t *testing.T) {
 	if got := gone.Missing(); !slices.Equal(got, want) {
 		t.Errorf("missing: %q: want %q", got, want)
 	}
-	if n := p.Changed(gone); n != 1 {
-		t.Errorf("%d flows changed: want 1", n)
+	if got := p.Changed(gone); len(got) != 1 || got[0] != "cookie=0x1,table=0,priority=10,in_port=2 actions=resubmit(,24), which is gone" {
+		t.Errorf("changed: %q: want the one that is gone", got)
+	}
+}
+
+// TestPortsThatWentAndCame: a port that is removed and added again has another number. What is left of its old flows does not
+// count as its own; those that came have to; and a port that went for good keeps nobody waiting.
+func TestPortsThatWentAndCame(t *testing.T) {
+	const own = `table=0,priority=10,in_port=1 actions=goto_table:24
+table=0,priority=10,in_port=2 actions=goto_table:24
+table=24,priority=9,dl_dst=fa:16:3e:00:00:01 actions=output:1
+table=24,priority=9,dl_dst=fa:16:3e:00:00:02 actions=output:2
+table=24,priority=5,dl_src=fa:16:3e:00:00:02 actions=NORMAL
+table=60,priority=0 actions=drop`
+	d := read(t, own, "")
+	p, err := New(d, minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func(keep string) string { // of the bridge's own flows
+		var out []string
+		for line := range strings.Lines(own) {
+			if strings.Contains(keep, line[:8]) && !strings.Contains(line, "_port=2 ") && !strings.Contains(line, "00:02") {
+				out = append(out, strings.TrimSpace(line))
+			}
+		}
+		return strings.Join(out, "\n")
+	}
+	again := strings.NewReplacer("in_port=2", "in_port=9", "output:2", "output:9").Replace(own)
+	without := strings.Replace(ports, " 2(tap2): addr:92:a0:27:06:2d:ef", "", 1)
+	readded := strings.Replace(ports, " 2(tap2)", " 9(tap2)", 1)
+	for _, c := range []struct{ what, ports, own, want string }{
+		{"added again, its flows are those of the old number", readded, own,
+			"port 9 (tap2), which came when port 2 went: 0 flows name it, 2 named that one when it was pinned; 4 flows, 6 were there when it was pinned"},
+		{"added again, with half of its flows", readded, strings.Replace(own, "in_port=2", "in_port=9", 1),
+			"port 9 (tap2), which came when port 2 went: 1 flows name it, 2 named that one when it was pinned; 5 flows, 6 were there when it was pinned"},
+		{"added again, with its flows", readded, again, ""},
+		{"added again, with its flows, and the old ones are left", readded, again + "\ntable=0,priority=10,in_port=2 actions=goto_table:24", ""},
+		{"removed, its flows are left", without, own, ""},
+		{"removed, and its flows", without, left("table=0,table=24table=60"), ""},
+		{"removed, and others' flows are missing", without, left("table=24table=60"),
+			"port 1 (tap1): 1 flows name it, 2 did when it was pinned; flows in 2 tables, they were in 3 when it was pinned"},
+		{"removed, and a table is missing", without, left("table=0,table=24"), "flows in 2 tables, they were in 3 when it was pinned"},
+		{"removed, and nothing is left", without, "", "port 1 (tap1): 0 flows name it, 2 did when it was pinned; flows in 0 tables, they were in 3 when it was pinned"},
+		{"one more came", ports + " 9(tap9): addr:92:a0:27:06:2d:e0\n", own, ""},
+	} {
+		now := applied(t, read(t, c.own, ""), p)
+		if now.Ports, err = ParsePorts(c.ports); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(now.Missing(), "; "); got != c.want {
+			t.Errorf("%s: missing %q, want %q", c.what, got, c.want)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func spareTables(flows []Flow, groups []Group) (map[int]int, error) {
 	for _, f := range flows {
 		used[f.Table] = true
 		if _, err := see.actions(f.Actions); err != nil {
-			return nil, fmt.Errorf("table %d: %w", f.Table, err)
+			return nil, fmt.Errorf("flow %.300s: %w", f, err)
 		}
 	}
 	for _, g := range groups {
@@ -122,7 +122,7 @@ func (p *Plan) copy(groups []Group, tables map[int]int, ids map[uint32]uint32, l
 	for _, f := range p.theirs {
 		actions, err := r.actions(f.Actions)
 		if err != nil {
-			return fmt.Errorf("table %d: %w", f.Table, err)
+			return fmt.Errorf("flow %.300s: %w", f, err)
 		}
 		p.timed[len(p.Copy)] = f.Idle > 0 || f.Hard > 0
 		c := Flow{Cookie: Cookie, Table: tables[f.Table], Priority: f.Priority, Idle: f.Idle, Hard: within(f.Hard, limit), Match: f.Match, Actions: actions}

@@ -167,8 +167,8 @@ func whole(bridge string, p *pin.Plan, d pin.Dump) error {
 	if n := len(wrong); n > 0 {
 		return fail.Errorf(fail.Failed, "bridge %s was not as planned when it was read back, in %d flows or groups; the first: %s", bridge, n, wrong[0])
 	}
-	if n := p.Changed(d); n > 0 {
-		return fail.Errorf(fail.Refused, "bridge %s: %d flows changed while they were copied: somebody is writing them", bridge, n).
+	if moved := p.Changed(d); len(moved) > 0 {
+		return fail.Errorf(fail.Refused, "bridge %s: %d flows changed while they were copied: somebody is writing them; the first: %s", bridge, len(moved), moved[0]).
 			With("pin before the agent is stopped or restarted")
 	}
 	return nil
@@ -197,7 +197,8 @@ func remove(ctx context.Context, bridge, version string, d pin.Dump) (int, error
 }
 
 // Unpin ends the pin of a bridge. Without Force it is Refused until the bridge's own flows are as many as when
-// it was pinned, for each port and on the whole, and none of them comes or goes.
+// it was pinned, for each port and on the whole, and none of them comes or goes; and where the bridge has no flows at
+// all, pinned or not.
 func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	version, _, d, err := look(ctx, o.Bridge)
 	if err != nil {
@@ -215,6 +216,10 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if err := cleanupService.rearm(ctx); err != nil {
 		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned any more: %w", o.Bridge, err)
 	}
+	if len(d.Theirs()) == 0 && !o.Force { // a pin that was there has ended, or somebody has deleted all
+		return nil, fail.Errorf(fail.Refused, "bridge %s has no flows, neither of a pin nor its own: it forwards nothing", o.Bridge).
+			With("have its network agent write them: restart that")
+	}
 	return r, nil
 }
 
@@ -226,8 +231,8 @@ func settled(ctx context.Context, bridge, version string, d pin.Dump) (pin.Dump,
 		if missing := d.Missing(); len(missing) > 0 {
 			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: its own flows are not complete: %s", bridge, d.Left(), few(missing)).With(remedy)
 		}
-		if n := pin.Moved(first, d); n > 0 {
-			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: %d of its own flows changed within %s", bridge, d.Left(), n, looks*lookEvery).With(remedy)
+		if moved := pin.Moved(first, d); len(moved) > 0 {
+			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: %d of its own flows changed within %s; the first: %s", bridge, d.Left(), len(moved), looks*lookEvery, moved[0]).With(remedy)
 		}
 		if i == looks {
 			return d, nil

@@ -1,0 +1,127 @@
+package bridge
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/fail"
+	"holdfast/internal/testbed/ovstest"
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/pin"
+)
+
+// TestUnpinOfAnEmptyBridge: where all flows were deleted, those of the pin, too, nothing is forwarded: that is no success.
+func TestUnpinOfAnEmptyBridge(t *testing.T) {
+	r := newRig(t)
+	ctx := try.Context(t)
+	_, err := Pin(ctx, order)
+	try.Must(t, err)
+	r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "del-flows", bridgeName)
+	if _, err := Unpin(ctx, order); !has(err, "has no flows, neither of a pin nor its own") || fail.ExitCode(err) != fail.ExitRefused {
+		t.Errorf("unpin of a bridge without flows: %v: want it refused", err)
+	}
+	r.Add(t, bridgeName, 1, tenants()...)
+	if res, err := Unpin(ctx, order); err != nil || res.Removed != 0 {
+		t.Errorf("unpin of a bridge that has its flows again: %+v, %v", res, err)
+	}
+	// The entries are gone, and the copy is left: that goes, and it is no success either.
+	_, err = Pin(ctx, order)
+	try.Must(t, err)
+	r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "del-flows", bridgeName, "table=0")
+	r.Delete(t, bridgeName, 1)
+	if _, err := Unpin(ctx, order); !has(err, "has no flows") || len(r.dump(t).Flows) > 0 {
+		t.Errorf("unpin of a bridge with a copy alone: %v, and %d flows are left", err, len(r.dump(t).Flows))
+	}
+	forced := order
+	forced.Force = true
+	if _, err := Unpin(ctx, forced); err != nil {
+		t.Errorf("unpin --force of a bridge without flows: %v", err)
+	}
+}
+
+// TestAPinThatFailsNamesTheFlow: which flow can not be copied, and which the switch does not take.
+func TestAPinThatFailsNamesTheFlow(t *testing.T) {
+	r := newRig(t)
+	ctx := try.Context(t)
+	refused := func(what string, want ...string) {
+		t.Helper()
+		_, err := Pin(ctx, order)
+		for _, w := range want {
+			if !has(err, w) {
+				t.Errorf("%s: %v: want %q in it", what, err, w)
+			}
+		}
+		if n := len(r.dump(t).Ours()); n > 0 {
+			t.Errorf("%s: %d flows of a pin are there", what, n)
+		}
+		t.Logf("%s: %v", what, err)
+	}
+	r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "add-meter", bridgeName, "meter=1,pktps,band=type=drop,rate=10")
+	r.Add(t, bridgeName, 7, "table=58,priority=1,dl_vlan=5 actions=meter:1,NORMAL")
+	refused("a meter", "table=58,priority=1,dl_vlan=5 actions=meter:1,NORMAL: meter:1: flows with a meter")
+	r.Delete(t, bridgeName, 7)
+	r.Run(t, "ovs-vsctl", "--timeout=15", "--", "--id=@t", "create", "Flow_Table", "flow_limit=2", "overflow_policy=refuse", "--", "set", "Bridge", bridgeName, "flow_tables:253=@t")
+	refused("a table that is full", "TABLE_FULL", "ADD table:253 priority=")
+	r.Run(t, "ovs-vsctl", "--timeout=15", "clear", "Bridge", bridgeName, "flow_tables")
+	_, err := Pin(ctx, order)
+	try.Must(t, err)
+	_, err = Unpin(ctx, order)
+	try.Must(t, err)
+}
+
+// TestAPortThatIsAddedAgain: while the bridge is pinned a guest's port goes and comes, as at a hard reboot, under a new number. The
+// pin does not end before the agent has written that port's flows; then the guest is reached. One that goes for good
+// keeps nobody waiting.
+func TestAPortThatIsAddedAgain(t *testing.T) {
+	r := newRig(t)
+	ctx := try.Context(t)
+	vsctl := func(argv ...string) string {
+		return strings.TrimSpace(r.Run(t, append([]string{"ovs-vsctl", "--timeout=15"}, argv...)...))
+	}
+	_, err := Pin(ctx, order)
+	try.Must(t, err)
+	card := vsctl("--bare", "--columns=name", "find", "Interface", "ofport=2")
+	vsctl("del-port", bridgeName, card)
+	vsctl("add-port", bridgeName, card)
+	number := vsctl("get", "Interface", card, "ofport")
+	t.Logf("%s was port 2, and is port %s", card, number)
+	if number == "2" {
+		t.Fatal("the port has its old number: this test shows nothing")
+	}
+	if _, err := Unpin(ctx, order); !has(err, fmt.Sprintf("port %s (%s), which came when port 2 went: 0 flows name it", number, card)) || fail.ExitCode(err) != fail.ExitRefused {
+		t.Errorf("unpin before the port has its flows: %v", err)
+	}
+	again := strings.NewReplacer("in_port=2 ", "in_port="+number+" ", "output:2", "output:"+number)
+	var flows []string
+	for _, f := range tenants() {
+		flows = append(flows, again.Replace(f))
+	}
+	r.Add(t, bridgeName, 1, flows...)
+	res, err := Unpin(ctx, order)
+	if err != nil || res.Removed == 0 {
+		t.Fatalf("unpin when the port has its flows: %+v, %v", res, err)
+	}
+	x := r.send(t, 1, 2)
+	time.Sleep(300 * time.Millisecond)
+	x.Stop()
+	if x.Got != x.Sent || x.Got == 0 {
+		t.Errorf("to the port that was added again %d of %d packets came", x.Got, x.Sent)
+	}
+
+	// The other tenant goes for good, with all flows of its ports.
+	_, err = Pin(ctx, order)
+	try.Must(t, err)
+	for port := 3; port <= 4; port++ {
+		vsctl("del-port", bridgeName, vsctl("--bare", "--columns=name", "find", "Interface", fmt.Sprintf("ofport=%d", port)))
+	}
+	for port := 3; port <= 4; port++ {
+		for _, match := range []string{fmt.Sprintf("table=0,in_port=%d", port), fmt.Sprintf("table=25,reg6=%d", port), fmt.Sprintf("table=60,reg6=%d,dl_vlan=20", port), "table=60,dl_vlan=20,dl_dst=" + ovstest.MAC(port)} {
+			r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "del-flows", bridgeName, match+",cookie=1/-1")
+		}
+	}
+	if _, err = Unpin(ctx, pin.Order{Bridge: bridgeName}); err != nil {
+		t.Errorf("unpin when ports went for good: %v", err)
+	}
+}
