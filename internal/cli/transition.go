@@ -68,10 +68,12 @@ type dbMapping struct {
 	dbServers
 	file, profile, ids string
 	skip               []string
+	orphans            bool
 }
 
 func (m *dbMapping) flags(cmd *cobra.Command) {
 	m.tables(cmd)
+	cmd.Flags().BoolVar(&m.orphans, "leave-out-orphans", false, "leave rows out that refer to rows that will\nnot be there; plan and the journal list them")
 	cmd.Flags().StringVar(&m.ids, "ids", "", "`directory` with the files of IDs, KIND.csv or\nKIND.yaml")
 	m.dbServers.flags(cmd)
 }
@@ -118,6 +120,9 @@ func (m *dbMapping) databases(x *align.Alignment) error {
 	targetDBs, err := realNames("target-db", m.targetDB, to)
 	if err != nil {
 		return err
+	}
+	if m.orphans {
+		x.LeaveOrphans()
 	}
 	return x.Use(sourceDBs, targetDBs, m.skip)
 }

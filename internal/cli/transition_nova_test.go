@@ -49,8 +49,8 @@ func TestVerifyByNovasCode(t *testing.T) {
 		code  int
 		want  string
 	}{
-		{nova, "--nova-conf nova.conf --nova-python " + good, 0, `"Nova's own code reads 2 guests", "broken": 0, "holds": true } ], "equal": true`},
-		{nova, "--nova-conf nova.conf --nova-python " + python("bad", first(told(`"aaa: hidden", "ccc: no info cache"`, self, "nova")+"; exit 1")), 1, `"broken": 2, "holds": false, "error": "aaa: hidden; ccc: no info cache" } ], "equal": false`},
+		{nova, "--nova-conf nova.conf --nova-python " + good, 0, `"Nova's own code reads 2 guests", "table": "nova.instances", "broken": 0, "holds": true } ], "equal": true`},
+		{nova, "--nova-conf nova.conf --nova-python " + python("bad", first(told(`"aaa: hidden", "ccc: no info cache"`, self, "nova")+"; exit 1")), 1, `"broken": 2, "holds": false, "columns": [ "where" ], "keys": [ "aaa", "ccc" ], "error": "aaa: hidden; ccc: no info cache" } ], "equal": false`},
 		{nova, "--nova-conf nova.conf --nova-python " + python("dies", first("echo no answer >&2; exit 1")), 1, "with Nova's code and nova.conf: exit status 1: no answer\" } ], \"equal\": false"},
 		{nova, "--nova-conf nova.conf --nova-python " + python("many", first(told(`"x"`+strings.Repeat(`, "x"`, 22), self, "nova"))), 1, `x; x; x; and 3 more"`},
 		{nova, "--nova-conf nova.conf --nova-python " + python("none", `echo "ModuleNotFoundError: No module named 'nova'" >&2; exit 1`), 1, "No module named 'nova'"},
@@ -76,7 +76,7 @@ func TestVerifyByNovasCode(t *testing.T) {
 	if err != nil || string(calls) != "2 - nova.conf\n502 - nova.conf aaa \n502 - nova.conf g499\n5 - nova.conf g999 g\n" {
 		t.Errorf("called with %q, %v", calls, err)
 	}
-	if got := strings.Join(strings.Fields(s.out), " "); s.code != 1 || !strings.Contains(got, `"Nova's own code reads 1003 guests", "broken": 5, "holds": false, "error": "flavors: none; of ; of aaa; of g499; of g999"`) {
+	if got := strings.Join(strings.Fields(s.out), " "); s.code != 1 || !strings.Contains(got, `"Nova's own code reads 1003 guests", "table": "nova.instances", "broken": 5, "holds": false, "columns": [ "where" ], "keys": [ "flavors", "of ", "of aaa", "of g499", "of g999" ], "error": "flavors: none; of ; of aaa; of g499; of g999"`) {
 		t.Errorf("ended with %d: %s%s", s.code, got, s.err)
 	}
 }

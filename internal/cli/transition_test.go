@@ -70,7 +70,7 @@ tables:
   - copy: [tag]
   after: [shop.items]
 checks:
-- {name: every item has a title, query: "SELECT COUNT(*) FROM {shop}.items WHERE title = ''"}
+- {name: every item has a title, rows: "SELECT id FROM {shop}.items WHERE title = ''"}
 advice: [open the shop, "Before: close it", sweep the floor]
 `
 

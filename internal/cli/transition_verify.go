@@ -109,8 +109,15 @@ func verifyText(r *align.Verified, p painter) string {
 			}
 			if len(c.Keys) > 0 {
 				why += fmt.Sprintf(" (%s of the first: %s)", strings.Join(c.Columns, ", "), strings.Join(c.Keys[:min(len(c.Keys), shownKeys)], "; "))
+				if len(c.Keys) > shownKeys {
+					why += "; ..."
+				}
 			}
-			say(&b, p, "broken", red, clean(c.Name+": "+why))
+			where := ""
+			if c.Table != "" {
+				where = c.Table + ": "
+			}
+			say(&b, p, "broken", red, clean(where+c.Name+": "+why))
 		}
 	}
 	say(&b, p, "checks", plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))

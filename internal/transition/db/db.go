@@ -46,6 +46,7 @@ type Alignment struct {
 	mapping              *mapping.Mapping
 	text                 []byte   // of the mapping
 	skip                 []string // tables that are left out of it
+	orphans              bool     // they are left out
 	sets                 map[string]ids.Set
 	hash                 string            // see copyHash
 	sourceDBs, targetDBs map[string]string // real names by the mapping's, all that it uses
@@ -124,6 +125,12 @@ func readMapping(path string) (m *mapping.Mapping, text []byte, err error) {
 		return nil, nil, &Faults{"read the mapping", err}
 	}
 	return m, text, nil
+}
+
+// LeaveOrphans leaves rows out that refer to rows which will not be there.
+func (x *Alignment) LeaveOrphans() {
+	x.orphans = true
+	x.mapping.LeaveOrphans()
 }
 
 // Databases are those of the mapping, by their names in it.

@@ -50,7 +50,7 @@ func (x *Alignment) begun(ctx context.Context, follows bool, note func(string)) 
 // ours looks whether a journal is of this command's copy.
 func (x *Alignment) ours(j *copier.Journal) error {
 	if j.Mapping != x.hash {
-		return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs or another --skip", j.Begun.Format(time.RFC3339)).With(remedyOther)
+		return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs, another --skip or --leave-out-orphans", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
 	if j.State == copier.Copying || j.State == copier.Following {
 		return sameSource(j, x.source, "; or begin anew: holdfast transition db clean --rows with its --source")
@@ -102,6 +102,9 @@ func (x *Alignment) copyHash() (string, error) {
 	parts := []any{string(x.text), x.sourceDBs, x.targetDBs, ids.Fixed(x.mapping, x.sets)}
 	if len(x.skip) > 0 {
 		parts = append(parts, slices.Compact(slices.Sorted(slices.Values(x.skip))))
+	}
+	if x.orphans {
+		parts = append(parts, "leave-out-orphans")
 	}
 	made, err := json.Marshal(parts)
 	if err != nil {

@@ -96,7 +96,7 @@ func (n Nova) read(ctx context.Context, x *Alignment, p *mapping.Plan, ofAll []s
 		return guests, last, err
 	}
 	found := slices.Clone(ofAll[:min(len(ofAll), shownFaults)])
-	is.Broken = int64(len(ofAll))
+	is.Table, is.Broken = novaGuests, int64(len(ofAll))
 	for read, last := 0, "0"; ; {
 		query := fmt.Sprintf("%s ORDER BY MD5(uuid) LIMIT %d", from, Sampled)
 		if n.All {
@@ -129,6 +129,11 @@ func (n Nova) read(ctx context.Context, x *Alignment, p *mapping.Plan, ofAll []s
 		}
 		if read += len(guests); !n.All {
 			break
+		}
+	}
+	for _, f := range found {
+		if where, _, _ := strings.Cut(f, ": "); !slices.Contains(is.Keys, where) {
+			is.Columns, is.Keys = []string{"where"}, append(is.Keys, where)
 		}
 	}
 	if more := is.Broken - int64(len(found)); more > 0 {

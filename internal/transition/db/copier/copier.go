@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -238,7 +239,27 @@ func (r *run) begin(ctx context.Context, mappingHash string) (resumed bool, err 
 		targets = append(targets, s.Target)
 	}
 	r.opt.Log.Info("copy begins", "how", string(r.mover.How), "tables", len(targets), "binlog_file", now.File, "binlog_pos", now.Pos)
-	return false, r.journal.create(ctx, now, targets)
+	return false, r.journal.create(ctx, now, targets, func(note func(target, parent, key string) error) error { return r.leftOut(ctx, note) })
+}
+
+// leftOut asks the source for the rows that are left out.
+func (r *run) leftOut(ctx context.Context, note func(target, parent, key string) error) error {
+	for i := range r.plan.Tables {
+		t := &r.plan.Tables[i]
+		for _, l := range t.Left {
+			err := server.Walk(ctx, r.source.DB, l.Rows, func(row []sql.RawBytes) error {
+				key := make([]string, 0, len(row))
+				for _, v := range row {
+					key = append(key, server.ForPeople(string(v)))
+				}
+				return note(t.Target, l.Parent, strings.Join(key, ", "))
+			})
+			if err != nil {
+				return fmt.Errorf("rows of %s that are left out: %w", t.Target, err)
+			}
+		}
+	}
+	return nil
 }
 
 // follows looks whether the journal's run is gone on with as it began. Rows that were in the

@@ -58,6 +58,7 @@ var tables = []string{
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, `gave_way` TINYINT NOT NULL DEFAULT 0) " + engine,
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`ranges` (`target` VARCHAR(150) NOT NULL, `number` BIGINT NOT NULL, `after_key` LONGTEXT NULL, `upto_key` LONGTEXT NOT NULL, `after_hash` CHAR(64) NOT NULL, " +
 		"`size` BIGINT NOT NULL, `done` TINYINT NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, PRIMARY KEY (`target`, `number`), UNIQUE KEY (`target`, `after_hash`)) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`left_out` (`number` BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, `target` VARCHAR(150) NOT NULL, `refers_to` VARCHAR(150) NOT NULL, `key` LONGTEXT NOT NULL) " + engine,
 }
 
 const engine = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
@@ -98,8 +99,9 @@ func Drop(ctx context.Context, target *server.Server) error {
 // journal writes the tables of a run.
 type journal struct{ db *sql.DB }
 
-// create makes the journal of a run that begins. Before its last statement there is none.
-func (j journal) create(ctx context.Context, run *Journal, targets []string) error {
+// create makes the journal of a run that begins. Before its last statement there is none. left
+// hands over the rows that are left out.
+func (j journal) create(ctx context.Context, run *Journal, targets []string, left func(note func(target, parent, key string) error) error) error {
 	for _, s := range tables {
 		if _, err := j.db.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("target: make the journal: %w", err)
@@ -119,7 +121,7 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string) err
 		values = append(values, "("+text(t)+", "+text(string(Copying))+", 0, 0, 0)")
 	}
 	for _, s := range []string{
-		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", // of one whose row was taken away by hand
+		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", "DELETE FROM " + Database + ".`left_out`", // of one whose row was taken away by hand
 		"INSERT INTO " + Database + ".`tables` VALUES " + strings.Join(values, ", "),
 		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + text(run.Mapping) + ", " + text(run.Plan) + ", " + text(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + text(string(Copying)) + ")",
 	} {
@@ -127,11 +129,35 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string) err
 			return fmt.Errorf("target: begin the journal: %w", err)
 		}
 	}
-	if err := tx.Commit(); err != nil {
+	var rows []string
+	flush := func() error {
+		if len(rows) == 0 {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO "+Database+".`left_out` (`target`, `refers_to`, `key`) VALUES "+strings.Join(rows, ", "))
+		rows = rows[:0]
+		return err
+	}
+	err = left(func(target, parent, key string) error {
+		if rows = append(rows, "("+text(target)+", "+text(parent)+", "+text(key)+")"); len(rows) < notedAtOnce {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
 		return fmt.Errorf("target: begin the journal: %w", err)
 	}
 	return nil
 }
+
+// notedAtOnce is how many rows that are left out one statement notes.
+const notedAtOnce = 500
 
 // text writes a text in a statement.
 func text(s string) string { return sqlexpr.Literal(s) }

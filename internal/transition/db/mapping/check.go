@@ -1,9 +1,6 @@
 package mapping
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // This file is about what must hold beside what columns and keys want.
 
@@ -11,12 +8,11 @@ import (
 // are copied, or of both.
 type Check struct {
 	Name   string `json:"name"`
-	Query  string `json:"query,omitempty"`  // one number: how many rows break it; see Side.Fill
-	Rows   string `json:"rows,omitempty"`   // instead of Query: a row for each that breaks it, of what people find it by, its key first
-	Source string `json:"source,omitempty"` // instead of Query: values of the source, a few thousand at most, of which ...
+	Rows   string `json:"rows,omitempty"`   // a row for each that breaks it, of what people find it by, its key first; see Side.Fill
+	Source string `json:"source,omitempty"` // instead of Rows: values of the source, a few thousand at most, of which ...
 	Target string `json:"target,omitempty"` // ... each is to be among these of the target
 	Asks   Asked  `json:"asks,omitempty"`   // whose databases Rows is about; "": the target's
-	Table  string `json:"table,omitempty"`  // of the target, to which the source's rows of Rows go
+	Table  string `json:"table,omitempty"`  // of the target, which it is about, and to which the source's rows of Rows go; "": see About
 	Remedy string `json:"remedy,omitempty"` // what to do about the source's rows; see Side.Fill
 }
 
@@ -24,6 +20,8 @@ type Check struct {
 type Asked string
 
 // Where checks are asked. The source is asked by the plan, the target is when it is verified.
+// What is asked of the target alone, the plan asks of the rows that the mapping makes: see
+// Plan.Made.
 const (
 	AsksTarget Asked = "target"
 	AsksSource Asked = "source"
@@ -60,27 +58,21 @@ func (r *reader) checks(targets map[string]bool) {
 			r.fault(at+".name", c.Name, "want a name that no other check has")
 		}
 		names[c.Name] = true
-		switch {
-		case c.Source != "" || c.Target != "":
+		if c.Source+c.Target != "" {
 			r.query(at+".source", c.Source)
 			r.query(at+".target", c.Target)
-		case c.Rows == "":
-			r.query(at+".query", c.Query)
-		default:
+		} else {
 			r.query(at+".rows", c.Rows)
 		}
+		ofTarget := c.Asks == "" || c.Asks == AsksTarget
 		switch {
-		case c.Rows != "" && c.Query != "", c.Source != "" && c.Query+c.Rows != "":
-			r.fault(at+".query", c.Query, "want query, rows, or source with target: one of them")
-		case c.Asks != "" && !slices.Contains([]Asked{AsksTarget, AsksSource, AsksBoth}, c.Asks):
+		case c.Rows != "" && c.Source+c.Target != "":
+			r.fault(at+".rows", c.Rows, "want rows, or source with target: one of them")
+		case !ofTarget && c.Asks != AsksSource && c.Asks != AsksBoth:
 			r.fault(at+".asks", string(c.Asks), "want target, source or both")
-		case c.Asks == "" || c.Asks == AsksTarget:
-			if c.Table != "" || c.Remedy != "" {
-				r.fault(at+".asks", string(c.Asks), "want source or both where there is a table or a remedy")
-			}
-		case c.Rows == "":
+		case !ofTarget && c.Rows == "":
 			r.fault(at+".rows", "", "want it where the source is asked: people are to find the rows")
-		case !targets[c.Table]:
+		case !targets[c.Table] && (c.Table != "" || !ofTarget):
 			r.fault(at+".table", c.Table, "want the target of this mapping to which the rows go")
 		}
 	}

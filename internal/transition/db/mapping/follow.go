@@ -53,6 +53,11 @@ func (p *Planned) Reads() []string {
 			out = append(out, j.Table)
 		}
 	}
+	for _, r := range p.planner.parents {
+		if !slices.Contains(out, r.parent.Source) {
+			out = append(out, r.parent.Source)
+		}
+	}
 	return out
 }
 

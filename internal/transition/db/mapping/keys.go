@@ -41,6 +41,7 @@ type Orphan struct {
 	Outside *Outside // not nil: the mapping does not fill Parent, so that its rows are there already
 	Unknown string   // not "": why it is not looked at
 	Skipped bool     // Parent is left out of the mapping: its rows may come later
+	MayGo   bool     // Mapping.LeaveOrphans leaves them out
 	rows    func(Merged) string
 }
 
@@ -392,6 +393,9 @@ func (p *Plan) orphans(m *Mapping) {
 				o, ok = t.outside(ref)
 			} else if o, ok = t.withoutParent(ref, parts[0]); len(parts) > 1 {
 				o.Unknown = cmp.Or(o.Unknown, "they come of several parts: verify tells")
+			}
+			if i > 0 && len(parts) == 1 {
+				_, o.MayGo = t.planner.reference(ref)
 			}
 			if o.Skipped = m.skips(ref.Table); ok {
 				t.Orphans = append(t.Orphans, o)

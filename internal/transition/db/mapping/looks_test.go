@@ -249,8 +249,8 @@ func TestQueriesOfMappingsRead(t *testing.T) {
 		"SELECT 1": true, "\n  select 1": true, "WITH x AS (SELECT 1) SELECT * FROM x": true,
 		"": false, "DROP TABLE {nova}.instances": false, "/* SELECT */ DROP TABLE x": false, "SELECTED": false, "SET GLOBAL x = 1": false, "COMMIT": false,
 	} {
-		text := example + fmt.Sprintf("checks: [{name: c, query: %q}]\n", query)
-		if _, err := ParseMapping("m.yaml", []byte(text)); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "checks[0].query") {
+		text := example + fmt.Sprintf("checks: [{name: c, rows: %q}]\n", query)
+		if _, err := ParseMapping("m.yaml", []byte(text)); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "checks[0].rows") {
 			t.Errorf("check %q: %v", query, err)
 		}
 		text = strings.Replace(example, "{kind: user}", fmt.Sprintf("{kind: user, query: %q}", query), 1)

@@ -41,6 +41,8 @@ type Mapping struct {
 	NoZeroDates bool `json:"no_zero_dates,omitempty"`
 
 	skipped []Table // left out by Skip
+
+	leaveOrphans bool
 }
 
 // Kind is a kind of values that are looked up, such as project.

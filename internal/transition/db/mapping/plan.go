@@ -127,10 +127,12 @@ type Planned struct {
 	Zeros          []RowCheck // dates that are none: they are carried over as they are
 	Collisions     []Collision
 	Orphans        []Orphan
+	Left           []Left     // rows that are left out, as they refer to nothing
 	LeftOut        []RowCheck // rows that a join leaves out, of each that is not optional
 	Unclear        bool       // an expression could not be written: its statements can not be carried out
 	into, from     string
-	bare           string // from, without the staged IDs
+	bare           string            // from, without the staged IDs
+	bares          map[string]string // values of columns of which a part is looked up, with that as it was
 	where          []string
 	kinds          []column.Column // of the target, as Columns
 	planner        *planner
@@ -189,7 +191,7 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 		if used[t.From] == nil {
 			used[t.From] = map[string]bool{}
 		}
-		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(), noZeroDates: m.NoZeroDates, used: used[t.From], all: m.Tables}
+		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(), noZeroDates: m.NoZeroDates, used: used[t.From], all: m.Tables, leave: m.leaveOrphans}
 		x.table()
 	}
 	for _, t := range m.skipped { // what it would have used is not known
@@ -247,7 +249,9 @@ type planner struct {
 	out            Planned
 	all            []Table // of the mapping
 	joins          []string
-	staged         []string // joins of the staged IDs, by which no row is chosen
+	leave          bool        // rows out that refer to nothing: by ...
+	parents        []reference // ... these
+	staged         []string    // joins of the staged IDs, by which no row is chosen
 }
 
 func (x *planner) error(column, format string, args ...any) {
@@ -275,7 +279,7 @@ func (x *planner) table() {
 			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in chunks", k, t.From, c.Type.Text)
 		}
 	}
-	x.out = Planned{Target: t.Name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.Name(t.Target)}
+	x.out = Planned{Target: t.Name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.Name(t.Target), bares: map[string]string{}}
 	for i := range t.Join {
 		x.join(&t.Join[i])
 	}
@@ -288,6 +292,9 @@ func (x *planner) table() {
 	}
 	x.out.bare = " FROM " + x.source.Name(t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins, "")
 	x.out.from = x.out.bare + strings.Join(x.staged, "")
+	if x.leave {
+		x.withParents()
+	}
 	x.complete()
 	x.finish()
 	x.out.LeftOut = x.leftOut()
@@ -369,6 +376,7 @@ func (x *planner) column(c *Column) {
 	with := value
 	if slices.Contains(c.value.Calls(), "MAPPED") && !x.out.Unclear {
 		with = x.write(c.To, c.value, &scope{planner: x, column: c.To})
+		x.out.bares[c.To] = value
 	}
 	if plain {
 		with = x.dated(value, c.To, &from)

@@ -30,6 +30,11 @@ func (p *Planned) Touched(table string) (out []Touch) {
 	if table == p.Source {
 		out = append(out, Touch{Main: true, Columns: p.Key})
 	}
+	for _, r := range x.parents {
+		if r.parent.Source == table {
+			out = append(out, Touch{Columns: r.names(), keys: func(rows [][]string) (string, error) { return r.touched(x, rows) }})
+		}
+	}
 	for _, j := range slices.Concat(x.t.Join, x.t.Find) {
 		if j.Table != table {
 			continue

@@ -111,7 +111,7 @@ var broken = map[string][]string{
 		"UPDATE {nova_api}.flavor_extra_specs SET value = NULL LIMIT 1",
 		"UPDATE {nova_api}.aggregates SET name = NULL LIMIT 1",
 	},
-	"flavors of the API say whether they are disabled and public": {"UPDATE {nova_api}.flavors SET is_public = NULL WHERE id = 3", "UPDATE {nova_api}.flavors SET disabled = NULL WHERE id = 4"},
+	"flavors say whether they are disabled and public": {"UPDATE {nova_api}.flavors SET is_public = NULL WHERE id = 3", "UPDATE {nova_api}.flavors SET disabled = NULL WHERE id = 4"},
 	"request specs are of versions that can be read": {
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.version"', '1.15') WHERE instance_uuid = ` + db,
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".flavor."nova_object.version"', '1.9') WHERE instance_uuid = ` + db,

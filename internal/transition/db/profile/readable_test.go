@@ -42,10 +42,6 @@ var spoiled = map[string][][2]string{
 		{"UPDATE {nova}.pci_devices SET status = 'lost' WHERE id = 2", "2, 1, 0000:82:00.0"},
 		{"UPDATE {nova}.pci_devices SET dev_type = 'type-XY' WHERE id = 2", "2, 1, 0000:82:00.0"},
 	},
-	"flavors say whether they are disabled and public": {
-		{"UPDATE {nova}.instance_types SET is_public = NULL WHERE id = 3", "3, m1.small"},
-		{"UPDATE {nova}.instance_types SET disabled = NULL WHERE id = 4", `4, big "db"`},
-	},
 	"live guests have a flavor that can be read": {
 		{flavor(`"nova_object.version": "1.1"`, `"nova_object.version": "1.9"`), "101, " + bare(web) + `, "1.9"`},
 		{flavor(`"memory_mb": 2048`, `"memory_mb": null`), "101, " + bare(web) + `, "1.1"`},

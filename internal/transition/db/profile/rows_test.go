@@ -238,12 +238,8 @@ func (p *platforms) breaks(t *testing.T, q server.Querier, c mapping.Check) int 
 	if c.Source != "" { // of one server
 		c.Rows = "SELECT * FROM (" + p.from.Fill(c.Source) + ") AS want WHERE NOT EXISTS (SELECT 1 FROM (" + c.Target + ") AS has WHERE has.flavorid = want.flavorid)"
 	}
-	query := "SELECT COUNT(*) FROM (" + c.Rows + ") AS r"
-	if c.Rows == "" {
-		query = c.Query
-	}
 	n := -1
-	err := server.Walk(within(t, time.Minute), q, p.to.Fill(query), func(row []sql.RawBytes) (err error) {
+	err := server.Walk(within(t, time.Minute), q, p.to.Fill("SELECT COUNT(*) FROM ("+c.Rows+") AS r"), func(row []sql.RawBytes) (err error) {
 		n, err = strconv.Atoi(string(row[0]))
 		return err
 	})

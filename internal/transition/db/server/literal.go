@@ -69,7 +69,7 @@ func Databases(m *mapping.Mapping) (source, target []string) {
 	}
 	for _, c := range m.Checks {
 		if c.OfTarget() {
-			named(to, c.Query+c.Rows+c.Target)
+			named(to, c.Rows+c.Target)
 		}
 		named(from, c.Source)
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
@@ -102,51 +100,4 @@ func Bound(ctx context.Context, source Querier, t *mapping.Planned, after []stri
 		return nil
 	})
 	return key, err
-}
-
-// Broken are the rows that break a check.
-type Broken struct {
-	Rows    int64    // how many
-	Columns []string // what Keys are made of
-	Keys    []string // of the first rows: their values, for people
-}
-
-// Ask counts the rows of a statement, and keeps the first few.
-func (b *Broken) Ask(ctx context.Context, q Querier, query string, few int) error {
-	rows, err := q.QueryContext(ctx, query)
-	if err != nil {
-		return err
-	}
-	if b.Columns, err = rows.Columns(); err != nil {
-		return errors.Join(err, rows.Close())
-	}
-	values, into := make([]sql.NullString, len(b.Columns)), make([]any, len(b.Columns))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	for rows.Next() {
-		if b.Rows++; b.Rows > int64(few) {
-			continue
-		}
-		if err := rows.Scan(into...); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-		key := make([]string, 0, len(values))
-		for _, v := range values {
-			if !v.Valid {
-				v.String = "NULL"
-			}
-			key = append(key, ForPeople(v.String))
-		}
-		b.Keys = append(b.Keys, strings.Join(key, ", "))
-	}
-	return errors.Join(rows.Err(), rows.Close())
-}
-
-// ForPeople is a value as it is told: what is no text in hexadecimal.
-func ForPeople(v string) string {
-	if !utf8.ValidString(v) {
-		return fmt.Sprintf("X'%X'", v)
-	}
-	return v
 }

@@ -461,7 +461,7 @@ tables:
   join: [{as: a, table: glance.images, match: a.id = s.id}]
   find: [{as: b, table: cinder.volumes, match: b.id = s.id}]
   columns: [{copy: [id]}]
-checks: [{name: c, query: "SELECT COUNT(*) FROM {keystone}.project, {nova}.x WHERE y = '{NOT}'"}]
+checks: [{name: c, rows: "SELECT 1 FROM {keystone}.project, {nova}.x WHERE y = '{NOT}'"}]
 `))
 	if err != nil {
 		t.Fatal(err)

@@ -40,10 +40,11 @@ type Table struct {
 // Finding is something that people must know.
 type Finding struct {
 	mapping.Finding
-	Values   []string `json:"values,omitempty"` // all that it is about; the text has the first of them
-	Keys     []string `json:"keys,omitempty"`   // of the first rows of the source that it is about
-	NotEmpty bool     `json:"-"`                // the target's table has rows already
-	Right    bool     `json:"-"`                // a right is missing; Values may be statements that give it
+	Values   []string `json:"values,omitempty"`  // all that it is about; the text has the first of them
+	Columns  []string `json:"columns,omitempty"` // what Keys are made of
+	Keys     []string `json:"keys,omitempty"`    // of the first rows of the source that it is about
+	NotEmpty bool     `json:"-"`                 // the target's table has rows already
+	Right    bool     `json:"-"`                 // a right is missing; Values may be statements that give it
 }
 
 // Result is what a survey found. With Errors the mapping can not be carried out. No list is nil.
@@ -160,11 +161,11 @@ func (s *surveyor) run(ctx context.Context) (*Result, error) {
 	if r.Errors, err = s.grants(ctx, r.Errors); err != nil {
 		return nil, err
 	}
-	unread, err := s.unreadable(ctx)
+	unread, later, err := s.unreadable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r.Errors = append(r.Errors, unread...)
+	r.Errors, r.Warnings = append(r.Errors, unread...), append(r.Warnings, later...)
 	r.Warnings = append(r.Warnings, s.ids.warnings()...)
 	behind, err := s.behind(ctx)
 	if err != nil {
@@ -299,6 +300,7 @@ func (l *look) keysOf(ctx context.Context, f *Finding, c mapping.RowCheck) error
 	if err != nil {
 		return l.refused(c.Column, "keys of rows that have "+c.Have, err)
 	}
+	f.Columns = l.t.Key
 	for _, r := range rows {
 		f.Keys = append(f.Keys, strings.Join(r, ", "))
 	}
@@ -308,6 +310,18 @@ func (l *look) keysOf(ctx context.Context, f *Finding, c mapping.RowCheck) error
 
 // leftOut counts the rows that joins leave out.
 func (l *look) leftOut(ctx context.Context) error {
+	for _, c := range l.t.Left {
+		var orphans server.Broken
+		if err := orphans.Ask(ctx, l.tx, c.Rows, toldRows); err != nil {
+			if err = l.refused(strings.Join(c.Columns, ", "), "foreign key to "+c.Parent, err); err != nil {
+				return err
+			}
+		}
+		if orphans.Rows > 0 {
+			f := l.warn(strings.Join(c.Columns, ", "), "%d rows refer to rows of %s that will not be there, and are left out (%s of the first: %s)", orphans.Rows, c.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5))
+			f.Columns, f.Keys = l.t.Key, orphans.Keys
+		}
+	}
 	for _, c := range l.t.LeftOut {
 		rows, err := ask(ctx, l.tx, c.Count, 1)
 		switch {
@@ -405,7 +419,10 @@ func (s *surveyor) orphan(ctx context.Context, l *look, o mapping.Orphan) error 
 		return l.refused(column, "foreign key to "+o.Parent, err)
 	}
 	if orphans.Rows > 0 {
-		l.error(column, "%d rows refer to rows of %s that will not be there (%s of the first: %s)", orphans.Rows, o.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5)).Keys = orphans.Keys
+		f := l.error(column, "%d rows refer to rows of %s that will not be there (%s of the first: %s)", orphans.Rows, o.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5))
+		if f.Columns, f.Keys = l.t.Key, orphans.Keys; o.MayGo {
+			f.Text += ": mend them, or have them left out: --leave-out-orphans"
+		}
 	}
 	return nil
 }

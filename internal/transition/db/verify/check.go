@@ -2,12 +2,8 @@ package verify
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
@@ -19,21 +15,20 @@ import (
 // CheckResult is something that must hold of the target.
 type CheckResult struct {
 	Name   string `json:"name"`
-	Broken int64  `json:"broken"` // rows; of IDs, values
+	Table  string `json:"table,omitempty"` // of the target, that it is about
+	Broken int64  `json:"broken"`          // rows; of IDs, values
 	Holds  bool   `json:"holds"`
 
 	Columns []string `json:"columns,omitempty"` // what Keys are made of
-	Keys    []string `json:"keys,omitempty"`    // of the first 20 rows, where the check tells rows
+	Keys    []string `json:"keys,omitempty"`    // of the first 20 rows
 
-	Error string `json:"error,omitempty"` // why it could not be looked at, or which values have no ID, or what can not be read (the first 20); then it does not hold
+	Error string `json:"error,omitempty"` // why it could not be looked at, or what can not be read (the first 20); then it does not hold
 }
 
 type check struct {
-	query string
-	out   CheckResult
-	ids   bool   // query gives the source's values without an ID, not a number
-	rows  bool   // query gives the rows that break it
-	want  string // values of the source, each of which query is to give
+	ask server.Question
+	out CheckResult
+	ids bool // ask.Rows gives the source's values without an ID
 }
 
 // checks are those of the mapping, the foreign keys of the tables of the plan (a copy made
@@ -42,7 +37,7 @@ type check struct {
 func (v *verifier) checks(m *mapping.Mapping, p *mapping.Plan, target mapping.Side) (out []*check) {
 	for _, c := range m.Checks {
 		if c.OfTarget() {
-			out = append(out, &check{query: target.Fill(c.Query + c.Rows + c.Target), rows: c.Rows != "", want: p.FillSource(c.Source), out: CheckResult{Name: c.Name}})
+			out = append(out, &check{ask: server.Question{Rows: target.Fill(c.Rows + c.Target), Want: p.FillSource(c.Source)}, out: CheckResult{Name: c.Name, Table: c.About()}})
 		}
 	}
 	for i := range p.Tables {
@@ -54,7 +49,7 @@ func (v *verifier) checks(m *mapping.Mapping, p *mapping.Plan, target mapping.Si
 		for _, r := range schema.Refs {
 			if target.Tables[r.Table] != nil {
 				name := fmt.Sprintf("reference %s (%s) to %s", t, strings.Join(r.Columns, ", "), r.Table)
-				out = append(out, &check{query: target.Orphans(t, r), rows: true, out: CheckResult{Name: name}})
+				out = append(out, &check{ask: server.Question{Rows: target.Orphans(t, r)}, out: CheckResult{Name: name, Table: t}})
 			}
 		}
 	}
@@ -78,113 +73,33 @@ func lookups(t *mapping.Planned) (out []*check) {
 		if named[what]++; named[what] > 1 {
 			what += fmt.Sprintf(" (%d)", named[what])
 		}
-		out = append(out, &check{query: l.Missing, out: CheckResult{Name: what}, ids: true})
+		out = append(out, &check{ask: server.Question{Rows: l.Missing}, out: CheckResult{Name: what, Table: t.Target, Columns: []string{l.Column}}, ids: true})
 	}
 	return out
 }
 
-// known asks the source for values that have no ID.
-func (v *verifier) known(ctx context.Context, c *check) error {
-	var first []string
-	err := server.Walk(ctx, v.source.DB, c.query, func(row []sql.RawBytes) error {
-		if c.out.Broken++; len(first) < toldValues {
-			first = append(first, strconv.Quote(string(row[0])))
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("source: check %q: %w", c.out.Name, err)
-	}
-	if c.out.Holds = c.out.Broken == 0; !c.out.Holds {
-		c.out.Error = fmt.Sprintf("%d have none: %s", c.out.Broken, strings.Join(first, ", "))
-		if c.out.Broken > toldValues {
-			c.out.Error += ", ..."
-		}
-	}
-	return nil
-}
-
-// check asks in a transaction in which nothing can be written, whatever the statement is.
+// check asks the target; for values that have no ID, the source.
 func (v *verifier) check(ctx context.Context, c *check) error {
+	side := v.target
 	if c.ids {
-		return v.known(ctx, c)
+		side = v.source
 	}
-	tx, err := v.target.DB.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("target: %w", err)
-	}
-	broken := server.Broken{}
-	switch {
-	case c.want != "":
-		err = v.among(ctx, tx, c, &broken)
-	case c.rows:
-		err = broken.Ask(ctx, tx, c.query, toldKeys)
-	default:
-		broken.Rows, err = count(ctx, tx, c.query)
-	}
+	broken, err := c.ask.Ask(ctx, v.source, side, toldKeys)
 	var refused *mysql.MySQLError
-	switch end := tx.Rollback(); {
-	case errors.As(err, &refused) && !server.Passing(err), errors.Is(err, errNoNumber):
+	switch {
+	case errors.As(err, &refused) && !server.Passing(err) && !c.ids:
 		c.out.Error = err.Error()
-	case err != nil || end != nil:
-		return fmt.Errorf("target: check %q: %w", c.out.Name, errors.Join(err, end))
+	case err != nil:
+		return fmt.Errorf("%s: check %q: %w", side.Role, c.out.Name, err)
+	case broken.Rows == 0:
+		c.out.Holds, c.out.Columns = true, nil
 	default:
-		c.out.Broken, c.out.Holds, c.out.Keys = broken.Rows, broken.Rows == 0, broken.Keys
-		if broken.Keys != nil {
+		if c.out.Broken, c.out.Keys = broken.Rows, broken.Keys; c.out.Columns == nil {
 			c.out.Columns = broken.Columns
 		}
+		if c.ids {
+			c.out.Error = fmt.Sprintf("%d have none", broken.Rows)
+		}
 	}
 	return nil
-}
-
-// among looks which values of the source the target does not have.
-func (v *verifier) among(ctx context.Context, tx *sql.Tx, c *check, broken *server.Broken) error {
-	want := map[string]bool{}
-	err := server.Walk(ctx, v.source.DB, c.want, func(row []sql.RawBytes) error {
-		want[string(row[0])] = true
-		return nil
-	})
-	if err == nil {
-		err = server.Walk(ctx, tx, c.query, func(row []sql.RawBytes) error {
-			delete(want, string(row[0]))
-			return nil
-		})
-	}
-	broken.Rows, broken.Columns = int64(len(want)), []string{"value"}
-	for _, value := range slices.Sorted(maps.Keys(want))[:min(len(want), toldKeys)] {
-		broken.Keys = append(broken.Keys, server.ForPeople(value))
-	}
-	return err
-}
-
-var errNoNumber = errors.New("want a statement that gives one row of one number")
-
-// count reads the answer of a check.
-func count(ctx context.Context, tx *sql.Tx, query string) (n int64, err error) {
-	rows, err := tx.QueryContext(ctx, query)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	cols, err := rows.Columns()
-	if err != nil {
-		return 0, err
-	}
-	if len(cols) != 1 {
-		return 0, fmt.Errorf("%d columns: %w", len(cols), errNoNumber)
-	}
-	if !rows.Next() {
-		return 0, errors.Join(fmt.Errorf("no row: %w", errNoNumber), rows.Err())
-	}
-	var value sql.NullString
-	if err := rows.Scan(&value); err != nil {
-		return 0, err
-	}
-	if n, err = strconv.ParseInt(value.String, 10, 64); err != nil {
-		return 0, fmt.Errorf("answer %q: %w", value.String, errNoNumber)
-	}
-	if rows.Next() {
-		return 0, fmt.Errorf("more than one row: %w", errNoNumber)
-	}
-	return n, rows.Err()
 }

@@ -26,8 +26,6 @@ const (
 	toldChunks = 20 // chunks of a table in which keys are looked for
 
 	heldChunks = 10 // whose rows, 100,000 of some 100 bytes, are in memory where keys are ordered otherwise
-
-	toldValues = 20 // of a check, that have no ID
 )
 
 // Options of a comparison; the zero value will do.

@@ -1,0 +1,115 @@
+package mapping
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"holdfast/internal/transition/db/column"
+	"holdfast/internal/transition/db/sqlexpr"
+)
+
+// This file leaves rows out that refer to rows which will not be there.
+
+// Left are the rows of a table that are left out, as by a foreign key of the target they refer
+// to rows that will not be there.
+type Left struct {
+	Columns []string // of the target, that refer
+	Parent  string   // table of the target, as in the mapping
+	Rows    string   // statement: their keys, as Planned.Key has them
+}
+
+// LeaveOrphans leaves such rows out of the copy: see Planned.Left.
+func (m *Mapping) LeaveOrphans() { m.leaveOrphans = true }
+
+// reference is a foreign key of the target that columns of the source have already, so that its
+// server tells which rows refer to nothing.
+type reference struct {
+	Ref
+	parent   *Planned
+	from, to []column.Column // of the source: of the row, and of the one that it refers to
+}
+
+// reference finds out what a foreign key of the target is in the source. It is none when values
+// are looked up or made, or when several parts, or the table itself, give the rows it refers to.
+func (x *planner) reference(ref Ref) (r reference, ok bool) {
+	parents := x.plan.parts(ref.Table)
+	parts := 0
+	for _, t := range x.all {
+		if t.Target == ref.Table {
+			parts++
+		}
+	}
+	if parts != 1 || len(parents) != 1 || ref.Table == x.t.Target {
+		return r, false
+	}
+	r = reference{Ref: ref, parent: parents[0]}
+	for i := range ref.Columns {
+		from, here := x.out.copied(ref.Columns[i], x.from)
+		to, there := parents[0].copied(ref.To[i], parents[0].planner.from)
+		if !here || !there {
+			return r, false
+		}
+		r.from, r.to = append(r.from, from), append(r.to, to)
+	}
+	return r, true
+}
+
+// copied is the column of the source's own table that a column of the target gets as it is.
+func (p *Planned) copied(name string, from *Schema) (column.Column, bool) {
+	value, kind := p.value(name)
+	i := slices.IndexFunc(from.Columns, func(c column.Column) bool { return kind == "" && value == own(c.Name) })
+	if i < 0 {
+		return column.Column{}, false
+	}
+	return from.Columns[i], true
+}
+
+// withParents leaves rows out that refer to rows which will not be there.
+func (x *planner) withParents() {
+	keys := strings.Join(owns(x.out.Key), ", ")
+	for _, ref := range x.to.Refs {
+		r, ok := x.reference(ref)
+		if !ok {
+			continue // what refers to nothing is an error of the plan
+		}
+		var child, above, isNull, notNull, there []string
+		for i, from := range r.from {
+			c, a := own(from.Name), own(r.to[i].Name)
+			if to, _ := r.parent.planner.to.column(ref.To[i]); !alike(from, r.to[i]) || !alike(from, to) {
+				c, a = x.compared(c, &to), x.compared(a, &to)
+			}
+			child, above = append(child, c), append(above, a)
+			isNull, notNull, there = append(isNull, own(from.Name)+" IS NULL"), append(notNull, own(from.Name)+" IS NOT NULL"), append(there, a+" IS NOT NULL")
+		}
+		parents := "SELECT " + strings.Join(above, ", ") + r.parent.unstaged(there...)
+		among := "(" + strings.Join(child, ", ") + ") IN (" + parents + ")"
+		x.out.Left = append(x.out.Left, Left{Columns: ref.Columns, Parent: ref.Table, Rows: "SELECT " + keys + x.out.unstaged(append(notNull, "NOT "+among)...) + " ORDER BY " + keys})
+		x.out.where = append(x.out.where, "("+strings.Join(append(isNull, among), " OR ")+")")
+		x.parents = append(x.parents, r)
+	}
+}
+
+// touched is the statement for the keys of the rows that refer to changed ones.
+func (r *reference) touched(x *planner, rows [][]string) (string, error) {
+	ors := make([]string, 0, len(rows))
+	for _, values := range rows {
+		if len(values) != len(r.to) {
+			return "", fmt.Errorf("%d values for %d columns of %s", len(values), len(r.to), r.parent.Source)
+		}
+		ands := make([]string, 0, len(values))
+		for i, v := range values {
+			ands = append(ands, own(r.from[i].Name)+" = "+asColumn(v, &r.to[i]))
+		}
+		ors = append(ors, strings.Join(ands, " AND "))
+	}
+	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + " FROM " + x.source.Name(x.t.From) + " AS " + sqlexpr.Quote(Main) + " WHERE (" + strings.Join(ors, ") OR (") + ")", nil
+}
+
+// names are the columns of the parent.
+func (r *reference) names() (out []string) {
+	for _, c := range r.to {
+		out = append(out, c.Name)
+	}
+	return out
+}
