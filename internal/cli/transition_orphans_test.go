@@ -12,7 +12,7 @@ import (
 
 // TestTransitionDBLeaveOutOrphans: rows that refer to nothing stop a plan, which says what else
 // there is; left out, they are listed by plan and journal, and following keeps it so when what
-// rows refer to goes and comes.
+// rows refer to goes and comes. Before the cut-over a plan asks the checks once more.
 func TestTransitionDBLeaveOutOrphans(t *testing.T) {
 	need.Real(t)
 	rig := aligntest.MariaDB(t, logged...)
@@ -39,6 +39,15 @@ func TestTransitionDBLeaveOutOrphans(t *testing.T) {
 	until("rows go and come with what they refer to", tags, "1a,1b,9nor this,9of none")
 	rig.SQL("DELETE FROM old_shop.items WHERE id = 9; UPDATE old_shop.items SET deleted = 0, owner = 'bob' WHERE id = 4")
 	until("they go and come once more", tags, "1a,1b,4of one that is deleted")
+	// What is written meanwhile can be asked once more before the cut-over.
+	rig.SQL("UPDATE old_shop.items SET name = '' WHERE id = 3")
+	if s := commandLine(t, "", db("plan", without)...); s.code != 2 || !strings.Contains(unwrapped(s), "error shop.items: every item has a title: 1 rows of the source break it (id of the first: 3)") || strings.Contains(unwrapped(s), "want it empty") {
+		t.Errorf("plan beside the run ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	rig.SQL("UPDATE old_shop.items SET name = 'three' WHERE id = 3")
+	if s := commandLine(t, "", db("plan", without)...); s.code != 0 || !strings.Contains(s.out, "nothing stands in the way") {
+		t.Errorf("plan beside the run ended with %d: %s%s", s.code, s.out, s.err)
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

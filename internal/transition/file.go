@@ -49,6 +49,7 @@ type Databases struct {
 	SourceDB map[string]string `json:"sourceDB"`
 	TargetDB map[string]string `json:"targetDB"`
 	Skip     []string          `json:"skip"`
+	Orphans  bool              `json:"leaveOutOrphans"` // rows that refer to rows which will not be there
 	Follow   bool              `json:"follow"`
 	NovaConf string            `json:"novaConf"`
 }

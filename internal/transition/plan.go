@@ -276,6 +276,9 @@ func (b *builder) db(name string, within time.Duration, command string, nova boo
 	for _, t := range d.Skip {
 		args = append(args, "--skip", t)
 	}
+	if d.Orphans {
+		args = append(args, "--leave-out-orphans")
+	}
 	if nova {
 		args = flag(args, "--nova-conf", d.NovaConf)
 	}

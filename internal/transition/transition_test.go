@@ -25,6 +25,7 @@ databases:
   target: new@tcp(10.0.0.2:3306)/
   sourceDB: {nova: liberty_nova, glance: liberty_glance}
   skip: [nova.services]
+  leaveOutOrphans: true
   follow: true
   novaConf: /etc/nova/nova.conf
 network:
@@ -73,7 +74,7 @@ func shown(p *Plan) string {
 }
 
 func TestAWholePlan(t *testing.T) {
-	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services"
+	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services --leave-out-orphans"
 	const prof = "--profile openstack-liberty-zed " + dbs
 	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"

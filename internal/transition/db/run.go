@@ -22,8 +22,8 @@ type Survey struct {
 	Full   bool     `json:"-"` // the target has rows that are not of this copy
 }
 
-// Plan makes a plan, of a copy that has begun with the IDs that it began with. Its errors
-// are for PlanError.
+// Plan makes a plan, of a copy that has begun with the IDs that it began with, whose rows may
+// be in the target until its end. Its errors are for PlanError.
 func (x *Alignment) Plan(ctx context.Context) (*Survey, error) {
 	j, err := copier.ReadJournal(ctx, x.target.DB)
 	if err != nil && !denied(err) { // a right that is missing is told by the plan
@@ -47,6 +47,9 @@ func (x *Alignment) Plan(ctx context.Context) (*Survey, error) {
 	}
 	for _, f := range faults {
 		r.Errors = append(r.Errors, survey.Finding{Finding: mapping.Finding{Text: f.Error()}})
+	}
+	if j != nil && (j.State == copier.Copying || j.Follows && j.State != copier.Done) { // its rows are this copy's
+		r.Errors = slices.DeleteFunc(r.Errors, func(f survey.Finding) bool { return f.NotEmpty })
 	}
 	r.Warnings = append(r.Warnings, notes...)
 	return r, nil

@@ -82,10 +82,9 @@ func (x *planner) withParents() {
 			child, above = append(child, c), append(above, a)
 			isNull, notNull, there = append(isNull, own(from.Name)+" IS NULL"), append(notNull, own(from.Name)+" IS NOT NULL"), append(there, a+" IS NOT NULL")
 		}
-		parents := "SELECT " + strings.Join(above, ", ") + r.parent.unstaged(there...)
-		among := "(" + strings.Join(child, ", ") + ") IN (" + parents + ")"
-		x.out.Left = append(x.out.Left, Left{Columns: ref.Columns, Parent: ref.Table, Rows: "SELECT " + keys + x.out.unstaged(append(notNull, "NOT "+among)...) + " ORDER BY " + keys})
-		x.out.where = append(x.out.where, "("+strings.Join(append(isNull, among), " OR ")+")")
+		which, parents := "("+strings.Join(child, ", ")+")", "(SELECT "+strings.Join(above, ", ")+r.parent.unstaged(there...)+")"
+		x.out.Left = append(x.out.Left, Left{Columns: ref.Columns, Parent: ref.Table, Rows: "SELECT " + keys + x.out.unstaged(append(notNull, strings.Join([]string{which, "NOT IN", parents}, " "))...) + " ORDER BY " + keys})
+		x.out.where = append(x.out.where, "("+strings.Join(append(isNull, strings.Join([]string{which, "IN", parents}, " ")), " OR ")+")")
 		x.parents = append(x.parents, r)
 	}
 }
