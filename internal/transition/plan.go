@@ -223,6 +223,7 @@ func (n *Network) commands() (export, apply, verify []string) {
 func (b *builder) cutover(first int) (int, string) {
 	d, question := b.file.Databases, ""
 	if d != nil && d.Follow {
+		b.db("check", works, "plan", false) // while the old platform works on, which writes what breaks checks, too
 		b.db("catch-up", works, "run", false, "--follow", "--catch-up")
 		first, question = len(b.plan.Steps), confirmCutover
 		b.db("databases", works, "run", false, "--follow", "--cut-over")

@@ -92,6 +92,7 @@ func TestAWholePlan(t *testing.T) {
 		"network/apply cp1 holdfast transition net apply " + apply,
 		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"network/dhcp net1 /usr/local/bin/dhcp-works 'vlan 10'",
+		"cutover/check cp1 holdfast transition db plan " + prof,
 		"cutover/catch-up cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
 		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
@@ -130,7 +131,7 @@ func TestPartsAlone(t *testing.T) {
 	const dbs = "databases: {mapping: /m.yaml, ids: /ids, source: a@tcp(b)/, target: c@tcp(d)/"
 	for text, want := range map[string]string{
 		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
-		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
+		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/check cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
 		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "ready/network-export ready/network network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
 		head + "platform: {file: /f, source: /s, target: /t}\n":                                                                                      "collect/platform ready/platform restart/platform",
 		head + "config: {dir: /srv/config, cluster: a}\n":                                                                                            "ready/config hosts/config",
