@@ -29,7 +29,7 @@ const LookEvery = 300 * time.Millisecond
 const (
 	stepEvery  = 100 * time.Millisecond
 	lookWithin = 3 * time.Second // and half of the time for which what serves may not answer
-	lookSilent = time.Second     // the same when the look before had no answer
+	lookSilent = time.Second     // the same of what has failed as it did not answer
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
 	putAgain   = 250 * time.Millisecond
@@ -191,7 +191,8 @@ func (d *Driver) look(ctx context.Context) {
 	within := lookWithin
 	if d.ask(ctx, func() {
 		s, held, peer, now = d.m.Sync, d.held, d.told, d.now.Load()
-		if within = min(within, d.m.Hang/2); d.m.BlindAt != 0 {
+		within = min(within, d.m.Hang/2)
+		if d.m.BlindAt != 0 && d.m.Hot && !d.m.Promoted { // it counts as failed: what is left is to end it
 			within = min(within, lookSilent)
 		}
 	}) != nil || held {
