@@ -94,6 +94,7 @@ func TestABrokenStandby(t *testing.T) {
 		try.Must(t, Disown(b.dir))
 		r.complete()
 		l.more(t, 20)
+		try.Until(t, "that to be over", func() bool { return r.told("b").Problem == "" }) // a node reports once a second
 		all, err := filepath.Glob(filepath.Join(b.dir, "data"+asideName+"*"))
 		try.Must(t, err)
 		if asides++; len(all) != asides {
