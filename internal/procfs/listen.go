@@ -1,10 +1,8 @@
 package procfs
 
 import (
-	"bufio"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -17,7 +15,7 @@ func (t Table) Listening(proto string) (all []netip.AddrPort, err error) {
 		state = tcpClosed // of a socket that is bound to no peer
 	}
 	for _, file := range []string{proto, proto + "6"} {
-		err := t.eachLine("net/"+file, 10, func(f []string) error {
+		err := t.eachRow("net/"+file, 10, func(f []string) error {
 			if f[3] != state {
 				return nil
 			}
@@ -36,7 +34,7 @@ func (t Table) Listening(proto string) (all []netip.AddrPort, err error) {
 // this process's network namespace.
 func (t Table) UnixListeners() (all []string, err error) {
 	const accepts = 0x10000 // __SO_ACCEPTCON of linux/net.h
-	err = t.eachLine("net/unix", 7, func(f []string) error {
+	err = t.eachRow("net/unix", 7, func(f []string) error {
 		var flags uint32
 		if _, err := fmt.Sscanf(f[3], "%x", &flags); err != nil {
 			return err
@@ -49,26 +47,22 @@ func (t Table) UnixListeners() (all []string, err error) {
 	return all, err
 }
 
-// eachLine gives the fields of each line but the heading.
-func (t Table) eachLine(file string, least int, do func(fields []string) error) error {
+// eachRow gives the fields of each line of a table of the kernel but the heading.
+func (t Table) eachRow(file string, least int, do func(fields []string) error) error {
 	file = filepath.Join(string(t), file)
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	lines := bufio.NewScanner(f)
-	for n := 0; lines.Scan(); n++ {
-		fields := strings.Fields(lines.Text())
+	heading := true
+	return eachLine(file, func(line string) error {
+		fields := strings.Fields(line)
 		switch {
-		case n == 0:
+		case heading:
+			heading = false
 		case len(fields) < least:
-			return fmt.Errorf("%s: %q: want %d fields or more", file, lines.Text(), least)
+			return fmt.Errorf("%s: %q: want %d fields or more", file, line, least)
 		default:
 			if err := do(fields); err != nil {
-				return fmt.Errorf("%s: %q: %w", file, lines.Text(), err)
+				return fmt.Errorf("%s: %q: %w", file, line, err)
 			}
 		}
-	}
-	return lines.Err()
+		return nil
+	})
 }

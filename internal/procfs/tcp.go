@@ -40,22 +40,30 @@ func (t Table) TCP(pid int) (all []TCP, err error) {
 
 // connections reads net/tcp or net/tcp6.
 func connections(file string) (all []TCP, err error) {
+	err = eachLine(file, func(line string) error {
+		c, connected, err := parseTCP(line)
+		if err == nil && connected {
+			all = append(all, c)
+		}
+		return err
+	})
+	return all, err
+}
+
+// eachLine gives each line of a file, until there is an error.
+func eachLine(file string, do func(line string) error) error {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		c, connected, err := parseTCP(lines.Text())
-		if err != nil {
-			return nil, err
-		}
-		if connected {
-			all = append(all, c)
+		if err := do(lines.Text()); err != nil {
+			return err
 		}
 	}
-	return all, lines.Err()
+	return lines.Err()
 }
 
 // What field "st" of a line says where no connection is, or none yet: see tcp_states.h.
