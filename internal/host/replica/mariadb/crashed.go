@@ -107,25 +107,35 @@ func logIndex(help []byte) string {
 }
 
 // lastLog is the file of the binary log that a server wrote last, by the log's index, and its
-// size in bytes. "" when there is none. Names in the index may be relative to the data directory.
+// size in bytes. "" when there is none.
 func lastLog(index, datadir string) (path string, size int64, err error) {
-	text, err := os.ReadFile(index)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", 0, nil
-	}
-	if err != nil {
+	logs, err := logFiles(index, datadir)
+	if err != nil || len(logs) == 0 {
 		return "", 0, err
 	}
-	names := strings.Fields(string(text))
-	if len(names) == 0 {
-		return "", 0, nil
-	}
-	if path = names[len(names)-1]; !filepath.IsAbs(path) {
-		path = filepath.Join(datadir, path)
-	}
+	path = logs[len(logs)-1]
 	fi, err := os.Stat(path)
 	if err != nil {
 		return "", 0, fail.Errorf(fail.Failed, "the binary log that %s names last: %w", index, err)
 	}
 	return path, fi.Size(), nil
+}
+
+// logFiles are the paths of a binary log's files, the oldest first, by its index; none without one. Names in it may be relative to
+// the data directory.
+func logFiles(index, datadir string) ([]string, error) {
+	text, err := os.ReadFile(index)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	paths := strings.Fields(string(text))
+	for i, path := range paths {
+		if !filepath.IsAbs(path) {
+			paths[i] = filepath.Join(datadir, path)
+		}
+	}
+	return paths, nil
 }

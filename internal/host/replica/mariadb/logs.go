@@ -2,11 +2,8 @@ package mariadb
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -34,26 +31,18 @@ func (d *Driver) TrimLogs(ctx context.Context) error {
 // trimLogs keeps logs of so many bytes, and the last one. The index is read rather than the server asked, which answers only when no
 // commit waits.
 func (d *Driver) trimLogs(ctx context.Context, limit int64) error {
-	index, err := os.ReadFile(d.logIndex())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	logs, err := logFiles(d.logIndex(), d.cfg.Datadir)
 	if err != nil {
 		return err
 	}
-	names := strings.Fields(string(index))
 	total := int64(0)
-	for i := len(names) - 1; i > 0; i-- {
-		path := names[i]
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(d.cfg.Datadir, path)
-		}
-		fi, err := os.Stat(path)
+	for i := len(logs) - 1; i > 0; i-- {
+		fi, err := os.Stat(logs[i])
 		if err != nil {
 			return fail.Errorf(fail.Failed, "the binary log that %s names: %w", d.logIndex(), err)
 		}
 		if total += fi.Size(); total >= limit {
-			return d.exec(ctx, d.db, "PURGE BINARY LOGS TO "+text(filepath.Base(path)))
+			return d.exec(ctx, d.db, "PURGE BINARY LOGS TO "+text(filepath.Base(logs[i])))
 		}
 	}
 	return nil
