@@ -64,7 +64,8 @@ func environment() cli.Env {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit,
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
-			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(), files.Command(func() *cobra.Command { return cli.NewZsha(cli.Env{}) }),
+			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(),
+			files.Command(func() *cobra.Command { return cli.NewZsha(cli.Env{}) }),
 		},
 		Store:         []*cobra.Command{restoreCommand(), joinCommand()},
 		HostFiles:     hostFiles,
@@ -82,7 +83,10 @@ func environment() cli.Env {
 
 // hostFiles are what an installation puts on a host.
 func hostFiles(root *cobra.Command) ([]install.File, error) {
-	out := []install.File{{Path: install.Program, Mode: 0o755, Self: true}, {Path: "/usr/bin/" + cli.ZshaName, Link: install.Program, Once: true}}
+	out := []install.File{
+		{Path: install.Program, Mode: 0o755, Self: true},
+		{Path: "/usr/bin/" + cli.ZshaName, Link: install.Program, Once: true},
+	}
 	all, err := files.All(root, cli.NewZsha(cli.Env{}))
 	for _, f := range all {
 		out = append(out, install.File{Path: f.Path, Mode: f.Mode, Data: f.Content, Link: f.Target})

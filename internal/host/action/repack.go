@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/md5" // as dpkg has it in its database // dpkg's own database has these
+	"crypto/md5" // dpkg's own database has these
 	"encoding/hex"
 	"errors"
 	"fmt"
