@@ -41,7 +41,7 @@ func drillsOf(all []*pkg) []drill {
 		if p.goes && len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
 			name := strings.TrimPrefix(short(p.ImportPath), "internal/")
 			out = append(out, drill{Name: "race/" + name, Proves: raceDrill, pkg: p.ImportPath,
-				args: []string{"test", "-race", "-count=1", "-timeout=1h", p.ImportPath}})
+				args: slices.Concat([]string{"test"}, race, []string{"-timeout=1h", p.ImportPath})})
 		}
 	}
 	out = append(out,
