@@ -263,7 +263,7 @@ func (r *rig) goesOnOffline(t testing.TB, u request.Standing, order, run []strin
 	}
 	key := newKey(t)
 	other := r.bundleOn(t, r.lab.Hosts()[1], offlineBundle(t, key, "other", false), key)
-	r.refused(t, r.lab.Hosts()[1], 3, []string{"its own bundle", "holdfast upgrade rollback"},
+	r.refused(t, r.lab.Hosts()[1], 3, []string{"the old bundle", "holdfast upgrade rollback"},
 		slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes"}, other)...)
 	if err := os.Remove(r.lab.HostPath(order[1], offlineFail)); err != nil {
 		t.Fatal(err)
