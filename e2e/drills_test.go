@@ -107,9 +107,9 @@ var drills = map[string]drill{
 		most:  5*time.Second + guestBoot, long: true,
 	},
 	"agent frozen longer than every timeout": {
-		fault:  func(ctx context.Context, r *rig, h string) error { return r.lab.Pause(ctx, h, lab.AgentDaemon) },
-		repair: func(ctx context.Context, r *rig, h string) error { return nil }, // the watchdog resets the host
-		most:   takeoverMost, away: true,
+		fault: func(ctx context.Context, r *rig, h string) error { return r.lab.Pause(ctx, h, lab.AgentDaemon) },
+		// the watchdog resets the host
+		most: takeoverMost, away: true,
 	},
 	"power loss of the whole cluster and return": {
 		fault: func(ctx context.Context, r *rig, h string) error {

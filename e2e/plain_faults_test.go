@@ -25,8 +25,8 @@ const plainDeadline = 9660 * time.Millisecond
 func TestAFrozenHostIsReset(t *testing.T) {
 	need.Drill(t, "P2: the watchdog ends a host that stands still before its guest is taken over")
 	d := drill{
-		fault: freeze, repair: func(context.Context, *rig, string) error { return nil }, // the watchdog resets it
-		most: plainDeadline + guestBoot, away: true, proof: cluster.ProofDeadline, decided: plainDeadline,
+		fault: freeze, // the watchdog resets it
+		most:  plainDeadline + guestBoot, away: true, proof: cluster.ProofDeadline, decided: plainDeadline,
 		check: func(t testing.TB, r *rig, c course) {
 			fired := time.Time{}
 			for _, e := range c.lab {
