@@ -95,7 +95,7 @@ func TestTransitionDBTerminated(t *testing.T) {
 		if got := rig.SQL("SELECT state FROM migrate_journal.run"); got == "done" {
 			t.Errorf("by %s the journal says %s", s, got)
 		}
-		if v := commandLine(t, "", db("verify", flags)...); v.code != 3 || !strings.Contains(v.err, "has not had its cut-over") || !strings.Contains(v.err, "run --follow; where that says that it can not, begin anew: holdfast transition db clean --rows") {
+		if v := commandLine(t, "", db("verify", flags)...); v.code != 3 || !strings.Contains(v.err, "has not had its cut-over") || !strings.Contains(v.err, "run --follow; verify can be run beside it, and after its end. Where it says that it can not go on, begin anew: holdfast transition db clean --rows") {
 			t.Errorf("by %s, verify ended with %d: %s%s", s, v.code, v.out, v.err)
 		}
 		if v := commandLine(t, "", db("run", flags)...); v.code != 3 || !strings.Contains(v.err, "begun to be followed") || !strings.Contains(v.err, "run --follow") || !strings.Contains(v.err, "clean --rows") {

@@ -24,12 +24,15 @@ func (a *app) dbVerifyCmd() *cobra.Command {
 		Long: `Compares the rows of the target with the rows that the mapping makes of the
 source: how many there are, and a checksum of every chunk of them. Then asks
 whether what the mapping's checks want holds, and whether rows have what they
-refer to. The source must stand still meanwhile. With --nova-conf, Nova's own
-code reads some of the guests, on a machine that has it (Xena or later).
+refer to. The source must stand still meanwhile, or a run follow it (run
+--follow in another terminal): then rows that are written meanwhile are compared
+again until they are equal, so that faults are seen while the old platform still
+serves; compare again after the cut-over. With --nova-conf, Nova's own code
+reads some of the guests, on a machine that has it (Xena or later).
 
 Exit codes: 0 all is equal and holds, 1 it is not, 2 bad input, 3 refused,
-because a run is under way or has not ended, or was begun otherwise, 4 a server
-is not reachable.`,
+because rows are still being copied, or a copy has neither had its cut-over nor
+a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			js, err := a.asJSON(cmd)
@@ -123,6 +126,9 @@ func verifyText(r *align.Verified, p painter) string {
 	say(&b, p, "checks", plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))
 	if r.Equal {
 		say(&b, p, "equal", green, "all rows are as the mapping makes them, and all checks hold")
+		if r.Following {
+			say(&b, p, "note", plain, "the source is still written to, and a run follows it: compare again after the cut-over")
+		}
 	} else {
 		say(&b, p, "not equal", red, "the target is not as it is to be: do not start the new platform on it")
 	}

@@ -7,14 +7,19 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/verify"
 )
 
 // Verified is what a comparison found.
-type Verified struct{ verify.Result }
+type Verified struct {
+	verify.Result
+	Following bool `json:"following,omitempty"` // before the cut-over: what is written to the source is still carried over
+}
 
 // Verify compares the target with the source, parallel chunks of rows at a time (0: 4). The
-// source must stand still. nova without Conf is not asked. The error may be *Faults.
+// source must stand still, or a run follow it. nova without Conf is not asked. The error may
+// be *Faults.
 func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Tell) (*Verified, error) {
 	if err := nova.fits(x.mapping); err != nil {
 		return nil, err
@@ -37,14 +42,27 @@ func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Te
 	if len(faults) > 0 {
 		return nil, &Faults{"plan", errors.Join(faults...)}
 	}
-	// The locks keep a run out, whose rows would come in between, and other copies' IDs.
-	ctx, unlock, err := x.lock(ctx)
-	if err != nil {
+	opt := verify.Options{Parallel: parallel, Progress: func(p verify.Progress) { tell.Progress(Progress{Compare: &p}) }}
+	following, err := x.followed(ctx, j)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	defer unlock()
-	if err := x.copied(ctx); err != nil {
-		return nil, err
+	case following: // that run has staged the IDs, and holds the locks
+		opt.Await = func(ctx context.Context) error { return x.await(ctx, j) }
+		if err := opt.Await(ctx); err != nil {
+			return nil, err
+		}
+	default:
+		// The locks keep a run out, whose rows would come in between, and other copies' IDs.
+		locked, unlock, err := x.lock(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+		ctx = locked
+		if err := x.copied(ctx); err != nil {
+			return nil, err
+		}
 	}
 	var ofAll []string
 	if nova.Conf != "" {
@@ -52,22 +70,49 @@ func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Te
 			return nil, err
 		}
 	}
-	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, verify.Options{
-		Parallel: parallel, Progress: func(p verify.Progress) { tell.Progress(Progress{Compare: &p}) },
-	})
+	r, err := verify.Run(ctx, x.mapping, plan, x.source, x.target, x.targetSide, opt)
 	if err == nil && nova.Conf != "" {
 		var c verify.CheckResult
 		c, err = nova.read(ctx, x, plan, ofAll, tell)
+		if err == nil && !c.Holds && following { // a guest may have been read while its rows came
+			if err = opt.Await(ctx); err == nil {
+				c, err = nova.read(ctx, x, plan, ofAll, tell)
+			}
+		}
 		r.Checks, r.Equal = append(r.Checks, c), r.Equal && c.Holds
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Verified{*r}, nil
+	return &Verified{*r, following}, nil
+}
+
+// followed reports whether a run is under way that follows the source: all rows are copied, and
+// what is written is carried over.
+func (x *Alignment) followed(ctx context.Context, j *copier.Journal) (bool, error) {
+	if j == nil || !j.Follows || j.State != copier.Copied && j.State != copier.Following {
+		return false, nil
+	}
+	return copier.Locked(ctx, x.target)
+}
+
+// await waits until all that the source has now is in the target.
+func (x *Alignment) await(ctx context.Context, of *copier.Journal) error {
+	if err := follow.Await(ctx, x.source, x.target); err != nil {
+		if errors.Is(err, follow.ErrEnded) {
+			return fail.Errorf(fail.Refused, "%w", err).With(goOn)
+		}
+		return err
+	}
+	j, err := x.begun(ctx, false, func(string) {}) // it was said
+	if err == nil && (j == nil || !j.Begun.Equal(of.Begun)) {
+		err = fail.Errorf(fail.Refused, "the copy that began at %s is not there any more: another one was begun meanwhile", of.Begun.Format(time.RFC3339))
+	}
+	return err
 }
 
 // goOn is what to do with a copy that is followed and has not had its cut-over.
-const goOn = "go on with it: holdfast transition db run --follow; where that says that it can not, begin anew: holdfast transition db clean --rows"
+const goOn = "go on with it: holdfast transition db run --follow; verify can be run beside it, and after its end. Where it says that it can not go on, begin anew: holdfast transition db clean --rows"
 
 // copied looks whether there is a whole copy to be compared, and stages the IDs.
 func (x *Alignment) copied(ctx context.Context) error {

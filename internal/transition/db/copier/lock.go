@@ -75,6 +75,15 @@ func (l *lock) take(ctx context.Context) error {
 	return nil
 }
 
+// Locked reports whether a run holds the target's lock.
+func Locked(ctx context.Context, target *server.Server) (bool, error) {
+	var id sql.NullInt64
+	if err := target.DB.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(lockName)+")").Scan(&id); err != nil {
+		return false, fmt.Errorf("target: see whether a run is under way: %w", server.Unlockable(err))
+	}
+	return id.Valid, nil
+}
+
 // busy says who holds the lock, as far as the server tells.
 func (l *lock) busy(ctx context.Context, conn *sql.Conn) error {
 	var id sql.NullInt64

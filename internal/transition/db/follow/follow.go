@@ -54,6 +54,7 @@ const (
 	tick      = 50 * time.Millisecond
 	tellEvery = 500 * time.Millisecond
 	askEvery  = 200 * time.Millisecond
+	noteEvery = time.Second // the position is written to the journal where nothing else is
 )
 
 // attempts is how often the target may refuse a batch, each time after the log was read
@@ -129,6 +130,7 @@ type follower struct {
 	blind bool  // an event after last told none
 	saved place // in the journal
 	tried place // in the journal, or not: the reply was lost
+	noted time.Time
 
 	conn      *sql.Conn // to the target, with settings of its own
 	batch     *batch
@@ -272,8 +274,8 @@ func (f *follower) work(ctx context.Context) error {
 // committed.
 func (f *follower) due() bool {
 	switch {
-	case f.batch.size == 0:
-		return f.from.file != f.saved.file && !f.within // so that the log may be purged
+	case f.batch.size == 0: // the position alone: the log may be purged up to there, and Await asks for it
+		return !f.within && (f.from.file != f.saved.file || f.saved.before(f.from) && time.Since(f.noted) >= noteEvery)
 	case f.failures > 0:
 		return !f.within && !f.at.before(f.again) && time.Since(f.batch.since) > batchPeriod
 	case f.within:

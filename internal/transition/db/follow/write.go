@@ -247,7 +247,7 @@ func (f *follower) write(ctx context.Context, state copier.State) error {
 		return err
 	}
 	f.written += n
-	f.saved, f.batch, f.left = f.tried, newBatch(f.plan), 0
+	f.saved, f.noted, f.batch, f.left = f.tried, time.Now(), newBatch(f.plan), 0
 	f.holes = false
 	return nil
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,15 +19,7 @@ import (
 // differences names rows of the chunks that differ, the first ones. A table whose sides
 // order its keys otherwise is one chunk: it is taken apart by checksums of its keys.
 func (v *verifier) differences(ctx context.Context, t *table) error {
-	chunks := t.differ[:min(toldChunks, len(t.differ))]
-	if !t.t.Chunked() {
-		chunks = nil
-		of := int(max(t.out.SourceRows, t.out.TargetRows))/(heldChunks*v.opt.ChunkRows) + 1
-		for i := range of {
-			chunks = append(chunks, chunk{part: i, of: of})
-		}
-	}
-	for _, p := range chunks {
+	for _, p := range v.apart(t, toldChunks) {
 		more := toldKeys - len(t.out.Differences)
 		if more <= 0 {
 			break
@@ -40,42 +34,74 @@ func (v *verifier) differences(ctx context.Context, t *table) error {
 	return nil
 }
 
-// differing compares a chunk row by row: its rows of the source are held in memory,
-// those of the target are read one after the other.
-func (v *verifier) differing(ctx context.Context, t *mapping.Planned, p chunk, most int) (out []Difference, err error) {
-	here, there := p.conditions(t)
-	digests := map[string]string{}
-	err = server.Walk(ctx, v.source.DB, t.SourceRows(here), func(row []sql.RawBytes) error {
-		digests[keyOf(row)] = string(row[len(row)-1])
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("source: %w", err)
+// apart are the chunks of a table whose rows are compared, most of those that differ.
+func (v *verifier) apart(t *table, most int) (out []chunk) {
+	if t.t.Chunked() {
+		return t.differ[:min(most, len(t.differ))]
 	}
-	err = server.Walk(ctx, v.target.DB, t.TargetRows(there), func(row []sql.RawBytes) error {
-		key := keyOf(row)
-		switch digest, ok := digests[key]; {
-		case !ok:
-			out = append(out, Difference{split(key), Extra})
-		case digest != string(row[len(row)-1]):
-			out = append(out, Difference{split(key), Differs})
-		}
-		delete(digests, key)
-		if len(out) >= most {
+	of := int(max(t.out.SourceRows, t.out.TargetRows))/(heldChunks*v.opt.ChunkRows) + 1
+	for i := range of {
+		out = append(out, chunk{part: i, of: of})
+	}
+	return out
+}
+
+// differing gives the rows of a chunk that differ, most of them.
+func (v *verifier) differing(ctx context.Context, t *mapping.Planned, p chunk, most int) (out []Difference, err error) {
+	err = v.unlike(ctx, t, p, func(key, _, what string) error {
+		if out = append(out, Difference{split(key), what}); len(out) >= most {
 			return server.ErrEnough
 		}
 		return nil
 	})
+	slices.SortFunc(out, byKey)
+	return out, err
+}
+
+// unlike compares a chunk row by row: its rows of the source are held in memory, those of
+// the target are read one after the other. tell gets the source's checksum of a row that
+// differs, and may end it by server.ErrEnough.
+func (v *verifier) unlike(ctx context.Context, t *mapping.Planned, p chunk, tell func(key, digest, what string) error) error {
+	here, there := p.conditions(t)
+	digests := map[string]string{}
+	err := server.Walk(ctx, v.source.DB, t.SourceRows(here), func(row []sql.RawBytes) error {
+		digests[keyOf(row)] = string(row[len(row)-1])
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("target: %w", err)
+		return fmt.Errorf("source: %w", err)
 	}
-	if len(out) < most { // all rows of the target were seen
-		for key := range digests {
-			out = append(out, Difference{split(key), Missing})
+	enough := false
+	each := func(key, digest, what string) error {
+		err := tell(key, digest, what)
+		enough = errors.Is(err, server.ErrEnough)
+		return err
+	}
+	err = server.Walk(ctx, v.target.DB, t.TargetRows(there), func(row []sql.RawBytes) (err error) {
+		key := keyOf(row)
+		switch digest, ok := digests[key]; {
+		case !ok:
+			err = each(key, "", Extra)
+		case digest != string(row[len(row)-1]):
+			err = each(key, digest, Differs)
+		}
+		delete(digests, key)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	if enough { // not all rows of the target were seen
+		return nil
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(digests), func(a, b string) int { return byValues(split(a), split(b)) }) {
+		if err := tell(key, digests[key], Missing); errors.Is(err, server.ErrEnough) {
+			return nil
+		} else if err != nil {
+			return err
 		}
 	}
-	slices.SortFunc(out, byKey)
-	return out[:min(most, len(out))], nil
+	return nil
 }
 
 // keyOf writes the values of a key, each after its length.
@@ -100,9 +126,12 @@ func split(key string) (out []string) {
 	return out
 }
 
-// byKey orders differences for people: numbers by their length first.
-func byKey(a, b Difference) int {
-	return slices.CompareFunc(a.Key, b.Key, func(x, y string) int {
+// byKey orders differences for people.
+func byKey(a, b Difference) int { return byValues(a.Key, b.Key) }
+
+// byValues orders keys for people: numbers by their length first.
+func byValues(a, b []string) int {
+	return slices.CompareFunc(a, b, func(x, y string) int {
 		return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
 	})
 }

@@ -33,6 +33,10 @@ type Options struct {
 	Parallel  int            // chunks compared at once, each with a connection to both servers; 0: 4
 	ChunkRows int            // rows of the source in a chunk; 0: 10,000
 	Progress  func(Progress) // called now and then, at most twice a second, never by two at once
+
+	// Await waits until all that the source has now is in the target, where a run carries over
+	// what is written meanwhile; nil: the source stands still.
+	Await func(context.Context) error
 }
 
 // Progress is how far it is.
@@ -70,11 +74,13 @@ const (
 	Differs = "differs"
 	Missing = "missing in the target"
 	Extra   = "extra in the target"
+	Moving  = "changed between all looks at it"
 )
 
-// Run compares all tables of a plan, as survey.Plan made it, with the IDs staged. Rows
-// that are written meanwhile may show as differences; a chunk that differs is read twice
-// before it counts. An error is a server that can not be asked; a difference is none.
+// Run compares all tables of a plan, as survey.Plan made it, with the IDs staged. Without
+// Await, rows that are written meanwhile may show as differences; a chunk that differs is
+// read twice before it counts. An error is a server that can not be asked; a difference is
+// none.
 func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server, targetSide mapping.Side, opt Options) (*Result, error) {
 	if opt.Parallel < 0 || opt.ChunkRows < 0 {
 		return nil, fmt.Errorf("verify with %d chunks at once of %d rows: want numbers from 1, or 0 for %d and %d", opt.Parallel, opt.ChunkRows, parallel, chunkRows)
@@ -92,7 +98,12 @@ func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, targe
 			}
 		}
 		for _, c := range checks {
-			do(func(ctx context.Context) error { return v.check(ctx, c) })
+			do(func(ctx context.Context) error {
+				if v.opt.Await != nil {
+					return v.again(ctx, c)
+				}
+				return v.check(ctx, c)
+			})
 		}
 		return nil
 	})
@@ -130,6 +141,8 @@ type chunk struct {
 	after, upTo []string
 
 	part, of int // instead, where of is not 0: those rows whose keys' checksums divided by of leave part
+
+	more int64 // rows of the target than of the source, when it was compared
 }
 
 // conditions on both sides; "" is none.
@@ -171,7 +184,12 @@ func (v *verifier) chunks(ctx context.Context, t *table, do func(job)) error {
 func (v *verifier) compare(ctx context.Context, t *table, p chunk) error {
 	s, d, err := v.sums(ctx, t, p)
 	if err == nil && s != d {
-		s, d, err = v.sums(ctx, t, p)
+		if v.opt.Await != nil {
+			err = v.opt.Await(ctx)
+		}
+		if err == nil {
+			s, d, err = v.sums(ctx, t, p)
+		}
 	}
 	if err != nil {
 		return err
@@ -181,6 +199,7 @@ func (v *verifier) compare(ctx context.Context, t *table, p chunk) error {
 	t.out.SourceRows += s.rows
 	t.out.TargetRows += d.rows
 	if s != d {
+		p.more = d.rows - s.rows
 		t.differ = append(t.differ, p)
 	}
 	v.rows += s.rows
@@ -241,7 +260,11 @@ func (v *verifier) narrow(ctx context.Context) error {
 		for _, t := range v.tables {
 			if len(t.differ) > 0 && len(t.t.Kept) > 0 {
 				slices.SortFunc(t.differ, func(a, b chunk) int { return cmp.Compare(a.number, b.number) })
-				do(func(ctx context.Context) error { return v.differences(ctx, t) })
+				find := v.differences
+				if v.opt.Await != nil {
+					find = v.staying
+				}
+				do(func(ctx context.Context) error { return find(ctx, t) })
 			}
 		}
 		return nil
