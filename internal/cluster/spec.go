@@ -67,6 +67,8 @@ type DirectBoot struct {
 var (
 	// ErrNotStarted: the start was refused before anything could run.
 	ErrNotStarted = errors.New("not started")
+	// ErrInUse: another process, on this host or another one, has what the guest needs for itself.
+	ErrInUse = errors.New("the guest's disk is in use by another process, here or on another host")
 	// ErrNotProved: the process may still exist.
 	ErrNotProved = errors.New("not proved gone")
 	// ErrNoAgent: no agent in the guest answers.

@@ -197,7 +197,7 @@ func (a *Agent) start(act ha.Start) call {
 		if terr := <-told; terr != nil {
 			a.Log.Error("start", "err", terr)
 		}
-		if err != nil && ctx.Err() == nil { // else its time was over
+		if err != nil && ctx.Err() == nil && !errors.Is(err, cluster.ErrInUse) { // else its time was over, or the cause is elsewhere
 			a.post(context.WithoutCancel(ctx), func() { a.startFailed(err) })
 		}
 		return a.ended("start", err)

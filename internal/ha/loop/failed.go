@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/reason"
 )
 
 // failed are the starts that have failed on this host since something changed on it: it is not fit
@@ -24,6 +25,24 @@ const (
 	retryFirst = 2 * time.Second
 	retryLast  = 5 * time.Minute
 )
+
+// failedOn are the hosts on which a start has failed since the guest ran.
+type failedOn map[cluster.HostID]bool
+
+// owned follows the owner record, and reports that the guest runs where a start had failed before: what was
+// wrong was not that host alone, and is over.
+func (f *failedOn) owned(o cluster.Owner) (over bool) {
+	switch {
+	case o.State == cluster.Released && (reason.Reason{Code: o.ReasonCode.Code}).Is(reason.StartFailed):
+		if *f == nil {
+			*f = failedOn{}
+		}
+		(*f)[o.Proof.Host] = true
+	case o.State == cluster.Running:
+		over, *f = (*f)[o.Host], nil
+	}
+	return over
+}
 
 // startFailed notes that a start has failed on this host.
 func (a *Agent) startFailed(err error) {

@@ -78,7 +78,8 @@ func TestAHostWhereAStartFailedIsNotFit(t *testing.T) {
 	}
 }
 
-// TestStartsThatFailOnAllHosts: they are tried ever more rarely, and status says why.
+// TestStartsThatFailOnAllHosts: they are tried ever more rarely, status says why, and all are fit when the guest
+// runs where a start had failed before.
 func TestStartsThatFailOnAllHosts(t *testing.T) {
 	scene(t, func(w *world) {
 		h := w.home()
@@ -103,7 +104,27 @@ func TestStartsThatFailOnAllHosts(t *testing.T) {
 		}
 		w.await("another", 6*time.Minute)
 		w.settle()
-		w.home().shows(true, "", 5*time.Second)
+		for _, x := range w.hosts {
+			x.shows(true, "", 5*time.Second) // what was wrong was not one host's
+		}
+	})
+}
+
+// TestAStartThatALockRefuses: it says nothing of the host, which is fit afterwards.
+func TestAStartThatALockRefuses(t *testing.T) {
+	scene(t, func(w *world) {
+		h := w.home()
+		w.locked(func() {
+			h.failing = fmt.Errorf("%w: %w: Failed to get \"write\" lock", cluster.ErrNotStarted, cluster.ErrInUse)
+		})
+		before := w.tries()
+		h.lose()
+		w.await("another", 5*time.Second)
+		if n := w.tries() - before; w.on() == string(h.id) || n != 2 {
+			t.Errorf("on %s after %d calls, want elsewhere after 2", w.on(), n)
+		}
+		w.settle()
+		h.shows(true, "", 5*time.Second)
 	})
 }
 

@@ -168,6 +168,10 @@ func (a *Agent) tellOutside() {
 }
 
 func (a *Agent) ownerChanged() {
+	if a.s.failedOn.owned(a.s.core.Owner.Owner) {
+		a.s.failed = failed{}
+		a.describe()
+	}
 	a.look()   // many decisions want an observation that is newer than the record
 	a.attend() // the store's leader may stand on the new holder
 }

@@ -28,6 +28,7 @@ type state struct {
 	storeErr    error           // of the last thing tried, nil when it went well
 	unable      error           // why the guest could not be started here at the last check, nil when it could
 	failed      failed          // starts on this host
+	failedOn    failedOn        // and on all
 	dogWhy      string          // why the watchdog does not work, "" when it does
 	secure      bool            // guests' memory may travel by TLS to this host and from it
 	trouble     string          // of this host, as Parts.Trouble told it last

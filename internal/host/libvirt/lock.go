@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -200,11 +201,16 @@ func (d *Driver) makeLease(ctx context.Context, spec cluster.GuestSpec) error {
 	return err
 }
 
-// explainLock adds to a refusal of virtlockd what to do about it.
+// imageLocked is what QEMU says of an image that another process has open (locking in block/file-posix.c).
+var imageLocked = regexp.MustCompile(`Failed to get (shared )?"\w+( \w+)?" lock`)
+
+// explainLock says of a refusal by virtlockd or by QEMU's lock of the image what it means.
 func explainLock(err error) error {
 	switch {
 	case hasCode(err, golibvirt.ErrResourceBusy):
-		return fmt.Errorf("%w (another host, or another process here, holds the guest's lease)", err)
+		return fmt.Errorf("%w: it holds the lease: %w", cluster.ErrInUse, err)
+	case err != nil && imageLocked.MatchString(err.Error()):
+		return fmt.Errorf("%w: %w", cluster.ErrInUse, err)
 	case err != nil && strings.Contains(err.Error(), "Lockspace for path"):
 		return fmt.Errorf("%w (virtlockd was restarted alone, or qemu-lockd.conf was changed: systemctl restart libvirtd)", err)
 	}

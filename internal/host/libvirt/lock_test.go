@@ -205,8 +205,13 @@ func TestConfValue(t *testing.T) {
 
 func TestLockErrorsAreExplained(t *testing.T) {
 	busy := golibvirt.Error{Code: uint32(golibvirt.ErrResourceBusy), Message: "Lockspace resource 'x' is locked"}
-	if err := explainLock(busy); !answered(err) || !strings.Contains(err.Error(), "holds the guest's lease") {
+	if err := explainLock(busy); !answered(err) || !errors.Is(err, cluster.ErrInUse) {
 		t.Errorf("busy: %v", err)
+	}
+	for _, said := range []string{`Failed to get "write" lock`, `Failed to get shared "write" lock`, `Failed to get "consistent read" lock`} {
+		if err := explainLock(golibvirt.Error{Code: uint32(golibvirt.ErrInternalError), Message: "qemu: " + said + "\nIs another process using the image [/x]?"}); !answered(err) || !errors.Is(err, cluster.ErrInUse) {
+			t.Errorf("%s: %v", said, err)
+		}
 	}
 	other := errors.New("out of memory")
 	if err := explainLock(other); err != other {
