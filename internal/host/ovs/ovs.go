@@ -45,20 +45,29 @@ type Facts struct {
 // Bridge looks a bridge up, by one call of ovs-vsctl. It is Invalid where there is none of that
 // name, and Unavailable where Open vSwitch does not answer.
 func Bridge(ctx context.Context, name string) (Facts, error) {
-	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
-		"--columns=name,protocols,fail_mode,controller", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
+	all, err := Bridges(ctx)
 	if err != nil {
-		return Facts{}, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err)
-	}
-	all, err := bridges(out)
-	if err != nil {
-		return Facts{}, fail.Errorf(fail.Failed, "read what ovs-vsctl prints: %w", err)
+		return Facts{}, err
 	}
 	f, ok := all[name]
 	if !ok {
 		return f, fail.Errorf(fail.Invalid, "bridge %q: Open vSwitch has none of that name; it has %s", name, text.Clean(strings.Join(slices.Sorted(maps.Keys(all)), ", ")))
 	}
 	return f, nil
+}
+
+// Bridges asks for all bridges, by name.
+func Bridges(ctx context.Context) (map[string]Facts, error) {
+	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
+		"--columns=name,protocols,fail_mode,controller", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
+	if err != nil {
+		return nil, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err)
+	}
+	all, err := bridges(out)
+	if err != nil {
+		return nil, fail.Errorf(fail.Failed, "read what ovs-vsctl prints: %w", err)
+	}
+	return all, nil
 }
 
 // bridges reads a line with the table of bridges and one with flow-restore-wait.

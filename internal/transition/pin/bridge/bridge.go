@@ -114,7 +114,7 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 		return nil, fail.Errorf(fail.Refused, "bridge %s is not pinned: %w", o.Bridge, err)
 	}
 	if disarmed {
-		r.Notes = append(r.Notes, cleanupUnit+" does nothing until the bridge is unpinned, or until the next boot")
+		r.Notes = append(r.Notes, cleanupUnit+" does nothing until no bridge is pinned any more, or until the next boot")
 	}
 	applied := ovs.Apply(ctx, o.Bridge, version, p.Lines())
 	after, err := dump(ctx, o.Bridge, version)
@@ -123,10 +123,10 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 			With(fmt.Sprintf("a pin ends by itself after %s; holdfast transition unpin BRIDGE --force ends it at once", o.For))
 	}
 	if applied != nil && after.Entries() == 0 {
-		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, errors.Join(applied, cleanupService.rearm(ctx)))
+		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, errors.Join(applied, rearm(ctx, o.Bridge)))
 	}
 	if err := whole(o.Bridge, p, after); err != nil {
-		return nil, errors.Join(undo(ctx, o.Bridge, version, after, err), cleanupService.rearm(ctx))
+		return nil, errors.Join(undo(ctx, o.Bridge, version, after, err), rearm(ctx, o.Bridge))
 	}
 	r.Pinned, r.Left = true, int(after.Left()/time.Second)
 	return r, nil
@@ -213,7 +213,7 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if r.Removed, err = remove(ctx, o.Bridge, version, d); err != nil {
 		return nil, err
 	}
-	if err := cleanupService.rearm(ctx); err != nil {
+	if err := rearm(ctx, o.Bridge); err != nil {
 		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned any more: %w", o.Bridge, err)
 	}
 	if len(d.Theirs()) == 0 && !o.Force { // a pin that was there has ended, or somebody has deleted all

@@ -125,3 +125,40 @@ func TestAPortThatIsAddedAgain(t *testing.T) {
 		t.Errorf("unpin when ports went for good: %v", err)
 	}
 }
+
+// TestTheCleanupServiceStaysDisarmed: as long as any bridge is pinned.
+func TestTheCleanupServiceStaysDisarmed(t *testing.T) {
+	r := newRig(t)
+	ctx := try.Context(t)
+	r.Bridge(t, "br-ex", protocols)
+	r.Host(t, "br-ex", 5)
+	r.Add(t, "br-ex", 1, "table=0,priority=0 actions=NORMAL")
+	was := cleanupService
+	cleanupService, _ = newCleanup(t, "loaded")
+	t.Cleanup(func() { cleanupService = was })
+	runs := func(want string) {
+		t.Helper()
+		if got, err := cleanupService.runs(ctx); got != want || err != nil {
+			t.Errorf("it would run %q, %v; want %q", got, err, want)
+		}
+	}
+	for _, b := range []string{bridgeName, "br-ex"} {
+		if _, err := Pin(ctx, pin.Order{Bridge: b, For: 5 * time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		runs("")
+	}
+	r.Bridge(t, "br-old", "OpenFlow10") // it can have no pin
+	if _, err := Unpin(ctx, pin.Order{Bridge: "br-ex"}); err != nil {
+		t.Fatal(err)
+	}
+	runs("")
+	if _, err := Pin(ctx, pin.Order{Bridge: "br-old", For: 5 * time.Minute}); err == nil {
+		t.Error("a bridge without a port is pinned")
+	}
+	runs("")
+	if _, err := Unpin(ctx, pin.Order{Bridge: bridgeName}); err != nil {
+		t.Fatal(err)
+	}
+	runs("/usr/bin/neutron-ovs-cleanup")
+}

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"holdfast/internal/durable"
+	"holdfast/internal/host/ovs"
 	"holdfast/internal/tool"
 )
 
@@ -86,6 +89,55 @@ func (c cleanup) runs(ctx context.Context) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// rearm ends what disarm has done for a bridge, unless another one is pinned: the service knows no single bridge.
+func rearm(ctx context.Context, bridge string) error {
+	if is, err := cleanupService.disarmed(); !is || err != nil {
+		return err
+	}
+	other, err := pinnedBeside(ctx, bridge)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s still does nothing, until the next boot: whether another bridge is pinned is not known: %w", cleanupUnit, err)
+	case other != "":
+		return nil
+	}
+	return cleanupService.rearm(ctx)
+}
+
+// pinnedBeside names another bridge that is pinned, "" for none.
+func pinnedBeside(ctx context.Context, bridge string) (string, error) {
+	all, err := ovs.Bridges(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if name == bridge {
+			continue
+		}
+		version, err := speak(ctx, name, all[name])
+		if err != nil {
+			continue // it can not be spoken to as a pin needs it
+		}
+		d, err := dump(ctx, name, version)
+		if err != nil {
+			return "", err
+		}
+		if d.Entries() > 0 {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
+// disarmed reports whether disarm has been called, in this boot.
+func (c cleanup) disarmed() (bool, error) {
+	_, err := os.Stat(filepath.Join(c.runtime, cleanupUnit+".d", cleanupDropIn))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // rearm ends what disarm has done, where it has.
