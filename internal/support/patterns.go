@@ -11,6 +11,8 @@ const (
 	names = `passw(?:or)?d|passphrase|secret|token|credential|[_-]pwd|(?:api|access|auth|encryption|private|secret|unlock)[_-]?key`
 	// bare is a value without quotes around it. A quote within is part of it unless something new begins behind it.
 	bare = `(?:[^\s"']|["'][^\s"',:;}\])>/=\\])+`
+	// inQuotes is a value in quotes, up to the next one that is not escaped.
+	inQuotes = `(?:[^"'\\\n]|\\[^"'\n])+`
 	// angle brackets, also as JSON writes them
 	lt, gt = `(?:<|\\+u003c)`, `(?:>|\\+u003e)`
 )
@@ -31,6 +33,19 @@ var patterns = []*regexp.Regexp{
 	regexp.MustCompile(`(\$(?:1|5|6|y|2[aby])\$[^\s:"']+)`),
 	regexp.MustCompile(`\b(?:mysql|mariadb)[\w-]*\s(?:[^\n]*?\s)?-p(` + bare + `)`),
 	regexp.MustCompile(`\b(?:ipmitool|fence_\w+)\s(?:[^\n]*?\s)?-[pP]\s+(` + bare + `)`),
+	// of other programs, and of SQL, which servers quote in what they say
+	regexp.MustCompile(`\b(?:mysql|mariadb)[\w-]*\\*["']\s*,[^\n\]]*?["']-p(` + inQuotes + `)`),
+	regexp.MustCompile(`\bsshpass\s(?:[^\n]*?\s)?-p\s*(` + bare + `)`),
+	regexp.MustCompile(`\bcurl\s(?:[^\n]*?\s)?(?:-u|--user)[\s=]*[^\s:"']+:(` + bare + `)`),
+	regexp.MustCompile(`\b(?:ldap\w+\s(?:[^\n]*?\s)?-w|redis-cli\s(?:[^\n]*?\s)?-a)\s+(` + bare + `)`),
+	regexp.MustCompile(`\bsecret-set-value\s[^\n]*?--base64[\s=]+(` + bare + `)`),
+	regexp.MustCompile(`\bsecret-set-value\s+[0-9a-fA-F-]{36}\s+([A-Za-z0-9+/]` + bare + `)`),
+	regexp.MustCompile(`\becho\s+(?:-\w+\s+)?\\*["']?([^"'|\n]*[^"'|\\\s])\\*["']?\s*\|\s*(?:sudo\s+)?(?:[\w/]*/)?(?:passwd|chpasswd|htpasswd|openssl|cryptsetup)\b`),
+	regexp.MustCompile(`(?i)\bidentified\s+(?:by|(?:with|via)\s+\S+\s+(?:by|as|using))\s+(?:password\s+)?\\*["'](` + inQuotes + `)`),
+	regexp.MustCompile(`(?i)\bpassword\s*\(\s*\\*["'](` + inQuotes + `)`),
+	regexp.MustCompile(`(?i)\bset\s+password\b[^\n=]*=\s*\\*["'](` + inQuotes + `)`),
+	regexp.MustCompile(`(?i)\bpassw(?:or)?d\s+(?:is|was)\s+\\*["'](` + inQuotes + `)`),
+	regexp.MustCompile(`(?i)\bpassw(?:or)?d\s+(?:is|was)\s+([^\s"']*[0-9][^\s"']*)`),
 }
 
 // named is a name that sounds like a secret, up to its value: NAME = VALUE, NAME: VALUE, --NAME VALUE, and "--NAME", "VALUE".
