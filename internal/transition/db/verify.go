@@ -48,7 +48,7 @@ func (x *Alignment) Verify(ctx context.Context, parallel int, nova Nova, tell Te
 	case err != nil:
 		return nil, err
 	case following: // that run has staged the IDs, and holds the locks
-		opt.Await = func(ctx context.Context) error { return x.await(ctx, j) }
+		opt.Await = func(ctx context.Context) error { return x.await(ctx, j, tell) }
 		if err := opt.Await(ctx); err != nil {
 			return nil, err
 		}
@@ -97,11 +97,14 @@ func (x *Alignment) followed(ctx context.Context, j *copier.Journal) (bool, erro
 }
 
 // await waits until all that the source has now is in the target.
-func (x *Alignment) await(ctx context.Context, of *copier.Journal) error {
-	if err := follow.Await(ctx, x.source, x.target); err != nil {
-		if errors.Is(err, follow.ErrEnded) {
-			return fail.Errorf(fail.Refused, "%w", err).With(goOn)
-		}
+func (x *Alignment) await(ctx context.Context, of *copier.Journal, tell Tell) error {
+	err := follow.Await(ctx, x.source, x.target, func(why string) { tell.Progress(Progress{Step: why}) })
+	switch {
+	case errors.Is(err, follow.ErrEnded):
+		return fail.Errorf(fail.Refused, "%w", err).With(goOn)
+	case errors.Is(err, follow.ErrStill):
+		return fail.Errorf(fail.Failed, "%w", err).With("look at that run: its last line says what it waits for")
+	case err != nil:
 		return err
 	}
 	j, err := x.begun(ctx, false, func(string) {}) // it was said
