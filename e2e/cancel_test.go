@@ -49,7 +49,7 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	if out := r.command(t, third, "migrate", "--cancel"); !strings.Contains(out, "is cancelled: the management VM is running on "+home) || !strings.Contains(out, to+" has nothing of it") {
 		t.Errorf("migrate --cancel said %q", out)
 	}
-	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "the guest runs on "+home) || !strings.Contains(said, "exit status 1") {
+	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "it runs on "+home) || !strings.Contains(said, "exit status 1") {
 		t.Errorf("who followed it was told %q", said)
 	}
 	if now := r.healthy(t).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {

@@ -55,7 +55,7 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 	}
 	o := s.Owner
 	if held := o.State != "" && o.State != cluster.Released; held && (o.Host == s.Self || o.To == s.Self) {
-		return fail.Errorf(fail.Refused, "what the cluster keeps up is %s on this host", o.State).With("move it first: holdfast migrate, or of a pair holdfast pair switch; or end it: holdfast stop")
+		return fail.Errorf(fail.Refused, "what the cluster keeps up is %s on this host", o.State).With("move it first: " + cluster.MoveCommand(nd.cfg.Type) + "; or stop it: holdfast stop")
 	}
 	if nd.n.Store.Member == nil {
 		return nil
@@ -244,7 +244,7 @@ func (nd *node) disarmed(ctx context.Context) error {
 	}
 	if st.Armed {
 		return fail.Errorf(fail.Refused, "the watchdog of this host is armed, for what the cluster keeps up: without its holder this host is reset").
-			With("move it first: holdfast migrate, or of a pair holdfast pair switch; or end it: holdfast stop")
+			With("move it first: " + cluster.MoveCommand(nd.cfg.Type) + "; or stop it: holdfast stop")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -47,6 +48,8 @@ type Client struct {
 	pair      apiv1connect.PairServiceClient
 	transport *http.Transport
 	old       func(time.Duration)
+	older     sync.Once // asks an agent whose status does not tell its type
+	olderType string    // what came of it
 }
 
 // AgeHeader of an answer has the age of what it tells, ns, -1 where nobody knows it: the store has no quorum.
@@ -199,7 +202,24 @@ func (c *Client) Status(ctx context.Context) (cluster.Status, error) {
 	if err != nil {
 		return cluster.Status{}, fromWire(ctx, c.target, err)
 	}
-	return Decode[cluster.Status](resp.Status), nil
+	return c.typed(ctx, resp.Status), nil
+}
+
+// typed is the status that an agent has sent. One whose status does not tell the type of the
+// configuration is older, and is asked whether it is of a pair: of another kind it refuses.
+func (c *Client) typed(ctx context.Context, m *apiv1.Status) cluster.Status {
+	s := Decode[cluster.Status](m)
+	if s.Type == "" {
+		c.older.Do(func() {
+			_, err := c.Pair(ctx)
+			var e *fail.Error
+			if err == nil || errors.As(err, &e) && e.Kind == fail.Unavailable {
+				c.olderType = cluster.PairConf
+			}
+		})
+		s.Type = c.olderType
+	}
+	return s
 }
 
 // WatchStatus yields the whole status at once, at each change and at least every
@@ -210,7 +230,7 @@ func (c *Client) WatchStatus(ctx context.Context) iter.Seq2[cluster.Status, erro
 			return c.rpc.WatchStatus(ctx, &apiv1.WatchStatusRequest{})
 		},
 		func(m *apiv1.WatchStatusResponse) (cluster.Status, bool) {
-			return Decode[cluster.Status](m.Status), false
+			return c.typed(ctx, m.Status), false
 		})
 }
 

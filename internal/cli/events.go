@@ -45,7 +45,14 @@ event is one line.`,
 				return err
 			}
 			defer c.Close()
-			v := &eventView{a: a, js: js, from: from, pair: !js && ofPair(cmd.Context(), c)}
+			v := &eventView{a: a, js: js, from: from}
+			if !js {
+				s, err := c.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				v.pair = s.OfPair()
+			}
 			next, err := v.list(cmd.Context(), c, limit)
 			if err != nil || !follow {
 				return err
@@ -132,7 +139,7 @@ func (v *eventView) write(events []cluster.Event) error {
 			err = writeJSON(v.a.env.Stdout, e, true)
 		} else {
 			if v.pair {
-				e.Kind = cluster.EventKind(pairState(string(e.Kind)))
+				e.Kind = cluster.EventKind(pairWord(string(e.Kind)))
 			}
 			err = writeText(v.a.env.Stdout, v.fitted(eventText(e)))
 		}

@@ -51,7 +51,7 @@ func (a *app) hostListCmd() *cobra.Command {
 			}
 			guests, err := c.GuestHosts(cmd.Context())
 			if err != nil { // that of the members is worth something by itself
-				if werr := writeText(a.env.Stderr, "the hosts' guests are not known: "+clean(err.Error())+"\n"); werr != nil {
+				if werr := writeText(a.env.Stderr, "what the hosts report is not known: "+clean(err.Error())+"\n"); werr != nil {
 					return werr
 				}
 			}
@@ -59,18 +59,24 @@ func (a *app) hostListCmd() *cobra.Command {
 			if js {
 				return writeJSON(a.env.Stdout, rows, false)
 			}
-			return writeText(a.env.Stdout, hostsText(rows, painterFor(a.env.Stdout)))
+			return writeText(a.env.Stdout, hostsText(rows, s.OfPair(), painterFor(a.env.Stdout)))
 		},
 	}
 }
 
-func hostsText(rows []hostLine, p painter) string {
+func hostsText(rows []hostLine, pair bool, p painter) string {
 	var b strings.Builder
 	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"}, {head: "MGMT VM"}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
+	if pair { // its hosts have no guests
+		cols[3].head, cols = "SERVICES", slices.Delete(cols, 4, 5)
+	}
 	var cells [][]cell
 	var below strings.Builder // sentences, on a terminal
 	for _, r := range rows {
 		row := r.cells()
+		if pair {
+			row = slices.Delete(row, 4, 5)
+		}
 		able := &row[len(row)-1]
 		short, why, has := strings.Cut(able.text, ": ")
 		if p.cuts && has {
@@ -176,8 +182,12 @@ them, too.`,
 				reached: func(s cluster.Status) bool {
 					return slices.Contains(s.Want.Rest, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
-				result: func(cluster.Status) string {
-					return fmt.Sprintf("host %s is in maintenance: it takes no guests, and the management VM is not on it. Its other guests stay; to move them: holdfast host drain %s. To end the maintenance: holdfast host enable %s", clean(host), clean(host), clean(host))
+				result: func(s cluster.Status) string {
+					h := clean(host)
+					if s.OfPair() {
+						return fmt.Sprintf("host %s is in maintenance: the services are not on it. To end the maintenance: holdfast host enable %s", h, h)
+					}
+					return fmt.Sprintf("host %s is in maintenance: it takes no guests, and the management VM is not on it. Its other guests stay; to move them: holdfast host drain %s. To end the maintenance: holdfast host enable %s", h, h, h)
 				},
 			})
 		},
@@ -213,7 +223,7 @@ func (a *app) hostEnableCmd() *cobra.Command {
 		Short: "End the maintenance of a host: it takes guests again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.ordered(cmd, "host "+clean(args[0])+" takes guests again", func(ctx context.Context, c *api.Client) error {
+			return a.ordered(cmd, "the maintenance of host "+clean(args[0])+" has ended", func(ctx context.Context, c *api.Client) error {
 				return c.SetMaintenance(ctx, args[0], false, "")
 			})
 		},

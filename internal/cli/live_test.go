@@ -175,7 +175,7 @@ func TestMigrateInterrupted(t *testing.T) {
 	l.await("running to node2")
 	err := l.interrupt()
 	var e *fail.Error
-	if !errors.As(err, &e) || e.Kind != fail.Canceled || e.Remedy != "the migration to node2 goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel" {
+	if !errors.As(err, &e) || e.Kind != fail.Canceled || e.Remedy != "the migration goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel" {
 		t.Errorf("got %+v, want an error that says that the migration goes on", err)
 	}
 }

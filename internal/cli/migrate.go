@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fail"
+	"holdfast/internal/cluster"
 )
 
 func (a *app) migrateCmd() *cobra.Command {
@@ -60,14 +59,18 @@ said.`,
 }
 
 func (a *app) followMigration(ctx context.Context, c *api.Client, host string, js bool) error {
-	show := &progressView{w: a.env.Stdout, terminal: isTerminal(a.env.Stdout)}
+	s, err := c.Status(ctx) // tells whether it is a pair
+	if err != nil {
+		return err
+	}
+	show := &progressView{w: a.env.Stdout, terminal: isTerminal(a.env.Stdout), of: s}
 	for p, err := range c.Migrate(ctx, host, "") {
 		if err != nil {
 			if werr := writeText(a.env.Stdout, show.end()); werr != nil {
 				return werr
 			}
 			if ctx.Err() != nil {
-				return leftAlone(ctx.Err(), host, show.last)
+				return leftAlone(ctx.Err(), s, cluster.HostID(host), show.last)
 			}
 			return err
 		}
@@ -84,22 +87,22 @@ func (a *app) followMigration(ctx context.Context, c *api.Client, host string, j
 }
 
 // leftAlone is the error of a command that does not follow its migration any more.
-func leftAlone(cause error, host, last string) error {
-	err := unfinished("migrate", cause, last)
-	var e *fail.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	if last == "" {
+func leftAlone(cause error, s cluster.Status, host cluster.HostID, last string) error {
+	e := unfinished("the move to "+clean(host), cause, last)
+	switch {
+	case last == "":
 		return e.With("whether it was asked for is not known; see: holdfast status")
+	case s.OfPair():
+		return e.With("the switch goes on; follow it: holdfast pair status --watch")
 	}
-	return e.With("the migration to " + clean(host) + " goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel")
+	return e.With("the migration goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel")
 }
 
 // progressView writes a migration's progress: a bar that stays in place on a
 // terminal, else a line whenever something changed or ten percent were done.
 type progressView struct {
 	w        io.Writer
+	of       cluster.Status
 	terminal bool
 	last     string // what was said last
 	open     bool   // the bar's line has no end yet
@@ -108,14 +111,15 @@ type progressView struct {
 // next returns what to write for one step.
 func (v *progressView) next(p api.Progress) string {
 	if p.Done {
-		return v.end() + fmt.Sprintf("the management VM is running on %s, epoch %s\n", clean(p.Host), p.Epoch)
+		v.of.Owner.Host, v.of.Owner.Epoch = p.Host, p.Epoch
+		return v.end() + runningText(v.of) + "\n"
 	}
 	if v.terminal {
 		v.open = true
 		v.last = p.Note
-		return "\r\x1b[K" + fit(v.w, bar(p.Percent)+"  "+stepText(p, p.Percent))
+		return "\r\x1b[K" + fit(v.w, bar(p.Percent)+"  "+v.stepText(p, p.Percent))
 	}
-	text := stepText(p, p.Percent/10*10)
+	text := v.stepText(p, p.Percent/10*10)
 	if text == v.last {
 		return ""
 	}
@@ -133,8 +137,9 @@ func (v *progressView) end() string {
 }
 
 // stepText says how far it is.
-func stepText(p api.Progress, percent int) string {
-	text := fmt.Sprintf("%s to %s %3d %%", or(p.State, "unknown"), clean(p.Host), percent)
+func (v *progressView) stepText(p api.Progress, percent int) string {
+	v.of.Owner.State = p.State
+	text := fmt.Sprintf("%s to %s %3d %%", or(ownerState(v.of), "unknown"), clean(p.Host), percent)
 	if p.Note != "" {
 		text += ": " + clean(p.Note)
 	}

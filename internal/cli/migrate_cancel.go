@@ -17,7 +17,7 @@ func (a *app) cancelMigration(ctx context.Context, c *api.Client, js bool) error
 		return err
 	}
 	v := &cancelling{Cancelled: what}
-	s, err := a.wait(ctx, c, goal{name: "migrate --cancel", reached: v.ended})
+	s, err := a.wait(ctx, c, goal{name: "cancel the move", reached: v.ended})
 	if err != nil {
 		return err
 	}
@@ -30,10 +30,10 @@ func (a *app) cancelMigration(ctx context.Context, c *api.Client, js bool) error
 	}
 	switch {
 	case !stayed && o.State == cluster.Running:
-		return fail.Errorf(fail.Failed, "too late to cancel: the migration has ended, and the management VM is running on %s, epoch %s", clean(o.Host), o.Epoch).
-			With("to bring it back: holdfast migrate " + clean(what.From))
+		return fail.Errorf(fail.Failed, "too late to cancel: the move has ended, and %s", runningText(s)).
+			With("to bring it back: " + cluster.MoveCommand(s.Type) + " " + clean(what.From))
 	case !stayed:
-		return fail.Errorf(fail.Failed, "the migration has ended, and the management VM is %s%s", or(o.State, "in an unknown state"), parens(ownerReason(o))).
+		return fail.Errorf(fail.Failed, "the move has ended, and %s", ownerText(s)).
 			With("see: holdfast status, holdfast events")
 	case js:
 		return nil
@@ -76,12 +76,12 @@ func hostOf(s cluster.Status, name cluster.HostID) cluster.HostStatus {
 
 // stayedText says that the guest has stayed at the source.
 func (v *cancelling) stayedText(s cluster.Status) string {
-	where := fmt.Sprintf("the management VM is running on %s, epoch %s", clean(v.From), s.Owner.Epoch)
+	where := runningText(s) // on From
 	switch {
 	case v.OwnerMod == 0:
-		return fmt.Sprintf("the migration to %s had not begun, and does not: %s", clean(v.To), where)
+		return fmt.Sprintf("the move to %s had not begun, and does not: %s", clean(v.To), where)
 	case !hostOf(s, v.To).Alive:
-		return fmt.Sprintf("the migration to %s is cancelled: %s; %s is silent, and ends what it has of it before it takes part again", clean(v.To), where, clean(v.To))
+		return fmt.Sprintf("the move to %s is cancelled: %s; %s is silent, and ends what it has of it before it takes part again", clean(v.To), where, clean(v.To))
 	}
-	return fmt.Sprintf("the migration to %s is cancelled: %s, and %s has nothing of it", clean(v.To), where, clean(v.To))
+	return fmt.Sprintf("the move to %s is cancelled: %s, and %s has nothing of it", clean(v.To), where, clean(v.To))
 }

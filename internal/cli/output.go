@@ -39,7 +39,6 @@ type painter struct {
 	columns int // of the terminal, where it has more than width
 	rows    int // of the terminal; 0: it does not say
 	lang    *lang.Catalogue
-	pair    bool // what is kept up are the services of a pair, and no guest
 }
 
 // wide is how many columns a table may have.

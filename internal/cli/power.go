@@ -40,9 +40,7 @@ the management VM runs.`,
 				name:    "start",
 				request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
 				reached: started,
-				result: func(s cluster.Status) string {
-					return fmt.Sprintf("the management VM is running on %s, epoch %s", clean(s.Owner.Host), s.Owner.Epoch)
-				},
+				result:  runningText,
 			})
 		},
 	}
@@ -68,7 +66,7 @@ that.`,
 				name:    "stop",
 				request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") },
 				reached: stopped,
-				result:  func(cluster.Status) string { return "the management VM is stopped" },
+				result:  stoppedText,
 			}
 			if handsOff {
 				g.request = func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, true, "") }
@@ -227,11 +225,7 @@ func waitText(s cluster.Status) string {
 			return fmt.Sprintf("for %v to disarm", names)
 		}
 	}
-	text := "the management VM is " + or(s.Owner.State, "in an unknown state")
-	if s.Owner.Host != "" {
-		text += " on " + clean(s.Owner.Host)
-	}
-	return text + parens(ownerReason(s.Owner))
+	return ownerText(s)
 }
 
 func parens(s string) string {

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/reason"
 )
 
@@ -38,9 +36,7 @@ func (a *app) statusCmd() *cobra.Command {
 			if js {
 				return a.showStatus(s)
 			}
-			p := painterFor(a.env.Stdout)
-			p.pair = ofPair(cmd.Context(), c)
-			return writeText(a.env.Stdout, statusText(s, p))
+			return writeText(a.env.Stdout, statusText(s, painterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -72,7 +68,6 @@ func sortedHosts(s cluster.Status) []cluster.HostStatus {
 func (a *app) watchStatus(ctx context.Context, c *api.Client, js bool) error {
 	terminal := isTerminal(a.env.Stdout)
 	p := painterFor(a.env.Stdout)
-	p.pair = !js && ofPair(ctx, c)
 	last := ""
 	for s, err := range c.WatchStatus(ctx) {
 		if ctx.Err() != nil {
@@ -168,7 +163,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 	hosts := sortedHosts(s)
 	cols := []column{
 		{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 3, least: addrWidth}, {head: "STATE"},
-		{head: "ROLE"}, {head: strings.ToUpper(p.kept())}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "FIT"},
+		{head: "ROLE"}, {head: strings.ToUpper(kept(s))}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "FIT"},
 	}
 	var rows [][]cell
 	for _, h := range hosts {
@@ -252,38 +247,9 @@ func hostRow(h cluster.HostStatus, cut bool) []cell {
 	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}
 }
 
-// kept names what the cluster keeps up, in a column or a line of its status.
-func (p painter) kept() string {
-	if p.pair {
-		return "services"
-	}
-	return "guest"
-}
-
-// ofPair reports that the cluster is a pair.
-func ofPair(ctx context.Context, c *api.Client) bool {
-	_, err := c.Pair(ctx)
-	var e *fail.Error
-	return err == nil || errors.As(err, &e) && e.Kind == fail.Unavailable // a cluster of another kind refuses
-}
-
-// pairStates are the words for states and events that a pair has by other names.
-var pairStates = map[string]string{
-	string(cluster.Migrating):    "switching",
-	string(cluster.EvMigrated):   "switched",
-	string(cluster.EvMigrateEnd): "switch-failed",
-}
-
-// pairState is a state of the owner record, or a kind of event, in the words of a pair.
-func pairState(s string) string { return or(pairStates[s], s) }
-
 func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	o := s.Owner
-	state := or(o.State, "unknown")
-	if p.pair {
-		state = pairState(state)
-	}
-	text := p.lang.Text(state)
+	text := p.lang.Text(or(ownerState(s), "unknown"))
 	if o.Host != "" {
 		text += " on " + clean(o.Host)
 	}
@@ -303,7 +269,7 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	if o.State == cluster.Running {
 		c = green
 	}
-	say(b, p, p.kept(), c, withAge(text, s))
+	say(b, p, kept(s), c, withAge(text, s))
 	if why := ownerReason(o); why != "" {
 		say(b, p, "reason", plain, clean(why))
 	}
@@ -351,14 +317,12 @@ func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool
 }
 
 func wantText(b *strings.Builder, p painter, s cluster.Status) {
-	text, c := "the management VM runs", plain
+	text, c := stoppedText(s), plain
 	switch {
-	case p.pair && s.Want.Run:
+	case s.Want.Run && s.OfPair():
 		text = "the services run"
-	case p.pair:
-		text = "the services are stopped"
-	case !s.Want.Run:
-		text = "the management VM is stopped"
+	case s.Want.Run:
+		text = "the management VM runs"
 	}
 	if s.Want.MoveTo != "" {
 		text += ", on " + clean(s.Want.MoveTo)

@@ -63,7 +63,7 @@ func TestNothingWraps(t *testing.T) {
 	}
 	views := map[string]string{
 		"status":     statusText(s, p),
-		"host list":  hostsText(hostLines(s, nil), p),
+		"host list":  hostsText(hostLines(s, nil), false, p),
 		"jobs list":  jobsText([]job.View{j}, p),
 		"jobs show":  jobText(j, p),
 		"store":      storeText(store, p),

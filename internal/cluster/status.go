@@ -2,12 +2,17 @@ package cluster
 
 import "time"
 
+// PairConf is the type of a configuration without a management VM: two of its hosts, one at a
+// time, run a group of services.
+const PairConf = "PairConf"
+
 // Status is what one agent knows of the cluster, for people and programs.
 type Status struct {
 	Time        time.Time    `json:"time"`
 	Cluster     string       `json:"cluster"`
-	Self        HostID       `json:"self"`      // the agent that answered
-	Connected   bool         `json:"connected"` // it reaches a quorum of the store
+	Type        string       `json:"type,omitempty"` // of the configuration: FileConf, CephConf or PairConf; "": not known
+	Self        HostID       `json:"self"`           // the agent that answered
+	Connected   bool         `json:"connected"`      // it reaches a quorum of the store
 	StoreError  string       `json:"store_error,omitempty"`
 	AsOf        time.Time    `json:"as_of,omitzero"` // when not connected: what follows, but for this host's own line, is as old as that; zero: nothing was ever read
 	Coordinator HostID       `json:"coordinator,omitempty"`
@@ -25,6 +30,17 @@ type Status struct {
 	// the management VM.
 	Pending []string          `json:"pending,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"` // of the cluster, as configured
+}
+
+// OfPair reports that the cluster is a pair.
+func (s Status) OfPair() bool { return s.Type == PairConf }
+
+// MoveCommand is the command that moves what a cluster of a type keeps up. A host may follow.
+func MoveCommand(typ string) string {
+	if typ == PairConf {
+		return "holdfast pair switch"
+	}
+	return "holdfast migrate"
 }
 
 // HostStatus is one host as the answering agent sees it.

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/vipaddr"
 )
 
 // PairConf is the Type of a cluster without a management VM: two of its hosts, one at a
 // time, run a group of services on a database that is replicated between them, by itself or
 // with the device that it is on.
-const PairConf = "PairConf"
+const PairConf = cluster.PairConf
 
 // Pair is the group of a two-node pair. Hosts of Node that it does not name vote in the
 // store, and never run the group.

@@ -134,7 +134,7 @@ func (r *run) stoppedBefore(ctx context.Context, alive []Host) bool {
 // protected is what the cluster protects.
 func (r *run) protected() string {
 	if r.Config.Type == config.PairConf {
-		return "the pair's group"
+		return "what the pair runs"
 	}
 	return "the management VM"
 }

@@ -140,7 +140,7 @@ func (r *run) leaver(ctx context.Context) error {
 		say("member", Fail, why, "bring the others back first (holdfast store status)")
 		return nil
 	}
-	say("member", Warn, fmt.Sprintf("%s at %s leaves the cluster, and %s at %s takes its place", s.left.Name, s.left.Addr, s.joined.Name, s.joined.Addr), "until it votes, the loss of another member stops the management VM")
+	say("member", Warn, fmt.Sprintf("%s at %s leaves the cluster, and %s at %s takes its place", s.left.Name, s.left.Addr, s.joined.Name, s.joined.Addr), "until it votes, the loss of another member stops "+r.protected())
 	if s.left.Addr == s.joined.Addr || r.same() {
 		return nil // it is taken off before the new one is placed
 	}

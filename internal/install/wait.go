@@ -134,7 +134,7 @@ func (r *run) runs(ctx context.Context) (host string, err error) {
 			host = st.Owner.Host
 			return ""
 		}
-		return "the management VM does not run yet: " + st.Waiting
+		return r.protected() + " does not run yet: " + st.Waiting
 	})
 	if err != nil {
 		return "", fmt.Errorf("the cluster is there, but %w; see: holdfast status", err)

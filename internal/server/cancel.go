@@ -55,7 +55,7 @@ func checkCancel(w cluster.Want, s cluster.Status) error {
 		return nil
 	case o.State == cluster.Settling:
 		return fail.Errorf(fail.Refused, "too late to cancel: it has left its source and goes on on %s", o.Host).
-			With("see that it runs: holdfast status; to bring it back: holdfast migrate")
+			With("see that it runs: holdfast status; to bring it back: " + cluster.MoveCommand(s.Type))
 	case w.MoveTo != "" && o.State == cluster.Running && w.MoveTo != o.Host:
 		return nil
 	case o.State == cluster.Running:

@@ -123,10 +123,10 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 	switch {
 	case o.State == cluster.Migrating:
 		return fail.Errorf(fail.Refused, "a move from %s to %s is in progress", o.Host, o.To).
-			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
+			With(awaitMove(s))
 	case w.MoveTo != "" && w.MoveTo != o.Host:
 		return fail.Errorf(fail.Refused, "a move to %s is in progress: it has been asked for and waits", w.MoveTo).
-			With("wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel")
+			With(awaitMove(s))
 	case o.State == cluster.Running && o.Host == t.Name:
 		return fail.Errorf(fail.Invalid, "it runs on %s already", t.Name)
 	case w.HandsOff:
@@ -142,6 +142,14 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 		return fail.Errorf(fail.Refused, "host %s is not fit to run it: %s", t.Name, orUnknown(t.Why))
 	}
 	return nil
+}
+
+// awaitMove is what to do about a move that is under way.
+func awaitMove(s cluster.Status) string {
+	if s.OfPair() {
+		return "wait for it: holdfast pair status --watch"
+	}
+	return "wait for it: holdfast status --watch; or cancel it: holdfast migrate --cancel"
 }
 
 func stateOf(o cluster.Owner) string {

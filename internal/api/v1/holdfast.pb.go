@@ -4171,6 +4171,7 @@ type Status struct {
 	Pending       []string               `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"` // fields that take effect at the next start of the guest
 	Labels        map[string]string      `protobuf:"bytes,17,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	OwnerMod      int64                  `protobuf:"varint,18,opt,name=owner_mod,json=ownerMod,proto3" json:"owner_mod,omitempty"` // revision of the owner record: it changes with it
+	Type          string                 `protobuf:"bytes,20,opt,name=type,proto3" json:"type,omitempty"`                          // of the configuration; "": the agent is older than this field, or has not read the configuration yet
 	AsOfNs        int64                  `protobuf:"varint,19,opt,name=as_of_ns,json=asOfNs,proto3" json:"as_of_ns,omitempty"`     // since 1970-01-01 UTC, when not connected: what is told of others and of the VM is as old as that; 0: not set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4330,6 +4331,13 @@ func (x *Status) GetOwnerMod() int64 {
 		return x.OwnerMod
 	}
 	return 0
+}
+
+func (x *Status) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
 }
 
 func (x *Status) GetAsOfNs() int64 {
@@ -5337,7 +5345,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\velection_ns\x18\a \x01(\x03R\n" +
 	"electionNs\x12!\n" +
 	"\fheartbeat_ns\x18\b \x01(\x03R\vheartbeatNs\x12!\n" +
-	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xba\x05\n" +
+	"\fdetection_ns\x18\t \x01(\x03R\vdetectionNs\"\xce\x05\n" +
 	"\x06Status\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
@@ -5358,7 +5366,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\amembers\x18\x0f \x03(\tR\amembers\x12\x18\n" +
 	"\apending\x18\x10 \x03(\tR\apending\x127\n" +
 	"\x06labels\x18\x11 \x03(\v2\x1f.holdfast.v1.Status.LabelsEntryR\x06labels\x12\x1b\n" +
-	"\towner_mod\x18\x12 \x01(\x03R\bownerMod\x12\x18\n" +
+	"\towner_mod\x18\x12 \x01(\x03R\bownerMod\x12\x12\n" +
+	"\x04type\x18\x14 \x01(\tR\x04type\x12\x18\n" +
 	"\bas_of_ns\x18\x13 \x01(\x03R\x06asOfNs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

@@ -25,7 +25,7 @@ func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]
 		return "", fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	if _, known := reports[host]; !known {
-		return "", fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
+		return "", fail.Errorf(fail.Invalid, "host %q: no host of that name reports", host)
 	}
 	plan, steps, err := evacuate.HostPlan(host, atOnce)
 	if err != nil {

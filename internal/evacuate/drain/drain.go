@@ -131,9 +131,9 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 		if err != nil {
 			// libvirtd may be restarted; what moves is not given up for that.
 			if ctx.Err() != nil || time.Since(listed) > blindWithin {
-				return errors.Join(context.Cause(ctx), fmt.Errorf("list the guests of %s: %w", d.Host, err))
+				return errors.Join(context.Cause(ctx), fmt.Errorf("list what runs on %s: %w", d.Host, err))
 			}
-			t.Note("waits: the guests can not be listed: "+err.Error(), -1)
+			t.Note("waits: what runs here can not be listed: "+err.Error(), -1)
 			select {
 			case m := <-run.ended:
 				run.note(m)
@@ -460,7 +460,7 @@ func (r *drainRun) tell(left []libvirt.VM) {
 	if r.total > 0 {
 		done = 100 * (r.total - len(left)) / r.total
 	}
-	text := fmt.Sprintf("%d of %d guests have left", r.total-len(left), r.total)
+	text := fmt.Sprintf("%d of %d have left the host", r.total-len(left), r.total)
 	if len(r.waits) > 0 {
 		text += "; waits: " + strings.Join(r.waits, "; ")
 	}

@@ -30,8 +30,8 @@ func (a *Agent) leaves(r recorded, next config.Cluster, check bool) ([]store.Cmp
 	}
 	left, o := swap.Left.Host, r.owner
 	if held := o.State != "" && o.State != cluster.Released; held && (o.Host == left || o.To == left) {
-		return nil, nil, fail.Errorf(fail.Refused, "the management VM is %s on %s, which is to be replaced", o.State, left).
-			With("move it first: holdfast migrate")
+		return nil, nil, fail.Errorf(fail.Refused, "what the cluster keeps up is %s on %s, which is to be replaced", o.State, left).
+			With("move it first: " + cluster.MoveCommand(r.cfg.Type))
 	}
 	rec, known := r.hosts[left]
 	key := records.HostKey(left)

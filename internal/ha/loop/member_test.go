@@ -85,7 +85,7 @@ func TestAMemberThatHasTheGuestIsNotReplaced(t *testing.T) {
 		swap := []string{addr + " " + string(home.id), "10.0.0.9 new"}
 		for _, check := range []bool{true, false} {
 			_, err := asked.imports(config.Import{Swap: true, Check: check}, swap...)
-			wantKind(t, err, fail.Refused, "the management VM is running on "+string(home.id))
+			wantKind(t, err, fail.Refused, "what the cluster keeps up is running on "+string(home.id))
 		}
 		// A renewal of the one that leaves, between the look and the write, wins.
 		left, _ := w.leaver()

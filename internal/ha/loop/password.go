@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 	"holdfast/internal/fail"
 	"holdfast/internal/store"
 )
@@ -26,6 +27,9 @@ type Peer interface {
 // passwordWithin bounds the answer of the guest's agent.
 const passwordWithin = 10 * time.Second
 
+// errNoPassword is for what is no guest.
+var errNoPassword = fail.Errorf(fail.Refused, "what this cluster keeps up has no password that can be set")
+
 // ResetPassword gives root of the guest another password, where the configuration
 // allows it, by the agent of the host on which it runs.
 func (a *Agent) ResetPassword(ctx context.Context, user, password string) (cluster.Reset, error) {
@@ -34,6 +38,8 @@ func (a *Agent) ResetPassword(ctx context.Context, user, password string) (clust
 		return cluster.Reset{}, err
 	}
 	switch o := r.owner; {
+	case r.cfg.Type == config.PairConf:
+		return cluster.Reset{}, errNoPassword
 	case !r.cfg.AllowResetRootPassword:
 		return cluster.Reset{}, fail.Errorf(fail.Refused, "AllowResetRootPassword of the cluster's configuration is false").
 			With("change that first: holdfast config export, config import")
@@ -44,7 +50,7 @@ func (a *Agent) ResetPassword(ctx context.Context, user, password string) (clust
 	}
 	d, ok := a.Driver.(Passworder)
 	if !ok {
-		return cluster.Reset{}, fail.Errorf(fail.Refused, "what runs here in place of a management VM has no password")
+		return cluster.Reset{}, errNoPassword
 	}
 	ev := cluster.Event{Kind: cluster.EvPassword, By: a.Host, Resource: cluster.MgmtVM, Host: a.Host, User: user, Detail: "of root, asked for"}
 	if err := a.Tell(ctx, ev); err != nil {

@@ -27,7 +27,7 @@ func (a *Agent) Status() cluster.Status {
 	defer cancel()
 	var st cluster.Status
 	if !a.ask(ctx, func() { st = a.status() }) {
-		st = cluster.Status{Time: time.Now(), Cluster: a.Cluster, Self: a.Host, StoreError: "the agent is ending"}
+		st = cluster.Status{Time: time.Now(), Cluster: a.Cluster, Type: a.Config.Type, Self: a.Host, StoreError: "the agent is ending"}
 	}
 	return st
 }
@@ -36,7 +36,7 @@ func (a *Agent) status() cluster.Status {
 	v := a.s.snapshot(a.Clock())
 	heard := a.s.heard(v)
 	st := cluster.Status{
-		Time: time.Now(), Cluster: a.Cluster, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
+		Time: time.Now(), Cluster: a.Cluster, Type: a.s.cfg.Type, Self: a.Host, Connected: a.s.storeErr == nil && v.Synced,
 		Coordinator: v.Coord.Host, Term: v.Coord.Mod, Want: v.Want.Want, Owner: v.Owner.Owner, OwnerMod: v.Owner.Mod,
 		Takeover: heard.Takeover(), Waiting: v.Waiting(), Timings: v.Timings, Members: v.Order,
 		Pending: a.s.pending, Labels: a.s.cfg.Labels,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/config"
 )
 
 // TestTroubleIsShownByEveryHost: what is wrong on one host, though it is fit, is
@@ -28,8 +29,8 @@ func TestTroubleIsShownByEveryHost(t *testing.T) {
 		}
 		h.store.Partition(true)
 		time.Sleep(5 * time.Second)
-		if st := h.agent.Status(); !strings.Contains(st.StoreError, trouble) {
-			t.Errorf("store error %q does not tell of it", st.StoreError)
+		if st := h.agent.Status(); !strings.Contains(st.StoreError, trouble) || st.Type != config.FileConf {
+			t.Errorf("store error %q does not tell of it, or the type of the configuration %q", st.StoreError, st.Type)
 		}
 		h.store.Partition(false)
 		h.tell("")

@@ -18,6 +18,7 @@ type Fake struct {
 	store   cluster.StoreStatus // guarded by mu
 	mu      sync.Mutex
 	status  cluster.Status
+	typ     *string         // of the configuration; nil: that of the status
 	events  []cluster.Event // event i has revision i+1
 	waiters map[chan struct{}]bool
 	done    map[string]bool // keys carried out
@@ -98,7 +99,23 @@ func (f *Fake) Watchers() int {
 func (f *Fake) Status() cluster.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.status
+	return f.now()
+}
+
+// now is the status. The caller holds mu.
+func (f *Fake) now() cluster.Status {
+	s := f.status
+	if f.typ != nil {
+		s.Type = *f.typ
+	}
+	return s
+}
+
+// SetType sets the type of the configuration, whatever status is set; "": the agent does not tell it.
+func (f *Fake) SetType(t string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.typ = &t
 }
 
 // Changed is as server.Cluster wants it.
@@ -180,7 +197,7 @@ func (f *Fake) Request(_ context.Context, user, key string, change func(*cluster
 		return nil
 	}
 	w := f.status.Want
-	if err := change(&w, f.status); err != nil {
+	if err := change(&w, f.now()); err != nil {
 		return fmt.Errorf("change the want record: %w", err)
 	}
 	f.done[key] = true
@@ -198,7 +215,7 @@ func (f *Fake) Request(_ context.Context, user, key string, change func(*cluster
 // that it shows.
 func Three(at time.Time) cluster.Status {
 	s := cluster.Status{
-		Time: at, Cluster: "prod", Self: "node1", Connected: true,
+		Time: at, Cluster: "prod", Type: "FileConf", Self: "node1", Connected: true,
 		Coordinator: "node2", Term: 7, Want: cluster.Want{Run: true},
 		Owner: cluster.Owner{
 			Resource: cluster.MgmtVM, Epoch: cluster.Epoch{Gen: 0, Seq: 3},

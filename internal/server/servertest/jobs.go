@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -23,6 +24,9 @@ import (
 type Jobs struct {
 	Now   time.Time
 	Fails []cluster.HostID
+
+	// Waits is for what a drain waits; "": for a snapshot of vm2.
+	Waits string
 
 	moved cluster.HostID // a guest was moved there, and nobody knows whether it runs
 
@@ -115,7 +119,7 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 	case i < 0:
 		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
 	case i < 3:
-		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: it may have the management VM", host)
+		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: only other hosts can be forgotten", host)
 	case all[i].Up:
 		return fail.Errorf(fail.Refused, "host %s reports: it was heard 2s ago", host).With("end its agent first, and switch it off")
 	}
@@ -132,7 +136,7 @@ func (f *Jobs) DrainHost(_ context.Context, user string, host cluster.HostID) (j
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if host == "node9" {
-		return job.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports its guests", host)
+		return job.View{}, fail.Errorf(fail.Invalid, "host %q: no host of that name reports", host)
 	}
 	for _, j := range f.jobs {
 		if j.State != "ended" {
@@ -247,7 +251,7 @@ func (f *Jobs) Get(_ context.Context, id string) (job.View, error) {
 	switch {
 	case j.State != "active":
 	case s.State == "pending":
-		s.State, s.Attempt, s.Percent, s.Note = "running", s.Attempt+1, 50, "1 of 2 guests have left; waits: vm2: busy: snapshot"
+		s.State, s.Attempt, s.Percent, s.Note = "running", s.Attempt+1, 50, "1 of 2 have left the host; waits: "+cmp.Or(f.Waits, "vm2: busy: snapshot")
 	case slices.Contains(f.Fails, s.Host):
 		s.State, s.Why, s.Note = "failed", "vm2 stays on "+string(s.Host)+": it can not move live", ""
 		j.State, j.Result, j.Why = "ended", "failed", s.Why

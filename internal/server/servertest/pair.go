@@ -31,6 +31,7 @@ func (p *Pair) Lay(f func(*cluster.PairStatus)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.is, p.lay = true, f
+	p.SetType(cluster.PairConf)
 }
 
 // Unset takes the pair's records away.
@@ -38,6 +39,7 @@ func (p *Pair) Unset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.is, p.begun = true, false
+	p.SetType(cluster.PairConf)
 }
 
 // Pair tells the state of the pair.

@@ -66,7 +66,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	case !known:
 		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
 	case slices.Contains(s.Cluster.Status().Members, host):
-		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: it may have the management VM", host)
+		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: only other hosts can be forgotten", host)
 	case h.Up(time.Now()):
 		return fail.Errorf(fail.Refused, "host %s reports: it was heard %s ago", host, time.Since(h.SeenAt).Round(time.Second)).
 			With("end its agent first, and switch it off")

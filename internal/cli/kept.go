@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+
+	"holdfast/internal/cluster"
+)
+
+// The texts of this file are about what the cluster keeps up: the management VM, or the services
+// of a pair, which have no guest and do not migrate.
+
+// kept names it, in a column or a line of a status.
+func kept(s cluster.Status) string {
+	if s.OfPair() {
+		return "services"
+	}
+	return "guest"
+}
+
+// pairWords are the words for states and events that a pair has by other names.
+var pairWords = map[string]string{
+	string(cluster.Migrating):    "switching",
+	string(cluster.EvMigrated):   "switched",
+	string(cluster.EvMigrateEnd): "switch-failed",
+}
+
+// pairWord is a state of the owner record, or a kind of event, in the words of a pair.
+func pairWord(s string) string { return or(pairWords[s], s) }
+
+// ownerState is the state of the owner record, "" where there is none.
+func ownerState(s cluster.Status) string {
+	if s.OfPair() {
+		return pairWord(string(s.Owner.State))
+	}
+	return clean(s.Owner.State)
+}
+
+// runningText says where it runs.
+func runningText(s cluster.Status) string {
+	o := s.Owner
+	if s.OfPair() {
+		return fmt.Sprintf("the services run on %s, epoch %s", clean(o.Host), o.Epoch)
+	}
+	return fmt.Sprintf("the management VM is running on %s, epoch %s", clean(o.Host), o.Epoch)
+}
+
+// stoppedText says that it does not run.
+func stoppedText(s cluster.Status) string {
+	if s.OfPair() {
+		return "the services are stopped"
+	}
+	return "the management VM is stopped"
+}
+
+// ownerText says in which state it is, and why.
+func ownerText(s cluster.Status) string {
+	state := or(ownerState(s), "in an unknown state")
+	text := "the management VM is " + state
+	if s.OfPair() {
+		text = "the services are " + state
+	}
+	if s.Owner.Host != "" {
+		text += " on " + clean(s.Owner.Host)
+	}
+	return text + parens(ownerReason(s.Owner))
+}
