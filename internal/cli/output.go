@@ -91,8 +91,8 @@ func painterFor(w io.Writer) painter {
 	return p
 }
 
-// clean makes text of others safe for one line of a terminal.
-func clean[S ~string](s S) string { return text.Clean(string(s)) }
+// clean makes text of others safe for one line of a terminal, and says what libraries say in plain words.
+func clean[S ~string](s S) string { return text.Plain(text.Clean(string(s))) }
 
 // cleanLines is clean for text of several lines.
 func cleanLines(s string) string {

@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/install"
 	"holdfast/internal/lang"
 	"holdfast/internal/losses"
+	"holdfast/internal/text"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
@@ -171,6 +172,9 @@ func Main(args []string, env Env) int {
 	}
 	if e.Kind == fail.Unavailable && errors.Is(err, fs.ErrNotExist) && !configured(root) {
 		e = e.With(unconfigured)
+	}
+	if c, _, ferr := root.Find(args); ferr == nil && name == programName && text.Alone(err.Error()) {
+		name = c.CommandPath()
 	}
 	report(env.Stderr, name, err, e)
 	return e.Kind.Exit()

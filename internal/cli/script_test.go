@@ -64,6 +64,9 @@ func extra() []*cobra.Command {
 			if args[0] == "plain" {
 				return errors.New("a plain error")
 			}
+			if args[0] == "bare" {
+				return context.DeadlineExceeded
+			}
 			return fmt.Errorf("outer: %w", fail.Errorf(fail.Kind(args[0]), "a typed error").With("do something"))
 		},
 	}}

@@ -12,7 +12,7 @@ var foreign = []string{
 	"no such file or directory", "permission denied", "file exists", "is a directory", "not a directory", "no space left on device",
 	"read-only file system", "input/output error", "device or resource busy", "connection refused", "connection reset by peer",
 	"no route to host", "network is unreachable", "address already in use", "broken pipe", "i/o timeout", "file name too long",
-	"context canceled", "context deadline exceeded", "unexpected EOF", "exit status %d", "signal: killed", "signal: terminated",
+	"exit status %d", "signal: killed", "signal: terminated",
 	"dial tcp %s: %v", "dial unix %s: %v", "open %s: %v", "read %s: %v", "write %s: %v", "stat %s: %v", "mkdir %s: %v", "rename %s: %v", "remove %s: %v",
 }
 

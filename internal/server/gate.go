@@ -152,7 +152,7 @@ func classify(err error) *fail.Error {
 		return fail.Errorf(fail.Unavailable, "%w", err).
 			With("nothing was changed; ask again, or ask the agent of another host")
 	case errors.Is(err, context.DeadlineExceeded):
-		return fail.Errorf(fail.Timeout, "%w", err)
+		return fail.Errorf(fail.Timeout, "%w", err).With("see: holdfast status")
 	case errors.Is(err, context.Canceled):
 		return fail.Errorf(fail.Canceled, "%w", err)
 	}
