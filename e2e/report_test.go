@@ -48,7 +48,7 @@ func reportOfAHost(t testing.TB, r *rig) {
 		defer goesOn(context.WithoutCancel(t.Context()))
 		return report("/run/r2.tar.gz", "--timeout", "5s")
 	}()
-	has(list, "libvirt/holdfast-mnvm.xml: not had: ", "running on "+home, "/log/", "/store.json", "/events.json")
+	has(list, "libvirt/holdfast-mnvm.xml: not available: ", "running on "+home, "/log/", "/store.json", "/events.json")
 	if strings.Contains(list, "<name>") {
 		t.Errorf("libvirtd stood still, and told the domain:\n%s", list)
 	}

@@ -47,7 +47,7 @@ func (p *pairRig) splitByPerson(t *testing.T) {
 	p.until(t, other+" to stand still", func(ctx context.Context) (string, bool) {
 		err := insert(ctx, p.clients.node[other], row+1) // it has it
 		out, serr := p.lab.Exec(ctx, other, p.exe, "pair", "status")
-		return fmt.Sprint(err, out, serr), err != nil && strings.Contains(fmt.Sprint(out, serr), "pair resolve, on the node whose data are kept")
+		return fmt.Sprint(err, out, serr), err != nil && strings.Contains(fmt.Sprint(out, serr), "on the node whose data are kept, by: holdfast pair resolve")
 	})
 	must(t, insert(t.Context(), p.clients.node[had], row+2))
 	// A node of a busy machine may not be heard for a moment.

@@ -66,7 +66,7 @@ func (p *pairRig) confirmed(t *testing.T) {
 	must(t, errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby), p.on(ctx, active)))
 	p.until(t, active+" to say that it waits", func(ctx context.Context) (string, bool) {
 		out, err := p.lab.Exec(ctx, active, p.exe, "pair", "status")
-		return fmt.Sprint(out, err), strings.Contains(fmt.Sprint(out, err), "waits for the other one, or for pair resolve")
+		return fmt.Sprint(out, err), strings.Contains(fmt.Sprint(out, err), "waits for the other one, or for: holdfast pair resolve")
 	})
 	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes", "--timeout", "5m"); err != nil {
 		t.Fatalf("pair resolve: %v: %s", err, out)

@@ -276,7 +276,7 @@ func (x *arbitration) whyNot() string {
 	case !own:
 		return string(x.self) + ": " + x.text()
 	case !peer:
-		return string(x.peer) + " can not go on alone: ask it for pair status"
+		return string(x.peer) + " can not go on alone; see there: holdfast pair status"
 	}
 	return ""
 }
@@ -294,7 +294,7 @@ func (x *arbitration) resolve(user string) (bool, error) {
 	case x.problem != "":
 		return false, fail.Errorf(fail.Unavailable, "nothing is decided: %s", x.problem)
 	case x.looked && x.m.State() == arbiter.SplitOperator && !x.m.Heard:
-		return false, fail.Errorf(fail.Refused, "split brain: both nodes have gone on alone, and %s does not answer: both have to hear whose data are kept", x.peer)
+		return false, fail.Errorf(fail.Refused, "split brain: both nodes have gone on alone, and %s does not answer: choose whose data are kept when both answer", x.peer)
 	case x.looked && x.m.State() == arbiter.SplitOperator:
 		if err := x.keeps(x.self); err != nil {
 			return false, err

@@ -29,7 +29,7 @@ func (x *arbitration) unforced(by arbiter.Kind, answers func(context.Context) er
 		}
 		return answers(ctx)
 	}
-	x.off = func(context.Context, string) error { return errors.New("this arbiter shows nobody off") }
+	x.off = func(context.Context, string) error { return errors.New("no fence device belongs to this arbiter") }
 }
 
 // byDisk has a disk decide that both nodes can write. guard is that of unforced.

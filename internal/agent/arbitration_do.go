@@ -125,7 +125,7 @@ func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
 	}
 	x.mu.Unlock()
 	if mark.State != arbiter.Won || mark.By != x.by && mark.By != arbiter.Operator || mark.From != a.From || mark.Gen != a.Gen {
-		return fmt.Errorf("generation %d was not won by this pair's arbiter or a person: the note says %+v", a.From, mark)
+		return fmt.Errorf("this node may not go on from generation %d: neither this pair's arbiter nor a person has decided so", a.From)
 	}
 	off := []cluster.Off{{Host: x.peer, User: who}}
 	var license cluster.Epoch
@@ -227,7 +227,7 @@ func (x *arbitration) promote(ctx context.Context) error {
 		return err
 	}
 	if !found || f.Role != roles[arbiter.Single] {
-		return fmt.Errorf("this node is not the only voter: %+v", f)
+		return fmt.Errorf("this node is not the only voter of its store, but %q", f.Role)
 	}
 	f.Role = roles[arbiter.Two]
 	return etcdstore.SaveFormation(x.member.DataDir, f)
@@ -277,7 +277,7 @@ func (x *arbitration) sealed(ctx context.Context, gen uint64) (bool, error) {
 	return s.Gen == gen && s.Member == m.ID && !m.Learner, nil
 }
 
-var errGeneration = errors.New("the store's generation can not be understood")
+var errGeneration = errors.New("the store's generation can not be read")
 
 // generationOf reads the store's generation, by a majority.
 func generationOf(ctx context.Context, st store.Store) (uint64, error) {

@@ -11,7 +11,7 @@ var stateTexts = map[arbiter.Kind]map[arbiter.State]string{
 	},
 	arbiter.Disk: {
 		arbiter.NoFailover: "both nodes vote, and the disk does not answer here, or the other node has no watchdog that works: no failover is possible",
-		arbiter.Arbitrates: "the other node is lost: this one goes on alone if the disk has not given that to the other",
+		arbiter.Arbitrates: "the other node is lost: this one goes on alone if the disk does not name the other",
 		arbiter.Forms:      "the other node is lost, and the disk names this one: it forms its store",
 		arbiter.Beat:       "the disk names the other node: this one waits for it",
 	},
@@ -30,7 +30,7 @@ func stateText(by arbiter.Kind, s arbiter.State) string {
 	case arbiter.Returning:
 		return "this node joins the store"
 	case arbiter.Waits:
-		return "this node has begun alone: it waits for the other one, or for pair resolve"
+		return "this node has begun alone: it waits for the other one, or for: holdfast pair resolve"
 	case arbiter.Arbitrates:
 		return "the other node is lost: its fence devices are asked to show it off"
 	case arbiter.Forms:
@@ -38,7 +38,7 @@ func stateText(by arbiter.Kind, s arbiter.State) string {
 	case arbiter.Alone:
 		return "this node goes on alone"
 	case arbiter.SplitOperator:
-		return "split brain: both nodes have gone on alone: pair resolve, on the node whose data are kept, ends that"
+		return "split brain: both nodes have gone on alone: choose, on the node whose data are kept, by: holdfast pair resolve"
 	case arbiter.Stale:
 		return "the other node has gone on alone: the store of this one is given up"
 	case arbiter.Foreign:

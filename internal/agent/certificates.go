@@ -171,7 +171,7 @@ func (k *keeper) RenewCertificates(ctx context.Context, host cluster.HostID) ([]
 		return k.Renew(context.WithoutCancel(ctx)) // it ends by itself, and not half done
 	}
 	if k.peer == nil {
-		return nil, fail.Errorf(fail.Invalid, "host %q: this agent reaches no others", host)
+		return nil, fail.Errorf(fail.Invalid, "host %q: this agent has no TLS, and reaches no other agent", host)
 	}
 	c, err := k.peer(host)
 	if err != nil {

@@ -73,7 +73,7 @@ func (p *pairWork) AddPartition(ctx context.Context, user string, in cluster.Par
 			return err
 		}
 	case cur.State == config.PartitionLeaving:
-		return fail.Errorf(fail.Refused, "the partition %s is being taken away", cur.Name).With("wait for its end: holdfast pair partition remove " + cur.Name)
+		return fail.Errorf(fail.Refused, "the partition %s is being taken away", cur.Name).With("finish that first: holdfast pair partition remove " + cur.Name)
 	case !cur.Same(want):
 		return fail.Errorf(fail.Refused, "the pair has the partition %s on %s at %s, and can have one", cur.Name, cur.Disk, cur.Mount)
 	}

@@ -225,7 +225,7 @@ func retiring(nodeFile string) (*node, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "%w", err).With("mend it; or, when nothing of Holdfast runs on this host any more, move it away")
+		return nil, fail.Errorf(fail.Invalid, "%w", err).With("mend that file; or, when nothing of Holdfast runs on this host any more, move the file away")
 	}
 	return &node{n: n}, nil
 }

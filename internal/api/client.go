@@ -312,8 +312,8 @@ func (c *Client) Migrate(ctx context.Context, host, key string) iter.Seq2[Progre
 			}
 		}
 		if !done {
-			yield(Progress{}, fail.Errorf(fail.Unknown, "the agent at %s ended its report before the migration ended", c.target).
-				With("the migration may go on; see: holdfast status"))
+			yield(Progress{}, fail.Errorf(fail.Unknown, "the agent at %s ended its report before the move ended", c.target).
+				With("the move may go on; see: holdfast status"))
 		}
 	}
 }

@@ -51,7 +51,7 @@ func NewPairTool(env Env, name string) *cobra.Command {
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.crmStatus(cmd) },
 		})
 	case drbdName:
-		root.Long = "Shows this node's DRBD devices: connection, roles and disks, its own first.\nStandAlone: this copy and the other one went apart. See: holdfast pair status"
+		root.Long = "Shows this node's DRBD devices: connection, roles and disks, its own first.\nStandAlone: this copy and the other one have diverged. See: holdfast pair status"
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.drbdOverview(cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"

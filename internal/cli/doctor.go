@@ -140,7 +140,7 @@ func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
 // ofCluster is what the status says that people should know.
 func ofCluster(host string, s cluster.Status) (out []install.Finding) {
 	if s.Waiting != "" {
-		out = append(out, install.Finding{Check: "cluster", Result: install.Warn, Finding: "it waits for " + s.Waiting, Remedy: "holdfast status"})
+		out = append(out, install.Finding{Check: "cluster", Result: install.Warn, Finding: "the cluster waits for " + s.Waiting, Remedy: "holdfast status"})
 	}
 	for _, h := range s.Hosts {
 		if string(h.Name) == host && h.Why != "" {

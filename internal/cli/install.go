@@ -227,7 +227,7 @@ has a line "IP HOSTNAME" for each.`,
 // confirming asks before what can not be taken back by itself.
 func (a *app) confirming(yes bool) func(context.Context, string) error {
 	return func(ctx context.Context, what string) error {
-		return a.sure(ctx, yes, what, "look at it with --check, and give --yes")
+		return a.sure(ctx, yes, what, "see first what it does: --check; then give --yes")
 	}
 }
 

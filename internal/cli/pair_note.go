@@ -65,7 +65,7 @@ func (n setupNote) same(v setupValues) error {
 		switch {
 		case was.value == is[i].value:
 		case was.file:
-			other = append(other, was.name+": what is said there was something else")
+			other = append(other, was.name+": the file had other contents")
 		default:
 			other = append(other, fmt.Sprintf("%s: value %q: it was %q", was.name, clean(is[i].value), clean(was.value)))
 		}

@@ -131,7 +131,7 @@ type switched struct {
 
 func (s switched) text() string {
 	if s.Total == 0 {
-		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent has begun anew meanwhile\n", clean(s.To), clean(s.From))
+		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent was restarted meanwhile\n", clean(s.To), clean(s.From))
 	}
 	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
 	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, promoted %s, services started %s\n",

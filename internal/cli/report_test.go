@@ -122,7 +122,7 @@ func TestReport(t *testing.T) {
 		"status.txt": "running on node1", "status.json": `"cluster": "prod"`, "events.json": "and [removed]", "config.json": "file:" + dir + "/vnc", "version.json": `"1.2.4"`, "store.json": "{",
 		"agent.json": `"host": "node1"`, "log/agent.log": `"password":"[removed]"`, "log/agent-20260101T000000.000000000.log": "[removed]", "log/store/store.log": "[removed]",
 		"libvirt/holdfast-mnvm.xml": "<name>holdfast-mnvm</name>", "journal.txt": "bmc_secret=[removed]", "system/memory.txt": "MemTotal",
-		"index.txt": "nftables.txt: not had: ",
+		"index.txt": "nftables.txt: not available: ",
 	} {
 		if !strings.Contains(files[name], want) {
 			t.Errorf("%s has no %q: %.300q", name, want, files[name])
@@ -181,7 +181,7 @@ func TestReportWithoutAnAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	said, err := runReport(t.Context(), dir, args...)
-	if err != nil || !strings.Contains(said, "status.json: not had:") {
+	if err != nil || !strings.Contains(said, "status.json: not available:") {
 		t.Fatalf("%s, %v", said, err)
 	}
 	files := unpackReport(t, filepath.Join(dir, "r.tar.gz"))

@@ -178,13 +178,13 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 			say(b, p, "", plain, fmt.Sprintf("%s: address %s", clean(h.Name), clean(h.Addr)))
 		}
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
-			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit, it gives no reason")))
+			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit; its agent gives no reason")))
 		}
 		switch {
 		case h.Fenced != "":
 			say(b, p, "", yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", clean(h.Name), h.Expelled))
 		case !h.Expelled.IsZero():
-			say(b, p, "", yellow, fmt.Sprintf("%s: its copy of epoch %s is proved stopped; it joins again when it has nothing of it", clean(h.Name), h.Expelled))
+			say(b, p, "", yellow, fmt.Sprintf("%s: taken over from in epoch %s; it takes part again when nothing of that runs there", clean(h.Name), h.Expelled))
 		}
 	}
 	memoryText(b, p, hosts)

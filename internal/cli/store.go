@@ -133,7 +133,7 @@ once more. Your name goes into the event log.`,
 }
 
 func (a *app) confirmOff(cmd *cobra.Command, host string) error {
-	said := fmt.Sprintf("your word that host %s is off is recorded; follow what comes of it with: holdfast status --watch", clean(host))
+	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", clean(host))
 	return a.ordered(cmd, said, func(ctx context.Context, c *api.Client) error {
 		if err := a.typedAgain(ctx, host); err != nil {
 			return err

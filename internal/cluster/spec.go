@@ -70,7 +70,7 @@ var (
 	// ErrInUse: another process, on this host or another one, has what the guest needs for itself.
 	ErrInUse = errors.New("the guest's disk is in use by another process, here or on another host")
 	// ErrNotProved: the process may still exist.
-	ErrNotProved = errors.New("not proved gone")
+	ErrNotProved = errors.New("not proved to have ended")
 	// ErrNoAgent: no agent in the guest answers.
 	ErrNoAgent = errors.New("qemu-guest-agent in the guest does not answer")
 )

@@ -296,11 +296,11 @@ func (m *Machine) able(h cluster.HostID) string {
 	case r.Fenced != "":
 		return "was switched off by a fence device and has not booted since"
 	case !r.Expelled.IsZero():
-		return "was taken over from and has not come back"
+		return "was taken over from and has not taken part since"
 	case !m.alive(h):
 		return "is silent"
 	case r.HandsOff:
-		return "has its hands off"
+		return "is frozen (hands off)"
 	case slices.Contains(m.Want.Rest, h):
 		return "is in maintenance"
 	case !r.Fit:

@@ -17,10 +17,10 @@ func (m *Machine) Takeover() cluster.Takeover {
 		return cluster.Takeover{Why: "hands off: all decisions are frozen until `holdfast start`"}
 	}
 	if _, found := m.candidate(""); holder == "" && !found {
-		return cluster.Takeover{Why: "nobody holds it, and no host is able to run it: " + m.unable("")}
+		return cluster.Takeover{Why: "no host holds it, and no host is able to run it: " + m.unable("")}
 	}
 	if holder == "" {
-		return cluster.Takeover{Possible: true, Why: "nobody holds it"}
+		return cluster.Takeover{Possible: true, Why: "no host holds it"}
 	}
 	within, why := m.bound(holder)
 	if within == 0 {
@@ -114,7 +114,7 @@ func (m *Machine) Waiting() string {
 	case m.Coord.Mod == 0 || !m.alive(m.Coord.Host):
 		return "the election of a coordinator"
 	case m.restored() && m.unsettled() != "":
-		return fmt.Sprintf("the store was restored: the word of host %s that it runs nothing, or an operator's that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
+		return fmt.Sprintf("the store was restored: host %s to report that it runs nothing, or an operator to confirm that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
 	case o.Mod == 0 && !m.Want.Run:
 		return ""
 	case o.Mod == 0 && m.seenSomewhere() != "":
@@ -129,7 +129,7 @@ func (m *Machine) Waiting() string {
 	}
 	switch o.State {
 	case cluster.Assigned:
-		return fmt.Sprintf("host %s starts it", o.Host)
+		return fmt.Sprintf("host %s to start it", o.Host)
 	case cluster.Stopping:
 		return fmt.Sprintf("the shutdown on %s", o.Host)
 	case cluster.Migrating:
@@ -138,7 +138,7 @@ func (m *Machine) Waiting() string {
 		}
 		return fmt.Sprintf("the move from %s to %s", o.Host, o.To)
 	case cluster.Settling:
-		return fmt.Sprintf("the word of %s whether it has arrived there", o.Host)
+		return fmt.Sprintf("%s to report whether it has arrived there", o.Host)
 	}
 	return ""
 }
@@ -147,11 +147,11 @@ func (m *Machine) Waiting() string {
 func (m *Machine) waitingForGuest(h cluster.HostID) string {
 	switch r := m.Hosts[h]; {
 	case r.Guest == cluster.GuestPaused && r.Unhealthy != "":
-		return fmt.Sprintf("what runs on %s: %s; it is let go on every %s, and moved after %s if another host is able to run it", h, r.Unhealthy, stillAgain, stillWait)
+		return fmt.Sprintf("what runs on %s: %s; it is resumed every %s, and moved after %s if another host is able to run it", h, r.Unhealthy, stillAgain, stillWait)
 	case r.Guest == cluster.GuestPaused:
 		return fmt.Sprintf("what runs on %s to go on: it is paused, and not by the cluster", h)
 	case r.Guest == cluster.GuestUnknown && !r.Fit:
-		return fmt.Sprintf("host %s to see what it runs: %s; it lets itself be reset after %s", h, r.Why, blindWait)
+		return fmt.Sprintf("host %s to find out what runs on it: %s; after %s it has its watchdog reset it", h, r.Why, blindWait)
 	case slices.Contains(m.Want.Rest, h):
 		if _, found := m.candidate(h); !found {
 			return fmt.Sprintf("a host to which it can move, as %s is in maintenance: %s", h, m.unable(h))
@@ -173,7 +173,7 @@ func (m *Machine) waitingForStart() string {
 	if o := m.Owner; o.Failures > 0 {
 		return fmt.Sprintf("the next try in %s, after %d that failed: %s", (backoff(o.Failures) - m.Now.Sub(o.SeenAt)).Round(time.Second/10), o.Failures, o.Reason)
 	}
-	return "the coordinator gives it to a host"
+	return "the coordinator to give it to a host"
 }
 
 func (m *Machine) waitingForProof(h cluster.HostID) string {
@@ -188,7 +188,7 @@ func (m *Machine) waitingForProof(h cluster.HostID) string {
 	case r.Guard == 0:
 		return fmt.Sprintf("host %s is silent and has no working watchdog%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
 	case r.HandsOff:
-		return fmt.Sprintf("host %s is silent and had its hands off%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
+		return fmt.Sprintf("host %s is silent, and its watchdog was disarmed (hands off)%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
 	}
 	return fmt.Sprintf("the deadline of silent host %s, in %s%s", h, max(0, m.wait(r.Guard)-m.silent(h)).Round(time.Second/10), device)
 }

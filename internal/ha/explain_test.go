@@ -48,8 +48,8 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 			host(v, "h2", func(r *HostRec) { r.Vote = cluster.NoMember })
 			host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) })
 		}), true, "lease 6s"},
-		{"nobody holds it", change(func(v *Machine) { v.Owner.State = cluster.Released }), true, "nobody holds"},
-		{"nobody holds it and nobody is able", change(func(v *Machine) {
+		{"no host holds it", change(func(v *Machine) { v.Owner.State = cluster.Released }), true, "no host holds"},
+		{"no host holds it and nobody is able", change(func(v *Machine) {
 			v.Owner.State = cluster.Released
 			for _, h := range v.Order {
 				host(v, h, func(r *HostRec) { r.Fit, r.Why = false, "no image" })
@@ -85,7 +85,7 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 		}), "the next try in 1s, after 3 that failed: no image"},
 		{"it is stopped", change(func(v *Machine) { v.Owner.State, v.Want.Run = cluster.Released, false }), ""},
 		{"a guest without a record", change(func(v *Machine) { v.Owner = OwnerRec{} }), "host h1 runs something that no record explains"},
-		{"a start", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 starts it"},
+		{"a start", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 to start it"},
 		{"a stop", change(func(v *Machine) { v.Owner.State = cluster.Stopping }), "the shutdown on h1"},
 		{"a migration", change(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Migrating, "h2" }), "the move from h1 to h2"},
 		{"maintenance, and a host is able", change(func(v *Machine) { v.Want.Rest = []cluster.HostID{"h1"} }), ""},
@@ -93,7 +93,7 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 			v.Want.Rest = []cluster.HostID{"h1", "h3"}
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 		}), "a host to which it can move, as h1 is in maintenance: h2 no image; h3 is in maintenance"},
-		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "the word of h2"},
+		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "h2 to report whether it has arrived there"},
 	} {
 		if got := c.view.Waiting(); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)

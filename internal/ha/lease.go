@@ -14,7 +14,7 @@ func (d *decision) protect() (killing bool) {
 	m := d.m
 	switch {
 	case m.Guest.Inherited && m.empty():
-		d.do(Kill{Why: "what an agent before this one began may still come"})
+		d.do(Kill{Why: "a start that an earlier agent began may still come up"})
 	case m.Guest.Seen.State == cluster.GuestAbsent || m.frozen():
 	case m.expired():
 		d.kill("the lease's deadline has passed")

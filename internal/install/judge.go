@@ -278,7 +278,7 @@ func (j *judgement) pool(s sight) {
 	p := s.facts.Pool
 	switch {
 	case p == nil:
-		j.say("image", Fail, "the host has said nothing of the Ceph pool", "let the same version of Holdfast answer there")
+		j.say("image", Fail, "the host has said nothing of the Ceph pool", "install the same version of Holdfast there")
 	case p.Error != "":
 		j.say("image", Fail, p.Error, "install ceph-common and QEMU's driver for RBD, put the user's keyring where Ceph.Credential says, and the image into the pool; the monitors of MonAddrs must be reached from here")
 	case p.Format != "raw":
@@ -307,7 +307,7 @@ func (j *judgement) installed(s sight) {
 		j.say("installed", Fail, fmt.Sprintf("it is installed here as host %q", f.Installed.Host), "uninstall it first, or correct Node")
 	}
 	if f.Installed.Guests != s.host.Guests {
-		j.say("installed", Fail, "it is installed here as a host of the other kind (members; hosts that run guests only)", "uninstall it first")
+		j.say("installed", Fail, "it is installed here as the other kind of host (a member, or a host that runs guests only)", "uninstall it first")
 	}
 }
 

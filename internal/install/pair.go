@@ -90,7 +90,7 @@ func (j *judgement) pair(s sight, need int64) {
 	}
 	f := s.facts.Pair
 	if f == nil {
-		j.say("database", Fail, "the host has said nothing of its database", "let the same version of Holdfast answer there")
+		j.say("database", Fail, "the host has said nothing of its database", "install the same version of Holdfast there")
 		return
 	}
 	d := *j.cfg.Pair.Full().Database

@@ -20,7 +20,7 @@ type Route struct {
 // wraps a unix.Errno where there is none. An address of this host's own, or of many, has none.
 func RouteTo(addr netip.Addr) (Route, error) {
 	if !addr.Is4() {
-		return Route{}, fmt.Errorf("the way to %s: want an address of IPv4", addr)
+		return Route{}, fmt.Errorf("the route to %s: want an address of IPv4", addr)
 	}
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0], body[1] = unix.AF_INET, 32
@@ -30,7 +30,7 @@ func RouteTo(addr netip.Addr) (Route, error) {
 		r, err = readRoute(m)
 	}
 	if err != nil {
-		return Route{}, fmt.Errorf("the way to %s: %w", addr, err)
+		return Route{}, fmt.Errorf("the route to %s: %w", addr, err)
 	}
 	return r, nil
 }

@@ -264,7 +264,7 @@ func (m *Machine) Fit() string {
 	case r.Role == RoleUnknown:
 		return "this node's copy can not be observed"
 	case r.Stuck:
-		return "this node's copy does not come on"
+		return "this node's copy does not follow"
 	case m.Seen.SyncMod != m.Sync.Mod:
 		return "this node's copy was not looked at since the record of the copies has changed"
 	case !r.Whole:
@@ -287,7 +287,7 @@ func (m *Machine) Resolve() (p Put, why string) {
 	case m.Writing || !m.Judged():
 		return p, "this node is busy"
 	case m.Seen.Replica.Stuck:
-		return p, "this node's copy does not come on"
+		return p, "this node's copy does not follow"
 	case m.Fit() == "":
 		return p, "this node's copy can be promoted as it is"
 	}

@@ -43,7 +43,7 @@ var (
 	MemberLeaves  = code("member-leaves", "waits for {host}: two members of the store must not be away at once")
 	MemberAway    = code("member-away", "waits for {host}, which is away: two members of the store must not be away at once")
 	NoMajority    = code("no-majority", "waits for {host}, which is away: without both the store has no majority")
-	BeingEnded    = code("being-ended", "is being ended")
+	BeingEnded    = code("being-ended", "is being aborted")
 	TriedAgain    = code("tried-again", "{step} is tried again: {why}")
 )
 

@@ -130,7 +130,7 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 	case o.State == cluster.Running && o.Host == t.Name:
 		return fail.Errorf(fail.Invalid, "it runs on %s already", t.Name)
 	case w.HandsOff:
-		return fail.Errorf(fail.Refused, "hands are off: no decision is made").With("put them on again: holdfast start")
+		return fail.Errorf(fail.Refused, "hands are off: no decision is made").With("end that: holdfast start")
 	case !w.Run:
 		return fail.Errorf(fail.Refused, "it has been asked to stop").With("start it first: holdfast start")
 	case o.State != cluster.Running:

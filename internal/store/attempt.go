@@ -16,7 +16,7 @@ type Attempt struct {
 // Errors of rules about attempts.
 var (
 	// ErrLook: the rule wants to know what is there, and to be asked again.
-	ErrLook = errors.New("it depends on what is there")
+	ErrLook = errors.New("whether it is allowed depends on what is stored there")
 	// ErrNotYours: the key, or what it holds or would hold, is not the host's own.
-	ErrNotYours = errors.New("it is not this host's own")
+	ErrNotYours = errors.New("the key or value is not this host's own")
 )

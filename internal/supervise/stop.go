@@ -111,7 +111,7 @@ func (p *process) end(ctx context.Context) (exit string, err error) {
 	// When this process started it and released it, it is ours to bury.
 	_, werr := unix.Wait4(p.id.PID, nil, unix.WNOHANG, nil)
 	if werr != nil && !errors.Is(werr, unix.ECHILD) {
-		return "", fmt.Errorf("bury process %d: %w", p.id.PID, werr)
+		return "", fmt.Errorf("collect process %d: %w", p.id.PID, werr)
 	}
 	return exit, nil
 }

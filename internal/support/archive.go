@@ -147,7 +147,7 @@ func get(ctx context.Context, o Options, p Part, red *redactor) ([]byte, Entry) 
 	case err != nil && !errors.Is(err, errFull):
 		e.Why = "not complete: " + err.Error()
 		if len(text) == 0 {
-			e.Why = "not had: " + err.Error()
+			e.Why = "not available: " + err.Error()
 		}
 	case cut && p.Tail:
 		e.Why = "the beginning is left out"

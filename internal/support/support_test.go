@@ -253,8 +253,8 @@ func TestArchive(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"fails: not had: no way with [removed]", "empty: empty", "head: the end is left out", "tail: the beginning is left out",
-		"toomuch: left out", "none: not had: ", "wrong: not complete: exit status 3: because", "a note on [removed]",
+		"fails: not available: no way with [removed]", "empty: empty", "head: the end is left out", "tail: the beginning is left out",
+		"toomuch: left out", "none: not available: ", "wrong: not complete: exit status 3: because", "a note on [removed]",
 	} {
 		if !strings.Contains(got[indexName], want) {
 			t.Errorf("the index does not say %q:\n%s", want, got[indexName])

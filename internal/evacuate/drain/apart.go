@@ -41,7 +41,7 @@ func (r *drainRun) withoutPartners(free room, uuid string, seen map[cluster.Host
 	defer cancel()
 	words, _, err := r.Store.List(ctx, carryKeys)
 	if err != nil {
-		return "", fmt.Errorf("list what guests carry: %w", err)
+		return "", fmt.Errorf("list the records of moved guests: %w", err)
 	}
 	coming := map[cluster.HostID]bool{}
 	for _, w := range words {

@@ -63,7 +63,7 @@ func (c carry) put(ctx context.Context, st store.Store, host cluster.HostID) err
 		err = c.write(ctx, st, store.Op{Key: carryPrefix(host) + c.UUID, Value: value})
 	}
 	if err != nil {
-		return fmt.Errorf("write what %s carries: %w", c.Name, err)
+		return fmt.Errorf("write the record of the moved guest %s: %w", c.Name, err)
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func (c carry) takeBack(ctx context.Context, st store.Store, host cluster.HostID
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
 	defer cancel()
 	if err := c.write(ctx, st, store.Op{Key: carryPrefix(host) + c.UUID}); err != nil {
-		return fmt.Errorf("remove what %s carries: %w", c.Name, err)
+		return fmt.Errorf("remove the record of the moved guest %s: %w", c.Name, err)
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func sentOff(ctx context.Context, st store.Store, from cluster.HostID) (map[stri
 	defer cancel()
 	kvs, _, err := st.List(ctx, carryKeys)
 	if err != nil {
-		return nil, fmt.Errorf("list what guests carry: %w", err)
+		return nil, fmt.Errorf("list the records of moved guests: %w", err)
 	}
 	out := map[string][]cluster.HostID{}
 	for _, kv := range kvs {

@@ -21,7 +21,7 @@ func Forget(ctx context.Context, st store.Store, host cluster.HostID, force bool
 	var ops []store.Op
 	all, _, err := st.List(ctx, carryKeys)
 	if err != nil {
-		return nil, fmt.Errorf("list what guests carry: %w", err)
+		return nil, fmt.Errorf("list the records of moved guests: %w", err)
 	}
 	for _, kv := range all {
 		var c carry
@@ -33,7 +33,7 @@ func Forget(ctx context.Context, st store.Store, host cluster.HostID, force bool
 			log.Warn("a word about a guest is removed with its host", "key", kv.Key, "word", string(kv.Value))
 			ops = append(ops, store.Op{Key: kv.Key})
 		case err != nil:
-			return nil, fail.Errorf(fail.Refused, "the word %s can not be read: %w", kv.Key, err).With(forceForget(host))
+			return nil, fail.Errorf(fail.Refused, "the record %s can not be read: %w", kv.Key, err).With(forceForget(host))
 		case c.Live || c.Start:
 			return nil, fail.Errorf(fail.Refused, "guest %s was moved from %s to %s, and it is not known that it runs", c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
 				With(forceForget(host))

@@ -30,7 +30,7 @@ func PermitsCarry(a store.Attempt) (known bool, err error) {
 		}
 		var c carry
 		if err := json.Unmarshal(text, &c); err != nil {
-			return true, fmt.Errorf("read what a guest carries: %w", err)
+			return true, fmt.Errorf("read the record of a moved guest: %w", err)
 		}
 		if string(c.From) != a.Host {
 			return true, store.ErrNotYours

@@ -219,7 +219,7 @@ func (r *drainRun) begin(left []libvirt.VM) {
 			r.waits = append(r.waits, wait)
 		case vm.Arriving: // before it was known that this host takes none
 			r.came[vm.UUID] = true
-			r.waits = append(r.waits, vm.Name+": is arriving just now, and goes on from here then")
+			r.waits = append(r.waits, vm.Name+": is just arriving, and is moved on after that")
 		case r.came[vm.UUID]:
 			r.waits = append(r.waits, vm.Name+": has just arrived")
 			if r.received(vm) {

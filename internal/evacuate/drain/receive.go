@@ -45,7 +45,7 @@ const (
 
 // Run works until ctx ends.
 func (r *Receiver) Run(ctx context.Context) {
-	store.Again(ctx, r.Log, "what guests carry is not followed just now", r.follow)
+	store.Again(ctx, r.Log, "the records of moved guests are not read just now", r.follow)
 }
 
 // Waits tells people why a guest of this host stands still, or is off, although it ran
@@ -64,7 +64,7 @@ func (r *Receiver) follow(ctx context.Context) error {
 		kvs, rev, err := r.Store.List(lctx, prefix)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("list what guests carry: %w", err)
+			return fmt.Errorf("list the records of moved guests: %w", err)
 		}
 		if err := r.receive(ctx, kvs); err != nil {
 			r.Log.Warn("a guest that came here lacks something", "err", err)
@@ -265,7 +265,7 @@ func (r *Receiver) stands(ctx context.Context, w sentWord) error {
 	defer cancel()
 	kv, there, err := r.Store.Get(ctx, w.key)
 	if err == nil && (!there || kv.ModRev != w.mod) {
-		err = fmt.Errorf("its word has changed just now: %w", store.ErrRetry)
+		err = fmt.Errorf("its record has changed just now: %w", store.ErrRetry)
 	}
 	return err
 }

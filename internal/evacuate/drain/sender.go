@@ -72,7 +72,7 @@ func (s *Sender) carried(ctx context.Context) ([]store.KV, error) {
 	defer cancel()
 	kvs, _, err := s.Store.List(ctx, carryKeys)
 	if err != nil {
-		return nil, fmt.Errorf("list what guests carry: %w", err)
+		return nil, fmt.Errorf("list the records of moved guests: %w", err)
 	}
 	return kvs, nil
 }
@@ -177,7 +177,7 @@ func (s *Sender) put(ctx context.Context, c *carry, to cluster.HostID) error {
 		case err == nil && why == "":
 			return nil
 		case errors.Is(err, store.ErrDefinite):
-			return fmt.Errorf("write what %s carries: %w", c.Name, err)
+			return fmt.Errorf("write the record of the moved guest %s: %w", c.Name, err)
 		case err == nil && time.Now().After(end):
 			return errors.New(why)
 		}
@@ -213,7 +213,7 @@ func (s *Sender) putOnce(ctx context.Context, c *carry, to cluster.HostID) (why 
 		var old carry
 		switch err := json.Unmarshal(kvs[i].Value, &old); {
 		case err != nil:
-			return fmt.Sprintf("the word %s can not be read: %v", key, err), nil
+			return fmt.Sprintf("the record %s can not be read: %v", key, err), nil
 		case old.ID == c.ID: // its answer was lost
 			return "", nil
 		case old.Live || old.From != s.Host:
@@ -228,7 +228,7 @@ func (s *Sender) putOnce(ctx context.Context, c *carry, to cluster.HostID) (why 
 	defer cancel()
 	_, done, err := s.Store.Txn(ctx, []store.Cmp{{Key: key, Rev: mod}}, []store.Op{{Key: key, Value: value}})
 	if err == nil && !done {
-		why = fmt.Sprintf("the word %s is changed by others", key)
+		why = fmt.Sprintf("the record %s is being changed by other agents", key)
 	}
 	return why, err
 }

@@ -121,7 +121,7 @@ func (a *Agent) txn(t ha.Txn) call {
 	}
 	return call{within + killWithin, func(ctx context.Context) ha.Outcome {
 		if err := a.prove(ctx); err != nil {
-			return a.ended("prove it gone", err)
+			return a.ended("prove that it has ended", err)
 		}
 		o := a.send(ctx, conds, ops)
 		o.Proved = true

@@ -45,7 +45,7 @@ func nextGeneration(known uint64, now time.Time) (uint64, error) {
 	}
 	last, err := rand.Int(rand.Reader, big.NewInt(1<<generationRandom))
 	if err != nil {
-		return 0, fmt.Errorf("draw a generation: %w", err)
+		return 0, fmt.Errorf("choose a generation: %w", err)
 	}
 	return first<<generationRandom | last.Uint64(), nil
 }

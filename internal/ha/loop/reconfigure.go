@@ -120,7 +120,7 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 			return out, err
 		}
 		if !sleep.For(ctx, requestAgain) {
-			return out, cmp.Or(err, fmt.Errorf("%w: it raced other requests", store.ErrRetry))
+			return out, cmp.Or(err, fmt.Errorf("%w: other requests came in between", store.ErrRetry))
 		}
 	}
 }

@@ -160,7 +160,7 @@ func (a *Agent) Request(ctx context.Context, user, key string, change func(*clus
 		}
 		if !sleep.For(ctx, requestAgain) {
 			if err == nil {
-				err = fmt.Errorf("%w: it raced other requests", store.ErrRetry)
+				err = fmt.Errorf("%w: other requests came in between", store.ErrRetry)
 			}
 			return err
 		}

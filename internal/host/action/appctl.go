@@ -133,7 +133,7 @@ func (a *appctlStep) unsaid(said string) string {
 	case end[2] != "success":
 		return fmt.Sprintf("it ended with exit code 0, but said: %s", end[0])
 	case end[1] != a.verb() && (a.verb() != verbStart || end[1] != verbStatus):
-		return fmt.Sprintf("its last word is of another verb: %s", end[0])
+		return fmt.Sprintf("its last message is about another action: %s", end[0])
 	}
 	return ""
 }

@@ -222,7 +222,7 @@ func (s *ipmiSession) ask(ctx context.Context, f func(context.Context) error) (e
 	s.w.follow(ctx)
 	for range tries {
 		if ctx.Err() != nil {
-			return errors.Join(err, fmt.Errorf("%w: the time is over: %w", ErrUnreachable, ctx.Err()))
+			return errors.Join(err, fmt.Errorf("%w: no time left: %w", ErrUnreachable, ctx.Err()))
 		}
 		s.c.WithTimeout(s.wait)
 		if err = f(s.call); err == nil {

@@ -97,7 +97,7 @@ func (w *wire) ended() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.ctx.Err(); err != nil {
-		return fmt.Errorf("the time is over: %w", err)
+		return fmt.Errorf("no time left: %w", err)
 	}
 	return nil
 }

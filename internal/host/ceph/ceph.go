@@ -238,7 +238,7 @@ func (c *Client) lookOnce(ctx context.Context) error {
 		return err
 	}
 	if !slices.Contains(i.Features, needed) {
-		return fmt.Errorf("image %s has not the feature %s: rbd feature enable %s %s", c.image(), needed, c.image(), needed)
+		return fmt.Errorf("image %s lacks the feature %s: rbd feature enable %s %s", c.image(), needed, c.image(), needed)
 	}
 	if c.tried {
 		return nil

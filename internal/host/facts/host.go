@@ -150,7 +150,7 @@ func lastLine(b []byte) string {
 	if s := shorten(lines[len(lines)-1]); s != "" {
 		return s
 	}
-	return "it failed without a word"
+	return "it failed and printed nothing"
 }
 
 // installed reads the version that a file of the product names, such as

@@ -81,7 +81,7 @@ func (l *link) add(c *conn) error {
 	defer l.mu.Unlock()
 	if l.ended {
 		c.hangUp()
-		return fmt.Errorf("libvirtd at %s: the driver is closed", l.path)
+		return fmt.Errorf("libvirtd at %s: the agent is ending", l.path)
 	}
 	l.all[c] = struct{}{}
 	return nil

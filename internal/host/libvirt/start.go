@@ -96,7 +96,7 @@ func (d *Driver) ready(ctx context.Context, gen int) (*conn, error) {
 		return nil, err
 	}
 	if len(daemons) == 0 {
-		return nil, errors.New("no libvirtd or virtqemud of root is in the process table: nothing could prove later that a start which it does not answer comes to nothing")
+		return nil, errors.New("no libvirtd or virtqemud of root runs: were a start not answered, nothing could prove later that it has failed")
 	}
 	c, err := d.link.open(ctx)
 	if err != nil {
@@ -205,7 +205,7 @@ func (d *Driver) create(ctx context.Context, c *conn, def string) <-chan error {
 	if !owned { // nothing was sent
 		d.flying.Add(-1)
 		d.link.drop(c)
-		result <- errors.Join(errNotSent, errors.New("the driver is closed"), d.start.clear())
+		result <- errors.Join(errNotSent, errors.New("the agent is ending"), d.start.clear())
 	}
 	return result
 }

@@ -72,14 +72,14 @@ func direct(addr netip.Addr) (dev net.Interface, source netip.Addr, err error) {
 		return net.Interface{}, netip.Addr{}, err
 	}
 	if !r.Direct {
-		return net.Interface{}, netip.Addr{}, fmt.Errorf("the way to %s: it goes by a router; want a directly connected network", addr)
+		return net.Interface{}, netip.Addr{}, fmt.Errorf("the route to %s: it goes by a router; want a directly connected network", addr)
 	}
 	i, err := net.InterfaceByIndex(r.Index)
 	if err != nil {
-		return net.Interface{}, netip.Addr{}, fmt.Errorf("the way to %s: find interface %d: %w", addr, r.Index, err)
+		return net.Interface{}, netip.Addr{}, fmt.Errorf("the route to %s: find interface %d: %w", addr, r.Index, err)
 	}
 	if !ether.IsMachine(i.HardwareAddr) || i.Flags&net.FlagLoopback != 0 {
-		return net.Interface{}, netip.Addr{}, fmt.Errorf("the way to %s: interface %s is no Ethernet", addr, i.Name)
+		return net.Interface{}, netip.Addr{}, fmt.Errorf("the route to %s: interface %s is no Ethernet", addr, i.Name)
 	}
 	return *i, r.Source, nil
 }

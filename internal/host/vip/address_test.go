@@ -38,7 +38,7 @@ func TestChoose(t *testing.T) {
 		{"10.1.0.5/16 dev eth7", []port{lo, a, b}, "", "", "no interface eth7"},
 		{"10.2.0.5/16", []port{lo, a, b}, "", "", "no interface of this host has an address that is in one subnet with it, 10.2.0.0/16"},
 		{"fd00:1::5/64", []port{lo, a, b}, "", "eth1", ""},
-		{"10.1.0.1/16", []port{lo, a, b}, "", "", "this host has the address by somebody else, as 10.1.0.1/16 on eth0"},
+		{"10.1.0.1/16", []port{lo, a, b}, "", "", "something else has set the address on this host, as 10.1.0.1/16 on eth0"},
 		{"10.1.0.9/16", []port{lo, a, b}, "", "", "as 10.1.0.9/16 on lo"},
 		{"10.1.0.5/16", []port{a}, "10.1.0.5", "", "the other node's own address"},
 		{"10.9.0.5/24", []port{tun}, "", "", "no Ethernet"},

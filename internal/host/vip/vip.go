@@ -27,7 +27,7 @@ import (
 )
 
 // ErrForeign is what errors wrap when this host has the address, but not by Add.
-var ErrForeign = errors.New("this host has the address by somebody else")
+var ErrForeign = errors.New("something else has set the address on this host")
 
 // ErrNoLink is what errors wrap when the interface can not send: it is down, has no carrier, or
 // takes no frames.

@@ -85,7 +85,7 @@ func pathEnd(p precheck.Path) *precheck.PathEnd {
 	}
 	c, err := net.Dial("udp", net.JoinHostPort(p.Peer, strconv.Itoa(install.APIPort))) // nothing is sent
 	if err != nil {
-		out.Error = text.Clean(fmt.Sprintf("no way leads to %s: %v", p.Peer, err))
+		out.Error = text.Clean(fmt.Sprintf("no route leads to %s: %v", p.Peer, err))
 		return out
 	}
 	defer c.Close()
@@ -270,7 +270,7 @@ func rate(ctx context.Context, at string) (n int64, err error) {
 	}
 	// What is under way counts when the other side has taken it, which then ends, too.
 	if left, err := io.Copy(io.Discard, c); err != nil || left > 0 {
-		return 0, errors.Join(errors.New("the other side does more with it than to take it"), err)
+		return 0, errors.Join(errors.New("the other side closed the connection or sent data, and was only to receive"), err)
 	}
 	return int64(float64(n) / time.Since(begin).Seconds()), nil
 }

@@ -90,7 +90,7 @@ func (v *View) prepare() {
 
 // Run follows until ctx ends. When the watch breaks it lists anew.
 func (v *View) Run(ctx context.Context) {
-	const means = "the hosts' reports are not followed just now"
+	const means = "the hosts' reports are not read just now"
 	if !v.Asked {
 		store.Again(ctx, v.Log, means, v.follow)
 		return

@@ -65,13 +65,13 @@ const (
 
 // Causes with which the context of Do ends, and errors of Executors.
 var (
-	ErrStopping  = errors.New("agent stops")
+	ErrStopping  = errors.New("the agent stopped")
 	ErrDeposed   = fmt.Errorf("this host does not coordinate any more: %w", ErrStopping)
 	ErrLost      = fmt.Errorf("the step is not this process's any more: %w", ErrStopping)
 	ErrCancelled = errors.New("cancelled")
 	ErrTimeout   = errors.New("timed out")
 	// ErrUnclear: it may or may not have been done.
-	ErrUnclear = errors.New("outcome unclear")
+	ErrUnclear = errors.New("its outcome is not known")
 )
 
 // Exit is the error of a program that has ended with a code.

@@ -75,7 +75,7 @@ func TestResults(t *testing.T) {
 			"h2/ok":      {job.Done, 0, ""},
 			"h2/exit":    {job.Failed, 3, "run it: exit status 3"},
 			"h2/panic":   {job.Failed, 0, "the agent failed in it: oh"},
-			"h2/unclear": {job.Unknown, 0, "call libvirt: outcome unclear"},
+			"h2/unclear": {job.Unknown, 0, "call libvirt: its outcome is not known"},
 			"h2/slow":    {job.Failed, 0, "timed out after 1m0s"},
 			"h2/deaf":    {job.Unknown, 0, "timed out after 1m0s, but it has not ended"},
 			"h2/none":    {job.Failed, 0, `this host's agent knows no steps of kind "unheard"`},

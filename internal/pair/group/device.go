@@ -144,7 +144,7 @@ func (d *Device) Look(ctx context.Context, _ pair.Sync) (r pair.Replica, told st
 	case trouble != nil:
 		c.Problem = trouble.Error()
 	case split && !wrote:
-		c.Problem = "split brain: this copy and the peer's went apart"
+		c.Problem = "split brain: this copy and the peer's have diverged"
 	case d.Mount != nil:
 		c.Problem = d.Mount.Full()
 	}

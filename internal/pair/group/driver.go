@@ -184,7 +184,7 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 		case !d.ready:
 			err = errNotReady
 		case !d.held && d.opt.Clock().Sub(m.SeenAt) > staleAfter:
-			err = fmt.Errorf("this node was not looked at for %s: a look hangs", staleAfter)
+			err = fmt.Errorf("this node was not checked for %s: a check of it hangs", staleAfter)
 		case m.Phase == pair.Ended && m.Empty() && m.Arrived():
 			g.State, g.Epoch = cluster.GuestArrived, m.Owner.Epoch
 		case m.Phase == pair.Ended && m.Empty() && m.Coming() && !m.Judged():

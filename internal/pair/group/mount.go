@@ -152,7 +152,7 @@ func (m *Mount) Start(ctx context.Context) error {
 // lock waits for a look that has the device open.
 func (m *Mount) lock(ctx context.Context) error {
 	if !lock(ctx, &m.mu) {
-		return fmt.Errorf("%s: a look at it goes on: %w", m.Device, ctx.Err())
+		return fmt.Errorf("%s: an earlier check of it still hangs: %w", m.Device, ctx.Err())
 	}
 	return nil
 }

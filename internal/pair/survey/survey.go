@@ -172,7 +172,7 @@ func (r *run) addArbiters() error {
 func ownAddr(peer netip.Addr) (netip.Addr, error) {
 	c, err := net.Dial("udp", net.JoinHostPort(peer.String(), "9")) // nothing is sent
 	if err != nil {
-		return netip.Addr{}, fail.Errorf(fail.Invalid, "--peer: value %s: no way leads there: %w", peer, err)
+		return netip.Addr{}, fail.Errorf(fail.Invalid, "--peer: value %s: no route leads there: %w", peer, err)
 	}
 	defer c.Close()
 	own, err := netip.ParseAddrPort(c.LocalAddr().String())

@@ -117,7 +117,7 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 	i := slices.IndexFunc(all, func(h inventory.Summary) bool { return h.Name == host })
 	switch {
 	case i < 0:
-		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
+		return fail.Errorf(fail.Invalid, "host %q: no host of that name reports", host)
 	case i < 3:
 		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: only other hosts can be forgotten", host)
 	case all[i].Up:

@@ -94,7 +94,7 @@ func (a *agent) txn(t ha.Txn, end func(ha.Outcome)) {
 	a.host.hyper.kill(func(proved bool) {
 		a.inLife(life, func() {
 			if !proved || a.host.hyper.observe().State != cluster.GuestAbsent {
-				end(ha.Outcome{Why: "not proved gone"})
+				end(ha.Outcome{Why: "not proved to have ended"})
 				return
 			}
 			a.send(t, func(o ha.Outcome) {

@@ -117,7 +117,7 @@ func (p *pack) announce(o *Options, name string, h *tar.Header) (manifest.File, 
 		return f, err
 	}
 	if describes(name) && h.Size > maxText {
-		return f, refuse(name, "it has %d bytes, want at most %d", h.Size, maxText)
+		return f, refuse(name, "it has %d bytes: want at most %d", h.Size, maxText)
 	}
 	if len(p.files) == o.maxFiles() {
 		return f, tooMany(o)

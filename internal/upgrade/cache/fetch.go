@@ -215,7 +215,7 @@ func (p *part) try(ctx context.Context) error {
 	defer context.AfterFunc(ctx, end)() // for a read that hangs
 	switch {
 	case size > p.d.limit:
-		return &SourceError{fmt.Errorf("its file has %d bytes, want at most %d", size, p.d.limit)}
+		return &SourceError{fmt.Errorf("its file has %d bytes: want at most %d", size, p.d.limit)}
 	case size > 0 && size < p.n:
 		return p.tooLong(fmt.Errorf("%w: its file has %d bytes, %d are here", ErrOffset, size, p.n))
 	case size > 0:

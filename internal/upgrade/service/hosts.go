@@ -64,7 +64,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	h, known := seen[host]
 	switch {
 	case !known:
-		return fail.Errorf(fail.Invalid, "host %q: no host of that name has reported", host)
+		return fail.Errorf(fail.Invalid, "host %q: no host of that name reports", host)
 	case slices.Contains(s.Cluster.Status().Members, host):
 		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: only other hosts can be forgotten", host)
 	case h.Up(time.Now()):

@@ -51,7 +51,7 @@ func (s *Service) SaidAddresses(ctx context.Context) (map[string][]string, error
 
 // followRun finds out which upgrade counts lost packets, until ctx ends.
 func (s *Service) followRun(ctx context.Context) {
-	store.Again(ctx, s.Log, "upgrades are not followed just now", s.probe)
+	store.Again(ctx, s.Log, "the records of upgrades are not read just now", s.probe)
 }
 
 // probe waits for an upgrade that counts lost packets, and for its end.

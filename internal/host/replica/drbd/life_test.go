@@ -157,7 +157,7 @@ func cutLink(t *testing.T, a, b node) {
 	a.Cut(false)
 	a.until("the split", func(s status) bool { return s.Split })
 	b.do("connect")
-	if why := a.refuses("resync"); !strings.Contains(why, "went apart") {
+	if why := a.refuses("resync"); !strings.Contains(why, "have diverged") {
 		t.Errorf("follows a copy of another history: %s", why)
 	}
 	a.follows(b)

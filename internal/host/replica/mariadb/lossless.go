@@ -49,7 +49,7 @@ var rules = []rule{
 	{name: "log_bin", ok: []string{"ON"}, why: filtered},
 	{name: "log_slave_updates", ok: []string{"ON"}, why: "rows would be missing after a second switch"},
 	{name: "binlog_format", ok: []string{"ROW"}, why: "statements can have other results on the other node"},
-	{name: "gtid_strict_mode", ok: []string{"ON"}, why: "the histories of the nodes could go apart"},
+	{name: "gtid_strict_mode", ok: []string{"ON"}, why: "the histories of the nodes could diverge"},
 	{name: "wsrep_on", ok: []string{"OFF"}, why: "Galera would replicate beside the pair"},
 	{name: "sync_binlog", ok: []string{"1"}, why: unwritten},
 	{name: "innodb_flush_log_at_trx_commit", ok: []string{"1", "3"}, why: unwritten},

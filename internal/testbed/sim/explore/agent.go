@@ -169,7 +169,7 @@ func (m *mover) proveWrite(g int, proved bool) {
 	a := &w.host[i].agent
 	m.dropMessage(g)
 	if !proved {
-		m.ended(i, m.txn(&letter), ha.Outcome{Why: "not proved gone"})
+		m.ended(i, m.txn(&letter), ha.Outcome{Why: "not proved to have ended"})
 		return
 	}
 	m.endProcess(i)

@@ -48,7 +48,7 @@ func (m *mover) name(s step) string {
 	case opProve:
 		return "killed and proved gone for " + m.letterName(s.a)
 	case opProveFails:
-		return "not proved gone for " + m.letterName(s.a)
+		return "not proved to have ended for " + m.letterName(s.a)
 	case opFence:
 		return fmt.Sprintf("%s's fence device shows h%d off", h, s.b+1)
 	case opFenceFails:
