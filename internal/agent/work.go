@@ -24,6 +24,8 @@ import (
 	"holdfast/internal/probe"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/pin/pinstep"
 	transitionsteps "holdfast/internal/transition/steps"
@@ -231,16 +233,34 @@ func (w *work) CompareFiles(ctx context.Context, host cluster.HostID, files []ho
 	if host == w.Host {
 		return w.files.Compare(files, keep)
 	}
-	at, err := w.AgentAt(host)
-	if err != nil {
-		return hostconf.Answer{}, fail.Errorf(fail.Unavailable, "%w", err)
-	}
-	c, err := w.dial(at)
+	c, err := w.agentOf(host)
 	if err != nil {
 		return hostconf.Answer{}, err
 	}
 	defer c.Close()
 	return c.CompareFiles(ctx, host, files, keep)
+}
+
+// HostPorts tells what a host has of Neutron's ports, by its own agent.
+func (w *work) HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error) {
+	if host == w.Host {
+		return hostports.Look(ctx, name)
+	}
+	c, err := w.agentOf(host)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.HostPorts(ctx, host, name)
+}
+
+// agentOf reaches the agent of another host.
+func (w *work) agentOf(host cluster.HostID) (*api.Client, error) {
+	at, err := w.AgentAt(host)
+	if err != nil {
+		return nil, fail.Errorf(fail.Unavailable, "%w", err)
+	}
+	return w.dial(at)
 }
 
 // WriteFiles begins to write files that hosts have kept, or to take that back on all hosts

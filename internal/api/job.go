@@ -5,9 +5,11 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/transition/hostconf"
+	"holdfast/internal/transition/net"
 )
 
 // DrainHost begins to move all guests off a host.
@@ -42,6 +44,21 @@ func (c *Client) CompareFiles(ctx context.Context, host cluster.HostID, files []
 		return hostconf.Answer{}, fromWire(ctx, c.target, err)
 	}
 	return Decode[hostconf.Answer](resp), nil
+}
+
+// HostPorts tells what a host has of Neutron's ports, which knows it by that name; "": the kernel's name of it.
+func (c *Client) HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	resp, err := c.jobs.GetHostPorts(ctx, &apiv1.GetHostPortsRequest{Host: string(host), Name: name})
+	if err != nil {
+		return nil, fromWire(ctx, c.target, err)
+	}
+	h, err := net.ParseHost("the answer of "+string(host), resp.GetPorts())
+	if err != nil {
+		return nil, fail.Errorf(fail.Failed, "%w", err)
+	}
+	return h, nil
 }
 
 // WriteFiles begins to write files that hosts have kept, or to take that back.

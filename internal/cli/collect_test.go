@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"os"
 	"strings"
 	"time"
 
@@ -33,6 +34,15 @@ func fakeCollect(_ context.Context, getenv func(string) string, now time.Time) (
 	if login.IdentityEndpoint == "http://new:5000/v3" {
 		p.Services[0] = platform.Service{Of: "compute", Binary: "nova-cells", Host: "c1", Enabled: true, Seen: "2026-01-02"}
 		p.Hosts[0].Guests, p.Flavors = 4, nil
+	}
+	if login.IdentityEndpoint == "http://placed:5000/v3" {
+		p.Providers = []platform.Provider{{Host: "c1", There: true, Without: []string{"guest-1"}, NotIn: []string{"fast"}}}
+		if _, err := os.Stat("healed"); err == nil { // what a script's nova-manage has left
+			p.Providers[0].Without = nil
+		}
+		if _, err := os.Stat("synced"); err == nil {
+			p.Providers[0].NotIn = nil
+		}
 	}
 	return p, nil
 }

@@ -29,7 +29,7 @@ but for the database migrate_ids; the target's tables must be empty.
 
 See docs/transition-db.md and docs/mapping.md.`
 	return group("transition", "Bring a platform to another version, its guests running",
-		a.transitionPlanCmd(), a.transitionRunCmd(), a.sitesCmd(), a.configFilesCmd(), db, a.netCmd(), a.pinCmd(), a.unpinCmd(), a.featuresCmd(), a.collectCmd())
+		a.transitionPlanCmd(), a.transitionRunCmd(), a.sitesCmd(), a.configFilesCmd(), db, a.netCmd(), a.pinCmd(), a.unpinCmd(), a.featuresCmd(), a.collectCmd(), a.placementCmd())
 }
 
 // dbServers are the flags that name the two servers and their databases.

@@ -126,23 +126,28 @@ func collectText(r collected, before *platform.Platform, p painter) string {
 	say(&b, p, "platform", plain, fmt.Sprintf("%s, Nova's API %s", clean(x.Auth), clean(x.Nova)))
 	say(&b, p, "has", plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts), "guests": guests, "aggregates": len(x.Aggregates),
 		"pools": len(x.Pools), "volume types": len(x.VolumeTypes), "flavors": len(x.Flavors), "images": len(x.Images)}))
-	colours := map[string]colour{platform.Pass: green, platform.Warn: yellow, platform.Fail: red}
-	for _, result := range []string{platform.Fail, platform.Warn, platform.Pass} {
-		for _, f := range r.Findings {
-			if f.Result != result {
-				continue
-			}
-			say(&b, p, result, colours[result], f.Check+": "+clean(f.Finding))
-			if f.Remedy != "" {
-				say(&b, p, "", plain, f.Remedy)
-			}
-		}
-	}
+	sayFindings(&b, p, r.Findings)
 	if before == nil {
 		return b.String()
 	}
 	sayDifferences(&b, p, r.Differences, collectDifference, "it has all that was there before")
 	return b.String()
+}
+
+// sayFindings writes what checks found, the worst first.
+func sayFindings(b *strings.Builder, p painter, all []platform.Finding) {
+	colours := map[string]colour{platform.Pass: green, platform.Warn: yellow, platform.Fail: red}
+	for _, result := range []string{platform.Fail, platform.Warn, platform.Pass} {
+		for _, f := range all {
+			if f.Result != result {
+				continue
+			}
+			say(b, p, result, colours[result], f.Check+": "+clean(f.Finding))
+			if f.Remedy != "" {
+				say(b, p, "", plain, f.Remedy)
+			}
+		}
+	}
 }
 
 // collectDifference is a difference in a line.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +19,7 @@ import (
 type netHost struct {
 	file, host, save, fix string
 	from                  []string
+	agents                bool
 }
 
 func (a *app) netHostCmd() *cobra.Command {
@@ -30,11 +33,15 @@ local VLAN and flows, Linux bridges and chains of iptables of the ports that
 have them. Nothing is changed on the host. It takes root.
 
   --fix-file  writes the file anew, with ovs_hybrid_plug of each port as the
-              host has it; apply then writes that into Neutron's database
+              host has it; apply then writes that into Neutron's database. What
+              is compared is the new file
+  --agents    asks the agents of all hosts to which the file binds ports, on a
+              member or by --server; those of other hosts are left aside
   --save      writes what the host has, for --from on another host, where
               many of them are compared at once
 
-Exit codes: 0 equal, 1 not equal, 2 bad input, 4 Open vSwitch is not reachable.`,
+Exit codes: 0 equal, 1 not equal, 2 bad input, 3 refused: a host has no agent, 4
+Open vSwitch or an agent is not reachable.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
@@ -46,11 +53,13 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 Open vSwitch is not reachable.`
 				err = usage(cmd, errors.New("--fix-file: want --file with it"))
 			case len(n.from) > 0 && (n.save != "" || n.host != ""):
 				err = usage(cmd, errors.New("--from: want neither --save nor --host with it"))
+			case n.agents && (n.file == "" || n.save != "" || n.host != "" || len(n.from) > 0):
+				err = usage(cmd, errors.New("--agents: want --file with it, and none of --save, --host and --from"))
 			}
 			if err != nil {
 				return err
 			}
-			return a.netHost(cmd.Context(), n, js)
+			return a.netHost(cmd, n, js)
 		},
 	}
 	f := cmd.Flags()
@@ -59,10 +68,12 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 Open vSwitch is not reachable.`
 	f.StringVar(&n.save, "save", "", "`FILE` into which what this host has is written")
 	f.StringArrayVar(&n.from, "from", nil, "`FILE` that --save has written, in place of this host;\nseveral times for several hosts")
 	f.StringVar(&n.fix, "fix-file", "", "`FILE` that is written: that of --file, as hosts have it")
+	f.BoolVar(&n.agents, "agents", false, "ask the agents of the hosts of --file, in place of\nthis host")
 	return cmd
 }
 
-func (a *app) netHost(ctx context.Context, n netHost, js bool) error {
+func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
+	ctx := cmd.Context()
 	var d *net.Document
 	var err error
 	if n.file != "" {
@@ -70,7 +81,12 @@ func (a *app) netHost(ctx context.Context, n netHost, js bool) error {
 			return a.netFaults("read the document", err)
 		}
 	}
-	hosts, err := a.netHosts(ctx, n)
+	var hosts []*net.Host
+	if n.agents {
+		hosts, err = a.agentsPorts(cmd, d)
+	} else {
+		hosts, err = a.netHosts(ctx, n)
+	}
 	if err != nil {
 		return err
 	}
@@ -83,12 +99,12 @@ func (a *app) netHost(ctx context.Context, n netHost, js bool) error {
 			return fail.Errorf(fail.Invalid, "host %q: the document has no agent and no port of it; it has %s", h.Host, strings.Join(d.Hosts(), ", ")).
 				With("--host says under which name Neutron knows this host.")
 		}
+		if n.fix != "" {
+			changed += net.SetPlugs(d, h)
+		}
 		left = append(left, net.CompareHost(d, h)...)
 	}
 	if n.fix != "" {
-		for _, h := range hosts {
-			changed += net.SetPlugs(d, h)
-		}
 		if err := rebuild.Save(d, n.fix); err != nil {
 			return a.netFaults("check what was written", err)
 		}
@@ -99,6 +115,57 @@ func (a *app) netHost(ctx context.Context, n netHost, js bool) error {
 		}
 	}
 	return a.netCompared(left, js, rebuild.HostText, "the host has what the document has, and nothing else")
+}
+
+// agentsPorts is what the hosts have to which a document binds ports of guests by Open vSwitch, as their agents tell. A
+// host goes by the name of its agent where Neutron knows it, else by that of its kernel.
+func (a *app) agentsPorts(cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
+	c, _, err := a.open(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ctx := cmd.Context()
+	reported, err := c.GuestHosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, errs := make([]*net.Host, len(reported)), make([]error, len(reported))
+	var all sync.WaitGroup
+	room := make(chan struct{}, comparedAtOnce)
+	for i, h := range reported {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			name := ""
+			if d.Knows(string(h.Name)) {
+				name = string(h.Name)
+			}
+			found[i], errs[i] = c.HostPorts(ctx, h.Name, name)
+		})
+	}
+	all.Wait()
+	plugged := d.Plugged()
+	missing := slices.Clone(plugged)
+	for i, h := range found {
+		switch {
+		case errs[i] == nil && d.Knows(h.Host):
+			out = append(out, h)
+			missing = slices.DeleteFunc(missing, func(name string) bool { return name == h.Host })
+		case errs[i] == nil: // a host that the file does not have
+		case slices.Contains(plugged, string(reported[i].Name)):
+			return nil, errs[i]
+		}
+	}
+	if len(missing) > 0 {
+		unknown := errors.Join(errs...) // of hosts that may go by another name in Neutron
+		if unknown != nil {
+			return nil, unknown
+		}
+		return nil, fail.Errorf(fail.Refused, "the file binds ports to hosts on which no agent reports: %s", strings.Join(missing, ", ")).
+			With("install an agent there, or ask the host itself with --save and give its file with --from; an agent's host goes by the agent's name, or by the kernel's")
+	}
+	return out, nil
 }
 
 // netHosts are what the files of --from have, or this host, which is written with --save.

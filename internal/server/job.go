@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/transition/hostconf"
+	"holdfast/internal/transition/net"
 )
 
 // Jobs is what the server needs of this host's part in jobs. All methods may be
@@ -25,6 +27,8 @@ type Jobs interface {
 	// CompareFiles compares files of a host with those that it is to have; with keep the
 	// host keeps these for WriteFiles.
 	CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error)
+	// HostPorts tells what a host has of Neutron's ports, which knows it by that name; "": the kernel's.
+	HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error)
 	// WriteFiles begins to write files that hosts have kept, or to take that back.
 	WriteFiles(ctx context.Context, user string, o hostconf.Order) (job.View, error)
 	// Hosts lists the hosts that report, in the order of their names.
@@ -79,6 +83,19 @@ func (h *jobHandler) CompareFiles(ctx context.Context, req *apiv1.CompareFilesRe
 		return nil, fmt.Errorf("compare the files of %s: %w", req.Host, err)
 	}
 	return api.Encode[*apiv1.CompareFilesResponse](a), nil
+}
+
+// GetHostPorts tells what a host has of Neutron's ports.
+func (h *jobHandler) GetHostPorts(ctx context.Context, req *apiv1.GetHostPortsRequest) (*apiv1.GetHostPortsResponse, error) {
+	p, err := h.jobs.HostPorts(ctx, cluster.HostID(req.Host), req.Name)
+	if err != nil {
+		return nil, fmt.Errorf("look at the ports of %s: %w", req.Host, err)
+	}
+	ports, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("tell the ports of %s: %w", req.Host, err)
+	}
+	return &apiv1.GetHostPortsResponse{Ports: ports}, nil
 }
 
 // WriteFiles begins to write files of hosts, in the caller's name.

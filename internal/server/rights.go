@@ -50,6 +50,7 @@ var rights = map[string]right{
 
 	apiv1connect.JobServiceCompareFilesProcedure: ofOperators, // it tells what a file of a host has
 	apiv1connect.JobServiceWriteFilesProcedure:   ofOperators,
+	apiv1connect.JobServiceGetHostPortsProcedure: ofOperators,
 
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,
 	apiv1connect.JobServiceForgetHostProcedure: ofOperators,

@@ -29,6 +29,8 @@ type File struct {
 	Network   *Network       `json:"network"`
 	Config    *HostConfig    `json:"config"`
 	Upgrade   *Upgrade       `json:"upgrade"`
+	Nova      *Nova          `json:"nova"`
+	Features  *Features      `json:"features"`
 	Stages    Stages         `json:"stages"`
 }
 
@@ -62,6 +64,7 @@ type Network struct {
 	Jobs   int    `json:"jobs"` // requests at once; 0: the command's default
 
 	ReserveDHCP bool `json:"reserveDHCP"` // ports of DHCP wait for the new platform's agents
+	Hosts       bool `json:"hosts"`       // each port is plugged in the new platform as its host has it; the hosts have agents
 }
 
 // Side is a Neutron: its API, its database, or both.
@@ -82,6 +85,17 @@ type HostConfig struct {
 type Upgrade struct {
 	Bundle string   `json:"bundle"`
 	Flags  []string `json:"flags"` // of that command, as it takes them
+}
+
+// Nova is what the new one has to be told of its hosts and guests, by `holdfast transition placement`.
+type Nova struct {
+	Manage []string `json:"manage"` // nova-manage on the host that does the work: its path, or a program and arguments that run it
+}
+
+// Features are tried on test guests by `holdfast transition features`, before and after, by the logins of Platform.
+type Features struct {
+	Guests []string `json:"guests"` // names or UUIDs
+	Flags  []string `json:"flags"`  // of that command, as it takes them
 }
 
 // Stages are what a run goes through, in this order. What stands in the file for each is
@@ -231,6 +245,12 @@ func (c *checker) file(f *File) {
 			c.flag(fmt.Sprintf("upgrade.flags[%d]", i), flag)
 		}
 	}
+	if f.Nova != nil {
+		c.nova(f)
+	}
+	if f.Features != nil {
+		c.features(f)
+	}
 	all := f.Stages.all()
 	some := false
 	for _, s := range all {
@@ -241,7 +261,7 @@ func (c *checker) file(f *File) {
 			c.fault("stages."+s.name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
 		}
 	}
-	if len(c.read.Faults) == 0 && f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && !some {
+	if len(c.read.Faults) == 0 && f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && f.Nova == nil && f.Features == nil && !some {
 		c.fault(strictyaml.Whole, "", "want platform, databases, network, config, upgrade or commands of stages: there is nothing to do")
 	}
 	c.names(f)
@@ -334,6 +354,60 @@ func (c *checker) flag(field, flag string) {
 	name, _, _ := strings.Cut(flag, "=")
 	if slices.Contains(ours, name) {
 		c.fault(field, flag, "want a flag that says how the upgrade goes: this one is the step's own")
+	}
+}
+
+func (c *checker) nova(f *File) {
+	if f.Platform == nil {
+		c.fault("nova", "", "want platform in the file, too: what nova-manage did is read back by the login of platform.target", "manage")
+	}
+	if len(f.Nova.Manage) == 0 {
+		c.fault("nova.manage", "", "want the path of nova-manage, or a program and arguments that run it")
+	}
+	for i, word := range f.Nova.Manage {
+		at := fmt.Sprintf("nova.manage[%d]", i)
+		switch {
+		case i == 0 && !path.IsAbs(word):
+			c.fault(at, word, "want the absolute path of a program on the host that does the work")
+		case strings.ContainsRune(word, 0):
+			c.fault(at, word, "want no null bytes")
+		}
+	}
+}
+
+// featureFlags are the flags of `transition features` that a file may give, and whether each has a value.
+var featureFlags = map[string]bool{"--target": true, "--flavor": true, "--wait": true, "--metadata": true, "--secret": true, "--rebuild": false}
+
+func (c *checker) features(f *File) {
+	if f.Platform == nil {
+		c.fault("features", "", "want platform in the file, too: the guests are asked for by the logins of platform.source and platform.target")
+	}
+	if len(f.Features.Guests) == 0 {
+		c.fault("features.guests", "", "want names or UUIDs of test guests, which are stopped, moved and changed")
+	}
+	for i, g := range f.Features.Guests {
+		at := fmt.Sprintf("features.guests[%d]", i)
+		c.word(at, g)
+		if slices.Contains(f.Features.Guests[:i], g) {
+			c.fault(at, g, "want each guest once")
+		}
+	}
+	for i := 0; i < len(f.Features.Flags); i++ {
+		at, flag := fmt.Sprintf("features.flags[%d]", i), f.Features.Flags[i]
+		name, _, whole := strings.Cut(flag, "=")
+		value, ours := featureFlags[name]
+		switch {
+		case !ours:
+			c.fault(at, flag, "want one of "+strings.Join(slices.Sorted(maps.Keys(featureFlags)), ", ")+", a value behind it where it has one")
+			if i+1 < len(f.Features.Flags) && !strings.HasPrefix(f.Features.Flags[i+1], "-") {
+				i++ // its value
+			}
+		case value && !whole && i+1 == len(f.Features.Flags):
+			c.fault(at, flag, "want a value behind it")
+		case value && !whole:
+			i++
+			c.needed(fmt.Sprintf("features.flags[%d]", i), f.Features.Flags[i], "want the value of "+name)
+		}
 	}
 }
 

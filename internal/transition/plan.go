@@ -101,6 +101,7 @@ func (b *builder) stage(s named) {
 	case "collect":
 		if p := b.file.Platform; p != nil {
 			b.add("platform", looks, "transition", "collect", "--openrc", p.Source, "--out", p.File)
+			b.features(p.Source, "--out")
 		}
 	case "ready":
 		b.ready()
@@ -113,8 +114,13 @@ func (b *builder) stage(s named) {
 	case "hosts":
 		b.hosts()
 	case "restart":
+		b.nova()
 		if p := b.file.Platform; p != nil {
 			b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "all", "--before", p.File)
+		}
+	case "features":
+		if p := b.file.Platform; p != nil {
+			b.features(p.Target, "--before")
 		}
 	case "cleanup":
 		question = b.cleanup()
@@ -163,6 +169,7 @@ func (b *builder) ready() {
 	if b.file.Network != nil {
 		export, apply, _ := b.file.Network.commands()
 		b.add("network-export", looks, export...)
+		b.plugs("network-")
 		b.add("network", looks, append(apply, "--dry-run")...)
 	}
 	b.config("diff", looks)
@@ -192,8 +199,36 @@ func (b *builder) network() {
 func (b *builder) rebuild(prefix string) {
 	export, apply, verify := b.file.Network.commands()
 	b.add(prefix+"export", looks, export...)
+	b.plugs(prefix)
 	b.add(prefix+"apply", works, apply...)
 	b.add(prefix+"verify", looks, verify...)
+}
+
+// plugs writes into the document how hosts have plugged each port; an export has what Neutron says.
+func (b *builder) plugs(prefix string) {
+	if n := b.file.Network; n.Hosts {
+		b.add(prefix+"hosts", looks, "transition", "net", "host", "--file", n.File, "--agents", "--fix-file", n.File)
+	}
+}
+
+// nova tells the new platform of hosts and guests that it has not made itself.
+func (b *builder) nova() {
+	if n, p := b.file.Nova, b.file.Platform; n != nil && p != nil {
+		b.add("placement", works, slices.Concat([]string{"transition", "placement", "--openrc", p.Target, "--"}, n.Manage)...)
+	}
+}
+
+// features tries test guests; result is the flag by which the file is named that has what they could before. A run of
+// it that was cut off has left things, so that a person has to look before it is begun again.
+func (b *builder) features(openrc, result string) {
+	if b.file.Features == nil {
+		return
+	}
+	for _, g := range b.file.Features.Guests {
+		args := []string{"transition", "features", "--openstack", "--openrc", openrc, "--guest", g, "--yes", result, b.file.Platform.File + ".features-" + g}
+		b.add("features-"+g, looks, append(args, b.file.Features.Flags...)...)
+		b.plan.Steps[len(b.plan.Steps)-1].Again = false
+	}
 }
 
 // commands are those of `transition net`.

@@ -34,10 +34,13 @@ network:
   target: {endpoint: "http://127.0.0.1:9697", openrc: /root/new-openrc, db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
   jobs: 8
   reserveDHCP: true
+  hosts: true
 config: {dir: /srv/config, cluster: site-a}
 upgrade:
   bundle: /srv/compute.hfb
   flags: [--keep-guests, --pin, br-int, --probe, --loss-limit, "3"]
+nova: {manage: [/usr/bin/docker, exec, nova_api, nova-manage]}
+features: {guests: [canary1, canary2], flags: [--flavor, m1.large]}
 stages:
   ready:
     before:
@@ -80,15 +83,19 @@ func TestAWholePlan(t *testing.T) {
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
 		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
+		"collect/features-canary1 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest canary1 --yes --out /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
+		"collect/features-canary2 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest canary2 --yes --out /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
 		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check control",
 		"ready/databases cp1 holdfast transition db plan " + prof,
 		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"ready/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"ready/network cp1 holdfast transition net apply " + apply + " --dry-run",
 		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"network/hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"network/apply cp1 holdfast transition net apply " + apply,
 		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"network/dhcp net1 /usr/local/bin/dhcp-works 'vlan 10'",
@@ -97,11 +104,15 @@ func TestAWholePlan(t *testing.T) {
 		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
 		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
 		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"cutover/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"cutover/network-apply cp1 holdfast transition net apply " + apply,
 		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"hosts/config cp1 holdfast transition config apply /srv/config --cluster site-a --yes --wait",
 		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
-		"restart/platform cp1 holdfast transition collect --openrc /root/new-openrc --check all --before /var/lib/holdfast/old.json <- restart placement, scheduler and conductor",
+		"restart/placement cp1 holdfast transition placement --openrc /root/new-openrc -- /usr/bin/docker exec nova_api nova-manage <- restart placement, scheduler and conductor",
+		"restart/platform cp1 holdfast transition collect --openrc /root/new-openrc --check all --before /var/lib/holdfast/old.json",
+		"features/features-canary1 cp1 holdfast transition features --openstack --openrc /root/new-openrc --guest canary1 --yes --before /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
+		"features/features-canary2 cp1 holdfast transition features --openstack --openrc /root/new-openrc --guest canary2 --yes --before /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
 		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
 		"cleanup/endpoints cp1 /usr/local/bin/drop-endpoints",
 	}, "\n") + "\n"
@@ -109,11 +120,13 @@ func TestAWholePlan(t *testing.T) {
 	if got := shown(p); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if s := p.Steps[1]; s.Timeout != 30*time.Second || s.Again {
+	if s := p.Steps[3]; s.Timeout != 30*time.Second || s.Again {
 		t.Errorf("a command of the operator: %+v", s)
 	}
-	if s := p.Steps[8]; s.Timeout != works || !s.Again {
-		t.Errorf("a command of ours: %+v", s)
+	for _, s := range p.Steps {
+		if tried := strings.Contains(s.ID, "/features-"); s.ID == "align/copy" && s.Timeout != works || s.Run[0] == Self && s.Again == tried {
+			t.Errorf("a command of ours: %+v", s)
+		}
 	}
 	text, err := p.Encode()
 	if err != nil {
@@ -179,13 +192,21 @@ func TestFaults(t *testing.T) {
 		edit(`{endpoint: "http://127.0.0.1:9696"}`, `{db: a@tcp(b)/, openrc: /x}`):              "want none beside db",
 		edit("dir: /srv/config", "dir: config"):                                                 `config.dir: value "config": want an absolute path`,
 		edit("cluster: site-a", "cluster: --yes"):                                               "config.cluster",
+		edit("[/usr/bin/docker,", "[docker,"):                                                   `nova.manage[0]: value "docker": want the absolute path`,
+		edit("[/usr/bin/docker, exec, nova_api, nova-manage]", "[]"):                            `nova.manage: value "": want the path of nova-manage`,
+		edit("[canary1, canary2]", "[canary1, canary1]"):                                        `features.guests[1]: value "canary1": want each guest once`,
+		edit("[canary1, canary2]", "[]"):                                                        `features.guests: value "": want names or UUIDs`,
+		edit("[canary1, canary2]", "[canary/1]"):                                                `features.guests[0]: value "canary/1": want letters`,
+		edit("[--flavor, m1.large]", "[--out, /x]"):                                             `features.flags[0]: value "--out": want one of --flavor, --metadata, --rebuild, --secret, --target, --wait`,
+		edit("[--flavor, m1.large]", "[--rebuild, --flavor]"):                                   `features.flags[1]: value "--flavor": want a value behind it`,
+		edit("[--flavor, m1.large]", "[--flavor, --rebuild]"):                                   "features.flags[1]",
 		edit("jobs: 8", "jobs: -1"):                                                             "network.jobs",
 		edit("confirm: restart placement,", `confirm: "a\nb`) + `"`:                             "",
 		"format: 1\nname: a\nhost: h\n":                                                         "there is nothing to do",
 		strings.Repeat("#", MaxFile+1):                                                          "want at most 262144 bytes",
 	} {
 		_, faults := Parse([]byte(text))
-		if got := strictyaml.Lines("", faults); len(faults) == 0 || !strings.Contains(got, want) || strings.Contains(got, "secret") {
+		if got := strictyaml.Lines("", faults); len(faults) == 0 || !strings.Contains(got, want) || strings.Contains(got, "secret@") {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -222,6 +243,19 @@ stages:
 			t.Errorf("%d faults, want %d in their order:\n%s", len(faults), len(want), got)
 		}
 	}
+}
+
+// TestWhatASectionNeeds: sections that work by the logins of another one are refused without it, all at once.
+func TestWhatASectionNeeds(t *testing.T) {
+	const text = "format: 1\nname: a\nhost: h\nnova: {manage: [/usr/bin/nova-manage]}\nfeatures: {guests: [canary1]}\n"
+	_, faults := Parse([]byte(text))
+	got := strictyaml.Lines("", faults)
+	for _, want := range []string{"4:7: nova: value \"\": want platform in the file, too: what nova-manage did is read back", "5:11: features: value \"\": want platform in the file, too: the guests are asked for"} {
+		if len(faults) != 2 || !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	parsed(t, text+"platform: {file: /f, source: /s, target: /t}\n")
 }
 
 // rig is a job of a plan of three steps, the second with a question.

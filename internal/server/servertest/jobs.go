@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
+	"holdfast/internal/transition/net"
 )
 
 // Jobs is a fake of this host's part in jobs. A drain goes on by one state at
@@ -195,6 +196,17 @@ func (f *Jobs) CompareFiles(_ context.Context, host cluster.HostID, files []host
 		out.Set = "set-of-" + string(host)
 	}
 	return out, nil
+}
+
+// HostPorts is as server.Jobs wants it: each host has the tap of one guest on br-int. node3 does not answer.
+func (f *Jobs) HostPorts(_ context.Context, host cluster.HostID, name string) (*net.Host, error) {
+	if host == "node3" {
+		return nil, fail.Errorf(fail.Unavailable, "can not reach the agent of node3")
+	}
+	n := strings.TrimPrefix(string(host), "node")
+	return &net.Host{Version: net.Version, Host: cmp.Or(name, "os-"+string(host)), Links: []net.Link{}, Guests: []string{}, Interfaces: []net.Interface{
+		{Name: "tap60000000-00", Bridge: "br-int", PortID: "60000000-0000-4000-8000-00000000000" + n, MAC: "fa:16:3e:00:00:0" + n, AdminState: "up", LinkState: "up", OFPort: 1, Tag: 1, Flows: 2, Filters: 2},
+	}}, nil
 }
 
 // WriteFiles begins a job.

@@ -44,6 +44,7 @@ type Endpoint struct {
 type Cloud struct {
 	Project                       string                     // ID; "": the login is of none
 	Nova, Neutron, Cinder, Glance *gophercloud.ServiceClient // all but the first: nil where Keystone knows none
+	Placement                     *gophercloud.ServiceClient // in version 1.1 of its API; nil the same
 	Latest                        int                        // minor version of Nova's API
 	Endpoints                     []Endpoint                 // of Keystone's catalog, by service, region and interface
 }
@@ -93,7 +94,7 @@ func Meet(ctx context.Context, getenv func(string) string) (*Cloud, error) {
 	for _, s := range []struct {
 		to   **gophercloud.ServiceClient
 		make func(*gophercloud.ProviderClient, gophercloud.EndpointOpts) (*gophercloud.ServiceClient, error)
-	}{{&c.Neutron, openstack.NewNetworkV2}, {&c.Cinder, openstack.NewBlockStorageV3}, {&c.Glance, openstack.NewImageV2}} {
+	}{{&c.Neutron, openstack.NewNetworkV2}, {&c.Cinder, openstack.NewBlockStorageV3}, {&c.Glance, openstack.NewImageV2}, {&c.Placement, openstack.NewPlacementV1}} {
 		client, err := s.make(p, at)
 		var none *gophercloud.ErrEndpointNotFound
 		var missing gophercloud.ErrEndpointNotFound
@@ -103,6 +104,9 @@ func Meet(ctx context.Context, getenv func(string) string) (*Cloud, error) {
 		case !errors.As(err, &none) && !errors.As(err, &missing):
 			return nil, fail.Errorf(fail.Unavailable, "a service in Keystone's catalog: %w", err)
 		}
+	}
+	if c.Placement != nil {
+		c.Placement.Microversion = "1.1" // the first that tells aggregates
 	}
 	return c, c.version(ctx)
 }

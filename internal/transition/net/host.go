@@ -384,6 +384,17 @@ func (d *Document) Hosts() (out []string) {
 	return slices.Compact(out)
 }
 
+// Plugged are the hosts to which a document binds ports of guests by Open vSwitch, in order.
+func (d *Document) Plugged() (out []string) {
+	for _, p := range d.Ports {
+		if p.VIFType == "ovs" && strings.HasPrefix(p.DeviceOwner, compute) {
+			out = append(out, p.HostID)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 func (h *Host) isBridge(name string) bool {
 	return slices.ContainsFunc(h.Links, func(l Link) bool { return l.Name == name && l.Kind == "bridge" })
 }

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,9 @@ const (
 	Warn = "warn"
 	Fail = "fail"
 )
+
+// Placement is the check of what Placement has.
+const Placement = "placement"
 
 // Finding is what one check found.
 type Finding struct {
@@ -52,6 +56,8 @@ func (p *Platform) Check(control bool) []Finding {
 	c.services(p.Services, volumes)
 	c.hosts(p.Hosts)
 	c.storage(p.Services, p.Pools)
+	c.placement(p.Providers)
+	c.aggregates(p.Aggregates, p.Hosts)
 	return c.all
 }
 
@@ -156,6 +162,77 @@ func (c *checks) storage(services []Service, pools []Pool) {
 		}
 	}
 	c.well(before, check, "%d pools", len(pools))
+}
+
+// placement tells what nova-manage has to make for hosts and guests that Nova has not made itself: without allocations
+// hosts look empty to the scheduler, and outside of aggregates it finds none in any zone.
+func (c *checks) placement(all []Provider) {
+	const check, remedy = Placement, "holdfast transition placement"
+	before := len(c.all)
+	if c.control || all == nil {
+		c.say(check, Pass, "", "not compared")
+		return
+	}
+	for _, p := range all {
+		switch {
+		case !p.There:
+			c.say(check, Fail, "start its nova-compute, which makes it", "Placement has no provider for %s", p.Host)
+		case len(p.Without) > 0:
+			c.say(check, Fail, remedy, "%s has guests without an allocation: %s", p.Host, some(p.Without))
+		}
+		if p.There && len(p.NotIn) > 0 {
+			c.say(check, Fail, remedy, "%s is not in these aggregates of Placement, and in Nova's: %s", p.Host, some(p.NotIn))
+		}
+	}
+	c.well(before, check, "%d providers have the guests and aggregates that Nova has", len(all))
+}
+
+// some are the first of many.
+func some(all []string) string {
+	const most = 5
+	if n := len(all) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), n)
+	}
+	return strings.Join(all, ", ")
+}
+
+// aggregates tells those whose hosts could not take over the guests of one of them. Guests that are bound to such an
+// aggregate can not be moved for an upgrade.
+func (c *checks) aggregates(all []Aggregate, hosts []Host) {
+	const check, remedy = "aggregates", "join it with another one, or add hosts"
+	before := len(c.all)
+	of := map[string]Host{}
+	for _, h := range hosts {
+		of[h.Name] = h
+	}
+	for _, a := range all {
+		var work []Host
+		for _, name := range a.Hosts {
+			if h, known := of[name]; known && h.Up && h.Enabled {
+				work = append(work, h)
+			}
+		}
+		switch i := slices.IndexFunc(work, func(h Host) bool { return h.Used > room(work, h) }); {
+		case len(work) == 0: // a host that is down is told as such
+		case len(work) == 1:
+			c.say(check, Warn, remedy, "%s has one host that works, %s: its %d guests can go nowhere in it", a.Name, work[0].Name, work[0].Guests)
+		case i >= 0:
+			c.say(check, Warn, remedy, "%s is too small to empty %s: %d MiB are in use there, and its other hosts with processors of that model (%s) have %d MiB free",
+				a.Name, work[i].Name, work[i].Used, cmp.Or(work[i].Model, "not told"), room(work, work[i]))
+		}
+	}
+	c.well(before, check, "%d", len(all))
+}
+
+// room is the memory in MiB that is free on other hosts to which the guests of one can be moved: a processor of another
+// model may lack what they use.
+func room(work []Host, of Host) (free int) {
+	for _, h := range work {
+		if h.Name != of.Name && h.Model == of.Model {
+			free += max(0, h.Memory-h.Used)
+		}
+	}
+	return free
 }
 
 // Failed reports whether a check failed.

@@ -15,7 +15,7 @@ var compared = []struct {
 	list, kind, key string
 	free            []string
 }{
-	{"hosts", "host", "name", []string{"node", "version", "up", "enabled", "cpus", "memory_mib", "memory_used_mib"}},
+	{"hosts", "host", "name", []string{"node", "version", "up", "enabled", "cpus", "cpu_model", "memory_mib", "memory_used_mib"}},
 	{"aggregates", "aggregate", "name", nil},
 	{"volume_types", "volume_type", "name", nil},
 	{"flavors", "flavor", "id", nil},

@@ -26,6 +26,7 @@ type Platform struct {
 	VolumeTypes []VolumeType `json:"volume_types"`
 	Flavors     []Flavor     `json:"flavors"`
 	Images      []Image      `json:"images"`
+	Providers   []Provider   `json:"providers"` // null: the catalog has no Placement, or Nova's API is older than 2.53
 }
 
 // Endpoint is where Keystone's catalog says that a service is, in the region and of the interface that are asked.
@@ -58,6 +59,7 @@ type Host struct {
 	Up      bool   `json:"up"`
 	Enabled bool   `json:"enabled"`
 	CPUs    int    `json:"cpus"`
+	Model   string `json:"cpu_model"` // of its processors, as libvirt names it; "": it is not told
 	Memory  int    `json:"memory_mib"`
 	Used    int    `json:"memory_used_mib"`
 	Guests  int    `json:"guests"`
@@ -69,6 +71,15 @@ type Aggregate struct {
 	Zone     string            `json:"zone"`
 	Hosts    []string          `json:"hosts"`
 	Metadata map[string]string `json:"metadata"`
+}
+
+// Provider is what Placement has of a host, beside what Nova has. Those of Ironic are left out.
+type Provider struct {
+	Host    string   `json:"host"`    // of its nova-compute
+	Node    string   `json:"node"`    // as the hypervisor says
+	There   bool     `json:"there"`   // Placement knows it
+	Without []string `json:"without"` // UUIDs of its guests that have no allocation there
+	NotIn   []string `json:"not_in"`  // names of Nova's aggregates that have the host, and in Placement do not
 }
 
 // Pool is one of a storage back end.

@@ -9,9 +9,10 @@ import (
 
 // good is a platform with which nothing is wrong.
 func good() *Platform {
-	p := &Platform{Format: Format, Nova: "2.93", Hosts: []Host{{Name: "c1", Up: true, Enabled: true, Guests: 2}},
+	p := &Platform{Format: Format, Nova: "2.93", Hosts: []Host{{Name: "c1", Up: true, Enabled: true, Guests: 2, Model: "Nehalem", Memory: 100, Used: 60}, {Name: "c3", Up: true, Enabled: true, Model: "Nehalem", Memory: 100, Used: 30}},
+		Providers:   []Provider{{Host: "c1", There: true}, {Host: "c3", There: true}},
 		Pools:       []Pool{{Name: "v1@ceph#rbd", Total: 10, Free: 4}, {Name: "v1@ceph#all", Total: -1, Free: -1}},
-		VolumeTypes: []VolumeType{{Name: "ssd"}}, Aggregates: []Aggregate{{Name: "fast", Hosts: []string{"c1"}}},
+		VolumeTypes: []VolumeType{{Name: "ssd"}}, Aggregates: []Aggregate{{Name: "fast", Hosts: []string{"c1", "c3"}}},
 		Flavors: []Flavor{{ID: "1", Name: "small", Memory: 512, Specs: map[string]string{"a": "b"}}}, Images: []Image{{ID: "i", Status: "active", Size: 7}}}
 	for _, s := range []string{"identity", "compute", "image", "network", "volumev2"} {
 		p.Endpoints = append(p.Endpoints, Endpoint{Service: s, URL: "http://" + s})
@@ -43,11 +44,21 @@ func TestCheck(t *testing.T) {
 			p.Services[2].Enabled, p.Services[2].Host, p.Services[2].Why = false, "c1", "repair"
 		}, "fail services: no nova-compute is up and enabled, warn services: nova-compute on c1 is disabled: repair"},
 		"no conductor":   {func(p *Platform) { p.Services = p.Services[1:] }, "fail services: no nova-conductor is up and enabled"},
-		"no host":        {func(p *Platform) { p.Hosts = nil }, "fail hosts: Nova knows no host"},
-		"a host is down": {func(p *Platform) { p.Hosts[0].Up = false }, "fail hosts: c1, which has 2 guests, is down"},
-		"repaired host":  {func(p *Platform) { p.Hosts[0].Up, p.Hosts[0].Enabled = false, false }, ""},
-		"no pool":        {func(p *Platform) { p.Pools = []Pool{{Name: "v1@cephfs#x", Free: 1, Total: 1}} }, "fail storage: cinder-volume on v1@ceph tells of no pool"},
-		"full":           {func(p *Platform) { p.Pools[0].Free = 0 }, "fail storage: pool v1@ceph#rbd has 0 of 10 GiB free"},
+		"no host":        {func(p *Platform) { p.Hosts, p.Aggregates = nil, nil }, "fail hosts: Nova knows no host"},
+		"a host is down": {func(p *Platform) { p.Hosts[0].Up = false }, "fail hosts: c1, which has 2 guests, is down, warn aggregates: fast has one host that works, c3: its 0 guests can go nowhere in it"},
+		"repaired host":  {func(p *Platform) { p.Hosts[0].Up, p.Hosts[0].Enabled = false, false }, "warn aggregates: fast has one host that works, c3: its 0 guests can go nowhere in it"},
+		"both are down":  {func(p *Platform) { p.Hosts[0].Enabled, p.Hosts[1].Enabled = false, false }, ""},
+		"no room":        {func(p *Platform) { p.Hosts[1].Used = 41 }, "warn aggregates: fast is too small to empty c1: 60 MiB are in use there, and its other hosts with processors of that model (Nehalem) have 59 MiB free"},
+		"overcommitted":  {func(p *Platform) { p.Hosts[1].Used = 130 }, "warn aggregates: fast is too small to empty c1: 60 MiB are in use there, and its other hosts with processors of that model (Nehalem) have 0 MiB free"},
+		"two models": {func(p *Platform) {
+			p.Hosts[1].Model, p.Hosts[1].Used = "Skylake-Server", 0
+		}, "warn aggregates: fast is too small to empty c1: 60 MiB are in use there, and its other hosts with processors of that model (Nehalem) have 0 MiB free"},
+		"no provider":  {func(p *Platform) { p.Providers[1].There = false }, "fail placement: Placement has no provider for c3"},
+		"not healed":   {func(p *Platform) { p.Providers[0].Without = []string{"1", "2", "3", "4", "5", "6", "7"} }, "fail placement: c1 has guests without an allocation: 1, 2, 3, 4, 5 and 2 more"},
+		"not synced":   {func(p *Platform) { p.Providers[0].NotIn = []string{"fast"} }, "fail placement: c1 is not in these aggregates of Placement, and in Nova's: fast"},
+		"no Placement": {func(p *Platform) { p.Providers = nil }, ""},
+		"no pool":      {func(p *Platform) { p.Pools = []Pool{{Name: "v1@cephfs#x", Free: 1, Total: 1}} }, "fail storage: cinder-volume on v1@ceph tells of no pool"},
+		"full":         {func(p *Platform) { p.Pools[0].Free = 0 }, "fail storage: pool v1@ceph#rbd has 0 of 10 GiB free"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := good()
@@ -63,7 +74,7 @@ func TestCheck(t *testing.T) {
 					t.Errorf("%s: no remedy", f.Finding)
 				}
 			}
-			if s := strings.Join(got, ", "); s != c.want || len(seen) != 4 || Failed(p.Check(false)) != strings.Contains(c.want, "fail ") {
+			if s := strings.Join(got, ", "); s != c.want || len(seen) != 6 || Failed(p.Check(false)) != strings.Contains(c.want, "fail ") {
 				t.Errorf("%s, want %s; checks %v", s, c.want, seen)
 			}
 		})
@@ -73,8 +84,9 @@ func TestCheck(t *testing.T) {
 // TestControlPlane: a new platform has no hosts with guests yet.
 func TestControlPlane(t *testing.T) {
 	p := good()
+	p.Providers[0].Without = []string{"1"}
 	p.Hosts, p.Services = nil, append(p.Services[:2:2], p.Services[3:5]...)
-	if all := p.Check(true); Failed(all) || len(all) != 4 {
+	if all := p.Check(true); Failed(all) || len(all) != 6 {
 		t.Errorf("%+v", all)
 	}
 	if !Failed(p.Check(false)) {

@@ -101,6 +101,8 @@ const (
 	JobServiceCompareFilesProcedure = "/holdfast.v1.JobService/CompareFiles"
 	// JobServiceWriteFilesProcedure is the fully-qualified name of the JobService's WriteFiles RPC.
 	JobServiceWriteFilesProcedure = "/holdfast.v1.JobService/WriteFiles"
+	// JobServiceGetHostPortsProcedure is the fully-qualified name of the JobService's GetHostPorts RPC.
+	JobServiceGetHostPortsProcedure = "/holdfast.v1.JobService/GetHostPorts"
 	// JobServiceListHostsProcedure is the fully-qualified name of the JobService's ListHosts RPC.
 	JobServiceListHostsProcedure = "/holdfast.v1.JobService/ListHosts"
 	// JobServiceForgetHostProcedure is the fully-qualified name of the JobService's ForgetHost RPC.
@@ -753,6 +755,8 @@ type JobServiceClient interface {
 	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
 	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
 	WriteFiles(context.Context, *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error)
+	// GetHostPorts tells what a host has of Neutron's ports, by the agent there.
+	GetHostPorts(context.Context, *v1.GetHostPortsRequest) (*v1.GetHostPortsResponse, error)
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
@@ -802,6 +806,12 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("WriteFiles")),
 			connect.WithClientOptions(opts...),
 		),
+		getHostPorts: connect.NewClient[v1.GetHostPortsRequest, v1.GetHostPortsResponse](
+			httpClient,
+			baseURL+JobServiceGetHostPortsProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("GetHostPorts")),
+			connect.WithClientOptions(opts...),
+		),
 		listHosts: connect.NewClient[v1.ListHostsRequest, v1.ListHostsResponse](
 			httpClient,
 			baseURL+JobServiceListHostsProcedure,
@@ -841,6 +851,7 @@ type jobServiceClient struct {
 	runTransition *connect.Client[v1.RunTransitionRequest, v1.RunTransitionResponse]
 	compareFiles  *connect.Client[v1.CompareFilesRequest, v1.CompareFilesResponse]
 	writeFiles    *connect.Client[v1.WriteFilesRequest, v1.WriteFilesResponse]
+	getHostPorts  *connect.Client[v1.GetHostPortsRequest, v1.GetHostPortsResponse]
 	listHosts     *connect.Client[v1.ListHostsRequest, v1.ListHostsResponse]
 	forgetHost    *connect.Client[v1.ForgetHostRequest, v1.ForgetHostResponse]
 	listJobs      *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
@@ -878,6 +889,15 @@ func (c *jobServiceClient) CompareFiles(ctx context.Context, req *v1.CompareFile
 // WriteFiles calls holdfast.v1.JobService.WriteFiles.
 func (c *jobServiceClient) WriteFiles(ctx context.Context, req *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error) {
 	response, err := c.writeFiles.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetHostPorts calls holdfast.v1.JobService.GetHostPorts.
+func (c *jobServiceClient) GetHostPorts(ctx context.Context, req *v1.GetHostPortsRequest) (*v1.GetHostPortsResponse, error) {
+	response, err := c.getHostPorts.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -939,6 +959,8 @@ type JobServiceHandler interface {
 	CompareFiles(context.Context, *v1.CompareFilesRequest) (*v1.CompareFilesResponse, error)
 	// WriteFiles begins to write files that hosts have compared and kept, or to take that back.
 	WriteFiles(context.Context, *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error)
+	// GetHostPorts tells what a host has of Neutron's ports, by the agent there.
+	GetHostPorts(context.Context, *v1.GetHostPortsRequest) (*v1.GetHostPortsResponse, error)
 	// ListHosts returns the hosts that report their guests, whether the management
 	// VM may run there or not, in the order of their names.
 	ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error)
@@ -984,6 +1006,12 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("WriteFiles")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceGetHostPortsHandler := connect.NewUnaryHandlerSimple(
+		JobServiceGetHostPortsProcedure,
+		svc.GetHostPorts,
+		connect.WithSchema(jobServiceMethods.ByName("GetHostPorts")),
+		connect.WithHandlerOptions(opts...),
+	)
 	jobServiceListHostsHandler := connect.NewUnaryHandlerSimple(
 		JobServiceListHostsProcedure,
 		svc.ListHosts,
@@ -1024,6 +1052,8 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceCompareFilesHandler.ServeHTTP(w, r)
 		case JobServiceWriteFilesProcedure:
 			jobServiceWriteFilesHandler.ServeHTTP(w, r)
+		case JobServiceGetHostPortsProcedure:
+			jobServiceGetHostPortsHandler.ServeHTTP(w, r)
 		case JobServiceListHostsProcedure:
 			jobServiceListHostsHandler.ServeHTTP(w, r)
 		case JobServiceForgetHostProcedure:
@@ -1057,6 +1087,10 @@ func (UnimplementedJobServiceHandler) CompareFiles(context.Context, *v1.CompareF
 
 func (UnimplementedJobServiceHandler) WriteFiles(context.Context, *v1.WriteFilesRequest) (*v1.WriteFilesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.WriteFiles is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) GetHostPorts(context.Context, *v1.GetHostPortsRequest) (*v1.GetHostPortsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.JobService.GetHostPorts is not implemented"))
 }
 
 func (UnimplementedJobServiceHandler) ListHosts(context.Context, *v1.ListHostsRequest) (*v1.ListHostsResponse, error) {

@@ -78,10 +78,8 @@ api_servers = http://127.0.0.1:%[7]d
 send_service_user_token = true
 %[6]s
 [placement]
-auth_type = admin_token
 endpoint_override = http://127.0.0.1:%[8]d
-endpoint = http://127.0.0.1:%[8]d
-token = admin
+%[6]s
 [conductor]
 workers = 1
 [scheduler]
@@ -90,7 +88,7 @@ workers = 1
 live_migration_wait_for_vif_plug = false
 `
 
-const placementConf = "[DEFAULT]\nuse_stderr = true\n[api]\nauth_strategy = noauth2\n[placement_database]\nconnection = %s\n"
+const placementConf = "[DEFAULT]\nuse_stderr = true\n[api]\nauth_strategy = keystone\n[placement_database]\nconnection = %s\n"
 
 const glanceConf = `[DEFAULT]
 bind_host = 127.0.0.1
@@ -177,7 +175,7 @@ func (c *Cloud) configure() {
 	}
 	files := map[string]string{
 		"nova.conf":      nova("nova") + tokens + "[api_database]\nconnection = " + c.base("nova_api") + "\n[database]\nconnection = " + c.base("nova") + "\n",
-		"placement.conf": fmt.Sprintf(placementConf, c.base("placement")),
+		"placement.conf": fmt.Sprintf(placementConf, c.base("placement")) + auth,
 		"glance.conf":    fmt.Sprintf(glanceConf, c.ports["glance"], c.base("glance"), c.dir) + auth,
 		"cinder.conf":    fmt.Sprintf(cinderConf, c.bus.url(), c.dir, c.ports["cinder"], c.base("cinder"), c.dir) + tokens,
 	}
@@ -193,7 +191,7 @@ func (c *Cloud) configure() {
 func (c *Cloud) catalog() {
 	var b strings.Builder
 	b.WriteString("USE keystone;\n")
-	for kind, url := range map[string]string{"compute": c.url("nova") + "/v2.1", "network": c.Endpoint(), "image": c.url("glance"), "volumev3": c.url("cinder") + "/v3/%(project_id)s"} {
+	for kind, url := range map[string]string{"compute": c.url("nova") + "/v2.1", "network": c.Endpoint(), "image": c.url("glance"), "placement": c.url("placement"), "volumev3": c.url("cinder") + "/v3/%(project_id)s"} {
 		fmt.Fprintf(&b, "INSERT INTO service (id, type, enabled, extra) VALUES ('%[1]s', '%[1]s', 1, '{}');\n", kind)
 		for _, of := range []string{"public", "internal", "admin"} {
 			fmt.Fprintf(&b, "INSERT INTO endpoint (id, interface, service_id, url, extra, enabled, region_id) VALUES ('%[1]s %[2]s', '%[2]s', '%[1]s', '%[3]s', '{}', 1, 'RegionOne');\n", kind, of, url)
@@ -303,11 +301,16 @@ func (c *Cloud) Said() string {
 	return b.String()
 }
 
-// Call asks an API with the token of an administrator. service is compute, network, image, volume, identity; version
-// is a version of Nova's API, such as 2.74, or "". A status of 400 or more fails the test. v may be nil.
+// NovaManage runs nova-manage when its arguments are added.
+func (c *Cloud) NovaManage() []string {
+	return []string{python, "/usr/bin/nova-manage", "--config-file", c.file("nova.conf")}
+}
+
+// Call asks an API with the token of an administrator. service is compute, network, image, volume, placement, identity;
+// version is one of its API, such as 2.74 of Nova's, or "". A status of 400 or more fails the test. v may be nil.
 func (c *Cloud) Call(method, service, path, version string, body, v any) http.Header {
 	c.t.Helper()
-	at := map[string]string{"identity": c.Keys.url(), "compute": c.url("nova") + "/v2.1", "network": c.Endpoint() + "/v2.0", "image": c.url("glance") + "/v2", "volume": c.url("cinder") + "/v3/" + c.project}[service] + path
+	at := map[string]string{"identity": c.Keys.url(), "compute": c.url("nova") + "/v2.1", "network": c.Endpoint() + "/v2.0", "image": c.url("glance") + "/v2", "placement": c.url("placement"), "volume": c.url("cinder") + "/v3/" + c.project}[service] + path
 	text, kind := []byte(nil), "application/json"
 	switch b := body.(type) {
 	case nil:
@@ -325,7 +328,7 @@ func (c *Cloud) Call(method, service, path, version string, body, v any) http.He
 	req.Header.Set("Content-Type", kind)
 	req.Header.Set("X-Auth-Token", c.token)
 	if version != "" {
-		req.Header.Set("OpenStack-API-Version", "compute "+version)
+		req.Header.Set("OpenStack-API-Version", service+" "+version)
 	}
 	res, err := http.DefaultClient.Do(req)
 	try.Must(c.t, err)

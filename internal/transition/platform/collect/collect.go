@@ -42,7 +42,7 @@ func Collect(ctx context.Context, getenv func(string) string, now time.Time) (*p
 	}{
 		{"Nova's services", c.Nova, func() error { return r.services("compute", c.Nova, cloud.Base) }},
 		{"hosts", c.Nova, r.hosts}, {"aggregates", c.Nova, r.aggregates}, {"flavors", c.Nova, r.flavors},
-		{"Neutron's agents", c.Neutron, r.agents}, {"images", c.Glance, r.images},
+		{"Placement", c.Placement, r.placement}, {"Neutron's agents", c.Neutron, r.agents}, {"images", c.Glance, r.images},
 		{"Cinder's services", c.Cinder, func() error { return r.services("volume", c.Cinder, 0) }},
 		{"pools", c.Cinder, r.pools}, {"volume types", c.Cinder, r.volumeTypes},
 	} {
@@ -168,6 +168,7 @@ func (r *reader) hosts() error {
 			Memory  int    `json:"memory_mb"`
 			Used    int    `json:"memory_mb_used"`
 			Guests  int    `json:"running_vms"`
+			CPU     text   `json:"cpu_info"`
 			Service struct {
 				Host string `json:"host"`
 			} `json:"service"`
@@ -175,9 +176,104 @@ func (r *reader) hosts() error {
 	}
 	err := cloud.Get(r.ctx, r.Nova, "os-hypervisors/detail", cloud.Base, &got)
 	for _, h := range got.Hypervisors {
-		r.p.Hosts = append(r.p.Hosts, platform.Host{Name: h.Service.Host, Node: h.Node, Type: h.Type, Version: h.Version, Up: h.State == "up", Enabled: h.Status == "enabled", CPUs: h.CPUs, Memory: h.Memory, Used: h.Used, Guests: h.Guests})
+		r.p.Hosts = append(r.p.Hosts, platform.Host{Name: h.Service.Host, Node: h.Node, Type: h.Type, Version: h.Version, Up: h.State == "up", Enabled: h.Status == "enabled", CPUs: h.CPUs, Model: h.CPU.model(), Memory: h.Memory, Used: h.Used, Guests: h.Guests})
 	}
 	return err
+}
+
+// text is JSON in a string, as Nova keeps it of processors. Drivers write what they like.
+type text string
+
+// model is the name of the model in it; "": it has none.
+func (t text) model() string {
+	var cpu struct {
+		Model string `json:"model"`
+	}
+	if json.Unmarshal([]byte(t), &cpu) != nil {
+		return ""
+	}
+	return cpu.Model
+}
+
+// Versions of Nova's API that tell what Placement has to be compared with.
+const (
+	withAggregates = 41 // IDs of aggregates
+	withServers    = 53 // IDs of hosts as Placement has them, and their servers
+)
+
+// placement compares what Placement has of each host with what Nova has of it.
+func (r *reader) placement() error {
+	if r.Latest < withServers {
+		return nil
+	}
+	var aggregates struct {
+		Aggregates []struct {
+			Name  string   `json:"name"`
+			ID    string   `json:"uuid"`
+			Hosts []string `json:"hosts"`
+		} `json:"aggregates"`
+	}
+	if err := cloud.Get(r.ctx, r.Nova, "os-aggregates", withAggregates, &aggregates); err != nil {
+		return err
+	}
+	r.p.Providers = []platform.Provider{}
+	return r.pages(r.Nova, "os-hypervisors/detail?with_servers=true", withServers, func(body json.RawMessage) (string, error) {
+		var got struct {
+			Hypervisors []struct {
+				ID      string `json:"id"`
+				Node    string `json:"hypervisor_hostname"`
+				Type    string `json:"hypervisor_type"`
+				Service struct {
+					Host string `json:"host"`
+				} `json:"service"`
+				Servers []struct {
+					ID string `json:"uuid"`
+				} `json:"servers"`
+			} `json:"hypervisors"`
+		}
+		if err := json.Unmarshal(body, &got); err != nil {
+			return "", err
+		}
+		for _, h := range got.Hypervisors {
+			if h.Type == "ironic" { // Nova tells all servers of the host, which has many nodes
+				continue
+			}
+			x := platform.Provider{Host: h.Service.Host, Node: h.Node, Without: []string{}, NotIn: []string{}}
+			guests, in, err := r.provider(h.ID)
+			if x.There = err == nil; err != nil && !cloud.Absent(err) {
+				return "", err
+			}
+			for _, s := range h.Servers {
+				if _, has := guests[s.ID]; !has {
+					x.Without = append(x.Without, s.ID)
+				}
+			}
+			for _, a := range aggregates.Aggregates {
+				if slices.Contains(a.Hosts, x.Host) && !slices.Contains(in, a.ID) {
+					x.NotIn = append(x.NotIn, a.Name)
+				}
+			}
+			slices.Sort(x.Without)
+			slices.Sort(x.NotIn)
+			r.p.Providers = append(r.p.Providers, x)
+		}
+		return marker(len(got.Hypervisors), func(i int) string { return got.Hypervisors[i].ID }), nil
+	})
+}
+
+// provider tells what has an allocation on a provider of Placement, by UUID, and the UUIDs of its aggregates.
+func (r *reader) provider(id string) (consumers map[string]json.RawMessage, in []string, err error) {
+	var allocations struct {
+		Allocations map[string]json.RawMessage `json:"allocations"`
+	}
+	var aggregates struct {
+		Aggregates []string `json:"aggregates"`
+	}
+	at := "resource_providers/" + url.PathEscape(id)
+	if err = cloud.Get(r.ctx, r.Placement, at+"/allocations", 0, &allocations); err == nil {
+		err = cloud.Get(r.ctx, r.Placement, at+"/aggregates", 0, &aggregates)
+	}
+	return allocations.Allocations, aggregates.Aggregates, err
 }
 
 func (r *reader) aggregates() error {
@@ -310,6 +406,9 @@ func (r *reader) sort() {
 		return cmp.Or(cmp.Compare(a.Of, b.Of), cmp.Compare(a.Binary, b.Binary), cmp.Compare(a.Host, b.Host))
 	})
 	slices.SortFunc(p.Hosts, func(a, b platform.Host) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node, b.Node)) })
+	slices.SortFunc(p.Providers, func(a, b platform.Provider) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Node, b.Node))
+	})
 	slices.SortFunc(p.Aggregates, func(a, b platform.Aggregate) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(p.Pools, func(a, b platform.Pool) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(p.VolumeTypes, func(a, b platform.VolumeType) int { return cmp.Compare(a.Name, b.Name) })

@@ -28,7 +28,7 @@ type stand struct {
 }
 
 // types are the services as the catalog has them.
-var types = map[string]string{"compute": "compute", "network": "network", "image": "image", "volume": "block-storage"}
+var types = map[string]string{"compute": "compute", "network": "network", "image": "image", "volume": "block-storage", "placement": "placement"}
 
 func newStand(t *testing.T) *stand {
 	t.Helper()
@@ -60,7 +60,7 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for name, kind := range types {
 			if name != s.without {
 				// Clients look for a version at the end of the path.
-				v := map[string]string{"compute": "/v2.1", "network": "", "image": "", "volume": "/v3"}[name]
+				v := map[string]string{"compute": "/v2.1", "network": "", "image": "", "volume": "/v3", "placement": ""}[name]
 				catalog = append(catalog, object{"type": kind, "endpoints": []object{{"interface": "public", "region": "one", "region_id": "one", "url": s.url + "/" + name + v}}})
 			}
 		}
@@ -79,8 +79,11 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
+	if path != "" && path[0] != '/' {
+		path = "/" + path
+	}
 	q := r.URL.Query()
-	marker := q.Get("marker")
+	marker, parts := q.Get("marker"), q.Has("limit")
 	q.Del("limit")
 	q.Del("marker")
 	if len(q) > 0 {
@@ -88,15 +91,19 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer, found := s.answers[name][path]
 	switch {
-	case found && s.again:
+	case found && (s.again || !parts):
 		say(http.StatusOK, answer)
 	case found:
 		say(http.StatusOK, s.part(answer, marker))
 	case name == "compute" && strings.Trim(path, "/") == "":
 		say(http.StatusOK, object{"version": object{"id": "v2.1", "status": "CURRENT", "version": "2.93", "min_version": "2.1"}})
 	case path == "" || path == "/" || name == "v3": // versions, as Neutron and Glance tell them
-		id := map[string]string{"network": "v2.0", "image": "v2.16"}[name]
-		say(http.StatusMultipleChoices, object{"versions": []object{{"id": id, "status": "CURRENT", "links": []object{{"rel": "self", "href": s.url + "/" + name + "/" + strings.TrimSuffix(id, ".16")}}}}})
+		id := map[string]string{"network": "v2.0", "image": "v2.16", "placement": "v1.0"}[name]
+		href := s.url + "/" + name + "/" + strings.TrimSuffix(id, ".16")
+		if name == "placement" {
+			href = "" // as it says itself
+		}
+		say(http.StatusMultipleChoices, object{"versions": []object{{"id": id, "status": "CURRENT", "links": []object{{"rel": "self", "href": href}}}}})
 	default:
 		say(http.StatusNotFound, object{"itemNotFound": object{"message": "no " + path}})
 	}
@@ -106,7 +113,7 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *stand) part(answer json.RawMessage, marker string) map[string]json.RawMessage {
 	var all map[string]json.RawMessage
 	try.Must(s.t, json.Unmarshal(answer, &all))
-	for _, name := range []string{"flavors", "images", "volume_types"} {
+	for _, name := range []string{"flavors", "images", "volume_types", "hypervisors"} {
 		if all[name] == nil {
 			continue
 		}
@@ -135,7 +142,7 @@ func TestRecorded(t *testing.T) {
 		len(p.Aggregates) != 1 || p.Aggregates[0].Zone != "z1" || len(p.VolumeTypes) != 2 || p.VolumeTypes[1].Specs["volume_backend_name"] != "fake" || p.Nova != "2.93" || p.Region != "one" || !p.Time.Equal(time.Unix(1, 0)) {
 		t.Errorf("%+v", p)
 	}
-	if len(p.Endpoints) != 5 { // those of the other region are not asked
+	if len(p.Endpoints) != 6 { // those of the other region are not asked
 		t.Errorf("%+v", p.Endpoints)
 	}
 	for _, e := range p.Endpoints {
@@ -150,12 +157,46 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
+// TestPlacement: what Nova has of a host and Placement lacks is told, host by host.
+func TestPlacement(t *testing.T) {
+	s := newStand(t)
+	providers := func() map[string]platform.Provider {
+		p, err := collect.Collect(t.Context(), s.env, time.Now())
+		try.Must(t, err)
+		out := map[string]platform.Provider{}
+		for _, x := range p.Providers {
+			out[x.Host] = x
+		}
+		return out
+	}
+	all := providers()
+	for _, h := range []string{"cmp1", "cmp2"} {
+		if x := all[h]; !x.There || len(x.Without) > 0 || len(x.NotIn) > 0 {
+			t.Errorf("a whole host: %+v", all)
+		}
+	}
+	for path := range s.answers["placement"] {
+		s.answers["placement"][path] = json.RawMessage(`{"allocations": {"another": {}}, "aggregates": ["another"]}`)
+	}
+	if all = providers(); len(all["cmp1"].Without) != 1 || len(all["cmp1"].NotIn) > 0 || len(all["cmp2"].Without) > 0 || len(all["cmp2"].NotIn) != 1 || all["cmp2"].NotIn[0] != "fast" {
+		t.Errorf("neither allocations nor aggregates: %+v", all)
+	}
+	s.answers["placement"] = nil
+	if all = providers(); all["cmp1"].There || len(all["cmp1"].Without) != 1 || all["cmp2"].There {
+		t.Errorf("no providers: %+v", all)
+	}
+	s.without = "placement"
+	if all = providers(); len(all) > 0 {
+		t.Errorf("no Placement: %+v", all)
+	}
+}
+
 // TestPartsThatAreNotThere: a catalog without volumes is told by the checks; a service that does not answer, by an error.
 func TestPartsThatAreNotThere(t *testing.T) {
 	s := newStand(t)
 	s.without = "volume"
 	p, err := collect.Collect(t.Context(), s.env, time.Now())
-	if err != nil || len(p.Pools) > 0 || len(p.Endpoints) != 4 {
+	if err != nil || len(p.Pools) > 0 || len(p.Endpoints) != 5 {
 		t.Errorf("%+v %v", p, err)
 	}
 	s.without = "compute"

@@ -30,8 +30,9 @@ var asked = map[string][]string{
 func TestRealPlatform(t *testing.T) {
 	need.Drill(t, "360, before a transition: what the real services have is read, compared, and what stops is told")
 	c := nettest.StartCloud(t, nettest.MariaDB)
-	c.Guest("vm1")
+	guest := c.Guest("vm1")
 	c.Call("POST", "compute", "/os-aggregates", "", map[string]any{"aggregate": map[string]string{"name": "fast", "availability_zone": "z1"}}, nil)
+	c.Call("POST", "compute", "/os-aggregates/1/action", "", map[string]any{"add_host": map[string]string{"host": nettest.Hosts[1]}}, nil)
 	c.Call("POST", "compute", "/flavors/small/os-extra_specs", "", map[string]any{"extra_specs": map[string]string{"hw:cpu_policy": "shared"}}, nil)
 	c.Call("POST", "volume", "/types", "", map[string]any{"volume_type": map[string]any{"name": "ssd", "extra_specs": map[string]string{"volume_backend_name": "fake"}}}, nil)
 	if *update {
@@ -42,6 +43,26 @@ func TestRealPlatform(t *testing.T) {
 				var answer json.RawMessage
 				c.Call("GET", service, p, map[string]string{"compute": "2.9"}[service], nil, &answer)
 				all[service][p] = answer
+			}
+		}
+		var hosts struct {
+			Hypervisors []struct{ ID string }
+		}
+		for p, version := range map[string]string{"/os-aggregates": "2.41", "/os-hypervisors/detail?with_servers=true": "2.53"} {
+			var answer json.RawMessage
+			c.Call("GET", "compute", p, version, nil, &answer)
+			all["compute"][p] = answer
+			if version == "2.53" {
+				try.Must(t, json.Unmarshal(answer, &hosts))
+			}
+		}
+		all["placement"] = map[string]json.RawMessage{}
+		for _, h := range hosts.Hypervisors {
+			for _, of := range []string{"allocations", "aggregates"} {
+				p := "/resource_providers/" + h.ID + "/" + of
+				var answer json.RawMessage
+				c.Call("GET", "placement", p, "1.1", nil, &answer)
+				all["placement"][p] = answer
 			}
 		}
 		text, err := json.MarshalIndent(all, "", " ")
@@ -58,6 +79,15 @@ func TestRealPlatform(t *testing.T) {
 	p := read()
 	if len(p.Hosts) != len(nettest.Hosts) || len(p.Flavors) != 2 || len(p.Images) != 1 || len(p.Pools) == 0 || len(p.Aggregates) != 1 || len(p.VolumeTypes) == 0 || p.Hosts[0].Guests+p.Hosts[1].Guests != 1 {
 		t.Errorf("%+v", p)
+	}
+	if len(p.Providers) != 2 || p.Providers[0].Host != nettest.Hosts[0] || !p.Providers[0].There || len(p.Providers[0].Without) > 0 || len(p.Providers[1].NotIn) > 0 || p.Hosts[0].Model == "" {
+		t.Errorf("what Nova has made itself is missing in Placement: %+v", p.Providers)
+	}
+	c.Call("DELETE", "placement", "/allocations/"+guest, "1.1", nil, nil)
+	for _, x := range read().Providers {
+		if (len(x.Without) == 1) != (x.Host == nettest.Hosts[0]) {
+			t.Errorf("a guest without an allocation: %+v", x)
+		}
 	}
 	small := p.Flavors[slices.IndexFunc(p.Flavors, func(f platform.Flavor) bool { return f.ID == nettest.Small })]
 	if small.Specs["hw:cpu_policy"] != "shared" || small.CPUs == 0 || small.Memory == 0 || p.Images[0].Status != "active" || p.Images[0].Checksum == "" {
