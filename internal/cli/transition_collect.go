@@ -72,11 +72,11 @@ not reachable.`,
 	f := cmd.Flags()
 	f.StringVar(&o.out, "out", "", "`FILE` for what was read, as JSON")
 	f.StringVar(&o.check, "check", "", "`WHAT` has to work: all, or control, where hosts with\nguests come later")
-	f.StringVar(&o.before, "before", "", "`FILE` of another platform, to compare with")
+	f.StringVar(&o.before, "before", "", "`FILE` of another platform, to compare with; with\n--check control, its size only")
 	return cmd
 }
 
-// collected is what the command prints with -o json. Differences is null without --before.
+// collected is what the command prints with -o json. Differences is null without --before, and with --check control.
 type collected struct {
 	Platform    *platform.Platform `json:"platform"`
 	Findings    []platform.Finding `json:"findings"`
@@ -97,16 +97,19 @@ func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
 		return err
 	}
 	r.Findings = r.Platform.Check(o.check == "control")
-	if before != nil {
+	if before != nil && o.check != "control" { // hosts and all that is carried over come later there
 		if r.Differences, err = platform.Compare(before, r.Platform); err != nil {
 			return err
 		}
+	}
+	if before != nil {
+		r.Findings = append(r.Findings, r.Platform.Sizing(before))
 	}
 	err = writeOut(o.out, r.Platform)
 	if js {
 		err = errors.Join(err, writeJSON(a.env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, writeText(a.env.Stdout, collectText(r, before, painterFor(a.env.Stdout))))
+		err = errors.Join(err, writeText(a.env.Stdout, collectText(r, painterFor(a.env.Stdout))))
 	}
 	lacks := slices.ContainsFunc(r.Differences, func(d net.Difference) bool { return d.Severity == net.Error })
 	if err == nil && (o.check != "" && platform.Failed(r.Findings) || lacks) {
@@ -116,7 +119,7 @@ func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
 }
 
 // collectText shows how many of each there are, what is wrong, and what differs.
-func collectText(r collected, before *platform.Platform, p painter) string {
+func collectText(r collected, p painter) string {
 	var b strings.Builder
 	x := r.Platform
 	guests := 0
@@ -127,7 +130,7 @@ func collectText(r collected, before *platform.Platform, p painter) string {
 	say(&b, p, "has", plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts), "guests": guests, "aggregates": len(x.Aggregates),
 		"pools": len(x.Pools), "volume types": len(x.VolumeTypes), "flavors": len(x.Flavors), "images": len(x.Images)}))
 	sayFindings(&b, p, r.Findings)
-	if before == nil {
+	if r.Differences == nil {
 		return b.String()
 	}
 	sayDifferences(&b, p, r.Differences, collectDifference, "it has all that was there before")

@@ -149,6 +149,8 @@ type confPlan struct {
 	Dirty   bool             `json:"dirty,omitempty"`
 	Hosts   []hostDifference `json:"hosts"`
 	Without []cluster.HostID `json:"without,omitempty"` // hosts that report, and have no files here
+
+	Findings []hostconf.Finding `json:"findings"` // in the files as they are to be
 }
 
 type hostDifference struct {
@@ -215,6 +217,7 @@ func (a *app) compareHosts(ctx context.Context, c *api.Client, dir string, f *co
 	if len(f.hosts) > 0 {
 		hosts = slices.DeleteFunc(hosts, func(h hostconf.Host) bool { return !slices.Contains(f.hosts, string(h.Name)) })
 	}
+	p.Findings = hostconf.Findings(hosts)
 	p.Hosts = make([]hostDifference, len(hosts))
 	var all sync.WaitGroup
 	room := make(chan struct{}, comparedAtOnce)
@@ -315,13 +318,24 @@ func (p *confPlan) text(paint painter) string {
 		}
 	}
 	if len(p.Without) > 0 {
-		var names []string
-		for _, h := range p.Without {
-			names = append(names, clean(h))
+		b.WriteString("\nno files for: " + hostNames(p.Without) + "\n")
+	}
+	for i, f := range p.Findings {
+		if i == 0 {
+			b.WriteByte('\n')
 		}
-		b.WriteString("\nno files for: " + strings.Join(names, ", ") + "\n")
+		say(&b, paint, "warning", yellow, clean(f.Path+": "+f.Finding)+" ("+hostNames(f.Hosts)+")")
+		say(&b, paint, "", plain, f.Remedy)
 	}
 	return b.String()
+}
+
+func hostNames(of []cluster.HostID) string {
+	var names []string
+	for _, h := range of {
+		names = append(names, clean(h))
+	}
+	return strings.Join(names, ", ")
 }
 
 func (f *fileDifference) write(b *strings.Builder, p painter) {

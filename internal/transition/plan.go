@@ -161,7 +161,7 @@ func (b *builder) commands(all []Command) {
 // ready looks whether the later stages can be begun at all.
 func (b *builder) ready() {
 	if p := b.file.Platform; p != nil {
-		b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "control")
+		b.add("platform", looks, "transition", "collect", "--openrc", p.Target, "--check", "control", "--before", p.File)
 	}
 	if b.file.Databases != nil {
 		b.db("databases", looks, "plan", false)

@@ -86,7 +86,7 @@ func TestAWholePlan(t *testing.T) {
 		"collect/features-canary1 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest canary1 --yes --out /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
 		"collect/features-canary2 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest canary2 --yes --out /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
-		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check control",
+		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check control --before /var/lib/holdfast/old.json",
 		"ready/databases cp1 holdfast transition db plan " + prof,
 		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
 		"ready/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",

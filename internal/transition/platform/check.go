@@ -235,6 +235,29 @@ func room(work []Host, of Host) (free int) {
 	return free
 }
 
+// tooMany hosts for each control node made 360 add nodes in the middle of its work (docs/from/openstack-360.md, 4.4.4):
+// more than 3,000 hosts in six sites are some 500 a site, where two nodes became four.
+const tooMany = 250
+
+// Sizing compares how many nodes a control plane has with what it is to take over. The one figure that it has is 360's.
+func (p *Platform) Sizing(was *Platform) Finding {
+	nodes, guests := map[string]bool{}, 0
+	for _, s := range p.Services {
+		if s.Binary == "nova-conductor" && s.Enabled && s.Up {
+			nodes[s.Host] = true
+		}
+	}
+	for _, h := range was.Hosts {
+		guests += h.Guests
+	}
+	f := Finding{Check: "sizing", Result: Pass, Finding: fmt.Sprintf(
+		"%d control nodes, by nova-conductor, for %d hosts with %d guests; 360 began with two for some 500 hosts a site, and ended with four", len(nodes), len(was.Hosts), guests)}
+	if len(nodes) > 0 && len(was.Hosts) >= tooMany*len(nodes) { // that there is none tells another check
+		f.Result, f.Remedy = Warn, "add control nodes before anything is carried over: at 360 the message bus had to be built anew when it grew"
+	}
+	return f
+}
+
 // Failed reports whether a check failed.
 func Failed(all []Finding) bool {
 	return slices.ContainsFunc(all, func(f Finding) bool { return f.Result == Fail })

@@ -142,3 +142,28 @@ func TestRead(t *testing.T) {
 		}
 	}
 }
+
+// TestSizing: the one figure that there is, 360's, and what it says of other numbers.
+func TestSizing(t *testing.T) {
+	for _, c := range []struct {
+		nodes, hosts int
+		result, want string
+	}{
+		{2, 500, Warn, "2 control nodes, by nova-conductor, for 500 hosts with 1000 guests; 360 began with two"},
+		{2, 499, Pass, "2 control nodes"}, {4, 500, Pass, "4 control nodes"}, {1, 20, Pass, "1 control nodes, by nova-conductor, for 20 hosts"}, {0, 900, Pass, "0 control nodes"},
+	} {
+		var is, was Platform
+		is.Services = []Service{{Binary: "nova-conductor", Host: "down", Enabled: true}}
+		for i := range c.nodes {
+			for range 2 { // of two cells
+				is.Services = append(is.Services, Service{Binary: "nova-conductor", Host: fmt.Sprint("n", i), Enabled: true, Up: true})
+			}
+		}
+		for range c.hosts {
+			was.Hosts = append(was.Hosts, Host{Guests: 2})
+		}
+		if f := is.Sizing(&was); f.Result != c.result || !strings.Contains(f.Finding, c.want) || f.Result == Warn && f.Remedy == "" {
+			t.Errorf("%d nodes, %d hosts: %+v", c.nodes, c.hosts, f)
+		}
+	}
+}
