@@ -184,7 +184,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 		case h.Fenced != "":
 			say(b, p, "", yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", clean(h.Name), h.Expelled))
 		case !h.Expelled.IsZero():
-			say(b, p, "", yellow, fmt.Sprintf("%s: taken over from in epoch %s; it takes part again when nothing of that runs there", clean(h.Name), h.Expelled))
+			say(b, p, "", yellow, fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it takes part again when it has nothing of it", clean(h.Name), h.Expelled))
 		}
 	}
 	memoryText(b, p, hosts)
@@ -269,7 +269,11 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	if o.State == cluster.Running {
 		c = green
 	}
-	say(b, p, kept(s), c, withAge(text, s))
+	text = withAge(text, s)
+	if old(s) != "" && o.Holder() == s.Self && hostOf(s, s.Self).Guest == cluster.GuestAbsent { // this host's own line is of now
+		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text), yellow
+	}
+	say(b, p, kept(s), c, text)
 	if why := ownerReason(o); why != "" {
 		say(b, p, "reason", plain, clean(why))
 	}

@@ -20,7 +20,7 @@ func TestHealthSaysWhy(t *testing.T) {
 		"":                          func(*PairStatus) {},
 		"n1: web.service is down":   func(p *PairStatus) { p.Nodes[0].Members[1].State = "down" },
 		"the group runs on no node": func(p *PairStatus) { p.Nodes[0].Role, p.Owner.Host = "standby", "" },
-		"host n1 to start it":         func(p *PairStatus) { p.Nodes[0].Members[0].State, p.Waiting = "down", "host n1 to start it" },
+		"host n1 to start it":       func(p *PairStatus) { p.Nodes[0].Members[0].State, p.Waiting = "down", "host n1 to start it" },
 		"n2 is silent":              func(p *PairStatus) { p.Nodes[1].Alive = false },
 	} {
 		p := whole()

@@ -251,7 +251,7 @@ func checkOff(host cluster.HostID, s cluster.Status) error {
 				With("wait until it is silent, or look at the right host")
 		}
 		if !x.Expelled.IsZero() {
-			return fail.Errorf(fail.Refused, "host %s: its copy of epoch %s is proved stopped already, so nothing waits for your word", host, x.Expelled).
+			return fail.Errorf(fail.Refused, "host %s: what it ran before the takeover to epoch %s is proved stopped already, so nothing waits for your word", host, x.Expelled).
 				With("bring the host back, or replace it; see: holdfast status")
 		}
 		known = true

@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// TestACutOffHostDoesNotSayThatTheVMIsOnIt: its own line is of now, the owner record is not.
+func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
+	now := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
+	s := cluster.Status{Time: now, Self: "h1", AsOf: now.Add(-33 * time.Second), Owner: cluster.Owner{State: cluster.Running, Host: "h1", Epoch: cluster.Epoch{Gen: 1, Seq: 3}},
+		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1", Guest: cluster.GuestAbsent}}, {Host: cluster.Host{Name: "h2", Guest: cluster.GuestUnknown}}}}
+	const gone = "not on this host any more; where it runs now is not known"
+	for _, c := range []struct {
+		what   string
+		change func(*cluster.Status)
+		want   bool
+	}{
+		{"cut off, without the guest", func(*cluster.Status) {}, true},
+		{"cut off, and it still runs here", func(s *cluster.Status) { s.Hosts[0].Guest = cluster.GuestRunning }, false},
+		{"connected", func(s *cluster.Status) { s.Connected = true }, false},
+		{"another host's", func(s *cluster.Status) { s.Owner.Host = "h2" }, false},
+	} {
+		x := s
+		x.Hosts = append([]cluster.HostStatus{}, s.Hosts...)
+		c.change(&x)
+		text := strings.Join(strings.Fields(statusText(x, painter{})), " ")
+		if got := strings.Contains(text, gone); got != c.want {
+			t.Errorf("%s: %t, want %t:\n%s", c.what, got, c.want, text)
+		}
+	}
+}
