@@ -314,7 +314,7 @@ func (r *rig) mayYet(t testing.TB, h string, args ...string) {
 		if err == nil {
 			return "", true
 		}
-		for _, moment := range []string{"can not be observed on this host", "not connected yet", "already being removed"} {
+		for _, moment := range []string{"can not be observed", "not connected yet", "already being removed"} {
 			if strings.Contains(err.Error(), moment) {
 				return fmt.Sprint(out, err), false
 			}

@@ -139,7 +139,11 @@ func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
 
 // ofCluster is what the status says that people should know.
 func ofCluster(host string, s cluster.Status) (out []install.Finding) {
-	if s.Waiting != "" {
+	switch {
+	case !s.Connected:
+		out = append(out, install.Finding{Node: host, Check: "cluster", Result: install.Fail, Finding: "its agent reaches no quorum of the store, so nothing is decided: " + or(s.StoreError, "not connected"),
+			Remedy: "bring the silent hosts back, or their network: holdfast status shows which"})
+	case s.Waiting != "":
 		out = append(out, install.Finding{Check: "cluster", Result: install.Warn, Finding: "the cluster waits for " + s.Waiting, Remedy: "holdfast status"})
 	}
 	for _, h := range s.Hosts {

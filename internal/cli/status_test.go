@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/install"
 )
 
 // TestACutOffHostDoesNotSayThatTheVMIsOnIt: its own line is of now, the owner record is not.
@@ -31,5 +32,17 @@ func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 		if got := strings.Contains(text, gone); got != c.want {
 			t.Errorf("%s: %t, want %t:\n%s", c.what, got, c.want, text)
 		}
+	}
+}
+
+// TestADoctorWithoutAQuorum: that is no warning.
+func TestADoctorWithoutAQuorum(t *testing.T) {
+	f := ofCluster("h1", cluster.Status{StoreError: "no leader", Waiting: "a quorum"})
+	if len(f) != 1 || f[0].Result != install.Fail || !strings.Contains(f[0].Finding, "no leader") || f[0].Remedy == "" {
+		t.Errorf("%+v", f)
+	}
+	f = ofCluster("h1", cluster.Status{Connected: true, Waiting: "host h2"})
+	if len(f) != 1 || f[0].Result != install.Warn {
+		t.Errorf("%+v", f)
 	}
 }

@@ -49,6 +49,21 @@ var stale = map[string]bool{
 	apiv1connect.PairServiceGetPairProcedure:        true,
 }
 
+// written are the calls, by what people call them, that can not end without a quorum whatever the hosts say: they are refused
+// before anybody waits. Those of a cluster's services refuse by themselves.
+var written = map[string]string{
+	apiv1connect.JobServiceDrainHostProcedure:         "empty a host",
+	apiv1connect.JobServiceRunTransitionProcedure:     "run a transition",
+	apiv1connect.JobServiceWriteFilesProcedure:        "write files of hosts",
+	apiv1connect.JobServiceForgetHostProcedure:        "forget a host",
+	apiv1connect.JobServiceCommandJobProcedure:        "change a job",
+	apiv1connect.UpgradeServicePlanUpgradeProcedure:   "plan an upgrade",
+	apiv1connect.UpgradeServiceCheckUpgradeProcedure:  "check an upgrade",
+	apiv1connect.UpgradeServiceRunUpgradeProcedure:    "run an upgrade",
+	apiv1connect.UpgradeServiceAdmitHostProcedure:     "admit a host",
+	apiv1connect.UpgradeServiceReportUpgradeProcedure: "report on an upgrade",
+}
+
 // WrapUnary guards calls that return once.
 func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
@@ -63,9 +78,14 @@ func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		err = g.guard(ctx, req.Spec().Procedure, func(ctx context.Context) error {
+			if what := written[req.Spec().Procedure]; what != "" {
+				if err := checkQuorum(what, st); err != nil {
+					return err
+				}
+			}
 			resp, err = next(ctx, req)
 			var e *fail.Error
-			if err != nil && old && !(errors.As(err, &e) && e.Kind == fail.Refused) { // a refusal is none of the store's
+			if err != nil && old && !(errors.As(err, &e) && (e.Kind == fail.Refused || e.Kind == fail.Invalid)) { // those are none of the store's
 				err = fail.Errorf(fail.Unavailable, "no quorum of the store (%s), and no member tells what it knows: %w", st.StoreError, err).
 					With("see which hosts are silent: holdfast status")
 			}

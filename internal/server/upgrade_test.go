@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/server/servertest"
@@ -387,5 +388,19 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	}
 	if len(up.Asked())+len(up.Sent()) > 0 {
 		t.Error("a refused caller was obeyed")
+	}
+}
+
+// TestWhatNeedsAQuorumIsRefusedBefore: without one, no host is asked, nobody waits, and it is said why.
+func TestWhatNeedsAQuorumIsRefusedBefore(t *testing.T) {
+	r := runUpgrades(t, newUpgrades())
+	r.fake.Update(func(s *cluster.Status) { s.Connected, s.StoreError = false, "no leader" })
+	ctx := try.Context(t)
+	_, errPlan := r.PlanUpgrade(ctx, request.Request{})
+	_, errCheck := r.CheckUpgrade(ctx, request.Request{})
+	_, errRun := r.RunUpgrade(ctx, request.Request{})
+	_, errReport := r.ReportUpgrade(ctx)
+	for _, err := range []error{errPlan, errCheck, errRun, errReport} {
+		wantKind(t, err, fail.Refused, "reaches no quorum of the store: no leader")
 	}
 }

@@ -65,7 +65,7 @@ func TestDrainWaitsForGuestsThatArrive(t *testing.T) {
 			t.Errorf("it carries %q", got)
 		}
 		notes := strings.Join(w.notes, "\n")
-		for _, want := range []string{"comes: is arriving just now", "comes: has just arrived", "stays-away: is arriving just now"} {
+		for _, want := range []string{"comes: is just arriving", "comes: has just arrived", "stays-away: is just arriving"} {
 			if !strings.Contains(notes, want) {
 				t.Errorf("no note says %q:\n%s", want, notes)
 			}

@@ -53,7 +53,7 @@ func TestAppctlSuccess(t *testing.T) {
 		"exit code":        {saysSuccess + "exit 3", []string{"pre_upgrade", "offline"}, "exit code 3"},
 		"nothing said":     {"echo well", []string{"pre_upgrade", "offline"}, "did not say that pre_upgrade was a success"},
 		"failed, exit 0":   {"echo '[ERROR] Execute cantian-common upgrade_commit.sh return failed.'", []string{"upgrade_commit", "offline"}, "return failed"},
-		"another verb":     {"echo Execute cantian-common check_status.sh return success", []string{"check_point"}, "of another verb"},
+		"another verb":     {"echo Execute cantian-common check_status.sh return success", []string{"check_point"}, "about another action"},
 		"nothing replaced": {saysSuccess, []string{"upgrade", "offline"}, `says "24.12.B010", want "25.06.B001"`},
 		"replaced":         {replaced + saysSuccess, []string{"upgrade", "offline"}, ""},
 		"not rolled back":  {"mkdir -p $D/upgrade_backup/x;" + replaced + saysSuccess, []string{"rollback", "offline"}, `says "25.06.B001", want "24.12.B010"`},

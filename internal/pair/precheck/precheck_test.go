@@ -275,7 +275,7 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 			in.Nodes[1].Facts.Second.Dev, in.Nodes[1].Facts.Second.Cards = "eth0.7", []string{"eth0"}
 		}), "warn second path", "n2 (10.0.0.2): eth0 and eth0.7 both lie on eth0"},
 		{"a way to the second path that begins on the first one", secondBut(func(in *Input) { in.Nodes[0].Facts.Second.From = "10.0.0.1" }), "fail second path", "packets to 10.0.1.2 go from 10.0.0.1, not from 10.0.1.1"},
-		{"no way to the second path", secondBut(func(in *Input) { in.Nodes[0].Facts.Second.Error = "no route leads there" }), "fail second path", "n1 (10.0.0.1): no way leads there"},
+		{"no way to the second path", secondBut(func(in *Input) { in.Nodes[0].Facts.Second.Error = "no route leads there" }), "fail second path", "n1 (10.0.0.1): no route leads there"},
 		{"a second path that is cut in one direction", secondBut(func(in *Input) {
 			in.Nodes[1].Reached[2].Ports = map[int]string{2380: "timeout"}
 		}), "fail second path", "port 2380 of 10.0.1.1 does not answer n2 (10.0.0.2): timeout"},
