@@ -75,7 +75,7 @@ func wrongWaysToCall(t testing.TB, r *rig) {
 		{2, []string{"--server needs --ca"}, server},
 		{4, []string{"/nonexistent.sock", "no such file", "--socket"}, []string{"status", "--socket", "/nonexistent.sock"}},
 		{4, []string{"connection refused"}, []string{"status", "--server", "https://127.0.0.1:1", "--ca", n.TLS.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key}},
-		{4, []string{"unknown authority", "--ca"}, append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
+		{4, []string{"not signed by an authority that is trusted", "--ca"}, append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
 		{4, []string{"--cert"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", foreign.Key)},
 		{2, []string{"private key"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", n.TLS.Key)},
 	} {

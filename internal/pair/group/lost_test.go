@@ -266,7 +266,7 @@ func TestALostCopyIsNotKnownToRun(t *testing.T) {
 	try.Until(t, "a look that hangs", copied.hangs.Load)
 	until("a node that was looked at a moment ago", cluster.GuestRunning, "")
 	ahead.Store(int64(staleAfter))
-	until("a node that is not looked at", cluster.GuestUnknown, "was not looked at for 20s")
+	until("a node that is not looked at", cluster.GuestUnknown, "was not checked for 20s")
 	copied.hold(nil)
 	close(hang)
 	until("a node that is looked at again", cluster.GuestRunning, "")
