@@ -219,17 +219,22 @@ func (a *app) compareHosts(ctx context.Context, c *api.Client, dir string, f *co
 	}
 	p.Findings = hostconf.Findings(hosts)
 	p.Hosts = make([]hostDifference, len(hosts))
+	ofAll(len(hosts), func(i int) { p.Hosts[i] = compareHost(ctx, c, hosts[i], keep) })
+	return p, nil
+}
+
+// ofAll asks of n hosts, by their numbers, comparedAtOnce at a time.
+func ofAll(n int, ask func(i int)) {
 	var all sync.WaitGroup
 	room := make(chan struct{}, comparedAtOnce)
-	for i, h := range hosts {
+	for i := range n {
 		room <- struct{}{}
 		all.Go(func() {
 			defer func() { <-room }()
-			p.Hosts[i] = compareHost(ctx, c, h, keep)
+			ask(i)
 		})
 	}
 	all.Wait()
-	return p, nil
 }
 
 func compareHost(ctx context.Context, c *api.Client, h hostconf.Host, keep bool) hostDifference {

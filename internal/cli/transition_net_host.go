@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -131,20 +130,13 @@ func (a *app) agentsPorts(cmd *cobra.Command, d *net.Document) (out []*net.Host,
 		return nil, err
 	}
 	found, errs := make([]*net.Host, len(reported)), make([]error, len(reported))
-	var all sync.WaitGroup
-	room := make(chan struct{}, comparedAtOnce)
-	for i, h := range reported {
-		room <- struct{}{}
-		all.Go(func() {
-			defer func() { <-room }()
-			name := ""
-			if d.Knows(string(h.Name)) {
-				name = string(h.Name)
-			}
-			found[i], errs[i] = c.HostPorts(ctx, h.Name, name)
-		})
-	}
-	all.Wait()
+	ofAll(len(reported), func(i int) {
+		h, name := reported[i].Name, ""
+		if d.Knows(string(h)) {
+			name = string(h)
+		}
+		found[i], errs[i] = c.HostPorts(ctx, h, name)
+	})
 	plugged := d.Plugged()
 	missing := slices.Clone(plugged)
 	for i, h := range found {
