@@ -56,7 +56,7 @@ func (p *pairRig) upgrade(t *testing.T, from, file string, key releaseKey) {
 	stop()
 	moves := 0
 	for _, e := range p.events(t, at) {
-		if e.Kind == cluster.EvMigrating {
+		if e.Kind == cluster.EvMigrated { // one that is refused has stopped nothing
 			moves++
 		}
 	}

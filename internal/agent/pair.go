@@ -235,7 +235,7 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	case !st.Connected:
 		return out, fail.Errorf(fail.Unavailable, "%s does not follow the store yet", p.nd.n.Host)
 	}
-	reports := map[string]cluster.PairReport{}
+	reports, judged := map[string]group.Report{}, int64(0)
 	for _, kv := range kvs {
 		host, of := strings.CutPrefix(kv.Key, group.KeyNode)
 		switch {
@@ -244,9 +244,9 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 			if err != nil {
 				return out, err
 			}
-			out.Set, out.Complete = true, s.Complete
+			out.Set, out.Complete, judged = true, s.Complete, kv.ModRev
 		case of:
-			if reports[host], err = records.Decode[cluster.PairReport](kv, false); err != nil {
+			if reports[host], err = records.Decode[group.Report](kv, false); err != nil {
 				return out, err
 			}
 		}
@@ -260,7 +260,7 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	}
 	for _, n := range p.cfg.Nodes {
 		h := cluster.PairHost{Host: cluster.HostID(n), Alive: alive[cluster.HostID(n)], Off: off[cluster.HostID(n)]}
-		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: h, PairReport: reports[n]})
+		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: h, PairReport: reports[n].By(judged)})
 	}
 	for _, n := range out.Nodes {
 		if n.Alive && n.Role == "standby" && n.LagKnown && out.Takeover.Possible {

@@ -177,6 +177,14 @@ func (p PairStatus) starting() string {
 	return "the group runs on no node"
 }
 
+// colon leads to a text, when there is one.
+func colon(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
 // LagLimit is how far a standby may be behind in applying what it has received: a takeover takes so much longer.
 const LagLimit = 10 * time.Second
 
@@ -198,12 +206,13 @@ func (p PairStatus) Health() (h Health, why []string) {
 		case !n.Alive:
 			why = append(why, string(n.Host)+" is silent")
 		case n != active && n.Why != "":
-			why = append(why, string(n.Host)+": "+n.Why)
-			if n.Problem != "" { // it may be why
-				why[len(why)-1] += ": " + n.Problem
-			}
+			why = append(why, string(n.Host)+": "+n.Why+colon(n.Problem)) // which may be why
 		case n != active && p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
 			why = append(why, string(n.Host)+" does not have every acknowledged write")
+		case n != active && active != nil && n.Role == "off":
+			why = append(why, string(n.Host)+": its copy does not run"+colon(n.Problem))
+		case n != active && active != nil && !n.Linked:
+			why = append(why, string(n.Host)+": its copy does not follow"+colon(n.Problem))
 		case n.Problem != "":
 			why = append(why, string(n.Host)+": "+n.Problem)
 		case n != active && n.LagKnown && n.Lag > LagLimit:

@@ -10,18 +10,20 @@ func TestHealthSaysWhy(t *testing.T) {
 	whole := func() PairStatus {
 		p := PairStatus{Set: true, Complete: []HostID{"n1", "n2"}, Nodes: []PairNode{
 			{PairHost: PairHost{Host: "n1", Alive: true}, PairReport: PairReport{Role: "active", Members: []PairMember{{Name: "database", State: "up"}, {Name: "web.service", State: "up"}}}},
-			{PairHost: PairHost{Host: "n2", Alive: true}, PairReport: PairReport{Role: "standby"}},
+			{PairHost: PairHost{Host: "n2", Alive: true}, PairReport: PairReport{Role: "standby", Linked: true}},
 		}}
 		p.Want.Run, p.Takeover.Possible = true, true
 		p.Owner.Host = "n1"
 		return p
 	}
 	for want, change := range map[string]func(*PairStatus){
-		"":                          func(*PairStatus) {},
-		"n1: web.service is down":   func(p *PairStatus) { p.Nodes[0].Members[1].State = "down" },
-		"the group runs on no node": func(p *PairStatus) { p.Nodes[0].Role, p.Owner.Host = "standby", "" },
-		"host n1 to start it":       func(p *PairStatus) { p.Nodes[0].Members[0].State, p.Waiting = "down", "host n1 to start it" },
-		"n2 is silent":              func(p *PairStatus) { p.Nodes[1].Alive = false },
+		"":                                       func(*PairStatus) {},
+		"n1: web.service is down":                func(p *PairStatus) { p.Nodes[0].Members[1].State = "down" },
+		"the group runs on no node":              func(p *PairStatus) { p.Nodes[0].Role, p.Owner.Host = "standby", "" },
+		"host n1 to start it":                    func(p *PairStatus) { p.Nodes[0].Members[0].State, p.Waiting = "down", "host n1 to start it" },
+		"n2 is silent":                           func(p *PairStatus) { p.Nodes[1].Alive = false },
+		"n2: its copy does not run":              func(p *PairStatus) { p.Nodes[1].Role, p.Nodes[1].Linked = "off", false },
+		"n2: its copy does not follow: no route": func(p *PairStatus) { p.Nodes[1].Linked, p.Nodes[1].Problem = false, "no route" },
 	} {
 		p := whole()
 		change(&p)

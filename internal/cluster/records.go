@@ -243,6 +243,7 @@ type Guest struct {
 	Panicked  bool       `json:"panicked,omitempty"`   // its kernel has panicked; it stands still, or is being dumped
 	IOError   bool       `json:"io_error,omitempty"`   // paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost
 	LockedOut bool       `json:"locked_out,omitempty"` // with IOError: its storage takes nothing from its process any more; it must be ended
+	GaveUp    string     `json:"gave_up,omitempty"`    // absent: why the driver has ended it here by itself: another host is tried first
 }
 
 // Restart says what becomes of a guest that ends by itself, or fails its health check.

@@ -256,7 +256,7 @@ func backoff(failures int) time.Duration {
 }
 
 // candidate chooses where to start: where it was, unless it failed there too
-// often; else the next able host in the configuration's order. Hosts with a
+// often or was given up there; else the next able host in the configuration's order. Hosts with a
 // working watchdog come first, since only those can be taken over from.
 func (m *Machine) candidate(not cluster.HostID) (cluster.HostID, bool) {
 	var able, guarded []cluster.HostID
@@ -275,7 +275,8 @@ func (m *Machine) candidate(not cluster.HostID) (cluster.HostID, bool) {
 		return "", false
 	}
 	last := m.Owner.Host
-	if slices.Contains(able, last) && max(m.Owner.Failures, m.Owner.Restarts) < m.Restart.InPlace {
+	givenUp := reason.Reason{Code: m.Owner.ReasonCode.Code}.Is(reason.GivenUp)
+	if slices.Contains(able, last) && !givenUp && max(m.Owner.Failures, m.Owner.Restarts) < m.Restart.InPlace {
 		return last, true
 	}
 	at := slices.Index(m.Order, last)

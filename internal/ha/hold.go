@@ -142,6 +142,8 @@ func (d *decision) assigned() {
 	case o.Claim == "" && m.blind() > blindStart:
 		d.neverStarted(reason.Blind.With())
 	case !m.gone() || !m.fresh(o.SeenAt):
+	case m.Guest.Started == o.Epoch && g.GaveUp != "":
+		d.release(cluster.ProofReleased, o.Failures+1, reason.GivenUp.With(g.GaveUp))
 	case m.Guest.Started == o.Epoch:
 		d.release(cluster.ProofReleased, o.Failures+1, reason.StartFailed.With(m.Guest.TriedBy))
 	case o.Claim != "" && o.Claim != m.Me.Instance:
@@ -186,8 +188,11 @@ func (d *decision) running() {
 		restarts = m.Owner.Restarts + 1
 	}
 	why := reason.GuestEnded.With()
-	if m.Guest.Killed != "" {
+	switch gaveUp := m.Guest.Seen.GaveUp; {
+	case m.Guest.Killed != "":
 		why = reason.GuestKilled.With(m.Guest.Killed)
+	case gaveUp != "":
+		why = reason.GivenUp.With(gaveUp)
 	}
 	if m.Guest.Stood {
 		restarts = max(restarts, m.Restart.InPlace) // its disk may answer elsewhere

@@ -103,7 +103,7 @@ type Guest struct {
 	StillAt   cluster.Instant // since when it stands still by an I/O error; 0: it does not
 	Inherited bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
 	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
-	Killed    string          // why this agent killed the guest since it last started one; empty: it did not
+	Killed    string          // why this agent killed the guest since it was last seen here; empty: it did not
 	Stood     bool            // Killed for standing still by an I/O error
 	Tried     int64           // revision of the owner record for which this agent has tried to migrate
 	TriedBy   string          // how the last start or migration ended; empty: well
@@ -213,6 +213,9 @@ func (m *Machine) Observed(g cluster.Guest, from cluster.Instant) {
 	m.Guest.Seen, m.Guest.SeenAt = g, from
 	since(&m.Guest.BlindAt, from, g.State == cluster.GuestUnknown && g.PID == 0)
 	since(&m.Guest.StillAt, from, g.State == cluster.GuestPaused && g.IOError)
+	if g.State != cluster.GuestAbsent && g.State != cluster.GuestUnknown && m.fresh(0) && !m.busy(WorkKill) {
+		m.Guest.Killed, m.Guest.Stood = "", false // it came here since, also by a move
+	}
 	m.Judged(m.Guest.Sick)
 }
 

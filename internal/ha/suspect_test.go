@@ -281,6 +281,57 @@ func TestRestartsInARowMoveTheGuestAndMayEnd(t *testing.T) {
 	}
 }
 
+// TestWhatIsGivenUpOnAHostGoesElsewhere: its driver has ended it, and says why; the other host comes first, also when it is the first end.
+func TestWhatIsGivenUpOnAHostGoesElsewhere(t *testing.T) {
+	const why = "the database has not answered for 10s"
+	gone := cluster.Guest{State: cluster.GuestAbsent, GaveUp: why}
+	ended := func(change func(*Machine)) cluster.Owner {
+		v := quiet()
+		v.Owner.SeenAt = sec(90)
+		change(&v)
+		v.Guest.Seen = gone
+		return *ownerOf(written(t, v))
+	}
+	served := ended(func(*Machine) {})
+	if served.Restarts != 1 || !strings.Contains(served.Reason, why) {
+		t.Errorf("released with %d restarts: %q", served.Restarts, served.Reason)
+	}
+	began := ended(func(v *Machine) { v.Owner.State, v.Guest.Started = cluster.Assigned, v.Owner.Epoch })
+	if began.Failures != 1 || !strings.Contains(began.Reason, why) {
+		t.Errorf("released with %d failures: %q", began.Failures, began.Reason)
+	}
+	for what, c := range map[string]struct {
+		fit  bool
+		want string
+	}{
+		"the other is able": {true, "Renew, Write assigned assigned h2 1.2"},
+		"none is":           {false, "Renew, Write assigned assigned h1 1.2"},
+	} {
+		v := quiet()
+		v.Owner.Owner, v.Owner.SeenAt, v.Guest.Seen, v.Dog.Armed = served, sec(90), gone, false
+		for _, h := range []cluster.HostID{"h2", "h3"} {
+			r := v.Hosts[h]
+			r.Fit = c.fit
+			v.Hosts[h] = r
+		}
+		if got := said(v); got != c.want {
+			t.Errorf("%s: %q, want %q", what, got, c.want)
+		}
+	}
+}
+
+// TestAnOldKillIsNoReason: what was killed here before something came by a move does not say why that ends.
+func TestAnOldKillIsNoReason(t *testing.T) {
+	v := quiet()
+	v.Guest.Killed = "the owner record is running on h2, epoch 1.1"
+	v.Observed(cluster.Guest{State: cluster.GuestRunning, Epoch: e1}, sec(99.9))
+	v.Observed(cluster.Guest{State: cluster.GuestAbsent}, sec(99.95))
+	v.Now = sec(100)
+	if o := ownerOf(written(t, v)); o.Reason != "its process has ended" {
+		t.Errorf("%q", o.Reason)
+	}
+}
+
 func TestTheLivingSideOfAMigrationThatCanNotTellEndsIt(t *testing.T) {
 	with := func(since float64, g cluster.GuestState, migrating bool) Machine {
 		v := quiet()

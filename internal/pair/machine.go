@@ -59,7 +59,7 @@ type Machine struct {
 
 	Phase   Phase
 	Granted cluster.Epoch // for which the group may run here
-	Why     string        // why the group was given up here, "" when it was not
+	Why     string        // why the group was given up here for that epoch, "" when it was not
 
 	Owner OwnerRec
 	Sync  SyncRec
@@ -254,6 +254,9 @@ func (m *Machine) Moved() bool {
 	return m.Sync.Host == m.Self && m.Sync.To == m.Peer && m.Sync.Epoch == m.Owner.Epoch
 }
 
+// NotJudged is why a copy can not be promoted that was looked at before the record of the copies changed.
+const NotJudged = "this node's copy was not looked at since the record of the copies has changed"
+
 // Fit says why this node's copy can not be promoted, "" when it can.
 func (m *Machine) Fit() string {
 	switch r := m.Seen.Replica; {
@@ -266,7 +269,7 @@ func (m *Machine) Fit() string {
 	case r.Stuck:
 		return "this node's copy does not follow"
 	case m.Seen.SyncMod != m.Sync.Mod:
-		return "this node's copy was not looked at since the record of the copies has changed"
+		return NotJudged
 	case !r.Whole:
 		return "this node's copy may have lost writes"
 	}

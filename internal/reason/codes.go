@@ -85,6 +85,7 @@ var (
 	Blind            = code("blind", "it can not be observed")
 	GuestEnded       = code("guest-ended", "its process has ended")
 	GuestKilled      = code("guest-killed", "it was killed: {why}")
+	GivenUp          = code("given-up", "it was given up here: {why}")
 	MoveRequested    = code("migration-requested", "move requested")
 	InMaintenance    = code("in-maintenance", "{host} is in maintenance")
 	MoveCancelled    = code("migration-cancelled", "cancelled")

@@ -151,6 +151,11 @@ func (a *Agent) configChanged() {
 			a.Log.Warn("config_file is not the cluster's configuration, and without effect: only the first agent of a cluster reads it; holdfast config import changes the one in force", "differs", d[0].String(), "fields", len(d))
 		}
 	}
+	a.checkSoon()
+}
+
+// checkSoon has the checks of whether the guest could be started here run now.
+func (a *Agent) checkSoon() {
 	select {
 	case a.refit <- struct{}{}:
 	default:

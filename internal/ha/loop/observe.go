@@ -44,6 +44,7 @@ func (a *Agent) observe(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.Driver.Wake():
+			a.checkSoon() // what has changed may be what a start here needs
 		case <-a.looked:
 		case <-t.C:
 		}

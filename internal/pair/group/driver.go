@@ -96,10 +96,10 @@ type Driver struct {
 
 	// What follows belongs to the loop.
 	m       *pair.Machine
-	ready   bool               // records and the node were read
-	told    string             // by the peer, of its copy
-	said    string             // by this node to its peer, as it stands in the store
-	shown   cluster.PairReport // by this node, as it stands in the store
+	ready   bool   // records and the node were read
+	told    string // by the peer, of its copy
+	said    string // by this node to its peer, as it stands in the store
+	shown   Report // by this node, as it stands in the store
 	times   cluster.PairTimes
 	failed  string             // why the last action failed that is no Put; "" when it did not
 	held    bool               // nothing is looked at and nothing is done: Begin has the copy
@@ -190,7 +190,7 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 		case m.Phase == pair.Ended && m.Empty() && m.Coming() && !m.Judged():
 			err = errors.New("this node's copy was not looked at since the group was handed over to it")
 		case m.Phase == pair.Ended && m.Empty(), m.Phase != pair.Ended && m.Moved() && m.Gone():
-			g.State, g.Moved = cluster.GuestAbsent, m.Moved()
+			g.State, g.Moved, g.GaveUp = cluster.GuestAbsent, m.Moved(), m.Why
 		case lost != "":
 			err = errors.New(lost)
 		default:
@@ -242,8 +242,6 @@ func (d *Driver) Check(ctx context.Context, _ cluster.GuestSpec) error {
 		case !d.ready:
 			why = errNotReady.Error()
 		case m.Phase == pair.Serving:
-		case m.Why != "" && m.Fit() == "":
-			d.m.Why = "" // it has been told with the end of the group; another try is package ha's
 		default:
 			why = m.Fit()
 		}

@@ -139,3 +139,18 @@ func TestAReportSaysWhatFailed(t *testing.T) {
 		end()
 	})
 }
+
+// TestAReportByAnEarlierRecord: why a copy was not fit by another record of the copies is not told as if it were so now.
+func TestAReportByAnEarlierRecord(t *testing.T) {
+	r := Report{Judged: 7}
+	r.Why = "this node's copy does not have every acknowledged write"
+	if got := r.By(7).Why; got != r.Why {
+		t.Errorf("by the same record: %q", got)
+	}
+	if got := r.By(8).Why; got != pair.NotJudged {
+		t.Errorf("by another record: %q", got)
+	}
+	if r.Why = ""; r.By(8).Why != "" {
+		t.Errorf("a copy that was fit: %q", r.By(8).Why)
+	}
+}

@@ -2,6 +2,7 @@ package group
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -11,6 +12,20 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 )
+
+// Report is what a node tells people, as it stands in the store.
+type Report struct {
+	cluster.PairReport
+	Judged int64 `json:"judged"` // revision of the record of the copies by which Why was said; 0: an older program's
+}
+
+// By is what the report tells when the record of the copies has a revision: why the copy was not fit by an earlier one does not count.
+func (r Report) By(sync int64) cluster.PairReport {
+	if r.Judged != 0 && r.Judged != sync && r.Why != "" {
+		r.Why = pair.NotJudged
+	}
+	return r.PairReport
+}
 
 // reportEvery is between two reports of a node, which may change with each look.
 const reportEvery = time.Second
@@ -48,8 +63,9 @@ func (d *Driver) stamp(a pair.Action, o pair.Outcome) {
 // report writes what people want to know, when it has changed.
 func (d *Driver) report(ctx context.Context) {
 	m, now := d.m, time.Now().UTC()
-	r := cluster.PairReport{Role: roleWord[m.Seen.Replica.Role], Linked: m.Seen.Replica.Linked, Waits: m.Seen.Replica.Waits, Why: m.Why}
-	if m.Phase != pair.Serving && r.Why == "" {
+	r := Report{Judged: m.Sync.Mod}
+	r.Role, r.Linked, r.Waits = roleWord[m.Seen.Replica.Role], m.Seen.Replica.Linked, m.Seen.Replica.Waits
+	if m.Phase != pair.Serving {
 		r.Why = m.Fit()
 	}
 	r.Fit = r.Why == ""
@@ -62,13 +78,16 @@ func (d *Driver) report(ctx context.Context) {
 		r.Members = append(r.Members, of)
 	}
 	if t, ok := parts.data.(interface{ Describe(*cluster.PairReport) }); ok {
-		t.Describe(&r)
+		t.Describe(&r.PairReport)
 	}
 	if d.opt.Also != nil {
-		d.opt.Also(&r)
+		d.opt.Also(&r.PairReport)
 	}
 	if d.opt.Trouble != nil && r.Problem == "" {
 		r.Problem = d.opt.Trouble()
+	}
+	if m.Promoted && m.Phase == pair.Serving && m.BlindAt != 0 {
+		r.Problem = fmt.Sprintf("its database does not answer; after %s without an answer the group is ended here", m.Hang)
 	}
 	if !r.Fit && r.Problem == "" { // it may be why
 		r.Problem = d.failed

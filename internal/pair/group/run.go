@@ -19,7 +19,7 @@ const (
 	KeyPair = records.KeyState + "pair/" // all of them
 	KeySync = KeyPair + "sync"
 	keyTold = KeyPair + "copy/" // what a node tells the other one of its copy
-	KeyNode = KeyPair + "node/" // what a node tells people: cluster.PairReport
+	KeyNode = KeyPair + "node/" // what a node tells people: Report
 )
 
 // LookEvery is the least time between two looks at the node that nothing asks for.
