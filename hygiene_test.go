@@ -93,6 +93,7 @@ var layers = []struct {
 	{"holdfast/internal/support", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/losses", []string{"holdfast/internal/host", "holdfast/internal/cli"}, "words and a page; the package measure knows the adapter"},
 	{"holdfast/internal/progress", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/moving", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/sleep", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/tool", []string{"holdfast/internal/host", "holdfast/internal/agent", "holdfast/internal/cluster"}, "a leaf without policy"},
 	{"holdfast/internal/vipaddr", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
@@ -142,7 +143,7 @@ func TestChecksKnowNoPlans(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/moving", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
 	for _, a := range slices.Sorted(maps.Keys(packages(t))) {
 		if !strings.HasPrefix(a, "holdfast/internal/host/") {
 			continue

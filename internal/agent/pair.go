@@ -113,7 +113,14 @@ func (p *pairWork) database(peer string) (*group.Database, error) {
 		return nil, err
 	}
 	addr, _ := nd.cfg.Member(cluster.HostID(peer))
-	return &group.Database{DB: db, Dir: dir, Addr: nd.n.Addr, SaveDir: d.Datadir + ".saved", Peer: replica.Source{
+	rows := func() (mariadb.Ask, func(), error) {
+		c, err := p.dial(addr)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c.PairRows, c.Close, nil
+	}
+	return &group.Database{DB: db, Dir: dir, Self: cluster.HostID(nd.n.Host), Other: cluster.HostID(peer), Addr: nd.n.Addr, SaveDir: d.Datadir + ".saved", PeerRows: rows, Peer: replica.Source{
 		Host: addr, Port: d.Port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
 			return p.fetch(ctx, addr, w, about)
 		},
@@ -349,6 +356,17 @@ func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about fun
 		return fail.Errorf(fail.Refused, "this pair's copy is a DRBD device, which copies itself")
 	}
 	return p.db.DB.Seed(ctx, w, about)
+}
+
+// Rows reads rows of this host's database. Only the other node may have them.
+func (p *pairWork) Rows(ctx context.Context, user string, q cluster.RowsQuery) (cluster.RowsPart, error) {
+	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
+		return cluster.RowsPart{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	}
+	if p.db == nil {
+		return cluster.RowsPart{}, fail.Errorf(fail.Refused, "no database of this pair replicates")
+	}
+	return p.db.DB.Rows(ctx, q)
 }
 
 // Word tells the other node what this one has of the store of two voters.

@@ -93,6 +93,20 @@ func (c *Client) CopyPair(ctx context.Context, w io.Writer, about func(bytes int
 	return nil
 }
 
+// PairRows reads rows of the database on the agent's host. Only the agent of the other node may call it.
+func (c *Client) PairRows(ctx context.Context, q cluster.RowsQuery) (cluster.RowsPart, error) {
+	ctx, cancel := within(ctx, rowsWithin)
+	defer cancel()
+	resp, err := c.agents.GetRows(ctx, &apiv1.GetRowsRequest{Query: Encode[*apiv1.RowsQuery](q)})
+	if err != nil {
+		return cluster.RowsPart{}, fromWire(ctx, c.target, err)
+	}
+	return Decode[cluster.RowsPart](resp.GetPart()), nil
+}
+
+// rowsWithin is how long PairRows takes at most: several statements, each with a bound of its own.
+const rowsWithin = 30 * time.Second
+
 // PairWord asks what the agent's host has of the store of a pair without a third voter. Only
 // the agent of the other node may call it.
 func (c *Client) PairWord(ctx context.Context) (cluster.PairWord, error) {

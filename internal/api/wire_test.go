@@ -52,6 +52,8 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[fact.Facts, *apiv1.Facts](t, seen)
 	roundTrip[cluster.PairStatus, *apiv1.PairStatus](t, seen)
 	roundTrip[cluster.PairWord, *apiv1.PairWord](t, seen)
+	roundTrip[cluster.RowsQuery, *apiv1.RowsQuery](t, seen)
+	roundTrip[cluster.RowsPart, *apiv1.RowsPart](t, seen)
 
 	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto, apiv1.File_pair_proto}
 	for _, file := range files { // handlers make these, field by field

@@ -240,8 +240,10 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 	case string(act.Host) != self:
 		return fail.Errorf(fail.Refused, "%s serves, not this node", act.Host).With("run it there")
 	}
+	rows := p.Compared()
+	differ := rows != nil && len(rows.Differ) > 0
 	for _, h := range p.Nodes {
-		if string(h.Host) == peer && h.Alive && slices.Contains(p.Complete, h.Host) {
+		if string(h.Host) == peer && h.Alive && slices.Contains(p.Complete, h.Host) && !differ {
 			return fail.Errorf(fail.Refused, "%s is well and has all data: there is nothing to recover", peer)
 		}
 	}

@@ -209,6 +209,35 @@ func partitionText(n cluster.PairNode) string {
 	return text
 }
 
+// comparedText is how the last comparison of the rows of both nodes ended.
+func (v pairView) comparedText(b *strings.Builder, p painter) {
+	c := v.Compared()
+	if c == nil {
+		return
+	}
+	text, colour := "never", plain
+	if !c.Ended.IsZero() {
+		result := "all equal"
+		if n := len(c.Differ); n > 0 {
+			result, colour = fmt.Sprintf("%d differences", n), yellow
+		}
+		text = fmt.Sprintf("%s, %s ago: %d tables, %d rows, %s", c.Ended.Local().Format(time.DateTime), ago(v.Time.Sub(c.Ended)), c.Tables, c.Rows, result)
+	}
+	if c.Failed != "" {
+		text += "; the last try failed: " + clean(c.Failed)
+	}
+	say(b, p, "compared", colour, text)
+	for _, d := range c.Differ {
+		say(b, p, "", plain, clean(d))
+	}
+	if len(c.Differ) > 0 {
+		say(b, p, "", plain, "see which rows are right; those of the node that serves are copied anew by: holdfast pair recover")
+	}
+	for _, l := range c.Left {
+		say(b, p, "", plain, "not compared: "+clean(l))
+	}
+}
+
 // text is the pair for people.
 func (v pairView) text(p painter) string {
 	var b strings.Builder
@@ -241,6 +270,7 @@ func (v pairView) text(p painter) string {
 	if slave.Role == "standby" && slave.LagKnown {
 		say(&b, p, "lag", plain, slave.Lag.String())
 	}
+	v.comparedText(&b, p)
 	if v.Health != cluster.Broken {
 		takeoverText(&b, p, v.Takeover, false)
 	}

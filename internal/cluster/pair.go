@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,8 @@ type PairReport struct {
 	Members  []PairMember  `json:"members"`
 	Times    PairTimes     `json:"times"`
 	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none
+	// Compared is how this node's rows were to those of the other one; nil: it was never found out of this copy.
+	Compared *PairCompared `json:"compared,omitempty"`
 	// Partition is the file system beside the data; nil: there is none on the node.
 	Partition *PairPartition `json:"partition,omitempty"`
 }
@@ -188,6 +191,16 @@ func colon(text string) string {
 // LagLimit is how far a standby may be behind in applying what it has received: a takeover takes so much longer.
 const LagLimit = 10 * time.Second
 
+// Compared is the newest comparison of the rows of both nodes; nil: there was none of these copies.
+func (p PairStatus) Compared() (newest *PairCompared) {
+	for _, n := range p.Nodes {
+		if c := n.Compared; c != nil && (newest == nil || c.Ended.After(newest.Ended)) {
+			newest = c
+		}
+	}
+	return newest
+}
+
 // Health says how well the pair does, and why not better: never without a reason when it is not healthy.
 func (p PairStatus) Health() (h Health, why []string) {
 	active := p.Active()
@@ -224,6 +237,14 @@ func (p PairStatus) Health() (h Health, why []string) {
 			why = append(why, string(v.Host)+" is silent")
 		}
 	}
+	if c := p.Compared(); c != nil && len(c.Differ) > 0 {
+		const most = 3
+		what := strings.Join(c.Differ[:min(len(c.Differ), most)], "; ")
+		if n := len(c.Differ) - most; n > 0 {
+			what += fmt.Sprintf("; and %d more", n)
+		}
+		why = append(why, "the rows of the nodes differ: "+what)
+	}
 	if active != nil && len(why) == 0 && !p.Takeover.Possible {
 		why = append(why, p.Takeover.Why)
 	}
@@ -236,4 +257,51 @@ func (p PairStatus) Health() (h Health, why []string) {
 		return Degraded, why
 	}
 	return Healthy, nil
+}
+
+// RowsQuery asks a node of a pair for rows of a table, or, without one, for its tables.
+type RowsQuery struct {
+	Database string
+	Table    string
+	After    []string // key of the row before the first one, as in RowsPart.Last; none: from the first one on
+	Until    []string // of the last one; none: as many as Limit
+	Limit    int      // 0, and no Until: to the end
+	Each     bool     // digests of each row
+}
+
+// RowsPart are rows of a table.
+type RowsPart struct {
+	Tables []RowsTable // that were asked for
+	Gone   bool        // there is no such table
+	Shape  string      // of the table: its columns and its key
+	Left   string      // why its rows can not be compared; "": they can
+	Slow   bool        // so many rows take too long to read
+	Last   []string    // key of the last row; none: there is no further one
+	Count  int64
+	Digest uint64
+	Rows   []RowsRow
+	At     string // all that is in these rows was written by this position of the binary log
+}
+
+// RowsTable is a table of a node.
+type RowsTable struct {
+	Database string
+	Table    string
+	Left     string // as in RowsPart
+}
+
+// RowsRow is a row of a table.
+type RowsRow struct {
+	Key    string // for people
+	Digest string
+}
+
+// PairCompared is how the last comparison of a standby's rows with those of the active node ended.
+type PairCompared struct {
+	Ended  time.Time `json:"ended"`
+	Tables int       `json:"tables"`           // that were compared
+	Rows   int64     `json:"rows"`             // of these
+	Differ []string  `json:"differ"`           // what differs for good, some of it by name; none: nothing does
+	Left   []string  `json:"left,omitempty"`   // what was not compared, and why
+	Failed string    `json:"failed,omitempty"` // why the try after it did not end; "": there was none, or it is under way
 }

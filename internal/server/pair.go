@@ -25,6 +25,8 @@ type Pair interface {
 	// Copy writes a copy of this host's data, of one moment, for the host that asks. Before,
 	// it tells about how many bytes will come.
 	Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error
+	// Rows reads rows of this host's copy for the host that asks.
+	Rows(ctx context.Context, user string, q cluster.RowsQuery) (cluster.RowsPart, error)
 	// Word tells the host that asks what this one has of the store of two voters. It does not
 	// need the store.
 	Word(user string) (cluster.PairWord, error)
@@ -108,6 +110,22 @@ func (h *agentHandler) GetCopy(ctx context.Context, _ *apiv1.GetCopyRequest, out
 		return fmt.Errorf("copy the data: %w", err)
 	}
 	return nil
+}
+
+// GetRows reads rows of this host's copy.
+func (h *agentHandler) GetRows(ctx context.Context, req *apiv1.GetRowsRequest) (*apiv1.GetRowsResponse, error) {
+	if h.pair == nil {
+		return nil, fail.Errorf(fail.Refused, "this host belongs to no pair")
+	}
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := h.pair.Rows(ctx, who.user, api.Decode[cluster.RowsQuery](req.GetQuery()))
+	if err != nil {
+		return nil, fmt.Errorf("read rows: %w", err)
+	}
+	return &apiv1.GetRowsResponse{Part: api.Encode[*apiv1.RowsPart](p)}, nil
 }
 
 // GetWord tells what this host has of the store.

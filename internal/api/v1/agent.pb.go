@@ -204,6 +204,408 @@ func (x *PairWord) GetKeep() string {
 	return ""
 }
 
+type GetRowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Query         *RowsQuery             `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRowsRequest) Reset() {
+	*x = GetRowsRequest{}
+	mi := &file_agent_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRowsRequest) ProtoMessage() {}
+
+func (x *GetRowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRowsRequest.ProtoReflect.Descriptor instead.
+func (*GetRowsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetRowsRequest) GetQuery() *RowsQuery {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
+type GetRowsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Part          *RowsPart              `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRowsResponse) Reset() {
+	*x = GetRowsResponse{}
+	mi := &file_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRowsResponse) ProtoMessage() {}
+
+func (x *GetRowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRowsResponse.ProtoReflect.Descriptor instead.
+func (*GetRowsResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetRowsResponse) GetPart() *RowsPart {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+// RowsQuery asks for rows of a table, or, without one, for all tables.
+type RowsQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Table         string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	After         []string               `protobuf:"bytes,3,rep,name=after,proto3" json:"after,omitempty"`  // key of the row before the first one; none: from the first one on
+	Until         []string               `protobuf:"bytes,4,rep,name=until,proto3" json:"until,omitempty"`  // of the last one; none: as many as limit
+	Limit         int64                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"` // 0, and no until: to the end
+	Each          bool                   `protobuf:"varint,6,opt,name=each,proto3" json:"each,omitempty"`   // digests of each row
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowsQuery) Reset() {
+	*x = RowsQuery{}
+	mi := &file_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowsQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowsQuery) ProtoMessage() {}
+
+func (x *RowsQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowsQuery.ProtoReflect.Descriptor instead.
+func (*RowsQuery) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RowsQuery) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *RowsQuery) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *RowsQuery) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *RowsQuery) GetUntil() []string {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *RowsQuery) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RowsQuery) GetEach() bool {
+	if x != nil {
+		return x.Each
+	}
+	return false
+}
+
+// RowsPart are rows of a table.
+type RowsPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tables        []*RowsTable           `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
+	Gone          bool                   `protobuf:"varint,2,opt,name=gone,proto3" json:"gone,omitempty"`  // there is no such table
+	Shape         string                 `protobuf:"bytes,3,opt,name=shape,proto3" json:"shape,omitempty"` // of the table: its columns and its key
+	Left          string                 `protobuf:"bytes,4,opt,name=left,proto3" json:"left,omitempty"`   // why its rows can not be compared
+	Slow          bool                   `protobuf:"varint,5,opt,name=slow,proto3" json:"slow,omitempty"`  // so many rows take too long to read
+	Last          []string               `protobuf:"bytes,6,rep,name=last,proto3" json:"last,omitempty"`   // key of the last row; none: there is no further one
+	Count         int64                  `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	Digest        uint64                 `protobuf:"varint,8,opt,name=digest,proto3" json:"digest,omitempty"`
+	Rows          []*RowsRow             `protobuf:"bytes,9,rep,name=rows,proto3" json:"rows,omitempty"`
+	At            string                 `protobuf:"bytes,10,opt,name=at,proto3" json:"at,omitempty"` // position of the binary log by which all of that was written
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowsPart) Reset() {
+	*x = RowsPart{}
+	mi := &file_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowsPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowsPart) ProtoMessage() {}
+
+func (x *RowsPart) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowsPart.ProtoReflect.Descriptor instead.
+func (*RowsPart) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RowsPart) GetTables() []*RowsTable {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *RowsPart) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *RowsPart) GetShape() string {
+	if x != nil {
+		return x.Shape
+	}
+	return ""
+}
+
+func (x *RowsPart) GetLeft() string {
+	if x != nil {
+		return x.Left
+	}
+	return ""
+}
+
+func (x *RowsPart) GetSlow() bool {
+	if x != nil {
+		return x.Slow
+	}
+	return false
+}
+
+func (x *RowsPart) GetLast() []string {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *RowsPart) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *RowsPart) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+func (x *RowsPart) GetRows() []*RowsRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *RowsPart) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
+type RowsTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Database      string                 `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	Table         string                 `protobuf:"bytes,2,opt,name=table,proto3" json:"table,omitempty"`
+	Left          string                 `protobuf:"bytes,3,opt,name=left,proto3" json:"left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowsTable) Reset() {
+	*x = RowsTable{}
+	mi := &file_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowsTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowsTable) ProtoMessage() {}
+
+func (x *RowsTable) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowsTable.ProtoReflect.Descriptor instead.
+func (*RowsTable) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RowsTable) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *RowsTable) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *RowsTable) GetLeft() string {
+	if x != nil {
+		return x.Left
+	}
+	return ""
+}
+
+type RowsRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // for people
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowsRow) Reset() {
+	*x = RowsRow{}
+	mi := &file_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowsRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowsRow) ProtoMessage() {}
+
+func (x *RowsRow) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowsRow.ProtoReflect.Descriptor instead.
+func (*RowsRow) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RowsRow) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RowsRow) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type GetCopyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -212,7 +614,7 @@ type GetCopyRequest struct {
 
 func (x *GetCopyRequest) Reset() {
 	*x = GetCopyRequest{}
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +626,7 @@ func (x *GetCopyRequest) String() string {
 func (*GetCopyRequest) ProtoMessage() {}
 
 func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[3]
+	mi := &file_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +639,7 @@ func (x *GetCopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCopyRequest.ProtoReflect.Descriptor instead.
 func (*GetCopyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{3}
+	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
 type GetCopyResponse struct {
@@ -250,7 +652,7 @@ type GetCopyResponse struct {
 
 func (x *GetCopyResponse) Reset() {
 	*x = GetCopyResponse{}
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -262,7 +664,7 @@ func (x *GetCopyResponse) String() string {
 func (*GetCopyResponse) ProtoMessage() {}
 
 func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[4]
+	mi := &file_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,7 +677,7 @@ func (x *GetCopyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCopyResponse.ProtoReflect.Descriptor instead.
 func (*GetCopyResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{4}
+	return file_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetCopyResponse) GetChunk() []byte {
@@ -302,7 +704,7 @@ type SignCertificateRequest struct {
 
 func (x *SignCertificateRequest) Reset() {
 	*x = SignCertificateRequest{}
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +716,7 @@ func (x *SignCertificateRequest) String() string {
 func (*SignCertificateRequest) ProtoMessage() {}
 
 func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[5]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +729,7 @@ func (x *SignCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateRequest.ProtoReflect.Descriptor instead.
 func (*SignCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{5}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SignCertificateRequest) GetWhich() string {
@@ -353,7 +755,7 @@ type SignCertificateResponse struct {
 
 func (x *SignCertificateResponse) Reset() {
 	*x = SignCertificateResponse{}
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +767,7 @@ func (x *SignCertificateResponse) String() string {
 func (*SignCertificateResponse) ProtoMessage() {}
 
 func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[6]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +780,7 @@ func (x *SignCertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignCertificateResponse.ProtoReflect.Descriptor instead.
 func (*SignCertificateResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{6}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SignCertificateResponse) GetCertificate() []byte {
@@ -398,7 +800,7 @@ type GetBundleRequest struct {
 
 func (x *GetBundleRequest) Reset() {
 	*x = GetBundleRequest{}
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -410,7 +812,7 @@ func (x *GetBundleRequest) String() string {
 func (*GetBundleRequest) ProtoMessage() {}
 
 func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[7]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -423,7 +825,7 @@ func (x *GetBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleRequest.ProtoReflect.Descriptor instead.
 func (*GetBundleRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{7}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetBundleRequest) GetSha256() string {
@@ -450,7 +852,7 @@ type GetBundleResponse struct {
 
 func (x *GetBundleResponse) Reset() {
 	*x = GetBundleResponse{}
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +864,7 @@ func (x *GetBundleResponse) String() string {
 func (*GetBundleResponse) ProtoMessage() {}
 
 func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[8]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +877,7 @@ func (x *GetBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBundleResponse.ProtoReflect.Descriptor instead.
 func (*GetBundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{8}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetBundleResponse) GetChunk() []byte {
@@ -504,7 +906,7 @@ type SendGuestRequest struct {
 
 func (x *SendGuestRequest) Reset() {
 	*x = SendGuestRequest{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +918,7 @@ func (x *SendGuestRequest) String() string {
 func (*SendGuestRequest) ProtoMessage() {}
 
 func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +931,7 @@ func (x *SendGuestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestRequest.ProtoReflect.Descriptor instead.
 func (*SendGuestRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SendGuestRequest) GetUuid() string {
@@ -568,7 +970,7 @@ type SendGuestResponse struct {
 
 func (x *SendGuestResponse) Reset() {
 	*x = SendGuestResponse{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +982,7 @@ func (x *SendGuestResponse) String() string {
 func (*SendGuestResponse) ProtoMessage() {}
 
 func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +995,7 @@ func (x *SendGuestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendGuestResponse.ProtoReflect.Descriptor instead.
 func (*SendGuestResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 type GatherFactsRequest struct {
@@ -606,7 +1008,7 @@ type GatherFactsRequest struct {
 
 func (x *GatherFactsRequest) Reset() {
 	*x = GatherFactsRequest{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +1020,7 @@ func (x *GatherFactsRequest) String() string {
 func (*GatherFactsRequest) ProtoMessage() {}
 
 func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +1033,7 @@ func (x *GatherFactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsRequest.ProtoReflect.Descriptor instead.
 func (*GatherFactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GatherFactsRequest) GetSha256() string {
@@ -657,7 +1059,7 @@ type GatherFactsResponse struct {
 
 func (x *GatherFactsResponse) Reset() {
 	*x = GatherFactsResponse{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +1071,7 @@ func (x *GatherFactsResponse) String() string {
 func (*GatherFactsResponse) ProtoMessage() {}
 
 func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +1084,7 @@ func (x *GatherFactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GatherFactsResponse.ProtoReflect.Descriptor instead.
 func (*GatherFactsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GatherFactsResponse) GetFacts() *Facts {
@@ -714,7 +1116,7 @@ type FactsRequest struct {
 
 func (x *FactsRequest) Reset() {
 	*x = FactsRequest{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -726,7 +1128,7 @@ func (x *FactsRequest) String() string {
 func (*FactsRequest) ProtoMessage() {}
 
 func (x *FactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -739,7 +1141,7 @@ func (x *FactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest.ProtoReflect.Descriptor instead.
 func (*FactsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FactsRequest) GetHost() string {
@@ -858,7 +1260,7 @@ type Facts struct {
 
 func (x *Facts) Reset() {
 	*x = Facts{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +1272,7 @@ func (x *Facts) String() string {
 func (*Facts) ProtoMessage() {}
 
 func (x *Facts) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +1285,7 @@ func (x *Facts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts.ProtoReflect.Descriptor instead.
 func (*Facts) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Facts) GetHost() string {
@@ -1051,7 +1453,7 @@ type FactsRequest_ConfigFile struct {
 
 func (x *FactsRequest_ConfigFile) Reset() {
 	*x = FactsRequest_ConfigFile{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1465,7 @@ func (x *FactsRequest_ConfigFile) String() string {
 func (*FactsRequest_ConfigFile) ProtoMessage() {}
 
 func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1478,7 @@ func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_ConfigFile.ProtoReflect.Descriptor instead.
 func (*FactsRequest_ConfigFile) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13, 0}
+	return file_agent_proto_rawDescGZIP(), []int{19, 0}
 }
 
 func (x *FactsRequest_ConfigFile) GetInstalled() string {
@@ -1110,7 +1512,7 @@ type FactsRequest_Program struct {
 
 func (x *FactsRequest_Program) Reset() {
 	*x = FactsRequest_Program{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1524,7 @@ func (x *FactsRequest_Program) String() string {
 func (*FactsRequest_Program) ProtoMessage() {}
 
 func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1537,7 @@ func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_Program.ProtoReflect.Descriptor instead.
 func (*FactsRequest_Program) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13, 1}
+	return file_agent_proto_rawDescGZIP(), []int{19, 1}
 }
 
 func (x *FactsRequest_Program) GetName() string {
@@ -1164,7 +1566,7 @@ type Facts_OS struct {
 
 func (x *Facts_OS) Reset() {
 	*x = Facts_OS{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1578,7 @@ func (x *Facts_OS) String() string {
 func (*Facts_OS) ProtoMessage() {}
 
 func (x *Facts_OS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1591,7 @@ func (x *Facts_OS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_OS.ProtoReflect.Descriptor instead.
 func (*Facts_OS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 3}
+	return file_agent_proto_rawDescGZIP(), []int{20, 3}
 }
 
 func (x *Facts_OS) GetId() string {
@@ -1230,7 +1632,7 @@ type Facts_Guest struct {
 
 func (x *Facts_Guest) Reset() {
 	*x = Facts_Guest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1644,7 @@ func (x *Facts_Guest) String() string {
 func (*Facts_Guest) ProtoMessage() {}
 
 func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1657,7 @@ func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Guest.ProtoReflect.Descriptor instead.
 func (*Facts_Guest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 4}
+	return file_agent_proto_rawDescGZIP(), []int{20, 4}
 }
 
 func (x *Facts_Guest) GetUuid() string {
@@ -1289,7 +1691,7 @@ type Facts_Bridge struct {
 
 func (x *Facts_Bridge) Reset() {
 	*x = Facts_Bridge{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1703,7 @@ func (x *Facts_Bridge) String() string {
 func (*Facts_Bridge) ProtoMessage() {}
 
 func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1716,7 @@ func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Bridge.ProtoReflect.Descriptor instead.
 func (*Facts_Bridge) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 5}
+	return file_agent_proto_rawDescGZIP(), []int{20, 5}
 }
 
 func (x *Facts_Bridge) GetName() string {
@@ -1383,7 +1785,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1797,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1810,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 6}
+	return file_agent_proto_rawDescGZIP(), []int{20, 6}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -1440,7 +1842,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1854,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1867,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 7}
+	return file_agent_proto_rawDescGZIP(), []int{20, 7}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -1522,7 +1924,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1936,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1949,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 8}
+	return file_agent_proto_rawDescGZIP(), []int{20, 8}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -1582,7 +1984,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1996,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +2009,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 9}
+	return file_agent_proto_rawDescGZIP(), []int{20, 9}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -1642,7 +2044,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +2056,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +2069,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 10}
+	return file_agent_proto_rawDescGZIP(), []int{20, 10}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -1703,7 +2105,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +2117,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +2130,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 11}
+	return file_agent_proto_rawDescGZIP(), []int{20, 11}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -1764,7 +2166,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +2178,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +2191,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 12}
+	return file_agent_proto_rawDescGZIP(), []int{20, 12}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -1824,7 +2226,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2238,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2251,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 13}
+	return file_agent_proto_rawDescGZIP(), []int{20, 13}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -1879,7 +2281,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2293,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2306,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 14}
+	return file_agent_proto_rawDescGZIP(), []int{20, 14}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -1946,7 +2348,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2360,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2373,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 15}
+	return file_agent_proto_rawDescGZIP(), []int{20, 15}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -2008,7 +2410,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2422,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2435,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14, 16}
+	return file_agent_proto_rawDescGZIP(), []int{20, 16}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -2087,7 +2489,37 @@ const file_agent_proto_rawDesc = "" +
 	"\x03won\x18\x05 \x01(\bR\x03won\x12\x18\n" +
 	"\amachine\x18\x06 \x01(\tR\amachine\x12\x14\n" +
 	"\x05whole\x18\a \x01(\bR\x05whole\x12\x12\n" +
-	"\x04keep\x18\b \x01(\tR\x04keep\"\x10\n" +
+	"\x04keep\x18\b \x01(\tR\x04keep\">\n" +
+	"\x0eGetRowsRequest\x12,\n" +
+	"\x05query\x18\x01 \x01(\v2\x16.holdfast.v1.RowsQueryR\x05query\"<\n" +
+	"\x0fGetRowsResponse\x12)\n" +
+	"\x04part\x18\x01 \x01(\v2\x15.holdfast.v1.RowsPartR\x04part\"\x93\x01\n" +
+	"\tRowsQuery\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x14\n" +
+	"\x05after\x18\x03 \x03(\tR\x05after\x12\x14\n" +
+	"\x05until\x18\x04 \x03(\tR\x05until\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x03R\x05limit\x12\x12\n" +
+	"\x04each\x18\x06 \x01(\bR\x04each\"\x88\x02\n" +
+	"\bRowsPart\x12.\n" +
+	"\x06tables\x18\x01 \x03(\v2\x16.holdfast.v1.RowsTableR\x06tables\x12\x12\n" +
+	"\x04gone\x18\x02 \x01(\bR\x04gone\x12\x14\n" +
+	"\x05shape\x18\x03 \x01(\tR\x05shape\x12\x12\n" +
+	"\x04left\x18\x04 \x01(\tR\x04left\x12\x12\n" +
+	"\x04slow\x18\x05 \x01(\bR\x04slow\x12\x12\n" +
+	"\x04last\x18\x06 \x03(\tR\x04last\x12\x14\n" +
+	"\x05count\x18\a \x01(\x03R\x05count\x12\x16\n" +
+	"\x06digest\x18\b \x01(\x04R\x06digest\x12(\n" +
+	"\x04rows\x18\t \x03(\v2\x14.holdfast.v1.RowsRowR\x04rows\x12\x0e\n" +
+	"\x02at\x18\n" +
+	" \x01(\tR\x02at\"Q\n" +
+	"\tRowsTable\x12\x1a\n" +
+	"\bdatabase\x18\x01 \x01(\tR\bdatabase\x12\x14\n" +
+	"\x05table\x18\x02 \x01(\tR\x05table\x12\x12\n" +
+	"\x04left\x18\x03 \x01(\tR\x04left\"3\n" +
+	"\aRowsRow\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x10\n" +
 	"\x0eGetCopyRequest\"=\n" +
 	"\x0fGetCopyResponse\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x12\x14\n" +
@@ -2237,13 +2669,14 @@ const file_agent_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12\x14\n" +
-	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xe6\x03\n" +
+	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xac\x04\n" +
 	"\fAgentService\x12L\n" +
 	"\tGetBundle\x12\x1d.holdfast.v1.GetBundleRequest\x1a\x1e.holdfast.v1.GetBundleResponse0\x01\x12P\n" +
 	"\vGatherFacts\x12\x1f.holdfast.v1.GatherFactsRequest\x1a .holdfast.v1.GatherFactsResponse\x12J\n" +
 	"\tSendGuest\x12\x1d.holdfast.v1.SendGuestRequest\x1a\x1e.holdfast.v1.SendGuestResponse\x12\\\n" +
 	"\x0fSignCertificate\x12#.holdfast.v1.SignCertificateRequest\x1a$.holdfast.v1.SignCertificateResponse\x12F\n" +
 	"\aGetCopy\x12\x1b.holdfast.v1.GetCopyRequest\x1a\x1c.holdfast.v1.GetCopyResponse0\x01\x12D\n" +
+	"\aGetRows\x12\x1b.holdfast.v1.GetRowsRequest\x1a\x1c.holdfast.v1.GetRowsResponse\x12D\n" +
 	"\aGetWord\x12\x1b.holdfast.v1.GetWordRequest\x1a\x1c.holdfast.v1.GetWordResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
@@ -2258,87 +2691,99 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_agent_proto_goTypes = []any{
 	(*GetWordRequest)(nil),          // 0: holdfast.v1.GetWordRequest
 	(*GetWordResponse)(nil),         // 1: holdfast.v1.GetWordResponse
 	(*PairWord)(nil),                // 2: holdfast.v1.PairWord
-	(*GetCopyRequest)(nil),          // 3: holdfast.v1.GetCopyRequest
-	(*GetCopyResponse)(nil),         // 4: holdfast.v1.GetCopyResponse
-	(*SignCertificateRequest)(nil),  // 5: holdfast.v1.SignCertificateRequest
-	(*SignCertificateResponse)(nil), // 6: holdfast.v1.SignCertificateResponse
-	(*GetBundleRequest)(nil),        // 7: holdfast.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),       // 8: holdfast.v1.GetBundleResponse
-	(*SendGuestRequest)(nil),        // 9: holdfast.v1.SendGuestRequest
-	(*SendGuestResponse)(nil),       // 10: holdfast.v1.SendGuestResponse
-	(*GatherFactsRequest)(nil),      // 11: holdfast.v1.GatherFactsRequest
-	(*GatherFactsResponse)(nil),     // 12: holdfast.v1.GatherFactsResponse
-	(*FactsRequest)(nil),            // 13: holdfast.v1.FactsRequest
-	(*Facts)(nil),                   // 14: holdfast.v1.Facts
-	(*FactsRequest_ConfigFile)(nil), // 15: holdfast.v1.FactsRequest.ConfigFile
-	(*FactsRequest_Program)(nil),    // 16: holdfast.v1.FactsRequest.Program
-	nil,                             // 17: holdfast.v1.Facts.UnknownEntry
-	nil,                             // 18: holdfast.v1.Facts.CommandsEntry
-	nil,                             // 19: holdfast.v1.Facts.PythonEntry
-	(*Facts_OS)(nil),                // 20: holdfast.v1.Facts.OS
-	(*Facts_Guest)(nil),             // 21: holdfast.v1.Facts.Guest
-	(*Facts_Bridge)(nil),            // 22: holdfast.v1.Facts.Bridge
-	(*Facts_Space)(nil),             // 23: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 24: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 25: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 26: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 27: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 28: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 29: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 30: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 31: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 32: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 33: holdfast.v1.Facts.Mount
+	(*GetRowsRequest)(nil),          // 3: holdfast.v1.GetRowsRequest
+	(*GetRowsResponse)(nil),         // 4: holdfast.v1.GetRowsResponse
+	(*RowsQuery)(nil),               // 5: holdfast.v1.RowsQuery
+	(*RowsPart)(nil),                // 6: holdfast.v1.RowsPart
+	(*RowsTable)(nil),               // 7: holdfast.v1.RowsTable
+	(*RowsRow)(nil),                 // 8: holdfast.v1.RowsRow
+	(*GetCopyRequest)(nil),          // 9: holdfast.v1.GetCopyRequest
+	(*GetCopyResponse)(nil),         // 10: holdfast.v1.GetCopyResponse
+	(*SignCertificateRequest)(nil),  // 11: holdfast.v1.SignCertificateRequest
+	(*SignCertificateResponse)(nil), // 12: holdfast.v1.SignCertificateResponse
+	(*GetBundleRequest)(nil),        // 13: holdfast.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),       // 14: holdfast.v1.GetBundleResponse
+	(*SendGuestRequest)(nil),        // 15: holdfast.v1.SendGuestRequest
+	(*SendGuestResponse)(nil),       // 16: holdfast.v1.SendGuestResponse
+	(*GatherFactsRequest)(nil),      // 17: holdfast.v1.GatherFactsRequest
+	(*GatherFactsResponse)(nil),     // 18: holdfast.v1.GatherFactsResponse
+	(*FactsRequest)(nil),            // 19: holdfast.v1.FactsRequest
+	(*Facts)(nil),                   // 20: holdfast.v1.Facts
+	(*FactsRequest_ConfigFile)(nil), // 21: holdfast.v1.FactsRequest.ConfigFile
+	(*FactsRequest_Program)(nil),    // 22: holdfast.v1.FactsRequest.Program
+	nil,                             // 23: holdfast.v1.Facts.UnknownEntry
+	nil,                             // 24: holdfast.v1.Facts.CommandsEntry
+	nil,                             // 25: holdfast.v1.Facts.PythonEntry
+	(*Facts_OS)(nil),                // 26: holdfast.v1.Facts.OS
+	(*Facts_Guest)(nil),             // 27: holdfast.v1.Facts.Guest
+	(*Facts_Bridge)(nil),            // 28: holdfast.v1.Facts.Bridge
+	(*Facts_Space)(nil),             // 29: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 30: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 31: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 32: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 33: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 34: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 35: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 36: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 37: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 38: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 39: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: holdfast.v1.GetWordResponse.word:type_name -> holdfast.v1.PairWord
-	13, // 1: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
-	14, // 2: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
-	15, // 3: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
-	16, // 4: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
-	16, // 5: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
-	16, // 6: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
-	17, // 7: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
-	20, // 8: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	23, // 9: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
-	18, // 10: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
-	19, // 11: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	24, // 12: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	25, // 13: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	25, // 14: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	25, // 15: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	26, // 16: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	27, // 17: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	28, // 18: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	29, // 19: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	30, // 20: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	31, // 21: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	33, // 22: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
-	21, // 23: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
-	22, // 24: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
-	32, // 25: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	7,  // 26: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	11, // 27: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	9,  // 28: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	5,  // 29: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
-	3,  // 30: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
-	0,  // 31: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
-	8,  // 32: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	12, // 33: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	10, // 34: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	6,  // 35: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
-	4,  // 36: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
-	1,  // 37: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
-	32, // [32:38] is the sub-list for method output_type
-	26, // [26:32] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	5,  // 1: holdfast.v1.GetRowsRequest.query:type_name -> holdfast.v1.RowsQuery
+	6,  // 2: holdfast.v1.GetRowsResponse.part:type_name -> holdfast.v1.RowsPart
+	7,  // 3: holdfast.v1.RowsPart.tables:type_name -> holdfast.v1.RowsTable
+	8,  // 4: holdfast.v1.RowsPart.rows:type_name -> holdfast.v1.RowsRow
+	19, // 5: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
+	20, // 6: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
+	21, // 7: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
+	22, // 8: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
+	22, // 9: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
+	22, // 10: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
+	23, // 11: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
+	26, // 12: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
+	29, // 13: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	24, // 14: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
+	25, // 15: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
+	30, // 16: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	31, // 17: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	31, // 18: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	31, // 19: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	32, // 20: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	33, // 21: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	34, // 22: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	35, // 23: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	36, // 24: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	37, // 25: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	39, // 26: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	27, // 27: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
+	28, // 28: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
+	38, // 29: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	13, // 30: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	17, // 31: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	15, // 32: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	11, // 33: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
+	9,  // 34: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	3,  // 35: holdfast.v1.AgentService.GetRows:input_type -> holdfast.v1.GetRowsRequest
+	0,  // 36: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
+	14, // 37: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	18, // 38: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	16, // 39: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	12, // 40: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
+	10, // 41: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	4,  // 42: holdfast.v1.AgentService.GetRows:output_type -> holdfast.v1.GetRowsResponse
+	1,  // 43: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2352,7 +2797,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

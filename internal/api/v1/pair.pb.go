@@ -692,6 +692,7 @@ type PairReport struct {
 	Copy          *PairCopy              `protobuf:"bytes,13,opt,name=copy,proto3" json:"copy,omitempty"`
 	Partition     *PairPartition         `protobuf:"bytes,14,opt,name=partition,proto3" json:"partition,omitempty"`
 	Weak          []string               `protobuf:"bytes,15,rep,name=weak,proto3" json:"weak,omitempty"` // tables without transactions, with what can be lost of them
+	Compared      *PairCompared          `protobuf:"bytes,16,opt,name=compared,proto3" json:"compared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -831,6 +832,98 @@ func (x *PairReport) GetWeak() []string {
 	return nil
 }
 
+func (x *PairReport) GetCompared() *PairCompared {
+	if x != nil {
+		return x.Compared
+	}
+	return nil
+}
+
+// PairCompared is how the last comparison of the rows of both nodes ended.
+type PairCompared struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EndedNs       int64                  `protobuf:"varint,1,opt,name=ended_ns,json=endedNs,proto3" json:"ended_ns,omitempty"`
+	Tables        int64                  `protobuf:"varint,2,opt,name=tables,proto3" json:"tables,omitempty"`
+	Rows          int64                  `protobuf:"varint,3,opt,name=rows,proto3" json:"rows,omitempty"`
+	Differ        []string               `protobuf:"bytes,4,rep,name=differ,proto3" json:"differ,omitempty"`
+	Left          []string               `protobuf:"bytes,5,rep,name=left,proto3" json:"left,omitempty"`     // what was not compared, and why
+	Failed        string                 `protobuf:"bytes,6,opt,name=failed,proto3" json:"failed,omitempty"` // why the try after it did not end
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PairCompared) Reset() {
+	*x = PairCompared{}
+	mi := &file_pair_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PairCompared) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PairCompared) ProtoMessage() {}
+
+func (x *PairCompared) ProtoReflect() protoreflect.Message {
+	mi := &file_pair_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PairCompared.ProtoReflect.Descriptor instead.
+func (*PairCompared) Descriptor() ([]byte, []int) {
+	return file_pair_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PairCompared) GetEndedNs() int64 {
+	if x != nil {
+		return x.EndedNs
+	}
+	return 0
+}
+
+func (x *PairCompared) GetTables() int64 {
+	if x != nil {
+		return x.Tables
+	}
+	return 0
+}
+
+func (x *PairCompared) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *PairCompared) GetDiffer() []string {
+	if x != nil {
+		return x.Differ
+	}
+	return nil
+}
+
+func (x *PairCompared) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *PairCompared) GetFailed() string {
+	if x != nil {
+		return x.Failed
+	}
+	return ""
+}
+
 // PairPartition is a node's copy of the file system beside the data.
 type PairPartition struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -850,7 +943,7 @@ type PairPartition struct {
 
 func (x *PairPartition) Reset() {
 	*x = PairPartition{}
-	mi := &file_pair_proto_msgTypes[14]
+	mi := &file_pair_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +955,7 @@ func (x *PairPartition) String() string {
 func (*PairPartition) ProtoMessage() {}
 
 func (x *PairPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[14]
+	mi := &file_pair_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +968,7 @@ func (x *PairPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairPartition.ProtoReflect.Descriptor instead.
 func (*PairPartition) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{14}
+	return file_pair_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PairPartition) GetName() string {
@@ -964,7 +1057,7 @@ type PairCopy struct {
 
 func (x *PairCopy) Reset() {
 	*x = PairCopy{}
-	mi := &file_pair_proto_msgTypes[15]
+	mi := &file_pair_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1069,7 @@ func (x *PairCopy) String() string {
 func (*PairCopy) ProtoMessage() {}
 
 func (x *PairCopy) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[15]
+	mi := &file_pair_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1082,7 @@ func (x *PairCopy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairCopy.ProtoReflect.Descriptor instead.
 func (*PairCopy) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{15}
+	return file_pair_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PairCopy) GetStage() string {
@@ -1056,7 +1149,7 @@ type PairTimes struct {
 
 func (x *PairTimes) Reset() {
 	*x = PairTimes{}
-	mi := &file_pair_proto_msgTypes[16]
+	mi := &file_pair_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1161,7 @@ func (x *PairTimes) String() string {
 func (*PairTimes) ProtoMessage() {}
 
 func (x *PairTimes) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[16]
+	mi := &file_pair_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1174,7 @@ func (x *PairTimes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairTimes.ProtoReflect.Descriptor instead.
 func (*PairTimes) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{16}
+	return file_pair_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PairTimes) GetAskedNs() int64 {
@@ -1137,7 +1230,7 @@ type PairMember struct {
 
 func (x *PairMember) Reset() {
 	*x = PairMember{}
-	mi := &file_pair_proto_msgTypes[17]
+	mi := &file_pair_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1242,7 @@ func (x *PairMember) String() string {
 func (*PairMember) ProtoMessage() {}
 
 func (x *PairMember) ProtoReflect() protoreflect.Message {
-	mi := &file_pair_proto_msgTypes[17]
+	mi := &file_pair_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1255,7 @@ func (x *PairMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PairMember.ProtoReflect.Descriptor instead.
 func (*PairMember) Descriptor() ([]byte, []int) {
-	return file_pair_proto_rawDescGZIP(), []int{17}
+	return file_pair_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PairMember) GetName() string {
@@ -1230,7 +1323,7 @@ const file_pair_proto_rawDesc = "" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +
-	"pairReport\"\xc7\x03\n" +
+	"pairReport\"\xfe\x03\n" +
 	"\n" +
 	"PairReport\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -1248,7 +1341,15 @@ const file_pair_proto_rawDesc = "" +
 	"\x05times\x18\f \x01(\v2\x16.holdfast.v1.PairTimesR\x05times\x12)\n" +
 	"\x04copy\x18\r \x01(\v2\x15.holdfast.v1.PairCopyR\x04copy\x128\n" +
 	"\tpartition\x18\x0e \x01(\v2\x1a.holdfast.v1.PairPartitionR\tpartition\x12\x12\n" +
-	"\x04weak\x18\x0f \x03(\tR\x04weak\"\xed\x01\n" +
+	"\x04weak\x18\x0f \x03(\tR\x04weak\x125\n" +
+	"\bcompared\x18\x10 \x01(\v2\x19.holdfast.v1.PairComparedR\bcompared\"\x99\x01\n" +
+	"\fPairCompared\x12\x19\n" +
+	"\bended_ns\x18\x01 \x01(\x03R\aendedNs\x12\x16\n" +
+	"\x06tables\x18\x02 \x01(\x03R\x06tables\x12\x12\n" +
+	"\x04rows\x18\x03 \x01(\x03R\x04rows\x12\x16\n" +
+	"\x06differ\x18\x04 \x03(\tR\x06differ\x12\x12\n" +
+	"\x04left\x18\x05 \x03(\tR\x04left\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\tR\x06failed\"\xed\x01\n" +
 	"\rPairPartition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04disk\x18\x02 \x01(\tR\x04disk\x12\x14\n" +
@@ -1303,7 +1404,7 @@ func file_pair_proto_rawDescGZIP() []byte {
 	return file_pair_proto_rawDescData
 }
 
-var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_pair_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_pair_proto_goTypes = []any{
 	(*AddPartitionRequest)(nil),     // 0: holdfast.v1.AddPartitionRequest
 	(*AddPartitionResponse)(nil),    // 1: holdfast.v1.AddPartitionResponse
@@ -1319,42 +1420,44 @@ var file_pair_proto_goTypes = []any{
 	(*PairHost)(nil),                // 11: holdfast.v1.PairHost
 	(*PairNode)(nil),                // 12: holdfast.v1.PairNode
 	(*PairReport)(nil),              // 13: holdfast.v1.PairReport
-	(*PairPartition)(nil),           // 14: holdfast.v1.PairPartition
-	(*PairCopy)(nil),                // 15: holdfast.v1.PairCopy
-	(*PairTimes)(nil),               // 16: holdfast.v1.PairTimes
-	(*PairMember)(nil),              // 17: holdfast.v1.PairMember
-	(*Owner)(nil),                   // 18: holdfast.v1.Owner
-	(*Want)(nil),                    // 19: holdfast.v1.Want
-	(*Takeover)(nil),                // 20: holdfast.v1.Takeover
+	(*PairCompared)(nil),            // 14: holdfast.v1.PairCompared
+	(*PairPartition)(nil),           // 15: holdfast.v1.PairPartition
+	(*PairCopy)(nil),                // 16: holdfast.v1.PairCopy
+	(*PairTimes)(nil),               // 17: holdfast.v1.PairTimes
+	(*PairMember)(nil),              // 18: holdfast.v1.PairMember
+	(*Owner)(nil),                   // 19: holdfast.v1.Owner
+	(*Want)(nil),                    // 20: holdfast.v1.Want
+	(*Takeover)(nil),                // 21: holdfast.v1.Takeover
 }
 var file_pair_proto_depIdxs = []int32{
 	10, // 0: holdfast.v1.GetPairResponse.pair:type_name -> holdfast.v1.PairStatus
 	12, // 1: holdfast.v1.PairStatus.nodes:type_name -> holdfast.v1.PairNode
 	11, // 2: holdfast.v1.PairStatus.voters:type_name -> holdfast.v1.PairHost
-	18, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
-	19, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
-	20, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
+	19, // 3: holdfast.v1.PairStatus.owner:type_name -> holdfast.v1.Owner
+	20, // 4: holdfast.v1.PairStatus.want:type_name -> holdfast.v1.Want
+	21, // 5: holdfast.v1.PairStatus.takeover:type_name -> holdfast.v1.Takeover
 	11, // 6: holdfast.v1.PairNode.pair_host:type_name -> holdfast.v1.PairHost
 	13, // 7: holdfast.v1.PairNode.pair_report:type_name -> holdfast.v1.PairReport
-	17, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
-	16, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
-	15, // 10: holdfast.v1.PairReport.copy:type_name -> holdfast.v1.PairCopy
-	14, // 11: holdfast.v1.PairReport.partition:type_name -> holdfast.v1.PairPartition
-	4,  // 12: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
-	6,  // 13: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
-	8,  // 14: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
-	0,  // 15: holdfast.v1.PairService.AddPartition:input_type -> holdfast.v1.AddPartitionRequest
-	2,  // 16: holdfast.v1.PairService.RemovePartition:input_type -> holdfast.v1.RemovePartitionRequest
-	5,  // 17: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
-	7,  // 18: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
-	9,  // 19: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
-	1,  // 20: holdfast.v1.PairService.AddPartition:output_type -> holdfast.v1.AddPartitionResponse
-	3,  // 21: holdfast.v1.PairService.RemovePartition:output_type -> holdfast.v1.RemovePartitionResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 8: holdfast.v1.PairReport.members:type_name -> holdfast.v1.PairMember
+	17, // 9: holdfast.v1.PairReport.times:type_name -> holdfast.v1.PairTimes
+	16, // 10: holdfast.v1.PairReport.copy:type_name -> holdfast.v1.PairCopy
+	15, // 11: holdfast.v1.PairReport.partition:type_name -> holdfast.v1.PairPartition
+	14, // 12: holdfast.v1.PairReport.compared:type_name -> holdfast.v1.PairCompared
+	4,  // 13: holdfast.v1.PairService.GetPair:input_type -> holdfast.v1.GetPairRequest
+	6,  // 14: holdfast.v1.PairService.BeginPair:input_type -> holdfast.v1.BeginPairRequest
+	8,  // 15: holdfast.v1.PairService.ResolvePair:input_type -> holdfast.v1.ResolvePairRequest
+	0,  // 16: holdfast.v1.PairService.AddPartition:input_type -> holdfast.v1.AddPartitionRequest
+	2,  // 17: holdfast.v1.PairService.RemovePartition:input_type -> holdfast.v1.RemovePartitionRequest
+	5,  // 18: holdfast.v1.PairService.GetPair:output_type -> holdfast.v1.GetPairResponse
+	7,  // 19: holdfast.v1.PairService.BeginPair:output_type -> holdfast.v1.BeginPairResponse
+	9,  // 20: holdfast.v1.PairService.ResolvePair:output_type -> holdfast.v1.ResolvePairResponse
+	1,  // 21: holdfast.v1.PairService.AddPartition:output_type -> holdfast.v1.AddPartitionResponse
+	3,  // 22: holdfast.v1.PairService.RemovePartition:output_type -> holdfast.v1.RemovePartitionResponse
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_pair_proto_init() }
@@ -1369,7 +1472,7 @@ func file_pair_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pair_proto_rawDesc), len(file_pair_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

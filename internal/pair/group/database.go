@@ -26,6 +26,10 @@ type Database struct {
 	DB *mariadb.Driver
 	// Peer is the other server, as this one follows it.
 	Peer replica.Source
+	// PeerRows has the other node's agent read rows, until end is called; nil: they are not compared.
+	PeerRows func() (ask mariadb.Ask, end func(), err error)
+	// Self and Other are this node and the other one.
+	Self, Other cluster.HostID
 	// Addr is this node's address, for people.
 	Addr string
 	// SaveDir is where transactions go that the peer does not have, before this copy loses them.
@@ -45,6 +49,7 @@ type Database struct {
 	looks    sync.WaitGroup // for it
 	save     string         // file for what the peer does not have, until this copy follows; "": not tried yet
 	meter    meter          // of the copy
+	comparison
 }
 
 // DirName is the folder of Database.Dir below an agent's data directory.
@@ -75,13 +80,17 @@ func (d *Database) First(ctx context.Context) error {
 	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
 }
 
-// Disown has this node's copy replaced by one of the peer's, and moved aside, when it can not follow. dir is Database.Dir. An agent may
-// be at work; a copy that follows is left as it is.
+// Disown has this node's copy replaced by one of the peer's, and moved aside, when it can not follow, or when its rows were not those of
+// the peer. dir is Database.Dir. An agent may be at work; another copy that follows is left as it is.
 func Disown(dir string) error {
-	if err := os.Remove(filepath.Join(dir, knownName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	c, err := compared(dir)
+	if err == nil && c != nil && len(c.Differ) > 0 {
+		err = durable.WriteFile(filepath.Join(dir, anewName), nil, 0o600)
+	}
+	if err != nil {
 		return err
 	}
-	return nil
+	return removeAll(dir, knownName)
 }
 
 // know notes that this copy is one of the pair.
@@ -135,12 +144,17 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	// other has what was acknowledged only by a proof that holds for this run of its relay log.
 	g, err := guarantee(s.Proof)
 	r.Whole = wrote || err == nil && g.Safe && st.Lossy == "" && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
+	anew, aerr := d.anew()
+	if err = errors.Join(err, aerr); err == nil && anew && !wrote && r.Role == pair.RoleStandby {
+		r.Whole, r.Stuck = false, r.Linked // it ends to follow, and is made anew
+	}
 	if r.Whole && !wrote && err == nil {
 		err = d.know() // also where Disown came too late
 	}
 	if err != nil {
 		return r, "", err
 	}
+	d.compare(r.Whole && !wrote && st.Role == replica.Replica)
 	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of, Lossy: st.Lossy})
 	return r, string(b), err
 }
@@ -202,6 +216,7 @@ func (d *Database) Describe(r *cluster.PairReport) {
 	defer d.mu.Unlock()
 	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full, d.trouble)
 	r.Weak = d.weak
+	d.tellCompared(r)
 	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
 		r.Problem += d.remedy()
 	}
@@ -332,7 +347,7 @@ func (d *Database) Join(ctx context.Context, told string) (string, error) {
 // Follow makes this copy follow the peer's. The driver itself cuts, or makes a copy anew,
 // and saves before what the peer does not have.
 func (d *Database) Follow(ctx context.Context, cut bool) error {
-	from := d.Peer
+	from, began := d.Peer, time.Now()
 	if cut && d.SaveDir != "" {
 		if err := os.MkdirAll(d.SaveDir, 0o700); err != nil {
 			return err
@@ -353,6 +368,9 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 	case !cut:
 		from.Save, from.Seed = "", nil
 	}
+	if from.Aside != "" {
+		d.compare(false)
+	}
 	if err := d.DB.Resync(ctx, from); err != nil {
 		var broken mariadb.Broken
 		if errors.As(err, &broken) && from.Aside == "" {
@@ -361,6 +379,11 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 		return err
 	}
 	d.save = ""
+	if c, ok := d.DB.Copying(); ok && c.Stage == replica.Copied && c.Begun.After(began) {
+		if err := d.forgetCompared(); err != nil {
+			return err
+		}
+	}
 	return errors.Join(d.know(), forgetWrote(d.Dir))
 }
 
@@ -397,6 +420,7 @@ func (d *Database) Leave(ctx context.Context) (left bool, err error) {
 
 // Close closes the connections to the server.
 func (d *Database) Close() {
+	d.compare(false)
 	d.looks.Wait()
 	d.DB.Close()
 }

@@ -182,6 +182,8 @@ func (n *node) boot() {
 	n.db = &Database{DB: db, Dir: n.dir, Addr: fmt.Sprintf("192.0.2.%d", n.id), SaveDir: filepath.Join(n.dir, "saved"), Peer: replica.Source{Host: "127.0.0.1", Port: peer.port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
 		return peer.db.DB.Seed(ctx, w, about)
 	}}}
+	n.db.Self, n.db.Other, n.db.first = n.name, peer.name, time.Millisecond
+	n.db.PeerRows = func() (mariadb.Ask, func(), error) { return peer.db.DB.Rows, func() {}, nil }
 	begun := time.Now()
 	n.Driver = New(Options{
 		Self: n.name, Peer: peer.name, Resource: cluster.MgmtVM, Store: n.r.mem.NewClient(string(n.name)), Data: n.db, Members: []Member{n.vip},

@@ -125,6 +125,14 @@ func (p *Pair) Copy(_ context.Context, user string, _ io.Writer, _ func(int64) e
 	return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
 }
 
+// Rows has one row, for the other node.
+func (p *Pair) Rows(_ context.Context, user string, q cluster.RowsQuery) (cluster.RowsPart, error) {
+	if user != "h2" {
+		return cluster.RowsPart{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	}
+	return cluster.RowsPart{Shape: q.Database + "." + q.Table, Last: q.After, Count: int64(q.Limit), Rows: []cluster.RowsRow{{Key: "id 1", Digest: "7"}}, At: "0-1-7"}, nil
+}
+
 // Word tells of no store: this pair has a third voter.
 func (p *Pair) Word(user string) (cluster.PairWord, error) {
 	return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)

@@ -47,6 +47,8 @@ const (
 	AgentServiceSignCertificateProcedure = "/holdfast.v1.AgentService/SignCertificate"
 	// AgentServiceGetCopyProcedure is the fully-qualified name of the AgentService's GetCopy RPC.
 	AgentServiceGetCopyProcedure = "/holdfast.v1.AgentService/GetCopy"
+	// AgentServiceGetRowsProcedure is the fully-qualified name of the AgentService's GetRows RPC.
+	AgentServiceGetRowsProcedure = "/holdfast.v1.AgentService/GetRows"
 	// AgentServiceGetWordProcedure is the fully-qualified name of the AgentService's GetWord RPC.
 	AgentServiceGetWordProcedure = "/holdfast.v1.AgentService/GetWord"
 )
@@ -65,6 +67,8 @@ type AgentServiceClient interface {
 	// GetCopy sends a copy of the data of this node of a pair, of one moment, to the agent of
 	// the other node.
 	GetCopy(context.Context, *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error)
+	// GetRows reads rows of the database of this node of a pair, for the agent of the other node, which compares them.
+	GetRows(context.Context, *v1.GetRowsRequest) (*v1.GetRowsResponse, error)
 	// GetWord tells the agent of the other node of a pair without a third voter what this
 	// node has of the store. It does not need the store.
 	GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error)
@@ -111,6 +115,12 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("GetCopy")),
 			connect.WithClientOptions(opts...),
 		),
+		getRows: connect.NewClient[v1.GetRowsRequest, v1.GetRowsResponse](
+			httpClient,
+			baseURL+AgentServiceGetRowsProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("GetRows")),
+			connect.WithClientOptions(opts...),
+		),
 		getWord: connect.NewClient[v1.GetWordRequest, v1.GetWordResponse](
 			httpClient,
 			baseURL+AgentServiceGetWordProcedure,
@@ -127,6 +137,7 @@ type agentServiceClient struct {
 	sendGuest       *connect.Client[v1.SendGuestRequest, v1.SendGuestResponse]
 	signCertificate *connect.Client[v1.SignCertificateRequest, v1.SignCertificateResponse]
 	getCopy         *connect.Client[v1.GetCopyRequest, v1.GetCopyResponse]
+	getRows         *connect.Client[v1.GetRowsRequest, v1.GetRowsResponse]
 	getWord         *connect.Client[v1.GetWordRequest, v1.GetWordResponse]
 }
 
@@ -167,6 +178,15 @@ func (c *agentServiceClient) GetCopy(ctx context.Context, req *v1.GetCopyRequest
 	return c.getCopy.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// GetRows calls holdfast.v1.AgentService.GetRows.
+func (c *agentServiceClient) GetRows(ctx context.Context, req *v1.GetRowsRequest) (*v1.GetRowsResponse, error) {
+	response, err := c.getRows.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // GetWord calls holdfast.v1.AgentService.GetWord.
 func (c *agentServiceClient) GetWord(ctx context.Context, req *v1.GetWordRequest) (*v1.GetWordResponse, error) {
 	response, err := c.getWord.CallUnary(ctx, connect.NewRequest(req))
@@ -190,6 +210,8 @@ type AgentServiceHandler interface {
 	// GetCopy sends a copy of the data of this node of a pair, of one moment, to the agent of
 	// the other node.
 	GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error
+	// GetRows reads rows of the database of this node of a pair, for the agent of the other node, which compares them.
+	GetRows(context.Context, *v1.GetRowsRequest) (*v1.GetRowsResponse, error)
 	// GetWord tells the agent of the other node of a pair without a third voter what this
 	// node has of the store. It does not need the store.
 	GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error)
@@ -232,6 +254,12 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("GetCopy")),
 		connect.WithHandlerOptions(opts...),
 	)
+	agentServiceGetRowsHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceGetRowsProcedure,
+		svc.GetRows,
+		connect.WithSchema(agentServiceMethods.ByName("GetRows")),
+		connect.WithHandlerOptions(opts...),
+	)
 	agentServiceGetWordHandler := connect.NewUnaryHandlerSimple(
 		AgentServiceGetWordProcedure,
 		svc.GetWord,
@@ -250,6 +278,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceSignCertificateHandler.ServeHTTP(w, r)
 		case AgentServiceGetCopyProcedure:
 			agentServiceGetCopyHandler.ServeHTTP(w, r)
+		case AgentServiceGetRowsProcedure:
+			agentServiceGetRowsHandler.ServeHTTP(w, r)
 		case AgentServiceGetWordProcedure:
 			agentServiceGetWordHandler.ServeHTTP(w, r)
 		default:
@@ -279,6 +309,10 @@ func (UnimplementedAgentServiceHandler) SignCertificate(context.Context, *v1.Sig
 
 func (UnimplementedAgentServiceHandler) GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetCopy is not implemented"))
+}
+
+func (UnimplementedAgentServiceHandler) GetRows(context.Context, *v1.GetRowsRequest) (*v1.GetRowsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetRows is not implemented"))
 }
 
 func (UnimplementedAgentServiceHandler) GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error) {

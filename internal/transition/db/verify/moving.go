@@ -4,19 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"holdfast/internal/moving"
 )
 
 // This file compares rows while the source is written to and a run carries that over. A row
 // that is behind is no difference; one that differs for good is.
-
-// looks is how often the rows of a chunk are compared at most, each time after all that the
-// source had is in the target. A difference counts when it was seen sure times with the same row
-// of the source: between the first and the last of them the source's row stood still, and the
-// target's was read after that row had been carried over.
-const (
-	looks = 8
-	sure  = 3
-)
 
 // staying names rows of the chunks that differ for good, or that changed between all looks. A
 // chunk without any is equal.
@@ -46,57 +39,26 @@ func (v *verifier) staying(ctx context.Context, t *table) error {
 	return nil
 }
 
-// seen is how a row was that differs.
-type seen struct {
-	digest string // of the source's row; "": it has none
-	what   string
-	times  int // one after the other, from 1
-}
-
 // stay gives the rows of a chunk that differ for good, and those that differ at all looks and are
-// not sure then. A row that was equal at one of them is right: what was written to it since is
-// in motion.
+// not sure then.
 func (v *verifier) stay(ctx context.Context, t *table, p chunk) (out []Difference, err error) {
-	var last map[string]seen
-	for n := 1; ; n++ {
-		now, unsure := map[string]seen{}, false
-		err := v.unlike(ctx, t.t, p, func(key, digest, what string) error {
-			s, was := seen{digest, what, 1}, last[key]
-			switch {
-			case n > 1 && was.times == 0: // it was equal
-				return nil
-			case was.digest == digest && was.what == what:
-				s.times += was.times
-			}
-			now[key], unsure = s, unsure || s.times < sure
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	all, err := moving.Stay(ctx, func(tell func(key, digest, what string) error) error { return v.unlike(ctx, t.t, p, tell) }, v.opt.Await)
+	for _, d := range all {
+		if !d.Sure {
+			d.What = Moving
 		}
-		if last = now; !unsure || n == looks {
-			break
-		}
-		if err := v.opt.Await(ctx); err != nil {
-			return nil, err
-		}
-	}
-	for key, s := range last {
-		if s.times < sure {
-			s.what = Moving
-		}
-		out = append(out, Difference{split(key), s.what})
+		out = append(out, Difference{split(d.Key), d.What})
 	}
 	slices.SortFunc(out, byKey)
-	return out, nil
+	return out, err
 }
 
 // again asks a check anew, each time after all that the source had is in the target, until it
-// holds or was broken sure times.
+// holds or was broken moving.Sure times.
 func (v *verifier) again(ctx context.Context, c *check) error {
 	for n := 1; ; n++ {
 		err := v.check(ctx, c)
-		if err != nil || c.out.Holds || c.ids || n == sure {
+		if err != nil || c.out.Holds || c.ids || n == moving.Sure {
 			return err
 		}
 		if err := v.opt.Await(ctx); err != nil {

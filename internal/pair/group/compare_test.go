@@ -1,0 +1,110 @@
+package group
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
+)
+
+// TestRowsThatDiffer: a session has switched its log off, and the other node lacks its row: that is found and told by name, also after a
+// restart of the agent, and a copy that a person orders has the row and is compared anew. A new comparison takes the place of an older one.
+func TestRowsThatDiffer(t *testing.T) {
+	need.Drill(t, "Usphere, P1: rows that one node alone has are found, told, and mended by a copy of all data", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	r := newRig(t)
+	a, b := r.node["a"], r.node["b"]
+	ctx := try.Context(t)
+	var l ledger
+	r.assign("a", cluster.ProofFirst)
+	r.complete()
+	stop := l.write(r, 2)
+	defer func() { stop() }()
+	l.more(t, 20)
+	compared := func(what string, is func(c *cluster.PairCompared) bool) {
+		t.Helper()
+		try.Until(t, what, func() bool {
+			c := r.told("b").Compared
+			return c != nil && is(c)
+		})
+	}
+	again := func() { // a day is over
+		b.db.mu.Lock()
+		defer b.db.mu.Unlock()
+		if b.db.last != nil {
+			b.db.last.Ended = b.db.last.Ended.Add(-compareEvery)
+		}
+	}
+	equal := func(c *cluster.PairCompared) bool {
+		return c.Tables == 1 && len(c.Differ) == 0 && c.Rows > 0 && c.Failed == ""
+	}
+	differ := func(c *cluster.PairCompared) bool {
+		return slices.Equal(c.Differ, []string{"app.log: id -5: b lacks this row"})
+	}
+	compared("equal rows", equal)
+	c, err := a.root.Conn(ctx)
+	try.Must(t, err)
+	for _, s := range []string{"SET SESSION sql_log_bin=0", "INSERT INTO app.log VALUES (-5)"} {
+		_, err := c.ExecContext(ctx, s)
+		try.Must(t, err)
+	}
+	try.Must(t, c.Close())
+	again()
+	compared("the row to be named", differ)
+	b.end()
+	b.boot()
+	r.complete()
+	compared("the row to be named by the next agent", differ)
+	try.Must(t, Disown(b.dir))
+	compared("a copy with equal rows", equal)
+	r.complete()
+	if rows(t, b, "SELECT 1 FROM app.log WHERE id=-5") != 1 {
+		t.Error("the copy lacks the row")
+	}
+	if anew, err := b.db.anew(); anew || err != nil {
+		t.Errorf("it is to be made anew again: %v, %v", anew, err)
+	}
+	l.more(t, 20)
+	stop()
+	stop = func() {}
+	l.check(b)
+}
+
+// TestWhenRowsAreCompared: once a copy has been whole for a while, then once a day, also when the clock was set back, and not right after a failure.
+func TestWhenRowsAreCompared(t *testing.T) {
+	now := time.Now()
+	at := func(d time.Duration) *cluster.PairCompared { return &cluster.PairCompared{Ended: now.Add(d)} }
+	for what, c := range map[string]struct {
+		comparison
+		want bool
+	}{
+		"it has just become whole":        {comparison{whole: now.Add(-time.Second)}, false},
+		"never compared":                  {comparison{whole: now.Add(-time.Hour)}, true},
+		"compared an hour ago":            {comparison{whole: now.Add(-time.Hour), last: at(-time.Hour)}, false},
+		"compared yesterday":              {comparison{whole: now.Add(-time.Hour), last: at(-25 * time.Hour)}, true},
+		"compared in the future":          {comparison{whole: now.Add(-time.Hour), last: at(time.Hour)}, true},
+		"a try has just failed":           {comparison{whole: now.Add(-time.Hour), tried: now.Add(-time.Minute)}, false},
+		"a try failed, which is long ago": {comparison{whole: now.Add(-time.Hour), tried: now.Add(-time.Hour)}, true},
+	} {
+		if got := c.due(now); got != c.want {
+			t.Errorf("%s: due %v", what, got)
+		}
+	}
+}
+
+// TestADamagedComparisonIsNone: a file that can not be read keeps nobody from following, and is told.
+func TestADamagedComparisonIsNone(t *testing.T) {
+	dir := t.TempDir()
+	if c, err := compared(dir); c != nil || err != nil {
+		t.Errorf("no file: %v, %v", c, err)
+	}
+	try.Must(t, os.WriteFile(filepath.Join(dir, comparedName), []byte("{"), 0o600))
+	if _, err := compared(dir); err == nil || !strings.Contains(err.Error(), comparedName) {
+		t.Errorf("%v", err)
+	}
+}
