@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,9 +44,13 @@ type Database struct {
 	at       time.Time      // since when it has not changed although commits wait
 	seen     replica.Status // at the last look
 	full     string         // at the last look
-	weak     []string       // as Describe tells it
-	trouble  string         // what tidy could not do
-	tidiedAt time.Time      // when it began last
+	weak     []string       // tables, as Describe tells it
+	bypass   []string       // accounts, the same
+	finder   mariadb.WeakFinder
+	trouble  string    // what tidy could not do
+	tidiedAt time.Time // when it began last
+	tablesAt time.Time // the same of the look for tables
+	tidying  bool
 	looks    sync.WaitGroup // for it
 	save     string         // file for what the peer does not have, until this copy follows; "": not tried yet
 	meter    meter          // of the copy
@@ -159,45 +164,64 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	return r, string(b), err
 }
 
-// tidyEvery is between two times in which the files of the database are looked at.
-const tidyEvery = time.Minute
+// tidyEvery is between two times in which the accounts and the logs of the database are looked at; tablesEvery between two looks for
+// tables of engines without transactions.
+const (
+	tidyEvery   = time.Minute
+	tablesEvery = time.Second
+)
 
 // mostWeak is how many of them are named.
 const mostWeak = 10
 
-// tidy begins now and then to look for tables of engines without transactions, which is for people, and has a server that answers
-// remove old binary logs. Nothing waits for it.
+// tidy begins now and then to look for what is for people, and has a server that answers remove old binary logs. Nothing waits for it.
 func (d *Database) tidy(answers bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.tidiedAt.IsZero() || time.Since(d.tidiedAt) >= tidyEvery {
-		d.tidiedAt = time.Now()
-		d.looks.Go(func() {
-			weak, trouble := weakOf(d.DB.Datadir()), ""
-			if answers {
-				ctx := context.Background() // each statement has a limit of its own
-				if err := d.DB.TrimLogs(ctx); err != nil {
-					trouble = "old binary logs are not removed: " + err.Error()
-				}
-				who, err := d.DB.Bypass(ctx)
-				switch {
-				case err != nil:
-					weak = append(weak, "not known: accounts can not be looked at: "+err.Error())
-				case len(who) > 0:
-					weak = append(weak, fmt.Sprintf("accounts that may write past the other node, by ALL PRIVILEGES, SUPER, BINLOG ADMIN or READ ONLY ADMIN: %s",
-						strings.Join(who, ", ")))
-				}
-			}
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.weak, d.trouble = weak, trouble
-		})
+	now := time.Now()
+	if d.tidying || now.Sub(d.tablesAt) < tablesEvery {
+		return
 	}
+	d.tidying, d.tablesAt = true, now
+	all := now.Sub(d.tidiedAt) >= tidyEvery
+	if all {
+		d.tidiedAt = now
+	}
+	d.looks.Go(func() {
+		weak := weakOf(&d.finder, d.DB.Datadir())
+		var bypass []string
+		trouble := ""
+		if all && answers {
+			bypass, trouble = d.tidied(context.Background()) // each statement has a limit of its own
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.tidying, d.weak = false, weak
+		if all {
+			d.bypass, d.trouble = bypass, trouble
+		}
+	})
+}
+
+// tidied has old logs removed, and gives the accounts that may write past the other node.
+func (d *Database) tidied(ctx context.Context) (bypass []string, trouble string) {
+	if err := d.DB.TrimLogs(ctx); err != nil {
+		trouble = "old binary logs are not removed: " + err.Error()
+	}
+	who, err := d.DB.Bypass(ctx)
+	switch {
+	case err != nil:
+		bypass = append(bypass, "not known: accounts can not be looked at: "+err.Error())
+	case len(who) > 0:
+		bypass = append(bypass, fmt.Sprintf("accounts that may write past the other node, by ALL PRIVILEGES, SUPER, BINLOG ADMIN or READ ONLY ADMIN: %s",
+			strings.Join(who, ", ")))
+	}
+	return bypass, trouble
 }
 
 // weakOf names the tables of engines without transactions, with what can be lost of them. A data directory that is not there has none.
-func weakOf(datadir string) (out []string) {
-	all, err := mariadb.WeakTables(datadir)
+func weakOf(f *mariadb.WeakFinder, datadir string) (out []string) {
+	all, err := f.Find(datadir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return []string{"not known: tables without transactions can not be looked for: " + err.Error()}
 	}
@@ -215,7 +239,7 @@ func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full, d.trouble)
-	r.Weak = d.weak
+	r.Weak = slices.Concat(d.weak, d.bypass)
 	d.tellCompared(r)
 	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
 		r.Problem += d.remedy()

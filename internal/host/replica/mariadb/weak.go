@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Weak is a table of an engine without transactions: what was acknowledged can be lost or doubled by a crash, or is gone after
@@ -39,37 +40,85 @@ var systemSchemas = []string{"mysql", "performance_schema", "sys", "information_
 
 // WeakTables are the tables below a data directory that are of an engine without transactions, sorted. No server is asked. Of a
 // table in partitions it is not told.
-func WeakTables(datadir string) (out []Weak, err error) {
-	schemas, err := os.ReadDir(datadir)
+func WeakTables(datadir string) ([]Weak, error) {
+	var f WeakFinder
+	return f.Find(datadir)
+}
+
+// WeakFinder finds them again and again, and reads only what has changed since: the kernel notes when a file of a directory is made,
+// renamed or removed, as each statement does that makes or alters a table.
+type WeakFinder struct {
+	known map[string]schema // by the path of a database's directory
+}
+
+// schema is what was found of a database.
+type schema struct {
+	at   time.Time // of the last change of its directory; 0: it may change within the clock's grain, and is read again
+	weak []Weak
+}
+
+// grain is more than that of the times of files.
+const grain = time.Second
+
+// Find is WeakTables.
+func (f *WeakFinder) Find(datadir string) (out []Weak, err error) {
+	dirs, err := os.ReadDir(datadir)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range schemas {
+	now := map[string]schema{}
+	for _, s := range dirs {
 		if !s.IsDir() || slices.Contains(systemSchemas, s.Name()) || strings.HasPrefix(s.Name(), "#") {
 			continue
 		}
-		files, err := os.ReadDir(filepath.Join(datadir, s.Name()))
+		path := filepath.Join(datadir, s.Name())
+		fi, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was dropped
 		}
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range files {
-			table, is := strings.CutSuffix(f.Name(), ".frm")
-			if !is || strings.HasPrefix(table, "#") {
-				continue
-			}
-			engine, err := engineOf(filepath.Join(datadir, s.Name(), f.Name()))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		of, known := f.known[path]
+		if !known || !of.at.Equal(fi.ModTime()) {
+			begun := time.Now()
+			if of.weak, err = weakIn(path); err != nil {
 				return nil, err
 			}
-			if engine != "" {
-				out = append(out, Weak{plain(s.Name()) + "." + plain(table), engine})
+			if of.at = fi.ModTime(); begun.Sub(of.at) < grain {
+				of.at = time.Time{}
 			}
 		}
+		now[path] = of
+		out = append(out, of.weak...)
 	}
+	f.known = now
 	slices.SortFunc(out, func(a, b Weak) int { return strings.Compare(a.Table, b.Table) })
+	return out, nil
+}
+
+// weakIn are those of the database whose directory it is.
+func weakIn(dir string) (out []Weak, err error) {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it was dropped
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		table, is := strings.CutSuffix(f.Name(), ".frm")
+		if !is || strings.HasPrefix(table, "#") {
+			continue
+		}
+		engine, err := engineOf(filepath.Join(dir, f.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if engine != "" {
+			out = append(out, Weak{plain(filepath.Base(dir)) + "." + plain(table), engine})
+		}
+	}
 	return out, nil
 }
 

@@ -2,9 +2,12 @@ package mariadb
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
@@ -42,6 +45,38 @@ func TestWeakTables(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q: want %q", got, want)
+	}
+	// What is found again has changed since.
+	var f WeakFinder
+	names := func() (out []string) {
+		t.Helper()
+		all, err := f.Find(a.datadir)
+		try.Must(t, err)
+		for _, w := range all {
+			out = append(out, w.Table)
+		}
+		return out
+	}
+	if got := names(); len(got) != len(want) {
+		t.Errorf("%q: want %d", got, len(want))
+	}
+	for _, c := range []struct {
+		statement string
+		n         int
+	}{
+		{"CREATE TABLE `weak-1`.more (id INT) ENGINE=MyISAM", 1}, {"ALTER TABLE `weak-1`.more ENGINE=InnoDB", 0}, {"ALTER TABLE `weak-1`.more ENGINE=Aria", 1},
+		{"RENAME TABLE `weak-1`.more TO app.more", 1}, {"DROP TABLE app.more", 0}, {"DROP DATABASE `weak-1`", -len(want)},
+	} {
+		// As if all was of long ago: then only the time of a directory tells.
+		old := time.Now().Add(-time.Hour)
+		for _, dir := range []string{"weak@002d1", "app"} {
+			try.Must(t, os.Chtimes(filepath.Join(a.datadir, dir), old, old))
+		}
+		names()
+		a.sql(c.statement)
+		if got := names(); len(got) != len(want)+c.n {
+			t.Errorf("after %s: %q", c.statement, got)
+		}
 	}
 	// Accounts that can keep what they write from the other node.
 	if got, err := a.Bypass(ctx); err != nil || len(got) > 0 {
