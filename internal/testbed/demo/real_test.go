@@ -56,7 +56,7 @@ func recoversForReal(t *testing.T, exe string) {
 		t.Fatal(err)
 	}
 	if err := result.Err(); err != nil {
-		for _, line := range summary(result) {
+		for _, line := range summary(result, func(begin, text string) string { return begin + text }) {
 			t.Log(line)
 		}
 		t.Fatal(err)

@@ -162,7 +162,7 @@ func TestOutputThatIsNoTerminalGetsOneLinePerEvent(t *testing.T) {
 	s.Draw([]string{"not wanted"})
 	epoch := cluster.Epoch{Gen: 1, Seq: 2}
 	s.Event(Event{Time: at(1500), Source: fromCluster, Kind: "assigned", Host: "h2", Epoch: &epoch, Proof: cluster.ProofDeadline})
-	if want := "   1.50 s  cluster  h2   assigned epoch 1.2 proof deadline\n"; out.String() != want {
+	if want := "   1.50 s  cluster  h2   assigned: epoch 1.2, as the deadline of the copy before has passed\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
@@ -182,6 +182,32 @@ func TestTheCommandRefusesBadInput(t *testing.T) {
 		}
 		if args[0] == "--fault" && !strings.Contains(err.Error(), "power-loss") {
 			t.Errorf("%q: %v: does not say what is allowed", args, err)
+		}
+	}
+}
+
+// TestTheTimelineIsInOrder: what is told comes by the times that are told, and no time is less than nothing that rounds to it.
+func TestTheTimelineIsInOrder(t *testing.T) {
+	l := newTimeline(zero, nil)
+	l.Fault(at(1000))
+	for ms, kind := range map[int]string{1210: "later", 998: "just before", 1000: "fault"} {
+		l.Add(Event{Source: fromDemo, Kind: kind, Text: kind, Time: at(ms)})
+	}
+	l.Add(Event{Source: fromCluster, Kind: "takeover", Host: "h1", To: "h2", Proof: cluster.ProofDeadline, Text: "its reset has passed", Time: at(2000)})
+	s := newScreen(&bytes.Buffer{}, false, zero)
+	text := strings.Join(summary(Result{Events: l.Events()}, s.fold), "\n")
+	want := `    +0.00  demo          just before
+    +0.00  demo          fault
+    +0.21  demo          later
+    +1.00  cluster  h1   takeover: h1 -> h2, as the deadline of the copy before has passed: its reset has passed
+`
+	if !strings.Contains(text, want) {
+		t.Errorf("got\n%s\nwant\n%s", text, want)
+	}
+	s.live = true
+	for _, line := range summary(Result{Events: l.Events()}, s.fold) {
+		if len(line) > screenWidth {
+			t.Errorf("%d columns on a terminal: %s", len(line), line)
 		}
 	}
 }

@@ -165,7 +165,7 @@ func lastLine(file string) string {
 // report writes the result for people or for programs.
 func (r *runner) report(result Result) error {
 	if r.opt.JSON {
-		r.screen.film.Print(time.Now(), summary(result)...)
+		r.screen.film.Print(time.Now(), summary(result, r.screen.fold)...)
 		data, err := json.Marshal(result)
 		if err == nil {
 			_, err = r.opt.Out.Write(append(data, '\n'))
@@ -175,15 +175,15 @@ func (r *runner) report(result Result) error {
 		}
 		return nil
 	}
-	r.screen.Print(summary(result)...)
+	r.screen.Print(summary(result, r.screen.fold)...)
 	return r.screen.Err()
 }
 
-// summary is the timeline and the figures.
-func summary(result Result) []string {
+// summary is the timeline and the figures. fold puts a text behind what begins its line.
+func summary(result Result, fold func(begin, text string) string) []string {
 	lines := []string{"", "timeline (seconds from the fault)"}
 	for _, e := range result.Events {
-		lines = append(lines, fmt.Sprintf("%+9.2f  %s", float64(e.AtMS)/1000, e.Line()))
+		lines = append(lines, strings.Split(fold(since(e.AtMS)+"  "+e.begin(), e.sentence()), "\n")...)
 	}
 	p := result.Phases
 	verdict := "recovered: yes"

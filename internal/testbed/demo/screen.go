@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/lang"
 	"holdfast/internal/testbed/film"
+	"holdfast/internal/text"
 )
 
 // screenWidth is the number of columns that the table keeps to.
@@ -69,6 +70,15 @@ func (s *screen) show(lines ...string) {
 	defer s.mu.Unlock()
 	s.drawn = 0
 	s.write([]byte(strings.Join(lines, "\n") + "\n"))
+}
+
+// fold puts a text behind what begins its line, where people see it in lines that fit.
+func (s *screen) fold(begin, sentence string) string {
+	if !s.live && s.film == nil {
+		return begin + sentence
+	}
+	_, l := lang.Raw(s.out)
+	return text.Fold(begin, l.Text(text.Clean(sentence)), screenWidth, text.Columns(begin))
 }
 
 // Note prints what the user has to know even if only the result is wanted.

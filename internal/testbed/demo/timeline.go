@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,22 +34,34 @@ type Event struct {
 }
 
 // Line is the event for people, without its time.
-func (e Event) Line() string {
-	s := fmt.Sprintf("%-8s %-4s", e.Source, e.Host)
-	if e.Source == fromCluster {
-		s += " " + e.Kind
-		if e.To != "" {
-			s += " to " + string(e.To)
-		}
-		if e.Epoch != nil {
-			s += " epoch " + e.Epoch.String()
-		}
-		if e.Proof != "" {
-			s += " proof " + string(e.Proof)
-		}
+func (e Event) Line() string { return strings.TrimRight(e.begin()+e.sentence(), " ") }
+
+// begin is what a line begins with: where the event is from, and the host.
+func (e Event) begin() string { return fmt.Sprintf("%-8s %-4s ", e.Source, e.Host) }
+
+// sentence says what happened; what the agents tell, as `holdfast events` says it.
+func (e Event) sentence() string {
+	if e.Source != fromCluster {
+		return e.Text
 	}
-	if e.Text != "" {
-		s += " " + e.Text
+	said := cluster.Event{To: e.To, Proof: e.Proof, Detail: e.Text}
+	if e.To != "" {
+		said.Host = e.Host
+	}
+	if e.Epoch != nil {
+		said.Epoch = *e.Epoch
+	}
+	if s := said.Sentence(); s != "" {
+		return e.Kind + ": " + s
+	}
+	return e.Kind
+}
+
+// since is a time in the timeline, in seconds; none is less than nothing that rounds to it.
+func since(ms int64) string {
+	s := fmt.Sprintf("%+9.2f", float64(ms)/1000)
+	if strings.TrimSpace(s) == "-0.00" {
+		return strings.Replace(s, "-", "+", 1)
 	}
 	return s
 }
@@ -132,7 +146,8 @@ func (t *timeline) Events() []Event {
 	for i := range events {
 		events[i].AtMS = events[i].Time.Sub(zero).Milliseconds()
 	}
-	slices.SortStableFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) })
+	// By what is told: times with and without a monotonic reading do not compare in one order.
+	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Time.Sub(zero), b.Time.Sub(zero)) })
 	return events
 }
 

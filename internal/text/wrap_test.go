@@ -1,0 +1,28 @@
+package text
+
+import (
+	"slices"
+	"testing"
+)
+
+// TestWrap: lines end at spaces, and before each Chinese character, which takes two columns.
+func TestWrap(t *testing.T) {
+	if got, want := words("主机 h1：运行中 on h2"), []string{"主", "机 ", "h1：", "运", "行", "中 ", "on ", "h2"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, c := range []struct {
+		begin, text string
+		columns, at int
+		want        string
+	}{
+		{"a: ", "short", 20, 2, "a: short"},
+		{"name: ", "one two three four", 14, 2, "name: one two\n  three four"},
+		{"", "one two three", 7, 2, "one two\n  three"},
+		{"x ", "主机运行中", 8, 4, "x 主机运\n    行中"},
+		{"long begin: ", "word", 12, 2, "long begin: wo\n  rd"},
+	} {
+		if got := Fold(c.begin, c.text, c.columns, c.at); got != c.want {
+			t.Errorf("Fold(%q, %q, %d, %d) = %q, want %q", c.begin, c.text, c.columns, c.at, got, c.want)
+		}
+	}
+}
