@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -119,10 +120,23 @@ func local(ctx context.Context, target string, ce *connect.Error) *fail.Error {
 		e.Kind = fail.Failed
 		e.Message = fmt.Sprintf("call the agent at %s: %s", target, ce.Message())
 	default:
-		e.Message = fmt.Sprintf("can not reach the agent at %s: %s", target, ce.Message())
+		e.Message = fmt.Sprintf("can not reach the agent at %s: %s", target, whyOf(target, ce))
 		e.Remedy = reachRemedy(target, ce)
 	}
 	return e
+}
+
+// whyOf is what an error says, without the address where the target has it.
+func whyOf(target string, ce *connect.Error) string {
+	var op *net.OpError
+	if !errors.As(ce.Unwrap(), &op) || op.Addr == nil || !strings.Contains(target, op.Addr.String()) {
+		return ce.Message()
+	}
+	_, why, found := strings.Cut(ce.Message(), op.Addr.String()+": ")
+	if !found {
+		return ce.Message()
+	}
+	return why
 }
 
 func reachRemedy(target string, err error) string {
