@@ -55,7 +55,12 @@ func reason(why string) string {
 // checkWhiteList looks for the first pattern that means the installed version: that
 // one counts.
 func checkWhiteList(s *scene) []Finding {
-	if s.From == s.man.Version {
+	switch {
+	case s.man.Version == "":
+		return []Finding{inCluster(Info, "give it: --bundle FILE", "no bundle was given: what a bundle asks of the hosts is not checked")}
+	case s.From == "" && !s.Back:
+		return []Finding{inCluster(Fail, "say it: --version V", "it is not known which version is installed: no upgrade has told it yet")}
+	case s.From == s.man.Version:
 		return []Finding{inCluster(Info, "", "the cluster has %s already", s.From)}
 	}
 	if s.Back {

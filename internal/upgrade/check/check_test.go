@@ -42,6 +42,8 @@ func allWrong() []wrong {
 		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: the facts of the host are 2h0m0s old", "report its facts again"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].Version = "E0306" }, "fail : E0303 is not on the white list of cas E0306, which has E0306", "upgrade path"},
 		{"white-list", func(in *Input) { in.Mode = manifest.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose the mode rolling"},
+		{"white-list", func(in *Input) { in.Manifest, in.From = nil, "" }, "info : no bundle was given: what a bundle asks of the hosts is not checked", "--bundle FILE"},
+		{"white-list", func(in *Input) { in.From, in.Inventory.Version = "", "" }, "fail : it is not known which version is installed: no upgrade has told it yet", "--version V"},
 		{"white-list", func(in *Input) { in.From = "E0306" }, "info : the cluster has E0306 already", ""},
 		{"white-list", func(in *Input) { in.From = "what?" }, `fail : the version "what?" and the patterns of the bundle follow no known version scheme`, "take the bundle"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].ChangeSystemTables = true }, "info : the upgrade changes system tables", ""},

@@ -14,6 +14,10 @@ import (
 // next says in a standing what may be asked now. What is asked is not decided here a second
 // time: each command is put to the rule that would refuse it.
 func (s *Service) next(ctx context.Context, st State, last *journal, u *request.Standing) error {
+	if c := s.Cluster.Status(); !c.Connected {
+		u.Blocked = append(u.Blocked, "the store has no quorum: nothing can be begun until it has one")
+		return nil
+	}
 	var failed error
 	var whole *journal
 	seen, ok := s.Seen()

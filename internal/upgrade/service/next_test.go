@@ -91,3 +91,23 @@ func TestNextNamesWhatIsAccepted(t *testing.T) {
 	_, err = r.RunUpgrade(limited(t), "ann", q)
 	wantKind(t, err, fail.Refused, "roll it back first")
 }
+
+// cutCluster is an agent whose store has no quorum.
+type cutCluster struct{ fakeCluster }
+
+func (cutCluster) Status() cluster.Status { return cluster.Status{} }
+
+// TestNextWithoutAQuorum: nothing is named that would be refused, and why is told.
+func TestNextWithoutAQuorum(t *testing.T) {
+	r, q := three(t)
+	r.Cluster = cutCluster{}
+	if u := r.wantNext("none has run"); len(u.Blocked) != 1 || !strings.Contains(u.Blocked[0], "no quorum") {
+		t.Errorf("blocked %q", u.Blocked)
+	}
+	r.Cluster = fakeCluster{}
+	r.begin(q)
+	r.Cluster = cutCluster{}
+	if u := r.wantNext("one runs"); len(u.Blocked) != 1 || u.Job == nil {
+		t.Errorf("blocked %q, job %v", u.Blocked, u.Job)
+	}
+}

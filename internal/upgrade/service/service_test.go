@@ -39,7 +39,9 @@ func (fakeCluster) Rest(context.Context, string, cluster.HostID, bool) error {
 func (fakeCluster) Power(context.Context, string, bool) error {
 	return errors.New("the management VM is left alone")
 }
-func (fakeCluster) Status() cluster.Status { return cluster.Status{Cluster: "lab", Coordinator: "h1"} }
+func (fakeCluster) Status() cluster.Status {
+	return cluster.Status{Cluster: "lab", Coordinator: "h1", Connected: true}
+}
 func (fakeCluster) StoreStatus(context.Context) (cluster.StoreStatus, error) {
 	return cluster.StoreStatus{}, errors.New("nobody asks the store")
 }
