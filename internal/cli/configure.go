@@ -217,11 +217,11 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 			cols := []column{{head: "REVISION"}, {head: "TIME"}, {head: "BY", cut: 2, least: 8}, {head: "ON", cut: 3, least: 8}, {head: "CHANGED", cut: 1, least: 12}}
 			var rows [][]cell
 			for _, r := range all {
-				when, by := "-", "the first agent"
-				if !r.Time.IsZero() {
-					when, by = clock(r.Time), r.User
+				row := []string{clock(r.Time), or(r.User, "unknown"), or(r.Host, "unknown"), or(strings.Join(r.Changed, ", "), "-")}
+				if r.Time.IsZero() { // nobody has imported it
+					row = []string{"not recorded", "installation", or(r.Host, "not recorded"), "all (the first one)"}
 				}
-				rows = append(rows, []cell{{fmt.Sprint(r.Number), plain}, {when, plain}, {or(by, "-"), plain}, {or(r.Host, "-"), plain}, {or(strings.Join(r.Changed, ", "), "-"), plain}})
+				rows = append(rows, []cell{{fmt.Sprint(r.Number), plain}, {row[0], plain}, {row[1], plain}, {row[2], plain}, {row[3], plain}})
 			}
 			table(&b, painterFor(a.env.Stdout), cols, rows)
 			return writeText(a.env.Stdout, b.String())
@@ -247,14 +247,20 @@ last change has changed.`,
 			if err != nil {
 				return err
 			}
-			if js {
-				return writeJSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
-			}
 			var b strings.Builder
 			for _, ch := range changes {
 				b.WriteString(clean(ch.String()) + "\n")
 			}
-			return writeText(a.env.Stdout, b.String())
+			if js {
+				err = writeJSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
+			} else {
+				err = writeText(a.env.Stdout, b.String())
+			}
+			if err == nil && a.old {
+				return fail.Errorf(fail.Unavailable, "the configuration in force can not be read: the store has no quorum; it was compared with what a member knew").
+					With("see which hosts are silent: holdfast status")
+			}
+			return err
 		},
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -141,7 +140,7 @@ func (v *eventView) write(events []cluster.Event) error {
 			if v.pair {
 				e.Kind = cluster.EventKind(pairWord(string(e.Kind)))
 			}
-			err = writeText(v.a.env.Stdout, v.fitted(eventText(e)))
+			err = writeText(v.a.env.Stdout, eventText(e, painterFor(v.a.env.Stdout)))
 		}
 		if err != nil {
 			return err
@@ -150,66 +149,14 @@ func (v *eventView) write(events []cluster.Event) error {
 	return nil
 }
 
-// eventIndent is where the text of an event goes on that a terminal has no room for.
-const eventIndent = 25
-
-// fitted gives the lines of an event: one, or what fits the terminal.
-func (v *eventView) fitted(text string) string {
-	p := painterFor(v.a.env.Stdout)
-	if !p.cuts || utf8.RuneCountInString(text) <= p.wide() {
-		return text + "\n"
+// eventText writes an event as one line, on a terminal as those that fit it: the text goes on
+// below itself, and where the time leaves little room, below the kind.
+func eventText(e cluster.Event, p painter) string {
+	const indent = 25 // after the time
+	at, kind := clock(e.Time), p.lang.Text(clean(e.Kind))
+	line := strings.TrimRight(at+"  "+kind+strings.Repeat(" ", max(0, 19-Columns(kind)))+"  "+p.lang.Text(clean(e.Sentence())), " ")
+	if !p.cuts || Columns(line) <= p.wide() {
+		return line + "\n"
 	}
-	at := strings.LastIndexByte(text[:eventIndent], ' ') + 1 // after the time
-	lines := wrapped(text[at:], p.wide()-eventIndent)
-	return text[:at] + strings.Repeat(" ", eventIndent-at) + strings.Join(lines, "\n"+strings.Repeat(" ", eventIndent)) + "\n"
-}
-
-// proofWords say what a proof is.
-var proofWords = map[cluster.ProofKind]string{
-	cluster.ProofFirst:        "as there was no copy before",
-	cluster.ProofReleased:     "as the copy before was stopped",
-	cluster.ProofNeverStarted: "as the copy before was never started",
-	cluster.ProofDeadline:     "as the deadline of the copy before has passed",
-	cluster.ProofFenced:       "as a fence device showed the host of the copy before off",
-	cluster.ProofOperator:     "as a person said that the host of the copy before is off",
-	cluster.ProofRestored:     "as no host has a copy, after the restore of the store",
-}
-
-// eventText writes one event as one line.
-func eventText(e cluster.Event) string {
-	var words []string
-	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
-	switch {
-	case e.To != "" && e.Host != "":
-		add("%s -> %s", clean(e.Host), clean(e.To))
-	case e.To != "":
-		add("to %s", clean(e.To))
-	case e.Host != "":
-		add("%s", clean(e.Host))
-	}
-	if !e.Epoch.IsZero() {
-		add("epoch %s", e.Epoch)
-	}
-	if why, known := proofWords[e.Proof]; known {
-		add("%s", why)
-	} else if e.Proof != cluster.ProofNone {
-		add("proof %s", clean(e.Proof))
-	}
-	if e.Wait != 0 {
-		add("after %s", secs(e.Wait))
-	}
-	if e.User != "" {
-		add("user %s", clean(e.User))
-	}
-	if e.By != "" {
-		add("by %s", clean(e.By))
-	}
-	text := strings.Join(words, ", ")
-	switch {
-	case e.Detail != "" && text != "":
-		text += ": " + clean(e.Detail)
-	case e.Detail != "":
-		text = clean(e.Detail)
-	}
-	return strings.TrimRight(fmt.Sprintf("%s  %-19s  %s", clock(e.Time), clean(e.Kind), text), " ")
+	return painter{cuts: true, columns: p.columns}.folded(at+strings.Repeat(" ", max(2, indent-Columns(at))), strings.TrimPrefix(line, at+"  "), indent)
 }

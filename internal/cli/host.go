@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -23,7 +24,7 @@ func (a *app) hostCmd() *cobra.Command {
 type hostLine struct {
 	Name        cluster.HostID     `json:"name"`
 	Addr        string             `json:"addr"`
-	State       string             `json:"state"` // active, silent, unregistered
+	State       string             `json:"state"` // active, silent, cut (the asked one, without a quorum), unregistered
 	Maintenance bool               `json:"maintenance"`
 	Fit         bool               `json:"fit"`
 	Why         string             `json:"why,omitempty"` // not fit
@@ -49,17 +50,17 @@ func (a *app) hostListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			guests, err := c.GuestHosts(cmd.Context())
-			if err != nil { // that of the members is worth something by itself
-				if werr := writeText(a.env.Stderr, "what the hosts report is not known: "+clean(err.Error())+"\n"); werr != nil {
-					return werr
-				}
-			}
-			rows := hostLines(s, guests)
+			guests, unread := c.GuestHosts(cmd.Context())
+			rows := hostLines(s, guests) // that of the members is worth something by itself
 			if js {
-				return writeJSON(a.env.Stdout, rows, false)
+				err = writeJSON(a.env.Stdout, rows, false)
+			} else {
+				err = writeText(a.env.Stdout, hostsText(rows, s.OfPair(), painterFor(a.env.Stdout)))
 			}
-			return writeText(a.env.Stdout, hostsText(rows, s.OfPair(), painterFor(a.env.Stdout)))
+			if err == nil && unread != nil {
+				return fmt.Errorf("what the hosts report is not known: %w", unread)
+			}
+			return err
 		},
 	}
 }
@@ -98,7 +99,11 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 	for _, h := range sortedHosts(s) {
 		known[h.Name] = true
 		r := hostLine{Name: h.Name, Addr: h.Addr, State: "active", Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
-		if !h.Alive {
+		switch {
+		case cutOff(s, h):
+			r.State = "cut"
+			r.Why = cmp.Or(r.Why, "its agent reaches no quorum of the store")
+		case !h.Alive:
 			r.State, r.Version = "silent", ""
 		}
 		rows = append(rows, r)
@@ -136,7 +141,7 @@ func (r hostLine) cells() []cell {
 		state = cell{"maintenance", yellow}
 	}
 	able := cell{"yes", plain}
-	if !r.Fit {
+	if !r.Fit || r.State == "cut" {
 		able = cell{"no: " + clean(or(r.Why, "not known")), yellow}
 	}
 	switch {

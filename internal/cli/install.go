@@ -437,9 +437,11 @@ func (p *installProgress) tell(host, what string) {
 // writeFinding writes what a check found, and below it what to do.
 func writeFinding(b *strings.Builder, p painter, result, said, remedy string) {
 	colours := map[string]colour{install.Pass: green, install.Warn: yellow, install.Fail: red}
-	fmt.Fprintf(b, "%s  %s\n", p.paint(colours[result], fmt.Sprintf("%-4s", result)), said)
+	word := p.lang.Text(result)
+	line := p.folded(word+strings.Repeat(" ", max(0, 4-Columns(word))+2), said, 6)
+	b.WriteString(p.tint(colours[result], word) + strings.TrimPrefix(line, word))
 	if remedy != "" {
-		fmt.Fprintf(b, "      %s\n", clean(remedy))
+		b.WriteString(p.folded("      ", clean(remedy), 6))
 	}
 }
 

@@ -7,11 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
-	eastasian "golang.org/x/text/width"
 
 	"holdfast/internal/lang"
 	"holdfast/internal/text"
@@ -150,38 +147,7 @@ func writeFile(w io.Writer, s string) error {
 }
 
 // Columns is how many columns of a terminal a text takes: two for each Chinese character.
-func Columns(s string) (n int) {
-	for _, r := range s {
-		n++
-		if isWide(r) {
-			n++
-		}
-	}
-	return n
-}
-
-func isWide(r rune) bool {
-	k := eastasian.LookupRune(r).Kind()
-	return k == eastasian.EastAsianWide || k == eastasian.EastAsianFullwidth
-}
-
-// words splits a text where a line may end: at spaces, and before each Chinese character,
-// with which its punctuation stays.
-func words(s string) (out []string) {
-	for _, word := range strings.SplitAfter(s, " ") {
-		at := 0
-		for i, r := range word {
-			if i > at && isWide(r) && !unicode.IsPunct(r) {
-				out = append(out, word[at:i])
-				at = i
-			}
-		}
-		if word != "" {
-			out = append(out, word[at:])
-		}
-	}
-	return out
-}
+func Columns(s string) int { return text.Columns(s) }
 
 // say writes a labelled paragraph, wrapped to the width, later lines indented.
 func say(b *strings.Builder, p painter, label string, c colour, text string) {
@@ -298,25 +264,16 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 }
 
 // wrapped gives the lines of a text of at most n columns, or 2; a longer word goes on in the next line.
-func wrapped(s string, n int) []string {
-	n = max(n, 2) // a Chinese character
-	if Columns(s) <= n {
-		return []string{s}
+func wrapped(s string, n int) []string { return text.Wrap(s, n) }
+
+// folded is a text behind what begins its first line, in the reader's language; on a terminal in
+// lines that fit it, the later ones indented.
+func (p painter) folded(begin, s string, indent int) string {
+	s = p.lang.Text(s)
+	if !p.cuts {
+		return begin + s + "\n"
 	}
-	var lines []string
-	line := ""
-	for _, word := range words(strings.Join(strings.Fields(s), " ")) {
-		if line != "" && Columns(line)+Columns(strings.TrimRight(word, " ")) > n {
-			lines = append(lines, strings.TrimRight(line, " "))
-			line = ""
-		}
-		line += word
-		for Columns(strings.TrimRight(line, " ")) > n { // a word that is longer than a line
-			at := fits(line, n)
-			lines, line = append(lines, line[:at]), line[at:]
-		}
-	}
-	return append(lines, strings.TrimRight(line, " "))
+	return text.Fold(begin, s, p.wide(), indent) + "\n"
 }
 
 // fit makes a line of progress that is written over on a terminal: a full line would wrap.
@@ -330,16 +287,5 @@ func shorten(s string, n int) string {
 	if Columns(s) <= n {
 		return s
 	}
-	return s[:fits(s, n-1)] + "~"
-}
-
-// fits is how many bytes of text are in its first n columns, no character cut in two.
-func fits(s string, n int) (at int) {
-	for i, r := range s {
-		if Columns(s[:i+utf8.RuneLen(r)]) > n {
-			break
-		}
-		at = i + utf8.RuneLen(r)
-	}
-	return at
+	return s[:text.Fits(s, n-1)] + "~"
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,12 @@ func plainly(c *cobra.Command, err error) error {
 	}
 	if m := noArgument.FindStringSubmatch(text); m != nil && !c.HasSubCommands() {
 		return fmt.Errorf("%sargument %s: want none", path, m[1])
+	} else if m != nil && c.HasParent() { // it does something by itself, too
+		_, alone, has := strings.Cut(c.Use, " ")
+		if !has {
+			alone = "nothing"
+		}
+		return choices{fmt.Errorf("%sunknown command %s; want %s or %s", path, m[1], subcommands(c), alone)}
 	}
 	if m := similar.FindStringSubmatch(text); m != nil {
 		return fmt.Errorf("%s; like it are: %s", m[1], strings.Join(strings.Fields(m[2]), ", "))
@@ -57,6 +64,24 @@ func plainly(c *cobra.Command, err error) error {
 		return err
 	}
 	return fmt.Errorf("%s %s: want %s", m[2], m[1], want)
+}
+
+// choices is an error that lists what may be given: it is folded wherever it goes.
+type choices struct{ error }
+
+// Unwrap returns the error itself.
+func (c choices) Unwrap() error { return c.error }
+
+// subcommands lists the commands below one.
+func subcommands(c *cobra.Command) string {
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, " or ")
 }
 
 // arguments says how many arguments there are.

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,5 +45,34 @@ func TestNothingOfALibraryIsShown(t *testing.T) {
 		if err := root.Execute(); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", args, err, want)
 		}
+	}
+}
+
+// TestCommandsSayWhatIsWanted: a command that has others says which, also where it does something by itself; in lines that fit.
+func TestCommandsSayWhatIsWanted(t *testing.T) {
+	n := 0
+	var walk func(c *cobra.Command, path []string)
+	walk = func(c *cobra.Command, path []string) {
+		for _, sub := range c.Commands() {
+			walk(sub, append(slices.Clone(path), sub.Name()))
+		}
+		if len(path) == 0 || !c.HasSubCommands() {
+			return
+		}
+		n++
+		s := commandLine(t, "", append(slices.Clone(path), "bogus")...)
+		if s.code != 2 || !strings.Contains(unwrapped(s), `unknown command "bogus"; want `) || len(tooWide(s.err, width)) > 0 {
+			t.Errorf("%v: exit %d, %s", path, s.code, s.err)
+		}
+	}
+	walk(New(Env{Stdout: io.Discard, Stderr: io.Discard}), nil)
+	if n < 8 {
+		t.Errorf("only %d commands have others", n)
+	}
+	if s := commandLine(t, "", "probe", "bogus"); !strings.Contains(unwrapped(s), "want report or --targets FILE --for TIME") {
+		t.Error(s.err)
+	}
+	if s := commandLine(t, "", "certificates", "bogus"); !strings.Contains(unwrapped(s), "want renew or nothing") {
+		t.Error(s.err)
 	}
 }

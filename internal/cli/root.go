@@ -79,6 +79,8 @@ type app struct {
 	output string
 
 	details bool // zsha tells more
+
+	old bool // what the agent answered is what a member knew: the store has no quorum
 }
 
 // New returns the command line. Its errors are for Main to print.
@@ -221,17 +223,33 @@ func Translate(cmd *cobra.Command, l *lang.Catalogue) {
 	}
 }
 
-// report prints an error after who or what it is, and its remedy. A command that has said
-// everything already ends with an empty message.
+// report prints an error after who or what it is, and its remedy, for a terminal folded. A command
+// that has said everything already ends with an empty message.
 func report(w io.Writer, name string, err error, e *fail.Error) {
 	if err.Error() == "" {
 		return
 	}
-	// Nothing is left to be done when stderr is gone; the exit code still tells.
-	_, _ = fmt.Fprintf(w, "%s: %s\n", name, cleanLines(err.Error()))
-	if e.Remedy != "" {
-		_, _ = fmt.Fprintf(w, "  %s\n", cleanLines(e.Remedy))
+	p := painterFor(w)
+	if _, is := w.(zshaWriter); is { // its texts are those of another tool
+		p = painter{}
 	}
+	var list choices
+	if !p.cuts && errors.As(err, &list) {
+		p.cuts, p.columns = true, 0
+	}
+	var b strings.Builder
+	begin := name + ": "
+	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
+		b.WriteString(p.folded(begin, line, 2))
+		begin = ""
+	}
+	if e.Remedy != "" {
+		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
+			b.WriteString(p.folded("  ", line, 4))
+		}
+	}
+	// Nothing is left to be done when stderr is gone; the exit code still tells.
+	_, _ = io.WriteString(w, b.String())
 }
 
 // usage makes the error of a command that was called wrongly.
@@ -269,18 +287,11 @@ func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 func holds(cmd *cobra.Command) {
 	cmd.Args = cobra.ArbitraryArgs
 	cmd.RunE = func(c *cobra.Command, args []string) error {
-		var names []string
-		for _, sub := range c.Commands() {
-			if !sub.Hidden {
-				names = append(names, sub.Name())
-			}
-		}
-		slices.Sort(names)
 		what := "no command given"
 		if len(args) > 0 {
 			what = fmt.Sprintf("unknown command %q", args[0])
 		}
-		return usage(c, fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, strings.Join(names, " or ")))
+		return usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
 	}
 }
 
@@ -353,7 +364,10 @@ func (a *app) dial(cmd *cobra.Command) (*api.Client, error) {
 	if err == nil {
 		var once sync.Once // of several answers
 		c.OnOld(func(age time.Duration) {
-			once.Do(func() { fmt.Fprintln(a.env.Stderr, oldText(age)) })
+			once.Do(func() {
+				a.old = true
+				fmt.Fprintln(a.env.Stderr, oldText(age))
+			})
 		})
 	}
 	return c, err

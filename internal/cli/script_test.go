@@ -192,6 +192,7 @@ func failCancel(f *servertest.Fake, w cluster.Want) {
 //	agent pair [FILE]    JSON laid over the status of a pair that is well; unset: it is not set up
 //	agent upgrade [FILE] JSON of how an upgrade stands; without: as it goes
 //	agent report FILE    JSON of what checks find
+//	agent hides-reports  what the hosts report is not known; tells-reports: again
 //	agent fails STEP     a step of an upgrade fails once
 //	agent stop|start
 func control(ts *testscript.TestScript, neg bool, args []string) {
@@ -251,6 +252,10 @@ func control(ts *testscript.TestScript, neg bool, args []string) {
 		a.upgrades.SetMoved(cluster.HostID(args[1]))
 	case "loses":
 		a.upgrades.Lose(cluster.HostID(args[1]))
+	case "hides-reports":
+		a.upgrades.Unread(fmt.Errorf("list the hosts: %w", store.ErrRetry))
+	case "tells-reports":
+		a.upgrades.Unread(nil)
 	case "idles":
 		a.Obey(nil)
 	case "fails-cancels":

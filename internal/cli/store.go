@@ -63,8 +63,11 @@ func storeText(s cluster.StoreStatus, p painter) string {
 	}
 	table(&b, p, cols, rows)
 	for _, m := range s.Members {
-		if m.Error != "" {
+		switch {
+		case m.Error != "":
 			say(&b, p, "", yellow, fmt.Sprintf("%s: %s", clean(m.Name), clean(m.Error)))
+		case !m.Reachable:
+			say(&b, p, "", yellow, clean(m.Name)+": it does not answer")
 		}
 		for _, al := range m.Alarms {
 			say(&b, p, "", red, fmt.Sprintf("%s: alarm %s", clean(m.Name), clean(al)))
@@ -98,7 +101,11 @@ func memberRow(m cluster.StoreMember) []cell {
 	} else if len(m.Alarms) > 0 {
 		state = cell{"alarm", red}
 	}
-	return []cell{{clean(m.Name), plain}, {role, plain}, state, {or(m.Version, "-"), plain}, {mib(m.Size), plain}, {mib(m.InUse), plain}, {mib(m.Quota), plain}, {fmt.Sprint(m.Behind), plain}}
+	size, used, quota, behind := mib(m.Size), mib(m.InUse), mib(m.Quota), fmt.Sprint(m.Behind)
+	if !m.Reachable { // it has told nothing
+		size, used, quota, behind = "-", "-", "-", "-"
+	}
+	return []cell{{clean(m.Name), plain}, {role, plain}, state, {or(m.Version, "-"), plain}, {size, plain}, {used, plain}, {quota, plain}, {behind, plain}}
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

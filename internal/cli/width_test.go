@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/install"
 	"holdfast/internal/job"
 	"holdfast/internal/server/servertest"
 )
@@ -113,6 +115,12 @@ func TestTerminalsWidth(t *testing.T) {
 			b, _ := io.ReadAll(master) // ends with EIO when the other end is closed
 			read <- string(b)
 		}()
+		slow := fail.Errorf(fail.Invalid, "%s", strings.Repeat("what was wrong with it, ", 9)).With(strings.Repeat("what to do about it, ", 9))
+		report(slave, "holdfast", slow, slow)
+		if _, err := io.WriteString(slave, installText(install.Result{Report: install.Report{Findings: []install.Finding{
+			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true, painterFor(slave))); err != nil {
+			t.Fatal(err)
+		}
 		for _, command := range []string{"status", "host list", "events"} {
 			root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
 			root.SetArgs(append(strings.Fields(command), "--socket", a.socket))

@@ -38,14 +38,25 @@ type Jobs struct {
 	// Files are the contents of files of hosts, by HOST:PATH.
 	Files map[string]string
 
-	mu   sync.Mutex
-	jobs []job.View // newest first
+	mu     sync.Mutex
+	jobs   []job.View // newest first
+	unread error      // why nobody knows what the hosts report
+}
+
+// Unread makes what the hosts report unknown; nil: known.
+func (f *Jobs) Unread(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unread = err
 }
 
 // Hosts lists the hosts that report.
 func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.unread != nil {
+		return nil, f.unread
+	}
 	if f.Guests == nil {
 		for i := range 4 {
 			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
