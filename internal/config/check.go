@@ -132,24 +132,25 @@ func (c *checker) size(cl *Cluster, opt Options) {
 	if cl.CPU < lowCPU || cl.CPU > maxCPU {
 		c.fault("CPU", strconv.Itoa(cl.CPU), fmt.Sprintf("want %d to %d", lowCPU, maxCPU))
 	}
-	c.scale(cl)
+	if cl.DomainXML == "" && !(inMB && cl.MemorySizeInMB <= 0) { // else its numbers count, or a fault says it
+		c.scale("MemorySizeInGB", cl.CPU, cl.MemoryMiB())
+	}
 }
 
 // scale warns with the row of the source document's sizing table.
-func (c *checker) scale(cl *Cluster) {
-	mib := cl.MemoryMiB()
-	if mib <= 0 || cl.CPU <= 0 {
+func (c *checker) scale(field string, cpus, mib int) {
+	if mib <= 0 || mib > maxGB<<10 || cpus <= 0 || cpus > maxCPU {
 		return // a fault says it
 	}
-	has := fmt.Sprintf("%d CPUs and %d MB of memory", cl.CPU, mib)
+	has := fmt.Sprintf("%d CPUs and %d MB of memory", cpus, mib)
 	switch {
-	case cl.CPU >= 12 && mib >= 32<<10:
-	case cl.CPU >= 8 && mib >= 16<<10:
-		c.warn("MemorySizeInGB", has+" are enough for up to 1,000 hosts and 10,000 VMs; larger clusters need 12 CPUs and 32 GB")
-	case cl.CPU >= minCPU && mib >= minGB<<10:
-		c.warn("MemorySizeInGB", has+" are enough for fewer than 100 hosts and 1,000 VMs; larger clusters need 8 CPUs and 16 GB (up to 1,000 hosts and 10,000 VMs), or 12 CPUs and 32 GB")
+	case cpus >= 12 && mib >= 32<<10:
+	case cpus >= 8 && mib >= 16<<10:
+		c.warn(field, has+" are enough for up to 1,000 hosts and 10,000 VMs; larger clusters need 12 CPUs and 32 GB")
+	case cpus >= minCPU && mib >= minGB<<10:
+		c.warn(field, has+" are enough for fewer than 100 hosts and 1,000 VMs; larger clusters need 8 CPUs and 16 GB (up to 1,000 hosts and 10,000 VMs), or 12 CPUs and 32 GB")
 	default:
-		c.warn("MemorySizeInGB", has+" are less than the minimum of 4 CPUs and 8 GB. Use this for tests only")
+		c.warn(field, has+" are less than the minimum of 4 CPUs and 8 GB. Use this for tests only")
 	}
 }
 

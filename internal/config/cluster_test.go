@@ -450,3 +450,47 @@ func TestTheExampleOfTheDocumentationIsValid(t *testing.T) {
 		}
 	}
 }
+
+// TestNumbersHaveBounds: a number that no field can hold is told with what is allowed, and nothing is said of its size.
+func TestNumbersHaveBounds(t *testing.T) {
+	const huge = "1000000000000000000000000000000" // 10^30
+	for path, want := range map[string]string{
+		"MemorySizeInMB": "want 16 to 16777216", "MemorySizeInGB": "want 1 to 16384", "CPU": "want 1 to 1024",
+		"HealthCheck.Port": "want 1 to 65535", "HealthCheck.Failures": "want 1 to 100", "Restart.InPlace": "want 0 to 100", "Restart.Limit": "want 0 (never give up) to 1000",
+	} {
+		for _, number := range []string{huge, "-" + huge, "1e30", "-1", "16777217"} {
+			outer, inner, nested := strings.Cut(path, ".")
+			value := number
+			if nested {
+				value = `{"Type": "tcp", "Port": 80, "` + inner + `": ` + number + `}`
+				if outer == "Restart" {
+					value = `{"` + inner + `": ` + number + `}`
+				} else if inner == "Port" {
+					value = `{"Type": "tcp", "Port": ` + number + `}`
+				}
+			}
+			text := fixture(t, "base.json")
+			switch outer {
+			case "MemorySizeInGB":
+				text = change(t, text, `"MemorySizeInGB": 8`, `"MemorySizeInGB": `+value)
+			case "CPU":
+				text = change(t, text, `"CPU": 4`, `"CPU": `+value)
+			default:
+				text = change(t, text, `"CPU": 4`, `"CPU": 4, "`+outer+`": `+value)
+			}
+			_, faults, warnings := Parse("c.json", []byte(text), Options{AllowUndersized: true})
+			wants := want
+			if number == "1e30" { // none that is written in digits, whatever is allowed
+				wants = "want a whole number, written in digits"
+			}
+			if len(faults) != 1 || faults[0].Where() != path || !strings.Contains(faults[0].Want, wants) || !strings.HasPrefix(faults[0].Error(), "c.json:") {
+				t.Errorf("%s %s: faults %v, want %q", path, number, Faults(faults), wants)
+			}
+			for _, w := range warnings {
+				if strings.Contains(w.Text, "9223372036854775807") || strings.HasPrefix(path, "Memory") {
+					t.Errorf("%s %s: warning %v", path, number, w)
+				}
+			}
+		}
+	}
+}

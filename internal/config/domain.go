@@ -57,6 +57,7 @@ func (c *checker) domain(cl *Cluster, opt Options) {
 	if dom.MemoryMiB() != cl.MemoryMiB() || dom.CPUs() != cl.CPU {
 		c.warn(p, fmt.Sprintf("it has %d CPUs and %d MB of memory, and that is what counts", dom.CPUs(), dom.MemoryMiB()))
 	}
+	c.scale(p, dom.CPUs(), dom.MemoryMiB())
 }
 
 // domainFile puts what the file holds in the place of its path, which is relative to the

@@ -96,3 +96,14 @@ func TestDomainXML(t *testing.T) {
 		t.Errorf("warnings %v", warnings)
 	}
 }
+
+// TestDomainXMLCounts: with a domain of one's own its CPUs and memory are what is judged, and nothing contradicts that.
+func TestDomainXMLCounts(t *testing.T) {
+	base, _, _ := Parse("base.json", []byte(fixture(t, "base.json")), Options{})
+	small := strings.NewReplacer(">4<", ">2<", ">8<", ">2<").Replace(domainFor(base))
+	_, faults, warnings := Parse("c.json", []byte(withDomain(t, small)), Options{})
+	wantFaults(t, faults)
+	if len(warnings) != 2 || !strings.Contains(warnings[0].Text, "it has 2 CPUs and 2048 MB") || !strings.Contains(warnings[1].Text, "2 CPUs and 2048 MB of memory are less than the minimum") {
+		t.Errorf("warnings %v", warnings)
+	}
+}

@@ -68,6 +68,11 @@ func newChecker(file string) *checker { return &checker{file: file} }
 // fault records a fault of the value at path, unless the decoder has refused
 // that value or one around it already.
 func (c *checker) fault(path, value, want string) {
+	for i, f := range c.found { // a number that is none of those that can be read: say which are allowed
+		if f.Path == path && f.Want == strictyaml.WantWhole {
+			c.found[i].Want += "; " + want
+		}
+	}
 	if !c.doc.Refused(path) {
 		c.found = append(c.found, strictyaml.Fault{Place: c.doc.Place(path), Path: path, Value: strictyaml.Shorten(value), Want: want})
 	}

@@ -193,6 +193,9 @@ func (d *decoder) text(path string, n *Node, err error) {
 	}
 }
 
+// WantWhole is what is wanted in place of a number that is not whole, or that no field can hold.
+const WantWhole = "want a whole number, written in digits"
+
 func (d *decoder) scalar(path string, n *Node, v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
@@ -207,7 +210,7 @@ func (d *decoder) scalar(path string, n *Node, v reflect.Value) {
 		case n.Kind != Number:
 			d.expect(path, n, Number, "a whole number")
 		case err != nil:
-			d.refuse(path, n, "want a whole number, written in digits")
+			d.refuse(path, n, WantWhole)
 		}
 		v.SetInt(i)
 	case reflect.Float64:

@@ -3,6 +3,7 @@ package loop
 import (
 	"crypto/sha256"
 	"fmt"
+	"path"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -13,7 +14,7 @@ func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 	s := cluster.GuestSpec{
 		Resource: cluster.MgmtVM, Epoch: e, UUID: GuestUUID(a.Cluster), Name: cluster.GuestName,
 		MemoryMiB: cfg.MemoryMiB(), CPUs: cfg.CPU, Image: cfg.ImagePath(), RBD: cfg.RBD(), Seed: a.SeedPath, Emulate: a.Emulate,
-		Domain: string(cfg.DomainXML), Folder: cfg.ImageFolder,
+		Domain: string(cfg.DomainXML), Folder: path.Clean(cfg.ImageFolder),
 	}
 	nics, _ := cfg.For(a.Host)
 	for _, n := range nics {
@@ -26,7 +27,7 @@ func (a *Agent) spec(cfg config.Cluster, e cluster.Epoch) cluster.GuestSpec {
 		s.OnPanic = "destroy" // and started again by the cluster
 	}
 	if l := cfg.LockManager; l != nil {
-		s.Lockspace = l.Lockspace
+		s.Lockspace = path.Clean(l.Lockspace)
 	}
 	if v := cfg.VNC; v != nil {
 		s.VNC = &cluster.VNC{Listen: a.Addr, PasswordFile: v.File()}
