@@ -106,7 +106,7 @@ func (s *labStage) explain() {
 		"        simulated.",
 		"files:  "+s.dir+", removed at the end")
 	s.screen.Note("        after a kill -9 the hosts remain; remove them with:")
-	s.screen.Note(fmt.Sprintf("        %s lab --dir %s down", fromHere(s.opt.Exe), s.dir))
+	s.screen.Note(fmt.Sprintf("        %s lab --dir %s down", lab.FromHere(s.opt.Exe), s.dir))
 	if found, err := os.ReadDir(lab.DefaultCache); err != nil || len(found) == 0 {
 		s.screen.Note("        the VM is built, once per machine: apt-get fetches a kernel, which may take minutes")
 	}
@@ -175,16 +175,4 @@ func (s *labStage) Close() error {
 
 func (s *labStage) left(err error) error {
 	return fmt.Errorf("%w; remove what is left with: %s lab --dir %s down", err, s.opt.Exe, s.dir)
-}
-
-// fromHere is a program's path as it may be typed here: a short one below this directory.
-func fromHere(exe string) string {
-	here, err := os.Getwd()
-	if err != nil {
-		return exe
-	}
-	if rel, err := filepath.Rel(here, exe); err == nil && strings.Contains(rel, "/") && filepath.IsLocal(rel) {
-		return rel
-	}
-	return exe
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -46,8 +48,8 @@ HOST is a name, such as h1, or, where agents run, one of two words:
   holder  the host that has the management VM
   other   another host, which could take it
 A word waits until there is such a host, for two minutes at most: after "crash
-holder" it waits for the takeover. Commands that take several hosts also know
-the word all.`,
+holder" it waits for the takeover. Where nobody is to have it, it ends within
+seconds. Commands that take several hosts also know the word all.`,
 		Example: `  holdfast lab up --agents --install
   holdfast lab exec holder holdfast status
   holdfast lab crash holder
@@ -92,7 +94,11 @@ func upCommand(dir *string) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d hosts are up after %.1f s in %s\n", len(l.Hosts()), time.Since(start).Seconds(), l.Dir())
-			return printStatus(cmd, l, "text")
+			if err := printStatus(cmd, l, "text"); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "next: "+nextAfterUp(l.Exe(), *dir, o))
+			return err
 		},
 	}
 	f := c.Flags()
@@ -112,6 +118,33 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.OwnSystem, "own-system", false, "give each host its own view of /usr, /etc, /opt and /var: a package installed on a host is on that host only")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
+}
+
+// nextAfterUp is the command that makes sense when a laboratory is up.
+func nextAfterUp(exe, dir string, o Options) string {
+	next := FromHere(exe) + " lab "
+	if dir != DefaultDir {
+		next += "--dir " + dir + " "
+	}
+	switch {
+	case o.Agents && o.Work == WorkPair:
+		return next + "exec h1 holdfast pair begin"
+	case o.Agents:
+		return next + "exec holder holdfast status"
+	}
+	return next + "status"
+}
+
+// FromHere is a program's path as it may be typed here: a short one below this directory.
+func FromHere(exe string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return exe
+	}
+	if rel, err := filepath.Rel(here, exe); err == nil && strings.Contains(rel, "/") && filepath.IsLocal(rel) {
+		return rel
+	}
+	return exe
 }
 
 func downCommand(dir *string) *cobra.Command {

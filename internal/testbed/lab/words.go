@@ -28,6 +28,10 @@ const (
 // the VM, on a machine that is busy.
 const wordLimit = 2 * time.Minute
 
+// settledAfter is how long agents must say that nobody will have the VM: at its beginning a
+// cluster has not been asked for it yet, either.
+const settledAfter = 8 * time.Second
+
 // askLimit bounds the question to one agent.
 const askLimit = 10 * time.Second
 
@@ -40,20 +44,51 @@ type standing struct {
 	others []string // hosts that could take it, in order
 }
 
-// standing asks the agents. holder is "" while none of them says that it has the VM, such as
-// during a takeover.
-func (l *Lab) standing(ctx context.Context) (standing, error) {
-	if s, err := loadState(l.p.Dir); err != nil {
-		return standing{}, err
-	} else if !s.Options.Agents {
-		return standing{}, fail.Errorf(fail.Invalid, "the laboratory runs no agents, which would tell who has the management VM: want one of h1..h%d", l.p.Hosts)
-	}
-	for _, h := range l.p.hosts() {
-		if s := standingOf(l.statusOf(ctx, h)); s.holder != "" {
-			return s, ctx.Err()
+// absence is why nobody has the VM.
+type absence struct {
+	why     string
+	settled bool   // nothing is under way that would change it
+	remedy  string // of a settled one
+}
+
+// absenceOf is why nobody has the VM, as the agents say.
+func absenceOf(said []cluster.Status) absence {
+	for _, s := range said {
+		idle := s.Owner.State == "" || s.Owner.State == cluster.Released
+		switch {
+		case !s.Connected: // what it says may be old
+		case idle && s.OfPair() && s.Owner.State == "":
+			return absence{"the pair has not begun", true, "holdfast lab exec h1 holdfast pair begin"}
+		case idle && !s.Want.Run:
+			return absence{"the cluster is not asked to run it", true, "holdfast lab exec h1 holdfast start"}
+		case s.Waiting != "":
+			return absence{why: "the cluster waits for " + s.Waiting}
+		case s.Owner.State != "":
+			return absence{why: fmt.Sprintf("it is %s on %s", s.Owner.State, s.Owner.Host)}
+		default:
+			return absence{why: "the cluster has given it to no host yet"}
 		}
 	}
-	return standing{}, ctx.Err()
+	return absence{why: "no agent reaches a quorum of the store"}
+}
+
+// standing asks the agents. holder is "" while none of them says that it has the VM, such as
+// during a takeover; then it is told why.
+func (l *Lab) standing(ctx context.Context) (standing, absence, error) {
+	if s, err := loadState(l.p.Dir); err != nil {
+		return standing{}, absence{}, err
+	} else if !s.Options.Agents {
+		return standing{}, absence{}, fail.Errorf(fail.Invalid, "the laboratory runs no agents, which would tell who has the management VM: want one of h1..h%d", l.p.Hosts)
+	}
+	var said []cluster.Status
+	for _, h := range l.p.hosts() {
+		status := l.statusOf(ctx, h)
+		if s := standingOf(status); s.holder != "" {
+			return s, absence{}, ctx.Err()
+		}
+		said = append(said, status)
+	}
+	return standing{}, absenceOf(said), ctx.Err()
 }
 
 // statusOf is what a host's own agent says; nothing when it does not answer.
@@ -121,17 +156,32 @@ func (l *Lab) namedAll(ctx context.Context, tell io.Writer, words []string) (hos
 	return hosts, nil
 }
 
-// await waits until there is a host that a word means.
+// await waits until there is a host that a word means, as long as there may be one.
 func (l *Lab) await(ctx context.Context, word string) (host string, err error) {
-	what := "a host to have the management VM"
+	return await(ctx, word, wordLimit, settledAfter, l.standing)
+}
+
+func await(ctx context.Context, word string, limit, settled time.Duration, ask func(context.Context) (standing, absence, error)) (host string, err error) {
+	what, nobody := "a host to have the management VM", "nobody has the management VM or the group"
 	if word == wordOther {
-		what = "another host that could take the management VM"
+		what, nobody = "another host that could take the management VM", "no other host could take the management VM or the group"
 	}
-	err = poll(ctx, wordLimit, what, func() (bool, error) {
-		s, err := l.standing(ctx)
-		switch {
-		case err != nil:
+	var none absence
+	var since time.Time // of which none is settled
+	err = poll(ctx, limit, what, func() (bool, error) {
+		s, a, err := ask(ctx)
+		if none = a; err != nil {
 			return false, err
+		}
+		switch {
+		case s.holder == "" && a.settled && since.IsZero():
+			since = time.Now()
+		case s.holder == "" && a.settled && time.Since(since) > settled:
+			return false, fail.Errorf(fail.Refused, "%s: %s", nobody, a.why).With(a.remedy)
+		case !a.settled:
+			since = time.Time{}
+		}
+		switch {
 		case s.holder == "" && !sleep.For(ctx, askAgain):
 			return false, ctx.Err()
 		case word == wordHolder:
@@ -142,8 +192,14 @@ func (l *Lab) await(ctx context.Context, word string) (host string, err error) {
 		return host != "", nil
 	})
 	var e *fail.Error
-	if errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
 		return "", e
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		if none.why == "" {
+			none.why = "none is alive and able to run it"
+		}
+		return "", fail.Errorf(fail.Timeout, "%s after %s: %s", nobody, limit, none.why).With("see: holdfast lab status")
 	}
 	return host, err
 }

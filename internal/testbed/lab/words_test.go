@@ -1,10 +1,15 @@
 package lab
 
 import (
+	"context"
+	"errors"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 )
 
 // TestStanding: only the word of the holder's own agent counts, and only while that reaches a
@@ -34,6 +39,63 @@ func TestStanding(t *testing.T) {
 		c.edit(&s)
 		if got := standingOf(s); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestNobody: where nobody is to have the VM, or the group of a pair, that is said, and a takeover is waited for.
+func TestNobody(t *testing.T) {
+	status := func(edit func(*cluster.Status)) cluster.Status {
+		s := cluster.Status{Connected: true, Want: cluster.Want{Run: true}}
+		edit(&s)
+		return s
+	}
+	for name, c := range map[string]struct {
+		edit    func(*cluster.Status)
+		settled bool
+		why     string
+	}{
+		"stopped":          {func(s *cluster.Status) { s.Want.Run, s.Owner.State = false, cluster.Released }, true, "not asked to run it"},
+		"a pair of none":   {func(s *cluster.Status) { s.Type = cluster.PairConf }, true, "the pair has not begun"},
+		"a takeover":       {func(s *cluster.Status) { s.Waiting, s.Owner.State = "the deadline of h1", cluster.Running }, false, "waits for the deadline of h1"},
+		"begins":           {func(*cluster.Status) {}, false, "no host yet"},
+		"is being started": {func(s *cluster.Status) { s.Owner.State, s.Owner.Host = cluster.Assigned, "h2" }, false, "assigned on h2"},
+		"no quorum":        {func(s *cluster.Status) { s.Connected = false }, false, "no agent reaches a quorum"},
+	} {
+		got := absenceOf([]cluster.Status{{}, status(c.edit)})
+		if got.settled != c.settled || !strings.Contains(got.why, c.why) || c.settled != strings.Contains(got.remedy, "lab exec h1") {
+			t.Errorf("%s: %+v", name, got)
+		}
+		_, err := await(t.Context(), wordHolder, 3*askAgain, askAgain, func(context.Context) (standing, absence, error) { return standing{}, got, nil })
+		var e *fail.Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.why) || strings.Contains(err.Error(), "context") || (e.Kind == fail.Refused) != c.settled {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	n := 0
+	h, err := await(t.Context(), wordHolder, time.Minute, time.Nanosecond, func(context.Context) (standing, absence, error) {
+		if n++; n < 3 {
+			return standing{}, absence{why: "a takeover"}, nil
+		}
+		return standing{holder: "h2"}, absence{}, nil
+	})
+	if err != nil || h != "h2" {
+		t.Errorf("a takeover is not waited for: %q, %v", h, err)
+	}
+}
+
+// TestNextAfterUp: the last line of "lab up" can be typed.
+func TestNextAfterUp(t *testing.T) {
+	for want, c := range map[string]struct {
+		dir string
+		o   Options
+	}{
+		"/x/holdfast lab exec h1 holdfast pair begin":          {DefaultDir, Options{Agents: true, Work: WorkPair}},
+		"/x/holdfast lab --dir /y exec holder holdfast status": {"/y", Options{Agents: true, Work: WorkGuest}},
+		"/x/holdfast lab status":                               {DefaultDir, Options{Work: WorkGuest}},
+	} {
+		if got := nextAfterUp("/x/holdfast", c.dir, c.o); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
