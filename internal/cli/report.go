@@ -344,10 +344,12 @@ func (r *reporter) host() []support.Part {
 		support.Absent(support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since", since, "-u", "holdfast", "-u", "libvirtd"), "No journal files were found", noSystemd),
 		support.Output("kernel.txt", true, "dmesg", "--ctime"),
 	}
+	// A host of no cluster has no settings; logs it has where it was of one.
+	settings := support.File("agent.json", r.file)
 	if r.alone() {
-		return parts
+		settings = support.Absent(settings, "no such file")
 	}
-	parts = append(parts, support.File("agent.json", r.file))
+	parts = append(parts, settings)
 	parts = append(parts, support.Files("bonds", r.path("/proc/net/bonding/*"), time.Time{}, logFiles)...)
 	logs := support.Files("log", filepath.Join(r.logs, "*.log*"), r.since, logFiles)
 	if len(logs) == 0 {
@@ -358,6 +360,9 @@ func (r *reporter) host() []support.Part {
 			}
 			return fmt.Errorf("%s has no file of the last %d days", dir, r.days)
 		}}}
+		if r.alone() {
+			logs[0] = support.Absent(logs[0], "no such file", "has no file of the last")
+		}
 	}
 	parts = append(parts, logs...)
 	parts = append(parts, support.Files("log/store", filepath.Join(cmp.Or(r.node.RunDir, r.path("/run/holdfast")), "store", "*.log"), r.since, 4)...)

@@ -208,16 +208,25 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var out bytes.Buffer
-	cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"), Facts: func(context.Context, install.Query) (*install.Facts, error) {
-		return &install.Facts{Name: "h"}, nil
-	}})
-	file := filepath.Join(dir, "alone.tar.gz")
-	cmd.SetArgs([]string{"report", "-O", file, "--timeout", allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
-	if err := cmd.ExecuteContext(t.Context()); err != nil || out.String() != "written: "+file+"\n" {
-		t.Errorf("%v: %s", err, out.String())
+	alone := func(file, logs string) map[string]string {
+		var out bytes.Buffer
+		cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"), Facts: func(context.Context, install.Query) (*install.Facts, error) {
+			return &install.Facts{Name: "h"}, nil
+		}})
+		file = filepath.Join(dir, file)
+		cmd.SetArgs([]string{"report", "-O", file, "--log-dir", filepath.Join(dir, logs), "--timeout", allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
+		if err := cmd.ExecuteContext(t.Context()); err != nil || out.String() != "written: "+file+"\n" {
+			t.Errorf("%v: %s", err, out.String())
+		}
+		return unpackReport(t, file)
 	}
-	files := unpackReport(t, file)
+	files := alone("alone.tar.gz", "no-logs")
+	if i := files["index.txt"]; !strings.Contains(i, "log: not there: ") || !strings.Contains(i, "agent.json: not there: ") {
+		t.Errorf("what is missing is not listed:\n%s", i)
+	}
+	if files := alone("logs.tar.gz", "log"); !strings.Contains(files["log/agent.log"], "[removed]") || strings.Contains(files["index.txt"], "log: not there") {
+		t.Errorf("the logs of a host that was of a cluster are left out:\n%s", files["index.txt"])
+	}
 	if i := files["index.txt"]; !strings.Contains(i, "this host is of no cluster: there is no "+install.SettingsFile) || !strings.Contains(i, "system/clock.txt: not there: the program chronyc") {
 		t.Errorf("%s", i)
 	}

@@ -97,7 +97,11 @@ func upCommand(dir *string) *cobra.Command {
 			if err := printStatus(cmd, l, "text"); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "next: "+nextAfterUp(l.Exe(), *dir, o))
+			exe, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find this program: %w", err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "next: "+nextAfterUp(exe, *dir, o))
 			return err
 		},
 	}
@@ -122,10 +126,7 @@ func upCommand(dir *string) *cobra.Command {
 
 // nextAfterUp is the command that makes sense when a laboratory is up.
 func nextAfterUp(exe, dir string, o Options) string {
-	next := FromHere(exe) + " lab "
-	if dir != DefaultDir {
-		next += "--dir " + dir + " "
-	}
+	next := typed(exe, dir)
 	switch {
 	case o.Agents && o.Work == WorkPair:
 		return next + "exec h1 holdfast pair begin"
@@ -133,6 +134,15 @@ func nextAfterUp(exe, dir string, o Options) string {
 		return next + "exec holder holdfast status"
 	}
 	return next + "status"
+}
+
+// typed is how commands of a laboratory begin where a program is called by its path.
+func typed(exe, dir string) string {
+	lab := FromHere(exe) + " lab "
+	if dir != DefaultDir {
+		lab += "--dir " + dir + " "
+	}
+	return lab
 }
 
 // FromHere is a program's path as it may be typed here: a short one below this directory.

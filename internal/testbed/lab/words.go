@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +49,7 @@ type standing struct {
 type absence struct {
 	why     string
 	settled bool   // nothing is under way that would change it
-	remedy  string // of a settled one
+	remedy  string // of a settled one: what to have the laboratory do
 }
 
 // absenceOf is why nobody has the VM, as the agents say.
@@ -58,9 +59,9 @@ func absenceOf(said []cluster.Status) absence {
 		switch {
 		case !s.Connected: // what it says may be old
 		case idle && s.OfPair() && s.Owner.State == "":
-			return absence{"the pair has not begun", true, "holdfast lab exec h1 holdfast pair begin"}
+			return absence{"the pair has not begun", true, "exec h1 holdfast pair begin"}
 		case idle && !s.Want.Run:
-			return absence{"the cluster is not asked to run it", true, "holdfast lab exec h1 holdfast start"}
+			return absence{"the cluster is not asked to run it", true, "exec h1 holdfast start"}
 		case s.Waiting != "":
 			return absence{why: "the cluster waits for " + s.Waiting}
 		case s.Owner.State != "":
@@ -158,10 +159,14 @@ func (l *Lab) namedAll(ctx context.Context, tell io.Writer, words []string) (hos
 
 // await waits until there is a host that a word means, as long as there may be one.
 func (l *Lab) await(ctx context.Context, word string) (host string, err error) {
-	return await(ctx, word, wordLimit, settledAfter, l.standing)
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	return await(ctx, word, typed(exe, l.p.Dir), wordLimit, settledAfter, l.standing)
 }
 
-func await(ctx context.Context, word string, limit, settled time.Duration, ask func(context.Context) (standing, absence, error)) (host string, err error) {
+func await(ctx context.Context, word, lab string, limit, settled time.Duration, ask func(context.Context) (standing, absence, error)) (host string, err error) {
 	what, nobody := "a host to have the management VM", "nobody has the management VM or the group"
 	if word == wordOther {
 		what, nobody = "another host that could take the management VM", "no other host could take the management VM or the group"
@@ -177,7 +182,7 @@ func await(ctx context.Context, word string, limit, settled time.Duration, ask f
 		case s.holder == "" && a.settled && since.IsZero():
 			since = time.Now()
 		case s.holder == "" && a.settled && time.Since(since) > settled:
-			return false, fail.Errorf(fail.Refused, "%s: %s", nobody, a.why).With(a.remedy)
+			return false, fail.Errorf(fail.Refused, "%s: %s", nobody, a.why).With(lab + a.remedy)
 		case !a.settled:
 			since = time.Time{}
 		}
@@ -199,7 +204,7 @@ func await(ctx context.Context, word string, limit, settled time.Duration, ask f
 		if none.why == "" {
 			none.why = "none is alive and able to run it"
 		}
-		return "", fail.Errorf(fail.Timeout, "%s after %s: %s", nobody, limit, none.why).With("see: holdfast lab status")
+		return "", fail.Errorf(fail.Timeout, "%s after %s: %s", nobody, limit, none.why).With("see: " + lab + "status")
 	}
 	return host, err
 }

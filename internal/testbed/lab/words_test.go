@@ -63,17 +63,17 @@ func TestNobody(t *testing.T) {
 		"no quorum":        {func(s *cluster.Status) { s.Connected = false }, false, "no agent reaches a quorum"},
 	} {
 		got := absenceOf([]cluster.Status{{}, status(c.edit)})
-		if got.settled != c.settled || !strings.Contains(got.why, c.why) || c.settled != strings.Contains(got.remedy, "lab exec h1") {
+		if got.settled != c.settled || !strings.Contains(got.why, c.why) || c.settled != strings.HasPrefix(got.remedy, "exec h1 ") {
 			t.Errorf("%s: %+v", name, got)
 		}
-		_, err := await(t.Context(), wordHolder, 3*askAgain, askAgain, func(context.Context) (standing, absence, error) { return standing{}, got, nil })
+		_, err := await(t.Context(), wordHolder, "lab ", 3*askAgain, askAgain, func(context.Context) (standing, absence, error) { return standing{}, got, nil })
 		var e *fail.Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.why) || strings.Contains(err.Error(), "context") || (e.Kind == fail.Refused) != c.settled {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	n := 0
-	h, err := await(t.Context(), wordHolder, time.Minute, time.Nanosecond, func(context.Context) (standing, absence, error) {
+	h, err := await(t.Context(), wordHolder, "lab ", time.Minute, time.Nanosecond, func(context.Context) (standing, absence, error) {
 		if n++; n < 3 {
 			return standing{}, absence{why: "a takeover"}, nil
 		}
