@@ -158,5 +158,5 @@ func eventText(e cluster.Event, p painter) string {
 	if !p.cuts || Columns(line) <= p.wide() {
 		return line + "\n"
 	}
-	return painter{cuts: true, columns: p.columns}.folded(at+strings.Repeat(" ", max(2, indent-Columns(at))), strings.TrimPrefix(line, at+"  "), indent)
+	return p.folded(at+strings.Repeat(" ", max(2, indent-Columns(at))), strings.TrimPrefix(line, at+"  "), indent)
 }

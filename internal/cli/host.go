@@ -135,6 +135,8 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 func (r hostLine) cells() []cell {
 	state := cell{r.State, green}
 	switch {
+	case r.State == "cut":
+		state = cell{"cut off", red}
 	case r.State != "active":
 		state.c = red
 	case r.Maintenance:

@@ -441,8 +441,18 @@ func writeFinding(b *strings.Builder, p painter, result, said, remedy string) {
 	line := p.folded(word+strings.Repeat(" ", max(0, 4-Columns(word))+2), said, 6)
 	b.WriteString(p.tint(colours[result], word) + strings.TrimPrefix(line, word))
 	if remedy != "" {
-		b.WriteString(p.folded("      ", clean(remedy), 6))
+		b.WriteString(p.folded("      ", p.lang.Text(clean(remedy)), 6))
 	}
+}
+
+// checkSaid is a check with what it found, in the reader's language. Names of checks may be names of
+// something else elsewhere: the catalogue has them as "check NAME".
+func checkSaid(p painter, check, finding string) string {
+	name := p.lang.Text("check " + clean(check))
+	if name == "check "+clean(check) {
+		name = p.lang.Text(clean(check))
+	}
+	return name + ": " + p.lang.Text(clean(finding))
 }
 
 // failing is 1 for what failed, else 0.
@@ -458,15 +468,15 @@ func failing(f install.Finding) int {
 func installText(res install.Result, whole bool, p painter) string {
 	var b strings.Builder
 	// What failed comes last: it is what people see when all the rest has gone by.
-	found := slices.Clone(res.Findings)
-	slices.SortStableFunc(found, func(x, y install.Finding) int {
+	all := slices.Clone(res.Findings)
+	slices.SortStableFunc(all, func(x, y install.Finding) int {
 		return cmp.Compare(failing(x), failing(y))
 	})
-	for _, f := range found {
+	for _, f := range all {
 		if f.Result == install.Pass && !whole {
 			continue
 		}
-		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s %s: %s", or(f.Node, "all"), clean(f.Check), clean(f.Finding)), f.Remedy)
+		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s %s", or(f.Node, "all"), checkSaid(p, f.Check, f.Finding)), f.Remedy)
 	}
 	if res.Seconds.Copy == 0 {
 		return b.String()

@@ -266,10 +266,9 @@ func writeRow(b *strings.Builder, p painter, wide []int, row []cell) {
 // wrapped gives the lines of a text of at most n columns, or 2; a longer word goes on in the next line.
 func wrapped(s string, n int) []string { return text.Wrap(s, n) }
 
-// folded is a text behind what begins its first line, in the reader's language; on a terminal in
-// lines that fit it, the later ones indented.
+// folded is a text behind what begins its first line, on a terminal in lines that fit it, the
+// later ones indented. It is in the reader's language already: a line of a sentence is none.
 func (p painter) folded(begin, s string, indent int) string {
-	s = p.lang.Text(s)
 	if !p.cuts {
 		return begin + s + "\n"
 	}

@@ -256,7 +256,7 @@ func (v pairView) text(p painter) string {
 	for i, h := range v.Complete {
 		complete[i] = clean(string(h))
 	}
-	say(&b, p, "complete", plain, strings.Join(complete, ", "))
+	say(&b, p, "complete", plain, or(strings.Join(complete, ", "), "unknown: no node has told it"))
 	for _, n := range v.Nodes {
 		if text := copyText(n); text != "" {
 			say(&b, p, "copy", plain, text)

@@ -240,12 +240,13 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 	var b strings.Builder
 	begin := name + ": "
 	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
-		b.WriteString(p.folded(begin, line, 2))
+		b.WriteString(p.folded(begin, p.lang.Text(line), 2))
 		begin = ""
 	}
-	if e.Remedy != "" {
+	if begin = "  "; e.Remedy != "" {
 		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
-			b.WriteString(p.folded("  ", line, 4))
+			b.WriteString(p.folded(begin, p.lang.Text(line), 4))
+			begin = ""
 		}
 	}
 	// Nothing is left to be done when stderr is gone; the exit code still tells.

@@ -205,7 +205,7 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if u.ClusterState == upgrade.Normal && len(u.Undone) > 0 {
 		c, state = yellow, state+" but for what is undone"
 	}
-	text := state + ", version " + or(u.Version, "unknown: no upgrade has told it yet")
+	text := p.lang.Text(state) + ", version " + or(u.Version, "unknown: no upgrade has told it yet")
 	under := u.ClusterState != upgrade.Normal || u.Job != nil && u.Job.State != "ended"
 	if under && u.To != "" && u.To != u.Version {
 		text += " -> " + clean(u.To)

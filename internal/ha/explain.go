@@ -96,7 +96,7 @@ func (m *Machine) unable(not cluster.HostID) string {
 	var why []string
 	for _, h := range m.Order {
 		if w := m.able(h); h != not && w != "" {
-			why = append(why, string(h)+" "+w)
+			why = append(why, string(h)+": "+w)
 		}
 	}
 	return strings.Join(why, "; ")

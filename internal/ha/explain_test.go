@@ -35,7 +35,7 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 		{"nobody else is able", change(func(v *Machine) {
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) })
-		}), false, "h2 no image; h3 is silent"},
+		}), false, "h2: no image; h3: is silent"},
 		{"another host is silent: nobody could decide", change(func(v *Machine) { host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) }) }), false, "1 of its 3 members would vote, 2 must; h3 is silent"},
 		{"another host's member is broken", change(func(v *Machine) {
 			host(v, "h2", func(r *HostRec) { r.Vote = cluster.Votes })
@@ -54,7 +54,7 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 			for _, h := range v.Order {
 				host(v, h, func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			}
-		}), false, "h1 no image; h2 no image; h3 no image"},
+		}), false, "h1: no image; h2: no image; h3: no image"},
 	} {
 		if got := c.view.Takeover(); got.Possible != c.possible || !strings.Contains(got.Why, c.why) {
 			t.Errorf("%s: %+v, want possible %v and %q", c.what, got, c.possible, c.why)
@@ -92,7 +92,7 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 		{"maintenance, and no host is able", change(func(v *Machine) {
 			v.Want.Rest = []cluster.HostID{"h1", "h3"}
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
-		}), "a host to which it can move, as h1 is in maintenance: h2 no image; h3 is in maintenance"},
+		}), "a host to which it can move, as h1 is in maintenance: h2: no image; h3: is in maintenance"},
 		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "h2 to report whether it has arrived there"},
 	} {
 		if got := c.view.Waiting(); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
