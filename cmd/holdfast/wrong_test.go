@@ -38,6 +38,9 @@ func TestWrongCommandLines(t *testing.T) {
 			t.Errorf("%q: exit code %d, stdout %.80q, stderr %.200q", args, code, out.String(), said)
 		}
 		lines := strings.Split(strings.TrimSuffix(said, "\n"), "\n")
+		for len(lines) > 2 && strings.Contains(lines[0], "; want ") && !strings.HasPrefix(lines[1], "  see: ") { // a list is folded
+			lines = append([]string{lines[0] + " " + strings.TrimSpace(lines[1])}, lines[2:]...)
+		}
 		if len(lines) != 2 || !strings.HasPrefix(lines[1], "  see: holdfast") || !strings.HasSuffix(lines[1], " --help") {
 			t.Errorf("%q: want one line, and one with the remedy: %.300q", args, said)
 		}
