@@ -150,13 +150,10 @@ func (v *eventView) write(events []cluster.Event) error {
 }
 
 // eventText writes an event as one line, on a terminal as those that fit it: the text goes on
-// below itself, and where the time leaves little room, below the kind.
+// below, after the time.
 func eventText(e cluster.Event, p painter) string {
 	const indent = 25 // after the time
 	at, kind := clock(e.Time), p.lang.Text(clean(e.Kind))
-	line := strings.TrimRight(at+"  "+kind+strings.Repeat(" ", max(0, 19-Columns(kind)))+"  "+p.lang.Text(clean(e.Sentence())), " ")
-	if !p.cuts || Columns(line) <= p.wide() {
-		return line + "\n"
-	}
-	return p.folded(at+strings.Repeat(" ", max(2, indent-Columns(at))), strings.TrimPrefix(line, at+"  "), indent)
+	begin := at + "  " + kind + strings.Repeat(" ", max(0, 19-Columns(kind))) + "  "
+	return strings.TrimRight(p.folded(begin, p.lang.Text(clean(e.Sentence())), indent), " \n") + "\n"
 }

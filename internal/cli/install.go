@@ -435,10 +435,10 @@ func (p *installProgress) tell(host, what string) {
 }
 
 // writeFinding writes what a check found, and below it what to do.
-func writeFinding(b *strings.Builder, p painter, result, said, remedy string) {
+func writeFinding(b *strings.Builder, p painter, result, host, said, remedy string) {
 	colours := map[string]colour{install.Pass: green, install.Warn: yellow, install.Fail: red}
 	word := p.lang.Text(result)
-	line := p.folded(word+strings.Repeat(" ", max(0, 4-Columns(word))+2), said, 6)
+	line := p.folded(word+strings.Repeat(" ", max(0, 4-Columns(word))+2)+host, said, 6)
 	b.WriteString(p.tint(colours[result], word) + strings.TrimPrefix(line, word))
 	if remedy != "" {
 		b.WriteString(p.folded("      ", p.lang.Text(clean(remedy)), 6))
@@ -449,7 +449,7 @@ func writeFinding(b *strings.Builder, p painter, result, said, remedy string) {
 // something else elsewhere: the catalogue has them as "check NAME".
 func checkSaid(p painter, check, finding string) string {
 	name := p.lang.Text("check " + clean(check))
-	if name == "check "+clean(check) {
+	if strings.Contains(name, "check ") { // it has none of its own
 		name = p.lang.Text(clean(check))
 	}
 	return name + ": " + p.lang.Text(clean(finding))
@@ -476,7 +476,7 @@ func installText(res install.Result, whole bool, p painter) string {
 		if f.Result == install.Pass && !whole {
 			continue
 		}
-		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s %s", or(f.Node, "all"), checkSaid(p, f.Check, f.Finding)), f.Remedy)
+		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s ", or(f.Node, "all")), checkSaid(p, f.Check, f.Finding), f.Remedy)
 	}
 	if res.Seconds.Copy == 0 {
 		return b.String()

@@ -59,11 +59,12 @@ func TestNothingIsHalfChinese(t *testing.T) {
 	store := cluster.StoreStatus{Members: []cluster.StoreMember{{Name: "node1", Leader: true, Reachable: true, Version: "3.7.1"}, {Name: "node2", Reachable: true}, {Name: "node3"}}}
 	doctor := install.Result{Report: install.Report{Findings: []install.Finding{
 		{Node: "node1", Check: "rights", Result: install.Warn, Finding: "the store has no quorum, or this host does not reach it"},
+		{Node: "node1", Check: "mounted at boot", Result: install.Warn, Finding: "the store has no quorum, or this host does not reach it"},
 		{Node: "node1", Check: "database tools", Result: install.Fail, Finding: "the pair is not set up"},
 	}}}
 	event := cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node3", To: "node1", Proof: cluster.ProofDeadline, Wait: 8e9, By: "node2", Epoch: cluster.Epoch{Seq: 3}}
 	for name, text := range map[string]string{
-		"status": statusText(pair, p), "store status": storeText(store, p), "doctor": installText(doctor, true, p), "events": eventText(event, p),
+		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(testTime()), p), "store status": storeText(store, p), "doctor": installText(doctor, true, p), "events": eventText(event, p),
 		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, Blocked: []string{"the store has no quorum: nothing can be begun until it has one"}}, p),
 		"host list":      hostsText(hostLines(servertest.Three(testTime()), nil), true, p),
 	} {

@@ -389,7 +389,7 @@ func (a *app) reachPair(ctx context.Context, in *pairInput, o *survey.Options) e
 func pairCheckText(found []precheck.Finding, p painter) string {
 	var b strings.Builder
 	for _, f := range found {
-		writeFinding(&b, p, f.Result, checkSaid(p, f.Check, f.Finding), f.Remedy)
+		writeFinding(&b, p, f.Result, "", checkSaid(p, f.Check, f.Finding), f.Remedy)
 	}
 	return b.String()
 }
