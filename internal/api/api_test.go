@@ -144,3 +144,17 @@ func generatorPath(t *testing.T) string {
 	}
 	return path
 }
+
+// TestTheSocketIsNamedOnce: an error does not say the address of the target a second time.
+func TestTheSocketIsNamedOnce(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "none.sock")
+	c, err := Dial("unix:"+socket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Version(t.Context())
+	if want := "can not reach the agent at unix:" + socket + ": connect: no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
