@@ -30,6 +30,11 @@ import (
 	"holdfast/internal/upgrade/service"
 )
 
+// connected is an agent that reaches a quorum of the store.
+type connected struct{ service.Cluster }
+
+func (connected) Status() cluster.Status { return cluster.Status{Connected: true} }
+
 // assertTold wants `upgrade status -o json` and `jobs show -o json` to be what the earlier
 // version has said at that moment, with all times.
 func assertTold(t *testing.T, st store.Store, m earlier.Moment) {
@@ -38,7 +43,7 @@ func assertTold(t *testing.T, st store.Store, m earlier.Moment) {
 		return // guests moved while it would have been asked
 	}
 	s, err := service.New(service.Parts{
-		Store: st, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
+		Store: st, Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Cluster: connected{},
 		Seen: func() (map[cluster.HostID]report.Seen, bool) { return nil, false }, // no host reports
 	})
 	if err != nil {
