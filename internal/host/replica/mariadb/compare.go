@@ -20,6 +20,7 @@ const (
 	partRows = 1000 // rows of a part
 	mostEach = 5000 // rows of which each is told at once: a part that has grown since is compared later
 	mostDiff = 10   // differences of a table that are named; it is not looked through further then
+	mostTold = 50   // differences, and tables that are left out, that are kept
 	restOf   = 4    // times as long as a part took is rested after it
 	leastOf  = 10 * time.Millisecond
 )
@@ -61,8 +62,16 @@ func (d *Driver) Compare(ctx context.Context, peer Peer) (out cluster.PairCompar
 		}
 		out.Tables, out.Rows = out.Tables+1, out.Rows+n
 	}
-	out.Ended = time.Now().UTC()
+	out.Differ, out.Left, out.Ended = told(out.Differ), told(out.Left), time.Now().UTC()
 	return out, nil
+}
+
+// told are the first lines, and how many more there are.
+func told(all []string) []string {
+	if n := len(all) - mostTold; n > 0 {
+		return append(all[:mostTold:mostTold], fmt.Sprintf("and %d more", n))
+	}
+	return all
 }
 
 // sameTables are the tables of both nodes, and what one of them has alone.
@@ -125,8 +134,8 @@ func (d *Driver) compare(ctx context.Context, peer Peer, t cluster.RowsTable) (n
 		q.Until, q.Limit = theirs.Last, 0
 		mine, err := d.after(ctx, q, theirs.At)
 		switch {
-		case err != nil || mine.Gone:
-			return n, differ, "", err
+		case err != nil || mine.Gone || mine.Left != "":
+			return n, differ, mine.Left, err
 		case mine.Shape != theirs.Shape:
 			if altered++; altered < moving.Sure { // it may be being altered
 				continue

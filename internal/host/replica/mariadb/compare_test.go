@@ -31,6 +31,8 @@ func TestRowsOfBothNodes(t *testing.T) {
 		"CREATE TABLE app.keyless (id INT) ENGINE=InnoDB", "INSERT INTO app.keyless VALUES (1)",
 		"CREATE TABLE app.old (id INT PRIMARY KEY) ENGINE=Aria",
 		"CREATE VIEW app.seen AS SELECT 1",
+		"CREATE TABLE app.odd (id INT PRIMARY KEY, p POINT, b BIT(9), j JSON, s SET('a','b'), i INET6, t TIME(6), y YEAR, f FLOAT) ENGINE=InnoDB",
+		"INSERT INTO app.odd VALUES (1, POINT(1, 2), b'101', '{\"a\": 1}', 'a,b', '::1', '10:00:00.5', 2020, 0.1)",
 	)
 	left := "[app.keyless: it has no unique key of numbers, texts or dates app.old: its engine is Aria]"
 	compared := func() cluster.PairCompared {
@@ -42,7 +44,7 @@ func TestRowsOfBothNodes(t *testing.T) {
 		}
 		return c
 	}
-	if c := compared(); len(c.Differ) > 0 || c.Tables != 6 || c.Rows != 2500+2100+3+1 {
+	if c := compared(); len(c.Differ) > 0 || c.Tables != 7 || c.Rows != 2500+2100+3+1+1 {
 		t.Errorf("nothing differs: %+v", c)
 	}
 
@@ -122,5 +124,16 @@ func TestAComparisonEndsWithItsContext(t *testing.T) {
 	}})
 	if err == nil || asked != 1 {
 		t.Errorf("%v after %d questions", err, asked)
+	}
+}
+
+// TestFewAreTold: a database of which nothing can be compared does not fill the store.
+func TestFewAreTold(t *testing.T) {
+	all := make([]string, mostTold+7)
+	if got := told(all); len(got) != mostTold+1 || got[mostTold] != "and 7 more" {
+		t.Errorf("%d, %q", len(got), got[len(got)-1])
+	}
+	if got := told(all[:mostTold]); len(got) != mostTold {
+		t.Errorf("%d", len(got))
 	}
 }

@@ -95,6 +95,7 @@ func (d *Driver) rowsOf(ctx context.Context, q cluster.RowsQuery) (p cluster.Row
 			case 1969: // ER_STATEMENT_TIMEOUT
 				return cluster.RowsPart{Shape: s.is, Slow: true}, nil
 			}
+			return cluster.RowsPart{Shape: s.is, Left: "its rows can not be read: " + e.Error()}, nil
 		}
 	}
 	return p, err
