@@ -219,9 +219,9 @@ func (v pairView) comparedText(b *strings.Builder, p painter) {
 	if !c.Ended.IsZero() {
 		result := "all equal"
 		if n := len(c.Differ); n > 0 {
-			result, colour = fmt.Sprintf("%d differences", n), yellow
+			result, colour = fmt.Sprintf("differences: %d", n), yellow
 		}
-		text = fmt.Sprintf("%s, %s ago: %d tables, %d rows, %s", c.Ended.Local().Format(time.DateTime), ago(v.Time.Sub(c.Ended)), c.Tables, c.Rows, result)
+		text = fmt.Sprintf("%s, %s ago: %s; tables: %d, rows: %d", c.Ended.Local().Format(time.DateTime), ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
 	}
 	if c.Failed != "" {
 		text += "; the last try failed: " + clean(c.Failed)
