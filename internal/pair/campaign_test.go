@@ -59,10 +59,11 @@ func (w *world) goOn(until func() bool) bool {
 	return false
 }
 
-// hopeless reports that no copy is sure to have every acknowledged write: a person must choose.
+// hopeless reports that no copy is sure to have every acknowledged write, also since the agent of one that a person has chosen began anew
+// before its driver vouched for it: a person must choose, or choose again.
 func (w *world) hopeless() bool {
 	for i, h := range names {
-		if w.sync.Has(h) && w.node[i].whole {
+		if w.sync.Has(h) && w.vouched(i, w.sync.Proof) {
 			return false
 		}
 	}

@@ -176,9 +176,10 @@ func (w *world) choose(i int) bool {
 	return true
 }
 
-// keep has the driver vouch for the copy that was chosen.
+// keep has the driver vouch for the copy that was chosen, with what it has then: it may have lost what it had not applied since.
 func (w *world) keep(i int) {
 	n := &w.node[i]
+	w.acked &= n.has
 	n.chosen, n.whole, n.wrote, n.linked, n.stuck = false, true, true, false, false
 	n.m.Now++
 	n.m.Touched, n.m.Risked = n.m.Now, n.m.Now
