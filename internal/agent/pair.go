@@ -346,8 +346,8 @@ func (p *pairWork) mayResolve(ctx context.Context, keep string, holder cluster.H
 // Copy writes a copy of this host's data, of one moment, and tells before about how many bytes
 // it has. Only the other node may have it.
 func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error {
-	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
-		return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	if err := p.mayRead(user); err != nil {
+		return err
 	}
 	if p.cfg.Shared != nil {
 		return fail.Errorf(fail.Refused, "both nodes of this pair see one disk: there is nothing to copy")
@@ -358,10 +358,18 @@ func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about fun
 	return p.db.DB.Seed(ctx, w, about)
 }
 
+// mayRead refuses whoever is not the other node.
+func (p *pairWork) mayRead(user string) error {
+	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
+		return fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	}
+	return nil
+}
+
 // Rows reads rows of this host's database. Only the other node may have them.
 func (p *pairWork) Rows(ctx context.Context, user string, q cluster.RowsQuery) (cluster.RowsPart, error) {
-	if p.driver == nil || user != p.cfg.Peer(p.nd.n.Host) {
-		return cluster.RowsPart{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
+	if err := p.mayRead(user); err != nil {
+		return cluster.RowsPart{}, err
 	}
 	if p.db == nil {
 		return cluster.RowsPart{}, fail.Errorf(fail.Refused, "no database of this pair replicates")

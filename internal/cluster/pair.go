@@ -290,6 +290,9 @@ type RowsTable struct {
 	Left     string // as in RowsPart
 }
 
+// String is its name for people.
+func (t RowsTable) String() string { return t.Database + "." + t.Table }
+
 // RowsRow is a row of a table.
 type RowsRow struct {
 	Key    string // for people

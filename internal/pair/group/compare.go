@@ -62,27 +62,11 @@ func (d *Database) forgetCompared() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.comparison.last, d.comparison.read = nil, false
-	return removeAll(d.Dir, comparedName, anewName)
-}
-
-// removeAll removes files that need not be there.
-func removeAll(dir string, names ...string) error {
-	for _, n := range names {
-		if err := os.Remove(filepath.Join(dir, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return removed(filepath.Join(d.Dir, comparedName), filepath.Join(d.Dir, anewName))
 }
 
 // anew reports that a person wants this copy made anew although it follows.
-func (d *Database) anew() (bool, error) {
-	_, err := os.Stat(filepath.Join(d.Dir, anewName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
+func (d *Database) anew() (bool, error) { return there(filepath.Join(d.Dir, anewName)) }
 
 // compare begins a comparison when it is time for one, and ends one of a copy that is no whole standby any more. Nothing waits for it.
 func (d *Database) compare(whole bool) {

@@ -97,6 +97,22 @@ func TestWhenRowsAreCompared(t *testing.T) {
 	}
 }
 
+// TestDisown: a host that was installed anew has no folder, and a copy whose rows differ is marked.
+func TestDisown(t *testing.T) {
+	try.Must(t, Disown(filepath.Join(t.TempDir(), "none")))
+	for rows, want := range map[string]bool{`{"differ": []}`: false, `{"differ": ["app.log: id 5: b lacks this row"]}`: true} {
+		d := &Database{Dir: t.TempDir()}
+		try.Must(t, d.know())
+		try.Must(t, os.WriteFile(filepath.Join(d.Dir, comparedName), []byte(rows), 0o600))
+		try.Must(t, Disown(d.Dir))
+		known, kerr := d.known()
+		anew, aerr := d.anew()
+		if known || kerr != nil || anew != want || aerr != nil {
+			t.Errorf("%s: known %v, %v; anew %v, %v", rows, known, kerr, anew, aerr)
+		}
+	}
+}
+
 // TestADamagedComparisonIsNone: a file that can not be read keeps nobody from following, and is told.
 func TestADamagedComparisonIsNone(t *testing.T) {
 	dir := t.TempDir()

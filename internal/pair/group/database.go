@@ -88,6 +88,9 @@ func (d *Database) First(ctx context.Context) error {
 // Disown has this node's copy replaced by one of the peer's, and moved aside, when it can not follow, or when its rows were not those of
 // the peer. dir is Database.Dir. An agent may be at work; another copy that follows is left as it is.
 func Disown(dir string) error {
+	if is, err := there(dir); err != nil || !is {
+		return err // nothing was ever a copy here
+	}
 	c, err := compared(dir)
 	if err == nil && c != nil && len(c.Differ) > 0 {
 		err = durable.WriteFile(filepath.Join(dir, anewName), nil, 0o600)
@@ -95,7 +98,7 @@ func Disown(dir string) error {
 	if err != nil {
 		return err
 	}
-	return removeAll(dir, knownName)
+	return removed(filepath.Join(dir, knownName))
 }
 
 // know notes that this copy is one of the pair.
@@ -107,13 +110,7 @@ func (d *Database) know() error {
 }
 
 // known reports that this copy is one of the pair.
-func (d *Database) known() (bool, error) {
-	_, err := os.Stat(filepath.Join(d.Dir, knownName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
+func (d *Database) known() (bool, error) { return there(filepath.Join(d.Dir, knownName)) }
 
 // asideName is behind the name of the data directory, and before the time at which the data
 // were replaced that a node had before it was one of the pair.
@@ -436,7 +433,7 @@ func (d *Database) Leave(ctx context.Context) (left bool, err error) {
 	if err := d.DB.Leave(ctx); err != nil {
 		return false, err
 	}
-	if err := os.Remove(filepath.Join(d.Dir, knownName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removed(filepath.Join(d.Dir, knownName)); err != nil {
 		return false, err
 	}
 	return true, forgetWrote(d.Dir)

@@ -48,8 +48,5 @@ func makeOnce(ctx context.Context, dir, device string, make func(ctx context.Con
 
 // made notes that what is on the device is not to be made anew.
 func made(dir string) error {
-	if err := os.Remove(filepath.Join(dir, makingName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return durable.SyncDir(dir)
+	return removed(filepath.Join(dir, makingName))
 }

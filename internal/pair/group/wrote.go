@@ -24,8 +24,24 @@ func readWrote(dir string) (run string, yes bool, err error) {
 
 // forgetWrote says that the copy follows, or was not promoted after all.
 func forgetWrote(dir string) error {
-	if err := os.Remove(wroteFile(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	return removed(wroteFile(dir))
+}
+
+// there reports that a file is there.
+func there(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return durable.SyncDir(dir)
+	return err == nil, err
+}
+
+// removed sees to it that files of one directory are not there, also after a crash.
+func removed(paths ...string) error {
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return durable.SyncDir(filepath.Dir(paths[0]))
 }

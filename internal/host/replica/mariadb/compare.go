@@ -42,7 +42,7 @@ func (d *Driver) Compare(ctx context.Context, peer Peer) (out cluster.PairCompar
 	}
 	out.Differ = lacking
 	for _, t := range all {
-		of := t.Database + "." + t.Table
+		of := t.String()
 		n, differ, left := int64(0), []string(nil), t.Left
 		if left == "" {
 			if n, differ, left, err = d.compare(ctx, peer, t); err != nil {
@@ -90,11 +90,11 @@ func (d *Driver) sameTables(ctx context.Context, peer Peer) (all []cluster.RowsT
 		}
 		here := map[string]bool{}
 		for _, t := range mine {
-			here[t.Database+"."+t.Table] = true
+			here[t.String()] = true
 		}
 		all = nil
 		for _, t := range theirs.Tables {
-			of := t.Database + "." + t.Table
+			of := t.String()
 			if here[of] {
 				all = append(all, t)
 			} else {
