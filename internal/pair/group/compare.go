@@ -68,6 +68,16 @@ func (d *Database) forgetCompared() error {
 // anew reports that a person wants this copy made anew although it follows.
 func (d *Database) anew() (bool, error) { return there(filepath.Join(d.Dir, anewName)) }
 
+// replaced reports that this copy is to be replaced by one of the peer's: it is none of the pair, or a person wants it so, whose word may
+// have been cut short between its two files.
+func (d *Database) replaced() (bool, error) {
+	known, err := d.known()
+	if err != nil || !known {
+		return err == nil, err
+	}
+	return d.anew()
+}
+
 // compare begins a comparison when it is time for one, and ends one of a copy that is no whole standby any more. Nothing waits for it.
 func (d *Database) compare(whole bool) {
 	d.mu.Lock()

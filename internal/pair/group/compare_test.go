@@ -113,6 +113,24 @@ func TestDisown(t *testing.T) {
 	}
 }
 
+// TestAWordThatWasCutShort: Disown has died after its first file. The copy is replaced all the same: one that ended to follow and followed
+// again without a copy would do so for ever.
+func TestAWordThatWasCutShort(t *testing.T) {
+	d := &Database{Dir: t.TempDir()}
+	for _, c := range []struct {
+		has  []string
+		want bool
+	}{{nil, true}, {[]string{knownName}, false}, {[]string{knownName, anewName}, true}, {[]string{anewName}, true}} {
+		try.Must(t, removed(filepath.Join(d.Dir, knownName), filepath.Join(d.Dir, anewName)))
+		for _, name := range c.has {
+			try.Must(t, os.WriteFile(filepath.Join(d.Dir, name), nil, 0o600))
+		}
+		if got, err := d.replaced(); got != c.want || err != nil {
+			t.Errorf("%v: %v, %v", c.has, got, err)
+		}
+	}
+}
+
 // TestADamagedComparisonIsNone: a file that can not be read keeps nobody from following, and is told.
 func TestADamagedComparisonIsNone(t *testing.T) {
 	dir := t.TempDir()

@@ -379,12 +379,12 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 		}
 		from.Save = d.save
 	}
-	known, err := d.known()
+	replaced, err := d.replaced()
 	if err != nil {
 		return err
 	}
 	switch {
-	case !known:
+	case replaced:
 		from.Aside = d.DB.Datadir() + asideName + time.Now().UTC().Format("20060102T150405.000Z")
 	case !cut:
 		from.Save, from.Seed = "", nil
