@@ -115,6 +115,11 @@ func runDrills(ctx context.Context, out io.Writer, c choice) error {
 			if err != nil {
 				return err
 			}
+			if e.Result == failedResult { // what it left is told of it only
+				if err := snapshot(ctx); err != nil {
+					return err
+				}
+			}
 			e.Commit, e.Machine = g.head(), machine()
 			results = append(results, e)
 			book = append(book, e)

@@ -92,16 +92,20 @@ const placementConf = "[DEFAULT]\nuse_stderr = true\n[api]\nauth_strategy = keys
 
 const glanceConf = `[DEFAULT]
 bind_host = 127.0.0.1
-bind_port = %d
+bind_port = %[1]d
 workers = 0
 use_stderr = true
 enabled_backends = fs:file
 [database]
-connection = %s
+connection = %[2]s
 [glance_store]
 default_backend = fs
 [fs]
-filesystem_store_datadir = %s/images
+filesystem_store_datadir = %[3]s/images
+[os_glance_staging_store]
+filesystem_store_datadir = %[3]s/staging
+[os_glance_tasks_store]
+filesystem_store_datadir = %[3]s/tasks
 [paste_deploy]
 flavor = keystone
 config_file = /usr/share/glance-common/glance-api-paste.ini
