@@ -141,8 +141,14 @@ func courses(t *testing.T, seeds int) {
 		last := w.clone("calm")
 		up := w.calm()
 		if !up && w.hopeless() {
-			// A person chooses either copy, and it is up again.
+			// A person chooses a copy that can be used, and it is up again.
 			i := r.IntN(2)
+			if w.node[i].lost {
+				i = 1 - i
+			}
+			if w.node[i].lost {
+				continue // neither is left
+			}
 			last = w.clone("a person chooses " + string(names[i]))
 			if up = w.choose(i); up {
 				w.keep(i)

@@ -195,6 +195,7 @@ func (w *world) faults(i int, visit func(*world)) {
 		c = w.clone(string(names[i]) + " loses what was not applied")
 		c.budget.faults--
 		c.node[i].role, c.node[i].linked, c.node[i].whole, c.node[i].has = RoleOff, false, false, 0
+		c.node[i].lost = !c.proofs // MariaDB's has what it had applied
 		visit(c)
 	}
 }

@@ -40,6 +40,7 @@ type node struct {
 	linked  bool // it follows the other node
 	stuck   bool // it does not come on
 	whole   bool
+	lost    bool // what it has can not be used, and is not kept by a person's word: an inconsistent disk of DRBD
 	wrote   bool
 	member  State
 	epoch   cluster.Epoch // which the driver noted before the first start
@@ -177,12 +178,17 @@ func (w *world) choose(i int) bool {
 }
 
 // keep has the driver vouch for the copy that was chosen, with what it has then: it may have lost what it had not applied since.
+// It refuses one that is lost, and the person chooses again.
 func (w *world) keep(i int) {
 	n := &w.node[i]
-	w.acked &= n.has
-	n.chosen, n.whole, n.wrote, n.linked, n.stuck = false, true, true, false, false
+	n.chosen = false
 	n.m.Now++
 	n.m.Touched, n.m.Risked = n.m.Now, n.m.Now
+	if n.lost {
+		return
+	}
+	w.acked &= n.has
+	n.whole, n.wrote, n.linked, n.stuck = true, true, false, false
 }
 
 // own writes the owner record.
@@ -231,7 +237,7 @@ func (w *world) effect(i int, a Action) bool {
 		case a.Cut:
 			n.has &^= n.own &^ p.has
 			n.has &= p.has
-			n.own, n.wrote, n.whole = 0, false, !w.proofs
+			n.own, n.wrote, n.whole, n.lost = 0, false, !w.proofs, false
 			// What it had of the peer's may be lost as well, and comes again by and by.
 			n.has = 0
 		case n.has&^p.has != 0:
@@ -325,7 +331,7 @@ func (w *world) key() []byte {
 	for i := range w.node {
 		n := &w.node[i]
 		m := &n.m
-		flag(n.tried == w.ownerMod, n.chosen)
+		flag(n.tried == w.ownerMod, n.chosen, n.lost)
 		flag(n.up, n.waits, n.linked, n.whole, n.wrote, n.stuck)
 		num(int64(n.has), int64(n.own), int64(n.role), int64(n.member), int64(n.epoch.Seq), int64(n.granted.Seq), int64(n.result))
 		text(n.at)
