@@ -341,12 +341,3 @@ func deps(t *testing.T, pkg string) []string {
 	}
 	return append(slices.Clone(p.Deps), pkg)
 }
-
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).Output()
-	if err != nil {
-		t.Fatalf("%s %v: %v", name, args, err)
-	}
-	return string(out)
-}

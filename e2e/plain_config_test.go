@@ -252,7 +252,7 @@ func (r *rig) importsWhileMoving(t testing.TB, holder, other string) {
 		}
 		out, err := r.lab.Exec(t.Context(), holder, r.exe, "config", "import", "--check", lab.HostDir+"/new.json")
 		if said := fmt.Sprint(out, err); err != nil {
-			if !strings.Contains(said, "can not be changed now: a migration to "+other) || !strings.Contains(said, "exit status 3") {
+			if !strings.Contains(said, "can not be changed now: a move to "+other) || !strings.Contains(said, "exit status 3") {
 				t.Errorf("beside a migration: %s", said)
 			}
 			refused++

@@ -76,7 +76,7 @@ func (p *pkg) look(file string) error {
 		return err
 	}
 	if f.Doc != nil {
-		p.doc = doc.Synopsis(f.Doc.Text())
+		p.doc = new(doc.Package).Synopsis(f.Doc.Text())
 	}
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
