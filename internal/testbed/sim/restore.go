@@ -73,6 +73,7 @@ func (s *store) restore(at int64) {
 		world: s.world, rev: s.rev + restoreJump, gen: s.gen + 1, restores: s.restores + 1,
 		coord: old.coord, owner: old.owner, want: old.want, hosts: map[cluster.HostID]hostRow{},
 	}
+	n.want.Off = nil // the words of operators were said of hosts as they were then
 	base := n
 	base.hosts = map[cluster.HostID]hostRow{}
 	n.base = &base
