@@ -43,9 +43,10 @@ back, and a new guest. Each is read back from libvirt, QEMU or the processes.
 Run it before and after a change of version, the second time with --before.
 
 With --openstack it asks Nova, Neutron, Cinder and Glance instead, from
-anywhere: the same features, a rebuild of the new guest and the metadata
-service. It logs in by OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, which
---openrc reads from a file, with the role admin in the project of the guest.
+anywhere: the same features, a rebuild of the new guest, the metadata service,
+and, with --cloud-init, what the new guest gets by its network. It logs in by
+OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and so on, which --openrc reads from a
+file, with the role admin in the project of the guest.
 
 The guest is stopped, started, moved and changed: name one that nobody needs.
 All is put back, also after a failure or an interrupt, which takes a while; a
@@ -83,6 +84,7 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	openrcFlag(cmd, &o.openrc)
 	f.StringVar(&o.cloud.Flavor, "flavor", "", "`FLAVOR` of the resize with --openstack: a name or ID")
 	f.BoolVar(&o.cloud.Rebuild, "rebuild", false, "rebuild the test guest, and lose what its disk has\n(default: the new guest is rebuilt)")
+	f.BoolVar(&o.cloud.CloudInit, "cloud-init", false, "its image has cloud-init: the new guest is asked what\nit gets by DHCP and from 169.254.169.254")
 	f.StringVar(&o.cloud.URL, "metadata", "", "`URL` of Nova's metadata service, such as\nhttp://127.0.0.1:8775")
 	f.StringVar(&o.secret, "secret", "", "`FILE` with metadata_proxy_shared_secret of Nova")
 	f.StringVar(&o.out, "out", "", "`FILE` for the result, as JSON")
@@ -140,7 +142,7 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
 		return nil, usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
 	}
-	only, with := []string{"openrc", "flavor", "rebuild", "metadata", "secret"}, "with --openstack only"
+	only, with := []string{"openrc", "flavor", "rebuild", "cloud-init", "metadata", "secret"}, "with --openstack only"
 	if o.openstack {
 		only, with = []string{"here", "uri", "shared", "dir"}, "without --openstack only"
 	}

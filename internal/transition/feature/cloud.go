@@ -10,16 +10,23 @@ const (
 
 // CloudFacts are facts of a test guest and its platform, by which features of the API are left out.
 type CloudFacts struct {
-	Version int  // Nova's latest minor version
-	Volumes bool // there is Cinder
-	Images  bool // there is Glance
-	Image   bool // the guest was made from an image
-	Port    bool // it has a port, and there is Neutron
-	Down    bool // that port is down
-	Hosts   int  // nova-computes that are up and enabled, beside the guest's own
-	Flavor  bool // a flavor for a resize is named
-	Service bool // the metadata service is named
+	Version   int  // Nova's latest minor version
+	Volumes   bool // there is Cinder
+	Images    bool // there is Glance
+	Image     bool // the guest was made from an image
+	Port      bool // it has a port, and there is Neutron
+	Down      bool // that port is down
+	Hosts     int  // nova-computes that are up and enabled, beside the guest's own
+	Flavor    bool // a flavor for a resize is named
+	Service   bool // the metadata service is named
+	CloudInit bool // the image is said to run a script of user data
+	DHCP      bool // Neutron gives IPv4 addresses by DHCP in the first port's network
 }
+
+const (
+	noImage = "it was not made from an image: it boots from a volume"
+	noPort  = "it has no port of Neutron"
+)
 
 // Skip tells why a feature can not be tried; "": it can.
 func (f CloudFacts) Skip(n Name) string {
@@ -34,12 +41,23 @@ func (f CloudFacts) Skip(n Name) string {
 		}
 	case New, Rebuild:
 		if !f.Image {
-			return "it was not made from an image: it boots from a volume"
+			return noImage
+		}
+	case Inside:
+		switch {
+		case !f.CloudInit:
+			return "no --cloud-init given"
+		case !f.Image:
+			return noImage
+		case !f.Port:
+			return noPort
+		case !f.DHCP:
+			return "the network of its first port gives no IPv4 addresses by DHCP"
 		}
 	case Down, Up:
 		switch {
 		case !f.Port:
-			return "it has no port of Neutron"
+			return noPort
 		case f.Down:
 			return "its first port is down already"
 		}

@@ -28,6 +28,7 @@ const (
 	New     Name = "new guest"
 
 	// By the API of OpenStack only.
+	Inside   Name = "DHCP and metadata inside"
 	Rebuild  Name = "rebuild"
 	Metadata Name = "metadata service"
 )
@@ -40,11 +41,13 @@ func All() []Name {
 
 // AllOfAPI are those that the API of OpenStack has, in the order in which they are tried. What is rebuilt is the new
 // guest, unless told otherwise: a rebuild can not be put back.
-func AllOfAPI() []Name { return append(All(), Rebuild, Metadata) }
+func AllOfAPI() []Name { return append(All(), Inside, Rebuild, Metadata) }
 
 // Continues reports whether a feature begins with what the one before it has left: nothing is put back
 // between them.
-func (n Name) Continues() bool { return n == Start || n == Detach || n == Up || n == Rebuild }
+func (n Name) Continues() bool {
+	return n == Start || n == Detach || n == Up || n == Inside || n == Rebuild
+}
 
 // Facts of a test guest and a run, by which features are left out.
 type Facts struct {
@@ -185,14 +188,15 @@ type Order struct {
 
 // CloudOrder is what an operator asks for where the API of OpenStack is to try it.
 type CloudOrder struct {
-	Guest   string              // name or UUID of a server in the project of the login
-	Target  string              // compute host to which it is moved and back; "": the scheduler chooses
-	Flavor  string              // name or ID of the flavor of a resize; "": none
-	Rebuild bool                // the test guest itself is rebuilt, and loses what its disk has
-	URL     string              // of Nova's metadata service, such as http://127.0.0.1:8775; "": it is not asked
-	Secret  string              // that it has in common with Neutron's metadata agent (metadata_proxy_shared_secret)
-	Wait    time.Duration       // for the end of an action, each time
-	Getenv  func(string) string // has the variables of openstack(1)
+	Guest     string              // name or UUID of a server in the project of the login
+	Target    string              // compute host to which it is moved and back; "": the scheduler chooses
+	Flavor    string              // name or ID of the flavor of a resize; "": none
+	Rebuild   bool                // the test guest itself is rebuilt, and loses what its disk has
+	CloudInit bool                // the image runs cloud-init, or what runs a script of user data as well: the new guest is asked from inside
+	URL       string              // of Nova's metadata service, such as http://127.0.0.1:8775; "": it is not asked
+	Secret    string              // that it has in common with Neutron's metadata agent (metadata_proxy_shared_secret)
+	Wait      time.Duration       // for the end of an action, each time
+	Getenv    func(string) string // has the variables of openstack(1)
 }
 
 // DefaultCloudWait is how long an action may take by default: images are copied, and guests moved.

@@ -16,11 +16,11 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%s does not follow %s: %v", pair[1], pair[0], all)
 		}
 	}
-	if api := AllOfAPI(); slices.Index(api, New)+1 != slices.Index(api, Rebuild) || len(api) != len(all)+2 {
+	if api := AllOfAPI(); slices.Index(api, New)+2 != slices.Index(api, Rebuild) || len(api) != len(all)+3 {
 		t.Errorf("by the API: %v", api)
 	}
 	for _, n := range AllOfAPI() {
-		if want := n == Start || n == Detach || n == Up || n == Rebuild; n.Continues() != want {
+		if want := n == Start || n == Detach || n == Up || n == Inside || n == Rebuild; n.Continues() != want {
 			t.Errorf("%s continues: %v", n, n.Continues())
 		}
 	}
@@ -60,7 +60,7 @@ func TestSkip(t *testing.T) {
 }
 
 func TestSkipOfAPI(t *testing.T) {
-	whole := CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1, Flavor: true, Service: true}
+	whole := CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1, Flavor: true, Service: true, CloudInit: true, DHCP: true}
 	for _, c := range []struct {
 		name string
 		take func(*CloudFacts)
@@ -69,14 +69,16 @@ func TestSkipOfAPI(t *testing.T) {
 		{"all", func(*CloudFacts) {}, nil},
 		{"no Cinder", func(f *CloudFacts) { f.Volumes = false }, []Name{Attach, Detach}},
 		{"no Glance", func(f *CloudFacts) { f.Images = false }, []Name{Image}},
-		{"from a volume", func(f *CloudFacts) { f.Image = false }, []Name{New, Rebuild}},
-		{"no port", func(f *CloudFacts) { f.Port = false }, []Name{Down, Up}},
+		{"from a volume", func(f *CloudFacts) { f.Image = false }, []Name{New, Inside, Rebuild}},
+		{"no port", func(f *CloudFacts) { f.Port = false }, []Name{Down, Up, Inside}},
 		{"port is down", func(f *CloudFacts) { f.Down = true }, []Name{Down, Up}},
 		{"no flavor", func(f *CloudFacts) { f.Flavor = false }, []Name{Resize}},
 		{"one host", func(f *CloudFacts) { f.Hosts = 0 }, []Name{Live, Cold}},
 		{"Pike", func(f *CloudFacts) { f.Version = 53 }, []Name{Cold}},
 		{"Liberty", func(f *CloudFacts) { f.Version = 12 }, []Name{Live, Cold}},
 		{"no service", func(f *CloudFacts) { f.Service = false }, []Name{Metadata}},
+		{"no cloud-init", func(f *CloudFacts) { f.CloudInit = false }, []Name{Inside}},
+		{"static addresses", func(f *CloudFacts) { f.DHCP = false }, []Name{Inside}},
 	} {
 		f := whole
 		c.take(&f)

@@ -24,6 +24,10 @@ type port struct {
 	Status  string `json:"status"`
 	Host    string `json:"binding:host_id"`
 	VIF     string `json:"binding:vif_type"`
+	Fixed   []struct {
+		Subnet  string `json:"subnet_id"`
+		Address string `json:"ip_address"`
+	} `json:"fixed_ips"`
 }
 
 // portsOf are the ports of a server, in the order of their IDs.

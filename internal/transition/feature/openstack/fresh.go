@@ -36,6 +36,9 @@ func (r *run) newGuest(ctx context.Context) error {
 	} else {
 		want["availability_zone"] = r.was.Zone + ":" + r.was.Host
 	}
+	if r.order.CloudInit {
+		want["user_data"] = userData()
+	}
 	var got struct {
 		Server struct {
 			ID string `json:"id"`
@@ -119,7 +122,7 @@ func (r *run) dropGuest(ctx context.Context) error {
 }
 
 // metadata asks Nova's metadata service in the guest's name, as Neutron's metadata agent does: with the signature of
-// its ID (nova/api/metadata/handler.py). The way from the guest to that agent is not seen.
+// its ID (nova/api/metadata/handler.py). The way from a guest to that agent is seen by inside only.
 func (r *run) metadata(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.order.URL, "/")+"/openstack/latest/meta_data.json", nil)
 	if err != nil {

@@ -55,7 +55,7 @@ func unchanged(t *testing.T, c *nettest.Cloud, before string) {
 }
 
 func order(c *nettest.Cloud, guest string) feature.CloudOrder {
-	return feature.CloudOrder{Guest: guest, Flavor: nettest.Large, URL: c.Metadata, Secret: nettest.Secret, Wait: feature.DefaultCloudWait, Getenv: c.Keys.Env}
+	return feature.CloudOrder{Guest: guest, Flavor: nettest.Large, URL: c.Metadata, Secret: nettest.Secret, CloudInit: true, Wait: feature.DefaultCloudWait, Getenv: c.Keys.Env}
 }
 
 func quiet(feature.Progress) {}
@@ -121,6 +121,22 @@ func TestRealPlatform(t *testing.T) {
 		}
 		unchanged(t, c, before)
 	})
+	for what, want := range map[string]string{"dhcp": "it did not get 10.1.0.", "metadata": "http://169.254.169.254 did not tell it"} {
+		t.Run("a guest without "+what, func(t *testing.T) {
+			c.Breaks(what)
+			defer c.Mends(what)
+			r, err := openstack.Run(t.Context(), order(c, "vm1"), quiet)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range r.Features {
+				if bad := f.Name == feature.Inside; bad != (f.Result == feature.Failed) || bad && !strings.Contains(f.Why, want) {
+					t.Errorf("%s: %s (%s)", f.Name, f.Result, f.Why)
+				}
+			}
+			unchanged(t, c, before)
+		})
+	}
 	for _, at := range []struct {
 		name  feature.Name
 		after time.Duration

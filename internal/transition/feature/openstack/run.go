@@ -155,7 +155,7 @@ func (r *run) leftovers(ctx context.Context) error {
 // lookAt fills in what decides on features.
 func (r *run) lookAt(ctx context.Context) (err error) {
 	r.facts = feature.CloudFacts{
-		Version: r.Latest, Volumes: r.Cinder != nil, Images: r.Glance != nil, Image: r.was.Image != "", Service: r.order.URL != "",
+		Version: r.Latest, Volumes: r.Cinder != nil, Images: r.Glance != nil, Image: r.was.Image != "", Service: r.order.URL != "", CloudInit: r.order.CloudInit,
 	}
 	if r.Neutron != nil {
 		if r.ports, err = r.portsOf(ctx, r.was.ID); err != nil {
@@ -163,6 +163,11 @@ func (r *run) lookAt(ctx context.Context) (err error) {
 		}
 		r.facts.Port = len(r.ports) > 0
 		r.facts.Down = r.facts.Port && !r.ports[0].Up
+	}
+	if r.facts.Port {
+		if r.facts.DHCP, err = r.leases(ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.hosts(ctx); err != nil {
 		return err
@@ -274,6 +279,8 @@ func (r *run) Try(ctx context.Context, n feature.Name) error {
 		return r.cold(ctx)
 	case feature.New:
 		return r.newGuest(ctx)
+	case feature.Inside:
+		return r.inside(ctx)
 	case feature.Rebuild:
 		return r.rebuild(ctx)
 	case feature.Metadata:

@@ -140,3 +140,28 @@ func TestRegexpQuote(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestInside: what the new guest's console tells is compared with its port and its UUID.
+func TestInside(t *testing.T) {
+	const id = "8f1e0000-0000-4000-8000-000000000001"
+	for name, c := range map[string]struct{ console, want string }{
+		"all":             {"[ 12.3] cloud-init\r\n\r\nholdfast-feature addresses 10.1.0.7 172.17.0.1 told " + id + "  end\r\n", ""},
+		"torn once":       {"holdfast-feature addresses 10.1[   33.1] random: crng init done\n.0.7  told  end\nholdfast-feature addresses 10.1.0.7  told " + id + "  end\n", ""},
+		"no lease":        {"holdfast-feature addresses told " + id + "  end\n", `it did not get 10.1.0.7 by DHCP: it has the IPv4 addresses []`},
+		"another address": {"holdfast-feature addresses 10.1.0.77  told " + id + "  end\n", `it did not get 10.1.0.7 by DHCP: it has the IPv4 addresses ["10.1.0.77"]`},
+		"nobody answers":  {"holdfast-feature addresses 10.1.0.7  told end\n", `did not tell it that it is ` + id + `: it told of the guests []`},
+		"another guest":   {"holdfast-feature addresses 10.1.0.7  told 8f1e0000-0000-4000-8000-000000000002  end\n", `it told of the guests ["8f1e0000-0000-4000-8000-000000000002"]`},
+	} {
+		m := toldLine.FindStringSubmatch(c.console)
+		if m == nil {
+			t.Errorf("%s: not found", name)
+			continue
+		}
+		if err := insideIs(strings.Fields(m[1]), strings.Fields(m[2]), []string{"10.1.0.7"}, id); attempt.Said(err) == "" != (c.want == "") || !strings.Contains(attempt.Said(err), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if toldLine.MatchString("holdfast-feature addresses 10.1.0.7 told " + id[:20]) {
+		t.Error("a line that has not ended counts")
+	}
+}

@@ -386,6 +386,14 @@ func (c *Cloud) seed() {
 	c.Image, c.Network = image.ID, network.Network.ID
 }
 
+// Breaks has guests that are made from here on lack what they get by their network, "dhcp" or "metadata".
+func (c *Cloud) Breaks(what string) {
+	try.Must(c.t, os.WriteFile(c.file("no-"+what), nil, 0o600))
+}
+
+// Mends takes back what Breaks did.
+func (c *Cloud) Mends(what string) { try.Must(c.t, os.Remove(c.file("no-"+what))) }
+
 // Guest makes a server on the first host, waits until it runs, and returns its ID.
 func (c *Cloud) Guest(name string) string {
 	c.t.Helper()
