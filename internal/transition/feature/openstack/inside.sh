@@ -1,8 +1,12 @@
 #!/bin/sh
 # Holdfast: what this new guest has got by DHCP, and what it is told at 169.254.169.254, onto its console.
 url=http://169.254.169.254/openstack/latest/meta_data.json
+ask() {
+	curl -sf -m 10 $url || wget -q -T 10 -O - $url ||
+		python3 -c "import urllib.request as u; print(u.urlopen('$url', timeout=10).read().decode())"
+}
 tries=0
-until text=$(curl -sf -m 10 $url 2>/dev/null || wget -q -T 10 -O - $url 2>/dev/null) || [ $tries -ge 10 ]; do
+until text=$(ask 2>/dev/null) || [ $tries -ge 10 ]; do
 	tries=$((tries + 1))
 	sleep 2
 done
