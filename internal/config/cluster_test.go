@@ -208,7 +208,7 @@ func TestHoldfastsOwnFields(t *testing.T) {
 		own("a path without http is refused", `"HealthCheck": {"Type": "tcp", "Port": 1, "Path": "/x"}`, `HealthCheck.Path: must be empty`),
 		own("a lockspace must be absolute", `"LockManager": {"Type": "virtlockd", "Lockspace": "x"}`, `LockManager.Lockspace: absolute`),
 		own("an unknown lock manager is refused", `"LockManager": {"Type": "flock"}`, `LockManager.Type: none or virtlockd`),
-		own("a duration must be a string", `"SharedStorageProbe": {"Timeout": 5}`, `SharedStorageProbe.Timeout: want a string`),
+		own("a duration must be a string", `"SharedStorageProbe": {"Timeout": 5}`, `SharedStorageProbe.Timeout: want a duration above 0`),
 		own("a label name with a blank is refused", `"Labels": {"a b": "x"}`, `Labels["a b"]: label name`),
 		own("a relative kernel is refused", `"DirectBoot": {"Kernel": "vmlinuz", "Initrd": "x"}`, `DirectBoot.Kernel: absolute`, `DirectBoot.Initrd: absolute`),
 	})

@@ -98,14 +98,34 @@ func (d *Decoded) Refused(path string) bool {
 }
 
 // Locate gives faults that later checks found their places. One whose path is in
-// parentheses is of no field.
+// parentheses is of no field. What an empty document lacks is one fault.
 func (d *Decoded) Locate(faults []Fault) []Fault {
+	if d.Empty() && len(faults) > 1 {
+		return []Fault{d.empty(faults)}
+	}
 	for i := range faults {
 		if f := &faults[i]; f.Place == (Place{}) && f.Path != "" && f.Path[0] != '(' {
 			f.Place = d.Place(f.Path)
+			if f.Value == "0" && !d.Given(f.Path) {
+				f.Value = ""
+			}
 		}
 	}
 	return faults
+}
+
+// Empty reports whether the document is there and has no field.
+func (d *Decoded) Empty() bool { return d.root != nil && len(d.root.Members) == 0 }
+
+// empty is the fault of a document without a field.
+func (d *Decoded) empty(faults []Fault) Fault {
+	var names []string
+	for _, f := range faults {
+		if f.Path != "" && f.Path[0] != '(' && !slices.Contains(names, f.Path) {
+			names = append(names, f.Path)
+		}
+	}
+	return Fault{Place: d.root.Place, Path: Whole, Want: "want fields such as " + strings.Join(names, ", ") + ": there are none in the file"}
 }
 
 type decoder struct {
@@ -162,8 +182,10 @@ func (d *decoder) value(path string, n *Node, v reflect.Value, depth int) {
 			return
 		}
 	case encoding.TextUnmarshaler:
-		if d.expect(path, n, String, String.String()) {
-			d.text(path, n, t.UnmarshalText([]byte(n.Text)))
+		if err := t.UnmarshalText([]byte(n.written())); err != nil && (n.Kind == Number || n.Kind == Bool) {
+			d.text(path, n, err) // quotes alone would not help
+		} else if d.expect(path, n, String, String.String()) {
+			d.text(path, n, err)
 		}
 		return
 	}

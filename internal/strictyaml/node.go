@@ -1,6 +1,7 @@
 package strictyaml
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -30,6 +31,7 @@ type Node struct {
 	Exact   bool // Text is as it is written: not so for 007, which is 7, and yes, which is true
 	Place   Place
 	Text    string // of a string its value, of a number, true and false how it is shown
+	source  string // as it is written, where that is not exact
 	Items   []*Node
 	Members []Member
 }
@@ -43,7 +45,15 @@ func (n *Node) Shown() string {
 	case Null, List, Object:
 		return n.Kind.String()
 	}
-	return n.Text
+	return n.written()
+}
+
+// written is a value as it is written.
+func (n *Node) written() string {
+	if n.Exact {
+		return n.Text
+	}
+	return cmp.Or(n.source, n.Text)
 }
 
 // find gives the value at path, seen from the one at at. It is not exact when path is

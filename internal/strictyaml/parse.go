@@ -67,15 +67,50 @@ var lineOf = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 // this error.
 func malformed(data []byte, err error) *Fault {
 	what, line := problem(err)
-	f := &Fault{Place: Place{line, 1}, Want: "malformed YAML: " + what}
+	f := &Fault{Place: Place{line, 1}, Want: "malformed YAML: " + plainly(what, 0)}
 	if len(data) <= maxSearched {
 		n := sort.Search(len(data), func(n int) bool {
 			same, _ := problem(syntax(data[:n+1]))
 			return same == what
 		})
 		f.Place = PlaceOf(data, n)
+		if n < len(data) {
+			f.Want = "malformed YAML: " + plainly(what, data[n])
+		}
 	}
 	return f
+}
+
+var noAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+
+// plainly says in words of who writes a file what an error of the library asks for; next is the character at the
+// place, 0 where it is not known.
+func plainly(what string, next byte) string {
+	if m := noAnchor.FindStringSubmatch(what); m != nil {
+		return fmt.Sprintf("want quotes around a value that begins with *: there is no anchor %q", m[1])
+	}
+	begins := strings.Contains(what, "found character that cannot start any token")
+	switch {
+	case strings.Contains(what, "found a tab character"), begins && next == '\t':
+		return "want spaces at the beginning of a line, and no tab"
+	case begins:
+		return "want quotes around a value that begins with such a character"
+	case strings.Contains(what, "did not find expected ',' or '}'"):
+		return "want a comma before the next field, or } at the end of the object that began with {"
+	case strings.Contains(what, "did not find expected ',' or ']'"):
+		return "want a comma before the next value, or ] at the end of the list that began with ["
+	case strings.Contains(what, "did not find expected key"):
+		return "want NAME: VALUE that begins in the column of the lines above, or in the one of what it belongs to"
+	case strings.Contains(what, "did not find expected '-' indicator"):
+		return "want - in the column of the other values of the list, or NAME: VALUE in the one of what it belongs to"
+	case strings.Contains(what, "could not find expected ':'"):
+		return "want NAME: VALUE"
+	case strings.Contains(what, "found unexpected end of stream"):
+		return "want the quote at the end of a text that began with one"
+	case strings.Contains(what, "mapping values are not allowed"):
+		return "want quotes around a value that has a colon and a space in it, and NAME: VALUE on a line of its own"
+	}
+	return what
 }
 
 // problem is the text of an error of the library, and the line that it names, or 1.
@@ -199,5 +234,8 @@ func (b *builder) scalar(y *yaml.Node) *Node {
 		return b.fail(y, y.Value, "malformed YAML: want what "+tag+" takes")
 	}
 	n.Kind, n.Text, n.Exact = kind, text, text == y.Value
+	if kind == Number || kind == Bool {
+		n.source = y.Value
+	}
 	return n
 }

@@ -69,14 +69,14 @@ func TestFaults(t *testing.T) {
 	for text, want := range map[string]string{
 		"nam: a":                          `1:1: nam: value "nam": unknown field; want one of name, flag, count, level, sub, list, short`,
 		"name: a\nname: b":                `2:1: name: value "b": duplicate key: each field may be given only once`,
-		"name: 2.0":                       `1:7: name: value "2": want a string, not a number: put it in quotes`,
+		"name: 2.0":                       `1:7: name: value "2.0": want a string, not a number: put it in quotes`,
 		"name: [a]":                       `1:7: name: value "a list": want a string, not a list`,
 		"flag: 1":                         `1:7: flag: value "1": want true or false, not a number`,
 		"count: '3'":                      `1:8: count: value "3": want a whole number, not a string`,
 		"count: 1.5":                      `1:8: count: value "1.5": want a whole number, written in digits`,
-		"count: 99999999999999999999":     `1:8: count: value "1e+20": want a whole number, written in digits`,
+		"count: 99999999999999999999":     `1:8: count: value "99999999999999999999": want a whole number, written in digits`,
 		"level: '+-'":                     `1:8: level: value "+-": want plus signs`,
-		"level: 3":                        `1:8: level: value "3": want a string, not a number: put it in quotes`,
+		"level: 3":                        `1:8: level: value "3": want plus signs`,
 		"sub: {sub: {x: 1}}":              `1:13: sub.sub.x: value "x": unknown field; want one of name, flag, count, level, sub, list, short`,
 		"list: a":                         `1:7: list: value "a": want a list, not a string`,
 		"list: [a, {b: c}]":               `1:11: list[1]: value "an object": want a string, not an object`,
@@ -85,11 +85,11 @@ func TestFaults(t *testing.T) {
 		"list: &x [a]\nsub: {list: [*x]}": `1:7: sub.list[0]: value "a list": want a string, not a list`,
 		"short: ['']":                     `1:9: short[0]: value "": want a name`,
 		"short: [{size: x}]":              `1:16: short[0].size: value "x": want a whole number, not a string`,
-		"short: [2.0]":                    `1:9: short[0]: value "2": want a string or an object, not a number: put it in quotes`,
+		"short: [2.0]":                    `1:9: short[0]: value "2.0": want a string or an object, not a number: put it in quotes`,
 		"short: [[a]]":                    `1:9: short[0]: value "a list": want a string or an object, not a list`,
 		"'a b': c":                        `1:1: ["a b"]: value "a b": unknown field; want one of name, flag, count, level, sub, list, short`,
 		"1: a":                            `1:1: (file): value "1": a field name must be a string, quote it`,
-		"on: a":                           `1:1: (file): value "true": a field name must be a string, quote it`,
+		"on: a":                           `1:1: (file): value "on": a field name must be a string, quote it`,
 		"{[a]: b}":                        `1:2: (file): value "a list": a field name must be a string, quote it`,
 		"sub: &x {name: a}\n<<: *x":       `2:1: value "<<": YAML merge keys are not supported, write the fields out`,
 		"name: a\n---\nname: b":           `2:1: (file): value "---": want one YAML document, not several`,
@@ -97,11 +97,14 @@ func TestFaults(t *testing.T) {
 		"name: \"a\xff\"":                 `1:9: value "\\xff": the file must be UTF-8`,
 		"count: !!int a":                  `1:8: value "a": malformed YAML: want what !!int takes`,
 		"list: &x [*x]":                   `1:11: value "*x": malformed YAML: the value contains itself`,
-		"name: a\nlist: [a\n":             `2:8: malformed YAML: did not find expected ',' or ']'`,
-		"name: a\nlist:\n  - x\n - y":     `4:2: malformed YAML: did not find expected key`,
-		"name: a\nlist: 'a\n\n":           `2:7: malformed YAML: found unexpected end of stream`,
-		"name: a\n\tlist: x":              `2:1: malformed YAML: found a tab character that violates indentation`,
-		"name: *x":                        `1:8: malformed YAML: unknown anchor 'x' referenced`,
+		"name: a\nlist: [a\n":             `2:8: malformed YAML: want a comma before the next value, or ] at the end of the list that began with [`,
+		"name: a\nlist:\n  - x\n - y":     `4:2: malformed YAML: want NAME: VALUE that begins in the column of the lines above, or in the one of what it belongs to`,
+		"name: a\nlist: 'a\n\n":           `2:7: malformed YAML: want the quote at the end of a text that began with one`,
+		"name: a\n\tlist: x":              `2:1: malformed YAML: want spaces at the beginning of a line, and no tab`,
+		"name: *x":                        `1:8: malformed YAML: want quotes around a value that begins with *: there is no anchor "x"`,
+		"name: a\nlist:\n\t- x":           `3:1: malformed YAML: want spaces at the beginning of a line, and no tab`,
+		"name: @x":                        `1:7: malformed YAML: want quotes around a value that begins with such a character`,
+		"name: a: b":                      `1:8: malformed YAML: want quotes around a value that has a colon and a space in it, and NAME: VALUE on a line of its own`,
 		"name: a\n...\n]":                 `3:1: malformed YAML: did not find expected <document start>`,
 	} {
 		var d doc
@@ -162,9 +165,9 @@ func TestStyles(t *testing.T) {
 		{Style{Settings: true}, "names: {\"y\\n\": a}", `1:9: names["y\n"]: value "y\n": want a name without control characters`},
 		{Style{Settings: true}, "names: {a: !!binary /w==}", `1:12: names.a: value "\xff": a string must be UTF-8`},
 		{Style{Loose: true}, "names: {a: 12, 3: true, c: -0.5}", `{map[3:true a:12 c:-0.5] [] map[]}`},
-		{Style{Loose: true}, "names: {a: 007}", `1:12: names.a: value "7": want a string, not a number: put it in quotes`},
-		{Style{Loose: true}, "names: {a: yes}", `1:12: names.a: value "true": want a string, not true or false: put it in quotes`},
-		{Style{Loose: true}, "names: {007: a}", `1:9: names: value "7": a field name must be a string, quote it`},
+		{Style{Loose: true}, "names: {a: 007}", `1:12: names.a: value "007": want a string, not a number: put it in quotes`},
+		{Style{Loose: true}, "names: {a: yes}", `1:12: names.a: value "yes": want a string, not true or false: put it in quotes`},
+		{Style{Loose: true}, "names: {007: a}", `1:9: names: value "007": a field name must be a string, quote it`},
 	} {
 		var v file
 		d := c.style.Decode([]byte(c.text), &v)
@@ -196,5 +199,21 @@ func TestLocate(t *testing.T) {
 	faults := d.Locate([]Fault{{Path: "sub.list[0]"}, {Path: "(tree)"}})
 	if faults[0].Place.String() != "4:10" || faults[1].Place != (Place{}) {
 		t.Errorf("%v", faults)
+	}
+}
+
+// TestAnEmptyDocumentIsOneFault: what it lacks is told together, not field by field; and a missing number is not shown as 0.
+func TestAnEmptyDocumentIsOneFault(t *testing.T) {
+	for text, want := range map[string]string{
+		"":          `f:1:1: (file): value "": want fields such as name, count: there are none in the file`,
+		"# nothing": `f:1:1: (file): value "": want fields such as name, count: there are none in the file`,
+		"flag: on":  "f:1:1: name: value \"\": want one\nf:1:1: count: value \"\": want one",
+		"count: 0":  "f:1:1: name: value \"\": want one\nf:1:8: count: value \"0\": want one",
+	} {
+		d := Decode([]byte(text), &doc{})
+		got := Lines("f", d.Locate([]Fault{{Path: "name", Want: "want one"}, {Path: "count", Value: "0", Want: "want one"}}))
+		if got != want {
+			t.Errorf("%q\ngot  %s\nwant %s", text, got, want)
+		}
 	}
 }

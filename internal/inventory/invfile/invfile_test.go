@@ -155,7 +155,7 @@ func TestEveryFieldIsThere(t *testing.T) {
 func TestFaults(t *testing.T) {
 	base := "format: 1\nversion: v\nhosts:\n- {name: a, memoryMiB: 1}\n"
 	for text, want := range map[string]string{
-		"":                    `format: value "0": want 1`,
+		"":                    `(file): value "": want fields such as format, version, hosts: there are none in the file`,
 		base + "x: 1\n":       `x: value "x": unknown field`,
 		base + "version: w\n": `version: value "w": duplicate key`,
 		base + "vms: [{name: v, host: a, addresses: [192.0.2.1, here]}]\n":    `vms[0].addresses[1]: value "here": want an IP address at which other hosts reach it`,

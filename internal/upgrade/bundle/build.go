@@ -96,7 +96,7 @@ func complete(ctx context.Context, root *os.Root, pattern func(string) error) (*
 		}
 		t.leftOver()
 		t.catalogue(m)
-		if faults = t.faults; len(faults) == 0 {
+		if faults = t.faults; len(faults) == 0 || read.Empty() {
 			faults = check(m, pattern)
 		}
 	}

@@ -198,7 +198,7 @@ func TestBuildFaults(t *testing.T) {
 		"wrong hash":     {change: edit("'web.deb'", `{path: web.deb, sha256: aa}`), want: "want size and sha256 as the file has them"},
 		"unknown field":  {change: edit("minSpaceGB", "minSpaceGb"), want: `minSpaceGb: value "minSpaceGb": unknown field`},
 		"double key":     {change: edit("name: app", "name: app\nname: app"), want: `name: value "app": duplicate key`},
-		"wrong type":     {change: edit("version: 2.0.0.B120", "version: 2.0"), want: `version: value "2": want a string, not a number`},
+		"wrong type":     {change: edit("version: 2.0.0.B120", "version: 2.0"), want: `version: value "2.0": want a string, not a number`},
 		"bad timeout":    {change: edit("timeout: 10m", "timeout: soon"), want: `modules[0].timeout: value "soon": want a duration`},
 		"cycle":          {change: edit("- name: db", "- name: db\n  after: [web]"), want: `modules[0].after: value "db -> web -> db": want no cycle`},
 		"malformed":      {change: edit("modules:", "modules: ]"), want: "malformed YAML"},

@@ -115,7 +115,7 @@ func ParseMapping(name string, data []byte) (*Mapping, error) {
 	r := &reader{m: m, faults: Faults{File: name, List: read.Faults}}
 	if len(r.faults.List) == 0 {
 		r.check()
-		read.Locate(r.faults.List)
+		r.faults.List = read.Locate(r.faults.List)
 	}
 	if len(r.faults.List) > 0 {
 		return nil, &r.faults

@@ -88,7 +88,7 @@ func TestParts(t *testing.T) {
 
 func TestPartsThatCanNotBe(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{
-		{"  shift: 1000\n", "", `tables[1].shift: value "0": want a number from 1`},
+		{"  shift: 1000\n", "", `tables[1].shift: value "": want a number from 1`},
 		{"shift: 1000\n", "shift: -5\n", `tables[1].shift: value "-5": want a number from 1`},
 		{"shift: 5000", "shift: 1000", `tables[2].shift: value "1000": is that of another part of nova.meta`},
 		{"part: linux", "part: windows", `tables[2].target: value "nova.meta#windows": is given twice`},
