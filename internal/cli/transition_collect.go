@@ -27,7 +27,13 @@ func loginFrom(openrc string) (getenv func(string) string, err error) {
 	if openrc == "" {
 		return os.Getenv, nil
 	}
-	return cloud.Openrc(openrc)
+	if getenv, err = cloud.Openrc(openrc); err != nil {
+		return nil, err
+	}
+	if _, err = cloud.From(getenv); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "openrc file %s: %w", openrc, err)
+	}
+	return getenv, nil
 }
 
 // collectOrder are the flags of the command.

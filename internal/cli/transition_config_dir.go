@@ -61,8 +61,11 @@ func readConfDir(ctx context.Context, dir string) (d *confDir, err error) {
 // readWithin reads a plain file of a directory.
 func readWithin(root *os.Root, name string, most int64) ([]byte, error) {
 	info, err := root.Stat(name)
-	if err != nil {
-		return nil, err // names it
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return nil, fmt.Errorf("%s: %w", name, p.Err)
+	} else if err != nil {
+		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > most {
 		return nil, fmt.Errorf("%s: want a plain file of at most %d bytes", name, most)

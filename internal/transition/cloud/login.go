@@ -48,11 +48,15 @@ func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 		}
 	}
 	switch {
-	case o.UserID == "" && (o.Username == "" || o.DomainID+o.DomainName == ""):
+	case o.Username != "" && o.DomainID+o.DomainName == "":
+		return nil, fail.Errorf(fail.Invalid, "OS_USER_DOMAIN_NAME: value \"\": want the domain of the user %s, such as Default", o.Username)
+	case scope.ProjectName != "" && scope.DomainID+scope.DomainName == "":
+		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_DOMAIN_NAME: value \"\": want the domain of the project %s, such as Default", scope.ProjectName)
+	case o.UserID == "" && o.Username == "":
 		return nil, fail.Errorf(fail.Invalid, "OS_USERNAME: value %q: want a user and OS_USER_DOMAIN_NAME, OS_USER_ID, OS_TOKEN or OS_APPLICATION_CREDENTIAL_ID", o.Username)
 	case o.Password == "":
 		return nil, fail.Errorf(fail.Invalid, "OS_PASSWORD: value \"\": want the user's password")
-	case !scope.System && scope.ProjectID == "" && (scope.ProjectName == "" || scope.DomainID+scope.DomainName == ""):
+	case !scope.System && scope.ProjectID == "" && scope.ProjectName == "":
 		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_NAME: value %q: want a project and OS_PROJECT_DOMAIN_NAME, OS_PROJECT_ID, or OS_SYSTEM_SCOPE=all", scope.ProjectName)
 	}
 	return o, nil

@@ -30,10 +30,10 @@ func TestFrom(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for want, e := range map[string]env{"OS_AUTH_URL": {"OS_AUTH_URL": "k:5000"}, "OS_USERNAME": {"OS_USERNAME": ""}, "OS_USERNAME ": {"OS_USER_DOMAIN_NAME": ""}, "OS_PASSWORD": {"OS_PASSWORD": ""},
-		"OS_PROJECT_NAME": {"OS_PROJECT_NAME": ""}, "OS_PROJECT_NAME ": {"OS_PROJECT_DOMAIN_NAME": ""}} {
+	for want, e := range map[string]env{"OS_AUTH_URL": {"OS_AUTH_URL": "k:5000"}, "OS_USERNAME": {"OS_USERNAME": ""}, "OS_USER_DOMAIN_NAME": {"OS_USER_DOMAIN_NAME": ""}, "OS_PASSWORD": {"OS_PASSWORD": ""},
+		"OS_PROJECT_NAME": {"OS_PROJECT_NAME": ""}, "OS_PROJECT_DOMAIN_NAME": {"OS_PROJECT_DOMAIN_NAME": ""}} {
 		var f *fail.Error
-		if _, err := From(from(e)); !errors.As(err, &f) || f.Kind != fail.Invalid || !strings.HasPrefix(err.Error(), strings.TrimSpace(want)+": value ") {
+		if _, err := From(from(e)); !errors.As(err, &f) || f.Kind != fail.Invalid || !strings.HasPrefix(err.Error(), want+": value ") {
 			t.Errorf("%v: %v, want bad input that names %s", e, err, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/secretfile"
@@ -19,7 +20,7 @@ const maxOpenrc = 64 << 10
 func Openrc(file string) (getenv func(string) string, err error) {
 	text, err := secretfile.ReadUpTo(file, maxOpenrc)
 	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "openrc file %s: %w", file, err)
+		return nil, fail.Errorf(fail.Invalid, "openrc file: %w", err)
 	}
 	all := map[string]string{}
 	for i, line := range strings.Split(text, "\n") {
@@ -31,7 +32,10 @@ func Openrc(file string) (getenv func(string) string, err error) {
 		if !found || name == "" || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != "" {
 			return nil, fail.Errorf(fail.Invalid, "openrc file %s: line %d: want export NAME=VALUE: no other command of a shell is run", file, i+1)
 		}
-		if all[name], err = unquote(value); err != nil {
+		if all[name], err = unquote(value); err == nil && !utf8.ValidString(value) {
+			err = errors.New("want UTF-8")
+		}
+		if err != nil {
 			return nil, fail.Errorf(fail.Invalid, "openrc file %s: line %d: %s: %w", file, i+1, name, err)
 		}
 	}

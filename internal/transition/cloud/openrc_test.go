@@ -43,7 +43,7 @@ func TestOpenrcRefused(t *testing.T) {
 		"A=1\nread -sr OS_PASSWORD\n": "line 2: want export NAME=VALUE", "export OS_PASSWORD=$secret\n": "line 1: OS_PASSWORD: want $ in single quotes",
 		"OS_PASSWORD=\"`secret`\"\n": "want ` in single quotes", "OS_PASSWORD='secret\n": "a quotation mark ' has no end on its line",
 		"OS_PASSWORD=sec;ret\n": "want ; in quotes", "OS_PASSWORD=secret word\n": "want a value with spaces in quotes", "OS_PASSWORD=secret\\\n": `want \ in quotes`,
-		"os_password=secret\n": "line 1: want export NAME=VALUE", "\n": "is empty",
+		"os_password=secret\n": "line 1: want export NAME=VALUE", "\n": "is empty", "OS_USERNAME=caf\xe9\n": "line 1: OS_USERNAME: want UTF-8",
 	} {
 		_, err := Openrc(openrcFile(t, text))
 		var f *fail.Error

@@ -127,6 +127,9 @@ func readMapping(path string) (m *mapping.Mapping, text []byte, err error) {
 	return m, text, nil
 }
 
+// CheckDSN looks whether a text is a DSN, without opening anything.
+func CheckDSN(dsn string) error { return server.CheckDSN(dsn) }
+
 // LeaveOrphans leaves rows out that refer to rows which will not be there.
 func (x *Alignment) LeaveOrphans() {
 	x.orphans = true

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"holdfast/internal/strictyaml"
 )
@@ -57,7 +58,7 @@ func (c *collector) csv(data []byte) {
 			return
 		case errors.As(err, &bad):
 			// What follows a quote that does not end is not known to be lines.
-			c.faults.add("%s: line %d: %v: want OLD,NEW", c.path, bad.Line, bad.Err)
+			c.faults.add("%s: line %d: want OLD,NEW; a value with a quotation mark stands in quotes, with the mark twice", c.path, bad.Line)
 			return
 		case err != nil:
 			c.faults.add("%s: %v", c.path, err)
@@ -66,7 +67,7 @@ func (c *collector) csv(data []byte) {
 		line, _ := r.FieldPos(0)
 		switch {
 		case len(record) != 2:
-			c.faults.add("%s: line %d: has %d fields: want two, OLD,NEW", c.path, line, len(record))
+			c.faults.add("%s: line %d: value %q: want two fields with a comma between, OLD,NEW", c.path, line, strictyaml.Shorten(strings.Join(record, ",")))
 		case first && record[0] == "old" && record[1] == "new":
 		case !c.pair(strictyaml.Place{Line: line}, record[0], record[1]):
 			return

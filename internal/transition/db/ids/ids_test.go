@@ -91,13 +91,13 @@ func TestLoadErrors(t *testing.T) {
 		{"project.csv", "a,b\nc,d\na,e\n*,f\n*,f\n", `DIR/project.csv: line 3: "a", "e": the old value is in line 1 already, for "b"` + "\n" +
 			`DIR/project.csv: line 5: "*", "f": the value for all others is in line 4 already: "f"`},
 		{"project.csv", "a,b\na,b\n", `DIR/project.csv: line 2: "a", "b": the old value is in line 1 already, for "b"`},
-		{"project.csv", "a\na,b,c\n\nx,y\n", "DIR/project.csv: line 1: has 1 fields: want two, OLD,NEW\nDIR/project.csv: line 2: has 3 fields: want two, OLD,NEW"},
+		{"project.csv", "a\na,b,c\n\nx,y\n", "DIR/project.csv: line 1: value \"a\": want two fields with a comma between, OLD,NEW\nDIR/project.csv: line 2: value \"a,b,c\": want two fields with a comma between, OLD,NEW"},
 		{"project.csv", "a, b\na ,b\na,\n", `DIR/project.csv: line 1: "a", " b": the new value begins or ends with a blank` + "\n" +
 			`DIR/project.csv: line 2: "a ", "b": the old value begins or ends with a blank` + "\n" + `DIR/project.csv: line 3: "a", "": the new value is empty`},
 		{"project.csv", "\"a\nb\",c\nd,\xff\n" + strings.Repeat("x", 256) + ",y\n", `DIR/project.csv: line 1: "a\nb", "c": the old value has a control character` + "\n" +
 			`DIR/project.csv: line 3: "d", "\xff": the new value is not UTF-8` + "\n" +
 			`DIR/project.csv: line 4: "` + strings.Repeat("x", 80) + `...", "y": the old value has 256 characters: want at most 255`},
-		{"project.csv", "a,b\n\"c,d\n", "DIR/project.csv: line 2: extraneous or missing \" in quoted-field: want OLD,NEW"},
+		{"project.csv", "a,b\n\"c,d\n", "DIR/project.csv: line 2: want OLD,NEW; a value with a quotation mark stands in quotes, with the mark twice"},
 		{"project.csv", "a,b\n*,\n", `DIR/project.csv: line 2: "*", "": the new value is empty`},
 		{"user.yaml", "map: {a: b, c: d, a: e}", `DIR/user.yaml:1:19: map: "a", "e": the old value is in 1:7 already, for "b"`},
 		{"user.yaml", "map: {1: b, c: 2, d: }\n", `DIR/user.yaml:1:7: map: value "1: b": want a text each, in quotes where YAML reads something else` + "\n" +
@@ -109,7 +109,7 @@ func TestLoadErrors(t *testing.T) {
 		{"user.yaml", "default: ' x'\n", `DIR/user.yaml:1:10: default: value " x": want a text of 1 to 255 characters, no blanks at its ends`},
 		{"user.yaml", "map: {' a': b, c: ''}\n", `DIR/user.yaml:1:7: map: " a", "b": the old value begins or ends with a blank` + "\n" + `DIR/user.yaml:1:16: map: "c", "": the new value is empty`},
 		{"user.yaml", "", `DIR/user.yaml:1:1: (file): value "": want map, default, or both`},
-		{"user.yaml", "map: {a: b", `DIR/user.yaml:1:10: malformed YAML: did not find expected ',' or '}'`},
+		{"user.yaml", "map: {a: b", `DIR/user.yaml:1:10: malformed YAML: want a comma before the next field, or } at the end of the object that began with {`},
 	} {
 		dir := folder(t, map[string]string{c.name: c.text})
 		sets, err := Load(dir, kinds)
@@ -121,7 +121,7 @@ func TestLoadErrors(t *testing.T) {
 		}
 	}
 	dir := folder(t, map[string]string{"user.yaml": "default: x", "user.csv": "a,b", "zone.csv": "a,b,c"})
-	if _, err := Load(dir, kinds); err == nil || err.Error() != fmt.Sprintf("%[1]s/user.yaml: the IDs of user are in %[1]s/user.csv already: want one of the files\n%[1]s/zone.csv: line 1: has 3 fields: want two, OLD,NEW", dir) {
+	if _, err := Load(dir, kinds); err == nil || err.Error() != fmt.Sprintf("%[1]s/user.yaml: the IDs of user are in %[1]s/user.csv already: want one of the files\n%[1]s/zone.csv: line 1: value \"a,b,c\": want two fields with a comma between, OLD,NEW", dir) {
 		t.Errorf("two files of a kind: %v", err)
 	}
 	if _, err := Load(filepath.Join(dir, "none"), kinds); err == nil {

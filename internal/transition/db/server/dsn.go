@@ -29,7 +29,7 @@ type address struct {
 	user, password string
 	given          bool   // the password, which may be empty
 	ask            bool   // for the password: an option file says so
-	file           bool   // there is an option file
+	file           string // the option file; "": none
 	net            string // tcp, unix; "" not said
 	host, port     string // of tcp
 	socket         string // of unix
@@ -125,7 +125,7 @@ func configure(role, dsn string, opt Options) (*mysql.Config, error) {
 	if !a.given {
 		a.password, a.given = fromEnv(role)
 	}
-	if !a.given && (!a.file || a.ask) && opt.Password != nil {
+	if !a.given && (a.file == "" || a.ask) && opt.Password != nil {
 		if a.password, err = opt.Password(fmt.Sprintf("password of %s at %s (%s): ", a.user, a.where(), role)); err != nil {
 			return nil, fmt.Errorf("password of %s at %s: %w", a.user, a.where(), err)
 		}
@@ -133,9 +133,18 @@ func configure(role, dsn string, opt Options) (*mysql.Config, error) {
 	return a.config()
 }
 
+// CheckDSN looks whether a text is a DSN. It opens nothing, and reads no file.
+func CheckDSN(dsn string) error {
+	_, err := parseWith(dsn, func(*address, string, string) error { return nil })
+	return err
+}
+
 // parse reads a DSN, and the option file that it names. Since it does not know what is
 // the password in a text that it does not understand, no error shows such a text.
-func parse(dsn string) (*address, error) {
+func parse(dsn string) (*address, error) { return parseWith(dsn, (*address).options) }
+
+// parseWith has options take what the group of an option file says.
+func parseWith(dsn string, options func(a *address, file, group string) error) (*address, error) {
 	if len(dsn) > maxDSN {
 		return nil, fmt.Errorf("has %d bytes: want at most %d", len(dsn), maxDSN)
 	}
@@ -151,7 +160,7 @@ func parse(dsn string) (*address, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a, a.query(query)
+	return a, a.query(query, options)
 }
 
 // driver reads USER:PASSWORD@NET(ADDRESS)/?PARAMETERS, where all but the / may be
@@ -248,7 +257,7 @@ func (a *address) url(dsn string) (query string, err error) {
 }
 
 // query reads the parameters, and then the option file: what the DSN says counts.
-func (a *address) query(text string) error {
+func (a *address) query(text string, options func(a *address, file, group string) error) error {
 	values := map[string]string{}
 	for part := range strings.SplitSeq(text, "&") {
 		name, value, ok := strings.Cut(part, "=")
@@ -289,7 +298,7 @@ func (a *address) query(text string) error {
 	case file == "":
 		return fmt.Errorf("parameter %s: value \"\": want a path", optionFile)
 	}
-	return a.options(file, cmp.Or(group, "client"))
+	return options(a, file, cmp.Or(group, "client"))
 }
 
 func known(name string) bool { return slices.Contains(names(), name) }
@@ -319,6 +328,8 @@ func names() []string {
 // complete checks what DSN and option file say together, and fills in what they need not.
 func (a *address) complete() error {
 	switch {
+	case a.user == "" && a.file != "":
+		return fmt.Errorf("option file %s: user: value \"\": want user=NAME in its group, or USER@ in the DSN", a.file)
 	case a.user == "":
 		return errors.New("DSN: has no user, and there is none in an option file: want USER@..., or option-file=PATH")
 	case a.net == "" && a.socket != "" && (a.host == "" || a.host == "localhost"):
@@ -326,7 +337,7 @@ func (a *address) complete() error {
 	case a.net == "":
 		a.net = "tcp"
 	case a.net == "unix" && a.socket == "":
-		return errors.New("option file: protocol is socket: want socket=PATH, too")
+		return fmt.Errorf("option file %s: protocol is socket: want socket=PATH, too", a.file)
 	}
 	a.host, a.port = cmp.Or(a.host, "127.0.0.1"), cmp.Or(a.port, port)
 	if n, err := strconv.ParseUint(a.port, 10, 16); a.net == "tcp" && (err != nil || n == 0) {

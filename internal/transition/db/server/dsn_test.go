@@ -251,7 +251,9 @@ func TestOptionFileErrors(t *testing.T) {
 		{"[client]\nuser=u\nssl=x", 0o600, `line 3: ssl: value "x": want 1 or 0`},
 		{"[client]\nuser=u\nprotocol=pipe", 0o600, `line 3: protocol: value "pipe": want tcp or socket`},
 		{"[client]\nuser=u\nprotocol=socket", 0o600, "want socket=PATH, too"},
-		{"[client]\nuser=u\nport=x", 0o600, `port "x": want 1 to 65535`},
+		{"[client]\nuser=u\nport=x", 0o600, `my.cnf: line 3: port: value "x": want 1 to 65535`},
+		{"[client]\nuser=caf\xe9", 0o600, `my.cnf: line 2: user: value "caf\xe9": want UTF-8`},
+		{"[client]\nusr=u", 0o600, `my.cnf: user: value "": want user=NAME in its group`},
 		{strings.Repeat("#\n", maxOptions/2+1), 0o600, "want at most 1048576 bytes"},
 	} {
 		_, err := configure("source", "/?option-file="+optionsFile(t, c.mode, c.text), Options{})
@@ -367,4 +369,20 @@ func FuzzOptionFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestCheckDSN: a DSN is looked at without a look at the file that it names.
+func TestCheckDSN(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"/?option-file=/nothing/there.cnf": "",
+		"u@tcp(db:3306)/":                  "",
+		"db:3306":                          "want USER:PASSWORD@tcp(HOST:PORT)",
+		"u@tcp(db:3306)/nova":              "has a database: want none",
+		"/?optionfile=/x":                  `parameter "optionfile": want one of`,
+		"/?option-group=x":                 "want it together with option-file",
+	} {
+		if err := CheckDSN(dsn); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", dsn, err, want)
+		}
+	}
 }

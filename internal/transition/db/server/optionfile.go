@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxOptions is the most bytes of an option file.
@@ -22,7 +24,7 @@ func (a *address) options(file, group string) error {
 	if err != nil {
 		return fmt.Errorf("option file %s: %w", file, err)
 	}
-	f := &address{}
+	f := &address{file: file}
 	for _, o := range list {
 		if err := f.option(o); err != nil {
 			return fmt.Errorf("option file %s: line %d: %s: %w", file, o.line, o.name, err)
@@ -158,6 +160,12 @@ func (a *address) option(o option) error {
 		if *into = o.value; o.value == "" {
 			return errors.New("want a value")
 		}
+		if !utf8.ValidString(o.value) {
+			return fmt.Errorf("value %.80q: want UTF-8", o.value)
+		}
+		if n, err := strconv.ParseUint(o.value, 10, 16); o.name == "port" && (err != nil || n == 0) {
+			return fmt.Errorf("value %.20q: want 1 to 65535", o.value)
+		}
 		return nil
 	}
 	switch o.name {
@@ -227,7 +235,7 @@ func (s *security) option(o option) error {
 
 // fill takes from an option file what the DSN does not say.
 func (a *address) fill(f *address) {
-	a.file = true
+	a.file = f.file
 	if a.user == "" {
 		a.user = f.user
 	}
