@@ -49,7 +49,7 @@ func (a *app) transitionFile(ctx context.Context, file string) (text []byte, p *
 	if err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	read, faults := transition.Parse(text)
+	read, faults := transition.Parse(text, fits)
 	if len(faults) > 0 {
 		return nil, nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
 	}

@@ -63,6 +63,8 @@ type Network struct {
 	Target Side   `json:"target"`
 	Jobs   int    `json:"jobs"` // requests at once; 0: the command's default
 
+	LeaveOut []string `json:"leaveOut"` // what may be left out, as `transition net export` tells it
+
 	ReserveDHCP bool `json:"reserveDHCP"` // ports of DHCP wait for the new platform's agents
 	Hosts       bool `json:"hosts"`       // each port is plugged in the new platform as its host has it; the hosts have agents
 }
@@ -134,7 +136,7 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil || v < minTimeout || v > maxTimeout {
-		return fmt.Errorf("want a time from %s to %s, such as 90s or 1h30m", minTimeout, maxTimeout)
+		return fmt.Errorf("want a time from %s to %.0fh, such as 90s or 1h30m", minTimeout, maxTimeout.Hours())
 	}
 	*d = Duration(v)
 	return nil
@@ -147,9 +149,18 @@ const (
 	defaultTimeout = 10 * time.Minute
 )
 
-// Parse reads a file. Without faults it can be built.
-func Parse(data []byte) (*File, []strictyaml.Fault) {
-	return parse(data, strictyaml.Style{}, (*checker).file)
+// Parse reads a file. Without faults it can be built. What else is to hold of its values is told with its own faults.
+func Parse(data []byte, also ...func(*File) []strictyaml.Fault) (*File, []strictyaml.Fault) {
+	return parse(data, strictyaml.Style{}, func(c *checker, f *File) {
+		c.file(f)
+		for _, check := range also {
+			for _, x := range check(f) {
+				if !slices.ContainsFunc(c.faults, func(y strictyaml.Fault) bool { return x.Path == y.Path }) {
+					c.fault(x.Path, x.Value, x.Want)
+				}
+			}
+		}
+	})
 }
 
 func parse[T any](data []byte, style strictyaml.Style, check func(*checker, *T)) (*T, []strictyaml.Fault) {
@@ -251,14 +262,14 @@ func (c *checker) file(f *File) {
 	if f.Features != nil {
 		c.features(f)
 	}
-	all := f.Stages.all()
+	all := f.Stages.All()
 	some := false
 	for _, s := range all {
-		c.commands(s.name+".before", s.Before)
-		c.commands(s.name+".after", s.After)
+		c.commands(s.Name+".before", s.Before)
+		c.commands(s.Name+".after", s.After)
 		some = some || s.Confirm != "" || len(s.Before) > 0 || len(s.After) > 0
 		if strings.ContainsFunc(s.Confirm, func(r rune) bool { return r < ' ' }) || len(s.Confirm) > maxConfirm {
-			c.fault("stages."+s.name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
+			c.fault("stages."+s.Name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
 		}
 	}
 	if len(c.read.Faults) == 0 && f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && f.Nova == nil && f.Features == nil && !some {
@@ -271,8 +282,13 @@ const maxConfirm = 500
 
 // names looks for steps of one name.
 func (c *checker) names(f *File) {
+	once := *f
+	if f.Features != nil { // a guest that is there twice is a fault of its own
+		guests := slices.Compact(slices.Sorted(slices.Values(f.Features.Guests)))
+		once.Features = &Features{Guests: guests, Flags: f.Features.Flags}
+	}
 	seen := map[string]bool{}
-	for _, s := range Build(f).Steps {
+	for _, s := range Build(&once).Steps {
 		if seen[s.ID] {
 			c.fault("stages."+s.Stage, s.ID, "want another name: the stage has a step of that name already")
 		}
@@ -322,8 +338,16 @@ func (c *checker) dsn(field, dsn string) {
 
 func (c *checker) network(n *Network) {
 	c.absolute("network.file", n.File)
-	if n.Jobs < 0 {
+	if c.read.Given("network.jobs") && n.Jobs < 1 {
 		c.fault("network.jobs", fmt.Sprint(n.Jobs), "want a number from 1")
+	}
+	for i, kind := range n.LeaveOut {
+		at := fmt.Sprintf("network.leaveOut[%d]", i)
+		if !leftOut().MatchString(kind) {
+			c.fault(at, kind, "want KIND or KIND.FIELD, as `transition net export` tells what is not carried over, such as quota")
+		} else if slices.Contains(n.LeaveOut[:i], kind) {
+			c.fault(at, kind, "want each once")
+		}
 	}
 	if (n.Source.Endpoint == "") == (n.Source.DB == "") {
 		c.fault("network.source", n.Source.Endpoint, "want endpoint or db, one of them", "endpoint", "db")
@@ -346,6 +370,8 @@ func (c *checker) network(n *Network) {
 	c.line("network.source.dbName", n.Source.DBName)
 	c.line("network.target.dbName", n.Target.DBName)
 }
+
+var leftOut = pattern.New(`^[a-z][a-z0-9_.:-]{0,99}$`)
 
 // ours are the flags of `upgrade run` that its step gives itself.
 var ours = []string{"--bundle", "--yes", "--wait", "--dry-run", "--join", "--output", "-o", "--server", "--socket"}

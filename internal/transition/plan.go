@@ -64,14 +64,15 @@ const (
 	confirmCleanup = "look whether the new platform does what it should: what the work has left on the databases is removed now"
 )
 
-type named struct {
-	name string
+// Named is a stage with its name.
+type Named struct {
+	Name string
 	*Stage
 }
 
-// all are the stages in their order.
-func (s *Stages) all() []named {
-	return []named{
+// All are the stages in their order.
+func (s *Stages) All() []Named {
+	return []Named{
 		{"collect", &s.Collect}, {"ready", &s.Ready}, {"align", &s.Align}, {"network", &s.Network}, {"cutover", &s.Cutover},
 		{"hosts", &s.Hosts}, {"restart", &s.Restart}, {"features", &s.Features}, {"cleanup", &s.Cleanup},
 	}
@@ -80,7 +81,7 @@ func (s *Stages) all() []named {
 // Build makes the plan of a file that has no faults.
 func Build(f *File) *Plan {
 	b := &builder{file: f, plan: &Plan{Name: f.Name}}
-	for _, s := range f.Stages.all() {
+	for _, s := range f.Stages.All() {
 		b.stage(s)
 	}
 	return b.plan
@@ -89,15 +90,15 @@ func Build(f *File) *Plan {
 type builder struct {
 	file *File
 	plan *Plan
-	at   named
+	at   Named
 }
 
 // stage adds the steps of a stage, and its question before one of them.
-func (b *builder) stage(s named) {
+func (b *builder) stage(s Named) {
 	b.at = s
 	at, question := len(b.plan.Steps), ""
 	b.commands(s.Before)
-	switch s.name {
+	switch s.Name {
 	case "collect":
 		if p := b.file.Platform; p != nil {
 			b.add("platform", looks, "transition", "collect", "--openrc", p.Source, "--out", p.File)
@@ -141,13 +142,13 @@ func (b *builder) stage(s named) {
 // add adds a command of Holdfast, which may be given again at any time.
 func (b *builder) add(name string, within time.Duration, args ...string) {
 	b.plan.Steps = append(b.plan.Steps, Step{
-		ID: b.at.name + "/" + name, Stage: b.at.name, Host: b.file.Host, Run: append([]string{Self}, args...), Timeout: within, Again: true,
+		ID: b.at.Name + "/" + name, Stage: b.at.Name, Host: b.file.Host, Run: append([]string{Self}, args...), Timeout: within, Again: true,
 	})
 }
 
 func (b *builder) commands(all []Command) {
 	for _, c := range all {
-		s := Step{ID: b.at.name + "/" + c.Name, Stage: b.at.name, Host: c.Host, Run: c.Run, Timeout: time.Duration(c.Timeout)}
+		s := Step{ID: b.at.Name + "/" + c.Name, Stage: b.at.Name, Host: c.Host, Run: c.Run, Timeout: time.Duration(c.Timeout)}
 		if s.Host == "" {
 			s.Host = b.file.Host
 		}
@@ -240,8 +241,11 @@ func (n *Network) commands() (export, apply, verify []string) {
 		export = append(export, "--db", n.Source.DB)
 		export = flag(export, "--db-name", n.Source.DBName)
 	}
+	leave := strings.Join(n.LeaveOut, ",")
+	export = flag(export, "--leave-out", leave)
 	apply = []string{"transition", "net", "apply", "--file", n.File, "--applied", n.File + ".applied", "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
 	apply = flag(flag(apply, "--openrc", n.Target.Openrc), "--db-name", n.Target.DBName)
+	apply = flag(apply, "--leave-out", leave)
 	if n.Jobs > 0 {
 		apply = append(apply, "--jobs", strconv.Itoa(n.Jobs))
 	}

@@ -33,6 +33,7 @@ network:
   source: {endpoint: "http://127.0.0.1:9696"}
   target: {endpoint: "http://127.0.0.1:9697", openrc: /root/new-openrc, db: "holdfast@unix(/run/mysqld/mysqld.sock)/", dbName: neutron2}
   jobs: 8
+  leaveOut: [quota, port.numa_affinity_policy]
   reserveDHCP: true
   hosts: true
 config: {dir: /srv/config, cluster: site-a}
@@ -79,7 +80,7 @@ func shown(p *Plan) string {
 func TestAWholePlan(t *testing.T) {
 	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services --leave-out-orphans"
 	const prof = "--profile openstack-liberty-zed " + dbs
-	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --jobs 8 --reserve-dhcp"
+	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --leave-out quota,port.numa_affinity_policy --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
 		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
@@ -88,13 +89,13 @@ func TestAWholePlan(t *testing.T) {
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
 		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check control --before /var/lib/holdfast/old.json",
 		"ready/databases cp1 holdfast transition db plan " + prof,
-		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
 		"ready/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"ready/network cp1 holdfast transition net apply " + apply + " --dry-run",
 		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
-		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
 		"network/hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"network/apply cp1 holdfast transition net apply " + apply,
 		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
@@ -103,7 +104,7 @@ func TestAWholePlan(t *testing.T) {
 		"cutover/catch-up cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
 		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
-		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696",
+		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
 		"cutover/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"cutover/network-apply cp1 holdfast transition net apply " + apply,
 		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
@@ -184,7 +185,12 @@ func TestFaults(t *testing.T) {
 		edit("profile: openstack-liberty-zed", "mapping: /m\n  profile: openstack-liberty-zed"): "want profile or mapping, one of them",
 		edit("--keep-guests", "--bundle=/x"):                                                    `upgrade.flags[0]: value "--bundle=/x": want a flag that says how`,
 		edit("[/usr/sbin/rabbitmqctl", "[rabbitmqctl"):                                          `stages.ready.before[0].run[0]: value "rabbitmqctl": want the absolute path`,
-		edit("timeout: 30s", "timeout: 3y"):                                                     "want a time from 1s to 336h0m0s",
+		edit("timeout: 30s", "timeout: 3y"):                                                     "want a time from 1s to 336h, such as",
+		edit("timeout: 30s", "timeout: 30"):                                                     `timeout: value "30": want a time from 1s to 336h`,
+		edit("jobs: 8", "jobs: 0"):                                                              `network.jobs: value "0": want a number from 1`,
+		edit("[quota,", "[--yes,"):                                                              `network.leaveOut[0]: value "--yes": want KIND or KIND.FIELD`,
+		edit("[quota,", "[quota, quota,"):                                                       `network.leaveOut[1]: value "quota": want each once`,
+		"# nothing":                                                                             `1:1: (file): value "": want fields such as format, name, host: there are none`,
 		edit("name: rabbit", "name: databases"):                                                 `stages.ready: value "ready/databases": want another name`,
 		edit(`{endpoint: "http://127.0.0.1:9696"}`, "{}"):                                       "network.source",
 		edit("source: /root/old-openrc", "source: old-openrc"):                                  `platform.source: value "old-openrc": want an absolute path`,
