@@ -19,7 +19,9 @@ func (a *app) transitionPlanCmd() *cobra.Command {
 		Short: "Show every step of a whole transition",
 		Long: `Shows every step that "transition run" would do: the stage, the host, the
 command as a shell takes it, and what a person is asked before. It needs no
-cluster and no agent, and nothing is begun. - as FILE is standard input.
+cluster and no agent, and nothing is begun. - as FILE is standard input. All
+faults of the file are told at once, also values that a command of the plan
+would refuse; files that it names, servers and hosts are not asked.
 
 Each command of Holdfast in it may be given by hand, too, and does the same.
 See docs/transition.md for the file.

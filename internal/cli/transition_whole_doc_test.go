@@ -7,8 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/config"
+	"holdfast/internal/inventory/invfile"
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition"
+	"holdfast/internal/transition/hostconf"
 )
 
 // TestTheFileOfTheDocumentIsPlanned: the example of docs/transition.md is a file; each step of Holdfast is a command with
@@ -47,6 +51,7 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 	if ours < 25 {
 		t.Errorf("%d steps of Holdfast", ours)
 	}
+	filesOfTheDocument(t)
 	_, needs, _ := strings.Cut(before, "\n## What must be there before\n")
 	named := regexp.MustCompile(`(?m)(?:[ =\[]|^)(/[a-z][A-Za-z0-9./_-]*|http://[0-9.:]+|canary[0-9]|net1)`)
 	for _, m := range named.FindAllStringSubmatch(file, -1) {
@@ -62,5 +67,40 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 		if !strings.Contains(s.out, " "+step[1]+" on ") && !strings.Contains(step[1], "packaging/") {
 			t.Errorf("the page names a step %s that is not in the plan", step[1])
 		}
+	}
+}
+
+// filesOfTheDocument looks whether the readers of the files that the example names take those of the page.
+func filesOfTheDocument(t *testing.T) {
+	t.Helper()
+	page := blocks(t, "transition.md")
+	if len(page["yaml"]) != 5 || len(page["sh"]) != 1 || len(page["ini"]) != 1 || len(page["csv"]) != 1 || len(page["text"]) != 1 {
+		t.Fatalf("docs/transition.md has other files than the test knows: %d of YAML", len(page["yaml"]))
+	}
+	if _, faults := invfile.ParseOverlay([]byte(page["yaml"][1])); len(faults) > 0 {
+		t.Errorf("platform.yaml: %s", strictyaml.Lines("", faults))
+	}
+	if _, faults := hostconf.Parse([]byte(page["yaml"][2])); len(faults) > 0 {
+		t.Errorf("config.yaml: %s", strictyaml.Lines("", faults))
+	}
+	t.Chdir(t.TempDir())
+	write(t, "tree/manifest.yaml", page["yaml"][3])
+	write(t, "tree/nova/nova-compute.rpm", "")
+	if s := commandLine(t, "", "bundle", "build", "tree", "-o", "compute.hfb"); s.code != 0 {
+		t.Errorf("the bundle: %d: %s", s.code, s.err)
+	}
+	write(t, "openrc", page["sh"][0])
+	try.Must(t, os.Chmod("openrc", 0o600))
+	_, err := loginFrom("openrc")
+	try.Must(t, err)
+	write(t, "ids/project.csv", page["csv"][0])
+	write(t, "old.cnf", strings.NewReplacer("10.10.0.11", "127.0.0.1", "3306", "1").Replace(page["ini"][0])) // no server is there
+	try.Must(t, os.Chmod("old.cnf", 0o600))
+	s := commandLine(t, "", "transition", "db", "plan", "--profile", "openstack-liberty-zed", "--ids", "ids", "--source", "/?option-file=old.cnf", "--target", "/?option-file=old.cnf")
+	if s.code != 4 || !strings.Contains(s.err, "source at 127.0.0.1:1 as old_reader") {
+		t.Errorf("IDs and option file: %d: %s", s.code, s.err)
+	}
+	if _, err := guestHosts("hosts.txt", page["text"][0], config.Cluster{}); err != nil {
+		t.Errorf("hosts.txt: %v", err)
 	}
 }
