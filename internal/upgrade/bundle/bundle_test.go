@@ -202,6 +202,7 @@ func TestBuildFaults(t *testing.T) {
 		"bad timeout":    {change: edit("timeout: 10m", "timeout: soon"), want: `modules[0].timeout: value "soon": want a duration`},
 		"cycle":          {change: edit("- name: db", "- name: db\n  after: [web]"), want: `modules[0].after: value "db -> web -> db": want no cycle`},
 		"malformed":      {change: edit("modules:", "modules: ]"), want: "malformed YAML"},
+		"empty manifest": {change: put("manifest.yaml", "# later\n"), want: `(file): value "": want fields such as name, version, upgradeFrom, modules: there are none in the file`},
 		"no manifest":    {tree: remove("manifest.yaml"), want: "manifest.yaml: no such file"},
 		"link":           {tree: link("web/index.html", "web/link"), want: `(tree): value "web/link": want regular files and directories only, this is a symbolic link`},
 		"link out":       {tree: link("/etc/passwd", "web/link"), want: "this is a symbolic link that leads out of the tree"},
