@@ -55,6 +55,28 @@ func TestTwoRestoresAreTwoGenerations(t *testing.T) {
 	}
 }
 
+// TestARestoredStoreHasNoWords: what operators said of hosts, and the hosts' records, are of the time of the backup. A word
+// about a host without a record would count again, as no host has one.
+func TestARestoredStoreHasNoWords(t *testing.T) {
+	st := storetest.NewMem().NewClient("h")
+	defer st.Close()
+	was := cluster.Want{Run: true, Off: []cluster.Off{{Host: "h2", User: "anna"}}}
+	if _, ok, err := st.Txn(t.Context(), nil, []store.Op{
+		{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(was)}, {Key: records.HostKey("h1"), Value: records.Encode(cluster.Host{Name: "h1"})},
+	}); err != nil || !ok {
+		t.Fatal(err, ok)
+	}
+	if _, err := NewGeneration(t.Context(), st, 1); err != nil {
+		t.Fatal(err)
+	}
+	kv, found, err := st.Get(t.Context(), records.WantKey(cluster.MgmtVM))
+	want, derr := records.Decode[cluster.Want](kv, !found)
+	hosts, _, herr := st.List(t.Context(), records.KeyHosts)
+	if err := errors.Join(err, derr, herr); err != nil || len(want.Off) != 0 || !want.Run || len(hosts) != 0 {
+		t.Errorf("%v: %+v, %d hosts", err, want, len(hosts))
+	}
+}
+
 // TestAGenerationThatWasGivenUp: the store of a lesser generation is followed when this host has
 // given its own up for it, and for no other; an agent that runs with its own begins anew.
 func TestAGenerationThatWasGivenUp(t *testing.T) {
