@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,9 +230,22 @@ func judge(r job.Record, err, cause error, ended bool) (verdict, bool) {
 	case errors.Is(err, ErrUnclear):
 		return verdict{job.Unknown, err.Error(), code}, true
 	case cause != nil:
-		return verdict{job.Failed, cause.Error(), code}, true
+		return verdict{job.Failed, because(cause, err), code}, true
 	}
 	return verdict{job.Failed, err.Error(), code}, true
+}
+
+// because is why a step was cancelled; with a timeout also what the Executor was at.
+func because(cause, err error) string {
+	text, late := err.Error(), ErrTimeout.Error()
+	if !errors.Is(cause, ErrTimeout) || text == late || text == context.DeadlineExceeded.Error() {
+		return cause.Error()
+	}
+	text = strings.TrimSuffix(text, ": "+late)
+	for _, behind := range []string{": ", "\n"} {
+		text = strings.TrimPrefix(text, late+behind)
+	}
+	return cause.Error() + ": " + text
 }
 
 // finish writes a result. When the agent stops meanwhile it tries a little longer.

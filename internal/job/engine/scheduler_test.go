@@ -148,7 +148,7 @@ func TestOneJobOfAKind(t *testing.T) {
 		ctx := w.t.Context()
 		plan := encode([]toyStep{free("h1/b", "h1")})
 		err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil, Also{})
-		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "upgrade u1 (2.0 to 3.0) of root is active since 2000-01-01T00:00:00Z") {
+		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "upgrade u1 (2.0 to 3.0), begun by root at 2000-01-01T00:00:00Z, is active") {
 			w.t.Errorf("second job: %v", err)
 		}
 		other := upgradeJob("u3")

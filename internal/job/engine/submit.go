@@ -130,8 +130,8 @@ func idle(ctx context.Context, st store.Store, j job.Job, kind job.Kind) (job.Jo
 	case old.ID == j.ID:
 		return job.Job{}, fmt.Errorf("submit %s %s: there is one with this id already: %w", j.Kind, j.ID, ErrRefused)
 	case old.State != job.Ended:
-		return job.Job{}, fmt.Errorf("submit %s %s: %s %s (%s) of %s is %s since %s: %w",
-			j.Kind, j.ID, old.Kind, old.ID, old.Title, old.User, old.State, old.Began.UTC().Format(time.RFC3339), ErrBusy)
+		return job.Job{}, fmt.Errorf("submit %s %s: %s %s (%s), begun by %s at %s, is %s: %w",
+			j.Kind, j.ID, old.Kind, old.ID, old.Title, old.User, old.Began.UTC().Format(time.RFC3339), old.State, ErrBusy)
 	}
 	return old, nil
 }

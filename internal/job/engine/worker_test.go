@@ -63,9 +63,11 @@ func TestResults(t *testing.T) {
 		w.body("h2/panic", func(context.Context, Task) error { panic("oh") })
 		w.body("h2/unclear", func(context.Context, Task) error { return fmt.Errorf("call libvirt: %w", ErrUnclear) })
 		w.body("h2/slow", until)
+		w.body("h2/late", func(ctx context.Context, t Task) error { return fmt.Errorf("a stays on h2: %w", until(ctx, t)) })
+		w.body("h2/cut", func(ctx context.Context, t Task) error { return errors.Join(until(ctx, t), errors.New("p1 is in use")) })
 		w.body("h2/deaf", func(context.Context, Task) error { time.Sleep(5 * time.Minute); return nil })
-		steps := []toyStep{free("h2/ok", "h2"), free("h2/exit", "h2"), free("h2/panic", "h2"), free("h2/unclear", "h2"), free("h2/slow", "h2"), free("h2/deaf", "h2"), free("h2/none", "h2")}
-		steps[6].Kind = "unheard"
+		steps := []toyStep{free("h2/ok", "h2"), free("h2/exit", "h2"), free("h2/panic", "h2"), free("h2/unclear", "h2"), free("h2/slow", "h2"), free("h2/late", "h2"), free("h2/cut", "h2"), free("h2/deaf", "h2"), free("h2/none", "h2")}
+		steps[8].Kind = "unheard"
 		w.submit(upgradeJob("u1"), steps)
 		want := map[string]struct {
 			state job.StepState
@@ -77,11 +79,13 @@ func TestResults(t *testing.T) {
 			"h2/panic":   {job.Failed, 0, "the agent failed in it: oh"},
 			"h2/unclear": {job.Unknown, 0, "call libvirt: its outcome is not known"},
 			"h2/slow":    {job.Failed, 0, "timed out after 1m0s"},
+			"h2/late":    {job.Failed, 0, "timed out after 1m0s: a stays on h2"},
+			"h2/cut":     {job.Failed, 0, "timed out after 1m0s: p1 is in use"},
 			"h2/deaf":    {job.Unknown, 0, "timed out after 1m0s, but it has not ended"},
 			"h2/none":    {job.Failed, 0, `this host's agent knows no steps of kind "unheard"`},
 		}
 		j := w.await("u1", 3*time.Minute, "all over", func(j Journal) bool {
-			return len(j.Records) == 7 && !slices.ContainsFunc(sortedKeys(want), func(s string) bool { return isOpen(j.Records[s].State) })
+			return len(j.Records) == 9 && !slices.ContainsFunc(sortedKeys(want), func(s string) bool { return isOpen(j.Records[s].State) })
 		})
 		for step, e := range want {
 			r := j.Records[step]
