@@ -120,9 +120,20 @@ func notOver(st State, last *journal) error {
 	cluster := last.status.Cluster
 	err := fail.Errorf(fail.Refused, "the upgrade to %s %s (%s) is not over: the cluster is %s", st.Bundle.Name, st.To, st.Run, cluster)
 	if cluster == upgrade.Rollup && (st.Last == st.Run || last.changedNothing()) {
-		return err.With("no other bundle is taken until then, also not a corrected one of the same version. Mend by hand what its programs could not do, and go on with the old bundle: holdfast upgrade run, then holdfast upgrade skip STEP --reason WHY for what was done by hand. Or roll it back first: holdfast upgrade rollback")
+		return err.With("no other bundle is taken until then, also not a corrected one of the same version. Mend by hand what its programs could not do, and go on with the old bundle: holdfast upgrade run --bundle FILE, then holdfast upgrade skip STEP --reason WHY for what was done by hand. Or roll it back first: holdfast upgrade rollback")
 	}
-	return err.With("commit it or roll it back first: holdfast upgrade commit, holdfast upgrade rollback")
+	return err.With(endBy(cluster, ""))
+}
+
+// endBy names the commands, with a flag, that end an upgrade as the cluster is: others are refused then.
+func endBy(c upgrade.ClusterState, flag string) string {
+	switch c {
+	case upgrade.Prepared:
+		return "commit it or roll it back first: holdfast upgrade commit" + flag + ", holdfast upgrade rollback" + flag
+	case upgrade.Committing:
+		return "finish its commit first: holdfast upgrade commit" + flag
+	}
+	return "roll it back first: holdfast upgrade rollback" + flag
 }
 
 // switchesHA reports whether the upgrade has a step that switches the platform's HA off.

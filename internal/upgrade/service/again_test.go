@@ -94,7 +94,7 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 	// Part of it is back: no run goes on from there.
 	r.end(back.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Rolldown })
 	_, err = r.RunUpgrade(limited(t), "ann", q)
-	wantKind(t, err, fail.Refused, "is not over", "rolldown", "holdfast upgrade rollback")
+	wantKind(t, err, fail.Refused, "is not over", "rolldown", "roll it back first: holdfast upgrade rollback") // a commit would be refused
 	// When all is, an upgrade is a new one.
 	again, err := r.RunUpgrade(limited(t), "ann", request.Request{Purpose: upgrade.ForRollback})
 	if err != nil || again.Job == nil {

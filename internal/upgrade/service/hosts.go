@@ -69,9 +69,9 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: only other hosts can be forgotten", host)
 	case h.Up(time.Now()):
 		return fail.Errorf(fail.Refused, "host %s reports: it was heard %s ago", host, time.Since(h.SeenAt).Round(time.Second)).
-			With("end its agent first, and switch it off")
+			With("stop its agent and switch the host off first")
 	}
-	if err := s.uninvolved(ctx); err != nil {
+	if err := s.uninvolved(ctx, host); err != nil {
 		return err
 	}
 	ops, err := drain.Forget(ctx, s.Store, host, force, s.Log)
@@ -89,14 +89,18 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 }
 
 // uninvolved refuses when hosts may be a part of something that is not over.
-func (s *Service) uninvolved(ctx context.Context) error {
+func (s *Service) uninvolved(ctx context.Context, host cluster.HostID) error {
 	jobs, err := engine.List(ctx, s.Store)
 	if err != nil {
 		return err
 	}
 	for _, j := range jobs {
 		if j.State != job.Ended {
-			return fail.Errorf(fail.Refused, "%s (%s) is %s", j.ID, j.Title, j.State).With("wait for its end, or leave the host out: holdfast upgrade drop HOST")
+			err := fail.Errorf(fail.Refused, "%s (%s) is %s", j.ID, j.Title, j.State)
+			if j.Kind == job.Upgrade {
+				return err.With("wait for its end, or leave the host out: holdfast upgrade drop " + string(host))
+			}
+			return err.With("wait for its end, or end it: holdfast jobs abort " + j.ID)
 		}
 	}
 	st, err := loadState(ctx, s.Store)
@@ -108,8 +112,8 @@ func (s *Service) uninvolved(ctx context.Context) error {
 		return err
 	}
 	if c := last.status.Cluster; c != upgrade.Normal {
-		return fail.Errorf(fail.Refused, "the upgrade to %s is not over: the cluster is %s", st.To, c).
-			With("end it first: holdfast upgrade commit --lost HOST, holdfast upgrade rollback --lost HOST")
+		lost := " --lost " + string(host)
+		return fail.Errorf(fail.Refused, "the upgrade to %s is not over: the cluster is %s", st.To, c).With(endBy(c, lost))
 	}
 	return nil
 }

@@ -125,14 +125,10 @@ func TestNobodyIsForgottenInAnUpgrade(t *testing.T) {
 	b := r.bundle("1.1.0")
 	got := r.begin(request.Request{Bundle: b.SHA256, Version: "1.0.0", Options: upgrade.Options{Mode: manifest.Rolling, KeepGuests: true}})
 	r.silence("h2")
-	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), got.Job.ID) {
-		t.Errorf("while a job runs: %v", err)
-	}
+	wantKind(t, r.Forget(limited(t), "ann", "h2", false), fail.Refused, got.Job.ID, "holdfast upgrade drop h2")
 	r.end(got.Job.ID, "failed", func(s *upgrade.Status) { s.Cluster = upgrade.Rollup })
 	r.silence("h2")
-	if err := r.Forget(limited(t), "ann", "h2", false); !refused(err) || !strings.Contains(err.Error(), "not over") {
-		t.Errorf("while the cluster is half upgraded: %v", err)
-	}
+	wantKind(t, r.Forget(limited(t), "ann", "h2", false), fail.Refused, "not over", "roll it back first: holdfast upgrade rollback --lost h2")
 }
 
 // TestWhatWasSaidOfAHostThatIsGone: what is kept stays in nobody's way, and what is said
