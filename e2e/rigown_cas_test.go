@@ -205,7 +205,7 @@ func (r *rig) casFails(t testing.TB, run []string) {
 	}
 	r.command(t, hosts[0], "upgrade", "retry", hosts[1]+"/install/cas")
 	r.command(t, hosts[0], "upgrade", "resume")
-	stopped("the version E0503 was not read back", hosts[4]+" has "+casOld)
+	stopped("not all hosts report version E0503", hosts[4]+" has "+casOld)
 	r.command(t, hosts[0], "upgrade", "abort")
 	r.awaitUpgrade(t, "the abort", ended)
 	r.command(t, hosts[0], "upgrade", "rollback", "--yes", "-o", "json")

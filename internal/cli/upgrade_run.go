@@ -225,7 +225,7 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 			}
 		}
 		if j := u.Job; j != nil && j.State != "ended" {
-			return fail.Errorf(fail.Refused, "%s of %s is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
+			return fail.Errorf(fail.Refused, "%s, begun by %s, is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
 		}
 	}
 	sent, err := a.bring(cmd.Context(), c, f, trust)

@@ -189,7 +189,7 @@ func leftBehind(hosts []request.Behind) (out []string) {
 	for _, h := range hosts {
 		text := "not upgraded: %s at %s, not read since"
 		if h.Halfway {
-			text = "half-way from %s at %s, not read since"
+			text = "left between %s and the new version at %s, not read since"
 		}
 		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), clock(h.At)))
 	}
@@ -227,7 +227,7 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if u.Mode != "" {
 		text += ", " + clean(u.Mode)
 	}
-	say(b, p, "run", plain, text+", by "+or(j.User, "nobody known")+" since "+clock(j.Began))
+	say(b, p, "run", plain, text+", by "+or(j.User, "an unknown user")+" since "+clock(j.Began))
 	text = ends.text
 	if why := j.Because(); why != "" {
 		text += ": " + clean(why)

@@ -12,9 +12,9 @@ var (
 
 	HostSilent = code("host-silent", "host {host} is silent")
 	LeadsNot   = code("leads-not", "the agent of {host} ({version}, generation {has}) coordinates and does not lead this job, which was begun by an agent of generation {generation}: "+
-		"they may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
+		"generations may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
 	TooFarApart = code("too-far-apart", "the agent of {host} ({version}, generation {has}) gets no steps of this job (generation {generation}) from "+
-		"the agent of {coordinator} ({coordinatorversion}, generation {coordinatorhas}), who coordinates: they may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
+		"the agent of {coordinator} ({coordinatorversion}, generation {coordinatorhas}), who coordinates: generations may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
 )
 
 // Why a transition is paused, and what its end leaves.

@@ -141,11 +141,11 @@ func (b *builder) allHostsFindings() {
 	}
 	if p := b.inv.Pair; p != nil && len(p.Status) == 0 && !b.confirmed(RuleActive) {
 		b.block(RuleActive, p.Active, "No program is known that says which manager is active: only the inventory says that it is this one.",
-			"name it in the platform file (pair.status), or confirm "+RuleActive)
+			"name the program in the platform file (pair.status), or say that the inventory is right: --confirmed "+RuleActive)
 	}
 	if b.inv.Status.VersionFile == "" && !b.confirmed(manifest.RuleReadBack) {
 		b.block(manifest.RuleReadBack, "", "The exit code of the bundle's program does not tell whether all hosts have the new version, and no file is known from which their version can be read.",
-			"name it in the platform file (status.versionFile), or confirm "+manifest.RuleReadBack)
+			"name the file in the platform file (status.versionFile), or go on without it: --confirmed "+manifest.RuleReadBack)
 	}
 	if b.inv.HA == nil {
 		b.find(Finding{

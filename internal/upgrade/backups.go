@@ -63,7 +63,7 @@ func (b *builder) backupFindings() {
 		case len(id) > maxBackupID:
 			b.block("backup", "", fmt.Sprintf("A backup can not be named after module %s: it has more than %d letters.", name, maxBackupID), "let the module back itself up")
 		case other != "":
-			b.block("backup", "", fmt.Sprintf("The backups of modules %s and %s would have one name.", other, name), "let one of the modules back itself up")
+			b.block("backup", "", fmt.Sprintf("The backups of modules %s and %s would have the same name.", other, name), "let one of the modules back itself up")
 		}
 		ids[id] = name
 		if providers()[plan.Provider].shared && b.o.Mode != manifest.Offline {

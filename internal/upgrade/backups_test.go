@@ -58,7 +58,7 @@ func TestBackupFindings(t *testing.T) {
 		"stop first":           {map[string]string{"web": "x"}, "ctbackup", `{"choice":"stop"}`, []string{"backup-settings: Backup x of module web: it is set to stop the upgrade until a backup was made."}},
 		"during": {map[string]string{"web": "x"}, "ctbackup", `{"choice":"during","sysPassword":"/p","port":1,"user":"u","password":"/p","storagePath":"/s"}`,
 			[]string{"backup-settings: Backup x of module web: provider ctbackup needs the setting address."}},
-		"one name for two": {map[string]string{"w.b": "mariadb", "w-b": "mariadb"}, "", "", []string{"backup: The backups of modules w-b and w.b would have one name."}},
+		"one name for two": {map[string]string{"w.b": "mariadb", "w-b": "mariadb"}, "", "", []string{"backup: The backups of modules w-b and w.b would have the same name."}},
 		"a long name":      {map[string]string{strings.Repeat("w", 49): "mariadb"}, "", "", []string{"backup: A backup can not be named after module www"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -124,7 +124,7 @@ func (b *builder) nodeFindings(dir string) {
 		case e == nil:
 			continue
 		case e.Node < 0 || e.Nodes == 0 || e.Version == "":
-			b.block("node", h.Name, fmt.Sprintf("The host does not tell which node of the engine it is, or which version it has: %s/config/deploy_param.json or %s/versions.yml can not be read.", dir, dir),
+			b.block("node", h.Name, fmt.Sprintf("The host does not tell which node of the engine it is, or which version it has: it can not read %s/config/deploy_param.json or %s/versions.yml.", dir, dir),
 				"see the host's problem in `holdfast host list`")
 			continue
 		case at[e.Node] != nil:
@@ -132,14 +132,14 @@ func (b *builder) nodeFindings(dir string) {
 		}
 		at[e.Node], nodes = h, max(nodes, e.Nodes)
 		if e.Version == b.m.Version && b.again == nil && b.inv.Version != b.m.Version {
-			b.block("node", h.Name, fmt.Sprintf("Node %d has %s already, others have %s, and no run of Holdfast has begun that.", e.Node, e.Version, b.inv.Version),
-				"end what was begun by hand, or go back on it: the engine is upgraded as a whole")
+			b.block("node", h.Name, fmt.Sprintf("Node %d has version %s already, others have %s, and no run of Holdfast has begun that.", e.Node, e.Version, b.inv.Version),
+				"finish by hand what was begun by hand, or undo it: the engine is upgraded as a whole")
 		}
 	}
 	for n := range nodes {
 		switch h := at[n]; {
 		case h == nil:
-			b.block("node", "", fmt.Sprintf("Node %d of the %d of the engine is on no host that reports.", n, nodes), "start Holdfast's agent on all nodes: the engine is upgraded as a whole")
+			b.block("node", "", fmt.Sprintf("No host that reports has node %d of the engine, which has %d nodes.", n, nodes), "start Holdfast's agent on all nodes: the engine is upgraded as a whole")
 		case slices.Contains(b.o.Drop, h.Name):
 			b.block("node", h.Name, fmt.Sprintf("The host is node %d of the engine and was dropped.", n), "the engine is upgraded as a whole: repair the host instead")
 		}
@@ -153,8 +153,8 @@ func (b *builder) ctbackupFindings() {
 		if plan, ok := b.backupOf(mod.Name); ok && plan.Provider == "ctbackup" {
 			if s := plan.Settings; bytes.Contains(s, []byte(`"during"`)) && !bytes.Contains(s, []byte(`"metadataPath"`)) {
 				b.find(Finding{
-					Rule: "ctbackup", Level: Warn, Text: "Where the metadata of MySQL is that ctbackup is asked to read, nothing says: each host looks for it before anything is changed, and stops the run when it finds none.",
-					Remedy: "have a look at what the step of the backup has found, or say it in the platform file: metadataPath",
+					Rule: "ctbackup", Level: Warn, Text: "Nothing says where the metadata of MySQL is, which ctbackup is to read. Each host looks for it before anything is changed, and stops the run when it finds none.",
+					Remedy: "read in the log of the backup's step what was found, or name the directory in the platform file (metadataPath)",
 				})
 			}
 			continue

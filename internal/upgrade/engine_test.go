@@ -111,7 +111,7 @@ func TestEngineRolling(t *testing.T) {
 		return buildEngine(t, inv, Options{Mode: manifest.Rolling, Backup: map[string]string{"engine": "ct"}})
 	}
 	during := `{"choice":"during","sysPassword":"/s","address":"127.0.0.1","user":"u","password":"/p","storagePath":"/b"`
-	if p = with(during + "}"); p.Blocked() || !strings.HasPrefix(asks(p), "Where the metadata of MySQL is") {
+	if p = with(during + "}"); p.Blocked() || !strings.HasPrefix(asks(p), "Nothing says where the metadata of MySQL is") {
 		t.Errorf("%+v", p.Findings)
 	}
 	for _, settings := range []string{during + `,"metadataPath":"/m"}`, `{"choice":"done","sysPassword":"/s"}`} {
@@ -133,7 +133,7 @@ func TestEngineRefusals(t *testing.T) {
 	}{
 		"reboot":          {Options{Mode: manifest.Reboot}, nil, "reboots no host"},
 		"two at once":     {Options{Mode: manifest.Rolling, MaxUnavailable: Limit{Count: 2}}, nil, "one node at a time"},
-		"node away":       {rolling, func(inv *inventory.Inventory) { inv.Hosts, inv.VMs = inv.Hosts[1:], nil }, "Node 1 of the 3 of the engine is on no host"},
+		"node away":       {rolling, func(inv *inventory.Inventory) { inv.Hosts, inv.VMs = inv.Hosts[1:], nil }, "No host that reports has node 1 of the engine, which has 3 nodes"},
 		"dropped":         {Options{Mode: manifest.Rolling, Drop: []cluster.HostID{"h1"}}, nil, "is node 1 of the engine and was dropped"},
 		"twice":           {rolling, func(inv *inventory.Inventory) { inv.Hosts[1].Engines[1].Node = 0 }, "node 0 of the engine, and so does h2"},
 		"not told":        {rolling, func(inv *inventory.Inventory) { inv.Hosts[0].Engines[1].Node = -1 }, "does not tell which node"},
@@ -164,7 +164,7 @@ func TestEngineVersions(t *testing.T) {
 	inv.Hosts[2].Engines[1].Version = "25.06.B001" // node 0
 	p := buildEngine(t, inv, Options{Mode: manifest.Rolling})
 	if p.From != "24.12.B010" || !slices.ContainsFunc(p.Findings, func(f Finding) bool {
-		return f.Level == Block && strings.Contains(f.Text, "Node 0 has 25.06.B001 already")
+		return f.Level == Block && strings.Contains(f.Text, "Node 0 has version 25.06.B001 already")
 	}) {
 		t.Errorf("%+v", p)
 	}

@@ -158,7 +158,7 @@ func LeaveGone(live, file inventory.Inventory) (inventory.Inventory, []Finding) 
 	}
 	return file, []Finding{{
 		Rule: "platform", Level: Warn, Text: "The last platform file names " + joinHosts(gone) + ", but no agent reports them any more. They are left out.",
-		Remedy: "once give a file without them: --platform FILE",
+		Remedy: "give a platform file without them: --platform FILE",
 	}}
 }
 

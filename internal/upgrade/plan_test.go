@@ -285,7 +285,7 @@ func TestFindings(t *testing.T) {
 		}, `warn no-rollback  : Module web can not`},
 		"down":        {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
 		"maintenance": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
-		"space":       {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB for unpacking, the bundle needs 5120 MiB.`},
+		"space":       {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB free for unpacking, the bundle needs 5120 MiB.`},
 		"command": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Requires.Commands, inv.Hosts[3].Commands = []string{"tree"}, []string{}
 		}, `block command h2 : The host has no command tree.`},

@@ -385,7 +385,7 @@ func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory,
 	}
 	b.plan.Purpose = ForCommit
 	if st.Cluster != Prepared && st.Cluster != Committing && (st.Cluster != Normal || !st.Committed) {
-		b.block("not-prepared", "", fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", st.Cluster), "finish the upgrade, or roll it back")
+		b.block("not-prepared", "", fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", st.Cluster), "finish the upgrade, or roll it back: holdfast upgrade status names the commands")
 	}
 	// A commit that is done has forgotten how each host was.
 	done := func(h cluster.HostID) bool {

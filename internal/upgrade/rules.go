@@ -55,13 +55,13 @@ func (b *builder) modeFindings() {
 		}
 	}
 	if r := b.inv.Running; r != "" {
-		b.block("running", "", "An upgrade to "+r+" is under way.", "end it, commit it or roll it back first")
+		b.block("running", "", "An upgrade to "+r+" is under way.", "wait for its end, commit it or roll it back first")
 	}
 	if cycle := b.m.Cycle(); cycle != nil {
 		b.block("cycle", "", "Modules wait for one another: "+strings.Join(cycle, " -> ")+".", "correct the manifest")
 	}
 	if len(b.inv.Hosts) == 0 {
-		b.block("hosts", "", "The inventory has no hosts.", "list them")
+		b.block("hosts", "", "The inventory has no hosts.", "list them in the inventory file (hosts), or start the agents of the hosts")
 	}
 }
 
@@ -152,7 +152,7 @@ func (b *builder) moduleFindings() {
 			some = some || mod.On(&b.inv.Hosts[j])
 		}
 		if rule := "no-host-for-" + mod.Name; !some && !b.confirmed(rule) {
-			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, but no host matches that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or confirm "+rule)
+			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, but no host matches that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or go on without this module: --confirmed "+rule)
 		}
 		plan, byProvider := b.backupOf(mod.Name)
 		backup := mod.Actions.Backup != nil || byProvider
@@ -184,7 +184,7 @@ func (b *builder) hostFindings() {
 			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name, Text: "The host is in maintenance: it takes no guests, also after the run."})
 		}
 		if need := b.m.MinSpace(); h.FreeBytes > 0 && h.FreeBytes < need {
-			b.block("space", h.Name, fmt.Sprintf("The host has %d MiB for unpacking, the bundle needs %d MiB.", h.FreeBytes>>20, need>>20), "make room")
+			b.block("space", h.Name, fmt.Sprintf("The host has %d MiB free for unpacking, the bundle needs %d MiB.", h.FreeBytes>>20, need>>20), "free space on the file system of upgrade/bundles in the host's data directory")
 		}
 		for _, cmd := range b.m.Requires.Commands {
 			if h.Commands != nil && !slices.Contains(h.Commands, cmd) {
@@ -207,7 +207,7 @@ func (b *builder) hostFindings() {
 func (b *builder) mayHang(v *inventory.VM) string {
 	const rule = "centos65-live-migration"
 	if strings.HasPrefix(strings.ToLower(v.System), "centos6.5") && b.fromCAS("<=E0218H06") && !b.confirmed(rule) {
-		return "CentOS 6.5 may hang when it moves live on E0218H06 and before; confirm " + rule + " to move it live"
+		return "CentOS 6.5 may hang when it moves live on E0218H06 and before; to move it live all the same: --confirmed " + rule
 	}
 	return ""
 }
@@ -244,7 +244,7 @@ func (b *builder) vmFindings() {
 		if family && v.MemoryMiB >= largeGuest && len(v.Fixed) == 0 {
 			b.find(Finding{
 				Rule: "large-guests", Level: Warn, Host: v.Host, VM: v.Name,
-				Text: "Guests of 32 GiB and more may fail to move live on CAS 2.0.", Remedy: "if it fails, retry with the policy cold",
+				Text: "Guests of 32 GiB and more may fail to move live on CAS 2.0.", Remedy: fmt.Sprintf("to move it cold, say in the platform file that it can not move live (fixed), and choose its policy: --policy %s=cold", b.call(v)),
 			})
 		}
 	}

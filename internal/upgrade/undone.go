@@ -58,9 +58,9 @@ func (b *builder) undone(level Level, h *inventory.Host, s *Step, text, command 
 	case b.confirmed(ruleUndone):
 		level = Warn
 	default:
-		remedy += "; or confirm " + ruleUndone
+		remedy += "; or go on without: --confirmed " + ruleUndone
 	}
-	b.find(Finding{Rule: ruleUndone, Level: level, Host: h.Name, Text: fmt.Sprintf("Step %s did not come: %s: %s.", s.ID, text, strings.Join(names, ", ")), Remedy: remedy})
+	b.find(Finding{Rule: ruleUndone, Level: level, Host: h.Name, Text: fmt.Sprintf("Step %s was not done: %s: %s.", s.ID, text, strings.Join(names, ", ")), Remedy: remedy})
 }
 
 // stillOff are the guests of a step that run nowhere. One that is in no inventory may

@@ -75,7 +75,7 @@ func TestWhatAnAbortHasLeftUndone(t *testing.T) {
 	m, inv, e := leftOff(t)
 	o := Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}
 	p, err := BuildAgain(m, e, inv, o)
-	want := []string{"block h0 on h0: virsh start gone; or confirm left-undone", "block h0 on h0: virsh pool-start iso; or confirm left-undone"}
+	want := []string{"block h0 on h0: virsh start gone; or go on without: --confirmed left-undone", "block h0 on h0: virsh pool-start iso; or go on without: --confirmed left-undone"}
 	if got := undoneOf(&p); err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %q", err, got)
 	}

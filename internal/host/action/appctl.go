@@ -194,11 +194,11 @@ var (
 func (a *appctlStep) committed(ctx context.Context, want string) string {
 	env, err := os.ReadFile(filepath.Join(a.what.Home, "action/env.sh"))
 	if err != nil {
-		return fmt.Sprintf("read whose program cms is: %v", err)
+		return fmt.Sprintf("find the account of the engine: %v", err)
 	}
 	user := engineUser.FindSubmatch(env)
 	if user == nil {
-		return "action/env.sh does not say whose program cms is: it has no cantian_user"
+		return a.what.Home + "/action/env.sh does not name the account of the engine: it has no line cantian_user=NAME"
 	}
 	if why := a.tells(ctx, string(user[1]), "cms version", "", raisedNumber, want); why != "" {
 		return why
@@ -206,7 +206,7 @@ func (a *appctlStep) committed(ctx context.Context, want string) string {
 	password, err := a.sysPassword()
 	switch {
 	case err != nil:
-		return fmt.Sprintf("read the version of the database back: %v", err)
+		return fmt.Sprintf("read the database's version back: %v", err)
 	case password == "":
 		a.say("DV_CTRL_VERSION was not read back: that takes the password of the engine's user sys, as secrets: {%s: PASSWORD} in the credentials file", sysSecret)
 		return ""

@@ -120,7 +120,7 @@ func (p *packageStep) choose(ctx context.Context) (manager, []string, error) {
 	if _, _, err := p.host.query(ctx, "rpm", "--version"); err == nil && len(p.what.RPM) > 0 {
 		return &rpm{p.host}, p.what.RPM, nil
 	}
-	return nil, nil, fmt.Errorf("no package of the bundle fits this host: it has %d for dpkg and %d for rpm", len(p.what.Deb), len(p.what.RPM))
+	return nil, nil, fmt.Errorf("no package of the bundle fits this host: the bundle has %d for dpkg and %d for rpm", len(p.what.Deb), len(p.what.RPM))
 }
 
 func (p *packageStep) do(ctx context.Context) (program.Result, error) {

@@ -160,8 +160,8 @@ func TestPackageThatCanNotBeKeptIsRefused(t *testing.T) {
 	had := r.packages()
 	a := r.bundled(r.deb("tiny", "2"), r.deb("other", "2"))
 	for _, r.phase = range []manifest.Phase{manifest.PreCheck, manifest.Backup, "install"} {
-		r.do(a, "package tiny 1 could not be brought back, so it is not replaced: put its file into the cache of the package manager as "+r.root+"/debian/var/cache/apt/archives/tiny_1_all.deb")
-		r.do(a, "package other 1 could not be brought back")
+		r.do(a, "a rollback could not bring package tiny 1 back, so it is not replaced: put its file into the cache of the package manager as "+r.root+"/debian/var/cache/apt/archives/tiny_1_all.deb")
+		r.do(a, "a rollback could not bring package other 1 back")
 		r.do(a, "/usr/share/tiny/version is no file, directory or link")
 		if now := r.packages(); now != had {
 			t.Fatalf("%s has changed\n%s", r.phase, now)
@@ -268,7 +268,7 @@ func TestRPMThatIsNotInTheCache(t *testing.T) {
 	r.host.Tools.Root = filepath.Join(r.root, "redhat")
 	r.inBundle("app.rpm", "app x86_64 (none):2.0-1\n", 0o644)
 	a := manifest.Action{Packages: &manifest.Packages{RPM: []string{"app.rpm"}}}
-	refused := "package app 1.0-1 could not be brought back, so it is not replaced: put its file into the cache of the package manager as " + r.root + "/redhat/var/cache/dnf/app-1.0-1.x86_64.rpm"
+	refused := "a rollback could not bring package app 1.0-1 back, so it is not replaced: put its file into the cache of the package manager as " + r.root + "/redhat/var/cache/dnf/app-1.0-1.x86_64.rpm"
 	r.phase = manifest.PreCheck
 	r.do(a, refused)
 	r.tool("dnf", `echo "No package app available"; exit 1`)

@@ -51,7 +51,7 @@ func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]
 	}
 	if p.step.Values.Phase == manifest.Rollback {
 		if ps == nil {
-			return nil, nil, errors.New("nothing was installed in this run")
+			return nil, nil, errors.New("there is no record of packages that this run has installed on this host: if none was, skip this step")
 		}
 		return nil, ps, nil
 	}
@@ -175,7 +175,7 @@ func (p *packageStep) keep(ctx context.Context, m manager, x *pkg) error {
 			}
 		}
 	}
-	return fmt.Errorf("package %s could not be brought back, so it is not replaced: put its file into the cache of the package manager as %s, or take it out of the bundle: %w", x.was(), places[0], errors.Join(append(why, err)...))
+	return fmt.Errorf("a rollback could not bring package %s back, so it is not replaced: put its file into the cache of the package manager as %s, or take it out of the bundle: %w", x.was(), places[0], errors.Join(append(why, err)...))
 }
 
 // take keeps a file if it is the package that is installed. same compares; nil: that was done.
@@ -188,7 +188,7 @@ func (p *packageStep) take(ctx context.Context, m manager, x *pkg, from, to stri
 	case err != nil:
 		return err
 	case old.Name != x.Name || old.Version != x.Was || old.Arch != x.before().Arch:
-		return fmt.Errorf("%s is %s %s of %s", from, old.Name, old.Version, old.Arch)
+		return fmt.Errorf("%s holds package %s %s (%s), not the one that is installed", from, old.Name, old.Version, old.Arch)
 	}
 	if same != nil {
 		if err := same(ctx, from, *x); err != nil {
@@ -210,12 +210,12 @@ func (p *packageStep) take(ctx context.Context, m manager, x *pkg, from, to stri
 func fileSum(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return "", fmt.Errorf("read what was kept: %w", err)
+		return "", fmt.Errorf("read the kept package: %w", err)
 	}
 	defer f.Close() // it is only read
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
-		return "", fmt.Errorf("read what was kept: %w", err)
+		return "", fmt.Errorf("read the kept package: %w", err)
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }

@@ -75,10 +75,10 @@ func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
 		state string // of tiny 1, as its status file has it
 		why   string
 	}{
-		"unpacked":        {"install ok unpacked", "package tiny:all 1 is unpacked, and could not be brought back like that: mend it first: dpkg --configure -a"},
+		"unpacked":        {"install ok unpacked", "package tiny:all 1 is unpacked: a rollback could not bring it back like that. Repair it first: dpkg --configure -a"},
 		"half configured": {"install ok half-configured", "tiny:all 1 is half-configured"},
 		"trigger":         {"install ok triggers-pending\nTriggers-Pending: x", "tiny:all 1 is triggers-pending"},
-		"half installed":  {"install ok half-installed", "tiny:all 1 is half-installed, and could not be brought back like that: mend it first: apt-get install --reinstall tiny"},
+		"half installed":  {"install ok half-installed", "tiny:all 1 is half-installed: a rollback could not bring it back like that. Repair it first: apt-get install --reinstall tiny"},
 		"to reinstall":    {"install reinstreq half-configured", "tiny:all 1 is to be reinstalled"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
 	r.dpkg("--unpack", r.deb("one", "1"), r.deb("two", "1"))
 	a := r.bundled(r.deb("one", "2"), r.deb("two", "2"))
 	for _, r.phase = range []manifest.Phase{manifest.PreCheck, "install"} {
-		r.do(a, "package one:all 1 is unpacked, and could not be brought back like that: mend it first: dpkg --configure -a\npackage two:all 1 is unpacked")
+		r.do(a, "package one:all 1 is unpacked: a rollback could not bring it back like that. Repair it first: dpkg --configure -a\npackage two:all 1 is unpacked")
 	}
 	r.dpkg("--configure", "-a")
 	was := r.packages()
@@ -126,7 +126,7 @@ func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
 		t.Errorf("the look has changed:\n%s\nwant\n%s", got, was)
 	}
 	r.phase = manifest.Rollback
-	r.do(a, "nothing was installed in this run")
+	r.do(a, "there is no record of packages that this run has installed on this host: if none was, skip this step")
 	r.phase = "install"
 	r.do(a, "")
 }

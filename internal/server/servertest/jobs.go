@@ -133,7 +133,7 @@ func (f *Jobs) Forget(ctx context.Context, _ string, host cluster.HostID, force 
 	case i < 3:
 		return fail.Errorf(fail.Refused, "host %s is in the cluster's configuration: only other hosts can be forgotten", host)
 	case all[i].Up:
-		return fail.Errorf(fail.Refused, "host %s reports: it was heard 2s ago", host).With("end its agent first, and switch it off")
+		return fail.Errorf(fail.Refused, "host %s reports: it was heard 2s ago", host).With("stop its agent and switch the host off first")
 	}
 	if f.moved == host && !force {
 		return fail.Errorf(fail.Refused, "guest vm1 was moved from node1 to %s, and it is not known that it runs", host).

@@ -29,7 +29,7 @@ func checkFacts(s *scene) []Finding {
 				"the host has reported no facts%s, so it was not checked%s", reason(s.why[h.Name]), left))
 		default:
 			if age := s.Now.Sub(s.Facts[h.Name].At); age > s.Limits.FactsAge && !s.Facts[h.Name].At.IsZero() {
-				fs = append(fs, onHost(h.Name, Warn, "let the host report its facts again, then repeat the check", "the facts of the host are %s old", age.Round(time.Second)))
+				fs = append(fs, onHost(h.Name, Warn, "repeat the check; if the facts stay old, restart the agent of the host", "the facts of the host are %s old", age.Round(time.Second)))
 			}
 			for _, fact := range []string{"os", "guests", "bridges"} { // the plan judges what it means for guests
 				if nk, ok := notKnown(h.Name, s.Facts[h.Name], fact, Info); ok {
@@ -39,7 +39,7 @@ func checkFacts(s *scene) []Finding {
 		}
 	}
 	if len(s.inv.Hosts) == 0 {
-		fs = append(fs, inCluster(Fail, "take the inventory of the cluster first", "there is no host to check"))
+		fs = append(fs, inCluster(Fail, "start the agents of the hosts: holdfast host list shows which hosts report", "there is no host to check"))
 	}
 	return fs
 }
@@ -121,7 +121,7 @@ func checkVersions(s *scene) []Finding {
 		if l, text, remedy := s.judgeVersion(v); l != OK {
 			for _, h := range by[v] {
 				if slices.Contains(s.Left, h) {
-					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand before anything needs that version on all hosts", "has %s, the others have %s: it was left out", orUnknown(v), s.to()))
+					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand before anything needs that version on all hosts", "has version %s, the others have %s: it was left out", orUnknown(v), s.to()))
 				} else {
 					fs = append(fs, onHost(h, l, remedy, "%s", text))
 				}
@@ -142,19 +142,19 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 		if s.Back {
 			remedy = "roll the host back, too, or upgrade the others"
 		}
-		return Fail, fmt.Sprintf("has %s, want %s", v, to), remedy
+		return Fail, fmt.Sprintf("has version %s, want %s", v, to), remedy
 	case s.When == After || v == s.From || s.When == Between && (v == s.man.Version || s.man.MayMix(s.Scheme, v)):
 		return OK, "", ""
 	case v == s.man.Version:
-		return Warn, fmt.Sprintf("has %s already, others have %s", v, s.From), "it is left out of the upgrade; check that this is the version that it should have"
+		return Warn, fmt.Sprintf("has version %s already, others have %s", v, s.From), "it is left out of the upgrade; check that this is the version that it should have"
 	case s.upgrades(v):
-		return Warn, fmt.Sprintf("has %s, others have %s; the bundle upgrades both", v, s.From), "find out why the versions differ"
+		return Warn, fmt.Sprintf("has version %s, others have %s; the bundle upgrades both", v, s.From), "find out why the versions differ"
 	}
 	want := s.From
 	if s.When == Between {
 		want = fmt.Sprintf("%s, %s or what may run beside it", s.From, s.man.Version)
 	}
-	return Fail, fmt.Sprintf("has %s, want %s", v, want), "bring all hosts to the same version first"
+	return Fail, fmt.Sprintf("has version %s, want %s", v, want), "bring all hosts to the same version first"
 }
 
 // upgrades reports whether the bundle upgrades a version in the mode of the run,

@@ -100,9 +100,9 @@ func (p *pack) group(name string, hosts []*inventory.Host) []Finding {
 			can++
 		case ever:
 			tight = append(tight, string(h.Name))
-			fs = append(fs, onHost(h.Name, Warn, "first move guests of other hosts together, or wait until another host is empty", "can not be emptied with the present placement of guests: %s", why))
+			fs = append(fs, onHost(h.Name, Warn, "first move guests of the other hosts onto fewer hosts, or wait until another host is empty", "can not be emptied with the present placement of guests: %s", why))
 		default:
-			fs = append(fs, onHost(h.Name, Fail, "shut guests down, choose a policy for them, or add a host to the group", "can not be emptied with any placement of guests: %s", why))
+			fs = append(fs, onHost(h.Name, Fail, "shut guests down, choose a policy for those that can not move live (--policy VM=stop), or add a host to the group", "can not be emptied with any placement of guests: %s", why))
 		}
 	}
 	if can == 0 && len(tight) > 0 {

@@ -37,9 +37,9 @@ func allWrong() []wrong {
 		{"facts", func(in *Input) { delete(in.Facts, "h1") }, "fail h1: the host has reported no facts", "agent"},
 		{"facts", func(in *Input) { in.Facts["h1"] = fact.NoFacts("h1", testNow, "no answer within 1m0s") }, "fail h1: the host has reported no facts (no answer within 1m0s), so it was not checked", "agent"},
 		{"facts", func(in *Input) { host(in, "h1").Down, in.When, in.Left = true, After, []cluster.HostID{"h1"} }, "warn h1: the host is down; it was left out", "start"},
-		{"facts", func(in *Input) { in.Inventory = nil }, "fail : there is no host to check", "inventory"},
-		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: not known: no file", "reason"},
-		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: the facts of the host are 2h0m0s old", "report its facts again"},
+		{"facts", func(in *Input) { in.Inventory = nil }, "fail : there is no host to check", "holdfast host list"},
+		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: can not tell its operating system: no file", "reason"},
+		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: the facts of the host are 2h0m0s old", "restart the agent"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].Version = "E0306" }, "fail : E0303 is not on the white list of cas E0306, which has E0306", "upgrade path"},
 		{"white-list", func(in *Input) { in.Mode = manifest.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose the mode rolling"},
 		{"white-list", func(in *Input) { in.Manifest, in.From = nil, "" }, "info : no bundle was given: what a bundle asks of the hosts is not checked", "--bundle FILE"},
@@ -47,16 +47,16 @@ func allWrong() []wrong {
 		{"white-list", func(in *Input) { in.From = "E0306" }, "info : the cluster has E0306 already", ""},
 		{"white-list", func(in *Input) { in.From = "what?" }, `fail : the version "what?" and the patterns of the bundle follow no known version scheme`, "take the bundle"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].ChangeSystemTables = true }, "info : the upgrade changes system tables", ""},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0302" }, "warn h2: has E0302, others have E0303; the bundle upgrades both", "why"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0306" }, "warn h2: has E0306 already, others have E0303", "left out"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0509H01" }, "fail h2: has E0509H01, want E0303", "same version"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Manifest.Mixed = "E0302", []string{"E0303"} }, "fail h2: has E0302, want E0303", "same version"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Mode = "E0302", manifest.Offline }, "fail h2: has E0302, want E0303", "same version"},
-		{"same-version", func(in *Input) { in.When, in.Facts["h2"].Version = Between, "E0509H01" }, "fail h2: has E0509H01, want E0303, E0306 or what", "same version"},
-		{"same-version", func(in *Input) { in.When = After }, "fail cvm: has E0303, want E0306", "upgrade the host"},
-		{"same-version", func(in *Input) { in.Facts["h2"].Unknown = map[string]string{"version": "no file"} }, "warn h2: not known: no file", "reason"},
-		{"same-version", func(in *Input) { in.When, in.Left = After, []cluster.HostID{"h2"} }, "warn h2: has E0303, the others have E0306: it was left out", "by hand"},
-		{"same-version", func(in *Input) { in.When, in.Back = After, true; in.Facts["h2"].Version = "E0306" }, "fail h2: has E0306, want E0303", "roll the host back"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0302" }, "warn h2: has version E0302, others have E0303; the bundle upgrades both", "why"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0306" }, "warn h2: has version E0306 already, others have E0303", "left out"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version = "E0509H01" }, "fail h2: has version E0509H01, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Manifest.Mixed = "E0302", []string{"E0303"} }, "fail h2: has version E0302, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Version, in.Mode = "E0302", manifest.Offline }, "fail h2: has version E0302, want E0303", "same version"},
+		{"same-version", func(in *Input) { in.When, in.Facts["h2"].Version = Between, "E0509H01" }, "fail h2: has version E0509H01, want E0303, E0306 or what", "same version"},
+		{"same-version", func(in *Input) { in.When = After }, "fail cvm: has version E0303, want E0306", "upgrade the host"},
+		{"same-version", func(in *Input) { in.Facts["h2"].Unknown = map[string]string{"version": "no file"} }, "warn h2: can not tell the installed version: no file", "reason"},
+		{"same-version", func(in *Input) { in.When, in.Left = After, []cluster.HostID{"h2"} }, "warn h2: has version E0303, the others have E0306: it was left out", "by hand"},
+		{"same-version", func(in *Input) { in.When, in.Back = After, true; in.Facts["h2"].Version = "E0306" }, "fail h2: has version E0306, want E0303", "roll the host back"},
 		{"same-version", func(in *Input) {
 			in.When = After
 			for _, f := range in.Facts {
@@ -70,25 +70,25 @@ func allWrong() []wrong {
 		{"same-version", func(in *Input) {
 			in.Manifest.Modules[0].Actions.Install = allHosts()
 			in.Facts["h2"].Unknown = map[string]string{"version": "no file"}
-		}, "fail h2: not known: no file", "reason"},
+		}, "fail h2: can not tell the installed version: no file", "reason"},
 		{"same-version", func(in *Input) {
 			in.Manifest.Modules[0].Actions.Install, in.Confirmed = allHosts(), []string{manifest.RuleReadBack}
 			in.Facts["h2"].Unknown = map[string]string{"version": "no file"}
-		}, "warn h2: not known: no file", "reason"},
+		}, "warn h2: can not tell the installed version: no file", "reason"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Bundle = []string{"a", "c"} }, "fail cvm: db: the parameter names of /etc/db.json differ; only installed: b; only in the bundle: c", "db/db.json in the bundle"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config = nil }, "fail cvm: db: /etc/db.json was not compared", "staged"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotThere = true }, "fail cvm: db: /etc/db.json is not there", "restore"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotStaged = true }, "warn cvm: db: db/db.json of the bundle is not", "staged"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Why = "malformed JSON" }, "fail cvm: db: malformed JSON", "correct"},
-		{"cluster-status", func(in *Input) { in.Facts["cvm"].Status.Exit = 1 }, "fail cvm: check_status reports that the cluster is not healthy (exit code 1): well", "appctl.sh start"},
+		{"cluster-status", func(in *Input) { in.Facts["cvm"].Status.Exit = 1 }, "fail cvm: check_status reports that the cluster is not healthy (exit code 1): well", "repeat the check"},
 		{"free-space", func(in *Input) { in.Facts["h1"].Space.Free = 4 << 30 }, "fail h1: /opt has 4.0 GiB free, want 5.0 GiB", "free space"},
 		{"free-space", func(in *Input) { in.Manifest.Modules[0].Files[0].Size = 11 << 30 }, "fail h1: /opt has 20.0 GiB free, want 22.0 GiB", "free space"},
 		{"free-space", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").FreeBytes = 1 << 30 }, "fail h1: the unpack directory has 1.0 GiB free", "free space"},
-		{"commands", func(in *Input) { in.Facts["h1"].Commands = nil }, "fail h1: not there: tree", "apt-get install tree;"},
-		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, fact.OS{ID: "ctyunos"} }, "fail h1: not there: tree", "yum install tree;"},
-		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, fact.OS{ID: "x"} }, "fail h1: not there: tree", "install tree with the system's package manager"},
-		{"commands", func(in *Input) { in.Manifest.Requires.Commands = []string{"multipath"} }, "fail h1: not there: multipath", "apt-get install multipath-tools;"},
-		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: not there: tree", "install tree"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands = nil }, "fail h1: commands are missing: tree", "apt-get install tree;"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, fact.OS{ID: "ctyunos"} }, "fail h1: commands are missing: tree", "yum install tree;"},
+		{"commands", func(in *Input) { in.Facts["h1"].Commands, in.Facts["h1"].OS = nil, fact.OS{ID: "x"} }, "fail h1: commands are missing: tree", "install tree with the system's package manager"},
+		{"commands", func(in *Input) { in.Manifest.Requires.Commands = []string{"multipath"} }, "fail h1: commands are missing: multipath", "apt-get install multipath-tools;"},
+		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: commands are missing: tree", "install tree"},
 		{"python-modules", func(in *Input) { in.Facts["h1"].Python["requests"] = "No module named 'requests'" }, "fail h1: Python can not import requests: No module named 'requests'", "pip3 install requests, or apt-get install python3-requests"},
 		{"python-modules", func(in *Input) { in.Manifest.Requires.PythonModules = []string{"yaml"} }, "fail h1: Python can not import yaml: the host was not asked about it", "pip3 install PyYAML, or apt-get install python3-yaml"},
 		{"ha-state", func(in *Input) { in.When, in.Mode = Between, manifest.Reboot }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
@@ -123,7 +123,7 @@ func allWrong() []wrong {
 		{"migratable", func(in *Input) { in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, inventory.PolicySkip }, "warn a: can not move live (x): its host h1 is left out", "by hand"},
 		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, inventory.PolicyStop }, "info a: can not move live (x): it is shut down while", ""},
 		{"migratable", func(in *Input) { v := &in.Inventory.VMs[0]; v.Fixed, v.Policy = []string{"x"}, inventory.PolicyCold }, "info a: can not move live (x): it is shut down and started", ""},
-		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].System = "E0218H06", "CentOS 6.5" }, "fail a: can not move live: a guest with CentOS 6.5 may hang", "stop, cold or skip"},
+		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].System = "E0218H06", "CentOS 6.5" }, "fail a: can not move live: CentOS 6.5 may hang", "stop, cold or skip"},
 		{"migratable", func(in *Input) { in.From, in.Inventory.VMs[0].MemoryMiB = "E0209H11", 32<<10 }, "warn a: has 32768 MiB: live migrations", "cold"},
 		{"migratable", func(in *Input) { host(in, "h3").CPUModel = "Haswell" }, "info g: hosts of the group g have different CPU models: Haswell, Skylake", ""},
 		{"dirty-rate", func(in *Input) { in.Inventory.VMs[0].Dirty = 110 }, "fail a: changes 110 MiB/s of its memory, the migration network carries 110", "quieter"},
@@ -148,7 +148,10 @@ func allWrong() []wrong {
 			in.Facts["h1"].Maps[0].Paths[1] = fact.Path{Device: "sdb", State: "failed faulty", Up: false}
 		}, "warn mpatha: multipath device mpatha: paths are down: sdb (failed faulty)", "restore"},
 		{"storage-paths", func(in *Input) { in.Facts["h1"].Maps[0].Paths = nil }, "fail mpatha: multipath device mpatha: no path is up", "restore"},
-		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 31 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31 in /etc/default/o2cb, want 61", "first suspend all shared pools"},
+		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 31 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31 in the configuration, want 61", "first suspend all shared pools"},
+		{"o2cb", func(in *Input) {
+			in.Facts["h1"].O2CB.Configured, in.Scheme = 31, version.SemVer
+		}, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31", "next reboot"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured = 0 }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is not set", "suspend"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Configured, in.Facts["h1"].Version = 31, "E0306" }, "warn h1: O2CB_HEARTBEAT_THRESHOLD is 31", "while pools are in use"},
 		{"o2cb", func(in *Input) { in.Facts["h1"].O2CB.Active = 31 }, "fail : hosts use different O2CB heartbeat thresholds and would refuse each other: 31 on h1; 61 on cvm, h2, h3", "same threshold"},
@@ -156,7 +159,7 @@ func allWrong() []wrong {
 			in.Pin = []string{"br-int"}
 			in.Facts["h1"].Bridges = []fact.Bridge{{Name: "br-int", Why: "it has a meter"}}
 		}, "fail h1: bridge br-int can not be pinned: it has a meter", "leave the bridge out"},
-		{"template-storage", func(in *Input) { in.When, in.Next = Between, []cluster.HostID{"h1"} }, "fail h1: is about to be rebooted with storage attached: iso, p", "detach"},
+		{"template-storage", func(in *Input) { in.When, in.Next = Between, []cluster.HostID{"h1"} }, "fail h1: is about to be rebooted with storage pools attached: iso, p", "detach"},
 		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0].Active = false }, "fail p: the pool p (ocfs2) is not active after the upgrade", "start the pool"},
 		{"template-storage", func(in *Input) { in.When = After; host(in, "h1").Pools[0] = inventory.Pool{Name: "old", Kind: "dir"} }, "warn old: the pool old (dir) is not active after the upgrade", "start the pool"},
 		{"template-storage", func(in *Input) {}, "info h1: template storage is attached; the run detaches it", ""},
@@ -209,7 +212,7 @@ func TestWhatIsNotKnownIsNeverOK(t *testing.T) {
 		in := well()
 		in.Facts["cvm"].Unknown = map[string]string{fact: "the tool is broken"}
 		if !slices.ContainsFunc(Run(*in), func(f Finding) bool {
-			return f.Host == "cvm" && f.Text == "not known: the tool is broken" && f.Level != OK
+			return f.Host == "cvm" && f.Text == "can not tell "+factName(fact)+": the tool is broken" && factName(fact) != fact && f.Level != OK
 		}) {
 			t.Errorf("nobody says that %q is not known", fact)
 		}

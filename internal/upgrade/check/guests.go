@@ -42,7 +42,7 @@ func checkMigratable(s *scene) []Finding {
 		case len(why) > 0:
 			fs = append(fs, s.stuck(vm, why))
 		case large && vm.MemoryMiB >= largeGuest:
-			fs = append(fs, onVM(vm, Warn, "be ready to shut it down and move it cold", "has %d MiB: live migrations of guests with 32 GiB and more may fail in 2.0", vm.MemoryMiB))
+			fs = append(fs, onVM(vm, Warn, fmt.Sprintf("to move it cold, say in the platform file that it can not move live (fixed), and choose its policy: --policy %s=cold", vm.Name), "has %d MiB: live migrations of guests with 32 GiB and more may fail on CAS 2.0", vm.MemoryMiB))
 		}
 	})
 	return append(fs, s.models()...)
@@ -55,7 +55,7 @@ const hangs = "centos65-live-migration"
 // fixed returns why a guest can not move live, or must not.
 func (s *scene) fixed(vm *inventory.VM) []string {
 	if isCentOS65(vm.System) && !slices.Contains(s.Confirmed, hangs) && s.is("<=E0218H06") {
-		return append(slices.Clip(vm.Fixed), "a guest with CentOS 6.5 may hang in a live migration up to E0218H06; confirm "+hangs+" to move it live")
+		return append(slices.Clip(vm.Fixed), "CentOS 6.5 may hang when it moves live on E0218H06 and before; to move it live all the same: --confirmed "+hangs)
 	}
 	return vm.Fixed
 }
@@ -71,7 +71,7 @@ func (s *scene) stuck(vm *inventory.VM, reasons []string) Finding {
 	case inventory.PolicySkip:
 		return onVM(vm, Warn, "upgrade that host by hand later", "can not move live (%s): its host %s is left out of the upgrade", why, vm.Host)
 	default:
-		return onVM(vm, Fail, "choose a policy before the run: stop, cold or skip; or remove what prevents the move", "can not move live: %s", why)
+		return onVM(vm, Fail, fmt.Sprintf("choose its policy: --policy %s=stop, cold or skip; or remove what prevents the move", vm.Name), "can not move live: %s", why)
 	}
 }
 
@@ -135,7 +135,7 @@ func checkDirty(s *scene) []Finding {
 			return
 		}
 		limit := hosts[vm.Host].Bandwidth()
-		const remedy = "choose a quieter time, a faster migration network, or a policy for the guest; or accept that: --confirmed dirty-rate"
+		const remedy = "choose a quieter time or a faster network (--migration-network), or say that it can not move live (fixed in the platform file) and choose its policy; or accept that: --confirmed dirty-rate"
 		switch {
 		case len(s.fixed(vm)) > 0:
 		case vm.Dirty >= limit:

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	plain "holdfast/internal/text"
 )
 
 //go:embed report.html
@@ -94,13 +95,13 @@ func cleaned(r Report) Report {
 		texts = append(texts, &losses[i].Guest)
 	}
 	for _, t := range texts {
-		*t = clean(*t)
+		*t = plain.Plain(clean(*t))
 	}
 	r.Findings, r.Hosts, r.Losses = fs, hosts, losses
 	r.Failures = slices.Clone(r.Failures)
 	for i := range r.Failures {
 		f := &r.Failures[i]
-		f.Why, f.By, f.Tail = clean(f.Why), clean(f.By), cleanLines(f.Tail)
+		f.Why, f.By, f.Tail = plain.Plain(clean(f.Why)), clean(f.By), cleanLines(f.Tail)
 		f.Faults = slices.Clone(f.Faults)
 		for j := range f.Faults {
 			f.Faults[j].Text, f.Faults[j].File = clean(f.Faults[j].Text), clean(f.Faults[j].File)

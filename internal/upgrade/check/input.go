@@ -250,7 +250,23 @@ func notKnown(h cluster.HostID, f *fact.Facts, fact string, l Level) (Finding, b
 	if !ok {
 		return Finding{}, false
 	}
-	return onHost(h, l, "find the reason on the host, then repeat the check", "not known: %s", why), true
+	return onHost(h, l, "find the reason on the host, then repeat the check", "can not tell %s: %s", factName(fact), why), true
+}
+
+// factName names a fact for people, by its name in Facts.Unknown.
+func factName(fact string) string {
+	name, ok := map[string]string{
+		"os": "its operating system", "version": "the installed version", "space": "the free space for bundles",
+		"commands": "which commands it has", "python": "which modules Python has", "config": "the parameters of configuration files",
+		"status": "the status of the product", "ha": "whether the platform's HA is on", "replication": "how the replication is",
+		"lastBackup": "when the last backup was made", "kernel": "the kernel", "clock": "whether its clock is right",
+		"o2cb": "the O2CB heartbeat threshold", "iscsi": "the iSCSI sessions", "fc": "the Fibre Channel ports", "maps": "the multipath devices",
+		"mounts": "the mounted cluster file systems", "guests": "the addresses of its guests", "bridges": "the bridges of Open vSwitch",
+	}[fact]
+	if !ok {
+		return fact
+	}
+	return name
 }
 
 // keys returns the keys of a map, sorted.

@@ -33,7 +33,7 @@ func checkSpace(s *scene) []Finding {
 			return // the check "facts" says that the host has told nothing
 		}
 		if free < need {
-			fs = append(fs, onHost(h.Name, Fail, "free space on its file system, or unpack elsewhere", "%s has %s free, want %s", dir, gib(free), gib(need)))
+			fs = append(fs, onHost(h.Name, Fail, "free space on the file system of that directory", "%s has %s free, want %s", dir, gib(free), gib(need)))
 		}
 	})
 	return fs
@@ -66,7 +66,7 @@ func checkCommands(s *scene) []Finding {
 			}
 		}
 		if len(missing) > 0 {
-			fs = append(fs, onHost(h.Name, Fail, install(system, packages)+"; without a network, mount the system's ISO image as a local repository first", "not there: %s", Names(missing)))
+			fs = append(fs, onHost(h.Name, Fail, install(system, packages)+"; without a network, mount the system's ISO image as a local repository first", "commands are missing: %s", Names(missing)))
 		}
 	})
 	return fs

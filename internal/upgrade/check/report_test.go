@@ -99,6 +99,25 @@ func TestTextLinesCanNotBeForged(t *testing.T) {
 	}
 }
 
+// TestReportsSpeakPlainly: what libraries say is said in plain words, in text and in pages; JSON keeps it.
+func TestReportsSpeakPlainly(t *testing.T) {
+	r := Report{
+		When: Before, Ended: testNow, Findings: []Finding{onHost("h1", Fail, "", "can not tell the kernel: context deadline exceeded")},
+		Failures: []Failure{{Step: "h1/x", State: StepFailed, Level: Fail, Why: "read it: unexpected EOF", Tail: "the program's own EOF"}},
+	}
+	for name, write := range map[string]func(io.Writer, Report) error{"text": WriteText, "HTML": WriteHTML} {
+		var b bytes.Buffer
+		if err := write(&b, r); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"can not tell the kernel: not done in time", "read it: it ended too early"} {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%s: want %q in\n%s", name, want, b.String())
+			}
+		}
+	}
+}
+
 func TestJSONIsStable(t *testing.T) {
 	var b bytes.Buffer
 	if err := WriteJSON(&b, Report{When: Between, Ended: testNow}); err != nil {

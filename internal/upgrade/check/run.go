@@ -174,7 +174,7 @@ func (f Failure) String() string {
 			b.WriteString(" by " + f.By)
 		}
 	case StepDone:
-		b.WriteString(" was done, and its program has said what is to be looked at")
+		b.WriteString(" was done, and its program has reported faults")
 	default:
 		b.WriteString(" failed")
 	}

@@ -85,7 +85,7 @@ func TestWhatWasSaidByAStepThatSucceeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"Step m/install/cas of host m was done, and its program has said what is to be looked at", "The CVK(h2) have single path ocfs2 pools",
+		"Step m/install/cas of host m was done, and its program has reported faults", "The CVK(h2) have single path ocfs2 pools",
 		"remove its shared pools, reboot it", "[WARN] time differs (/var/log/upgrade/postcheck-report_1.txt)",
 	} {
 		for name, got := range map[string]string{"text": text.String(), "page": page.String()} {

@@ -23,7 +23,7 @@ func checkStatus(s *scene) []Finding {
 		}
 		asked = true
 		if f.Status.Exit != 0 {
-			fs = append(fs, onHost(h.Name, Fail, "start the stopped services (appctl.sh start with such a package); repeat the check when check_status succeeds",
+			fs = append(fs, onHost(h.Name, Fail, "start the services that are stopped, with the product's own tools; then repeat the check",
 				"%s reports that the cluster is not healthy (exit code %d)%s", f.Status.Name, f.Status.Exit, said(f.Status.Text)))
 		}
 	})

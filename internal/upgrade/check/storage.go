@@ -146,7 +146,7 @@ func checkO2CB(s *scene) []Finding {
 		}
 		want := s.Limits.Threshold
 		if c := f.O2CB.Configured; c != want {
-			fs = append(fs, onHost(h.Name, Warn, s.o2cbRemedy(h), "O2CB_HEARTBEAT_THRESHOLD is %s in /etc/default/o2cb, want %d", orUnset(c), want))
+			fs = append(fs, onHost(h.Name, Warn, s.o2cbRemedy(h), "O2CB_HEARTBEAT_THRESHOLD is %s in the configuration, want %d", orUnset(c), want))
 		} else if a := f.O2CB.Active; a != 0 && a != want {
 			fs = append(fs, onHost(h.Name, Warn, s.o2cbRemedy(h), "the O2CB heartbeat threshold in use is %d, %d is configured", a, want))
 		}
@@ -177,9 +177,12 @@ func sortedInts(m map[int][]cluster.HostID) []int {
 	return ns
 }
 
-// o2cbRemedy says how the threshold is changed: from E0306 on while pools are in
-// use.
+// o2cbRemedy says how the threshold is changed: with CAS by its own program, from E0306 on while
+// pools are in use.
 func (s *scene) o2cbRemedy(h *inventory.Host) string {
+	if s.Scheme != version.CAS { // the program and its versions are CAS's own
+		return fmt.Sprintf("on the host: set O2CB_HEARTBEAT_THRESHOLD=%d in /etc/default/o2cb or /etc/sysconfig/o2cb; it is used after the next reboot", s.Limits.Threshold)
+	}
 	set := fmt.Sprintf("/opt/bin/ocfs2_update_o2cb_params.sh O2CB_HEARTBEAT_THRESHOLD %d on the manager", s.Limits.Threshold)
 	if OnlineO2CB(s.version(h)) {
 		return set + "; it works while pools are in use"
@@ -210,7 +213,7 @@ func checkTemplate(s *scene) []Finding {
 		template, shared := attached(h, f)
 		switch {
 		case s.next(h.Name) && len(template)+len(shared) > 0:
-			fs = append(fs, onHost(h.Name, Fail, "suspend and detach them before the reboot; otherwise umount may hang", "is about to be rebooted with storage attached: %s", Names(append(template, shared...))))
+			fs = append(fs, onHost(h.Name, Fail, "suspend and detach these pools before the reboot; otherwise umount may hang", "is about to be rebooted with storage pools attached: %s", Names(append(template, shared...))))
 		case s.When == Before && len(template) > 0:
 			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached; the run detaches it before the reboot and attaches it again afterwards: %s", Names(template)))
 		case s.When == Before && s.man.RequiresReboot && f != nil && len(f.ISCSI) > 0:

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"holdfast/internal/cluster"
+	plain "holdfast/internal/text"
 	"holdfast/internal/upgrade/check/faults"
 )
 
@@ -159,7 +160,7 @@ func (t *textWriter) finding(f Finding) {
 	if f.Scope == ScopeVM {
 		text = f.Where + ": " + text
 	}
-	t.line(mark(f.Level), "%s", text)
+	t.line(mark(f.Level), "%s", plain.Plain(text))
 	if f.Remedy != "" {
 		t.line(markNone, "Remedy: %s", f.Remedy)
 	}
@@ -222,7 +223,7 @@ func (t *textWriter) host(h HostRow, fs []Finding) {
 // their logs and what is known of it.
 func (t *textWriter) failures() {
 	for _, f := range t.r.Failures {
-		t.line(mark(f.Level), "%s.", strings.TrimRight(f.String(), ".\n "))
+		t.line(mark(f.Level), "%s.", strings.TrimRight(plain.Plain(f.String()), ".\n "))
 		for line := range strings.Lines(f.Tail) {
 			t.line(markNone, "| %s", strings.TrimRight(line, "\r\n"))
 		}

@@ -115,7 +115,7 @@ func (s *Service) Executors() map[string]engine.Executor {
 func (s *Service) BringGuest(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error {
 	c, err := s.AgentOf(from)
 	if err != nil {
-		return fmt.Errorf("have %s sent: %w", m.VM, err)
+		return fmt.Errorf("ask host %s to send %s: %w", from, m.VM, err)
 	}
 	defer c.Close()
 	return c.SendGuest(ctx, m.UUID, m.VM, s.Host, network)

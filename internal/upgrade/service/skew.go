@@ -24,7 +24,7 @@ func (p *planned) apart() []upgrade.Finding {
 	if !job.Together(job.Generation, lead.Generation) {
 		return []upgrade.Finding{{
 			Rule: ruleAgents, Level: upgrade.Block, Host: p.last,
-			Text: fmt.Sprintf("The run can not be led by %s, who coordinates: its plan is made by an agent of generation %d, and they may be one apart at most.",
+			Text: fmt.Sprintf("The run can not be led by %s, who coordinates: its plan is made by an agent of generation %d, and generations may be one apart at most.",
 				lead.AgentOf(p.last), job.Generation),
 			Remedy: fitting(p.last, job.Generation),
 		}}
@@ -38,7 +38,7 @@ func (p *planned) apart() []upgrade.Finding {
 		}
 		out = append(out, upgrade.Finding{
 			Rule: ruleAgents, Level: upgrade.Block, Host: h,
-			Text: fmt.Sprintf("Steps can not be given to %s: the coordinator's is of generation %d, the plan of %d, and they may be one apart at most.",
+			Text: fmt.Sprintf("Steps can not be given to %s: the coordinator's agent is of generation %d, the plan of generation %d, and generations may be one apart at most.",
 				a.AgentOf(h), max(lead.Generation, 1), job.Generation),
 			Remedy: fitting(h, job.Generation, lead.Generation),
 		})

@@ -30,7 +30,7 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 		"a neighbour":                  {job.Generation, near, job.Generation, nil, nil, ""},
 		"two behind a newer leader":    {near, job.Generation, near, nil, nil, ""},
 		"a host":                       {job.Generation, job.Generation, far, nil, []string{"h3"}, fmt.Sprintf("the agent of h3 (9.9, generation %d)", far)},
-		"two hosts":                    {near, far, far, nil, []string{"h2", "h3"}, fmt.Sprintf("the coordinator's is of generation %d", near)},
+		"two hosts":                    {near, far, far, nil, []string{"h2", "h3"}, fmt.Sprintf("the coordinator's agent is of generation %d", near)},
 		"a host that is left out":      {job.Generation, job.Generation, far, []cluster.HostID{"h3"}, nil, ""},
 		"a leader":                     {far, job.Generation, job.Generation, nil, []string{"h1"}, "can not be led by the agent of h1"},
 		"a leader that is not counted": {0, near, 0, nil, nil, ""},

@@ -253,7 +253,7 @@ func (s *Service) inventoryOf(ctx context.Context, st State, seen map[cluster.Ho
 			last = &inventory.Inventory{}
 		}
 		left, gone := upgrade.LeaveGone(inv, *last)
-		said, told, remedy = &left, gone, "the platform file that was given last says so: give one that is right now, --platform FILE"
+		said, told, remedy = &left, gone, "the platform file that was given last says so: give a corrected one, --platform FILE"
 	}
 	told = append(told, upgrade.OverlayFindings(inv, *said)...)
 	if inv, err = upgrade.Overlay(inv, *said); err != nil {
@@ -290,7 +290,7 @@ func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose)
 	}
 	j := last.Job
 	if j.State != job.Ended {
-		return fail.Errorf(fail.Refused, "%s (%s) of %s is %s since %s: only one at a time", j.ID, j.Title, j.User, j.State, j.Began.UTC().Format(time.RFC3339)).
+		return fail.Errorf(fail.Refused, "%s (%s), begun by %s at %s, is %s: only one upgrade at a time", j.ID, j.Title, j.User, j.Began.UTC().Format(time.RFC3339), j.State).
 			With("see: holdfast upgrade status")
 	}
 	if purpose == upgrade.ForUpgrade && last.status.Cluster != upgrade.Normal && !p.again {
@@ -408,10 +408,10 @@ func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j j
 	if r.Inventory != nil {
 		said, err := json.Marshal(r.Inventory)
 		if err != nil {
-			return job.View{}, fmt.Errorf("write what was said of the hosts: %w", err)
+			return job.View{}, fmt.Errorf("write the platform file into the store: %w", err)
 		}
 		if len(said) > maxPlatform {
-			return job.View{}, fail.Errorf(fail.Invalid, "what was said of the hosts has %d bytes: at most %d are possible", len(said), maxPlatform)
+			return job.View{}, fail.Errorf(fail.Invalid, "the platform file has %d bytes: at most %d are possible", len(said), maxPlatform)
 		}
 		also.Ops = append(also.Ops, store.Op{Key: keyPlatform + p.manifest.Name, Value: said})
 	}

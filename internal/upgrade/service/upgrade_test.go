@@ -173,7 +173,7 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 		q := q
 		q.Purpose = purpose
 		_, err := r.RunUpgrade(limited(t), "bob", q)
-		wantKind(t, err, fail.Refused, got.Job.ID, "of ann", "active", "holdfast upgrade status")
+		wantKind(t, err, fail.Refused, got.Job.ID, "begun by ann", "active", "holdfast upgrade status")
 	}
 	if len(r.jobs()) != 1 || r.state().mod != want.mod {
 		t.Errorf("what was refused has left something: %v, %+v", r.jobs(), r.state())
@@ -312,7 +312,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 		t.Errorf("kept %v, %v", keep, err)
 	}
 	_, err = r.RunUpgrade(limited(t), "bob", commit)
-	wantKind(t, err, fail.Refused, got.Job.ID, "of ann")
+	wantKind(t, err, fail.Refused, got.Job.ID, "begun by ann")
 
 	i := slices.IndexFunc(got.Plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindCommit })
 	executor := &Commit{Store: r.client}

@@ -84,8 +84,8 @@ func TestAProgramForAllHosts(t *testing.T) {
 func TestBadProgramsForAllHosts(t *testing.T) {
 	need.Seconds(t)
 	for name, c := range map[string]struct{ script, want, log string }{ // one whose words are lost is mended by skip only
-		"it changes nothing":           {`echo "Upgrade CAS(E0710) is done!"`, "exit code 0, but the version 2.0 was not read back: h1 has 1.0, h2 has 1.0. Look at", ""},
-		"it changes some":              {`echo 2.0 > $R/hosts/h1`, "was not read back: h2 has 1.0.", ""},
+		"it changes nothing":           {`echo "Upgrade CAS(E0710) is done!"`, "exit code 0, but not all hosts report version 2.0: h1 has 1.0, h2 has 1.0. Read what", ""},
+		"it changes some":              {`echo 2.0 > $R/hosts/h1`, "not all hosts report version 2.0: h2 has 1.0.", ""},
 		"it is not active":             {`echo "Not find any CVKs, maybe current host is not alive CVM. Please check."`, `exit code 0, but has said "Not find any CVKs, maybe current host is not alive CVM. Please check.". The command was run on the manager that is not active`, ""},
 		"its database is away":         {changesAll + `; echo "ERROR 2002 (HY000): Can't connect to local MySQL server through socket '/var/run/mysql/mysql.sock' (2)"`, "cvm_resource_start.sh", ""},
 		"it fails":                     {`exit 3`, "ended with exit code 3", ""},
@@ -93,8 +93,8 @@ func TestBadProgramsForAllHosts(t *testing.T) {
 		"it ends its process group":    {`kill -9 0`, "ended by signal 9", ""},
 		"it ends its session":          {`[ $(ps -o sid= -p $$) = $$ ] || exit 77; pkill -9 -s 0`, "ended by signal 9", ""},
 		"it hangs up on its terminal":  {`exec <&- >&- 2>&-; sleep 0.2; exit 4`, "ended with exit code 4", ""},
-		"it fills the disk":            {`echo before; until grep -rqsx before $R/up/runs; do sleep 0.02; done; head -c 9000000 /dev/zero > $R/up/full; echo ok`, "was not read back: h1 has 1.0", "before\n"},
-		"it fills the disk with words": {`head -c 9000000 /dev/zero | tr '\0' x; echo; echo ok`, "was not read back: h1 has 1.0", ""},
+		"it fills the disk":            {`echo before; until grep -rqsx before $R/up/runs; do sleep 0.02; done; head -c 9000000 /dev/zero > $R/up/full; echo ok`, "not all hosts report version 2.0: h1 has 1.0", "before\n"},
+		"it fills the disk with words": {`head -c 9000000 /dev/zero | tr '\0' x; echo; echo ok`, "not all hosts report version 2.0: h1 has 1.0", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newAllRig(t, c.script)
@@ -212,9 +212,9 @@ func (r *runRig) found() func() string {
 func TestOwnCheckOfAProgramForAllHosts(t *testing.T) {
 	report := func(text string) string { return "printf '" + text + "' > $R/postcheck-report_1.txt; " }
 	for name, c := range map[string]struct{ script, want, kept string }{
-		"on the screen":    {`echo "[FAIL] ocfs2 pool p1 is read-only"`, `its own check has found what must not be: "[FAIL] ocfs2 pool p1 is read-only". Correct`, "fail [FAIL] ocfs2 pool p1 is read-only\n"},
-		"in its report":    {report(`[ -OK- ] a\n[FAIL] b\n[WARN] c\n`) + announces, `must not be: "[FAIL] b" in `, "fail [FAIL] b (file)\nwarn [WARN] c (file)\n"},
-		"in Chinese":       {report(`检查结果: 失败\n`) + announces, `must not be: "检查结果: 失败" in `, "fail 检查结果: 失败 (file)\n"},
+		"on the screen":    {`echo "[FAIL] ocfs2 pool p1 is read-only"`, `its own check has found a fault: "[FAIL] ocfs2 pool p1 is read-only". Correct`, "fail [FAIL] ocfs2 pool p1 is read-only\n"},
+		"in its report":    {report(`[ -OK- ] a\n[FAIL] b\n[WARN] c\n`) + announces, `found a fault: "[FAIL] b" in `, "fail [FAIL] b (file)\nwarn [WARN] c (file)\n"},
+		"in Chinese":       {report(`检查结果: 失败\n`) + announces, `found a fault: "检查结果: 失败" in `, "fail 检查结果: 失败 (file)\n"},
 		"report missing":   {announces, "can not be read: open ", ""},
 		"report old":       {report(`[ -OK- ] a\n`) + `touch -d "2 hours ago" $R/postcheck-report_1.txt; ` + announces, "before the program began", ""},
 		"report empty":     {report(``) + announces, "is empty", ""},
@@ -250,7 +250,7 @@ func TestOwnCheckOutlivesTheAgent(t *testing.T) {
 	r.write("go", "", 0o600)
 	r.over(1)
 	r.probed(1, engine.NotDone)
-	if err := r.do(2); err == nil || !strings.Contains(err.Error(), `must not be: "[FAIL] p1"`) || found() != "fail [FAIL] p1\n" {
+	if err := r.do(2); err == nil || !strings.Contains(err.Error(), `found a fault: "[FAIL] p1"`) || found() != "fail [FAIL] p1\n" {
 		t.Errorf("%v; %s", err, found())
 	}
 

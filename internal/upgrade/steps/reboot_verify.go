@@ -117,7 +117,7 @@ func (v *Verify) missing(of, pool string) error {
 	case err != nil:
 		return fmt.Errorf("libvirt has no storage pool %s: %w", pool, err)
 	case text == "":
-		return fmt.Errorf("libvirt has no storage pool %s", pool)
+		return fmt.Errorf("libvirt has no storage pool %s: define and start it, then retry this step", pool)
 	}
 	return fmt.Errorf("libvirt has no storage pool %s, which was a transient one: make it again (virsh pool-create %s), then retry this step", pool, storageFile(v.Dir, pool))
 }
@@ -138,7 +138,7 @@ func (v *Verify) pools(ctx context.Context, of string, want []string) []error {
 		case i < 0:
 			errs = append(errs, v.missing(of, name))
 		case !have[i].Active:
-			errs = append(errs, fmt.Errorf("storage pool %s is not active", name))
+			errs = append(errs, fmt.Errorf("storage pool %s is not active: start it (virsh pool-start %s), then retry this step", name, name))
 		}
 	}
 	return errs

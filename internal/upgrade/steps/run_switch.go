@@ -44,14 +44,14 @@ type runKind struct {
 }
 
 var runKinds = map[string]runKind{
-	upgrade.KindHAOff:      {"switch HA off", "off (1)", func(code int) bool { return code == 1 }, false},
-	upgrade.KindHAOn:       {"switch HA on", "on (0)", func(code int) bool { return code == 0 }, false},
-	upgrade.KindAppsOff:    {"stop the applications", "off (1)", func(code int) bool { return code == 1 }, false},
-	upgrade.KindAppsOn:     {"start the applications", "on (0)", func(code int) bool { return code == 0 }, false},
-	upgrade.KindPairSwitch: {"switch the pair over to this host", "active (0)", func(code int) bool { return code == 0 }, false},
-	upgrade.KindPairStart:  {"start the pair's services", "healthy (0 or 3)", runHealthy, false},
+	upgrade.KindHAOff:      {"switch HA off", "1 (off)", func(code int) bool { return code == 1 }, false},
+	upgrade.KindHAOn:       {"switch HA on", "0 (on)", func(code int) bool { return code == 0 }, false},
+	upgrade.KindAppsOff:    {"stop the applications", "1 (off)", func(code int) bool { return code == 1 }, false},
+	upgrade.KindAppsOn:     {"start the applications", "0 (on)", func(code int) bool { return code == 0 }, false},
+	upgrade.KindPairSwitch: {"switch the pair over to this host", "0 (active)", func(code int) bool { return code == 0 }, false},
+	upgrade.KindPairStart:  {"start the pair's services", "0 or 3 (healthy)", runHealthy, false},
 	// One that is not healthy may run.
-	upgrade.KindPairStop: {"stop the pair's services", "stopped (neither 0 nor 3)", func(code int) bool { return !runHealthy(code) }, true},
+	upgrade.KindPairStop: {"stop the pair's services", "neither 0 nor 3 (stopped)", func(code int) bool { return !runHealthy(code) }, true},
 }
 
 func runHealthy(code int) bool { return code == 0 || code == 3 }
@@ -141,12 +141,12 @@ func (s *runSwitch) await(ctx context.Context, t engine.Task) error {
 	t.Note(s.what+": waits until the status is "+s.want, -1)
 	tick := time.NewTicker(cmp.Or(s.Every, time.Second))
 	defer tick.Stop()
-	for last := ""; ; {
+	for last, now := "", ""; ; {
 		code, err := s.ask(ctx)
 		if err == nil && s.wanted(code) {
 			return nil
 		}
-		now := fmt.Sprintf("the status is %d, want %s", code, s.want)
+		now = fmt.Sprintf("%s ended with exit code %d: want %s", s.status[0], code, s.want)
 		if err != nil {
 			now = err.Error()
 		}
@@ -156,7 +156,7 @@ func (s *runSwitch) await(ctx context.Context, t engine.Task) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: the program has ended well, and %s: %w", s.what, last, context.Cause(ctx))
+			return fmt.Errorf("%s: its program has ended with exit code 0, but %s: %w", s.what, cmp.Or(last, now), context.Cause(ctx))
 		case <-tick.C:
 		}
 	}

@@ -81,12 +81,12 @@ func TestSwitchWaitsForTheStatus(t *testing.T) {
 	r := newRunRig(t)
 	r.write("status", "3", 0o600)
 	r.switches(upgrade.KindPairSwitch, "true")
-	waits := func() bool { return strings.Contains(r.log(), "the status is 3, want active (0)") }
+	waits := func() bool { return strings.Contains(r.log(), " ended with exit code 3: want 0 (active)") }
 	if err := r.interrupt(1, engine.ErrStopping, waits); !errors.Is(err, engine.ErrStopping) {
 		t.Fatalf("got %v", err)
 	}
 	r.probed(1, engine.NotDone)
-	if err := r.interrupt(2, engine.ErrTimeout, func() bool { return strings.Count(r.log(), "the status is 3") == 2 }); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "the program has ended well, and the status is 3") {
+	if err := r.interrupt(2, engine.ErrTimeout, func() bool { return strings.Count(r.log(), "ended with exit code 3") == 2 }); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "its program has ended with exit code 0, but ") || !strings.Contains(err.Error(), " ended with exit code 3: want 0 (active)") {
 		t.Fatalf("got %v", err)
 	}
 	if r.file("runs") != "run\n" {

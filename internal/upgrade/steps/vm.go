@@ -194,7 +194,7 @@ func (p VMPower) known(ctx context.Context) (running bool, err error) {
 			return running, nil
 		}
 		if !time.Now().Before(end) {
-			return false, fmt.Errorf("it is not known whether it runs, so it was not asked for: %w", err)
+			return false, fmt.Errorf("it is not known whether it runs, so the cluster was not asked to stop it: %w", err)
 		}
 		if serr := engine.Pause(ctx, vmPowerPoll); serr != nil {
 			return false, errors.Join(serr, err)
@@ -204,8 +204,12 @@ func (p VMPower) known(ctx context.Context) (running bool, err error) {
 
 // bring writes the wish and waits until it is fulfilled.
 func (p VMPower) bring(ctx context.Context, run bool) error {
+	what := "stop"
+	if run {
+		what = "start"
+	}
 	if err := p.Power(ctx, run); err != nil {
-		return fmt.Errorf("ask the cluster for it: %w", err)
+		return fmt.Errorf("ask the cluster to %s it: %w", what, err)
 	}
 	for end := time.Now().Add(vmPowerWait); ; {
 		now, err := p.Powered(ctx)
@@ -213,7 +217,7 @@ func (p VMPower) bring(ctx context.Context, run bool) error {
 			return nil
 		}
 		if !time.Now().Before(end) {
-			return errors.Join(fmt.Errorf("the cluster was asked for it %s ago, and has not done it yet (holdfast status tells why)", vmPowerWait), err)
+			return errors.Join(fmt.Errorf("the cluster was asked %s ago to %s it, and has not done so yet (holdfast status tells why)", vmPowerWait, what), err)
 		}
 		if serr := engine.Pause(ctx, vmPowerPoll); serr != nil {
 			return errors.Join(serr, err)

@@ -265,7 +265,7 @@ func TestVMThatIsProtected(t *testing.T) {
 		if err == nil || time.Since(began) != vmPowerWait {
 			t.Fatalf("after %v: %v", time.Since(began), err)
 		}
-		enginetest.Has(t, "error", err.Error(), "mgmt is not off", "has not done it yet")
+		enginetest.Has(t, "error", err.Error(), "mgmt is not off", "has not done so yet")
 		start.Mgmt.Power = func(context.Context, bool) error { return errors.New("no quorum") }
 		if err := start.Do(t.Context(), task); err == nil || !strings.Contains(err.Error(), "no quorum") {
 			t.Errorf("%v, want that there is no quorum", err)

@@ -223,7 +223,7 @@ func (c *Check) look(ctx context.Context, t engine.Task, q *Question, judge func
 // verdict is the error of a check: all that fails, with what to do about it.
 func (c *Check) verdict(t engine.Task, fs []check.Finding, report string) error {
 	n := check.Count(fs)
-	note := fmt.Sprintf("%d failed, %d to be looked at", n[check.Fail], n[check.Warn])
+	note := fmt.Sprintf("%d failed, %d warnings", n[check.Fail], n[check.Warn])
 	if n[check.Warn] > 0 {
 		note += ": " + brief(fs, check.Warn)
 	}
@@ -239,7 +239,7 @@ func (c *Check) verdict(t engine.Task, fs []check.Finding, report string) error 
 		if f.Level == check.Fail {
 			line := f.Check + ": " + where(f) + f.Text
 			if f.Remedy != "" {
-				line += " (to do: " + f.Remedy + ")"
+				line += " (what to do: " + f.Remedy + ")"
 			}
 			lines = append(lines, line)
 		}
@@ -248,7 +248,7 @@ func (c *Check) verdict(t engine.Task, fs []check.Finding, report string) error 
 	if report != "" {
 		text += "; report " + report + ".*"
 	}
-	return fmt.Errorf("%d found that must not be: %s", n[check.Fail], text)
+	return fmt.Errorf("%d faults found: %s", n[check.Fail], text)
 }
 
 // where names what a finding is about.

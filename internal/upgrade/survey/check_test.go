@@ -75,7 +75,7 @@ func TestAHostChecksItself(t *testing.T) {
 	if r := w.requests(); len(r) != 1 || r[0].Request.Host != "h1" || r[0].SHA256 != sha {
 		t.Errorf("asked %+v", r)
 	}
-	has(t, log.noted(), "100 0 failed, 0 to be looked at")
+	has(t, log.noted(), "100 0 failed, 0 warnings")
 	if w.reads > 0 {
 		t.Error("it has read the plan, which makes no difference")
 	}
@@ -92,10 +92,10 @@ func TestAHostFailsForAllThatIsWrongWithIt(t *testing.T) {
 	if err == nil {
 		t.Fatal("it passed")
 	}
-	has(t, err.Error(), "4 found that must not be: ", "commands: m1: not there: tree (to do: apt-get install tree", "python-modules: m1: Python can not import requests",
-		"free-space: m1: /var has 4.0 GiB free, want 5.0 GiB (to do: ", "storage-paths: mpatha: multipath device mpatha: no path is up")
-	has(t, log.String(), "[FAIL] not there: tree", "[WARN] the clock follows no time server", "Remedy: apt-get install tree")
-	has(t, log.noted(), "100 4 failed, 1 to be looked at: m1: the clock follows no time server (chrony says so)")
+	has(t, err.Error(), "4 faults found: ", "commands: m1: commands are missing: tree (what to do: apt-get install tree", "python-modules: m1: Python can not import requests",
+		"free-space: m1: /var has 4.0 GiB free, want 5.0 GiB (what to do: ", "storage-paths: mpatha: multipath device mpatha: no path is up")
+	has(t, log.String(), "[FAIL] commands are missing: tree", "[WARN] the clock follows no time server", "Remedy: apt-get install tree")
+	has(t, log.noted(), "100 4 failed, 1 warnings: m1: the clock follows no time server (chrony says so)")
 	if n := len(w.requests()); n != 1 {
 		t.Errorf("before anything is changed it looked %d times", n)
 	}
@@ -200,10 +200,10 @@ func TestWhatIsConfirmedIsAWarning(t *testing.T) {
 	run := &Run{Plan: w.plan(t, upgrade.Options{Mode: manifest.Rolling, Confirmed: []string{"commands", "same-version"}})}
 	step, log := task(t, "up-1", "h1", args(upgrade.Before))
 	err := w.executor("h1", run).Do(t.Context(), step)
-	if err == nil || strings.Contains(err.Error(), "tree") || !strings.Contains(err.Error(), "1 found that must not be: python-modules: h1") {
+	if err == nil || strings.Contains(err.Error(), "tree") || !strings.Contains(err.Error(), "1 faults found: python-modules: h1") {
 		t.Errorf("%v", err)
 	}
-	has(t, log.String(), "[WARN] not there: tree (confirmed by an operator)")
+	has(t, log.String(), "[WARN] commands are missing: tree (confirmed by an operator)")
 	w.change("h1", func(f *fact.Facts) {})
 	d := w.executor("m1", run) // the versions are the old ones still
 	d.Reports, d.Settle = t.TempDir(), time.Millisecond
@@ -304,7 +304,7 @@ func TestThisMachineChecksItself(t *testing.T) {
 	if err == nil {
 		t.Fatalf("it passed:\n%s", log)
 	}
-	has(t, err.Error(), "commands: h1: not there: holdfast-no-such-command (to do: ")
+	has(t, err.Error(), "commands: h1: commands are missing: holdfast-no-such-command (what to do: ")
 	t.Log(log.String())
 }
 
@@ -347,7 +347,7 @@ func TestTheClusterIsCheckedInTheEndAndReported(t *testing.T) {
 	if strings.Contains(string(text), "not begun") { // the step that checks is not one of those that it counts
 		t.Errorf("%s", text)
 	}
-	has(t, log.noted(), "100 0 failed, 0 to be looked at; report "+strings.TrimSuffix(names[2], ".txt"))
+	has(t, log.noted(), "100 0 failed, 0 warnings; report "+strings.TrimSuffix(names[2], ".txt"))
 }
 
 func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
@@ -376,7 +376,7 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 		if err == nil {
 			t.Fatal("it passed")
 		}
-		has(t, err.Error(), "1 found that must not be: same-version: h2: has E0303, want E0306 (to do: upgrade the host, or roll the others back); report "+d.Reports)
+		has(t, err.Error(), "1 faults found: same-version: h2: has version E0303, want E0306 (what to do: upgrade the host, or roll the others back); report "+d.Reports)
 		has(t, log.String(), "Step h2/install/web of host h2 was skipped by anna: by hand", "| CREATE USER: LREP already exist", "Known (logrep-user-exists)", "ds.username",
 			"the host has reported no facts (its agent does not report any more), so it was not checked; it was left out",
 			"Host(h1): group g, version E0306, kernel 4.1.0, upgraded.", "half upgraded", "dropped by bob", "1 skipped", "State of the cluster: rollup.")

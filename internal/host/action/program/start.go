@@ -121,7 +121,7 @@ func LookIn(path, name string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("find %s in %s: %w", name, path, exec.ErrNotFound)
+	return "", fmt.Errorf("the program %s is not installed: it is in none of %s", name, strings.ReplaceAll(path, ":", ", "))
 }
 
 // stdin is what the program reads.

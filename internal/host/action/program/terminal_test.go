@@ -208,7 +208,7 @@ func TestSudo(t *testing.T) {
 	}
 	r = newRig(t, "echo as root")
 	r.spec.Sudo, r.spec.Env[0] = true, "PATH="+r.tmp
-	if res, _ := r.run(); res.State != Failed || !strings.Contains(res.Why, "find sudo in") {
+	if res, _ := r.run(); res.State != Failed || !strings.Contains(res.Why, "the program sudo is not installed") {
 		t.Errorf("got %+v", res)
 	}
 }
