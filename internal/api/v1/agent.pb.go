@@ -1110,6 +1110,7 @@ type FactsRequest struct {
 	Replication   []*FactsRequest_Program    `protobuf:"bytes,10,rep,name=replication,proto3" json:"replication,omitempty"`
 	Guests        bool                       `protobuf:"varint,11,opt,name=guests,proto3" json:"guests,omitempty"`  // addresses of guests
 	Bridges       []string                   `protobuf:"bytes,12,rep,name=bridges,proto3" json:"bridges,omitempty"` // of Open vSwitch, that are to be pinned
+	Needs         []*FactsRequest_Need       `protobuf:"bytes,13,rep,name=needs,proto3" json:"needs,omitempty"`     // of the bundle's modules
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1228,6 +1229,13 @@ func (x *FactsRequest) GetBridges() []string {
 	return nil
 }
 
+func (x *FactsRequest) GetNeeds() []*FactsRequest_Need {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
 // Facts is what a host tells of itself. A field that could not be read is named in
 // unknown, with the reason; its value means nothing then.
 type Facts struct {
@@ -1254,6 +1262,7 @@ type Facts struct {
 	Mounts        []*Facts_Mount         `protobuf:"bytes,20,rep,name=mounts,proto3" json:"mounts,omitempty"`   // of cluster file systems
 	Guests        []*Facts_Guest         `protobuf:"bytes,21,rep,name=guests,proto3" json:"guests,omitempty"`   // that run here, when they were asked for
 	Bridges       []*Facts_Bridge        `protobuf:"bytes,22,rep,name=bridges,proto3" json:"bridges,omitempty"` // that were asked for
+	Met           []*Facts_Met           `protobuf:"bytes,23,rep,name=met,proto3" json:"met,omitempty"`         // needs that were asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1442,6 +1451,98 @@ func (x *Facts) GetBridges() []*Facts_Bridge {
 	return nil
 }
 
+func (x *Facts) GetMet() []*Facts_Met {
+	if x != nil {
+		return x.Met
+	}
+	return nil
+}
+
+// Need is what the preCheck of a module wants of the host beside the bundle's files.
+type FactsRequest_Need struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Module        string                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	Engine        string                 `protobuf:"bytes,2,opt,name=engine,proto3" json:"engine,omitempty"`                                     // directory of the engine whose scripts ask for passwords; "": none
+	Mode          string                 `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"`                                         // of the run: rolling or offline
+	SnapshotsDone bool                   `protobuf:"varint,4,opt,name=snapshots_done,json=snapshotsDone,proto3" json:"snapshots_done,omitempty"` // by hand
+	Deb           int64                  `protobuf:"varint,5,opt,name=deb,proto3" json:"deb,omitempty"`                                          // packages of the module, by their format
+	Rpm           int64                  `protobuf:"varint,6,opt,name=rpm,proto3" json:"rpm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FactsRequest_Need) Reset() {
+	*x = FactsRequest_Need{}
+	mi := &file_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FactsRequest_Need) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FactsRequest_Need) ProtoMessage() {}
+
+func (x *FactsRequest_Need) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FactsRequest_Need.ProtoReflect.Descriptor instead.
+func (*FactsRequest_Need) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{19, 0}
+}
+
+func (x *FactsRequest_Need) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *FactsRequest_Need) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *FactsRequest_Need) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *FactsRequest_Need) GetSnapshotsDone() bool {
+	if x != nil {
+		return x.SnapshotsDone
+	}
+	return false
+}
+
+func (x *FactsRequest_Need) GetDeb() int64 {
+	if x != nil {
+		return x.Deb
+	}
+	return 0
+}
+
+func (x *FactsRequest_Need) GetRpm() int64 {
+	if x != nil {
+		return x.Rpm
+	}
+	return 0
+}
+
 type FactsRequest_ConfigFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Installed     string                 `protobuf:"bytes,1,opt,name=installed,proto3" json:"installed,omitempty"` // absolute path
@@ -1453,7 +1554,7 @@ type FactsRequest_ConfigFile struct {
 
 func (x *FactsRequest_ConfigFile) Reset() {
 	*x = FactsRequest_ConfigFile{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1566,7 @@ func (x *FactsRequest_ConfigFile) String() string {
 func (*FactsRequest_ConfigFile) ProtoMessage() {}
 
 func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1579,7 @@ func (x *FactsRequest_ConfigFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_ConfigFile.ProtoReflect.Descriptor instead.
 func (*FactsRequest_ConfigFile) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19, 0}
+	return file_agent_proto_rawDescGZIP(), []int{19, 1}
 }
 
 func (x *FactsRequest_ConfigFile) GetInstalled() string {
@@ -1512,7 +1613,7 @@ type FactsRequest_Program struct {
 
 func (x *FactsRequest_Program) Reset() {
 	*x = FactsRequest_Program{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1625,7 @@ func (x *FactsRequest_Program) String() string {
 func (*FactsRequest_Program) ProtoMessage() {}
 
 func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1638,7 @@ func (x *FactsRequest_Program) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FactsRequest_Program.ProtoReflect.Descriptor instead.
 func (*FactsRequest_Program) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19, 1}
+	return file_agent_proto_rawDescGZIP(), []int{19, 2}
 }
 
 func (x *FactsRequest_Program) GetName() string {
@@ -1554,6 +1655,59 @@ func (x *FactsRequest_Program) GetRun() []string {
 	return nil
 }
 
+// Met is whether a need of a module is met.
+type Facts_Met struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Module        string                 `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"` // it is not; "": it is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Facts_Met) Reset() {
+	*x = Facts_Met{}
+	mi := &file_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Facts_Met) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Facts_Met) ProtoMessage() {}
+
+func (x *Facts_Met) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Facts_Met.ProtoReflect.Descriptor instead.
+func (*Facts_Met) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{20, 3}
+}
+
+func (x *Facts_Met) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *Facts_Met) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type Facts_OS struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1566,7 +1720,7 @@ type Facts_OS struct {
 
 func (x *Facts_OS) Reset() {
 	*x = Facts_OS{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1732,7 @@ func (x *Facts_OS) String() string {
 func (*Facts_OS) ProtoMessage() {}
 
 func (x *Facts_OS) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1745,7 @@ func (x *Facts_OS) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_OS.ProtoReflect.Descriptor instead.
 func (*Facts_OS) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 3}
+	return file_agent_proto_rawDescGZIP(), []int{20, 4}
 }
 
 func (x *Facts_OS) GetId() string {
@@ -1632,7 +1786,7 @@ type Facts_Guest struct {
 
 func (x *Facts_Guest) Reset() {
 	*x = Facts_Guest{}
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1798,7 @@ func (x *Facts_Guest) String() string {
 func (*Facts_Guest) ProtoMessage() {}
 
 func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[27]
+	mi := &file_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1811,7 @@ func (x *Facts_Guest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Guest.ProtoReflect.Descriptor instead.
 func (*Facts_Guest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 4}
+	return file_agent_proto_rawDescGZIP(), []int{20, 5}
 }
 
 func (x *Facts_Guest) GetUuid() string {
@@ -1691,7 +1845,7 @@ type Facts_Bridge struct {
 
 func (x *Facts_Bridge) Reset() {
 	*x = Facts_Bridge{}
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1857,7 @@ func (x *Facts_Bridge) String() string {
 func (*Facts_Bridge) ProtoMessage() {}
 
 func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[28]
+	mi := &file_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1870,7 @@ func (x *Facts_Bridge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Bridge.ProtoReflect.Descriptor instead.
 func (*Facts_Bridge) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 5}
+	return file_agent_proto_rawDescGZIP(), []int{20, 6}
 }
 
 func (x *Facts_Bridge) GetName() string {
@@ -1785,7 +1939,7 @@ type Facts_Space struct {
 
 func (x *Facts_Space) Reset() {
 	*x = Facts_Space{}
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1951,7 @@ func (x *Facts_Space) String() string {
 func (*Facts_Space) ProtoMessage() {}
 
 func (x *Facts_Space) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[29]
+	mi := &file_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1964,7 @@ func (x *Facts_Space) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Space.ProtoReflect.Descriptor instead.
 func (*Facts_Space) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 6}
+	return file_agent_proto_rawDescGZIP(), []int{20, 7}
 }
 
 func (x *Facts_Space) GetDir() string {
@@ -1842,7 +1996,7 @@ type Facts_Config struct {
 
 func (x *Facts_Config) Reset() {
 	*x = Facts_Config{}
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +2008,7 @@ func (x *Facts_Config) String() string {
 func (*Facts_Config) ProtoMessage() {}
 
 func (x *Facts_Config) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[30]
+	mi := &file_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +2021,7 @@ func (x *Facts_Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Config.ProtoReflect.Descriptor instead.
 func (*Facts_Config) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 7}
+	return file_agent_proto_rawDescGZIP(), []int{20, 8}
 }
 
 func (x *Facts_Config) GetInstalled() string {
@@ -1924,7 +2078,7 @@ type Facts_Probe struct {
 
 func (x *Facts_Probe) Reset() {
 	*x = Facts_Probe{}
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2090,7 @@ func (x *Facts_Probe) String() string {
 func (*Facts_Probe) ProtoMessage() {}
 
 func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[31]
+	mi := &file_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2103,7 @@ func (x *Facts_Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Probe.ProtoReflect.Descriptor instead.
 func (*Facts_Probe) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 8}
+	return file_agent_proto_rawDescGZIP(), []int{20, 9}
 }
 
 func (x *Facts_Probe) GetName() string {
@@ -1984,7 +2138,7 @@ type Facts_Kernel struct {
 
 func (x *Facts_Kernel) Reset() {
 	*x = Facts_Kernel{}
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2150,7 @@ func (x *Facts_Kernel) String() string {
 func (*Facts_Kernel) ProtoMessage() {}
 
 func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[32]
+	mi := &file_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2163,7 @@ func (x *Facts_Kernel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Kernel.ProtoReflect.Descriptor instead.
 func (*Facts_Kernel) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 9}
+	return file_agent_proto_rawDescGZIP(), []int{20, 10}
 }
 
 func (x *Facts_Kernel) GetRunning() string {
@@ -2044,7 +2198,7 @@ type Facts_Clock struct {
 
 func (x *Facts_Clock) Reset() {
 	*x = Facts_Clock{}
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2210,7 @@ func (x *Facts_Clock) String() string {
 func (*Facts_Clock) ProtoMessage() {}
 
 func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[33]
+	mi := &file_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2223,7 @@ func (x *Facts_Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Clock.ProtoReflect.Descriptor instead.
 func (*Facts_Clock) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 10}
+	return file_agent_proto_rawDescGZIP(), []int{20, 11}
 }
 
 func (x *Facts_Clock) GetSynced() bool {
@@ -2105,7 +2259,7 @@ type Facts_O2CB struct {
 
 func (x *Facts_O2CB) Reset() {
 	*x = Facts_O2CB{}
-	mi := &file_agent_proto_msgTypes[34]
+	mi := &file_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2271,7 @@ func (x *Facts_O2CB) String() string {
 func (*Facts_O2CB) ProtoMessage() {}
 
 func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[34]
+	mi := &file_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2284,7 @@ func (x *Facts_O2CB) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_O2CB.ProtoReflect.Descriptor instead.
 func (*Facts_O2CB) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 11}
+	return file_agent_proto_rawDescGZIP(), []int{20, 12}
 }
 
 func (x *Facts_O2CB) GetPresent() bool {
@@ -2166,7 +2320,7 @@ type Facts_Session struct {
 
 func (x *Facts_Session) Reset() {
 	*x = Facts_Session{}
-	mi := &file_agent_proto_msgTypes[35]
+	mi := &file_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2332,7 @@ func (x *Facts_Session) String() string {
 func (*Facts_Session) ProtoMessage() {}
 
 func (x *Facts_Session) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[35]
+	mi := &file_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2345,7 @@ func (x *Facts_Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Session.ProtoReflect.Descriptor instead.
 func (*Facts_Session) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 12}
+	return file_agent_proto_rawDescGZIP(), []int{20, 13}
 }
 
 func (x *Facts_Session) GetId() int64 {
@@ -2226,7 +2380,7 @@ type Facts_Port struct {
 
 func (x *Facts_Port) Reset() {
 	*x = Facts_Port{}
-	mi := &file_agent_proto_msgTypes[36]
+	mi := &file_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +2392,7 @@ func (x *Facts_Port) String() string {
 func (*Facts_Port) ProtoMessage() {}
 
 func (x *Facts_Port) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[36]
+	mi := &file_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +2405,7 @@ func (x *Facts_Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Port.ProtoReflect.Descriptor instead.
 func (*Facts_Port) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 13}
+	return file_agent_proto_rawDescGZIP(), []int{20, 14}
 }
 
 func (x *Facts_Port) GetName() string {
@@ -2281,7 +2435,7 @@ type Facts_Map struct {
 
 func (x *Facts_Map) Reset() {
 	*x = Facts_Map{}
-	mi := &file_agent_proto_msgTypes[37]
+	mi := &file_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2447,7 @@ func (x *Facts_Map) String() string {
 func (*Facts_Map) ProtoMessage() {}
 
 func (x *Facts_Map) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[37]
+	mi := &file_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2460,7 @@ func (x *Facts_Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Map.ProtoReflect.Descriptor instead.
 func (*Facts_Map) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 14}
+	return file_agent_proto_rawDescGZIP(), []int{20, 15}
 }
 
 func (x *Facts_Map) GetName() string {
@@ -2348,7 +2502,7 @@ type Facts_Path struct {
 
 func (x *Facts_Path) Reset() {
 	*x = Facts_Path{}
-	mi := &file_agent_proto_msgTypes[38]
+	mi := &file_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2514,7 @@ func (x *Facts_Path) String() string {
 func (*Facts_Path) ProtoMessage() {}
 
 func (x *Facts_Path) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[38]
+	mi := &file_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2527,7 @@ func (x *Facts_Path) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Path.ProtoReflect.Descriptor instead.
 func (*Facts_Path) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 15}
+	return file_agent_proto_rawDescGZIP(), []int{20, 16}
 }
 
 func (x *Facts_Path) GetDevice() string {
@@ -2410,7 +2564,7 @@ type Facts_Mount struct {
 
 func (x *Facts_Mount) Reset() {
 	*x = Facts_Mount{}
-	mi := &file_agent_proto_msgTypes[39]
+	mi := &file_agent_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2576,7 @@ func (x *Facts_Mount) String() string {
 func (*Facts_Mount) ProtoMessage() {}
 
 func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[39]
+	mi := &file_agent_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2589,7 @@ func (x *Facts_Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facts_Mount.ProtoReflect.Descriptor instead.
 func (*Facts_Mount) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20, 16}
+	return file_agent_proto_rawDescGZIP(), []int{20, 17}
 }
 
 func (x *Facts_Mount) GetName() string {
@@ -2545,7 +2699,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x123\n" +
 	"\arequest\x18\x02 \x01(\v2\x19.holdfast.v1.FactsRequestR\arequest\"?\n" +
 	"\x13GatherFactsResponse\x12(\n" +
-	"\x05facts\x18\x01 \x01(\v2\x12.holdfast.v1.FactsR\x05facts\"\xe0\x04\n" +
+	"\x05facts\x18\x01 \x01(\v2\x12.holdfast.v1.FactsR\x05facts\"\xae\x06\n" +
 	"\fFactsRequest\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
 	"\x06unpack\x18\x02 \x01(\tR\x06unpack\x12\x1a\n" +
@@ -2560,7 +2714,15 @@ const file_agent_proto_rawDesc = "" +
 	"\vreplication\x18\n" +
 	" \x03(\v2!.holdfast.v1.FactsRequest.ProgramR\vreplication\x12\x16\n" +
 	"\x06guests\x18\v \x01(\bR\x06guests\x12\x18\n" +
-	"\abridges\x18\f \x03(\tR\abridges\x1aZ\n" +
+	"\abridges\x18\f \x03(\tR\abridges\x124\n" +
+	"\x05needs\x18\r \x03(\v2\x1e.holdfast.v1.FactsRequest.NeedR\x05needs\x1a\x95\x01\n" +
+	"\x04Need\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\x12\x16\n" +
+	"\x06engine\x18\x02 \x01(\tR\x06engine\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\tR\x04mode\x12%\n" +
+	"\x0esnapshots_done\x18\x04 \x01(\bR\rsnapshotsDone\x12\x10\n" +
+	"\x03deb\x18\x05 \x01(\x03R\x03deb\x12\x10\n" +
+	"\x03rpm\x18\x06 \x01(\x03R\x03rpm\x1aZ\n" +
 	"\n" +
 	"ConfigFile\x12\x1c\n" +
 	"\tinstalled\x18\x01 \x01(\tR\tinstalled\x12\x16\n" +
@@ -2568,7 +2730,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06format\x18\x03 \x01(\tR\x06format\x1a/\n" +
 	"\aProgram\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03run\x18\x02 \x03(\tR\x03run\"\xaa\x13\n" +
+	"\x03run\x18\x02 \x03(\tR\x03run\"\x85\x14\n" +
 	"\x05Facts\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x13\n" +
 	"\x05at_ns\x18\x02 \x01(\x03R\x04atNs\x129\n" +
@@ -2592,7 +2754,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x04maps\x18\x13 \x03(\v2\x16.holdfast.v1.Facts.MapR\x04maps\x120\n" +
 	"\x06mounts\x18\x14 \x03(\v2\x18.holdfast.v1.Facts.MountR\x06mounts\x120\n" +
 	"\x06guests\x18\x15 \x03(\v2\x18.holdfast.v1.Facts.GuestR\x06guests\x123\n" +
-	"\abridges\x18\x16 \x03(\v2\x19.holdfast.v1.Facts.BridgeR\abridges\x1a:\n" +
+	"\abridges\x18\x16 \x03(\v2\x19.holdfast.v1.Facts.BridgeR\abridges\x12(\n" +
+	"\x03met\x18\x17 \x03(\v2\x16.holdfast.v1.Facts.MetR\x03met\x1a:\n" +
 	"\fUnknownEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
@@ -2601,7 +2764,10 @@ const file_agent_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
 	"\vPythonEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aV\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a/\n" +
+	"\x03Met\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x1aV\n" +
 	"\x02OS\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04like\x18\x02 \x03(\tR\x04like\x12\x18\n" +
@@ -2691,7 +2857,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_agent_proto_goTypes = []any{
 	(*GetWordRequest)(nil),          // 0: holdfast.v1.GetWordRequest
 	(*GetWordResponse)(nil),         // 1: holdfast.v1.GetWordResponse
@@ -2714,25 +2880,27 @@ var file_agent_proto_goTypes = []any{
 	(*GatherFactsResponse)(nil),     // 18: holdfast.v1.GatherFactsResponse
 	(*FactsRequest)(nil),            // 19: holdfast.v1.FactsRequest
 	(*Facts)(nil),                   // 20: holdfast.v1.Facts
-	(*FactsRequest_ConfigFile)(nil), // 21: holdfast.v1.FactsRequest.ConfigFile
-	(*FactsRequest_Program)(nil),    // 22: holdfast.v1.FactsRequest.Program
-	nil,                             // 23: holdfast.v1.Facts.UnknownEntry
-	nil,                             // 24: holdfast.v1.Facts.CommandsEntry
-	nil,                             // 25: holdfast.v1.Facts.PythonEntry
-	(*Facts_OS)(nil),                // 26: holdfast.v1.Facts.OS
-	(*Facts_Guest)(nil),             // 27: holdfast.v1.Facts.Guest
-	(*Facts_Bridge)(nil),            // 28: holdfast.v1.Facts.Bridge
-	(*Facts_Space)(nil),             // 29: holdfast.v1.Facts.Space
-	(*Facts_Config)(nil),            // 30: holdfast.v1.Facts.Config
-	(*Facts_Probe)(nil),             // 31: holdfast.v1.Facts.Probe
-	(*Facts_Kernel)(nil),            // 32: holdfast.v1.Facts.Kernel
-	(*Facts_Clock)(nil),             // 33: holdfast.v1.Facts.Clock
-	(*Facts_O2CB)(nil),              // 34: holdfast.v1.Facts.O2CB
-	(*Facts_Session)(nil),           // 35: holdfast.v1.Facts.Session
-	(*Facts_Port)(nil),              // 36: holdfast.v1.Facts.Port
-	(*Facts_Map)(nil),               // 37: holdfast.v1.Facts.Map
-	(*Facts_Path)(nil),              // 38: holdfast.v1.Facts.Path
-	(*Facts_Mount)(nil),             // 39: holdfast.v1.Facts.Mount
+	(*FactsRequest_Need)(nil),       // 21: holdfast.v1.FactsRequest.Need
+	(*FactsRequest_ConfigFile)(nil), // 22: holdfast.v1.FactsRequest.ConfigFile
+	(*FactsRequest_Program)(nil),    // 23: holdfast.v1.FactsRequest.Program
+	nil,                             // 24: holdfast.v1.Facts.UnknownEntry
+	nil,                             // 25: holdfast.v1.Facts.CommandsEntry
+	nil,                             // 26: holdfast.v1.Facts.PythonEntry
+	(*Facts_Met)(nil),               // 27: holdfast.v1.Facts.Met
+	(*Facts_OS)(nil),                // 28: holdfast.v1.Facts.OS
+	(*Facts_Guest)(nil),             // 29: holdfast.v1.Facts.Guest
+	(*Facts_Bridge)(nil),            // 30: holdfast.v1.Facts.Bridge
+	(*Facts_Space)(nil),             // 31: holdfast.v1.Facts.Space
+	(*Facts_Config)(nil),            // 32: holdfast.v1.Facts.Config
+	(*Facts_Probe)(nil),             // 33: holdfast.v1.Facts.Probe
+	(*Facts_Kernel)(nil),            // 34: holdfast.v1.Facts.Kernel
+	(*Facts_Clock)(nil),             // 35: holdfast.v1.Facts.Clock
+	(*Facts_O2CB)(nil),              // 36: holdfast.v1.Facts.O2CB
+	(*Facts_Session)(nil),           // 37: holdfast.v1.Facts.Session
+	(*Facts_Port)(nil),              // 38: holdfast.v1.Facts.Port
+	(*Facts_Map)(nil),               // 39: holdfast.v1.Facts.Map
+	(*Facts_Path)(nil),              // 40: holdfast.v1.Facts.Path
+	(*Facts_Mount)(nil),             // 41: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: holdfast.v1.GetWordResponse.word:type_name -> holdfast.v1.PairWord
@@ -2742,48 +2910,50 @@ var file_agent_proto_depIdxs = []int32{
 	8,  // 4: holdfast.v1.RowsPart.rows:type_name -> holdfast.v1.RowsRow
 	19, // 5: holdfast.v1.GatherFactsRequest.request:type_name -> holdfast.v1.FactsRequest
 	20, // 6: holdfast.v1.GatherFactsResponse.facts:type_name -> holdfast.v1.Facts
-	21, // 7: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
-	22, // 8: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
-	22, // 9: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
-	22, // 10: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
-	23, // 11: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
-	26, // 12: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
-	29, // 13: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
-	24, // 14: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
-	25, // 15: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
-	30, // 16: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
-	31, // 17: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
-	31, // 18: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
-	31, // 19: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
-	32, // 20: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
-	33, // 21: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
-	34, // 22: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
-	35, // 23: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
-	36, // 24: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
-	37, // 25: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
-	39, // 26: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
-	27, // 27: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
-	28, // 28: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
-	38, // 29: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
-	13, // 30: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
-	17, // 31: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
-	15, // 32: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
-	11, // 33: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
-	9,  // 34: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
-	3,  // 35: holdfast.v1.AgentService.GetRows:input_type -> holdfast.v1.GetRowsRequest
-	0,  // 36: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
-	14, // 37: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
-	18, // 38: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
-	16, // 39: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
-	12, // 40: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
-	10, // 41: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
-	4,  // 42: holdfast.v1.AgentService.GetRows:output_type -> holdfast.v1.GetRowsResponse
-	1,  // 43: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
-	37, // [37:44] is the sub-list for method output_type
-	30, // [30:37] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	22, // 7: holdfast.v1.FactsRequest.config:type_name -> holdfast.v1.FactsRequest.ConfigFile
+	23, // 8: holdfast.v1.FactsRequest.status:type_name -> holdfast.v1.FactsRequest.Program
+	23, // 9: holdfast.v1.FactsRequest.ha:type_name -> holdfast.v1.FactsRequest.Program
+	23, // 10: holdfast.v1.FactsRequest.replication:type_name -> holdfast.v1.FactsRequest.Program
+	21, // 11: holdfast.v1.FactsRequest.needs:type_name -> holdfast.v1.FactsRequest.Need
+	24, // 12: holdfast.v1.Facts.unknown:type_name -> holdfast.v1.Facts.UnknownEntry
+	28, // 13: holdfast.v1.Facts.os:type_name -> holdfast.v1.Facts.OS
+	31, // 14: holdfast.v1.Facts.space:type_name -> holdfast.v1.Facts.Space
+	25, // 15: holdfast.v1.Facts.commands:type_name -> holdfast.v1.Facts.CommandsEntry
+	26, // 16: holdfast.v1.Facts.python:type_name -> holdfast.v1.Facts.PythonEntry
+	32, // 17: holdfast.v1.Facts.config:type_name -> holdfast.v1.Facts.Config
+	33, // 18: holdfast.v1.Facts.status:type_name -> holdfast.v1.Facts.Probe
+	33, // 19: holdfast.v1.Facts.ha:type_name -> holdfast.v1.Facts.Probe
+	33, // 20: holdfast.v1.Facts.replication:type_name -> holdfast.v1.Facts.Probe
+	34, // 21: holdfast.v1.Facts.kernel:type_name -> holdfast.v1.Facts.Kernel
+	35, // 22: holdfast.v1.Facts.clock:type_name -> holdfast.v1.Facts.Clock
+	36, // 23: holdfast.v1.Facts.o2cb:type_name -> holdfast.v1.Facts.O2CB
+	37, // 24: holdfast.v1.Facts.iscsi:type_name -> holdfast.v1.Facts.Session
+	38, // 25: holdfast.v1.Facts.fc:type_name -> holdfast.v1.Facts.Port
+	39, // 26: holdfast.v1.Facts.maps:type_name -> holdfast.v1.Facts.Map
+	41, // 27: holdfast.v1.Facts.mounts:type_name -> holdfast.v1.Facts.Mount
+	29, // 28: holdfast.v1.Facts.guests:type_name -> holdfast.v1.Facts.Guest
+	30, // 29: holdfast.v1.Facts.bridges:type_name -> holdfast.v1.Facts.Bridge
+	27, // 30: holdfast.v1.Facts.met:type_name -> holdfast.v1.Facts.Met
+	40, // 31: holdfast.v1.Facts.Map.paths:type_name -> holdfast.v1.Facts.Path
+	13, // 32: holdfast.v1.AgentService.GetBundle:input_type -> holdfast.v1.GetBundleRequest
+	17, // 33: holdfast.v1.AgentService.GatherFacts:input_type -> holdfast.v1.GatherFactsRequest
+	15, // 34: holdfast.v1.AgentService.SendGuest:input_type -> holdfast.v1.SendGuestRequest
+	11, // 35: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
+	9,  // 36: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
+	3,  // 37: holdfast.v1.AgentService.GetRows:input_type -> holdfast.v1.GetRowsRequest
+	0,  // 38: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
+	14, // 39: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
+	18, // 40: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
+	16, // 41: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
+	12, // 42: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
+	10, // 43: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
+	4,  // 44: holdfast.v1.AgentService.GetRows:output_type -> holdfast.v1.GetRowsResponse
+	1,  // 45: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
+	39, // [39:46] is the sub-list for method output_type
+	32, // [32:39] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2797,7 +2967,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -49,7 +49,7 @@ func (a *appctlStep) do(ctx context.Context) (program.Result, error) {
 			return r, err
 		}
 	case verbPre:
-		if why := a.unanswered(); why != "" {
+		if why := a.host.engineUnmet(a.what.Home, a.step.Values.Mode, a.step.Credentials, false); why != "" {
 			return failed(why), nil
 		}
 	case verbRollback:

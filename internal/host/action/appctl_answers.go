@@ -19,23 +19,24 @@ const (
 )
 
 // unanswered says which question of a later step has no answer on this host, "" for none. It is asked
-// before applications are stopped: afterwards it would cost time of service.
-func (a *appctlStep) unanswered() string {
-	if a.step.Values.Mode != manifest.Offline {
+// before applications are stopped: afterwards it would cost time of service. An operator's word that
+// snapshots were made by hand is an answer, too.
+func unanswered(home string, mode manifest.Mode, credentials string, snapshotsDone bool) string {
+	if mode != manifest.Offline {
 		return "" // the choice of the backup has the answers
 	}
-	e, err := dbengine.Read(a.what.Home)
+	e, err := dbengine.Read(home)
 	if err != nil || e.Node != 0 {
 		return "" // the plan has said so, and the script will
 	}
 	c := &program.Credentials{}
-	if a.step.Credentials != "" {
-		if c, err = program.ReadCredentials(a.step.Credentials); err != nil {
+	if credentials != "" {
+		if c, err = program.ReadCredentials(credentials); err != nil {
 			return err.Error()
 		}
 	}
 	asks := []string{askSys}
-	if !c.Answers(askByHand) && slices.Contains([]string{"dbstor", "dbstore", "combined"}, e.Deploy) {
+	if !snapshotsDone && !c.Answers(askByHand) && slices.Contains([]string{"dbstor", "dbstore", "combined"}, e.Deploy) {
 		asks = append(asks, askArrayUser, askArrayPwd)
 	}
 	for _, ask := range asks {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -263,6 +264,16 @@ func TestAppctlAsksForPasswordsBefore(t *testing.T) {
 					s.Credentials = r.write("credentials", c.credentials, 0o600)
 				}
 			}
+			var s Step
+			s.Values.Mode = manifest.Offline
+			r.change(&s)
+			need := fact.Need{Module: "engine", Engine: r.verb("pre_upgrade").Appctl.Home, Mode: string(s.Values.Mode)}
+			if why := r.host.Unmet(t.Context(), need, s.Credentials); (why != "") != (c.why != "") || !strings.Contains(why, c.why) {
+				t.Errorf("before the run: %q, want %q", why, c.why)
+			}
+			if need.SnapshotsDone = true; name == "array" && r.host.Unmet(t.Context(), need, s.Credentials) != "" {
+				t.Error("an operator's word about the snapshots does not count")
+			}
 			r.do(r.verb("pre_upgrade", "{appctlMode}"), c.why)
 			if called := r.calls() != ""; called != (c.why == "") {
 				t.Errorf("calls: %s", r.calls())
@@ -279,7 +290,11 @@ func TestAppctlCopyThatNobodyMayEnter(t *testing.T) {
 		r.host.Packages = filepath.Join(r.root, "closed/data/packages")
 		try.Must(t, os.MkdirAll(r.host.Packages, 0o755))
 		try.Must(t, os.Chmod(filepath.Join(r.root, dir), 0o750))
-		r.do(r.verb("pre_upgrade"), "can not enter "+filepath.Join(r.root, dir)+", which has mode 0750")
+		closed := "can not enter " + filepath.Join(r.root, dir) + ", which has mode 0750"
+		if why := r.host.Unmet(t.Context(), fact.Need{Engine: r.verb("pre_upgrade").Appctl.Home, Mode: "rolling"}, ""); !strings.Contains(why, closed) {
+			t.Errorf("before the run: %q, want %q", why, closed)
+		}
+		r.do(r.verb("pre_upgrade"), closed)
 		try.Must(t, os.Chmod(filepath.Join(r.root, dir), 0o711))
 		r.do(r.verb("pre_upgrade"), "")
 	}

@@ -113,14 +113,11 @@ func (x pkg) replaced(have []instance) *instance {
 
 // choose returns the host's package manager and the files for it.
 func (p *packageStep) choose(ctx context.Context) (manager, []string, error) {
-	dpkg := &dpkg{p.host}
-	if _, err := os.Stat(dpkg.database() + "/status"); err == nil && len(p.what.Deb) > 0 {
-		return dpkg, p.what.Deb, nil
+	m, err := p.host.manager(ctx, len(p.what.Deb), len(p.what.RPM))
+	if _, deb := m.(*dpkg); deb {
+		return m, p.what.Deb, err
 	}
-	if _, _, err := p.host.query(ctx, "rpm", "--version"); err == nil && len(p.what.RPM) > 0 {
-		return &rpm{p.host}, p.what.RPM, nil
-	}
-	return nil, nil, fmt.Errorf("no package of the bundle fits this host: the bundle has %d for dpkg and %d for rpm", len(p.what.Deb), len(p.what.RPM))
+	return m, p.what.RPM, err
 }
 
 func (p *packageStep) do(ctx context.Context) (program.Result, error) {

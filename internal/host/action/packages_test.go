@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/inventory/fact"
 	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -118,6 +119,11 @@ func TestABadPackageIsRefused(t *testing.T) {
 	r.write("bundle/bad.deb", "no packagE", 0o644)
 	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"bad.deb"}}}, "is not what the manifest says")
 	r.do(manifest.Action{Packages: &manifest.Packages{RPM: []string{"x.rpm"}}}, "no package of the bundle fits this host")
+	for need, unmet := range map[fact.Need]bool{{RPM: 1}: true, {Deb: 1}: false, {}: false} {
+		if why := r.host.Unmet(t.Context(), need, ""); (why != "") != unmet || unmet && !strings.Contains(why, "no package of the bundle fits this host") {
+			t.Errorf("%+v: %q", need, why)
+		}
+	}
 }
 
 func TestDpkgLock(t *testing.T) {

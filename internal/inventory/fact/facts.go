@@ -36,6 +36,7 @@ type Facts struct {
 	Mounts      []Mount           `json:"mounts,omitempty"`
 	Guests      []Guest           `json:"guests,omitempty"`  // that run here, when they were asked for
 	Bridges     []Bridge          `json:"bridges,omitempty"` // that were asked for
+	Met         []Met             `json:"met,omitempty"`     // needs that were asked for
 }
 
 // Nothing is the name in Facts.Unknown of everything.
@@ -137,6 +138,12 @@ type Bridge struct {
 	Flows   int      `json:"flows,omitempty"`  // that would be copied
 	Groups  int      `json:"groups,omitempty"` // that would be copied
 	Notes   []string `json:"notes,omitempty"`  // what an operator should know of the pin
+}
+
+// Met is whether a need of a module is met.
+type Met struct {
+	Module string `json:"module"`
+	Why    string `json:"why,omitempty"` // it is not, and what to do about it; "": it is
 }
 
 // Path is a way to a multipath device.

@@ -37,4 +37,14 @@ type Request struct {
 	Replication []Program
 	Guests      bool     // addresses of guests
 	Bridges     []string // of Open vSwitch: whether they can be pinned
+	Needs       []Need   // of the bundle's modules
+}
+
+// Need is what the preCheck of a module wants of the host beside the bundle's files.
+type Need struct {
+	Module        string
+	Engine        string // directory of the engine whose scripts ask for passwords; "": none
+	Mode          string // of the run: rolling or offline
+	SnapshotsDone bool   // by hand, an operator says
+	Deb, RPM      int    // packages of the module, by their format
 }

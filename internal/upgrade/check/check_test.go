@@ -90,6 +90,13 @@ func allWrong() []wrong {
 		{"commands", func(in *Input) { in.Manifest.Requires.Commands = []string{"multipath"} }, "fail h1: commands are missing: multipath", "apt-get install multipath-tools;"},
 		{"commands", func(in *Input) { delete(in.Facts, "h1"); host(in, "h1").Commands = []string{} }, "fail h1: commands are missing: tree", "install tree"},
 		{"python-modules", func(in *Input) { in.Facts["h1"].Python["requests"] = "No module named 'requests'" }, "fail h1: Python can not import requests: No module named 'requests'", "pip3 install requests, or apt-get install python3-requests"},
+		{"module-needs", func(in *Input) {
+			in.Manifest.Modules[0].Actions.PreCheck = &manifest.Action{Packages: &manifest.Packages{RPM: []string{"x.rpm"}}}
+			in.Facts["cvm"].Met = []fact.Met{{Module: "db", Why: "no package fits"}}
+		}, "fail cvm: module db would be refused: no package fits", "correct that on the host"},
+		{"module-needs", func(in *Input) {
+			in.Manifest.Modules[0].Actions.Install = &manifest.Action{Packages: &manifest.Packages{Deb: []string{"x.deb"}}}
+		}, "warn cvm: does not tell whether it has what module db needs", "upgrade its agent"},
 		{"python-modules", func(in *Input) { in.Manifest.Requires.PythonModules = []string{"yaml"} }, "fail h1: Python can not import yaml: the host was not asked about it", "pip3 install PyYAML, or apt-get install python3-yaml"},
 		{"ha-state", func(in *Input) { in.When, in.Mode = Between, manifest.Reboot }, "fail cvm: the platform's HA is on in the middle", "switch HA off"},
 		{"ha-state", func(in *Input) { in.When, in.Manifest.RequiresReboot = Between, true }, "warn cvm: the platform's HA is on while hosts are rebooted", "mode reboot"},

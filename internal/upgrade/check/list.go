@@ -52,6 +52,7 @@ func List() []Check {
 		{"free-space", "Free space", before, "Each host has the space that the bundle needs for unpacking: the space that the bundle asks for, at least twice the size of its files.", checkSpace},
 		{"commands", "Required commands", before, "Each host has the commands that the bundle requires.", checkCommands},
 		{"python-modules", "Required Python modules", before, "Python on each host can import the modules that the bundle requires.", checkPython},
+		{"module-needs", "Needs of modules", before, "Each host has what modules need: answers to questions of their scripts, directories that other accounts can enter, and a manager for the format of the packages.", checkNeeds},
 		{"ha-state", "HA state", always, "The platform's HA is off while hosts are upgraded. Afterwards it is on again if it was on before.", checkHA},
 		{"store-quorum", "Quorum of the store", always, "Holdfast's store keeps its quorum when one more member is lost.", checkQuorum},
 		{"replication", "Replication", always, "The replication of the managers and the databases is healthy.", checkReplication},

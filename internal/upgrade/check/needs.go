@@ -96,6 +96,33 @@ func checkPython(s *scene) []Finding {
 	return fs
 }
 
+// checkNeeds says what the preChecks of modules would refuse, by the same judgement: the hosts' own.
+func checkNeeds(s *scene) []Finding {
+	var fs []Finding
+	s.told(func(h *inventory.Host, f *fact.Facts) {
+		if s.Back || slices.Contains(s.Left, h.Name) {
+			return
+		}
+		if nk, ok := notKnown(h.Name, f, "met", Fail); ok {
+			fs = append(fs, nk)
+			return
+		}
+		for i := range s.man.Modules {
+			m := &s.man.Modules[i]
+			if !m.On(h) || !m.Needs() {
+				continue
+			}
+			switch at := slices.IndexFunc(f.Met, func(x fact.Met) bool { return x.Module == m.Name }); {
+			case at < 0:
+				fs = append(fs, onHost(h.Name, Warn, "upgrade its agent first, or wait for the preCheck: it comes before the first change", "does not tell whether it has what module %s needs", m.Name))
+			case f.Met[at].Why != "":
+				fs = append(fs, onHost(h.Name, Fail, "correct that on the host, then repeat the check", "module %s would be refused: %s", m.Name, f.Met[at].Why))
+			}
+		}
+	})
+	return fs
+}
+
 // family is how packages are installed on a system.
 type family string
 

@@ -229,6 +229,26 @@ type Appctl struct {
 	Offline bool `json:"offline,omitempty"`
 }
 
+// Wants says what the preCheck of a module, or its installation, wants of a host beside the bundle's
+// files: answers to the scripts of an engine in that directory, and a manager for so many packages.
+func (m *Module) Wants() (engine string, deb, rpm int) {
+	if a := m.Actions.PreCheck; a != nil && a.Appctl != nil && !a.Appctl.Installed {
+		engine = a.Appctl.Home
+	}
+	for _, a := range []*Action{m.Actions.PreCheck, m.Actions.Install} {
+		if a != nil && a.Packages != nil {
+			deb, rpm = len(a.Packages.Deb), len(a.Packages.RPM)
+		}
+	}
+	return engine, deb, rpm
+}
+
+// Needs reports whether there is something of that.
+func (m *Module) Needs() bool {
+	engine, deb, rpm := m.Wants()
+	return engine != "" || deb+rpm > 0
+}
+
 // Script is the path of the script in the bundle, "" for the installed one.
 func (a *Appctl) Script() string {
 	if a.Installed {

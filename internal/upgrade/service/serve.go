@@ -14,11 +14,13 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/host/action"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/request"
+	"holdfast/internal/upgrade/steps"
 	"holdfast/internal/upgrade/survey"
 	"holdfast/internal/upgrade/version"
 )
@@ -145,6 +147,17 @@ func (s *Service) GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, e
 		ctx, cancel := context.WithTimeout(ctx, bridgesWithin)
 		defer cancel()
 		f.Bridges = s.Bridges(ctx, w.Request.Bridges)
+	}
+	if len(w.Request.Needs) > 0 {
+		host := &action.Host{Packages: s.packages()}
+		credentials, err := steps.Credentials(s.Credentials)
+		if err != nil {
+			f.Unknown["met"] = err.Error()
+			return f, nil
+		}
+		for _, n := range w.Request.Needs {
+			f.Met = append(f.Met, fact.Met{Module: n.Module, Why: host.Unmet(ctx, n, credentials)})
+		}
 	}
 	return f, nil
 }

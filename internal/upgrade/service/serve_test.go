@@ -362,6 +362,10 @@ func TestFactsAreGathered(t *testing.T) {
 			t.Errorf("%q is read: %+v", path, c)
 		}
 	}
+	f, err := r.GatherFacts(limited(t), fact.Wanted{Request: fact.Request{Needs: []fact.Need{{Module: "web"}, {Module: "db", RPM: 1}}}})
+	if err != nil || len(f.Met) != 2 || f.Met[0] != (fact.Met{Module: "web"}) || f.Met[1].Module != "db" {
+		t.Errorf("%v: needs %+v", err, f.Met)
+	}
 	for _, sha := range []string{"", "..", strings.Repeat("a", 64)} {
 		if c := ask(sha, filepath.Base(inside)); !c.NotStaged {
 			t.Errorf("bundle %q: %+v", sha, c)

@@ -39,19 +39,21 @@ func (s *actionStep) credentials(step *action.Step) (err error) {
 	return nil
 }
 
-// credentials is the path of the operator's file, "" when there is none.
-func (a *Action) credentials() (string, error) {
-	if a.Credentials == "" {
+func (a *Action) credentials() (string, error) { return Credentials(a.Credentials) }
+
+// Credentials is the path of the operator's file, "" when there is none.
+func Credentials(file string) (string, error) {
+	if file == "" {
 		return "", nil
 	}
-	there, err := backup.Exists(a.Credentials)
+	there, err := backup.Exists(file)
 	if err != nil {
 		return "", fmt.Errorf("look for the credentials file: %w", err)
 	}
 	if !there {
 		return "", nil
 	}
-	return a.Credentials, nil
+	return file, nil
 }
 
 // engineAnswers are what scripts of the appctl layout ask for that the platform file or the

@@ -211,7 +211,7 @@ func TestWhatIsConfirmedIsAWarning(t *testing.T) {
 	if err := d.Do(t.Context(), step); err != nil {
 		t.Error(err)
 	}
-	has(t, log.String(), "[WARN] has E0303, want E0306 (confirmed by an operator)")
+	has(t, log.String(), "[WARN] has version E0303, want E0306 (confirmed by an operator)")
 }
 
 // After its upgrade a host runs the new kernel; after its rollback, the old one.

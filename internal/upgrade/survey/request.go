@@ -6,6 +6,7 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -45,6 +46,20 @@ func BuildRequest(m *manifest.Manifest, inv *inventory.Inventory, h *inventory.H
 		}
 	}
 	return r
+}
+
+// needs are those of the modules on a host: what their preChecks, or the installation itself, would refuse.
+func needs(q *Question, m *manifest.Manifest, h *inventory.Host) (out []fact.Need) {
+	for i := range m.Modules {
+		mod := &m.Modules[i]
+		if !mod.On(h) || !mod.Needs() {
+			continue
+		}
+		n := fact.Need{Module: mod.Name, Mode: string(q.Mode.Listed()), SnapshotsDone: slices.Contains(q.Confirmed, upgrade.SnapshotsDone)}
+		n.Engine, n.Deb, n.RPM = mod.Wants()
+		out = append(out, n)
+	}
+	return out
 }
 
 // program is named after its file. Its arguments may hold what is not for reports.

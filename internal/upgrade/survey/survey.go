@@ -204,6 +204,9 @@ func (s *Survey) ask(ctx context.Context, q Question, inv *inventory.Inventory, 
 		w.Request = BuildRequest(m, inv, h, "", "")
 	}
 	w.Request.Guests, w.Request.Bridges = q.Guests, q.Pin
+	if q.Request == nil && (q.When == check.Before || q.When == "") && !q.Back {
+		w.Request.Needs = needs(&q, m, h)
+	}
 	sent := s.Now()
 	f, err := s.call(ctx, ref, w)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/manifest"
 )
@@ -258,6 +259,24 @@ func TestHABeforeIsWhatAnyManagerSays(t *testing.T) {
 		if !reflect.DeepEqual(in.HABefore, c.want) {
 			t.Errorf("%+v: %v", c, in.HABefore)
 		}
+	}
+}
+
+// TestNeedsAreAskedFor: what a module's preCheck would refuse is asked of the hosts on which it runs.
+func TestNeedsAreAskedFor(t *testing.T) {
+	m := &manifest.Manifest{Modules: []manifest.Module{
+		{Name: "engine", RunsOn: "manager", Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Call: []string{"pre_upgrade"}}}}},
+		{Name: "status", Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Installed: true}}}},
+		{Name: "web", Actions: manifest.Actions{Install: &manifest.Action{Packages: &manifest.Packages{Deb: []string{"a", "b"}, RPM: []string{"c"}}}}},
+	}}
+	q := &Question{Mode: manifest.Offline, Confirmed: []string{upgrade.SnapshotsDone}}
+	web := fact.Need{Module: "web", Mode: "offline", SnapshotsDone: true, Deb: 2, RPM: 1}
+	if got := needs(q, m, &inventory.Host{Name: "h", Roles: []inventory.Role{inventory.RoleHost}}); !reflect.DeepEqual(got, []fact.Need{web}) {
+		t.Errorf("host: %+v", got)
+	}
+	engine := fact.Need{Module: "engine", Engine: "/opt/e", Mode: "offline", SnapshotsDone: true}
+	if got := needs(q, m, &inventory.Host{Name: "m", Roles: []inventory.Role{inventory.RoleManager}}); len(got) == 0 || got[0] != engine {
+		t.Errorf("manager: %+v", got)
 	}
 }
 
