@@ -314,7 +314,7 @@ func TestUpgradeCalls(t *testing.T) {
 		t.Fatalf("run: %+v, %v", begun, err)
 	}
 	_, err = r.RunUpgrade(try.Context(t), req)
-	wantKind(t, err, fail.Refused, "only one at a time")
+	wantKind(t, err, fail.Refused, "only one upgrade at a time")
 	wantKind(t, r.AdmitHost(try.Context(t), "node9", false), fail.Invalid, "node9")
 	if err := r.AdmitHost(try.Context(t), "node2", true); err != nil {
 		t.Error(err)

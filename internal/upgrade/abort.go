@@ -117,7 +117,7 @@ func (r *run) restore(c *Chain, b before) before {
 			continue
 		}
 		if left != "" && s.Kind != KindPin { // a bridge that forwards by its own flows waits for nothing else
-			r.st.Undone = append(r.st.Undone, s.ID+": comes after "+left)
+			r.st.Undone = append(r.st.Undone, s.ID+": not tried, because it comes after "+left)
 			continue
 		}
 		if r.comesBack(s.Host) {

@@ -231,7 +231,7 @@ func TestDownHostCountsAndIsWaitedFor(t *testing.T) {
 		}
 	}
 	w.run()
-	if w.job.State != job.Active || !slices.Contains(w.waits, "h1/drain: 1 of 1 hosts that may be unavailable at once are") {
+	if w.job.State != job.Active || !slices.Contains(w.waits, "h1/drain: 1 hosts are unavailable, and 1 may be at once") {
 		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
 	}
 	w.wantBegun("h0")

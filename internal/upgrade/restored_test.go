@@ -137,7 +137,7 @@ func TestAbortStartsGuestsAfterStorage(t *testing.T) {
 		if got := strings.Join(w.order[before:], " "); got != want {
 			t.Errorf("attach %s: restored: %s\nwant %s", attach, got, want)
 		}
-		if said := strings.Contains(w.job.Why, "h0/vm-start: comes after h0/storage-attach"); said != (attach == job.Failed) {
+		if said := strings.Contains(w.job.Why, "h0/vm-start: not tried, because it comes after h0/storage-attach"); said != (attach == job.Failed) {
 			t.Errorf("attach %s: %s", attach, w.job.Why)
 		}
 	}

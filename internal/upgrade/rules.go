@@ -178,7 +178,7 @@ func (b *builder) hostFindings() {
 			continue
 		}
 		if h.Down {
-			b.block("host-down", h.Name, "The host is down.", "repair it, or drop it from the plan")
+			b.block("host-down", h.Name, "The host is down.", fmt.Sprintf("repair it, or leave it out of the upgrade: --drop %s", h.Name))
 		}
 		if h.Maintenance {
 			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name, Text: "The host is in maintenance: it takes no guests, also after the run."})

@@ -97,8 +97,8 @@ func TestLossesSlowTheRun(t *testing.T) {
 	}{
 		"nothing":      {nil, []int{4, 4}, ""},
 		"half":         {map[string]int64{"h0/losses/turn": 3}, []int{4, 4}, ""},
-		"more":         {map[string]int64{"h0/losses/turn": 4}, []int{4, 2}, "2 hosts are under way, as many as may be at once since guests of h0 have lost more than half of the limit of packets"},
-		"on two hosts": {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4}, []int{4, 1}, "1 hosts are under way, as many as may be at once since guests of h0, h1 have lost"},
+		"more":         {map[string]int64{"h0/losses/turn": 4}, []int{4, 2}, "2 hosts are under way, as many as may be at once, because guests of h0 have lost more than half of the packets that --loss-limit allows"},
+		"on two hosts": {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4}, []int{4, 1}, "1 hosts are under way, as many as may be at once, because guests of h0, h1 have lost"},
 		"on many":      {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4, "h2/losses/turn": 4, "h3/losses/turn": 5}, []int{4, 1}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -243,7 +243,7 @@ func TestDrainObeysTargetsAndNetwork(t *testing.T) {
 			if got := w.guests.moves(); got != "a live addr-h3, b live addr-h3" {
 				t.Errorf("moves: %s", got)
 			}
-			if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 300 MiB for c: h3 has 100") {
+			if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 300 MiB for c: h3 has 100 MiB free") {
 				t.Errorf("notes:\n%s", notes)
 			}
 			if !slices.Equal(data, []string{want, want}) {

@@ -398,7 +398,7 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 			t.Errorf("moves: %s", got)
 		}
 		notes := strings.Join(w.notes, "\n")
-		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves it itself; it waits for another host", "1 of 3 have left the host"} {
+		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves it itself; it waits for another host", "1 of 3 guests have left"} {
 			if !strings.Contains(notes, want) {
 				t.Errorf("no note says %q:\n%s", want, notes)
 			}
@@ -428,7 +428,7 @@ func TestDrainFailsWithReasons(t *testing.T) {
 		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrTimeout) {
 			t.Errorf("got %v", err)
 		}
-		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 2000 MiB for huge: h2 has 1000, h3 has 1000") {
+		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 2000 MiB for huge: h2 has 1000 MiB free, h3 has 1000 MiB free") {
 			t.Errorf("notes:\n%s", notes)
 		}
 	})

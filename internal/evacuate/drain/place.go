@@ -101,7 +101,7 @@ func (r room) say(not []cluster.HostID) string {
 		if text != "" {
 			text += ", "
 		}
-		text += fmt.Sprintf("%s has %d", h, max(0, r[h]))
+		text += fmt.Sprintf("%s has %d MiB free", h, max(0, r[h]))
 		if slices.Contains(not, h) {
 			text += " and has refused it"
 		}

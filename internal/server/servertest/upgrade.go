@@ -275,7 +275,7 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r request.Request)
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
 	if f.run != nil && f.run.job.State != "ended" {
-		return request.Begun{}, fail.Errorf(fail.Refused, "%s of %s is %s: only one at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
+		return request.Begun{}, fail.Errorf(fail.Refused, "%s, begun by %s, is %s: only one upgrade at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
 	}
 	p, err := f.plan(r)
 	if err != nil {

@@ -23,7 +23,7 @@ func checkFacts(s *scene) []Finding {
 		}
 		switch {
 		case h.Down:
-			fs = append(fs, onHost(h.Name, level, "start the host, or drop it from the plan", "the host is down%s", left))
+			fs = append(fs, onHost(h.Name, level, "start the host, or leave it out of the upgrade (--drop)", "the host is down%s", left))
 		case s.Facts[h.Name] == nil:
 			fs = append(fs, onHost(h.Name, level, "check that the host's agent runs and can be reached, then repeat the check",
 				"the host has reported no facts%s, so it was not checked%s", reason(s.why[h.Name]), left))
@@ -57,9 +57,9 @@ func reason(why string) string {
 func checkWhiteList(s *scene) []Finding {
 	switch {
 	case s.man.Version == "":
-		return []Finding{inCluster(Info, "give it: --bundle FILE", "no bundle was given: what a bundle asks of the hosts is not checked")}
+		return []Finding{inCluster(Info, "give the bundle: --bundle FILE", "no bundle was given: what a bundle asks of the hosts is not checked")}
 	case s.From == "" && !s.Back:
-		return []Finding{inCluster(Fail, "say it: --version V", "it is not known which version is installed: no upgrade has told it yet")}
+		return []Finding{inCluster(Fail, "say which version is installed: --version V", "it is not known which version is installed: no upgrade has told it yet")}
 	case s.From == s.man.Version:
 		return []Finding{inCluster(Info, "", "the cluster has %s already", s.From)}
 	}
@@ -78,7 +78,7 @@ func checkWhiteList(s *scene) []Finding {
 		return []Finding{inCluster(Fail, "upgrade to one of these versions first, `holdfast upgrade path` finds the way",
 			"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, Names(allowed))}
 	case !from.Allowed:
-		return []Finding{inCluster(Fail, fmt.Sprintf("choose the mode %s, or first upgrade to a version from which %s is allowed", Names(src.Modes), s.Mode.Listed()),
+		return []Finding{inCluster(Fail, fmt.Sprintf("choose --mode %s, or first upgrade to a version from which %s is allowed", Names(src.Modes), s.Mode.Listed()),
 			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.Mode.Listed())}
 	case src.ChangeSystemTables:
 		return []Finding{inCluster(Info, "", "the upgrade changes system tables")}
@@ -96,7 +96,7 @@ func checkVersions(s *scene) []Finding {
 		switch v := s.version(h); {
 		case v == "" && h.Unread && !s.done(h.Name):
 			fs = append(fs, onHost(h.Name, Warn,
-				"give the file that holds the version (status: versionFile), or let a run of the same bundle take the host in",
+				"name the file that holds the version in the platform file (status.versionFile), or let a run of the same bundle take the host in",
 				"its version is unknown: it had %s before an upgrade, and was not read since", orUnknown(cmp.Or(h.Version, s.inv.Version))))
 		case v != "" || !s.done(h.Name):
 			by[v] = append(by[v], h.Name)
@@ -109,7 +109,7 @@ func checkVersions(s *scene) []Finding {
 		level = Fail // nothing else tells that the bundle's program has changed them
 	}
 	if len(mute) > 0 {
-		fs = append(fs, inCluster(level, "name the file that holds the version (status: versionFile) in the inventory, then repeat the check",
+		fs = append(fs, inCluster(level, "name the file that holds the version in the platform file (status.versionFile), then repeat the check",
 			"the current version of these hosts is not known: %s", Names(mute)))
 	}
 	s.told(func(h *inventory.Host, f *fact.Facts) {
@@ -190,7 +190,7 @@ func compareConfig(h cluster.HostID, module string, want manifest.ConfigFile, to
 	remedy := fmt.Sprintf("change the parameter names of %s in the bundle to those of %s", want.File, want.Installed)
 	switch {
 	case i < 0:
-		return []Finding{onHost(h, Fail, "repeat the check when the bundle is staged", "%s: %s was not compared", module, want.Installed)}
+		return []Finding{onHost(h, Fail, "repeat the check; if it stays so, upgrade the agent of the host", "%s: %s was not compared", module, want.Installed)}
 	case told[i].Why != "":
 		return []Finding{onHost(h, Fail, "correct the file, then repeat the check", "%s: %s", module, told[i].Why)}
 	case told[i].NotThere:

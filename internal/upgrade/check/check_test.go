@@ -41,7 +41,7 @@ func allWrong() []wrong {
 		{"facts", func(in *Input) { in.Facts["h1"].Unknown = map[string]string{"os": "no file"} }, "info h1: can not tell its operating system: no file", "reason"},
 		{"facts", func(in *Input) { in.Facts["h1"].At = testNow.Add(-2 * time.Hour) }, "warn h1: the facts of the host are 2h0m0s old", "restart the agent"},
 		{"white-list", func(in *Input) { in.Manifest.UpgradeFrom[0].Version = "E0306" }, "fail : E0303 is not on the white list of cas E0306, which has E0306", "upgrade path"},
-		{"white-list", func(in *Input) { in.Mode = manifest.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose the mode rolling"},
+		{"white-list", func(in *Input) { in.Mode = manifest.Offline }, "fail : from E0303 (3.0) the upgrade is not allowed in the mode offline", "choose --mode rolling"},
 		{"white-list", func(in *Input) { in.Manifest, in.From = nil, "" }, "info : no bundle was given: what a bundle asks of the hosts is not checked", "--bundle FILE"},
 		{"white-list", func(in *Input) { in.From, in.Inventory.Version = "", "" }, "fail : it is not known which version is installed: no upgrade has told it yet", "--version V"},
 		{"white-list", func(in *Input) { in.From = "E0306" }, "info : the cluster has E0306 already", ""},
@@ -76,7 +76,7 @@ func allWrong() []wrong {
 			in.Facts["h2"].Unknown = map[string]string{"version": "no file"}
 		}, "warn h2: can not tell the installed version: no file", "reason"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Bundle = []string{"a", "c"} }, "fail cvm: db: the parameter names of /etc/db.json differ; only installed: b; only in the bundle: c", "db/db.json in the bundle"},
-		{"config-names", func(in *Input) { in.Facts["cvm"].Config = nil }, "fail cvm: db: /etc/db.json was not compared", "staged"},
+		{"config-names", func(in *Input) { in.Facts["cvm"].Config = nil }, "fail cvm: db: /etc/db.json was not compared", "upgrade the agent"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotThere = true }, "fail cvm: db: /etc/db.json is not there", "restore"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].NotStaged = true }, "warn cvm: db: db/db.json of the bundle is not", "staged"},
 		{"config-names", func(in *Input) { in.Facts["cvm"].Config[0].Why = "malformed JSON" }, "fail cvm: db: malformed JSON", "correct"},

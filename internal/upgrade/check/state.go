@@ -60,13 +60,13 @@ func checkHA(s *scene) []Finding {
 		known = true
 		switch {
 		case f.HA.Exit > 1 || f.HA.Exit < 0:
-			fs = append(fs, onHost(h.Name, Warn, "check it with its own tools", "the state of the platform's HA is not known (exit code %d)%s", f.HA.Exit, said(f.HA.Text)))
+			fs = append(fs, onHost(h.Name, Warn, "check HA with the platform's own tools", "the state of the platform's HA is not known (exit code %d)%s", f.HA.Exit, said(f.HA.Text)))
 		default:
 			fs = append(fs, s.judgeHA(h, f.HA.Exit == 0)...)
 		}
 	})
 	if !known {
-		fs = append(fs, inCluster(Warn, "check it with its own tools", "no host has reported whether the platform's HA is on"))
+		fs = append(fs, inCluster(Warn, "check HA with the platform's own tools", "no host has reported whether the platform's HA is on"))
 	}
 	return fs
 }
@@ -174,9 +174,9 @@ func checkClocks(s *scene) []Finding {
 		skew := time.Duration(h.SkewMillis) * time.Millisecond
 		switch d := skew.Abs(); {
 		case d > failSkew*s.Limits.Skew:
-			fs = append(fs, onHost(h.Name, Fail, remedy, "the clock is off by %s", skew))
+			fs = append(fs, onHost(h.Name, Fail, remedy, "the clock is off by %s against other hosts", skew))
 		case d > s.Limits.Skew:
-			fs = append(fs, onHost(h.Name, Warn, remedy, "the clock is off by %s", skew))
+			fs = append(fs, onHost(h.Name, Warn, remedy, "the clock is off by %s against other hosts", skew))
 		}
 		if f == nil {
 			return

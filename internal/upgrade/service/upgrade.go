@@ -166,7 +166,7 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 	p.agents = report.Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {
 		err = fail.Errorf(fail.Invalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
-			With("say it: --version V")
+			With("say which version is installed: --version V")
 	}
 	if err == nil && sha != "" {
 		if p.again {
@@ -217,7 +217,7 @@ func nameOnly(st State) *manifest.Manifest {
 // manifest reads the manifest of a bundle, which is brought here if it must be.
 func (s *Service) manifest(ctx context.Context, sha string) (*manifest.Manifest, error) {
 	if err := s.bring(ctx, sha); err != nil {
-		return nil, fail.Errorf(fail.Failed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade run --bundle FILE")
+		return nil, fail.Errorf(fail.Failed, "bundle %.64s: %w", sha, err).With("bring it again: holdfast upgrade check --bundle FILE")
 	}
 	m, err := s.cache.Manifest(ctx, sha)
 	if err != nil {

@@ -139,7 +139,7 @@ func rangeTerm(s Scheme, t term, lo, hi string) (term, error) {
 		return t, err
 	}
 	if t.hi, err = Parse(s, hi); err == nil && compare(t.lo, t.hi) > 0 {
-		err = fmt.Errorf("range %s: the end is before the begin", quote(t.text))
+		err = fmt.Errorf("range %s: the end is before the beginning", quote(t.text))
 	}
 	return t, err
 }
@@ -200,7 +200,7 @@ func prefixTerm(s Scheme, t term) (term, error) {
 			ok = ok && plain
 		}
 	case Debian:
-		return t, fmt.Errorf("part %s: debian has no patterns with *, want ends such as >=1.2 <1.3", quote(t.text))
+		return t, fmt.Errorf("part %s: versions of Debian have no patterns with *, want bounds such as >=1.2 <1.3", quote(t.text))
 	}
 	if !ok {
 		return t, fmt.Errorf("part %s: want whole parts before *, such as 2.0.0.*, 1.2.* or V500R001*", quote(t.text))

@@ -18,7 +18,7 @@ import (
 // Errors of this package.
 var (
 	// ErrNothing means that there was no swap in this run.
-	ErrNothing = errors.New("nothing was swapped in this run")
+	ErrNothing = errors.New("no directory was replaced in this run")
 	// ErrCommitted means that the old tree is given up.
 	ErrCommitted = errors.New("the swap is committed")
 	// ErrForeign means that a third tree is at the target.
