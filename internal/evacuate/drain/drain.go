@@ -460,7 +460,7 @@ func (r *drainRun) tell(left []libvirt.VM) {
 	if r.total > 0 {
 		done = 100 * (r.total - len(left)) / r.total
 	}
-	text := fmt.Sprintf("%d of %d guests have left", r.total-len(left), r.total)
+	text := fmt.Sprintf("%d of %d have left the host", r.total-len(left), r.total)
 	if len(r.waits) > 0 {
 		text += "; waits: " + strings.Join(r.waits, "; ")
 	}

@@ -398,7 +398,7 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 			t.Errorf("moves: %s", got)
 		}
 		notes := strings.Join(w.notes, "\n")
-		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves it itself; it waits for another host", "1 of 3 guests have left"} {
+		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves it itself; it waits for another host", "1 of 3 have left the host"} {
 			if !strings.Contains(notes, want) {
 				t.Errorf("no note says %q:\n%s", want, notes)
 			}

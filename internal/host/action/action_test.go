@@ -158,7 +158,7 @@ func TestFileTree(t *testing.T) {
 	}
 	r.probe(a, program.NotDone)
 	r.phase = manifest.Rollback
-	r.do(a, "nothing was swapped")
+	r.do(a, "no directory was replaced")
 	r.probe(a, program.NotDone)
 	r.phase = "install"
 	r.do(a, "")

@@ -274,7 +274,7 @@ func (f *Jobs) Get(_ context.Context, id string) (job.View, error) {
 	switch {
 	case j.State != "active":
 	case s.State == "pending":
-		s.State, s.Attempt, s.Percent, s.Note = "running", s.Attempt+1, 50, "1 of 2 guests have left; waits: "+cmp.Or(f.Waits, "vm2: busy: snapshot")
+		s.State, s.Attempt, s.Percent, s.Note = "running", s.Attempt+1, 50, "1 of 2 have left the host; waits: "+cmp.Or(f.Waits, "vm2: busy: snapshot")
 	case slices.Contains(f.Fails, s.Host):
 		s.State, s.Why, s.Note = "failed", "vm2 stays on "+string(s.Host)+": it can not move live", ""
 		j.State, j.Result, j.Why = "ended", "failed", s.Why

@@ -84,7 +84,7 @@ func (s *actionStep) newest() (hits []faults.Hit, err error) {
 	return hits, err
 }
 
-// ownCheck says what the program's own check has found that must not be, "" for nothing. It is of
+// ownCheck says which fault the program's own check has found, "" for none. It is of
 // the hosts, and that these have the version does not disprove it.
 func (s *actionStep) ownCheck(hits []faults.Hit) string {
 	bad := slices.DeleteFunc(slices.Clone(hits), func(h faults.Hit) bool {
