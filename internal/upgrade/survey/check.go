@@ -106,6 +106,14 @@ func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 		q.Done = q.Only
 	}
 	read := false
+	if m.Engine() != "" { // what an operator has said of its scripts' questions is a part of what the host is asked
+		run, err := c.Run(ctx, t.Job)
+		if err != nil {
+			return fmt.Errorf("check: read the journal of the run: %w", err)
+		}
+		read = true
+		run.options(&q)
+	}
 	in, fs, err := c.look(ctx, t, &q, func(in check.Input) ([]check.Finding, error) {
 		fs := check.About(check.Run(in), host)
 		if check.Worst(fs) != check.Fail {

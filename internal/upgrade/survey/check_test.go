@@ -399,3 +399,28 @@ func TestAReportThatCanNotBeWrittenFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestAConfirmationIsAPartOfTheNeed: a host is asked for what its engine's scripts want after what an operator has said
+// of them, not before.
+func TestAConfirmationIsAPartOfTheNeed(t *testing.T) {
+	w := well()
+	w.man.Modules = append(w.man.Modules, manifest.Module{
+		Name: "engine", RunsOn: manifest.OnEngine("/opt/e"), Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Call: []string{"pre_upgrade"}}}},
+	})
+	h := w.host("h1")
+	h.Engines = []inventory.Engine{{Dir: "/opt/e"}}
+	run := &Run{Plan: w.plan(t, upgrade.Options{Mode: manifest.Offline, Confirmed: []string{upgrade.SnapshotsDone}})}
+	step, _ := task(t, "up-1", "h1", args(upgrade.Before))
+	c := w.executor("h1", run)
+	var asked []fact.Need
+	answer := c.Survey.Facts
+	c.Survey.Facts = func(ctx context.Context, ref HostRef, wanted fact.Wanted) (fact.Facts, error) {
+		asked = wanted.Request.Needs
+		f, err := answer(ctx, ref, wanted)
+		f.Met = []fact.Met{{Module: "engine"}}
+		return f, err
+	}
+	if err := c.Do(t.Context(), step); err != nil || len(asked) != 1 || !asked[0].SnapshotsDone || asked[0].Mode != "offline" {
+		t.Errorf("%v: asked for %+v", err, asked)
+	}
+}
