@@ -402,7 +402,7 @@ func (c *checker) nova(f *File) {
 }
 
 // featureFlags are the flags of `transition features` that a file may give, and whether each has a value.
-var featureFlags = map[string]bool{"--target": true, "--flavor": true, "--wait": true, "--metadata": true, "--secret": true, "--rebuild": false}
+var featureFlags = map[string]bool{"--target": true, "--flavor": true, "--wait": true, "--metadata": true, "--secret": true, "--rebuild": false, "--cloud-init": false}
 
 func (c *checker) features(f *File) {
 	if f.Platform == nil {

@@ -203,7 +203,7 @@ func TestFaults(t *testing.T) {
 		edit("[canary1, canary2]", "[canary1, canary1]"):                                        `features.guests[1]: value "canary1": want each guest once`,
 		edit("[canary1, canary2]", "[]"):                                                        `features.guests: value "": want names or UUIDs`,
 		edit("[canary1, canary2]", "[canary/1]"):                                                `features.guests[0]: value "canary/1": want letters`,
-		edit("[--flavor, m1.large]", "[--out, /x]"):                                             `features.flags[0]: value "--out": want one of --flavor, --metadata, --rebuild, --secret, --target, --wait`,
+		edit("[--flavor, m1.large]", "[--out, /x]"):                                             `features.flags[0]: value "--out": want one of --cloud-init, --flavor, --metadata, --rebuild, --secret, --target, --wait`,
 		edit("[--flavor, m1.large]", "[--rebuild, --flavor]"):                                   `features.flags[1]: value "--flavor": want a value behind it`,
 		edit("[--flavor, m1.large]", "[--flavor, --rebuild]"):                                   "features.flags[1]",
 		edit("jobs: 8", "jobs: -1"):                                                             "network.jobs",
