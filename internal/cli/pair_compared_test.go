@@ -64,3 +64,15 @@ func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsAtRiskOnTheStandby: a table that is of another engine there is named with its node, wherever the group is.
+func TestWhatIsAtRiskOnTheStandby(t *testing.T) {
+	both, other := "app.log (MyISAM): a crash can lose rows", "app.orders (MEMORY): it is empty after each start"
+	v := pairView{PairStatus: cluster.PairStatus{Owner: cluster.Owner{Host: "h2"}, Nodes: []cluster.PairNode{
+		{PairHost: cluster.PairHost{Host: "h1"}, PairReport: cluster.PairReport{Weak: []string{both, other}}},
+		{PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Weak: []string{both}}},
+	}}}
+	if got, want := v.weak(), []string{both, "on h1: " + other}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,6 +240,19 @@ func (v pairView) comparedText(b *strings.Builder, p painter) {
 }
 
 // text is the pair for people.
+// weak are what can lose rows on the active node, and what can on the standby only, by its name: there a table should have the
+// engine that it has on the active node.
+func (v pairView) weak() (out []string) {
+	master, slave := v.nodes()
+	out = slices.Clone(master.Weak)
+	for _, w := range slave.Weak {
+		if !slices.Contains(master.Weak, w) {
+			out = append(out, fmt.Sprintf("on %s: %s", slave.Host, w))
+		}
+	}
+	return out
+}
+
 func (v pairView) text(p painter) string {
 	var b strings.Builder
 	b.WriteString(v.crm())
@@ -274,12 +288,8 @@ func (v pairView) text(p painter) string {
 	if v.Health != cluster.Broken {
 		takeoverText(&b, p, v.Takeover, false)
 	}
-	for _, n := range v.Nodes {
-		if n.Role == "active" {
-			for _, w := range n.Weak {
-				say(&b, p, "at risk", yellow, clean(w))
-			}
-		}
+	for _, w := range v.weak() {
+		say(&b, p, "at risk", yellow, clean(w))
 	}
 	if !v.Owner.Time.IsZero() {
 		why := ""

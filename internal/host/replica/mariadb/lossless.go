@@ -1,6 +1,7 @@
 package mariadb
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,9 +20,10 @@ type rule struct {
 }
 
 const (
-	filtered  = "rows would be missing on the other node"
-	ignored   = "what can not be applied would be left out in silence"
-	unwritten = "a crash would lose what was acknowledged"
+	filtered      = "rows would be missing on the other node"
+	ignored       = "what can not be applied would be left out in silence"
+	anotherEngine = "a table would have an engine here that the other node's does not have"
+	unwritten     = "a crash would lose what was acknowledged"
 )
 
 // rules are from MariaDB's documentation of its system variables. One that a version does not have says nothing. Sessions can
@@ -49,6 +51,9 @@ var rules = []rule{
 	{name: "log_bin", ok: []string{"ON"}, why: filtered},
 	{name: "log_slave_updates", ok: []string{"ON"}, why: "rows would be missing after a second switch"},
 	{name: "binlog_format", ok: []string{"ROW"}, why: "statements can have other results on the other node"},
+	// What creates a table names an engine, or the server that applies it takes its own.
+	{name: "default_storage_engine", ok: []string{"InnoDB"}, why: anotherEngine},
+	{name: "enforce_storage_engine", ok: []string{"", "InnoDB"}, why: anotherEngine},
 	{name: "gtid_strict_mode", ok: []string{"ON"}, why: "the histories of the nodes could diverge"},
 	{name: "wsrep_on", ok: []string{"OFF"}, why: "Galera would replicate beside the pair"},
 	{name: "sync_binlog", ok: []string{"1"}, why: unwritten},
@@ -64,10 +69,7 @@ func (r rule) wrong(value string) string {
 	within := func(word string) bool { return strings.Contains(lower(value), lower(word)) }
 	switch {
 	case r.ok != nil && !slices.ContainsFunc(r.ok, same):
-		want := strings.Join(r.ok, " or ")
-		if want == "" {
-			want = "none"
-		}
+		want := cmp.Or(strings.TrimPrefix(strings.Join(r.ok, " or "), " or "), "none")
 		return fmt.Sprintf("%s is %.100q: want %s, or %s", r.name, value, want, r.why)
 	case r.ok == nil && slices.ContainsFunc(r.but, within):
 		return fmt.Sprintf("%s is %.100q, and %s", r.name, value, r.why)

@@ -70,7 +70,7 @@ func TestLosses(t *testing.T) {
 func TestUnfit(t *testing.T) {
 	fine := []string{"--user=mysql", "--innodb-buffer-pool-size=1G", "--slave-parallel-threads=4", "--sync_binlog=0", "--log-bin=/var/log/x", "--skip-log-bin",
 		"--binlog-format=MIXED", "--innodb_doublewrite", "--innodb-doublewrite=1", "--loose-wsrep-on=0", "--skip-name-resolve", "--slave_exec_mode=strict",
-		"--innodb_flush_method=O_DIRECT", "--init-connect=SET NAMES utf8mb4", "--binlog-row-image=FULL", "--replicate-same-server-id=0"}
+		"--innodb_flush_method=O_DIRECT", "--init-connect=SET NAMES utf8mb4", "--binlog-row-image=FULL", "--default-storage-engine=innodb", "--replicate-same-server-id=0"}
 	if why := Unfit(fine, true); len(why) > 0 {
 		t.Errorf("of options that lose nothing: %q", why)
 	}
@@ -91,6 +91,8 @@ func TestUnfit(t *testing.T) {
 		"--innodb-force-recovery=3":                `innodb_force_recovery is "3"`,
 		"--init-connect=SET SESSION sql_log_bin=0": `init_connect is "SET SESSION sql_log_bin=0"`,
 		"--binlog-ignore=x":                        `binlog_ignore_db is "x"`,
+		"--default-storage-engine=MEMORY":          `default_storage_engine is "MEMORY": want InnoDB`,
+		"--enforce_storage_engine=Aria":            `enforce_storage_engine is "Aria": want InnoDB`,
 		"--slave-type-conversions=ALL_LOSSY":       `slave_type_conversions is "ALL_LOSSY"`,
 	} {
 		if why := Unfit([]string{"--user=mysql", arg}, true); len(why) != 1 || !strings.HasPrefix(why[0], want) {
@@ -136,6 +138,8 @@ func TestLossySettings(t *testing.T) {
 	for set, back := range map[string]string{
 		"SET GLOBAL slave_exec_mode='IDEMPOTENT'":                            "SET GLOBAL slave_exec_mode='STRICT'",
 		"SET GLOBAL replicate_events_marked_for_skip='FILTER_ON_SLAVE'":      "SET GLOBAL replicate_events_marked_for_skip='REPLICATE'",
+		"SET GLOBAL default_storage_engine=MEMORY":                           "SET GLOBAL default_storage_engine=InnoDB",
+		"SET GLOBAL enforce_storage_engine=Aria":                             "SET GLOBAL enforce_storage_engine=NULL",
 		"SET GLOBAL replicate_wild_ignore_table='app.%'":                     "SET GLOBAL replicate_wild_ignore_table=''",
 		"CHANGE MASTER TO MASTER_DELAY=5":                                    "CHANGE MASTER TO MASTER_DELAY=0",
 		"CHANGE MASTER TO IGNORE_DOMAIN_IDS=(7)":                             "CHANGE MASTER TO IGNORE_DOMAIN_IDS=()",

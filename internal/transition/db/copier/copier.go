@@ -1,6 +1,6 @@
 // Package copier copies the rows of a plan from the source into the target, chunk by
 // chunk of the source's primary keys, each in one transaction with its line in a
-// journal: what is there and what is not is never in doubt, whatever dies, and a run
+// journal. What is there and what is not is never in doubt, whatever dies, and a run
 // that was interrupted goes on where it was.
 // See docs/adr/0023.
 package copier
