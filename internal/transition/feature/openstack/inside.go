@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/sleep"
 	"holdfast/internal/transition/cloud"
 )
 
@@ -24,12 +23,6 @@ func userData() string { return base64.StdEncoding.EncodeToString(insideScript) 
 
 // toldLine is what the script writes onto the console. Serial consoles end their lines with \r\n.
 var toldLine = regexp.MustCompile(`holdfast-feature addresses ([0-9. ]*)told ([0-9a-f -]*)end\s`)
-
-// leases reports that Neutron gives IPv4 addresses by DHCP in the first port's network.
-func (r *run) leases(ctx context.Context) (bool, error) {
-	subnets, err := r.dhcp(ctx, r.ports[0].Network)
-	return len(subnets) > 0, err
-}
 
 // dhcp are the IDs of the IPv4 subnets of a network that have DHCP.
 func (c platform) dhcp(ctx context.Context, network string) (ids []string, err error) {
@@ -56,17 +49,22 @@ func (r *run) inside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, r.order.Wait, fmt.Errorf("its console has told nothing after %s: want an image with cloud-init and a serial console, and a way to 169.254.169.254", r.order.Wait))
-	defer cancel()
-	for {
+	var line []string
+	err = r.await(ctx, func(ctx context.Context) (wrong string, err error) {
 		text, err := r.console(ctx, r.fresh)
-		if m := toldLine.FindStringSubmatch(text); err == nil && m != nil {
-			return insideIs(strings.Fields(m[1]), strings.Fields(m[2]), want, r.fresh)
+		if line = toldLine.FindStringSubmatch(text); err == nil && line != nil {
+			return "", nil
 		}
-		if !sleep.For(ctx, poll) {
-			return errors.Join(context.Cause(ctx), err)
+		wrong = "its console has told nothing: want an image with cloud-init and a serial console, and a way to 169.254.169.254"
+		if err != nil { // a guest that begins has no console for Nova; the next look may find one
+			wrong += ": " + err.Error()
 		}
+		return wrong, nil
+	})
+	if err != nil {
+		return err
 	}
+	return insideIs(strings.Fields(line[1]), strings.Fields(line[2]), want, r.fresh)
 }
 
 // insideIs compares what the guest has told with its addresses by DHCP and its UUID.

@@ -164,10 +164,12 @@ func (r *run) lookAt(ctx context.Context) (err error) {
 		r.facts.Port = len(r.ports) > 0
 		r.facts.Down = r.facts.Port && !r.ports[0].Up
 	}
-	if r.facts.Port {
-		if r.facts.DHCP, err = r.leases(ctx); err != nil {
+	if r.facts.Port && r.order.CloudInit {
+		subnets, err := r.dhcp(ctx, r.ports[0].Network)
+		if err != nil {
 			return err
 		}
+		r.facts.DHCP = len(subnets) > 0
 	}
 	if err := r.hosts(ctx); err != nil {
 		return err
