@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -255,18 +256,14 @@ func notKnown(h cluster.HostID, f *fact.Facts, fact string, l Level) (Finding, b
 
 // factName names a fact for people, by its name in Facts.Unknown.
 func factName(fact string) string {
-	name, ok := map[string]string{
+	return cmp.Or(map[string]string{
 		"os": "its operating system", "version": "the installed version", "space": "the free space for bundles",
 		"commands": "which commands it has", "python": "which modules Python has", "config": "the parameters of configuration files",
 		"status": "the status of the product", "ha": "whether the platform's HA is on", "replication": "how the replication is",
 		"lastBackup": "when the last backup was made", "kernel": "the kernel", "clock": "whether its clock is right",
 		"o2cb": "the O2CB heartbeat threshold", "iscsi": "the iSCSI sessions", "fc": "the Fibre Channel ports", "maps": "the multipath devices",
 		"mounts": "the mounted cluster file systems", "guests": "the addresses of its guests", "bridges": "the bridges of Open vSwitch", "met": "whether it has what modules need",
-	}[fact]
-	if !ok {
-		return fact
-	}
-	return name
+	}[fact], fact)
 }
 
 // keys returns the keys of a map, sorted.

@@ -141,12 +141,12 @@ func (s *runSwitch) await(ctx context.Context, t engine.Task) error {
 	t.Note(s.what+": waits until the status is "+s.want, -1)
 	tick := time.NewTicker(cmp.Or(s.Every, time.Second))
 	defer tick.Stop()
-	for last, now := "", ""; ; {
+	for last := ""; ; {
 		code, err := s.ask(ctx)
 		if err == nil && s.wanted(code) {
 			return nil
 		}
-		now = fmt.Sprintf("%s ended with exit code %d: want %s", s.status[0], code, s.want)
+		now := fmt.Sprintf("%s ended with exit code %d: want %s", s.status[0], code, s.want)
 		if err != nil {
 			now = err.Error()
 		}

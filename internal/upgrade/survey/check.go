@@ -106,13 +106,18 @@ func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 		q.Done = q.Only
 	}
 	read := false
-	if m.Engine() != "" { // what an operator has said of its scripts' questions is a part of what the host is asked
+	readPlan := func() error {
 		run, err := c.Run(ctx, t.Job)
-		if err != nil {
+		if err == nil {
+			read = true
+			run.options(&q)
+		}
+		return err
+	}
+	if m.Engine() != "" { // what an operator has said of its scripts' questions is a part of what the host is asked
+		if err := readPlan(); err != nil {
 			return fmt.Errorf("check: read the journal of the run: %w", err)
 		}
-		read = true
-		run.options(&q)
 	}
 	in, fs, err := c.look(ctx, t, &q, func(in check.Input) ([]check.Finding, error) {
 		fs := check.About(check.Run(in), host)
@@ -122,12 +127,9 @@ func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 		if !read {
 			// The operator may have decided what becomes of a guest, or confirmed what
 			// fails. That is in the plan, which is large: hosts do not read it without need.
-			run, err := c.Run(ctx, t.Job)
-			if err != nil {
+			if err := readPlan(); err != nil {
 				return nil, fmt.Errorf("check: something fails (%s), and what was decided of it is not known: %w", brief(fs, check.Fail), err)
 			}
-			read = true
-			run.options(&q)
 			in.Mode, in.Stay, in.Policy, in.Policies, in.Confirmed = q.Mode, q.Stay, q.Policy, q.Policies, q.Confirmed
 			fs = check.About(check.Run(in), host)
 		}
