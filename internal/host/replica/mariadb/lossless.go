@@ -69,6 +69,7 @@ func (r rule) wrong(value string) string {
 	within := func(word string) bool { return strings.Contains(lower(value), lower(word)) }
 	switch {
 	case r.ok != nil && !slices.ContainsFunc(r.ok, same):
+		// That a variable may be empty beside a value is not told.
 		want := cmp.Or(strings.TrimPrefix(strings.Join(r.ok, " or "), " or "), "none")
 		return fmt.Sprintf("%s is %.100q: want %s, or %s", r.name, value, want, r.why)
 	case r.ok == nil && slices.ContainsFunc(r.but, within):
