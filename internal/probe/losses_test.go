@@ -184,7 +184,7 @@ func TestPlanInParts(t *testing.T) {
 	unread := func(w *world) { // h1 measures, and the run ends before it has read anything
 		w.hosts["h1"].client.Refuse(true)
 		w.set(func() { w.run = "up1" })
-		time.Sleep(10 * time.Second)
+		time.Sleep(10*time.Second + step/2) // between two steps of the host: one that had begun would make the plan
 		w.set(func() { w.run = "" })
 		w.hosts["h1"].client.Refuse(false)
 		time.Sleep(20 * time.Second)

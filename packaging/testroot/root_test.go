@@ -221,6 +221,6 @@ func TestRPM(t *testing.T) {
 	r.wants(t, rpm+"-e holdfast", "stay")
 	same(t, "removed", kept, r.run(t, state))
 	// rpm has no purge. These directories belong to other packages where rpm is at home.
-	r.run(t, "rm -r /etc/holdfast /var/lib/holdfast /var/log/holdfast /root/.rpmdb; rmdir -p /usr/share/fish/vendor_completions.d /usr/share/zsh/site-functions || true")
+	r.run(t, "rm -r /etc/holdfast /var/lib/holdfast /var/log/holdfast /root/.rpmdb; rmdir -p /usr/share/fish/vendor_completions.d /usr/share/zsh/site-functions /usr/share/licenses || true")
 	same(t, "removed", bare, r.list(t))
 }
