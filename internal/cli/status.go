@@ -262,7 +262,7 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	if !o.Epoch.IsZero() {
 		text += ", epoch " + o.Epoch.String()
 	}
-	if o.Failures > 0 {
+	if o.Failures > 0 && o.State != cluster.Running {
 		text += fmt.Sprintf(", %d failed starts", o.Failures)
 	}
 	c := yellow

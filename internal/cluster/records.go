@@ -164,6 +164,7 @@ type Host struct {
 	HandsOff        bool          `json:"hands_off,omitempty"`        // it has disarmed on request: its Guard promises nothing
 	Fit             bool          `json:"fit"`                        // able to start the resource
 	Why             string        `json:"why,omitempty"`              // why not fit, or what else is wrong on this host
+	Retry           bool          `json:"retry,omitempty"`            // with Fit: the last start here failed and nothing has changed since; it is tried again, and nobody is promised that it works
 	Addr            string        `json:"addr"`                       // IP address of the host
 	MigrateTLS      bool          `json:"migrate_tls,omitempty"`      // it can receive and send a guest's memory by TLS; between two hosts that both can, it travels so
 	Version         string        `json:"version,omitempty"`

@@ -172,7 +172,10 @@ func TestParseRefuses(t *testing.T) {
 
 func TestFacts(t *testing.T) {
 	d := parse(t, fixture(t))
-	if d.MemoryMiB() != 16384 || d.CPUs() != 8 {
+	if n := parse(t, "<domain><memory unit='GiB'>64</memory><currentMemory unit='GiB'>8</currentMemory></domain>").BeginsWithMiB(); n != 8<<10 {
+		t.Errorf("a guest with a balloon begins with %d MiB", n)
+	}
+	if d.MemoryMiB() != 16384 || d.CPUs() != 8 || d.BeginsWithMiB() != 16384 {
 		t.Errorf("%d MiB, %d CPUs", d.MemoryMiB(), d.CPUs())
 	}
 	if b, ok := d.Bridge("02:00:5e:10:00:01"); b != "br_mgmt" || !ok {

@@ -8,6 +8,14 @@ import (
 // MemoryMiB is how much memory the guest has; 0 when it can not be read.
 func (d *Domain) MemoryMiB() int { return mib(d.root.first("memory")) }
 
+// BeginsWithMiB is how much of its memory the guest begins with: a balloon holds the rest.
+func (d *Domain) BeginsWithMiB() int {
+	if now := mib(d.root.first("currentMemory")); now > 0 {
+		return min(now, d.MemoryMiB())
+	}
+	return d.MemoryMiB()
+}
+
 // CPUs is how many the guest has; 0 when that can not be read.
 func (d *Domain) CPUs() int {
 	n, err := strconv.ParseUint(d.root.first("vcpu").content(), 10, 31)

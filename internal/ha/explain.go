@@ -16,7 +16,7 @@ func (m *Machine) Takeover() cluster.Takeover {
 	if m.Want.HandsOff {
 		return cluster.Takeover{Why: "hands off: all decisions are frozen until `holdfast start`"}
 	}
-	if _, found := m.candidate(""); holder == "" && !found {
+	if holder == "" && !m.starts("") {
 		return cluster.Takeover{Why: "no host holds it, and no host is able to run it: " + m.unable("")}
 	}
 	if holder == "" {
@@ -30,7 +30,7 @@ func (m *Machine) Takeover() cluster.Takeover {
 	if lost := m.quorumWithout(holder); lost != "" {
 		missing = append(missing, lost)
 	}
-	if _, found := m.candidate(holder); !found {
+	if !m.starts(holder) {
 		missing = append(missing, "no other host is able to run it: "+m.unable(holder))
 	}
 	if len(missing) > 0 {
@@ -91,11 +91,21 @@ func (m *Machine) bound(h cluster.HostID) (time.Duration, string) {
 	return w, why
 }
 
-// unable says of every member but one why it can not run the guest.
+// starts reports that a start would work on a member other than one, as far as its host can tell. Where the last
+// one failed another is tried, and is no promise.
+func (m *Machine) starts(not cluster.HostID) bool {
+	return slices.ContainsFunc(m.Order, func(h cluster.HostID) bool { return h != not && m.able(h) == "" && !m.Hosts[h].Retry })
+}
+
+// unable says of every member but one why it can not run the guest, or may not be able to.
 func (m *Machine) unable(not cluster.HostID) string {
 	var why []string
 	for _, h := range m.Order {
-		if w := m.able(h); h != not && w != "" {
+		w := m.able(h)
+		if r := m.Hosts[h]; w == "" && r.Retry {
+			w = r.Why
+		}
+		if h != not && w != "" {
 			why = append(why, string(h)+": "+w)
 		}
 	}
@@ -171,7 +181,7 @@ func (m *Machine) waitingForStart() string {
 		return fmt.Sprintf("`holdfast start`: it was restarted %d times, and the configuration allows no more: %s", max(m.Owner.Failures, m.Owner.Restarts), m.Owner.Reason)
 	}
 	if o := m.Owner; o.Failures > 0 {
-		return fmt.Sprintf("the next try in %s, after %d that failed: %s", (backoff(o.Failures) - m.Now.Sub(o.SeenAt)).Round(time.Second/10), o.Failures, o.Reason)
+		return fmt.Sprintf("the next try, %s after the last of %d that failed: %s", backoff(o.Failures), o.Failures, o.Reason)
 	}
 	return "the coordinator to give it to a host"
 }

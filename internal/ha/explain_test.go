@@ -55,6 +55,20 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 				host(v, h, func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			}
 		}), false, "h1: no image; h2: no image; h3: no image"},
+		{"no host holds it, and starts have failed on all", change(func(v *Machine) {
+			v.Owner.State = cluster.Released
+			for _, h := range v.Order {
+				host(v, h, func(r *HostRec) { r.Retry, r.Why = true, "too large" })
+			}
+		}), false, "no host is able to run it: h1: too large; h2: too large; h3: too large"},
+		{"starts have failed on all others", change(func(v *Machine) {
+			for _, h := range v.Order[1:] {
+				host(v, h, func(r *HostRec) { r.Retry, r.Why = true, "too large" })
+			}
+		}), false, "no other host is able to run it: h2: too large; h3: too large"},
+		{"a start has failed on one of two others", change(func(v *Machine) {
+			host(v, "h2", func(r *HostRec) { r.Retry, r.Why = true, "too large" })
+		}), true, "lease 6s"},
 	} {
 		if got := c.view.Takeover(); got.Possible != c.possible || !strings.Contains(got.Why, c.why) {
 			t.Errorf("%s: %+v, want possible %v and %q", c.what, got, c.possible, c.why)
@@ -82,7 +96,7 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 		}), "has no working watchdog"},
 		{"a start failed", change(func(v *Machine) {
 			v.Owner.State, v.Owner.Failures, v.Owner.SeenAt, v.Owner.Reason = cluster.Released, 3, sec(99), "no image"
-		}), "the next try in 1s, after 3 that failed: no image"},
+		}), "the next try, 2s after the last of 3 that failed: no image"},
 		{"it is stopped", change(func(v *Machine) { v.Owner.State, v.Want.Run = cluster.Released, false }), ""},
 		{"a guest without a record", change(func(v *Machine) { v.Owner = OwnerRec{} }), "host h1 runs something that no record explains"},
 		{"a start", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 to start it"},

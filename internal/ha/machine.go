@@ -82,6 +82,7 @@ type Me struct {
 	Secure   bool   // see cluster.Host.MigrateTLS
 	Fit      bool   // able to start the resource
 	Why      string // why not, or what else is wrong on this host
+	Retry    bool   // see cluster.Host
 	Vote     string // see cluster.Host
 }
 
@@ -251,8 +252,8 @@ func (m *Machine) Watched(w Watchdog, asked cluster.Instant) {
 
 // Able says whether the guest could be started here, what is wrong on this host,
 // and whether the guest's memory may travel by TLS to it and from it.
-func (m *Machine) Able(fit bool, why string, secure bool) {
-	m.Me.Fit, m.Me.Why, m.Me.Secure = fit, why, secure
+func (m *Machine) Able(fit, retry bool, why string, secure bool) {
+	m.Me.Fit, m.Me.Retry, m.Me.Why, m.Me.Secure = fit, retry, why, secure
 }
 
 // Voting says whether a quorum of the store can count on this host's member, see cluster.Host.Vote.

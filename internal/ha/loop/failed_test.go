@@ -2,6 +2,7 @@ package loop
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,7 +90,13 @@ func TestStartsThatFailOnAllHosts(t *testing.T) {
 		h.lose()
 		time.Sleep(11 * time.Minute)
 		began := w.tries()
-		time.Sleep(11 * time.Minute)
+		for range 11 * 60 * 4 {
+			time.Sleep(250 * time.Millisecond)
+			s := w.status()
+			if s.Takeover.Possible || slices.ContainsFunc(s.Hosts, func(h cluster.HostStatus) bool { return h.Fit }) {
+				t.Fatalf("between tries a start is promised: %+v", s)
+			}
+		}
 		if n := w.tries() - began; n < 3 || n > 3*3 {
 			t.Errorf("%d tries in 11 minutes on three hosts, want one each in 5 to 6", n)
 		}

@@ -200,7 +200,7 @@ func (a *Agent) fitIs(err error, trouble string) {
 
 // describe takes over what this host says of itself. Whoever learns that a part of it has changed calls it.
 func (a *Agent) describe() {
-	m, err := a.s.core, a.s.unable
+	m, err, retry := a.s.core, a.s.unable, false
 	if err == nil && a.s.storage != "" {
 		err = errors.New(a.s.storage) // found while the other checks went on
 	}
@@ -210,7 +210,7 @@ func (a *Agent) describe() {
 		if f.rests(&a.s, a.Clock()) {
 			err = f.last()
 		} else {
-			all = append(all, f.last().Error())
+			retry, all = true, append(all, f.last().Error())
 		}
 	}
 	if err != nil {
@@ -233,5 +233,5 @@ func (a *Agent) describe() {
 		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
 		a.notify()
 	}
-	m.Able(err == nil, why, a.s.secure)
+	m.Able(err == nil, retry && err == nil, why, a.s.secure)
 }

@@ -116,13 +116,31 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 		for _, w := range warnings {
 			out.Warnings = append(out.Warnings, w.String())
 		}
-		if done || err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
+		if done {
+			if why := a.startable(ctx, next, in.Check); why != nil && len(out.Changes) > 0 {
+				out.Warnings = append(out.Warnings, fmt.Sprintf("host %s can not start the guest with this configuration: %s", a.s.core.Self, why))
+			}
+			return out, err
+		}
+		if err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
 			return out, err
 		}
 		if !sleep.For(ctx, requestAgain) {
 			return out, cmp.Or(err, fmt.Errorf("%w: other requests came in between", store.ErrRetry))
 		}
 	}
+}
+
+// startable says why the guest of a configuration could not be started on this host. trial: it will not be in
+// force, so that nothing of it may come into libvirt, as the key of a Ceph pool does.
+func (a *Agent) startable(ctx context.Context, c config.Cluster, trial bool) error {
+	spec := a.spec(c, cluster.Epoch{})
+	if a.Driver == nil || trial && spec.RBD != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, fitWithin)
+	defer cancel()
+	return a.Driver.Check(ctx, spec)
 }
 
 func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, next config.Cluster) (out config.Imported, done bool, err error) {

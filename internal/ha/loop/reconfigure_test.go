@@ -56,6 +56,23 @@ func (h *host) asked() (addr string) {
 	return addr
 }
 
+// TestAnImportOfWhatCanNotStartHere: whoever imports what no host can have learns it at once, also by a trial.
+func TestAnImportOfWhatCanNotStartHere(t *testing.T) {
+	sceneWith(t, wholly, func(w *world) {
+		h := w.home()
+		for _, trial := range []bool{true, false} {
+			out, err := h.imports(config.Import{Check: trial}, `"MemorySizeInGB": 8`, `"MemorySizeInGB": 900`)
+			want := fmt.Sprintf("host %s can not start the guest with this configuration: %s has less memory", h.id, h.id)
+			if err != nil || !slices.Contains(out.Warnings, want) {
+				t.Errorf("trial %v: %q, %v", trial, out.Warnings, err)
+			}
+		}
+		if out, err := h.imports(config.Import{Check: true}, `"CPU": 4`, `"CPU": 5`); err != nil || slices.ContainsFunc(out.Warnings, func(w string) bool { return strings.Contains(w, "can not start") }) {
+			t.Errorf("%q, %v", out.Warnings, err)
+		}
+	})
+}
+
 func TestAnImportTakesEffectWhenItWasSaid(t *testing.T) {
 	sceneWith(t, wholly, func(w *world) {
 		home := w.home()

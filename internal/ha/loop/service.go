@@ -69,12 +69,13 @@ func (a *Agent) status() cluster.Status {
 		}
 		switch {
 		case h == v.Self && !a.s.watches: // this agent knows better than its record
-			hs.Guest, hs.Fit, hs.Why = v.Guest.Seen.State, v.Me.Fit, v.Me.Why
+			hs.Guest, hs.Fit, hs.Retry, hs.Why = v.Guest.Seen.State, v.Me.Fit, v.Me.Retry, v.Me.Why
 		case !r.Expelled.IsZero():
 			hs.Guest, hs.Fit, hs.Why = cluster.GuestAbsent, false, ""
 		case !hs.Alive:
 			hs.Guest, hs.Fit, hs.Why = cluster.GuestUnknown, false, ""
 		}
+		hs.Fit = hs.Fit && !hs.Retry // where it is tried again, and may fail again, nobody counts on it
 		st.Hosts = append(st.Hosts, hs)
 	}
 	slices.SortFunc(st.Hosts, func(x, y cluster.HostStatus) int { return cmp.Compare(x.Name, y.Name) })

@@ -276,7 +276,13 @@ func (h *host) AbortMigration(context.Context) error { return nil }
 func (h *host) Close() error                         { return nil }
 
 // Check looks at the image, which lies on the shared storage.
-func (h *host) Check(ctx context.Context, _ cluster.GuestSpec) error { return h.touch(ctx) }
+func (h *host) Check(ctx context.Context, s cluster.GuestSpec) error {
+	if s.MemoryMiB > 512<<10 {
+		return fmt.Errorf("%s has less memory", h.id)
+	}
+	return h.touch(ctx)
+}
+
 func (h *host) Start(_ context.Context, s cluster.GuestSpec) error {
 	time.Sleep(300 * time.Millisecond)
 	h.w.mu.Lock()

@@ -13,20 +13,26 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/domainxml"
 )
 
 // Check tells whether the guest could be started here: libvirtd answers, the
+// host has as much memory as the guest begins with, the
 // image and the files of a direct boot are readable files, or the image is an
 // export of an NBD server that answers, or in a Ceph pool, the bridges exist, libvirtd has the firmware
 // that the machine needs, and uses virtlockd when there is a lockspace. The seed is
 // not looked at: it is written just before a start. The error is for people and
 // names what to do; all that is wrong is joined into one.
 func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
-	errs := []error{checkSpec(spec), d.checkDaemon(ctx)}
+	errs := []error{checkSpec(spec)}
 	if _, err := d.checkFiles(ctx, spec, false); err != nil {
 		errs = append(errs, err)
 	}
-	if spec.Domain != "" { // which has the cards
+	memory := spec.MemoryMiB
+	if spec.Domain != "" { // which has the memory, and the cards
+		if dom, err := domainxml.Parse(spec.Domain); err == nil { // else checkNeeds tells it
+			memory = dom.BeginsWithMiB()
+		}
 		errs = append(errs, d.checkOwnDomain(ctx, spec))
 	} else {
 		errs = append(errs, d.checkMachine(ctx, spec))
@@ -35,22 +41,27 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 		}
 	}
 	_, err := readVNC(spec)
-	errs = append(errs, d.checkLocks(ctx, spec), d.checkPool(ctx, spec), err)
+	errs = append(errs, d.checkDaemon(ctx, memory), d.checkLocks(ctx, spec), d.checkPool(ctx, spec), err)
 	return errors.Join(errs...)
 }
 
-func (d *Driver) checkDaemon(ctx context.Context) error {
+// checkDaemon asks libvirtd for the host's memory, and compares it with what the guest begins with.
+func (d *Driver) checkDaemon(ctx context.Context, memoryMiB int) error {
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
 	defer cancel()
+	var has uint64 // KiB
 	c, err := d.link.get(ctx)
 	if err == nil {
-		err = c.call(ctx, "ask libvirtd for its version", func(l *golibvirt.Libvirt) error {
-			_, err := l.ConnectGetLibVersion()
+		err = c.call(ctx, "ask libvirtd for the host's memory", func(l *golibvirt.Libvirt) (err error) {
+			_, has, _, _, _, _, _, _, err = l.NodeGetInfo()
 			return err
 		})
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("libvirtd does not answer (start it: systemctl start libvirtd): %w", err)
+	case uint64(memoryMiB) > has>>10:
+		return fmt.Errorf("the guest wants %d MiB of memory, and this host has %d: give the guest less, or the host more", memoryMiB, has>>10)
 	}
 	return nil
 }

@@ -292,6 +292,10 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"image relative", func(s *cluster.GuestSpec) { s.Image = "mnvm.img" }, "absolute path"},
 		{"kernel missing", func(s *cluster.GuestSpec) { s.Boot = &cluster.DirectBoot{Kernel: "/no/kernel"} }, "kernel /no/kernel does not exist"},
 		{"bridge missing", func(s *cluster.GuestSpec) { s.NICs = []cluster.NIC{{Bridge: "br9"}} }, "bridge br9 does not exist"},
+		{"more memory than the host has", func(s *cluster.GuestSpec) { s.MemoryMiB = 900 << 20 }, "the guest wants 943718400 MiB of memory, and this host has "},
+		{"a domain with more than that", func(s *cluster.GuestSpec) {
+			*s = cluster.GuestSpec{Name: s.Name, UUID: s.UUID, Domain: fmt.Sprintf("<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='TiB'>900</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>", s.Name, s.UUID)}
+		}, "the guest wants 943718400 MiB"},
 		{"not a bridge", func(s *cluster.GuestSpec) { s.NICs = []cluster.NIC{{Bridge: "lo"}} }, "not a bridge"},
 	} {
 		spec := good

@@ -176,7 +176,7 @@ func (a *agent) look() {
 		a.sawAt = max(a.sawAt, at)
 		a.core.Observed(seen, at)
 		a.core.Watched(dog, at)
-		a.core.Able(h.unfit == "", h.unfit+h.trouble, false)
+		a.core.Able(h.unfit == "", false, h.unfit+h.trouble, false)
 		a.health()
 		a.decide()
 	})
