@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -162,6 +163,9 @@ func (a *app) showNow(ctx context.Context, c *api.Client) error {
 	return a.showStatus(s)
 }
 
+// inText are the times in a sentence: one that says the same a second later is no news.
+var inText = regexp.MustCompile(`\b[0-9][0-9.]*(ms|s|m|h)[0-9.ms]*\b`)
+
 // wait follows the status until the goal is reached, and says on stderr what is
 // waited for. An agent that goes away is asked again: it may be restarting.
 func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, error) {
@@ -176,8 +180,9 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 			if g.reached(s) {
 				return s, nil
 			}
-			if text := waitText(s); text != said {
-				said = text
+			text := waitText(s)
+			news := inText.ReplaceAllString(text, "") != inText.ReplaceAllString(said, "")
+			if said = text; news {
 				if err := writeText(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
 					return s, err
 				}
