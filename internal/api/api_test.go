@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,6 +83,33 @@ func TestNobodyThere(t *testing.T) {
 }
 
 // TestGeneratedIsFresh runs the generator again where it is installed.
+// TestAnAgentThatEndsWhileItAnswers: nobody can do anything about the library's words, and the command may be tried again.
+func TestAnAgentThatEndsWhileItAnswers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		_, _ = w.Write([]byte{0, 0, 0, 0}) // of the five bytes that begin a message
+	})}
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	go func() { _ = srv.Serve(l) }()
+	defer srv.Close()
+	c, err := Dial("unix:"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, err := range c.WatchStatus(t.Context()) {
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != fail.Unavailable || !strings.Contains(e.Message, "ended in the middle of its answer") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestGeneratedIsFresh(t *testing.T) {
 	tools := generatorPath(t)
 	dir := t.TempDir()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"strings"
@@ -116,6 +117,9 @@ func local(ctx context.Context, target string, ce *connect.Error) *fail.Error {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		e.Message = fmt.Sprintf("the agent at %s gave no answer in time", target)
 		e.Remedy = "see whether it hangs: systemctl status holdfast; journalctl -u holdfast"
+	case errors.Is(ce, io.ErrUnexpectedEOF):
+		e.Message = fmt.Sprintf("the agent at %s ended in the middle of its answer", target)
+		e.Remedy = "see why, and whether it is back: systemctl status holdfast; journalctl -u holdfast"
 	case KindOf(code) == fail.Failed || KindOf(code) == fail.Invalid:
 		e.Kind = fail.Failed
 		e.Message = fmt.Sprintf("call the agent at %s: %s", target, ce.Message())

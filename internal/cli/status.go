@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -167,7 +168,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 	}
 	var rows [][]cell
 	for _, h := range hosts {
-		rows = append(rows, hostRow(h, cutOff(s, h)))
+		rows = append(rows, hostRow(h, cutOff(s, h), s.Timings.Lease))
 	}
 	table(b, p, cols, rows)
 	for _, h := range hosts {
@@ -211,11 +212,13 @@ func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 // cutOff reports whether a host is the one that answers, and does not reach the store: it knows itself all the same.
 func cutOff(s cluster.Status, h cluster.HostStatus) bool { return h.Name == s.Self && !s.Connected }
 
-func hostRow(h cluster.HostStatus, cut bool) []cell {
+func hostRow(h cluster.HostStatus, cut bool, lease time.Duration) []cell {
 	state := cell{"alive", green}
 	switch {
 	case cut:
 		state = cell{"cut " + ago(h.Silent), red}
+	case !h.Alive && h.Expelled.IsZero() && h.Silent < lease: // its record was read, and may be as old as the one before
+		state = cell{"unknown", yellow}
 	case !h.Alive:
 		state = cell{"silent " + ago(h.Silent), red}
 	}

@@ -35,6 +35,16 @@ func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 	}
 }
 
+// TestAHostOfWhichOneRecordWasRead: it is not called silent before a lease has passed, nor alive.
+func TestAHostOfWhichOneRecordWasRead(t *testing.T) {
+	h := cluster.HostStatus{Host: cluster.Host{Name: "h1"}, Silent: time.Second}
+	for want, lease := range map[string]time.Duration{"unknown": 6 * time.Second, "silent 1s": time.Second} {
+		if got := hostRow(h, false, lease)[2].text; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestADoctorWithoutAQuorum: that is no warning.
 func TestADoctorWithoutAQuorum(t *testing.T) {
 	f := ofCluster("h1", cluster.Status{StoreError: "no leader", Waiting: "a quorum"})

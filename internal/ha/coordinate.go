@@ -32,8 +32,12 @@ func (d *decision) elect() {
 	silent := min(m.silent(c.Host), m.Now.Sub(c.SeenAt)) >= m.Timings.Election
 	if c.Mod == 0 || !known || !r.Expelled.IsZero() || silent || m.suspect(c.Host) {
 		key := Key{Kind: KindCoordinator}
+		conds := []Cond{{key, c.Mod}}
+		if c.Host != "" { // it has not renewed since: what is known of it here may be old
+			conds = append(conds, Cond{Key{KindHost, c.Host}, r.Mod})
+		}
 		d.do(Txn{
-			For: WorkElect, If: []Cond{{key, c.Mod}}, Put: []Put{{Key: key, Coord: cluster.Coordinator{Host: m.Self}}},
+			For: WorkElect, If: conds, Put: []Put{{Key: key, Coord: cluster.Coordinator{Host: m.Self}}},
 			Event: cluster.Event{Kind: cluster.EvElected, By: m.Self, Host: m.Self},
 		})
 	}
@@ -96,7 +100,7 @@ func (d *decision) report() {
 		default:
 			continue
 		}
-		t.If = []Cond{{Key{Kind: KindCoordinator}, m.Coord.Mod}}
+		t.If = []Cond{{Key{Kind: KindCoordinator}, m.Coord.Mod}, {Key{KindHost, h}, r.Mod}}
 		t.Event.By, t.Event.Resource, t.Event.Host, t.Event.Wait = m.Self, m.Resource, h, m.silent(h)
 		d.do(t)
 		return

@@ -43,6 +43,10 @@ func (a *Agent) status() cluster.Status {
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()
+	} else if still := v.Now.Sub(a.s.lookedAt); st.Connected && !a.s.watches && still > 2*v.Timings.Keepalive { // renewals of this host are news, too
+		st.Connected, st.StoreError = false, fmt.Sprintf("it has told nothing new for %s", still.Round(time.Second))
+	}
+	if st.StoreError != "" {
 		if a.s.trouble != "" {
 			// The host's own record, which tells it too, may be old now.
 			st.StoreError += "; on this host: " + a.s.trouble

@@ -43,6 +43,46 @@ func TestTroubleIsShownByEveryHost(t *testing.T) {
 	})
 }
 
+// TestAWatchThatStandsStill: a host whose member of the store hangs, while others answer its calls, sees no renewals.
+// It does not call the others silent for that, nor does it become the coordinator, and it says that it knows nothing new.
+func TestAWatchThatStandsStill(t *testing.T) {
+	scene(t, func(w *world) {
+		coord := w.status().Coordinator
+		var eye *host
+		for _, h := range w.hosts {
+			if h.id != coord {
+				eye = h
+			}
+		}
+		before, _, err := eye.agent.Events(t.Context(), -1, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eye.store.HoldWatches(true)
+		for range 300 {
+			time.Sleep(100 * time.Millisecond)
+			st := eye.agent.Status()
+			for _, hs := range st.Hosts {
+				if st.Connected && !hs.Alive {
+					t.Fatalf("%s is shown silent for %s by a host that is connected: %+v", hs.Name, hs.Silent, st)
+				}
+			}
+		}
+		if st := eye.agent.Status(); st.Connected || !strings.Contains(st.StoreError, "it has told nothing new for 3") {
+			t.Errorf("connected %t, store error %q", st.Connected, st.StoreError)
+		}
+		eye.store.HoldWatches(false)
+		time.Sleep(5 * time.Second)
+		if st := eye.agent.Status(); !st.Connected || st.Coordinator != coord {
+			t.Errorf("connected %t (%s), coordinator %s, want %s", st.Connected, st.StoreError, st.Coordinator, coord)
+		}
+		events, _, err := eye.agent.Events(t.Context(), -1, 100)
+		if err != nil || len(events) != len(before) {
+			t.Errorf("%v, %+v", err, events[len(before):])
+		}
+	})
+}
+
 // TestTwoAgentsOfOneName: the one that comes second ends with a clear error, and
 // the guest does not notice.
 func TestTwoAgentsOfOneName(t *testing.T) {

@@ -15,29 +15,54 @@ import (
 const (
 	avoidAfter = 2 // failures in a row
 	avoid      = 3 * time.Second
+	// slow is when a read asks the other members, too.
+	slow = 500 * time.Millisecond
 )
 
 // Prefer makes one store of two connections to the same: near, to this host's
 // own member, is asked as long as it answers, else far, to all members. A call
 // to a host that has lost its power or its cable hangs until its deadline; the
-// own member knows where the leader is and answers or fails at once.
-func Prefer(near, far store.Store) store.Store { return &preferred{near: near, far: far} }
+// own member knows where the leader is and answers or fails at once. When it
+// hangs itself, reads are answered by others, and it is tried now and then.
+func Prefer(near, far store.Store) store.Store {
+	ctx, stop := context.WithCancel(context.Background())
+	return &preferred{near: near, far: far, ctx: ctx, stop: stop}
+}
 
 type preferred struct {
 	near, far store.Store
+	ctx       context.Context // until Close
+	stop      context.CancelFunc
+	tries     sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows
-	failed int        // calls to near, in a row
-	until  time.Time  // far is asked
+	mu      sync.Mutex // guards what follows
+	failed  int        // calls to near, in a row
+	avoided bool       // far is asked
+	until   time.Time  // then near is tried
+	trying  bool
 }
 
 func (p *preferred) pick() store.Store {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Now().Before(p.until) {
-		return p.far
+	if !p.avoided {
+		return p.near
 	}
-	return p.near
+	if time.Now().After(p.until) && !p.trying && p.ctx.Err() == nil {
+		p.trying = true
+		p.tries.Go(p.try)
+	}
+	return p.far
+}
+
+// try finds out whether near answers again.
+func (p *preferred) try() {
+	ctx, cancel := context.WithTimeout(p.ctx, slow)
+	defer cancel()
+	_, _, err := p.near.Get(ctx, "near")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trying, p.avoided, p.until = false, err != nil, time.Now().Add(avoid)
 }
 
 // note remembers how a store answered.
@@ -47,30 +72,91 @@ func (p *preferred) note(s store.Store, err error) {
 	defer p.mu.Unlock()
 	switch {
 	case s != p.near && failed:
-		p.until = time.Time{}
+		p.avoided = false
 	case s != p.near:
 	case !failed:
 		p.failed = 0
 	default:
 		p.failed++
 		if p.failed >= avoidAfter {
-			p.failed, p.until = 0, time.Now().Add(avoid)
+			p.failed, p.avoided, p.until = 0, true, time.Now().Add(avoid)
+		}
+	}
+}
+
+// either reads from near, and from far as well when near is slow or fails. The first answer counts.
+func either[T any](ctx context.Context, p *preferred, read func(context.Context, store.Store) (T, error)) (T, error) {
+	first := p.pick()
+	if first == p.far {
+		v, err := read(ctx, p.far)
+		p.note(p.far, err)
+		return v, err
+	}
+	type answer struct {
+		from  store.Store
+		value T
+		err   error
+	}
+	ctx, cancel := context.WithCancel(ctx) // ends the call that is not waited for
+	defer cancel()
+	answers := make(chan answer, 2)
+	ask := func(s store.Store) {
+		v, err := read(ctx, s)
+		answers <- answer{s, v, err}
+	}
+	go ask(p.near)
+	waiting, both := 1, false
+	late := time.NewTimer(slow)
+	defer late.Stop()
+	for {
+		select {
+		case <-late.C:
+			if !both {
+				p.note(p.near, store.ErrRetry)
+				both = true
+				waiting++
+				go ask(p.far)
+			}
+		case a := <-answers:
+			waiting--
+			if a.from == p.far || !both { // near has been noted as slow
+				p.note(a.from, a.err)
+			}
+			retry := errors.Is(a.err, store.ErrRetry)
+			if retry && !both && ctx.Err() == nil {
+				both = true
+				waiting++
+				go ask(p.far)
+			}
+			if !retry || waiting == 0 {
+				return a.value, a.err
+			}
 		}
 	}
 }
 
 func (p *preferred) Get(ctx context.Context, key string) (store.KV, bool, error) {
-	s := p.pick()
-	kv, ok, err := s.Get(ctx, key)
-	p.note(s, err)
-	return kv, ok, err
+	type got struct {
+		kv store.KV
+		ok bool
+	}
+	g, err := either(ctx, p, func(ctx context.Context, s store.Store) (g got, err error) {
+		g.kv, g.ok, err = s.Get(ctx, key)
+		return g, err
+	})
+	return g.kv, g.ok, err
 }
 
 func (p *preferred) List(ctx context.Context, prefix string) ([]store.KV, int64, error) {
-	s := p.pick()
-	kvs, rev, err := s.List(ctx, prefix)
-	p.note(s, err)
-	return kvs, rev, err
+	type list struct {
+		kvs []store.KV
+		rev int64
+	}
+	l, err := either(ctx, p, func(ctx context.Context, s store.Store) (l list, err error) {
+		l.kvs, l.rev, err = s.List(ctx, prefix)
+		return l, err
+	})
+	return l.kvs, l.rev, err
 }
 
 func (p *preferred) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (int64, bool, error) {
@@ -85,7 +171,11 @@ func (p *preferred) Watch(ctx context.Context, prefix string, from int64) store.
 	return noted{s.Watch(ctx, prefix, from), func(err error) { p.note(s, err) }}
 }
 
-func (p *preferred) Close() error { return errors.Join(p.near.Close(), p.far.Close()) }
+func (p *preferred) Close() error {
+	p.stop()
+	p.tries.Wait()
+	return errors.Join(p.near.Close(), p.far.Close())
+}
 
 // noted is a watch whose end is remembered.
 type noted struct {

@@ -48,10 +48,65 @@ func TestPreferLeavesAStoreThatDoesNotAnswer(t *testing.T) {
 			t.Errorf("the next one goes to the others: %v", err)
 		}
 		near.Partition(false)
+		time.Sleep(2 * avoid)
+		if err := put(); err != nil {
+			t.Errorf("near is tried: %v", err)
+		}
+		synctest.Wait()
 		far.Refuse(true)
-		time.Sleep(avoid)
 		if err := put(); err != nil {
 			t.Errorf("near is asked again after a while: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPreferReadsWhileTheOwnMemberHangs: a read with a long deadline does not wait for it, and only tries do again.
+func TestPreferReadsWhileTheOwnMemberHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMem()
+		near, far := m.NewClient("near"), m.NewClient("far")
+		s := Prefer(near, far)
+		read := func() (took time.Duration) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			began := time.Now()
+			if _, _, err := s.List(ctx, "k"); err != nil {
+				t.Errorf("list: %v", err)
+			}
+			if _, _, err := s.Get(ctx, "k"); err != nil {
+				t.Errorf("get: %v", err)
+			}
+			return time.Since(began)
+		}
+		near.Partition(true)
+		if d := read(); d != 2*slow {
+			t.Errorf("the first two reads took %s", d)
+		}
+		for range 30 { // the store is left alone for longer than once
+			if d := read(); d != 0 {
+				t.Errorf("reads took %s", d)
+			}
+			time.Sleep(time.Second)
+		}
+		far.Partition(true)
+		near.Partition(false)
+		time.Sleep(2 * avoid)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		_, _, _ = s.Get(ctx, "k") // which lets near be tried, or finds far silent
+		cancel()
+		time.Sleep(slow)
+		if d := read(); d != 0 {
+			t.Errorf("near answers again, and reads took %s", d)
+		}
+		near.Refuse(true)
+		ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if _, _, err := s.Get(ctx, "k"); !errors.Is(err, store.ErrRetry) {
+			t.Errorf("nobody answers: %v", err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -25,6 +25,7 @@ type Client struct {
 	refusing    bool
 	losing      bool
 	holding     bool
+	standing    bool
 	held        []heldTxn
 	changed     chan struct{} // closed and replaced when one of the above changes
 	watches     sync.WaitGroup
@@ -49,6 +50,10 @@ func (c *Client) Refuse(on bool) { c.set(func() { c.refusing = on }) }
 // applied (when its conditions hold) and fails with store.ErrUnknown, a read
 // fails with store.ErrRetry.
 func (c *Client) LoseReplies(on bool) { c.set(func() { c.losing = on }) }
+
+// HoldWatches lets watches stand still, and lose nothing, while calls reach the store: as with a member that
+// hangs, when another one answers calls.
+func (c *Client) HoldWatches(on bool) { c.set(func() { c.standing = on }) }
 
 // HoldWrites makes transactions fail with store.ErrUnknown at once while they
 // are still on their way. Switched off, those held arrive in their order.
@@ -170,10 +175,18 @@ func (w *memWatch) Err() error { return w.err }
 func (w *memWatch) run(ctx context.Context, c *Client, prefix string, from int64) error {
 	for {
 		c.mu.Lock()
-		changed := c.changed
+		changed, standing := c.changed, c.standing
 		c.mu.Unlock()
 		if err := c.reach(ctx); err != nil {
 			return watchEnd(ctx, err)
+		}
+		if standing {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+			continue
 		}
 		changes, rev, moved, err := c.mem.since(prefix, from, watchBatch)
 		if err != nil {
