@@ -34,9 +34,9 @@ func TestPairFacts(t *testing.T) {
 	write("data/big", strings.Repeat("x", 3<<20), 0o600)
 	// 203.0.113.0/24 is nobody's (RFC 5737).
 	for i := range mostWeak + 2 {
-		write(fmt.Sprintf("data/app/log%02d.frm", i), "\xfe\x01\x0a\x09", 0o600) // of MyISAM
+		write(fmt.Sprintf("data/app/log%02d.frm", i), "\xfe\x01\x0a\x09"+strings.Repeat("\x00", 60), 0o600) // of MyISAM
 	}
-	write("data/app/rows.frm", "\xfe\x01\x0a\x0c", 0o600) // of InnoDB
+	write("data/app/rows.frm", "\xfe\x01\x0a\x0c"+strings.Repeat("\x00", 60), 0o600) // of InnoDB
 	q := install.PairQuery{Database: d, VIPs: []string{"203.0.113.7/24"}, Units: []string{"holdfast-no-such-unit.service"}}
 	f, err := pairFacts(t.Context(), q)
 	if err != nil {
