@@ -40,6 +40,9 @@ const (
 	marker         = "REPLACE INTO holdfast_replica.marker VALUES (1, UTC_TIMESTAMP(6))"
 )
 
+// ownThreads are the commands of the server's own threads, beside those of other servers.
+const ownThreads = "'Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker'"
+
 // count takes the sample.
 func (d *Driver) count(ctx context.Context, q querier, run string) (counts, error) {
 	c := counts{run: run}
@@ -58,8 +61,10 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	}
 	// A session whose write found a full disk waits for space, which the server looks for once a
 	// minute, for ever. Queries are answered meanwhile, and no commit ends.
+	// Of the server's own threads, such as that of the events, the time is not that of a statement.
 	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked, CAST(time_ms AS INT) AS ms "+
-		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state IN ('Waiting for someone to free space', 'Waiting for backup lock')")
+		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space' "+
+		"OR state='Waiting for backup lock' AND user NOT IN ('system user', 'event_scheduler') AND command NOT IN ("+ownThreads+")")
 	if err != nil {
 		return c, err
 	}

@@ -49,6 +49,44 @@ func TestTrimLogs(t *testing.T) {
 	}
 }
 
+// TestWhoWaitsForALock: the time of a lock is that of a client's statement, not that of a thread of the server, which is as old as
+// the server.
+func TestWhoWaitsForALock(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"))
+	a := newNode(t, 1)
+	ctx := try.Context(t)
+	files := data(t)
+	try.Must(t, files.Write(a.datadir))
+	try.Must(t, a.start(ctx, "MASTER"))
+	a.sql("SET GLOBAL read_only=OFF", "SET GLOBAL event_scheduler=ON", "CREATE EVENT app.e ON SCHEDULE EVERY 1 SECOND DO SELECT 1")
+	c, err := a.root.Conn(ctx)
+	try.Must(t, err)
+	defer c.Close()
+	_, err = c.ExecContext(ctx, "FLUSH TABLES WITH READ LOCK")
+	try.Must(t, err)
+	try.Until(t, "the thread of the events to wait", func() bool {
+		return a.value("SELECT COUNT(*) FROM information_schema.processlist WHERE user='event_scheduler' AND state='Waiting for backup lock' AND time_ms > 500") == "1"
+	})
+	sample, err := a.count(ctx, a.db, "")
+	try.Must(t, err)
+	if sample.locked != 0 || sample.lockedFor != 0 {
+		t.Errorf("only a thread of the server waits: %d sessions, %s", sample.locked, sample.lockedFor)
+	}
+	begun := time.Now()
+	answer := insert(a.app(), 1)
+	try.Until(t, "a client to wait", func() bool {
+		sample, err = a.count(ctx, a.db, "")
+		try.Must(t, err)
+		return sample.locked > 0
+	})
+	if sample.locked != 1 || sample.lockedFor > time.Since(begun) {
+		t.Errorf("%d sessions wait, for %s: it began %s ago", sample.locked, sample.lockedFor, time.Since(begun))
+	}
+	_, err = c.ExecContext(ctx, "UNLOCK TABLES")
+	try.Must(t, err)
+	try.Must(t, <-answer)
+}
+
 // TestALockOfAllWrites is told when writes have waited for it for a while; PeerAnswers tells a server that stands still.
 func TestALockOfAllWrites(t *testing.T) {
 	need.Drill(t, "Usphere: a primary on which nothing can be written is not called healthy", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
