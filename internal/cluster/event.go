@@ -28,6 +28,8 @@ const (
 	EvPassword   EventKind = "password-reset"
 	EvAddresses  EventKind = "addresses-set"
 	EvChosen     EventKind = "copy-chosen" // of a pair's data, by a person
+	EvOutage     EventKind = "outage"      // clients can not use the active database of a pair, and what ends that
+	EvOutageOver EventKind = "outage-over" // they can again
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

@@ -19,6 +19,7 @@ type Put struct {
 type Promote struct {
 	Epoch cluster.Epoch
 	Proof string // Sync.Proof
+	Shut  bool   // only as one that was promoted in this run, and made read-only by somebody's hand: what stands on it goes on
 }
 
 // Demote ends every way to write to this node's copy at once. What nobody was

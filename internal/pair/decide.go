@@ -225,16 +225,18 @@ func (m *Machine) serve() Action {
 				return nil
 			}
 			m.Promoted = false
-			if r.Role == RoleUnknown && m.Sync.Has(m.Peer) { // what has hung would hang again
+			switch {
+			case m.Shut():
+			case r.Role == RoleUnknown && m.Sync.Has(m.Peer): // what has hung would hang again
 				m.give(fmt.Sprintf("the database has not answered for %s", m.Hang))
-			} else {
+			default:
 				m.failed(-1)
 			}
 			if m.Phase != Serving {
 				return nil
 			}
 		}
-		if a := m.down(0, true); a != nil {
+		if a := m.down(0, true); a != nil && !m.Shut() {
 			return a
 		}
 		if r.Role == RoleUnknown && m.Served {
@@ -243,11 +245,11 @@ func (m *Machine) serve() Action {
 		if m.Own != m.Sync.Mod || m.Writing {
 			return nil
 		}
-		return Promote{m.Granted, m.Sync.Proof}
+		return Promote{Epoch: m.Granted, Proof: m.Sync.Proof, Shut: m.Shut()}
 	}
 	switch complete := m.Sync.Has(m.Peer); {
 	case !m.Promoted:
-		return Promote{m.Granted, m.Sync.Proof} // it was begun, and its end is not known
+		return Promote{Epoch: m.Granted, Proof: m.Sync.Proof} // it was begun, and its end is not known
 	case complete && !r.Waits:
 		return Join{m.Sync.Mod} // it came up without: commits must wait for who is complete
 	case m.mustAlone():

@@ -177,6 +177,12 @@ func (w *world) faults(i int, visit func(*world)) {
 		c.node[i].role, c.node[i].linked = RoleOff, false
 		visit(c)
 	}
+	if n.role == RoleActive {
+		c = w.clone("somebody makes " + string(names[i]) + "'s database read-only")
+		c.budget.faults--
+		c.node[i].role = RoleStandby
+		visit(c)
+	}
 	if n.linked {
 		c = w.clone(string(names[i]) + " loses its link")
 		c.budget.faults--

@@ -131,6 +131,10 @@ func (m *Machine) Serves() bool { return m.licensed() && m.Promoted }
 // Revoke ends the group here at once. The caller cuts short what is under way.
 func (m *Machine) Revoke() { m.Phase, m.Rest = Ended, 0 }
 
+// Shut reports that somebody's hand has made the copy read-only that the group has promoted here: it runs and has all that it had,
+// and so does what stands on it.
+func (m *Machine) Shut() bool { return m.licensed() && m.Served && m.Seen.Replica.Shut }
+
 // Hangs reports that the start or the end of a member may wait for commits that wait for a peer that
 // is to be given up, which nothing is begun for before that has ended. The caller cuts it
 // short; that is no failure of the member.

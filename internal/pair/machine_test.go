@@ -107,6 +107,29 @@ func TestAMemberThatFailsIsRestarted(t *testing.T) {
 	}
 }
 
+// TestACopyMadeReadOnlyByHand is made writable again, and what stands on it goes on; one that was demoted is promoted as ever.
+func TestACopyMadeReadOnlyByHand(t *testing.T) {
+	m, look := node1(3)
+	shut := Replica{Role: RoleStandby, Whole: true, Wrote: true, Shut: true}
+	var acts []Action
+	for range 3 {
+		look(shut, Up, Up, Up)
+		acts = append(acts, next(m)...)
+	}
+	want(t, acts, Put{Sync: m.Sync.Sync, SyncMod: m.Sync.Mod - 1, OwnerMod: m.Owner.Mod, Why: "what was written before and is still on its way does not count"},
+		Promote{Epoch: m.Granted, Shut: true})
+	if len(m.Failures) > 0 || m.Phase != Serving {
+		t.Errorf("failures %v, phase %d", m.Failures, m.Phase)
+	}
+	m, look = node1(3)
+	shut.Shut = false
+	look(shut, Up, Up, Up)
+	want(t, next(m), StopMember{2, true})
+	if len(m.Failures) != 1 {
+		t.Errorf("failures %v", m.Failures)
+	}
+}
+
 func TestFailuresAreForgotten(t *testing.T) {
 	m, look := node1(3)
 	active := m.Seen.Replica
@@ -270,7 +293,7 @@ func TestWhileItIsPromotedNothingIsWritten(t *testing.T) {
 	}
 	m.Done(put[0], Outcome{OK: true, Mod: m.Sync.Mod + 1}, m.Now)
 	look(m.Seen.Replica, Down, Down, Down)
-	want(t, m.Decide(m.Now.Add(time.Second)), Promote{m.Granted, ""})
+	want(t, m.Decide(m.Now.Add(time.Second)), Promote{Epoch: m.Granted})
 	for range 3 {
 		s := m.Sync.Sync
 		m.SyncIs(s, m.Sync.Mod+1) // the peer tries to follow

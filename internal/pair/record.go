@@ -49,6 +49,7 @@ type Replica struct {
 	Stuck  bool // standby: it is linked, and does not come on
 	Whole  bool // the driver vouches that the copy has kept all that it ever acknowledged or committed
 	Wrote  bool // it was promoted, and has not followed since: at its end may be writes that nobody was told of
+	Shut   bool // standby: it was promoted in this run of its server, and has not followed since: who has let no client write can let them write again
 }
 
 // State is that of a member of the group.

@@ -115,6 +115,9 @@ func (w *world) begin(i int) {
 	}
 }
 
+// shut reports that the copy runs since it was promoted, and lets no client write.
+func (n *node) shut() bool { return n.role == RoleStandby && n.wrote && !n.linked }
+
 // link reports that node i acknowledges what its peer writes.
 func (w *world) link(i int) bool {
 	n, p := &w.node[i], &w.node[1-i]
@@ -126,7 +129,7 @@ func (w *world) look(i int) {
 	n := &w.node[i]
 	linked := n.role == RoleStandby && n.linked || n.role == RoleActive && w.link(1-i)
 	n.m.Now++
-	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, w.vouched(i, n.m.Sync.Proof), n.wrote}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
+	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, w.vouched(i, n.m.Sync.Proof), n.wrote, n.shut()}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
 }
 
 func (w *world) clone(what string) *world {
@@ -202,7 +205,11 @@ func (w *world) effect(i int, a Action) bool {
 	n, p := &w.node[i], &w.node[1-i]
 	switch a := a.(type) {
 	case Promote:
-		w.early(i)
+		if !a.Shut {
+			w.early(i)
+		} else if !n.shut() {
+			return false
+		}
 		if !w.vouched(i, a.Proof) && n.role != RoleActive {
 			return false
 		}
@@ -344,7 +351,7 @@ func (w *world) key() []byte {
 		record(m.Sync.Sync)
 		num(min(w.syncMod-m.Sync.Mod, 1), int64(m.Phase), int64(m.Granted.Seq), int64(m.Seen.Replica.Role), int64(m.Seen.Members[0]), int64(len(m.Failures)))
 		r := m.Seen.Replica
-		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod)
+		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod, r.Shut, m.Served)
 		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Hot, m.LinkAt == 0)
 		flag(m.Writing, m.Joined == m.Sync.Mod, m.Joined == 0, m.Own == m.Sync.Mod, m.Drained, m.Promoted, m.Left, m.Short)
 		b = append(b, fmt.Sprintf("%T%v", m.Acting, m.Acting)...)

@@ -693,6 +693,8 @@ type PairReport struct {
 	Partition     *PairPartition         `protobuf:"bytes,14,opt,name=partition,proto3" json:"partition,omitempty"`
 	Weak          []string               `protobuf:"bytes,15,rep,name=weak,proto3" json:"weak,omitempty"` // tables without transactions, with what can be lost of them
 	Compared      *PairCompared          `protobuf:"bytes,16,opt,name=compared,proto3" json:"compared,omitempty"`
+	Outage        bool                   `protobuf:"varint,17,opt,name=outage,proto3" json:"outage,omitempty"`   // active: its clients can not use it, and problem says why
+	Lasting       bool                   `protobuf:"varint,18,opt,name=lasting,proto3" json:"lasting,omitempty"` // standby: problem keeps it from having everything until a person ends it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -837,6 +839,20 @@ func (x *PairReport) GetCompared() *PairCompared {
 		return x.Compared
 	}
 	return nil
+}
+
+func (x *PairReport) GetOutage() bool {
+	if x != nil {
+		return x.Outage
+	}
+	return false
+}
+
+func (x *PairReport) GetLasting() bool {
+	if x != nil {
+		return x.Lasting
+	}
+	return false
 }
 
 // PairCompared is how the last comparison of the rows of both nodes ended.
@@ -1323,7 +1339,7 @@ const file_pair_proto_rawDesc = "" +
 	"\bPairNode\x122\n" +
 	"\tpair_host\x18\x01 \x01(\v2\x15.holdfast.v1.PairHostR\bpairHost\x128\n" +
 	"\vpair_report\x18\x02 \x01(\v2\x17.holdfast.v1.PairReportR\n" +
-	"pairReport\"\xfe\x03\n" +
+	"pairReport\"\xb0\x04\n" +
 	"\n" +
 	"PairReport\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -1342,7 +1358,9 @@ const file_pair_proto_rawDesc = "" +
 	"\x04copy\x18\r \x01(\v2\x15.holdfast.v1.PairCopyR\x04copy\x128\n" +
 	"\tpartition\x18\x0e \x01(\v2\x1a.holdfast.v1.PairPartitionR\tpartition\x12\x12\n" +
 	"\x04weak\x18\x0f \x03(\tR\x04weak\x125\n" +
-	"\bcompared\x18\x10 \x01(\v2\x19.holdfast.v1.PairComparedR\bcompared\"\x99\x01\n" +
+	"\bcompared\x18\x10 \x01(\v2\x19.holdfast.v1.PairComparedR\bcompared\x12\x16\n" +
+	"\x06outage\x18\x11 \x01(\bR\x06outage\x12\x18\n" +
+	"\alasting\x18\x12 \x01(\bR\alasting\"\x99\x01\n" +
 	"\fPairCompared\x12\x19\n" +
 	"\bended_ns\x18\x01 \x01(\x03R\aendedNs\x12\x16\n" +
 	"\x06tables\x18\x02 \x01(\x03R\x06tables\x12\x12\n" +

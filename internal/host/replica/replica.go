@@ -64,6 +64,7 @@ type Status struct {
 	State     []Transaction `json:"state,omitempty"`    // the last one of each domain and server that is here
 	Received  []Transaction `json:"received,omitempty"` // by a replica: the last one of each domain, applied or not
 	Problem   string        `json:"problem,omitempty"`  // what replication, or the server, complains about
+	Outage    string        `json:"outage,omitempty"`   // of a primary: why its clients can not use it, and what ends that
 	Lossy     string        `json:"lossy,omitempty"`    // why a replica could lack what was acknowledged although all was received and applied: it is none then
 }
 

@@ -42,6 +42,9 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 	case pair.Put:
 		return putWithin, func(ctx context.Context) pair.Outcome { return d.put(ctx, a) }
 	case pair.Promote:
+		if o, ok := data.(opener); ok && a.Shut {
+			return demoteWithin, plain(o.Reopen)
+		}
 		return promoteWithin, plain(func(ctx context.Context) error { return data.Promote(ctx, s) })
 	case pair.Demote:
 		return demoteWithin, plain(func(ctx context.Context) error { return data.Demote(ctx, a.Hard) })

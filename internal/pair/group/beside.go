@@ -170,6 +170,15 @@ func (b *Beside) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Reopen lets clients write to the own copy again; the partition goes on.
+func (b *Beside) Reopen(ctx context.Context) error {
+	own, ok := b.Data.(opener)
+	if !ok {
+		return fail.Errorf(fail.Refused, "this copy can not be made writable again without being started anew")
+	}
+	return own.Reopen(ctx)
+}
+
 // Describe tells people how the own copy was at the last look.
 func (b *Beside) Describe(r *cluster.PairReport) {
 	if t, ok := b.Data.(interface{ Describe(*cluster.PairReport) }); ok {

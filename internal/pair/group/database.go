@@ -127,7 +127,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	d.seen, d.full = st, room
 	d.mu.Unlock()
 	d.tidy(st.Role == replica.Primary || st.Role == replica.Replica)
-	_, wrote, err := readWrote(d.Dir)
+	run, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return r, "", err
 	}
@@ -137,6 +137,7 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 		r.Role, r.Linked = pair.RoleActive, st.Connected && !d.stuck(st) && st.Lossy == ""
 	case replica.Replica, replica.Idle:
 		r.Role, r.Linked, r.Stuck = pair.RoleStandby, st.Receives, st.Receives && st.Relay == ""
+		r.Shut = st.Role == replica.Idle && wrote && st.Run == run
 	case replica.Down:
 		r.Role = pair.RoleOff
 	default:
@@ -235,12 +236,15 @@ func weakOf(f *mariadb.WeakFinder, datadir string) (out []string) {
 func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Problem, d.full, d.trouble)
+	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Outage, d.seen.Problem, d.full, d.trouble)
+	r.Outage = d.seen.Outage != ""
 	r.Weak = slices.Concat(d.weak, d.bypass)
 	d.tellCompared(r)
 	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
 		r.Problem += d.remedy()
+		r.Lasting = true
 	}
+	r.Lasting = r.Lasting || d.seen.Role == replica.Replica && d.seen.Lossy != ""
 	if c, ok := d.DB.Copying(); ok {
 		r.Copy = d.meter.look(c, time.Now())
 	}
@@ -299,6 +303,22 @@ func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
 		return err
 	}
 	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
+}
+
+// Reopen lets clients write again to the copy that was promoted in this run of its server.
+func (d *Database) Reopen(ctx context.Context) error {
+	run, wrote, err := readWrote(d.Dir)
+	if err != nil {
+		return err
+	}
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if !wrote || st.Role != replica.Idle || st.Run != run {
+		return fail.Errorf(fail.Refused, "this database is not the one any more that was made read-only")
+	}
+	return d.DB.Promote(ctx, replica.Claim{License: replica.Guarantee{Safe: true, Primary: d.DB.Node(), Run: st.Run}})
 }
 
 // hardWithin is what a Demote that is hard may take until the database is killed, twice. A

@@ -75,6 +75,8 @@ type Options struct {
 	Trouble    func() string // what does not work beside the copy, for people; may be nil
 	// Also adds to what this node reports; may be nil.
 	Also func(*cluster.PairReport)
+	// Tell writes an event; may be nil.
+	Tell func(context.Context, cluster.Event) error
 	// Seen is the generation of the store that this host follows; records of a lesser one are not taken
 	// in. nil: every store is followed.
 	Seen func() (uint64, error)
@@ -106,6 +108,7 @@ type Driver struct {
 	writing map[string]bool    // keys of records of this node that are being written
 	cancel  context.CancelFunc // of the action under way
 	acts    sync.WaitGroup
+	out     outage
 }
 
 // parts are what the group is made of on this node.
@@ -341,6 +344,11 @@ func (d *Driver) Kill(ctx context.Context) error {
 // ready is a copy whose peer can be asked whether it could take the group now.
 type ready interface {
 	Ready(ctx context.Context) error
+}
+
+// opener is a copy that lets clients write again when somebody has made it read-only, unless it has ended since.
+type opener interface {
+	Reopen(ctx context.Context) error
 }
 
 // Migrate hands the group over to the peer. Which address it has is in the settings.

@@ -86,9 +86,17 @@ func (d *Driver) report(ctx context.Context) {
 	if d.opt.Trouble != nil && r.Problem == "" {
 		r.Problem = d.opt.Trouble()
 	}
-	if m.Promoted && m.Phase == pair.Serving && m.BlindAt != 0 {
-		r.Problem = fmt.Sprintf("its database does not answer; after %s without an answer the group is ended here", m.Hang)
+	switch {
+	case m.Shut():
+		r.Problem, r.Outage = isShut, true
+	case m.Promoted && m.Phase == pair.Serving && m.BlindAt != 0:
+		silent := fmt.Sprintf("its database does not answer; after %s without an answer the group is ended here", m.Hang)
+		if r.Problem != "" {
+			silent += ": " + r.Problem
+		}
+		r.Problem, r.Outage = silent, true
 	}
+	d.judge(ctx, r.PairReport)
 	if !r.Fit && r.Problem == "" { // it may be why
 		r.Problem = d.failed
 	}

@@ -298,6 +298,9 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 		d.cancel, d.failed = nil, o.Why // none when it is OK
 	}
 	d.stamp(a, o)
+	if p, is := a.(pair.Promote); is && p.Shut && o.OK {
+		d.event(context.Background(), cluster.EvOutage, wasShut)
+	}
 	d.lookNow()
 	d.m.Done(a, o, d.opt.Clock())
 	d.signal()

@@ -30,6 +30,8 @@ type counts struct {
 	full                 bool          // a commit waits for space on a disk
 	locked               int           // sessions whose writes wait for a lock of all writes, such as FLUSH TABLES WITH READ LOCK
 	lockedFor            time.Duration // the longest
+	txReadOnly           bool          // new sessions may only read, unless they say otherwise
+	most, taken          int           // sessions: the most that there may be, and those that there are
 }
 
 const (
@@ -41,13 +43,13 @@ const (
 )
 
 // ownThreads are the commands of the server's own threads, beside those of other servers.
-const ownThreads = "'Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker'"
+const ownThreads = "IN ('Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave_worker')"
 
 // count takes the sample.
 func (d *Driver) count(ctx context.Context, q querier, run string) (counts, error) {
 	c := counts{run: run}
 	v, err := d.row(ctx, q, "SELECT @@server_id AS server, @@rpl_semi_sync_master_enabled AS enabled, @@rpl_semi_sync_master_wait_no_slave AS noslave, "+
-		"@@rpl_semi_sync_master_wait_point AS point, @@rpl_semi_sync_master_timeout AS timeout")
+		"@@rpl_semi_sync_master_wait_point AS point, @@rpl_semi_sync_master_timeout AS timeout, @@global.tx_read_only AS tx, @@max_connections AS most")
 	if err != nil {
 		return c, err
 	}
@@ -64,7 +66,7 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	// Of the server's own threads, such as that of the events, the time is not that of a statement.
 	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked, CAST(time_ms AS INT) AS ms "+
 		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space' "+
-		"OR state='Waiting for backup lock' AND user NOT IN ('system user', 'event_scheduler') AND command NOT IN ("+ownThreads+")")
+		"OR state='Waiting for backup lock' AND user NOT IN ('system user', 'event_scheduler') AND command NOT "+ownThreads)
 	if err != nil {
 		return c, err
 	}
@@ -101,9 +103,12 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	c.clients, err = strconv.Atoi(s["rpl_semi_sync_master_clients"])
 	waiting, werr := strconv.Atoi(s["rpl_semi_sync_master_wait_sessions"])
 	acked, aerr := strconv.ParseUint(s["rpl_semi_sync_master_yes_tx"], 10, 64)
-	if err = errors.Join(err, werr, aerr); err != nil {
+	most, merr := strconv.Atoi(v["most"])
+	taken, terr := strconv.Atoi(s["threads_connected"])
+	if err = errors.Join(err, werr, aerr, merr, terr); err != nil {
 		return c, fmt.Errorf("the database does not say how its replication is: %w", err)
 	}
+	c.txReadOnly, c.most, c.taken = v["tx"] == "1", most, taken
 	c.acked = acked
 	c.server, c.enabled, c.noSlave, c.point = v["server"], v["enabled"] == "1", v["noslave"] == "1", v["point"]
 	c.waiting, c.status = waiting, s["rpl_semi_sync_master_status"] == "ON"
@@ -111,9 +116,9 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	return c, nil
 }
 
-// status are the server's own counters of semi-synchronous replication.
+// status are the server's own counters of semi-synchronous replication, and of its sessions.
 func (d *Driver) status(ctx context.Context, q querier) (map[string]string, error) {
-	rows, err := d.rows(ctx, q, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync%'")
+	rows, err := d.rows(ctx, q, "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name = 'Threads_connected'")
 	out := map[string]string{}
 	for _, r := range rows {
 		out[lower(r["variable_name"])] = r["value"]

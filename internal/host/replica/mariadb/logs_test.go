@@ -101,7 +101,7 @@ func TestALockOfAllWrites(t *testing.T) {
 	answer := insert(a.app(), 1)
 	var says string
 	try.Until(t, "the lock to be told", func() bool {
-		says = a.state().Problem
+		says = a.state().Outage
 		return says != ""
 	})
 	if !strings.Contains(says, "1 sessions can not write, the longest for 1") {
@@ -110,7 +110,7 @@ func TestALockOfAllWrites(t *testing.T) {
 	_, err = c.ExecContext(ctx, "UNLOCK TABLES")
 	try.Must(t, err)
 	try.Must(t, <-answer)
-	try.Until(t, "that to be over", func() bool { return a.state().Problem == "" })
+	try.Until(t, "that to be over", func() bool { return a.state().Outage == "" })
 
 	try.Must(t, a.PeerAnswers(ctx, b.source("")))
 	if err := b.PeerAnswers(ctx, a.source("")); err == nil {

@@ -73,20 +73,21 @@ type Config struct {
 
 // How long things may take, unless the caller's context is shorter.
 const (
-	limit       = 5 * time.Second        // one statement
-	start       = 60 * time.Second       // a server, until it answers, with its recovery
-	connect     = 30 * time.Second       // a replica, until it is connected
-	settle      = 10 * time.Second       // sessions, until they are gone after KILL
-	kill        = 10 * time.Second       // a process, until it is gone after SIGKILL
-	interval    = 20 * time.Millisecond  // between two looks
-	dial        = 2 * time.Second        // a connection
-	glance      = 500 * time.Millisecond // a question that a look can do without
-	forever     = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
-	brief       = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
-	longer      = 4 * time.Second        // the last one
-	lockedLimit = 10 * time.Second       // for which writes may wait for a lock of all writes, as a copy for a replica takes it for 6 s
-	answers     = time.Second            // another server
-	pause       = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
+	limit        = 5 * time.Second        // one statement
+	start        = 60 * time.Second       // a server, until it answers, with its recovery
+	connect      = 30 * time.Second       // a replica, until it is connected
+	settle       = 10 * time.Second       // sessions, until they are gone after KILL
+	kill         = 10 * time.Second       // a process, until it is gone after SIGKILL
+	interval     = 20 * time.Millisecond  // between two looks
+	dial         = 2 * time.Second        // a connection
+	glance       = 500 * time.Millisecond // a question that a look can do without
+	forever      = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
+	brief        = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
+	longer       = 4 * time.Second        // the last one
+	lockedLimit  = 10 * time.Second       // for which writes may wait for a lock of all writes, as a copy for a replica takes it for 6 s
+	crowdedLimit = 5 * time.Second        // for which all connections may be taken
+	answers      = time.Second            // another server
+	pause        = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
 )
 
 // Driver drives the server of this node. Its methods may be called concurrently.
@@ -102,6 +103,11 @@ type Driver struct {
 	proved struct {
 		sync.Mutex
 		baseline *counts // what Together has proved; nil: nothing
+	}
+
+	crowded struct { // all sessions are taken
+		sync.Mutex
+		since time.Time // zero: they were not at the last look
 	}
 
 	filters struct { // of the binary log, by the run of the server

@@ -248,7 +248,7 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 	newest := everyID
 	for {
 		left, err := d.rows(ctx, conn, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
-			"AND command NOT IN ("+ownThreads+") AND (id <= "+newest+
+			"AND command NOT "+ownThreads+" AND (id <= "+newest+
 			" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
 			"OR user IN (SELECT User FROM mysql.roles_mapping)) ORDER BY id DESC")
 		if err != nil {

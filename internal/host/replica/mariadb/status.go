@@ -88,6 +88,28 @@ func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
 	return f, nil
 }
 
+// outage says why the clients of a primary can not use it, and what ends that; "" when they can.
+func (d *Driver) outage(c counts) string {
+	d.crowded.Lock()
+	defer d.crowded.Unlock()
+	switch {
+	case c.taken < c.most:
+		d.crowded.since = time.Time{}
+	case d.crowded.since.IsZero():
+		d.crowded.since = time.Now()
+	}
+	switch {
+	case c.lockedFor >= lockedLimit:
+		return fmt.Sprintf("%d sessions can not write, the longest for %s: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
+			c.locked, c.lockedFor.Truncate(time.Second))
+	case c.txReadOnly:
+		return "tx_read_only is ON, and sessions can only read: SET GLOBAL tx_read_only=OFF"
+	case !d.crowded.since.IsZero() && time.Since(d.crowded.since) >= crowdedLimit:
+		return fmt.Sprintf("all %d connections are taken, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
+	}
+	return ""
+}
+
 // Status says how this node is. A server that does not answer is Silent, and Problem says why. Of
 // a primary it ends the sessions of replicas that are lost.
 func (d *Driver) Status(ctx context.Context) (replica.Status, error) {
@@ -152,9 +174,8 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 	if c.full {
 		return errors.New("a disk is full: commits wait for space")
 	}
-	if c.lockedFor >= lockedLimit && st.Problem == "" {
-		st.Problem = fmt.Sprintf("%d sessions can not write, the longest for %s: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
-			c.locked, c.lockedFor.Truncate(time.Second))
+	if st.Role == replica.Primary {
+		st.Outage = d.outage(c)
 	}
 	st.Waits, st.Acked = c.strict(), c.acked
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0

@@ -1,0 +1,108 @@
+package group
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/pair"
+	"holdfast/internal/testbed/need"
+	"holdfast/internal/testbed/try"
+)
+
+// TestClientsThatAreKeptOut: what keeps clients from the active database is told, by events, too. Who makes it read-only by hand ends
+// nothing that stands on it.
+func TestClientsThatAreKeptOut(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	r := newRig(t)
+	a := r.node["a"]
+	ctx := try.Context(t)
+	var mu sync.Mutex
+	var events []cluster.Event
+	told := func(kind cluster.EventKind, words string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, e := range events {
+			if e.Kind == kind && e.Host == "a" && strings.Contains(e.Detail, words) {
+				return true
+			}
+		}
+		return false
+	}
+	try.Must(t, a.ask(ctx, func() {
+		a.opt.Tell = func(_ context.Context, ev cluster.Event) error {
+			mu.Lock()
+			defer mu.Unlock()
+			events = append(events, ev)
+			return nil
+		}
+	}))
+	r.assign("a", cluster.ProofFirst)
+	r.complete()
+	c, err := a.root.Conn(ctx)
+	try.Must(t, err)
+	defer c.Close()
+	do := func(statement string) {
+		t.Helper()
+		_, err := c.ExecContext(ctx, statement)
+		try.Must(t, err)
+	}
+
+	// The address that is a file is not put up anew.
+	stops := filepath.Join(a.dir, "vip")
+	was := inode(t, stops)
+	pid := a.pid()
+	for range 3 {
+		do("SET GLOBAL read_only=ON")
+		try.Until(t, "the database to be writable again", func() bool { return rows(t, a, "SELECT 1 FROM DUAL WHERE @@read_only=0") == 1 })
+		r.serves("a")
+	}
+	try.Until(t, "an event of it", func() bool { return told(cluster.EvOutage, "somebody had made the active database read-only") })
+	if now := inode(t, stops); now != was || a.pid() != pid {
+		t.Errorf("what stands on the database was started anew: %d after %d, process %d after %d", now, was, a.pid(), pid)
+	}
+	failures := 0
+	try.Must(t, a.ask(ctx, func() { failures = len(a.m.Failures) }))
+	if failures > 0 {
+		t.Errorf("%d failures", failures)
+	}
+	r.complete()
+
+	for _, o := range []struct{ begin, end, words string }{
+		{"SET GLOBAL tx_read_only=ON", "SET GLOBAL tx_read_only=OFF", "tx_read_only is ON"},
+		{"SET GLOBAL max_connections=10", "SET GLOBAL max_connections=151", "all 10 connections are taken"},
+	} {
+		if strings.Contains(o.begin, "connections") {
+			for range 11 {
+				if c, err := a.root.Conn(ctx); err == nil {
+					defer c.Close()
+				}
+			}
+		}
+		do(o.begin)
+		try.Until(t, "it to be told: "+o.words, func() bool {
+			p := r.told("a")
+			return p.Outage && strings.Contains(p.Problem, o.words) && told(cluster.EvOutage, o.words)
+		})
+		mu.Lock()
+		events = nil
+		mu.Unlock()
+		do(o.end)
+		try.Until(t, "its end to be told", func() bool { return r.told("a").Problem == "" && told(cluster.EvOutageOver, "") })
+	}
+	if st := a.vip.State(ctx); st != pair.Up {
+		t.Errorf("the address is %v", st)
+	}
+}
+
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	var st unix.Stat_t
+	try.Must(t, unix.Stat(path, &st))
+	return st.Ino
+}
