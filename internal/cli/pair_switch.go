@@ -161,7 +161,12 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 			dead = fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
 			return ""
 		}
-		return s.hindered(p, to)
+		why, lasts := s.hindered(p, to)
+		if lasts {
+			dead = fail.Errorf(fail.Refused, "%s", why).With("nothing was changed; mend that first; see: holdfast pair status")
+			return ""
+		}
+		return why
 	})
 	if dead != nil {
 		return s, dead
@@ -202,11 +207,11 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 	return s, err
 }
 
-// hindered says why a switch can not begin yet.
-func (s *switched) hindered(p cluster.PairStatus, to string) string {
+// hindered says why a switch can not begin yet. lasts: waiting does not end that.
+func (s *switched) hindered(p cluster.PairStatus, to string) (why string, lasts bool) {
 	act := p.Active()
 	if act == nil {
-		return "the services do not run: " + whyNotHealthy(p)
+		return "the services do not run: " + whyNotHealthy(p), false
 	}
 	s.From = act.Host
 	for _, n := range p.Nodes {
@@ -217,27 +222,43 @@ func (s *switched) hindered(p cluster.PairStatus, to string) string {
 		switch {
 		case n.Host == act.Host:
 		case n.Off:
-			return fmt.Sprintf("%s is off", n.Host)
+			return fmt.Sprintf("%s was shown off by its fence device: switch it on when it is in order", n.Host), true
 		case !n.Alive:
-			return fmt.Sprintf("%s is silent", n.Host)
+			return fmt.Sprintf("%s is silent", n.Host), false
 		case !slices.Contains(p.Complete, n.Host):
-			return fmt.Sprintf("%s does not have everything yet%s", n.Host, behind(n.PairReport))
+			return fmt.Sprintf("%s does not have everything yet", n.Host) + causes(n, *act), n.Lasting || act.Lasting
 		case !n.Fit:
-			return fmt.Sprintf("%s: %s", n.Host, n.Why)
+			return fmt.Sprintf("%s: %s", n.Host, n.Why) + causes(n, *act), n.Lasting
 		case n.LagKnown && n.Lag > 0:
-			return fmt.Sprintf("%s has everything, and is %s behind in applying it", n.Host, n.Lag)
+			return fmt.Sprintf("%s has everything, and is %s behind in applying it", n.Host, n.Lag), false
 		}
-		return ""
+		return "", false
 	}
-	return "the other node to report"
+	return "the other node to report", false
 }
 
-// behind says how far a copy is behind, when that is known and something.
-func behind(r cluster.PairReport) string {
-	if !r.LagKnown || r.Lag == 0 {
+// causes are what is known of why a standby is not ready: of its copy, and of the active node, which proves that it has everything.
+func causes(n, act cluster.PairNode) string {
+	var all []string
+	switch {
+	case n.Role == "unknown":
+		all = append(all, "its database does not answer")
+	case n.Role == "off":
+		all = append(all, "its copy does not run")
+	}
+	if n.LagKnown && n.Lag > 0 {
+		all = append(all, fmt.Sprintf("it is %s behind", n.Lag))
+	}
+	if n.Problem != "" {
+		all = append(all, n.Problem)
+	}
+	if act.Problem != "" {
+		all = append(all, fmt.Sprintf("%s: %s", act.Host, act.Problem))
+	}
+	if len(all) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(": it is %s behind", r.Lag)
+	return ": " + strings.Join(all, "; ")
 }
 
 func pairNames(p cluster.PairStatus) string {

@@ -70,8 +70,8 @@ type PairReport struct {
 	Data     string        `json:"data"` // path of its copy
 	Problem  string        `json:"problem,omitempty"`
 	Outage   bool          `json:"outage,omitempty"`  // active: its clients can not use it, and Problem says why
-	Lasting  bool          `json:"lasting,omitempty"` // standby: Problem keeps it from having everything until a person ends it
-	Weak     []string      `json:"weak,omitempty"` // what can be lost although the copy is whole: tables of engines without transactions, accounts that bypass replication
+	Lasting  bool          `json:"lasting,omitempty"` // Problem keeps the standby from having everything until a person ends it
+	Weak     []string      `json:"weak,omitempty"`    // what can be lost although the copy is whole: tables of engines without transactions, accounts that bypass replication
 	Members  []PairMember  `json:"members"`
 	Times    PairTimes     `json:"times"`
 	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none

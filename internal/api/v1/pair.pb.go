@@ -694,7 +694,7 @@ type PairReport struct {
 	Weak          []string               `protobuf:"bytes,15,rep,name=weak,proto3" json:"weak,omitempty"` // tables without transactions, with what can be lost of them
 	Compared      *PairCompared          `protobuf:"bytes,16,opt,name=compared,proto3" json:"compared,omitempty"`
 	Outage        bool                   `protobuf:"varint,17,opt,name=outage,proto3" json:"outage,omitempty"`   // active: its clients can not use it, and problem says why
-	Lasting       bool                   `protobuf:"varint,18,opt,name=lasting,proto3" json:"lasting,omitempty"` // standby: problem keeps it from having everything until a person ends it
+	Lasting       bool                   `protobuf:"varint,18,opt,name=lasting,proto3" json:"lasting,omitempty"` // problem keeps the standby from having everything until a person ends it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -85,7 +85,7 @@ func TestABrokenStandby(t *testing.T) {
 			p = r.told("b")
 			return strings.Contains(p.Problem, "holdfast pair recover 192.0.2.2")
 		})
-		if !strings.Contains(p.Problem, c.says) || p.Fit {
+		if !strings.Contains(p.Problem, c.says) || p.Fit || !p.Lasting {
 			t.Errorf("%s: %+v", c.name, p)
 		}
 		if saved, err := filepath.Glob(filepath.Join(b.dir, "saved", "*")); err != nil || len(saved) > 0 {
@@ -94,7 +94,7 @@ func TestABrokenStandby(t *testing.T) {
 		try.Must(t, Disown(b.dir))
 		r.complete()
 		l.more(t, 20)
-		try.Until(t, "that to be over", func() bool { return r.told("b").Problem == "" }) // a node reports once a second
+		try.Until(t, "that to be over", func() bool { p := r.told("b"); return p.Problem == "" && !p.Lasting }) // a node reports once a second
 		all, err := filepath.Glob(filepath.Join(b.dir, "data"+asideName+"*"))
 		try.Must(t, err)
 		if asides++; len(all) != asides {

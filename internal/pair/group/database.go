@@ -44,6 +44,7 @@ type Database struct {
 	at       time.Time      // since when it has not changed although commits wait
 	seen     replica.Status // at the last look
 	full     string         // at the last look
+	broken   bool           // it was tried in vain to follow, as the data may be damaged
 	weak     []string       // tables, as Describe tells it
 	bypass   []string       // accounts, the same
 	finder   mariadb.WeakFinder
@@ -244,7 +245,7 @@ func (d *Database) Describe(r *cluster.PairReport) {
 		r.Problem += d.remedy()
 		r.Lasting = true
 	}
-	r.Lasting = r.Lasting || d.seen.Role == replica.Replica && d.seen.Lossy != ""
+	r.Lasting = r.Lasting || d.seen.Lossy != "" || d.broken && d.seen.Role != replica.Primary
 	if c, ok := d.DB.Copying(); ok {
 		r.Copy = d.meter.look(c, time.Now())
 	}
@@ -339,8 +340,16 @@ func (d *Database) Demote(ctx context.Context, hard bool) error {
 	return d.DB.Demote(ctx)
 }
 
-// Ready reports that the peer's database answers now.
-func (d *Database) Ready(ctx context.Context) error { return d.DB.PeerAnswers(ctx, d.Peer) }
+// Ready reports that the peer's database answers now, and that this one takes writes: what ends them would wait for a lock, too.
+func (d *Database) Ready(ctx context.Context) error {
+	if err := d.DB.PeerAnswers(ctx, d.Peer); err != nil {
+		return fmt.Errorf("the database on %s does not answer: %w", d.Other, err)
+	}
+	if err := d.DB.TakesWrites(ctx); err != nil {
+		return fmt.Errorf("the database on %s: %w", d.Self, err)
+	}
+	return nil
+}
 
 // Drain ends all writing in an orderly way. Commits that wait are acknowledged first, so
 // that the peer has everything.
@@ -412,11 +421,16 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 	if from.Aside != "" {
 		d.compare(false)
 	}
-	if err := d.DB.Resync(ctx, from); err != nil {
-		var broken mariadb.Broken
-		if errors.As(err, &broken) && from.Aside == "" {
-			err = fmt.Errorf("%w%s", err, d.remedy())
-		}
+	err = d.DB.Resync(ctx, from)
+	var broken mariadb.Broken
+	damaged := errors.As(err, &broken) && from.Aside == ""
+	d.mu.Lock()
+	d.broken = damaged
+	d.mu.Unlock()
+	if damaged {
+		err = fmt.Errorf("%w%s", err, d.remedy())
+	}
+	if err != nil {
 		return err
 	}
 	d.save = ""

@@ -341,7 +341,7 @@ func (d *Driver) Kill(ctx context.Context) error {
 	return nil
 }
 
-// ready is a copy whose peer can be asked whether it could take the group now.
+// ready is a copy that can say whether the group could be handed over now.
 type ready interface {
 	Ready(ctx context.Context) error
 }
@@ -355,7 +355,7 @@ type opener interface {
 func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 	if r, ok := d.now.Load().data.(ready); ok {
 		if err := r.Ready(ctx); err != nil {
-			return fmt.Errorf("the database on %s does not answer, and nothing was stopped: %w", d.opt.Peer, err)
+			return fmt.Errorf("nothing was stopped: %w", err)
 		}
 	}
 	why, state := "", 0 // 1: gone, 2: it stays

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/pair"
 	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
@@ -95,9 +94,17 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 		do(o.end)
 		try.Until(t, "its end to be told", func() bool { return r.told("a").Problem == "" && told(cluster.EvOutageOver, "") })
 	}
-	if st := a.vip.State(ctx); st != pair.Up {
-		t.Errorf("the address is %v", st)
+
+	// What ends all writes would wait for a lock: nothing is stopped for a move.
+	do("FLUSH TABLES WITH READ LOCK")
+	if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "nothing was stopped") || !strings.Contains(err.Error(), "FLUSH TABLES WITH READ LOCK") {
+		t.Errorf("a move beside a lock of all writes: %v", err)
 	}
+	if now := inode(t, stops); now != was {
+		t.Error("the address was taken away")
+	}
+	do("UNLOCK TABLES")
+	r.move("a", "b")
 }
 
 func inode(t *testing.T, path string) uint64 {

@@ -97,7 +97,7 @@ func (d *Driver) report(ctx context.Context) {
 		r.Problem, r.Outage = silent, true
 	}
 	d.judge(ctx, r.PairReport)
-	if !r.Fit && r.Problem == "" { // it may be why
+	if r.Problem == "" && (!r.Fit || m.Serves() && !m.Sync.Has(d.opt.Peer)) { // it may be why
 		r.Problem = d.failed
 	}
 	if d.times.Served.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {

@@ -148,6 +148,17 @@ func (d *Driver) PeerAnswers(ctx context.Context, from replica.Source) error {
 	return err
 }
 
+// TakesWrites writes as a client does, so that a lock of all writes is found before anything is stopped that would wait for it. It
+// asks a primary whose replica answers: without, the write would wait for that.
+func (d *Driver) TakesWrites(ctx context.Context) error {
+	err := d.exec(ctx, d.db, "SET STATEMENT lock_wait_timeout=1, innodb_lock_wait_timeout=1 FOR "+marker)
+	var e *mysql.MySQLError
+	if errors.As(err, &e) && e.Number == 1205 { // ER_LOCK_WAIT_TIMEOUT
+		return fail.Errorf(fail.Refused, "it takes no writes: a session has a lock of all of them (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who: %w", err)
+	}
+	return err
+}
+
 // follow makes the server follow from where it is, and waits until it is connected. peer is
 // the primary's state, of now or of before the copy that this node's data are.
 func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica.Transaction) error {
