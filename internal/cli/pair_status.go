@@ -281,7 +281,7 @@ func (v pairView) text(p painter) string {
 			say(&b, p, "partition", plain, partitionText(n))
 		}
 	}
-	if slave.Role == "standby" && slave.LagKnown {
+	if slave.Alive && slave.Role == "standby" && slave.LagKnown { // else it is of before
 		say(&b, p, "lag", plain, slave.Lag.String())
 	}
 	v.comparedText(&b, p)

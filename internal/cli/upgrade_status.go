@@ -187,9 +187,9 @@ func saidOf(b *strings.Builder, p painter, found []request.Found) {
 // leftBehind says what is known of hosts that have not the version of the cluster.
 func leftBehind(hosts []request.Behind) (out []string) {
 	for _, h := range hosts {
-		text := "not upgraded: %s at %s, not read since"
+		text := "not upgraded: %s before the commit of %s, not read since"
 		if h.Halfway {
-			text = "left between %s and the new version at %s, not read since"
+			text = "left between %s and the new version by the commit of %s, not read since"
 		}
 		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), clock(h.At)))
 	}
