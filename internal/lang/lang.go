@@ -140,7 +140,11 @@ func (c *Catalogue) say(s string, among []*template, depth int) said {
 		for j := min(i+most, len(cuts)) - 1; j >= i; j-- { // the longest message first
 			one := c.message(s[from:cuts[j][0]], fit, depth)
 			if all := one.missed + best[j+1].missed; j == min(i+most, len(cuts))-1 || all < best[i].missed {
-				best[i] = said{one.to + s[cuts[j][0]:cuts[j][1]] + best[j+1].to, all}
+				next := ""
+				if j+1 < len(cuts) {
+					next = s[cuts[j][1]:cuts[j+1][0]]
+				}
+				best[i] = said{one.to + c.joiner(s[from:cuts[j][0]], s[cuts[j][0]:cuts[j][1]], next) + best[j+1].to, all}
 			}
 			if best[i].missed == 0 {
 				break
@@ -209,6 +213,40 @@ func find(s string, among []*template) (out []found) {
 	return out[:min(len(out), 8)]
 }
 
+// list is one of names, and between two of them what joins them. Names stay as they are typed, whatever they mean.
+var (
+	list = regexp.MustCompile(`\A` + name + `(?:(?:, | or )` + name + `)+\z`)
+	join = regexp.MustCompile(`, | or `)
+)
+
+const name = `[^\s,;:()"']+`
+
+// What joins the names of a list in Chinese.
+const (
+	comma = "、"
+	or    = " 或 "
+)
+
+// names joins the names of a list, as the language does.
+func names(s string) string {
+	all := join.Split(s, -1)
+	last := comma
+	if strings.HasSuffix(s, " or "+all[len(all)-1]) {
+		last = or
+	}
+	return strings.Join(all[:len(all)-1], comma) + last + all[len(all)-1]
+}
+
+// joiner is what stands between two parts of a line: where both are names, what joins names.
+func (c *Catalogue) joiner(before, between, after string) string {
+	if between == ", " && c.texts[before] == "" && c.texts[after] == "" && single.MatchString(before) && single.MatchString(after) {
+		return comma
+	}
+	return between
+}
+
+var single = regexp.MustCompile(`\A` + name + `\z`)
+
 // fill translates a message by its format; the values may be messages. Where a short format
 // says too little itself, sure is false unless they are understood.
 func (c *Catalogue) fill(f found, among []*template, depth int) (out said, sure bool) {
@@ -216,7 +254,10 @@ func (c *Catalogue) fill(f found, among []*template, depth int) (out said, sure 
 	for i, in := range f.in {
 		text := strings.TrimSpace(in)
 		one := said{text, 0}
-		if strings.Contains(text, " ") { // else it is a name, whatever it means
+		switch {
+		case c.texts[text] == "" && list.MatchString(text):
+			one.to = names(text)
+		case strings.Contains(text, " "): // else it is a name, whatever it means
 			one = c.say(text, among, depth+1)
 		}
 		if one.missed > 0 || word.MatchString(text) || separator.MatchString(text+" ") {

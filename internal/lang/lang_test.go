@@ -125,6 +125,12 @@ func TestText(t *testing.T) {
 		"\r\x1b[31mHOST\x1b[0m running":                "\r\x1b[31m主机\x1b[0m 运行中",
 		"3 of 5 hosts answer; the VM waits for a name": "5 台主机中有 3 台应答; 虚拟机在等待 名称",
 		"x: y; want a.b, c":                            "x: y; 应为 a.b, c",
+		// Names in a list stay as they are typed, and one thing joins them.
+		`host "x": want running, HOST, h3`:      `主机 "x": 应为 running、HOST、h3`,
+		`host "x": want running or HOST or h3`:  `主机 "x": 应为 running、HOST 或 h3`,
+		"the VM waits for running, h2":          "虚拟机在等待 running、h2",
+		"HOST: h1, h2, h3":                      "主机: h1、h2、h3",
+		"HOST: h1, the VM waits for a name, h3": "主机: h1, 虚拟机在等待 名称, h3",
 	} {
 		if got := c.Text(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
