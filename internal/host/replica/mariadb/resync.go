@@ -151,7 +151,11 @@ func (d *Driver) PeerAnswers(ctx context.Context, from replica.Source) error {
 // TakesWrites writes as a client does, so that a lock of all writes is found before anything is stopped that would wait for it. It
 // asks a primary whose replica answers: without, the write would wait for that.
 func (d *Driver) TakesWrites(ctx context.Context) error {
-	err := d.exec(ctx, d.db, "SET STATEMENT lock_wait_timeout=1, innodb_lock_wait_timeout=1 FOR "+marker)
+	there, err := d.rows(ctx, d.db, markerThere)
+	if err != nil || len(there) == 0 { // somebody has dropped it
+		return err
+	}
+	err = d.exec(ctx, d.db, "SET STATEMENT lock_wait_timeout=1 FOR "+marker)
 	var e *mysql.MySQLError
 	if errors.As(err, &e) && e.Number == 1205 { // ER_LOCK_WAIT_TIMEOUT
 		return fail.Errorf(fail.Refused, "it takes no writes: a session has a lock of all of them (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who: %w", err)
