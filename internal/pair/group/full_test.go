@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,13 @@ func TestAFullDisk(t *testing.T) {
 	r := newRigOn(t, map[cluster.HostID]string{"a": "400m"})
 	a, b := r.node["a"], r.node["b"]
 	var l ledger
+	told := make(chan cluster.Event, 16)
+	try.Must(t, a.ask(t.Context(), func() {
+		a.opt.Tell = func(_ context.Context, ev cluster.Event) error {
+			told <- ev
+			return nil
+		}
+	}))
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
 	stop := l.write(r, 4)
@@ -41,6 +49,9 @@ func TestAFullDisk(t *testing.T) {
 		g, err := a.Observe(t.Context())
 		return err == nil && g.State == cluster.GuestAbsent
 	})
+	if ev := <-told; ev.Kind != cluster.EvOutage || !strings.Contains(ev.Detail, "a disk is full") && !strings.Contains(ev.Detail, "Disk got full") { // the server may say it itself
+		t.Errorf("the event is %+v", ev)
+	}
 	r.assign("b", cluster.ProofReleased)
 	l.more(t, 50)
 	stop()
