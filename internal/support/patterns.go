@@ -9,10 +9,17 @@ const (
 	keyEnd = "PRIVATE KEY-----"
 	// names end the names of what is a secret.
 	names = `passw(?:or)?d|passphrase|secret|token|credential|[_-]pwd|(?:api|access|auth|encryption|private|secret|unlock)[_-]?key`
+	// briefly are names that count where a value follows them, and not within other words.
+	briefly = `\bpwd|(?:\b|[_-])pass|(?-i:[a-z0-9]P(?:wd|ass))`
 	// bare is a value without quotes around it. A quote within is part of it unless something new begins behind it.
 	bare = `(?:[^\s"']|["'][^\s"',:;}\])>/=\\])+`
 	// inQuotes is a value in quotes, up to the next one that is not escaped.
 	inQuotes = `(?:[^"'\\\n]|\\[^"'\n])+`
+	// argument is one of a command, also with spaces in quotes; glued is one behind its flag.
+	argument = `(?:\\*'[^'\n]+'|\\*"[^"\n]+"|` + bare + `)`
+	glued    = `(?:\\*'[^\s"',:;}\])>/=\\][^'\n]*'|\\*"[^\s"',:;}\])>/=\\][^"\n]*"|` + bare + `)`
+	// login is a user with the password behind a colon.
+	login = `(?:\\*'[^\s:"']+:([^'\n]+)|\\*"[^\s:"']+:([^"\n]+)|[^\s:"']+:(` + glued + `))`
 	// angle brackets, also as JSON writes them
 	lt, gt = `(?:<|\\+u003c)`, `(?:>|\\+u003e)`
 )
@@ -20,24 +27,35 @@ const (
 // restOfKey is the end of a private key.
 var restOfKey = regexp.MustCompile(`^-----END [A-Z0-9 ]*` + keyEnd)
 
-// patterns are what looks like a secret: the first group.
+// patterns are what looks like a secret: the groups.
 var patterns = []*regexp.Regexp{
 	regexp.MustCompile(`(?s)(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z))`),
 	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:(` + bare + `)@`),
 	regexp.MustCompile(`[^\s:"']:(` + bare + `)@(?:tcp6?|unix)\(`),
-	regexp.MustCompile(`(?i)` + lt + `[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*(?:\s[^<>]*[^<>/])?` + gt +
+	regexp.MustCompile(`(?:^|[\s"'=(,])[A-Za-z_][\w.%-]*:([^\s"'](?:[^\n"']|["'][^\s"',:;}\])>/=\\])*?)@(?:tcp6?|unix)\(`),
+	regexp.MustCompile(`(?i)` + lt + `(?:[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*|[\w-]*(?:` + briefly + `|[_-]pwd))(?:\s[^<>]*[^<>/])?` + gt +
 		`\s*([^\s<](?s:.*?))(?:<|\\+u003c|\z)`),
 	regexp.MustCompile(`(?i)authorization\\*["']?\s*[:=]\s*\\*["']?(?:(?:basic|bearer|digest|token)\s+)?(` + bare + `)`),
 	regexp.MustCompile(`(?i)\bsecret\b[^\n]*?\bdata\\*"?\s*[:=]\s*\\*"?([A-Za-z0-9+/=]+)`),
 	regexp.MustCompile(`\b(AQ[A-Za-z0-9+/]{36,38}={1,2})`),
 	regexp.MustCompile(`(\$(?:1|5|6|y|2[aby])\$[^\s:"']+)`),
-	regexp.MustCompile(`\b(?:mysql|mariadb)[\w-]*\s(?:[^\n]*?\s)?-p(` + bare + `)`),
-	regexp.MustCompile(`\b(?:ipmitool|fence_\w+)\s(?:[^\n]*?\s)?-[pP]\s+(` + bare + `)`),
+	// arguments of programs
+	regexp.MustCompile(`\b(?:mysql|mariadb|mariabackup|xtrabackup)[\w-]*\s(?:[^\n]*?\s)??-p(` + glued + `)`),
+	regexp.MustCompile(`\bmysqladmin\s[^\n]*?\spassword\s+(` + argument + `)`),
+	regexp.MustCompile(`\b(?:fence_\w+|racadm|sshpass|zsha)\s(?:[^\n]*?\s)??-p(?:\s+|=)(` + argument + `)`),
+	regexp.MustCompile(`\b(?:sshpass|zsha)\s(?:[^\n]*?\s)??-p(` + glued + `)`),
+	regexp.MustCompile(`\bipmitool\s(?:[^\n]*?\s)??-P\s*(` + argument + `)`),
+	regexp.MustCompile(`\bms_recovery\.sh\s+[\w.:%-]*[.:][\w.:%-]*[ \t]+(` + argument + `)(?:[ \t]+(` + argument + `))?`),
+	regexp.MustCompile(`\biscsiadm\s[^\n]*?password(?:_in)?\s[^\n]*?(?:-v|--value)[\s=]*(` + argument + `)`),
+	regexp.MustCompile(`\brabbitmqctl\s[^\n]*?(?:add_user|change_password|authenticate_user)\s+\S+[ \t]+(` + argument + `)`),
+	// lists of such arguments
+	regexp.MustCompile(`\b(?:ipmitool\\*["']\s*,[^\n\]]*?["']-P|(?:fence_\w+|racadm|sshpass|zsha)\\*["']\s*,[^\n\]]*?["']-p)\\*["']\s*,\s*\\*["'](` + inQuotes + `)`),
+	regexp.MustCompile(`\bms_recovery\.sh\\*["']\s*,\s*\\*["'][^\s"']+["']\s*,\s*\\*["'](` + inQuotes + `)(?:["']\s*,\s*\\*["'](` + inQuotes + `))?`),
 	// of other programs, and of SQL, which servers quote in what they say
 	regexp.MustCompile(`\b(?:mysql|mariadb)[\w-]*\\*["']\s*,[^\n\]]*?["']-p(` + inQuotes + `)`),
-	regexp.MustCompile(`\bsshpass\s(?:[^\n]*?\s)?-p\s*(` + bare + `)`),
-	regexp.MustCompile(`\bcurl\s(?:[^\n]*?\s)?(?:-u|--user)[\s=]*[^\s:"']+:(` + bare + `)`),
-	regexp.MustCompile(`\b(?:ldap\w+\s(?:[^\n]*?\s)?-w|redis-cli\s(?:[^\n]*?\s)?-a)\s+(` + bare + `)`),
+	regexp.MustCompile(`\bcurl\s(?:[^\n]*?\s)??(?:-[A-Za-z]*u|--user)[\s=]*` + login),
+	regexp.MustCompile(`\bcurl\s(?:[^\n]*?\s)??(?:-[A-Za-z]*U|--proxy-user)[\s=]*` + login),
+	regexp.MustCompile(`\b(?:ldap\w+\s(?:[^\n]*?\s)??-w|redis-cli\s(?:[^\n]*?\s)??-a)\s+(` + argument + `)`),
 	regexp.MustCompile(`\bsecret-set-value\s[^\n]*?--base64[\s=]+(` + bare + `)`),
 	regexp.MustCompile(`\bsecret-set-value\s+[0-9a-fA-F-]{36}\s+([A-Za-z0-9+/]` + bare + `)`),
 	regexp.MustCompile(`\becho\s+(?:-\w+\s+)?\\*["']?([^"'|\n]*[^"'|\\\s])\\*["']?\s*\|\s*(?:sudo\s+)?(?:[\w/]*/)?(?:passwd|chpasswd|htpasswd|openssl|cryptsetup)\b`),
@@ -50,7 +68,11 @@ var patterns = []*regexp.Regexp{
 
 // named is a name that sounds like a secret, up to its value: NAME = VALUE, NAME: VALUE, --NAME VALUE, and "--NAME", "VALUE".
 var named = regexp.MustCompile(`(?i)(?:[\w.-]*(?:` + names + `)\\*["']?\s*[:=]\s*|` +
-	`--?[\w-]*(?:` + names + `)(?:\s+|\\*["']\s*,\s*))`)
+	`--?[\w-]*(?:` + names + `)(?:\s+|\\*["']\s*,\s*)|` +
+	`[\w.-]*(?:` + briefly + `)\\*["']?\s*[:=]\s*|(?:^|[\s"'])--?(?:[\w-]*[_-])?pass(?:\s+|\\*["']\s*,\s*))`)
+
+// workingDirectory is a name like that of a secret whose value is none.
+var workingDirectory = regexp.MustCompile(`^PWD\\*["']?\s*[:=]\s*\\*["']?/[\w./-]*(?:[\s"'\\,;]|$)`)
 
 var (
 	startBare = regexp.MustCompile(`^` + bare)

@@ -120,7 +120,11 @@ func (r *redactor) look(s string, hide func(from, to int)) {
 	}
 	for _, p := range patterns {
 		for _, m := range p.FindAllStringSubmatchIndex(s, -1) {
-			hide(m[2], unescaped(s, m[2], m[3]))
+			for g := 2; g < len(m); g += 2 {
+				if m[g] >= 0 {
+					hide(m[g], unescaped(s, m[g], m[g+1]))
+				}
+			}
 		}
 	}
 	for at := 0; ; {
@@ -129,6 +133,9 @@ func (r *redactor) look(s string, hide func(from, to int)) {
 			return
 		}
 		from, to := value(s, at+m[0], at+m[1])
+		if workingDirectory.MatchString(s[at+m[0]:]) {
+			to = from
+		}
 		hide(from, to)
 		at = max(at+m[1], to-maxName) // a value may end with a name that has a value
 	}

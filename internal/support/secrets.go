@@ -55,7 +55,7 @@ var (
 	inKey   = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*` + keyEnd + `.*?(?:-----END|\z)`)
 	inOther = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*-----.*?-----END [A-Z0-9 ]*-----`)
 	// fileName is a name whose value is a secret in a file that has some: there a key is one, too.
-	fileName = regexp.MustCompile(`(?i)(?:` + names + `|\bkey|[_-]key|[_-]pass)s?$`)
+	fileName = regexp.MustCompile(`(?i)(?:` + names + `|` + briefly + `|\bkey|[_-]key)s?$`)
 )
 
 // secretsOfText finds the secrets in the text of a file.
@@ -179,4 +179,4 @@ func SecretsIn(environ []string) (known []Secret) {
 }
 
 // variable is a variable that has a secret. SSH_ASKPASS has a program, and PWD a directory.
-var variable = regexp.MustCompile(`(?i)(?:` + names + `|_pass|_key)s?$`)
+var variable = regexp.MustCompile(`(?i)(?:` + names + `|(?:\b|_)pass|_key|(?-i:[a-z0-9]P(?:wd|ass)))s?$`)

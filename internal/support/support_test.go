@@ -57,6 +57,49 @@ func TestLooksLikeASecret(t *testing.T) {
 		`-object {"qom-type":"secret","id":"k","data":"YWJjZGVmZw=="}`:                                   `-object {"qom-type":"secret","id":"k","data":"[removed]"}`,
 		"	key = AQBSdFhnAAAAABAAKk1Jv8bK3fY2yXc0wq1h7Q==":                                                "	key = [removed]",
 		`root:$6$salt$` + s + `:19000`:                                                                   `root:[removed]:19000`,
+		`pwd=` + s + ` h1`:                                                                               `pwd=[removed] h1`,
+		`PWD: ` + s:                                                                                      `PWD: [removed]`,
+		`PWD=` + s + ` ;`:                                                                                `PWD=[removed] ;`,
+		`{"pwd":"` + s + `"}`:                                                                            `{"pwd":"[removed]"}`,
+		`pass=` + s + `, x=1`:                                                                            `pass=[removed], x=1`,
+		`db_pass=` + s:                                                                                   `db_pass=[removed]`,
+		`db-pass: ` + s:                                                                                  `db-pass: [removed]`,
+		`{"dbPass": "` + s + `", "userPwd":"` + s + `"}`:                                                 `{"dbPass": "[removed]", "userPwd":"[removed]"}`,
+		`openssl rsa -passin pass:` + s:                                                                  `openssl rsa -passin pass:[removed]`,
+		`tool --pass ` + s + ` -x`:                                                                       `tool --pass [removed] -x`,
+		`tool --db-pass "a ` + s + `" -x`:                                                                `tool --db-pass "[removed]" -x`,
+		`<pwd>` + s + `</pwd>`:                                                                           `<pwd>[removed]</pwd>`,
+		`<dbPass>` + s + `</dbPass>`:                                                                     `<dbPass>[removed]</dbPass>`,
+		`zsha install -p ` + s + ` -c /tmp/c.json`:                                                       `zsha install -p [removed] -c /tmp/c.json`,
+		`/usr/bin/zsha install -c /f -p'a ` + s + `' --check`:                                            `/usr/bin/zsha install -c /f -p[removed] --check`,
+		`["zsha", "install", "-p", "` + s + `", "-c", "/f"]`:                                             `["zsha", "install", "-p", "[removed]", "-c", "/f"]`,
+		`ms_recovery.sh 10.0.0.2 ` + s:                                                                   `ms_recovery.sh 10.0.0.2 [removed]`,
+		`COMMAND=/usr/sbin/ms_recovery.sh 10.0.0.2 ` + s + ` 'b ` + s + `'` + "\nnext line":              "COMMAND=/usr/sbin/ms_recovery.sh 10.0.0.2 [removed] [removed]\nnext line",
+		`["/usr/sbin/ms_recovery.sh","10.0.0.2","` + s + `","x` + s + `"]`:                               `["/usr/sbin/ms_recovery.sh","10.0.0.2","[removed]","[removed]"]`,
+		"ms_recovery.sh 10.0.0.2\nwent well":                                                             "ms_recovery.sh 10.0.0.2\nwent well",
+		`ms_recovery.sh asks for both passwords`:                                                         `ms_recovery.sh asks for both passwords`,
+		`root:a b ` + s + `@tcp(10.0.0.1:3306)/`:                                                         `root:[removed]@tcp(10.0.0.1:3306)/`,
+		`Nov 28 10:00:00 h1 holdfast[7]: 2026-01-01T10:00:00 connect to root:a ` + s + `@unix(/s)/`:      `Nov 28 10:00:00 h1 holdfast[7]: 2026-01-01T10:00:00 connect to root:[removed]@unix(/s)/`,
+		`{"a":"x:y","source":"op:a ` + s + ` b@tcp(h1)/"}`:                                               `{"a":"x:y","source":"op:[removed]@tcp(h1)/"}`,
+		`sshpass -p 'a ` + s + `' ssh root@h`:                                                            `sshpass -p [removed] ssh root@h`,
+		`mysql -uroot -p"a ` + s + `" -e x`:                                                              `mysql -uroot -p[removed] -e x`,
+		`{"cmd":"mysql -uroot -p\"a ` + s + `\" -e x"}`:                                                  `{"cmd":"mysql -uroot -p[removed] -e x"}`,
+		`{"cmd":"mysql -uroot -p","x":"y"}`:                                                              `{"cmd":"mysql -uroot -p","x":"y"}`,
+		`mariabackup --backup -p` + s:                                                                    `mariabackup --backup -p[removed]`,
+		`mysqladmin -u root password ` + s:                                                               `mysqladmin -u root password [removed]`,
+		`ipmitool -U a -P 'x ` + s + `' power`:                                                           `ipmitool -U a -P [removed] power`,
+		`["ipmitool", "-U", "a", "-P", "` + s + `"]`:                                                     `["ipmitool", "-U", "a", "-P", "[removed]"]`,
+		`curl -su 'op:a ` + s + `' https://h1/`:                                                          `curl -su 'op:[removed]' https://h1/`,
+		`curl --proxy-user op:` + s + ` https://h1/`:                                                     `curl --proxy-user op:[removed] https://h1/`,
+		`iscsiadm -m node -o update -n node.session.auth.password -v ` + s:                               `iscsiadm -m node -o update -n node.session.auth.password -v [removed]`,
+		`rabbitmqctl change_password nova ` + s:                                                          `rabbitmqctl change_password nova [removed]`,
+		`root : TTY=pts/0 ; PWD=/root ; USER=root`:                                                       `root : TTY=pts/0 ; PWD=/root ; USER=root`,
+		`{"PWD":"/root","OLDPWD":"/tmp"}`:                                                                `{"PWD":"/root","OLDPWD":"/tmp"}`,
+		`pass option file, passed: 3, bypass: on, compass=1, a two-pass scan, config file check pass`:    `pass option file, passed: 3, bypass: on, compass=1, a two-pass scan, config file check pass`,
+		`sshpass -p ` + s + ` ssh -p 22 root@h; mysql -p` + s + ` x; mysql -p` + s:                       `sshpass -p [removed] ssh -p 22 root@h; mysql -p[removed] x; mysql -p[removed]`,
+		`ipmitool -H h -p 623 -P ` + s + ` power`:                                                        `ipmitool -H h -p 623 -P [removed] power`,
+		`fence_ipmilan -P -p ` + s + ` -l a`:                                                             `fence_ipmilan -P -p [removed] -l a`,
+		`curl -u op:` + s + ` -U op:x` + s + ` https://h1/`:                                              `curl -u op:[removed] -U op:[removed] https://h1/`,
 		`"Credential": "file:/etc/holdfast/vnc"`:                                                         `"Credential": "file:/etc/holdfast/vnc"`,
 		`"credentials_file": "/etc/holdfast/answers"`:                                                    `"credentials_file": "/etc/holdfast/answers"`,
 		"a -----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY----- b":                          "a [removed] b",
@@ -124,8 +167,9 @@ func TestWordsAreNoSecrets(t *testing.T) {
 		"secrets: {array: \"pw of it\", system: other}\nexpect:\n- {regexp: '(?i)user', text: admin}\n" +
 			"- {regexp: pwd, secret: array, times: 2}\n- {regexp: pwd, secret: system}\n": {"pw of it", "other"},
 		"secrets:\n  array: pw of it\n  multi: |\n    one line\nexpect:\n- text: admin\n": {"pw of it", "one line"},
+		"user: op\npwd: hunter22\ndbPass: hunter23\nbypass: yes indeed\n":                 {"hunter22", "hunter23"},
 		"root\n":                 {"root"},
-		"pass: word\n":           {"pass: word"},
+		"pass: word\n":           {"pass: word", "word"},
 		"QUJDREVG\nR0hJSktM\n":   {"QUJDREVG", "R0hJSktM"},
 		"QUJDREVGR0g=\nQUJD==\n": {"QUJDREVGR0g=", "QUJD=="},
 	} {
@@ -142,8 +186,8 @@ func TestWordsAreNoSecrets(t *testing.T) {
 			}
 		}
 	}
-	env := []string{"SSH_ASKPASS=/usr/bin/ask", "PWD=/root", "MYSQL_PWD=hunter2", "BYPASS=true", "DB_PASS=hunter3"}
-	if got := SecretsIn(env); !slices.Equal(got, []Secret{"hunter2", "hunter3"}) {
+	env := []string{"SSH_ASKPASS=/usr/bin/ask", "PWD=/root", "MYSQL_PWD=hunter2", "BYPASS=true", "DB_PASS=hunter3", "PASS=hunter4", "dbPass=hunter5"}
+	if got := SecretsIn(env); !slices.Equal(got, []Secret{"hunter2", "hunter3", "hunter4", "hunter5"}) {
 		t.Errorf("%d secrets", len(got))
 	}
 }
