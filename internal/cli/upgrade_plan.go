@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/catalogue"
+	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/manifest"
 )
 
@@ -217,7 +218,7 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	if err := a.warnUnsigned(file, rep); err != nil {
 		return nil, err
 	}
-	if err := upgrade.CheckVersion(rep.Manifest, inv.Version); err != nil {
+	if err := upgrade.CheckVersion(rep.Manifest, "version", inv.Version); err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%s: %w", inventory, err)
 	}
 	p, err := upgrade.Build(*rep.Manifest, upgrade.Installed(rep.Manifest, inv), o)
@@ -229,6 +230,9 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 		if paths, err = catalogue.Parse(m.Path.Catalogue, rep.Catalogue); err != nil {
 			return nil, fail.Errorf(fail.Invalid, "%s: %w", file, err)
 		}
+	}
+	if err := upgrade.CheckConfirmed(o.Confirmed, rep.Manifest, &inv, paths, check.IDs()); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	p.Findings = append(p.Findings, upgrade.PathFindings(paths, &p, inv.Components)...)
 	return &p, nil

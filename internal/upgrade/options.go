@@ -154,13 +154,13 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 	o.Mode = cmp.Or(o.Mode, m.DefaultMode())
 	switch {
 	case !slices.Contains(manifest.Modes(), o.Mode):
-		return fmt.Errorf("mode %q: want rolling, offline or reboot", o.Mode)
+		return fmt.Errorf("--mode %q: want rolling, offline or reboot", o.Mode)
 	case fitsAllHosts(m, o.Mode) != nil:
 		return fitsAllHosts(m, o.Mode)
 	case o.Window != Window{} && o.Window.From == o.Window.To:
-		return fmt.Errorf("window %s: want two different times", o.Window)
+		return fmt.Errorf("--window %s: want two different times", o.Window)
 	case o.Canary > hosts:
-		return fmt.Errorf("canary %d: want at most the %d hosts of the upgrade", o.Canary, hosts)
+		return fmt.Errorf("--canary %d: want at most the %d hosts of the upgrade", o.Canary, hosts)
 	}
 	for _, module := range sortedKeys(o.Backup) {
 		by := o.Backup[module]
@@ -168,31 +168,31 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 		_, described := inv.Backups[by]
 		switch {
 		case m.Module(module) == nil:
-			return fmt.Errorf("backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
+			return fmt.Errorf("--backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
 		case by != "" && !known && !described:
-			return fmt.Errorf("backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(sortedKeys(providers()), ", "))
+			return fmt.Errorf("--backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(sortedKeys(providers()), ", "))
 		}
 	}
 	named := callable(inv.VMs)
 	for _, vm := range sortedKeys(o.Policies) {
 		if p := o.Policies[vm]; !knownPolicy(p) {
-			return fmt.Errorf("policy %q of VM %q: want ask, stop, cold or skip", p, vm)
+			return fmt.Errorf("--policy %s=%s: want ask, stop, cold or skip", vm, p)
 		}
 		if !named[vm] {
-			return fmt.Errorf("policy %s=%s: no host reports a VM of that UUID, place (HOST/NAME) or name", vm, o.Policies[vm])
+			return fmt.Errorf("--policy %s=%s: no host reports a VM of that UUID, place (HOST/NAME) or name", vm, o.Policies[vm])
 		}
 	}
 	return nil
 }
 
-// CheckVersion refuses an installed version that is not written as that of the bundle. A
+// CheckVersion refuses an installed version, that of a field or flag, that is not written as that of the bundle. A
 // bundle whose own version can not be read is for the plan to refuse.
-func CheckVersion(m *manifest.Manifest, installed string) error {
+func CheckVersion(m *manifest.Manifest, field, installed string) error {
 	if _, err := version.Detect(m.Version); err != nil {
 		return nil
 	}
 	if _, err := version.Detect(m.Version, installed); err != nil {
-		return fmt.Errorf("version %q: want one that is written as that of the bundle, %s", installed, m.Version)
+		return fmt.Errorf("%s %q: want one that is written as that of the bundle, %s", field, installed, m.Version)
 	}
 	return nil
 }
@@ -207,24 +207,24 @@ func moduleNames(m *manifest.Manifest) (out []string) {
 // checkNumbers returns the first thing that makes no sense whatever the cluster is.
 func (o *Options) checkNumbers() error {
 	for _, n := range []struct {
-		what  string
+		flag  string
 		value int
 	}{
-		{"canary", o.Canary}, {"failure budget", o.FailureBudget}, {"parallel per host", o.ParallelPerHost},
-		{"parallel total", o.ParallelTotal}, {"max unavailable", min(o.MaxUnavailable.Count, o.MaxUnavailable.Percent)},
+		{"canary", o.Canary}, {"failure-budget", o.FailureBudget}, {"parallel-per-host", o.ParallelPerHost},
+		{"parallel-total", o.ParallelTotal}, {"max-unavailable", min(o.MaxUnavailable.Count, o.MaxUnavailable.Percent)},
 	} {
 		if n.value < 0 {
-			return fmt.Errorf("%s %d: want 0 or more", n.what, n.value)
+			return fmt.Errorf("--%s %d: want 0 or more", n.flag, n.value)
 		}
 	}
 	if o.MaxUnavailable.Percent > 100 {
-		return fmt.Errorf("max unavailable %d%%: want at most 100%%", o.MaxUnavailable.Percent)
+		return fmt.Errorf("--max-unavailable %d%%: want at most 100%%", o.MaxUnavailable.Percent)
 	}
 	if w := o.Window; min(w.From, w.To) < 0 || max(w.From, w.To) >= dayMinutes {
-		return fmt.Errorf("window %d to %d: want minutes after midnight, below %d", w.From, w.To, dayMinutes)
+		return fmt.Errorf("--window %d to %d: want minutes after midnight, below %d", w.From, w.To, dayMinutes)
 	}
 	if p := o.DefaultPolicy; !knownPolicy(p) {
-		return fmt.Errorf("default policy %q: want ask, stop, cold or skip", p)
+		return fmt.Errorf("--default-policy %q: want ask, stop, cold or skip", p)
 	}
 	return nil
 }
@@ -236,19 +236,33 @@ func (o *Options) checkNames(inv *inventory.Inventory) error {
 		known[inv.Hosts[i].Name] = true
 	}
 	for _, l := range []struct {
-		what string
+		flag string
 		list []cluster.HostID
-	}{{"order", o.Order}, {"drop", o.Drop}, {"targets", o.Targets}, {"last", []cluster.HostID{o.Last}}} {
+	}{{"order", o.Order}, {"drop", o.Drop}, {"target", o.Targets}, {"last", []cluster.HostID{o.Last}}} {
 		for i, h := range l.list {
 			if !known[h] && h != "" {
-				return fmt.Errorf("%s: host %q is not in the inventory", l.what, h)
+				return fmt.Errorf("--%s %q: want a host of the inventory: %s", l.flag, h, someHosts(inv))
 			}
 			if slices.Contains(l.list[:i], h) {
-				return fmt.Errorf("%s: host %q is there twice", l.what, h)
+				return fmt.Errorf("--%s %q: want each host once", l.flag, h)
 			}
 		}
 	}
 	return nil
+}
+
+// someHosts names the hosts of the inventory, some of many.
+func someHosts(inv *inventory.Inventory) string {
+	const most = 10
+	var names []string
+	for i := range inv.Hosts[:min(len(inv.Hosts), most)] {
+		names = append(names, string(inv.Hosts[i].Name))
+	}
+	out := strings.Join(names, ", ")
+	if n := len(inv.Hosts) - most; n > 0 {
+		out += fmt.Sprintf(" and %d more", n)
+	}
+	return out
 }
 
 func knownPolicy(p inventory.Policy) bool {

@@ -9,6 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/path"
 	"holdfast/internal/upgrade/version"
 )
 
@@ -16,6 +17,31 @@ func (b *builder) find(f Finding) { b.plan.Findings = append(b.plan.Findings, f)
 
 func (b *builder) block(rule string, h cluster.HostID, text, remedy string) {
 	b.find(Finding{Rule: rule, Level: Block, Host: h, Text: text, Remedy: remedy})
+}
+
+// noHostRule is the rule that some host has the module.
+func noHostRule(module string) string { return "no-host-for-" + module }
+
+// CheckConfirmed wants names of rules and checks that there are: one with a slip of the pen would confirm nothing, in
+// silence. m and c may be nil. Whether a rule finds something does not matter.
+func CheckConfirmed(confirmed []string, m *manifest.Manifest, inv *inventory.Inventory, c *path.Catalogue, checks []string) error {
+	can := append(c.Confirmable(), RuleActive, manifest.RuleReadBack, SnapshotsDone, applicationsStopped, ruleUndone, unwatched, liveCentOS)
+	for _, g := range inv.Apart {
+		can = append(can, apartRule(g.Name))
+	}
+	if m != nil {
+		for _, mod := range m.Modules {
+			can = append(can, noHostRule(mod.Name))
+		}
+	}
+	can = append(can, checks...)
+	slices.Sort(can)
+	for _, name := range confirmed {
+		if !slices.Contains(can, name) {
+			return fmt.Errorf("--confirmed %q: want one of %s", name, strings.Join(slices.Compact(can), ", "))
+		}
+	}
+	return nil
 }
 
 func (b *builder) confirmed(rule string) bool { return slices.Contains(b.o.Confirmed, rule) }
@@ -151,7 +177,7 @@ func (b *builder) moduleFindings() {
 		for j := range b.inv.Hosts {
 			some = some || mod.On(&b.inv.Hosts[j])
 		}
-		if rule := "no-host-for-" + mod.Name; !some && !b.confirmed(rule) {
+		if rule := noHostRule(mod.Name); !some && !b.confirmed(rule) {
 			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, but no host matches that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or go on without this module: --confirmed "+rule)
 		}
 		plan, byProvider := b.backupOf(mod.Name)
@@ -203,9 +229,12 @@ func (b *builder) hostFindings() {
 	}
 }
 
+// liveCentOS is the name of the rule that no guest of that system moves live on old versions.
+const liveCentOS = "centos65-live-migration"
+
 // mayHang says why a live migration of a VM is a risk on the installed version.
 func (b *builder) mayHang(v *inventory.VM) string {
-	const rule = "centos65-live-migration"
+	const rule = liveCentOS
 	if strings.HasPrefix(strings.ToLower(v.System), "centos6.5") && b.fromCAS("<=E0218H06") && !b.confirmed(rule) {
 		return "CentOS 6.5 may hang when it moves live on E0218H06 and before; to move it live all the same: --confirmed " + rule
 	}

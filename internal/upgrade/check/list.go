@@ -39,6 +39,14 @@ func Run(in Input) []Finding {
 	return fs
 }
 
+// IDs returns the names of all checks.
+func IDs() (out []string) {
+	for _, c := range List() {
+		out = append(out, c.ID)
+	}
+	return out
+}
+
 // List returns all checks, in the order in which they run.
 func List() []Check {
 	always := []When{Before, Between, After}

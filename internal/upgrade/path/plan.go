@@ -40,10 +40,23 @@ type Blocked struct {
 	Reason string `json:"reason"` // what and why, then what can be done
 }
 
+// Confirmable are the rules whose condition an operator can confirm. A nil catalogue has none.
+func (c *Catalogue) Confirmable() (out []string) {
+	if c == nil {
+		return nil
+	}
+	for _, r := range c.rules {
+		if r.Confirm {
+			out = append(out, r.Name)
+		}
+	}
+	return out
+}
+
 // Plan finds the path from the version from to the version to. from may be a
 // family that the catalogue lists, and, in scheme cas, the banner that the
 // product prints. Errors are wrong input: a version that can not be read or is
-// not allowed, an unknown component, mode or rule, a nil catalogue; or a
+// not allowed, an unknown component, mode or rule, by its flag, a nil catalogue; or a
 // catalogue whose rules and attributes tell more than MaxKinds kinds of versions
 // apart, for which the work would not be bounded.
 func Plan(c *Catalogue, from, to string, env Environment) (Result, error) {
@@ -88,18 +101,13 @@ func blocked(rule, reason string) Result {
 func (c *Catalogue) checkEnvironment(env *Environment) error {
 	for _, n := range env.Components {
 		if !slices.Contains(c.spec.Components, n) {
-			return fmt.Errorf("component %q: catalogue %s knows %s", n, c.spec.Name, or(strings.Join(c.spec.Components, ", "), "none"))
+			return fmt.Errorf("--component %q: catalogue %s knows %s", n, c.spec.Name, or(strings.Join(c.spec.Components, ", "), "none"))
 		}
 	}
-	var can []string
-	for _, r := range c.rules {
-		if r.Confirm {
-			can = append(can, r.Name)
-		}
-	}
+	can := c.Confirmable()
 	for _, n := range env.Confirmed {
 		if !slices.Contains(can, n) {
-			return fmt.Errorf("confirmed rule %q: the rules of catalogue %s that can be confirmed are %s", n, c.spec.Name, or(strings.Join(can, ", "), "none"))
+			return fmt.Errorf("--confirmed %q: the rules of catalogue %s that can be confirmed are %s", n, c.spec.Name, or(strings.Join(can, ", "), "none"))
 		}
 	}
 	switch env.Mode {
@@ -107,7 +115,7 @@ func (c *Catalogue) checkEnvironment(env *Environment) error {
 		env.Mode = Rolling
 	case Rolling, Offline:
 	default:
-		return fmt.Errorf("mode %q: want rolling or offline", env.Mode)
+		return fmt.Errorf("--mode %q: want rolling or offline", env.Mode)
 	}
 	return nil
 }
@@ -116,12 +124,12 @@ func (c *Catalogue) checkEnvironment(env *Environment) error {
 func (c *Catalogue) start(text string) (version.Version, []string, error) {
 	v, err := version.Find(c.scheme, text)
 	if err != nil {
-		return v, nil, fmt.Errorf("from: %w", err)
+		return v, nil, fmt.Errorf("--from: %w", err)
 	}
 	if !v.IsFamily() {
 		notes, err := c.listed(v)
 		if err != nil {
-			return v, nil, fmt.Errorf("from: %w", err)
+			return v, nil, fmt.Errorf("--from: %w", err)
 		}
 		return v, notes, nil
 	}
@@ -132,7 +140,7 @@ func (c *Catalogue) start(text string) (version.Version, []string, error) {
 		}
 		names = append(names, f.Name)
 	}
-	return v, nil, fmt.Errorf("from: family %s: catalogue %s knows the families %s; or give the version itself, such as %s",
+	return v, nil, fmt.Errorf("--from: family %s: catalogue %s knows the families %s; or give the version itself, such as %s",
 		v, c.spec.Name, or(strings.Join(names, ", "), "(none)"), c.known[0].Version)
 }
 
@@ -140,13 +148,13 @@ func (c *Catalogue) start(text string) (version.Version, []string, error) {
 func (c *Catalogue) end(text string) (version.Version, error) {
 	v, err := version.Parse(c.scheme, strings.TrimSpace(text))
 	if err != nil {
-		return v, fmt.Errorf("to: %w", err)
+		return v, fmt.Errorf("--to: %w", err)
 	}
 	if v.IsFamily() {
-		return v, fmt.Errorf("to: %s is a family: want one version, such as %s", v, c.known[len(c.known)-1].Version)
+		return v, fmt.Errorf("--to: %s is a family: want one version, such as %s", v, c.known[len(c.known)-1].Version)
 	}
 	if _, err := c.listed(v); err != nil {
-		return v, fmt.Errorf("to: %w", err)
+		return v, fmt.Errorf("--to: %w", err)
 	}
 	return v, nil
 }

@@ -181,6 +181,11 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 		}
 		p.paths = cmp.Or(p.paths, catalogue.For(p.manifest.Version))
 	}
+	if err == nil && (r.Purpose == upgrade.ForUpgrade || r.Purpose == "") {
+		if err = upgrade.CheckConfirmed(r.Options.Confirmed, p.manifest, &p.inv, p.paths, check.IDs()); err != nil {
+			err = fail.Errorf(fail.Invalid, "%w", err)
+		}
+	}
 	if err == nil && p.manifest != nil && p.manifest.AllHosts() != nil {
 		err = s.askAllHosts(ctx, p, r.Purpose)
 	}
@@ -191,7 +196,7 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 func (p *planned) sensible(r request.Request) error {
 	err := r.Options.Check(p.manifest, &p.inv)
 	if err == nil && r.Version != "" {
-		err = upgrade.CheckVersion(p.manifest, r.Version)
+		err = upgrade.CheckVersion(p.manifest, "--version", r.Version)
 	}
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)

@@ -82,13 +82,14 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
 		}, fail.Invalid, "h9"},
 		"another cluster":       {func(q *request.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
-		"a mode of the vendor":  {func(q *request.Request) { q.Options.Mode = "rollup" }, fail.Invalid, `mode "rollup": want rolling, offline or reboot`},
-		"a strange version":     {func(q *request.Request) { q.Version = "nonsense" }, fail.Invalid, `version "nonsense"`},
-		"a strange module":      {func(q *request.Request) { q.Options.Backup = map[string]string{"x": "files"} }, fail.Invalid, "backup x=files: the bundle has no module of that name, only db"},
-		"a strange provider":    {func(q *request.Request) { q.Options.Backup = map[string]string{"db": "tape"} }, fail.Invalid, "backup db=tape: want"},
-		"a policy for nobody":   {func(q *request.Request) { q.Options.Policies = map[string]inventory.Policy{"vm9": "stop"} }, fail.Invalid, "policy vm9=stop"},
-		"a window of no length": {func(q *request.Request) { q.Options.Window = upgrade.Window{From: 60, To: 60} }, fail.Invalid, "window 01:00-01:00"},
-		"too many canaries":     {func(q *request.Request) { q.Options.Canary = 4 }, fail.Invalid, "canary 4: want at most the 3 hosts"},
+		"a mode of the vendor":  {func(q *request.Request) { q.Options.Mode = "rollup" }, fail.Invalid, `--mode "rollup": want rolling, offline or reboot`},
+		"a strange version":     {func(q *request.Request) { q.Version = "nonsense" }, fail.Invalid, `--version "nonsense"`},
+		"a strange module":      {func(q *request.Request) { q.Options.Backup = map[string]string{"x": "files"} }, fail.Invalid, "--backup x=files: the bundle has no module of that name, only db"},
+		"a strange provider":    {func(q *request.Request) { q.Options.Backup = map[string]string{"db": "tape"} }, fail.Invalid, "--backup db=tape: want"},
+		"a policy for nobody":   {func(q *request.Request) { q.Options.Policies = map[string]inventory.Policy{"vm9": "stop"} }, fail.Invalid, "--policy vm9=stop"},
+		"a window of no length": {func(q *request.Request) { q.Options.Window = upgrade.Window{From: 60, To: 60} }, fail.Invalid, "--window 01:00-01:00"},
+		"a rule by a slip":      {func(q *request.Request) { q.Options.Confirmed = []string{"dirty-rate", "bogus"} }, fail.Invalid, `--confirmed "bogus": want one of active-manager, `},
+		"too many canaries":     {func(q *request.Request) { q.Options.Canary = 4 }, fail.Invalid, "--canary 4: want at most the 3 hosts"},
 		"a rollback":            {func(q *request.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
 		"a commit":              {func(q *request.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
 	} {
@@ -99,6 +100,13 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 			wantKind(t, err, c.kind, c.says)
 			_, err = r.PlanUpgrade(limited(t), q)
 			wantKind(t, err, c.kind, c.says)
+			if what == "a rule by a slip" {
+				_, err = r.CheckUpgrade(limited(t), q)
+				wantKind(t, err, c.kind, c.says)
+				q.Bundle = ""
+				_, err = r.CheckUpgrade(limited(t), q)
+				wantKind(t, err, c.kind, c.says)
+			}
 		})
 	}
 	r.untouched("in the end")
