@@ -58,8 +58,8 @@ func (s *sshFlags) login(ctx context.Context, a *app, o install.Options) error {
 
 // prepare sees whether there may be connections, and reads the password.
 func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
-	if s.set != nil && s.set.Changed("ssh-port") && s.opt.Port == 0 {
-		s.opt.Port = -1 // 0 is sshd's usual port only when nobody says it
+	if s.set != nil && s.set.Changed("ssh-port") && s.opt.Port == 0 { // as an option it means sshd's usual port
+		return fail.Errorf(fail.Invalid, "--ssh-port 0: want 1 to 65535")
 	}
 	if err := s.opt.Check(); err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)

@@ -240,7 +240,7 @@ func counts(cmd *cobra.Command, hosts, vms int) error {
 		n, at, to int
 	}{{"hosts", hosts, 1, pair.MostHosts}, {"vms", vms, 0, pair.MostVMs}} {
 		if !cmd.Flags().Changed(f.name) {
-			f.n = f.at - 1
+			return fail.Errorf(fail.Invalid, "--%s is missing: want a number from %d to %d", f.name, f.at, f.to)
 		}
 		if err := count(f.name, f.n, f.at, f.to); err != nil {
 			return err
@@ -252,7 +252,7 @@ func counts(cmd *cobra.Command, hosts, vms int) error {
 // count checks a number that a flag gives.
 func count(name string, n, at, to int) error {
 	if n < at || n > to {
-		return fail.Errorf(fail.Invalid, "--%s: want a number from %d to %d", name, at, to)
+		return fail.Errorf(fail.Invalid, "--%s: value %d: want a number from %d to %d", name, n, at, to)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ Who decides when the nodes do not see each other: a third host, fence, a disk, o
   --arbiter, for example quorum:172.16.60.53: Number of hosts that the platform will have
   --hosts, for example 4: holdfast: --hosts "four": want a whole number
 Number of hosts that the platform will have
-  --hosts, for example 4: holdfast: --hosts: want a number from 1 to 100000
+  --hosts, for example 4: holdfast: --hosts: value 0: want a number from 1 to 100000
 Number of hosts that the platform will have
   --hosts, for example 4: Number of VMs that the platform will have
   --vms, for example 20: Size of the database's partition, in GB

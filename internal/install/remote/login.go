@@ -100,7 +100,7 @@ func (o Options) Replace(ctx context.Context, k *ChangedKey) error {
 // Check sees whether these options can be used, before any connection is tried.
 func (o Options) Check() error {
 	if o.Port < 0 || o.Port > 65535 {
-		return fmt.Errorf("--ssh-port: want 1 to 65535")
+		return fmt.Errorf("--ssh-port %d: want 1 to 65535", o.Port)
 	}
 	if _, err := o.known(); err != nil {
 		return fmt.Errorf("--known-hosts: %w", err)

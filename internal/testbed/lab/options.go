@@ -61,41 +61,44 @@ func (o Options) complete() (Options, error) {
 	o.Watchdogs = o.Watchdogs || o.Agents
 	o.Pools = o.Pools || o.Guests > 0
 	if o.Hosts < 1 || o.Hosts > MaxHosts {
-		return o, fmt.Errorf("%d hosts: want 1..%d", o.Hosts, MaxHosts)
+		return o, fmt.Errorf("--hosts %d: want 1 to %d", o.Hosts, MaxHosts)
 	}
 	if o.Guests < 0 || o.Guests > MaxGuests {
-		return o, fmt.Errorf("%d business guests: want 0..%d", o.Guests, MaxGuests)
+		return o, fmt.Errorf("--guests %d: want 0 to %d", o.Guests, MaxGuests)
 	}
 	if o.Subnet < 0 || o.Subnet > maxSubnet {
-		return o, fmt.Errorf("subnet %d: want 1..%d, or 0 for the first free one", o.Subnet, maxSubnet)
+		return o, fmt.Errorf("--subnet %d: want 1 to %d, or 0 for the first free one", o.Subnet, maxSubnet)
 	}
 	if o.Agents && o.Members == 0 {
 		o.Members = o.Hosts
 	}
-	if o.Members > o.Hosts || o.Members > 0 && !o.Agents {
-		return o, fmt.Errorf("%d members: want at most as many as hosts, with agents", o.Members)
+	if o.Members < 0 || o.Members > o.Hosts {
+		return o, fmt.Errorf("--members %d: want an odd number from 3 to the number of hosts, %d", o.Members, o.Hosts)
+	}
+	if o.Members > 0 && !o.Agents {
+		return o, fmt.Errorf("--members %d: want --agents with it", o.Members)
 	}
 	twoVoters := o.Work == WorkPair && o.Members == 2 // fence devices or pings stand in for a third one
 	if o.Agents && (o.Members < 3 || o.Members%2 == 0) && !twoVoters {
-		return o, fmt.Errorf("%d members: agents need an odd number, at least 3", o.Members)
+		return o, fmt.Errorf("--members %d: want an odd number, at least 3, as agents need it (without --members: that of --hosts)", o.Members)
 	}
 	if o.Disk == "" {
 		o.Disk = DiskFile
 	}
 	if o.Disk != DiskFile && o.Disk != DiskNBD && (o.Disk != DiskOwn && o.Disk != DiskCeph || !o.Agents) {
-		return o, fmt.Errorf("disk %q: want %q, %q or, with agents, %q or %q", o.Disk, DiskFile, DiskNBD, DiskOwn, DiskCeph)
+		return o, fmt.Errorf("--disk %q: want %q, %q or, with --agents, %q or %q", o.Disk, DiskFile, DiskNBD, DiskOwn, DiskCeph)
 	}
 	if missing := cephnode.Missing(); o.Disk == DiskCeph && len(missing) > 0 {
-		return o, fmt.Errorf("disk %q needs %s", o.Disk, joinLines(missing))
+		return o, fmt.Errorf("--disk %q needs %s", o.Disk, joinLines(missing))
 	}
 	if o.Profile != "" && o.Profile != config.ProfileFast {
-		return o, fmt.Errorf("profile %q: want %q or none", o.Profile, config.ProfileFast)
+		return o, fmt.Errorf("--profile %q: want %q or none", o.Profile, config.ProfileFast)
 	}
 	if o.Work == "" {
 		o.Work = WorkGuest
 	}
 	if o.Work != WorkGuest && o.Work != WorkAddress && (o.Work != WorkPair || !o.Agents) {
-		return o, fmt.Errorf("work %q: want %q, %q or, with agents, %q", o.Work, WorkGuest, WorkAddress, WorkPair)
+		return o, fmt.Errorf("--work %q: want %q, %q or, with --agents, %q", o.Work, WorkGuest, WorkAddress, WorkPair)
 	}
 	names := []string{"virtlogd", "virtlockd", "libvirtd", AgentDaemon}
 	for _, d := range o.Daemons {

@@ -72,6 +72,27 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// TestFaultsOfOptions name the flag, the value and what is allowed.
+func TestFaultsOfOptions(t *testing.T) {
+	for want, o := range map[string]Options{
+		"--hosts 10: want 1 to 9":                                           {Hosts: 10},
+		"--guests 65: want 0 to 64":                                         {Guests: 65},
+		"--subnet -1: want 1 to 250, or 0 for the first free one":           {Subnet: -1},
+		"--members 2: want --agents with it":                                {Members: 2},
+		"--members 2: want an odd number, at least 3":                       {Members: 2, Agents: true},
+		"--members 4: want an odd number, at least 3":                       {Hosts: 4, Agents: true},
+		"--members 5: want an odd number from 3 to the number of hosts, 3":  {Members: 5, Agents: true},
+		"--members -1: want an odd number from 3 to the number of hosts, 3": {Members: -1},
+		`--disk "tape": want "file", "nbd" or, with --agents, "own"`:        {Disk: "tape"},
+		`--work "none": want "guest", "address" or, with --agents, "pair"`:  {Work: "none"},
+		`--profile "slow": want "fast" or none`:                             {Profile: "slow"},
+	} {
+		if _, err := o.complete(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s", o, err, want)
+		}
+	}
+}
+
 func TestBMCModes(t *testing.T) {
 	for mode, want := range map[string]time.Duration{"ok": 0, "dead": 0, "lie": 0, "refuse": 0, "slow:1.5s": 1500 * time.Millisecond} {
 		d, err := delayOf(mode)

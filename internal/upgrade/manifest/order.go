@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"holdfast/internal/text"
 )
 
 // InPhase returns the modules in the order of a phase. The manifest must have
@@ -52,7 +54,7 @@ func (c *checker) checkOrder(m *Manifest) {
 	for i, mod := range m.Modules {
 		for j, dep := range mod.After {
 			if m.Module(dep) == nil {
-				c.add(fmt.Sprintf("modules[%d].after[%d]", i, j), dep, "want the name of a module of this bundle")
+				c.add(fmt.Sprintf("modules[%d].after[%d]", i, j), dep, m.someModule())
 			}
 		}
 	}
@@ -67,6 +69,15 @@ func (c *checker) checkOrder(m *Manifest) {
 	}
 }
 
+// someModule says what the name of a module may be, as far as it fits in a line.
+func (m *Manifest) someModule() string {
+	var names []string
+	for _, mod := range m.Modules {
+		names = append(names, mod.Name)
+	}
+	return "want the name of a module of this bundle: " + text.Line(strings.Join(names, ", "), 200)
+}
+
 // permutation checks that names are all modules, each once.
 func (c *checker) permutation(path string, names []string, m *Manifest) {
 	seen := map[string]bool{}
@@ -74,7 +85,7 @@ func (c *checker) permutation(path string, names []string, m *Manifest) {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case m.Module(n) == nil:
-			c.add(at, n, "want the name of a module of this bundle")
+			c.add(at, n, m.someModule())
 		case seen[n]:
 			c.add(at, n, "want each module once")
 		}

@@ -58,7 +58,7 @@ func (o Options) check() (string, error) {
 	case (o.CA == "") == (o.Fingerprint == ""):
 		return "", errors.New("ca or fingerprint: want one of them, so that nobody else is taken for the array")
 	case len(o.FileSystems) == 0 || len(o.FileSystems) > maxSystems:
-		return "", fmt.Errorf("fileSystems: want 1 to %d", maxSystems)
+		return "", fmt.Errorf("fileSystems: %d of them: want 1 to %d", len(o.FileSystems), maxSystems)
 	}
 	if _, err := o.pin(); err != nil {
 		return "", err

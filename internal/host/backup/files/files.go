@@ -66,8 +66,11 @@ func (o *Options) check(dir string) error {
 	if o.MaxEntries == 0 {
 		o.MaxEntries = maxFiles
 	}
-	if o.MaxBytes < 0 || o.MaxEntries < 0 {
-		return errors.New("limits: want positive numbers")
+	if o.MaxBytes < 0 {
+		return fmt.Errorf("maxBytes: value %d: want 0 or more", o.MaxBytes)
+	}
+	if o.MaxEntries < 0 {
+		return fmt.Errorf("maxEntries: value %d: want 0 or more", o.MaxEntries)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ var volumeForm = regexp.MustCompile(`^([A-Za-z0-9+_.][A-Za-z0-9+_.-]*)/([A-Za-z0
 
 func (o *Options) check(id string) error {
 	if len(o.Volumes) == 0 || len(o.Volumes) > maxVolumes {
-		return fmt.Errorf("volumes: want 1 to %d", maxVolumes)
+		return fmt.Errorf("volumes: %d of them: want 1 to %d", len(o.Volumes), maxVolumes)
 	}
 	for i, v := range o.Volumes {
 		m := volumeForm.FindStringSubmatch(v)

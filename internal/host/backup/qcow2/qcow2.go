@@ -31,7 +31,7 @@ type Options struct {
 
 func (o Options) check() error {
 	if len(o.Images) == 0 || len(o.Images) > maxImages {
-		return fmt.Errorf("images: want 1 to %d", maxImages)
+		return fmt.Errorf("images: %d of them: want 1 to %d", len(o.Images), maxImages)
 	}
 	for i, p := range o.Images {
 		switch {
