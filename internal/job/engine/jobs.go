@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/internal/fail"
@@ -60,6 +61,12 @@ func (a Jobs) Get(ctx context.Context, id string) (job.View, error) {
 func (a Jobs) Order(ctx context.Context, user, id, command, step, reason string) (job.View, error) {
 	j, err := Command(ctx, a.Store, Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
 	if err != nil {
+		if step != "" && errors.Is(err, ErrRefused) {
+			all, failed := a.Get(ctx, id)
+			if failed == nil && !slices.ContainsFunc(all.Steps, func(s job.StepView) bool { return s.ID == step }) {
+				return job.View{}, fail.Errorf(fail.Invalid, "%s: %s has no step %q", command, id, step).With("its steps are listed by: holdfast jobs show " + id)
+			}
+		}
 		return job.View{}, Explain(err)
 	}
 	return Shown(j), nil // its steps may be more than an answer holds

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/sleep"
 	"holdfast/internal/store/storetest"
@@ -240,6 +241,15 @@ func TestRetryAndSkip(t *testing.T) {
 		} {
 			if _, err := Command(ctx, w.admin, o); !errors.Is(err, ErrRefused) {
 				w.t.Errorf("%+v: %v", o, err)
+			}
+		}
+		all := Jobs{Store: w.admin, Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: newToyPlanner}}
+		for _, command := range []job.Command{job.Retry, job.Skip} {
+			for step, want := range map[string]fail.Kind{"h9/none": fail.Invalid, "h1/b": fail.Refused} {
+				var e *fail.Error
+				if _, err := all.Order(ctx, "op", "u1", string(command), step, "why not"); !errors.As(err, &e) || e.Kind != want {
+					w.t.Errorf("%s %s: %v, want it %s", command, step, err, want)
+				}
 			}
 		}
 		if _, err := Command(ctx, w.admin, Order{Job: "u9", Command: job.Pause}); !errors.Is(err, ErrNoJob) {

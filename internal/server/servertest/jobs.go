@@ -294,6 +294,8 @@ func (f *Jobs) Order(_ context.Context, user, id, command, step, reason string) 
 		return job.View{}, err
 	}
 	switch {
+	case step != "" && !slices.ContainsFunc(j.Steps, func(s job.StepView) bool { return s.ID == step }):
+		return job.View{}, fail.Errorf(fail.Invalid, "%s: %s has no step %q", command, id, step)
 	case j.State == "ended":
 		return job.View{}, fail.Errorf(fail.Refused, "%s: %s has ended (%s)", command, id, j.Result)
 	case command == "pause":

@@ -306,6 +306,12 @@ func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose)
 
 // build makes the plan.
 func (p *planned) build(r request.Request, id string) (err error) {
+	for _, h := range slices.Concat(r.Hosts, r.Lost) {
+		reports := slices.ContainsFunc(p.inv.Hosts, func(x inventory.Host) bool { return x.Name == h })
+		if err := hostOf(&p.journal.plan, h); err != nil && !reports {
+			return err
+		}
+	}
 	switch r.Purpose {
 	case upgrade.ForRollback:
 		if !p.journal.switchesHA() {
@@ -426,6 +432,14 @@ func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j j
 	return engine.Shown(j), nil
 }
 
+// hostOf wants the name of a host of the run.
+func hostOf(p *upgrade.Plan, h cluster.HostID) error {
+	if slices.ContainsFunc(p.Hosts, func(x upgrade.PlannedHost) bool { return x.Name == h }) {
+		return nil
+	}
+	return fail.Errorf(fail.Invalid, "host %q: the run has no such host", h).With("see: holdfast upgrade status")
+}
+
 // AdmitHost approves a host of the run, or drops one that is away.
 func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostID, drop bool) error {
 	st, err := loadState(ctx, s.Store)
@@ -437,6 +451,9 @@ func (s *Service) AdmitHost(ctx context.Context, user string, host cluster.HostI
 	}
 	last, err := readJournal(ctx, s.Store, st.Last)
 	if err != nil {
+		return err
+	}
+	if err := hostOf(&last.plan, host); err != nil {
 		return err
 	}
 	seen, ok := s.Seen()

@@ -240,7 +240,15 @@ func TestHostsAreAdmitted(t *testing.T) {
 	if err := r.AdmitHost(limited(t), "bob", "h2", false); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", false), fail.Refused, "no such host")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", false), fail.Invalid, "no such host")
+	wantKind(t, r.AdmitHost(limited(t), "bob", "h9", true), fail.Invalid, "no such host")
+	for _, q := range []request.Request{
+		{Purpose: upgrade.ForRollback, Hosts: []cluster.HostID{"h9"}}, {Purpose: upgrade.ForRollback, Lost: []cluster.HostID{"h9"}},
+		{Purpose: upgrade.ForCommit, Lost: []cluster.HostID{"h9"}},
+	} {
+		_, err := r.PlanUpgrade(limited(t), q)
+		wantKind(t, err, fail.Invalid, `host "h9": the run has no such host`)
+	}
 	wantKind(t, r.AdmitHost(limited(t), "bob", "h3", true), fail.Refused, "its agent answers, or did a moment ago: it counts as up for 3")
 	r.lose("h3") // it is gone
 	if err := r.AdmitHost(limited(t), "bob", "h3", true); err != nil {
