@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -167,8 +168,9 @@ func downCommand(dir *string) *cobra.Command {
 				return err
 			}
 			l, err := Open(*dir)
-			if isNotExist(err) {
-				return nil
+			if isNotExist(err) { // scripts remove what may be removed already
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "there is no laboratory in %s: nothing to remove\n", *dir)
+				return err
 			}
 			if err != nil {
 				return err
@@ -214,7 +216,7 @@ func execCommand(dir *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:                   "exec HOST COMMAND [ARGUMENT...]",
 		Short:                 "Run a command inside a host",
-		Long:                  "Runs a command inside a host. The exit code is that of the command.",
+		Long:                  "Runs a command inside a host, with the environment of its caller but for the\nhost's own PATH and HOME. The exit code is that of the command, or 128 and the\nnumber of the signal that has ended it.",
 		Args:                  cobra.MinimumNArgs(2),
 		DisableFlagsInUseLine: true,
 		RunE: withHost(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
@@ -229,9 +231,10 @@ func execCommand(dir *string) *cobra.Command {
 				return err
 			}
 			run.Stdin, run.Stdout, run.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			run.Env = inheriting(run.Env, os.Environ())
 			err = run.Run()
-			if ended := new(exec.ExitError); errors.As(err, &ended) && ended.Exited() {
-				return &fail.Ran{Code: ended.ExitCode()}
+			if code, ended := exitCode(err); ended && cmd.Context().Err() == nil {
+				return &fail.Ran{Code: code}
 			}
 			if err != nil {
 				return fmt.Errorf("on %s: run %s: %w", args[0], strings.Join(args[1:], " "), err)
@@ -242,6 +245,38 @@ func execCommand(dir *string) *cobra.Command {
 	// What follows the host belongs to the command.
 	c.Flags().SetInterspersed(false)
 	return c
+}
+
+// inheriting is the environment of a command on a host: that of its caller, but for what is the host's own.
+func inheriting(host, caller []string) []string {
+	own := []string{"PATH", "HOME", "PWD", "OLDPWD", "TMPDIR", "XDG_RUNTIME_DIR"}
+	language := slices.ContainsFunc(caller, func(v string) bool {
+		return strings.HasPrefix(v, "LANG=") || strings.HasPrefix(v, "LC_ALL=")
+	})
+	var out []string
+	for _, v := range host {
+		if !language || !strings.HasPrefix(v, "LC_ALL=") {
+			out = append(out, v)
+		}
+	}
+	for _, v := range caller {
+		if name, _, _ := strings.Cut(v, "="); !slices.Contains(own, name) {
+			out = append(out, v) // the last one of a name counts
+		}
+	}
+	return out
+}
+
+// exitCode is the exit code of a command that has ended, as shells tell it.
+func exitCode(err error) (code int, ended bool) {
+	exit := new(exec.ExitError)
+	if !errors.As(err, &exit) {
+		return 0, false
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal()), true
+	}
+	return exit.ExitCode(), true
 }
 
 // hostCommands are the commands with a host as their argument.

@@ -427,6 +427,7 @@ func TestCommand(t *testing.T) {
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
+	t.Setenv("LAB_EXEC", "of the caller")
 	for _, step := range []struct {
 		args string
 		want string // in the output
@@ -436,6 +437,7 @@ func TestCommand(t *testing.T) {
 		{"up --hosts 2", "2 hosts are up", false},
 		{"exec h2 hostname", "h2\n", false},
 		{"exec h2 sh -c pwd", "/\n", false},
+		{"exec h2 printenv LAB_EXEC", "of the caller\n", false},
 		{"exec h3 hostname", "want one of h1..h2, or a word: holder, other", true},
 		{"exec holder hostname", "runs no agents", true},
 		{"crash all h2", `want "all" alone`, true},
@@ -456,7 +458,7 @@ func TestCommand(t *testing.T) {
 		{"on all", "", false},
 		{"status", "10.98.", false},
 		{"down", "", false},
-		{"down", "", false},
+		{"down", "there is no laboratory in " + dir + ": nothing to remove", false},
 	} {
 		start := time.Now()
 		out, err := labCommand(t, dir, strings.Fields(step.args)...)
