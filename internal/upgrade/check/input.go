@@ -31,6 +31,7 @@ type Input struct {
 	Manifest  *manifest.Manifest
 	Inventory *inventory.Inventory
 	Mode      manifest.Mode  // of the run: Rolling, Offline or Reboot; empty: Rolling
+	Committed bool           // the upgrade is: its version is that of the hosts
 	Back      bool           // the upgrade is rolled back: hosts that are done have From again
 	Stay      bool           // guests stay on their hosts, unless these are rebooted
 	From      string         // version before the upgrade; empty: the inventory's
@@ -189,6 +190,9 @@ func (s *scene) told(f func(h *inventory.Host, facts *fact.Facts)) {
 func (s *scene) version(h *inventory.Host) string {
 	if f := s.Facts[h.Name]; f != nil && f.Version != "" && f.Unknown["version"] == "" {
 		return f.Version
+	}
+	if s.Committed && s.done(h.Name) && !h.Unread {
+		return s.to()
 	}
 	if s.done(h.Name) || h.Unread {
 		return ""

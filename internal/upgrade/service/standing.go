@@ -177,7 +177,7 @@ func (s *Service) ReportUpgrade(ctx context.Context) (check.Report, error) {
 		return check.Report{}, err
 	}
 	last.unread(&inv)
-	q.Inventory = &inv
+	q.Inventory, q.Committed = &inv, st.Committed
 	in, err := s.survey.Look(ctx, q)
 	if err != nil {
 		return check.Report{}, err

@@ -337,6 +337,12 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	}
 	r.end(got.Job.ID, "done", func(s *upgrade.Status) { *s = upgrade.Status{Cluster: upgrade.Normal, Committed: true} })
 	u, err := r.Upgrade(limited(t))
+	rep, errReport := r.ReportUpgrade(limited(t))
+	if errReport != nil || len(rep.Hosts) == 0 || rep.Hosts[0].Version != "2.0.0" || slices.ContainsFunc(rep.Findings, func(f check.Finding) bool {
+		return f.Check == "same-version" && f.Level == check.Warn && f.Host == ""
+	}) {
+		t.Errorf("the report of what was committed: %v, %+v, %+v", errReport, rep.Hosts, rep.Findings)
+	}
 	if err != nil || !u.Committed || u.Version != "2.0.0" || u.ClusterState != upgrade.Normal || u.Purpose != upgrade.ForCommit || u.Run != up.Job.ID || u.Job.ID != got.Job.ID {
 		t.Errorf("%v, %+v", err, u)
 	}

@@ -50,6 +50,7 @@ type Question struct {
 	Manifest  *manifest.Manifest
 	Inventory *inventory.Inventory // nil: as the hosts report it
 	Mode      manifest.Mode
+	Committed bool             // the upgrade is: its version is that of the hosts
 	Back      bool             // the upgrade is rolled back
 	Stay      bool             // guests stay on their hosts, unless these are rebooted
 	Staged    bool             // the hosts that are asked have unpacked the bundle
@@ -77,7 +78,7 @@ func (s *Survey) Look(ctx context.Context, q Question) (check.Input, error) {
 		return check.Input{}, err
 	}
 	in := check.Input{
-		When: q.When, Manifest: q.Manifest, Inventory: inv, Mode: q.Mode, Back: q.Back, Stay: q.Stay, From: q.From,
+		When: q.When, Manifest: q.Manifest, Inventory: inv, Mode: q.Mode, Committed: q.Committed, Back: q.Back, Stay: q.Stay, From: q.From,
 		Facts: map[cluster.HostID]*fact.Facts{}, Policy: q.Policy, Policies: q.Policies, Confirmed: q.Confirmed,
 		HABefore: q.HABefore, Next: q.Next, Done: q.Done, Left: q.Left, Pin: q.Pin, Limits: s.Limits,
 	}
