@@ -32,12 +32,16 @@ func TestExportTellsBoth(t *testing.T) {
 	a := &app{env: Env{Stdout: &out, Stderr: &errs}, output: "text"}
 	cmd := a.netExportCmd()
 	file := filepath.Join(t.TempDir(), "net.json")
-	cmd.SetArgs([]string{"--endpoint", srv.URL, "--out", file})
+	cmd.SetArgs([]string{"--endpoint", srv.URL, "--out", file, "--leave-out", "quota,quotum,prot.x,port.numa"})
 	cmd.SetErr(&errs)
 	err := cmd.ExecuteContext(t.Context())
 	said := strings.Join(strings.Fields(fmt.Sprint(err, errs.String())), " ")
 	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(said, "port p1: vendor_limit: value 9: it is not carried over; --leave-out port.vendor_limit goes on without it") {
 		t.Errorf("%v\n%s", err, errs.String())
+	}
+	if !strings.Contains(said, `--leave-out "quotum": want what the document leaves out, a kind (`) || !strings.Contains(said, `--leave-out "prot.x": want`) ||
+		strings.Contains(said, `"quota"`) || strings.Contains(said, `"port.numa"`) {
+		t.Errorf("names that there are not: %s", said)
 	}
 	if !strings.Contains(out.String(), "written: port 1") || !strings.Contains(out.String(), "not carried over: quota 1: p") {
 		t.Errorf("said:\n%s", out.String())

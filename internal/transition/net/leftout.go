@@ -3,8 +3,11 @@ package net
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"holdfast/internal/strictyaml"
 )
 
 // LeftOut is what a platform has and a document does not carry over: an object of a kind, or with Field an attribute of an object
@@ -70,6 +73,33 @@ func (d *Document) KindsLeftOut() []LeftOutKind {
 		out[at].IDs = append(out[at].IDs, l.ID)
 	}
 	return out
+}
+
+// UnknownNames tells which names nothing can be left out by: neither what the document leaves out, nor a kind, nor an attribute
+// of a kind that is carried over. With a slip of the pen the right one would not be allowed. kinds are those of whole objects
+// that are not carried over.
+func (d *Document) UnknownNames(names, kinds []string) error {
+	carried := d.Counts()
+	whole := slices.Concat(kinds, []string{"floatingip", "rbac_policy", "router"}) // some of them are not carried over
+	slices.Sort(whole)
+	whole = slices.Compact(whole)
+	want := fmt.Sprintf("what the document leaves out, a kind (%s), or KIND.FIELD with one of %s", strings.Join(whole, ", "), strings.Join(slices.Sorted(maps.Keys(carried)), ", "))
+	var lines []string
+	for _, name := range names {
+		kind, field, attribute := strings.Cut(name, ".")
+		_, has := carried[kind]
+		switch {
+		case attribute && has && field != "", !attribute && slices.Contains(whole, name):
+		case slices.ContainsFunc(d.LeftOut, func(l LeftOut) bool { return l.Name() == name }):
+		default:
+			lines = append(lines, fmt.Sprintf("--leave-out %q: want %s", strictyaml.Shorten(name), want))
+			want = "the same"
+		}
+	}
+	if len(lines) > 0 {
+		return &Faults{lines}
+	}
+	return nil
 }
 
 // NotAllowed are the names of what a document leaves out that nobody has allowed.

@@ -72,6 +72,14 @@ func names(t reflect.Type) map[string]bool {
 	return out
 }
 
+// NotCarried are the kinds of objects that are not carried over.
+func NotCarried() (out []string) {
+	for _, n := range notCarried {
+		out = append(out, n.kind)
+	}
+	return out
+}
+
 // notCarried are the collections whose objects are not carried over, by the kinds under which they are told. A platform has those
 // of its plug-ins.
 var notCarried = []struct{ kind, path, key string }{

@@ -9,7 +9,6 @@
 package rebuild
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,12 +132,25 @@ func ExportRows(ctx context.Context, from Database, out string, leaveOut []strin
 }
 
 func save(d *net.Document, out string, leaveOut []string) error {
-	err, more := Save(d, out), d.CheckAttributes(out, leaveOut)
-	var a, b *net.Faults
-	if errors.As(err, &a) && errors.As(more, &b) {
-		return &net.Faults{Lines: slices.Concat(a.Lines, b.Lines)}
+	var all net.Faults
+	for _, err := range []error{Save(d, out), d.CheckAttributes(out, leaveOut), unknown(d, leaveOut)} {
+		var faults *net.Faults
+		if err != nil && !errors.As(err, &faults) {
+			return err
+		}
+		if faults != nil {
+			all.Lines = append(all.Lines, faults.Lines...)
+		}
 	}
-	return cmp.Or(err, more)
+	if len(all.Lines) > 0 {
+		return &all
+	}
+	return nil
+}
+
+// unknown refuses names of what may be left out that there are not.
+func unknown(d *net.Document, leaveOut []string) error {
+	return d.UnknownNames(leaveOut, slices.Concat(neutron.NotCarried(), rows.NotCarried()))
 }
 
 // Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
@@ -188,6 +200,9 @@ func unbound(d *net.Document) []string {
 // the error is of kind fail.Refused.
 func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (r *Report, err error) {
 	begun := time.Now()
+	if err := unknown(d, o.LeaveOut); err != nil {
+		return nil, fail.Errorf(fail.Invalid, "%w", err)
+	}
 	if err := allowed(d, o.LeaveOut); err != nil {
 		return nil, err
 	}

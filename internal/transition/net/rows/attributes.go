@@ -89,6 +89,9 @@ var kinds = map[string]string{"quotas": "quota", "meteringlabels": "metering_lab
 	"firewall_rules": "firewall_rule", "pools": "pool", "vips": "vip", "bgp_speakers": "bgp_speaker", "bgp_peers": "bgp_peer",
 	"auto_allocated_topologies": "auto_allocated_topology"}
 
+// NotCarried are the kinds of objects that are not carried over, as far as they are known.
+func NotCarried() []string { return slices.Collect(maps.Values(kinds)) }
+
 // internal are patterns of tables that Neutron fills by itself, or that belong to objects in tables of kinds.
 var internal = strings.Fields(`alembic_version* ipam* ipavailabilityranges ml2_*_allocations ml2_*_endpoints ml2_port_binding_levels ml2_distributed_port_bindings
 	ml2_dvr_port_bindings networkdhcpagentbindings routerl3agentbindings routerports ha_router_* dvr_* provisioningblocks standardattributes
