@@ -24,7 +24,8 @@ func (a *app) hostCmd() *cobra.Command {
 type hostLine struct {
 	Name        cluster.HostID     `json:"name"`
 	Addr        string             `json:"addr"`
-	State       string             `json:"state"` // active, silent, cut (the asked one, without a quorum), unregistered
+	State       string             `json:"state"`           // active, silent, cut (the asked one, without a quorum), unregistered
+	Silent      time.Duration      `json:"silent,omitzero"` // since it was heard last
 	Maintenance bool               `json:"maintenance"`
 	Fit         bool               `json:"fit"`
 	Why         string             `json:"why,omitempty"` // not fit
@@ -104,7 +105,7 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 			r.State = "cut"
 			r.Why = cmp.Or(r.Why, "its agent reaches no quorum of the store")
 		case !h.Alive:
-			r.State, r.Version = "silent", ""
+			r.State, r.Version, r.Silent = "silent", "", h.Silent
 		}
 		rows = append(rows, r)
 	}
@@ -119,7 +120,7 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 			i = len(rows)
 			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: "active", GuestsOnly: true, Guest: cluster.GuestAbsent, Version: g.Agent})
 			if !g.Up {
-				rows[i].State = "silent"
+				rows[i].State, rows[i].Silent = "silent", g.Silent
 			}
 		}
 		if rows[i].Problem = g.Problem; g.Up && rows[i].State == "active" {
@@ -137,6 +138,8 @@ func (r hostLine) cells() []cell {
 	switch {
 	case r.State == "cut":
 		state = cell{"cut off", red}
+	case r.State == "silent" && r.Silent > 0:
+		state = cell{"silent " + ago(r.Silent), red}
 	case r.State != "active":
 		state.c = red
 	case r.Maintenance:
@@ -164,7 +167,7 @@ func (r hostLine) cells() []cell {
 		guests = fmt.Sprint(*r.Guests)
 	}
 	mgmt := clean(r.Guest)
-	if r.GuestsOnly {
+	if r.GuestsOnly || r.State == "silent" && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
 		mgmt = "-"
 	}
 	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {mgmt, plain}, {guests, plain}, {or(clean(r.Version), "-"), plain}, able}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
 	"holdfast/internal/job"
 )
@@ -204,7 +205,11 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {
-		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Because()).With("all of it: holdfast jobs show " + clean(j.ID))
+		remedy := "all of it: holdfast jobs show " + clean(j.ID)
+		if j.Kind == string(evacuate.HostJob) && len(j.Steps) > 0 {
+			remedy += fmt.Sprintf("; host %s stays in maintenance, to end that: holdfast host enable %[1]s", clean(string(j.Steps[0].Host)))
+		}
+		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Because()).With(remedy)
 	}
 	return nil
 }
