@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -29,11 +30,23 @@ func (f Fault) Error() string { return f.In(f.File) }
 // Faults is everything that is wrong in one file, in document order.
 type Faults []Fault
 
-// Error gives one line for each fault.
+// mostFaults and mostText bound what is told of many faults: their number, and about the bytes of their lines.
+const (
+	mostFaults = 20
+	mostText   = 3000
+)
+
+// Error gives one line for each fault, of many the first.
 func (fs Faults) Error() string {
-	lines := make([]string, len(fs))
+	var lines []string
+	size := 0
 	for i, f := range fs {
-		lines[i] = f.Error()
+		if i == mostFaults || size > mostText {
+			lines = append(lines, fmt.Sprintf("and %d more faults", len(fs)-i))
+			break
+		}
+		lines = append(lines, f.Error())
+		size += len(lines[i])
 	}
 	return strings.Join(lines, "\n")
 }

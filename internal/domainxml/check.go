@@ -31,6 +31,13 @@ type checker struct {
 }
 
 func (c *checker) fault(n *node, below, value, want string) {
+	if value == "" { // an element is told by what it has
+		if last := n.all(strings.TrimPrefix(below, "/")); below != "" && len(last) > 0 {
+			value = last[len(last)-1].shown()
+		} else if below == "" {
+			value = n.shown()
+		}
+	}
 	c.faults = append(c.faults, Fault{Path: n.path() + below, Value: value, Want: want})
 }
 

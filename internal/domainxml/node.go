@@ -183,6 +183,21 @@ func (n *node) content() string {
 	return n.text
 }
 
+// shown is what the element has, without what is below it: its text, or its attributes but for passwords.
+func (n *node) shown() string {
+	if n == nil || n.text != "" {
+		return n.content()
+	}
+	var out []string
+	for _, a := range n.attrs {
+		if a.Name.Local == "passwd" {
+			a.Value = "(not shown)"
+		}
+		out = append(out, a.Name.Local+"="+a.Value)
+	}
+	return strings.Join(out, " ")
+}
+
 // path is the XPath of the element.
 func (n *node) path() string {
 	if n.up == nil {
