@@ -108,16 +108,16 @@ func TestBadInputIsToldBeforeAnythingIsDone(t *testing.T) {
 	}
 	install := []string{"install", "-c", "c.json", "--check", "--allow-undersized"}
 	for want, args := range map[string][]string{
-		"--guests -1: want 0 to 64":                   {"lab", "up", "--dir", dir + "/l", "--guests", "-1"},
+		"--guests -1: want 0 to 64":            {"lab", "up", "--dir", dir + "/l", "--guests", "-1"},
 		`profile "bogus"`:                      {"lab", "up", "--dir", dir + "/l", "--profile", "bogus"},
 		`disk "bogus"`:                         {"lab", "up", "--dir", dir + "/l", "--disk", "bogus"},
 		"--hosts 0":                            {"lab", "up", "--dir", dir + "/l", "--hosts", "0"},
-		"--hosts 10: want 1 to 9":                             {"lab", "up", "--dir", dir + "/l", "--hosts", "10"},
+		"--hosts 10: want 1 to 9":              {"lab", "up", "--dir", dir + "/l", "--hosts", "10"},
 		"laboratory":                           {"lab", "status", "--dir", dir + "/l"},
 		"/nonexistent/x":                       {"config", "sample", "FileConf", "-o", "/nonexistent/x"},
 		"--identity: read the private key no ": append(slices.Clone(install), "--identity", "no "),
-		"--ssh-port 99999: want 1 to 65535":          append(slices.Clone(install), "--ssh-port", "99999"),
-		"--ssh-port 0: want 1":                   append(slices.Clone(install), "--ssh-port", "0"),
+		"--ssh-port 99999: want 1 to 65535":    append(slices.Clone(install), "--ssh-port", "99999"),
+		"--ssh-port 0: want 1":                 append(slices.Clone(install), "--ssh-port", "0"),
 		"--known-hosts: read known_hosts":      append(slices.Clone(install), "--known-hosts", dir),
 	} {
 		code, said := run(args...)

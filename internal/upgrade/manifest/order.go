@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/text"
+	"holdfast/internal/strictyaml"
 )
 
 // InPhase returns the modules in the order of a phase. The manifest must have
@@ -75,7 +75,7 @@ func (m *Manifest) someModule() string {
 	for _, mod := range m.Modules {
 		names = append(names, mod.Name)
 	}
-	return "want the name of a module of this bundle: " + text.Line(strings.Join(names, ", "), 200)
+	return "want the name of a module of this bundle: " + strictyaml.Shorten(strings.Join(names, ", "))
 }
 
 // permutation checks that names are all modules, each once.
