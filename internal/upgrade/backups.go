@@ -3,6 +3,7 @@ package upgrade
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -52,7 +53,7 @@ func (b *builder) backupOf(module string) (inventory.BackupPlan, bool) {
 // backupFindings look at the backups that the run is to make.
 func (b *builder) backupFindings() {
 	ids := map[string]string{}
-	for _, name := range sortedKeys(b.o.Backup) {
+	for _, name := range slices.Sorted(maps.Keys(b.o.Backup)) {
 		plan, ok := b.backupOf(name)
 		if !ok {
 			continue
@@ -95,7 +96,7 @@ func (b *builder) backupRemedy(name string) string {
 	}
 	known := "none"
 	if len(b.inv.Backups) > 0 {
-		known = strings.Join(sortedKeys(b.inv.Backups), ", ")
+		known = strings.Join(slices.Sorted(maps.Keys(b.inv.Backups)), ", ")
 	}
 	return fmt.Sprintf("describe it in the inventory's backups, or choose an existing one: %s", known)
 }
@@ -104,7 +105,7 @@ func (b *builder) backupRemedy(name string) string {
 func backupFaults(p *inventory.BackupPlan) (out []string) {
 	prov, known := providers()[p.Provider]
 	if !known {
-		return []string{fmt.Sprintf("there is no provider %s, only %s", p.Provider, strings.Join(sortedKeys(providers()), ", "))}
+		return []string{fmt.Sprintf("there is no provider %s, only %s", p.Provider, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))}
 	}
 	settings := map[string]json.RawMessage{}
 	if len(p.Settings) > 0 {
@@ -130,7 +131,7 @@ func backupFaults(p *inventory.BackupPlan) (out []string) {
 		out = append(out, fmt.Sprintf("provider %s needs the setting %s", p.Provider, strings.Join(lacks, ", ")))
 	}
 	takes := strings.Split(strings.Join(slices.Concat(prov.needs, prov.may, prov.during), "|"), "|")
-	for _, k := range sortedKeys(settings) {
+	for _, k := range slices.Sorted(maps.Keys(settings)) {
 		if !slices.Contains(takes, k) {
 			out = append(out, fmt.Sprintf("provider %s has no setting %s", p.Provider, k))
 		}

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,7 +163,7 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 	case o.Canary > hosts:
 		return fmt.Errorf("--canary %d: want at most the %d hosts of the upgrade", o.Canary, hosts)
 	}
-	for _, module := range sortedKeys(o.Backup) {
+	for _, module := range slices.Sorted(maps.Keys(o.Backup)) {
 		by := o.Backup[module]
 		_, known := providers()[by]
 		_, described := inv.Backups[by]
@@ -170,11 +171,11 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 		case m.Module(module) == nil:
 			return fmt.Errorf("--backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
 		case by != "" && !known && !described:
-			return fmt.Errorf("--backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(sortedKeys(providers()), ", "))
+			return fmt.Errorf("--backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))
 		}
 	}
 	named := callable(inv.VMs)
-	for _, vm := range sortedKeys(o.Policies) {
+	for _, vm := range slices.Sorted(maps.Keys(o.Policies)) {
 		if p := o.Policies[vm]; !knownPolicy(p) {
 			return fmt.Errorf("--policy %s=%s: want ask, stop, cold or skip", vm, p)
 		}

@@ -380,12 +380,3 @@ func (b *builder) leave(h *inventory.Host) leave {
 	b.noteLeave(h, &l)
 	return l
 }
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
-}

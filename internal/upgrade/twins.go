@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 
 // policyFindings look for policies that name more than one VM.
 func (b *builder) policyFindings() {
-	for _, name := range sortedKeys(b.o.Policies) {
+	for _, name := range slices.Sorted(maps.Keys(b.o.Policies)) {
 		if twins := b.vms[name]; len(twins) > 1 {
 			b.find(Finding{
 				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",

@@ -80,8 +80,6 @@ func arMember(name string, size int64) string {
 	return fmt.Sprintf("%-16s%-12d%-6d%-6d%-8s%-10d`\n", name, 0, 0, 0, "100644", size)
 }
 
-func sortedKeys[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }
-
 // contents are the names of a package, as dpkg's lists have them, with the MD5 of regular files in hex;
 // "" where that is not known, or for others.
 type contents map[string]string
@@ -226,7 +224,7 @@ func (db *inDatabase) controlTar() ([]byte, error) {
 	z := gzip.NewWriter(&b)
 	t := tar.NewWriter(z)
 	err = t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755, Format: tar.FormatGNU})
-	for _, name := range sortedKeys(files) {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		mode := int64(0o644)
 		if slices.Contains(scripts, name) {
 			mode = 0o755
@@ -344,7 +342,7 @@ func (d *dpkg) holds(ctx context.Context, file string, want contents) error {
 	if err := errors.Join(err, rest, cmd.Wait()); err != nil {
 		return fmt.Errorf("read %s: %w: %s", file, err, strings.TrimSpace(said.String()))
 	}
-	for _, name := range sortedKeys(want) {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
 		sum, ok := have[name]
 		switch {
 		case !ok:

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -114,7 +116,7 @@ func (w *upWorld) take(b broken) broken {
 		}
 	}
 	if len(w.plant.moving) > 0 {
-		w.t.Errorf("the job has ended, and guests are on their way: %v", sortedKeys(w.plant.moving))
+		w.t.Errorf("the job has ended, and guests are on their way: %v", slices.Sorted(maps.Keys(w.plant.moving)))
 	}
 	b.plant = w.plant.plantState
 	return b.plain()
@@ -324,7 +326,7 @@ func (e *ends) String() string {
 		times[kind] += n
 	}
 	var out []string
-	for _, kind := range sortedKeys(times) {
+	for _, kind := range slices.Sorted(maps.Keys(times)) {
 		out = append(out, fmt.Sprintf("%s: %d of %d", kind, tried[kind], times[kind]))
 	}
 	return strings.Join(out, ", ")

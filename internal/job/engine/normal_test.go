@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -134,7 +135,7 @@ func (p *plant) part(name string) string {
 	var v []any
 	switch name {
 	case "guests":
-		for _, g := range sortedKeys(p.Guests) {
+		for _, g := range slices.Sorted(maps.Keys(p.Guests)) {
 			to := "stays"
 			if t := p.moving[g]; t != nil {
 				to = string(t.to)
@@ -270,7 +271,7 @@ func (w *upWorld) home() {
 	if len(normal) == 0 || normal[leader] && leader != "" {
 		return
 	}
-	if want := slices.DeleteFunc(sortedKeys(normal), func(h string) bool { return h == "" }); quiet && len(want) > 0 {
+	if want := slices.DeleteFunc(slices.Sorted(maps.Keys(normal)), func(h string) bool { return h == "" }); quiet && len(want) > 0 {
 		w.elect(cluster.HostID(want[0]))
 	}
 	w.after(calm/2, w.home)

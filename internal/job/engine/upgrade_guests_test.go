@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 
 // leaving are the guests that have to go. A guest that is on its way has not gone.
 func (p *plant) leaving(t Task, a evacuate.DrainArgs) []string {
-	return slices.DeleteFunc(sortedKeys(p.Guests), func(name string) bool {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(p.Guests)), func(name string) bool {
 		g := p.Guests[name]
 		return g.Host != t.Host || !g.Runs && p.moving[name] == nil || slices.Contains(a.Stay, name)
 	})

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -206,7 +207,7 @@ func (p *plant) inventory() inventory.Inventory {
 		}
 		inv.Hosts = append(inv.Hosts, x)
 	}
-	for _, name := range sortedKeys(p.Guests) {
+	for _, name := range slices.Sorted(maps.Keys(p.Guests)) {
 		g := p.Guests[name]
 		v := g.VM
 		v.Host, v.Running = g.Host, g.Runs
@@ -226,7 +227,7 @@ func (p *plant) look(version string, mixed []cluster.HostID) (out []string) {
 	if !p.HA {
 		say("HA is off")
 	}
-	for _, name := range sortedKeys(p.Guests) {
+	for _, name := range slices.Sorted(maps.Keys(p.Guests)) {
 		if g := p.Guests[name]; !g.Runs {
 			say("guest %s does not run", name)
 		}
@@ -272,7 +273,7 @@ func (p *plant) look(version string, mixed []cluster.HostID) (out []string) {
 func (p *plant) stops(allowed func(g *plantGuest) int) (out []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, name := range sortedKeys(p.Guests) {
+	for _, name := range slices.Sorted(maps.Keys(p.Guests)) {
 		if g := p.Guests[name]; g.Stops > allowed(g) {
 			out = append(out, fmt.Sprintf("guest %s was stopped %d times, at most %d is right", name, g.Stops, allowed(g)))
 		}
@@ -335,7 +336,7 @@ func (p *plant) stay(vm string) {
 
 // running are the guests that run on a host.
 func (p *plant) running(h cluster.HostID) (out []string) {
-	for _, name := range sortedKeys(p.Guests) {
+	for _, name := range slices.Sorted(maps.Keys(p.Guests)) {
 		if g := p.Guests[name]; g.Host == h && g.Runs {
 			out = append(out, name)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func TestResults(t *testing.T) {
 			"h2/none":    {job.Failed, 0, `this host's agent knows no steps of kind "unheard"`},
 		}
 		j := w.await("u1", 3*time.Minute, "all over", func(j Journal) bool {
-			return len(j.Records) == 9 && !slices.ContainsFunc(sortedKeys(want), func(s string) bool { return isOpen(j.Records[s].State) })
+			return len(j.Records) == 9 && !slices.ContainsFunc(slices.Sorted(maps.Keys(want)), func(s string) bool { return isOpen(j.Records[s].State) })
 		})
 		for step, e := range want {
 			r := j.Records[step]

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -396,20 +397,11 @@ func (w *world) await(id string, within time.Duration, what string, ok func(Jour
 func (j Journal) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s %s (%s)\n", j.Job.ID, j.Job.State, j.Job.Result, j.Job.Why)
-	for _, s := range sortedKeys(j.Records) {
+	for _, s := range slices.Sorted(maps.Keys(j.Records)) {
 		r := j.Records[s]
 		fmt.Fprintf(&b, "  %-14s %-8s attempt %d %s %s\n", s, r.State, r.Attempt, r.Instance, r.Why)
 	}
 	return b.String()
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	var out []string
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }
 
 func ended(j Journal) bool { return j.Job.State == job.Ended }
