@@ -213,6 +213,10 @@ func (d drill) run(ctx context.Context, out io.Writer, try int) (e entry, err er
 		return e, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	// Daemons that a test starts may give up their rights before they read their files, as dnsmasq does.
+	if err := os.Chmod(tmp, 0o711); err != nil {
+		return e, err
+	}
 
 	e = entry{Drill: d.Name, At: began.UTC().Truncate(time.Second), Try: try, Logs: dir}
 	args := slices.Clone(d.args)
