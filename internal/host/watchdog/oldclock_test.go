@@ -169,8 +169,8 @@ func oldHolder(t *testing.T, st Status) (string, <-chan map[string]any) {
 func TestClientAndAHolderOfAnEarlierVersion(t *testing.T) {
 	socket, got := oldHolder(t, Status{Timeout: 4 * time.Second, Identity: "old"})
 	c, slewed := Dial(socket), clock.New()
-	limit := c.clock.Now().Add(9 * time.Second)
 	before := slewed.Boottime()
+	limit := c.clock.Now().Add(9 * time.Second)
 	st, err := c.Arm(t.Context(), limit)
 	after := slewed.Boottime()
 	if err != nil || !st.Armed || st.Limit != limit || st.Timeout != 4*time.Second {
