@@ -185,10 +185,13 @@ func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 	case o.Here != "" && o.Target == "":
 		return usage(cmd, errors.New("--here is of use with --target only"))
 	}
-	for _, d := range append(o.Shared, o.Dir) {
+	for _, d := range o.Shared {
 		if d != "" && !filepath.IsAbs(d) {
-			return usage(cmd, fmt.Errorf("directory %q: want an absolute path", d))
+			return usage(cmd, fmt.Errorf("--shared %q: want an absolute path", d))
 		}
+	}
+	if o.Dir != "" && !filepath.IsAbs(o.Dir) {
+		return usage(cmd, fmt.Errorf("--dir %q: want an absolute path", o.Dir))
 	}
 	return nil
 }

@@ -106,8 +106,8 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 			case err != nil:
 			case n.endpoint != "" && db.DSN != "":
 				err = usage(cmd, errors.New("--endpoint and --db: want one of them"))
-			case db.DSN == "":
-				err = n.given(cmd, "out")
+			case n.endpoint == "" && db.DSN == "":
+				err = usage(cmd, fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
 			default:
 				err = n.into(cmd, "out")
 			}

@@ -98,8 +98,12 @@ func (a *app) placement(ctx context.Context, openrc string, manage []string, js 
 	if err != nil {
 		return err
 	}
-	if p.Providers == nil {
-		return fail.Errorf(fail.Refused, "Keystone's catalog of %s has no placement, or Nova's API, which is %s, is older than 2.53", p.Auth, p.Nova)
+	switch {
+	case p.Providers != nil:
+	case slices.ContainsFunc(p.Endpoints, func(e platform.Endpoint) bool { return e.Service == "placement" }):
+		return fail.Errorf(fail.Refused, "Nova's API at %s ends at version %s: want 2.53 or later, by which what Placement has is compared", p.Auth, p.Nova)
+	default:
+		return fail.Errorf(fail.Refused, "Keystone's catalog of %s has no endpoint of placement", p.Auth).With("openstack endpoint create, for this region and interface")
 	}
 	var r placed
 	for _, s := range manageSteps {
@@ -160,7 +164,7 @@ func (a *app) manage(ctx context.Context, run []string, s manageStep) (manageRan
 	case errors.As(err, &ended):
 		return ran, fail.Errorf(fail.Failed, "%s: %w", strings.Join(run, " "), err)
 	case err != nil:
-		return ran, fail.Errorf(fail.Invalid, "nova-manage can not be run: %w", err)
+		return ran, fail.Errorf(fail.Invalid, "nova-manage can not be run: %w", err).With("give what runs it here after --, such as: -- docker exec nova_api nova-manage")
 	}
 	ran.goesOn = ran.Exit == 1 && s.more != "" && strings.HasPrefix(last, s.more)
 	if ran.Exit != 0 && !slices.Contains(s.also, ran.Exit) {

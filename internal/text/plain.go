@@ -7,7 +7,7 @@ import (
 )
 
 // foreign are the sentences of libraries that say nothing to those who have not read their
-// source, and what they say in plain words. %s is a part of the sentence.
+// source, and what they say in plain words. Each %s is a part of the sentence.
 var foreign = []phrase{
 	{regexp.MustCompile(`rpc error: code = [A-Za-z]+ desc = `), ""},
 	{regexp.MustCompile(`(?:context )?deadline[_ ]exceeded:? context deadline exceeded`), "not done in time"},
@@ -28,9 +28,11 @@ var foreign = []phrase{
 	{regexp.MustCompile(`strconv\.[A-Za-z]+: parsing ("(?:[^"\\]|\\.)*"): value out of range`), "%s is too large"},
 	{regexp.MustCompile(`time: (?:invalid duration|missing unit in duration|unknown unit "[^"]*" in duration) ("(?:[^"\\]|\\.)*")`), "%s is no duration such as 90s or 5m"},
 	{regexp.MustCompile(`parsing time ("(?:[^"\\]|\\.)*") as "[^"]*": cannot parse "[^"]*" as "[^"]*"`), "%s is no time such as 2006-01-02T15:04:05Z"},
+	{regexp.MustCompile(`fork/exec `), "start "},
 	{regexp.MustCompile(`exec: ("[^"]*"): executable file not found in \$PATH`), "the program %s is not installed"},
 	{regexp.MustCompile(`(?:json: )?invalid character '(?:[^'\\]|\\.)+' [a-z][^:;]*|unexpected end of JSON input`), "it is not JSON"},
-	{regexp.MustCompile(`json: cannot unmarshal ([a-z]+) into Go (?:struct field|value) [^:;]*`), "a value of JSON has another type than it should have: %s"},
+	{regexp.MustCompile(`json: cannot unmarshal ([a-z]+)(?: [-+.0-9eE]+)? into Go struct field [^.:;]*\.([^ :;]+) of type [^:;]*`), "a value of JSON has another type than it should have: %s, in field %s"},
+	{regexp.MustCompile(`json: cannot unmarshal ([a-z]+)(?: [-+.0-9eE]+)? into Go (?:struct field|value) [^:;]*`), "a value of JSON has another type than it should have: %s"},
 	{regexp.MustCompile(`ssh: unexpected message type \d+ \(expected [^)]*\)`), "the SSH server answers in a way that is not understood"},
 	{regexp.MustCompile(`ssh: handshake failed: ssh: unable to authenticate, attempted methods \[[^\]]*\], no supported methods remain`), "the SSH server takes neither key nor password"},
 	{regexp.MustCompile(`x509: certificate signed by unknown authority(?: \(possibly because of [^)]*\))?`), "the certificate was not signed by an authority that is trusted here"},
@@ -49,10 +51,12 @@ func Plain(s string) string {
 	}
 	for _, p := range foreign {
 		s = p.of.ReplaceAllStringFunc(s, func(said string) string {
-			if m := p.of.FindStringSubmatch(said); len(m) == 2 {
-				return fmt.Sprintf(p.to, m[1])
+			m := p.of.FindStringSubmatch(said)
+			parts := make([]any, 0, len(m))
+			for _, part := range m[1:] {
+				parts = append(parts, part)
 			}
-			return p.to
+			return fmt.Sprintf(p.to, parts...)
 		})
 	}
 	return s

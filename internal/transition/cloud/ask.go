@@ -171,7 +171,7 @@ func explained(err error) error {
 	return fail.Errorf(fail.Unavailable, "%w", err)
 }
 
-// Message is what an answer's body says: {"badRequest": {"message": "..."}}, or the body.
+// Message is what an answer's body says: {"badRequest": {"message": "..."}}, or the body; of an empty one, that.
 func Message(body []byte) string {
 	var said map[string]struct {
 		Message string `json:"message"`
@@ -184,7 +184,7 @@ func Message(body []byte) string {
 		}
 	}
 	text := strings.TrimSpace(string(body))
-	return text[:min(len(text), 500)]
+	return cmp.Or(text[:min(len(text), 500)], "no reason is told")
 }
 
 // Get reads a path of a service into v, again where the error passes.

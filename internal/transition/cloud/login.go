@@ -20,7 +20,11 @@ import (
 func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 	o := &gophercloud.AuthOptions{IdentityEndpoint: getenv("OS_AUTH_URL"), AllowReauth: true}
 	if u, err := url.Parse(o.IdentityEndpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: want http://HOST:PORT/v3 or https://HOST:PORT/v3", o.IdentityEndpoint)
+		wrong := fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: want http://HOST:PORT/v3 or https://HOST:PORT/v3", o.IdentityEndpoint)
+		if o.IdentityEndpoint == "" {
+			wrong = wrong.With("source the platform's openrc file in this shell; or name the file: --openrc FILE")
+		}
+		return nil, wrong
 	}
 	if !strings.HasSuffix(strings.TrimSuffix(o.IdentityEndpoint, "/"), "/v3") {
 		o.IdentityEndpoint = strings.TrimSuffix(o.IdentityEndpoint, "/") + "/v3"
@@ -78,7 +82,8 @@ func Login(ctx context.Context, o *gophercloud.AuthOptions, client http.Client) 
 	case errors.Is(err, context.Canceled):
 		return nil, err
 	case errors.As(err, &code) && code.Actual != http.StatusTooManyRequests && code.Actual < 500:
-		return nil, fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: want a user, password and project that it knows", o.IdentityEndpoint, code.Actual)
+		return nil, fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: %s", o.IdentityEndpoint, code.Actual, Message(code.Body)).
+			With("want a user, password and project that it knows; or, when it knows no such path, its own address in OS_AUTH_URL")
 	}
 	return nil, fail.Errorf(fail.Unavailable, "log in to Keystone at %s: %w", o.IdentityEndpoint, err)
 }

@@ -91,7 +91,7 @@ func (x *Alignment) filled(ctx context.Context) ([]Filled, error) {
 	var out []Filled
 	for _, t := range order {
 		if same && read[x.targetSide.Name(t)] {
-			return nil, fail.Errorf(fail.Refused, "table %s is read as one of the source, which is the same server: it is not emptied", t).With("--target-db NAME=REAL")
+			return nil, fail.Errorf(fail.Refused, "table %s is read as one of the source, which is the same server: it is not emptied", t).With("name the target's own databases: --target-db NAME=REAL")
 		}
 		f := Filled{Table: t}
 		if err := x.target.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+x.targetSide.Name(t)).Scan(&f.Rows); err != nil {
@@ -123,7 +123,7 @@ func (x *Alignment) childrenFirst() (out []string, err error) {
 	fills := map[string]bool{}
 	for _, t := range x.mapping.Tables {
 		if fills[t.Target] = true; x.targetSide.Tables[t.Target] == nil {
-			return nil, fail.Errorf(fail.Invalid, "the target has no table %s", t.Target)
+			return nil, fail.Errorf(fail.Invalid, "the target has no table %s", t.Target).With("make the new platform's databases with its own tools first; or leave the table out: --skip " + t.Target)
 		}
 	}
 	state := map[string]int{} // 1: being placed, 2: placed

@@ -109,7 +109,7 @@ func (x *Alignment) await(ctx context.Context, of *copier.Journal, tell Tell) er
 	}
 	j, err := x.begun(ctx, false, func(string) {}) // it was said
 	if err == nil && (j == nil || !j.Begun.Equal(of.Begun)) {
-		err = fail.Errorf(fail.Refused, "the copy that began at %s is not there any more: another one was begun meanwhile", of.Begun.Format(time.RFC3339))
+		err = fail.Errorf(fail.Refused, "the copy that began at %s is not there any more: another one was begun meanwhile", of.Begun.Format(time.RFC3339)).With("verify again when that one has its rows")
 	}
 	return err
 }

@@ -119,8 +119,9 @@ func TestFaults(t *testing.T) {
 // TestWhatCanNotBeRendered names template, line, value and host.
 func TestWhatCanNotBeRendered(t *testing.T) {
 	for _, x := range []struct{ old, new, template, want string }{
-		{"", "", "{{.host}}\n{{.cpu}}\n", `host h1: template: nova.conf.tmpl:2:2: executing "nova.conf.tmpl" at <.cpu>: map has no entry for key "cpu"`},
-		{"", "", "a\n{{if}}\n", "template: nova.conf.tmpl:2: missing value for if"},
+		{"", "", "{{.host}}\n{{.cpu}}\n", "host h1: template nova.conf.tmpl:2:2: no value cpu: want it among the values of config.yaml"},
+		{"", "", "{{.host.name}}\n", "host h1: template nova.conf.tmpl:1:7: at .host.name: can't evaluate field name in type string"},
+		{"", "", "a\n{{if}}\n", "template nova.conf.tmpl:2: missing value for if"},
 		{"", "", `{{define "x"}}` + strings.Repeat("y", 1000) + `{{template "x" .}}{{end}}{{template "x" .}}`, "template nova.conf.tmpl: it becomes longer than 262144 bytes"},
 		{"", "", "\xff", "template nova.conf.tmpl: what it becomes is not UTF-8"},
 		{"h2: {values: {cpus: 12}}", "h2: {}", "x", "host h2: its groups compute and fast have different values of cpus"},

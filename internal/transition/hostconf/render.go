@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
@@ -107,7 +108,7 @@ func (c *Config) templates(texts map[string]string) (map[string]*template.Templa
 		}
 		t, err := template.New(f.Template).Option("missingkey=error").Parse(text)
 		if err != nil {
-			errs = append(errs, err) // names file and line
+			errs = append(errs, templateFault(err))
 			continue
 		}
 		out[f.Template] = t
@@ -154,13 +155,31 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return b.Builder.Write(p)
 }
 
+var (
+	executing = regexp.MustCompile(`^(.*): executing ".*" at <(.*)>: (.*)$`)
+	noEntry   = regexp.MustCompile(`^map has no entry for key "(.*)"$`)
+)
+
+// templateFault says in words of this program what the library says of a template: file, line and what is wrong.
+func templateFault(err error) error {
+	text := strings.TrimPrefix(err.Error(), "template: ")
+	m := executing.FindStringSubmatch(text)
+	if m == nil {
+		return fmt.Errorf("template %s", text)
+	}
+	if key := noEntry.FindStringSubmatch(m[3]); key != nil {
+		return fmt.Errorf("template %s: no value %s: want it among the values of %s", m[1], key[1], Name)
+	}
+	return fmt.Errorf("template %s: at %s: %s", m[1], m[2], m[3])
+}
+
 func run(t *template.Template, values map[string]string) (string, error) {
 	var b bounded
 	if err := t.Execute(&b, values); err != nil {
 		if errors.Is(err, errLong) {
-			err = fmt.Errorf("template %s: %w", t.Name(), errLong)
+			return "", fmt.Errorf("template %s: %w", t.Name(), errLong)
 		}
-		return "", err // names file, line and value
+		return "", templateFault(err)
 	}
 	text := b.String()
 	if !utf8.ValidString(text) {

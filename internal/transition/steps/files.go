@@ -106,7 +106,7 @@ func look(path string) (file, error) {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.Mode().IsRegular() {
-		return out, fmt.Errorf("%s is no plain file", path)
+		return out, fmt.Errorf("%s is no plain file: want the path of one", path)
 	}
 	if info.Size() > hostconf.MaxFile {
 		return out, fmt.Errorf("%s has %d bytes: want at most %d", path, info.Size(), hostconf.MaxFile)
@@ -121,6 +121,19 @@ func look(path string) (file, error) {
 	return out, nil
 }
 
+// unknownHere says in words of this program that this host does not know a user or a group.
+func unknownHere(err error) error {
+	var u user.UnknownUserError
+	var g user.UnknownGroupError
+	switch {
+	case errors.As(err, &u):
+		return fmt.Errorf("this host has no user %s", string(u))
+	case errors.As(err, &g):
+		return fmt.Errorf("this host has no group %s", string(g))
+	}
+	return err
+}
+
 // wanted is how a file is to be in place of the one that is there.
 func wanted(f hostconf.File, now file) (file, error) {
 	out := file{Path: f.Path, There: true, Mode: now.Mode, UID: now.UID, GID: now.GID, Content: []byte(f.Content)}
@@ -133,7 +146,7 @@ func wanted(f hostconf.File, now file) (file, error) {
 	if f.Mode != "" {
 		m, err := strconv.ParseUint(f.Mode, 8, 32)
 		if err != nil {
-			return out, fmt.Errorf("mode %q: want an octal mode", f.Mode)
+			return out, fmt.Errorf("mode %q of %s: want octal digits, such as 0644", f.Mode, f.Path)
 		}
 		out.Mode = uint32(m)
 	}
@@ -146,14 +159,14 @@ func wanted(f hostconf.File, now file) (file, error) {
 		u, err = &user.User{Uid: name}, nil
 	}
 	if err != nil {
-		return out, fmt.Errorf("owner %s of %s: %w", f.Owner, f.Path, err)
+		return out, fmt.Errorf("owner %s of %s: %w", f.Owner, f.Path, unknownHere(err))
 	}
 	g, err := user.LookupGroup(group)
 	if _, nerr := strconv.Atoi(group); nerr == nil {
 		g, err = &user.Group{Gid: group}, nil
 	}
 	if err != nil {
-		return out, fmt.Errorf("owner %s of %s: %w", f.Owner, f.Path, err)
+		return out, fmt.Errorf("owner %s of %s: %w", f.Owner, f.Path, unknownHere(err))
 	}
 	out.UID, err = strconv.Atoi(u.Uid)
 	if err == nil {
@@ -300,7 +313,7 @@ func (x *Files) changes(t engine.Task, begin bool) ([]change, error) {
 			return nil, err
 		}
 		if old[i].state() != args.Was[i] {
-			return nil, fmt.Errorf("%s was changed since it was compared: nothing is written; compare again", f.Path)
+			return nil, fmt.Errorf("%s was changed since it was compared: nothing is written: abort the job, and compare again", f.Path)
 		}
 	}
 	out, err := forward(files, old)
@@ -346,7 +359,7 @@ func readBackup(path string) (*backup, error) {
 	}
 	b := &backup{}
 	if err := json.Unmarshal(text, b); err != nil || len(b.Old) != len(b.New) {
-		return nil, fmt.Errorf("%s can not be read: %w", path, cmp.Or(err, errors.New("its lists differ in length")))
+		return nil, fmt.Errorf("%s can not be read: %w", path, cmp.Or(err, errors.New("it is damaged")))
 	}
 	return b, nil
 }
@@ -362,7 +375,7 @@ func (x *Files) set(name string) ([]hostconf.File, error) {
 		return nil, err
 	}
 	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != name {
-		return nil, fmt.Errorf("%s is not what was kept", path)
+		return nil, fmt.Errorf("%s is not what was kept: it is damaged: abort the job, and begin anew", path)
 	}
 	var out []hostconf.File
 	if err := json.Unmarshal(text, &out); err != nil {
@@ -385,7 +398,7 @@ func pending(all []change) ([]change, error) {
 		case c.from:
 			out = append(out, c)
 		default:
-			return nil, fmt.Errorf("%s was changed since it was compared or written: nothing more is written", c.to.Path)
+			return nil, fmt.Errorf("%s was changed since it was compared or written: nothing more is written: look who changed it, make it as it was, and go on; or abort the job", c.to.Path)
 		}
 	}
 	return out, nil

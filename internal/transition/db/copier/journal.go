@@ -78,7 +78,7 @@ func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
 		return nil, fmt.Errorf("target: read the journal %s.run: %w", Database, err)
 	}
 	if format != journalFormat {
-		return nil, fmt.Errorf("target: the journal %s.run has format %d: want %d, which this program knows", Database, format, journalFormat)
+		return nil, fmt.Errorf("target: the journal %s.run has format %d: want %d, which this program knows: go on with the release that began the copy; or begin anew: holdfast transition db clean --rows", Database, format, journalFormat)
 	}
 	var err error
 	if j.Begun, err = time.Parse(time.RFC3339, begun); err != nil {

@@ -59,7 +59,11 @@ func literal(c column.Column, v any) (string, error) {
 }
 
 func unexpected(c column.Column, v any) error {
-	return fmt.Errorf("column %s of type %s: the binary log has %T %.80v, which is not understood", c.Name, c.Type.Text, v, v)
+	value := fmt.Sprint(v)
+	if text, ok := bytesOf(v); ok {
+		value = strconv.Quote(text)
+	}
+	return fmt.Errorf("column %s of type %s: the binary log has the value %.80s, which is not understood", c.Name, c.Type.Text, value)
 }
 
 func bytesOf(v any) (string, bool) {

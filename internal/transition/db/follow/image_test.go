@@ -56,3 +56,13 @@ func TestValuesOfEvents(t *testing.T) {
 		}
 	}
 }
+
+// TestValuesThatAreNotUnderstood are told as they would be typed.
+func TestValuesThatAreNotUnderstood(t *testing.T) {
+	c := column.Column{Name: "n", Type: column.Type{Text: "decimal(10,2)", Kind: column.Decimal}}
+	for value, want := range map[any]string{"1 OR 1": `"1 OR 1"`, 1.5: "1.5"} {
+		if _, err := literal(c, value); err == nil || !strings.Contains(err.Error(), "has the value "+want+", which") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

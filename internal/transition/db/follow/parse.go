@@ -64,14 +64,14 @@ func (p *parser) parse(raw *replication.BinlogEvent) (*replication.BinlogEvent, 
 func guarded(h *replication.EventHeader, parse func() (*replication.BinlogEvent, error)) (e *replication.BinlogEvent, err error) {
 	defer func() {
 		if r := recover(); r != nil { // the library does not look where an event ends
-			err = fmt.Errorf("%v", r)
+			err = fmt.Errorf("it is cut short or damaged (%v)", r)
 		}
 		var known *replication.EventError
 		if errors.As(err, &known) {
 			err = errors.New(known.Err) // without the event's bytes
 		}
 		if err != nil {
-			e, err = nil, fatal(fmt.Errorf("event %s before position %d of its file: %w: want %s", h.EventType, h.LogPos, err, anew))
+			e, err = nil, fatal(fmt.Errorf("source: binary log: event %s before position %d of its file can not be read: %w: want %s", h.EventType, h.LogPos, err, anew))
 		}
 	}()
 	return parse()

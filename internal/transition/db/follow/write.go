@@ -342,7 +342,7 @@ func (f *follower) mine(ctx context.Context, tx *sql.Tx) error {
 	err := tx.QueryRowContext(ctx, "SELECT `binlog_file`, `binlog_pos` FROM "+copier.Database+".`run` WHERE `only` = 1 FOR UPDATE").Scan(&is.file, &is.pos)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return fatal(fmt.Errorf("target: the journal %s.run is gone", copier.Database))
+		return fatal(fmt.Errorf("target: the journal %s.run is gone: want %s", copier.Database, anew))
 	case err != nil:
 		return fmt.Errorf("target: read the journal: %w", err)
 	case is != f.saved && is != f.tried:

@@ -22,7 +22,7 @@ var ErrOwner = errors.New("the IDs that are staged on the source are of another 
 func Owned(ctx context.Context, source *server.Server, target string) error {
 	is, err := owner(ctx, source)
 	if err == nil && is != "" && is != target {
-		err = fmt.Errorf("%w, to %s, and this one is to %s: end that one first, by `transition db clean` with its target", ErrOwner, is, target)
+		err = fmt.Errorf("%w, to %s, and this one is to %s: end that one first, by `holdfast transition db clean` with its --target", ErrOwner, is, target)
 	}
 	return err
 }

@@ -28,7 +28,7 @@ var ErrOther = errors.New("another server answers at the same address")
 func (s self) is(ctx context.Context, conn driver.Conn) (err error) {
 	ask, ok := conn.(driver.QueryerContext)
 	if !ok {
-		return fmt.Errorf("the driver's connection (%T) asks nothing", conn)
+		return errors.New("the connection to the server takes no questions")
 	}
 	// As text, which is the same for all types.
 	rows, err := ask.QueryContext(ctx, "SELECT CONCAT(@@hostname, ':', @@port, ', server_id ', @@server_id)", nil)

@@ -191,7 +191,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	x, ok := conn.(driver.ExecerContext)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("the driver's connection (%T) runs no statements", conn), conn.Close())
+		return nil, errors.Join(errors.New("the connection to the server takes no statements"), conn.Close())
 	}
 	for _, s := range c.settings() {
 		if _, err := x.ExecContext(ctx, s, nil); err != nil {

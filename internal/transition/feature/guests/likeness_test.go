@@ -113,3 +113,17 @@ func TestFolder(t *testing.T) {
 		t.Error("a disk is not found by its file")
 	}
 }
+
+func TestWhere(t *testing.T) {
+	for want, w := range map[string]libvirt.Where{
+		"here, paused":                        {Place: libvirt.Here, State: libvirt.VMPaused},
+		"off":                                 {Place: libvirt.Off},
+		"not there":                           {Place: libvirt.Absent},
+		"moved to another host":               {Place: libvirt.Left},
+		"at a place that is not clear (torn)": {Place: libvirt.Unclear, Note: "torn"},
+	} {
+		if got := where(w); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

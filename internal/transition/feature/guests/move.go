@@ -32,7 +32,7 @@ func (r *run) migrate(ctx context.Context, from, to *libvirt.Fleet, target strin
 		err = to.Resume(ctx, r.was.UUID)
 	}
 	if err == nil && place != libvirt.Left {
-		err = fmt.Errorf("it is %s", place)
+		err = fmt.Errorf("libvirtd says that it is %s after it was moved", where(libvirt.Where{Place: place}))
 	}
 	if err == nil {
 		err = running(ctx, to, r.was.UUID, r.was.Name)
@@ -47,7 +47,7 @@ func (r *run) migrate(ctx context.Context, from, to *libvirt.Fleet, target strin
 func (r *run) gone(ctx context.Context, f *libvirt.Fleet) error {
 	w, err := f.Whereabouts(ctx, r.was.UUID, r.was.Name)
 	if err == nil && w.Place != libvirt.Absent && w.Place != libvirt.Left {
-		err = fmt.Errorf("it has left, and the host that it left says that it is %s", w.Place)
+		err = fmt.Errorf("it has left, and the host that it left says that it is %s", where(w))
 	}
 	return err
 }
@@ -123,7 +123,7 @@ func (r *run) settled(ctx context.Context, at, other *libvirt.Fleet) (libvirt.Wh
 			return w, nil
 		}
 		if !sleep.For(ctx, poll) {
-			return w, errors.Join(fmt.Errorf("libvirtd says that it is %s %s", w.Place, w.Note), err, ctx.Err())
+			return w, errors.Join(fmt.Errorf("libvirtd says that it is %s", where(w)), err, ctx.Err())
 		}
 	}
 }
@@ -147,7 +147,7 @@ func (r *run) unhalt(ctx context.Context, at, other *libvirt.Fleet) error {
 func (r *run) nowhereElse(ctx context.Context) error {
 	w, err := r.there.Whereabouts(ctx, r.was.UUID, r.was.Name)
 	if err == nil && w.Place != libvirt.Absent && w.Place != libvirt.Left {
-		err = fmt.Errorf("it is here, and on the target it is %s %s", w.Place, w.State)
+		err = fmt.Errorf("it is here, and on the target it is %s", where(w))
 	}
 	return err
 }

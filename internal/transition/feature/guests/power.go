@@ -47,7 +47,7 @@ func (r *run) isOff(ctx context.Context) error {
 		return err
 	}
 	if w.Place != libvirt.Off {
-		return fmt.Errorf("libvirtd says that it is %s %s", w.Place, w.Note)
+		return fmt.Errorf("libvirtd says that it is %s", where(w))
 	}
 	pids, err := r.here.Processes(ctx, r.was.UUID, r.was.Name)
 	if err == nil && len(pids) > 0 {
@@ -110,11 +110,30 @@ func (r *run) up(ctx context.Context) error {
 	})
 }
 
+// where says where a guest is: in which state it is where it has a process, and why that is not known.
+func where(w libvirt.Where) string {
+	text := string(w.Place)
+	switch {
+	case w.Place == libvirt.Absent:
+		text = "not there"
+	case w.Place == libvirt.Left:
+		text = "moved to another host"
+	case w.Place == libvirt.Unclear:
+		text = "at a place that is not clear"
+	case w.State != "":
+		text += ", " + string(w.State)
+	}
+	if w.Note != "" {
+		text += " (" + w.Note + ")"
+	}
+	return text
+}
+
 // running reads back that a guest runs on a host.
 func running(ctx context.Context, f *libvirt.Fleet, uuid, name string) error {
 	w, err := f.Whereabouts(ctx, uuid, name)
 	if err == nil && (w.Place != libvirt.Here || w.State != libvirt.VMRunning) {
-		err = fmt.Errorf("libvirtd says that it is %s %s %s", w.Place, w.State, w.Note)
+		err = fmt.Errorf("libvirtd says that it is %s", where(w))
 	}
 	return err
 }

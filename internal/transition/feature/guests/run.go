@@ -259,7 +259,7 @@ func (r *run) same(ctx context.Context) error {
 	if r.was.Persistent {
 		def, err := r.here.Definition(ctx, r.was.UUID)
 		if err == nil && def != r.def {
-			err = errors.New("its definition: compare with virsh dumpxml --inactive")
+			err = errors.New("its definition is not as before: virsh dumpxml --inactive shows it")
 		}
 		bad = append(bad, err)
 	}

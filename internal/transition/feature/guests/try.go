@@ -65,7 +65,7 @@ func (r *run) restart(ctx context.Context) error {
 	}
 	after, err := r.here.Processes(ctx, r.was.UUID, r.was.Name)
 	if err == nil && (len(before) != 1 || len(after) != 1 || before[0] != after[0]) {
-		err = fmt.Errorf("its processes were %v, and are %v", before, after)
+		err = fmt.Errorf("its QEMU process is to stay while it restarts: it was %v, and is %v", before, after)
 	}
 	return err
 }
@@ -187,7 +187,7 @@ func (r *run) remove(ctx context.Context, uuid, name string) error {
 		return err
 	}
 	if w, err = r.here.Whereabouts(ctx, uuid, name); err == nil && w.Place != libvirt.Absent {
-		err = fmt.Errorf("it is %s", w.Place)
+		err = fmt.Errorf("libvirtd says that it is %s after it was removed", where(w))
 	}
 	return err
 }

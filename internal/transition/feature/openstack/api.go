@@ -3,9 +3,11 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"holdfast/internal/fail"
@@ -34,7 +36,7 @@ type server struct {
 	Project string `json:"tenant_id"`
 	Status  string `json:"status"`
 	Task    string `json:"OS-EXT-STS:task_state"`
-	Power   int    `json:"OS-EXT-STS:power_state"` // 1: runs, 4: is off
+	Power   power  `json:"OS-EXT-STS:power_state"`
 	Host    string `json:"OS-EXT-SRV-ATTR:host"`
 	Zone    string `json:"OS-EXT-AZ:availability_zone"`
 	Locked  bool   `json:"locked"`
@@ -52,6 +54,24 @@ type server struct {
 		Message string `json:"message"`
 	} `json:"fault"`
 }
+
+// power is what the hypervisor said last, as Nova numbers it.
+type power int
+
+// States of power that a guest is wanted in.
+const (
+	powerOn  power = 1
+	powerOff power = 4
+)
+
+// String is the word of openstack(1).
+func (p power) String() string {
+	word := map[power]string{0: "NOSTATE", 1: "Running", 3: "Paused", 4: "Shutdown", 6: "Crashed", 7: "Suspended"}[p]
+	return cmp.Or(word, strconv.Itoa(int(p)))
+}
+
+// busy says what Nova does with the guest.
+func (s *server) busy() string { return cmp.Or(s.Task, "none") }
 
 // image is the ID of a server's image. A server that boots from a volume has "" in its place.
 type image string

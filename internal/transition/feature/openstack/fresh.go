@@ -62,7 +62,7 @@ func (r *run) freshIsUp(ctx context.Context) error {
 		return err
 	}
 	if s.Host != r.was.Host || s.Flavor.ID != r.was.Flavor.ID || s.Image != r.was.Image {
-		return fmt.Errorf("it is on %s with flavor %s and image %s: want %s, %s, %s", s.Host, s.Flavor.ID, s.Image, r.was.Host, r.was.Flavor.ID, r.was.Image)
+		return fmt.Errorf("it is on host %s with flavor %s and image %s: want %s, %s and %s", s.Host, s.Flavor.ID, s.Image, r.was.Host, r.was.Flavor.ID, r.was.Image)
 	}
 	if len(r.ports) == 0 {
 		return nil
@@ -151,7 +151,7 @@ func (r *run) metadata(ctx context.Context) error {
 		return fmt.Errorf("%s: it is not JSON: %w", req.URL, err)
 	}
 	if got.UUID != r.was.ID {
-		return fmt.Errorf("%s: it tells of guest %q", req.URL, got.UUID)
+		return fmt.Errorf("%s: it tells of guest %q: want %s", req.URL, got.UUID, r.was.ID)
 	}
 	return nil
 }

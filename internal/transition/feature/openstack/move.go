@@ -30,8 +30,8 @@ func (r *run) resize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.Flavor.ID != r.flavor || s.Power != 1 {
-		return fmt.Errorf("its flavor is %s, and its power state %d: want %s, 1", s.Flavor.ID, s.Power, r.flavor)
+	if s.Flavor.ID != r.flavor || s.Power != powerOn {
+		return fmt.Errorf("its flavor is %s, and its power state %s: want %s and %s", s.Flavor.ID, s.Power, r.flavor, powerOn)
 	}
 	if err := r.act(ctx, r.was.ID, cloud.Base, map[string]any{"revertResize": nil}, active); err != nil {
 		return fmt.Errorf("the resize taken back: %w", err)

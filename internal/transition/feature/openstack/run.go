@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -321,18 +322,18 @@ func (r *run) ended(ctx context.Context, id, request, status string) error {
 		case err == nil && s.Status == broken:
 			return fmt.Errorf("its status is %s: %s", s.Status, s.Fault.Message)
 		case err == nil && done && s.Task == "" && s.Status == status:
-			return power(s)
+			return powered(s)
 		}
 		if !sleep.For(ctx, poll) {
-			return errors.Join(context.Cause(ctx), fmt.Errorf("its status is %s, task %q", s.Status, s.Task), err)
+			return errors.Join(context.Cause(ctx), fmt.Errorf("its status is %s, task %s", s.Status, s.busy()), err)
 		}
 	}
 }
 
-// power reads back what the hypervisor said last.
-func power(s server) error {
-	if want := map[string]int{active: 1, off: 4}[s.Status]; want > 0 && s.Power != want {
-		return fmt.Errorf("its status is %s, and its power state %d: want %d", s.Status, s.Power, want)
+// powered reads back what the hypervisor said last.
+func powered(s server) error {
+	if want := map[string]power{active: powerOn, off: powerOff}[s.Status]; want > 0 && s.Power != want {
+		return fmt.Errorf("its status is %s, and its power state %s: want %s", s.Status, s.Power, want)
 	}
 	return nil
 }
@@ -360,7 +361,7 @@ func (r *run) home(ctx context.Context) error {
 		case s.Task != "": // it ends by itself
 			err = nil
 		case s.Status == active && isHome:
-			return power(s)
+			return powered(s)
 		case s.Status == verify && isHome:
 			err = r.act(ctx, s.ID, cloud.Base, map[string]any{"confirmResize": nil}, active)
 		case s.Status == verify:
@@ -380,7 +381,7 @@ func (r *run) home(ctx context.Context) error {
 			return err
 		}
 		if !sleep.For(ctx, poll) {
-			return errors.Join(context.Cause(ctx), fmt.Errorf("its status is %s, task %q, on %s", s.Status, s.Task, s.Host))
+			return errors.Join(context.Cause(ctx), fmt.Errorf("its status is %s, task %s, on host %s", s.Status, s.busy(), s.Host))
 		}
 	}
 }
@@ -406,7 +407,7 @@ func (r *run) same(ctx context.Context) error {
 	var bad []error
 	differs := func(what string, was, now any) {
 		if !reflect.DeepEqual(was, now) {
-			bad = append(bad, fmt.Errorf("%s: was %v, is %v", what, was, now))
+			bad = append(bad, fmt.Errorf("%s: was %s, is %s", what, shown(was), shown(now)))
 		}
 	}
 	differs("status", r.was.Status, now.Status)
@@ -426,4 +427,21 @@ func (r *run) same(ctx context.Context) error {
 		differs("ports", r.ports, ports)
 	}
 	return errors.Join(bad...)
+}
+
+// shown writes a value as the API does, for people.
+func shown(v any) string {
+	if s, ok := v.(fmt.Stringer); ok {
+		return s.String()
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	switch s := strings.Trim(string(text), `"`); s {
+	case "", "null", "[]", "{}":
+		return "none"
+	default:
+		return s
+	}
 }

@@ -75,7 +75,7 @@ func TestActionsAreReadBack(t *testing.T) {
 		"done":                        {stand{states: []string{`{"status": "REBOOT", "OS-EXT-STS:task_state": "rebooting"}`, `{"status": "ACTIVE", "OS-EXT-STS:power_state": 1}`}, events: good}, ""},
 		"a part failed":               {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 1}`}, events: `[{"event": "prep", "result": "Error", "traceback": "Traceback\n  File\nNoHost: none fits\n"}]`}, "prep: NoHost: none fits"},
 		"broken":                      {stand{states: []string{`{"status": "ERROR", "fault": {"message": "no host"}}`}, events: good}, "its status is ERROR: no host"},
-		"the hypervisor says another": {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 4}`}, events: good}, "power state 4: want 1"},
+		"the hypervisor says another": {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 4}`}, events: good}, "power state Shutdown: want Running"},
 		"refused":                     {stand{states: []string{`{}`}, answers: map[string]int{"reboot": 409}}, "status 409: it is too late"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,5 +163,24 @@ func TestInside(t *testing.T) {
 	}
 	if toldLine.MatchString("holdfast-feature addresses 10.1.0.7 told " + id[:20]) {
 		t.Error("a line that has not ended counts")
+	}
+}
+
+// TestShown: what differs is told as the API writes it.
+func TestShown(t *testing.T) {
+	var s server
+	if err := json.Unmarshal([]byte(`{"OS-EXT-STS:power_state": 4, "image": {"id": "i1"}, "os-extended-volumes:volumes_attached": [{"id": "v1"}]}`), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		v    any
+		want string
+	}{{s.Power, "Shutdown"}, {power(9), "9"}, {s.Image, "i1"}, {s.Volumes, `[{"id":"v1"}]`}, {s.Metadata, "none"}, {s.Addresses, "none"}, {s.Task, "none"}} {
+		if got := shown(c.v); got != c.want {
+			t.Errorf("%#v: %s, want %s", c.v, got, c.want)
+		}
+	}
+	if got := s.busy(); got != "none" {
+		t.Errorf("task %q", got)
 	}
 }

@@ -114,10 +114,7 @@ func explained(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.As(err, &code):
-		text := strings.TrimSpace(string(code.Body))
-		if len(text) > 500 {
-			text = text[:500]
-		}
+		text := cloud.Message(code.Body)
 		out := fail.Because(err, fail.Failed, fmt.Sprintf("%s %s: status %d: %s", code.Method, code.URL, code.Actual, text))
 		if code.Actual == http.StatusBadRequest && strings.Contains(text, "'id' not allowed in POST") {
 			out.Kind = fail.Refused
@@ -191,7 +188,7 @@ func list[T any](ctx context.Context, c *Client, o of[T], id func(T) string) (ou
 		}
 		last := id(out[len(out)-1])
 		if last == marker {
-			return nil, fail.Errorf(fail.Failed, "%s: the page after %s ends with it", o.path, marker)
+			return nil, fail.Errorf(fail.Failed, "%s: the list goes on with %s again and again", o.path, marker)
 		}
 		marker = last
 	}

@@ -120,7 +120,7 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	after, err := dump(ctx, o.Bridge, version)
 	if err != nil {
 		return nil, fail.Errorf(fail.Unknown, "bridge %s may be pinned, and could not be looked at: %w", o.Bridge, errors.Join(applied, err)).
-			With(fmt.Sprintf("a pin ends by itself after %s; holdfast transition unpin BRIDGE --force ends it at once", o.For))
+			With(fmt.Sprintf("a pin ends by itself after %s; holdfast transition unpin %s --force ends it at once", o.For, o.Bridge))
 	}
 	if applied != nil && after.Entries() == 0 {
 		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, errors.Join(applied, rearm(ctx, o.Bridge)))
@@ -177,7 +177,8 @@ func whole(bridge string, p *pin.Plan, d pin.Dump) error {
 // undo takes a pin away that is not as it should be.
 func undo(ctx context.Context, bridge, version string, d pin.Dump, because error) error {
 	if _, err := remove(context.WithoutCancel(ctx), bridge, version, d); err != nil {
-		return fail.Errorf(fail.Unknown, "%w; and the pin could not be taken away, and ends by itself", errors.Join(because, err))
+		return fail.Errorf(fail.Unknown, "%w; and the pin could not be taken away, and ends by itself", errors.Join(because, err)).
+			With("holdfast transition unpin " + bridge + " --force ends it at once")
 	}
 	return because
 }
@@ -191,7 +192,8 @@ func remove(ctx context.Context, bridge, version string, d pin.Dump) (int, error
 		return 0, errors.Join(applied, err)
 	}
 	if left := len(after.Ours()); left > 0 {
-		return 0, fail.Errorf(fail.Failed, "bridge %s still has %d flows of the pin: %w", bridge, left, errors.Join(applied, errors.New("read back")))
+		still := fail.Errorf(fail.Failed, "bridge %s still has %d flows of the pin after they were deleted", bridge, left)
+		return 0, errors.Join(still, applied)
 	}
 	return n, applied
 }
@@ -225,7 +227,7 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 
 // settled looks several times whether all flows are there again.
 func settled(ctx context.Context, bridge, version string, d pin.Dump) (pin.Dump, error) {
-	const remedy = "wait for the agent; or, when its flows are as they shall be: holdfast transition unpin BRIDGE --force"
+	remedy := "wait for the agent; or, when its flows are as they shall be: holdfast transition unpin " + bridge + " --force"
 	first := d
 	for i := 0; ; i++ {
 		if missing := d.Missing(); len(missing) > 0 {
