@@ -99,7 +99,7 @@ func gitState(ctx context.Context, dir string) (commit string, dirty bool, err e
 		case errors.Is(err, exec.ErrNotFound):
 			return "", fail.Errorf(fail.Failed, "%s is in a Git work tree, and git is not installed here", dir).With("install git, or copy the directory out of the work tree")
 		case err != nil:
-			return "", fail.Errorf(fail.Failed, "ask git for the commit of %s: %s: %w", dir, said, err)
+			return "", fail.Errorf(fail.Failed, "ask git for the commit of %s: %w", dir, tool.Told(err, said))
 		}
 		return strings.TrimSpace(out), nil
 	}

@@ -4,6 +4,7 @@ package tool
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,7 +17,8 @@ import (
 // what it wrote to standard error, in one line for a message. The error wraps exec.ErrNotFound where
 // there is no such program.
 func Run(ctx context.Context, within time.Duration, input, name string, args ...string) (out, said string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
+	caller := ctx
+	ctx, cancel := context.WithTimeout(caller, within)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second
@@ -25,5 +27,16 @@ func Run(ctx context.Context, within time.Duration, input, name string, args ...
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
-	return string(b), text.Clean(stderr.String()), err
+	if err != nil && ctx.Err() != nil && caller.Err() == nil { // that it was killed tells nobody why
+		err = fmt.Errorf("it has not ended within %s: %w", within, err)
+	}
+	return string(b), strings.TrimSpace(text.Clean(stderr.String())), err
+}
+
+// Told adds to the error of a program what the program has said, if that is anything.
+func Told(err error, said string) error {
+	if said == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, said)
 }

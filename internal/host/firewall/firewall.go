@@ -86,7 +86,7 @@ func New(addr string) Firewall { return Firewall{Run: command, Addr: addr, Proc:
 func command(ctx context.Context, input, name string, args ...string) (string, error) {
 	out, said, err := tool.Run(ctx, commandWithin, input, name, args...)
 	if err != nil {
-		return out, fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, said)
+		return out, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), tool.Told(err, said))
 	}
 	return out, nil
 }

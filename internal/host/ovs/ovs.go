@@ -61,7 +61,7 @@ func Bridges(ctx context.Context) (map[string]Facts, error) {
 	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
 		"--columns=name,protocols,fail_mode,controller", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
 	if err != nil {
-		return nil, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err)
+		return nil, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err).With("see that Open vSwitch runs on this host, and that you are root")
 	}
 	all, err := bridges(out)
 	if err != nil {
@@ -146,7 +146,7 @@ func run(ctx context.Context, input, name string, args ...string) (string, error
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("%s is not on this host: %w", name, exec.ErrNotFound)
 	case err != nil:
-		return "", fmt.Errorf("%s: %w: %s", name, err, said)
+		return "", fmt.Errorf("%s: %w", name, tool.Told(err, said))
 	}
 	return out, nil
 }

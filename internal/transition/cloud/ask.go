@@ -89,7 +89,7 @@ func Meet(ctx context.Context, getenv func(string) string) (*Cloud, error) {
 		at.Availability = gophercloud.Availability(strings.TrimSuffix(text, "URL"))
 	}
 	if c.Nova, err = openstack.NewComputeV2(p, at); err != nil {
-		return nil, fail.Errorf(fail.Invalid, "the compute service in Keystone's catalog: %w", err)
+		return nil, fail.Errorf(fail.Invalid, "the compute service in Keystone's catalog: %w", err).With("OS_REGION_NAME and OS_INTERFACE choose the endpoint; openstack catalog list shows them all")
 	}
 	for _, s := range []struct {
 		to   **gophercloud.ServiceClient

@@ -81,9 +81,13 @@ func Login(ctx context.Context, o *gophercloud.AuthOptions, client http.Client) 
 		return provider, nil
 	case errors.Is(err, context.Canceled):
 		return nil, err
-	case errors.As(err, &code) && code.Actual != http.StatusTooManyRequests && code.Actual < 500:
-		return nil, fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: %s", o.IdentityEndpoint, code.Actual, Message(code.Body)).
-			With("want a user, password and project that it knows; or, when it knows no such path, its own address in OS_AUTH_URL")
+	case errors.As(err, &code):
+		refused := fail.Errorf(fail.Invalid, "log in to Keystone at %s: status %d: %s", o.IdentityEndpoint, code.Actual, Message(code.Body))
+		if Passes(err) {
+			refused.Kind = fail.Unavailable
+			return nil, refused
+		}
+		return nil, refused.With("want a user, password and project that it knows; or, when it knows no such path, its own address in OS_AUTH_URL")
 	}
 	return nil, fail.Errorf(fail.Unavailable, "log in to Keystone at %s: %w", o.IdentityEndpoint, err)
 }

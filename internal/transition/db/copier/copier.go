@@ -293,7 +293,7 @@ func (r *run) now(mappingHash string) *Journal {
 func (j *Journal) same(now *Journal) error {
 	var what []string
 	if j.Mapping != now.Mapping {
-		what = append(what, fmt.Sprintf("mapping %s (now %s)", j.Mapping, now.Mapping))
+		what = append(what, "mapping")
 	}
 	if j.Source != now.Source {
 		what = append(what, fmt.Sprintf("source %s (now %s)", j.Source, now.Source))

@@ -37,7 +37,7 @@ func TestNova(t *testing.T) {
 	} {
 		r, err := standIn(t, c.shell).Read(t.Context(), "one", "two")
 		if c.want != "" {
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "Nova's code and nova.conf") {
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "--nova-conf nova.conf: ") {
 				t.Errorf("%s: %v", c.shell, err)
 			}
 			continue

@@ -161,7 +161,7 @@ func chains(ctx context.Context) ([]string, error) {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, fail.Errorf(fail.Failed, "iptables-save: %w: %s", err, said)
+		return nil, fail.Errorf(fail.Failed, "iptables-save: %w", tool.Told(err, said))
 	}
 	names := []string{}
 	for line := range strings.Lines(out) {

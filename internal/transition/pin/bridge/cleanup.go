@@ -160,7 +160,7 @@ func (c cleanup) rearm(ctx context.Context) error {
 func (c cleanup) ask(ctx context.Context, args ...string) (string, error) {
 	out, said, err := tool.Run(ctx, systemctlTakes, "", c.systemctl, args...)
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", c.systemctl, strings.Join(args, " "), err, said)
+		return "", fmt.Errorf("%s %s: %w", c.systemctl, strings.Join(args, " "), tool.Told(err, said))
 	}
 	return out, nil
 }
