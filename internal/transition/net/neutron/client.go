@@ -104,6 +104,9 @@ func (c *Client) options() *gophercloud.RequestOpts {
 	return &gophercloud.RequestOpts{MoreHeaders: map[string]string{"X-Project-Id": c.anchor, "X-Roles": "admin"}}
 }
 
+// InstallExtension is what to do where Neutron does not let clients choose IDs.
+const InstallExtension = "Install the extension holdfast_client_ids on the hosts of Neutron's API: packaging/neutron/README.md in Holdfast's source says how."
+
 // explained makes an error of a kind: what the API said, and what can be done. Of a caller who has given up the last answer
 // says nothing.
 func explained(ctx context.Context, err error) error {
@@ -118,14 +121,14 @@ func explained(ctx context.Context, err error) error {
 		out := fail.Because(err, fail.Failed, fmt.Sprintf("%s %s: status %d: %s", code.Method, code.URL, code.Actual, text))
 		if code.Actual == http.StatusBadRequest && strings.Contains(text, "'id' not allowed in POST") {
 			out.Kind = fail.Refused
-			return out.With("Install the extension holdfast_client_ids on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
+			return out.With(InstallExtension)
 		}
 		if code.Actual >= 500 || code.Actual == http.StatusTooManyRequests {
 			out.Kind = fail.Unavailable
 		}
 		return out
 	}
-	return fail.Errorf(fail.Unavailable, "neutron: %w", err)
+	return fail.Errorf(fail.Unavailable, "ask Neutron: %w", err)
 }
 
 // of is a collection: its path, the key in answers (the path's own, if ""), and the project whose objects are read ("": all). What
@@ -168,13 +171,13 @@ func list[T any](ctx context.Context, c *Client, o of[T], id func(T) string) (ou
 			err = json.Unmarshal(text, &links)
 		}
 		if err != nil {
-			return nil, fail.Errorf(fail.Failed, "%s: %w", o.path, err)
+			return nil, fail.Errorf(fail.Failed, "Neutron's answer for %s: %w", o.path, err)
 		}
 		for _, text := range objects {
 			v := o.absent
 			var all map[string]json.RawMessage
 			if err := errors.Join(json.Unmarshal(text, &v), json.Unmarshal(text, &all)); err != nil {
-				return nil, fail.Errorf(fail.Failed, "%s: %w", o.path, err)
+				return nil, fail.Errorf(fail.Failed, "Neutron's answer for %s: %w", o.path, err)
 			}
 			out = append(out, v)
 			if o.kind != "" {
@@ -188,7 +191,7 @@ func list[T any](ctx context.Context, c *Client, o of[T], id func(T) string) (ou
 		}
 		last := id(out[len(out)-1])
 		if last == marker {
-			return nil, fail.Errorf(fail.Failed, "%s: the list goes on with %s again and again", o.path, marker)
+			return nil, fail.Errorf(fail.Failed, "Neutron's answer for %s: the list goes on with %s again and again", o.path, marker)
 		}
 		marker = last
 	}

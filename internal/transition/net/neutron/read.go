@@ -316,7 +316,7 @@ func (c *Client) Rules(ctx context.Context, group string) ([]net.Rule, error) {
 		return nil, err
 	}
 	if got.Group == nil {
-		return nil, fail.Errorf(fail.Failed, "security group %s: the answer has no group", group)
+		return nil, fail.Errorf(fail.Failed, "Neutron's answer for security group %s has no group in it", group)
 	}
 	return got.Group.Rules, nil
 }

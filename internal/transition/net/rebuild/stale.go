@@ -63,7 +63,7 @@ func able(ctx context.Context, d *net.Document, c *neutron.Client, endpoint stri
 	}
 	if !has[extension] {
 		return fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", endpoint, extension).
-			With("Install holdfast_client_ids.py on the hosts of Neutron's API, as its README.md in packaging/neutron says.")
+			With(neutron.InstallExtension)
 	}
 	needs := d.Needs()
 	var lines []string
