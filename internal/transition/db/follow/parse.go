@@ -71,7 +71,7 @@ func guarded(h *replication.EventHeader, parse func() (*replication.BinlogEvent,
 			err = errors.New(known.Err) // without the event's bytes
 		}
 		if err != nil {
-			e, err = nil, fatal(fmt.Errorf("source: binary log: event %s before position %d of its file can not be read: %w: want %s", h.EventType, h.LogPos, err, anew))
+			e, err = nil, fatal(fmt.Errorf("event %s before position %d of its file can not be read: %w: want %s", h.EventType, h.LogPos, err, anew))
 		}
 	}()
 	return parse()
