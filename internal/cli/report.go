@@ -202,14 +202,7 @@ func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	} else if err != nil {
 		notes = append(notes, fmt.Sprintf("the configuration is not known (%v), nor are the passwords that it refers to: what looks like one is removed all the same", err))
 	}
-	if cfg.VNC != nil {
-		paths = append(paths, cfg.VNC.File())
-	}
-	for _, h := range cfg.Fencing.Hosts {
-		for _, d := range h.Devices {
-			paths = append(paths, strings.TrimPrefix(d.Credential, "file:"))
-		}
-	}
+	paths = append(paths, cfg.CredentialFiles()...)
 	slices.Sort(paths)
 	paths = slices.DeleteFunc(slices.Compact(paths), func(p string) bool { return p == "" })
 	known, trouble := support.SecretsOf(paths...)

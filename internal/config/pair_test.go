@@ -122,3 +122,13 @@ func TestPairArbiter(t *testing.T) {
 	})
 	runFaults(t, []faultCase{one("two nodes of a VM", `, "192.0.2.13 h3"]`, `]`, `Node: value "2 nodes": want an odd number`, `Network[1].Ipaddr: value "198.51.102.3@h3": unknown host`, `Network[1].Gateway: value "198.51.102.1@h3": unknown host`)})
 }
+
+// TestCredentialFiles: a report must know the secrets of all of them.
+func TestCredentialFiles(t *testing.T) {
+	cl := Cluster{VNC: &VNC{Credential: "file:/a"}, Ceph: Ceph{Credential: "file:/b"}}
+	cl.Fencing.Hosts = map[string]HostFencing{"h1": {Devices: []FenceDevice{{Credential: "file:/c"}, {Credential: "file:/a"}}}}
+	cl.Pair = &Pair{Device: &PairDevice{Credential: "file:/d"}, Database: &PairDatabase{Admin: PairAccount{Credential: "file:/e"}, Replication: PairAccount{Credential: "file:/f"}}}
+	if got := cl.CredentialFiles(); !slices.Equal(got, []string{"/a", "/b", "/c", "/d", "/e", "/f"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 
 	"holdfast/internal/cluster"
@@ -87,6 +89,38 @@ func (cl Cluster) RBD() *cluster.RBD {
 	r := &cluster.RBD{Mons: cl.MonAddrs, Pool: cl.PoolName, Image: imageName, User: cmp.Or(cl.Ceph.User, CephUser)}
 	r.Keyring = cmp.Or(strings.TrimPrefix(cl.Ceph.Credential, "file:"), "/etc/ceph/ceph.client."+r.User+".keyring")
 	return r
+}
+
+// CredentialFiles are the files with passwords and keys that any field Credential names.
+func (cl Cluster) CredentialFiles() []string {
+	b, err := json.Marshal(cl)
+	var v any
+	if err == nil {
+		err = json.Unmarshal(b, &v)
+	}
+	if err != nil {
+		panic(err) // a configuration is plain data
+	}
+	var files []string
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, field := range v {
+				if text, ok := field.(string); ok && name == "Credential" {
+					files = append(files, strings.TrimPrefix(text, "file:"))
+				}
+				walk(field)
+			}
+		case []any:
+			for _, each := range v {
+				walk(each)
+			}
+		}
+	}
+	walk(v)
+	slices.Sort(files)
+	return slices.Compact(files)
 }
 
 // MemoryMiB returns the guest's memory in MiB; MemorySizeInMB overrides MemorySizeInGB.

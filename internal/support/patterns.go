@@ -8,13 +8,15 @@ import (
 const (
 	keyEnd = "PRIVATE KEY-----"
 	// names end the names of what is a secret.
-	names = `passw(?:or)?d|passphrase|secret|token|credential|[_-]pwd|(?:api|access|auth|encryption|private|secret|unlock)[_-]?key`
+	names = `passw(?:or)?d|passphrase|secret|token|credential|密码|口令|sst_auth|[_-]pwd|(?:api|access|auth|encryption|private|secret|unlock)[_-]?key`
 	// briefly are names that count where a value follows them, and not within other words.
-	briefly = `\bpwd|(?:\b|[_-])pass|(?-i:[a-z0-9]P(?:wd|ass))`
+	briefly = `\bpwd|\bcommunity|(?:\b|[_-])pass|(?-i:[a-z0-9]P(?:wd|ass))`
 	// bare is a value without quotes around it. A quote within is part of it unless something new begins behind it.
 	bare = `(?:[^\s"']|["'][^\s"',:;}\])>/=\\])+`
 	// inQuotes is a value in quotes, up to the next one that is not escaped.
 	inQuotes = `(?:[^"'\\\n]|\\[^"'\n])+`
+	// inSQL is the same in SQL, where two quotes are one within the text.
+	inSQL = `(?:[^"'\\\n]|\\[^"'\n]|'')+`
 	// argument is one of a command, also with spaces in quotes; glued is one behind its flag.
 	argument = `(?:\\*'[^'\n]+'|\\*"[^"\n]+"|` + bare + `)`
 	glued    = `(?:\\*'[^\s"',:;}\])>/=\\][^'\n]*'|\\*"[^\s"',:;}\])>/=\\][^"\n]*"|` + bare + `)`
@@ -38,6 +40,9 @@ var patterns = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)authorization\\*["']?\s*[:=]\s*\\*["']?(?:(?:basic|bearer|digest|token)\s+)?(` + bare + `)`),
 	regexp.MustCompile(`(?i)\bsecret\b[^\n]*?\bdata\\*"?\s*[:=]\s*\\*"?([A-Za-z0-9+/=]+)`),
 	regexp.MustCompile(`\b(AQ[A-Za-z0-9+/]{36,38}={1,2})`),
+	regexp.MustCompile(`\[client\.[^\]\n]*\][^\n]*?\bkey\s*=\s*(` + bare + `)`),
+	regexp.MustCompile(`(?i)\bcookie\\*["']?\s*[:=]\s*\\*["']?([^\n"'\\]+)`),
+	regexp.MustCompile(`(?i)\bsecret\s+\\*"([^"\\\n]+)`),
 	regexp.MustCompile(`(\$(?:1|5|6|y|2[aby])\$[^\s:"']+)`),
 	// arguments of programs
 	regexp.MustCompile(`\b(?:mysql|mariadb|mariabackup|xtrabackup)[\w-]*\s(?:[^\n]*?\s)??-p(` + glued + `)`),
@@ -48,6 +53,9 @@ var patterns = []*regexp.Regexp{
 	regexp.MustCompile(`\bms_recovery\.sh\s+[\w.:%-]*[.:][\w.:%-]*[ \t]+(` + argument + `)(?:[ \t]+(` + argument + `))?`),
 	regexp.MustCompile(`\biscsiadm\s[^\n]*?password(?:_in)?\s[^\n]*?(?:-v|--value)[\s=]*(` + argument + `)`),
 	regexp.MustCompile(`\brabbitmqctl\s[^\n]*?(?:add_user|change_password|authenticate_user)\s+\S+[ \t]+(` + argument + `)`),
+	regexp.MustCompile(`\bsnmp\w*\s(?:[^\n]*?\s)??-A\s*(` + argument + `)`),
+	regexp.MustCompile(`\bsnmp\w*\s(?:[^\n]*?\s)??-X\s*(` + argument + `)`),
+	regexp.MustCompile(`\bchpasswd\s*<<<\s*` + login),
 	// lists of such arguments
 	regexp.MustCompile(`\b(?:ipmitool\\*["']\s*,[^\n\]]*?["']-P|(?:fence_\w+|racadm|sshpass|zsha)\\*["']\s*,[^\n\]]*?["']-p)\\*["']\s*,\s*\\*["'](` + inQuotes + `)`),
 	regexp.MustCompile(`\bms_recovery\.sh\\*["']\s*,\s*\\*["'][^\s"']+["']\s*,\s*\\*["'](` + inQuotes + `)(?:["']\s*,\s*\\*["'](` + inQuotes + `))?`),
@@ -59,15 +67,15 @@ var patterns = []*regexp.Regexp{
 	regexp.MustCompile(`\bsecret-set-value\s[^\n]*?--base64[\s=]+(` + bare + `)`),
 	regexp.MustCompile(`\bsecret-set-value\s+[0-9a-fA-F-]{36}\s+([A-Za-z0-9+/]` + bare + `)`),
 	regexp.MustCompile(`\becho\s+(?:-\w+\s+)?\\*["']?([^"'|\n]*[^"'|\\\s])\\*["']?\s*\|\s*(?:sudo\s+)?(?:[\w/]*/)?(?:passwd|chpasswd|htpasswd|openssl|cryptsetup)\b`),
-	regexp.MustCompile(`(?i)\bidentified\s+(?:by|(?:with|via)\s+\S+\s+(?:by|as|using))\s+(?:password\s+)?\\*["'](` + inQuotes + `)`),
-	regexp.MustCompile(`(?i)\bpassword\s*\(\s*\\*["'](` + inQuotes + `)`),
-	regexp.MustCompile(`(?i)\bset\s+password\b[^\n=]*=\s*\\*["'](` + inQuotes + `)`),
-	regexp.MustCompile(`(?i)\bpassw(?:or)?d\s+(?:is|was)\s+\\*["'](` + inQuotes + `)`),
-	regexp.MustCompile(`(?i)\bpassw(?:or)?d\s+(?:is|was)\s+([^\s"']*[0-9][^\s"']*)`),
+	regexp.MustCompile(`(?i)\bidentified\s+(?:by|(?:with|via)\s+\S+\s+(?:by|as|using))\s+(?:password\s+)?\\*["'](` + inSQL + `)`),
+	regexp.MustCompile(`(?i)\bpassword\s*\(\s*\\*["'](` + inSQL + `)`),
+	regexp.MustCompile(`(?i)\bset\s+password\b[^\n=]*=\s*\\*["'](` + inSQL + `)`),
+	regexp.MustCompile(`(?i)\bpassw(?:or)?d(?:\s+(?:of|for)\s+\S+)?\s+(?:is|was):?\s+\\*["'](` + inQuotes + `)`),
+	regexp.MustCompile(`(?i)\bpassw(?:or)?d(?:\s+(?:of|for)\s+\S+)?\s+(?:is|was):?\s+([^\s"']*[0-9][^\s"']*)`),
 }
 
 // named is a name that sounds like a secret, up to its value: NAME = VALUE, NAME: VALUE, --NAME VALUE, and "--NAME", "VALUE".
-var named = regexp.MustCompile(`(?i)(?:[\w.-]*(?:` + names + `)\\*["']?\s*[:=]\s*|` +
+var named = regexp.MustCompile(`(?i)(?:[\w.-]*(?:` + names + `)\\*["']?\s*[:=：]\s*|` +
 	`--?[\w-]*(?:` + names + `)(?:\s+|\\*["']\s*,\s*)|` +
 	`[\w.-]*(?:` + briefly + `)\\*["']?\s*[:=]\s*|(?:^|[\s"'])--?(?:[\w-]*[_-])?pass(?:\s+|\\*["']\s*,\s*))`)
 
@@ -75,6 +83,9 @@ var named = regexp.MustCompile(`(?i)(?:[\w.-]*(?:` + names + `)\\*["']?\s*[:=]\s
 var workingDirectory = regexp.MustCompile(`^PWD\\*["']?\s*[:=]\s*\\*["']?/[\w./-]*(?:[\s"'\\,;]|$)`)
 
 var (
+	// yamlTag stands before a value in YAML; list has several, of which the first quote and the last one stay.
+	yamlTag   = regexp.MustCompile(`^!!?\w+\s+`)
+	list      = regexp.MustCompile(`^\[\s*\\*["']([^\]\n]*[^\]\n\\"'])\\*["']\s*\]`)
 	startBare = regexp.MustCompile(`^` + bare)
 	// more is where a value without quotes ends before its run of characters does: a list or an address goes on.
 	more = regexp.MustCompile(`[,;&]["'{\[]*[\w.-]+\\*["']?[:=]|[,;&}\])]+$|</|/>$`)
@@ -89,6 +100,10 @@ const (
 
 // value is where the value of a name ends; the name begins at name, the value at from.
 func value(s string, name, from int) (int, int) {
+	from += len(yamlTag.FindString(s[from:min(len(s), from+maxName)]))
+	if m := list.FindStringSubmatchIndex(s[from:min(len(s), from+maxValue)]); m != nil {
+		return from + m[2], from + m[3]
+	}
 	begin := from
 	for from < len(s) && s[from] == '\\' {
 		from++
