@@ -228,7 +228,7 @@ func (a *Agent) describe() {
 	if a.s.trouble != "" {
 		all = append(all, a.s.trouble)
 	}
-	why := strings.Join(all, "; ")
+	why := strings.ReplaceAll(strings.Join(all, "; "), "\n", "; ") // an error of several
 	if m.Me.Fit != (err == nil) || m.Me.Why != why {
 		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
 		a.notify()

@@ -118,7 +118,7 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 		}
 		if done {
 			if why := a.startable(ctx, next, in.Check); why != nil && len(out.Changes) > 0 {
-				out.Warnings = append(out.Warnings, fmt.Sprintf("host %s can not start the guest with this configuration: %s", a.s.core.Self, why))
+				out.Warnings = append(out.Warnings, fmt.Sprintf("host %s can not start the guest with this configuration: %s", a.s.core.Self, strings.ReplaceAll(why.Error(), "\n", "; ")))
 			}
 			return out, err
 		}

@@ -94,22 +94,24 @@ func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, starts 
 	if starts && spec.Seed != "" {
 		files = append(files, file{"seed", spec.Seed})
 	}
-	found, filesErr := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (string, error) {
-		var errs []error
-		found := ""
+	type result struct {
+		format string
+		wrong  []error // each says of what it is
+	}
+	found, filesErr := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (r result, _ error) {
 		for _, f := range files {
 			got, err := checkFile(f.what, f.path)
-			errs = append(errs, err)
+			r.wrong = append(r.wrong, err)
 			if f.what == imageFile {
-				found = got
+				r.format = got
 				if got == formatQcow2 {
-					errs = append(errs, checkBehind(f.what, f.path))
+					r.wrong = append(r.wrong, checkBehind(f.what, f.path))
 				}
 			}
 		}
-		return found, errors.Join(errs...)
+		return r, nil
 	})
-	return format + found, errors.Join(err, filesErr) // only one of them looks at the image
+	return format + found.format, errors.Join(append(found.wrong, err, filesErr)...) // only one of them looks at the image
 }
 
 const imageFile = "image"

@@ -57,21 +57,24 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts 
 	for _, n := range exports {
 		errs = append(errs, about(n, checkExport(ctx, n)))
 	}
-	hasVars, err := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (bool, error) {
+	type result struct {
+		hasVars bool
+		wrong   []error // each says of what it is
+	}
+	found, err := bounded(ctx, d.files, "look at the guest's files (does their file server answer?)", func() (r result, _ error) {
 		_, err := os.Stat(vars)
-		hasVars := err == nil
-		var errs []error
+		r.hasVars = err == nil
 		for _, n := range local {
-			if n.Kind != domainxml.Variables || !hasVars {
-				errs = append(errs, d.checkLocal(n, spec.Folder, len(here) > 0))
+			if n.Kind != domainxml.Variables || !r.hasVars {
+				r.wrong = append(r.wrong, d.checkLocal(n, spec.Folder, len(here) > 0))
 			}
 		}
-		return hasVars, errors.Join(errs...)
+		return r, nil
 	})
-	if hasVars {
+	if found.hasVars {
 		libvirts = slices.DeleteFunc(libvirts, func(n domainxml.Need) bool { return n.Kind == domainxml.Firmware })
 	}
-	return errors.Join(append(errs, err, d.askLibvirt(ctx, libvirts))...)
+	return errors.Join(append(append(errs, found.wrong...), err, d.askLibvirt(ctx, libvirts))...)
 }
 
 // about says which place of the domain an error is about.
