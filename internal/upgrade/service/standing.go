@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -48,6 +49,7 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	if err != nil {
 		return out, err
 	}
+	seen, _ := s.Seen()
 	now := map[cluster.HostID]string{}
 	for _, step := range last.plan.Steps() {
 		rec := last.Records[step.ID]
@@ -68,6 +70,9 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 			out.Steps.Failed++
 		}
 		now[step.Host] = cmp.Or(rec.Why, rec.Note, shown.State+" "+step.ID)
+		if x, known := seen[step.Host]; known && !x.Up(time.Now()) {
+			now[step.Host] = fmt.Sprintf("silent for %s; %s", time.Since(x.SeenAt).Round(time.Second), now[step.Host])
+		}
 		if len(j.Steps) < maxShown {
 			j.Steps = append(j.Steps, shown)
 		}

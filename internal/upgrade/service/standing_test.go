@@ -47,6 +47,9 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 		t.Fatalf("%v, %+v", err, u.Job)
 	}
 	r.silence("h2")
+	if u, err = r.Upgrade(limited(t)); err != nil || !strings.HasPrefix(u.Hosts[0].Now, "silent for 1m") || !strings.HasSuffix(u.Hosts[0].Now, "; running h2/install/db") {
+		t.Errorf("%v, of a silent host: %+v", err, u.Hosts[0])
+	}
 	if err := r.AdmitHost(limited(t), "ann", "h2", true); err != nil {
 		t.Fatal(err)
 	}
