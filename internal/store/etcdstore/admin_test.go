@@ -225,6 +225,7 @@ func (c *cluster) statusAlone(t *testing.T, a *Admin) {
 	for _, m := range c.members[:2] {
 		m.freeze(t, unix.SIGSTOP)
 		defer m.freeze(t, unix.SIGCONT)
+		try.Stands(t, m.cmd.Process.Pid)
 	}
 	if kv, ok, err := st.Get(store.Stale(try.Context(t)), "a"); !ok || err != nil || string(kv.Value) != "1" {
 		t.Errorf("without a quorum the last member knows %q, %v", kv.Value, err)

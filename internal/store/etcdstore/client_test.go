@@ -327,6 +327,7 @@ func (c *cluster) noMajority(t *testing.T) {
 		if m != leader {
 			m.freeze(t, unix.SIGSTOP)
 			defer m.freeze(t, unix.SIGCONT)
+			try.Stands(t, m.cmd.Process.Pid)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)

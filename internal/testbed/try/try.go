@@ -122,3 +122,18 @@ func Children(pid int) (out []int) {
 	}
 	return out
 }
+
+// Stands waits until all threads of a process stand still, some time after it was sent SIGSTOP.
+func Stands(t testing.TB, pid int) {
+	t.Helper()
+	Until(t, "all threads to stand still", func() bool {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		Must(t, err)
+		for _, path := range stats {
+			if b, err := os.ReadFile(path); err == nil && !strings.Contains(string(b), ") T ") {
+				return false
+			}
+		}
+		return len(stats) > 0
+	})
+}

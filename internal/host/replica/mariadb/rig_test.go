@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -217,16 +216,7 @@ func (n *node) freeze() (thaw func()) {
 	n.t.Helper()
 	id := n.id()
 	try.Must(n.t, procfs.Here.Signal(id, unix.SIGSTOP))
-	try.Until(n.t, "all threads to stand still", func() bool {
-		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", id.PID))
-		try.Must(n.t, err)
-		for _, path := range stats {
-			if b, err := os.ReadFile(path); err == nil && !strings.Contains(string(b), ") T ") {
-				return false
-			}
-		}
-		return len(stats) > 0
-	})
+	try.Stands(n.t, id.PID)
 	return func() { try.Must(n.t, procfs.Here.Signal(id, unix.SIGCONT)) }
 }
 
