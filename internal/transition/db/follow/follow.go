@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/mapping"
@@ -345,7 +346,29 @@ func (f *follower) ended(ctx context.Context) (bool, error) {
 	if f.stop != nil && f.opt.GoesOn {
 		return true, nil
 	}
+	if err := f.unbroken(ctx); err != nil {
+		return false, err
+	}
 	return true, f.write(ctx, copier.Done)
+}
+
+// toldKeys is how many keys an error has at most.
+const toldKeys = 5
+
+// unbroken looks, where rows that refer to nothing are left out, for those that following can
+// not know: there is no cut-over with them.
+func (f *follower) unbroken(ctx context.Context) error {
+	for _, l := range f.plan.Loose() {
+		b, err := server.Question{Rows: l.Rows}.Ask(ctx, f.source, f.target, toldKeys)
+		if err != nil {
+			return fmt.Errorf("target: rows of %s that refer to nothing: %w", l.On, err)
+		}
+		if b.Rows > 0 {
+			return fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are gone from the source, and this foreign key is none by which rows are left out (%s of the first: %s): there is no cut-over",
+				b.Rows, l.On, strings.Join(l.Columns, ", "), l.Table, strings.Join(b.Columns, ", "), strings.Join(b.Keys, "; ")).With("delete or mend them on the source: the same run goes on")
+		}
+	}
+	return nil
 }
 
 // tell tells progress.

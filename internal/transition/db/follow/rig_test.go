@@ -128,11 +128,14 @@ func newWorld(t *testing.T, one bool, opt ...string) *world {
 
 func (w *world) makePlan() { w.planOf(mappingText) }
 
-func (w *world) planOf(text string) {
+func (w *world) planOf(text string, with ...func(*mapping.Mapping)) {
 	w.t.Helper()
 	var err error
 	if w.mapping, err = mapping.ParseMapping("m.yaml", []byte(text)); err != nil {
 		w.t.Fatal(err)
+	}
+	for _, f := range with {
+		f(w.mapping)
 	}
 	from, err := w.source.Side(w.t.Context(), w.sourceDB)
 	if err != nil {

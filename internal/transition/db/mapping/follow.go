@@ -54,8 +54,10 @@ func (p *Planned) Reads() []string {
 		}
 	}
 	for _, r := range p.planner.parents {
-		if !slices.Contains(out, r.parent.Source) {
-			out = append(out, r.parent.Source)
+		for _, t := range r.parent.Reads() {
+			if !slices.Contains(out, t) {
+				out = append(out, t)
+			}
 		}
 	}
 	return out

@@ -394,7 +394,7 @@ func (p *Plan) orphans(m *Mapping) {
 			} else if o, ok = t.withoutParent(ref, parts[0]); len(parts) > 1 {
 				o.Unknown = cmp.Or(o.Unknown, "they come of several parts: verify tells")
 			}
-			if i > 0 && len(parts) == 1 {
+			if len(parts) == 1 && slices.IndexFunc(p.Tables, func(x Planned) bool { return x.Table == ref.Table }) < i { // as withParents finds it
 				_, o.MayGo = t.planner.reference(ref)
 			}
 			if o.Skipped = m.skips(ref.Table); ok {

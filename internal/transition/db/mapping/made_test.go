@@ -3,6 +3,8 @@ package mapping
 import (
 	"strings"
 	"testing"
+
+	"holdfast/internal/transition/db/column"
 )
 
 // TestChecksOfTheTargetForTheSource: tables of the target become the rows that the mapping makes
@@ -52,9 +54,16 @@ func TestRowsThatReferToNothing(t *testing.T) {
 	if len(plain.Left) != 0 || len(plain.Orphans) != 2 || !plain.Orphans[0].MayGo || plain.Orphans[1].MayGo {
 		t.Errorf("%+v, %+v", plain.Left, plain.Orphans)
 	}
+	if loose := (&Plan{Tables: []Planned{plain}}).Loose(); loose != nil {
+		t.Errorf("%+v", loose)
+	}
 	m := parse(t, text)
 	m.LeaveOrphans()
-	i := MakePlan(m, source, target, given).Tables[1]
+	left := MakePlan(m, source, target, given)
+	i := left.Tables[1]
+	if loose := left.Loose(); len(loose) != 1 || loose[0].Name != "p" || loose[0].On != "nova.instances" || !strings.Contains(loose[0].Rows, "p.`name` = c.`project_id`") {
+		t.Errorf("%+v", loose)
+	}
 	const among = " IN (SELECT `s`.`id` FROM `liberty_nova`.`instance_types` AS `s` WHERE (`s`.`deleted` = 0) AND `s`.`id` IS NOT NULL)"
 	for _, s := range []string{i.Select(""), i.Count(), i.SourceSum(""), i.Lookups[0].Missing} {
 		if !strings.Contains(s, "(`s`.`flavor_id` IS NULL OR (`s`.`flavor_id`)"+among+")") {
@@ -70,5 +79,55 @@ func TestRowsThatReferToNothing(t *testing.T) {
 	}
 	if got, err := touched[0].Keys([][]string{{"7"}, {"8"}}); err != nil || !strings.HasSuffix(got, "WHERE (`s`.`flavor_id` = 7) OR (`s`.`flavor_id` = 8)") {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// TestRowsBelowOthersAreTouched: what a parent is made of concerns the rows below it, down to
+// the last, and is read for them. A table that is made before its parent has no rows left out.
+func TestRowsBelowOthersAreTouched(t *testing.T) {
+	const text = `
+format: 1
+name: a chain
+tables:
+- {target: nova.a, from: nova.a, columns: [{copy: [id]}]}
+- {target: nova.b, from: nova.b, join: [{as: x, table: nova.x, match: "x.id = s.up"}], columns: [{copy: [id, up]}]}
+- {target: nova.c, from: nova.c, columns: [{copy: [id, up]}]}
+`
+	schemas := func(refs map[string]string) Side {
+		s := Side{Databases: map[string]string{"nova": "liberty_nova"}, Tables: map[string]*Schema{}}
+		for _, name := range []string{"a", "b", "c", "x"} {
+			s.Tables["nova."+name] = &Schema{Columns: []column.Column{typed(t, "id", "int(11)", nil)}, Key: []string{"id"}}
+			if name == "b" || name == "c" {
+				s.Tables["nova."+name].Columns = append(s.Tables["nova."+name].Columns, typed(t, "up", "int(11)", nullable))
+			}
+			if to := refs[name]; to != "" {
+				s.Tables["nova."+name].Refs = []Ref{{Name: "up", Columns: []string{"up"}, Table: "nova." + to, To: []string{"id"}}}
+			}
+		}
+		return s
+	}
+	m := parse(t, text)
+	m.LeaveOrphans()
+	p := MakePlan(m, schemas(nil), schemas(map[string]string{"b": "a", "c": "b"}), nil)
+	if len(p.Errors) > 0 {
+		t.Fatalf("%+v", p.Errors)
+	}
+	c := &p.Tables[2]
+	if got := strings.Join(c.Reads(), " "); got != "nova.c nova.b nova.x nova.a" {
+		t.Errorf("it reads %s", got)
+	}
+	const below = " JOIN `liberty_nova`.`b` AS `parent` ON `parent`.`id` = `concerned`.`id` JOIN `liberty_nova`.`c` AS `s` ON `s`.`up` = `parent`.`id`"
+	for _, table := range []string{"nova.a", "nova.x"} {
+		touched := c.Touched(table)
+		if len(touched) != 1 || touched[0].Main {
+			t.Fatalf("%s: %+v", table, touched)
+		}
+		if got, err := touched[0].Keys([][]string{{"7"}}); err != nil || !strings.HasPrefix(got, "SELECT DISTINCT `s`.`id` FROM (SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`b` AS `s`") || !strings.HasSuffix(got, below) {
+			t.Errorf("%s: %s, %v", table, got, err)
+		}
+	}
+	p = MakePlan(m, schemas(nil), schemas(map[string]string{"b": "c"}), nil)
+	if b := p.Tables[1]; len(b.Left) != 0 || len(b.Orphans) != 1 || b.Orphans[0].MayGo || len(p.Loose()) != 1 {
+		t.Errorf("%+v, %+v", b.Left, b.Orphans)
 	}
 }

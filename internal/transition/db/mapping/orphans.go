@@ -75,10 +75,7 @@ func (x *planner) withParents() {
 		}
 		var child, above, isNull, notNull, there []string
 		for i, from := range r.from {
-			c, a := own(from.Name), own(r.to[i].Name)
-			if to, _ := r.parent.planner.to.column(ref.To[i]); !alike(from, r.to[i]) || !alike(from, to) {
-				c, a = x.compared(c, &to), x.compared(a, &to)
-			}
+			c, a := r.compare(x, i, own(r.to[i].Name))
 			child, above = append(child, c), append(above, a)
 			isNull, notNull, there = append(isNull, own(from.Name)+" IS NULL"), append(notNull, own(from.Name)+" IS NOT NULL"), append(there, a+" IS NOT NULL")
 		}
@@ -87,6 +84,62 @@ func (x *planner) withParents() {
 		x.out.where = append(x.out.where, "("+strings.Join(append(isNull, strings.Join([]string{which, "IN", parents}, " ")), " OR ")+")")
 		x.parents = append(x.parents, r)
 	}
+}
+
+// compare writes a column of the row, and what is compared with it, a value of the column that
+// it refers to, so that they compare as in the target.
+func (r *reference) compare(x *planner, i int, value string) (child, above string) {
+	from := r.from[i]
+	child, above = own(from.Name), value
+	if to, _ := r.parent.planner.to.column(r.To[i]); !alike(from, r.to[i]) || !alike(from, to) {
+		child, above = x.compared(child, &to), x.compared(above, &to)
+	}
+	return child, above
+}
+
+// below is the statement for the keys of the rows whose parents a changed row concerns. The
+// parents are those that the source has now: any that came or went has changed itself.
+func (r *reference) below(x *planner, t Touch, rows [][]string) (string, error) {
+	const parent, concerned = "parent", "concerned"
+	above, err := t.Keys(rows)
+	if err != nil {
+		return "", err
+	}
+	var keys, refs []string
+	for _, k := range r.parent.Key {
+		keys = append(keys, sqlexpr.Quote(parent)+"."+sqlexpr.Quote(k)+" = "+sqlexpr.Quote(concerned)+"."+sqlexpr.Quote(k))
+	}
+	for i := range r.from {
+		c, a := r.compare(x, i, sqlexpr.Quote(parent)+"."+sqlexpr.Quote(r.to[i].Name))
+		refs = append(refs, c+" = "+a)
+	}
+	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + " FROM (" + above + ") AS " + sqlexpr.Quote(concerned) +
+		" JOIN " + x.source.Name(r.parent.Source) + " AS " + sqlexpr.Quote(parent) + " ON " + strings.Join(keys, " AND ") +
+		" JOIN " + x.source.Name(x.t.From) + " AS " + sqlexpr.Quote(Main) + " ON " + strings.Join(refs, " AND "), nil
+}
+
+// Loose is a foreign key of the target by which no rows are left out, so that following may
+// bring rows that refer to nothing.
+type Loose struct {
+	Ref
+	On   string // table of the target, as in the mapping
+	Rows string // statement: the target's rows that refer to nothing: their primary keys, and what they refer to
+}
+
+// Loose are those foreign keys between tables of the plan, where rows are left out by others:
+// those to the table itself, back in a circle, and of values that the source's server does
+// not have as they are.
+func (p *Plan) Loose() (out []Loose) {
+	for i := range p.Tables {
+		x := p.Tables[i].planner
+		for _, ref := range x.to.Refs {
+			held := !x.leave || len(p.parts(ref.Table)) == 0 || slices.ContainsFunc(x.parents, func(r reference) bool { return r.Name == ref.Name })
+			if !held && !slices.ContainsFunc(out, func(l Loose) bool { return l.On == x.t.Target && l.Name == ref.Name }) {
+				out = append(out, Loose{ref, x.t.Target, x.target.Orphans(x.t.Target, ref)})
+			}
+		}
+	}
+	return out
 }
 
 // touched is the statement for the keys of the rows that refer to changed ones.
@@ -98,7 +151,8 @@ func (r *reference) touched(x *planner, rows [][]string) (string, error) {
 		}
 		ands := make([]string, 0, len(values))
 		for i, v := range values {
-			ands = append(ands, own(r.from[i].Name)+" = "+asColumn(v, &r.to[i]))
+			c, a := r.compare(x, i, asColumn(v, &r.to[i]))
+			ands = append(ands, c+" = "+a)
 		}
 		ors = append(ors, strings.Join(ands, " AND "))
 	}

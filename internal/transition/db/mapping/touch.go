@@ -34,6 +34,11 @@ func (p *Planned) Touched(table string) (out []Touch) {
 		if r.parent.Source == table {
 			out = append(out, Touch{Columns: r.names(), keys: func(rows [][]string) (string, error) { return r.touched(x, rows) }})
 		}
+		for _, above := range r.parent.Touched(table) { // whether the parent is there may depend on it, and so on upwards
+			if !above.Main {
+				out = append(out, Touch{Columns: above.Columns, keys: func(rows [][]string) (string, error) { return r.below(x, above, rows) }})
+			}
+		}
 	}
 	for _, j := range slices.Concat(x.t.Join, x.t.Find) {
 		if j.Table != table {
