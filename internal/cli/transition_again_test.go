@@ -123,8 +123,14 @@ func TestTransitionDBOfAnotherSource(t *testing.T) {
 	}
 	rig.SQL("UPDATE migrate_journal.run SET state = 'copied'")
 	s = commandLine(t, "", db("plan", append(flags, "--source", second.DSN()))...)
-	if s.code != 2 || !strings.Contains(unwrapped(s), "warning the target has the journal of a copy") || !strings.Contains(unwrapped(s), says) {
+	if s.code != 2 || !strings.Contains(unwrapped(s), "error the target has the journal of a copy") || !strings.Contains(unwrapped(s), says) {
 		t.Errorf("a plan from another source ended with %d: %s%s", s.code, s.out, s.err)
+	}
+	rig.SQL("DELETE FROM shop.tags; DELETE FROM shop.items") // the journal alone stands in the way
+	for command, code := range map[string]int{"plan": 2, "run": 3} {
+		if s = commandLine(t, "", db(command, append(flags, "--source", second.DSN()))...); s.code != code || !strings.Contains(unwrapped(s), says) || strings.Contains(s.out, "nothing stands in the way") {
+			t.Errorf("%s with another copy's journal ended with %d: %s%s", command, s.code, s.out, s.err)
+		}
 	}
 	s = commandLine(t, "", db("clean", []string{"--source", second.DSN(), "--target", rig.DSN()}, "--yes")...)
 	if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "DROP DATABASE migrate_journal") || rig.SQL("SELECT state FROM migrate_journal.run") != "copied" {

@@ -31,10 +31,14 @@ func (x *Alignment) Plan(ctx context.Context) (*Survey, error) {
 	}
 	var notes []survey.Finding
 	note := func(n string) { notes = append(notes, survey.Finding{Finding: mapping.Finding{Text: n}}) }
+	var other []survey.Finding
 	if j != nil {
-		if err := x.ours(j); err != nil { // Begin refuses it
-			note(err.Error())
+		var refused *fail.Error
+		if err := x.ours(j); errors.As(err, &refused) { // as Begin does
+			other = append(other, survey.Finding{Finding: mapping.Finding{Text: refused.Message + ": " + refused.Remedy}})
 			j = nil
+		} else if err != nil {
+			return nil, err
 		}
 	}
 	var faults ids.Faults
@@ -51,7 +55,7 @@ func (x *Alignment) Plan(ctx context.Context) (*Survey, error) {
 	if j != nil && (j.State == copier.Copying || j.Follows && j.State != copier.Done) { // its rows are this copy's
 		r.Errors = slices.DeleteFunc(r.Errors, func(f survey.Finding) bool { return f.NotEmpty })
 	}
-	r.Warnings = append(r.Warnings, notes...)
+	r.Errors, r.Warnings = slices.Insert(r.Errors, 0, other...), append(r.Warnings, notes...)
 	return r, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/sleep"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/server"
 )
 
 // Rows of the source in a chunk.
@@ -302,6 +303,9 @@ func Known(ctx context.Context, source *sql.DB, p *mapping.Planned, more string)
 		case err != nil:
 			return fmt.Errorf("source: IDs of %s: %w", m.Kind, err)
 		default:
+			for i, v := range values[1:] {
+				values[1+i] = server.ForPeople(v)
+			}
 			return fmt.Errorf("column %s: the %s %q of the row with key %s %w: want a line for it among the IDs of %s, then the same run again", m.Column, m.Kind, values[0], strings.Join(values[1:], ", "), ErrNoID, m.Kind)
 		}
 	}

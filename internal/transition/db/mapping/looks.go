@@ -3,6 +3,7 @@ package mapping
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"holdfast/internal/transition/db/column"
@@ -26,7 +27,7 @@ type Lookup struct {
 type RowCheck struct {
 	Column  string
 	Have    string // what, for people
-	Becomes string // of Zeros: what is done about it, for people
+	Becomes string // what is done about it, for people; of Checks, where both sides are one server
 	Count   string // statement: how many rows have it
 	Keys    string // statement: the keys of the first of these rows, as Planned.Key has them
 	cond    string // SQL
@@ -125,8 +126,17 @@ func (x *planner) fits(value string, from, to *column.Column) {
 		x.mayNotBeNull(to, value)
 	}
 	switch from.Type.Kind {
+	case column.Enum:
+		if to.Type.Kind == column.Enum && !slices.Contains(to.Type.Words, "") {
+			x.check(to, "a value that is none of "+from.Type.Text+", stored as ''", value+" + 0 = 0", value)
+			x.asItIs(from, to)
+		}
 	case column.Date, column.DateTime, column.Stamp:
-		becomes := "they are carried over as they are"
+		if timed(to) {
+			x.check(to, "a date that no calendar has, such as 2015-02-30", "DAYOFMONTH("+value+") > 28 AND CAST(CAST("+value+" AS CHAR) AS DATETIME) IS NULL", value)
+			x.asItIs(from, to)
+		}
+		becomes := carried
 		if x.noZeroDates && to.Nullable {
 			becomes = "they become NULL"
 		}
@@ -163,6 +173,64 @@ func (x *planner) made(value string, to *column.Column) {
 			x.lacks(value, to)
 		}
 	}
+	x.mustBe(value, to)
+}
+
+// mustBe has rows looked for whose value is none of the target's type: a strict server takes
+// no such, and one that is not strict may have them. What a server takes besides the words of
+// an ENUM or SET is the number of one.
+func (x *planner) mustBe(value string, to *column.Column) {
+	if _, err := strconv.Atoi(value); err == nil && to.Type.Kind == column.Integer {
+		return
+	}
+	text := "CONVERT(" + value + " USING utf8mb4)"
+	number := text + " REGEXP '^ *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$'"
+	var cond string
+	switch t := to.Type; t.Kind {
+	case column.Enum, column.Set:
+		set, collation, _ := x.source.collation(to.Charset, to.Collation)
+		as := "CONVERT(" + value + " USING " + set + ") COLLATE " + collation
+		words := make([]string, 0, len(t.Words))
+		for _, w := range t.Words {
+			words = append(words, sqlexpr.Literal(w))
+		}
+		cond = as + " NOT IN (" + strings.Join(words, ", ") + ")"
+		if t.Kind == column.Set { // each word between commas of its own
+			left := "CONCAT(',', REPLACE(LOWER(" + text + "), ',', ',,'), ',')"
+			for _, w := range words {
+				left = "REPLACE(" + left + ", LOWER(CONCAT(',', " + w + ", ',')), '')"
+			}
+			cond = text + " <> '' AND " + left + " <> ''"
+		}
+		cond = "NOT (" + number + ") AND " + cond
+	case column.Integer:
+		cond = "NOT (" + number + ")"
+		if low, high, ok := bounds(t); ok {
+			cond += fmt.Sprintf(" OR %s + 0 < %d OR %s + 0 > %d", value, low, value, high)
+		}
+	case column.Date, column.DateTime, column.Stamp:
+		cond = "CAST(" + text + " AS DATETIME) IS NULL"
+	default:
+		return
+	}
+	x.check(to, "a value that is none of "+to.Type.Text, value+" IS NOT NULL AND ("+cond+")", value)
+}
+
+// bounds are the numbers of an integer type, but for the largest: no text compares with them
+// exactly.
+func bounds(t column.Type) (low, high int64, ok bool) {
+	if t.Bits > 32 {
+		return 0, 0, false
+	}
+	if t.Unsigned {
+		return 0, 1<<t.Bits - 1, true
+	}
+	return -1 << (t.Bits - 1), 1<<(t.Bits-1) - 1, true
+}
+
+// timed reports whether a column holds dates.
+func timed(c *column.Column) bool {
+	return c.Type.Kind == column.Date || c.Type.Kind == column.DateTime || c.Type.Kind == column.Stamp
 }
 
 // notMeasured warns of a value that is measured as it was before parts of it are looked
@@ -211,6 +279,17 @@ func (x *planner) tooLong(value string, to *column.Column) {
 
 func (x *planner) check(to *column.Column, have, cond, value string) {
 	x.out.Checks = append(x.out.Checks, RowCheck{Column: to.Name, Have: have, cond: cond, value: value})
+}
+
+// carried is what becomes of values that no server would take as such.
+const carried = "they are carried over as they are"
+
+// asItIs says of the last check that one server copies what it is about into a column of the
+// same type.
+func (x *planner) asItIs(from, to *column.Column) {
+	if from.Type.Text == to.Type.Text && from.Collation == to.Collation {
+		x.out.Checks[len(x.out.Checks)-1].Becomes = carried
+	}
 }
 
 // finish writes the statements that look at the rows.

@@ -3,6 +3,7 @@ package mapping
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,14 +117,19 @@ func TestPlanOnRealSchemas(t *testing.T) {
 	if len(p.Errors) != 1 || p.Errors[0].Column != "public_key" || !strings.Contains(p.Errors[0].Text, "mediumtext does not fit into text") {
 		t.Errorf("errors %+v", p.Errors)
 	}
-	if len(p.Tables) != 4 || len(p.Tables[3].Checks) != 1 || p.Tables[3].Checks[0].Column != "user_id" || len(p.Tables[2].Checks) != 2 || p.Tables[2].Checks[0].Column != "host" {
+	asked := func(i int) []RowCheck { // but for dates and words, which most columns have
+		return slices.DeleteFunc(slices.Clone(p.Tables[i].Checks), func(c RowCheck) bool {
+			return strings.HasPrefix(c.Have, "a date") || strings.HasPrefix(c.Have, "a value")
+		})
+	}
+	if len(p.Tables) != 4 || len(asked(3)) != 1 || asked(3)[0].Column != "user_id" || len(asked(2)) != 2 || asked(2)[0].Column != "host" {
 		t.Errorf("tables %+v", p.Tables)
 	}
 	// Its rows may be measured instead.
 	m.Tables[3].Measure = []string{"public_key"}
 	p = MakePlan(m, source, target, ids)
-	if len(p.Errors) != 0 || len(p.Tables[3].Checks) != 2 || !strings.HasSuffix(p.Tables[3].Checks[1].Count, " WHERE (`s`.`deleted` = 0) AND LENGTH(CONVERT(`s`.`public_key` USING utf8mb3)) > 65535") {
-		t.Errorf("measured: %+v, %+v", p.Errors, p.Tables[3].Checks)
+	if len(p.Errors) != 0 || len(asked(3)) != 2 || !strings.HasSuffix(asked(3)[1].Count, " WHERE (`s`.`deleted` = 0) AND LENGTH(CONVERT(`s`.`public_key` USING utf8mb3)) > 65535") {
+		t.Errorf("measured: %+v, %+v", p.Errors, asked(3))
 	}
 	m.Tables[3].Measure = []string{"public_key", "id", "gone"}
 	if p = MakePlan(m, source, target, ids); len(p.Errors) != 2 {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -91,10 +92,18 @@ func (b *Broken) Ask(ctx context.Context, q Querier, query string, few int) erro
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// ForPeople is a value as it is told: what is no text in hexadecimal.
+// ForPeople is a value as it is told: what is no text that can be read in hexadecimal.
 func ForPeople(v string) string {
-	if !utf8.ValidString(v) {
+	switch {
+	case v == "":
+		return "''"
+	case !Readable(v):
 		return fmt.Sprintf("X'%X'", v)
 	}
 	return v
+}
+
+// Readable reports whether a value is a text without control characters.
+func Readable(v string) bool {
+	return utf8.ValidString(v) && !strings.ContainsFunc(v, unicode.IsControl)
 }

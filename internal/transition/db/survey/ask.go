@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"holdfast/internal/strictyaml"
+	"holdfast/internal/transition/db/server"
 )
 
 // querier is a connection, or a transaction on it.
@@ -107,7 +107,7 @@ func each(ctx context.Context, parallel, n int, f func(context.Context, int) err
 
 // quote shows a value to people.
 func quote(v string) string {
-	if !utf8.ValidString(v) {
+	if !server.Readable(v) {
 		return fmt.Sprintf("X'%X'", strictyaml.Shorten(v))
 	}
 	return strconv.Quote(strictyaml.Shorten(v))

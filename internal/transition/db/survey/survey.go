@@ -70,6 +70,9 @@ func Plan(ctx context.Context, m *mapping.Mapping, source, target *server.Server
 	if s.sizes, err = sizes(ctx, source, slices.Sorted(maps.Values(from.Databases))); err != nil {
 		return nil, nil, err
 	}
+	if s.same, err = server.Same(ctx, source, target); err != nil {
+		return nil, nil, err
+	}
 	r, err := s.run(ctx)
 	return r, &p, err
 }
@@ -104,6 +107,7 @@ type surveyor struct {
 	from, to       mapping.Side
 	sizes          map[string]size // by DATABASE.TABLE, names on the server
 	ids            *knownIDs
+	same           bool // source and target are one server
 }
 
 // look is what was found of a table.
@@ -206,7 +210,7 @@ func (s *surveyor) rows(ctx context.Context, l *look) error {
 		return nil // told by the plan
 	}
 	l.out.Statement = l.t.Statement("")
-	if err := l.counts(ctx); err != nil {
+	if err := s.counts(ctx, l); err != nil {
 		return err
 	}
 	if err := l.leftOut(ctx); err != nil {
@@ -234,7 +238,7 @@ func (s *surveyor) engines(l *look) {
 }
 
 // counts counts the rows, and those that have something.
-func (l *look) counts(ctx context.Context) error {
+func (s *surveyor) counts(ctx context.Context, l *look) error {
 	n, err := l.numbers(ctx)
 	if err != nil {
 		return l.refused("", "rows of "+l.t.Source, err)
@@ -242,7 +246,12 @@ func (l *look) counts(ctx context.Context) error {
 	l.out.Rows = n[0]
 	for i, c := range l.t.Checks {
 		if k := n[1+i]; k > 0 {
-			f := l.error(c.Column, "%d rows have %s", k, c.Have)
+			var f *Finding
+			if c.Becomes != "" && s.same {
+				f = l.warn(c.Column, "%d rows have %s: %s", k, c.Have, c.Becomes)
+			} else {
+				f = l.error(c.Column, "%d rows have %s", k, c.Have)
+			}
 			if err := l.keysOf(ctx, f, c); err != nil {
 				return err
 			}
@@ -302,6 +311,9 @@ func (l *look) keysOf(ctx context.Context, f *Finding, c mapping.RowCheck) error
 	}
 	f.Columns = l.t.Key
 	for _, r := range rows {
+		for i := range r {
+			r[i] = server.ForPeople(r[i])
+		}
 		f.Keys = append(f.Keys, strings.Join(r, ", "))
 	}
 	f.Text += fmt.Sprintf(" (%s of the first: %s)", strings.Join(l.t.Key, ", "), some(f.Keys, 5))

@@ -25,11 +25,7 @@ func (s *surveyor) servers(ctx context.Context, r *Result) error {
 		r.Errors = append(r.Errors, warning(fmt.Sprintf(format, args...))...)
 		return &r.Errors[len(r.Errors)-1]
 	}
-	same, err := server.Same(ctx, s.source, s.target)
-	if err != nil {
-		return err
-	}
-	if both := s.plan.Both(); same && len(both) > 0 {
+	if both := s.plan.Both(); s.same && len(both) > 0 {
 		refuse("source and target are one server, and rows of %s would be read and written: want another name of the database by --source-db or --target-db", strings.Join(both, ", "))
 	}
 	settings, err := ask(ctx, s.target.DB, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'innodb_read_only')", 2)

@@ -182,16 +182,16 @@ func TestKeysAndColumnsForPeople(t *testing.T) {
 	need.More(t)
 	r := aligntest.MariaDB(t)
 	const raw = "CREATE TABLE raw (k VARBINARY(20) PRIMARY KEY, v INT"
-	r.SQL("CREATE DATABASE a_d; USE a_d; " + raw + "); INSERT INTO raw VALUES ('a-text', 1), (X'00FF', 2); CREATE DATABASE b_d; USE b_d; " + raw + ", more INT, made TIMESTAMP DEFAULT NOW())")
+	r.SQL("CREATE DATABASE a_d; USE a_d; " + raw + "); INSERT INTO raw VALUES ('a-text', 1), (X'00FF', 2), ('', 3), (X'0041', 4); CREATE DATABASE b_d; USE b_d; " + raw + ", more INT, made TIMESTAMP DEFAULT NOW())")
 	s := r.Server("source")
 	m := aligntest.Mapping(t, "format: 1\nname: raw\ntables:\n- {target: d.raw, from: d.raw, columns: [{copy: [k, v]}]}\nchecks: [{name: small, rows: \"SELECT k, v FROM {d}.raw WHERE v > 1\"}, {name: all, source: \"SELECT k FROM {d}.raw\", target: \"SELECT k FROM {d}.raw WHERE v < 2\"}]\n")
 	p, to := plan(t, m, s, s, nil)
 	x := run(t, m, p, s, s, to, Options{})
-	if got := fmt.Sprint(x.Tables[0].Differences, x.Tables[0].NotCompared); got != "[{[a-text] missing in the target} {[X'00FF'] missing in the target}] [more made]" {
+	if got := fmt.Sprint(x.Tables[0].Differences, x.Tables[0].NotCompared); got != "[{[''] missing in the target} {[a-text] missing in the target} {[X'0041'] missing in the target} {[X'00FF'] missing in the target}] [more made]" {
 		t.Errorf("%s", got)
 	}
 	copied(t, s, p)
-	if x = run(t, m, p, s, s, to, Options{}); x.Equal || !x.Tables[0].ChecksumEqual || fmt.Sprint(x.Checks) != "[{small d.raw 1 false [k v] [X'00FF', 2] } {all d.raw 1 false [value] [X'00FF'] }]" {
+	if x = run(t, m, p, s, s, to, Options{}); x.Equal || !x.Tables[0].ChecksumEqual || fmt.Sprint(x.Checks) != "[{small d.raw 3 false [k v] ['', 3 X'0041', 4 X'00FF', 2] } {all d.raw 3 false [value] ['' X'0041' X'00FF'] }]" {
 		t.Errorf("%+v", x)
 	}
 }
