@@ -46,6 +46,8 @@ var spoiled = map[string][][2]string{
 		{flavor(`"nova_object.version": "1.1"`, `"nova_object.version": "1.9"`), "101, " + bare(web) + `, "1.9"`},
 		{flavor(`"memory_mb": 2048`, `"memory_mb": null`), "101, " + bare(web) + `, "1.1"`},
 		{flavor(`, "old": null, "new": null`, ""), "101, " + bare(web) + `, "1.1"`},
+		{flavor(`"nova_object.namespace": "nova", `, ""), "101, " + bare(web) + `, "1.1"`},
+		{flavor(`"old": null`, `"old": {"nova_object.version": "1.1", "nova_object.name": "Flavor"}`), "101, " + bare(web) + `, "1.1"`},
 		{flavor(`"old": null`, `"old": {"nova_object.version": "1.9"}`), "101, " + bare(web) + `, "1.1"`},
 		{"UPDATE {nova}.instance_extra SET flavor = '{bad' WHERE instance_uuid = " + web, "101, " + bare(web) + ", NULL"},
 		{"UPDATE {nova}.instance_extra SET flavor = NULL WHERE instance_uuid = " + web, "101, " + bare(web) + ", NULL"},
@@ -56,6 +58,9 @@ var spoiled = map[string][][2]string{
 		{"UPDATE {nova}.instance_extra SET numa_topology = '' WHERE instance_uuid = " + web, "1, " + bare(web)},
 		{"UPDATE {nova}.instance_extra SET numa_topology = '[]' WHERE instance_uuid = " + web, "1, " + bare(web)},
 		{`UPDATE {nova}.instance_extra SET numa_topology = REPLACE(numa_topology, '"1.2"', '"1.9"') WHERE instance_uuid = ` + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET numa_topology = '{"nova_object.name": "InstanceNUMATopology"}' WHERE instance_uuid = ` + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET numa_topology = REPLACE(numa_topology, '"nova_object.namespace":"nova","nova_object.data":{"instance_uuid"', '"nova_object.data":{"instance_uuid"') WHERE instance_uuid = ` + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET numa_topology = REPLACE(numa_topology, '"nova_object.namespace":"nova","nova_object.data":{"id"', '"nova_object.data":{"id"') WHERE instance_uuid = ` + web, "1, " + bare(web)},
 		{`UPDATE {nova}.instance_extra SET numa_topology = '{"cells": null}' WHERE instance_uuid = ` + win, "4, " + bare(win)},
 	},
 	"live guests have requests for PCI devices that can be read, or none": {
@@ -65,6 +70,8 @@ var spoiled = map[string][][2]string{
 	},
 	"live guests have a CPU model and a migration context that can be read, or none": {
 		{"UPDATE {nova}.instance_extra SET vcpu_model = '{bad' WHERE instance_uuid = " + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET vcpu_model = '{"nova_object.version": "1.0", "nova_object.name": "VirtCPUModel"}' WHERE instance_uuid = ` + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET migration_context = '{"nova_object.version": "1.0", "nova_object.name": "MigrationContext", "nova_object.data": {}}' WHERE instance_uuid = ` + web, "1, " + bare(web)},
 		{"UPDATE {nova}.instance_extra SET migration_context = '{}' WHERE instance_uuid = " + web, "1, " + bare(web)},
 	},
 	"live guests have addresses that are some, or none": {

@@ -43,7 +43,7 @@ UPDATE o.docs SET body = '😀' WHERE id % 4000 = 4; UPDATE o.docs SET at = 0 WH
 			t.Errorf("no %s in\n%s", want, got)
 		}
 	}
-	if n := r.SQL("SELECT COUNT(*) FROM mysql.general_log WHERE argument LIKE 'SELECT COUNT(*), COALESCE(SUM(CASE WHEN r.v0 IS NULL%'"); n != "3" {
+	if n := r.SQL("SELECT COUNT(*) FROM mysql.general_log WHERE argument LIKE 'SELECT COUNT(*), COALESCE(SUM(CASE WHEN %r.v0 IS NULL%'"); n != "3" {
 		t.Errorf("rows were asked about in %s statements, want 3", n)
 	}
 	r.SQL("DELETE FROM o.docs")

@@ -96,7 +96,7 @@ func TestKeysOfAllKinds(t *testing.T) {
 		{"UPDATE pairs SET v = 2 WHERE a = 'key 17' AND b = 5", "UPDATE pairs SET v = 1", "[0 [{[Key 17 5] differs}]]"},
 		{"UPDATE pairs SET a = 'KEY 17' WHERE a = 'key 17' AND b = 5", "UPDATE pairs SET a = 'Key 17' WHERE a = 'key 17'", "[0 [{[KEY 17 5] extra in the target} {[Key 17 5] missing in the target}]]"},
 		{"DELETE FROM words WHERE v = 44", "REPLACE INTO words SELECT * FROM a_d.words", `[1 [{[m'\44] missing in the target}]]`},
-		{"INSERT INTO words VALUES ('', 1), ('~~~', 1)", "DELETE FROM words WHERE w IN ('', '~~~')", "[1 [{[] extra in the target} {[~~~] extra in the target}]]"},
+		{"INSERT INTO words VALUES ('', 1), ('~~~', 1)", "DELETE FROM words WHERE w IN ('', '~~~')", "[1 [{[''] extra in the target} {[~~~] extra in the target}]]"},
 		// Ordered in another way.
 		{"UPDATE other SET v = 0 WHERE v = 5", "UPDATE other SET v = 5 WHERE v = 0", `[2 [{[F'\5] differs}]]`},
 		{"UPDATE other SET w = LOWER(w) WHERE v = 5; DELETE FROM other WHERE v = 9; INSERT INTO other VALUES ('ü', 1)", "DELETE FROM other; INSERT INTO other SELECT * FROM a_d.words",
