@@ -340,10 +340,20 @@ func (d *Database) Demote(ctx context.Context, hard bool) error {
 	return d.DB.Demote(ctx)
 }
 
-// Ready reports that the peer's database answers now, and that this one takes writes: what ends them would wait for a lock, too.
+// Ready reports that the peer's database answers now, and that this one takes writes, of clients, too: what keeps them from it may hold up
+// what ends all writes.
 func (d *Database) Ready(ctx context.Context) error {
 	if err := d.DB.PeerAnswers(ctx, d.Peer); err != nil {
 		return fmt.Errorf("the database on %s does not answer: %w", d.Other, err)
+	}
+	d.mu.Lock()
+	seen := d.seen
+	d.mu.Unlock()
+	switch {
+	case seen.Role == replica.Silent:
+		return fmt.Errorf("the database on %s does not answer: %s", d.Self, seen.Problem)
+	case seen.Outage != "":
+		return fmt.Errorf("the database on %s: %s", d.Self, seen.Outage)
 	}
 	if err := d.DB.TakesWrites(ctx); err != nil {
 		return fmt.Errorf("the database on %s: %w", d.Self, err)
@@ -363,14 +373,18 @@ func (d *Database) Drain(ctx context.Context, told string) error {
 			return err
 		}
 	}
-	if err := d.DB.Demote(ctx); err != nil {
+	killed, err := d.DB.Quiet(ctx)
+	if err != nil {
 		return err
+	}
+	if killed != nil {
+		return fail.Errorf(fail.Failed, "the database did not become read-only in time, and was ended: %w", killed)
 	}
 	if st, err = d.DB.Status(ctx); err != nil {
 		return err
 	}
 	if st.Role == replica.Down {
-		return fail.Errorf(fail.Failed, "the database did not become read-only in time, and was ended")
+		return fail.Errorf(fail.Failed, "the database has ended before it became read-only")
 	}
 	return nil
 }

@@ -104,9 +104,11 @@ type Driver struct {
 	shown   Report // by this node, as it stands in the store
 	times   cluster.PairTimes
 	failed  string             // why the last action failed that is no Put; "" when it did not
+	undone  string             // why the last hand-over failed; "" when that was no action
 	held    bool               // nothing is looked at and nothing is done: Begin has the copy
 	writing map[string]bool    // keys of records of this node that are being written
 	cancel  context.CancelFunc // of the action under way
+	unlook  context.CancelFunc // of the look under way
 	acts    sync.WaitGroup
 	out     outage
 }
@@ -367,6 +369,7 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 			why, state = fmt.Sprintf("the copy on %s does not have everything yet", d.opt.Peer), 2
 		default:
 			d.m.Hand()
+			d.undone = ""
 			d.times.Asked, d.times.Stopped, d.times.Handed = time.Now().UTC(), time.Time{}, time.Time{}
 			d.step()
 		}
@@ -378,6 +381,9 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 				state = 1
 			case m.Phase != pair.Handing:
 				why, state = "the group could not be handed over", 2
+				if d.undone != "" {
+					why += ": " + d.undone
+				}
 			}
 		}); err == nil && state == 0 && !sleep.For(ctx, pollEvery) {
 			err = ctx.Err()

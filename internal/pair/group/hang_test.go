@@ -1,6 +1,7 @@
 package group
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -89,4 +90,29 @@ func TestADatabaseThatHangs(t *testing.T) {
 	stop()
 	stop = func() {}
 	l.check(b)
+}
+
+// TestHowLongAHangTakes: once the database counts as one that hangs, no look at it holds up what ends it and what stands on it.
+func TestHowLongAHangTakes(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	r := newRig(t)
+	a := r.node["a"]
+	ctx := try.Context(t)
+	const hang = 4 * time.Second
+	members := []Member{&flag{a.dir + "/m1"}, &flag{a.dir + "/m2"}, &flag{a.dir + "/m3"}, a.vip}
+	try.Must(t, a.Change(ctx, a.db, members, func(context.Context, bool) error { return nil }))
+	try.Must(t, a.ask(ctx, func() { a.m.Hang = hang }))
+	r.assign("a", cluster.ProofFirst)
+	r.complete()
+	begun := time.Now()
+	try.Must(t, unix.Kill(a.pid(), unix.SIGSTOP))
+	try.Until(t, "the group to leave", func() bool {
+		g, err := a.Observe(ctx)
+		return err == nil && g.State == cluster.GuestAbsent
+	})
+	took := time.Since(begun)
+	t.Logf("ended %s after the hang began", took)
+	if took < hang || took > hang+3*time.Second {
+		t.Errorf("ended %s after the hang began: want %s, and little more", took, hang)
+	}
 }

@@ -88,6 +88,12 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 			p := r.told("a")
 			return p.Outage && strings.Contains(p.Problem, o.words) && told(cluster.EvOutage, o.words)
 		})
+		if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "nothing was stopped") || !strings.Contains(err.Error(), o.words) {
+			t.Errorf("a move: %v: want %s", err, o.words)
+		}
+		if now := inode(t, stops); now != was {
+			t.Error("the address was taken away")
+		}
 		mu.Lock()
 		events = nil
 		mu.Unlock()
@@ -104,6 +110,29 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 		t.Error("the address was taken away")
 	}
 	do("UNLOCK TABLES")
+
+	// A hand-over that fails says why: a write that is under way holds up what ends all writes.
+	do("CREATE TABLE app.long_one (id INT PRIMARY KEY) ENGINE=InnoDB")
+	long, err := a.root.Conn(ctx)
+	try.Must(t, err)
+	defer long.Close()
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := long.ExecContext(ctx, "INSERT INTO app.long_one SELECT SLEEP(20)")
+		wrote <- err
+	}()
+	try.Until(t, "the long write", func() bool {
+		return rows(t, a, "SELECT 1 FROM information_schema.processlist WHERE state='User sleep'") == 1
+	})
+	err = a.Migrate(ctx, "", false)
+	if err == nil || !strings.Contains(err.Error(), "the group could not be handed over: the database did not become read-only in time, and was ended: ") {
+		t.Errorf("a move beside a long write: %v", err)
+	}
+	if err := <-wrote; err == nil {
+		t.Error("the long write has ended well")
+	}
+	r.serves("a")
+	r.complete()
 	r.move("a", "b")
 }
 

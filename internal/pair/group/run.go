@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"holdfast/internal/cluster"
@@ -28,8 +29,9 @@ const LookEvery = 300 * time.Millisecond
 // Times of the loop.
 const (
 	stepEvery  = 100 * time.Millisecond
-	lookWithin = 3 * time.Second // and half of the time for which what serves may not answer
-	lookSilent = time.Second     // the same of what has failed as it did not answer
+	lookWithin = 3 * time.Second        // and half of the time for which what serves may not answer
+	lookSilent = time.Second            // the same of what has failed as it did not answer
+	lookMember = 200 * time.Millisecond // the same as long as members stand on it, which are to be stopped whether it answers or not
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
 	putAgain   = 250 * time.Millisecond
@@ -189,11 +191,17 @@ func (d *Driver) look(ctx context.Context) {
 	held, peer := false, ""
 	var now *parts
 	within := lookWithin
+	octx, end := context.WithCancel(ctx) // ends when what it finds would not count
+	defer end()
 	if d.ask(ctx, func() {
+		d.unlook = end
 		s, held, peer, now = d.m.Sync, d.held, d.told, d.now.Load()
 		within = min(within, d.m.Hang/2)
 		if d.m.BlindAt != 0 && d.m.Hot && !d.m.Promoted { // it counts as failed: what is left is to end it
 			within = min(within, lookSilent)
+			if slices.ContainsFunc(d.m.Seen.Members, func(s pair.State) bool { return s != pair.Down }) {
+				within = lookMember
+			}
 		}
 	}) != nil || held {
 		return
@@ -202,9 +210,12 @@ func (d *Driver) look(ctx context.Context) {
 		c.Told(peer)
 	}
 	from := d.opt.Clock()
-	dctx, cancel := context.WithTimeout(ctx, within)
+	dctx, cancel := context.WithTimeout(octx, within)
 	r, told, err := now.data.Look(dctx, s.Sync)
 	cancel()
+	if octx.Err() != nil {
+		return
+	}
 	if err != nil {
 		d.opt.Log.Warn("this node's copy was not looked at", "err", err)
 		r = pair.Replica{}
@@ -297,11 +308,17 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 	if _, put := a.(pair.Put); !put {
 		d.cancel, d.failed = nil, o.Why // none when it is OK
 	}
+	if _, drain := a.(pair.Drain); drain {
+		d.undone = o.Why
+	}
 	d.stamp(a, o)
 	if p, is := a.(pair.Promote); is && p.Shut && o.OK {
 		d.event(context.Background(), cluster.EvOutage, wasShut)
 	}
 	d.lookNow()
+	if _, put := a.(pair.Put); !put && d.m.BlindAt != 0 && d.unlook != nil {
+		d.unlook() // what it finds would not count, and it may wait for a copy that hangs
+	}
 	d.m.Done(a, o, d.opt.Clock())
 	d.signal()
 	d.step()

@@ -26,12 +26,12 @@ type counts struct {
 	clients              int
 	waiting              int // sessions
 	noTx, noTimes        string
-	acked                uint64        // commits that a replica has acknowledged
-	full                 bool          // a commit waits for space on a disk
-	locked               int           // sessions whose writes wait for a lock of all writes, such as FLUSH TABLES WITH READ LOCK
-	lockedFor            time.Duration // the longest
-	txReadOnly           bool          // new sessions may only read, unless they say otherwise
-	most, taken          int           // sessions: the most that there may be, and those that there are
+	acked                uint64 // commits that a replica has acknowledged
+	pos                  string // of the binary log
+	full                 bool   // a commit waits for space on a disk
+	locked               int    // sessions whose writes wait for a lock of all writes, such as FLUSH TABLES WITH READ LOCK
+	txReadOnly           bool   // new sessions may only read, unless they say otherwise
+	most, taken          int    // sessions: the most that there may be, and those that there are
 }
 
 const (
@@ -49,7 +49,7 @@ const ownThreads = "IN ('Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave
 func (d *Driver) count(ctx context.Context, q querier, run string) (counts, error) {
 	c := counts{run: run}
 	v, err := d.row(ctx, q, "SELECT @@server_id AS server, @@rpl_semi_sync_master_enabled AS enabled, @@rpl_semi_sync_master_wait_no_slave AS noslave, "+
-		"@@rpl_semi_sync_master_wait_point AS point, @@rpl_semi_sync_master_timeout AS timeout, @@global.tx_read_only AS tx, @@max_connections AS most")
+		"@@rpl_semi_sync_master_wait_point AS point, @@rpl_semi_sync_master_timeout AS timeout, @@global.tx_read_only AS tx, @@max_connections AS most, @@gtid_binlog_pos AS pos")
 	if err != nil {
 		return c, err
 	}
@@ -63,8 +63,8 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	}
 	// A session whose write found a full disk waits for space, which the server looks for once a
 	// minute, for ever. Queries are answered meanwhile, and no commit ends.
-	// Of the server's own threads, such as that of the events, the time is not that of a statement.
-	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked, CAST(time_ms AS INT) AS ms "+
+	// The server's own threads, such as that of the events, are no clients.
+	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked "+
 		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space' "+
 		"OR state='Waiting for backup lock' AND user NOT IN ('system user', 'event_scheduler') AND command NOT "+ownThreads)
 	if err != nil {
@@ -75,11 +75,7 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 		case s["serves"] == "1":
 			c.serving = append(c.serving, session{s["id"], s["host"]})
 		case s["locked"] == "1":
-			ms, err := strconv.ParseInt(s["ms"], 10, 64)
-			if err != nil {
-				return c, fmt.Errorf("the database says that a session waits for %.40q ms", s["ms"])
-			}
-			c.locked, c.lockedFor = c.locked+1, max(c.lockedFor, time.Duration(ms)*time.Millisecond)
+			c.locked++
 		default:
 			c.full = true
 		}
@@ -108,7 +104,7 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	if err = errors.Join(err, werr, aerr, merr, terr); err != nil {
 		return c, fmt.Errorf("the database does not say how its replication is: %w", err)
 	}
-	c.txReadOnly, c.most, c.taken = v["tx"] == "1", most, taken
+	c.txReadOnly, c.most, c.taken, c.pos = v["tx"] == "1", most, taken, v["pos"]
 	c.acked = acked
 	c.server, c.enabled, c.noSlave, c.point = v["server"], v["enabled"] == "1", v["noslave"] == "1", v["point"]
 	c.waiting, c.status = waiting, s["rpl_semi_sync_master_status"] == "ON"

@@ -85,6 +85,7 @@ const (
 	brief        = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
 	longer       = 4 * time.Second        // the last one
 	lockedLimit  = 10 * time.Second       // for which writes may wait for a lock of all writes, as a copy for a replica takes it for 6 s
+	lockedPause  = 3 * time.Second        // for which none may be seen to wait meanwhile: clients give up, and come again
 	crowdedLimit = 5 * time.Second        // for which all connections may be taken
 	answers      = time.Second            // another server
 	pause        = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
@@ -105,9 +106,12 @@ type Driver struct {
 		baseline *counts // what Together has proved; nil: nothing
 	}
 
-	crowded struct { // all sessions are taken
+	kept struct { // what keeps clients from a primary
 		sync.Mutex
-		since time.Time // zero: they were not at the last look
+		crowded time.Time // since when all sessions are taken; zero: they were not at the last look
+		locked  time.Time // since when sessions wait for a lock of all writes, and nothing was written; zero: they do not
+		waited  time.Time // when one was last seen to wait
+		pos     string    // of the binary log then
 	}
 
 	filters struct { // of the binary log, by the run of the server
@@ -217,13 +221,31 @@ type querier interface {
 func (d *Driver) exec(ctx context.Context, q querier, statements ...string) error {
 	for _, s := range statements {
 		ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
-		_, err := q.ExecContext(ctx, s)
+		_, err := admitted(ctx, func() (sql.Result, error) { return q.ExecContext(ctx, s) })
 		cancel()
 		if err != nil {
 			return asked(err)
 		}
 	}
 	return nil
+}
+
+// admitted tries again as long as all connections are taken: the server has one more for administrators, and another call of this driver
+// may have it for a moment.
+func admitted[T any](ctx context.Context, try func() (T, error)) (T, error) {
+	const tooManyConnections = 1040 // ER_CON_COUNT_ERROR
+	for {
+		out, err := try()
+		if !isError(err, tooManyConnections) || !sleep.For(ctx, interval) {
+			return out, err
+		}
+	}
+}
+
+// isError reports that the server has answered by an error of a number.
+func isError(err error, number uint16) bool {
+	var refused *mysql.MySQLError
+	return errors.As(err, &refused) && refused.Number == number
 }
 
 // asked is the error of a statement. The statement itself may have a password in it.
@@ -234,7 +256,7 @@ func asked(err error) error { return fmt.Errorf("ask the database: %w", err) }
 func (d *Driver) rows(ctx context.Context, q querier, query string) (out []map[string]string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	defer cancel()
-	rows, err := q.QueryContext(ctx, query)
+	rows, err := admitted(ctx, func() (*sql.Rows, error) { return q.QueryContext(ctx, query) })
 	if err != nil {
 		return nil, asked(err)
 	}
@@ -346,8 +368,7 @@ func (d *Driver) logIndex() string { return filepath.Join(d.cfg.Datadir, "bin.in
 // denied reports that the server answers, and does not know the account, or its password.
 func denied(err error) bool {
 	const accessDenied = 1045 // ER_ACCESS_DENIED_ERROR
-	var refused *mysql.MySQLError
-	return errors.As(err, &refused) && refused.Number == accessDenied
+	return isError(err, accessDenied)
 }
 
 // end kills the server; nil proves its end. It is not given up when ctx ends.

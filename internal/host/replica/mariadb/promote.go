@@ -183,6 +183,12 @@ func (d *Driver) applyAll(ctx context.Context) (following, error) {
 // sessions end; any other server that may write is killed. A killed one is started by Resync
 // or Promote only. Other calls that are under way are cut short.
 func (d *Driver) Demote(ctx context.Context) error {
+	_, err := d.Quiet(ctx)
+	return err
+}
+
+// Quiet is Demote, and says why it had to kill the server; nil: it had not.
+func (d *Driver) Quiet(ctx context.Context) (killed, err error) {
 	d.demoting.Add(1)
 	defer d.demoting.Add(-1)
 	if cancel := d.current.Load(); cancel != nil {
@@ -194,25 +200,25 @@ func (d *Driver) Demote(ctx context.Context) error {
 	d.forgetEvents()
 	run, err := d.run(ctx)
 	if err == nil && run == "" {
-		return nil
+		return nil, nil
 	}
 	if err == nil {
 		err = d.drain(ctx)
 	}
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 	if kerr := d.end(ctx); kerr != nil {
-		return errors.Join(fmt.Errorf("the database is not read-only: %w", err), kerr)
+		return nil, errors.Join(fmt.Errorf("the database is not read-only: %w", err), kerr)
 	}
-	return nil
+	return err, nil
 }
 
 // everyID is the greatest number of a session.
 const everyID = "18446744073709551615"
 
 // drain makes a healthy server read-only and ends its sessions. It is given half of the
-// time that there is.
+// time that there is. To KILL a session that is in SLEEP() may take 2 s while others are (seen with 10.11).
 func (d *Driver) drain(ctx context.Context) (err error) {
 	wait := settle
 	if end, ok := ctx.Deadline(); ok {
@@ -267,7 +273,7 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 		for _, s := range left {
 			// One that has ended meanwhile is no error: it is not there at the next look.
 			if err := d.exec(ctx, conn, "KILL "+s["id"]); err != nil && !unknownThread(err) {
-				return err
+				return fmt.Errorf("end %d sessions: %w", len(left), err)
 			}
 		}
 		if !sleep.For(ctx, interval) {
@@ -289,9 +295,11 @@ func (d *Driver) needReadOnly(ctx context.Context, q querier) error {
 func (d *Driver) conn(ctx context.Context) (*sql.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	defer cancel()
-	c, err := d.db.Conn(ctx)
-	if err != nil {
-		return nil, asked(err)
-	}
-	return c, nil
+	return admitted(ctx, func() (*sql.Conn, error) {
+		c, err := d.db.Conn(ctx)
+		if err != nil {
+			return nil, asked(err)
+		}
+		return c, nil
+	})
 }

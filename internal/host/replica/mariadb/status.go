@@ -89,22 +89,33 @@ func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
 }
 
 // outage says why the clients of a primary can not use it, and what ends that; "" when they can.
-func (d *Driver) outage(c counts) string {
-	d.crowded.Lock()
-	defer d.crowded.Unlock()
+func (d *Driver) outage(c counts, now time.Time) string {
+	k := &d.kept
+	k.Lock()
+	defer k.Unlock()
 	switch {
 	case c.taken < c.most:
-		d.crowded.since = time.Time{}
-	case d.crowded.since.IsZero():
-		d.crowded.since = time.Now()
+		k.crowded = time.Time{}
+	case k.crowded.IsZero():
+		k.crowded = now
+	}
+	// Not the time of a session: clients give up, and others come.
+	if c.pos != k.pos || now.Sub(k.waited) > lockedPause {
+		k.locked = time.Time{}
+	}
+	k.pos = c.pos
+	if c.locked > 0 {
+		if k.waited = now; k.locked.IsZero() {
+			k.locked = now
+		}
 	}
 	switch {
-	case c.lockedFor >= lockedLimit:
-		return fmt.Sprintf("%d sessions can not write, the longest for %s: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
-			c.locked, c.lockedFor.Truncate(time.Second))
+	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit:
+		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
+			now.Sub(k.locked).Truncate(time.Second), c.locked)
 	case c.txReadOnly:
 		return "tx_read_only is ON, and sessions can only read: SET GLOBAL tx_read_only=OFF"
-	case !d.crowded.since.IsZero() && time.Since(d.crowded.since) >= crowdedLimit:
+	case !k.crowded.IsZero() && now.Sub(k.crowded) >= crowdedLimit:
 		return fmt.Sprintf("all %d connections are taken, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
 	}
 	return ""
@@ -175,7 +186,7 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 		return errors.New("a disk is full: commits wait for space")
 	}
 	if st.Role == replica.Primary {
-		st.Outage = d.outage(c)
+		st.Outage = d.outage(c, time.Now())
 	}
 	st.Waits, st.Acked = c.strict(), c.acked
 	st.Blocked, st.Connected = c.waiting, c.clients > 0 && c.replicas > 0
