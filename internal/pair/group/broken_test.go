@@ -4,8 +4,10 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
@@ -125,4 +127,31 @@ func rows(t *testing.T, n *node, query string) (count int) {
 	}
 	try.Must(t, rows.Err())
 	return count
+}
+
+// TestTheNextTryIsTold of a copy that could not be made to follow.
+func TestTheNextTryIsTold(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	r := newRig(t)
+	b := r.node["b"]
+	r.assign("a", cluster.ProofFirst)
+	r.complete()
+	b.off()
+	args := b.cmd.Args
+	b.cmd.Args = append(slices.Clone(args), "--no-such-option")
+	b.boot()
+	said := ""
+	try.Until(t, "why it does not start, and when it is tried again", func() bool {
+		said = r.told("b").Problem
+		return strings.Contains(said, "ended at its start") && strings.Contains(said, "; the next try is at ")
+	})
+	t.Log(said)
+	_, at, _ := strings.Cut(said, "; the next try is at ")
+	if _, err := time.Parse(nextFormat, at); err != nil {
+		t.Error(err)
+	}
+	b.off()
+	b.cmd.Args = args
+	b.boot()
+	r.complete()
 }

@@ -151,6 +151,28 @@ func (d *Database) compareNow(ctx context.Context) (r cluster.PairCompared, err 
 	return r, durable.WriteFile(filepath.Join(d.Dir, comparedName), b, 0o600)
 }
 
+// tidyCompared leaves the tables out of what was not compared that were dropped since, and says what it could not do.
+func (d *Database) tidyCompared(ctx context.Context) string {
+	d.mu.Lock()
+	last := d.comparison.last
+	d.mu.Unlock()
+	if last == nil || len(last.Left) == 0 {
+		return ""
+	}
+	left, err := d.DB.Left(ctx, last.Left)
+	if err != nil {
+		return "whether tables that were not compared are still there is not known: " + err.Error()
+	}
+	now := *last
+	now.Left = left
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.comparison.last == last {
+		d.comparison.last = &now
+	}
+	return ""
+}
+
 // tellCompared tells people; the lock is held.
 func (d *Database) tellCompared(r *cluster.PairReport) {
 	c := &d.comparison

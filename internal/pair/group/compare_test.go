@@ -142,3 +142,33 @@ func TestADamagedComparisonIsNone(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestTablesThatWereDropped are not told any more as ones that were not compared.
+func TestTablesThatWereDropped(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	r := newRig(t)
+	a, b := r.node["a"], r.node["b"]
+	ctx := try.Context(t)
+	do := func(statements ...string) {
+		t.Helper()
+		for _, s := range statements {
+			_, err := a.root.ExecContext(ctx, s)
+			try.Must(t, err)
+		}
+	}
+	left := func(want ...string) {
+		t.Helper()
+		try.Until(t, "only what is there to be told", func() bool {
+			b.db.tidyCompared(ctx)
+			c := r.told("b").Compared
+			return c != nil && slices.Equal(c.Left, want)
+		})
+	}
+	r.assign("a", cluster.ProofFirst)
+	do("CREATE TABLE app.keyless (id INT) ENGINE=InnoDB", "CREATE TABLE app.old (id INT PRIMARY KEY) ENGINE=Aria", "CREATE DATABASE gone", "CREATE TABLE gone.old (id INT PRIMARY KEY) ENGINE=Aria")
+	r.complete()
+	const keyless, aria = "app.keyless: it has no unique key of numbers, texts or dates", ": its engine is Aria"
+	left(keyless, "app.old"+aria, "gone.old"+aria)
+	do("DROP TABLE app.old", "DROP DATABASE gone")
+	left(keyless)
+}

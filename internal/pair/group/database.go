@@ -192,6 +192,7 @@ func (d *Database) tidy(answers bool) {
 		trouble := ""
 		if all && answers {
 			bypass, trouble = d.tidied(context.Background()) // each statement has a limit of its own
+			trouble = cmp.Or(trouble, d.tidyCompared(context.Background()))
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()

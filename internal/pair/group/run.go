@@ -319,10 +319,17 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 	if _, put := a.(pair.Put); !put && d.m.BlindAt != 0 && d.unlook != nil {
 		d.unlook() // what it finds would not count, and it may wait for a copy that hangs
 	}
-	d.m.Done(a, o, d.opt.Clock())
+	now := d.opt.Clock()
+	d.m.Done(a, o, now)
+	if _, follow := a.(pair.Follow); follow && !o.OK {
+		d.failed += "; the next try is at " + time.Now().Add(d.m.FollowAt.Sub(now)).Format(nextFormat)
+	}
 	d.signal()
 	d.step()
 }
+
+// nextFormat is that of the time of a next try, to the second.
+const nextFormat = "15:04:05 MST"
 
 // lookNow asks for a look at the node.
 func (d *Driver) lookNow() {

@@ -150,6 +150,17 @@ func (d *Driver) tables(ctx context.Context) (out []cluster.RowsTable, err error
 	return out, err
 }
 
+// Left are the lines of a comparison that tell of tables that were left out, without those whose table is gone.
+func (d *Driver) Left(ctx context.Context, lines []string) ([]string, error) {
+	all, err := d.tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
+		return !strings.HasPrefix(l, "and ") && !slices.ContainsFunc(all, func(t cluster.RowsTable) bool { return strings.HasPrefix(l, t.String()+": ") })
+	}), nil
+}
+
 // shape asks for a table's; nil when it is gone.
 func (d *Driver) shape(ctx context.Context, db, table string) (*shape, error) {
 	of := " WHERE table_schema = " + text(db) + " AND table_name = " + text(table)
