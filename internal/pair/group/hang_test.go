@@ -94,7 +94,7 @@ func TestADatabaseThatHangs(t *testing.T) {
 
 // TestHowLongAHangTakes: once the database counts as one that hangs, no look at it holds up what ends it and what stands on it.
 func TestHowLongAHangTakes(t *testing.T) {
-	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a database that hangs is ended, with all that stands on it, soon after its time is over", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a := r.node["a"]
 	ctx := try.Context(t)
@@ -112,7 +112,7 @@ func TestHowLongAHangTakes(t *testing.T) {
 	})
 	took := time.Since(begun)
 	t.Logf("ended %s after the hang began", took)
-	if took < hang || took > hang+3*time.Second {
+	if took < hang || took > 2*hang { // as long as two hangs took the looks at each member
 		t.Errorf("ended %s after the hang began: want %s, and little more", took, hang)
 	}
 }
