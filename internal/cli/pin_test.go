@@ -28,5 +28,9 @@ func fakeUnpin(_ context.Context, o pin.Order) (*pin.Result, error) {
 	if o.Force {
 		r.Removed = 3
 	}
+	if o.Bridge == "damaged" {
+		r.Damage = &pin.Damage{Put: 8, Left: 3, EntriesPut: 5}
+		r.Notes = []string{r.Damage.String()}
+	}
 	return r, nil
 }

@@ -61,8 +61,10 @@ func (a *app) unpinCmd() *cobra.Command {
 		Short: "End the pin of a bridge when its own flows are complete",
 		Long: `Takes the flows and groups of a pin off a bridge, all at once, and looks. It is
 refused until the bridge's own flows are as many as when it was pinned, for each
-port and on the whole, and stay the same for 3 seconds; and where the bridge has
-no flows at all. Else a bridge that is not pinned stays as it is. See
+port and on the whole, and stay the same for 3 seconds; where the bridge has no
+flows at all; and where the entries of the pin were deleted before their time.
+Else a bridge that is not pinned stays as it is. Where flows of the pin were
+deleted a warning says how many it had, and how many were left. See
 docs/transition-pin.md.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -82,7 +84,12 @@ docs/transition-pin.md.`,
 			if r.Removed > 0 {
 				line = fmt.Sprintf("bridge %s is not pinned any more: %s removed", r.Bridge, plural(r.Removed, "flow"))
 			}
-			return writeText(a.env.Stdout, line+"\n")
+			var b strings.Builder
+			b.WriteString(line + "\n")
+			for _, n := range r.Notes {
+				say(&b, painterFor(a.env.Stdout), "warning", yellow, n)
+			}
+			return writeText(a.env.Stdout, b.String())
 		},
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "end it although flows are missing: packets get lost")

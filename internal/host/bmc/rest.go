@@ -317,7 +317,12 @@ func (r *rest) system(ctx context.Context, path string) (*system, error) {
 // an error.
 func (r *rest) systems(ctx context.Context, place string) ([]*system, error) {
 	var all []*system
+	seen := map[string]bool{}
 	for place != "" {
+		if seen[place] || len(seen) == maxMembers {
+			return nil, fmt.Errorf("%w: its list of systems does not end: after %d pages the next one is %s", ErrRefused, len(seen), place)
+		}
+		seen[place] = true
 		var page struct {
 			Members []resource
 			Next    string `json:"Members@odata.nextLink"`
@@ -334,9 +339,6 @@ func (r *rest) systems(ctx context.Context, place string) ([]*system, error) {
 				s = &system{path: m.ID, ID: path.Base(m.ID), err: err}
 			}
 			all = append(all, s)
-		}
-		if len(page.Members) == 0 {
-			break // it would go round in circles
 		}
 		place = page.Next
 	}

@@ -61,16 +61,22 @@ func TestSystemsPageByPage(t *testing.T) {
 		"GET /s": `{"Members": [{"@odata.id": "/s/1"}], "Members@odata.nextLink": "/s?skip=1"}`, "GET /s?skip=1": `{"Members": [{"@odata.id": "/s/2"}]}`,
 		"GET /s/1": `{"Id": "1"}`, "GET /s/2": `{"Id": "2"}`,
 		"GET /loop": `{"Members": [{"@odata.id": "/s/1"}], "Members@odata.nextLink": "/loop"}`, "GET /none": `{"Members": [], "Members@odata.nextLink": "/none"}`,
+		"GET /later": `{"Members": [], "Members@odata.nextLink": "/s"}`, "GET /away": `{"Members": [], "Members@odata.nextLink": "https://192.0.2.1/s"}`,
 	})
 	all, err := r.systems(context.Background(), "/s")
 	if err != nil || len(all) != 2 || all[1].ID != "2" || all[1].path != "/s/2" {
 		t.Errorf("%v, %v", all, err)
 	}
-	if _, err := r.systems(context.Background(), "/loop"); !errors.Is(err, ErrRefused) {
-		t.Errorf("a loop: %v", err)
+	if all, err := r.systems(context.Background(), "/later"); err != nil || len(all) != 2 {
+		t.Errorf("a first page without any: %v, %v", all, err)
 	}
-	if all, err := r.systems(context.Background(), "/none"); err != nil || len(all) != 0 {
-		t.Errorf("none: %v, %v", all, err)
+	for _, place := range []string{"/loop", "/none"} {
+		if _, err := r.systems(context.Background(), place); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "after 1 pages the next one is "+place) {
+			t.Errorf("a loop: %v", err)
+		}
+	}
+	if _, err := r.systems(context.Background(), "/away"); !errors.Is(err, errNoTarget) {
+		t.Errorf("a page of another host: %v", err)
 	}
 }
 

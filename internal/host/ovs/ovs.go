@@ -40,6 +40,7 @@ type Facts struct {
 	Controllers int
 	// Restoring is flow-restore-wait: until it ends no flow counts, and then all are read anew.
 	Restoring bool
+	Other     map[string]string // other_config
 }
 
 // Bridge looks a bridge up, by one call of ovs-vsctl. It is Invalid where there is none of that
@@ -59,7 +60,7 @@ func Bridge(ctx context.Context, name string) (Facts, error) {
 // Bridges asks for all bridges, by name.
 func Bridges(ctx context.Context) (map[string]Facts, error) {
 	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
-		"--columns=name,protocols,fail_mode,controller", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
+		"--columns=name,protocols,fail_mode,controller,other_config", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
 	if err != nil {
 		return nil, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err).With("see that Open vSwitch runs on this host, and that you are root")
 	}
@@ -73,13 +74,13 @@ func Bridges(ctx context.Context) (map[string]Facts, error) {
 // bridges reads a line with the table of bridges and one with flow-restore-wait.
 func bridges(out string) (map[string]Facts, error) {
 	first, restore, _ := strings.Cut(out, "\n")
-	rows, err := table(first, 4)
+	rows, err := table(first, 5)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]Facts{}
 	for _, r := range rows {
-		f := Facts{Protocols: r[1].set, FailMode: r[2].text(), Controllers: len(r[3].set)}
+		f := Facts{Protocols: r[1].set, FailMode: r[2].text(), Controllers: len(r[3].set), Other: r[4].pairs}
 		f.Restoring = strings.Trim(strings.TrimSpace(restore), `"`) == "true"
 		all[r[0].text()] = f
 	}
@@ -138,6 +139,18 @@ func Apply(ctx context.Context, bridge, version string, lines []string) error {
 		}
 	}
 	return fmt.Errorf("have bridge %s take a bundle of %d lines: %w", bridge, len(lines), err)
+}
+
+// Note sets a key in other_config of a bridge; "" takes it away.
+func Note(ctx context.Context, bridge, key, value string) error {
+	args := []string{"--timeout=10", "--no-wait", "--", "set", "Bridge", bridge, "other_config:" + key + "=" + strconv.Quote(value)}
+	if value == "" {
+		args = []string{"--timeout=10", "--no-wait", "--", "remove", "Bridge", bridge, "other_config", key}
+	}
+	if _, err := run(ctx, "", "ovs-vsctl", args...); err != nil {
+		return fmt.Errorf("note %s in other_config of bridge %s: %w", key, bridge, err)
+	}
+	return nil
 }
 
 func run(ctx context.Context, input, name string, args ...string) (string, error) {

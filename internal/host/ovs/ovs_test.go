@@ -20,7 +20,7 @@ func TestRealSwitch(t *testing.T) {
 	s.Bridge(t, "br-int", "OpenFlow10,OpenFlow14")
 	s.Host(t, "br-int", 7)
 	got, err := Bridge(ctx, "br-int")
-	want := Facts{Protocols: []string{"OpenFlow10", "OpenFlow14"}, FailMode: "secure"}
+	want := Facts{Protocols: []string{"OpenFlow10", "OpenFlow14"}, FailMode: "secure", Other: map[string]string{}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v: want %+v", got, err, want)
 	}
@@ -31,6 +31,12 @@ func TestRealSwitch(t *testing.T) {
 	}
 	s.Run(t, "ovs-vsctl", "--timeout=15", "del-controller", "br-int", "--", "remove", "Open_vSwitch", ".", "other_config", "flow-restore-wait")
 	try.Must(t, Apply(ctx, "br-int", "OpenFlow14", []string{"group add group_id=5,type=all,bucket=actions=output:7", "flow add table=3,priority=4,in_port=7 actions=group:5"}))
+	for _, value := range []string{`{"flows":3}`, ""} {
+		try.Must(t, Note(ctx, "br-int", "holdfast-test", value))
+		if f, err := Bridge(ctx, "br-int"); err != nil || f.Other["holdfast-test"] != value {
+			t.Errorf("noted %q: %+v, %v", value, f.Other, err)
+		}
+	}
 	for bad, named := range map[string]string{
 		"flow add table=4 actions=group:6": "table:4", "flow add table=4 actions=nonsense": "flow add table=4 actions=nonsense: ", "flow add table=4,bogus=1 actions=drop": "flow add table=4,bogus=1 actions=drop: ",
 		"group add group_id=9,type=all,bucket=actions=nonsense": "group add group_id=9,type=all,bucket=actions=nonsense: ",

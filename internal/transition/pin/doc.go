@@ -125,6 +125,7 @@ type Result struct {
 	Groups  int      `json:"groups"`            // copied
 	Left    int      `json:"seconds_left"`      // until the entries end by themselves
 	Removed int      `json:"removed,omitempty"` // flows of a pin that were taken away
+	Damage  *Damage  `json:"damage,omitempty"`  // of a pin from which somebody had taken flows away
 	Notes   []string `json:"notes,omitempty"`
 	Plan    []string `json:"plan,omitempty"` // the lines of the bundle, when only planned
 }

@@ -116,6 +116,7 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if disarmed {
 		r.Notes = append(r.Notes, cleanupUnit+" does nothing until no bridge is pinned any more, or until the next boot")
 	}
+	begun := time.Now()
 	applied := ovs.Apply(ctx, o.Bridge, version, p.Lines())
 	after, err := dump(ctx, o.Bridge, version)
 	if err != nil {
@@ -125,7 +126,11 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if applied != nil && after.Entries() == 0 {
 		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned: %w", o.Bridge, errors.Join(applied, rearm(ctx, o.Bridge)))
 	}
-	if err := whole(o.Bridge, p, after); err != nil {
+	err = whole(o.Bridge, p, after)
+	if err == nil {
+		err = ovs.Note(ctx, o.Bridge, pin.RecordKey, p.Record(begun).String())
+	}
+	if err != nil {
 		return nil, errors.Join(undo(ctx, o.Bridge, version, after, err), rearm(ctx, o.Bridge))
 	}
 	r.Pinned, r.Left = true, int(after.Left()/time.Second)
@@ -199,16 +204,23 @@ func remove(ctx context.Context, bridge, version string, d pin.Dump) (int, error
 }
 
 // Unpin ends the pin of a bridge. Without Force it is Refused until the bridge's own flows are as many as when
-// it was pinned, for each port and on the whole, and none of them comes or goes; and where the bridge has no flows at
-// all, pinned or not.
+// it was pinned, for each port and on the whole, and none of them comes or goes; where the bridge has no flows at all,
+// pinned or not; and where somebody has taken the entries away before their time.
 func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
-	version, _, d, err := look(ctx, o.Bridge)
+	version, facts, d, err := look(ctx, o.Bridge)
 	if err != nil {
 		return nil, err
 	}
 	r := &pin.Result{Bridge: o.Bridge}
-	if d.Entries() > 0 && !o.Force {
-		if d, err = settled(ctx, o.Bridge, version, d); err != nil {
+	record, unread := pin.ReadRecord(facts.Other[pin.RecordKey])
+	if unread != nil {
+		r.Notes = append(r.Notes, unread.Error())
+	}
+	now := time.Now()
+	r.Damage = record.Damage(d, now)
+	ended := d.Entries() == 0
+	if !ended && !o.Force {
+		if d, err = settled(ctx, o.Bridge, version, d, record, r.Damage); err != nil {
 			return nil, err
 		}
 	}
@@ -218,20 +230,52 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if err := rearm(ctx, o.Bridge); err != nil {
 		return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned any more: %w", o.Bridge, err)
 	}
-	if len(d.Theirs()) == 0 && !o.Force { // a pin that was there has ended, or somebody has deleted all
+	missing := ""
+	if ended {
+		missing = record.Missing(d)
+	}
+	switch {
+	case o.Force:
+	case len(d.Theirs()) == 0: // a pin that was there has ended, or somebody has deleted all
 		return nil, fail.Errorf(fail.Refused, "bridge %s has no flows, neither of a pin nor its own: it forwards nothing", o.Bridge).
 			With("have its network agent write them: restart that")
+	case missing != "" && r.Damage != nil: // the record stays until they are there, or the order is forced
+		return nil, fail.Errorf(fail.Refused, "bridge %s is not pinned any more, and its own flows are not complete: %s; %s", o.Bridge, missing, r.Damage).
+			With("have its network agent write them: restart that; or, when its flows are as they shall be: holdfast transition unpin " + o.Bridge + " --force")
+	}
+	if facts.Other[pin.RecordKey] != "" {
+		if err := ovs.Note(ctx, o.Bridge, pin.RecordKey, ""); err != nil {
+			return nil, fail.Errorf(fail.Failed, "bridge %s is not pinned any more: %w", o.Bridge, err)
+		}
+	}
+	if r.Damage != nil && ended && r.Damage.Left > 0 && !o.Force {
+		return nil, fail.Errorf(fail.Refused, "bridge %s: somebody has deleted the entries of its pin, so it was not pinned any more: %s; it forwards by its own flows now, and packets may have been lost",
+			o.Bridge, r.Damage)
+	}
+	if r.Damage != nil {
+		r.Notes = append(r.Notes, r.Damage.String()+": somebody has deleted the others, and packets may have been lost")
+	}
+	if missing != "" {
+		r.Notes = append(r.Notes, "the bridge's own flows are not complete: "+missing)
 	}
 	return r, nil
 }
 
 // settled looks several times whether all flows are there again.
-func settled(ctx context.Context, bridge, version string, d pin.Dump) (pin.Dump, error) {
+func settled(ctx context.Context, bridge, version string, d pin.Dump, record *pin.Record, damage *pin.Damage) (pin.Dump, error) {
+	damaged := ""
+	if damage != nil {
+		damaged = "; " + damage.String() + ": packets get lost"
+	}
 	remedy := "wait for the agent; or, when its flows are as they shall be: holdfast transition unpin " + bridge + " --force"
 	first := d
 	for i := 0; ; i++ {
-		if missing := d.Missing(); len(missing) > 0 {
-			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: its own flows are not complete: %s", bridge, d.Left(), few(missing)).With(remedy)
+		missing := d.Missing()
+		if m := record.Missing(d); damage != nil && len(missing) == 0 && m != "" { // the copy does not tell any more
+			missing = []string{m}
+		}
+		if len(missing) > 0 {
+			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: its own flows are not complete: %s%s", bridge, d.Left(), few(missing), damaged).With(remedy)
 		}
 		if moved := pin.Moved(first, d); len(moved) > 0 {
 			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: %d of its own flows changed within %s; the first: %s", bridge, d.Left(), len(moved), looks*lookEvery, moved[0]).With(remedy)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/host/ovs"
 	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/pin"
@@ -38,6 +39,82 @@ func TestUnpinOfAnEmptyBridge(t *testing.T) {
 	forced.Force = true
 	if _, err := Unpin(ctx, forced); err != nil {
 		t.Errorf("unpin --force of a bridge without flows: %v", err)
+	}
+}
+
+// TestUnpinTellsWhatOthersTookFromAPin: by the record that the bridge has of its pin.
+func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
+	r := newRig(t)
+	ctx := try.Context(t)
+	ofctl := func(argv ...string) { r.Run(t, append([]string{"ovs-ofctl", "-O", "OpenFlow14"}, argv...)...) }
+	whole := len(tenants()) + 5
+	pinned := func() {
+		t.Helper()
+		_, err := Pin(ctx, order)
+		try.Must(t, err)
+	}
+	unpinned := func(what string, flows int, notes ...string) {
+		t.Helper()
+		res, err := Unpin(ctx, order)
+		try.Must(t, err)
+		told := strings.Join(res.Notes, "\n")
+		if (res.Damage == nil) != (flows == whole) || res.Damage != nil && (res.Damage.Left != flows || res.Damage.Put != whole) {
+			t.Errorf("%s: %+v %+v: want %d of %d flows left", what, res, res.Damage, flows, whole)
+		}
+		for _, n := range notes {
+			if !strings.Contains(told, n) {
+				t.Errorf("%s: no %q in %q", what, n, told)
+			}
+		}
+		if n := len(r.dump(t).Ours()); n > 0 {
+			t.Errorf("%s: %d flows of the pin are left", what, n)
+		}
+	}
+	refused := func(what string, want ...string) {
+		t.Helper()
+		_, err := Unpin(ctx, order)
+		for _, w := range want {
+			if !has(err, w) || fail.ExitCode(err) != fail.ExitRefused {
+				t.Errorf("%s: %v: want %q", what, err, w)
+			}
+		}
+	}
+	const ours = "cookie=0x686f6c6466617374/-1"
+	pinned()
+	unpinned("a pin that is whole", whole)
+
+	pinned()
+	ofctl("del-flows", bridgeName, ours+",table=0")
+	refused("the entries alone", "somebody has deleted the entries of its pin", fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-5))
+	if n := len(r.dump(t).Ours()); n > 0 {
+		t.Errorf("%d flows of the pin are left", n)
+	}
+
+	pinned()
+	ofctl("del-flows", bridgeName, ours+",table=253")
+	ofctl("del-flows", bridgeName, "table=60,cookie=1/-1")
+	refused("a table of the copy, and flows of the agent", "stays pinned", fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9), "packets get lost")
+	r.Add(t, bridgeName, 1, tenants()...)
+	unpinned("a table of the copy", whole-9, fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9))
+
+	pinned()
+	ofctl("del-flows", bridgeName)
+	r.Add(t, bridgeName, 3, "table=60,priority=1 actions=drop")
+	for range 2 { // it is told as long as it is so
+		refused("all flows but one", "its own flows are not complete: 1 flows, 17 were there when it was pinned", fmt.Sprintf("the pin had %d flows, and 0 of them", whole))
+	}
+	r.Delete(t, bridgeName, 3)
+	r.Add(t, bridgeName, 1, tenants()...)
+	unpinned("an agent that has deleted the pin, and written all", 0, fmt.Sprintf("the pin had %d flows, and 0 of them were left", whole))
+	unpinned("no pin", whole)
+
+	for range 2 { // a pin whose time is over is no damage; what is left of its record ends
+		text := pin.Record{Flows: 9, Entries: 5, Own: 20, Until: time.Now().Unix()}.String()
+		try.Must(t, ovs.Note(ctx, bridgeName, pin.RecordKey, text))
+		unpinned("a pin whose time is over", whole, "the bridge's own flows are not complete: 17 flows, 20 were there when it was pinned")
+	}
+	if f, err := ovs.Bridge(ctx, bridgeName); err != nil || f.Other[pin.RecordKey] != "" {
+		t.Errorf("%+v, %v: want no record", f, err)
 	}
 }
 

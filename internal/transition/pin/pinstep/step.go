@@ -104,18 +104,24 @@ func (s *Step) Do(ctx context.Context, task engine.Task) error {
 
 // begin pins a bridge. A pin that is there is of an attempt before, or somebody's: it ends first, unless flows are missing.
 func (s *Step) begin(ctx context.Context, task engine.Task, bridge string) error {
-	if _, err := s.Unpin(ctx, pin.Order{Bridge: bridge}); err != nil {
+	before, err := s.Unpin(ctx, pin.Order{Bridge: bridge})
+	if err != nil {
 		return err
 	}
+	notes(task, before)
 	r, err := s.Pin(ctx, pin.Order{Bridge: bridge, For: Holds})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(task.Log, "bridge %s is pinned for %s: %d ports, %d flows and %d groups copied\n", bridge, time.Duration(r.Left)*time.Second, r.Ports, r.Flows, r.Groups)
+	notes(task, r)
+	return nil
+}
+
+func notes(task engine.Task, r *pin.Result) {
 	for _, n := range r.Notes {
 		fmt.Fprintf(task.Log, "note: %s\n", n)
 	}
-	return nil
 }
 
 // end waits until the bridge's own flows are complete. When its time is over the step fails by what is missing, and the pin stays.
@@ -133,9 +139,11 @@ func (s *Step) end(ctx context.Context, task engine.Task, bridge string) error {
 		switch {
 		case err == nil && r.Removed == 0:
 			fmt.Fprintf(task.Log, "bridge %s is not pinned: if it was, packets may have been lost since that ended\n", bridge)
+			notes(task, r)
 			return nil
 		case err == nil:
 			fmt.Fprintf(task.Log, "bridge %s forwards by its own flows: %d flows of the pin removed\n", bridge, r.Removed)
+			notes(task, r)
 			return nil
 		case !errors.As(err, &e) || e.Kind != fail.Refused:
 			return err

@@ -55,7 +55,7 @@ func (b *bridges) step() *Step {
 		},
 		Unpin: func(_ context.Context, o pin.Order) (*pin.Result, error) {
 			b.said = append(b.said, fmt.Sprint("unpin ", o.Bridge, o.Force))
-			r := &pin.Result{Bridge: o.Bridge}
+			r := &pin.Result{Bridge: o.Bridge, Notes: []string{"what was found of " + o.Bridge}}
 			switch {
 			case !b.pinned[o.Bridge]:
 				return r, nil
@@ -102,6 +102,9 @@ func TestPinAndUnpin(t *testing.T) {
 		}
 		if log, err := b.do(t, end, time.Minute); err != nil || !strings.Contains(log, "is not pinned: if it was, packets may have been lost since that ended") {
 			t.Errorf("a pin that has ended by itself: %v: %s", err, log)
+		}
+		if !strings.Contains(log, "note: what was found of br-ex") {
+			t.Errorf("what an unpin tells is not told: %s", log)
 		}
 		b.pinned["br-int"], b.missing = true, 1000
 		b.undo = true
