@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	plain "holdfast/internal/text"
 )
 
 // DefaultPort is the TCP port of an agent's API over TLS.
@@ -171,7 +172,7 @@ func newTransport() *http.Transport {
 
 func tlsBase(target string, tlsConf *tls.Config) (string, error) {
 	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !plain.Port(u.Port()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
 		return "", fail.Errorf(fail.Invalid, "target %q: want unix:PATH or https://ADDRESS[:%s]", target, DefaultPort)
 	}
 	if tlsConf == nil {

@@ -46,14 +46,14 @@ answers in, are told as not watched, and never as loss. See docs/probe.md.
 Exit codes: 0 nothing lost, 1 packets were lost, 2 bad input, 3 nothing could be
 measured.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := inBounds(cmd, o, file); err != nil {
+				return err
+			}
+			return arpInBounds(cmd, &o, arp)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
-			if err == nil {
-				err = inBounds(cmd, o, file)
-			}
-			if err == nil {
-				err = arpInBounds(cmd, &o, arp)
-			}
 			if err == nil {
 				o.Name, err = vantage(cmd, o.Name)
 			}

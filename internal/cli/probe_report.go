@@ -17,8 +17,9 @@ import (
 
 func (a *app) probeReportCmd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "report FILE...",
-		Short: "Show saved results again, also as a page for a browser",
+		Annotations: map[string]string{moreForms: "html"},
+		Use:         "report FILE...",
+		Short:       "Show saved results again, also as a page for a browser",
 		Long: `Shows the result that "probe -o json" has written: as text, as JSON, or with
 -o html as one page with the gaps over the time, which needs no other file.
 FILE may be -, standard input. The exit code is 0 also where packets were lost.

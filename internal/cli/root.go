@@ -111,6 +111,7 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(), a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
 		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
 	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
+	a.checksOutput(root)
 	root.AddCommand(env.Extra...)
 	root.SetHelpCommand(helpCmd())
 	addExamples(root, "")
@@ -293,6 +294,33 @@ func holds(cmd *cobra.Command) {
 			what = fmt.Sprintf("unknown command %q", args[0])
 		}
 		return usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
+	}
+}
+
+// moreForms is the annotation of a command whose output has one form more than text and json.
+const moreForms = "form"
+
+// checksOutput has all commands below one look at the output format as they look at their other flags, in PreRunE:
+// before they are run, and where a plan of them is made (fits). PreRunE asks and changes nothing.
+func (a *app) checksOutput(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		a.checksOutput(c)
+	}
+	if cmd.RunE == nil || cmd.HasSubCommands() {
+		return
+	}
+	check := cmd.PreRunE
+	cmd.PreRunE = func(c *cobra.Command, args []string) error {
+		var err error
+		if more := c.Annotations[moreForms]; more != "" {
+			_, err = a.format(c, more)
+		} else {
+			_, err = a.asJSON(c)
+		}
+		if err == nil && check != nil {
+			err = check(c, args)
+		}
+		return err
 	}
 }
 

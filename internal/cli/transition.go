@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -92,13 +93,25 @@ func (m *dbMapping) open(cmd *cobra.Command, a *app) (*align.Alignment, error) {
 	return m.read(cmd, a, func(file, profile string) (*align.Alignment, error) { return align.Read(file, profile, m.ids) })
 }
 
-func (m *dbMapping) read(cmd *cobra.Command, a *app, read func(file, profile string) (*align.Alignment, error)) (*align.Alignment, error) {
+// check looks at the flags: all but what only files and servers tell.
+func (m *dbMapping) check(cmd *cobra.Command) error {
 	if err := m.given(cmd); err != nil {
-		return nil, err
+		return err
 	}
 	if (m.file == "") == (m.profile == "") {
-		return nil, usage(cmd, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(align.Profiles(), " or ")))
+		return usage(cmd, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(align.Profiles(), " or ")))
 	}
+	if m.profile == "" {
+		return nil
+	}
+	x, err := align.ReadTables("", m.profile)
+	if err == nil {
+		err = m.databases(x)
+	}
+	return usage(cmd, err)
+}
+
+func (m *dbMapping) read(cmd *cobra.Command, a *app, read func(file, profile string) (*align.Alignment, error)) (*align.Alignment, error) {
 	x, err := read(m.file, m.profile)
 	if err != nil {
 		return nil, a.faults(err)
@@ -159,6 +172,8 @@ func realNames(flag string, words, names []string) (map[string]string, error) {
 			return nil, fmt.Errorf("--%s %q: want NAME=REAL, such as %s=old_%s", flag, w, names[0], names[0])
 		case !slices.Contains(names, name):
 			return nil, fmt.Errorf("--%s %q: the mapping has no database %q there; want %s", flag, w, name, strings.Join(names, " or "))
+		case strings.ContainsFunc(db, unicode.IsSpace):
+			return nil, fmt.Errorf("--%s %q: want the name of a database, without spaces", flag, w)
 		case out[name] != "":
 			return nil, fmt.Errorf("--%s %q: %s is given twice", flag, w, name)
 		}

@@ -46,17 +46,23 @@ Without --yes it shows how far the copy is, and the tables with their rows, and
 asks. Refused while a run is under way, where either database is of a copy
 between other servers, and where rows of other tables refer to those to go.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if rows {
+				return m.check(cmd)
+			}
 			if err := m.given(cmd); err != nil {
 				return err
 			}
+			for _, f := range []string{"mapping", "profile", "ids", "skip", "source-db", "target-db"} {
+				if cmd.Flags().Changed(f) {
+					return usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
+				}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			m.Password = a.dbPassword(cmd.Context())
 			if !rows {
-				for _, f := range []string{"mapping", "profile", "ids", "skip", "source-db", "target-db"} {
-					if cmd.Flags().Changed(f) {
-						return usage(cmd, fmt.Errorf("--%s is for --rows, which is not given", f))
-					}
-				}
 				x, err := align.Connect(cmd.Context(), m.Addresses)
 				if err != nil {
 					return err

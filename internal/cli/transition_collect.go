@@ -60,13 +60,16 @@ Exit codes: 0 done. 1 with --check, a check failed; with --before, something is
 missing or differs, warnings left aside. 2 bad input. 4 Keystone or an API is
 not reachable.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if o.check != "" && o.check != "all" && o.check != "control" {
+				return usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
 			if err != nil {
 				return err
-			}
-			if o.check != "" && o.check != "all" && o.check != "control" {
-				return usage(cmd, fmt.Errorf("--check %q: want all or control", o.check))
 			}
 			if err := outGiven(cmd, o.out); err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
+	"holdfast/internal/text"
 	"holdfast/internal/transition/feature"
 )
 
@@ -58,13 +59,14 @@ See docs/transition-features.md.
 Exit codes: 0 all that was tried is ok; with --before, nothing is worse than
 before. 1 something failed, or is worse, or was not put back. 2 bad input.
 3 refused. 4 a libvirtd or an API is not reachable.`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return o.check(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
 			if err != nil {
 				return err
 			}
-			before, err := o.check(cmd)
+			before, err := o.read(cmd)
 			if err != nil {
 				return err
 			}
@@ -128,8 +130,8 @@ func readBefore[T any](file string, read func([]byte) (*T, error)) (v *T, err er
 	return v, nil
 }
 
-// check looks at the flags, and reads the earlier result; nil: there is none.
-func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
+// check looks at the flags: all but what only files tell.
+func (o *featuresOrder) check(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("wait") {
 		o.Wait = feature.DefaultWait
 		if o.openstack {
@@ -138,9 +140,9 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	}
 	switch {
 	case o.Guest == "":
-		return nil, usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
+		return usage(cmd, errors.New("no --guest given; want the name or UUID of a guest"))
 	case o.Wait < feature.MinWait || o.Wait > feature.MaxWait:
-		return nil, usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
+		return usage(cmd, fmt.Errorf("--wait %s: want %s to %s", o.Wait, feature.MinWait, feature.MaxWait))
 	}
 	only, with := []string{"openrc", "flavor", "rebuild", "cloud-init", "metadata", "secret"}, "with --openstack only"
 	if o.openstack {
@@ -148,15 +150,21 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 	}
 	for _, name := range only {
 		if cmd.Flags().Changed(name) {
-			return nil, usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
+			return usage(cmd, fmt.Errorf("--%s is of use %s", name, with))
 		}
 	}
-	check := o.checkLibvirt
 	if o.openstack {
-		check = o.checkCloud
+		return o.checkCloud(cmd)
 	}
-	if err := check(cmd); err != nil {
-		return nil, err
+	return o.checkLibvirt(cmd)
+}
+
+// read reads what the flags name, and gives the earlier result; nil: there is none.
+func (o *featuresOrder) read(cmd *cobra.Command) (*feature.Report, error) {
+	if o.openstack {
+		if err := o.readCloud(); err != nil {
+			return nil, err
+		}
 	}
 	if err := outGiven(cmd, o.out); err != nil {
 		return nil, err
@@ -180,7 +188,7 @@ func (o *featuresOrder) check(cmd *cobra.Command) (*feature.Report, error) {
 func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 	u, err := url.Parse(strings.Replace(o.URI, "%s", "host", 1))
 	switch {
-	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" && u.Scheme != "qemu+tcp":
+	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" && u.Scheme != "qemu+tcp" || u.Port() != "" && !text.Port(u.Port()):
 		return usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
 	case o.Here != "" && o.Target == "":
 		return usage(cmd, errors.New("--here is of use with --target only"))
@@ -196,28 +204,37 @@ func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 	return nil
 }
 
-// checkCloud looks at what is of use with OpenStack, and makes its order whole.
+// checkCloud looks at what is of use with OpenStack.
 func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
+	c := &o.cloud
+	if c.URL == "" && o.secret == "" {
+		return nil
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !text.Port(u.Port()) {
+		return usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
+	}
+	if o.secret == "" {
+		return usage(cmd, errors.New("--metadata is of use with --secret only"))
+	}
+	return nil
+}
+
+// readCloud makes the order of OpenStack whole.
+func (o *featuresOrder) readCloud() error {
 	c := &o.cloud
 	getenv, err := loginFrom(o.openrc)
 	if err != nil {
 		return err
 	}
 	c.Guest, c.Target, c.Wait, c.Getenv = o.Guest, o.Target, o.Wait, getenv
-	if c.URL == "" && o.secret == "" {
+	if o.secret == "" {
 		return nil
 	}
-	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
-	}
-	if o.secret == "" {
-		return usage(cmd, errors.New("--metadata is of use with --secret only"))
-	}
-	text, err := os.ReadFile(o.secret)
+	secret, err := os.ReadFile(o.secret)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "--secret: %w", err)
 	}
-	if c.Secret = strings.TrimSpace(string(text)); c.Secret == "" {
+	if c.Secret = strings.TrimSpace(string(secret)); c.Secret == "" {
 		return fail.Errorf(fail.Invalid, "--secret %s: it is empty; want the value of metadata_proxy_shared_secret", o.secret)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
 	align "holdfast/internal/transition/db"
+	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/neutron"
 	"holdfast/internal/transition/net/rebuild"
 )
@@ -30,21 +32,94 @@ func fits(f *transition.File) []strictyaml.Fault {
 		c.dsn("network.target.db", n.Target.DB)
 		c.endpoint("network.source.endpoint", n.Source.Endpoint)
 		c.endpoint("network.target.endpoint", n.Target.Endpoint)
+		c.leaveOut(n)
 		if n.Jobs > rebuild.MostJobs {
 			c.fault("network.jobs", fmt.Sprint(n.Jobs), fmt.Sprintf("want 1 to %d", rebuild.MostJobs))
 		}
 	}
 	if u := f.Upgrade; u != nil {
-		c.flags("upgrade.flags", "upgrade run", u.Flags)
+		c.flags("upgrade.flags", "upgrade run", []string{"--bundle", u.Bundle, "--yes", "--wait", "--join"}, u.Flags)
 	}
 	if x := f.Features; x != nil {
-		c.flags("features.flags", "transition features", x.Flags)
+		c.flags("features.flags", "transition features", []string{"--openstack", "--guest", "g", "--yes"}, x.Flags)
 	}
 	for _, s := range f.Stages.All() {
 		c.commands("stages."+s.Name+".before", s.Before)
 		c.commands("stages."+s.Name+".after", s.After)
 	}
+	c.steps(f)
 	return c.faults
+}
+
+// steps looks at all that the plan itself would have this program do. What a field has been told of is not told again.
+func (c *fitting) steps(f *transition.File) {
+	only := *f
+	only.Stages = transition.Stages{}
+	for _, s := range transition.Build(&only).Steps {
+		if len(s.Run) < 3 || s.Run[0] != transition.Self {
+			continue
+		}
+		field := s.Run[2]
+		switch {
+		case s.Run[1] == "upgrade":
+			field = "upgrade"
+		case field == "db":
+			field = "databases"
+		case field == "net":
+			field = "network"
+		case field == "collect":
+			field = "platform"
+		case field == "placement":
+			field = "nova"
+		}
+		told := func(x strictyaml.Fault) bool { return x.Path == field || strings.HasPrefix(x.Path, field+".") }
+		if err := fitsCommand(s.Run[1:]); err != nil && !slices.ContainsFunc(c.faults, told) {
+			c.fault(field, transition.Line(s.Run), err.Error())
+		}
+	}
+}
+
+// fitsCommand is what a command of this program says of its arguments before it does anything.
+func fitsCommand(argv []string) error {
+	cmd, args, err := New(Env{}).Find(argv)
+	if err != nil || cmd.HasSubCommands() {
+		return errors.New("want a command that `holdfast --help` lists")
+	}
+	if err = takes(cmd, args); err == nil {
+		err = cmd.ValidateArgs(cmd.Flags().Args())
+	}
+	if err == nil && cmd.PreRunE != nil {
+		err = cmd.PreRunE(cmd, cmd.Flags().Args())
+	}
+	if err != nil {
+		return errors.New(refused(cmd, err))
+	}
+	return nil
+}
+
+// leaveOut looks for names that nothing is left out by. A database may have tables of plug-ins that nobody knows, whose
+// names are good, too: of a database, only a slip of the pen is told.
+func (c *fitting) leaveOut(n *transition.Network) {
+	for i, name := range n.LeaveOut {
+		err := rebuild.UnknownNames(&net.Document{}, n.LeaveOut[i:i+1])
+		if err == nil || n.Source.DB != "" && !strings.Contains(name, ".") && !slices.ContainsFunc(rebuild.Kinds(), func(kind string) bool { return slip(name, kind) }) {
+			continue
+		}
+		_, want, _ := strings.Cut(err.Error(), ": ")
+		c.fault(fmt.Sprintf("network.leaveOut[%d]", i), name, want)
+	}
+}
+
+// slip reports whether two words differ by one letter that is other, too many or missing.
+func slip(a, b string) bool {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(b) && a[i] == b[i] {
+		i++
+	}
+	return a != b && (a[min(i+1, len(a)):] == b[i:] || len(a) == len(b) && a[i+1:] == b[i+1:])
 }
 
 type fitting struct{ faults []strictyaml.Fault }
@@ -80,34 +155,52 @@ func (c *fitting) endpoint(path, url string) {
 	}
 }
 
-// profile looks whether there is such a mapping, and has the databases and tables that are named.
+// profile looks whether there is such a mapping, and has the databases and tables that are named. Where there is none,
+// what no mapping has is told all the same.
 func (c *fitting) profile(d *transition.Databases) {
+	profiles := []string{d.Profile}
 	if !slices.Contains(align.Profiles(), d.Profile) {
-		c.fault("databases.profile", d.Profile, "want "+strings.Join(align.Profiles(), " or "))
-		return
+		profiles = align.Profiles()
+		c.fault("databases.profile", d.Profile, "want "+strings.Join(profiles, " or "))
 	}
 	for i, table := range d.Skip {
-		x, err := align.ReadTables("", d.Profile)
-		if err == nil {
-			err = x.Use(nil, nil, []string{table})
+		want, all := "", true
+		for _, p := range profiles {
+			x, err := align.ReadTables("", p)
+			if err == nil {
+				err = x.Use(nil, nil, []string{table})
+			}
+			all = all && err != nil
+			if err != nil && want == "" {
+				_, want, _ = strings.Cut(err.Error(), ": ")
+			}
 		}
-		if err != nil {
-			_, want, _ := strings.Cut(err.Error(), ": ")
+		if all {
 			c.fault(fmt.Sprintf("databases.skip[%d]", i), table, want)
 		}
 	}
-	x, err := align.ReadTables("", d.Profile)
-	if err != nil {
-		c.fault("databases.profile", d.Profile, err.Error())
-		return
+	var from, to []string
+	for _, p := range profiles {
+		x, err := align.ReadTables("", p)
+		if err != nil {
+			c.fault("databases.profile", d.Profile, err.Error())
+			return
+		}
+		f, t := x.Databases()
+		from, to = append(from, f...), append(to, t...)
 	}
-	from, to := x.Databases()
 	c.databases("databases.sourceDB", d.SourceDB, from)
 	c.databases("databases.targetDB", d.TargetDB, to)
 }
 
 func (c *fitting) databases(path string, given map[string]string, names []string) {
-	for name := range given {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	for name, real := range given {
+		if _, err := realNames("", []string{name + "=" + real}, names); err != nil && slices.Contains(names, name) {
+			_, want, _ := strings.Cut(err.Error(), ": ")
+			c.fault(strictyaml.Field(path, name), real, want)
+		}
 		if !slices.Contains(names, name) {
 			c.fault(strictyaml.Field(path, name), name, "the mapping has no such database there; want one of "+strings.Join(names, ", "))
 		}
@@ -121,16 +214,8 @@ func (c *fitting) commands(path string, all []transition.Command) {
 			continue
 		}
 		at := fmt.Sprintf("%s[%d].run", path, i)
-		cmd, args, err := New(Env{}).Find(x.Run[1:])
-		if err != nil || cmd.HasSubCommands() {
-			c.fault(at, strings.Join(x.Run, " "), "want a command that `holdfast --help` lists")
-			continue
-		}
-		if err = takes(cmd, args); err == nil {
-			err = cmd.ValidateArgs(cmd.Flags().Args())
-		}
-		if err != nil {
-			c.fault(at, strings.Join(x.Run, " "), refused(cmd, err))
+		if err := fitsCommand(x.Run[1:]); err != nil {
+			c.fault(at, strings.Join(x.Run, " "), err.Error())
 		}
 	}
 }
@@ -146,23 +231,37 @@ func refused(cmd *cobra.Command, err error) string {
 	return plainly(cmd, err).Error()
 }
 
-// flags looks for the first flag that a command does not take.
-func (c *fitting) flags(path, command string, flags []string) {
-	for n := 1; n <= len(flags); n++ {
+// flags looks for the first flag that a command does not take, beside those that the step gives it.
+func (c *fitting) flags(path, command string, own, flags []string) {
+	var last error
+	wrong := 0 // by the flags up to this one, and all behind it, the command is refused
+	for n := 0; n <= len(flags); n++ {
 		cmd, _, err := New(Env{}).Find(strings.Fields(command))
 		if err == nil {
-			err = takes(cmd, flags[:n])
+			err = takes(cmd, slices.Concat(own, flags[:n]))
 		}
 		at := fmt.Sprintf("%s[%d]", path, n-1)
 		switch {
 		case err == nil && cmd.Flags().NArg() > 0:
 			c.fault(at, flags[n-1], "want a flag of `holdfast "+command+"`, or the value of the one before")
-		case err == nil, n < len(flags) && strings.HasPrefix(err.Error(), "flag needs an argument: "):
-			continue
+			return
+		case err == nil:
+			if err = cmd.PreRunE(cmd, nil); err != nil && last == nil {
+				wrong = n
+			}
+			last = err
+		case n < len(flags) && strings.HasPrefix(err.Error(), "flag needs an argument: "):
+			if strings.HasPrefix(flags[n], "--") {
+				c.fault(fmt.Sprintf("%s[%d]", path, n), flags[n], "want the value of "+flags[n-1])
+				return
+			}
 		default:
 			c.fault(at, flags[n-1], refused(cmd, err))
+			return
 		}
-		return
+	}
+	if last != nil && wrong > 0 {
+		c.fault(fmt.Sprintf("%s[%d]", path, wrong-1), flags[wrong-1], last.Error())
 	}
 }
 

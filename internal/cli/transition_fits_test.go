@@ -5,6 +5,28 @@ import (
 	"testing"
 )
 
+// TestAPlanWithAWrongProfile tells the other faults of its databases, too.
+func TestAPlanWithAWrongProfile(t *testing.T) {
+	const file = "format: 1\nname: a\nhost: h\ndatabases: {profile: bogus, ids: /ids, source: a@tcp(a)/, target: a@tcp(b)/, targetDB: {nvoa: x}, skip: [neutron.agent, neutron.agents]}\n"
+	s := commandLine(t, file, "transition", "plan", "-")
+	for _, want := range []string{`databases.profile: value "bogus": want openstack`, `databases.targetDB.nvoa: value "nvoa": the mapping has no such database there`, `databases.skip[0]: value "neutron.agent": the mapping fills no table`} {
+		if got := unwrapped(s); s.code != 2 || !strings.Contains(got, want) || strings.Count(got, "(stdin):") != 3 {
+			t.Errorf("%d\ngot  %s\nwant %s", s.code, got, want)
+		}
+	}
+}
+
+// TestAPlanTakesTablesOfPlugIns: a database may have tables that nobody knows; an API has not.
+func TestAPlanTakesTablesOfPlugIns(t *testing.T) {
+	const file = "format: 1\nname: a\nhost: h\nnetwork: {file: /n, leaveOut: [sg_ext, quota, port.numa_affinity_policy], source: {db: o@tcp(db)/}, target: {endpoint: \"http://127.0.0.1:9697\", db: n@tcp(db)/}}\n"
+	if s := commandLine(t, file, "transition", "plan", "-"); s.code != 0 {
+		t.Errorf("%d: %s", s.code, s.err)
+	}
+	if s := commandLine(t, strings.Replace(file, "{db: o@tcp(db)/}", `{endpoint: "http://a:1"}`, 1), "transition", "plan", "-"); s.code != 2 || !strings.Contains(s.err, `network.leaveOut[0]: value "sg_ext"`) {
+		t.Errorf("%d: %s", s.code, s.err)
+	}
+}
+
 // TestAPlanRefusesWhatACommandWould: what a command of the plan would refuse of its values is told by plan, with the field.
 func TestAPlanRefusesWhatACommandWould(t *testing.T) {
 	const file = `format: 1
@@ -38,6 +60,29 @@ stages: {cleanup: {after: [{name: commit, run: [holdfast, upgrade, commit, --yes
 		{"upgrade, commit", "upgrade, comit", "stages.cleanup.after[0].run: value \"holdfast upgrade comit --yes --wait\": want a command that `holdfast --help` lists"},
 		{"commit, --yes", "commit, --yess", `stages.cleanup.after[0].run: value "holdfast upgrade commit --yess --wait": holdfast upgrade commit has no flag --yess`},
 		{"commit, --yes", "commit, now, --yes", `stages.cleanup.after[0].run: value "holdfast upgrade commit now --yes --wait": holdfast upgrade commit: `},
+		// What the commands themselves refuse.
+		{`--canary, "1"`, `--loss-limit, "-1"`, `upgrade.flags[6]: value "-1": --loss-limit -1: want 0 or more`},
+		{`--canary, "1"`, `--loss-limit, "5"`, `upgrade.flags[6]: value "5": --loss-limit 5: want --probe with it`},
+		{`--canary, "1"`, `--canary, "-1"`, `upgrade.flags[6]: value "-1": --canary -1: want 0 or more`},
+		{"--keep-guests, ", "", `upgrade.flags[3]: value "br-int": --pin br-int: want --keep-guests with it`},
+		{`--canary, "1"`, `--version, ""`, `upgrade.flags[6]: value "": --version "": want the version that is installed`},
+		{"br-int,", `"br int",`, `upgrade.flags[4]: value "br int": --pin "br int": want names of bridges, each once`},
+		{"--wait, 5m", "--flavor, --rebuild", `features.flags[1]: value "--rebuild": want the value of --flavor`},
+		{"--wait, 5m", "--rebuild, --flavor", `features.flags[1]: value "--flavor": want a value behind --flavor`},
+		{"--wait, 5m", "--bogus", `features.flags[0]: value "--bogus": holdfast transition features has no flag --bogus`},
+		{"--wait, 5m", `--metadata, "http://a:99999", --secret, /s`, `features.flags[1]: value "http://a:99999": --metadata "http://a:99999": want http://HOST:PORT or https://HOST:PORT`},
+		{"--wait, 5m", "--here, h", `features.flags[1]: value "h": --here is of use without --openstack only`},
+		{"jobs: 8", "leaveOut: [quotaa]", `network.leaveOut[0]: value "quotaa": want what the document leaves out, a kind (`},
+		{"jobs: 8", "leaveOut: [port.]", `network.leaveOut[0]: value "port.": want what the document leaves out, a kind (`},
+		{"http://127.0.0.1:9697", "http://127.0.0.1:99999", `network.target.endpoint: value "http://127.0.0.1:99999": want http://HOST:PORT or https://HOST:PORT`},
+		{"db:3306", "db:99999", `databases.target: value "(not shown)": the address is not understood: want HOST:PORT`},
+		{"{db: o@tcp(db)/}", `{endpoint: "http://a", dbName: n}`, `network.source.dbName: value "n": want none beside endpoint: it is for db`},
+		{"{nova: old}", `{nova: "a b"}`, `databases.sourceDB.nova: value "a b": want the name of a database, without spaces`},
+		{"upgrade, commit, --yes, --wait", "transition, pin, br-int, --for, 1s", `"holdfast transition pin br-int --for 1s": --for 1s: want whole seconds, 10s to 4h0m0s`},
+		{"upgrade, commit, --yes, --wait", "transition, net, apply", `"holdfast transition net apply": no --endpoint given; want http://HOST:PORT`},
+		{"upgrade, commit, --yes, --wait", "status, -o, xml", `"holdfast status -o xml": output format "xml": want text or json`},
+		{"upgrade, commit, --yes, --wait", "upgrade, report, -o, xml", `output format "xml": want text, json or html`},
+		{"upgrade, commit, --yes, --wait", "transition, db, plan, --mapping, /m", `"holdfast transition db plan --mapping /m": no --source given; want USER@tcp`},
 	} {
 		if !strings.Contains(file, c.old) {
 			t.Fatalf("the file has no %q", c.old)

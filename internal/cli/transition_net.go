@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/neutron"
 	"holdfast/internal/transition/net/rebuild"
 )
 
@@ -80,6 +81,16 @@ func (n *netPlatform) into(cmd *cobra.Command, name string) error {
 	if n.file == "" {
 		return usage(cmd, fmt.Errorf("no --%s given; want the path of a file", name))
 	}
+	if n.endpoint != "" {
+		if _, err := neutron.New(n.endpoint); err != nil {
+			return usage(cmd, fmt.Errorf("--endpoint %q: want http://HOST:PORT or https://HOST:PORT", n.endpoint))
+		}
+	}
+	for i, name := range n.leaveOut {
+		if kind, field, attribute := strings.Cut(name, "."); kind == "" || attribute && field == "" || slices.Contains(n.leaveOut[:i], name) {
+			return usage(cmd, fmt.Errorf("--leave-out %q: want KIND or KIND.FIELD, each once", name))
+		}
+	}
 	return nil
 }
 
@@ -100,17 +111,19 @@ carried over is an error here already.
 Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 (the file is written all the same), 4 the API or database is not reachable.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case n.endpoint != "" && db.DSN != "":
+				return usage(cmd, errors.New("--endpoint and --db: want one of them"))
+			case n.endpoint == "" && db.DSN == "":
+				return usage(cmd, fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
+			case n.endpoint != "" && cmd.Flags().Changed("db-name"):
+				return usage(cmd, errors.New("--db-name is for --db, which is not given"))
+			}
+			return n.into(cmd, "out")
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
-			switch {
-			case err != nil:
-			case n.endpoint != "" && db.DSN != "":
-				err = usage(cmd, errors.New("--endpoint and --db: want one of them"))
-			case n.endpoint == "" && db.DSN == "":
-				err = usage(cmd, fmt.Errorf("no --endpoint and no --db given; want one of them: http://HOST:PORT, or %s", dsnForms))
-			default:
-				err = n.into(cmd, "out")
-			}
 			if err != nil {
 				return err
 			}
@@ -203,17 +216,18 @@ Exit codes: 0 all is there and equal, 1 failed, 2 bad input, 3 refused,
 because the platform has something else or lacks the extension, 4 the API or
 the database is not reachable.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
-			if err == nil {
-				err = n.given(cmd, "file")
-			}
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			err := n.given(cmd, "file")
 			if err == nil && o.DB.DSN == "" {
 				err = usage(cmd, fmt.Errorf("no --db given; want %s", dsnForms))
 			}
 			if err == nil && (o.Jobs < 1 || o.Jobs > rebuild.MostJobs) {
 				err = usage(cmd, fmt.Errorf("--jobs %d: want 1 to %d", o.Jobs, rebuild.MostJobs))
 			}
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
 			if err != nil {
 				return err
 			}
@@ -292,12 +306,10 @@ by field. Nothing is written on the platform. What is not carried over is told
 beside it, of both sides.
 
 Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return n.given(cmd, "file") },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
-			if err == nil {
-				err = n.given(cmd, "file")
-			}
 			if err != nil {
 				return err
 			}

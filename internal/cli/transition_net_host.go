@@ -42,10 +42,8 @@ have them. Nothing is changed on the host. It takes root.
 Exit codes: 0 equal, 1 not equal, 2 bad input, 3 refused: a host has no agent, 4
 Open vSwitch or an agent is not reachable.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			js, err := a.asJSON(cmd)
+		PreRunE: func(cmd *cobra.Command, _ []string) (err error) {
 			switch {
-			case err != nil:
 			case n.file == "" && n.save == "":
 				err = usage(cmd, errors.New("no --file given; want the path of a file"))
 			case n.file == "" && n.fix != "":
@@ -55,6 +53,10 @@ Open vSwitch or an agent is not reachable.`,
 			case n.agents && (n.file == "" || n.save != "" || n.host != "" || len(n.from) > 0):
 				err = usage(cmd, errors.New("--agents: want --file with it, and none of --save, --host and --from"))
 			}
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			js, err := a.asJSON(cmd)
 			if err != nil {
 				return err
 			}

@@ -27,13 +27,16 @@ It takes root. See docs/transition-pin.md.
 Exit codes: 0 pinned, 1 failed, 2 bad input, 3 refused, 4 Open vSwitch is not
 reachable.`,
 		Args: cobra.ExactArgs(1),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if o.For < pin.MinFor || o.For > pin.MaxFor || o.For%time.Second != 0 {
+				return usage(cmd, fmt.Errorf("--for %s: want whole seconds, %s to %s", o.For, pin.MinFor, pin.MaxFor))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			js, err := a.asJSON(cmd)
 			if err != nil {
 				return err
-			}
-			if o.For < pin.MinFor || o.For > pin.MaxFor || o.For%time.Second != 0 {
-				return usage(cmd, fmt.Errorf("--for %s: want whole seconds, %s to %s", o.For, pin.MinFor, pin.MaxFor))
 			}
 			o.Bridge = args[0]
 			r, err := a.env.Pin(cmd.Context(), o)

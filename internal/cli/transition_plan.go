@@ -25,7 +25,8 @@ collide, rows without what they refer to, tables that are not empty.
 Exit codes: 0 nothing stands in the way, 2 something does or bad input, 3
 refused, because the IDs of a copy that has begun are others now, 4 a server is
 not reachable.`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return m.check(cmd) },
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			js, err := a.asJSON(cmd)
 			if err != nil {

@@ -48,8 +48,9 @@ copy was done or when it was begun; the same command goes on later. With
 Exit codes: 0 done, 1 failed or interrupted, 2 bad input or a plan with errors,
 3 refused, because the target has rows, another run is under way or was begun
 otherwise or has had its cut-over, 4 a server is not reachable.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.dbRun(cmd, &r) },
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return r.check(cmd) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dbRun(cmd, &r) },
 	}
 	r.flags(cmd)
 	f := cmd.Flags()
@@ -96,14 +97,14 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 	case f.Changed("max-lag") && r.Replica == "":
 		return usage(cmd, errors.New("--max-lag is for --replica, which is not given"))
 	}
-	return inRange(cmd, r.parallel)
+	if err := inRange(cmd, r.parallel); err != nil {
+		return err
+	}
+	return r.dbMapping.check(cmd)
 }
 
 func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 	js, err := a.asJSON(cmd)
-	if err == nil {
-		err = r.check(cmd)
-	}
 	if err != nil {
 		return err
 	}

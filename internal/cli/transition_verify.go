@@ -34,13 +34,19 @@ Exit codes: 0 all is equal and holds, 1 it is not, 2 bad input, 3 refused,
 because rows are still being copied, or a copy has neither had its cut-over nor
 a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := inRange(cmd, parallel); err != nil {
+				return err
+			}
+			if err := nova.check(cmd); err != nil {
+				return err
+			}
+			return m.check(cmd)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			js, err := a.asJSON(cmd)
 			if err == nil {
-				err = inRange(cmd, parallel)
-			}
-			if err == nil {
-				err = nova.check(cmd)
+				err = nova.there(cmd)
 			}
 			if err != nil {
 				return err
@@ -146,12 +152,17 @@ func (n *novaReader) flags(cmd *cobra.Command) {
 
 // check looks for what can not be meant.
 func (n *novaReader) check(cmd *cobra.Command) error {
-	if n.Conf == "" {
-		for _, f := range []string{"nova-python", "all"} {
-			if cmd.Flags().Changed(f) {
-				return usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
-			}
+	for _, f := range []string{"nova-python", "all"} {
+		if n.Conf == "" && cmd.Flags().Changed(f) {
+			return usage(cmd, fmt.Errorf("--%s: want --nova-conf, too", f))
 		}
+	}
+	return nil
+}
+
+// there looks whether what is needed is on this host.
+func (n *novaReader) there(cmd *cobra.Command) error {
+	if n.Conf == "" {
 		return nil
 	}
 	f, err := os.Open(n.Conf)

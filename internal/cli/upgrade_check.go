@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,8 +18,9 @@ func (a *app) upgradeCheckCmd() *cobra.Command {
 	var dir string
 	var list bool
 	cmd := &cobra.Command{
-		Use:   "check",
-		Short: "Check whether all hosts are ready for an upgrade",
+		Annotations: map[string]string{moreForms: "html"},
+		Use:         "check",
+		Short:       "Check whether all hosts are ready for an upgrade",
 		Long: `Checks all hosts, and reports each problem with its remedy. Nothing is changed.
 With --bundle it also makes the plan, and fails for all that "upgrade run" would
 refuse: give it the same options. The modes are described there. Without
@@ -30,16 +30,18 @@ for a browser (-o html); --dir writes all three into a directory.
 Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 4 agent not reachable.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := in.check(cmd); err != nil {
+				return err
+			}
+			f.keep = f.keep || len(f.pin) > 0 // guests stay where bridges are pinned
+			_, err := f.options()
+			return usage(cmd, err)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
 				return a.listChecks(cmd)
 			}
-			for i, name := range f.pin {
-				if name == "" || slices.Contains(f.pin[:i], name) {
-					return usage(cmd, fmt.Errorf("--pin %q: want names of bridges, each once", name))
-				}
-			}
-			f.keep = f.keep || len(f.pin) > 0 // guests stay where bridges are pinned
 			o, err := f.options()
 			if err != nil {
 				return usage(cmd, err)
@@ -179,8 +181,9 @@ func failedChecks(b *strings.Builder, p painter, rep *check.Report) {
 func (a *app) upgradeReportCmd() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use:   "report",
-		Short: "Report on the last upgrade",
+		Annotations: map[string]string{moreForms: "html"},
+		Use:         "report",
+		Short:       "Report on the last upgrade",
 		Long: `Checks all hosts and reports their state after the last upgrade. If lost packets
 were measured, the report shows how many each guest lost. The report is text,
 JSON or a page for a browser (-o html); --dir writes all three into a directory.`,

@@ -30,10 +30,13 @@ func (a *app) upgradeSkipCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if reason == "" {
-				return usage(cmd, errors.New("--reason is missing"))
+				return usage(cmd, errors.New("no --reason given; want why the step is skipped"))
 			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.orderUpgrade(cmd, "skip", args[0], reason)
 		},
 	}

@@ -96,6 +96,11 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	if len(f.pin) > 0 && !f.keep {
 		return o, fmt.Errorf("--pin %s: want --keep-guests with it", strings.Join(f.pin, ","))
 	}
+	for i, name := range f.pin {
+		if !bridgeName(name) || slices.Contains(f.pin[:i], name) {
+			return o, fmt.Errorf("--pin %q: want names of bridges, each once", name)
+		}
+	}
 	if err := o.MaxUnavailable.UnmarshalText([]byte(f.maxUnavailable)); err != nil {
 		return o, fmt.Errorf("--max-unavailable %q: %w", f.maxUnavailable, err)
 	}
@@ -124,6 +129,12 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	}
 	o.Backup, err = pairs("backup", f.backups)
 	return o, err
+}
+
+// bridgeName reports whether a bridge can have a name: its own port is a network device.
+func bridgeName(name string) bool {
+	const most = 15 // bytes of a device's name (IFNAMSIZ)
+	return name != "" && len(name) <= most && !strings.ContainsAny(name, "/ \t\n")
 }
 
 func hostIDs(names []string) []cluster.HostID {
@@ -171,13 +182,17 @@ steps.
 
 Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if inventory == "" || file == "" {
+				return usage(cmd, errors.New("--inventory and --bundle are needed; want the path of a file for each"))
+			}
+			_, err := f.options()
+			return usage(cmd, err)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
 			if err != nil {
 				return err
-			}
-			if inventory == "" || file == "" {
-				return usage(cmd, errors.New("--inventory and --bundle are needed"))
 			}
 			o, err := f.options()
 			if err != nil {

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
-	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/job"
@@ -44,6 +43,14 @@ func (in *upgradeInput) flags(a *app, cmd *cobra.Command) {
 	fl.BoolVar(&in.trust.unsigned, "allow-unsigned", false, "accept a bundle that is not signed")
 	fl.StringVar(&in.version, "version", "", "`version` that is installed, when the cluster\ndoes not know it yet")
 	fl.StringVar(&in.platform, "platform", "", "YAML `file` with facts that agents can not\nreport: roles, groups, policies")
+}
+
+// check looks at what the flags say.
+func (in *upgradeInput) check(cmd *cobra.Command) error {
+	if cmd.Flags().Changed("version") && in.version == "" {
+		return usage(cmd, errors.New("--version \"\": want the version that is installed"))
+	}
+	return nil
 }
 
 // request reads what the flags name, but for the bundle.
@@ -178,6 +185,16 @@ Exit codes: 0 the upgrade has begun, or with --wait is done; 1 a rule or a check
 blocks it, it has failed, or it is paused after a failure; 2 bad input; 3
 refused, for example because another upgrade runs; 4 agent not reachable.`,
 		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if in.file == "" {
+				return usage(cmd, errors.New("no --bundle given; want the path of a bundle"))
+			}
+			if err := in.check(cmd); err != nil {
+				return err
+			}
+			_, err := f.options()
+			return usage(cmd, err)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := f.options()
 			if err != nil {
@@ -196,9 +213,6 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 }
 
 func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b beginning) error {
-	if in.file == "" {
-		return usage(cmd, errors.New("--bundle is missing"))
-	}
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -349,7 +363,8 @@ func (a *app) upgradeCommitCmd() *cobra.Command {
 actions of the modules, and deletes the backups. Afterwards a rollback is
 refused. A commit that failed may be repeated. Without --yes the command first
 shows what it will do, and asks.`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return eachOnce(cmd, lost) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.runPurpose(cmd, request.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
 		},
@@ -369,7 +384,8 @@ func (a *app) upgradeRollbackCmd() *cobra.Command {
 changed. Without --yes the command first shows a summary of the plan and asks.
 Refused after a commit, and for a host that was not upgraded or was installed
 anew since.`,
-		Args: cobra.ArbitraryArgs,
+		Args:    cobra.ArbitraryArgs,
+		PreRunE: func(cmd *cobra.Command, args []string) error { return eachOnce(cmd, slices.Concat(args, lost)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.runPurpose(cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
 		},
@@ -385,12 +401,15 @@ func (a *app) runPurpose(cmd *cobra.Command, r request.Request, b beginning) err
 		return err
 	}
 	defer c.Close()
-	seen := map[cluster.HostID]bool{}
-	for _, h := range slices.Concat(r.Hosts, r.Lost) {
-		if h == "" || seen[h] {
+	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+}
+
+// eachOnce looks at names of hosts.
+func eachOnce(cmd *cobra.Command, hosts []string) error {
+	for i, h := range hosts {
+		if h == "" || slices.Contains(hosts[:i], h) {
 			return usage(cmd, fmt.Errorf("host %q: want names of hosts, each once", h))
 		}
-		seen[h] = true
 	}
-	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+	return nil
 }

@@ -3,6 +3,7 @@
 package text
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -68,4 +69,10 @@ func Clean(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// Port reports whether a text is the number of a port, 1 to 65535.
+func Port(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }

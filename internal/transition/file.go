@@ -155,7 +155,7 @@ func Parse(data []byte, also ...func(*File) []strictyaml.Fault) (*File, []strict
 		c.file(f)
 		for _, check := range also {
 			for _, x := range check(f) {
-				if !slices.ContainsFunc(c.faults, func(y strictyaml.Fault) bool { return x.Path == y.Path }) {
+				if !slices.ContainsFunc(c.faults, func(y strictyaml.Fault) bool { return x.Path == y.Path || strings.HasPrefix(y.Path, x.Path+".") }) {
 					c.fault(x.Path, x.Value, x.Want)
 				}
 			}
@@ -253,7 +253,7 @@ func (c *checker) file(f *File) {
 	if u := f.Upgrade; u != nil {
 		c.absolute("upgrade.bundle", u.Bundle)
 		for i, flag := range u.Flags {
-			c.flag(fmt.Sprintf("upgrade.flags[%d]", i), flag)
+			c.flag(fmt.Sprintf("upgrade.flags[%d]", i), flag, "the upgrade goes", ours)
 		}
 	}
 	if f.Nova != nil {
@@ -363,6 +363,9 @@ func (c *checker) network(n *Network) {
 			c.fault("network.source.openrc", n.Source.Openrc, "want none beside db: it is for the API")
 		}
 	}
+	if n.Source.Endpoint != "" && n.Source.DBName != "" {
+		c.fault("network.source.dbName", n.Source.DBName, "want none beside endpoint: it is for db")
+	}
 	if n.Target.Openrc != "" {
 		c.absolute("network.target.openrc", n.Target.Openrc)
 	}
@@ -373,13 +376,16 @@ func (c *checker) network(n *Network) {
 
 var leftOut = pattern.New(`^[a-z][a-z0-9_.:-]{0,99}$`)
 
-// ours are the flags of `upgrade run` that its step gives itself.
-var ours = []string{"--bundle", "--yes", "--wait", "--dry-run", "--join", "--output", "-o", "--server", "--socket"}
+// ours are the flags of `upgrade run` that its step gives itself, oursToo those of `transition features`.
+var (
+	ours    = []string{"--bundle", "--yes", "--wait", "--dry-run", "--join", "--output", "--server", "--socket"}
+	oursToo = []string{"--openstack", "--openrc", "--guest", "--yes", "--out", "--before", "--output", "--server", "--socket"}
+)
 
-func (c *checker) flag(field, flag string) {
+func (c *checker) flag(field, flag, what string, ours []string) {
 	name, _, _ := strings.Cut(flag, "=")
-	if slices.Contains(ours, name) {
-		c.fault(field, flag, "want a flag that says how the upgrade goes: this one is the step's own")
+	if slices.Contains(ours, name) || strings.HasPrefix(name, "-o") {
+		c.fault(field, flag, "want a flag that says how "+what+": this one is the step's own")
 	}
 }
 
@@ -401,9 +407,6 @@ func (c *checker) nova(f *File) {
 	}
 }
 
-// featureFlags are the flags of `transition features` that a file may give, and whether each has a value.
-var featureFlags = map[string]bool{"--target": true, "--flavor": true, "--wait": true, "--metadata": true, "--secret": true, "--rebuild": false, "--cloud-init": false}
-
 func (c *checker) features(f *File) {
 	if f.Platform == nil {
 		c.fault("features", "", "want platform in the file, too: the guests are asked for by the logins of platform.source and platform.target")
@@ -418,22 +421,8 @@ func (c *checker) features(f *File) {
 			c.fault(at, g, "want each guest once")
 		}
 	}
-	for i := 0; i < len(f.Features.Flags); i++ {
-		at, flag := fmt.Sprintf("features.flags[%d]", i), f.Features.Flags[i]
-		name, _, whole := strings.Cut(flag, "=")
-		value, ours := featureFlags[name]
-		switch {
-		case !ours:
-			c.fault(at, flag, "want one of "+strings.Join(slices.Sorted(maps.Keys(featureFlags)), ", ")+", a value behind it where it has one")
-			if i+1 < len(f.Features.Flags) && !strings.HasPrefix(f.Features.Flags[i+1], "-") {
-				i++ // its value
-			}
-		case value && !whole && i+1 == len(f.Features.Flags):
-			c.fault(at, flag, "want a value behind it")
-		case value && !whole:
-			i++
-			c.needed(fmt.Sprintf("features.flags[%d]", i), f.Features.Flags[i], "want the value of "+name)
-		}
+	for i, flag := range f.Features.Flags {
+		c.flag(fmt.Sprintf("features.flags[%d]", i), flag, "guests are tried", oursToo)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/etcd/server/v3/features"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/text"
 )
 
 // MemberConfig is all that a member is told; it is read from a JSON file.
@@ -140,7 +141,7 @@ func (c MemberConfig) check() error {
 	}
 	for field, u := range urls {
 		parsed, err := url.Parse(u)
-		if err != nil || parsed.Scheme != scheme || parsed.Hostname() == "" || parsed.Port() == "" {
+		if err != nil || parsed.Scheme != scheme || parsed.Hostname() == "" || !text.Port(parsed.Port()) {
 			return fmt.Errorf("%s is %q, want %s://HOST:PORT", field, u, scheme)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/text"
 )
 
 // From reads how to log in to Keystone from the variables of an environment, as openstack(1) takes them (version 3
@@ -19,7 +20,7 @@ import (
 // OS_PASSWORD, the user's domain, and a project or OS_SYSTEM_SCOPE=all. The error is of kind fail.Invalid.
 func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 	o := &gophercloud.AuthOptions{IdentityEndpoint: getenv("OS_AUTH_URL"), AllowReauth: true}
-	if u, err := url.Parse(o.IdentityEndpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+	if u, err := url.Parse(o.IdentityEndpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !text.Port(u.Port()) {
 		wrong := fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: want http://HOST:PORT/v3 or https://HOST:PORT/v3", o.IdentityEndpoint)
 		if o.IdentityEndpoint == "" {
 			wrong = wrong.With("source the platform's openrc file in this shell; or name the file: --openrc FILE")

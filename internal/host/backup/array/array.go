@@ -22,6 +22,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/pattern"
+	plain "holdfast/internal/text"
 )
 
 // name is what plans call this provider.
@@ -82,7 +83,7 @@ func (o Options) check() (string, error) {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		host = net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
 	}
-	if u, err := url.Parse("https://" + host + "/"); err != nil || u.Hostname() == "" || u.Host != host || strings.ContainsAny(host, " @/?#") {
+	if u, err := url.Parse("https://" + host + "/"); err != nil || u.Hostname() == "" || u.Host != host || !plain.Port(u.Port()) || strings.ContainsAny(host, " @/?#") {
 		return "", fmt.Errorf("address %q: want an IP address or a name, with or without :PORT", o.Address)
 	}
 	return host, nil

@@ -21,6 +21,7 @@ import (
 
 	"holdfast/internal/fail"
 	"holdfast/internal/sleep"
+	"holdfast/internal/text"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 )
@@ -49,7 +50,7 @@ type Client struct {
 // kind fail.Invalid.
 func New(endpoint string) (*Client, error) {
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !text.Port(u.Port()) || u.RawQuery != "" {
 		return nil, fail.Errorf(fail.Invalid, "endpoint %q: want http://HOST:PORT or https://HOST:PORT", endpoint)
 	}
 	provider := &gophercloud.ProviderClient{HTTPClient: http.Client{Timeout: answer, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}}}

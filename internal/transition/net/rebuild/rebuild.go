@@ -133,7 +133,7 @@ func ExportRows(ctx context.Context, from Database, out string, leaveOut []strin
 
 func save(d *net.Document, out string, leaveOut []string) error {
 	var all net.Faults
-	for _, err := range []error{Save(d, out), d.CheckAttributes(out, leaveOut), unknown(d, leaveOut)} {
+	for _, err := range []error{Save(d, out), d.CheckAttributes(out, leaveOut), UnknownNames(d, leaveOut)} {
 		var faults *net.Faults
 		if err != nil && !errors.As(err, &faults) {
 			return err
@@ -148,10 +148,11 @@ func save(d *net.Document, out string, leaveOut []string) error {
 	return nil
 }
 
-// unknown refuses names of what may be left out that there are not.
-func unknown(d *net.Document, leaveOut []string) error {
-	return d.UnknownNames(leaveOut, slices.Concat(neutron.NotCarried(), rows.NotCarried()))
-}
+// UnknownNames refuses names of what may be left out that there are not.
+func UnknownNames(d *net.Document, leaveOut []string) error { return d.UnknownNames(leaveOut, Kinds()) }
+
+// Kinds are those of whole objects that are not carried over, as far as they are known.
+func Kinds() []string { return slices.Concat(neutron.NotCarried(), rows.NotCarried()) }
 
 // Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
 func Save(d *net.Document, out string) error {
@@ -200,7 +201,7 @@ func unbound(d *net.Document) []string {
 // the error is of kind fail.Refused.
 func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (r *Report, err error) {
 	begun := time.Now()
-	if err := unknown(d, o.LeaveOut); err != nil {
+	if err := UnknownNames(d, o.LeaveOut); err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if err := allowed(d, o.LeaveOut); err != nil {
