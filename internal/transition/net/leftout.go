@@ -80,7 +80,7 @@ func (d *Document) KindsLeftOut() []LeftOutKind {
 // that are not carried over.
 func (d *Document) UnknownNames(names, kinds []string) error {
 	carried := d.Counts()
-	whole := slices.Concat(kinds, []string{"floatingip", "rbac_policy", "router"}) // some of them are not carried over
+	whole := slices.Concat(kinds, []string{"floatingip", HANetwork, "rbac_policy", "router"}) // some of them are not carried over
 	slices.Sort(whole)
 	whole = slices.Compact(whole)
 	want := fmt.Sprintf("what the document leaves out, a kind (%s), or KIND.FIELD with one of %s", strings.Join(whole, ", "), strings.Join(slices.Sorted(maps.Keys(carried)), ", "))

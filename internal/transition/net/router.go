@@ -2,6 +2,7 @@ package net
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -53,8 +54,49 @@ func (d *Document) PortOf(owner, device string) *Port {
 	return &d.Ports[i]
 }
 
-// LeaveRouters leaves out the routers that nobody carries over, and the floating IPs that go through them.
+// haNetwork begins the name of the network that Neutron makes for the HA routers of a project; it is of no project itself
+// (HA_NETWORK_NAME of neutron_lib). haOwner has the ports on it.
+const (
+	haNetwork = "HA network tenant "
+	haOwner   = "network:router_ha_interface"
+)
+
+// HANetwork is the kind of these networks: they are left out with their subnets and ports, as their routers are.
+const HANetwork = "ha_network"
+
+func (d *Document) leaveHANetworks() {
+	ha := map[string]bool{} // IDs of networks, subnets and ports
+	for _, p := range d.Ports {
+		if p.DeviceOwner == haOwner {
+			ha[p.NetworkID] = true
+		}
+	}
+	for _, n := range d.Networks {
+		if n.ProjectID == "" && strings.HasPrefix(n.Name, haNetwork) {
+			ha[n.ID] = true
+		}
+	}
+	networks := slices.Sorted(maps.Keys(ha))
+	d.Networks = slices.DeleteFunc(d.Networks, func(n Network) bool { return ha[n.ID] })
+	d.Subnets = slices.DeleteFunc(d.Subnets, func(s Subnet) bool {
+		ha[s.ID] = ha[s.ID] || ha[s.NetworkID]
+		return ha[s.ID]
+	})
+	d.Ports = slices.DeleteFunc(d.Ports, func(p Port) bool {
+		ha[p.ID] = ha[p.ID] || ha[p.NetworkID]
+		return ha[p.ID]
+	})
+	d.RBACPolicies = slices.DeleteFunc(d.RBACPolicies, func(r RBACPolicy) bool { return ha[r.ObjectID] })
+	d.LeftOut = slices.DeleteFunc(d.LeftOut, func(l LeftOut) bool { return ha[l.ID] })
+	for _, id := range networks {
+		d.LeftOut = append(d.LeftOut, LeftOut{Kind: HANetwork, ID: id})
+	}
+}
+
+// LeaveRouters leaves out the routers that nobody carries over, the floating IPs that go through them, and the networks of
+// HA routers.
 func (d *Document) LeaveRouters(not map[string]bool) {
+	d.leaveHANetworks()
 	for id := range not {
 		d.LeftOut = append(d.LeftOut, LeftOut{Kind: "router", ID: id})
 	}

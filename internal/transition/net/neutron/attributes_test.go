@@ -15,11 +15,13 @@ import (
 // and so are objects of kinds that are not carried over. What holds nothing is not.
 func TestNotCarriedOver(t *testing.T) {
 	answers := map[string]string{
-		"agents":   `{"agents": []}`,
-		"networks": `{"networks": [{"id": "n1", "project_id": "p", "status": "ACTIVE", "vlan_transparent": true, "qinq": false, "subnets": ["s"], "hint": {}}]}`,
-		"subnets":  `{"subnets": [{"id": "s1", "segment_id": "x", "dns_publish_fixed_ip": false, "created_at": "now"}]}`,
+		"agents": `{"agents": []}`,
+		"networks": `{"networks": [{"id": "n1", "project_id": "p", "status": "ACTIVE", "vlan_transparent": true, "qinq": false, "subnets": ["s"], "hint": {}},
+			{"id": "n9", "project_id": "", "name": "HA network tenant p", "vlan_transparent": true}]}`,
+		"subnets": `{"subnets": [{"id": "s1", "segment_id": "x", "dns_publish_fixed_ip": false, "created_at": "now"}, {"id": "s9", "network_id": "n9"}]}`,
 		"ports": `{"ports": [{"id": "p1", "numa_affinity_policy": null, "device_profile": "gpu", "vendor_limit": 0, "tags": [], "status": "DOWN", "extra_dhcp_opts": [{"opt_name": "a", "opt_value": "b"}]},
-			{"id": "p2", "propagate_uplink_status": true, "binding:vnic_type": "normal"}]}`,
+			{"id": "p2", "propagate_uplink_status": true, "binding:vnic_type": "normal"},
+			{"id": "p9", "network_id": "n9", "device_id": "o1", "device_owner": "network:router_ha_interface", "device_profile": "gpu"}]}`,
 		"security-groups":        `{"security_groups": [{"id": "g1", "name": "default", "security_group_rules": [{}], "shared": false}]}`,
 		"security-group-rules":   `{"security_group_rules": [{"id": "r1", "remote_zone": "dmz", "normalized_cidr": "0.0.0.0/0", "remote_address_group_id": "a1"}]}`,
 		"extensions":             `{"extensions": [{"alias": "qos"}, {"alias": "subnet_allocation"}, {"alias": "rbac-policies"}, {"alias": "address-scope"}, {"alias": "router"}]}`,
@@ -48,10 +50,13 @@ func TestNotCarriedOver(t *testing.T) {
 	for _, l := range d.LeftOut {
 		got = append(got, fmt.Sprintf("%s %s=%s", l.Name(), l.ID, l.Value))
 	}
-	want := []string{`floatingip f1=`, `floatingip.qos_policy_id f2="q1"`, `network.vlan_transparent n1=true`, `network_segment_range e2=`, `port.device_profile p1="gpu"`, `port.vendor_limit p1=0`, `qos_policy.rules.until q1="noon"`,
+	want := []string{`floatingip f1=`, `floatingip.qos_policy_id f2="q1"`, `ha_network n9=`, `network.vlan_transparent n1=true`, `network_segment_range e2=`, `port.device_profile p1="gpu"`, `port.vendor_limit p1=0`, `qos_policy.rules.until q1="noon"`,
 		`quota p=`, `rbac_policy b1=`, `router o1=`, `router o2=`, `router.conntrack_helpers o3=[{}]`, `security_group_rule.remote_zone r1="dmz"`, `subnet.segment_id s1="x"`}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("left out:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if len(d.Networks) != 1 || len(d.Subnets) != 1 || len(d.Ports) != 2 {
+		t.Errorf("the network of an HA router is carried over: %+v, %+v, %+v", d.Networks, d.Subnets, d.Ports)
 	}
 	if r := d.SecurityGroupRules[0].RemoteAddressGroupID; r == nil || *r != "a1" {
 		t.Errorf("the rule's address group: %v", r)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
@@ -119,11 +120,15 @@ func (d *Database) leftOut(ctx context.Context, tx *sql.Tx, s *snapshot) (out []
 			}
 		}
 	}
+	keys, err := d.keys(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
 	for _, table := range slices.Sorted(maps.Keys(d.has)) {
 		if strings.Contains(table, ".") || taken[table] || slices.ContainsFunc(internal, func(p string) bool { ok, bad := path.Match(p, table); return ok && bad == nil }) {
 			continue
 		}
-		rows, err := d.others(ctx, tx, table)
+		rows, err := d.others(ctx, tx, table, keys[table])
 		if err != nil {
 			return nil, err
 		}
@@ -132,8 +137,48 @@ func (d *Database) leftOut(ctx context.Context, tx *sql.Tx, s *snapshot) (out []
 	return out, nil
 }
 
-// others are the rows of a table that is not carried over.
-func (d *Database) others(ctx context.Context, tx *sql.Tx, table string) (out []net.LeftOut, err error) {
+// keys are the columns by which a row of a table is told: those of its primary key, else of its first unique key, else the
+// first ones.
+func (d *Database) keys(ctx context.Context, tx *sql.Tx) (map[string][]string, error) {
+	const first = 3
+	out := map[string][]string{}
+	of := map[string]string{} // the key that is taken
+	for _, q := range []string{
+		"SELECT table_name AS t, index_name AS k, column_name AS c FROM information_schema.statistics WHERE table_schema = '%s' AND non_unique = 0" +
+			" ORDER BY table_name, index_name <> 'PRIMARY', index_name, seq_in_index",
+		"SELECT table_name AS t, '' AS k, column_name AS c FROM information_schema.columns WHERE table_schema = '%s' AND ordinal_position <= " + fmt.Sprint(first) +
+			" ORDER BY table_name, ordinal_position",
+	} {
+		found, err := server.Named(ctx, tx, fmt.Sprintf(q, d.name)) // a name of letters, digits, _, $ and -: Open has looked
+		if err != nil {
+			return nil, fmt.Errorf("read the keys of the tables: %w", err)
+		}
+		for _, r := range found {
+			if k, has := of[r["t"]]; !has || k == r["k"] {
+				of[r["t"]] = r["k"]
+				out[r["t"]] = append(out[r["t"]], r["c"])
+			}
+		}
+	}
+	return out, nil
+}
+
+// told is how a row is told apart from others: by its id, or by the columns of a key.
+func told(r map[string]string, key []string) string {
+	if r["id"] != "" {
+		return r["id"]
+	}
+	var out []string
+	for _, c := range key {
+		if r[c] != "" {
+			out = append(out, strictyaml.Shorten(r[c]))
+		}
+	}
+	return cmp.Or(strings.Join(out, "/"), row(r).project(), "(empty)")
+}
+
+// others are the rows of a table that is not carried over. A row is told by the columns of key.
+func (d *Database) others(ctx context.Context, tx *sql.Tx, table string, key []string) (out []net.LeftOut, err error) {
 	rows, err := server.Named(ctx, tx, "SELECT * FROM "+d.table(table))
 	if err != nil {
 		return nil, fmt.Errorf("read the table %s: %w", table, err)
@@ -157,7 +202,7 @@ func (d *Database) others(ctx context.Context, tx *sql.Tx, table string) (out []
 			}
 			out = append(out, net.LeftOut{Kind: of[i][0], ID: r[of[i][1]], Field: table, Value: value})
 		default:
-			out = append(out, net.LeftOut{Kind: cmp.Or(kinds[table], table), ID: cmp.Or(r["id"], row(r).project())})
+			out = append(out, net.LeftOut{Kind: cmp.Or(kinds[table], table), ID: told(r, key)})
 		}
 	}
 	if table == "quotas" { // one for each project, as the API tells them

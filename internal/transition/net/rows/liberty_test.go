@@ -17,7 +17,8 @@ func TestLiberty(t *testing.T) {
 	rig := aligntest.MariaDB(t)
 	rig.Load("liberty-schema.sql", "liberty_", "liberty_")
 	rig.SQL(`USE liberty_neutron; SET foreign_key_checks = 0;
-INSERT INTO networks (tenant_id, id, name, status, admin_state_up, mtu, vlan_transparent) VALUES ('p', 'n1', 'out', 'ACTIVE', 1, 1500, 1), ('p', 'n2', 'in', 'ACTIVE', 1, 1500, 0);
+INSERT INTO networks (tenant_id, id, name, status, admin_state_up, mtu, vlan_transparent) VALUES ('p', 'n1', 'out', 'ACTIVE', 1, 1500, 1), ('p', 'n2', 'in', 'ACTIVE', 1, 1500, 0), ('', 'n9', 'HA network tenant p', 'ACTIVE', 1, 1500, 0);
+INSERT INTO ports (tenant_id, id, name, network_id, mac_address, admin_state_up, status, device_id, device_owner, dns_name) VALUES ('', 'p9', '', 'n9', 'fa:16:3e:00:00:09', 1, 'ACTIVE', 'o1', 'network:router_ha_interface', '');
 INSERT INTO externalnetworks VALUES ('n1');
 INSERT INTO networkrbacs VALUES ('b1', 'n2', 'p', 'q', 'access_as_shared');
 INSERT INTO ports (tenant_id, id, name, network_id, mac_address, admin_state_up, status, device_id, device_owner, dns_name) VALUES ('p', 'p1', '', 'n2', 'fa:16:3e:00:00:01', 1, 'ACTIVE', '', '', 'web');
@@ -36,7 +37,13 @@ INSERT INTO quotas (id, tenant_id, resource, ` + "`limit`" + `) VALUES ('i1', 'p
 CREATE TABLE vendor_limits (port_id VARCHAR(36), kbps INT);
 INSERT INTO vendor_limits VALUES ('p1', 7);
 CREATE TABLE vendor_zones (id VARCHAR(36));
-INSERT INTO vendor_zones VALUES ('z1');`)
+INSERT INTO vendor_zones VALUES ('z1');
+CREATE TABLE sg_ext (note VARCHAR(9), sg VARCHAR(36), n INT, PRIMARY KEY (sg, n), UNIQUE KEY a (note));
+INSERT INTO sg_ext VALUES ('x', 'g1', 3);
+CREATE TABLE sg_key (note VARCHAR(9), sg VARCHAR(36) NOT NULL, UNIQUE KEY b (sg));
+INSERT INTO sg_key VALUES ('x', 'g2');
+CREATE TABLE sg_none (note VARCHAR(9), sg VARCHAR(36));
+INSERT INTO sg_none VALUES ('x', NULL), (NULL, 'g3');`)
 	ctx, cancel := context.WithCancel(aligntest.Deadline(t))
 	defer cancel()
 	db, err := Open(ctx, "source", rig.DSN(), "liberty_neutron", nil)
@@ -48,7 +55,7 @@ INSERT INTO vendor_zones VALUES ('z1');`)
 	for _, l := range d.LeftOut {
 		got = append(got, fmt.Sprintf("%s %s=%s", l.Name(), l.ID, l.Value))
 	}
-	want := `network.vlan_transparent n1="1"|port.vendor_limits p1={"kbps":"7","port_id":"p1"}|quota p=|router o1=|security_group_rule.remote_zone r1="dmz"|vendor_zones z1=`
+	want := `ha_network n9=|network.vlan_transparent n1="1"|port.vendor_limits p1={"kbps":"7","port_id":"p1"}|quota p=|router o1=|security_group_rule.remote_zone r1="dmz"|sg_ext g1/3=|sg_key g2=|sg_none g3=|sg_none x=|vendor_zones z1=`
 	if s := strings.Join(got, "|"); s != want {
 		t.Errorf("left out:\n%s\nwant\n%s", s, want)
 	}
