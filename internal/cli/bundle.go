@@ -37,7 +37,7 @@ bytes. Every error is shown, one line each.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
-				return usage(cmd, errors.New("no -o FILE given"))
+				return usage(cmd, errors.New("no -o FILE given; want the path of the bundle that is built, ending in .hfb, .tgz, .tar.gz or .tar"))
 			}
 			return a.buildBundle(cmd.Context(), args[0], out, by)
 		},
@@ -111,7 +111,7 @@ signature is written to the new file FILE.minisig.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if by.key == "" {
-				return usage(cmd, errors.New("no --key given"))
+				return usage(cmd, errors.New("no --key given; want the file with the secret key, which holdfast bundle keygen writes"))
 			}
 			return a.signBundle(cmd.Context(), args[0], by)
 		},

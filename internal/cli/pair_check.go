@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -112,10 +113,13 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 
 // options reads the flags.
 func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
-	for _, name := range []string{"vip", "peer", "arbiter"} {
-		if !cmd.Flags().Changed(name) {
-			return o, usage(cmd, fmt.Errorf("--%s is missing", name))
-		}
+	switch f := cmd.Flags(); {
+	case !f.Changed("vip"):
+		return o, usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's prefix, such as 172.16.60.55/16"))
+	case !f.Changed("peer"):
+		return o, usage(cmd, errors.New("no --peer given; want the address of the other node"))
+	case !f.Changed("arbiter"):
+		return o, usage(cmd, errors.New("no --arbiter given; want quorum:IP, ping:IP,IP, fence or disk:DEVICE"))
 	}
 	if err := counts(cmd, in.hosts, in.vms); err != nil {
 		return o, err

@@ -7,11 +7,14 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 var (
 	// wrongNumber is how cobra says that there are too many arguments, or too few.
 	wrongNumber = regexp.MustCompile(`^(?:accepts (?:at most |between )?\d+(?: and \d+)? arg\(s\)|requires at least \d+ arg\(s\)), (?:only )?received (\d+)$`)
+	// noValue is how pflag says that a flag is the last word.
+	noValue = regexp.MustCompile(`^flag needs an argument: (?:'(\w)' in -\w+|(--[\w-]+))$`)
 	// wrongValue is how pflag says what Go's parsers say of a value.
 	wrongValue = regexp.MustCompile(`(?s)^invalid argument ("(?:[^"\\]|\\.)*") for "(?:-\w, )?(--[^"]+)" flag: (.*)$`)
 	noArgument = regexp.MustCompile(`^unknown command (".*") for ".*"$`)
@@ -26,8 +29,25 @@ func plainly(c *cobra.Command, err error) error {
 	if !c.HasParent() {
 		path = "" // it is what the message begins with
 	}
+	if m := noValue.FindStringSubmatch(text); m != nil {
+		f := c.Flags().Lookup(strings.TrimPrefix(m[2], "--"))
+		if m[1] != "" {
+			f = c.Flags().ShorthandLookup(m[1])
+		}
+		if f == nil {
+			return err
+		}
+		what, _ := pflag.UnquoteUsage(f)
+		return fmt.Errorf("--%s: a value is missing; want --%s %s", f.Name, f.Name, strings.ToUpper(what))
+	}
 	if m := wrongNumber.FindStringSubmatch(text); m != nil {
 		_, want, _ := strings.Cut(c.Use, " ")
+		if strings.HasPrefix(want, zshaAddress) {
+			want = "the IP address or the name of a host"
+		}
+		if m[1] == "0" {
+			return fmt.Errorf("%swant %s, and no argument is given", path, want)
+		}
 		return fmt.Errorf("%swant %s, not %s", path, want, arguments(m[1]))
 	}
 	if m := noArgument.FindStringSubmatch(text); m != nil && !c.HasSubCommands() {
@@ -35,7 +55,7 @@ func plainly(c *cobra.Command, err error) error {
 	} else if m != nil && c.HasParent() { // it does something by itself, too
 		_, alone, has := strings.Cut(c.Use, " ")
 		if !has {
-			alone = "nothing"
+			return choices{fmt.Errorf("%sunknown command %s; want %s, or no argument", path, m[1], subcommands(c))}
 		}
 		return choices{fmt.Errorf("%sunknown command %s; want %s or %s", path, m[1], subcommands(c), alone)}
 	}
@@ -87,8 +107,6 @@ func subcommands(c *cobra.Command) string {
 // arguments says how many arguments there are.
 func arguments(n string) string {
 	switch n {
-	case "0":
-		return "nothing"
 	case "1":
 		return "one argument"
 	}

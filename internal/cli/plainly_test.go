@@ -12,9 +12,9 @@ import (
 // TestNothingOfALibraryIsShown: wrong flags and arguments of every kind are told in words of this program.
 func TestNothingOfALibraryIsShown(t *testing.T) {
 	for want, args := range map[string][]string{
-		"one: want HOST, not nothing":                           {"one"},
+		"one: want HOST, and no argument is given":              {"one"},
 		"one: want HOST, not 2 arguments":                       {"one", "a", "b"},
-		"some: want FILE..., not nothing":                       {"some"},
+		"some: want FILE..., and no argument is given":          {"some"},
 		"upto: want [HOST], not 2 arguments":                    {"upto", "a", "b"},
 		"two: want FROM TO [VIA], not one argument":             {"two", "a"},
 		`none: argument "x": want none`:                         {"none", "x"},
@@ -25,6 +25,8 @@ func TestNothingOfALibraryIsShown(t *testing.T) {
 		`--bool "perhaps": want true or false`:                  {"none", "--bool=perhaps"},
 		`--time "5": want a duration such as 90s or 5m`:         {"none", "--time", "5"},
 		`--time "a \"b\"": want a duration such as 90s or 5m`:   {"none", "--time", `a "b"`},
+		"--int: a value is missing; want --int INT":             {"none", "--int"},
+		"--time: a value is missing; want --time DURATION":      {"none", "--time"},
 		"unknown flag: --bogus":                                 {"none", "--bogus"},
 	} {
 		root := &cobra.Command{Use: "root", SilenceErrors: true, SilenceUsage: true}
@@ -42,6 +44,13 @@ func TestNothingOfALibraryIsShown(t *testing.T) {
 			&cobra.Command{Use: "two FROM TO [VIA]", Args: cobra.RangeArgs(2, 3), RunE: run})
 		markUsage(root)
 		root.SetArgs(args)
+		if args[len(args)-1] == "--int" { // the short name says the same
+			root.SetArgs([]string{"none", "-i"})
+			if err := root.Execute(); err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("-i: %v, want %s", err, want)
+			}
+			root.SetArgs(args)
+		}
 		if err := root.Execute(); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", args, err, want)
 		}
@@ -72,7 +81,7 @@ func TestCommandsSayWhatIsWanted(t *testing.T) {
 	if s := commandLine(t, "", "probe", "bogus"); !strings.Contains(unwrapped(s), "want report or --targets FILE --for TIME") {
 		t.Error(s.err)
 	}
-	if s := commandLine(t, "", "certificates", "bogus"); !strings.Contains(unwrapped(s), "want renew or nothing") {
+	if s := commandLine(t, "", "certificates", "bogus"); !strings.Contains(unwrapped(s), "want renew, or no argument") {
 		t.Error(s.err)
 	}
 }

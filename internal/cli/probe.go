@@ -111,7 +111,7 @@ func vantage(cmd *cobra.Command, name string) (string, error) {
 func inBounds(cmd *cobra.Command, o losses.Order, file string) error {
 	switch {
 	case file == "":
-		return usage(cmd, errors.New("no --targets FILE given"))
+		return usage(cmd, errors.New("no --targets given; want a file with an address a line, or - for standard input"))
 	case !(o.Rate >= losses.MinRate && o.Rate <= losses.MaxRate):
 		return usage(cmd, fmt.Errorf("--rate %v: want %v to %v packets a second", o.Rate, losses.MinRate, losses.MaxRate))
 	case o.For == 0 && !cmd.Flags().Changed("for"):

@@ -145,6 +145,9 @@ func Main(args []string, env Env) int {
 	case ZshaCalled(): // its texts are those of another tool
 		root, name, args = NewZsha(env), zshaErrors, zshaArgs(args)
 		env.Stderr = zshaWriter{env.Stderr}
+		if speech != nil { // what is told of faults is ours
+			env.Stderr = lang.Writer{Writer: env.Stderr, Catalogue: speech}
+		}
 	case speech != nil && forPeople(root, args):
 		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
 		root = New(env)
@@ -231,8 +234,8 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 		return
 	}
 	p := painterFor(w)
-	if _, is := w.(zshaWriter); is { // its texts are those of another tool
-		p = painter{}
+	if raw, l := lang.Raw(w); isZsha(raw) { // its texts are those of another tool
+		p = painter{lang: l}
 	}
 	var list choices
 	if !p.cuts && errors.As(err, &list) {
@@ -252,6 +255,11 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 	}
 	// Nothing is left to be done when stderr is gone; the exit code still tells.
 	_, _ = io.WriteString(w, b.String())
+}
+
+func isZsha(w io.Writer) bool {
+	_, is := w.(zshaWriter)
+	return is
 }
 
 // usage makes the error of a command that was called wrongly.

@@ -110,11 +110,19 @@ func surveyText(r *align.Survey, p painter) string {
 	return b.String()
 }
 
+// numbers are how many things there are, of one and of several: whole messages, which have translations.
+var numbers = map[string][2]string{
+	"difference": {"%d difference", "%d differences"}, "error": {"%d error", "%d errors"}, "fault": {"%d fault", "%d faults"},
+	"file": {"%d file", "%d files"}, "flow": {"%d flow", "%d flows"}, "group": {"%d group", "%d groups"}, "guest": {"%d guest", "%d guests"},
+	"port": {"%d port", "%d ports"}, "step": {"%d step", "%d steps"}, "table": {"%d table", "%d tables"},
+}
+
+// plural is a number of things that numbers has.
 func plural(n int, what string) string {
-	if n != 1 {
-		what += "s"
+	if n == 1 {
+		return fmt.Sprintf(numbers[what][0], n)
 	}
-	return fmt.Sprintf("%d %s", n, what)
+	return fmt.Sprintf(numbers[what][1], n)
 }
 
 // thousands writes a number with its thousands apart.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -66,10 +67,13 @@ Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 }
 
 func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
-	for _, need := range []struct{ flag, value string }{{"catalogue", f.catalogue}, {"from", f.from}, {"to", f.to}} {
-		if need.value == "" {
-			return usage(cmd, fmt.Errorf("--%s is missing", need.flag))
-		}
+	switch {
+	case f.catalogue == "":
+		return usage(cmd, fmt.Errorf("no --catalogue given; want %s, or the path of a YAML file", catalogue.CAS))
+	case f.from == "":
+		return usage(cmd, errors.New("no --from given; want the version that is installed"))
+	case f.to == "":
+		return usage(cmd, errors.New("no --to given; want the version that is wanted"))
 	}
 	cat, err := catalogue.Load(cmd.Context(), f.catalogue)
 	if err != nil {

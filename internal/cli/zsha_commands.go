@@ -79,7 +79,7 @@ check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", a.zshaE
 change takes effect, and makes it the configuration of all hosts. It does not
 ask. Refused: what needs an installation, and any change while a migration or a
 start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", a.zshaImport),
-		zshaOne("migrate xxx.xxx.xxx.xxx", "migrate to target HA host, ip or hostname should be provided",
+		zshaOne("migrate "+zshaAddress, "migrate to target HA host, ip or hostname should be provided",
 			`Moves the running management VM to another host of the cluster, by its address
 or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", a.zshaMigrate),
 		zshaNone("status", "show status",
@@ -184,6 +184,9 @@ Refused, and nothing is changed, while a host does not answer.`,
 	ssh.add(cmd)
 	return cmd
 }
+
+// zshaAddress stands for an address in the source tool's texts.
+const zshaAddress = "xxx.xxx.xxx.xxx"
 
 // zshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
 type zshaWriter struct{ io.Writer }

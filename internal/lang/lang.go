@@ -239,6 +239,9 @@ func names(s string) string {
 
 // joiner is what stands between two parts of a line: where both are names, what joins names.
 func (c *Catalogue) joiner(before, between, after string) string {
+	if i := strings.LastIndex(before, ", "); i >= 0 { // a list that is longer than what is looked at as one message
+		before = before[i+len(", "):]
+	}
 	if between == ", " && c.texts[before] == "" && c.texts[after] == "" && single.MatchString(before) && single.MatchString(after) {
 		return comma
 	}
@@ -251,6 +254,7 @@ var single = regexp.MustCompile(`\A` + name + `\z`)
 // says too little itself, sure is false unless they are understood.
 func (c *Catalogue) fill(f found, among []*template, depth int) (out said, sure bool) {
 	sure = true
+	spoken := make([]bool, len(f.in)) // the values that are said in the language
 	for i, in := range f.in {
 		text := strings.TrimSpace(in)
 		one := said{text, 0}
@@ -263,10 +267,11 @@ func (c *Catalogue) fill(f found, among []*template, depth int) (out said, sure 
 		if one.missed > 0 || word.MatchString(text) || separator.MatchString(text+" ") {
 			sure = sure && (f.letters >= plenty || f.wraps && i == len(f.in)-1)
 		}
+		spoken[i] = one.to != text
 		f.in[i] = strings.Replace(in, text, one.to, 1)
 		out.missed += one.missed
 	}
-	out.to = f.template.fill(f.in)
+	out.to = f.template.fill(f.in, spoken)
 	return out, sure
 }
 
@@ -348,23 +353,43 @@ func (t *template) match(s string) []string {
 	return nil
 }
 
+// Where a space stands beside Chinese, and a text begins or ends with it.
+var (
+	hanBefore = regexp.MustCompile(`\p{Han} \z`)
+	hanAfter  = regexp.MustCompile(`\A \p{Han}`)
+	hanFirst  = regexp.MustCompile(`\A\p{Han}`)
+	hanLast   = regexp.MustCompile(`\p{Han}\z`)
+)
+
 // fill puts values into the translation: in the order of its verbs, or as these say by
-// number ("%[2]s"), or by name.
-func (t *template) fill(in []string) string {
-	next := 0
-	return hole.ReplaceAllStringFunc(t.to, func(h string) string {
+// number ("%[2]s"), or by name. Between Chinese and a value that is Chinese, too, as said has it, no space stays.
+func (t *template) fill(in []string, said []bool) string {
+	next, out, at := 0, "", 0
+	for _, i := range hole.FindAllStringIndex(t.to, -1) {
+		h, between := t.to[i[0]:i[1]], t.to[at:i[0]]
+		at = i[1]
 		m := hole.FindStringSubmatch(h)
 		name := m[1] + m[3]
 		switch {
 		case m[2] == "%":
-			return "%"
+			out += between + "%"
+			continue
 		case name == "":
 			next++
 			name = strconv.Itoa(next)
 		}
+		value, han := h, false
 		if i := slices.Index(t.holes, name); i >= 0 {
-			return in[i]
+			value, han = in[i], said[i]
 		}
-		return h
-	})
+		out += between
+		if han && hanBefore.MatchString(out) && hanFirst.MatchString(value) {
+			out = strings.TrimSuffix(out, " ")
+		}
+		out += value
+		if han && hanLast.MatchString(value) && hanAfter.MatchString(t.to[at:]) {
+			at++ // the space
+		}
+	}
+	return out + t.to[at:]
 }

@@ -116,21 +116,21 @@ func TestText(t *testing.T) {
 		"read /etc/x: permission": "读取 /etc/x: permission",
 		"read /a: read b1: no such file or directory":  "读取 /a: 读取 b1: 没有该文件或目录",
 		"3 of 5 hosts answer":                          "5 台主机中有 3 台应答",
-		`host "a name": want a name`:                   `主机 "a name": 应为 名称`,         // what is quoted stays: it came from outside
+		`host "a name": want a name`:                   `主机 "a name": 应为名称`,         // what is quoted stays: it came from outside
 		"host running: want running":                   "host running: want running", // a word may be a name, or a part of another message
 		"it has version 3.1, not 3.2":                  "其版本为 3.1，不是 3.2",
 		" 12.5 % done":                                 " 已完成 12.5 %",
 		"the first line\nand the second":               "第一行\n第二行",
-		"  want a name\nrunning\n":                     "  应为 名称\n运行中\n",
+		"  want a name\nrunning\n":                     "  应为名称\n运行中\n",
 		"\r\x1b[31mHOST\x1b[0m running":                "\r\x1b[31m主机\x1b[0m 运行中",
-		"3 of 5 hosts answer; the VM waits for a name": "5 台主机中有 3 台应答; 虚拟机在等待 名称",
+		"3 of 5 hosts answer; the VM waits for a name": "5 台主机中有 3 台应答; 虚拟机在等待名称",
 		"x: y; want a.b, c":                            "x: y; 应为 a.b, c",
 		// Names in a list stay as they are typed, and one thing joins them.
 		`host "x": want running, HOST, h3`:      `主机 "x": 应为 running、HOST、h3`,
 		`host "x": want running or HOST or h3`:  `主机 "x": 应为 running、HOST 或 h3`,
 		"the VM waits for running, h2":          "虚拟机在等待 running、h2",
 		"HOST: h1, h2, h3":                      "主机: h1、h2、h3",
-		"HOST: h1, the VM waits for a name, h3": "主机: h1, 虚拟机在等待 名称, h3",
+		"HOST: h1, the VM waits for a name, h3": "主机: h1, 虚拟机在等待名称, h3",
 	} {
 		if got := c.Text(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
