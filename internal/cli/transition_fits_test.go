@@ -75,7 +75,7 @@ stages: {cleanup: {after: [{name: commit, run: [holdfast, upgrade, commit, --yes
 		{"jobs: 8", "leaveOut: [quotaa]", `network.leaveOut[0]: value "quotaa": want what the document leaves out, a kind (`},
 		{"jobs: 8", "leaveOut: [port.]", `network.leaveOut[0]: value "port.": want what the document leaves out, a kind (`},
 		{"http://127.0.0.1:9697", "http://127.0.0.1:99999", `network.target.endpoint: value "http://127.0.0.1:99999": want http://HOST:PORT or https://HOST:PORT`},
-		{"db:3306", "db:99999", `databases.target: value "(not shown)": the address is not understood: want HOST:PORT`},
+		{"db:3306", "db:99999", `databases.target: value "(not shown)": port "99999": want 1 to 65535`},
 		{"{db: o@tcp(db)/}", `{endpoint: "http://a", dbName: neutron}`, `network.source.dbName: value "neutron": want none beside endpoint: it is for db`},
 		{"{nova: old}", `{nova: "a b"}`, `databases.sourceDB.nova: value "a b": want the name of a database, without spaces`},
 		{"upgrade, commit, --yes, --wait", "transition, pin, br-int, --for, 1s", `"holdfast transition pin br-int --for 1s": --for 1s: want whole seconds, 10s to 4h0m0s`},

@@ -116,7 +116,7 @@ func TestText(t *testing.T) {
 		"read /etc/x: permission": "读取 /etc/x: permission",
 		"read /a: read b1: no such file or directory":  "读取 /a: 读取 b1: 没有该文件或目录",
 		"3 of 5 hosts answer":                          "5 台主机中有 3 台应答",
-		`host "a name": want a name`:                   `主机 "a name": 应为名称`,         // what is quoted stays: it came from outside
+		`host "a name": want a name`:                   `主机 "a name": 应为名称`,          // what is quoted stays: it came from outside
 		"host running: want running":                   "host running: want running", // a word may be a name, or a part of another message
 		"it has version 3.1, not 3.2":                  "其版本为 3.1，不是 3.2",
 		" 12.5 % done":                                 " 已完成 12.5 %",

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-
-	plain "holdfast/internal/text"
 )
 
 // What a DSN may look like.
@@ -228,7 +226,7 @@ func (a *address) hostPort(text string) error {
 		return nil
 	}
 	var err error
-	if a.host, a.port, err = net.SplitHostPort(text); err != nil || a.port != "" && !plain.Port(a.port) {
+	if a.host, a.port, err = net.SplitHostPort(text); err != nil {
 		return errors.New("the address is not understood: want HOST:PORT, or [IPv6]:PORT")
 	}
 	return nil
@@ -250,10 +248,7 @@ func (a *address) url(dsn string) (query string, err error) {
 		a.user = u.User.Username()
 		a.password, a.given = u.User.Password()
 	}
-	if a.host, a.port = u.Hostname(), u.Port(); a.port != "" && !plain.Port(a.port) {
-		return "", errors.New("the address is not understood: want HOST:PORT, or [IPv6]:PORT")
-	}
-	if a.host != "" {
+	if a.host, a.port = u.Hostname(), u.Port(); a.host != "" {
 		a.net = "tcp"
 	} else if a.port != "" {
 		return "", errors.New("has a port and no host: " + forms)
