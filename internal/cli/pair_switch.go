@@ -153,7 +153,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 		on := or(p.Owner.To, or(p.Want.MoveTo, string(p.Owner.Host)))
 		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on, or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
 	}
-	begun := time.Now()
+	begun, epoch := time.Now(), p.Owner.Epoch
 	var dead error // nobody serves, and not because an agent has just begun
 	_, err = a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
@@ -187,8 +187,15 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 		}
 	}
 	var served time.Time // when the other node was seen to serve
+	cause := ""          // why it does not, as it told last
 	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
 		if act := p.Active(); act == nil || act.Host != s.To {
+			cause = or(whyNot(p, s.To), cause)
+			if act != nil && p.Owner.Epoch != epoch {
+				dead = fail.Errorf(fail.Failed, "%s serves again, as %s did not come to serve: %s", act.Host, s.To, or(cause, "it gave no reason")).
+					With("mend what is wrong there; see: holdfast pair status, holdfast events")
+				return ""
+			}
 			why := fmt.Sprintf("%s to serve", s.To)
 			if act == nil {
 				why += ": " + whyNotHealthy(p)
@@ -204,7 +211,20 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 		}
 		return why
 	})
+	if dead != nil {
+		return s, dead
+	}
 	return s, err
+}
+
+// whyNot is what a node tells of why it can not serve; "": nothing.
+func whyNot(p cluster.PairStatus, h cluster.HostID) string {
+	for _, n := range p.Nodes {
+		if n.Host == h {
+			return or(n.Problem, n.Why)
+		}
+	}
+	return ""
 }
 
 // hindered says why a switch can not begin yet. lasts: waiting does not end that.

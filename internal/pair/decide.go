@@ -41,7 +41,7 @@ func (m *Machine) begin(a Action) {
 	case Follow:
 		m.Left = false
 	case Drain, Demote:
-		m.Promoted = false
+		m.Promoted, m.Closed = false, true
 	}
 }
 
@@ -340,7 +340,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 		m.Promoted = o.OK
 		m.Served = m.Served || o.OK
 		if o.OK {
-			m.Drained = false
+			m.Drained, m.Closed = false, false
 			if m.wasHanded() {
 				m.LinkAt = now
 			}

@@ -84,6 +84,7 @@ type Machine struct {
 	Drained  bool   // a Drain has ended well, and no Promote was begun since
 	Promoted bool   // a Promote has ended well for Granted
 	Served   bool   // the same, also when it has failed since: the copy keeps all that it has when it is ended
+	Closed   bool   // a Drain or Demote was begun here, and no Promote has ended well since: that the copy is read-only is the group's own doing
 	Failures []Failure
 
 	Now     cluster.Instant
@@ -132,8 +133,10 @@ func (m *Machine) Serves() bool { return m.licensed() && m.Promoted }
 func (m *Machine) Revoke() { m.Phase, m.Rest = Ended, 0 }
 
 // Shut reports that somebody's hand has made the copy read-only that the group has promoted here: it runs and has all that it had,
-// and so does what stands on it.
-func (m *Machine) Shut() bool { return m.licensed() && m.Served && m.Seen.Replica.Shut }
+// and so does what stands on it. It was looked at since the group itself did something to it.
+func (m *Machine) Shut() bool {
+	return m.licensed() && m.Served && !m.Closed && m.SeenAt > m.Risked && m.Seen.Replica.Shut
+}
 
 // Hangs reports that the start or the end of a member may wait for commits that wait for a peer that
 // is to be given up, which nothing is begun for before that has ended. The caller cuts it

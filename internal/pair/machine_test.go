@@ -130,6 +130,37 @@ func TestACopyMadeReadOnlyByHand(t *testing.T) {
 	}
 }
 
+// TestACopyThatTheGroupClosed is read-only by nobody's hand: a handing was taken back after its Drain. What was seen before a Promote ended
+// is not how the copy is, either.
+func TestACopyThatTheGroupClosed(t *testing.T) {
+	m, look := node1(3)
+	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 9)
+	shut := Replica{Role: RoleStandby, Whole: true, Wrote: true, Shut: true}
+	m.Hand()
+	look(Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}, Down, Down, Down)
+	want(t, next(m), Drain{})
+	m.Keep()
+	look(shut, Down, Down, Down)
+	if m.Shut() {
+		t.Error("what the group has closed counts as closed by a hand")
+	}
+	var acts []Action
+	for range 2 {
+		look(shut, Down, Down, Down)
+		acts = append(acts, next(m)...)
+	}
+	want(t, acts, Put{Sync: m.Sync.Sync, SyncMod: m.Sync.Mod - 1, OwnerMod: m.Owner.Mod, Why: "what was written before and is still on its way does not count"},
+		Promote{Epoch: m.Granted})
+	if len(m.Failures) > 0 || m.Phase != Serving || m.Shut() {
+		t.Errorf("failures %v, phase %d, shut %v", m.Failures, m.Phase, m.Shut())
+	}
+	m.Now++
+	m.Observed(Seen{Replica: shut, Members: []State{Down, Down, Down}, SyncMod: m.Sync.Mod}, m.Now)
+	if !m.Shut() {
+		t.Error("a hand that has closed it later is not seen")
+	}
+}
+
 func TestFailuresAreForgotten(t *testing.T) {
 	m, look := node1(3)
 	active := m.Seen.Replica

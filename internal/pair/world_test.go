@@ -351,7 +351,7 @@ func (w *world) key() []byte {
 		record(m.Sync.Sync)
 		num(min(w.syncMod-m.Sync.Mod, 1), int64(m.Phase), int64(m.Granted.Seq), int64(m.Seen.Replica.Role), int64(m.Seen.Members[0]), int64(len(m.Failures)))
 		r := m.Seen.Replica
-		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod, r.Shut, m.Served)
+		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod, r.Shut, m.Served, m.Closed)
 		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Hot, m.LinkAt == 0)
 		flag(m.Writing, m.Joined == m.Sync.Mod, m.Joined == 0, m.Own == m.Sync.Mod, m.Drained, m.Promoted, m.Left, m.Short)
 		b = append(b, fmt.Sprintf("%T%v", m.Acting, m.Acting)...)

@@ -63,6 +63,7 @@ type Status struct {
 	Acked     uint64        `json:"acked"`              // of a primary: acknowledgements so far, by the run
 	State     []Transaction `json:"state,omitempty"`    // the last one of each domain and server that is here
 	Received  []Transaction `json:"received,omitempty"` // by a replica: the last one of each domain, applied or not
+	Stray     []Transaction `json:"stray,omitempty"`    // of a replica: made on it, and not received from its primary
 	Problem   string        `json:"problem,omitempty"`  // what replication, or the server, complains about
 	Outage    string        `json:"outage,omitempty"`   // of a primary: why its clients can not use it, and what ends that
 	Lossy     string        `json:"lossy,omitempty"`    // why a replica could lack what was acknowledged although all was received and applied: it is none then
@@ -136,14 +137,15 @@ type Copy struct {
 func Errant(mine, peer []Transaction) []Transaction {
 	var out []Transaction
 	for _, t := range mine {
-		if t.Seq > last(peer, t.Domain, t.Server) {
+		if t.Seq > Last(peer, t.Domain, t.Server) {
 			out = append(out, t)
 		}
 	}
 	return out
 }
 
-func last(all []Transaction, domain, server uint32) uint64 {
+// Last is the number of the last transaction of a domain and server; 0: there is none.
+func Last(all []Transaction, domain, server uint32) uint64 {
 	var seq uint64
 	for _, t := range all {
 		if t.Domain == domain && t.Server == server {

@@ -44,7 +44,8 @@ type Database struct {
 	at       time.Time      // since when it has not changed although commits wait
 	seen     replica.Status // at the last look
 	full     string         // at the last look
-	broken   bool           // it was tried in vain to follow, as the data may be damaged
+	broken   bool           // it was tried in vain to follow: the data may be damaged, or what the peer does not have can not be saved
+	stray    string         // what is told of transactions that were made on this standby, until it was tried to follow
 	weak     []string       // tables, as Describe tells it
 	bypass   []string       // accounts, the same
 	finder   mariadb.WeakFinder
@@ -149,7 +150,8 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	g, err := guarantee(s.Proof)
 	r.Whole = wrote || err == nil && g.Safe && st.Lossy == "" && st.Relay != "" && g.Replica == st.Node && g.Relay == st.Relay
 	anew, aerr := d.anew()
-	if err = errors.Join(err, aerr); err == nil && anew && !wrote && r.Role == pair.RoleStandby {
+	stray := d.strays(st, wrote)
+	if err = errors.Join(err, aerr); err == nil && (anew || stray) && !wrote && r.Role == pair.RoleStandby {
 		r.Whole, r.Stuck = false, r.Linked // it ends to follow, and is made anew
 	}
 	if r.Whole && !wrote && err == nil {
@@ -161,6 +163,20 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	d.compare(r.Whole && !wrote && st.Role == replica.Replica)
 	b, err := json.Marshal(replica.Status{Role: st.Role, Node: st.Node, Run: st.Run, Relay: st.Relay, Of: st.Of, Lossy: st.Lossy})
 	return r, string(b), err
+}
+
+// strays reports that somebody has written to this standby, and keeps what is told of it until it follows again.
+func (d *Database) strays(st replica.Status, wrote bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	is := len(st.Stray) > 0 && !wrote
+	switch {
+	case is:
+		d.stray = fmt.Sprintf("%s; they are saved in a file in %s, and the database is copied anew", mariadb.Stray(st.Stray), d.SaveDir)
+	case wrote || st.Role == replica.Replica:
+		d.stray = ""
+	}
+	return is
 }
 
 // tidyEvery is between two times in which the accounts and the logs of the database are looked at; tablesEvery between two looks for
@@ -238,11 +254,11 @@ func weakOf(f *mariadb.WeakFinder, datadir string) (out []string) {
 func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Outage, d.seen.Problem, d.full, d.trouble)
+	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Outage, d.stray, d.seen.Problem, d.full, d.trouble)
 	r.Outage = d.seen.Outage != ""
 	r.Weak = slices.Concat(d.weak, d.bypass)
 	d.tellCompared(r)
-	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" { // it does not apply
+	if d.seen.Role == replica.Replica && d.seen.Relay == "" && d.seen.Problem != "" && d.stray == "" { // it does not apply
 		r.Problem += d.remedy()
 		r.Lasting = true
 	}
@@ -439,11 +455,16 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 	err = d.DB.Resync(ctx, from)
 	var broken mariadb.Broken
 	damaged := errors.As(err, &broken) && from.Aside == ""
+	var unsaved mariadb.Unsaved
+	kept := errors.As(err, &unsaved)
 	d.mu.Lock()
-	d.broken = damaged
+	d.broken, d.stray = damaged || kept, ""
 	d.mu.Unlock()
-	if damaged {
+	switch {
+	case damaged:
 		err = fmt.Errorf("%w%s", err, d.remedy())
+	case kept:
+		err = fmt.Errorf("%w; to have its data moved aside, with those transactions, and copied anew: holdfast pair recover %s, on the node that serves", err, d.Addr)
 	}
 	if err != nil {
 		return err

@@ -42,31 +42,27 @@ func gtids(all []replica.Transaction) string {
 	return strings.Join(out, ",")
 }
 
-// common is where two histories part: of each domain that has errant transactions the last
-// transaction before them. A domain that was errant from its beginning on has none.
+// common is where two histories part, with each domain of mine once, as mariadb-binlog wants it: of a domain that has errant
+// transactions the last transaction before them, and the number 0 when it was errant from its beginning on; of any other one
+// the last transaction.
 func common(mine, peer []replica.Transaction) []replica.Transaction {
-	var out []replica.Transaction
-	seen := map[uint32]bool{}
+	errant := map[uint32]bool{}
 	for _, e := range replica.Errant(mine, peer) {
-		if seen[e.Domain] {
-			continue
+		errant[e.Domain] = true
+	}
+	var out []replica.Transaction
+	at := map[uint32]int{}
+	for _, m := range mine {
+		i, seen := at[m.Domain]
+		if !seen {
+			i = len(out)
+			at[m.Domain], out = i, append(out, replica.Transaction{Domain: m.Domain})
 		}
-		seen[e.Domain] = true
-		var best replica.Transaction
-		for _, m := range mine {
-			if m.Domain != e.Domain {
-				continue
-			}
-			for _, p := range peer {
-				if p.Domain == m.Domain && p.Server == m.Server {
-					if t := (replica.Transaction{Domain: m.Domain, Server: m.Server, Seq: min(m.Seq, p.Seq)}); t.Seq > best.Seq {
-						best = t
-					}
-				}
-			}
+		if errant[m.Domain] {
+			m.Seq = min(m.Seq, replica.Last(peer, m.Domain, m.Server))
 		}
-		if best.Seq > 0 {
-			out = append(out, best)
+		if m.Seq > out[i].Seq {
+			out[i] = m
 		}
 	}
 	return out

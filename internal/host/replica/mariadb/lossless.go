@@ -55,6 +55,7 @@ var rules = []rule{
 	{name: "default_storage_engine", ok: []string{"InnoDB"}, why: anotherEngine},
 	{name: "enforce_storage_engine", ok: []string{"", "InnoDB"}, why: anotherEngine},
 	{name: "gtid_strict_mode", ok: []string{"ON"}, why: "the histories of the nodes could diverge"},
+	{name: "gtid_domain_id", ok: []string{"0"}, why: "the order of its writes beside the other node's would not be kept"},
 	{name: "wsrep_on", ok: []string{"OFF"}, why: "Galera would replicate beside the pair"},
 	{name: "sync_binlog", ok: []string{"1"}, why: unwritten},
 	{name: "innodb_flush_log_at_trx_commit", ok: []string{"1", "3"}, why: unwritten},

@@ -139,6 +139,7 @@ func TestLossySettings(t *testing.T) {
 		"SET GLOBAL slave_exec_mode='IDEMPOTENT'":                            "SET GLOBAL slave_exec_mode='STRICT'",
 		"SET GLOBAL replicate_events_marked_for_skip='FILTER_ON_SLAVE'":      "SET GLOBAL replicate_events_marked_for_skip='REPLICATE'",
 		"SET GLOBAL default_storage_engine=MEMORY":                           "SET GLOBAL default_storage_engine=InnoDB",
+		"SET GLOBAL gtid_domain_id=7":                                        "SET GLOBAL gtid_domain_id=0",
 		"SET GLOBAL enforce_storage_engine=Aria":                             "SET GLOBAL enforce_storage_engine=NULL",
 		"SET GLOBAL replicate_wild_ignore_table='app.%'":                     "SET GLOBAL replicate_wild_ignore_table=''",
 		"CHANGE MASTER TO MASTER_DELAY=5":                                    "CHANGE MASTER TO MASTER_DELAY=0",

@@ -41,6 +41,12 @@ type Broken struct{ error }
 
 func (b Broken) Unwrap() error { return b.error }
 
+// Unsaved is in the error of a Resync that could not save what this node has and the primary does not. Source.Aside replaces the data,
+// and keeps them.
+type Unsaved struct{ error }
+
+func (u Unsaved) Unwrap() error { return u.error }
+
 // Account is an account of the server. The password is in a file of mode 0600; without a
 // file none is sent.
 type Account struct {

@@ -29,6 +29,7 @@ var settings = []setting{
 	{"log_slave_updates", "1", true},
 	{"relay_log_recovery", "1", true},
 	{"gtid_strict_mode", "1", false},
+	{"gtid_domain_id", "0", false},
 	{"binlog_format", "ROW", false},
 	{"sync_binlog", "1", false},
 	{"innodb_flush_log_at_trx_commit", "1", false},

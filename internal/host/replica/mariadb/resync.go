@@ -77,7 +77,7 @@ func (d *Driver) Resync(ctx context.Context, from replica.Source) error {
 	switch {
 	case len(errant) > 0:
 		if err := d.save(ctx, from, f.state, peer, errant); err != nil {
-			return err
+			return Unsaved{err}
 		}
 		return d.reseed(ctx, from, peer)
 	case len(f.state) == 0 && len(f.applied) == 0 && len(peer) > 0:
@@ -132,7 +132,7 @@ func (d *Driver) primary(ctx context.Context, from replica.Source) ([]replica.Tr
 	return parse(v["state"])
 }
 
-// PeerAnswers reports that the other server answers now, and lets nobody write.
+// PeerAnswers reports that the other server answers now, lets nobody write, and has nothing that this one, its primary, has not.
 func (d *Driver) PeerAnswers(ctx context.Context, from replica.Source) error {
 	ctx, cancel := context.WithTimeout(ctx, answers)
 	defer cancel()
@@ -141,11 +141,29 @@ func (d *Driver) PeerAnswers(ctx context.Context, from replica.Source) error {
 		return err
 	}
 	defer closed(db)
-	v, err := d.row(ctx, db, "SELECT @@read_only AS ro")
-	if err == nil && v["ro"] == "0" {
-		err = fail.Errorf(fail.Refused, "it is not read-only")
+	v, err := d.row(ctx, db, "SELECT @@read_only AS ro, @@gtid_binlog_state AS state")
+	if err != nil {
+		return err
 	}
-	return err
+	if v["ro"] == "0" {
+		return fail.Errorf(fail.Refused, "it is not read-only")
+	}
+	theirs, err := parse(v["state"])
+	if err != nil {
+		return err
+	}
+	// Asked later: it has all that the other one has received.
+	if v, err = d.row(ctx, d.db, "SELECT @@gtid_binlog_state AS state"); err != nil {
+		return err
+	}
+	mine, err := parse(v["state"])
+	if err != nil {
+		return err
+	}
+	if errant := replica.Errant(theirs, mine); len(errant) > 0 {
+		return fail.Errorf(fail.Refused, "somebody has written to it: it has transactions that this database does not have, up to %s", gtids(errant))
+	}
+	return nil
 }
 
 // TakesWrites writes as a client does, so that a lock of all writes is found before anything is stopped that would wait for it. It
@@ -258,16 +276,14 @@ func (d *Driver) save(ctx context.Context, from replica.Source, mine, peer, erra
 	if err != nil {
 		return err
 	}
-	args := []string{"--no-defaults", "--verbose"}
-	if at := common(mine, peer); len(at) > 0 {
-		args = append(args, "--start-position="+gtids(at))
-	}
+	// In its strict mode it fails where a position is the last one of its domain, as it is of one without errant transactions.
+	args := []string{"--no-defaults", "--verbose", "--skip-gtid-strict-mode", "--start-position=" + gtids(common(mine, peer))}
 	for _, l := range logs {
 		args = append(args, filepath.Join(filepath.Dir(v["base"]), l["log_name"]))
 	}
 	err = durable.Write(from.Save, 0o600, func(f *os.File) error { return program(ctx, "mariadb-binlog", args, nil, f) })
 	if err != nil {
-		return fmt.Errorf("save the transactions that the primary does not have: %w", err)
+		return fmt.Errorf("save the transactions that the primary does not have, up to %s: %w", gtids(errant), err)
 	}
 	saved, err := os.ReadFile(from.Save)
 	if err != nil {

@@ -88,6 +88,23 @@ func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
 	return f, nil
 }
 
+// stray are the transactions that were made on a replica, as a user with the privilege can: its primary does not have them. What it has
+// received was looked at later than what it has. One that does not apply has nothing that is not noted as applied.
+func (f following) stray() (out []replica.Transaction) {
+	for _, t := range f.state {
+		own := strconv.FormatUint(uint64(t.Server), 10) == f.node
+		if at := []replica.Transaction{t}; own && !replica.Covers(f.applied, at) && (!f.sql || !replica.Covers(f.received, at)) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Stray tells people of such transactions.
+func Stray(all []replica.Transaction) string {
+	return fmt.Sprintf("somebody has written to this standby: it has transactions that the active database does not have, up to %s", gtids(all))
+}
+
 // outage says why the clients of a primary can not use it, and what ends that; "" when they can.
 func (d *Driver) outage(c counts, now time.Time) string {
 	k := &d.kept
@@ -165,6 +182,9 @@ func (d *Driver) fill(ctx context.Context, run string, st *replica.Status) error
 			st.Relay = ""
 		}
 		st.Lag, st.LagKnown = time.Duration(f.behind)*time.Second, f.behindKnown
+		if st.Stray = f.stray(); len(st.Stray) > 0 {
+			st.Problem = strings.Trim(Stray(st.Stray)+"; "+st.Problem, "; ")
+		}
 		return nil
 	default:
 		st.Role = replica.Idle
