@@ -165,20 +165,6 @@ func (d *Database) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told 
 	return r, string(b), err
 }
 
-// strays reports that somebody has written to this standby, and keeps what is told of it until it follows again.
-func (d *Database) strays(st replica.Status, wrote bool) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	is := len(st.Stray) > 0 && !wrote
-	switch {
-	case is:
-		d.stray = fmt.Sprintf("%s; they are saved in a file in %s, and the database is copied anew", mariadb.Stray(st.Stray), d.SaveDir)
-	case wrote || st.Role == replica.Replica:
-		d.stray = ""
-	}
-	return is
-}
-
 // tidyEvery is between two times in which the accounts and the logs of the database are looked at; tablesEvery between two looks for
 // tables of engines without transactions.
 const (
