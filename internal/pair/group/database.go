@@ -309,22 +309,6 @@ func (d *Database) Promote(ctx context.Context, s pair.Sync) error {
 	return durable.WriteFile(wroteFile(d.Dir), []byte(st.Run), 0o600)
 }
 
-// Reopen lets clients write again to the copy that was promoted in this run of its server.
-func (d *Database) Reopen(ctx context.Context) error {
-	run, wrote, err := readWrote(d.Dir)
-	if err != nil {
-		return err
-	}
-	st, err := d.DB.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if !wrote || st.Role != replica.Idle || st.Run != run {
-		return fail.Errorf(fail.Refused, "this database is not the one any more that was made read-only")
-	}
-	return d.DB.Promote(ctx, replica.Claim{License: replica.Guarantee{Safe: true, Primary: d.DB.Node(), Run: st.Run}})
-}
-
 // hardWithin is what a Demote that is hard may take until the database is killed, twice. A
 // commit that waits for a standby that has just died would hold it up for longer than the
 // watchdog waits after the end of the lease (cluster.Timings.Grace).

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/fail"
+	"holdfast/internal/host/replica"
 	"holdfast/internal/pair"
 )
 
@@ -56,4 +58,20 @@ func (d *Driver) event(ctx context.Context, kind cluster.EventKind, detail strin
 			d.opt.Log.Warn("an event was not written", "kind", ev.Kind, "detail", ev.Detail, "err", err)
 		}
 	})
+}
+
+// Reopen lets clients write again to the copy that was promoted in this run of its server.
+func (d *Database) Reopen(ctx context.Context) error {
+	run, wrote, err := readWrote(d.Dir)
+	if err != nil {
+		return err
+	}
+	st, err := d.DB.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if !wrote || st.Role != replica.Idle || st.Run != run {
+		return fail.Errorf(fail.Refused, "this database is not the one any more that was made read-only")
+	}
+	return d.DB.Promote(ctx, replica.Claim{License: replica.Guarantee{Safe: true, Primary: d.DB.Node(), Run: st.Run}})
 }
