@@ -135,7 +135,10 @@ func configure(role, dsn string, opt Options) (*mysql.Config, error) {
 
 // CheckDSN looks whether a text is a DSN. It opens nothing, and reads no file.
 func CheckDSN(dsn string) error {
-	_, err := parseWith(dsn, func(*address, string, string) error { return nil })
+	a, err := parseWith(dsn, func(*address, string, string) error { return nil })
+	if err == nil && a.port != "" {
+		err = checkPort(a.port)
+	}
 	return err
 }
 
@@ -340,8 +343,15 @@ func (a *address) complete() error {
 		return fmt.Errorf("option file %s: protocol is socket: want socket=PATH, too", a.file)
 	}
 	a.host, a.port = cmp.Or(a.host, "127.0.0.1"), cmp.Or(a.port, port)
-	if n, err := strconv.ParseUint(a.port, 10, 16); a.net == "tcp" && (err != nil || n == 0) {
-		return fmt.Errorf("port %.20q: want 1 to 65535", a.port)
+	if a.net == "tcp" {
+		return checkPort(a.port)
+	}
+	return nil
+}
+
+func checkPort(port string) error {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("port %.20q: want 1 to 65535", port)
 	}
 	return nil
 }
