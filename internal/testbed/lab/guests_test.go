@@ -254,7 +254,7 @@ func TestGuestOptions(t *testing.T) {
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
-	if out, err := labCommand(t, dir, "up", "--guests", "65"); err == nil || !strings.Contains(out, "want 0..64") {
+	if out, err := labCommand(t, dir, "up", "--guests", "65"); err == nil || !strings.Contains(out, "want 0 to 64") {
 		t.Errorf("65 guests: %v: %s", err, out)
 	}
 }
