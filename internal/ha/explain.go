@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,18 +95,25 @@ func (m *Machine) bound(h cluster.HostID) (time.Duration, string) {
 // starts reports that a start would work on a member other than one, as far as its host can tell. Where the last
 // one failed another is tried, and is no promise.
 func (m *Machine) starts(not cluster.HostID) bool {
-	return slices.ContainsFunc(m.Order, func(h cluster.HostID) bool { return h != not && m.able(h) == "" && !m.Hosts[h].Retry })
+	return slices.ContainsFunc(m.Order, func(h cluster.HostID) bool { return h != not && m.doubt(h) == "" })
+}
+
+// doubt says why a start on h would not work, or may not; "" when nothing speaks against it.
+func (m *Machine) doubt(h cluster.HostID) string {
+	if w := m.able(h); w != "" {
+		return w
+	}
+	if r := m.Hosts[h]; r.Retry {
+		return cmp.Or(r.Why, "is not able to run it")
+	}
+	return ""
 }
 
 // unable says of every member but one why it can not run the guest, or may not be able to.
 func (m *Machine) unable(not cluster.HostID) string {
 	var why []string
 	for _, h := range m.Order {
-		w := m.able(h)
-		if r := m.Hosts[h]; w == "" && r.Retry {
-			w = r.Why
-		}
-		if h != not && w != "" {
+		if w := m.doubt(h); h != not && w != "" {
 			why = append(why, string(h)+": "+w)
 		}
 	}

@@ -118,7 +118,7 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 		}
 		if done {
 			if why := a.startable(ctx, next, in.Check); why != nil && len(out.Changes) > 0 {
-				out.Warnings = append(out.Warnings, fmt.Sprintf("host %s can not start the guest with this configuration: %s", a.s.core.Self, strings.ReplaceAll(why.Error(), "\n", "; ")))
+				out.Warnings = append(out.Warnings, fmt.Sprintf("host %s can not start the guest with this configuration: %s", a.Host, strings.ReplaceAll(why.Error(), "\n", "; ")))
 			}
 			return out, err
 		}
@@ -134,13 +134,10 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 // startable says why the guest of a configuration could not be started on this host. trial: it will not be in
 // force, so that nothing of it may come into libvirt, as the key of a Ceph pool does.
 func (a *Agent) startable(ctx context.Context, c config.Cluster, trial bool) error {
-	spec := a.spec(c, cluster.Epoch{})
-	if a.Driver == nil || trial && spec.RBD != nil {
+	if a.Driver == nil || trial && c.RBD() != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, fitWithin)
-	defer cancel()
-	return a.Driver.Check(ctx, spec)
+	return a.fitOnce(ctx, c, 0) // without a seed: that is of the configuration in force
 }
 
 func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, next config.Cluster) (out config.Imported, done bool, err error) {
