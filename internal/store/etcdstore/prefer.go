@@ -106,6 +106,10 @@ func either[T any](ctx context.Context, p *preferred, read func(context.Context,
 	}
 	go ask(p.near)
 	waiting, both := 1, false
+	askFar := func() {
+		waiting, both = 2, true
+		go ask(p.far)
+	}
 	late := time.NewTimer(slow)
 	defer late.Stop()
 	for {
@@ -113,22 +117,17 @@ func either[T any](ctx context.Context, p *preferred, read func(context.Context,
 		case <-late.C:
 			if !both {
 				p.note(p.near, store.ErrRetry)
-				both = true
-				waiting++
-				go ask(p.far)
+				askFar()
 			}
 		case a := <-answers:
-			waiting--
 			if a.from == p.far || !both { // near has been noted as slow
 				p.note(a.from, a.err)
 			}
 			retry := errors.Is(a.err, store.ErrRetry)
 			if retry && !both && ctx.Err() == nil {
-				both = true
-				waiting++
-				go ask(p.far)
+				askFar()
 			}
-			if !retry || waiting == 0 {
+			if waiting--; !retry || waiting == 0 {
 				return a.value, a.err
 			}
 		}
