@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-sql-driver/mysql"
-
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
@@ -24,13 +22,11 @@ import (
 // Numbers of errors, from MariaDB's list of errors.
 const (
 	errNoSuchThread = 1094   // ER_NO_SUCH_THREAD
+	errLocked       = 1205   // ER_LOCK_WAIT_TIMEOUT
 	errNoLog        = "1236" // ER_MASTER_FATAL_ERROR_READING_BINLOG: the primary can not serve the position
 )
 
-func unknownThread(err error) bool {
-	var e *mysql.MySQLError
-	return errors.As(err, &e) && e.Number == errNoSuchThread
-}
+func unknownThread(err error) bool { return isError(err, errNoSuchThread) }
 
 // errReseed says that a node can not follow, and has nothing that the primary has not.
 var errReseed = errors.New("the primary has no longer what this database needs to follow")
@@ -174,8 +170,7 @@ func (d *Driver) TakesWrites(ctx context.Context) error {
 		return err
 	}
 	err = d.exec(ctx, d.db, "SET STATEMENT lock_wait_timeout=1 FOR "+marker)
-	var e *mysql.MySQLError
-	if errors.As(err, &e) && e.Number == 1205 { // ER_LOCK_WAIT_TIMEOUT
+	if isError(err, errLocked) {
 		return fail.Errorf(fail.Refused, "it takes no writes: a session has a lock of all of them (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who: %w", err)
 	}
 	return err
