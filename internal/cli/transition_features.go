@@ -210,7 +210,7 @@ func (o *featuresOrder) checkCloud(cmd *cobra.Command) error {
 	if c.URL == "" && o.secret == "" {
 		return nil
 	}
-	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !text.Port(u.Port()) {
+	if text.HTTP(c.URL) == nil {
 		return usage(cmd, fmt.Errorf("--metadata %q: want http://HOST:PORT or https://HOST:PORT", c.URL))
 	}
 	if o.secret == "" {

@@ -3,6 +3,7 @@
 package text
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode"
@@ -69,6 +70,15 @@ func Clean(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// HTTP is the URL that a text is, http://HOST or https://HOST, with a port or none; nil when it is none.
+func HTTP(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !Port(u.Port()) {
+		return nil
+	}
+	return u
 }
 
 // Port reports whether a text is the number of a port, 1 to 65535.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -20,7 +19,7 @@ import (
 // OS_PASSWORD, the user's domain, and a project or OS_SYSTEM_SCOPE=all. The error is of kind fail.Invalid.
 func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 	o := &gophercloud.AuthOptions{IdentityEndpoint: getenv("OS_AUTH_URL"), AllowReauth: true}
-	if u, err := url.Parse(o.IdentityEndpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !text.Port(u.Port()) {
+	if text.HTTP(o.IdentityEndpoint) == nil {
 		wrong := fail.Errorf(fail.Invalid, "OS_AUTH_URL: value %q: want http://HOST:PORT/v3 or https://HOST:PORT/v3", o.IdentityEndpoint)
 		if o.IdentityEndpoint == "" {
 			wrong = wrong.With("source the platform's openrc file in this shell; or name the file: --openrc FILE")

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	plain "holdfast/internal/text"
 )
 
 // What a DSN may look like.
@@ -350,7 +352,7 @@ func (a *address) complete() error {
 }
 
 func checkPort(port string) error {
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+	if !plain.Port(port) {
 		return fmt.Errorf("port %.20q: want 1 to 65535", port)
 	}
 	return nil

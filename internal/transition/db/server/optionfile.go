@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	plain "holdfast/internal/text"
 )
 
 // maxOptions is the most bytes of an option file.
@@ -163,7 +164,7 @@ func (a *address) option(o option) error {
 		if !utf8.ValidString(o.value) {
 			return fmt.Errorf("value %.80q: want UTF-8", o.value)
 		}
-		if n, err := strconv.ParseUint(o.value, 10, 16); o.name == "port" && (err != nil || n == 0) {
+		if o.name == "port" && !plain.Port(o.value) {
 			return fmt.Errorf("value %.20q: want 1 to 65535", o.value)
 		}
 		return nil

@@ -49,8 +49,8 @@ type Client struct {
 // New makes a client of the API at endpoint, such as http://127.0.0.1:9696. The error is of
 // kind fail.Invalid.
 func New(endpoint string) (*Client, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !text.Port(u.Port()) || u.RawQuery != "" {
+	u := text.HTTP(endpoint)
+	if u == nil || u.RawQuery != "" {
 		return nil, fail.Errorf(fail.Invalid, "endpoint %q: want http://HOST:PORT or https://HOST:PORT", endpoint)
 	}
 	provider := &gophercloud.ProviderClient{HTTPClient: http.Client{Timeout: answer, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}}}
