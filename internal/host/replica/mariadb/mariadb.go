@@ -85,6 +85,7 @@ const (
 	settle       = 10 * time.Second       // sessions, until they are gone after KILL
 	kill         = 10 * time.Second       // a process, until it is gone after SIGKILL
 	interval     = 20 * time.Millisecond  // between two looks
+	wake         = 2 * time.Millisecond   // a session in SLEEP(), after KILL
 	dial         = 2 * time.Second        // a connection
 	glance       = 500 * time.Millisecond // a question that a look can do without
 	forever      = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone

@@ -218,7 +218,7 @@ func (d *Driver) Quiet(ctx context.Context) (killed, err error) {
 const everyID = "18446744073709551615"
 
 // drain makes a healthy server read-only and ends its sessions. It is given half of the
-// time that there is. To KILL a session that is in SLEEP() may take 2 s while others are (seen with 10.11).
+// time that there is.
 func (d *Driver) drain(ctx context.Context) (err error) {
 	wait := settle
 	if end, ok := ctx.Deadline(); ok {
@@ -245,18 +245,14 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 	if err := d.restEvents(ctx, conn); err != nil {
 		return err
 	}
-	// It waits for commits that are under way, thus for their acknowledgement.
-	if err := d.exec(ctx, conn, "SET GLOBAL read_only=ON"); err != nil {
+	if err := d.forbidWrites(ctx, conn); err != nil {
 		return err
 	}
 	// Clients that come again and again can not write any more, unless they have a privilege, or a
 	// role that may have it.
 	newest := everyID
 	for {
-		left, err := d.rows(ctx, conn, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
-			"AND command NOT "+ownThreads+" AND (id <= "+newest+
-			" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
-			"OR user IN (SELECT User FROM mysql.roles_mapping)) ORDER BY id DESC")
+		left, err := d.sessions(ctx, conn, newest)
 		if err != nil {
 			return err
 		}
@@ -270,16 +266,60 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 		if len(left) == 0 && c.waiting == 0 {
 			return d.needReadOnly(ctx, conn)
 		}
-		for _, s := range left {
-			// One that has ended meanwhile is no error: it is not there at the next look.
-			if err := d.exec(ctx, conn, "KILL "+s["id"]); err != nil && !unknownThread(err) {
-				return fmt.Errorf("end %d sessions: %w", len(left), err)
-			}
+		if err := d.endSessions(ctx, conn, left); err != nil {
+			return err
 		}
 		if !sleep.For(ctx, interval) {
 			return fmt.Errorf("%d sessions and %d commits do not end: %w", len(left), c.waiting, ctx.Err())
 		}
 	}
+}
+
+// forbidWrites makes the server read-only. That waits for writes, locks of tables, and commits that are under way, thus
+// for their acknowledgement: for a second. Then all sessions are ended, as a client may take hours.
+func (d *Driver) forbidWrites(ctx context.Context, conn *sql.Conn) error {
+	const lockWaitTimeout = 1205 // ER_LOCK_WAIT_TIMEOUT
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
+	defer cancel()
+	for {
+		err := d.exec(ctx, conn, "SET STATEMENT lock_wait_timeout=1 FOR SET GLOBAL read_only=ON")
+		if !isError(err, lockWaitTimeout) {
+			return err
+		}
+		left, err := d.sessions(ctx, conn, everyID)
+		if err != nil {
+			return err
+		}
+		if err := d.endSessions(ctx, conn, left); err != nil {
+			return err
+		}
+	}
+}
+
+// sessions are those of clients up to the number newest, and those that may write although the server is read-only:
+// id and state of each, the newest first.
+func (d *Driver) sessions(ctx context.Context, conn *sql.Conn, newest string) ([]map[string]string, error) {
+	return d.rows(ctx, conn, "SELECT id, state FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
+		"AND command NOT "+ownThreads+" AND (id <= "+newest+
+		" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
+		"OR user IN (SELECT User FROM mysql.roles_mapping)) ORDER BY id DESC")
+}
+
+// endSessions kills sessions. One that has ended meanwhile is no error: it is not there at the next look.
+//
+// A session that is in SLEEP() gets a moment to wake before the next one is killed. Without it one KILL of a hundred takes
+// 2 s, in which no other SLEEP() can end (10.11): the killer waits for the lock of all that sleep, and the woken session, which
+// has it, for the killer's.
+func (d *Driver) endSessions(ctx context.Context, conn *sql.Conn, sessions []map[string]string) error {
+	for _, s := range sessions {
+		if err := d.exec(ctx, conn, "KILL "+s["id"]); err != nil && !unknownThread(err) {
+			return fmt.Errorf("end %d sessions: %w", len(sessions), err)
+		}
+		if s["state"] == "User sleep" {
+			sleep.For(ctx, wake)
+		}
+	}
+	return nil
 }
 
 // needReadOnly looks again: a call that was cut short may have changed it.

@@ -3,6 +3,9 @@ package mariadb
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,4 +73,37 @@ func TestWhyADatabaseWasEnded(t *testing.T) {
 		t.Error("a server that stands still was ended, and not said why")
 	}
 	a.wants(replica.Down)
+}
+
+// TestDemoteBesideManySessions: a primary becomes read-only beside hundreds of sessions that sleep, and is not ended for it.
+func TestDemoteBesideManySessions(t *testing.T) {
+	need.Drill(t, "P2: a planned switch ends the sessions of clients, however many and whatever they wait for", need.Programs("mariadb-server", "mariadbd"))
+	a := newNode(t, 1)
+	ctx := try.Context(t)
+	files := data(t)
+	try.Must(t, files.Write(a.datadir))
+	try.Must(t, a.start(ctx, "MASTER"))
+	const many = 800 // killed without a pause they take the server some 20 s
+	a.sql(fmt.Sprintf("SET GLOBAL max_connections=%d, read_only=OFF", many+100))
+	app := a.app()
+	app.SetMaxIdleConns(-1)
+	var clients sync.WaitGroup
+	for range many {
+		c, err := app.Conn(ctx)
+		try.Must(t, err)
+		clients.Go(func() {
+			_, _ = c.ExecContext(ctx, "DO SLEEP(1000)") // it is killed
+			_ = c.Close()
+		})
+	}
+	try.Until(t, "the sessions", func() bool {
+		return a.value("SELECT COUNT(*) FROM information_schema.processlist WHERE state='User sleep'") == strconv.Itoa(many)
+	})
+	killed, err := a.Quiet(ctx)
+	try.Must(t, err)
+	if killed != nil {
+		t.Errorf("the database was ended: %v", killed)
+	}
+	a.wants(replica.Idle)
+	clients.Wait()
 }
