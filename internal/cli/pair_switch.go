@@ -127,6 +127,9 @@ type switched struct {
 	Taken    time.Duration  `json:"taken"`
 	Promoted time.Duration  `json:"promoted"`
 	Started  time.Duration  `json:"started"`
+
+	seen  time.Time // when To was seen to serve
+	cause string    // why it does not, as it told last
 }
 
 func (s switched) text() string {
@@ -186,35 +189,39 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 			return s, err
 		}
 	}
-	var served time.Time // when the other node was seen to serve
-	cause := ""          // why it does not, as it told last
-	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) string {
-		if act := p.Active(); act == nil || act.Host != s.To {
-			cause = or(whyNot(p, s.To), cause)
-			if act != nil && p.Owner.Epoch != epoch {
-				dead = fail.Errorf(fail.Failed, "%s serves again, as %s did not come to serve: %s", act.Host, s.To, or(cause, "it gave no reason")).
-					With("mend what is wrong there; see: holdfast pair status, holdfast events")
-				return ""
-			}
-			why := fmt.Sprintf("%s to serve", s.To)
-			if act == nil {
-				why += ": " + whyNotHealthy(p)
-			}
-			return why
-		}
-		if served.IsZero() {
-			served = time.Now()
-		}
-		why := s.measured(p)
-		if why != "" && time.Since(served) > timesWithin { // an agent that has begun anew does not know them
-			return ""
-		}
+	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) (why string) {
+		why, dead = s.served(p, epoch)
 		return why
 	})
 	if dead != nil {
 		return s, dead
 	}
 	return s, err
+}
+
+// served says what a switch that was ordered at an epoch waits for; "": it is over, or dead says why it will not come about.
+func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string, dead error) {
+	act := p.Active()
+	switch {
+	case act != nil && act.Host == s.To:
+		if s.seen.IsZero() {
+			s.seen = time.Now()
+		}
+		if why = s.measured(p); time.Since(s.seen) > timesWithin { // an agent that has begun anew does not know them
+			why = ""
+		}
+		return why, nil
+	case act != nil && p.Owner.Epoch != epoch:
+		s.cause = or(whyNot(p, s.To), s.cause)
+		return "", fail.Errorf(fail.Failed, "%s serves again, as %s did not come to serve: %s", act.Host, s.To, or(s.cause, "it gave no reason")).
+			With("mend what is wrong there; see: holdfast pair status, holdfast events")
+	}
+	s.cause = or(whyNot(p, s.To), s.cause)
+	why = fmt.Sprintf("%s to serve", s.To)
+	if act == nil {
+		why += ": " + whyNotHealthy(p)
+	}
+	return why, nil
 }
 
 // whyNot is what a node tells of why it can not serve; "": nothing.

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/cluster"
+)
+
+// TestTheEndOfASwitch: what a switch waits for, that it is over, and that it will not come about.
+func TestTheEndOfASwitch(t *testing.T) {
+	ordered := cluster.Epoch{Gen: 1, Seq: 4}
+	at := func(second int) time.Time { return time.Date(2026, 11, 28, 12, 0, second, 0, time.UTC) }
+	status := func(owner cluster.HostID, epoch cluster.Epoch, roles [2]string, problem string) cluster.PairStatus {
+		p := cluster.PairStatus{}
+		p.Owner.Host, p.Owner.Epoch = owner, epoch
+		for i, h := range []cluster.HostID{"h1", "h2"} {
+			n := cluster.PairNode{PairHost: cluster.PairHost{Host: h, Alive: true}}
+			n.Role = roles[i]
+			p.Nodes = append(p.Nodes, n)
+		}
+		p.Nodes[1].Problem = problem
+		return p
+	}
+	times := func(p cluster.PairStatus) cluster.PairStatus {
+		p.Nodes[0].Times = cluster.PairTimes{Asked: at(0), Stopped: at(1), Handed: at(2)}
+		p.Nodes[1].Times = cluster.PairTimes{Taken: at(3), Promoted: at(4), Served: at(6)}
+		return p
+	}
+	const full = "its disk is full"
+	for _, c := range []struct {
+		what string
+		seen []cluster.PairStatus
+		why  string
+		dead string
+	}{
+		{"the old one serves still", []cluster.PairStatus{status("h1", ordered, [2]string{"active", "standby"}, "")}, "h2 to serve", ""},
+		{"nobody serves", []cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "standby"}, full)}, "h2 to serve: ", ""},
+		{"the other one serves, and its times are not told yet", []cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "active"}, "")}, "both nodes to tell how long it took", ""},
+		{"over", []cluster.PairStatus{times(status("h2", ordered.Next(), [2]string{"standby", "active"}, ""))}, "", ""},
+		{"the old one serves again, and the other one says why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, full)}, "", "h1 serves again, as h2 did not come to serve: " + full},
+		{"it said why before", []cluster.PairStatus{
+			status("h2", ordered.Next(), [2]string{"standby", "standby"}, full), status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: " + full},
+		{"it never said why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: it gave no reason"},
+	} {
+		s := switched{From: "h1", To: "h2"}
+		var why string
+		var dead error
+		for _, p := range c.seen {
+			why, dead = s.served(p, ordered)
+		}
+		if !strings.Contains(why, c.why) || c.why == "" && why != "" || (dead != nil) != (c.dead != "") || dead != nil && !strings.Contains(dead.Error(), c.dead) {
+			t.Errorf("%s: waits for %q, %v: want %q, %q", c.what, why, dead, c.why, c.dead)
+		}
+		if c.what == "over" && (s.Total != 6*time.Second || s.Started != 2*time.Second) {
+			t.Errorf("%s: %+v", c.what, s)
+		}
+	}
+}
