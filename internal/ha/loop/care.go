@@ -23,7 +23,7 @@ import (
 const (
 	careEvery   = 10 * time.Second
 	careAgain   = time.Second // at the earliest
-	voteEvery   = 3 * time.Second
+	voteEvery   = time.Second
 	voteWithin  = 10 * time.Second // members that do not answer take time
 	careWithin  = 30 * time.Second
 	tidyEvery   = time.Hour // defragmentation, where it is worth it
