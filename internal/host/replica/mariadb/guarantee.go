@@ -32,6 +32,7 @@ type counts struct {
 	locked               int    // sessions whose writes wait for a lock of all writes, such as FLUSH TABLES WITH READ LOCK
 	txReadOnly           bool   // new sessions may only read, unless they say otherwise
 	most, taken          int    // sessions: the most that there may be, and those that there are
+	refused              uint64 // those that found all connections taken, since the server was started
 }
 
 const (
@@ -101,10 +102,11 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	acked, aerr := strconv.ParseUint(s["rpl_semi_sync_master_yes_tx"], 10, 64)
 	most, merr := strconv.Atoi(v["most"])
 	taken, terr := strconv.Atoi(s["threads_connected"])
-	if err = errors.Join(err, werr, aerr, merr, terr); err != nil {
+	refused, rerr := strconv.ParseUint(s["connection_errors_max_connections"], 10, 64)
+	if err = errors.Join(err, werr, aerr, merr, terr, rerr); err != nil {
 		return c, fmt.Errorf("the database does not say how its replication is: %w", err)
 	}
-	c.txReadOnly, c.most, c.taken, c.pos = v["tx"] == "1", most, taken, v["pos"]
+	c.txReadOnly, c.most, c.taken, c.refused, c.pos = v["tx"] == "1", most, taken, refused, v["pos"]
 	c.acked = acked
 	c.server, c.enabled, c.noSlave, c.point = v["server"], v["enabled"] == "1", v["noslave"] == "1", v["point"]
 	c.waiting, c.status = waiting, s["rpl_semi_sync_master_status"] == "ON"
@@ -114,7 +116,7 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 
 // status are the server's own counters of semi-synchronous replication, and of its sessions.
 func (d *Driver) status(ctx context.Context, q querier) (map[string]string, error) {
-	rows, err := d.rows(ctx, q, "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name = 'Threads_connected'")
+	rows, err := d.rows(ctx, q, "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name IN ('Threads_connected', 'Connection_errors_max_connections')")
 	out := map[string]string{}
 	for _, r := range rows {
 		out[lower(r["variable_name"])] = r["value"]

@@ -92,7 +92,7 @@ const (
 	brief        = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
 	longer       = 4 * time.Second        // the last one
 	lockedLimit  = 10 * time.Second       // for which writes may wait for a lock of all writes, as a copy for a replica takes it for 6 s
-	lockedPause  = 3 * time.Second        // for which none may be seen to wait meanwhile: clients give up, and come again
+	lockedPause  = 3 * time.Second        // for which nothing of the kind may be seen meanwhile: clients give up, and come again
 	crowdedLimit = 5 * time.Second        // for which all connections may be taken
 	answers      = time.Second            // another server
 	pause        = 2 * time.Second        // between two times in which commits wait for a replica that is catching up
@@ -115,7 +115,11 @@ type Driver struct {
 
 	kept struct { // what keeps clients from a primary
 		sync.Mutex
-		crowded time.Time // since when all sessions are taken; zero: they were not at the last look
+		crowded time.Time // since when all connections are taken, if for moments only; zero: they are not
+		full    time.Time // when they were last seen to be
+		refused uint64    // connections, since the server was started, at the last look
+		since   uint64    // the same, at crowded
+		known   bool      // there was a look
 		locked  time.Time // since when sessions wait for a lock of all writes, and nothing was written; zero: they do not
 		waited  time.Time // when one was last seen to wait
 		pos     string    // of the binary log then

@@ -110,12 +110,19 @@ func (d *Driver) outage(c counts, now time.Time) string {
 	k := &d.kept
 	k.Lock()
 	defer k.Unlock()
-	switch {
-	case c.taken < c.most:
-		k.crowded = time.Time{}
-	case k.crowded.IsZero():
-		k.crowded = now
+	// Connections may come and go: those that were refused count as well as a look at which all are taken.
+	if c.refused < k.refused { // another run
+		k.crowded, k.refused = time.Time{}, 0
 	}
+	switch {
+	case c.taken >= c.most || c.refused > k.refused && k.known:
+		if k.full = now; k.crowded.IsZero() {
+			k.crowded, k.since = now, k.refused
+		}
+	case now.Sub(k.full) > lockedPause:
+		k.crowded = time.Time{}
+	}
+	k.refused, k.known = c.refused, true
 	// Not the time of a session: clients give up, and others come.
 	if c.pos != k.pos || now.Sub(k.waited) > lockedPause {
 		k.locked = time.Time{}
@@ -133,7 +140,12 @@ func (d *Driver) outage(c counts, now time.Time) string {
 	case c.txReadOnly:
 		return "tx_read_only is ON, and sessions can only read: SET GLOBAL tx_read_only=OFF"
 	case !k.crowded.IsZero() && now.Sub(k.crowded) >= crowdedLimit:
-		return fmt.Sprintf("all %d connections are taken, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
+		again := ""
+		if c.taken < c.most {
+			again = " again and again"
+		}
+		return fmt.Sprintf("all %d connections are taken%s, and further ones are refused (%d in %s): end some (SHOW PROCESSLIST), or SET GLOBAL max_connections",
+			c.most, again, c.refused-k.since, now.Sub(k.crowded).Truncate(time.Second))
 	}
 	return ""
 }
