@@ -89,6 +89,12 @@ func (a *app) line(ctx context.Context, question string) (answer string, ended b
 		return "", false, err
 	}
 	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	// On a terminal who answers ends the question's line.
+	if in, ok := a.env.Stdin.(*os.File); question != "" && (err != nil || !ok || !isTerminal(in)) {
+		if werr := writeText(a.env.Stderr, "\n"); werr != nil {
+			return "", false, werr
+		}
+	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", false, fmt.Errorf("read the answer: %w", err)
 	}
