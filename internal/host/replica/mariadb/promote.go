@@ -297,9 +297,9 @@ func (d *Driver) forbidWrites(ctx context.Context, conn *sql.Conn) error {
 }
 
 // sessions are those of clients up to the number newest, and those that may write although the server is read-only:
-// id and state of each, the newest first.
+// the id of each, and whether it is in SLEEP(); the newest first.
 func (d *Driver) sessions(ctx context.Context, conn *sql.Conn, newest string) ([]map[string]string, error) {
-	return d.rows(ctx, conn, "SELECT id, state FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
+	return d.rows(ctx, conn, "SELECT id, state='User sleep' AS sleeps FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
 		"AND command NOT "+ownThreads+" AND (id <= "+newest+
 		" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
 		"OR user IN (SELECT User FROM mysql.roles_mapping)) ORDER BY id DESC")
@@ -315,7 +315,7 @@ func (d *Driver) endSessions(ctx context.Context, conn *sql.Conn, sessions []map
 		if err := d.exec(ctx, conn, "KILL "+s["id"]); err != nil && !unknownThread(err) {
 			return fmt.Errorf("end %d sessions: %w", len(sessions), err)
 		}
-		if s["state"] == "User sleep" {
+		if s["sleeps"] == "1" {
 			sleep.For(ctx, wake)
 		}
 	}

@@ -140,12 +140,11 @@ func (d *Driver) outage(c counts, now time.Time) string {
 	case c.txReadOnly:
 		return "tx_read_only is ON, and sessions can only read: SET GLOBAL tx_read_only=OFF"
 	case !k.crowded.IsZero() && now.Sub(k.crowded) >= crowdedLimit:
-		again := ""
+		refused, during := c.refused-k.since, now.Sub(k.crowded).Truncate(time.Second)
 		if c.taken < c.most {
-			again = " again and again"
+			return fmt.Sprintf("all %d connections are taken again and again, and further ones are refused (%d in %s): end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most, refused, during)
 		}
-		return fmt.Sprintf("all %d connections are taken%s, and further ones are refused (%d in %s): end some (SHOW PROCESSLIST), or SET GLOBAL max_connections",
-			c.most, again, c.refused-k.since, now.Sub(k.crowded).Truncate(time.Second))
+		return fmt.Sprintf("all %d connections are taken, and further ones are refused (%d in %s): end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most, refused, during)
 	}
 	return ""
 }
