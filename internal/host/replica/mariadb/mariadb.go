@@ -118,7 +118,6 @@ type Driver struct {
 		crowded time.Time // since when all connections are taken, if for moments only; zero: they are not
 		full    time.Time // when they were last seen to be
 		refused uint64    // connections, since the server was started, at the last look
-		since   uint64    // the same, at crowded
 		known   bool      // there was a look
 		locked  time.Time // since when sessions wait for a lock of all writes, and nothing was written; zero: they do not
 		waited  time.Time // when one was last seen to wait

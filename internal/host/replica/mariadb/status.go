@@ -110,14 +110,15 @@ func (d *Driver) outage(c counts, now time.Time) string {
 	k := &d.kept
 	k.Lock()
 	defer k.Unlock()
-	// Connections may come and go: those that were refused count as well as a look at which all are taken.
+	// Connections may come and go: those that were refused count as well as a look at which all are taken. The server
+	// does not count those that it refuses while its connection for administrators is free.
 	if c.refused < k.refused { // another run
 		k.crowded, k.refused = time.Time{}, 0
 	}
 	switch {
 	case c.taken >= c.most || c.refused > k.refused && k.known:
 		if k.full = now; k.crowded.IsZero() {
-			k.crowded, k.since = now, k.refused
+			k.crowded = now
 		}
 	case now.Sub(k.full) > lockedPause:
 		k.crowded = time.Time{}
@@ -140,11 +141,10 @@ func (d *Driver) outage(c counts, now time.Time) string {
 	case c.txReadOnly:
 		return "tx_read_only is ON, and sessions can only read: SET GLOBAL tx_read_only=OFF"
 	case !k.crowded.IsZero() && now.Sub(k.crowded) >= crowdedLimit:
-		refused, during := c.refused-k.since, now.Sub(k.crowded).Truncate(time.Second)
 		if c.taken < c.most {
-			return fmt.Sprintf("all %d connections are taken again and again, and further ones are refused (%d in %s): end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most, refused, during)
+			return fmt.Sprintf("all %d connections are taken again and again, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
 		}
-		return fmt.Sprintf("all %d connections are taken, and further ones are refused (%d in %s): end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most, refused, during)
+		return fmt.Sprintf("all %d connections are taken, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
 	}
 	return ""
 }
