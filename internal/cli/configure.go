@@ -70,8 +70,15 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			if err != nil {
 				return err
 			}
-			// What is wrong is told by the agent, which knows what is allowed there.
-			cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true, ReadFile: config.ReadFile})
+			// What is wrong is told by the agent, which knows what is allowed there; but it can not read a file that is named.
+			named := false
+			cl, faults, _ := config.Parse(name, text, config.Options{AllowUndersized: true, ReadFile: func(file string) ([]byte, error) {
+				named = true
+				return config.ReadFile(file)
+			}})
+			if len(faults) > 0 && named {
+				return fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
+			}
 			if len(faults) == 0 {
 				text = withDomain(cl, text)
 			}

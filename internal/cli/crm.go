@@ -65,7 +65,11 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is its\naddress. Passwords are root's; on a terminal those that are left out are asked for. What the\nnode's database has is moved aside. The same is: holdfast pair recover"
 		root.Args = cobra.RangeArgs(1, 3)
-		root.RunE = func(cmd *cobra.Command, args []string) error { return a.pairRecoveryScript(cmd, install.ConfDir, args) }
+		var keys []string
+		root.Flags().StringSliceVar(&keys, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
+		root.RunE = func(cmd *cobra.Command, args []string) error {
+			return a.pairRecoveryScript(cmd, install.ConfDir, keys, args)
+		}
 	case partName:
 		root.Use += " NAME"
 		root.Long = "Takes the partition NAME out of the pair. The same is: holdfast pair partition remove"

@@ -294,10 +294,10 @@ func (a *app) confirmScript(ctx context.Context, peer string) error {
 
 // pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host. dir is what is installed on this node. Passwords that are not given
-// are asked for on a terminal, which does not show them.
-func (a *app) pairRecoveryScript(cmd *cobra.Command, dir string, args []string) (err error) {
+// are asked for on a terminal, which does not show them. keys of hosts are taken without asking.
+func (a *app) pairRecoveryScript(cmd *cobra.Command, dir string, keys, args []string) (err error) {
 	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir, confirm: a.confirmScript}
-	r.ssh.opt.Port, r.ssh.parallel = 22, 20
+	r.ssh.opt.Port, r.ssh.parallel, r.ssh.trusted = 22, 20, keys
 	if len(args) == 1 {
 		if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
 			return usage(cmd, errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))

@@ -43,7 +43,7 @@ func script(t *testing.T, of *agent, dir string, args []string, says ...string) 
 		a.socket = of.socket
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
-		return a.pairRecoveryScript(cmd, dir, args)
+		return a.pairRecoveryScript(cmd, dir, nil, args)
 	}, says...)
 }
 
@@ -84,7 +84,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 		a := &app{env: Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)}, socket: of.socket}
 		cmd := &cobra.Command{Use: againName}
 		cmd.SetContext(t.Context())
-		err := a.pairRecoveryScript(cmd, dir, args)
+		err := a.pairRecoveryScript(cmd, dir, nil, args)
 		return said.String(), err
 	}
 	if text, err := run("yes\n", "0.0.0.2", "secret"); err == nil || fail.ExitCode(err) == fail.ExitRefused || !strings.HasSuffix(text, "[yes/no]:\n-----Ip address Check-----\n") {

@@ -168,7 +168,11 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 	}
 	var rows [][]cell
 	for _, h := range hosts {
-		rows = append(rows, hostRow(h, cutOff(s, h), s.Timings.Lease))
+		row := hostRow(h, cutOff(s, h), s.Timings.Lease)
+		if resting(s, h) && h.Fit {
+			row[len(row)-1] = cell{"no", yellow}
+		}
+		rows = append(rows, row)
 	}
 	table(b, p, cols, rows)
 	for _, h := range hosts {
@@ -180,6 +184,12 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 		}
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit; its agent gives no reason")))
+		}
+		if resting(s, h) {
+			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: holdfast host enable %s", clean(h.Name), clean(h.Name)))
+		}
+		if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
+			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), clean(h.Vote)))
 		}
 		switch {
 		case h.Fenced != "":
@@ -207,6 +217,11 @@ func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 	default:
 		say(b, p, "memory", yellow, "in clear to and from "+strings.Join(without, ", ")+", by TLS between the others")
 	}
+}
+
+// resting reports whether a host is in maintenance.
+func resting(s cluster.Status, h cluster.HostStatus) bool {
+	return slices.Contains(s.Want.Rest, cluster.HostID(h.Name))
 }
 
 // cutOff reports whether a host is the one that answers, and does not reach the store: it knows itself all the same.

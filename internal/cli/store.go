@@ -100,6 +100,8 @@ func memberRow(m cluster.StoreMember) []cell {
 		state, role = cell{"away", red}, "-"
 	} else if len(m.Alarms) > 0 {
 		state = cell{"alarm", red}
+	} else if m.Error != "" {
+		state = cell{"no leader", yellow}
 	}
 	size, used, quota, behind := mib(m.Size), mib(m.InUse), mib(m.Quota), fmt.Sprint(m.Behind)
 	if !m.Reachable { // it has told nothing

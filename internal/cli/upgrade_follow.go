@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +17,17 @@ import (
 // awaitUpgrade follows an upgrade to its end, or until a failure needs a person.
 func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bool) error {
 	look := func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }
-	return a.awaitRun(ctx, j, js, look, "holdfast upgrade status")
+	err := a.awaitRun(ctx, j, js, look, "holdfast upgrade status")
+	if js || ctx.Err() != nil {
+		return err
+	}
+	u, uerr := c.Upgrade(ctx)
+	if uerr != nil || u.Job == nil || u.Job.ID != j.ID {
+		return errors.Join(err, uerr)
+	}
+	var b strings.Builder
+	saidOf(&b, painterFor(a.env.Stderr), u.Found)
+	return errors.Join(err, writeText(a.env.Stderr, b.String()))
 }
 
 // awaitRun follows a run to its end, or until a failure needs a person, who is told where to look.

@@ -175,6 +175,9 @@ func (a *Agent) StoreStatus(ctx context.Context) (cluster.StoreStatus, error) {
 			Name: m.Name, URL: strings.Join(m.ClientURLs, ","), Leader: m.Leader, Learner: m.Learner, Reachable: m.Reachable(), Error: m.Error,
 			Version: m.Version, Size: m.DBSize, InUse: m.DBInUse, Quota: m.Quota, Behind: int64(m.Behind), Alarms: m.Alarms,
 		}
+		if m.Reachable() && m.LeaderID == 0 {
+			x.Error = "it knows no leader"
+		}
 		s.Members = append(s.Members, x)
 	}
 	s.Backups, err = a.backups()

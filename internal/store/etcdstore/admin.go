@@ -201,7 +201,11 @@ func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
 	if st.Quota > 0 {
 		st.QuotaUsed = float64(st.DBSize) / float64(st.Quota)
 	}
-	st.Alarms = resp.Errors
+	for _, e := range resp.Errors { // alarms, and that there is no leader
+		if e != rpctypes.ErrNoLeader.Error() {
+			st.Alarms = append(st.Alarms, e)
+		}
+	}
 	return st
 }
 

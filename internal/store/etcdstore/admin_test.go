@@ -234,6 +234,13 @@ func (c *cluster) statusAlone(t *testing.T, a *Admin) {
 	if err != nil || !slices.Equal(names(all), []string{"h1", "h2", "h3"}) || all[0].Reachable() || all[1].Reachable() || !all[2].Reachable() {
 		t.Errorf("%+v, %v", all, err)
 	}
+	try.Until(t, "the last member to know no leader", func() bool {
+		all, err = a.Status(try.Context(t))
+		return err == nil && len(all) == 3 && all[2].Reachable() && all[2].LeaderID == 0
+	})
+	if len(all[2].Alarms) > 0 || all[2].Wrong() != "knows no leader" {
+		t.Errorf("that is no alarm: %+v", all[2])
+	}
 	if err := a.MoveLeader(limited(t, 5*time.Second), "h3"); err == nil && all[2].Leader {
 		t.Error("the leader moved to a frozen member")
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/config"
+	"holdfast/internal/fail"
 	"holdfast/internal/procfs"
 )
 
@@ -87,7 +88,7 @@ func delayOf(mode string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 || d > maxBMCDelay {
-		return 0, fmt.Errorf("mode %q: want slow:DURATION, above 0 and at most %v", mode, maxBMCDelay)
+		return 0, fail.Errorf(fail.Invalid, "mode %q: want slow:DURATION, above 0 and at most %v", mode, maxBMCDelay)
 	}
 	return d, nil
 }
@@ -100,7 +101,7 @@ func checkBMCMode(mode string) error {
 	if d, err := delayOf(mode); err != nil || d > 0 {
 		return err
 	}
-	return fmt.Errorf("mode %q of a management controller: want ok, dead, lie, refuse or slow:DURATION", mode)
+	return fail.Errorf(fail.Invalid, "mode %q of a management controller: want ok, dead, lie, refuse or slow:DURATION", mode)
 }
 
 // BMCMode sets how a host's management controller behaves: ok, dead, lie,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -50,7 +51,16 @@ func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.P
 	if err != nil {
 		return upgrade.Plan{}, err
 	}
-	err = p.build(r, "")
+	if err = p.build(r, ""); err != nil {
+		return p.plan, err
+	}
+	// What RunUpgrade refuses stands in the plan's way.
+	err = s.free(ctx, p, cmp.Or(r.Purpose, upgrade.ForUpgrade))
+	var e *fail.Error
+	if errors.As(err, &e) && e.Kind == fail.Refused {
+		p.plan.Findings = slices.Insert(p.plan.Findings, 0, upgrade.Finding{Rule: "not-over", Level: upgrade.Block, Text: e.Message, Remedy: e.Remedy})
+		err = nil
+	}
 	return p.plan, err
 }
 

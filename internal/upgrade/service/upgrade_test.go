@@ -294,6 +294,14 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	if err != nil || !p.Blocked() {
 		t.Errorf("planned while it runs: %v, %+v", err, p.Findings)
 	}
+	stands := func(what string, q request.Request, words string) {
+		t.Helper()
+		p, err := r.PlanUpgrade(limited(t), q)
+		if err != nil || !p.Blocked() || p.Findings[0].Rule != "not-over" || !strings.Contains(p.Findings[0].Text, words) || p.Findings[0].Remedy == "" {
+			t.Errorf("%s: %v, %+v", what, err, p.Findings)
+		}
+	}
+	stands("a commit while it runs", commit, "is active: only one upgrade at a time")
 
 	r.end(up.Job.ID, "failed", func(s *upgrade.Status) {
 		s.Cluster, s.Hosts = upgrade.Rollup, map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollup}
@@ -302,6 +310,7 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	blocked("a rollback of nothing", back, "never-upgraded")
 	other := q
 	other.Bundle = r.bundle("3.0.0").SHA256
+	stands("another upgrade after half of it", other, "is not over: the cluster is rollup")
 	_, err = r.RunUpgrade(limited(t), "ann", other)
 	wantKind(t, err, fail.Refused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "corrected one of the same version", "upgrade skip STEP", "holdfast upgrade run", "holdfast upgrade rollback")
 	if len(r.jobs()) != 1 {
