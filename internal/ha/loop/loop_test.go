@@ -25,6 +25,11 @@ func TestPowerLossIsAnsweredByATakeover(t *testing.T) {
 		if o.Proof.Kind != cluster.ProofDeadline || o.Proof.Host != h.id || o.Epoch.Seq != 2 || o.State != cluster.Running {
 			t.Errorf("owner %+v", o)
 		}
+		for id, x := range w.hosts { // the one that has written the record, too
+			if got := x.agent.Status().Owner; x != h && !got.Time.Equal(o.Time) {
+				t.Errorf("%s says that it runs since %s, others since %s", id, got.Time, o.Time)
+			}
+		}
 		h.power()
 		time.Sleep(15 * time.Second)
 		for _, hs := range w.status().Hosts {

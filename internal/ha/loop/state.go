@@ -242,7 +242,7 @@ func (a *Agent) key(k ha.Key) string {
 	return records.WantKey(a.s.core.Resource)
 }
 
-// value is what a record of the core holds, with the writer's wall clock.
+// value is what a record of the core holds, with the writer's wall clock, which the core takes over with the record.
 func (a *Agent) value(p ha.Put) any {
 	switch p.Kind {
 	case ha.KindCoordinator:
@@ -250,9 +250,8 @@ func (a *Agent) value(p ha.Put) any {
 	case ha.KindHost:
 		return p.Host
 	case ha.KindOwner:
-		o := *p.Owner
-		o.Time = time.Now().UTC()
-		return o
+		p.Owner.Time = time.Now().UTC()
+		return *p.Owner
 	}
 	return p.Want
 }
