@@ -259,7 +259,10 @@ func (d *Driver) Together(ctx context.Context, standby replica.Status) (replica.
 		return replica.Guarantee{}, fail.Errorf(fail.Refused, "the replica does not take every write: %s", standby.Lossy)
 	}
 	if standby.Role != replica.Replica || standby.Of != c.server || standby.Relay == "" {
-		return replica.Guarantee{}, fail.Errorf(fail.Refused, "the status is not that of a replica that follows server %s and applies what it receives", c.server)
+		if standby.Problem != "" {
+			return replica.Guarantee{}, fail.Errorf(fail.Refused, "the other node's copy does not follow this one: %s", standby.Problem)
+		}
+		return replica.Guarantee{}, fail.Errorf(fail.Refused, "the other node's copy does not follow this one, or does not apply what it receives")
 	}
 	d.prove(nil)
 	alone := !c.strict()
