@@ -185,6 +185,9 @@ var quirks = []quirk{
 // TestQuirks: with each quirk the state is read and the power-off is proved, or both are
 // refused with the reason. Nothing stays behind at the device.
 func TestQuirks(t *testing.T) {
+	short := closeTime
+	closeTime = generous
+	t.Cleanup(func() { closeTime = short })
 	for _, q := range quirks {
 		t.Run(q.name, func(t *testing.T) {
 			r, s := withService(t, q.edit)
