@@ -45,6 +45,9 @@ const (
 	checkSetup = "set-up" // begun there, and not at its end
 )
 
+// checkClean is the check for what a node would lose, or has already.
+const checkClean = "clean node"
+
 // Busy reports that an installation or a set-up is at work on one of the hosts, or was begun there.
 func Busy(all []Finding) bool {
 	return slices.ContainsFunc(all, func(f Finding) bool { return f.Result == Fail && (f.Check == checkBusy || f.Check == checkSetup) })

@@ -85,6 +85,12 @@ func Judge(in Input) []Finding {
 		}
 	}
 	j.passed(checkSetup, "none was begun elsewhere")
+	if a, b := in.Nodes[0], in.Nodes[1]; a.Trouble == nil && b.Trouble == nil && a.Facts.Cluster != "" && a.Facts.Cluster == b.Facts.Cluster {
+		// What else there is to say is of nodes that are to be one: their own address would be somebody's.
+		j.fail(checkClean, fmt.Sprintf("%s and %s belong to one cluster already: %s", a.who(), b.who(), a.Facts.Cluster),
+			"if that is this pair: see holdfast pair status, and change it by holdfast config import; else take them out of it (holdfast uninstall)")
+		return sorted(j.out)
+	}
 	j.distinct()
 	for _, n := range in.Nodes {
 		if n.Trouble == nil {
@@ -396,7 +402,7 @@ func (j *judgement) begun(n Node) {
 // clean: a node has nothing that a pair would lose or stand beside.
 func (j *judgement) clean(n Node) {
 	f := n.Facts
-	const check = "clean node"
+	const check = checkClean
 	if f.Cluster != "" {
 		j.fail(check, n.who()+" belongs to the cluster "+f.Cluster, "take it out of that cluster (holdfast uninstall)")
 	}

@@ -141,6 +141,12 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 		{"a set-up is at work", func(in *Input) { in.Nodes[1].Trouble = &Trouble{Busy: true, Finding: "x", Remedy: "wait"} }, "fail busy", "wait"},
 		{"a set-up of the other node", func(in *Input) { in.Nodes[1].Facts.Begun = "a set-up is at work: process 7" }, "fail set-up", "n2 (10.0.0.2): a set-up is at work: process 7 there"},
 		{"a set-up that the arbiter has begun", func(in *Input) { in.Arbiters[0].Node.Facts.Begun = "a set-up was begun" }, "fail set-up", "go on with it there"},
+		{"a pair that is set up", func(in *Input) { in.Nodes[0].Facts.Cluster, in.Nodes[1].Facts.Cluster = "hf-1", "hf-1" }, "fail clean node", "belong to one cluster already: hf-1"},
+		{"a pair whose address serves", func(in *Input) {
+			in.Nodes[0].Facts.Cluster, in.Nodes[1].Facts.Cluster = "hf-1", "hf-1"
+			in.Nodes[0].Facts.Guests = []string{"one"}
+		}, "fail clean node", "see holdfast pair status"},
+		{"nodes of two clusters", func(in *Input) { in.Nodes[0].Facts.Cluster, in.Nodes[1].Facts.Cluster = "hf-1", "hf-2" }, "fail clean node", "n2 (10.0.0.2) belongs to the cluster hf-2"},
 		{"the set-up itself", func(in *Input) { in.Nodes[0].Facts.Begun = "a set-up is at work" }, "", ""},
 		{"the arbiter does not answer", func(in *Input) { in.Arbiters[0].Node.Trouble = &Trouble{Finding: "no route", Remedy: "see"} }, "fail arbiter", "10.0.0.3: no route"},
 		{"one machine by two addresses", func(in *Input) { in.Nodes[1].Facts.Machine = "a" }, "fail machines", "one and the same"},
