@@ -100,6 +100,9 @@ func jobText(j job.View, p painter) string {
 	for _, w := range j.WaitsFor() {
 		say(&b, p, "waits", yellow, clean(w))
 	}
+	if len(j.Steps) == 0 { // the answer to an order
+		return b.String()
+	}
 	b.WriteByte('\n')
 	cols := []column{{head: "STEP", cut: 2, least: 12}, {head: "STATE"}, {head: "TRY"}, {head: "NOTE", cut: 1, least: 12}}
 	var rows [][]cell
@@ -107,6 +110,12 @@ func jobText(j job.View, p painter) string {
 		rows = append(rows, []cell{{clean(s.ID), plain}, stepState(s), {fmt.Sprint(s.Attempt), plain}, {clean(or(s.Why, s.Note)), plain}})
 	}
 	table(&b, p, cols, rows)
+	for _, s := range stuckSteps(j) {
+		if s.Tail != "" { // else the table has it all
+			b.WriteByte('\n')
+			stuckText(&b, p, s, fewLines)
+		}
+	}
 	return b.String()
 }
 
@@ -157,12 +166,13 @@ func (a *app) jobRetryCmd() *cobra.Command {
 func (a *app) jobSkipCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
-		Use: "skip JOB STEP", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
+		Use: "skip JOB STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return wantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.orderJob(cmd, args[0], "skip", args[1], reason)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "the reason; it is kept with the step")
+	cmd.Flags().StringVar(&reason, "reason", "", "the reason, `why`; it is kept with the step")
 	return cmd
 }
 

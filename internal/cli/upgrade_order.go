@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,18 +31,21 @@ func (a *app) upgradeSkipCmd() *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
-		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if reason == "" {
-				return usage(cmd, errors.New("no --reason given; want why the step is skipped"))
-			}
-			return nil
-		},
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return wantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.orderUpgrade(cmd, "skip", args[0], reason)
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason, `why`; it is kept with the step")
 	return cmd
+}
+
+// wantReason refuses to skip a step for no reason.
+func wantReason(cmd *cobra.Command, reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return usage(cmd, errors.New("no --reason given; want why the step is skipped"))
+	}
+	return nil
 }
 
 // orderUpgrade gives the job of the upgrade an order.

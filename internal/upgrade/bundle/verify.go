@@ -257,7 +257,7 @@ func (rep *Report) checkSignature(o *Options, hd head) error {
 	case len(hd.signature) == 0:
 		return nil
 	case len(o.Keys) == 0 && !o.AllowUnsigned:
-		return refuse("", "no public key is given to check its signature with")
+		return refuse("", "no public key is given to check its signature with: want --key FILE, or --allow-unsigned")
 	case len(o.Keys) == 0:
 		return nil
 	}

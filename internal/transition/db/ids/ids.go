@@ -76,7 +76,7 @@ func Load(dir string, kinds []mapping.Kind) (map[string]Set, error) {
 		path := filepath.Join(dir, e.Name())
 		kind, ending, known := split(e.Name(), kinds)
 		if !known {
-			f.add("%s: there is no such file of IDs: want %s", path, wanted(kinds))
+			f.add("%s: no file of IDs has this name: want %s", path, wanted(kinds))
 			continue
 		}
 		if before, twice := out[kind]; twice {

@@ -85,9 +85,9 @@ func TestLoadErrors(t *testing.T) {
 		name, text string
 		want       string // lines; DIR is the folder
 	}{
-		{"cell.csv", "a,b", "DIR/cell.csv: there is no such file of IDs: want KIND.csv or KIND.yaml, where KIND is one of project, user, zone"},
-		{"project.cvs", "a,b", "DIR/project.cvs: there is no such file of IDs: want KIND.csv or KIND.yaml, where KIND is one of project, user, zone"},
-		{"project.yml", "map: {}", "DIR/project.yml: there is no such file of IDs: want KIND.csv or KIND.yaml, where KIND is one of project, user, zone"},
+		{"cell.csv", "a,b", "DIR/cell.csv: no file of IDs has this name: want KIND.csv or KIND.yaml, where KIND is one of project, user, zone"},
+		{"project.cvs", "a,b", "DIR/project.cvs: no file of IDs has this name: want KIND.csv or KIND.yaml, where KIND is one of project, user, zone"},
+		{"project.yml", "map: {}", "DIR/project.yml: no file of IDs has this name: want KIND.csv or KIND.yaml, where KIND is one of project, user, zone"},
 		{"project.csv", "a,b\nc,d\na,e\n*,f\n*,f\n", `DIR/project.csv: line 3: "a", "e": the old value is in line 1 already, for "b"` + "\n" +
 			`DIR/project.csv: line 5: "*", "f": the value for all others is in line 4 already: "f"`},
 		{"project.csv", "a,b\na,b\n", `DIR/project.csv: line 2: "a", "b": the old value is in line 1 already, for "b"`},

@@ -136,7 +136,7 @@ func (d *Database) Write(ctx context.Context, doc *net.Document, kind string, re
 	for _, o := range objects(doc, kind) {
 		for _, t := range append([]belongs{{table: o.table}}, o.parts...) {
 			if !d.has[t.table] && (t.table == o.table || len(t.rows) > 0) {
-				return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database", d.name, t.table)
+				return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, t.table)
 			}
 		}
 		err := d.in(ctx, func(tx *sql.Tx) error {

@@ -76,7 +76,7 @@ func (d *Database) columns(ctx context.Context) error {
 func (d *Database) writable() error {
 	for _, t := range tables {
 		if !d.has[t] {
-			return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database", d.name, t)
+			return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, t)
 		}
 	}
 	return nil
