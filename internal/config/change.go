@@ -32,9 +32,13 @@ type Change struct {
 	Why    string `json:"why,omitempty"` // Install: why not while the cluster runs
 }
 
-// String gives the change in one line.
+// String gives the change in one line; a long value, as the XML of a domain, by its length.
 func (c Change) String() string {
+	const longest = 300
 	show := func(s string) string {
+		if len(s) > longest {
+			return fmt.Sprintf("(%d characters, all of them with -o json)", len(s))
+		}
 		if s == "" {
 			return "(none)"
 		}

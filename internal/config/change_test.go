@@ -90,3 +90,15 @@ func TestDiff(t *testing.T) {
 		})
 	}
 }
+
+// TestALongValueIsToldByItsLength: the XML of a domain in one line of several thousand characters can not be read.
+func TestALongValueIsToldByItsLength(t *testing.T) {
+	c := Change{Path: "DomainXML", New: `"` + strings.Repeat("x", 298) + `"`}
+	if got := c.String(); got != "DomainXML: (none) -> "+c.New {
+		t.Errorf("%s", got)
+	}
+	c.Old, c.New = c.New, `"`+strings.Repeat("y", 299)+`"`
+	if got := c.String(); got != "DomainXML: "+c.Old+" -> (301 characters, all of them with -o json)" {
+		t.Errorf("%s", got)
+	}
+}
