@@ -189,6 +189,14 @@ func (c *checker) module(at string, m *Module) {
 	if has := m.Actions.Rollback != nil; has != m.CanRollback {
 		c.add(at+".canRollback", fmt.Sprint(m.CanRollback), "want true with a rollback action (none: true counts), and false without one")
 	}
+	if r := m.Actions.Rollback; r != nil && r.None {
+		for _, p := range Phases() {
+			// What a program has changed, a rollback of nothing may leave; what is changed here by itself comes back.
+			if a := m.Actions.Get(p); a != nil && p != PreCheck && (a.Packages != nil || a.FileTree != nil) {
+				c.add(at+".actions.rollback.none", "true", fmt.Sprintf("want a rollback that takes back what actions.%s changes: packages or fileTree, as there; or canRollback: false without one", p))
+			}
+		}
+	}
 	for i, f := range m.Config {
 		p := fmt.Sprintf("%s.config[%d]", at, i)
 		c.inBundle(p+".file", f.File)

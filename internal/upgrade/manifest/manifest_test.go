@@ -83,8 +83,14 @@ func TestCheck(t *testing.T) {
 		`modules[0].timeout: value "25h0m0s": want a duration`:                              func(m *Manifest) { m.Modules[0].Timeout = Duration(25 * time.Hour) },
 		`modules[0].canRollback: value "false": want true`:                                  func(m *Manifest) { m.Modules[0].CanRollback = false },
 		`modules[1].canRollback: value "true": want true`:                                   func(m *Manifest) { m.Modules[1].CanRollback = true },
-		`modules[1].actions: value "": want at least one action`:                            func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].Files = Actions{}, nil },
-		`modules[1].runsOn: value "manager": want nothing here`:                             func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].RunsOn = Actions{}, "manager" },
+		`modules[2].actions.rollback.none: value "true": want a rollback that takes back what actions.install changes`: func(m *Manifest) {
+			m.Modules[2].CanRollback, m.Modules[2].Actions.Rollback = true, &Action{None: true}
+		},
+		`modules[1].actions.rollback.none: value "true": want a rollback that takes back what actions.install changes`: func(m *Manifest) {
+			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = true, &Action{None: true}
+		},
+		`modules[1].actions: value "": want at least one action`: func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].Files = Actions{}, nil },
+		`modules[1].runsOn: value "manager": want nothing here`:  func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].RunsOn = Actions{}, "manager" },
 		`modules: value "": want at least one with actions`: func(m *Manifest) {
 			for i := range m.Modules {
 				m.Modules[i].Actions = Actions{}
