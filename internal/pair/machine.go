@@ -262,7 +262,7 @@ func (m *Machine) Moved() bool {
 }
 
 // NotJudged is why a copy can not be promoted that was looked at before the record of the copies changed.
-const NotJudged = "this node's copy was not looked at since the record of the copies has changed"
+const NotJudged = "its copy was not looked at since the record of the copies has changed"
 
 // Fit says why this node's copy can not be promoted, "" when it can.
 func (m *Machine) Fit() string {
@@ -270,15 +270,15 @@ func (m *Machine) Fit() string {
 	case m.Sync.Mod == 0:
 		return "the pair is not set up"
 	case !m.Sync.Has(m.Self):
-		return "this node's copy does not have every acknowledged write"
+		return "its copy does not have every acknowledged write"
 	case r.Role == RoleUnknown:
-		return "this node's copy can not be observed"
+		return "its copy can not be observed"
 	case r.Stuck:
-		return "this node's copy does not follow"
+		return "its copy does not follow"
 	case m.Seen.SyncMod != m.Sync.Mod:
 		return NotJudged
 	case !r.Whole:
-		return "this node's copy may have lost writes"
+		return "its copy may have lost writes"
 	}
 	return ""
 }

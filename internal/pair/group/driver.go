@@ -193,7 +193,7 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 		case m.Phase == pair.Ended && m.Empty() && m.Arrived():
 			g.State, g.Epoch = cluster.GuestArrived, m.Owner.Epoch
 		case m.Phase == pair.Ended && m.Empty() && m.Coming() && !m.Judged():
-			err = errors.New("this node's copy was not looked at since the group was handed over to it")
+			err = errors.New("its copy was not looked at since the group was handed over to it")
 		case m.Phase == pair.Ended && m.Empty(), m.Phase != pair.Ended && m.Moved() && m.Gone():
 			g.State, g.Moved, g.GaveUp = cluster.GuestAbsent, m.Moved(), m.Why
 		case lost != "":

@@ -147,7 +147,7 @@ func TestAReportSaysWhatFailed(t *testing.T) {
 // TestAReportByAnEarlierRecord: why a copy was not fit by another record of the copies is not told as if it were so now.
 func TestAReportByAnEarlierRecord(t *testing.T) {
 	r := Report{Judged: 7}
-	r.Why = "this node's copy does not have every acknowledged write"
+	r.Why = "its copy does not have every acknowledged write"
 	if got := r.By(7).Why; got != r.Why {
 		t.Errorf("by the same record: %q", got)
 	}

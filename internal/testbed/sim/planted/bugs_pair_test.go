@@ -29,7 +29,7 @@ func pairBugs() []bug {
 		{name: "pair-doubt-for-ever", breaks: "a proof that does not hold any more is made anew", focus: "-", test: random,
 			edits: []edit{{pairDecide, "	return m.Phase == Ended && m.Judged() && m.peerServes() && m.Sync.Has(m.Self) && r.Role == RoleStandby && r.Linked && !r.Whole\n", "	return r.Role > 9\n"}}},
 		{name: "pair-lost-writes", breaks: "a copy that may have lost writes is not promoted", focus: "-", test: random,
-			edits: []edit{{pairDecide, "m.Judged() && r.Whole && r.Role != RoleUnknown {", "m.Judged() {"}, {pairMachine, "	case !r.Whole:\n		return \"this node's copy may have lost writes\"\n", ""}}},
+			edits: []edit{{pairDecide, "m.Judged() && r.Whole && r.Role != RoleUnknown {", "m.Judged() {"}, {pairMachine, "	case !r.Whole:\n		return \"its copy may have lost writes\"\n", ""}}},
 		{name: "pair-joined-for-ever", breaks: "a join counts until the active goes on alone", focus: "-", test: search,
 			edits: []edit{{pairDecide, "	case Promote, Alone, Follow, Demote:", "	case Promote, Follow, Demote:"}, {pairMachine, "	if r.Role != RoleActive || !r.Waits {\n		m.Joined = 0\n	}\n", ""}}},
 		{name: "pair-adopts-without-doubt", breaks: "a new process does not know what the one before has on its way", focus: "-", test: search,
