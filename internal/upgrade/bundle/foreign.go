@@ -30,7 +30,7 @@ type pack struct {
 func (s *stream) foreign(o *Options, first *tar.Header, to sink) (*Report, error) {
 	switch {
 	case o.Signature == nil && !o.AllowUnsigned:
-		return nil, refuse("", "it is not signed: its first member is %s, not %s", shown(first.Name), manifest.FileManifest)
+		return nil, refuse("", "it is not signed: its first member is %s, not %s; a package of another layout needs --signature FILE", shown(first.Name), manifest.FileManifest)
 	case o.Signature != nil && len(o.Keys) == 0:
 		return nil, refuse("", "no public key is given to check its signature with; without a key, give no signature")
 	}
