@@ -151,7 +151,7 @@ func quorum(addr string) []precheck.Arbiter {
 
 func TestAllHostsAreAsked(t *testing.T) {
 	w := &world{facts: func(_ string, f *install.Facts) {
-		f.Installed, f.Unknown["installed"] = &install.Installed{Cluster: "hf-1", Host: f.Name}, "torn"
+		f.Installed, f.Unknown["installed"] = &install.Installed{Cluster: "hf-" + f.Name, Host: f.Name}, "torn"
 	}}
 	_, all, err := w.run(t, func(o *Options) {
 		o.Arbiters, o.Dev, o.VersionFile, o.Unmanaged = quorum("127.0.0.3"), "eth0", "/v", "/p"
@@ -160,7 +160,7 @@ func TestAllHostsAreAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(all, "fail connect") || strings.Contains(all, "fail arbiter") || !strings.Contains(all, "n3 (127.0.0.3) answers") || !strings.Contains(all, "hf-1") || !strings.Contains(all, "torn") {
+	if strings.Contains(all, "fail connect") || strings.Contains(all, "fail arbiter") || !strings.Contains(all, "n3 (127.0.0.3) answers") || !strings.Contains(all, "hf-n2") || !strings.Contains(all, "torn") {
 		t.Errorf("findings:\n%s", all)
 	}
 	if w.closed != 3 {
