@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +61,8 @@ type MemberStatus struct {
 	QuotaUsed  float64  `json:"quota_used"` // DBSize of Quota, 0 to 1; see QuotaAlert
 	Alarms     []string `json:"alarms,omitempty"`
 	Version    string   `json:"version"` // of etcd
+
+	errors []string // that it tells: alarms of all members, and that it knows no leader
 }
 
 // Reachable tells whether the member answered.
@@ -142,12 +146,9 @@ func (a *Admin) Status(ctx context.Context) ([]MemberStatus, error) {
 	for i, m := range members {
 		wg.Go(func() { out[i] = a.ask(ctx, m) })
 	}
-	alarms, alarmErr := a.alarms(ctx)
 	wg.Wait()
 	for i := range out {
-		if alarmErr == nil { // else what the member itself says
-			out[i].Alarms = alarms[out[i].ID]
-		}
+		out[i].Alarms = alarmsOf(out[i].ID, out)
 	}
 	behind(out)
 	slices.SortFunc(out, func(a, b MemberStatus) int { return cmp.Compare(a.title(), b.title()) })
@@ -201,11 +202,7 @@ func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
 	if st.Quota > 0 {
 		st.QuotaUsed = float64(st.DBSize) / float64(st.Quota)
 	}
-	for _, e := range resp.Errors { // alarms, and that there is no leader
-		if e != rpctypes.ErrNoLeader.Error() {
-			st.Alarms = append(st.Alarms, e)
-		}
-	}
+	st.errors = resp.Errors
 	return st
 }
 
@@ -230,19 +227,20 @@ func leaderOf(all []MemberStatus) (lead MemberStatus, ok bool) {
 	return lead, ok
 }
 
-// alarms gives the alarms by member.
-func (a *Admin) alarms(ctx context.Context) (map[uint64][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	resp, err := repeat(leading(ctx), a.etcd.AlarmList)
-	if err != nil {
-		return nil, fmt.Errorf("list alarms: %w", err)
+// raised is how a member tells an alarm of any member among its errors, beside that it knows no leader.
+var raised = regexp.MustCompile(`memberID: *([0-9]+) +alarm: *([A-Z]+)`)
+
+// alarmsOf are the alarms of a member, as the members tell them. To list them (AlarmList) would be a write of the store.
+func alarmsOf(id uint64, all []MemberStatus) (out []string) {
+	for _, m := range all {
+		for _, e := range m.errors {
+			f := raised.FindStringSubmatch(e)
+			if len(f) == 3 && f[1] == strconv.FormatUint(id, 10) && !slices.Contains(out, f[2]) {
+				out = append(out, f[2])
+			}
+		}
 	}
-	out := map[uint64][]string{}
-	for _, al := range resp.Alarms {
-		out[al.MemberID] = append(out[al.MemberID], al.Alarm.String())
-	}
-	return out, nil
+	return out
 }
 
 // only makes a client of one member.

@@ -210,3 +210,16 @@ func TestClassifyOthers(t *testing.T) {
 	expect(t, "deadline", fmt.Errorf("wrapped: %w", context.DeadlineExceeded), store.ErrUnknown)
 	expect(t, "no idea", errors.New("no idea"), store.ErrUnknown)
 }
+
+// TestAlarmsOf: members tell the alarms of all, each its own is one that a member that answers has told; no leader is none.
+func TestAlarmsOf(t *testing.T) {
+	all := []MemberStatus{
+		{ID: 7, errors: []string{"etcdserver: no leader", "memberID:7 alarm:NOSPACE ", "memberID:18446744073709551615 alarm:CORRUPT "}},
+		{ID: 18446744073709551615}, {ID: 9, errors: []string{"memberID:7 alarm:NOSPACE "}},
+	}
+	for i, want := range []string{"[NOSPACE]", "[CORRUPT]", "[]"} {
+		if got := fmt.Sprint(alarmsOf(all[i].ID, all)); got != want {
+			t.Errorf("member %d: %s, want %s", all[i].ID, got, want)
+		}
+	}
+}
