@@ -202,8 +202,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 // served says what a switch that was ordered at an epoch waits for; "": it is over, or dead says why it will not come about.
 func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string, dead error) {
 	act := p.Active()
-	switch {
-	case act != nil && act.Host == s.To:
+	if act != nil && act.Host == s.To {
 		if s.seen.IsZero() {
 			s.seen = time.Now()
 		}
@@ -211,12 +210,12 @@ func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string
 			why = ""
 		}
 		return why, nil
-	case act != nil && p.Owner.Epoch != epoch:
-		s.cause = or(whyNot(p, s.To), s.cause)
+	}
+	s.cause = or(whyNot(p, s.To), s.cause)
+	if act != nil && p.Owner.Epoch != epoch {
 		return "", fail.Errorf(fail.Failed, "%s serves again, as %s did not come to serve: %s", act.Host, s.To, or(s.cause, "it gave no reason")).
 			With("mend what is wrong there; see: holdfast pair status, holdfast events")
 	}
-	s.cause = or(whyNot(p, s.To), s.cause)
 	why = fmt.Sprintf("%s to serve", s.To)
 	if act == nil {
 		why += ": " + whyNotHealthy(p)

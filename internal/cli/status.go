@@ -168,11 +168,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 	}
 	var rows [][]cell
 	for _, h := range hosts {
-		row := hostRow(h, cutOff(s, h), s.Timings.Lease)
-		if resting(s, h) && h.Fit {
-			row[len(row)-1] = cell{"no", yellow}
-		}
-		rows = append(rows, row)
+		rows = append(rows, hostRow(h, cutOff(s, h), resting(s, h.Name), s.Timings.Lease))
 	}
 	table(b, p, cols, rows)
 	for _, h := range hosts {
@@ -185,7 +181,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit; its agent gives no reason")))
 		}
-		if resting(s, h) {
+		if resting(s, h.Name) {
 			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: holdfast host enable %s", clean(h.Name), clean(h.Name)))
 		}
 		if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
@@ -220,14 +216,12 @@ func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 }
 
 // resting reports whether a host is in maintenance.
-func resting(s cluster.Status, h cluster.HostStatus) bool {
-	return slices.Contains(s.Want.Rest, cluster.HostID(h.Name))
-}
+func resting(s cluster.Status, h cluster.HostID) bool { return slices.Contains(s.Want.Rest, h) }
 
 // cutOff reports whether a host is the one that answers, and does not reach the store: it knows itself all the same.
 func cutOff(s cluster.Status, h cluster.HostStatus) bool { return h.Name == s.Self && !s.Connected }
 
-func hostRow(h cluster.HostStatus, cut bool, lease time.Duration) []cell {
+func hostRow(h cluster.HostStatus, cut, rests bool, lease time.Duration) []cell {
 	state := cell{"alive", green}
 	switch {
 	case cut:
@@ -261,6 +255,8 @@ func hostRow(h cluster.HostStatus, cut bool, lease time.Duration) []cell {
 		fit = cell{"-", plain}
 	case !h.Fit:
 		fit = cell{"no", red}
+	case rests:
+		fit = cell{"no", yellow}
 	}
 	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}
 }

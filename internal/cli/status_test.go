@@ -39,7 +39,7 @@ func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 func TestAHostOfWhichOneRecordWasRead(t *testing.T) {
 	h := cluster.HostStatus{Host: cluster.Host{Name: "h1"}, Silent: time.Second}
 	for want, lease := range map[string]time.Duration{"unknown": 6 * time.Second, "silent 1s": time.Second} {
-		if got := hostRow(h, false, lease)[2].text; got != want {
+		if got := hostRow(h, false, false, lease)[2].text; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

@@ -278,12 +278,11 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 // forbidWrites makes the server read-only. That waits for writes, locks of tables, and commits that are under way, thus
 // for their acknowledgement: for a second. Then all sessions are ended, as a client may take hours.
 func (d *Driver) forbidWrites(ctx context.Context, conn *sql.Conn) error {
-	const lockWaitTimeout = 1205 // ER_LOCK_WAIT_TIMEOUT
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.Limit)
 	defer cancel()
 	for {
 		err := d.exec(ctx, conn, "SET STATEMENT lock_wait_timeout=1 FOR SET GLOBAL read_only=ON")
-		if !isError(err, lockWaitTimeout) {
+		if !isError(err, errLocked) {
 			return err
 		}
 		left, err := d.sessions(ctx, conn, everyID)

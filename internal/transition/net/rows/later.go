@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
@@ -57,7 +56,7 @@ func (s *side) want(id string, row bool, columns ...[2]any) {
 func (d *Database) sides(ctx context.Context, s side) error {
 	if !d.has[s.table] {
 		if i := slices.IndexFunc(s.rows, func(r sideRow) bool { return r.columns != nil }); i >= 0 {
-			return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, s.table)
+			return d.lacks(s.table)
 		}
 		return nil
 	}

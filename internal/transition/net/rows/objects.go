@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/transition/net"
 )
 
@@ -136,7 +135,7 @@ func (d *Database) Write(ctx context.Context, doc *net.Document, kind string, re
 	for _, o := range objects(doc, kind) {
 		for _, t := range append([]belongs{{table: o.table}}, o.parts...) {
 			if !d.has[t.table] && (t.table == o.table || len(t.rows) > 0) {
-				return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, t.table)
+				return d.lacks(t.table)
 			}
 		}
 		err := d.in(ctx, func(tx *sql.Tx) error {

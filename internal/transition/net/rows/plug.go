@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/transition/net"
 )
 
@@ -23,7 +22,7 @@ func (d *Database) Plugs(ctx context.Context, ports []net.Port) (changed int, er
 	}
 	for _, column := range []string{"vif_details", "vif_type", "host", "port_id"} {
 		if !d.has["ml2_port_bindings."+column] {
-			return 0, fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, "ml2_port_bindings")
+			return 0, d.lacks("ml2_port_bindings")
 		}
 	}
 	for part := range slices.Chunk(said, 200) {

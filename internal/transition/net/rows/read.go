@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
@@ -273,7 +272,7 @@ func (d *Database) snapshot(ctx context.Context) (s *snapshot, err error) {
 	for _, names := range read {
 		i := slices.IndexFunc(names, func(n string) bool { return d.has[n] })
 		if i < 0 {
-			return nil, fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, strings.Join(names, " or "))
+			return nil, d.lacks(strings.Join(names, " or "))
 		}
 		if s.rows[names[0]], err = d.all(ctx, tx, names[i]); err != nil {
 			return nil, err

@@ -25,6 +25,11 @@ type Database struct {
 	has  map[string]bool // TABLE and TABLE.COLUMN
 }
 
+// lacks is the error of a database without a table that Neutron's has.
+func (d *Database) lacks(table string) error {
+	return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, table)
+}
+
 // tables are those that are written.
 var tables = []string{"agents", "standardattributes", "securitygroups", "default_security_group"}
 
@@ -76,7 +81,7 @@ func (d *Database) columns(ctx context.Context) error {
 func (d *Database) writable() error {
 	for _, t := range tables {
 		if !d.has[t] {
-			return fail.Errorf(fail.Invalid, "database %s has no table %s: want Neutron's database (--db-name)", d.name, t)
+			return d.lacks(t)
 		}
 	}
 	return nil
