@@ -37,7 +37,8 @@ func (p *pairRig) chosen(t *testing.T) {
 	p.until(t, standby+" to say why it does not serve", func(ctx context.Context) (string, bool) {
 		st, err := p.pairStatus(ctx)
 		why := fmt.Sprint(st.Why)
-		return fmt.Sprintf("%s: %s, %v", st.Health, why, err), err == nil && st.Health == cluster.Broken && strings.Contains(why, standby+": its copy does not have every acknowledged write")
+		lacks := strings.Contains(why, standby+": its copy does not have every acknowledged write")
+		return fmt.Sprintf("%s: %s, %v", st.Health, why, err), err == nil && st.Health == cluster.Broken && lacks
 	})
 	refused(standby, active, "run it on "+active)
 

@@ -221,7 +221,10 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 				return writeJSON(a.env.Stdout, all, false)
 			}
 			var b strings.Builder
-			cols := []column{{head: "REVISION"}, {head: "TIME"}, {head: "BY", cut: 2, least: 8}, {head: "ON", cut: 3, least: 8}, {head: "CHANGED", cut: 1, least: 12}}
+			cols := []column{
+				{head: "REVISION"}, {head: "TIME"}, {head: "BY", cut: 2, least: 8}, {head: "ON", cut: 3, least: 8},
+				{head: "CHANGED", cut: 1, least: 12},
+			}
 			var rows [][]cell
 			for _, r := range all {
 				row := []string{clock(r.Time), or(r.User, "unknown"), or(r.Host, "unknown"), or(strings.Join(r.Changed, ", "), "-")}

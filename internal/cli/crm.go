@@ -40,7 +40,10 @@ const crmDead = "cmsadm: failed to connect to cmsd\n"
 // prints what that tool prints; the exit codes are ours.
 func NewPairTool(env Env, name string) *cobra.Command {
 	a := &app{env: env, output: "text"}
-	root := &cobra.Command{Use: name, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs, CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}}
+	root := &cobra.Command{
+		Use: name, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
 	switch name {
 	case crmName:
 		root.Long = "Shows the pair, as the source tool's command does."
