@@ -158,6 +158,7 @@ func TestOneJobOfAKind(t *testing.T) {
 		}
 		w.order(job.Abort, "u1", "", "")
 		w.await("u1", 10*time.Second, "ended", ended)
+		time.Sleep(time.Millisecond) // List goes by the time of the beginning
 		if err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil, Also{}); err != nil {
 			w.t.Errorf("after the end: %v", err)
 		}
