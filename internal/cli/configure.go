@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -138,7 +139,14 @@ func (a *app) importConfig(ctx context.Context, c *api.Client, js bool, in confi
 	if js {
 		return writeJSON(a.env.Stdout, imported(done), false)
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("revision %d of the configuration is in force\n", done.Number))
+	var b strings.Builder
+	for _, w := range done.Warnings {
+		if !slices.Contains(plan.Warnings, w) {
+			fmt.Fprintf(&b, "warning: %s\n", clean(w))
+		}
+	}
+	fmt.Fprintf(&b, "revision %d of the configuration is in force\n", done.Number)
+	return writeText(a.env.Stdout, b.String())
 }
 
 // imported is the form for programs: a list is never null.

@@ -65,7 +65,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 	event := cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node3", To: "node1", Proof: cluster.ProofDeadline, Wait: 8e9, By: "node2", Epoch: cluster.Epoch{Seq: 3}}
 	for name, text := range map[string]string{
 		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(testTime()), p), "store status": storeText(store, p), "doctor": installText(doctor, true, p), "events": eventText(event, p),
-		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, Blocked: []string{"the store has no quorum: nothing can be begun until it has one"}}, p),
+		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, NoQuorum: true, AsOf: testTime(), Blocked: []string{"the store has no quorum: nothing can be begun until it has one"}}, p),
 		"host list":      hostsText(hostLines(servertest.Three(testTime()), nil), true, p),
 	} {
 		var b strings.Builder

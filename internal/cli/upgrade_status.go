@@ -213,6 +213,10 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if u.Committed {
 		text += ", committed"
 	}
+	if u.NoQuorum {
+		c = red
+		say(b, p, "store", red, fmt.Sprintf("it has no quorum: what follows was last known at %s", clock(u.AsOf)))
+	}
 	say(b, p, "cluster", c, text)
 	if u.Bundle != nil {
 		bundleLine(b, p, u.Bundle)

@@ -165,6 +165,7 @@ type Host struct {
 	Fit             bool          `json:"fit"`                        // able to start the resource
 	Why             string        `json:"why,omitempty"`              // why not fit, or what else is wrong on this host
 	Retry           bool          `json:"retry,omitempty"`            // with Fit: the last start here failed and nothing has changed since; it is tried again, and nobody is promised that it works
+	Judged          int64         `json:"judged,omitempty"`           // revision of the configuration that Fit and Why are about; 0: an agent that does not tell
 	Addr            string        `json:"addr"`                       // IP address of the host
 	MigrateTLS      bool          `json:"migrate_tls,omitempty"`      // it can receive and send a guest's memory by TLS; between two hosts that both can, it travels so
 	Version         string        `json:"version,omitempty"`

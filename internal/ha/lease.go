@@ -58,7 +58,7 @@ func (d *decision) renew() {
 	}
 	r := m.record(rec.Host)
 	r.Seq = rec.Seq + 1
-	news := !known || !m.registered() || r.Guard != rec.Guard || r.HandsOff != rec.HandsOff || r.MigrateTLS != rec.MigrateTLS || r.Fit != rec.Fit || r.Retry != rec.Retry || r.Vote != rec.Vote || r.Guest != rec.Guest
+	news := !known || !m.registered() || r.Guard != rec.Guard || r.HandsOff != rec.HandsOff || r.MigrateTLS != rec.MigrateTLS || r.Fit != rec.Fit || r.Retry != rec.Retry || r.Judged != rec.Judged || r.Vote != rec.Vote || r.Guest != rec.Guest
 	since := m.Now.Sub(m.Lease.Sent)
 	failed := m.Lease.Sent.Add(m.Timings.Lease) > m.Lease.Deadline
 	if since >= m.Timings.Keepalive || m.Lease.Sent == 0 || (news || failed) && since >= renewAgain {
@@ -123,7 +123,7 @@ func (m *Machine) record(old cluster.Host) cluster.Host {
 	r := cluster.Host{
 		Name: m.Self, Identity: m.Me.Identity, Boot: m.Me.Boot, Addr: m.Me.Addr, MigrateTLS: m.Me.Secure, Vote: m.Me.Vote, Version: m.Me.Version,
 		Guard: m.guard(), Watchdog: m.Dog.Name, WatchdogTimeout: m.Dog.Timeout,
-		Fit: m.Me.Fit, Retry: m.Me.Retry, Why: m.Me.Why, Guest: m.Guest.Seen.State, Unhealthy: m.Guest.Sick, Beat: m.Me.Beat, Machine: m.Me.Machine,
+		Fit: m.Me.Fit, Retry: m.Me.Retry, Judged: m.Me.Judged, Why: m.Me.Why, Guest: m.Guest.Seen.State, Unhealthy: m.Guest.Sick, Beat: m.Me.Beat, Machine: m.Me.Machine,
 	}
 	if r.Guest == cluster.GuestAbsent && !m.gone() {
 		r.Guest = cluster.GuestUnknown

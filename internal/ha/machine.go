@@ -83,6 +83,7 @@ type Me struct {
 	Fit      bool   // able to start the resource
 	Why      string // why not, or what else is wrong on this host
 	Retry    bool   // see cluster.Host
+	Judged   int64  // see cluster.Host
 	Vote     string // see cluster.Host
 }
 

@@ -3836,8 +3836,9 @@ type Host struct {
 	Fenced            string                 `protobuf:"bytes,18,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Unhealthy         string                 `protobuf:"bytes,19,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
 	MigrateTls        bool                   `protobuf:"varint,20,opt,name=migrate_tls,json=migrateTls,proto3" json:"migrate_tls,omitempty"`
-	Vote              string                 `protobuf:"bytes,21,opt,name=vote,proto3" json:"vote,omitempty"`    // of its member of the store
-	Retry             bool                   `protobuf:"varint,22,opt,name=retry,proto3" json:"retry,omitempty"` // the last start there failed, and another one is tried
+	Vote              string                 `protobuf:"bytes,21,opt,name=vote,proto3" json:"vote,omitempty"`      // of its member of the store
+	Retry             bool                   `protobuf:"varint,22,opt,name=retry,proto3" json:"retry,omitempty"`   // the last start there failed, and another one is tried
+	Judged            int64                  `protobuf:"varint,23,opt,name=judged,proto3" json:"judged,omitempty"` // revision in the store of the configuration that fit and why are about; 0: not told
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -4017,6 +4018,13 @@ func (x *Host) GetRetry() bool {
 		return x.Retry
 	}
 	return false
+}
+
+func (x *Host) GetJudged() int64 {
+	if x != nil {
+		return x.Judged
+	}
+	return 0
 }
 
 type HostStatus struct {
@@ -5408,7 +5416,7 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"\xb3\x04\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\xcb\x04\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -5432,7 +5440,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\vmigrate_tls\x18\x14 \x01(\bR\n" +
 	"migrateTls\x12\x12\n" +
 	"\x04vote\x18\x15 \x01(\tR\x04vote\x12\x14\n" +
-	"\x05retry\x18\x16 \x01(\bR\x05retryJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
+	"\x05retry\x18\x16 \x01(\bR\x05retry\x12\x16\n" +
+	"\x06judged\x18\x17 \x01(\x03R\x06judgedJ\x04\b\x0f\x10\x10R\x04gate\"\x88\x01\n" +
 	"\n" +
 	"HostStatus\x12%\n" +
 	"\x04host\x18\x01 \x01(\v2\x11.holdfast.v1.HostR\x04host\x12\x14\n" +

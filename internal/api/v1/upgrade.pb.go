@@ -1610,10 +1610,12 @@ type Standing struct {
 	Hosts         []*Standing_Host       `protobuf:"bytes,12,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	Undone        []string               `protobuf:"bytes,13,rep,name=undone,proto3" json:"undone,omitempty"` // after an abort: steps that would have restored something
 	Left          []*LeftHost            `protobuf:"bytes,14,rep,name=left,proto3" json:"left,omitempty"`
-	Behind        []*Standing_Behind     `protobuf:"bytes,15,rep,name=behind,proto3" json:"behind,omitempty"`   // hosts that have not the version of the cluster
-	Next          []string               `protobuf:"bytes,16,rep,name=next,proto3" json:"next,omitempty"`       // commands that would be accepted now
-	Blocked       []string               `protobuf:"bytes,17,rep,name=blocked,proto3" json:"blocked,omitempty"` // why others that would make sense would not
-	Found         []*Standing_Found      `protobuf:"bytes,18,rep,name=found,proto3" json:"found,omitempty"`     // what programs of the job have said of trouble, also where they have succeeded
+	Behind        []*Standing_Behind     `protobuf:"bytes,15,rep,name=behind,proto3" json:"behind,omitempty"`                      // hosts that have not the version of the cluster
+	Next          []string               `protobuf:"bytes,16,rep,name=next,proto3" json:"next,omitempty"`                          // commands that would be accepted now
+	Blocked       []string               `protobuf:"bytes,17,rep,name=blocked,proto3" json:"blocked,omitempty"`                    // why others that would make sense would not
+	Found         []*Standing_Found      `protobuf:"bytes,18,rep,name=found,proto3" json:"found,omitempty"`                        // what programs of the job have said of trouble, also where they have succeeded
+	NoQuorum      bool                   `protobuf:"varint,19,opt,name=no_quorum,json=noQuorum,proto3" json:"no_quorum,omitempty"` // of the store: all this may be old
+	AsOfNs        int64                  `protobuf:"varint,20,opt,name=as_of_ns,json=asOfNs,proto3" json:"as_of_ns,omitempty"`     // since 1970-01-01 UTC, with no_quorum: it is as old as that; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1772,6 +1774,20 @@ func (x *Standing) GetFound() []*Standing_Found {
 		return x.Found
 	}
 	return nil
+}
+
+func (x *Standing) GetNoQuorum() bool {
+	if x != nil {
+		return x.NoQuorum
+	}
+	return false
+}
+
+func (x *Standing) GetAsOfNs() int64 {
+	if x != nil {
+		return x.AsOfNs
+	}
+	return 0
 }
 
 // Limit is a number of hosts or a part of them.
@@ -4837,7 +4853,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x04file\x18\x06 \x01(\tR\x04file\x1a5\n" +
 	"\x05Cause\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x16\n" +
-	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\x80\t\n" +
+	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xb7\t\n" +
 	"\bStanding\x12#\n" +
 	"\rcluster_state\x18\x01 \x01(\tR\fclusterState\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x0e\n" +
@@ -4857,7 +4873,9 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x06behind\x18\x0f \x03(\v2\x1c.holdfast.v1.Standing.BehindR\x06behind\x12\x12\n" +
 	"\x04next\x18\x10 \x03(\tR\x04next\x12\x18\n" +
 	"\ablocked\x18\x11 \x03(\tR\ablocked\x121\n" +
-	"\x05found\x18\x12 \x03(\v2\x1b.holdfast.v1.Standing.FoundR\x05found\x1a\x9b\x01\n" +
+	"\x05found\x18\x12 \x03(\v2\x1b.holdfast.v1.Standing.FoundR\x05found\x12\x1b\n" +
+	"\tno_quorum\x18\x13 \x01(\bR\bnoQuorum\x12\x18\n" +
+	"\bas_of_ns\x18\x14 \x01(\x03R\x06asOfNs\x1a\x9b\x01\n" +
 	"\x05Found\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x14\n" +

@@ -139,6 +139,7 @@ func (a *Agent) checkFit(ctx context.Context) {
 		again := fitEvery
 		if !a.ask(ctx, func() {
 			a.s.secure = secure
+			a.s.core.Me.Judged = mod
 			a.fitIs(err, trouble)
 			if err != nil || a.s.failed.times > 0 {
 				again = fitSoon

@@ -117,8 +117,14 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 			out.Warnings = append(out.Warnings, w.String())
 		}
 		if done {
-			if why := a.startable(ctx, next, in.Check); why != nil && len(out.Changes) > 0 {
-				out.Warnings = append(out.Warnings, fmt.Sprintf("host %s can not start the guest with this configuration: %s", a.Host, strings.ReplaceAll(why.Error(), "\n", "; ")))
+			switch {
+			case err != nil || len(out.Changes) == 0:
+			case in.Check:
+				if why := a.startable(ctx, next); why != "" {
+					out.Warnings = append(out.Warnings, unableWith(a.Host, why))
+				}
+			default:
+				out.Warnings = append(out.Warnings, a.judgedBy(ctx, next)...)
 			}
 			return out, err
 		}
@@ -131,13 +137,61 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 	}
 }
 
-// startable says why the guest of a configuration could not be started on this host. trial: it will not be in
-// force, so that nothing of it may come into libvirt, as the key of a Ceph pool does.
-func (a *Agent) startable(ctx context.Context, c config.Cluster, trial bool) error {
-	if a.Driver == nil || trial && c.RBD() != nil {
-		return nil
+// unableWith says that a host can not have the guest of an imported configuration.
+func unableWith(h cluster.HostID, why string) string {
+	return fmt.Sprintf("host %s can not start the guest with this configuration: %s", h, why)
+}
+
+// startable says why the guest of a configuration that is not in force could not be started on this host, "" when it
+// could. Nothing of it may come into libvirt, as the key of a Ceph pool does.
+func (a *Agent) startable(ctx context.Context, c config.Cluster) string {
+	if a.Driver == nil || c.RBD() != nil {
+		return ""
 	}
-	return a.fitOnce(ctx, c, 0) // without a seed: that is of the configuration in force
+	err := a.fitOnce(ctx, c, 0) // without a seed: that is of the configuration in force
+	if err == nil {
+		return ""
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+// judgedWithin bounds the wait for what the hosts say of a new configuration: a check, and the renewal that tells it.
+const judgedWithin = fitWithin + time.Second
+
+// judgedBy waits until all hosts that are up have judged the configuration that is in force now, and says which of them can not
+// start the guest by it, or have not said so yet.
+func (a *Agent) judgedBy(ctx context.Context, c config.Cluster) (out []string) {
+	ctx, cancel := context.WithTimeout(ctx, judgedWithin)
+	defer cancel()
+	for {
+		next, waits := a.next(), false
+		if !a.ask(ctx, func() {
+			out, waits = a.s.judged(a.status().Hosts)
+			waits = waits || len(config.Diff(a.s.cfg, c)) > 0 // the watch has not brought it yet
+		}) || !waits {
+			return out
+		}
+		select {
+		case <-ctx.Done():
+			return out
+		case <-next:
+		}
+	}
+}
+
+// judged says which hosts can not start the guest by the configuration in force; waits: some have not said it yet.
+func (s *state) judged(hosts []cluster.HostStatus) (out []string, waits bool) {
+	for _, h := range hosts {
+		switch {
+		case !h.Alive || h.Judged == 0: // its fitness is unknown, or of an agent that does not tell by what it judges
+		case h.Judged < s.cfgMod:
+			waits = true
+			out = append(out, fmt.Sprintf("host %s has not said yet whether it can start the guest with this configuration: see holdfast status", h.Name))
+		case !h.Fit:
+			out = append(out, unableWith(h.Name, h.Why))
+		}
+	}
+	return out, waits
 }
 
 func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, next config.Cluster) (out config.Imported, done bool, err error) {

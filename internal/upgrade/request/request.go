@@ -2,6 +2,8 @@
 package request
 
 import (
+	"time"
+
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
@@ -58,6 +60,8 @@ type Standing struct {
 	Behind       []Behind             `json:"behind,omitempty"`  // hosts that have not the version of the cluster
 	Next         []string             `json:"next,omitempty"`    // commands that would be accepted now
 	Blocked      []string             `json:"blocked,omitempty"` // why others that would make sense would not
+	NoQuorum     bool                 `json:"no_quorum,omitempty"`
+	AsOf         time.Time            `json:"as_of,omitzero"` // with NoQuorum: all this is as old as that; zero: not known
 }
 
 // Found is a line of what a step's program has said, or of a report that it has left.

@@ -15,6 +15,7 @@ import (
 // time: each command is put to the rule that would refuse it.
 func (s *Service) next(ctx context.Context, st State, last *journal, u *request.Standing) error {
 	if c := s.Cluster.Status(); !c.Connected {
+		u.NoQuorum, u.AsOf = true, c.AsOf
 		u.Blocked = append(u.Blocked, "the store has no quorum: nothing can be begun until it has one")
 		return nil
 	}
