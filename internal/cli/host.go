@@ -24,7 +24,7 @@ func (a *app) hostCmd() *cobra.Command {
 type hostLine struct {
 	Name        cluster.HostID     `json:"name"`
 	Addr        string             `json:"addr"`
-	State       string             `json:"state"`           // active, silent, cut (the asked one, without a quorum), unregistered
+	State       string             `json:"state"`           // active, silent, unknown (nothing new was heard, by less than a lease), cut (the asked one, without a quorum), unregistered
 	Silent      time.Duration      `json:"silent,omitzero"` // since it was heard last
 	Maintenance bool               `json:"maintenance"`
 	Fit         bool               `json:"fit"`
@@ -99,13 +99,12 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 	known := map[cluster.HostID]bool{}
 	for _, h := range sortedHosts(s) {
 		known[h.Name] = true
-		r := hostLine{Name: h.Name, Addr: h.Addr, State: "active", Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
-		switch {
-		case cutOff(s, h):
-			r.State = "cut"
+		r := hostLine{Name: h.Name, Addr: h.Addr, State: hostState(s, h), Fit: h.Fit, Why: h.Why, Guest: h.Guest, Version: h.Version}
+		switch r.State {
+		case hostCut:
 			r.Why = cmp.Or(r.Why, "its agent reaches no quorum of the store")
-		case !h.Alive:
-			r.State, r.Version, r.Silent = "silent", "", h.Silent
+		case hostSilent:
+			r.Version, r.Silent = "", h.Silent
 		}
 		rows = append(rows, r)
 	}
@@ -118,12 +117,12 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 		i := slices.IndexFunc(rows, func(r hostLine) bool { return r.Name == g.Name })
 		if i < 0 {
 			i = len(rows)
-			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: "active", GuestsOnly: true, Guest: cluster.GuestAbsent, Version: g.Agent})
+			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: hostActive, GuestsOnly: true, Guest: cluster.GuestAbsent, Version: g.Agent})
 			if !g.Up {
-				rows[i].State, rows[i].Silent = "silent", g.Silent
+				rows[i].State, rows[i].Silent = hostSilent, g.Silent
 			}
 		}
-		if rows[i].Problem = g.Problem; g.Up && rows[i].State == "active" {
+		if rows[i].Problem = g.Problem; g.Up && rows[i].State == hostActive {
 			rows[i].Guests = &g.Guests
 		}
 	}
@@ -136,23 +135,25 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 func (r hostLine) cells() []cell {
 	state := cell{r.State, green}
 	switch {
-	case r.State == "cut":
+	case r.State == hostCut:
 		state = cell{"cut off", red}
-	case r.State == "silent" && r.Silent > 0:
+	case r.State == hostUnknown:
+		state.c = yellow
+	case r.State == hostSilent && r.Silent > 0:
 		state = cell{"silent " + ago(r.Silent), red}
-	case r.State != "active":
+	case r.State != hostActive:
 		state.c = red
 	case r.Maintenance:
 		state = cell{"maintenance", yellow}
 	}
 	able := cell{"yes", plain}
-	if !r.Fit || r.State == "cut" {
+	if !r.Fit || r.State == hostCut {
 		able = cell{"no: " + clean(or(r.Why, "not known")), yellow}
 	}
 	switch {
 	case r.GuestsOnly:
 		able = cell{"guests only", plain}
-	case r.State == "silent" && r.Why == "":
+	case (r.State == hostSilent || r.State == hostUnknown) && r.Why == "":
 		able = cell{"-", plain}
 	}
 	if r.Problem != "" {
@@ -167,7 +168,7 @@ func (r hostLine) cells() []cell {
 		guests = fmt.Sprint(*r.Guests)
 	}
 	mgmt := clean(r.Guest)
-	if r.GuestsOnly || r.State == "silent" && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
+	if r.GuestsOnly || r.State == hostSilent && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
 		mgmt = "-"
 	}
 	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {mgmt, plain}, {guests, plain}, {or(clean(r.Version), "-"), plain}, able}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -168,7 +167,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 	}
 	var rows [][]cell
 	for _, h := range hosts {
-		rows = append(rows, hostRow(h, cutOff(s, h), resting(s, h.Name), s.Timings.Lease))
+		rows = append(rows, hostRow(s, h))
 	}
 	table(b, p, cols, rows)
 	for _, h := range hosts {
@@ -221,16 +220,29 @@ func resting(s cluster.Status, h cluster.HostID) bool { return slices.Contains(s
 // cutOff reports whether a host is the one that answers, and does not reach the store: it knows itself all the same.
 func cutOff(s cluster.Status, h cluster.HostStatus) bool { return h.Name == s.Self && !s.Connected }
 
-func hostRow(h cluster.HostStatus, cut, rests bool, lease time.Duration) []cell {
-	state := cell{"alive", green}
+// How much is known of a host.
+const (
+	hostActive  = "active"
+	hostCut     = "cut"     // it is the one that answers, without a quorum
+	hostUnknown = "unknown" // its record was read, and may be as old as the one before
+	hostSilent  = "silent"
+)
+
+func hostState(s cluster.Status, h cluster.HostStatus) string {
 	switch {
-	case cut:
-		state = cell{"cut " + ago(h.Silent), red}
-	case !h.Alive && h.Expelled.IsZero() && h.Silent < lease: // its record was read, and may be as old as the one before
-		state = cell{"unknown", yellow}
-	case !h.Alive:
-		state = cell{"silent " + ago(h.Silent), red}
+	case cutOff(s, h):
+		return hostCut
+	case h.Alive:
+		return hostActive
+	case h.Expelled.IsZero() && h.Silent < s.Timings.Lease:
+		return hostUnknown
 	}
+	return hostSilent
+}
+
+func hostRow(s cluster.Status, h cluster.HostStatus) []cell {
+	now := hostState(s, h)
+	state := map[string]cell{hostActive: {"alive", green}, hostCut: {"cut " + ago(h.Silent), red}, hostUnknown: {"unknown", yellow}, hostSilent: {"silent " + ago(h.Silent), red}}[now]
 	role := "member"
 	if h.Coordinator {
 		role = "coord"
@@ -251,11 +263,11 @@ func hostRow(h cluster.HostStatus, cut, rests bool, lease time.Duration) []cell 
 	}
 	fit := cell{"yes", plain}
 	switch {
-	case !h.Fit && !h.Alive && !cut:
+	case !h.Fit && !h.Alive && now != hostCut:
 		fit = cell{"-", plain}
 	case !h.Fit:
 		fit = cell{"no", red}
-	case rests:
+	case resting(s, h.Name):
 		fit = cell{"no", yellow}
 	}
 	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}

@@ -39,8 +39,12 @@ func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 func TestAHostOfWhichOneRecordWasRead(t *testing.T) {
 	h := cluster.HostStatus{Host: cluster.Host{Name: "h1"}, Silent: time.Second}
 	for want, lease := range map[string]time.Duration{"unknown": 6 * time.Second, "silent 1s": time.Second} {
-		if got := hostRow(h, false, false, lease)[2].text; got != want {
-			t.Errorf("%q, want %q", got, want)
+		s := cluster.Status{Connected: true, Timings: cluster.Timings{Lease: lease}, Hosts: []cluster.HostStatus{h}}
+		if got := hostRow(s, h)[2].text; got != want {
+			t.Errorf("status: %q, want %q", got, want)
+		}
+		if got := hostLines(s, nil)[0].cells()[2].text; got != want {
+			t.Errorf("host list: %q, want %q", got, want)
 		}
 	}
 }
