@@ -261,7 +261,7 @@ func (c *checker) disk(n *node) {
 	if src.attr("protocol") == "rbd" && !readOnly(n) {
 		c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
 	} else if kind == "network" && src.attr("protocol") != "nbd" {
-		c.faults = append(c.faults, Fault{src.path() + "/@protocol", src.attr("protocol"), "want nbd: no other storage is tested", readOnly(n)})
+		c.faults = append(c.faults, Fault{n.path() + "/source/@protocol", src.attr("protocol"), "want nbd: no other storage is tested", readOnly(n)})
 	}
 	for _, s := range src.all("dataStore") {
 		c.oneOf(s, "type", s.attr("type"), whyShared, "file")
