@@ -355,20 +355,27 @@ func (f *follower) ended(ctx context.Context) (bool, error) {
 // toldKeys is how many keys an error has at most.
 const toldKeys = 5
 
-// unbroken looks, where rows that refer to nothing are left out, for those that following can
-// not know: there is no cut-over with them.
+// unbroken looks for rows that following has brought, or left, without what they refer to: there
+// is no cut-over with them. Where such rows are left out, those are asked for that no rule holds.
 func (f *follower) unbroken(ctx context.Context) error {
+	var broken []error
 	for _, l := range f.plan.Loose() {
+		f.tell("looks for rows of " + l.On + " that refer to nothing")
 		b, err := server.Question{Rows: l.Rows}.Ask(ctx, f.source, f.target, toldKeys)
 		if err != nil {
 			return fmt.Errorf("target: rows of %s that refer to nothing: %w", l.On, err)
 		}
-		if b.Rows > 0 {
-			return fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are gone from the source, and this foreign key is none by which rows are left out (%s of the first: %s): there is no cut-over",
-				b.Rows, l.On, strings.Join(l.Columns, ", "), l.Table, strings.Join(b.Columns, ", "), strings.Join(b.Keys, "; ")).With("delete or mend them on the source: the same run goes on")
+		if b.Rows == 0 {
+			continue
 		}
+		by, columns, keys := strings.Join(l.Columns, ", "), strings.Join(b.Columns, ", "), strings.Join(b.Keys, "; ")
+		e := fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are not there (%s of the first: %s): there is no cut-over", b.Rows, l.On, by, l.Table, columns, keys)
+		if f.plan.LeavesOrphans() {
+			e = fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are gone from the source, and this foreign key is none by which rows are left out (%s of the first: %s): there is no cut-over", b.Rows, l.On, by, l.Table, columns, keys)
+		}
+		broken = append(broken, e.With("delete or mend them on the source: the same run goes on"))
 	}
-	return nil
+	return errors.Join(broken...)
 }
 
 // tell tells progress.

@@ -145,3 +145,27 @@ func closed() <-chan struct{} {
 	close(c)
 	return c
 }
+
+// TestNoCutOverWithOrphansThatFollowingBrought: also where no rows are left out, as the source has
+// no such foreign key, or its writer does not heed it.
+func TestNoCutOverWithOrphansThatFollowingBrought(t *testing.T) {
+	need.Real(t)
+	w := newWorld(t, false)
+	w.src.SQL(chainSQL)
+	w.dst.SQL(chainTargetSQL)
+	w.planOf(chainText)
+	w.copy()
+	w.src.SQL("USE old_nova; INSERT INTO d VALUES (7, 'gone', NULL); DELETE FROM a WHERE id = 3")
+	w.refused("1 rows of nova.d refer by up to rows of nova.c that are not there (id, up of the first: 7, gone): there is no cut-over",
+		"1 rows of nova.b refer by up to rows of nova.a that are not there (id, up of the first: 3, 3): there is no cut-over")
+	if j := w.state(); j.State != "following" {
+		t.Errorf("the journal says %s", j.State)
+	}
+	if _, err := w.follow(Options{Stop: closed(), GoesOn: true}); err != nil { // which is no cut-over
+		t.Error(err)
+	}
+	w.refused("1 rows of nova.d", "1 rows of nova.b") // by a run that has carried nothing over
+	w.src.SQL("USE old_nova; INSERT INTO a (id) VALUES (3); DELETE FROM d WHERE id = 7")
+	w.mustFollow()
+	w.equal()
+}

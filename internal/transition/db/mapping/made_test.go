@@ -54,14 +54,18 @@ func TestRowsThatReferToNothing(t *testing.T) {
 	if len(plain.Left) != 0 || len(plain.Orphans) != 2 || !plain.Orphans[0].MayGo || plain.Orphans[1].MayGo {
 		t.Errorf("%+v, %+v", plain.Left, plain.Orphans)
 	}
-	if loose := (&Plan{Tables: []Planned{plain}}).Loose(); loose != nil {
+	all := MakePlan(parse(t, text), source, target, given)
+	if loose := all.Loose(); len(loose) != 2 || loose[0].Name != "f" || loose[1].Name != "p" || all.LeavesOrphans() {
+		t.Errorf("%+v", loose)
+	}
+	if loose := (&Plan{Tables: []Planned{plain}}).Loose(); loose != nil { // the table that it refers to is not filled
 		t.Errorf("%+v", loose)
 	}
 	m := parse(t, text)
 	m.LeaveOrphans()
 	left := MakePlan(m, source, target, given)
 	i := left.Tables[1]
-	if loose := left.Loose(); len(loose) != 1 || loose[0].Name != "p" || loose[0].On != "nova.instances" || !strings.Contains(loose[0].Rows, "p.`name` = c.`project_id`") {
+	if loose := left.Loose(); !left.LeavesOrphans() || len(loose) != 1 || loose[0].Name != "p" || loose[0].On != "nova.instances" || !strings.Contains(loose[0].Rows, "p.`name` = c.`project_id`") {
 		t.Errorf("%+v", loose)
 	}
 	const among = " IN (SELECT `s`.`id` FROM `liberty_nova`.`instance_types` AS `s` WHERE (`s`.`deleted` = 0) AND `s`.`id` IS NOT NULL)"

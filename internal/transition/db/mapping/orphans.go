@@ -126,20 +126,26 @@ type Loose struct {
 	Rows string // statement: the target's rows that refer to nothing: their primary keys, and what they refer to
 }
 
-// Loose are those foreign keys between tables of the plan, where rows are left out by others:
-// those to the table itself, back in a circle, and of values that the source's server does
-// not have as they are.
+// Loose are those foreign keys between tables of the plan. Where rows are left out by others,
+// these are those to the table itself, back in a circle, and of values that the source's server
+// does not have as they are.
 func (p *Plan) Loose() (out []Loose) {
 	for i := range p.Tables {
 		x := p.Tables[i].planner
 		for _, ref := range x.to.Refs {
-			held := !x.leave || len(p.parts(ref.Table)) == 0 || slices.ContainsFunc(x.parents, func(r reference) bool { return r.Name == ref.Name })
+			held := len(p.parts(ref.Table)) == 0 || slices.ContainsFunc(x.parents, func(r reference) bool { return r.Name == ref.Name })
 			if !held && !slices.ContainsFunc(out, func(l Loose) bool { return l.On == x.t.Target && l.Name == ref.Name }) {
 				out = append(out, Loose{ref, x.t.Target, x.target.Orphans(x.t.Target, ref)})
 			}
 		}
 	}
 	return out
+}
+
+// LeavesOrphans reports whether rows that refer to nothing are left out, by what foreign keys
+// they can be.
+func (p *Plan) LeavesOrphans() bool {
+	return slices.ContainsFunc(p.Tables, func(t Planned) bool { return t.planner.leave })
 }
 
 // touched is the statement for the keys of the rows that refer to changed ones.
