@@ -113,6 +113,8 @@ func (x *planner) gets(name string) (sql, kind, why string) {
 	}
 	to, ok := x.to.column(name)
 	switch {
+	case slices.Contains(x.out.lost, name):
+		return "", "", "the plan has errors of " + name
 	case x.out.within(name):
 		return "", "", "a part of the value of " + name + " is looked up"
 	case !ok, to.Generated:
@@ -389,7 +391,9 @@ func (p *Plan) orphans(m *Mapping) {
 			parts := p.parts(ref.Table)
 			var o Orphan
 			var ok bool
-			if len(parts) == 0 {
+			if slices.Contains(p.unplanned, ref.Table) {
+				o, ok = Orphan{Columns: ref.Columns, Parent: ref.Table, Unknown: "the plan has errors of it"}, true
+			} else if len(parts) == 0 {
 				o, ok = t.outside(ref)
 			} else if o, ok = t.withoutParent(ref, parts[0]); len(parts) > 1 {
 				o.Unknown = cmp.Or(o.Unknown, "they come of several parts: verify tells")

@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -167,7 +168,10 @@ func (x *planner) dated(value, name string, from *column.Column) string {
 // made looks at a value that an expression makes, whose type nothing tells.
 func (x *planner) made(value string, to *column.Column) {
 	x.mayNotBeNull(to, value)
-	if to.Type.Kind == column.Char {
+	switch to.Type.Kind {
+	case column.Bytes:
+		x.check(to, "a text that is too long for "+to.Type.Text, fmt.Sprintf("LENGTH(%s) > %d", value, cmp.Or(to.Type.Length, to.Type.Limit)), value)
+	case column.Char:
 		x.tooLong(value, to)
 		if !strings.HasPrefix(to.Charset, "utf8mb4") {
 			x.lacks(value, to)
@@ -207,13 +211,40 @@ func (x *planner) mustBe(value string, to *column.Column) {
 		cond = "NOT (" + number + ")"
 		if low, high, ok := bounds(t); ok {
 			cond += fmt.Sprintf(" OR %s + 0 < %d OR %s + 0 > %d", value, low, value, high)
+		} else { // a text and a number compare as floating numbers, which are not exact here
+			cond += " OR CAST(" + value + " AS DECIMAL(40)) NOT BETWEEN " + map[bool]string{true: "0 AND 18446744073709551615", false: "-9223372036854775808 AND 9223372036854775807"}[t.Unsigned]
 		}
+	case column.Decimal:
+		cond = "NOT (" + number + ")"
+		if n := t.Digits - t.Scale; n <= mostDigits {
+			cond += " OR ABS(CAST(" + value + " AS DECIMAL(65," + strconv.Itoa(65-mostDigits) + "))) >= 1" + strings.Repeat("0", n)
+		}
+		cond += negative(value, t)
+	case column.Float:
+		cond = "NOT (" + number + ")"
+		if t.Bits == 24 {
+			cond += " OR ABS(" + value + " + 0) > 3.402823466e38"
+		}
+		cond += negative(value, t)
+	case column.Time:
+		cond = "CAST(" + text + " AS TIME) IS NULL"
 	case column.Date, column.DateTime, column.Stamp:
 		cond = "CAST(" + text + " AS DATETIME) IS NULL"
 	default:
 		return
 	}
 	x.check(to, "a value that is none of "+to.Type.Text, value+" IS NOT NULL AND ("+cond+")", value)
+}
+
+// mostDigits is how many digits before the point are looked at: a server has 65 in all.
+const mostDigits = 35
+
+// negative is the condition that a number is one that a type does not have, to be added.
+func negative(value string, t column.Type) string {
+	if !t.Unsigned {
+		return ""
+	}
+	return " OR " + value + " + 0 < 0"
 }
 
 // bounds are the numbers of an integer type, but for the largest: no text compares with them

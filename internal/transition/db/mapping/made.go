@@ -26,13 +26,7 @@ var follows = []string{"CROSS", "EXCEPT", "FOR", "FORCE", "GROUP", "HAVING", "IG
 // source's rows alone do not tell, as it asks for a table that the mapping does not fill, or
 // for values that only the server makes.
 func (p *Plan) Made(query string, m Merged) string {
-	told, asks := true, map[string]bool{}
-	for _, w := range words().FindAllString(query, -1) {
-		asks[strings.ToLower(w)] = true
-	}
-	if every().MatchString(query) {
-		asks["*"] = true
-	}
+	told, asks := true, asked(query)
 	text := named().ReplaceAllStringFunc(query, func(found string) string {
 		f := named().FindStringSubmatch(found)
 		parts := p.parts(f[1] + "." + f[2])
@@ -53,6 +47,46 @@ func (p *Plan) Made(query string, m Merged) string {
 		return ""
 	}
 	return text
+}
+
+// asked are the words of a statement, some of which are the columns that it asks for; "*": all.
+func asked(query string) map[string]bool {
+	asks := map[string]bool{}
+	for _, w := range words().FindAllString(query, -1) {
+		asks[strings.ToLower(w)] = true
+	}
+	if every().MatchString(query) {
+		asks["*"] = true
+	}
+	return asks
+}
+
+// Faulty are the tables of the target that a statement asks for and whose rows, or columns that it
+// asks for, are not known: the plan has errors of them.
+func (p *Plan) Faulty(query string) (out []string) {
+	asks := asked(query)
+	for _, f := range named().FindAllStringSubmatch(query, -1) {
+		table := f[1] + "." + f[2]
+		faulty := slices.Contains(p.unplanned, table) || slices.ContainsFunc(p.parts(table), func(t *Planned) bool {
+			return t.Unclear || slices.ContainsFunc(t.lost, func(c string) bool { return asks["*"] || asks[strings.ToLower(c)] })
+		})
+		if faulty && !slices.Contains(out, table) {
+			out = append(out, table)
+		}
+	}
+	return out
+}
+
+// Absent are the tables that a statement about the source asks for, which the mapping reads and
+// the source does not have: the plan has errors of them.
+func (m *Mapping) Absent(query string, source Side) (out []string) {
+	reads := m.Reads()
+	for _, f := range named().FindAllStringSubmatch(query, -1) {
+		if table := f[1] + "." + f[2]; source.Tables[table] == nil && slices.Contains(reads, table) && !slices.Contains(out, table) {
+			out = append(out, table)
+		}
+	}
+	return out
 }
 
 // About is the table of the target that a check is about: the first that it names, where it

@@ -111,6 +111,8 @@ type Plan struct {
 	Tables   []Planned
 	Errors   []Finding
 	Warnings []Finding
+
+	unplanned []string // tables of the target that errors keep out of Tables
 }
 
 // Planned is one table of a plan.
@@ -130,6 +132,7 @@ type Planned struct {
 	Left           []Left     // rows that are left out, as they refer to nothing
 	LeftOut        []RowCheck // rows that a join leaves out, of each that is not optional
 	Unclear        bool       // an expression could not be written: its statements can not be carried out
+	lost           []string   // columns of the target of which errors keep the values from being known
 	into, from     string
 	bare           string            // from, without the staged IDs
 	bares          map[string]string // values of columns of which a part is looked up, with that as it was
@@ -180,6 +183,9 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 	tables, err := m.order()
 	if err != nil {
 		p.Errors = append(p.Errors, Finding{Text: err.Error()})
+		for _, t := range m.Tables {
+			p.unplanned = append(p.unplanned, t.Target)
+		}
 	}
 	for _, k := range m.IDs {
 		if k.Must && k.Query == "" && !ids[k.Kind].Given {
@@ -258,6 +264,12 @@ func (x *planner) error(column, format string, args ...any) {
 	x.plan.Errors = append(x.plan.Errors, Finding{x.t.Name(), column, fmt.Sprintf(format, args...)})
 }
 
+// lost is an error of a column after which its values are not known.
+func (x *planner) lost(column, format string, args ...any) {
+	x.error(column, format, args...)
+	x.out.lost = append(x.out.lost, column)
+}
+
 func (x *planner) table() {
 	t := x.t
 	x.from, x.to = x.source.Tables[t.From], x.target.Tables[t.Target]
@@ -269,6 +281,7 @@ func (x *planner) table() {
 	}
 	if x.from == nil || x.to == nil || !x.tablesOfJoins() {
 		x.used[""] = true // it can not be said which columns go nowhere
+		x.plan.unplanned = append(x.plan.unplanned, t.Target)
 		return
 	}
 	if len(x.from.Key) == 0 {
@@ -350,7 +363,7 @@ func (x *planner) write(column string, e sqlexpr.Expr, s *scope) string {
 func (x *planner) column(c *Column) {
 	for _, name := range c.Copy {
 		if from, ok := x.from.column(name); !ok {
-			x.error(name, "table %s of the source has no such column", x.t.From)
+			x.lost(name, "table %s of the source has no such column", x.t.From)
 		} else {
 			x.used[name] = true
 			value := own(name)
@@ -414,7 +427,7 @@ func (x *planner) put(name, value string) *column.Column {
 	to, ok := x.to.column(name)
 	switch {
 	case !ok:
-		x.error(name, "the target has no such column")
+		x.lost(name, "the target has no such column")
 		return nil
 	case slices.Contains(x.out.Columns, name):
 		x.error(name, "is given twice")
@@ -431,7 +444,7 @@ func (x *planner) put(name, value string) *column.Column {
 func (x *planner) complete() {
 	for _, c := range x.to.Columns {
 		if !slices.Contains(x.out.Columns, c.Name) && !c.Nullable && c.Default == nil && !c.Auto && !c.Generated {
-			x.error(c.Name, "may not be NULL, has no default, and the mapping has no value for it")
+			x.lost(c.Name, "may not be NULL, has no default, and the mapping has no value for it")
 		}
 	}
 	for _, name := range x.t.Measure {

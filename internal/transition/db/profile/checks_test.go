@@ -41,17 +41,6 @@ var broken = map[string][]string{
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".numa_topology', JSON_OBJECT('cells', JSON_ARRAY())) WHERE instance_uuid = ` + win,
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".numa_topology', 'x') WHERE instance_uuid = ` + win,
 	},
-	"live guests are in states that there are": {
-		"UPDATE {nova}.instances SET vm_state = 'Active' WHERE uuid = " + web,
-		"UPDATE {nova}.instances SET task_state = 'x' WHERE uuid = " + web,
-		"UPDATE {nova}.instances SET power_state = 2 WHERE uuid = " + win,
-	},
-	"volumes, attachments, snapshots and backups are in states that there are": {
-		"UPDATE {cinder}.volumes SET attach_status = 'Detached' WHERE id = " + disk,
-		"UPDATE {cinder}.volume_attachment SET attach_status = 'x'",
-		"UPDATE {cinder}.snapshots SET status = ''",
-		"UPDATE {cinder}.backups SET status = 'in-use' WHERE deleted = 0",
-	},
 	"volumes are at a service": {
 		"UPDATE {cinder}.volumes SET service_uuid = NULL WHERE id = " + disk,
 		"UPDATE {cinder}.volumes SET host = 'new@other#fast' WHERE id = " + disk,
@@ -195,7 +184,7 @@ func collisionsAreFound(t *testing.T, r *aligntest.Rig) {
 		INSERT INTO instance_group_member (instance_id, group_id, deleted) VALUES (` + web + `, 1, 0);
 		UPDATE instance_extra SET flavor = '{"cur": null}' WHERE instance_uuid = ` + win + `;
 		DELETE FROM instance_extra WHERE instance_uuid = ` + db + ` OR instance_uuid = ` + lost)
-	plan := mapping.MakePlan(p.mapping, p.from, p.to, ids.Known(map[string]ids.Set{"user": {}}))
+	plan := mapping.MakePlan(p.mapping, p.from, p.to, ids.Known(map[string]ids.Set{"user": {}, "cell": {}}))
 	if len(plan.Errors) > 0 {
 		t.Fatalf("%+v", plan.Errors)
 	}

@@ -24,16 +24,24 @@ type asked struct {
 
 // unreadable asks the source all checks of the mapping that its rows can break: those that
 // are for the source, and of the rows that the mapping will make of it those that are for the
-// target alone. What the new platform could not work with is an error; a check that only
-// verify can ask is told.
+// target alone. What the new platform could not work with is an error. Told are a check that only
+// verify can ask, and one that is not asked as the plan has errors of what it asks for.
 func (s *surveyor) unreadable(ctx context.Context) (errs, warnings []Finding, err error) {
 	var checks []asked
+	var later, not []string
 	for _, c := range s.mapping.OfSource() {
+		if faulty := s.mapping.Absent(c.Rows, s.from); len(faulty) > 0 {
+			not = append(not, c.Name+" ("+strings.Join(faulty, ", ")+")")
+			continue
+		}
 		checks = append(checks, asked{check: c, ask: server.Question{Rows: s.from.Fill(c.Rows)}})
 	}
-	var later []string
 	for _, c := range s.mapping.Checks {
 		if c.Asks != "" && c.Asks != mapping.AsksTarget {
+			continue
+		}
+		if faulty := s.plan.Faulty(c.Rows + c.Target); len(faulty) > 0 {
+			not = append(not, c.Name+" ("+strings.Join(faulty, ", ")+")")
 			continue
 		}
 		if made := s.plan.Made(c.Rows+c.Target, s.ids.merged); made != "" {
@@ -55,6 +63,9 @@ func (s *surveyor) unreadable(ctx context.Context) (errs, warnings []Finding, er
 		default:
 			errs = append(errs, *f)
 		}
+	}
+	if len(not) > 0 {
+		warnings = append(warnings, warning("these checks were not asked, as the plan has errors of the tables that they ask for: "+strings.Join(not, "; "))...)
 	}
 	if len(later) > 0 {
 		warnings = append(warnings, warning("only verify can ask these checks, as they are about more than the rows that the mapping makes: "+strings.Join(later, "; "))...)
