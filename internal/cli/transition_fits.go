@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/pattern"
 	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
 	align "holdfast/internal/transition/db"
@@ -79,22 +80,104 @@ func (c *fitting) steps(f *transition.File) {
 	}
 }
 
-// fitsCommand is what a command of this program says of its arguments before it does anything.
+// fitsCommand is what a command of this program says of its arguments before it does anything: of each flag that it
+// does not take, and of the rest.
 func fitsCommand(argv []string) error {
 	cmd, args, err := New(Env{}).Find(argv)
 	if err != nil || cmd.HasSubCommands() {
 		return errors.New("want a command that `holdfast --help` lists")
 	}
-	if err = takes(cmd, args); err == nil {
+	slips, taken, bare := untaken(cmd, nil, args)
+	if cmd, _, err = New(Env{}).Find(argv); err != nil {
+		return err
+	}
+	if err = takes(cmd, words(args, taken)); err == nil && !bare {
 		err = cmd.ValidateArgs(cmd.Flags().Args())
 	}
 	if err == nil && cmd.PreRunE != nil {
 		err = cmd.PreRunE(cmd, cmd.Flags().Args())
 	}
-	if err != nil {
-		return errors.New(refused(cmd, err))
+	if len(slips) > 0 && asksFor(err, args) {
+		err = nil
 	}
-	return nil
+	var flags, all []string
+	for _, s := range slips {
+		if s.flag != "" {
+			flags = append(flags, s.flag)
+		} else {
+			all = append(all, s.why)
+		}
+	}
+	if len(flags) > 0 {
+		all = append([]string{noFlag(cmd, strings.Join(flags, ", "))}, all...)
+	}
+	if err != nil {
+		all = append(all, refused(cmd, err))
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
+}
+
+// slipped is a word that a command does not take.
+type slipped struct {
+	at   int
+	flag string // that it does not have; ""
+	why  string
+}
+
+// untaken are all words that a command does not take, beside those of own, and the places of the others. A word
+// behind a flag that it does not have may be the value of that, so that it is none of both; bare: there is one.
+func untaken(cmd *cobra.Command, own, list []string) (slips []slipped, taken []int, bare bool) {
+	waits := false // the last that is taken is a flag without its value
+	for i := 0; i < len(list); i++ {
+		err := takes(cmd, append(slices.Concat(own, words(list, taken)), list[i]))
+		switch {
+		case err == nil:
+			taken, waits = append(taken, i), false
+		case strings.HasPrefix(err.Error(), "flag needs an argument: ") && i+1 < len(list) && !strings.HasPrefix(list[i+1], "--"):
+			taken, waits = append(taken, i), true
+		case strings.HasPrefix(err.Error(), "flag needs an argument: ") && i+1 < len(list):
+			slips = append(slips, slipped{at: i + 1, why: "want the value of " + list[i]})
+		default:
+			if waits {
+				taken, waits = taken[:len(taken)-1], false
+			}
+			slip := slipped{at: i, why: refused(cmd, err)}
+			flag, unknown := strings.CutPrefix(err.Error(), "unknown flag: ")
+			if unknown {
+				slip.flag = flag
+			}
+			slips = append(slips, slip)
+			if unknown && !strings.Contains(list[i], "=") && i+1 < len(list) && !strings.HasPrefix(list[i+1], "-") {
+				bare = true
+				i++
+			}
+		}
+	}
+	return slips, taken, bare
+}
+
+// asksFor reports whether an error names a flag that is not given: one that was written otherwise may be meant.
+func asksFor(err error, given []string) bool {
+	if err == nil {
+		return false
+	}
+	return slices.ContainsFunc(longFlag().FindAllString(err.Error(), -1), func(f string) bool {
+		return !slices.ContainsFunc(given, func(g string) bool { return g == f || strings.HasPrefix(g, f+"=") })
+	})
+}
+
+var longFlag = pattern.New(`--[a-z][a-z-]*`)
+
+// words are those at some places.
+func words(list []string, at []int) []string {
+	out := make([]string, 0, len(at))
+	for _, i := range at {
+		out = append(out, list[i])
+	}
+	return out
 }
 
 // leaveOut looks for names that nothing is left out by. A database may have tables of plug-ins that nobody knows, whose
@@ -223,7 +306,7 @@ func (c *fitting) commands(path string, all []transition.Command) {
 // refused says what a command wants in place of flags that it does not take.
 func refused(cmd *cobra.Command, err error) string {
 	if flag, ok := strings.CutPrefix(err.Error(), "unknown flag: "); ok {
-		return fmt.Sprintf("%s has no flag %s; see: %s --help", cmd.CommandPath(), flag, cmd.CommandPath())
+		return noFlag(cmd, flag)
 	}
 	if flag, ok := strings.CutPrefix(err.Error(), "flag needs an argument: "); ok {
 		return "want a value behind " + flag
@@ -231,37 +314,48 @@ func refused(cmd *cobra.Command, err error) string {
 	return plainly(cmd, err).Error()
 }
 
-// flags looks for the first flag that a command does not take, beside those that the step gives it.
+func noFlag(cmd *cobra.Command, flag string) string {
+	return fmt.Sprintf("%s has no flag %s; see: %s --help", cmd.CommandPath(), flag, cmd.CommandPath())
+}
+
+// flags looks for the flags that a command does not take, beside those that the step gives it, and for the one by which
+// it refuses the others together.
 func (c *fitting) flags(path, command string, own, flags []string) {
-	var last error
-	wrong := 0 // by the flags up to this one, and all behind it, the command is refused
-	for n := 0; n <= len(flags); n++ {
-		cmd, _, err := New(Env{}).Find(strings.Fields(command))
-		if err == nil {
-			err = takes(cmd, slices.Concat(own, flags[:n]))
-		}
-		at := fmt.Sprintf("%s[%d]", path, n-1)
-		switch {
-		case err == nil && cmd.Flags().NArg() > 0:
-			c.fault(at, flags[n-1], "want a flag of `holdfast "+command+"`, or the value of the one before")
-			return
-		case err == nil:
-			if err = cmd.PreRunE(cmd, nil); err != nil && last == nil {
-				wrong = n
-			}
-			last = err
-		case n < len(flags) && strings.HasPrefix(err.Error(), "flag needs an argument: "):
-			if strings.HasPrefix(flags[n], "--") {
-				c.fault(fmt.Sprintf("%s[%d]", path, n), flags[n], "want the value of "+flags[n-1])
-				return
-			}
-		default:
-			c.fault(at, flags[n-1], refused(cmd, err))
-			return
-		}
+	find := strings.Fields(command)
+	cmd, _, err := New(Env{}).Find(find)
+	if err != nil {
+		c.fault(path, command, err.Error())
+		return
 	}
-	if last != nil && wrong > 0 {
-		c.fault(fmt.Sprintf("%s[%d]", path, wrong-1), flags[wrong-1], last.Error())
+	slips, taken, _ := untaken(cmd, own, flags)
+	all := slices.Concat(own, flags)
+	var last error
+	wrong := -1 // by the flags up to this one, and all behind it, the command is refused
+	for n := 0; n <= len(taken); n++ {
+		cmd, _, err := New(Env{}).Find(find)
+		if err == nil {
+			err = takes(cmd, slices.Concat(own, words(flags, taken[:n])))
+		}
+		switch {
+		case err != nil: // the next is its value
+			continue
+		case cmd.Flags().NArg() > 0:
+			at := taken[n-1]
+			slips = append(slips, slipped{at: at, why: "want a flag of `holdfast " + command + "`, or the value of the one before"})
+			taken = slices.Delete(taken, n-1, n)
+			n--
+			continue
+		}
+		if err = cmd.PreRunE(cmd, nil); err != nil && n > 0 && (last == nil || last.Error() != err.Error()) {
+			wrong = taken[n-1]
+		}
+		last = err
+	}
+	if last != nil && wrong >= 0 && (len(slips) == 0 || !asksFor(last, all)) {
+		slips = append(slips, slipped{at: wrong, why: last.Error()})
+	}
+	for _, s := range slips {
+		c.fault(fmt.Sprintf("%s[%d]", path, s.at), flags[s.at], s.why)
 	}
 }
 

@@ -93,3 +93,32 @@ stages: {cleanup: {after: [{name: commit, run: [holdfast, upgrade, commit, --yes
 		}
 	}
 }
+
+// TestAPlanTellsAllFlagsThatAreWrong at once, beside other faults of the file, and nothing that only follows from them.
+func TestAPlanTellsAllFlagsThatAreWrong(t *testing.T) {
+	const file = `format: 1
+name: a
+host: cp1
+platform: {file: f, source: /s, target: /t}
+upgrade: {bundle: /b, flags: [--bogus, "1", --pin, br-int, --canaries=1, --canary, one, keep-guests, --loss-limit, "-1"]}
+features: {guests: [g], flags: [--here, h, --bogus, --flavour, m1, --wait, "5"]}
+stages: {cleanup: {after: [{name: plan, run: [holdfast, transition, db, plan, --mappings, /m, --source, a@tcp(a)/, --targets, b, --bogus, --skip]}]}}
+`
+	s := commandLine(t, file, "transition", "plan", "-")
+	got := unwrapped(s)
+	for _, want := range []string{
+		`platform.file: value "f": want an absolute path`,
+		`upgrade.flags[0]: value "--bogus": holdfast upgrade run has no flag --bogus; see`, `upgrade.flags[4]: value "--canaries=1": holdfast upgrade run has no flag --canaries`,
+		`upgrade.flags[6]: value "one": --canary "one": want a whole number`, `upgrade.flags[7]: value "keep-guests": want a flag of`, `upgrade.flags[9]: value "-1": --loss-limit -1: want 0 or more`,
+		`features.flags[1]: value "h": --here is of use without --openstack only`, `features.flags[2]: value "--bogus": holdfast transition features has no flag --bogus`,
+		`features.flags[3]: value "--flavour"`, `features.flags[6]: value "5": --wait "5": want a duration`,
+		`holdfast transition db plan has no flag --mappings, --targets, --bogus; see: holdfast transition db plan --help; want a value behind --skip`,
+	} {
+		if s.code != 2 || !strings.Contains(got, want) {
+			t.Errorf("%d\ngot  %s\nwant %s", s.code, got, want)
+		}
+	}
+	if n := strings.Count(got, "(stdin):"); n != 11 {
+		t.Errorf("%d faults: %s", n, got)
+	}
+}
