@@ -64,7 +64,7 @@ func TestNetTellsWhatIsLeftOut(t *testing.T) {
 		not   string
 		js    string
 	}{
-		"export": {func(a *app, js bool) error { return a.netExported(d, js) },
+		"export": {func(a *app, js bool) error { return a.netExported(d, true, js) },
 			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2", "not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "on the platform",
 			`"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}]`},
 		"verify": {func(a *app, js bool) error { return a.netVerified(beside, js) },

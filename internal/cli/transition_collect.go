@@ -71,7 +71,7 @@ not reachable.`,
 			if err != nil {
 				return err
 			}
-			if err := outGiven(cmd, o.out); err != nil {
+			if err := outGiven(cmd, "out", o.out); err != nil {
 				return err
 			}
 			return a.collect(cmd.Context(), o, js)

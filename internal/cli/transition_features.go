@@ -94,13 +94,13 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	return cmd
 }
 
-// outGiven looks at --out, a file for a result; "": none is wanted.
-func outGiven(cmd *cobra.Command, file string) error {
+// outGiven looks at a flag with a file for a result; "": none is wanted.
+func outGiven(cmd *cobra.Command, flag, file string) error {
 	if file == "" {
 		return nil
 	}
 	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
-		return usage(cmd, fmt.Errorf("--out %s: want a file in a directory that is there", file))
+		return usage(cmd, fmt.Errorf("--%s %s: want a file in a directory that is there", flag, file))
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (o *featuresOrder) read(cmd *cobra.Command) (*feature.Report, error) {
 			return nil, err
 		}
 	}
-	if err := outGiven(cmd, o.out); err != nil {
+	if err := outGiven(cmd, "out", o.out); err != nil {
 		return nil, err
 	}
 	before, err := readBefore(o.before, feature.Read)

@@ -106,10 +106,10 @@ API is gone, --db reads Neutron's database instead, in one transaction.
 
 What is not carried over, such as quotas, is told and noted in the file, and
 apply refuses it without --leave-out. An attribute of an object that is not
-carried over is an error here already.
+carried over is an error here already, and the file is not written.
 
-Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
-(the file is written all the same), 4 the API or database is not reachable.`,
+Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
+4 the API or database is not reachable.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -124,6 +124,9 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
+			if err == nil {
+				err = outGiven(cmd, "out", n.file)
+			}
 			if err != nil {
 				return err
 			}
@@ -140,8 +143,8 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 				d, err = rebuild.Export(cmd.Context(), at, n.file, n.leaveOut)
 			}
 			var faults *net.Faults
-			if err == nil || d != nil && errors.As(err, &faults) { // it is written all the same
-				err = cmp.Or(a.netExported(d, js), err)
+			if err == nil || d != nil && errors.As(err, &faults) { // which are not all that is to be known
+				err = cmp.Or(a.netExported(d, err == nil, js), err)
 			}
 			return a.netFaults("check what was read", err)
 		},
@@ -152,8 +155,8 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied
 	return cmd
 }
 
-// netExported says what was written.
-func (a *app) netExported(d *net.Document, js bool) error {
+// netExported says what was read, and whether it was written.
+func (a *app) netExported(d *net.Document, written, js bool) error {
 	counts, unbound := d.Counts(), []string{}
 	for _, p := range d.Unbindable() {
 		unbound = append(unbound, p.ID)
@@ -167,7 +170,11 @@ func (a *app) netExported(d *net.Document, js bool) error {
 	}
 	maps.DeleteFunc(counts, func(_ string, n int) bool { return n == 0 })
 	var b strings.Builder
-	b.WriteString("written: " + cmp.Or(counted(counts), "nothing") + "\n")
+	what := "read, and not written"
+	if written {
+		what = "written"
+	}
+	b.WriteString(what + ": " + cmp.Or(counted(counts), "nothing") + "\n")
 	sayBeside(&b, painterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
 	return writeText(a.env.Stdout, b.String())
 }

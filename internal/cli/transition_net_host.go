@@ -57,6 +57,12 @@ Open vSwitch or an agent is not reachable.`,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
+			if err == nil {
+				err = outGiven(cmd, "save", n.save)
+			}
+			if err == nil {
+				err = outGiven(cmd, "fix-file", n.fix)
+			}
 			if err != nil {
 				return err
 			}
@@ -91,15 +97,22 @@ func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
 	if err != nil {
 		return err
 	}
+	for _, h := range hosts {
+		if d != nil && !d.Knows(h.Host) {
+			return fail.Errorf(fail.Invalid, "host %q: the document has no agent and no port of it; it has %s", h.Host, strings.Join(d.Hosts(), ", ")).
+				With("--host says under which name Neutron knows this host.")
+		}
+	}
+	if n.save != "" {
+		if err := rebuild.SaveHost(hosts[0], n.save); err != nil {
+			return err
+		}
+	}
 	if d == nil {
 		return writeText(a.env.Stdout, fmt.Sprintf("written: host %s, interfaces %d\n", clean(hosts[0].Host), len(hosts[0].Interfaces)))
 	}
 	left, changed := []net.Difference{}, 0
 	for _, h := range hosts {
-		if !d.Knows(h.Host) {
-			return fail.Errorf(fail.Invalid, "host %q: the document has no agent and no port of it; it has %s", h.Host, strings.Join(d.Hosts(), ", ")).
-				With("--host says under which name Neutron knows this host.")
-		}
 		if n.fix != "" {
 			changed += net.SetPlugs(d, h)
 		}
@@ -107,7 +120,7 @@ func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
 	}
 	if n.fix != "" {
 		if err := rebuild.Save(d, n.fix); err != nil {
-			return a.netFaults("check what was written", err)
+			return a.netFaults("check what would be written", err)
 		}
 		if !js {
 			if err := writeText(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n", clean(n.fix), changed)); err != nil {
@@ -162,7 +175,7 @@ func (a *app) agentsPorts(cmd *cobra.Command, d *net.Document) (out []*net.Host,
 	return out, nil
 }
 
-// netHosts are what the files of --from have, or this host, which is written with --save.
+// netHosts are what the files of --from have, or this host.
 func (a *app) netHosts(ctx context.Context, n netHost) (hosts []*net.Host, err error) {
 	for _, file := range n.from {
 		h, err := rebuild.ReadHost(file)
@@ -175,8 +188,5 @@ func (a *app) netHosts(ctx context.Context, n netHost) (hosts []*net.Host, err e
 		return hosts, nil
 	}
 	h, err := a.env.HostPorts(ctx, n.host)
-	if err == nil && n.save != "" {
-		err = rebuild.SaveHost(h, n.save)
-	}
 	return []*net.Host{h}, err
 }

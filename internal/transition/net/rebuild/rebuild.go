@@ -103,8 +103,8 @@ func slurp(path string) ([]byte, error) {
 	return text, err
 }
 
-// Export reads the platform at an API into a file, and returns what it wrote. A document
-// that Apply would refuse is written, too; then the error is of type *net.Faults. leaveOut are names of attributes that may
+// Export reads the platform at an API into a file, and returns what it has read. A document
+// that Apply would refuse is not written; then the error is of type *net.Faults. leaveOut are names of attributes that may
 // be left out.
 func Export(ctx context.Context, at API, out string, leaveOut []string) (*net.Document, error) {
 	c, err := at.client(ctx)
@@ -133,7 +133,7 @@ func ExportRows(ctx context.Context, from Database, out string, leaveOut []strin
 
 func save(d *net.Document, out string, leaveOut []string) error {
 	var all net.Faults
-	for _, err := range []error{Save(d, out), d.CheckAttributes(out, leaveOut), UnknownNames(d, leaveOut)} {
+	for _, err := range []error{d.Check(out), d.CheckAttributes(out, leaveOut), UnknownNames(d, leaveOut)} {
 		var faults *net.Faults
 		if err != nil && !errors.As(err, &faults) {
 			return err
@@ -145,7 +145,7 @@ func save(d *net.Document, out string, leaveOut []string) error {
 	if len(all.Lines) > 0 {
 		return &all
 	}
-	return nil
+	return written(d, out)
 }
 
 // UnknownNames refuses names of what may be left out that there are not.
@@ -154,12 +154,19 @@ func UnknownNames(d *net.Document, leaveOut []string) error { return d.UnknownNa
 // Kinds are those of whole objects that are not carried over, as far as they are known.
 func Kinds() []string { return slices.Concat(neutron.NotCarried(), rows.NotCarried()) }
 
-// Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; it is written all the same.
+// Save writes a document's file. The error is of type *net.Faults where Apply would refuse it; then nothing is written.
 func Save(d *net.Document, out string) error {
+	if err := d.Check(out); err != nil {
+		return err
+	}
+	return written(d, out)
+}
+
+func written(d *net.Document, out string) error {
 	if err := dump(d, out); err != nil {
 		return fmt.Errorf("write the document: %w", err)
 	}
-	return d.Check(out)
+	return nil
 }
 
 // Verified is what Verify found. What the document or the platform has beside what is compared is left out.

@@ -1,0 +1,40 @@
+package rebuild
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdfast/internal/testbed/try"
+	"holdfast/internal/transition/net"
+)
+
+// TestBadInputWritesNothing: a document that Apply would refuse leaves the file as it was, or away, and all of its faults
+// are told.
+func TestBadInputWritesNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "net.json")
+	bad := &net.Document{Version: net.Version, Agents: []net.Agent{{ID: "no UUID"}}, LeftOut: []net.LeftOut{{Kind: "port", ID: "60000000-0000-4000-8000-000000000001", Field: "numa_affinity_policy", Value: []byte(`"required"`)}}}
+	saves := []func() error{func() error { return Save(bad, file) }, func() error { return save(bad, file, []string{"portt"}) }}
+	for _, before := range []string{"", "as it was"} {
+		if before != "" {
+			try.Must(t, os.WriteFile(file, []byte(before), 0o600))
+		}
+		for _, f := range saves {
+			var faults *net.Faults
+			if err := f(); !errors.As(err, &faults) {
+				t.Fatalf("%v", err)
+			}
+			if text, err := os.ReadFile(file); string(text) != before || before == "" && !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the file has %q, %v: want %q", text, err, before)
+			}
+		}
+	}
+	err := save(bad, file, []string{"portt"})
+	for _, want := range []string{"no UUID", "numa_affinity_policy", "portt"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v has no %q", err, want)
+		}
+	}
+}
