@@ -91,8 +91,8 @@ func surveyText(r *align.Survey, p painter) string {
 			say(&b, p, "before", plain, clean(before))
 		}
 	}
-	for _, f := range r.Warnings {
-		say(&b, p, "warning", yellow, clean(f.Line()))
+	for _, line := range r.Warned() {
+		say(&b, p, "warning", yellow, clean(line))
 	}
 	for _, f := range r.Errors {
 		say(&b, p, "error", red, clean(f.Line()))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/fail"
@@ -20,6 +21,34 @@ type Survey struct {
 	*survey.Result
 	Advice []string `json:"-"` // of the mapping
 	Full   bool     `json:"-"` // the target has rows that are not of this copy
+}
+
+// shownPlaces is how many places a warning that is the same for many names.
+const shownPlaces = 5
+
+// Warned are the warnings as lines, in their order: those that say the same of several places in one, with how many.
+func (s *Survey) Warned() (lines []string) {
+	all := s.Warnings
+	places := map[string][]string{}
+	for _, f := range all {
+		if where := strings.TrimSpace(f.Table + " " + f.Column); where != "" {
+			places[f.Text] = append(places[f.Text], where)
+		}
+	}
+	for _, f := range all {
+		at := places[f.Text]
+		switch {
+		case len(at) < 2:
+			lines = append(lines, f.Line())
+		case strings.TrimSpace(f.Table+" "+f.Column) == at[0]: // the first of them
+			more := ""
+			if len(at) > shownPlaces {
+				at, more = at[:shownPlaces], ", ..."
+			}
+			lines = append(lines, fmt.Sprintf("%d times: %s (%s%s)", len(places[f.Text]), f.Text, strings.Join(at, ", "), more))
+		}
+	}
+	return lines
 }
 
 // Plan makes a plan, of a copy that has begun with the IDs that it began with, whose rows may
