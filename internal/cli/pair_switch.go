@@ -128,8 +128,9 @@ type switched struct {
 	Promoted time.Duration  `json:"promoted"`
 	Started  time.Duration  `json:"started"`
 
-	seen  time.Time // when To was seen to serve
-	cause string    // why it does not, as it told last
+	ordered time.Time // when the group had gone to To
+	seen    time.Time // when To was seen to serve
+	cause   string    // why it does not, as it told last
 }
 
 func (s switched) text() string {
@@ -189,6 +190,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 			return s, err
 		}
 	}
+	s.ordered = time.Now()
 	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) (why string) {
 		why, dead = s.served(p, epoch)
 		return why
@@ -217,7 +219,7 @@ func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string
 			With("mend what is wrong there; see: holdfast pair status, holdfast events")
 	}
 	why = fmt.Sprintf("%s to serve", s.To)
-	if act == nil {
+	if act == nil && time.Since(s.ordered) > timesWithin { // in a switch that goes well, something does not run yet all the time
 		why += ": " + whyNotHealthy(p)
 	}
 	return why, nil

@@ -44,7 +44,7 @@ func TestTheEndOfASwitch(t *testing.T) {
 			status("h2", ordered.Next(), [2]string{"standby", "standby"}, full), status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: " + full},
 		{"it never said why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: it gave no reason"},
 	} {
-		s := switched{From: "h1", To: "h2"}
+		s := switched{From: "h1", To: "h2", ordered: time.Now().Add(-time.Minute)}
 		var why string
 		var dead error
 		for _, p := range c.seen {
@@ -52,6 +52,12 @@ func TestTheEndOfASwitch(t *testing.T) {
 		}
 		if !strings.Contains(why, c.why) || c.why == "" && why != "" || (dead != nil) != (c.dead != "") || dead != nil && !strings.Contains(dead.Error(), c.dead) {
 			t.Errorf("%s: waits for %q, %v: want %q, %q", c.what, why, dead, c.why, c.dead)
+		}
+		if c.what == "nobody serves" {
+			s.ordered = time.Now()
+			if why, _ := s.served(c.seen[0], ordered); why != "h2 to serve" {
+				t.Errorf("%s, as in a switch that goes well: waits for %q", c.what, why)
+			}
 		}
 		if c.what == "over" && (s.Total != 6*time.Second || s.Started != 2*time.Second) {
 			t.Errorf("%s: %+v", c.what, s)

@@ -167,19 +167,32 @@ func (p PairStatus) Active() *PairNode {
 	return nil
 }
 
-// starting says what does not run yet where the group is to run.
+// holder is the node that has the group and lives; "": none, or the group is to leave it.
+func (p PairStatus) holder() HostID {
+	for _, n := range p.Nodes {
+		if n.Alive && n.Host == p.Owner.Holder() && p.Owner.State != Migrating {
+			return n.Host
+		}
+	}
+	return ""
+}
+
+// starting says what does not run yet where the group is to run; "": nothing is known of that.
 func (p PairStatus) starting() string {
 	for _, n := range p.Nodes {
 		if n.Host != p.Owner.Host {
 			continue
 		}
 		for _, m := range n.Members {
+			if m.State == "down" {
+				return fmt.Sprintf("the services start on %s: %s does not run yet", n.Host, m.Name)
+			}
 			if m.State != "up" {
 				return string(n.Host) + ": " + m.Name + " is " + m.State
 			}
 		}
 	}
-	return "the group runs on no node"
+	return ""
 }
 
 // colon leads to a text, when there is one.
@@ -213,13 +226,19 @@ func (p PairStatus) Health() (h Health, why []string) {
 		return Broken, []string{"it was asked to stop"}
 	case active == nil && p.Waiting != "":
 		why = append(why, p.Waiting)
+	case active == nil:
+		if s := p.starting(); s != "" {
+			why = append(why, s)
+		}
 	}
+	holder := p.holder()
 	for i := range p.Nodes {
 		switch n := &p.Nodes[i]; {
 		case n.Off:
 			why = append(why, string(n.Host)+" was shown off by its fence device: switch it on when it is in order")
 		case !n.Alive:
 			why = append(why, string(n.Host)+" is silent")
+		case active == nil && holder != "" && n.Host != holder && n.Problem == "": // it holds nothing up: the other node has the group
 		case n != active && n.Why != "":
 			why = append(why, string(n.Host)+": "+n.Why+colon(n.Problem)) // which may be why
 		case n != active && p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
@@ -252,7 +271,7 @@ func (p PairStatus) Health() (h Health, why []string) {
 	}
 	switch {
 	case active == nil && len(why) == 0:
-		return Broken, []string{p.starting()}
+		return Broken, []string{"the group runs on no node"}
 	case active == nil:
 		return Broken, why
 	case len(why) > 0:

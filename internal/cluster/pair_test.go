@@ -17,8 +17,16 @@ func TestHealthSaysWhy(t *testing.T) {
 		return p
 	}
 	for want, change := range map[string]func(*PairStatus){
-		"":                                       func(*PairStatus) {},
-		"n1: web.service is down":                func(p *PairStatus) { p.Nodes[0].Members[1].State = "down" },
+		"": func(*PairStatus) {},
+		"the services start on n1: web.service does not run yet": func(p *PairStatus) {
+			p.Nodes[0].Members[1].State, p.Owner.State = "down", Running
+			p.Nodes[1].Why, p.Nodes[1].Linked = "its copy is being looked at", false
+		},
+		"n1: web.service is failed": func(p *PairStatus) { p.Nodes[0].Members[1].State = "failed" },
+		"n2: its copy does not follow": func(p *PairStatus) {
+			p.Nodes[0].Role, p.Owner.State = "standby", Migrating
+			p.Nodes[1].Why = "its copy does not follow"
+		},
 		"the group runs on no node":              func(p *PairStatus) { p.Nodes[0].Role, p.Owner.Host = "standby", "" },
 		"host n1 to start it":                    func(p *PairStatus) { p.Nodes[0].Members[0].State, p.Waiting = "down", "host n1 to start it" },
 		"n2 is silent":                           func(p *PairStatus) { p.Nodes[1].Alive = false },

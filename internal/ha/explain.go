@@ -169,7 +169,7 @@ func (m *Machine) waitingForGuest(h cluster.HostID) string {
 	case r.Guest == cluster.GuestPaused:
 		return fmt.Sprintf("what runs on %s to go on: it is paused, and not by the cluster", h)
 	case r.Guest == cluster.GuestUnknown && !r.Fit:
-		return fmt.Sprintf("host %s to find out what runs on it: %s; if that takes it %s, its watchdog resets it", h, r.Why, blindWait)
+		return fmt.Sprintf("host %s to see what runs there: %s; mend that on it, or wait: after %s its watchdog resets it", h, r.Why, blindWait)
 	case slices.Contains(m.Want.Rest, h):
 		if _, found := m.candidate(h); !found {
 			return fmt.Sprintf("a host to which it can move, as %s is in maintenance: %s", h, m.unable(h))

@@ -262,7 +262,7 @@ func (m *Machine) Moved() bool {
 }
 
 // NotJudged is why a copy can not be promoted that was looked at before the record of the copies changed.
-const NotJudged = "its copy was not looked at since the record of the copies has changed"
+const NotJudged = "its copy is being looked at, as the record of the copies has changed"
 
 // Fit says why this node's copy can not be promoted, "" when it can.
 func (m *Machine) Fit() string {
