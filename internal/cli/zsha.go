@@ -189,20 +189,37 @@ func (a *app) zshaImport(cmd *cobra.Command, file string) error {
 	return told.importConfig(cmd.Context(), c, false, in, true)
 }
 
+// zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
+func (a *app) zshaOpen(cmd *cobra.Command, instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
+	if c, _, err = a.open(cmd); err != nil {
+		return nil, s, cl, err
+	}
+	if s, err = c.Status(cmd.Context()); err == nil {
+		err = zshaOfPair(s.OfPair(), instead)
+	}
+	if err == nil {
+		cl, err = clusterConfig(cmd.Context(), c)
+	}
+	if err != nil {
+		c.Close()
+	}
+	return c, s, cl, err
+}
+
+// zshaOfPair refuses what makes no sense in a pair.
+func zshaOfPair(is bool, instead string) error {
+	if !is {
+		return nil
+	}
+	return fail.Errorf(fail.Refused, "zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
+}
+
 func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
-	c, _, err := a.open(cmd)
+	c, s, cl, err := a.zshaOpen(cmd, "holdfast pair switch")
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	cl, err := clusterConfig(cmd.Context(), c)
-	if err != nil {
-		return err
-	}
-	s, err := c.Status(cmd.Context())
-	if err != nil {
-		return err
-	}
 	from, to, host := "", "", ""
 	for _, n := range cl.Nodes() {
 		if n.Host == s.Owner.Host {
@@ -266,15 +283,11 @@ func zshaEach(cl config.Cluster) string {
 
 // zshaDo makes a request of the whole cluster, and waits until it is done.
 func (a *app) zshaDo(cmd *cobra.Command, before, after string, g goal) error {
-	c, _, err := a.open(cmd)
+	c, _, cl, err := a.zshaOpen(cmd, "holdfast pair "+g.name)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	cl, err := clusterConfig(cmd.Context(), c)
-	if err != nil {
-		return err
-	}
 	if err := g.request(cmd.Context(), c); err != nil {
 		return err
 	}
@@ -302,9 +315,12 @@ func (a *app) zshaStart(cmd *cobra.Command) error {
 }
 
 func (a *app) zshaReset(cmd *cobra.Command) error {
-	r, _, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Reset, error) {
-		return c.ResetPassword(ctx, defaultPassword)
-	})
+	c, _, _, err := a.zshaOpen(cmd, "passwd, on each node")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	r, err := c.ResetPassword(cmd.Context(), defaultPassword)
 	if err != nil {
 		return err
 	}

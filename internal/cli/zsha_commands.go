@@ -124,6 +124,9 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 				return usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
 			}
 			o, err := a.installOptions(cmd, file, "", base, undersized)
+			if err == nil {
+				err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast pair setup")
+			}
 			if err != nil {
 				return err
 			}
@@ -168,6 +171,9 @@ Refused, and nothing is changed, while a host does not answer.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !sure {
+				if o, err := a.uninstallOptions(cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
+					return zshaOfPair(true, "holdfast uninstall")
+				}
 				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are *ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said

@@ -17,19 +17,11 @@ import (
 )
 
 func (a *app) zshaStatus(cmd *cobra.Command, conf bool) error {
-	c, _, err := a.open(cmd)
+	c, s, cl, err := a.zshaOpen(cmd, "holdfast pair status")
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	s, err := c.Status(cmd.Context())
-	if err != nil {
-		return err
-	}
-	cl, err := clusterConfig(cmd.Context(), c)
-	if err != nil {
-		return err
-	}
 	st, err := c.StoreStatus(cmd.Context())
 	if err != nil {
 		return err
@@ -205,6 +197,9 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 
 func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlags) error {
 	o, err := a.uninstallOptions(cmd, file, "", base)
+	if err == nil {
+		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")
+	}
 	if err != nil {
 		return err
 	}
