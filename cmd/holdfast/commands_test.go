@@ -37,7 +37,7 @@ Exit codes, where a command names no others:
 |---|---|
 | 0 | done |
 | 1 | failed |
-| 2 | bad input |
+| 2 | bad input, or a question was not answered with yes |
 | 3 | refused for safety; nothing was changed |
 | 4 | agent or server not reachable |
 

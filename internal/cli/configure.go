@@ -175,9 +175,14 @@ func (a *app) typedYes(ctx context.Context, question string) error {
 		return err
 	}
 	if typed != "yes" {
-		return fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With("type yes, or give --yes")
+		return notConfirmed("type yes, or give --yes")
 	}
 	return nil
+}
+
+// notConfirmed is the end of every command whose question was not answered as it wants.
+func notConfirmed(hint string) error {
+	return fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With(hint)
 }
 
 // importText says what an import would do, and when.

@@ -65,8 +65,8 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		code               int
 	}{
 		{"yes", "127.0.0.1", "yes\n", nil, true, 0},
-		{"no", "127.0.0.1", "no\n", nil, false, fail.ExitRefused},
-		{"an empty line", "127.0.0.1", "\n", nil, false, fail.ExitRefused},
+		{"no", "127.0.0.1", "no\n", nil, false, fail.ExitInvalid},
+		{"an empty line", "127.0.0.1", "\n", nil, false, fail.ExitInvalid},
 		{"another host's", "", "", nil, false, 0},
 		{"its fingerprint was given", "", "", []string{print}, true, 0},
 		{"another fingerprint was given", "", "", []string{ssh.FingerprintSHA256(before.PublicKey())}, false, 0},

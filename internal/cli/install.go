@@ -122,7 +122,7 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 			return err
 		}
 		if typed != "yes" {
-			return fail.Errorf(fail.Refused, "the hosts' keys were not confirmed; nothing was changed")
+			return fail.Errorf(fail.Invalid, "the hosts' keys were not confirmed; nothing was changed")
 		}
 		for _, k := range asked {
 			s.opt.Pinned[k.At] = k.Fingerprint
@@ -155,7 +155,7 @@ func (s *sshFlags) changed(ctx context.Context, a *app, h install.Host, k *remot
 		return err
 	}
 	if typed != "yes" {
-		return fail.Errorf(fail.Refused, "the host's changed key was not confirmed; nothing was changed")
+		return fail.Errorf(fail.Invalid, "the host's changed key was not confirmed; nothing was changed")
 	}
 	return s.opt.Replace(ctx, k)
 }

@@ -156,7 +156,7 @@ func TestTheWordIsTyped(t *testing.T) {
 	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
 	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
 		text, _, err := dialogue(t, func(a *app) error { return a.confirmPair(t.Context(), &pairSetup{}, cl) }, "Type CONFIRM to go on: ", word+"\n")
-		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitRefused {
+		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitInvalid {
 			t.Errorf("%q: %v", word, err)
 		}
 		if lines := strings.Split(text, "\n"); !slices.Contains(lines, "The data of n2 are moved aside there, and replaced by a copy: /var/lib/mysql") {

@@ -149,7 +149,7 @@ func (a *app) removePartition(cmd *cobra.Command, name, word, done string) error
 func (a *app) typedWord(ctx context.Context, question string) error {
 	typed, err := a.typed(ctx, question)
 	if err == nil && typed != "yes" {
-		err = fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With("type yes, or give --yes yes")
+		err = notConfirmed("type yes, or give --yes yes")
 	}
 	return err
 }

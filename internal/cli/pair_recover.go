@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -90,6 +91,11 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
 	at := func(file string) string { return filepath.Join(r.dir, filepath.Base(file)) }
 	n, err := config.LoadNode(at(install.SettingsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := a.notPlaced(cmd); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return fail.Errorf(fail.Refused, "this host is no node of a pair: %w", err)
 	}
@@ -168,6 +174,20 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 		return err
 	}
 	return writeText(a.env.Stdout, "a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
+}
+
+// notPlaced says that the agent that answers is one of a pair, and was not placed by an installation; nil: it is not so.
+func (a *app) notPlaced(cmd *cobra.Command) error {
+	c, err := a.dial(cmd)
+	if err != nil {
+		return nil // what is missing is told
+	}
+	defer c.Close()
+	if _, err := c.Pair(cmd.Context()); err != nil {
+		return nil
+	}
+	return fail.Errorf(fail.Invalid, "pair recover installs Holdfast anew on the other node, and on this one it was not installed: the settings of its agent are in %s", clean(a.settings(cmd.Context(), c))).
+		With("in the laboratory, empty the data directory of a node that is off, and switch it on: it gets a copy of all data")
 }
 
 // aloneAtWork refuses while a set-up is at work on another host of the pair, or was begun there.
@@ -287,7 +307,7 @@ func (a *app) confirmScript(ctx context.Context, peer string) error {
 		return err
 	}
 	if answer != "yes" {
-		return fail.Errorf(fail.Refused, "it was not confirmed; nothing was changed")
+		return notConfirmed("type yes")
 	}
 	return writeText(a.env.Stdout, recoveryChecks)
 }

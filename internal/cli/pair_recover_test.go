@@ -54,7 +54,7 @@ func TestRecoveryScript(t *testing.T) {
 	const question = "Please confirm to recovery 0.0.0.2 and format peer's /vms partition [yes/no]:\n"
 	for _, answer := range []string{"no\n", "y\n", "\n", "\x04"} {
 		text, _, err := script(t, a, dir, []string{"0.0.0.2", "123&456", "123456"}, question, answer)
-		if text != question || fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), "nothing was changed") {
+		if text != question || fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(err.Error(), "nothing was changed") {
 			t.Errorf("%q: %q, %v", answer, text, err)
 		}
 	}
@@ -76,6 +76,19 @@ func TestRecoveryScript(t *testing.T) {
 	}
 }
 
+// TestRecoverWithoutAnInstallation: an agent of a pair that was not installed, as in the laboratory, says so.
+func TestRecoverWithoutAnInstallation(t *testing.T) {
+	a, dir := recoverable(t)
+	_, _, err := script(t, a, t.TempDir(), []string{"0.0.0.2", "one"})
+	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(err.Error(), "the settings of its agent are in "+filepath.Dir(a.socket)+"/agent.json") {
+		t.Errorf("beside the agent of a pair: %v", err)
+	}
+	try.Must(t, os.Remove(filepath.Join(dir, "agent.json")))
+	if _, _, err := script(t, newAgent(t), dir, []string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), "no node of a pair") {
+		t.Errorf("beside the agent of a management VM: %v", err)
+	}
+}
+
 // TestRecoveryScriptByAPipe: a script of somebody's answers it; passwords are not asked for then.
 func TestRecoveryScriptByAPipe(t *testing.T) {
 	of, dir := recoverable(t)
@@ -90,7 +103,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	if text, err := run("yes\n", "0.0.0.2", "secret"); err == nil || fail.ExitCode(err) == fail.ExitRefused || !strings.HasSuffix(text, "[yes/no]:\n-----Ip address Check-----\n") {
 		t.Errorf("%q, %v", text, err)
 	}
-	if text, err := run("", "0.0.0.2", "secret"); fail.ExitCode(err) != fail.ExitRefused {
+	if text, err := run("", "0.0.0.2", "secret"); fail.ExitCode(err) != fail.ExitInvalid {
 		t.Errorf("%q, %v", text, err)
 	}
 	if text, err := run("yes\n", "0.0.0.2"); fail.ExitCode(err) != fail.ExitInvalid || text != "" {

@@ -332,7 +332,7 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 		return err
 	}
 	if typed != confirmWord {
-		return fail.Errorf(fail.Refused, "it was not confirmed; nothing was changed")
+		return notConfirmed("type " + confirmWord + ", or give --yes " + confirmWord)
 	}
 	return nil
 }
