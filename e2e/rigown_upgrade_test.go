@@ -346,7 +346,7 @@ func (r *rig) commitTwice(t testing.TB, h string) {
 			t.Errorf("committed: %+v, job %+v", u, u.Job)
 		}
 	}
-	r.refused(t, h, 1, nil, "upgrade", "rollback", "--yes")
+	r.refused(t, h, 3, nil, "upgrade", "rollback", "--yes")
 }
 
 // killEvery is the shortest time between two kills: an agent that is killed again

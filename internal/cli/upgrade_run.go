@@ -343,9 +343,18 @@ func (a *app) notBegun(begun request.Begun, js bool) error {
 		err = writeText(a.env.Stdout, b.String()+"nothing was begun\n")
 	}
 	if err == nil {
-		err = fail.Errorf(fail.Failed, "") // all is said
+		err = fail.Errorf(blockedKind(begun.Plan.Purpose), "") // all is said
 	}
 	return err
+}
+
+// blockedKind is the kind of the end of what was not begun. An upgrade is told what checks and rules have found, as by
+// "upgrade check"; a rollback or a commit is refused, whether by the plan or before there is one.
+func blockedKind(p upgrade.Purpose) fail.Kind {
+	if p == upgrade.ForRollback || p == upgrade.ForCommit {
+		return fail.Refused
+	}
+	return fail.Failed
 }
 
 // lostFlag names hosts that will not come back.
