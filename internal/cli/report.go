@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,18 +81,34 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 			now := time.Now()
 			name := fmt.Sprintf("holdfast-report-%s-%s", fileWord(host), now.UTC().Format("20060102T150405Z"))
 			if out == "" {
-				out = name + ".tar.gz"
+				out = filepath.Join(reportDir(), name+".tar.gz")
 			}
 			r := reporter{app: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
 			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin, Most: partMost, Total: reportMost})
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist (default\nholdfast-report-HOST-TIME.tar.gz in this directory)")
+	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist (default\nholdfast-report-HOST-TIME.tar.gz in this directory\nif it is yours and not /, else in your home)")
 	cmd.Flags().IntVar(&days, "days", 7, "`number` of days whose logs are taken")
 	cmd.Flags().DurationVar(&within, "timeout", partWithin, "wait for each part this `time` at most, for all\n2m0s")
 	settingsFlag(cmd, &file)
 	cmd.Flags().StringVar(&logs, "log-dir", "/var/log/holdfast", "`directory` of the agent's logs\n")
 	return cmd
+}
+
+// reportDir is where an archive is written that nobody has named: "", this directory, if it is the user's own and not
+// the root of all, else their home.
+func reportDir() string {
+	here, err := os.Getwd()
+	if err == nil && here != "/" {
+		info, err := os.Stat(here)
+		if err == nil && int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid() {
+			return ""
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return home
+	}
+	return os.TempDir()
 }
 
 // fileWord makes a name safe for a file's.

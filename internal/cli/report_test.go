@@ -276,3 +276,17 @@ func unpackReport(t *testing.T, path string) map[string]string {
 		out[name] = string(text)
 	}
 }
+
+// TestWhereAReportIsWritten: nobody wants it in the root of all, or in somebody else's directory.
+func TestWhereAReportIsWritten(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Chdir("/")
+	if got := reportDir(); got != home {
+		t.Errorf("in / it is %q, want the home %q", got, home)
+	}
+	t.Chdir(t.TempDir())
+	if got := reportDir(); got != "" {
+		t.Errorf("in a directory of one's own it is %q", got)
+	}
+}

@@ -146,8 +146,62 @@ func upgradeText(u request.Standing, p painter) string {
 	return b.String()
 }
 
+// together makes one text of those that say the same of several hosts, or of steps: "h1, h2: it is down" of
+// "h1: it is down" and "h2: it is down". The name is before the first colon, or, behind a command, before the second.
+func together(texts []string) []string {
+	type group struct {
+		parts []string // of the first text, at colons
+		at    int      // part that has the names; -1: none differed yet
+		names []string
+	}
+	var groups []*group
+	for _, t := range texts {
+		parts := strings.SplitN(t, ": ", 3)
+		found := false
+		for _, g := range groups {
+			if len(g.parts) != len(parts) {
+				continue
+			}
+			var differ []int
+			for i := range parts {
+				if parts[i] != g.parts[i] {
+					differ = append(differ, i)
+				}
+			}
+			last := len(parts) - 1
+			switch {
+			case len(differ) == 0:
+				found = true
+			case len(differ) == 1 && differ[0] < last && !strings.Contains(parts[differ[0]], " ") && (g.at < 0 || g.at == differ[0]):
+				found, g.at = true, differ[0]
+				if len(g.names) == 0 {
+					g.names = []string{g.parts[g.at]}
+				}
+				if !slices.Contains(g.names, parts[g.at]) {
+					g.names = append(g.names, parts[g.at])
+				}
+			}
+			if found {
+				break
+			}
+		}
+		if !found {
+			groups = append(groups, &group{parts: parts, at: -1})
+		}
+	}
+	out := make([]string, len(groups))
+	for i, g := range groups {
+		if g.at >= 0 {
+			g.parts[g.at] = strings.Join(g.names, ", ")
+		}
+		out[i] = strings.Join(g.parts, ": ")
+	}
+	return out
+}
+
 // sayAll writes texts below each other, at most maxStepRows of them.
 func sayAll(b *strings.Builder, p painter, label string, c colour, texts []string) {
+	texts = together(texts)
 	for i, t := range texts {
 		if i == maxStepRows {
 			say(b, p, "", plain, fmt.Sprintf("and %d more", len(texts)-i))

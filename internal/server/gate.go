@@ -166,10 +166,10 @@ func classify(err error) *fail.Error {
 	case errors.As(err, &e):
 		return e
 	case errors.Is(err, store.ErrUnknown):
-		return fail.Errorf(fail.Unknown, "%w", err).
+		return fail.Because(err, fail.Unknown, store.Said(err.Error())).
 			With("it may have been carried out; see: holdfast status. Asking again is safe")
 	case errors.Is(err, store.ErrRetry):
-		return fail.Errorf(fail.Unavailable, "%w", err).
+		return fail.Because(err, fail.Unavailable, store.Said(err.Error())).
 			With("nothing was changed; ask again, or ask the agent of another host")
 	case errors.Is(err, context.DeadlineExceeded):
 		return fail.Errorf(fail.Timeout, "%w", err).With("see: holdfast status")

@@ -10,6 +10,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // KV is one key with its value and revisions.
@@ -59,6 +60,11 @@ var (
 	// ErrDefinite: it can not succeed as asked (bad request, no space, denied, wrong cluster).
 	ErrDefinite = errors.New("refused by the store")
 )
+
+// Said is the text of an error without the words of the code that has tried a write.
+func Said(text string) string {
+	return strings.NewReplacer("transaction: "+ErrUnknown.Error(), "the store did not acknowledge a write", "transaction: ", "").Replace(text)
+}
 
 type staleKey struct{}
 

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
+	"holdfast/internal/reason"
 )
 
 // ClusterState is how far the cluster is on its way to another version.
@@ -108,13 +109,27 @@ func Approve(p *Plan, j job.Job, h cluster.HostID, user string) (job.Job, error)
 // over, and it is listed as mixed when it was touched. up is for how long it counts as up if it
 // is heard of no more; 0: it is away.
 func Drop(p *Plan, j job.Job, h cluster.HostID, up time.Duration, user string) (job.Job, error) {
-	return p.say(j, h, "drop", func(s *Status) error {
+	j, err := p.say(j, h, "drop", func(s *Status) error {
 		if up > 0 {
 			return fmt.Errorf("drop %s: its agent answers, or did a moment ago: it counts as up for %d s more. If the host is dead, drop it then; else skip or retry its step, or first stop the host", h, (up+time.Second-1)/time.Second)
 		}
 		s.Dropped[h] = user
 		return nil
 	})
+	if err != nil {
+		return j, err
+	}
+	on := map[string]bool{} // its steps
+	for _, x := range p.Steps() {
+		on[x.ID] = x.Host == h
+	}
+	open := slices.DeleteFunc(slices.Clone(j.WhyCodes), func(r reason.Reason) bool {
+		return (r.Is(reason.StepFailed) || r.Is(reason.StepUnclear)) && on[r.Args["step"]]
+	})
+	if len(open) < len(j.WhyCodes) { // the failure of a step that counts as over stops nobody
+		j.Because(open...)
+	}
+	return j, nil
 }
 
 // say changes what the status says of a host of the plan.

@@ -156,7 +156,7 @@ func (a *Agent) prove(ctx context.Context) error {
 func (a *Agent) answered(t ha.Txn, o ha.Outcome) {
 	switch {
 	case o.Why != "":
-		a.setStoreErr(fmt.Errorf("%s: %s", t.For, o.Why))
+		a.setStoreErr(errors.New(store.Said(o.Why)))
 		return
 	case !o.OK && t.For != ha.WorkRenew:
 		a.Log.Info("records have changed meanwhile", "action", t.For)

@@ -125,7 +125,7 @@ func TestStop(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	res, err := s.Attempt.Stop(r.ctx())
-	r.judge(res, err, "it was stopped on request")
+	r.judge(res, err, "it was stopped")
 	r.probe(a, program.Failed)
 	if res, err := r.step().Attempt.Stop(r.ctx()); err != nil || res.State != program.NotDone {
 		t.Errorf("got %+v, %v", res, err)

@@ -113,7 +113,7 @@ func hostile(t testing.TB) map[string]struct {
 		"listed below file":  {archive(t, text(a, fileOf("a/b", "")), good), "not below the file"},
 		"empty":              {nil, "the file is empty"},
 		"one byte":           {[]byte{0x28}, "it is truncated"},
-		"no tar":             {[]byte(strings.Repeat("no tar at all ", 200)), "it is damaged"},
+		"no tar":             {[]byte(strings.Repeat("no tar at all ", 200)), "it is damaged: copy or download it again (archive/tar: "},
 		"no members":         {archive(t), "it has no members"},
 		"bzip2":              {[]byte("BZh91AY&SY"), "compressed with bzip2"},
 		"xz":                 {[]byte("\xfd7zXZ\x00\x00"), "compressed with xz"},
@@ -278,7 +278,7 @@ func TestTruncatedBundlesAreRefused(t *testing.T) {
 	data := build(t, sampleFiles(), None, &secret)
 	cut := bytes.Index(data, []byte(`{"port": 5432}`)) + 5
 	_, err := verify(data[:cut], Options{Keys: []PublicKey{public}})
-	if got := refusal(t, err).Error(); got != "conf/db.json: it is truncated" {
+	if got := refusal(t, err).Error(); got != "conf/db.json: it is truncated: copy or download it again" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -362,7 +362,7 @@ func TestReplacedManifestIsRefused(t *testing.T) {
 	}
 	all[1].text = "no signature"
 	_, err = verify(archive(t, all...), Options{Keys: []PublicKey{public}})
-	if got := refusal(t, err).Error(); !strings.Contains(got, "manifest.yaml.minisig: the signature can not be read") {
+	if got := refusal(t, err).Error(); !strings.Contains(got, "manifest.yaml.minisig: the signature can not be read: download the bundle again, or have it signed anew (minisign: ") {
 		t.Errorf("got %q", got)
 	}
 }

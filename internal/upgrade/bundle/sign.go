@@ -106,7 +106,7 @@ func GenerateKey(password string) (KeyPair, error) {
 func ParsePublicKey(text []byte) (PublicKey, error) {
 	var k PublicKey
 	if err := k.UnmarshalText(bytes.TrimRight(text, "\r\n ")); err != nil {
-		return PublicKey{}, fmt.Errorf("read the public key: %w", err)
+		return PublicKey{}, fmt.Errorf("read the public key: want the file NAME.pub that holdfast bundle keygen or minisign writes (%w)", err)
 	}
 	return k, nil
 }
@@ -118,7 +118,7 @@ func ParsePrivateKey(text []byte, password func() (string, error)) (PrivateKey, 
 	if !minisign.IsEncrypted(text) {
 		var k PrivateKey
 		if err := k.UnmarshalText(text); err != nil {
-			return PrivateKey{}, fmt.Errorf("read the secret key: %w", err)
+			return PrivateKey{}, fmt.Errorf("read the secret key: want the file NAME.key that holdfast bundle keygen or minisign writes (%w)", err)
 		}
 		return k, nil
 	}
@@ -128,7 +128,7 @@ func ParsePrivateKey(text []byte, password func() (string, error)) (PrivateKey, 
 	}
 	k, err := minisign.DecryptKey(word, text)
 	if err != nil {
-		return PrivateKey{}, fmt.Errorf("read the secret key: the password is wrong, or the key is damaged: %w", err)
+		return PrivateKey{}, fmt.Errorf("read the secret key: the password is wrong, or the key is damaged (%w)", err)
 	}
 	return k, nil
 }

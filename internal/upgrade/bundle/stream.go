@@ -111,13 +111,13 @@ func (s *stream) because(member string, err error) error {
 	}
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return refuse(member, "it is truncated%s", after)
+		return refuse(member, "it is truncated%s: copy or download it again", after)
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return refuse(member, "its zstd frame needs a window of more than %d MiB", maxWindow>>20)
 	case errors.Is(err, errTooMuch):
 		return refuse(member, "it unpacks to more data than it may%s", after)
 	}
-	return refuse(member, "it is damaged%s: %v", after, err)
+	return refuse(member, "it is damaged%s: copy or download it again (%v)", after, err)
 }
 
 // next returns the header of the next member, nil at the end. Besides regular

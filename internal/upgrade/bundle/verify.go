@@ -270,7 +270,10 @@ func (rep *Report) checkSignature(o *Options, hd head) error {
 func (rep *Report) signedBy(keys []PublicKey, text []byte, where string, verify func(PublicKey, []byte) bool) error {
 	var sig minisign.Signature
 	if err := sig.UnmarshalText(text); err != nil {
-		return refuse(where, "the signature can not be read: %v", err)
+		if where == "" {
+			return refuse("", "the signature can not be read: want the file FILE.minisig that holdfast bundle sign or minisign writes (%v)", err)
+		}
+		return refuse(where, "the signature can not be read: download the bundle again, or have it signed anew (%v)", err)
 	}
 	for _, k := range keys {
 		if k.ID() != sig.KeyID {

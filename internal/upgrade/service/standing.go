@@ -55,7 +55,9 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 		rec := last.Records[step.ID]
 		left := last.status.Leaves(step)
 		shown := engine.ShownStep(last.Job, step, rec, left)
-		out.Found = append(out.Found, foundOf(known, step, rec)...)
+		if !left {
+			out.Found = append(out.Found, foundOf(known, step, rec)...)
+		}
 		out.Steps.Total++
 		switch {
 		case rec.State.Over():

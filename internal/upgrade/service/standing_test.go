@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/reason"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
@@ -47,6 +49,13 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 		t.Fatalf("%v, %+v", err, u.Job)
 	}
 	r.silence("h2")
+	if _, err := engine.Amend(limited(t), r.Store, up.Job.ID, time.Now().UTC(), func(j job.Job) (job.Job, error) {
+		j.State = job.Paused
+		j.Because(reason.StepFailed.With("h2/install/db", "exit code 7"), reason.StepFailed.With("h3/install/db", "exit code 8"))
+		return j, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if u, err = r.Upgrade(limited(t)); err != nil || !strings.HasPrefix(u.Hosts[0].Now, "silent for 1m") || !strings.HasSuffix(u.Hosts[0].Now, "; running h2/install/db") {
 		t.Errorf("%v, of a silent host: %+v", err, u.Hosts[0])
 	}
@@ -57,6 +66,9 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 	h2 := u.Hosts[0]
 	if err != nil || stateIn(u.Job, "h2/install/db") != "" || u.Steps.Dropped == 0 || u.Steps.Failed != 0 || h2.Dropped != "ann" || h2.Now != "" {
 		t.Errorf("%v, %+v, steps %+v, hosts %+v", err, u.Job.Steps, u.Steps, u.Hosts)
+	}
+	if got := u.Job.Because(); got != "h3/install/db failed: exit code 8" {
+		t.Errorf("after the drop the run is paused, as %q", got)
 	}
 	v := r.jobView(up.Job.ID)
 	if stateIn(&v, "h2/install/db") != "dropped" || stateIn(&v, "h2/stage") != "dropped" || stateIn(&v, "h3/install/db") != "running" {

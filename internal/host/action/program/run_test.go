@@ -186,7 +186,7 @@ func TestStop(t *testing.T) {
 	r.start()
 	r.await("output", func() bool { return r.file("state/output") == "begun\n" })
 	res, err := Stop(r.ctx(), r.dir)
-	if err != nil || res.State != Failed || !strings.HasPrefix(res.Why, "it was stopped on request") {
+	if err != nil || res.State != Failed || !strings.HasPrefix(res.Why, "it was stopped") {
 		t.Errorf("got %+v, %v", res, err)
 	}
 	if again, err := Stop(r.ctx(), r.dir); err != nil || again.Why != res.Why {

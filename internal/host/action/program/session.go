@@ -194,7 +194,7 @@ func (s *session) look() error {
 	wish, err := exists(s.dir, fileStop)
 	switch {
 	case wish:
-		s.end("it was stopped on request")
+		s.end("it was stopped")
 	case s.status == nil && now.Sub(s.began) >= s.spec.Timeout:
 		s.end(fmt.Sprintf("it did not end within %s", s.spec.Timeout))
 	}
