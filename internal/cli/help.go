@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/fail"
+	"holdfast/internal/lang"
 )
 
 // help writes what a command does and how it is called. No line of it is wider than a terminal.
@@ -47,7 +48,10 @@ func helpCmd() *cobra.Command {
 var listed = regexp.MustCompile(`^(  \S+  +| *)`)
 
 // usageText writes how a command is called: the text that cobra has, folded.
-func usageText(c *cobra.Command) error {
+func usageText(c *cobra.Command) error { return usageIn(c, nil) }
+
+// usageIn is usageText in a language.
+func usageIn(c *cobra.Command, l *lang.Catalogue) error {
 	var b strings.Builder
 	b.WriteString("Usage:\n")
 	if c.Runnable() {
@@ -73,11 +77,11 @@ func usageText(c *cobra.Command) error {
 	}
 	if c.HasAvailableLocalFlags() {
 		b.WriteString("\nFlags:\n")
-		flagLines(&b, c.LocalFlags())
+		flagLines(&b, c.LocalFlags(), l)
 	}
 	if c.HasAvailableInheritedFlags() {
 		b.WriteString("\nGlobal Flags:\n")
-		flagLines(&b, c.InheritedFlags())
+		flagLines(&b, c.InheritedFlags(), l)
 	}
 	if c.HasAvailableSubCommands() {
 		fmt.Fprintf(&b, "\nUse \"%s [command] --help\" for more.\n", c.CommandPath())
@@ -86,9 +90,15 @@ func usageText(c *cobra.Command) error {
 	return err
 }
 
+// given is the default of a flag as pflag writes it, behind what the flag does.
+var given = regexp.MustCompile(`(?m)\(default ([^()\n]+)\)$`)
+
 // flagLines writes what flags do.
-func flagLines(b *strings.Builder, set *pflag.FlagSet) {
+func flagLines(b *strings.Builder, set *pflag.FlagSet, l *lang.Catalogue) {
 	text := set.FlagUsages()
+	if word := l.Text("default"); word != "default" {
+		text = given.ReplaceAllString(text, "（"+word+" $1）")
+	}
 	column := 0 // where what they do begins, in all lines
 	set.VisitAll(func(f *pflag.Flag) {
 		if column == 0 && !f.Hidden {

@@ -296,7 +296,7 @@ func (v pairView) text(p painter) string {
 		if v.Owner.Reason != "" {
 			why = ": " + clean(v.Owner.Reason)
 		}
-		say(&b, p, "last", plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime), pairWord(string(v.Owner.State)), clean(string(v.Owner.Host)), v.Owner.Epoch, why))
+		say(&b, p, "last", plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime), p.lang.Text(pairWord(string(v.Owner.State))), clean(string(v.Owner.Host)), v.Owner.Epoch, why))
 	}
 	return b.String()
 }

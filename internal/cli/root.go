@@ -182,6 +182,9 @@ func Main(args []string, env Env) int {
 	if c, _, ferr := root.Find(args); ferr == nil && name == programName && text.Alone(err.Error()) {
 		name = c.CommandPath()
 	}
+	if tool == nil { // whose texts are another tool's
+		env.Stderr = inTongue(env.Stderr, speech)
+	}
 	report(env.Stderr, name, err, e)
 	return e.Kind.Exit()
 }
@@ -198,6 +201,14 @@ func configured(root *cobra.Command) bool {
 	}
 	_, err := os.Stat(install.SettingsFile)
 	return os.Getenv(socketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
+}
+
+// inTongue is where the error of a command goes that ends: people read it, also of a command whose output is English.
+func inTongue(w io.Writer, l *lang.Catalogue) io.Writer {
+	if _, already := lang.Raw(w); l == nil || already != nil {
+		return w
+	}
+	return lang.Writer{Writer: w, Catalogue: l}
 }
 
 // forPeople says whether people read what a command line writes, and no shell and no other
@@ -218,7 +229,10 @@ func forPeople(root *cobra.Command, args []string) bool {
 // Translate puts the help of all commands into another language: a Writer sees its lines,
 // which are wrapped, and no texts.
 func Translate(cmd *cobra.Command, l *lang.Catalogue) {
+	cmd.SetUsageFunc(func(c *cobra.Command) error { return usageIn(c, l) })
+	cmd.InitDefaultHelpFlag() // else it gets its text when it is asked for
 	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
+	cmd.Flags().Lookup("help").Usage = "help for this command"
 	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
 		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
 	}

@@ -5,7 +5,7 @@ package lang
 var foreign = []string{
 	"Usage:", "Aliases:", "Examples:", "Available Commands:", "Additional Commands:", "Flags:", "Global Flags:", "Additional help topics:",
 	`Use "%s [command] --help" for more.`,
-	"help for %s", "Help about any command",
+	"help for %s", "help for this command", "Help about any command", "default",
 	"unknown command %q for %q", "unknown flag: %s", "unknown shorthand flag: %q in %s", "flag needs an argument: %s",
 	"invalid argument %q for %q flag: %v", "accepts %d arg(s), received %d", "accepts between %d and %d arg(s), received %d",
 	"accepts at most %d arg(s), received %d", "requires at least %d arg(s), only received %d", `required flag(s) "%s" not set`,
@@ -24,5 +24,5 @@ var composed = []string{
 	"check database", "check device", "check domain", "check firewall", "check guest", "check hosts", "check image", "check installed",
 	"check leftovers", "check link", "check memory", "check mtu", "check networks", "check ports", "check reach", "check rights",
 	"check settings", "check space", "check tables", "check time source", "check units", "check watchdog",
-	"safe", "healthy", "degraded",
+	"safe", "healthy", "degraded", "--hosts %d: want 1 to %d",
 }
