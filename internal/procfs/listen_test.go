@@ -3,6 +3,7 @@ package procfs
 import (
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -36,8 +37,18 @@ func TestListening(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return slices.Contains(all, netip.MustParseAddrPort(l.Addr().String())),
-			slices.Contains(packets, netip.MustParseAddrPort(u.LocalAddr().String())), slices.Contains(paths, path)
+		ours := func(all []Listener, at netip.AddrPort, path string) bool {
+			i := slices.IndexFunc(all, func(l Listener) bool { return l.At == at && l.Path == path })
+			if i < 0 {
+				return false
+			}
+			has, err := Here.HasOpen(os.Getpid(), all[i].Name())
+			if err != nil || !has {
+				t.Errorf("%+v is not this process's: %v", all[i], err)
+			}
+			return true
+		}
+		return ours(all, netip.MustParseAddrPort(l.Addr().String()), ""), ours(packets, netip.MustParseAddrPort(u.LocalAddr().String()), ""), ours(paths, netip.AddrPort{}, path)
 	}
 	if tcp, udp, unix := look(); !tcp || !udp || !unix {
 		t.Errorf("TCP %v, UDP %v, Unix %v: want all", tcp, udp, unix)

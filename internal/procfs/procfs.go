@@ -180,7 +180,44 @@ func (t Table) Owned(pid int) bool {
 // HasOpen reports whether a process has a descriptor of that name, such as
 // pipe:[4711]. A process that is gone or dead has none.
 func (t Table) HasOpen(pid int, name string) (bool, error) {
-	dir := t.path(pid, "fd")
+	return t.anyOpen(pid, "fd", func(path string) (bool, error) {
+		to, err := os.Readlink(path)
+		return to == name, err
+	})
+}
+
+// HasInterface reports whether a process has the other end of a network interface open, as
+// QEMU has of a tap device. A process that is gone or dead has none.
+func (t Table) HasInterface(pid int, name string) (bool, error) {
+	return t.anyOpen(pid, "fdinfo", func(path string) (bool, error) {
+		text, err := os.ReadFile(path)
+		return bytes.Contains(append([]byte("\n"), text...), []byte("\niff:\t"+name+"\n")), err
+	})
+}
+
+// HugePages is how much memory of a process is in huge pages, KiB. A process that is gone has none.
+func (t Table) HugePages(pid int) (kib int, err error) {
+	text, err := os.ReadFile(t.path(pid, "status"))
+	if gone(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, readError(pid, "status", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, "HugetlbPages:"); ok {
+			if kib, err = strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB"))); err != nil {
+				return 0, fmt.Errorf("read the huge pages of process %d: %w", pid, err)
+			}
+		}
+	}
+	return kib, nil
+}
+
+// anyOpen reports whether one of a process's descriptors is what is looked for. One that can not be
+// looked at was closed meanwhile, and is not it.
+func (t Table) anyOpen(pid int, dir string, is func(path string) (bool, error)) (bool, error) {
+	dir = t.path(pid, dir)
 	fds, err := os.ReadDir(dir)
 	if err != nil {
 		p, readErr := t.Read(pid)
@@ -190,8 +227,7 @@ func (t Table) HasOpen(pid int, name string) (bool, error) {
 		return false, fmt.Errorf("read the descriptors of process %d: %w", pid, err)
 	}
 	for _, fd := range fds {
-		// One that was closed meanwhile can not be read and is not it.
-		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == name {
+		if ok, err := is(filepath.Join(dir, fd.Name())); err == nil && ok {
 			return true, nil
 		}
 	}

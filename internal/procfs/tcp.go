@@ -20,7 +20,9 @@ type TCP struct {
 }
 
 // Name is what HasOpen knows it by.
-func (c TCP) Name() string { return fmt.Sprintf("socket:[%d]", c.Inode) }
+func (c TCP) Name() string { return socketName(c.Inode) }
+
+func socketName(inode uint64) string { return fmt.Sprintf("socket:[%d]", inode) }
 
 // TCP lists the connections of a process's network namespace, whoever has them. It wraps
 // ErrGone when there is no such process.

@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,29 +21,57 @@ import (
 // host has as much memory as the guest begins with, the
 // image and the files of a direct boot are readable files, or the image is an
 // export of an NBD server that answers, or in a Ceph pool, the bridges exist, libvirtd has the firmware
-// that the machine needs, and uses virtlockd when there is a lockspace. The seed is
+// that the machine needs, makes a command line of its definition, and uses virtlockd when there is a lockspace. The seed is
 // not looked at: it is written just before a start. The error is for people and
 // names what to do; all that is wrong is joined into one.
 func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	errs := []error{checkSpec(spec)}
-	if _, err := d.checkFiles(ctx, spec, false); err != nil {
-		errs = append(errs, err)
-	}
+	format, err := d.checkFiles(ctx, spec, false)
+	errs = append(errs, err)
 	memory := spec.MemoryMiB
 	if spec.Domain != "" { // which has the memory, and the cards
 		if dom, err := domainxml.Parse(spec.Domain); err == nil { // else checkNeeds tells it
 			memory = dom.BeginsWithMiB()
 		}
-		errs = append(errs, d.checkOwnDomain(ctx, spec))
 	} else {
 		errs = append(errs, d.checkMachine(ctx, spec))
 		for _, n := range spec.NICs {
 			errs = append(errs, d.checkBridge(n.Bridge))
 		}
 	}
-	_, err := readVNC(spec)
-	errs = append(errs, d.checkDaemon(ctx, memory), d.checkLocks(ctx, spec), d.checkPool(ctx, spec), err)
+	_, err = readVNC(spec)
+	daemon, pool := d.checkDaemon(ctx, memory), d.checkPool(ctx, spec)
+	errs = append(errs, daemon, d.checkLocks(ctx, spec), pool, err)
+	if daemon == nil && pool == nil { // else there is no answer, or libvirtd may not have the pool's key
+		errs = append(errs, d.checkDefinition(ctx, spec, format))
+	}
 	return errors.Join(errs...)
+}
+
+// checkDefinition asks libvirtd whether it can make a command line of what a start would give it. Format is that of the
+// image, "" when it could not be looked at.
+func (d *Driver) checkDefinition(ctx context.Context, spec cluster.GuestSpec, format string) error {
+	def, err := domainWith(spec, cmp.Or(format, formatRaw), "")
+	if err != nil {
+		return nil // checkSpec and checkNeeds tell it
+	}
+	what := "libvirtd does not take the machine that the configuration describes"
+	if spec.Domain != "" {
+		what = "libvirtd does not take DomainXML"
+	}
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
+	defer cancel()
+	c, err := d.link.get(ctx)
+	if err == nil {
+		err = c.call(ctx, what, func(l *golibvirt.Libvirt) error {
+			_, err := l.ConnectDomainXMLToNative("qemu-argv", def, 0)
+			return err
+		})
+	}
+	if err != nil {
+		return oneLine(err)
+	}
+	return nil
 }
 
 // checkDaemon asks libvirtd for the host's memory, and compares it with what the guest begins with.

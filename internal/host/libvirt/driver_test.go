@@ -296,6 +296,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"a domain with more than that", func(s *cluster.GuestSpec) {
 			*s = cluster.GuestSpec{Name: s.Name, UUID: s.UUID, Domain: fmt.Sprintf("<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='TiB'>900</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>", s.Name, s.UUID)}
 		}, "the guest wants 943718400 MiB"},
+		{"more CPUs than a machine can have", func(s *cluster.GuestSpec) { s.CPUs = 1024 }, "libvirtd does not take the machine that the configuration describes: unsupported configuration: Maximum CPUs greater than specified machine type limit"},
 		{"not a bridge", func(s *cluster.GuestSpec) { s.NICs = []cluster.NIC{{Bridge: "lo"}} }, "not a bridge"},
 	} {
 		spec := good

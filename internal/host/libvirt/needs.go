@@ -26,7 +26,7 @@ import (
 // This file looks for what the operator's domain needs of this host.
 
 // checkNeeds looks for all of it; with starts for what libvirtd does not say itself in a moment. What only
-// one on a host can have is not looked for while the guest itself is here.
+// one on a host can have may be had by the guest itself.
 func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts bool) error {
 	dom, err := ownDomain(spec)
 	if err != nil {
@@ -39,7 +39,6 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts 
 	var libvirts, exports, local []domainxml.Need
 	for _, n := range dom.Needs() {
 		switch {
-		case len(here) > 0 && n.Kind.Unique():
 		case n.Kind == domainxml.Export:
 			exports = append(exports, n)
 		case atLibvirt[n.Kind] != nil && starts:
@@ -66,7 +65,7 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts 
 		r.hasVars = err == nil
 		for _, n := range local {
 			if n.Kind != domainxml.Variables || !r.hasVars {
-				r.wrong = append(r.wrong, d.checkLocal(n, spec.Folder, len(here) > 0))
+				r.wrong = append(r.wrong, d.checkLocal(n, spec.Folder, here))
 			}
 		}
 		return r, nil
@@ -85,9 +84,9 @@ func about(n domainxml.Need, err error) error {
 	return err
 }
 
-// checkLocal looks at what the kernel and the file systems of this host have. here: the
-// guest is on it.
-func (d *Driver) checkLocal(n domainxml.Need, folder string, here bool) error {
+// checkLocal looks at what the kernel and the file systems of this host have. here are the
+// guest's processes on it.
+func (d *Driver) checkLocal(n domainxml.Need, folder string, here []guestProc) error {
 	what := "DomainXML " + n.What
 	switch n.Kind {
 	case domainxml.File, domainxml.Variables:
@@ -99,7 +98,7 @@ func (d *Driver) checkLocal(n domainxml.Need, folder string, here bool) error {
 	return about(n, d.lookAt(n, here))
 }
 
-func (d *Driver) lookAt(n domainxml.Need, here bool) error {
+func (d *Driver) lookAt(n domainxml.Need, here []guestProc) error {
 	switch n.Kind {
 	case domainxml.Program:
 		return checkProgram(n.Value)
@@ -110,7 +109,7 @@ func (d *Driver) lookAt(n domainxml.Need, here bool) error {
 	case domainxml.Bridge:
 		return d.checkBridge(n.Value)
 	case domainxml.Interface, domainxml.Tap:
-		return d.checkInterface(n)
+		return d.checkInterface(n, here)
 	case domainxml.CPUs:
 		return d.checkNumbers(n, "cpu/online")
 	case domainxml.Nodes:
@@ -122,11 +121,11 @@ func (d *Driver) lookAt(n domainxml.Need, here bool) error {
 	case domainxml.Keymap:
 		return checkKeymap(n.Value)
 	case domainxml.Port, domainxml.UDPPort:
-		return d.checkPort(n)
+		return d.checkPort(n, here)
 	case domainxml.Socket, domainxml.Listener:
-		return d.checkSocket(n)
+		return d.checkSocket(n, here)
 	case domainxml.CID:
-		return d.checkCID(n.Value)
+		return d.checkCID(n.Value, here)
 	}
 	return fmt.Errorf("this version can not look at %q", n.Value)
 }
@@ -161,11 +160,26 @@ func checkDevice(path string) error {
 	return nil
 }
 
-func (d *Driver) checkInterface(n domainxml.Need) error {
+// theirs reports whether one of the guest's processes has what is looked for.
+func theirs(here []guestProc, has func(pid int) (bool, error)) (bool, error) {
+	for _, p := range here {
+		if ok, err := has(p.PID); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+func (d *Driver) checkInterface(n domainxml.Need, here []guestProc) error {
 	if !validName(n.Value) {
 		return fmt.Errorf("%q: want the name of a network interface", n.Value)
 	}
 	_, err := os.Stat(filepath.Join(d.opt.SysDir, "class/net", n.Value))
+	if err == nil && n.Kind == domainxml.Tap {
+		if ok, err := theirs(here, func(pid int) (bool, error) { return d.procs.dir.HasInterface(pid, n.Value) }); ok || err != nil {
+			return err
+		}
+	}
 	switch {
 	case err == nil && n.Kind == domainxml.Tap:
 		return fmt.Errorf("this host has a network interface %s already: end what uses it, or leave the name out", n.Value)
@@ -208,7 +222,7 @@ func (d *Driver) checkNumbers(n domainxml.Need, file string) error {
 var hugepageSize = regexp.MustCompile(`(?m)^Hugepagesize: +(\d+) kB$`)
 
 // checkHugepages makes sure that the kernel has pages of that size, and enough that nobody uses.
-func (d *Driver) checkHugepages(n domainxml.Need, here bool) error {
+func (d *Driver) checkHugepages(n domainxml.Need, here []guestProc) error {
 	size := n.Value
 	if size == "0" {
 		text, err := os.ReadFile(filepath.Join(d.opt.ProcDir, "meminfo"))
@@ -238,7 +252,15 @@ func (d *Driver) checkHugepages(n domainxml.Need, here bool) error {
 		}
 		free += sign * pages
 	}
-	if mib := free * kib >> 10; !here && mib < n.MiB {
+	had := 0 // by the guest itself
+	for _, p := range here {
+		kib, err := d.procs.dir.HugePages(p.PID)
+		if err != nil {
+			return err
+		}
+		had += kib >> 10
+	}
+	if mib := free*kib>>10 + had; mib < n.MiB {
 		return fmt.Errorf("%d MiB of this host's huge pages of %s KiB are free, and %d MiB are wanted", mib, size, n.MiB)
 	}
 	return nil
@@ -272,28 +294,41 @@ func (d *Driver) checkController(name string) error {
 
 // checkPort makes sure that nobody listens where the guest's program will. An address that is not
 // given is any.
-func (d *Driver) checkPort(n domainxml.Need) error {
+func (d *Driver) checkPort(n domainxml.Need, here []guestProc) error {
 	all, err := d.procs.dir.Listening(string(n.Kind))
 	if err != nil {
 		return fmt.Errorf("read which ports of this host are taken: %w", err)
 	}
 	want, err := netip.ParseAddr(n.At)
 	for _, l := range all {
-		same := err != nil || want.IsUnspecified() || l.Addr().IsUnspecified() || want.Unmap() == l.Addr().Unmap()
-		if same && strconv.Itoa(int(l.Port())) == n.Value {
-			return fmt.Errorf("value %q: somebody listens at %s on this host already (%s): end that, or choose another port", n.Value, l, n.Kind)
+		same := err != nil || want.IsUnspecified() || l.At.Addr().IsUnspecified() || want.Unmap() == l.At.Addr().Unmap()
+		if !same || strconv.Itoa(int(l.At.Port())) != n.Value {
+			continue
+		}
+		ok, err := theirs(here, func(pid int) (bool, error) { return d.procs.dir.HasOpen(pid, l.Name()) })
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("value %q: somebody listens at %s on this host already (%s): end that, or choose another port", n.Value, l.At, n.Kind)
 		}
 	}
 	return nil
 }
 
 // checkSocket makes sure that somebody listens on a Unix socket, or that the guest's program can.
-func (d *Driver) checkSocket(n domainxml.Need) error {
+func (d *Driver) checkSocket(n domainxml.Need, here []guestProc) error {
 	all, err := d.procs.dir.UnixListeners()
 	if err != nil {
 		return fmt.Errorf("read which Unix sockets this host has: %w", err)
 	}
-	taken := slices.Contains(all, n.Value)
+	i := slices.IndexFunc(all, func(l procfs.Listener) bool { return l.Path == n.Value })
+	taken := i >= 0
+	if taken && n.Kind == domainxml.Socket {
+		if ok, err := theirs(here, func(pid int) (bool, error) { return d.procs.dir.HasOpen(pid, all[i].Name()) }); ok || err != nil {
+			return err
+		}
+	}
 	switch {
 	case n.Kind == domainxml.Listener && !taken:
 		return fmt.Errorf("nobody listens on %s on this host", n.Value)
@@ -308,12 +343,15 @@ func (d *Driver) checkSocket(n domainxml.Need) error {
 var guestCID = regexp.MustCompile(`guest-cid"?[=:]"?(\d+)`)
 
 // checkCID looks for other guests' command lines: the kernel has no list, and to try is to take it.
-func (d *Driver) checkCID(cid string) error {
+func (d *Driver) checkCID(cid string, here []guestProc) error {
 	pids, err := d.procs.dir.PIDs()
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
+		if slices.ContainsFunc(here, func(p guestProc) bool { return p.PID == pid }) {
+			continue
+		}
 		args, err := d.procs.dir.Args(pid)
 		if errors.Is(err, procfs.ErrGone) {
 			continue

@@ -125,10 +125,29 @@ func TestOwnDomainNeeds(t *testing.T) {
 	h.must(request{Op: "wake-up"})
 	try.Until(t, "the other guest is gone", func() bool { return !strings.Contains(says(), `value "77"`) })
 
-	// What the guest itself has is not taken.
-	spec.Domain = strings.Replace(good.Domain, "<sound", "<graphics type='vnc' port='5917' autoport='no' listen='127.0.0.1'/><sound", 1)
+	// What the guest itself has is not taken; what another process has is, also beside the guest.
+	const one = "<graphics type='vnc' port='5917' autoport='no' listen='127.0.0.1'/><sound"
+	wants := func(more string) { spec.Domain = strings.Replace(good.Domain, "<sound", more, 1) }
+	wants("<serial type='unix'><source mode='bind' path='" + dir + "/mine.sock'/></serial><interface type='ethernet'><target dev='mine7'/></interface>" + one)
 	h.must(request{Op: "start", Spec: spec})
 	h.must(request{Op: "check", Spec: spec})
+	for _, c := range []struct {
+		more, want   string
+		spoil, again func()
+	}{
+		{strings.Replace(one, "5917", "5918", 1), "somebody listens at 127.0.0.1:5918", func() { h.must(request{Op: "listen", Text: "tcp 127.0.0.1:5918"}) }, func() { h.must(request{Op: "hush"}) }},
+		{"<serial type='unix'><source mode='bind' path='" + dir + "/other.sock'/></serial>" + one, "somebody listens on " + dir + "/other.sock", func() { h.must(request{Op: "listen", Text: "unix " + dir + "/other.sock"}) }, func() { h.must(request{Op: "hush"}) }},
+		{"<interface type='ethernet'><target dev='other7'/></interface>" + one, "a network interface other7 already", func() { h.ip("link", "add", "other7", "type", "bridge") }, func() { h.ip("link", "del", "other7") }},
+	} {
+		wants(c.more)
+		h.must(request{Op: "check", Spec: spec})
+		c.spoil()
+		if got := says(); !strings.Contains(got, c.want) {
+			t.Errorf("beside the guest: %q, want %q", got, c.want)
+		}
+		c.again()
+		h.must(request{Op: "check", Spec: spec})
+	}
 	h.must(request{Op: "kill"})
 	h.must(request{Op: "check", Spec: spec})
 }
@@ -155,7 +174,6 @@ func TestLooks(t *testing.T) {
 	d := &Driver{opt: Options{SysDir: sys, ProcDir: "/proc"}, procs: procTable{dir: procfs.Here}}
 	for _, c := range []struct {
 		need domainxml.Need
-		here bool
 		want string // of the error; "": none
 	}{
 		{need: domainxml.Need{Kind: domainxml.CPUs, Value: "0-2,8"}},
@@ -167,7 +185,6 @@ func TestLooks(t *testing.T) {
 		{need: domainxml.Need{Kind: domainxml.Cgroup, Value: "io"}, want: `no controller "io"`},
 		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "2048", MiB: 192}},
 		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "2048", MiB: 193}, want: "192 MiB of this host's huge pages of 2048 KiB are free, and 193 MiB are wanted"},
-		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "2048", MiB: 193}, here: true},
 		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "1048576"}, want: "no huge pages of 1048576 KiB"},
 		{need: domainxml.Need{Kind: domainxml.Program, Value: "sh"}},
 		{need: domainxml.Need{Kind: domainxml.Program, Value: sys + "/devices/system/cpu/online"}, want: "can not be run"},
@@ -178,7 +195,7 @@ func TestLooks(t *testing.T) {
 		{need: domainxml.Need{Kind: domainxml.Interface, Value: "../x"}, want: "want the name"},
 		{need: domainxml.Need{Kind: "quantum", Value: "x"}, want: "can not look at"},
 	} {
-		err := d.lookAt(c.need, c.here)
+		err := d.lookAt(c.need, nil)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %v, want %q", c.need, err, c.want)
 		}

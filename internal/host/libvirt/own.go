@@ -1,14 +1,11 @@
 package libvirt
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-
-	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/domainxml"
@@ -97,27 +94,6 @@ func checkOwnFile(what string, f domainxml.Need, folder string) error {
 	}
 	if !strings.HasPrefix(real, shared+"/") {
 		return fmt.Errorf("%s %s is a link to %s, outside of ImageFolder %s: put the file itself there", what, f.Value, real, shared)
-	}
-	return nil
-}
-
-// checkOwnDomain asks libvirtd whether it can make a command line of the operator's domain.
-func (d *Driver) checkOwnDomain(ctx context.Context, spec cluster.GuestSpec) error {
-	def, err := ownXML(spec, "")
-	if err != nil {
-		return nil // checkNeeds tells it
-	}
-	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
-	defer cancel()
-	c, err := d.link.get(ctx)
-	if err == nil {
-		err = c.call(ctx, "libvirtd does not take DomainXML", func(l *golibvirt.Libvirt) error {
-			_, err := l.ConnectDomainXMLToNative("qemu-argv", def, 0)
-			return err
-		})
-	}
-	if err != nil {
-		return oneLine(err)
 	}
 	return nil
 }

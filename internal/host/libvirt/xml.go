@@ -34,11 +34,15 @@ const (
 // domainXML builds the definition of the guest's transient domain, or completes
 // that of its operator. format is that of the image.
 func domainXML(spec cluster.GuestSpec, format string) (string, error) {
-	if err := checkSpec(spec); err != nil {
-		return "", err
-	}
 	password, err := readVNC(spec)
 	if err != nil {
+		return "", err
+	}
+	return domainWith(spec, format, password)
+}
+
+func domainWith(spec cluster.GuestSpec, format, password string) (string, error) {
+	if err := checkSpec(spec); err != nil {
 		return "", err
 	}
 	if spec.Domain != "" {
