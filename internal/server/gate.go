@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -64,28 +65,60 @@ var written = map[string]string{
 	apiv1connect.UpgradeServiceReportUpgradeProcedure: "report on an upgrade",
 }
 
+// errLost ends a call that waits for the store when this host reaches no quorum of it any more.
+var errLost = errors.New("the store was lost")
+
+// lookEvery is how often it is looked whether the store was lost, while a call waits for it.
+const lookEvery = 100 * time.Millisecond
+
+// whileConnected ends with errLost as its cause.
+func (g *gate) whileConnected(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, end := context.WithCancelCause(ctx)
+	go func() {
+		for sleep.For(ctx, lookEvery) {
+			if !g.status().Connected {
+				end(errLost)
+			}
+		}
+	}()
+	return ctx, end
+}
+
 // WrapUnary guards calls that return once.
 func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (resp connect.AnyResponse, err error) {
-		within, old, st := g.within, false, g.status()
-		if !st.Connected {
-			if old = stale[req.Spec().Procedure]; old {
-				ctx, within = store.Stale(ctx), staleWithin
-			} else if within == unaryTime {
-				within = noQuorumWithin
-			}
+		procedure, st := req.Spec().Procedure, g.status()
+		old, within := !st.Connected && stale[procedure], g.within
+		if !st.Connected && within == unaryTime {
+			within = noQuorumWithin
 		}
 		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
-		err = g.guard(ctx, req.Spec().Procedure, func(ctx context.Context) error {
-			if what := written[req.Spec().Procedure]; what != "" {
+		err = g.guard(ctx, procedure, func(ctx context.Context) error {
+			if what := written[procedure]; what != "" {
 				if err := checkQuorum(what, st); err != nil {
 					return err
 				}
 			}
+			if !stale[procedure] {
+				resp, err = next(ctx, req)
+				return err
+			}
+			if !old {
+				attempt, end := g.whileConnected(ctx)
+				resp, err = next(attempt, req)
+				old = err != nil && errors.Is(context.Cause(attempt), errLost)
+				end(nil)
+				if !old {
+					return err
+				}
+				st = g.status()
+			}
+			ctx, cancel := context.WithTimeout(store.Stale(ctx), staleWithin)
+			defer cancel()
 			resp, err = next(ctx, req)
 			var e *fail.Error
-			if err != nil && old && !(errors.As(err, &e) && (e.Kind == fail.Refused || e.Kind == fail.Invalid)) { // those are none of the store's
+			if err != nil && !(errors.As(err, &e) && (e.Kind == fail.Refused || e.Kind == fail.Invalid)) { // those are none of the store's
 				err = fail.Errorf(fail.Unavailable, "no quorum of the store (%s), and no member tells what it knows: %w", st.StoreError, err).
 					With("see which hosts are silent: holdfast status")
 			}

@@ -190,6 +190,19 @@ func TestWithoutAQuorum(t *testing.T) {
 	if _, _, err := r.Events(try.Context(t), 0, 10); err != nil || len(age) != 2 || age[1] != -1 {
 		t.Errorf("of an age that nobody knows: %v, ages %v", err, age)
 	}
+
+	// A call that waits for the store when it is lost is answered, too.
+	r.fake.Update(func(s *cluster.Status) { s.Connected, s.StoreError = true, "" })
+	waits, done := r.fake.Hang(), make(chan error, 1)
+	go func() {
+		_, _, err := r.Events(try.Context(t), 0, 10)
+		done <- err
+	}()
+	<-waits
+	r.fake.Update(func(s *cluster.Status) { s.Connected, s.StoreError, s.AsOf = false, "no leader", s.Time })
+	if err := <-done; err != nil || len(age) != 3 || age[2] < 0 {
+		t.Errorf("it was lost meanwhile: %v, ages %v", err, age)
+	}
 	r.fake.Fail(fmt.Errorf("list the events: %w", store.ErrRetry))
 	_, _, err := r.Events(try.Context(t), 0, 10)
 	wantKind(t, err, fail.Unavailable, "no quorum of the store (no leader)")

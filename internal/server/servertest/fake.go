@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/store"
 )
 
 // Fake is a server.Cluster without an agent. Tests set its status and say how
@@ -24,6 +25,7 @@ type Fake struct {
 	done    map[string]bool // keys carried out
 	users   []string        // of the requests carried out
 	fail    error           // of Request and Events
+	hangs   chan struct{}   // see Hang
 	obey    func(f *Fake, w cluster.Want)
 	wg      sync.WaitGroup
 	configs configs // guarded by mu
@@ -50,6 +52,15 @@ func (f *Fake) Fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = err
+}
+
+// Hang makes reads of the events wait for the store until their time is over, but those of what may be old. The channel
+// tells of each that waits.
+func (f *Fake) Hang() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hangs = make(chan struct{}, 16)
+	return f.hangs
 }
 
 // Update changes the status and tells the watchers.
@@ -134,9 +145,16 @@ func (f *Fake) Changed(ctx context.Context) <-chan struct{} {
 }
 
 // Events is as server.Cluster wants it.
-func (f *Fake) Events(_ context.Context, after int64, limit int) ([]cluster.Event, int64, error) {
+func (f *Fake) Events(ctx context.Context, after int64, limit int) ([]cluster.Event, int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.hangs != nil && !store.IsStale(ctx) {
+		f.hangs <- struct{}{}
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return nil, 0, fmt.Errorf("list the events: %w: %w", store.ErrRetry, ctx.Err())
+	}
 	if f.fail != nil {
 		return nil, 0, f.fail
 	}
