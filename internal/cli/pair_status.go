@@ -286,7 +286,7 @@ func (v pairView) text(p painter) string {
 	}
 	v.comparedText(&b, p)
 	if v.Health != cluster.Broken {
-		takeoverText(&b, p, v.Takeover, false)
+		takeoverText(&b, p, v.Takeover, false, nil)
 	}
 	for _, w := range v.weak() {
 		say(&b, p, "at risk", yellow, clean(w))

@@ -119,7 +119,7 @@ func statusText(s cluster.Status, p painter) string {
 	guestText(&b, p, s)
 	// Before the first record nothing is known, also not that nobody has it.
 	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
-	takeoverText(&b, p, s.Takeover, unread)
+	takeoverText(&b, p, s.Takeover, unread, silentHolder(s))
 	if !unread {
 		wantText(&b, p, s)
 	}
@@ -265,7 +265,7 @@ func hostRow(s cluster.Status, h cluster.HostStatus) []cell {
 	switch {
 	case !h.Fit && !h.Alive && now != hostCut:
 		fit = cell{"-", plain}
-	case !h.Fit:
+	case !h.Fit || now == hostCut: // it starts nothing without a quorum
 		fit = cell{"no", red}
 	case resting(s, h.Name):
 		fit = cell{"no", yellow}
@@ -296,6 +296,9 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 		c = green
 	}
 	text = withAge(text, s)
+	if h := silentHolder(s); h != nil {
+		text, c = text+fmt.Sprintf("; this is %s old: %s is silent", ago(h.Silent), clean(h.Name)), yellow
+	}
 	if old(s) != "" && o.Holder() == s.Self && hostOf(s, s.Self).Guest == cluster.GuestAbsent { // this host's own line is of now
 		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text), yellow
 	}
@@ -328,7 +331,17 @@ func proofText(p painter, pr cluster.Proof) string {
 	return text
 }
 
-func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool) {
+// silentHolder is the host that has the VM, or the services, and is silent; nil: there is none, or nothing is known of it.
+func silentHolder(s cluster.Status) *cluster.HostStatus {
+	h := hostOf(s, s.Owner.Holder())
+	if h.Name == "" || !s.Connected || hostState(s, h) != hostSilent || !h.Expelled.IsZero() {
+		return nil
+	}
+	return &h
+}
+
+// takeoverText says what the loss of the holder would mean, or means: silent is a holder that is.
+func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool, silent *cluster.HostStatus) {
 	if unread {
 		say(b, p, "takeover", yellow, "unknown: no record of the store has been read yet")
 		return
@@ -337,6 +350,8 @@ func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool
 	switch {
 	case !t.Possible:
 		text, c = "NOT possible", red
+	case silent != nil:
+		text, c = fmt.Sprintf("under way, %s after the last word of %s", secs(t.Within), clean(silent.Name)), yellow
 	case t.Within == 0:
 		text = "not needed"
 	}

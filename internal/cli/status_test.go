@@ -60,3 +60,31 @@ func TestADoctorWithoutAQuorum(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestASilentHolder: what it said last has its age, and its takeover is under way.
+func TestASilentHolder(t *testing.T) {
+	s := cluster.Status{
+		Connected: true, Self: "h2", Timings: cluster.Timings{Lease: 6 * time.Second}, Takeover: cluster.Takeover{Possible: true, Within: 9 * time.Second},
+		Owner: cluster.Owner{State: cluster.Running, Host: "h1", Epoch: cluster.Epoch{Gen: 1, Seq: 3}},
+		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1"}, Silent: 7 * time.Second}, {Host: cluster.Host{Name: "h2", Fit: true}, Alive: true}},
+	}
+	text := strings.Join(strings.Fields(statusText(s, painter{})), " ")
+	for _, want := range []string{"running on h1, epoch 1.3; this is 7s old: h1 is silent", "takeover under way, 9s after the last word of h1"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	s.Hosts[0].Silent = time.Second // its renewal may be on its way
+	if text := statusText(s, painter{}); strings.Contains(text, "under way") || strings.Contains(text, "1s old") {
+		t.Error(text)
+	}
+}
+
+// TestACutOffHostIsNotFit: it starts nothing without a quorum, and both commands say so.
+func TestACutOffHostIsNotFit(t *testing.T) {
+	s := cluster.Status{Self: "h1", Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1", Fit: true}}}}
+	row, line := hostRow(s, s.Hosts[0]), hostLines(s, nil)[0].cells()
+	if fit, able := row[len(row)-1].text, line[len(line)-1].text; fit != "no" || !strings.HasPrefix(able, "no: ") {
+		t.Errorf("FIT %q, ABLE %q", fit, able)
+	}
+}

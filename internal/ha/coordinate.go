@@ -141,6 +141,9 @@ func (d *decision) takeover(o cluster.Owner, p cluster.Proof) {
 		ev = cluster.Event{Kind: cluster.EvTakeover, Host: p.Host, To: next, Proof: p.Kind, Wait: p.Wait, Detail: p.Note}
 	} else {
 		n.State = cluster.Released
+		if o.State != cluster.Assigned {
+			n.Failures = 0 // its last start was none of them
+		}
 		because(&n, reason.HolderLost.With(p.Host))
 		ev = cluster.Event{Kind: cluster.EvReleased, Host: p.Host, Proof: p.Kind, Wait: p.Wait, Detail: "no host to take over"}
 		if !m.Want.Run {
@@ -214,12 +217,12 @@ func (d *decision) assign() {
 	if o.Mod == 0 && m.seenSomewhere() != "" {
 		return // there is a guest without a record: a person must say whose it is
 	}
-	if o.Failures > 0 && m.Now.Sub(o.SeenAt) < backoff(o.Failures) || m.gaveUp() {
+	host, found := m.candidate("")
+	if !found || m.gaveUp() {
 		return
 	}
-	host, found := m.candidate("")
-	if !found {
-		return
+	if o.Failures > 0 && m.Now.Sub(o.SeenAt) < backoff(o.Failures) && m.Hosts[host].Judged < o.Mod {
+		return // else the configuration has changed since the last of them
 	}
 	n := o.Owner
 	n.Resource, n.State, n.Host, n.Epoch = m.Resource, cluster.Assigned, host, m.next(o.Epoch)

@@ -172,3 +172,46 @@ func TestStartsBackOffAndMove(t *testing.T) {
 		}
 	}
 }
+
+// TestAChangedConfigurationIsTriedAtOnce: starts failed by an earlier one, and the host has judged the one in force.
+func TestAChangedConfigurationIsTriedAtOnce(t *testing.T) {
+	for judged, want := range map[int64]bool{0: false, 19: false, 20: true, 21: true} {
+		v := quiet()
+		v.Owner.State, v.Owner.Failures, v.Owner.SeenAt = cluster.Released, 7, v.Now-cluster.Instant(sec(1))
+		for _, h := range v.Order {
+			host(&v, h, func(r *HostRec) { r.Judged = judged })
+		}
+		given := false
+		for _, a := range v.Decide(v.Now) {
+			if w, ok := a.(Txn); ok && w.For == WorkWrite && ownerOf(w).State == cluster.Assigned {
+				given = true
+			}
+		}
+		if given != want {
+			t.Errorf("judged by revision %d, the last failure is revision %d: given to a host %t, want %t", judged, v.Owner.Mod, given, want)
+		}
+	}
+}
+
+// TestALostHoldersEarlierFailuresDoNotCount, when it ran there.
+func TestALostHoldersEarlierFailuresDoNotCount(t *testing.T) {
+	for state, want := range map[cluster.OwnerState]int{cluster.Running: 0, cluster.Assigned: 7} {
+		v := silence(as("h2", quiet()), "h1", 90)
+		v.Coord.Host, v.Owner.State, v.Owner.Failures = "h2", state, 7
+		for _, h := range []cluster.HostID{"h2", "h3"} {
+			host(&v, h, func(r *HostRec) { r.Fit = false })
+		}
+		told := false
+		for _, a := range v.Decide(v.Now) {
+			if w, ok := a.(Txn); ok && w.For == WorkWrite {
+				told = true
+				if o := ownerOf(w); o.State != cluster.Released || o.Failures != want {
+					t.Errorf("lost while %s: %s with %d failures, want %d", state, o.State, o.Failures, want)
+				}
+			}
+		}
+		if !told {
+			t.Errorf("lost while %s: no write was decided", state)
+		}
+	}
+}

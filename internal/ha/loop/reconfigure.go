@@ -123,6 +123,9 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 				if why := a.startable(ctx, next); why != "" {
 					out.Warnings = append(out.Warnings, unableWith(a.Host, why))
 				}
+				if slices.ContainsFunc(out.Changes, func(c config.Change) bool { return c.Effect == config.AtStart }) {
+					out.Warnings = append(out.Warnings, fmt.Sprintf("only host %s was asked whether it can start the guest with this configuration: the others look when it is in force", a.Host))
+				}
 			default:
 				out.Warnings = append(out.Warnings, a.judgedBy(ctx, next)...)
 			}
