@@ -193,7 +193,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	for _, spec := range nd.children() {
 		run("keep "+spec.Name, func(ctx context.Context) error { return supervise.Keep(ctx, spec) })
 	}
-	a.Trouble = func() string { return nd.troubles(srv, a.TimeServers()) }
+	a.Trouble = func() string { return nd.troubles(srv, a) }
 	if jobs != nil {
 		a.Peer = func(host cluster.HostID) (loop.Peer, error) {
 			c, err := jobs.AgentOf(host)

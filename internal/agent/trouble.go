@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/facts"
 	"holdfast/internal/server"
 	"holdfast/internal/supervise"
@@ -29,8 +30,15 @@ const (
 // troubles tells what does not work on this host though a guest could be
 // started: a member of the store that is down costs the cluster its redundancy
 // without any other sign.
-func (nd *node) troubles(srv *server.Server, timeServers []string) string {
+func (nd *node) troubles(srv *server.Server, a *loop.Agent) string {
 	var all []string
+	timeServers := a.TimeServers()
+	if mib, here := a.GuestMemory(); mib > 0 && !here {
+		has, err := facts.AvailableMiB()
+		if t := scarce(mib, has, err); t != "" {
+			all = append(all, t)
+		}
+	}
 	if nd.keeper != nil {
 		if t := nd.keeper.warning(); t != "" {
 			all = append(all, t)
@@ -51,6 +59,18 @@ func (nd *node) troubles(srv *server.Server, timeServers []string) string {
 		all = append(all, t)
 	}
 	return strings.Join(all, "; ")
+}
+
+// scarce tells that a host has less memory for the guest than it begins with: it could be started, and the kernel could
+// end it, or something else, later; "" when there is enough.
+func scarce(wants, has int, err error) string {
+	switch {
+	case err != nil:
+		return fmt.Sprintf("how much memory is available is not known: %v", err)
+	case has < wants:
+		return fmt.Sprintf("less of this host's memory is available than the %d MiB that the management VM begins with: the kernel may end it, or something else", wants) // without what changes all the time: it is in the host's record
+	}
+	return ""
 }
 
 // timeFromItself tells where chronyd of this host, which is a time server of the

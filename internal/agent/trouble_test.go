@@ -103,3 +103,16 @@ func TestAHostThatIsATimeServerDoesNotAskItself(t *testing.T) {
 		}
 	}
 }
+
+func TestAHostWithLittleMemoryIsTold(t *testing.T) {
+	const want = "less of this host's memory is available than the 8192 MiB that the management VM begins with: the kernel may end it, or something else"
+	if got := scarce(8192, 4096, nil); got != want {
+		t.Errorf("%q", got)
+	}
+	if got := scarce(8192, 8192, nil); got != "" {
+		t.Errorf("%q", got)
+	}
+	if got := scarce(8192, 0, errors.New("denied")); got != "how much memory is available is not known: denied" {
+		t.Errorf("%q", got)
+	}
+}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"holdfast/internal/domainxml"
@@ -84,3 +85,19 @@ func (c *checker) domainFile(cl *Cluster, opt Options) bool {
 // of a cluster does not ask for the management VM to run: it is taken over from somebody
 // else first.
 const StoppedName = "stopped"
+
+// BeginsWithMiB is how much of a host's ordinary memory the management VM begins with, MiB; 0: it has huge pages, or
+// there is none.
+func (c Cluster) BeginsWithMiB() int {
+	if c.Type == PairConf {
+		return 0
+	}
+	if c.DomainXML == "" {
+		return c.MemoryMiB()
+	}
+	dom, err := domainxml.Parse(string(c.DomainXML))
+	if err != nil || slices.ContainsFunc(dom.Needs(), func(n domainxml.Need) bool { return n.Kind == domainxml.Hugepages }) {
+		return 0
+	}
+	return dom.BeginsWithMiB()
+}

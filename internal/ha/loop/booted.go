@@ -76,6 +76,17 @@ func (a *Agent) TimeServers() (servers []string) {
 	return servers
 }
 
+// GuestMemory is how much memory of a host the guest begins with, see config.Cluster, and whether the guest is here.
+func (a *Agent) GuestMemory() (mib int, here bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
+	defer cancel()
+	var cfg config.Cluster
+	if !a.ask(ctx, func() { cfg, here = a.s.cfg, a.s.core.Guest.Seen.State != cluster.GuestAbsent }) {
+		return 0, here
+	}
+	return cfg.BeginsWithMiB(), here
+}
+
 // GuestAddresses are those of the guest on this host, in the order of its cards.
 func (a *Agent) GuestAddresses() (addrs []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
