@@ -2,15 +2,23 @@ package support
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
 const (
 	keyEnd = "PRIVATE KEY-----"
-	// names end the names of what is a secret.
-	names = `passw(?:or)?d|passphrase|secret|token|credential|密码|口令|sst_auth|[_-]pwd|(?:api|access|auth|encryption|private|secret|unlock)[_-]?key`
-	// briefly are names that count where a value follows them, and not within other words.
-	briefly = `\bpwd|\bcommunity|(?:\b|[_-])pass|(?-i:[a-z0-9]P(?:wd|ass))`
+	// names are in the names of what is a secret, in any place.
+	names = `passw(?:or)?d|passphrase|passcode|secret|token|credential|authorization|cookie|密码|口令|密钥|` +
+		`(?:api|access|auth|encryption|private|secret|unlock|fernet|shared|master|session|signing|chap|hmac|luks)[_-]?key`
+	// briefly end such names, and mean nothing within other words.
+	briefly = `pass|pwd|pw|psk|creds?|[_-]auth|\bcommunity`
+	// part is what follows a secret's word within a name; place is one in a list.
+	part  = `(?:[_.-]\w[\w.-]*|(?-i:[A-Z])\w*|[0-9]+)?`
+	place = `(?:\[[^\]\s]*\])?`
+	// name is the whole name of what is a secret, and longName one that is no other word.
+	longName = `[\w.-]*(?:` + names + `)s?` + part + place
+	name     = `(?:` + longName + `|[\w.-]*(?:` + briefly + `)s?[0-9]*` + place + `)`
 	// bare is a value without quotes around it. A quote within is part of it unless something new begins behind it.
 	bare = `(?:[^\s"']|["'][^\s"',:;}\])>/=\\])+`
 	// inQuotes is a value in quotes, up to the next one that is not escaped.
@@ -24,156 +32,233 @@ const (
 	login = `(?:\\*'[^\s:"']+:([^'\n]+)|\\*"[^\s:"']+:([^"\n]+)|[^\s:"']+:(` + glued + `))`
 	// angle brackets, also as JSON writes them
 	lt, gt = `(?:<|\\+u003c)`, `(?:>|\\+u003e)`
+	// sql is what stands before a secret's quote in SQL.
+	sql = `(?:password\s*\(?\s*)?\\*["']`
+	// password is the word in a sentence.
+	password = `\bpass(?:word|wd|phrase)s?\b`
+	whose    = `(?:\s+(?:of|for)\s+\S+)?`
 )
 
 // restOfKey is the end of a private key.
 var restOfKey = regexp.MustCompile(`^-----END [A-Z0-9 ]*` + keyEnd)
 
-// patterns are what looks like a secret: the groups.
-var patterns = []*regexp.Regexp{
-	regexp.MustCompile(`(?s)(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z))`),
-	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:(` + bare + `)@`),
-	regexp.MustCompile(`[^\s:"']:(` + bare + `)@(?:tcp6?|unix)\(`),
-	regexp.MustCompile(`(?:^|[\s"'=(,])[A-Za-z_][\w.%-]*:([^\s"'](?:[^\n"']|["'][^\s"',:;}\])>/=\\])*?)@(?:tcp6?|unix)\(`),
-	regexp.MustCompile(`(?i)` + lt + `(?:[\w-]*(?:passw(?:or)?d|passphrase|secret|token)[\w-]*|[\w-]*(?:` + briefly + `|[_-]pwd))(?:\s[^<>]*[^<>/])?` + gt +
-		`\s*([^\s<](?s:.*?))(?:<|\\+u003c|\z)`),
-	regexp.MustCompile(`(?i)authorization\\*["']?\s*[:=]\s*\\*["']?(?:(?:basic|bearer|digest|token)\s+)?(` + bare + `)`),
-	regexp.MustCompile(`(?i)\bsecret\b[^\n]*?\bdata\\*"?\s*[:=]\s*\\*"?([A-Za-z0-9+/=]+)`),
-	regexp.MustCompile(`\b(AQ[A-Za-z0-9+/]{36,38}={1,2})`),
-	regexp.MustCompile(`\[client\.[^\]\n]*\][^\n]*?\bkey\s*=\s*(` + bare + `)`),
-	regexp.MustCompile(`(?i)\bcookie\\*["']?\s*[:=]\s*\\*["']?([^\n"'\\]+)`),
-	regexp.MustCompile(`(?i)\bsecret\s+\\*"([^"\\\n]+)`),
-	regexp.MustCompile(`(\$(?:1|5|6|y|2[aby])\$[^\s:"']+)`),
-	// arguments of programs
-	regexp.MustCompile(`\b(?:mysql|mariadb|mariabackup|xtrabackup)[\w-]*\s(?:[^\n]*?\s)??-p(` + glued + `)`),
-	regexp.MustCompile(`\bmysqladmin\s[^\n]*?\spassword\s+(` + argument + `)`),
-	regexp.MustCompile(`\b(?:fence_\w+|racadm|sshpass|zsha)\s(?:[^\n]*?\s)??-p(?:\s+|=)(` + argument + `)`),
-	regexp.MustCompile(`\b(?:sshpass|zsha)\s(?:[^\n]*?\s)??-p(` + glued + `)`),
-	regexp.MustCompile(`\bipmitool\s(?:[^\n]*?\s)??-P\s*(` + argument + `)`),
-	regexp.MustCompile(`\bms_recovery\.sh\s+[\w.:%-]*[.:][\w.:%-]*[ \t]+(` + argument + `)(?:[ \t]+(` + argument + `))?`),
-	regexp.MustCompile(`\biscsiadm\s[^\n]*?password(?:_in)?\s[^\n]*?(?:-v|--value)[\s=]*(` + argument + `)`),
-	regexp.MustCompile(`\brabbitmqctl\s[^\n]*?(?:add_user|change_password|authenticate_user)\s+\S+[ \t]+(` + argument + `)`),
-	regexp.MustCompile(`\bsnmp\w*\s(?:[^\n]*?\s)??-A\s*(` + argument + `)`),
-	regexp.MustCompile(`\bsnmp\w*\s(?:[^\n]*?\s)??-X\s*(` + argument + `)`),
-	regexp.MustCompile(`\bchpasswd\s*<<<\s*` + login),
-	// lists of such arguments
-	regexp.MustCompile(`\b(?:ipmitool\\*["']\s*,[^\n\]]*?["']-P|(?:fence_\w+|racadm|sshpass|zsha)\\*["']\s*,[^\n\]]*?["']-p)\\*["']\s*,\s*\\*["'](` + inQuotes + `)`),
-	regexp.MustCompile(`\bms_recovery\.sh\\*["']\s*,\s*\\*["'][^\s"']+["']\s*,\s*\\*["'](` + inQuotes + `)(?:["']\s*,\s*\\*["'](` + inQuotes + `))?`),
-	// of other programs, and of SQL, which servers quote in what they say
-	regexp.MustCompile(`\b(?:mysql|mariadb)[\w-]*\\*["']\s*,[^\n\]]*?["']-p(` + inQuotes + `)`),
-	regexp.MustCompile(`\bcurl\s(?:[^\n]*?\s)??(?:-[A-Za-z]*u|--user)[\s=]*` + login),
-	regexp.MustCompile(`\bcurl\s(?:[^\n]*?\s)??(?:-[A-Za-z]*U|--proxy-user)[\s=]*` + login),
-	regexp.MustCompile(`\b(?:ldap\w+\s(?:[^\n]*?\s)??-w|redis-cli\s(?:[^\n]*?\s)??-a)\s+(` + argument + `)`),
-	regexp.MustCompile(`\bsecret-set-value\s[^\n]*?--base64[\s=]+(` + bare + `)`),
-	regexp.MustCompile(`\bsecret-set-value\s+[0-9a-fA-F-]{36}\s+([A-Za-z0-9+/]` + bare + `)`),
-	regexp.MustCompile(`\becho\s+(?:-\w+\s+)?\\*["']?([^"'|\n]*[^"'|\\\s])\\*["']?\s*\|\s*(?:sudo\s+)?(?:[\w/]*/)?(?:passwd|chpasswd|htpasswd|openssl|cryptsetup)\b`),
-	regexp.MustCompile(`(?i)\bidentified\s+(?:by|(?:with|via)\s+\S+\s+(?:by|as|using))\s+(?:password\s+)?\\*["'](` + inSQL + `)`),
-	regexp.MustCompile(`(?i)\bpassword\s*\(\s*\\*["'](` + inSQL + `)`),
-	regexp.MustCompile(`(?i)\bset\s+password\b[^\n=]*=\s*\\*["'](` + inSQL + `)`),
-	regexp.MustCompile(`(?i)\bpassw(?:or)?d(?:\s+(?:of|for)\s+\S+)?\s+(?:is|was):?\s+\\*["'](` + inQuotes + `)`),
-	regexp.MustCompile(`(?i)\bpassw(?:or)?d(?:\s+(?:of|for)\s+\S+)?\s+(?:is|was):?\s+([^\s"']*[0-9][^\s"']*)`),
+// pattern is what looks like a secret: its groups. It is only in lines that have one of the words, in small letters; without
+// words it may be in any text, over several lines.
+type pattern struct {
+	*regexp.Regexp
+	words []string
 }
 
-// named is a name that sounds like a secret, up to its value: NAME = VALUE, NAME: VALUE, --NAME VALUE, and "--NAME", "VALUE".
-var named = regexp.MustCompile(`(?i)(?:[\w.-]*(?:` + names + `)\\*["']?\s*[:=：]\s*|` +
-	`--?[\w-]*(?:` + names + `)(?:\s+|\\*["']\s*,\s*)|` +
-	`[\w.-]*(?:` + briefly + `)\\*["']?\s*[:=]\s*|(?:^|[\s"'])--?(?:[\w-]*[_-])?pass(?:\s+|\\*["']\s*,\s*))`)
+// sounds are the words of lines with a name of a secret in them.
+var sounds = []string{"pass", "pw", "psk", "secret", "token", "cred", "_auth", "-auth", "authorization", "cookie", "key", "community", "密", "口令"}
 
-// workingDirectory is a name like that of a secret whose value is none.
-var workingDirectory = regexp.MustCompile(`^PWD\\*["']?\s*[:=]\s*\\*["']?/[\w./-]*(?:[\s"'\\,;]|$)`)
-
-var (
-	// yamlTag stands before a value in YAML; list has several, of which the first quote and the last one stay.
-	yamlTag   = regexp.MustCompile(`^!!?\w+\s+`)
-	list      = regexp.MustCompile(`^\[\s*\\*["']([^\]\n]*[^\]\n\\"'])\\*["']\s*\]`)
-	startBare = regexp.MustCompile(`^` + bare)
-	// more is where a value without quotes ends before its run of characters does: a list or an address goes on.
-	more = regexp.MustCompile(`[,;&]["'{\[]*[\w.-]+\\*["']?[:=]|[,;&}\])]+$|</|/>$`)
-)
-
-// maxValue bounds a value, maxName a name, and maxIndent what stands before a name that begins its line.
-const (
-	maxValue  = 64 << 10
-	maxName   = 128
-	maxIndent = 256
-)
-
-// value is where the value of a name ends; the name begins at name, the value at from.
-func value(s string, name, from int) (int, int) {
-	from += len(yamlTag.FindString(s[from:min(len(s), from+maxName)]))
-	if m := list.FindStringSubmatchIndex(s[from:min(len(s), from+maxValue)]); m != nil {
-		return from + m[2], from + m[3]
+// linesWith calls f with where each line begins and ends that has one of the words. The text is given in small letters.
+func linesWith(lower string, words []string, f func(from, to int)) {
+	next := make([]int, len(words))
+	find := func(i, from int) {
+		next[i] = len(lower)
+		if at := strings.Index(lower[from:], words[i]); at >= 0 {
+			next[i] = from + at
+		}
 	}
-	begin := from
-	for from < len(s) && s[from] == '\\' {
-		from++
+	for i := range words {
+		find(i, 0)
 	}
-	if from < len(s) && (s[from] == '"' || s[from] == '\'') {
-		from++
-		return from, reference(s, from, closing(s, from, from-1-begin))
-	}
-	from = begin
-	to := from + len(startBare.FindString(s[from:min(len(s), from+maxValue)]))
-	if ownLine(s, name, from) { // what a file of settings has there goes on to the end of the line
-		to = from + len(strings.TrimRight(untilLine(s[from:]), " \t\r,"))
-	} else if m := more.FindStringIndex(s[from:to]); m != nil {
-		to = from + m[0]
-	}
-	return from, reference(s, from, unescaped(s, from, to))
-}
-
-// reference ends a value before it begins when it says only where a secret is.
-func reference(s string, from, to int) int {
-	if strings.HasPrefix(s[from:to], "file:/") || s[from:to] == removed {
-		return from
-	}
-	return to
-}
-
-// closing is where a text in quotes ends that begins with a quote behind some backslashes: at one behind as many. Two single
-// quotes are one within the text (YAML, SQL).
-// Within it a backslash is doubled, and a quote has one more before it, as often as texts are within texts.
-func closing(s string, from, backslashes int) int {
-	quote, run := s[from-1], 0
-	for i := from; i < min(len(s), from+maxValue); i++ {
-		switch s[i] {
-		case '\\':
-			run++
-			continue
-		case quote:
-			if run >= backslashes && run%(2*(backslashes+1)) == backslashes {
-				again := strings.Repeat(`\`, backslashes) + "'"
-				if quote != '\'' || !strings.HasPrefix(s[i+1:], again) {
-					return i - backslashes
-				}
-				i += len(again)
+	for {
+		at := slices.Min(next)
+		if at == len(lower) {
+			return
+		}
+		to := at + len(untilLine(lower[at:]))
+		f(strings.LastIndexByte(lower[:at], '\n')+1, to)
+		for i := range words {
+			if next[i] < to {
+				find(i, to)
 			}
 		}
-		run = 0
 	}
-	return from + len(untilLine(s[from:]))
 }
 
-func untilLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
-}
-
-// ownLine says whether a name begins its line, and its value is that of a file of settings.
-func ownLine(s string, name, from int) bool {
-	before := s[max(0, name-maxIndent):name]
-	before = before[strings.LastIndexByte(before, '\n')+1:]
-	assigned := strings.TrimRight(s[name:from], " ")
-	return strings.Trim(before, " \t-") == "" && len(assigned) < from-name && !strings.Contains(assigned, "\n") &&
-		(strings.HasSuffix(assigned, ":") || strings.HasSuffix(assigned, " ="))
-}
-
-// unescaped leaves the backslashes before a quote that ends a value to that quote.
-func unescaped(s string, from, to int) int {
-	if to < len(s) && (s[to] == '"' || s[to] == '\'') {
-		for to > from && s[to-1] == '\\' {
-			to--
+// small is a text with small letters at the same places.
+func small(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] += 'a' - 'A'
 		}
 	}
-	return to
+	return string(b)
 }
+
+// patterns are all of them.
+var patterns = allPatterns()
+
+func allPatterns() (out []pattern) {
+	add := func(expression string, words ...string) {
+		out = append(out, pattern{regexp.MustCompile(expression), words})
+	}
+	add(`(?s)(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z))`)
+	add(`(?i)` + lt + `(?:\w+:)?` + name + `(?:\s[^<>]*[^<>/])?` + gt + `\s*([^\s<](?s:.*?))(?:<|\\+u003c|\z)`)
+	for _, table := range [][]looks{tokens, phrases, addresses} {
+		for _, l := range table {
+			add(l.like, strings.Fields(l.words)...)
+		}
+	}
+	for _, p := range programs {
+		add(`\b(?:`+p.names+`)(?:[^\n]*?(?:[\s"',]|\\x20))??`+p.flags+string(p.how), heads(p.names)...)
+	}
+	return out
+}
+
+// heads are the beginnings of names, up to what is no letter.
+func heads(names string) (out []string) {
+	for n := range strings.SplitSeq(names, "|") {
+		out = append(out, startLetters.FindString(n))
+	}
+	return out
+}
+
+var startLetters = regexp.MustCompile(`^[a-z_0-9]+`)
+
+// looks are a row of a table: the words of a line, in small letters, and what the secret looks like.
+type looks struct{ words, like string }
+
+// tokens are hashes of passwords, and keys that say themselves what they are.
+var tokens = []looks{
+	{`$`, `(\$(?:1|2[abxy]?|5|6|7|y|gy|apr1|md5|sha1|P|H|scrypt|argon2\w*|pbkdf2[\w-]*)\$[^\s:"']+)`}, // crypt(3) and others
+	{`$`, `\b((?:pbkdf2_\w+|bcrypt_sha256|scrypt|argon2\w*)\$[^\s:"']+)`},
+	{`}`, `\{(?i:S?SHA[0-9]*|S?MD5|CRYPT|PBKDF2[\w-]*|ARGON2\w*|CLEARTEXT)\}([^\s"',]+)`}, // LDAP
+	{`*`, `(\*[0-9A-F]{40})\b`},                 // MySQL
+	{`aq`, `\b(AQ[A-Za-z0-9+/]{36,38}={1,2})`},  // Ceph
+	{`gaaaaa`, `\b(gAAAAA[A-Za-z0-9_=-]{20,})`}, // Keystone
+	{`ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- npm_ dckr_pat_ xox`,
+		`\b((?:gh[opusr]|github_pat|glpat|npm|dckr_pat|xox[a-z])[_-][\w-]{4,})`}, // of hosts of code, and of chats
+	{`akia asia`, `\b((?:AKIA|ASIA)[A-Z0-9]{16})\b`},                                     // AWS
+	{`hvs. hvb.`, `\b(hv[sb]\.[\w-]{8,})`},                                               // Vault
+	{`eyj`, `\b(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*)`},                  // JWT
+	{`[client.`, `\[client\.[^\]\n]*\][^\n]*?\bkey\s*=\s*(` + bare + `)`},                // Ceph
+	{`secret`, `(?i)\bsecret\b[^\n]*?\bdata\\*"?\s*[:=]\s*\\*"?([A-Za-z0-9+/=]+)`},       // QEMU
+	{`secret`, `(?i)` + lt + `secret\s[^<>\n]*?\bvalue\s*=\s*\\*["'](` + inQuotes + `)`}, // libvirt
+	{`secret-set-value`, `\bsecret-set-value\s[^\n]*?--base64[\s=]+(` + bare + `)`},
+	{`secret-set-value`, `\bsecret-set-value\s+[0-9a-fA-F-]{36}\s+([A-Za-z0-9+/]` + bare + `)`},
+}
+
+// phrases are what servers, files of settings and people write.
+var phrases = []looks{
+	// SQL, which servers quote in what they say
+	{`identified`, `(?i)\bidentified\s+(?:by|(?:with|via)\s+[^\n"']*?\b(?:by|as|using))\s+` + sql + `(` + inSQL + `)`},
+	{`identified`, `(?i)\bor\s+\w+\s+(?:by|as|using)\s+` + sql + `(` + inSQL + `)`},
+	{`password`, `(?i)\bpassword\s*\(\s*\\*["'](` + inSQL + `)`},
+	{`password`, `(?i)\bset\s+password\b[^\n=]*=\s*\\*["'](` + inSQL + `)`},
+	// sentences
+	{`pass`, `(?i)` + password + whose + `\s+(?:is|was):?\s+\\*["'](` + inQuotes + `)`},
+	{`pass`, `(?i)` + password + whose + `\s+(?:is|was):\s+(\S[^\n"']*)`},
+	{`pass`, `(?i)` + password + whose + `\s+(?:is|was)\s+([^\s"']*[^\s"'a-z.,;:!)][^\s"']*)`},
+	{`pass`, `(?i)` + password + `[^\n:"']*\s(?:of|for)\s+(?:(?:the|user|account|host|node)\s+)*\S+:\s+(\S[^\n]*)`},
+	{`pass`, `(?i)` + password + `[^\n:"']*\s(?:set|changed|reset)\s+to\s+(\S[^\n]*)`},
+	{`login`, `(?i)\blogin\s+\S+\s+password\s+(\S[^\n]*)`},
+	// settings of two words in a line, and what has a secret behind it wherever it stands
+	{strings.Join(sounds, " "), `(?i)^[ \t]*` + name + `[ \t]+([^\s:=]\S*)[ \t\r]*$`},
+	{strings.Join(sounds, " "), `(?i)\b[\w.-]*[_-](?:` + names + `|pass|pw|psk)[ \t]+((?-i:[^\s"':=|]*[^\s"'a-z.,;:=|)][^\s"']*))`},
+	{`user=`, `\b[A-Z_]*USER=` + login},
+	{`pass masterauth bindpw rootpw`, `\b(?:requirepass|masterauth|auth_pass|bindpw|rootpw|tls-key-file-pass)[ \t]+(\S[^\n]*)`},
+	{`community com2sec createuser`, `\b(?:r[ow]community6?|com2sec6?|trapcommunity|createUser|snmp-server\s+community)[ \t]+(\S[^\n]*)`},
+	{`secret`, `(?i)\bsecret\s+\\*"([^"\\\n]+)`},
+	// QEMU's monitor
+	{`password`, `\b(?:set_password\s+\w+|change\s+\w+\s+password)[ \t]+(\S[^\n]*)`},
+	// what a program is told on its standard input
+	{`echo printf`, `\b(?:echo|printf)\s+([^|\n]*[^|\\\s])\s*\|\s*(?:sudo\s+(?:-\w+\s+)*)?(?:[\w/]*/)?` +
+		`(?:(?:ch|ht|smb|vnc)?passwd|openssl|cryptsetup|su|kinit|gpg|(?:docker|podman)\s+login)\b`},
+	{`echo printf`, `\b(?:echo|printf)\s+([^|\n]*[^|\\\s])\s*\|\s*sudo\s[^\n]*?-\w*S\b`},
+	{`<<<`, `\b(?:(?:ch|ht|smb|vnc)?passwd|cryptsetup|kinit|sudo\s[^\n]*?-\w*S)\b[^\n]*?<<<\s*(\S[^\n]*)`},
+}
+
+// addresses have a password before the @. With a protocol behind it, or a path, a password may have spaces.
+var addresses = []looks{
+	{`@`, `[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@"']*:(` + bare + `)@`},
+	{`@`, `\bhttps?://([^\s/@"']+)@`},
+	{`@`, `[^\s:"']:(` + bare + `)@(?:tcp6?\(|unix\(|/)`},
+	{`@`, `(?:^|[\s"'=(,])[A-Za-z_][\w.%-]*:([^\s"'](?:[^\n"']|["'][^\s"',:;}\])>/=\\])*?)@(?:tcp6?\(|unix\(|/)`},
+	{`@`, `(?:^|[\s"'=(,])[A-Za-z_][\w.%-]*:([^\s"'/](?:` + bare + `)?)@[\w.-]`},
+	{`@`, `(?:^|[\s"'=(,])[A-Za-z_][\w.$#-]*/([^\s/"'@][^\s"'@]*)@[\w.-]+:[0-9]`},
+	{`@`, `(?:^|[\s"'=(,])[A-Za-z_][\w.$#-]*/([^\s/"'@][^\s"'@]*)@//`},
+}
+
+// how is what follows a flag that has a secret.
+type how string
+
+const (
+	next        = `(?:[ \t]+|=|\\x20|(?:\\*["'])?\s*,\s*)`
+	word        = how(next + `(` + argument + `)`)                // an argument of its own
+	joined      = how(`(` + glued + `)`)                          // the rest of the flag
+	either      = how(next + `?(` + argument + `)`)               // one of both
+	userColon   = how(next + `?` + login)                         // user:password, in any way
+	userPercent = how(next + `?\\*["']?[^\s%"']+%(` + bare + `)`) // user%password
+	userSlash   = how(`[^\s/"'=]+/(` + bare + `)@`)               // user/password@where, without a flag
+	rest        = how(next + `(\S[^\n]*)`)                        // all up to the end of the line
+)
+
+// programs are those that take secrets as arguments, in a line or in a list.
+var programs = []struct {
+	names, flags string
+	how          how
+}{
+	{`mysql[\w-]*|mariadb[\w-]*|mariabackup|xtrabackup`, `-p`, joined},
+	{`mysqladmin`, `password`, word},
+	{`fence_\w+|racadm|sshpass|zsha|ipmi\w+-\w+|ipmipower|mongo\w*|cqlsh|influx|rabbitmqadmin`, `-p`, word},
+	{`sshpass|zsha|mongo\w*|7z\w?`, `-p`, joined},
+	{`docker|podman|nerdctl|skopeo|helm`, `login\b[^\n]*?[\s"',]-p`, either},
+	{`ipmitool|sqlcmd|bcp|zip|unzip|mosquitto_\w+|ssh-keygen`, `-P`, either},
+	{`ssh-keygen`, `-N`, either},
+	{`ms_recovery\.sh`, `[\w.%-]*[.:][\w.:%-]*`, how(next + `(` + argument + `)(?:` + next + `(` + argument + `))?`)},
+	{`iscsiadm`, `[^\n]*?password(?:_in)?\\*["']?[\s,][^\n]*?(?:-v|--value)`, word},
+	{`rabbitmqctl`, `(?:add_user|change_password|authenticate_user)[ \t]+\S+`, word},
+	{`snmp\w*`, `-A`, either},
+	{`snmp\w*`, `-X`, either},
+	{`snmp\w*`, `-c`, either},
+	{`curl`, `(?:-[A-Za-z]*u|--user)`, userColon},
+	{`curl`, `(?:-[A-Za-z]*U|--proxy-user)`, userColon},
+	{`etcdctl`, `--user`, userColon},
+	{`ldap\w+|ipa-\w+|kadmin`, `-w`, either},
+	{`ldap\w+`, `-s`, either},
+	{`redis-cli|valkey-cli`, `-a`, either},
+	{`gsql|ksql|vsql`, `-[Ww]`, either},
+	{`ctsql|sqlplus|rman|expdp|impdp|disql|sqlldr`, ``, userSlash},
+	{`htpasswd`, `-\w*b\w*`, rest},
+	{`useradd|usermod|groupadd|groupmod`, `-\w*p`, either},
+	{`openssl`, `-[kK]`, word},
+	{`smbclient|rpcclient|smb\w+`, `(?:-U|--user)`, userPercent},
+	{`plink|pscp|psftp`, `-pw`, word},
+	{`lftp`, `-u`, how(next + `?\\*["']?[^\s,"']+,(` + bare + `)`)},
+	{`nmcli`, `(?:[\w.-]+\.psk|psk|password)`, word},
+}
+
+// named is a name that sounds like a secret, up to its value: NAME = VALUE, NAME: VALUE, NAME => VALUE, NAME "VALUE", a flag
+// of that name, and a pair of the name and the value.
+var named = regexp.MustCompile(`(?i)(?:` +
+	name + `\\*["']?\]?[ \t]*(?::=|==?>?|\\+u003d|%3[ad]|[:：＝]|是|为)[ \t]*|` +
+	`(?:^|[\s"'=(\[])--?(?:[\w-]*(?:` + names + `)[\w-]*|(?:[\w-]*[_-])?(?:` + briefly + `))(?:\s+|\\*["']\s*,\s*)|` +
+	longName + `(?:\\*["'][ \t]|[ \t]|\()[ \t(]*\\*["']|` +
+	`(?:` + longName + `|admin_?pass)[ \t]+\|[ \t]+|` +
+	`["']` + name + `\\*["']\s*,\s*\\*["'](?:value|val)\\*["']\s*[:=]\s*|` +
+	`["']` + name + `\\*["']\s+value\s*=\s*|` +
+	`[\[(]\s*b?\\*["']` + name + `\\*["']\s*,\s*b?)`)
+
+var (
+	// aFlag is a name with an argument of a command.
+	aFlag = regexp.MustCompile(`^[\s"'=(\[]?--?[\w-]+(?:\s+|\\*["']\s*,\s*)$`)
+	// harmless are names with a secret's word that have none: where it is, what it is like, and words that only end so.
+	harmless = regexp.MustCompile(`(?i)(?:[_.-]|\b|[a-z])(?:file|path|dir|uuid|type|name|ur[li]|ref|expir(?:y|es|ed|ation)|valid(?:ity|ation|to|from|until|ator)|lifetime|` +
+		`time|timeout|age|length|size|count|min|max|polic(?:y|ies)|check(?:er|ed)?|enabled|required|changed|prompt|command|` +
+		`algorithm|method|format|plugin|provider|manager|interval|digits|bits|status|state|service|socket|target|timer|` +
+		`plymouth|console|wall|auth|authentication)s?\\*["']?\]?[ \t]*\W*$|` +
+		`\.(?:go|py|sh|rb|[ch]|cc|so|js|conf|cnf|ini|json|ya?ml|xml|txt|log|pem|crt|key|cgi|d|ko)\W*$|` +
+		`(?:by|com|tres|sur|over|under|im|encom|ask)pass\W*$`)
+	// secretAuth is what harmless does not mean.
+	secretAuth = regexp.MustCompile(`(?i)(?:sst|cli|http|redis|basic|^|["'\s])[_-]?auth\W*$`)
+	// noSecret is a value that only answers a question.
+	noSecret = regexp.MustCompile(`(?i)^(?:true|false|null|none|nil|<nil>|yes|no|on|off|\*+)(?:[\]},;.]*$|\))`)
+)
+
+// workingDirectory is a name like that of a secret whose value is none.
+var workingDirectory = regexp.MustCompile(`^(?:OLD)?PWD\\*["']?\s*[:=]\s*\\*["']?/[\w./-]*(?:[\s"'\\,;]|$)`)

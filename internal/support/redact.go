@@ -118,27 +118,25 @@ func (r *redactor) look(s string, hide func(from, to int)) {
 			at += m[3]
 		}
 	}
+	lower := small(s)
 	for _, p := range patterns {
-		for _, m := range p.FindAllStringSubmatchIndex(s, -1) {
-			for g := 2; g < len(m); g += 2 {
-				if m[g] >= 0 {
-					hide(m[g], unescaped(s, m[g], m[g+1]))
+		found := func(from, to int) {
+			for _, m := range p.FindAllStringSubmatchIndex(s[from:to], -1) {
+				for g := 2; g < len(m); g += 2 {
+					if m[g] >= 0 {
+						hide(from+m[g], unescaped(s, from+m[g], from+m[g+1]))
+					}
 				}
 			}
 		}
-	}
-	for at := 0; ; {
-		m := named.FindStringIndex(s[at:])
-		if m == nil {
-			return
+		if len(p.words) == 0 {
+			found(0, len(s))
+		} else {
+			linesWith(lower, p.words, found)
 		}
-		from, to := value(s, at+m[0], at+m[1])
-		if workingDirectory.MatchString(s[at+m[0]:]) {
-			to = from
-		}
-		hide(from, to)
-		at = max(at+m[1], to-maxName) // a value may end with a name that has a value
 	}
+	q := quotes{s: s}
+	linesWith(lower, sounds, func(from, to int) { q.names(from, to, hide) })
 }
 
 // entity is how XML writes what has a meaning for it.

@@ -55,7 +55,7 @@ var (
 	inKey   = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*` + keyEnd + `.*?(?:-----END|\z)`)
 	inOther = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*-----.*?-----END [A-Z0-9 ]*-----`)
 	// fileName is a name whose value is a secret in a file that has some: there a key is one, too.
-	fileName = regexp.MustCompile(`(?i)(?:` + names + `|` + briefly + `|\bkey|[_-]key)s?$`)
+	fileName = regexp.MustCompile(`(?i)(?:` + names + `|\b(?:` + briefly + `)|[_-](?:` + briefly + `)|(?-i:[a-z0-9]P(?:wd|ass))|\bkey|[_-]key)s?$`)
 )
 
 // secretsOfText finds the secrets in the text of a file.
@@ -171,12 +171,14 @@ func readSecret(p string) ([]byte, error) {
 func SecretsIn(environ []string) (known []Secret) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if variable.MatchString(name) && len(value) >= shortest {
+		if variable.MatchString(name) && !directory.MatchString(name) && !harmless.MatchString(name) && len(value) >= shortest {
 			known = append(known, Secret(value))
 		}
 	}
 	return known
 }
 
-// variable is a variable that has a secret. SSH_ASKPASS has a program, and PWD a directory.
-var variable = regexp.MustCompile(`(?i)(?:` + names + `|(?:\b|_)pass|_key|(?-i:[a-z0-9]P(?:wd|ass)))s?$`)
+// variable is a variable that has a secret, unless it is called like a directory.
+var variable = regexp.MustCompile(`(?i)(?:` + names + `|pass|pwd|pw|psk|_key|[_-]auth)s?$`)
+
+var directory = regexp.MustCompile(`^(?:OLD)?PWD$`)

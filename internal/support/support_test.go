@@ -49,11 +49,11 @@ func TestLooksLikeASecret(t *testing.T) {
 		`virsh secret-set-value --secret 5 --base64 ` + s:                                                `virsh secret-set-value --secret [removed] --base64 [removed]`,
 		`virsh secret-set-value 0b8f9d2e-1111-2222-3333-444455556666 ` + s + `==`:                        `virsh secret-set-value 0b8f9d2e-1111-2222-3333-444455556666 [removed]`,
 		`echo ` + s + ` | passwd --stdin root`:                                                           `echo [removed] | passwd --stdin root`,
-		`echo "root:` + s + `" | sudo /usr/sbin/chpasswd`:                                                `echo "[removed]" | sudo /usr/sbin/chpasswd`,
+		`echo "root:` + s + `" | sudo /usr/sbin/chpasswd`:                                                `echo [removed] | sudo /usr/sbin/chpasswd`,
 		`password is ` + s:                                                                               `password is [removed]`,
 		`the password was "` + strings.ReplaceAll(s, "2", "") + `", now`:                                 `the password was "[removed]", now`,
 		`its password is wrong, and a password is not set`:                                               `its password is wrong, and a password is not set`,
-		`Authorization: Basic ` + s:                                                                      `Authorization: Basic [removed]`,
+		`Authorization: Basic ` + s:                                                                      `Authorization: [removed]`,
 		`-object {"qom-type":"secret","id":"k","data":"YWJjZGVmZw=="}`:                                   `-object {"qom-type":"secret","id":"k","data":"[removed]"}`,
 		"	key = AQBSdFhnAAAAABAAKk1Jv8bK3fY2yXc0wq1h7Q==":                                                "	key = [removed]",
 		`root:$6$salt$` + s + `:19000`:                                                                   `root:[removed]:19000`,
@@ -62,17 +62,17 @@ func TestLooksLikeASecret(t *testing.T) {
 		`snmpwalk -v3 -u x -A ` + s + ` -X x` + s + ` 1.2.3.4`:                                           `snmpwalk -v3 -u x -A [removed] -X [removed] 1.2.3.4`,
 		`{"community":"` + s + `"}`:                                                                      `{"community":"[removed]"}`,
 		`wsrep_sst_auth=sst:` + s:                                                                        `wsrep_sst_auth=[removed]`,
-		`{"admin_pass": ["` + s + `", "x` + s + `"], "a": ["b"]}`:                                        `{"admin_pass": ["[removed]"], "a": ["b"]}`,
+		`{"admin_pass": ["` + s + `", "x` + s + `"], "a": ["b"]}`:                                        `{"admin_pass": [removed], "a": ["b"]}`,
 		`create user a identified by 'a''b ` + s + `'`:                                                   `create user a identified by '[removed]'`,
-		`chpasswd <<< root:` + s:                                                                         `chpasswd <<< root:[removed]`,
+		`chpasswd <<< root:` + s:                                                                         `chpasswd <<< [removed]`,
 		`rndc secret "` + s + `";`:                                                                       `rndc secret "[removed]";`,
 		`secret_key: !!str ` + s:                                                                         `secret_key: !!str [removed]`,
 		`Cookie: session=` + s:                                                                           `Cookie: [removed]`,
 		`the password of root is: ` + s:                                                                  `the password of root is: [removed]`,
 		`[client.admin] key = ` + s:                                                                      `[client.admin] key = [removed]`,
-		`pwd=` + s + ` h1`:                                                                               `pwd=[removed] h1`,
+		`pwd=` + s + ` h1`:                                                                               `pwd=[removed]`,
 		`PWD: ` + s:                                                                                      `PWD: [removed]`,
-		`PWD=` + s + ` ;`:                                                                                `PWD=[removed] ;`,
+		`PWD=` + s + ` ;`:                                                                                `PWD=[removed]`,
 		`{"pwd":"` + s + `"}`:                                                                            `{"pwd":"[removed]"}`,
 		`pass=` + s + `, x=1`:                                                                            `pass=[removed], x=1`,
 		`db_pass=` + s:                                                                                   `db_pass=[removed]`,
@@ -85,10 +85,10 @@ func TestLooksLikeASecret(t *testing.T) {
 		`<dbPass>` + s + `</dbPass>`:                                                                     `<dbPass>[removed]</dbPass>`,
 		`zsha install -p ` + s + ` -c /tmp/c.json`:                                                       `zsha install -p [removed] -c /tmp/c.json`,
 		`/usr/bin/zsha install -c /f -p'a ` + s + `' --check`:                                            `/usr/bin/zsha install -c /f -p[removed] --check`,
-		`["zsha", "install", "-p", "` + s + `", "-c", "/f"]`:                                             `["zsha", "install", "-p", "[removed]", "-c", "/f"]`,
+		`["zsha", "install", "-p", "` + s + `", "-c", "/f"]`:                                             `["zsha", "install", "-p", [removed], "-c", "/f"]`,
 		`ms_recovery.sh 10.0.0.2 ` + s:                                                                   `ms_recovery.sh 10.0.0.2 [removed]`,
 		`COMMAND=/usr/sbin/ms_recovery.sh 10.0.0.2 ` + s + ` 'b ` + s + `'` + "\nnext line":              "COMMAND=/usr/sbin/ms_recovery.sh 10.0.0.2 [removed] [removed]\nnext line",
-		`["/usr/sbin/ms_recovery.sh","10.0.0.2","` + s + `","x` + s + `"]`:                               `["/usr/sbin/ms_recovery.sh","10.0.0.2","[removed]","[removed]"]`,
+		`["/usr/sbin/ms_recovery.sh","10.0.0.2","` + s + `","x` + s + `"]`:                               `["/usr/sbin/ms_recovery.sh","10.0.0.2",[removed],[removed]]`,
 		"ms_recovery.sh 10.0.0.2\nwent well":                                                             "ms_recovery.sh 10.0.0.2\nwent well",
 		`ms_recovery.sh asks for both passwords`:                                                         `ms_recovery.sh asks for both passwords`,
 		`root:a b ` + s + `@tcp(10.0.0.1:3306)/`:                                                         `root:[removed]@tcp(10.0.0.1:3306)/`,
@@ -101,7 +101,7 @@ func TestLooksLikeASecret(t *testing.T) {
 		`mariabackup --backup -p` + s:                                                                 `mariabackup --backup -p[removed]`,
 		`mysqladmin -u root password ` + s:                                                            `mysqladmin -u root password [removed]`,
 		`ipmitool -U a -P 'x ` + s + `' power`:                                                        `ipmitool -U a -P [removed] power`,
-		`["ipmitool", "-U", "a", "-P", "` + s + `"]`:                                                  `["ipmitool", "-U", "a", "-P", "[removed]"]`,
+		`["ipmitool", "-U", "a", "-P", "` + s + `"]`:                                                  `["ipmitool", "-U", "a", "-P", [removed]]`,
 		`curl -su 'op:a ` + s + `' https://h1/`:                                                       `curl -su 'op:[removed]' https://h1/`,
 		`curl --proxy-user op:` + s + ` https://h1/`:                                                  `curl --proxy-user op:[removed] https://h1/`,
 		`iscsiadm -m node -o update -n node.session.auth.password -v ` + s:                            `iscsiadm -m node -o update -n node.session.auth.password -v [removed]`,
@@ -199,8 +199,8 @@ func TestWordsAreNoSecrets(t *testing.T) {
 			}
 		}
 	}
-	env := []string{"SSH_ASKPASS=/usr/bin/ask", "PWD=/root", "MYSQL_PWD=hunter2", "BYPASS=true", "DB_PASS=hunter3", "PASS=hunter4", "dbPass=hunter5"}
-	if got := SecretsIn(env); !slices.Equal(got, []Secret{"hunter2", "hunter3", "hunter4", "hunter5"}) {
+	env := []string{"SSH_ASKPASS=/usr/bin/ask", "PWD=/root", "MYSQL_PWD=hunter2", "BYPASS=true", "DB_PASS=hunter3", "PASS=hunter4", "dbPass=hunter5", "OLDPWD=/tmp", "ROOTPW=hunter6", "REDISCLI_AUTH=hunter7"}
+	if got := SecretsIn(env); !slices.Equal(got, []Secret{"hunter2", "hunter3", "hunter4", "hunter5", "hunter6", "hunter7"}) {
 		t.Errorf("%d secrets", len(got))
 	}
 }
