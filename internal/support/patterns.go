@@ -262,3 +262,5 @@ var (
 
 // workingDirectory is a name like that of a secret whose value is none.
 var workingDirectory = regexp.MustCompile(`^(?:OLD)?PWD\\*["']?\s*[:=]\s*\\*["']?/[\w./-]*(?:[\s"'\\,;]|$)`)
+
+func isHarmless(name string) bool { return harmless.MatchString(name) && !secretAuth.MatchString(name) }

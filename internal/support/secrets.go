@@ -171,7 +171,7 @@ func readSecret(p string) ([]byte, error) {
 func SecretsIn(environ []string) (known []Secret) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
-		if variable.MatchString(name) && !directory.MatchString(name) && !harmless.MatchString(name) && len(value) >= shortest {
+		if variable.MatchString(name) && !directory.MatchString(name) && !isHarmless(name) && len(value) >= shortest {
 			known = append(known, Secret(value))
 		}
 	}

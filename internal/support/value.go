@@ -87,7 +87,7 @@ func (q *quotes) names(at, to int, hide func(from, to int)) {
 		// A quote that is the mark of a value belongs to it.
 		from := start + len(strings.TrimRight(strings.TrimRight(s[start:end], `"'`), `\`))
 		called := s[start:from]
-		if workingDirectory.MatchString(s[start:further]) || harmless.MatchString(called) && !secretAuth.MatchString(called) {
+		if workingDirectory.MatchString(s[start:further]) || isHarmless(called) {
 			continue
 		}
 		from, end = q.value(start, from, aFlag.MatchString(called))
