@@ -212,6 +212,9 @@ the others "holdfast store join --move-aside" and start its agent. The guest is
 started when every member has said that it has nothing of it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := isFile(args[0]); err != nil {
+				return err
+			}
 			opt, err := offlineOptions(file)
 			if err != nil {
 				return err
@@ -227,6 +230,18 @@ started when every member has said that it has nothing of it.`,
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().BoolVar(&aside, "move-aside", false, "keep the member's data that are there beside the new ones")
 	return c
+}
+
+// isFile says whether a backup may be in what is named.
+func isFile(backup string) error {
+	info, err := os.Stat(backup)
+	if err != nil {
+		return fail.Errorf(fail.Invalid, "read the backup: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fail.Errorf(fail.Invalid, "read the backup: %s is no file", backup).With("name one of those that \"holdfast store status\" lists")
+	}
+	return nil
 }
 
 func joinCommand() *cobra.Command {

@@ -65,7 +65,7 @@ func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error
 	}
 	f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return fail.Errorf(fail.Invalid, "write the bundle: %w", err)
+		return notNew("write the bundle", out, err)
 	}
 	rep, err := bundle.Build(ctx, dir, f, o)
 	if err == nil {

@@ -85,7 +85,7 @@ func (a *app) keygen(ctx context.Context, name, passwordFile string, bare bool) 
 func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return fail.Errorf(fail.Invalid, "write the %s: %w", what, err)
+		return notNew("write the "+what, path, err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -66,6 +67,9 @@ event is one line.`,
 	return cmd
 }
 
+// tooLong is a duration, which time.ParseDuration refuses only if it is too long.
+var tooLong = regexp.MustCompile(`^\+?(?:[0-9]+(?:\.[0-9]*)?(?:ns|us|µs|μs|ms|s|m|h))+$`)
+
 // parseSince reads a time, or a duration before now; "" is the zero time.
 func parseSince(s string, now time.Time) (time.Time, error) {
 	if s == "" {
@@ -79,6 +83,9 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	}
 	if t, err := time.ParseInLocation(time.DateOnly, s, time.Local); err == nil {
 		return t, nil
+	}
+	if tooLong.MatchString(s) {
+		return time.Time{}, fmt.Errorf("--since %q: want a duration of at most 2562047h (292 years)", s)
 	}
 	return time.Time{}, fmt.Errorf("--since %q: want a duration such as 90m, a day such as 2006-01-02, or a time such as 2006-01-02T15:04:05Z", s)
 }

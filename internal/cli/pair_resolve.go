@@ -59,7 +59,7 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 	switch {
 	case errors.As(err, &e) && e.Kind == fail.Unavailable:
 		// A node of a pair without a third voter may wait for a person.
-		if err := a.sure(ctx, yes, e.Message+": is the other node off, and shall the data of "+keep+" be kept, without what the other one has written alone", "give --yes"); err != nil {
+		if err := a.sure(ctx, yes, e.Message+": is the other node off, and shall the data of "+keep+" be kept, without what the other one has written alone", "to do it without being asked, give --yes"); err != nil {
 			return p, err
 		}
 		return a.resolved(ctx, c, keep)
@@ -69,7 +69,7 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 	if !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == keep }) {
 		return p, fail.Errorf(fail.Invalid, "--keep: value %q: want one of %s", keep, pairNames(p))
 	}
-	if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep), "give --yes"); err != nil {
+	if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep), "to do it without being asked, give --yes"); err != nil {
 		return p, err
 	}
 	return a.resolved(ctx, c, keep)

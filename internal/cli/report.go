@@ -68,10 +68,15 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 				return err
 			}
 			defer c.Close()
-			if file == "" {
+			named := file != ""
+			if !named {
 				file = a.settings(cmd.Context(), c)
 			}
 			n, nodeErr := config.LoadNode(file)
+			var unread *fs.PathError
+			if named && errors.As(nodeErr, &unread) { // faults in it are in the archive
+				return fail.Errorf(fail.Invalid, "--config: %w", nodeErr)
+			}
 			host := n.Host
 			if host == "" {
 				if host, err = os.Hostname(); err != nil {
@@ -134,7 +139,9 @@ type reporter struct {
 
 // write writes the archive. It appears under its name when it is complete.
 func (r *reporter) write(ctx context.Context, out string, js bool, o support.Options) (err error) {
-	if _, err := os.Lstat(out); err == nil {
+	if info, err := os.Lstat(out); err == nil && info.IsDir() {
+		return fail.Errorf(fail.Invalid, "--out %s: want a file that does not exist yet, and this is a directory", out)
+	} else if err == nil {
 		return fail.Errorf(fail.Invalid, "--out %s: the file exists, and is not overwritten", out)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fail.Errorf(fail.Invalid, "--out: %w", err)

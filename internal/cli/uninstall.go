@@ -46,6 +46,11 @@ it is run again.`,
 				return err
 			}
 			if !sure {
+				if file != "" || list != "" || base != "" { // what is wrong in them is told first
+					if _, err := a.uninstallOptions(cmd, file, list, base); err != nil {
+						return err
+					}
+				}
 				return fail.Errorf(fail.Refused, "this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + sureFlag)
 			}
 			o, err := a.uninstallOptions(cmd, file, list, base)

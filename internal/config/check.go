@@ -150,7 +150,7 @@ func (c *checker) scale(field string, cpus, mib int) {
 	case cpus >= minCPU && mib >= minGB<<10:
 		c.warn(field, has+" are enough for fewer than 100 hosts and 1,000 VMs; larger clusters need 8 CPUs and 16 GB (up to 1,000 hosts and 10,000 VMs), or 12 CPUs and 32 GB")
 	default:
-		c.warn(field, has+" are less than the minimum of 4 CPUs and 8 GB. Use this for tests only")
+		c.warn(field, has+": the minimum is 4 CPUs and 8 GB. Use this for tests only")
 	}
 }
 

@@ -27,12 +27,13 @@ func (c *checker) domain(cl *Cluster, opt Options) {
 	if cl.DomainXML == "" {
 		return
 	}
-	if !strings.HasPrefix(strings.TrimSpace(string(cl.DomainXML)), "<") && !c.domainFile(cl, opt) {
+	named := string(cl.DomainXML)
+	if !strings.HasPrefix(strings.TrimSpace(named), "<") && !c.domainFile(cl, opt) {
 		return
 	}
 	dom, err := domainxml.Parse(string(cl.DomainXML))
 	if err != nil {
-		c.fault(p, "", "want the XML of a libvirt domain: "+err.Error())
+		c.fault(p, named, "want the XML of a libvirt domain: "+err.Error())
 		return
 	}
 	switch {

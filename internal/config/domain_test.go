@@ -72,7 +72,7 @@ func TestDomainXML(t *testing.T) {
 	}{
 		{"a file that is not there", "d.xml", nil, Options{ReadFile: read}, []string{"DomainXML: no such file"}},
 		{"a file in a text", "d.xml", nil, Options{}, []string{`DomainXML: value "d.xml": want the XML itself`}},
-		{"no XML", "<domain>", nil, Options{}, []string{"DomainXML: line 1: the end of <domain> is missing"}},
+		{"no XML", "<domain>", nil, Options{}, []string{`DomainXML: value "<domain>": want the XML of a libvirt domain: line 1: the end of <domain> is missing`}},
 		{"a disk of one host", strings.ReplaceAll(good, "/mnvm.img", "/../mnvm.img"), nil, Options{},
 			[]string{"DomainXML /domain/devices/disk/source/@file: want a file below ImageFolder"}},
 		{"another card", strings.ReplaceAll(good, base.Network[0].MacAddress, "02:00:5e:10:00:99"), nil, Options{},
@@ -103,7 +103,7 @@ func TestDomainXMLCounts(t *testing.T) {
 	small := strings.NewReplacer(">4<", ">2<", ">8<", ">2<").Replace(domainFor(base))
 	_, faults, warnings := Parse("c.json", []byte(withDomain(t, small)), Options{})
 	wantFaults(t, faults)
-	if len(warnings) != 2 || !strings.Contains(warnings[0].Text, "it has 2 CPUs and 2048 MB") || !strings.Contains(warnings[1].Text, "2 CPUs and 2048 MB of memory are less than the minimum") {
+	if len(warnings) != 2 || !strings.Contains(warnings[0].Text, "it has 2 CPUs and 2048 MB") || !strings.Contains(warnings[1].Text, "2 CPUs and 2048 MB of memory: the minimum is 4 CPUs and 8 GB") {
 		t.Errorf("warnings %v", warnings)
 	}
 }

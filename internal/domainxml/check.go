@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -70,6 +71,9 @@ const (
 	whyCache    = "what the host's memory still holds is written after the guest runs elsewhere"
 )
 
+// maxIOThreads is far more than any guest has use for; QEMU and libvirtd fail on too many without saying why.
+const maxIOThreads = 1024
+
 // Check returns all that is wrong, in no order that matters.
 func (d *Domain) Check(r Rules) []Fault {
 	r.Folder = path.Clean(r.Folder)
@@ -85,6 +89,11 @@ func (d *Domain) Check(r Rules) []Fault {
 	}
 	if d.CPUs() == 0 {
 		c.fault(d.root, "/vcpu", d.root.first("vcpu").content(), "want at least 1")
+	}
+	if n := d.root.first("iothreads"); n != nil {
+		if count, err := strconv.Atoi(n.content()); err != nil || count < 0 || count > maxIOThreads {
+			c.fault(d.root, "/iothreads", n.content(), fmt.Sprintf("want 0 to %d: each is a thread of QEMU", maxIOThreads))
+		}
 	}
 	c.oneOf(d.root, "type", d.root.attr("type"), "the management VM runs by QEMU", "kvm", "qemu")
 	c.rules(d)

@@ -16,6 +16,7 @@ var bad = []struct{ name, old, new, path, value, want string }{
 	{"two of smbios", "<pm>", "<sysinfo type='smbios'/><pm>", "/domain/sysinfo[2]", "type=smbios", "given twice"},
 	{"no devices", "devices>", "device>", "/domain/devices", "", "missing"},
 	{"no memory", "unit='GiB'", "unit='acres'", "/domain/memory", "16", "want at least 1 MiB"},
+	{"threads without end", "<iothreads>1<", "<iothreads>99999<", "/domain/iothreads", "99999", "want 0 to 1024"},
 	{"no CPUs", ">8</vcpu>", ">many</vcpu>", "/domain/vcpu", "many", "want at least 1"},
 	{"encrypted memory", "<pm>", "<launchSecurity type='sev'/><pm>", "/domain/launchSecurity/@type", "sev", "can not be migrated"},
 	{"a container", ">hvm<", ">exe<", "/domain/os/type", "exe", "want hvm"},

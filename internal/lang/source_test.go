@@ -118,6 +118,10 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 		switch {
 		case notShown.MatchString(name):
 			return nil
+		case r.dir == "internal/testbed/lab" && name == "Errorf" && qualifier(x.Fun) == "fail":
+			if s, ok := constant(x.Args[1]); ok && twoWords.MatchString(s) {
+				r.out[s] = true
+			}
 		case flagFunc.MatchString(name) && len(x.Args) > 2:
 			if s, ok := constant(x.Args[len(x.Args)-1]); ok {
 				r.out[s] = true
@@ -168,7 +172,7 @@ func (r *reader) text(s string) {
 	case r.dir == "internal/cli" && strings.HasPrefix(r.file, "zsha"):
 		return // the texts of another tool, word by word
 	case strings.HasPrefix(r.dir, "internal/testbed/") && r.dir != "internal/testbed/demo":
-		return // for those who develop: of their tools the help alone
+		return // for those who develop: of their tools the help, and the laboratory's errors
 	}
 	for l := range strings.SplitSeq(s, "\n") {
 		l = strings.TrimLeft(strings.TrimSpace(l), ";:,. ") // what comes before it is another message
@@ -199,6 +203,14 @@ func (r *reader) words(d *ast.GenDecl) {
 			r.word(e)
 		}
 	}
+}
+
+// qualifier is the name before the last one.
+func qualifier(e ast.Expr) string {
+	if x, ok := e.(*ast.SelectorExpr); ok {
+		return callee(x.X)
+	}
+	return ""
 }
 
 // callee is the last name of a function, a type or a key.

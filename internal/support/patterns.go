@@ -97,11 +97,11 @@ func allPatterns() (out []pattern) {
 	add := func(expression string, words ...string) {
 		out = append(out, pattern{regexp.MustCompile(expression), words})
 	}
-	add(`(?s)(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z))`)
+	out = append(out, pattern{regexp.MustCompile(`(?s)(-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z))`), nil})
 	add(`(?i)` + lt + `(?:\w+:)?` + name + `(?:\s[^<>]*[^<>/])?` + gt + `\s*([^\s<](?s:.*?))(?:<|\\+u003c|\z)`)
 	for _, table := range [][]looks{tokens, phrases, addresses} {
 		for _, l := range table {
-			add(l.like, strings.Fields(l.words)...)
+			add(l.like, strings.Split(l.words, "|")...)
 		}
 	}
 	for _, p := range programs {
@@ -120,7 +120,7 @@ func heads(names string) (out []string) {
 
 var startLetters = regexp.MustCompile(`^[a-z_0-9]+`)
 
-// looks are a row of a table: the words of a line, in small letters, and what the secret looks like.
+// looks are a row of a table: the words of a line, in small letters, and what the secret looks like. Between words is a |.
 type looks struct{ words, like string }
 
 // tokens are hashes of passwords, and keys that say themselves what they are.
@@ -131,11 +131,11 @@ var tokens = []looks{
 	{`*`, `(\*[0-9A-F]{40})\b`},                 // MySQL
 	{`aq`, `\b(AQ[A-Za-z0-9+/]{36,38}={1,2})`},  // Ceph
 	{`gaaaaa`, `\b(gAAAAA[A-Za-z0-9_=-]{20,})`}, // Keystone
-	{`ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- npm_ dckr_pat_ xox`,
-		`\b((?:gh[opusr]|github_pat|glpat|npm|dckr_pat|xox[a-z])[_-][\w-]{4,})`}, // of hosts of code, and of chats
-	{`akia asia`, `\b((?:AKIA|ASIA)[A-Z0-9]{16})\b`},                                     // AWS
-	{`hvs. hvb.`, `\b(hv[sb]\.[\w-]{8,})`},                                               // Vault
-	{`eyj`, `\b(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*)`},                  // JWT
+	{`ghp_|gho_|ghu_|ghs_|ghr_|github_pat_|glpat-|npm_|dckr_pat_|xox`,
+		`\b((?:gh[opusr]|github_pat|glpat|npm|dckr_pat|xox[a-z])[_-][\w-]{4}[^\s"'<]*)`}, // of hosts of code, and of chats
+	{`akia|asia`, `\b((?:AKIA|ASIA)[A-Z0-9]{16})\b`},                                     // AWS
+	{`hvs.|hvb.`, `\b(hv[sb]\.[\w-]{8,})`},                                               // Vault
+	{`eyj`, `\b(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[^\s"'<]*)`},                       // JWT
 	{`[client.`, `\[client\.[^\]\n]*\][^\n]*?\bkey\s*=\s*(` + bare + `)`},                // Ceph
 	{`secret`, `(?i)\bsecret\b[^\n]*?\bdata\\*"?\s*[:=]\s*\\*"?([A-Za-z0-9+/=]+)`},       // QEMU
 	{`secret`, `(?i)` + lt + `secret\s[^<>\n]*?\bvalue\s*=\s*\\*["'](` + inQuotes + `)`}, // libvirt
@@ -158,18 +158,18 @@ var phrases = []looks{
 	{`pass`, `(?i)` + password + `[^\n:"']*\s(?:set|changed|reset)\s+to\s+(\S[^\n]*)`},
 	{`login`, `(?i)\blogin\s+\S+\s+password\s+(\S[^\n]*)`},
 	// settings of two words in a line, and what has a secret behind it wherever it stands
-	{strings.Join(sounds, " "), `(?i)^[ \t]*` + name + `[ \t]+([^\s:=]\S*)[ \t\r]*$`},
-	{strings.Join(sounds, " "), `(?i)\b[\w.-]*[_-](?:` + names + `|pass|pw|psk)[ \t]+((?-i:[^\s"':=|]*[^\s"'a-z.,;:=|)][^\s"']*))`},
+	{strings.Join(sounds, "|"), `(?i)^[ \t]*` + name + `[ \t]+([^\s:=]\S*)[ \t\r]*$`},
+	{strings.Join(sounds, "|"), `(?i)\b[\w.-]*[_-](?:` + names + `|pass|pw|psk)[ \t]+((?-i:[^\s"':=|]*[^\s"'a-z.,;:=|)][^\s"']*))`},
 	{`user=`, `\b[A-Z_]*USER=` + login},
-	{`pass masterauth bindpw rootpw`, `\b(?:requirepass|masterauth|auth_pass|bindpw|rootpw|tls-key-file-pass)[ \t]+(\S[^\n]*)`},
-	{`community com2sec createuser`, `\b(?:r[ow]community6?|com2sec6?|trapcommunity|createUser|snmp-server\s+community)[ \t]+(\S[^\n]*)`},
+	{`pass|masterauth|bindpw|rootpw`, `\b(?:requirepass|masterauth|auth_pass|bindpw|rootpw|tls-key-file-pass)[ \t]+(\S[^\n]*)`},
+	{`community|com2sec|createuser`, `\b(?:r[ow]community6?|com2sec6?|trapcommunity|createUser|snmp-server\s+community)[ \t]+(\S[^\n]*)`},
 	{`secret`, `(?i)\bsecret\s+\\*"([^"\\\n]+)`},
 	// QEMU's monitor
 	{`password`, `\b(?:set_password\s+\w+|change\s+\w+\s+password)[ \t]+(\S[^\n]*)`},
 	// what a program is told on its standard input
-	{`echo printf`, `\b(?:echo|printf)\s+([^|\n]*[^|\\\s])\s*\|\s*(?:sudo\s+(?:-\w+\s+)*)?(?:[\w/]*/)?` +
+	{`echo|printf`, `\b(?:echo|printf)\s+([^|\n]*[^|\\\s])\s*\|\s*(?:sudo\s+(?:-\w+\s+)*)?(?:[\w/]*/)?` +
 		`(?:(?:ch|ht|smb|vnc)?passwd|openssl|cryptsetup|su|kinit|gpg|(?:docker|podman)\s+login)\b`},
-	{`echo printf`, `\b(?:echo|printf)\s+([^|\n]*[^|\\\s])\s*\|\s*sudo\s[^\n]*?-\w*S\b`},
+	{`echo|printf`, `\b(?:echo|printf)\s+([^|\n]*[^|\\\s])\s*\|\s*sudo\s[^\n]*?-\w*S\b`},
 	{`<<<`, `\b(?:(?:ch|ht|smb|vnc)?passwd|cryptsetup|kinit|sudo\s[^\n]*?-\w*S)\b[^\n]*?<<<\s*(\S[^\n]*)`},
 }
 

@@ -128,7 +128,7 @@ func (q *quotes) value(name, from int, isFlag bool) (int, int) {
 			from++
 			to = closing(s, from, from-1-begin)
 			if after := to + from - begin; after <= len(s) && s[after-1] == s[from-1] && // it is closed
-				(!ended.MatchString(s[after:min(len(s), after+1)]) || joinedOn(s[to:], from-begin)) {
+				(!ended.MatchString(s[after:min(len(s), after+1)]) || joinedOn(s, from, to, from-begin)) {
 				to = max(to, q.bareEnd(after, name, isFlag))
 			}
 			break
@@ -142,9 +142,13 @@ func (q *quotes) value(name, from int, isFlag bool) (int, int) {
 	return from, to
 }
 
-// joinedOn says whether another text in quotes continues one that ends here, with a quote between them as shells want it.
-func joinedOn(s string, length int) bool {
-	return len(s) > length+1 && s[length] == '\\' && s[length+1] == s[length-1] && length == 1
+// joinedOn says whether another text in quotes continues one that ends here: shells have a quote between them, and three
+// quotes are one for some.
+func joinedOn(s string, from, to, length int) bool {
+	end := min(len(s), to+length)
+	behind := strings.TrimLeft(s[end:], `\`)
+	return length == 1 && len(behind) < len(s)-end && strings.HasPrefix(behind, s[to:end]) ||
+		from == to && strings.HasPrefix(s[end:], s[to:end])
 }
 
 // bareEnd is the end of a value without quotes: that of its line, or of the text in quotes that it is in, unless it is clear

@@ -1,11 +1,11 @@
 package lab
 
 import (
-	"fmt"
 	"os"
 	"slices"
 
 	"holdfast/internal/config"
+	"holdfast/internal/fail"
 	"holdfast/internal/testbed/cephnode"
 )
 
@@ -61,44 +61,44 @@ func (o Options) complete() (Options, error) {
 	o.Watchdogs = o.Watchdogs || o.Agents
 	o.Pools = o.Pools || o.Guests > 0
 	if o.Hosts < 1 || o.Hosts > MaxHosts {
-		return o, fmt.Errorf("--hosts %d: want 1 to %d", o.Hosts, MaxHosts)
+		return o, fail.Errorf(fail.Invalid, "--hosts %d: want 1 to %d", o.Hosts, MaxHosts)
 	}
 	if o.Guests < 0 || o.Guests > MaxGuests {
-		return o, fmt.Errorf("--guests %d: want 0 to %d", o.Guests, MaxGuests)
+		return o, fail.Errorf(fail.Invalid, "--guests %d: want 0 to %d", o.Guests, MaxGuests)
 	}
 	if o.Subnet < 0 || o.Subnet > maxSubnet {
-		return o, fmt.Errorf("--subnet %d: want 1 to %d, or 0 for the first free one", o.Subnet, maxSubnet)
+		return o, fail.Errorf(fail.Invalid, "--subnet %d: want 1 to %d, or 0 for the first free one", o.Subnet, maxSubnet)
 	}
 	if o.Agents && o.Members == 0 {
 		o.Members = o.Hosts
 	}
 	if o.Members < 0 || o.Members > o.Hosts {
-		return o, fmt.Errorf("--members %d: want an odd number from 3 to the number of hosts, %d", o.Members, o.Hosts)
+		return o, fail.Errorf(fail.Invalid, "--members %d: want an odd number from 3 to the number of hosts, %d", o.Members, o.Hosts)
 	}
 	if o.Members > 0 && !o.Agents {
-		return o, fmt.Errorf("--members %d: want --agents with it", o.Members)
+		return o, fail.Errorf(fail.Invalid, "--members %d: want --agents with it", o.Members)
 	}
 	twoVoters := o.Work == WorkPair && o.Members == 2 // fence devices or pings stand in for a third one
 	if o.Agents && (o.Members < 3 || o.Members%2 == 0) && !twoVoters {
-		return o, fmt.Errorf("--members %d: want an odd number, at least 3, as agents need it (without --members: that of --hosts)", o.Members)
+		return o, fail.Errorf(fail.Invalid, "--members %d: want an odd number, at least 3, as agents need it (without --members: that of --hosts)", o.Members)
 	}
 	if o.Disk == "" {
 		o.Disk = DiskFile
 	}
 	if o.Disk != DiskFile && o.Disk != DiskNBD && (o.Disk != DiskOwn && o.Disk != DiskCeph || !o.Agents) {
-		return o, fmt.Errorf("--disk %q: want %q, %q or, with --agents, %q or %q", o.Disk, DiskFile, DiskNBD, DiskOwn, DiskCeph)
+		return o, fail.Errorf(fail.Invalid, "--disk %q: want %q, %q or, with --agents, %q or %q", o.Disk, DiskFile, DiskNBD, DiskOwn, DiskCeph)
 	}
 	if missing := cephnode.Missing(); o.Disk == DiskCeph && len(missing) > 0 {
-		return o, fmt.Errorf("--disk %q needs %s", o.Disk, joinLines(missing))
+		return o, fail.Errorf(fail.Invalid, "--disk %q needs %s", o.Disk, joinLines(missing))
 	}
 	if o.Profile != "" && o.Profile != config.ProfileFast {
-		return o, fmt.Errorf("--profile %q: want %q or none", o.Profile, config.ProfileFast)
+		return o, fail.Errorf(fail.Invalid, "--profile %q: want %q or none", o.Profile, config.ProfileFast)
 	}
 	if o.Work == "" {
 		o.Work = WorkGuest
 	}
 	if o.Work != WorkGuest && o.Work != WorkAddress && (o.Work != WorkPair || !o.Agents) {
-		return o, fmt.Errorf("--work %q: want %q, %q or, with --agents, %q", o.Work, WorkGuest, WorkAddress, WorkPair)
+		return o, fail.Errorf(fail.Invalid, "--work %q: want %q, %q or, with --agents, %q", o.Work, WorkGuest, WorkAddress, WorkPair)
 	}
 	names := []string{"virtlogd", "virtlockd", "libvirtd", AgentDaemon}
 	for _, d := range o.Daemons {
@@ -106,7 +106,7 @@ func (o Options) complete() (Options, error) {
 			return o, err
 		}
 		if slices.Contains(names, d.Name) {
-			return o, fmt.Errorf("daemon %q: the name is taken", d.Name)
+			return o, fail.Errorf(fail.Invalid, "daemon %q: the name is taken", d.Name)
 		}
 		names = append(names, d.Name)
 	}
@@ -117,7 +117,7 @@ func (o Options) complete() (Options, error) {
 	o.Dir = dir
 	if o.Exe == "" {
 		if o.Exe, err = os.Executable(); err != nil {
-			return o, fmt.Errorf("find the running program: %w", err)
+			return o, fail.Errorf(fail.Invalid, "find the running program: %w", err)
 		}
 	}
 	return o, nil
