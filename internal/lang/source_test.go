@@ -118,6 +118,10 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 		switch {
 		case notShown.MatchString(name):
 			return nil
+		case r.dir == "internal/testbed/lab" && name == "With" && len(x.Args) == 1:
+			if s, ok := constant(x.Args[0]); ok && twoWords.MatchString(s) {
+				r.out[s] = true
+			}
 		case r.dir == "internal/testbed/lab" && name == "Errorf" && qualifier(x.Fun) == "fail":
 			if s, ok := constant(x.Args[1]); ok && twoWords.MatchString(s) {
 				r.out[s] = true
