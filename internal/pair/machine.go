@@ -138,20 +138,20 @@ func (m *Machine) Shut() bool {
 	return m.licensed() && m.Served && !m.Closed && m.SeenAt > m.Risked && m.Seen.Replica.Shut
 }
 
-// Hangs reports that the start or the end of a member may wait for commits that wait for a peer that
-// is to be given up, which nothing is begun for before that has ended. The caller cuts it
-// short; that is no failure of the member.
+// Hangs reports that what is under way waits for a peer that is to be given up, which nothing is begun
+// for before that has ended: the start or the end of a member, by its commits, or a Join, which has all
+// commits wait. The caller cuts it short; that is no failure of the member.
 func (m *Machine) Hangs(now cluster.Instant) bool {
 	r := m.Seen.Replica
-	m.Short = m.Short || m.onMember() && m.licensed() && r.Role == RoleActive && r.Waits && !r.Linked && now.Sub(m.LinkAt) >= m.Patience
+	m.Short = m.Short || m.beside() && m.licensed() && r.Role == RoleActive && r.Waits && !r.Linked && now.Sub(m.LinkAt) >= m.Patience
 	return m.Short
 }
 
-// onMember reports that a member is being started or stopped, and that the last look was taken since
-// then: that changes nothing of the copy.
-func (m *Machine) onMember() bool {
+// beside reports that a member is being started or stopped, or the peer is joined, and that the last look
+// was taken since then: nothing of that changes whether the peer acknowledges.
+func (m *Machine) beside() bool {
 	switch m.Acting.(type) {
-	case StartMember, StopMember:
+	case StartMember, StopMember, Join:
 		return m.SeenAt > m.ActAt
 	}
 	return false
@@ -203,7 +203,7 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	}
 	m.Seen, m.SeenAt = s, from
 	r := s.Replica
-	if r.Linked && r.Role == RoleActive && (m.fresh() || m.onMember()) { // a standby's link says nothing of what its peer acknowledges
+	if r.Linked && r.Role == RoleActive && (m.fresh() || m.beside()) { // a standby's link says nothing of what its peer acknowledges
 		m.LinkAt = from
 	}
 	since(&m.BlindAt, from, r.Role == RoleUnknown)

@@ -213,6 +213,46 @@ func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	want(t, next(m), StartMember{0})
 }
 
+// TestAJoinThatHangsIsCutShort: the peer, which is complete no more, is lost while it is joined. Commits wait for it for the patience,
+// and it is not complete.
+func TestAJoinThatHangsIsCutShort(t *testing.T) {
+	m, _ := node1(3)
+	linked := Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}
+	lost, loose := linked, linked
+	lost.Linked, loose.Waits, loose.Linked = false, false, false
+	look := func(r Replica) {
+		m.Now = m.Now.Add(time.Second)
+		m.Observed(Seen{Replica: r, Members: []State{Up, Up, Up}, SyncMod: m.Sync.Mod}, m.Now)
+	}
+	look(linked)
+	want(t, m.Decide(m.Now), Join{8})
+	for range 10 { // longer than the patience: it acknowledges all the time
+		look(linked)
+		if m.Hangs(m.Now) {
+			t.Fatal("a peer that acknowledges hangs")
+		}
+	}
+	for range 10 { // no commit waits for it yet
+		look(loose)
+		if m.Hangs(m.Now) {
+			t.Fatal("a peer that nobody waits for hangs")
+		}
+	}
+	look(linked)
+	for i := range 3 {
+		look(lost)
+		if got := m.Hangs(m.Now); got != (i == 2) {
+			t.Errorf("%d s after the loss: hangs %t", i+1, got)
+		}
+		want(t, m.Decide(m.Now))
+	}
+	m.Done(Join{8}, Outcome{Why: "cut short"}, m.Now)
+	look(lost)
+	want(t, next(m), Put{Sync: m.Sync.Sync, SyncMod: 8, OwnerMod: 9, Why: "what was written before and is still on its way does not count"})
+	look(lost)
+	want(t, next(m), Alone{})
+}
+
 // TestAStartThatHangsIsCutShort: the peer is lost while a member starts, or ends, which waits with the
 // commits. It is given up after the patience, not after what a start may take.
 func TestAStartThatHangsIsCutShort(t *testing.T) {

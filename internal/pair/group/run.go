@@ -302,6 +302,9 @@ func (d *Driver) begin(a pair.Action) {
 
 // done takes in how an action ended.
 func (d *Driver) done(a pair.Action, o pair.Outcome) {
+	if _, join := a.(pair.Join); join && !o.OK && d.m.Short {
+		o.Why = fmt.Sprintf("the standby has not acknowledged for %s: commits do not wait for it any longer", d.opt.Patience)
+	}
 	if !o.OK {
 		d.opt.Log.Warn("pair", "action", describe(a), "failed", o.Why)
 	}

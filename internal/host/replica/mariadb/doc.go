@@ -10,7 +10,8 @@
 //     only after Together has proved it with a transaction of its own, which the replica has
 //     acknowledged, and as long as the counters of what was not acknowledged stand still.
 //   - A primary without its replica blocks. Its commits can not be killed, read_only=ON hangs,
-//     and SIGTERM commits what nobody has acknowledged. Such a server is ended by SIGKILL.
+//     and SIGTERM commits what nobody has acknowledged. Such a server is ended by SIGKILL. The end
+//     of a copy (BACKUP STAGE BLOCK_COMMIT) waits for such commits, and all later ones for it.
 //   - A start with --init-rpl-role=SLAVE cuts what is in the binary log and only prepared in
 //     the engine: the tail that nobody has acknowledged, but on a replica that was killed
 //     also transactions that were acknowledged and applied. A start of a GTID replica throws

@@ -67,7 +67,7 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	// The server's own threads, such as that of the events, are no clients.
 	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked "+
 		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space' "+
-		"OR state='Waiting for backup lock' AND user NOT IN ('system user', 'event_scheduler') AND command NOT "+ownThreads)
+		"OR state='Waiting for backup lock' AND COALESCE(info, '') NOT LIKE 'BACKUP STAGE%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT "+ownThreads)
 	if err != nil {
 		return c, err
 	}
@@ -128,6 +128,12 @@ func (d *Driver) status(ctx context.Context, q querier) (map[string]string, erro
 func (c counts) strict() bool {
 	return c.enabled && c.noSlave && c.point == "AFTER_SYNC" && c.timeout >= forever
 }
+
+// left reports that no replica is connected.
+func (c counts) left() bool { return c.clients < 1 || c.replicas < 1 || len(c.serving) < 1 }
+
+// held reports that every commit waits for a replica and none is connected.
+func (c counts) held() bool { return c.strict() && c.left() }
 
 // guarantee judges a sample. base is what Together has proved, nil: nothing.
 func (c counts) guarantee(base *counts) replica.Guarantee {
@@ -291,6 +297,7 @@ func (d *Driver) again(ctx context.Context) error {
 // acknowledges the very last transaction, which clients who write all the time may keep it from:
 // so commits wait again and again, for a short time and then for a longer one.
 func (d *Driver) catchUp(ctx context.Context, run string) error {
+	here := presence{at: time.Now()}
 	for wait := brief; ; wait = min(2*wait, longer) {
 		err := d.exec(ctx, d.db, "SET GLOBAL rpl_semi_sync_slave_enabled=OFF", "SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF",
 			fmt.Sprintf("SET GLOBAL rpl_semi_sync_master_timeout=%d", wait.Milliseconds()),
@@ -303,6 +310,9 @@ func (d *Driver) catchUp(ctx context.Context, run string) error {
 		}
 		for end := time.Now().Add(pause); ; {
 			c, err := d.count(ctx, d.db, run)
+			if err == nil {
+				err = here.look(c)
+			}
 			if err != nil {
 				return err
 			}
@@ -338,13 +348,31 @@ func (d *Driver) mark(ctx context.Context) error {
 	return d.exec(ctx, d.db, marker)
 }
 
+// presence is when a replica that is waited for was connected last.
+type presence struct{ at time.Time }
+
+// look ends the wait for one that has left: commits may wait with it.
+func (p *presence) look(c counts) error {
+	if !c.left() {
+		p.at = time.Now()
+	}
+	if time.Since(p.at) >= absent {
+		return fail.Errorf(fail.Failed, "the replica can not prove that it has everything: it is not connected any more")
+	}
+	return nil
+}
+
 // demonstrate commits a transaction on a strict primary. When it returns, the replica has it
 // and all before it, unless a counter says that somebody did not wait. Before, it waits for
-// the replica: without one the transaction would hang, and nothing ends it.
+// the replica that is connected: without one the transaction would hang, and nothing ends it.
 func (d *Driver) demonstrate(ctx context.Context, run string, standby replica.Status) (replica.Guarantee, error) {
+	here := presence{at: time.Now()}
 	before, err := d.count(ctx, d.db, run)
 	g := before.guarantee(&before)
 	for err == nil && !g.Safe {
+		if err = here.look(before); err != nil {
+			break
+		}
 		if !before.strict() || !sleep.For(ctx, interval) {
 			return g, fail.Errorf(fail.Failed, "the replica can not prove that it has everything: %s", g.Why)
 		}

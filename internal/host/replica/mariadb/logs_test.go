@@ -108,6 +108,33 @@ func TestAllConnectionsAreTaken(t *testing.T) {
 	}
 }
 
+// TestCommitsThatWaitForAStandby: what is told names the cause, and does not end while a commit waits.
+func TestCommitsThatWaitForAStandby(t *testing.T) {
+	var d Driver
+	begun := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	waits := counts{most: 10, enabled: true, noSlave: true, point: "AFTER_SYNC", timeout: forever, waiting: 2, pos: "0-1-5"}
+	locked, connected, over := waits, waits, waits
+	locked.locked = 3 // behind a copy, which waits for them
+	connected.clients, connected.replicas, connected.serving = 1, 1, []session{{}}
+	over.enabled, over.waiting = false, 0
+	const standby = "2 commits wait for the standby, which is not connected"
+	for _, look := range []struct {
+		at     float64 // seconds
+		c      counts
+		copies int32
+		want   string
+	}{
+		{0, waits, 0, ""}, {3, locked, 1, ""}, {6, locked, 1, ""}, {9, locked, 1, ""}, {10, locked, 1, standby}, {13, waits, 0, standby}, {16, waits, 0, standby},
+		{20, connected, 0, ""}, {24, waits, 0, ""}, {26, over, 0, ""},
+	} {
+		d.copies.Store(look.copies)
+		got := d.outage(look.c, begun.Add(time.Duration(look.at*float64(time.Second))))
+		if (got == "") != (look.want == "") || !strings.Contains(got, look.want) {
+			t.Errorf("after %v s: %q, want %q", look.at, got, look.want)
+		}
+	}
+}
+
 // TestALockOfAllWrites is told when writes have waited for it for a while, whether the clients do or give up and come again; PeerAnswers
 // tells a server that stands still.
 func TestALockOfAllWrites(t *testing.T) {

@@ -89,6 +89,7 @@ const (
 	dial         = 2 * time.Second        // a connection
 	glance       = 500 * time.Millisecond // a question that a look can do without
 	forever      = 365 * 24 * time.Hour   // the timeout of a primary that never goes on alone
+	absent       = time.Second            // for which a replica that is waited for may not be connected
 	brief        = 500 * time.Millisecond // the first timeout of a primary whose replica is catching up
 	longer       = 4 * time.Second        // the last one
 	lockedLimit  = 10 * time.Second       // for which writes may wait for a lock of all writes, as a copy for a replica takes it for 6 s
@@ -106,6 +107,7 @@ type Driver struct {
 	mu     sync.Mutex // one change at a time
 
 	current  atomic.Pointer[context.CancelFunc] // of the change that is under way
+	copies   atomic.Int32                       // that Seed makes
 	demoting atomic.Int32                       // calls of Demote that wait, or work
 
 	proved struct {
@@ -119,7 +121,7 @@ type Driver struct {
 		full    time.Time // when they were last seen to be
 		refused uint64    // connections, since the server was started, at the last look
 		known   bool      // there was a look
-		locked  time.Time // since when sessions wait for a lock of all writes, and nothing was written; zero: they do not
+		locked  time.Time // since when sessions wait for a lock of all writes, or for a replica that is not connected, and nothing was written; zero: they do not
 		waited  time.Time // when one was last seen to wait
 		pos     string    // of the binary log then
 	}

@@ -27,7 +27,8 @@ import (
 const stage = ".seed"
 
 // heldUp is how long commits may wait for the end of a copy. At that end mariadb-backup lets no commit
-// pass, and a receiver that takes nothing any more would hold all of them up.
+// pass, and a receiver that takes nothing any more would hold all of them up. It waits itself for those
+// that are under way.
 const (
 	heldUp     = 6 * time.Second
 	heldUpLook = 250 * time.Millisecond
@@ -35,8 +36,13 @@ const (
 
 // Seed writes a copy of this node's data, of one moment, as mariadb-backup streams it. Before
 // the first byte it tells about how many will come. The server goes on: a copy that holds
-// commits up for heldUp is given up.
+// commits up for heldUp is given up. None begins while commits wait for a replica that is not connected.
 func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) error) (err error) {
+	if err := d.released(ctx); err != nil {
+		return err
+	}
+	d.copies.Add(1)
+	defer d.copies.Add(-1)
 	v, err := d.row(ctx, d.db, "SELECT @@gtid_binlog_state AS state")
 	if err == nil && v["state"] == "" { // it has no position yet at which a replica could begin
 		err = d.mark(ctx)
@@ -78,15 +84,49 @@ func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) 
 	return nil
 }
 
+// released waits until commits do not wait for a replica that is not connected, for heldUp at most: the end of a copy would wait
+// for them, and all others for that.
+func (d *Driver) released(ctx context.Context) error {
+	for end := time.Now().Add(heldUp); ; {
+		c, err := d.count(ctx, d.db, "")
+		switch {
+		case err != nil || !c.held():
+			return err
+		case time.Now().After(end):
+			return fail.Errorf(fail.Failed, "no copy begins while commits of the primary wait for a replica that is not connected")
+		}
+		if !sleep.For(ctx, heldUpLook) {
+			return ctx.Err()
+		}
+	}
+}
+
 // letCommit gives a copy up for which commits wait too long, until ctx ends.
 func (d *Driver) letCommit(ctx context.Context, giveUp context.CancelCauseFunc) {
-	last := time.Now() // when no commit waited
+	last := time.Now()  // when no commit waited for it
+	alone := time.Now() // when it did not wait for a replica
 	for sleep.For(ctx, heldUpLook) {
-		v, err := d.row(ctx, d.db, "SELECT COUNT(*) AS waiting FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
-		switch {
-		case err != nil || v["waiting"] == "0": // a server that does not answer is for others to see
+		v, err := d.row(ctx, d.db, "SELECT COALESCE(SUM(info LIKE 'BACKUP STAGE%'), 0) AS own, COUNT(*) AS waiting FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
+		var c counts
+		if err == nil {
+			c, err = d.count(ctx, d.db, "")
+		}
+		waits := v["own"] != "0"
+		if err != nil || v["waiting"] == v["own"] { // a server that does not answer is for others to see
 			last = time.Now()
-		case time.Since(last) >= heldUp:
+		}
+		if err != nil || !waits || !c.held() {
+			alone = time.Now()
+		}
+		switch {
+		case time.Since(alone) >= absent:
+			giveUp(fail.Errorf(fail.Failed, "its end waits for commits, and they for a replica that is not connected"))
+			return
+		case time.Since(last) < heldUp:
+		case waits:
+			giveUp(fail.Errorf(fail.Failed, "its end waited for statements that do not end, and commits waited %s behind it: SHOW PROCESSLIST shows who", heldUp))
+			return
+		default:
 			giveUp(fail.Errorf(fail.Failed, "commits waited %s for its end: the receiver does not take it, or is too slow", heldUp))
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -174,4 +175,69 @@ func TestACopyThatNobodyTakes(t *testing.T) {
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "commits waited") {
 		t.Errorf("the copy: %v", err)
 	}
+}
+
+// TestACopyBesideCommitsThatWait: no copy begins while commits wait for a replica that is not connected, nor does one go on whose end
+// waits for them. A proof does not wait for a replica that has left, either, and none of it lets a commit go that nobody has.
+func TestACopyBesideCommitsThatWait(t *testing.T) {
+	need.Drill(t, "P2, P3: neither a proof nor a copy waits with the commits for a replica that has left", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	a, b := pair(t)
+	ctx := try.Context(t)
+	join(t, a, b)
+	standby, db := b.state(), a.app()
+	b.sql("STOP SLAVE")
+	try.Until(t, "the replica's leave", func() bool { return !a.state().Connected })
+	answer := insert(db, 1)
+	try.Until(t, "a blocked commit", func() bool { return a.state().Blocked == 1 })
+	begun := time.Now()
+	if _, err := a.Together(ctx, standby); err == nil || !strings.Contains(err.Error(), "not connected") {
+		t.Fatalf("together with a replica that has left: %v", err)
+	}
+	if took := time.Since(begun); took > 2*absent {
+		t.Errorf("that took %s", took)
+	}
+	copies := func() bool {
+		return a.value("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'") != "0"
+	}
+	var alone atomic.Bool
+	ended := make(chan error, 1)
+	from := func(look func(bytes int64)) {
+		go func() {
+			ended <- a.Seed(ctx, &watched{Writer: io.Discard, look: look}, func(int64) error { return nil })
+		}()
+	}
+	from(func(int64) {
+		if !alone.Load() {
+			t.Error("a copy began while a commit waits")
+		}
+	})
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(interval) {
+		if copies() {
+			t.Fatal("a copy has its lock while a commit waits")
+		}
+		pending(t, answer)
+	}
+	alone.Store(true)
+	try.Must(t, a.Alone(ctx))
+	try.Must(t, <-answer)
+	try.Must(t, <-ended)
+
+	// One that has begun.
+	var once sync.Once
+	from(func(int64) {
+		once.Do(func() {
+			if err := a.tighten(ctx); err != nil {
+				t.Error(err)
+			}
+			answer = insert(db, 2)
+			try.Until(t, "a blocked commit", func() bool { return a.state().Blocked == 1 })
+		})
+	})
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "and they for a replica that is not connected") {
+		t.Errorf("the copy: %v", err)
+	}
+	pending(t, answer)
+	try.Until(t, "the end of its wait", func() bool { return !copies() })
+	try.Must(t, a.Alone(ctx))
+	try.Must(t, <-answer)
 }

@@ -129,12 +129,19 @@ func (d *Driver) outage(c counts, now time.Time) string {
 		k.locked = time.Time{}
 	}
 	k.pos = c.pos
-	if c.locked > 0 {
+	left := c.held() && c.waiting > 0
+	if c.locked > 0 || left {
 		if k.waited = now; k.locked.IsZero() {
 			k.locked = now
 		}
 	}
 	switch {
+	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit && left:
+		return fmt.Sprintf("nothing could be written for %s: %d commits wait for the standby, which is not connected; they end when it is, or when it is recorded that this node goes on alone",
+			now.Sub(k.locked).Truncate(time.Second), c.waiting)
+	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit && d.copies.Load() > 0:
+		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: a copy for the other node is under way, whose end has a lock of all writes, or another one has it (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
+			now.Sub(k.locked).Truncate(time.Second), c.locked)
 	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit:
 		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
 			now.Sub(k.locked).Truncate(time.Second), c.locked)
