@@ -39,15 +39,12 @@ func relay(run, applier string) string { return run + "/" + applier }
 
 // look asks for all of it.
 func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
-	v, err := d.row(ctx, q, "SELECT @@server_id AS node, @@read_only AS ro, @@gtid_binlog_state AS state, @@gtid_slave_pos AS applied")
+	v, err := d.row(ctx, q, "SELECT @@server_id AS node, @@read_only AS ro, @@gtid_binlog_state AS state")
 	if err != nil {
 		return f, err
 	}
 	f.node, f.readOnly = v["node"], v["ro"] != "0"
 	if f.state, err = parse(v["state"]); err != nil {
-		return f, err
-	}
-	if f.applied, err = parse(v["applied"]); err != nil {
 		return f, err
 	}
 	s, err := d.status(ctx, q)
@@ -56,7 +53,14 @@ func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
 	}
 	f.acknowledges = s["rpl_semi_sync_slave_status"] == "ON"
 	r, err := d.row(ctx, q, "SHOW SLAVE STATUS")
-	if err != nil || len(r) == 0 {
+	if err != nil {
+		return f, err
+	}
+	// Later than whether it follows: a former primary notes as applied what it has before it begins to.
+	if v, err = d.row(ctx, q, "SELECT @@gtid_slave_pos AS applied"); err != nil {
+		return f, err
+	}
+	if f.applied, err = parse(v["applied"]); err != nil || len(r) == 0 {
 		return f, err
 	}
 	f.configured, f.host, f.port, f.master = true, r["master_host"], r["master_port"], r["master_server_id"]
@@ -89,7 +93,7 @@ func (d *Driver) look(ctx context.Context, q querier) (f following, err error) {
 }
 
 // stray are the transactions that were made on a replica, as a user with the privilege can: its primary does not have them. What it has
-// received was looked at later than what it has. One that does not apply has nothing that is not noted as applied.
+// received and applied was looked at later than what it has. One that does not apply has nothing that is not noted as applied.
 func (f following) stray() (out []replica.Transaction) {
 	for _, t := range f.state {
 		own := strconv.FormatUint(uint64(t.Server), 10) == f.node

@@ -1,6 +1,8 @@
 package mariadb
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -84,6 +86,49 @@ func TestStrayRows(t *testing.T) {
 	a.in(7, 105)
 	if err := a.Resync(ctx, b.source(filepath.Join(filepath.Dir(save), "second.sql"))); !errors.As(err, &unsaved) || b.seeds > 0 {
 		t.Errorf("with a transaction that is in no file any more: %v, %d copies", err, b.seeds)
+	}
+}
+
+// halfway is a connection that has something happen between the first two questions.
+type halfway struct {
+	querier
+	asked int
+	then  func()
+}
+
+func (h *halfway) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if h.asked++; h.asked == 2 {
+		h.then()
+	}
+	return h.querier.QueryContext(ctx, query, args...)
+}
+
+// TestAFormerPrimaryIsLookedAt while it begins to follow: what it wrote as a primary is not what somebody has written to a standby, and
+// it has no problem that a switch would be refused for.
+func TestAFormerPrimaryIsLookedAt(t *testing.T) {
+	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	a, b := pair(t)
+	ctx := try.Context(t)
+	join(t, a, b)
+	a.in(0, 1)
+	c := license(t, a)
+	try.Must(t, a.Demote(ctx))
+	try.Must(t, b.Promote(ctx, c))
+	f, err := a.look(ctx, &halfway{querier: a.db, then: func() { // as follow does, before START SLAVE
+		a.sql("SET GLOBAL gtid_slave_pos="+text(a.value("SELECT @@gtid_binlog_pos")),
+			fmt.Sprintf("CHANGE MASTER TO master_host='127.0.0.1', master_port=%d, master_user='repl', master_password=%s, master_use_gtid=slave_pos", b.port, text(replPassword)))
+	}})
+	try.Must(t, err)
+	if !f.configured || f.sql {
+		t.Fatalf("this tests nothing: %+v", f)
+	}
+	if got := f.stray(); len(got) > 0 {
+		t.Errorf("stray: %s", gtids(got))
+	}
+	join(t, b, a)
+	a.in(0, 2) // behind read_only's back
+	if got := a.state().Stray; len(got) != 1 {
+		t.Errorf("a row of its own: %s", gtids(got))
 	}
 }
 
