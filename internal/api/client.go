@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -204,6 +205,29 @@ func (c *Client) Status(ctx context.Context) (cluster.Status, error) {
 		return cluster.Status{}, fromWire(ctx, c.target, err)
 	}
 	return c.typed(ctx, resp.Status), nil
+}
+
+// MayBeOff refuses a person's word, as the agent does, that a host is off: of one that is not of this cluster, that renews, or that nothing waits for.
+func MayBeOff(s cluster.Status, host cluster.HostID) error {
+	known := slices.Contains(s.Members, host)
+	for _, x := range s.Hosts {
+		if x.Name != host {
+			continue
+		}
+		if x.Alive {
+			return fail.Errorf(fail.Refused, "host %s is not off: it renewed %s ago", host, x.Silent.Round(time.Second/10)).
+				With("wait until it is silent, or look at the right host")
+		}
+		if !x.Expelled.IsZero() {
+			return fail.Errorf(fail.Refused, "host %s: what it ran before the takeover to epoch %s is proved stopped already, so nothing waits for your word", host, x.Expelled).
+				With("bring the host back, or replace it; see: holdfast status")
+		}
+		known = true
+	}
+	if !known {
+		return fail.Errorf(fail.Invalid, "host %q: no host of this cluster has that name", host)
+	}
+	return nil
 }
 
 // typed is the status that an agent has sent. One whose status does not tell the type of the

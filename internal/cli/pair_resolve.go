@@ -58,8 +58,14 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 	var e *fail.Error
 	switch {
 	case errors.As(err, &e) && e.Kind == fail.Unavailable:
+		if _, verr := c.Version(ctx); verr != nil { // no agent answers
+			return p, err
+		}
 		// A node of a pair without a third voter may wait for a person.
-		if err := a.sure(ctx, yes, e.Message+": is the other node off, and shall the data of "+keep+" be kept, without what the other one has written alone", "to do it without being asked, give --yes"); err != nil {
+		if err := writeText(a.env.Stderr, clean(e.Message)+"\n"); err != nil {
+			return p, err
+		}
+		if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what the other node has written alone, which has to be off", "to do it without being asked, give --yes"); err != nil {
 			return p, err
 		}
 		return a.resolved(ctx, c, keep)

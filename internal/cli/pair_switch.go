@@ -220,9 +220,24 @@ func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string
 	}
 	why = fmt.Sprintf("%s to serve", s.To)
 	if act == nil && time.Since(s.ordered) > timesWithin { // in a switch that goes well, something does not run yet all the time
-		why += ": " + whyNotHealthy(p)
+		why += s.beside(p)
 	}
 	return why, nil
+}
+
+// beside says what is wrong with a pair in a switch, but for the node that has served: its copy is to follow, and is not complete before
+// it does.
+func (s *switched) beside(p cluster.PairStatus) string {
+	p.Complete, p.Nodes = append(slices.Clone(p.Complete), s.From), slices.Clone(p.Nodes)
+	for i := range p.Nodes {
+		if n := &p.Nodes[i]; n.Host == s.From && n.Alive {
+			n.Why, n.Problem = "", ""
+		}
+	}
+	if why := whyNotHealthy(p); why != cluster.RunsNowhere {
+		return ": " + why
+	}
+	return ""
 }
 
 // whyNot is what a node tells of why it can not serve; "": nothing.

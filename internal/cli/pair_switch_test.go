@@ -28,6 +28,11 @@ func TestTheEndOfASwitch(t *testing.T) {
 		p.Nodes[1].Times = cluster.PairTimes{Taken: at(3), Promoted: at(4), Served: at(6)}
 		return p
 	}
+	following := func(p cluster.PairStatus) cluster.PairStatus { // what the old one tells while it begins to follow
+		p.Set, p.Want.Run, p.Complete = true, true, []cluster.HostID{"h2"}
+		p.Nodes[0].Why, p.Nodes[0].Problem = "its copy does not have every acknowledged write", "the primary is read-only"
+		return p
+	}
 	const full = "its disk is full"
 	for _, c := range []struct {
 		what string
@@ -37,6 +42,8 @@ func TestTheEndOfASwitch(t *testing.T) {
 	}{
 		{"the old one serves still", []cluster.PairStatus{status("h1", ordered, [2]string{"active", "standby"}, "")}, "h2 to serve", ""},
 		{"nobody serves", []cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "standby"}, full)}, "h2 to serve: ", ""},
+		{"nobody serves, and the other one says why", []cluster.PairStatus{following(status("h2", ordered.Next(), [2]string{"standby", "standby"}, full))}, "h2 to serve: h2: " + full, ""},
+		{"nobody serves, and the old one begins to follow", []cluster.PairStatus{following(status("h2", ordered.Next(), [2]string{"standby", "standby"}, ""))}, "h2 to serve", ""},
 		{"the other one serves, and its times are not told yet", []cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "active"}, "")}, "both nodes to tell how long it took", ""},
 		{"over", []cluster.PairStatus{times(status("h2", ordered.Next(), [2]string{"standby", "active"}, ""))}, "", ""},
 		{"the old one serves again, and the other one says why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, full)}, "", "h1 serves again, as h2 did not come to serve: " + full},
@@ -52,6 +59,9 @@ func TestTheEndOfASwitch(t *testing.T) {
 		}
 		if !strings.Contains(why, c.why) || c.why == "" && why != "" || (dead != nil) != (c.dead != "") || dead != nil && !strings.Contains(dead.Error(), c.dead) {
 			t.Errorf("%s: waits for %q, %v: want %q, %q", c.what, why, dead, c.why, c.dead)
+		}
+		if strings.Contains(why, "h1") {
+			t.Errorf("%s: waits for %q", c.what, why)
 		}
 		if c.what == "nobody serves" {
 			s.ordered = time.Now()

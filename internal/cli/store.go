@@ -129,8 +129,9 @@ func (a *app) confirmOffCmd() *cobra.Command {
 		Short: "Confirm that a silent host is off",
 		Long: `Records your word that a host is off, or that it does not run the management VM
 and will not start it. The cluster then starts the management VM on another host
-without any other proof. If your word is wrong, two hosts write to one disk:
-look at the host itself, not at a dashboard.
+without any other proof. If your word is wrong, two hosts write to one disk; of a
+pair, both nodes serve at once, and writes are lost. Look at the host itself, not
+at a dashboard.
 
 Refused while the host renews its lease. The command asks for the host's name
 once more. Your name goes into the event log.`,
@@ -144,7 +145,17 @@ once more. Your name goes into the event log.`,
 func (a *app) confirmOff(cmd *cobra.Command, host string) error {
 	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", clean(host))
 	return a.ordered(cmd, said, func(ctx context.Context, c *api.Client) error {
-		if err := a.typedAgain(ctx, host); err != nil {
+		st, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if st.Connected { // or what it knows of hosts is old, and the word is refused by that
+			err = api.MayBeOff(st, cluster.HostID(host))
+		}
+		if err == nil {
+			err = a.typedAgain(ctx, host, st.OfPair())
+		}
+		if err != nil {
 			return err
 		}
 		return c.ConfirmOff(ctx, host, "")
@@ -152,8 +163,12 @@ func (a *app) confirmOff(cmd *cobra.Command, host string) error {
 }
 
 // typedAgain asks for a host's name once more.
-func (a *app) typedAgain(ctx context.Context, host string) error {
-	if err := writeText(a.env.Stderr, fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))); err != nil {
+func (a *app) typedAgain(ctx context.Context, host string, ofPair bool) error {
+	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))
+	if ofPair {
+		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the host's name again: ", clean(host))
+	}
+	if err := writeText(a.env.Stderr, question); err != nil {
 		return err
 	}
 	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')

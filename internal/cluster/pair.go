@@ -216,6 +216,9 @@ func (p PairStatus) Compared() (newest *PairCompared) {
 	return newest
 }
 
+// RunsNowhere is why a pair is down of which nothing else is known.
+const RunsNowhere = "the group runs on no node"
+
 // Health says how well the pair does, and why not better: never without a reason when it is not healthy.
 func (p PairStatus) Health() (h Health, why []string) {
 	active := p.Active()
@@ -271,7 +274,7 @@ func (p PairStatus) Health() (h Health, why []string) {
 	}
 	switch {
 	case active == nil && len(why) == 0:
-		return Broken, []string{"the group runs on no node"}
+		return Broken, []string{RunsNowhere}
 	case active == nil:
 		return Broken, why
 	case len(why) > 0:

@@ -226,7 +226,7 @@ func (h *handler) ConfirmOff(ctx context.Context, req *apiv1.ConfirmOffRequest) 
 	host := cluster.HostID(req.Host)
 	mod := h.cluster.HostMod(host)
 	err = h.request(ctx, req.IdempotencyKey, "confirm that host "+req.Host+" is off", func(w *cluster.Want, s cluster.Status) error {
-		if err := checkOff(host, s); err != nil {
+		if err := api.MayBeOff(s, host); err != nil {
 			return err
 		}
 		w.Off = slices.DeleteFunc(w.Off, func(o cluster.Off) bool { return o.Host == host })
@@ -237,29 +237,6 @@ func (h *handler) ConfirmOff(ctx context.Context, req *apiv1.ConfirmOffRequest) 
 		return nil, err
 	}
 	return &apiv1.ConfirmOffResponse{}, nil
-}
-
-// checkOff refuses a word about a host that renews.
-func checkOff(host cluster.HostID, s cluster.Status) error {
-	known := slices.Contains(s.Members, host)
-	for _, x := range s.Hosts {
-		if x.Name != host {
-			continue
-		}
-		if x.Alive {
-			return fail.Errorf(fail.Refused, "host %s is not off: it renewed %s ago", host, x.Silent.Round(time.Second/10)).
-				With("wait until it is silent, or look at the right host")
-		}
-		if !x.Expelled.IsZero() {
-			return fail.Errorf(fail.Refused, "host %s: what it ran before the takeover to epoch %s is proved stopped already, so nothing waits for your word", host, x.Expelled).
-				With("bring the host back, or replace it; see: holdfast status")
-		}
-		known = true
-	}
-	if !known {
-		return fail.Errorf(fail.Invalid, "host %q: no host of this cluster has that name", host)
-	}
-	return nil
 }
 
 // SetMaintenance records that a host is to be emptied, or is of use again.

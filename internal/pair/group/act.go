@@ -2,9 +2,11 @@ package group
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"holdfast/internal/fail"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
@@ -72,11 +74,16 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 	panic(fmt.Sprintf("no call for %T", a))
 }
 
+// outcome tells of an error what helps, too: the reason is what people see.
 func outcome(err error) pair.Outcome {
-	if err != nil {
-		return pair.Outcome{Why: err.Error()}
+	var e *fail.Error
+	switch {
+	case err == nil:
+		return pair.Outcome{OK: true}
+	case errors.As(err, &e) && e.Remedy != "":
+		return pair.Outcome{Why: err.Error() + "; " + e.Remedy}
 	}
-	return pair.Outcome{OK: true}
+	return pair.Outcome{Why: err.Error()}
 }
 
 // put writes the record, word by word as the core has it.

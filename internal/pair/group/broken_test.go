@@ -154,6 +154,15 @@ func TestTheNextTryIsTold(t *testing.T) {
 	}
 	b.off()
 	b.cmd.Args = args
+	data := filepath.Join(b.dir, "data")
+	try.Must(t, os.Rename(data, data+".away"))
+	b.boot()
+	try.Until(t, "what helps where its data are not there", func() bool {
+		said = r.told("b").Problem
+		return strings.Contains(said, "data is not there; mount its file system") && strings.Contains(said, "; the next try is at ")
+	})
+	b.off()
+	try.Must(t, os.Rename(data+".away", data))
 	b.boot()
 	r.complete()
 }
