@@ -189,12 +189,8 @@ func TestACopyBesideCommitsThatWait(t *testing.T) {
 	try.Until(t, "the replica's leave", func() bool { return !a.state().Connected })
 	answer := insert(db, 1)
 	try.Until(t, "a blocked commit", func() bool { return a.state().Blocked == 1 })
-	begun := time.Now()
 	if _, err := a.Together(ctx, standby); err == nil || !strings.Contains(err.Error(), "not connected") {
 		t.Fatalf("together with a replica that has left: %v", err)
-	}
-	if took := time.Since(begun); took > 2*absent {
-		t.Errorf("that took %s", took)
 	}
 	copies := func() bool {
 		return a.value("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'BACKUP STAGE%'") != "0"
