@@ -119,7 +119,7 @@ func TestReport(t *testing.T) {
 	}
 	// What helps is there.
 	for name, want := range map[string]string{
-		"status.txt": "running on node1", "status.json": `"cluster": "prod"`, "events.json": "and [removed]", "config.json": "file:" + dir + "/vnc", "version.json": `"1.2.4"`, "store.json": "{",
+		"status.txt": "running on node1", "status.json": `"cluster": "prod"`, "events.json": `"detail":"token=[removed]"`, "config.json": "file:" + dir + "/vnc", "version.json": `"1.2.4"`, "store.json": "{",
 		"agent.json": `"host": "node1"`, "log/agent.log": `"password":"[removed]"`, "log/agent-20260101T000000.000000000.log": "[removed]", "log/store/store.log": "[removed]",
 		"libvirt/holdfast-mnvm.xml": "<name>holdfast-mnvm</name>", "journal.txt": "bmc_secret=[removed]", "system/memory.txt": "MemTotal",
 		"index.txt": "nftables.txt: not available: ",
