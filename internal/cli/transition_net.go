@@ -215,13 +215,20 @@ trunks, are written into Neutron's database, and so is ovs_hybrid_plug of ports
 of which the file says something else than Neutron.
 Interrupted, the same command goes on where it was.
 
+First it looks whether the database is the one behind the API, by the networks
+and agents of both; before it writes, by an address scope that the API makes for
+a moment. Where the quotas of projects are too small nothing is written. What
+Neutron refuses later is told at the end, with what to do. All that does not
+need it is carried over; the same command goes on with it.
+
 With --applied, objects that an earlier apply has brought, and that nobody has
 changed on the platform since, are removed or made anew where the file has them
 otherwise now: so the old platform may go on changing its network.
 
-Exit codes: 0 all is there and equal, 1 failed, 2 bad input, 3 refused,
-because the platform has something else or lacks the extension, 4 the API or
-the database is not reachable.`,
+Exit codes: 0 all is there and equal, 1 failed, or Neutron refused some objects,
+2 bad input, 3 refused, because the platform has something else, lacks the
+extension or has small quotas, or the database is another one, 4 the API or the
+database is not reachable.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			err := n.given(cmd, "file")
@@ -235,6 +242,9 @@ the database is not reachable.`,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			js, err := a.asJSON(cmd)
+			if err == nil {
+				err = outGiven(cmd, "applied", o.Applied)
+			}
 			if err != nil {
 				return err
 			}
@@ -298,7 +308,11 @@ func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js boo
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s; there before: %d\n", what, list, r.Equal)
-	sayBeside(&b, painterFor(a.env.Stdout), r.Unbound, r.LeftOut, nil)
+	p := painterFor(a.env.Stdout)
+	if r.Unproven {
+		say(&b, p, "warning", yellow, "whether the database is the one behind the API is not known yet, as neither has a network or an agent: apply looks before it writes")
+	}
+	sayBeside(&b, p, r.Unbound, r.LeftOut, nil)
 	return writeText(a.env.Stdout, b.String())
 }
 

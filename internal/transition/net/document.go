@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -227,9 +228,32 @@ func ParseAny(file string, data []byte) (*Document, error) {
 	return d, nil
 }
 
+// anew is what to do about a file of another version, or one that is not whole.
+const anew = ": export it anew"
+
+// ParseKept is Parse of what apply has kept, which need not be a document that can be applied and can not be exported.
+func ParseKept(file string, data []byte) (*Document, error) {
+	d, err := ParseAny(file, data)
+	var f *Faults
+	if errors.As(err, &f) {
+		for i, line := range f.Lines {
+			f.Lines[i] = strings.TrimSuffix(line, anew)
+		}
+	}
+	return d, err
+}
+
 // decode reads a file of this program's version into v.
 func decode(file string, data []byte, v any, version *int) error {
+	text := bytes.TrimSpace(data)
+	if len(text) == 0 {
+		return &Faults{[]string{fmt.Sprintf("%s: the file is empty: export it anew", file)}}
+	}
+	var whole json.RawMessage
 	dec := strictyaml.Decode(data, v)
+	if err := json.Unmarshal(data, &whole); len(dec.Faults) > 0 && text[0] == '{' && err != nil {
+		return &Faults{[]string{fmt.Sprintf("%s: malformed JSON: %v; the file may be cut off: export it anew", file, err)}}
+	}
 	if len(dec.Faults) > 0 {
 		lines := make([]string, 0, len(dec.Faults))
 		for _, f := range dec.Faults {

@@ -10,6 +10,10 @@ import (
 	"strings"
 )
 
+// ProofPrefix begins the names of address scopes that apply makes for a moment, to see whose a database is. One that is left is
+// no part of the platform.
+const ProofPrefix = "holdfast-proof-"
+
 // AddressScope is a range of addresses within which no two subnets overlap.
 type AddressScope struct {
 	ID        string `json:"id"`

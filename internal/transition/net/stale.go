@@ -17,7 +17,7 @@ type Stale struct {
 var changeable = map[string][]string{
 	"security_group": {"name", "description"},
 	"network":        {"name", "description", "admin_state_up", "shared", "port_security_enabled", "mtu", "is_default", "qos_policy_id", "dns_domain"},
-	"subnet":         {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes", "service_types"},
+	"subnet":         {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes", ServiceTypes},
 }
 
 // ByRows are the kinds of objects that are written into Neutron's database: its API chooses their IDs, or those of their parts.
@@ -26,9 +26,13 @@ var ByRows = []string{"address_scope", "subnetpool", "address_group", "qos_polic
 // TagsField is the field of an object that has its tags.
 const TagsField = "tags"
 
-// later are the fields, by kind, that are written into the database after all objects were made, as the API takes them not at all,
-// not for each port of a network, or only as the platform's settings have it.
-var later = map[string][]string{"network": {"qos_policy_id"}, "qos_policy": {"is_default"}, "port": {"dns_name", "dns_domain"}}
+// later are the fields, by kind, that are set after all objects were made, as the API takes them not at all, not for each port
+// of a network, or only as the platform's settings have it. All are written into the database but ServiceTypes, which the API
+// takes then: before, it would refuse ports that were made before a subnet had these.
+var later = map[string][]string{"network": {"qos_policy_id"}, "subnet": {ServiceTypes}, "qos_policy": {"is_default"}, "port": {"dns_name", "dns_domain"}}
+
+// ServiceTypes is the field of a subnet that has the owners of the ports that get addresses of it.
+const ServiceTypes = "service_types"
 
 // Later reports whether a field of a kind is one of those.
 func Later(kind, field string) bool { return field == TagsField || slices.Contains(later[kind], field) }
@@ -57,7 +61,8 @@ func FindStale(was *Document, left, touched []Difference) (*Stale, error) {
 	type name struct{ kind, id string }
 	theirs := map[name]bool{}
 	for _, x := range touched {
-		if x.Field != PlugField && !ExtraAddresses(x) { // Neutron sets these by itself
+		closed := x.Kind == "subnet" && x.Field == ServiceTypes && string(x.New) == "[]" // while ports were made
+		if x.Field != PlugField && !ExtraAddresses(x) && !closed {                       // Neutron sets these by itself
 			theirs[name{x.Kind, x.ID}] = true
 		}
 	}

@@ -39,7 +39,7 @@ type Proxy struct {
 	to     string
 	mu     sync.Mutex
 	writes int
-	made   map[string]int // objects that a POST has made, by ID
+	made   map[string]int // objects that a POST has made, by ID, without address scopes
 	late   sync.WaitGroup
 }
 
@@ -145,8 +145,10 @@ func (p *Proxy) pass(ctx context.Context, r *http.Request, body []byte) (status 
 		}
 		if json.Unmarshal(answer, &objects) == nil {
 			p.mu.Lock()
-			for _, o := range objects {
-				p.made[o.ID]++
+			for key, o := range objects {
+				if key != "address_scope" { // by which it is looked whose database it is
+					p.made[o.ID]++
+				}
 			}
 			p.mu.Unlock()
 		}

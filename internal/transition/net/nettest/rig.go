@@ -241,6 +241,15 @@ func (s *Server) schema(t testing.TB) {
 	schemas.text = string(dump)
 }
 
+// Schema makes a database that has a server's tables, and nobody's rows, and returns its name.
+func Schema(t testing.TB, s *Server, name string) string {
+	t.Helper()
+	schemas.Lock()
+	defer schemas.Unlock()
+	s.DB.SQL("CREATE DATABASE `" + name + "` CHARACTER SET utf8mb3; USE `" + name + "`;\n" + schemas.text)
+	return name
+}
+
 // Python runs a program with Neutron's modules and this server's settings, and returns what it prints.
 func (s *Server) Python(t testing.TB, script string, args ...string) string {
 	t.Helper()

@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/cloud"
@@ -134,6 +136,9 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 			return err
 		}
 		for _, v := range scopes {
+			if strings.HasPrefix(v.Name, net.ProofPrefix) {
+				continue
+			}
 			d.AddressScopes = append(d.AddressScopes, v.AddressScope)
 			if v.Shared && !has["rbac-address-scope"] {
 				d.Share("address_scope", v.ID, v.ProjectID, net.AsShared)
@@ -445,5 +450,5 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 	if err != nil {
 		return explained(ctx, err)
 	}
-	return fail.Errorf(fail.Failed, "port %s: it is not bound to host %s", p.ID, p.HostID).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
+	return fail.Because(errNotBound, fail.Failed, fmt.Sprintf("port %s: it is not bound to host %s", p.ID, p.HostID)).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
 }

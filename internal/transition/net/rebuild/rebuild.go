@@ -70,16 +70,18 @@ type Order struct {
 
 // Report is what Apply did, or with DryRun would do.
 type Report struct {
-	DryRun  bool              `json:"dry_run"`
-	Equal   int               `json:"equal"`    // objects that were there before
-	Created map[string]int    `json:"created"`  // by kind
-	Removed map[string]int    `json:"removed"`  // by kind: what was applied before, and is in the document no more
-	Renewed map[string]int    `json:"renewed"`  // by kind: what was applied before, and is otherwise in the document
-	Bound   int               `json:"bound"`    // ports that were there, and not bound to their hosts yet
-	Plugs   int               `json:"plugs"`    // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
-	Unbound []string          `json:"unbound"`  // IDs of ports that are made without their host: nothing there binds ports
-	LeftOut []net.LeftOutKind `json:"left_out"` // what is not carried over
-	Seconds float64           `json:"seconds"`
+	DryRun bool `json:"dry_run"`
+	// Unproven: with DryRun, it is not known yet whether the database is the one behind the API, as neither has anything.
+	Unproven bool              `json:"unproven"`
+	Equal    int               `json:"equal"`    // objects that were there before
+	Created  map[string]int    `json:"created"`  // by kind
+	Removed  map[string]int    `json:"removed"`  // by kind: what was applied before, and is in the document no more
+	Renewed  map[string]int    `json:"renewed"`  // by kind: what was applied before, and is otherwise in the document
+	Bound    int               `json:"bound"`    // ports that were there, and not bound to their hosts yet
+	Plugs    int               `json:"plugs"`    // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
+	Unbound  []string          `json:"unbound"`  // IDs of ports that are made without their host: nothing there binds ports
+	LeftOut  []net.LeftOutKind `json:"left_out"` // what is not carried over
+	Seconds  float64           `json:"seconds"`
 }
 
 // Read reads a document's file. Bad input is of type *net.Faults, or of kind fail.Invalid.
@@ -221,7 +223,17 @@ func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (
 	if o.ReserveDHCP {
 		d.ReserveDHCP()
 	}
-	if err := able(ctx, d, c, o.API.Endpoint); err != nil {
+	has, err := able(ctx, d, c, o.API.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	db, err := rows.Open(ctx, "target", o.DB.DSN, o.DB.Name, o.DB.Password)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	known, err := agrees(ctx, c, db, o.API)
+	if err != nil {
 		return nil, err
 	}
 	p, err := compare(ctx, d, c, o)
@@ -232,25 +244,40 @@ func Apply(ctx context.Context, d *net.Document, o Order, tell func(Progress)) (
 	if err != nil {
 		return nil, err
 	}
-	r.DryRun, r.Unbound, r.LeftOut = o.DryRun, unbound(d), d.KindsLeftOut()
+	if err := roomy(ctx, d, c, p.absent); err != nil {
+		return nil, err
+	}
+	r.DryRun, r.Unproven, r.Unbound, r.LeftOut = o.DryRun, o.DryRun && !known, unbound(d), d.KindsLeftOut()
 	if !o.DryRun && len(p.left) > 0 {
+		if has[scopes] {
+			err = proves(ctx, c, db, o.API)
+		} else if !known {
+			err = unproven(db, o.API)
+		}
+		if err != nil {
+			return nil, err
+		}
 		if err := keep(o.Applied, d, true); err != nil {
 			return nil, err
 		}
-		if r.Plugs, err = write(ctx, d, c, p, o, tell); err != nil {
-			return nil, err
+		w := &writer{whole: d, d: d, c: c, db: db, p: p, jobs: o.Jobs, tell: tell, refusals: &refusals{}}
+		if r.Plugs, err = w.write(ctx); err != nil {
+			return nil, w.also(err)
 		}
 		is, err := c.Read(ctx, d.SecurityGroups)
 		if err != nil {
-			return nil, err
+			return nil, w.also(err)
 		}
 		left, err := differences(d, is, o.ReserveDHCP)
 		if err != nil {
 			return nil, err
 		}
-		if left = slices.DeleteFunc(left, net.ExtraAddresses); len(left) > 0 {
-			return nil, fail.Errorf(fail.Failed, "what was read back differs in %d places; the first: %s", len(left), Text(left[0])).
-				With("See all of them: holdfast transition net verify")
+		if left = slices.DeleteFunc(slices.DeleteFunc(left, net.ExtraAddresses), w.told(d)); len(left) > 0 {
+			return nil, w.also(fail.Errorf(fail.Failed, "what was read back differs in %d places; the first: %s", len(left), Text(left[0])).
+				With("See all of them: holdfast transition net verify"))
+		}
+		if err := w.err(); err != nil {
+			return nil, err
 		}
 	}
 	if !o.DryRun {
@@ -323,40 +350,34 @@ func plan(d *net.Document, p *pending) (r *Report, err error) {
 	return r, nil
 }
 
-// rules removes the rules that Neutron gave new groups by itself, and creates those of the document.
-func rules(ctx context.Context, d *net.Document, c *neutron.Client, jobs int, tell func(Progress)) error {
-	want := map[string][]net.Rule{}
-	for _, r := range d.SecurityGroupRules {
-		want[r.SecurityGroupID] = append(want[r.SecurityGroupID], r)
+// rulesOf has a group have the rules that are wanted, and none that Neutron gave it by itself.
+func (w *writer) rulesOf(ctx context.Context, g net.Group, want []net.Rule) error {
+	have, err := w.c.Rules(ctx, g.ID)
+	if err != nil {
+		return err
 	}
-	return each(ctx, "rules of security groups", d.SecurityGroups, jobs, tell, func(ctx context.Context, g net.Group) error {
-		have, err := c.Rules(ctx, g.ID)
-		if err != nil {
-			return err
-		}
-		is := func(id string) func(net.Rule) bool { return func(r net.Rule) bool { return r.ID == id } }
-		for _, r := range have {
-			switch {
-			case slices.ContainsFunc(want[g.ID], is(r.ID)):
-			case !r.Automatic():
-				return fail.Errorf(fail.Refused, "security group %s has the rule %s on the target, which the document does not have", g.ID, r.ID).
-					With("If it is not wanted, remove it: openstack security group rule delete " + r.ID)
-			default:
-				if err := c.Delete(ctx, "security-group-rules", r.ID); err != nil {
-					return err
-				}
-			}
-		}
-		for _, r := range want[g.ID] {
-			if slices.ContainsFunc(have, is(r.ID)) {
-				continue
-			}
-			if err := c.Rule(ctx, r); err != nil {
+	is := func(id string) func(net.Rule) bool { return func(r net.Rule) bool { return r.ID == id } }
+	for _, r := range have {
+		switch {
+		case slices.ContainsFunc(want, is(r.ID)):
+		case !r.Automatic():
+			return fail.Errorf(fail.Refused, "security group %s has the rule %s on the target, which the document does not have", g.ID, r.ID).
+				With("If it is not wanted, remove it: openstack security group rule delete " + r.ID)
+		default:
+			if err := w.c.Delete(ctx, "security-group-rules", r.ID); err != nil {
 				return err
 			}
 		}
-		return nil
-	})
+	}
+	for _, r := range want {
+		if slices.ContainsFunc(have, is(r.ID)) {
+			continue
+		}
+		if err := w.take(refusal{kind: "security_group_rule", id: r.ID, missing: true}, w.c.Rule(ctx, r)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // alive keeps the agents alive in Neutron's eyes while work goes on: their hosts may report

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/fail"
 	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
 )
@@ -35,6 +36,18 @@ func TestBadInputWritesNothing(t *testing.T) {
 	for _, want := range []string{"no UUID", "numa_affinity_policy", "portt"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v has no %q", err, want)
+		}
+	}
+}
+
+// TestAppliedThatIsNone: a file that apply has not kept is bad input, and it is not told to be exported.
+func TestAppliedThatIsNone(t *testing.T) {
+	for text, want := range map[string]string{"": "the file is empty", `{"version": 1}`: "version: value 1", `{"version": 2, "po`: "malformed JSON"} {
+		file := filepath.Join(t.TempDir(), "applied")
+		try.Must(t, os.WriteFile(file, []byte(text), 0o600))
+		_, err := applied(file)
+		if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "export") {
+			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"holdfast/internal/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/neutron"
-	"holdfast/internal/transition/net/rows"
 )
 
 // collections are the kinds of objects that are removed and changed by the API, in the order in which they can be
@@ -26,8 +25,10 @@ var collections = []struct{ kind, name string }{
 type pending struct {
 	left         []net.Difference
 	stale        *net.Stale
-	known, extra map[string]bool // as of net.MadeByNeutron
-	half         map[string]bool // ports that were made, and are not bound
+	known, extra map[string]bool     // as of net.MadeByNeutron
+	half         map[string]bool     // ports that were made, and are not bound
+	absent       map[string]bool     // IDs of what the platform lacks
+	served       map[string][]string // service types of its subnets, by ID
 }
 
 // renewed are the objects of a kind that are to be written anew.
@@ -55,14 +56,16 @@ func allowed(d *net.Document, leaveOut []string) error {
 		With("What is left out must be made on the new platform otherwise, or is not needed there. To go on without it: --leave-out " + strings.Join(names, ","))
 }
 
-// able refuses a platform that lacks an extension which is needed.
-func able(ctx context.Context, d *net.Document, c *neutron.Client, endpoint string) error {
-	has, err := c.Extensions(ctx)
-	if err != nil {
-		return err
+// scopes is the alias of address scopes, by one of which it is proved whose a database is.
+const scopes = "address-scope"
+
+// able refuses a platform that lacks an extension which is needed. It returns those that it has.
+func able(ctx context.Context, d *net.Document, c *neutron.Client, endpoint string) (has map[string]bool, err error) {
+	if has, err = c.Extensions(ctx); err != nil {
+		return nil, err
 	}
 	if !has[extension] {
-		return fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", endpoint, extension).
+		return nil, fail.Errorf(fail.Refused, "%s: Neutron does not let clients choose ids: it has no extension %s", endpoint, extension).
 			With(neutron.InstallExtension)
 	}
 	needs := d.Needs()
@@ -73,10 +76,10 @@ func able(ctx context.Context, d *net.Document, c *neutron.Client, endpoint stri
 		}
 	}
 	if len(lines) > 0 {
-		return fail.Errorf(fail.Refused, "%s: Neutron lacks extensions for what the document has (the first object of each):\n%s", endpoint, strings.Join(lines, "\n")).
+		return nil, fail.Errorf(fail.Refused, "%s: Neutron lacks extensions for what the document has (the first object of each):\n%s", endpoint, strings.Join(lines, "\n")).
 			With("Load their plug-ins there: service_plugins of neutron.conf, extension_drivers of ML2. Nothing was written.")
 	}
-	return nil
+	return has, nil
 }
 
 // compare gives the differences of a document and a platform, and what of these is stale.
@@ -89,11 +92,19 @@ func compare(ctx context.Context, d *net.Document, c *neutron.Client, o Order) (
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{half: map[string]bool{}}
+	p := &pending{half: map[string]bool{}, absent: map[string]bool{}, served: map[string][]string{}}
+	for _, s := range is.Subnets {
+		p.served[s.ID] = s.ServiceTypes
+	}
 	if p.left, err = differences(d, is, o.ReserveDHCP); err != nil {
 		return nil, err
 	}
 	p.left = slices.DeleteFunc(p.left, net.ExtraAddresses)
+	for _, x := range p.left {
+		if x.Field == "object" && x.New == nil {
+			p.absent[x.ID] = true
+		}
+	}
 	p.known, p.extra = d.MadeByNeutron(is)
 	if o.ReserveDHCP {
 		was.ReserveDHCP()
@@ -126,7 +137,11 @@ func applied(file string) (*net.Document, error) {
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "read what was applied: %w", err)
 	}
-	return net.ParseAny(file, text)
+	d, err := net.ParseKept(file, text)
+	if err != nil {
+		return nil, fail.Errorf(fail.Invalid, "read what was applied: %w", err).With("Give the file that an earlier apply has kept, or the name of one that is not there yet.")
+	}
+	return d, nil
 }
 
 // keep notes what is about to be applied, beside all that was before, or what is applied now.
@@ -182,26 +197,28 @@ func again(d *net.Document, stale *net.Stale) map[string][]string {
 
 // remove removes what is in the document no more, and what has to be made anew. A port of a trunk, router or floating IP can
 // not be removed before that.
-func remove(ctx context.Context, d *net.Document, c *neutron.Client, db *rows.Database, stale *net.Stale, jobs int, tell func(Progress)) error {
-	holders := again(d, stale)
-	holders["rbac_policy"] = ids(stale.Gone["rbac_policy"])
+func (w *writer) remove(ctx context.Context) error {
+	holders := again(w.d, w.p.stale)
+	holders["rbac_policy"] = ids(w.p.stale.Gone["rbac_policy"])
 	for _, kind := range []string{"rbac_policy", "trunk", "floatingip", "router"} {
-		if err := db.Remove(ctx, kind, holders[kind]); err != nil {
+		if err := w.db.Remove(ctx, kind, holders[kind]); err != nil {
 			return err
 		}
 	}
 	for _, of := range collections {
-		gone := ids(stale.Gone[of.kind])
+		gone := ids(w.p.stale.Gone[of.kind])
 		if len(gone) == 0 {
 			continue
 		}
-		err := each(ctx, of.name+" that are removed", gone, jobs, tell, func(ctx context.Context, id string) error { return c.Delete(ctx, of.name, id) })
+		err := each(ctx, of.name+" that are removed", gone, w.jobs, w.tell, func(ctx context.Context, id string) error {
+			return w.take(refusal{kind: of.kind, id: id}, w.c.Delete(ctx, of.name, id))
+		})
 		if err != nil {
 			return err
 		}
 	}
 	for _, kind := range []string{"address_group", "qos_policy", "subnetpool", "address_scope"} { // what others name
-		if err := db.Remove(ctx, kind, ids(stale.Gone[kind])); err != nil {
+		if err := w.db.Remove(ctx, kind, ids(w.p.stale.Gone[kind])); err != nil {
 			return err
 		}
 	}
@@ -209,15 +226,15 @@ func remove(ctx context.Context, d *net.Document, c *neutron.Client, db *rows.Da
 }
 
 // change changes objects that others depend on.
-func change(ctx context.Context, c *neutron.Client, stale *net.Stale) error {
+func (w *writer) change(ctx context.Context) error {
 	for _, of := range collections {
-		for _, id := range slices.Sorted(maps.Keys(stale.Changed[of.kind])) {
-			fields := maps.Clone(stale.Changed[of.kind][id])
+		for _, id := range slices.Sorted(maps.Keys(w.p.stale.Changed[of.kind])) {
+			fields := maps.Clone(w.p.stale.Changed[of.kind][id])
 			maps.DeleteFunc(fields, func(f string, _ json.RawMessage) bool { return net.Later(of.kind, f) })
 			if len(fields) == 0 {
 				continue
 			}
-			if err := c.Change(ctx, of.name, of.kind, id, fields); err != nil {
+			if err := w.take(refusal{kind: of.kind, id: id}, w.c.Change(ctx, of.name, of.kind, id, fields)); err != nil {
 				return err
 			}
 		}

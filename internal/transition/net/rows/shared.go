@@ -3,6 +3,7 @@ package rows
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"holdfast/internal/transition/net"
 )
@@ -64,6 +65,9 @@ func (s *snapshot) shared(doc *net.Document) error {
 		}
 	}
 	for _, r := range s.rows["address_scopes"] {
+		if strings.HasPrefix(r["name"], net.ProofPrefix) {
+			continue
+		}
 		version, err := r.number("ip_version")
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", "address_scope", r["id"], err)
