@@ -176,7 +176,7 @@ func Main(args []string, env Env) int {
 			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
 		}
 	}
-	if e.Kind == fail.Unavailable && errors.Is(err, fs.ErrNotExist) && !configured(root) {
+	if e.Kind == fail.Unavailable && errors.Is(err, fs.ErrNotExist) && ofAgent(err) && !configured(root) {
 		e = e.With(unconfigured)
 	}
 	if c, _, ferr := root.Find(args); ferr == nil && name == programName && text.Alone(err.Error()) {
