@@ -112,15 +112,31 @@ func Look(ctx context.Context, bridge, version string) (Dump, error) {
 	}
 	w.Wait()
 	if err := cmp.Or(errs...); err != nil {
-		return d, fail.Errorf(fail.Unavailable, "ask bridge %s: %w", bridge, err)
+		return d, away(bridge, err)
 	}
 	return d, nil
 }
 
-// Speaks reports whether a bridge answers in a version of OpenFlow.
-func Speaks(ctx context.Context, bridge, version string) bool {
+// away is the error of a bridge that does not answer.
+func away(bridge string, err error) error {
+	e := fail.Errorf(fail.Unavailable, "ask bridge %s: %w", bridge, err)
+	if unserved(err) {
+		e = fail.Because(err, fail.Unavailable, fmt.Sprintf("bridge %s is in the database of Open vSwitch, and ovs-vswitchd does not serve it", bridge)).
+			With("see that ovs-vswitchd runs: systemctl status openvswitch-switch (on some hosts openvswitch)")
+	}
+	return e
+}
+
+// unserved reports what ovs-ofctl says of a bridge for which ovs-vswitchd has made no socket, as it does not run.
+func unserved(err error) bool { return strings.Contains(err.Error(), "is not a bridge or a socket") }
+
+// Speaks reports whether a bridge answers in a version of OpenFlow. It is Unavailable where ovs-vswitchd does not serve it.
+func Speaks(ctx context.Context, bridge, version string) (bool, error) {
 	_, err := run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", "dump-ports-desc", bridge)
-	return err == nil
+	if err != nil && unserved(err) {
+		return false, away(bridge, err)
+	}
+	return err == nil, nil
 }
 
 // lineOf is where ovs-ofctl does not understand its input, a line from 1 on.

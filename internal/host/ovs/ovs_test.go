@@ -1,6 +1,7 @@
 package ovs
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -53,8 +54,18 @@ func TestRealSwitch(t *testing.T) {
 			t.Errorf("no %q in\n%s", c.want, c.in)
 		}
 	}
-	if strings.Contains(d.Flows, "table=9") || !Speaks(ctx, "br-int", "OpenFlow10") || Speaks(ctx, "br-int", "OpenFlow15") {
-		t.Errorf("OpenFlow10 and not OpenFlow15, and no table 9: want that of\n%s", d.Flows)
+	ten, err1 := Speaks(ctx, "br-int", "OpenFlow10")
+	fifteen, err2 := Speaks(ctx, "br-int", "OpenFlow15")
+	if strings.Contains(d.Flows, "table=9") || !ten || fifteen || err1 != nil || err2 != nil {
+		t.Errorf("OpenFlow10 and not OpenFlow15, and no table 9: want that of\n%s (%v, %v)", d.Flows, err1, err2)
+	}
+	_, looked := Look(ctx, "br-none", "OpenFlow14") // as where ovs-vswitchd does not run
+	_, spoken := Speaks(ctx, "br-none", "OpenFlow14")
+	for _, err := range []error{looked, spoken} {
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != fail.Unavailable || !strings.Contains(e.Error(), "ovs-vswitchd does not serve it") || !strings.Contains(e.Remedy, "systemctl status") {
+			t.Errorf("a bridge that is not served: %v", err)
+		}
 	}
 	if _, err := Look(ctx, "br-int", "OpenFlow15"); fail.ExitCode(err) != fail.ExitUnavailable {
 		t.Errorf("a version that the bridge has not: %v", err)

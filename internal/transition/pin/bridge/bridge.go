@@ -29,8 +29,13 @@ const (
 // speak chooses how a bridge is spoken to.
 func speak(ctx context.Context, bridge string, f ovs.Facts) (string, error) {
 	for _, v := range versions {
-		if slices.Contains(f.Protocols, v) || len(f.Protocols) == 0 && ovs.Speaks(ctx, bridge, v) {
+		if slices.Contains(f.Protocols, v) {
 			return v, nil
+		}
+		if len(f.Protocols) == 0 {
+			if speaks, err := ovs.Speaks(ctx, bridge, v); err != nil || speaks {
+				return v, err
+			}
 		}
 	}
 	has, want := strings.Join(f.Protocols, ", "), strings.Join(append(f.Protocols, "OpenFlow14"), ",")
@@ -86,7 +91,8 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	pinned := alreadyPinned(o.Bridge, d)
+	record, unread := pin.ReadRecord(facts.Other[pin.RecordKey])
+	pinned := alreadyPinned(o.Bridge, d, record, unread)
 	if pinned != nil && !o.DryRun {
 		return nil, pinned
 	}
@@ -104,7 +110,7 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	if o.DryRun {
 		r.Plan = p.Lines()
 		if pinned != nil {
-			r.Pinned, r.Left = true, int(d.Left()/time.Second)
+			r.Pinned, r.Left = d.Entries() > 0, int(d.Left()/time.Second)
 			r.Notes = append(r.Notes, pinned.Error())
 		}
 		return r, nil
@@ -137,12 +143,22 @@ func Pin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 	return r, nil
 }
 
-// alreadyPinned refuses a bridge that has a pin.
-func alreadyPinned(bridge string, d pin.Dump) error {
-	if d.Entries() == 0 {
+// alreadyPinned refuses a bridge that has a pin, or what others have left of one whose time is not over.
+func alreadyPinned(bridge string, d pin.Dump, record *pin.Record, unread error) error {
+	remedy := "end that pin first: holdfast transition unpin " + bridge
+	damage := record.Damage(d, time.Now())
+	switch {
+	case d.Entries() == 0 && damage != nil && damage.Left > 0:
+		return fail.Errorf(fail.Refused, "bridge %s is not pinned any more: %s: somebody has deleted the others, and packets may get lost", bridge, damage).With(remedy)
+	case d.Entries() == 0:
 		return nil
+	case damage != nil:
+		return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more, and its pin is damaged: %s: packets get lost", bridge, d.Left(), damage).
+			With("have its network agent write the bridge's own flows: restart that; then: holdfast transition unpin " + bridge)
+	case unread != nil:
+		return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more: %w", bridge, d.Left(), unread).With(remedy)
 	}
-	return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more", bridge, d.Left()).With("end that pin first: holdfast transition unpin " + bridge)
+	return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more", bridge, d.Left()).With(remedy)
 }
 
 // fit looks whether a bridge can have a pin at all.

@@ -79,12 +79,22 @@ func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
 			}
 		}
 	}
+	repinned := func(what string, want ...string) {
+		t.Helper()
+		_, err := Pin(ctx, order)
+		for _, w := range want {
+			if !has(err, w) || fail.ExitCode(err) != fail.ExitRefused {
+				t.Errorf("pin again, %s: %v: want %q", what, err, w)
+			}
+		}
+	}
 	const ours = "cookie=0x686f6c6466617374/-1"
 	pinned()
 	unpinned("a pin that is whole", whole)
 
 	pinned()
 	ofctl("del-flows", bridgeName, ours+",table=0")
+	repinned("the entries alone", "is not pinned any more", fmt.Sprintf("%d of them were left", whole-5), "packets may get lost")
 	refused("the entries alone", "somebody has deleted the entries of its pin", fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-5))
 	if n := len(r.dump(t).Ours()); n > 0 {
 		t.Errorf("%d flows of the pin are left", n)
@@ -93,6 +103,7 @@ func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
 	pinned()
 	ofctl("del-flows", bridgeName, ours+",table=253")
 	ofctl("del-flows", bridgeName, "table=60,cookie=1/-1")
+	repinned("a table of the copy", "is pinned already, for ", "its pin is damaged", fmt.Sprintf("%d of them were left", whole-9), "packets get lost")
 	refused("a table of the copy, and flows of the agent", "stays pinned", fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9), "packets get lost")
 	r.Add(t, bridgeName, 1, tenants()...)
 	unpinned("a table of the copy", whole-9, fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9))
