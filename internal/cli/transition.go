@@ -55,13 +55,16 @@ func (s *dbServers) names(cmd *cobra.Command) {
 }
 
 // given looks whether both servers are named.
-func (s *dbServers) given(cmd *cobra.Command) error {
+func (s *dbServers) given(cmd *cobra.Command) error { return usage(cmd, s.missing()) }
+
+// missing tells which servers are not named, all at once.
+func (s *dbServers) missing() (err error) {
 	for _, f := range []struct{ name, value string }{{"source", s.Source}, {"target", s.Target}} {
 		if f.value == "" {
-			return usage(cmd, fmt.Errorf("no --%s given; want %s", f.name, dsnForms))
+			err = errors.Join(err, fmt.Errorf("no --%s given; want %s", f.name, dsnForms))
 		}
 	}
-	return nil
+	return err
 }
 
 // dbMapping are the flags that name the mapping and its IDs.
@@ -95,11 +98,12 @@ func (m *dbMapping) open(cmd *cobra.Command, a *app) (*align.Alignment, error) {
 
 // check looks at the flags: all but what only files and servers tell.
 func (m *dbMapping) check(cmd *cobra.Command) error {
-	if err := m.given(cmd); err != nil {
-		return err
-	}
+	err := m.missing()
 	if (m.file == "") == (m.profile == "") {
-		return usage(cmd, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(align.Profiles(), " or ")))
+		err = errors.Join(err, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(align.Profiles(), " or ")))
+	}
+	if err != nil {
+		return usage(cmd, err)
 	}
 	if m.profile == "" {
 		return nil

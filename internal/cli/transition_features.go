@@ -102,6 +102,9 @@ func outGiven(cmd *cobra.Command, flag, file string) error {
 	if info, err := os.Stat(filepath.Dir(file)); err != nil || !info.IsDir() {
 		return usage(cmd, fmt.Errorf("--%s %s: want a file in a directory that is there", flag, file))
 	}
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		return usage(cmd, fmt.Errorf("--%s %s: it is a directory; want a file", flag, file))
+	}
 	return nil
 }
 

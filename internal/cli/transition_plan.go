@@ -105,7 +105,11 @@ func surveyText(r *align.Survey, p painter) string {
 	if len(r.Errors) == 0 {
 		say(&b, p, "ok", green, "nothing stands in the way")
 	} else {
-		say(&b, p, "refused", red, plural(len(r.Errors), "error")+" to be mended before anything can be copied")
+		what := plural(len(r.Errors), "error") + " to be mended before anything can be copied"
+		if r.Begun {
+			what = plural(len(r.Errors), "error") + " to be mended before the copy can go on"
+		}
+		say(&b, p, "refused", red, what)
 	}
 	return b.String()
 }

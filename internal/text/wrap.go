@@ -24,16 +24,19 @@ func isWide(r rune) bool {
 	return k == eastasian.EastAsianWide || k == eastasian.EastAsianFullwidth
 }
 
-// words splits a text where a line may end: at spaces, and before each Chinese character,
-// with which its punctuation stays.
+// words splits a text where a line may end: at spaces, before each Chinese character, with which its punctuation stays, and
+// between one and what is no Chinese: so an ID behind it is whole.
 func words(s string) (out []string) {
 	for _, word := range strings.SplitAfter(s, " ") {
 		at := 0
+		var before rune
 		for i, r := range word {
-			if i > at && isWide(r) && !unicode.IsPunct(r) {
+			stays := r == ' ' || unicode.IsPunct(r) && !(isWide(r) && unicode.In(r, unicode.Ps, unicode.Pi)) || unicode.In(before, unicode.Ps, unicode.Pi)
+			if i > at && (isWide(r) || isWide(before)) && !stays {
 				out = append(out, word[at:i])
 				at = i
 			}
+			before = r
 		}
 		if word != "" {
 			out = append(out, word[at:])

@@ -2,6 +2,7 @@ package text
 
 import (
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -9,6 +10,13 @@ import (
 func TestWrap(t *testing.T) {
 	if got, want := words("主机 h1：运行中 on h2"), []string{"主", "机 ", "h1：", "运", "行", "中 ", "on ", "h2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := words("端口a-1、b-2（见“c-3”），其余"), []string{"端", "口", "a-1、", "b-2", "（见“c-3”），", "其", "余"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	const id = "60000000-0000-4000-8000-00000000000"
+	if got := Wrap("端口："+id+"1、"+id+"2、"+id+"3（子网"+id+"4）", 76); strings.Count(strings.Join(got, "\n"), id) != 4 {
+		t.Errorf("an ID is not whole in\n%s", strings.Join(got, "\n"))
 	}
 	for _, c := range []struct {
 		begin, text string

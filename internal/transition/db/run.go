@@ -20,6 +20,7 @@ import (
 type Survey struct {
 	*survey.Result
 	Advice []string `json:"-"` // of the mapping
+	Begun  bool     `json:"-"` // a copy is under way, whose rows the target has
 	Full   bool     `json:"-"` // the target has rows that are not of this copy
 }
 
@@ -81,7 +82,8 @@ func (x *Alignment) Plan(ctx context.Context) (*Survey, error) {
 	for _, f := range faults {
 		r.Errors = append(r.Errors, survey.Finding{Finding: mapping.Finding{Text: f.Error()}})
 	}
-	if j != nil && (j.State == copier.Copying || j.Follows && j.State != copier.Done) { // its rows are this copy's
+	r.Begun = j != nil && (j.State == copier.Copying || j.Follows && j.State != copier.Done)
+	if r.Begun { // its rows are this copy's
 		r.Errors = slices.DeleteFunc(r.Errors, func(f survey.Finding) bool { return f.NotEmpty })
 	}
 	r.Errors, r.Warnings = slices.Insert(r.Errors, 0, other...), append(r.Warnings, notes...)
