@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		``:                              `net.json: the file is empty: export it anew`,
-		`{"version": 2, "agents": [{"i`: `net.json: malformed JSON: unexpected end of JSON input; the file may be cut off: export it anew`,
+		`{"version": 2, "agents": [{"i`: `net.json:1: malformed JSON: the file may be cut off here: export it anew`,
 		`{"version": 1}`:                `net.json: version: value 1: want 2, as this program writes it: export it anew`,
 		"version: 2\nzones: []\n":       "zones",
 		"version: 2\nports: [{mtu: 1}]": "ports[0].mtu",

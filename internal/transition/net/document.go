@@ -249,10 +249,10 @@ func decode(file string, data []byte, v any, version *int) error {
 	if len(text) == 0 {
 		return &Faults{[]string{fmt.Sprintf("%s: the file is empty: export it anew", file)}}
 	}
-	var whole json.RawMessage
 	dec := strictyaml.Decode(data, v)
-	if err := json.Unmarshal(data, &whole); len(dec.Faults) > 0 && text[0] == '{' && err != nil {
-		return &Faults{[]string{fmt.Sprintf("%s: malformed JSON: %v; the file may be cut off: export it anew", file, err)}}
+	var bad *json.SyntaxError
+	if len(dec.Faults) > 0 && text[0] == '{' && errors.As(json.Unmarshal(data, new(json.RawMessage)), &bad) {
+		return &Faults{[]string{fmt.Sprintf("%s:%d: malformed JSON: the file may be cut off here: export it anew", file, 1+bytes.Count(data[:min(int(bad.Offset), len(data))], []byte("\n")))}}
 	}
 	if len(dec.Faults) > 0 {
 		lines := make([]string, 0, len(dec.Faults))

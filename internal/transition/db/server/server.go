@@ -60,9 +60,20 @@ func Open(ctx context.Context, role, dsn string, opt Options) (*Server, error) {
 	}
 	s := &Server{Role: role, Config: cfg}
 	if err := s.open(ctx); err != nil {
-		return nil, fmt.Errorf("%s at %s as %s: %w", role, cfg.Addr, cfg.User, err)
+		return nil, unreached(role, cfg.Addr, cfg.User, err)
 	}
 	return s, nil
+}
+
+// unreached is the error of a server that was not reached: whole sentences, which have translations.
+func unreached(role, addr, user string, err error) error {
+	switch role {
+	case "source":
+		return fmt.Errorf("source at %s as %s: %w", addr, user, err)
+	case "target":
+		return fmt.Errorf("target at %s as %s: %w", addr, user, err)
+	}
+	return fmt.Errorf("%s at %s as %s: %w", role, addr, user, err)
 }
 
 // first is how long a server may take to say what it is.
