@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/sleep"
 	"holdfast/internal/support"
 )
 
@@ -150,8 +152,14 @@ func (r *reporter) write(ctx context.Context, out string, js bool, o support.Opt
 		return fail.Errorf(fail.Invalid, "--out %s: %s is no directory", out, filepath.Dir(out))
 	}
 	var entries []support.Entry
+	w := newWaits(r.env.Stderr)
+	defer w.end()
+	known := w.begin("the configuration")
 	o.Known, o.Notes = r.secrets(ctx)
-	o.Parts = slices.Concat(r.cluster(), r.host())
+	known()
+	for _, p := range slices.Concat(r.cluster(), r.host()) {
+		o.Parts = append(o.Parts, w.of(p))
+	}
 	made, err := durable.Temp(out, 0o600, func(f *os.File) error {
 		entries, err = support.Write(ctx, f, o)
 		return err
@@ -168,6 +176,65 @@ func (r *reporter) write(ctx context.Context, out string, js bool, o support.Opt
 		return err
 	}
 	return r.tell(out, js, entries)
+}
+
+// waitsTell is how often it is told what an archive waits for: nobody reads of what takes moments.
+const waitsTell = 2 * time.Second
+
+// waits tells what an archive waits for, until it is ended.
+type waits struct {
+	mu   sync.Mutex
+	now  []string
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+func newWaits(to io.Writer) *waits {
+	ctx, stop := context.WithCancel(context.Background())
+	w := &waits{stop: stop, done: make(chan struct{})}
+	tell := &installProgress{w: to, begin: time.Now()}
+	go func() {
+		defer close(w.done)
+		for sleep.For(ctx, waitsTell) {
+			if what := w.text(); what != "" {
+				tell.tell("", "waits for "+what)
+			}
+		}
+	}()
+	return w
+}
+
+func (w *waits) end() {
+	w.stop()
+	<-w.done
+}
+
+func (w *waits) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.now, ", ")
+}
+
+// begin notes something that is waited for until what it returns is called.
+func (w *waits) begin(what string) (end func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = append(w.now, what)
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.now = slices.DeleteFunc(w.now, func(s string) bool { return s == what })
+	}
+}
+
+// of is a part that is waited for while it is got.
+func (w *waits) of(p support.Part) support.Part {
+	get := p.Get
+	p.Get = func(ctx context.Context, to io.Writer) error {
+		defer w.begin(p.Name)()
+		return get(ctx, to)
+	}
+	return p
 }
 
 // reportResult is what is said of an archive.

@@ -13,12 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/testbed/need"
 )
 
 // planted are secrets by the place where each lies. None may be in an archive.
@@ -188,6 +190,91 @@ func TestReportWithoutAnAgent(t *testing.T) {
 	if !strings.Contains(files["index.txt"], "the configuration is not known") || !strings.Contains(files["agent.json"], "node1") || files["status.json"] != "" {
 		t.Errorf("%q", files["index.txt"])
 	}
+}
+
+// TestReportWithoutAQuorum ends with what this host knows. What keeps it waiting is told until then.
+func TestReportWithoutAQuorum(t *testing.T) {
+	need.Seconds(t)
+	a := newAgent(t)
+	dir, args := reportHost(t, a)
+	waits := a.Hang()
+	said := awaited{what: "waits for events.json\n", until: make(chan struct{}, 1)}
+	cmd := New(Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"), Facts: func(context.Context, install.Query) (*install.Facts, error) {
+		return &install.Facts{Name: "node1"}, nil
+	}})
+	cmd.SetArgs(args)
+	done := make(chan error, 1)
+	go func() { done <- cmd.ExecuteContext(t.Context()) }()
+	<-waits // the store stands still, and nobody knows yet
+	select {
+	case <-said.until:
+	case err := <-done:
+		t.Fatalf("it ended before anything was told of what it waits for: %v\n%s", err, said.text())
+	}
+	lost := func(s *cluster.Status) { s.Connected, s.StoreError, s.AsOf = false, "no leader", s.Time }
+	a.Update(lost)
+	if err := <-done; err != nil {
+		t.Fatal(err, said.text())
+	}
+	for round := range 2 { // the second time it is known from the beginning
+		out := said.text()
+		files := unpackReport(t, filepath.Join(dir, "r.tar.gz"))
+		for name, want := range map[string]string{
+			"events.json": "and [removed]", "config.json": "file:" + dir + "/vnc", "status.txt": []string{"running on node1", "no quorum: no leader"}[round],
+			"jobs.json": "[", "upgrade.json": "{", "hosts.json": "[",
+		} {
+			if !strings.Contains(files[name], want) {
+				t.Errorf("%s has no %q: %.300q", name, want, files[name])
+			}
+		}
+		if n := strings.Count(out, "no quorum of the store: this is what a member knew"); n != 1 || strings.Contains(out, "events.json: not available") {
+			t.Errorf("the age of what is in it is told %d times, want 1:\n%s", n, out)
+		}
+		if round == 1 {
+			break
+		}
+		if err := os.Remove(filepath.Join(dir, "r.tar.gz")); err != nil {
+			t.Fatal(err)
+		}
+		more, err := runReport(t.Context(), dir, args...)
+		if err != nil {
+			t.Fatal(more, err)
+		}
+		said.put(more)
+	}
+}
+
+// awaited is a text that grows, and tells when something has come.
+type awaited struct {
+	mu    sync.Mutex
+	all   string
+	what  string
+	until chan struct{}
+}
+
+func (a *awaited) Write(b []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all += string(b)
+	if strings.Contains(a.all, a.what) {
+		select {
+		case a.until <- struct{}{}:
+		default:
+		}
+	}
+	return len(b), nil
+}
+
+func (a *awaited) put(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = text
+}
+
+func (a *awaited) text() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all
 }
 
 // TestReportOfAHostWithThePackageOnly: nothing that such a host does not have is told to be missing.
