@@ -243,6 +243,12 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	case !st.Connected:
 		return out, fail.Errorf(fail.Unavailable, "%s does not follow the store yet", p.nd.n.Host)
 	}
+	return p.reported(out, st.Hosts, kvs)
+}
+
+// reported adds what the nodes have told the store.
+func (p *pairWork) reported(out cluster.PairStatus, hosts []cluster.HostStatus, kvs []store.KV) (cluster.PairStatus, error) {
+	var err error
 	reports, judged := map[string]group.Report{}, int64(0)
 	for _, kv := range kvs {
 		host, of := strings.CutPrefix(kv.Key, group.KeyNode)
@@ -260,7 +266,7 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 		}
 	}
 	alive, off := map[cluster.HostID]bool{}, map[cluster.HostID]bool{}
-	for _, h := range st.Hosts {
+	for _, h := range hosts {
 		alive[h.Name], off[h.Name] = h.Alive, !h.Alive && h.Fenced != ""
 	}
 	if p.alone != nil && !alive[p.alone.peer] && p.alone.shownOff() {
@@ -271,7 +277,7 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: h, PairReport: reports[n].By(judged)})
 	}
 	for _, n := range out.Nodes {
-		if n.Alive && n.Role == "standby" && n.LagKnown && out.Takeover.Possible {
+		if n.Alive && n.Role == "standby" && n.LagKnown && out.Takeover.Possible { // it applies first what it has received
 			out.Takeover.Within += n.Lag
 		}
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -60,8 +61,35 @@ func TestPairFaults(t *testing.T) {
 		one("a password itself", `"file:/etc/holdfast/database-admin"`, `"secret"`, `Pair.Database.Admin.Credential: value "(not shown)": want file:/PATH`),
 		one("one account for both", `"User": "replication"`, `"User": "holdfast"`, `Pair.Database.Replication.User: value "holdfast": want another account`),
 		one("little patience", `"Group": [`, `"Patience": "10ms", "Group": [`, `Pair.Patience: value "10ms": want 500ms to 1m`),
+		one("a hang that a slow disk is taken for", `"Group": [`, `"HangTimeout": "1999ms", "Group": [`, `Pair.HangTimeout: value "1.999s": want 2s to 1m`),
+		one("no time for a hang", `"Group": [`, `"HangTimeout": "0s", "Group": [`, `Pair.HangTimeout: value "0s": want a duration above 0`),
+		one("a hang that nobody ends", `"Group": [`, `"HangTimeout": "61s", "Group": [`, `Pair.HangTimeout: value "1m1s": want 2s to 1m`),
 		one("no database", `"Database": {`, `"Databases": {`, `Pair.Databases: nearest known one is "Database"`),
 	})
+}
+
+// TestHangTimeout is by the profile, unless it is given.
+func TestHangTimeout(t *testing.T) {
+	for _, c := range []struct {
+		given string
+		want  time.Duration
+	}{
+		{``, 8 * time.Second},
+		{`"Timings": {"Profile": "default"}, `, 8 * time.Second},
+		{`"Timings": {"Profile": "fast"}, `, 4 * time.Second},
+		{`"Timings": {"Profile": "fast"}, "Pair": {"HangTimeout": "2s", `, 2 * time.Second},
+		{`"Pair": {"HangTimeout": "1m", `, time.Minute},
+	} {
+		text := fixture(t, "pair.json")
+		timings, pair, _ := strings.Cut(c.given, `"Pair": {`)
+		text = strings.Replace(text, `"Type": "PairConf",`, timings+`"Type": "PairConf",`, 1)
+		text = strings.Replace(text, `"Pair": {`, `"Pair": {`+pair, 1)
+		cl, faults, _ := Parse("pair.json", []byte(text), Options{})
+		wantFaults(t, faults)
+		if got := cl.HangTimeout(); got != c.want {
+			t.Errorf("%s: %s, want %s", c.given, got, c.want)
+		}
+	}
 }
 
 func TestSecondPath(t *testing.T) {

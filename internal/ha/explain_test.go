@@ -36,6 +36,16 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 			host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) })
 		}), false, "h2: no image; h3: is silent"},
+		{"no other host has the memory that it wants", change(func(v *Machine) {
+			for _, h := range v.Order[1:] {
+				host(v, h, func(r *HostRec) {
+					r.Fit, r.Why = false, "the guest wants 32768 MiB of memory, and this host has 16384: give the guest less, or the host more"
+				})
+			}
+		}), false, "no other host is able to run it: h2: the guest wants 32768 MiB of memory, and this host has 16384"},
+		{"one of two others has the memory", change(func(v *Machine) {
+			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "the guest wants 32768 MiB of memory, and this host has 16384" })
+		}), true, "lease 6s"},
 		{"another host is silent: nobody could decide", change(func(v *Machine) { host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) }) }), false, "1 of its 3 members would vote, 2 must; h3 is silent"},
 		{"another host's member is broken", change(func(v *Machine) {
 			host(v, "h2", func(r *HostRec) { r.Vote = cluster.Votes })
