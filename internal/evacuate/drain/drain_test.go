@@ -372,6 +372,27 @@ func TestDrainEmptiesTheHost(t *testing.T) {
 	})
 }
 
+// TestADrainedHostIsReportedEmpty at once: nothing of what went still counts there when the drain is over.
+func TestADrainedHostIsReportedEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDrainWorld(vm("a", 600), vm("b", 300))
+		var told []string
+		w.drain.Told = func(ctx context.Context) {
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("it may take for ever")
+			}
+			vms, err := w.guests.List(ctx)
+			told = append(told, fmt.Sprint(len(vms), " guests, ", err))
+		}
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(told) != "[0 guests, <nil>]" {
+			t.Errorf("reported %q, want once, of a host without guests", told)
+		}
+	})
+}
+
 // TestDrainSaysWhyItWaits: busy guests and the management VM are waited for, and
 // a guest that one host refuses goes to another.
 func TestDrainSaysWhyItWaits(t *testing.T) {

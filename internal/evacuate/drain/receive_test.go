@@ -73,6 +73,30 @@ func TestReceiverOfAGuestThatStays(t *testing.T) {
 	})
 }
 
+// TestAGuestThatCameIsReported at once, and not before it is let go on.
+func TestAGuestThatCameIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newInbox(t)
+		b.vms = []libvirt.VM{still("a"), still("b")}
+		r := b.receiver()
+		var came []string
+		r.Came = func() { came = append(came, b.did()) }
+		stop := b.runs(r)
+		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "1"})
+		time.Sleep(5 * time.Second)
+		if len(came) > 0 {
+			t.Errorf("reported after %q, and it is not let go on yet", came)
+		}
+		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "1", Says: saysGone})
+		b.put(carry{UUID: "uuid-b", Name: "b", Live: true, ID: "2", Says: saysGone})
+		time.Sleep(5 * time.Second)
+		stop()
+		if got := strings.Join(came, "; "); got != "resume uuid-a; resume uuid-a, resume uuid-b" && got != "resume uuid-b; resume uuid-b, resume uuid-a" {
+			t.Errorf("reported after: %q", got)
+		}
+	})
+}
+
 // TestReceiverReadsAgainBeforeItActs: the source may have said something else since.
 func TestReceiverReadsAgainBeforeItActs(t *testing.T) {
 	for first, then := range map[says]says{saysGone: saysStays, saysStays: saysGone} {

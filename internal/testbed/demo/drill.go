@@ -73,7 +73,9 @@ func (r *runner) breakIt(ctx context.Context, b before, result *Result) error {
 		if !sleep.For(ctx, quietTime) {
 			return ctx.Err()
 		}
-		result.Recovered = r.answersAs(b.boot)
+		if !r.answersAs(b.boot) {
+			return errors.New("nothing was broken, and the VM is not the same, or does not answer")
+		}
 		return nil
 	}
 }
@@ -85,7 +87,7 @@ func (r *runner) powerLoss(ctx context.Context, b before, result *Result) error 
 		return err
 	}
 	err := r.until(ctx, r.limits.powerBack, "the VM answers from another host", r.answersAnew(b))
-	if result.Recovered = err == nil; result.Recovered {
+	if result.recovered(err == nil); err == nil {
 		if !sleep.For(ctx, afterglow) {
 			return ctx.Err()
 		}
@@ -96,11 +98,11 @@ func (r *runner) powerLoss(ctx context.Context, b before, result *Result) error 
 	if err := b.active.PowerOn(ctx); err != nil {
 		return err
 	}
-	if !result.Recovered {
+	if err != nil {
 		if err := r.until(ctx, r.limits.run, "the VM answers again", r.answersAnew(b)); err != nil {
 			return err
 		}
-		result.Recovered = true
+		result.recovered(true)
 	}
 	return r.awaitMembers(ctx)
 }
@@ -114,7 +116,7 @@ func (r *runner) isolate(ctx context.Context, b before, result *Result) error {
 	if err := r.until(ctx, r.limits.run, "the VM answers from another host", r.answersAnew(b)); err != nil {
 		return err
 	}
-	result.Recovered = true
+	result.recovered(true)
 	if !sleep.For(ctx, healAfter) {
 		return ctx.Err()
 	}
@@ -144,7 +146,7 @@ func (r *runner) agentKill(ctx context.Context, b before, result *Result) error 
 	if !sleep.For(ctx, r.leaseTime()+afterglow) {
 		return ctx.Err()
 	}
-	result.Recovered = back()
+	result.recovered(back())
 	return nil
 }
 
@@ -156,7 +158,7 @@ func (r *runner) vmCrash(ctx context.Context, b before, result *Result) error {
 	if err := r.until(ctx, r.limits.run, "the VM answers again", r.answersAnew(b)); err != nil {
 		return err
 	}
-	result.Recovered = true
+	result.recovered(true)
 	sleep.For(ctx, afterglow)
 	return ctx.Err()
 }
@@ -186,7 +188,7 @@ func (r *runner) quorumLoss(ctx context.Context, b before, result *Result) error
 	if err := r.until(ctx, r.limits.run, "the VM answers again", r.answersAnew(b)); err != nil {
 		return err
 	}
-	result.Recovered = true
+	result.recovered(true)
 	return r.awaitMembers(ctx)
 }
 

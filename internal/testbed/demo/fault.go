@@ -53,9 +53,10 @@ func (f Fault) check() error {
 
 // Result is what a run has shown.
 type Result struct {
-	Driver    string `json:"driver"`
-	Fault     Fault  `json:"fault"`
-	Recovered bool   `json:"recovered"` // the VM answers again, as the fault demands it
+	Driver string `json:"driver"`
+	Fault  Fault  `json:"fault"`
+	// Recovered: the VM answers again, as the fault demands it. null when nothing was broken: there was nothing to recover.
+	Recovered *bool `json:"recovered"`
 	// OutageMS is the client's longest time without an answer after the fault, in
 	// ms. Less than 250 ms (libvirt: 500 ms) counts as 0: that much is the machine's
 	// own noise.
@@ -88,6 +89,9 @@ func (r Result) Err() error {
 	return nil
 }
 
+// recovered notes whether the VM has recovered.
+func (r *Result) recovered(yes bool) { r.Recovered = &yes }
+
 // judge finds out whether the run was a success.
 func (r *Result) judge() {
 	switch {
@@ -98,7 +102,7 @@ func (r *Result) judge() {
 		r.Problem = "the VM never ran"
 	case r.StoppedByItself != nil && !*r.StoppedByItself:
 		r.Problem = "the VM did not stop by itself before the quorum was back"
-	case !r.Recovered:
+	case r.Fault != None && (r.Recovered == nil || !*r.Recovered):
 		r.Problem = "the VM did not recover"
 	}
 }

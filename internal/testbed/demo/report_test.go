@@ -48,13 +48,16 @@ func TestTheVerdictFollowsFromWhatWasSeen(t *testing.T) {
 		result Result
 		good   bool
 	}{
-		{"recovered with one holder", Result{Recovered: true, MaxHolders: 1}, true},
-		{"two holders", Result{Recovered: true, MaxHolders: 2}, false},
-		{"no holder at all", Result{Recovered: true}, false},
-		{"not recovered", Result{MaxHolders: 1}, false},
-		{"stopped by itself", Result{Recovered: true, MaxHolders: 1, StoppedByItself: &yes}, true},
-		{"not stopped by itself", Result{Recovered: true, MaxHolders: 1, StoppedByItself: &no}, false},
-		{"a problem of the drill", Result{Recovered: true, MaxHolders: 1, Problem: "x"}, false},
+		{"recovered with one holder", Result{Fault: PowerLoss, Recovered: &yes, MaxHolders: 1}, true},
+		{"two holders", Result{Fault: PowerLoss, Recovered: &yes, MaxHolders: 2}, false},
+		{"no holder at all", Result{Fault: PowerLoss, Recovered: &yes}, false},
+		{"not recovered", Result{Fault: PowerLoss, Recovered: &no, MaxHolders: 1}, false},
+		{"nobody knows whether it has recovered", Result{Fault: PowerLoss, MaxHolders: 1}, false},
+		{"nothing was broken", Result{Fault: None, MaxHolders: 1}, true},
+		{"nothing was broken, and it runs twice", Result{Fault: None, MaxHolders: 2}, false},
+		{"stopped by itself", Result{Fault: PowerLoss, Recovered: &yes, MaxHolders: 1, StoppedByItself: &yes}, true},
+		{"not stopped by itself", Result{Fault: PowerLoss, Recovered: &yes, MaxHolders: 1, StoppedByItself: &no}, false},
+		{"a problem of the drill", Result{Fault: PowerLoss, Recovered: &yes, MaxHolders: 1, Problem: "x"}, false},
 	} {
 		c.result.judge()
 		if err := c.result.Err(); (err == nil) != c.good {
@@ -107,7 +110,8 @@ func TestTheResultIsOneLineOfJSON(t *testing.T) {
 	r := &runner{opt: Options{JSON: true, Out: &out}, screen: newScreen(&out, true, zero)}
 	r.screen.Print("not wanted")
 	r.screen.Event(Event{Kind: "not wanted"})
-	if err := r.report(Result{Driver: "process", Fault: PowerLoss, Recovered: true, OutageMS: 7, Events: []Event{{Kind: "x"}}}); err != nil {
+	yes := true
+	if err := r.report(Result{Driver: "process", Fault: PowerLoss, Recovered: &yes, OutageMS: 7, Events: []Event{{Kind: "x"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), "\n"); n != 1 || !strings.HasSuffix(out.String(), "\n") {
@@ -120,6 +124,24 @@ func TestTheResultIsOneLineOfJSON(t *testing.T) {
 	for _, field := range []string{"driver", "fault", "recovered", "outage_ms", "phases", "max_holders", "events"} {
 		if _, ok := got[field]; !ok {
 			t.Errorf("field %s is missing in %s", field, out.String())
+		}
+	}
+}
+
+// TestNothingWasBroken: what was not broken has not recovered, for people and for programs.
+func TestNothingWasBroken(t *testing.T) {
+	for _, js := range []bool{false, true} {
+		var out bytes.Buffer
+		r := &runner{opt: Options{JSON: js, Out: &out}, screen: newScreen(&out, js, zero)}
+		if err := r.report(Result{Driver: "process", Fault: None, MaxHolders: 1, Events: []Event{}}); err != nil {
+			t.Fatal(err)
+		}
+		want, not := "\nnothing was broken: the VM is the same, and answers\n", "recovered: yes"
+		if js {
+			want, not = `"recovered":null,`, `"recovered":true`
+		}
+		if s := out.String(); !strings.Contains(s, want) || strings.Contains(s, not) {
+			t.Errorf("JSON %t: %s\nwant %q", js, s, want)
 		}
 	}
 }
