@@ -7,8 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
+	"holdfast/internal/install"
+	"holdfast/internal/testbed/try"
 )
 
 // TestInstallTakesAPair: its configuration is read, and hosts that run guests are refused.
@@ -32,5 +36,32 @@ func TestInstallTakesAPair(t *testing.T) {
 	var bad *fail.Error
 	if !errors.As(err, &bad) || bad.Kind != fail.Invalid || !strings.Contains(err.Error(), `--hosts: value "hosts.txt"`) {
 		t.Errorf("with --hosts: %v", err)
+	}
+}
+
+// TestTheHostsOfAPairGetItsCommands by the names of the source, and no other hosts do.
+func TestTheHostsOfAPairGetItsCommands(t *testing.T) {
+	for kind, want := range map[string]string{
+		config.PairConf: "crm ms_resource_stop.sh ms_resource_start.sh ms_recovery.sh ms_rm_sync_partition.sh drbd-overview", config.FileConf: "",
+	} {
+		a := &app{env: Env{HostFiles: func(*cobra.Command) ([]install.File, error) { return []install.File{{Path: install.Program}}, nil }}}
+		cmd := a.installCmd()
+		cmd.SetContext(t.Context())
+		o := install.Options{Config: config.Cluster{Type: kind}}
+		try.Must(t, a.placed(cmd, &o, &sshFlags{}))
+		var links []string
+		for _, f := range o.Files {
+			if f.Path == install.Program {
+				continue
+			}
+			if name, ok := strings.CutPrefix(f.Path, "/usr/sbin/"); ok && f.Link == install.Program && f.Once {
+				links = append(links, name)
+			} else {
+				t.Errorf("%s: %+v", kind, f)
+			}
+		}
+		if got := strings.Join(links, " "); got != want {
+			t.Errorf("%s: %q, want %q", kind, got, want)
+		}
 	}
 }

@@ -159,7 +159,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 	}
 	begun, epoch := time.Now(), p.Owner.Epoch
 	var dead error // nobody serves, and not because an agent has just begun
-	_, err = a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
+	now, err := a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
 		if p.Active() == nil && time.Since(begun) > timesWithin {
 			dead = fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
@@ -181,6 +181,11 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 	if s.From == s.To {
 		return s, fail.Errorf(fail.Refused, "%s serves already", clean(s.To))
 	}
+	if lost := lostBySwitch(now); lost != "" {
+		if err := writeText(a.env.Stderr, fmt.Sprintf("warning: tables that may lose rows by this switch: %s\n", lost)); err != nil {
+			return s, err
+		}
+	}
 	for _, err := range c.Migrate(ctx, string(s.To), "") {
 		var e *fail.Error
 		if errors.As(err, &e) { // what it advises is for a management VM
@@ -199,6 +204,23 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switche
 		return s, dead
 	}
 	return s, err
+}
+
+// lostBySwitch names the tables whose rows are gone when a database ends, as it does on the node that gives up; "": there are none.
+func lostBySwitch(p cluster.PairStatus) string {
+	var names, more []string
+	for _, n := range p.Nodes {
+		for _, w := range n.Weak {
+			if name, _, _ := strings.Cut(w, ": "); strings.HasSuffix(name, " (MEMORY)") {
+				names = append(names, clean(name))
+			} else if name, others := strings.CutSuffix(w, " of such engines"); others { // so many are not named
+				more = append(more, "perhaps "+clean(name)+" of engines without transactions")
+			}
+		}
+	}
+	slices.Sort(names)
+	slices.Sort(more)
+	return strings.Join(append(slices.Compact(names), slices.Compact(more)...), ", ")
 }
 
 // served says what a switch that was ordered at an epoch waits for; "": it is over, or dead says why it will not come about.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/host/replica/mariadb"
 )
 
 // TestTheEndOfASwitch: what a switch waits for, that it is over, and that it will not come about.
@@ -71,6 +72,17 @@ func TestTheEndOfASwitch(t *testing.T) {
 		}
 		if c.what == "over" && (s.Total != 6*time.Second || s.Started != 2*time.Second) {
 			t.Errorf("%s: %+v", c.what, s)
+		}
+	}
+}
+
+// TestTablesThatASwitchEmpties are named as the database tells them.
+func TestTablesThatASwitchEmpties(t *testing.T) {
+	for engine, want := range map[string]string{"MEMORY": "a.t (MEMORY)", "MyISAM": "", "Aria": "", "SPIDER": ""} {
+		weak := []string{mariadb.Weak{Table: "a.t", Engine: engine}.String()}
+		p := cluster.PairStatus{Nodes: []cluster.PairNode{{PairReport: cluster.PairReport{Weak: weak}}, {PairReport: cluster.PairReport{Weak: weak}}}}
+		if got := lostBySwitch(p); got != want {
+			t.Errorf("%s: %q, want %q", engine, got, want)
 		}
 	}
 }

@@ -26,12 +26,18 @@ const password = "a & # @ $ 'b' \"c\""
 // sshd is a server in this process that runs commands by sh. e2e speaks with a real one.
 func sshd(t *testing.T, keys ...any) Options {
 	t.Helper()
-	conf := &ssh.ServerConfig{PasswordCallback: func(_ ssh.ConnMetadata, pw []byte) (*ssh.Permissions, error) {
+	return sshdOf(t, &ssh.ServerConfig{}, keys...)
+}
+
+// sshdOf is such a server with more ways to log in.
+func sshdOf(t *testing.T, conf *ssh.ServerConfig, keys ...any) Options {
+	t.Helper()
+	conf.PasswordCallback = func(_ ssh.ConnMetadata, pw []byte) (*ssh.Permissions, error) {
 		if string(pw) != password {
 			return nil, errors.New("no")
 		}
 		return nil, nil
-	}}
+	}
 	for _, k := range keys {
 		s, err := ssh.NewSignerFromKey(k)
 		if err != nil {
@@ -245,6 +251,42 @@ func TestLoginIsDenied(t *testing.T) {
 	opt.Identity = filepath.Join(t.TempDir(), "none")
 	if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no such key: %v", err)
+	}
+}
+
+// TestLoginOfAServerThatAsks: PAM's servers ask for the password themselves, or refuse before they ask.
+func TestLoginOfAServerThatAsks(t *testing.T) {
+	for name, ask := range map[string]func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error){
+		"it asks": func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			said, err := ask("", "", []string{"Password: "}, []bool{false})
+			if err != nil || len(said) != 1 || said[0] != password {
+				return nil, errors.New("no")
+			}
+			return nil, nil
+		},
+		"it refuses before it asks": func(ssh.ConnMetadata, ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			return nil, errors.New("no")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opt := sshdOf(t, &ssh.ServerConfig{KeyboardInteractiveCallback: ask}, key(t))
+			opt.Password = "wrong"
+			var unknown *UnknownKey
+			if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &unknown) {
+				t.Fatal(err)
+			}
+			opt.Pinned[unknown.At] = unknown.Fingerprint
+			var denied *Denied
+			if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &denied) || strings.Contains(err.Error(), "wrong") || strings.Contains(err.Error(), "message type") {
+				t.Errorf("a wrong password: %v", err)
+			}
+			opt.Password = password
+			h, err := Connect(t.Context(), "h", "127.0.0.1", opt)
+			if err != nil {
+				t.Fatalf("the right one: %v", err)
+			}
+			h.Close()
+		})
 	}
 }
 
