@@ -70,12 +70,12 @@ func newRoot(t *testing.T) *root {
 }
 
 // enter makes the root in namespaces of its own and runs a script in it, with the packages
-// in /packages.
+// in /packages. Its last argument is what is to be mounted at /proc.
 const enter = `set -eu
 mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" "$1/at"
 mkdir -p "$1/at/packages"
 mount --bind "$3" "$1/at/packages"
-mount -t proc proc "$1/at/proc"
+[ -z "$5" ] || mount -t "$5" proc "$1/at/proc"
 mount -t tmpfs tmpfs "$1/at/dev"
 for d in null zero random urandom; do : >"$1/at/dev/$d"; mount --bind /dev/$d "$1/at/dev/$d"; done
 exec chroot "$1/at" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive sh -euc "$4"`
@@ -83,10 +83,16 @@ exec chroot "$1/at" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=
 // try runs a script in the root and returns all that it said.
 func (r *root) try(t *testing.T, script string) (string, error) {
 	t.Helper()
+	return r.with(t, "proc", script)
+}
+
+// with is try with that file system at /proc; "": none.
+func (r *root) with(t *testing.T, proc, script string) (string, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child", "sh", "-c", enter, "sh",
-		r.dir, clean, built, script).CombinedOutput()
+		r.dir, clean, built, script, proc).CombinedOutput()
 	return string(out), err
 }
 
@@ -176,6 +182,40 @@ func TestDeb(t *testing.T) {
 	r.wants(t, "systemctl is-enabled holdfast || true", "disabled")
 	r.run(t, "dpkg -P holdfast")
 	same(t, "purged", bare, r.list(t))
+}
+
+// booted has the scripts of a package take the root for one that has booted, and does what they ask of systemd.
+const booted = `mkdir -p /run/systemd/system; printf '#!/bin/sh\n' >/usr/bin/systemctl
+`
+
+// TestDebOnAHostOfNoCluster: where there never was one, nothing is said of clusters and members.
+func TestDebOnAHostOfNoCluster(t *testing.T) {
+	need.Drill(t, "P4: the package for Debian says nothing of clusters on a host that never was of one", need.Root, need.Programs("util-linux", "unshare"))
+	r := newRoot(t)
+	for _, c := range []struct{ script, want string }{
+		{"dpkg -i /packages/holdfast_" + before + "_amd64.deb", "holdfast: installed, not configured: there is no /etc/holdfast/agent.json. What this host has and lacks: holdfast doctor"},
+		{"dpkg -i /packages/holdfast_" + after + "_amd64.deb", "holdfast: installed, not configured"},
+		{"dpkg -r holdfast", ""},
+		{"dpkg -P holdfast", ""},
+	} {
+		out := r.run(t, booted+c.script)
+		if !strings.Contains(out, c.want) || strings.Contains(out, "cluster") || strings.Contains(out, "member") {
+			t.Errorf("%s: want %q, and no word of a cluster: %s", c.script, c.want, out)
+		}
+	}
+	r.run(t, booted+"dpkg -i /packages/holdfast_"+after+"_amd64.deb; "+configure)
+	r.wants(t, booted+"dpkg -r holdfast", "the cluster still counts it as a member")
+}
+
+// TestDebWithoutProc: the root of an image that is being made need not have it.
+func TestDebWithoutProc(t *testing.T) {
+	need.Drill(t, "P4: the package for Debian is installed in a root without /proc", need.Root, need.Programs("util-linux", "unshare"))
+	r := newRoot(t)
+	out, err := r.with(t, "", "! [ -e /proc/self ] && dpkg -i /packages/holdfast_"+before+"_amd64.deb && stat -c '%a %n' /etc/holdfast /etc/holdfast/pki /var/lib/holdfast /var/log/holdfast")
+	if err != nil || !strings.HasSuffix(out, "755 /etc/holdfast\n700 /etc/holdfast/pki\n711 /var/lib/holdfast\n750 /var/log/holdfast\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+	r.wants(t, "dpkg -V holdfast && holdfast version", "holdfast "+before)
 }
 
 // TestDebLeavesWhatIsNotItsOwn: another program's zsha, and what is mounted below the data.
