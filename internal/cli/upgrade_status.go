@@ -192,6 +192,9 @@ func together(texts []string) []string {
 	out := make([]string, len(groups))
 	for i, g := range groups {
 		if g.at >= 0 {
+			if more := len(g.names) - maxStepRows; more > 0 {
+				g.names = append(g.names[:maxStepRows], fmt.Sprintf("and %d more", more))
+			}
 			g.parts[g.at] = strings.Join(g.names, ", ")
 		}
 		out[i] = strings.Join(g.parts, ": ")
