@@ -41,7 +41,7 @@ func Command() *cobra.Command {
 			"  agent-kill   the agent on the VM's host is killed; the VM must not notice\n" +
 			"  vm-crash     the VM crashes, its host does not\n" +
 			"  quorum-loss  both other hosts lose power: the VM must stop, and return with them\n" +
-			"  none         nothing is broken; in JSON \"recovered\" is null\n",
+			"  none         nothing is broken\n",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			opt, err := f.options(c)

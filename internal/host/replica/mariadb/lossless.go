@@ -27,7 +27,9 @@ const (
 )
 
 // rules are from MariaDB's documentation of its system variables. One that a version does not have says nothing. Sessions can
-// change some for themselves; that takes a privilege (BINLOG ADMIN, SUPER) and is not seen here.
+// change some for themselves; that takes a privilege (BINLOG ADMIN, SUPER) and is not seen here. No rule is needed for
+// binlog_row_image, whose least image still has the key of a row, or all of its columns; for slave_ddl_exec_mode, by which
+// a table is made anew and not left out; and for init_file, whose writes on a standby are found as any that are stray.
 var rules = []rule{
 	{name: "binlog_do_db", ok: []string{""}, why: filtered}, // a variable since 11.7; before, SHOW MASTER STATUS tells it
 	{name: "binlog_ignore_db", ok: []string{""}, why: filtered},
@@ -61,6 +63,8 @@ var rules = []rule{
 	{name: "innodb_flush_log_at_trx_commit", ok: []string{"1", "3"}, why: unwritten},
 	{name: "innodb_doublewrite", ok: []string{"ON"}, why: unwritten},
 	{name: "innodb_flush_method", but: []string{"nosync", "littlesync"}, why: unwritten},
+	{name: "debug_no_sync", ok: []string{"OFF"}, why: unwritten}, // in all builds: the binary log is not synced either
+	{name: "rocksdb_flush_log_at_trx_commit", ok: []string{"1"}, why: unwritten},
 	{name: "innodb_force_recovery", ok: []string{"0"}, why: "the server runs with damaged data"},
 }
 
