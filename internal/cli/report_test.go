@@ -220,7 +220,7 @@ func TestReportWithoutAQuorum(t *testing.T) {
 		out := said.text()
 		files := unpackReport(t, filepath.Join(dir, "r.tar.gz"))
 		for name, want := range map[string]string{
-			"events.json": "and [removed]", "config.json": "file:" + dir + "/vnc", "status.txt": []string{"running on node1", "no quorum: no leader"}[round],
+			"events.json": `"detail":"token=[removed]"`, "config.json": "file:" + dir + "/vnc", "status.txt": []string{"running on node1", "no quorum: no leader"}[round],
 			"jobs.json": "[", "upgrade.json": "{", "hosts.json": "[",
 		} {
 			if !strings.Contains(files[name], want) {
