@@ -235,7 +235,7 @@ dpkg -P holdfast
 	// A removal that can not read the settings changes nothing.
 	r.run(t, `dpkg -i /packages/holdfast_`+after+`_amd64.deb; systemctl enable holdfast; echo '{"hosst": 1}' >/etc/holdfast/agent.json`)
 	out, err := r.try(t, "dpkg -r holdfast")
-	if err == nil || !strings.Contains(out, "hosst") || !strings.Contains(out, "move it away") {
+	if err == nil || !strings.Contains(out, "hosst") || !strings.Contains(out, "move the file away") {
 		t.Errorf("removed with broken settings: %v: %s", err, out)
 	}
 	r.wants(t, "systemctl is-enabled holdfast && holdfast version", "holdfast "+after)
