@@ -70,28 +70,22 @@ func (s *state) findPending() {
 
 // TimeServers are those that the guest is given at its next start.
 func (a *Agent) TimeServers() (servers []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
-	defer cancel()
-	a.ask(ctx, func() { servers = a.s.cfg.ChronyServers })
+	a.peek(func() { servers = a.s.cfg.ChronyServers })
 	return servers
 }
 
 // GuestMemory is how much memory of a host the guest begins with, see config.Cluster, and whether the guest is here.
 func (a *Agent) GuestMemory() (mib int, here bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
-	defer cancel()
 	var cfg config.Cluster
-	if !a.ask(ctx, func() { cfg, here = a.s.cfg, a.s.core.Guest.Seen.State != cluster.GuestAbsent }) {
-		return 0, here
+	if !a.peek(func() { cfg, here = a.s.cfg, a.s.core.Guest.Seen.State != cluster.GuestAbsent }) {
+		return 0, false
 	}
 	return cfg.BeginsWithMiB(), here
 }
 
 // GuestAddresses are those of the guest on this host, in the order of its cards.
 func (a *Agent) GuestAddresses() (addrs []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
-	defer cancel()
-	a.ask(ctx, func() {
+	a.peek(func() {
 		nics, _ := a.s.guest().For(a.Host)
 		for _, n := range nics {
 			addrs = append(addrs, n.IP)

@@ -13,9 +13,7 @@ import (
 // Coordinator tells whether this host coordinates: the key of the coordinator's
 // record, and the revision that says so.
 func (a *Agent) Coordinator() (term int64, key string, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
-	defer cancel()
-	a.ask(ctx, func() {
+	a.peek(func() {
 		v := a.s.core
 		ok = v.Synced && v.Coord.Host == v.Self && v.Coord.Mod != 0 && a.Clock() < v.Lease.Deadline
 		term = v.Coord.Mod
@@ -35,9 +33,7 @@ func (a *Agent) Rest(ctx context.Context, user string, host cluster.HostID, on b
 // not know what was asked for.
 func (a *Agent) Rests() bool {
 	var rests bool
-	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
-	defer cancel()
-	if !a.ask(ctx, func() { rests = !a.s.core.Synced || slices.Contains(a.s.core.Want.Rest, a.Host) }) {
+	if !a.peek(func() { rests = !a.s.core.Synced || slices.Contains(a.s.core.Want.Rest, a.Host) }) {
 		return true
 	}
 	return rests

@@ -21,12 +21,17 @@ import (
 // statusWithin bounds the wait for the loop, which never blocks.
 const statusWithin = 2 * time.Second
 
-// Status returns what this agent knows now.
-func (a *Agent) Status() cluster.Status {
+// peek runs f in the loop for somebody outside of it; false: it did not within statusWithin, and may still do.
+func (a *Agent) peek(f func()) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
 	defer cancel()
+	return a.ask(ctx, f)
+}
+
+// Status returns what this agent knows now.
+func (a *Agent) Status() cluster.Status {
 	var st cluster.Status
-	if !a.ask(ctx, func() { st = a.status() }) {
+	if !a.peek(func() { st = a.status() }) {
 		st = cluster.Status{Time: time.Now(), Cluster: a.Cluster, Type: a.Config.Type, Self: a.Host, StoreError: "the agent is ending"}
 	}
 	return st
@@ -141,9 +146,7 @@ func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.E
 
 // HostMod returns the revision of a host's record; 0: it has none.
 func (a *Agent) HostMod(h cluster.HostID) (mod int64) {
-	ctx, cancel := context.WithTimeout(context.Background(), statusWithin)
-	defer cancel()
-	a.ask(ctx, func() { mod = a.s.core.Hosts[h].Mod })
+	a.peek(func() { mod = a.s.core.Hosts[h].Mod })
 	return mod
 }
 
