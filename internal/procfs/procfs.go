@@ -197,21 +197,28 @@ func (t Table) HasInterface(pid int, name string) (bool, error) {
 
 // HugePages is how much memory of a process is in huge pages, KiB. A process that is gone has none.
 func (t Table) HugePages(pid int) (kib int, err error) {
-	text, err := os.ReadFile(t.path(pid, "status"))
+	kib, _, err = KiB(t.path(pid, "status"), "HugetlbPages")
 	if gone(err) {
 		return 0, nil
 	}
+	return kib, err
+}
+
+// KiB reads a line NAME: NUMBER kB of a file such as meminfo; false: there is none.
+func KiB(file, name string) (kib int, found bool, err error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return 0, readError(pid, "status", err)
+		return 0, false, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "HugetlbPages:"); ok {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
 			if kib, err = strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB"))); err != nil {
-				return 0, fmt.Errorf("read the huge pages of process %d: %w", pid, err)
+				return 0, false, fmt.Errorf("%s: %s: %w", file, name, err)
 			}
+			return kib, true, nil
 		}
 	}
-	return kib, nil
+	return 0, false, nil
 }
 
 // anyOpen reports whether one of a process's descriptors is what is looked for. One that can not be

@@ -2,9 +2,8 @@ package facts
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
+
+	"holdfast/internal/procfs"
 )
 
 // AvailableMiB is how much memory of this host programs can have without swapping, by the kernel's estimate
@@ -12,15 +11,9 @@ import (
 func AvailableMiB() (int, error) { return availableMiB("/proc/meminfo") }
 
 func availableMiB(file string) (int, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
+	kib, found, err := procfs.KiB(file, "MemAvailable")
+	if err == nil && !found {
+		err = fmt.Errorf("%s: no MemAvailable", file)
 	}
-	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
-			kib, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "kB")))
-			return kib >> 10, err
-		}
-	}
-	return 0, fmt.Errorf("%s: no MemAvailable", file)
+	return kib >> 10, err
 }

@@ -219,21 +219,18 @@ func (d *Driver) checkNumbers(n domainxml.Need, file string) error {
 	return nil
 }
 
-var hugepageSize = regexp.MustCompile(`(?m)^Hugepagesize: +(\d+) kB$`)
-
 // checkHugepages makes sure that the kernel has pages of that size, and enough that nobody uses.
 func (d *Driver) checkHugepages(n domainxml.Need, here []guestProc) error {
 	size := n.Value
 	if size == "0" {
-		text, err := os.ReadFile(filepath.Join(d.opt.ProcDir, "meminfo"))
+		kib, found, err := procfs.KiB(filepath.Join(d.opt.ProcDir, "meminfo"), "Hugepagesize")
 		if err != nil {
 			return fmt.Errorf("read the size of huge pages: %w", err)
 		}
-		m := hugepageSize.FindSubmatch(text)
-		if m == nil {
+		if !found {
 			return errors.New("this host's kernel has no huge pages")
 		}
-		size = string(m[1])
+		size = strconv.Itoa(kib)
 	}
 	dir := filepath.Join(d.opt.SysDir, "kernel/mm/hugepages/hugepages-"+size+"kB")
 	kib, err := strconv.Atoi(size)
