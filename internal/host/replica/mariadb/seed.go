@@ -107,11 +107,11 @@ func (d *Driver) letCommit(ctx context.Context, giveUp context.CancelCauseFunc) 
 	alone := time.Now() // when it did not wait for a replica
 	for sleep.For(ctx, heldUpLook) {
 		v, err := d.row(ctx, d.db, "SELECT COALESCE(SUM(info LIKE 'BACKUP STAGE%'), 0) AS own, COUNT(*) AS waiting FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
+		waits := v["own"] != "0"
 		var c counts
-		if err == nil {
+		if err == nil && waits {
 			c, err = d.count(ctx, d.db, "")
 		}
-		waits := v["own"] != "0"
 		if err != nil || v["waiting"] == v["own"] { // a server that does not answer is for others to see
 			last = time.Now()
 		}
