@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -28,10 +29,9 @@ func TestMain(m *testing.M) {
 }
 
 // ourselves is this program as a process of its own.
-func ourselves(t *testing.T, args ...string) (cmd *exec.Cmd, said *bytes.Buffer) {
-	t.Helper()
+func ourselves(ctx context.Context, args ...string) (cmd *exec.Cmd, said *bytes.Buffer) {
 	said = &bytes.Buffer{}
-	cmd = exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	cmd = exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", append(os.Environ(), lang.Env+"="), said, said
 	return cmd, said
 }
@@ -50,7 +50,7 @@ func TestLabNeedsRoot(t *testing.T) {
 		words := []string{"h1", "0", "true"}
 		n := slices.IndexFunc([]int{0, 1, 2, 3}, func(n int) bool { return c.ValidateArgs(words[:n]) == nil })
 		args := slices.Concat([]string{"lab", c.Name(), "--dir", dir}, words[:n])
-		cmd, said := ourselves(t, args...)
+		cmd, said := ourselves(t.Context(), args...)
 		if os.Geteuid() == 0 {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		}
@@ -80,14 +80,13 @@ func TestLabUpIsInterrupted(t *testing.T) {
 		return nil
 	})
 	dir := filepath.Join(t.TempDir(), "l")
-	cmd, said := ourselves(t, "lab", "up", "--dir", dir, "--hosts", "2")
+	cmd, said := ourselves(t.Context(), "lab", "up", "--dir", dir, "--hosts", "2")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // not killed: it removes what it has made
 	try.Must(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		down, said := ourselves(t, "lab", "down", "--dir", dir)
-		down = &exec.Cmd{Path: down.Path, Args: down.Args, Dir: down.Dir, Env: down.Env, Stdout: said, Stderr: said} // the test's context has ended
+		down, said := ourselves(context.Background(), "lab", "down", "--dir", dir) // the test's context has ended
 		if _, err := os.Stat(dir); err == nil && down.Run() != nil {
 			t.Error(said)
 		}
