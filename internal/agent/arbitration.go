@@ -315,6 +315,13 @@ func (x *arbitration) resolve(user string) (bool, error) {
 	return true, nil
 }
 
+// together reports that the other node's member may answer for this one's.
+func (x *arbitration) together() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.looked && !x.m.Apart()
+}
+
 // settled reports that this node has the store of that generation by its own note, which changes only
 // when a generation was won, or when it was given up for the peer's. Of two that both nodes have won
 // the one that is kept may be the lesser.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
@@ -57,6 +58,14 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 		return a.state() == arbiter.SplitOperator && b.state() == arbiter.SplitOperator && a.commits() && !b.runs() && b.marked() == arbiter.Beaten
 	}
 	try.Until(t, "b to stand still", stands)
+	for range 5 { // so that the own member is not asked any more
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, _, err := b.x.any.Get(ctx, "of-a")
+		cancel()
+		if err == nil {
+			t.Fatal("the agent of the node whose data are not given up reads the other one's store")
+		}
+	}
 	a.cut.Store(true)
 	try.Until(t, "the nodes to part", func() bool { return !a.hears() && !b.hears() })
 	var refused *fail.Error

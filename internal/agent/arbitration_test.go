@@ -128,7 +128,7 @@ func (s *side) power(t *testing.T) {
 		self:   cluster.HostID(s.member.Name), by: arbiter.Fence, peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
 		child: &child{spec: supervise.Spec{Name: "member", Exe: "/proc/self/exe", Args: []string{"test-member", filepath.Join(s.dir, "member.json")}, Env: os.Environ(),
 			Dir: filepath.Join(s.dir, "run"), Log: slog.New(slog.DiscardHandler)}},
-		own: own, any: both, admin: admin, hardware: "of " + s.member.Name, log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name), now: clock.New().Now,
+		own: own, admin: admin, hardware: "of " + s.member.Name, log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name), now: clock.New().Now,
 		ask: func(context.Context) (cluster.PairWord, error) {
 			x := s.other.live.Load()
 			if s.cut.Load() || x == nil {
@@ -155,6 +155,7 @@ func (s *side) power(t *testing.T) {
 			return nil
 		},
 	}
+	x.any = etcdstore.Prefer(own, both, x.together)
 	x.win = func(_ context.Context, machine string, _ uint64) (bool, error) {
 		if machine != "of "+s.other.member.Name {
 			return false, errTest
@@ -172,7 +173,7 @@ func (s *side) power(t *testing.T) {
 	go func() { done <- x.run(ctx) }()
 	s.stop = func() {
 		cancel()
-		if err := errors.Join(<-done, own.Close(), both.Close(), admin.Close()); err != nil {
+		if err := errors.Join(<-done, x.any.Close(), admin.Close()); err != nil {
 			t.Error(err)
 		}
 	}

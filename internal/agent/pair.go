@@ -240,6 +240,8 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 		return out, fail.Errorf(fail.Unavailable, "%s: %s (the pair's records can not be read: %w)", p.nd.n.Host, out.Arbiter, err)
 	case err != nil:
 		return out, fail.Errorf(fail.Unavailable, "the pair's records can not be read: %w", err)
+	case !st.Connected && p.alone != nil:
+		return out, fail.Errorf(fail.Unavailable, "%s: %s (it does not follow the store yet)", p.nd.n.Host, out.Arbiter)
 	case !st.Connected:
 		return out, fail.Errorf(fail.Unavailable, "%s does not follow the store yet", p.nd.n.Host)
 	}

@@ -385,7 +385,9 @@ func (nd *node) store() (store.Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, all.Close())
 	}
-	return etcdstore.Prefer(own, all), nil
+	return etcdstore.Prefer(own, all, func() bool {
+		return nd.pairing == nil || nd.pairing.alone == nil || nd.pairing.alone.together()
+	}), nil
 }
 
 func (nd *node) driver() (loop.Driver, error) {

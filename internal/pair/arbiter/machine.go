@@ -169,6 +169,14 @@ func (m *Machine) Tells() Word {
 	return Word{m.Seen.Store, m.marked() == Won || m.Winning.State == Won}
 }
 
+// Apart reports that this node's store is one of its own, which is not the peer's, nor given up for it: this node goes on
+// alone, or is about to, or the two have nothing to do with each other. Nothing here may go by what the peer's store
+// says then: where both go on alone, the data here are part of a history that nobody has given up yet.
+func (m *Machine) Apart() bool {
+	s := m.Seen.Store
+	return s.Role == Single || m.Tells().Won || m.Heard && s.Gen != 0 && m.Word.Store.Gen != 0 && m.Word.Store.Gen != s.Gen && !m.stale()
+}
+
 // marked is what the mark says about the store that is here.
 func (m *Machine) marked() MarkState {
 	if m.Mark.From != m.Seen.Store.Gen {

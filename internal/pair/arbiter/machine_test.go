@@ -290,3 +290,37 @@ func TestStoresThatAreStrangers(t *testing.T) {
 	r.want()
 	r.state(Foreign)
 }
+
+// TestApart: a node goes by the peer's store where that is its own, or the one that its own is given up for, and by no other.
+func TestApart(t *testing.T) {
+	alone := func(gen, from uint64) Store { return Store{Gen: gen, From: from, Role: Single} }
+	two := func(gen, from uint64) Store { return Store{Gen: gen, From: from, Role: Two} }
+	for _, c := range []struct {
+		what       string
+		self, peer Store
+		silent     bool
+		mark       Mark
+		want       bool
+	}{
+		{what: "one store", self: two(7, 3), peer: two(7, 3)},
+		{what: "one store, and a silent peer", self: two(7, 3), silent: true},
+		{what: "the peer goes on alone from this store", self: two(7, 3), peer: alone(9, 7)},
+		{what: "no store", peer: alone(9, 7)},
+		{what: "a copy that joins", self: Store{Gen: 9, From: 7, Role: Joining}, peer: alone(9, 7)},
+		{what: "alone", self: alone(9, 7), peer: Store{Gen: 9, From: 7, Role: Joining}, want: true},
+		{what: "both alone, the peer by the later generation", self: alone(9, 7), peer: alone(12, 7), want: true},
+		{what: "both alone, the peer by the earlier one", self: alone(12, 7), peer: alone(9, 7), want: true},
+		{what: "both alone, not heard", self: alone(9, 7), silent: true, want: true},
+		{what: "won, not formed yet", self: two(7, 3), silent: true, mark: Mark{State: Won, From: 7, Gen: 9}, want: true},
+		{what: "beaten, by a mark about another store", self: two(7, 3), peer: two(7, 3), mark: Mark{State: Won, From: 3, Gen: 7}},
+		{what: "nothing to do with each other", self: two(7, 3), peer: two(12, 5), want: true},
+		{what: "the peer's is the one that this one was formed from", self: two(7, 3), peer: two(3, 1), want: true},
+	} {
+		m := New("a", "b", Ping, times, c.mark)
+		m.Hears(Word{Store: c.peer}, !c.silent)
+		m.Observed(Seen{Store: c.self}, 1)
+		if got := m.Apart(); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -24,13 +25,19 @@ const (
 // to a host that has lost its power or its cable hangs until its deadline; the
 // own member knows where the leader is and answers or fails at once. When it
 // hangs itself, reads are answered by others, and it is tried now and then.
-func Prefer(near, far store.Store) store.Store {
+// may reports that the others have the same store, now; nil: always. While they do not, near alone is
+// asked, and what is watched at the others ends.
+func Prefer(near, far store.Store, may func() bool) store.Store {
 	ctx, stop := context.WithCancel(context.Background())
-	return &preferred{near: near, far: far, ctx: ctx, stop: stop}
+	if may == nil {
+		may = func() bool { return true }
+	}
+	return &preferred{near: near, far: far, may: may, ctx: ctx, stop: stop}
 }
 
 type preferred struct {
 	near, far store.Store
+	may       func() bool
 	ctx       context.Context // until Close
 	stop      context.CancelFunc
 	tries     sync.WaitGroup
@@ -43,9 +50,10 @@ type preferred struct {
 }
 
 func (p *preferred) pick() store.Store {
+	may := p.may()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.avoided {
+	if !p.avoided || !may {
 		return p.near
 	}
 	if time.Now().After(p.until) && !p.trying && p.ctx.Err() == nil {
@@ -115,7 +123,7 @@ func either[T any](ctx context.Context, p *preferred, read func(context.Context,
 	for {
 		select {
 		case <-late.C:
-			if !both {
+			if !both && p.may() {
 				p.note(p.near, store.ErrRetry)
 				askFar()
 			}
@@ -124,7 +132,7 @@ func either[T any](ctx context.Context, p *preferred, read func(context.Context,
 				p.note(a.from, a.err)
 			}
 			retry := errors.Is(a.err, store.ErrRetry)
-			if retry && !both && ctx.Err() == nil {
+			if retry && !both && ctx.Err() == nil && p.may() {
 				askFar()
 			}
 			if waiting--; !retry || waiting == 0 {
@@ -167,7 +175,45 @@ func (p *preferred) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) 
 
 func (p *preferred) Watch(ctx context.Context, prefix string, from int64) store.Watcher {
 	s := p.pick()
-	return noted{s.Watch(ctx, prefix, from), func(err error) { p.note(s, err) }}
+	if s == p.near {
+		return noted{s.Watch(ctx, prefix, from), func(err error) { p.note(s, err) }}
+	}
+	ctx, end := context.WithCancel(ctx)
+	w := &watched{from: s.Watch(ctx, prefix, from), c: make(chan store.Batch)}
+	go func() {
+		defer close(w.c)
+		defer end()
+		for b := range w.from.C() {
+			if !p.may() {
+				w.apart = true
+				return
+			}
+			select {
+			case w.c <- b:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return noted{w, func(err error) { p.note(s, err) }}
+}
+
+// errApart: the other members have a store of their own, which is not this host's.
+var errApart = fmt.Errorf("%w: the other host's member has another store than this host's", store.ErrRetry)
+
+// watched is a watch at the other members, as long as they may be asked.
+type watched struct {
+	from  store.Watcher
+	c     chan store.Batch
+	apart bool // it has ended as they may not be asked any more
+}
+
+func (w *watched) C() <-chan store.Batch { return w.c }
+
+func (w *watched) Err() error {
+	if w.apart {
+		return errApart
+	}
+	return w.from.Err()
 }
 
 func (p *preferred) Close() error {

@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ func TestPreferPassesTheContract(t *testing.T) {
 		return struct {
 			store.Store
 			storetest.Compacter
-		}{Prefer(near, m.NewClient("far")), near}
+		}{Prefer(near, m.NewClient("far"), nil), near}
 	})
 }
 
@@ -26,7 +27,7 @@ func TestPreferLeavesAStoreThatDoesNotAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := storetest.NewMem()
 		near, far := m.NewClient("near"), m.NewClient("far")
-		s := Prefer(near, far)
+		s := Prefer(near, far, nil)
 		put := func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
@@ -68,7 +69,7 @@ func TestPreferReadsWhileTheOwnMemberHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := storetest.NewMem()
 		near, far := m.NewClient("near"), m.NewClient("far")
-		s := Prefer(near, far)
+		s := Prefer(near, far, nil)
 		read := func() (took time.Duration) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -107,6 +108,63 @@ func TestPreferReadsWhileTheOwnMemberHangs(t *testing.T) {
 		defer cancel()
 		if _, _, err := s.Get(ctx, "k"); !errors.Is(err, store.ErrRetry) {
 			t.Errorf("nobody answers: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPreferAsksNobodyWithAnotherStore: while the others have a store of their own a read, a write and a watch end with the own
+// member's error, and a watch that had begun at the others tells nothing of what happens there since then.
+func TestPreferAsksNobodyWithAnotherStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMem()
+		near, far := m.NewClient("near"), m.NewClient("far")
+		var apart atomic.Bool
+		s := Prefer(near, far, func() bool { return !apart.Load() })
+		put := func(to store.Store) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, _, err := to.Txn(ctx, nil, []store.Op{{Key: "k", Value: []byte("v")}})
+			return err
+		}
+		near.Refuse(true)
+		for range avoidAfter {
+			if err := put(s); err == nil {
+				t.Error("near refuses, and a write was done")
+			}
+		}
+		w := s.Watch(t.Context(), "k", 1)
+		if err := put(s); err != nil {
+			t.Errorf("the others have the same store: %v", err)
+		}
+		if b := <-w.C(); len(b.Changes) != 1 {
+			t.Errorf("watched: %+v", b)
+		}
+		apart.Store(true)
+		if err := put(far); err != nil { // a write in the other store
+			t.Fatal(err)
+		}
+		if b, more := <-w.C(); more || !errors.Is(w.Err(), store.ErrRetry) {
+			t.Errorf("of another store: %+v, %v", b, w.Err())
+		}
+		for range 2 * avoidAfter {
+			if err := put(s); !errors.Is(err, store.ErrRetry) {
+				t.Errorf("a write: %v", err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			if _, _, err := s.Get(ctx, "k"); !errors.Is(err, store.ErrRetry) {
+				t.Errorf("a read: %v", err)
+			}
+			if _, _, err := s.List(ctx, "k"); !errors.Is(err, store.ErrRetry) {
+				t.Errorf("a list: %v", err)
+			}
+			cancel()
+		}
+		near.Refuse(false)
+		if err := put(s); err != nil {
+			t.Errorf("near answers again: %v", err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
