@@ -50,8 +50,9 @@
 // # Duties of the caller
 //
 // Before the first Decide the mark is handed in as it was read from this node's
-// disk. While Apart nothing on this node reads the peer's store or writes to it. A look is handed in only when it began after the last Done. Instants are of
-// one clock that never goes back. Generations that a Contest returns are unique
+// disk. While Apart nothing on this node reads the peer's store, or writes to it. A
+// look is handed in only when it began after the last Done. Instants are of one
+// clock that never goes back. Generations that a Contest returns are unique
 // (package store's care makes them so). Silence is the longest time from a renewal
 // to the holder's reset, as the other's clock may take it (docs/safety.md, the
 // deadline proof). A contest takes less than half of HeadStart, and what the two
