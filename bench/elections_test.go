@@ -420,7 +420,7 @@ func TestElectionProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	own, any := p.open(t, client, p.Own), p.open(t, client, p.All...)
-	agent := etcdstore.Prefer(p.open(t, client, p.Own), p.open(t, client, p.All...))
+	agent := etcdstore.Prefer(p.open(t, client, p.Own), p.open(t, client, p.All...), nil)
 	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{p.Own}, TLS: client, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
