@@ -26,7 +26,7 @@ const (
 // own member knows where the leader is and answers or fails at once. When it
 // hangs itself, reads are answered by others, and it is tried now and then.
 // may reports that the others have the same store, now; nil: always. While they do not, near alone is
-// asked, and what is watched at the others ends.
+// asked, what the others answer does not count, and what is watched at them ends.
 func Prefer(near, far store.Store, may func() bool) store.Store {
 	ctx, stop := context.WithCancel(context.Background())
 	if may == nil {
@@ -94,24 +94,28 @@ func (p *preferred) note(s store.Store, err error) {
 
 // either reads from near, and from far as well when near is slow or fails. The first answer counts.
 func either[T any](ctx context.Context, p *preferred, read func(context.Context, store.Store) (T, error)) (T, error) {
-	first := p.pick()
-	if first == p.far {
-		v, err := read(ctx, p.far)
-		p.note(p.far, err)
-		return v, err
-	}
 	type answer struct {
 		from  store.Store
 		value T
 		err   error
 	}
+	answerOf := func(s store.Store) (a answer) {
+		a.from = s
+		a.value, a.err = read(ctx, s)
+		if s == p.far && !p.may() {
+			a = answer{from: s, err: errApart}
+		}
+		return a
+	}
+	if p.pick() == p.far {
+		a := answerOf(p.far)
+		p.note(p.far, a.err)
+		return a.value, a.err
+	}
 	ctx, cancel := context.WithCancel(ctx) // ends the call that is not waited for
 	defer cancel()
 	answers := make(chan answer, 2)
-	ask := func(s store.Store) {
-		v, err := read(ctx, s)
-		answers <- answer{s, v, err}
-	}
+	ask := func(s store.Store) { answers <- answerOf(s) }
 	go ask(p.near)
 	waiting, both := 1, false
 	askFar := func() {
@@ -175,16 +179,13 @@ func (p *preferred) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) 
 
 func (p *preferred) Watch(ctx context.Context, prefix string, from int64) store.Watcher {
 	s := p.pick()
-	if s == p.near {
-		return noted{s.Watch(ctx, prefix, from), func(err error) { p.note(s, err) }}
-	}
 	ctx, end := context.WithCancel(ctx)
-	w := &watched{from: s.Watch(ctx, prefix, from), c: make(chan store.Batch)}
+	w := &watched{from: s.Watch(ctx, prefix, from), c: make(chan store.Batch), note: func(err error) { p.note(s, err) }}
 	go func() {
 		defer close(w.c)
 		defer end()
 		for b := range w.from.C() {
-			if !p.may() {
+			if s == p.far && !p.may() {
 				w.apart = true
 				return
 			}
@@ -194,42 +195,33 @@ func (p *preferred) Watch(ctx context.Context, prefix string, from int64) store.
 			}
 		}
 	}()
-	return noted{w, func(err error) { p.note(s, err) }}
+	return w
 }
 
 // errApart: the other members have a store of their own, which is not this host's.
 var errApart = fmt.Errorf("%w: the other host's member has another store than this host's", store.ErrRetry)
 
-// watched is a watch at the other members, as long as they may be asked.
+// watched is a watch whose end is remembered. At the other members it is one as long as they may be asked.
 type watched struct {
 	from  store.Watcher
 	c     chan store.Batch
 	apart bool // it has ended as they may not be asked any more
+	note  func(error)
 }
 
 func (w *watched) C() <-chan store.Batch { return w.c }
 
 func (w *watched) Err() error {
+	err := w.from.Err()
 	if w.apart {
-		return errApart
+		err = errApart
 	}
-	return w.from.Err()
+	w.note(err)
+	return err
 }
 
 func (p *preferred) Close() error {
 	p.stop()
 	p.tries.Wait()
 	return errors.Join(p.near.Close(), p.far.Close())
-}
-
-// noted is a watch whose end is remembered.
-type noted struct {
-	store.Watcher
-	note func(error)
-}
-
-func (n noted) Err() error {
-	err := n.Watcher.Err()
-	n.note(err)
-	return err
 }

@@ -171,3 +171,37 @@ func TestPreferAsksNobodyWithAnotherStore(t *testing.T) {
 		}
 	})
 }
+
+// partsMeanwhile is a store that turns out to be another one while it is read.
+type partsMeanwhile struct {
+	store.Store
+	apart *atomic.Bool
+}
+
+func (p partsMeanwhile) Get(ctx context.Context, key string) (store.KV, bool, error) {
+	kv, ok, err := p.Store.Get(ctx, key)
+	p.apart.Store(true)
+	return kv, ok, err
+}
+
+// TestPreferForgetsTheAnswerOfAnotherStore: what is read at the others does not count when they have a store of their own by then.
+func TestPreferForgetsTheAnswerOfAnotherStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := storetest.NewMem()
+		near, far := m.NewClient("near"), m.NewClient("far")
+		var apart atomic.Bool
+		s := Prefer(near, partsMeanwhile{far, &apart}, func() bool { return !apart.Load() })
+		near.Refuse(true)
+		for range 2 * avoidAfter { // beside near, and then without it
+			apart.Store(false)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			if kv, ok, err := s.Get(ctx, "k"); !errors.Is(err, store.ErrRetry) {
+				t.Errorf("another store's answer counts: %+v, %v, %v", kv, ok, err)
+			}
+			cancel()
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
