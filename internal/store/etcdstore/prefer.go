@@ -26,7 +26,7 @@ const (
 // own member knows where the leader is and answers or fails at once. When it
 // hangs itself, reads are answered by others, and it is tried now and then.
 // may reports that the others have the same store, now; nil: always. While they do not, near alone is
-// asked, what the others answer does not count, and what is watched at them ends.
+// asked, what is read at the others does not count, and what is watched there ends.
 func Prefer(near, far store.Store, may func() bool) store.Store {
 	ctx, stop := context.WithCancel(context.Background())
 	if may == nil {
@@ -179,18 +179,24 @@ func (p *preferred) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) 
 
 func (p *preferred) Watch(ctx context.Context, prefix string, from int64) store.Watcher {
 	s := p.pick()
+	note := func(err error) { p.note(s, err) }
+	if s == p.near {
+		w := s.Watch(ctx, prefix, from)
+		return &watched{from: w, c: w.C(), note: note}
+	}
 	ctx, end := context.WithCancel(ctx)
-	w := &watched{from: s.Watch(ctx, prefix, from), c: make(chan store.Batch), note: func(err error) { p.note(s, err) }}
+	c := make(chan store.Batch)
+	w := &watched{from: s.Watch(ctx, prefix, from), c: c, note: note}
 	go func() {
-		defer close(w.c)
+		defer close(c)
 		defer end()
 		for b := range w.from.C() {
-			if s == p.far && !p.may() {
+			if !p.may() {
 				w.apart = true
 				return
 			}
 			select {
-			case w.c <- b:
+			case c <- b:
 			case <-ctx.Done():
 			}
 		}
@@ -204,7 +210,7 @@ var errApart = fmt.Errorf("%w: the other host's member has another store than th
 // watched is a watch whose end is remembered. At the other members it is one as long as they may be asked.
 type watched struct {
 	from  store.Watcher
-	c     chan store.Batch
+	c     <-chan store.Batch
 	apart bool // it has ended as they may not be asked any more
 	note  func(error)
 }
