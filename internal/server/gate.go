@@ -23,12 +23,11 @@ import (
 var errStopping = fail.Errorf(fail.Unavailable, "the agent is stopping").
 	With("ask the agent of another host, or wait until this one is back")
 
-// gate stands before every handler: it lets only known callers in, bounds calls
-// that return once, and turns every error into one that the wire can carry.
+// gate stands before every handler, behind the admission: it bounds calls that return
+// once, and turns every error and panic into what the wire can carry.
 type gate struct {
 	log    *slog.Logger
 	within time.Duration // bounds a call that returns once
-	hosts  Hosts         // nil: nobody is limited
 	status func() cluster.Status
 }
 
@@ -153,9 +152,6 @@ func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.Str
 // guard runs one call for a known caller.
 func (g *gate) guard(ctx context.Context, procedure string, call func(context.Context) error) (err error) {
 	who, err := callerOf(ctx)
-	if err == nil {
-		ctx, err = g.limit(ctx, who, procedure)
-	}
 	if err != nil {
 		return wireError(err)
 	}
@@ -210,22 +206,4 @@ func classify(err error) *fail.Error {
 		return fail.Errorf(fail.Canceled, "%w", err)
 	}
 	return fail.Errorf(fail.Failed, "%w", err)
-}
-
-// refusal answers all calls of a service that a cluster of this kind does not have.
-type refusal struct{ why *fail.Error }
-
-// WrapUnary refuses calls that return once.
-func (r refusal) WrapUnary(connect.UnaryFunc) connect.UnaryFunc {
-	return func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) { return nil, wireError(r.why) }
-}
-
-// WrapStreamingHandler refuses streams.
-func (r refusal) WrapStreamingHandler(connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(context.Context, connect.StreamingHandlerConn) error { return wireError(r.why) }
-}
-
-// WrapStreamingClient is for clients; this is a server.
-func (r refusal) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return next
 }

@@ -87,11 +87,11 @@ type guestKey struct{}
 
 // limit refuses what the name in a certificate gives no right to, and notes the name of a
 // host that runs guests only, or may be one. Local callers are root.
-func (g *gate) limit(ctx context.Context, who peer, procedure string) (context.Context, error) {
-	if g.hosts == nil || who.pid != 0 {
+func limit(ctx context.Context, hosts Hosts, who peer, procedure string) (context.Context, error) {
+	if hosts == nil || who.pid != 0 {
 		return ctx, nil
 	}
-	host, guestsOnly, err := g.hosts(who.user)
+	host, guestsOnly, err := hosts(who.user)
 	of := rights[procedure]
 	switch {
 	case err != nil && (of == ofOperators || of == ofHosts):

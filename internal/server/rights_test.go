@@ -110,12 +110,12 @@ func TestRightsByCertificate(t *testing.T) {
 // nobody has thought about is the operators'.
 func TestEveryProcedureIsSorted(t *testing.T) {
 	const member, guestHost, operator, unknown = "n1", "g1", "admin", "u1"
-	g := &gate{hosts: func(name string) (host, guestsOnly bool, err error) {
+	hosts := func(name string) (host, guestsOnly bool, err error) {
 		if name == unknown {
 			err = store.ErrRetry
 		}
 		return name != operator, name == guestHost, err
-	}}
+	}
 	callers := map[right]map[string]fail.Kind{ // of those that are refused: why
 		ofOperators: {guestHost: fail.Denied, unknown: fail.Unavailable},
 		ofAll:       {},
@@ -125,13 +125,13 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 	check := func(procedure string, of right) {
 		t.Helper()
 		for _, name := range []string{member, guestHost, operator, unknown} {
-			_, err := g.limit(t.Context(), peer{user: name}, procedure)
+			_, err := limit(t.Context(), hosts, peer{user: name}, procedure)
 			var e *fail.Error
 			if want := callers[of][name]; want == "" && err != nil || want != "" && (!errors.As(err, &e) || e.Kind != want) {
 				t.Errorf("%s, called by %s: %v", procedure, name, err)
 			}
 		}
-		if _, err := g.limit(t.Context(), peer{user: "root", pid: 7}, procedure); err != nil {
+		if _, err := limit(t.Context(), hosts, peer{user: "root", pid: 7}, procedure); err != nil {
 			t.Errorf("%s, called by root of this host: %v", procedure, err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 	} {
 		check(p, ofOperators)
 	}
-	ctx, err := g.limit(t.Context(), peer{user: guestHost}, apiv1connect.AgentServiceSendGuestProcedure)
+	ctx, err := limit(t.Context(), hosts, peer{user: guestHost}, apiv1connect.AgentServiceSendGuestProcedure)
 	if err != nil || mayHave(ctx, guestHost) != nil || mayHave(ctx, member) == nil || mayHave(context.Background(), member) != nil {
 		t.Errorf("guests are sent to the host that asks: %v", err)
 	}

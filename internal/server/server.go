@@ -208,8 +208,9 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	// options bound the messages of a service, bytes, and its calls.
 	options := func(read, send int, within time.Duration) connect.HandlerOption {
 		return connect.WithHandlerOptions(connect.WithReadMaxBytes(read), connect.WithSendMaxBytes(send),
-			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, within, s.opts.Hosts, s.cluster.Status}))
+			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, within, s.cluster.Status}))
 	}
+	refused := refuser{connect.NewErrorWriter(), s.opts.Log}
 	mux := http.NewServeMux()
 	mux.Handle(apiv1connect.NewClusterServiceHandler(h, options(maxMessage, maxMessage, unaryTime)))
 	if s.opts.Jobs != nil {
@@ -224,15 +225,15 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxMessage, maxJob, pairTime)))
 	} else {
-		mux.Handle(apiv1connect.NewPairServiceHandler(apiv1connect.UnimplementedPairServiceHandler{}, connect.WithInterceptors(
-			refusal{fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")})))
+		mux.Handle("/"+apiv1connect.PairServiceName+"/", refused.always(
+			fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")))
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           withPeer(mux),
+		Handler:           withPeer(&admission{s.opts.Hosts, refused, mux}),
 		ConnContext:       connPeer,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
