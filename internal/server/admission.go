@@ -12,11 +12,13 @@ import (
 // A small body that was packed takes much memory when it is unpacked, whoever sent it.
 type admission struct {
 	hosts   Hosts // nil: nobody is limited
+	budgets *budgets
+	calls   patience
 	refused refuser
 	next    http.Handler
 }
 
-// ServeHTTP passes on the calls that the caller has a right to.
+// ServeHTTP passes on the calls that the caller has a right to, as many at once as the agent has memory for.
 func (a *admission) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, known := rights[r.URL.Path]; !known {
 		http.NotFound(w, r) // clients tell by it that the agent is of another version
@@ -27,11 +29,16 @@ func (a *admission) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		ctx, err = limit(ctx, a.hosts, who, r.URL.Path)
 	}
+	var leave func()
+	if err == nil {
+		leave, err = a.budgets.enter(ctx, who, r.URL.Path)
+	}
 	if err != nil {
 		a.refused.answer(w, r, err)
 		return
 	}
-	a.next.ServeHTTP(w, r.WithContext(ctx))
+	defer leave()
+	a.calls.serve(a.next, w, r.WithContext(ctx))
 }
 
 // refuser answers calls with an error, in the protocol of each, and reads nothing of them.

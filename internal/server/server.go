@@ -55,17 +55,20 @@ type Cluster interface {
 }
 
 const (
-	maxMessage    = 1 << 20          // bytes of one request or answer
+	maxMessage    = 1 << 20          // bytes of one answer; for requests see requestBound
 	maxJob        = 4 << 20          // bytes of a job with its steps
 	maxDocument   = 64 << 20         // bytes of a document: the plan for 3,000 hosts has some 20 MB
 	minCompressed = 1 << 20          // bytes of one answer: chunks of bundles are compressed already
 	maxHeader     = 16 << 10         // bytes
 	maxStreams    = 64               // at once on one connection
+	maxReceived   = 256 << 10        // bytes of a connection that nobody has read: 5 MiB/s over 50 ms
 	maxConns      = 256              // at once over TLS
 	headerTime    = 5 * time.Second  // to read a header, or for a TLS handshake
 	idleTime      = 2 * time.Minute  // of a connection without a stream
 	pingAfter     = 15 * time.Second // silence before a connection is probed
 	writeTime     = 10 * time.Second // without a byte taken by the client
+	bodyTime      = 10 * time.Second // see patience
+	takeTime      = 10 * time.Second // see patience
 	unaryTime     = 15 * time.Second // of one call that returns once
 	upgradeTime   = 2 * time.Hour    // of one of the upgrades' calls: a guest of much memory is sent that long
 	pairTime      = time.Minute      // of one call about a pair: a database may have to start
@@ -96,6 +99,8 @@ type Options struct {
 type Server struct {
 	cluster Cluster
 	opts    Options
+	budgets *budgets
+	calls   patience
 	// grace is how long a migration may be missing from the status after its
 	// request before it counts as gone.
 	grace time.Duration
@@ -128,7 +133,7 @@ func New(c Cluster, opts Options) (*Server, error) {
 	case opts.Listen != "" && (opts.TLS == nil || opts.TLS.ClientCAs == nil):
 		return nil, fmt.Errorf("serve the api at %s: clients must be proved by certificate, but no CA for them is given", opts.Listen)
 	}
-	return &Server{cluster: c, opts: opts, grace: defaultGrace}, nil
+	return &Server{cluster: c, opts: opts, budgets: newBudgets(), calls: patience{bodyTime, takeTime}, grace: defaultGrace}, nil
 }
 
 // Serve listens and serves until ctx ends, then lets calls end for at most 3 s
@@ -205,25 +210,25 @@ func shutdown(ctx context.Context, ends []*end) error {
 // streams report when the server ends.
 func (s *Server) httpServer(stop context.Context) *http.Server {
 	h := &handler{cluster: s.cluster, version: s.opts.Version, settings: s.opts.Settings, jobs: s.opts.Jobs, certificates: s.opts.Certificates, grace: s.grace, stop: stop}
-	// options bound the messages of a service, bytes, and its calls.
-	options := func(read, send int, within time.Duration) connect.HandlerOption {
-		return connect.WithHandlerOptions(connect.WithReadMaxBytes(read), connect.WithSendMaxBytes(send),
+	// options bound the answers of a service, bytes, and its calls.
+	options := func(send int, within time.Duration) connect.HandlerOption {
+		return connect.WithHandlerOptions(bounded(), connect.WithSendMaxBytes(send),
 			connect.WithCompressMinBytes(minCompressed), connect.WithInterceptors(&gate{s.opts.Log, within, s.cluster.Status}))
 	}
 	refused := refuser{connect.NewErrorWriter(), s.opts.Log}
 	mux := http.NewServeMux()
-	mux.Handle(apiv1connect.NewClusterServiceHandler(h, options(maxMessage, maxMessage, unaryTime)))
+	mux.Handle(apiv1connect.NewClusterServiceHandler(h, options(maxMessage, unaryTime)))
 	if s.opts.Jobs != nil {
-		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs}, options(maxMessage, maxJob, unaryTime)))
+		mux.Handle(apiv1connect.NewJobServiceHandler(&jobHandler{s.opts.Jobs}, options(maxJob, unaryTime)))
 	}
 	if s.opts.Upgrade != nil {
-		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, maxDocument, upgradeTime)))
+		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Agents != nil {
-		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair}, options(maxDocument, maxDocument, upgradeTime)))
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair}, options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Pair != nil {
-		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxMessage, maxJob, pairTime)))
+		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))
 	} else {
 		mux.Handle("/"+apiv1connect.PairServiceName+"/", refused.always(
 			fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")))
@@ -233,7 +238,7 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           withPeer(&admission{s.opts.Hosts, refused, mux}),
+		Handler:           withPeer(&admission{s.opts.Hosts, s.budgets, s.calls, refused, mux}),
 		ConnContext:       connPeer,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
@@ -241,9 +246,13 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 		Protocols:         protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams,
-			SendPingTimeout:      pingAfter,
-			PingTimeout:          pingAfter,
-			WriteByteTimeout:     writeTime,
+
+			MaxReceiveBufferPerConnection: maxReceived,
+			MaxReceiveBufferPerStream:     maxReceived,
+
+			SendPingTimeout:  pingAfter,
+			PingTimeout:      pingAfter,
+			WriteByteTimeout: writeTime,
 		},
 		ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
 	}
