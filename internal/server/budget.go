@@ -90,7 +90,7 @@ type share struct{ each, all int } // of one caller, and of all whose budget it 
 // have such a certificate, and whoever has some of them must not fill the agent's memory. Their agents
 // need transfers, errands, one look at a time, and a certificate now and then.
 func guestShares() map[class]share {
-	return map[class]share{brief: {8, 24}, list: {2, 4}, document: {1, 1}, stream: {4, 24}, transfer: {2, 48}, errand: {16, 256}}
+	return map[class]share{brief: {4, 12}, list: {1, 3}, document: {1, 1}, stream: {2, 8}, transfer: {2, 48}, errand: {16, 256}}
 }
 
 // peerShares are those of members and of operators.

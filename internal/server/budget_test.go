@@ -114,7 +114,7 @@ func TestNobodyIsStarved(t *testing.T) {
 		go func() { ended <- events(thief) }()
 		<-waits
 	}
-	wantKind(t, events(thief), fail.Unavailable, "too many calls at once by g1: at most 8 of this kind")
+	wantKind(t, events(thief), fail.Unavailable, "too many calls at once by g1: at most 4 of this kind")
 	if _, err := as("g2").Version(try.Context(t)); err != nil {
 		t.Errorf("another host: %v", err)
 	}
@@ -125,7 +125,7 @@ func TestNobodyIsStarved(t *testing.T) {
 			<-waits
 		}
 	}
-	wantKind(t, events(as("g4")), fail.Unavailable, "at most 24 of this kind by hosts that run guests only")
+	wantKind(t, events(as("g4")), fail.Unavailable, "at most 12 of this kind by hosts that run guests only")
 	for _, c := range []*api.Client{as("node2"), as("admin"), dial(t, "unix:"+s.opts.Socket, nil)} {
 		if _, err := c.Version(try.Context(t)); err != nil {
 			t.Errorf("%s: %v", c.Target(), err)
