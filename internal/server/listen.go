@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -180,5 +179,5 @@ func (s *Server) listenTLS(ctx context.Context) (net.Listener, error) {
 	conf.ClientAuth = tls.RequireAndVerifyClientCert
 	conf.MinVersion = tls.VersionTLS13
 	conf.NextProtos = []string{"h2", "http/1.1"}
-	return tls.NewListener(netutil.LimitListener(ln, maxConns), conf), nil
+	return newSlots(ln, conf, s.opts).start(), nil
 }

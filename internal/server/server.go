@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -60,9 +61,8 @@ const (
 	maxDocument   = 64 << 20         // bytes of a document: the plan for 3,000 hosts has some 20 MB
 	minCompressed = 1 << 20          // bytes of one answer: chunks of bundles are compressed already
 	maxHeader     = 16 << 10         // bytes
-	maxStreams    = 64               // at once on one connection
+	maxStreams    = 32               // at once on one connection
 	maxReceived   = 256 << 10        // bytes of a connection that nobody has read: 5 MiB/s over 50 ms
-	maxConns      = 256              // at once over TLS
 	headerTime    = 5 * time.Second  // to read a header, or for a TLS handshake
 	idleTime      = 2 * time.Minute  // of a connection without a stream
 	pingAfter     = 15 * time.Second // silence before a connection is probed
@@ -93,6 +93,9 @@ type Options struct {
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
+	// Counts says of a chain that was verified, leaf first, whether it still does: open
+	// connections are ended some seconds after it does not. nil: each does.
+	Counts func(chain []*x509.Certificate) error
 }
 
 // Server serves the API of one agent.
