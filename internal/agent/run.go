@@ -166,7 +166,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
 	}
 	if nd.keeper != nil {
-		opts.Certificates = nd.keeper
+		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
 		if jobs != nil {
 			nd.keeper.seen, nd.keeper.peer = jobs.view.Seen, jobs.AgentOf
 			nd.keeper.leads = func() bool { _, _, ok := a.Coordinator(); return ok }

@@ -262,14 +262,19 @@ func (l *slots) recheck() {
 		case <-tick.C:
 		}
 		l.mu.Lock()
-		all := make([]*slot, 0, len(l.open))
+		of := map[string][]*slot{} // each certificate is looked at once
 		for s := range l.open {
-			all = append(all, s)
+			cert := string(s.chain[0].Raw)
+			of[cert] = append(of[cert], s)
 		}
 		l.mu.Unlock()
-		for _, s := range all {
-			if err := l.count(s.chain); err != nil {
-				l.log.Warn("api connection ended: its certificate does not count any more", "user", s.name, "from", s.RemoteAddr().String(), "err", err)
+		for _, all := range of {
+			err := l.count(all[0].chain)
+			if err == nil {
+				continue
+			}
+			l.log.Warn("api connections ended: their certificate does not count any more", "user", all[0].name, "connections", len(all), "err", err)
+			for _, s := range all {
 				l.drop(s)
 			}
 		}
