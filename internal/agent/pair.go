@@ -161,13 +161,16 @@ func home(dir, owner string) error {
 	return os.Chown(dir, int(c.Uid), int(c.Gid))
 }
 
+// other is the other node.
+func (p *pairWork) other() cluster.HostID { return cluster.HostID(p.cfg.Peer(p.nd.n.Host)) }
+
 // dial connects to the agent of the other node, over the first path.
 func (p *pairWork) dial(addr string) (*api.Client, error) {
 	at, err := p.nd.agentAt(addr)
 	if err != nil {
 		return nil, err
 	}
-	return api.Dial("https://"+at, p.nd.client)
+	return api.DialHost(p.other(), "https://"+at, p.nd.client, nil)
 }
 
 // fetch has the agent of the other node send a copy of its data.

@@ -51,7 +51,7 @@ func (p *pairWork) dialEither(addr string) (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return api.DialBy("https://"+at, p.nd.client, func(ctx context.Context, _, first string) (net.Conn, error) {
+	return api.DialHost(p.other(), "https://"+at, p.nd.client, func(ctx context.Context, _, first string) (net.Conn, error) {
 		return netpath.Dial(ctx, first, second)
 	})
 }

@@ -46,7 +46,7 @@ type work struct {
 	view             *report.View
 	look             *report.Looker
 	files            *transitionsteps.Files
-	dial             func(target string) (*api.Client, error) // another agent
+	dial             func(host cluster.HostID, target string) (*api.Client, error) // the agent of another host
 	reporter         *report.Reporter
 	managed          func(context.Context) // follows the management VM
 	drain            *drain.Drain
@@ -76,7 +76,9 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	}
 	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}}
 	w.files = &transitionsteps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")}
-	w.dial = func(target string) (*api.Client, error) { return api.Dial(target, nd.client) }
+	w.dial = func(host cluster.HostID, target string) (*api.Client, error) {
+		return api.DialHost(host, target, nd.client, nil)
+	}
 	seen := w.view.Seen
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
 	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
@@ -94,8 +96,8 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	pins := &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Log: nd.Log,
-		Dial: func(target string) (service.Peer, error) {
-			c, err := w.dial(target)
+		Dial: func(host cluster.HostID, target string) (service.Peer, error) {
+			c, err := w.dial(host, target)
 			if err != nil {
 				return nil, err // a typed nil is no nil
 			}
@@ -260,7 +262,7 @@ func (w *work) agentOf(host cluster.HostID) (*api.Client, error) {
 	if err != nil {
 		return nil, fail.Errorf(fail.Unavailable, "%w", err)
 	}
-	return w.dial(at)
+	return w.dial(host, at)
 }
 
 // WriteFiles begins to write files that hosts have kept, or to take that back on all hosts

@@ -113,6 +113,29 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 	return DialBy(target, tlsConf, (&net.Dialer{Timeout: dialTimeout}).DialContext)
 }
 
+// DialHost is Dial for the agent of a host, whose address the host has told itself: nothing is sent to a server
+// whose certificate is another one's (KindDenied). dial makes the connections; nil: as Dial does.
+func DialHost(host cluster.HostID, target string, tlsConf *tls.Config, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*Client, error) {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	if tlsConf == nil {
+		return DialBy(target, nil, dial) // which says what is missing
+	}
+	conf := tlsConf.Clone()
+	conf.VerifyConnection = func(s tls.ConnectionState) error {
+		if name := s.PeerCertificates[0].Subject.CommonName; name != string(host) {
+			return fail.Errorf(fail.Denied, "host %s: the agent at %s has the certificate of %q, and nothing was sent to it", host, target, name).
+				With("see api.listen and tls.cert in the settings of both hosts; a host that reports another one's address may be in wrong hands")
+		}
+		if tlsConf.VerifyConnection == nil {
+			return nil
+		}
+		return tlsConf.VerifyConnection(s)
+	}
+	return DialBy(target, conf, dial)
+}
+
 // DialBy is Dial by connections that dial makes. A unix socket needs none.
 func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*Client, error) {
 	base, transport := "", newTransport()

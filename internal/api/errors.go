@@ -109,6 +109,10 @@ func ending(ctx context.Context) bool {
 // or the caller's own context ended. The context is asked, because a connection
 // that broke in its handshake also ends as "canceled" or "deadline exceeded".
 func local(ctx context.Context, target string, ce *connect.Error) *fail.Error {
+	var said *fail.Error
+	if errors.As(ce, &said) { // by what makes the connection
+		return said
+	}
 	e := fail.Because(ce.Unwrap(), fail.Unavailable, "")
 	switch code := ce.Code(); {
 	case errors.Is(ctx.Err(), context.Canceled):

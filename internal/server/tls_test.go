@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/testbed/try"
@@ -122,4 +123,33 @@ func TestATakenPortDoesNotHoldUpTheEnd(t *testing.T) {
 	if err := stop(); err != nil { // the port is taken still
 		t.Error(err)
 	}
+}
+
+// TestAHostIsWhoItSays: nothing is sent to who is reached at the address that a host reports and has another one's
+// certificate, though it is of the cluster; a revocation is looked at as well.
+func TestAHostIsWhoItSays(t *testing.T) {
+	ca := servertest.NewAuthority(t)
+	ready := make(chan string, 1)
+	s, fake := limitedServer(t, ca, servertest.ListenLog(func(at string) { ready <- at }))
+	serve(t, s)
+	target := "https://" + <-ready
+	conf := api.ClientTLS(ca.PeerCert(t, "node2"), ca.Pool)
+	stop := func(host cluster.HostID) error {
+		c, err := api.DialHost(host, target, conf, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return c.Stop(try.Context(t), true, "")
+	}
+	err := stop("node3")
+	wantKind(t, err, fail.Denied, "host node3: the agent at "+target+` has the certificate of "node1"`)
+	if got := fake.Users(); len(got) != 0 {
+		t.Errorf("something was sent: %q", got)
+	}
+	if err := stop("node1"); err != nil {
+		t.Error(err)
+	}
+	conf.VerifyConnection = func(tls.ConnectionState) error { return errors.New("revoked") }
+	wantKind(t, stop("node1"), fail.Unavailable, "revoked")
 }

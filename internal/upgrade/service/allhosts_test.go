@@ -56,7 +56,9 @@ func newCASRig(t *testing.T, version string) *casRig {
 	t.Helper()
 	c := &casRig{status: 3, version: "E0705", dir: t.TempDir()}
 	c.rig = newRig(t, storetest.NewMem(), "h1", func(p *Parts) {
-		p.Dial = func(string) (Peer, error) { return tells{host: "h2", status: &c.status, version: &c.version}, nil }
+		p.Dial = func(cluster.HostID, string) (Peer, error) {
+			return tells{host: "h2", status: &c.status, version: &c.version}, nil
+		}
 	})
 	other := bare("h2")
 	other.API = "https://192.0.2.2:1"

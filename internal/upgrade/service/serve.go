@@ -79,7 +79,7 @@ func (s *Service) holders(sha string) []cache.Holder {
 
 // fetch opens the file of a bundle on another host.
 func (s *Service) fetch(ctx context.Context, h cache.Holder, sha string, offset int64) (io.ReadCloser, int64, error) {
-	c, err := s.Dial(h.API)
+	c, err := s.Dial(h.Host, h.API)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -223,7 +223,7 @@ func (s *Service) AgentOf(host cluster.HostID) (Peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Dial(at)
+	return s.Dial(host, at)
 }
 
 // AgentAt is where the agent of another host is reached.

@@ -203,8 +203,8 @@ func serveTLS(t *testing.T, ca *servertest.Authority, host string, agents server
 }
 
 // dials calls other agents as this program does.
-func dials(conf *tls.Config) func(string) (Peer, error) {
-	return func(target string) (Peer, error) { return api.Dial(target, conf) }
+func dials(conf *tls.Config) func(cluster.HostID, string) (Peer, error) {
+	return func(host cluster.HostID, target string) (Peer, error) { return api.DialHost(host, target, conf, nil) }
 }
 
 // TestBundlesTravel from agent to agent, over TLS, and go on after a break.

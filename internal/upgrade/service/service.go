@@ -52,8 +52,8 @@ type Parts struct {
 	Bridges func(ctx context.Context, names []string) []fact.Bridge
 	// Seen gives what all hosts report; false: that is not read yet.
 	Seen func() (map[cluster.HostID]report.Seen, bool)
-	// Dial prepares calls to the agent of another host, at what it reports as its API.
-	Dial func(api string) (Peer, error)
+	// Dial prepares calls to the agent of another host, at what it reports as its API. Who is there is to be that host.
+	Dial func(host cluster.HostID, api string) (Peer, error)
 
 	Exe           string   // this program, absolute, and the arguments with which it is
 	Helper        []string // the helper of package action/program
