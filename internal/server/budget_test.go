@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"io"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/fail"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
 
@@ -256,6 +258,43 @@ func TestStreamsMayBeSilent(t *testing.T) {
 	}
 	if w.written != 3*takeBytes || w.within != 3 || !w.deadline.IsZero() {
 		t.Errorf("%+v", w)
+	}
+}
+
+// TestStreamsOutlastThePatience: what sends once a second goes on, with HTTP/2 and HTTP/1.1, and the connection
+// serves the next call.
+func TestStreamsOutlastThePatience(t *testing.T) {
+	need.Seconds(t)
+	ca := servertest.NewAuthority(t)
+	_, _, addr := impatient(t, ca)
+	for _, two := range []bool{true, false} {
+		tr := httpAs(t, ca, "g1")
+		tr.Protocols.SetHTTP2(two)
+		tr.Protocols.SetHTTP1(!two)
+		resp, err := post(t, tr, addr, apiv1connect.ClusterServiceWatchStatusProcedure, bytes.NewReader(make([]byte, 5)), "Content-Type", "application/connect+proto")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // one at once, one after a beat
+			head := make([]byte, 5)
+			if _, err := io.ReadFull(resp.Body, head); err != nil || head[0] != 0 {
+				t.Fatalf("HTTP/2 %v: %v, %v", two, head, err)
+			}
+			if _, err := io.CopyN(io.Discard, resp.Body, int64(binary.BigEndian.Uint32(head[1:]))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resp.Body.Close()
+		for range 2 { // on one connection
+			resp, err := post(t, tr, addr, apiv1connect.ClusterServiceGetStatusProcedure, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+				t.Errorf("HTTP/2 %v: %s, %v", two, resp.Status, err)
+			}
+			resp.Body.Close()
+		}
 	}
 }
 

@@ -26,7 +26,6 @@ type patience struct {
 // serve has next answer a call.
 func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
-	// Deadlines are those of the connection with HTTP/1.1, where one call comes after the other.
 	if rc.SetWriteDeadline(time.Time{}) != nil || rc.SetReadDeadline(time.Now().Add(t.body)) != nil {
 		next.ServeHTTP(w, r) // no listener of the API has such connections
 		return
@@ -37,7 +36,9 @@ func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 		many: r.URL.Path == apiv1connect.UpgradeServicePutBundleProcedure, within: t.body,
 	}
 	next.ServeHTTP(&taken{w, rc, t.take}, r)
-	_ = rc.SetWriteDeadline(time.Now().Add(t.take)) // of what is buffered; it fails where the connection has ended
+	if r.ProtoMajor > 1 { // else the connection goes on with it
+		_ = rc.SetWriteDeadline(time.Now().Add(t.take)) // of what is buffered; it fails where the connection has ended
+	}
 }
 
 // sent is the body of a call. It must come in time, and have no more bytes than a message may have.
