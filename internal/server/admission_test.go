@@ -114,13 +114,16 @@ func TestNothingIsReadOfWhatIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			said := map[string]string{"body": string(body), "trailer": resp.Trailer.Get("Grpc-Message"), "header": resp.Header.Get("Grpc-Message")}[in]
+			said := map[string]string{
+				"body": string(body), "trailer": resp.Trailer.Get("Grpc-Message"), "header": resp.Header.Get("Grpc-Message"),
+			}[in]
 			if !strings.Contains(said, "not allowed: "+name+" is ") || in == "body" && !strings.Contains(said, "permission_denied") {
 				t.Errorf("%s by %s: %s %q, %v", procedure, contentType, resp.Status, said, resp.Header)
 			}
 		}
 	}
-	if resp := call(guestHost, apiv1connect.PairServiceGetPairProcedure, "application/proto"); resp.StatusCode != http.StatusBadRequest {
+	resp := call(guestHost, apiv1connect.PairServiceGetPairProcedure, "application/proto")
+	if resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a service that this cluster does not have: %s", resp.Status)
 	}
 	for _, path := range []string{"/", "/holdfast.v1.UpgradeService/New", "/holdfast.v1.NewService/Get", apiv1connect.ClusterServiceStartProcedure + "/"} {
@@ -145,17 +148,9 @@ func TestRefusedOverTheWire(t *testing.T) {
 	s, _ := limitedServer(t, ca, servertest.ListenLog(func(at string) { ready <- at }))
 	serve(t, s)
 	addr := <-ready
-	cert := ca.PeerCert(t, "g1")
-	tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: ca.Pool, MinVersion: tls.VersionTLS13}}
-	tr.Protocols.SetHTTP2(true)
-	defer tr.CloseIdleConnections()
+	tr := httpAs(t, ca, "g1")
 	for range 20 {
-		r, err := http.NewRequestWithContext(try.Context(t), http.MethodPost, "https://"+addr+apiv1connect.UpgradeServiceRunUpgradeProcedure, io.LimitReader(zeros{}, 8<<20))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/proto")
-		resp, err := tr.RoundTrip(r)
+		resp, err := post(t, tr, addr, apiv1connect.UpgradeServiceRunUpgradeProcedure, io.LimitReader(zeros{}, 8<<20))
 		if err != nil {
 			t.Fatal(err)
 		}

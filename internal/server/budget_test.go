@@ -272,7 +272,8 @@ func TestStreamsOutlastThePatience(t *testing.T) {
 		tr := httpAs(t, ca, "g1")
 		tr.Protocols.SetHTTP2(two)
 		tr.Protocols.SetHTTP1(!two)
-		resp, err := post(t, tr, addr, apiv1connect.ClusterServiceWatchStatusProcedure, bytes.NewReader(make([]byte, 5)), "Content-Type", "application/connect+proto")
+		resp, err := post(t, tr, addr, apiv1connect.ClusterServiceWatchStatusProcedure,
+			bytes.NewReader(make([]byte, 5)), "Content-Type", "application/connect+proto")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,8 @@ func slotted(t *testing.T, ca *servertest.Authority, edit func(*slots)) *slots {
 		t.Fatal(err)
 	}
 	l := newSlots(ln, &tls.Config{
-		Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+		Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, MinVersion: tls.VersionTLS13,
+		ClientCAs: ca.Pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	}, Options{Log: slog.New(slog.DiscardHandler), Hosts: sorted})
 	if edit != nil {
 		edit(l)
@@ -72,7 +73,9 @@ func enter(t *testing.T, l *slots, ca *servertest.Authority, cert tls.Certificat
 		return nil, err
 	}
 	t.Cleanup(func() { raw.Close() })
-	c := tls.Client(raw, &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: ca.Pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13})
+	conf := api.ClientTLS(cert, ca.Pool)
+	conf.ServerName = "127.0.0.1"
+	c := tls.Client(raw, conf)
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		raw.Close()
 		return nil, err
