@@ -126,7 +126,8 @@ func TestNothingIsReadOfWhatIsRefused(t *testing.T) {
 	if resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("a service that this cluster does not have: %s", resp.Status)
 	}
-	for _, path := range []string{"/", "/holdfast.v1.UpgradeService/New", "/holdfast.v1.NewService/Get", apiv1connect.ClusterServiceStartProcedure + "/"} {
+	none := []string{"/", "/holdfast.v1.UpgradeService/New", "/holdfast.v1.NewService/Get", apiv1connect.ClusterServiceStartProcedure + "/"}
+	for _, path := range none {
 		if resp := call(operator, path, "application/proto"); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %s", path, resp.Status)
 		}
