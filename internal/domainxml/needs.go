@@ -52,7 +52,7 @@ func (d *Domain) need(r rule, p place) (n Need, ok bool) {
 	}
 	switch r.kind {
 	case Export:
-		n.Value = export(p.n)
+		n.Value, n.At = export(p.n), p.n.attr("tls")
 		return n, true
 	case Hugepages:
 		return d.hugepages(n, p)
@@ -109,12 +109,21 @@ func listens(n *node) string {
 // export is the URI of an NBD export.
 func export(source *node) string {
 	u := url.URL{Scheme: "nbd", Path: "/" + source.attr("name")}
+	if source.attr("tls") == "yes" {
+		u.Scheme = "nbds"
+	}
+	q := url.Values{}
+	if name := source.attr("tlsHostname"); name != "" {
+		q.Set("tls-hostname", name)
+	}
 	h := source.first("host")
 	if h.attr("transport") == "unix" || h.attr("socket") != "" {
 		u.Scheme += "+unix"
-		u.RawQuery = url.Values{"socket": {h.attr("socket")}}.Encode()
+		q.Set("socket", h.attr("socket"))
+		u.RawQuery = q.Encode()
 		return u.String()
 	}
+	u.RawQuery = q.Encode()
 	u.Host = h.attr("name")
 	if strings.Contains(u.Host, ":") {
 		u.Host = "[" + u.Host + "]"

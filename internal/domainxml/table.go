@@ -29,7 +29,7 @@ const (
 	Cgroup    Kind = "controller" // of control groups
 	Security  Kind = "security"   // of libvirt
 	Keymap    Kind = "keymap"     // of QEMU
-	Export    Kind = "export"     // of an NBD server, as a URI
+	Export    Kind = "export"     // of an NBD server, as a URI; Need.At is its attribute tls, yes, no or none
 	Listener  Kind = "listener"   // a Unix socket on which somebody listens
 )
 
@@ -108,7 +108,7 @@ var table = []rule{
 	{at: "devices/disk/driver/@type", only: []string{"-", "raw", "qcow2"}, why: whyFormat},
 	{at: "devices/disk/source/dataStore/format/@type", only: []string{"-", "raw"}, why: whyFormat},
 	{at: "devices/disk/backingStore+/format/@type", only: []string{"-", "raw", "qcow2"}, why: whyFormat},
-	{at: "devices/disk/source/@tls", never: []string{"yes"}, why: notLooked},
+	{at: "devices/disk[type=file|block|]/source/@tls", never: []string{"yes"}, why: notLooked},
 	{at: "devices/disk/source/@fdgroup", never: []string{"*"}, why: notLooked},
 	{at: "devices/disk/source/reservations", never: []string{"*"}, why: notLooked},
 	{at: "devices/disk/driver/@io", never: []string{"io_uring"}, why: notLooked},

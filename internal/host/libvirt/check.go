@@ -110,7 +110,7 @@ func (d *Driver) checkFiles(ctx context.Context, spec cluster.GuestSpec, starts 
 		format, err = formatRaw, nil // checkPool looks at it
 	case err != nil:
 	case export != nil:
-		format, err = export.inspect(ctx)
+		format, err = export.inspect(ctx, d.secure)
 	default:
 		files = append(files, file{imageFile, spec.Image})
 	}

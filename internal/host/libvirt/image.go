@@ -3,6 +3,7 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -20,7 +21,9 @@ import (
 //	nbd://HOST[:PORT]/EXPORT
 //	nbd+unix:///EXPORT?socket=PATH
 //
-// (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md). The server
+// and with nbds in place of nbd where it is reached by TLS, see nbdtls.go
+// (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md; a name that the
+// server's certificate must have in place of HOST is the parameter tls-hostname). The server
 // must let in several clients at once (qemu-nbd --persistent --shared=8): a live
 // migration has two, and Check and ProbeImage of every host are one more each
 // for a moment.
@@ -39,6 +42,8 @@ type nbdExport struct {
 	host, port string // TCP
 	socket     string // or the path of a Unix socket
 	name       string // of the export; the default one is called ""
+	tls        string // the attribute of libvirt's XML: tlsYes, tlsNo, or "" for what qemu.conf says
+	tlsName    string // what the server's certificate must be for; "": host
 }
 
 // parseImage returns the export that an image's name means, nil for a file.
@@ -55,33 +60,41 @@ func parseImage(image string) (*nbdExport, error) {
 	if u.User != nil || u.Fragment != "" || u.Opaque != "" || strings.ContainsFunc(e.name, isControl) {
 		return nil, fmt.Errorf("image %q: want no user, fragment or control characters", image)
 	}
-	switch scheme {
-	case "nbd":
-		return e, e.tcp(u)
-	case "nbd+unix":
-		return e, e.unix(u)
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil || len(q["tls-hostname"]) > 1 || strings.ContainsFunc(q.Get("tls-hostname"), isControl) {
+		return nil, fmt.Errorf("image %q: want parameters in the form of a URI", image)
 	}
-	return nil, fmt.Errorf("image %q: want a path, nbd:// or nbd+unix://", image)
+	e.tlsName = q.Get("tls-hostname")
+	q.Del("tls-hostname")
+	if strings.HasPrefix(scheme, "nbds") {
+		e.tls = tlsYes
+	}
+	switch scheme {
+	case "nbd", "nbds":
+		return e, e.tcp(u, q)
+	case "nbd+unix", "nbds+unix":
+		return e, e.unix(u, q)
+	}
+	return nil, fmt.Errorf("image %q: want a path, nbd://, nbds://, nbd+unix:// or nbds+unix://", image)
 }
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-func (e *nbdExport) tcp(u *url.URL) error {
+func (e *nbdExport) tcp(u *url.URL, q url.Values) error {
 	e.host, e.port = u.Hostname(), u.Port()
 	if e.port == "" {
 		e.port = nbdPort
 	}
 	port, err := strconv.ParseUint(e.port, 10, 16)
-	if e.host == "" || err != nil || port == 0 || u.RawQuery != "" {
-		return fmt.Errorf("image %q: want nbd://HOST[:PORT]/EXPORT", u)
+	if e.host == "" || err != nil || port == 0 || len(q) > 0 {
+		return fmt.Errorf("image %q: want nbd://HOST[:PORT]/EXPORT or nbds://HOST[:PORT]/EXPORT", u)
 	}
 	return nil
 }
 
-func (e *nbdExport) unix(u *url.URL) error {
-	q, err := url.ParseQuery(u.RawQuery)
+func (e *nbdExport) unix(u *url.URL, q url.Values) error {
 	e.socket = q.Get("socket")
-	if err != nil || u.Host != "" || len(q) != 1 || !filepath.IsAbs(e.socket) || strings.ContainsFunc(e.socket, isControl) {
+	if u.Host != "" || len(q) != 1 || !filepath.IsAbs(e.socket) || strings.ContainsFunc(e.socket, isControl) {
 		return fmt.Errorf("image %q: want nbd+unix:///EXPORT?socket=PATH with an absolute path", u)
 	}
 	return nil
@@ -100,15 +113,15 @@ func (e *nbdExport) source() *libvirtxml.DomainDiskSourceNetwork {
 	if e.socket != "" {
 		h = libvirtxml.DomainDiskSourceHost{Transport: "unix", Socket: e.socket}
 	}
-	return &libvirtxml.DomainDiskSourceNetwork{Protocol: "nbd", Name: e.name, Hosts: []libvirtxml.DomainDiskSourceHost{h}}
+	return &libvirtxml.DomainDiskSourceNetwork{Protocol: "nbd", Name: e.name, TLS: e.tls, TLSHostname: e.tlsName, Hosts: []libvirtxml.DomainDiskSourceHost{h}}
 }
 
 // inspect asks the server for the export, whether it can be written, and for
 // its first bytes, which tell the format.
-func (e *nbdExport) inspect(ctx context.Context) (format string, err error) {
+func (e *nbdExport) inspect(ctx context.Context, s secure) (format string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, share(ctx, nbdLimit))
 	defer cancel()
-	head, err := e.head(ctx)
+	head, err := e.head(ctx, s)
 	if err != nil {
 		return "", err
 	}
@@ -116,7 +129,11 @@ func (e *nbdExport) inspect(ctx context.Context) (format string, err error) {
 }
 
 // head opens the export and reads its first bytes. ctx must have a deadline.
-func (e *nbdExport) head(ctx context.Context) ([]byte, error) {
+func (e *nbdExport) head(ctx context.Context, s secure) ([]byte, error) {
+	byTLS, err := s.nbdByTLS(e)
+	if err != nil {
+		return nil, fmt.Errorf("image: %s: %w", e, err)
+	}
 	network, addr := "tcp", net.JoinHostPort(e.host, e.port)
 	if e.socket != "" {
 		network, addr = "unix", e.socket
@@ -128,7 +145,11 @@ func (e *nbdExport) head(ctx context.Context) ([]byte, error) {
 	defer nc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) }) // its only error is that nc is closed
 	defer stop()
-	head, err := nbdHead(nc, e.name)
+	var encrypt func() (io.ReadWriter, error)
+	if byTLS {
+		encrypt = func() (io.ReadWriter, error) { return s.nbdEncrypt(ctx, nc, e) }
+	}
+	head, err := nbdHead(nc, e.name, encrypt)
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("image: %s: the server was reached but does not answer (does it let in several clients: qemu-nbd --persistent --shared=8?): %w", e, ctx.Err())

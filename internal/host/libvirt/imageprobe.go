@@ -16,12 +16,21 @@ import (
 const nbdAgain = 500 * time.Millisecond
 
 // ProbeImage tells whether the NBD export that image names answers on this host:
-// it opens it for writing and reads its first 512 bytes. An error that comes
-// before ctx ends is an answer: refused, reset, not the export that is wanted, or
+// it opens it for writing and reads its first 512 bytes, by TLS where QEMU would. An
+// error that comes before ctx ends is an answer: refused, reset, not the export that is
+// wanted, certificates that do not fit, or
 // a name that can not be resolved, which says nothing of the server. Without an
 // answer it goes on until ctx ends, also when the network says that there is no
 // way to the server. ctx must have a deadline.
 func ProbeImage(ctx context.Context, image string) error {
+	s, err := newSecure("", "", "")
+	if err != nil {
+		return err
+	}
+	return s.probeImage(ctx, image)
+}
+
+func (s secure) probeImage(ctx context.Context, image string) error {
 	e, err := parseImage(image)
 	if err != nil {
 		return err
@@ -33,7 +42,7 @@ func ProbeImage(ctx context.Context, image string) error {
 		return err
 	}
 	for {
-		_, err := e.head(ctx)
+		_, err := e.head(ctx, s)
 		if !isUnreachable(err) {
 			return err
 		}

@@ -220,19 +220,8 @@ func explainLock(err error) error {
 // confValue reads a text from one of libvirt's configuration files; "" when the
 // file or the setting is not there. The first setting counts, as for libvirt.
 func confValue(path, key string) (string, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("read libvirt's configuration: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		k, v, ok := strings.Cut(line, "=")
-		if !ok || strings.TrimSpace(k) != key {
-			continue
-		}
-		v = strings.TrimSpace(v)
+	v, ok, err := confSetting(path, key)
+	if ok {
 		for _, quote := range []string{`"`, `'`} {
 			if rest, ok := strings.CutPrefix(v, quote); ok {
 				if text, _, ok := strings.Cut(rest, quote); ok {
@@ -242,5 +231,34 @@ func confValue(path, key string) (string, error) {
 		}
 		return "", fmt.Errorf("%s: %s has no text in quotes", path, key)
 	}
-	return "", nil
+	return "", err
+}
+
+// confOn reads a switch from one of libvirt's configuration files, 0 or 1; 0 when the file or
+// the setting is not there. libvirtd does not start with anything else.
+func confOn(path, key string) (bool, error) {
+	v, ok, err := confSetting(path, key)
+	v, _, _ = strings.Cut(v, "#")
+	v = strings.TrimSpace(v)
+	if ok && v != "0" && v != "1" {
+		return false, fmt.Errorf("%s: %s has the value %s: want 0 or 1", path, key, v)
+	}
+	return v == "1", err
+}
+
+// confSetting returns what stands behind the first "key =" of a file, which may be missing.
+func confSetting(path, key string) (value string, ok bool, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("read libvirt's configuration: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if k, v, found := strings.Cut(line, "="); found && strings.TrimSpace(k) == key {
+			return strings.TrimSpace(v), true, nil
+		}
+	}
+	return "", false, nil
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // This file speaks as much of the NBD protocol as it takes to see what an export
-// is: fixed newstyle negotiation, the option GO, one read
+// is: fixed newstyle negotiation, the options STARTTLS and GO, one read
 // (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md). All
 // numbers are big endian.
 
@@ -24,6 +24,7 @@ const (
 	nbdFlagFixed    = 1 << 0 // of the server: it understands options
 	nbdFlagNoZeroes = 1 << 1
 
+	nbdOptStartTLS = 5
 	nbdOptGo       = 7
 	nbdRepAck      = 1
 	nbdRepInfo     = 3
@@ -42,13 +43,23 @@ const (
 var errReadOnly = errors.New("the export can only be read: offer it for writing")
 
 // nbdHead opens the export and returns its first bytes, at most nbdHeadMost. It
-// fails when the export is empty or can not be written. The caller bounds it by a
-// deadline on rw.
-func nbdHead(rw io.ReadWriter, export string) ([]byte, error) {
-	if err := nbdGreet(rw, export); err != nil {
+// fails when the export is empty or can not be written. encrypt is called when the
+// server is ready for TLS, and returns what to go on with; nil: without TLS. The
+// caller bounds it by a deadline on rw.
+func nbdHead(rw io.ReadWriter, export string, encrypt func() (io.ReadWriter, error)) ([]byte, error) {
+	if err := nbdGreet(rw); err != nil {
 		return nil, err
 	}
-	size, err := nbdGo(rw)
+	if encrypt != nil {
+		if err := nbdStartTLS(rw); err != nil {
+			return nil, err
+		}
+		var err error
+		if rw, err = encrypt(); err != nil {
+			return nil, err
+		}
+	}
+	size, err := nbdGo(rw, export)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +86,8 @@ func nbdHead(rw io.ReadWriter, export string) ([]byte, error) {
 	return head, nbdSend(rw, uint32(nbdAskMagic), uint16(0), uint16(nbdCmdDisc), uint64(2), uint64(0), uint32(0))
 }
 
-// nbdGreet reads the server's greeting and asks for the export.
-func nbdGreet(rw io.ReadWriter, export string) error {
+// nbdGreet reads the server's greeting and answers it.
+func nbdGreet(rw io.ReadWriter) error {
 	var hello struct {
 		Magic, Opt uint64
 		Flags      uint16
@@ -87,40 +98,68 @@ func nbdGreet(rw io.ReadWriter, export string) error {
 	if hello.Magic != nbdMagic || hello.Opt != nbdOptMagic || hello.Flags&nbdFlagFixed == 0 {
 		return errors.New("it is no NBD server with fixed newstyle negotiation")
 	}
-	name := []byte(export)
-	return nbdSend(rw, uint32(nbdClientFlags), uint64(nbdOptMagic), uint32(nbdOptGo),
-		uint32(4+len(name)+2), uint32(len(name)), name, uint16(0))
+	return nbdSend(rw, uint32(nbdClientFlags))
 }
 
-// nbdGo reads the replies to GO and returns the size of the export.
-func nbdGo(rw io.ReadWriter) (size uint64, err error) {
+// nbdReply reads one reply to an option.
+func nbdReply(r io.Reader, option uint32) (kind uint32, data []byte, err error) {
+	var h struct {
+		Magic           uint64
+		Opt, Kind, Size uint32
+	}
+	if err := nbdReceive(r, &h); err != nil {
+		return 0, nil, err
+	}
+	if h.Magic != nbdReplyMagic || h.Opt != option || h.Size > nbdReplyMost {
+		return 0, nil, errors.New("the reply to an option is not NBD's")
+	}
+	data = make([]byte, h.Size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return 0, nil, fmt.Errorf("read the server's reply: %w", err)
+	}
+	return h.Kind, data, nil
+}
+
+// nbdStartTLS asks for TLS, which begins when it returns without an error.
+func nbdStartTLS(rw io.ReadWriter) error {
+	if err := nbdSend(rw, uint64(nbdOptMagic), uint32(nbdOptStartTLS), uint32(0)); err != nil {
+		return err
+	}
+	kind, data, err := nbdReply(rw, nbdOptStartTLS)
+	switch {
+	case err != nil:
+		return err
+	case kind&nbdRepError != 0:
+		return fmt.Errorf("the server offers no TLS (it says %q): have it serve the export by TLS (qemu-nbd --tls-creds)", data)
+	case kind != nbdRepAck:
+		return errors.New("the reply to an option is not NBD's")
+	}
+	return nil
+}
+
+// nbdGo asks for the export, reads the replies and returns its size.
+func nbdGo(rw io.ReadWriter, export string) (size uint64, err error) {
+	name := []byte(export)
+	if err := nbdSend(rw, uint64(nbdOptMagic), uint32(nbdOptGo), uint32(4+len(name)+2), uint32(len(name)), name, uint16(0)); err != nil {
+		return 0, err
+	}
 	var readOnly bool
 	for {
-		var r struct {
-			Magic           uint64
-			Opt, Kind, Size uint32
-		}
-		if err := nbdReceive(rw, &r); err != nil {
+		kind, data, err := nbdReply(rw, nbdOptGo)
+		if err != nil {
 			return 0, err
 		}
-		if r.Magic != nbdReplyMagic || r.Opt != nbdOptGo || r.Size > nbdReplyMost {
-			return 0, errors.New("the reply to the option GO is not NBD's")
-		}
-		data := make([]byte, r.Size)
-		if _, err := io.ReadFull(rw, data); err != nil {
-			return 0, fmt.Errorf("read the server's reply: %w", err)
-		}
 		switch {
-		case r.Kind&nbdRepError != 0:
-			return 0, nbdRefusal(r.Kind, data)
-		case r.Kind == nbdRepInfo && len(data) >= 12 && binary.BigEndian.Uint16(data) == nbdInfoExport:
+		case kind&nbdRepError != 0:
+			return 0, nbdRefusal(kind, data)
+		case kind == nbdRepInfo && len(data) >= 12 && binary.BigEndian.Uint16(data) == nbdInfoExport:
 			size = binary.BigEndian.Uint64(data[2:])
 			readOnly = binary.BigEndian.Uint16(data[10:])&nbdExportRO != 0
-		case r.Kind == nbdRepAck && readOnly:
+		case kind == nbdRepAck && readOnly:
 			return 0, errReadOnly
-		case r.Kind == nbdRepAck && size == 0:
+		case kind == nbdRepAck && size == 0:
 			return 0, errors.New("the export is empty: put the content there")
-		case r.Kind == nbdRepAck:
+		case kind == nbdRepAck:
 			return size, nil
 		}
 	}
@@ -129,7 +168,7 @@ func nbdGo(rw io.ReadWriter) (size uint64, err error) {
 func nbdRefusal(kind uint32, text []byte) error {
 	switch kind {
 	case nbdErrTLS:
-		return errors.New("the server wants TLS, which is not supported")
+		return errors.New("the server wants TLS: name the image by nbds://, in a domain of your own give its source tls='yes'")
 	case nbdErrUnknown:
 		return fmt.Errorf("the server has no such export (it says %q)", text)
 	}

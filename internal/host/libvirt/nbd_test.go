@@ -73,6 +73,9 @@ func TestParseImage(t *testing.T) {
 		"nbd://10.0.0.1":                      {host: "10.0.0.1", port: "10809"},
 		"nbd://stor:99/mnvm":                  {host: "stor", port: "99", name: "mnvm"},
 		"nbd://[fd00::1]:99/a/b%20c":          {host: "fd00::1", port: "99", name: "a/b c"},
+		"nbds://stor/mnvm":                    {host: "stor", port: "10809", name: "mnvm", tls: "yes"},
+		"nbds://10.0.0.1/m?tls-hostname=a+b":  {host: "10.0.0.1", port: "10809", name: "m", tls: "yes", tlsName: "a b"},
+		"nbds+unix:///m?socket=/s":            {socket: "/s", name: "m", tls: "yes"},
 		"nbd+unix:///?socket=/run/s":          {socket: "/run/s"},
 		"nbd+unix:///mnvm?socket=/run/a%20b":  {socket: "/run/a b", name: "mnvm"},
 		"nbd+unix:///m,n=1?socket=/run/nbd,s": {socket: "/run/nbd,s", name: "m,n=1"},
@@ -84,7 +87,8 @@ func TestParseImage(t *testing.T) {
 	}
 	for _, image := range []string{
 		"nbd:///mnvm", "nbd://:99/mnvm", "nbd://h:0/x", "nbd://h:65536/x", "nbd://h:nbd/x", "nbd://u@h/x", "nbd://h/x#y", "nbd://h/x?socket=/s", "nbd://h/a%0ab",
-		"nbd+unix:///x", "nbd+unix:///x?socket=s", "nbd+unix://h/x?socket=/s", "nbd+unix:///x?socket=/s&tls=1", "nbds://h/x", "rbd://pool/x", "iscsi://h/x", "nbd://%zz",
+		"nbd+unix:///x", "nbd+unix:///x?socket=s", "nbd+unix://h/x?socket=/s", "nbd+unix:///x?socket=/s&tls=1", "nbds://h/x?tls=1", "nbds://h/x?tls-hostname=%0a",
+		"nbds:///x", "nbds+unix:///x", "nbdsx://h/x", "nbds://h/x?tls-hostname=a&tls-hostname=b", "rbd://pool/x", "iscsi://h/x", "nbd://%zz",
 	} {
 		if e, err := parseImage(image); err == nil {
 			t.Errorf("%s: accepted as %+v", image, e)
@@ -116,7 +120,7 @@ func TestInspectRealServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		format, err := e.inspect(context.Background())
+		format, err := e.inspect(context.Background(), secure{})
 		if format != c.format || (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %q, %v, want %q, %q", c.name, format, err, c.format, c.want)
 		}
@@ -134,7 +138,7 @@ func TestInspectIsBounded(t *testing.T) {
 	e := &nbdExport{host: "127.0.0.1", port: strconv.Itoa(l.Addr().(*net.TCPAddr).Port)}
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	_, err = e.inspect(ctx) // nobody accepts, the kernel does
+	_, err = e.inspect(ctx, secure{}) // nobody accepts, the kernel does
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "--shared") {
 		t.Errorf("no greeting: %v", err)
 	}
@@ -166,7 +170,7 @@ func TestNBDAnswers(t *testing.T) {
 		{"nothing", "", "", "EOF"},
 		{"another service", "SSH-2.0-OpenSSH_9.2p1 Debian\r\n", "", "no NBD server"},
 		{"old style", "NBDMAGIC\x00\x00\x42\x02\x81\x86\x12\x53\x00\x00", "", "no NBD server"},
-		{"TLS", hello + reply(nbdErrTLS, "tls"), "", "wants TLS"},
+		{"TLS", hello + reply(nbdErrTLS, "tls"), "", "name the image by nbds://"},
 		{"refused", hello + reply(nbdRepError|2, "by policy"), "", "by policy"},
 		{"long reply", hello + long, "", "not NBD's"},
 		{"no info", hello + reply(nbdRepAck, ""), "", "is empty"},
@@ -179,7 +183,7 @@ func TestNBDAnswers(t *testing.T) {
 		head, err := nbdHead(struct {
 			io.Reader
 			io.Writer
-		}{strings.NewReader(c.says), io.Discard}, "mnvm")
+		}{strings.NewReader(c.says), io.Discard}, "mnvm", nil)
 		if string(head) != c.head || (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %q, %v, want %q, %q", c.name, head, err, c.head, c.want)
 		}

@@ -54,7 +54,7 @@ func (d *Driver) checkNeeds(ctx context.Context, spec cluster.GuestSpec, starts 
 	}
 	var errs []error
 	for _, n := range exports {
-		errs = append(errs, about(n, checkExport(ctx, n)))
+		errs = append(errs, about(n, d.checkExport(ctx, n)))
 	}
 	type result struct {
 		hasVars bool
@@ -377,10 +377,11 @@ func checkKeymap(name string) error {
 }
 
 // checkExport asks an NBD server, which may let a guest that only reads an export only read it.
-func checkExport(ctx context.Context, n domainxml.Need) error {
+func (d *Driver) checkExport(ctx context.Context, n domainxml.Need) error {
 	e, err := parseImage(n.Value)
 	if err == nil {
-		_, err = e.inspect(ctx)
+		e.tls = n.At
+		_, err = e.inspect(ctx, d.secure)
 	}
 	if errors.Is(err, errReadOnly) && !n.Write {
 		return nil

@@ -62,7 +62,7 @@ func (s secure) look() MigrationSecurity {
 	if s.mode == TLSOff {
 		return MigrationSecurity{Why: "libvirt.migrate_tls is " + TLSOff}
 	}
-	dir, err := s.dir()
+	dir, err := s.dir("migrate")
 	if err == nil {
 		err = checkMemoryPair(dir, s.qemuUser())
 	}
@@ -100,14 +100,14 @@ func withTLS(on bool, host string, flags golibvirt.DomainMigrateFlags, params []
 }
 
 // dir is where libvirt has QEMU look, in its own order (virQEMUDriverConfig): a setting
-// for migrations, its default folder if there, the setting for all, its default folder.
-func (s secure) dir() (string, error) {
+// for the use ("migrate", "nbd"), its default folder if there, the setting for all, its default folder.
+func (s secure) dir(use string) (string, error) {
 	conf := filepath.Join(s.confDir, "qemu.conf")
-	dir, err := confValue(conf, "migrate_tls_x509_cert_dir")
+	dir, err := confValue(conf, use+"_tls_x509_cert_dir")
 	if err != nil || dir != "" {
 		return dir, err
 	}
-	dir = filepath.Join(s.pkiDir, "libvirt-migrate")
+	dir = filepath.Join(s.pkiDir, "libvirt-"+use)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -137,16 +137,12 @@ func (s secure) qemuUser() *user.User {
 // (https://www.qemu.org/docs/master/system/tls.html). as is who reads them; nil: unknown.
 func checkMemoryPair(dir string, as *user.User) error {
 	path := filepath.Join(dir, "ca-cert.pem")
-	text, err := os.ReadFile(path)
+	roots, err := readAuthority(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no certificate in %s", dir)
 	}
 	if err != nil {
-		return fmt.Errorf("certificate of the authority: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return fmt.Errorf("%s: no certificate in it", path)
+		return err
 	}
 	for name, use := range map[string]x509.ExtKeyUsage{"server": x509.ExtKeyUsageServerAuth, "client": x509.ExtKeyUsageClientAuth} {
 		cert, key := filepath.Join(dir, name+"-cert.pem"), filepath.Join(dir, name+"-key.pem")
@@ -160,10 +156,31 @@ func checkMemoryPair(dir string, as *user.User) error {
 		if err := qemuUsage(pair.Leaf); err != nil {
 			return fmt.Errorf("%s: %w", cert, err)
 		}
-		for _, f := range []string{path, cert, key} {
-			if !readableBy(as, f) {
-				return fmt.Errorf("%s can not be read by %s, who runs QEMU: chgrp and chmod 640", f, as.Username)
-			}
+		if err := readable(as, path, cert, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAuthority reads the certificates of a file of QEMU's ca-cert.pem.
+func readAuthority(path string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of the authority: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no certificate in it", path)
+	}
+	return roots, nil
+}
+
+// readable makes sure that QEMU can read files; as is who runs it, nil: unknown.
+func readable(as *user.User, files ...string) error {
+	for _, f := range files {
+		if !readableBy(as, f) {
+			return fmt.Errorf("%s can not be read by %s, who runs QEMU: chgrp and chmod 640", f, as.Username)
 		}
 	}
 	return nil

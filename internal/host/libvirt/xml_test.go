@@ -32,13 +32,15 @@ func TestDomainXML(t *testing.T) {
 	if err := os.WriteFile(arm.VNC.PasswordFile, []byte("a<b"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	netTLS := net
+	netTLS.Image = "nbds://stor/mnvm"
 	armNet := net
 	armNet.Arch, armNet.OnPanic, armNet.Emulate = "aarch64", "", true
 	for _, c := range []struct {
 		name, format string
 		spec         cluster.GuestSpec
 	}{
-		{"kvm.xml", formatQcow2, fullSpec()}, {"emulate.xml", formatRaw, small}, {"nbd.xml", formatRaw, net},
+		{"kvm.xml", formatQcow2, fullSpec()}, {"emulate.xml", formatRaw, small}, {"nbd.xml", formatRaw, net}, {"nbds.xml", formatRaw, netTLS},
 		{"aarch64-kvm.xml", formatQcow2, arm}, {"aarch64-nbd.xml", formatRaw, armNet},
 	} {
 		got, err := domainXML(c.spec, c.format)
