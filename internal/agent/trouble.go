@@ -39,6 +39,7 @@ func (nd *node) troubles(srv *server.Server, a *loop.Agent) string {
 			all = append(all, t)
 		}
 	}
+	all = append(all, a.PlainDisks()...)
 	if nd.keeper != nil {
 		if t := nd.keeper.warning(); t != "" {
 			all = append(all, t)

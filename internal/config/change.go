@@ -122,6 +122,9 @@ func Diff(a, b Cluster) []Change {
 		if swaps && c.Effect == Install && swap.about(c.Path) {
 			c.Effect, c.Why = Swap, ""
 		}
+		if c.Path == "ImageURL" && sameImage(a.ImageURL, b.ImageURL) {
+			c.Effect, c.Why = AtStart, ""
+		}
 	}
 	return out
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -293,15 +292,7 @@ func (c *checker) restart(cl *Cluster) {
 	default:
 		c.fault("OnPanic", cl.OnPanic, "want restart, coredump or preserve")
 	}
-	if cl.ImageURL == "" {
-		return
-	}
-	u, err := url.Parse(cl.ImageURL)
-	if err != nil || u.Scheme != "nbd" || u.User != nil || !isHostPort(u.Host, true) || u.RawQuery != "" || u.Fragment != "" {
-		c.fault("ImageURL", cl.ImageURL, "want nbd://HOST:PORT/EXPORT, or nothing")
-	} else if cl.Type != FileConf {
-		c.fault("ImageURL", cl.ImageURL, "allowed only with Type FileConf")
-	}
+	c.imageURL(cl)
 }
 
 func (c *checker) lockManager(l *LockManager) {

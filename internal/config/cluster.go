@@ -42,7 +42,7 @@ type Cluster struct {
 	Restart            Restart             `json:"Restart,omitzero"`
 	OnPanic            string              `json:"OnPanic,omitempty"`    // restart (default), coredump or preserve
 	Ceph               Ceph                `json:"Ceph,omitzero"`        // with CephConf: as whom the hosts reach the pool
-	ImageURL           string              `json:"ImageURL,omitempty"`   // nbd://HOST:PORT/EXPORT in place of the image in ImageFolder
+	ImageURL           string              `json:"ImageURL,omitempty"`   // nbds://HOST:PORT/EXPORT, or nbd:// without TLS, in place of the image in ImageFolder
 	Labels             map[string]string   `json:"Labels,omitempty"`     // free text for people and metrics
 	DirectBoot         *DirectBoot         `json:"DirectBoot,omitempty"` // for test guests
 	DomainXML          DomainXML           `json:"DomainXML,omitempty"`  // the operator's own domain in place of the one that is built

@@ -47,6 +47,11 @@ func (c *checker) domain(cl *Cluster, opt Options) {
 	for _, f := range dom.Check(domainxml.Rules{Folder: cl.ImageFolder, Locked: cl.LockManager != nil && cl.LockManager.Type == "virtlockd", Screen: cl.VNC != nil}) {
 		c.found = append(c.found, strictyaml.Fault{Place: c.doc.Place(p), Path: p + " " + f.Path, Value: strictyaml.Shorten(f.Value), Want: f.Want})
 	}
+	for _, n := range dom.Needs() {
+		if s := plainNeed(n); s != "" {
+			c.warn(p, n.What+": "+plainText(s))
+		}
+	}
 	for i, n := range cl.Network {
 		path := index("Network", i)
 		switch bridge, there := dom.Bridge(n.MacAddress); {

@@ -83,6 +83,20 @@ func (a *Agent) GuestMemory() (mib int, here bool) {
 	return cfg.BeginsWithMiB(), here
 }
 
+// PlainDisks tells of the guest's disks that this host reaches over a network without TLS, see
+// config.Cluster; none while the guest is not here.
+func (a *Agent) PlainDisks() []string {
+	var cfg config.Cluster
+	if !a.peek(func() {
+		if a.s.core.Guest.Seen.State != cluster.GuestAbsent {
+			cfg = a.s.guest()
+		}
+	}) {
+		return nil
+	}
+	return cfg.PlainDisks()
+}
+
 // GuestAddresses are those of the guest on this host, in the order of its cards.
 func (a *Agent) GuestAddresses() (addrs []string) {
 	a.peek(func() {

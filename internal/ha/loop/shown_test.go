@@ -168,3 +168,16 @@ func TestWhatWasReadIsOfAnyAge(t *testing.T) {
 		})
 	}
 }
+
+// TestAPlainDiskIsToldWhereTheGuestIs: and by no other host, whose network it does not use.
+func TestAPlainDiskIsToldWhereTheGuestIs(t *testing.T) {
+	sceneWith(t, func(c *config.Cluster) { c.ImageURL = "nbd://192.0.2.9:10809/m" }, func(w *world) {
+		home := w.home()
+		for _, h := range w.hosts {
+			got := strings.Join(h.agent.PlainDisks(), "; ")
+			if strings.Contains(got, "whoever reaches 192.0.2.9:10809") != (h == home) || h != home && got != "" {
+				t.Errorf("%s, with the guest: %t: %q", h.id, h == home, got)
+			}
+		}
+	})
+}
