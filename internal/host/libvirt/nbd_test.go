@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/need"
 	"holdfast/internal/testbed/try"
 )
@@ -220,6 +221,31 @@ func TestGuestOnNBD(t *testing.T) {
 	}
 	if _, err := h.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) {
 		t.Errorf("start from another export: %v", err)
+	}
+}
+
+// serveNBDHere is the operation serve-nbd of a host.
+func serveNBDHere(ctx context.Context, text string) error {
+	words := strings.Fields(text)
+	image, addr, port := words[0], words[1], words[2]
+	path, err := exec.LookPath("qemu-nbd")
+	if err != nil {
+		return err
+	}
+	args := append([]string{path, "--format=raw", "--cache=none", "--persistent", "--shared=8",
+		"--export-name=mnvm", "--bind=" + addr, "--port=" + port, image}, words[3:]...)
+	p, err := os.StartProcess(path, args, &os.ProcAttr{Files: []*os.File{nil, os.Stderr, os.Stderr}})
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(addr, port))
+		if err == nil {
+			return errors.Join(c.Close(), p.Release())
+		}
+		if !sleep.For(ctx, 20*time.Millisecond) {
+			return err
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/pki"
 	"holdfast/internal/testbed/need"
 )
@@ -253,5 +254,75 @@ func TestNamesOfNBDServers(t *testing.T) {
 		if got := isNBDServer(selfSigned(t, c.cert).Leaf, c.name); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
+	}
+}
+
+// TestGuestOnNBDByTLS: libvirt and QEMU do what nbdtls.go says of them. The server runs on one of two hosts; a guest
+// of the other reads its disk by TLS, also where only qemu.conf asks for that, and moves.
+func TestGuestOnNBDByTLS(t *testing.T) {
+	ca := authority(t, "storage")
+	hosts := newHostsWith(t, 2, func(h *host, files map[string]string) {
+		if err := ca.WriteQEMU(filepath.Join(h.dir, "etc/pki/qemu"), issue(t, ca, h)); err != nil {
+			t.Fatal(err)
+		}
+		files["qemu.conf"] += "nbd_tls_x509_cert_dir = \"/etc/libvirt/pki/qemu\"\n"
+		if h.number == 2 {
+			files["qemu.conf"] += "nbd_tls = 1\n"
+		}
+	})
+	storage, h := hosts[0], hosts[1]
+	spec := guest(t)
+	filler(t, &spec, false)
+	mark(t, spec.Image)
+	storage.ip("link", "set", "lo", "up") // by which a host reaches its own addresses
+	image, err := os.ReadFile(spec.Image)
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err == nil {
+		err = os.WriteFile(plain, image, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ip("link", "set", "lo", "up")
+	h.must(request{Op: "serve-nbd", Text: plain + " " + h.addr + " 10809"})
+	storage.must(request{Op: "serve-nbd", Text: strings.Join(append([]string{spec.Image, storage.addr, "10810"},
+		serverCreds("/etc/libvirt/pki/qemu", "")...), " ")})
+	at := storage.addr + ":10810/mnvm"
+	for _, c := range []struct {
+		host *host
+		url  string
+		more bool // the guest is needed afterwards
+	}{
+		{storage, "nbd://" + h.addr + ":10809/mnvm", false}, // without TLS: so the marker would be seen
+		{h, "nbd://" + at, false},
+		{h, "nbds://" + at, true},
+	} {
+		spec.Image = c.url
+		c.host.must(request{Op: "check", Spec: spec})
+		c.host.must(request{Op: "sniff", Text: marker})
+		c.host.must(request{Op: "start", Spec: spec})
+		c.host.until("running", is(cluster.GuestRunning)) // before that QEMU reads the first sector, for the disk's geometry
+		seen := c.host.must(request{Op: "sniffed"}).Seen
+		if (seen.Clear > 0) != (c.host == storage) || seen.Bytes < 1<<10 {
+			t.Errorf("%s: %+v", c.url, seen)
+		}
+		if !c.more {
+			c.host.must(request{Op: "kill"})
+		}
+	}
+	h.must(request{Op: "migrate", Text: storage.addr, Timeout: 30 * time.Second})
+	storage.must(request{Op: "resume"})
+	if g := storage.must(request{Op: "observe"}).Guest; g.State != cluster.GuestRunning || g.Epoch != spec.Epoch {
+		t.Errorf("at the target: %+v", g)
+	}
+	h.until("absent at the source", is(cluster.GuestAbsent))
+	storage.must(request{Op: "kill"})
+
+	spec.Image = "nbd://" + at
+	if _, err := storage.do(request{Op: "check", Spec: spec}); err == nil || !strings.Contains(err.Error(), "the server wants TLS") {
+		t.Errorf("check without TLS: %v", err)
+	}
+	if _, err := storage.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) {
+		t.Errorf("start without TLS: %v", err)
 	}
 }

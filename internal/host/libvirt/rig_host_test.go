@@ -334,7 +334,7 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 	case "vnc": // ADDRESS PASSWORD
 		addr, password, _ := strings.Cut(r.Text, " ")
 		return vncLogin(addr, password)
-	case "serve-nbd": // IMAGE ADDRESS PORT, until the host ends
+	case "serve-nbd": // IMAGE ADDRESS PORT ARGUMENT..., until the host ends
 		return serveNBDHere(ctx, r.Text)
 	case "signal": // a daemon
 		h.mu.Lock()
@@ -407,31 +407,6 @@ func commandLine(ctx context.Context) (string, error) {
 	}
 	argv, err := t.dir.Args(found[0].PID)
 	return strings.Join(argv, " "), err
-}
-
-func serveNBDHere(ctx context.Context, text string) error {
-	var image, addr, port string
-	if _, err := fmt.Sscan(text, &image, &addr, &port); err != nil {
-		return err
-	}
-	path, err := exec.LookPath("qemu-nbd")
-	if err != nil {
-		return err
-	}
-	p, err := os.StartProcess(path, []string{path, "--format=raw", "--cache=none", "--persistent", "--shared=8",
-		"--export-name=mnvm", "--bind=" + addr, "--port=" + port, image}, &os.ProcAttr{Files: []*os.File{nil, os.Stderr, os.Stderr}})
-	if err != nil {
-		return err
-	}
-	for {
-		c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(addr, port))
-		if err == nil {
-			return errors.Join(c.Close(), p.Release())
-		}
-		if !sleep.For(ctx, 20*time.Millisecond) {
-			return err
-		}
-	}
 }
 
 type mountStep struct {
