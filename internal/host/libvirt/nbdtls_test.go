@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/domainxml"
 	"holdfast/internal/pki"
 	"holdfast/internal/testbed/need"
 )
@@ -127,6 +128,16 @@ func TestProbeRealServerByTLS(t *testing.T) {
 		err := c.host.probeImage(ctx, c.url)
 		if (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) || ctx.Err() != nil {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		cancel()
+	}
+
+	asked := &Driver{secure: clientWith(t, good, "nbd_tls = 1\n")}
+	for attr, want := range map[string]string{"": "", tlsYes: "", tlsNo: "the server wants TLS"} { // of a domain of the operator's
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		err := asked.checkExport(ctx, domainxml.Need{Kind: domainxml.Export, Value: "nbd://" + byTLS + "/mnvm", At: attr, Write: true})
+		if (want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("tls=%q: %v, want %q", attr, err, want)
 		}
 		cancel()
 	}
