@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -174,7 +175,8 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 			t.Error("it reads the secret of the heartbeats")
 		}
 	}
-	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`), records.KeyRequests + "x": []byte("now"), records.KeyLog + "00000000000000000001-g1-1": records.Encode(cluster.Event{})} {
+	event := cluster.Event{Kind: cluster.EvWant, By: "g1", Resource: r, Detail: "g1 in maintenance"}
+	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`), records.KeyRequests + "x": []byte("2026-01-02T03:04:05Z"), records.KeyLog + "00000000000000000001-g1-1": records.Encode(event)} {
 		if _, ok, err := thief.Txn(ctx, nil, []store.Op{{Key: key, Value: value}}); !ok || err != nil {
 			t.Errorf("its own %s: %t, %v", key, ok, err)
 		}
@@ -182,6 +184,79 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 	rest := cluster.Want{Run: true, Rest: []cluster.HostID{"g1"}}
 	if _, ok, err := thief.Txn(ctx, []store.Cmp{{Key: records.WantKey(r), Rev: revs[records.WantKey(r)]}}, []store.Op{{Key: records.WantKey(r), Value: records.Encode(rest)}}); !ok || err != nil {
 		t.Errorf("its own maintenance: %t, %v", ok, err)
+	}
+}
+
+// TestValuesOfAGuestHost: what it may write under a key of its own has the form that its agent
+// writes, and a size.
+func TestValuesOfAGuestHost(t *testing.T) {
+	const log = records.KeyLog + "00000000000000000001-g1-1"
+	said := cluster.Event{Kind: cluster.EvWant, By: "g1", Resource: cluster.MgmtVM, Detail: "g1 in maintenance"}
+	event := func(change func(*cluster.Event)) []byte {
+		e := said
+		change(&e)
+		return records.Encode(e)
+	}
+	big := func(n int, form string) []byte { return fmt.Appendf(nil, form, strings.Repeat("x", n)) }
+	for name, c := range map[string]struct {
+		key   string
+		value []byte
+		want  bool
+	}{
+		"an event":                   {log, event(func(*cluster.Event) {}), true},
+		"out of maintenance":         {log, event(func(e *cluster.Event) { e.Detail = "g1 out of maintenance" }), true},
+		"by a job":                   {log, event(func(e *cluster.Event) { e.User = "job" }), true},
+		"by root":                    {log, event(func(e *cluster.Event) { e.User = "root" }), false},
+		"by another":                 {log, event(func(e *cluster.Event) { e.By = "h1" }), false},
+		"of another":                 {log, event(func(e *cluster.Event) { e.Detail = "g2 in maintenance" }), false},
+		"another is off":             {log, event(func(e *cluster.Event) { e.Detail = "confirmed that h2 is off" }), false},
+		"a takeover":                 {log, event(func(e *cluster.Event) { e.Kind = cluster.EvTakeover }), false},
+		"an unknown kind":            {log, event(func(e *cluster.Event) { e.Kind = "x" }), false},
+		"with an epoch":              {log, event(func(e *cluster.Event) { e.Epoch.Seq = 1 }), false},
+		"with a proof":               {log, event(func(e *cluster.Event) { e.Proof = "fenced" }), false},
+		"long":                       {log, event(func(e *cluster.Event) { e.Detail = strings.Repeat("x", 2000) }), false},
+		"no JSON":                    {log, []byte("{"), false},
+		"without a sum":              {log, []byte("{}"), false},
+		"under another's name":       {records.KeyLog + "00000000000000000001-h1-1", event(func(*cluster.Event) {}), false},
+		"under a name with its own":  {records.KeyLog + "00000000000000000001-g1-1-h1-1", event(func(*cluster.Event) {}), false},
+		"a request":                  {records.KeyRequests + "abc", []byte("2026-01-02T03:04:05Z"), true},
+		"a request that is no time":  {records.KeyRequests + "abc", []byte("now"), false},
+		"a request of a long key":    {records.KeyRequests + strings.Repeat("x", 65), []byte("2026-01-02T03:04:05Z"), false},
+		"a large request":            {records.KeyRequests + "abc", big(1000, "%s"), false},
+		"a count":                    {"upgrade-probe/u1/g1", []byte(`{"run":"u1","host":"g1"}`), true},
+		"a count of a strange run":   {"upgrade-probe/u2/g1", []byte(`{"run":"u2","host":"g1"}`), false},
+		"a count that is none":       {"upgrade-probe/u1/g1", []byte(`[]`), false},
+		"a large count":              {"upgrade-probe/u1/g1", big(200<<10, `{"run":%q}`), false},
+		"addresses":                  {"upgrade-probe/addr/g1", []byte(`{"run":"u1"}`), true},
+		"addresses that are none":    {"upgrade-probe/addr/g1", []byte(`"x"`), false},
+		"another's addresses":        {"upgrade-probe/addr/g2", []byte(`{"run":"u1"}`), false},
+		"the time":                   {"upgrade-probe/u1/time/passed", []byte(`{}`), true},
+		"the time of a strange run":  {"upgrade-probe/u2/time/passed", []byte(`{}`), false},
+		"a note":                     {"upgrade-probe/u1/base/g1", []byte(`{}`), true},
+		"a folder of its own":        {"upgrade-probe/u1/x/g1", []byte(`{}`), false},
+		"the plan":                   {"upgrade-probe/u1/plan", []byte(`{}`), false},
+		"a report":                   {"fleet/g1", []byte(`{"host":{"name":"g1"}}`), true},
+		"a report of another":        {"fleet/g1", []byte(`{"host":{"name":"g2"}}`), false},
+		"a report that is none":      {"fleet/g1", []byte(`{"host":`), false},
+		"a large report":             {"fleet/g1", big(600<<10, `{"host":{"name":"g1"},"agent":%q}`), false},
+		"a word of a guest":          {"fleet-carry/g2/u", []byte(`{"from":"g1"}`), true},
+		"a large word of a guest":    {"fleet-carry/g2/u", big(10<<10, `{"from":"g1","name":%q}`), false},
+		"a word of another's guest":  {"fleet-carry/g2/u", []byte(`{"from":"g3"}`), false},
+		"a configuration":            {records.KeyConfig, []byte("{}"), false},
+		"a key of nobody":            {"x", []byte("{}"), false},
+		"a step that it has not got": {"job/step/u1/g1/a", []byte("{}"), false},
+	} {
+		_, refused, err := store.Judge(store.Attempt{Host: "g1", Key: c.key, Value: c.value}, permits,
+			func(*store.Attempt) (bool, error) { return false, nil },
+			func(key string) (bool, bool, error) { return key == "upgrade-probe/u1/plan", false, nil })
+		if (refused == nil) != c.want || err != nil {
+			t.Errorf("%s: %v, %v, want permitted %t", name, refused, err, c.want)
+		}
+	}
+	_, refused, _ := store.Judge(store.Attempt{Host: "g1", Key: records.KeyRequests + "abc", Value: []byte("2026-01-02T03:04:05Z")}, permits,
+		func(a *store.Attempt) (bool, error) { a.Old = []byte("x"); return false, nil }, nil)
+	if refused == nil {
+		t.Error("a request of somebody is written anew")
 	}
 }
 

@@ -90,7 +90,9 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 			}
 			return w.receiver.Waits(uuid)
 		},
-		Rest: func(ctx context.Context, host cluster.HostID, on bool) error { return a.Rest(ctx, "job", host, on) },
+		Rest: func(ctx context.Context, host cluster.HostID, on bool) error {
+			return a.Rest(ctx, loop.JobUser, host, on)
+		},
 	}
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, guests)
 	pins := &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"strings"
 
 	"holdfast/internal/cluster"
@@ -16,9 +17,50 @@ func Permits(a store.Attempt) (known bool, err error) {
 		return false, nil
 	}
 	run, name, _ := strings.Cut(rest, "/")
-	own := name == a.Host && name != namePlan // no host has that name
-	if a.Value != nil && run != "" && (own || usable(run) && (a.Key == clockKey(run) || a.Key == baseKey(run, cluster.HostID(a.Host)))) {
-		return true, nil
+	switch {
+	case a.Value == nil, a.Key == addrKey(cluster.HostID(a.Host)) && name == namePlan:
+		return true, store.ErrNotYours
+	case a.Key == addrKey(cluster.HostID(a.Host)):
+		return true, form[addresses](a)
+	case !usable(run) || name == namePlan: // no host has that name
+		return true, store.ErrNotYours
 	}
-	return true, store.ErrNotYours
+	var value error
+	switch a.Key {
+	case recordKey(run, cluster.HostID(a.Host)):
+		value = form[record](a)
+	case clockKey(run):
+		value = form[reading](a)
+	case baseKey(run, cluster.HostID(a.Host)):
+		value = form[base](a)
+	default:
+		return true, store.ErrNotYours
+	}
+	if value != nil {
+		return true, value
+	}
+	// Only of a run that is measured, or of a job that is there: else one host could make
+	// keys without end.
+	there, asked := a.There[planKey(run)]
+	if !asked {
+		return true, store.Beside(planKey(run))
+	}
+	if !there {
+		return true, fmt.Errorf("%w: nobody measures run %.80q", store.ErrNotYours, run)
+	}
+	return true, nil
+}
+
+// maxValue bounds a record of a host: maxBytes of guests, and what stands beside them.
+const maxValue = maxBytes + 10<<10
+
+// form refuses what is not the JSON of a record.
+func form[T any](a store.Attempt) error {
+	if err := a.Within(maxValue); err != nil {
+		return err
+	}
+	if _, err := decode[T](store.KV{Key: a.Key, Value: a.Value}); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrForm, err)
+	}
+	return nil
 }

@@ -1,6 +1,11 @@
 package store
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+)
 
 // Attempt is one write that a caller of limited rights asks a store for. Rules about
 // it are pure functions beside the keys that they are about (docs/adr/0026).
@@ -11,6 +16,29 @@ type Attempt struct {
 	Looked  bool   // what follows is known
 	Old     []byte // what is there; nil: nothing
 	Guarded bool   // the write is applied only if Old is still there then
+	// There has other keys that the rule has asked for by Beside, and whether they are there.
+	There map[string]bool
+}
+
+// Rate bounds how often one caller of limited rights writes keys of a kind.
+type Rate struct {
+	Prefix string
+	Every  time.Duration // one more each
+	Burst  int           // at once
+}
+
+// Beside is the error of a rule that wants to know whether another key is there, and to be
+// asked again.
+type Beside string
+
+func (b Beside) Error() string { return "whether it is allowed depends on " + string(b) }
+
+// Within refuses a value of more than max bytes.
+func (a Attempt) Within(max int) error {
+	if len(a.Value) > max {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(a.Value), max)
+	}
+	return nil
 }
 
 // Errors of rules about attempts.
@@ -19,4 +47,38 @@ var (
 	ErrLook = errors.New("whether it is allowed depends on what is stored there")
 	// ErrNotYours: the key, or what it holds or would hold, is not the host's own.
 	ErrNotYours = errors.New("the key or value is not this host's own")
+	// ErrTooLarge: the value has more bytes than a host may write there.
+	ErrTooLarge = errors.New("the value is too large")
+	// ErrForm: the value is not what is written there.
+	ErrForm = errors.New("the value is not of the form that is written there")
 )
+
+// maxBeside is how many other keys a rule may ask for about one write.
+const maxBeside = 2
+
+// Judge puts a write to a rule, which is told what is there as far as it asks: look completes
+// the attempt, there says whether another key is there. void: the write will not be made,
+// whatever the rule says. refused is why the rule forbids it; err is of look and there.
+func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, err error), there func(key string) (is, void bool, err error)) (void bool, refused, err error) {
+	for {
+		refused := rule(a)
+		var beside Beside
+		switch {
+		case errors.Is(refused, ErrLook) && !a.Looked:
+			if void, err := look(&a); err != nil || void {
+				return void, nil, err
+			}
+			a.Looked = true
+		case errors.As(refused, &beside) && len(a.There) < maxBeside:
+			is, void, err := there(string(beside))
+			if err != nil || void {
+				return void, nil, err
+			}
+			known := map[string]bool{string(beside): is}
+			maps.Copy(known, a.There)
+			a.There = known
+		default:
+			return false, refused, nil
+		}
+	}
+}

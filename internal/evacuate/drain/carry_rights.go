@@ -4,10 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/store"
 )
+
+// maxCarry bounds what is said of a guest, bytes.
+const maxCarry = 8 << 10
+
+// Rates bound how often a host that runs guests only says something of a guest that leaves
+// it: each move has some three writes.
+func Rates() []store.Rate {
+	return []store.Rate{{Prefix: carryKeys, Every: 200 * time.Millisecond, Burst: 2000}}
+}
 
 // PermitsCarry says of a write whether a host may make it that runs guests only. known is false
 // for keys of others. The host to which a guest comes removes the word about it; the one
@@ -21,6 +31,8 @@ func PermitsCarry(a store.Attempt) (known bool, err error) {
 		return true, store.ErrNotYours
 	case a.Value == nil && strings.HasPrefix(a.Key, carryPrefix(cluster.HostID(a.Host))):
 		return true, nil
+	case a.Within(maxCarry) != nil:
+		return true, a.Within(maxCarry)
 	case !a.Looked:
 		return true, store.ErrLook
 	}

@@ -174,8 +174,12 @@ func (a *Agent) answered(t ha.Txn, o ha.Outcome) {
 // event is the write of an event into the log.
 func (a *Agent) event(e cluster.Event) store.Op {
 	a.s.seq++
+	user := e.User
+	if a.s.watches && user != JobUser {
+		e.User = "" // the members take no person's name from a host that runs guests only
+	}
 	e = stamp(e, time.Now())
-	a.Log.Info("event", "kind", e.Kind, "host", e.Host, "to", e.To, "epoch", e.Epoch, "proof", e.Proof, "wait", e.Wait, "detail", e.Detail)
+	a.Log.Info("event", "kind", e.Kind, "user", user, "host", e.Host, "to", e.To, "epoch", e.Epoch, "proof", e.Proof, "wait", e.Wait, "detail", e.Detail)
 	return store.Op{Key: records.LogKey(e, a.s.seq), Value: records.Encode(e)}
 }
 

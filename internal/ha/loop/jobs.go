@@ -10,6 +10,9 @@ import (
 
 // The methods of this file are what jobs need of the agent (service.Cluster).
 
+// JobUser is who asks for what a job asks for.
+const JobUser = "job"
+
 // Coordinator tells whether this host coordinates: the key of the coordinator's
 // record, and the revision that says so.
 func (a *Agent) Coordinator() (term int64, key string, ok bool) {

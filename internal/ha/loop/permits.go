@@ -6,37 +6,117 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
 
+// Bounds of what a host that runs guests only writes here, bytes.
+const (
+	maxEventBytes   = 1 << 10
+	maxRequestBytes = 64        // a time; the key of a request has no more
+	maxWantBytes    = 256 << 10 // of hosts in maintenance, mostly
+)
+
 // Permits says of a write to the records of the management VM whether a host may make it
 // that runs guests only: it tells of itself in the log, remembers its requests, and says
 // that it goes into maintenance. known is false for keys that are not of these records.
 func Permits(a store.Attempt) (known bool, err error) {
+	key, request := strings.CutPrefix(a.Key, records.KeyRequests)
 	switch {
-	case a.Key == records.WantKey(cluster.MgmtVM) && a.Value != nil:
+	case a.Value == nil:
+		return false, nil
+	case a.Key == records.WantKey(cluster.MgmtVM):
 		return true, permitsRest(a)
-	case a.Value != nil && (strings.HasPrefix(a.Key, records.KeyRequests) || ownEvent(a)):
-		return true, nil
+	case request:
+		return true, permitsRequest(key, a)
+	case ownEvent(a):
+		return true, permitsEvent(a)
 	}
 	return false, nil
+}
+
+// Rates bound how often a host that runs guests only writes of these records: it goes into
+// maintenance and out of it, seldom. The log and the requests keep the newest only, so who
+// writes fast would have others' forgotten.
+func Rates() []store.Rate {
+	return []store.Rate{
+		{Prefix: records.KeyLog, Every: 5 * time.Second, Burst: 30},
+		{Prefix: records.KeyRequests, Every: 5 * time.Second, Burst: 30},
+	}
 }
 
 // eventKey is what logKey makes.
 var eventKey = regexp.MustCompile(`^` + regexp.QuoteMeta(records.KeyLog) + `\d{20}-(.+)-\d+$`)
 
 // ownEvent reports whether a key of the log is of the host itself.
-func ownEvent(a store.Attempt) bool {
-	m := eventKey.FindStringSubmatch(a.Key)
-	return m != nil && m[1] == a.Host
+func ownEvent(a store.Attempt) bool { return writerOf(a.Key) == a.Host }
+
+// writerOf is the host whose name is in a key of the log; "" when there is none.
+func writerOf(key string) string {
+	m := eventKey.FindStringSubmatch(key)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+// permitsEvent lets a host say of itself that it goes into maintenance or out of it, and name
+// no user: a person's name in the log stands for a certificate, or for root of a member.
+func permitsEvent(a store.Attempt) error {
+	if err := a.Within(maxEventBytes); err != nil {
+		return err
+	}
+	e, err := records.Decode[cluster.Event](store.KV{Key: a.Key, Value: a.Value}, false)
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrForm, err)
+	}
+	self := cluster.HostID(a.Host)
+	resting := func(on bool) string {
+		var before, after cluster.Want
+		before.SetRest(self, !on)
+		after.SetRest(self, on)
+		return wantDetail(before, after)
+	}
+	switch {
+	case e.By != self, e.User != "" && e.User != JobUser:
+		return fmt.Errorf("%w: an event is by the host itself, and names no user", store.ErrNotYours)
+	case !slices.Contains([]string{resting(true), resting(false), wantDetail(cluster.Want{}, cluster.Want{})}, e.Detail):
+		return fmt.Errorf("%w: a host may say of itself that it is in maintenance, and nothing else", store.ErrNotYours)
+	}
+	if want := (cluster.Event{Time: e.Time, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: e.User, Detail: e.Detail}); e != want {
+		return fmt.Errorf("%w: the event has more than a request of the host has", store.ErrForm)
+	}
+	return nil
+}
+
+// permitsRequest lets a host remember a request of its own, once.
+func permitsRequest(key string, a store.Attempt) error {
+	if err := a.Within(maxRequestBytes); err != nil {
+		return err
+	}
+	_, err := time.Parse(time.RFC3339, string(a.Value))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: want a time: %w", store.ErrForm, err)
+	case len(key) == 0 || len(key) > maxRequestBytes:
+		return fmt.Errorf("%w: the key of a request has 1 to %d characters", store.ErrForm, maxRequestBytes)
+	case !a.Looked:
+		return store.ErrLook
+	case a.Old != nil:
+		return fmt.Errorf("%w: it is there already", store.ErrNotYours)
+	}
+	return nil
 }
 
 // permitsRest lets a host say of itself that it takes no guests, or takes them
 // again, and nothing else: of what is asked for, all the rest is the operators'.
 func permitsRest(a store.Attempt) error {
+	if err := a.Within(maxWantBytes); err != nil {
+		return err
+	}
 	switch {
 	case !a.Looked:
 		return store.ErrLook

@@ -7,6 +7,9 @@ import (
 	"holdfast/internal/store"
 )
 
+// maxReport bounds a host's report, bytes: a guest has some 500, so that of 500 guests has half of it.
+const maxReport = 512 << 10
+
 // Permits says of a write whether a host may make it that runs guests only: its own report,
 // and it never removes that. known is false for keys of others.
 func Permits(a store.Attempt) (known bool, err error) {
@@ -15,6 +18,9 @@ func Permits(a store.Attempt) (known bool, err error) {
 	}
 	if a.Key != RecordKey(cluster.HostID(a.Host)) || a.Value == nil {
 		return true, store.ErrNotYours
+	}
+	if err := a.Within(maxReport); err != nil {
+		return true, err
 	}
 	_, err = DecodeRecord(a.Key, a.Value)
 	return true, err

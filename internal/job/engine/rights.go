@@ -8,6 +8,10 @@ import (
 	"holdfast/internal/store"
 )
 
+// maxRecord bounds the record of a step as its host writes it, bytes: the end of its log has
+// job.MaxTail, its work and what was found some lines.
+const maxRecord = 256 << 10
+
 // Permits says of a write below job/ whether a host may make it that never
 // coordinates: the records of steps that were granted to it are its own, from the
 // claim to the end. known is false for other keys.
@@ -19,6 +23,8 @@ func Permits(a store.Attempt) (known bool, err error) {
 	switch {
 	case !strings.HasPrefix(a.Key, keyStep), !ok, id == "", a.Value == nil:
 		return true, store.ErrNotYours
+	case a.Within(maxRecord) != nil:
+		return true, a.Within(maxRecord)
 	case !a.Looked:
 		return true, store.ErrLook
 	case !a.Guarded:

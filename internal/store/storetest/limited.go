@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"holdfast/internal/store"
@@ -32,26 +33,29 @@ func (l Limited) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (in
 }
 
 func (l Limited) judge(ctx context.Context, conds []store.Cmp, op store.Op) error {
-	a := store.Attempt{Host: l.Host, Key: op.Key, Value: op.Value, Looked: true}
-	kv, ok, err := l.Get(ctx, op.Key)
-	if err != nil {
-		return err
-	}
-	if ok {
-		a.Old = kv.Value
-	}
-	for _, c := range conds {
-		if c.Key == op.Key && !c.Create {
-			if a.Guarded = c.Rev == kv.ModRev; !a.Guarded {
-				return nil // the condition is broken: nothing will be written
+	a := store.Attempt{Host: l.Host, Key: op.Key, Value: op.Value}
+	_, refused, err := store.Judge(a, l.Permits, func(a *store.Attempt) (bool, error) {
+		kv, ok, err := l.Get(ctx, op.Key)
+		if ok {
+			a.Old = kv.Value
+		}
+		for _, c := range conds {
+			if c.Key == op.Key && !c.Create {
+				a.Guarded = c.Rev == kv.ModRev
+				return !a.Guarded, err // the condition is broken: nothing will be written
 			}
 		}
+		return false, err
+	}, func(key string) (is, void bool, err error) {
+		_, is, err = l.Get(ctx, key)
+		void = !is && slices.ContainsFunc(conds, func(c store.Cmp) bool { return c.Key == key && c.Rev != 0 })
+		return is, void && err == nil, err
+	})
+	if refused != nil {
+		l.Refused(a, refused)
+		return fmt.Errorf("%s writes %s: %w: %w", l.Host, a.Key, refused, store.ErrDefinite)
 	}
-	if err := l.Permits(a); err != nil {
-		l.Refused(a, err)
-		return fmt.Errorf("%s writes %s: %w: %w", l.Host, a.Key, err, store.ErrDefinite)
-	}
-	return nil
+	return err
 }
 
 // AsGuestHost is the store of a host that runs guests only, with the rights that a function
@@ -62,7 +66,7 @@ func AsGuestHost(t testing.TB, host string, st store.Store, permits func(store.A
 		Store: st, Host: host,
 		Permits: func(a store.Attempt) error { _, err := permits(a); return err },
 		Refused: func(a store.Attempt, err error) {
-			t.Errorf("%s may not write %s: %v, there is %s", host, a.Key, err, a.Old)
+			t.Errorf("%s may not write %s: %v", host, a.Key, err)
 		},
 	}
 }
