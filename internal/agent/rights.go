@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"slices"
+
 	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
@@ -14,7 +16,7 @@ import (
 // guests are the rights of hosts that run guests only, which every member enforces
 // (docs/adr/0026).
 func guests() *etcdstore.Guard {
-	return &etcdstore.Guard{Secret: []string{records.KeyBeat}, Permits: permits}
+	return &etcdstore.Guard{Secret: []string{records.KeyBeat}, Permits: permits, Rates: slices.Concat(loop.Rates(), drain.Rates())}
 }
 
 // permits returns nil for a write that a host may make which runs guests only: what it tells

@@ -34,6 +34,16 @@ func Deny(server, client *tls.Config, caFile, crlFile string) error {
 	return nil
 }
 
+// Check returns an error with ErrRevoked when a certificate is in the authority's revocation
+// list, and others when that can not be read, or is not the authority's.
+func Check(caFile, crlFile string, cert *x509.Certificate) error {
+	ca, err := readCert(caFile)
+	if err != nil {
+		return fmt.Errorf("load certificate of the authority: %w", err)
+	}
+	return list{ca, crlFile}.check(cert)
+}
+
 // list is a file with a revocation list of an authority.
 type list struct {
 	ca   *x509.Certificate

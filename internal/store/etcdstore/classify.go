@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -83,6 +84,9 @@ func verdict(err error) error {
 		return store.ErrUnknown
 	}
 	if s, ok := status.FromError(err); ok {
+		if strings.HasPrefix(s.Message(), refusedForNow) {
+			return store.ErrRetry // by the bounds of our own members, before anything was done
+		}
 		return byCode(s.Code())
 	}
 	return store.ErrUnknown

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -35,14 +37,18 @@ type Guard struct {
 	// store.ErrLook, to be asked again with what is there. It has no side effects, and
 	// is called from many goroutines.
 	Permits func(store.Attempt) error
+	// Rates bound how often one of the others writes keys of a kind.
+	Rates []store.Rate
 }
 
-// guard stands before the handlers of a member. It keeps nothing: what a caller may
-// do depends on its certificate, the request and the record that is there.
+// guard stands before the handlers of a member. What a caller may do depends on its
+// certificate, the request and the record that is there, and on what it has taken lately.
 type guard struct {
 	rules   Guard
 	prefix  string
 	members []string
+	bounds  *bounds
+	front   *front
 	ranges  atomic.Pointer[ranger] // the member, when it has started
 }
 
@@ -55,7 +61,8 @@ func newGuard(settings MemberConfig) *guard {
 	if settings.Guard == nil || settings.TLS == nil {
 		return nil
 	}
-	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/"}
+	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates)}
+	g.front = &front{g: g, tls: settings.TLS, bounds: g.bounds, conns: map[netip.AddrPort]*client{}}
 	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
 }
@@ -76,6 +83,8 @@ func (g *guard) install(c MemberConfig, cfg *embed.Config) error {
 	cfg.PeerTLSInfo.AllowedCNs = g.members
 	cfg.GRPCAdditionalServerOptions = append(cfg.GRPCAdditionalServerOptions,
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream))
+	cfg.MaxConcurrentStreams = maxStreams
+	g.front.install(cfg)
 	return nil
 }
 
@@ -86,6 +95,8 @@ func (g *guard) serves(e *embed.Etcd) {
 	}
 	r := ranger(e.Server.Range)
 	g.ranges.Store(&r)
+	g.bounds.serves(e)
+	g.front.serves(e)
 }
 
 // caller is the common name of the client's certificate, and whether it is one of a
@@ -98,14 +109,18 @@ func (g *guard) caller(ctx context.Context) (name string, member bool, err error
 		}
 	}
 	if name == "" {
-		return "", false, status.Error(codes.Unauthenticated, "the client's certificate has no common name")
+		return "", false, status.Error(codes.Unauthenticated, errNoName.Error())
 	}
 	return name, slices.Contains(g.members, name), nil
 }
 
 // denied is the answer to what a host without a member may not do.
 func denied(name, format string, args ...any) error {
-	return status.Errorf(codes.PermissionDenied, "host %s runs no member of the store and may not %s; ask the agent of a member", name, fmt.Sprintf(format, args...))
+	return status.Error(codes.PermissionDenied, deniedText(name, format, args...))
+}
+
+func deniedText(name, format string, args ...any) string {
+	return fmt.Sprintf("host %s runs no member of the store and may not %s; ask the agent of a member", name, fmt.Sprintf(format, args...))
 }
 
 // unary guards calls that return once. What is not named here is for members only.
@@ -153,14 +168,30 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	case info.FullMethod != pb.Watch_Watch_FullMethodName:
 		return denied(name, "call %s", info.FullMethod)
 	}
-	return next(srv, &guardedWatch{ss, g, name})
+	w := &guardedWatch{ServerStream: ss, g: g, name: name}
+	defer w.end()
+	return next(srv, w)
 }
 
-// guardedWatch looks at what a stream of watches asks for.
+// guardedWatch looks at what a stream of watches asks for, and counts the watches.
 type guardedWatch struct {
 	grpc.ServerStream
-	g    *guard
-	name string
+	g     *guard
+	name  string
+	count atomic.Int64
+}
+
+// SendMsg counts a watch as ended when the member says so, which it does once.
+func (w *guardedWatch) SendMsg(m any) error {
+	if r, ok := m.(*pb.WatchResponse); ok && r.GetCanceled() {
+		w.count.Add(-1)
+		_ = w.g.bounds.watch(w.name, -1) // fewer are never refused
+	}
+	return w.ServerStream.SendMsg(m)
+}
+
+func (w *guardedWatch) end() {
+	_ = w.g.bounds.watch(w.name, -int(w.count.Load()))
 }
 
 // RecvMsg ends the stream at a watch that may not be.
@@ -184,6 +215,10 @@ func (w *guardedWatch) RecvMsg(m any) error {
 			return denied(w.name, "watch %s", secret)
 		}
 	}
+	if err := w.g.bounds.watch(w.name, 1); err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	w.count.Add(1)
 	return nil
 }
 
@@ -235,24 +270,40 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) err
 			return denied(name, "compare anything but the revision of a key")
 		}
 	}
+	var keys []string
+	bytes := 0
 	for _, op := range r.GetSuccess() {
 		a, err := g.attempt(name, op)
 		if err != nil {
 			return err
 		}
-		err = g.rules.Permits(a)
-		if errors.Is(err, store.ErrLook) {
-			void, failed := g.look(ctx, &a, r.GetCompare())
-			if failed != nil || void {
-				return failed
-			}
-			err = g.rules.Permits(a)
+		if void, err := g.judge(ctx, a, r.GetCompare()); err != nil || void {
+			return err
 		}
-		if err != nil {
-			return denied(name, "write %s: %v", a.Key, err)
-		}
+		keys, bytes = append(keys, a.Key), bytes+len(a.Key)+len(a.Value)
+	}
+	if err := g.bounds.write(name, time.Now(), keys, bytes); err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	return nil
+}
+
+// judge puts a write to the rules. void: the transaction fails by itself.
+func (g *guard) judge(ctx context.Context, a store.Attempt, conds []*pb.Compare) (void bool, err error) {
+	void, refused, err := store.Judge(a, g.rules.Permits,
+		func(a *store.Attempt) (bool, error) { return g.look(ctx, a, conds) },
+		func(key string) (is, void bool, err error) {
+			resp, err := g.read(ctx, key)
+			is = len(resp.GetKvs()) > 0
+			void = !is && slices.ContainsFunc(conds, func(c *pb.Compare) bool { // it wants what is not there
+				return string(c.GetKey()) == g.prefix+key && c.GetResult() == pb.Compare_EQUAL && c.GetModRevision()+c.GetCreateRevision() != 0
+			})
+			return is, void && err == nil, err
+		})
+	if refused != nil {
+		err = denied(a.Host, "write %.200q: %v", a.Key, refused)
+	}
+	return void, err
 }
 
 // attempt reads one write.
@@ -278,20 +329,28 @@ func (g *guard) attempt(name string, op *pb.RequestOp) (store.Attempt, error) {
 
 var errStarting = errors.New("the member is starting")
 
+// read reads a key, linearizably.
+func (g *guard) read(ctx context.Context, key string) (*pb.RangeResponse, error) {
+	read := g.ranges.Load()
+	if read == nil {
+		return nil, status.Error(codes.Unavailable, errStarting.Error())
+	}
+	resp, err := (*read)(ctx, &pb.RangeRequest{Key: []byte(g.prefix + key)})
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, fmt.Sprintf("look what %s is: %v", key, err))
+	}
+	return resp, nil
+}
+
 // look completes an attempt with what the store holds, by a linearizable read. void:
 // the transaction can not succeed, because it wants a revision of the key that is
 // over. One of the future is no guard: what is there then has not been looked at.
 func (g *guard) look(ctx context.Context, a *store.Attempt, conds []*pb.Compare) (void bool, err error) {
-	read := g.ranges.Load()
-	if read == nil {
-		return false, status.Error(codes.Unavailable, errStarting.Error())
-	}
-	resp, err := (*read)(ctx, &pb.RangeRequest{Key: []byte(g.prefix + a.Key)})
+	resp, err := g.read(ctx, a.Key)
 	if err != nil {
-		return false, status.Error(codes.Unavailable, fmt.Sprintf("look what %s is: %v", a.Key, err))
+		return false, err
 	}
 	var now int64
-	a.Looked = true
 	if len(resp.Kvs) > 0 {
 		now = resp.Kvs[0].ModRevision
 		if a.Old = resp.Kvs[0].Value; a.Old == nil {

@@ -80,6 +80,10 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 	if err == nil {
 		err = g.install(c, cfg)
 	}
+	var sweeping *sweep
+	if err == nil && g != nil {
+		sweeping, err = newSweep(c, g.front)
+	}
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
@@ -89,7 +93,7 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	g.serves(e)
-	halted, err := attend(ctx, c, e, h)
+	halted, err := attend(ctx, c, e, h, sweeping)
 	if !halted {
 		err = errors.Join(err, closeEtcd(e, h))
 	}
@@ -116,10 +120,10 @@ func prepare(ctx context.Context, c MemberConfig) (MemberConfig, error) {
 }
 
 // attend is serve with limits on the member's connections.
-func attend(ctx context.Context, c MemberConfig, e *embed.Etcd, h *halt) (halted bool, err error) {
+func attend(ctx context.Context, c MemberConfig, e *embed.Etcd, h *halt, sweeping *sweep) (halted bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tending sync.WaitGroup
-	tending.Go(func() { tend(ctx, c.Second, e.GetLogger()) })
+	tending.Go(func() { tend(ctx, c.Second, sweeping, e.GetLogger()) })
 	defer tending.Wait()
 	defer cancel()
 	return serve(ctx, c, e, h)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -130,19 +129,14 @@ func (p *SecondPath) proxy(life context.Context) http.Handler {
 // etcd has several, most of which only listen and would not notice, and makes new
 // ones at once.
 func (p *SecondPath) endStalled() error {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // one that was closed meanwhile
-		return fmt.Errorf("list own connections: %w", err)
+	all, err := sockets()
+	if err != nil {
+		return err
 	}
-	over, stalled := map[int]netip.Addr{}, map[netip.Addr]bool{}
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if at, ok := remote(fd); ok && (at == p.Peer || at == p.There) {
-			over[fd] = at
-			info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	stalled := map[netip.Addr]bool{}
+	for _, x := range all {
+		if at := x.from.Addr(); at == p.Peer || at == p.There {
+			info, err := unix.GetsockoptTCPInfo(x.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 			stalled[at] = stalled[at] || err == nil && info.Retransmits > 0 && time.Duration(info.Last_ack_recv)*time.Millisecond >= unheard
 		}
 	}
@@ -150,32 +144,40 @@ func (p *SecondPath) endStalled() error {
 		p.cut.Store(time.Now().UnixNano())
 	}
 	var failed error
-	for fd, at := range over {
-		if stalled[at] {
-			failed = errors.Join(failed, endConn(fd, at))
+	for _, x := range all {
+		if stalled[x.from.Addr()] {
+			failed = errors.Join(failed, endConn(x.fd, x.from))
 		}
 	}
 	return failed
 }
 
 // remote is the address at the other end of a TCP connection.
-func remote(fd int) (netip.Addr, bool) {
+func remote(fd int) (netip.AddrPort, bool) {
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); err != nil || kind != unix.IPPROTO_TCP {
-		return netip.Addr{}, false
+		return netip.AddrPort{}, false
 	}
 	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	return addrPort(sa)
+}
+
+// addrPort reads the address of a socket.
+func addrPort(sa unix.Sockaddr) (netip.AddrPort, bool) {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrFrom4(sa.Addr), err == nil
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), true
 	case *unix.SockaddrInet6:
-		return netip.AddrFrom16(sa.Addr).Unmap(), err == nil
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), true
 	}
-	return netip.Addr{}, false
+	return netip.AddrPort{}, false
 }
 
 // endConn ends a connection to at, if that is still what the descriptor is: the
 // duplicate can not become another one meanwhile.
-func endConn(fd int, at netip.Addr) error {
+func endConn(fd int, at netip.AddrPort) error {
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil // closed meanwhile

@@ -32,15 +32,26 @@ const (
 	tendEvery = 500 * time.Millisecond
 )
 
-// tend keeps limits on all TCP sockets of this process until ctx ends, and where
-// there is a second path ends those over a path that is cut. etcd lets
+// tend keeps limits on all TCP sockets of this process until ctx ends, where
+// there is a second path ends those over a path that is cut, and with a guard
+// ends those that must not stay. etcd lets
 // nobody else at its sockets, so they are found by their descriptors. An option
 // that reaches a socket which has just taken the place of another does no harm.
 // A failure is no reason to end the member: it is logged, once, and tried again.
-func tend(ctx context.Context, second *SecondPath, log *zap.Logger) {
-	every, look := tendEvery, limitSockets
+func tend(ctx context.Context, second *SecondPath, sweep *sweep, log *zap.Logger) {
+	every := tendEvery
 	if second != nil {
-		every, look = stallEvery, func() error { return errors.Join(limitSockets(), second.endStalled()) }
+		every = stallEvery
+	}
+	look := func() error {
+		err := limitSockets()
+		if second != nil {
+			err = errors.Join(err, second.endStalled())
+		}
+		if sweep != nil {
+			err = errors.Join(err, sweep.look())
+		}
+		return err
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -1,0 +1,192 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"golang.org/x/time/rate"
+
+	"holdfast/internal/store"
+)
+
+// What one host without a member may take of a member. An honest one reports every 10 s,
+// some 10 to 100 KiB, and writes some records for each guest that leaves it.
+const (
+	maxStreams   = 256  // of one connection, also of members
+	maxCalls     = 32   // calls under way, watches among them
+	maxReads     = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
+	maxWrites    = 4    // of these, transactions, of up to 2 MiB
+	maxWatches   = 64   // in all its streams
+	writesBurst  = 1000 // writes of keys at once, and then
+	writesEvery  = 50 * time.Millisecond
+	bytesBurst   = 8 << 20         // bytes at once, and then
+	bytesPerSec  = 64 << 10        // so that what the store keeps of 10 minutes stays below guestsShare
+	waitForReads = 5 * time.Second // for a read of the same host to end
+	// maxAllReads are the reads of all such hosts together.
+	maxAllReads = 64
+	// guestsShare is the part of the quota up to which they may write. The rest is the
+	// members': renewals, elections and takeovers go on in a store that hosts have filled.
+	guestsShare = 0.5
+)
+
+// refusedForNow begins what is said of a call that may be repeated later: nothing was done.
+const refusedForNow = "refused for now: "
+
+func forNow(name, format string, args ...any) error {
+	return fmt.Errorf("%shost %s runs no member of the store and %s", refusedForNow, name, fmt.Sprintf(format, args...))
+}
+
+// bounds keeps what hosts without a member take of this one.
+type bounds struct {
+	rates []store.Rate
+	reads chan struct{}                        // of all of them
+	room  func() (inUse, quota int64, ok bool) // of the database
+
+	mu sync.Mutex
+	of map[string]*share // by the name in the certificate: the authority bounds their number
+}
+
+// share is what one host takes.
+type share struct {
+	calls, watches int // under way; guarded by bounds.mu
+	reads, txns    chan struct{}
+	writes, bytes  *rate.Limiter
+	kinds          []*rate.Limiter // as bounds.rates
+}
+
+func newBounds(rates []store.Rate) *bounds {
+	return &bounds{rates: rates, reads: make(chan struct{}, maxAllReads), of: map[string]*share{}, room: func() (int64, int64, bool) { return 0, 0, false }}
+}
+
+// serves tells the room in the database of a member that has started.
+func (b *bounds) serves(e *embed.Etcd) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.room = func() (int64, int64, bool) {
+		return e.Server.Backend().SizeInUse(), e.Server.Cfg.QuotaBackendBytes, true
+	}
+}
+
+// share returns that of a host. b.mu is held.
+func (b *bounds) share(name string) *share {
+	s := b.of[name]
+	if s == nil {
+		s = &share{
+			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites),
+			writes: rate.NewLimiter(rate.Every(writesEvery), writesBurst), bytes: rate.NewLimiter(bytesPerSec, bytesBurst),
+		}
+		for _, r := range b.rates {
+			s.kinds = append(s.kinds, rate.NewLimiter(rate.Every(r.Every), r.Burst))
+		}
+		b.of[name] = s
+	}
+	return s
+}
+
+// enter begins a call of a host, which leave ends. A read that would be one too many waits.
+func (b *bounds) enter(ctx context.Context, name, method string) (leave func(), err error) {
+	b.mu.Lock()
+	s := b.share(name)
+	if s.calls >= maxCalls {
+		b.mu.Unlock()
+		return nil, forNow(name, "has %d calls under way; at most %d are allowed", maxCalls, maxCalls)
+	}
+	s.calls++
+	b.mu.Unlock()
+	var held []chan struct{}
+	leave = func() {
+		for _, c := range held {
+			<-c
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		s.calls--
+	}
+	var queue []chan struct{}
+	switch method {
+	case pb.KV_Range_FullMethodName:
+		queue = []chan struct{}{s.reads, b.reads}
+	case pb.KV_Txn_FullMethodName:
+		queue = []chan struct{}{s.txns}
+	}
+	wait := time.NewTimer(waitForReads)
+	defer wait.Stop()
+	for _, c := range queue {
+		select {
+		case c <- struct{}{}:
+			held = append(held, c)
+		case <-wait.C:
+			leave()
+			return nil, forNow(name, "has reads or writes under way that do not end; what it may have at once is %d reads and %d writes", maxReads, maxWrites)
+		case <-ctx.Done():
+			leave()
+			return nil, context.Cause(ctx)
+		}
+	}
+	return leave, nil
+}
+
+// watch counts a watch more of a host, or, with -1, one less.
+func (b *bounds) watch(name string, n int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.share(name)
+	if n > 0 && s.watches >= maxWatches {
+		return forNow(name, "has %d watches; at most %d are allowed", maxWatches, maxWatches)
+	}
+	s.watches += n
+	return nil
+}
+
+// write takes the writes of a transaction from what the host may write, all or none of
+// them. Keys are without the cluster's prefix.
+func (b *bounds) write(name string, now time.Time, keys []string, bytes int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if inUse, quota, ok := b.room(); ok && float64(inUse) > guestsShare*float64(quota) {
+		return forNow(name, "writes nothing while more than half of the store's room is taken (%d of %d MiB): the rest is kept for the members; see: holdfast store usage", inUse>>20, quota>>20)
+	}
+	s := b.share(name)
+	var taken []*rate.Reservation
+	take := func(l *rate.Limiter, n int) bool {
+		r := l.ReserveN(now, n)
+		if r.OK() {
+			taken = append(taken, r)
+		}
+		return r.OK() && r.DelayFrom(now) == 0
+	}
+	err := func() error {
+		for i, r := range b.rates {
+			n := 0
+			for _, k := range keys {
+				if strings.HasPrefix(k, r.Prefix) {
+					n++
+				}
+			}
+			if n > 0 && !take(s.kinds[i], n) {
+				return forNow(name, "has written too many of %s: %d at once are allowed, and one more every %s", r.Prefix, r.Burst, r.Every)
+			}
+		}
+		if !take(s.writes, len(keys)) {
+			return forNow(name, "has written too many keys: %d at once are allowed, and one more every %s", writesBurst, writesEvery)
+		}
+		if !take(s.bytes, bytes) {
+			return forNow(name, "has written too much: %d MiB at once are allowed, and %d KiB each second", bytesBurst>>20, bytesPerSec>>10)
+		}
+		return nil
+	}()
+	if err != nil {
+		for _, r := range taken {
+			r.CancelAt(now)
+		}
+	}
+	return err
+}
+
+var errNoName = errors.New("the client's certificate has no common name")

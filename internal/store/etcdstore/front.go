@@ -1,0 +1,196 @@
+package etcdstore
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"holdfast/internal/pki"
+)
+
+// front stands before all that a member answers at the port of its clients: who calls, and
+// what, is known from the certificate and the headers, and is judged before a byte of the
+// request is read. What a request holds is judged by the guard, behind it.
+type front struct {
+	g      *guard
+	tls    *TLSFiles
+	bounds *bounds
+	grpc   atomic.Pointer[grpc.Server]
+	pages  atomic.Pointer[http.ServeMux] // what etcd tells beside gRPC
+
+	mu    sync.Mutex
+	conns map[netip.AddrPort]*client // those that have called, by the address at their other end
+}
+
+// client is a connection whose certificate is known.
+type client struct {
+	cert    *x509.Certificate
+	name    string
+	revoked bool
+	calls   map[*context.CancelFunc]bool // under way
+}
+
+const (
+	// answerWithin bounds a call of a host without a member, watches aside: to send the
+	// request, and to take the answer. A list of 3,000 hosts takes less than a second.
+	answerWithin = 30 * time.Second
+	// smallBody is what a request may have that writes nothing, bytes.
+	smallBody = 16 << 10
+)
+
+// open are the calls that hosts without a member may make, with the bytes that a request
+// may have; 0: a stream, whose messages etcd bounds.
+func open() map[string]int64 {
+	return map[string]int64{
+		pb.KV_Range_FullMethodName:           smallBody,
+		pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
+		pb.Watch_Watch_FullMethodName:        0,
+		pb.Maintenance_Alarm_FullMethodName:  smallBody,
+		pb.Maintenance_Status_FullMethodName: smallBody,
+		pb.Cluster_MemberList_FullMethodName: smallBody,
+		healthpb.Health_Check_FullMethodName: smallBody,
+		healthpb.Health_Watch_FullMethodName: 0,
+	}
+}
+
+// install has etcd hand every request to the front: all paths but "/", which has neither
+// a call nor a page.
+func (f *front) install(cfg *embed.Config) {
+	cfg.UserHandlers = map[string]http.Handler{"/{one}": f, "/{one}/{more...}": f}
+	cfg.ServiceRegister = func(s *grpc.Server) { f.grpc.Store(s) }
+}
+
+// serves gives the front the pages of a member that has started. They are for members.
+func (f *front) serves(e *embed.Etcd) {
+	pages := http.NewServeMux()
+	etcdhttp.HandleDebug(pages)
+	etcdhttp.HandleVersion(pages, e.Server)
+	etcdhttp.HandleMetrics(pages)
+	etcdhttp.HandleHealth(e.GetLogger(), pages, e.Server)
+	f.pages.Store(pages)
+}
+
+// ServeHTTP judges a request by its certificate and headers, and passes it on.
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	calls := r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	refuse := func(code codes.Code, text string) {
+		w.Header().Set("Connection", "close")
+		if calls {
+			refuseCall(w, code, text)
+			return
+		}
+		http.Error(w, text, http.StatusForbidden)
+	}
+	c, ctx, end, err := f.let(r)
+	if err != nil {
+		refuse(codes.Unauthenticated, err.Error())
+		return
+	}
+	defer end()
+	r = r.WithContext(ctx)
+	server, pages, member := f.grpc.Load(), f.pages.Load(), slices.Contains(f.g.members, c.name)
+	switch {
+	case calls && server == nil, !calls && member && pages == nil:
+		refuse(codes.Unavailable, errStarting.Error())
+	case !calls && !member:
+		refuse(codes.PermissionDenied, fmt.Sprintf("host %s runs no member of the store and may not read %s", c.name, r.URL.Path))
+	case !calls:
+		pages.ServeHTTP(w, r)
+	case member:
+		server.ServeHTTP(w, r)
+	default:
+		f.limited(w, r, c.name, server, refuse)
+	}
+}
+
+// limited passes on the call of a host without a member, within its bounds.
+func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, server *grpc.Server, refuse func(codes.Code, string)) {
+	method := r.URL.Path
+	size, may := open()[method]
+	if !may {
+		refuse(codes.PermissionDenied, deniedText(name, "call %s", method))
+		return
+	}
+	leave, err := f.bounds.enter(r.Context(), name, method)
+	if err != nil {
+		refuse(codes.ResourceExhausted, err.Error())
+		return
+	}
+	defer leave()
+	if size > 0 {
+		r.Body = http.MaxBytesReader(w, r.Body, size)
+		until, rc := time.Now().Add(answerWithin), http.NewResponseController(w)
+		if rc.SetReadDeadline(until) != nil || rc.SetWriteDeadline(until) != nil {
+			refuse(codes.Internal, "the call can not be bounded in time")
+			return
+		}
+	}
+	server.ServeHTTP(w, r)
+}
+
+// refuseCall is the answer of gRPC to a call that is not begun: headers only.
+func refuseCall(w http.ResponseWriter, code codes.Code, text string) {
+	h := w.Header()
+	h.Set("Content-Type", "application/grpc")
+	h.Set("Grpc-Status", fmt.Sprint(uint32(code)))
+	h.Set("Grpc-Message", escape(text))
+	w.WriteHeader(http.StatusOK)
+}
+
+// escape writes a text as gRPC has it in a header: what is not printable ASCII, and %, in percents.
+func escape(text string) string {
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		if c < ' ' || c > '~' || c == '%' {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// let lets a request in whose certificate holds, until end is called or the certificate is
+// revoked: then ctx ends.
+func (f *front) let(r *http.Request) (c *client, ctx context.Context, end func(), err error) {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || r.TLS.VerifiedChains[0][0].Subject.CommonName == "" {
+		return nil, nil, nil, errNoName
+	}
+	cert := r.TLS.VerifiedChains[0][0]
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c = f.conns[at]
+	if c == nil || !c.cert.Equal(cert) { // a new one, perhaps from the port of an old one
+		c = &client{cert: cert, name: cert.Subject.CommonName, calls: map[*context.CancelFunc]bool{}}
+		if f.revoked(cert) != nil { // since its handshake
+			return nil, nil, nil, pki.ErrRevoked
+		}
+		f.conns[at] = c
+	}
+	if c.revoked {
+		return nil, nil, nil, pki.ErrRevoked
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	c.calls[&cancel] = true
+	return c, ctx, func() {
+		cancel()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(c.calls, &cancel)
+	}, nil
+}

@@ -1,0 +1,252 @@
+package etcdstore
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/pki"
+	"holdfast/internal/store"
+	"holdfast/internal/testbed/try"
+)
+
+// ask sends a request to a member's port for clients, with the certificate of a host.
+func (c *cluster) ask(t *testing.T, host, method, path, contentType string, body io.Reader) (*http.Response, []byte, error) {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: c.tlsOf(t, host), ForceAttemptHTTP2: true}
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(try.Context(t), method, c.members[0].conf.ClientURL+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, text, err
+}
+
+// endless is a body without an end, that counts what is taken of it.
+type endless struct{ taken atomic.Int64 }
+
+func (e *endless) Read(b []byte) (int, error) {
+	e.taken.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// TestFront: what stands before the calls, on three real members.
+func TestFront(t *testing.T) {
+	c := startCluster(t, func(m *MemberConfig) { m.QuotaMB = 64 })
+	insist(t, c.open(t, c.prefix()), "state/owner", "h1")
+	t.Run("rights before bodies", func(t *testing.T) { frontBodies(t, c) })
+	t.Run("pages", func(t *testing.T) { frontPages(t, c) })
+	t.Run("watches", func(t *testing.T) { frontWatches(t, c) })
+	t.Run("revoked", func(t *testing.T) { frontRevoked(t, c) })
+	t.Run("room", func(t *testing.T) { frontRoom(t, c) })
+}
+
+// frontBodies: what is not allowed is refused before its body, and what is allowed is bounded.
+func frontBodies(t *testing.T, c *cluster) {
+	const grpcType = "application/grpc+proto"
+	var e endless
+	resp, _, err := c.ask(t, "g1", http.MethodPost, "/"+"etcdserverpb.Lease/LeaseGrant", grpcType, &e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := resp.Header.Get("Grpc-Message"); resp.Header.Get("Grpc-Status") != "7" || !strings.Contains(text, "g1 runs no member") {
+		t.Errorf("a forbidden call: status %q: %s", resp.Header.Get("Grpc-Status"), text)
+	}
+	// A member would take all of the 1 MiB that HTTP/2 sends in advance, and more.
+	if n := e.taken.Load(); n > 4<<20 {
+		t.Errorf("%d bytes of a forbidden call's body were taken", n)
+	}
+	body := append([]byte{0, 0, 16, 0, 0}, make([]byte, 1<<20)...) // a message of 1 MiB
+	resp, _, err = c.ask(t, "g1", http.MethodPost, pb.KV_Range_FullMethodName, grpcType, bytes.NewReader(body))
+	if err == nil && resp.Trailer.Get("Grpc-Status") == "0" {
+		t.Error("a read whose request has 1 MiB is answered")
+	}
+}
+
+// frontPages: what etcd tells beside its calls is for members.
+func frontPages(t *testing.T, c *cluster) {
+	for _, path := range []string{"/metrics", "/debug/vars", "/health", "/version", "/readyz", "/config/local/log", "/x/../metrics"} {
+		resp, text, err := c.ask(t, "g1", http.MethodGet, path, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode == http.StatusOK || bytes.Contains(text, []byte("etcd_")) {
+			t.Errorf("%s for a host without a member: %s, %.80s", path, resp.Status, text)
+		}
+	}
+	resp, text, err := c.ask(t, "h2", http.MethodGet, "/metrics", "", nil)
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("etcd_server_has_leader")) {
+		t.Errorf("metrics for a member: %v, %.80s", err, text)
+	}
+}
+
+// frontWatches: one host's watches are bounded, those that end make room for others, and another
+// host has its own.
+func frontWatches(t *testing.T, c *cluster) {
+	one := &cluster{members: c.members, issue: c.issue, only: c.members[0]}
+	g := one.as(t, "g1")
+	insist(t, g, "own/g1", "x")
+	for range 3 { // in turn they are more than may be at once
+		ctx, cancel := context.WithCancel(try.Context(t))
+		for range maxWatches / 2 {
+			w := g.Watch(ctx, "own/", 1)
+			if b, ok := <-w.C(); !ok {
+				t.Fatalf("a watch: %v, %v", b, w.Err())
+			}
+		}
+		cancel()
+		try.Until(t, "the end of watches", func() bool {
+			ctx, cancel := context.WithCancel(try.Context(t))
+			defer cancel()
+			_, ok := <-g.Watch(ctx, "own/", 1).C()
+			return ok
+		})
+	}
+}
+
+// frontRoom: a host that writes as much as it may leaves room, and the members write on when
+// more than half of it is taken, whoever took it.
+func frontRoom(t *testing.T, c *cluster) {
+	full, g := c.open(t, c.prefix()), c.as(t, "g1")
+	written := 0
+	var last error
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d MiB were written, then: %v", written, last)
+		}
+	}()
+	try.Until(t, "the bound on what a host writes", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, _, err := g.Txn(ctx, nil, []store.Op{{Key: "own/g1", Value: make([]byte, 1<<20)}})
+		if last = err; err == nil {
+			written++
+		}
+		return errors.Is(err, store.ErrRetry) && strings.Contains(err.Error(), refusedForNow)
+	})
+	if limit := 3 * (bytesBurst>>20 + 2); written > limit {
+		t.Errorf("%d MiB were written at once, want at most %d on three members", written, limit)
+	}
+	for i := range 32 - written + 6 { // more than half of 64 MiB is taken
+		insist(t, full, fmt.Sprintf("state/fill/%d", i), strings.Repeat("x", 1<<20))
+	}
+	ctx, cancel := context.WithTimeout(try.Context(t), 2*time.Second)
+	defer cancel()
+	_, _, err := c.as(t, "g2").Txn(ctx, nil, []store.Op{{Key: "own/g2", Value: []byte("x")}})
+	if !errors.Is(err, store.ErrRetry) || !strings.Contains(err.Error(), "more than half") {
+		t.Errorf("a write of a host without a member: %v, want it refused for the members' room", err)
+	}
+	insist(t, full, "state/owner", "h2")
+}
+
+// frontRevoked: a watch and the calls of a certificate end when it is revoked; those of others
+// go on, and so do the members.
+func frontRevoked(t *testing.T, c *cluster) {
+	list := filepath.Join(filepath.Dir(c.members[0].conf.TLS.Cert), "list.crl")
+	writeList(t, c.ca, list)
+	for _, m := range c.members {
+		m.conf.TLS.CRL = list
+		m.end(t, unix.SIGTERM)
+		m.write(t)
+		m.start(t)
+	}
+	full := c.open(t, c.prefix())
+	c.until(t, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, _, err := full.Txn(ctx, nil, []store.Op{{Key: "state/owner", Value: []byte("h3")}})
+		return err
+	})
+	one := &cluster{members: c.members, issue: c.issue, only: c.members[0]}
+	bad, good := one.as(t, "g8"), one.as(t, "g9")
+	ctx := try.Context(t)
+	wbad, wgood := bad.etcd.Watch(ctx, c.prefix()+"own/g8"), good.etcd.Watch(ctx, c.prefix()+"own/g9")
+	insist(t, bad, "own/g8", "x")
+	insist(t, good, "own/g9", "x")
+	<-wbad
+	<-wgood
+	writeList(t, c.ca, list, filepath.Join(filepath.Dir(c.members[0].conf.TLS.Cert), "g8.pem"))
+	try.Until(t, "the end of what a revoked certificate may do", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, _, err := bad.Get(ctx, "state/owner")
+		return err != nil
+	})
+	insist(t, good, "own/g9", "y")
+	<-wgood
+	insist(t, full, "own/g8", "y")
+	select {
+	case r, ok := <-wbad:
+		if ok && len(r.Events) > 0 {
+			t.Error("the watch of a revoked certificate goes on")
+		}
+	default:
+	}
+	c.allIn(t)
+}
+
+// writeList writes a revocation list with some certificates.
+func writeList(t *testing.T, ca pki.CA, file string, certs ...string) {
+	t.Helper()
+	keyPEM, err := ca.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parse := func(text []byte) []byte { b, _ := pem.Decode(text); return b.Bytes }
+	key, err := x509.ParsePKCS8PrivateKey(parse(keyPEM))
+	if err != nil {
+		if key, err = x509.ParseECPrivateKey(parse(keyPEM)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(parse(ca.CertPEM()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, f := range certs {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(parse(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.RevokedCertificateEntries = append(out.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, out, cert, key.(crypto.Signer))
+	if err == nil {
+		err = os.WriteFile(file+".new", der, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(file+".new", file)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
