@@ -67,7 +67,7 @@ func environment() cli.Env {
 			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(),
 			files.Command(func() *cobra.Command { return cli.NewZsha(cli.Env{}) }),
 		},
-		Store:         []*cobra.Command{restoreCommand(), joinCommand()},
+		Store:         []*cobra.Command{usageCommand(), cleanCommand(), restoreCommand(), joinCommand()},
 		HostFiles:     hostFiles,
 		Facts:         onhost.Gather,
 		Probe:         measure.Run,

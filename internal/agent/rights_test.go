@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -306,5 +307,69 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}), Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Rest: []cluster.HostID{"g1"}})}
 	if err := permits(a); err != nil {
 		t.Errorf("out of maintenance: %v", err)
+	}
+}
+
+// TestWhatFillsTheStore is told by kind and host, and what a guest host has written goes by a command;
+// what members have written stays.
+func TestWhatFillsTheStore(t *testing.T) {
+	a := newAuthority(t, t.TempDir())
+	at := realMember(t, a)
+	file := settings(t, try.ShortDir(t), func(n *config.Node) {
+		n.TLS, n.Store.Endpoints = a.issue("h1"), []string{at}
+		n.Store.Member = &config.Member{ListenPeer: "https://127.0.0.1:1", PeerURL: "https://127.0.0.1:1", ListenClient: at, ClientURL: at, Initial: map[string]string{"h1": "https://127.0.0.1:1"}}
+	})
+	f := a.issue("h1")
+	_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var ops []store.Op
+	for key, value := range map[string]string{
+		records.KeyLog + "00000000000000000001-g1-1": "x", records.KeyLog + "00000000000000000002-g1-2": "x", records.KeyLog + "00000000000000000003-h1-3": "x",
+		"upgrade-probe/u1/g1": strings.Repeat("x", 5000), "upgrade-probe/u1/plan": "x", "fleet/g1": "x",
+		"fleet-carry/h1/u": `{"from":"g1"}`, "fleet-carry/g1/u": `{"from":"g2"}`, "fleet-carry/g1/v": "damaged", "state/x": "x",
+	} {
+		ops = append(ops, store.Op{Key: key, Value: []byte(value)})
+	}
+	if _, _, err := st.Txn(ctx, nil, ops); err != nil {
+		t.Fatal(err)
+	}
+	taken, members, err := Usage(ctx, options(file))
+	if err != nil || len(members) != 1 || len(taken) == 0 || taken[0].Kind != "upgrade-probe/" || taken[0].Host != "g1" || taken[0].Bytes < 5000 {
+		t.Errorf("usage: %+v, %+v, %v", taken, members, err)
+	}
+	if _, err := Clean(ctx, options(file), "h1", false); err == nil || !strings.Contains(err.Error(), "runs guests only") && !strings.Contains(err.Error(), "run guests only") {
+		t.Errorf("a member's records are cleaned: %v", err)
+	}
+	left := func() (keys []string) {
+		kvs, _, err := st.List(ctx, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range kvs {
+			keys = append(keys, kv.Key)
+		}
+		return keys
+	}
+	if n, err := Clean(ctx, options(file), "g1", false); n != 3 || err != nil {
+		t.Errorf("%d records removed, %v", n, err)
+	}
+	want := []string{"fleet-carry/g1/u", "fleet-carry/g1/v", "fleet-carry/h1/u", "fleet/g1", records.KeyLog + "00000000000000000003-h1-3", "state/x", "upgrade-probe/u1/plan"}
+	if got := left(); !slices.Equal(got, want) {
+		t.Errorf("left: %q, want %q", got, want)
+	}
+	if n, err := Clean(ctx, options(file), "g1", true); n != 1 || err != nil {
+		t.Errorf("%d records removed with moves, %v", n, err)
+	}
+	if got := left(); slices.Contains(got, "fleet-carry/h1/u") || len(got) != len(want)-1 {
+		t.Errorf("left with moves: %q", got)
 	}
 }

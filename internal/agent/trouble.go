@@ -56,6 +56,9 @@ func (nd *node) troubles(srv *server.Server, a *loop.Agent) string {
 			all = append(all, t)
 		}
 	}
+	if t := a.Crowded(); t != "" {
+		all = append(all, t)
+	}
 	if t := srv.Trouble(); t != "" {
 		all = append(all, t)
 	}

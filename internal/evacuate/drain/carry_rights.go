@@ -11,12 +11,12 @@ import (
 )
 
 // maxCarry bounds what is said of a guest, bytes.
-const maxCarry = 8 << 10
+const maxCarry = 2 << 10
 
 // Rates bound how often a host that runs guests only says something of a guest that leaves
-// it: each move has some three writes.
+// it: each move has some three writes, and a host may be emptied of hundreds at once.
 func Rates() []store.Rate {
-	return []store.Rate{{Prefix: carryKeys, Every: 200 * time.Millisecond, Burst: 2000}}
+	return []store.Rate{{Prefix: carryKeys, Every: 2 * time.Second, Burst: 2000}}
 }
 
 // PermitsCarry says of a write whether a host may make it that runs guests only. known is false

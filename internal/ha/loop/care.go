@@ -135,9 +135,31 @@ func (a *Agent) countVotes(ctx context.Context) {
 	every(ctx, voteEvery, func() {
 		vctx, cancel := context.WithTimeout(ctx, voteWithin)
 		defer cancel()
-		vote := voteOf(a.Host)(a.Admin.Status(vctx))
-		a.post(ctx, func() { a.s.core.Voting(vote) })
+		members, err := a.Admin.Status(vctx)
+		vote := voteOf(a.Host)(members, err)
+		crowded := crowdedBy(a.Host, members)
+		a.post(ctx, func() {
+			a.s.core.Voting(vote)
+			a.s.crowded = crowded
+		})
 	})
+}
+
+// crowdedBy says that the data of a host's member leave no room for hosts that run guests only;
+// "": they do, or it is not known.
+func crowdedBy(h cluster.HostID, members []etcdstore.MemberStatus) string {
+	for _, m := range members {
+		if m.Name == string(h) && m.Quota > 0 && float64(m.DBInUse) > etcdstore.GuestsShare*float64(m.Quota) {
+			return fmt.Sprintf("the store has %d of its %d MiB in use: above half of them only members write, hosts that run guests only do not; see what fills it: holdfast store usage", m.DBInUse>>20, m.Quota>>20)
+		}
+	}
+	return ""
+}
+
+// Crowded says that the store has no room left for hosts that run guests only; "": it has.
+func (a *Agent) Crowded() (why string) {
+	a.peek(func() { why = a.s.crowded })
+	return why
 }
 
 // voteOf reads a host's vote from what the members say.

@@ -261,10 +261,20 @@ func TestTheLogIsKeptShort(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		for i := range keepGuests + 250 { // of a host that is no member, and newer: they push out none of a member's
+			e := cluster.Event{Time: w.began.Add(time.Duration(i)), Kind: cluster.EvWant, By: "g1"}
+			if _, _, err := c.Txn(w.t.Context(), nil, []store.Op{{Key: records.LogKey(e, uint64(i)), Value: records.Encode(e)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		time.Sleep(2 * trimEvery)
 		kvs, _, err := c.List(w.t.Context(), records.KeyLog)
-		if err != nil || len(kvs) > keepEvents+10 {
-			t.Errorf("%d events, %v", len(kvs), err)
+		by := map[bool]int{}
+		for _, kv := range kvs {
+			by[WriterOf(kv.Key) == "g1"]++
+		}
+		if err != nil || by[false] > keepEvents+10 || by[false] < keepEvents || by[true] != keepGuests {
+			t.Errorf("%d events of members, %d of a host that is none, %v", by[false], by[true], err)
 		}
 	})
 }

@@ -45,6 +45,7 @@ type state struct {
 	compared    bool            // the file on this host has been compared with the configuration in force
 	seen        uint64          // the highest one that this host has seen
 	older       uint64          // one below it whose store was read and not followed; 0: none
+	crowded     string          // what the store's members say of their room, see Crowded
 	watches     bool            // it decides nothing, see Watch
 	lookedAt    cluster.Instant // when all records were read last, or the watch told of a change
 	renewed     map[cluster.HostID]renewal

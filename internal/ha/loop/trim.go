@@ -1,11 +1,13 @@
 package loop
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/store"
 )
@@ -13,6 +15,7 @@ import (
 // What is kept of the log and of the requests carried out.
 const (
 	keepEvents   = 2000
+	keepGuests   = 500 // of these, events of hosts that run guests only: they do not push out the others
 	keepRequests = 1000
 	trimEvery    = time.Minute
 	trimAtOnce   = 100 // keys deleted by one transaction; etcd allows 128
@@ -42,8 +45,23 @@ func (a *Agent) trimOnce(ctx context.Context, prefix string, keep int) error {
 	if err != nil {
 		return fmt.Errorf("list %s: %w", prefix, err)
 	}
-	slices.SortFunc(kvs, func(x, y store.KV) int { return int(x.ModRev - y.ModRev) })
-	old := kvs[:max(0, len(kvs)-keep)]
+	slices.SortFunc(kvs, func(x, y store.KV) int { return cmp.Compare(x.ModRev, y.ModRev) })
+	var old []store.KV
+	if prefix == records.KeyLog {
+		var order []cluster.HostID
+		a.ask(ctx, func() { order = a.s.core.Order })
+		foreign := func(kv store.KV) bool { return !slices.Contains(order, cluster.HostID(WriterOf(kv.Key))) }
+		guests := 0
+		for _, kv := range slices.Backward(kvs) {
+			if foreign(kv) {
+				if guests++; guests > keepGuests {
+					old = append(old, kv)
+				}
+			}
+		}
+		kvs = slices.DeleteFunc(kvs, foreign)
+	}
+	old = append(old, kvs[:max(0, len(kvs)-keep)]...)
 	for chunk := range slices.Chunk(old, trimAtOnce) {
 		var ops []store.Op
 		for _, kv := range chunk {

@@ -26,13 +26,13 @@ const (
 	writesBurst  = 1000 // writes of keys at once, and then
 	writesEvery  = 50 * time.Millisecond
 	bytesBurst   = 8 << 20         // bytes at once, and then
-	bytesPerSec  = 64 << 10        // so that what the store keeps of 10 minutes stays below guestsShare
+	bytesPerSec  = 64 << 10        // so that what the store keeps of 10 minutes stays below GuestsShare
 	waitForReads = 5 * time.Second // for a read of the same host to end
 	// maxAllReads are the reads of all such hosts together.
 	maxAllReads = 64
-	// guestsShare is the part of the quota up to which they may write. The rest is the
+	// GuestsShare is the part of the quota up to which they may write. The rest is the
 	// members': renewals, elections and takeovers go on in a store that hosts have filled.
-	guestsShare = 0.5
+	GuestsShare = 0.5
 )
 
 // refusedForNow begins what is said of a call that may be repeated later: nothing was done.
@@ -149,7 +149,7 @@ func (b *bounds) watch(name string, n int) error {
 func (b *bounds) write(name string, now time.Time, keys []string, bytes int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if inUse, quota, ok := b.room(); ok && float64(inUse) > guestsShare*float64(quota) {
+	if inUse, quota, ok := b.room(); ok && float64(inUse) > GuestsShare*float64(quota) {
 		return forNow(name, "writes nothing while more than half of the store's room is taken (%d of %d MiB): the rest is kept for the members; see: holdfast store usage", inUse>>20, quota>>20)
 	}
 	s := b.share(name)
