@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -240,6 +241,37 @@ func TestNamesOnDiskAreGivenByOnePackage(t *testing.T) {
 	for dir := range renames {
 		if !used[dir] {
 			t.Errorf("%s renames nothing any more: take it from the list", dir)
+		}
+	}
+}
+
+// wide finds what makes a file or a directory that others may use, by a mode that the umask 077 of the agent's unit cuts.
+var wide = regexp.MustCompile(`os\.(Mkdir|MkdirAll|OpenFile|WriteFile)\([^\n]*, 0o[0-7]*([1-7][0-7]|[0-7][1-7])\)`)
+
+// cut are the files that may do so nevertheless, and why.
+var cut = map[string]string{
+	"internal/host/action/appctl.go":          "it walks the whole with chmod",
+	"internal/host/action/program/cgroup.go":  "the helper of a step has the usual umask",
+	"internal/host/backup/mariadb/datadir.go": "chmod follows",
+	"packaging/files/files.go":                "for who builds packages, who has the usual umask",
+}
+
+func TestWhatOthersUseIsMadeWhateverTheUmask(t *testing.T) {
+	used := map[string]bool{}
+	walk(t, func(path, text string) {
+		notOfTheAgent := slices.ContainsFunc([]string{"internal/testbed/", "internal/cli/", "internal/transition/", "tools/", "bench/", "e2e/"}, func(p string) bool { return strings.HasPrefix(path, p) })
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || notOfTheAgent {
+			return
+		}
+		if found := wide.FindString(text); found != "" {
+			if used[path] = true; cut[path] == "" {
+				t.Errorf("%s: %s: the umask of the unit cuts that: durable.MakeDirs, durable.WriteFile and chmod do not ask it", path, found)
+			}
+		}
+	})
+	for path := range cut {
+		if !used[path] {
+			t.Errorf("%s has no such mode any more: take it from the list", path)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
@@ -155,7 +156,7 @@ func home(dir, owner string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := durable.MakeDirs(dir, 0o755); err != nil {
 		return err
 	}
 	return os.Chown(dir, int(c.Uid), int(c.Gid))

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/durable"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/replica/mariadb"
@@ -53,7 +54,7 @@ func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Dat
 	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
 		return nil, nil, err
 	}
-	if err := os.MkdirAll(files.Mount, 0o755); err != nil {
+	if err := durable.MakeDirs(files.Mount, 0o755); err != nil {
 		return nil, nil, nd.bad(at+".Mount", files.Mount, err)
 	}
 	if err := home(filepath.Dir(d.Socket), d.User); err != nil {

@@ -120,7 +120,7 @@ func (p *pairWork) noted() (*partition, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(pt.Mount, 0o755); err != nil { // a boot may have taken it
+	if err := durable.MakeDirs(pt.Mount, 0o755); err != nil { // a boot may have taken it
 		return nil, err
 	}
 	pt.bytes = c.Bytes
@@ -275,7 +275,7 @@ func (p *pairWork) takeIn(want config.PairPartition, bytes int64) (*partition, e
 		path string
 		mode os.FileMode
 	}{{pt.dir, 0o700}, {pt.Mount, 0o755}} {
-		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
+		if err := durable.MakeDirs(dir.path, dir.mode); err != nil {
 			return nil, err
 		}
 	}

@@ -282,7 +282,7 @@ func (nd *node) claim() (unlock func(), err error) {
 // is private by its own mode.
 func makeDataDir(dir string) error {
 	const pass = 0o011
-	if err := os.MkdirAll(dir, 0o700|pass); err != nil {
+	if err := durable.MakeDirs(dir, 0o700|pass); err != nil {
 		return err
 	}
 	info, err := os.Stat(dir)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -215,10 +216,14 @@ func TestDataOfAnotherClusterIsLeftAlone(t *testing.T) {
 
 // TestQEMUReachesTheSeed: distributions run it as a user of its own.
 func TestQEMUReachesTheSeed(t *testing.T) {
+	if !try.UnderUmask(t) {
+		return
+	}
 	for name, mode := range map[string]os.FileMode{"made": 0, "of an earlier version": 0o700, "open": 0o755} {
-		dir := filepath.Join(t.TempDir(), "data")
+		above := filepath.Join(t.TempDir(), "new")
+		dir := filepath.Join(above, "data")
 		if mode != 0 {
-			if err := os.Mkdir(dir, mode); err != nil {
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(above, 0o711), os.Chmod(dir, mode)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -229,6 +234,9 @@ func TestQEMUReachesTheSeed(t *testing.T) {
 		}
 		if want := max(mode, 0o700) | 0o011; info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v, want %v", name, info.Mode().Perm(), want)
+		}
+		if info, err = os.Stat(above); err != nil || info.Mode().Perm() != 0o711 {
+			t.Errorf("%s: above it: %v, %v", name, info.Mode().Perm(), err)
 		}
 	}
 }

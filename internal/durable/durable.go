@@ -52,7 +52,11 @@ func SyncDir(dir string) error { return syncer(fsync).dir(dir) }
 
 // MakeDir makes a directory of mode 0700 with those above it that are missing, and
 // makes them last. One that is there already is left as it is.
-func MakeDir(dir string) error { return syncer(fsync).makeDir(dir) }
+func MakeDir(dir string) error { return syncer(fsync).makeDir(dir, 0o700) }
+
+// MakeDirs is MakeDir with exactly this mode, whatever the umask, for what it makes:
+// directories into which others look.
+func MakeDirs(dir string, perm fs.FileMode) error { return syncer(fsync).makeDir(dir, perm) }
 
 func (s syncer) writeFile(path string, data []byte, perm fs.FileMode) error {
 	return s.write(path, perm, func(f *os.File) error {
@@ -120,16 +124,19 @@ func (s syncer) dir(dir string) error {
 	return nil
 }
 
-func (s syncer) makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
+func (s syncer) makeDir(dir string, perm fs.FileMode) error {
+	err := os.Mkdir(dir, perm)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := s.makeDir(filepath.Dir(dir)); err != nil {
+		if err := s.makeDir(filepath.Dir(dir), perm); err != nil {
 			return err
 		}
-		err = os.Mkdir(dir, 0o700)
+		err = os.Mkdir(dir, perm)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil
+	}
+	if err == nil {
+		err = os.Chmod(dir, perm)
 	}
 	if err != nil {
 		return err

@@ -109,10 +109,10 @@ func TestTheFileComesFirstAndThenTheNameThatItGot(t *testing.T) {
 
 func TestARenameSyncsBothDirectories(t *testing.T) {
 	dir, l := folder(t), &log{t: t}
-	if err := syncer(l.sync).makeDir(filepath.Join(dir, "a", "b")); err != nil {
+	if err := syncer(l.sync).makeDir(filepath.Join(dir, "a", "b"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syncer(l.sync).makeDir(filepath.Join(dir, "a", "b")); err != nil {
+	if err := syncer(l.sync).makeDir(filepath.Join(dir, "a", "b"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := syncer(l.sync).rename(filepath.Join(dir, "a", "b"), filepath.Join(dir, "c")); err != nil {
@@ -131,6 +131,15 @@ func TestTheModeIsTheOneAskedFor(t *testing.T) {
 		}
 		if info, err := os.Stat(path); err != nil || info.Mode() != perm {
 			t.Errorf("%v, %v: want %v", info.Mode(), err, perm)
+		}
+	}
+	dir := folder(t)
+	if err := MakeDirs(filepath.Join(dir, "a", "b"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	for made, perm := range map[string]fs.FileMode{dir: 0o700, filepath.Join(dir, "a"): 0o711, filepath.Join(dir, "a", "b"): 0o711} {
+		if info, err := os.Stat(made); err != nil || info.Mode().Perm() != perm {
+			t.Errorf("%s: %v, %v: want %v", made, info.Mode(), err, perm)
 		}
 	}
 }

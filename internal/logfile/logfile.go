@@ -89,14 +89,20 @@ func (l *Log) Close() error {
 	}
 }
 
+// mode lets the group of the directory's owner read the log.
+const mode = 0o640
+
 func (l *Log) current() string { return filepath.Join(l.o.Dir, l.o.Name+".log") }
 
 func (l *Log) open() error {
-	f, err := os.OpenFile(l.current(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(l.current(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, mode)
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	info, err := f.Stat()
+	if err == nil && info.Size() == 0 {
+		err = f.Chmod(mode) // whatever the umask
+	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("open log: %w", err), f.Close())
 	}
@@ -179,7 +185,7 @@ func compress(file string) error {
 		return fmt.Errorf("compress log: %w", err)
 	}
 	defer in.Close()
-	err = durable.Write(file+".gz", 0o640, func(out *os.File) error {
+	err = durable.Write(file+".gz", mode, func(out *os.File) error {
 		z := gzip.NewWriter(out)
 		_, err := io.Copy(z, in)
 		return errors.Join(err, z.Close())

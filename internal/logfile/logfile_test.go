@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"holdfast/internal/testbed/need"
+
+	"holdfast/internal/testbed/try"
 )
 
 // rig is a log with a clock of its own.
@@ -139,6 +141,9 @@ func (r *rig) wants(t *testing.T, text string, files int) {
 }
 
 func TestFilesAreRotatedBySizeAndDay(t *testing.T) {
+	if !try.UnderUmask(t) {
+		return
+	}
 	r := newRig(t, t.TempDir(), 10, 1000)
 	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.Local)
 	r.at(noon)
@@ -149,6 +154,12 @@ func TestFilesAreRotatedBySizeAndDay(t *testing.T) {
 	r.wants(t, "12345\n", 0)
 	r.say(t, "6789\n") // 11 bytes are too many
 	r.wants(t, "12345\n6789\n", 1)
+	_, files := r.text(t)
+	for _, f := range append(files, r.current()) {
+		if info, err := os.Stat(f); err != nil || info.Mode() != 0o640 {
+			t.Errorf("%s: %v, %v", f, info.Mode(), err)
+		}
+	}
 	r.at(noon.Add(time.Second))
 	r.say(t, "a line that is longer than a file\n")
 	r.wants(t, "12345\n6789\na line that is longer than a file\n", 2)

@@ -51,7 +51,7 @@ func (ca CA) WriteLibvirt(dir string, p Pair) error {
 // writeSet writes the files of one program; the pair serves as server and as client.
 func (ca CA) writeSet(dir string, p Pair, caName, certName, keyName string, mode os.FileMode) error {
 	fail := func(err error) error { return fmt.Errorf("write certificates of the hypervisor: %w", err) }
-	if err := os.MkdirAll(dir, mode|(mode&0o440)>>2); err != nil {
+	if err := durable.MakeDirs(dir, mode|(mode&0o440)>>2); err != nil {
 		return fail(err)
 	}
 	files := map[string][]byte{caName: ca.CertPEM()}

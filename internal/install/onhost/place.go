@@ -254,7 +254,7 @@ func (p placer) put(f install.File) error {
 		if !ok {
 			mode = 0o755
 		}
-		if err := os.Mkdir(p.at(dir), mode); err != nil {
+		if err := durable.MakeDirs(p.at(dir), mode); err != nil {
 			return err
 		}
 	}

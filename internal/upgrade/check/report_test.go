@@ -17,6 +17,8 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+
+	"holdfast/internal/testbed/try"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -213,6 +215,9 @@ func TestAFindingAboutAnUnknownHostIsShown(t *testing.T) {
 }
 
 func TestWriteAll(t *testing.T) {
+	if !try.UnderUmask(t) {
+		return
+	}
 	dir := filepath.Join(t.TempDir(), "new", "reports")
 	files, err := WriteAll(dir, sampleReport())
 	if err != nil {
@@ -221,6 +226,9 @@ func TestWriteAll(t *testing.T) {
 	want := filepath.Join(dir, "postcheck-report_20260326183448")
 	if files != (Files{want + ".txt", want + ".json", want + ".html"}) {
 		t.Errorf("%+v", files)
+	}
+	if s, err := os.Stat(dir); err != nil || s.Mode().Perm() != 0o750 {
+		t.Errorf("%v, %v", s, err)
 	}
 	if got := list(t, dir); len(got) != 3 {
 		t.Errorf("%v", got)

@@ -57,7 +57,7 @@ func WriteJSON(w io.Writer, r Report) error {
 // not there. Each file is complete or not there, and there are all three of them or
 // none.
 func WriteAll(dir string, r Report) (Files, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := durable.MakeDirs(dir, 0o750); err != nil {
 		return Files{}, fmt.Errorf("make the directory of reports: %w", err)
 	}
 	base := filepath.Join(dir, r.Base())

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 )
@@ -150,7 +151,7 @@ func (d *O2CB) configure(t engine.Task, path string, threshold int) error {
 	}
 	like, err := os.Stat(path)
 	if made {
-		like, err = nil, os.MkdirAll(filepath.Dir(path), 0o755)
+		like, err = nil, durable.MakeDirs(filepath.Dir(path), 0o755)
 	}
 	if err != nil {
 		return fmt.Errorf("configure o2cb: %w", err)

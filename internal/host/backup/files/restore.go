@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
 )
 
@@ -72,7 +73,7 @@ func prepare(id string, d data) (*unpacker, error) {
 	for i, path := range d.Paths {
 		p := backup.Place{Path: path, ID: id}
 		above := filepath.Dir(path)
-		if err := os.MkdirAll(above, 0o755); err != nil {
+		if err := durable.MakeDirs(above, 0o755); err != nil {
 			return u, err
 		}
 		if err := p.Recover(); err != nil {

@@ -290,7 +290,7 @@ func restoreFiles(ctx context.Context, rec backup.Receipt, d data) error {
 	}
 	p := backup.Place{Path: d.Datadir, ID: rec.ID}
 	above := filepath.Dir(d.Datadir)
-	if err := os.MkdirAll(above, 0o755); err != nil {
+	if err := durable.MakeDirs(above, 0o755); err != nil {
 		return err
 	}
 	if err := p.Recover(); err != nil {
@@ -385,6 +385,9 @@ func copyFile(ctx context.Context, from, to, want string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := out.Chmod(0o660); err != nil { // the server's own mode, whatever the umask
+		return err
+	}
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(out, sum), backup.Reader(ctx, in)); err != nil {
 		return err
