@@ -88,6 +88,7 @@ var layers = []struct {
 	{"holdfast/internal/dbengine", []string{"holdfast/internal/host", "holdfast/internal/upgrade"}, "a leaf without policy"},
 	{"holdfast/internal/ether", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/netlink", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/foreign", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/pattern", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/secretfile", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
@@ -144,7 +145,7 @@ func TestChecksKnowNoPlans(t *testing.T) {
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/moving", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/moving", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/foreign", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
 	for _, a := range slices.Sorted(maps.Keys(packages(t))) {
 		if !strings.HasPrefix(a, "holdfast/internal/host/") {
 			continue
@@ -272,6 +273,48 @@ func TestWhatOthersUseIsMadeWhateverTheUmask(t *testing.T) {
 	for path := range cut {
 		if !used[path] {
 			t.Errorf("%s has no such mode any more: take it from the list", path)
+		}
+	}
+}
+
+// inside are the files of what the agent consists of that start a program as it is itself, and why.
+var inside = map[string]string{
+	"internal/host/action/program/attach.go":   "the helper of a step frees itself",
+	"internal/host/action/program/helper.go":   "the helper of a step frees itself",
+	"internal/host/action/repack.go":           "it reads a package",
+	"internal/host/ceph/ceph.go":               "it asks the cluster",
+	"internal/host/facts/gather.go":            "it asks the host",
+	"internal/host/libvirt/pool_iscsi.go":      "iscsiadm has a umask of its own",
+	"internal/host/libvirt/updatetls.go":       "it asks libvirt",
+	"internal/host/process/driver.go":          "the guest of a demonstration is our own program",
+	"internal/host/replica/drbd/drbd.go":       "it listens to the kernel",
+	"internal/host/replica/mariadb/command.go": "it reads the settings of the server",
+	"internal/host/replica/mariadb/crashed.go": "it reads the settings of the server",
+	"internal/host/storage/dir.go":             "the probe of a storage is our own program",
+	"internal/host/reboot/reboot.go":           "it asks systemd, and must know whether it did",
+	"internal/install/onhost/gather.go":        "of an installation, which no unit confines",
+	"internal/install/remote/here.go":          "of an installation, which no unit confines",
+	"internal/install/remote/login.go":         "of an installation, which no unit confines",
+	"internal/pair/group/unit.go":              "it asks systemd",
+	"internal/supervise/supervise.go":          "our own processes are confined, too",
+	"internal/support/host.go":                 "it asks the host",
+	"internal/tool/tool.go":                    "what it runs is small, ends soon and leaves no files",
+}
+
+func TestOtherPrograms(t *testing.T) {
+	used := map[string]bool{}
+	walk(t, func(path, text string) {
+		room := slices.ContainsFunc([]string{"internal/agent/", "internal/host/", "internal/install/", "internal/pair/", "internal/supervise/", "internal/support/", "internal/tool/", "internal/upgrade/"},
+			func(p string) bool { return strings.HasPrefix(path, p) })
+		if room && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && (strings.Contains(text, "exec.Command") || strings.Contains(text, "exec.Cmd{")) {
+			if used[path] = true; inside[path] == "" {
+				t.Errorf("%s starts a program with the umask and the limits of the agent's unit: use foreign.Command", path)
+			}
+		}
+	})
+	for path := range inside {
+		if !used[path] {
+			t.Errorf("%s starts no program any more: take it from the list", path)
 		}
 	}
 }

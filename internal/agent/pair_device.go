@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
+	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/host/replica/shared"
@@ -200,7 +200,7 @@ func forced(fs string) string {
 
 // tool runs a program, which is less urgent than this process; its error has what it said last.
 func tool(ctx context.Context, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := foreign.Command(ctx, name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Second
 	err := cmd.Start()

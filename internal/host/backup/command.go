@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"holdfast/internal/foreign"
 )
 
 const (
@@ -58,7 +59,7 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		return nil, fmt.Errorf("run %s: no deadline is given", name)
 	}
-	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd := foreign.Command(ctx, c.Path, c.Args...)
 	said, out := &tail{limit: maxStderr}, &head{limit: maxOutput}
 	cmd.Env, cmd.Stdin, cmd.Stderr, cmd.Stdout = environment(c.Env), c.Stdin, said, out
 	if c.Stdout != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/foreign"
 	"holdfast/internal/pair"
 	"holdfast/internal/sleep"
 )
@@ -80,7 +81,7 @@ func until(ctx context.Context, m Member, want pair.State, what string) error {
 
 // run runs a program; its errors have what it said last.
 func run(ctx context.Context, args []string) error {
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd := foreign.Command(ctx, args[0], args[1:]...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/internal/foreign"
 )
 
 // lockWait is how long the helper waits for its lock: a Probe holds it for a
@@ -86,6 +88,9 @@ func help(dir string, hook func(string)) error {
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("step helper: adopt orphans: %w", err)
+	}
+	if err := foreign.Free(); err != nil {
+		return fmt.Errorf("step helper: give the program the umask and limits of a service: %w", err)
 	}
 	if err := unprotect("/proc/self/oom_score_adj"); err != nil {
 		fmt.Fprintln(os.Stderr, "step helper: the program stays protected like the agent when memory is short:", err)

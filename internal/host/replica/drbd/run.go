@@ -4,16 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 	"syscall"
 
+	"holdfast/internal/foreign"
 	"holdfast/internal/pattern"
 )
 
 // run runs a program, and calls ended when it has. When ctx ends before, it goes on.
 func run(ctx context.Context, ended func(), name string, args ...string) (string, error) {
-	cmd := exec.Command(name, args...)
+	cmd := foreign.Command(context.Background(), name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is not for it

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 
+	"holdfast/internal/foreign"
 	"holdfast/internal/procfs"
 )
 
@@ -50,7 +51,7 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	cmd := exec.Command(c.Path, slices.Concat(c.Args, extraArgs)...)
+	cmd := foreign.Command(context.Background(), c.Path, slices.Concat(c.Args, extraArgs)...) // it outlives ctx
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", markName + "=" + c.Datadir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
+	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica"
 	"holdfast/internal/sleep"
 )
@@ -308,7 +308,7 @@ func hasGTID(saved []byte, t replica.Transaction) bool {
 
 // program runs a program of MariaDB. Its errors have the end of what it says.
 func program(ctx context.Context, name string, args []string, in *os.File, out *os.File) error {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := foreign.Command(ctx, name, args...)
 	said := &tail{}
 	cmd.Stderr = said
 	if in != nil {

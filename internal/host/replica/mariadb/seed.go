@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 
 	"holdfast/internal/durable"
 	"holdfast/internal/fail"
+	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica"
 	"holdfast/internal/sleep"
 )
@@ -68,7 +68,7 @@ func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cmd := exec.CommandContext(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
+	cmd := foreign.Command(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
 		"--target-dir="+dir, "--datadir="+d.cfg.Datadir, "--socket="+d.cfg.Socket, "--protocol=socket")
 	said := &tail{}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, said, settle

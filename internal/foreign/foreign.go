@@ -1,0 +1,54 @@
+// Package foreign starts programs that are not Holdfast's own from processes that its unit confines.
+//
+// The unit gives the agent a umask and limits that fit the agent and the store's member. A
+// process inherits them, and with them a vendor's program would write files that nobody else
+// can read, a database would have too little memory, and neither would leave a core dump.
+// Programs that change nothing on the host and end soon need not be started like this.
+package foreign
+
+import (
+	"context"
+	"os/exec"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Umask is what services of a host have usually.
+const Umask = 0o022
+
+// confined are the limits that the unit lowers, all of them the soft ones: to the hard limit
+// everybody may raise them again.
+func confined() []int { return []int{unix.RLIMIT_DATA, unix.RLIMIT_CORE} }
+
+// shell does in a new process what Free does in this one, and becomes the program: no process of Go
+// can do so for one that it starts, as umask and limits are those of all its threads.
+const shell = `umask 022; ulimit -S -d "$(ulimit -H -d)"; ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@"`
+
+// Command is exec.CommandContext of a program that has the usual umask, and the limits as they
+// were before the unit lowered them. Its process is the program, which a shell has become: for
+// a moment after Start it may still be the shell. A program that is not there is an error of
+// Start, as ever.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return exec.CommandContext(ctx, name, args...) // its Start says so
+	}
+	return exec.CommandContext(ctx, "/bin/sh", slices.Concat([]string{"-c", shell, path}, args)...)
+}
+
+// Free takes this process, and what it starts, out of what the unit has set.
+func Free() error {
+	unix.Umask(Umask)
+	for _, what := range confined() {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(what, &l); err != nil {
+			return err
+		}
+		l.Cur = l.Max
+		if err := unix.Setrlimit(what, &l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package foreign
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/testbed/try"
+)
+
+// lowered is a soft limit like one of the unit, but so high that also a test with the race detector lives with it.
+const lowered = 1 << 50
+
+// confine does to this process what the unit does beside the umask, and returns what the hard limits are, as a shell says it.
+func confine(t *testing.T) string {
+	t.Helper()
+	for what, soft := range map[int]uint64{unix.RLIMIT_DATA: lowered, unix.RLIMIT_CORE: 0} {
+		var l unix.Rlimit
+		try.Must(t, unix.Getrlimit(what, &l))
+		l.Cur = min(soft, l.Max)
+		try.Must(t, unix.Setrlimit(what, &l))
+	}
+	hard, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", "ulimit -H -d; ulimit -H -c").Output()
+	try.Must(t, err)
+	return string(hard)
+}
+
+const asks = "umask; ulimit -S -d; ulimit -S -c"
+
+func TestAProgramIsNotConfined(t *testing.T) {
+	if !try.UnderUmask(t) {
+		return
+	}
+	hard := confine(t)
+	own, err := exec.CommandContext(t.Context(), "/bin/sh", "-c", asks).Output()
+	if err != nil || string(own) == "0022\n"+hard {
+		t.Fatalf("this process is not confined: %q, %v", own, err)
+	}
+	got, err := Command(t.Context(), "sh", "-c", asks+`; echo "$0 $1"`, "a", "b c").Output()
+	if err != nil || string(got) != "0022\n"+hard+"a b c\n" {
+		t.Errorf("%q, %v: want the umask 022 and the limits %q", got, err, hard)
+	}
+	try.Must(t, Free())
+	if own, err = exec.CommandContext(t.Context(), "/bin/sh", "-c", asks).Output(); err != nil || string(own) != "0022\n"+hard {
+		t.Errorf("after Free: %q, %v", own, err)
+	}
+}
+
+func TestItsEndIsItsOwn(t *testing.T) {
+	var exit *exec.ExitError
+	if err := Command(t.Context(), "sh", "-c", "exit 7").Run(); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Errorf("exit code: %v", err)
+	}
+	if err := Command(t.Context(), "sh", "-c", "kill -9 $$").Run(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("signal: %v", err)
+	}
+	if err := Command(t.Context(), "no-such-program").Start(); !errors.Is(err, exec.ErrNotFound) {
+		t.Errorf("a program that is not installed: %v", err)
+	}
+	if err := Command(t.Context(), "/no/such/program").Start(); err == nil {
+		t.Error("a program that is not there starts")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := Command(ctx, "sleep", "60")
+	try.Must(t, cmd.Start())
+	cancel()
+	if err := cmd.Wait(); err == nil {
+		t.Error("it does not end with its context")
+	}
+}
