@@ -55,6 +55,9 @@ func main() {
 	}
 	env := environment()
 	env.Built = built
+	if err := seal(); err != nil { // no reason to leave a cluster alone
+		fmt.Fprintln(os.Stderr, "holdfast:", err)
+	}
 	os.Exit(cli.Main(os.Args[1:], env))
 }
 
