@@ -60,8 +60,33 @@ func TestPackages(t *testing.T) {
 	checkFiles(t, root)
 	if list, err := exec.CommandContext(t.Context(), "dpkg-deb", "-c", filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb")).Output(); err != nil || regexp.MustCompile(`(?m) \./opt/$`).Match(list) {
 		t.Errorf("/opt is of the package, which takes it away with itself: %v: %.300s", err, list)
+	} else if open := openToOthers(string(list)); len(open) > 0 {
+		t.Errorf("others than root may change these, or become root by them: %q", open)
 	}
 	checkBill(t, filepath.Join(out, "holdfast-1.4.0~rc1.cdx.json"), filepath.Join(root, "opt/holdfast/bin/holdfast"))
+}
+
+// openToOthers are the lines of a listing of tar whose files another than root owns or may write, or that have the bit of another user or group.
+func openToOthers(list string) (bad []string) {
+	for line := range strings.Lines(list) {
+		f := strings.Fields(line)
+		if mode := f[0]; mode[0] != 'l' && (f[1] != "root/root" || mode[5] == 'w' || mode[8] == 'w' || strings.ContainsAny(mode, "sStT")) {
+			bad = append(bad, line)
+		}
+	}
+	return bad
+}
+
+func TestOpenToOthers(t *testing.T) {
+	const ok = "drwxr-xr-x root/root         0 2026-01-02 12:30 ./opt/holdfast/\nlrwxrwxrwx root/root         0 2026-01-02 12:30 ./usr/bin/holdfast -> /opt\n"
+	if bad := openToOthers(ok); len(bad) > 0 {
+		t.Errorf("%q", bad)
+	}
+	for _, line := range []string{"-rwxrwxr-x root/root", "-rwxr-xrw- root/root", "-rwsr-xr-x root/root", "-rwxr-xr-x root/adm", "-rwxr-xr-x build/root"} {
+		if bad := openToOthers(ok + line + " 1 2026-01-02 12:30 ./x\n"); len(bad) != 1 {
+			t.Errorf("%s: %q", line, bad)
+		}
+	}
 }
 
 // TestPackagesAreReproducible builds the packages in two folders, one of them without

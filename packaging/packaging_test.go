@@ -35,6 +35,8 @@ func TestUnit(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"[Service]KillMode": "process", "[Service]Delegate": "yes", "[Service]Restart": "always", "[Service]OOMPolicy": "continue",
+		// The last three are soft limits or undone by what starts other programs: internal/foreign.
+		"[Service]OOMScoreAdjust": "-900", "[Service]LimitDATA": "1G:infinity", "[Service]LimitCORE": "0:infinity", "[Service]UMask": "0077",
 		"[Unit]StartLimitIntervalSec": "0", "[Unit]Wants": "network-online.target", "[Install]WantedBy": "multi-user.target",
 		"[Unit]ConditionPathExists": "/etc/holdfast/agent.json", "[Service]LogsDirectory": "holdfast",
 		"[Service]ExecStart": "/opt/holdfast/bin/holdfast agent --config /etc/holdfast/agent.json",
@@ -51,7 +53,7 @@ func TestUnit(t *testing.T) {
 	}
 	// What programs of upgrades, which inherit it, could not live with.
 	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "ProtectHome", "ProtectKernelModules", "PrivateTmp", "PrivateDevices", "DevicePolicy", "RestrictSUIDSGID",
-		"RestrictNamespaces", "LockPersonality", "RestrictRealtime", "UMask", "RuntimeDirectory"} {
+		"RestrictNamespaces", "LockPersonality", "RestrictRealtime", "SystemCallArchitectures", "MemoryMax", "MemoryHigh", "RuntimeDirectory"} {
 		if v, ok := have["[Service]"+key]; ok {
 			t.Errorf("%s=%s", key, v)
 		}
