@@ -2,14 +2,19 @@
 //
 // The unit gives the agent a umask and limits that fit the agent and the store's member. A
 // process inherits them, and with them a vendor's program would write files that nobody else
-// can read, a database would have too little memory, and neither would leave a core dump.
+// can read, a database would have too little memory, and neither would leave a core dump. It
+// also inherits that the kernel ends others first when the host has no memory left, which the
+// agent may have because its own is limited.
 // Programs that change nothing on the host and end soon need not be started like this.
 package foreign
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,10 +28,11 @@ func confined() []int { return []int{unix.RLIMIT_DATA, unix.RLIMIT_CORE} }
 
 // shell does in a new process what Free does in this one, and becomes the program: no process of Go
 // can do so for one that it starts, as umask and limits are those of all its threads.
-const shell = `umask 022; ulimit -S -d "$(ulimit -H -d)"; ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@"`
+const shell = `read -r oom </proc/self/oom_score_adj; [ "$oom" -ge 0 ] || echo 0 >/proc/self/oom_score_adj
+umask 022; ulimit -S -d "$(ulimit -H -d)"; ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@"`
 
-// Command is exec.CommandContext of a program that has the usual umask, and the limits as they
-// were before the unit lowered them. Its process is the program, which a shell has become: for
+// Command is exec.CommandContext of a program that has the usual umask, the limits as they
+// were before the unit lowered them, and no protection from the kernel's search for memory. Its process is the program, which a shell has become: for
 // a moment after Start it may still be the shell. A program that is not there is an error of
 // Start, as ever.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
@@ -37,8 +43,11 @@ func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "/bin/sh", slices.Concat([]string{"-c", shell, path}, args)...)
 }
 
-// Free takes this process, and what it starts, out of what the unit has set.
+// Free takes this process, and what it starts, out of all that.
 func Free() error {
+	if err := unprotect("/proc/self/oom_score_adj"); err != nil {
+		return err
+	}
 	unix.Umask(Umask)
 	for _, what := range confined() {
 		var l unix.Rlimit
@@ -51,4 +60,19 @@ func Free() error {
 		}
 	}
 	return nil
+}
+
+// unprotect gives up, for this process and all that it starts, that others are ended
+// before it when memory is short: an agent has that by its unit, and programs with the
+// daemons that they leave behind would inherit it. A process may always do so.
+func unprotect(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	adj, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || adj >= 0 {
+		return err
+	}
+	return os.WriteFile(file, []byte("0"), 0)
 }

@@ -3,7 +3,9 @@ package foreign
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -70,5 +72,40 @@ func TestItsEndIsItsOwn(t *testing.T) {
 	cancel()
 	if err := cmd.Wait(); err == nil {
 		t.Error("it does not end with its context")
+	}
+}
+
+// TestUnprotect: only what protects is taken away, which needs no rights.
+func TestUnprotect(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "oom_score_adj")
+	for _, c := range []struct{ have, want string }{{"-900\n", "0"}, {"0\n", "0\n"}, {"500\n", "500\n"}, {"x", "x"}} {
+		if err := os.WriteFile(file, []byte(c.have), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := unprotect(file)
+		if got, rerr := os.ReadFile(file); rerr != nil || string(got) != c.want || (err != nil) != (c.want == "x") {
+			t.Errorf("%q: %q, want %q; %v, %v", c.have, got, c.want, err, rerr)
+		}
+	}
+	if err := unprotect(file + ".none"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the file: %v", err)
+	}
+}
+
+func TestAProgramIsNotProtected(t *testing.T) {
+	const file = "/proc/self/oom_score_adj"
+	old, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, []byte("-900"), 0)
+	}
+	if err != nil {
+		t.Skipf("this process can not be protected: %v", err)
+	}
+	t.Cleanup(func() { try.Must(t, os.WriteFile(file, old, 0)) })
+	for have, want := range map[string]string{"-900": "0\n", "700": "700\n"} {
+		try.Must(t, os.WriteFile(file, []byte(have), 0))
+		if got, err := Command(t.Context(), "cat", file).Output(); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v: want %q", have, got, err, want)
+		}
 	}
 }

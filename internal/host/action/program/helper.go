@@ -11,8 +11,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,10 +88,7 @@ func help(dir string, hook func(string)) error {
 		return fmt.Errorf("step helper: adopt orphans: %w", err)
 	}
 	if err := foreign.Free(); err != nil {
-		return fmt.Errorf("step helper: give the program the umask and limits of a service: %w", err)
-	}
-	if err := unprotect("/proc/self/oom_score_adj"); err != nil {
-		fmt.Fprintln(os.Stderr, "step helper: the program stays protected like the agent when memory is short:", err)
+		return fmt.Errorf("step helper: make the program one that the unit does not confine: %w", err)
 	}
 	lock, err := mine(dir)
 	if err != nil {
@@ -105,21 +100,6 @@ func help(dir string, hook func(string)) error {
 	}
 	hook("prepared")
 	return s.run()
-}
-
-// unprotect gives up, for this process and all that it starts, that others are ended
-// before it when memory is short: an agent has that by its unit, and programs with the
-// daemons that they leave behind would inherit it. A process may always do so.
-func unprotect(file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	adj, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || adj >= 0 {
-		return err
-	}
-	return os.WriteFile(file, []byte("0"), 0)
 }
 
 // tell says on the pipe why nothing was begun.
