@@ -144,10 +144,11 @@ func (r *root) wants(t *testing.T, script, want string) {
 const state = `cat /etc/holdfast/agent.json /etc/holdfast/pki/host.key /var/lib/holdfast/identity; stat -c '%a %n' /etc/holdfast /etc/holdfast/pki /var/lib/holdfast /var/log/holdfast`
 
 // writable lists what others than root may change of what Holdfast has on a host, or become root by; readable lists the files that
-// others read there: nobody is a user without rights.
+// others read there, by name at least: 65534 is a user without rights.
 const (
-	writable = `find /opt/holdfast /etc/holdfast /var/lib/holdfast /var/log/holdfast $(ls -d /run/holdfast || true) ! -type l \( ! -user root -o ! -group root -o -perm /7022 \)`
-	readable = `setpriv --reuid=65534 --regid=65534 --clear-groups find /etc/holdfast /var/lib/holdfast /var/log/holdfast $(ls -d /run/holdfast || true) -type f -readable -print || true`
+	places   = `$(ls -d /etc/holdfast /var/lib/holdfast /var/log/holdfast /run/holdfast 2>/dev/null)`
+	writable = `find /opt/holdfast ` + places + ` ! -type l \( ! -user root -o ! -group root -o -perm /7022 \)`
+	readable = `find ` + places + ` -type f | setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'while read -r f; do [ ! -r "$f" ] || echo "$f"; done'`
 )
 
 // configure is what an installer leaves behind.
@@ -178,7 +179,7 @@ func TestDeb(t *testing.T) {
 	r.wants(t, "dpkg -i /packages/holdfast_"+after+"_amd64.deb && holdfast version", "holdfast "+after)
 	same(t, "upgraded", kept, r.run(t, state))
 	r.wants(t, "systemctl is-enabled holdfast", "enabled")
-	if out := r.run(t, writable+"\n"+readable); out != "/etc/holdfast/agent.json\n" { // configure has made it with an ordinary umask
+	if out := r.run(t, writable+"\n"+readable); out != "/etc/holdfast/agent.json\n/var/lib/holdfast/identity\n" { // configure has made these with an ordinary umask
 		t.Errorf("others than root may write or read: %s", out)
 	}
 
