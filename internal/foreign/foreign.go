@@ -28,8 +28,9 @@ func confined() []int { return []int{unix.RLIMIT_DATA, unix.RLIMIT_CORE} }
 
 // shell does in a new process what Free does in this one, and becomes the program: no process of Go
 // can do so for one that it starts, as umask and limits are those of all its threads.
-const shell = `read -r oom </proc/self/oom_score_adj; [ "$oom" -ge 0 ] || echo 0 >/proc/self/oom_score_adj
-umask 022; ulimit -S -d "$(ulimit -H -d)"; ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@"`
+const shell = `umask 022; ulimit -S -d "$(ulimit -H -d)"; ulimit -S -c "$(ulimit -H -c)"
+read -r a </proc/self/oom_score_adj; [ "$a" -ge 0 ] || echo 0 >/proc/self/oom_score_adj
+exec "$0" "$@"`
 
 // Command is exec.CommandContext of a program that has the usual umask, the limits as they
 // were before the unit lowered them, and no protection from the kernel's search for memory. Its process is the program, which a shell has become: for
