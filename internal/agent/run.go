@@ -37,7 +37,6 @@ import (
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/supervise"
 )
 
 // Options are what RunNode needs besides the node's file.
@@ -191,7 +190,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		})
 	}
 	for _, spec := range nd.children() {
-		run("keep "+spec.Name, func(ctx context.Context) error { return supervise.Keep(ctx, spec) })
+		run("keep "+spec.Name, func(ctx context.Context) error { return nd.keepChild(ctx, spec, a.Identity) })
 	}
 	a.Trouble = func() string { return nd.troubles(srv, a) }
 	if jobs != nil {
@@ -236,7 +235,10 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		return err
 	})
 	wg.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+	switch err := context.Cause(ctx); {
+	case errors.Is(err, loop.ErrConflict):
+		return nd.endMember(err)
+	case !errors.Is(err, context.Canceled):
 		return err
 	}
 	return nil

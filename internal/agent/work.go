@@ -55,6 +55,7 @@ type work struct {
 	counts           *probe.Service
 	worker           *engine.Worker
 	lead             *engine.Scheduler
+	registered       func(context.Context) bool // waits until nobody else has this host's name, false when ctx has ended; nil: the reports find that out
 }
 
 // work makes this host's part in jobs: none where no hypervisor runs guests.
@@ -128,8 +129,10 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	w.reporter = &report.Reporter{Store: a.Store, Look: look.Look, Log: nd.Log}
 	w.receiver.Came, w.drain.Told = w.reporter.Soon, w.reporter.Renew
 	w.managed = func(ctx context.Context) { followManaged(ctx, a, w.reporter.Soon) }
-	if nd.n.GuestsOnly { // on the others the agent itself cares that a name is used once
+	if nd.n.GuestsOnly {
 		w.reporter.Claims = &report.Claim{Host: a.Host, Install: a.Identity, Boot: nd.boot}
+	} else { // the agent itself cares that a name is used once
+		w.registered = a.Registered
 	}
 	w.counts = probe.New(probe.Parts{
 		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Seen: func() (probe.Seen, bool) { return pinged(w.view) },
@@ -181,6 +184,9 @@ func addresses(managed string, own func() []string, guests *libvirt.Fleet) func(
 // Run works until ctx ends. It returns report.ErrConflict when another agent reports under
 // this host's name.
 func (w *work) Run(ctx context.Context) error {
+	if w.registered != nil && !w.registered(ctx) { // it would report, and take steps on, in another one's name
+		return nil
+	}
 	if err := w.reporter.Claim(ctx); err != nil {
 		return err
 	}

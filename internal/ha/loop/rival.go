@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"context"
 	"fmt"
 
 	"holdfast/internal/cluster"
@@ -34,10 +35,36 @@ func (r *rival) check(v *ha.Machine, now cluster.Instant) error {
 	if r.renewed.Sub(r.since) <= v.Timings.Lease {
 		return nil
 	}
+	return Conflict(v.Self, rec.Host, v.Me.Identity, v.Me.Addr)
+}
+
+// Conflict is ErrConflict with what is known of the other agent, by the record that it renews, and of this one.
+func Conflict(self cluster.HostID, other cluster.Host, identity, addr string) error {
 	same := "another identity: two hosts have one name"
-	if rec.Identity == v.Me.Identity {
+	if other.Identity == identity {
 		same = "the same identity: the data directory was copied"
 	}
-	return fmt.Errorf("%w: %q lives at %s and renews its record (boot %s, %s). This agent at %s has changed nothing; give one of the two another name and an empty data_dir",
-		ErrConflict, v.Self, rec.Addr, rec.Boot, same, v.Me.Addr)
+	return fmt.Errorf("%w: %q lives at %s and renews its record (boot %s, %s). This agent at %s has written no record; give one of the two another name and an empty data_dir",
+		ErrConflict, self, other.Addr, other.Boot, same, addr)
+}
+
+// Registered returns when this host's record is of this agent: nobody else has its name. It returns as well when the host is
+// no member any more, and has no record. false: ctx or the agent has ended before.
+func (a *Agent) Registered(ctx context.Context) bool {
+	for {
+		next, yes := a.next(), false
+		if !a.ask(ctx, func() { yes = a.s.core.Lease.Mod != 0 || a.s.outside != "" }) {
+			return false
+		}
+		if yes {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-a.done:
+			return false
+		case <-next:
+		}
+	}
 }
