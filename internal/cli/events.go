@@ -137,7 +137,7 @@ func (v *eventView) follow(ctx context.Context, c *api.Client, after int64) erro
 
 func (v *eventView) write(events []cluster.Event) error {
 	for _, e := range events {
-		if e.Time.Before(v.from) {
+		if e.Time.Before(v.from) && !e.Time.IsZero() { // when that happened is not known
 			continue
 		}
 		var err error
@@ -161,6 +161,7 @@ func (v *eventView) write(events []cluster.Event) error {
 func eventText(e cluster.Event, p painter) string {
 	const indent = 25 // after the time
 	at, kind := clock(e.Time), p.lang.Text(clean(e.Kind))
+	at += strings.Repeat(" ", max(0, indent-2-Columns(at))) // of one that can not be read the time is not known
 	begin := at + "  " + kind + strings.Repeat(" ", max(0, 19-Columns(kind))) + "  "
 	return strings.TrimRight(p.folded(begin, p.lang.Text(clean(e.Sentence())), indent), " \n") + "\n"
 }

@@ -30,6 +30,7 @@ const (
 	EvChosen     EventKind = "copy-chosen" // of a pair's data, by a person
 	EvOutage     EventKind = "outage"      // clients can not use the active database of a pair, and what ends that
 	EvOutageOver EventKind = "outage-over" // they can again
+	EvUnread     EventKind = "unreadable"  // in place of a record of the log that can not be read; never written
 )
 
 // Event is one change of state: who, what, when, why. Events feed the audit

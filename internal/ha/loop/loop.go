@@ -87,6 +87,7 @@ type Agent struct {
 	fatal  error // owned by the loop
 	seeded seeded
 	rival  rival // owned by the loop
+	unread store.Unread
 
 	stopMigration context.CancelFunc // of the one under way, else nil; owned by the loop
 	stopStart     context.CancelFunc // the same for a start

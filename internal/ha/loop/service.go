@@ -115,35 +115,6 @@ func (a *Agent) Changed(ctx context.Context) <-chan struct{} {
 	return out
 }
 
-// Events returns at most limit events after a revision of the store, oldest
-// first, and the revision for the next page; after -1 gives the newest.
-func (a *Agent) Events(ctx context.Context, after int64, limit int) ([]cluster.Event, int64, error) {
-	kvs, rev, err := a.Store.List(ctx, records.KeyLog)
-	if err != nil {
-		return nil, 0, fmt.Errorf("list the events: %w", err)
-	}
-	slices.SortStableFunc(kvs, func(x, y store.KV) int { return cmp.Compare(x.ModRev, y.ModRev) })
-	if after < 0 {
-		kvs = kvs[max(0, len(kvs)-limit):]
-	} else {
-		kvs = slices.DeleteFunc(kvs, func(kv store.KV) bool { return kv.ModRev <= after })
-	}
-	next := rev
-	if len(kvs) > limit {
-		kvs = kvs[:limit]
-		next = kvs[limit-1].ModRev
-	}
-	events := make([]cluster.Event, 0, len(kvs))
-	for _, kv := range kvs {
-		e, err := records.Decode[cluster.Event](kv, false)
-		if err != nil {
-			return nil, 0, err
-		}
-		events = append(events, e)
-	}
-	return events, next, nil
-}
-
 // HostMod returns the revision of a host's record; 0: it has none.
 func (a *Agent) HostMod(h cluster.HostID) (mod int64) {
 	a.peek(func() { mod = a.s.core.Hosts[h].Mod })
