@@ -37,7 +37,7 @@ type reading struct {
 
 // readClock also gives the revision of the reading.
 func (w *watcher) readClock(ctx context.Context) (passed time.Duration, rev int64, err error) {
-	r, kv, _, err := get[reading](ctx, w.Store, clockKey(w.run))
+	r, kv, _, _, err := ask[reading](ctx, w.Service, clockKey(w.run), "") // one that can not be read is renewed at once
 	if err != nil {
 		return 0, 0, fmt.Errorf("read how long the run takes: %w", err)
 	}

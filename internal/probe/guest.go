@@ -195,7 +195,7 @@ func (w *watcher) addressesOf(ctx context.Context, h cluster.HostID, uuid string
 		again = lookSoon
 	}
 	if !w.deaf && (!ok || time.Since(k.at) >= again) {
-		a, _, _, err := get[addresses](ctx, w.Store, addrKey(h))
+		a, _, _, _, err := ask[addresses](ctx, w.Service, addrKey(h), h)
 		if err != nil {
 			w.deaf = true
 			w.Log.Debug("addresses of guests", "host", h, "err", err)

@@ -469,8 +469,12 @@ func TestSumOfStrangeRecords(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 		w.put(recordKey("r", "h1"), `{`)
+		if s, _ := w.sum("r"); len(s.Guests) != 2 || !strings.Contains(s.Guests[0].Note, "can not be read") || s.Guests[1].Sent != 0 {
+			t.Errorf("counts that can not be read: %+v", s)
+		}
+		w.put(partKeys("r", "x")+"h1", `{`) // the coordinator's own
 		if _, err := Sum(t.Context(), w.mem.NewClient("test"), "r"); err == nil {
-			t.Error("a record that can not be read is no error")
+			t.Error("a plan that can not be read is no error")
 		}
 		refused := w.mem.NewClient("test")
 		refused.Refuse(true)

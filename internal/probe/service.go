@@ -39,6 +39,8 @@ type Service struct {
 	Parts
 	saves time.Duration    // between two writes of the counters
 	wall  func() time.Time // the wall clock, for people
+
+	unread store.Unread
 }
 
 // New makes a Service; Run runs it.
@@ -46,7 +48,7 @@ func New(p Parts) *Service {
 	if p.Open == nil {
 		p.Open = ping.Open
 	}
-	return &Service{p, saveEvery, func() time.Time { return time.Now().UTC() }}
+	return &Service{Parts: p, saves: saveEvery, wall: func() time.Time { return time.Now().UTC() }}
 }
 
 // Run measures while a run is active, until ctx ends.

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/store"
+	"holdfast/internal/text"
 	"holdfast/internal/upgrade/check"
 )
 
@@ -66,7 +67,7 @@ func Sum(ctx context.Context, st store.Store, run string) (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("lost packets of run %s: %w", run, err)
 	}
-	p, parts, records, err := sorted(run, kvs)
+	p, parts, records, bad, err := sorted(run, kvs)
 	if err != nil {
 		return Summary{}, fmt.Errorf("lost packets of run %s: %w", run, err)
 	}
@@ -84,7 +85,11 @@ func Sum(ctx context.Context, st store.Store, run string) (Summary, error) {
 		}
 		for _, n := range x.Guests {
 			names[n.Name]++
-			s.Guests = append(s.Guests, s.guest(n, h, rows[n.UUID], records[h]))
+			g := s.guest(n, h, rows[n.UUID], records[h])
+			if why := bad[h]; why != nil {
+				g.Note = fmt.Sprintf("what host %s, which was to ping it, has counted can not be read: %s", h, text.Cut(why.Error(), maxProblem))
+			}
+			s.Guests = append(s.Guests, g)
 		}
 	}
 	for i, g := range s.Guests {
@@ -98,30 +103,33 @@ func Sum(ctx context.Context, st store.Store, run string) (Summary, error) {
 	return s, nil
 }
 
-// sorted reads the keys of a run.
-func sorted(run string, kvs []store.KV) (p plan, parts map[cluster.HostID]part, records map[cluster.HostID]record, err error) {
+// sorted reads the keys of a run. bad are the hosts whose counts can not be read, and why.
+func sorted(run string, kvs []store.KV) (p plan, parts map[cluster.HostID]part, records map[cluster.HostID]record, bad map[cluster.HostID]error, err error) {
 	i := slices.IndexFunc(kvs, func(kv store.KV) bool { return kv.Key == planKey(run) })
 	if i < 0 {
-		return p, nil, nil, ErrNone
+		return p, nil, nil, nil, ErrNone
 	}
 	if p, err = decode[plan](kvs[i]); err != nil {
-		return p, nil, nil, err
+		return p, nil, nil, nil, err
 	}
-	parts, records = map[cluster.HostID]part{}, map[cluster.HostID]record{}
+	parts, records, bad = map[cluster.HostID]part{}, map[cluster.HostID]record{}, map[cluster.HostID]error{}
 	for _, kv := range kvs {
 		if h, ok := strings.CutPrefix(kv.Key, partKeys(run, p.ID)); ok {
 			if parts[cluster.HostID(h)], err = decode[part](kv); err != nil {
-				return p, nil, nil, err
+				return p, nil, nil, nil, err
 			}
 			continue
 		}
 		if h := strings.TrimPrefix(kv.Key, runKey(run)); h != namePlan && !strings.Contains(h, "/") {
-			if records[cluster.HostID(h)], err = decode[record](kv); err != nil {
-				return p, nil, nil, err
+			r, why := formed[record](kv)
+			if why != nil {
+				bad[cluster.HostID(h)] = why
+				continue
 			}
+			records[cluster.HostID(h)] = r
 		}
 	}
-	return p, parts, records, nil
+	return p, parts, records, bad, nil
 }
 
 func (s Summary) guest(n name, by cluster.HostID, r row, rec record) Guest {
@@ -144,7 +152,7 @@ func (s Summary) guest(n name, by cluster.HostID, r row, rec record) Guest {
 		}
 		return g
 	case rec.Problem != "":
-		g.Note = fmt.Sprintf("host %s can not ping: %s", by, rec.Problem)
+		g.Note = fmt.Sprintf("host %s can not ping: %s", by, rec.problem())
 	case g.Addr == "":
 		g.Note = "it has never answered, or no address of it is known"
 	}

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
+	"holdfast/internal/text"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )
@@ -50,8 +51,8 @@ func (t Turn) Probe(ctx context.Context, task engine.Task) (engine.Probed, error
 	if err != nil || args.Begin {
 		return engine.NotDone, err
 	}
-	b, _, _, err := get[base](ctx, t.Store, baseKey(task.Job, t.Host))
-	if err != nil {
+	b, _, _, why, err := ask[base](ctx, t.Service, baseKey(task.Job, t.Host), t.Host)
+	if err = errors.Join(err, why); err != nil {
 		return engine.CanNotTell, fmt.Errorf("read what the guests had lost before: %w", err)
 	}
 	if b.Work == args.Work && b.Failed == task.Attempt {
@@ -80,7 +81,7 @@ func (t Turn) Do(ctx context.Context, task engine.Task) error {
 // begin notes what the guests that run here have lost so far. A note that is there stays: the work
 // may have begun.
 func (t Turn) begin(ctx context.Context, task engine.Task, b base) error {
-	noted, _, ok, err := get[base](ctx, t.Store, baseKey(task.Job, t.Host))
+	noted, _, ok, _, err := ask[base](ctx, t.Service, baseKey(task.Job, t.Host), t.Host)
 	if err != nil || ok && noted.Work == b.Work {
 		return err
 	}
@@ -164,6 +165,7 @@ func (t Turn) here(ctx context.Context, task engine.Task) ([]baseRow, error) {
 // said is what a host has written of the guests that it pings.
 type said struct {
 	rev     int64 // of the record; 0: there is none
+	unread  bool  // it can not be read, by what problem says
 	problem string
 	rows    map[string]row // by UUID
 }
@@ -175,11 +177,14 @@ func (t Turn) told(ctx context.Context, run string, guests []baseRow) (map[clust
 		if _, ok := out[g.By]; ok {
 			continue
 		}
-		r, kv, _, err := get[record](ctx, t.Store, recordKey(run, g.By))
+		r, kv, _, why, err := ask[record](ctx, t.Service, recordKey(run, g.By), g.By)
 		if err != nil {
 			return nil, fmt.Errorf("read what %s has counted: %w", g.By, err)
 		}
-		s := said{rev: kv.ModRev, problem: r.Problem, rows: map[string]row{}}
+		s := said{rev: kv.ModRev, problem: r.problem(), rows: map[string]row{}}
+		if why != nil {
+			s.unread, s.problem = true, text.Cut(why.Error(), maxProblem)
+		}
 		for _, x := range r.Guests {
 			s.rows[x.UUID] = x
 		}
@@ -203,7 +208,7 @@ func (t Turn) note(ctx context.Context, run string, b base) error {
 // end fails when a guest that was noted has lost as many packets as the limit, or does not answer. What was
 // told then counts as known: the step, repeated, looks at what is lost from then on.
 func (t Turn) end(ctx context.Context, task engine.Task, args upgrade.LossesArgs) error {
-	b, _, ok, err := get[base](ctx, t.Store, baseKey(task.Job, t.Host))
+	b, _, ok, _, err := ask[base](ctx, t.Service, baseKey(task.Job, t.Host), t.Host)
 	if err != nil {
 		return fmt.Errorf("read what the guests had lost before: %w", err)
 	}
@@ -225,9 +230,9 @@ func (t Turn) end(ctx context.Context, task engine.Task, args upgrade.LossesArgs
 		switch {
 		case lost >= args.Limit:
 			bad = append(bad, fmt.Sprintf("%s has lost %d packets", g.Name, lost))
-		case after.Addr == "":
+		case after.Addr == "" && !last[g.By].unread:
 			fmt.Fprintf(task.Log, "%s has never answered\n", g.Name)
-		case after.Sent == before.Sent:
+		case after.Sent == before.Sent || last[g.By].unread:
 			why := cmp.Or(last[g.By].problem, "nothing was sent")
 			bad = append(bad, fmt.Sprintf("nobody can tell whether %s answers: %s, which pings it, says: %s", g.Name, g.By, why))
 		case after.Sent-after.Lost == before.Sent-before.Lost:

@@ -138,7 +138,7 @@ func (w *watcher) begin(ctx context.Context) error {
 		w.idle = true // the host before has no guests, or this one was down
 		return nil
 	}
-	old, kv, _, err := get[record](ctx, w.Store, recordKey(w.run, w.Host))
+	old, kv, _, _, err := ask[record](ctx, w.Service, recordKey(w.run, w.Host), w.Host)
 	if err != nil {
 		return fmt.Errorf("read what was counted before: %w", err)
 	}
@@ -242,7 +242,7 @@ func (w *watcher) review(ctx context.Context) error {
 		}
 		return nil
 	}
-	old, kv, ok, err := get[record](ctx, w.Store, recordKey(w.run, w.Host))
+	old, kv, ok, _, err := ask[record](ctx, w.Service, recordKey(w.run, w.Host), w.Host)
 	if err != nil {
 		return fmt.Errorf("read what was counted: %w", err)
 	}
