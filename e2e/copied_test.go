@@ -15,7 +15,7 @@ import (
 // TestACopiedMemberIsNoticed starts a copy of the holder with its whole data directory, the member of the store in it, on another
 // host: no member is started beside the one that lives, the copy ends, and the guest does not notice.
 func TestACopiedMemberIsNoticed(t *testing.T) {
-	need.Drill(t, "P1, P3: a copy of the active host with its member of the store ends before that is started, and neither store nor guest notices")
+	need.Drill(t, "P1, P3: a copy of the active host ends before its member of the store is started, and neither store nor guest notices")
 	onLab(t, plain, aCopiedMemberIsNoticed)
 }
 
@@ -28,7 +28,9 @@ func aCopiedMemberIsNoticed(t testing.TB, r *rig) {
 	if err := os.CopyFS(dir+"/data/store", os.DirFS(r.disk(holder, "data/store"))); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + holder + ".pem": "cert.pem", "pki/" + holder + ".key": "key.pem"} {
+	for from, to := range map[string]string{
+		"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + holder + ".pem": "cert.pem", "pki/" + holder + ".key": "key.pem",
+	} {
 		raw, err := os.ReadFile(r.disk(holder, from))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, to), raw, 0o600)
@@ -47,8 +49,10 @@ func aCopiedMemberIsNoticed(t testing.TB, r *rig) {
 		n.API.Listen, n.Watchdog.Device = "", "none"
 	})
 	const run = "/run/copy/store"
-	r.refused(t, h, 2, []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}, "agent", "--config", file)
-	if out, err := r.lab.Exec(t.Context(), h, "sh", "-c", "ls "+run+" 2>&1; cat "+run+"/store.log 2>/dev/null | tail -5; true"); err != nil || !strings.Contains(out, "No such file") {
+	says := []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}
+	r.refused(t, h, 2, says, "agent", "--config", file)
+	look := "ls " + run + " 2>&1; cat " + run + "/store.log 2>/dev/null | tail -5; true"
+	if out, err := r.lab.Exec(t.Context(), h, "sh", "-c", look); err != nil || !strings.Contains(out, "No such file") {
 		t.Errorf("a member of the store was started: %s, %v", out, err)
 	}
 	end()

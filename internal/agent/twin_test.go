@@ -86,7 +86,9 @@ func TestARefusedAgentEndsItsMember(t *testing.T) {
 	dir := try.ShortDir(t)
 	file := settings(t, dir, func(n *config.Node) {
 		client, peer := "http://127.0.0.1:1", "http://127.0.0.1:2"
-		n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer}}
+		n.Store.Member = &config.Member{
+			ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer},
+		}
 	})
 	nd, err := load(options(file))
 	if err != nil {

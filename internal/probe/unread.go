@@ -26,8 +26,11 @@ const (
 // errForm: a record can not be read. Another try does not help.
 var errForm = errors.New("it has a wrong form")
 
+// checked are the records that a host may write which runs guests only.
+type checked interface{ check() error }
+
 // formed reads a record that a host may write which runs guests only.
-func formed[T interface{ check() error }](kv store.KV) (v T, err error) {
+func formed[T checked](kv store.KV) (v T, err error) {
 	if len(kv.Value) > maxValue {
 		return v, fmt.Errorf("read %s: %w: %d bytes, at most %d are read", kv.Key, errForm, len(kv.Value), maxValue)
 	}
@@ -43,7 +46,7 @@ func formed[T interface{ check() error }](kv store.KV) (v T, err error) {
 
 // ask reads such a record of a host. One that can not be read is none (ok is false), and has a revision: it may be written anew.
 // why says what is wrong with it.
-func ask[T interface{ check() error }](ctx context.Context, s *Service, key string, writer cluster.HostID) (v T, kv store.KV, ok bool, why, err error) {
+func ask[T checked](ctx context.Context, s *Service, key string, writer cluster.HostID) (v T, kv store.KV, ok bool, why, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
 	if kv, ok, err = s.Store.Get(ctx, key); err != nil || !ok {

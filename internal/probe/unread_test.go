@@ -58,7 +58,8 @@ func TestOneHostsWrongRecordsStopNobody(t *testing.T) {
 				w.crash("h1") // which pings the guests of h2; nobody writes over this
 				w.put(recordKey("up1", "h1"), value)
 				s, guests = w.sum("up1")
-				if x := guests["g2"]; x.Sent != 0 || !strings.Contains(x.Note, "what host h1, which was to ping it, has counted can not be read: ") || len(x.Note) > 600 {
+				const note = "what host h1, which was to ping it, has counted can not be read: "
+				if x := guests["g2"]; x.Sent != 0 || !strings.Contains(x.Note, note) || len(x.Note) > 600 {
 					t.Errorf("g2, whose counts can not be read: %+v", x)
 				}
 				if x := guests["g1"]; x.Sent < 40 || x.Note != "" {
@@ -80,7 +81,8 @@ func TestOneHostsWrongRecordsStopNobody(t *testing.T) {
 				log, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 1})
 				again.Store(false)
 				<-ended
-				if err == nil || !strings.Contains(err.Error(), "nobody can tell whether g2 answers: h1, which pings it, says: read upgrade-probe/up1/h1: ") {
+				const says = "nobody can tell whether g2 answers: h1, which pings it, says: read upgrade-probe/up1/h1: "
+				if err == nil || !strings.Contains(err.Error(), says) {
 					t.Errorf("the end of a turn: %v, %s", err, log)
 				}
 			})
@@ -103,7 +105,8 @@ func TestNumbersThatCanNotBe(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	if r, err := formed[record](store.KV{Value: []byte(`{"problem":"` + strings.Repeat("x", 10<<10) + `"}`)}); err != nil || len(r.problem()) > maxProblem {
+	long := store.KV{Value: []byte(`{"problem":"` + strings.Repeat("x", 10<<10) + `"}`)}
+	if r, err := formed[record](long); err != nil || len(r.problem()) > maxProblem {
 		t.Errorf("a long problem: %d bytes, %v", len(r.problem()), err)
 	}
 }

@@ -13,8 +13,9 @@ const (
 	unreadMost  = 1000      // writers and folders that are remembered
 )
 
-// Unread tells of records that can not be read and are left out. Whoever may write few records, with wrong forms, must neither keep
-// others from reading theirs nor fill the log: of one writer and folder (what a key begins with, up to its first slash) it tells once an hour.
+// Unread tells of records that can not be read and are left out. Whoever may write few records, with wrong forms, must
+// neither keep others from reading theirs nor fill the log: of one writer and folder (what a key begins with, up to its first
+// slash) it tells once an hour.
 // The zero value is ready. Its methods may be called concurrently.
 type Unread struct {
 	mu   sync.Mutex

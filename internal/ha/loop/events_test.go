@@ -72,7 +72,8 @@ func TestAnEventThatCanNotBeReadIsShownAsSuch(t *testing.T) {
 				}
 				if unread := e.Kind == cluster.EvUnread; unread != (c.why != "") || e.By != "h4" {
 					t.Errorf("got %+v", e)
-				} else if unread && (!e.Time.IsZero() || !strings.HasPrefix(e.Detail, "a record of h4 that can not be read: "+bad+": ") || !strings.Contains(e.Detail, c.why)) {
+				} else if says := "a record of h4 that can not be read: " + bad + ": "; unread &&
+					(!e.Time.IsZero() || !strings.HasPrefix(e.Detail, says) || !strings.Contains(e.Detail, c.why)) {
 					t.Errorf("got %+v, want %q", e, c.why)
 				}
 			}

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -95,6 +96,16 @@ func TestTwoAgentsOfOneName(t *testing.T) {
 				copied.begin()
 				defer func() { copied.stop() }()
 				began := time.Now()
+				if !h.agent.Registered(t.Context()) {
+					t.Error("the one that has the name is not registered")
+				}
+				registered := make(chan bool, 1)
+				go func() { registered <- copied.agent.Registered(context.Background()) }()
+				defer func() {
+					if <-registered {
+						t.Error("the second one may report and do steps in the name of the first")
+					}
+				}()
 				select {
 				case err := <-copied.ended:
 					if err == nil || !strings.Contains(err.Error(), ErrConflict.Error()) || !strings.Contains(err.Error(), "lives at h") {

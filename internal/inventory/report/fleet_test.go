@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -130,10 +131,19 @@ func TestRecordsOfOthersAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.relist(kvs)
-	if seen, ok := v.Seen(); !ok || len(seen) != 1 || seen["h1"].Host.Name != "h1" {
+	seen, ok := v.Seen()
+	if !ok || len(seen) != 3 || seen["h1"].Host.Name != "h1" || seen["h1"].Problem != "" {
 		t.Errorf("seen %+v", seen)
 	}
-	v.change(store.Change{KV: store.KV{Key: "fleet/h1", ModRev: 9}, Deleted: true})
+	for _, h := range []cluster.HostID{"h2", "h4"} {
+		says := "its report can not be read: read record fleet/" + string(h) + ": "
+		if s := seen[h]; s.Up(time.Now()) || !s.Blind || !strings.HasPrefix(s.Problem, says) || s.Mod == 0 {
+			t.Errorf("%s: %+v", h, s)
+		}
+	}
+	for _, h := range []string{"h1", "h2", "h4"} {
+		v.change(store.Change{KV: store.KV{Key: "fleet/" + h, ModRev: 9}, Deleted: true})
+	}
 	if seen, _ := v.Seen(); len(seen) != 0 {
 		t.Errorf("a deleted record is seen: %+v", seen)
 	}

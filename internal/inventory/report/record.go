@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/text"
 )
 
 // Prefix is where the hosts' records are.
@@ -44,15 +45,20 @@ type Record struct {
 	Certificates []inventory.Certificate `json:"certificates,omitempty"`
 }
 
-// DecodeRecord reads the value of a key.
+// DecodeRecord reads the value of a key. What is longer or more than a host may say is cut, see bound; names of others are left as
+// they are written: who shows them on a terminal cleans them.
 func DecodeRecord(key string, value []byte) (Record, error) {
 	var r Record
+	if len(value) > maxBytes {
+		return r, fmt.Errorf("read record %s: it has %d bytes, at most %d are read", key, len(value), maxBytes)
+	}
 	if err := json.Unmarshal(value, &r); err != nil {
 		return r, fmt.Errorf("read record %s: %w", key, err)
 	}
 	if RecordKey(r.Host.Name) != key {
-		return r, fmt.Errorf("read record %s: it is about host %q", key, r.Host.Name)
+		return r, fmt.Errorf("read record %s: it is about host %q", key, text.Cut(string(r.Host.Name), maxWord))
 	}
+	r.bound()
 	return r, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/sleep"
 	"holdfast/internal/store"
+	"holdfast/internal/text"
 )
 
 const listWithin = 10 * time.Second
@@ -22,6 +23,8 @@ type View struct {
 	Store store.Store
 	Asked bool // follow only while somebody asks: thousands of hosts that all follow each other are too much for one store
 	Log   *slog.Logger
+
+	unread store.Unread
 
 	mu    sync.Mutex
 	seen  map[cluster.HostID]Seen
@@ -175,15 +178,23 @@ func (v *View) change(c store.Change) {
 	v.take(v.seen, c.KV)
 }
 
-// take puts one record in. The caller holds mu.
+// take puts one record in. The host of one that can not be read is as it was before, falls silent, and tells it as its problem. The
+// caller holds mu.
 func (v *View) take(into map[cluster.HostID]Seen, kv store.KV) {
+	h := hostOf(kv.Key)
 	r, err := DecodeRecord(kv.Key, kv.Value)
-	if err != nil {
-		v.Log.Warn("a host's report can not be read", "err", err)
-		delete(into, hostOf(kv.Key))
+	if err == nil {
+		into[h] = Seen{r, time.Now(), kv.ModRev}
 		return
 	}
-	into[hostOf(kv.Key)] = Seen{r, time.Now(), kv.ModRev}
+	v.unread.Tell(v.Log, kv.Key, string(h), err)
+	last, known := v.seen[h]
+	if !known {
+		last = Seen{Record: Record{Host: inventory.Host{Name: h}, Blind: true}, SeenAt: time.Now().Add(-Silent)}
+	}
+	last.Mod, last.Blind = kv.ModRev, true // its guests are not those of this revision
+	last.Problem = text.Cut("its report can not be read: "+err.Error(), maxText)
+	into[h] = last
 }
 
 func hostOf(key string) cluster.HostID { return cluster.HostID(strings.TrimPrefix(key, Prefix)) }
