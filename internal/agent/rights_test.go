@@ -227,7 +227,7 @@ func TestValuesOfAGuestHost(t *testing.T) {
 		"a count":                    {"upgrade-probe/u1/g1", []byte(`{"run":"u1","host":"g1"}`), true},
 		"a count of a strange run":   {"upgrade-probe/u2/g1", []byte(`{"run":"u2","host":"g1"}`), false},
 		"a count that is none":       {"upgrade-probe/u1/g1", []byte(`[]`), false},
-		"a large count":              {"upgrade-probe/u1/g1", big(200<<10, `{"run":%q}`), false},
+		"a large count":              {"upgrade-probe/u1/g1", big(300<<10, `{"run":%q}`), false},
 		"addresses":                  {"upgrade-probe/addr/g1", []byte(`{"run":"u1"}`), true},
 		"addresses that are none":    {"upgrade-probe/addr/g1", []byte(`"x"`), false},
 		"another's addresses":        {"upgrade-probe/addr/g2", []byte(`{"run":"u1"}`), false},

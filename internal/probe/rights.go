@@ -51,15 +51,9 @@ func Permits(a store.Attempt) (known bool, err error) {
 	return true, nil
 }
 
-// maxValue bounds a record of a host: maxBytes of guests, and what stands beside them.
-const maxValue = maxBytes + 10<<10
-
-// form refuses what is not the JSON of a record.
-func form[T any](a store.Attempt) error {
-	if err := a.Within(maxValue); err != nil {
-		return err
-	}
-	if _, err := decode[T](store.KV{Key: a.Key, Value: a.Value}); err != nil {
+// form refuses what its readers would leave out.
+func form[T checked](a store.Attempt) error {
+	if _, err := formed[T](store.KV{Key: a.Key, Value: a.Value}); err != nil {
 		return fmt.Errorf("%w: %w", store.ErrForm, err)
 	}
 	return nil

@@ -7,8 +7,8 @@ import (
 	"holdfast/internal/store"
 )
 
-// maxReport bounds a host's report, bytes: a guest has some 500, so that of 500 guests has half of it.
-const maxReport = 512 << 10
+// maxReport bounds a host's report as it is written, bytes: one of 500 guests has half of it.
+const maxReport = maxBytes / 2
 
 // Permits says of a write whether a host may make it that runs guests only: its own report,
 // and it never removes that. known is false for keys of others.
