@@ -99,6 +99,11 @@ func TestARefusedAgentEndsItsMember(t *testing.T) {
 	}
 	spec := nd.spec(storeChild, "1000")
 	spec.Exe = "/bin/sleep"
+	t.Cleanup(func() {
+		if err := supervise.Stop(context.Background(), spec.Dir, spec.Name); err != nil {
+			t.Error(err)
+		}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- nd.keepChild(ctx, spec, "id") }() // there is no other member to ask
@@ -121,5 +126,12 @@ func TestARefusedAgentEndsItsMember(t *testing.T) {
 	}
 	if err := nd.endMember(loop.ErrConflict); err != loop.ErrConflict {
 		t.Errorf("once more: %v", err)
+	}
+	// The loop may find the other agent before the look at the other members is over.
+	if err := nd.keepChild(ctx, spec, "id"); err != nil {
+		t.Error(err)
+	}
+	if st, err := supervise.Read(spec.Dir, spec.Name); err != nil || st.PID != 0 {
+		t.Errorf("a member is started by an agent that ends: %+v, %v", st, err)
 	}
 }

@@ -73,8 +73,8 @@ func (s Spec) check() error {
 
 // Keep adopts the living child or starts one, and starts it again whenever it
 // ends, until ctx ends. Then it returns nil and leaves the child running; Stop
-// ends that. It fails at once with ErrKept or when the spec or the directory is
-// unusable. A child that can not be started is tried again, not an error.
+// ends that. After ctx has ended it starts none. It fails at once with ErrKept or
+// when the spec or the directory is unusable. A child that can not be started is tried again, not an error.
 func Keep(ctx context.Context, spec Spec) (err error) {
 	if err := spec.check(); err != nil {
 		return err
@@ -113,6 +113,9 @@ func (k *keeper) run(ctx context.Context) error {
 		k.note("unknown, ended while nobody kept it")
 	}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		if p == nil && ctx.Err() != nil {
+			return nil // nobody would look after it
+		}
 		if p == nil {
 			p, err = k.start()
 		}
