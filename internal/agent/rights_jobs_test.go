@@ -68,18 +68,18 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		"a word to it, done":                {mine, from("g3"), nil, yes, yes},
 		"a word to it, changed":             {mine, from("g3"), from("g3"), yes, no},
 		"a word below a word":               {mine + "/u", nil, from("g1"), no, no},
-		"addresses":                         {"upgrade-probe/addr/g1", nil, x, no, yes},
+		"addresses":                         {"upgrade-probe/addr/g1", nil, []byte("{}"), no, yes},
 		"another's addresses":               {"upgrade-probe/addr/g2", nil, x, no, no},
-		"counts":                            {"upgrade-probe/u1/g1", nil, x, yes, yes},
+		"counts":                            {"upgrade-probe/u1/g1", nil, []byte(`{"run":"u1","host":"g1"}`), yes, yes},
 		"counts, deleted":                   {"upgrade-probe/u1/g1", x, nil, yes, no},
-		"the time of a run":                 {"upgrade-probe/u1/time/passed", x, x, yes, yes},
+		"the time of a run":                 {"upgrade-probe/u1/time/passed", x, []byte("{}"), yes, yes},
 		"whom to ping":                      {"upgrade-probe/u1/plan", nil, x, yes, no},
 	} {
-		a := store.Attempt{Host: "g1", Key: c.key, Value: c.value}
-		err := permits(a)
-		if errors.Is(err, store.ErrLook) {
-			a.Looked, a.Old, a.Guarded = true, c.old, c.guarded
-			err = permits(a)
+		_, err, failed := store.Judge(store.Attempt{Host: "g1", Key: c.key, Value: c.value}, permits,
+			func(a *store.Attempt) (bool, error) { a.Old, a.Guarded = c.old, c.guarded; return false, nil },
+			func(key string) (is, void bool, err error) { return key == "upgrade-probe/u1/plan", false, nil })
+		if failed != nil {
+			t.Fatal(failed)
 		}
 		if (err == nil) != c.want || errors.Is(err, store.ErrLook) {
 			t.Errorf("%s: %v, want permitted %t", name, err, c.want)
