@@ -98,7 +98,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, guests)
 	pins := &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	w.Service, err = service.New(service.Parts{
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Log: nd.Log,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
 		Dial: func(host cluster.HostID, target string) (service.Peer, error) {
 			c, err := w.dial(host, target)
 			if err != nil {

@@ -41,6 +41,9 @@ type Record struct {
 	CarriesLive bool `json:"carriesLive,omitempty"`
 	// MigrateTLS: it can receive guests' memory by TLS.
 	MigrateTLS bool `json:"migrateTLS,omitempty"`
+	// Forgotten: a person has said that the host is gone for good. What stays is that the name is a
+	// host's: a certificate with it has no more rights than before. A host that reports anew is back.
+	Forgotten bool `json:"forgotten,omitempty"`
 	// Certificates of the host; nil: it does not tell.
 	Certificates []inventory.Certificate `json:"certificates,omitempty"`
 }

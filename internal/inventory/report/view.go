@@ -28,6 +28,7 @@ type View struct {
 
 	mu    sync.Mutex
 	seen  map[cluster.HostID]Seen
+	gone  map[cluster.HostID]bool // forgotten; none of them is in seen
 	ready bool
 	last  time.Time     // somebody asked
 	calls chan struct{} // holds a value when somebody has asked; made by the first who needs it
@@ -49,6 +50,13 @@ func (v *View) Seen() (seen map[cluster.HostID]Seen, ok bool) {
 		v.ask()
 	}
 	return maps.Clone(v.seen), v.ready
+}
+
+// Forgotten tells whether a name is that of a host that was forgotten, as far as Seen knows.
+func (v *View) Forgotten(h cluster.HostID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.gone[h]
 }
 
 // Where tells on which host a guest runs, by the reports of those that are up: one that
@@ -155,6 +163,7 @@ func (v *View) relist(kvs []store.KV) {
 	next := make(map[cluster.HostID]Seen, len(kvs))
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.gone = map[cluster.HostID]bool{}
 	for _, kv := range kvs {
 		v.take(next, kv)
 		h := hostOf(kv.Key)
@@ -173,6 +182,7 @@ func (v *View) change(c store.Change) {
 	defer v.mu.Unlock()
 	if c.Deleted {
 		delete(v.seen, hostOf(c.KV.Key))
+		delete(v.gone, hostOf(c.KV.Key))
 		return
 	}
 	v.take(v.seen, c.KV)
@@ -183,7 +193,16 @@ func (v *View) change(c store.Change) {
 func (v *View) take(into map[cluster.HostID]Seen, kv store.KV) {
 	h := hostOf(kv.Key)
 	r, err := DecodeRecord(kv.Key, kv.Value)
-	if err == nil {
+	delete(v.gone, h)
+	switch {
+	case err == nil && r.Forgotten:
+		delete(into, h)
+		if v.gone == nil {
+			v.gone = map[cluster.HostID]bool{}
+		}
+		v.gone[h] = true
+		return
+	case err == nil:
 		into[h] = Seen{r, time.Now(), kv.ModRev}
 		return
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -40,7 +41,7 @@ func (s *Service) Hosts(context.Context) ([]inventory.Summary, error) {
 }
 
 // IsHost tells whether a name is that of a host, and of one that never has the management
-// VM. store.ErrRetry: it is not known yet.
+// VM; one that was forgotten stays one, as its certificate may be in anybody's hands. store.ErrRetry: it is not known yet.
 func (s *Service) IsHost(name string) (host, guestsOnly bool, err error) {
 	members := s.Cluster.Status().Members
 	seen, ok := s.Seen()
@@ -48,6 +49,7 @@ func (s *Service) IsHost(name string) (host, guestsOnly bool, err error) {
 		return false, false, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
 	}
 	_, reports := seen[cluster.HostID(name)]
+	reports = reports || s.Forgotten(cluster.HostID(name))
 	member := slices.Contains(members, cluster.HostID(name))
 	return reports || member, reports && !member, nil
 }
@@ -78,7 +80,11 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	if err != nil {
 		return err
 	}
-	ops = append(ops, store.Op{Key: report.RecordKey(host)})
+	gone, err := json.Marshal(report.Record{Host: inventory.Host{Name: host}, Forgotten: true, At: time.Now().UTC()})
+	if err != nil {
+		return fmt.Errorf("write that %s is forgotten: %w", host, err)
+	}
+	ops = append(ops, store.Op{Key: report.RecordKey(host), Value: gone})
 	switch _, ok, err := s.Store.Txn(ctx, []store.Cmp{{Key: report.RecordKey(host), Rev: h.Mod}}, ops); {
 	case err != nil:
 		return fmt.Errorf("remove what is known of %s: %w", host, err)

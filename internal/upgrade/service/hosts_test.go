@@ -112,6 +112,13 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 		all, err := r.Hosts(t.Context())
 		return err == nil && len(all) == 1
 	})
+	// Whoever has the certificate of a host that was forgotten is no operator.
+	if host, guestsOnly, err := r.IsHost("h2"); err != nil || !host || !guestsOnly {
+		t.Errorf("the name of a forgotten host: %t, %t, %v", host, guestsOnly, err)
+	}
+	if host, _, err := r.IsHost("ann"); err != nil || host {
+		t.Errorf("an operator's name: %t, %v", host, err)
+	}
 	if left, _, err := r.client.List(t.Context(), "fleet-carry/h2/"); err != nil || len(left) != 0 || len(m.rested) == 0 || m.rested[len(m.rested)-1] != "ann h2" {
 		t.Errorf("left %v, rested %v, %v", left, m.rested, err)
 	}

@@ -52,6 +52,8 @@ type Parts struct {
 	Bridges func(ctx context.Context, names []string) []fact.Bridge
 	// Seen gives what all hosts report; false: that is not read yet.
 	Seen func() (map[cluster.HostID]report.Seen, bool)
+	// Forgotten tells whether a name that is not in Seen is a forgotten host's.
+	Forgotten func(cluster.HostID) bool
 	// Dial prepares calls to the agent of another host, at what it reports as its API. Who is there is to be that host.
 	Dial func(host cluster.HostID, api string) (Peer, error)
 

@@ -110,7 +110,7 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	client := mem.NewClient(string(host))
 	r := &rig{t: t, client: client, view: &report.View{Store: client, Log: log}, silent: map[cluster.HostID]bool{}, gone: map[cluster.HostID]bool{}}
 	p := Parts{
-		Seen:  r.sight,
+		Seen: r.sight, Forgotten: r.view.Forgotten,
 		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Dir: dir, Fleet: fleet, Addresses: fleet.Addresses, Log: log, Exe: "/nonexistent/holdfast",
 		Dial: dials(nil),
 	}
