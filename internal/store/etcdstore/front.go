@@ -88,7 +88,6 @@ func (f *front) serves(e *embed.Etcd) {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	calls := r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 	refuse := func(code codes.Code, text string) {
-		w.Header().Set("Connection", "close")
 		if calls {
 			refuseCall(w, code, text)
 			return
@@ -97,6 +96,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c, ctx, end, err := f.let(r)
 	if err != nil {
+		w.Header().Set("Connection", "close")
 		refuse(codes.Unauthenticated, err.Error())
 		return
 	}
