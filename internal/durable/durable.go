@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // syncer brings an open file or directory to disk: fsync, but for tests.
@@ -133,7 +134,11 @@ func (s syncer) makeDir(dir string, perm fs.FileMode) error {
 		err = os.Mkdir(dir, perm)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		info, serr := os.Stat(dir)
+		if serr == nil && !info.IsDir() {
+			serr = &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+		return serr
 	}
 	if err == nil {
 		err = os.Chmod(dir, perm)
