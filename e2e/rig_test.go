@@ -56,6 +56,8 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Guests, o.OwnSystem = 1, true
 	case galera:
 		o.OwnSystem = true
+	case limited:
+		o.Hosts, o.Members, o.BMCs, o.Profile = 4, 3, false, ""
 	case networked: // no host is fenced in it, however busy the machine is
 		o.OwnSystem, o.BMCs, o.Profile = true, false, ""
 	case paired:

@@ -1,0 +1,369 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/pki"
+	"holdfast/internal/procfs"
+	"holdfast/internal/testbed/lab"
+	"holdfast/internal/testbed/need"
+)
+
+// limited is a laboratory with a host that runs guests only, the last one. No host is fenced in it, however
+// busy the machine is.
+const limited kind = "limited"
+
+// mostMemory is what an agent or a member may have taken while it was asked for all that can be asked.
+const mostMemory = 300 // MiB
+
+// letIn are the procedures that a host that runs guests only may call, by why an empty message does no harm.
+// All others must be refused.
+var letIn = map[string]string{
+	"ClusterService/GetStatus":   "tells",
+	"ClusterService/WatchStatus": "tells",
+	"ClusterService/ListEvents":  "tells",
+	"ClusterService/WatchEvents": "tells",
+	"ClusterService/GetVersion":  "tells",
+	"JobService/ListHosts":       "tells",
+	"JobService/ListJobs":        "tells",
+	"JobService/GetJob":          "tells",
+	"UpgradeService/GetUpgrade":  "tells",
+	"PairService/GetPair":        "tells, of a pair",
+
+	"AgentService/GetBundle":       "tells",
+	"AgentService/GatherFacts":     "tells",
+	"AgentService/SignCertificate": "signs for the host that asks, and nothing without a request",
+	"AgentService/GetCopy":         "of a pair, for the other node",
+	"AgentService/GetRows":         "of a pair, for the other node",
+	"AgentService/GetWord":         "of a pair, for the other node",
+}
+
+// SendGuest is let in, and refuses an empty message: what it has no right to is in the message.
+const sendGuest = "AgentService/SendGuest"
+
+// meant are calls that would change something, as JSON. A host that runs guests only must not make them.
+func meant(self, other string) map[string][]string {
+	key := `"idempotencyKey":"forged"`
+	return map[string][]string{
+		"ClusterService/Start":             {"{" + key + "}"},
+		"ClusterService/Stop":              {"{" + key + "}", "{" + key + `,"handsOff":true}`},
+		"ClusterService/Migrate":           {"{" + key + `,"host":"` + other + `"}`},
+		"ClusterService/CancelMigration":   {"{" + key + "}"},
+		"ClusterService/ConfirmOff":        {"{" + key + `,"host":"` + other + `"}`, "{" + key + `,"host":"` + self + `"}`},
+		"ClusterService/SetMaintenance":    {"{" + key + `,"host":"` + other + `","on":true}`, "{" + key + `,"host":"` + self + `","on":true}`},
+		"ClusterService/ImportConfig":      {"{" + key + `,"name":"a.json","text":"{}"}`, `{"name":"a.json","text":"{}","check":true}`},
+		"ClusterService/ResetPassword":     {`{"password":"forged"}`},
+		"ClusterService/RenewCertificates": {`{"host":"` + other + `"}`},
+		"JobService/CommandJob":            {`{"id":"forged","command":"abort"}`},
+		"JobService/ForgetHost":            {`{"host":"` + other + `"}`},
+		"JobService/DrainHost":             {`{"host":"` + other + `"}`},
+		"UpgradeService/AdmitHost":         {`{"host":"` + other + `"}`},
+		"PairService/ResolvePair":          {`{"keep":"` + other + `"}`},
+		sendGuest:                          {`{"uuid":"2a7b8d53-7d0e-4f3c-9df1-4d8a1f9d1d11","name":"vm1","to":"` + other + `"}`},
+	}
+}
+
+// TestWhatACertificateMayDo asks a running cluster for everything that can be asked, with each kind of certificate that
+// somebody may steal or make, and with none. docs/rights.md has the table.
+func TestWhatACertificateMayDo(t *testing.T) {
+	need.Drill(t, "P4: what a certificate gives no right to is refused, and changes nothing: of the API, the store, its pages and ports")
+	onLab(t, limited, whatACertificateMayDo)
+}
+
+func whatACertificateMayDo(t testing.TB, r *rig) {
+	st := r.healthy(t)
+	end := r.undisturbed(t, st)
+	began := time.Now()
+	hosts := r.lab.Hosts()
+	members, thief := hosts[:3], hosts[3]
+	own := r.shown(t, thief, r.pki(thief, thief+".pem"), r.pki(thief, thief+".key"))
+	member := r.shown(t, "h1", r.pki("h1", "h1.pem"), r.pki("h1", "h1.key"))
+
+	before := r.kept(t, member)
+	r.ports(t, members)
+	for _, h := range members {
+		r.strangers(t, h)
+		r.forgedBeats(t, h)
+		r.pages(t, own, h)
+		r.everyProcedure(t, own, h, thief)
+		r.everyCall(t, own, h)
+	}
+	s := &raid{r: r, self: thief, kv: own.store(t, "h2"), as: own, member: member, secret: before["state/heartbeat"].Value}
+	s.reads(t)
+	s.writes(t, before)
+	s.allowed(t)
+	s.unchanged(t, before)
+
+	for _, e := range r.events(t, began) {
+		if !slices.Contains(s.told, e.Detail) || e.Kind != cluster.EvWant || string(e.By) != thief || e.User != "" {
+			t.Errorf("in the log: %+v", e)
+		}
+	}
+	r.memory(t)
+	end()
+}
+
+// pki is a file of a host's certificates, as this machine sees it.
+func (r *rig) pki(h, file string) string { return r.lab.HostPath(h, "pki", file) }
+
+// showing is who asks: what is shown is a certificate.
+type showing struct {
+	r    *rig
+	name string
+	tls  *tls.Config
+}
+
+func (r *rig) shown(t testing.TB, name, cert, key string) showing {
+	t.Helper()
+	_, client, err := pki.Load(r.pki(r.lab.Hosts()[0], "ca.pem"), cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return showing{r, name, client}
+}
+
+func (s showing) at(h string, port int) string {
+	return net.JoinHostPort(s.r.lab.Addr(h).String(), strconv.Itoa(port))
+}
+
+// dial prepares calls: agents answer gRPC, too.
+func (s showing) dial(t testing.TB, h string, port int) *grpc.ClientConn {
+	t.Helper()
+	c, err := grpc.NewClient("passthrough:///"+s.at(h, port), grpc.WithTransportCredentials(credentials.NewTLS(s.tls.Clone())),
+		grpc.WithContextDialer(func(ctx context.Context, at string) (net.Conn, error) { return s.r.lab.Dial(ctx, "tcp", at) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// askFor is how long a call may take. A stream that lasts so long was let in.
+const askFor = 3 * time.Second
+
+// oneCall sends one message, and returns why there is no answer.
+func oneCall(ctx context.Context, c *grpc.ClientConn, m protoreflect.MethodDescriptor, req proto.Message) error {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	s, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, procedure(m))
+	if err != nil {
+		return err
+	}
+	if err := s.SendMsg(req); err != nil && err != io.EOF { // at the end the answer says why
+		return err
+	}
+	if err := s.CloseSend(); err != nil {
+		return err
+	}
+	if err := s.RecvMsg(dynamicpb.NewMessage(m.Output())); err != io.EOF {
+		return err
+	}
+	return nil
+}
+
+func procedure(m protoreflect.MethodDescriptor) string {
+	return fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
+}
+
+// procedures are all of the packages that this program knows, in order.
+func procedures(packages ...protoreflect.FullName) (all []protoreflect.MethodDescriptor) {
+	for _, p := range packages {
+		protoregistry.GlobalFiles.RangeFilesByPackage(p, func(f protoreflect.FileDescriptor) bool {
+			for i := range f.Services().Len() {
+				for j, s := 0, f.Services().Get(i); j < s.Methods().Len(); j++ {
+					all = append(all, s.Methods().Get(j))
+				}
+			}
+			return true
+		})
+	}
+	slices.SortFunc(all, func(a, b protoreflect.MethodDescriptor) int { return strings.Compare(procedure(a), procedure(b)) })
+	return all
+}
+
+// everyProcedure tries the API of a member's agent.
+func (r *rig) everyProcedure(t testing.TB, own showing, h, self string) {
+	t.Helper()
+	c := own.dial(t, h, lab.APIPort)
+	messages := meant(self, "h2")
+	all := procedures("holdfast.v1")
+	if len(all) < 40 {
+		t.Fatalf("the API has %d procedures", len(all))
+	}
+	for _, m := range all {
+		name := strings.TrimPrefix(procedure(m), "/holdfast.v1.")
+		err := oneCall(t.Context(), c, m, dynamicpb.NewMessage(m.Input()))
+		if refused := status.Code(err) == codes.PermissionDenied; refused == (letIn[name] != "") {
+			t.Errorf("%s of %s, with an empty message: %v; let in: %q", name, h, err, letIn[name])
+		}
+		for _, text := range messages[name] {
+			req := dynamicpb.NewMessage(m.Input())
+			if err := protojson.Unmarshal([]byte(text), req); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := oneCall(t.Context(), c, m, req); status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s of %s, %s: %v", name, h, text, err)
+			}
+		}
+		code := own.zeros(t, h, lab.APIPort, procedure(m))
+		if (letIn[name] == "" && name != sendGuest && code != codes.PermissionDenied) || code == codes.OK {
+			t.Errorf("%s of %s, with a body that unpacks to %d MiB: %v", name, h, zeroMiB, code)
+		}
+	}
+	for name := range letIn {
+		if !slices.ContainsFunc(all, func(m protoreflect.MethodDescriptor) bool { return procedure(m) == "/holdfast.v1."+name }) {
+			t.Errorf("%s is no procedure of the API", name)
+		}
+	}
+}
+
+// zeroMiB is what a body of 64 KiB unpacks to.
+const zeroMiB = 64
+
+// zeros makes a call with a packed message of zeros, and returns its end.
+func (s showing) zeros(t testing.TB, h string, port int, path string) codes.Code {
+	t.Helper()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	for range zeroMiB {
+		if _, err := z.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	body := binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len()))
+	resp, _ := s.http(t, http.MethodPost, "https://"+s.at(h, port)+path, true, append(body, packed.Bytes()...))
+	said := resp.Trailer.Get("Grpc-Status") + resp.Header.Get("Grpc-Status")
+	code, err := strconv.Atoi(said)
+	if err != nil {
+		t.Errorf("%s of %s: no status of gRPC: %s %q", path, h, resp.Status, said)
+	}
+	return codes.Code(code)
+}
+
+// http makes a request of its own connection, and returns the answer with its body.
+func (s showing) http(t testing.TB, method, url string, two bool, body []byte) (*http.Response, string) {
+	t.Helper()
+	tr := &http.Transport{DialContext: s.r.lab.Dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: two}
+	defer tr.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*askFor)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two {
+		req.Header.Set("Content-Type", "application/grpc+proto")
+		req.Header.Set("Grpc-Encoding", "gzip")
+		req.Header.Set("Te", "trailers")
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Logf("%s %s: %v", method, url, err)
+	}
+	return resp, string(text)
+}
+
+// memory wants agents and members to have stayed small.
+func (r *rig) memory(t testing.TB) {
+	t.Helper()
+	for _, h := range r.lab.Hosts() {
+		for _, p := range r.ours(t, h) {
+			text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "status"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(text), "VmHWM:")
+			kib, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%s: %s has had %d MiB", h, p.args, kib>>10)
+			if kib>>10 >= mostMemory {
+				t.Errorf("%s: %s has had %d MiB, want less than %d", h, p.args, kib>>10, mostMemory)
+			}
+		}
+	}
+}
+
+// process of the product on a host.
+type process struct {
+	pid  int // as this machine sees it
+	args string
+}
+
+// ours are those of the product on a host.
+func (r *rig) ours(t testing.TB, h string) (all []process) {
+	t.Helper()
+	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", r.init(t, h)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids, err := procfs.Here.PIDs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range pids {
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || ns != space {
+			continue // it may have ended
+		}
+		args, err := procfs.Here.Args(pid)
+		if err != nil || len(args) < 2 || filepath.Base(args[0]) != "holdfast" {
+			continue
+		}
+		all = append(all, process{pid, strings.Join(args[1:], " ")})
+	}
+	if len(all) == 0 {
+		t.Errorf("%s has no process of the product", h)
+	}
+	return all
+}
+
+// init is the first process of a host, as this machine sees it.
+func (r *rig) init(t testing.TB, h string) int {
+	t.Helper()
+	st, err := r.lab.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(st.Hosts, func(x lab.HostStatus) bool { return x.Name == h })
+	return st.Hosts[i].PID
+}
