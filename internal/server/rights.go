@@ -20,6 +20,7 @@ const (
 	ofAll                    // what only tells
 	ofAgents                 // of hosts, those that run guests only among them
 	ofHosts                  // of the same, but nobody while the hosts are not known
+	ofMembers                // of members' agents: what has a host run programs, or read files, that the caller names
 )
 
 // rights has every procedure of the API. A host that runs guests only says to the store
@@ -67,7 +68,7 @@ var rights = map[string]right{
 	apiv1connect.UpgradeServiceReportUpgradeProcedure: ofOperators,
 
 	apiv1connect.AgentServiceGetBundleProcedure:   ofAgents,
-	apiv1connect.AgentServiceGatherFactsProcedure: ofAgents,
+	apiv1connect.AgentServiceGatherFactsProcedure: ofMembers,
 	apiv1connect.AgentServiceSendGuestProcedure:   ofAgents, // to the host that asks, see mayHave
 
 	apiv1connect.AgentServiceSignCertificateProcedure: ofHosts,  // for the host that asks
@@ -94,12 +95,12 @@ func limit(ctx context.Context, hosts Hosts, who peer, procedure string) (contex
 	host, guestsOnly, err := hosts(who.user)
 	of := rights[procedure]
 	switch {
-	case err != nil && (of == ofOperators || of == ofHosts):
+	case err != nil && (of == ofOperators || of == ofHosts || of == ofMembers):
 		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host, or one that runs guests only, is not known yet: %w", who.user, err).With("ask again in some seconds")
-	case err == nil && guestsOnly && of == ofOperators:
+	case err == nil && guestsOnly && (of == ofOperators || of == ofMembers):
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
 			With("use an operator's certificate, or run the command on a member")
-	case err == nil && !host && (of == ofAgents || of == ofHosts):
+	case err == nil && !host && (of == ofAgents || of == ofHosts || of == ofMembers):
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is no host of this cluster, and only the agents of hosts may call %s", who.user, procedure)
 	case err == nil && !guestsOnly:
 		return ctx, nil

@@ -68,13 +68,16 @@ func TestRightsByCertificate(t *testing.T) {
 
 	for _, name := range []string{"node2", "g1"} {
 		c := as(name)
-		if _, err := c.GatherFacts(try.Context(t), fact.Wanted{}); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
 		if err := c.SendGuest(try.Context(t), "u1", "vm1", cluster.HostID(name), ""); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// Facts are told by programs that the caller names.
+	if _, err := as("node2").GatherFacts(try.Context(t), fact.Wanted{}); err != nil {
+		t.Error(err)
+	}
+	_, err = thief.GatherFacts(try.Context(t), fact.Wanted{Request: fact.Request{Status: &fact.Program{Run: []string{"/bin/true"}}}})
+	wantKind(t, err, fail.Denied, "g1 is a host that runs guests only")
 	// A certificate is signed for who shows one, whoever is meant.
 	for _, name := range []string{"node2", "g1"} {
 		if got, err := as(name).SignCertificate(try.Context(t), "agent", []byte("for node1")); err != nil || string(got) != "agent of "+name+": for node1" {
@@ -121,6 +124,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		ofAll:       {},
 		ofAgents:    {operator: fail.Denied},
 		ofHosts:     {operator: fail.Denied, unknown: fail.Unavailable},
+		ofMembers:   {guestHost: fail.Denied, operator: fail.Denied, unknown: fail.Unavailable},
 	}
 	check := func(procedure string, of right) {
 		t.Helper()
@@ -146,7 +150,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 				if !listed {
 					t.Errorf("%s is not sorted", procedure)
 				}
-				if (s.Name() == "AgentService") != (of == ofAgents || of == ofHosts) {
+				if (s.Name() == "AgentService") != (of == ofAgents || of == ofHosts || of == ofMembers) {
 					t.Errorf("%s: what agents call is a service of its own", procedure)
 				}
 				check(procedure, of)
