@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -51,6 +52,7 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		"a claim of the coordinator's step": {key, step(job.Granted, "", ""), step(job.Running, "g1", "g1"), yes, no},
 		"a claim for another":               {key, step(job.Granted, "g1", ""), step(job.Running, "g2", "g1"), yes, no},
 		"a claim in another's name":         {key, step(job.Granted, "g1", ""), step(job.Running, "g1", "g2"), yes, no},
+		"a claim of other work":             {key, step(job.Granted, "g1", ""), bytes.Replace(step(job.Running, "g1", "g1"), []byte(`"k"`), []byte(`"undrain"`), 1), yes, no},
 		"a result":                          {key, step(job.Running, "g1", "g1"), step(job.Done, "", "g1"), yes, yes},
 		"a result of what is over":          {key, step(job.Failed, "", "g1"), step(job.Done, "", "g1"), yes, no},
 		"a result of what was not granted":  {key, step(job.Pending, "", ""), step(job.Done, "", "g1"), yes, no},

@@ -304,6 +304,11 @@ func (w *work) SendGuest(ctx context.Context, uuid, name string, to cluster.Host
 	return w.drain.SendGuest(ctx, uuid, name, to, network)
 }
 
+// Awaits refuses a guest that no job has host to bring back to itself.
+func (w *work) Awaits(ctx context.Context, to cluster.HostID, uuid string) error {
+	return w.drain.Awaits(ctx, to, uuid)
+}
+
 // pinged are the hosts and guests as the hosts report them.
 func pinged(view *report.View) (probe.Seen, bool) {
 	seen, ok := view.Seen()

@@ -24,6 +24,9 @@ type Agents interface {
 	// SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
 	// for any) when that has an address in it.
 	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
+	// Awaits refuses a guest that no job has host to bring back to itself. It is asked of
+	// callers that are limited.
+	Awaits(ctx context.Context, to cluster.HostID, uuid string) error
 }
 
 // agentHandler answers the calls of other agents.
@@ -71,8 +74,13 @@ func (h *agentHandler) GatherFacts(ctx context.Context, req *apiv1.GatherFactsRe
 
 // SendGuest moves a guest away.
 func (h *agentHandler) SendGuest(ctx context.Context, req *apiv1.SendGuestRequest) (*apiv1.SendGuestResponse, error) {
-	if err := mayHave(ctx, cluster.HostID(req.GetTo())); err != nil {
+	to := cluster.HostID(req.GetTo())
+	limited, err := mayHave(ctx, to)
+	if err == nil && limited {
+		err = h.agents.Awaits(ctx, to, req.GetUuid())
+	}
+	if err != nil {
 		return nil, err
 	}
-	return &apiv1.SendGuestResponse{}, h.agents.SendGuest(ctx, req.GetUuid(), req.GetName(), cluster.HostID(req.GetTo()), req.GetNetwork())
+	return &apiv1.SendGuestResponse{}, h.agents.SendGuest(ctx, req.GetUuid(), req.GetName(), to, req.GetNetwork())
 }

@@ -69,7 +69,7 @@ var rights = map[string]right{
 
 	apiv1connect.AgentServiceGetBundleProcedure:   ofAgents,
 	apiv1connect.AgentServiceGatherFactsProcedure: ofMembers,
-	apiv1connect.AgentServiceSendGuestProcedure:   ofAgents, // to the host that asks, see mayHave
+	apiv1connect.AgentServiceSendGuestProcedure:   ofAgents, // to the host that asks, for a job, see mayHave
 
 	apiv1connect.AgentServiceSignCertificateProcedure: ofHosts,  // for the host that asks
 	apiv1connect.AgentServiceGetCopyProcedure:         ofHosts,  // for the other node of a pair
@@ -110,9 +110,10 @@ func limit(ctx context.Context, hosts Hosts, who peer, procedure string) (contex
 
 // mayHave refuses to send a guest to another host than the one that asks for it, where
 // the caller is limited.
-func mayHave(ctx context.Context, to cluster.HostID) error {
-	if host, limited := ctx.Value(guestKey{}).(cluster.HostID); limited && host != to {
-		return fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may ask for guests for itself, not for %s", host, to)
+func mayHave(ctx context.Context, to cluster.HostID) (limited bool, err error) {
+	host, limited := ctx.Value(guestKey{}).(cluster.HostID)
+	if limited && host != to {
+		return true, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may ask for guests for itself, not for %s", host, to)
 	}
-	return nil
+	return limited, nil
 }

@@ -100,6 +100,7 @@ func TestRightsByCertificate(t *testing.T) {
 	wantKind(t, err, fail.Denied, "only the agents of hosts may call")
 	wantKind(t, operator.SendGuest(try.Context(t), "u1", "vm1", "node2", ""), fail.Denied, "admin is no host of this cluster")
 	wantKind(t, as("g1").SendGuest(try.Context(t), "u1", "vm1", "node2", ""), fail.Denied, "for itself, not for node2")
+	wantKind(t, as("g1").SendGuest(try.Context(t), "u2", "vm2", "g1", ""), fail.Denied, "no job has host g1 bring guest u2 back")
 	known = false
 	_, err = as("node2").SignCertificate(try.Context(t), "agent", nil)
 	wantKind(t, err, fail.Unavailable, "not known yet")
@@ -172,7 +173,15 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		check(p, ofOperators)
 	}
 	ctx, err := limit(t.Context(), hosts, peer{user: guestHost}, apiv1connect.AgentServiceSendGuestProcedure)
-	if err != nil || mayHave(ctx, guestHost) != nil || mayHave(ctx, member) == nil || mayHave(context.Background(), member) != nil {
-		t.Errorf("guests are sent to the host that asks: %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for to, want := range map[cluster.HostID]bool{guestHost: true, member: false} {
+		if limited, err := mayHave(ctx, to); !limited || (err == nil) != want {
+			t.Errorf("a guest for %s: limited %v, %v", to, limited, err)
+		}
+	}
+	if limited, err := mayHave(context.Background(), member); limited || err != nil {
+		t.Errorf("a guest that a member has sent: limited %v, %v", limited, err)
 	}
 }

@@ -7,8 +7,10 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job/engine"
 )
 
 // SendGuest moves a guest of this host to another one, over the network (a CIDR, ""
@@ -41,6 +43,25 @@ func (d *Drain) SendGuest(ctx context.Context, uuid, name string, to cluster.Hos
 		return fmt.Errorf("send %s to %s: %w", name, to, err)
 	}
 	return nil
+}
+
+// Awaits refuses a guest that no job has host to bring back to itself: to bring guests is what a job tells
+// a host, and who has its certificate only could have all of them, with their memory.
+func (d *Drain) Awaits(ctx context.Context, to cluster.HostID, uuid string) error {
+	open, err := engine.OpenWork(ctx, d.Store, to, evacuate.KindUndrain)
+	if err != nil {
+		return err
+	}
+	for _, step := range open {
+		args, err := engine.Args[evacuate.UndrainArgs](engine.Task{Step: step})
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(args.Back, func(m evacuate.Move) bool { return m.UUID == uuid }) {
+			return nil
+		}
+	}
+	return fail.Errorf(fail.Denied, "not allowed: no job has host %s bring guest %s back", to, uuid)
 }
 
 // why tells why a guest of this host stands still that has come here.

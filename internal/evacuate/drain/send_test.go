@@ -2,16 +2,20 @@ package drain
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/job"
+	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
 
@@ -62,4 +66,51 @@ func TestGuestsAreSent(t *testing.T) {
 	if _, found, err := client.Get(t.Context(), "fleet-carry/h2/uuid-vm1"); err != nil || !found {
 		t.Errorf("what it carries is not there: %v", err)
 	}
+}
+
+// TestAGuestIsAwaited: a host is sent the guests that a job has it bring back, while it has to, and no others.
+func TestAGuestIsAwaited(t *testing.T) {
+	client := storetest.NewMem().NewClient("h1")
+	d := &Drain{Host: "h1", Store: client}
+	denied := func(when, uuid string) {
+		t.Helper()
+		var e *fail.Error
+		if err := d.Awaits(t.Context(), "g1", uuid); !errors.As(err, &e) || e.Kind != fail.Denied {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	put := func(key string, value any) {
+		t.Helper()
+		b, err := json.Marshal(value)
+		if err == nil {
+			_, _, err = client.Txn(t.Context(), nil, []store.Op{{Key: key, Value: b}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	step := func(state job.StepState, host cluster.HostID, kind string) {
+		t.Helper()
+		args, err := json.Marshal(evacuate.UndrainArgs{Back: []evacuate.Move{{UUID: "u1", VM: "vm1", To: "g1"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		put("job/step/j1/g1/back", job.Record{Step: "g1/back", State: state, Attempt: 1, Work: &job.Step{ID: "g1/back", Host: host, Kind: kind, Args: args, Timeout: 1e9}})
+	}
+	denied("no job", "u1")
+	put("job/todo/g1/upgrade", map[string]any{"job": "j1", "kind": "upgrade", "state": job.Active, "steps": []string{"g1/back", "g1/gone"}})
+	denied("a step that is not there", "u1")
+	for _, state := range []job.StepState{job.Granted, job.Running} {
+		step(state, "g1", evacuate.KindUndrain)
+		if err := d.Awaits(t.Context(), "g1", "u1"); err != nil {
+			t.Errorf("%s: %v", state, err)
+		}
+		denied("another guest", "u2")
+	}
+	step(job.Running, "g1", evacuate.KindDrain)
+	denied("another kind of step", "u1")
+	step(job.Running, "g2", evacuate.KindUndrain)
+	denied("another host's step", "u1")
+	step(job.Done, "g1", evacuate.KindUndrain)
+	denied("it has ended", "u1")
 }

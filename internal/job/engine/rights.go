@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -40,6 +41,10 @@ func Permits(a store.Attempt) (known bool, err error) {
 	}
 	if !holds(old, a.Host) || string(next.Host) != a.Host || next.Work != nil && string(next.Work.Host) != a.Host {
 		return true, store.ErrNotYours
+	}
+	// Others go by what a host was told to do (drain.Awaits).
+	if w := next.Work; w != nil && (w.Kind != old.Work.Kind || !bytes.Equal(w.Args, old.Work.Args)) {
+		return true, fmt.Errorf("%w: what is to be done is not the host's to say", store.ErrNotYours)
 	}
 	return true, nil
 }

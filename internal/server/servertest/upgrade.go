@@ -170,6 +170,14 @@ func (f *Upgrades) SendGuest(_ context.Context, uuid, name string, to cluster.Ho
 	return nil
 }
 
+// Awaits is as server.Agents wants it: a job brings the guest u1 to its host.
+func (f *Upgrades) Awaits(_ context.Context, to cluster.HostID, uuid string) error {
+	if uuid != "u1" {
+		return fail.Errorf(fail.Denied, "not allowed: no job has host %s bring guest %s back", to, uuid)
+	}
+	return nil
+}
+
 // PlanUpgrade is as server.Upgrades wants it.
 func (f *Upgrades) PlanUpgrade(_ context.Context, r request.Request) (upgrade.Plan, error) {
 	f.mu.Lock()

@@ -167,6 +167,8 @@ func (o *opened) SendGuest(context.Context, string, string, cluster.HostID, stri
 	return errors.ErrUnsupported
 }
 
+func (o *opened) Awaits(context.Context, cluster.HostID, string) error { return errors.ErrUnsupported }
+
 func (o *opened) asked() []int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
