@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"slices"
 
 	"holdfast/internal/evacuate/drain"
@@ -19,10 +20,16 @@ func guests() *etcdstore.Guard {
 	return &etcdstore.Guard{Secret: []string{records.KeyBeat}, Permits: permits, Rates: slices.Concat(loop.Rates(), drain.Rates())}
 }
 
+// maxKey bounds a key, bytes: that of a step's record has the name of a job (100) and of the step (200).
+const maxKey = 512
+
 // permits returns nil for a write that a host may make which runs guests only: what it tells
 // of itself and its jobs, by the rules of the tools that have records, and that it goes into
 // maintenance.
 func permits(a store.Attempt) error {
+	if len(a.Key) > maxKey {
+		return fmt.Errorf("%w: a key of %d bytes, at most %d are allowed", store.ErrTooLarge, len(a.Key), maxKey)
+	}
 	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, drain.PermitsCarry, loop.Permits} {
 		if known, err := rule(a); known {
 			return err

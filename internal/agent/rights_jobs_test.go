@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
 	"holdfast/internal/cluster"
@@ -62,6 +63,7 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		"a plan":                            {"job/plan/u1/0000", nil, x, yes, no},
 		"what hosts have to do":             {"job/todo/g1/upgrade", x, x, yes, no},
 		"a word about a guest that leaves":  {theirs, nil, from("g1"), no, yes},
+		"a word under a long key":           {theirs + strings.Repeat("u", maxKey), nil, from("g1"), no, no},
 		"a word, changed":                   {theirs, from("g1"), from("g1"), yes, yes},
 		"a word, taken back":                {theirs, from("g1"), nil, no, yes},
 		"a word of another":                 {theirs, nil, from("g3"), no, no},
