@@ -305,11 +305,12 @@ func (s *raid) meant(t testing.TB, before map[string]*mvccpb.KeyValue) {
 		return fmt.Appendf(nil, `{"uuid":%q,"name":"x","from":%q,"start":true}`, forged, from)
 	}
 	for k, value := range map[string][]byte{
-		"fleet/" + s.self:                before["fleet/h1"].GetValue(),
-		"fleet/h1":                       other,
-		"fleet-carry/h1/" + forged:       carry("h2"),
-		"fleet-carry/h1/" + forged + "2": append(carry(s.self), bytes.Repeat([]byte(" "), 2<<10)...),
-		"requests/forged":                []byte(forged),
+		"fleet/" + s.self:          before["fleet/h1"].GetValue(),
+		"fleet/h1":                 other,
+		"fleet-carry/h1/" + forged: carry("h2"),
+		"fleet-carry/h1/" + strings.Repeat("x", 100<<10): carry(s.self),
+		"fleet-carry/h1/" + forged + "2":                 append(carry(s.self), bytes.Repeat([]byte(" "), 2<<10)...),
+		"requests/forged":                                []byte(forged),
 	} {
 		_, err := s.txn(t, nil, put(k, value))
 		s.denied(t, "write "+k, err)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -29,6 +31,7 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/pki"
 	"holdfast/internal/procfs"
 	"holdfast/internal/testbed/lab"
@@ -57,7 +60,6 @@ var letIn = map[string]string{
 	"PairService/GetPair":        "tells, of a pair",
 
 	"AgentService/GetBundle":       "tells",
-	"AgentService/GatherFacts":     "tells",
 	"AgentService/SignCertificate": "signs for the host that asks, and nothing without a request",
 	"AgentService/GetCopy":         "of a pair, for the other node",
 	"AgentService/GetRows":         "of a pair, for the other node",
@@ -67,9 +69,14 @@ var letIn = map[string]string{
 // SendGuest is let in, and refuses an empty message: what it has no right to is in the message.
 const sendGuest = "AgentService/SendGuest"
 
+// ran is a file of a host that exists when a program of the caller was run there.
+const ran = "/run/forged"
+
 // meant are calls that would change something, as JSON. A host that runs guests only must not make them.
 func meant(self, other string) map[string][]string {
 	key := `"idempotencyKey":"forged"`
+	mine := `{"uuid":"2a7b8d53-7d0e-4f3c-9df1-4d8a1f9d1d11","name":"vm1","to":"` + self + `"}` // no job brings it
+	managed := `{"uuid":"` + loop.GuestUUID("lab") + `","name":"mnvm","to":"` + self + `"}`
 	return map[string][]string{
 		"ClusterService/Start":             {"{" + key + "}"},
 		"ClusterService/Stop":              {"{" + key + "}", "{" + key + `,"handsOff":true}`},
@@ -85,7 +92,10 @@ func meant(self, other string) map[string][]string {
 		"JobService/DrainHost":             {`{"host":"` + other + `"}`},
 		"UpgradeService/AdmitHost":         {`{"host":"` + other + `"}`},
 		"PairService/ResolvePair":          {`{"keep":"` + other + `"}`},
-		sendGuest:                          {`{"uuid":"2a7b8d53-7d0e-4f3c-9df1-4d8a1f9d1d11","name":"vm1","to":"` + other + `"}`},
+		"AgentService/GatherFacts": { // programs that the caller names, as root
+			`{"request":{"status":{"run":["/bin/sh","-c","touch ` + ran + `"]}}}`, `{"request":{"config":[{"installed":"/srv/host/pki/h1.key"}]}}`,
+		},
+		sendGuest: {`{"uuid":"2a7b8d53-7d0e-4f3c-9df1-4d8a1f9d1d11","name":"vm1","to":"` + other + `"}`, mine, managed},
 	}
 }
 
@@ -113,6 +123,11 @@ func whatACertificateMayDo(t testing.TB, r *rig) {
 		r.pages(t, own, h)
 		r.everyProcedure(t, own, h, thief)
 		r.everyCall(t, own, h)
+		if path, err := r.lab.RootPath(h, ran); err != nil {
+			t.Error(err)
+		} else if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("on %s a program was run that a caller has named: %v", h, err)
+		}
 	}
 	s := &raid{r: r, self: thief, kv: own.store(t, "h2"), as: own, member: member, secret: before["state/heartbeat"].Value}
 	s.reads(t)
