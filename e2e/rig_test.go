@@ -56,7 +56,7 @@ func (k kind) options(dir, exe string) lab.Options {
 		o.Guests, o.OwnSystem = 1, true
 	case galera:
 		o.OwnSystem = true
-	case limited:
+	case limited: // as plain, beside a host that runs guests only
 		o.Hosts, o.Members, o.BMCs, o.Profile = 4, 3, false, ""
 	case networked: // no host is fenced in it, however busy the machine is
 		o.OwnSystem, o.BMCs, o.Profile = true, false, ""
@@ -88,6 +88,13 @@ type rig struct {
 var theRig *rig
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == hostileCommand {
+		if err := hostile(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "attacker:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	flag.Parse()
 	removedWhenInterrupted()
 	code := m.Run()
