@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -64,6 +65,8 @@ type unreader struct {
 	fr    *http2.Framer
 	next  uint32
 	under map[uint32]bool // streams
+
+	leaving bool // it takes no more streams
 }
 
 func (u *unreader) run(ctx context.Context, streams int) error {
@@ -104,8 +107,8 @@ func (u *unreader) take(ctx context.Context, f http2.Frame) error {
 		if !f.IsAck() {
 			return u.fr.WritePing(true, f.Data)
 		}
-	case *http2.GoAwayFrame:
-		return fmt.Errorf("it goes away: %s", f.ErrCode)
+	case *http2.GoAwayFrame: // what is under way may go on
+		u.leaving = true
 	case *http2.RSTStreamFrame:
 		ended = true
 	case *http2.HeadersFrame:
@@ -113,12 +116,19 @@ func (u *unreader) take(ctx context.Context, f http2.Frame) error {
 	case *http2.DataFrame:
 		ended = f.StreamEnded()
 	}
-	if id := f.Header().StreamID; ended && u.under[id] {
-		delete(u.under, id)
-		u.add(u.open, u.name+" streams", -1)
-		u.count(u.name + " stream ended")
+	id := f.Header().StreamID
+	if !ended || !u.under[id] {
+		return nil
+	}
+	delete(u.under, id)
+	u.add(u.open, u.name+" streams", -1)
+	u.count(u.name + " stream ended")
+	switch {
+	case !u.leaving:
 		sleep.For(ctx, time.Millisecond)
 		return u.begin()
+	case len(u.under) == 0:
+		return errors.New("the server has ended it")
 	}
 	return nil
 }
@@ -184,6 +194,9 @@ func unreadStore(ctx context.Context, h *attacker) error {
 		sleep.For(ctx, time.Second)
 	})
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "store", 64, calls) })
+	// As many as it may have, and no more, so that none is refused.
+	modest := []unreadCall{calls[1], calls[3]}
+	h.workers(ctx, 1, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "modest", 20, modest) })
 	return nil
 }
 
