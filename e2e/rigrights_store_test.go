@@ -20,9 +20,6 @@ import (
 	"holdfast/internal/ha/records"
 )
 
-// storePrefix is before all keys of a laboratory's cluster.
-const storePrefix = "/holdfast/lab/"
-
 // moving are records that their hosts write all the time, by the beginnings of their keys.
 func moving() []string { return []string{records.KeyHosts, "fleet/", "state/pair/"} }
 
