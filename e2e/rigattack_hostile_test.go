@@ -288,8 +288,8 @@ func bareConnections(ctx context.Context, h *attacker) error {
 	return nil
 }
 
-// letIn ends what is counted when a server has let somebody in who has no certificate of the cluster.
-const letIn = " let in"
+// wasLetIn ends what is counted when a server has let somebody in who has no certificate of the cluster.
+const wasLetIn = " let in"
 
 // foreignHandshakes begins TLS with another authority's certificate, and sends heartbeats that nobody has signed.
 func foreignHandshakes(ctx context.Context, h *attacker) error {
@@ -329,7 +329,7 @@ func foreignHandshakes(ctx context.Context, h *attacker) error {
 			var alert *net.OpError
 			switch {
 			case n > 0: // the first frame of HTTP/2, which a server sends when it has verified its client
-				h.count(name + letIn)
+				h.count(name + wasLetIn)
 			case errors.As(err, &alert) && alert.Op == "remote error":
 				h.count(name + " refused by an alert")
 			case errors.Is(err, os.ErrDeadlineExceeded): // its power was lost, or it is late

@@ -94,7 +94,7 @@ func (r *rig) attack(t testing.TB, name string, quiet time.Duration) {
 		t.Errorf("attack %q: nothing has come of it", name)
 	}
 	for what, n := range during.Did {
-		if n > 0 && strings.HasSuffix(what, letIn) {
+		if n > 0 && strings.HasSuffix(what, wasLetIn) {
 			t.Errorf("attack %q: %s %d times", name, what, n)
 		}
 	}
