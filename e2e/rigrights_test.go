@@ -108,7 +108,7 @@ func TestWhatACertificateMayDo(t *testing.T) {
 
 func whatACertificateMayDo(t testing.TB, r *rig) {
 	st := r.healthy(t)
-	end := r.undisturbed(t, st)
+	was, watched := r.answer(t), r.watching(t)
 	began := time.Now()
 	hosts := r.lab.Hosts()
 	members, thief := hosts[:3], hosts[3]
@@ -141,7 +141,13 @@ func whatACertificateMayDo(t testing.TB, r *rig) {
 		}
 	}
 	r.memory(t)
-	end()
+	now, is := r.healthy(t), r.answer(t)
+	if is.Boot != was.Boot || is.N <= was.N || now.Owner.Epoch != st.Owner.Epoch || now.Owner.Host != st.Owner.Host {
+		t.Errorf("the management VM was %+v of %+v, is %+v of %+v", was, st.Owner, is, now.Owner)
+	}
+	w := watched()
+	w.oneHolder(t)
+	t.Logf("longest outage, of pings: %s", longest(w)) // what others do on this machine is in it
 }
 
 // pki is a file of a host's certificates, as this machine sees it.
