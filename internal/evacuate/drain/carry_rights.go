@@ -47,6 +47,9 @@ func PermitsCarry(a store.Attempt) (known bool, err error) {
 		if string(c.From) != a.Host {
 			return true, store.ErrNotYours
 		}
+		if a.Value != nil && !strings.HasSuffix(a.Key, "/"+c.UUID) {
+			return true, fmt.Errorf("%w: the word is about another guest than its key", store.ErrForm)
+		}
 	}
 	return true, nil
 }

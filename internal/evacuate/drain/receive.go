@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -38,7 +40,8 @@ type Receiver struct {
 }
 
 const (
-	receiveAgain  = 2 * time.Second // while something is there that has not come yet
+	receiveAgain  = 2 * time.Second        // while something is there that has not come yet
+	receiveRest   = 200 * time.Millisecond // at most, between two rounds
 	receiveWithin = 30 * time.Second
 	giveWithin    = 10 * time.Second // of that, for one guest: it may hang
 )
@@ -66,9 +69,12 @@ func (r *Receiver) follow(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list the records of moved guests: %w", err)
 		}
+		began := time.Now()
 		if err := r.receive(ctx, kvs); err != nil {
 			r.Log.Warn("a guest that came here lacks something", "err", err)
 		}
+		// Who writes without end must not keep this host, and its libvirtd, busy all the time.
+		sleep.For(ctx, min(time.Since(began), receiveRest))
 		wctx := ctx
 		if len(kvs) > 0 {
 			wctx, cancel = context.WithTimeout(ctx, receiveAgain)
@@ -161,6 +167,12 @@ func readWords(kvs []store.KV) (words []sentWord, errs []error) {
 			errs = append(errs, fmt.Errorf("read record %s: %w", kv.Key, err))
 			continue
 		}
+		// The source writes its word before it sends the guest. With the guest's own key nobody
+		// else can have one beside it.
+		if !strings.HasSuffix(kv.Key, "/"+w.UUID) {
+			errs = append(errs, fmt.Errorf("read record %s: it is about guest %.80q", kv.Key, w.UUID))
+			continue
+		}
 		words = append(words, w)
 	}
 	slices.SortStableFunc(words, func(a, b sentWord) int { return inventory.CompareBools(b.Live, a.Live) })
@@ -196,6 +208,9 @@ func (r *Receiver) give(ctx context.Context, w sentWord, vm *libvirt.VM) (over b
 		if !r.left(c, w.mod) {
 			return false, fmt.Sprintf("it came from %s, which has not told since that it is gone there", c.From), nil
 		}
+		if wait = r.elsewhere(c, "off"); wait != "" {
+			return false, wait, nil
+		}
 		if err = r.Guests.Start(ctx, c.UUID, libvirt.StartOptions{}); err != nil {
 			return false, "it is to be started: " + err.Error(), fmt.Errorf("start it: %w", err)
 		}
@@ -218,9 +233,15 @@ func (r *Receiver) holds(c carry, vm libvirt.VM) string {
 	}
 	// The source's word says that nobody let it go on there. This is the second line: people
 	// may have moved it by hand meanwhile.
+	return r.elsewhere(c, "paused")
+}
+
+// elsewhere tells which host, other than the one that has sent the guest, reports that it runs there; "": none.
+// state is how the guest stands here.
+func (r *Receiver) elsewhere(c carry, state string) string {
 	seen, ok := r.Seen()
 	if !ok {
-		return "paused: the other hosts' reports are not read yet"
+		return state + ": the other hosts' reports are not read yet"
 	}
 	for h, s := range seen {
 		if h == r.Host || h == c.From {
@@ -228,10 +249,11 @@ func (r *Receiver) holds(c carry, vm libvirt.VM) string {
 		}
 		if slices.ContainsFunc(s.VMs, func(x inventory.VM) bool { return x.UUID == c.UUID && x.Running }) {
 			if s.Up(time.Now()) {
-				return fmt.Sprintf("paused: %s reports that it is there, too", h)
+				return fmt.Sprintf("%s: %s reports that it is there, too", state, h)
 			}
-			return fmt.Sprintf("paused: %s, silent for %s, has reported that it is there, too (if %s is off for good: holdfast host forget %s; or virsh resume %s)",
-				h, time.Since(s.SeenAt).Round(time.Minute), h, h, c.Name)
+			act := map[string]string{"off": "start", "paused": "resume"}[state]
+			return fmt.Sprintf("%s: %s, silent for %s, has reported that it is there, too (if %s is off for good: holdfast host forget %s; or virsh %s %s)",
+				state, h, time.Since(s.SeenAt).Round(time.Minute), h, h, act, c.Name)
 		}
 	}
 	return ""

@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/store"
 )
 
 // TestWhyAGuestStandsStill is told.
@@ -157,4 +158,26 @@ func TestSilentThirdHost(t *testing.T) {
 		b.set(func() { delete(b.seen, cluster.HostID("h3")) })
 		b.want("forgotten", "resume uuid-a", "")
 	})
+}
+
+// TestAForgedWord: a host may say what it likes of a guest that it never had. One that another host reports to run is not
+// started here beside it, and a word under a key that is not the guest's is none.
+func TestAForgedWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newInbox(t)
+		b.vms = []libvirt.VM{offVM("a"), still("z")}
+		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
+		rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true})
+		b.seen["h1"] = report.Seen{Mod: rev + 1}
+		r := b.receiver()
+		b.runs(r)
+		time.Sleep(20 * time.Second)
+		if got := r.Waits("uuid-a"); b.did() != "" || got != "off: h3 reports that it is there, too" {
+			t.Errorf("done: %q, waits: %q", b.did(), got)
+		}
+	})
+	value := []byte(`{"uuid":"uuid-z","from":"h4","live":true,"says":"stays"}`)
+	if words, errs := readWords([]store.KV{{Key: carryPrefix("h2") + "uuid-x", Value: value}}); len(words) != 0 || len(errs) != 1 {
+		t.Errorf("a word under another guest's key: %+v, %v", words, errs)
+	}
 }
