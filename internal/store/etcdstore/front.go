@@ -26,11 +26,10 @@ import (
 // what, is known from the certificate and the headers, and is judged before a byte of the
 // request is read. What a request holds is judged by the guard, behind it.
 type front struct {
-	g      *guard
-	tls    *TLSFiles
-	bounds *bounds
-	grpc   atomic.Pointer[grpc.Server]
-	pages  atomic.Pointer[http.ServeMux] // what etcd tells beside gRPC
+	g     *guard
+	list  *pki.List // of revoked certificates; nil: there is none
+	grpc  atomic.Pointer[grpc.Server]
+	pages atomic.Pointer[http.ServeMux] // what etcd tells beside gRPC
 
 	mu    sync.Mutex
 	conns map[netip.AddrPort]*client // those that have called, by the address at their other end
@@ -52,19 +51,17 @@ const (
 	smallBody = 16 << 10
 )
 
-// open are the calls that hosts without a member may make, with the bytes that a request
+// allowed are the calls that hosts without a member may make, with the bytes that a request
 // may have; 0: a stream, whose messages etcd bounds.
-func open() map[string]int64 {
-	return map[string]int64{
-		pb.KV_Range_FullMethodName:           smallBody,
-		pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
-		pb.Watch_Watch_FullMethodName:        0,
-		pb.Maintenance_Alarm_FullMethodName:  smallBody,
-		pb.Maintenance_Status_FullMethodName: smallBody,
-		pb.Cluster_MemberList_FullMethodName: smallBody,
-		healthpb.Health_Check_FullMethodName: smallBody,
-		healthpb.Health_Watch_FullMethodName: 0,
-	}
+var allowed = map[string]int64{
+	pb.KV_Range_FullMethodName:           smallBody,
+	pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
+	pb.Watch_Watch_FullMethodName:        0,
+	pb.Maintenance_Alarm_FullMethodName:  smallBody,
+	pb.Maintenance_Status_FullMethodName: smallBody,
+	pb.Cluster_MemberList_FullMethodName: smallBody,
+	healthpb.Health_Check_FullMethodName: smallBody,
+	healthpb.Health_Watch_FullMethodName: 0,
 }
 
 // install has etcd hand every request to the front: all paths but "/", which has neither
@@ -120,12 +117,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // limited passes on the call of a host without a member, within its bounds.
 func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, server *grpc.Server, refuse func(codes.Code, string)) {
 	method := r.URL.Path
-	size, may := open()[method]
+	size, may := allowed[method]
 	if !may {
 		refuse(codes.PermissionDenied, deniedText(name, "call %s", method))
 		return
 	}
-	leave, err := f.bounds.enter(r.Context(), name, method)
+	leave, err := f.g.bounds.enter(r.Context(), name, method)
 	if err != nil {
 		refuse(codes.ResourceExhausted, err.Error())
 		return
@@ -177,7 +174,7 @@ func (f *front) let(r *http.Request) (c *client, ctx context.Context, end func()
 	c = f.conns[at]
 	if c == nil || !c.cert.Equal(cert) { // a new one, perhaps from the port of an old one
 		c = &client{cert: cert, name: cert.Subject.CommonName, calls: map[*context.CancelFunc]bool{}}
-		if f.revoked(cert) != nil { // since its handshake
+		if f.isRevoked(cert) { // since its handshake
 			return nil, nil, nil, pki.ErrRevoked
 		}
 		f.conns[at] = c

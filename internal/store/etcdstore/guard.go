@@ -62,7 +62,7 @@ func newGuard(settings MemberConfig) *guard {
 		return nil
 	}
 	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates)}
-	g.front = &front{g: g, tls: settings.TLS, bounds: g.bounds, conns: map[netip.AddrPort]*client{}}
+	g.front = &front{g: g, conns: map[netip.AddrPort]*client{}}
 	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
 }
@@ -83,6 +83,11 @@ func (g *guard) install(c MemberConfig, cfg *embed.Config) error {
 	cfg.PeerTLSInfo.AllowedCNs = g.members
 	cfg.GRPCAdditionalServerOptions = append(cfg.GRPCAdditionalServerOptions,
 		grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream))
+	if c.TLS.CRL != "" {
+		if g.front.list, err = pki.OpenList(c.TLS.CA, c.TLS.CRL); err != nil {
+			return err
+		}
+	}
 	cfg.MaxConcurrentStreams = maxStreams
 	g.front.install(cfg)
 	return nil

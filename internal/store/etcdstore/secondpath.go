@@ -8,9 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,13 +48,9 @@ const (
 // makes, until close is called. The variables of the environment are those that
 // net/http reads once.
 func (p *SecondPath) open(c MemberConfig) (close func(), err error) {
-	own, err := url.Parse(c.ListenPeer)
+	own, port, err := hostPort(c.ListenPeer)
 	if err != nil {
 		return nil, fmt.Errorf("read listen_peer: %w", err)
-	}
-	port, err := strconv.ParseUint(own.Port(), 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("read the port of listen_peer: %w", err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -73,7 +67,7 @@ func (p *SecondPath) open(c MemberConfig) (close func(), err error) {
 	var w sync.WaitGroup
 	w.Go(func() { _ = proxy.Serve(l) }) // until Close
 	w.Go(func() {
-		netpath.Forward(ctx, netip.AddrPortFrom(p.Own, uint16(port)), own.Host, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		netpath.Forward(ctx, netip.AddrPortFrom(p.Own, port), own, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	})
 	return func() {
 		cancel()
@@ -128,11 +122,7 @@ func (p *SecondPath) proxy(life context.Context) http.Handler {
 // endStalled ends all connections over a path on which a packet was repeated in vain:
 // etcd has several, most of which only listen and would not notice, and makes new
 // ones at once.
-func (p *SecondPath) endStalled() error {
-	all, err := sockets()
-	if err != nil {
-		return err
-	}
+func (p *SecondPath) endStalled(all []socket) error {
 	stalled := map[netip.Addr]bool{}
 	for _, x := range all {
 		if at := x.from.Addr(); at == p.Peer || at == p.There {

@@ -44,12 +44,17 @@ func tend(ctx context.Context, second *SecondPath, sweep *sweep, log *zap.Logger
 		every = stallEvery
 	}
 	look := func() error {
-		err := limitSockets()
+		fds, err := descriptors()
+		if err != nil {
+			return err
+		}
+		err = limitSockets(fds)
+		all := sockets(fds)
 		if second != nil {
-			err = errors.Join(err, second.endStalled())
+			err = errors.Join(err, second.endStalled(all))
 		}
 		if sweep != nil {
-			err = errors.Join(err, sweep.look())
+			err = errors.Join(err, sweep.look(all))
 		}
 		return err
 	}
@@ -69,20 +74,29 @@ func tend(ctx context.Context, second *SecondPath, sweep *sweep, log *zap.Logger
 	}
 }
 
-// limitSockets sets the limits on the TCP sockets that lack one.
-func limitSockets() error {
+// descriptors are the open ones of this process. Each may be another one already.
+func descriptors() ([]int, error) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // one that was closed meanwhile
-		return fmt.Errorf("list own connections: %w", err)
+		return nil, fmt.Errorf("list own connections: %w", err)
 	}
-	var failed error
+	out := make([]int, 0, len(entries))
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
-		if err == nil {
-			err = limitSocket(fd)
-		}
 		if err != nil {
-			failed = fmt.Errorf("set limits of connection %s: %w", e.Name(), err) // one of them tells enough
+			return nil, fmt.Errorf("list own connections: %w", err)
+		}
+		out = append(out, fd)
+	}
+	return out, nil
+}
+
+// limitSockets sets the limits on those of the descriptors that are TCP sockets and lack one.
+func limitSockets(fds []int) error {
+	var failed error
+	for _, fd := range fds {
+		if err := limitSocket(fd); err != nil {
+			failed = fmt.Errorf("set limits of connection %d: %w", fd, err) // one of them tells enough
 		}
 	}
 	return failed

@@ -5,10 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 
@@ -28,18 +26,9 @@ type socket struct {
 	local, from netip.AddrPort
 }
 
-// sockets lists the TCP connections of this process.
-func sockets() ([]socket, error) {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // one that was closed meanwhile
-		return nil, fmt.Errorf("list own connections: %w", err)
-	}
-	var out []socket
-	for _, e := range entries {
-		fd, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
+// sockets are those of some descriptors that are TCP connections.
+func sockets(fds []int) (out []socket) {
+	for _, fd := range fds {
 		if from, ok := remote(fd); ok {
 			local, err := unix.Getsockname(fd)
 			if at, ok := addrPort(local); ok && err == nil {
@@ -47,61 +36,51 @@ func sockets() ([]socket, error) {
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // sweep ends the connections that this member must not keep: of certificates that were
 // revoked since, and those of an address that has too many without a call.
 type sweep struct {
 	f            *front
-	client, peer uint16      // ports of the member
-	list         fs.FileInfo // the revocation list as it was looked at last
+	client, peer uint16 // ports of the member
+	turn         int    // of the revocation list, when it was looked at last
 }
 
-func newSweep(c MemberConfig, f *front) (*sweep, error) {
-	s := &sweep{f: f}
-	for _, p := range []struct {
-		from string
-		to   *uint16
-	}{{c.ListenClient, &s.client}, {c.ListenPeer, &s.peer}} {
-		u, err := url.Parse(p.from)
-		if err != nil {
-			return nil, fmt.Errorf("parse URL %q: %w", p.from, err)
-		}
-		n, err := strconv.ParseUint(u.Port(), 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("read the port of %s: %w", p.from, err)
-		}
-		*p.to = uint16(n)
+func newSweep(c MemberConfig, f *front) (s *sweep, err error) {
+	s = &sweep{f: f}
+	if f.list != nil {
+		s.turn, _ = f.list.Turn() // look tells of one that can not be used
 	}
-	var err error
-	s.list, err = s.stat()
+	if _, s.client, err = hostPort(c.ListenClient); err != nil {
+		return nil, err
+	}
+	_, s.peer, err = hostPort(c.ListenPeer)
 	return s, err
 }
 
-// stat looks at the file of the revocation list; nil: there is to be none.
-func (s *sweep) stat() (fs.FileInfo, error) {
-	if s.f.tls.CRL == "" {
-		return nil, nil
-	}
-	info, err := os.Stat(s.f.tls.CRL)
+// hostPort reads HOST:PORT of a URL, and the port apart.
+func hostPort(address string) (at string, port uint16, err error) {
+	u, err := url.Parse(address)
 	if err != nil {
-		return nil, fmt.Errorf("look for the revocation list: %w", err)
+		return "", 0, fmt.Errorf("parse URL %q: %w", address, err)
 	}
-	return info, nil
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("read the port of %s: %w", address, err)
+	}
+	return u.Host, uint16(n), nil
 }
 
-// look ends what must not stay, once.
-func (s *sweep) look() error {
-	all, err := sockets()
-	if err != nil {
-		return err
+// look ends what must not stay of the connections that there are. A list that can not be used ends
+// none: the members would not find one another again.
+func (s *sweep) look(all []socket) error {
+	turn, err := s.turn, error(nil)
+	if s.f.list != nil {
+		turn, err = s.f.list.Turn()
 	}
-	info, err := s.stat()
-	changed := err == nil && info != nil && !(os.SameFile(info, s.list) && info.ModTime().Equal(s.list.ModTime()) && info.Size() == s.list.Size())
-	if changed {
-		s.list = info
-	}
+	changed := turn != s.turn
+	s.turn = turn
 	ending := s.f.over(all, changed)
 	silent := map[netip.Addr]int{}
 	slices.SortFunc(all, func(a, b socket) int { return cmp.Compare(a.fd, b.fd) })
@@ -144,7 +123,7 @@ func (f *front) over(all []socket, changed bool) (ending []socket) {
 			delete(f.conns, at)
 			continue
 		}
-		if changed && f.revoked(c.cert) != nil {
+		if changed && f.isRevoked(c.cert) {
 			c.revoked = true
 		}
 		if !c.revoked {
@@ -160,14 +139,8 @@ func (f *front) over(all []socket, changed bool) (ending []socket) {
 	return ending
 }
 
-// revoked says that a certificate is in the revocation list. A list that can not be read is
+// isRevoked tells whether a certificate is in the revocation list. A list that can not be used is
 // no reason to end what is there: it refuses new connections.
-func (f *front) revoked(cert *x509.Certificate) error {
-	if f.tls.CRL == "" {
-		return nil
-	}
-	if err := pki.Check(f.tls.CA, f.tls.CRL, cert); errors.Is(err, pki.ErrRevoked) {
-		return err
-	}
-	return nil
+func (f *front) isRevoked(cert *x509.Certificate) bool {
+	return f.list != nil && errors.Is(f.list.Check(cert), pki.ErrRevoked)
 }
