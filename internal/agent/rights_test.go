@@ -335,7 +335,7 @@ func TestWhatFillsTheStore(t *testing.T) {
 	var ops []store.Op
 	for key, value := range map[string]string{
 		records.KeyLog + "00000000000000000001-g1-1": "x", records.KeyLog + "00000000000000000002-g1-2": "x", records.KeyLog + "00000000000000000003-h1-3": "x",
-		"upgrade-probe/u1/g1": strings.Repeat("x", 5000), "upgrade-probe/u1/plan": "x", "fleet/g1": "x",
+		"upgrade-probe/u1/g1": strings.Repeat("x", 5000), "upgrade-probe/u1/plan": "x", "upgrade-probe/u1/plan/a1/g1": "whom it pings", "fleet/g1": "x",
 		"fleet-carry/h1/u": `{"from":"g1"}`, "fleet-carry/g1/u": `{"from":"g2"}`, "fleet-carry/g1/v": "damaged", "state/x": "x",
 	} {
 		ops = append(ops, store.Op{Key: key, Value: []byte(value)})
@@ -350,6 +350,9 @@ func TestWhatFillsTheStore(t *testing.T) {
 	if _, err := Clean(ctx, options(file), "h1", false); err == nil || !strings.Contains(err.Error(), "runs guests only") && !strings.Contains(err.Error(), "run guests only") {
 		t.Errorf("a member's records are cleaned: %v", err)
 	}
+	if n, err := Clean(ctx, options(file), "", true); n != 0 || err == nil {
+		t.Errorf("what nobody has written is cleaned: %d, %v", n, err)
+	}
 	left := func() (keys []string) {
 		kvs, _, err := st.List(ctx, "")
 		if err != nil {
@@ -363,7 +366,7 @@ func TestWhatFillsTheStore(t *testing.T) {
 	if n, err := Clean(ctx, options(file), "g1", false); n != 3 || err != nil {
 		t.Errorf("%d records removed, %v", n, err)
 	}
-	want := []string{"fleet-carry/g1/u", "fleet-carry/g1/v", "fleet-carry/h1/u", "fleet/g1", records.KeyLog + "00000000000000000003-h1-3", "state/x", "upgrade-probe/u1/plan"}
+	want := []string{"fleet-carry/g1/u", "fleet-carry/g1/v", "fleet-carry/h1/u", "fleet/g1", records.KeyLog + "00000000000000000003-h1-3", "state/x", "upgrade-probe/u1/plan", "upgrade-probe/u1/plan/a1/g1"}
 	if got := left(); !slices.Equal(got, want) {
 		t.Errorf("left: %q, want %q", got, want)
 	}

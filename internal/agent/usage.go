@@ -3,18 +3,17 @@ package agent
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/probe"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -27,33 +26,20 @@ type Taken struct {
 	Bytes int64 // of keys and values, without older versions of them
 }
 
-// Kinds of records that hosts write which run guests only.
-const (
-	kindProbe = "upgrade-probe/"
-	kindCarry = "fleet-carry/"
-)
-
 // usageWithin bounds the look at the whole store.
 const usageWithin = time.Minute
 
-// writer tells who has written a record, as far as its key or value names him.
-func writer(kv store.KV) (kind, host string) {
-	kind, _, _ = strings.Cut(kv.Key, "/")
-	kind += "/"
-	switch kind {
-	case records.KeyLog:
-		host = loop.WriterOf(kv.Key)
-	case report.Prefix, kindProbe:
-		host = path.Base(kv.Key)
-	case kindCarry:
-		var c struct {
-			From string `json:"from"`
-		}
-		if json.Unmarshal(kv.Value, &c) == nil { // else it is nobody's
-			host = c.From
+// writers tell who has written a record, each of its own kind.
+type writers []func(store.KV) (host string, known bool)
+
+// of is the writer of a record; "": it is not known, or none of these kinds.
+func (w writers) of(kv store.KV) string {
+	for _, f := range w {
+		if host, known := f(kv); known {
+			return host
 		}
 	}
-	return kind, host
+	return ""
 }
 
 // Usage tells what the store has, by kind and writer, what takes most first, with the
@@ -65,8 +51,10 @@ func Usage(ctx context.Context, opt Options) (taken []Taken, members []etcdstore
 			return fmt.Errorf("list what the store has: %w", err)
 		}
 		at := map[[2]string]int{}
+		all := writers{loop.WriterOf, probe.WriterOf, drain.WriterOf, report.WriterOf}
 		for _, kv := range kvs {
-			kind, host := writer(kv)
+			kind, _, _ := strings.Cut(kv.Key, "/")
+			kind, host := kind+"/", all.of(kv)
 			i, ok := at[[2]string{kind, host}]
 			if !ok {
 				i = len(taken)
@@ -94,31 +82,25 @@ func Usage(ctx context.Context, opt Options) (taken []Taken, members []etcdstore
 // a guest may wait for that stands still. It gives the room back, and returns how many records
 // were removed. Its report is removed by `holdfast host forget`.
 func Clean(ctx context.Context, opt Options, host string, moves bool) (removed int, err error) {
-	kinds := []string{records.KeyLog, kindProbe}
+	cleaned := writers{loop.WriterOf, probe.WriterOf}
 	if moves {
-		kinds = append(kinds, kindCarry)
+		cleaned = append(cleaned, drain.WriterOf)
 	}
 	err = withStore(ctx, opt, func(ctx context.Context, nd *node, st store.Store) error {
+		if host == "" {
+			return fail.Errorf(fail.Invalid, "host %q: want the name of a host", host)
+		}
 		if m := nd.n.Store.Member; m == nil || m.Initial[host] != "" {
 			return fail.Errorf(fail.Refused, "clean what %s has written: this is for hosts that run guests only, and done on a member of the store", host).
 				With("see which hosts have members: holdfast store status")
 		}
-		for _, kind := range kinds {
-			kvs, _, err := st.List(ctx, kind)
-			if err != nil {
-				return fmt.Errorf("list %s: %w", kind, err)
-			}
-			kvs = slices.DeleteFunc(kvs, func(kv store.KV) bool { _, by := writer(kv); return by != host })
-			for chunk := range slices.Chunk(kvs, 100) { // etcd allows 128
-				var ops []store.Op
-				for _, kv := range chunk {
-					ops = append(ops, store.Op{Key: kv.Key})
-				}
-				if _, _, err := st.Txn(ctx, nil, ops); err != nil {
-					return fmt.Errorf("remove %d records of %s: %w", len(ops), kind, err)
-				}
-				removed += len(ops)
-			}
+		kvs, _, err := st.List(ctx, "")
+		if err != nil {
+			return fmt.Errorf("list what the store has: %w", err)
+		}
+		kvs = slices.DeleteFunc(kvs, func(kv store.KV) bool { return cleaned.of(kv) != host })
+		if removed, err = store.Remove(ctx, st, kvs); err != nil {
+			return err
 		}
 		admin, err := etcdstore.OpenAdmin(nd.storeOptions())
 		if err != nil {

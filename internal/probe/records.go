@@ -16,6 +16,7 @@ const (
 	nameAddrs = "addr"
 	namePlan  = "plan"
 	keyAddrs  = keyAll + nameAddrs + "/"
+	keyBase   = "base/" // below a run
 )
 
 func addrKey(h cluster.HostID) string               { return keyAddrs + string(h) }
@@ -23,7 +24,7 @@ func runKey(run string) string                      { return keyAll + run + "/" 
 func planKey(run string) string                     { return runKey(run) + namePlan }
 func clockKey(run string) string                    { return runKey(run) + "time/passed" }
 func partKeys(run, id string) string                { return planKey(run) + "/" + id + "/" }
-func baseKey(run string, h cluster.HostID) string   { return runKey(run) + "base/" + string(h) }
+func baseKey(run string, h cluster.HostID) string   { return runKey(run) + keyBase + string(h) }
 func recordKey(run string, h cluster.HostID) string { return runKey(run) + string(h) }
 
 // Bounds of what is kept.

@@ -51,6 +51,18 @@ func Permits(a store.Attempt) (known bool, err error) {
 	return true, nil
 }
 
+// WriterOf is the host that has written a record of a run, or its addresses; "": one that has coordinated, or any. known is
+// false for other keys.
+func WriterOf(kv store.KV) (host string, known bool) {
+	rest, known := strings.CutPrefix(kv.Key, keyAll)
+	run, name, _ := strings.Cut(rest, "/")
+	name = strings.TrimPrefix(name, keyBase)
+	if run == "" || name == namePlan || strings.Contains(name, "/") {
+		return "", known
+	}
+	return name, known
+}
+
 // form refuses what its readers would leave out.
 func form[T checked](a store.Attempt) error {
 	if _, err := formed[T](store.KV{Key: a.Key, Value: a.Value}); err != nil {

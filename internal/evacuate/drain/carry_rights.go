@@ -24,15 +24,17 @@ func Rates() []store.Rate {
 // that it leaves writes, changes and removes its own.
 func PermitsCarry(a store.Attempt) (known bool, err error) {
 	to, ok := strings.CutPrefix(a.Key, carryKeys)
-	switch {
-	case !ok:
+	if !ok {
 		return false, nil
+	}
+	if err := a.Within(maxCarry); err != nil {
+		return true, err
+	}
+	switch {
 	case strings.Count(to, "/") != 1:
 		return true, store.ErrNotYours
 	case a.Value == nil && strings.HasPrefix(a.Key, carryPrefix(cluster.HostID(a.Host))):
 		return true, nil
-	case a.Within(maxCarry) != nil:
-		return true, a.Within(maxCarry)
 	case !a.Looked:
 		return true, store.ErrLook
 	}
@@ -52,4 +54,17 @@ func PermitsCarry(a store.Attempt) (known bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// WriterOf is the host that has written a word about a guest that has left it; "": that can not be
+// read. known is false for other records.
+func WriterOf(kv store.KV) (host string, known bool) {
+	if !strings.HasPrefix(kv.Key, carryKeys) {
+		return "", false
+	}
+	var c carry
+	if json.Unmarshal(kv.Value, &c) != nil {
+		return "", true
+	}
+	return string(c.From), true
 }

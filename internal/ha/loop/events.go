@@ -57,11 +57,9 @@ const (
 // eventKind is the form of a kind. One that this version does not know is of a later one.
 var eventKind = regexp.MustCompile(`^[a-z][a-z-]{0,39}$`)
 
-// readEvent reads a record of the log. writer is the host in its key, which the members of the store have checked; "": there is none.
+// readEvent reads a record of the log. writer is writerOf its key.
 func readEvent(kv store.KV) (e cluster.Event, writer string, err error) {
-	if m := eventKey.FindStringSubmatch(kv.Key); m != nil {
-		writer = m[1]
-	}
+	writer = writerOf(kv.Key)
 	raw, err := records.Unseal(kv.Value)
 	if err != nil {
 		return e, writer, errors.New("its checksum is wrong")

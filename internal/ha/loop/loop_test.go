@@ -271,7 +271,7 @@ func TestTheLogIsKeptShort(t *testing.T) {
 		kvs, _, err := c.List(w.t.Context(), records.KeyLog)
 		by := map[bool]int{}
 		for _, kv := range kvs {
-			by[WriterOf(kv.Key) == "g1"]++
+			by[writerOf(kv.Key) == "g1"]++
 		}
 		if err != nil || by[false] > keepEvents+10 || by[false] < keepEvents || by[true] != keepGuests {
 			t.Errorf("%d events of members, %d of a host that is none, %v", by[false], by[true], err)

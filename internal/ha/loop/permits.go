@@ -52,10 +52,16 @@ func Rates() []store.Rate {
 var eventKey = regexp.MustCompile(`^` + regexp.QuoteMeta(records.KeyLog) + `\d{20}-(.+)-\d+$`)
 
 // ownEvent reports whether a key of the log is of the host itself.
-func ownEvent(a store.Attempt) bool { return WriterOf(a.Key) == a.Host }
+func ownEvent(a store.Attempt) bool { return writerOf(a.Key) == a.Host }
 
-// WriterOf is the host whose name is in a key of the log; "" when there is none.
-func WriterOf(key string) string {
+// WriterOf is the host that has written an event; known is false for other records.
+func WriterOf(kv store.KV) (host string, known bool) {
+	return writerOf(kv.Key), strings.HasPrefix(kv.Key, records.KeyLog)
+}
+
+// writerOf is the host whose name is in a key of the log, which the members of the store have
+// checked; "": there is none.
+func writerOf(key string) string {
 	m := eventKey.FindStringSubmatch(key)
 	if m == nil {
 		return ""

@@ -18,7 +18,6 @@ const (
 	keepGuests   = 500 // of these, events of hosts that run guests only: they do not push out the others
 	keepRequests = 1000
 	trimEvery    = time.Minute
-	trimAtOnce   = 100 // keys deleted by one transaction; etcd allows 128
 )
 
 // trim keeps the log and the requests from growing without end. Only the
@@ -46,30 +45,23 @@ func (a *Agent) trimOnce(ctx context.Context, prefix string, keep int) error {
 		return fmt.Errorf("list %s: %w", prefix, err)
 	}
 	slices.SortFunc(kvs, func(x, y store.KV) int { return cmp.Compare(x.ModRev, y.ModRev) })
-	var old []store.KV
+	var guests []store.KV
 	if prefix == records.KeyLog {
-		var order []cluster.HostID
-		a.ask(ctx, func() { order = a.s.core.Order })
-		foreign := func(kv store.KV) bool { return !slices.Contains(order, cluster.HostID(WriterOf(kv.Key))) }
-		guests := 0
-		for _, kv := range slices.Backward(kvs) {
-			if foreign(kv) {
-				if guests++; guests > keepGuests {
-					old = append(old, kv)
-				}
+		var members []cluster.HostID
+		if !a.ask(ctx, func() { members = a.s.core.Order }) {
+			return nil // the agent is ending
+		}
+		var own []store.KV
+		for _, kv := range kvs {
+			if slices.Contains(members, cluster.HostID(writerOf(kv.Key))) {
+				own = append(own, kv)
+			} else {
+				guests = append(guests, kv)
 			}
 		}
-		kvs = slices.DeleteFunc(kvs, foreign)
+		kvs = own
 	}
-	old = append(old, kvs[:max(0, len(kvs)-keep)]...)
-	for chunk := range slices.Chunk(old, trimAtOnce) {
-		var ops []store.Op
-		for _, kv := range chunk {
-			ops = append(ops, store.Op{Key: kv.Key})
-		}
-		if _, _, err := a.Store.Txn(ctx, nil, ops); err != nil {
-			return fmt.Errorf("delete %d of %s: %w", len(ops), prefix, err)
-		}
-	}
-	return nil
+	old := slices.Concat(kvs[:max(0, len(kvs)-keep)], guests[:max(0, len(guests)-keepGuests)])
+	_, err = store.Remove(ctx, a.Store, old)
+	return err
 }

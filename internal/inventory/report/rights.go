@@ -25,3 +25,6 @@ func Permits(a store.Attempt) (known bool, err error) {
 	_, err = DecodeRecord(a.Key, a.Value)
 	return true, err
 }
+
+// WriterOf is the host whose report a record is; known is false for other records.
+func WriterOf(kv store.KV) (host string, known bool) { return strings.CutPrefix(kv.Key, Prefix) }

@@ -20,12 +20,13 @@ func Permits(a store.Attempt) (known bool, err error) {
 	if !strings.HasPrefix(a.Key, keyAll) {
 		return false, nil
 	}
+	if err := a.Within(maxRecord); err != nil {
+		return true, err
+	}
 	id, step, ok := strings.Cut(strings.TrimPrefix(a.Key, keyStep), "/")
 	switch {
 	case !strings.HasPrefix(a.Key, keyStep), !ok, id == "", a.Value == nil:
 		return true, store.ErrNotYours
-	case a.Within(maxRecord) != nil:
-		return true, a.Within(maxRecord)
 	case !a.Looked:
 		return true, store.ErrLook
 	case !a.Guarded:
