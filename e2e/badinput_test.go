@@ -208,13 +208,22 @@ func aCopiedHostIsNoticed(t testing.TB, r *rig) {
 	st := r.healthy(t)
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
-	dir := r.disk(h, "copy")
+	_, file := r.copied(t, holder, h, func(n *config.Node) { n.Store.Member = nil })
+	r.refused(t, h, 2, []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}, "agent", "--config", file)
+	end()
+}
+
+// copied puts a copy of a host's identity and certificate into a folder of another one, and returns that and the settings of an
+// agent that lives there.
+func (r *rig) copied(t testing.TB, from, on string, change func(*config.Node)) (dir, file string) {
+	t.Helper()
+	dir = r.disk(on, "copy")
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	if err := os.MkdirAll(dir+"/data", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for from, to := range map[string]string{"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + holder + ".pem": "cert.pem", "pki/" + holder + ".key": "key.pem"} {
-		raw, err := os.ReadFile(r.disk(holder, from))
+	for name, to := range map[string]string{"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + from + ".pem": "cert.pem", "pki/" + from + ".key": "key.pem"} {
+		raw, err := os.ReadFile(r.disk(from, name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, to), raw, 0o600)
 		}
@@ -222,13 +231,12 @@ func aCopiedHostIsNoticed(t testing.TB, r *rig) {
 			t.Fatal(err)
 		}
 	}
-	file := r.variant(t, holder, h, "copy.json", func(n *config.Node) {
-		n.DataDir, n.RunDir, n.Addr = lab.HostDir+"/copy/data", "/run/copy", r.lab.Addr(h).String()
+	return dir, r.variant(t, from, on, "copy.json", func(n *config.Node) {
+		n.DataDir, n.RunDir, n.Addr = lab.HostDir+"/copy/data", "/run/copy", r.lab.Addr(on).String()
 		n.TLS.Cert, n.TLS.Key = lab.HostDir+"/copy/cert.pem", lab.HostDir+"/copy/key.pem"
-		n.Store.Member, n.API.Listen, n.Watchdog.Device = nil, "", "none"
+		n.API.Listen, n.Watchdog.Device = "", "none"
+		change(n)
 	})
-	r.refused(t, h, 2, []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}, "agent", "--config", file)
-	end()
 }
 
 // TestAgentKilledAgainAndAgain: the guest, its epoch and its host stay.

@@ -3,12 +3,10 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/need"
 )
 
@@ -23,31 +21,15 @@ func aCopiedMemberIsNoticed(t testing.TB, r *rig) {
 	st := r.healthy(t)
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
-	dir := r.disk(h, "copy")
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.CopyFS(dir+"/data/store", os.DirFS(r.disk(holder, "data/store"))); err != nil {
-		t.Fatal(err)
-	}
-	for from, to := range map[string]string{
-		"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + holder + ".pem": "cert.pem", "pki/" + holder + ".key": "key.pem",
-	} {
-		raw, err := os.ReadFile(r.disk(holder, from))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, to), raw, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	file := r.variant(t, holder, h, "copy.json", func(n *config.Node) {
-		n.DataDir, n.RunDir, n.Addr = lab.HostDir+"/copy/data", "/run/copy", r.lab.Addr(h).String()
-		n.TLS.Cert, n.TLS.Key = lab.HostDir+"/copy/cert.pem", lab.HostDir+"/copy/key.pem"
+	dir, file := r.copied(t, holder, h, func(n *config.Node) {
 		at := func(port int) string { return fmt.Sprintf("https://%s:%d", r.lab.Addr(h), port) }
 		m := n.Store.Member
 		m.ListenPeer, m.PeerURL, m.ListenClient, m.ClientURL = at(12380), at(12380), at(12379), at(12379)
 		m.Initial[holder] = m.PeerURL
-		n.API.Listen, n.Watchdog.Device = "", "none"
 	})
+	if err := os.CopyFS(dir+"/data/store", os.DirFS(r.disk(holder, "data/store"))); err != nil {
+		t.Fatal(err)
+	}
 	const run = "/run/copy/store"
 	says := []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}
 	r.refused(t, h, 2, says, "agent", "--config", file)

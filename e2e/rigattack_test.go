@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -94,9 +93,9 @@ func (r *rig) attack(t testing.TB, name string, quiet takeover) {
 			t.Log(said)
 		}
 	}
-	if max(peak.agent, peak.member) > mostMemory<<20 {
+	if max(peak.agent, peak.member) > mostMemory {
 		t.Errorf("attack %q: an agent had %d MB, a member %d MB, want at most %d MB",
-			name, peak.agent/1e6, peak.member/1e6, mostMemory<<20/1000000)
+			name, peak.agent/1e6, peak.member/1e6, mostMemory/1e6)
 	}
 	if len(before.Did)+len(before.Open) == 0 {
 		t.Errorf("attack %q: nothing has come of it", name)
@@ -316,20 +315,14 @@ func (r *rig) forgetPeaks(t testing.TB) {
 func (r *rig) peaks(t testing.TB) (p peaks) {
 	t.Helper()
 	r.processes(t, "status", func(member bool, path string) error {
-		b, err := os.ReadFile(path)
+		most, err := peakMemory(path)
 		if err != nil {
 			return err
 		}
-		_, rest, _ := strings.Cut(string(b), "\nVmHWM:")
-		text, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-		kib, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return fmt.Errorf("read VmHWM of %s: %w", path, err)
-		}
 		if member {
-			p.take(peaks{member: kib << 10})
+			p.take(peaks{member: most})
 		} else {
-			p.take(peaks{agent: kib << 10})
+			p.take(peaks{agent: most})
 		}
 		return nil
 	})

@@ -43,7 +43,7 @@ import (
 const limited kind = "limited"
 
 // mostMemory is what an agent or a member may have taken while it was asked for all that can be asked.
-const mostMemory = 300 // MiB
+const mostMemory int64 = 300e6 // bytes
 
 // letIn are the procedures that a host that runs guests only may call, by why an empty message does no harm.
 // All others must be refused.
@@ -328,21 +328,31 @@ func (r *rig) memory(t testing.TB) {
 	t.Helper()
 	for _, h := range r.lab.Hosts() {
 		for _, p := range r.ours(t, h) {
-			text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "status"))
+			most, err := peakMemory(filepath.Join("/proc", strconv.Itoa(p.pid), "status"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, rest, _ := strings.Cut(string(text), "VmHWM:")
-			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("%s: %s has had %d MiB", h, p.args, kib>>10)
-			if kib>>10 >= mostMemory {
-				t.Errorf("%s: %s has had %d MiB, want less than %d", h, p.args, kib>>10, mostMemory)
+			t.Logf("%s: %s has had %d MB", h, p.args, most/1e6)
+			if most >= mostMemory {
+				t.Errorf("%s: %s has had %d MB, want less than %d", h, p.args, most/1e6, mostMemory/1e6)
 			}
 		}
 	}
+}
+
+// peakMemory is the most memory that a process has had, bytes, by the file status of its folder in /proc.
+func peakMemory(status string) (int64, error) {
+	text, err := os.ReadFile(status)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), "\nVmHWM:")
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kib, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read VmHWM of %s: %w", status, err)
+	}
+	return kib << 10, nil
 }
 
 // process of the product on a host.

@@ -44,7 +44,8 @@ taken; the rest is the members'. What such a host has written is removed with
 			}
 			for _, m := range members {
 				if m.Reachable() {
-					fmt.Fprintf(w, "\n%s has %.1f MiB in use of %.1f MiB, with older versions", m.Name, float64(m.DBInUse)/(1<<20), float64(m.Quota)/(1<<20))
+					fmt.Fprintf(w, "\n%s has %.1f MiB in use of %.1f MiB, with older versions",
+						text.Line(m.Name, 64), float64(m.DBInUse)/(1<<20), float64(m.Quota)/(1<<20))
 				} else {
 					fmt.Fprintf(w, "\n%s does not answer", text.Line(m.Name, 64))
 				}

@@ -61,6 +61,22 @@ func (a authority) issue(host string) config.TLS {
 	return files
 }
 
+// open connects to a member with the certificate of a host.
+func (a authority) open(at, host string) store.Store {
+	a.t.Helper()
+	f := a.issue(host)
+	_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Cleanup(func() { st.Close() })
+	return st
+}
+
 // TestACertificateMustBearTheHostsName, where the members go by it: else they would
 // refuse it later.
 func TestACertificateMustBearTheHostsName(t *testing.T) {
@@ -125,20 +141,7 @@ func realMember(t *testing.T, a authority) string {
 func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 	a := newAuthority(t, t.TempDir())
 	at := realMember(t, a)
-	as := func(host string) store.Store {
-		f := a.issue(host)
-		_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/", Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { st.Close() })
-		return st
-	}
-	member, thief := as("h1"), as("g1")
+	member, thief := a.open(at, "h1"), a.open(at, "g1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	const r = cluster.MgmtVM
@@ -320,16 +323,7 @@ func TestWhatFillsTheStore(t *testing.T) {
 		n.TLS, n.Store.Endpoints = a.issue("h1"), []string{at}
 		n.Store.Member = &config.Member{ListenPeer: "https://127.0.0.1:1", PeerURL: "https://127.0.0.1:1", ListenClient: at, ClientURL: at, Initial: map[string]string{"h1": "https://127.0.0.1:1"}}
 	})
-	f := a.issue("h1")
-	_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/", Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { st.Close() })
+	st := a.open(at, "h1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var ops []store.Op

@@ -36,24 +36,14 @@ func TestCounts(t *testing.T) {
 		t.Errorf("without a list: %v", err)
 	}
 	crl := filepath.Join(t.TempDir(), "crl")
-	write := func(certs ...[]byte) {
-		t.Helper()
-		der, err := revoke(ca, certs...)
-		if err == nil {
-			err = os.WriteFile(crl, der, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	write()
+	writeList(t, crl, ca)
 	if err := Deny(server, own, caFile, crl); err != nil {
 		t.Fatal(err)
 	}
 	if err := counts(chain); err != nil {
 		t.Errorf("not in the list: %v", err)
 	}
-	write(bad.CertPEM)
+	writeList(t, crl, ca, bad.CertPEM)
 	if err := counts(chain); !errors.Is(err, ErrRevoked) {
 		t.Errorf("revoked: %v", err)
 	}

@@ -21,17 +21,7 @@ func TestARevokedCertificateIsRefusedFromTheNextConnectionOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	crl := filepath.Join(t.TempDir(), "crl")
-	write := func(ca CA, certs ...[]byte) {
-		t.Helper()
-		der, err := revoke(ca, certs...)
-		if err == nil {
-			err = os.WriteFile(crl, der, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(ca)
+	writeList(t, crl, ca)
 	if err := Deny(server, own, caFile, crl); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +33,7 @@ func TestARevokedCertificateIsRefusedFromTheNextConnectionOn(t *testing.T) {
 	if peer, serr, cerr := shake(t, server, client); peer != "bad" || serr != nil || cerr != nil {
 		t.Fatalf("before: %q, %v, %v", peer, serr, cerr)
 	}
-	write(ca, bad.CertPEM)
+	writeList(t, crl, ca, bad.CertPEM)
 	if _, serr, cerr := shake(t, server, client); !errors.Is(serr, ErrRevoked) || cerr == nil {
 		t.Errorf("a revoked client: %v, %v", serr, cerr)
 	}
@@ -57,11 +47,11 @@ func TestARevokedCertificateIsRefusedFromTheNextConnectionOn(t *testing.T) {
 	if peer, serr, cerr := shake(t, server, own); peer != "good" || serr != nil || cerr != nil {
 		t.Errorf("another certificate: %q, %v, %v", peer, serr, cerr)
 	}
-	write(ca, bad.CertPEM, good.CertPEM)
+	writeList(t, crl, ca, bad.CertPEM, good.CertPEM)
 	if err := Deny(server, own, caFile, crl); !errors.Is(err, ErrRevoked) {
 		t.Errorf("the own certificate: %v", err)
 	}
-	write(newCA(t, "other"))
+	writeList(t, crl, newCA(t, "other"))
 	if err := Deny(server, own, caFile, crl); !errors.Is(err, ErrWrongCA) {
 		t.Errorf("another authority's list: %v", err)
 	}
@@ -73,6 +63,18 @@ func TestARevokedCertificateIsRefusedFromTheNextConnectionOn(t *testing.T) {
 	}
 	if _, serr, _ := shake(t, server, own); serr == nil {
 		t.Error("an unreadable list lets somebody in")
+	}
+}
+
+// writeList writes the authority's revocation list of certificates, given as PEM.
+func writeList(t *testing.T, file string, ca CA, certs ...[]byte) {
+	t.Helper()
+	der, err := revoke(ca, certs...)
+	if err == nil {
+		err = os.WriteFile(file, der, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -35,9 +35,7 @@ const (
 )
 
 // slotShares bound open connections of a kind. Clients of ours have one each. Members are few, and always get in.
-func slotShares() map[kind]share {
-	return map[kind]share{guestHost: {16, 256}, member: {64, 1 << 16}, operator: {64, 256}, unknown: {16, 256}}
-}
+var slotShares = map[kind]share{guestHost: {16, 256}, member: {64, 1 << 16}, operator: {64, 256}, unknown: {16, 256}}
 
 // slots is a listener that verifies clients itself, and hands on whom it has verified. A connection has a slot
 // only then; before, it has little time and memory, and makes room for newer ones.
@@ -235,7 +233,7 @@ func (l *slots) claim(s *slot, state tls.ConnectionState) error {
 			s.kind = member
 		}
 	}
-	shares := slotShares()[s.kind]
+	shares := slotShares[s.kind]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := l.names[s.name]; n >= shares.each {

@@ -166,7 +166,7 @@ func TestSourcesAreCounted(t *testing.T) {
 func TestSlotsAreOfNames(t *testing.T) {
 	ca := servertest.NewAuthority(t)
 	l := slotted(t, ca, nil)
-	g1, each := ca.PeerCert(t, "g1"), slotShares()[guestHost].each
+	g1, each := ca.PeerCert(t, "g1"), slotShares[guestHost].each
 	var mine []net.Conn
 	for range each {
 		c, err := enter(t, l, ca, g1, "127.0.0.1")
@@ -194,7 +194,7 @@ func TestSlotsAreOfNames(t *testing.T) {
 	}
 
 	l.mu.Lock()
-	l.kinds[guestHost] = slotShares()[guestHost].all
+	l.kinds[guestHost] = slotShares[guestHost].all
 	l.mu.Unlock()
 	if _, err := enter(t, l, ca, ca.PeerCert(t, "g3"), "127.0.0.1"); err == nil {
 		t.Error("one more of the same kind got in")

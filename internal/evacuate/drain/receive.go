@@ -208,7 +208,7 @@ func (r *Receiver) give(ctx context.Context, w sentWord, vm *libvirt.VM) (over b
 		if !r.left(c, w.mod) {
 			return false, fmt.Sprintf("it came from %s, which has not told since that it is gone there", c.From), nil
 		}
-		if wait = r.elsewhere(c, "off"); wait != "" {
+		if wait = r.elsewhere(c, "off", "start"); wait != "" {
 			return false, wait, nil
 		}
 		if err = r.Guests.Start(ctx, c.UUID, libvirt.StartOptions{}); err != nil {
@@ -233,12 +233,12 @@ func (r *Receiver) holds(c carry, vm libvirt.VM) string {
 	}
 	// The source's word says that nobody let it go on there. This is the second line: people
 	// may have moved it by hand meanwhile.
-	return r.elsewhere(c, "paused")
+	return r.elsewhere(c, "paused", "resume")
 }
 
 // elsewhere tells which host, other than the one that has sent the guest, reports that it runs there; "": none.
-// state is how the guest stands here.
-func (r *Receiver) elsewhere(c carry, state string) string {
+// state is how the guest stands here, act what virsh lets it go on by.
+func (r *Receiver) elsewhere(c carry, state, act string) string {
 	seen, ok := r.Seen()
 	if !ok {
 		return state + ": the other hosts' reports are not read yet"
@@ -251,7 +251,6 @@ func (r *Receiver) elsewhere(c carry, state string) string {
 			if s.Up(time.Now()) {
 				return fmt.Sprintf("%s: %s reports that it is there, too", state, h)
 			}
-			act := map[string]string{"off": "start", "paused": "resume"}[state]
 			return fmt.Sprintf("%s: %s, silent for %s, has reported that it is there, too (if %s is off for good: holdfast host forget %s; or virsh %s %s)",
 				state, h, time.Since(s.SeenAt).Round(time.Minute), h, h, act, c.Name)
 		}
