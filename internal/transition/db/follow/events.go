@@ -207,8 +207,12 @@ func (f *follower) load(raw []byte) error {
 // transaction. Their sizes tell the rest, but for events that are not sent to readers.
 func (f *follower) advance(e *replication.BinlogEvent) {
 	h := e.Header
-	if _, ok := e.Event.(*replication.RotateEvent); ok {
+	begins := false // a name comes before what it names: no run begins in between
+	switch e.Event.(type) {
+	case *replication.RotateEvent:
 		return
+	case *replication.MariadbGTIDEvent, *replication.GTIDEvent, *replication.GtidTaggedLogEvent:
+		begins = true
 	}
 	counted := f.here.pos
 	if written(h) {
@@ -222,7 +226,7 @@ func (f *follower) advance(e *replication.BinlogEvent) {
 	if f.last.before(f.here) {
 		f.last, f.blind = f.here, false
 	}
-	if f.within || !f.at.before(f.here) {
+	if begins || f.within || !f.at.before(f.here) {
 		return
 	}
 	// What is behind a transaction that makes a file longer than 4 GiB is read again, from

@@ -34,7 +34,7 @@ func TestAValueWithoutAnID(t *testing.T) {
 	})
 }
 
-// TestWhatSpoilsTheLog: each of these ends what can be followed, and says so.
+// TestWhatSpoilsTheLog: each of these ends what can be followed, and says so, as often as it is tried.
 func TestWhatSpoilsTheLog(t *testing.T) {
 	need.More(t)
 	w := newWorld(t, false)
@@ -58,12 +58,10 @@ func TestWhatSpoilsTheLog(t *testing.T) {
 		{"a session with small images", "SET SESSION binlog_row_image = MINIMAL; UPDATE extra SET flavor = 'x' WHERE id = 1", "", []string{"table nova.extra", "a row without column instance", "binlog_row_image FULL"}},
 		{"a transaction of XA", "XA START 'a'; UPDATE instances SET name = 'xa' WHERE id = 2; XA END 'a'; XA PREPARE 'a'; XA COMMIT 'a'", "", []string{"table nova.instances", "XA"}},
 	} {
+		t.Log(c.name)
 		w.src.SQL("USE old_nova; " + c.sql + ";")
-		before := w.state()
 		w.refused(c.texts...)
-		if j := w.state(); j.File != before.File || j.Pos != before.Pos {
-			t.Errorf("%s: the position went on: %+v", c.name, j)
-		}
+		w.refused(c.texts...) // a run that is begun anew does not begin behind it
 		w.src.SQL("USE old_nova; " + c.undo + ";")
 		// As if the copy had begun after it.
 		at := strings.Fields(w.src.SQL("SHOW MASTER STATUS"))
