@@ -195,3 +195,11 @@ func (r *drbdRig) agent(node int, signal string) {
 func (r *drbdRig) cutPeer(node, peer int, do string) {
 	r.node[node].Run("sh", "-c", fmt.Sprintf("ip route %s blackhole %s/32", do, drbdAddr[peer]))
 }
+
+// switchDevice changes the nodes as people do: what an agent without a quorum refuses is tried again.
+func switchDevice(r *drbdRig, t *testing.T, active, standby int) {
+	r.until(t, "the switch to "+r.node[standby].Name(), func() (string, bool) {
+		out, code := r.node[active].Try(drbdExe, "pair", "switch", r.node[standby].Name(), "--timeout", "5m")
+		return out, code == 0
+	})
+}

@@ -24,17 +24,13 @@ import (
 const systemDisk = 12_000_000_000
 
 // newSystems makes laboratory B of two nodes that a distribution has installed: Debian with systemd,
-// sshd, MariaDB, drbd-utils and a watchdog of the kernel, and nothing of Holdfast but the program. Both
-// see a disk of lun bytes, /dev/sda; 0: there is none.
-func newSystems(t *testing.T, lun int64) *drbdRig {
+// sshd, MariaDB, drbd-utils and a watchdog of the kernel, and nothing of Holdfast but the program.
+func newSystems(t *testing.T) *drbdRig {
 	t.Helper()
 	r := newB(t, "/run/mysqld/mysqld.sock", "journalctl -u holdfast -n 60 --no-pager")
-	if lun > 0 {
-		r.lun = drbdnode.NewLUN(t, lun)
-	}
 	r.node = drbdnode.Make(t, drbdnode.Options{
 		Pkg: "holdfast/internal/testbed/drbdnode", Memory: 1024, Disk: systemDisk, Files: []string{r.exe},
-		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")}, LUN: r.lun, System: true, Addrs: [2]string{drbdAddr[0] + "/24", drbdAddr[1] + "/24"},
+		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")}, System: true, Addrs: [2]string{drbdAddr[0] + "/24", drbdAddr[1] + "/24"},
 	})
 	for i := range r.node {
 		r.furnish(i)
@@ -119,35 +115,19 @@ func (r *drbdRig) served(t *testing.T, want string) {
 	})
 }
 
-// badDisk is a disk on which no pair can be.
-type badDisk struct{ what, path, want string }
-
-// TestPairSetupOnDRBD takes two nodes that a distribution has installed to a pair on a DRBD device.
+// TestPairSetupOnDRBD takes two nodes that a distribution has installed to a pair on a DRBD device by one command, which
+// is killed in the middle and called again. Then one of the nodes is installed anew, and made the standby again by one command.
 // The machine must have nothing else to do: beside other tests two voters that are both emulated lose each other
 // again and again.
 func TestPairSetupOnDRBD(t *testing.T) {
 	need.Drill(t, "P3: one command makes a pair on a real DRBD, killed in the middle, and mends it after a node is installed anew")
-	newSystems(t, 0).setUp(t, "--device", "/dev/vda", []badDisk{
+	r := newSystems(t)
+	const flag = "--device"
+	args := r.setupArgs(flag, "/dev/vda")
+	for _, c := range []struct{ what, path, want string }{
 		{"the system's own disk", "/dev/vdb", "/dev/vdb is in use: mounted at /"},
 		{"that of the arbiter", "/dev/vdc", "want another disk than the arbiter"},
-	})
-}
-
-// TestPairSetupOnASharedDisk is the same on a disk that both nodes see, with persistent reservations.
-func TestPairSetupOnASharedDisk(t *testing.T) {
-	need.Drill(t, "P3: one command makes a pair on a disk with real reservations, killed in the middle, and mends it after a node is installed anew")
-	newSystems(t, systemDisk).setUp(t, "--shared", "/dev/sda", []badDisk{
-		{"the system's own disk", "/dev/vdb", "/dev/vdb is in use: mounted at /"},
-		{"that of the arbiter", "/dev/vdc", "want another disk than the arbiter"},
-		{"one that each node has for itself", "/dev/vda", "WWN"},
-	})
-}
-
-// setUp makes a pair by one command, which is killed in the middle and called again. Then one of the nodes
-// is installed anew, and made the standby again by one command.
-func (r *drbdRig) setUp(t *testing.T, flag, disk string, bad []badDisk) {
-	args := r.setupArgs(flag, disk)
-	for _, c := range bad {
+	} {
 		if out, code := r.node[0].Try(append(slices.Clone(args), flag, c.path, "--yes", "CONFIRM")...); code == 0 || !strings.Contains(out, c.want) {
 			t.Errorf("%s: %d: %s", c.what, code, out)
 		}

@@ -27,15 +27,14 @@ import (
 	helper "holdfast/internal/testbed/try"
 )
 
-// drbdRig is laboratory B: two emulated hosts n1 and n2 with the real DRBD, or a disk that both see,
+// drbdRig is laboratory B: two emulated hosts n1 and n2 with the real DRBD,
 // each with the program's agent and MariaDB; a third voter and the clients are on this machine, on hosts of
 // their own of the same switch.
 type drbdRig struct {
 	t       *testing.T
 	net     *nettest.Net
 	node    [2]*drbdnode.Node
-	lun     *drbdnode.LUN // that both nodes see; nil: they have DRBD
-	exe     string        // on this machine
+	exe     string // on this machine
 	dir     string
 	clients *pairClients
 	third   *exec.Cmd // the voter's agent; nil: it has no power
@@ -47,7 +46,6 @@ type drbdRig struct {
 
 // deviceOptions are what differs between the laboratories of kind B. Zero: data on DRBD.
 type deviceOptions struct {
-	lun        int64 // bytes of a disk that both nodes see, which has the data
 	replicated bool  // the databases replicate; there is no device for the data
 	spare      int64 // bytes of a disk of each node besides, /dev/vdc; 0: none
 }
@@ -87,9 +85,6 @@ func newDevice(t *testing.T, o deviceOptions) *drbdRig {
 	r := newB(t, drbdSocket, "tail -n 40 /srv/agent.log; tail -n 15 /srv/data/pair/database.log")
 	r.device = o
 	helper.Must(t, os.Symlink(filepath.Dir(r.exe), filepath.Join(r.dir, "bin")))
-	if o.lun > 0 {
-		r.lun = drbdnode.NewLUN(t, o.lun)
-	}
 	memory, home := 704, int64(256<<20)
 	if o.spare > 0 {
 		memory = 1024 // with a second device and a second file system
@@ -106,7 +101,7 @@ func newDevice(t *testing.T, o deviceOptions) *drbdRig {
 	}
 	r.node = drbdnode.Make(t, drbdnode.Options{
 		Pkg: "holdfast/internal/testbed/drbdnode", Memory: memory, Disk: 128 << 20, Home: home, Spare: o.spare, Files: files,
-		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")}, LUN: r.lun,
+		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")},
 	})
 	for i := range r.node {
 		r.start(i)
@@ -169,8 +164,6 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 		d.Datadir = drbdHome + "/mysql"
 		d.Admin = config.PairAccount{User: "holdfast", Credential: "file:" + drbdHome + "/admin"}
 		d.Replication = config.PairAccount{User: "replication", Credential: "file:" + drbdHome + "/replication"}
-	case r.lun != nil:
-		conf.Pair.Shared = &config.PairShared{Disk: "/dev/sda", Mount: "/mnt/pair"}
 	default:
 		conf.Pair.Device = &config.PairDevice{Disk: "/dev/vda", Mount: "/mnt/pair"}
 	}

@@ -39,7 +39,7 @@ type pairWork struct {
 	cfg    config.Pair // with its defaults
 	agent  *loop.Agent
 	driver *group.Driver   // nil: this host votes only
-	db     *group.Database // of the driver, unless the copy is a device or a shared disk
+	db     *group.Database // of the driver, unless the copy is a device
 	alone  *arbitration    // nil: there is a third voter
 	votes  *votedisk.Disk  // nil: no disk arbitrates
 
@@ -61,7 +61,7 @@ func (nd *node) pair(st store.Store) (p *pairWork, err error) {
 	if peer == "" {
 		return p, nil
 	}
-	if _, files := p.cfg.Files(); nd.n.API.Listen == "" && (files == nil || p.cfg.Arbiter != nil) {
+	if nd.n.API.Listen == "" && (p.cfg.Device == nil || p.cfg.Arbiter != nil) {
 		return nil, nd.bad("api.listen", "", errors.New("want IP:PORT: the agents of a pair's nodes ask each other for copies and votes"))
 	}
 	if a := p.cfg.Arbiter; a != nil && a.Disk != "" {
@@ -70,7 +70,7 @@ func (nd *node) pair(st store.Store) (p *pairWork, err error) {
 	if p.services, err = p.members(); err != nil {
 		return nil, err
 	}
-	if _, files := p.cfg.Files(); files != nil {
+	if p.cfg.Device != nil {
 		if p.own, p.services, err = p.onDevice(peer, p.services); err != nil {
 			return nil, err
 		}
@@ -139,7 +139,7 @@ func (p *pairWork) server() *mariadb.Command {
 	d := p.cfg.Database
 	args := []string{"--defaults-file=" + d.OptionFile, "--user=" + d.User, "--datadir=" + d.Datadir, "--socket=" + d.Socket,
 		"--port=" + strconv.Itoa(d.Port), "--bind-address=*"}
-	if _, files := p.cfg.Files(); files == nil {
+	if p.cfg.Device == nil {
 		for _, o := range mariadb.Options(p.id()) {
 			args = append(args, "--"+o)
 		}
@@ -361,9 +361,6 @@ func (p *pairWork) mayResolve(ctx context.Context, keep string, holder cluster.H
 func (p *pairWork) Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error {
 	if err := p.mayRead(user); err != nil {
 		return err
-	}
-	if p.cfg.Shared != nil {
-		return fail.Errorf(fail.Refused, "both nodes of this pair see one disk: there is nothing to copy")
 	}
 	if p.db == nil {
 		return fail.Errorf(fail.Refused, "this pair's copy is a DRBD device, which copies itself")

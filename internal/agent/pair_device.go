@@ -21,41 +21,33 @@ import (
 	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/replica/mariadb"
-	"holdfast/internal/host/replica/shared"
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/secretfile"
 )
 
-// Names of what stands below the group of a pair on a device or a shared disk.
+// Names of what stands below the group of a pair on a device.
 const (
 	deviceName   = "holdfast" // of DRBD's resource
 	mountName    = "file system"
 	databaseName = "database"
 )
 
-// onDevice is a copy that is a DRBD device or a shared disk, and the members of the group above the
-// file system and the database on it, which come first.
+// onDevice is a copy that is a DRBD device, and the members of the group above the file system and the
+// database on it, which come first.
 func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Data, services []group.Member, err error) {
 	nd, d := p.nd, p.cfg.Database
-	at, files := p.cfg.Files()
-	var mount *group.Mount
-	if p.cfg.Shared != nil {
-		disk := p.shared()
-		data, mount = disk, disk.Mount
-	} else {
-		drv, err := p.drbd(peer)
-		if err != nil {
-			return nil, nil, err
-		}
-		mount = p.mountOf(drv)
-		data = &group.Device{DB: drv, Dir: p.dir(), Mount: mount, Make: func(ctx context.Context) error { return p.makeFiles(ctx, mount) }}
+	drv, err := p.drbd(peer)
+	if err != nil {
+		return nil, nil, err
 	}
+	mount := p.mountOf(drv)
+	data = &group.Device{DB: drv, Dir: p.dir(), Mount: mount, Make: func(ctx context.Context) error { return p.makeFiles(ctx, mount) }}
 	if err := os.MkdirAll(p.dir(), 0o700); err != nil {
 		return nil, nil, err
 	}
-	if err := durable.MakeDirs(files.Mount, 0o755); err != nil {
-		return nil, nil, nd.bad(at+".Mount", files.Mount, err)
+	if err := durable.MakeDirs(mount.Dir, 0o755); err != nil {
+		return nil, nil, nd.bad("Pair.Device.Mount", mount.Dir, err)
 	}
 	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
 		return nil, nil, nd.bad("Pair.Database.Socket", d.Socket, err)
@@ -73,18 +65,6 @@ func above(members []group.Member, mount *group.Mount) (out []group.Member) {
 		out = append(out, m)
 	}
 	return out
-}
-
-// shared is the disk that both nodes see.
-func (p *pairWork) shared() *group.Shared {
-	disk := shared.New(p.cfg.Shared.Disk, p.nd.n.Cluster, slices.Index(p.cfg.Nodes, p.nd.n.Host))
-	mount := p.mount(disk.Path())
-	return &group.Shared{Disk: disk, Mount: mount, Dir: p.dir(), RunDir: p.nd.n.RunDir, Make: func(ctx context.Context) error {
-		if p.cfg.Shared.FileSystem == "xfs" {
-			return p.makeFiles(ctx, mount, "-m", "uuid="+disk.UUID().String())
-		}
-		return p.makeFiles(ctx, mount, "-U", disk.UUID().String())
-	}}
 }
 
 // drbd is the driver of this node's device.
@@ -136,15 +116,10 @@ func (p *pairWork) end(host string, port int) (drbd.Node, error) {
 	return drbd.Node{Name: host, Addr: netip.AddrPortFrom(a, uint16(port))}, nil
 }
 
-// mount is the file system of the group on a device.
-func (p *pairWork) mount(device string) *group.Mount {
-	_, files := p.cfg.Files()
-	return &group.Mount{Name: mountName, Restarts: deviceRestarts, Device: device, Dir: files.Mount, Type: files.FileSystem}
-}
-
-// mountOf is that on the DRBD device, which holds writes back.
+// mountOf is the file system of the group on the DRBD device, which holds writes back.
 func (p *pairWork) mountOf(drv *drbd.Driver) *group.Mount {
-	return held(p.mount(drv.Device()), drv)
+	d := p.cfg.Device
+	return held(&group.Mount{Name: mountName, Restarts: deviceRestarts, Device: drv.Device(), Dir: d.Mount, Type: d.FileSystem}, drv)
 }
 
 // held is a file system on a DRBD device, which holds writes back.
@@ -163,10 +138,10 @@ func (p *pairWork) below(mount *group.Mount) []group.Member {
 // ten minutes, as a database that is replicated by itself.
 const deviceRestarts = 1
 
-// makeFiles makes the file system, with options, and an empty database on it.
-func (p *pairWork) makeFiles(ctx context.Context, mount *group.Mount, options ...string) (err error) {
+// makeFiles makes the file system, and an empty database on it.
+func (p *pairWork) makeFiles(ctx context.Context, mount *group.Mount) (err error) {
 	d := p.cfg.Database
-	if err := tool(ctx, "mkfs."+mount.Type, append(options, forced(mount.Type), mount.Device)...); err != nil {
+	if err := tool(ctx, "mkfs."+mount.Type, forced(mount.Type), mount.Device); err != nil {
 		return err
 	}
 	if err := mount.Start(ctx); err != nil {
@@ -216,18 +191,8 @@ func tool(ctx context.Context, name string, args ...string) error {
 }
 
 // endDevice ends the file system and the database of a group whose members have ended, and
-// takes the device away, or gives the shared disk back. The data stay on the disk.
+// takes the device away. The data stay on the disk.
 func (p *pairWork) endDevice(ctx context.Context) (ended []string, err error) {
-	if p.cfg.Shared != nil {
-		disk := p.shared()
-		if ended, err = p.endBelow(ctx, disk.Mount); err != nil {
-			return ended, err
-		}
-		if err := disk.Demote(ctx, true); err != nil {
-			return ended, err
-		}
-		return append(ended, "the shared disk is given back; the data are on "+p.cfg.Shared.Disk), nil
-	}
 	drv, err := p.drbd(p.cfg.Peer(p.nd.n.Host))
 	if err != nil {
 		return nil, err

@@ -10,7 +10,6 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/fail"
-	"holdfast/internal/pair"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/testbed/try"
 )
@@ -48,36 +47,6 @@ func TestOfAPairOnADevice(t *testing.T) {
 	}
 	var e *fail.Error
 	if err := w.Copy(t.Context(), "node2", nil, nil); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Message, "copies itself") {
-		t.Errorf("a copy from agent to agent: %v", err)
-	}
-}
-
-// TestOfAPairOnASharedDisk: the same stands on a disk that both nodes see, whose file system is
-// known by the cluster's name.
-func TestOfAPairOnASharedDisk(t *testing.T) {
-	nd, _, _ := pairNode(t)
-	p := nd.cfg.Pair
-	run := filepath.Dir(p.Database.Datadir)
-	p.Shared = &config.PairShared{Disk: filepath.Join(run, "none"), Mount: filepath.Join(run, "mount")}
-	p.Database.Datadir, p.Database.Admin, p.Database.Replication = "", config.PairAccount{}, config.PairAccount{}
-	w, err := nd.pair(nil)
-	try.Must(t, err)
-	defer func() { try.Must(t, w.loopDriver().Close()) }()
-	if args := w.server().Args; slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "server_id") }) ||
-		!slices.Contains(args, "--datadir="+filepath.Join(run, "mount", "mysql")) {
-		t.Errorf("the database is started with %q", args)
-	}
-	data, all := standsOn(t, w)
-	disk, ok := data.(*group.Shared)
-	if !ok || disk.Mount != all[0] || disk.Mount.Type != "ext4" {
-		t.Errorf("the copy is %#v", data)
-	}
-	r, _, err := disk.Look(t.Context(), pair.Sync{})
-	if want := (pair.Replica{Role: pair.RoleOff, Linked: true}); err != nil || r != want {
-		t.Errorf("a disk that is not there: %+v, %v", r, err)
-	}
-	var e *fail.Error
-	if err := w.Copy(t.Context(), "node2", nil, nil); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Message, "one disk") {
 		t.Errorf("a copy from agent to agent: %v", err)
 	}
 }

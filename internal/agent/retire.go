@@ -150,7 +150,7 @@ func (nd *node) endPair(ctx context.Context, apart bool) (ended []string, err er
 	if err != nil {
 		return ended, err
 	}
-	if _, files := p.cfg.Files(); files != nil {
+	if p.cfg.Device != nil {
 		more, err := p.endDevice(ctx)
 		return append(ended, more...), err
 	}

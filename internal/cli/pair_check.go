@@ -26,18 +26,18 @@ import (
 
 // pairInput is what is said of a pair that shall be.
 type pairInput struct {
-	vip, peer              string
-	device, shared, second string
-	partition              string
-	arbiters               []string
-	hosts, vms, db         int
-	versionFile            string
-	unmanaged              string
-	fencing                string
-	arbiterPassword        string
-	services               []string
-	group                  string
-	ssh                    sshFlags
+	vip, peer       string
+	device, second  string
+	partition       string
+	arbiters        []string
+	hosts, vms, db  int
+	versionFile     string
+	unmanaged       string
+	fencing         string
+	arbiterPassword string
+	services        []string
+	group           string
+	ssh             sshFlags
 }
 
 func (in *pairInput) flags(cmd *cobra.Command) {
@@ -46,7 +46,6 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 	f.StringVar(&in.peer, "peer", "", "`address` of the other node")
 	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, ping:IP,IP, fence or\ndisk:DEVICE")
 	f.StringVar(&in.device, "device", "", "empty `disk` of both nodes for a DRBD device,\non which the database lies")
-	f.StringVar(&in.shared, "shared", "", "empty `disk` that both nodes see (FC, iSCSI),\non which the database lies")
 	f.StringVar(&in.second, "second-path", "", "addresses of this node and of the other\none in a second network, `IP,IP`: a cut of\none of the two then parts nothing")
 	f.IntVar(&in.hosts, "hosts", 0, "`number` of hosts that the platform will have")
 	f.IntVar(&in.vms, "vms", 0, "`number` of VMs that the platform will have")
@@ -124,14 +123,9 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	if err := counts(cmd, in.hosts, in.vms); err != nil {
 		return o, err
 	}
-	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged, Disk: in.disk(), Shared: in.shared != "", Partition: in.partition}
-	switch {
-	case in.device != "" && in.shared != "":
-		return o, fail.Errorf(fail.Invalid, "--shared: value %q: want none with --device", clean(in.shared))
-	case in.device != "" && !strings.HasPrefix(in.device, "/dev/"):
+	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged, Disk: in.device, Partition: in.partition}
+	if in.device != "" && !strings.HasPrefix(in.device, "/dev/") {
 		return o, fail.Errorf(fail.Invalid, "--device: value %q: want the path of a disk, /dev/DISK", clean(in.device))
-	case in.shared != "" && (!strings.HasPrefix(in.shared, "/dev/") || strings.HasPrefix(in.shared, "/dev/mapper/")):
-		return o, fail.Errorf(fail.Invalid, "--shared: value %q: want the path of a disk of FC or iSCSI by one path, /dev/disk/by-id/ID: no share (NFS) and no device of several paths", clean(in.shared))
 	}
 	if in.partition != "" && (!strings.HasPrefix(in.partition, "/dev/") || in.partition == in.device) {
 		return o, fail.Errorf(fail.Invalid, "--partition: value %q: want the path of a disk, /dev/DISK, another one than of --device", clean(in.partition))
@@ -158,8 +152,8 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 			return o, err
 		}
 		o.Arbiters = append(o.Arbiters, arb)
-		if arb.Kind == precheck.DiskArbiter && arb.Device == in.disk() {
-			return o, fail.Errorf(fail.Invalid, "--%s: value %q: want another disk than the arbiter's", in.diskFlag(), clean(in.disk()))
+		if arb.Kind == precheck.DiskArbiter && arb.Device == in.device {
+			return o, fail.Errorf(fail.Invalid, "--device: value %q: want another disk than the arbiter's", clean(in.device))
 		}
 		if arb.Kind == precheck.Fence && in.fencing == "" {
 			return o, fail.Errorf(fail.Invalid, "--fencing is missing: --arbiter fence needs the nodes' fence devices")
@@ -192,7 +186,7 @@ func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, v se
 		return install.Options{Config: cl, ConfigText: cl.JSON(), Base: base, Domain: cluster.GuestName, NoFirewall: f.closed, Parallel: in.ssh.parallel, Planned: true}, err
 	}
 	v = setupValues{
-		VIP: in.vip, Peer: in.peer, Arbiters: in.arbiters, Device: in.device, Shared: in.shared, Second: in.second, Hosts: in.hosts, VMs: in.vms,
+		VIP: in.vip, Peer: in.peer, Arbiters: in.arbiters, Device: in.device, Second: in.second, Hosts: in.hosts, VMs: in.vms,
 		Database: cmp.Or(in.db, pair.SizeFor(in.hosts, in.vms).Database), VersionFile: in.versionFile, Unmanaged: in.unmanaged, NoFirewall: f.closed,
 	}
 	for _, x := range []struct {
@@ -222,16 +216,6 @@ func secondPath(text string) (out []netip.Addr, err error) {
 		return nil, fail.Errorf(fail.Invalid, "--second-path: value %q: want two addresses of a second network, this node's and then the other one's, both IPv4 or both IPv6, for example 10.0.1.1,10.0.1.2", clean(text))
 	}
 	return out, nil
-}
-
-// disk is the one on which the database lies; "": it is replicated by itself.
-func (in *pairInput) disk() string { return or(in.device, in.shared) }
-
-func (in *pairInput) diskFlag() string {
-	if in.shared != "" {
-		return "shared"
-	}
-	return "device"
 }
 
 // mostDatabase is the largest size of the database's partition, in GB.

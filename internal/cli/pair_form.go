@@ -47,9 +47,6 @@ func (a *app) form(cmd *cobra.Command, s *pairSetup, begun string) error {
 	if !cmd.Flags().Changed("second-path") {
 		s.second = note.Second
 	}
-	if !cmd.Flags().Changed("shared") {
-		s.shared = note.Shared
-	}
 	if err := writeText(a.env.Stderr, "What is missing is asked for. [In brackets] is what an empty line means.\n"); err != nil {
 		return err
 	}

@@ -201,39 +201,6 @@ func TestWhoArbitrates(t *testing.T) {
 	}
 }
 
-// TestASetUpOnASharedDisk: what --shared and the file of --group say of it is in the configuration.
-func TestASetUpOnASharedDisk(t *testing.T) {
-	in := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}}, Nodes: [2]precheck.Node{
-		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-	for _, c := range []struct {
-		shared, group, bad string
-		want               *config.PairShared
-	}{
-		{"/dev/disk/by-id/d", `{"Group": [{"Unit": "web.service"}]}`, "", &config.PairShared{Disk: "/dev/disk/by-id/d", Mount: setupMount}},
-		{"/dev/disk/by-id/d", `{"Shared": {"Mount": "/data", "FileSystem": "xfs"}}`, "", &config.PairShared{Disk: "/dev/disk/by-id/d", Mount: "/data", FileSystem: "xfs"}},
-		{"", `{"Shared": {"Mount": "/data"}}`, "--shared is missing", nil},
-		{"/dev/disk/by-id/d", `{"Shared": {"Disk": "/dev/sdc"}}`, `--shared: value "/dev/disk/by-id/d": want "/dev/sdc"`, nil},
-		{"/dev/disk/by-id/d", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
-	} {
-		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", shared: c.shared, group: filepath.Join(t.TempDir(), "group.json")}}
-		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
-		g, err := s.readGroup()
-		var cl config.Cluster
-		if err == nil {
-			cl, err = s.cluster(in, g)
-		}
-		if c.bad != "" {
-			if err == nil || !strings.Contains(err.Error(), c.bad) {
-				t.Errorf("%s with --shared %q: %v, want %q", c.group, c.shared, err, c.bad)
-			}
-			continue
-		}
-		if err != nil || !reflect.DeepEqual(cl.Pair.Shared, c.want) || len(secretsOf(*cl.Pair)) > 0 {
-			t.Errorf("%s with --shared %q: %+v, %v", c.group, c.shared, cl.Pair, err)
-		}
-	}
-}
-
 // TestASetUpOnADevice: what --device and the file of --group say of it is in the configuration.
 func TestASetUpOnADevice(t *testing.T) {
 	in := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}}, Nodes: [2]precheck.Node{
@@ -248,7 +215,7 @@ func TestASetUpOnADevice(t *testing.T) {
 		{"", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
 		{"/dev/sdb", `{"Device": {"Disk": "/dev/sdc"}}`, `--device: value "/dev/sdb": want "/dev/sdc"`, nil},
 		{"/dev/sdb", `{"Device": {"Disc": "/dev/sdb"}}`, `Device.Disc`, nil},
-		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Shared, Database, Group, SplitBrain, Patience, HangTimeout, Timings`, nil},
+		{"/dev/sdb", `{"Nodes": ["a", "b"]}`, `want one of Device, Database, Group, SplitBrain, Patience, HangTimeout, Timings`, nil},
 	} {
 		s := &pairSetup{pairInput: pairInput{vip: "10.0.0.9/24", device: c.device, group: filepath.Join(t.TempDir(), "group.json")}}
 		try.Must(t, os.WriteFile(s.group, []byte(c.group), 0o600))
@@ -311,7 +278,6 @@ func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
 		{[]string{"--vms", "21"}, `--vms: value "21": it was "20"`},
 		{[]string{"--db-size", "16"}, "--db-size: "},
 		{[]string{"--device", "/dev/sdb"}, "--device: "},
-		{[]string{"--shared", "/dev/sdb"}, "--shared: "},
 		{[]string{"--second-path", "10.0.1.1,10.0.1.2"}, "--second-path: "},
 		{[]string{"--version-file", "/v"}, "--version-file: "},
 		{[]string{"--unmanaged-probe", "/p"}, "--unmanaged-probe: "},

@@ -27,7 +27,6 @@ type setupValues struct {
 	Peer        string   `json:"peer"`
 	Arbiters    []string `json:"arbiter"`
 	Device      string   `json:"device"`
-	Shared      string   `json:"shared"`
 	Second      string   `json:"second-path"`
 	Hosts       int      `json:"hosts"`
 	VMs         int      `json:"vms"`
@@ -45,7 +44,7 @@ func (v setupValues) flags() (out []setupFlag) {
 	number := func(n int) string { return strconv.Itoa(n) }
 	return []setupFlag{
 		{"--vip", v.VIP, false}, {"--peer", v.Peer, false}, {"--arbiter", strings.Join(v.Arbiters, " "), false}, {"--device", v.Device, false},
-		{"--shared", v.Shared, false}, {"--second-path", v.Second, false}, {"--hosts", number(v.Hosts), false}, {"--vms", number(v.VMs), false},
+		{"--second-path", v.Second, false}, {"--hosts", number(v.Hosts), false}, {"--vms", number(v.VMs), false},
 		{"--db-size", number(v.Database), false}, {"--version-file", v.VersionFile, false}, {"--unmanaged-probe", v.Unmanaged, false},
 		{"--service, --group", v.Group, true}, {"--fencing", v.Fencing, true}, {"--settings", v.Settings, true},
 		{"--no-firewall", strconv.FormatBool(v.NoFirewall), false},

@@ -143,7 +143,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err := aloneAtWork(cmd.Context(), so); err != nil {
 		return err
 	}
-	if _, files := cl.Pair.Files(); files == nil {
+	if cl.Pair.Device == nil {
 		if err := copiedAnew(cmd.Context(), so, n.DataDir); err != nil {
 			return err
 		}

@@ -34,13 +34,12 @@ const (
 	setupDevice      = install.ConfDir + "/device-secret"
 )
 
-// setupMount is where the file system of --device and of --shared is mounted.
+// setupMount is where the file system of --device is mounted.
 const setupMount = "/srv/pair"
 
 // groupFile is what --group takes of a configuration: of Pair, and of the whole.
 type groupFile struct {
 	Device      *config.PairDevice   `json:"Device"`
-	Shared      *config.PairShared   `json:"Shared"`
 	Database    *config.PairDatabase `json:"Database"`
 	Group       []config.PairMember  `json:"Group"`
 	SplitBrain  string               `json:"SplitBrain"`
@@ -78,12 +77,11 @@ other one goes on alone when the other's fence device has shown it off; with
 --arbiter ping:IP,IP, best effort, when one of these addresses answers it.
 
 The group is MariaDB, tomcat.service (or the units of --service) and the virtual
-address. --group takes a file with Database, Group, Device, Shared, SplitBrain,
-Patience and HangTimeout, as in Pair of a configuration, and with its Timings.
+address. --group takes a file with Database, Group, Device, SplitBrain, Patience
+and HangTimeout, as in Pair of a configuration, and with its Timings.
 
 With --device /dev/DISK the pair begins with an empty database instead, on a
-DRBD device that lies on this empty disk of both nodes, mounted at /srv/pair;
-with --shared /dev/disk/by-id/ID on this empty disk that both nodes see.
+DRBD device that lies on this empty disk of both nodes, mounted at /srv/pair.
 
 With --second-path there are two networks between the nodes: a cut of one of
 them does not part the pair. Data are copied over the first one only.
@@ -221,21 +219,18 @@ func (s *pairInput) cluster(in precheck.Input, g groupFile) (cl config.Cluster, 
 			hosts = append(hosts, *x.Node)
 		}
 	}
-	p := config.Pair{Device: g.Device, Shared: g.Shared, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain, Patience: g.Patience, HangTimeout: g.HangTimeout}
+	p := config.Pair{Device: g.Device, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain, Patience: g.Patience, HangTimeout: g.HangTimeout}
 	if p.Database == nil {
 		p.Database = &config.PairDatabase{}
 	}
-	for _, fill := range []func(*config.Pair) error{s.onDevice, s.onShared} {
-		if err := fill(&p); err != nil {
-			return cl, err
-		}
+	if err := s.onDevice(&p); err != nil {
+		return cl, err
 	}
-	_, files := p.Files()
 	for _, x := range []struct {
 		account    *config.PairAccount
 		user, file string
 	}{{&p.Database.Admin, "holdfast", setupAdmin}, {&p.Database.Replication, "holdfast-replication", setupReplication}} {
-		if files == nil && *x.account == (config.PairAccount{}) {
+		if p.Device == nil && *x.account == (config.PairAccount{}) {
 			*x.account = config.PairAccount{User: x.user, Credential: "file:" + x.file}
 		}
 	}
@@ -282,24 +277,6 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 	return nil
 }
 
-// onShared fills in what --shared says of the pair.
-func (s *pairInput) onShared(p *config.Pair) error {
-	switch {
-	case s.shared == "" && p.Shared == nil:
-		return nil
-	case s.shared == "":
-		return fail.Errorf(fail.Invalid, "--shared is missing: the file of --group has Shared")
-	case p.Shared == nil:
-		p.Shared = &config.PairShared{}
-	case p.Shared.Disk != "" && p.Shared.Disk != s.shared:
-		return fail.Errorf(fail.Invalid, "--shared: value %q: want %q, as the file of --group has it, or take Disk out there", clean(s.shared), clean(p.Shared.Disk))
-	}
-	d := *p.Shared
-	d.Disk, d.Mount = s.shared, cmp.Or(d.Mount, setupMount)
-	p.Shared = &d
-	return nil
-}
-
 // confirmPair says what will be done, and asks for the word.
 func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) error {
 	p := cl.Pair.Full()
@@ -307,10 +284,6 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 		fmt.Sprintf("The data of %s are moved aside there, and replaced by a copy: %s\n", clean(p.Nodes[1]), clean(p.Database.Datadir))
 	if d := p.Device; d != nil {
 		text = fmt.Sprintf("The pair begins with an empty database, on DRBD on %s of both nodes, mounted at %s.\n", clean(d.Disk), clean(d.Mount))
-		text += "What a database of theirs has had is not in it, and stays where it is.\n"
-	}
-	if d := p.Shared; d != nil {
-		text = fmt.Sprintf("The pair begins with an empty database, on %s, which both nodes see, mounted at %s.\n", clean(d.Disk), clean(d.Mount))
 		text += "What a database of theirs has had is not in it, and stays where it is.\n"
 	}
 	if p.Arbiter != nil && p.Arbiter.Ping != nil {
@@ -353,7 +326,7 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	wait, cancel := context.WithTimeout(cmd.Context(), s.limit)
 	defer cancel()
 	begins := "the pair begins with the data of this node"
-	if _, files := note.Config.Pair.Files(); files != nil {
+	if note.Config.Pair.Device != nil {
 		begins = "the pair begins with an empty database"
 	}
 	err = s.stages.next(begins)
@@ -397,9 +370,6 @@ func secretsOf(p config.Pair) map[string]string {
 			return nil
 		}
 		return map[string]string{d.SecretFile(): "the secret of the DRBD device"}
-	}
-	if p.Shared != nil {
-		return nil
 	}
 	out := map[string]string{}
 	for _, a := range []config.PairAccount{p.Database.Admin, p.Database.Replication} {

@@ -115,10 +115,8 @@ func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js
 		err = errors.Join(err, writeJSON(a.env.Stdout, res, false))
 	} else {
 		err = errors.Join(err, writeText(a.env.Stdout, removedText(res, painterFor(a.env.Stdout))))
-		if p := o.Config.Pair; err == nil && res.OK && p != nil {
-			if _, files := p.Files(); files == nil {
-				err = writeText(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start it there: systemctl enable --now %s\n", clean(p.Full().Database.Datadir), install.DatabaseUnit))
-			}
+		if p := o.Config.Pair; err == nil && res.OK && p != nil && p.Device == nil {
+			err = writeText(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start it there: systemctl enable --now %s\n", clean(p.Full().Database.Datadir), install.DatabaseUnit))
 		}
 	}
 	return uninstalled(cmd, res, err)

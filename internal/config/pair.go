@@ -22,8 +22,7 @@ const PairConf = cluster.PairConf
 // store, and never run the group.
 type Pair struct {
 	Nodes    []string      `json:"Nodes"`            // names of the two hosts; the first one is the active one at the beginning
-	Device   *PairDevice   `json:"Device,omitempty"` // what is replicated; without it and Shared: the database
-	Shared   *PairShared   `json:"Shared,omitempty"` // in place of Device: nothing is replicated, both nodes see one disk
+	Device   *PairDevice   `json:"Device,omitempty"` // what is replicated; without it: the database
 	Database *PairDatabase `json:"Database"`         // started before the group
 	// Partition is a file system beside the data, for templates; nil: there is none.
 	Partition *PairPartition `json:"Partition,omitempty"`
@@ -61,11 +60,11 @@ type PairDatabase struct {
 	Program     string      `json:"Program,omitempty"`    // default /usr/sbin/mariadbd
 	OptionFile  string      `json:"OptionFile,omitempty"` // default /etc/mysql/my.cnf
 	User        string      `json:"User,omitempty"`       // of the system, as which it runs; default mysql
-	Datadir     string      `json:"Datadir,omitempty"`    // default /var/lib/mysql, or with a device or a shared disk mysql below its Mount; without one its parent holds a second copy while a node is made anew
+	Datadir     string      `json:"Datadir,omitempty"`    // default /var/lib/mysql, or with a device mysql below its Mount; without one its parent holds a second copy while a node is made anew
 	Socket      string      `json:"Socket,omitempty"`     // default /run/mysqld/mysqld.sock
 	Port        int         `json:"Port,omitempty"`       // at the addresses of both nodes; default 3306
-	Admin       PairAccount `json:"Admin,omitzero"`       // all privileges, by the socket; none with a device or a shared disk
-	Replication PairAccount `json:"Replication,omitzero"` // made where it is missing; none with a device or a shared disk
+	Admin       PairAccount `json:"Admin,omitzero"`       // all privileges, by the socket; none with a device
+	Replication PairAccount `json:"Replication,omitzero"` // made where it is missing; none with a device
 }
 
 // PairAccount is an account of the database.
@@ -136,12 +135,7 @@ func (p Pair) Full() Pair {
 	datadir := "/var/lib/mysql"
 	if p.Device != nil {
 		p.Device = p.Device.full()
-	}
-	if p.Shared != nil {
-		p.Shared = p.Shared.full()
-	}
-	if _, files := p.Files(); files != nil {
-		datadir = filepath.Join("/", files.Mount, deviceDatadir)
+		datadir = filepath.Join("/", p.Device.Mount, deviceDatadir)
 	}
 	if p.Database != nil {
 		d := *p.Database
@@ -289,14 +283,7 @@ func (c *checker) pair(cl *Cluster, nodes hosts) {
 		c.fault("Pair.HangTimeout", d.String(), "want 2s to 1m")
 	}
 	if p.Device != nil {
-		c.pairFiles(Pair{Device: p.Device})
 		c.pairDevice(*p)
-	}
-	if p.Shared != nil {
-		if p.Device != nil {
-			c.fault("Pair.Shared", "", "allowed only without Pair.Device: want one of them")
-		}
-		c.pairFiles(Pair{Shared: p.Shared})
 	}
 	if p.Partition != nil {
 		c.pairPartition(*p)
@@ -338,14 +325,14 @@ func (c *checker) arbiter(cl *Cluster) {
 	case p.Arbiter.kinds() != 1:
 		c.fault("Pair.Arbiter", "", "want one of Fence, true, and Disk and Ping")
 	case p.Arbiter.Ping != nil:
-		if disk, _ := p.Files(); disk != "" {
-			c.fault("Pair.Arbiter.Ping", "", "allowed only without "+disk+": both nodes may go on, and what the one that gives way has written on its disk could not be saved")
+		if p.Device != nil {
+			c.fault("Pair.Arbiter.Ping", "", "allowed only without Pair.Device: both nodes may go on, and what the one that gives way has written on its disk could not be saved")
 		}
 		c.pings(cl)
 	case p.Arbiter.Disk != "":
 		c.absolute("Pair.Arbiter.Disk", p.Arbiter.Disk)
-		if data, f := p.Files(); f != nil && f.Disk == p.Arbiter.Disk {
-			c.fault("Pair.Arbiter.Disk", p.Arbiter.Disk, "want another disk than "+data+".Disk")
+		if p.Device != nil && p.Device.Disk == p.Arbiter.Disk {
+			c.fault("Pair.Arbiter.Disk", p.Arbiter.Disk, "want another disk than Pair.Device.Disk")
 		}
 	default:
 		for _, n := range p.Nodes {
@@ -394,7 +381,7 @@ func (c *checker) pairDatabase(p Pair) {
 	if d.Port < 1 || d.Port > 65535 {
 		c.fault("Pair.Database.Port", strconv.Itoa(d.Port), "want 1 to 65535")
 	}
-	if _, files := p.Files(); files != nil {
+	if p.Device != nil {
 		c.onDevice(p)
 		return
 	}

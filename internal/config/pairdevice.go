@@ -20,34 +20,6 @@ type PairDevice struct {
 	Credential string   `json:"Credential,omitempty"` // file:/PATH of a file with a secret that both nodes have; default: none
 }
 
-// PairShared is a disk that both nodes see (FC, iSCSI), with a file system that the active one
-// mounts. With it the database is not replicated by itself: its files are on that file system.
-type PairShared struct {
-	Disk       string `json:"Disk"`                 // path of a block device, the same on both nodes, such as /dev/disk/by-id/ID
-	FileSystem string `json:"FileSystem,omitempty"` // ext4 or xfs; default ext4
-	Mount      string `json:"Mount"`                // directory where it is mounted
-}
-
-// Files is the file system that the database is on, of a device or of a shared disk; at is where the configuration has
-// it. nil: the database is replicated by itself.
-func (p Pair) Files() (at string, f *PairShared) {
-	switch {
-	case p.Shared != nil:
-		return "Pair.Shared", p.Shared
-	case p.Device != nil:
-		return "Pair.Device", &PairShared{Disk: p.Device.Disk, FileSystem: p.Device.FileSystem, Mount: p.Device.Mount}
-	}
-	return "", nil
-}
-
-// full returns the disk with defaults filled in.
-func (d PairShared) full() *PairShared {
-	if d.FileSystem == "" {
-		d.FileSystem = deviceFileSystem
-	}
-	return &d
-}
-
 // Defaults of a device.
 const (
 	devicePort       = 7789
@@ -84,20 +56,6 @@ const maxMinor = 1<<20 - 1
 // deviceRunes may stand in a path of DRBD's resource file.
 const deviceRunes = labelRunes + ":@+="
 
-// pairFiles checks what a device and a shared disk have in common. Defaults are filled in.
-func (c *checker) pairFiles(p Pair) {
-	at, d := p.Full().Files()
-	if p.Shared == nil || c.sharedDisk(*p.Shared) {
-		c.blockDevice(at+".Disk", d.Disk)
-		if d.FileSystem != "ext4" && d.FileSystem != "xfs" {
-			c.fault(at+".FileSystem", d.FileSystem, "want ext4 or xfs")
-		}
-	}
-	if c.absolute(at+".Mount", d.Mount); d.Mount == "/" {
-		c.fault(at+".Mount", d.Mount, "want a directory of its own")
-	}
-}
-
 // blockDevice checks the path of a disk.
 func (c *checker) blockDevice(at, disk string) {
 	c.absolute(at, disk)
@@ -109,27 +67,16 @@ func (c *checker) blockDevice(at, disk string) {
 	}
 }
 
-// sharedDisk refuses what is known not to be one disk by one path.
-func (c *checker) sharedDisk(d PairShared) bool {
-	const noDevice = "want a disk of FC or iSCSI below /dev: a share (NFS, SMB) can not refuse the writes of a node that has lost it, and its mount hangs in ways of its own"
-	switch {
-	case strings.HasPrefix(d.FileSystem, "nfs") || d.FileSystem == "cifs" || d.FileSystem == "smb3":
-		c.fault("Pair.Shared.FileSystem", d.FileSystem, "want ext4 or xfs, on "+strings.TrimPrefix(noDevice, "want "))
-	case strings.Contains(d.Disk, ":/") || strings.HasPrefix(d.Disk, "//"):
-		c.fault("Pair.Shared.Disk", d.Disk, noDevice)
-	case strings.HasPrefix(d.Disk, "/dev/mapper/") || strings.HasPrefix(d.Disk, "/dev/dm-"):
-		c.fault("Pair.Shared.Disk", d.Disk, "want a disk by one path, not a device of the device mapper (multipath, LVM): a reservation is of one path, and a registration for each path is not made")
-	case isAbsolute(d.Disk) && !strings.HasPrefix(d.Disk, "/dev/"):
-		c.fault("Pair.Shared.Disk", d.Disk, "want the path of a disk below /dev, such as /dev/disk/by-id/ID")
-	default:
-		return true
-	}
-	return false
-}
-
 // pairDevice checks the device, whose defaults are filled in.
 func (c *checker) pairDevice(p Pair) {
 	d := *p.Full().Device
+	c.blockDevice("Pair.Device.Disk", d.Disk)
+	if d.FileSystem != "ext4" && d.FileSystem != "xfs" {
+		c.fault("Pair.Device.FileSystem", d.FileSystem, "want ext4 or xfs")
+	}
+	if c.absolute("Pair.Device.Mount", d.Mount); d.Mount == "/" {
+		c.fault("Pair.Device.Mount", d.Mount, "want a directory of its own")
+	}
 	if d.Minor < 0 || d.Minor > maxMinor {
 		c.fault("Pair.Device.Minor", strconv.Itoa(d.Minor), "want 0 to "+strconv.Itoa(maxMinor))
 	}
@@ -152,20 +99,18 @@ func (c *checker) pairDevice(p Pair) {
 	}
 }
 
-// onDevice checks what a database on a device or a shared disk has otherwise than one that is
-// replicated.
+// onDevice checks what a database on a device has otherwise than one that is replicated.
 func (c *checker) onDevice(p Pair) {
-	at, files := p.Files()
 	for _, a := range []struct {
 		name string
 		PairAccount
 	}{{"Admin", p.Database.Admin}, {"Replication", p.Database.Replication}} {
 		if a.PairAccount != (PairAccount{}) {
-			c.fault("Pair.Database."+a.name, "", "allowed only without "+at+": a database on a device is not replicated by itself")
+			c.fault("Pair.Database."+a.name, "", "allowed only without Pair.Device: a database on a device is not replicated by itself")
 		}
 	}
-	d, mount := p.Full().Database.Datadir, files.Mount
+	d, mount := p.Full().Database.Datadir, p.Device.Mount
 	if rel, err := filepath.Rel(mount, d); isAbsolute(mount) && isAbsolute(d) && (err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../")) {
-		c.fault("Pair.Database.Datadir", d, "want a directory below "+at+".Mount, "+mount)
+		c.fault("Pair.Database.Datadir", d, "want a directory below Pair.Device.Mount, "+mount)
 	}
 }

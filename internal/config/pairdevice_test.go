@@ -58,47 +58,10 @@ func TestNoPingsWithADisk(t *testing.T) {
 	const device = `"Device": {"Disk": "/dev/vg/pair", "Mount": "/srv/pair"}`
 	two := change(t, fixture(t, "pair_device.json"), `, "172.16.60.53 arbiter"`, "")
 	two = change(t, two, device, device+`, "Arbiter": {"Ping": ["172.16.0.1", "172.16.0.2"]}`)
-	for at, text := range map[string]string{
-		"Pair.Device": two,
-		"Pair.Shared": change(t, two, device, `"Shared": {"Disk": "/dev/disk/by-id/wwn-0x1", "Mount": "/srv/pair"}`),
-	} {
-		_, faults, _ := Parse("c.json", []byte(text), Options{AllowUndersized: true})
-		wantFaults(t, faults, "Pair.Arbiter.Ping: allowed only without "+at)
-	}
-	_, faults, _ := Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/disk/by-id/wwn-0x2"}`)), Options{AllowUndersized: true})
+	_, faults, _ := Parse("c.json", []byte(two), Options{AllowUndersized: true})
+	wantFaults(t, faults, "Pair.Arbiter.Ping: allowed only without Pair.Device")
+	_, faults, _ = Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/disk/by-id/wwn-0x2"}`)), Options{AllowUndersized: true})
 	wantFaults(t, faults)
 	_, faults, _ = Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/vg/pair"}`)), Options{})
 	wantFaults(t, faults, `Pair.Arbiter.Disk: value "/dev/vg/pair": want another disk than Pair.Device.Disk`)
-}
-
-func TestPairShared(t *testing.T) {
-	const device = `"Device": {"Disk": "/dev/vg/pair", "Mount": "/srv/pair"}`
-	const own = `"Shared": {"Disk": "/dev/disk/by-id/wwn-0x1", "Mount": "/srv/pair"}`
-	text := change(t, fixture(t, "pair_device.json"), device, own)
-	cl, faults, _ := Parse("c.json", []byte(text), Options{})
-	wantFaults(t, faults)
-	p := cl.Pair.Full()
-	at, files := p.Files()
-	if want := (PairShared{Disk: "/dev/disk/by-id/wwn-0x1", Mount: "/srv/pair", FileSystem: "ext4"}); at != "Pair.Shared" || *files != want || p.Database.Datadir != "/srv/pair/mysql" {
-		t.Errorf("defaults: %s %+v, %+v", at, files, p.Database)
-	}
-	if cl.Pair.Shared.FileSystem != "" {
-		t.Error("Full has changed what it was called on")
-	}
-	for _, tc := range []faultCase{
-		one("a relative disk", "/dev/disk/by-id/wwn-0x1", "sdb", `Pair.Shared.Disk: value "sdb": want an absolute path`),
-		one("DRBD", "/dev/disk/by-id/wwn-0x1", "/dev/drbd0", `Pair.Shared.Disk: value "/dev/drbd0": want the device below`),
-		one("no mount point", `, "Mount": "/srv/pair"`, ``, `Pair.Shared.Mount: value "": want an absolute path`),
-		one("a file system", `"/srv/pair"`, `"/srv/pair", "FileSystem": "vfat"`, `Pair.Shared.FileSystem: value "vfat": want ext4 or xfs`),
-		one("NFS", `"/srv/pair"`, `"/srv/pair", "FileSystem": "nfs4"`, `Pair.Shared.FileSystem: value "nfs4": want ext4 or xfs, on a disk of FC or iSCSI below /dev: a share (NFS, SMB) can not refuse`),
-		one("an export", "/dev/disk/by-id/wwn-0x1", "nas:/export", `Pair.Shared.Disk: value "nas:/export": want a disk of FC or iSCSI below /dev: a share (NFS, SMB) can not refuse`),
-		one("a share", "/dev/disk/by-id/wwn-0x1", "//nas/share", `Pair.Shared.Disk: value "//nas/share": want a disk of FC or iSCSI`),
-		one("a file on a share", "/dev/disk/by-id/wwn-0x1", "/mnt/nas/disk", `Pair.Shared.Disk: value "/mnt/nas/disk": want the path of a disk below /dev`),
-		one("several paths", "/dev/disk/by-id/wwn-0x1", "/dev/mapper/mpatha", `Pair.Shared.Disk: value "/dev/mapper/mpatha": want a disk by one path`),
-		one("both", own, own+", "+device, `Pair.Shared: allowed only without Pair.Device`),
-		one("data elsewhere", `"Database": {}`, `"Database": {"Datadir": "/var/lib/mysql"}`, `Pair.Database.Datadir: value "/var/lib/mysql": want a directory below Pair.Shared.Mount, /srv/pair`),
-	} {
-		_, faults, _ := Parse("c.json", []byte(change(t, text, tc.edits[0].old, tc.edits[0].with)), Options{AllowUndersized: true})
-		wantFaults(t, faults, tc.want...)
-	}
 }

@@ -33,7 +33,7 @@ func (p PairPartition) Same(q PairPartition) bool {
 
 // MayPart reports that the pair can have a partition.
 func (p Pair) MayPart() bool {
-	return p.Shared == nil && (p.Arbiter == nil || p.Arbiter.Ping == nil)
+	return p.Arbiter == nil || p.Arbiter.Ping == nil
 }
 
 // PartitionMinor is the number of the partition's device: the one after that of the pair's own device.
@@ -63,15 +63,12 @@ func (c *checker) pairPartition(p Pair) {
 	if c.absolute(at+".Mount", d.Mount); d.Mount == "/" || d.Mount != filepath.Clean(d.Mount) {
 		c.fault(at+".Mount", d.Mount, "want a directory of its own")
 	}
-	if p.Shared != nil {
-		c.fault(at, d.Name, "allowed only without Pair.Shared: a pair whose disks are shared keeps its templates there")
-	}
-	if data, f := p.Files(); f != nil {
+	if f := p.Device; f != nil {
 		if f.Disk == d.Disk {
-			c.fault(at+".Disk", d.Disk, "want another disk than "+data+".Disk")
+			c.fault(at+".Disk", d.Disk, "want another disk than Pair.Device.Disk")
 		}
 		if f.Mount == d.Mount || strings.HasPrefix(d.Mount, f.Mount+"/") || strings.HasPrefix(f.Mount, d.Mount+"/") {
-			c.fault(at+".Mount", d.Mount, "want a directory that is neither in "+data+".Mount nor has it in itself")
+			c.fault(at+".Mount", d.Mount, "want a directory that is neither in Pair.Device.Mount nor has it in itself")
 		}
 	}
 	if a := p.Arbiter; a != nil {

@@ -52,7 +52,7 @@ func TestPairPartition(t *testing.T) {
 // TestNoPartitionWithPings: two nodes that both go on would write different things to it.
 func TestNoPartitionWithPings(t *testing.T) {
 	p := Pair{Partition: &PairPartition{}, Arbiter: &PairArbiter{Ping: []string{"192.0.2.1", "192.0.2.2"}}}
-	if p.MayPart() || (Pair{Shared: &PairShared{}}).MayPart() || !(Pair{Arbiter: &PairArbiter{Fence: true}}).MayPart() {
+	if p.MayPart() || !(Pair{Arbiter: &PairArbiter{Fence: true}}).MayPart() {
 		t.Error("who may have a partition")
 	}
 }

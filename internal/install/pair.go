@@ -22,8 +22,6 @@ var leastDatabase = [2]int{10, 11}
 type PairQuery struct {
 	Database config.PairDatabase `json:"database"`          // with its defaults
 	Device   *config.PairDevice  `json:"device,omitempty"`  // with its defaults; nil: the database is replicated by itself
-	Shared   string              `json:"shared,omitempty"`  // path of the disk that both nodes see, in place of Device
-	Cluster  string              `json:"cluster,omitempty"` // that the host belonged to before it was installed anew; "": to none, or what it says itself
 	VIPs     []string            `json:"vips,omitempty"`    // as vipaddr.Parse reads them
 	Units    []string            `json:"units,omitempty"`   // of systemd, that the group runs
 	Planned  bool                `json:"planned,omitempty"` // files with secrets need not be there yet
@@ -38,9 +36,7 @@ type PairFacts struct {
 	Enabled     bool              `json:"enabled"`           // a boot starts DatabaseUnit
 	OptionFile  string            `json:"option_file,omitempty"`
 	Lossy       []string          `json:"lossy,omitempty"`       // options in it with which acknowledged writes could be lost
-	Device      string            `json:"device,omitempty"`      // why there can be no DRBD device, or the shared disk can not be used
-	Disk        string            `json:"disk,omitempty"`        // WWN or serial number of the shared disk; "": it tells none
-	Open        bool              `json:"open,omitempty"`        // the shared disk has no persistent reservations
+	Device      string            `json:"device,omitempty"`      // why there can be no DRBD device
 	Datadir     string            `json:"datadir,omitempty"`     // why a copy can not take its place
 	Used        int64             `json:"used"`                  // MiB in Datadir
 	Free        int64             `json:"free"`                  // MiB beside it
@@ -58,9 +54,6 @@ func pairQuery(cfg config.Cluster, h Host) *PairQuery {
 	}
 	p := cfg.Pair.Full()
 	q := &PairQuery{Database: *p.Database, Device: p.Device}
-	if p.Shared != nil {
-		q.Shared = p.Shared.Disk
-	}
 	for _, m := range p.Group {
 		if m.VIP != "" {
 			q.VIPs = append(q.VIPs, m.VIP)
@@ -100,9 +93,7 @@ func (j *judgement) pair(s sight, need int64) {
 	} else {
 		j.want("database", newEnough(f.Version), Fail, "MariaDB "+f.Version, fmt.Sprintf("MariaDB %q: want %s or later", f.Version, least), "upgrade MariaDB on both nodes")
 	}
-	if disk := j.cfg.Pair.Shared; disk != nil {
-		j.shared(f, disk.Disk)
-	} else if j.cfg.Pair.Device != nil {
+	if j.cfg.Pair.Device != nil {
 		j.want("device", f.Device == "", Fail, "DRBD on "+j.cfg.Pair.Device.Disk, f.Device, "see that the host has drbd-utils, a kernel with DRBD 8.4 or 9 and a disk of its own for the pair, or correct Pair.Device.Disk")
 	} else {
 		j.replicated(s, d, need)
@@ -134,21 +125,6 @@ func (j *judgement) pair(s sight, need int64) {
 	}
 	for _, vip := range slices.Sorted(maps.Keys(f.VIPs)) {
 		j.say("virtual address", Fail, f.VIPs[vip], "correct Pair.Group, or give an interface of this host an address of that subnet")
-	}
-}
-
-// shared judges the disk that both nodes see, on one of them.
-func (j *judgement) shared(f *PairFacts, disk string) {
-	const remedy = "give both nodes the same disk of FC or iSCSI by one path, one that tells a WWN or a serial number, or correct Pair.Shared.Disk"
-	switch {
-	case f.Device != "":
-		j.say("device", Fail, f.Device, remedy)
-	case f.Disk == "":
-		j.say("device", Fail, disk+" tells neither WWN nor serial number, so it can not be known whether both nodes mean the same one", remedy)
-	case f.Open:
-		j.say("device", Warn, disk+" has no persistent reservations: it would not refuse the writes of a node that has lost it", "take a disk that has SCSI-3 persistent reservations; without, only the mount is exclusive")
-	default:
-		j.say("device", Pass, "the disk "+f.Disk+" at "+disk, "")
 	}
 }
 
@@ -193,14 +169,6 @@ func (j *judgement) pairTogether(all []sight) {
 		}
 		return minor(f.Pair.Version)
 	}, "a newer server can not always be followed by an older one: make them equal")
-	if isPair(j.cfg) && j.cfg.Pair.Shared != nil {
-		j.equal(all, "device", Fail, func(f Facts) string {
-			if f.Pair == nil {
-				return ""
-			}
-			return f.Pair.Disk
-		}, "give both nodes the same disk, or correct Pair.Shared.Disk: a name of /dev/disk/by-id is that of one disk")
-	}
 	if r, ok := j.swaps(); ok && isPair(j.cfg) && (j.before.Pair == nil || j.before.Pair.Peer(string(r.Left.Host)) != "") {
 		j.say("member", Fail, fmt.Sprintf("%s is a node of the pair: it can not give way to another host yet", r.Left.Host), "keep its name and address; a voter may be replaced")
 	}

@@ -36,15 +36,6 @@ func goodPair() []sight {
 	return all
 }
 
-// onShared has the pair lie on a disk that both nodes see, of these names.
-func onShared(cl *config.Cluster, all []sight, names ...string) {
-	cl.Pair.Shared = &config.PairShared{Disk: "/dev/disk/by-id/wwn-1", Mount: "/srv/pair"}
-	for i, name := range names {
-		all[i].facts.Pair.Missing = DatabaseTools() // nothing is copied by them
-		all[i].facts.Pair.Disk = name
-	}
-}
-
 func TestJudgePair(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -68,17 +59,6 @@ func TestJudgePair(t *testing.T) {
 			s[0].facts.Pair.Missing = DatabaseTools() // nothing is copied by them
 			s[1].facts.Pair.Device = "the kernel has no DRBD"
 		}, []string{"fail b device"}, "no DRBD"},
-		{"a shared disk", func(cl *config.Cluster, s []sight) { onShared(cl, s, "1", "1") }, nil, ""},
-		{"two disks in place of one", func(cl *config.Cluster, s []sight) { onShared(cl, s, "1", "2") }, []string{"fail  device"}, "1 on a; 2 on b"},
-		{"a shared disk without a name", func(cl *config.Cluster, s []sight) { onShared(cl, s, "", "") }, []string{"fail a device", "fail b device"}, "neither WWN nor serial"},
-		{"a shared disk that can not be", func(cl *config.Cluster, s []sight) {
-			onShared(cl, s, "1", "1")
-			s[1].facts.Pair.Device = "a device of the device mapper"
-		}, []string{"fail b device"}, "device mapper"},
-		{"a shared disk without reservations", func(cl *config.Cluster, s []sight) {
-			onShared(cl, s, "1", "1")
-			s[0].facts.Pair.Open = true
-		}, []string{"warn a device"}, "would not refuse the writes"},
 		{"no database", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Program = "no such file" }, []string{"fail b database"}, "no such file"},
 		{"no tools", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Missing = []string{"mbstream"} }, []string{"fail b database tools"}, "mbstream"},
 		{"a unit that runs", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Running, s[1].facts.Pair.Enabled = true, true }, []string{"fail b database unit"}, "mariadb.service runs and is enabled"},

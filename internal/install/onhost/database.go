@@ -40,7 +40,7 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 		err = fmt.Errorf("%s is no file (%s)", d.OptionFile, st.Mode().Type())
 	}
 	if err == nil && f.Program == "" {
-		f.Lossy, err = lossy(ctx, d, q.Device == nil && q.Shared == "")
+		f.Lossy, err = lossy(ctx, d, q.Device == nil)
 	}
 	f.OptionFile = words(err)
 	for _, v := range q.VIPs {
@@ -58,14 +58,6 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 			err = secret(file, q.Planned)
 		}
 		f.Device = words(err)
-		return f, nil
-	}
-	if q.Shared != "" {
-		s := sharedDisk(ctx, q.Shared, q.Cluster)
-		f.Device, f.Disk, f.Open = s.Error, s.ID, s.Open
-		if f.Device == "" && s.Used != "" {
-			f.Device = q.Shared + " is in use: " + s.Used
-		}
 		return f, nil
 	}
 	return f, replicated(ctx, q, f)

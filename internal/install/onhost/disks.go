@@ -3,7 +3,6 @@ package onhost
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,9 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/host/replica/drbd"
-	"holdfast/internal/host/replica/shared"
-	"holdfast/internal/install"
 	"holdfast/internal/pair/precheck"
 )
 
@@ -176,36 +172,6 @@ func device(ctx context.Context, path string) *precheck.Device {
 		return bad(fmt.Errorf("lsblk tells of %d devices at %s", len(all), path))
 	}
 	return identify(all[0], dmUUID(path))
-}
-
-// sharedDisk says what a block device is that both nodes of a pair see. It is empty, or has the file system
-// of the pair that this host is one of; name is its cluster's where the host does not know it.
-func sharedDisk(ctx context.Context, path, name string) *precheck.Device {
-	d := device(ctx, path)
-	if d.Error != "" {
-		return d
-	}
-	in, err := installed(ctx, install.Query{})
-	if err == nil && in != nil {
-		name = in.Cluster
-	}
-	own := false
-	if err == nil {
-		own, err = shared.Ready(ctx, path, name)
-	}
-	if errors.Is(err, shared.ErrNone) {
-		d.Open, err = true, nil
-	}
-	if own {
-		d.Used = "" // by the agent
-	} else if err == nil && d.Used == "" {
-		var empty bool
-		if empty, err = drbd.Empty(path); err == nil && !empty {
-			err = fmt.Errorf("%s has data: give a disk of its own; or, when nobody needs what is on it: dd if=/dev/zero of=%s bs=1M count=1", path, path)
-		}
-	}
-	d.Error = words(err)
-	return d
 }
 
 // identify tells which device it is, and whether it is in use. dm is the UUID of a device

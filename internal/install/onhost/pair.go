@@ -73,11 +73,7 @@ func ofPair(ctx context.Context, q precheck.Query) *precheck.Facts {
 	if q.Device != "" {
 		f.Device = device(ctx, q.Device)
 	}
-	if q.Shared {
-		f.Disk = sharedDisk(ctx, q.Disk, "")
-	} else {
-		f.Disk = forDRBD(ctx, q.Disk)
-	}
+	f.Disk = forDRBD(ctx, q.Disk)
 	f.Partition = forDRBD(ctx, q.Partition)
 	return f
 }

@@ -88,9 +88,6 @@ func TestDeviceIsIdentified(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{file: "no block device", "/dev/null": "no block device", "/dev/none": "no such file"} {
-		if d := sharedDisk(t.Context(), path, ""); !strings.Contains(d.Error, want) {
-			t.Errorf("%s as a disk of both nodes: %+v, want %q", path, d, want)
-		}
 		if d := device(t.Context(), path); !strings.Contains(d.Error, want) {
 			t.Errorf("%s: %+v, want %q", path, *d, want)
 		}

@@ -37,8 +37,6 @@ func TestMain(m *testing.M) {
 		err = drbdnode.WriteRows("/mnt/rows")
 	case "insert":
 		err = insertRows()
-	case "shared":
-		err = onShared(os.Args[2:])
 	default:
 		err = onNode(os.Args[1])
 	}
@@ -187,12 +185,12 @@ func (n deviceNode) until(what string, ok func(deviceLook) bool) {
 
 // TestOnTwoNodes has its parts on the same two emulated hosts, one after the other.
 func TestOnTwoNodes(t *testing.T) {
-	need.Drill(t, "P1, P2: pairs on DRBD and on a shared disk, and a database on DRBD, on two emulated hosts", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P2: a copy and a database on a real DRBD, on two emulated hosts", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("mariadb-server", "mariadbd"))
 	t.Parallel()
 	template := filepath.Join(try.ShortDir(t), "database")
 	drbdnode.EmptyDatabase(t, template)
 	nodes := drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/pair/group", Memory: 704, Disk: 112 << 20, LUN: drbdnode.NewLUN(t, 64<<20),
+		Pkg: "holdfast/internal/pair/group", Memory: 704, Disk: 112 << 20,
 		Files: []string{"/usr/sbin/mariadbd", "/usr/share/mysql/english", "/usr/share/mysql/charsets", template},
 	})
 	for i, part := range []struct {
@@ -200,9 +198,6 @@ func TestOnTwoNodes(t *testing.T) {
 		do   func(t *testing.T)
 	}{
 		{"a copy on DRBD", func(t *testing.T) { copyOnDRBD(t, deviceNode{nodes[0], t}, deviceNode{nodes[1], t}) }},
-		{"a shared disk", func(t *testing.T) {
-			sharedRefuses(t, sharedNode{nodes[0], t, "/dev/sda"}, sharedNode{nodes[1], t, "/dev/sda"})
-		}},
 		{"a database on DRBD", func(t *testing.T) {
 			databaseOnDRBD(t, deviceNode{nodes[0], t}, deviceNode{nodes[1], t}, template)
 		}},

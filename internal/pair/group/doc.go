@@ -10,11 +10,9 @@
 //	database.go  a copy of the data that is a MariaDB server
 //	device.go  one that is a DRBD device
 //	beside.go  a copy with a partition beside it, a second DRBD device
-//	shared.go  the one copy on a disk that both nodes see
 //	change.go  the group gets other parts while it goes on
 //	make.go    what the group begins with on a new device
 //	mount.go   a member: the file system on it
-//	probe.go   whether that takes writes
 //	server.go  another one: a MariaDB server on it
 //	above.go   what stands on it, and hangs with it
 //	member.go  members of the group: programs, and the virtual address

@@ -160,29 +160,16 @@ func (d *Driver) ask(ctx context.Context, f func()) error {
 	}
 }
 
-// losable is a copy that this node can lose while it is active. What is here of the group is ended then.
-type losable interface {
-	Data
-	// Lost says why, "" while it is not.
-	Lost() string
-	// Told takes in what the peer has told of its copy.
-	Told(told string)
-}
-
 // staleAfter is how long a look at this node may take, as one that hangs in the kernel.
 const staleAfter = 20 * time.Second
 
-// Observe tells what there is of the group on this node. One whose copy is lost, or that can not be
-// looked at, is not known to run it: a node that stays so for long is reset (package ha).
+// Observe tells what there is of the group on this node. One that can not be looked at is not known to run
+// it: a node that stays so for long is reset (package ha).
 func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 	if err := d.catchUp(ctx); err != nil {
 		return cluster.Guest{State: cluster.GuestUnknown}, err
 	}
 	g.State = cluster.GuestUnknown
-	lost := ""
-	if c, ok := d.now.Load().data.(losable); ok {
-		lost = c.Lost()
-	}
 	err = errors.Join(d.ask(ctx, func() {
 		m := d.m
 		switch {
@@ -196,8 +183,6 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 			err = errors.New("its copy was not looked at since the group was handed over to it")
 		case m.Phase == pair.Ended && m.Empty(), m.Phase != pair.Ended && m.Moved() && m.Gone():
 			g.State, g.Moved, g.GaveUp = cluster.GuestAbsent, m.Moved(), m.Why
-		case lost != "":
-			err = errors.New(lost)
 		default:
 			g.State, g.Epoch = cluster.GuestRunning, m.Granted
 			g.Migrating = m.Phase == pair.Handing

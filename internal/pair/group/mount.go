@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -35,14 +34,13 @@ type Mount struct {
 	// Hold has later writes wait again. It is called after a hard stop.
 	Hold func(ctx context.Context) error
 
-	mu    sync.Mutex // a look opens the device for itself, which would keep a mount from it
-	probe probe
+	mu sync.Mutex // a look opens the device for itself, which would keep a mount from it
 }
 
 // Spec is what the core knows of it.
 func (m *Mount) Spec() pair.Member { return pair.Member{Name: m.Name, Restarts: m.Restarts} }
 
-// State looks at the mounts of this host and at the device, and whether the file system takes writes.
+// State looks at the mounts of this host and at the device.
 func (m *Mount) State(ctx context.Context) pair.State {
 	if !m.mu.TryLock() {
 		return pair.StateUnknown // it is being mounted
@@ -63,13 +61,7 @@ func (m *Mount) look() pair.State {
 	case err != nil:
 		return pair.StateUnknown
 	case n == 1 && writable:
-		if m.Frozen != nil {
-			return pair.Up // a probe may wait as writes are held back, and an agent does not end before it: the next one lets it end
-		}
-		if dev, _, err := m.number(); err == nil && m.probe.look(m.Dir, dev) != nil {
-			return pair.Failed
-		}
-		return pair.Up
+		return pair.Up // no write is tried: it would wait while the device holds writes back, and the agent would not end before it
 	case n > 0:
 		return pair.Failed
 	}
@@ -142,43 +134,25 @@ func (m *Mount) Start(ctx context.Context) error {
 	if n > 0 {
 		return fmt.Errorf("mount %s: something else is on it, or on %s", m.Device, m.Dir)
 	}
-	if err := leave(ctx, func() error { return unix.Mount(m.Device, m.Dir, m.Type, 0, "") }); err != nil {
-		return err
-	}
-	m.probe.fresh()
-	return nil
+	return leave(ctx, func() error { return unix.Mount(m.Device, m.Dir, m.Type, 0, "") })
 }
 
 // lock waits for a look that has the device open.
 func (m *Mount) lock(ctx context.Context) error {
-	if !lock(ctx, &m.mu) {
-		return fmt.Errorf("%s: an earlier check of it still hangs: %w", m.Device, ctx.Err())
+	for !m.mu.TryLock() {
+		if !sleep.For(ctx, lookAgain) {
+			return fmt.Errorf("%s: an earlier check of it still hangs: %w", m.Device, ctx.Err())
+		}
 	}
 	return nil
 }
 
-// lock locks mu, unless ctx ends before.
-func lock(ctx context.Context, mu *sync.Mutex) bool {
-	for !mu.TryLock() {
-		if !sleep.For(ctx, lookAgain) {
-			return false
-		}
-	}
-	return true
-}
-
-// probeWithin is how long an orderly stop waits for the probe. A hard one does not.
-const probeWithin = 5 * time.Second
-
 // Stop unmounts it, and proves that nobody has it. Hard: whoever uses it is killed.
 func (m *Mount) Stop(ctx context.Context, hard bool) error {
-	within, flags := probeWithin, 0
+	flags := 0
 	if hard {
-		within, flags = 0, unix.MNT_DETACH // nobody finds it any more
+		flags = unix.MNT_DETACH // nobody finds it any more
 	}
-	wait, cancel := context.WithTimeout(ctx, within)
-	defer m.probe.rest(wait)()
-	cancel()
 	for {
 		n, _, err := m.mounted()
 		if err != nil {

@@ -188,14 +188,14 @@ func (d *Driver) looks(ctx context.Context, listed <-chan struct{}) {
 // look looks once.
 func (d *Driver) look(ctx context.Context) {
 	var s pair.SyncRec
-	held, peer := false, ""
+	held := false
 	var now *parts
 	within := lookWithin
 	octx, end := context.WithCancel(ctx) // ends when what it finds would not count
 	defer end()
 	if d.ask(ctx, func() {
 		d.unlook = end
-		s, held, peer, now = d.m.Sync, d.held, d.told, d.now.Load()
+		s, held, now = d.m.Sync, d.held, d.now.Load()
 		within = min(within, d.m.Hang/2)
 		if d.m.BlindAt != 0 && d.m.Hot && !d.m.Promoted { // it counts as failed: what is left is to end it
 			within = min(within, lookSilent)
@@ -205,9 +205,6 @@ func (d *Driver) look(ctx context.Context) {
 		}
 	}) != nil || held {
 		return
-	}
-	if c, ok := now.data.(losable); ok {
-		c.Told(peer)
 	}
 	from := d.opt.Clock()
 	dctx, cancel := context.WithTimeout(octx, within)

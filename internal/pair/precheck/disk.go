@@ -2,18 +2,10 @@ package precheck
 
 import "fmt"
 
-// dataDisk judges the disk of a DRBD device, or the one that both nodes see.
+// dataDisk judges the disk of a DRBD device.
 func (j *judgement) dataDisk() {
-	const check = "data disk"
 	want, _ := j.database()
-	of := [2]*Device{j.Nodes[0].Facts.Disk, j.Nodes[1].Facts.Disk}
-	if !j.Shared {
-		j.emptyDisks(check, "--device", j.Disk, of, want)
-		return
-	}
-	if j.usable(check, "--shared", j.Disk, of, want, "see that both nodes have the same empty disk at "+j.Disk+" by one path, or correct --shared") {
-		j.seenTwice(check, *of[0], *of[1])
-	}
+	j.emptyDisks("data disk", "--device", j.Disk, [2]*Device{j.Nodes[0].Facts.Disk, j.Nodes[1].Facts.Disk}, want)
 }
 
 // partitionDisk judges the disk of a partition, which may be of any size.
@@ -29,7 +21,7 @@ func (j *judgement) emptyDisks(check, option, disk string, of [2]*Device, want i
 	}
 	x, y := of[0], of[1]
 	if x.ID != "" && x.ID == y.ID {
-		j.fail(check, fmt.Sprintf("%s is one disk, %s, that both nodes see", disk, x.ID), "name a disk of each node's own, or give this one with --shared")
+		j.fail(check, fmt.Sprintf("%s is one disk, %s, that both nodes see", disk, x.ID), "name a disk of each node's own")
 	}
 	j.differ(check, disk, size(x.Size), size(y.Size), "give both nodes disks of the same size")
 	j.passed(check, fmt.Sprintf("%s is free on both nodes: %s", disk, size(x.Size)))
@@ -56,18 +48,4 @@ func (j *judgement) usable(check, option, disk string, of [2]*Device, want int, 
 		known = known && d != nil && d.Size != 0
 	}
 	return known
-}
-
-// seenTwice judges whether both nodes see one disk.
-func (j *judgement) seenTwice(check string, x, y Device) {
-	const remedy = "give both nodes the same disk of FC or iSCSI, one that tells a WWN or a serial number (lsblk -o NAME,WWN,SERIAL), and name it in --shared by /dev/disk/by-id"
-	if x.ID == "" || y.ID == "" {
-		j.fail(check, j.Disk+" tells neither WWN nor serial number, so it can not be known whether both nodes mean the same one", remedy)
-		return
-	}
-	j.differ(check, j.Disk, x.ID+", "+size(x.Size), y.ID+", "+size(y.Size), remedy)
-	if x.Open || y.Open {
-		j.say(check, Warn, j.Disk+" has no persistent reservations: it would not refuse the writes of a node that has lost it", "take a disk that has SCSI-3 persistent reservations; without, only the mount is exclusive")
-	}
-	j.passed(check, fmt.Sprintf("%s is the same on both nodes, and free: %s, %s", j.Disk, x.ID, size(x.Size)))
 }

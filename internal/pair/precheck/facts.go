@@ -67,8 +67,7 @@ type Query struct {
 	Others      []string `json:"others,omitempty"`    // addresses that it must not be
 	Pings       []string `json:"pings,omitempty"`     // addresses of the arbiter
 	Device      string   `json:"device,omitempty"`    // of the arbiter
-	Disk        string   `json:"disk,omitempty"`      // for a DRBD device, or
-	Shared      bool     `json:"shared,omitempty"`    // that both nodes see
+	Disk        string   `json:"disk,omitempty"`      // for a DRBD device
 	Partition   string   `json:"partition,omitempty"` // a disk for a partition
 	Second      *Path    `json:"second,omitempty"`    // of the second path
 	BMCs        []BMC    `json:"bmcs,omitempty"`      // of the other node
@@ -177,7 +176,6 @@ type Device struct {
 	Size  int64  `json:"size,omitempty"`
 	Used  string `json:"used,omitempty"`  // what is on it
 	Error string `json:"error,omitempty"` // why it can not be used
-	Open  bool   `json:"open,omitempty"`  // of one that both nodes see: it has no persistent reservations
 }
 
 // Trouble is why a host could not be asked.

@@ -31,7 +31,6 @@ type Input struct {
 	Nodes      [2]Node
 	Arbiters   []Arbiter
 	Disk       string    // of both nodes, for a DRBD device; "": the database is replicated by itself
-	Shared     bool      // Disk is one that both nodes see
 	Partition  string    // a disk of both nodes, for a partition; "": none is asked for
 	Second     []string  // addresses of the nodes on a second path, in their order; nil: there is none
 	Asked      bool      // nodes were asked whether the platform manages hosts

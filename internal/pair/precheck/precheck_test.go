@@ -89,7 +89,7 @@ func pinged(in *Input, why ...string) {
 	}
 }
 
-func shared(in *Input, x, y Device) {
+func votes(in *Input, x, y Device) {
 	alone(in, Arbiter{Kind: DiskArbiter, Device: "/dev/sdc"})
 	in.Nodes[0].Facts.Device, in.Nodes[1].Facts.Device = &x, &y
 }
@@ -121,12 +121,6 @@ func secondBut(change func(*Input)) func(*Input) {
 		second(in)
 		change(in)
 	}
-}
-
-// sharedDisks has the pair lie on a disk that both nodes see.
-func sharedDisks(in *Input, x, y Device) {
-	dataDisks(in, x, y)
-	in.Shared = true
 }
 
 func TestEachCheckFindsWhatItIsFor(t *testing.T) {
@@ -262,7 +256,7 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 			in.Nodes[0].Facts.BMCs = map[string]string{"10.1.0.2": "not reachable"}
 		}, "fail arbiter", "controller 10.1.0.2 does not answer n1"},
 		{"a node without a fence device", func(in *Input) { alone(in, Arbiter{Kind: Fence, NoBMC: []int{1}}) }, "fail arbiter", "named for n2"},
-		{"a shared disk", func(in *Input) { shared(in, lun, lun) }, "", "/dev/sdc is the same on both nodes: 0x5000"},
+		{"a shared disk", func(in *Input) { votes(in, lun, lun) }, "", "/dev/sdc is the same on both nodes: 0x5000"},
 		{"disks of a device", func(in *Input) { dataDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "2", Size: 15 * gb}) }, "", "/dev/sdd is free on both nodes"},
 		{"a device, and a small /vms", func(in *Input) {
 			dataDisks(in, Device{Size: 60 * gb}, Device{Size: 60 * gb})
@@ -299,27 +293,15 @@ func TestEachCheckFindsWhatItIsFor(t *testing.T) {
 			in.Arbiters[0].Addrs[1] = "10.0.1.1"
 			in.Nodes[0].Facts.Pings["10.0.1.1"], in.Nodes[1].Facts.Pings["10.0.1.1"] = "", ""
 		}), "fail second path, warn guarantee", "10.0.1.1 is an address that the nodes ping"},
-		{"a disk that both see", func(in *Input) { sharedDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "1", Size: 15 * gb}) }, "", "/dev/sdd is the same on both nodes, and free: 1"},
-		{"two disks in place of one", func(in *Input) { sharedDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "2", Size: 15 * gb}) }, "fail data disk", "n1 (10.0.0.1) has 1, "},
-		{"one without a name", func(in *Input) { sharedDisks(in, Device{Size: 15 * gb}, Device{Size: 15 * gb}) }, "fail data disk", "neither WWN nor serial"},
-		{"one without reservations", func(in *Input) {
-			sharedDisks(in, Device{ID: "1", Size: 15 * gb, Open: true}, Device{ID: "1", Size: 15 * gb, Open: true})
-		}, "warn data disk", "would not refuse the writes"},
-		{"one that somebody has reserved", func(in *Input) {
-			sharedDisks(in, Device{ID: "1", Size: 15 * gb}, Device{ID: "1", Size: 15 * gb, Error: "somebody else holds its reservation"})
-		}, "fail data disk", "or correct --shared"},
-		{"one that is in use", func(in *Input) {
-			sharedDisks(in, Device{ID: "1", Size: 15 * gb, Used: "mpath mpatha is on it"}, Device{ID: "1", Size: 15 * gb})
-		}, "fail data disk", "name a disk in --shared that nothing else uses"},
 		{"disks of a partition, of any size", func(in *Input) { partitions(in, Device{ID: "1", Size: gb}, Device{ID: "2", Size: gb}) }, "", "/dev/sde is free on both nodes"},
 		{"disks of a partition differ", func(in *Input) { partitions(in, Device{Size: gb}, Device{Size: 2 * gb}) }, "fail partition", "the same size"},
 		{"a disk of a partition is in use", func(in *Input) { partitions(in, Device{Size: gb, Used: "mounted at /"}, Device{Size: gb}) }, "fail partition", "n1 (10.0.0.1): /dev/sde is in use: mounted at /"},
-		{"two disks of one name", func(in *Input) { shared(in, lun, Device{ID: "0x5001", Size: gib}) }, "fail arbiter", "0x5001"},
-		{"a disk without an id", func(in *Input) { shared(in, Device{Size: gib}, Device{Size: gib}) }, "fail arbiter", "neither WWN nor serial"},
-		{"a disk that is in use", func(in *Input) { shared(in, lun, Device{ID: "0x5000", Size: gib, Used: "mounted at /data"}) }, "fail arbiter", "mounted at /data"},
-		{"a disk that is not there", func(in *Input) { shared(in, Device{Error: "no such file"}, lun) }, "fail arbiter", "no such file"},
+		{"two disks of one name", func(in *Input) { votes(in, lun, Device{ID: "0x5001", Size: gib}) }, "fail arbiter", "0x5001"},
+		{"a disk without an id", func(in *Input) { votes(in, Device{Size: gib}, Device{Size: gib}) }, "fail arbiter", "neither WWN nor serial"},
+		{"a disk that is in use", func(in *Input) { votes(in, lun, Device{ID: "0x5000", Size: gib, Used: "mounted at /data"}) }, "fail arbiter", "mounted at /data"},
+		{"a disk that is not there", func(in *Input) { votes(in, Device{Error: "no such file"}, lun) }, "fail arbiter", "no such file"},
 		{"nothing is said of the disk", func(in *Input) {
-			shared(in, lun, lun)
+			votes(in, lun, lun)
 			in.Nodes[1].Facts.Device = nil
 		}, "fail arbiter", "says nothing"},
 	} {

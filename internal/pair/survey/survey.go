@@ -33,7 +33,6 @@ type Options struct {
 	VersionFile string
 	Partition   string         // a disk for a partition; "": none
 	Disk        string         // for a DRBD device; "": the database is replicated by itself
-	Shared      bool           // Disk is one that both nodes see
 	Unmanaged   string         // program that exits 0 when the platform manages no hosts
 	Fencing     config.Fencing // for an arbiter of kind fence
 	// Plan says what a set-up would install on hosts that were asked; how they are reached is not its part.
@@ -76,7 +75,7 @@ func Ask(ctx context.Context, o Options) (precheck.Input, error) {
 		return precheck.Input{}, err
 	}
 	r := &run{Options: o, in: precheck.Input{
-		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database, Asked: o.Unmanaged != "", Disk: o.Disk, Shared: o.Shared, Partition: o.Partition,
+		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database, Asked: o.Unmanaged != "", Disk: o.Disk, Partition: o.Partition,
 	}}
 	r.in.Nodes[0].Addr, r.in.Nodes[1].Addr = own.String(), o.Peer.String()
 	for _, a := range o.Second {
@@ -332,7 +331,7 @@ func merged(x, f precheck.Facts) precheck.Facts {
 
 // query is what node i is asked.
 func (r *run) query(i int) *precheck.Query {
-	q := &precheck.Query{VIP: r.VIP.String(), Dir: dataDir, Disk: r.Disk, Shared: r.Shared, Partition: r.Partition, VersionFile: r.VersionFile, Unmanaged: r.Unmanaged}
+	q := &precheck.Query{VIP: r.VIP.String(), Dir: dataDir, Disk: r.Disk, Partition: r.Partition, VersionFile: r.VersionFile, Unmanaged: r.Unmanaged}
 	if r.Dev != "" {
 		q.VIP += " dev " + r.Dev
 	}

@@ -39,7 +39,7 @@ build() {
     mkdir -p "$d${f%/*}"
     cp -L "$root$f" "$d$f"
   done
-  for m in virtio_pci virtio_blk virtio_net virtio_rng virtio_scsi sd_mod ext4 drbd softdog tcp_diag; do
+  for m in virtio_pci virtio_blk virtio_net virtio_rng ext4 drbd softdog tcp_diag; do
     chroot "$root" modprobe --show-depends --set-version "$(ls "$root/lib/modules")" $m | sed -n 's/^insmod //p'
   done | awk '!seen[$1]++' | while read -r m _; do
     cp "$root$m" "$d/"

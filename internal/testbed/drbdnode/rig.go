@@ -51,7 +51,6 @@ type Options struct {
 	Home   int64       // bytes of a second disk, /dev/vdb; 0: none
 	Spare  int64       // bytes of a third one, /dev/vdc, beside Home; 0: none
 	Taps   [2]*os.File // their cards' other ends, in place of the link between the two
-	LUN    *LUN        // a unit of a target that both nodes have as /dev/sda
 	// System has the nodes boot Debian with systemd, sshd and MariaDB, from /dev/vdb. Files are there
 	// without libraries. Both have /dev/vdc, one disk with a serial number.
 	System bool
@@ -277,10 +276,6 @@ func (n *Node) Boot() {
 	if n.opt.Spare > 0 {
 		args = append(args, "-drive", "file="+n.spare()+",format=raw,if=none,id=t,cache=writeback", "-device", "virtio-blk-pci,drive=t")
 	}
-	if l := n.opt.LUN; l != nil {
-		args = append(args, "-blockdev", fmt.Sprintf("driver=iscsi,node-name=lun,transport=tcp,portal=%s,target=%s,lun=1,initiator-name=iqn.2020-05.example.lab:n%d,cache.direct=on", l.paths[n.id-1].l.Addr(), lunTarget, n.id),
-			"-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-block,bus=scsi.0,drive=lun,share-rw=on")
-	}
 	tap := n.opt.Taps[n.id-1]
 	if tap != nil {
 		args = append(args, "-netdev", "tap,id=link,fd=3")
@@ -369,17 +364,6 @@ func (n *Node) Cut(cut bool) {
 		n.order("set_link nic off")
 	} else {
 		n.order("set_link nic on")
-	}
-}
-
-// Pause makes the node stand still as a whole, with all its clocks, or go on: it does not know of
-// it, and no watchdog of its own does.
-func (n *Node) Pause(still bool) {
-	n.t.Helper()
-	if still {
-		n.order("stop")
-	} else {
-		n.order("cont")
 	}
 }
 
