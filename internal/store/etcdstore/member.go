@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -93,6 +94,9 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	g.serves(e)
+	if sweeping != nil {
+		sweeping.members = func() []netip.Addr { return peerAddresses(e.Server.Cluster().Members()) }
+	}
 	halted, err := attend(ctx, c, e, h, sweeping)
 	if !halted {
 		err = errors.Join(err, closeEtcd(e, h))

@@ -9,20 +9,29 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
 )
 
-// maxSilent is how many connections of one address a port of the member keeps that have not
-// called yet, or have no certificate: each costs memory until its handshake ends in vain,
-// after 10 s. Where a whole cluster is on one address, its members have some tens.
-const maxSilent = 256
+// What a port of the member keeps of connections that have not called yet, or have no certificate:
+// each costs memory until its handshake ends in vain.
+const (
+	maxSilent    = 256  // of one address; where a whole cluster is on one, its members have some tens
+	maxSilentNet = 512  // of a network of IPv6: one machine may have all of its addresses
+	maxSilentAll = 1024 // of all: who is near may have any address
+	// shakenAfter is the age from which on a connection has a certificate: etcd ends a handshake after 10 s.
+	// It is counted from the first look at it.
+	shakenAfter = 11 * time.Second
+)
 
 // socket is a TCP connection of this process.
 type socket struct {
 	fd          int
+	inode       uint64 // no other connection has it, though the rest may come again
 	local, from netip.AddrPort
 }
 
@@ -31,8 +40,9 @@ func sockets(fds []int) (out []socket) {
 	for _, fd := range fds {
 		if from, ok := remote(fd); ok {
 			local, err := unix.Getsockname(fd)
-			if at, ok := addrPort(local); ok && err == nil {
-				out = append(out, socket{fd, at, from})
+			var st unix.Stat_t
+			if at, ok := addrPort(local); ok && err == nil && unix.Fstat(fd, &st) == nil {
+				out = append(out, socket{fd, st.Ino, at, from})
 			}
 		}
 	}
@@ -43,12 +53,14 @@ func sockets(fds []int) (out []socket) {
 // revoked since, and those of an address that has too many without a call.
 type sweep struct {
 	f            *front
-	client, peer uint16 // ports of the member
-	turn         int    // of the revocation list, when it was looked at last
+	client, peer uint16               // ports of the member
+	turn         int                  // of the revocation list, when it was looked at last
+	members      func() []netip.Addr  // where they are
+	since        map[socket]time.Time // when a connection was seen first
 }
 
 func newSweep(c MemberConfig, f *front) (s *sweep, err error) {
-	s = &sweep{f: f}
+	s = &sweep{f: f, members: func() []netip.Addr { return nil }, since: map[socket]time.Time{}}
 	if f.list != nil {
 		s.turn, _ = f.list.Turn() // look tells of one that can not be used
 	}
@@ -82,23 +94,98 @@ func (s *sweep) look(all []socket) error {
 	changed := turn != s.turn
 	s.turn = turn
 	ending := s.f.over(all, changed)
-	silent := map[netip.Addr]int{}
-	slices.SortFunc(all, func(a, b socket) int { return cmp.Compare(a.fd, b.fd) })
-	for _, x := range all {
-		switch port := x.local.Port(); {
-		case port == s.peer && changed:
-			// Whose certificate it was nobody knows any more; members connect anew at once.
-			ending = append(ending, x)
-		case port == s.peer, port == s.client && !s.f.knows(x.from):
-			if silent[x.from.Addr()]++; silent[x.from.Addr()] > maxSilent {
+	if changed { // whose certificate a peer has nobody knows any more; members connect anew at once
+		for _, x := range all {
+			if x.local.Port() == s.peer {
 				ending = append(ending, x)
 			}
 		}
 	}
+	now := time.Now()
+	s.age(all, now)
+	ending = append(ending, s.crowd(all, now)...)
 	for _, x := range ending {
 		err = errors.Join(err, endConn(x.fd, x.from))
 	}
 	return err
+}
+
+// age notes since when each connection is there, and puts the oldest first.
+func (s *sweep) age(all []socket, now time.Time) {
+	before := s.since
+	s.since = make(map[socket]time.Time, len(all))
+	for _, x := range all {
+		at, ok := before[x]
+		if !ok {
+			at = now
+		}
+		s.since[x] = at
+	}
+	slices.SortFunc(all, func(a, b socket) int { return cmp.Or(s.since[a].Compare(s.since[b]), cmp.Compare(a.fd, b.fd)) })
+}
+
+// crowd are those of both ports that are too many.
+func (s *sweep) crowd(all []socket, now time.Time) []socket {
+	var clients, peers []socket
+	for _, x := range all {
+		switch port := x.local.Port(); {
+		case port == s.peer:
+			peers = append(peers, x)
+		case port == s.client && !s.f.knows(x.from):
+			clients = append(clients, x)
+		}
+	}
+	return append(s.tooMany(clients, now), s.tooMany(peers, now)...)
+}
+
+// tooMany are those that must go of a port's connections without a call, the oldest of which is first. Those
+// that an address has too many of are its newest. Of a network, and of all, the oldest go: who is honest needs a
+// moment for its handshake. Those that have a member's certificate stay, and those of members' addresses.
+func (s *sweep) tooMany(silent []socket, now time.Time) (ending []socket) {
+	var strange []socket
+	each := map[netip.Addr]int{}
+	members := s.members()
+	for _, x := range silent {
+		from := x.from.Addr()
+		each[from]++
+		switch {
+		case each[from] > maxSilent:
+			ending = append(ending, x)
+		case slices.Contains(members, from), x.local.Port() == s.peer && now.Sub(s.since[x]) >= shakenAfter:
+		default:
+			strange = append(strange, x)
+		}
+	}
+	all, nets := 0, map[netip.Prefix]int{}
+	for _, x := range slices.Backward(strange) {
+		if from := x.from.Addr(); from.Is6() {
+			n, _ := from.Prefix(64) // it fails for other numbers of bits
+			if nets[n]++; nets[n] > maxSilentNet {
+				ending = append(ending, x)
+				continue
+			}
+		}
+		if all++; all > maxSilentAll {
+			ending = append(ending, x)
+		}
+	}
+	return ending
+}
+
+// peerAddresses are those of members' peer URLs.
+func peerAddresses(members []*membership.Member) (out []netip.Addr) {
+	for _, m := range members {
+		for _, u := range m.PeerURLs {
+			host, _, err := hostPort(u)
+			if err != nil {
+				continue // etcd has checked it
+			}
+			if at, err := netip.ParseAddrPort(host); err == nil { // a name has its bounds as others do
+				out = append(out, at.Addr().Unmap())
+			}
+		}
+	}
+	return out
 }
 
 // knows reports whether somebody has called over a connection.
