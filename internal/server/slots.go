@@ -18,7 +18,8 @@ import (
 
 const (
 	maxShaking     = 512             // connections in their handshakes; each may have 2 x maxHello in memory
-	maxSource      = 32              // of those, of one source: a host has some agents and commands
+	maxSource      = 32              // of those, of one address: a host has some agents and commands
+	maxNet         = maxShaking / 2  // of those, of a network of IPv6: one machine may have all of its addresses
 	maxHello       = 16 << 10        // bytes that a client may send before it is verified: a chain of three certificates has 3 KiB
 	acceptAgain    = time.Second / 4 // after the system had no connection to give, as files are scarce
 	checkCertEvery = 2 * time.Second // of open connections, whether their certificates still count
@@ -56,7 +57,8 @@ type slots struct {
 
 	mu      sync.Mutex
 	shaking []*slot // the oldest is first
-	sources map[netip.Prefix]int
+	sources map[netip.Addr]int
+	nets    map[netip.Prefix]int
 	open    map[*slot]bool
 	names   map[string]int
 	kinds   map[kind]int
@@ -66,7 +68,8 @@ type slots struct {
 type slot struct {
 	net.Conn
 	l        *slots
-	source   netip.Prefix
+	source   netip.Addr   // not valid: it is not known, and all of them are one source
+	net      netip.Prefix // not valid: of IPv4
 	verified atomic.Bool
 	left     int // bytes that it may send before it is verified
 
@@ -80,7 +83,7 @@ type slot struct {
 func newSlots(ln net.Listener, conf *tls.Config, opts Options) *slots {
 	l := &slots{
 		Listener: ln, conf: conf, hosts: opts.Hosts, count: opts.Counts, log: opts.Log, within: headerTime, every: checkCertEvery,
-		ready: make(chan *tls.Conn), sources: map[netip.Prefix]int{}, open: map[*slot]bool{}, names: map[string]int{}, kinds: map[kind]int{},
+		ready: make(chan *tls.Conn), sources: map[netip.Addr]int{}, nets: map[netip.Prefix]int{}, open: map[*slot]bool{}, names: map[string]int{}, kinds: map[kind]int{},
 	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	return l
@@ -137,24 +140,24 @@ func (l *slots) take() {
 	}
 }
 
-// sourceOf is where a connection comes from: an address, or a network of IPv6, whose addresses one host may have all.
-func sourceOf(c net.Conn) netip.Prefix {
-	at, err := netip.ParseAddrPort(c.RemoteAddr().String())
+// sourceOf is where a connection comes from: an address, and the network of one of IPv6.
+func sourceOf(at net.Addr) (source netip.Addr, of netip.Prefix) {
+	from, err := netip.ParseAddrPort(at.String())
 	if err != nil {
-		return netip.Prefix{} // all of them are one source
+		return source, of
 	}
-	addr, bits := at.Addr().Unmap(), 32
-	if addr.Is6() {
-		bits = 64
+	if source = from.Addr().Unmap().WithZone(""); source.Is6() {
+		of, _ = source.Prefix(64) // it fails for other numbers of bits
 	}
-	p, _ := addr.Prefix(bits) // it fails for other numbers of bits
-	return p
+	return source, of
 }
 
-// enter lets a connection begin its handshake; nil: its source has its share, and it is closed. When all are taken
-// the oldest one makes room: who is honest needs a moment.
+// enter lets a connection begin its handshake; nil: its address has its share, and it is closed. When a network has
+// its share, or all are taken, the oldest one of these makes room: who is honest needs a moment. A network does not
+// refuse new ones, as honest hosts may be in the attacker's.
 func (l *slots) enter(c net.Conn) *slot {
-	s := &slot{Conn: c, l: l, source: sourceOf(c), left: maxHello}
+	s := &slot{Conn: c, l: l, left: maxHello}
+	s.source, s.net = sourceOf(c.RemoteAddr())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sources[s.source] >= maxSource {
@@ -162,12 +165,19 @@ func (l *slots) enter(c net.Conn) *slot {
 		l.drop(c)
 		return nil
 	}
-	if len(l.shaking) >= maxShaking {
-		l.drop(l.shaking[0].Conn)
-		l.shook(l.shaking[0])
+	switch oldest := 0; {
+	case s.net.IsValid() && l.nets[s.net] >= maxNet:
+		oldest = slices.IndexFunc(l.shaking, func(o *slot) bool { return o.net == s.net })
+		fallthrough
+	case len(l.shaking) >= maxShaking:
+		l.drop(l.shaking[oldest].Conn)
+		l.shook(l.shaking[oldest])
 	}
 	l.shaking = append(l.shaking, s)
 	l.sources[s.source]++
+	if s.net.IsValid() {
+		l.nets[s.net]++
+	}
 	return s
 }
 
@@ -187,6 +197,9 @@ func (l *slots) shook(s *slot) {
 	l.shaking = slices.Delete(l.shaking, i, i+1)
 	if l.sources[s.source]--; l.sources[s.source] == 0 {
 		delete(l.sources, s.source)
+	}
+	if l.nets[s.net]--; l.nets[s.net] <= 0 { // below it of IPv4, which has none
+		delete(l.nets, s.net)
 	}
 }
 

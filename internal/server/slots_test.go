@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -156,10 +158,63 @@ func TestSourcesAreCounted(t *testing.T) {
 		c.Close()
 	}
 	try.Until(t, "all to end", func() bool { return shaking() == 0 })
-	if l.mu.Lock(); len(l.sources) != 0 {
-		t.Errorf("left behind: %v", l.sources)
+	if l.mu.Lock(); len(l.sources)+len(l.nets) != 0 {
+		t.Errorf("left behind: %v, %v", l.sources, l.nets)
 	}
 	l.mu.Unlock()
+}
+
+// addressed is a connection from an address.
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (a addressed) RemoteAddr() net.Addr { return a.from }
+
+// TestANetworkOfIPv6IsOneSource: who has all addresses of one takes half of the places at most, and keeps nobody in
+// it out: its oldest makes room. An address of IPv4 counts as such also where it is written as one of IPv6.
+func TestANetworkOfIPv6IsOneSource(t *testing.T) {
+	l := newSlots(nil, nil, Options{Log: slog.New(slog.DiscardHandler)})
+	enter := func(from string) (*slot, net.Conn) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { near.Close(); far.Close() })
+		return l.enter(addressed{near, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 1000))}), far
+	}
+	other, _ := enter("192.0.2.1")
+	first, _ := enter("2001:db8::1")
+	for i := range 10_000 {
+		if s, _ := enter(fmt.Sprintf("2001:db8::1:%x", i)); s == nil {
+			t.Fatalf("connection %d of a network is refused", i)
+		}
+	}
+	honest, _ := enter("2001:db8::7")
+	far, _ := enter("2001:db8:0:1::7")
+	if n := len(l.shaking); n != maxNet+2 {
+		t.Errorf("%d are in their handshakes, want %d", n, maxNet+2)
+	}
+	for _, s := range []*slot{other, honest, far} {
+		if !slices.Contains(l.shaking, s) {
+			t.Errorf("%v was closed", s.source)
+		}
+	}
+	if slices.Contains(l.shaking, first) {
+		t.Error("the oldest of the network is there")
+	}
+	for i := range maxSource - 1 {
+		if s, _ := enter("::ffff:192.0.2.1"); s == nil {
+			t.Fatalf("connection %d of an address is refused", i+2)
+		}
+	}
+	if s, _ := enter("192.0.2.1"); s != nil {
+		t.Error("an address has more than its share, in two forms")
+	}
+	for len(l.shaking) > 0 {
+		l.shook(l.shaking[0])
+	}
+	if len(l.sources)+len(l.nets) != 0 {
+		t.Errorf("left behind: %v, %v", l.sources, l.nets)
+	}
 }
 
 // TestSlotsAreOfNames: one name does not take those of others, and gives back what it does not use.
