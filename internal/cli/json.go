@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"holdfast/internal/lang"
 )
@@ -25,13 +28,34 @@ func writeJSON(w io.Writer, v any, line bool) error {
 	err := enc.Encode(v)
 	if err == nil {
 		w, _ = lang.Raw(w)
-		_, err = w.Write(withUnits(buf.Bytes(), reflect.TypeOf(v)))
+		_, err = w.Write(escaped(withUnits(buf.Bytes(), reflect.TypeOf(v))))
 	}
 	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil
 }
+
+// escaped is JSON with \u for what a terminal would act on or not show, such as U+009B (begins an order as ESC [ does) and
+// U+202E (turns what follows): names of guests are their owners' words. JSON has that in its strings only.
+func escaped(text []byte) []byte {
+	if !bytes.ContainsFunc(text, hidden) {
+		return text
+	}
+	var out []byte
+	for _, r := range string(text) {
+		if !hidden(r) {
+			out = utf8.AppendRune(out, r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
+}
+
+func hidden(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 
 // unit is appended to the names of durations.
 const unit = "_ns"

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
@@ -128,4 +129,25 @@ func FuzzJSON(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestJSONOrdersNoTerminal: what guests are named reaches no terminal as it is, and a program reads it as it was.
+func TestJSONOrdersNoTerminal(t *testing.T) {
+	for _, name := range []string{"\u009b2J", "a\u202eb", "\x7f", "\x1b[2J\r\n\t", "zero\u200bwidth", "tag\U000e0041", "测试 & <b> \"q\"", "\xff"} {
+		for _, line := range []bool{false, true} {
+			var b bytes.Buffer
+			if err := writeJSON(&b, map[string]string{name: name}, line); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range b.String() {
+				if r != '\n' && !unicode.IsPrint(r) {
+					t.Errorf("%q is written with %U", name, r)
+				}
+			}
+			got, want := map[string]string{}, strings.ToValidUTF8(name, "\ufffd")
+			if err := json.Unmarshal(b.Bytes(), &got); err != nil || got[want] != want {
+				t.Errorf("%q is read as %q, %v", name, got, err)
+			}
+		}
+	}
 }
