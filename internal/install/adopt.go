@@ -189,7 +189,7 @@ func (j *judgement) another(g Guest) {
 		j.say("guest", Fail, g.Name+" is "+g.State+" here and has a disk of the management VM", "name that one, or end it first")
 		return
 	}
-	j.say("guest", Fail, g.Name+" is defined here and has a disk of the management VM: somebody may start it", "name that one, or take its definition away first (virsh undefine --keep-nvram "+g.Name+")")
+	j.say("guest", Fail, g.Name+" is defined here and has a disk of the management VM: somebody may start it", "name that one, or take its definition away first (virsh undefine --keep-nvram "+g.UUID+")")
 }
 
 // adoptable judges the guest itself on one host.

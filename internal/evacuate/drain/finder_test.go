@@ -220,7 +220,7 @@ func TestTwoMovesOfOneGuest(t *testing.T) {
 
 // TestTargetOfTheVersionBefore takes the word away and resumes nothing.
 func TestTargetOfTheVersionBefore(t *testing.T) {
-	for h2, want := range map[libvirt.VMState]string{libvirt.VMPaused: "on h2: virsh resume a", libvirt.VMRunning: ""} {
+	for h2, want := range map[libvirt.VMState]string{libvirt.VMPaused: "on h2: virsh resume uuid-a", libvirt.VMRunning: ""} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPair(t)
 			p.stop("h2")

@@ -229,7 +229,7 @@ func (r *Receiver) holds(c carry, vm libvirt.VM) string {
 		return cmp.Or(vm.Busy, string(vm.State))
 	}
 	if c.Says != saysGone {
-		return fmt.Sprintf("paused since it came from %s, which has not told yet that it is gone there (if %s is off for good: virsh resume %s)", c.From, c.From, c.Name)
+		return fmt.Sprintf("paused since it came from %s, which has not told yet that it is gone there (if %s is off for good: virsh resume %s)", c.From, c.From, c.UUID)
 	}
 	// The source's word says that nobody let it go on there. This is the second line: people
 	// may have moved it by hand meanwhile.
@@ -252,7 +252,7 @@ func (r *Receiver) elsewhere(c carry, state, act string) string {
 				return fmt.Sprintf("%s: %s reports that it is there, too", state, h)
 			}
 			return fmt.Sprintf("%s: %s, silent for %s, has reported that it is there, too (if %s is off for good: holdfast host forget %s; or virsh %s %s)",
-				state, h, time.Since(s.SeenAt).Round(time.Minute), h, h, act, c.Name)
+				state, h, time.Since(s.SeenAt).Round(time.Minute), h, h, act, c.UUID)
 		}
 	}
 	return ""
@@ -274,7 +274,7 @@ func (r *Receiver) clear(ctx context.Context, w sentWord, vm libvirt.VM) (over b
 	case r.left(w.carry, w.mod): // somebody has moved it here since
 		return true, "", nil
 	}
-	wait = fmt.Sprintf("it runs here, and by the word of %s there, too: look at both at once, and end one by virsh destroy %s", w.From, w.Name)
+	wait = fmt.Sprintf("it runs here, and by the word of %s there, too: look at both at once, and end one by virsh destroy %s", w.From, w.UUID)
 	r.Log.Error("a guest runs on two hosts", "guest", w.Name, "from", w.From, "do", wait)
 	return false, wait, nil
 }

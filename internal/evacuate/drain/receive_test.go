@@ -25,7 +25,7 @@ func TestWhyAGuestStandsStill(t *testing.T) {
 		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "x"})
 		b.put(carry{UUID: "uuid-b", Name: "b", Start: true})
 		time.Sleep(5 * time.Second)
-		for uuid, want := range map[string]string{"uuid-a": "virsh resume a", "uuid-b": "it came from h1, which has not told since that it is gone there", "uuid-c": ""} {
+		for uuid, want := range map[string]string{"uuid-a": "virsh resume uuid-a", "uuid-b": "it came from h1, which has not told since that it is gone there", "uuid-c": ""} {
 			if got := r.Waits(uuid); !strings.Contains(got, want) || want == "" && got != "" {
 				t.Errorf("%s: %q, want %q", uuid, got, want)
 			}
@@ -61,7 +61,7 @@ func TestReceiverOfAGuestThatStays(t *testing.T) {
 		r := b.receiver()
 		b.runs(r)
 		b.want("at first", "discard uuid-came", "uuid-hung, uuid-twice")
-		for uuid, want := range map[string]string{"uuid-hung": "libvirtd does not tell", "uuid-twice": "end one by virsh destroy twice"} {
+		for uuid, want := range map[string]string{"uuid-hung": "libvirtd does not tell", "uuid-twice": "end one by virsh destroy uuid-twice"} {
 			if got := r.Waits(uuid); !strings.Contains(got, want) {
 				t.Errorf("%s: %q", uuid, got)
 			}
@@ -151,7 +151,7 @@ func TestSilentThirdHost(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 		time.Sleep(20 * time.Minute)
-		want := "paused: h3, silent for 20m0s, has reported that it is there, too (if h3 is off for good: holdfast host forget h3; or virsh resume a)"
+		want := "paused: h3, silent for 20m0s, has reported that it is there, too (if h3 is off for good: holdfast host forget h3; or virsh resume uuid-a)"
 		if got := r.Waits("uuid-a"); got != want {
 			t.Errorf("%q", got)
 		}
