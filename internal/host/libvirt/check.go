@@ -15,10 +15,11 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/domainxml"
+	"holdfast/internal/text"
 )
 
-// Check tells whether the guest could be started here: libvirtd answers, the
-// host has as much memory as the guest begins with, the
+// Check tells whether the guest could be started here: libvirtd answers and has no other guest of its
+// name or UUID, the host has as much memory as the guest begins with, the
 // image and the files of a direct boot are readable files, or the image is an
 // export of an NBD server that answers, or in a Ceph pool, the bridges exist, libvirtd has the firmware
 // that the machine needs, makes a command line of its definition, and uses virtlockd when there is a lockspace. The seed is
@@ -41,6 +42,9 @@ func (d *Driver) Check(ctx context.Context, spec cluster.GuestSpec) error {
 	}
 	_, err = readVNC(spec)
 	daemon, pool := d.checkDaemon(ctx, memory), d.checkPool(ctx, spec)
+	if daemon == nil {
+		errs = append(errs, d.checkTaken(ctx))
+	}
 	errs = append(errs, daemon, d.checkLocks(ctx, spec), pool, err)
 	if daemon == nil && pool == nil { // else there is no answer, or libvirtd may not have the pool's key
 		errs = append(errs, d.checkDefinition(ctx, spec, format))
@@ -94,6 +98,41 @@ func (d *Driver) checkDaemon(ctx context.Context, memoryMiB int) error {
 	}
 	return nil
 }
+
+// checkTaken looks for a guest that has the name of ours and another UUID, or the other way round: libvirtd takes no
+// second one. Whoever may make guests on this host may choose both.
+func (d *Driver) checkTaken(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, share(ctx, connectLimit))
+	defer cancel()
+	var byName, byUUID golibvirt.Domain
+	c, err := d.link.get(ctx)
+	if err == nil {
+		err = c.call(ctx, "ask libvirtd for guests of this name and UUID", func(l *golibvirt.Libvirt) (err error) {
+			byName, err = l.DomainLookupByName(d.opt.Name)
+			if err == nil || hasCode(err, golibvirt.ErrNoDomain) {
+				byUUID, err = l.DomainLookupByUUID(d.dom.UUID)
+			}
+			if hasCode(err, golibvirt.ErrNoDomain) {
+				err = nil
+			}
+			return err
+		})
+	}
+	switch {
+	case err != nil:
+		return oneLine(err)
+	case byName.Name != "" && byName.UUID != d.dom.UUID:
+		id := formatUUID(byName.UUID)
+		return fmt.Errorf("libvirtd has another guest named %s, with the UUID %s, and takes no second one: give that one another name while it is off "+
+			"(virsh domrename %s NAME), or move it away", d.opt.Name, id, id)
+	case byUUID.Name != "" && byUUID.Name != d.opt.Name:
+		return fmt.Errorf("libvirtd has a guest with the UUID %s that is named %q, and takes no second one: move that one away", d.opt.UUID, text.Line(byUUID.Name, maxShown))
+	}
+	return nil
+}
+
+// maxShown bounds a name of others in a message, bytes.
+const maxShown = 64
 
 // checkFiles looks at the guest's image and all files that it needs, and returns
 // the format of the image. starts: it is about to, and its seed is written.

@@ -112,9 +112,9 @@ func (f *Fleet) open(ctx context.Context) (*conn, error) {
 	return f.link.open(ctx)
 }
 
-// log is the file of a domain's log; an empty one when that is on another host.
+// log is the file of a domain's log; an empty one when that is on another host, and for a name that libvirt does not take.
 func (f *Fleet) log(name string) string {
-	if f.opt.URI != "" {
+	if f.opt.URI != "" || strings.Contains(name, "/") {
 		return os.DevNull
 	}
 	return filepath.Join(f.opt.LogDir, name+".log")

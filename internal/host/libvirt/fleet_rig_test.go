@@ -265,6 +265,8 @@ func setUp(ctx context.Context, what string, q fleetRequest) error {
 			return l.DomainSuspend(dom)
 		case "destroy":
 			return l.DomainDestroy(dom)
+		case "undefine":
+			return l.DomainUndefine(dom)
 		case "save":
 			return l.DomainManagedSave(dom, 0)
 		case "snapshot":

@@ -115,8 +115,9 @@ func (t *procTable) isGuest(argv []string) bool {
 				return true
 			}
 		case "-name":
-			first, _, _ := strings.Cut(argv[i+1], ",")
-			if first == "guest="+t.name {
+			// A comma of the name itself is written twice: "mnvm,x" is another guest.
+			rest, ok := strings.CutPrefix(argv[i+1], "guest="+t.name)
+			if ok && (rest == "" || rest[0] == ',' && !strings.HasPrefix(rest, ",,")) {
 				return true
 			}
 		}

@@ -57,6 +57,7 @@ func TestGuestsInProcessTable(t *testing.T) {
 			fixture(t, dir, 1, "S", 1, "/sbin/init")
 			fixture(t, dir, 2, "S", 1) // kernel thread
 			fixture(t, dir, 30, "S", 9, "/usr/bin/qemu-system-x86_64", "-name", "guest=mnvm2", "-uuid", other)
+			fixture(t, dir, 34, "S", 9, "/usr/bin/qemu-system-x86_64", "-name", "guest=mnvm,,debug-threads=on", "-uuid", other) // a comma in its name
 			fixture(t, dir, 31, "S", 9, "grep", "-uuid", testUUID)
 			fixture(t, dir, 32, "S", 9, "/usr/bin/qemu-system-x86_64", "-uuid")
 			if err := os.Mkdir(filepath.Join(dir, "33"), 0o755); err != nil { // ended while it was read

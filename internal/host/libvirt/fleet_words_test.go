@@ -1,0 +1,110 @@
+package libvirt
+
+import (
+	"encoding/xml"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/testbed/try"
+)
+
+// escaped writes a text as XML has it.
+func escaped(t *testing.T, s string) string {
+	t.Helper()
+	var b strings.Builder
+	if err := xml.EscapeText(&b, []byte(s)); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// TestGuestsOwnWords: whoever makes a guest chooses its name, title, description and MAC. Whatever of that libvirt takes
+// hides no guest, and is not mistaken for the management VM.
+func TestGuestsOwnWords(t *testing.T) {
+	shared := t.TempDir()
+	f := newFleets(t, 1, FleetOptions{Shared: []string{shared}, Protected: []string{testUUID}})[0]
+	spec := guest(t)
+	odd := func(n int, name string) small {
+		mac := []string{spec.NICs[0].MAC, "00:00:00:00:00:00", "52:54:00:00:00:01"}[n%3] // the management VM's, none, and the same of several
+		title := strings.NewReplacer("\r", "", "\n", "").Replace(name)
+		return small{
+			name: escaped(t, name), uuid: smallUUID(n), extra: "<title>" + escaped(t, title) + "</title><description>" + escaped(t, name) + "</description>",
+			devices: `<interface type='bridge'><mac address='` + mac + `'/><source bridge='br0'/></interface>`,
+		}
+	}
+	names := []string{
+		"tab\tx", "cr\rx", "rtl\u202ex", "zero\u200bwidth", "%s%n%d", "'; reboot #", `"q" & <b>`, "]]>", "$(reboot)", " lead", "trail ", " ", "--all", "3",
+		testUUID, smallUUID(1), testName + ",x", "holdfast:mnvm:9.9", strings.Repeat("y", 200), "*", "a,b=c", "{{.}}", "测试",
+	}
+	for i, name := range names {
+		f.setUp("define", fleetRequest{XML: odd(i+1, name).xml()})
+	}
+	for i, name := range []string{"new\nline", "../up", "a/b", "."} { // our paths and lines count on it
+		if _, err := f.do(request{Op: "fleet-setup", Text: "define", Fleet: fleetRequest{XML: odd(100+i, name).xml()}}); err == nil {
+			t.Errorf("libvirt takes the name %q", name)
+		}
+	}
+	comma := smallUUID(len(names) - 6)
+	f.setUp("start", fleetRequest{UUID: comma})
+	for _, v := range f.must(request{Op: "fleet-list"}).Fleet.VMs {
+		n := 0
+		if _, err := fmt.Sscanf(v.UUID, "98000000-0000-4000-8000-%012d", &n); err != nil || n < 1 || n > len(names) || v.Name != names[n-1] {
+			t.Errorf("%s is listed as %q", v.UUID, v.Name)
+			continue
+		}
+		want, at := VMOff, Off
+		if v.UUID == comma {
+			want, at = VMRunning, Here
+		}
+		if v.State != want || v.Busy != "" || v.Fixed != nil || v.Protected || v.MemoryMiB != 64 {
+			t.Errorf("%+v", v)
+		}
+		if w := f.call("where", fleetRequest{UUID: v.UUID, Name: v.Name}).Where; w.Place != at {
+			t.Errorf("%q is %+v", v.Name, w)
+		}
+		names[n-1] = ""
+	}
+	if left := strings.Join(names, ""); left != "" {
+		t.Errorf("not listed: %q", left)
+	}
+
+	// The management VM's name with a comma behind is another guest's.
+	if a := f.must(request{Op: "observe"}); a.Guest.State != cluster.GuestAbsent {
+		t.Errorf("a guest of others is taken for the management VM: %+v", a.Guest)
+	}
+	f.must(request{Op: "check", Spec: spec})
+	f.must(request{Op: "start", Spec: spec})
+	f.until("running", is(cluster.GuestRunning))
+	f.must(request{Op: "new"}) // the next agent's driver looks anew
+	f.until("running", is(cluster.GuestRunning))
+	f.must(request{Op: "check", Spec: spec})
+	f.must(request{Op: "kill"})
+	if w := f.call("where", fleetRequest{UUID: comma, Name: testName + ",x"}).Where; w.Place != Here {
+		t.Errorf("the kill of the management VM has ended a guest of others: %+v", w)
+	}
+
+	// Its name or its UUID alone is told before a start is tried.
+	for _, c := range []struct {
+		what string
+		s    small
+		want string
+	}{
+		{"name", small{name: testName, uuid: smallUUID(200)}, "virsh domrename " + smallUUID(200)},
+		{"UUID", small{name: "it\tis", uuid: testUUID}, `that is named "it is"`},
+	} {
+		try.Until(t, "libvirtd to forget the management VM", func() bool {
+			_, err := f.do(request{Op: "fleet-setup", Text: "define", Fleet: fleetRequest{XML: c.s.xml()}})
+			return err == nil
+		})
+		if _, err := f.do(request{Op: "check", Spec: spec}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("another guest has its %s: %v, want %q", c.what, err, c.want)
+		}
+		f.setUp("undefine", fleetRequest{UUID: c.s.uuid})
+	}
+	if got := (&Fleet{opt: FleetOptions{LogDir: shared}}).log("../" + filepath.Base(shared) + "/x"); strings.HasPrefix(got, shared) {
+		t.Errorf("the log of a name that libvirt does not take is %s", got)
+	}
+}
