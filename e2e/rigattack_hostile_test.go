@@ -38,7 +38,8 @@ const hostileCommand = "hostile"
 // order is what an attacker is told.
 type order struct {
 	Attack  string
-	From    netip.Addr // its own
+	From    netip.Addr   // its own
+	Also    []netip.Addr `json:",omitempty"` // that it has taken beside
 	Members []netip.Addr
 	Host    string   // whose certificate it has
 	TLS     tlsFiles // of that host
@@ -102,8 +103,12 @@ var attacks = map[string]attackKind{
 	"streams of the store": {true, unreadStore},
 	"bombs and streams":    {true, bombs},
 	"bare connections":     {false, bareConnections},
+	manyAddresses:          {false, bareConnections},
 	"foreign handshakes":   {false, foreignHandshakes},
 }
+
+// manyAddresses is an attack from so many addresses that no bound of a single one counts.
+const manyAddresses = "many addresses"
 
 type attacker struct {
 	order
@@ -111,6 +116,7 @@ type attacker struct {
 	wg  sync.WaitGroup
 
 	mu   sync.Mutex
+	turn int            // of From and Also
 	did  map[string]int // how often what came of it
 	open map[string]int // what is under way
 }
@@ -149,8 +155,19 @@ func (h *attacker) workers(ctx context.Context, n int, do func(ctx context.Conte
 }
 
 func (h *attacker) dial(ctx context.Context, to netip.Addr, port uint16) (net.Conn, error) {
-	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: h.From.AsSlice()}}
+	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: h.source().AsSlice()}}
 	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(to, port).String())
+}
+
+// source is each address that the attacker has, in turn.
+func (h *attacker) source() netip.Addr {
+	if len(h.Also) == 0 {
+		return h.From
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.turn++
+	return h.Also[h.turn%len(h.Also)]
 }
 
 // secured is a connection by a certificate.
@@ -260,13 +277,13 @@ func manyKeys(ctx context.Context, h *attacker) error {
 	return nil
 }
 
-// bareConnections keeps 2,000 connections to each port of each member open, without a byte on them.
+// bareConnections keeps 3,000 connections to each port of each member open, without a byte on them.
 func bareConnections(ctx context.Context, h *attacker) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	each := min(2000, int(limit.Cur-500)/(3*len(h.Members)))
+	each := min(3000, int(limit.Cur-500)/(3*len(h.Members)))
 	for name, port := range map[string]uint16{"api": lab.APIPort, "store": storePort, "peers": peersPort} {
 		h.workers(ctx, each, func(ctx context.Context, m netip.Addr) {
 			c, err := h.dial(ctx, m, port)

@@ -156,8 +156,13 @@ func (r *rig) takenOver(t testing.TB, look func() peaks) (took takeover, seen pe
 	return took, seen
 }
 
-// thief is the host whose certificate was stolen: it runs guests only.
-func (r *rig) thief() string { return r.lab.Hosts()[3] }
+// thief is the host whose certificate was stolen: it runs guests only. "": the laboratory has none.
+func (r *rig) thief() string {
+	if hosts := r.lab.Hosts(); len(hosts) > 3 {
+		return hosts[3]
+	}
+	return ""
+}
 
 func (r *rig) members() []string { return r.lab.Hosts()[:3] }
 
@@ -182,6 +187,12 @@ func (r *rig) hostile(t testing.TB, name string) *attackerRun {
 	net4 := r.lab.Addr("h1").As4()
 	net4[3] = 77
 	o := order{Attack: name, From: netip.AddrFrom4(net4), Host: r.thief()}
+	if name == manyAddresses {
+		for n := range byte(100) { // beside those of hosts, of which there are few, and of what they have
+			net4[3] = 130 + n
+			o.Also = append(o.Also, netip.AddrFrom4(net4))
+		}
+	}
 	for _, m := range r.members() {
 		o.Members = append(o.Members, r.lab.Addr(m))
 	}
@@ -209,7 +220,7 @@ func (r *rig) hostile(t testing.TB, name string) *attackerRun {
 		return errors.Join(err, cmd.Wait())
 	})
 	if err := r.lab.InSwitch(func() error {
-		if err := hasAddress(o.From); err != nil {
+		if err := hasAddresses(append(o.Also, o.From)); err != nil {
 			return err
 		}
 		return cmd.Start()
@@ -240,8 +251,8 @@ func (r *rig) hostile(t testing.TB, name string) *attackerRun {
 	return a
 }
 
-// hasAddress gives the switch an address, in whose namespace it is called.
-func hasAddress(a netip.Addr) error {
+// hasAddresses gives the switch addresses of one network, in whose namespace it is called.
+func hasAddresses(all []netip.Addr) error {
 	cards, err := net.Interfaces()
 	if err != nil {
 		return err
@@ -253,16 +264,22 @@ func hasAddress(a netip.Addr) error {
 		}
 		for _, x := range addrs {
 			p, err := netip.ParsePrefix(x.String())
-			if err != nil || !p.Contains(a) {
+			if err != nil || !p.Contains(all[0]) || p.IsSingleIP() {
 				continue
 			}
-			if out, err := exec.Command("ip", "addr", "replace", a.String()+"/32", "dev", c.Name).CombinedOutput(); err != nil {
-				return fmt.Errorf("give %s to the switch: %w: %s", a, err, out)
+			var orders strings.Builder
+			for _, a := range all {
+				fmt.Fprintf(&orders, "addr replace %s/32 dev %s\n", a, c.Name)
+			}
+			cmd := exec.Command("ip", "-batch", "-")
+			cmd.Stdin = strings.NewReader(orders.String())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("give %s to the switch: %w: %s", all, err, out)
 			}
 			return nil
 		}
 	}
-	return fmt.Errorf("the switch has no address beside %s", a)
+	return fmt.Errorf("the switch has no address beside %s", all[0])
 }
 
 // peaks are the most memory that an agent and a member of the store had, bytes.

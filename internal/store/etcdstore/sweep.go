@@ -21,8 +21,8 @@ import (
 // each costs memory until its handshake ends in vain.
 const (
 	maxSilent    = 256  // of one address; where a whole cluster is on one, its members have some tens
-	maxSilentNet = 512  // of a network of IPv6: one machine may have all of its addresses
-	maxSilentAll = 1024 // of all: who is near may have any address
+	maxSilentNet = 1024 // of a network of IPv6: one machine may have all of its addresses
+	maxSilentAll = 2048 // of all: who is near may have any address. Thousands of hosts may come at once; 30 KiB each
 	// shakenAfter is the age from which on a connection has a certificate: etcd ends a handshake after 10 s.
 	// It is counted from the first look at it.
 	shakenAfter = 11 * time.Second
