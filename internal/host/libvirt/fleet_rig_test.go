@@ -231,7 +231,8 @@ func setUp(ctx context.Context, what string, q fleetRequest) error {
 	defer c.close()
 	return c.call(ctx, what, func(l *golibvirt.Libvirt) error {
 		switch what {
-		case "define":
+		case "define": // @@ is Number quotes
+			q.XML = strings.ReplaceAll(q.XML, "@@", strings.Repeat(`"`, int(q.Number)))
 			_, err := l.DomainDefineXMLFlags(q.XML, 0)
 			return err
 		case "create":
