@@ -22,7 +22,7 @@ import (
 const (
 	maxSilent    = 256  // of one address; where a whole cluster is on one, its members have some tens
 	maxSilentNet = 1024 // of a network of IPv6: one machine may have all of its addresses
-	maxSilentAll = 2048 // of all: who is near may have any address. Thousands of hosts may come at once; 30 KiB each
+	maxSilentAll = 2048 // of all: who is near may have any address. Thousands of hosts may come at once
 	// shakenAfter is the age from which on a connection has a certificate: etcd ends a handshake after 10 s.
 	// It is counted from the first look at it.
 	shakenAfter = 11 * time.Second
