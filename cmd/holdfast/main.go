@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -207,7 +208,9 @@ func restoreCommand() *cobra.Command {
 		Use: "restore FILE", Short: "Make a new store from a backup, on this host",
 		Long: `Makes a new store of one member, this host's, from a backup. Only for a store
 that has lost the majority of its members for good: everything that was written
-after the backup is forgotten.
+after the backup is forgotten, also what was asked for: the command shows what
+the backup has. Jobs that had not ended then are paused. Of a pair with two
+copies a person chooses one: holdfast pair resolve.
 
 Stop the agents of all hosts first, and see that no member of the old store runs
 or will come back. Then: restore on one host, start its agent, and on each of
@@ -222,17 +225,47 @@ started when every member has said that it has nothing of it.`,
 			if err != nil {
 				return err
 			}
-			gen, err := agent.RestoreStore(c.Context(), opt, args[0], aside)
+			got, err := agent.RestoreStore(c.Context(), opt, args[0], aside)
 			if err != nil {
 				return offlineError(err)
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "the store is restored, generation %d; start the agent of this host now, then join the others\n", gen)
-			return err
+			return tellRestored(c.OutOrStdout(), got)
 		},
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().BoolVar(&aside, "move-aside", false, "keep the member's data that are there beside the new ones")
 	return c
+}
+
+// tellRestored says what the next start will do by the backup.
+func tellRestored(w io.Writer, r agent.Restored) error {
+	asked := []string{"to be off"}
+	if r.Want.Run {
+		asked[0] = "to run"
+	}
+	if r.Want.HandsOff {
+		asked = append(asked, "hands off")
+	}
+	if r.Want.MoveTo != "" {
+		asked = append(asked, "to move to "+string(r.Want.MoveTo))
+	}
+	for _, h := range r.Want.Rest {
+		asked = append(asked, string(h)+" in maintenance")
+	}
+	_, err := fmt.Fprintf(w, "the store is restored, generation %d; start the agent of this host now, then join the others\n", r.Generation)
+	if err == nil {
+		_, err = fmt.Fprintf(w, "asked for in the backup, of the management VM: %s\n", strings.Join(asked, ", "))
+	}
+	if err == nil && len(r.Jobs) > 0 {
+		_, err = fmt.Fprintf(w, "paused, because they may have ended since the backup: %s; see: holdfast jobs list\n", strings.Join(r.Jobs, ", "))
+	}
+	if err == nil && len(r.Guests) > 0 {
+		_, err = fmt.Fprintf(w, "moved when the backup was made, and no host starts or resumes them by that any more: %s; look at them yourself\n", strings.Join(r.Guests, ", "))
+	}
+	if err == nil && r.Copies {
+		_, err = fmt.Fprintln(w, "no copy of the pair counts as complete, because a backup does not know what was written since: when all agents run, choose one with holdfast pair resolve --keep NODE")
+	}
+	return err
 }
 
 // isFile says whether a backup may be in what is named.

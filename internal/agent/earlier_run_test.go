@@ -80,9 +80,9 @@ func TestStoreOfAnEarlierVersionIsRestored(t *testing.T) {
 	if id, err := readID(filepath.Join(data, "identity")); err != nil || len(id) != 32 {
 		t.Errorf("identity %q, %v", id, err)
 	}
-	gen, err := RestoreStore(t.Context(), opt, earlier.Snapshot(t, earlier.Failed), false)
-	if err != nil || gen <= laterGeneration {
-		t.Fatalf("restored as generation %d, %v", gen, err)
+	got, err := RestoreStore(t.Context(), opt, earlier.Snapshot(t, earlier.Failed), false)
+	if err != nil || got.Generation <= laterGeneration {
+		t.Fatalf("restored as %+v, %v", got, err)
 	}
 	c, err := MemberConfig(opt.NodeFile)
 	if err != nil {
@@ -90,8 +90,8 @@ func TestStoreOfAnEarlierVersionIsRestored(t *testing.T) {
 	}
 	c.LogLevel = "error"
 	st := revive.Run(t, c)
-	if got := record[uint64](t, st, records.KeyGeneration); got != gen {
-		t.Errorf("the store is of generation %d, want %d", got, gen)
+	if gen := record[uint64](t, st, records.KeyGeneration); gen != got.Generation {
+		t.Errorf("the store is of generation %d, want %d", gen, got.Generation)
 	}
 	if o := record[cluster.Owner](t, st, records.OwnerKey(cluster.MgmtVM)); o.Epoch.Gen != 1 {
 		t.Errorf("owner %+v", o)

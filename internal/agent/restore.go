@@ -10,8 +10,13 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
+	"holdfast/internal/evacuate/drain"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/ha/records"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/pair/group"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/supervise"
@@ -30,18 +35,18 @@ var errNoMember = errors.New("this host runs no member of the store")
 // It begins a new generation: no epoch of before can come again, and nothing is
 // started before every member has said that it has nothing. With aside, data
 // that are there are kept beside the new ones; without, they are an error.
-// It returns the generation.
-func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (generation uint64, err error) {
+// What was under way then, and what was true of data then, does not count by itself.
+func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (out Restored, err error) {
 	ctx, cancel := context.WithTimeout(ctx, restoreWithin)
 	defer cancel()
 	nd, member, release, err := offline(ctx, opt)
 	if err != nil {
-		return 0, err
+		return out, err
 	}
 	defer release()
 	seen, err := loop.LoadGeneration(nd.n.DataDir)
 	if err != nil {
-		return 0, err
+		return out, err
 	}
 	old := slices.Clone(nd.n.Store.Endpoints)
 	for _, u := range member.Initial {
@@ -50,11 +55,44 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ge
 	err = etcdstore.Restore(ctx, etcdstore.RestoreOptions{
 		File: file, Config: member, OldEndpoints: old, MoveAside: aside,
 		Edit: func(ctx context.Context, st store.Store) (err error) {
-			generation, err = loop.NewGeneration(ctx, st, seen)
+			out, err = nd.restored(ctx, st, seen)
 			return err
 		},
 	})
-	return generation, err
+	return out, err
+}
+
+// Restored is what a backup has brought back.
+type Restored struct {
+	Generation uint64
+	Want       cluster.Want // what operators asked for when the backup was made
+	Jobs       []string     // ids of those that had not ended then; they are paused
+	Guests     []string     // names of those that had been moved and were not settled on their new host
+	Copies     bool         // the store is of a pair with two copies, of which a person must choose one
+}
+
+// restored makes the content of a backup one that hosts may follow. seen is the highest generation that this host has seen.
+func (nd *node) restored(ctx context.Context, st store.Store, seen uint64) (out Restored, err error) {
+	if out.Generation, err = loop.NewGeneration(ctx, st, seen); err != nil {
+		return out, err
+	}
+	if out.Jobs, err = engine.Restored(ctx, st, time.Now().UTC()); err != nil {
+		return out, err
+	}
+	if out.Guests, err = drain.Restored(ctx, st); err != nil {
+		return out, err
+	}
+	if nd.cfg.Pair == nil || nd.cfg.Pair.Shared == nil { // a disk that both nodes see has no copies
+		if out.Copies, err = group.Restored(ctx, st); err != nil {
+			return out, err
+		}
+	}
+	kv, found, err := st.Get(ctx, records.WantKey(cluster.MgmtVM))
+	if err != nil {
+		return out, fmt.Errorf("read what is asked for: %w", err)
+	}
+	out.Want, err = records.Decode[cluster.Want](kv, !found)
+	return out, err
 }
 
 // JoinStore makes this host's member of the store, whose data are lost or of

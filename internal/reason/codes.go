@@ -7,6 +7,7 @@ package reason
 var (
 	PausedBy  = code("paused-by", "paused by {user}")
 	AbortedBy = code("aborted-by", "aborted by {user}")
+	Restored  = code("restored", "the store was restored from a backup, in which this was {state}, and it may have ended since: look at its hosts, then holdfast jobs resume {job} or holdfast jobs abort {job}")
 	Error     = code("error", "{error}") // what somebody else has said
 	More      = code("more", "and {count} more")
 
