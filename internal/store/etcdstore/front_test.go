@@ -3,16 +3,10 @@ package etcdstore
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -22,8 +16,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
 	"holdfast/internal/store"
+	"holdfast/internal/testbed/revoking"
 	"holdfast/internal/testbed/try"
 )
 
@@ -167,7 +161,7 @@ func frontRoom(t *testing.T, c *cluster) {
 // go on, and so do the members.
 func frontRevoked(t *testing.T, c *cluster) {
 	list := filepath.Join(filepath.Dir(c.members[0].conf.TLS.Cert), "list.crl")
-	writeList(t, c.ca, list)
+	revoking.WriteList(t, c.ca, list)
 	for _, m := range c.members {
 		m.conf.TLS.CRL = list
 		m.end(t, unix.SIGTERM)
@@ -189,7 +183,7 @@ func frontRevoked(t *testing.T, c *cluster) {
 	insist(t, good, "own/g9", "x")
 	<-wbad
 	<-wgood
-	writeList(t, c.ca, list, filepath.Join(filepath.Dir(c.members[0].conf.TLS.Cert), "g8.pem"))
+	revoking.WriteList(t, c.ca, list, filepath.Join(filepath.Dir(c.members[0].conf.TLS.Cert), "g8.pem"))
 	try.Until(t, "the end of what a revoked certificate may do", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -207,46 +201,4 @@ func frontRevoked(t *testing.T, c *cluster) {
 	default:
 	}
 	c.allIn(t)
-}
-
-// writeList writes a revocation list with some certificates.
-func writeList(t *testing.T, ca pki.CA, file string, certs ...string) {
-	t.Helper()
-	keyPEM, err := ca.KeyPEM()
-	if err != nil {
-		t.Fatal(err)
-	}
-	parse := func(text []byte) []byte { b, _ := pem.Decode(text); return b.Bytes }
-	key, err := x509.ParsePKCS8PrivateKey(parse(keyPEM))
-	if err != nil {
-		if key, err = x509.ParseECPrivateKey(parse(keyPEM)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cert, err := x509.ParseCertificate(parse(ca.CertPEM()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := &x509.RevocationList{Number: big.NewInt(time.Now().UnixNano()), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
-	for _, f := range certs {
-		text, err := os.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := x509.ParseCertificate(parse(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		out.RevokedCertificateEntries = append(out.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, out, cert, key.(crypto.Signer))
-	if err == nil {
-		err = os.WriteFile(file+".new", der, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(file+".new", file)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/revoking"
 )
 
 // TestSweep: a list that can not be used ends no connection, as nobody would be let in again; a new one ends those of
@@ -44,7 +45,7 @@ func TestSweep(t *testing.T) {
 	bad, badFile := cert("bad")
 	good, _ := cert("good")
 	file := filepath.Join(dir, "list.crl")
-	writeList(t, ca, file)
+	revoking.WriteList(t, ca, file)
 	f := &front{conns: map[netip.AddrPort]*client{}}
 	if f.list, err = pki.OpenList(filepath.Join(dir, "ca.pem"), file); err != nil {
 		t.Fatal(err)
@@ -107,7 +108,7 @@ func TestSweep(t *testing.T) {
 	if err, got := look(), all(moment); err == nil || got != none {
 		t.Errorf("a list that can not be read: %v, ended: %v", err, got)
 	}
-	writeList(t, ca, file, badFile)
+	revoking.WriteList(t, ca, file, badFile)
 	if err, got := look(), all(time.Minute); err != nil || got != [3]bool{true, false, true} {
 		t.Errorf("a new list: %v, ended: %v, want the revoked one and the peer", err, got)
 	}
