@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -17,6 +18,9 @@ import (
 
 // ErrBeyond: a request asks for a name or an address that its maker has not.
 var ErrBeyond = errors.New("the request asks for more than its maker's certificate has")
+
+// altNames is the extension of names and addresses, the only one that a request of ours has (RFC 5280, 4.2.1.6).
+var altNames = asn1.ObjectIdentifier{2, 5, 29, 17}
 
 const pemRequest = "CERTIFICATE REQUEST"
 
@@ -146,6 +150,11 @@ func within(req *x509.CertificateRequest, have *x509.Certificate) error {
 	}
 	if len(req.EmailAddresses)+len(req.URIs) > 0 {
 		return fmt.Errorf("%w: a mail address or a URI", ErrBeyond)
+	}
+	for _, e := range req.Extensions { // such as that of an authority: it would have no effect
+		if !e.Id.Equal(altNames) {
+			return fmt.Errorf("%w: extension %s", ErrBeyond, e.Id)
+		}
 	}
 	return nil
 }
