@@ -75,7 +75,11 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log}}
+	names, err := report.OpenNames(filepath.Join(nd.n.DataDir, "reported.json"))
+	if err != nil {
+		nd.Log.Warn("after a restore of the store, a host may count as an operator", "err", err)
+	}
+	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log, Names: names}}
 	w.files = &transitionsteps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")}
 	w.dial = func(host cluster.HostID, target string) (*api.Client, error) {
 		return api.DialHost(host, target, nd.client, nil)

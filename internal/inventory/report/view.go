@@ -23,6 +23,7 @@ type View struct {
 	Store store.Store
 	Asked bool // follow only while somebody asks: thousands of hosts that all follow each other are too much for one store
 	Log   *slog.Logger
+	Names *Names // takes the names of hosts that report; nil: none are remembered
 
 	unread store.Unread
 
@@ -52,11 +53,26 @@ func (v *View) Seen() (seen map[cluster.HostID]Seen, ok bool) {
 	return maps.Clone(v.seen), v.ready
 }
 
-// Forgotten tells whether a name is that of a host that was forgotten, as far as Seen knows.
+// Forgotten tells whether a name that Seen does not have is that of a host that was forgotten, by a person or by a store that
+// was restored.
 func (v *View) Forgotten(h cluster.HostID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.gone[h]
+	return v.gone[h] || v.Names.has(h)
+}
+
+// remember keeps the names of hosts that have records.
+func (v *View) remember(keys []string) {
+	if v.Names == nil {
+		return
+	}
+	var hosts []cluster.HostID
+	for _, k := range keys {
+		hosts = append(hosts, hostOf(k))
+	}
+	if err := v.Names.add(hosts); err != nil {
+		v.Log.Warn("after a restore of the store, a host may count as an operator", "err", err)
+	}
 }
 
 // Where tells on which host a guest runs, by the reports of those that are up: one that
@@ -150,10 +166,20 @@ func (v *View) rest() {
 }
 
 func (v *View) follow(ctx context.Context) error {
-	return store.Follow(ctx, v.Store, Prefix, listWithin, v.relist, func(b store.Batch) {
+	return store.Follow(ctx, v.Store, Prefix, listWithin, func(kvs []store.KV) {
+		v.relist(kvs)
+		var keys []string
+		for _, kv := range kvs {
+			keys = append(keys, kv.Key)
+		}
+		v.remember(keys)
+	}, func(b store.Batch) {
+		var keys []string
 		for _, c := range b.Changes {
 			v.change(c)
+			keys = append(keys, c.KV.Key)
 		}
+		v.remember(keys)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/durable"
 	"holdfast/internal/pki"
 )
 
@@ -46,10 +47,7 @@ func WriteList(t testing.TB, ca pki.CA, file string, certs ...string) {
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, out, cert, key.(crypto.Signer))
 	if err == nil {
-		err = os.WriteFile(file+".new", der, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(file+".new", file)
+		err = durable.WriteFile(file, der, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -49,6 +51,28 @@ func TestWhoIsAHost(t *testing.T) {
 		if err != nil || [2]bool{host, guestsOnly} != want {
 			t.Errorf("%s: a host %t, of guests only %t, %v", name, host, guestsOnly, err)
 		}
+	}
+	// A store from a backup knows nothing of a host that has joined since; its certificate is no operator's all the same.
+	dir := t.TempDir()
+	file := filepath.Join(dir, "reported.json")
+	for i, want := range []bool{false, true} { // the second agent reads what the first one has learned
+		r = newRig(t, storetest.NewMem(), "h1", func(p *Parts) { p.Cluster, p.Dir = &oneMember{}, dir })
+		try.Until(t, "the reports to be read", func() bool { _, ok := r.Seen(); return ok })
+		for name, is := range map[string]bool{"h3": want, "admin": false} {
+			if host, guestsOnly, err := r.IsHost(name); err != nil || host != is || guestsOnly != is {
+				t.Errorf("agent %d, %s: a host %t, of guests only %t, %v", i, name, host, guestsOnly, err)
+			}
+		}
+		if i == 0 {
+			r.report(bare("h3"))
+			try.Until(t, "its name to be remembered", func() bool { _, err := os.Stat(file); return err == nil })
+		}
+	}
+	if err := os.WriteFile(file, []byte("["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := report.OpenNames(file); err == nil || names == nil {
+		t.Errorf("a damaged file: %v, %v", names, err)
 	}
 	r = newRig(t, storetest.NewMem(), "h1", nil) // its configuration is not known
 	if _, _, err := r.IsHost("h1"); !errors.Is(err, store.ErrRetry) {

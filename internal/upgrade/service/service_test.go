@@ -117,6 +117,9 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	if change != nil {
 		change(&p)
 	}
+	if r.view.Names, err = report.OpenNames(filepath.Join(p.Dir, "reported.json")); err != nil {
+		t.Fatal(err)
+	}
 	s, err := New(p)
 	if err != nil {
 		t.Fatal(err)
