@@ -55,7 +55,7 @@ func RestoreStore(ctx context.Context, opt Options, file string, aside bool) (ou
 	err = etcdstore.Restore(ctx, etcdstore.RestoreOptions{
 		File: file, Config: member, OldEndpoints: old, MoveAside: aside,
 		Edit: func(ctx context.Context, st store.Store) (err error) {
-			out, err = nd.restored(ctx, st, seen)
+			out, err = restored(ctx, st, seen)
 			return err
 		},
 	})
@@ -68,11 +68,11 @@ type Restored struct {
 	Want       cluster.Want // what operators asked for when the backup was made
 	Jobs       []string     // ids of those that had not ended then; they are paused
 	Guests     []string     // names of those that had been moved and were not settled on their new host
-	Copies     bool         // the store is of a pair with two copies, of which a person must choose one
+	Copies     bool         // the store is of a pair, of whose copies a person must choose one
 }
 
 // restored makes the content of a backup one that hosts may follow. seen is the highest generation that this host has seen.
-func (nd *node) restored(ctx context.Context, st store.Store, seen uint64) (out Restored, err error) {
+func restored(ctx context.Context, st store.Store, seen uint64) (out Restored, err error) {
 	if out.Generation, err = loop.NewGeneration(ctx, st, seen); err != nil {
 		return out, err
 	}
@@ -82,10 +82,8 @@ func (nd *node) restored(ctx context.Context, st store.Store, seen uint64) (out 
 	if out.Guests, err = drain.Restored(ctx, st); err != nil {
 		return out, err
 	}
-	if nd.cfg.Pair == nil || nd.cfg.Pair.Shared == nil { // a disk that both nodes see has no copies
-		if out.Copies, err = group.Restored(ctx, st); err != nil {
-			return out, err
-		}
+	if out.Copies, err = group.Restored(ctx, st); err != nil {
+		return out, err
 	}
 	kv, found, err := st.Get(ctx, records.WantKey(cluster.MgmtVM))
 	if err != nil {
