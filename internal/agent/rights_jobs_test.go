@@ -14,6 +14,24 @@ import (
 	"holdfast/internal/store"
 )
 
+// emptied reads a store beside the keys that are judged: run u1 is measured, a job empties g1, and
+// g2 reports one guest.
+func emptied(key string) (kvs []store.KV, void bool, err error) {
+	value := map[string]string{
+		"upgrade-probe/u1/plan": `{}`,
+		"job/todo/g1/":          `{"job":"d1","kind":"host","state":"active","steps":["g1/drain"]}`,
+		"job/step/d1/g1/drain":  `{"step":"g1/drain","state":"running","attempt":1,"host":"g1","work":{"id":"g1/drain","host":"g1","kind":"drain","timeout":1}}`,
+		"fleet/g2":              `{"host":{"name":"g2"},"vms":[{"uuid":"theirs"}]}`,
+	}[key]
+	if value == "" {
+		return nil, false, nil
+	}
+	if strings.HasSuffix(key, "/") {
+		key += "host"
+	}
+	return []store.KV{{Key: key, Value: []byte(value)}}, false, nil
+}
+
 // TestRightsOfHostsThatRunGuestsOnly: what they write is their own, and nothing else
 // is.
 func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
@@ -81,7 +99,7 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 	} {
 		_, err, failed := store.Judge(store.Attempt{Host: "g1", Key: c.key, Value: c.value}, permits,
 			func(a *store.Attempt) (bool, error) { a.Old, a.Guarded = c.old, c.guarded; return false, nil },
-			func(key string) (is, void bool, err error) { return key == "upgrade-probe/u1/plan", false, nil })
+			emptied)
 		if failed != nil {
 			t.Fatal(failed)
 		}

@@ -41,11 +41,11 @@ func Permits(a store.Attempt) (known bool, err error) {
 	}
 	// Only of a run that is measured, or of a job that is there: else one host could make
 	// keys without end.
-	there, asked := a.There[planKey(run)]
-	if !asked {
-		return true, store.Beside(planKey(run))
+	plan, err := a.Read(planKey(run))
+	if err != nil {
+		return true, err
 	}
-	if !there {
+	if len(plan) == 0 {
 		return true, fmt.Errorf("%w: nobody measures run %.80q", store.ErrNotYours, run)
 	}
 	return true, nil

@@ -16,8 +16,8 @@ type Attempt struct {
 	Looked  bool   // what follows is known
 	Old     []byte // what is there; nil: nothing
 	Guarded bool   // the write is applied only if Old is still there then
-	// There has other keys that the rule has asked for by Beside, and whether they are there.
-	There map[string]bool
+	// There has what is stored at the other keys that the rule has asked for by Beside.
+	There map[string][]KV
 }
 
 // Rate bounds how often one caller of limited rights writes keys of a kind.
@@ -25,13 +25,26 @@ type Rate struct {
 	Prefix string
 	Every  time.Duration // one more each
 	Burst  int           // at once
+	// Most are the keys of the kind that one writer may have at a time; 0: no such bound.
+	Most   int
+	Writer func(KV) (host string, known bool) // of what is stored; with Most
 }
 
-// Beside is the error of a rule that wants to know whether another key is there, and to be
-// asked again.
+// Beside is the error of a rule that wants to know what is stored at another key, or with a "/"
+// at its end at all keys that begin so, and to be asked again.
 type Beside string
 
 func (b Beside) Error() string { return "whether it is allowed depends on " + string(b) }
+
+// Read gives what is stored at another key, or below one that ends with "/"; the error is a Beside
+// while that is not known.
+func (a Attempt) Read(key string) ([]KV, error) {
+	kvs, known := a.There[key]
+	if !known {
+		return nil, Beside(key)
+	}
+	return kvs, nil
+}
 
 // Within refuses a value of more than max bytes.
 func (a Attempt) Within(max int) error {
@@ -53,13 +66,14 @@ var (
 	ErrForm = errors.New("the value is not of the form that is written there")
 )
 
-// maxBeside is how many other keys a rule may ask for about one write.
-const maxBeside = 2
+// maxBeside is how many times a rule may ask for other keys about one write: the most asks for
+// what two hosts have to do, some steps of each, and a report.
+const maxBeside = 16
 
 // Judge puts a write to a rule, which is told what is there as far as it asks: look completes
-// the attempt, there says whether another key is there. void: the write will not be made,
+// the attempt, there reads other keys, as a Beside names them. void: the write will not be made,
 // whatever the rule says. refused is why the rule forbids it; err is of look and there.
-func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, err error), there func(key string) (is, void bool, err error)) (void bool, refused, err error) {
+func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, err error), there func(key string) (kvs []KV, void bool, err error)) (void bool, refused, err error) {
 	for {
 		refused := rule(a)
 		var beside Beside
@@ -70,11 +84,11 @@ func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, 
 			}
 			a.Looked = true
 		case errors.As(refused, &beside) && len(a.There) < maxBeside:
-			is, void, err := there(string(beside))
+			kvs, void, err := there(string(beside))
 			if err != nil || void {
 				return void, nil, err
 			}
-			known := map[string]bool{string(beside): is}
+			known := map[string][]KV{string(beside): kvs}
 			maps.Copy(known, a.There)
 			a.There = known
 		default:

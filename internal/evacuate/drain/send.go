@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/evacuate"
 	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 )
 
@@ -52,16 +53,25 @@ func (d *Drain) Awaits(ctx context.Context, to cluster.HostID, uuid string) erro
 	if err != nil {
 		return err
 	}
-	for _, step := range open {
-		args, err := engine.Args[evacuate.UndrainArgs](engine.Task{Step: step})
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(args.Back, func(m evacuate.Move) bool { return m.UUID == uuid }) {
-			return nil
-		}
+	brings, err := brings(open, uuid)
+	if err != nil || brings {
+		return err
 	}
 	return fail.Errorf(fail.Denied, "not allowed: no job has host %s bring guest %s back", to, uuid)
+}
+
+// brings reports whether one of these steps brings a guest back.
+func brings(undrains []job.Step, uuid string) (bool, error) {
+	for _, step := range undrains {
+		args, err := engine.Args[evacuate.UndrainArgs](engine.Task{Step: step})
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(args.Back, func(m evacuate.Move) bool { return m.UUID == uuid }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // why tells why a guest of this host stands still that has come here.

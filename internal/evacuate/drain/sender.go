@@ -173,6 +173,11 @@ func (s *Sender) lock(ctx context.Context, uuid string) (unlock func(), err erro
 func (s *Sender) put(ctx context.Context, c *carry, to cluster.HostID) error {
 	for end := time.Now().Add(freeWithin); ; {
 		why, err := s.putOnce(ctx, c, to)
+		if errors.Is(err, store.ErrDefinite) && s.reported(to, c.UUID) {
+			// Members refuse it for that, on a host that runs guests only. What came by an earlier move
+			// and was ended there is in that host's report for some seconds more.
+			why, err = fmt.Sprintf("%s reports that it has it already: %v", to, err), nil
+		}
 		switch {
 		case err == nil && why == "":
 			return nil
@@ -186,6 +191,12 @@ func (s *Sender) put(ctx context.Context, c *carry, to cluster.HostID) error {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
+}
+
+// reported tells whether a host reports a guest, in whatever state.
+func (s *Sender) reported(h cluster.HostID, uuid string) bool {
+	seen, _ := s.Seen()
+	return slices.ContainsFunc(seen[h].VMs, func(vm inventory.VM) bool { return vm.UUID == uuid })
 }
 
 // putOnce tries it once. why tells people what is in the way.

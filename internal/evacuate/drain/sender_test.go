@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/job"
 	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
@@ -56,6 +58,8 @@ func newPair(t *testing.T) *pair {
 	for _, h := range []cluster.HostID{"h1", "h2"} {
 		p.client[h] = p.mem.NewClient(string(h))
 	}
+	emptied(t, p.client["h1"], job.Running, evacuate.DrainArgs{})
+	putRecord(t, p.client["h2"], "fleet/h2", `{"host":{"name":"h2"}}`)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var wg sync.WaitGroup
 	wg.Go(func() { p.reports(ctx) })

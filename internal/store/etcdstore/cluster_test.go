@@ -48,7 +48,7 @@ func memberMain(file string) int {
 	defer cancel()
 	c, err := LoadMember(file)
 	if err == nil {
-		c.Guard = &Guard{Secret: []string{testSecret}, Permits: testRules} // of callers with certificates of no member
+		c.Guard = &Guard{Secret: []string{testSecret}, Permits: testRules, Rates: testRates()} // of callers with certificates of no member
 		err = RunMember(ctx, c)
 	}
 	if err != nil {

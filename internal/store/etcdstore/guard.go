@@ -275,7 +275,7 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) err
 			return denied(name, "compare anything but the revision of a key")
 		}
 	}
-	var keys []string
+	var keys, puts []string
 	bytes := 0
 	for _, op := range r.GetSuccess() {
 		a, err := g.attempt(name, op)
@@ -286,24 +286,26 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) err
 			return err
 		}
 		keys, bytes = append(keys, a.Key), bytes+len(a.Key)+len(a.Value)
+		if a.Value != nil {
+			puts = append(puts, a.Key)
+		}
 	}
 	if err := g.bounds.write(name, time.Now(), keys, bytes); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	return nil
+	return g.few(ctx, name, puts)
 }
 
 // judge puts a write to the rules. void: the transaction fails by itself.
 func (g *guard) judge(ctx context.Context, a store.Attempt, conds []*pb.Compare) (void bool, err error) {
 	void, refused, err := store.Judge(a, g.rules.Permits,
 		func(a *store.Attempt) (bool, error) { return g.look(ctx, a, conds) },
-		func(key string) (is, void bool, err error) {
-			resp, err := g.read(ctx, key)
-			is = len(resp.GetKvs()) > 0
-			void = !is && slices.ContainsFunc(conds, func(c *pb.Compare) bool { // it wants what is not there
+		func(key string) (kvs []store.KV, void bool, err error) {
+			kvs, err = g.beside(ctx, key)
+			void = len(kvs) == 0 && slices.ContainsFunc(conds, func(c *pb.Compare) bool { // it wants what is not there
 				return string(c.GetKey()) == g.prefix+key && c.GetResult() == pb.Compare_EQUAL && c.GetModRevision()+c.GetCreateRevision() != 0
 			})
-			return is, void && err == nil, err
+			return kvs, void && err == nil, err
 		})
 	if refused != nil {
 		err = denied(a.Host, "write %.200q: %v", a.Key, refused)
@@ -334,13 +336,60 @@ func (g *guard) attempt(name string, op *pb.RequestOp) (store.Attempt, error) {
 
 var errStarting = errors.New("the member is starting")
 
-// read reads a key, linearizably.
+// beside reads a key, or all that begin with one that ends with "/". Keys are without the prefix.
+func (g *guard) beside(ctx context.Context, key string) ([]store.KV, error) {
+	resp, err := g.read(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	var kvs []store.KV
+	for _, kv := range resp.Kvs {
+		kvs = append(kvs, store.KV{Key: strings.TrimPrefix(string(kv.Key), g.prefix), Value: kv.Value, ModRev: kv.ModRevision})
+	}
+	return kvs, nil
+}
+
+// few refuses a host to have more keys of a kind at a time than it may. It is asked after the
+// bounds in time: those bound how often this reads. What its other calls write meanwhile may
+// come on top of it once.
+func (g *guard) few(ctx context.Context, name string, puts []string) error {
+	for _, r := range g.rules.Rates {
+		mine := map[string]bool{}
+		for _, k := range puts {
+			if r.Most > 0 && strings.HasPrefix(k, r.Prefix) {
+				mine[k] = true
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		kvs, err := g.beside(ctx, r.Prefix)
+		if err != nil {
+			return err
+		}
+		for _, kv := range kvs {
+			if host, _ := r.Writer(kv); host == name {
+				mine[kv.Key] = true
+			}
+		}
+		if len(mine) > r.Most {
+			return status.Error(codes.ResourceExhausted, forNow(name, "has too many of %s: at most %d are allowed at a time", r.Prefix, r.Most).Error())
+		}
+	}
+	return nil
+}
+
+// read reads a key, or all that begin with one that ends with "/", linearizably.
 func (g *guard) read(ctx context.Context, key string) (*pb.RangeResponse, error) {
 	read := g.ranges.Load()
 	if read == nil {
 		return nil, status.Error(codes.Unavailable, errStarting.Error())
 	}
-	resp, err := (*read)(ctx, &pb.RangeRequest{Key: []byte(g.prefix + key)})
+	req := &pb.RangeRequest{Key: []byte(g.prefix + key)}
+	if strings.HasSuffix(key, "/") {
+		req.RangeEnd = []byte(clientv3.GetPrefixRangeEnd(g.prefix + key))
+	}
+	resp, err := (*read)(ctx, req)
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, fmt.Sprintf("look what %s is: %v", key, err))
 	}

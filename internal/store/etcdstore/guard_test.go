@@ -1,12 +1,15 @@
 package etcdstore
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
@@ -17,8 +20,8 @@ import (
 )
 
 // testSecret and testRules are the Guard of all members of these tests: a host writes
-// own/HOST as it likes, and taken/KEY where that is there, says its name, and can not
-// change meanwhile.
+// own/HOST as it likes, taken/KEY where that is there, says its name, and can not
+// change meanwhile, and some few/KEY while something is below told/HOST/.
 const testSecret = "state/secret"
 
 func testRules(a store.Attempt) error {
@@ -29,8 +32,21 @@ func testRules(a store.Attempt) error {
 		return store.ErrLook
 	case strings.HasPrefix(a.Key, "taken/") && a.Guarded && string(a.Old) == a.Host:
 		return nil
+	case strings.HasPrefix(a.Key, "few/"):
+		if told, err := a.Read("told/" + a.Host + "/"); err != nil || len(told) == 1 && string(told[0].Value) == "x" {
+			return err
+		}
 	}
 	return store.ErrNotYours
+}
+
+const mostFew = 3
+
+func testRates() []store.Rate {
+	return []store.Rate{{
+		Prefix: "few/", Every: time.Millisecond, Burst: 100, Most: mostFew,
+		Writer: func(kv store.KV) (string, bool) { return string(kv.Value), true },
+	}}
 }
 
 // tlsOf is the client's side of a certificate that the cluster's authority has given to
@@ -85,6 +101,7 @@ func TestGuard(t *testing.T) {
 	insist(t, full, "taken/a", "g1")
 	insist(t, full, "taken/b", "g2")
 	t.Run("writes", func(t *testing.T) { guardedWrites(t, full, g) })
+	t.Run("few", func(t *testing.T) { guardedFew(t, full, g) })
 	t.Run("reads", func(t *testing.T) { guardedReads(t, full, g) })
 	t.Run("other forms", func(t *testing.T) { guardedForms(t, c, g.etcd) })
 	t.Run("care", func(t *testing.T) { guardedCare(t, c) })
@@ -139,6 +156,35 @@ func guardedWrites(t *testing.T, full, g *Client) {
 		if kv, _, err := full.Get(ctx, key); string(kv.Value) != want || err != nil {
 			t.Errorf("%s holds %q, %v, want %q", key, kv.Value, err, want)
 		}
+	}
+}
+
+// guardedFew: how many keys of a kind one host has at a time, whoever else has some.
+func guardedFew(t *testing.T, full, g *Client) {
+	ctx := try.Context(t)
+	write := func(ops ...store.Op) error {
+		_, _, err := g.Txn(ctx, nil, ops)
+		return err
+	}
+	put := func(n int) store.Op { return store.Op{Key: fmt.Sprintf("few/%d", n), Value: []byte("g1")} }
+	isDenied(t, "nobody has told it to", write(put(1)))
+	insist(t, full, "told/g1/a", "x")
+	insist(t, full, "few/theirs", "g2")
+	for what, err := range map[string]error{"all that it may": write(put(1), put(2), put(3)), "one of them again": write(put(2))} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, ops := range map[string][]store.Op{"one more": {put(4)}, "one more beside one that is there": {put(1), put(4)}} {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // the client tries again
+		_, _, err := g.Txn(ctx, nil, ops)
+		cancel()
+		if !errors.Is(err, store.ErrRetry) || !strings.Contains(err.Error(), "at most 3 are allowed at a time") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := errors.Join(write(store.Op{Key: "few/2"}), write(put(4))); err != nil {
+		t.Errorf("one in place of another: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"holdfast/internal/store"
@@ -46,10 +47,17 @@ func (l Limited) judge(ctx context.Context, conds []store.Cmp, op store.Op) erro
 			}
 		}
 		return false, err
-	}, func(key string) (is, void bool, err error) {
-		_, is, err = l.Get(ctx, key)
+	}, func(key string) (kvs []store.KV, void bool, err error) {
+		if strings.HasSuffix(key, "/") {
+			kvs, _, err = l.List(ctx, key)
+			return kvs, false, err
+		}
+		kv, is, err := l.Get(ctx, key)
+		if is {
+			kvs = []store.KV{kv}
+		}
 		void = !is && slices.ContainsFunc(conds, func(c store.Cmp) bool { return c.Key == key && c.Rev != 0 })
-		return is, void && err == nil, err
+		return kvs, void && err == nil, err
 	})
 	if refused != nil {
 		l.Refused(a, refused)
