@@ -3,11 +3,16 @@ package drain
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/evacuate"
+	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
@@ -87,6 +92,45 @@ func TestWordsOfAHostThatRunsGuestsOnly(t *testing.T) {
 			if (err == nil) != (c.want == "") || err != nil && (!errors.Is(err, store.ErrDefinite) || !strings.Contains(refused.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
+		})
+	}
+}
+
+// TestAGuestIsNotSentWhereItIsReported: what an earlier move has left at the target is in its report for
+// some seconds more, and members refuse the word for that long. The move waits, and not for ever.
+func TestAGuestIsNotSentWhereItIsReported(t *testing.T) {
+	for name, goes := range map[string]bool{"what came is ended": true, "it is defined there": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t)
+				p.stop("h1")
+				refused := 0
+				p.sender = NewSender(&Sender{Host: "h1", Guests: pairSide{p, "h1"}, Seen: p.seen, Log: slog.New(slog.DiscardHandler), Store: storetest.Limited{
+					Store: p.client["h1"], Host: "h1", Permits: func(a store.Attempt) error { _, err := PermitsCarry(a); return err },
+					Refused: func(store.Attempt, error) { refused++ },
+				}})
+				p.set(func() {
+					p.states["h2"] = libvirt.VMOff
+					p.ends, p.at = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left
+				})
+				putRecord(t, p.client["h2"], "fleet/h2", `{"host":{"name":"h2"},"vms":[{"uuid":"uuid-a"}]}`)
+				time.Sleep(10 * time.Second)
+				var ended sync.WaitGroup
+				if goes {
+					ended.Go(func() {
+						time.Sleep(10 * time.Second)
+						putRecord(t, p.client["h2"], "fleet/h2", `{"host":{"name":"h2"}}`)
+						p.set(func() { delete(p.states, "h2") })
+					})
+				}
+				began := time.Now()
+				err := p.send()
+				took := time.Since(began)
+				ended.Wait()
+				if refused == 0 || goes && err != nil || !goes && (err == nil || !strings.Contains(err.Error(), "virsh undefine") || took > 2*freeWithin) {
+					t.Errorf("refused %d times, then %v after %s", refused, err, took)
+				}
+			})
 		})
 	}
 }

@@ -172,8 +172,9 @@ func (s *Sender) lock(ctx context.Context, uuid string) (unlock func(), err erro
 // libvirt did not have it.
 func (s *Sender) put(ctx context.Context, c *carry, to cluster.HostID) error {
 	for end := time.Now().Add(freeWithin); ; {
+		reported := s.reported(to, c.UUID)
 		why, err := s.putOnce(ctx, c, to)
-		if errors.Is(err, store.ErrDefinite) && s.reported(to, c.UUID) {
+		if errors.Is(err, store.ErrDefinite) && (reported || s.reported(to, c.UUID)) {
 			// Members refuse it for that, on a host that runs guests only. What came by an earlier move
 			// and was ended there is in that host's report for some seconds more.
 			why, err = fmt.Sprintf("%s reports that it has it already: %v", to, err), nil
