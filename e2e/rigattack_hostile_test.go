@@ -261,7 +261,6 @@ func manyKeys(ctx context.Context, h *attacker) error {
 	}
 	self := cluster.HostID(h.Host)
 	event := records.Encode(cluster.Event{Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, Detail: h.Host + " in maintenance"})
-	carry := fmt.Appendf(nil, `{"from":%q}`, h.Host)
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) {
 		h.put(ctx, stores[m], "request", records.KeyRequests+random(16), []byte("2026-01-02T03:04:05Z"))
 	})
@@ -272,7 +271,8 @@ func manyKeys(ctx context.Context, h *attacker) error {
 		h.put(ctx, stores[m], "event", key, event)
 	})
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) {
-		h.put(ctx, stores[m], "carry", "fleet-carry/h1/"+uuid(), carry)
+		guest := uuid() // refused, and not before the member has read what there is to do
+		h.put(ctx, stores[m], "carry", "fleet-carry/h1/"+guest, fmt.Appendf(nil, `{"uuid":%q,"from":%q,"live":true}`, guest, h.Host))
 	})
 	return nil
 }

@@ -374,14 +374,17 @@ func (r *rig) cleanedUp(t testing.TB) {
 			return len(f) > 2 && f[0] == kind && f[1] == h
 		})
 	}
-	for _, kind := range []string{"fleet/", "log/", "fleet-carry/"} {
+	for _, kind := range []string{"fleet/", "log/"} {
 		if !wrote(usage, kind) {
 			t.Errorf("the usage does not name what %s has written of %s", h, kind)
 		}
 	}
+	if wrote(usage, "fleet-carry/") {
+		t.Errorf("%s has written words about guests, and no job has any leave it", h)
+	}
 	t.Log(r.command(t, m, "store", "clean", h, "--yes", "--moves", "--config", lab.AgentConfig))
 	usage = r.command(t, m, "store", "usage", "--config", lab.AgentConfig)
-	for _, kind := range []string{"log/", "fleet-carry/", "upgrade-probe/"} {
+	for _, kind := range []string{"log/", "upgrade-probe/"} {
 		if wrote(usage, kind) {
 			t.Errorf("what %s has written of %s is still there:\n%s", h, kind, usage)
 		}

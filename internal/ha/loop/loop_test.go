@@ -267,7 +267,15 @@ func TestTheLogIsKeptShort(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		for i := range keepRequests + 250 {
+			if _, _, err := c.Txn(w.t.Context(), nil, []store.Op{{Key: fmt.Sprint(records.KeyRequests, i), Value: []byte("2026-01-02T03:04:05Z")}}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		time.Sleep(2 * trimEvery)
+		if kvs, _, err := c.List(w.t.Context(), records.KeyRequests); err != nil || len(kvs) != keepRequests {
+			t.Errorf("%d requests, %v", len(kvs), err)
+		}
 		kvs, _, err := c.List(w.t.Context(), records.KeyLog)
 		by := map[bool]int{}
 		for _, kv := range kvs {
