@@ -191,6 +191,51 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 	}
 }
 
+// TestAFloodOfWords, on a real member: with a guest host's certificate nothing is said of guests while
+// no job empties the host, and not without end while one does.
+func TestAFloodOfWords(t *testing.T) {
+	a := newAuthority(t, t.TempDir())
+	at := realMember(t, a)
+	member, thief := a.open(at, "h1"), a.open(at, "g1")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	words := func(first, n int) (ops []store.Op) {
+		for i := range n {
+			guest := fmt.Sprint("u", first+i)
+			ops = append(ops, store.Op{Key: "fleet-carry/g2/" + guest, Value: fmt.Appendf(nil, `{"from":"g1","uuid":%q}`, guest)})
+		}
+		return ops
+	}
+	if _, _, err := thief.Txn(ctx, nil, words(0, 1)); !errors.Is(err, store.ErrDefinite) || !strings.Contains(err.Error(), "no job empties host g1") {
+		t.Errorf("without a job: %v", err)
+	}
+	for _, key := range []string{"job/todo/g1/", "job/step/d1/g1/drain", "fleet/g2"} {
+		kvs, _, _ := emptied(key)
+		if _, _, err := member.Txn(ctx, nil, []store.Op{{Key: kvs[0].Key, Value: kvs[0].Value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const most, each = 512, 64 // of a host, of a transaction
+	for i := range most / each {
+		if _, _, err := thief.Txn(ctx, nil, words(i*each, each)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon, end := context.WithTimeout(ctx, 2*time.Second) // the client tries again
+	defer end()
+	if _, _, err := thief.Txn(soon, nil, words(most, 1)); !errors.Is(err, store.ErrRetry) || !strings.Contains(err.Error(), "at most 512 are allowed at a time") {
+		t.Errorf("one more: %v", err)
+	}
+	kvs, _, err := member.List(ctx, "fleet-carry/")
+	if err != nil || len(kvs) != most {
+		t.Errorf("%d words, %v", len(kvs), err)
+	}
+	// Of one that is there it still says what has become of it.
+	if _, _, err := thief.Txn(ctx, nil, words(0, 1)); err != nil {
+		t.Errorf("a word that is there: %v", err)
+	}
+}
+
 // TestValuesOfAGuestHost: what it may write under a key of its own has the form that its agent
 // writes, and a size.
 func TestValuesOfAGuestHost(t *testing.T) {

@@ -354,25 +354,27 @@ func (g *guard) beside(ctx context.Context, key string) ([]store.KV, error) {
 // come on top of it once.
 func (g *guard) few(ctx context.Context, name string, puts []string) error {
 	for _, r := range g.rules.Rates {
-		mine := map[string]bool{}
+		more := map[string]bool{} // that it would have beside those that are there
 		for _, k := range puts {
 			if r.Most > 0 && strings.HasPrefix(k, r.Prefix) {
-				mine[k] = true
+				more[k] = true
 			}
 		}
-		if len(mine) == 0 {
+		if len(more) == 0 {
 			continue
 		}
 		kvs, err := g.beside(ctx, r.Prefix)
 		if err != nil {
 			return err
 		}
+		has := 0
 		for _, kv := range kvs {
+			delete(more, kv.Key)
 			if host, _ := r.Writer(kv); host == name {
-				mine[kv.Key] = true
+				has++
 			}
 		}
-		if len(mine) > r.Most {
+		if len(more) > 0 && has+len(more) > r.Most {
 			return status.Error(codes.ResourceExhausted, forNow(name, "has too many of %s: at most %d are allowed at a time", r.Prefix, r.Most).Error())
 		}
 	}
