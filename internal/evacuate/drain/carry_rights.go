@@ -112,7 +112,8 @@ func lacks(a store.Attempt, to cluster.HostID, guest string) error {
 	case r.Blind || r.Forgotten:
 		return fmt.Errorf("%w: it is not known which guests host %s has", store.ErrNotYours, to)
 	case slices.ContainsFunc(r.VMs, func(vm inventory.VM) bool { return vm.UUID == guest }):
-		return fmt.Errorf("%w: host %s reports that it has guest %.80q already; if it is only defined there: virsh undefine it", store.ErrNotYours, to, guest)
+		return fmt.Errorf("%w: host %s reports that it has guest %.80q already; if it is only defined there: virsh undefine it",
+			store.ErrNotYours, to, guest)
 	}
 	return nil
 }

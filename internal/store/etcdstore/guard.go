@@ -375,7 +375,8 @@ func (g *guard) few(ctx context.Context, name string, puts []string) error {
 			}
 		}
 		if len(more) > 0 && has+len(more) > r.Most {
-			return status.Error(codes.ResourceExhausted, forNow(name, "has too many of %s: at most %d are allowed at a time", r.Prefix, r.Most).Error())
+			err := forNow(name, "has too many of %s: at most %d are allowed at a time", r.Prefix, r.Most)
+			return status.Error(codes.ResourceExhausted, err.Error())
 		}
 	}
 	return nil
