@@ -18,15 +18,18 @@ import (
 // What one host without a member may take of a member. An honest one reports every 10 s,
 // some 10 to 100 KiB, and writes some records for each guest that leaves it.
 const (
-	maxStreams   = 256  // of one connection, also of members
-	maxCalls     = 32   // calls under way, watches among them
-	maxReads     = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
-	maxWrites    = 4    // of these, transactions, of up to 2 MiB
-	maxWatches   = 64   // in all its streams
-	writesBurst  = 1000 // writes of keys at once, and then
-	writesEvery  = 50 * time.Millisecond
-	bytesBurst   = 8 << 20         // bytes at once, and then
-	bytesPerSec  = 64 << 10        // so that what the store keeps of 10 minutes stays below GuestsShare
+	maxStreams  = 256  // of one connection, also of members
+	maxCalls    = 32   // calls under way, watches among them
+	maxReads    = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
+	maxWrites   = 4    // of these, transactions, of up to 2 MiB
+	maxWatches  = 64   // in all its streams
+	writesBurst = 1000 // writes of keys at once, and then
+	writesEvery = 50 * time.Millisecond
+	bytesBurst  = 8 << 20  // bytes at once, and then
+	bytesPerSec = 64 << 10 // so that what the store keeps of 10 minutes stays below GuestsShare
+	// afterRefusal is how long a write that is refused is under way still: with maxWrites, 200 in a second. An
+	// honest host has hardly any; one that makes thousands would take the processors of a member.
+	afterRefusal = 20 * time.Millisecond
 	waitForReads = 5 * time.Second // for a read of the same host to end
 	// maxAllReads are the reads of all such hosts together.
 	maxAllReads = 64

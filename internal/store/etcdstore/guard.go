@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/internal/pki"
+	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -149,6 +150,7 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		return resp, err
 	case *pb.TxnRequest:
 		if err := g.mayWrite(ctx, name, r); err != nil {
+			sleep.For(ctx, afterRefusal) // it holds one of the host's few writes at once
 			return nil, err
 		}
 		return next(ctx, req)
