@@ -330,9 +330,9 @@ func (s *raid) want(t testing.TB, value []byte) cluster.Want {
 // allowed is what the host writes with right, so that what was refused was refused for its own reason. All of it is undone.
 func (s *raid) allowed(t testing.TB) {
 	t.Helper()
-	may := func(what string, conds []*pb.Compare, op *pb.RequestOp) {
+	may := func(what string, conds []*pb.Compare, ops ...*pb.RequestOp) {
 		t.Helper()
-		if got, err := s.txn(t, conds, op); err != nil || !got.GetSucceeded() {
+		if got, err := s.txn(t, conds, ops...); err != nil || !got.GetSucceeded() {
 			t.Errorf("%s: %v, %v", what, got, err)
 		}
 	}
@@ -342,9 +342,10 @@ func (s *raid) allowed(t testing.TB) {
 		kv := s.r.kept(t, s.member)[key]
 		w := s.want(t, kv.GetValue())
 		w.SetRest(self, on)
-		may("its own maintenance", unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)))
+		_, err := s.txn(t, unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)))
+		s.denied(t, "its own maintenance without a word in the log", err)
 		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, Detail: s.self + map[bool]string{true: " in maintenance", false: " out of maintenance"}[on]}
-		may("its own word in the log", nil, put(records.LogKey(e, 1), records.Encode(e)))
+		may("its own maintenance", unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)), put(records.LogKey(e, 1), records.Encode(e)))
 		s.told = append(s.told, e.Detail)
 	}
 	kv := s.r.kept(t, s.member)["fleet/"+s.self]

@@ -186,7 +186,13 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 		}
 	}
 	rest := cluster.Want{Run: true, Rest: []cluster.HostID{"g1"}}
-	if _, ok, err := thief.Txn(ctx, []store.Cmp{{Key: records.WantKey(r), Rev: revs[records.WantKey(r)]}}, []store.Op{{Key: records.WantKey(r), Value: records.Encode(rest)}}); !ok || err != nil {
+	conds := []store.Cmp{{Key: records.WantKey(r), Rev: revs[records.WantKey(r)]}}
+	asks := []store.Op{{Key: records.WantKey(r), Value: records.Encode(rest)}}
+	if _, ok, err := thief.Txn(ctx, conds, asks); ok || !errors.Is(err, store.ErrDefinite) {
+		t.Errorf("its own maintenance without a word in the log: %t, %v", ok, err)
+	}
+	asks = append(asks, store.Op{Key: records.KeyLog + "00000000000000000002-g1-2", Value: records.Encode(event)})
+	if _, ok, err := thief.Txn(ctx, conds, asks); !ok || err != nil {
 		t.Errorf("its own maintenance: %t, %v", ok, err)
 	}
 }
@@ -351,13 +357,27 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 			t.Errorf("%s: without a condition: %v", name, err)
 		}
 		a.Guarded = true
-		if err := permits(a); (err == nil) != c.want {
-			t.Errorf("%s: %v, want permitted %t", name, err, c.want)
+		if err := permits(a); err == nil {
+			t.Errorf("%s: permitted without an event", name)
+		}
+		for _, by := range []string{"g1", "g3"} {
+			a.With = map[string][]byte{}
+			for n, detail := range []string{"nothing new", "g1 in maintenance"} {
+				e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: cluster.HostID(by), Resource: cluster.MgmtVM, Detail: detail}
+				a.With[records.LogKey(e, uint64(n))] = records.Encode(e)
+			}
+			if err := permits(a); (err == nil) != (c.want && by == "g1") {
+				t.Errorf("%s, with events by %s: %v, want permitted %t", name, by, err, c.want)
+			}
 		}
 	}
 	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}), Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Rest: []cluster.HostID{"g1"}})}
-	if err := permits(a); err != nil {
-		t.Errorf("out of maintenance: %v", err)
+	for detail, want := range map[string]bool{"g1 out of maintenance": true, "g1 in maintenance": false} {
+		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: "g1", Resource: cluster.MgmtVM, Detail: detail}
+		a.With = map[string][]byte{records.LogKey(e, 1): records.Encode(e)}
+		if err := permits(a); (err == nil) != want {
+			t.Errorf("out of maintenance, by the event %q: %v", detail, err)
+		}
 	}
 }
 

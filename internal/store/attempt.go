@@ -12,10 +12,11 @@ import (
 type Attempt struct {
 	Host    string // who asks, by its certificate
 	Key     string
-	Value   []byte // nil: the key is to be deleted
-	Looked  bool   // what follows is known
-	Old     []byte // what is there; nil: nothing
-	Guarded bool   // the write is applied only if Old is still there then
+	Value   []byte            // nil: the key is to be deleted
+	With    map[string][]byte // what the same transaction puts, by key
+	Looked  bool              // what follows is known
+	Old     []byte            // what is there; nil: nothing
+	Guarded bool              // the write is applied only if Old is still there then
 	// There has what is stored at the other keys that the rule has asked for by Beside.
 	There map[string][]KV
 }

@@ -138,6 +138,7 @@ func permitsRest(a store.Attempt) error {
 		return err
 	}
 	self := cluster.HostID(a.Host)
+	detail := wantDetail(old, next)
 	old.SetRest(self, slices.Contains(next.Rest, self))
 	if len(old.Rest)+len(next.Rest) == 0 {
 		old.Rest, next.Rest = nil, nil
@@ -145,5 +146,19 @@ func permitsRest(a store.Attempt) error {
 	if !reflect.DeepEqual(old, next) {
 		return fmt.Errorf("%w: a host may say of itself that it is in maintenance, and nothing else", store.ErrNotYours)
 	}
-	return nil
+	return saysSo(a, detail)
+}
+
+// saysSo wants the event of the change in the same transaction: what is asked for is in the log, and as
+// seldom as events may be.
+func saysSo(a store.Attempt, detail string) error {
+	for key, value := range a.With {
+		if writerOf(key) != a.Host {
+			continue
+		}
+		if e, err := records.Decode[cluster.Event](store.KV{Key: key, Value: value}, false); err == nil && e.Detail == detail {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: want the event of it in the same transaction", store.ErrForm)
 }

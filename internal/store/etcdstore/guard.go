@@ -277,13 +277,21 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) err
 			return denied(name, "compare anything but the revision of a key")
 		}
 	}
-	var keys, puts []string
-	bytes := 0
+	var all []store.Attempt
+	with := map[string][]byte{}
 	for _, op := range r.GetSuccess() {
 		a, err := g.attempt(name, op)
 		if err != nil {
 			return err
 		}
+		if all = append(all, a); a.Value != nil {
+			with[a.Key] = a.Value
+		}
+	}
+	var keys, puts []string
+	bytes := 0
+	for _, a := range all {
+		a.With = with
 		if void, err := g.judge(ctx, a, r.GetCompare()); err != nil || void {
 			return err
 		}

@@ -24,8 +24,14 @@ type Limited struct {
 // Txn implements store.Store.
 func (l Limited) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (int64, bool, error) {
 	if l.Exempt == nil || !l.Exempt() {
+		with := map[string][]byte{}
 		for _, op := range ops {
-			if err := l.judge(ctx, conds, op); err != nil {
+			if op.Value != nil {
+				with[op.Key] = op.Value
+			}
+		}
+		for _, op := range ops {
+			if err := l.judge(ctx, conds, op, with); err != nil {
 				return 0, false, err
 			}
 		}
@@ -33,8 +39,8 @@ func (l Limited) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (in
 	return l.Store.Txn(ctx, conds, ops)
 }
 
-func (l Limited) judge(ctx context.Context, conds []store.Cmp, op store.Op) error {
-	a := store.Attempt{Host: l.Host, Key: op.Key, Value: op.Value}
+func (l Limited) judge(ctx context.Context, conds []store.Cmp, op store.Op, with map[string][]byte) error {
+	a := store.Attempt{Host: l.Host, Key: op.Key, Value: op.Value, With: with}
 	_, refused, err := store.Judge(a, l.Permits, func(a *store.Attempt) (bool, error) {
 		kv, ok, err := l.Get(ctx, op.Key)
 		if ok {
