@@ -1,9 +1,11 @@
 package etcdstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -47,12 +49,12 @@ const (
 	// answerWithin bounds a call of a host without a member, watches aside: to send the
 	// request, and to take the answer. A list of 3,000 hosts takes less than a second.
 	answerWithin = 30 * time.Second
-	// smallBody is what a request may have that writes nothing, bytes.
+	// smallBody is what a message may have that writes nothing, bytes.
 	smallBody = 16 << 10
 )
 
 // allowed are the calls that hosts without a member may make, with the bytes that a request
-// may have; 0: a stream, whose messages etcd bounds.
+// may have; 0: a stream, each message of which may have smallBody.
 var allowed = map[string]int64{
 	pb.KV_Range_FullMethodName:           smallBody,
 	pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
@@ -128,13 +130,26 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 		return
 	}
 	defer leave()
-	if size > 0 {
-		r.Body = http.MaxBytesReader(w, r.Body, size)
+	if size == 0 {
+		r.Body = &messages{ReadCloser: r.Body}
+	} else {
 		until, rc := time.Now().Add(answerWithin), http.NewResponseController(w)
 		if rc.SetReadDeadline(until) != nil || rc.SetWriteDeadline(until) != nil {
 			refuse(codes.Internal, "the call can not be bounded in time")
 			return
 		}
+		msg, err := readMessage(r.Body, size)
+		if err != nil {
+			refuse(codes.ResourceExhausted, err.Error())
+			return
+		}
+		if method == pb.KV_Txn_FullMethodName {
+			if err := checkTxn(msg[envelope:]); err != nil {
+				refuse(codes.PermissionDenied, deniedText(name, "%v", err))
+				return
+			}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(msg))
 	}
 	server.ServeHTTP(w, r)
 }

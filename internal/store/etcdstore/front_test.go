@@ -79,6 +79,15 @@ func frontBodies(t *testing.T, c *cluster) {
 	if err == nil && resp.Trailer.Get("Grpc-Status") == "0" {
 		t.Error("a read whose request has 1 MiB is answered")
 	}
+	// A million writes of nothing have 2 MB, and 100 MB when they are decoded.
+	ops := envelop(false, 2<<20-512<<10, bytes.Repeat([]byte{2<<3 | 2, 0}, 1<<20-256<<10))
+	resp, _, err = c.ask(t, "g1", http.MethodPost, pb.KV_Txn_FullMethodName, grpcType, bytes.NewReader(ops))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := resp.Header.Get("Grpc-Message"); resp.Header.Get("Grpc-Status") != "7" || !strings.Contains(text, "more than 128") {
+		t.Errorf("a transaction of a million writes: status %q: %s", resp.Header.Get("Grpc-Status"), text)
+	}
 }
 
 // frontPages: what etcd tells beside its calls is for members.

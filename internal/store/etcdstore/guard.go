@@ -21,6 +21,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"holdfast/internal/pki"
 	"holdfast/internal/sleep"
@@ -149,9 +150,13 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 		}
 		return resp, err
 	case *pb.TxnRequest:
-		if err := g.mayWrite(ctx, name, r); err != nil {
+		failed, err := g.mayWrite(ctx, name, r)
+		if err != nil {
 			sleep.For(ctx, afterRefusal) // it holds one of the host's few writes at once
 			return nil, err
+		}
+		if failed != nil {
+			return failed, nil
 		}
 		return next(ctx, req)
 	case *pb.AlarmRequest:
@@ -267,60 +272,67 @@ func (g *guard) redact(r *pb.RangeResponse) {
 }
 
 // mayWrite allows transactions of our own form: conditions on revisions, writes of
-// single keys of which each is permitted, nothing otherwise.
-func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) error {
+// single keys of which each is permitted, nothing otherwise. What the transaction has is
+// taken from the bounds before it is judged: to be judged and refused costs as well.
+// failed: it fails by itself, this is the answer, and it must not reach etcd, which puts
+// each transaction with writes through raft, whole.
+func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) (failed *pb.TxnResponse, err error) {
 	if len(r.GetFailure()) > 0 {
-		return denied(name, "write when conditions do not hold")
+		return nil, denied(name, "write when conditions do not hold")
 	}
 	for _, c := range r.GetCompare() {
 		if t := c.GetTarget(); t == pb.Compare_VALUE || t == pb.Compare_LEASE || len(c.GetRangeEnd()) > 0 {
-			return denied(name, "compare anything but the revision of a key")
+			return nil, denied(name, "compare anything but the revision of a key")
 		}
 	}
-	var all []store.Attempt
+	var attempts []store.Attempt
+	var keys, puts []string
 	with := map[string][]byte{}
 	for _, op := range r.GetSuccess() {
 		a, err := g.attempt(name, op)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if all = append(all, a); a.Value != nil {
+		if attempts, keys = append(attempts, a), append(keys, a.Key); a.Value != nil {
+			puts = append(puts, a.Key)
 			with[a.Key] = a.Value
 		}
 	}
-	var keys, puts []string
-	bytes := 0
-	for _, a := range all {
+	// All of it is in the log of raft: conditions and fields that nobody knows, too.
+	if err := g.bounds.write(name, time.Now(), keys, proto.Size(r)); err != nil {
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	for _, a := range attempts {
 		a.With = with
-		if void, err := g.judge(ctx, a, r.GetCompare()); err != nil || void {
-			return err
-		}
-		keys, bytes = append(keys, a.Key), bytes+len(a.Key)+len(a.Value)
-		if a.Value != nil {
-			puts = append(puts, a.Key)
+		if failed, err := g.judge(ctx, a, r.GetCompare()); err != nil || failed != nil {
+			return failed, err
 		}
 	}
-	if err := g.bounds.write(name, time.Now(), keys, bytes); err != nil {
-		return status.Error(codes.ResourceExhausted, err.Error())
-	}
-	return g.few(ctx, name, puts)
+	return nil, g.few(ctx, name, puts)
 }
 
-// judge puts a write to the rules. void: the transaction fails by itself.
-func (g *guard) judge(ctx context.Context, a store.Attempt, conds []*pb.Compare) (void bool, err error) {
+// judge puts a write to the rules. failed: the transaction fails by itself.
+func (g *guard) judge(ctx context.Context, a store.Attempt, conds []*pb.Compare) (failed *pb.TxnResponse, err error) {
+	var at *pb.ResponseHeader // of the read by which it fails
 	void, refused, err := store.Judge(a, g.rules.Permits,
-		func(a *store.Attempt) (bool, error) { return g.look(ctx, a, conds) },
+		func(a *store.Attempt) (void bool, err error) {
+			at, void, err = g.look(ctx, a, conds)
+			return void, err
+		},
 		func(key string) (kvs []store.KV, void bool, err error) {
-			kvs, err = g.beside(ctx, key)
+			kvs, at, err = g.beside(ctx, key)
 			void = len(kvs) == 0 && slices.ContainsFunc(conds, func(c *pb.Compare) bool { // it wants what is not there
 				return string(c.GetKey()) == g.prefix+key && c.GetResult() == pb.Compare_EQUAL && c.GetModRevision()+c.GetCreateRevision() != 0
 			})
 			return kvs, void && err == nil, err
 		})
-	if refused != nil {
-		err = denied(a.Host, "write %.200q: %v", a.Key, refused)
+	switch {
+	case refused != nil:
+		return nil, denied(a.Host, "write %.200q: %v", a.Key, refused)
+	case err != nil || !void:
+		return nil, err
 	}
-	return void, err
+	return &pb.TxnResponse{Header: at}, nil
 }
 
 // attempt reads one write.
@@ -335,7 +347,7 @@ func (g *guard) attempt(name string, op *pb.RequestOp) (store.Attempt, error) {
 	case del != nil && len(del.GetRangeEnd()) == 0 && !del.GetPrevKv():
 		key = del.GetKey()
 	default:
-		return store.Attempt{}, denied(name, "do in a transaction anything but to write or delete a key")
+		return store.Attempt{}, denied(name, "%v", errForm)
 	}
 	short, ok := strings.CutPrefix(string(key), g.prefix)
 	if !ok {
@@ -347,16 +359,15 @@ func (g *guard) attempt(name string, op *pb.RequestOp) (store.Attempt, error) {
 var errStarting = errors.New("the member is starting")
 
 // beside reads a key, or all that begin with one that ends with "/". Keys are without the prefix.
-func (g *guard) beside(ctx context.Context, key string) ([]store.KV, error) {
+func (g *guard) beside(ctx context.Context, key string) (kvs []store.KV, at *pb.ResponseHeader, err error) {
 	resp, err := g.read(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var kvs []store.KV
 	for _, kv := range resp.Kvs {
 		kvs = append(kvs, store.KV{Key: strings.TrimPrefix(string(kv.Key), g.prefix), Value: kv.Value, ModRev: kv.ModRevision})
 	}
-	return kvs, nil
+	return kvs, resp.GetHeader(), nil
 }
 
 // few refuses a host to have more keys of a kind at a time than it may. It is asked after the
@@ -373,7 +384,7 @@ func (g *guard) few(ctx context.Context, name string, puts []string) error {
 		if len(more) == 0 {
 			continue
 		}
-		kvs, err := g.beside(ctx, r.Prefix)
+		kvs, _, err := g.beside(ctx, r.Prefix)
 		if err != nil {
 			return err
 		}
@@ -412,10 +423,10 @@ func (g *guard) read(ctx context.Context, key string) (*pb.RangeResponse, error)
 // look completes an attempt with what the store holds, by a linearizable read. void:
 // the transaction can not succeed, because it wants a revision of the key that is
 // over. One of the future is no guard: what is there then has not been looked at.
-func (g *guard) look(ctx context.Context, a *store.Attempt, conds []*pb.Compare) (void bool, err error) {
+func (g *guard) look(ctx context.Context, a *store.Attempt, conds []*pb.Compare) (at *pb.ResponseHeader, void bool, err error) {
 	resp, err := g.read(ctx, a.Key)
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	var now int64
 	if len(resp.Kvs) > 0 {
@@ -432,8 +443,8 @@ func (g *guard) look(ctx context.Context, a *store.Attempt, conds []*pb.Compare)
 		case want == now:
 			a.Guarded = true
 		case want != 0 && want <= resp.GetHeader().GetRevision():
-			return true, nil
+			return resp.GetHeader(), true, nil
 		}
 	}
-	return false, nil
+	return resp.GetHeader(), false, nil
 }
