@@ -23,6 +23,9 @@ const (
 	maxReads    = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
 	maxWrites   = 4    // of these, transactions, of up to 2 MiB
 	maxWatches  = 64   // in all its streams
+	maxPast     = 2    // watches that read what was before: each has up to 140 MB of that, decoded and encoded
+	asksBurst   = 256  // messages in streams of watches at once, and then
+	asksPerSec  = 128  // a client asks once a second for each watch how far it is
 	writesBurst = 1000 // writes of keys at once, and then
 	writesEvery = 50 * time.Millisecond
 	bytesBurst  = 8 << 20  // bytes at once, and then
@@ -59,6 +62,8 @@ type bounds struct {
 type share struct {
 	calls, watches int // under way; guarded by bounds.mu
 	reads, txns    chan struct{}
+	past           chan struct{} // watches that read what was before
+	asks           *rate.Limiter
 	writes, bytes  *rate.Limiter
 	kinds          []*rate.Limiter // as bounds.rates
 }
@@ -81,7 +86,8 @@ func (b *bounds) share(name string) *share {
 	s := b.of[name]
 	if s == nil {
 		s = &share{
-			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites),
+			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites), past: make(chan struct{}, maxPast),
+			asks:   rate.NewLimiter(asksPerSec, asksBurst),
 			writes: rate.NewLimiter(rate.Every(writesEvery), writesBurst), bytes: rate.NewLimiter(bytesPerSec, bytesBurst),
 		}
 		for _, r := range b.rates {
@@ -145,6 +151,36 @@ func (b *bounds) watch(name string, n int) error {
 	}
 	s.watches += n
 	return nil
+}
+
+// ask waits until a host may send one more message in its streams of watches.
+func (b *bounds) ask(ctx context.Context, name string) error {
+	b.mu.Lock()
+	asks := b.share(name).asks
+	b.mu.Unlock()
+	if asks.Allow() {
+		return nil
+	}
+	return asks.Wait(ctx)
+}
+
+// fromPast waits until a watch of a host may read what was before; caughtUp ends that.
+func (b *bounds) fromPast(ctx context.Context, name string) error {
+	b.mu.Lock()
+	past := b.share(name).past
+	b.mu.Unlock()
+	select {
+	case past <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return forNow(name, "has %d watches that read the past and do not end; at most %d are allowed", maxPast, maxPast)
+	}
+}
+
+func (b *bounds) caughtUp(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	<-b.share(name).past
 }
 
 // write takes the writes of a transaction from what the host may write, all or none of

@@ -49,21 +49,23 @@ const (
 	// answerWithin bounds a call of a host without a member, watches aside: to send the
 	// request, and to take the answer. A list of 3,000 hosts takes less than a second.
 	answerWithin = 30 * time.Second
+	// messageWithin bounds the time for one message in a stream of answers.
+	messageWithin = 10 * time.Second
 	// smallBody is what a message may have that writes nothing, bytes.
 	smallBody = 16 << 10
 )
 
 // allowed are the calls that hosts without a member may make, with the bytes that a request
-// may have; 0: a stream, each message of which may have smallBody.
+// may have, or each message of a stream.
 var allowed = map[string]int64{
 	pb.KV_Range_FullMethodName:           smallBody,
 	pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
-	pb.Watch_Watch_FullMethodName:        0,
+	pb.Watch_Watch_FullMethodName:        smallBody,
 	pb.Maintenance_Alarm_FullMethodName:  smallBody,
 	pb.Maintenance_Status_FullMethodName: smallBody,
 	pb.Cluster_MemberList_FullMethodName: smallBody,
 	healthpb.Health_Check_FullMethodName: smallBody,
-	healthpb.Health_Watch_FullMethodName: 0,
+	healthpb.Health_Watch_FullMethodName: smallBody,
 }
 
 // install has etcd hand every request to the front: all paths but "/", which has neither
@@ -130,28 +132,71 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 		return
 	}
 	defer leave()
-	if size == 0 {
-		r.Body = &messages{ReadCloser: r.Body}
-	} else {
-		until, rc := time.Now().Add(answerWithin), http.NewResponseController(w)
-		if rc.SetReadDeadline(until) != nil || rc.SetWriteDeadline(until) != nil {
-			refuse(codes.Internal, "the call can not be bounded in time")
-			return
-		}
-		msg, err := readMessage(r.Body, size)
-		if err != nil {
-			refuse(codes.ResourceExhausted, err.Error())
-			return
-		}
-		if method == pb.KV_Txn_FullMethodName {
-			if err := checkTxn(msg[envelope:]); err != nil {
-				refuse(codes.PermissionDenied, deniedText(name, "%v", err))
-				return
-			}
-		}
-		r.Body = io.NopCloser(bytes.NewReader(msg))
+	until, rc := time.Now().Add(answerWithin), http.NewResponseController(w)
+	if method == pb.Watch_Watch_FullMethodName {
+		m := newMessages(r.Context(), r.Body)
+		r = r.WithContext(context.WithValue(r.Context(), messagesKey{}, m))
+		r.Body = m
+	} else if !f.whole(r, rc, until, size, name, refuse) {
+		return
+	}
+	if method == pb.Watch_Watch_FullMethodName || method == healthpb.Health_Watch_FullMethodName {
+		w = &timely{ResponseWriter: w, rc: rc, within: messageWithin}
+	} else if err := rc.SetWriteDeadline(until); err != nil {
+		refuse(codes.Internal, unboundedText)
+		return
 	}
 	server.ServeHTTP(w, r)
+}
+
+const unboundedText = "the call can not be bounded in time"
+
+// whole reads the message of a call, and looks at its form as far as that says what it takes to decode it. false: it
+// was refused.
+func (f *front) whole(r *http.Request, rc *http.ResponseController, until time.Time, size int64, name string, refuse func(codes.Code, string)) bool {
+	if err := rc.SetReadDeadline(until); err != nil {
+		refuse(codes.Internal, unboundedText)
+		return false
+	}
+	msg, err := readMessage(r.Body, size)
+	if err != nil {
+		refuse(codes.ResourceExhausted, err.Error())
+		return false
+	}
+	if r.URL.Path == pb.KV_Txn_FullMethodName {
+		if err := checkTxn(msg[envelope:]); err != nil {
+			refuse(codes.PermissionDenied, deniedText(name, "%v", err))
+			return false
+		}
+	}
+	r.Body = io.NopCloser(bytes.NewReader(msg))
+	return true
+}
+
+// timely ends a stream of which a message is not taken in time: the member keeps what it has to say meanwhile.
+type timely struct {
+	http.ResponseWriter
+	rc     *http.ResponseController
+	within time.Duration
+	under  bool // a message is under way
+}
+
+// Write begins a message, or goes on with it.
+func (t *timely) Write(p []byte) (int, error) {
+	if !t.under {
+		t.under = true
+		if err := t.rc.SetWriteDeadline(time.Now().Add(t.within)); err != nil {
+			return 0, fmt.Errorf("bound a message in time: %w", err)
+		}
+	}
+	return t.ResponseWriter.Write(p)
+}
+
+// Flush ends a message. Who flushes is told of no error: the stream has ended then.
+func (t *timely) Flush() {
+	if t.rc.Flush() == nil && t.under {
+		t.under = t.rc.SetWriteDeadline(time.Time{}) != nil
+	}
 }
 
 // refuseCall is the answer of gRPC to a call that is not begun: headers only.

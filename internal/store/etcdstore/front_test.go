@@ -54,6 +54,7 @@ func TestFront(t *testing.T) {
 	insist(t, c.open(t, c.prefix()), "state/owner", "h1")
 	t.Run("rights before bodies", func(t *testing.T) { frontBodies(t, c) })
 	t.Run("pages", func(t *testing.T) { frontPages(t, c) })
+	t.Run("large watches", func(t *testing.T) { frontLargeWatches(t, c) })
 	t.Run("watches", func(t *testing.T) { frontWatches(t, c) })
 	t.Run("revoked", func(t *testing.T) { frontRevoked(t, c) })
 	t.Run("room", func(t *testing.T) { frontRoom(t, c) })
@@ -104,6 +105,26 @@ func frontPages(t *testing.T, c *cluster) {
 	resp, text, err := c.ask(t, "h2", http.MethodGet, "/metrics", "", nil)
 	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("etcd_server_has_leader")) {
 		t.Errorf("metrics for a member: %v, %.80s", err, text)
+	}
+}
+
+// frontLargeWatches: what a stream of watches is sent is bounded before it is decoded, and in its form.
+func frontLargeWatches(t *testing.T, c *cluster) {
+	one := &cluster{members: c.members, issue: c.issue, only: c.members[0]}
+	g := one.as(t, "g1")
+	insist(t, g, "own/g1", "x") // there is a connection
+	for name, filters := range map[string]int{"three filters": 3, "many filters": 100_000} {
+		s, err := pb.NewWatchClient(g.etcd.ActiveConnection()).Watch(try.Context(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := &pb.WatchCreateRequest{Key: []byte(c.prefix() + "own/g1"), Filters: make([]pb.WatchCreateRequest_FilterType, filters)}
+		if err := s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Recv(); err == nil {
+			t.Errorf("a watch with %s: %v", name, r)
+		}
 	}
 }
 

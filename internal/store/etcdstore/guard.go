@@ -52,6 +52,7 @@ type guard struct {
 	bounds  *bounds
 	front   *front
 	ranges  atomic.Pointer[ranger] // the member, when it has started
+	rev     atomic.Pointer[func() int64]
 }
 
 // ranger is the linearizable read of a member.
@@ -102,6 +103,8 @@ func (g *guard) serves(e *embed.Etcd) {
 	}
 	r := ranger(e.Server.Range)
 	g.ranges.Store(&r)
+	rev := e.Server.KV().Rev
+	g.rev.Store(&rev)
 	g.bounds.serves(e)
 	g.front.serves(e)
 }
@@ -180,58 +183,9 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	case info.FullMethod != pb.Watch_Watch_FullMethodName:
 		return denied(name, "call %s", info.FullMethod)
 	}
-	w := &guardedWatch{ServerStream: ss, g: g, name: name}
+	w := &guardedWatch{ServerStream: ss, g: g, name: name, past: make(chan struct{}, 1)}
 	defer w.end()
 	return next(srv, w)
-}
-
-// guardedWatch looks at what a stream of watches asks for, and counts the watches.
-type guardedWatch struct {
-	grpc.ServerStream
-	g     *guard
-	name  string
-	count atomic.Int64
-}
-
-// SendMsg counts a watch as ended when the member says so, which it does once.
-func (w *guardedWatch) SendMsg(m any) error {
-	if r, ok := m.(*pb.WatchResponse); ok && r.GetCanceled() {
-		w.count.Add(-1)
-		_ = w.g.bounds.watch(w.name, -1) // fewer are never refused
-	}
-	return w.ServerStream.SendMsg(m)
-}
-
-func (w *guardedWatch) end() {
-	_ = w.g.bounds.watch(w.name, -int(w.count.Load()))
-}
-
-// RecvMsg ends the stream at a watch that may not be.
-func (w *guardedWatch) RecvMsg(m any) error {
-	if err := w.ServerStream.RecvMsg(m); err != nil {
-		return err
-	}
-	req, ok := m.(*pb.WatchRequest)
-	if !ok {
-		return denied(w.name, "send %T", m)
-	}
-	c := req.GetCreateRequest()
-	if c == nil {
-		return nil
-	}
-	if err := w.g.within(w.name, c.GetKey(), c.GetRangeEnd()); err != nil {
-		return err
-	}
-	for _, secret := range w.g.rules.Secret {
-		if key := []byte(w.g.prefix + secret); covers(c.GetKey(), c.GetRangeEnd(), key) {
-			return denied(w.name, "watch %s", secret)
-		}
-	}
-	if err := w.g.bounds.watch(w.name, 1); err != nil {
-		return status.Error(codes.ResourceExhausted, err.Error())
-	}
-	w.count.Add(1)
-	return nil
 }
 
 // covers reports whether a range holds a key. Without an end it is one key.

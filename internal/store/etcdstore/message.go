@@ -2,10 +2,12 @@ package etcdstore
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -96,13 +98,42 @@ func fields(msg []byte, give func(num protowire.Number, value []byte) error) err
 	return nil
 }
 
-// messages is the body of a stream, each message of which is bounded.
+// messages is the body of a stream, each message of which is bounded, and is read when it is wanted only: gRPC
+// behind net/http keeps what it has read and nobody has taken, without a bound.
 type messages struct {
-	io.ReadCloser
-	head [envelope]byte
-	have int   // bytes of head
-	left int64 // of the message under way
-	err  error
+	body   io.ReadCloser
+	wanted chan struct{}
+	closed <-chan struct{}
+	close  context.CancelFunc
+	head   [envelope]byte
+	have   int   // bytes of head
+	left   int64 // of the message under way
+	err    error
+}
+
+// messagesKey is the context key of the messages of a stream.
+type messagesKey struct{}
+
+// newMessages are those of a body, until it is closed or ctx ends.
+func newMessages(ctx context.Context, body io.ReadCloser) *messages {
+	m := &messages{body: body, wanted: make(chan struct{}, 1)}
+	ctx, m.close = context.WithCancel(ctx)
+	m.closed = ctx.Done()
+	return m
+}
+
+// want lets one more message be read.
+func (m *messages) want() {
+	select {
+	case m.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends what is read, and what waits to be.
+func (m *messages) Close() error {
+	m.close()
+	return m.body.Close()
 }
 
 // Read implements io.Reader. It hands on nothing of a message that is too large.
@@ -110,21 +141,20 @@ func (m *messages) Read(p []byte) (int, error) {
 	if m.err != nil {
 		return 0, m.err
 	}
-	if len(p) == 0 {
-		return 0, nil
+	if m.left == 0 && m.have == 0 {
+		select {
+		case <-m.wanted:
+		case <-m.closed:
+			return 0, http.ErrBodyReadAfterClose
+		}
 	}
-	if m.left == 0 {
-		p = p[:min(len(p), envelope-m.have)]
-	} else {
-		p = p[:min(int64(len(p)), m.left)]
-	}
-	n, err := m.ReadCloser.Read(p)
 	if m.left > 0 {
+		n, err := m.body.Read(p[:min(int64(len(p)), m.left)])
 		m.left -= int64(n)
 		return n, err
 	}
-	m.have += copy(m.head[m.have:], p[:n])
-	if m.have == envelope {
+	n, err := m.body.Read(p[:min(len(p), envelope-m.have)])
+	if m.have += copy(m.head[m.have:], p[:n]); m.have == envelope {
 		m.have = 0
 		if m.left, m.err = sizeOf(m.head[:], smallBody); m.err != nil {
 			return 0, m.err

@@ -26,6 +26,10 @@ func envelop(compressed bool, size int, msg []byte) []byte {
 	return append(head, msg...)
 }
 
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 // TestMessages: the messages of a stream are handed on as they are, up to one that is too large, of which nothing is.
 func TestMessages(t *testing.T) {
 	small := envelop(false, 3, []byte("abc"))
@@ -42,7 +46,8 @@ func TestMessages(t *testing.T) {
 		{"a compressed one", envelop(true, 3, []byte("abc")), nil, true},
 	} {
 		for how, r := range map[string]io.Reader{"whole": bytes.NewReader(c.in), "bytes": iotest.OneByteReader(bytes.NewReader(c.in))} {
-			got, err := io.ReadAll(&messages{ReadCloser: io.NopCloser(r)})
+			m := newMessages(t.Context(), io.NopCloser(r))
+			got, err := io.ReadAll(readerFunc(func(p []byte) (int, error) { m.want(); return m.Read(p) }))
 			if c.refused && (err == nil || !bytes.HasPrefix(got, c.want) || len(got) >= len(c.want)+envelope) {
 				t.Errorf("%s, %s: %d bytes and %v, want less than %d and an error", c.name, how, len(got), err, len(c.want)+envelope)
 			}
