@@ -82,11 +82,17 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		err = g.install(c, cfg)
 	}
 	var sweeping *sweep
+	var clients *gate
 	if err == nil && g != nil {
-		sweeping, err = newSweep(c, g.front)
+		if sweeping, err = newSweep(c, g.front); err == nil {
+			clients, err = newGate(c, cfg, g.front)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
+	}
+	if clients != nil {
+		defer func() { err = errors.Join(err, clients.stop()) }()
 	}
 	h := newHalt()
 	e, err := begin(ctx, c, cfg, h)
@@ -94,10 +100,13 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
 	}
 	g.serves(e)
-	if sweeping != nil {
-		sweeping.members = func() []netip.Addr { return peerAddresses(e.Server.Cluster().Members()) }
+	if clients != nil {
+		clients.serve(e)
 	}
 	halted, err := attend(ctx, c, e, h, sweeping)
+	if clients != nil {
+		err = errors.Join(err, clients.end())
+	}
 	if !halted {
 		err = errors.Join(err, closeEtcd(e, h))
 	}

@@ -54,7 +54,7 @@ func tend(ctx context.Context, second *SecondPath, sweep *sweep, log *zap.Logger
 			err = errors.Join(err, second.endStalled(all))
 		}
 		if sweep != nil {
-			err = errors.Join(err, sweep.look(all))
+			err = errors.Join(err, sweep.look(all, time.Now()))
 		}
 		return err
 	}

@@ -5,33 +5,25 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/pki"
 )
 
-// What a port of the member keeps of connections that have not called yet, or have no certificate:
-// each costs memory until its handshake ends in vain.
-const (
-	maxSilent    = 256  // of one address; where a whole cluster is on one, its members have some tens
-	maxSilentNet = 1024 // of a network of IPv6: one machine may have all of its addresses
-	maxSilentAll = 2048 // of all: who is near may have any address. Thousands of hosts may come at once
-	// shakenAfter is the age from which on a connection has a certificate: etcd ends a handshake after 10 s.
-	// It is counted from the first look at it.
-	shakenAfter = 11 * time.Second
-)
+// newTime is how long a connection at the peers' port counts as one that may have no certificate: etcd ends it when its
+// handshake has not ended within 10 s.
+const newTime = 15 * time.Second
 
 // socket is a TCP connection of this process.
 type socket struct {
 	fd          int
-	inode       uint64 // no other connection has it, though the rest may come again
 	local, from netip.AddrPort
 }
 
@@ -40,9 +32,8 @@ func sockets(fds []int) (out []socket) {
 	for _, fd := range fds {
 		if from, ok := remote(fd); ok {
 			local, err := unix.Getsockname(fd)
-			var st unix.Stat_t
-			if at, ok := addrPort(local); ok && err == nil && unix.Fstat(fd, &st) == nil {
-				out = append(out, socket{fd, st.Ino, at, from})
+			if at, ok := addrPort(local); ok && err == nil {
+				out = append(out, socket{fd, at, from})
 			}
 		}
 	}
@@ -50,22 +41,35 @@ func sockets(fds []int) (out []socket) {
 }
 
 // sweep ends the connections that this member must not keep: of certificates that were
-// revoked since, and those of an address that has too many without a call.
+// revoked since, and those at the peers' port that are too many before they are verified.
 type sweep struct {
-	f            *front
-	client, peer uint16               // ports of the member
-	turn         int                  // of the revocation list, when it was looked at last
-	members      func() []netip.Addr  // where they are
-	since        map[socket]time.Time // when a connection was seen first
+	f       *front
+	peer    uint16               // port of the member
+	members map[netip.Addr]bool  // addresses of members that are known
+	turn    int                  // of the revocation list, when it was looked at last
+	seen    map[socket]time.Time // those at the port of the peers, since when
 }
 
 func newSweep(c MemberConfig, f *front) (s *sweep, err error) {
-	s = &sweep{f: f, members: func() []netip.Addr { return nil }, since: map[socket]time.Time{}}
+	s = &sweep{f: f, members: map[netip.Addr]bool{}}
 	if f.list != nil {
 		s.turn, _ = f.list.Turn() // look tells of one that can not be used
 	}
-	if _, s.client, err = hostPort(c.ListenClient); err != nil {
-		return nil, err
+	for _, u := range c.Initial {
+		at, _, err := hostPort(u)
+		if err != nil {
+			return nil, err
+		}
+		if host, _, err := net.SplitHostPort(at); err == nil {
+			if addr, err := netip.ParseAddr(host); err == nil { // else it is a name
+				s.members[addr.Unmap()] = true
+			}
+		}
+	}
+	if c.Second != nil {
+		for _, a := range []netip.Addr{c.Second.Own, c.Second.Peer, c.Second.There} {
+			s.members[a.Unmap()] = true
+		}
 	}
 	_, s.peer, err = hostPort(c.ListenPeer)
 	return s, err
@@ -86,7 +90,7 @@ func hostPort(address string) (at string, port uint16, err error) {
 
 // look ends what must not stay of the connections that there are. A list that can not be used ends
 // none: the members would not find one another again.
-func (s *sweep) look(all []socket) error {
+func (s *sweep) look(all []socket, now time.Time) error {
 	turn, err := s.turn, error(nil)
 	if s.f.list != nil {
 		turn, err = s.f.list.Turn()
@@ -94,105 +98,60 @@ func (s *sweep) look(all []socket) error {
 	changed := turn != s.turn
 	s.turn = turn
 	ending := s.f.over(all, changed)
-	if changed { // whose certificate a peer has nobody knows any more; members connect anew at once
-		for _, x := range all {
-			if x.local.Port() == s.peer {
-				ending = append(ending, x)
-			}
-		}
+	peers := slices.DeleteFunc(slices.Clone(all), func(x socket) bool { return x.local.Port() != s.peer })
+	if crowd := s.crowd(peers, now); !changed {
+		ending = append(ending, crowd...)
+	} else {
+		// Whose certificate it was nobody knows any more; members connect anew at once.
+		ending = append(ending, peers...)
 	}
-	now := time.Now()
-	s.age(all, now)
-	ending = append(ending, s.crowd(all, now)...)
 	for _, x := range ending {
 		err = errors.Join(err, endConn(x.fd, x.from))
 	}
 	return err
 }
 
-// age notes since when each connection is there, and puts the oldest first.
-func (s *sweep) age(all []socket, now time.Time) {
-	before := s.since
-	s.since = make(map[socket]time.Time, len(all))
-	for _, x := range all {
-		at, ok := before[x]
+// crowd are the connections to the peers' port that are too many, as at the clients' (gate): the oldest of a source
+// or of all, of those that may not be verified yet. Those from
+// members' addresses do not count.
+func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
+	seen := make(map[socket]time.Time, len(peers))
+	for _, x := range peers {
+		since, ok := s.seen[x]
 		if !ok {
-			at = now
+			since = now
 		}
-		s.since[x] = at
+		seen[x] = since
 	}
-	slices.SortFunc(all, func(a, b socket) int { return cmp.Or(s.since[a].Compare(s.since[b]), cmp.Compare(a.fd, b.fd)) })
-}
-
-// crowd are those of both ports that are too many.
-func (s *sweep) crowd(all []socket, now time.Time) []socket {
-	var clients, peers []socket
-	for _, x := range all {
-		switch port := x.local.Port(); {
-		case port == s.peer:
-			peers = append(peers, x)
-		case port == s.client && !s.f.knows(x.from):
-			clients = append(clients, x)
+	s.seen = seen
+	slices.SortFunc(peers, func(a, b socket) int { // the newest first
+		return cmp.Or(seen[b].Compare(seen[a]), cmp.Compare(b.fd, a.fd))
+	})
+	of, total := map[netip.Prefix]int{}, 0
+	for _, x := range peers {
+		if now.Sub(seen[x]) >= newTime || s.members[x.from.Addr()] || s.f.calls(x.from.Addr()) {
+			continue
 		}
-	}
-	return append(s.tooMany(clients, now), s.tooMany(peers, now)...)
-}
-
-// tooMany are those that must go of a port's connections without a call, the oldest of which is first. Those
-// that an address has too many of are its newest. Of a network, and of all, the oldest go: who is honest needs a
-// moment for its handshake. Those that have a member's certificate stay, and those of members' addresses.
-func (s *sweep) tooMany(silent []socket, now time.Time) (ending []socket) {
-	var strange []socket
-	each := map[netip.Addr]int{}
-	members := s.members()
-	for _, x := range silent {
-		from := x.from.Addr()
-		each[from]++
-		switch {
-		case each[from] > maxSilent:
+		source := sourceOf(x.from.Addr())
+		if of[source]++; of[source] > maxOfSource || total >= maxShaking {
 			ending = append(ending, x)
-		case slices.Contains(members, from), x.local.Port() == s.peer && now.Sub(s.since[x]) >= shakenAfter:
-		default:
-			strange = append(strange, x)
+			continue
 		}
-	}
-	all, nets := 0, map[netip.Prefix]int{}
-	for _, x := range slices.Backward(strange) {
-		if from := x.from.Addr(); from.Is6() {
-			n, _ := from.Prefix(64) // it fails for other numbers of bits
-			if nets[n]++; nets[n] > maxSilentNet {
-				ending = append(ending, x)
-				continue
-			}
-		}
-		if all++; all > maxSilentAll {
-			ending = append(ending, x)
-		}
+		total++
 	}
 	return ending
 }
 
-// peerAddresses are those of members' peer URLs.
-func peerAddresses(members []*membership.Member) (out []netip.Addr) {
-	for _, m := range members {
-		for _, u := range m.PeerURLs {
-			host, _, err := hostPort(u)
-			if err != nil {
-				continue // etcd has checked it
-			}
-			if at, err := netip.ParseAddrPort(host); err == nil { // a name has its bounds as others do
-				out = append(out, at.Addr().Unmap())
-			}
-		}
-	}
-	return out
-}
-
-// knows reports whether somebody has called over a connection.
-func (f *front) knows(at netip.AddrPort) bool {
+// calls reports whether a member has called from an address.
+func (f *front) calls(at netip.Addr) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.conns[at] != nil
+	for from, c := range f.conns {
+		if from.Addr().Unmap() == at && slices.Contains(f.g.members, c.name) {
+			return true
+		}
+	}
+	return false
 }
 
 // over forgets the connections that are gone, and returns those of revoked certificates, whose
