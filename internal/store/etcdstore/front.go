@@ -31,6 +31,7 @@ type front struct {
 	g     *guard
 	list  *pki.List // of revoked certificates; nil: there is none
 	grpc  atomic.Pointer[grpc.Server]
+	began chan struct{}                 // closed when grpc is there
 	pages atomic.Pointer[http.ServeMux] // what etcd tells beside gRPC
 
 	mu    sync.Mutex
@@ -72,7 +73,10 @@ var allowed = map[string]int64{
 // a call nor a page.
 func (f *front) install(cfg *embed.Config) {
 	cfg.UserHandlers = map[string]http.Handler{"/{one}": f, "/{one}/{more...}": f}
-	cfg.ServiceRegister = func(s *grpc.Server) { f.grpc.Store(s) }
+	cfg.ServiceRegister = func(s *grpc.Server) { // once: a guarded member serves by TLS only
+		f.grpc.Store(s)
+		close(f.began)
+	}
 }
 
 // serves gives the front the pages of a member that has started. They are for members.

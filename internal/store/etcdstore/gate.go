@@ -44,6 +44,7 @@ type gate struct {
 	net.Listener
 	conf    *tls.Config
 	members []string
+	calls   <-chan struct{} // closed when etcd has its calls
 	srv     *http.Server
 	dir     *os.File // holds etcdSocket
 	log     *zap.Logger
@@ -82,7 +83,7 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	if f.list != nil {
 		server.VerifyConnection = func(s tls.ConnectionState) error { return f.list.Check(s.PeerCertificates[0]) }
 	}
-	g := &gate{conf: server, members: f.g.members, log: zap.NewNop(), ready: make(chan net.Conn), open: map[string]int{}}
+	g := &gate{conf: server, members: f.g.members, calls: f.began, log: zap.NewNop(), ready: make(chan net.Conn), open: map[string]int{}}
 	g.srv = &http.Server{
 		Handler: f, MaxHeaderBytes: maxHeaders, IdleTimeout: idleTime, ReadHeaderTimeout: shakeWithin,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameSize},
@@ -105,7 +106,7 @@ func (g *gate) serve(e *embed.Etcd) {
 	g.log = e.GetLogger()
 	g.wg.Go(func() {
 		select {
-		case <-e.Server.ReadyNotify():
+		case <-g.calls: // after e.Server.ReadyNotify
 			g.start()
 		case <-g.ctx.Done():
 		}
