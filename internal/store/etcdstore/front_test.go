@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -56,6 +57,7 @@ func TestFront(t *testing.T) {
 	t.Run("pages", func(t *testing.T) { frontPages(t, c) })
 	t.Run("large watches", func(t *testing.T) { frontLargeWatches(t, c) })
 	t.Run("watches", func(t *testing.T) { frontWatches(t, c) })
+	t.Run("reconnected", func(t *testing.T) { frontReconnected(t, c) })
 	t.Run("revoked", func(t *testing.T) { frontRevoked(t, c) })
 	t.Run("room", func(t *testing.T) { frontRoom(t, c) })
 }
@@ -149,6 +151,56 @@ func frontWatches(t *testing.T, c *cluster) {
 			_, ok := <-g.Watch(ctx, "own/", 1).C()
 			return ok
 		})
+	}
+}
+
+// frontReconnected: more watches of a host than may read the past at once all go on when a member was away, although
+// each has something to read then.
+func frontReconnected(t *testing.T, c *cluster) {
+	const watches = 4 * maxPast
+	g, full := c.as(t, "g1"), c.open(t, c.prefix())
+	insist(t, full, "own/g1", "before")
+	var mu sync.Mutex
+	last := map[int]string{}
+	saw := func(value string) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range watches {
+				if last[i] != value {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	ctx, cancel := context.WithCancel(try.Context(t))
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	for i := range watches {
+		note := func(kv store.KV) {
+			mu.Lock()
+			defer mu.Unlock()
+			last[i] = string(kv.Value)
+		}
+		following.Go(func() {
+			store.Again(ctx, discard(), "the watch is begun anew", func(ctx context.Context) error {
+				return store.Follow(ctx, g, "own/", time.Minute, func(kvs []store.KV) { note(kvs[0]) }, func(b store.Batch) {
+					for _, change := range b.Changes {
+						note(change.KV)
+					}
+				})
+			})
+		})
+	}
+	try.Until(t, "all watches", saw("before"))
+	for i, m := range c.members {
+		m.end(t, unix.SIGKILL)
+		insist(t, full, "own/g1", fmt.Sprint("without ", i))
+		m.start(t)
+		insist(t, full, "own/g1", fmt.Sprint("after ", i))
+		try.Until(t, "all watches after a member was away", saw(fmt.Sprint("after ", i)))
 	}
 }
 

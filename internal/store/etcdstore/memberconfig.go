@@ -63,16 +63,16 @@ const (
 	// takes 7 s, longer than a lease, and it can not tell which of two is wrong. A
 	// flipped bit in a value is found by who reads it: the agents' records carry a sum.
 	gates = string(features.CompactHashCheck) + "=true"
-	// A member has the log of raft in memory: while it runs the last logKept entries, and when it starts
-	// all since its last snapshot, up to logSnapshot. etcd's 5,000 and 10,000 are too many: entries have
-	// up to 1.4 MiB, and one that can not read its log within LimitDATA=1G does not start again.
-	// Hosts without a member put at most half the quota (256 MiB) into the store between two
-	// compactions, all together. One alone may have 24 MiB at once at three members and 192 KiB a second: beside
-	// the members' own writes, some 5 a second, that is 60 MiB in 1,000 entries and 100 MiB in 2,000.
-	// 3,000 honest hosts, which write 300 reports of 50 KiB a second, have 50 MiB and 100 MiB. They fill 1,000
-	// entries in 3 s; a member that was away for longer gets the database in place of entries.
+	// A member has the log of raft in memory: while it runs the last logKept entries and some 100 more, and when it
+	// starts all since its last snapshot, up to logSnapshot. etcd's 5,000 and 10,000 are too many: entries have up
+	// to 1.4 MiB, and one that can not read its log within LimitDATA=1G does not start again.
+	// Hosts without a member put at most half the quota (256 MiB) into the store between two compactions, all
+	// together. One alone may have 24 MiB at once at three members, and 192 KiB a second: beside the members' own
+	// writes, 2 a second when nothing happens, that is 118 MiB in 1,000 entries. 3,000 honest hosts, with 300
+	// reports of 50 KiB a second, have 50 MiB in them. They fill them in 3 s; a member that was away for longer
+	// gets the database in place of entries.
 	logKept     = 1000
-	logSnapshot = 2000
+	logSnapshot = 1000
 	logLimits   = `{"maxsize": 10, "maxbackups": 2}` // MB, old files
 )
 
