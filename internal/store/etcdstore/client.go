@@ -216,7 +216,7 @@ func (c *Client) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (in
 	if err := c.usable(ctx); err != nil {
 		return 0, false, fmt.Errorf("transaction: %w", err)
 	}
-	for {
+	for before := error(nil); ; {
 		var sent atomic.Bool
 		attempt := context.WithValue(clientv3.WithRequireLeader(ctx), sentKey{}, &sent)
 		resp, err := c.etcd.Txn(attempt).If(cmps...).Then(puts...).Commit()
@@ -232,7 +232,11 @@ func (c *Client) Txn(ctx context.Context, conds []store.Cmp, ops []store.Op) (in
 		}
 		err = classify(err, how)
 		if errors.Is(err, store.ErrRetry) && c.again(ctx, err) {
+			before = err
 			continue
+		}
+		if before != nil && ctx.Err() != nil { // the last attempt ended with ctx, and says nothing
+			err = fmt.Errorf("%w; before: %v", err, before)
 		}
 		if !errors.Is(err, store.ErrUnknown) {
 			err = c.closedOr(err)
