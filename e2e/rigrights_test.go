@@ -298,8 +298,17 @@ func (s showing) zeros(t testing.TB, h string, port int, path string) codes.Code
 // http makes a request of its own connection, and returns the answer with its body.
 func (s showing) http(t testing.TB, method, url string, two bool, body []byte) (*http.Response, string) {
 	t.Helper()
-	tr := &http.Transport{DialContext: s.r.lab.Dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: two}
-	defer tr.CloseIdleConnections()
+	var conn net.Conn
+	defer func() { // whose call was answered early is not idle yet, and one host has few connections
+		if conn != nil {
+			conn.Close()
+		}
+	}()
+	dial := func(ctx context.Context, network, at string) (c net.Conn, err error) {
+		conn, err = s.r.lab.Dial(ctx, network, at)
+		return conn, err
+	}
+	tr := &http.Transport{DialContext: dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: two}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*askFor)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))

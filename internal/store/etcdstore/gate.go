@@ -24,8 +24,9 @@ import (
 )
 
 const (
-	maxShaking   = 512      // connections in their handshakes, each with up to 2 x maxHello in memory
-	maxOfSource  = 256      // of these, of one source: a network may have thousands of hosts that start at once
+	maxShaking   = 2048     // connections in their handshakes, each with up to 2 x maxHello: thousands of hosts may come at once
+	maxOfAddress = 256      // of these, of one address
+	maxOfNet     = 1024     // of these, of a network of IPv6: one machine may have all of its addresses, and so may honest hosts
 	maxHello     = 16 << 10 // bytes that a client may send before it is verified; a chain of three certificates has 3 KiB
 	shakeWithin  = 10 * time.Second
 	maxOpen      = 16              // verified connections of one host without a member: its agent and each command have one or two
@@ -187,6 +188,14 @@ func sourceOf(at netip.Addr) netip.Prefix {
 	return p
 }
 
+// mostOf is how many connections of a source may not be verified yet.
+func mostOf(source netip.Prefix) int {
+	if source.Addr().Is6() {
+		return maxOfNet
+	}
+	return maxOfAddress
+}
+
 // enter lets a connection begin its handshake. The oldest makes room, of its source or of all: who is honest needs a
 // moment.
 func (g *gate) enter(c net.Conn) *entrant {
@@ -205,7 +214,7 @@ func (g *gate) enter(c net.Conn) *entrant {
 		}
 	}
 	switch {
-	case same >= maxOfSource:
+	case same >= mostOf(e.source):
 		g.shaking[first].Conn.Close()
 		g.shaking = slices.Delete(g.shaking, first, first+1)
 	case len(g.shaking) >= maxShaking:

@@ -187,8 +187,8 @@ func TestGateBefore(t *testing.T) {
 		at   func(i int) string
 		most int
 	}{
-		"one address": {func(int) string { return "192.0.2.1" }, maxOfSource},
-		"one network": {func(i int) string { return fmt.Sprintf("2001:db8::%x", i+1) }, maxOfSource},
+		"one address": {func(int) string { return "192.0.2.1" }, maxOfAddress},
+		"one network": {func(i int) string { return fmt.Sprintf("2001:db8::%x", i+1) }, maxOfNet},
 		"many":        {func(i int) string { return fmt.Sprintf("192.0.%d.%d", i/200, i%200+1) }, maxShaking},
 	} {
 		g := &gate{}
@@ -242,7 +242,7 @@ func TestCrowdOfPeers(t *testing.T) {
 	if got := s.crowd(all, now.Add(newTime)); len(got) != 3 {
 		t.Errorf("%d are ended, want 3: the first have been verified by now", len(got))
 	}
-	all = peers(0, maxOfSource+1, one(netip.MustParseAddr("203.0.113.9")))
+	all = peers(0, maxOfAddress+1, one(netip.MustParseAddr("203.0.113.9")))
 	if got := s.crowd(all, now.Add(time.Hour)); len(got) != 1 {
 		t.Errorf("%d of one address are ended, want 1", len(got))
 	}

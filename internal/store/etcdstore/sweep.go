@@ -112,8 +112,7 @@ func (s *sweep) look(all []socket, now time.Time) error {
 }
 
 // crowd are the connections to the peers' port that are too many, as at the clients' (gate): the oldest of a source
-// or of all, of those that may not be verified yet. Those from
-// members' addresses do not count.
+// or of all, of those that may not be verified yet. Those from members' addresses do not count.
 func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
 	seen := make(map[socket]time.Time, len(peers))
 	for _, x := range peers {
@@ -133,7 +132,7 @@ func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
 			continue
 		}
 		source := sourceOf(x.from.Addr())
-		if of[source]++; of[source] > maxOfSource || total >= maxShaking {
+		if of[source]++; of[source] > mostOf(source) || total >= maxShaking {
 			ending = append(ending, x)
 			continue
 		}
