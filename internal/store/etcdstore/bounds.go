@@ -22,7 +22,7 @@ const (
 	maxCalls    = 32   // calls under way, watches among them
 	maxReads    = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
 	maxWrites   = 4    // of these, transactions, of up to 2 MiB
-	maxWatches  = 64   // in all its streams
+	maxWatches  = 16   // in all its streams; an agent has six
 	maxPast     = 2    // watches that read what was before: each has up to 140 MB of that, decoded and encoded
 	asksBurst   = 256  // messages in streams of watches at once, and then
 	asksPerSec  = 128  // a client asks once a second for each watch how far it is
@@ -164,23 +164,17 @@ func (b *bounds) ask(ctx context.Context, name string) error {
 	return asks.Wait(ctx)
 }
 
-// fromPast waits until a watch of a host may read what was before; caughtUp ends that.
-func (b *bounds) fromPast(ctx context.Context, name string) error {
+// fromPast waits until a watch of a host may read what was before; release ends that, and is called once.
+func (b *bounds) fromPast(ctx context.Context, name string) (release func(), err error) {
 	b.mu.Lock()
 	past := b.share(name).past
 	b.mu.Unlock()
 	select {
 	case past <- struct{}{}:
-		return nil
+		return func() { <-past }, nil
 	case <-ctx.Done():
-		return forNow(name, "has %d watches that read the past and do not end; at most %d are allowed", maxPast, maxPast)
+		return nil, forNow(name, "has %d watches that read the past and do not end; at most %d are allowed", maxPast, maxPast)
 	}
-}
-
-func (b *bounds) caughtUp(name string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	<-b.share(name).past
 }
 
 // write takes the writes of a transaction from what the host may write, all or none of

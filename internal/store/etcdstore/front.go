@@ -50,7 +50,8 @@ const (
 	// answerWithin bounds a call of a host without a member, watches aside: to send the
 	// request, and to take the answer. A list of 3,000 hosts takes less than a second.
 	answerWithin = 30 * time.Second
-	// messageWithin bounds the time for one message in a stream of answers.
+	// messageWithin bounds how long the messages in a stream of answers may wait to be taken, of each minute: the member
+	// keeps what it has to say meanwhile, for each watch.
 	messageWithin = 10 * time.Second
 	// smallBody is what a message may have that writes nothing, bytes.
 	smallBody = 16 << 10
@@ -97,7 +98,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuseCall(w, code, text)
 			return
 		}
-		http.Error(w, text, http.StatusForbidden)
+		http.Error(w, text[:min(len(text), maxRefusal)], http.StatusForbidden)
 	}
 	c, ctx, end, err := f.let(r)
 	if err != nil {
@@ -127,7 +128,7 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 	method := r.URL.Path
 	size, may := allowed[method]
 	if !may {
-		refuse(codes.PermissionDenied, deniedText(name, "call %s", method))
+		refuse(codes.PermissionDenied, deniedText(name, "call %.100q", method))
 		return
 	}
 	leave, err := f.g.bounds.enter(r.Context(), name, method)
@@ -145,7 +146,7 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 		return
 	}
 	if method == pb.Watch_Watch_FullMethodName || method == healthpb.Health_Watch_FullMethodName {
-		w = &timely{ResponseWriter: w, rc: rc, within: messageWithin}
+		w = &timely{ResponseWriter: w, rc: rc, left: messageWithin}
 	} else if err := rc.SetWriteDeadline(until); err != nil {
 		refuse(codes.Internal, unboundedText)
 		return
@@ -177,19 +178,24 @@ func (f *front) whole(r *http.Request, rc *http.ResponseController, until time.T
 	return true
 }
 
-// timely ends a stream of which a message is not taken in time: the member keeps what it has to say meanwhile.
+// timely ends a stream whose messages are not taken in time: the member keeps what it has to say meanwhile.
 type timely struct {
 	http.ResponseWriter
-	rc     *http.ResponseController
-	within time.Duration
-	under  bool // a message is under way
+	rc    *http.ResponseController
+	left  time.Duration // that messages may wait still; a sixth of the time comes back
+	at    time.Time     // when the message under way began, or the last one ended
+	under bool          // a message is under way
 }
 
 // Write begins a message, or goes on with it.
 func (t *timely) Write(p []byte) (int, error) {
 	if !t.under {
-		t.under = true
-		if err := t.rc.SetWriteDeadline(time.Now().Add(t.within)); err != nil {
+		now := time.Now()
+		if !t.at.IsZero() {
+			t.left = min(messageWithin, t.left+now.Sub(t.at)/6)
+		}
+		t.under, t.at = true, now
+		if err := t.rc.SetWriteDeadline(now.Add(t.left)); err != nil {
 			return 0, fmt.Errorf("bound a message in time: %w", err)
 		}
 	}
@@ -199,6 +205,8 @@ func (t *timely) Write(p []byte) (int, error) {
 // Flush ends a message. Who flushes is told of no error: the stream has ended then.
 func (t *timely) Flush() {
 	if t.rc.Flush() == nil && t.under {
+		now := time.Now()
+		t.left, t.at = t.left-now.Sub(t.at), now
 		t.under = t.rc.SetWriteDeadline(time.Time{}) != nil
 	}
 }
@@ -212,12 +220,16 @@ func refuseCall(w http.ResponseWriter, code codes.Code, text string) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// escape writes a text as gRPC has it in a header: what is not printable ASCII, and %, in percents.
+// maxRefusal bounds the text of a refusal, bytes: a caller chooses what is refused.
+const maxRefusal = 500
+
+// escape writes a text, or its begin, as gRPC has it in a header: what is not printable ASCII, and %, in percents.
 func escape(text string) string {
 	var b strings.Builder
-	for _, c := range []byte(text) {
+	const hex = "0123456789ABCDEF"
+	for _, c := range []byte(text[:min(len(text), maxRefusal)]) {
 		if c < ' ' || c > '~' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
 		} else {
 			b.WriteByte(c)
 		}

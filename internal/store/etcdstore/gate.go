@@ -30,7 +30,7 @@ const (
 	maxHello     = 16 << 10 // bytes that a client may send before it is verified; a chain of three certificates has 3 KiB
 	shakeWithin  = 10 * time.Second
 	maxOpen      = 16              // verified connections of one host without a member: its agent and each command have one or two
-	maxHeaders   = 16 << 10        // bytes of a call's headers; those of our client have some hundred
+	maxHeaders   = 4 << 10         // bytes of a call's headers; those of our client have some hundred
 	idleTime     = time.Minute     // of a connection without a call; an agent's report, every 10 s, goes to each of three members in turn
 	acceptAgain  = time.Second / 4 // after the system had no connection to give
 	closeWithin  = time.Second     // for calls that are under way when the member stops

@@ -183,7 +183,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	case info.FullMethod != pb.Watch_Watch_FullMethodName:
 		return denied(name, "call %s", info.FullMethod)
 	}
-	w := &guardedWatch{ServerStream: ss, g: g, name: name, past: make(chan struct{}, 1)}
+	w := g.watch(ss, name)
 	defer w.end()
 	return next(srv, w)
 }

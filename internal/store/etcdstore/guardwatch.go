@@ -2,7 +2,8 @@ package etcdstore
 
 import (
 	"context"
-	"sync/atomic"
+	"errors"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,30 +18,71 @@ const maxFilters = 2
 // guardedWatch looks at what a stream of watches asks for, and counts the watches.
 type guardedWatch struct {
 	grpc.ServerStream
-	g     *guard
-	name  string
-	count atomic.Int64
-	past  chan struct{} // holds one while a watch of the stream reads the past
+	g    *guard
+	name string
+
+	mu    sync.Mutex
+	ended bool
+	count int            // watches that count for the host: those in open, and those that the member has not answered yet
+	open  map[int64]bool // by their ids
+	asked int            // how far all watches are, and not answered yet, or never
+	past  *past          // of a watch that reads the past, or waits for that; nil: none does
 }
 
-// SendMsg counts a watch as ended when the member says so, which it does once. What tells how far all watches
-// of the stream have come comes when what they had of the past has been taken.
+// past is the place of a watch that reads the past.
+type past struct {
+	alone   bool   // nobody had asked before how far the stream is, and was not answered
+	since   int64  // revision of the member when it began
+	release func() // nil while it waits
+}
+
+func (g *guard) watch(ss grpc.ServerStream, name string) *guardedWatch {
+	return &guardedWatch{ServerStream: ss, g: g, name: name, open: map[int64]bool{}}
+}
+
+// SendMsg counts watches as ended when the member says so; of one that begins in what was compacted it does so again
+// when that is cancelled. What tells how far all watches of the stream have come, made after one has begun in the past,
+// comes when what that had of the past has been taken.
 func (w *guardedWatch) SendMsg(m any) error {
 	r, ok := m.(*pb.WatchResponse)
-	if ok && r.GetCanceled() {
-		w.count.Add(-1)
-		_ = w.g.bounds.watch(w.name, -1) // fewer are never refused
+	if ok {
+		w.answered(r)
 	}
 	err := w.ServerStream.SendMsg(m)
 	if ok && err == nil && r.GetWatchId() == clientv3.InvalidWatchID && len(r.GetEvents()) == 0 && !r.GetCreated() && !r.GetCanceled() {
-		w.caughtUp()
+		w.caughtUp(r.GetHeader().GetRevision())
 	}
 	return err
 }
 
+func (w *guardedWatch) answered(r *pb.WatchResponse) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	id, over := r.GetWatchId(), false
+	switch {
+	case r.GetCreated() && r.GetCanceled(): // it was not made
+		over = true
+	case r.GetCreated():
+		w.open[id] = true
+	case r.GetCanceled() && w.open[id]:
+		delete(w.open, id)
+		over = true
+	}
+	if over && !w.ended {
+		w.count--
+		_ = w.g.bounds.watch(w.name, -1) // fewer are never refused
+	}
+}
+
+// end gives back all that the stream has.
 func (w *guardedWatch) end() {
-	_ = w.g.bounds.watch(w.name, -int(w.count.Load()))
-	w.caughtUp()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	_ = w.g.bounds.watch(w.name, -w.count)
+	if w.past != nil && w.past.release != nil {
+		w.past.release()
+	}
 }
 
 // RecvMsg ends the stream at a watch that may not be.
@@ -57,6 +99,11 @@ func (w *guardedWatch) RecvMsg(m any) error {
 	req, ok := m.(*pb.WatchRequest)
 	if !ok {
 		return denied(w.name, "send %T", m)
+	}
+	if req.GetProgressRequest() != nil {
+		w.mu.Lock()
+		w.asked++
+		w.mu.Unlock()
 	}
 	c := req.GetCreateRequest()
 	if c == nil {
@@ -79,12 +126,24 @@ func (w *guardedWatch) RecvMsg(m any) error {
 	if err := w.fromPast(c.GetStartRevision()); err != nil {
 		return err
 	}
+	return w.one()
+}
+
+// one counts one watch more.
+func (w *guardedWatch) one() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return status.Error(codes.Canceled, errOver.Error())
+	}
 	if err := w.g.bounds.watch(w.name, 1); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	w.count.Add(1)
+	w.count++
 	return nil
 }
+
+var errOver = errors.New("the stream has ended")
 
 // fromPast waits until a watch may read from a revision. The member decodes for each one all changes since, and
 // keeps them until they are taken: those of 10 minutes, which may be 140 MB that one host has written.
@@ -96,24 +155,43 @@ func (w *guardedWatch) fromPast(from int64) error {
 	if from <= 0 || from > (*rev)() {
 		return nil
 	}
-	select {
-	case w.past <- struct{}{}:
-	default:
-		return status.Error(codes.ResourceExhausted, forNow(w.name, "reads the past by another watch of this stream; one at once is allowed").Error())
+	w.mu.Lock()
+	place := &past{alone: w.asked == 0}
+	busy := w.past != nil
+	if !busy {
+		w.past = place
+	}
+	w.mu.Unlock()
+	if busy {
+		err := forNow(w.name, "reads the past by another watch of this stream; one at once is allowed")
+		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	ctx, cancel := context.WithTimeout(w.Context(), waitForReads)
 	defer cancel()
-	if err := w.g.bounds.fromPast(ctx, w.name); err != nil {
-		<-w.past
+	release, err := w.g.bounds.fromPast(ctx, w.name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err != nil:
+		w.past = nil
 		return status.Error(codes.ResourceExhausted, err.Error())
+	case w.ended:
+		release()
+		return status.Error(codes.Canceled, errOver.Error())
 	}
+	place.since, place.release = (*rev)(), release
 	return nil
 }
 
-func (w *guardedWatch) caughtUp() {
-	select {
-	case <-w.past:
-		w.g.bounds.caughtUp(w.name)
-	default:
+// caughtUp takes in that all watches of the stream have been sent what there was up to a revision. An answer that was
+// made before the watch of the past began, and waited to be taken, has no later one.
+func (w *guardedWatch) caughtUp(rev int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = max(0, w.asked-1)
+	if w.ended || w.past == nil || w.past.release == nil || rev <= w.past.since && !w.past.alone {
+		return
 	}
+	w.past.release()
+	w.past = nil
 }

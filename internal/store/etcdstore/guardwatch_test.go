@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -35,7 +36,7 @@ func (s *fakeStream) RecvMsg(m any) error {
 func watching(ctx context.Context, g *guard, c *pb.WatchCreateRequest) *guardedWatch {
 	c.Key = []byte(g.prefix + "state/a")
 	ask := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}}
-	return &guardedWatch{ServerStream: &fakeStream{ctx: ctx, ask: ask}, g: g, name: "g1", past: make(chan struct{}, 1)}
+	return g.watch(&fakeStream{ctx: ctx, ask: ask}, "g1")
 }
 
 func (g *guard) at(rev int64) *guard {
@@ -109,7 +110,7 @@ func TestWatchesOfThePast(t *testing.T) {
 		}
 		refused("after " + what)
 	}
-	if err := first.SendMsg(&pb.WatchResponse{WatchId: clientv3.InvalidWatchID}); err != nil {
+	if err := first.SendMsg(&pb.WatchResponse{WatchId: clientv3.InvalidWatchID, Header: &pb.ResponseHeader{Revision: 11}}); err != nil {
 		t.Fatal(err)
 	}
 	second, err := begin(t.Context(), 1)
@@ -150,7 +151,7 @@ func TestMessagesWait(t *testing.T) {
 func TestTimely(t *testing.T) {
 	ended := make(chan error, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: time.Millisecond}
+		out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), left: time.Millisecond}
 		var err error
 		for err == nil {
 			_, err = out.Write(make([]byte, 1<<20))
@@ -169,5 +170,121 @@ func TestTimely(t *testing.T) {
 	defer resp.Body.Close()
 	if err := <-ended; err == nil {
 		t.Error("it did not end")
+	}
+}
+
+// TestAStreamThatEndsWhileItsWatchWaits gives back nothing that it has not got, and the place that comes too late.
+func TestAStreamThatEndsWhileItsWatchWaits(t *testing.T) {
+	g := standIn(nil).at(10)
+	begin := func(ctx context.Context) (*guardedWatch, error) {
+		w := watching(ctx, g, &pb.WatchCreateRequest{StartRevision: 1})
+		return w, w.RecvMsg(&pb.WatchRequest{})
+	}
+	for range 3 {
+		var held []*guardedWatch
+		for range maxPast {
+			w, err := begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, w)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		w := watching(ctx, g, &pb.WatchCreateRequest{StartRevision: 1})
+		refused := make(chan error)
+		go func() { refused <- w.RecvMsg(&pb.WatchRequest{}) }()
+		w.end()
+		cancel()
+		if err := <-refused; err == nil {
+			t.Error("a watch of a stream that has ended")
+		}
+		for _, w := range held {
+			w.end()
+		}
+	}
+	if n := g.bounds.of["g1"]; n.watches != 0 || len(n.past) != 0 {
+		t.Errorf("%d watches and %d of the past are left", n.watches, len(n.past))
+	}
+}
+
+// TestAnswersThatWait: who has asked how far it is, and takes the answer when a watch of the past has begun, is not done with that.
+func TestAnswersThatWait(t *testing.T) {
+	g := standIn(nil).at(10)
+	w := watching(t.Context(), g, &pb.WatchCreateRequest{StartRevision: 1})
+	create := w.ServerStream
+	w.ServerStream = &fakeStream{ctx: t.Context(), ask: &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}}
+	err := w.RecvMsg(&pb.WatchRequest{})
+	w.ServerStream = create
+	err = errors.Join(err, w.RecvMsg(&pb.WatchRequest{}))
+	reads := func() int { return len(g.bounds.of["g1"].past) }
+	for _, c := range []struct {
+		rev  int64
+		want int
+	}{{9, 1}, {10, 1}, {11, 0}} {
+		if err = errors.Join(err, w.SendMsg(&pb.WatchResponse{WatchId: clientv3.InvalidWatchID, Header: &pb.ResponseHeader{Revision: c.rev}})); err != nil {
+			t.Fatal(err)
+		}
+		if reads() != c.want {
+			t.Errorf("after an answer of revision %d %d read the past, want %d", c.rev, reads(), c.want)
+		}
+	}
+}
+
+// TestAWatchEndsOnce: a member says twice of one that begins in what was compacted that it is cancelled.
+func TestAWatchEndsOnce(t *testing.T) {
+	g := standIn(nil).at(10)
+	w := watching(t.Context(), g, &pb.WatchCreateRequest{})
+	var err error
+	for range maxWatches {
+		err = errors.Join(err, w.RecvMsg(&pb.WatchRequest{}))
+	}
+	for id := range int64(maxWatches) {
+		err = errors.Join(err, w.SendMsg(&pb.WatchResponse{WatchId: id, Created: true}))
+	}
+	for range 3 {
+		err = errors.Join(err, w.SendMsg(&pb.WatchResponse{WatchId: 1, Canceled: true, CompactRevision: 5}))
+	}
+	if err = errors.Join(err, w.RecvMsg(&pb.WatchRequest{})); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.RecvMsg(&pb.WatchRequest{}); err == nil {
+		t.Error("one watch that ended made room for two")
+	}
+	w.end()
+	if n := g.bounds.of["g1"].watches; n != 0 {
+		t.Errorf("%d watches are left", n)
+	}
+}
+
+// deadlined is an answer that notes until when it may be written.
+type deadlined struct {
+	http.ResponseWriter
+	until time.Time
+}
+
+func (d *deadlined) Write(p []byte) (int, error) { return len(p), nil }
+func (d *deadlined) Flush()                      {}
+func (d *deadlined) SetWriteDeadline(until time.Time) error {
+	d.until = until
+	return nil
+}
+
+// TestTimelyInSum: small messages that are each taken in time do not keep a stream whose answers wait.
+func TestTimelyInSum(t *testing.T) {
+	d := &deadlined{}
+	out := &timely{ResponseWriter: d, rc: http.NewResponseController(d), left: messageWithin}
+	for i := range 3 {
+		if _, err := out.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		left := messageWithin - time.Duration(i)*6*time.Second
+		if got := time.Until(d.until); got > left+time.Second {
+			t.Fatalf("message %d may wait %s, want %s", i, got, left)
+		}
+		out.at = out.at.Add(-6 * time.Second) // it was taken so late
+		out.Flush()
+	}
+	if out.left > 0 {
+		t.Errorf("%s are left", out.left)
 	}
 }
