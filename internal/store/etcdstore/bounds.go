@@ -177,49 +177,66 @@ func (b *bounds) fromPast(ctx context.Context, name string) (release func(), err
 	}
 }
 
-// write takes the writes of a transaction from what the host may write, all or none of
-// them. Keys are without the cluster's prefix.
-func (b *bounds) write(name string, now time.Time, keys []string, bytes int) error {
+// write takes a transaction from what the host may write, all or nothing: also of one that is refused then, as it has
+// to be read and judged.
+func (b *bounds) write(name string, now time.Time, keys, bytes int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if inUse, quota, ok := b.room(); ok && float64(inUse) > GuestsShare*float64(quota) {
 		return forNow(name, "writes nothing while more than half of the store's room is taken (%d of %d MiB): the rest is kept for the members; see: holdfast store usage", inUse>>20, quota>>20)
 	}
-	s := b.share(name)
-	var taken []*rate.Reservation
-	take := func(l *rate.Limiter, n int) bool {
-		r := l.ReserveN(now, n)
-		if r.OK() {
-			taken = append(taken, r)
-		}
-		return r.OK() && r.DelayFrom(now) == 0
+	s, t := b.share(name), taking{now: now}
+	switch {
+	case !t.take(s.writes, keys):
+		t.giveBack()
+		return forNow(name, "has written too many keys: %d at once are allowed, and one more every %s", writesBurst, writesEvery)
+	case !t.take(s.bytes, bytes):
+		t.giveBack()
+		return forNow(name, "has written too much: %d MiB at once are allowed, and %d KiB each second", bytesBurst>>20, bytesPerSec>>10)
 	}
-	err := func() error {
-		for i, r := range b.rates {
-			n := 0
-			for _, k := range keys {
-				if strings.HasPrefix(k, r.Prefix) {
-					n++
-				}
+	return nil
+}
+
+// kinds takes the writes of a transaction, which are permitted, from what the host may write of each kind, all or none of
+// them. Keys are without the cluster's prefix.
+func (b *bounds) kinds(name string, now time.Time, keys []string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, t := b.share(name), taking{now: now}
+	for i, r := range b.rates {
+		n := 0
+		for _, k := range keys {
+			if strings.HasPrefix(k, r.Prefix) {
+				n++
 			}
-			if n > 0 && !take(s.kinds[i], n) {
-				return forNow(name, "has written too many of %s: %d at once are allowed, and one more every %s", r.Prefix, r.Burst, r.Every)
-			}
 		}
-		if !take(s.writes, len(keys)) {
-			return forNow(name, "has written too many keys: %d at once are allowed, and one more every %s", writesBurst, writesEvery)
-		}
-		if !take(s.bytes, bytes) {
-			return forNow(name, "has written too much: %d MiB at once are allowed, and %d KiB each second", bytesBurst>>20, bytesPerSec>>10)
-		}
-		return nil
-	}()
-	if err != nil {
-		for _, r := range taken {
-			r.CancelAt(now)
+		if n > 0 && !t.take(s.kinds[i], n) {
+			t.giveBack()
+			return forNow(name, "has written too many of %s: %d at once are allowed, and one more every %s", r.Prefix, r.Burst, r.Every)
 		}
 	}
-	return err
+	return nil
+}
+
+// taking is what was taken at a moment from bounds, and can be given back.
+type taking struct {
+	now time.Time
+	all []*rate.Reservation
+}
+
+// take reports whether there was as much.
+func (t *taking) take(l *rate.Limiter, n int) bool {
+	r := l.ReserveN(t.now, n)
+	if r.OK() {
+		t.all = append(t.all, r)
+	}
+	return r.OK() && r.DelayFrom(t.now) == 0
+}
+
+func (t *taking) giveBack() {
+	for _, r := range t.all {
+		r.CancelAt(t.now)
+	}
 }
 
 var errNoName = errors.New("the client's certificate has no common name")

@@ -253,7 +253,7 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) (fa
 		}
 	}
 	// All of it is in the log of raft: conditions and fields that nobody knows, too.
-	if err := g.bounds.write(name, time.Now(), keys, proto.Size(r)); err != nil {
+	if err := g.bounds.write(name, time.Now(), len(keys), proto.Size(r)); err != nil {
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
 	for _, a := range attempts {
@@ -261,6 +261,9 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) (fa
 		if failed, err := g.judge(ctx, a, r.GetCompare()); err != nil || failed != nil {
 			return failed, err
 		}
+	}
+	if err := g.bounds.kinds(name, time.Now(), keys); err != nil {
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
 	return nil, g.few(ctx, name, puts)
 }
