@@ -240,7 +240,7 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) (fa
 		}
 	}
 	var attempts []store.Attempt
-	var keys, puts []string
+	var keys []string
 	with := map[string][]byte{}
 	for _, op := range r.GetSuccess() {
 		a, err := g.attempt(name, op)
@@ -248,7 +248,6 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) (fa
 			return nil, err
 		}
 		if attempts, keys = append(attempts, a), append(keys, a.Key); a.Value != nil {
-			puts = append(puts, a.Key)
 			with[a.Key] = a.Value
 		}
 	}
@@ -265,7 +264,7 @@ func (g *guard) mayWrite(ctx context.Context, name string, r *pb.TxnRequest) (fa
 	if err := g.bounds.kinds(name, time.Now(), keys); err != nil {
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
-	return nil, g.few(ctx, name, puts)
+	return nil, g.few(ctx, name, with)
 }
 
 // judge puts a write to the rules. failed: the transaction fails by itself.
@@ -330,10 +329,10 @@ func (g *guard) beside(ctx context.Context, key string) (kvs []store.KV, at *pb.
 // few refuses a host to have more keys of a kind at a time than it may. It is asked after the
 // bounds in time: those bound how often this reads. What its other calls write meanwhile may
 // come on top of it once.
-func (g *guard) few(ctx context.Context, name string, puts []string) error {
+func (g *guard) few(ctx context.Context, name string, puts map[string][]byte) error {
 	for _, r := range g.rules.Rates {
 		more := map[string]bool{} // that it would have beside those that are there
-		for _, k := range puts {
+		for k := range puts {
 			if r.Most > 0 && strings.HasPrefix(k, r.Prefix) {
 				more[k] = true
 			}

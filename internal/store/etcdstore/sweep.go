@@ -126,9 +126,9 @@ func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
 	slices.SortFunc(peers, func(a, b socket) int { // the newest first
 		return cmp.Or(seen[b].Compare(seen[a]), cmp.Compare(b.fd, a.fd))
 	})
-	of, total := map[netip.Prefix]int{}, 0
+	calling, of, total := s.f.calling(), map[netip.Prefix]int{}, 0
 	for _, x := range peers {
-		if now.Sub(seen[x]) >= newTime || s.members[x.from.Addr()] || s.f.calls(x.from.Addr()) {
+		if from := x.from.Addr(); now.Sub(seen[x]) >= newTime || s.members[from] || calling[from] {
 			continue
 		}
 		source := sourceOf(x.from.Addr())
@@ -141,16 +141,17 @@ func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
 	return ending
 }
 
-// calls reports whether a member has called from an address.
-func (f *front) calls(at netip.Addr) bool {
+// calling are the addresses from which members have called.
+func (f *front) calling() map[netip.Addr]bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	out := map[netip.Addr]bool{}
 	for from, c := range f.conns {
-		if from.Addr().Unmap() == at && slices.Contains(f.g.members, c.name) {
-			return true
+		if slices.Contains(f.g.members, c.name) {
+			out[from.Addr().Unmap()] = true
 		}
 	}
-	return false
+	return out
 }
 
 // over forgets the connections that are gone, and returns those of revoked certificates, whose
