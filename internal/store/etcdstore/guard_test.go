@@ -176,12 +176,7 @@ func guardedFew(t *testing.T, full, g *Client) {
 		}
 	}
 	for what, ops := range map[string][]store.Op{"one more": {put(4)}, "one more beside one that is there": {put(1), put(4)}} {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // the client tries again
-		_, _, err := g.Txn(ctx, nil, ops)
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), "at most 3 are allowed at a time") {
-			t.Errorf("%s: %v", what, err)
-		}
+		isRefusedForNow(t, g, what, "at most 3 are allowed at a time", ops...)
 	}
 	if err := errors.Join(write(store.Op{Key: "few/2"}), write(put(4))); err != nil {
 		t.Errorf("one in place of another: %v", err)
@@ -361,4 +356,19 @@ func TestAMemberUnderAnotherName(t *testing.T) {
 	m.start(t)
 	insist(t, c.open(t, c.prefix()), "key", "value")
 	c.readBy(t, m, c.prefix(), "key", "value")
+}
+
+// isRefusedForNow wants members to refuse a write for now, which the client tries again until its time is over. Where that
+// comes in the middle of an attempt, it says of that one that its end is not known.
+func isRefusedForNow(t *testing.T, c *Client, what, text string, ops ...store.Op) {
+	t.Helper()
+	try.Until(t, "the refusal of "+what, func() bool {
+		ctx, cancel := context.WithTimeout(try.Context(t), 2*time.Second)
+		defer cancel()
+		_, _, err := c.Txn(ctx, nil, ops)
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Fatalf("%s: %v, want it refused: %s", what, err, text)
+		}
+		return errors.Is(err, store.ErrRetry)
+	})
 }
