@@ -17,8 +17,8 @@ import (
 )
 
 // Serve serves unit 1 of a target, an empty disk of that many bytes, at a portal, IP:PORT, until the
-// end of the test. in calls what starts the server where the portal is; nil: here. A process serves
-// one target at a time.
+// end of the test. in calls what starts the server where the portal is. A process serves one
+// target at a time.
 func Serve(t testing.TB, target, portal string, bytes int64, in func(start func() error) error) {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "disk")
@@ -27,9 +27,6 @@ func Serve(t testing.TB, target, portal string, bytes int64, in func(start func(
 	server := exec.Command("tgtd", "-f", "-C", control, "--iscsi", "portal="+portal)
 	var said strings.Builder
 	server.Stdout, server.Stderr = &said, &said
-	if in == nil {
-		in = func(start func() error) error { return start() }
-	}
 	try.Must(t, in(server.Start))
 	t.Cleanup(func() {
 		if err := server.Process.Kill(); err != nil {
