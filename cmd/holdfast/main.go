@@ -252,19 +252,21 @@ func tellRestored(w io.Writer, r agent.Restored) error {
 	for _, h := range r.Want.Rest {
 		asked = append(asked, string(h)+" in maintenance")
 	}
-	_, err := fmt.Fprintf(w, "the store is restored, generation %d; start the agent of this host now, then join the others\n", r.Generation)
-	if err == nil {
-		_, err = fmt.Fprintf(w, "asked for in the backup, of the management VM: %s\n", strings.Join(asked, ", "))
+	var b strings.Builder
+	fmt.Fprintf(&b, "the store is restored, generation %d; start the agent of this host now, then join the others\n", r.Generation)
+	fmt.Fprintf(&b, "asked for in the backup, of the management VM: %s\n", strings.Join(asked, ", "))
+	if len(r.Jobs) > 0 {
+		fmt.Fprintf(&b, "paused, because they may have ended since the backup: %s; see: holdfast jobs list\n", strings.Join(r.Jobs, ", "))
 	}
-	if err == nil && len(r.Jobs) > 0 {
-		_, err = fmt.Fprintf(w, "paused, because they may have ended since the backup: %s; see: holdfast jobs list\n", strings.Join(r.Jobs, ", "))
+	if len(r.Guests) > 0 {
+		fmt.Fprintf(&b, "moved when the backup was made, and no host starts or resumes them by that any more: %s; "+
+			"look at them yourself\n", strings.Join(r.Guests, ", "))
 	}
-	if err == nil && len(r.Guests) > 0 {
-		_, err = fmt.Fprintf(w, "moved when the backup was made, and no host starts or resumes them by that any more: %s; look at them yourself\n", strings.Join(r.Guests, ", "))
+	if r.Copies {
+		b.WriteString("no copy of the pair counts as complete, because a backup does not know what was written since: " +
+			"when all agents run, choose one with holdfast pair resolve --keep NODE\n")
 	}
-	if err == nil && r.Copies {
-		_, err = fmt.Fprintln(w, "no copy of the pair counts as complete, because a backup does not know what was written since: when all agents run, choose one with holdfast pair resolve --keep NODE")
-	}
+	_, err := io.WriteString(w, b.String())
 	return err
 }
 
