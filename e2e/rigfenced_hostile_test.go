@@ -4,19 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"maps"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -29,6 +24,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/pki"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/need"
 )
@@ -113,7 +109,8 @@ func (d *hostileDevice) system(w http.ResponseWriter, r *http.Request, uuid stri
 	case strings.HasSuffix(r.URL.Path, "/Systems"):
 		fmt.Fprint(w, `{"Members":[{"@odata.id":"/redfish/v1/Systems/1"}]}`)
 	case strings.HasSuffix(r.URL.Path, "/Systems/1"):
-		fmt.Fprintf(w, `{"Id":"1","UUID":%q,"PowerState":"Off","Actions":{"#ComputerSystem.Reset":{"target":"/redfish/v1/Systems/1/Reset"}}}`, uuid)
+		fmt.Fprintf(w, `{"Id":"1","UUID":%q,"PowerState":"Off",`, uuid)
+		fmt.Fprint(w, `"Actions":{"#ComputerSystem.Reset":{"target":"/redfish/v1/Systems/1/Reset"}}}`)
 	default:
 		fmt.Fprint(w, `{}`)
 	}
@@ -137,20 +134,22 @@ func (d *hostileDevice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, r)
 }
 
-// certified is a certificate that no authority has signed, as devices have them, and its fingerprint.
+// certified is a certificate of an authority that nobody knows, as devices have them, and its fingerprint.
 func certified(t testing.TB, at netip.Addr) (tls.Certificate, string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	var pair pki.Pair
+	var cert tls.Certificate
+	ca, err := pki.NewCA("device", time.Hour)
+	if err == nil {
+		pair, err = ca.Issue("device", []netip.Addr{at}, nil, time.Hour)
+	}
+	if err == nil {
+		cert, err = tls.X509KeyPair(pair.CertPEM, pair.KeyPEM)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	of := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), IPAddresses: []net.IP{at.AsSlice()}}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, fmt.Sprintf("%x", sha256.Sum256(der))
+	return cert, fmt.Sprintf("%x", sha256.Sum256(cert.Certificate[0]))
 }
 
 // start serves at an address of the laboratory's switch until the test ends.
