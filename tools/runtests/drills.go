@@ -291,20 +291,32 @@ func emptied(tmp string, c *counts) error {
 	return errors.Join(err, os.RemoveAll(tmp))
 }
 
-// expected are three lines at most of what failed tests expected and saw: where a test says it.
-func expected(all []failure) (lines []string) {
+// expected is what failed tests expected and saw: their first message and their last two, each with its last lines.
+func expected(all []failure) []string {
+	var messages [][]string
 	for _, f := range all {
 		for l := range strings.Lines(f.Said) {
-			if l = strings.TrimSpace(l); said.MatchString(l) && len(lines) < 3 {
-				lines = append(lines, l)
+			l = strings.TrimSpace(l)
+			switch k := len(messages) - 1; {
+			case said.MatchString(l):
+				messages = append(messages, []string{l})
+			case k >= 0 && !strings.HasPrefix(l, "--- ") && !strings.HasPrefix(l, "=== "):
+				messages[k] = append(messages[k], l)
 			}
 		}
 	}
-	if len(lines) == 0 && len(all) > 0 { // a panic, or no test
+	if len(messages) == 0 && len(all) > 0 { // a panic, or no test
 		said := strings.Split(strings.TrimSpace(all[0].Said), "\n")
-		lines = said[:min(3, len(said))]
+		return said[:min(3, len(said))]
 	}
-	return lines
+	if len(messages) > 3 {
+		messages = slices.Delete(messages, 1, len(messages)-2)
+	}
+	const more = 5
+	for i, m := range messages {
+		messages[i] = append(m[:1:1], m[max(1, len(m)-more):]...)
+	}
+	return slices.Concat(messages...)
 }
 
 // said is a line of testing.T's Log or Error.

@@ -152,7 +152,7 @@ func TestTheEndsOfALongFailure(t *testing.T) {
 	}
 }
 
-// TestWhatWasExpected: three lines of what tests said, or of a panic.
+// TestWhatWasExpected: what tests said first and last, or three lines of a panic.
 func TestWhatWasExpected(t *testing.T) {
 	for name, c := range map[string]struct {
 		in   []failure
@@ -161,7 +161,8 @@ func TestWhatWasExpected(t *testing.T) {
 		"tests": {[]failure{
 			{"a TestOne", "--- FAIL: TestOne (0.1s)\n    a_test.go:3: got 1\n        want 2\n    other.go:9: and more\n"},
 			{"a TestTwo", "--- FAIL: TestTwo\n    a_test.go:5: got 3, want 4\n    a_test.go:6: a fourth line\n"},
-		}, "a_test.go:3: got 1|other.go:9: and more|a_test.go:5: got 3, want 4"},
+		}, "a_test.go:3: got 1|want 2|a_test.go:5: got 3, want 4|a_test.go:6: a fourth line"},
+		"a long message": {[]failure{{"a TestOne", "    a_test.go:3: ended:\n        1\n        2\n        3\n        4\n        5\n        the end\n"}}, "a_test.go:3: ended:|2|3|4|5|the end"},
 		"a panic": {[]failure{{"a", "panic: nil map\n\ngoroutine 7 [running]:\nmain.x()\n"}}, "panic: nil map||goroutine 7 [running]:"},
 		"nothing": {nil, ""},
 	} {
