@@ -176,8 +176,7 @@ func (s *Server) listenTLS(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", s.opts.Listen, err)
 	}
 	conf := s.opts.TLS.Clone()
-	conf.ClientAuth = tls.RequireAndVerifyClientCert
 	conf.MinVersion = tls.VersionTLS13
 	conf.NextProtos = []string{"h2", "http/1.1"}
-	return newSlots(ln, conf, s.opts).start(), nil
+	return newSlots(ln, conf, s.opts), nil
 }
