@@ -3,14 +3,12 @@ package etcdstore
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,17 +31,6 @@ type front struct {
 	grpc  atomic.Pointer[grpc.Server]
 	began chan struct{}                 // closed when grpc is there
 	pages atomic.Pointer[http.ServeMux] // what etcd tells beside gRPC
-
-	mu    sync.Mutex
-	conns map[netip.AddrPort]*client // those that have called, by the address at their other end
-}
-
-// client is a connection whose certificate is known.
-type client struct {
-	cert    *x509.Certificate
-	name    string
-	revoked bool
-	calls   map[*context.CancelFunc]bool // under way
 }
 
 const (
@@ -100,26 +87,24 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		http.Error(w, text[:min(len(text), maxRefusal)], http.StatusForbidden)
 	}
-	c, ctx, end, err := f.let(r)
-	if err != nil {
+	name := callerOf(r)
+	if name == "" {
 		w.Header().Set("Connection", "close")
-		refuse(codes.Unauthenticated, err.Error())
+		refuse(codes.Unauthenticated, errNoName.Error())
 		return
 	}
-	defer end()
-	r = r.WithContext(ctx)
-	server, pages, member := f.grpc.Load(), f.pages.Load(), slices.Contains(f.g.members, c.name)
+	server, pages, member := f.grpc.Load(), f.pages.Load(), slices.Contains(f.g.members, name)
 	switch {
 	case calls && server == nil, !calls && member && pages == nil:
 		refuse(codes.Unavailable, errStarting.Error())
 	case !calls && !member:
-		refuse(codes.PermissionDenied, fmt.Sprintf("host %s runs no member of the store and may not read %s", c.name, r.URL.Path))
+		refuse(codes.PermissionDenied, fmt.Sprintf("host %s runs no member of the store and may not read %s", name, r.URL.Path))
 	case !calls:
 		pages.ServeHTTP(w, r)
 	case member:
 		server.ServeHTTP(w, r)
 	default:
-		f.limited(w, r, c.name, server, refuse)
+		f.limited(w, r, name, server, refuse)
 	}
 }
 
@@ -237,33 +222,10 @@ func escape(text string) string {
 	return b.String()
 }
 
-// let lets a request in whose certificate holds, until end is called or the certificate is
-// revoked: then ctx ends.
-func (f *front) let(r *http.Request) (c *client, ctx context.Context, end func(), err error) {
-	at, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || r.TLS.VerifiedChains[0][0].Subject.CommonName == "" {
-		return nil, nil, nil, errNoName
+// callerOf is the name in the certificate of who makes a request at the gate, which has verified it; "": there is none.
+func callerOf(r *http.Request) string {
+	if _, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return "" // at etcd's socket
 	}
-	cert := r.TLS.VerifiedChains[0][0]
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	c = f.conns[at]
-	if c == nil || !c.cert.Equal(cert) { // a new one, perhaps from the port of an old one
-		c = &client{cert: cert, name: cert.Subject.CommonName, calls: map[*context.CancelFunc]bool{}}
-		if f.isRevoked(cert) { // since its handshake
-			return nil, nil, nil, pki.ErrRevoked
-		}
-		f.conns[at] = c
-	}
-	if c.revoked {
-		return nil, nil, nil, pki.ErrRevoked
-	}
-	ctx, cancel := context.WithCancel(r.Context())
-	c.calls[&cancel] = true
-	return c, ctx, func() {
-		cancel()
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(c.calls, &cancel)
-	}, nil
+	return r.TLS.VerifiedChains[0][0].Subject.CommonName
 }

@@ -3,7 +3,8 @@ package etcdstore
 import (
 	"bytes"
 	"crypto/tls"
-	"fmt"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"io"
 	"net"
 	"net/netip"
@@ -15,70 +16,90 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"holdfast/internal/admit"
 	"holdfast/internal/pki"
+	"holdfast/internal/testbed/revoking"
 	"holdfast/internal/testbed/try"
 )
 
-// gated is a gate of member h1, before a front that has no member yet, and what dials it with a certificate of a host.
-func gated(t *testing.T, edit func(*gate)) (*gate, func(host string) *tls.Conn) {
+// gated is a gate of member h1, before a front that has no member yet, and its authority.
+type gated struct {
+	*gate
+	ca    pki.CA
+	dir   string
+	confs map[string]*tls.Config // of who has dialled
+}
+
+// newGated has a revocation list that is empty.
+func newGated(t *testing.T, edit func(*gate)) *gated {
 	t.Helper()
-	dir := t.TempDir()
-	ca, err := pki.NewCA("test", time.Hour)
-	if err == nil {
-		err = ca.WriteCert(filepath.Join(dir, "ca.pem"))
+	g := &gated{dir: t.TempDir(), confs: map[string]*tls.Config{}}
+	var err error
+	if g.ca, err = pki.NewCA("test", time.Hour); err == nil {
+		err = g.ca.WriteCert(g.file("ca.pem"))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := func(host string) TLSFiles {
-		f := TLSFiles{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, host+".pem"), Key: filepath.Join(dir, host+".key")}
-		p, err := ca.Issue(host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Hour)
-		if err == nil {
-			err = p.Write(f.Cert, f.Key)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
+	own := g.files(t, "h1")
+	c := MemberConfig{Name: "h1", DataDir: g.dir, Initial: map[string]string{"h1": "https://127.0.0.1:1"}, ListenClient: "https://127.0.0.1:0", TLS: &own, Guard: &Guard{}}
+	f := newGuard(c).front
+	revoking.WriteList(t, g.ca, g.file("list.crl"))
+	if f.list, err = pki.OpenList(g.file("ca.pem"), g.file("list.crl")); err == nil {
+		g.gate, err = newGate(c, &embed.Config{}, f)
 	}
-	own := files("h1")
-	c := MemberConfig{Name: "h1", DataDir: dir, Initial: map[string]string{"h1": "https://127.0.0.1:1"}, ListenClient: "https://127.0.0.1:0", TLS: &own, Guard: &Guard{}}
-	g, err := newGate(c, &embed.Config{}, newGuard(c).front)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if edit != nil {
-		edit(g)
+		edit(g.gate)
 	}
-	g.start()
+	g.wg.Go(g.answer)
 	t.Cleanup(func() {
 		if err := g.stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	confs := map[string]*tls.Config{}
-	return g, func(host string) *tls.Conn {
-		t.Helper()
-		if confs[host] == nil {
-			f := files(host)
-			_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conf.ServerName, conf.NextProtos = "127.0.0.1", []string{"h2"}
-			confs[host] = conf
-		}
-		conn, err := net.Dial("tcp", g.Addr().String())
+	return g
+}
+
+func (g *gated) file(name string) string { return filepath.Join(g.dir, name) }
+
+func (g *gated) files(t *testing.T, host string) TLSFiles {
+	t.Helper()
+	f := TLSFiles{CA: g.file("ca.pem"), Cert: g.file(host + ".pem"), Key: g.file(host + ".key")}
+	p, err := g.ca.Issue(host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Hour)
+	if err == nil {
+		err = p.Write(f.Cert, f.Key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// dial uses a certificate of a host.
+func (g *gated) dial(t *testing.T, host string) *tls.Conn {
+	t.Helper()
+	if g.confs[host] == nil {
+		f := g.files(t, host)
+		_, conf, err := pki.Load(f.CA, f.Cert, f.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		deadline, _ := try.Context(t).Deadline()
-		if err := conn.SetDeadline(deadline); err != nil {
-			t.Fatal(err)
-		}
-		return tls.Client(conn, confs[host])
+		conf.ServerName, conf.NextProtos = "127.0.0.1", []string{"h2"}
+		g.confs[host] = conf
 	}
+	conn, err := net.Dial("tcp", g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	deadline, _ := try.Context(t).Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	return tls.Client(conn, g.confs[host])
 }
 
 // admitted reports whether the other end begins to speak HTTP/2, which it does when a connection is let in.
@@ -99,28 +120,28 @@ func admitted(c *tls.Conn) bool {
 
 // TestGateOfAHost: one host without a member has few connections, one that ends makes room, and others have their own.
 func TestGateOfAHost(t *testing.T) {
-	_, dial := gated(t, nil)
+	g := newGated(t, nil)
 	var last *tls.Conn
 	for i := range maxOpen {
-		if last = dial("g1"); !admitted(last) {
+		if last = g.dial(t, "g1"); !admitted(last) {
 			t.Fatalf("connection %d is not let in", i)
 		}
 	}
-	if admitted(dial("g1")) {
+	if admitted(g.dial(t, "g1")) {
 		t.Error("one more is let in")
 	}
-	if !admitted(dial("g2")) {
+	if !admitted(g.dial(t, "g2")) {
 		t.Error("another host is not let in")
 	}
 	for i := range maxOpen + 1 {
-		if !admitted(dial("h1")) {
+		if !admitted(g.dial(t, "h1")) {
 			t.Errorf("connection %d of a member is not let in", i)
 		}
 	}
 	if err := last.Close(); err != nil {
 		t.Fatal(err)
 	}
-	try.Until(t, "room for one more", func() bool { return admitted(dial("g1")) })
+	try.Until(t, "room for one more", func() bool { return admitted(g.dial(t, "g1")) })
 }
 
 // openHeaders begins a call whose headers do not end.
@@ -150,8 +171,8 @@ func TestGateHeaders(t *testing.T) {
 		grow bool
 	}{"growing": {time.Hour, true}, "waiting": {time.Millisecond, false}} {
 		t.Run(name, func(t *testing.T) {
-			_, dial := gated(t, func(g *gate) { g.srv.IdleTimeout = c.idle })
-			conn := dial("g1")
+			g := newGated(t, func(g *gate) { g.srv.IdleTimeout = c.idle })
+			conn := g.dial(t, "g1")
 			fr := openHeaders(t, conn)
 			go func() { // ends with the connection
 				value := bytes.Repeat([]byte{'v'}, 8000)
@@ -168,40 +189,38 @@ func TestGateHeaders(t *testing.T) {
 	}
 }
 
-// fromAddr is a connection from an address.
-type fromAddr struct {
-	net.Conn
-	at     string
-	closed bool
-}
-
-func (f *fromAddr) RemoteAddr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(f.at), 1))
-}
-func (f *fromAddr) Close() error { f.closed = true; return nil }
-
-// TestGateBefore: of those that are not verified the oldest makes room, of its source or of all. A network of IPv6 is
-// one source.
-func TestGateBefore(t *testing.T) {
-	for name, c := range map[string]struct {
-		at   func(i int) string
-		most int
-	}{
-		"one address": {func(int) string { return "192.0.2.1" }, maxOfAddress},
-		"one network": {func(i int) string { return fmt.Sprintf("2001:db8::%x", i+1) }, maxOfNet},
-		"many":        {func(i int) string { return fmt.Sprintf("192.0.%d.%d", i/200, i%200+1) }, maxShaking},
-	} {
-		g := &gate{}
-		var all []*fromAddr
-		for i := range c.most + 1 {
-			all = append(all, &fromAddr{at: c.at(i)})
-			g.enter(all[i])
-		}
-		for i, x := range all {
-			if want := i == 0; x.closed != want {
-				t.Errorf("%s: connection %d of %d is closed: %t, want %t", name, i, len(all), x.closed, want)
+// TestGateSpeaksNoHTTP1: there a body that does not come would hold a connection of a host without end.
+func TestGateSpeaksNoHTTP1(t *testing.T) {
+	g := newGated(t, nil)
+	for _, protos := range [][]string{nil, {"http/1.1"}} {
+		c := g.dial(t, "g1")
+		g.confs["g1"].NextProtos = protos
+		if c.Handshake() == nil { // else it is refused there
+			if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: h1\r\nContent-Length: 1000\r\n\r\n"); err != nil {
+				t.Logf("%q: it ended before the request: %v", protos, err)
 			}
 		}
+		said, err := io.ReadAll(c)
+		if late, ok := err.(net.Error); len(said) > 0 || ok && late.Timeout() {
+			t.Errorf("%q: %q, %v", protos, said, err)
+		}
+	}
+}
+
+// TestConnectionsOfHosts: those without a member are bounded, each and all, and members are not.
+func TestConnectionsOfHosts(t *testing.T) {
+	g := &guard{members: []string{"h1", "h2"}}
+	for name, want := range map[string]admit.Who{
+		"g1": {Name: "g1", Each: maxOpen, All: maxAllOpen},
+		"g2": {Name: "g2", Each: maxOpen, All: maxAllOpen},
+		"h2": {Name: "h2", Kind: ofMembers},
+	} {
+		if got := g.whose([]*x509.Certificate{{Subject: pkix.Name{CommonName: name}}}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	if hosts := 3000; maxAllOpen < 2*hosts || maxAllOpen*40>>10 > 240 {
+		t.Errorf("%d connections: want two of each of %d hosts, and at most 240 MiB, of 40 KiB each", maxAllOpen, hosts)
 	}
 }
 
@@ -210,7 +229,7 @@ func TestCrowdOfPeers(t *testing.T) {
 	member := netip.MustParseAddr("192.0.2.1")
 	s, err := newSweep(MemberConfig{
 		ListenClient: "https://192.0.2.1:2379", ListenPeer: "https://192.0.2.1:2380", Initial: map[string]string{"h1": "https://192.0.2.1:2380"},
-	}, &front{g: &guard{members: []string{"h1"}}})
+	}, nil, admit.New(nil, &tls.Config{}, admit.Options{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,12 +242,12 @@ func TestCrowdOfPeers(t *testing.T) {
 	}
 	one := func(a netip.Addr) func(int) netip.Addr { return func(int) netip.Addr { return a } }
 	many := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(i / 200), byte(i % 200)}) }
-	old := peers(0, maxShaking, many)
+	old := peers(0, unverified.All, many)
 	if got := s.crowd(old, now); len(got) != 0 {
 		t.Errorf("%d of as many as are allowed are ended", len(got))
 	}
 	all := append(old, peers(10_000, 3, one(netip.MustParseAddr("203.0.113.9")))...)
-	all = append(all, peers(20_000, maxShaking, one(member))...)
+	all = append(all, peers(20_000, unverified.All, one(member))...)
 	got := s.crowd(all, now.Add(time.Second))
 	if len(got) != 3 {
 		t.Errorf("%d are ended, want 3", len(got))
@@ -238,11 +257,11 @@ func TestCrowdOfPeers(t *testing.T) {
 			t.Errorf("connection %d is ended, want some of the oldest", x.fd)
 		}
 	}
-	all = append(all, peers(30_000, maxShaking, many)...)
+	all = append(all, peers(30_000, unverified.All, many)...)
 	if got := s.crowd(all, now.Add(newTime)); len(got) != 3 {
 		t.Errorf("%d are ended, want 3: the first have been verified by now", len(got))
 	}
-	all = peers(0, maxOfAddress+1, one(netip.MustParseAddr("203.0.113.9")))
+	all = peers(0, unverified.Address+1, one(netip.MustParseAddr("203.0.113.9")))
 	if got := s.crowd(all, now.Add(time.Hour)); len(got) != 1 {
 		t.Errorf("%d of one address are ended, want 1", len(got))
 	}

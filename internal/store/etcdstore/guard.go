@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -65,7 +64,7 @@ func newGuard(settings MemberConfig) *guard {
 		return nil
 	}
 	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates)}
-	g.front = &front{g: g, began: make(chan struct{}), conns: map[netip.AddrPort]*client{}}
+	g.front = &front{g: g, began: make(chan struct{})}
 	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
 }

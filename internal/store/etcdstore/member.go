@@ -83,15 +83,13 @@ func RunMember(ctx context.Context, c MemberConfig) (err error) {
 	var sweeping *sweep
 	var clients *gate
 	if err == nil && g != nil {
-		if sweeping, err = newSweep(c, g.front); err == nil {
-			clients, err = newGate(c, cfg, g.front)
+		if clients, err = newGate(c, cfg, g.front); err == nil {
+			defer func() { err = errors.Join(err, clients.stop()) }()
+			sweeping, err = newSweep(c, g.front.list, clients.Listener)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("run store member %s: %w", c.Name, err)
-	}
-	if clients != nil {
-		defer func() { err = errors.Join(err, clients.stop()) }()
 	}
 	h := newHalt()
 	e, err := begin(ctx, c, cfg, h)

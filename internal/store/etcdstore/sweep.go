@@ -2,7 +2,6 @@ package etcdstore
 
 import (
 	"cmp"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/admit"
 	"holdfast/internal/pki"
 )
 
@@ -43,17 +43,18 @@ func sockets(fds []int) (out []socket) {
 // sweep ends the connections that this member must not keep: of certificates that were
 // revoked since, and those at the peers' port that are too many before they are verified.
 type sweep struct {
-	f       *front
+	list    *pki.List            // nil: there is none
+	clients *admit.Listener      // the member's
 	peer    uint16               // port of the member
 	members map[netip.Addr]bool  // addresses of members that are known
 	turn    int                  // of the revocation list, when it was looked at last
 	seen    map[socket]time.Time // those at the port of the peers, since when
 }
 
-func newSweep(c MemberConfig, f *front) (s *sweep, err error) {
-	s = &sweep{f: f, members: map[netip.Addr]bool{}}
-	if f.list != nil {
-		s.turn, _ = f.list.Turn() // look tells of one that can not be used
+func newSweep(c MemberConfig, list *pki.List, clients *admit.Listener) (s *sweep, err error) {
+	s = &sweep{list: list, clients: clients, members: map[netip.Addr]bool{}}
+	if list != nil {
+		s.turn, _ = list.Turn() // look tells of one that can not be used
 	}
 	for _, u := range c.Initial {
 		at, _, err := hostPort(u)
@@ -92,19 +93,16 @@ func hostPort(address string) (at string, port uint16, err error) {
 // none: the members would not find one another again.
 func (s *sweep) look(all []socket, now time.Time) error {
 	turn, err := s.turn, error(nil)
-	if s.f.list != nil {
-		turn, err = s.f.list.Turn()
+	if s.list != nil {
+		turn, err = s.list.Turn()
 	}
-	changed := turn != s.turn
-	s.turn = turn
-	ending := s.f.over(all, changed)
 	peers := slices.DeleteFunc(slices.Clone(all), func(x socket) bool { return x.local.Port() != s.peer })
-	if crowd := s.crowd(peers, now); !changed {
-		ending = append(ending, crowd...)
-	} else {
-		// Whose certificate it was nobody knows any more; members connect anew at once.
-		ending = append(ending, peers...)
+	ending := s.crowd(peers, now)
+	if turn != s.turn {
+		s.clients.Recheck()
+		ending = peers // whose certificate it was nobody knows any more; members connect anew at once
 	}
+	s.turn = turn
 	for _, x := range ending {
 		err = errors.Join(err, endConn(x.fd, x.from))
 	}
@@ -126,67 +124,22 @@ func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
 	slices.SortFunc(peers, func(a, b socket) int { // the newest first
 		return cmp.Or(seen[b].Compare(seen[a]), cmp.Compare(b.fd, a.fd))
 	})
-	calling, of, total := s.f.calling(), map[netip.Prefix]int{}, 0
+	calling, of, total := s.clients.From(ofMembers), map[netip.Prefix]int{}, 0
 	for _, x := range peers {
-		if from := x.from.Addr(); now.Sub(seen[x]) >= newTime || s.members[from] || calling[from] {
+		from := x.from.Addr()
+		if now.Sub(seen[x]) >= newTime || s.members[from] || calling[from] {
 			continue
 		}
-		source := sourceOf(x.from.Addr())
-		if of[source]++; of[source] > mostOf(source) || total >= maxShaking {
+		over := total >= unverified.All
+		for _, source := range admit.Sources(from) {
+			of[source]++
+			over = over || of[source] > unverified.Most(source)
+		}
+		if over {
 			ending = append(ending, x)
-			continue
-		}
-		total++
-	}
-	return ending
-}
-
-// calling are the addresses from which members have called.
-func (f *front) calling() map[netip.Addr]bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := map[netip.Addr]bool{}
-	for from, c := range f.conns {
-		if slices.Contains(f.g.members, c.name) {
-			out[from.Addr().Unmap()] = true
-		}
-	}
-	return out
-}
-
-// over forgets the connections that are gone, and returns those of revoked certificates, whose
-// calls it ends.
-func (f *front) over(all []socket, changed bool) (ending []socket) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	there := make(map[netip.AddrPort]socket, len(all))
-	for _, x := range all {
-		there[x.from] = x
-	}
-	for at, c := range f.conns {
-		x, ok := there[at]
-		if !ok && len(c.calls) == 0 {
-			delete(f.conns, at)
-			continue
-		}
-		if changed && f.isRevoked(c.cert) {
-			c.revoked = true
-		}
-		if !c.revoked {
-			continue
-		}
-		for cancel := range c.calls {
-			(*cancel)()
-		}
-		if ok {
-			ending = append(ending, x)
+		} else {
+			total++
 		}
 	}
 	return ending
-}
-
-// isRevoked tells whether a certificate is in the revocation list. A list that can not be used is
-// no reason to end what is there: it refuses new connections.
-func (f *front) isRevoked(cert *x509.Certificate) bool {
-	return f.list != nil && errors.Is(f.list.Check(cert), pki.ErrRevoked)
 }
