@@ -295,8 +295,9 @@ func (s showing) zeros(t testing.TB, h string, port int, path string) codes.Code
 	return codes.Code(code)
 }
 
-// http makes a request of its own connection, and returns the answer with its body.
-func (s showing) http(t testing.TB, method, url string, two bool, body []byte) (*http.Response, string) {
+// http makes a request of its own connection, a call of gRPC or another one, and returns the answer with its body. All go by
+// HTTP/2: a member of the store speaks nothing else.
+func (s showing) http(t testing.TB, method, url string, call bool, body []byte) (*http.Response, string) {
 	t.Helper()
 	var conn net.Conn
 	defer func() { // whose call was answered early is not idle yet, and one host has few connections
@@ -308,14 +309,14 @@ func (s showing) http(t testing.TB, method, url string, two bool, body []byte) (
 		conn, err = s.r.lab.Dial(ctx, network, at)
 		return conn, err
 	}
-	tr := &http.Transport{DialContext: dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: two}
+	tr := &http.Transport{DialContext: dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: true}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*askFor)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if two {
+	if call {
 		req.Header.Set("Content-Type", "application/grpc+proto")
 		req.Header.Set("Grpc-Encoding", "gzip")
 		req.Header.Set("Te", "trailers")
