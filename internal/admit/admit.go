@@ -144,9 +144,16 @@ func (l *Listener) enter(raw net.Conn) *conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range c.sources {
-		same := slices.DeleteFunc(slices.Clone(l.shaking), func(x *conn) bool { return !slices.Contains(x.sources, s) })
-		if len(same) >= l.o.Most(s) {
-			l.end(same[0])
+		same, oldest := 0, (*conn)(nil)
+		for _, x := range l.shaking {
+			if slices.Contains(x.sources, s) {
+				if same++; same == 1 {
+					oldest = x
+				}
+			}
+		}
+		if same >= l.o.Most(s) {
+			l.end(oldest)
 		}
 	}
 	if len(l.shaking) >= l.o.All {
