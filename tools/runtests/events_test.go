@@ -163,8 +163,8 @@ func TestWhatWasExpected(t *testing.T) {
 			{"a TestTwo", "--- FAIL: TestTwo\n    a_test.go:5: got 3, want 4\n    a_test.go:6: a fourth line\n"},
 		}, "a_test.go:3: got 1|want 2|a_test.go:5: got 3, want 4|a_test.go:6: a fourth line"},
 		"a long message": {[]failure{{"a TestOne", "    a_test.go:3: ended:\n        1\n        2\n        3\n        4\n        5\n        the end\n"}}, "a_test.go:3: ended:|2|3|4|5|the end"},
-		"a panic": {[]failure{{"a", "panic: nil map\n\ngoroutine 7 [running]:\nmain.x()\n"}}, "panic: nil map||goroutine 7 [running]:"},
-		"nothing": {nil, ""},
+		"a panic":        {[]failure{{"a", "panic: nil map\n\ngoroutine 7 [running]:\nmain.x()\n"}}, "panic: nil map||goroutine 7 [running]:"},
+		"nothing":        {nil, ""},
 	} {
 		if got := strings.Join(expected(c.in), "|"); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

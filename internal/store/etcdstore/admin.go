@@ -107,7 +107,7 @@ type Admin struct {
 	mu    sync.Mutex                  // guards what follows
 	moved map[uint64]progress         // of learners
 	conns map[string]*grpc.ClientConn // by a member's address
-	now   func() time.Time    // for tests
+	now   func() time.Time            // for tests
 }
 
 // progress is how far a learner was, and since when.
