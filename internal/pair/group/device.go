@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync"
+	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/durable"
@@ -26,9 +27,10 @@ type Device struct {
 	// uses it but Make. It is called again where it was cut short.
 	Make func(ctx context.Context) error
 
-	mu      sync.Mutex
-	created bool // the resource file was written, and the disk has what DRBD needs
-	seen    Copy // at the last look
+	created outlast // the resource file was written, and the disk has what DRBD needs
+
+	mu   sync.Mutex
+	seen Copy // at the last look
 }
 
 var _ Data = (*Device)(nil)
@@ -62,16 +64,13 @@ func (d *Device) First(ctx context.Context) (err error) {
 	return makeOnce(ctx, d.Dir, d.DB.Device(), d.Make)
 }
 
-// create writes the resource file, once in the life of this process.
+// createWithin is for programs that read all of DRBD's own data, or write them, where a processor is slow.
+const createWithin = time.Minute
+
+// create writes the resource file, once in the life of this process, and puts on the disk what DRBD needs. A look may be
+// over before: on a host that is slow, or that works at its limit, the programs take seconds each.
 func (d *Device) create(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.created {
-		return nil
-	}
-	err := d.DB.Create(ctx)
-	d.created = err == nil
-	return err
+	return d.created.wait(ctx, createWithin, d.DB.Create)
 }
 
 // Describe tells people how the copy was at the last look.
