@@ -29,9 +29,9 @@ const LookEvery = 300 * time.Millisecond
 // Times of the loop.
 const (
 	stepEvery  = 100 * time.Millisecond
-	lookWithin = 3 * time.Second        // and half of the time for which what serves may not answer
-	lookSilent = time.Second            // the same of what has failed as it did not answer
-	lookMember = 200 * time.Millisecond // the same as long as members stand on it, which are to be stopped whether it answers or not
+	lookWithin = 3 * time.Second // Options.Within, unless it is set
+	silent     = 3               // part of it that what has failed gets, as it did not answer
+	standing   = 15              // the same as long as members stand on it, which are to be stopped whether it answers or not
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
 	putAgain   = 250 * time.Millisecond
@@ -190,7 +190,7 @@ func (d *Driver) look(ctx context.Context) {
 	var s pair.SyncRec
 	held := false
 	var now *parts
-	within := lookWithin
+	within := d.opt.Within
 	octx, end := context.WithCancel(ctx) // ends when what it finds would not count
 	defer end()
 	if d.ask(ctx, func() {
@@ -198,9 +198,9 @@ func (d *Driver) look(ctx context.Context) {
 		s, held, now = d.m.Sync, d.held, d.now.Load()
 		within = min(within, d.m.Hang/2)
 		if d.m.BlindAt != 0 && d.m.Hot && !d.m.Promoted { // it counts as failed: what is left is to end it
-			within = min(within, lookSilent)
+			within = min(within, d.opt.Within/silent)
 			if slices.ContainsFunc(d.m.Seen.Members, func(s pair.State) bool { return s != pair.Down }) {
-				within = lookMember
+				within = d.opt.Within / standing
 			}
 		}
 	}) != nil || held {
@@ -218,7 +218,7 @@ func (d *Driver) look(ctx context.Context) {
 		r = pair.Replica{}
 	}
 	seen := pair.Seen{Replica: r, SyncMod: s.Mod}
-	lctx, cancel := context.WithTimeout(ctx, lookWithin) // of their own: they are not to fail as the copy is slow
+	lctx, cancel := context.WithTimeout(ctx, d.opt.Within) // of their own: they are not to fail as the copy is slow
 	defer cancel()
 	for _, m := range now.members {
 		seen.Members = append(seen.Members, m.State(lctx))
