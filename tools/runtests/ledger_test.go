@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -188,5 +190,27 @@ Each target for 30 seconds.
 `
 	if got := page(all, book); got != want {
 		t.Errorf("the page is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestWhichDrillsAreChosen: with -known those that passed when they ran last; one that was not run since says nothing.
+func TestWhichDrillsAreChosen(t *testing.T) {
+	book := ledger{
+		{Drill: "good", Result: failedResult}, {Drill: "good", Result: passedResult}, {Drill: "good", Result: skippedResult},
+		{Drill: "bad", Result: passedResult}, {Drill: "bad", Result: failedResult},
+	}
+	for _, c := range []struct {
+		known bool
+		want  string
+	}{{false, "[good bad never]"}, {true, "[good]"}} {
+		var got []string
+		for _, name := range []string{"good", "bad", "never", "another"} {
+			if (choice{only: regexp.MustCompile("^(good|bad|never)$"), known: c.known}).wants(drill{Name: name}, book) {
+				got = append(got, name)
+			}
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("known %t: %v, want %s", c.known, got, c.want)
+		}
 	}
 }

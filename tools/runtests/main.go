@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	f.SetOutput(io.Discard)
 	only := f.String("only", "", "drills whose name matches `REGEXP`")
 	budget := f.Duration("budget", 0, "begin no drill that would end after `D`; 0: no limit")
-	known := f.Bool("known", false, "only drills that have passed before")
+	known := f.Bool("known", false, "only drills that passed when they ran last")
 	seed := f.String("seed", "", "an order drawn by `S`, instead of the longest ago first")
 	if len(args) == 0 {
 		return wrong{errors.New("want fast, test, drills, list or report")}
