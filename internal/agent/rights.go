@@ -30,6 +30,9 @@ func permits(a store.Attempt) error {
 	if len(a.Key) > maxKey {
 		return fmt.Errorf("%w: a key of %d bytes, at most %d are allowed", store.ErrTooLarge, len(a.Key), maxKey)
 	}
+	if err := a.Light(); err != nil {
+		return err
+	}
 	for _, rule := range []func(store.Attempt) (bool, error){engine.Permits, probe.Permits, report.Permits, drain.PermitsCarry, loop.Permits} {
 		if known, err := rule(a); known {
 			return err

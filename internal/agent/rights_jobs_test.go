@@ -114,3 +114,16 @@ func TestRightsOfHostsThatRunGuestsOnly(t *testing.T) {
 		t.Error("a host with the name of the plan writes it")
 	}
 }
+
+// TestAReportIsNoBomb: what is short as text, and large for who reads it, is refused before it is decoded.
+func TestAReportIsNoBomb(t *testing.T) {
+	for field, want := range map[string]error{"vms": store.ErrTooLarge, "certificates": store.ErrTooLarge, "": nil} {
+		text := `{"host":{"name":"g1"}`
+		if field != "" {
+			text += `,"` + field + `":[` + strings.Repeat("{},", 100_000) + `{}]`
+		}
+		if err := permits(store.Attempt{Host: "g1", Key: report.RecordKey("g1"), Value: []byte(text + "}")}); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", field, err, want)
+		}
+	}
+}
