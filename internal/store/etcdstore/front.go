@@ -50,7 +50,6 @@ var allowed = map[string]int64{
 	pb.KV_Range_FullMethodName:           smallBody,
 	pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
 	pb.Watch_Watch_FullMethodName:        smallBody,
-	pb.Maintenance_Alarm_FullMethodName:  smallBody,
 	pb.Maintenance_Status_FullMethodName: smallBody,
 	pb.Cluster_MemberList_FullMethodName: smallBody,
 	healthpb.Health_Check_FullMethodName: smallBody,

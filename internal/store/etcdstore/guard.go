@@ -161,10 +161,6 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 			return failed, nil
 		}
 		return next(ctx, req)
-	case *pb.AlarmRequest:
-		if r.GetAction() == pb.AlarmRequest_GET {
-			return next(ctx, req)
-		}
 	case *pb.MemberListRequest, *pb.StatusRequest, *healthpb.HealthCheckRequest:
 		return next(ctx, req)
 	}

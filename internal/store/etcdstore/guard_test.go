@@ -249,6 +249,7 @@ func guardedForms(t *testing.T, c *cluster, g *clientv3.Client) {
 		"remove member": func() error { _, err := g.MemberRemove(ctx, 1); return err },
 		"defragment":    func() error { _, err := g.Defragment(ctx, c.endpoints()[0]); return err },
 		"move leader":   func() error { _, err := g.MoveLeader(ctx, 1); return err },
+		"alarms":        func() error { _, err := g.AlarmList(ctx); return err }, // that is a write of the store
 		"disarm":        func() error { _, err := g.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: 1, Alarm: 1}); return err },
 		"hash":          func() error { _, err := g.HashKV(ctx, c.endpoints()[0], 0); return err },
 		"role":          func() error { _, err := g.RoleAdd(ctx, "root"); return err },
