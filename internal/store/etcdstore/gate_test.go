@@ -242,12 +242,12 @@ func TestCrowdOfPeers(t *testing.T) {
 	}
 	one := func(a netip.Addr) func(int) netip.Addr { return func(int) netip.Addr { return a } }
 	many := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(i / 200), byte(i % 200)}) }
-	old := peers(0, unverified.All, many)
+	old := peers(0, strangers.All, many)
 	if got := s.crowd(old, now); len(got) != 0 {
 		t.Errorf("%d of as many as are allowed are ended", len(got))
 	}
 	all := append(old, peers(10_000, 3, one(netip.MustParseAddr("203.0.113.9")))...)
-	all = append(all, peers(20_000, unverified.All, one(member))...)
+	all = append(all, peers(20_000, strangers.All, one(member))...)
 	got := s.crowd(all, now.Add(time.Second))
 	if len(got) != 3 {
 		t.Errorf("%d are ended, want 3", len(got))
@@ -257,11 +257,11 @@ func TestCrowdOfPeers(t *testing.T) {
 			t.Errorf("connection %d is ended, want some of the oldest", x.fd)
 		}
 	}
-	all = append(all, peers(30_000, unverified.All, many)...)
+	all = append(all, peers(30_000, strangers.All, many)...)
 	if got := s.crowd(all, now.Add(newTime)); len(got) != 3 {
 		t.Errorf("%d are ended, want 3: the first have been verified by now", len(got))
 	}
-	all = peers(0, unverified.Address+1, one(netip.MustParseAddr("203.0.113.9")))
+	all = peers(0, strangers.Address+1, one(netip.MustParseAddr("203.0.113.9")))
 	if got := s.crowd(all, now.Add(time.Hour)); len(got) != 1 {
 		t.Errorf("%d of one address are ended, want 1", len(got))
 	}

@@ -40,6 +40,10 @@ func sockets(fds []int) (out []socket) {
 	return out
 }
 
+// strangers are the bounds of connections at the peers' port in their first seconds, which are not from a member's address. Each
+// may have 256 KiB there: the port is etcd's own, and nobody but a member that is new has to do with it.
+var strangers = admit.Bounds{All: 64, Address: 16, Net: 32}
+
 // sweep ends the connections that this member must not keep: of certificates that were
 // revoked since, and those at the peers' port that are too many before they are verified.
 type sweep struct {
@@ -130,10 +134,10 @@ func (s *sweep) crowd(peers []socket, now time.Time) (ending []socket) {
 		if now.Sub(seen[x]) >= newTime || s.members[from] || calling[from] {
 			continue
 		}
-		over := total >= unverified.All
+		over := total >= strangers.All
 		for _, source := range admit.Sources(from) {
 			of[source]++
-			over = over || of[source] > unverified.Most(source)
+			over = over || of[source] > strangers.Most(source)
 		}
 		if over {
 			ending = append(ending, x)
