@@ -15,7 +15,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"holdfast/internal/sleep"
 	"holdfast/internal/store"
@@ -104,10 +103,9 @@ type Admin struct {
 	opt  Options
 	etcd *clientv3.Client
 
-	mu    sync.Mutex                  // guards what follows
-	moved map[uint64]progress         // of learners
-	conns map[string]*grpc.ClientConn // by a member's address
-	now   func() time.Time            // for tests
+	mu    sync.Mutex          // guards what follows
+	moved map[uint64]progress // of learners
+	now   func() time.Time    // for tests
 }
 
 // progress is how far a learner was, and since when.
@@ -123,49 +121,15 @@ func OpenAdmin(o Options) (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open administration of the store: %w", err)
 	}
-	return &Admin{opt: o, etcd: c.etcd, moved: map[uint64]progress{}, conns: map[string]*grpc.ClientConn{}, now: time.Now}, nil
+	return &Admin{opt: o, etcd: c.etcd, moved: map[uint64]progress{}, now: time.Now}, nil
 }
 
 // Close ends the connections.
 func (a *Admin) Close() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var err error
-	for at, conn := range a.conns {
-		delete(a.conns, at)
-		err = errors.Join(err, conn.Close())
-	}
-	if e := a.etcd.Close(); !errors.Is(e, context.Canceled) {
-		err = errors.Join(err, e)
-	}
-	if err != nil {
+	if err := a.etcd.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("close administration of the store: %w", err)
 	}
 	return nil
-}
-
-// statusOf asks the member at an address. Its connection is kept: the library makes one for each call, whose handshakes were
-// a seventh of what a quiet member did.
-func (a *Admin) statusOf(ctx context.Context, at string) (*pb.StatusResponse, error) {
-	conn, err := a.connTo(at)
-	if err != nil {
-		return nil, err
-	}
-	return pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{})
-}
-
-// connTo is the connection to the member at an address; it need not be open.
-func (a *Admin) connTo(at string) (*grpc.ClientConn, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if conn := a.conns[at]; conn != nil {
-		return conn, nil
-	}
-	conn, err := a.etcd.Dial(at)
-	if err == nil {
-		a.conns[at] = conn
-	}
-	return conn, err
 }
 
 // Status asks every member of the cluster. It needs one that answers, no
@@ -227,7 +191,7 @@ func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	resp, err := a.statusOf(ctx, m.ClientURLs[0])
+	resp, err := a.etcd.Status(ctx, m.ClientURLs[0])
 	if err != nil {
 		st.Error = err.Error()
 		return st
