@@ -89,8 +89,9 @@ func (nd *node) pair(st store.Store) (p *pairWork, err error) {
 	lease := nd.cfg.Timings().Lease
 	p.driver = group.New(group.Options{
 		Self: cluster.HostID(nd.n.Host), Peer: cluster.HostID(peer), Resource: cluster.MgmtVM, Store: st, Data: data, Members: members,
-		Every: looksEvery(lease, group.LookEvery), Within: max(lease/4, 3*time.Second), // leases are long where hosts are slow
-		Patience: time.Duration(p.cfg.Patience), Hang: nd.cfg.HangTimeout(), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log, Trouble: p.pathTrouble, Also: p.tellPartition,
+		Every: looksEvery(lease, group.LookEvery), Within: max(lease/4, group.LookWithin), // leases are long where hosts are slow
+		Patience: time.Duration(p.cfg.Patience), Hang: nd.cfg.HangTimeout(), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log,
+		Trouble: p.pathTrouble, Also: p.tellPartition,
 		Tell: func(ctx context.Context, ev cluster.Event) error { return p.agent.Tell(ctx, ev) },
 		Seen: func() (uint64, error) { return loop.LoadGeneration(nd.n.DataDir) },
 	})

@@ -68,7 +68,7 @@ type Options struct {
 	Data       Data
 	Members    []Member      // in the order in which they start
 	Every      time.Duration // between two looks at the node; 0: LookEvery
-	Within     time.Duration // of a look, if that is less than half of Hang; 0: 3 s
+	Within     time.Duration // of a look, if that is less than half of Hang; 0: LookWithin
 	Patience   time.Duration // for which commits wait for a peer that does not acknowledge
 	Hang       time.Duration // for which what serves may not answer before it counts as failed; 0: 10 s
 	RunDir     string        // empty after a boot
@@ -134,7 +134,7 @@ const noteName = "pair-epoch"
 // New makes a driver that knows nothing yet.
 func New(opt Options) *Driver {
 	now := &parts{opt.Data, opt.Members}
-	opt.Within = cmp.Or(opt.Within, lookWithin)
+	opt.Within = cmp.Or(opt.Within, LookWithin)
 	d := &Driver{
 		opt: opt, writing: map[string]bool{}, posts: make(chan func()), wake: make(chan struct{}, 1), again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
 		m: pair.New(opt.Self, opt.Peer, now.specs(), opt.Patience),

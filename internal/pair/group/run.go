@@ -23,15 +23,22 @@ const (
 	KeyNode = KeyPair + "node/" // what a node tells people: Report
 )
 
-// LookEvery is the least time between two looks at the node that nothing asks for.
-const LookEvery = 300 * time.Millisecond
+// LookEvery is the least time between two looks at the node that nothing asks for, LookWithin the least that a look is given,
+// unless half of the time for which what serves may not answer is less.
+const (
+	LookEvery  = 300 * time.Millisecond
+	LookWithin = 3 * time.Second
+)
+
+// Parts of a look's time that it gets of what has failed, as it did not answer.
+const (
+	silent   = 3
+	standing = 15 // as long as members stand on it, which are to be stopped whether it answers or not
+)
 
 // Times of the loop.
 const (
 	stepEvery  = 100 * time.Millisecond
-	lookWithin = 3 * time.Second // Options.Within, unless it is set
-	silent     = 3               // part of it that what has failed gets, as it did not answer
-	standing   = 15              // the same as long as members stand on it, which are to be stopped whether it answers or not
 	listWithin = 3 * time.Second
 	putWithin  = 1500 * time.Millisecond
 	putAgain   = 250 * time.Millisecond
