@@ -80,7 +80,10 @@ var layers = []struct {
 	why string
 }{
 	{"holdfast/internal/cluster", []string{"holdfast/"}, "the vocabulary depends on nothing of ours"},
-	{"holdfast/internal/admit", []string{"holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/host", "holdfast/internal/agent", "holdfast/internal/cluster", "holdfast/internal/pki"}, "a leaf without policy"},
+	{"holdfast/internal/admit", []string{
+		"holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/host", "holdfast/internal/agent",
+		"holdfast/internal/cluster", "holdfast/internal/pki",
+	}, "a leaf without policy"},
 	{"holdfast/internal/text", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
 	{"holdfast/internal/reason", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},

@@ -197,7 +197,8 @@ func (r *rig) everyCall(t testing.TB, own showing, h string) {
 	t.Helper()
 	open := []string{
 		pb.KV_Range_FullMethodName, pb.KV_Txn_FullMethodName, pb.Watch_Watch_FullMethodName,
-		pb.Maintenance_Status_FullMethodName, pb.Cluster_MemberList_FullMethodName, healthpb.Health_Check_FullMethodName, healthpb.Health_Watch_FullMethodName,
+		pb.Maintenance_Status_FullMethodName, pb.Cluster_MemberList_FullMethodName,
+		healthpb.Health_Check_FullMethodName, healthpb.Health_Watch_FullMethodName,
 	}
 	c := own.dial(t, h, clientPort)
 	all := procedures("etcdserverpb", "v3lockpb", "v3electionpb", "grpc.health.v1")

@@ -42,7 +42,7 @@ func elements(value []byte) (one, all int, ok bool) {
 			open[depth] = 0
 			if c == '[' {
 				open[depth] = 1 // the comma of the second makes two
-				all++
+				one, all = max(one, 1), all+1
 			}
 			depth++
 		case (c == ']' || c == '}') && depth > 0:

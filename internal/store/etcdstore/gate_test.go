@@ -42,7 +42,10 @@ func newGated(t *testing.T, edit func(*gate)) *gated {
 		t.Fatal(err)
 	}
 	own := g.files(t, "h1")
-	c := MemberConfig{Name: "h1", DataDir: g.dir, Initial: map[string]string{"h1": "https://127.0.0.1:1"}, ListenClient: "https://127.0.0.1:0", TLS: &own, Guard: &Guard{}}
+	c := MemberConfig{
+		Name: "h1", DataDir: g.dir, Initial: map[string]string{"h1": "https://127.0.0.1:1"}, ListenClient: "https://127.0.0.1:0",
+		TLS: &own, Guard: &Guard{},
+	}
 	f := newGuard(c).front
 	revoking.WriteList(t, g.ca, g.file("list.crl"))
 	if f.list, err = pki.OpenList(g.file("ca.pem"), g.file("list.crl")); err == nil {
