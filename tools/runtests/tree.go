@@ -78,20 +78,24 @@ func (p *pkg) look(file string) error {
 	if f.Doc != nil {
 		p.doc = new(doc.Package).Synopsis(f.Doc.Text())
 	}
+	test := strings.HasSuffix(file, "_test.go")
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
 			if name := needs(n); name != "" {
 				p.own = append(p.own, name)
 			}
+			if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Go" { // sync.WaitGroup's
+				p.goes = p.goes || !test
+			}
 		case *ast.GoStmt:
-			p.goes = p.goes || !strings.HasSuffix(file, "_test.go")
+			p.goes = p.goes || !test
 		}
 		return true
 	})
 	for _, d := range f.Decls {
 		fn, ok := d.(*ast.FuncDecl)
-		if !ok || fn.Recv != nil || fn.Body == nil || !strings.HasSuffix(file, "_test.go") {
+		if !ok || fn.Recv != nil || fn.Body == nil || !test {
 			continue
 		}
 		name := fn.Name.Name

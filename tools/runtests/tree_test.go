@@ -136,3 +136,18 @@ func TestWrongCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestAGroupOfGoroutinesIsRaced: goroutines are begun by a WaitGroup, too.
+func TestAGroupOfGoroutinesIsRaced(t *testing.T) {
+	files := small()
+	files["internal/group/group.go"] = "package group\n\nimport \"sync\"\n\nfunc F(wg *sync.WaitGroup) { wg.Go(func() {}) }\n"
+	files["internal/group/group_test.go"] = "package group\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) {}\n"
+	tree(t, files)
+	all, err := packages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(drillsOf(all), func(d drill) bool { return d.Name == "race/group" }) {
+		t.Error("no drill race/group")
+	}
+}
