@@ -262,7 +262,7 @@ func TestOthersAddress(t *testing.T) {
 	a := n.Host(nodeA)
 	peer := vipOf(t, "10.77.0.3/24", n.Addr(nodeB))
 	own := vipOf(t, "10.77.0.2/24")
-	for v, says := range map[*VIP]string{peer: "the other node's own address", own: "somebody else, as 10.77.0.2/24 on eth0"} {
+	for v, says := range map[*VIP]string{peer: "the other node's own address", own: "something else has set the address on this host, as 10.77.0.2/24 on eth0"} {
 		for what, fn := range map[string]func() error{
 			"interface": func() error { _, err := v.Interface(); return err },
 			"probe":     func() error { _, err := v.Probe(try.Context(t)); return err },

@@ -122,7 +122,7 @@ func TestWhatIsRefused(t *testing.T) {
 
 	w.run(Options{})
 	w.check()
-	refused("another mapping", w.plan, "other", Options{}, "another mapping hash (now other)", "clean --rows")
+	refused("another mapping", w.plan, "other", Options{}, "with another mapping", "clean --rows")
 	other := *w.plan
 	other.Tables = other.Tables[:3]
 	refused("another plan", &other, "hash", Options{}, "although the mapping is the same", "clean --rows")
