@@ -20,16 +20,16 @@ import (
 const (
 	maxStreams  = 256  // of one connection, also of members
 	maxCalls    = 32   // calls under way, watches among them
+	maxRequests = 64   // these, and those that are refused
 	maxReads    = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
-	maxWrites   = 4    // of these, transactions, of up to 2 MiB
+	maxWrites   = 4    // of these, transactions, of up to 1 MiB
 	maxWatches  = 16   // in all its streams; an agent has six
-	maxPast     = 2    // watches that read what was before: each has up to 140 MB of that, decoded and encoded
 	asksBurst   = 256  // messages in streams of watches at once, and then
 	asksPerSec  = 128  // a client asks once a second for each watch how far it is
 	writesBurst = 1000 // writes of keys at once, and then
 	writesEvery = 50 * time.Millisecond
-	bytesBurst  = 8 << 20  // bytes at once, and then
-	bytesPerSec = 64 << 10 // so that what the store keeps of 10 minutes stays below GuestsShare
+	bytesBurst  = 2 << 20  // bytes at once, and then
+	bytesPerSec = 32 << 10 // so that what a member keeps of it in memory stays small (logKept)
 	// afterRefusal is how long a write that is refused is under way still: with maxWrites, 200 in a second. An
 	// honest host has hardly any; one that makes thousands would take the processors of a member.
 	afterRefusal = 20 * time.Millisecond
@@ -60,12 +60,12 @@ type bounds struct {
 
 // share is what one host takes.
 type share struct {
-	calls, watches int // under way; guarded by bounds.mu
-	reads, txns    chan struct{}
-	past           chan struct{} // watches that read what was before
-	asks           *rate.Limiter
-	writes, bytes  *rate.Limiter
-	kinds          []*rate.Limiter // as bounds.rates
+	requests, calls, watches int // under way; guarded by bounds.mu
+	reads, txns              chan struct{}
+	large                    chan struct{} // a message in a stream of watches
+	asks                     *rate.Limiter
+	writes, bytes            *rate.Limiter
+	kinds                    []*rate.Limiter // as bounds.rates
 }
 
 func newBounds(rates []store.Rate) *bounds {
@@ -86,7 +86,7 @@ func (b *bounds) share(name string) *share {
 	s := b.of[name]
 	if s == nil {
 		s = &share{
-			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites), past: make(chan struct{}, maxPast),
+			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites), large: make(chan struct{}, 1),
 			asks:   rate.NewLimiter(asksPerSec, asksBurst),
 			writes: rate.NewLimiter(rate.Every(writesEvery), writesBurst), bytes: rate.NewLimiter(bytesPerSec, bytesBurst),
 		}
@@ -96,6 +96,22 @@ func (b *bounds) share(name string) *share {
 		b.of[name] = s
 	}
 	return s
+}
+
+// request begins a request of a host, which done ends.
+func (b *bounds) request(name string) (done func(), err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.share(name)
+	if s.requests >= maxRequests {
+		return nil, forNow(name, "has %d requests under way, and does not take the answers", maxRequests)
+	}
+	s.requests++
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		s.requests--
+	}, nil
 }
 
 // enter begins a call of a host, which leave ends. A read that would be one too many waits.
@@ -164,17 +180,11 @@ func (b *bounds) ask(ctx context.Context, name string) error {
 	return asks.Wait(ctx)
 }
 
-// fromPast waits until a watch of a host may read what was before; release ends that, and is called once.
-func (b *bounds) fromPast(ctx context.Context, name string) (release func(), err error) {
+// large is the place of a host for a large message in its streams of watches.
+func (b *bounds) large(name string) chan struct{} {
 	b.mu.Lock()
-	past := b.share(name).past
-	b.mu.Unlock()
-	select {
-	case past <- struct{}{}:
-		return func() { <-past }, nil
-	case <-ctx.Done():
-		return nil, forNow(name, "has %d watches that read the past and do not end; at most %d are allowed", maxPast, maxPast)
-	}
+	defer b.mu.Unlock()
+	return b.share(name).large
 }
 
 // write takes a transaction from what the host may write, all or nothing: also of one that is refused then, as it has

@@ -3,8 +3,11 @@ package etcdstore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -31,24 +34,26 @@ type front struct {
 	grpc  atomic.Pointer[grpc.Server]
 	began chan struct{}                 // closed when grpc is there
 	pages atomic.Pointer[http.ServeMux] // what etcd tells beside gRPC
+	log   func(level slog.Level, what string, err error)
 }
 
 const (
 	// answerWithin bounds a call of a host without a member, watches aside: to send the
 	// request, and to take the answer. A list of 3,000 hosts takes less than a second.
 	answerWithin = 30 * time.Second
-	// messageWithin bounds how long the messages in a stream of answers may wait to be taken, of each minute: the member
-	// keeps what it has to say meanwhile, for each watch.
+	// messageWithin is how long a message of a stream, or a refusal, may take to be taken.
 	messageWithin = 10 * time.Second
 	// smallBody is what a message may have that writes nothing, bytes.
 	smallBody = 16 << 10
+	// guestTxn is what a transaction may have: a report of 512 KiB, or 128 words about guests, and as much again.
+	guestTxn = 1 << 20
 )
 
 // allowed are the calls that hosts without a member may make, with the bytes that a request
 // may have, or each message of a stream.
 var allowed = map[string]int64{
 	pb.KV_Range_FullMethodName:           smallBody,
-	pb.KV_Txn_FullMethodName:             maxTxnBytes + 512<<10, // as etcd adds to its own bound
+	pb.KV_Txn_FullMethodName:             guestTxn,
 	pb.Watch_Watch_FullMethodName:        smallBody,
 	pb.Maintenance_Status_FullMethodName: smallBody,
 	pb.Cluster_MemberList_FullMethodName: smallBody,
@@ -103,12 +108,27 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case member:
 		server.ServeHTTP(w, r)
 	default:
-		f.limited(w, r, name, server, refuse)
+		f.limited(w, r, name, server)
 	}
 }
 
-// limited passes on the call of a host without a member, within its bounds.
-func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, server *grpc.Server, refuse func(codes.Code, string)) {
+// limited passes on the call of a host without a member, within its bounds. Also what is refused is bounded: who asks for
+// thousands of things and takes no answers has its connection closed.
+func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, server *grpc.Server) {
+	done, err := f.g.bounds.request(name)
+	if err != nil {
+		f.cut(r, err)
+		return
+	}
+	defer done()
+	out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: messageWithin, taken: &taken{more: make(chan struct{}, 1)}}
+	refuse := func(code codes.Code, text string) {
+		if err := out.rc.SetWriteDeadline(time.Now().Add(messageWithin)); err != nil {
+			f.cut(r, err)
+			return
+		}
+		refuseCall(w, code, text)
+	}
 	method := r.URL.Path
 	size, may := allowed[method]
 	if !may {
@@ -121,30 +141,38 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 		return
 	}
 	defer leave()
-	until, rc := time.Now().Add(answerWithin), http.NewResponseController(w)
+	until := time.Now().Add(answerWithin)
 	if method == pb.Watch_Watch_FullMethodName {
 		m := newMessages(r.Context(), r.Body)
-		r = r.WithContext(context.WithValue(r.Context(), messagesKey{}, m))
+		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), messagesKey{}, m), takenKey{}, out.taken))
 		r.Body = m
-	} else if !f.whole(r, rc, until, size, name, refuse) {
+	} else if !f.whole(r, out.rc, until, size, name, refuse) {
 		return
 	}
 	if method == pb.Watch_Watch_FullMethodName || method == healthpb.Health_Watch_FullMethodName {
-		w = &timely{ResponseWriter: w, rc: rc, left: messageWithin}
-	} else if err := rc.SetWriteDeadline(until); err != nil {
-		refuse(codes.Internal, unboundedText)
+		w = out
+	} else if err := out.rc.SetWriteDeadline(until); err != nil {
+		f.cut(r, err)
 		return
 	}
 	server.ServeHTTP(w, r)
 }
 
-const unboundedText = "the call can not be bounded in time"
+// connKey is the context key of the connection of a request.
+type connKey struct{}
+
+// cut closes the connection of a request.
+func (f *front) cut(r *http.Request, why error) {
+	if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
+		f.log(slog.LevelWarn, "connection ended", fmt.Errorf("%s: %w", r.RemoteAddr, errors.Join(why, c.NetConn().Close())))
+	}
+}
 
 // whole reads the message of a call, and looks at its form as far as that says what it takes to decode it. false: it
 // was refused.
 func (f *front) whole(r *http.Request, rc *http.ResponseController, until time.Time, size int64, name string, refuse func(codes.Code, string)) bool {
 	if err := rc.SetReadDeadline(until); err != nil {
-		refuse(codes.Internal, unboundedText)
+		f.cut(r, err)
 		return false
 	}
 	msg, err := readMessage(r.Body, size)
@@ -162,37 +190,39 @@ func (f *front) whole(r *http.Request, rc *http.ResponseController, until time.T
 	return true
 }
 
-// timely ends a stream whose messages are not taken in time: the member keeps what it has to say meanwhile.
+// timely ends a stream whose messages are not taken in time, and counts those that are.
 type timely struct {
 	http.ResponseWriter
-	rc    *http.ResponseController
-	left  time.Duration // that messages may wait still; a sixth of the time comes back
-	at    time.Time     // when the message under way began, or the last one ended
-	under bool          // a message is under way
+	rc     *http.ResponseController
+	within time.Duration // of a message
+	taken  *taken
 }
 
 // Write begins a message, or goes on with it.
 func (t *timely) Write(p []byte) (int, error) {
-	if !t.under {
-		now := time.Now()
-		if !t.at.IsZero() {
-			t.left = min(messageWithin, t.left+now.Sub(t.at)/6)
-		}
-		t.under, t.at = true, now
-		if err := t.rc.SetWriteDeadline(now.Add(t.left)); err != nil {
-			return 0, fmt.Errorf("bound a message in time: %w", err)
-		}
+	if err := t.begin(); err != nil {
+		return 0, err
 	}
 	return t.ResponseWriter.Write(p)
 }
 
-// Flush ends a message. Who flushes is told of no error: the stream has ended then.
+// Flush ends a message, or the headers. Who flushes is told of no error: the stream has ended then.
 func (t *timely) Flush() {
-	if t.rc.Flush() == nil && t.under {
-		now := time.Now()
-		t.left, t.at = t.left-now.Sub(t.at), now
-		t.under = t.rc.SetWriteDeadline(time.Time{}) != nil
+	if t.begin() == nil && t.rc.Flush() == nil {
+		_ = t.rc.SetWriteDeadline(time.Time{}) // it has worked before; else the stream ends, and its client begins another
 	}
+	t.taken.n.Add(1)
+	select {
+	case t.taken.more <- struct{}{}:
+	default:
+	}
+}
+
+func (t *timely) begin() error {
+	if err := t.rc.SetWriteDeadline(time.Now().Add(t.within)); err != nil {
+		return fmt.Errorf("bound a message in time: %w", err)
+	}
+	return nil
 }
 
 // refuseCall is the answer of gRPC to a call that is not begun: headers only.

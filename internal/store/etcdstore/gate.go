@@ -46,7 +46,7 @@ var unverified = admit.Bounds{All: 2048, Address: 256, Net: 1024}
 // bound in time would end watches.
 type gate struct {
 	*admit.Listener
-	calls <-chan struct{} // closed when etcd has its calls
+	guard *guard
 	srv   *http.Server
 	dir   *os.File // holds etcdSocket
 	log   *zap.Logger
@@ -70,11 +70,12 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	if f.list != nil {
 		server.VerifyConnection = func(s tls.ConnectionState) error { return f.list.Check(s.PeerCertificates[0]) }
 	}
-	g := &gate{calls: f.began, log: zap.NewNop()}
+	g := &gate{guard: f.g, log: zap.NewNop()}
 	g.srv = &http.Server{
 		Handler: f, MaxHeaderBytes: maxHeaders, IdleTimeout: idleTime, ReadHeaderTimeout: shakeWithin, Protocols: new(http.Protocols),
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameSize},
-		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameSize, WriteByteTimeout: messageWithin},
+		ErrorLog:    log.New(io.Discard, "", 0), // what clients do wrong
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	g.srv.Protocols.SetHTTP2(true)
 	if g.dir, err = os.Open(c.DataDir); err != nil {
@@ -84,12 +85,10 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	if err != nil {
 		return nil, errors.Join(named(c.DataDir, fmt.Errorf("listen for clients: %w", err)), g.dir.Close())
 	}
-	g.Listener = admit.New(ln, server, admit.Options{
-		Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Counts: pki.Counts(server),
-		Log: func(level slog.Level, what string, err error) {
-			g.log.Log(zapcore.Level(level/4), "client's "+what, zap.Error(err)) // slog has four times zap's levels
-		},
-	})
+	f.log = func(level slog.Level, what string, err error) {
+		g.log.Log(zapcore.Level(level/4), "client's "+what, zap.Error(err)) // slog has four times zap's levels
+	}
+	g.Listener = admit.New(ln, server, admit.Options{Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Counts: pki.Counts(server), Log: f.log})
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// The name of a socket has at most 107 bytes, that of the directory may have more.
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unixs", Path: fmt.Sprintf("/proc/self/fd/%d/%s", g.dir.Fd(), etcdSocket)}}
@@ -108,9 +107,10 @@ func (g *guard) whose(chain []*x509.Certificate) admit.Who {
 // serve begins to let clients in when the member can answer: who is connected and gets no answer would not try another.
 func (g *gate) serve(e *embed.Etcd) {
 	g.log = e.GetLogger()
+	g.wg.Go(func() { g.guard.feed.run(g.ctx, e, g.guard.prefix) })
 	g.wg.Go(func() {
 		select {
-		case <-g.calls: // after e.Server.ReadyNotify
+		case <-g.guard.front.began: // etcd has its calls: after e.Server.ReadyNotify
 			g.answer()
 		case <-g.ctx.Done():
 		}

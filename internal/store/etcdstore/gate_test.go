@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
 
 	"holdfast/internal/admit"
 	"holdfast/internal/pki"
@@ -189,6 +190,52 @@ func TestGateHeaders(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTooManyRequests: a host that has as many under way as it may, refused ones too, has the connection of one more closed.
+func TestTooManyRequests(t *testing.T) {
+	g := newGated(t, nil)
+	g.guard.front.grpc.Store(grpc.NewServer())
+	ask := func(c *tls.Conn) error {
+		t.Helper()
+		if !admitted(c) {
+			t.Fatal("it is not let in")
+		}
+		fr := http2.NewFramer(c, c)
+		var b bytes.Buffer
+		enc := hpack.NewEncoder(&b)
+		for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", "/x/y"}, {":authority", "h1"}, {"content-type", "application/grpc"}} {
+			if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b.Bytes(), EndHeaders: true})
+		for err == nil {
+			var f http2.Frame
+			if f, err = fr.ReadFrame(); err == nil && f.Header().StreamID == 1 {
+				return nil // an answer
+			}
+		}
+		return err
+	}
+	var done []func()
+	for range maxRequests {
+		d, err := g.guard.bounds.request("g1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = append(done, d)
+	}
+	if err := ask(g.dial(t, "g1")); err == nil {
+		t.Error("one more is answered")
+	}
+	if err := ask(g.dial(t, "g2")); err != nil {
+		t.Errorf("another host: %v", err)
+	}
+	done[0]()
+	if err := ask(g.dial(t, "g1")); err != nil {
+		t.Errorf("when one is over: %v", err)
 	}
 }
 

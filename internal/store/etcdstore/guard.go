@@ -51,7 +51,8 @@ type guard struct {
 	bounds  *bounds
 	front   *front
 	ranges  atomic.Pointer[ranger] // the member, when it has started
-	rev     atomic.Pointer[func() int64]
+	feed    *feed
+	header  atomic.Pointer[func(rev int64) *pb.ResponseHeader] // of the member's answers, likewise
 }
 
 // ranger is the linearizable read of a member.
@@ -63,7 +64,7 @@ func newGuard(settings MemberConfig) *guard {
 	if settings.Guard == nil || settings.TLS == nil {
 		return nil
 	}
-	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates)}
+	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates), feed: newFeed()}
 	g.front = &front{g: g, began: make(chan struct{})}
 	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
@@ -102,8 +103,10 @@ func (g *guard) serves(e *embed.Etcd) {
 	}
 	r := ranger(e.Server.Range)
 	g.ranges.Store(&r)
-	rev := e.Server.KV().Rev
-	g.rev.Store(&rev)
+	header := func(rev int64) *pb.ResponseHeader {
+		return &pb.ResponseHeader{ClusterId: uint64(e.Server.Cluster().ID()), MemberId: uint64(e.Server.MemberID()), Revision: rev, RaftTerm: e.Server.Term()}
+	}
+	g.header.Store(&header)
 	g.bounds.serves(e)
 	g.front.serves(e)
 }
@@ -178,9 +181,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	case info.FullMethod != pb.Watch_Watch_FullMethodName:
 		return denied(name, "call %s", info.FullMethod)
 	}
-	w := g.watch(ss, name)
-	defer w.end()
-	return next(srv, w)
+	return g.watch(ss, name)
 }
 
 // covers reports whether a range holds a key. Without an end it is one key.

@@ -195,11 +195,15 @@ func guardedReads(t *testing.T, full, g *Client) {
 	if kv, ok, err := full.Get(ctx, testSecret); !ok || err != nil {
 		t.Errorf("the secret for a member: %q, %v", kv.Value, err)
 	}
-	w := g.Watch(ctx, "own/", 1)
+	kvs, rev, err := g.List(ctx, "own/")
+	if err != nil || len(kvs) == 0 {
+		t.Fatal(kvs, err)
+	}
+	w := g.Watch(ctx, "own/", kvs[0].ModRev)
 	if b, ok := <-w.C(); !ok || len(b.Changes) == 0 {
 		t.Errorf("a watch: %+v, %v", b, w.Err())
 	}
-	w = g.Watch(ctx, "state/", 1)
+	w = g.Watch(ctx, "state/", rev)
 	for b := range w.C() {
 		if len(b.Changes) > 0 {
 			t.Errorf("a watch with the secret: %+v", b)

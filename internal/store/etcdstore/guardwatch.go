@@ -3,117 +3,134 @@ package etcdstore
 import (
 	"context"
 	"errors"
-	"sync"
+	"io"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
-// maxFilters is how many kinds of changes there are that a watch can leave out.
-const maxFilters = 2
+const (
+	// maxFilters is how many kinds of changes there are that a watch can leave out.
+	maxFilters = 2
+	// smallAnswer is from how many bytes on a message counts as large in a stream of watches: of those, one of a host is
+	// under way at once. A watch is given no more revisions in one.
+	smallAnswer = 64 << 10
+)
 
-// guardedWatch looks at what a stream of watches asks for, and counts the watches.
-type guardedWatch struct {
+// watches is a stream of watches of a host without a member. etcd has no part in it.
+type watches struct {
 	grpc.ServerStream
-	g    *guard
-	name string
-
-	mu    sync.Mutex
-	ended bool
-	count int            // watches that count for the host: those in open, and those that the member has not answered yet
-	open  map[int64]bool // by their ids
-	asked int            // how far all watches are, and not answered yet, or never
-	past  *past          // of a watch that reads the past, or waits for that; nil: none does
+	g      *guard
+	name   string
+	header func(rev int64) *pb.ResponseHeader
+	taken  *taken        // of the messages that were sent; nil: sent is taken
+	large  chan struct{} // the host's place for a large message
+	wake   chan struct{}
+	open   map[int64]*place
+	next   int64 // id
 }
 
-// past is the place of a watch that reads the past.
-type past struct {
-	alone   bool   // nobody had asked before how far the stream is, and was not answered
-	since   int64  // revision of the member when it began
-	release func() // nil while it waits
+// taken counts the messages of a stream that have been written.
+type taken struct {
+	n    atomic.Int64
+	more chan struct{} // has room for one
 }
 
-func (g *guard) watch(ss grpc.ServerStream, name string) *guardedWatch {
-	return &guardedWatch{ServerStream: ss, g: g, name: name, open: map[int64]bool{}}
-}
+// takenKey is the context key of what is taken of a stream.
+type takenKey struct{}
 
-// SendMsg counts watches as ended when the member says so; of one that begins in what was compacted it does so again
-// when that is cancelled. What tells how far all watches of the stream have come, made after one has begun in the past,
-// comes when what that had of the past has been taken.
-func (w *guardedWatch) SendMsg(m any) error {
-	r, ok := m.(*pb.WatchResponse)
-	if ok {
-		w.answered(r)
+// watch serves a stream of watches until it ends.
+func (g *guard) watch(ss grpc.ServerStream, name string) error {
+	header := g.header.Load()
+	if header == nil {
+		return status.Error(codes.Unavailable, errStarting.Error())
 	}
-	err := w.ServerStream.SendMsg(m)
-	if ok && err == nil && r.GetWatchId() == clientv3.InvalidWatchID && len(r.GetEvents()) == 0 && !r.GetCreated() && !r.GetCanceled() {
-		w.caughtUp(r.GetHeader().GetRevision())
-	}
-	return err
-}
-
-func (w *guardedWatch) answered(r *pb.WatchResponse) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	id, over := r.GetWatchId(), false
-	switch {
-	case r.GetCreated() && r.GetCanceled(): // it was not made
-		over = true
-	case r.GetCreated():
-		w.open[id] = true
-	case r.GetCanceled() && w.open[id]:
-		delete(w.open, id)
-		over = true
-	}
-	if over && !w.ended {
-		w.count--
-		_ = w.g.bounds.watch(w.name, -1) // fewer are never refused
-	}
-}
-
-// end gives back all that the stream has.
-func (w *guardedWatch) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ended = true
-	_ = w.g.bounds.watch(w.name, -w.count)
-	if w.past != nil && w.past.release != nil {
-		w.past.release()
+	w := &watches{ServerStream: ss, g: g, name: name, header: *header, large: g.bounds.large(name), wake: make(chan struct{}, 1), open: map[int64]*place{}}
+	w.taken, _ = ss.Context().Value(takenKey{}).(*taken)
+	defer func() {
+		for id := range w.open {
+			w.close(id)
+		}
+	}()
+	ctx, cancel := context.WithCancel(ss.Context())
+	defer cancel()
+	asks, broken := make(chan *pb.WatchRequest), make(chan error, 1)
+	go func() { broken <- w.receive(ctx, asks) }() // ends with the stream, which is over when this returns
+	for {
+		if err := w.deliver(); err != nil {
+			return err
+		}
+		var err error
+		select {
+		case r := <-asks:
+			err = w.answer(r)
+		case err = <-broken: // nil: nothing more is asked
+		case <-w.wake:
+		case <-ctx.Done():
+			if err = ss.Context().Err(); errors.Is(err, context.Canceled) {
+				err = rpctypes.ErrGRPCWatchCanceled // as etcd's own
+			}
+		}
+		if err != nil {
+			return err
+		}
 	}
 }
 
-// RecvMsg ends the stream at a watch that may not be.
-func (w *guardedWatch) RecvMsg(m any) error {
-	if m, ok := w.Context().Value(messagesKey{}).(*messages); ok {
-		m.want()
+// receive takes what is asked for, until nothing more is.
+func (w *watches) receive(ctx context.Context, asks chan<- *pb.WatchRequest) error {
+	for {
+		if m, ok := ctx.Value(messagesKey{}).(*messages); ok {
+			m.want()
+		}
+		r := &pb.WatchRequest{}
+		if err := w.RecvMsg(r); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := w.g.bounds.ask(ctx, w.name); err != nil {
+			return status.FromContextError(err).Err()
+		}
+		select {
+		case asks <- r:
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	if err := w.ServerStream.RecvMsg(m); err != nil {
-		return err
+}
+
+// answer does what is asked for. An error ends the stream.
+func (w *watches) answer(r *pb.WatchRequest) error {
+	switch u := r.GetRequestUnion().(type) {
+	case *pb.WatchRequest_CreateRequest:
+		return w.create(u.CreateRequest)
+	case *pb.WatchRequest_CancelRequest:
+		id := u.CancelRequest.GetWatchId()
+		if w.open[id] == nil {
+			return nil
+		}
+		w.close(id)
+		return w.send(&pb.WatchResponse{Header: w.header(w.g.feed.now()), WatchId: id, Canceled: true})
+	case *pb.WatchRequest_ProgressRequest:
+		return w.progress()
 	}
-	if err := w.g.bounds.ask(w.Context(), w.name); err != nil {
-		return status.FromContextError(err).Err()
-	}
-	req, ok := m.(*pb.WatchRequest)
-	if !ok {
-		return denied(w.name, "send %T", m)
-	}
-	if req.GetProgressRequest() != nil {
-		w.mu.Lock()
-		w.asked++
-		w.mu.Unlock()
-	}
-	c := req.GetCreateRequest()
-	if c == nil {
-		return nil
-	}
+	return nil
+}
+
+// create begins a watch of the form that our client's have.
+func (w *watches) create(c *pb.WatchCreateRequest) error {
 	switch {
 	case len(c.GetFilters()) > maxFilters:
 		return denied(w.name, "watch with %d filters; at most %d are allowed", len(c.GetFilters()), maxFilters)
-	case c.GetPrevKv(), c.GetFragment(): // read the past for each change; add up all changes for each one of them
-		return denied(w.name, "watch with earlier values, or with answers in parts")
+	case c.GetPrevKv(), c.GetFragment(), c.GetWatchId() != clientv3.AutoWatchID:
+		return denied(w.name, "watch with earlier values, with answers in parts, or by an id of its own")
 	}
 	if err := w.g.within(w.name, c.GetKey(), c.GetRangeEnd()); err != nil {
 		return err
@@ -123,75 +140,90 @@ func (w *guardedWatch) RecvMsg(m any) error {
 			return denied(w.name, "watch %s", secret)
 		}
 	}
-	if err := w.fromPast(c.GetStartRevision()); err != nil {
-		return err
-	}
-	return w.one()
-}
-
-// one counts one watch more.
-func (w *guardedWatch) one() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ended {
-		return status.Error(codes.Canceled, errOver.Error())
-	}
 	if err := w.g.bounds.watch(w.name, 1); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	w.count++
+	id, p := w.next, w.g.feed.enter(c, w.wake)
+	w.next, w.open[id] = w.next+1, p
+	from := w.g.feed.now()
+	if c.GetStartRevision() == 0 {
+		from = p.next - 1
+	}
+	return w.send(&pb.WatchResponse{Header: w.header(from), WatchId: id, Created: true})
+}
+
+// close ends a watch that is open.
+func (w *watches) close(id int64) {
+	w.g.feed.leave(w.open[id])
+	delete(w.open, id)
+	_ = w.g.bounds.watch(w.name, -1) // fewer are never refused
+}
+
+// deliver sends what the watches have not got yet.
+func (w *watches) deliver() error {
+	for id, p := range w.open {
+		for whole := false; !whole; {
+			events, all, compacted := w.g.feed.read(p, smallAnswer)
+			r := &pb.WatchResponse{WatchId: id, Events: events, CompactRevision: compacted}
+			switch whole = all; {
+			case compacted != 0:
+				w.close(id)
+				r.Header, r.Canceled, whole = w.header(compacted), true, true
+			case len(events) == 0:
+				continue
+			default:
+				r.Header = w.header(p.next - 1)
+			}
+			if err := w.send(r); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
-var errOver = errors.New("the stream has ended")
-
-// fromPast waits until a watch may read from a revision. The member decodes for each one all changes since, and
-// keeps them until they are taken: those of 10 minutes, which may be 140 MB that one host has written.
-func (w *guardedWatch) fromPast(from int64) error {
-	rev := w.g.rev.Load()
-	if rev == nil {
-		return status.Error(codes.Unavailable, errStarting.Error())
+// progress tells up to which revision all watches have got everything. As with etcd there is no answer while one of them
+// begins later, or there is none.
+func (w *watches) progress() error {
+	w.g.feed.ask() // the answer to the next question
+	rev := w.g.feed.now()
+	for _, p := range w.open {
+		if p.next > rev+1 {
+			return nil
+		}
 	}
-	if from <= 0 || from > (*rev)() {
+	for _, p := range w.open {
+		rev = min(rev, p.next-1)
+	}
+	if len(w.open) == 0 {
 		return nil
 	}
-	w.mu.Lock()
-	place := &past{alone: w.asked == 0}
-	busy := w.past != nil
-	if !busy {
-		w.past = place
-	}
-	w.mu.Unlock()
-	if busy {
-		err := forNow(w.name, "reads the past by another watch of this stream; one at once is allowed")
-		return status.Error(codes.ResourceExhausted, err.Error())
-	}
-	ctx, cancel := context.WithTimeout(w.Context(), waitForReads)
-	defer cancel()
-	release, err := w.g.bounds.fromPast(ctx, w.name)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case err != nil:
-		w.past = nil
-		return status.Error(codes.ResourceExhausted, err.Error())
-	case w.ended:
-		release()
-		return status.Error(codes.Canceled, errOver.Error())
-	}
-	place.since, place.release = (*rev)(), release
-	return nil
+	return w.send(&pb.WatchResponse{Header: w.header(rev), WatchId: clientv3.InvalidWatchID})
 }
 
-// caughtUp takes in that all watches of the stream have been sent what there was up to a revision. An answer that was
-// made before the watch of the past began, and waited to be taken, has no later one.
-func (w *guardedWatch) caughtUp(rev int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.asked = max(0, w.asked-1)
-	if w.ended || w.past == nil || w.past.release == nil || rev <= w.past.since && !w.past.alone {
-		return
+// send returns when a message has been written: so one of each stream is in memory.
+func (w *watches) send(r *pb.WatchResponse) error {
+	if proto.Size(r) > smallAnswer {
+		select {
+		case w.large <- struct{}{}:
+			defer func() { <-w.large }()
+		case <-w.Context().Done():
+			return nil // the stream ends by that
+		}
 	}
-	w.past.release()
-	w.past = nil
+	before := int64(0)
+	if w.taken != nil {
+		before = w.taken.n.Load()
+	}
+	if err := w.SendMsg(r); err != nil {
+		return err
+	}
+	for w.taken != nil && w.taken.n.Load() == before {
+		select {
+		case <-w.taken.more:
+		case <-w.Context().Done():
+			return nil
+		}
+	}
+	return nil
 }

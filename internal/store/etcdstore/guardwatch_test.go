@@ -15,39 +15,82 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
-// fakeStream is a stream of watches that asks for one thing again and again.
+// fakeStream is the member's side of a stream of watches.
 type fakeStream struct {
 	grpc.ServerStream
-	ctx context.Context
-	ask *pb.WatchRequest
+	ctx  context.Context
+	asks chan *pb.WatchRequest
+	told chan *pb.WatchResponse
 }
 
 func (s *fakeStream) Context() context.Context { return s.ctx }
-func (s *fakeStream) SendMsg(any) error        { return nil }
+
+func (s *fakeStream) SendMsg(m any) error {
+	select {
+	case s.told <- proto.Clone(m.(proto.Message)).(*pb.WatchResponse):
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
 func (s *fakeStream) RecvMsg(m any) error {
-	proto.Merge(m.(proto.Message), s.ask)
-	return nil
+	select {
+	case r, ok := <-s.asks:
+		if !ok {
+			return io.EOF
+		}
+		proto.Merge(m.(proto.Message), r)
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
 }
 
-// watching is a stream of a guard's host that asks for one watch.
-func watching(ctx context.Context, g *guard, c *pb.WatchCreateRequest) *guardedWatch {
-	c.Key = []byte(g.prefix + "state/a")
-	ask := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}}
-	return g.watch(&fakeStream{ctx: ctx, ask: ask}, "g1")
+// stream is one that a guard serves to host g1.
+type stream struct {
+	*fakeStream
+	end   func() error // ends it, and gives its error
+	ended chan error
 }
 
-func (g *guard) at(rev int64) *guard {
-	f := func() int64 { return rev }
-	g.rev.Store(&f)
+func (g *guard) stream1(t *testing.T) *stream {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &stream{fakeStream: &fakeStream{ctx: ctx, asks: make(chan *pb.WatchRequest), told: make(chan *pb.WatchResponse)}, ended: make(chan error, 1)}
+	go func() { s.ended <- g.watch(s, "g1") }()
+	s.end = func() error {
+		cancel()
+		return <-s.ended
+	}
+	return s
+}
+
+func create(c *pb.WatchCreateRequest) *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}}
+}
+
+func howFar() *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+}
+
+// feeding is a guard whose member is at revision 10.
+func feeding() *guard {
+	g := standIn(nil)
+	g.feed = newFeed()
+	g.feed.begin(10)
+	header := func(rev int64) *pb.ResponseHeader { return &pb.ResponseHeader{Revision: rev} }
+	g.header.Store(&header)
 	return g
 }
 
 // TestWatchForms: a watch has what our client asks for, and little more.
 func TestWatchForms(t *testing.T) {
-	g := standIn(nil).at(10)
+	g := feeding()
 	filters := func(n int) []pb.WatchCreateRequest_FilterType { return make([]pb.WatchCreateRequest_FilterType, n) }
 	for name, c := range map[string]struct {
 		req *pb.WatchCreateRequest
@@ -58,69 +101,123 @@ func TestWatchForms(t *testing.T) {
 		"many filters": {&pb.WatchCreateRequest{Filters: filters(3)}, false},
 		"values":       {&pb.WatchCreateRequest{PrevKv: true}, false},
 		"parts":        {&pb.WatchCreateRequest{Fragment: true}, false},
+		"an id":        {&pb.WatchCreateRequest{WatchId: 7}, false},
+		"all keys":     {&pb.WatchCreateRequest{RangeEnd: []byte{0}}, false},
 	} {
-		w := watching(t.Context(), g, c.req)
-		if err := w.RecvMsg(&pb.WatchRequest{}); (err == nil) != c.ok {
-			t.Errorf("%s: %v, want it allowed: %t", name, err, c.ok)
+		s := g.stream1(t)
+		c.req.Key = []byte(g.prefix + "state/a")
+		s.asks <- create(c.req)
+		select {
+		case r := <-s.told:
+			if !c.ok || !r.Created || r.Canceled || r.Header.GetRevision() != 10 {
+				t.Errorf("%s: %v", name, r)
+			}
+			_ = s.end()
+		case err := <-s.ended:
+			if c.ok || status.Code(err) != codes.PermissionDenied {
+				t.Errorf("%s: %v, want it allowed: %t", name, err, c.ok)
+			}
 		}
-		w.end()
+	}
+	if n := g.bounds.of["g1"].watches; n != 0 || len(g.feed.topics) != 0 {
+		t.Errorf("%d watches and %d topics are left", n, len(g.feed.topics))
 	}
 }
 
-// TestWatchesOfThePast: few of a host read the past at once, until they have told how far they are, or end.
-func TestWatchesOfThePast(t *testing.T) {
-	g := standIn(nil).at(10)
-	over, cancel := context.WithCancel(t.Context())
-	cancel() // who would wait does not
-	begin := func(ctx context.Context, from int64) (*guardedWatch, error) {
-		w := watching(ctx, g, &pb.WatchCreateRequest{StartRevision: from})
-		return w, w.RecvMsg(&pb.WatchRequest{})
-	}
-	var first *guardedWatch
-	for i := range maxPast {
-		w, err := begin(t.Context(), 10)
-		if err != nil {
-			t.Fatalf("watch %d: %v", i, err)
-		}
-		first = w
-	}
-	for _, from := range []int64{0, 11} {
-		if _, err := begin(t.Context(), from); err != nil {
-			t.Errorf("from revision %d on, which is none of the past: %v", from, err)
-		}
-	}
-	refused := func(when string) {
+// TestWatchTells changes, cancellation and how far it is, as etcd does.
+func TestWatchTells(t *testing.T) {
+	g := feeding()
+	s := g.stream1(t)
+	want := func(what string, ok func(r *pb.WatchResponse) bool) {
 		t.Helper()
-		if _, err := begin(over, 1); err == nil || !strings.Contains(err.Error(), refusedForNow) {
-			t.Errorf("%s: %v, want one more refused for now", when, err)
+		if r := <-s.told; !ok(r) {
+			t.Fatalf("%s: %v", what, r)
 		}
 	}
-	refused("at first")
-	if err := first.RecvMsg(&pb.WatchRequest{}); err == nil {
-		t.Error("one stream reads the past twice at once")
+	key := g.prefix + "state/a"
+	s.asks <- howFar() // nothing is watched: no answer
+	s.asks <- create(&pb.WatchCreateRequest{Key: []byte(key), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}})
+	want("created", func(r *pb.WatchResponse) bool { return r.Created && r.WatchId == 0 && r.Header.Revision == 10 })
+	g.feed.add(11, []*mvccpb.Event{change1(11, key, 1), change1(11, g.prefix+"state/b", 1)})
+	want("a change", func(r *pb.WatchResponse) bool { return r.Header.Revision == 11 && len(r.Events) == 1 })
+	deletion := change1(12, key, 0)
+	deletion.Type = mvccpb.Event_DELETE
+	g.feed.add(12, []*mvccpb.Event{deletion})
+	g.feed.add(15, nil)
+	s.asks <- howFar()
+	want("how far", func(r *pb.WatchResponse) bool {
+		return r.WatchId == clientv3.InvalidWatchID && r.Header.Revision == 15 && len(r.Events) == 0
+	})
+	s.asks <- create(&pb.WatchCreateRequest{Key: []byte(key), StartRevision: 18})
+	want("a later one", func(r *pb.WatchResponse) bool { return r.Created && r.WatchId == 1 })
+	s.asks <- howFar() // no answer
+	s.asks <- create(&pb.WatchCreateRequest{Key: []byte(key), StartRevision: 5})
+	want("one of long ago", func(r *pb.WatchResponse) bool { return r.Created && r.WatchId == 2 })
+	want("its end", func(r *pb.WatchResponse) bool { return r.Canceled && r.WatchId == 2 && r.CompactRevision == 11 })
+	cancel := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: 1}}}
+	s.asks <- cancel
+	want("cancelled", func(r *pb.WatchResponse) bool { return r.Canceled && r.WatchId == 1 && r.CompactRevision == 0 })
+	s.asks <- cancel // it is over: no answer
+	close(s.asks)
+	g.feed.add(20, []*mvccpb.Event{change1(20, key, 1)})
+	want("a change when nothing more is asked", func(r *pb.WatchResponse) bool { return r.WatchId == 0 && len(r.Events) == 1 })
+	if n := g.bounds.of["g1"].watches; n != 1 {
+		t.Errorf("%d watches count, want 1", n)
 	}
-	for what, r := range map[string]*pb.WatchResponse{
-		"created":      {WatchId: clientv3.InvalidWatchID, Created: true},
-		"changes":      {Events: []*mvccpb.Event{{Kv: &mvccpb.KeyValue{ModRevision: 10}}}},
-		"one's place":  {WatchId: 7},
-		"cancellation": {Canceled: true},
-	} {
-		if err := first.SendMsg(r); err != nil {
-			t.Fatal(err)
+	if err := s.end(); err == nil {
+		t.Error("it ended without an error")
+	}
+	if n := g.bounds.of["g1"].watches; n != 0 || len(g.feed.topics) != 0 {
+		t.Errorf("%d watches and %d topics are left", n, len(g.feed.topics))
+	}
+}
+
+// TestMostWatches: a host has no more than it may, and one that ends makes room for one.
+func TestMostWatches(t *testing.T) {
+	g := feeding()
+	s := g.stream1(t)
+	c := create(&pb.WatchCreateRequest{Key: []byte(g.prefix + "state/a")})
+	for range maxWatches {
+		s.asks <- c
+		<-s.told
+	}
+	s.asks <- &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: 3}}}
+	<-s.told
+	s.asks <- c
+	<-s.told
+	s.asks <- c
+	if err := <-s.ended; err == nil || !strings.Contains(err.Error(), refusedForNow) {
+		t.Errorf("one too many: %v", err)
+	}
+}
+
+// TestOneLargeMessageOfAHost is under way at once, in all its streams; small ones go by.
+func TestOneLargeMessageOfAHost(t *testing.T) {
+	g := feeding()
+	key := g.prefix + "state/a"
+	a, b := g.stream1(t), g.stream1(t)
+	for _, s := range []*stream{a, b} {
+		s.asks <- create(&pb.WatchCreateRequest{Key: []byte(key)})
+		<-s.told
+	}
+	large := g.bounds.large("g1")
+	large <- struct{}{} // of a third one
+	g.feed.add(11, []*mvccpb.Event{change1(11, key, smallAnswer)})
+	b.asks <- howFar() // it is read when b is not busy: it is not answered before the change is
+	<-large
+	for _, s := range []*stream{a, b} {
+		if r := <-s.told; len(r.Events) != 1 {
+			t.Fatal(r)
 		}
-		refused("after " + what)
 	}
-	if err := first.SendMsg(&pb.WatchResponse{WatchId: clientv3.InvalidWatchID, Header: &pb.ResponseHeader{Revision: 11}}); err != nil {
-		t.Fatal(err)
-	}
-	second, err := begin(t.Context(), 1)
-	if err != nil {
-		t.Fatalf("when one has told how far it is: %v", err)
-	}
-	refused("then")
-	second.end()
-	if _, err := begin(t.Context(), 1); err != nil {
-		t.Errorf("when one has ended: %v", err)
+	<-b.told
+	large <- struct{}{}
+	g.feed.add(12, []*mvccpb.Event{change1(12, key, 10)})
+	for _, s := range []*stream{a, b} {
+		if r := <-s.told; len(r.Events) != 1 {
+			t.Fatal(r)
+		}
+		_ = s.end()
 	}
 }
 
@@ -151,7 +248,7 @@ func TestMessagesWait(t *testing.T) {
 func TestTimely(t *testing.T) {
 	ended := make(chan error, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), left: time.Millisecond}
+		out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: time.Millisecond, taken: &taken{more: make(chan struct{}, 1)}}
 		var err error
 		for err == nil {
 			_, err = out.Write(make([]byte, 1<<20))
@@ -173,89 +270,6 @@ func TestTimely(t *testing.T) {
 	}
 }
 
-// TestAStreamThatEndsWhileItsWatchWaits gives back nothing that it has not got, and the place that comes too late.
-func TestAStreamThatEndsWhileItsWatchWaits(t *testing.T) {
-	g := standIn(nil).at(10)
-	begin := func(ctx context.Context) (*guardedWatch, error) {
-		w := watching(ctx, g, &pb.WatchCreateRequest{StartRevision: 1})
-		return w, w.RecvMsg(&pb.WatchRequest{})
-	}
-	for range 3 {
-		var held []*guardedWatch
-		for range maxPast {
-			w, err := begin(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			held = append(held, w)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		w := watching(ctx, g, &pb.WatchCreateRequest{StartRevision: 1})
-		refused := make(chan error)
-		go func() { refused <- w.RecvMsg(&pb.WatchRequest{}) }()
-		w.end()
-		cancel()
-		if err := <-refused; err == nil {
-			t.Error("a watch of a stream that has ended")
-		}
-		for _, w := range held {
-			w.end()
-		}
-	}
-	if n := g.bounds.of["g1"]; n.watches != 0 || len(n.past) != 0 {
-		t.Errorf("%d watches and %d of the past are left", n.watches, len(n.past))
-	}
-}
-
-// TestAnswersThatWait: who has asked how far it is, and takes the answer when a watch of the past has begun, is not done with that.
-func TestAnswersThatWait(t *testing.T) {
-	g := standIn(nil).at(10)
-	w := watching(t.Context(), g, &pb.WatchCreateRequest{StartRevision: 1})
-	create := w.ServerStream
-	w.ServerStream = &fakeStream{ctx: t.Context(), ask: &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}}
-	err := w.RecvMsg(&pb.WatchRequest{})
-	w.ServerStream = create
-	err = errors.Join(err, w.RecvMsg(&pb.WatchRequest{}))
-	reads := func() int { return len(g.bounds.of["g1"].past) }
-	for _, c := range []struct {
-		rev  int64
-		want int
-	}{{9, 1}, {10, 1}, {11, 0}} {
-		if err = errors.Join(err, w.SendMsg(&pb.WatchResponse{WatchId: clientv3.InvalidWatchID, Header: &pb.ResponseHeader{Revision: c.rev}})); err != nil {
-			t.Fatal(err)
-		}
-		if reads() != c.want {
-			t.Errorf("after an answer of revision %d %d read the past, want %d", c.rev, reads(), c.want)
-		}
-	}
-}
-
-// TestAWatchEndsOnce: a member says twice of one that begins in what was compacted that it is cancelled.
-func TestAWatchEndsOnce(t *testing.T) {
-	g := standIn(nil).at(10)
-	w := watching(t.Context(), g, &pb.WatchCreateRequest{})
-	var err error
-	for range maxWatches {
-		err = errors.Join(err, w.RecvMsg(&pb.WatchRequest{}))
-	}
-	for id := range int64(maxWatches) {
-		err = errors.Join(err, w.SendMsg(&pb.WatchResponse{WatchId: id, Created: true}))
-	}
-	for range 3 {
-		err = errors.Join(err, w.SendMsg(&pb.WatchResponse{WatchId: 1, Canceled: true, CompactRevision: 5}))
-	}
-	if err = errors.Join(err, w.RecvMsg(&pb.WatchRequest{})); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.RecvMsg(&pb.WatchRequest{}); err == nil {
-		t.Error("one watch that ended made room for two")
-	}
-	w.end()
-	if n := g.bounds.of["g1"].watches; n != 0 {
-		t.Errorf("%d watches are left", n)
-	}
-}
-
 // deadlined is an answer that notes until when it may be written.
 type deadlined struct {
 	http.ResponseWriter
@@ -269,22 +283,44 @@ func (d *deadlined) SetWriteDeadline(until time.Time) error {
 	return nil
 }
 
-// TestTimelyInSum: small messages that are each taken in time do not keep a stream whose answers wait.
-func TestTimelyInSum(t *testing.T) {
+// TestTimelyMessages: each message has its time, and between two of them a stream has all that there is.
+func TestTimelyMessages(t *testing.T) {
 	d := &deadlined{}
-	out := &timely{ResponseWriter: d, rc: http.NewResponseController(d), left: messageWithin}
-	for i := range 3 {
-		if _, err := out.Write([]byte("x")); err != nil {
-			t.Fatal(err)
+	out := &timely{ResponseWriter: d, rc: http.NewResponseController(d), within: messageWithin, taken: &taken{more: make(chan struct{}, 1)}}
+	for i := range int64(3) {
+		if _, err := out.Write([]byte("x")); err != nil || d.until.IsZero() {
+			t.Fatalf("%v, until %s", err, d.until)
 		}
-		left := messageWithin - time.Duration(i)*6*time.Second
-		if got := time.Until(d.until); got > left+time.Second {
-			t.Fatalf("message %d may wait %s, want %s", i, got, left)
+		if out.Flush(); !d.until.IsZero() || out.taken.n.Load() != i+1 {
+			t.Errorf("after message %d: until %s, %d are taken", i, d.until, out.taken.n.Load())
 		}
-		out.at = out.at.Add(-6 * time.Second) // it was taken so late
-		out.Flush()
 	}
-	if out.left > 0 {
-		t.Errorf("%s are left", out.left)
+}
+
+// TestSendWaits until a message has been written.
+func TestSendWaits(t *testing.T) {
+	g := feeding()
+	count := &taken{more: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), takenKey{}, count))
+	defer cancel()
+	s := &fakeStream{ctx: ctx, asks: make(chan *pb.WatchRequest), told: make(chan *pb.WatchResponse, 9)}
+	ended := make(chan error, 1)
+	go func() { ended <- g.watch(s, "g1") }()
+	s.asks <- create(&pb.WatchCreateRequest{Key: []byte(g.prefix + "state/a")})
+	<-s.told
+	g.feed.add(11, []*mvccpb.Event{change1(11, g.prefix+"state/a", 1)})
+	count.more <- struct{}{} // of a message before
+	for len(count.more) > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if n := len(s.told); n != 0 {
+		t.Fatalf("%d messages although the first is not written", n)
+	}
+	count.n.Add(1)
+	count.more <- struct{}{}
+	<-s.told
+	cancel()
+	if err := <-ended; errors.Is(err, io.EOF) || err == nil {
+		t.Errorf("the end: %v", err)
 	}
 }

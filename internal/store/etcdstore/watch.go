@@ -18,9 +18,6 @@ const (
 	// progressEvery is the time between two questions to the member how far the
 	// watch has come.
 	progressEvery = time.Second
-	// firstProgress is the same before it has told for the first time: a member lets a host read the past by
-	// few watches at once, until it has told of each that it is through.
-	firstProgress = 200 * time.Millisecond
 	// silence is how long a watch may hear nothing, although it asks, before it
 	// counts as broken: the connection alone would tell after 12 s only.
 	silence = 4 * time.Second
@@ -81,7 +78,7 @@ func (c *Client) watch(ctx context.Context, prefix string, from int64, out chan<
 	if !giveUp.Stop() {
 		return fmt.Errorf("%w: no member answered for %s", store.ErrRetry, silence)
 	}
-	tick := time.NewTicker(firstProgress)
+	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	heard := time.Now()
 	next := from
@@ -102,9 +99,6 @@ func (c *Client) watch(ctx context.Context, prefix string, from int64, out chan<
 			}
 			if err := resp.Err(); err != nil {
 				return classify(err, reading)
-			}
-			if len(resp.Events) == 0 && !resp.Created {
-				tick.Reset(progressEvery)
 			}
 			b := c.batch(resp)
 			if b.Rev < next {
