@@ -43,6 +43,8 @@ type order struct {
 	Members []netip.Addr
 	Host    string   // whose certificate it has
 	TLS     tlsFiles // of that host
+	// More are certificates of other such hosts, by name, that it has beside.
+	More map[string]tlsFiles `json:",omitempty"`
 }
 
 type tlsFiles struct{ CA, Cert, Key string }
@@ -67,7 +69,7 @@ func hostile(text string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin) // however it ends
 		cancel()
 	}()
-	h := &attacker{order: o, did: map[string]int{}, open: map[string]int{}}
+	h := &attacker{order: o, counters: &counters{did: map[string]int{}, open: map[string]int{}}}
 	start, known := attacks[o.Attack]
 	if !known {
 		return fmt.Errorf("no attack is named %q", o.Attack)
@@ -105,6 +107,7 @@ var attacks = map[string]attackKind{
 	"bare connections":     {false, bareConnections},
 	manyAddresses:          {false, bareConnections},
 	"foreign handshakes":   {false, foreignHandshakes},
+	severalHosts:           {true, several},
 }
 
 // manyAddresses is an attack from so many addresses that no bound of a single one counts.
@@ -113,7 +116,12 @@ const manyAddresses = "many addresses"
 type attacker struct {
 	order
 	tls *tls.Config // nil: it has no certificate
-	wg  sync.WaitGroup
+	*counters
+}
+
+// counters are what all attackers of a process have together.
+type counters struct {
+	wg sync.WaitGroup
 
 	mu   sync.Mutex
 	turn int            // of From and Also

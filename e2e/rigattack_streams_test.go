@@ -14,11 +14,8 @@ import (
 	"net/netip"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
-	"google.golang.org/protobuf/proto"
 
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/sleep"
@@ -169,25 +166,8 @@ func unreadStore(ctx context.Context, h *attacker) error {
 	if err != nil {
 		return err
 	}
-	message := func(m proto.Message) []byte {
-		b, err := proto.Marshal(m)
-		if err != nil {
-			panic(err) // it has no field that could not be
-		}
-		return enveloped(0, b)
-	}
-	all := []byte(clientv3.GetPrefixRangeEnd(storePrefix))
-	watch := func(from, to string) unreadCall {
-		return unreadCall{path: pb.Watch_Watch_FullMethodName, kind: "application/grpc", goesOn: true, body: message(&pb.WatchRequest{
-			RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-				Key: []byte(storePrefix + from), RangeEnd: []byte(storePrefix + to), PrevKv: true,
-			}},
-		})}
-	}
-	read := unreadCall{
-		path: pb.KV_Range_FullMethodName, kind: "application/grpc", body: message(&pb.RangeRequest{Key: []byte(storePrefix), RangeEnd: all}),
-	}
-	calls := []unreadCall{read, watch("fleet", "state/heartbeat"), read, watch("state/hosts", "zzz"), read, watch("", "zzz")}
+	read, watch := wholeStore()
+	calls := []unreadCall{read, watch}
 	own := h.report(400 << 10) // what all watches are told of
 	h.workers(ctx, 1, func(ctx context.Context, m netip.Addr) {
 		h.put(ctx, stores[m], "report", "fleet/"+h.Host, own)
@@ -195,7 +175,7 @@ func unreadStore(ctx context.Context, h *attacker) error {
 	})
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "store", 64, calls) })
 	// As many as it may have, and no more, so that none is refused.
-	modest := []unreadCall{calls[1], calls[3]}
+	modest := []unreadCall{watch}
 	h.workers(ctx, 1, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "modest", 20, modest) })
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/pki"
 	"holdfast/internal/sleep"
 	"holdfast/internal/testbed/lab"
 	"holdfast/internal/testbed/need"
@@ -198,6 +200,9 @@ func (r *rig) hostile(t testing.TB, name string) *attackerRun {
 	}
 	pkiFile := func(f string) string { return r.lab.HostPath(r.thief(), "pki", f) }
 	o.TLS = tlsFiles{pkiFile("ca.pem"), pkiFile(r.thief() + ".pem"), pkiFile(r.thief() + ".key")}
+	if name == severalHosts {
+		o.More = r.stolen(t, o.From)
+	}
 	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
@@ -249,6 +254,29 @@ func (r *rig) hostile(t testing.TB, name string) *attackerRun {
 		return fmt.Sprint(x), len(x.Did)+len(x.Open) > 0
 	})
 	return a
+}
+
+// stolen are certificates of three more hosts that run guests only.
+func (r *rig) stolen(t testing.TB, at netip.Addr) map[string]tlsFiles {
+	t.Helper()
+	dir := filepath.Join(r.dir, "lab")
+	ca, err := pki.LoadCA(filepath.Join(dir, "pki", "ca.pem"), filepath.Join(dir, "pki", "ca.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, all := t.TempDir(), map[string]tlsFiles{}
+	for _, name := range []string{"g5", "g6", "g7"} {
+		f := tlsFiles{filepath.Join(dir, "pki", "ca.pem"), filepath.Join(own, name+".pem"), filepath.Join(own, name+".key")}
+		pair, err := ca.Issue(name, []netip.Addr{at}, nil, time.Hour)
+		if err == nil {
+			err = pair.Write(f.Cert, f.Key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = f
+	}
+	return all
 }
 
 // hasAddresses gives the switch addresses of one network, in whose namespace it is called.
