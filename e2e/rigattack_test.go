@@ -108,6 +108,11 @@ func (r *rig) attack(t testing.TB, name string, quiet takeover) {
 		}
 	}
 	r.noAlarms(t)
+	if name == severalHosts { // those that there are not have reported
+		for _, h := range stolenHosts {
+			t.Log(r.command(t, r.members()[0], "host", "forget", h, "--config", lab.AgentConfig))
+		}
+	}
 }
 
 // takenOver takes the power of the guest's host away, waits until the guest runs elsewhere, and gives it back. look is called
@@ -256,7 +261,10 @@ func (r *rig) hostile(t testing.TB, name string) *attackerRun {
 	return a
 }
 
-// stolen are certificates of three more hosts that run guests only.
+// stolenHosts are hosts that run guests only, and that there are not.
+var stolenHosts = []string{"g5", "g6", "g7"}
+
+// stolen are their certificates.
 func (r *rig) stolen(t testing.TB, at netip.Addr) map[string]tlsFiles {
 	t.Helper()
 	dir := filepath.Join(r.dir, "lab")
@@ -265,7 +273,7 @@ func (r *rig) stolen(t testing.TB, at netip.Addr) map[string]tlsFiles {
 		t.Fatal(err)
 	}
 	own, all := t.TempDir(), map[string]tlsFiles{}
-	for _, name := range []string{"g5", "g6", "g7"} {
+	for _, name := range stolenHosts {
 		f := tlsFiles{filepath.Join(dir, "pki", "ca.pem"), filepath.Join(own, name+".pem"), filepath.Join(own, name+".key")}
 		pair, err := ca.Issue(name, []netip.Addr{at}, nil, time.Hour)
 		if err == nil {
