@@ -28,8 +28,8 @@ const (
 	asksPerSec  = 128  // a client asks once a second for each watch how far it is
 	writesBurst = 1000 // writes of keys at once, and then
 	writesEvery = 50 * time.Millisecond
-	bytesBurst  = 2 << 20  // bytes at once, and then
-	bytesPerSec = 32 << 10 // so that what a member keeps of it in memory stays small (logKept)
+	bytesBurst  = 1 << 20  // bytes at once, and then
+	bytesPerSec = 16 << 10 // so that what a member keeps of it in memory stays small (logKept)
 	// afterRefusal is how long a write that is refused is under way still: with maxWrites, 200 in a second. An
 	// honest host has hardly any; one that makes thousands would take the processors of a member.
 	afterRefusal = 20 * time.Millisecond

@@ -277,7 +277,7 @@ func (c *Client) request(conds []store.Cmp, ops []store.Op) ([]clientv3.Cmp, []c
 }
 
 // Compact makes the store forget the changes before rev. Members do so by
-// themselves every five minutes.
+// themselves every two minutes.
 func (c *Client) Compact(ctx context.Context, rev int64) error {
 	_, err := read(ctx, c, func(ctx context.Context) (*clientv3.CompactResponse, error) {
 		return c.etcd.Compact(ctx, rev)

@@ -57,7 +57,7 @@ const Heartbeat = 100 * time.Millisecond
 // Defaults of a member.
 const (
 	defaultQuotaMB = 512
-	compaction     = "5m"
+	compaction     = "2m"
 	// What a start finds in its own data is checked before (damage.go). etcd's check
 	// against the peers at the start is left out: with a peer that does not answer it
 	// takes 7 s, longer than a lease, and it can not tell which of two is wrong. A
@@ -67,8 +67,8 @@ const (
 	// starts all since its last snapshot, up to logSnapshot. etcd's 5,000 and 10,000 are too many: entries have up
 	// to 1.4 MiB, and one that can not read its log within LimitDATA=1G does not start again.
 	// Hosts without a member put at most half the quota (256 MiB) into the store between two compactions, all
-	// together. One alone may have 24 MiB at once at three members, and 192 KiB a second: beside the members' own
-	// writes, 2 a second when nothing happens, that is 118 MiB in 1,000 entries. 3,000 honest hosts, with 300
+	// together. One alone may have 3 MiB at once at three members, and 48 KiB a second: beside the members' own
+	// writes, 2 a second when nothing happens, that is 27 MiB in 1,000 entries. 3,000 honest hosts, with 300
 	// reports of 50 KiB a second, have 50 MiB in them. They fill them in 3 s; a member that was away for longer
 	// gets the database in place of entries.
 	logKept     = 1000

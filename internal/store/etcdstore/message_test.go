@@ -204,7 +204,7 @@ func TestLogInMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const members, perSecond, most = 3, 2, 128 << 20
+	const members, perSecond, most = 3, 2, 32 << 20
 	for what, entries := range map[string]uint64{"running": cfg.SnapshotCatchUpEntries, "starting": cfg.SnapshotCount} {
 		if bytes := members * (bytesBurst + bytesPerSec*int(entries)/perSecond); bytes > most {
 			t.Errorf("%s: %d MiB in %d entries, want at most %d", what, bytes>>20, entries, most>>20)
