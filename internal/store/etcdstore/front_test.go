@@ -244,7 +244,7 @@ func frontRoom(t *testing.T, c *cluster) {
 		}
 		return errors.Is(err, store.ErrRetry) && strings.Contains(err.Error(), refusedForNow)
 	})
-	if limit := 3 * (bytesBurst>>19 + 2); written > limit {
+	if limit := 3 * (bytesBurst>>19 + 1); written > limit {
 		t.Errorf("%d halves of a MiB were written at once, want at most %d on three members", written, limit)
 	}
 	for i := range 32 - written/2 + 6 { // more than half of 64 MiB is taken

@@ -163,11 +163,11 @@ func TestVoid(t *testing.T) {
 	p := g.prefix
 	req := &pb.TxnRequest{
 		Compare: []*pb.Compare{ifMod(p+"state/a", 3)},
-		Success: []*pb.RequestOp{put(p+"state/a", nil), put(p+"state/b", make([]byte, 1<<20))},
+		Success: []*pb.RequestOp{put(p+"state/a", nil), put(p+"state/b", make([]byte, bytesBurst/4))},
 	}
-	for i := range bytesBurst >> 20 {
+	for i := range 4 {
 		failed, err := g.mayWrite(t.Context(), "g1", req)
-		if i == bytesBurst>>20-1 {
+		if i == 3 {
 			if err == nil || !strings.Contains(err.Error(), refusedForNow) || looked != i {
 				t.Errorf("the last: %v, looked at %d times, want it refused before", err, looked)
 			}
@@ -184,7 +184,7 @@ func TestWritesAreCountedWhole(t *testing.T) {
 	refused := errors.New("no")
 	for name, rule := range map[string]error{"permitted": nil, "refused": refused} {
 		g := standIn(func(store.Attempt) error { return rule })
-		long := strings.Repeat("k", 1<<20)
+		long := strings.Repeat("k", bytesBurst/8)
 		var last error
 		for i := 0; i < 20 && (last == nil || rule != nil && strings.Contains(last.Error(), rule.Error())); i++ {
 			_, last = g.mayWrite(t.Context(), "g1", &pb.TxnRequest{
