@@ -110,7 +110,7 @@ func (r *rig) attack(t testing.TB, name string, quiet takeover) {
 	r.noAlarms(t)
 	if name == severalHosts { // those that there are not have reported
 		for _, h := range stolenHosts {
-			t.Log(r.command(t, r.members()[0], "host", "forget", h, "--config", lab.AgentConfig))
+			t.Log(r.command(t, r.members()[0], "host", "forget", h))
 		}
 	}
 }
