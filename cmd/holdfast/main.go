@@ -346,7 +346,7 @@ func memberCommand() *cobra.Command {
 			if again {
 				return agent.RestartMember(c.Context(), file, also)
 			}
-			debug.SetGCPercent(50)
+			debug.SetGCPercent(30) // under attack the log of raft is large: what is over must not add half of it
 			m, err := agent.MemberConfig(file)
 			if err == nil {
 				m.Also, err = agent.Also(file)

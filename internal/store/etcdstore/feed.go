@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// feedBytes is what a feed keeps of changes: 3,000 hosts that report 10 KiB every 10 s write as much in 5 s.
-	feedBytes = 16 << 20
+	// feedBytes is what a feed keeps of changes: 3,000 hosts that report 10 KiB every 10 s write as much in 3 s.
+	feedBytes = 8 << 20
 	// changeBytes is about what a change takes in memory beside its key and value.
 	changeBytes = 512
 )
