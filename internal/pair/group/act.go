@@ -15,13 +15,14 @@ import (
 // Deadlines of actions.
 const (
 	promoteWithin = 2 * time.Minute // with the recovery of a server that is started
-	demoteWithin  = 5 * time.Second
-	drainWithin   = 5 * time.Second
-	aloneWithin   = 5 * time.Second
+	briefWithin   = 5 * time.Second // the least for what takes a moment
 	joinWithin    = time.Minute
 	followWithin  = 4 * time.Hour // a copy of everything
 	memberWithin  = time.Minute
 )
+
+// brief is the time of an action that takes a moment: where leases are long hosts are slow, and a look may take longer, too.
+func (d *Driver) brief() time.Duration { return max(briefWithin, d.opt.Within) }
 
 // slow is a member whose start may take longer than memberWithin.
 type slow interface{ StartWithin() time.Duration }
@@ -45,15 +46,15 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 		return putWithin, func(ctx context.Context) pair.Outcome { return d.put(ctx, a) }
 	case pair.Promote:
 		if o, ok := data.(opener); ok && a.Shut {
-			return demoteWithin, plain(o.Reopen)
+			return d.brief(), plain(o.Reopen)
 		}
 		return promoteWithin, plain(func(ctx context.Context) error { return data.Promote(ctx, s) })
 	case pair.Demote:
-		return demoteWithin, plain(func(ctx context.Context) error { return data.Demote(ctx, a.Hard) })
+		return d.brief(), plain(func(ctx context.Context) error { return data.Demote(ctx, a.Hard) })
 	case pair.Drain:
-		return drainWithin, plain(func(ctx context.Context) error { return data.Drain(ctx, told) })
+		return d.brief(), plain(func(ctx context.Context) error { return data.Drain(ctx, told) })
 	case pair.Alone:
-		return aloneWithin, plain(data.Alone)
+		return d.brief(), plain(data.Alone)
 	case pair.Join:
 		return joinWithin, func(ctx context.Context) pair.Outcome {
 			proof, err := data.Join(ctx, told)
@@ -64,7 +65,7 @@ func (d *Driver) action(a pair.Action) (within time.Duration, do func(context.Co
 	case pair.Follow:
 		return followWithin, plain(func(ctx context.Context) error { return data.Follow(ctx, a.Cut) })
 	case pair.Unfollow:
-		return demoteWithin, plain(data.Unfollow)
+		return d.brief(), plain(data.Unfollow)
 	case pair.StartMember:
 		m := now.members[a.I]
 		return startWithin(m), plain(m.Start)
