@@ -22,7 +22,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb" // calls that the store must not answer
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"holdfast/internal/pki"
 	"holdfast/internal/procfs"
@@ -198,7 +197,6 @@ func (r *rig) everyCall(t testing.TB, own showing, h string) {
 	open := []string{
 		pb.KV_Range_FullMethodName, pb.KV_Txn_FullMethodName, pb.Watch_Watch_FullMethodName,
 		pb.Maintenance_Status_FullMethodName, pb.Cluster_MemberList_FullMethodName,
-		healthpb.Health_Check_FullMethodName, healthpb.Health_Watch_FullMethodName,
 	}
 	c := own.dial(t, h, clientPort)
 	all := procedures("etcdserverpb", "v3lockpb", "v3electionpb", "grpc.health.v1")

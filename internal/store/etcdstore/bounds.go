@@ -21,6 +21,8 @@ const (
 	maxStreams  = 256  // of one connection, also of members
 	maxCalls    = 32   // calls under way, watches among them
 	maxRequests = 64   // these, and those that are refused
+	callsBurst  = 1000 // requests begun at once, and then
+	callsPerSec = 100  // also of those that are taken back: an agent makes some in a second
 	maxReads    = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
 	maxWrites   = 4    // of these, transactions, of up to 1 MiB
 	maxWatches  = 16   // in all its streams; an agent has six
@@ -63,7 +65,8 @@ type share struct {
 	requests, calls, watches int // under way; guarded by bounds.mu
 	reads, txns              chan struct{}
 	large                    chan struct{} // a message in a stream of watches
-	asks                     *rate.Limiter
+	asks, begun              *rate.Limiter
+	told                     rate.Sometimes // of connections that were closed
 	writes, bytes            *rate.Limiter
 	kinds                    []*rate.Limiter // as bounds.rates
 }
@@ -87,7 +90,7 @@ func (b *bounds) share(name string) *share {
 	if s == nil {
 		s = &share{
 			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites), large: make(chan struct{}, 1),
-			asks:   rate.NewLimiter(asksPerSec, asksBurst),
+			asks: rate.NewLimiter(asksPerSec, asksBurst), begun: rate.NewLimiter(callsPerSec, callsBurst), told: rate.Sometimes{Interval: time.Minute},
 			writes: rate.NewLimiter(rate.Every(writesEvery), writesBurst), bytes: rate.NewLimiter(bytesPerSec, bytesBurst),
 		}
 		for _, r := range b.rates {
@@ -103,8 +106,11 @@ func (b *bounds) request(name string) (done func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.share(name)
-	if s.requests >= maxRequests {
+	switch {
+	case s.requests >= maxRequests:
 		return nil, forNow(name, "has %d requests under way, and does not take the answers", maxRequests)
+	case !s.begun.Allow():
+		return nil, forNow(name, "begins more than %d requests each second", callsPerSec)
 	}
 	s.requests++
 	return func() {
@@ -112,6 +118,14 @@ func (b *bounds) request(name string) (done func(), err error) {
 		defer b.mu.Unlock()
 		s.requests--
 	}, nil
+}
+
+// tell calls say, at most once a minute for a host.
+func (b *bounds) tell(name string, say func()) {
+	b.mu.Lock()
+	s := b.share(name)
+	b.mu.Unlock()
+	s.told.Do(say)
 }
 
 // enter begins a call of a host, which leave ends. A read that would be one too many waits.
@@ -177,7 +191,10 @@ func (b *bounds) ask(ctx context.Context, name string) error {
 	if asks.Allow() {
 		return nil
 	}
-	return asks.Wait(ctx)
+	if err := asks.Wait(ctx); err != nil { // ctx ends before
+		return forNow(name, "asks more than %d times a second of its watches", asksPerSec)
+	}
+	return nil
 }
 
 // large is the place of a host for a large message in its streams of watches.

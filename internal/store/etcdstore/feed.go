@@ -31,7 +31,8 @@ type feed struct {
 	from    int64    // all changes from this revision on are in changes
 	rev     int64    // up to this one
 	topics  map[span]*topic
-	asked   chan struct{} // up to which revision there is nothing more
+	secret  map[string]bool // keys of which it keeps nothing, whoever asks
+	asked   chan struct{}   // up to which revision there is nothing more
 }
 
 // change is what one revision has changed.
@@ -51,7 +52,14 @@ type topic struct {
 	wakes map[chan<- struct{}]int
 }
 
-func newFeed() *feed { return &feed{topics: map[span]*topic{}, asked: make(chan struct{}, 1)} }
+// newFeed keeps nothing of some keys, which are secret.
+func newFeed(secret ...string) *feed {
+	f := &feed{topics: map[span]*topic{}, secret: map[string]bool{}, asked: make(chan struct{}, 1)}
+	for _, key := range secret {
+		f.secret[key] = true
+	}
+	return f
+}
 
 // run takes the changes of a member until ctx ends.
 func (f *feed) run(ctx context.Context, e *embed.Etcd, prefix string) {
@@ -102,6 +110,9 @@ func (f *feed) add(rev int64, events []*mvccpb.Event) {
 	touched := map[*topic]bool{}
 	for _, e := range events {
 		rev = e.Kv.GetModRevision()
+		if f.secret[string(e.Kv.GetKey())] {
+			continue
+		}
 		if n := len(f.changes); n == 0 || f.changes[n-1].rev != rev {
 			f.changes = append(f.changes, change{rev: rev})
 		}
@@ -147,10 +158,7 @@ func (f *feed) ask() {
 	}
 }
 
-func (s span) has(e *mvccpb.Event) bool {
-	k := string(e.Kv.GetKey())
-	return k == s.key || s.end != "" && s.key < k && k < s.end
-}
+func (s span) has(e *mvccpb.Event) bool { return covers(s.key, s.end, string(e.Kv.GetKey())) }
 
 // wake tells the streams of a topic that there is something. The feed's mu is held.
 func (t *topic) wake() {

@@ -16,11 +16,11 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/etcdhttp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"holdfast/internal/pki"
 )
@@ -57,8 +57,6 @@ var allowed = map[string]int64{
 	pb.Watch_Watch_FullMethodName:        smallBody,
 	pb.Maintenance_Status_FullMethodName: smallBody,
 	pb.Cluster_MemberList_FullMethodName: smallBody,
-	healthpb.Health_Check_FullMethodName: smallBody,
-	healthpb.Health_Watch_FullMethodName: smallBody,
 }
 
 // install has etcd hand every request to the front: all paths but "/", which has neither
@@ -117,14 +115,14 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, server *grpc.Server) {
 	done, err := f.g.bounds.request(name)
 	if err != nil {
-		f.cut(r, err)
+		f.cut(r, name, err)
 		return
 	}
 	defer done()
 	out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: messageWithin, taken: &taken{more: make(chan struct{}, 1)}}
 	refuse := func(code codes.Code, text string) {
 		if err := out.rc.SetWriteDeadline(time.Now().Add(messageWithin)); err != nil {
-			f.cut(r, err)
+			f.cut(r, name, err)
 			return
 		}
 		refuseCall(w, code, text)
@@ -149,22 +147,36 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 	} else if !f.whole(r, out.rc, until, size, name, refuse) {
 		return
 	}
-	if method == pb.Watch_Watch_FullMethodName || method == healthpb.Health_Watch_FullMethodName {
+	if method == pb.Watch_Watch_FullMethodName {
 		w = out
 	} else if err := out.rc.SetWriteDeadline(until); err != nil {
-		f.cut(r, err)
+		f.cut(r, name, err)
 		return
 	}
+	r.Header = known(r.Header)
 	server.ServeHTTP(w, r)
+}
+
+// known are the headers that gRPC and etcd need. Others are not passed on: etcd counts calls by the version that a client
+// says it has, and keeps a counter for each that it was told.
+func known(all http.Header) http.Header {
+	out := http.Header{}
+	for _, h := range []string{"Content-Type", "Te", "User-Agent", "Grpc-Timeout", "Grpc-Accept-Encoding", http.CanonicalHeaderKey(rpctypes.MetadataRequireLeaderKey)} {
+		if v, ok := all[h]; ok {
+			out[h] = v
+		}
+	}
+	return out
 }
 
 // connKey is the context key of the connection of a request.
 type connKey struct{}
 
 // cut closes the connection of a request.
-func (f *front) cut(r *http.Request, why error) {
+func (f *front) cut(r *http.Request, name string, why error) {
 	if c, ok := r.Context().Value(connKey{}).(*tls.Conn); ok {
-		f.log(slog.LevelWarn, "connection ended", fmt.Errorf("%s: %w", r.RemoteAddr, errors.Join(why, c.NetConn().Close())))
+		why = errors.Join(why, c.NetConn().Close())
+		f.g.bounds.tell(name, func() { f.log(slog.LevelWarn, "connection ended", fmt.Errorf("%s: %w", r.RemoteAddr, why)) })
 	}
 }
 
@@ -172,7 +184,7 @@ func (f *front) cut(r *http.Request, why error) {
 // was refused.
 func (f *front) whole(r *http.Request, rc *http.ResponseController, until time.Time, size int64, name string, refuse func(codes.Code, string)) bool {
 	if err := rc.SetReadDeadline(until); err != nil {
-		f.cut(r, err)
+		f.cut(r, name, err)
 		return false
 	}
 	msg, err := readMessage(r.Body, size)

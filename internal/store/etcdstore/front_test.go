@@ -15,6 +15,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
@@ -33,6 +34,7 @@ func (c *cluster) ask(t *testing.T, host, method, path, contentType string, body
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", contentType)
+	req.Header.Set(rpctypes.MetadataClientAPIVersionKey, "a-new-one-each-time")
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		return nil, nil, err
@@ -120,7 +122,14 @@ func frontPages(t *testing.T, c *cluster) {
 			t.Errorf("%s for a host without a member: %s, %.80s", path, resp.Status, text)
 		}
 	}
-	resp, text, err := c.ask(t, "h2", http.MethodGet, "/metrics", "", nil)
+	resp, text, err := c.ask(t, "g1", http.MethodPost, pb.Maintenance_Status_FullMethodName, "application/grpc", bytes.NewReader(envelop(false, 0, nil)))
+	if err != nil || resp.Trailer.Get("Grpc-Status") != "0" {
+		t.Errorf("a call: %v, %v, %q", err, resp, text)
+	}
+	resp, text, err = c.ask(t, "h2", http.MethodGet, "/metrics", "", nil)
+	if bytes.Contains(text, []byte("a-new-one")) {
+		t.Error("a client's header is kept in the metrics")
+	}
 	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(text, []byte("etcd_server_has_leader")) {
 		t.Errorf("metrics for a member: %v, %.80s", err, text)
 	}

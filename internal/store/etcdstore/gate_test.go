@@ -237,6 +237,16 @@ func TestTooManyRequests(t *testing.T) {
 	if err := ask(g.dial(t, "g1")); err != nil {
 		t.Errorf("when one is over: %v", err)
 	}
+	var err error
+	for i := 0; i < 2*callsBurst && err == nil; i++ { // in turn; they are begun faster than they come back
+		var end func()
+		if end, err = g.guard.bounds.request("g2"); err == nil {
+			end()
+		}
+	}
+	if err == nil || ask(g.dial(t, "g2")) == nil {
+		t.Errorf("%v: %d requests, one after the other, are let in", err, 2*callsBurst)
+	}
 }
 
 // TestGateSpeaksNoHTTP1: there a body that does not come would hold a connection of a host without end.

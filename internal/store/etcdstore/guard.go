@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -64,7 +63,12 @@ func newGuard(settings MemberConfig) *guard {
 	if settings.Guard == nil || settings.TLS == nil {
 		return nil
 	}
-	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates), feed: newFeed()}
+	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates)}
+	secret := slices.Clone(settings.Guard.Secret)
+	for i := range secret {
+		secret[i] = g.prefix + secret[i]
+	}
+	g.feed = newFeed(secret...)
 	g.front = &front{g: g, began: make(chan struct{})}
 	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
@@ -164,7 +168,7 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 			return failed, nil
 		}
 		return next(ctx, req)
-	case *pb.MemberListRequest, *pb.StatusRequest, *healthpb.HealthCheckRequest:
+	case *pb.MemberListRequest, *pb.StatusRequest:
 		return next(ctx, req)
 	}
 	return nil, denied(name, "call %s", info.FullMethod)
@@ -176,7 +180,7 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	switch {
 	case err != nil:
 		return err
-	case member, info.FullMethod == healthpb.Health_Watch_FullMethodName:
+	case member:
 		return next(srv, ss)
 	case info.FullMethod != pb.Watch_Watch_FullMethodName:
 		return denied(name, "call %s", info.FullMethod)
@@ -185,18 +189,18 @@ func (g *guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 }
 
 // covers reports whether a range holds a key. Without an end it is one key.
-func covers(from, end, key []byte) bool {
+func covers[T string | []byte](from, end, key T) bool {
 	if len(end) == 0 {
-		return bytes.Equal(from, key)
+		return string(from) == string(key)
 	}
-	return bytes.Compare(from, key) <= 0 && bytes.Compare(key, end) < 0
+	return string(from) <= string(key) && string(key) < string(end)
 }
 
-// within refuses ranges that leave the cluster's prefix. An end of one zero byte
+// within refuses ranges that leave the cluster's prefix, or hold nothing. An end of one zero byte
 // means: no end.
 func (g *guard) within(name string, from, end []byte) error {
 	last := []byte(clientv3.GetPrefixRangeEnd(g.prefix))
-	if !bytes.HasPrefix(from, []byte(g.prefix)) || bytes.Equal(end, []byte{0}) || bytes.Compare(end, last) > 0 {
+	if !bytes.HasPrefix(from, []byte(g.prefix)) || bytes.Compare(end, last) > 0 || len(end) > 0 && bytes.Compare(from, end) >= 0 {
 		return denied(name, "read %q to %q", from, end)
 	}
 	return nil

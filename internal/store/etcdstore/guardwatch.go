@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -96,7 +97,7 @@ func (w *watches) receive(ctx context.Context, asks chan<- *pb.WatchRequest) err
 			return err
 		}
 		if err := w.g.bounds.ask(ctx, w.name); err != nil {
-			return status.FromContextError(err).Err()
+			return status.Error(codes.ResourceExhausted, err.Error())
 		}
 		select {
 		case asks <- r:
@@ -129,6 +130,10 @@ func (w *watches) create(c *pb.WatchCreateRequest) error {
 	switch {
 	case len(c.GetFilters()) > maxFilters:
 		return denied(w.name, "watch with %d filters; at most %d are allowed", len(c.GetFilters()), maxFilters)
+	case slices.ContainsFunc(c.GetFilters(), func(x pb.WatchCreateRequest_FilterType) bool {
+		return pb.WatchCreateRequest_FilterType_name[int32(x)] == ""
+	}):
+		return denied(w.name, "watch with a filter that is not known")
 	case c.GetPrevKv(), c.GetFragment(), c.GetWatchId() != clientv3.AutoWatchID:
 		return denied(w.name, "watch with earlier values, with answers in parts, or by an id of its own")
 	}

@@ -1,6 +1,7 @@
 package etcdstore
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -96,13 +98,17 @@ func TestWatchForms(t *testing.T) {
 		req *pb.WatchCreateRequest
 		ok  bool
 	}{
-		"plain":        {&pb.WatchCreateRequest{}, true},
-		"two filters":  {&pb.WatchCreateRequest{Filters: filters(2)}, true},
-		"many filters": {&pb.WatchCreateRequest{Filters: filters(3)}, false},
-		"values":       {&pb.WatchCreateRequest{PrevKv: true}, false},
-		"parts":        {&pb.WatchCreateRequest{Fragment: true}, false},
-		"an id":        {&pb.WatchCreateRequest{WatchId: 7}, false},
-		"all keys":     {&pb.WatchCreateRequest{RangeEnd: []byte{0}}, false},
+		"plain":                      {&pb.WatchCreateRequest{}, true},
+		"two filters":                {&pb.WatchCreateRequest{Filters: filters(2)}, true},
+		"many filters":               {&pb.WatchCreateRequest{Filters: filters(3)}, false},
+		"values":                     {&pb.WatchCreateRequest{PrevKv: true}, false},
+		"parts":                      {&pb.WatchCreateRequest{Fragment: true}, false},
+		"a filter that nobody knows": {&pb.WatchCreateRequest{Filters: []pb.WatchCreateRequest_FilterType{7}}, false},
+		"an id":                      {&pb.WatchCreateRequest{WatchId: 7}, false},
+		"all keys":                   {&pb.WatchCreateRequest{RangeEnd: []byte{0}}, false},
+		"nothing":                    {&pb.WatchCreateRequest{RangeEnd: []byte(g.prefix + "state/a")}, false},
+		"less":                       {&pb.WatchCreateRequest{RangeEnd: []byte(g.prefix + "a")}, false},
+		"before all":                 {&pb.WatchCreateRequest{RangeEnd: []byte("/")}, false},
 	} {
 		s := g.stream1(t)
 		c.req.Key = []byte(g.prefix + "state/a")
@@ -121,6 +127,37 @@ func TestWatchForms(t *testing.T) {
 	}
 	if n := g.bounds.of["g1"].watches; n != 0 || len(g.feed.topics) != 0 {
 		t.Errorf("%d watches and %d topics are left", n, len(g.feed.topics))
+	}
+}
+
+// TestNoWatchTellsASecret, whatever range is asked for, from whenever on.
+func TestNoWatchTellsASecret(t *testing.T) {
+	g := feeding()
+	secret, other := g.prefix+"state/heartbeat", g.prefix+"state/heart"
+	g.feed = newFeed(secret)
+	g.feed.begin(10)
+	g.rules.Secret = []string{"state/heartbeat"}
+	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", clientv3.GetPrefixRangeEnd(g.prefix), "\xff"}
+	for _, key := range []string{g.prefix, other, secret, secret + "\x00", g.prefix + "z"} {
+		for _, end := range ends {
+			s := g.stream1(t)
+			s.asks <- create(&pb.WatchCreateRequest{Key: []byte(key), RangeEnd: []byte(end), StartRevision: 11})
+			select {
+			case <-s.told: // it is let in: it holds no secret
+				_ = s.end()
+				if covers(key, end, secret) {
+					t.Errorf("%q to %q is let in", key, end)
+				}
+			case <-s.ended:
+			}
+			// And if it were let in:
+			p := g.feed.enter(&pb.WatchCreateRequest{Key: []byte(key), RangeEnd: []byte(end)}, make(chan struct{}, 1))
+			rev := g.feed.now() + 1
+			g.feed.add(rev, []*mvccpb.Event{change1(rev, secret, 32)})
+			if events, _, _ := g.feed.read(p, 1); len(events) != 0 {
+				t.Errorf("%q to %q: %v", key, end, events)
+			}
+		}
 	}
 }
 
@@ -241,6 +278,28 @@ func TestMessagesWait(t *testing.T) {
 	}
 	if err := <-ended; err == nil || in.Len() != 8 {
 		t.Errorf("%v, %d bytes are left, want an error and the second message", err, in.Len())
+	}
+}
+
+// TestMessagesComeWhole: of one that comes in pieces nothing is handed on before it is there: gRPC takes 16 KiB for each piece.
+func TestMessagesComeWhole(t *testing.T) {
+	message := string(envelop(false, smallBody, bytes.Repeat([]byte("x"), smallBody)))
+	m := newMessages(t.Context(), io.NopCloser(iotest.OneByteReader(strings.NewReader(message))))
+	m.want()
+	got := make([]byte, len(message))
+	if n, err := m.Read(got); n != len(message) || err != nil || string(got) != message {
+		t.Errorf("%d bytes at once, %v, want %d", n, err, len(message))
+	}
+	m.want()
+	if n, err := m.Read(got); n != 0 || err != io.EOF {
+		t.Errorf("at the end: %d bytes, %v", n, err)
+	}
+	m = newMessages(t.Context(), io.NopCloser(strings.NewReader(message[:100])))
+	m.want()
+	for range 2 {
+		if n, err := m.Read(got); n != 0 || err == nil || err == io.EOF {
+			t.Errorf("half of one: %d bytes, %v", n, err)
+		}
 	}
 }
 
