@@ -108,6 +108,7 @@ var attacks = map[string]attackKind{
 	manyAddresses:          {false, bareConnections},
 	"foreign handshakes":   {false, foreignHandshakes},
 	severalHosts:           {true, several},
+	"pieces and resets":    {true, pieces},
 }
 
 // manyAddresses is an attack from so many addresses that no bound of a single one counts.

@@ -148,3 +148,92 @@ func (h *attacker) fill(c io.Writer, to netip.Addr, calls []unreadCall) error {
 	}
 	return err
 }
+
+// pieces sends messages byte by byte, takes back calls as soon as they are begun, gives each a version of its own, and
+// connects anew when that is ended.
+func pieces(ctx context.Context, h *attacker) error {
+	_, watch := wholeStore()
+	h.workers(ctx, 4, func(ctx context.Context, m netip.Addr) {
+		h.flood(ctx, m, "piece", func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error {
+			const size = 16_000
+			if i == 0 {
+				for range 8 {
+					if err := head(watch); err != nil {
+						return err
+					}
+				}
+				return h.each(fr, 8, enveloped(0, make([]byte, size))[:5])
+			}
+			return h.each(fr, 8, []byte{byte(i)})
+		})
+	})
+	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) {
+		h.flood(ctx, m, "reset", func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error {
+			if err := head(watch); err != nil {
+				return err
+			}
+			return fr.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel)
+		})
+	})
+	status := unreadCall{path: pb.Maintenance_Status_FullMethodName, kind: "application/grpc", body: enveloped(0, nil)}
+	h.workers(ctx, 2, func(ctx context.Context, m netip.Addr) {
+		h.flood(ctx, m, "version", func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error {
+			if err := head(status, "client-api-version", random(1000)); err != nil {
+				return err
+			}
+			return fr.WriteData(uint32(2*i+1), true, status.body)
+		})
+	})
+	return nil
+}
+
+// each sends some bytes on the first streams of a connection.
+func (h *attacker) each(fr *http2.Framer, streams uint32, b []byte) error {
+	for id := uint32(1); id < 2*streams; id += 2 {
+		for i := range b {
+			if err := fr.WriteData(id, false, b[i:i+1]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flood does something again and again on one connection, as fast as it is taken, until that ends. Its streams are begun by head.
+func (h *attacker) flood(ctx context.Context, to netip.Addr, name string, do func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error) {
+	c, err := h.secured(ctx, to, storePort, h.tls, "h2")
+	if err != nil {
+		h.count(name + " no connection")
+		sleep.For(ctx, 10*time.Millisecond)
+		return
+	}
+	end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no more is wanted of it
+	defer func() {
+		end()
+		_ = c.Close() // the same
+	}()
+	go func() { _, _ = io.Copy(io.Discard, c) }() // until it ends
+	fr := http2.NewFramer(c, nil)
+	if _, err = io.WriteString(c, http2.ClientPreface); err == nil {
+		err = fr.WriteSettings()
+	}
+	var block bytes.Buffer
+	enc, id := hpack.NewEncoder(&block), uint32(1)
+	head := func(x unreadCall, more ...string) error {
+		block.Reset()
+		fields := append([]string{":method", "POST", ":scheme", "https", ":path", x.path, ":authority", to.String(), "content-type", x.kind, "te", "trailers"}, more...)
+		for i := 0; i < len(fields); i += 2 {
+			if err := enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+				return err
+			}
+		}
+		id += 2
+		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id - 2, BlockFragment: block.Bytes(), EndHeaders: true})
+	}
+	for i := 0; err == nil && ctx.Err() == nil; i++ {
+		if err = do(i, fr, head); err == nil {
+			h.count(name)
+		}
+	}
+	h.count(name + " connection ended")
+}

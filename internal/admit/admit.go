@@ -23,7 +23,7 @@ const (
 	acceptAgain = time.Second / 4 // after the system had no connection to give, as files are scarce
 )
 
-// Options are what a listener goes by. All but Counts and Every are required.
+// Options are what a listener goes by. All but Counts, Begin and Every are required.
 type Options struct {
 	Bounds
 	Within time.Duration // of a handshake
@@ -32,8 +32,10 @@ type Options struct {
 	// Counts says whether such a chain still counts: it is asked of each connection, and of those that are open in
 	// Recheck. nil: each does.
 	Counts func(chain []*x509.Certificate) error
-	Every  time.Duration // of Recheck; 0: its user calls it
-	Log    func(level slog.Level, what string, err error)
+	// Begin is asked of each connection that is verified, once; nil: each may begin.
+	Begin func(Who) error
+	Every time.Duration // of Recheck; 0: its user calls it
+	Log   func(level slog.Level, what string, err error)
 }
 
 // Who is whose a connection is. Those of one Who are counted together.
@@ -190,6 +192,11 @@ func (l *Listener) verify(c *conn) {
 // most of them makes room for who has fewer: a few who take all that they may keep nobody out.
 func (l *Listener) claim(c *conn, chain []*x509.Certificate) error {
 	who := l.o.Whose(chain)
+	if l.o.Begin != nil {
+		if err := l.o.Begin(who); err != nil {
+			return err
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all, most := 0, []*conn(nil)

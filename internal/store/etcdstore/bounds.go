@@ -21,6 +21,8 @@ const (
 	maxStreams  = 256  // of one connection, also of members
 	maxCalls    = 32   // calls under way, watches among them
 	maxRequests = 64   // these, and those that are refused
+	connsBurst  = 64   // connections begun at once, and then
+	connsPerSec = 2    // who has one closed for what it does makes another; each takes a member some MB while it ends
 	callsBurst  = 1000 // requests begun at once, and then
 	callsPerSec = 100  // also of those that are taken back: an agent makes some in a second
 	maxReads    = 2    // of these, reads: an answer may have all hosts' reports, 15 MB of 3,000
@@ -65,7 +67,7 @@ type share struct {
 	requests, calls, watches int // under way; guarded by bounds.mu
 	reads, txns              chan struct{}
 	large                    chan struct{} // a message in a stream of watches
-	asks, begun              *rate.Limiter
+	asks, begun, conns       *rate.Limiter
 	told                     rate.Sometimes // of connections that were closed
 	writes, bytes            *rate.Limiter
 	kinds                    []*rate.Limiter // as bounds.rates
@@ -90,7 +92,7 @@ func (b *bounds) share(name string) *share {
 	if s == nil {
 		s = &share{
 			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites), large: make(chan struct{}, 1),
-			asks: rate.NewLimiter(asksPerSec, asksBurst), begun: rate.NewLimiter(callsPerSec, callsBurst), told: rate.Sometimes{Interval: time.Minute},
+			asks: rate.NewLimiter(asksPerSec, asksBurst), begun: rate.NewLimiter(callsPerSec, callsBurst), conns: rate.NewLimiter(connsPerSec, connsBurst), told: rate.Sometimes{Interval: time.Minute},
 			writes: rate.NewLimiter(rate.Every(writesEvery), writesBurst), bytes: rate.NewLimiter(bytesPerSec, bytesBurst),
 		}
 		for _, r := range b.rates {
@@ -99,6 +101,16 @@ func (b *bounds) share(name string) *share {
 		b.of[name] = s
 	}
 	return s
+}
+
+// connect begins a connection of a host.
+func (b *bounds) connect(name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.share(name).conns.Allow() {
+		return forNow(name, "begins more than %d connections each second", connsPerSec)
+	}
+	return nil
 }
 
 // request begins a request of a host, which done ends.

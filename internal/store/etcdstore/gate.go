@@ -88,7 +88,7 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	f.log = func(level slog.Level, what string, err error) {
 		g.log.Log(zapcore.Level(level/4), "client's "+what, zap.Error(err)) // slog has four times zap's levels
 	}
-	g.Listener = admit.New(ln, server, admit.Options{Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Counts: pki.Counts(server), Log: f.log})
+	g.Listener = admit.New(ln, server, admit.Options{Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Begin: f.g.begin, Counts: pki.Counts(server), Log: f.log})
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// The name of a socket has at most 107 bytes, that of the directory may have more.
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unixs", Path: fmt.Sprintf("/proc/self/fd/%d/%s", g.dir.Fd(), etcdSocket)}}
@@ -102,6 +102,14 @@ func (g *guard) whose(chain []*x509.Certificate) admit.Who {
 		return admit.Who{Name: name, Kind: ofMembers}
 	}
 	return admit.Who{Name: name, Each: maxOpen, All: maxAllOpen}
+}
+
+// begin bounds how often hosts without a member connect.
+func (g *guard) begin(who admit.Who) error {
+	if who.Kind == ofMembers {
+		return nil
+	}
+	return g.bounds.connect(who.Name)
 }
 
 // serve begins to let clients in when the member can answer: who is connected and gets no answer would not try another.

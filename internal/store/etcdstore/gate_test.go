@@ -249,6 +249,26 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
+// TestConnectionsBegun: a host that connects again and again has to wait; members and others do not.
+func TestConnectionsBegun(t *testing.T) {
+	g := newGated(t, nil)
+	var err error
+	for i := 0; i < 2*connsBurst && err == nil; i++ { // faster than they come back
+		err = g.guard.bounds.connect("g1")
+	}
+	if err == nil || admitted(g.dial(t, "g1")) {
+		t.Errorf("%v: %d connections, one after the other, are let in", err, 2*connsBurst)
+	}
+	for _, other := range []string{"g2", "h1"} {
+		if !admitted(g.dial(t, other)) {
+			t.Errorf("%s is not let in", other)
+		}
+	}
+	if err := g.guard.begin(admit.Who{Name: "h1", Kind: ofMembers}); err != nil || g.guard.bounds.of["h1"] != nil {
+		t.Errorf("a member's connections are counted: %v", err)
+	}
+}
+
 // TestGateSpeaksNoHTTP1: there a body that does not come would hold a connection of a host without end.
 func TestGateSpeaksNoHTTP1(t *testing.T) {
 	g := newGated(t, nil)
