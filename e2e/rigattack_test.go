@@ -110,7 +110,10 @@ func (r *rig) attack(t testing.TB, name string, quiet takeover) {
 	r.noAlarms(t)
 	if name == severalHosts { // those that there are not have reported
 		for _, h := range stolenHosts {
-			t.Log(r.command(t, r.members()[0], "host", "forget", h))
+			r.until(t, h+" to be forgotten", func(ctx context.Context) (string, bool) { // when it is silent
+				out, err := r.lab.Exec(ctx, r.members()[0], r.exe, "host", "forget", h)
+				return fmt.Sprint(out, err), err == nil
+			})
 		}
 	}
 }
