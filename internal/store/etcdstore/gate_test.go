@@ -238,7 +238,8 @@ func TestTooManyRequests(t *testing.T) {
 		t.Errorf("when one is over: %v", err)
 	}
 	var err error
-	for i := 0; i < 2*callsBurst && err == nil; i++ { // in turn; they are begun faster than they come back
+	g.guard.bounds.of["g2"].begun.SetLimit(0)         // as if no time passed
+	for i := 0; i < 2*callsBurst && err == nil; i++ { // in turn
 		var end func()
 		if end, err = g.guard.bounds.request("g2"); err == nil {
 			end()
@@ -253,7 +254,8 @@ func TestTooManyRequests(t *testing.T) {
 func TestConnectionsBegun(t *testing.T) {
 	g := newGated(t, nil)
 	var err error
-	for i := 0; i < 2*connsBurst && err == nil; i++ { // faster than they come back
+	g.guard.bounds.share("g1").conns.SetLimit(0) // as if no time passed
+	for i := 0; i < 2*connsBurst && err == nil; i++ {
 		err = g.guard.bounds.connect("g1")
 	}
 	if err == nil || admitted(g.dial(t, "g1")) {
