@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -173,6 +174,9 @@ func (r *rig) forgedBeats(t testing.TB, h string) {
 func (r *rig) pages(t testing.TB, own showing, h string) {
 	t.Helper()
 	base := "https://" + own.at(h, clientPort)
+	var conn net.Conn
+	tr := own.transport(&conn) // a member lets a host connect twice a second
+	defer tr.CloseIdleConnections()
 	for _, page := range []string{
 		"/", "/metrics", "/debug/vars", "/debug/pprof/", "/debug/pprof/heap", "/debug/requests", "/health", "/health?serializable=true",
 		"/livez", "/readyz", "/version", "/config/local/log", "/members", "/members/x", "/raft", "/raft/snapshot", "/lease", "/lease/internal",
@@ -180,7 +184,7 @@ func (r *rig) pages(t testing.TB, own showing, h string) {
 		"/v3beta/kv/range", "//metrics", "/x/../metrics", "/%6detrics", "/etcdserverpb.KV/Range",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			resp, text := own.http(t, method, base+page, false, []byte("{}"))
+			resp, text := own.ask(t, tr, method, base+page, false, []byte("{}"))
 			if resp.StatusCode < 400 && resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusMovedPermanently {
 				t.Errorf("%s %s of %s: %s %.80q", method, page, h, resp.Status, text)
 			}

@@ -295,8 +295,7 @@ func (s showing) zeros(t testing.TB, h string, port int, path string) codes.Code
 	return codes.Code(code)
 }
 
-// http makes a request of its own connection, a call of gRPC or another one, and returns the answer with its body. All go by
-// HTTP/2: a member of the store speaks nothing else.
+// http makes a request of its own connection, a call of gRPC or another one, and returns the answer with its body.
 func (s showing) http(t testing.TB, method, url string, call bool, body []byte) (*http.Response, string) {
 	t.Helper()
 	var conn net.Conn
@@ -305,11 +304,24 @@ func (s showing) http(t testing.TB, method, url string, call bool, body []byte) 
 			conn.Close()
 		}
 	}()
-	dial := func(ctx context.Context, network, at string) (c net.Conn, err error) {
-		conn, err = s.r.lab.Dial(ctx, network, at)
-		return conn, err
+	return s.ask(t, s.transport(&conn), method, url, call, body)
+}
+
+// transport keeps its connection, which it notes. All go by HTTP/2: a member of the store speaks nothing else.
+func (s showing) transport(conn *net.Conn) *http.Transport {
+	dial := func(ctx context.Context, network, at string) (net.Conn, error) {
+		c, err := s.r.lab.Dial(ctx, network, at)
+		if err == nil {
+			*conn = c
+		}
+		return c, err
 	}
-	tr := &http.Transport{DialContext: dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: true}
+	return &http.Transport{DialContext: dial, TLSClientConfig: s.tls.Clone(), ForceAttemptHTTP2: true}
+}
+
+// ask makes a request, and returns the answer with its body.
+func (s showing) ask(t testing.TB, tr *http.Transport, method, url string, call bool, body []byte) (*http.Response, string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*askFor)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
