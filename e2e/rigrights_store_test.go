@@ -194,18 +194,18 @@ func (s *raid) writes(t testing.TB, before map[string]*mvccpb.KeyValue) {
 	for _, k := range slices.Concat(s.kinds(), slices.Collect(maps.Keys(before))) {
 		keys[k] = true
 	}
-	large := append([]byte(forged), bytes.Repeat([]byte("x"), 1400<<10)...)
+	large := append([]byte(forged), bytes.Repeat([]byte("x"), 900<<10)...)
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		was := before[k]
 		changed := slices.Concat(was.GetValue(), []byte(" "+forged))
-		for what, value := range map[string][]byte{"text": []byte(forged), "JSON": []byte(`{"x":"` + forged + `"}`), "a changed value": changed, "1.4 MB": large} {
+		for what, value := range map[string][]byte{"text": []byte(forged), "JSON": []byte(`{"x":"` + forged + `"}`), "a changed value": changed, "0.9 MB": large} {
 			_, err := s.txn(t, nil, put(k, value))
-			if what != "1.4 MB" || !forNow(err) {
+			if what != "0.9 MB" || !forNow(err) {
 				s.denied(t, "write "+what+" to "+k, err)
 			}
 			// A condition that does not hold ends the write as well; those records move.
 			got, err := s.txn(t, unlessChanged(k, was.GetModRevision()), put(k, value))
-			if status.Code(err) != codes.PermissionDenied && (err != nil || got.GetSucceeded()) && (what != "1.4 MB" || !forNow(err)) {
+			if status.Code(err) != codes.PermissionDenied && (err != nil || got.GetSucceeded()) && (what != "0.9 MB" || !forNow(err)) {
 				t.Errorf("write %s to %s at its revision: %v, %v", what, k, got, err)
 			}
 		}
