@@ -92,7 +92,8 @@ func (b *bounds) share(name string) *share {
 	if s == nil {
 		s = &share{
 			reads: make(chan struct{}, maxReads), txns: make(chan struct{}, maxWrites), large: make(chan struct{}, 1),
-			asks: rate.NewLimiter(asksPerSec, asksBurst), begun: rate.NewLimiter(callsPerSec, callsBurst), conns: rate.NewLimiter(connsPerSec, connsBurst), told: rate.Sometimes{Interval: time.Minute},
+			asks: rate.NewLimiter(asksPerSec, asksBurst), begun: rate.NewLimiter(callsPerSec, callsBurst),
+			conns: rate.NewLimiter(connsPerSec, connsBurst), told: rate.Sometimes{Interval: time.Minute},
 			writes: rate.NewLimiter(rate.Every(writesEvery), writesBurst), bytes: rate.NewLimiter(bytesPerSec, bytesBurst),
 		}
 		for _, r := range b.rates {

@@ -82,50 +82,46 @@ func (f *front) serves(e *embed.Etcd) {
 // ServeHTTP judges a request by its certificate and headers, and passes it on.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	calls := r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
-	refuse := func(code codes.Code, text string) {
-		if calls {
-			refuseCall(w, code, text)
-			return
-		}
-		http.Error(w, text[:min(len(text), maxRefusal)], http.StatusForbidden)
-	}
 	name := callerOf(r)
-	if name == "" {
+	switch server, pages := f.grpc.Load(), f.pages.Load(); {
+	case name == "":
 		w.Header().Set("Connection", "close")
-		refuse(codes.Unauthenticated, errNoName.Error())
-		return
-	}
-	server, pages, member := f.grpc.Load(), f.pages.Load(), slices.Contains(f.g.members, name)
-	switch {
-	case calls && server == nil, !calls && member && pages == nil:
-		refuse(codes.Unavailable, errStarting.Error())
-	case !calls && !member:
-		refuse(codes.PermissionDenied, fmt.Sprintf("host %s runs no member of the store and may not read %s", name, r.URL.Path))
-	case !calls:
-		pages.ServeHTTP(w, r)
-	case member:
+		refuseRequest(w, calls, codes.Unauthenticated, errNoName.Error())
+	case !slices.Contains(f.g.members, name):
+		f.limited(w, r, name, calls, server)
+	case calls && server == nil, !calls && pages == nil:
+		refuseRequest(w, calls, codes.Unavailable, errStarting.Error())
+	case calls:
 		server.ServeHTTP(w, r)
 	default:
-		f.limited(w, r, name, server)
+		pages.ServeHTTP(w, r)
 	}
 }
 
 // limited passes on the call of a host without a member, within its bounds. Also what is refused is bounded: who asks for
-// thousands of things and takes no answers has its connection closed.
-func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, server *grpc.Server) {
+// thousands of things and takes no answers has its connection closed. server is nil while the member starts.
+func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, calls bool, server *grpc.Server) {
 	done, err := f.g.bounds.request(name)
 	if err != nil {
 		f.cut(r, name, err)
 		return
 	}
 	defer done()
-	out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: messageWithin, taken: &taken{more: make(chan struct{}, 1)}}
+	out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: messageWithin, taken: newTaken()}
 	refuse := func(code codes.Code, text string) {
-		if err := out.rc.SetWriteDeadline(time.Now().Add(messageWithin)); err != nil {
+		if err := out.begin(); err != nil {
 			f.cut(r, name, err)
 			return
 		}
-		refuseCall(w, code, text)
+		refuseRequest(w, calls, code, text)
+	}
+	switch {
+	case !calls:
+		refuse(codes.PermissionDenied, fmt.Sprintf("host %s runs no member of the store and may not read %s", name, r.URL.Path))
+		return
+	case server == nil:
+		refuse(codes.Unavailable, errStarting.Error())
+		return
 	}
 	method := r.URL.Path
 	size, may := allowed[method]
@@ -139,18 +135,11 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 		return
 	}
 	defer leave()
-	until := time.Now().Add(answerWithin)
 	if method == pb.Watch_Watch_FullMethodName {
 		m := newMessages(r.Context(), r.Body)
-		r = r.WithContext(context.WithValue(context.WithValue(r.Context(), messagesKey{}, m), takenKey{}, out.taken))
-		r.Body = m
-	} else if !f.whole(r, out.rc, until, size, name, refuse) {
-		return
-	}
-	if method == pb.Watch_Watch_FullMethodName {
-		w = out
-	} else if err := out.rc.SetWriteDeadline(until); err != nil {
-		f.cut(r, name, err)
+		r = r.WithContext(context.WithValue(r.Context(), streamKey{}, &streamed{m, out.taken}))
+		r.Body, w = m, out
+	} else if !f.whole(r, out.rc, size, name, refuse) {
 		return
 	}
 	r.Header = known(r.Header)
@@ -161,7 +150,8 @@ func (f *front) limited(w http.ResponseWriter, r *http.Request, name string, ser
 // says it has, and keeps a counter for each that it was told.
 func known(all http.Header) http.Header {
 	out := http.Header{}
-	for _, h := range []string{"Content-Type", "Te", "User-Agent", "Grpc-Timeout", "Grpc-Accept-Encoding", http.CanonicalHeaderKey(rpctypes.MetadataRequireLeaderKey)} {
+	leader := http.CanonicalHeaderKey(rpctypes.MetadataRequireLeaderKey)
+	for _, h := range []string{"Content-Type", "Te", "User-Agent", "Grpc-Timeout", "Grpc-Accept-Encoding", leader} {
 		if v, ok := all[h]; ok {
 			out[h] = v
 		}
@@ -181,9 +171,10 @@ func (f *front) cut(r *http.Request, name string, why error) {
 }
 
 // whole reads the message of a call, and looks at its form as far as that says what it takes to decode it. false: it
-// was refused.
-func (f *front) whole(r *http.Request, rc *http.ResponseController, until time.Time, size int64, name string, refuse func(codes.Code, string)) bool {
-	if err := rc.SetReadDeadline(until); err != nil {
+// was refused. From now on the call has its time, its answer too.
+func (f *front) whole(r *http.Request, rc *http.ResponseController, size int64, name string, refuse func(codes.Code, string)) bool {
+	until := time.Now().Add(answerWithin)
+	if err := errors.Join(rc.SetReadDeadline(until), rc.SetWriteDeadline(until)); err != nil {
 		f.cut(r, name, err)
 		return false
 	}
@@ -223,11 +214,7 @@ func (t *timely) Flush() {
 	if t.begin() == nil && t.rc.Flush() == nil {
 		_ = t.rc.SetWriteDeadline(time.Time{}) // it has worked before; else the stream ends, and its client begins another
 	}
-	t.taken.n.Add(1)
-	select {
-	case t.taken.more <- struct{}{}:
-	default:
-	}
+	t.taken.add()
 }
 
 func (t *timely) begin() error {
@@ -237,8 +224,12 @@ func (t *timely) begin() error {
 	return nil
 }
 
-// refuseCall is the answer of gRPC to a call that is not begun: headers only.
-func refuseCall(w http.ResponseWriter, code codes.Code, text string) {
+// refuseRequest answers one that is not begun: to a call as gRPC does, by headers only.
+func refuseRequest(w http.ResponseWriter, call bool, code codes.Code, text string) {
+	if !call {
+		http.Error(w, text[:min(len(text), maxRefusal)], http.StatusForbidden)
+		return
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/grpc")
 	h.Set("Grpc-Status", fmt.Sprint(uint32(code)))

@@ -122,7 +122,8 @@ func frontPages(t *testing.T, c *cluster) {
 			t.Errorf("%s for a host without a member: %s, %.80s", path, resp.Status, text)
 		}
 	}
-	resp, text, err := c.ask(t, "g1", http.MethodPost, pb.Maintenance_Status_FullMethodName, "application/grpc", bytes.NewReader(envelop(false, 0, nil)))
+	none := bytes.NewReader(envelop(false, 0, nil))
+	resp, text, err := c.ask(t, "g1", http.MethodPost, pb.Maintenance_Status_FullMethodName, "application/grpc", none)
 	if err != nil || resp.Trailer.Get("Grpc-Status") != "0" {
 		t.Errorf("a call: %v, %v, %q", err, resp, text)
 	}

@@ -88,7 +88,9 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	f.log = func(level slog.Level, what string, err error) {
 		g.log.Log(zapcore.Level(level/4), "client's "+what, zap.Error(err)) // slog has four times zap's levels
 	}
-	g.Listener = admit.New(ln, server, admit.Options{Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Begin: f.g.begin, Counts: pki.Counts(server), Log: f.log})
+	g.Listener = admit.New(ln, server, admit.Options{
+		Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Begin: f.g.begin, Counts: pki.Counts(server), Log: f.log,
+	})
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// The name of a socket has at most 107 bytes, that of the directory may have more.
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unixs", Path: fmt.Sprintf("/proc/self/fd/%d/%s", g.dir.Fd(), etcdSocket)}}

@@ -148,8 +148,8 @@ func TestGateOfAHost(t *testing.T) {
 	try.Until(t, "room for one more", func() bool { return admitted(g.dial(t, "g1")) })
 }
 
-// openHeaders begins a call whose headers do not end.
-func openHeaders(t *testing.T, c *tls.Conn) *http2.Framer {
+// beginCall begins a call on a connection that is let in, by headers that end with it or go on.
+func beginCall(t *testing.T, c *tls.Conn, whole bool, more ...string) *http2.Framer {
 	t.Helper()
 	if !admitted(c) {
 		t.Fatal("it is not let in")
@@ -157,12 +157,13 @@ func openHeaders(t *testing.T, c *tls.Conn) *http2.Framer {
 	fr := http2.NewFramer(c, c)
 	var b bytes.Buffer
 	enc := hpack.NewEncoder(&b)
-	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", "/x/y"}, {":authority", "h1"}} {
-		if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+	fields := append([]string{":method", "POST", ":scheme", "https", ":path", "/x/y", ":authority", "h1"}, more...)
+	for i := 0; i < len(fields); i += 2 {
+		if err := enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b.Bytes()}); err != nil {
+	if err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b.Bytes(), EndHeaders: whole}); err != nil {
 		t.Fatal(err)
 	}
 	return fr
@@ -177,7 +178,7 @@ func TestGateHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGated(t, func(g *gate) { g.srv.IdleTimeout = c.idle })
 			conn := g.dial(t, "g1")
-			fr := openHeaders(t, conn)
+			fr := beginCall(t, conn, false)
 			go func() { // ends with the connection
 				value := bytes.Repeat([]byte{'v'}, 8000)
 				block := append([]byte{0, 1, 'x', 0x7f, 0xc1, 0x3d}, value...) // 8000 = 127 + 0x41 + 0x3d<<7
@@ -197,21 +198,9 @@ func TestGateHeaders(t *testing.T) {
 func TestTooManyRequests(t *testing.T) {
 	g := newGated(t, nil)
 	g.guard.front.grpc.Store(grpc.NewServer())
-	ask := func(c *tls.Conn) error {
+	ask := func(host string, more ...string) (err error) {
 		t.Helper()
-		if !admitted(c) {
-			t.Fatal("it is not let in")
-		}
-		fr := http2.NewFramer(c, c)
-		var b bytes.Buffer
-		enc := hpack.NewEncoder(&b)
-		for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", "/x/y"}, {":authority", "h1"}, {"content-type", "application/grpc"}} {
-			if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		err := fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: b.Bytes(), EndHeaders: true})
-		for err == nil {
+		for fr := beginCall(t, g.dial(t, host), true, more...); err == nil; {
 			var f http2.Frame
 			if f, err = fr.ReadFrame(); err == nil && f.Header().StreamID == 1 {
 				return nil // an answer
@@ -219,6 +208,7 @@ func TestTooManyRequests(t *testing.T) {
 		}
 		return err
 	}
+	isCall := []string{"content-type", "application/grpc"}
 	var done []func()
 	for range maxRequests {
 		d, err := g.guard.bounds.request("g1")
@@ -227,14 +217,16 @@ func TestTooManyRequests(t *testing.T) {
 		}
 		done = append(done, d)
 	}
-	if err := ask(g.dial(t, "g1")); err == nil {
-		t.Error("one more is answered")
+	for what, more := range map[string][]string{"a call": isCall, "a page": nil} {
+		if err := ask("g1", more...); err == nil {
+			t.Errorf("%s more is answered", what)
+		}
 	}
-	if err := ask(g.dial(t, "g2")); err != nil {
+	if err := ask("g2", isCall...); err != nil {
 		t.Errorf("another host: %v", err)
 	}
 	done[0]()
-	if err := ask(g.dial(t, "g1")); err != nil {
+	if err := ask("g1", isCall...); err != nil {
 		t.Errorf("when one is over: %v", err)
 	}
 	var err error
@@ -245,7 +237,7 @@ func TestTooManyRequests(t *testing.T) {
 			end()
 		}
 	}
-	if err == nil || ask(g.dial(t, "g2")) == nil {
+	if err == nil || ask("g2", isCall...) == nil {
 		t.Errorf("%v: %d requests, one after the other, are let in", err, 2*callsBurst)
 	}
 }

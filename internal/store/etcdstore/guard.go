@@ -108,7 +108,8 @@ func (g *guard) serves(e *embed.Etcd) {
 	r := ranger(e.Server.Range)
 	g.ranges.Store(&r)
 	header := func(rev int64) *pb.ResponseHeader {
-		return &pb.ResponseHeader{ClusterId: uint64(e.Server.Cluster().ID()), MemberId: uint64(e.Server.MemberID()), Revision: rev, RaftTerm: e.Server.Term()}
+		s := e.Server
+		return &pb.ResponseHeader{ClusterId: uint64(s.Cluster().ID()), MemberId: uint64(s.MemberID()), Revision: rev, RaftTerm: s.Term()}
 	}
 	g.header.Store(&header)
 	g.bounds.serves(e)

@@ -30,12 +30,21 @@ type watches struct {
 	g      *guard
 	name   string
 	header func(rev int64) *pb.ResponseHeader
-	taken  *taken        // of the messages that were sent; nil: sent is taken
-	large  chan struct{} // the host's place for a large message
-	wake   chan struct{}
-	open   map[int64]*place
-	next   int64 // id
+	streamed
+	large chan struct{} // the host's place for a large message
+	wake  chan struct{}
+	open  map[int64]*place
+	next  int64 // id
 }
+
+// streamed is what bounds a stream by what is read of it, and taken. The front puts it into the context.
+type streamed struct {
+	asked *messages
+	taken *taken
+}
+
+// streamKey is the context key of a stream's *streamed.
+type streamKey struct{}
 
 // taken counts the messages of a stream that have been written.
 type taken struct {
@@ -43,17 +52,27 @@ type taken struct {
 	more chan struct{} // has room for one
 }
 
-// takenKey is the context key of what is taken of a stream.
-type takenKey struct{}
+func newTaken() *taken { return &taken{more: make(chan struct{}, 1)} }
+
+func (t *taken) add() {
+	t.n.Add(1)
+	select {
+	case t.more <- struct{}{}:
+	default:
+	}
+}
 
 // watch serves a stream of watches until it ends.
 func (g *guard) watch(ss grpc.ServerStream, name string) error {
 	header := g.header.Load()
-	if header == nil {
+	b, ok := ss.Context().Value(streamKey{}).(*streamed)
+	if header == nil || !ok { // etcd's socket leads nowhere: all come by the front
 		return status.Error(codes.Unavailable, errStarting.Error())
 	}
-	w := &watches{ServerStream: ss, g: g, name: name, header: *header, large: g.bounds.large(name), wake: make(chan struct{}, 1), open: map[int64]*place{}}
-	w.taken, _ = ss.Context().Value(takenKey{}).(*taken)
+	w := &watches{
+		ServerStream: ss, g: g, name: name, header: *header, streamed: *b,
+		large: g.bounds.large(name), wake: make(chan struct{}, 1), open: map[int64]*place{},
+	}
 	defer func() {
 		for id := range w.open {
 			w.close(id)
@@ -87,9 +106,7 @@ func (g *guard) watch(ss grpc.ServerStream, name string) error {
 // receive takes what is asked for, until nothing more is.
 func (w *watches) receive(ctx context.Context, asks chan<- *pb.WatchRequest) error {
 	for {
-		if m, ok := ctx.Value(messagesKey{}).(*messages); ok {
-			m.want()
-		}
+		w.asked.want()
 		r := &pb.WatchRequest{}
 		if err := w.RecvMsg(r); errors.Is(err, io.EOF) {
 			return nil
@@ -191,13 +208,12 @@ func (w *watches) deliver() error {
 // begins later, or there is none.
 func (w *watches) progress() error {
 	w.g.feed.ask() // the answer to the next question
-	rev := w.g.feed.now()
+	now := w.g.feed.now()
+	rev := now
 	for _, p := range w.open {
-		if p.next > rev+1 {
+		if p.next > now+1 {
 			return nil
 		}
-	}
-	for _, p := range w.open {
 		rev = min(rev, p.next-1)
 	}
 	if len(w.open) == 0 {
@@ -216,14 +232,11 @@ func (w *watches) send(r *pb.WatchResponse) error {
 			return nil // the stream ends by that
 		}
 	}
-	before := int64(0)
-	if w.taken != nil {
-		before = w.taken.n.Load()
-	}
+	before := w.taken.n.Load()
 	if err := w.SendMsg(r); err != nil {
 		return err
 	}
-	for w.taken != nil && w.taken.n.Load() == before {
+	for w.taken.n.Load() == before {
 		select {
 		case <-w.taken.more:
 		case <-w.Context().Done():

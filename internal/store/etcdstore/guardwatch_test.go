@@ -27,9 +27,18 @@ import (
 // fakeStream is the member's side of a stream of watches.
 type fakeStream struct {
 	grpc.ServerStream
-	ctx  context.Context
-	asks chan *pb.WatchRequest
-	told chan *pb.WatchResponse
+	ctx   context.Context
+	taken *taken
+	asks  chan *pb.WatchRequest
+	told  chan *pb.WatchResponse
+	stuck bool // what it is told is not written
+}
+
+// streaming is a stream as the front gives it to a guard.
+func streaming(ctx context.Context, room int) *fakeStream {
+	count := newTaken()
+	ctx = context.WithValue(ctx, streamKey{}, &streamed{newMessages(ctx, http.NoBody), count})
+	return &fakeStream{ctx: ctx, taken: count, asks: make(chan *pb.WatchRequest), told: make(chan *pb.WatchResponse, room)}
 }
 
 func (s *fakeStream) Context() context.Context { return s.ctx }
@@ -37,6 +46,9 @@ func (s *fakeStream) Context() context.Context { return s.ctx }
 func (s *fakeStream) SendMsg(m any) error {
 	select {
 	case s.told <- proto.Clone(m.(proto.Message)).(*pb.WatchResponse):
+		if !s.stuck {
+			s.taken.add()
+		}
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()
@@ -65,7 +77,7 @@ type stream struct {
 
 func (g *guard) stream1(t *testing.T) *stream {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &stream{fakeStream: &fakeStream{ctx: ctx, asks: make(chan *pb.WatchRequest), told: make(chan *pb.WatchResponse)}, ended: make(chan error, 1)}
+	s := &stream{fakeStream: streaming(ctx, 0), ended: make(chan error, 1)}
 	go func() { s.ended <- g.watch(s, "g1") }()
 	s.end = func() error {
 		cancel()
@@ -139,7 +151,8 @@ func TestNoWatchTellsASecret(t *testing.T) {
 	g.feed = newFeed(secret)
 	g.feed.begin(10)
 	g.rules.Secret = []string{"state/heartbeat"}
-	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", clientv3.GetPrefixRangeEnd(g.prefix), "\xff"}
+	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", "\xff"}
+	ends = append(ends, clientv3.GetPrefixRangeEnd(g.prefix))
 	for _, key := range []string{g.prefix, other, secret, secret + "\x00", g.prefix + "z"} {
 		for _, end := range ends {
 			s := g.stream1(t)
@@ -313,7 +326,7 @@ func TestMessagesComeWhole(t *testing.T) {
 func TestTimely(t *testing.T) {
 	ended := make(chan error, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: time.Millisecond, taken: &taken{more: make(chan struct{}, 1)}}
+		out := &timely{ResponseWriter: w, rc: http.NewResponseController(w), within: time.Millisecond, taken: newTaken()}
 		var err error
 		for err == nil {
 			_, err = out.Write(make([]byte, 1<<20))
@@ -349,7 +362,7 @@ func (d *deadlined) SetWriteDeadline(until time.Time) error {
 // TestTimelyMessages: each message has its time, and between two of them a stream has all that there is.
 func TestTimelyMessages(t *testing.T) {
 	d := &deadlined{}
-	out := &timely{ResponseWriter: d, rc: http.NewResponseController(d), within: messageWithin, taken: &taken{more: make(chan struct{}, 1)}}
+	out := &timely{ResponseWriter: d, rc: http.NewResponseController(d), within: messageWithin, taken: newTaken()}
 	for i := range int64(3) {
 		if _, err := out.Write([]byte("x")); err != nil || d.until.IsZero() {
 			t.Fatalf("%v, until %s", err, d.until)
@@ -363,24 +376,21 @@ func TestTimelyMessages(t *testing.T) {
 // TestSendWaits until a message has been written.
 func TestSendWaits(t *testing.T) {
 	g := feeding()
-	count := &taken{more: make(chan struct{}, 1)}
-	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), takenKey{}, count))
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := &fakeStream{ctx: ctx, asks: make(chan *pb.WatchRequest), told: make(chan *pb.WatchResponse, 9)}
+	s := streaming(ctx, 9)
+	s.stuck = true
 	ended := make(chan error, 1)
 	go func() { ended <- g.watch(s, "g1") }()
 	s.asks <- create(&pb.WatchCreateRequest{Key: []byte(g.prefix + "state/a")})
 	<-s.told
 	g.feed.add(11, []*mvccpb.Event{change1(11, g.prefix+"state/a", 1)})
-	count.more <- struct{}{} // of a message before
-	for len(count.more) > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	s.taken.more <- struct{}{} // of a message before
+	try.Until(t, "it to be looked at", func() bool { return len(s.taken.more) == 0 })
 	if n := len(s.told); n != 0 {
 		t.Fatalf("%d messages although the first is not written", n)
 	}
-	count.n.Add(1)
-	count.more <- struct{}{}
+	s.taken.add()
 	<-s.told
 	cancel()
 	if err := <-ended; errors.Is(err, io.EOF) || err == nil {

@@ -112,9 +112,6 @@ type messages struct {
 	err    error
 }
 
-// messagesKey is the context key of the messages of a stream.
-type messagesKey struct{}
-
 // newMessages are those of a body, until it is closed or ctx ends.
 func newMessages(ctx context.Context, body io.ReadCloser) *messages {
 	m := &messages{body: body, wanted: make(chan struct{}, 1)}
