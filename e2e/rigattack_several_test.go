@@ -1,8 +1,9 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/netip"
@@ -11,7 +12,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/proto"
 
 	"holdfast/internal/pki"
@@ -50,7 +50,7 @@ func (h *attacker) oneOfSeveral(ctx context.Context) error {
 	own := h.report(400 << 10)
 	h.workers(ctx, 2, func(ctx context.Context, m netip.Addr) { h.put(ctx, stores[m], "report", "fleet/"+h.Host, own) })
 	h.workers(ctx, 4, func(ctx context.Context, m netip.Addr) { h.past(ctx, stores[m]) })
-	read, watch := wholeStore()
+	read, watch := readAll(), watchOf("fleet", "fleeu")
 	h.workers(ctx, 2, func(ctx context.Context, m netip.Addr) {
 		h.unread(ctx, m, storePort, "unread", 16, []unreadCall{watch, watch, read})
 	})
@@ -59,23 +59,28 @@ func (h *attacker) oneOfSeveral(ctx context.Context) error {
 	return nil
 }
 
-// wholeStore reads all, and watches all.
-func wholeStore() (read, watch unreadCall) {
-	message := func(m proto.Message) []byte {
-		b, err := proto.Marshal(m)
-		if err != nil {
-			panic(err) // it has no field that could not be
-		}
-		return enveloped(0, b)
+// enclosed is a message of gRPC.
+func enclosed(m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(err) // it has no field that could not be
 	}
-	end := []byte(clientv3.GetPrefixRangeEnd(storePrefix))
-	read = unreadCall{
-		path: pb.KV_Range_FullMethodName, kind: "application/grpc", body: message(&pb.RangeRequest{Key: []byte(storePrefix), RangeEnd: end}),
-	}
-	watch = unreadCall{path: pb.Watch_Watch_FullMethodName, kind: "application/grpc", goesOn: true, body: message(&pb.WatchRequest{
-		RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(storePrefix + "fleet"), RangeEnd: []byte(storePrefix + "fleeu")}},
-	})}
-	return read, watch
+	return enveloped(0, b)
+}
+
+const grpcKind = "application/grpc"
+
+// readAll reads the whole store.
+func readAll() unreadCall {
+	r := &pb.RangeRequest{Key: []byte(storePrefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(storePrefix))}
+	return unreadCall{path: pb.KV_Range_FullMethodName, kind: grpcKind, body: enclosed(r)}
+}
+
+// watchOf watches a range of it.
+func watchOf(from, to string) unreadCall {
+	c := &pb.WatchCreateRequest{Key: []byte(storePrefix + from), RangeEnd: []byte(storePrefix + to)}
+	r := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}}
+	return unreadCall{path: pb.Watch_Watch_FullMethodName, kind: grpcKind, goesOn: true, body: enclosed(r)}
 }
 
 // past watches from long ago on, for a moment.
@@ -100,51 +105,29 @@ func (h *attacker) past(ctx context.Context, c *clientv3.Client) {
 
 // deaf has many calls on one connection from which it reads nothing, or with a pause after each 4 KiB.
 func (h *attacker) deaf(ctx context.Context, to netip.Addr, pause time.Duration, calls []unreadCall) {
-	c, err := h.secured(ctx, to, storePort, h.tls, "h2")
-	if err != nil {
-		h.count("deaf no connection")
-		sleep.For(ctx, 100*time.Millisecond)
-		return
-	}
-	end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no more is wanted of it
-	h.add(h.open, "deaf connections", 1)
-	defer func() {
-		end()
-		_ = c.Close() // the same
-		h.add(h.open, "deaf connections", -1)
-		sleep.For(ctx, 100*time.Millisecond)
-	}()
-	if err := h.fill(c, to, calls); err != nil {
-		h.count("deaf connection ended")
-		return
-	}
-	if pause == 0 {
-		sleep.For(ctx, 20*time.Second)
-		return
-	}
-	for buf := make([]byte, 4<<10); err == nil && sleep.For(ctx, pause); {
-		_, err = c.Read(buf)
-	}
+	h.connected(ctx, to, storePort, "deaf", 100*time.Millisecond, func(c *tls.Conn) error {
+		err := fill(c, to, calls)
+		if err == nil && pause == 0 {
+			sleep.For(ctx, 20*time.Second)
+		}
+		for buf := make([]byte, 4<<10); err == nil && pause > 0 && sleep.For(ctx, pause); {
+			_, err = c.Read(buf)
+		}
+		return err
+	})
 }
 
 // fill begins as many calls as a connection may have, with as much room for their answers as there can be.
-func (h *attacker) fill(c io.Writer, to netip.Addr, calls []unreadCall) error {
+func fill(c io.Writer, to netip.Addr, calls []unreadCall) error {
+	const most = 1<<31 - 1
 	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
 		return err
 	}
 	fr := http2.NewFramer(c, nil)
-	const most = 1<<31 - 1
 	err := errors.Join(fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: most}), fr.WriteWindowUpdate(0, most-65535))
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	for i := uint32(0); err == nil && i < 250; i++ {
-		x := calls[int(i)%len(calls)]
-		block.Reset()
-		for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", x.path}, {":authority", to.String()}, {"content-type", x.kind}, {"te", "trailers"}} {
-			err = errors.Join(err, enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
-		}
-		id := 2*i + 1
-		err = errors.Join(err, fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}), fr.WriteData(id, !x.goesOn, x.body))
+	for id := uint32(1); err == nil && id < 500; id += 2 {
+		x := calls[int(id/2)%len(calls)]
+		err = errors.Join(x.begin(fr, id, to), fr.WriteData(id, !x.goesOn, x.body))
 	}
 	return err
 }
@@ -152,88 +135,77 @@ func (h *attacker) fill(c io.Writer, to netip.Addr, calls []unreadCall) error {
 // pieces sends messages byte by byte, takes back calls as soon as they are begun, gives each a version of its own, and
 // connects anew when that is ended.
 func pieces(ctx context.Context, h *attacker) error {
-	_, watch := wholeStore()
+	watch := watchOf("fleet", "fleeu")
 	h.workers(ctx, 4, func(ctx context.Context, m netip.Addr) {
-		h.flood(ctx, m, "piece", func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error {
-			const size = 16_000
-			if i == 0 {
-				for range 8 {
-					if err := head(watch); err != nil {
-						return err
-					}
-				}
-				return h.each(fr, 8, enveloped(0, make([]byte, size))[:5])
+		var streams []uint32
+		h.flood(ctx, m, "piece", func(f *flooder) error {
+			if len(streams) < 8 {
+				id, err := f.begin(watch)
+				streams = append(streams, id)
+				return errors.Join(err, f.bytewise(id, binary.BigEndian.AppendUint32([]byte{0}, 16_000)))
 			}
-			return h.each(fr, 8, []byte{byte(i)})
+			for _, id := range streams {
+				if err := f.bytewise(id, []byte("x")); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) {
-		h.flood(ctx, m, "reset", func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error {
-			if err := head(watch); err != nil {
-				return err
-			}
-			return fr.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel)
+		h.flood(ctx, m, "reset", func(f *flooder) error {
+			id, err := f.begin(watch)
+			return errors.Join(err, f.fr.WriteRSTStream(id, http2.ErrCodeCancel))
 		})
 	})
-	status := unreadCall{path: pb.Maintenance_Status_FullMethodName, kind: "application/grpc", body: enveloped(0, nil)}
+	status := unreadCall{path: pb.Maintenance_Status_FullMethodName, kind: grpcKind, body: enclosed(&pb.StatusRequest{})}
 	h.workers(ctx, 2, func(ctx context.Context, m netip.Addr) {
-		h.flood(ctx, m, "version", func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error {
-			if err := head(status, "client-api-version", random(1000)); err != nil {
-				return err
-			}
-			return fr.WriteData(uint32(2*i+1), true, status.body)
+		h.flood(ctx, m, "version", func(f *flooder) error {
+			id, err := f.begin(status, "client-api-version", random(1000))
+			return errors.Join(err, f.fr.WriteData(id, true, status.body))
 		})
 	})
 	return nil
 }
 
-// each sends some bytes on the first streams of a connection.
-func (h *attacker) each(fr *http2.Framer, streams uint32, b []byte) error {
-	for id := uint32(1); id < 2*streams; id += 2 {
-		for i := range b {
-			if err := fr.WriteData(id, false, b[i:i+1]); err != nil {
-				return err
-			}
+// flooder is a connection on which something is done again and again.
+type flooder struct {
+	fr   *http2.Framer
+	to   netip.Addr
+	next uint32
+}
+
+// begin begins a stream.
+func (f *flooder) begin(x unreadCall, more ...string) (id uint32, err error) {
+	id = f.next
+	f.next += 2
+	return id, x.begin(f.fr, id, f.to, more...)
+}
+
+// bytewise sends each byte on its own.
+func (f *flooder) bytewise(id uint32, b []byte) error {
+	for i := range b {
+		if err := f.fr.WriteData(id, false, b[i:i+1]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// flood does something again and again on one connection, as fast as it is taken, until that ends. Its streams are begun by head.
-func (h *attacker) flood(ctx context.Context, to netip.Addr, name string, do func(i int, fr *http2.Framer, head func(x unreadCall, more ...string) error) error) {
-	c, err := h.secured(ctx, to, storePort, h.tls, "h2")
-	if err != nil {
-		h.count(name + " no connection")
-		sleep.For(ctx, 10*time.Millisecond)
-		return
-	}
-	end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no more is wanted of it
-	defer func() {
-		end()
-		_ = c.Close() // the same
-	}()
-	go func() { _, _ = io.Copy(io.Discard, c) }() // until it ends
-	fr := http2.NewFramer(c, nil)
-	if _, err = io.WriteString(c, http2.ClientPreface); err == nil {
-		err = fr.WriteSettings()
-	}
-	var block bytes.Buffer
-	enc, id := hpack.NewEncoder(&block), uint32(1)
-	head := func(x unreadCall, more ...string) error {
-		block.Reset()
-		fields := append([]string{":method", "POST", ":scheme", "https", ":path", x.path, ":authority", to.String(), "content-type", x.kind, "te", "trailers"}, more...)
-		for i := 0; i < len(fields); i += 2 {
-			if err := enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
-				return err
+// flood does something on one connection again and again, as fast as it is taken, until that ends.
+func (h *attacker) flood(ctx context.Context, to netip.Addr, name string, do func(*flooder) error) {
+	h.connected(ctx, to, storePort, name, 10*time.Millisecond, func(c *tls.Conn) error {
+		go func() { _, _ = io.Copy(io.Discard, c) }() // until it ends
+		f := &flooder{http2.NewFramer(c, nil), to, 1}
+		_, err := io.WriteString(c, http2.ClientPreface)
+		if err == nil {
+			err = f.fr.WriteSettings()
+		}
+		for err == nil && ctx.Err() == nil {
+			if err = do(f); err == nil {
+				h.count(name)
 			}
 		}
-		id += 2
-		return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id - 2, BlockFragment: block.Bytes(), EndHeaders: true})
-	}
-	for i := 0; err == nil && ctx.Err() == nil; i++ {
-		if err = do(i, fr, head); err == nil {
-			h.count(name)
-		}
-	}
-	h.count(name + " connection ended")
+		return err
+	})
 }

@@ -29,27 +29,50 @@ type unreadCall struct {
 	goesOn     bool // its request does not end
 }
 
-// unread keeps streams on one connection whose answers nobody takes: it grants no window. It returns when the
-// connection has ended.
-func (h *attacker) unread(ctx context.Context, to netip.Addr, port uint16, name string, streams int, calls []unreadCall) {
+// begin writes the headers of a call.
+func (x unreadCall) begin(fr *http2.Framer, id uint32, to netip.Addr, more ...string) error {
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	fields := []string{":method", "POST", ":scheme", "https", ":path", x.path, ":authority", to.String()}
+	fields = append(fields, "content-type", x.kind, "te", "trailers", "connect-protocol-version", "1")
+	fields = append(fields, more...)
+	for i := 0; i < len(fields); i += 2 {
+		if err := enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
+			return err
+		}
+	}
+	return fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: len(x.body) == 0})
+}
+
+// connected does something on a connection of its own, which is counted, and ends it.
+func (h *attacker) connected(ctx context.Context, to netip.Addr, port uint16, name string, pause time.Duration, do func(*tls.Conn) error) {
 	c, err := h.secured(ctx, to, port, h.tls, "h2")
 	if err != nil {
 		h.count(name + " no connection")
-		sleep.For(ctx, 100*time.Millisecond)
+		sleep.For(ctx, pause)
 		return
 	}
 	end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no more is wanted of it
 	h.add(h.open, name+" connections", 1)
-	u := &unreader{attacker: h, c: c, to: to, name: name, calls: calls, next: 1, under: map[uint32]bool{}}
-	err = u.run(ctx, streams)
+	err = do(c)
 	end()
 	_ = c.Close() // the same
 	h.add(h.open, name+" connections", -1)
-	h.add(h.open, name+" streams", -len(u.under))
 	if err != nil {
 		h.count(name + " connection ended")
 	}
-	sleep.For(ctx, 100*time.Millisecond)
+	sleep.For(ctx, pause)
+}
+
+// unread keeps streams on one connection whose answers nobody takes: it grants no window. It returns when the
+// connection has ended.
+func (h *attacker) unread(ctx context.Context, to netip.Addr, port uint16, name string, streams int, calls []unreadCall) {
+	h.connected(ctx, to, port, name, 100*time.Millisecond, func(c *tls.Conn) error {
+		u := &unreader{attacker: h, c: c, to: to, name: name, calls: calls, next: 1, under: map[uint32]bool{}}
+		err := u.run(ctx, streams)
+		h.add(h.open, name+" streams", -len(u.under))
+		return err
+	})
 }
 
 // unreader is such a connection.
@@ -133,18 +156,9 @@ func (u *unreader) take(ctx context.Context, f http2.Frame) error {
 // begin begins one stream.
 func (u *unreader) begin() error {
 	x := u.calls[int(u.next/2)%len(u.calls)]
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":path", x.path}, {":authority", u.to.String()},
-		{"content-type", x.kind}, {"te", "trailers"}, {"connect-protocol-version", "1"}} {
-		if err := enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
-			return err
-		}
-	}
 	id := u.next
 	u.next += 2
-	head := http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: len(x.body) == 0}
-	if err := u.fr.WriteHeaders(head); err != nil {
+	if err := x.begin(u.fr, id, u.to); err != nil {
 		return err
 	}
 	u.under[id] = true
@@ -166,8 +180,9 @@ func unreadStore(ctx context.Context, h *attacker) error {
 	if err != nil {
 		return err
 	}
-	read, watch := wholeStore()
-	calls := []unreadCall{read, watch}
+	read := readAll()
+	fleet, jobs, all := watchOf("fleet", "state/heartbeat"), watchOf("state/hosts", "zzz"), watchOf("", "zzz") // the last has the secret
+	calls := []unreadCall{read, fleet, read, jobs, read, all}
 	own := h.report(400 << 10) // what all watches are told of
 	h.workers(ctx, 1, func(ctx context.Context, m netip.Addr) {
 		h.put(ctx, stores[m], "report", "fleet/"+h.Host, own)
@@ -175,7 +190,7 @@ func unreadStore(ctx context.Context, h *attacker) error {
 	})
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "store", 64, calls) })
 	// As many as it may have, and no more, so that none is refused.
-	modest := []unreadCall{watch}
+	modest := []unreadCall{fleet, jobs}
 	h.workers(ctx, 1, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "modest", 20, modest) })
 	return nil
 }
