@@ -91,10 +91,10 @@ func (s *raid) txn(t testing.TB, conds []*pb.Compare, ops ...*pb.RequestOp) (*pb
 		ctx, cancel := context.WithTimeout(t.Context(), 4*askFor)
 		got, err := s.kv.Txn(ctx, &pb.TxnRequest{Compare: conds, Success: ops})
 		cancel()
-		if !forNow(err) || len(ops[0].GetRequestPut().GetValue()) > 1<<20 || t.Context().Err() != nil {
+		if !forNow(err) || len(ops[0].GetRequestPut().GetValue()) >= large || t.Context().Err() != nil {
 			return got, err
 		}
-		time.Sleep(askFor / 20) // what the host may write comes back with time
+		time.Sleep(askFor / 20) // what the host may write comes back with time; what a large value takes, in a minute
 	}
 }
 
@@ -168,6 +168,9 @@ func (s *raid) watch(ctx context.Context, t testing.TB, w *pb.WatchCreateRequest
 // forged is in the values that nobody may find in the store later.
 const forged = "forged-by-a-drill"
 
+// large is the size of a value that takes most of what a host may write at once.
+const large = 900 << 10
+
 // kinds are keys of every kind of record, beside those that the cluster has. Each must be refused, whatever the value.
 func (s *raid) kinds() (keys []string) {
 	for _, k := range []string{
@@ -194,11 +197,11 @@ func (s *raid) writes(t testing.TB, before map[string]*mvccpb.KeyValue) {
 	for _, k := range slices.Concat(s.kinds(), slices.Collect(maps.Keys(before))) {
 		keys[k] = true
 	}
-	large := append([]byte(forged), bytes.Repeat([]byte("x"), 900<<10)...)
+	much := append([]byte(forged), bytes.Repeat([]byte("x"), large)...)
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		was := before[k]
 		changed := slices.Concat(was.GetValue(), []byte(" "+forged))
-		for what, value := range map[string][]byte{"text": []byte(forged), "JSON": []byte(`{"x":"` + forged + `"}`), "a changed value": changed, "0.9 MB": large} {
+		for what, value := range map[string][]byte{"text": []byte(forged), "JSON": []byte(`{"x":"` + forged + `"}`), "a changed value": changed, "0.9 MB": much} {
 			_, err := s.txn(t, nil, put(k, value))
 			if what != "0.9 MB" || !forNow(err) {
 				s.denied(t, "write "+what+" to "+k, err)
