@@ -15,6 +15,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"holdfast/internal/sleep"
 	"holdfast/internal/store"
@@ -103,9 +106,10 @@ type Admin struct {
 	opt  Options
 	etcd *clientv3.Client
 
-	mu    sync.Mutex          // guards what follows
-	moved map[uint64]progress // of learners
-	now   func() time.Time    // for tests
+	mu    sync.Mutex                  // guards what follows
+	moved map[uint64]progress         // of learners
+	conns map[string]*grpc.ClientConn // by a member's address
+	now   func() time.Time            // for tests
 }
 
 // progress is how far a learner was, and since when.
@@ -121,15 +125,64 @@ func OpenAdmin(o Options) (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open administration of the store: %w", err)
 	}
-	return &Admin{opt: o, etcd: c.etcd, moved: map[uint64]progress{}, now: time.Now}, nil
+	return &Admin{opt: o, etcd: c.etcd, moved: map[uint64]progress{}, conns: map[string]*grpc.ClientConn{}, now: time.Now}, nil
 }
 
 // Close ends the connections.
 func (a *Admin) Close() error {
-	if err := a.etcd.Close(); err != nil && !errors.Is(err, context.Canceled) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.etcd.Close()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	for at, conn := range a.conns {
+		delete(a.conns, at)
+		err = errors.Join(err, conn.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("close administration of the store: %w", err)
 	}
 	return nil
+}
+
+// statusOf asks the member at an address. Its connection is kept: the library makes one for each call, whose handshakes were a
+// seventh of what a quiet member did. One over which no answer came is given up, as it may wait for a retransmission for
+// minutes, and the member is asked over a new one.
+func (a *Admin) statusOf(ctx context.Context, at string) (*pb.StatusResponse, error) {
+	conn, kept, err := a.connTo(at)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{})
+	if err == nil {
+		return resp, nil
+	}
+	a.mu.Lock()
+	if a.conns[at] == conn {
+		delete(a.conns, at)
+	}
+	a.mu.Unlock()
+	if cerr := conn.Close(); cerr != nil && status.Code(cerr) != codes.Canceled { // another call has given it up
+		return nil, errors.Join(err, cerr)
+	}
+	if !kept || ctx.Err() != nil {
+		return nil, err
+	}
+	return a.statusOf(ctx, at)
+}
+
+// connTo is the connection to the member at an address; kept: from an earlier call.
+func (a *Admin) connTo(at string) (conn *grpc.ClientConn, kept bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if conn = a.conns[at]; conn != nil {
+		return conn, true, nil
+	}
+	if conn, err = a.etcd.Dial(at); err == nil {
+		a.conns[at] = conn
+	}
+	return conn, false, err
 }
 
 // Status asks every member of the cluster. It needs one that answers, no
@@ -191,7 +244,7 @@ func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	resp, err := a.etcd.Status(ctx, m.ClientURLs[0])
+	resp, err := a.statusOf(ctx, m.ClientURLs[0])
 	if err != nil {
 		st.Error = err.Error()
 		return st

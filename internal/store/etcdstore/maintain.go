@@ -345,7 +345,7 @@ func (a *Admin) handOver(ctx context.Context, lead, to MemberStatus) error {
 	}
 	for {
 		ask, cancel := context.WithTimeout(ctx, askTime)
-		resp, err := a.etcd.Status(ask, to.ClientURLs[0])
+		resp, err := a.statusOf(ask, to.ClientURLs[0])
 		cancel()
 		if err == nil && resp.Leader == to.ID {
 			return nil
