@@ -47,10 +47,6 @@ func (c *Clock) Now() cluster.Instant {
 	return cluster.Instant(raw + c.suspended())
 }
 
-// Boottime reads CLOCK_BOOTTIME, in which earlier versions of Holdfast gave
-// instants. It is slewed: nothing but instants of theirs may be compared with it.
-func (c *Clock) Boottime() cluster.Instant { return cluster.Instant(c.read(unix.CLOCK_BOOTTIME)) }
-
 // suspended is how long the host has been suspended since it booted. The kernel
 // keeps that as one number, which only a suspension changes, but tells the two
 // clocks that differ by it one after the other. With CLOCK_MONOTONIC read last

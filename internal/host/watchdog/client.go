@@ -39,24 +39,21 @@ func Dial(socket string) *Client { return &Client{socket: socket, clock: clock.N
 //
 // Status.Timeout is the actual W. A caller that computed the limit with another
 // one must compare before it relies on the reset.
-//
-// A holder of an earlier version, which counts in CLOCK_BOOTTIME, pets no longer
-// than until the limit either, and by up to a ninth of the time until then less.
 func (c *Client) Arm(ctx context.Context, until cluster.Instant) (Status, error) {
-	return c.call(ctx, request{Op: opArm, Until: until})
+	return c.call(ctx, request{Format: format, Op: opArm, Until: until})
 }
 
 // Disarm stops the device's timer. nil means that it does not run. Call it only
 // after the guest is proved gone, and not while an Arm is under way.
 func (c *Client) Disarm(ctx context.Context) error {
-	_, err := c.call(ctx, request{Op: opDisarm})
+	_, err := c.call(ctx, request{Format: format, Op: opDisarm})
 	return err
 }
 
 // Status asks for the holder's state and changes nothing. A device that does
 // not work is no error of the call: Status.Error tells it.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	return c.call(ctx, request{Op: opStatus})
+	return c.call(ctx, request{Format: format, Op: opStatus})
 }
 
 func (c *Client) call(ctx context.Context, req request) (Status, error) {
@@ -91,80 +88,18 @@ func (c *Client) exchange(ctx context.Context, req request) (_ Status, err error
 			err = fmt.Errorf("%w (%w)", err, cause)
 		}
 	}()
-	talk := conversation{conn, bufio.NewReaderSize(conn, maxLine)}
-	// Which clock the holder counts in is asked on the same connection, so of the
-	// same process.
-	st, err := talk.say(request{Op: opStatus, Clock: clockRaw})
-	if err != nil {
-		return Status{}, err
+	if deadline, ok := ctx.Deadline(); ok && req.Op != opStatus {
+		// The wait for the reply is by a slewed clock: expire no later than it ends.
+		req.Expires = c.clock.Now().Add(time.Until(deadline) / slewDen * slewNum)
 	}
-	if req.Op != opStatus {
-		if deadline, ok := ctx.Deadline(); ok {
-			// The wait for the reply is by a slewed clock: expire no later than it ends.
-			req.Expires = c.clock.Now().Add(time.Until(deadline) / slewDen * slewNum)
-		}
-		if st.Clock == clockRaw {
-			req.Clock = clockRaw
-		}
-		asked := req.Until
-		if st, err = talk.say(c.toOld(req)); err != nil {
-			return Status{}, err
-		}
-		if st.Clock != clockRaw && req.Op == opArm && st.Error == "" {
-			st = c.fromOld(st)
-			st.Limit = max(st.Limit, asked) // it has taken it
-			return st, nil
-		}
-	}
-	return c.fromOld(st), nil
-}
-
-// toOld moves a request without a clock to CLOCK_BOOTTIME.
-func (c *Client) toOld(req request) request {
-	if req.Clock != "" {
-		return req
-	}
-	now, boot := c.clock.Now(), c.clock.Boottime()
-	if req.Until > 0 {
-		req.Until = max(sooner(req.Until, now, boot), 1)
-	}
-	if req.Expires != 0 {
-		req.Expires = sooner(req.Expires, now, boot)
-	}
-	return req
-}
-
-// fromOld moves the reply of a holder of an earlier version to the host's clock.
-func (c *Client) fromOld(st Status) Status {
-	if st.Clock != "" {
-		return st
-	}
-	now, boot := c.clock.Now(), c.clock.Boottime()
-	if st.Limit != 0 {
-		st.Limit = max(sooner(st.Limit, boot, now), 1)
-	}
-	if st.LastPet != 0 {
-		st.LastPet = later(st.LastPet, boot, now)
-	}
-	return st
-}
-
-// conversation is a connection to a holder.
-type conversation struct {
-	conn net.Conn
-	r    *bufio.Reader
-}
-
-// say sends one request and reads its reply.
-func (c conversation) say(req request) (Status, error) {
 	line, err := json.Marshal(req)
 	if err != nil {
 		return Status{}, fmt.Errorf("encode the request: %w", err)
 	}
-	if _, err := c.conn.Write(append(line, '\n')); err != nil {
+	if _, err := conn.Write(append(line, '\n')); err != nil {
 		return Status{}, err
 	}
-	reply, err := c.r.ReadSlice('\n')
+	reply, err := bufio.NewReaderSize(conn, maxLine).ReadSlice('\n')
 	if err != nil {
 		return Status{}, fmt.Errorf("read the reply: %w", err)
 	}

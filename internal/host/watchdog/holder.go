@@ -47,10 +47,8 @@ type HolderConfig struct {
 // that the dead one obeyed, if it comes within the device's timeout.
 //
 // Protocol: one JSON object per line and request, one Status per line in reply:
-// {"op":"arm","until_ns":N,"clock":"raw"} with N an instant of host/clock,
-// {"op":"disarm"}, {"op":"status"}. Without "clock", instants there and in the
-// reply are of CLOCK_BOOTTIME, as in earlier versions, and converted so that the
-// device is petted no longer than that says.
+// {"format":1,"op":"arm","until_ns":N} with N an instant of host/clock,
+// {"format":1,"op":"disarm"}, {"format":1,"op":"status"}.
 func Run(ctx context.Context, cfg HolderConfig) error {
 	for _, err := range prepareProcess() {
 		cfg.Log.Warn("watchdog holder runs without a protection", "err", err)
@@ -80,7 +78,7 @@ func hold(ctx context.Context, cfg HolderConfig) error {
 		return fmt.Errorf("watchdog holder: %w", err)
 	}
 	c := clock.New()
-	k := newKeeper(ctx, keeper{dev: dev, want: cfg.Timeout, now: c.Now, boot: c.Boottime, mark: m, log: cfg.Log})
+	k := newKeeper(ctx, keeper{dev: dev, want: cfg.Timeout, now: c.Now, mark: m, log: cfg.Log})
 	return serveKeeper(ctx, cfg.Socket, k)
 }
 

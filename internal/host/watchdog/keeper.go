@@ -36,13 +36,11 @@ type keeper struct {
 	dev  Device
 	want time.Duration          // timeout to ask for
 	now  func() cluster.Instant // the host's clock
-	boot func() cluster.Instant // CLOCK_BOOTTIME, for agents of earlier versions
 	mark mark
 	log  *slog.Logger
 
 	rules decide.Keeper
 	timer Timer // nil: the device is not open
-	old   told  // what an agent of an earlier version was told last
 	over  bool  // it was logged that the limit has passed
 	fault error // why the last attempt on the device failed
 }
@@ -54,7 +52,7 @@ func newKeeper(ctx context.Context, k keeper) *keeper {
 		d = rulesOf(info)
 	}
 	k.rules = decide.New(k.want, d)
-	left, ok, err := k.mark.load(k.now(), k.boot())
+	left, ok, err := k.mark.load()
 	k.fault = err
 	switch {
 	case err != nil:
@@ -62,9 +60,6 @@ func newKeeper(ctx context.Context, k keeper) *keeper {
 		k.rules.Resume(k.now(), 0, 0)
 	case ok:
 		k.log.Info("an earlier holder left the watchdog armed", "left", left.limit.Sub(k.now()))
-		if left.timeout == 0 { // of a version that did not count slews
-			left.timeout = k.want / slewNum * slewDen
-		}
 		k.rules.Resume(k.now(), left.limit, left.timeout)
 	}
 	return &k
@@ -112,28 +107,27 @@ func (k *keeper) wait() time.Duration {
 func (k *keeper) handle(ctx context.Context, c call) Status {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	req := k.fromOld(c.req)
-	err := k.do(ctx, req, c.bad)
+	err := k.do(ctx, c.req, c.bad)
 	info, broken := k.info(ctx)
-	if req.Op == opStatus && err == nil {
+	if c.req.Op == opStatus && err == nil {
 		err = errors.Join(k.fault, broken)
 	}
 	st := Status{
 		Armed: k.rules.Armed(), Limit: k.rules.Limit(), LastPet: k.rules.Last(),
-		Timeout: info.Timeout, Identity: info.Identity, Refused: errors.Is(err, ErrRefused), Clock: clockRaw,
+		Timeout: info.Timeout, Identity: info.Identity, Refused: errors.Is(err, ErrRefused),
 	}
 	if err != nil {
 		st.Error = err.Error()
 	}
-	return k.toOld(c.req, st)
+	return st
 }
 
 func (k *keeper) do(ctx context.Context, req request, bad error) error {
 	switch {
 	case bad != nil:
 		return fmt.Errorf("%w: %w", ErrRefused, bad)
-	case req.Clock != clockRaw:
-		return fmt.Errorf("%w: clock %q: want %s or none", ErrRefused, req.Clock, clockRaw)
+	case req.Format != format:
+		return fmt.Errorf("%w: format %d of the request: want %d", ErrRefused, req.Format, format)
 	case req.Expires != 0 && k.now() > req.Expires:
 		return fmt.Errorf("%w: the client does not wait any more", ErrRefused)
 	}
@@ -193,7 +187,7 @@ func (k *keeper) arm(ctx context.Context, until cluster.Instant) error {
 
 // save writes the mark for the next holder.
 func (k *keeper) save(limit cluster.Instant) error {
-	return k.mark.save(left{limit, k.rules.Timeout()}, k.now(), k.boot())
+	return k.mark.save(left{limit, k.rules.Timeout()})
 }
 
 // undo takes back a first arming that failed with cause.

@@ -34,7 +34,6 @@ type world struct {
 	calls    chan call
 	stop     func() error // of the holder; nil: none runs
 	lastGood cluster.Instant
-	slew     float64           // of its CLOCK_BOOTTIME
 	begun    []cluster.Instant // when pets began, since the last look
 }
 
@@ -126,11 +125,6 @@ func (v *world) fired() []cluster.Instant {
 
 func (v *world) now() cluster.Instant { return cluster.Instant(time.Since(v.epoch)) }
 
-// boottime is a clock that has been slewed by 9 s, and runs 10 % fast or slow.
-func (v *world) boottime() cluster.Instant {
-	return v.now() + 9e9 + cluster.Instant(float64(v.now())*v.slew)
-}
-
 // reboot is a new boot id, and nothing that runs. A holder that was frozen
 // when the device fired may have armed it again, which the reset undoes.
 func (v *world) reboot() {
@@ -154,7 +148,7 @@ func (v *world) start() {
 		v.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	k := newKeeper(ctx, keeper{dev: v.dev, want: v.w, now: v.now, boot: v.boottime, mark: m, log: slog.New(slog.DiscardHandler)})
+	k := newKeeper(ctx, keeper{dev: v.dev, want: v.w, now: v.now, mark: m, log: slog.New(slog.DiscardHandler)})
 	v.calls = make(chan call)
 	done := make(chan error, 1)
 	go func() { done <- k.run(ctx, v.calls) }()
@@ -173,9 +167,8 @@ func (v *world) kill() error {
 	return err
 }
 
-// ask is a request of this version.
 func (v *world) ask(req request) Status {
-	req.Clock = clockRaw
+	req.Format = format
 	return v.askAs(req)
 }
 
@@ -183,6 +176,45 @@ func (v *world) askAs(req request) Status {
 	reply := make(chan Status, 1)
 	v.calls <- call{req, nil, reply}
 	return <-reply
+}
+
+// A request in a format that the holder does not know, or without one, changes nothing.
+func TestKeeperRefusesOtherFormats(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		v := newWorld(t, dir, 4*time.Second)
+		defer v.end()
+		v.start()
+		for _, n := range []int{0, format + 1} {
+			if st := v.askAs(request{Format: n, Op: opArm, Until: v.now().Add(time.Second)}); !st.Refused || st.Armed {
+				t.Errorf("format %d: %+v", n, st)
+			}
+		}
+	})
+}
+
+// What a holder leaves is what the next one of the same boot finds.
+func TestMark(t *testing.T) {
+	boot := filepath.Join(t.TempDir(), "boot")
+	if err := os.WriteFile(boot, []byte("b1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMark(boot+".armed", boot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []left{{cluster.Instant(time.Hour), 3 * time.Second}, {0, time.Second}} {
+		if err := m.save(want); err != nil {
+			t.Fatal(err)
+		}
+		if l, ok, err := m.load(); err != nil || !ok || l != want {
+			t.Errorf("%+v, %v, %v: want %+v", l, ok, err, want)
+		}
+	}
+	m.boot = "b2"
+	if l, ok, err := m.load(); err != nil || ok {
+		t.Errorf("of another boot: %+v, %v, %v", l, ok, err)
+	}
 }
 
 func TestKeeperPetsUntilTheLimit(t *testing.T) {

@@ -60,7 +60,7 @@ func slowKeeper(t *testing.T, f *slowFile, attrs map[string]string) *keeper {
 	dev := fakeKernel(t, &f.fakeFile, nil, attrs)
 	dev.open = func(string) (kernelFile, error) { return f, nil }
 	now := func() cluster.Instant { return f.now }
-	return newKeeper(t.Context(), keeper{dev: dev, want: 4 * time.Second, now: now, boot: now, mark: m, log: slog.New(slog.DiscardHandler)})
+	return newKeeper(t.Context(), keeper{dev: dev, want: 4 * time.Second, now: now, mark: m, log: slog.New(slog.DiscardHandler)})
 }
 
 // A watchdog of the kernel counts whole seconds, has a least timeout, and its
@@ -135,7 +135,7 @@ func TestADeviceThatCanNotBeShortened(t *testing.T) {
 	if k.rules.Late() != 500*time.Millisecond || k.fault == nil {
 		t.Fatalf("late by %v: %v", k.rules.Late(), k.fault)
 	}
-	if st := k.handle(t.Context(), call{req: request{Op: opStatus, Clock: clockRaw}}); st.Error == "" || st.Limit != limit {
+	if st := k.handle(t.Context(), call{req: request{Op: opStatus, Format: format}}); st.Error == "" || st.Limit != limit {
 		t.Errorf("%+v: want it said", st)
 	}
 	if k.rules.Ask(f.now).Do == decide.Restart {

@@ -21,19 +21,17 @@ type mark struct {
 	boot string // id of this boot
 }
 
-// markRecord is the file. A holder of an earlier version knows the first two, of
-// which the limit is by CLOCK_BOOTTIME, and writes no others.
+// markRecord is the file.
 type markRecord struct {
 	Boot    string          `json:"boot"`
-	Limit   cluster.Instant `json:"limit_ns"`
-	Raw     cluster.Instant `json:"limit_raw_ns,omitempty"` // by the host's clock
-	Timeout time.Duration   `json:"timeout_ns,omitempty"`   // of the device
+	Limit   cluster.Instant `json:"limit_ns"`   // by the host's clock; 0: not known
+	Timeout time.Duration   `json:"timeout_ns"` // of the device
 }
 
-// left is what a holder leaves to the next one.
+// left is what a holder leaves to the next one: the limit and the device's timeout.
 type left struct {
-	limit   cluster.Instant // by the host's clock; 0: not known
-	timeout time.Duration   // of the device; 0: not known
+	limit   cluster.Instant
+	timeout time.Duration
 }
 
 func newMark(path, bootIDFile string) (mark, error) {
@@ -49,9 +47,8 @@ func newMark(path, bootIDFile string) (mark, error) {
 }
 
 // load returns what an earlier holder of this boot obeyed last. ok is false when
-// none left the device armed. After an error one may have. now and boot are
-// readings of the host's clock and of CLOCK_BOOTTIME at one moment.
-func (m mark) load(now, boot cluster.Instant) (l left, ok bool, err error) {
+// none left the device armed. After an error one may have.
+func (m mark) load() (l left, ok bool, err error) {
 	b, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return left{}, false, nil
@@ -61,24 +58,17 @@ func (m mark) load(now, boot cluster.Instant) (l left, ok bool, err error) {
 	}
 	var r markRecord
 	if err := json.Unmarshal(b, &r); err != nil || r.Boot == "" {
-		return left{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_ns}: %.100q", m.path, b), err)
+		return left{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_ns, timeout_ns}: %.100q", m.path, b), err)
 	}
 	if r.Boot != m.boot {
 		return left{}, false, nil
 	}
-	if r.Raw == 0 && r.Limit != 0 { // of an earlier version
-		r.Raw = max(sooner(r.Limit, boot, now), 1)
-	}
-	return left{r.Raw, r.Timeout}, true, nil
+	return left{r.Limit, r.Timeout}, true, nil
 }
 
 // save writes the mark. The file is never seen half written.
-func (m mark) save(l left, now, boot cluster.Instant) error {
-	r := markRecord{Boot: m.boot, Raw: l.limit, Timeout: l.timeout}
-	if l.limit != 0 {
-		r.Limit = max(sooner(l.limit, now, boot), 1)
-	}
-	b, err := json.Marshal(r)
+func (m mark) save(l left) error {
+	b, err := json.Marshal(markRecord{Boot: m.boot, Limit: l.limit, Timeout: l.timeout})
 	if err != nil {
 		return fmt.Errorf("encode the mark of an armed device: %w", err)
 	}

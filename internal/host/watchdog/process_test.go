@@ -394,13 +394,14 @@ func TestHolderLines(t *testing.T) {
 		armed bool
 		ok    bool
 	}{
-		{`{"op":"status"}`, false, true},
-		{`{"op":"arm","until_ns":` + strconv.FormatInt(until, 10) + `}`, true, true},
-		{`{"op":"arm","until_ns":"soon"}`, true, false},
+		{`{"format":1,"op":"status"}`, false, true},
+		{`{"format":1,"op":"arm","until_ns":` + strconv.FormatInt(until, 10) + `}`, true, true},
+		{`{"format":1,"op":"arm","until_ns":"soon"}`, true, false},
 		{`nonsense`, true, false},
-		{`{"op":"status","new":1}`, true, true},
-		{`{"op":"disarm"}`, false, true},
-		{`{"op":"disarm"}`, false, true},
+		{`{"op":"disarm"}`, true, false},
+		{`{"format":1,"op":"status","new":1}`, true, true},
+		{`{"format":1,"op":"disarm"}`, false, true},
+		{`{"format":1,"op":"disarm"}`, false, true},
 	} {
 		if _, err := fmt.Fprintln(conn, c.line); err != nil {
 			t.Fatal(err)
