@@ -74,7 +74,7 @@ func modules(adr string) []string {
 
 // TestOneReaderOfYAML: whatever reads YAML says where its faults are.
 func TestOneReaderOfYAML(t *testing.T) {
-	const reader = "holdfast/internal/strictyaml"
+	const reader = "holdfast/internal/lib/strictyaml"
 	for name, p := range packages(t) {
 		for _, i := range p.Imports {
 			if name != reader && strings.Contains(i, ".") && strings.Contains(i, "yaml") {

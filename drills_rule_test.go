@@ -100,7 +100,7 @@ func eachTestFile(t *testing.T, f func(path string, file *ast.File, constants ma
 			return err
 		case d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata" || d.Name() == "bin" || d.Name() == "out"):
 			return fs.SkipDir
-		case !strings.HasSuffix(path, "_test.go") && !(strings.HasPrefix(path, "internal/testbed/") && strings.HasSuffix(path, ".go")):
+		case !strings.HasSuffix(path, "_test.go") && !(strings.HasPrefix(path, "testbed/") && strings.HasSuffix(path, ".go")):
 			return nil
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)

@@ -23,12 +23,12 @@ import (
 
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
-	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/pair", "holdfast/internal/pair/arbiter", "holdfast/internal/pair/precheck", "holdfast/internal/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/upgrade/version",
+	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/fleet", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/pair", "holdfast/internal/pair/arbiter", "holdfast/internal/pair/precheck", "holdfast/internal/cluster/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/inventory/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/cluster/version",
 	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr", "holdfast/internal/transition", "holdfast/internal/transition/pin", "holdfast/internal/transition/feature", "holdfast/internal/transition/hostconf", "holdfast/internal/transition/platform", "holdfast/internal/transition/net",
 }
 
 // texts are packages of ours that make values of texts, and do nothing else.
-var texts = []string{"holdfast/internal/strictyaml", "holdfast/internal/pattern"}
+var texts = []string{"holdfast/internal/lib/strictyaml", "holdfast/internal/lib/text"}
 
 // notInPure are imports that a pure package must not have, with all below them but net/netip, which has values only.
 var notInPure = []string{"context", "os", "net", "sync", "log", "math/rand", "crypto", "runtime", "syscall", "io"}
@@ -73,6 +73,63 @@ var beside = []struct{ who, not, why string }{
 	{"holdfast/internal/cli", "holdfast/internal/transition/db/", "holdfast/internal/transition/db knows in which order the parts of an alignment work"},
 }
 
+// floors are the rooms of internal, from the ground up. A room imports its own floor and those below; those of one
+// floor import one another in one direction only.
+var floors = [][]string{
+	{"cluster", "lib"}, // the vocabulary, and leaves without policy
+	{"config", "host", "inventory", "job", "store"},
+	{"fleet", "ha", "install", "pair", "transition", "upgrade"}, // the tools
+	{"agent", "api", "cli", "server"},
+}
+
+func TestNoImportRunsUp(t *testing.T) {
+	on, imports := map[string]int{}, map[string]map[string]string{} // of rooms: those that they import, and where
+	for floor, rooms := range floors {
+		for _, room := range rooms {
+			on[room], imports[room] = floor, map[string]string{}
+		}
+	}
+	room := func(path string) string {
+		rest, inside := strings.CutPrefix(path, "holdfast/internal/")
+		name, _, _ := strings.Cut(rest, "/")
+		if _, known := on[name]; inside && !known {
+			t.Errorf("internal/%s is on no floor", name)
+		}
+		return map[bool]string{true: name}[inside]
+	}
+	for p := range packages(t) {
+		from := room(p)
+		if from == "" {
+			continue
+		}
+		for file, f := range parse(t, p) {
+			for _, i := range f.Imports {
+				to := room(strings.Trim(i.Path.Value, `"`))
+				if to == "" || to == from {
+					continue
+				}
+				imports[from][to] = file
+				if on[to] > on[from] {
+					t.Errorf("%s imports internal/%s, which is on a floor above", file, to)
+				}
+			}
+		}
+	}
+	var walk func(way []string)
+	walk = func(way []string) {
+		for to, file := range imports[way[len(way)-1]] {
+			if to == way[0] {
+				t.Errorf("rooms import one another in a circle: %v, %s closes it", way, file)
+			} else if !slices.Contains(way, to) {
+				walk(append(way, to))
+			}
+		}
+	}
+	for from := range imports {
+		walk([]string{from})
+	}
+}
+
 // layers says what a package must not depend on, directly or not.
 var layers = []struct {
 	who string
@@ -80,29 +137,7 @@ var layers = []struct {
 	why string
 }{
 	{"holdfast/internal/cluster", []string{"holdfast/"}, "the vocabulary depends on nothing of ours"},
-	{"holdfast/internal/admit", []string{
-		"holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/host", "holdfast/internal/agent",
-		"holdfast/internal/cluster", "holdfast/internal/pki",
-	}, "a leaf without policy"},
-	{"holdfast/internal/text", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/fail", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/reason", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/durable", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/logfile", []string{"holdfast/internal/host", "holdfast/internal/agent", "holdfast/internal/cluster"}, "a leaf without policy"},
-	{"holdfast/internal/dbengine", []string{"holdfast/internal/host", "holdfast/internal/upgrade"}, "a leaf without policy"},
-	{"holdfast/internal/ether", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/netlink", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/foreign", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/pattern", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/procfs", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/secretfile", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/support", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/losses", []string{"holdfast/internal/host", "holdfast/internal/cli"}, "words and a page; the package measure knows the adapter"},
-	{"holdfast/internal/progress", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/moving", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/sleep", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
-	{"holdfast/internal/tool", []string{"holdfast/internal/host", "holdfast/internal/agent", "holdfast/internal/cluster"}, "a leaf without policy"},
-	{"holdfast/internal/vipaddr", []string{"holdfast/"}, "a leaf without policy depends on nothing of ours"},
+	{"holdfast/internal/fleet/losses", []string{"holdfast/internal/host", "holdfast/internal/cli"}, "words and a page; the package measure knows the adapter"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
 	{"holdfast/internal/server", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store/", "holdfast/internal/host/"}, "handlers decide nothing and know interfaces only"},
@@ -113,7 +148,7 @@ var layers = []struct {
 	{"holdfast/internal/transition/feature/openstack", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/host/"}, "trying features needs no cluster"},
 	{"holdfast/internal/transition/platform/collect", []string{"holdfast/internal/agent", "holdfast/internal/api", "holdfast/internal/cli", "holdfast/internal/store", "holdfast/internal/server", "holdfast/internal/host/"}, "reading a platform needs no cluster"},
 	{"holdfast/internal/transition/db/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
-	{"holdfast/internal/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
+	{"holdfast/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
 }
 
 // keeperRules is pure and in an adapter's folder: the simulator drives it as the
@@ -148,8 +183,8 @@ func TestChecksKnowNoPlans(t *testing.T) {
 }
 
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
-	shared := map[string]bool{"holdfast/internal/host/clock": true}
-	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/domainxml", "holdfast/internal/durable", "holdfast/internal/dbengine", "holdfast/internal/ether", "holdfast/internal/fail", "holdfast/internal/inventory", "holdfast/internal/moving", "holdfast/internal/inventory/fact", "holdfast/internal/netlink", "holdfast/internal/netpath", "holdfast/internal/foreign", "holdfast/internal/pattern", "holdfast/internal/procfs", "holdfast/internal/secretfile", "holdfast/internal/sleep", "holdfast/internal/strictyaml", "holdfast/internal/text", "holdfast/internal/tool", "holdfast/internal/upgrade/manifest", "holdfast/internal/upgrade/version", "holdfast/internal/vipaddr"}
+	shared := map[string]bool{"holdfast/internal/lib/clock": true}
+	leaves := []string{"holdfast/internal/cluster", "holdfast/internal/inventory", "holdfast/internal/lib/"}
 	for _, a := range slices.Sorted(maps.Keys(packages(t))) {
 		if !strings.HasPrefix(a, "holdfast/internal/host/") {
 			continue
@@ -159,7 +194,7 @@ func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 			case dep == a || shared[dep] || strings.HasPrefix(dep, a+"/") || strings.HasPrefix(a, dep+"/"):
 			case strings.HasPrefix(dep, "holdfast/internal/host/"):
 				t.Errorf("adapter %s depends on adapter %s", a, dep)
-			case strings.HasPrefix(dep, "holdfast/") && !slices.Contains(leaves, dep):
+			case strings.HasPrefix(dep, "holdfast/") && !slices.ContainsFunc(leaves, func(l string) bool { return strings.HasPrefix(dep, l) }):
 				t.Errorf("adapter %s depends on %s: want internal/cluster and leaves without policy only", a, dep)
 			}
 		}
@@ -214,17 +249,17 @@ func TestScenariosHaveAReadmeAndAGolden(t *testing.T) {
 	}
 }
 
-// renames are the folders whose code may rename without internal/durable, which puts
+// renames are the folders whose code may rename without internal/lib/durable, which puts
 // the new name on disk, and why.
 var renames = map[string]string{
-	"internal/durable":              "it is what the others use",
+	"internal/lib/durable":          "it is what the others use",
 	"internal/host/action/filetree": "a name that is taken must not be replaced; it syncs the directory itself",
 	"internal/host/backup":          "a swap of two names with its own order, which syncs the directory once at its end",
 	"internal/host/libvirt":         "a note for the next agent on this boot, which need not outlive the kernel",
 	"internal/host/watchdog":        "a mark of this boot, by a process that must not wait for a disk",
 	"internal/store/etcdstore":      "directories in the middle of a restore, which syncs all of them at its end",
-	"internal/supervise":            "records of processes and logs, which need not outlive the kernel",
-	"internal/testbed/lab":          "a laboratory need not outlive the kernel",
+	"internal/lib/proc/supervise":   "records of processes and logs, which need not outlive the kernel",
+	"testbed/lab":                   "a laboratory need not outlive the kernel",
 	"tools/runtests":                "logs of a drill that failed need not outlive the kernel",
 	"internal/upgrade/bundle":       "it syncs the directory by the descriptor that holds its lock",
 	"internal/upgrade/cache":        "one sync after several renames, and its tests stop between them",
@@ -264,7 +299,7 @@ var cut = map[string]string{
 func TestWhatOthersUseIsMadeWhateverTheUmask(t *testing.T) {
 	used := map[string]bool{}
 	walk(t, func(path, text string) {
-		notOfTheAgent := slices.ContainsFunc([]string{"internal/testbed/", "internal/cli/", "internal/transition/", "tools/", "bench/", "e2e/"}, func(p string) bool { return strings.HasPrefix(path, p) })
+		notOfTheAgent := slices.ContainsFunc([]string{"testbed/", "internal/cli/", "internal/transition/", "tools/", "bench/", "e2e/"}, func(p string) bool { return strings.HasPrefix(path, p) })
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || notOfTheAgent {
 			return
 		}
@@ -300,19 +335,20 @@ var inside = map[string]string{
 	"internal/install/remote/here.go":          "of an installation, which no unit confines",
 	"internal/install/remote/login.go":         "of an installation, which no unit confines",
 	"internal/pair/group/unit.go":              "it asks systemd",
-	"internal/supervise/supervise.go":          "our own processes are confined, too",
-	"internal/support/host.go":                 "it asks the host",
-	"internal/tool/tool.go":                    "what it runs is small, ends soon and leaves no files",
+	"internal/lib/proc/supervise/supervise.go": "our own processes are confined, too",
+	"internal/cli/support/host.go":             "it asks the host",
+	"internal/lib/proc/foreign.go":             "it is what the others use",
+	"internal/lib/proc/tool.go":                "what it runs is small, ends soon and leaves no files",
 }
 
 func TestOtherPrograms(t *testing.T) {
 	used := map[string]bool{}
 	walk(t, func(path, text string) {
-		room := slices.ContainsFunc([]string{"internal/agent/", "internal/host/", "internal/install/", "internal/pair/", "internal/supervise/", "internal/support/", "internal/tool/", "internal/upgrade/"},
+		room := slices.ContainsFunc([]string{"internal/agent/", "internal/host/", "internal/install/", "internal/pair/", "internal/lib/proc/supervise/", "internal/cli/support/", "internal/lib/proc/", "internal/upgrade/"},
 			func(p string) bool { return strings.HasPrefix(path, p) })
 		if room && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") && (strings.Contains(text, "exec.Command") || strings.Contains(text, "exec.Cmd{")) {
 			if used[path] = true; inside[path] == "" {
-				t.Errorf("%s starts a program with the umask and the limits of the agent's unit: use foreign.Command", path)
+				t.Errorf("%s starts a program with the umask and the limits of the agent's unit: use proc.Foreign", path)
 			}
 		}
 	})

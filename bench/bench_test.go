@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // resultsVar names the file that gets the results; without it nothing runs.
@@ -57,7 +57,7 @@ func settled(t *testing.T, l *lab.Lab) cluster.Status {
 				return st
 			}
 		}
-		if !sleep.For(ctx, 200*time.Millisecond) {
+		if !clock.Sleep(ctx, 200*time.Millisecond) {
 			t.Fatalf("the guest does not run: %+v, %v", st, err)
 		}
 	}

@@ -24,11 +24,11 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/testbed/nettest"
+	"holdfast/testbed/nettest"
 )
 
 const (
@@ -107,9 +107,9 @@ func isolateLeader(t *testing.T, r *electRig, lead int) int {
 func isolateBoth(t *testing.T, r *electRig, lead int) int {
 	other := (lead + 1) % electHosts
 	r.net.Isolate(t, other)
-	sleep.For(t.Context(), 10*time.Second)
+	clock.Sleep(t.Context(), 10*time.Second)
 	r.net.Heal(t, other)
-	sleep.For(t.Context(), 2*time.Second)
+	clock.Sleep(t.Context(), 2*time.Second)
 	lead = r.leader(t) // it should be the same
 	r.net.Isolate(t, lead)
 	return lead
@@ -121,7 +121,7 @@ func (r *electRig) run(t *testing.T, i int, fault func(*testing.T, *electRig, in
 	lead := r.leader(t)
 	lost := fault(t, r, lead)
 	at := time.Now()
-	sleep.For(t.Context(), stays)
+	clock.Sleep(t.Context(), stays)
 	r.await(t, at, func(h int) bool { return h != lost })
 	healed := time.Now()
 	r.net.Heal(t, lost)
@@ -338,7 +338,7 @@ func (r *electRig) await(t *testing.T, since time.Time, which func(int) bool) {
 
 func await[T any](t *testing.T, what string, ready func() (T, bool)) T {
 	t.Helper()
-	for end := time.Now().Add(electLimit); time.Now().Before(end); sleep.For(t.Context(), 50*time.Millisecond) {
+	for end := time.Now().Add(electLimit); time.Now().Before(end); clock.Sleep(t.Context(), 50*time.Millisecond) {
 		if v, ok := ready(); ok {
 			return v
 		}

@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -145,7 +145,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 		Hosts:    func() map[cluster.HostID]job.HostState { return nil }, Now: time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
 	})
 	all.Go(func() { c.Run(work) })
-	sleep.For(t.Context(), 2*time.Second) // connections and watches stand
+	clock.Sleep(t.Context(), 2*time.Second) // connections and watches stand
 	began, before := time.Now(), cpuSeconds(t)
 	if err := engine.Submit(ctx, e.admin, job.Job{ID: "b1", Kind: "bench", Began: time.Now()}, e.plan, e.steps, engine.Also{}); err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func (e *engineRig) run(t *testing.T) (took time.Duration, cpu float64, txns ser
 		if j.State == job.Ended {
 			break
 		}
-		sleep.For(t.Context(), 100*time.Millisecond)
+		clock.Sleep(t.Context(), 100*time.Millisecond)
 	}
 	took, cpu = time.Since(began), cpuSeconds(t)-before
 	stop()
@@ -187,7 +187,7 @@ func (e *engineRig) Do(ctx context.Context, t engine.Task) error {
 	e.begins[t.Step.ID] = time.Now()
 	e.mu.Unlock()
 	if e.step > 0 {
-		if !sleep.For(ctx, e.step/2+rand.N(e.step)) { // else all hosts end at the same moment
+		if !clock.Sleep(ctx, e.step/2+rand.N(e.step)) { // else all hosts end at the same moment
 			return context.Cause(ctx)
 		}
 	}

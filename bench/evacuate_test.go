@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 const (
@@ -105,7 +105,7 @@ func fill(t *testing.T, l *lab.Lab) {
 			t.Fatal(err)
 		}
 	}
-	sleep.For(t.Context(), evacuateRest)
+	clock.Sleep(t.Context(), evacuateRest)
 	for _, g := range guests(t, l) {
 		if g.Host != emptied || g.To != "" {
 			t.Fatalf("%s is on %q, on its way to %q: want it on %s", g.Name, g.Host, g.To, emptied)
@@ -175,7 +175,7 @@ func emptyHost(t *testing.T, l *lab.Lab, name string, to *evacuations, argv ...s
 			empty = now
 			break
 		}
-		if !sleep.For(ctx, evacuateLook) {
+		if !clock.Sleep(ctx, evacuateLook) {
 			err = ctx.Err()
 		}
 	}

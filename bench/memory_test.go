@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 const memoryRounds = 10 // of each way, in turn
@@ -80,13 +80,13 @@ func moveMemory(t *testing.T, l *lab.Lab, to *memoryMoves, flags ...string) {
 		}
 		gaps <- p[0].Gap
 	}()
-	sleep.For(t.Context(), time.Second)
+	clock.Sleep(t.Context(), time.Second)
 	// --unsafe as in lab.MoveVM.
 	argv := append([]string{"virsh", "-q", "migrate", "--live", "--p2p", "--persistent", "--undefinesource", "--unsafe"}, flags...)
 	began := time.Now()
 	must(t, l, g.Host, append(argv, g.Name, "qemu+tcp://"+addr+"/system", "tcp://"+addr)...)
 	took := time.Since(began)
-	sleep.For(t.Context(), 2*time.Second)
+	clock.Sleep(t.Context(), 2*time.Second)
 	stop()
 	gap := <-gaps
 	out, err := l.Exec(t.Context(), target, "virsh", "-q", "domjobinfo", "--completed", "--rawstats", g.Name)

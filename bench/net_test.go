@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/net/rebuild"
 	"holdfast/internal/transition/net/rows"
+	"holdfast/testbed/try"
 )
 
 // posted is a request that has made an object.

@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // Times of the client of a pair.
@@ -92,7 +92,7 @@ func (c *pairClient) write() (stop func()) {
 				c.inRow = 0
 			}
 			c.mu.Unlock()
-			sleep.For(ctx, afterWrite)
+			clock.Sleep(ctx, afterWrite)
 		}
 	})
 	return sync.OnceFunc(func() { cancel(); w.Wait() })
@@ -100,7 +100,7 @@ func (c *pairClient) write() (stop func()) {
 
 // inARow waits until so many rounds counted after the last one that did not.
 func (c *pairClient) inARow(ctx context.Context, n int) error {
-	for sleep.For(ctx, 20*time.Millisecond) {
+	for clock.Sleep(ctx, 20*time.Millisecond) {
 		c.mu.Lock()
 		got := c.inRow
 		c.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"holdfast/bench/pacemaker"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // pairContestant keeps a database, a service and an address up on h1 and h2.
@@ -89,7 +89,7 @@ func template(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	for range 600 {
-		if _, err = os.Stat(socket); err == nil || !sleep.For(ctx, 50*time.Millisecond) {
+		if _, err = os.Stat(socket); err == nil || !clock.Sleep(ctx, 50*time.Millisecond) {
 			break
 		}
 	}
@@ -334,7 +334,7 @@ func patient(ctx context.Context, f func(context.Context) error) error {
 	defer cancel()
 	for {
 		err := f(ctx)
-		if err == nil || !sleep.For(ctx, 250*time.Millisecond) {
+		if err == nil || !clock.Sleep(ctx, 250*time.Millisecond) {
 			return err
 		}
 	}

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // Of the measurement of a first copy.
@@ -82,7 +82,7 @@ func linkRate(ctx context.Context, l *lab.Lab) (float64, error) {
 		_, err := l.Exec(ctx, "h2", "timeout", "60", "busybox", "nc", "-l", "-p", port, "-e", "sh", "-c", "cat >/dev/null")
 		got <- err
 	}()
-	sleep.For(ctx, time.Second)
+	clock.Sleep(ctx, time.Second)
 	out, err := l.Exec(ctx, "h1", "sh", "-euc", `a=$(date +%s%N); head -c "$3" /dev/zero | busybox nc "$1" "$2"; echo $(( $(date +%s%N) - a ))`, "sh", l.Addr("h2").String(), port, fmt.Sprint(copyProbe))
 	if err = errors.Join(err, <-got); err != nil {
 		return 0, err
@@ -105,7 +105,7 @@ func firstCopy(ctx context.Context, c pairContestant, from time.Time) (last pair
 		if err == nil && st.Health == cluster.Healthy && last.Stage == cluster.Copied {
 			return last, nil
 		}
-		sleep.For(ctx, 200*time.Millisecond)
+		clock.Sleep(ctx, 200*time.Millisecond)
 	}
 	return last, fmt.Errorf("no healthy pair: %w", ctx.Err())
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"holdfast/bench/pacemaker"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // pairFault is what is done to the active node of a pair.
@@ -201,7 +201,7 @@ func (c *pairContestant) fault(ctx context.Context, f pairFault) (outage time.Du
 	stop := c.client.write()
 	defer stop()
 	err = c.client.inARow(fctx, enough)
-	sleep.For(fctx, rand.N(time.Second)) // in step with no monitor
+	clock.Sleep(fctx, rand.N(time.Second)) // in step with no monitor
 	at := time.Now()
 	if err == nil {
 		err = f.do(fctx, *c, active, standby)
@@ -210,12 +210,12 @@ func (c *pairContestant) fault(ctx context.Context, f pairFault) (outage time.Du
 		if hosts, werr := c.lab.WhoHas(fctx, c.lab.FloatingAddr()); werr == nil && len(hosts) == 1 && hosts[0] == standby {
 			break
 		}
-		if !sleep.For(fctx, 50*time.Millisecond) {
+		if !clock.Sleep(fctx, 50*time.Millisecond) {
 			err = fmt.Errorf("wait for %s to have the address: %w", standby, fctx.Err())
 		}
 	}
 	if err == nil {
-		sleep.For(fctx, time.Second)
+		clock.Sleep(fctx, time.Second)
 		err = c.client.inARow(fctx, enough)
 	}
 	stop()

@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/transition/pin/bridge"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // TestPin measures how long it takes to pin a bridge of 2,000 flows and to end that, each with its

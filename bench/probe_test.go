@@ -21,8 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/losses"
-	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/fleet/losses"
+	"holdfast/testbed/nettest"
 )
 
 // probeHost is a host on which all of 10.98.0.0/16 answer, this program, and where

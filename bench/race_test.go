@@ -20,8 +20,8 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // raceRunsVar says how often each fault is measured with each contestant.
@@ -254,7 +254,7 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 		pings, err = h.lab.Ping(wctx, h.client())
 		perr <- err
 	}()
-	sleep.For(ctx, time.Second+rand.N(time.Second))
+	clock.Sleep(ctx, time.Second+rand.N(time.Second))
 	at := time.Now()
 	switch f {
 	case pacemaker.PowerLoss:
@@ -270,7 +270,7 @@ func (h holdfast) fault(ctx context.Context, f pacemaker.Fault) (r run, err erro
 			return err == nil && start != before
 		})
 	}
-	sleep.For(ctx, 500*time.Millisecond)
+	clock.Sleep(ctx, 500*time.Millisecond)
 	stop()
 	if err = errors.Join(err, <-perr); err != nil {
 		return r, err
@@ -308,7 +308,7 @@ func (h holdfast) until(ctx context.Context, ok func() bool) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("wait for the cluster: %w", ctx.Err())
 		}
-		sleep.For(ctx, 50*time.Millisecond)
+		clock.Sleep(ctx, 50*time.Millisecond)
 	}
 	return nil
 }

@@ -25,8 +25,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -183,10 +183,10 @@ func (r *rig) measure(t *testing.T, w way, hosts []*host, s *sum) {
 		h.took, h.failed = nil, 0
 		wg.Go(func() { h.run(ctx, w, &win) })
 	}
-	sleep.For(t.Context(), renewWarm)
+	clock.Sleep(t.Context(), renewWarm)
 	before, began := r.usage(t), time.Now()
 	win.set(true)
-	sleep.For(t.Context(), renewRun)
+	clock.Sleep(t.Context(), renewRun)
 	win.set(false)
 	after, took := r.usage(t), time.Since(began)
 	cancel()
@@ -201,7 +201,7 @@ func (r *rig) measure(t *testing.T, w way, hosts []*host, s *sum) {
 func (h *host) run(ctx context.Context, w way, win *window) {
 	next := time.Now().Add(rand.N(renewEvery))
 	for {
-		if !sleep.For(ctx, time.Until(next)) {
+		if !clock.Sleep(ctx, time.Until(next)) {
 			return
 		}
 		began := time.Now()

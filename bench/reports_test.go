@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
-	"holdfast/internal/sleep"
+	"holdfast/internal/inventory"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -38,7 +38,7 @@ func TestReports(t *testing.T) {
 		t.Skip("a measurement: `make bench` runs it")
 	}
 	r := newRig(t)
-	sleep.For(t.Context(), renewWarm)
+	clock.Sleep(t.Context(), renewWarm)
 	rest := r.txns(t, reportRun/3)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
@@ -54,13 +54,13 @@ func TestReports(t *testing.T) {
 	var wrong atomic.Int64
 	for i := range reportHosts {
 		all.Go(func() {
-			if !sleep.For(ctx, rand.N(10*time.Second)) { // not all at once
+			if !clock.Sleep(ctx, rand.N(10*time.Second)) { // not all at once
 				return
 			}
 			r.host(ctx, i, &wrong)
 		})
 	}
-	for end := time.Now().Add(time.Minute); ; sleep.For(t.Context(), time.Second) {
+	for end := time.Now().Add(time.Minute); ; clock.Sleep(t.Context(), time.Second) {
 		if seen, _ := views[0].Seen(); len(seen) == reportHosts {
 			break
 		}
@@ -111,7 +111,7 @@ func (r *rig) host(ctx context.Context, n int, wrong *atomic.Int64) {
 		if err != nil && ctx.Err() == nil {
 			wrong.Add(1)
 		}
-		if !sleep.For(ctx, reportPoll) {
+		if !clock.Sleep(ctx, reportPoll) {
 			return
 		}
 	}
@@ -138,7 +138,7 @@ func (r *rig) txns(t *testing.T, within time.Duration) series {
 	t.Helper()
 	c := r.open(t, 0)
 	var out series
-	for end := time.Now().Add(within); time.Now().Before(end); sleep.For(t.Context(), reportAsk) {
+	for end := time.Now().Add(within); time.Now().Before(end); clock.Sleep(t.Context(), reportAsk) {
 		asked := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		_, _, err := c.Txn(ctx, nil, []store.Op{{Key: "state/hosts/h1", Value: make([]byte, 600)}})

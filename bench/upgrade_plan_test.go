@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // Bounds of planning for a large cluster.

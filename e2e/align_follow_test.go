@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
 )
 
 // TestAlignmentUnderFollow: an old platform works on while its rows are copied and

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/readback"
+	"holdfast/testbed/need"
 )
 
 // Guests of internal/transition/db/profile/testdata/rows.sql.

@@ -13,8 +13,8 @@ import (
 	"sync"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
 )
 
 // debianPython sees Debian's packages of OpenStack; another one earlier in PATH does not.

@@ -17,9 +17,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // disk is a path of a host's /srv/host, as the machine sees it.

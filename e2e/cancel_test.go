@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestMigrationIsCancelled ends a migration in the middle from another host than its own,

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestACopiedMemberIsNoticed starts a copy of the holder with its whole data directory, the member of the store in it, on another

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // shown is what the demo says in its last line.

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // defaultRuns is how often a fault comes in a drill; HOLDFAST_DRILL_RUNS says otherwise.

@@ -14,9 +14,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
-	helper "holdfast/internal/testbed/try"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
+	helper "holdfast/testbed/try"
 )
 
 // TestExternalStore runs agents that have no member of their own: they reach an

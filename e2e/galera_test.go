@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // Versions of the configuration of the database cluster.

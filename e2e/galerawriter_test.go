@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // How the writer writes.
@@ -90,7 +90,7 @@ func (w *dbWriter) run(ctx context.Context) {
 		}
 		w.Gap = max(w.Gap, time.Since(last))
 		last = time.Now()
-		sleep.For(ctx, writeEvery)
+		clock.Sleep(ctx, writeEvery)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	helper "holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	helper "holdfast/testbed/try"
 )
 
 // folders are those of laboratories that this process has made.

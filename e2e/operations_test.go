@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // another names a host that does not have the guest.

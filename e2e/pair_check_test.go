@@ -17,9 +17,9 @@ import (
 
 	"holdfast/internal/install"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	testtry "holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	testtry "holdfast/testbed/try"
 )
 
 // pairHosts are the two nodes, the arbiter, and a machine that is none of them. Each is a network

@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // plainDeadline is (T + G) (1 + rho) / (1 - rho) + epsilon = 8.66 s, and a second

@@ -15,8 +15,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // Versions of the made-up platform.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestReportOfAHost writes a support archive where the management VM runs, and once more

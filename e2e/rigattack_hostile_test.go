@@ -25,9 +25,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/lab"
 )
 
 // hostileCommand, before an order, makes this program an attacker: it is run again in the switch's namespace. A
@@ -84,7 +84,7 @@ func hostile(text string) error {
 	if err := start.run(ctx, h); err != nil {
 		return err
 	}
-	for sleep.For(ctx, time.Second) {
+	for clock.Sleep(ctx, time.Second) {
 		if err := h.tell(os.Stdout); err != nil {
 			return err
 		}
@@ -226,7 +226,7 @@ func (h *attacker) put(ctx context.Context, c *clientv3.Client, kind, key string
 	_, err := c.Txn(ctx).Then(clientv3.OpPut(storePrefix+key, string(value))).Commit()
 	h.count(kind + " " + status.Code(err).String())
 	if err != nil {
-		sleep.For(ctx, time.Millisecond) // what fails at once would take the machine
+		clock.Sleep(ctx, time.Millisecond) // what fails at once would take the machine
 	}
 }
 
@@ -298,7 +298,7 @@ func bareConnections(ctx context.Context, h *attacker) error {
 			c, err := h.dial(ctx, m, port)
 			if err != nil {
 				h.count(name + " refused")
-				sleep.For(ctx, time.Second)
+				clock.Sleep(ctx, time.Second)
 				return
 			}
 			h.add(h.open, name, 1)
@@ -308,7 +308,7 @@ func bareConnections(ctx context.Context, h *attacker) error {
 			h.add(h.open, name, -1)
 			h.count(name + " closed")
 			_ = c.Close() // the same
-			sleep.For(ctx, time.Second)
+			clock.Sleep(ctx, time.Second)
 		})
 	}
 	return nil
@@ -347,7 +347,7 @@ func foreignHandshakes(ctx context.Context, h *attacker) error {
 			c, err := h.secured(ctx, m, port, conf, "h2")
 			if err != nil {
 				h.count(name + " no handshake")
-				sleep.For(ctx, 10*time.Millisecond)
+				clock.Sleep(ctx, 10*time.Millisecond)
 				return
 			}
 			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second)) // it fails at the read
@@ -371,13 +371,13 @@ func foreignHandshakes(ctx context.Context, h *attacker) error {
 		d := net.Dialer{LocalAddr: &net.UDPAddr{IP: h.From.AsSlice()}}
 		c, err := d.DialContext(ctx, "udp", netip.AddrPortFrom(m, lab.APIPort).String())
 		if err != nil {
-			sleep.For(ctx, 10*time.Millisecond)
+			clock.Sleep(ctx, 10*time.Millisecond)
 			return
 		}
 		defer c.Close()
 		for ctx.Err() == nil {
 			if _, err := c.Write(beat); err != nil {
-				sleep.For(ctx, 10*time.Millisecond) // nobody listens, or the queue is full
+				clock.Sleep(ctx, 10*time.Millisecond) // nobody listens, or the queue is full
 				continue
 			}
 			h.count("heartbeats")

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/protobuf/proto"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
 )
 
 // severalHosts is an attack with the certificates of four hosts that run guests only.
@@ -90,13 +90,13 @@ func (h *attacker) past(ctx context.Context, c *clientv3.Client) {
 	r, err := c.Get(ctx, storePrefix+"fleet/"+h.Host)
 	if err != nil {
 		h.count("past not read")
-		sleep.For(ctx, 100*time.Millisecond)
+		clock.Sleep(ctx, 100*time.Millisecond)
 		return
 	}
 	for w := range c.Watch(ctx, storePrefix+"fleet/", clientv3.WithPrefix(), clientv3.WithRev(max(1, r.Header.Revision-200))) {
 		if w.Err() != nil {
 			h.count("past over")
-			sleep.For(ctx, 100*time.Millisecond)
+			clock.Sleep(ctx, 100*time.Millisecond)
 			return
 		}
 		h.add(h.did, "changes of the past", len(w.Events))
@@ -108,9 +108,9 @@ func (h *attacker) deaf(ctx context.Context, to netip.Addr, pause time.Duration,
 	h.connected(ctx, to, storePort, "deaf", 100*time.Millisecond, func(c *tls.Conn) error {
 		err := fill(c, to, calls)
 		if err == nil && pause == 0 {
-			sleep.For(ctx, 20*time.Second)
+			clock.Sleep(ctx, 20*time.Second)
 		}
-		for buf := make([]byte, 4<<10); err == nil && pause > 0 && sleep.For(ctx, pause); {
+		for buf := make([]byte, 4<<10); err == nil && pause > 0 && clock.Sleep(ctx, pause); {
 			_, err = c.Read(buf)
 		}
 		return err

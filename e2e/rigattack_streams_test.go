@@ -18,8 +18,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"holdfast/internal/api/v1/apiv1connect"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // unreadCall is what is asked for on a stream.
@@ -49,7 +49,7 @@ func (h *attacker) connected(ctx context.Context, to netip.Addr, port uint16, na
 	c, err := h.secured(ctx, to, port, h.tls, "h2")
 	if err != nil {
 		h.count(name + " no connection")
-		sleep.For(ctx, pause)
+		clock.Sleep(ctx, pause)
 		return
 	}
 	end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no more is wanted of it
@@ -61,7 +61,7 @@ func (h *attacker) connected(ctx context.Context, to netip.Addr, port uint16, na
 	if err != nil {
 		h.count(name + " connection ended")
 	}
-	sleep.For(ctx, pause)
+	clock.Sleep(ctx, pause)
 }
 
 // unread keeps streams on one connection whose answers nobody takes: it grants no window. It returns when the
@@ -145,7 +145,7 @@ func (u *unreader) take(ctx context.Context, f http2.Frame) error {
 	u.count(u.name + " stream ended")
 	switch {
 	case !u.leaving:
-		sleep.For(ctx, time.Millisecond)
+		clock.Sleep(ctx, time.Millisecond)
 		return u.begin()
 	case len(u.under) == 0:
 		return errors.New("the server has ended it")
@@ -186,7 +186,7 @@ func unreadStore(ctx context.Context, h *attacker) error {
 	own := h.report(400 << 10) // what all watches are told of
 	h.workers(ctx, 1, func(ctx context.Context, m netip.Addr) {
 		h.put(ctx, stores[m], "report", "fleet/"+h.Host, own)
-		sleep.For(ctx, time.Second)
+		clock.Sleep(ctx, time.Second)
 	})
 	h.workers(ctx, 8, func(ctx context.Context, m netip.Addr) { h.unread(ctx, m, storePort, "store", 64, calls) })
 	// As many as it may have, and no more, so that none is refused.
@@ -242,7 +242,7 @@ func bombs(ctx context.Context, h *attacker) error {
 			resp, err := client.Do(r)
 			if err != nil {
 				h.count(b.name + " failed")
-				sleep.For(ctx, 10*time.Millisecond)
+				clock.Sleep(ctx, 10*time.Millisecond)
 				return
 			}
 			text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) // as much as there is

@@ -19,10 +19,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 const (
@@ -71,7 +71,7 @@ func (r *rig) attack(t testing.TB, name string, quiet takeover) {
 	r.healthy(t)
 	r.forgetPeaks(t)
 	a := r.hostile(t, name)
-	sleep.For(t.Context(), underAttack)
+	clock.Sleep(t.Context(), underAttack)
 	before := a.last()
 	took, peak := r.takenOver(t, func() peaks { return r.peaks(t) })
 	during := a.last()

@@ -11,8 +11,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // byHand is a domain as an operator has it.

@@ -18,8 +18,8 @@ import (
 
 	"holdfast/internal/install"
 	"holdfast/internal/inventory"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
 )
 
 // certLife is that of the certificates of TestCertificatesRenewThemselves. Agents renew

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestMemberThatDied replaces a member that is dead. It comes back, and stays out.

@@ -12,8 +12,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // differ gives the lines that only one of two texts has.

@@ -8,10 +8,10 @@ import (
 	"testing"
 
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // swapped is the cluster's configuration with another host in the place of one.

@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // What the nodes of this pair have, on their own disks: the rename that puts a copy into the

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestPairSetupOfTwo takes two hosts with fence devices to a pair without a third voter by one

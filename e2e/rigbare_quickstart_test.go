@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"holdfast/internal/config"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // quickStart are the commands by which the README puts Holdfast on hosts of one's own. Both
@@ -204,7 +204,7 @@ func awaitAlive(t testing.TB, dir, host string) {
 		if alive.MatchString(out) {
 			return
 		}
-		if !sleep.For(t.Context(), time.Second) {
+		if !clock.Sleep(t.Context(), time.Second) {
 			t.Fatalf("%s has not joined again: %s", host, out)
 		}
 	}

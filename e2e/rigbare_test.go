@@ -18,9 +18,9 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
-	helper "holdfast/internal/testbed/try"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
+	helper "holdfast/testbed/try"
 )
 
 // bareRig is a laboratory whose hosts have libvirt, a shared directory and sshd, and

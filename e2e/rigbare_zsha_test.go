@@ -14,8 +14,8 @@ import (
 
 	"holdfast/internal/cli"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 )
 
 // installedZsha is the link that an installation makes.

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/cephnode"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/cephnode"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // fencedCeph is as fenced, with the disk in a pool of a real Ceph cluster.

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // crowded is a laboratory with business guests beside the management VM.

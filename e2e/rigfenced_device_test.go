@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // anew makes a new cluster on the same hosts, with a changed configuration, and

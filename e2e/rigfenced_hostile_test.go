@@ -24,9 +24,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
 )
 
 // Ports of the hostile device, and of another service at its address to which it leads.
@@ -72,7 +72,7 @@ var hostileAnswers = map[string]struct {
 			if err := http.NewResponseController(w).Flush(); err != nil {
 				return
 			}
-			sleep.For(r.Context(), 100*time.Millisecond)
+			clock.Sleep(r.Context(), 100*time.Millisecond)
 		}
 	}},
 	"sends a bomb": {"longer than", func(_ *hostileDevice, w http.ResponseWriter, _ *http.Request) {

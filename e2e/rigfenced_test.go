@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // Times of the profile fast, from the fault to the takeover. Each leaves a second
@@ -150,7 +150,7 @@ func hears(ctx context.Context, r *rig, h string) error {
 		if err != nil || waits == "" {
 			return err
 		}
-		if !sleep.For(ctx, 500*time.Millisecond) {
+		if !clock.Sleep(ctx, 500*time.Millisecond) {
 			return fmt.Errorf("wait for the connections of the store: %w: %s", ctx.Err(), waits)
 		}
 	}

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/need"
 )
 
 // galera is a laboratory whose hosts have a system of their own, with a node of a

@@ -16,14 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/net/rebuild"
 	"holdfast/internal/upgrade"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // networked is a laboratory of three hosts with a system of their own, for a transition with its network.
@@ -133,7 +133,7 @@ func (n *networks) killed(ctx context.Context, h string) error {
 		if serr == nil && st.Connected && inOrder(st) == 3 {
 			break
 		}
-		if !sleep.For(ctx, 200*time.Millisecond) {
+		if !clock.Sleep(ctx, 200*time.Millisecond) {
 			err = fmt.Errorf("the agent of %s is not back: %+v, %w", h, st, cmp.Or(serr, ctx.Err()))
 		}
 	}

@@ -12,10 +12,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // Versions of the engine of the appctl package.

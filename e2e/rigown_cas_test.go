@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // casBundle makes a package of CAS with a version such as e0509h01, and the signature over

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/need"
 )
 
 // offlineModules are those of the bundle "service", in the order in which they are

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/tgt"
+	"holdfast/testbed/tgt"
 )
 
 // sanTarget is the iSCSI target of the made-up SAN; its unit 1 is a disk of 64 MiB.

@@ -14,9 +14,9 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/lab"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/hostconf"
+	"holdfast/testbed/lab"
 )
 
 // carried is a whole transition on a laboratory: a database that works on, and the hosts' upgrade.

@@ -13,12 +13,12 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // owned is a laboratory whose hosts have a system of their own, to install the
@@ -313,7 +313,7 @@ func (r *rig) hear(ctx context.Context, t testing.TB) {
 				t.Logf("%s hears nothing now: %.100v", h, err)
 			}
 		}
-		sleep.For(ctx, 2*time.Second)
+		clock.Sleep(ctx, 2*time.Second)
 	}
 }
 
@@ -388,7 +388,7 @@ func (r *rig) killCoordinators(ctx context.Context, t testing.TB) string {
 				}
 			}
 		}
-		sleep.For(ctx, 100*time.Millisecond)
+		clock.Sleep(ctx, 100*time.Millisecond)
 	}
 	return fmt.Sprintf("the coordinator's agent was killed %d times while progress was seen %d times", kills, changes)
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/need"
 )
 
 // TestUpgradeOfHoldfastItself replaces the agents of all hosts, one after the other,

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // The management VM of this rig is a domain that its operator wrote, with two disks.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // pairClients write numbered rows through the virtual address of a pair, from outside its

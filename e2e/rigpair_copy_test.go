@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // slowStandby lets the database of the standby run for a small part of the time.

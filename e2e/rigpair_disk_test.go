@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // pairedDisk is a laboratory of a pair without a third voter and without fence devices: a file

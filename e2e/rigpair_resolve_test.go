@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // chosen: the active node goes on alone and is lost, so the other one may not serve, until a

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // pairedSecond is a laboratory as pairedPing, with a second network between the nodes.

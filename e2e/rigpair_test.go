@@ -13,9 +13,9 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // paired is a laboratory whose first two hosts are a pair with a real database, and whose third
@@ -148,7 +148,7 @@ func again(ctx context.Context, what string, there func(context.Context) error) 
 		if err == nil {
 			return nil
 		}
-		if !sleep.For(ctx, 100*time.Millisecond) {
+		if !clock.Sleep(ctx, 100*time.Millisecond) {
 			return fmt.Errorf("waited for %s: %w", what, err)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // deviceDrill is a fault of laboratory B.

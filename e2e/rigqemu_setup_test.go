@@ -15,9 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/need"
-	helper "holdfast/internal/testbed/try"
+	"holdfast/testbed/drbdnode"
+	"holdfast/testbed/need"
+	helper "holdfast/testbed/try"
 )
 
 // systemDisk is that of the device: what one host and no VM need.
@@ -29,7 +29,7 @@ func newSystems(t *testing.T) *drbdRig {
 	t.Helper()
 	r := newB(t, "/run/mysqld/mysqld.sock", "journalctl -u holdfast -n 60 --no-pager")
 	r.node = drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/testbed/drbdnode", Memory: 1024, Disk: systemDisk, Files: []string{r.exe},
+		Pkg: "holdfast/testbed/drbdnode", Memory: 1024, Disk: systemDisk, Files: []string{r.exe},
 		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")}, System: true, Addrs: [2]string{drbdAddr[0] + "/24", drbdAddr[1] + "/24"},
 	})
 	for i := range r.node {

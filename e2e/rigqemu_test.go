@@ -20,11 +20,11 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/nettest"
-	helper "holdfast/internal/testbed/try"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/drbdnode"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/nettest"
+	helper "holdfast/testbed/try"
 )
 
 // drbdRig is laboratory B: two emulated hosts n1 and n2 with the real DRBD,
@@ -100,7 +100,7 @@ func newDevice(t *testing.T, o deviceOptions) *drbdRig {
 		}
 	}
 	r.node = drbdnode.Make(t, drbdnode.Options{
-		Pkg: "holdfast/internal/testbed/drbdnode", Memory: memory, Disk: 128 << 20, Home: home, Spare: o.spare, Files: files,
+		Pkg: "holdfast/testbed/drbdnode", Memory: memory, Disk: 128 << 20, Home: home, Spare: o.spare, Files: files,
 		Taps: [2]*os.File{r.net.Tap(t, "t1"), r.net.Tap(t, "t2")},
 	})
 	for i := range r.node {

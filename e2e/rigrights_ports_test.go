@@ -24,9 +24,9 @@ import (
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb" // calls that the store must not answer
 	_ "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/pki"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/lab"
 )
 
 // Ports of a member of the store, as the laboratory has them.
@@ -39,7 +39,7 @@ const (
 func (r *rig) ports(t testing.TB, members []string) {
 	t.Helper()
 	for _, h := range members {
-		of := procfs.Table(filepath.Join("/proc", fmt.Sprint(r.init(t, h))))
+		of := proc.Table(filepath.Join("/proc", fmt.Sprint(r.init(t, h))))
 		for proto, known := range map[string][]uint16{"tcp": {lab.APIPort, clientPort, peerPort}, "udp": {lab.APIPort}} {
 			all, err := of.Listening(proto)
 			if err != nil {
@@ -57,7 +57,7 @@ func (r *rig) ports(t testing.TB, members []string) {
 func (r *rig) isOurs(t testing.TB, h, socket string) bool {
 	t.Helper()
 	for _, p := range r.ours(t, h) {
-		if has, err := procfs.Here.HasOpen(p.pid, socket); err == nil && has {
+		if has, err := proc.Here.HasOpen(p.pid, socket); err == nil && has {
 			return true
 		}
 	}

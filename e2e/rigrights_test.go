@@ -32,10 +32,10 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/pki"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/pki"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // limited is a laboratory with a host that runs guests only, the last one. No host is fenced in it, however
@@ -390,7 +390,7 @@ func (r *rig) ours(t testing.TB, h string) (all []process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids, err := procfs.Here.PIDs()
+	pids, err := proc.Here.PIDs()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func (r *rig) ours(t testing.TB, h string) (all []process) {
 		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || ns != space {
 			continue // it may have ended
 		}
-		args, err := procfs.Here.Args(pid)
+		args, err := proc.Here.Args(pid)
 		if err != nil || len(args) < 2 || filepath.Base(args[0]) != "holdfast" {
 			continue
 		}

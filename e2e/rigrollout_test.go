@@ -11,12 +11,12 @@ import (
 	"testing"
 
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
 )
 
 // switched is a laboratory of six hosts with a system of their own, and a business guest on each.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // onLab runs a test, or one run of a drill, on the laboratory of a kind. When it fails, and the

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // patience is for what comes in seconds or minutes, or never. The limit of all tests of this package is an hour, of a drill
@@ -38,8 +38,8 @@ func waiting(t testing.TB) (context.Context, context.CancelFunc) {
 // endWhenDamaged ends a wait, a while after a guest's console proved that the emulator had failed. Consoles are those that were
 // judged before, by length.
 func (r *rig) endWhenDamaged(ctx context.Context, end context.CancelFunc, consoles map[string]int64) {
-	for sleep.For(ctx, oneLook) {
-		if _, said, err := r.emulatorFailed(consoles); err == nil && said != "" && sleep.For(ctx, afterDamage) {
+	for clock.Sleep(ctx, oneLook) {
+		if _, said, err := r.emulatorFailed(consoles); err == nil && said != "" && clock.Sleep(ctx, afterDamage) {
 			end()
 		}
 	}
@@ -74,7 +74,7 @@ func (r *rig) until(t testing.TB, what string, ok func(context.Context) (string,
 			return
 		}
 		said = s
-		sleep.For(ctx, 100*time.Millisecond)
+		clock.Sleep(ctx, 100*time.Millisecond)
 	}
 	t.Fatalf("%s: it has not come: %s", what, said)
 }

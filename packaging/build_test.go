@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // build makes the packages of a tree.

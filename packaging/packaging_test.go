@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // TestUnit looks for the settings without which a restart of the agent would disturb
@@ -35,7 +35,7 @@ func TestUnit(t *testing.T) {
 	}
 	for key, want := range map[string]string{
 		"[Service]KillMode": "process", "[Service]Delegate": "yes", "[Service]Restart": "always", "[Service]OOMPolicy": "continue",
-		// The last three are soft limits or undone by what starts other programs: internal/foreign.
+		// The last three are soft limits or undone by what starts other programs: internal/lib/foreign.
 		"[Service]OOMScoreAdjust": "-900", "[Service]LimitDATA": "1G:infinity", "[Service]LimitCORE": "0:infinity", "[Service]UMask": "0077",
 		"[Unit]StartLimitIntervalSec": "0", "[Unit]Wants": "network-online.target", "[Install]WantedBy": "multi-user.target",
 		"[Unit]ConditionPathExists": "/etc/holdfast/agent.json", "[Service]LogsDirectory": "holdfast",

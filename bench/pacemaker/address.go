@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // addressWork is the laboratory's floating address alone.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 //go:embed files

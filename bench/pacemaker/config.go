@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"holdfast/internal/host/seed"
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // Names on a host.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Endured is what a time without any fault showed.
@@ -30,7 +30,7 @@ func (c *Cluster) Endure(ctx context.Context, d time.Duration) (Endured, error) 
 	started := time.Now()
 	var broken error // what the last repair said
 	for ctx.Err() == nil && time.Since(started) < d {
-		if sleep.For(ctx, min(time.Second, d-time.Since(started))) {
+		if clock.Sleep(ctx, min(time.Second, d-time.Since(started))) {
 			// A host may be switched off again while it is powered on: the next round tries again.
 			broken = c.mend(ctx)
 		}

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/lab"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/lab"
 )
 
 // Fault is what a run does to the host that runs the guest, or to the guest.
@@ -89,7 +89,7 @@ func (c *Cluster) fault(ctx context.Context, f Fault) (Run, error) {
 	end := c.watch(ctx)
 	// A second of answers before the fault; the monitor must not be in step with it.
 	phase := rand.N(c.profile.Monitor)
-	if !sleep.For(ctx, time.Second+phase) {
+	if !clock.Sleep(ctx, time.Second+phase) {
 		return Run{}, errors.Join(ctx.Err(), end().err)
 	}
 	at := time.Now()
@@ -97,7 +97,7 @@ func (c *Cluster) fault(ctx context.Context, f Fault) (Run, error) {
 	if err == nil {
 		err = c.answersAgain(ctx, before)
 	}
-	if err == nil && !sleep.For(ctx, 500*time.Millisecond) { // for the client to note the end of the outage
+	if err == nil && !clock.Sleep(ctx, 500*time.Millisecond) { // for the client to note the end of the outage
 		err = ctx.Err()
 	}
 	w := end()

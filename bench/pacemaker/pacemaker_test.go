@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // Variables that the measurements obey.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/testbed/lab"
+	"holdfast/testbed/lab"
 )
 
 // vipLast is the last number of the address.

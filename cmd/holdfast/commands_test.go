@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/cli"
-	"holdfast/internal/lang"
+	"holdfast/internal/lib/lang"
 )
 
 var update = flag.Bool("update", false, "write docs/commands.md anew")

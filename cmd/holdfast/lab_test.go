@@ -14,10 +14,10 @@ import (
 	"testing"
 
 	"holdfast/internal/cli"
-	"holdfast/internal/lang"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/lang"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestMain is also the program itself.

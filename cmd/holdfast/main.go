@@ -18,8 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/agent"
+	"holdfast/internal/agent/logfile"
 	"holdfast/internal/cli"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet/losses/measure"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/replica/drbd"
@@ -27,18 +28,17 @@ import (
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/install"
 	"holdfast/internal/install/onhost"
-	"holdfast/internal/logfile"
-	"holdfast/internal/losses/measure"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/testbed/demo"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/sim"
 	"holdfast/internal/transition/feature/guests"
 	"holdfast/internal/transition/feature/openstack"
 	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/platform/collect"
 	"holdfast/packaging/files"
+	"holdfast/testbed/demo"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/sim"
 )
 
 // These are stamped by the build: -ldflags "-X main.version=...". commit is the one that it was built

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestKeysAreNotDumped: what /proc has of a process whose memory is not dumped belongs to root.

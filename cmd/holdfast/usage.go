@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/agent"
-	"holdfast/internal/fail"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
 // usageCommand tells what fills the store.

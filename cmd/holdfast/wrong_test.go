@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/cli"
-	"holdfast/internal/lang"
+	"holdfast/internal/lib/lang"
 )
 
 // ofLibrary are words that only libraries and their authors know.

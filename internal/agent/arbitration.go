@@ -13,11 +13,11 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/ha"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/arbiter"
-	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -138,7 +138,7 @@ func (x *arbitration) run(ctx context.Context) (err error) {
 			first, told = false, state
 			x.log.Info("the store of two voters", "state", stateText(x.by, state))
 		}
-		if !sleep.For(ctx, x.every) {
+		if !clock.Sleep(ctx, x.every) {
 			return nil
 		}
 	}
@@ -241,7 +241,7 @@ func (x *arbitration) watchDevices(ctx context.Context) {
 			x.reaches, x.away = reaches, away
 		}
 		x.mu.Unlock()
-		if !sleep.For(ctx, offAgain) {
+		if !clock.Sleep(ctx, offAgain) {
 			return
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"os"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"

@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // goneAlone makes a node that is off the only voter of a store of that generation.

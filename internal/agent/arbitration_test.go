@@ -18,13 +18,13 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/host/clock"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/supervise"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // The test binary is the member of the store, too.

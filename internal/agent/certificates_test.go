@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/certificates"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/install/certificates"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/upgrade/service"
 )
 

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"holdfast/internal/config"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/supervise"
 )
 
 // storeSpec is the process of the store's member.

@@ -23,11 +23,11 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/earlier"
-	"holdfast/internal/testbed/earlier/revive"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
+	"holdfast/testbed/earlier"
+	"holdfast/testbed/earlier/revive"
+	"holdfast/testbed/try"
 )
 
 // connected is an agent that reaches a quorum of the store.

@@ -9,18 +9,18 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/earlier"
-	"holdfast/internal/testbed/earlier/revive"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/service"
+	"holdfast/testbed/earlier"
+	"holdfast/testbed/earlier/revive"
+	"holdfast/testbed/need"
 )
 
 // reader reads the records whose keys begin so with today's types, without losing anything.

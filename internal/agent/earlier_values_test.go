@@ -8,16 +8,16 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/earlier"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/service"
+	"holdfast/testbed/earlier"
 )
 
 // planners are those of work.go.

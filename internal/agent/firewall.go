@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/host/firewall"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // letIn keeps this host's firewall open for the others, as the file beside the settings
@@ -28,7 +28,7 @@ func (nd *node) letIn(ctx context.Context) {
 			nd.Log.Info("rules of the firewall were gone, or others', and are as they should be", "changed", changed)
 		}
 		told = now
-		if !sleep.For(ctx, firewall.Every) {
+		if !clock.Sleep(ctx, firewall.Every) {
 			return
 		}
 	}

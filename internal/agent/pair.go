@@ -18,19 +18,19 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/host/replica"
 	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/host/votedisk"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/network"
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/store"
-	"holdfast/internal/vipaddr"
 )
 
 // pairWork is this host's part in a two-node pair.
@@ -198,7 +198,7 @@ func (p *pairWork) members() (out []group.Member, err error) {
 	for i, m := range p.cfg.Group {
 		switch {
 		case m.VIP != "":
-			a, err := vipaddr.Parse(m.VIP)
+			a, err := network.ParseVIP(m.VIP)
 			if err != nil {
 				return nil, fmt.Errorf("Pair.Group[%d].VIP: %w", i, err)
 			}

@@ -16,14 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
-	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/group"
-	"holdfast/internal/secretfile"
 )
 
 // Names of what stands below the group of a pair on a device.
@@ -73,7 +72,7 @@ func (p *pairWork) drbd(peer string) (*drbd.Driver, error) {
 	secret := ""
 	if file := d.SecretFile(); file != "" {
 		var err error
-		if secret, err = secretfile.Read(file); err != nil {
+		if secret, err = durable.ReadSecret(file); err != nil {
 			return nil, fmt.Errorf("Pair.Device.Credential: %w", err)
 		}
 	}
@@ -175,7 +174,7 @@ func forced(fs string) string {
 
 // tool runs a program, which is less urgent than this process; its error has what it said last.
 func tool(ctx context.Context, name string, args ...string) error {
-	cmd := foreign.Command(ctx, name, args...)
+	cmd := proc.Foreign(ctx, name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, time.Second
 	err := cmd.Start()

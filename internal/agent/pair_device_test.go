@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/group"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestOfAPairOnADevice: what stands below the group, and what such a pair has not.

@@ -12,10 +12,10 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
-	"holdfast/internal/sleep"
 )
 
 // Times of an order.
@@ -255,7 +255,7 @@ func (p *pairWork) until(ctx context.Context, within time.Duration, ready func(c
 		case ctx.Err() == nil:
 			why = err.Error()
 		}
-		if !sleep.For(ctx, orderEvery) {
+		if !clock.Sleep(ctx, orderEvery) {
 			return fail.Errorf(fail.Failed, "it is not done yet: waited for %s", why).With("the same command goes on with it")
 		}
 	}

@@ -18,12 +18,11 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/group"
-	"holdfast/internal/secretfile"
-	"holdfast/internal/sleep"
 )
 
 // A pair's partition is what the configuration in force says: each node's agent makes its part of it
@@ -94,7 +93,7 @@ func (p *pairWork) partitionSecret(name string) (string, error) {
 	if file == "" {
 		return "", nil
 	}
-	key, err := secretfile.Read(file)
+	key, err := durable.ReadSecret(file)
 	if err != nil {
 		return "", fmt.Errorf("the secret of the partition: %w", err)
 	}
@@ -174,7 +173,7 @@ func (p *pairWork) keepPartition(ctx context.Context) {
 		if was := p.odd.Swap(&text); text != "" && (was == nil || *was != text) {
 			p.nd.Log.Warn("the pair's partition", "err", err)
 		}
-		if !sleep.For(ctx, partitionEvery) {
+		if !clock.Sleep(ctx, partitionEvery) {
 			return
 		}
 	}

@@ -8,10 +8,10 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/group"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // partitionNode is a node of a pair by the name of this machine, which DRBD knows it by.

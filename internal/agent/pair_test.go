@@ -13,11 +13,11 @@ import (
 	"testing"
 
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair/group"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // pairNode is node1 of a pair without an agent, and what its group has left.
@@ -80,7 +80,7 @@ func TestRetireEndsAPair(t *testing.T) {
 	if _, err := os.Stat(service); err == nil {
 		t.Error("the service is left")
 	}
-	if _, err := cmd.Process(ctx); !errors.Is(err, procfs.ErrGone) {
+	if _, err := cmd.Process(ctx); !errors.Is(err, proc.ErrGone) {
 		t.Errorf("the database is left: %v", err)
 	}
 	if ended, err := Retire(ctx, file, true); err != nil || len(ended) != 0 {

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestATakeoverWaitsForWhatIsNotApplied: the time that is told of one grows by how far the standby is behind.

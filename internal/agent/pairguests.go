@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/network"
 )
 
 // votersOnly is the group of hosts (inventory.Host.Group) that a pair's group can not come to.
@@ -35,7 +35,7 @@ func (p *pairWork) addresses() (out []string) {
 		if m.VIP == "" {
 			continue
 		}
-		if a, err := vipaddr.Parse(m.VIP); err == nil { // the configuration's check has read it
+		if a, err := network.ParseVIP(m.VIP); err == nil { // the configuration's check has read it
 			out = append(out, a.Prefix.Addr().String())
 		}
 	}

@@ -11,15 +11,15 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
-	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/fleet/drain"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/supervise"
 )
 
 // Limits of the offline commands.

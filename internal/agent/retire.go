@@ -16,12 +16,12 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/pair"
-	"holdfast/internal/procfs"
-	"holdfast/internal/supervise"
 )
 
 // retireWithin bounds each question to the agent and to the watchdog holder.
@@ -167,7 +167,7 @@ func (nd *node) endPair(ctx context.Context, apart bool) (ended []string, err er
 		}
 	}
 	cmd := p.server()
-	if _, err := cmd.Process(ctx); errors.Is(err, procfs.ErrGone) {
+	if _, err := cmd.Process(ctx); errors.Is(err, proc.ErrGone) {
 		return ended, nil
 	}
 	if err := cmd.Kill9(ctx); err != nil {

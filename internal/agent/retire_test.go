@@ -15,13 +15,13 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
-	"holdfast/internal/host/clock"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/supervise"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // retirable is a host named node1 with settings, and maybe an agent that answers.

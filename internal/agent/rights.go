@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"slices"
 
-	"holdfast/internal/evacuate/drain"
+	"holdfast/internal/fleet/drain"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/probe"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/upgrade/probe"
 )
 
 // guests are the rights of hosts that run guests only, which every member enforces

@@ -19,10 +19,10 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // authority is the CA of a test's cluster, and where its files are.

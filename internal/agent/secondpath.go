@@ -10,8 +10,8 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
-	"holdfast/internal/netpath"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/network"
 	"holdfast/internal/store/etcdstore"
 )
 
@@ -52,7 +52,7 @@ func (p *pairWork) dialEither(addr string) (*api.Client, error) {
 		return nil, err
 	}
 	return api.DialHost(p.other(), "https://"+at, p.nd.client, func(ctx context.Context, _, first string) (net.Conn, error) {
-		return netpath.Dial(ctx, first, second)
+		return network.Dial(ctx, first, second)
 	})
 }
 
@@ -66,7 +66,7 @@ func (nd *node) serveSecond(ctx context.Context, own netip.Addr) error {
 	if err != nil {
 		return nd.bad("api.listen", nd.n.API.Listen, err)
 	}
-	netpath.Forward(ctx, netip.AddrPortFrom(own, uint16(port)), nd.apiAddr(), nd.Log)
+	network.Forward(ctx, netip.AddrPortFrom(own, uint16(port)), nd.apiAddr(), nd.Log)
 	return nil
 }
 

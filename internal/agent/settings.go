@@ -15,8 +15,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/host/clock"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
 )
 
 // maxSocket is the longest path of a unix socket in bytes (unix(7): 108 with

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // settings writes the files of a host and returns its agent.json, changed by edit.

@@ -13,8 +13,8 @@ import (
 
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/facts"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/server"
-	"holdfast/internal/supervise"
 )
 
 const (

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/host/facts"
-	"holdfast/internal/supervise"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc/supervise"
+	"holdfast/testbed/try"
 )
 
 // kept keeps a program running until the test ends.

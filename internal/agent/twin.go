@@ -11,9 +11,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/supervise"
 )
 
 // Times of looking for another agent of this host's name before the member of the store is started.
@@ -74,7 +74,7 @@ func (w twin) look(ctx context.Context) error {
 		case now.Sub(renewed) >= 3*w.keepalive:
 			return nil
 		}
-		sleep.For(ctx, twinAgain)
+		clock.Sleep(ctx, twinAgain)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/supervise"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc/supervise"
+	"holdfast/testbed/try"
 )
 
 // TestAnotherAgentOfTheNameIsFound: before the member of the store is started, the other members say whether another agent renews the

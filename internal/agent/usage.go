@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/evacuate/drain"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet/drain"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/inventory/report"
-	"holdfast/internal/probe"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/upgrade/probe"
 )
 
 // Taken is what the store has of one kind of records by one writer.

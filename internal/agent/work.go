@@ -12,16 +12,16 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
-	"holdfast/internal/evacuate/drain"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/drain"
+	"holdfast/internal/fleet/gather"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/probe"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/net"
@@ -30,6 +30,7 @@ import (
 	"holdfast/internal/transition/pin/pinstep"
 	transitionsteps "holdfast/internal/transition/steps"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/probe"
 	"holdfast/internal/upgrade/service"
 )
 
@@ -44,7 +45,7 @@ type work struct {
 	engine.Jobs      // of all tools
 	guests           *libvirt.Fleet
 	view             *report.View
-	look             *report.Looker
+	look             *gather.Looker
 	files            *transitionsteps.Files
 	dial             func(host cluster.HostID, target string) (*api.Client, error) // the agent of another host
 	reporter         *report.Reporter
@@ -116,7 +117,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	if err != nil {
 		return nil, errors.Join(err, guests.Close())
 	}
-	look := &report.Looker{
+	look := &gather.Looker{
 		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
 		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
 	}

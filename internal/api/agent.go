@@ -7,8 +7,8 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/lib/fail"
 )
 
 // The methods of this file are what agents ask of each other.

@@ -18,7 +18,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 func TestKinds(t *testing.T) {

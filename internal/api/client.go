@@ -23,8 +23,8 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
-	plain "holdfast/internal/text"
+	"holdfast/internal/lib/fail"
+	plain "holdfast/internal/lib/text"
 )
 
 // DefaultPort is the TCP port of an agent's API over TLS.

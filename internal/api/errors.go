@@ -14,7 +14,7 @@ import (
 	"connectrpc.com/connect"
 
 	apiv1 "holdfast/internal/api/v1"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // codes are the kinds of errors as the wire carries them. KindFailed stands for every code

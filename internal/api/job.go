@@ -5,9 +5,9 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/net"
 )

@@ -8,7 +8,7 @@ import (
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"

@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 )
 
 func (a *app) adoptCmd() *cobra.Command {

@@ -12,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
+	"holdfast/internal/cluster/version"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
-	"holdfast/internal/upgrade/version"
 )
 
 func (a *app) bundleCmd() *cobra.Command {

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // TestBundlePage builds the example of docs/bundle.md with the commands there.

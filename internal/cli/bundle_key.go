@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/bundle"
 )
 

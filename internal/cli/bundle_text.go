@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // bundleText writes a bundle for people.

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/inventory"
+	"holdfast/internal/lib/fail"
 )
 
 // certLine is a certificate as `certificates` shows it to programs.

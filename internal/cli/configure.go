@@ -12,7 +12,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 func (a *app) configExportCmd() *cobra.Command {
@@ -240,7 +240,7 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 			}
 			var rows [][]cell
 			for _, r := range all {
-				row := []string{clock(r.Time), or(r.User, "unknown"), or(r.Host, "unknown"), or(strings.Join(r.Changed, ", "), "-")}
+				row := []string{wallClock(r.Time), or(r.User, "unknown"), or(r.Host, "unknown"), or(strings.Join(r.Changed, ", "), "-")}
 				if r.Time.IsZero() { // nobody has imported it
 					row = []string{"not recorded", "installation", or(r.Host, "not recorded"), "all (the first one)"}
 				}

@@ -13,8 +13,8 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 )
 
 // doctorAsks is how long the agent may take to answer.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 )
 
 // TestDoctorAsksTheAgentForItsSettings: it looks at the host by the settings of the agent that

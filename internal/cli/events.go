@@ -160,7 +160,7 @@ func (v *eventView) write(events []cluster.Event) error {
 // below, after the time.
 func eventText(e cluster.Event, p painter) string {
 	const indent = 25 // after the time
-	at, kind := clock(e.Time), p.lang.Text(clean(e.Kind))
+	at, kind := wallClock(e.Time), p.lang.Text(clean(e.Kind))
 	at += strings.Repeat(" ", max(0, indent-2-Columns(at))) // of one that can not be read the time is not known
 	begin := at + "  " + kind + strings.Repeat(" ", max(0, 19-Columns(kind))) + "  "
 	return strings.TrimRight(p.folded(begin, p.lang.Text(clean(e.Sentence())), indent), " \n") + "\n"

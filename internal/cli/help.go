@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/lang"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/lang"
 )
 
 // help writes what a command does and how it is called. No line of it is wider than a terminal.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/pki"
 )
 
 // Validity of the hypervisors' certificates, and of their authorities.

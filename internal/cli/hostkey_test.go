@@ -13,11 +13,11 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestAChangedKeyIsAskedFor: a person says whether a host that was installed anew has this key, by its fingerprint; nothing is

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // checkPipe begins a check of a pipe. Nobody has opened it for writing yet.

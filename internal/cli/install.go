@@ -19,9 +19,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
+	"holdfast/internal/lib/fail"
 )
 
 // sshFlags say how to reach hosts.

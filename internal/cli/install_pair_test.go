@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 // TestInstallTakesAPair: its configuration is read, and hosts that run guests are refused.

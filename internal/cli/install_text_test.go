@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 )
 
 // TestFailuresComeLast: what failed is the last thing on the screen, and is counted.

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/evacuate"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 )
 
 // jobEvery is the time between two looks at a job that is followed.

@@ -13,7 +13,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"holdfast/internal/lang"
+	"holdfast/internal/lib/lang"
 )
 
 // writeJSON writes one value: indented, or as one line of a stream. Durations are

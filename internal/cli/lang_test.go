@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
-	"holdfast/internal/lang"
+	"holdfast/internal/lib/lang"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"

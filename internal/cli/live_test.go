@@ -17,9 +17,9 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // newAgent serves a fake on a short socket path until the test ends.

@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // cancelMigration ends the migration that is on, and waits until it is certain where

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/net/rebuild"

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/lang"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/lang"
+	"holdfast/internal/lib/text"
 )
 
 // width is the number of columns that text fits on a terminal; paragraphs are wrapped to it everywhere.
@@ -124,8 +124,8 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
 }
 
-// clock writes a wall clock time in the zone of the reader.
-func clock(t time.Time) string {
+// wallClock writes a wall clock time in the zone of the reader.
+func wallClock(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
 	}

@@ -15,13 +15,13 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
 	"holdfast/internal/install/remote"
+	"holdfast/internal/install/survey"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/pair"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/pair/survey"
-	"holdfast/internal/strictyaml"
 )
 
 // pairInput is what is said of a pair that shall be.

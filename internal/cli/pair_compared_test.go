@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestComparedText: how the newest comparison of both nodes ended, with its age.

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // dialogue runs f with a terminal on which a person types: each answer when the text before it is

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 )
 
 // lockSetup keeps a second set-up or recovery away from this node: fail.Refused says who is at it.

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 // TestTwoSetUps: the second one is refused, and told who is at work and since when, until that

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // setupNote is in install.SetupFile: a set-up that was begun. Run again with the same values it goes on.

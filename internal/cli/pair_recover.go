@@ -16,11 +16,11 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/install/survey"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/pair/survey"
-	"holdfast/internal/sleep"
 )
 
 // What the source tool's script prints, word by word.
@@ -236,7 +236,7 @@ func served(ctx context.Context, c *api.Client) (cluster.PairStatus, error) {
 		p, err := c.Pair(ctx)
 		var e *fail.Error
 		again := err == nil && p.Active() == nil || errors.As(err, &e) && e.Kind == fail.Unavailable
-		if !again || time.Since(begun) > answersWithin || !sleep.For(ctx, pairEvery) {
+		if !again || time.Since(begun) > answersWithin || !clock.Sleep(ctx, pairEvery) {
 			return p, err
 		}
 	}

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 // recoverable is a pair whose other node has failed, and what is installed on this one. The

@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 func (a *app) pairResolveCmd() *cobra.Command {

@@ -19,12 +19,12 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/install/survey"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/pair/survey"
-	"holdfast/internal/strictyaml"
 )
 
 // What a set-up writes on the node on which it runs, which the pair begins with.
@@ -380,7 +380,7 @@ func secretsOf(p config.Pair) map[string]string {
 
 // shareSecrets makes the secrets that are missing, and gives them to the other node.
 func (a *app) shareSecrets(ctx context.Context, so survey.Options, note *setupNote) error {
-	var files []install.File
+	var shared []install.File
 	all := secretsOf(*note.Config.Pair)
 	for _, path := range slices.Sorted(maps.Keys(all)) {
 		text, err := os.ReadFile(path)
@@ -393,16 +393,16 @@ func (a *app) shareSecrets(ctx context.Context, so survey.Options, note *setupNo
 		if err != nil {
 			return fmt.Errorf("%s: %w", all[path], err)
 		}
-		files = append(files, install.File{Path: path, Mode: 0o600, Data: text})
+		shared = append(shared, install.File{Path: path, Mode: 0o600, Data: text})
 	}
-	if len(files) == 0 {
+	if len(shared) == 0 {
 		return nil
 	}
 	c, err := so.Connect(ctx, note.Peer, false)
 	if err != nil {
 		return notReached(note.Peer, err)
 	}
-	for _, r := range []install.Request{{Do: install.DoPlace, Files: files}, {Do: install.DoKeep}} {
+	for _, r := range []install.Request{{Do: install.DoPlace, Files: shared}, {Do: install.DoKeep}} {
 		if err == nil {
 			_, err = c.Ask(ctx, r)
 		}

@@ -12,8 +12,8 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 )
 
 // timesWithin is how long both nodes may take to tell the times of a switch that is done, and agents that have just begun who
@@ -72,7 +72,7 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 				t.show(text)
 			}
 		}
-		if !sleep.For(ctx, pairEvery) {
+		if !clock.Sleep(ctx, pairEvery) {
 			if name == "" {
 				return p, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", clean(said)).With("nothing was changed")
 			}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // defaultPassword is what the source tool resets the password to.

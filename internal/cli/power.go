@@ -11,8 +11,8 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 )
 
 const (
@@ -201,7 +201,7 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 				return cluster.Status{}, err
 			}
 		}
-		sleep.For(ctx, retryEvery)
+		clock.Sleep(ctx, retryEvery)
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/losses"
+	"holdfast/internal/fleet/losses"
+	"holdfast/internal/lib/fail"
 )
 
 // defaultRate is how many packets a second each target gets.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/losses"
+	"holdfast/internal/fleet/losses"
 )
 
 // Of a terminal whose size is not known, and of the part of it that a map takes.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/losses"
+	"holdfast/internal/fleet/losses"
+	"holdfast/internal/lib/fail"
 )
 
 func (a *app) probeReportCmd() *cobra.Command {

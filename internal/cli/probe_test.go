@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/losses"
+	"holdfast/internal/fleet/losses"
+	"holdfast/internal/lib/fail"
 )
 
 // fakeProbe measures a network in which a target does what it is called.

@@ -18,13 +18,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/support"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/sleep"
-	"holdfast/internal/support"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 )
 
 // Bounds of a support archive, before compression.
@@ -195,7 +195,7 @@ func newWaits(to io.Writer) *waits {
 	tell := &installProgress{w: to, begin: time.Now()}
 	go func() {
 		defer close(w.done)
-		for sleep.For(ctx, waitsTell) {
+		for clock.Sleep(ctx, waitsTell) {
 			if what := w.text(); what != "" {
 				tell.tell("", "waits for "+what)
 			}

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/need"
 )
 
 // planted are secrets by the place where each lies. None may be in an archive.

@@ -21,14 +21,14 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/try"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens in testdata")

@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 func (a *app) statusCmd() *cobra.Command {
@@ -103,7 +103,7 @@ func (a *app) watchStatus(ctx context.Context, c *api.Client, js bool) error {
 // statusText writes a status for people, in at most 80 columns.
 func statusText(s cluster.Status, p painter) string {
 	var b strings.Builder
-	say(&b, p, "cluster", plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"), or(s.Self, "(no name)"), clock(s.Time)))
+	say(&b, p, "cluster", plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"), or(s.Self, "(no name)"), wallClock(s.Time)))
 	if s.Connected {
 		say(&b, p, "store", plain, "connected, "+coordinatorText(s))
 	} else {
@@ -283,7 +283,7 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 		text += fmt.Sprintf(" -> %s, %d %%", clean(o.To), s.Percent)
 	}
 	if !o.Time.IsZero() {
-		text += " since " + clock(o.Time)
+		text += " since " + wallClock(o.Time)
 	}
 	if !o.Epoch.IsZero() {
 		text += ", epoch " + o.Epoch.String()

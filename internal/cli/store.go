@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // storeCmd holds the care of the store. Commands that work without a running

@@ -14,10 +14,10 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // unwrapped is what a command has said, without the ends of its lines.

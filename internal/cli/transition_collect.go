@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/platform"

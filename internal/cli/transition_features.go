@@ -12,9 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/feature"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/pattern"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition"
 	align "holdfast/internal/transition/db"
 	"holdfast/internal/transition/net"
@@ -169,7 +169,7 @@ func asksFor(err error, given []string) bool {
 	})
 }
 
-var longFlag = pattern.New(`--[a-z][a-z-]*`)
+var longFlag = text.Pattern(`--[a-z][a-z-]*`)
 
 // words are those at some places.
 func words(list []string, at []int) []string {

@@ -5,9 +5,9 @@ import (
 	"syscall"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestTransitionDBLeaveOutOrphans: rows that refer to nothing stop a plan, which says what else

@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 const partsMapping = `format: 1

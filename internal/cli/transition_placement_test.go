@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/platform/collect"
+	"holdfast/testbed/need"
 )
 
 // TestRealPlacement: what a platform that was carried over lacks in Placement, the real nova-manage makes, and that is

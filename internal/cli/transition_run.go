@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
 

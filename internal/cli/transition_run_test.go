@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestOnlyOneSignalIsTheCutOver: the first SIGINT; all else aborts. A signal ends the

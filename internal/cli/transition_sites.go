@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/check"
 )
 

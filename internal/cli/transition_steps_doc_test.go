@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // shell runs a program of a page with doubles of what it calls, which are programs beside it.

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // said is what a command has said.

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestTransitionDBVerifiedBeforeItsCutOver: while the source is written to and a run follows, rows in
@@ -29,7 +29,7 @@ func TestTransitionDBVerifiedBeforeItsCutOver(t *testing.T) {
 	go func() {
 		n := 0
 		defer func() { wrote <- n }()
-		for s := source.Server("source"); sleep.For(ctx, time.Millisecond); n++ {
+		for s := source.Server("source"); clock.Sleep(ctx, time.Millisecond); n++ {
 			_, err := s.DB.ExecContext(t.Context(), fmt.Sprintf("UPDATE old_shop.items SET name = 'n %d' WHERE id = %d", n, n%20000+4))
 			if err == nil {
 				_, err = s.DB.ExecContext(t.Context(), "INSERT INTO old_shop.items (name, owner) VALUES ('new', 'bob')")

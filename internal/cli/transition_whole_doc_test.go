@@ -9,10 +9,10 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/inventory/invfile"
-	"holdfast/internal/strictyaml"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
+	"holdfast/testbed/try"
 )
 
 // TestTheFileOfTheDocumentIsPlanned: the example of docs/transition.md is a file; each step of Holdfast is a command with

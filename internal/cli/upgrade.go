@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/cluster/version"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/path"
-	"holdfast/internal/upgrade/version"
 )
 
 func (a *app) upgradeCmd() *cobra.Command {

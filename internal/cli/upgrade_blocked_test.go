@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )

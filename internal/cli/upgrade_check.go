@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/lang"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/lang"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 )

@@ -67,7 +67,7 @@ func TestFlagsInTextsExist(t *testing.T) {
 			}
 		}
 	}
-	for _, part := range []string{"api", "cli", "evacuate", "inventory", "probe", "server", "upgrade"} {
+	for _, part := range []string{"api", "cli", "fleet", "inventory", "server", "upgrade"} {
 		err := filepath.WalkDir(filepath.Join("..", part), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || strings.HasSuffix(path, "_test.go") {
 				return err

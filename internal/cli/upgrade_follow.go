@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fail"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/request"
 )
 

@@ -13,12 +13,12 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/need"
 )
 
 // unsignedBundle builds a bundle and returns its file.
@@ -283,7 +283,7 @@ func TestLastLinesOfAStepThatRunsAreShown(t *testing.T) {
 		{ID: "m/install/cas", State: "running", Tail: "1\n2\n3\n4\n5\n6 of CAS\n", Said: said}, {ID: "h/stage", State: "running"},
 	}}}
 	text := upgradeText(u, painter{})
-	if want := "\nm/install/cas, last output " + clock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) || !strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
+	if want := "\nm/install/cas, last output " + wallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) || !strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
 		t.Errorf("%s\nwant %s", text, want)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 func (a *app) upgradeOrderCmd(order, short string) *cobra.Command {

@@ -11,14 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/invfile"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/catalogue"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // planFlags are the flags that say how an upgrade goes.

@@ -9,9 +9,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // largePlan is a rolling upgrade of 3,000 hosts with 20 guests each.

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // TestDecisionsGoByCodes: when a run is not followed any more rests on codes, never on a

@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/job"
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
@@ -125,7 +125,7 @@ type meter struct {
 	size int64
 	done int64
 	said int // percent, -1 for nothing
-	most progress.Percent[int]
+	most text.Percent[int]
 }
 
 // Read passes on.

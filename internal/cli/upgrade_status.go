@@ -248,7 +248,7 @@ func leftBehind(hosts []request.Behind) (out []string) {
 		if h.Halfway {
 			text = "left between %s and the new version by the commit of %s, not read since"
 		}
-		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), clock(h.At)))
+		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), wallClock(h.At)))
 	}
 	return out
 }
@@ -272,7 +272,7 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	}
 	if u.NoQuorum {
 		c = red
-		say(b, p, "store", red, fmt.Sprintf("it has no quorum: what follows was last known at %s", clock(u.AsOf)))
+		say(b, p, "store", red, fmt.Sprintf("it has no quorum: what follows was last known at %s", wallClock(u.AsOf)))
 	}
 	say(b, p, "cluster", c, text)
 	if u.Bundle != nil {
@@ -288,7 +288,7 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if u.Mode != "" {
 		text += ", " + clean(u.Mode)
 	}
-	say(b, p, "run", plain, text+", by "+or(j.User, "an unknown user")+" since "+clock(j.Began))
+	say(b, p, "run", plain, text+", by "+or(j.User, "an unknown user")+" since "+wallClock(j.Began))
 	text = ends.text
 	if why := j.Because(); why != "" {
 		text += ": " + clean(why)
@@ -423,7 +423,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		if shown++; shown > maxSaying {
 			return
 		}
-		head := clean(s.ID) + ", last output " + clock(s.Said)
+		head := clean(s.ID) + ", last output " + wallClock(s.Said)
 		if quiet := time.Since(s.Said).Truncate(time.Minute); quiet > 0 { // whole minutes: --watch writes what is new
 			head += fmt.Sprintf(", quiet for %d min", quiet/time.Minute)
 		}

@@ -17,9 +17,9 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
 // ZshaName is the name under which this program takes the source tool's commands.
@@ -256,7 +256,7 @@ func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
 type zshaProgress struct {
 	w        io.Writer
 	terminal bool
-	most     progress.Percent[int]
+	most     text.Percent[int]
 }
 
 func (z *zshaProgress) next(p api.Progress) error {

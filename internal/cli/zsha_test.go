@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // TestZshaHelp goes through all commands of the source tool: each has its own help, which fits a terminal, and

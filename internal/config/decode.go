@@ -5,7 +5,7 @@ import (
 	"path"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // settings is how configuration is read.

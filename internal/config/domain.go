@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/domainxml"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/domainxml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // DomainXML is the XML of a libvirt domain. In a file it may be the path of another

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // unsafeKey stands among the host names of Fencing and speaks for all hosts.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // jsonParser reads JSON with two liberties of the source tool's sample: line

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // Defaults of Node.

@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"holdfast/internal/domainxml"
+	"holdfast/internal/lib/domainxml"
 )
 
 // plainText says of a server, HOST:PORT, what an NBD disk without TLS means. That the hosts'

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // perNode is a value that may differ by host.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/network"
 )
 
 // PairConf is the Type of a cluster without a management VM: two of its hosts, one at a
@@ -237,7 +237,7 @@ func (cl *Cluster) taken() map[netip.Addr]bool {
 		}
 	}
 	for _, m := range cl.Pair.Group {
-		if v, err := vipaddr.Parse(m.VIP); err == nil {
+		if v, err := network.ParseVIP(m.VIP); err == nil {
 			out[v.Prefix.Addr()] = true
 		}
 	}
@@ -457,7 +457,7 @@ func (c *checker) programs(path string, m PairMember) {
 
 // virtual checks a virtual address.
 func (c *checker) virtual(path, text string, nodes hosts, seen map[netip.Addr]bool) {
-	v, err := vipaddr.Parse(text)
+	v, err := network.ParseVIP(text)
 	a := v.Prefix.Addr()
 	switch {
 	case err != nil:

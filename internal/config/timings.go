@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // Duration is a time span, in the file a string such as "6s" or "500ms".

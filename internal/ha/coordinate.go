@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 // backoff bounds the wait between starts that fail: 0.5 s doubled each time.

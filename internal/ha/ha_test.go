@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 var timings = cluster.Timings{

@@ -2,7 +2,7 @@ package ha
 
 import (
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 // A migration has one holder at a time: the source, until it has proved itself

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 func TestTakeoverExpelsTheLostHostInTheSameTransaction(t *testing.T) {

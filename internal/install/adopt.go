@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/domainxml"
+	"holdfast/internal/lib/domainxml"
 )
 
 // Adoption is a management VM that somebody else runs, which becomes the cluster's.

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/lib/text"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/text"
 )
 
 // Files of a set-up of a pair, on the node on which it was begun.

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 )
 
 // Validity of what an installation signs.

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/certificates"
 	"holdfast/internal/config"
+	"holdfast/internal/install/certificates"
 	"holdfast/internal/inventory"
 )
 

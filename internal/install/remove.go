@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Removed is what an uninstallation has done, by host.

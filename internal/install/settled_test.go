@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // fine is a host on which nothing is wrong, and whose agent tells what it has found out since it was started.

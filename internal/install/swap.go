@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // swap is a member of a cluster that runs giving way to another one. (docs/adr/0037)
@@ -65,7 +65,7 @@ func (r *run) exported(ctx context.Context, running []Host) (string, error) {
 		if _, err := r.look(ctx, r.targets); err != nil {
 			return "", nil
 		}
-		if time.Since(begun) > settles || !sleep.For(ctx, time.Second) {
+		if time.Since(begun) > settles || !clock.Sleep(ctx, time.Second) {
 			return "", errs
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // status is what an installation reads of the status of an agent.
@@ -68,7 +68,7 @@ func (r *run) wait(ctx context.Context, within time.Duration, missing func() str
 			return fmt.Errorf("after %s: %s", within, what)
 		}
 		r.Tell("", what)
-		if !sleep.For(ctx, lookEvery) {
+		if !clock.Sleep(ctx, lookEvery) {
 			return context.Cause(ctx)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 // Kind names what a job does. At most one job of a kind is there at a time.

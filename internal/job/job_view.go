@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 // View is a job with its steps as people are told of it.

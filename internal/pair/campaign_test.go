@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // calm ends all faults, and lets everything that can go on do so in turn. It

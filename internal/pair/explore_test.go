@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // successors are all states that can follow.

@@ -16,7 +16,7 @@ import (
 
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // counted is the body of a request that counts what is read of it.

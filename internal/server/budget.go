@@ -8,7 +8,7 @@ import (
 
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Most bytes of one message of a request, as it is sent and as it is when it is unpacked.

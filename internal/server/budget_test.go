@@ -15,10 +15,10 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestBudget: shares of one and of all, first come, first served, and nobody waits behind a caller whose own

@@ -8,8 +8,8 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/lib/fail"
 )
 
 // Certificates is what the server needs of those who renew certificates. Errors that

@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 )
 
@@ -74,7 +74,7 @@ const lookEvery = 100 * time.Millisecond
 func (g *gate) whileConnected(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, end := context.WithCancelCause(ctx)
 	go func() {
-		for sleep.For(ctx, lookEvery) {
+		for clock.Sleep(ctx, lookEvery) {
 			if !g.status().Connected {
 				end(errLost)
 			}

@@ -12,8 +12,8 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/lib/fail"
 )
 
 const (

@@ -11,8 +11,8 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
 // Migrate records the wish to move the guest and reports until it has moved or
@@ -176,7 +176,7 @@ type move struct {
 	ended  string // why it did not move
 	reason string // what the event log says of it
 	refuse bool   // the log says that it was refused
-	shown  progress.Percent[int]
+	shown  text.Percent[int]
 }
 
 // observe takes one status in.

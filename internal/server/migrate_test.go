@@ -8,9 +8,9 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // migrate runs a migration to its end and returns what was reported.

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/api"
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Pair is the two-node pair that this host belongs to. All methods may be called

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // peer is who calls, as the kernel or a verified certificate says.

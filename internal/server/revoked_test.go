@@ -9,10 +9,10 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/revoking"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/revoking"
+	"holdfast/testbed/try"
 )
 
 // TestAStreamEndsWhenTheFileRevokesIt: an agent's revocation list is a file. A stream that is open when another file takes

@@ -5,7 +5,7 @@ import (
 
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Hosts tells whether a name, of a certificate, is that of a host, and of one that runs

@@ -13,11 +13,11 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestRightsByCertificate: with the certificate of a host that runs guests only nobody

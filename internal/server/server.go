@@ -17,7 +17,7 @@ import (
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Cluster is what the server needs of the agent. All methods may be called

@@ -18,10 +18,10 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // testTime is what the fake's status shows.

@@ -8,7 +8,7 @@ import (
 	"net"
 	"time"
 
-	"holdfast/internal/admit"
+	"holdfast/internal/lib/admit"
 )
 
 // checkCertEvery is the time between two looks whether the certificates of open connections still count.

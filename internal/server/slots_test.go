@@ -7,11 +7,11 @@ import (
 	"net"
 	"testing"
 
-	"holdfast/internal/admit"
 	"holdfast/internal/api"
+	"holdfast/internal/lib/admit"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // from dials with a source address of the loopback interface.

@@ -12,9 +12,9 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func TestTLS(t *testing.T) {

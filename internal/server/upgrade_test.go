@@ -23,15 +23,15 @@ import (
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/try"
 )
 
 // both are what a host answers operators and other agents.

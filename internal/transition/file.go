@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/pattern"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/lib/text"
 )
 
 // Format is the only format of these files.
@@ -196,7 +196,7 @@ func (c *checker) fault(path, value, want string, fields ...string) {
 	}
 }
 
-var word = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+var word = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
 const wantWord = "want letters, digits, '.', '_' and '-', at most 63"
 
@@ -374,7 +374,7 @@ func (c *checker) network(n *Network) {
 	c.line("network.target.dbName", n.Target.DBName)
 }
 
-var leftOut = pattern.New(`^[a-z][a-z0-9_.:-]{0,99}$`)
+var leftOut = text.Pattern(`^[a-z][a-z0-9_.:-]{0,99}$`)
 
 // ours are the flags of `upgrade run` that its step gives itself, oursToo those of `transition features`.
 var (

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // Planner says which step of a plan comes next. It is a job.Planner: one step after the

@@ -3,8 +3,8 @@ package transition
 import (
 	"fmt"
 
-	"holdfast/internal/pattern"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/lib/text"
 )
 
 // MaxSites bounds the sites of a file.
@@ -52,7 +52,7 @@ func (c *checker) sites(f *SitesFile) {
 	}
 }
 
-var agentURL = pattern.New(`^https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
+var agentURL = text.Pattern(`^https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
 
 func (c *checker) site(at string, s *Site) {
 	if (s.Socket == "") == (len(s.Servers) == 0) {

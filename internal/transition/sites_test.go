@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 const twoSites = `format: 1

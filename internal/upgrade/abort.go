@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // How a step that restores order is tried in an abort, where no operator can

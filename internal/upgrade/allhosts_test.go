@@ -8,8 +8,8 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // casBundle is a package whose upgrade.sh changes all hosts.

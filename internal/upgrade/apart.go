@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
 )
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // apartCluster has three hosts with room for two guests each, and db1 and db2 on two of them.

@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // Kinds of steps, each with the type of its arguments.

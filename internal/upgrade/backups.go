@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // provider is what the planner must know of a provider of backups.

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // webFiles is an inventory's backups: one for module web.

@@ -6,9 +6,9 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // advance goes on with the first stage that is not over.

@@ -2,8 +2,8 @@ package upgrade
 
 import (
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
-	"holdfast/internal/reason"
 )
 
 // commitArgs says at a commit of p which hosts have the new version, and which have not: those

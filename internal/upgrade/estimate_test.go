@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // TestEstimatesLearnFromTheLastRun: reboots and programs take what they took, in the middle of all hosts, and

@@ -7,7 +7,7 @@ import (
 	"sort"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
 )
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // skips lets steps fail, and an operator skip them.

@@ -4,7 +4,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 // Members of Holdfast's own store are rebooted one after the other, however many

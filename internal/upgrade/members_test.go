@@ -10,9 +10,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // memberBundle reboots hosts.

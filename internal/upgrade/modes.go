@@ -5,10 +5,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
-	"holdfast/internal/upgrade/version"
 )
 
 // How many hosts are dealt with at once where guests do not notice.

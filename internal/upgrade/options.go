@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade/manifest"
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/inventory/manifest"
 )
 
 // Options say how an operator wants an upgrade to go.

@@ -5,10 +5,10 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
-	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // turns are the hosts in the order in which they leave service.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/path"
 )
 

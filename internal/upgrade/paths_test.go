@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/catalogue"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // TestThePlanKeepsToTheRulesOfPaths: a bundle that skips a version on the way is refused

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // Plan is an upgrade, a rollback or a commit as it will be carried out. It is

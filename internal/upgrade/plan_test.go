@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // act is an action of a bundle.

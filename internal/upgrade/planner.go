@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // Planner says what comes next in the run of a plan. It is a job.Planner.

@@ -15,8 +15,8 @@ import (
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/host/backup/qcow2"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // The planner and docs/inventory.md know the providers that there are, and the settings that they take.

@@ -6,10 +6,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // The services of the pair do not come back by themselves after a reboot, in no mode.

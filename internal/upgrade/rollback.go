@@ -6,11 +6,11 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // RollbackFacts are what a rollback must know beside the plan and its records.

@@ -10,9 +10,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // aborted is a rolling run of four hosts that was aborted on the third, with

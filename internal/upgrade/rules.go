@@ -7,10 +7,10 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/path"
-	"holdfast/internal/upgrade/version"
 )
 
 func (b *builder) find(f Finding) { b.plan.Findings = append(b.plan.Findings, f) }

@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // tidies makes the stage in which what runs have left on hosts goes. Hosts that may

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 func tidies(p *Plan) (out []string) {

@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // twins is a cluster of three hosts, two of which have a guest of one name.

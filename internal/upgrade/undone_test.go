@@ -8,8 +8,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // TestCommitLeavesOutWhoWasNeverUpgraded: the first run was aborted before h3's turn,

@@ -4,8 +4,8 @@ import (
 	"bytes"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // decision puts together what was decided.

@@ -4,9 +4,9 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
-	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // watched puts what is done on a host between the begin of a pin of its bridges and its end, and that between two

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // pinning are options with which the bridges of hosts are pinned.

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // world carries a plan out in virtual time, as the engine would, and looks

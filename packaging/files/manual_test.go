@@ -13,7 +13,7 @@ import (
 
 	"holdfast/docs"
 	"holdfast/internal/config"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // made are the manual pages of a small program, by their paths.

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/drbdnode"
+	"holdfast/testbed/try"
 )
 
 // guest is a host under QEMU without KVM. Its first process is systemd; a shell of root is

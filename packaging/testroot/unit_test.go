@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/config"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
 )
 
 // settings are those of the only host of three that is there. It runs the store alone.

@@ -101,8 +101,8 @@ func TestTheTreesOwnNamesAreKnown(t *testing.T) {
 	for name, want := range map[string]string{
 		"/var/tmp/holdfast-e2e-12345": "in e2e/",
 		"/tmp/hfx12345":               "TestExternalStore in e2e/",
-		"hf1-h1":                      "internal/testbed/lab/names.go",
-		"/var/tmp/holdfast-lab":       "internal/testbed/lab/options.go",
+		"hf1-h1":                      "testbed/lab/names.go",
+		"/var/tmp/holdfast-lab":       "testbed/lab/options.go",
 		"docker0":                     "",
 		"/tmp/tmp.Yx12":               "",
 		"/var/lib/dpkg/info/x.list":   "",

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // process is one that runs. Threads of the kernel, and what has ended and was not
@@ -27,7 +27,7 @@ func (p process) key() string { return fmt.Sprint(p.PID, " ", p.Start) }
 
 // processes lists those of /proc.
 func processes(mark string) ([]process, error) {
-	pids, err := procfs.Here.PIDs()
+	pids, err := proc.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +46,8 @@ func processes(mark string) ([]process, error) {
 
 // readProcess reads one; false: it has gone, or is none.
 func readProcess(pid int, mark string) (p process, ok bool) {
-	st, err := procfs.Here.Read(pid)
-	args, aerr := procfs.Here.Args(pid)
+	st, err := proc.Here.Read(pid)
+	args, aerr := proc.Here.Args(pid)
 	if err != nil || aerr != nil || len(args) == 0 || st.Dead() {
 		return p, false
 	}
@@ -58,7 +58,7 @@ func readProcess(pid int, mark string) (p process, ok bool) {
 	p.Exe, _ = os.Readlink(filepath.Join(dir, "exe"))
 	p.Exe = strings.TrimSuffix(p.Exe, " (deleted)")
 	p.Dir, _ = os.Readlink(filepath.Join(dir, "cwd"))
-	if env, err := procfs.Here.Env(pid); err == nil && mark != "" {
+	if env, err := proc.Here.Env(pid); err == nil && mark != "" {
 		p.Marked = slices.Contains(env, markVar+"="+mark)
 	}
 	return p, true

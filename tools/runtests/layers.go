@@ -36,7 +36,7 @@ type layer struct {
 
 // races are the packages whose tests run under the race detector in each run, as goroutines meet there all the time. All
 // others do in a drill.
-var races = []string{"ha/loop", "job/engine", "host/heartbeat", "server", "admit", "agent", "store/storetest"}
+var races = []string{"ha/loop", "job/engine", "host/heartbeat", "server", "lib/admit", "agent", "store/storetest"}
 
 // race is what go test gets for the race detector. -cpu=1: with more, two threads use one context of it for the timers of a
 // bubble (testing/synctest), and the program ends by a signal, 3 of 40 runs of a test with Go 1.26; a race is found by the

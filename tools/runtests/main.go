@@ -7,7 +7,7 @@
 //	runtests report                            the page docs/drills.md, from the ledger
 //
 // It is started in the root of the tree. What a test needs and whether it is a drill, the test says
-// itself (internal/testbed/need); nothing of that stands here.
+// itself (testbed/need); nothing of that stands here.
 //
 // The last line of fast, test and drills is "N passed, N failed, N skipped"; the exit code is 1 when something
 // failed or nothing ran, 2 for a wrong call, 130 when it was interrupted.

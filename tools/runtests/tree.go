@@ -67,7 +67,7 @@ func packages(ctx context.Context) ([]*pkg, error) {
 }
 
 // needPackage is the package by which tests say what they need.
-const needPackage = "holdfast/internal/testbed/need"
+const needPackage = "holdfast/testbed/need"
 
 // look finds in a file what it says of tests.
 func (p *pkg) look(file string) error {

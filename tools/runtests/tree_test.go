@@ -14,7 +14,7 @@ func tree(t *testing.T, files map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
 	files["go.mod"] = "module holdfast\n\ngo 1.24\n"
-	files["internal/testbed/need/need.go"] = "package need\n\nfunc Real(x any) {}\n\nfunc Drill(x any, proves string) {}\n"
+	files["testbed/need/need.go"] = "package need\n\nfunc Real(x any) {}\n\nfunc Drill(x any, proves string) {}\n"
 	for name, text := range files {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -27,7 +27,7 @@ func tree(t *testing.T, files map[string]string) {
 	t.Chdir(dir)
 }
 
-const head = "\n\nimport (\n\t\"testing\"\n\n\t\"holdfast/internal/testbed/need\"\n)\n\n"
+const head = "\n\nimport (\n\t\"testing\"\n\n\t\"holdfast/testbed/need\"\n)\n\n"
 
 func small() map[string]string {
 	return map[string]string{
@@ -37,9 +37,9 @@ func small() map[string]string {
 		"internal/port/port_test.go": "package port_test" + head + "func TestUnit(t *testing.T) {}\n\nfunc TestPort(t *testing.T) { need.Real(t) }\n\n" +
 			"func TestLong(t *testing.T) {\n\tt.Parallel()\n\tneed.Drill(t, \"P1: it \\\"lasts\\\"\")\n}\n\nfunc FuzzPort(f *testing.F) {}\n",
 		// A helper that asks for real components makes those tests real that import it, also by way of another one.
-		"internal/testbed/rig/rig.go":          "package rig\n\nimport \"holdfast/internal/testbed/need\"\n\nfunc Start() { need.Real(nil) }\n",
-		"internal/testbed/rigs/rigs.go":        "package rigs\n\nimport _ \"holdfast/internal/testbed/rig\"\n",
-		"internal/user/user_test.go":           "package user\n\nimport (\n\t\"testing\"\n\n\t_ \"holdfast/internal/testbed/rigs\"\n)\n\nfunc TestX(t *testing.T) {}\n",
+		"testbed/rig/rig.go":                   "package rig\n\nimport \"holdfast/testbed/need\"\n\nfunc Start() { need.Real(nil) }\n",
+		"testbed/rigs/rigs.go":                 "package rigs\n\nimport _ \"holdfast/testbed/rig\"\n",
+		"internal/user/user_test.go":           "package user\n\nimport (\n\t\"testing\"\n\n\t_ \"holdfast/testbed/rigs\"\n)\n\nfunc TestX(t *testing.T) {}\n",
 		"internal/onlydrill/onlydrill_test.go": "package onlydrill" + head + "func TestLong(t *testing.T) {\n\tneed.Drill(t, `P3: many times`)\n}\n",
 		"internal/none/none.go":                "package none\n",
 		"e2e/e2e_test.go":                      "package e2e" + head + "func TestHosts(t *testing.T) {\n\tneed.Drill(t, \"P2: hosts\")\n}\n",
@@ -76,7 +76,7 @@ func TestATreeIsRead(t *testing.T) {
 		real = append(real, p)
 	}
 	slices.Sort(real)
-	if got := strings.Join(real, " "); got != "holdfast/internal/port holdfast/internal/testbed/rig holdfast/internal/user" {
+	if got := strings.Join(real, " "); got != "holdfast/internal/port holdfast/internal/user holdfast/testbed/rig" {
 		t.Errorf("on real components: %s", got)
 	}
 }

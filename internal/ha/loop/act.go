@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/ha"
 	"holdfast/internal/ha/records"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/store"
 )
 
@@ -223,7 +223,7 @@ func (a *Agent) migrate(act ha.Migrate) call {
 // tellProgress writes the percentage of the migration when it has changed.
 func (a *Agent) tellProgress(ctx context.Context) {
 	last := 0
-	var shown progress.Percent[int]
+	var shown text.Percent[int]
 	a.writeProgress(ctx, 0)
 	every(ctx, progressEvery, func() {
 		a.look()

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -41,7 +41,7 @@ func (a *Agent) tellBooted(ctx context.Context, b booted) error {
 				return nil
 			}
 		}
-		if !sleep.For(ctx, requestAgain) {
+		if !clock.Sleep(ctx, requestAgain) {
 			return fmt.Errorf("tell with which configuration the guest is started: %w", errors.Join(err, context.Cause(ctx)))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -56,7 +56,7 @@ func (a *Agent) care(ctx context.Context) {
 		case <-t.C:
 		}
 		a.careOnce(ctx, due)
-		sleep.For(ctx, careAgain) // a store that is away is not asked all the time
+		clock.Sleep(ctx, careAgain) // a store that is away is not asked all the time
 	}
 }
 

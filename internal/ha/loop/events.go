@@ -11,8 +11,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/store"
-	"holdfast/internal/text"
 )
 
 // Events returns at most limit events after a revision of the store, oldest

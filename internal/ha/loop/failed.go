@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/reason"
+	"holdfast/internal/cluster/reason"
 )
 
 // failed are the starts that have failed on this host since something changed on it: it is not fit

@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/ha"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Fencer is the port to fence devices.
@@ -79,7 +79,7 @@ func (a *Agent) checkDevices(ctx context.Context) {
 				a.describe()
 			})
 		}
-		if !sleep.For(ctx, again) {
+		if !clock.Sleep(ctx, again) {
 			return
 		}
 	}

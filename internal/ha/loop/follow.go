@@ -9,7 +9,7 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -30,7 +30,7 @@ func (a *Agent) poll(ctx context.Context) {
 		if err := a.readAll(ctx); err != nil {
 			a.post(ctx, func() { a.setStoreErr(err) })
 		}
-		sleep.For(ctx, pollEvery)
+		clock.Sleep(ctx, pollEvery)
 	}
 }
 
@@ -53,7 +53,7 @@ func (a *Agent) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := a.followOnce(ctx)
 		a.post(ctx, func() { a.setStoreErr(err) })
-		sleep.For(ctx, followAgain)
+		clock.Sleep(ctx, followAgain)
 	}
 }
 

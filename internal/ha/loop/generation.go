@@ -14,9 +14,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/store"
 )
 
@@ -213,7 +213,7 @@ func Plant(ctx context.Context, st store.Store, cfg config.Cluster, run bool) er
 		if err == nil {
 			return nil
 		}
-		if !sleep.For(ctx, followAgain) {
+		if !clock.Sleep(ctx, followAgain) {
 			return nil
 		}
 	}

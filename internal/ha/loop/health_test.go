@@ -9,7 +9,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/storage"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // prober probes the shared storage of a host of the world.
@@ -26,7 +26,7 @@ func (h *host) touch(ctx context.Context) error {
 		if !hung {
 			return nil
 		}
-		if !sleep.For(ctx, 10*time.Millisecond) {
+		if !clock.Sleep(ctx, 10*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/inventory/report"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 )
@@ -235,7 +235,7 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 		o := call.do(jctx)
 		cancel()
 		if d := ha.Rest(act, o); d > 0 {
-			sleep.For(ctx, d)
+			clock.Sleep(ctx, d)
 		}
 		// The outcome must reach the loop even when the agent is about to end.
 		a.post(context.WithoutCancel(ctx), func() { a.finished(act, o) })

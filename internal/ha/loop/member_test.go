@@ -7,8 +7,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/fail"
 )
 
 // leaver is a host without the guest, and another one that has it not either, or has.

@@ -12,9 +12,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 )
 
@@ -134,7 +134,7 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 		if err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
 			return out, err
 		}
-		if !sleep.For(ctx, requestAgain) {
+		if !clock.Sleep(ctx, requestAgain) {
 			return out, cmp.Or(err, fmt.Errorf("%w: other requests came in between", store.ErrRetry))
 		}
 	}

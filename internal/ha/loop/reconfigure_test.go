@@ -12,8 +12,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -137,7 +137,7 @@ func (a *Agent) Request(ctx context.Context, user, key string, change func(*clus
 		if done || err != nil && !errors.Is(err, store.ErrRetry) && !errors.Is(err, store.ErrUnknown) {
 			return err
 		}
-		if !sleep.For(ctx, requestAgain) {
+		if !clock.Sleep(ctx, requestAgain) {
 			if err == nil {
 				err = fmt.Errorf("%w: other requests came in between", store.ErrRetry)
 			}

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/host/watchdog"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store/storetest"
 )
 
@@ -213,7 +213,7 @@ func (h *host) set(g cluster.Guest) {
 // which was at the limit.
 func (h *host) device(ctx context.Context) {
 	for {
-		if !sleep.For(ctx, 10*time.Millisecond) {
+		if !clock.Sleep(ctx, 10*time.Millisecond) {
 			return
 		}
 		h.w.mu.Lock()

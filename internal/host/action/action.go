@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // Step is one attempt of an action.

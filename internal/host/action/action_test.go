@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 func TestRunGetsItsArgumentsAndEnvironment(t *testing.T) {

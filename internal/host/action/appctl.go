@@ -13,11 +13,11 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/dbengine"
-	"holdfast/internal/durable"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/text"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/database"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/text"
 )
 
 // Verbs of action/appctl.sh that mean more here than what the script says.
@@ -79,7 +79,7 @@ func (a *appctlStep) call(ctx context.Context, dir string, call []string) (progr
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	script := filepath.Join(dir, dbengine.Script)
+	script := filepath.Join(dir, database.Script)
 	if _, err := os.Stat(script); err != nil {
 		return failed(err.Error()), nil
 	}
@@ -159,11 +159,11 @@ func (a *appctlStep) readBack(ctx context.Context) string {
 
 // installed says that another version than that is installed, "" when it is that one.
 func (a *appctlStep) installed(want string) string {
-	switch have, err := dbengine.Version(a.what.Home); {
+	switch have, err := database.Version(a.what.Home); {
 	case err != nil:
 		return err.Error()
 	case have != want:
-		return fmt.Sprintf("it said that it was a success, but %s/%s says %q, want %q", a.what.Home, dbengine.Versions, have, want)
+		return fmt.Sprintf("it said that it was a success, but %s/%s says %q, want %q", a.what.Home, database.Versions, have, want)
 	}
 	return ""
 }

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	"holdfast/internal/dbengine"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/database"
 )
 
 // What the scripts ask for in an offline upgrade, on node 0 alone: check_point, then upgrade, which makes
@@ -25,7 +25,7 @@ func unanswered(home string, mode manifest.Mode, credentials string, snapshotsDo
 	if mode != manifest.Offline {
 		return "" // the choice of the backup has the answers
 	}
-	e, err := dbengine.Read(home)
+	e, err := database.Read(home)
 	if err != nil || e.Node != 0 {
 		return "" // the plan has said so, and the script will
 	}

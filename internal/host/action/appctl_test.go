@@ -8,8 +8,8 @@ import (
 
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/try"
 )
 
 // appctlRig has a package and an engine of version 24.12.B010. Their scripts do what the

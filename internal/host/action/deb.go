@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // dpkg is the package manager of Debian and its kin.

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/testbed/earlier"
+	"holdfast/testbed/earlier"
 )
 
 // TestPackagesOfAnEarlierVersionAreKnown: what was installed before an upgrade that began

@@ -15,7 +15,7 @@ import (
 	"strings"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // imageStep loads a container image. To load one again changes nothing.

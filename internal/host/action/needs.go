@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // Unmet says why the preCheck of a module would refuse this host, as far as that is known without the

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 
 	"golang.org/x/sys/unix"
 )

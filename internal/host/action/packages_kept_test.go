@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/need"
 )
 
 // tree tells all that the rig's host has below a directory: modes, owners, links, contents.

@@ -14,8 +14,8 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/durable"
 )
 
 func (p *packageStep) recordFile(files []string) string {

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/need"
 )
 
 // dpkg runs dpkg as an operator of the rig's host does. It may fail.

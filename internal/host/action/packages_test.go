@@ -17,8 +17,8 @@ import (
 
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/need"
 )
 
 // newDebian makes a package database of its own below the rig's directory; the

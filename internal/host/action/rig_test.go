@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/try"
 )
 
 // The test binary plays the helper too, and one who has a lock.

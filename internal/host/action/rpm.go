@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // rpm is the package manager of Red Hat and its kin. It waits for its lock by

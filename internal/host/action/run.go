@@ -13,9 +13,9 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/foreign"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/proc"
 )
 
 func (t *Tools) path() string { return cmp.Or(t.Path, program.UsualPath) }
@@ -120,7 +120,7 @@ func (h *Host) ask(ctx context.Context, within time.Duration, stdin io.Reader, a
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var stdout, stderr limited
-	cmd := foreign.Command(ctx, path, argv[1:]...)
+	cmd := proc.Foreign(ctx, path, argv[1:]...)
 	cmd.Env = []string{"PATH=" + h.Tools.path(), "LANG=C.UTF-8", "LC_ALL=C.UTF-8"}
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", stdin, &stdout, &stderr, time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

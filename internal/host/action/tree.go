@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/host/action/filetree"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // treeStep swaps a directory of the host for one of the bundle. In the phase rollback the

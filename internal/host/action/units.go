@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // unitStep stops, starts or restarts units of systemd.

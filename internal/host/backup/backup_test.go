@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/try"
 )
 
 func TestRun(t *testing.T) {
@@ -102,7 +102,7 @@ func readPid(t *testing.T, file string) int {
 // gone waits until a process has ended; a zombie that nobody reaps has.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	try.Until(t, fmt.Sprintf("the end of process %d", pid), func() bool { p, err := procfs.Here.Read(pid); return err != nil || p.Dead() })
+	try.Until(t, fmt.Sprintf("the end of process %d", pid), func() bool { p, err := proc.Here.Read(pid); return err != nil || p.Dead() })
 }
 
 // TestAgentIsKilled kills a process that runs programs. One of them ends with it;

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/foreign"
+	"holdfast/internal/lib/proc"
 )
 
 const (
@@ -59,7 +59,7 @@ func Run(ctx context.Context, c Command) ([]byte, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		return nil, fmt.Errorf("run %s: no deadline is given", name)
 	}
-	cmd := foreign.Command(ctx, c.Path, c.Args...)
+	cmd := proc.Foreign(ctx, c.Path, c.Args...)
 	said, out := &tail{limit: maxStderr}, &head{limit: maxOutput}
 	cmd.Env, cmd.Stdin, cmd.Stderr, cmd.Stdout = environment(c.Env), c.Stdin, said, out
 	if c.Stdout != nil {

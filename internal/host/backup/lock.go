@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // lockAgain is the time between two attempts to get a lock.
@@ -30,7 +30,7 @@ func Acquire(ctx context.Context, q Request) (*Lock, error) {
 		if l != nil {
 			return l, nil
 		}
-		if !sleep.For(ctx, lockAgain) {
+		if !clock.Sleep(ctx, lockAgain) {
 			return nil, fmt.Errorf("backup %s: a process that was begun earlier still works on it: %w", q.ID, context.Cause(ctx))
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 )
 
 // Provider backs up one kind of thing. Every method needs a context with a
@@ -61,7 +61,7 @@ type Request struct {
 }
 
 // idForm is the form of Request.ID: it becomes part of file and snapshot names.
-var idForm = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$`)
+var idForm = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$`)
 
 // Prepare checks the request, reads its options into the value that options points
 // to, has them checked, and makes the request's directory.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // maxReceipt bounds a receipt, bytes: it is kept in the journal too.

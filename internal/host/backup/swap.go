@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Place is a path whose content is replaced as a whole, a file or a directory.

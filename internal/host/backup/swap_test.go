@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 var errKilled = errors.New("killed here")

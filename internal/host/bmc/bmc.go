@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // What an operation on a device fails with. Each error of Off, On and Check
@@ -210,7 +210,7 @@ func readBack(ctx context.Context, s session, on bool, refused error) error {
 			last = err // not the context's end when there is better to say
 		}
 		final := refused != nil && !errors.Is(refused, ErrUnreachable) && look == looks
-		if final || !sleep.For(ctx, wait) {
+		if final || !clock.Sleep(ctx, wait) {
 			err = notReached(on, asked, last)
 			if refused != nil {
 				err = fmt.Errorf("%w (then: %v)", refused, err)

@@ -5,7 +5,7 @@ import (
 	"io"
 	"net/http"
 
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/command/chassis"
 	"github.com/bougou/go-ipmi/pkg/types"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 const (
@@ -54,7 +54,7 @@ func (o opener) open(ctx context.Context, password string) (session, error) {
 		if errors.Is(err, errSuite) && o.d.suite.Swap(0) != 0 {
 			again = true // it is another device now, or has other firmware
 		}
-		if !again || errors.Is(err, errClosed) || !sleep.For(ctx, busyPause) {
+		if !again || errors.Is(err, errClosed) || !clock.Sleep(ctx, busyPause) {
 			break
 		}
 		wait *= 2
@@ -236,7 +236,7 @@ func (s *ipmiSession) ask(ctx context.Context, f func(context.Context) error) (e
 		case cc == types.CodeNodeBusy || cc == types.CodeProcessTimeout || cc == types.CodeOutOfSpace ||
 			cc == types.CodeCannotProvideResponseBMCInitialize:
 			err = fmt.Errorf("%w: busy: %w", ErrRefused, err)
-			if !sleep.For(ctx, busyPause) {
+			if !clock.Sleep(ctx, busyPause) {
 				return err
 			}
 		default:

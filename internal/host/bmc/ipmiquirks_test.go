@@ -11,7 +11,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/types"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // ipmiQuirk is one of IPMI devices. code says what an order is answered with instead of 0;

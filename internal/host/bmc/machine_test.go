@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // Of the device of every rig.

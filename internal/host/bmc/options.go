@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/secretfile"
+	"holdfast/internal/lib/durable"
 )
 
 const (
@@ -115,7 +115,7 @@ func hostPort(s, port string) (string, error) {
 
 // readPassword reads it from a file that nobody else may read.
 func readPassword(path string) (string, error) {
-	password, err := secretfile.Read(path)
+	password, err := durable.ReadSecret(path)
 	if err != nil {
 		return "", fmt.Errorf("read the password file: %w (%w)", err, ErrRefused)
 	}

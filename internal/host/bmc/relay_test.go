@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // relay stands between a client and an IPMI device and does to the answers what

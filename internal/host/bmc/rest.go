@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // What Redfish calls the states, orders and places that are used here.

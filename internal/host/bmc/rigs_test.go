@@ -20,7 +20,7 @@ import (
 	"github.com/bougou/go-ipmi/pkg/transport/udp"
 	"github.com/bougou/go-ipmi/pkg/types"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // rig is a device with its machine.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func keyring(t *testing.T, name, text string, mode os.FileMode) string {

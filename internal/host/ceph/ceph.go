@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/secretfile"
-	"holdfast/internal/sleep"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/text"
 )
 
 // Times.
@@ -252,7 +252,7 @@ func (c *Client) lookOnce(ctx context.Context) error {
 
 // Key reads the user's key from its keyring.
 func (c *Client) Key() ([]byte, error) {
-	ring, err := secretfile.Read(c.RBD.Keyring)
+	ring, err := durable.ReadSecret(c.RBD.Keyring)
 	if err != nil {
 		return nil, fmt.Errorf("keyring of the Ceph user %s: %w", c.RBD.User, err)
 	}
@@ -320,7 +320,7 @@ func (c *Client) Evict(ctx context.Context) (gone []string, err error) {
 		if err = c.isShut(ctx, all); err == nil {
 			return gone, nil
 		}
-		if !sleep.For(ctx, readAgain) {
+		if !clock.Sleep(ctx, readAgain) {
 			return gone, errors.Join(err, ctx.Err())
 		}
 	}

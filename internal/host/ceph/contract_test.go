@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // world is a cluster with two hosts, 1 and 2, that can have its image open.

@@ -11,10 +11,10 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/cephnode"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/cephnode"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/try"
 )
 
 func TestContractOfARealCluster(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // compare reads the parameter names of two configuration files.

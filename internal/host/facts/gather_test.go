@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/try"
 )
 
 // host is a made-up host: files below root, commands in root/bin.
@@ -194,7 +194,7 @@ func alive(pid string) bool {
 	if err != nil {
 		return false
 	}
-	p, err := procfs.Here.Read(n)
+	p, err := proc.Here.Read(n)
 	return err == nil && !p.Dead()
 }
 

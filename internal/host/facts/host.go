@@ -14,10 +14,10 @@ import (
 	"time"
 	"unicode"
 
-	"holdfast/internal/dbengine"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/pattern"
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/lib/database"
+	"holdfast/internal/lib/text"
 
 	"golang.org/x/sys/unix"
 )
@@ -117,7 +117,7 @@ func space(dir string) (fact.Space, error) {
 	}
 }
 
-var pythonModule = pattern.New(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+var pythonModule = text.Pattern(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 
 // python imports each module in a process of its own: one that ends the process
 // says nothing of the others.
@@ -160,7 +160,7 @@ func installed(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the installed version: %w", err)
 	}
-	if v := dbengine.VersionIn(b); v != "" {
+	if v := database.VersionIn(b); v != "" {
 		return v, nil
 	}
 	for _, word := range strings.FieldsFunc(string(b), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {

@@ -3,7 +3,7 @@ package facts
 import (
 	"fmt"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // AvailableMiB is how much memory of this host programs can have without swapping, by the kernel's estimate
@@ -11,7 +11,7 @@ import (
 func AvailableMiB() (int, error) { return availableMiB("/proc/meminfo") }
 
 func availableMiB(file string) (int, error) {
-	kib, found, err := procfs.KiB(file, "MemAvailable")
+	kib, found, err := proc.KiB(file, "MemAvailable")
 	if err == nil && !found {
 		err = fmt.Errorf("%s: no MemAvailable", file)
 	}

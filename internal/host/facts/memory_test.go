@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func TestAvailableMiB(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // A host of any kind is read without a crash, and what it is for certain is known.

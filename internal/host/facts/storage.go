@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 
 	"github.com/moby/sys/mountinfo"
 )
@@ -71,7 +71,7 @@ func (g *Gatherer) iscsi(ctx context.Context) ([]fact.Session, error) {
 	return parseSessions(string(o.out))
 }
 
-var sessionLine = pattern.New(`^[a-z0-9_]+: \[(\d{1,9})\] (\S+) (\S+)`)
+var sessionLine = text.Pattern(`^[a-z0-9_]+: \[(\d{1,9})\] (\S+) (\S+)`)
 
 // parseSessions reads what `iscsiadm -m session` says:
 //
@@ -139,8 +139,8 @@ func (g *Gatherer) maps(ctx context.Context) ([]fact.Map, error) {
 }
 
 var (
-	mapLine  = pattern.New(`^(?:[a-z]+: )?(\S+?)(?: \(([^)\s]+)\))? (?:(dm-\d+)|undef)(?:\s|$)`)
-	pathLine = pattern.New(`^[|` + "`" + `\\ +_-]*(?:\d+:\d+:\d+:\d+|#:#:#:#) +(\S+) +(?:\d+:\d+|-|#:#|\[[^\]]*\]) *(.*)$`)
+	mapLine  = text.Pattern(`^(?:[a-z]+: )?(\S+?)(?: \(([^)\s]+)\))? (?:(dm-\d+)|undef)(?:\s|$)`)
+	pathLine = text.Pattern(`^[|` + "`" + `\\ +_-]*(?:\d+:\d+:\d+:\d+|#:#:#:#) +(\S+) +(?:\d+:\d+|-|#:#|\[[^\]]*\]) *(.*)$`)
 )
 
 // parseMaps reads what `multipath -ll` says, in the forms of old and new releases.
@@ -185,8 +185,8 @@ func pathOf(device, state string) fact.Path {
 }
 
 var (
-	scsiDisk  = pattern.New(`^/dev/sd[a-z]+[0-9]*$`)
-	partition = pattern.New(`(-part|p)?[0-9]+$`)
+	scsiDisk  = text.Pattern(`^/dev/sd[a-z]+[0-9]*$`)
+	partition = text.Pattern(`(-part|p)?[0-9]+$`)
 )
 
 // mounts lists mounted cluster file systems. When the multipath devices are not

@@ -25,7 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/tool"
+	"holdfast/internal/lib/proc"
 )
 
 // FileName of the rules that this host keeps, beside the agent's settings.
@@ -84,9 +84,9 @@ type Firewall struct {
 func New(addr string) Firewall { return Firewall{Run: command, Addr: addr, Proc: "/proc"} }
 
 func command(ctx context.Context, input, name string, args ...string) (string, error) {
-	out, said, err := tool.Run(ctx, commandWithin, input, name, args...)
+	out, said, err := proc.Run(ctx, commandWithin, input, name, args...)
 	if err != nil {
-		return out, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), tool.Told(err, said))
+		return out, fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), proc.Told(err, said))
 	}
 	return out, nil
 }

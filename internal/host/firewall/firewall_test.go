@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // rulesFrom are those that tests open.

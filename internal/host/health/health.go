@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
+	"holdfast/internal/lib/clock"
 )
 
 // Kind is how the service is asked.

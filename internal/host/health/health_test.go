@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // server is a service on loopback.

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/try"
 )
 
 func TestSevenHearOneAnother(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
+	"holdfast/internal/lib/clock"
 )
 
 // solo is a member with peers whose heartbeats all come back to itself.

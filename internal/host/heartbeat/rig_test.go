@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/try"
 )
 
 // unhurried makes a stall as rare as it is in use: tests that wait for a silence

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestASilentPathIsTold: what comes over either path is a word; each path is silent for

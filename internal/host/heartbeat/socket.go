@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/netpath"
+	"holdfast/internal/lib/network"
 )
 
 const (
@@ -42,18 +42,18 @@ func listen(address string, log *slog.Logger, free bool) (*net.UDPConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for heartbeats on %q: want IP:PORT: %w", address, err)
 	}
-	network := "udp6"
+	udp := "udp6"
 	if a.Addr().Unmap().Is4() {
-		network = "udp4"
+		udp = "udp4"
 	}
-	lc := net.ListenConfig{Control: func(network, address string, raw syscall.RawConn) error {
+	lc := net.ListenConfig{Control: func(udp, address string, raw syscall.RawConn) error {
 		if free {
-			if err := netpath.FreeBind(network, address, raw); err != nil {
+			if err := network.FreeBind(udp, address, raw); err != nil {
 				return err
 			}
 		}
 		var refused error
-		if err := raw.Control(func(fd uintptr) { refused = tune(int(fd), network) }); err != nil {
+		if err := raw.Control(func(fd uintptr) { refused = tune(int(fd), udp) }); err != nil {
 			return fmt.Errorf("reach the socket: %w", err)
 		}
 		if refused != nil {
@@ -62,7 +62,7 @@ func listen(address string, log *slog.Logger, free bool) (*net.UDPConn, error) {
 		return nil
 	}}
 	// No name is looked up and no peer is asked, so the call needs no deadline.
-	conn, err := lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String())
+	conn, err := lc.ListenPacket(context.Background(), udp, netip.AddrPortFrom(a.Addr().Unmap(), a.Port()).String())
 	if err != nil {
 		return nil, fmt.Errorf("listen for heartbeats: %w", err)
 	}

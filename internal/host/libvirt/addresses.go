@@ -15,8 +15,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/text"
 )
 
 // Times of the agent in the guest.
@@ -189,7 +189,7 @@ func inGuest(ctx context.Context, ask asker, script string) error {
 			said, _ := base64.StdEncoding.DecodeString(s.Err) // what can be read of it
 			return fmt.Errorf("the commands in the guest ended with %d: %s", s.Code, text.Line(string(said), 200))
 		}
-		if !sleep.For(ctx, agentPoll) {
+		if !clock.Sleep(ctx, agentPoll) {
 			return errors.Join(errors.New("the commands in the guest have not ended"), context.Cause(ctx))
 		}
 	}

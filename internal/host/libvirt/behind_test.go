@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestBehind: what lies behind images that qemu-img makes is found, and missed when it is gone.

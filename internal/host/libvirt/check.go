@@ -14,8 +14,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/domainxml"
+	"holdfast/internal/lib/text"
 )
 
 // Check tells whether the guest could be started here: libvirtd answers and has no other guest of its

@@ -12,7 +12,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // Options of a Driver.
@@ -79,7 +79,7 @@ type Driver struct {
 	mu    sync.Mutex
 	known *seen // the guest's process as last observed
 	ended bool
-	waits map[*procfs.Handle]struct{} // pidfds that goroutines wait on
+	waits map[*proc.Handle]struct{} // pidfds that goroutines wait on
 	// movedOut: libvirtd has told that a migration took all of the last process
 	// away. It is cleared when another process is seen, and when a migration begins.
 	movedOut bool
@@ -113,12 +113,12 @@ func New(opt Options) (*Driver, error) {
 	d := &Driver{
 		opt:   opt,
 		dom:   golibvirt.Domain{Name: opt.Name, UUID: uuid, ID: -1},
-		procs: procTable{dir: procfs.Table(opt.ProcDir), uuid: opt.UUID, name: opt.Name, gate: newGate()},
+		procs: procTable{dir: proc.Table(opt.ProcDir), uuid: opt.UUID, name: opt.Name, gate: newGate()},
 		files: newGate(),
 		log:   opt.Log,
 		wake:  make(chan struct{}, 1),
 		link:  newLink(opt.Socket),
-		waits: map[*procfs.Handle]struct{}{},
+		waits: map[*proc.Handle]struct{}{},
 	}
 	if d.secure, err = newSecure(opt.MigrateTLS, opt.ConfDir, opt.PKIDir); err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 		}
 		return g, fmt.Errorf("process %d of the guest is there, its state is not known: %w", s.PID, err)
 	}
-	d.remember(s.proc, v)
+	d.remember(s.process, v)
 	if open && !s.incoming && d.flying.Load() == 0 {
 		// This is what the open start has become: nobody else could start it meanwhile.
 		if err := d.start.clear(); err != nil {
@@ -202,7 +202,7 @@ func (d *Driver) Observe(ctx context.Context) (cluster.Guest, error) {
 		}
 	}
 	g.State, g.Migrating, g.Percent, g.Panicked, g.IOError = v.state, v.job.out, v.job.percent, v.panicked, v.ioError
-	g.LockedOut = g.IOError && d.lockedOut(s.proc)
+	g.LockedOut = g.IOError && d.lockedOut(s.process)
 	return g, nil
 }
 
@@ -213,7 +213,7 @@ func (d *Driver) process(ctx context.Context) (*seen, error) {
 	known := d.known
 	d.mu.Unlock()
 	if known != nil {
-		alive, err := d.procs.alive(known.proc)
+		alive, err := d.procs.alive(known.process)
 		if err != nil {
 			return nil, err
 		}
@@ -241,7 +241,7 @@ func (d *Driver) process(ctx context.Context) (*seen, error) {
 func (d *Driver) setKnown(s *seen) *seen {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s != nil && d.known != nil && d.known.proc == s.proc {
+	if s != nil && d.known != nil && d.known.process == s.process {
 		return d.known // found by two callers at once
 	}
 	d.known = s
@@ -249,7 +249,7 @@ func (d *Driver) setKnown(s *seen) *seen {
 		d.movedOut, d.asked = false, false
 	}
 	if s != nil && !d.ended {
-		p := s.proc
+		p := s.process
 		d.wg.Go(func() { d.awaitEnd(p) })
 	}
 	return s
@@ -267,10 +267,10 @@ func (d *Driver) own(f func()) bool {
 	return true
 }
 
-func (d *Driver) remember(p proc, v view) {
+func (d *Driver) remember(p process, v view) {
 	d.mu.Lock()
 	known := d.known
-	if known == nil || known.proc != p {
+	if known == nil || known.process != p {
 		d.mu.Unlock()
 		return
 	}

@@ -12,8 +12,8 @@ import (
 
 	"fmt"
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 func TestStartObserveKill(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 func TestReachableAddresses(t *testing.T) {

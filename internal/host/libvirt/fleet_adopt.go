@@ -8,7 +8,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // Definition returns a guest's definition as it begins at its next start, with the
@@ -72,7 +72,7 @@ func (f *Fleet) undefine(ctx context.Context, uuid string, flags golibvirt.Domai
 // Processes returns the QEMU processes of a guest, by the process table: what counts
 // when libvirtd says that it is off.
 func (f *Fleet) Processes(ctx context.Context, uuid, name string) (pids []int, err error) {
-	t := procTable{dir: procfs.Table(f.opt.ProcDir), uuid: strings.ToLower(uuid), name: name, gate: newGate()}
+	t := procTable{dir: proc.Table(f.opt.ProcDir), uuid: strings.ToLower(uuid), name: name, gate: newGate()}
 	found, err := t.guests(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look for the processes of %s: %w", name, err)

@@ -4,7 +4,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestFleetListsWhatArrives: a guest that comes is told from one that leaves, and

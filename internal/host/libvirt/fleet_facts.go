@@ -161,7 +161,7 @@ func (l *looker) source(s *libvirtxml.DomainDiskSource) place {
 	case s.Block != nil:
 		return l.block(s.Block.Dev)
 	case s.Network != nil:
-		return network(s.Network)
+		return networkPlace(s.Network)
 	case s.Volume != nil:
 		return l.volume(s.Volume.Pool, s.Volume.Volume)
 	case s.Dir != nil:
@@ -204,7 +204,7 @@ func (l *looker) block(path string) place {
 	return p
 }
 
-func network(n *libvirtxml.DomainDiskSourceNetwork) place {
+func networkPlace(n *libvirtxml.DomainDiskSourceNetwork) place {
 	p := place{kind: "network", name: n.Protocol + ":" + n.Name, fs: n.Protocol, shared: true}
 	for _, h := range n.Hosts {
 		if h.Transport == "unix" || h.Name == "localhost" || strings.HasPrefix(h.Name, "127.") || h.Name == "::1" {

@@ -11,7 +11,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // This file has what is tried on a guest to see what the platform can do with it.
@@ -161,7 +161,7 @@ func (f *Fleet) copyDisk(ctx context.Context, dom golibvirt.Domain, target, path
 		if err == nil && all > 0 && done == all {
 			break
 		}
-		if err == nil && !sleep.For(ctx, shutdownPoll) {
+		if err == nil && !clock.Sleep(ctx, shutdownPoll) {
 			err = ctx.Err()
 		}
 	}
@@ -183,7 +183,7 @@ func (f *Fleet) endCopy(ctx context.Context, dom golibvirt.Domain, target string
 		if err == nil && found == 0 || hasCode(err, golibvirt.ErrNoDomain) {
 			return nil
 		}
-		if !sleep.For(ctx, shutdownPoll) {
+		if !clock.Sleep(ctx, shutdownPoll) {
 			return fmt.Errorf("the copy is still under way: %w", errors.Join(err, ctx.Err()))
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
 )
 
 // TestFleetCopiesADisk compares the copy with the disk, and breaks a copy off.

@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // bare reports whether this host has no hypervisor, and may do without one: FleetOptions.Group.
@@ -20,7 +20,7 @@ func (f *Fleet) bare() (bool, error) {
 	if _, err := os.Stat(f.opt.Socket); !errors.Is(err, fs.ErrNotExist) {
 		return false, nil // an error of another kind is for the connection to tell
 	}
-	table := procfs.Table(f.opt.ProcDir)
+	table := proc.Table(f.opt.ProcDir)
 	pids, err := table.PIDs()
 	if err != nil {
 		return false, err
@@ -28,7 +28,7 @@ func (f *Fleet) bare() (bool, error) {
 	for _, pid := range pids {
 		p, err := table.Read(pid)
 		switch {
-		case errors.Is(err, procfs.ErrGone):
+		case errors.Is(err, proc.ErrGone):
 		case err != nil:
 			return false, err
 		case !p.Kernel && !p.Dead() && emulator(p.Name):

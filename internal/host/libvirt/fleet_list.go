@@ -12,7 +12,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // VMState is how a guest stands.
@@ -415,7 +415,7 @@ func (f *Fleet) MeasureDirty(ctx context.Context, window time.Duration) (map[str
 		measured[i] = err == nil
 		return err
 	}, leftOut)
-	if !sleep.For(ctx, time.Duration(seconds)*time.Second) {
+	if !clock.Sleep(ctx, time.Duration(seconds)*time.Second) {
 		return nil, fmt.Errorf("measure dirty rates: %w", ctx.Err())
 	}
 	rates := make([]float64, len(doms))
@@ -452,7 +452,7 @@ func awaitRate(ctx context.Context, c *conn, dom golibvirt.Domain) (float64, err
 		if err != nil || ok {
 			return rate, err
 		}
-		if !sleep.For(ctx, 50*time.Millisecond) {
+		if !clock.Sleep(ctx, 50*time.Millisecond) {
 			return 0, errors.Join(errors.New("the measurement does not end"), ctx.Err())
 		}
 	}

@@ -13,8 +13,8 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc"
 )
 
 // MigrateOptions of a live migration.
@@ -321,7 +321,7 @@ func (f *Fleet) unhang(ctx context.Context, dom golibvirt.Domain, err error) err
 	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || f.opt.URI != "" {
 		return err
 	}
-	procs := procTable{dir: procfs.Table(f.opt.ProcDir), uuid: formatUUID(dom.UUID), name: dom.Name, gate: newGate()}
+	procs := procTable{dir: proc.Table(f.opt.ProcDir), uuid: formatUUID(dom.UUID), name: dom.Name, gate: newGate()}
 	found, perr := procs.guests(ctx)
 	if perr != nil || len(found) != 1 {
 		return errors.Join(err, perr)
@@ -343,7 +343,7 @@ func (f *Fleet) settle(ctx context.Context, uuid, name string, cause error) (Pla
 			}
 			err = fmt.Errorf("it is %s %s", w.Place, w.Note)
 		}
-		if !sleep.For(ctx, 50*time.Millisecond) {
+		if !clock.Sleep(ctx, 50*time.Millisecond) {
 			return Unclear, errors.Join(cause, err)
 		}
 	}
@@ -369,7 +369,7 @@ func (f *Fleet) Follow(ctx context.Context, uuid, name string, tell func(Progres
 		case tell != nil:
 			tell(w.Progress)
 		}
-		if !sleep.For(ctx, progressPause) {
+		if !clock.Sleep(ctx, progressPause) {
 			return last, doing("follow the migration of", name, errors.Join(ctx.Err(), err))
 		}
 	}
@@ -390,7 +390,7 @@ func (f *Fleet) AbortMigration(ctx context.Context, uuid string) error {
 		if hasCode(err, golibvirt.ErrOperationInvalid) { // it has ended just now
 			err = nil
 		}
-		if err = f.unhang(ctx, dom, err); err == nil && !sleep.For(ctx, abortPause) {
+		if err = f.unhang(ctx, dom, err); err == nil && !clock.Sleep(ctx, abortPause) {
 			err = ctx.Err()
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // ShutdownOptions say how a guest is shut down.
@@ -75,7 +75,7 @@ func (f *Fleet) awaitShutdown(ctx context.Context, dom golibvirt.Domain, wait ti
 		if time.Now().After(end) {
 			return errors.Join(fmt.Errorf("%w %v after it was asked to shut down", ErrRunning, wait), refused, err)
 		}
-		if !sleep.For(ctx, shutdownPoll) {
+		if !clock.Sleep(ctx, shutdownPoll) {
 			return errors.Join(ErrRunning, ctx.Err(), refused)
 		}
 	}
@@ -95,7 +95,7 @@ func (f *Fleet) powerOff(ctx context.Context, dom golibvirt.Domain) error {
 		if stateErr == nil && state == VMOff {
 			return nil
 		}
-		if !sleep.For(ctx, shutdownPoll) || err != nil {
+		if !clock.Sleep(ctx, shutdownPoll) || err != nil {
 			return errors.Join(ErrRunning, err, stateErr, ctx.Err())
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // nbdAgain is the time between two attempts to reach a server that the network
@@ -46,7 +46,7 @@ func (s secure) probeImage(ctx context.Context, image string) error {
 		if !isUnreachable(err) {
 			return err
 		}
-		if !sleep.For(ctx, nbdAgain) {
+		if !clock.Sleep(ctx, nbdAgain) {
 			return err
 		}
 	}

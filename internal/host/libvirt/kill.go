@@ -8,7 +8,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // agentWait is how long the guest's agent may take to answer, in seconds.
@@ -84,7 +84,7 @@ func (d *Driver) kill(ctx context.Context) error {
 		case time.Now().After(patience):
 			err = d.endDaemons(ctx)
 		}
-		if err == nil && !sleep.For(ctx, 20*time.Millisecond) {
+		if err == nil && !clock.Sleep(ctx, 20*time.Millisecond) {
 			err = ctx.Err()
 		}
 		if err != nil {
@@ -103,11 +103,11 @@ func (d *Driver) killFound(ctx context.Context) (started bool, err error) {
 	d.mu.Unlock()
 	if known != nil {
 		// It may have ended before a later start was called.
-		alive, err := d.procs.alive(known.proc)
+		alive, err := d.procs.alive(known.process)
 		if err != nil {
 			return false, err
 		}
-		if err := d.procs.end(ctx, known.proc); err != nil {
+		if err := d.procs.end(ctx, known.process); err != nil {
 			return false, err
 		}
 		started = alive && !known.incoming
@@ -122,7 +122,7 @@ func (d *Driver) killFound(ctx context.Context) (started bool, err error) {
 			return started, nil
 		}
 		for _, p := range found {
-			if err := d.procs.end(ctx, p.proc); err != nil {
+			if err := d.procs.end(ctx, p.process); err != nil {
 				return started, err
 			}
 			started = started || !p.incoming

@@ -9,7 +9,7 @@ import (
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Pauses between attempts to connect.
@@ -127,7 +127,7 @@ func (d *Driver) persist(ctx context.Context, what string, life func(up func()) 
 			d.log.Warn(what, "err", err)
 			told = msg
 		}
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return
 		}
 		pause = min(2*pause, retryMost)

@@ -145,7 +145,7 @@ type lockPlugin struct {
 	loaded bool // all of them have loaded it
 }
 
-func (t *procTable) lockPlugin(daemons []proc) (lockPlugin, error) {
+func (t *procTable) lockPlugin(daemons []process) (lockPlugin, error) {
 	seen := lockPlugin{loaded: true}
 	for _, p := range daemons {
 		base := filepath.Join(string(t.dir), strconv.Itoa(p.PID))

@@ -12,8 +12,8 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // lockedHosts starts hosts whose libvirtd locks, and a guest on an NBD export:
@@ -141,7 +141,7 @@ func TestCheckSaysWhatTheLockManagerLacks(t *testing.T) {
 
 func TestLockPlugin(t *testing.T) {
 	dir := t.TempDir()
-	daemon := func(pid int, uid int, maps string) proc {
+	daemon := func(pid int, uid int, maps string) process {
 		base := fixture(t, dir, pid, "S", 9, "/usr/sbin/libvirtd")
 		if err := os.WriteFile(filepath.Join(base, "maps"), []byte(maps), 0o600); err != nil {
 			t.Fatal(err)
@@ -149,21 +149,21 @@ func TestLockPlugin(t *testing.T) {
 		if err := os.Chown(base, uid, -1); err != nil {
 			t.Skipf("skipped: needs root for owners of processes: %v", err)
 		}
-		return proc{pid, 9}
+		return process{pid, 9}
 	}
 	with := daemon(1, 0, "7f00-7f01 r-xp 0 fe:00 1 /usr/lib/x86_64-linux-gnu/libvirt/lock-driver/lockd.so\n")
 	without := daemon(2, 0, "7f00-7f01 r-xp 0 fe:00 1 /usr/lib/libvirt.so\n")
 	users := daemon(3, 1000, "")
 	for _, c := range []struct {
 		name    string
-		daemons []proc
+		daemons []process
 		want    lockPlugin
 	}{
 		{"none", nil, lockPlugin{false, true}},
-		{"a user's and one that has gone", []proc{users, {4, 9}}, lockPlugin{false, true}},
-		{"with", []proc{users, with}, lockPlugin{true, true}},
-		{"one without", []proc{with, without}, lockPlugin{true, false}},
-		{"without", []proc{without, with}, lockPlugin{true, false}},
+		{"a user's and one that has gone", []process{users, {4, 9}}, lockPlugin{false, true}},
+		{"with", []process{users, with}, lockPlugin{true, true}},
+		{"one without", []process{with, without}, lockPlugin{true, false}},
+		{"without", []process{without, with}, lockPlugin{true, false}},
 	} {
 		if got, err := table(dir).lockPlugin(c.daemons); err != nil || got != c.want {
 			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)

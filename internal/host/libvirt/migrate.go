@@ -15,7 +15,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // abortLimit is the time that an abort of a migration may take.
@@ -45,7 +45,7 @@ func justLeft(err error) bool {
 func letIn(ctx context.Context, refused func(error) bool, perform func() error) error {
 	for try := 1; ; try++ {
 		err := perform()
-		if !refused(err) || try == busyTries || !sleep.For(ctx, busyPause) {
+		if !refused(err) || try == busyTries || !clock.Sleep(ctx, busyPause) {
 			return err
 		}
 	}
@@ -159,7 +159,7 @@ func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 	done := c.async(func(l *golibvirt.Libvirt) error { return d.perform(work, l, addr, tls) })
 	select {
 	case err = <-done:
-	case <-d.left(work, s.proc):
+	case <-d.left(work, s.process):
 		return nil // the call itself looks for the end of the process only every 200 ms
 	case <-work.Done():
 	}
@@ -247,7 +247,7 @@ func (d *Driver) abortJob(ctx context.Context) error {
 // migration's call ended with cause.
 func (d *Driver) outcome(ctx context.Context, s *seen, addr string, cause error) error {
 	for {
-		alive, err := d.procs.alive(s.proc)
+		alive, err := d.procs.alive(s.process)
 		if err != nil {
 			return fmt.Errorf("%w: %w: %w", cluster.ErrNotProved, err, cause)
 		}
@@ -271,7 +271,7 @@ func (d *Driver) outcome(ctx context.Context, s *seen, addr string, cause error)
 				err = fmt.Errorf("its process is still there, %s", v.state)
 			}
 		}
-		if !sleep.For(ctx, 20*time.Millisecond) {
+		if !clock.Sleep(ctx, 20*time.Millisecond) {
 			return errors.Join(fmt.Errorf("%w: %w", cluster.ErrNotProved, err), cause)
 		}
 	}
@@ -301,10 +301,10 @@ func (d *Driver) Resume(ctx context.Context) error {
 
 // left returns a channel that is closed when the process has ended and libvirtd
 // has told that a migration took all of it away.
-func (d *Driver) left(ctx context.Context, p proc) <-chan struct{} {
+func (d *Driver) left(ctx context.Context, p process) <-chan struct{} {
 	out := make(chan struct{})
 	d.own(func() {
-		for sleep.For(ctx, leftPoll) {
+		for clock.Sleep(ctx, leftPoll) {
 			if alive, err := d.procs.alive(p); err == nil && !alive {
 				if d.hasMoved() {
 					close(out)
@@ -393,7 +393,7 @@ func (d *Driver) AbortMigration(ctx context.Context) error {
 			err = d.abortJob(ctx)
 		}
 		err = unhang(s.PID, err, d.log)
-		if !sleep.For(ctx, abortPause) {
+		if !clock.Sleep(ctx, abortPause) {
 			return fmt.Errorf("abort the migration of %s: %w", d.opt.Name, oneLine(errors.Join(ctx.Err(), err)))
 		}
 	}

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // serveNBD serves a file by a real qemu-nbd, until the test ends. It returns the
@@ -243,7 +243,7 @@ func serveNBDHere(ctx context.Context, text string) error {
 		if err == nil {
 			return errors.Join(c.Close(), p.Release())
 		}
-		if !sleep.For(ctx, 20*time.Millisecond) {
+		if !clock.Sleep(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}

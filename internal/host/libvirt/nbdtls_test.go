@@ -24,9 +24,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/domainxml"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
 )
 
 // qemuFolder is a folder with QEMU's certificates for the name h1 and 127.0.0.1.

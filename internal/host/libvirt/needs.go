@@ -19,8 +19,8 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/domainxml"
+	"holdfast/internal/lib/proc"
 )
 
 // This file looks for what the operator's domain needs of this host.
@@ -223,7 +223,7 @@ func (d *Driver) checkNumbers(n domainxml.Need, file string) error {
 func (d *Driver) checkHugepages(n domainxml.Need, here []guestProc) error {
 	size := n.Value
 	if size == "0" {
-		kib, found, err := procfs.KiB(filepath.Join(d.opt.ProcDir, "meminfo"), "Hugepagesize")
+		kib, found, err := proc.KiB(filepath.Join(d.opt.ProcDir, "meminfo"), "Hugepagesize")
 		if err != nil {
 			return fmt.Errorf("read the size of huge pages: %w", err)
 		}
@@ -319,7 +319,7 @@ func (d *Driver) checkSocket(n domainxml.Need, here []guestProc) error {
 	if err != nil {
 		return fmt.Errorf("read which Unix sockets this host has: %w", err)
 	}
-	i := slices.IndexFunc(all, func(l procfs.Listener) bool { return l.Path == n.Value })
+	i := slices.IndexFunc(all, func(l proc.Listener) bool { return l.Path == n.Value })
 	taken := i >= 0
 	if taken && n.Kind == domainxml.Socket {
 		if ok, err := theirs(here, func(pid int) (bool, error) { return d.procs.dir.HasOpen(pid, all[i].Name()) }); ok || err != nil {
@@ -350,7 +350,7 @@ func (d *Driver) checkCID(cid string, here []guestProc) error {
 			continue
 		}
 		args, err := d.procs.dir.Args(pid)
-		if errors.Is(err, procfs.ErrGone) {
+		if errors.Is(err, proc.ErrGone) {
 			continue
 		}
 		if err != nil {

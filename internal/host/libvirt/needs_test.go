@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/domainxml"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/try"
 )
 
 // lacking are changes of the operator's domain that this host can not have, what the host says, and what
@@ -171,7 +171,7 @@ func TestLooks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d := &Driver{opt: Options{SysDir: sys, ProcDir: "/proc"}, procs: procTable{dir: procfs.Here}}
+	d := &Driver{opt: Options{SysDir: sys, ProcDir: "/proc"}, procs: procTable{dir: proc.Here}}
 	for _, c := range []struct {
 		need domainxml.Need
 		want string // of the error; "": none

@@ -23,8 +23,8 @@ type startNote struct {
 
 	mu      sync.Mutex
 	set     bool
-	daemons []proc // libvirt's daemons when it was set: the call dies with them
-	kills   int    // so many times Kill was called
+	daemons []process // libvirt's daemons when it was set: the call dies with them
+	kills   int       // so many times Kill was called
 }
 
 // errKilled: Kill was called while the start was being prepared.
@@ -74,14 +74,14 @@ func openStartNote(dir, uuid string) (*startNote, error) {
 	}
 	n.set = true
 	for _, p := range f.Daemons {
-		n.daemons = append(n.daemons, proc(p))
+		n.daemons = append(n.daemons, process(p))
 	}
 	return n, nil
 }
 
 // begin sets the note. It fails when one is set, or when Kill was called since
 // generation was asked.
-func (n *startNote) begin(daemons []proc, generation int) error {
+func (n *startNote) begin(daemons []process, generation int) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
@@ -99,7 +99,7 @@ func (n *startNote) begin(daemons []proc, generation int) error {
 	return nil
 }
 
-func writeNote(path string, daemons []proc) error {
+func writeNote(path string, daemons []process) error {
 	var f noteFile
 	for _, p := range daemons {
 		f.Daemons = append(f.Daemons, noteProc(p))
@@ -136,7 +136,7 @@ func (n *startNote) clear() error {
 }
 
 // get returns whether the note is set, and the daemons that have the call.
-func (n *startNote) get() (bool, []proc) {
+func (n *startNote) get() (bool, []process) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.set, n.daemons

@@ -14,7 +14,7 @@ func TestNoteOutlivesItsDriver(t *testing.T) {
 	if set, _ := n.get(); set {
 		t.Error("set without a start")
 	}
-	if err := n.begin([]proc{{7, 77}}, n.generation()); err != nil {
+	if err := n.begin([]process{{7, 77}}, n.generation()); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.begin(nil, n.generation()); !errors.Is(err, errStartOpen) {
@@ -24,7 +24,7 @@ func TestNoteOutlivesItsDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if set, daemons := later.get(); !set || len(daemons) != 1 || daemons[0] != (proc{7, 77}) {
+	if set, daemons := later.get(); !set || len(daemons) != 1 || daemons[0] != (process{7, 77}) {
 		t.Errorf("the next driver reads %v, %v", set, daemons)
 	}
 	if err := later.clear(); err != nil {

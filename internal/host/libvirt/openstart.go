@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // This file learns what became of a call to start the guest that nobody has the
@@ -70,7 +70,7 @@ func (d *Driver) startOpen() (bool, error) {
 func (d *Driver) settle(ctx context.Context) {
 	var since time.Time // when it was seen first that nobody waits for the open start
 	told := ""
-	for sleep.For(ctx, settleEvery) {
+	for clock.Sleep(ctx, settleEvery) {
 		open, err := d.startOpen()
 		if err == nil && (!open || d.flying.Load() > 0) {
 			since, told = time.Time{}, ""
@@ -134,7 +134,7 @@ func (d *Driver) endDaemons(ctx context.Context) error {
 func (t *procTable) forked() (bool, error) {
 	var found bool
 	var failed error
-	err := t.each(isDaemon, func(p proc, _ []string) {
+	err := t.each(isDaemon, func(p process, _ []string) {
 		threads, err := os.ReadDir(filepath.Join(string(t.dir), strconv.Itoa(p.PID), "task"))
 		if err != nil && !gone(err) {
 			failed = err
@@ -146,8 +146,8 @@ func (t *procTable) forked() (bool, error) {
 
 // ofRoot keeps the processes of root: a user's own libvirtd can not be called over
 // the system's socket.
-func (t *procTable) ofRoot(found []proc) ([]proc, error) {
-	var out []proc
+func (t *procTable) ofRoot(found []process) ([]process, error) {
+	var out []process
 	for _, p := range found {
 		st, err := os.Stat(filepath.Join(string(t.dir), strconv.Itoa(p.PID)))
 		if gone(err) {

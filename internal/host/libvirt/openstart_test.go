@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // openStart lets a start hang in libvirtd, until virtlogd goes on, and gives it up.
@@ -250,7 +250,7 @@ func TestForked(t *testing.T) {
 		if err := os.Chown(users, 1000, -1); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := table(dir).ofRoot([]proc{{40, 77}, {41, 78}, {42, 79}}); err != nil || fmt.Sprint(got) != "[{40 77}]" {
+		if got, err := table(dir).ofRoot([]process{{40, 77}, {41, 78}, {42, 79}}); err != nil || fmt.Sprint(got) != "[{40 77}]" {
 			t.Errorf("of root: %v, %v", got, err)
 		}
 	}

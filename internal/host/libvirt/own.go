@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
+	"holdfast/internal/lib/domainxml"
 )
 
 // This file is about the guest whose domain is its operator's (GuestSpec.Domain).

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // ownGuest is a spec whose domain is the operator's, with two disks.

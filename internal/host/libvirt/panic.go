@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
+	"holdfast/internal/lib/domainxml"
 )
 
 // What becomes of a guest whose kernel panics (it tells by the pvpanic device):

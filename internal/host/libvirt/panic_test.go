@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // panicker makes the guest's image a raw one with a boot sector that waits for
@@ -120,8 +120,8 @@ func TestPanicPolicyByRoom(t *testing.T) {
 
 func TestPanicIsToldOnce(t *testing.T) {
 	var said strings.Builder
-	p := proc{40, 77}
-	d := &Driver{known: &seen{guestProc: guestProc{proc: p}}, log: slog.New(slog.NewTextHandler(&said, nil))}
+	p := process{40, 77}
+	d := &Driver{known: &seen{guestProc: guestProc{process: p}}, log: slog.New(slog.NewTextHandler(&said, nil))}
 	for range 3 {
 		d.remember(p, view{state: cluster.GuestRunning})
 		d.remember(p, view{state: cluster.GuestPaused})

@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // awaitEnd wakes the driver's user when the process has ended. It returns then,
 // or when the driver is closed.
-func (d *Driver) awaitEnd(p proc) {
+func (d *Driver) awaitEnd(p process) {
 	defer d.poke()
-	h, err := d.procs.dir.Open(procfs.ID(p))
+	h, err := d.procs.dir.Open(proc.ID(p))
 	if err != nil {
-		if !errors.Is(err, procfs.ErrGone) {
+		if !errors.Is(err, proc.ErrGone) {
 			d.log.Warn("the end of the guest's process is noticed by polling only", "pid", p.PID, "err", err)
 		}
 		return
@@ -27,7 +27,7 @@ func (d *Driver) awaitEnd(p proc) {
 	_ = h.Wait(context.Background())
 }
 
-func (d *Driver) addWait(h *procfs.Handle) bool {
+func (d *Driver) addWait(h *proc.Handle) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.ended {
@@ -36,13 +36,13 @@ func (d *Driver) addWait(h *procfs.Handle) bool {
 	return !d.ended
 }
 
-func (d *Driver) dropWait(h *procfs.Handle) {
+func (d *Driver) dropWait(h *proc.Handle) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.waits, h)
 }
 
 // end kills one process and waits until it is gone, all its threads included.
-func (t *procTable) end(ctx context.Context, p proc) error {
-	return t.dir.Kill(ctx, procfs.ID(p))
+func (t *procTable) end(ctx context.Context, p process) error {
+	return t.dir.Kill(ctx, proc.ID(p))
 }

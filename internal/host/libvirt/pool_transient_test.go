@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestTransientPoolsAreMadeAnew: libvirt forgets one that is stopped, and has it

@@ -11,22 +11,22 @@ import (
 	"syscall"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
-// proc is one process, told from a later one with the same pid by its start time.
-type proc procfs.ID
+// process is one, told from a later one with the same pid by its start time.
+type process proc.ID
 
 // guestProc is a QEMU process of the guest, with what its command line tells.
 type guestProc struct {
-	proc
+	process
 	epoch    cluster.Epoch // zero when it carries no token
 	incoming bool          // it was started to receive a migration
 }
 
-// procTable reads a proc(5) file system.
+// procTable reads a process(5) file system.
 type procTable struct {
-	dir  procfs.Table
+	dir  proc.Table
 	uuid string // canonical, lower case
 	name string
 	gate gate
@@ -38,18 +38,18 @@ type procTable struct {
 func (t *procTable) guests(ctx context.Context) ([]guestProc, error) {
 	return bounded(ctx, t.gate, "read the process table", func() ([]guestProc, error) {
 		var found []guestProc
-		err := t.each(t.isGuest, func(p proc, argv []string) {
-			found = append(found, guestProc{proc: p, epoch: epochOf(argv), incoming: slices.Contains(argv, "-incoming")})
+		err := t.each(t.isGuest, func(p process, argv []string) {
+			found = append(found, guestProc{process: p, epoch: epochOf(argv), incoming: slices.Contains(argv, "-incoming")})
 		})
 		return found, err
 	})
 }
 
 // daemons returns the processes of libvirt's daemon.
-func (t *procTable) daemons(ctx context.Context) ([]proc, error) {
-	return bounded(ctx, t.gate, "read the process table", func() ([]proc, error) {
-		var found []proc
-		err := t.each(isDaemon, func(p proc, _ []string) { found = append(found, p) })
+func (t *procTable) daemons(ctx context.Context) ([]process, error) {
+	return bounded(ctx, t.gate, "read the process table", func() ([]process, error) {
+		var found []process
+		err := t.each(isDaemon, func(p process, _ []string) { found = append(found, p) })
 		return found, err
 	})
 }
@@ -60,32 +60,32 @@ func isDaemon(argv []string) bool {
 }
 
 // each calls f for every live process whose command line is wanted.
-func (t *procTable) each(wanted func(argv []string) bool, f func(proc, []string)) error {
+func (t *procTable) each(wanted func(argv []string) bool, f func(process, []string)) error {
 	pids, err := t.dir.PIDs()
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
 		argv, err := t.dir.Args(pid)
-		if err != nil && !errors.Is(err, procfs.ErrGone) {
+		if err != nil && !errors.Is(err, proc.ErrGone) {
 			return err
 		}
 		if len(argv) == 0 || !wanted(argv) {
 			continue
 		}
 		p, err := t.dir.Read(pid)
-		if errors.Is(err, procfs.ErrGone) {
+		if errors.Is(err, proc.ErrGone) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		alive, err := t.alive(proc(p.ID))
+		alive, err := t.alive(process(p.ID))
 		if err != nil {
 			return err
 		}
 		if alive {
-			f(proc(p.ID), argv)
+			f(process(p.ID), argv)
 		}
 	}
 	return nil
@@ -94,8 +94,8 @@ func (t *procTable) each(wanted func(argv []string) bool, f func(proc, []string)
 // alive reports whether exactly this process still exists. A zombie counts as
 // gone only when all its threads have ended: until then one of them may be
 // writing.
-func (t *procTable) alive(p proc) (bool, error) {
-	alive, err := t.dir.Alive(procfs.ID(p))
+func (t *procTable) alive(p process) (bool, error) {
+	alive, err := t.dir.Alive(proc.ID(p))
 	if err != nil {
 		return false, fmt.Errorf("look for process %d: %w", p.PID, err)
 	}

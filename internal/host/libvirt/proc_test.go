@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
-// fixture writes one process (or, with a parent, one thread) as proc(5) shows it.
+// fixture writes one process (or, with a parent, one thread) as process(5) shows it.
 func fixture(t testing.TB, dir string, pid int, state string, started int, argv ...string) string {
 	t.Helper()
 	base := filepath.Join(dir, strconv.Itoa(pid))
@@ -41,7 +41,7 @@ func qemuArgs(more ...string) []string {
 }
 
 func table(dir string) *procTable {
-	return &procTable{dir: procfs.Table(dir), uuid: testUUID, name: testName, gate: newGate()}
+	return &procTable{dir: proc.Table(dir), uuid: testUUID, name: testName, gate: newGate()}
 }
 
 func TestGuestsInProcessTable(t *testing.T) {
@@ -64,16 +64,16 @@ func TestGuestsInProcessTable(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, nil},
-		{"running", func(dir string) { fixture(t, dir, 40, "S", 77, qemuArgs()...) }, []guestProc{{proc{40, 77}, epoch, false}}},
+		{"running", func(dir string) { fixture(t, dir, 40, "S", 77, qemuArgs()...) }, []guestProc{{process{40, 77}, epoch, false}}},
 		{"waits for a migration", func(dir string) { fixture(t, dir, 40, "R", 77, qemuArgs("-incoming", "defer")...) },
-			[]guestProc{{proc{40, 77}, epoch, true}}},
-		{"stuck in the kernel", func(dir string) { fixture(t, dir, 40, "D", 77, qemuArgs()...) }, []guestProc{{proc{40, 77}, epoch, false}}},
+			[]guestProc{{process{40, 77}, epoch, true}}},
+		{"stuck in the kernel", func(dir string) { fixture(t, dir, 40, "D", 77, qemuArgs()...) }, []guestProc{{process{40, 77}, epoch, false}}},
 		{"told by its name, no token", func(dir string) {
 			fixture(t, dir, 40, "S", 77, "/usr/libexec/qemu-kvm", "-name", "guest=mnvm,debug-threads=on", "-smbios", "type=11,value=holdfast:mnvm:x")
-		}, []guestProc{{proc{40, 77}, cluster.Epoch{}, false}}},
+		}, []guestProc{{process{40, 77}, cluster.Epoch{}, false}}},
 		{"UUID in capitals", func(dir string) {
 			fixture(t, dir, 40, "S", 77, "qemu-kvm", "-uuid", strings.ToUpper(testUUID))
-		}, []guestProc{{proc{40, 77}, cluster.Epoch{}, false}}},
+		}, []guestProc{{process{40, 77}, cluster.Epoch{}, false}}},
 		{"zombie", func(dir string) {
 			base := fixture(t, dir, 40, "Z", 77)
 			fixture(t, filepath.Join(base, "task"), 40, "Z", 77)
@@ -82,7 +82,7 @@ func TestGuestsInProcessTable(t *testing.T) {
 			base := fixture(t, dir, 40, "Z", 77)
 			fixture(t, filepath.Join(base, "task"), 40, "Z", 77)
 			fixture(t, filepath.Join(base, "task"), 41, "D", 78, qemuArgs()...)
-		}, []guestProc{{proc{40, 77}, epoch, false}}},
+		}, []guestProc{{process{40, 77}, epoch, false}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -101,7 +101,7 @@ func TestGuestsInProcessTable(t *testing.T) {
 func TestAliveTellsAReusedPid(t *testing.T) {
 	dir := t.TempDir()
 	fixture(t, dir, 40, "S", 77, qemuArgs()...)
-	for p, want := range map[proc]bool{{40, 77}: true, {40, 78}: false, {41, 77}: false} {
+	for p, want := range map[process]bool{{40, 77}: true, {40, 78}: false, {41, 77}: false} {
 		got, err := table(dir).alive(p)
 		if err != nil || got != want {
 			t.Errorf("%+v: %v, %v, want %v", p, got, err, want)
@@ -118,7 +118,7 @@ func TestProcessTableErrorsAreNoProof(t *testing.T) {
 	if found, err := table(dir).guests(context.Background()); err == nil {
 		t.Errorf("a broken stat: %v and no error", found)
 	}
-	if alive, err := table(dir).alive(proc{40, 77}); err == nil {
+	if alive, err := table(dir).alive(process{40, 77}); err == nil {
 		t.Errorf("a broken stat: alive %v and no error", alive)
 	}
 	if found, err := table(filepath.Join(dir, "none")).guests(context.Background()); err == nil {
@@ -159,7 +159,7 @@ func BenchmarkAliveRealProcessTable(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if alive, err := t.alive(proc(self.ID)); err != nil || !alive {
+		if alive, err := t.alive(process(self.ID)); err != nil || !alive {
 			b.Fatal(alive, err)
 		}
 	}

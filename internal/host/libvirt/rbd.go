@@ -16,7 +16,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // This file is about a guest whose image is in a Ceph pool (GuestSpec.RBD).
@@ -54,9 +54,9 @@ const (
 type pool struct {
 	mu     sync.Mutex
 	of     cluster.RBD
-	rbd    RBD  // nil: none is known
-	asking bool // whether the guest was locked out
-	shut   proc // a process of the guest that was
+	rbd    RBD     // nil: none is known
+	asking bool    // whether the guest was locked out
+	shut   process // a process of the guest that was
 }
 
 // image returns the client for an image, which stays the same as long as the image does.
@@ -183,7 +183,7 @@ func rbdSource(spec cluster.GuestSpec) *libvirtxml.DomainDiskSourceNetwork {
 // lockedOut tells whether a guest that stands still by an I/O error was locked out: its
 // process has the image no longer open. The answer comes later; an image that nobody has
 // told of yet is not asked for.
-func (d *Driver) lockedOut(p proc) bool {
+func (d *Driver) lockedOut(p process) bool {
 	d.pool.mu.Lock()
 	defer d.pool.mu.Unlock()
 	img := d.pool.rbd
@@ -225,7 +225,7 @@ func (d *Driver) awaitLeft() {
 				d.log.Info("after the migration the image is open on this host only")
 				return
 			}
-			if !sleep.For(ctx, leaveAgain) {
+			if !clock.Sleep(ctx, leaveAgain) {
 				if d.life.Err() == nil {
 					d.log.Warn("after the migration the image is still open elsewhere", "clients", strings.Join(elsewhere, " "), "err", err)
 				}

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/cephnode"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/cephnode"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // cephAddr is where the hosts of these tests reach their Ceph cluster, which is in the

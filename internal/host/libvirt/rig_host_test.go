@@ -25,7 +25,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/ceph"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // This file is the inside of a simulated host: the test binary again, as the
@@ -142,7 +142,7 @@ func awaitSocket(path string) error {
 		if err == nil {
 			return c.Close()
 		}
-		if !sleep.For(ctx, 20*time.Millisecond) {
+		if !clock.Sleep(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}
@@ -318,7 +318,7 @@ func (h *simHost) doHost(ctx context.Context, r request) error {
 					return nil
 				}
 			}
-			if !sleep.For(ctx, 20*time.Millisecond) {
+			if !clock.Sleep(ctx, 20*time.Millisecond) {
 				return err
 			}
 		}

@@ -11,8 +11,8 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/domainxml"
-	"holdfast/internal/secretfile"
+	"holdfast/internal/lib/domainxml"
+	"holdfast/internal/lib/durable"
 )
 
 // vncPassword is the longest password that VNC has, bytes: it is a DES key.
@@ -23,7 +23,7 @@ func readVNC(spec cluster.GuestSpec) (string, error) {
 	if spec.VNC == nil {
 		return "", nil
 	}
-	p, err := secretfile.Read(spec.VNC.PasswordFile)
+	p, err := durable.ReadSecret(spec.VNC.PasswordFile)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("VNC.Credential: %w", err)

@@ -17,7 +17,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // vncLogin opens a VNC console by its password (RFC 6143, 7.1.2 and 7.2.2).

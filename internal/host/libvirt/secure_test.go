@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
 )
 
 // marker is in the memory of guests whose disk mark has marked.

@@ -10,7 +10,7 @@ import (
 	golibvirt "github.com/digitalocean/go-libvirt"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Start starts the guest as a transient domain, which no reboot and no libvirtd
@@ -31,7 +31,7 @@ func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
 	}
 	for end := time.Now().Add(forgetLimit); ; {
 		err := d.startOnce(ctx, def, gen)
-		if !errors.Is(err, cluster.ErrNotStarted) || !beingRemoved(err) || time.Now().After(end) || !sleep.For(ctx, 20*time.Millisecond) {
+		if !errors.Is(err, cluster.ErrNotStarted) || !beingRemoved(err) || time.Now().After(end) || !clock.Sleep(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}
@@ -159,7 +159,7 @@ func (d *Driver) awaitForgotten(ctx context.Context, c *conn) error {
 		case persistent != 0:
 			return nil // defined by somebody: it stays
 		}
-		if !sleep.For(ctx, 10*time.Millisecond) {
+		if !clock.Sleep(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("wait for libvirtd to forget the old domain: %w", ctx.Err())
 		}
 	}
@@ -222,7 +222,7 @@ func (d *Driver) refused(ctx context.Context, cause error) error {
 		case len(found) == 0:
 			return fmt.Errorf("start %s: %w: libvirtd refused: %w", d.opt.Name, cluster.ErrNotStarted, cause)
 		}
-		if !sleep.For(ctx, 10*time.Millisecond) {
+		if !clock.Sleep(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("start %s: libvirtd refused (%w), but processes %v are there", d.opt.Name, cause, pids(found))
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 
-	"holdfast/internal/netlink"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/network"
+	"holdfast/internal/lib/proc"
 )
 
 // QEMU sends the last part of a guest's memory with the guest stopped and its main lock
@@ -27,7 +27,7 @@ const firstOwnPort = 32768
 
 // outgoing reports that a migration may go over a connection. Whether bytes wait on it does not
 // tell: QEMU waits for the target's last word, too.
-func outgoing(c netlink.Connection) bool {
+func outgoing(c network.Connection) bool {
 	return c.To.Port() >= firstStreamPort && c.From.Port() >= firstOwnPort
 }
 
@@ -49,7 +49,7 @@ func unhang(pid int, err error, log *slog.Logger) error {
 // hangUp ends a process's connections to targets of migrations, and returns how many there
 // were.
 func hangUp(pid int) (n int, err error) {
-	all, err := netlink.TCP()
+	all, err := network.TCP()
 	if err != nil {
 		return 0, err
 	}
@@ -57,7 +57,7 @@ func hangUp(pid int) (n int, err error) {
 		if !outgoing(c) {
 			continue
 		}
-		own, err := procfs.Here.HasOpen(pid, fmt.Sprintf("socket:[%d]", c.Inode))
+		own, err := proc.Here.HasOpen(pid, fmt.Sprintf("socket:[%d]", c.Inode))
 		if err != nil {
 			return n, err
 		}

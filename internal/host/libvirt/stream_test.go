@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/netlink"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/network"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestTargetIsLostAtTheEndOfAMigration: QEMU sends the last part with the guest stopped and
@@ -92,7 +92,7 @@ func TestWhichConnectionsAreOutgoing(t *testing.T) {
 		{"storage", "10.98.7.1:47326", "10.98.7.2:10809", false},
 		{"somebody looks at the console", "10.98.7.1:5900", "10.98.7.2:49152", false},
 	} {
-		if got := outgoing(netlink.Connection{From: netip.MustParseAddrPort(c.from), To: netip.MustParseAddrPort(c.to)}); got != c.want {
+		if got := outgoing(network.Connection{From: netip.MustParseAddrPort(c.from), To: netip.MustParseAddrPort(c.to)}); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Interface is an interface of a bridge, with what its port has beside it.

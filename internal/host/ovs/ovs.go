@@ -17,11 +17,10 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/pattern"
-	"holdfast/internal/sleep"
-	"holdfast/internal/text"
-	"holdfast/internal/tool"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/text"
 )
 
 // commandWithin bounds one call of a program.
@@ -104,7 +103,7 @@ func Look(ctx context.Context, bridge, version string) (Dump, error) {
 		w.Go(func() {
 			for try := 1; ; try++ {
 				*q.into, errs[i] = run(ctx, "", "ovs-ofctl", "--timeout=25", "-O", version, "--no-names", q.what, bridge)
-				if errs[i] == nil || errors.Is(errs[i], exec.ErrNotFound) || try == looks || !sleep.For(ctx, lookAgain) {
+				if errs[i] == nil || errors.Is(errs[i], exec.ErrNotFound) || try == looks || !clock.Sleep(ctx, lookAgain) {
 					return
 				}
 			}
@@ -140,7 +139,7 @@ func Speaks(ctx context.Context, bridge, version string) (bool, error) {
 }
 
 // lineOf is where ovs-ofctl does not understand its input, a line from 1 on.
-var lineOf = pattern.New(`ovs-ofctl: -:(\d+): `)
+var lineOf = text.Pattern(`ovs-ofctl: -:(\d+): `)
 
 // Apply has a bridge take lines of `ovs-ofctl bundle` (ovs-ofctl(8)): all of them at once, or none. An
 // error does not say which; look at the bridge. It names the line that was not taken, or the flow of it.
@@ -170,12 +169,12 @@ func Note(ctx context.Context, bridge, key, value string) error {
 }
 
 func run(ctx context.Context, input, name string, args ...string) (string, error) {
-	out, said, err := tool.Run(ctx, commandWithin, input, name, args...)
+	out, said, err := proc.Run(ctx, commandWithin, input, name, args...)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", fmt.Errorf("%s is not on this host: %w", name, exec.ErrNotFound)
 	case err != nil:
-		return "", fmt.Errorf("%s: %w", name, tool.Told(err, said))
+		return "", fmt.Errorf("%s: %w", name, proc.Told(err, said))
 	}
 	return out, nil
 }

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/need"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // TestRealSwitch: what a bridge is told is there when it is looked at, and a bundle with a fault in it

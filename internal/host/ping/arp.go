@@ -9,8 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/ether"
-	"holdfast/internal/netlink"
+	"holdfast/internal/lib/network"
 )
 
 // card is an interface on which machines are asked by ARP.
@@ -60,14 +59,14 @@ func OpenARP(addrs []netip.Addr) (p *Pinger, none map[netip.Addr]error, err erro
 // newCard makes a line over which machines are asked by ARP.
 func newCard(wire Wire, mac net.HardwareAddr) *line {
 	l := &line{card: &card{mac: mac, neighbours: map[netip.Addr]*neighbour{}}}
-	l.make(wire, ether.ARPSize)
+	l.make(wire, network.ARPSize)
 	return l
 }
 
 // direct finds the interface over which the host reaches a machine without a router, and the
 // address that it has there.
 func direct(addr netip.Addr) (dev net.Interface, source netip.Addr, err error) {
-	r, err := netlink.RouteTo(addr)
+	r, err := network.RouteTo(addr)
 	if err != nil {
 		return net.Interface{}, netip.Addr{}, err
 	}
@@ -78,7 +77,7 @@ func direct(addr netip.Addr) (dev net.Interface, source netip.Addr, err error) {
 	if err != nil {
 		return net.Interface{}, netip.Addr{}, fmt.Errorf("the route to %s: find interface %d: %w", addr, r.Index, err)
 	}
-	if !ether.IsMachine(i.HardwareAddr) || i.Flags&net.FlagLoopback != 0 {
+	if !network.IsMachine(i.HardwareAddr) || i.Flags&net.FlagLoopback != 0 {
 		return net.Interface{}, netip.Addr{}, fmt.Errorf("the route to %s: interface %s is no Ethernet", addr, i.Name)
 	}
 	return *i, r.Source, nil
@@ -86,7 +85,7 @@ func direct(addr netip.Addr) (dev net.Interface, source netip.Addr, err error) {
 
 // openCard opens the socket of an interface.
 func openCard(dev net.Interface) (*socket, error) {
-	f, err := ether.Open(dev, ether.TypeARP, tell)
+	f, err := network.OpenFrames(dev, network.TypeARP, tell)
 	if err != nil {
 		return nil, err
 	}
@@ -104,17 +103,17 @@ func (c *card) question(b []byte, t *Target) []byte {
 	n := c.neighbours[t.addr]
 	to := n.mac
 	if to == nil {
-		to = ether.Broadcast()
+		to = network.Broadcast()
 	}
-	return ether.ARP{Op: ether.Request, SenderMAC: c.mac, Sender: n.source, TargetMAC: make(net.HardwareAddr, ether.MACSize), Target: t.addr}.Append(b[:0], to)
+	return network.ARP{Op: network.ARPRequest, SenderMAC: c.mac, Sender: n.source, TargetMAC: make(net.HardwareAddr, network.MACSize), Target: t.addr}.Append(b[:0], to)
 }
 
 // reply finds whom a frame is from, and the question under way that it is the answer to: an ARP
 // reply has no number, so it is to the last one that was sent before it came. t is nil for what is
 // no reply to this host. The caller holds the Pinger's mu.
 func (c *card) reply(frame []byte, came func(*echo) bool) (t *Target, i int) {
-	a, ok := ether.ReadARP(frame)
-	if !ok || a.Op != ether.Reply {
+	a, ok := network.ReadARP(frame)
+	if !ok || a.Op != network.ARPReply {
 		return nil, 0
 	}
 	n := c.neighbours[a.Sender]

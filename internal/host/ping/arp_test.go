@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/ether"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/lib/network"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
 )
 
 var (
@@ -30,20 +30,20 @@ var (
 type arpNet struct {
 	*fakeNet
 	n    int
-	do   func(n int, reply *ether.ARP) []time.Duration
+	do   func(n int, reply *network.ARP) []time.Duration
 	to   []string // whom the questions went to
-	asks []ether.ARP
+	asks []network.ARP
 }
 
 func (f *arpNet) Send(batch []Packet) (int, error) {
 	for _, p := range batch {
-		ask, ok := ether.ReadARP(p.Message)
+		ask, ok := network.ReadARP(p.Message)
 		if !ok {
 			return 0, errors.New("no ARP")
 		}
 		f.n++
-		f.to, f.asks = append(f.to, net.HardwareAddr(slices.Clone(p.Message[:ether.MACSize])).String()), append(f.asks, ask)
-		reply := ether.ARP{Op: ether.Reply, SenderMAC: guestMAC, Sender: ask.Target, TargetMAC: hostMAC, Target: ask.Sender}
+		f.to, f.asks = append(f.to, net.HardwareAddr(slices.Clone(p.Message[:network.MACSize])).String()), append(f.asks, ask)
+		reply := network.ARP{Op: network.ARPReply, SenderMAC: guestMAC, Sender: ask.Target, TargetMAC: hostMAC, Target: ask.Sender}
 		for _, d := range f.do(f.n, &reply) {
 			frame := append(reply.Append(nil, hostMAC), make([]byte, 18)...)
 			f.wg.Go(func() {
@@ -59,7 +59,7 @@ func (f *arpNet) Send(batch []Packet) (int, error) {
 }
 
 // byARP runs a Pinger that asks one in virtual time.
-func byARP(t *testing.T, do func(n int, reply *ether.ARP) []time.Duration, test func(t *testing.T, f *arpNet, p *Pinger)) {
+func byARP(t *testing.T, do func(n int, reply *network.ARP) []time.Duration, test func(t *testing.T, f *arpNet, p *Pinger)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &arpNet{fakeNet: newFakeNet(nil), do: do}
@@ -82,51 +82,51 @@ func TestARPGaps(t *testing.T) {
 	at := func(d ...time.Duration) []time.Duration { return d }
 	for _, c := range []struct {
 		name string
-		do   func(n int, reply *ether.ARP) []time.Duration
+		do   func(n int, reply *network.ARP) []time.Duration
 		lost int64
 		gaps []time.Duration
 		open bool
 	}{
-		{"none", func(int, *ether.ARP) []time.Duration { return at(ms) }, 0, nil, false},
-		{"two", func(n int, _ *ether.ARP) []time.Duration {
+		{"none", func(int, *network.ARP) []time.Duration { return at(ms) }, 0, nil, false},
+		{"two", func(n int, _ *network.ARP) []time.Duration {
 			if n == 4 || n >= 11 && n < 14 {
 				return nil
 			}
 			return at(ms)
 		}, 4, []time.Duration{every, 3 * every}, false},
 		// A reply has no number: 12 is answered by what was meant for 11, and has its own answer for nothing.
-		{"later than the next question", func(n int, _ *ether.ARP) []time.Duration {
+		{"later than the next question", func(n int, _ *network.ARP) []time.Duration {
 			if n == 11 {
 				return at(every + 50*ms)
 			}
 			return at(100 * ms)
 		}, 1, []time.Duration{every - 50*ms}, false},
 		// Doubles are no answers to what was lost before.
-		{"two machines answer", func(n int, _ *ether.ARP) []time.Duration {
+		{"two machines answer", func(n int, _ *network.ARP) []time.Duration {
 			if n >= 11 && n < 16 {
 				return nil
 			}
 			return at(ms, 2*ms, 3*ms)
 		}, 5, []time.Duration{5 * every}, false},
-		{"a question of the guest's own", func(n int, a *ether.ARP) []time.Duration {
+		{"a question of the guest's own", func(n int, a *network.ARP) []time.Duration {
 			if n == 11 {
-				a.Op = ether.Request
+				a.Op = network.ARPRequest
 			}
 			return at(ms)
 		}, 1, []time.Duration{every}, false},
-		{"a reply to another", func(n int, a *ether.ARP) []time.Duration {
+		{"a reply to another", func(n int, a *network.ARP) []time.Duration {
 			if n == 11 {
 				a.Target = two
 			}
 			return at(ms)
 		}, 1, []time.Duration{every}, false},
-		{"a reply of another", func(n int, a *ether.ARP) []time.Duration {
+		{"a reply of another", func(n int, a *network.ARP) []time.Duration {
 			if n == 11 {
 				a.Sender = two
 			}
 			return at(ms)
 		}, 1, []time.Duration{every}, false},
-		{"open", func(n int, _ *ether.ARP) []time.Duration {
+		{"open", func(n int, _ *network.ARP) []time.Duration {
 			if n > 40 {
 				return nil
 			}
@@ -153,7 +153,7 @@ var two = netip.MustParseAddr("192.0.2.2")
 // TestARPAsksOne: until a machine has answered, all are asked, then it alone, also while it is
 // dark and when it is added anew.
 func TestARPAsksOne(t *testing.T) {
-	byARP(t, func(n int, _ *ether.ARP) []time.Duration {
+	byARP(t, func(n int, _ *network.ARP) []time.Duration {
 		if n < 3 || n > 5 && n < 20 {
 			return nil
 		}
@@ -171,12 +171,12 @@ func TestARPAsksOne(t *testing.T) {
 		again := add(t, p, one, 200*ms)
 		untilSent(p, again, 10)
 		p.Finish(t.Context())
-		all, alone := ether.Broadcast().String(), guestMAC.String()
+		all, alone := network.Broadcast().String(), guestMAC.String()
 		if len(f.to) != 40 || f.to[0] != all || f.to[2] != all || slices.Index(f.to, alone) != 3 || slices.Contains(f.to[3:], all) {
 			t.Errorf("asked: %v", f.to)
 		}
 		for _, a := range f.asks {
-			if a.Op != ether.Request || a.Sender != hostIP || a.SenderMAC.String() != hostMAC.String() || a.Target != one {
+			if a.Op != network.ARPRequest || a.Sender != hostIP || a.SenderMAC.String() != hostMAC.String() || a.Target != one {
 				t.Fatalf("asked: %+v", a)
 			}
 		}

@@ -29,7 +29,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Within is how long an answer may take. A later one is none.
@@ -221,7 +221,7 @@ func (p *Pinger) Finish(ctx context.Context) {
 	}
 	p.ended = true
 	p.mu.Unlock()
-	for end := now.Add(Within + stall + lag); p.underWay() && time.Now().Before(end) && sleep.For(ctx, Look); {
+	for end := now.Add(Within + stall + lag); p.underWay() && time.Now().Before(end) && clock.Sleep(ctx, Look); {
 	}
 }
 
@@ -376,8 +376,8 @@ func (p *Pinger) receive(ctx context.Context, l *line) {
 			}
 			continue
 		}
-		p.take(l, nil, time.Now())  // what this host does not give out will not come
-		if !sleep.For(ctx, again) { // an error of the network, perhaps, so not in a tight loop
+		p.take(l, nil, time.Now())    // what this host does not give out will not come
+		if !clock.Sleep(ctx, again) { // an error of the network, perhaps, so not in a tight loop
 			return
 		}
 	}

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/try"
 )
 
 // run opens a Pinger on a host and runs it for the rest of the test.

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // Names of the environment variables that mark the processes of a guest.
@@ -50,7 +50,7 @@ type Driver struct {
 
 	mu      sync.Mutex
 	closed  bool
-	watched map[procfs.ID]*procfs.Handle
+	watched map[proc.ID]*proc.Handle
 	wg      sync.WaitGroup // watchers
 }
 
@@ -67,7 +67,7 @@ func New(opt Options) (*Driver, error) {
 	}
 	return &Driver{
 		opt: opt, wake: make(chan struct{}, 1), op: make(chan struct{}, 1),
-		watched: map[procfs.ID]*procfs.Handle{},
+		watched: map[proc.ID]*proc.Handle{},
 	}, nil
 }
 
@@ -236,15 +236,15 @@ func (d *Driver) kill(ctx context.Context) error {
 }
 
 func (d *Driver) killOne(ctx context.Context, g guest) error {
-	h, err := procfs.Here.Open(g.proc.ID)
-	if errors.Is(err, procfs.ErrGone) {
+	h, err := proc.Here.Open(g.proc.ID)
+	if errors.Is(err, proc.ErrGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	err = h.Signal(unix.SIGKILL)
-	if errors.Is(err, procfs.ErrGone) {
+	if errors.Is(err, proc.ErrGone) {
 		err = nil
 	}
 	if err == nil {
@@ -257,8 +257,8 @@ func (d *Driver) killOne(ctx context.Context, g guest) error {
 }
 
 func (d *Driver) send(g guest, sig unix.Signal) error {
-	err := procfs.Here.Signal(g.proc.ID, sig)
-	if errors.Is(err, procfs.ErrGone) {
+	err := proc.Here.Signal(g.proc.ID, sig)
+	if errors.Is(err, proc.ErrGone) {
 		return nil
 	}
 	return err

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/try"
 )
 
 const limit = 2 * time.Minute
@@ -52,7 +52,7 @@ func playGuest() {
 			log.Fatal(err)
 		}
 	}
-	sleep.For(ctx, time.Minute)
+	clock.Sleep(ctx, time.Minute)
 }
 
 // playAgent starts a guest and hangs.
@@ -87,7 +87,7 @@ func TestAGuestIsStartedObservedAndKilled(t *testing.T) {
 		}
 		wantState(t, d, cluster.GuestAbsent)
 	}
-	if p, err := procfs.Here.Read(g.PID); !errors.Is(err, procfs.ErrGone) {
+	if p, err := proc.Here.Read(g.PID); !errors.Is(err, proc.ErrGone) {
 		t.Errorf("a zombie is left: %+v, %v", p, err)
 	}
 }

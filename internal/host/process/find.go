@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc"
 )
 
 // settle bounds how long a process may be in the middle of exec, where it shows
@@ -22,7 +22,7 @@ const settle = 50 * time.Millisecond
 
 // guest is one process of the guest.
 type guest struct {
-	proc  procfs.Proc
+	proc  proc.Proc
 	epoch cluster.Epoch
 }
 
@@ -65,7 +65,7 @@ func (d *Driver) scan(ctx context.Context) (found []guest, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	pids, err := procfs.Here.PIDs()
+	pids, err := proc.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -83,36 +83,36 @@ func (d *Driver) scan(ctx context.Context) (found []guest, err error) {
 
 // match tells whether the process belongs to the guest.
 func (d *Driver) match(ctx context.Context, pid int) (guest, bool, error) {
-	if pid == os.Getpid() || !procfs.Here.Owned(pid) {
+	if pid == os.Getpid() || !proc.Here.Owned(pid) {
 		return guest{}, false, nil
 	}
 	for end := time.Now().Add(settle); ; {
-		img, err := procfs.Here.ReadImage(pid)
+		img, err := proc.Here.ReadImage(pid)
 		if err == nil && !img.Empty() {
 			return d.identify(pid, img)
 		}
-		p, statErr := procfs.Here.Read(pid)
+		p, statErr := proc.Here.Read(pid)
 		switch err = errors.Join(err, statErr); {
-		case errors.Is(err, procfs.ErrGone):
+		case errors.Is(err, proc.ErrGone):
 			return guest{}, false, nil
 		case err != nil:
 			return guest{}, false, err
 		case p.Dead() || p.Kernel || time.Now().After(end):
 			return guest{}, false, nil
 		}
-		if !sleep.For(ctx, time.Millisecond) {
+		if !clock.Sleep(ctx, time.Millisecond) {
 			return guest{}, false, fmt.Errorf("wait for the exec of process %d: %w", pid, ctx.Err())
 		}
 	}
 }
 
-func (d *Driver) identify(pid int, img procfs.Image) (guest, bool, error) {
+func (d *Driver) identify(pid int, img proc.Image) (guest, bool, error) {
 	epoch, ok := d.identity(img)
 	if !ok {
 		return guest{}, false, nil
 	}
-	p, err := procfs.Here.Read(pid)
-	if errors.Is(err, procfs.ErrGone) || err == nil && p.Dead() {
+	p, err := proc.Here.Read(pid)
+	if errors.Is(err, proc.ErrGone) || err == nil && p.Dead() {
 		return guest{}, false, nil
 	}
 	if err != nil {
@@ -127,7 +127,7 @@ func (d *Driver) identify(pid int, img procfs.Image) (guest, bool, error) {
 
 // identity returns the epoch of an image that is the guest's on this host, by
 // its arguments or, for a process that the guest has started, its environment.
-func (d *Driver) identity(img procfs.Image) (epoch string, ok bool) {
+func (d *Driver) identity(img proc.Image) (epoch string, ok bool) {
 	host, _ := img.Flag("--host")
 	uuid, _ := img.Flag("--uuid")
 	if epoch, ok := img.Flag("--epoch"); ok && host == string(d.opt.Host) && uuid == d.opt.UUID {
@@ -154,7 +154,7 @@ func (d *Driver) lock(ctx context.Context, how int) (unlock func() error, err er
 			return f.Close, nil
 		}
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-			sleep.For(ctx, time.Millisecond)
+			clock.Sleep(ctx, time.Millisecond)
 			err = ctx.Err()
 		}
 		if err != nil {
@@ -164,7 +164,7 @@ func (d *Driver) lock(ctx context.Context, how int) (unlock func() error, err er
 }
 
 func (d *Driver) watchPID(pid int) error {
-	p, err := procfs.Here.Read(pid)
+	p, err := proc.Here.Read(pid)
 	if err != nil {
 		return err
 	}
@@ -172,14 +172,14 @@ func (d *Driver) watchPID(pid int) error {
 }
 
 // watch wakes the agent when the process ends, and collects it if it is ours.
-func (d *Driver) watch(p procfs.Proc) error {
+func (d *Driver) watch(p proc.Proc) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || d.watched[p.ID] != nil {
 		return nil
 	}
-	h, err := procfs.Here.Open(p.ID)
-	if errors.Is(err, procfs.ErrGone) {
+	h, err := proc.Here.Open(p.ID)
+	if errors.Is(err, proc.ErrGone) {
 		d.signal()
 		return nil
 	}
@@ -192,7 +192,7 @@ func (d *Driver) watch(p procfs.Proc) error {
 }
 
 // await runs until the process ends or Close.
-func (d *Driver) await(id procfs.ID, h *procfs.Handle) {
+func (d *Driver) await(id proc.ID, h *proc.Handle) {
 	if err := h.Wait(context.Background()); err != nil {
 		return // Close has let go of it
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/kdomanski/iso9660"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/text"
 )
 
 // Seed is what a guest is told at its boot.
@@ -40,11 +40,11 @@ const volume = "cidata"
 // another user. A file that is there is replaced in one step, so that a reader
 // sees either the old or the new one.
 func Write(path string, s Seed) (err error) {
-	files, err := s.files()
+	content, err := s.files()
 	if err != nil {
 		return fmt.Errorf("write seed %s: %w", path, err)
 	}
-	image, err := pack(files)
+	image, err := pack(content)
 	if err != nil {
 		return fmt.Errorf("write seed %s: %w", path, err)
 	}
@@ -94,8 +94,8 @@ func (s Seed) files() ([]file, error) {
 }
 
 var (
-	plain    = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	hostname = pattern.New(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	plain    = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	hostname = text.Pattern(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 )
 
 func (s Seed) network() (string, error) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/kdomanski/iso9660"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func sample() Seed {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // leaveAfter is how long the end of a check is waited for when the Prober ends.
@@ -65,7 +65,7 @@ func (p *Prober) Run(ctx context.Context) error {
 		if !p.once(ctx) {
 			continue
 		}
-		sleep.For(ctx, p.opt.Interval)
+		clock.Sleep(ctx, p.opt.Interval)
 	}
 	if p.opt.End == nil {
 		return nil

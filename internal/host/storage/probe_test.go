@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func TestMain(m *testing.M) {

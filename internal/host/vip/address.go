@@ -7,8 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/ether"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/network"
 )
 
 // port is an interface of the host with its addresses.
@@ -19,7 +18,7 @@ type port struct {
 
 // choose finds the interface of a virtual address: the one that has an address in its subnet.
 // The address must be neither the host's own nor one of others, its peer's for example.
-func choose(a vipaddr.Address, ports []port, others []netip.Addr) (net.Interface, error) {
+func choose(a network.VIP, ports []port, others []netip.Addr) (net.Interface, error) {
 	none := net.Interface{}
 	if slices.Contains(others, a.Prefix.Addr()) {
 		return none, fmt.Errorf("virtual address %s: it is the other node's own address; want one that no machine has", a)
@@ -52,14 +51,14 @@ func choose(a vipaddr.Address, ports []port, others []netip.Addr) (net.Interface
 	case len(fit) > 1:
 		return none, fmt.Errorf("virtual address %s: more than one interface has an address in %s: %s; say which: %s dev %s",
 			a, subnet, strings.Join(names, ", "), a.Prefix, names[0])
-	case len(fit[0].HardwareAddr) != ether.MACSize:
+	case len(fit[0].HardwareAddr) != network.MACSize:
 		return none, fmt.Errorf("virtual address %s: interface %s is no Ethernet, so nobody can be asked whether he has the address", a, fit[0].Name)
 	}
 	return fit[0], nil
 }
 
 // foreign is the error about an address that this host has, and not by us.
-func foreign(a vipaddr.Address, dev string, e entry) error {
+func foreign(a network.VIP, dev string, e entry) error {
 	return fmt.Errorf("virtual address %s: %w, as %s/%d on %s; want one that no machine has, or take it off: ip addr del %s/%d dev %s",
 		a, ErrForeign, e.addr, e.bits, dev, e.addr, e.bits, dev)
 }

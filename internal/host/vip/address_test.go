@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/ether"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/network"
 )
 
 func TestChoose(t *testing.T) {
@@ -17,7 +16,7 @@ func TestChoose(t *testing.T) {
 		return entry{addr: x.Addr(), bits: x.Bits(), ours: ours}
 	}
 	on := func(name string, flags net.Flags, es ...entry) port {
-		return port{net.Interface{Name: name, Flags: flags | net.FlagUp, HardwareAddr: make(net.HardwareAddr, ether.MACSize)}, es}
+		return port{net.Interface{Name: name, Flags: flags | net.FlagUp, HardwareAddr: make(net.HardwareAddr, network.MACSize)}, es}
 	}
 	lo := on("lo", net.FlagLoopback, at("127.0.0.1/8", false), at("10.1.0.9/16", false))
 	a, b := on("eth0", 0, at("10.1.0.1/16", false), at("fd00::1/64", false)), on("eth1", 0, at("10.1.9.1/24", false), at("fd00:1::1/64", false))
@@ -46,7 +45,7 @@ func TestChoose(t *testing.T) {
 		{"10.1.9.6/32", []port{vip}, "", "", "no interface"}, // never by a virtual address alone
 	} {
 		p, dev0, _ := strings.Cut(c.text, " dev ")
-		x := vipaddr.Address{Prefix: netip.MustParsePrefix(p), Dev: dev0}
+		x := network.VIP{Prefix: netip.MustParsePrefix(p), Dev: dev0}
 		var others []netip.Addr
 		if c.others != "" {
 			others = append(others, netip.MustParseAddr(c.others))

@@ -5,7 +5,7 @@ import (
 	"net"
 	"net/netip"
 
-	"holdfast/internal/ether"
+	"holdfast/internal/lib/network"
 )
 
 const (
@@ -29,13 +29,13 @@ type claim struct {
 // read decodes an Ethernet frame of ARP or of neighbour discovery. ok is false for all that
 // claims no address, and all that a host must not believe.
 func read(frame []byte) (c claim, ok bool) {
-	switch ether.Kind(frame) {
-	case ether.TypeARP:
+	switch network.Kind(frame) {
+	case network.TypeARP:
 		c, ok = readARP(frame)
-	case ether.TypeIPv6:
-		c, ok = readND(frame[ether.HeaderSize:], net.HardwareAddr(frame[ether.MACSize:2*ether.MACSize]))
+	case network.TypeIPv6:
+		c, ok = readND(frame[network.HeaderSize:], net.HardwareAddr(frame[network.MACSize:2*network.MACSize]))
 	}
-	if !ok || !ether.IsMachine(c.mac) {
+	if !ok || !network.IsMachine(c.mac) {
 		return claim{}, false
 	}
 	c.mac = append(net.HardwareAddr(nil), c.mac...) // the frame's buffer is used again
@@ -45,13 +45,13 @@ func read(frame []byte) (c claim, ok bool) {
 // readARP reads a claim. RFC 5227, 2.1.1 and 2.4: whoever is the sender has the address, be it a
 // request or an answer; a request of nobody is a probe for the target.
 func readARP(frame []byte) (claim, bool) {
-	a, ok := ether.ReadARP(frame)
+	a, ok := network.ReadARP(frame)
 	switch {
 	case !ok:
 		return claim{}, false
 	case !a.Sender.IsUnspecified():
 		return claim{addr: a.Sender, mac: a.SenderMAC}, true
-	case a.Op == ether.Request && !a.Target.IsUnspecified():
+	case a.Op == network.ARPRequest && !a.Target.IsUnspecified():
 		return claim{addr: a.Target, mac: a.SenderMAC, asks: true}, true
 	}
 	return claim{}, false
@@ -110,7 +110,7 @@ func option(b []byte, kind byte) (mac net.HardwareAddr, ok bool) {
 // sender has no address) or a solicitation for duplicate detection (RFC 4862, 5.4.2).
 func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
 	if addr.Is4() {
-		return arp(ether.Request, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, ether.MACSize), addr)
+		return arp(network.ARPRequest, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, network.MACSize), addr)
 	}
 	m := make([]byte, ndSize)
 	m[0] = askND
@@ -123,7 +123,7 @@ func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
 // unsolicited advertisement (RFC 4861, 7.2.6) that overrides what they know.
 func announcements(mac net.HardwareAddr, addr netip.Addr) [][]byte {
 	if addr.Is4() {
-		return [][]byte{arp(ether.Request, mac, addr, make(net.HardwareAddr, ether.MACSize), addr), arp(ether.Reply, mac, addr, mac, addr)}
+		return [][]byte{arp(network.ARPRequest, mac, addr, make(net.HardwareAddr, network.MACSize), addr), arp(network.ARPReply, mac, addr, mac, addr)}
 	}
 	m := make([]byte, ndSize, ndSize+8)
 	m[0], m[4] = tellND, 0x20 // override; not solicited, and no router
@@ -140,14 +140,14 @@ func group(addr netip.Addr) netip.Addr {
 
 // arp makes a frame of ARP to everybody.
 func arp(op uint16, mac net.HardwareAddr, sender netip.Addr, toMAC net.HardwareAddr, target netip.Addr) []byte {
-	return ether.ARP{Op: op, SenderMAC: mac, Sender: sender, TargetMAC: toMAC, Target: target}.Append(nil, ether.Broadcast())
+	return network.ARP{Op: op, SenderMAC: mac, Sender: sender, TargetMAC: toMAC, Target: target}.Append(nil, network.Broadcast())
 }
 
 // nd makes a frame of neighbour discovery to a multicast group. m has no checksum yet.
 func nd(mac net.HardwareAddr, src, dst netip.Addr, m []byte) []byte {
 	binary.BigEndian.PutUint16(m[2:], checksum(src, dst, m))
 	d := dst.As16()
-	b := ether.AppendHeader(nil, net.HardwareAddr{0x33, 0x33, d[12], d[13], d[14], d[15]}, mac, ether.TypeIPv6) // RFC 2464, 7
+	b := network.AppendHeader(nil, net.HardwareAddr{0x33, 0x33, d[12], d[13], d[14], d[15]}, mac, network.TypeIPv6) // RFC 2464, 7
 	b = append(b, 0x60, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(m)))
 	b = append(b, icmp6, hops)

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"holdfast/internal/ether"
+	"holdfast/internal/lib/network"
 )
 
 var (
@@ -114,11 +114,11 @@ func FuzzRead(f *testing.F) {
 		if !bytes.Equal(was, b) {
 			t.Error("it changes what it reads")
 		}
-		if ok && (len(c.mac) != ether.MACSize || c.mac[0]&1 != 0 || !c.addr.IsValid() || c.addr.IsUnspecified()) {
+		if ok && (len(c.mac) != network.MACSize || c.mac[0]&1 != 0 || !c.addr.IsValid() || c.addr.IsUnspecified()) {
 			t.Errorf("%x is read as %+v", b, c)
 		}
 		clear(b)
-		if ok && bytes.Equal(c.mac, make([]byte, ether.MACSize)) {
+		if ok && bytes.Equal(c.mac, make([]byte, network.MACSize)) {
 			t.Error("the claim lies in the frame's buffer")
 		}
 	})

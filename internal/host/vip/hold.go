@@ -6,7 +6,7 @@ import (
 	"net"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // How Hold announces. Once would be enough on a network that loses nothing. A frame may be
@@ -55,7 +55,7 @@ func (v *VIP) Hold(ctx context.Context, events chan<- Event) {
 	defer h.drop()
 	for ctx.Err() == nil {
 		if !h.step(ctx) {
-			sleep.For(ctx, look)
+			clock.Sleep(ctx, look)
 		}
 	}
 }

@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/try"
 )
 
 // sysctl sets a value of this thread's network namespace.
@@ -26,7 +26,7 @@ func sysctl(name, value string) error { return os.WriteFile("/proc/sys/"+name, [
 // TestConflict: while a holds the address, b takes it too.
 func TestConflict(t *testing.T) {
 	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	for _, text := range both {
 		t.Run(text, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestConflict(t *testing.T) {
 // nobody adds the address again.
 func TestLostFrames(t *testing.T) {
 	need.Drill(t, "clients follow an address whose first announcements were lost", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	v := vipOf(t, both[0])
 	addr := v.a.Prefix.Addr()
@@ -87,7 +87,7 @@ func TestLostFrames(t *testing.T) {
 // down. An address of IPv6 goes with that, and one of IPv4 does not.
 func TestLinkDown(t *testing.T) {
 	need.Drill(t, "a cable that is pulled and an interface that goes down are told, and the address is announced again after them", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	for _, text := range both {
 		t.Run(text, func(t *testing.T) {
@@ -130,7 +130,7 @@ func probeOn(h nettest.End, v *VIP) (mac net.HardwareAddr, err error) {
 // TestInterfaceVanishes: it goes while the address is held, and comes again under its name.
 func TestInterfaceVanishes(t *testing.T) {
 	need.Drill(t, "an interface that vanishes with an address and comes again", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	eth1 := func() {
 		a.IP(t, "link", "add", "eth1", "type", "veth", "peer", "name", "far1")
@@ -166,7 +166,7 @@ func TestInterfaceVanishes(t *testing.T) {
 // connections go on. Servers of programs that listen on IPv6 for both versions are among them.
 func TestConnectionsEnd(t *testing.T) {
 	need.Drill(t, "P1: who is connected over an address is cut off with it, and nobody else", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	for _, c := range []struct{ vip, own, listen string }{
 		{both[0], "10.77.0.2", "0.0.0.0:0"},
@@ -220,7 +220,7 @@ func TestConnectionsEnd(t *testing.T) {
 // one that it belongs to now.
 func TestLeftBehind(t *testing.T) {
 	need.Drill(t, "P3: an address that a killed process left on another interface is found and goes", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	for _, text := range both {
 		v := vipOf(t, text)

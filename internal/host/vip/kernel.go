@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/netlink"
+	"holdfast/internal/lib/network"
 )
 
 // mark is the protocol of our addresses (IFA_PROTO, since Linux 5.18; `ip -d addr` shows it).
@@ -66,7 +66,7 @@ func entries(addr netip.Addr) ([]entry, error) {
 	marks := keepsMarks(unix.ByteSliceToString(release.Release[:]))
 	request := make([]byte, unix.SizeofIfAddrmsg)
 	request[0] = family
-	answer, err := netlink.List(unix.NETLINK_ROUTE, unix.RTM_GETADDR, request)
+	answer, err := network.List(unix.NETLINK_ROUTE, unix.RTM_GETADDR, request)
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses of this host: %w", err)
 	}
@@ -168,20 +168,20 @@ func change(kind, flags uint16, dev net.Interface, addr netip.Addr) error {
 	}
 	body[1] = byte(addr.BitLen())
 	binary.NativeEndian.PutUint32(body[4:], uint32(dev.Index))
-	body = netlink.Attribute(body, unix.IFA_LOCAL, addr.AsSlice())
-	body = netlink.Attribute(body, unix.IFA_ADDRESS, addr.AsSlice())
+	body = network.Attribute(body, unix.IFA_LOCAL, addr.AsSlice())
+	body = network.Attribute(body, unix.IFA_ADDRESS, addr.AsSlice())
 	if kind == unix.RTM_NEWADDR {
-		body = netlink.Attribute(body, ifaProto, []byte{mark})
+		body = network.Attribute(body, ifaProto, []byte{mark})
 		if addr.Is4() {
-			body = netlink.Attribute(body, unix.IFA_LABEL, append([]byte(label(dev.Name)), 0))
+			body = network.Attribute(body, unix.IFA_LABEL, append([]byte(label(dev.Name)), 0))
 		} else {
-			body = netlink.Attribute(body, unix.IFA_FLAGS, binary.NativeEndian.AppendUint32(nil, unix.IFA_F_NODAD|unix.IFA_F_NOPREFIXROUTE))
+			body = network.Attribute(body, unix.IFA_FLAGS, binary.NativeEndian.AppendUint32(nil, unix.IFA_F_NODAD|unix.IFA_F_NOPREFIXROUTE))
 			life := make([]byte, unix.SizeofIfaCacheinfo) // struct ifa_cacheinfo: preferred, valid
 			binary.NativeEndian.PutUint32(life[4:], math.MaxUint32)
-			body = netlink.Attribute(body, unix.IFA_CACHEINFO, life)
+			body = network.Attribute(body, unix.IFA_CACHEINFO, life)
 		}
 	}
-	return netlink.Request(unix.NETLINK_ROUTE, kind, flags, body)
+	return network.Request(unix.NETLINK_ROUTE, kind, flags, body)
 }
 
 // label is that of our addresses on an interface.

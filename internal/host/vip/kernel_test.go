@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/netlink"
+	"holdfast/internal/lib/network"
 )
 
 func TestWhoseAddressItIs(t *testing.T) {
@@ -55,7 +55,7 @@ func TestLabelsFit(t *testing.T) {
 func message(bits byte, attributes ...any) syscall.NetlinkMessage {
 	b := []byte{unix.AF_INET, bits, 0, 0, 7, 0, 0, 0}
 	for i := 0; i < len(attributes); i += 2 {
-		b = netlink.Attribute(b, uint16(attributes[i].(int)), attributes[i+1].([]byte))
+		b = network.Attribute(b, uint16(attributes[i].(int)), attributes[i+1].([]byte))
 	}
 	return syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWADDR}, Data: b}
 }

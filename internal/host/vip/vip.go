@@ -22,8 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/netlink"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/network"
 )
 
 // ErrForeign is what errors wrap when this host has the address, but not by Add.
@@ -48,14 +47,14 @@ const rounds = 5
 
 // VIP is a virtual address of this host.
 type VIP struct {
-	a      vipaddr.Address
+	a      network.VIP
 	others []netip.Addr
 	log    *slog.Logger
 }
 
 // New makes a VIP. others are addresses of machines that it must not be, those of the peer.
 // The host is not asked yet.
-func New(a vipaddr.Address, others []netip.Addr, log *slog.Logger) *VIP {
+func New(a network.VIP, others []netip.Addr, log *slog.Logger) *VIP {
 	return &VIP{a: a, others: others, log: log}
 }
 
@@ -276,7 +275,7 @@ func deviceName(index int) string {
 // endTCP ends all TCP connections whose end here is addr, those that a socket of IPv6 has for
 // an address of IPv4, too. n is how many there were.
 func endTCP(addr netip.Addr) (n int, err error) {
-	all, err := netlink.TCP()
+	all, err := network.TCP()
 	if err != nil {
 		return 0, err
 	}

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/network"
+	"holdfast/testbed/need"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/try"
 )
 
 // The hosts of a network: a client and the two nodes.
@@ -28,8 +28,8 @@ const (
 // both are the virtual addresses of the tests, one of each version.
 var both = []string{"10.77.0.50/24", "fd00:77::50/64"}
 
-// network makes a client and two nodes on one switch, with addresses of both versions.
-func network(t *testing.T) *nettest.Net {
+// hosts makes a client and two nodes on one switch, with addresses of both versions.
+func hosts(t *testing.T) *nettest.Net {
 	t.Helper()
 	n := nettest.New(t, 3)
 	for i := range 3 {
@@ -44,7 +44,7 @@ func own6(host int) string { return "fd00:77::" + string(rune('1'+host)) }
 // vipOf makes a VIP.
 func vipOf(t *testing.T, text string, others ...netip.Addr) *VIP {
 	t.Helper()
-	a, err := vipaddr.Parse(text)
+	a, err := network.ParseVIP(text)
 	try.Must(t, err)
 	return New(a, others, slog.New(slog.DiscardHandler))
 }
@@ -123,7 +123,7 @@ func knows(t *testing.T, n *nettest.Net, addr netip.Addr, mac net.HardwareAddr) 
 // without a frame of its own, although its entry is good for an hour.
 func TestMove(t *testing.T) {
 	need.Real(t, need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a, b, c := n.Host(nodeA), n.Host(nodeB), n.Host(client)
 	for _, ip := range []string{"ipv4", "ipv6"} {
 		on(t, c, func(context.Context) error { return sysctl("net/"+ip+"/neigh/eth0/base_reachable_time_ms", "3600000") })
@@ -175,7 +175,7 @@ func TestMove(t *testing.T) {
 // different interfaces do not disturb one another.
 func TestSourceStays(t *testing.T) {
 	need.Drill(t, "a host that holds virtual addresses goes on to send from its own", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	a.IP(t, "link", "add", "eth1", "type", "veth", "peer", "name", "far1")
 	for _, l := range []string{"eth1", "far1"} {
@@ -221,7 +221,7 @@ func held(v *VIP, want bool) error {
 // TestByHand: an address that somebody has put there is neither taken over nor removed.
 func TestByHand(t *testing.T) {
 	need.Drill(t, "an address that somebody put there by hand is neither taken over nor removed", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	for text, other := range map[string]string{both[0]: "10.77.0.50/16", both[1]: "fd00:77::50/48"} {
 		v := vipOf(t, text)
@@ -258,7 +258,7 @@ func TestByHand(t *testing.T) {
 // TestOthersAddress: the peer's address and the host's own are refused before anything is done.
 func TestOthersAddress(t *testing.T) {
 	need.Drill(t, "P7: the other node's address and the host's own are refused as virtual ones before anything is done", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a := n.Host(nodeA)
 	peer := vipOf(t, "10.77.0.3/24", n.Addr(nodeB))
 	own := vipOf(t, "10.77.0.2/24")
@@ -279,7 +279,7 @@ func TestOthersAddress(t *testing.T) {
 // address free.
 func TestBothAsk(t *testing.T) {
 	need.Drill(t, "P1: of two nodes that ask for an address at once, not both find it free", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	for _, text := range both {
 		v := vipOf(t, text)
@@ -317,7 +317,7 @@ func TestBothAsk(t *testing.T) {
 // TestOwnMACs: what another interface of this host says is no conflict.
 func TestOwnMACs(t *testing.T) {
 	need.Drill(t, "what another interface of the host says of an address is no conflict", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	n := network(t)
+	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	own, other := net.HardwareAddr{2, 0, 0, 0, 0, 0x11}, net.HardwareAddr{2, 0, 0, 0, 0, 0x22}
 	a.IP(t, "link", "add", "eth1", "address", own.String(), "type", "veth", "peer", "name", "far1")
@@ -354,7 +354,7 @@ func TestOwnMACs(t *testing.T) {
 // TestProbeEnds: a probe ends with its context, and does not say then that nobody has it.
 func TestProbeEnds(t *testing.T) {
 	need.Drill(t, "P2: a probe that is broken off does not say that nobody has the address", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
-	a := network(t).Host(nodeA)
+	a := hosts(t).Host(nodeA)
 	v := vipOf(t, both[0])
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(50*time.Millisecond, cancel)

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/ether"
+	"holdfast/internal/lib/network"
 )
 
 // backlog is how many frames hear looks at when its time is over.
@@ -43,11 +43,11 @@ func listen(ctx context.Context, dev net.Interface, addr netip.Addr) (*wire, err
 }
 
 func (w *wire) open() (err error) {
-	kind, tune := uint16(ether.TypeARP), func(int) error { return nil }
+	kind, tune := uint16(network.TypeARP), func(int) error { return nil }
 	if w.addr.Is6() {
-		kind, tune = ether.TypeIPv6, onlyND
+		kind, tune = network.TypeIPv6, onlyND
 	}
-	if w.f, err = ether.Open(w.dev, kind, tune); err != nil {
+	if w.f, err = network.OpenFrames(w.dev, kind, tune); err != nil {
 		return err
 	}
 	if w.raw, err = w.f.SyscallConn(); err != nil {
@@ -64,9 +64,9 @@ func (w *wire) open() (err error) {
 // onlyND keeps from the socket all but neighbour discovery. read checks all of it again.
 func onlyND(fd int) error {
 	program, err := bpf.Assemble([]bpf.Instruction{
-		bpf.LoadAbsolute{Off: ether.HeaderSize + 6, Size: 1}, // next header
+		bpf.LoadAbsolute{Off: network.HeaderSize + 6, Size: 1}, // next header
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmp6, SkipTrue: 4},
-		bpf.LoadAbsolute{Off: ether.HeaderSize + ip6Size, Size: 1}, // type
+		bpf.LoadAbsolute{Off: network.HeaderSize + ip6Size, Size: 1}, // type
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: askND, SkipTrue: 1},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: tellND, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Errors that callers tell apart.
@@ -198,7 +198,7 @@ func (d *Disk) contest(ctx context.Context, f *os.File, gen uint64) (bool, error
 		if err != nil || winner != 0 {
 			return winner == uint64(d.me)+1, err
 		}
-		if !sleep.For(ctx, rand.N(again)) {
+		if !clock.Sleep(ctx, rand.N(again)) {
 			return false, context.Cause(ctx)
 		}
 	}

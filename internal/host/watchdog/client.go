@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
+	"holdfast/internal/lib/clock"
 )
 
 // callTimeout bounds a call to the holder whose context has no earlier deadline.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // Variables that let the contract run on a real watchdog, as root in a virtual

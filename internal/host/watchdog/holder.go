@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/host/clock"
 	decide "holdfast/internal/host/watchdog/keeper"
+	"holdfast/internal/lib/clock"
 )
 
 const (

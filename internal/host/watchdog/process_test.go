@@ -23,9 +23,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/clock"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // hostClock is the clock of the test process.
@@ -475,7 +475,7 @@ func TestImports(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("files: %v, %v", files, err)
 	}
-	allowed := map[string]bool{"golang.org/x/sys/unix": true, "holdfast/internal/cluster": true, "holdfast/internal/host/clock": true, "holdfast/internal/host/watchdog/keeper": true}
+	allowed := map[string]bool{"golang.org/x/sys/unix": true, "holdfast/internal/cluster": true, "holdfast/internal/lib/clock": true, "holdfast/internal/host/watchdog/keeper": true}
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue

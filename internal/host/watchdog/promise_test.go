@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	decide "holdfast/internal/host/watchdog/keeper"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // The promise, for random histories of a host: whatever happens, a device that

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // talk sends text to a simulated device and returns the lines of the answer.

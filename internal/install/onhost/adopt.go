@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/durable"
 )
 
 // endGrace is how long a guest that is taken over may take to shut down, as with

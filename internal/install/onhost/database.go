@@ -18,9 +18,9 @@ import (
 	"holdfast/internal/host/replica/mariadb"
 	"holdfast/internal/host/vip"
 	"holdfast/internal/install"
-	"holdfast/internal/secretfile"
-	"holdfast/internal/text"
-	"holdfast/internal/vipaddr"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/network"
+	"holdfast/internal/lib/text"
 )
 
 // pairFacts looks at what a node of a two-node pair runs on.
@@ -44,7 +44,7 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 	}
 	f.OptionFile = words(err)
 	for _, v := range q.VIPs {
-		a, err := vipaddr.Parse(v)
+		a, err := network.ParseVIP(v)
 		if err == nil {
 			_, err = vip.New(a, nil, slog.New(slog.DiscardHandler)).Interface()
 		}
@@ -65,7 +65,7 @@ func pairFacts(ctx context.Context, q install.PairQuery) (*install.PairFacts, er
 
 // secret sees whether a file has a secret. planned: it may be made later.
 func secret(file string, planned bool) error {
-	_, err := secretfile.Read(file)
+	_, err := durable.ReadSecret(file)
 	if planned && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -8,10 +8,10 @@ import (
 	"os"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/firewall"
 	"holdfast/internal/install"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
 )
 
 // openFile is there while the firewall lets in what is not confirmed.
@@ -62,7 +62,7 @@ func (g *gate) open(ctx context.Context, o install.Openings) error {
 		if err != nil {
 			return err
 		}
-		if g.unlock = unlock; unlock == nil && !sleep.For(ctx, lockEvery) { // the agent mends
+		if g.unlock = unlock; unlock == nil && !clock.Sleep(ctx, lockEvery) { // the agent mends
 			return context.Cause(ctx)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/firewall"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestOpenedAndDied: what somebody opened who died before it was confirmed goes back to what

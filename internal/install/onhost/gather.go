@@ -24,8 +24,8 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/install"
-	"holdfast/internal/pki"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/pki"
+	"holdfast/internal/lib/text"
 )
 
 // Limits of what is asked of programs and daemons of a host.
@@ -90,7 +90,7 @@ func (h *host) gather(ctx context.Context, q install.Query) *install.Facts {
 		f.Space[dir], err = space(dir)
 		note("space", err)
 	}
-	f.Clock = clock(ctx)
+	f.Clock = clockFacts(ctx)
 	f.Installed, err = installed(ctx, q)
 	note("installed", err)
 	f.Certificates = certificates(q)
@@ -247,8 +247,8 @@ func imageInfo(ctx context.Context, path string) *install.Image {
 	return &install.Image{Format: info.Format, Size: info.Size, InUse: locked != nil}
 }
 
-// clock says how the host keeps its time, and from whom.
-func clock(ctx context.Context) install.Clock {
+// clockFacts says how the host keeps its time, and from whom.
+func clockFacts(ctx context.Context) install.Clock {
 	var c install.Clock
 	// One that can not be read counts as not synced.
 	got, _ := (&facts.Gatherer{}).Clock(ctx)

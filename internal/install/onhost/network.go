@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/install"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/text"
 )
 
 const netDir = "/sys/class/net"

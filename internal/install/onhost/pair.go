@@ -26,10 +26,10 @@ import (
 	"holdfast/internal/host/vip"
 	"holdfast/internal/install"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/network"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/pair/precheck"
-	"holdfast/internal/sleep"
-	"holdfast/internal/text"
-	"holdfast/internal/vipaddr"
 )
 
 // ofPair reads what a pair needs to know of this host beside what an installation asks. What
@@ -191,7 +191,7 @@ func pools(ctx context.Context) (out []string, err error) {
 
 // virtual looks whether this host could have the virtual address, and who has it now.
 func virtual(ctx context.Context, q precheck.Query) *precheck.VIP {
-	a, err := vipaddr.Parse(q.VIP)
+	a, err := network.ParseVIP(q.VIP)
 	if err != nil {
 		return &precheck.VIP{Wrong: err.Error()}
 	}
@@ -223,7 +223,7 @@ func virtual(ctx context.Context, q precheck.Query) *precheck.VIP {
 		in := netip.PrefixFrom(a.Prefix.Addr(), out.Length)
 		out.Subnet = in.Masked().String()
 		// By the interface's own length it may be the subnet's or the broadcast address.
-		if _, err := vipaddr.Parse(in.String()); err != nil {
+		if _, err := network.ParseVIP(in.String()); err != nil {
 			out.Wrong = text.Clean(err.Error())
 			return out
 		}
@@ -276,7 +276,7 @@ func pings(ctx context.Context, addrs []string) map[string]string {
 		p.Run(ctx)
 		close(ended)
 	}()
-	for sleep.For(ctx, pingEvery) {
+	for clock.Sleep(ctx, pingEvery) {
 		left := false
 		for a, t := range targets {
 			if !t.Counts().Answered.IsZero() {

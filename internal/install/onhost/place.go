@@ -16,9 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/install"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/pki"
 )
 
 // placer puts files into a host and can take all of them back, also after a

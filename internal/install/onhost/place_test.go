@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"holdfast/internal/install"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // listing is everything below a folder: path, mode, content.

@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/ceph"
 	"holdfast/internal/install"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // poolWithin bounds all questions to a Ceph cluster.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/install"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 )
 
 // TestSettingsElsewhere: what is installed and which certificate counts follow from the

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/config"
-	"holdfast/internal/durable"
 	"holdfast/internal/host/firewall"
 	"holdfast/internal/install"
+	"holdfast/internal/lib/durable"
 )
 
 // stopWithin bounds the end of what outlives the agent: a database may have much to apply before.

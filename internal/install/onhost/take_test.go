@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestOnlyOurLinksGo: what somebody else has put where an installation makes a link stays, when ours is placed and when it is

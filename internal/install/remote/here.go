@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // endWithin bounds the end of the program on this host after its last request.

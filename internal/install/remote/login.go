@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 	"golang.org/x/crypto/ssh/knownhosts"
 
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // Denied: the host takes none of the keys and passwords that there are.

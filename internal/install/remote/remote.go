@@ -20,7 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"holdfast/internal/install"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 const (

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"holdfast/internal/install"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 const password = "a & # @ $ 'b' \"c\""

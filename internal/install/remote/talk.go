@@ -11,7 +11,7 @@ import (
 	"sync"
 
 	"holdfast/internal/install"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // talk is with this program on a host: a line of JSON each way.

@@ -34,7 +34,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // Format is the only format of these files.

@@ -13,8 +13,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 )
 
 const whole = `

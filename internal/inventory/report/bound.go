@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // Bounds of what is taken of a report. A host that runs guests only writes what it likes into its own, and each member and each list

@@ -11,7 +11,7 @@ import (
 	"sync"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Names are the hosts that have ever reported, as this host remembers them on disk: a certificate of such a name is no

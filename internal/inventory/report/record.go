@@ -11,7 +11,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // Prefix is where the hosts' records are.

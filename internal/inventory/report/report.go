@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -108,7 +108,7 @@ func (r *Reporter) Claim(ctx context.Context) error {
 			r.mod, r.last.Seq = now, rec.Seq
 			return nil
 		}
-		sleep.For(ctx, claimAgain)
+		clock.Sleep(ctx, claimAgain)
 	}
 	return nil
 }

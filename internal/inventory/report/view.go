@@ -11,9 +11,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/store"
-	"holdfast/internal/text"
 )
 
 const listWithin = 10 * time.Second
@@ -151,7 +151,7 @@ func (v *View) wait(ctx context.Context) {
 		if left <= 0 {
 			return
 		}
-		if !sleep.For(ctx, left) {
+		if !clock.Sleep(ctx, left) {
 			return
 		}
 	}

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // A job that begins when none is under way is carried out by its plan, on the platform

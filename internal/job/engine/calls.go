@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -58,7 +58,7 @@ func settle(ctx context.Context, st store.Store, key string, value []byte, conds
 		case gerr != nil && !errors.Is(gerr, store.ErrRetry):
 			return 0, false, fmt.Errorf("%w, and it can not be read back: %w", store.ErrUnknown, gerr)
 		}
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return 0, false, fmt.Errorf("%w: %w", store.ErrUnknown, context.Cause(ctx))
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 	"holdfast/internal/store"
 )
 

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -40,7 +40,7 @@ func Command(ctx context.Context, st store.Store, o Order) (job.Job, error) {
 			return j, err
 		}
 		first = false
-		if !sleep.For(ctx, pause/4) {
+		if !clock.Sleep(ctx, pause/4) {
 			return job.Job{}, fmt.Errorf("%s %s: %w: %w", o.Command, o.Job, store.ErrRetry, context.Cause(ctx))
 		}
 	}
@@ -128,7 +128,7 @@ func Amend(ctx context.Context, st store.Store, id string, now time.Time, change
 			next.Mod = rev
 			return next, nil
 		}
-		if !sleep.For(ctx, pause/4) {
+		if !clock.Sleep(ctx, pause/4) {
 			return j, fmt.Errorf("change %s %s: %w: %w", j.Kind, j.ID, store.ErrRetry, context.Cause(ctx))
 		}
 	}

@@ -9,8 +9,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // drill is a job of fourteen steps on three hosts, with all kinds of Executors.

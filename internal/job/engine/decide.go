@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // draft is what a decision makes of a job.

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"holdfast/internal/testbed/earlier"
-	"holdfast/internal/testbed/earlier/revive"
+	"holdfast/testbed/earlier"
+	"holdfast/testbed/earlier/revive"
 )
 
 // TestTodosOfAnEarlierVersionAreRead: what hosts had to look at when the program was

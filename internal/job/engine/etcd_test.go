@@ -20,7 +20,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // The test binary is the process of a store's member, too.

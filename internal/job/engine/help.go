@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // What executors of all tools need.
@@ -22,7 +22,7 @@ func Args[A any](t Task) (A, error) {
 
 // Pause waits for d. An error is why ctx has ended.
 func Pause(ctx context.Context, d time.Duration) error {
-	if !sleep.For(ctx, d) {
+	if !clock.Sleep(ctx, d) {
 		return context.Cause(ctx)
 	}
 	return nil

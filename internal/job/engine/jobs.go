@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 )
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 func TestErrorsOfJobsSayWhoIsToBlame(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/store"
 )
 
@@ -28,7 +28,7 @@ const nobody = "."
 
 // word is the form of jobs' ids and kinds and of hosts' names: they become parts
 // of keys and names of files.
-var word = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+var word = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 func runKey(k job.Kind) string         { return keyRun + string(k) }
 func oldKey(id string) string          { return keyOld + id }

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 	"holdfast/internal/store"
 )
 

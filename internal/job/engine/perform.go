@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/text"
 )
 
 // outcome is what became of a step in one round of serve.
@@ -277,14 +277,14 @@ func (w *Worker) finish(ctx context.Context, k *task, r job.Record, log *logFile
 type notes struct {
 	mu      sync.Mutex
 	what    string
-	percent progress.Percent[int]
+	percent text.Percent[int]
 	count   int64
 	found   []job.Finding
 	new     chan struct{}
 }
 
 func newNotes(percent int) *notes {
-	return &notes{percent: progress.From(percent), new: make(chan struct{}, 1)}
+	return &notes{percent: text.PercentFrom(percent), new: make(chan struct{}, 1)}
 }
 
 func (n *notes) note(what string, percent int) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -152,7 +152,7 @@ func TestGrantOnItsWayIsVoid(t *testing.T) {
 // see it yet, does not grant the step again.
 func TestGrantComparesTheStep(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
-		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep.For(ctx, 20*time.Second); return nil })
+		w.body("h2/a", func(ctx context.Context, _ Task) error { clock.Sleep(ctx, 20*time.Second); return nil })
 		w.before("h1", "h2/a", job.Granted, func() {
 			s := free("h2/a", "h2").Step
 			w.put("u1", job.Record{Step: "h2/a", State: job.Running, Attempt: 1, Work: &s, Host: "h2", Instance: "another"})

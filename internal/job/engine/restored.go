@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 	"holdfast/internal/store"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -61,7 +61,7 @@ func (c *Scheduler) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		term, key, ok := c.Coordinator()
 		if !ok {
-			sleep.For(ctx, poll)
+			clock.Sleep(ctx, poll)
 			continue
 		}
 		err := c.reign(ctx, term, key)
@@ -73,7 +73,7 @@ func (c *Scheduler) Run(ctx context.Context) {
 			last = err.Error()
 			c.Log.Warn("jobs stand still until the store answers", "err", err)
 		}
-		sleep.For(ctx, pause+time.Duration(c.Rand()*float64(pause)))
+		clock.Sleep(ctx, pause+time.Duration(c.Rand()*float64(pause)))
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -132,10 +132,10 @@ func (w *world) disturb(ctx context.Context, r *rand.Rand) {
 			c := p.store.(*storetest.Client)
 			f := []func(bool){c.Partition, c.Refuse, c.LoseReplies, c.HoldWrites}[r.IntN(4)]
 			f(true)
-			sleep.For(ctx, time.Duration(r.IntN(3000))*time.Millisecond)
+			clock.Sleep(ctx, time.Duration(r.IntN(3000))*time.Millisecond)
 			f(false)
 		}
-		if !sleep.For(ctx, time.Duration(r.IntN(2000))*time.Millisecond) {
+		if !clock.Sleep(ctx, time.Duration(r.IntN(2000))*time.Millisecond) {
 			return
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -123,7 +123,7 @@ func (w *Worker) read(ctx context.Context, k *task) (job.Record, error) {
 }
 
 func (w *Worker) pause(ctx context.Context) bool {
-	return sleep.For(ctx, pause+time.Duration(w.Rand()*float64(pause)))
+	return clock.Sleep(ctx, pause+time.Duration(w.Rand()*float64(pause)))
 }
 
 // begin writes the claim next in place of r, with the job as it was read, and

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 )
 
 // What agents of different versions may do together is job.Together's to say. This

@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 )
@@ -144,7 +144,7 @@ func TestAbortDoesNotWaitForAHostThatIsApart(t *testing.T) {
 func TestSchedulerLeavesAJobAloneThatIsApart(t *testing.T) {
 	ofGenerations(t, []int{3, 2}, func(w *world, mem *storetest.Mem) {
 		w.elect("h2")
-		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep.For(ctx, 5*time.Minute); return nil })
+		w.body("h2/a", func(ctx context.Context, _ Task) error { clock.Sleep(ctx, 5*time.Minute); return nil })
 		long := free("h2/a", "h2")
 		long.Timeout = 10 * time.Minute
 		w.submit(begunBy(1), []toyStep{long, free("h1/b", "h1"), free("h2/b", "h2", "h2/a")})

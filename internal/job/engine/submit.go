@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -169,7 +169,7 @@ func begin(ctx context.Context, st store.Store, j job.Job, plan []store.Cmp, fir
 		if gone, err := begun(ctx, st, j, conds[again:]); gone || err != nil {
 			return err
 		}
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return fmt.Errorf("submit %s %s: %w: %w", j.Kind, j.ID, store.ErrRetry, context.Cause(ctx))
 		}
 	}

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // toyStep is a step with what has to be over before it.
@@ -117,7 +117,7 @@ func (d toy) Do(ctx context.Context, t Task) error {
 	if body != nil {
 		return body(ctx, t)
 	}
-	if !d.p.point("do "+id, func() {}) || !sleep.For(ctx, length(id)/2/d.w.faster) {
+	if !d.p.point("do "+id, func() {}) || !clock.Sleep(ctx, length(id)/2/d.w.faster) {
 		return context.Cause(ctx)
 	}
 	fmt.Fprintf(t.Log, "doing %s\n", id)
@@ -143,12 +143,12 @@ func (d toy) Do(ctx context.Context, t Task) error {
 			d.p.m.kids[id] = time.Now().Add(4 * time.Second / d.w.faster)
 			d.w.mu.Unlock()
 		})
-		if !sleep.For(ctx, 4*time.Second/d.w.faster) {
+		if !clock.Sleep(ctx, 4*time.Second/d.w.faster) {
 			return context.Cause(ctx)
 		}
 	default:
 		d.p.point("effect "+id, func() { d.effect(id) })
-		if !sleep.For(ctx, length(id)/2/d.w.faster) {
+		if !clock.Sleep(ctx, length(id)/2/d.w.faster) {
 			return context.Cause(ctx)
 		}
 	}

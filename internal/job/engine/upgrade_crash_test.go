@@ -11,11 +11,11 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // all is that a test tries each point, and not a sample.

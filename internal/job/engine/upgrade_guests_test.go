@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
-	"holdfast/internal/sleep"
+	"holdfast/internal/fleet"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade"
 )
 
@@ -176,7 +176,7 @@ func (d hand) reboot(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep.For(ctx, handTakes(t)) {
+	if !clock.Sleep(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	next, busy := "", []string(nil)
@@ -208,7 +208,7 @@ func (d hand) verify(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep.For(ctx, handTakes(t)) {
+	if !clock.Sleep(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	r, err := Record(ctx, mortal{d.p}, t.Job, a.Reboot)

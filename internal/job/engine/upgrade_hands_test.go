@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // hand does the steps of one kind on a host of the plant, and answers probes as the
@@ -70,7 +70,7 @@ func (d hand) point(t Task, what string, f func(p *plant)) bool {
 // do is a boundary with a little time before.
 func (d hand) do(ctx context.Context, t Task, what string, f func(p *plant)) error {
 	switch {
-	case !sleep.For(ctx, handTakes(t)):
+	case !clock.Sleep(ctx, handTakes(t)):
 		return context.Cause(ctx)
 	case !d.point(t, what, f):
 		return errGone
@@ -161,7 +161,7 @@ func (d hand) check(ctx context.Context, t Task) error {
 	if err != nil {
 		return err
 	}
-	if !sleep.For(ctx, handTakes(t)) {
+	if !clock.Sleep(ctx, handTakes(t)) {
 		return context.Cause(ctx)
 	}
 	return peek(d, func(p *plant) error {
@@ -328,7 +328,7 @@ func (d hand) action(ctx context.Context, t Task) error {
 	if err := d.do(ctx, t, "act", func(p *plant) { p.effects[t.Step.ID]++; p.acts(t.Host, a) }); err != nil {
 		return err
 	}
-	if !sleep.For(ctx, handTakes(t)) {
+	if !clock.Sleep(ctx, handTakes(t)) {
 		return fmt.Errorf("%w: %w", ErrUnclear, context.Cause(ctx))
 	}
 	return nil

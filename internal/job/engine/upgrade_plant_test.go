@@ -11,8 +11,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // plant is a model of a platform that is upgraded: what is on its hosts and where

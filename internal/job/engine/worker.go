@@ -12,7 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -126,7 +126,7 @@ func (w *Worker) join() error {
 func (w *Worker) lead(ctx context.Context) {
 	for ctx.Err() == nil {
 		if _, _, ok := w.Coordinator(); !ok {
-			sleep.For(ctx, poll)
+			clock.Sleep(ctx, poll)
 			continue
 		}
 		w.setLed(time.Now())
@@ -134,7 +134,7 @@ func (w *Worker) lead(ctx context.Context) {
 		var loop sync.WaitGroup
 		loop.Go(func() { w.follow(follow, ctx, todosKey("")) })
 		for {
-			if _, _, ok := w.Coordinator(); !ok || !sleep.For(ctx, poll) {
+			if _, _, ok := w.Coordinator(); !ok || !clock.Sleep(ctx, poll) {
 				break
 			}
 		}
@@ -174,7 +174,7 @@ func (w *Worker) follow(ctx, work context.Context, prefix string) {
 		if err == nil {
 			last = ""
 		}
-		sleep.For(ctx, pause+time.Duration(w.Rand()*float64(pause)))
+		clock.Sleep(ctx, pause+time.Duration(w.Rand()*float64(pause)))
 	}
 }
 

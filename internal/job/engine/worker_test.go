@@ -14,9 +14,9 @@ import (
 	"unicode/utf8"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store/storetest"
 )
 
@@ -118,7 +118,7 @@ func TestNotesAreWrittenOnceASecond(t *testing.T) {
 		w.body("h2/a", func(ctx context.Context, t Task) error {
 			for n := range 1000 { // for 10 s
 				t.Note(fmt.Sprintf("block %d", n), n/10)
-				sleep.For(ctx, 10*time.Millisecond)
+				clock.Sleep(ctx, 10*time.Millisecond)
 			}
 			return nil
 		})
@@ -145,9 +145,9 @@ func TestOutputIsSeenWhileAStepRuns(t *testing.T) {
 			for n := range 1000 { // for 10 s
 				last = time.Now()
 				fmt.Fprintf(t.Log, "line %d\n", n)
-				sleep.For(ctx, 10*time.Millisecond)
+				clock.Sleep(ctx, 10*time.Millisecond)
 			}
-			sleep.For(ctx, 30*time.Second)
+			clock.Sleep(ctx, 30*time.Second)
 			return nil
 		})
 		w.submit(upgradeJob("u1"), []toyStep{free("h2/a", "h2")})
@@ -172,7 +172,7 @@ func TestAbortCancelsAndRestoresOrder(t *testing.T) {
 		first.Undo, second.Undo, third.Undo = true, true, true
 		w.body("h1/long", until)
 		w.body("h2/undo", func(ctx context.Context, _ Task) error {
-			if !sleep.For(ctx, 10*time.Second) {
+			if !clock.Sleep(ctx, 10*time.Second) {
 				return context.Cause(ctx)
 			}
 			return nil
@@ -199,7 +199,7 @@ func TestAbortCancelsAndRestoresOrder(t *testing.T) {
 
 func TestPauseTakesGrantsBack(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
-		w.body("h1/a", func(ctx context.Context, _ Task) error { sleep.For(ctx, 10*time.Second); return nil })
+		w.body("h1/a", func(ctx context.Context, _ Task) error { clock.Sleep(ctx, 10*time.Second); return nil })
 		// A host that is cut off does not claim its grant.
 		link := w.machine["h2"].proc.store.(*storetest.Client)
 		link.Partition(true)
@@ -272,7 +272,7 @@ func TestRetryAndSkip(t *testing.T) {
 // TestResultIsWrittenWhenTheStoreIsBack cuts the host off while its Executor ends.
 func TestResultIsWrittenWhenTheStoreIsBack(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
-		w.body("h2/a", func(ctx context.Context, _ Task) error { sleep.For(ctx, 10*time.Second); return nil })
+		w.body("h2/a", func(ctx context.Context, _ Task) error { clock.Sleep(ctx, 10*time.Second); return nil })
 		w.submit(upgradeJob("u1"), []toyStep{free("h2/a", "h2")})
 		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
 		link := w.machine["h2"].proc.store.(*storetest.Client)
@@ -296,7 +296,7 @@ func TestLostClaim(t *testing.T) {
 			cause <- context.Cause(ctx)
 			return errors.New("not to be written")
 		})
-		w.body("h1/b", func(ctx context.Context, _ Task) error { sleep.For(ctx, 20*time.Second); return nil })
+		w.body("h1/b", func(ctx context.Context, _ Task) error { clock.Sleep(ctx, 20*time.Second); return nil })
 		w.submit(upgradeJob("u1"), []toyStep{free("h2/a", "h2"), free("h1/b", "h1")})
 		w.await("u1", 10*time.Second, "running", stateIs("h2/a", job.Running))
 		w.put("u1", job.Record{Step: "h2/a", State: job.Skipped, Attempt: 1, Why: "by hand"})

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // successors are all states that can follow.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 )

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestAStandbyThatIsBehind: one that can not apply what it receives says so, and when the group comes to it nevertheless it is

@@ -7,8 +7,8 @@ import (
 	"sync"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
 )
 

@@ -9,11 +9,11 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // cable joins the two halves of a partition, as DRBD does: a primary without its peer holds its

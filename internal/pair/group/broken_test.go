@@ -11,8 +11,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // told is what a node tells people.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
-	"holdfast/internal/sleep"
 )
 
 // Change gives the group other data and members while it goes on: the core knows nothing of this
@@ -24,7 +24,7 @@ func (d *Driver) Change(ctx context.Context, data Data, members []Member, before
 		}); err != nil {
 			return err
 		}
-		if !held && !sleep.For(ctx, stepEvery) {
+		if !held && !clock.Sleep(ctx, stepEvery) {
 			return fail.Errorf(fail.Unavailable, "this node is busy, or its copy can not be looked at")
 		}
 	}

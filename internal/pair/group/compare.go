@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 )
 
 // The rows of both nodes are compared by the standby: once it has been whole for a while, and then once a day.

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestRowsThatDiffer: a session has switched its log off, and the other node lacks its row: that is found and told by name, also after a

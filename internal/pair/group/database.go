@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
 	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
 )
 

@@ -14,9 +14,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/pair"
-	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/drbdnode"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestMain is also what runs on the emulated hosts: commands from afar, the copy and the

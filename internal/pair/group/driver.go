@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
-	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -321,7 +321,7 @@ func (d *Driver) Kill(ctx context.Context) error {
 		}
 	})
 	for err == nil && !empty {
-		if err = d.ask(ctx, func() { empty = d.ready && d.m.Empty() }); err == nil && !empty && !sleep.For(ctx, pollEvery) {
+		if err = d.ask(ctx, func() { empty = d.ready && d.m.Empty() }); err == nil && !empty && !clock.Sleep(ctx, pollEvery) {
 			err = ctx.Err()
 		}
 	}
@@ -373,7 +373,7 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 					why += ": " + d.undone
 				}
 			}
-		}); err == nil && state == 0 && !sleep.For(ctx, pollEvery) {
+		}); err == nil && state == 0 && !clock.Sleep(ctx, pollEvery) {
 			err = ctx.Err()
 		}
 	}

@@ -18,10 +18,10 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // ledger is clients who write numbered rows through the address, and what they were told.

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // halting is a copy whose looks a test lets hang.

@@ -10,8 +10,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/pair"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestADatabaseThatHangs: a pause of the active database is waited out; one that hangs is ended, and the group leaves for the other

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/replica/drbd"
+	"holdfast/internal/lib/durable"
 )
 
 // makingName is the file in a copy's directory that says that what the group begins with was

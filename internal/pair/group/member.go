@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/foreign"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair"
-	"holdfast/internal/sleep"
 )
 
 // Program is a member that programs start, stop and look at, as a unit of systemd is by
@@ -72,7 +72,7 @@ func (p *Program) Stop(ctx context.Context, hard bool) error {
 // until waits until a member is in a state.
 func until(ctx context.Context, m Member, want pair.State, what string) error {
 	for m.State(ctx) != want {
-		if !sleep.For(ctx, lookAgain) {
+		if !clock.Sleep(ctx, lookAgain) {
 			return fmt.Errorf("%s: its status does not say that %s: %w", m.Spec().Name, what, ctx.Err())
 		}
 	}
@@ -81,7 +81,7 @@ func until(ctx context.Context, m Member, want pair.State, what string) error {
 
 // run runs a program; its errors have what it said last.
 func run(ctx context.Context, args []string) error {
-	cmd := foreign.Command(ctx, args[0], args[1:]...)
+	cmd := proc.Foreign(ctx, args[0], args[1:]...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {

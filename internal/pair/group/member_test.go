@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/pair"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // program is a service that is a file: "up" in it runs, "ill" has failed.

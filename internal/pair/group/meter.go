@@ -5,14 +5,14 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/text"
 )
 
 // meter makes of what a driver counts of a copy what people are shown.
 type meter struct {
 	begun time.Time // of the copy that the rest is of
-	most  progress.Percent[int]
-	rate  progress.Rate
+	most  text.Percent[int]
+	rate  text.Rate
 }
 
 // look says how far the copy is, at a time that is not before that of the last call.

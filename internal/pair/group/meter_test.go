@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestMeter: the percentage never goes backwards within a copy, and is below 100 until all has

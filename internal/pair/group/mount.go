@@ -14,9 +14,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair"
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
 )
 
 // Mount is a member that is a file system on a block device.
@@ -140,7 +140,7 @@ func (m *Mount) Start(ctx context.Context) error {
 // lock waits for a look that has the device open.
 func (m *Mount) lock(ctx context.Context) error {
 	for !m.mu.TryLock() {
-		if !sleep.For(ctx, lookAgain) {
+		if !clock.Sleep(ctx, lookAgain) {
 			return fmt.Errorf("%s: an earlier check of it still hangs: %w", m.Device, ctx.Err())
 		}
 	}
@@ -184,7 +184,7 @@ func (m *Mount) Stop(ctx context.Context, hard bool) error {
 				return err
 			}
 		}
-		if !sleep.For(ctx, lookAgain) {
+		if !clock.Sleep(ctx, lookAgain) {
 			return fmt.Errorf("unmount %s: %s is still in use: %w", m.Dir, m.Device, ctx.Err())
 		}
 	}
@@ -198,7 +198,7 @@ func (m *Mount) free(ctx context.Context) error {
 		return err
 	}
 	for _, id := range users {
-		if err := procfs.Here.Signal(id, unix.SIGKILL); err != nil && !errors.Is(err, procfs.ErrGone) {
+		if err := proc.Here.Signal(id, unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrGone) {
 			return err
 		}
 	}
@@ -215,18 +215,18 @@ func (m *Mount) free(ctx context.Context) error {
 }
 
 // users are the processes that have a file of the device open, mapped, or as their directory.
-func (m *Mount) users() (ids []procfs.ID, err error) {
+func (m *Mount) users() (ids []proc.ID, err error) {
 	dev, there, err := m.number()
 	if err != nil || !there {
 		return nil, err
 	}
-	pids, err := procfs.Here.PIDs()
+	pids, err := proc.Here.PIDs()
 	if err != nil {
 		return nil, err
 	}
 	for _, pid := range pids {
-		p, err := procfs.Here.Read(pid)
-		if errors.Is(err, procfs.ErrGone) || err == nil && (p.Kernel || pid == os.Getpid()) {
+		p, err := proc.Here.Read(pid)
+		if errors.Is(err, proc.ErrGone) || err == nil && (p.Kernel || pid == os.Getpid()) {
 			continue
 		}
 		if err != nil {

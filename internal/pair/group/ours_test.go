@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/pair"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestAnotherStoreIsNotOurs: what a store of a lesser generation says is not taken in, and nothing

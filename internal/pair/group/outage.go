@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
 )
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestClientsThatAreKeptOut: what keeps clients from the active database is told, by events, too. Who makes it read-only by hand ends

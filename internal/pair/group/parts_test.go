@@ -12,11 +12,11 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/vip"
+	"holdfast/internal/lib/network"
 	"holdfast/internal/pair"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/vipaddr"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/try"
 )
 
 // TestAnAddressIsAMember: added, kept and taken off again; another machine that has it is told of.
@@ -26,7 +26,7 @@ func TestAnAddressIsAMember(t *testing.T) {
 	for i := range 2 {
 		try.Until(t, "a carrier", func() bool { return strings.Contains(n.Host(i).IP(t, "link", "show", "eth0"), "state UP") })
 	}
-	v, err := vipaddr.Parse("10.77.0.50/24")
+	v, err := network.ParseVIP("10.77.0.50/24")
 	try.Must(t, err)
 	var said strings.Builder
 	a := &Address{Name: "webip", Restarts: 3, VIP: vip.New(v, []netip.Addr{netip.MustParseAddr("10.77.0.2")}, slog.New(slog.DiscardHandler)), Log: slog.New(slog.NewTextHandler(&said, nil))}

@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
-	"holdfast/internal/sleep"
 )
 
 // busyWithin is how long Resolve waits for a moment in which nothing is under way.
@@ -80,7 +80,7 @@ func (d *Driver) choose(ctx context.Context, may func(holder cluster.HostID) err
 		switch {
 		case why == "":
 			return p, nil
-		case !busy || !sleep.For(ctx, stepEvery):
+		case !busy || !clock.Sleep(ctx, stepEvery):
 			return p, fail.Errorf(fail.Refused, "%s; nothing was changed", why)
 		}
 	}

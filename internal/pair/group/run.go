@@ -10,8 +10,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/pair"
-	"holdfast/internal/sleep"
 	"holdfast/internal/store"
 )
 
@@ -111,7 +111,7 @@ func (d *Driver) follow(parent context.Context, listed chan<- struct{}) {
 			d.opt.Log.Debug("the pair's records", "err", err)
 		}
 		end()
-		sleep.For(parent, putAgain)
+		clock.Sleep(parent, putAgain)
 	}
 }
 

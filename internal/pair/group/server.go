@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair"
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
 )
 
 // Server is a member that is a MariaDB server whose files are on a file system of the group:
@@ -39,7 +39,7 @@ func (s *Server) StartWithin() time.Duration { return 15 * time.Minute }
 func (s *Server) State(ctx context.Context) pair.State {
 	_, err := s.Cmd.Process(ctx)
 	switch {
-	case errors.Is(err, procfs.ErrGone):
+	case errors.Is(err, proc.ErrGone):
 		return pair.Down
 	case err != nil:
 		return pair.StateUnknown
@@ -103,7 +103,7 @@ func (s *Server) start(ctx context.Context) (ended bool, err error) {
 		case pair.Down:
 			return true, fmt.Errorf("%s ended at its start; see %s", s.Cmd.Path, s.Cmd.Log)
 		}
-		if !sleep.For(ctx, lookAgain) {
+		if !clock.Sleep(ctx, lookAgain) {
 			return false, fmt.Errorf("it does not answer: %w", ctx.Err())
 		}
 	}
@@ -116,20 +116,20 @@ func (s *Server) Stop(ctx context.Context, hard bool) error {
 	}
 	id, err := s.Cmd.Process(ctx)
 	if err == nil {
-		err = procfs.Here.Signal(id, unix.SIGTERM)
+		err = proc.Here.Signal(id, unix.SIGTERM)
 	}
-	if errors.Is(err, procfs.ErrGone) {
+	if errors.Is(err, proc.ErrGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	for {
-		alive, err := procfs.Here.Alive(id)
+		alive, err := proc.Here.Alive(id)
 		if err != nil || !alive {
 			return err
 		}
-		if !sleep.For(ctx, lookAgain) {
+		if !clock.Sleep(ctx, lookAgain) {
 			return fmt.Errorf("stop %s: process %d goes on: %w", s.Name, id.PID, ctx.Err())
 		}
 	}

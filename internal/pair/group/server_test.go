@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/replica/mariadb"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/drbdnode"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // emulatedSocket is the server's on an emulated host, and templateFile names what makeOnNode copies.
@@ -236,7 +236,7 @@ func TestAServerWhoseEndWasCutShort(t *testing.T) {
 		try.Must(t, err)
 		id, err := s.Cmd.Process(ctx)
 		try.Must(t, err)
-		try.Must(t, procfs.Here.Signal(id, unix.SIGTERM))
+		try.Must(t, proc.Here.Signal(id, unix.SIGTERM))
 		for inUse := []byte{1}; inUse[0]&1 != 0; { // LOG_EVENT_BINLOG_IN_USE_F
 			_, err := last.ReadAt(inUse, 21)
 			try.Must(t, err)

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestAStrayRow: somebody has written to a quiet standby. A switch is refused before anything is stopped, the standby is complete no more

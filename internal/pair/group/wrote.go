@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // wroteFile is the file that says that a copy was promoted, and has not followed since. dir

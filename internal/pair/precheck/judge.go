@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/internal/lib/text"
 	"holdfast/internal/pair"
-	"holdfast/internal/pattern"
 )
 
 // gb is what sizes in GB are counted by. A partition of 30 GiB still has 31 of these when a file
@@ -19,7 +19,7 @@ const gb = 1_000_000_000
 var defaultPools = []string{"isopool", "defaultpool", "default"}
 
 // simpleName is a host name of letters, digits and hyphens.
-var simpleName = pattern.New(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+var simpleName = text.Pattern(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
 // Input is all that is judged. Addresses are in their canonical form, so equal ones are equal
 // texts.

@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // configs are a fake's configurations, oldest first. Any change of one is allowed

@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/net"

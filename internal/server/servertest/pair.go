@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Pair is a two-node pair on the first two hosts of a fake; the others vote. It is well, and

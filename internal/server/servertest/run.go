@@ -5,9 +5,9 @@ import (
 	"maps"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )

@@ -11,14 +11,14 @@ import (
 	"sync"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 )
 

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -329,7 +329,7 @@ func repeat[T any](ctx context.Context, do func(context.Context) (T, error)) (T,
 			return out, nil
 		}
 		err = classify(err, reading)
-		if !retryable(err) || !sleep.For(ctx, againAfter) {
+		if !retryable(err) || !clock.Sleep(ctx, againAfter) {
 			var zero T
 			return zero, err
 		}

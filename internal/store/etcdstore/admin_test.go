@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // prefix is that of the cluster's keys.

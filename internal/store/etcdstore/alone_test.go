@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // aloneMain is GoAlone in a process of its own. It is killed in the middle of the

@@ -18,10 +18,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func TestCluster(t *testing.T) {
@@ -100,7 +100,7 @@ func (w *worker) run(ctx context.Context) error {
 			return err
 		}
 		w.done.Add(1)
-		sleep.For(ctx, workerRests)
+		clock.Sleep(ctx, workerRests)
 	}
 	return nil
 }

@@ -19,9 +19,9 @@ import (
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // segment is how much of its log a member allocates at once, in place of 64 MB, which tests copy again and again.

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // needle is a value that can be found in files.

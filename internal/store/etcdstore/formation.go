@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/store"
 )
 

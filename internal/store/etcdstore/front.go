@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 )
 
 // front stands before all that a member answers at the port of its clients: who calls, and

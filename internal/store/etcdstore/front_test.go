@@ -20,8 +20,8 @@ import (
 
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/revoking"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/revoking"
+	"holdfast/testbed/try"
 )
 
 // ask sends a request to a member's port for clients, with the certificate of a host.

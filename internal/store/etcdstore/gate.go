@@ -21,8 +21,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"holdfast/internal/admit"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/admit"
+	"holdfast/internal/lib/pki"
 )
 
 const (

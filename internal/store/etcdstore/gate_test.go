@@ -17,10 +17,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 
-	"holdfast/internal/admit"
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/revoking"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/admit"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/revoking"
+	"holdfast/testbed/try"
 )
 
 // gated is a gate of member h1, before a front that has no member yet, and its authority.

@@ -21,8 +21,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
 )
 
@@ -162,7 +162,7 @@ func (g *guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, 
 	case *pb.TxnRequest:
 		failed, err := g.mayWrite(ctx, name, r)
 		if err != nil {
-			sleep.For(ctx, afterRefusal) // it holds one of the host's few writes at once
+			clock.Sleep(ctx, afterRefusal) // it holds one of the host's few writes at once
 			return nil, err
 		}
 		if failed != nil {

@@ -14,9 +14,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // testSecret and testRules are the Guard of all members of these tests: a host writes

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // fakeStream is the member's side of a stream of watches.

@@ -12,7 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -159,7 +159,7 @@ func (a *Admin) settle(ctx context.Context, fit func([]MemberStatus) error) ([]M
 		if err = fit(all); err == nil {
 			return all, nil
 		}
-		if time.Since(began) > settleTime || !sleep.For(ctx, againAfter) {
+		if time.Since(began) > settleTime || !clock.Sleep(ctx, againAfter) {
 			return nil, err
 		}
 	}
@@ -243,7 +243,7 @@ func (a *Admin) makeSpace(ctx context.Context) error {
 		if err == nil {
 			break
 		}
-		if time.Since(began) > settleTime || !sleep.For(ctx, againAfter) {
+		if time.Since(began) > settleTime || !clock.Sleep(ctx, againAfter) {
 			return err
 		}
 	}
@@ -350,7 +350,7 @@ func (a *Admin) handOver(ctx context.Context, lead, to MemberStatus) error {
 		if err == nil && resp.Leader == to.ID {
 			return nil
 		}
-		if !sleep.For(ctx, againAfter) {
+		if !clock.Sleep(ctx, againAfter) {
 			return fmt.Errorf("%w: it does not lead yet", store.ErrRetry)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Errors of RunMember that callers tell apart.

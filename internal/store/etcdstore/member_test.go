@@ -15,10 +15,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/store"
-	"holdfast/internal/supervise"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // single is a cluster of one member without TLS.

@@ -16,8 +16,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/features"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/pki"
+	"holdfast/internal/lib/text"
 )
 
 // MemberConfig is all that a member is told; it is read from a JSON file.

@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // presents is the serial number of the certificate that a member presents at a URL.

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestReplace: a member loses its disk while writers go on.

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/store"
 )
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestRestore loses all members and makes the cluster anew from a snapshot, on one

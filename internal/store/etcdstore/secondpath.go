@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/netpath"
+	"holdfast/internal/lib/network"
 )
 
 // SecondPath is another network between this member and one other (docs/adr/0053).
@@ -67,7 +67,7 @@ func (p *SecondPath) open(c MemberConfig) (close func(), err error) {
 	var w sync.WaitGroup
 	w.Go(func() { _ = proxy.Serve(l) }) // until Close
 	w.Go(func() {
-		netpath.Forward(ctx, netip.AddrPortFrom(p.Own, port), own, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		network.Forward(ctx, netip.AddrPortFrom(p.Own, port), own, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	})
 	return func() {
 		cancel()
@@ -93,7 +93,7 @@ func (p *SecondPath) proxy(life context.Context) http.Handler {
 			if time.Since(time.Unix(0, p.cut.Load())) < cutFor {
 				first, second = second, first
 			}
-			to, err = netpath.Dial(ctx, first, second)
+			to, err = network.Dial(ctx, first, second)
 		} else { // another voter
 			to, err = (&net.Dialer{}).DialContext(ctx, "tcp", at.String())
 		}
@@ -115,7 +115,7 @@ func (p *SecondPath) proxy(life context.Context) http.Handler {
 			}
 			return
 		}
-		netpath.Join(life, from, to)
+		network.Join(life, from, to)
 	})
 }
 

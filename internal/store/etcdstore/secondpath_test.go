@@ -9,9 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
+	"holdfast/internal/lib/pki"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
 )
 
 // Two members lose the first network between them, then the second, then the first

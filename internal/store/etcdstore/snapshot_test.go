@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/pki"
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func TestSnapshot(t *testing.T) {

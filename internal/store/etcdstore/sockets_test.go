@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc"
 
 	"holdfast/internal/store"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
 )
 
 // A connection whose packets were lost is tried again by the kernel after twice

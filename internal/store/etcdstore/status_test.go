@@ -9,7 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // answering is a member that says how it is, and nothing else.

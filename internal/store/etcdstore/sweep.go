@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/admit"
-	"holdfast/internal/pki"
+	"holdfast/internal/lib/admit"
+	"holdfast/internal/lib/pki"
 )
 
 // newTime is how long a connection at the peers' port counts as one that may have no certificate: etcd ends it when its

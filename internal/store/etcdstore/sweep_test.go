@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/revoking"
+	"holdfast/testbed/revoking"
 )
 
 // TestSweep: a list that can not be used ends no connection, as nobody would be let in again; a new one ends those of

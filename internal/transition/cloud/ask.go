@@ -16,8 +16,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 )
 
 // Answer is how long one answer may take.
@@ -191,7 +191,7 @@ func Message(body []byte) string {
 func Get(ctx context.Context, s *gophercloud.ServiceClient, path string, version int, v any) (err error) {
 	for try := range tries {
 		_, err = s.Get(ctx, s.ResourceBaseURL()+path, v, options(version))
-		if err == nil || !Passes(err) || !sleep.For(ctx, first<<try) {
+		if err == nil || !Passes(err) || !clock.Sleep(ctx, first<<try) {
 			break
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
 // From reads how to log in to Keystone from the variables of an environment, as openstack(1) takes them (version 3

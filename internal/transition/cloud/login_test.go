@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 // TestFrom: what openstack(1) takes is taken, and what is missing is told by its variable.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/secretfile"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 )
 
 // maxOpenrc bounds an openrc file, bytes.
@@ -18,7 +18,7 @@ const maxOpenrc = 64 << 10
 // Nothing is run and nothing is replaced: other lines, and a value with $ or ` outside of single quotes, are refused.
 // Only the file's owner and root may be able to read it. Errors are of kind fail.Invalid.
 func Openrc(file string) (getenv func(string) string, err error) {
-	text, err := secretfile.ReadUpTo(file, maxOpenrc)
+	text, err := durable.ReadSecretUpTo(file, maxOpenrc)
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "openrc file: %w", err)
 	}

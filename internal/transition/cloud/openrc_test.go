@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 func openrcFile(t testing.TB, text string) string {

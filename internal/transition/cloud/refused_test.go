@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // TestLoginRefused: what Keystone says of a login is told, and what can be done.

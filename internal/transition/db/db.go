@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/ids"

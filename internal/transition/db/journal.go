@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/server"

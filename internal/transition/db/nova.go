@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/readback"
 	"holdfast/internal/transition/db/server"

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/ids"

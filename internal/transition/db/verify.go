@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/verify"

@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/pattern"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/lib/text"
 )
 
 // Name is the file of a directory that says what there is in it.
@@ -100,9 +100,9 @@ func (k *checker) fault(path, value, want string) {
 }
 
 var (
-	word  = pattern.New(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
-	ident = pattern.New(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
-	owner = pattern.New(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}:[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
+	word  = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
+	ident = text.Pattern(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
+	owner = text.Pattern(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}:[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$`)
 )
 
 func (k *checker) config(c *Config) {

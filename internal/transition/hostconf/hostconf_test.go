@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 const site = `format: 1

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // Version is that of the files that this program writes and reads. Documents of version 1 did not say what they left out, and

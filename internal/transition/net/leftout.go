@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // LeftOut is what a platform has and a document does not carry over: an object of a kind, or with Field an attribute of an object

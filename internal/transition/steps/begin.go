@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/store"
-	"holdfast/internal/strictyaml"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
 )

@@ -18,8 +18,8 @@ import (
 
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
 	"holdfast/internal/transition"
+	"holdfast/internal/upgrade/command"
 )
 
 // Command carries out steps of the kind transition.KindCommand.

@@ -22,10 +22,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/hostconf"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // Modules that are made for a package: engineModule has its files and calls its verbs;

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"holdfast/internal/inventory"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/upgrade/catalogue"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // BuildOptions say how a bundle is built.

@@ -14,7 +14,7 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // Layout is the form of a package.

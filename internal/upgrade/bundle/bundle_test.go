@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/strictyaml"
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/testbed/try"
 )
 
 func TestBuildVerifyUnpack(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // maxText is the longest text file of another layout that is looked into, in bytes.

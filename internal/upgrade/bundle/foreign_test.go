@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/try"
 )
 
 const (

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/strictyaml"
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/testbed/try"
 )
 
 // FuzzVerify: whatever the bytes are, nothing panics, and what is unpacked is

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // sample is a manifest as an author writes it.

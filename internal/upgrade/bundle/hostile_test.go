@@ -16,9 +16,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // hostile are bundles that must be refused, each with its own reason. All are

@@ -10,7 +10,7 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // ErrForeign says that a package has no manifest that could be signed.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/scrypt"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // encrypted encrypts a secret key file as minisign does, with cheap parameters:

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // blocked is a reader that cancels a context after some bytes.

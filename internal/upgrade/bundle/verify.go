@@ -11,8 +11,8 @@ import (
 
 	"aead.dev/minisign"
 
-	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // sink takes what a package holds. Nothing is proved before the end.

@@ -27,9 +27,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // Suffixes of names in a bundle cache.

@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/try"
 )
 
 // victim works in a bundle cache and kills itself: DIR FILE WORK STAGE.

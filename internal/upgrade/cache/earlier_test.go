@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/testbed/earlier"
+	"holdfast/testbed/earlier"
 )
 
 // TestBundlesOfAnEarlierVersionAreThere: its file, what is known of it, and the bundle

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade/bundle"
 )
 
@@ -187,7 +187,7 @@ func (p *part) bring(ctx context.Context) error {
 		if tries == fetchTries {
 			return err
 		}
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return context.Cause(ctx)
 		}
 		pause *= 2

@@ -14,9 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // from is a source that gives data.

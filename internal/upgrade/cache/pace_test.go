@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // slowly gives data, so many bytes a second from an offset on; none: it hangs.

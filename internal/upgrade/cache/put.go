@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // Put takes a bundle in. It is read once: what is written is what is checked, so

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 func TestPutSigned(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/try"
 )
 
 // The test binary plays a process that is killed, too.

@@ -15,7 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade"
 )
 
@@ -154,7 +154,7 @@ func (s *Stage) bring(ctx context.Context, t engine.Task, sha string, p *progres
 			return fmt.Errorf("bring bundle %s: %w", short(sha), last)
 		}
 		p.say("waits for a host that gives the bundle: " + last.Error())
-		if !sleep.For(ctx, cmp.Or(s.every, askEvery)) {
+		if !clock.Sleep(ctx, cmp.Or(s.every, askEvery)) {
 			return context.Cause(ctx)
 		}
 	}

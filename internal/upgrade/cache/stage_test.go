@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/try"
 )
 
 var _ engine.Executor = (*Stage)(nil)

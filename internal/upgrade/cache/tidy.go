@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Beginnings of names in a bundle cache that a random number follows.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
+	"holdfast/testbed/try"
 )
 
 // The bundle of the run stays, what came just now and what is worked on, too; all

@@ -15,11 +15,11 @@ import (
 
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/backup"
-	"holdfast/internal/sleep"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/catalogue"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/path"
 )
 
@@ -141,7 +141,7 @@ func (d *Cache) into(ctx context.Context, r io.Reader, dir string) (*bundle.Repo
 		if !errors.Is(err, bundle.ErrBusy) || time.Now().After(end) {
 			return rep, err // nothing was read when it was busy
 		}
-		if !sleep.For(ctx, lockFor/100) {
+		if !clock.Sleep(ctx, lockFor/100) {
 			return nil, context.Cause(ctx)
 		}
 	}

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/try"
 )
 
 func TestUnpackAndFind(t *testing.T) {

@@ -19,9 +19,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/cluster/version"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/upgrade/path"
-	"holdfast/internal/upgrade/version"
 )
 
 //go:embed cas.yaml

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade/manifest"
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/inventory/manifest"
 )
 
 func TestAClusterThatIsWellPassesEverything(t *testing.T) {

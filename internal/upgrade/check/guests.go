@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade/manifest"
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/inventory/manifest"
 )
 
 // onVM is a finding about a guest.

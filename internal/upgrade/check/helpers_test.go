@@ -8,7 +8,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 var testNow = time.Date(2026, 3, 26, 10, 34, 48, 0, time.UTC)

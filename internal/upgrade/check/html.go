@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	plain "holdfast/internal/text"
+	plain "holdfast/internal/lib/text"
 )
 
 //go:embed report.html

@@ -18,7 +18,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade/check/faults"
-	"holdfast/internal/upgrade/manifest"
 )
 
 func builtinFaults() *faults.Catalogue {

@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/inventory/manifest"
 )
 
 // checkStatus asks the product's own word, on each host that has one.

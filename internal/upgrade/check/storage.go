@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/upgrade/version"
 )
 
 // next reports whether a host is rebooted next.

@@ -9,7 +9,7 @@ import (
 	"unicode"
 
 	"holdfast/internal/cluster"
-	plain "holdfast/internal/text"
+	plain "holdfast/internal/lib/text"
 	"holdfast/internal/upgrade/check/faults"
 )
 

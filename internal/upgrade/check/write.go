@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Files are the paths of the three forms of a report.
@@ -61,11 +61,11 @@ func WriteAll(dir string, r Report) (Files, error) {
 		return Files{}, fmt.Errorf("make the directory of reports: %w", err)
 	}
 	base := filepath.Join(dir, r.Base())
-	files := Files{Text: base + ".txt", JSON: base + ".json", HTML: base + ".html"}
+	written := Files{Text: base + ".txt", JSON: base + ".json", HTML: base + ".html"}
 	forms := []struct {
 		path  string
 		write func(io.Writer, Report) error
-	}{{files.JSON, WriteJSON}, {files.HTML, WriteHTML}, {files.Text, WriteText}}
+	}{{written.JSON, WriteJSON}, {written.HTML, WriteHTML}, {written.Text, WriteText}}
 	var temps, shown []string
 	err := func() error {
 		for _, f := range forms {
@@ -84,7 +84,7 @@ func WriteAll(dir string, r Report) (Files, error) {
 		return durable.SyncDir(dir)
 	}()
 	if err == nil {
-		return files, nil
+		return written, nil
 	}
 	for _, p := range append(temps, shown...) {
 		if e := os.Remove(p); e != nil && !errors.Is(e, os.ErrNotExist) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/cluster/version"
 )
 
 // oracle is the rules again, as plainly as they can be written: it shares no

@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/strictyaml"
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/cluster/version"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // Fault is one thing that is wrong in a Spec.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/cluster/version"
 )
 
 // Environment is what rules ask about besides versions.

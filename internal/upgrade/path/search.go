@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"holdfast/internal/upgrade/version"
+	"holdfast/internal/cluster/version"
 )
 
 // problem is one search. Versions that no rule tells apart are of one kind, a

@@ -1,6 +1,6 @@
 package path
 
-import "holdfast/internal/upgrade/version"
+import "holdfast/internal/cluster/version"
 
 // Format is the format of a Spec that this package knows.
 const Format = 1

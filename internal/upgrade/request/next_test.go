@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
-	"holdfast/internal/reason"
 	"holdfast/internal/upgrade"
 )
 

@@ -6,10 +6,10 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // BundleInfo is a bundle that an agent has.

@@ -5,9 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 )
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
 )

@@ -7,11 +7,11 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/dbengine"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
+	"holdfast/internal/lib/database"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/survey"
 )
 
@@ -72,7 +72,7 @@ func (s *Service) askEngines(ctx context.Context, inv *inventory.Inventory, dir 
 	if len(nodes) == 0 {
 		return nil
 	}
-	told, err := s.askVersions(ctx, inv, filepath.Join(dir, dbengine.Versions), nodes)
+	told, err := s.askVersions(ctx, inv, filepath.Join(dir, database.Versions), nodes)
 	for i := range inv.Hosts {
 		h := &inv.Hosts[i]
 		if e, f := h.Engine(dir), told[h.Name]; e != nil && f != nil {

@@ -13,14 +13,14 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 )
 

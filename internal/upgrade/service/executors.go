@@ -11,13 +11,13 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
+	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/gather"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
-	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -97,7 +97,7 @@ func (s *Service) Executors() map[string]engine.Executor {
 			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
 		},
 		upgrade.KindVerify: &steps.Verify{
-			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return report.Kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return gather.Kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate/drain"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet/drain"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 )
@@ -133,7 +133,7 @@ func (s *Service) awaitReports(ctx context.Context, late func(*cluster.Status, r
 		for _, h := range seen {
 			waits = waits || h.Up(time.Now()) && late(&st, h.Record)
 		}
-		if !waits || time.Now().After(end) || !sleep.For(ctx, stateAgain) {
+		if !waits || time.Now().After(end) || !clock.Sleep(ctx, stateAgain) {
 			return seen, ok
 		}
 	}

@@ -11,16 +11,16 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/try"
 )
 
 // oneMember is a cluster whose configuration names h1; it notes what is asked for.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"

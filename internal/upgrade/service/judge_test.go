@@ -6,9 +6,9 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 )
 

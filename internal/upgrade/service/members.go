@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Times of the question who votes in the store.
@@ -72,7 +72,7 @@ func (s *Service) followMembers(ctx context.Context) {
 				s.Log.Debug("the members of the store are not known just now", "err", err)
 			}
 		}
-		sleep.For(ctx, membersEvery)
+		clock.Sleep(ctx, membersEvery)
 	}
 }
 

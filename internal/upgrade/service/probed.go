@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 )
 
@@ -80,7 +80,7 @@ func (s *Service) probe(ctx context.Context) error {
 			break
 		}
 		s.probed.set(st.Run)
-		sleep.For(ctx, probeEvery)
+		clock.Sleep(ctx, probeEvery)
 	}
 	s.probed.set("")
 	if _, ok := <-w.C(); !ok {

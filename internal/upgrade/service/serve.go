@@ -13,16 +13,16 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/cluster/version"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/steps"
 	"holdfast/internal/upgrade/survey"
-	"holdfast/internal/upgrade/version"
 )
 
 // The methods of this file are about bundles, and what agents ask of each other.

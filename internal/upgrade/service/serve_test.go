@@ -17,19 +17,19 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/server"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 func TestBundlesAreOpened(t *testing.T) {

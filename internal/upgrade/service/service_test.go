@@ -16,17 +16,17 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
+	"holdfast/testbed/try"
 )
 
 // fakeCluster is the agent's other half. No host coordinates.

@@ -7,11 +7,11 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 )
 

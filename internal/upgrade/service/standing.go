@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/probe"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/check/faults"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/probe"
 	"holdfast/internal/upgrade/request"
 	"holdfast/internal/upgrade/survey"
 )

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/reason"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/request"
@@ -232,7 +232,7 @@ func (c *Commit) Do(ctx context.Context, t engine.Task) error {
 			return err
 		}
 		fmt.Fprintf(t.Log, "%v\n", err)
-		if !sleep.For(ctx, stateAgain) {
+		if !clock.Sleep(ctx, stateAgain) {
 			if errors.Is(err, store.ErrUnknown) {
 				err = fmt.Errorf("%w: %w", engine.ErrUnclear, err)
 			}

@@ -11,17 +11,17 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/evacuate"
-	"holdfast/internal/evacuate/drain"
-	"holdfast/internal/fail"
+	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/drain"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 	"holdfast/internal/upgrade/request"
 )
 

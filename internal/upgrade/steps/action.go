@@ -8,15 +8,15 @@ import (
 	"path/filepath"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/check/faults"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/command"
 )
 
 // Bundles are the bundles of this host.

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/job/engine/command"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade/check/faults"
+	"holdfast/internal/upgrade/command"
 )
 
 // AllHosts is what an action needs to know of the other hosts when its program changes all
@@ -162,7 +162,7 @@ func (s *actionStep) readBack(ctx context.Context, settle time.Duration) (known 
 			return known, behind, err
 		}
 		s.t.Note("reads the version of all hosts: "+cmp.Or(behind, fmt.Sprint(err)), -1)
-		if !sleep.For(ctx, settle/actionLooks) {
+		if !clock.Sleep(ctx, settle/actionLooks) {
 			return known, behind, context.Cause(ctx)
 		}
 	}

@@ -13,11 +13,11 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // actionHosts are the hosts of a cluster: the file "active" names the active manager, and

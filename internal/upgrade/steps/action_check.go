@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // check asks the module's own check what became of an action of which the host

@@ -5,9 +5,9 @@ import (
 	"bytes"
 	"testing"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // actionManifest is the manifest that is made for a package of another layout.

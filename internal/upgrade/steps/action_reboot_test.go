@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // The host goes down in the middle: only the module's own check can tell.

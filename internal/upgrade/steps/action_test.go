@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"holdfast/internal/host/action"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // actionWaiting is a script that counts its runs, and ends with $1 when it is let

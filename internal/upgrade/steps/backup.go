@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/durable"
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/array"
@@ -26,8 +25,9 @@ import (
 	"holdfast/internal/host/backup/mariadb/ctbackup"
 	"holdfast/internal/host/backup/qcow2"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/command"
 )
 
 // ErrByHand is a backup that an operator has made, and that only an operator can

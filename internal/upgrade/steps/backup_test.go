@@ -17,10 +17,10 @@ import (
 	"holdfast/internal/host/backup/array"
 	"holdfast/internal/host/backup/array/arraytest"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/testbed/need"
 )
 
 // backupRig is a runRig with backups of module db.

@@ -10,8 +10,8 @@ import (
 
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/command"
 )
 
 // Tidy removes from this host what all earlier jobs of upgrades have left: backups,

@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/earlier"
+	"holdfast/testbed/earlier"
 )
 
 // stillUp is a host that has not gone down yet.

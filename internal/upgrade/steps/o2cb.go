@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/upgrade"
 )
 

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/clock"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/upgrade"
 )
 

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // hostAsk bounds one question to the store or to libvirtd.

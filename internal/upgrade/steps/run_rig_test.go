@@ -19,13 +19,13 @@ import (
 
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/cache"
 	"holdfast/internal/upgrade/check/faults"
-	"holdfast/internal/upgrade/manifest"
+	"holdfast/internal/upgrade/command"
 )
 
 // The test binary plays the helper of programs too, and an agent that is killed.

@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/backup"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/job/engine/command"
 	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/command"
 )
 
 // Switch brings something about by a program of the platform: it switches its HA off or

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/upgrade"
+	"holdfast/testbed/need"
 )
 
 // switches makes the step one that runs a program which writes a number down, and

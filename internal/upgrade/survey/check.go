@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/check/faults"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // Check makes the checks of a run: the Executor of upgrade.KindCheck. A step of a host

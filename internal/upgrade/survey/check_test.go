@@ -15,11 +15,11 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 )
 
 var _ engine.Executor = (*Check)(nil)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/check/faults"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // Run is a job of an upgrade with what is known of it.

@@ -6,8 +6,8 @@ import (
 
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/manifest"
 )
 
 // BuildRequest says what a host is asked for: what the bundle requires, and what

@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/manifest"
 )
 
 func look(t *testing.T, s *Survey, q Question) check.Input {

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // copyTree copies Source to the stage and puts all of it on disk. Modes, links,

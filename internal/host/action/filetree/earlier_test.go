@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/testbed/earlier"
+	"holdfast/testbed/earlier"
 )
 
 // TestJournalOfAnEarlierVersionIsFound: without it the way back would not know the tree of

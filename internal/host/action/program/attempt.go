@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Work is what a step is about.

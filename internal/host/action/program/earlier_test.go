@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/earlier"
+	"holdfast/testbed/earlier"
 )
 
 // TestAttemptsOfAnEarlierVersionAreRead: what the helper of another version has left in its

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"holdfast/internal/lib/proc"
 	"os"
 	"regexp"
 	"runtime"
@@ -185,7 +186,7 @@ func sleeps(pid int) bool {
 // terminal. The kernel tells the call that a process sleeps in, to root. With
 // open, waiting in poll or select counts as well: line editors do that, but so
 // does who waits for a child's output.
-func readsTerminal(ps []proc, tty string, open bool) (yes, known bool) {
+func readsTerminal(ps []proc.Proc, tty string, open bool) (yes, known bool) {
 	calls := []int64{unix.SYS_READ}
 	if open {
 		calls = append(calls, unix.SYS_PSELECT6, unix.SYS_PPOLL)

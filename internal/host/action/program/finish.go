@@ -3,6 +3,7 @@ package program
 import (
 	"errors"
 	"fmt"
+	"holdfast/internal/lib/proc"
 	"os"
 	"slices"
 	"time"
@@ -81,7 +82,7 @@ func (s *session) leftovers() ([]Process, error) {
 		}
 	}
 	failed := s.why != "" || s.status == nil || *s.status != 0
-	var doomed []proc
+	var doomed []proc.Proc
 	for _, p := range ps {
 		if s.spec.KillLeftovers || s.why != "" || failed && holds[p.PID] {
 			doomed = append(doomed, p)
@@ -98,10 +99,10 @@ func (s *session) leftovers() ([]Process, error) {
 }
 
 // bury kills processes and says which of them are gone.
-func (s *session) bury(doomed []proc) (map[int]bool, error) {
+func (s *session) bury(doomed []proc.Proc) (map[int]bool, error) {
 	gone := map[int]bool{}
 	for end := time.Now().Add(killWait); len(gone) < len(doomed) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		alive := slices.DeleteFunc(slices.Clone(doomed), func(p proc) bool {
+		alive := slices.DeleteFunc(slices.Clone(doomed), func(p proc.Proc) bool {
 			now, ok := statOf(p.PID)
 			if !ok || now.Dead() || now.ID != p.ID {
 				gone[p.PID] = true

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/foreign"
+	"holdfast/internal/lib/proc"
 )
 
 // lockWait is how long the helper waits for its lock: a Probe holds it for a
@@ -87,7 +87,7 @@ func help(dir string, hook func(string)) error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("step helper: adopt orphans: %w", err)
 	}
-	if err := foreign.Free(); err != nil {
+	if err := proc.Unconfine(); err != nil {
 		return fmt.Errorf("step helper: make the program one that the unit does not confine: %w", err)
 	}
 	lock, err := mine(dir)

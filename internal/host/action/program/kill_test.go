@@ -2,6 +2,7 @@ package program
 
 import (
 	"fmt"
+	"holdfast/internal/lib/proc"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,7 +100,7 @@ func TestALateHelperBeginsNothingThatWasCalledNotDone(t *testing.T) {
 }
 
 // marked returns the processes of the attempt.
-func (r *rig) marked() []proc {
+func (r *rig) marked() []proc.Proc {
 	r.t.Helper()
 	m, err := mark(r.dir)
 	if err != nil {

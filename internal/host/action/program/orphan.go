@@ -9,14 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // orphan judges an attempt that was begun, whose helper is gone and has recorded
 // no end: the host went down, or the helper was killed.
 func orphan(dir string, b begun) (Result, error) {
 	r := Result{State: Unknown, Exit: -1, Began: b.Began}
-	boot, err := procfs.BootID()
+	boot, err := proc.BootID()
 	if err != nil {
 		return Result{}, err
 	}
@@ -46,7 +46,7 @@ func orphan(dir string, b begun) (Result, error) {
 // survivors returns what an attempt has left running, and whether the program
 // itself is among it. When its process was not recorded, the helper died at that
 // moment, and all of it counts as the program.
-func survivors(dir string, b begun) (main bool, left []proc, err error) {
+func survivors(dir string, b begun) (main bool, left []proc.Proc, err error) {
 	m, err := mark(dir)
 	if err != nil {
 		return false, nil, err

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // The test binary plays the helper and the agent too.

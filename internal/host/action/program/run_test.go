@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 func TestRun(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 const (
@@ -36,7 +36,7 @@ type session struct {
 	creds  *Credentials
 	cgroup string
 
-	main   proc
+	main   proc.Proc
 	source *os.File // the helper's end of the output: of a pipe or a terminal
 	link   string   // what /proc calls the other end
 	sink   *sink
@@ -100,7 +100,7 @@ func (s *session) refuse(why error) error {
 // run begins the program and stays until its end is recorded, and longer while
 // something it left behind holds its output.
 func (s *session) run() error {
-	boot, err := procfs.BootID()
+	boot, err := proc.BootID()
 	if err != nil {
 		return tell(s.ready, s.refuse(err))
 	}

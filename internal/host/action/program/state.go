@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // Names in the directory of an attempt, beside the numbers of its commands.

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // stopWithin bounds what is done with a step after its context has ended.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // withCredentials gives the program a terminal and a file with answers.

@@ -3,7 +3,7 @@ package program
 import (
 	"testing"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestProgramHasTheUsualUmask although the agent's hides what it writes: the scripts of packages

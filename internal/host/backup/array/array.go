@@ -21,8 +21,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/pattern"
-	plain "holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // name is what plans call this provider.
@@ -49,7 +48,7 @@ type Options struct {
 	FileSystems []string         `json:"fileSystems"`           // their names
 }
 
-var systemForm = pattern.New(`^[A-Za-z0-9_.-]{1,127}$`)
+var systemForm = text.Pattern(`^[A-Za-z0-9_.-]{1,127}$`)
 
 // check gives the host and port.
 func (o Options) check() (string, error) {
@@ -83,7 +82,7 @@ func (o Options) check() (string, error) {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		host = net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
 	}
-	if u, err := url.Parse("https://" + host + "/"); err != nil || u.Hostname() == "" || u.Host != host || !plain.Port(u.Port()) || strings.ContainsAny(host, " @/?#") {
+	if u, err := url.Parse("https://" + host + "/"); err != nil || u.Hostname() == "" || u.Host != host || !text.Port(u.Port()) || strings.ContainsAny(host, " @/?#") {
 		return "", fmt.Errorf("address %q: want an IP address or a name, with or without :PORT", o.Address)
 	}
 	return host, nil

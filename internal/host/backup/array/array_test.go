@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/array"
 	"holdfast/internal/host/backup/array/arraytest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // The file systems of the product whose upgrade needs them.

@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // Error codes of the array.
@@ -201,7 +201,7 @@ func (c *client) patiently(ctx context.Context, f func() error) error {
 			}
 			return err
 		}
-		if !sleep.For(ctx, wait) {
+		if !clock.Sleep(ctx, wait) {
 			return errors.Join(context.Cause(ctx), err)
 		}
 		wait *= 2
@@ -319,11 +319,11 @@ func understand(resp *http.Response, b []byte, into any) error {
 	return nil
 }
 
-// text is a value that some versions give as a string and others as a number.
-type text string
+// scalar is a value that some versions give as a string and others as a number.
+type scalar string
 
 // UnmarshalJSON takes both.
-func (t *text) UnmarshalJSON(b []byte) error {
+func (t *scalar) UnmarshalJSON(b []byte) error {
 	var s string
 	if json.Unmarshal(b, &s) != nil {
 		var n json.Number
@@ -332,7 +332,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 		}
 		s = n.String()
 	}
-	*t = text(s)
+	*t = scalar(s)
 	return nil
 }
 

@@ -8,15 +8,15 @@ import (
 	"net/url"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // object is a file system or a snapshot, as far as it matters.
 type object struct {
-	ID     text   `json:"ID"`
+	ID     scalar `json:"ID"`
 	Name   string `json:"NAME"`
-	Parent text   `json:"PARENTID"`
-	Health text   `json:"HEALTHSTATUS"`
+	Parent scalar `json:"PARENTID"`
+	Health scalar `json:"HEALTHSTATUS"`
 }
 
 // fileSystem gives the id of a file system.
@@ -114,8 +114,8 @@ func (c *client) remove(ctx context.Context, parent, name string) error {
 
 // rollback is how far a roll back has come.
 type rollback struct {
-	Status text `json:"rollbackStatus"`
-	Rate   text `json:"rollbackRate"`
+	Status scalar `json:"rollbackStatus"`
+	Rate   scalar `json:"rollbackRate"`
 }
 
 // rollBack rolls a file system back, and waits until that is done. To begin it
@@ -154,7 +154,7 @@ func (c *client) await(ctx context.Context, system string) error {
 		case now.Status != rollbackIsRunning:
 			return nil // complete, or idle again
 		}
-		if !sleep.For(ctx, c.again) {
+		if !clock.Sleep(ctx, c.again) {
 			return fmt.Errorf("it is at %s %%: %w", now.Rate, context.Cause(ctx))
 		}
 	}

@@ -18,8 +18,8 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/lib/durable"
 )
 
 // name is what plans call this provider.

@@ -19,8 +19,8 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/files"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 func request(t *testing.T, id string, o files.Options) backup.Request {

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/lib/durable"
 )
 
 // Verify reads the whole archive and compares it with the receipt, and each file

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/backup"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // name is what plans call this provider.
@@ -235,7 +235,7 @@ func (t tool) merged(ctx context.Context, rec backup.Receipt) error {
 		if left == "" {
 			return nil
 		}
-		if !sleep.For(ctx, mergeAgain) {
+		if !clock.Sleep(ctx, mergeAgain) {
 			return fmt.Errorf("wait until %s is merged: %w", left, context.Cause(ctx))
 		}
 	}

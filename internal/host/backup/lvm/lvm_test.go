@@ -13,8 +13,8 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/lvm"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // The programs of LVM are played by this test binary, which keeps volumes in a

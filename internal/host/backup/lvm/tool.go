@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/lib/durable"
 )
 
 // tag marks the volumes that are ours.

@@ -19,8 +19,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/lib/durable"
 )
 
 // files copies the server's files while it runs, and prepares the copy so that a

@@ -15,8 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/lib/durable"
 )
 
 // lastLine is how a dump that is whole ends.

@@ -9,8 +9,8 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 func TestDump(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/backup"
+	"holdfast/internal/lib/durable"
 )
 
 // Connection says where a server is and who asks. Without socket and address the

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 func TestListening(t *testing.T) {

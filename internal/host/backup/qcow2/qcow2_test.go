@@ -14,8 +14,8 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/qcow2"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // rig is images in a directory.

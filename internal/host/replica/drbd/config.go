@@ -9,8 +9,8 @@ import (
 	"strings"
 	"text/template"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 )
 
 // Config is one device of two nodes. It is the same on both, but for Self and Peer.
@@ -50,9 +50,9 @@ const MaxSecret = 63
 
 // What may stand in a resource file without harm.
 var (
-	nameForm = pattern.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
-	pathForm = pattern.New(`^/[A-Za-z0-9_./:@+=-]+$`)
-	wordForm = pattern.New(`^[A-Za-z0-9_./:@+=-]+$`)
+	nameForm = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+	pathForm = text.Pattern(`^/[A-Za-z0-9_./:@+=-]+$`)
+	wordForm = text.Pattern(`^[A-Za-z0-9_./:@+=-]+$`)
 )
 
 // check gives the first fault.

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // emptyBytes is the beginning of a disk where file systems, partitions, volumes of LVM and

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 )
 
 // Driver is one device on this node. Methods that change something must not run at the same
@@ -271,7 +271,7 @@ func (d *Driver) Promote(ctx context.Context, license string) error {
 
 // licensed becomes the primary without the peer. The mark is there meanwhile only.
 func (d *Driver) licensed(ctx context.Context, license string) error {
-	self, err := procfs.Here.Read(os.Getpid())
+	self, err := proc.Here.Read(os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -294,7 +294,7 @@ func (d *Driver) Demote(ctx context.Context) error {
 		if err = errors.Join(err, d.adm(ctx, "secondary")); err == nil {
 			continue
 		}
-		if !sleep.For(ctx, lookAgain) {
+		if !clock.Sleep(ctx, lookAgain) {
 			return fmt.Errorf("demote DRBD %s: %w", d.cfg.Resource, err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // procFile tells how all devices are, without a program: a look costs nothing, so it can be

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/proc"
 )
 
 // What the handler "fence-peer" answers (drbd.conf(5)).
@@ -37,11 +37,11 @@ func Handle(dir, resource string) (code int, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, promoteMark+resource))
 	switch {
 	case err == nil:
-		var id procfs.ID
+		var id proc.ID
 		if _, err := fmt.Sscanf(string(b), "%d %d\n", &id.PID, &id.Started); err != nil {
 			return NoProof, fmt.Errorf("the mark of a promotion: %q: %w", b, err)
 		}
-		if alive, err := procfs.Here.Alive(id); err != nil || !alive {
+		if alive, err := proc.Here.Alive(id); err != nil || !alive {
 			return NoProof, err
 		}
 		return PeerFenced, nil

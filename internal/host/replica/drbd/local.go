@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Size is how many bytes a block device has that nobody uses: no file system of it is mounted, and

@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"testing"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // TestLUNs tells local disks from those of a fabric, as sysfs has them.

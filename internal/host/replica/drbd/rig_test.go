@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"holdfast/internal/host/replica/drbd"
-	"holdfast/internal/testbed/drbdnode"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/drbdnode"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // runDir is the driver's on a node, which boots with an empty one.

@@ -7,13 +7,13 @@ import (
 	"strings"
 	"syscall"
 
-	"holdfast/internal/foreign"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/proc"
+	"holdfast/internal/lib/text"
 )
 
 // run runs a program, and calls ended when it has. When ctx ends before, it goes on.
 func run(ctx context.Context, ended func(), name string, args ...string) (string, error) {
-	cmd := foreign.Command(context.Background(), name, args...)
+	cmd := proc.Foreign(context.Background(), name, args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is not for it
@@ -39,7 +39,7 @@ func run(ctx context.Context, ended func(), name string, args ...string) (string
 }
 
 // command is what drbdadm tells of a program that it has started: all arguments, with the secret.
-var command = pattern.New(`(?m)^Command '.*$`)
+var command = text.Pattern(`(?m)^Command '.*$`)
 
 // why is the end of what a program has said of its failure.
 func why(said string) string {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/try"
 )
 
 // What drbdsetup says, of the modules 8.4.11 and 9.2.16 as measured.
@@ -112,7 +112,7 @@ func FuzzTake(f *testing.F) {
 }
 
 func TestTheHandlerAnswersByTheMarks(t *testing.T) {
-	self, err := procfs.Here.Read(os.Getpid())
+	self, err := proc.Here.Read(os.Getpid())
 	try.Must(t, err)
 	over := exec.Command("true")
 	try.Must(t, over.Run())

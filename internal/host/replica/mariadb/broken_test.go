@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestAnEndThatCanNotBeCut: behind a transaction that nobody has acknowledged a killed primary's binary log has statements that are

@@ -17,8 +17,7 @@ import (
 	"sync"
 	"syscall"
 
-	"holdfast/internal/foreign"
-	"holdfast/internal/procfs"
+	"holdfast/internal/lib/proc"
 )
 
 // Command is a server that this program starts itself, as a process in a session of its own.
@@ -32,8 +31,8 @@ type Command struct {
 	Tied    bool     // it ends with this process, as tests need it
 
 	mu    sync.Mutex
-	id    procfs.ID // of the server that was found last
-	begun int64     // size of the log when a server was started
+	id    proc.ID // of the server that was found last
+	begun int64   // size of the log when a server was started
 }
 
 // markName is the variable in the environment of a server that has its data directory.
@@ -45,13 +44,13 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 	defer c.mu.Unlock()
 	if id, err := c.find(); err == nil {
 		return fmt.Errorf("%s runs already, as process %d", c.Path, id.PID)
-	} else if !errors.Is(err, procfs.ErrGone) {
+	} else if !errors.Is(err, proc.ErrGone) {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	cmd := foreign.Command(context.Background(), c.Path, slices.Concat(c.Args, extraArgs)...) // it outlives ctx
+	cmd := proc.Foreign(context.Background(), c.Path, slices.Concat(c.Args, extraArgs)...) // it outlives ctx
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", markName + "=" + c.Datadir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -79,9 +78,9 @@ func (c *Command) Start(ctx context.Context, extraArgs []string) (err error) {
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		if err == nil {
-			var p procfs.Proc
+			var p proc.Proc
 			// Nobody but this goroutine collects it: the pid is its own until then.
-			if p, err = procfs.Here.Read(cmd.Process.Pid); err != nil {
+			if p, err = proc.Here.Read(cmd.Process.Pid); err != nil {
 				err = errors.Join(err, cmd.Process.Kill())
 			}
 			c.id = p.ID // before started: the caller holds the lock until then
@@ -149,45 +148,45 @@ func Credential(name string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-// find finds the process. It wraps procfs.ErrGone when there is none. The lock is held.
-func (c *Command) find() (procfs.ID, error) {
+// find finds the process. It wraps proc.ErrGone when there is none. The lock is held.
+func (c *Command) find() (proc.ID, error) {
 	if c.id.PID != 0 {
-		if alive, err := procfs.Here.Alive(c.id); err != nil || alive {
+		if alive, err := proc.Here.Alive(c.id); err != nil || alive {
 			return c.id, err
 		}
-		c.id = procfs.ID{}
+		c.id = proc.ID{}
 	}
-	pids, err := procfs.Here.PIDs()
+	pids, err := proc.Here.PIDs()
 	if err != nil {
-		return procfs.ID{}, err
+		return proc.ID{}, err
 	}
 	program := filepath.Base(c.Path)
 	for _, pid := range pids {
-		image, err := procfs.Here.ReadImage(pid)
+		image, err := proc.Here.ReadImage(pid)
 		if err == nil && (len(image.Args) == 0 || filepath.Base(image.Args[0]) != program) {
 			continue // also a program that the server runs, which has the mark, too
 		}
 		if dir, _ := image.Getenv(markName); err == nil && dir != c.Datadir {
 			continue
 		}
-		var p procfs.Proc
+		var p proc.Proc
 		if err == nil {
-			p, err = procfs.Here.Read(pid)
+			p, err = proc.Here.Read(pid)
 		}
 		switch {
-		case errors.Is(err, procfs.ErrGone):
+		case errors.Is(err, proc.ErrGone):
 		case err != nil:
-			return procfs.ID{}, err
+			return proc.ID{}, err
 		case !p.Dead():
 			c.id = p.ID
 			return c.id, nil
 		}
 	}
-	return procfs.ID{}, fmt.Errorf("%s: %w", c.Path, procfs.ErrGone)
+	return proc.ID{}, fmt.Errorf("%s: %w", c.Path, proc.ErrGone)
 }
 
 // Process is its process.
-func (c *Command) Process(context.Context) (procfs.ID, error) {
+func (c *Command) Process(context.Context) (proc.ID, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.find()
@@ -196,11 +195,11 @@ func (c *Command) Process(context.Context) (procfs.ID, error) {
 // Kill9 kills it and waits for its end.
 func (c *Command) Kill9(ctx context.Context) error {
 	id, err := c.Process(ctx)
-	if errors.Is(err, procfs.ErrGone) {
+	if errors.Is(err, proc.ErrGone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return procfs.Here.Kill(ctx, id)
+	return proc.Here.Kill(ctx, id)
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/moving"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/database"
 )
 
 // A session with SUPER or BINLOG ADMIN may switch its binary log off: what it writes is on one node only, and no counter tells. So the
@@ -76,7 +76,7 @@ func told(all []string) []string {
 
 // sameTables are the tables of both nodes, and what one of them has alone.
 func (d *Driver) sameTables(ctx context.Context, peer Peer) (all []cluster.RowsTable, lacking []string, err error) {
-	differ, err := moving.Stay(ctx, func(tell func(key, digest, what string) error) error {
+	differ, err := database.Stay(ctx, func(tell func(key, digest, what string) error) error {
 		theirs, err := peer.Ask(ctx, cluster.RowsQuery{})
 		if err == nil {
 			err = d.applied(ctx, theirs.At)
@@ -111,7 +111,7 @@ func (d *Driver) sameTables(ctx context.Context, peer Peer) (all []cluster.RowsT
 }
 
 // sure are the differences that stay.
-func sure(all []moving.Difference) (out []string) {
+func sure(all []database.Difference) (out []string) {
 	for _, d := range all {
 		if d.Sure {
 			out = append(out, d.Key+": "+d.What)
@@ -137,7 +137,7 @@ func (d *Driver) compare(ctx context.Context, peer Peer, t cluster.RowsTable) (n
 		case err != nil || mine.Gone || mine.Left != "":
 			return n, differ, mine.Left, err
 		case mine.Shape != theirs.Shape:
-			if altered++; altered < moving.Sure { // it may be being altered
+			if altered++; altered < database.Sure { // it may be being altered
 				continue
 			}
 			return n, append(differ, "its columns or its key are not the same on both nodes"), "", nil
@@ -155,7 +155,7 @@ func (d *Driver) compare(ctx context.Context, peer Peer, t cluster.RowsTable) (n
 		if after = theirs.Last; len(after) == 0 || len(differ) > mostDiff {
 			return n, differ, "", nil
 		}
-		if !sleep.For(ctx, max(leastOf, restOf*time.Since(began))) {
+		if !clock.Sleep(ctx, max(leastOf, restOf*time.Since(began))) {
 			return n, differ, "", ctx.Err()
 		}
 	}
@@ -177,7 +177,7 @@ func (d *Driver) applied(ctx context.Context, at string) error {
 		if err != nil || r["missed"] == "0" {
 			return err
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return ctx.Err()
 		}
 	}
@@ -186,7 +186,7 @@ func (d *Driver) applied(ctx context.Context, at string) error {
 // unlike names the rows of a part that differ for good.
 func (d *Driver) unlike(ctx context.Context, peer Peer, q cluster.RowsQuery) (out []string, err error) {
 	q.Each = true
-	all, err := moving.Stay(ctx, func(tell func(key, digest, what string) error) error {
+	all, err := database.Stay(ctx, func(tell func(key, digest, what string) error) error {
 		theirs, err := peer.Ask(ctx, q)
 		if err != nil {
 			return err

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestRowsOfBothNodes: what sessions have kept from the standby is found by name, whatever the key, while clients write; and what is in motion

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // The header of the first event of a binary log, which describes the format: behind the magic

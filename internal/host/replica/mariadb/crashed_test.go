@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // refusal is what a server says that has transactions that are only prepared, and no log of them.
@@ -36,7 +36,7 @@ func (n *node) cutShort() {
 	log, err := os.Open(path)
 	try.Must(n.t, err)
 	id := n.id()
-	try.Must(n.t, procfs.Here.Signal(id, unix.SIGTERM))
+	try.Must(n.t, proc.Here.Signal(id, unix.SIGTERM))
 	for flags := []byte{flagInUse}; flags[0]&flagInUse != 0; {
 		_, err := log.ReadAt(flags, int64(flagsAt))
 		try.Must(n.t, err)

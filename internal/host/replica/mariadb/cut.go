@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/durable"
+	"holdfast/internal/lib/durable"
 )
 
 // awake makes the server run and answer, in the role in which it is started if it has to be, and

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestEventsGoWithThePrimary: after a switch, planned or not, each event is on the new primary as it was on the old one, and runs

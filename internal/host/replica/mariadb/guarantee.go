@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 )
 
 // counts is what a primary says of its semi-synchronous replication at one moment.
@@ -207,7 +207,7 @@ func (d *Driver) Alone(ctx context.Context) error {
 		if s["rpl_semi_sync_master_wait_sessions"] == "0" {
 			return nil
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return fmt.Errorf("%s commits still wait for the replica: %w", s["rpl_semi_sync_master_wait_sessions"], ctx.Err())
 		}
 	}
@@ -319,7 +319,7 @@ func (d *Driver) catchUp(ctx context.Context, run string) error {
 			if c.status && c.clients == 1 {
 				return d.tighten(ctx)
 			}
-			if !sleep.For(ctx, interval) {
+			if !clock.Sleep(ctx, interval) {
 				return fmt.Errorf("the replica has not caught up: %w", ctx.Err())
 			}
 			if time.Now().After(end) {
@@ -373,7 +373,7 @@ func (d *Driver) demonstrate(ctx context.Context, run string, standby replica.St
 		if err = here.look(before); err != nil {
 			break
 		}
-		if !before.strict() || !sleep.For(ctx, interval) {
+		if !before.strict() || !clock.Sleep(ctx, interval) {
 			return g, fail.Errorf(fail.Failed, "the replica can not prove that it has everything: %s", g.Why)
 		}
 		before, err = d.count(ctx, d.db, run)

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestCopiesThatLeave are databases of their own afterwards, as a distribution's unit starts them:

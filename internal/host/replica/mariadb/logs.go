@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // Bounds of the binary logs, in bytes. A replica that was away needs those that were written meanwhile; when they are gone it gets a

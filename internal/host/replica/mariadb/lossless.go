@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // rule is a variable of the server that can make "the other node has every acknowledged write" untrue.

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // well are a server's answers when it loses nothing.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"holdfast/internal/netlink"
+	"holdfast/internal/lib/network"
 )
 
 // session is one that serves a replica.
@@ -49,7 +49,7 @@ func (d *Driver) endLost(ctx context.Context, serving []session) error {
 // links remembers the connection of the last session, so that the kernel need not list all of them at each look.
 type links struct {
 	sync.Mutex
-	last netlink.Connection // the zero value: none
+	last network.Connection // the zero value: none
 }
 
 // repeats says how often a packet to a replica was sent again in vain; 0 when there is no connection.
@@ -62,9 +62,9 @@ func (l *links) repeats(to netip.AddrPort) (int, error) {
 			return c.Repeats, err
 		}
 	}
-	l.last = netlink.Connection{}
-	all, err := netlink.TCP()
-	if i := slices.IndexFunc(all, func(c netlink.Connection) bool { return c.To == to }); i >= 0 {
+	l.last = network.Connection{}
+	all, err := network.TCP()
+	if i := slices.IndexFunc(all, func(c network.Connection) bool { return c.To == to }); i >= 0 {
 		l.last = all[i]
 	}
 	return l.last.Repeats, err

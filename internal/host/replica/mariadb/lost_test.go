@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // ownNetwork runs the test once more, in a network namespace of its own, and reports that it is

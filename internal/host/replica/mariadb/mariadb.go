@@ -15,11 +15,11 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/procfs"
-	"holdfast/internal/secretfile"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 )
 
 // Server starts and ends the process of the server. It must not start again by itself.
@@ -29,8 +29,8 @@ type Server interface {
 	Start(ctx context.Context, extraArgs []string) error
 	// Kill9 ends it by SIGKILL. nil proves its end; none that runs is no error.
 	Kill9(ctx context.Context) error
-	// Process is the server's process. It wraps procfs.ErrGone when there is none.
-	Process(ctx context.Context) (procfs.ID, error)
+	// Process is the server's process. It wraps proc.ErrGone when there is none.
+	Process(ctx context.Context) (proc.ID, error)
 	// Complaint is the first error that it has told since it was started; "": none, or not known.
 	Complaint() string
 }
@@ -58,7 +58,7 @@ func (a Account) password() (string, error) {
 	if a.PasswordFile == "" {
 		return "", nil
 	}
-	p, err := secretfile.Read(a.PasswordFile)
+	p, err := durable.ReadSecret(a.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("password of the database account %s: %w", a.User, err)
 	}
@@ -248,7 +248,7 @@ func admitted[T any](ctx context.Context, try func() (T, error)) (T, error) {
 	const tooManyConnections = 1040 // ER_CON_COUNT_ERROR
 	for {
 		out, err := try()
-		if !isError(err, tooManyConnections) || !sleep.For(ctx, interval) {
+		if !isError(err, tooManyConnections) || !clock.Sleep(ctx, interval) {
 			return out, err
 		}
 	}
@@ -316,13 +316,13 @@ func text(s string) string {
 // run names the server's process for good; "" when there is none.
 func (d *Driver) run(ctx context.Context) (string, error) {
 	id, err := d.server.Process(ctx)
-	if errors.Is(err, procfs.ErrGone) {
+	if errors.Is(err, proc.ErrGone) {
 		return "", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("look for the database's process: %w", err)
 	}
-	boot, err := procfs.BootID()
+	boot, err := proc.BootID()
 	return boot + "/" + strconv.Itoa(id.PID) + "/" + strconv.FormatUint(id.Started, 10), err
 }
 
@@ -368,7 +368,7 @@ func (d *Driver) launchOnce(ctx context.Context, q querier, args []string) (ende
 			}
 			return rerr == nil, errors.Join(Broken{fail.Errorf(fail.Failed, "the database ended at its start: %w", err)}, rerr)
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return false, fmt.Errorf("the database does not answer after its start: %w", err)
 		}
 	}

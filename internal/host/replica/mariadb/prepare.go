@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/procfs"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 )
 
 // setting is a variable of the server.
@@ -170,16 +170,16 @@ func (d *Driver) Leave(ctx context.Context) error {
 func (d *Driver) quit(ctx context.Context) error {
 	id, err := d.server.Process(ctx)
 	if err == nil {
-		err = procfs.Here.Signal(id, unix.SIGTERM)
+		err = proc.Here.Signal(id, unix.SIGTERM)
 	}
-	if err != nil && !errors.Is(err, procfs.ErrGone) {
+	if err != nil && !errors.Is(err, proc.ErrGone) {
 		return fmt.Errorf("end the database: %w", err)
 	}
 	for {
 		if run, err := d.run(ctx); err != nil || run == "" {
 			return err
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return d.end(ctx)
 		}
 	}

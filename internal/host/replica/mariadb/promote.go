@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 )
 
 // Promote makes this node the primary, whose commits wait for a replica: Alone, or a replica
@@ -173,7 +173,7 @@ func (d *Driver) applyAll(ctx context.Context) (following, error) {
 		case !f.sql:
 			return f, fail.Errorf(fail.Refused, "this database does not apply what it has received: %s", f.problem)
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return f, fmt.Errorf("this database has not applied all that it has received: %w", ctx.Err())
 		}
 	}
@@ -269,7 +269,7 @@ func (d *Driver) drain(ctx context.Context) (err error) {
 		if err := d.endSessions(ctx, conn, left); err != nil {
 			return err
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return fmt.Errorf("%d sessions and %d commits do not end: %w", len(left), c.waiting, ctx.Err())
 		}
 	}
@@ -315,7 +315,7 @@ func (d *Driver) endSessions(ctx context.Context, conn *sql.Conn, sessions []map
 			return fmt.Errorf("end %d sessions: %w", len(sessions), err)
 		}
 		if s["sleeps"] == "1" {
-			sleep.For(ctx, wake)
+			clock.Sleep(ctx, wake)
 		}
 	}
 	return nil

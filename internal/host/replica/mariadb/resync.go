@@ -12,11 +12,11 @@ import (
 	"strconv"
 	"strings"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
-	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 )
 
 // Numbers of errors, from MariaDB's list of errors.
@@ -251,7 +251,7 @@ func (d *Driver) connected(ctx context.Context) error {
 		case f.io == "No" && f.problem != "":
 			return fail.Errorf(fail.Failed, "this database can not follow the primary: %s", f.problem)
 		}
-		if !sleep.For(ctx, interval) {
+		if !clock.Sleep(ctx, interval) {
 			return fmt.Errorf("this database is not connected to the primary: %s: %w", f.problem, ctx.Err())
 		}
 	}
@@ -308,7 +308,7 @@ func hasGTID(saved []byte, t replica.Transaction) bool {
 
 // program runs a program of MariaDB. Its errors have the end of what it says.
 func program(ctx context.Context, name string, args []string, in *os.File, out *os.File) error {
-	cmd := foreign.Command(ctx, name, args...)
+	cmd := proc.Foreign(ctx, name, args...)
 	said := &tail{}
 	cmd.Stderr = said
 	if in != nil {

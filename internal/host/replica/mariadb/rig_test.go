@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/try"
 )
 
 // Passwords with all that option files, shells and statements take for something else.
@@ -139,7 +139,7 @@ func (n *node) birth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h, err := procfs.Here.Open(id)
+	h, err := proc.Here.Open(id)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func license(t *testing.T, a *node) replica.Claim {
 }
 
 // id is the server's process.
-func (n *node) id() procfs.ID {
+func (n *node) id() proc.ID {
 	n.t.Helper()
 	id, err := n.cmd.Process(context.Background())
 	try.Must(n.t, err)
@@ -215,9 +215,9 @@ func (n *node) id() procfs.ID {
 func (n *node) freeze() (thaw func()) {
 	n.t.Helper()
 	id := n.id()
-	try.Must(n.t, procfs.Here.Signal(id, unix.SIGSTOP))
+	try.Must(n.t, proc.Here.Signal(id, unix.SIGSTOP))
 	try.Stands(n.t, id.PID)
-	return func() { try.Must(n.t, procfs.Here.Signal(id, unix.SIGCONT)) }
+	return func() { try.Must(n.t, proc.Here.Signal(id, unix.SIGCONT)) }
 }
 
 // app is a pool of connections of an application.

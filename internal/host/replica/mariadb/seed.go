@@ -16,11 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
-	"holdfast/internal/foreign"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 )
 
 // stage is where a copy is made ready, beside the data directory.
@@ -68,7 +68,7 @@ func (d *Driver) Seed(ctx context.Context, w io.Writer, about func(bytes int64) 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cmd := foreign.Command(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
+	cmd := proc.Foreign(ctx, "mariadb-backup", "--defaults-file="+defaults, "--backup", "--stream=mbstream",
 		"--target-dir="+dir, "--datadir="+d.cfg.Datadir, "--socket="+d.cfg.Socket, "--protocol=socket")
 	said := &tail{}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, said, settle
@@ -95,7 +95,7 @@ func (d *Driver) released(ctx context.Context) error {
 		case time.Now().After(end):
 			return fail.Errorf(fail.Failed, "no copy begins while commits of the primary wait for a replica that is not connected")
 		}
-		if !sleep.For(ctx, heldUpLook) {
+		if !clock.Sleep(ctx, heldUpLook) {
 			return ctx.Err()
 		}
 	}
@@ -105,7 +105,7 @@ func (d *Driver) released(ctx context.Context) error {
 func (d *Driver) letCommit(ctx context.Context, giveUp context.CancelCauseFunc) {
 	last := time.Now()  // when no commit waited for it
 	alone := time.Now() // when it did not wait for a replica
-	for sleep.For(ctx, heldUpLook) {
+	for clock.Sleep(ctx, heldUpLook) {
 		v, err := d.row(ctx, d.db, "SELECT COALESCE(SUM(info LIKE 'BACKUP STAGE%'), 0) AS own, COUNT(*) AS waiting FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
 		waits := v["own"] != "0"
 		var c counts

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestACopyThatIsCutShort: one that does not come whole leaves the data as they were; one

@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // in writes a row in a domain, as a session with the privilege can.

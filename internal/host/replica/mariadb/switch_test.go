@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // refused ends the test unless err says that nothing was done for safety.

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"holdfast/internal/host/replica"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestDemoteWithAllConnectionsTaken: a primary becomes read-only with all connections taken, also when another call of the driver has the

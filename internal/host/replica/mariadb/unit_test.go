@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/replica"
-	"holdfast/internal/procfs"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
+	"holdfast/testbed/try"
 )
 
 // TestGuarantee: one thing that is not as it has to be, and the sample is not safe.
@@ -190,14 +190,14 @@ func TestCommand(t *testing.T) {
 	ctx := try.Context(t)
 	log := filepath.Join(t.TempDir(), "log")
 	c := &Command{Path: "/bin/sh", Args: []string{"-c", `echo "$0 $1"; kill -STOP $$`, "x"}, Datadir: t.TempDir(), Log: log, Tied: true}
-	if _, err := c.Process(ctx); !errors.Is(err, procfs.ErrGone) {
+	if _, err := c.Process(ctx); !errors.Is(err, proc.ErrGone) {
 		t.Fatalf("before its start: %v", err)
 	}
 	try.Must(t, c.Kill9(ctx)) // none
 	try.Must(t, c.Start(ctx, []string{"more"}))
 	id, err := c.Process(ctx)
 	try.Must(t, err)
-	p, err := procfs.Here.Read(id.PID)
+	p, err := proc.Here.Read(id.PID)
 	if err != nil || p.Session != id.PID {
 		t.Errorf("%+v, %v: want a session of its own", p, err)
 	}
@@ -210,14 +210,14 @@ func TestCommand(t *testing.T) {
 		t.Errorf("found anew: %+v, %v: want %+v", found, err, id)
 	}
 	beside := &Command{Path: c.Path, Datadir: t.TempDir()}
-	if found, err := beside.Process(ctx); !errors.Is(err, procfs.ErrGone) {
+	if found, err := beside.Process(ctx); !errors.Is(err, proc.ErrGone) {
 		t.Errorf("that of another data directory: %+v, %v", found, err)
 	}
 	try.Must(t, c.Kill9(ctx))
-	if alive, err := procfs.Here.Alive(id); err != nil || alive {
+	if alive, err := proc.Here.Alive(id); err != nil || alive {
 		t.Errorf("after it was killed: %v, %v", alive, err)
 	}
-	if _, err := c.Process(ctx); !errors.Is(err, procfs.ErrGone) {
+	if _, err := c.Process(ctx); !errors.Is(err, proc.ErrGone) {
 		t.Errorf("after it was killed: %v", err)
 	}
 	try.Must(t, c.Start(ctx, nil)) // again

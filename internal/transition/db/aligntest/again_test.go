@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestServersAreGivenOn: the next test gets a server that is what it was at its start, with

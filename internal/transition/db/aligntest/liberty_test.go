@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 var libertyDatabases = []string{"liberty_nova", "liberty_glance", "liberty_cinder", "liberty_neutron"}

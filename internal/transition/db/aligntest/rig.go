@@ -17,10 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/pattern"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // The user of a rig's server. It may do everything.
@@ -279,7 +279,7 @@ const packet = 512 << 10
 
 // clients are texts that only the client takes: with its DELIMITER or files of its own, and with
 // statements that are empty, as what is behind the last one may be.
-var clients = pattern.New(`DELIMITER|LOCAL INFILE|(?m:^|;)\s*;|(?m:^)\s*(--|#).*\s*$`)
+var clients = text.Pattern(`DELIMITER|LOCAL INFILE|(?m:^|;)\s*;|(?m:^)\s*(--|#).*\s*$`)
 
 // SQL runs statements as the server's root, in a session of their own, and returns their
 // rows: a line for each, values apart by tabs, no names of columns, nothing escaped. The

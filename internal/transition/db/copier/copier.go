@@ -21,7 +21,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -334,7 +334,7 @@ func (r *run) fit(ctx context.Context) error {
 		}
 		var engine string
 		db, name := s.OnTarget()
-		if err := r.target.DB.QueryRowContext(ctx, "SELECT COALESCE(ENGINE, '') FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+text(db)+" AND TABLE_NAME = "+text(name)).Scan(&engine); err != nil {
+		if err := r.target.DB.QueryRowContext(ctx, "SELECT COALESCE(ENGINE, '') FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+literal(db)+" AND TABLE_NAME = "+literal(name)).Scan(&engine); err != nil {
 			return fmt.Errorf("target: engine of table %s: %w", s.Target, err)
 		}
 		if !strings.EqualFold(engine, "InnoDB") {
@@ -389,7 +389,7 @@ func (r *run) try(ctx context.Context, what string, do func(context.Context) err
 		short, _, _ := strings.Cut(what, " (") // without keys, which may be long
 		r.opt.Log.Warn("tries again", "at", short, "error", err)
 		r.meter.waits(err.Error())
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return context.Cause(ctx)
 		}
 		r.meter.waits("")

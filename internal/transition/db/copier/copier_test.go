@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestAllWaysOfRows: one server; streamed; by INSERT. Each brings the same rows.

@@ -114,16 +114,16 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string, lef
 	defer tx.Rollback() // after Commit it does nothing
 	binlog := "NULL, NULL"
 	if run.File != "" {
-		binlog = text(run.File) + ", " + strconv.FormatUint(run.Pos, 10)
+		binlog = literal(run.File) + ", " + strconv.FormatUint(run.Pos, 10)
 	}
 	var values []string
 	for _, t := range targets {
-		values = append(values, "("+text(t)+", "+text(string(Copying))+", 0, 0, 0)")
+		values = append(values, "("+literal(t)+", "+literal(string(Copying))+", 0, 0, 0)")
 	}
 	for _, s := range []string{
 		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", "DELETE FROM " + Database + ".`left_out`", // of one whose row was taken away by hand
 		"INSERT INTO " + Database + ".`tables` VALUES " + strings.Join(values, ", "),
-		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + text(run.Mapping) + ", " + text(run.Plan) + ", " + text(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + text(string(Copying)) + ")",
+		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + literal(run.Mapping) + ", " + literal(run.Plan) + ", " + literal(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + literal(string(Copying)) + ")",
 	} {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("target: begin the journal: %w", err)
@@ -139,7 +139,7 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string, lef
 		return err
 	}
 	err = left(func(target, parent, key string) error {
-		if rows = append(rows, "("+text(target)+", "+text(parent)+", "+text(key)+")"); len(rows) < notedAtOnce {
+		if rows = append(rows, "("+literal(target)+", "+literal(parent)+", "+literal(key)+")"); len(rows) < notedAtOnce {
 			return nil
 		}
 		return flush()
@@ -159,8 +159,8 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string, lef
 // notedAtOnce is how many rows that are left out one statement notes.
 const notedAtOnce = 500
 
-// text writes a text in a statement.
-func text(s string) string { return sqlexpr.Literal(s) }
+// literal writes a text in a statement.
+func literal(s string) string { return sqlexpr.Literal(s) }
 
 // standing is what the journal says of a table.
 type standing struct {
@@ -205,8 +205,8 @@ type chunk struct {
 // open gives the chunks that are noted and not done, and the last that is noted (number
 // 0: none is).
 func (j journal) open(ctx context.Context, target string) (todo []chunk, last chunk, err error) {
-	rows, err := j.db.QueryContext(ctx, "SELECT `number`, `after_key`, `upto_key`, `size`, `done` FROM "+Database+".`ranges` WHERE `target` = "+text(target)+
-		" AND (`done` = 0 OR `number` = (SELECT MAX(m.`number`) FROM "+Database+".`ranges` AS m WHERE m.`target` = "+text(target)+")) ORDER BY `number`")
+	rows, err := j.db.QueryContext(ctx, "SELECT `number`, `after_key`, `upto_key`, `size`, `done` FROM "+Database+".`ranges` WHERE `target` = "+literal(target)+
+		" AND (`done` = 0 OR `number` = (SELECT MAX(m.`number`) FROM "+Database+".`ranges` AS m WHERE m.`target` = "+literal(target)+")) ORDER BY `number`")
 	if err != nil {
 		return nil, last, fmt.Errorf("target: read the journal: %w", err)
 	}
@@ -239,11 +239,11 @@ func (j journal) open(ctx context.Context, target string) (todo []chunk, last ch
 func (j journal) note(ctx context.Context, target string, s chunk) error {
 	after, hash := "NULL", ""
 	if s.after != nil {
-		hash, after = s.after.String(), text(s.after.String())
+		hash, after = s.after.String(), literal(s.after.String())
 	}
 	sum := sha256.Sum256([]byte(hash))
 	_, err := j.db.ExecContext(ctx, "INSERT INTO "+Database+".`ranges` VALUES ("+strings.Join([]string{
-		text(target), number(s.number), after, text(s.upto.String()), text(hex.EncodeToString(sum[:])), number(s.size), "0", "0", "0"}, ", ")+")")
+		literal(target), number(s.number), after, literal(s.upto.String()), literal(hex.EncodeToString(sum[:])), number(s.size), "0", "0", "0"}, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("target: write the journal: %w", err)
 	}
@@ -252,7 +252,7 @@ func (j journal) note(ctx context.Context, target string, s chunk) error {
 
 // held reads a chunk's row, and keeps it from all others until the transaction ends.
 func held(ctx context.Context, tx Session, target string, n int64) (done bool, rows int64, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT `done`, `rows` FROM "+Database+".`ranges` WHERE `target` = "+text(target)+" AND `number` = "+number(n)+" FOR UPDATE").Scan(&done, &rows)
+	err = tx.QueryRowContext(ctx, "SELECT `done`, `rows` FROM "+Database+".`ranges` WHERE `target` = "+literal(target)+" AND `number` = "+number(n)+" FOR UPDATE").Scan(&done, &rows)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = errBehind
 	}
@@ -265,7 +265,7 @@ var errBehind = errors.New("the journal is not as this run left it")
 
 // close marks a chunk as done, in the transaction of its rows.
 func (s chunk) close(ctx context.Context, tx Session, target string, rows int64, took time.Duration) error {
-	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), text(target), s.number))
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), literal(target), s.number))
 	return err
 }
 
@@ -284,7 +284,7 @@ func sharing(p *mapping.Plan, table string) (targets []string) {
 func gaveWay(ctx context.Context, tx Session, targets []string) error {
 	list := make([]string, 0, len(targets))
 	for _, t := range targets {
-		list = append(list, text(t))
+		list = append(list, literal(t))
 	}
 	_, err := tx.ExecContext(ctx, "UPDATE "+Database+".`tables` SET `gave_way` = 1 WHERE `target` IN ("+strings.Join(list, ", ")+")")
 	return err
@@ -325,13 +325,13 @@ func Whole(ctx context.Context, tx Session) error {
 // last; else errBehind.
 func (j journal) finish(ctx context.Context, target string, last int64, took time.Duration) (rows int64, err error) {
 	var count, most, done int64
-	if err := j.db.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(MAX(`number`), 0), COALESCE(SUM(`done`), 0), COALESCE(SUM(`rows`), 0) FROM "+Database+".`ranges` WHERE `target` = "+text(target)).Scan(&count, &most, &done, &rows); err != nil {
+	if err := j.db.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(MAX(`number`), 0), COALESCE(SUM(`done`), 0), COALESCE(SUM(`rows`), 0) FROM "+Database+".`ranges` WHERE `target` = "+literal(target)).Scan(&count, &most, &done, &rows); err != nil {
 		return 0, fmt.Errorf("target: read the journal: %w", err)
 	}
 	if count != last || most != last || done != last {
 		return 0, errBehind
 	}
-	if _, err := j.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`tables` SET `state` = %s, `rows` = %d, `seconds` = %.6f WHERE `target` = %s", Database, text(string(Done)), rows, took.Seconds(), text(target))); err != nil {
+	if _, err := j.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`tables` SET `state` = %s, `rows` = %d, `seconds` = %.6f WHERE `target` = %s", Database, literal(string(Done)), rows, took.Seconds(), literal(target))); err != nil {
 		return 0, fmt.Errorf("target: write the journal: %w", err)
 	}
 	return rows, nil
@@ -354,7 +354,7 @@ func bit(is bool) string {
 
 // copied marks the whole copy as done.
 func (j journal) copied(ctx context.Context) error {
-	if _, err := j.db.ExecContext(ctx, "UPDATE "+Database+".`run` SET `state` = "+text(string(Copied))+" WHERE `state` = "+text(string(Copying))); err != nil {
+	if _, err := j.db.ExecContext(ctx, "UPDATE "+Database+".`run` SET `state` = "+literal(string(Copied))+" WHERE `state` = "+literal(string(Copying))); err != nil {
 		return fmt.Errorf("target: write the journal: %w", err)
 	}
 	return nil

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // killedRows is about how many rows the source of the kill tests has.

@@ -65,7 +65,7 @@ func (l *lock) take(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", l.role, err)
 	}
 	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d)", text(l.name), lockWait)).Scan(&got); err != nil {
+	if err := conn.QueryRowContext(ctx, fmt.Sprintf("SELECT GET_LOCK(%s, %d)", literal(l.name), lockWait)).Scan(&got); err != nil {
 		return errors.Join(fmt.Errorf("%s: take the lock: %w", l.role, server.Unlockable(err)), conn.Close())
 	}
 	if got.Int64 != 1 {
@@ -78,7 +78,7 @@ func (l *lock) take(ctx context.Context) error {
 // Locked reports whether a run holds the target's lock.
 func Locked(ctx context.Context, target *server.Server) (bool, error) {
 	var id sql.NullInt64
-	if err := target.DB.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(lockName)+")").Scan(&id); err != nil {
+	if err := target.DB.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+literal(lockName)+")").Scan(&id); err != nil {
 		return false, fmt.Errorf("target: see whether a run is under way: %w", server.Unlockable(err))
 	}
 	return id.Valid, nil
@@ -88,7 +88,7 @@ func Locked(ctx context.Context, target *server.Server) (bool, error) {
 func (l *lock) busy(ctx context.Context, conn *sql.Conn) error {
 	var id sql.NullInt64
 	var user, host sql.NullString
-	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(l.name)+")").Scan(&id); err != nil || !id.Valid {
+	if err := conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+literal(l.name)+")").Scan(&id); err != nil || !id.Valid {
 		return ErrBusy
 	}
 	err := conn.QueryRowContext(ctx, "SELECT USER, HOST FROM information_schema.PROCESSLIST WHERE ID = "+number(id.Int64)).Scan(&user, &host)
@@ -130,7 +130,7 @@ func (l *lock) held(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, lockReply)
 	defer cancel()
 	var mine sql.NullBool
-	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+text(l.name)+") = CONNECTION_ID()").Scan(&mine)
+	err := l.conn.QueryRowContext(ctx, "SELECT IS_USED_LOCK("+literal(l.name)+") = CONNECTION_ID()").Scan(&mine)
 	return err == nil && mine.Bool
 }
 

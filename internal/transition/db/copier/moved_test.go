@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestValuesThatMoveWhileTheyAreCopied: a unique value goes from a row that was copied to one

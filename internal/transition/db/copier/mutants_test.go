@@ -10,11 +10,11 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/sqlexpr"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // This file has what holds in moments that no kill finds by chance.

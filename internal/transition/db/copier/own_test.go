@@ -4,11 +4,11 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestATableOnBothSides: a database whose other name was forgotten is read and written.

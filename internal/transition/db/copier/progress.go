@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/progress"
+	"holdfast/internal/lib/text"
 )
 
 // Progress is how far a run is.
@@ -36,7 +36,7 @@ type meter struct {
 	shown   string             // of them
 	waiting string
 	marks   []mark // the last ones
-	most    progress.Percent[float64]
+	most    text.Percent[float64]
 }
 
 // counts of one table.

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestWhichTableIsNext: the heaviest, which is the one with the heaviest line of tables

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
 )
@@ -49,7 +49,7 @@ func (r *run) table(ctx context.Context, s *step) error {
 		if _, err := r.tables(ctx); err != nil {
 			return err
 		}
-		if !sleep.For(ctx, 100*time.Millisecond) {
+		if !clock.Sleep(ctx, 100*time.Millisecond) {
 			return context.Cause(ctx)
 		}
 	}

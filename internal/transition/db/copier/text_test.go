@@ -4,10 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestTextsAreNotCut: characters that the target's column does not have, and bytes that are

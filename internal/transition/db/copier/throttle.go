@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/server"
 )
 
@@ -38,7 +38,7 @@ func (t Throttle) Hold(ctx context.Context, source, target *sql.DB, waits func(w
 		}
 		held = true
 		waits(why)
-		if !sleep.For(ctx, throttleLook) {
+		if !clock.Sleep(ctx, throttleLook) {
 			return context.Cause(ctx)
 		}
 	}

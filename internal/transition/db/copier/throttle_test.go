@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestThrottle: with a real replica, that is stopped, late, and well.

@@ -4,10 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestValuesThatTheSourceCanNotMake: a server gives NULL for them and warns, and an

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/try"
 )
 
 const mappingText = `

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/server"
 )
@@ -62,7 +62,7 @@ func Await(ctx context.Context, source, target *server.Server, tell func(string)
 		case since >= awhile:
 			tell(fmt.Sprintf("waits for the run that follows: it is at %s, and has not moved for %s; the source is at %s", at, since.Truncate(time.Second), end))
 		}
-		if !sleep.For(ctx, askEvery) {
+		if !clock.Sleep(ctx, askEvery) {
 			return ctx.Err()
 		}
 	}

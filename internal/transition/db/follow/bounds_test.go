@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/testbed/need"
 )
 
 // driven is a run whose steps a test takes by itself.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/testbed/need"
 )
 
 // manyWorld has rows of which each of a hundred others concerns ten, all of which changed.

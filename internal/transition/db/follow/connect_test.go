@@ -20,9 +20,9 @@ import (
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // certificate makes a key and a certificate for 127.0.0.1, and the options that name them.

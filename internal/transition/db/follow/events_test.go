@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"holdfast/internal/testbed/need"
+	"holdfast/testbed/need"
 )
 
 // TestEventsThatAreNotKnown: what is known by its number only is passed over when it

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
@@ -218,7 +218,7 @@ func (f *follower) run(ctx context.Context) error {
 			f.warned = time.Now()
 		}
 		f.tell(err.Error())
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return ctx.Err()
 		}
 	}

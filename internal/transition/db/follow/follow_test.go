@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/testbed/need"
 )
 
 const firstRows = `

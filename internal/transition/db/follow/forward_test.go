@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // forwarder is an address behind which servers change, and replies are lost.

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/testbed/need"
 )
 
 // marks are the tables whose rows gave way to others, as the journal has them.

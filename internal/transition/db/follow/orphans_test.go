@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 // chainText has a chain of four tables, of which the second is there only with a row of a fifth.

@@ -15,8 +15,8 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/klauspost/compress/zstd"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 // payloadOf is the event of a compressed transaction.

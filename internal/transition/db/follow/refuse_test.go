@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 func TestAValueWithoutAnID(t *testing.T) {

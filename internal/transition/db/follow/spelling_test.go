@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/copier"
+	"holdfast/testbed/need"
 )
 
 const spelledText = `

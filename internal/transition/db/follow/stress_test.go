@@ -17,10 +17,10 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // child is the variable that makes this program a run that follows, for tests that kill it.

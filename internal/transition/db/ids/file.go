@@ -9,7 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 // load reads one file of IDs.

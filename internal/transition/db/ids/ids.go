@@ -15,7 +15,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
 )

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 var kinds = []mapping.Kind{{Kind: "project"}, {Kind: "user"}, {Kind: "zone"}}

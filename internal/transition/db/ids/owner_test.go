@@ -4,10 +4,10 @@ import (
 	"errors"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 // TestStagedIDsHaveAnOwner: another copy of the same source does not write over them.

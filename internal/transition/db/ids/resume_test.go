@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // TestResume: what a copy began with counts, whatever the target says now.

@@ -5,13 +5,13 @@ import (
 	"path"
 	"slices"
 
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 )
 
 // This file is about tables of the source that the mapping leaves behind.
 
 // DATABASE.TABLE of ignore
-var ignorable = pattern.New(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$*]{1,64}$`)
+var ignorable = text.Pattern(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$*]{1,64}$`)
 
 // ignored checks the list of a mapping: what is read can not be ignored.
 func (r *reader) ignored() {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/sqlexpr"
 )
@@ -129,8 +129,8 @@ func (x *planner) gets(name string) (sql, kind, why string) {
 }
 
 var (
-	numeric = pattern.New(`^-?[0-9]+(\.[0-9]+)?$`)
-	moment  = pattern.New(`^[0-9][0-9 :.-]*$`)
+	numeric = text.Pattern(`^-?[0-9]+(\.[0-9]+)?$`)
+	moment  = text.Pattern(`^[0-9][0-9 :.-]*$`)
 )
 
 // constant is the SQL of a column's default, "" where it may be an expression: servers

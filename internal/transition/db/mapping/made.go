@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/sqlexpr"
 )
 
@@ -12,9 +12,9 @@ import (
 // will make.
 
 var (
-	named = pattern.New(`\{([a-z][a-z0-9_]*)\}\.([A-Za-z0-9_]+)(\s+(?:[Aa][Ss]\s+)?([A-Za-z_][A-Za-z0-9_]*))?`) // a table, and what may be its name in the statement
-	words = pattern.New(`[A-Za-z_][A-Za-z0-9_]*`)
-	every = pattern.New(`(?i)(?:SELECT|DISTINCT|,|\.)\s*\*`)
+	named = text.Pattern(`\{([a-z][a-z0-9_]*)\}\.([A-Za-z0-9_]+)(\s+(?:[Aa][Ss]\s+)?([A-Za-z_][A-Za-z0-9_]*))?`) // a table, and what may be its name in the statement
+	words = text.Pattern(`[A-Za-z_][A-Za-z0-9_]*`)
+	every = text.Pattern(`(?i)(?:SELECT|DISTINCT|,|\.)\s*\*`)
 )
 
 // follows are words that come after a table without being its name.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/pattern"
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/sqlexpr"
 )
 
@@ -134,16 +134,16 @@ func (r *reader) fault(path, value, want string) {
 }
 
 var (
-	word  = pattern.New(`^[a-z][a-z0-9_]{0,62}$`)
-	reads = pattern.New(`(?i)^\s*(SELECT|WITH)\s`)
+	word  = text.Pattern(`^[a-z][a-z0-9_]{0,62}$`)
+	reads = text.Pattern(`(?i)^\s*(SELECT|WITH)\s`)
 	// what is in quotes, as servers read them: a quote within is written twice, or after a backslash
-	quotes = pattern.New("(?s)'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`")
+	quotes = text.Pattern("(?s)'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|`[^`]*`")
 	// INTO outside of quotes; servers read a number or \N before it as a word of its own
-	into = pattern.New(`(?i)(^|[^a-z_$])INTO([^a-z0-9_$]|$)`)
+	into = text.Pattern(`(?i)(^|[^a-z_$])INTO([^a-z0-9_$]|$)`)
 	// what makes it unsure what is in quotes: comments, quotes that are not closed, \N
-	unsure = pattern.New("/\\*|#|--([\\x00-\\x20\\x7f]|$)|['\"`\\\\]")
-	staged = pattern.New(`^ids[0-9]+$`) // names that the planner gives
-	table  = pattern.New(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
+	unsure = text.Pattern("/\\*|#|--([\\x00-\\x20\\x7f]|$)|['\"`\\\\]")
+	staged = text.Pattern(`^ids[0-9]+$`) // names that the planner gives
+	table  = text.Pattern(`^[a-z][a-z0-9_]{0,62}\.[A-Za-z0-9_$]{1,64}$`)
 )
 
 func (r *reader) check() {

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/sqlexpr"
 )
@@ -83,7 +83,7 @@ func (s Side) Fill(query string) string {
 	})
 }
 
-var braces = pattern.New(`\{[a-z][a-z0-9_]*\}`)
+var braces = text.Pattern(`\{[a-z][a-z0-9_]*\}`)
 
 // IDs is what is known of a kind of values: without a file they stay as they are.
 type IDs struct {

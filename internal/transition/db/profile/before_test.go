@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/survey"
+	"holdfast/testbed/need"
 )
 
 // before are rows of the old platform that break a check of the new one, by that check: the

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/survey"
+	"holdfast/testbed/need"
 )
 
 // TestGeneratedPlatform: a platform with all the odd rows that years of use leave behind

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/survey"
 	"holdfast/internal/transition/db/verify"
+	"holdfast/testbed/need"
 )
 
 // orphans are rows of the old platform whose parents are gone, by the table and the key that the

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/sqlexpr"
 	"holdfast/internal/transition/db/survey"
+	"holdfast/testbed/need"
 )
 
 // spoiled are statements that spoil a row of the old platform, by the check of the plan that

@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // platforms are an old platform with rows and a new one without, of one server.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	plain "holdfast/internal/text"
+	plain "holdfast/internal/lib/text"
 )
 
 // What a DSN may look like.

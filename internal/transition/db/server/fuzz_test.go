@@ -10,11 +10,11 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/column"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/db/sqlexpr"
+	"holdfast/testbed/need"
 )
 
 // modes are what changes the meaning of quotes, backslashes and signs in a statement.

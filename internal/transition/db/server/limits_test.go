@@ -3,8 +3,8 @@ package server_test
 import (
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
 )
 
 // TestSettingsForPeopleDoNotCount: what an administrator has set for people at a prompt

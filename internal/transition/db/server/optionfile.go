@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	plain "holdfast/internal/text"
+	plain "holdfast/internal/lib/text"
 )
 
 // maxOptions is the most bytes of an option file.

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
+	"holdfast/testbed/need"
 )
 
 // authority signs certificates, in a folder.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/server"
 )
 
@@ -52,7 +52,7 @@ func Wait(ctx context.Context, source *server.Server, file string, pos uint64) e
 		if Compare(f, p, file, pos) >= 0 {
 			return nil
 		}
-		if !sleep.For(ctx, pause) {
+		if !clock.Sleep(ctx, pause) {
 			return fmt.Errorf("source: position %s:%d of the binary log is not committed: a snapshot goes up to %s:%d: %w", file, pos, f, p, ctx.Err())
 		}
 	}

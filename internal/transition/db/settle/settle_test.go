@@ -11,10 +11,10 @@ import (
 	gomysql "github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/db/settle"
+	"holdfast/testbed/need"
 )
 
 // deaf is a replica that takes events and never says so.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition/db/server"
 )
 

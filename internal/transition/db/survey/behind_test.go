@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/need"
 )
 
 // TestTablesThatStayBehind: those with rows that the mapping does not name.

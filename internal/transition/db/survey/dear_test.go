@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 // TestValuesThatAreDearToMake: they are made once each, for some rows at a time, and all is

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/copier"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 // TestAPlanFindsWhatAStrictTargetRefuses: a source without strict mode has values that a target

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/testbed/need"
 )
 
 const keysMapping = `

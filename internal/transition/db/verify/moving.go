@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"holdfast/internal/moving"
+	"holdfast/internal/lib/database"
 )
 
 // This file compares rows while the source is written to and a run carries that over. A row
@@ -42,7 +42,7 @@ func (v *verifier) staying(ctx context.Context, t *table) error {
 // stay gives the rows of a chunk that differ for good, and those that differ at all looks and are
 // not sure then.
 func (v *verifier) stay(ctx context.Context, t *table, p chunk) (out []Difference, err error) {
-	all, err := moving.Stay(ctx, func(tell func(key, digest, what string) error) error { return v.unlike(ctx, t.t, p, tell) }, v.opt.Await)
+	all, err := database.Stay(ctx, func(tell func(key, digest, what string) error) error { return v.unlike(ctx, t.t, p, tell) }, v.opt.Await)
 	for _, d := range all {
 		if !d.Sure {
 			d.What = Moving
@@ -54,11 +54,11 @@ func (v *verifier) stay(ctx context.Context, t *table, p chunk) (out []Differenc
 }
 
 // again asks a check anew, each time after all that the source had is in the target, until it
-// holds or was broken moving.Sure times.
+// holds or was broken database.Sure times.
 func (v *verifier) again(ctx context.Context, c *check) error {
 	for n := 1; ; n++ {
 		err := v.check(ctx, c)
-		if err != nil || c.out.Holds || c.ids || n == moving.Sure {
+		if err != nil || c.out.Holds || c.ids || n == database.Sure {
 			return err
 		}
 		if err := v.opt.Await(ctx); err != nil {

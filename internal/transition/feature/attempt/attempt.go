@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/feature"
 )
 
@@ -122,7 +122,7 @@ func (s *Stack) Drain(ctx context.Context, last ...Undo) (left []string) {
 func Persist(ctx context.Context, do func(context.Context) error) error {
 	for end := time.Now().Add(persistFor); ; {
 		err := do(ctx)
-		if err == nil || time.Now().After(end) || !sleep.For(ctx, pause) {
+		if err == nil || time.Now().After(end) || !clock.Sleep(ctx, pause) {
 			return err
 		}
 	}

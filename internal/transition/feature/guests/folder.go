@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // volumeSize is the size of disks that are made, in bytes.

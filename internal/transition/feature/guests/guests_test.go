@@ -16,11 +16,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/cli"
-	"holdfast/internal/testbed/lab"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/guests"
+	"holdfast/testbed/lab"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestMain lets the test program serve as the program that hosts run.

@@ -9,9 +9,9 @@ import (
 
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 // rich is a test guest with much that is for it alone.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // moveLimit bounds a live migration, one way.
@@ -122,7 +122,7 @@ func (r *run) settled(ctx context.Context, at, other *libvirt.Fleet) (libvirt.Wh
 		case w.Place != libvirt.Arriving && w.Place != libvirt.Unclear:
 			return w, nil
 		}
-		if !sleep.For(ctx, poll) {
+		if !clock.Sleep(ctx, poll) {
 			return w, errors.Join(fmt.Errorf("libvirtd says that it is %s", where(w)), err, ctx.Err())
 		}
 	}

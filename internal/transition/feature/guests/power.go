@@ -9,7 +9,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 )
 
 // poll separates two looks.
@@ -148,7 +148,7 @@ func (r *run) await(ctx context.Context, not string, ok func() (bool, error)) er
 			return nil
 		case time.Now().After(end):
 			return errors.Join(fmt.Errorf("%s after %s", not, r.order.Wait), err)
-		case !sleep.For(ctx, poll):
+		case !clock.Sleep(ctx, poll):
 			return errors.Join(errors.New(not), ctx.Err())
 		}
 	}

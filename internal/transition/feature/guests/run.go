@@ -12,8 +12,8 @@ import (
 
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/attempt"
 )

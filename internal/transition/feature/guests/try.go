@@ -10,7 +10,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/host/libvirt"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/feature"
 )
 
@@ -156,7 +156,7 @@ func (r *run) newGuest(ctx context.Context) error {
 	if err := running(ctx, r.here, uuid, name); err != nil {
 		return err
 	}
-	if !sleep.For(ctx, steady) {
+	if !clock.Sleep(ctx, steady) {
 		return ctx.Err()
 	}
 	if err := running(ctx, r.here, uuid, name); err != nil {

@@ -9,7 +9,7 @@ import (
 	"path"
 	"slices"
 
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/cloud"
 )
 
@@ -89,7 +89,7 @@ func (r *run) await(ctx context.Context, look func(context.Context) (wrong strin
 		if err == nil && wrong == "" {
 			return nil
 		}
-		if err != nil && !cloud.Passes(err) || !sleep.For(ctx, poll) {
+		if err != nil && !cloud.Passes(err) || !clock.Sleep(ctx, poll) {
 			if wrong != "" {
 				err = errors.Join(errors.New(wrong), err)
 			}

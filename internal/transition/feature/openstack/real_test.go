@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/openstack"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
 )
 
 // state is all that must be as before: servers, volumes, images, ports.

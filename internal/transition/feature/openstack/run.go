@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/attempt"
@@ -324,7 +324,7 @@ func (r *run) ended(ctx context.Context, id, request, status string) error {
 		case err == nil && done && s.Task == "" && s.Status == status:
 			return powered(s)
 		}
-		if !sleep.For(ctx, poll) {
+		if !clock.Sleep(ctx, poll) {
 			return errors.Join(context.Cause(ctx), fmt.Errorf("its status is %s, task %s", s.Status, s.busy()), err)
 		}
 	}
@@ -380,7 +380,7 @@ func (r *run) home(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !sleep.For(ctx, poll) {
+		if !clock.Sleep(ctx, poll) {
 			return errors.Join(context.Cause(ctx), fmt.Errorf("its status is %s, task %s, on host %s", s.Status, s.busy(), s.Host))
 		}
 	}

@@ -11,10 +11,10 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/attempt"
+	"holdfast/testbed/try"
 )
 
 // stand answers as Nova does: each look at the server gives the next of its states, the last one again and again.

@@ -8,17 +8,17 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
 	neutron "holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/net/rebuild"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/transition/pin/bridge"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 const integration = "br-int"

@@ -11,12 +11,12 @@ import (
 	"syscall"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
 	network "holdfast/internal/transition/net"
 	neutron "holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // client is a DHCP client of a guest, busybox's udhcpc.

@@ -17,11 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/ovs"
-	"holdfast/internal/netlink"
-	"holdfast/internal/procfs"
-	"holdfast/internal/tool"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/network"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
 )
@@ -138,7 +137,7 @@ func count(i *net.Interface, flows []pin.Flow) {
 }
 
 func links() ([]net.Link, error) {
-	all, err := netlink.Links()
+	all, err := network.Links()
 	if err != nil {
 		return nil, err
 	}
@@ -156,12 +155,12 @@ func links() ([]net.Link, error) {
 
 // chains are the names of iptables' chains of the table filter; nil where there is no iptables-save.
 func chains(ctx context.Context) ([]string, error) {
-	out, said, err := tool.Run(ctx, iptablesWithin, "", "iptables-save", "-t", "filter")
+	out, said, err := proc.Run(ctx, iptablesWithin, "", "iptables-save", "-t", "filter")
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, fail.Errorf(fail.Failed, "iptables-save: %w", tool.Told(err, said))
+		return nil, fail.Errorf(fail.Failed, "iptables-save: %w", proc.Told(err, said))
 	}
 	names := []string{}
 	for line := range strings.Lines(out) {
@@ -173,7 +172,7 @@ func chains(ctx context.Context) ([]string, error) {
 }
 
 // guests are the UUIDs of QEMU's processes, as libvirtd starts them (-uuid).
-func guests(t procfs.Table) ([]string, error) {
+func guests(t proc.Table) ([]string, error) {
 	pids, err := t.PIDs()
 	if err != nil {
 		return nil, err
@@ -181,7 +180,7 @@ func guests(t procfs.Table) ([]string, error) {
 	out := []string{}
 	for _, pid := range pids {
 		args, err := t.Args(pid)
-		if errors.Is(err, procfs.ErrGone) || errors.Is(err, unix.EACCES) {
+		if errors.Is(err, proc.ErrGone) || errors.Is(err, unix.EACCES) {
 			continue
 		}
 		if err != nil {

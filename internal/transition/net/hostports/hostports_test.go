@@ -7,12 +7,12 @@ import (
 	"syscall"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // rig is a real switch with the ports of a document's host as Nova and Neutron leave them there.

@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
 	neutron "holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // TestAgentTunnels: two hosts with a real agent each, and networks of two tenants in tunnels of VXLAN between them, both with the same

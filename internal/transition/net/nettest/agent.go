@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // Agent is a real network agent beside a switch. It is the first process of a namespace of processes of

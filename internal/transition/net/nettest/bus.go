@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // Bus is a RabbitMQ of one test, on 127.0.0.1.

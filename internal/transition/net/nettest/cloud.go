@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/try"
 )
 
 // Cloud is a platform without a hypervisor: Keystone, Neutron, RabbitMQ, placement, Glance, Cinder, and Nova with two

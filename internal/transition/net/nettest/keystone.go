@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
+	"holdfast/testbed/try"
 )
 
 // Keystone is a real Keystone with one user, an administrator of the project of his name.

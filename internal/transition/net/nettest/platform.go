@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"holdfast/internal/testbed/ovstest"
 	"holdfast/internal/transition/net"
+	"holdfast/testbed/ovstest"
 )
 
 // Platform makes the document of a platform with networks and ports, the ports spread over

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // Fault is what a Proxy does to one request.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
+	"holdfast/testbed/try"
 )
 
 // TestNotCarriedOver: an attribute that nobody knows, or that has another value than a harmless one, is noted with the object,

@@ -19,9 +19,9 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
-	"holdfast/internal/text"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 )
@@ -83,7 +83,7 @@ func again(ctx context.Context, try int, err error) bool {
 			wait = min(time.Duration(s)*time.Second, longest)
 		}
 	}
-	return sleep.For(ctx, wait)
+	return clock.Sleep(ctx, wait)
 }
 
 // get reads a path into v, again and again while the error passes.
@@ -248,7 +248,7 @@ func (c *Client) becomes(ctx context.Context, collection, id string, want, wait 
 		if there, asked := c.Has(ctx, collection, id); asked == nil && there == want {
 			return true
 		}
-		if !wait || time.Since(begun) > settle || !sleep.For(ctx, first) {
+		if !wait || time.Since(begun) > settle || !clock.Sleep(ctx, first) {
 			return false
 		}
 	}

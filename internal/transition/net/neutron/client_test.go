@@ -11,9 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
+	"holdfast/testbed/try"
 )
 
 // stand is a stand-in for the API: it keeps what is posted, and fails as faults says.

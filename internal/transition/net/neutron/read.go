@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 )

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // dhcpPlatform is a platform with a DHCP agent on cmp00, a port of its for each network that has DHCP, and ports that are hybrid.

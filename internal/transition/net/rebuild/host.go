@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
-	"holdfast/internal/durable"
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 )
 

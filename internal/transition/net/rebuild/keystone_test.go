@@ -5,12 +5,12 @@ import (
 	"path/filepath"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // TestKeystone: with a token of a real Keystone, whose project the document does not have, all is made, read and

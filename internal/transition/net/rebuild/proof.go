@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/neutron"
 	"holdfast/internal/transition/net/rows"
@@ -82,7 +82,7 @@ func proves(ctx context.Context, c *neutron.Client, db *rows.Database, at API) (
 		if time.Since(begun) > arrives {
 			return another(db, at, "an address scope that the API has just made is not in the database")
 		}
-		if !sleep.For(ctx, arrives/50) {
+		if !clock.Sleep(ctx, arrives/50) {
 			return ctx.Err()
 		}
 	}

@@ -21,8 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/neutron"
 	"holdfast/internal/transition/net/rows"
@@ -390,7 +390,7 @@ func alive(ctx context.Context, d *net.Document, db *rows.Database, work func(co
 	var beats error
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for sleep.For(ctx, beat) {
+		for clock.Sleep(ctx, beat) {
 			if err := db.Beat(ctx, d.Agents); err != nil {
 				if ctx.Err() == nil {
 					beats = err

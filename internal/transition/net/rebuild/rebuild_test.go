@@ -18,12 +18,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 // aWhile is a context that ends after what 2,000 ports may take on a slow machine.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/neutron"
 )

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/nettest"
+	"holdfast/testbed/try"
 )
 
 // TestAnotherDatabase: rows are written only into the database of the API. Another one, be it a copy of that, is refused, by a dry

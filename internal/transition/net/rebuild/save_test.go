@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
+	"holdfast/testbed/try"
 )
 
 // TestBadInputWritesNothing: a document that Apply would refuse leaves the file as it was, or away, and all of its faults

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
@@ -115,7 +115,7 @@ func (d *Database) leftOut(ctx context.Context, tx *sql.Tx, s *snapshot) (out []
 		for _, r := range s.rows[table] {
 			for column, value := range r {
 				if value != "" && !slices.Contains(known, column) && !slices.Contains(of.harmless[column], value) {
-					out = append(out, net.LeftOut{Kind: of.kind, ID: r[of.id], Field: column, Value: text(value)})
+					out = append(out, net.LeftOut{Kind: of.kind, ID: r[of.id], Field: column, Value: asJSON(value)})
 				}
 			}
 		}
@@ -188,7 +188,7 @@ func (d *Database) others(ctx context.Context, tx *sql.Tx, table string, key []s
 		switch {
 		case known:
 			if v := r[at.column]; v != "" && !slices.Contains(at.harmless, v) {
-				out = append(out, net.LeftOut{Kind: at.kind, ID: r[at.id], Field: at.field, Value: text(v)})
+				out = append(out, net.LeftOut{Kind: at.kind, ID: r[at.id], Field: at.field, Value: asJSON(v)})
 			}
 		case table == "quotas":
 			out = append(out, net.LeftOut{Kind: "quota", ID: row(r).project()})
@@ -212,8 +212,8 @@ func (d *Database) others(ctx context.Context, tx *sql.Tx, table string, key []s
 	return out, nil
 }
 
-// text is a value of a column as JSON.
-func text(v string) json.RawMessage {
+// asJSON is a value of a column as JSON.
+func asJSON(v string) json.RawMessage {
 	out, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // a string can always be written

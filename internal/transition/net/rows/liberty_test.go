@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/db/aligntest"
 	"holdfast/internal/transition/net"
+	"holdfast/testbed/try"
 )
 
 // TestLiberty: a database of Neutron 7, whose objects are shared by columns, is read with that, and all that it has beside

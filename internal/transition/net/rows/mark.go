@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // String says which database it is.

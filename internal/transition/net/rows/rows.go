@@ -12,8 +12,8 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/net"
 )
@@ -33,7 +33,7 @@ func (d *Database) lacks(table string) error {
 // tables are those that are written.
 var tables = []string{"agents", "standardattributes", "securitygroups", "default_security_group"}
 
-var plain = pattern.New(`^[0-9A-Za-z_$-]{1,64}$`)
+var plain = text.Pattern(`^[0-9A-Za-z_$-]{1,64}$`)
 
 // Open reaches the server by a DSN, and looks which tables the database name has. side names it in errors: source or
 // target. password asks a person for a password, as in server.Options.

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"holdfast/internal/fail"
+	"holdfast/internal/lib/fail"
 )
 
 // agentFiles are where Neutron's agent for Open vSwitch has its settings (Debian, RDO, the source).

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
+	"holdfast/testbed/try"
 )
 
 // TestDropFlowsOnStart: a bridge of a host whose agent deletes all flows when it starts is refused, and the file is named.

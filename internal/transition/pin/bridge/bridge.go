@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/ovs"
-	"holdfast/internal/sleep"
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
 )
 
@@ -299,7 +299,7 @@ func settled(ctx context.Context, bridge, version string, d pin.Dump, record *pi
 		if i == looks {
 			return d, nil
 		}
-		if !sleep.For(ctx, lookEvery) {
+		if !clock.Sleep(ctx, lookEvery) {
 			return d, ctx.Err()
 		}
 		var err error

@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/host/ovs"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // TestUnpinOfAnEmptyBridge: where all flows were deleted, those of the pin, too, nothing is forwarded: that is no success.

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/durable"
 	"holdfast/internal/host/ovs"
-	"holdfast/internal/tool"
+	"holdfast/internal/lib/durable"
+	"holdfast/internal/lib/proc"
 )
 
 // cleanup is the service with which distributions run Neutron's program that deletes the ports of
@@ -158,9 +158,9 @@ func (c cleanup) rearm(ctx context.Context) error {
 }
 
 func (c cleanup) ask(ctx context.Context, args ...string) (string, error) {
-	out, said, err := tool.Run(ctx, systemctlTakes, "", c.systemctl, args...)
+	out, said, err := proc.Run(ctx, systemctlTakes, "", c.systemctl, args...)
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w", c.systemctl, strings.Join(args, " "), tool.Told(err, said))
+		return "", fmt.Errorf("%s %s: %w", c.systemctl, strings.Join(args, " "), proc.Told(err, said))
 	}
 	return out, nil
 }

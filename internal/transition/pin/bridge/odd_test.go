@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/pin"
+	"holdfast/testbed/need"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 // firewall are the flows of a port in the forms in which Neutron's firewall driver for Open vSwitch and its ARP and

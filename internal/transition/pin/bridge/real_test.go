@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/transition/pin/pinstep"
 	"holdfast/internal/upgrade"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 var order = pin.Order{Bridge: bridgeName, For: time.Minute}

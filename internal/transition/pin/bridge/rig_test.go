@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/host/ovs"
-	"holdfast/internal/testbed/nettest"
-	"holdfast/internal/testbed/ovstest"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/pin"
+	"holdfast/testbed/nettest"
+	"holdfast/testbed/ovstest"
+	"holdfast/testbed/try"
 )
 
 const (

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/upgrade"
 )

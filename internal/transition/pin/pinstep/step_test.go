@@ -13,10 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/fail"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin"
 	"holdfast/internal/upgrade"
 )

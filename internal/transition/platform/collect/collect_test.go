@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/fail"
-	"holdfast/internal/testbed/try"
+	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/platform"
 	"holdfast/internal/transition/platform/collect"
+	"holdfast/testbed/try"
 )
 
 // stand answers with what the real services were seen to answer, beside a Keystone of its own. Lists that can be read

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/testbed/need"
-	"holdfast/internal/testbed/try"
 	"holdfast/internal/transition/net/nettest"
 	"holdfast/internal/transition/platform"
 	"holdfast/internal/transition/platform/collect"
+	"holdfast/testbed/need"
+	"holdfast/testbed/try"
 )
 
 var update = flag.Bool("update", false, "write down what the real platform answers")

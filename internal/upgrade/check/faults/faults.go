@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/strictyaml"
+	"holdfast/internal/lib/strictyaml"
 )
 
 //go:embed faults.yaml

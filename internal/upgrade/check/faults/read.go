@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/text/encoding/simplifiedchinese"
 
-	"holdfast/internal/text"
+	"holdfast/internal/lib/text"
 )
 
 // MaxHits bounds what is found in what one program has said: the worst comes first.

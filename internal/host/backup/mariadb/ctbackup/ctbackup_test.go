@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb/ctbackup"
-	"holdfast/internal/testbed/try"
+	"holdfast/testbed/try"
 )
 
 // Output as the product's own guide shows it, columns out of line included.

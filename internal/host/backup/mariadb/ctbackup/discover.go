@@ -13,7 +13,7 @@ import (
 
 	"holdfast/internal/host/backup"
 	"holdfast/internal/host/backup/mariadb"
-	"holdfast/internal/pattern"
+	"holdfast/internal/lib/text"
 )
 
 const (
@@ -122,7 +122,7 @@ type Claim struct {
 }
 
 // objectName is how Kubernetes names what we read: it becomes part of a path.
-var objectName = pattern.New(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+var objectName = text.Pattern(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 
 // ParsePods reads the output of `kubectl get pods -n NAMESPACE -owide`. Lines before
 // the header are left out; no header means no pods.
@@ -166,7 +166,7 @@ type cell struct {
 	text string
 }
 
-var gap = pattern.New(`(?:\t| {2,})[ \t]*`)
+var gap = text.Pattern(`(?:\t| {2,})[ \t]*`)
 
 // cells takes a line apart at gaps of two spaces or more: one space is part of a
 // cell, as in `1 (15m ago)`.

@@ -1,0 +1,280 @@
+package lang
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// messages reads from the source which texts people see: of every string of two words or
+// more the lines, texts of help as a whole, and words that stand alone in tables. What is
+// put together with + is a format with %s for each value.
+func messages(t *testing.T) map[string]bool {
+	t.Helper()
+	out := make(map[string]bool)
+	for _, s := range slices.Concat(foreign, composed) {
+		out[s] = true
+	}
+	for _, pattern := range []string{"upgrade/catalogue/*.yaml", "upgrade/check/faults/*.yaml", "transition/db/profile/*/advice/*.yaml"} {
+		files, err := filepath.Glob("../../" + pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var doc yaml.Node
+			if err := yaml.Unmarshal(text, &doc); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			sentences(&doc, out)
+		}
+	}
+	for _, top := range []string{"../../../internal", "../../../cmd", "../../../testbed"} {
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel("../../..", path)
+			switch {
+			case err != nil:
+				return err
+			case d.IsDir() && (d.Name() == "testdata" || rel == "internal/lib/lang" || rel == "internal/api/v1" || d.IsDir() && strings.HasSuffix(d.Name(), "test")):
+				return filepath.SkipDir
+			case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+				return nil
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			ast.Walk(&reader{out: out, dir: filepath.Dir(rel), file: filepath.Base(rel)}, f)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// sentences takes the texts of a document, where they are for people: a file of ours has
+// messages in it, too.
+func sentences(n *yaml.Node, out map[string]bool) {
+	for i, c := range n.Content {
+		if n.Kind == yaml.MappingNode && (i%2 == 0 || n.Content[i-1].Value == "match") {
+			continue
+		}
+		sentences(c, out)
+	}
+	if n.Kind == yaml.ScalarNode && len(strings.Fields(n.Value)) > 2 {
+		out[strings.TrimSpace(n.Value)] = true
+	}
+}
+
+// reader collects the messages of a file.
+type reader struct {
+	out       map[string]bool
+	dir, file string
+}
+
+var (
+	twoWords = regexp.MustCompile(`[A-Za-z]{2}[,:;]? +[A-Za-z%{]|[A-Za-z}]+ [A-Za-z]{2}`)
+	aWord    = regexp.MustCompile(`^[a-zA-Z][a-zA-Z-]+$`)
+	flagFunc = regexp.MustCompile(`^(String|Bool|Duration|Int|Int64|Uint|Float64|StringArray|StringSlice|Var)(Var)?P?$`)
+	// notShown are calls whose strings are for programs: statements, logs, patterns, paths.
+	notShown = regexp.MustCompile(`^(MustCompile|Exec|Query|QueryRow|ExecContext|QueryContext|QueryRowContext|PrepareContext|Debug|Info|Warn|Error|Log|Command|CommandContext|Getenv|Contains|HasPrefix|HasSuffix|TrimPrefix|TrimSuffix|CutPrefix|Cut|Index|Fields|panic|Absent)$`)
+	// statement begins what is SQL.
+	statement = regexp.MustCompile(`^\W*(SELECT|INSERT|UPDATE|DELETE|SHOW|SET|CREATE|DROP|ALTER|REPLACE|LOCK|UNLOCK|FLUSH|START|STOP|CHANGE|RESET|GRANT|REVOKE|USE|WITH|FROM|WHERE|AND|OR|ON|IN|IS|AS|ORDER|GROUP|LIMIT|UNION|JOIN|LEFT|KILL|PURGE|BACKUP|CALL|DECLARE|BEGIN|END|IF|CASE|WHEN|THEN|ELSE|CONSTRAINT|PRIMARY|UNIQUE|FOREIGN|KEY|NOT|NULL|DEFAULT|VALUES|XA)\b`)
+)
+
+// Visit follows the shapes in which messages stand in the source.
+func (r *reader) Visit(n ast.Node) ast.Visitor {
+	switch x := n.(type) {
+	case *ast.ImportSpec, *ast.Comment:
+		return nil
+	case *ast.Field:
+		if x.Tag != nil {
+			return nil
+		}
+	case *ast.GenDecl:
+		if x.Tok == token.CONST {
+			r.words(x)
+		}
+	case *ast.CallExpr:
+		name := callee(x.Fun)
+		switch {
+		case notShown.MatchString(name):
+			return nil
+		case r.dir == "testbed/lab" && name == "With" && len(x.Args) == 1:
+			if s, ok := constant(x.Args[0]); ok && twoWords.MatchString(s) {
+				r.out[s] = true
+			}
+		case r.dir == "testbed/lab" && name == "Errorf" && qualifier(x.Fun) == "fail":
+			if s, ok := constant(x.Args[1]); ok && twoWords.MatchString(s) {
+				r.out[s] = true
+			}
+		case flagFunc.MatchString(name) && len(x.Args) > 2:
+			if s, ok := constant(x.Args[len(x.Args)-1]); ok {
+				r.out[s] = true
+				return nil
+			}
+		case name == "say" && len(x.Args) > 3 && r.dir == "internal/cli":
+			r.word(x.Args[2])
+		}
+	case *ast.CompositeLit:
+		name := callee(x.Type)
+		for _, e := range x.Elts {
+			kv, ok := e.(*ast.KeyValueExpr)
+			if ok && name == "" && callee(kv.Key) == "head" {
+				r.word(kv.Value)
+			}
+			if ok && name == "Command" && !strings.HasPrefix(r.file, "zsha") {
+				if s, text := constant(kv.Value); text && (callee(kv.Key) == "Short" || callee(kv.Key) == "Long") {
+					r.out[s] = true
+				}
+			}
+		}
+		if r.dir == "internal/cli" && len(x.Elts) > 0 {
+			r.word(x.Elts[0])
+		}
+	case *ast.KeyValueExpr:
+		if key := callee(x.Key); key == "Short" || key == "Long" || key == "Example" || key == "Use" {
+			return nil
+		}
+	case *ast.BinaryExpr:
+		if s, ok := format(x); ok {
+			r.text(s)
+			for _, v := range values(x) {
+				ast.Walk(r, v)
+			}
+			return nil
+		}
+	case *ast.BasicLit:
+		if s, ok := constant(x); ok {
+			r.text(s)
+		}
+	}
+	return r
+}
+
+// text takes the lines of a string that are of two words or more.
+func (r *reader) text(s string) {
+	switch {
+	case r.dir == "internal/cli" && strings.HasPrefix(r.file, "zsha"):
+		return // the texts of another tool, word by word
+	case strings.HasPrefix(r.dir, "testbed/") && r.dir != "testbed/demo":
+		return // for those who develop: of their tools the help, and the laboratory's errors
+	}
+	for l := range strings.SplitSeq(s, "\n") {
+		l = strings.TrimLeft(strings.TrimSpace(l), ";:,. ") // what comes before it is another message
+		if twoWords.MatchString(hole.ReplaceAllString(l, "%s")) && !statement.MatchString(l) && !strings.HasPrefix(l, "<") {
+			r.out[l] = true
+		}
+	}
+}
+
+// word takes a word that stands alone: the head of a column, a label, a field of a table.
+func (r *reader) word(e ast.Expr) {
+	if s, ok := constant(e); ok && aWord.MatchString(s) {
+		r.out[s] = true
+	}
+}
+
+// words takes what states and kinds of events are called.
+func (r *reader) words(d *ast.GenDecl) {
+	if r.dir != "internal/cluster" && r.dir != "internal/job" && r.dir != "internal/upgrade" {
+		return
+	}
+	for _, s := range d.Specs {
+		v, ok := s.(*ast.ValueSpec)
+		if !ok || !strings.HasSuffix(callee(v.Type), "State") && callee(v.Type) != "EventKind" && callee(v.Type) != "ProofKind" {
+			continue
+		}
+		for _, e := range v.Values {
+			r.word(e)
+		}
+	}
+}
+
+// qualifier is the name before the last one.
+func qualifier(e ast.Expr) string {
+	if x, ok := e.(*ast.SelectorExpr); ok {
+		return callee(x.X)
+	}
+	return ""
+}
+
+// callee is the last name of a function, a type or a key.
+func callee(e ast.Expr) string {
+	switch x := e.(type) {
+	case *ast.Ident:
+		return x.Name
+	case *ast.SelectorExpr:
+		return x.Sel.Name
+	}
+	return ""
+}
+
+// constant is a string of literals alone.
+func constant(e ast.Expr) (string, bool) {
+	switch x := e.(type) {
+	case *ast.BasicLit:
+		if x.Kind == token.STRING {
+			s, err := strconv.Unquote(x.Value)
+			return s, err == nil
+		}
+	case *ast.ParenExpr:
+		return constant(x.X)
+	case *ast.BinaryExpr:
+		a, ok := constant(x.X)
+		b, also := constant(x.Y)
+		return a + b, ok && also && x.Op == token.ADD
+	}
+	return "", false
+}
+
+// format is a sum with a literal in it; each value is %s.
+func format(e *ast.BinaryExpr) (string, bool) {
+	if e.Op != token.ADD {
+		return "", false
+	}
+	s, any := "", false
+	for _, side := range []ast.Expr{e.X, e.Y} {
+		if text, ok := constant(side); ok {
+			s, any = s+text, true
+		} else if b, ok := side.(*ast.BinaryExpr); ok {
+			text, ok := format(b)
+			if !ok {
+				text = "%s"
+			}
+			s, any = s+text, any || ok
+		} else {
+			s += "%s"
+		}
+	}
+	return s, any
+}
+
+// values are what format wrote %s for.
+func values(e ast.Expr) []ast.Expr {
+	if _, ok := constant(e); ok {
+		return nil
+	}
+	if b, ok := e.(*ast.BinaryExpr); ok && b.Op == token.ADD {
+		return append(values(b.X), values(b.Y)...)
+	}
+	return []ast.Expr{e}
+}
