@@ -23,7 +23,7 @@ import (
 
 // pure are the packages that decide. They do no I/O and read no clock.
 var pure = []string{
-	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/fleet", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/pair", "holdfast/internal/pair/arbiter", "holdfast/internal/pair/precheck", "holdfast/internal/cluster/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/inventory/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/cluster/version",
+	"holdfast/internal/ha", "holdfast/internal/host/watchdog/keeper", "holdfast/internal/fleet/evacuate", "holdfast/internal/inventory", "holdfast/internal/inventory/fact", "holdfast/internal/pair", "holdfast/internal/pair/arbiter", "holdfast/internal/pair/precheck", "holdfast/internal/cluster/reason", "holdfast/internal/job", "holdfast/internal/upgrade", "holdfast/internal/inventory/manifest", "holdfast/internal/upgrade/path", "holdfast/internal/cluster/version",
 	"holdfast/internal/transition/db/mapping", "holdfast/internal/transition/db/column", "holdfast/internal/transition/db/sqlexpr", "holdfast/internal/transition", "holdfast/internal/transition/pin", "holdfast/internal/transition/feature", "holdfast/internal/transition/hostconf", "holdfast/internal/transition/platform", "holdfast/internal/transition/net",
 }
 
@@ -455,4 +455,20 @@ func deps(t *testing.T, pkg string) []string {
 		t.Fatalf("there is no package %s", pkg)
 	}
 	return append(slices.Clone(p.Deps), pkg)
+}
+
+// TestTheLastTagsStateIsKept: what a version leaves is read by the next one (docs/adr/0070).
+func TestTheLastTagsStateIsKept(t *testing.T) {
+	if _, err := os.Stat(".git"); err != nil {
+		t.Skip("no repository: its tags are not known")
+	}
+	out, err := exec.CommandContext(t.Context(), "git", "tag", "--list", "v*", "--sort=-version:refname").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tag, _, any := strings.Cut(string(out), "\n"); any {
+		if _, err := os.Stat(filepath.Join("testbed", "tagged", tag)); err != nil {
+			t.Errorf("the state that %s leaves is not kept: %v", tag, err)
+		}
+	}
 }

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/inventory/report"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"

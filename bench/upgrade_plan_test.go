@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/inventory/manifest"
-	"holdfast/internal/fleet"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
+	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -208,7 +209,7 @@ func play(t *testing.T, p *upgrade.Plan, inv inventory.Inventory) (took, bound, 
 		}
 	}
 	if j.State != job.Ended || j.Result != "done" {
-		t.Fatalf("the run is %s: %s", j.State, j.Why)
+		t.Fatalf("the run is %s: %s", j.State, reason.Text(j.Why...))
 	}
 	var all []time.Duration
 	for _, s := range sums {

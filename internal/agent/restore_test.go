@@ -60,7 +60,7 @@ func TestWhatABackupBringsBack(t *testing.T) {
 		t.Fatal(jobs, err)
 	}
 	for _, j := range jobs {
-		if over := j.ID == "jd"; over != (j.State == job.Ended) || !over && (j.State != job.Paused || j.Reasons()[0].Code != "restored") {
+		if over := j.ID == "jd"; over != (j.State == job.Ended) || !over && (j.State != job.Paused || j.Why[0].Code != "restored") {
 			t.Errorf("job %+v", j)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/ceph"
 	"holdfast/internal/host/heartbeat"

@@ -12,8 +12,8 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
 	"holdfast/internal/fleet/drain"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/fleet/gather"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/action/program"

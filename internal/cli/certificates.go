@@ -56,7 +56,7 @@ func certLines(hosts []inventory.Summary, now time.Time) []certLine {
 			out = append(out, certLine{string(h.Name), c.At(now)})
 		}
 		if len(h.Certificates) == 0 {
-			out = append(out, certLine{Host: string(h.Name), Certificate: inventory.Certificate{State: "not told", Problem: "its agent tells of no certificates: it has none, or is of an earlier version"}})
+			out = append(out, certLine{Host: string(h.Name), Certificate: inventory.Certificate{State: "not told", Problem: "its agent tells of no certificates: it has none, or does not know them"}})
 		}
 	}
 	urgency := []string{inventory.CertExpired, inventory.CertSoon}

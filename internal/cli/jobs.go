@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 )

@@ -92,16 +92,9 @@ func stuckSteps(j job.View) []job.StepView {
 }
 
 // needsHelp reports whether a run is paused because of a failure. A run that somebody
-// has paused, that pauses after a wave, or that asks for a person's word, is followed on. An agent of an earlier version
-// tells no codes: then a step that is stuck needs help, whatever the pause is for.
+// has paused, that pauses after a wave, or that asks for a person's word, is followed on.
 func needsHelp(j job.View) bool {
-	switch {
-	case j.State != "paused":
-		return false
-	case len(j.WhyCodes) == 0:
-		return len(stuckSteps(j)) > 0
-	}
-	return slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool {
+	return j.State == "paused" && slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool {
 		return !r.Is(reason.PausedBy) && !r.Is(reason.WaveDone) && !r.Is(reason.Confirm)
 	})
 }

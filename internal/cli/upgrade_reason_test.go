@@ -29,8 +29,6 @@ func TestDecisionsGoByCodes(t *testing.T) {
 		"by a person":       {state: "paused", whys: []reason.Reason{reason.PausedBy.With("h1/x")}, steps: running},
 		"by one, failed":    {state: "paused", whys: []reason.Reason{reason.PausedBy.With("ann")}, steps: failed},
 		"after a wave":      {state: "paused", whys: []reason.Reason{reason.WaveDone.With(1, 2)}},
-		"earlier, failed":   {state: "paused", why: "h1/x failed: no space", steps: failed, help: true},
-		"earlier, by one":   {state: "paused", why: "paused by ann", steps: running},
 		"approval":          {state: "active", waits: []reason.Reason{reason.AgentSilent.With("h2").At("h2/x"), reason.NotApproved.With("h1").At("h1/x")}},
 		"other waits":       {state: "active", waits: []reason.Reason{reason.Error.With("h1 is not approved")}},
 		"active and failed": {state: "active", steps: failed},

@@ -118,7 +118,7 @@ type Owner struct {
 	Restarts int        `json:"restarts,omitempty"` // starts after which it ended within the policy's window, in a row
 	Reason   string     `json:"reason,omitempty"`   // why it is in this state, for people
 	Time     time.Time  `json:"time"`               // wall clock of the writer, for people only
-	// ReasonCode is Reason for programs; none in records of earlier versions.
+	// ReasonCode is Reason for programs.
 	ReasonCode ReasonCode `json:"reason_code,omitzero"`
 }
 

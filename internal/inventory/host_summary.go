@@ -15,6 +15,6 @@ type Summary struct {
 	Silent  time.Duration // since the agent that answers has seen a report of it
 	Guests  int           // that run there
 	Problem string        // what it can not find out, "" for nothing
-	// Certificates of the host; nil: it does not tell, as agents of earlier versions.
+	// Certificates of the host; nil: it has none, or its agent does not tell.
 	Certificates []Certificate
 }

@@ -35,30 +35,18 @@ type Job struct {
 	User    string          `json:"user"`  // who asked for it
 	State   State           `json:"state"`
 	Result  string          `json:"result,omitempty"` // Ended: done, failed, aborted
-	Why     string          `json:"why,omitempty"`    // it is paused, or ended without success, for people; Because sets it
+	Why     []reason.Reason `json:"why,omitempty"`    // it is paused, or ended without success
 	Plan    string          `json:"plan"`             // SHA-256 of the plan, hex: the plan never changes
 	Data    json.RawMessage `json:"data,omitempty"`   // the Planner's own state
 	Began   time.Time       `json:"began"`
 	Changed time.Time       `json:"changed"`
 	// Generation is that of the agent that submitted it and made the plan.
-	Generation int `json:"generation,omitempty"`
-	// WhyCodes are Why for programs; none in records of earlier versions.
-	WhyCodes []reason.Reason `json:"why_codes,omitempty"`
-	Mod      int64           `json:"-"` // revision
+	Generation int   `json:"generation,omitempty"`
+	Mod        int64 `json:"-"` // revision
 }
 
 // Because sets why the job is as it is; no reasons: nothing is to be said.
-func (j *Job) Because(reasons ...reason.Reason) {
-	j.Why, j.WhyCodes = reason.Text(reasons...), reasons
-}
-
-// Reasons are why the job is as it is, also from a record of an earlier version.
-func (j *Job) Reasons() []reason.Reason {
-	if len(j.WhyCodes) == 0 && j.Why != "" {
-		return []reason.Reason{reason.Error.With(j.Why)}
-	}
-	return j.WhyCodes
-}
+func (j *Job) Because(reasons ...reason.Reason) { j.Why = reasons }
 
 // Step is one piece of work. It is part of the plan and does not change.
 type Step struct {

@@ -21,14 +21,21 @@ type View struct {
 	Changed time.Time  `json:"changed,omitzero"`
 	Steps   []StepView `json:"steps,omitempty"` // in the order of the plan
 	Waits   []string   `json:"waits,omitempty"` // why nothing more begins
-	// WhyCodes and WaitCodes are Why and each of Waits for programs. An agent of an
-	// earlier version tells none.
+	// WhyCodes and WaitCodes are Why and each of Waits for programs.
 	WhyCodes  []reason.Reason `json:"why_codes,omitempty"`
 	WaitCodes []reason.Reason `json:"wait_codes,omitempty"`
 }
 
 // Because says why the job is paused, or ended without success, "" when it is neither.
 func (v View) Because() string { return reason.Said(v.Why, v.WhyCodes...) }
+
+// Wait sets why nothing more begins.
+func (v *View) Wait(reasons []reason.Reason) {
+	v.Waits, v.WaitCodes = nil, reasons
+	for _, r := range reasons {
+		v.Waits = append(v.Waits, reason.Text(r))
+	}
+}
 
 // WaitsFor says why nothing more begins.
 func (v View) WaitsFor() []string {

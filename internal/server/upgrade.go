@@ -73,7 +73,7 @@ func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream
 	return &apiv1.PutBundleResponse{Bundle: api.Encode[*apiv1.BundleInfo](b)}, nil
 }
 
-// asked reads a request. One of an earlier version has put it elsewhere.
+// asked reads a request.
 func asked(m *apiv1.UpgradeRequest) (request.Request, error) {
 	if m == nil {
 		return request.Request{}, fail.Errorf(fail.Invalid, "upgrade request: there is none, or it is of another version than this agent").

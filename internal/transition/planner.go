@@ -107,12 +107,12 @@ func cutOff(s *Step, r job.Record, h job.HostState) bool {
 
 // failed reports whether a job was paused by the failure of a step alone.
 func failed(j job.Job) bool {
-	for _, why := range j.WhyCodes {
+	for _, why := range j.Why {
 		if !why.Is(reason.StepFailed) && !why.Is(reason.StepUnclear) {
 			return false
 		}
 	}
-	return len(j.WhyCodes) > 0
+	return len(j.Why) > 0
 }
 
 func paused(j job.Job, st state, why reason.Reason) job.Decision {
@@ -130,7 +130,7 @@ func aborting(j job.Job, s *Step, r job.Record, recs map[string]job.Record, host
 	if (r.State == job.Granted || r.State == job.Running) && hosts[s.Host].Up {
 		return job.Decision{Waits: []reason.Reason{reason.BeingEnded.With().At(s.ID)}}
 	}
-	why := j.Reasons()
+	why := j.Why
 	if s.Stage == "hosts" && recs[s.ID].Attempt > 0 {
 		why = append(why, reason.UpgradeStays.With())
 	}

@@ -314,8 +314,8 @@ func (r *rig) next() string {
 func (r *rig) want(granted string, state job.State, why string) {
 	r.t.Helper()
 	got := r.next()
-	if got != granted || r.j.State != state || r.j.Why != why {
-		r.t.Fatalf("%q, %s, %q; want %q, %s, %q", got, r.j.State, r.j.Why, granted, state, why)
+	if got != granted || r.j.State != state || reason.Text(r.j.Why...) != why {
+		r.t.Fatalf("%q, %s, %q; want %q, %s, %q", got, r.j.State, reason.Text(r.j.Why...), granted, state, why)
 	}
 }
 

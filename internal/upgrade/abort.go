@@ -9,7 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/reason"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 )
@@ -313,7 +313,7 @@ func (r *run) endAborted() {
 	if r.job.Result == resultFailed {
 		result = resultFailed
 	}
-	whys := slices.Clone(r.job.Reasons())
+	whys := slices.Clone(r.job.Why)
 	if len(r.st.Mixed) > 0 {
 		whys = append(whys, reason.Between.With(joinHosts(r.st.Mixed)))
 	}

@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -282,7 +283,7 @@ func TestSecondRunOfChangedHosts(t *testing.T) {
 	w = newWorld(t, mustBuildAgain(t, m, e, inv, o), inv)
 	w.run()
 	if st := w.status(); st.Cluster != Prepared || !slices.Equal(st.Mixed, []cluster.HostID{"h2"}) || st.Hosts["h2"] != HostRollup {
-		t.Errorf("%s: %+v", w.job.Why, st)
+		t.Errorf("%s: %+v", reason.Text(w.job.Why...), st)
 	}
 	both := e.then(w.ended())
 	if p, err = PlanCommit(m, both.Plan, both.Status, inv, nil, nil); err != nil || p.Blocked() || strings.Contains(outline(&p), "h2/") {
@@ -380,7 +381,7 @@ func TestRandomSecondRuns(t *testing.T) {
 			w2.run()
 			st := w2.status()
 			if w2.job.Result != resultDone || st.Cluster != Prepared || len(st.Mixed) > 0 {
-				t.Fatalf("the second run is %s %s %q, waits %v, %+v", w2.job.State, w2.job.Result, w2.job.Why, w2.waits, st)
+				t.Fatalf("the second run is %s %s %q, waits %v, %+v", w2.job.State, w2.job.Result, reason.Text(w2.job.Why...), w2.waits, st)
 			}
 			checkKept(t, e, w2)
 			both := e.then(w2.ended())

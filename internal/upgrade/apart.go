@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 )
 

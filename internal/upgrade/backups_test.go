@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -177,7 +178,7 @@ func TestRollbackOfBackups(t *testing.T) {
 			back := newWorld(t, &p, inv)
 			back.run()
 			if back.job.Result != resultDone {
-				t.Errorf("%s %s", back.job.Result, back.job.Why)
+				t.Errorf("%s %s", back.job.Result, reason.Text(back.job.Why...))
 			}
 		})
 	}

@@ -27,8 +27,7 @@ func (b *builder) commitArgs(p *Plan) CommitArgs {
 	}
 	for _, l := range b.plan.Left {
 		known[l.Name] = true
-		// An agent of an earlier version gives no codes.
-		if c := l.WhyCode; !c.IsZero() && !c.Is(reason.HasVersion) && !c.Is(reason.NoModule) {
+		if c := l.WhyCode; !c.Is(reason.HasVersion) && !c.Is(reason.NoModule) {
 			behind(l.Name)
 		}
 	}

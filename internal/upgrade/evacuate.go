@@ -7,7 +7,7 @@ import (
 	"sort"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 )
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 )
@@ -50,8 +51,8 @@ func TestSkippedWayBackIsNotTidied(t *testing.T) {
 				t.Errorf("%s skipped: %s is tidied: %v", skip, h, tidied)
 			}
 		}
-		if want := "skipped: " + kept[0] + " (" + skip + ")"; back.job.Result != resultDone || !strings.Contains(back.job.Why, want) || strings.Contains(back.job.Why, "nobody needs") {
-			t.Errorf("%s %q, want %s", back.job.Result, back.job.Why, want)
+		if want := "skipped: " + kept[0] + " (" + skip + ")"; back.job.Result != resultDone || !strings.Contains(reason.Text(back.job.Why...), want) || strings.Contains(reason.Text(back.job.Why...), "nobody needs") {
+			t.Errorf("%s %q, want %s", back.job.Result, reason.Text(back.job.Why...), want)
 		}
 		if st := back.status(); st.Cluster != Normal || (st.Kept["h1"] != "") != (len(kept) == 1) || len(st.Kept) > 1 {
 			t.Errorf("%s skipped: %+v", skip, st)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -111,7 +112,7 @@ func TestMembersOneAfterTheOther(t *testing.T) {
 		}
 		w.run()
 		if w.job.Result != resultDone || most < 2 || !said {
-			t.Errorf("%s: %s %s; %d hosts at once, the wait is said: %v", mode, w.job.Result, w.job.Why, most, said)
+			t.Errorf("%s: %s %s; %d hosts at once, the wait is said: %v", mode, w.job.Result, reason.Text(w.job.Why...), most, said)
 		}
 	}
 }
@@ -157,7 +158,7 @@ func TestMemberIsLostMeanwhile(t *testing.T) {
 		}
 	})
 	if w.job.State != job.Active || !slices.Contains(w.waits, why) || begun(w.recs["h0/reboot"]) {
-		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
+		t.Fatalf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 	w.meanwhile = nil
 	w.hosts["h1"] = job.HostState{Up: true}
@@ -179,7 +180,7 @@ func TestMemberIsDropped(t *testing.T) {
 	w.run()
 	const why = "h0/reboot: waits for h1, which is away: without both the store has no majority"
 	if w.job.State != job.Active || !slices.Contains(w.waits, why) {
-		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
+		t.Fatalf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 	inv := withMembers(hosts(5), 5) // of five, three are enough
 	w = newWorld(t, mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling}), inv)
@@ -207,7 +208,7 @@ func TestMemberDownFinding(t *testing.T) {
 	w := newWorld(t, p, inv)
 	w.run()
 	if w.job.State != job.Active || !slices.ContainsFunc(w.waits, func(s string) bool { return strings.Contains(s, "without both the store has no majority") }) {
-		t.Errorf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
+		t.Errorf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 }
 
@@ -258,7 +259,7 @@ func TestRandomMembers(t *testing.T) {
 				w.hosts[gone], gone = job.HostState{Up: true}, ""
 				w.run()
 			}
-			if w.job.State != job.Ended && len(w.waits) == 0 && w.job.Why == "" {
+			if w.job.State != job.Ended && len(w.waits) == 0 && len(w.job.Why) == 0 {
 				t.Errorf("it is stuck without a reason: %s", w.job.State)
 			}
 		})
@@ -344,7 +345,7 @@ func TestNewMemberBesideThePlan(t *testing.T) {
 	w.run()
 	const why = "h0/drain: waits for h9, which is away: without both the store has no majority"
 	if w.job.State != job.Active || !slices.Contains(w.waits, why) || begun(w.recs["h0/drain"]) {
-		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
+		t.Fatalf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 	w.meanwhile = nil
 	w.hosts["h9"] = job.HostState{Up: true, Member: true}

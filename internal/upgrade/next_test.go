@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -55,8 +56,8 @@ func start(t *testing.T, m manifest.Manifest, inv inventory.Inventory, o Options
 // wantPaused checks that the run waits for an operator, with that reason.
 func wantPaused(t *testing.T, w *world, why string) {
 	t.Helper()
-	if w.job.State != job.Paused || !strings.Contains(w.job.Why, why) {
-		t.Fatalf("the run is %s: %q, want it paused with %q", w.job.State, w.job.Why, why)
+	if w.job.State != job.Paused || !strings.Contains(reason.Text(w.job.Why...), why) {
+		t.Fatalf("the run is %s: %q, want it paused with %q", w.job.State, reason.Text(w.job.Why...), why)
 	}
 }
 
@@ -80,8 +81,8 @@ func (w *world) wantBegun(want ...cluster.HostID) {
 func (w *world) wantEnd(result, why string) {
 	w.t.Helper()
 	w.run()
-	if w.job.State != job.Ended || w.job.Result != result || !strings.Contains(w.job.Why, why) {
-		w.t.Fatalf("the run is %s %s: %q, waits %v; want the end %s with %q", w.job.State, w.job.Result, w.job.Why, w.waits, result, why)
+	if w.job.State != job.Ended || w.job.Result != result || !strings.Contains(reason.Text(w.job.Why...), why) {
+		w.t.Fatalf("the run is %s %s: %q, waits %v; want the end %s with %q", w.job.State, w.job.Result, reason.Text(w.job.Why...), w.waits, result, why)
 	}
 }
 
@@ -232,7 +233,7 @@ func TestDownHostCountsAndIsWaitedFor(t *testing.T) {
 	}
 	w.run()
 	if w.job.State != job.Active || !slices.Contains(w.waits, "h1/drain: 1 hosts are unavailable, and 1 may be at once") {
-		t.Fatalf("%s %s, waits %v", w.job.State, w.job.Why, w.waits)
+		t.Fatalf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 	w.wantBegun("h0")
 	if _, err := Drop(w.plan, w.job, "h1", 1500*time.Millisecond, "ann"); err == nil || !strings.Contains(err.Error(), "counts as up for 2 s more") {
@@ -374,8 +375,8 @@ func TestHAIsSwitchedOnInAnAbort(t *testing.T) {
 			if least := time.Duration(min(c.fails, maxTries-1)) * triesAfter; w.now.Sub(began) < least && !c.down {
 				t.Errorf("tried again and again within %s, want at least %s", w.now.Sub(began), least)
 			}
-			if w.job.Result != c.result || !strings.Contains(w.job.Why, c.why) {
-				t.Errorf("%s %s: %q, waits %v", w.job.State, w.job.Result, w.job.Why, w.waits)
+			if w.job.Result != c.result || !strings.Contains(reason.Text(w.job.Why...), c.why) {
+				t.Errorf("%s %s: %q, waits %v", w.job.State, w.job.Result, reason.Text(w.job.Why...), w.waits)
 			}
 			for _, id := range []string{"m1/ha-on", "m2/ha-on"} {
 				if w.grants[id] != c.tries[id] {

@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/reason"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 )

@@ -8,7 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/reason"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 )
 
@@ -76,20 +76,14 @@ type PlannedHost struct {
 type LeftHost struct {
 	Name    cluster.HostID `json:"name"`
 	Why     string         `json:"why"`
-	WhyCode reason.Reason  `json:"whyCode,omitzero"` // none in plans of earlier versions
+	WhyCode reason.Reason  `json:"whyCode"`
 }
 
 // Because says why the host is left out.
 func (l LeftHost) Because() string { return reason.Said(l.Why, l.WhyCode) }
 
-// whyLost is how plans of earlier versions say of a host that an operator has named it as
-// lost. They have no code.
-const whyLost = "lost, by the operator's word"
-
 // lost reports whether an operator has named the host as lost.
-func (l LeftHost) lost() bool {
-	return l.WhyCode.Is(reason.Lost) || l.WhyCode.IsZero() && l.Why == whyLost
-}
+func (l LeftHost) lost() bool { return l.WhyCode.Is(reason.Lost) }
 
 // leave leaves a host out.
 func (p *Plan) leave(h cluster.HostID, why reason.Reason) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -163,7 +164,7 @@ func TestRandomRunsWithoutFaults(t *testing.T) {
 			approveAll(t, w)
 			w.run()
 			if w.job.Result != resultDone || w.status().Cluster != Prepared {
-				t.Fatalf("it is %s %s %q as %s, waits %v", w.job.State, w.job.Result, w.job.Why, w.status().Cluster, w.waits)
+				t.Fatalf("it is %s %s %q as %s, waits %v", w.job.State, w.job.Result, reason.Text(w.job.Why...), w.status().Cluster, w.waits)
 			}
 			for id, n := range w.grants {
 				if n != 1 {
@@ -237,7 +238,7 @@ func TestRandomRunsWithFaults(t *testing.T) {
 				}
 			}
 			w.run()
-			if w.job.State != job.Ended && len(w.waits) == 0 && w.job.Why == "" {
+			if w.job.State != job.Ended && len(w.waits) == 0 && len(w.job.Why) == 0 {
 				t.Errorf("it is stuck without a reason: %s", w.job.State)
 			}
 			if w.job.State == job.Ended {
@@ -314,7 +315,7 @@ func TestRandomRunsOfFullGroups(t *testing.T) {
 			}
 			w.run()
 			if w.job.Result != resultDone {
-				t.Fatalf("it is %s %q, waits %v", w.job.State, w.job.Why, w.waits)
+				t.Fatalf("it is %s %q, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 			}
 		})
 		ran++

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -137,8 +138,8 @@ func TestAbortStartsGuestsAfterStorage(t *testing.T) {
 		if got := strings.Join(w.order[before:], " "); got != want {
 			t.Errorf("attach %s: restored: %s\nwant %s", attach, got, want)
 		}
-		if said := strings.Contains(w.job.Why, "h0/vm-start: not tried, because it comes after h0/storage-attach"); said != (attach == job.Failed) {
-			t.Errorf("attach %s: %s", attach, w.job.Why)
+		if said := strings.Contains(reason.Text(w.job.Why...), "h0/vm-start: not tried, because it comes after h0/storage-attach"); said != (attach == job.Failed) {
+			t.Errorf("attach %s: %s", attach, reason.Text(w.job.Why...))
 		}
 	}
 }
@@ -162,7 +163,7 @@ func TestAbortWaitsForAgents(t *testing.T) {
 		w.run()
 		started := w.recs["h0/vm-start"].State == job.Done
 		if w.job.State != job.Ended || started != comes || w.recs["h1/vm-start"].State != job.Done {
-			t.Errorf("h0 comes back: %v, its guests are started: %v; %s %s", comes, started, w.job.State, w.job.Why)
+			t.Errorf("h0 comes back: %v, its guests are started: %v; %s %s", comes, started, w.job.State, reason.Text(w.job.Why...))
 		}
 		if waited := w.now.Sub(began); comes == (waited >= awayFor) || waited > 3*awayFor {
 			t.Errorf("h0 comes back: %v, ended after %s", comes, waited.Round(time.Second))
@@ -173,7 +174,7 @@ func TestAbortWaitsForAgents(t *testing.T) {
 	w.command(job.Abort)
 	w.decide()
 	if w.job.State != job.Aborting {
-		t.Fatalf("it does not wait: %s", w.job.Why)
+		t.Fatalf("it does not wait: %s", reason.Text(w.job.Why...))
 	}
 	j, err := Drop(w.plan, w.job, cluster.HostID("h0"), 0, "ann")
 	if err != nil {

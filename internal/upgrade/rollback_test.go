@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -317,7 +318,7 @@ func TestRandomRunsAreRolledBack(t *testing.T) {
 			approveAll(t, b)
 			b.run()
 			if b.job.Result != resultDone {
-				t.Fatalf("the rollback is %s %s %q, waits %v", b.job.State, b.job.Result, b.job.Why, b.waits)
+				t.Fatalf("the rollback is %s %s %q, waits %v", b.job.State, b.job.Result, reason.Text(b.job.Why...), b.waits)
 			}
 			for _, h := range touched {
 				if s := b.status().Hosts[h]; s != HostRolldownDone && slices.ContainsFunc(back.Hosts, func(x PlannedHost) bool { return x.Name == h }) {

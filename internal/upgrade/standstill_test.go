@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -22,7 +23,7 @@ func (w *world) until(id string) {
 		}
 		w.tick()
 	}
-	w.t.Fatalf("%s is not begun: %s %s, waits %v", id, w.job.State, w.job.Why, w.waits)
+	w.t.Fatalf("%s is not begun: %s %s, waits %v", id, w.job.State, reason.Text(w.job.Why...), w.waits)
 }
 
 // A window that closes while an offline run stops guests, or when it has switched the
@@ -218,8 +219,8 @@ func TestAbortMovesNoGuestsBack(t *testing.T) {
 		if slices.Contains(again, "h1/back") || !slices.Contains(again, "m1/ha-on") {
 			t.Errorf("aborted in %s: restored: %v", at, again)
 		}
-		if st := w.status(); st.Hosts["h1"] != HostRollupDone || slices.Contains(st.Mixed, "h1") || strings.Contains(w.job.Why, "h1/back") {
-			t.Errorf("aborted in %s: %s: %+v", at, w.job.Why, st)
+		if st := w.status(); st.Hosts["h1"] != HostRollupDone || slices.Contains(st.Mixed, "h1") || strings.Contains(reason.Text(w.job.Why...), "h1/back") {
+			t.Errorf("aborted in %s: %s: %+v", at, reason.Text(w.job.Why...), st)
 		}
 	}
 }

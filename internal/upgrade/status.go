@@ -123,10 +123,10 @@ func Drop(p *Plan, j job.Job, h cluster.HostID, up time.Duration, user string) (
 	for _, x := range p.Steps() {
 		on[x.ID] = x.Host == h
 	}
-	open := slices.DeleteFunc(slices.Clone(j.WhyCodes), func(r reason.Reason) bool {
+	open := slices.DeleteFunc(slices.Clone(j.Why), func(r reason.Reason) bool {
 		return (r.Is(reason.StepFailed) || r.Is(reason.StepUnclear)) && on[r.Args["step"]]
 	})
-	if len(open) < len(j.WhyCodes) { // the failure of a step that counts as over stops nobody
+	if len(open) < len(j.Why) { // the failure of a step that counts as over stops nobody
 		j.Because(open...)
 	}
 	return j, nil

@@ -111,17 +111,14 @@ func (r *run) untidy() (whys []reason.Reason) {
 	return whys
 }
 
-// whyGivenUp is why a host that is lost keeps its backups. It names the upgrade: a rollback
-// of that one may still bring the host back.
+// whyGivenUp is why a host that is lost keeps its backups; the upgrade's name follows.
 const whyGivenUp = "the host was given up as lost after "
 
-// givenUp reports whether a host was given up as lost after this upgrade. The status of an
-// earlier version has no more than the sentence.
+// givenUp reports whether a host was given up as lost after this upgrade: a rollback of that one
+// may still bring the host back.
 func (r *run) givenUp(h cluster.HostID) bool {
-	if run, known := r.st.GivenUp[h]; known {
-		return run == r.plan.Options.Run
-	}
-	return r.st.Kept[h] == whyGivenUp+r.plan.Options.Run
+	run, known := r.st.GivenUp[h]
+	return known && run == r.plan.Options.Run
 }
 
 // keep notes, at the end of a rollback or a commit, which hosts later runs must not

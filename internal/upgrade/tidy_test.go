@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 )
@@ -41,8 +42,8 @@ func TestTidyAfterTheLastRollback(t *testing.T) {
 		t.Errorf("the arguments: %+v", got)
 	}
 	back.wantEnd(resultDone, "")
-	if st := back.status(); st.Cluster != Normal || back.job.Why != "" {
-		t.Errorf("%q, status %+v", back.job.Why, st)
+	if st := back.status(); st.Cluster != Normal || len(back.job.Why) > 0 {
+		t.Errorf("%q, status %+v", reason.Text(back.job.Why...), st)
 	}
 }
 

@@ -18,7 +18,7 @@ func (r *run) decision(before *job.Job) job.Decision {
 	if err != nil {
 		return r.unreadable(*before, err)
 	}
-	if after.State != before.State || after.Why != before.Why || after.Result != before.Result || !bytes.Equal(after.Data, before.Data) {
+	if after.State != before.State || !reason.Equal(after.Why, before.Why) || after.Result != before.Result || !bytes.Equal(after.Data, before.Data) {
 		d.Job = &after
 	}
 	return d

@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/reason"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -67,7 +67,7 @@ func newWorld(t *testing.T, p *Plan, inv inventory.Inventory) *world {
 		ends: map[string]time.Time{}, undo: map[string]bool{}, grants: map[string]int{},
 		takes:   func(s *Step) time.Duration { return guess(s) },
 		outcome: func(*Step, int) job.StepState { return job.Done },
-		oper:    func(w *world) { w.t.Fatalf("the run pauses: %s", w.job.Why) },
+		oper:    func(w *world) { w.t.Fatalf("the run pauses: %s", reason.Text(w.job.Why...)) },
 		at:      map[string]cluster.HostID{}, coming: map[string]cluster.HostID{}, used: map[cluster.HostID]int64{}, steps: map[string]*Step{}, chainOf: map[string]*Chain{}, stageOf: map[string]int{},
 	}
 	for _, h := range inv.Hosts {
@@ -95,7 +95,7 @@ func (w *world) run() {
 	w.t.Helper()
 	for limit := 60*len(w.planner.Steps()) + 5000; ; {
 		if w.events++; w.events > limit {
-			w.t.Fatalf("the run does not end: %s %s, waits %v", w.job.State, w.job.Why, w.waits)
+			w.t.Fatalf("the run does not end: %s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 		}
 		if w.meanwhile != nil {
 			w.meanwhile(w)
@@ -115,7 +115,7 @@ func (w *world) run() {
 			}
 		case !w.tick():
 			if len(w.waits) == 0 {
-				w.t.Fatalf("nothing goes on and nobody says why: %s %s", w.job.State, w.job.Why)
+				w.t.Fatalf("nothing goes on and nobody says why: %s %s", w.job.State, reason.Text(w.job.Why...))
 			}
 			return
 		}
@@ -428,7 +428,7 @@ func (w *world) checkEnd() {
 	switch {
 	case off < 0:
 	case on < 0 && w.job.Result != resultFailed:
-		w.t.Fatalf("the run ended (%s, %s), and HA is still off", w.job.Result, w.job.Why)
+		w.t.Fatalf("the run ended (%s, %s), and HA is still off", w.job.Result, reason.Text(w.job.Why...))
 	case on >= 0 && on < last:
 		w.t.Fatalf("HA was switched on before %s", w.order[last])
 	}

@@ -2,12 +2,13 @@
 // with named arguments, which is stored and compared, and its sentence, which is
 // rendered where people read it. codes.go has all codes and their sentences.
 //
-// Records have the English sentence beside the codes. It is what programs of earlier
-// versions read, and what is shown when a code is not known here: one of a later version.
+// Records have codes only. Answers of the API have the English sentence beside them, which is
+// shown when a code is not known here: one of a later version.
 package reason
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -84,19 +85,33 @@ func (r Reason) text() (s string, ok bool) {
 	return strings.TrimSuffix(s, ": "), true // the last argument was empty
 }
 
-// Text renders reasons one after the other. Those whose code is not known are left out.
+// Text renders reasons one after the other. One whose code is not known, as a later version has
+// written it, is told as it is: its code and what it is about.
 func Text(reasons ...Reason) string {
 	var out []string
 	for _, r := range reasons {
-		if s, ok := r.text(); ok {
-			out = append(out, s)
+		s, ok := r.text()
+		if !ok && r.IsZero() {
+			continue
 		}
+		if !ok {
+			s = r.Code
+			for _, name := range slices.Sorted(maps.Keys(r.Args)) {
+				s += fmt.Sprintf(" %s=%s", name, r.Args[name])
+			}
+		}
+		out = append(out, s)
 	}
 	return strings.Join(out, "; ")
 }
 
-// Said renders what a record says: its reasons, or its text when it has none, as records
-// of earlier versions, or has one whose code is not known.
+// Equal reports whether two lists have the same reasons in the same order.
+func Equal(a, b []Reason) bool {
+	return slices.EqualFunc(a, b, func(a, b Reason) bool { return a.Code == b.Code && maps.Equal(a.Args, b.Args) })
+}
+
+// Said renders what an answer says: its reasons, or its text when it has none, or one whose code
+// is not known here.
 func Said(text string, reasons ...Reason) string {
 	unknown := func(r Reason) bool { return codes[r.Code] == nil }
 	if len(reasons) == 0 || slices.ContainsFunc(reasons, unknown) {

@@ -118,13 +118,14 @@ func TestTextsAreWhole(t *testing.T) {
 func TestSaid(t *testing.T) {
 	failed, later := StepFailed.With("h1/x", "{step} {user}"), Reason{Code: "of a later version"}
 	for want, got := range map[string]string{
-		"h1/x failed: {step} {user}":                  Said("old", failed), // arguments are not looked into
-		"h1/x failed":                                 Said("", StepFailed.With("h1/x", "")),
-		"h1/x failed: {step} {user}; aborted by ann":  Said("old", failed, AbortedBy.With("ann")),
-		"in old words":                                Said("in old words"),
-		"in new words":                                Said("in new words", failed, later),
-		"h2/x: waits for h1 to come back":             Text(ComesBack.With("h1").At("h2/x")),
-		"waits for h1; the canary hosts are not done": Text(StepFirst.With("h1"), later, CanaryFirst.With()),
+		"h1/x failed: {step} {user}":                 Said("old", failed), // arguments are not looked into
+		"h1/x failed":                                Said("", StepFailed.With("h1/x", "")),
+		"h1/x failed: {step} {user}; aborted by ann": Said("old", failed, AbortedBy.With("ann")),
+		"in old words":                               Said("in old words"),
+		"in new words":                               Said("in new words", failed, later),
+		"h2/x: waits for h1 to come back":            Text(ComesBack.With("h1").At("h2/x")),
+		"waits for h1; later-version host=h2 why=x; the canary hosts are not done": Text(
+			StepFirst.With("h1"), Reason{Code: "later-version", Args: map[string]string{"why": "x", "host": "h2"}}, CanaryFirst.With()),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/store"

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job/engine"
 )

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"

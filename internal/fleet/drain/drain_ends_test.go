@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/host/libvirt"
 )
 

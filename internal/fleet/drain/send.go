@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"

@@ -145,7 +145,7 @@ func (r *Result) Sum() {
 	}
 	s := Total{Targets: len(r.Targets), Silent: len(r.Silent)}
 	for i, t := range r.Targets {
-		if t.Unwatched == nil { // of an earlier version
+		if t.Unwatched == nil { // a list in JSON
 			r.Targets[i].Unwatched = []Gap{}
 		}
 		s.Sent, s.Lost = s.Sent+t.Sent, s.Lost+t.Lost

@@ -65,7 +65,7 @@ type pkg struct {
 	WasArch string `json:"wasArch,omitempty"` // of Was; "": Arch
 	Mark    string `json:"mark,omitempty"`    // that Was had, such as hold; "": none
 	Kept    string `json:"kept,omitempty"`    // copy of the package that was installed, absolute
-	Sum     string `json:"sum,omitempty"`     // SHA-256 of Kept, hex; "" of an earlier version
+	Sum     string `json:"sum,omitempty"`     // SHA-256 of Kept, hex
 	Beside  bool   `json:"beside,omitempty"`
 	// Beside: versions live beside one another (kernels of rpm), so that Was is
 	// the same version or "", and rolling back is removing.
@@ -157,10 +157,10 @@ func (x pkg) was() string {
 	return x.Name + " " + x.say([]instance{{Arch: x.before().Arch, Version: x.Was}})
 }
 
-// whole reports whether the copy is what was kept. Agents of earlier versions have kept no sum.
+// whole reports whether the copy is what was kept.
 func (x pkg) whole() bool {
 	sum, err := fileSum(x.Kept)
-	return err == nil && (x.Sum == "" || sum == x.Sum)
+	return err == nil && sum == x.Sum
 }
 
 // rollback returns the commands that bring back what was there, or says for which

@@ -193,23 +193,6 @@ func TestPackageThatCanNotBeKeptIsRefused(t *testing.T) {
 	}
 }
 
-// A record of an agent that did not keep what it could not find is made good while that is there.
-func TestRecordWithoutACopyIsMadeGood(t *testing.T) {
-	r := newDebian(t)
-	r.dpkg("--install", r.deb("tiny", "1"))
-	a := r.bundled(r.deb("tiny", "2"))
-	p := packageStep{host: r.host, step: &Step{Values: Values{Backup: filepath.Join(r.root, "backup")}}}
-	if err := p.write(p.recordFile(a.Packages.Deb), []pkg{{Name: "tiny", Arch: "all", Version: "2", Was: "1"}}); err != nil {
-		t.Fatal(err)
-	}
-	r.do(a, "")
-	r.phase = manifest.Rollback
-	r.do(a, "")
-	if r.has("tiny") != "1" {
-		t.Errorf("has %s", r.has("tiny"))
-	}
-}
-
 // Packages of this machine, with scripts, configuration, diversions and modes, are made again from what is
 // installed: dpkg reads them, and installs one without scripts elsewhere. Nothing here is changed.
 func TestRealPackagesAreMadeAgain(t *testing.T) {

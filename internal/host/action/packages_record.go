@@ -62,7 +62,7 @@ func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]
 		}
 	}
 	if ps != nil {
-		return abs, ps, p.keepLate(ctx, m, files, ps)
+		return abs, ps, nil
 	}
 	ps, have, err := p.look(ctx, m, abs)
 	if err != nil {
@@ -76,35 +76,6 @@ func (p *packageStep) record(ctx context.Context, m manager, files []string) ([]
 		return abs, ps, err // what was kept is found again, and compared once more
 	}
 	return abs, ps, p.write(p.recordFile(files), ps)
-}
-
-// keepLate keeps what an agent of an earlier version has recorded without a copy, if it is still there.
-func (p *packageStep) keepLate(ctx context.Context, m manager, files []string, ps []pkg) error {
-	if p.step.NoWayBack {
-		return nil
-	}
-	late := false
-	for i := range ps {
-		x := &ps[i]
-		if x.Was == "" || x.Kept != "" || x.Beside || !x.changed() {
-			continue
-		}
-		have, err := m.there(ctx, x.Name)
-		if err != nil {
-			return err
-		}
-		if !x.is(instance{Arch: x.before().Arch, Version: x.Was}, have) {
-			continue // it was replaced
-		}
-		if err := p.keep(ctx, m, x); err != nil {
-			return err
-		}
-		late = true
-	}
-	if !late {
-		return nil
-	}
-	return p.write(p.recordFile(files), ps)
 }
 
 // look looks at the packages of the bundle and at what the host has of each. It

@@ -64,7 +64,7 @@ func Serve(in io.Reader, out io.Writer, dir, host string) error {
 // Child is a check by a process of its own, which runs Serve and stays for the next check: to start this program takes
 // longer than to look. It is killed when the context of a check ends, and the next check starts another one; a process
 // that the storage does not let go even then is waited for. One that ends without a word has looked once: all is well
-// if it ends with 0, else the reason is what it has said to its standard error. So do those of earlier versions.
+// if it ends with 0, else the reason is what it has said to its standard error.
 type Child struct {
 	argv []string
 

@@ -141,51 +141,35 @@ func (v *view) todoChange(host string, t todo, value []byte) change {
 	}
 }
 
-// waitsChanges tell what is waited for, not too often. The codes come after the texts,
-// or with them: older ones are of other texts.
+// waitsChanges tell what is waited for, not too often.
 func (v *view) waitsChanges(j *jobView, d draft, now time.Time) []change {
-	kind := d.job.Kind
-	texts, codes := store.Op{Key: waitsKey(kind)}, store.Op{Key: codesKey(kind)}
+	op := store.Op{Key: waitsKey(d.job.Kind)}
 	ended := d.job.State == job.Ended
 	if !ended && len(d.waits) > 0 {
-		lines, reasons := short(d.waits)
-		texts.Value, codes.Value = encode(lines), encode(reasons)
+		op.Value = encode(short(d.waits))
 	}
-	if v.told(texts) && v.told(codes) && v.waits[codes.Key].mod >= v.waits[texts.Key].mod {
+	if have, exists := v.waits[op.Key]; string(op.Value) == have.value && exists == (op.Value != nil) {
 		return nil
 	}
 	if since := now.Sub(j.told); !ended && since >= 0 && since < tellEvery {
 		return nil
 	}
-	return []change{v.tell(j, texts, now), v.tell(j, codes, now)}
-}
-
-// told reports whether a key of waits has this value.
-func (v *view) told(op store.Op) bool {
-	have, exists := v.waits[op.Key]
-	return string(op.Value) == have.value && exists == (op.Value != nil)
-}
-
-func (v *view) tell(j *jobView, op store.Op, now time.Time) change {
-	return change{op: op, took: func(rev int64) {
+	return []change{{op: op, took: func(rev int64) {
 		j.told = now
 		if op.Value == nil {
 			delete(v.waits, op.Key)
 		} else {
 			v.waits[op.Key] = kept{string(op.Value), rev}
 		}
-	}}
+	}}}
 }
 
 // short bounds what is told.
-func short(waits []reason.Reason) (texts []string, reasons []reason.Reason) {
+func short(waits []reason.Reason) []reason.Reason {
 	if more := len(waits) - maxWaits; more > 0 {
-		waits = append(slices.Clone(waits[:maxWaits]), reason.More.With(more))
+		return append(slices.Clone(waits[:maxWaits]), reason.More.With(more))
 	}
-	for _, r := range waits {
-		texts = append(texts, cut(reason.Text(r), maxText))
-	}
-	return texts, waits
+	return waits
 }
 
 // Sizes of one transaction; etcd takes 128 operations and 1.5 MiB.

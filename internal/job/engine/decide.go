@@ -166,7 +166,7 @@ func (v *jobView) giveUp(bad error, now time.Time) job.Job {
 		next.Because(why)
 	case job.Aborting:
 		next.State, next.Result = job.Ended, "aborted"
-		next.Because(append(slices.Clone(v.job.Reasons()), why)...)
+		next.Because(append(slices.Clone(v.job.Why), why)...)
 	default:
 		return next
 	}

@@ -12,8 +12,7 @@
 //	plan/ID/NNNN    its plan, compressed, in pieces; never changes
 //	step/ID/STEP    the record of a step; one without a record is pending
 //	todo/HOST/KIND  which steps the host has to look at, and the job's state; host "." is the coordinator
-//	waits/KIND      why nothing more begins, for people
-//	codes/KIND      the same for programs; earlier versions know waits/KIND only
+//	waits/KIND      why nothing more begins
 //	old/ID          jobs that have ended; the last ones are kept
 //
 // A worker follows its own todo keys and reads single records. So a host's share

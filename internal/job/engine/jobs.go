@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/store"
@@ -46,7 +47,7 @@ func (a Jobs) Get(ctx context.Context, id string) (job.View, error) {
 		return job.View{}, fmt.Errorf("read the plan of %s: %w", id, err)
 	}
 	out := Shown(j.Job)
-	out.Waits, out.WaitCodes = j.Waits, j.Codes
+	out.Wait(j.Waits)
 	leaves := func(job.Step) bool { return false }
 	if l, ok := p.(job.Leaver); ok {
 		leaves = l.Leaves(j.Job)
@@ -75,7 +76,7 @@ func (a Jobs) Order(ctx context.Context, user, id, command, step, reason string)
 // Shown is a job without its steps.
 func Shown(j job.Job) job.View {
 	return job.View{
-		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: j.Why, WhyCodes: j.WhyCodes,
+		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: reason.Text(j.Why...), WhyCodes: j.Why,
 		Began: j.Began, Changed: j.Changed,
 	}
 }

@@ -19,7 +19,6 @@ const (
 	keyStep  = keyAll + "step/"
 	keyTodo  = keyAll + "todo/"
 	keyWaits = keyAll + "waits/"
-	keyCodes = keyAll + "codes/"
 	keyOld   = keyAll + "old/"
 )
 
@@ -33,7 +32,6 @@ var word = text.Pattern(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 func runKey(k job.Kind) string         { return keyRun + string(k) }
 func oldKey(id string) string          { return keyOld + id }
 func waitsKey(k job.Kind) string       { return keyWaits + string(k) }
-func codesKey(k job.Kind) string       { return keyCodes + string(k) }
 func stepsKey(id string) string        { return keyStep + id + "/" }
 func stepKey(id, step string) string   { return stepsKey(id) + step }
 func plansKey(id string) string        { return keyPlan + id + "/" }

@@ -17,8 +17,7 @@ type Journal struct {
 	Job     job.Job
 	Plan    []byte
 	Records map[string]job.Record // by step; those that are missing are pending
-	Waits   []string              // why nothing more begins, for people
-	Codes   []reason.Reason       // of each of Waits; none when an earlier version has written them
+	Waits   []reason.Reason       // why nothing more begins
 }
 
 // List returns all jobs, the newest first: those that run and the last old ones.
@@ -90,24 +89,9 @@ func Load(ctx context.Context, st store.Store, id string) (Journal, error) {
 		return Journal{}, fmt.Errorf("read what %s %s waits for: %w", j.Kind, id, err)
 	}
 	if exists && j.State != job.Ended {
-		if err := decode("what it waits for", kv.Value, &out.Waits); err != nil {
-			return Journal{}, err
-		}
-		out.Codes, err = readCodes(ctx, st, j.Kind, kv.ModRev)
+		err = decode("what it waits for", kv.Value, &out.Waits)
 	}
 	return out, err
-}
-
-// readCodes reads the codes of waits that were written at a revision.
-func readCodes(ctx context.Context, st store.Store, k job.Kind, rev int64) (codes []reason.Reason, err error) {
-	kv, exists, err := get(ctx, st, codesKey(k))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read what jobs of kind %s wait for: %w", k, err)
-	case !exists || kv.ModRev < rev: // a coordinator of an earlier version writes none
-		return nil, nil
-	}
-	return codes, decode("codes of what it waits for", kv.Value, &codes)
 }
 
 func readRecords(ctx context.Context, st store.Store, id string) (map[string]job.Record, error) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/upgrade"

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -250,8 +249,8 @@ func TestLargePlan(t *testing.T) {
 			}
 			return j
 		}
-		if j := state(); j.State != job.Paused || !strings.Contains(j.Why, "plan of job u1") {
-			w.t.Errorf("with a bad plan: %s, %s", j.State, j.Why)
+		if j := state(); j.State != job.Paused || !strings.Contains(reason.Text(j.Why...), "plan of job u1") {
+			w.t.Errorf("with a bad plan: %s, %s", j.State, reason.Text(j.Why...))
 		}
 		w.order(job.Abort, "u1", "", "")
 		if j := state(); j.State != job.Ended || j.Result != "aborted" {
@@ -285,7 +284,7 @@ func TestWrongPlannerPausesTheJob(t *testing.T) {
 		v.job.State, v.job.Title = job.Active, title
 		c := NewScheduler(SchedulerOptions{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 		d := c.decide(v, 1, nil)
-		if d.job.State != job.Paused || !strings.Contains(d.job.Why, why) || len(d.recs) > 0 {
+		if d.job.State != job.Paused || !strings.Contains(reason.Text(d.job.Why...), why) || len(d.recs) > 0 {
 			t.Errorf("%s: %+v", title, d)
 		}
 	}
@@ -378,24 +377,18 @@ func TestWaitsAreTold(t *testing.T) {
 	inWorld(t, func(w *world, _ *storetest.Mem) {
 		w.submit(upgradeJob("u1"), []toyStep{free("h1/a", "h1"), free("h9/b", "h9", "h1/a")})
 		j := w.await("u1", 10*time.Second, "told", func(j Journal) bool { return len(j.Waits) > 0 })
-		if j.Waits[0] != "h9/b waits for h9" || len(j.Codes) != 1 || !j.Codes[0].Is(reason.Error) {
-			w.t.Errorf("waits %q, %v", j.Waits, j.Codes)
+		if want := []reason.Reason{reason.Error.With("h9/b waits for h9")}; !reason.Equal(j.Waits, want) {
+			w.t.Errorf("waits %v", j.Waits)
 		}
-		// A coordinator of an earlier version tells texts alone: the codes are not of them.
-		key := waitsKey("upgrade")
-		if _, ok, err := txn(w.t.Context(), w.admin, nil, []store.Op{{Key: key, Value: []byte(`["in its words"]`)}}); err != nil || !ok {
+		// What somebody else has written there is put right.
+		if _, ok, err := txn(w.t.Context(), w.admin, nil, []store.Op{{Key: waitsKey("upgrade"), Value: []byte(`[{"code":"new"}]`)}}); err != nil || !ok {
 			w.t.Fatal(ok, err)
 		}
-		if j, err := Load(w.t.Context(), w.admin, "u1"); err != nil || !slices.Equal(j.Waits, []string{"in its words"}) || j.Codes != nil {
-			w.t.Errorf("%v: waits %q, %v", err, j.Waits, j.Codes)
-		}
-		w.await("u1", 10*time.Second, "told again", func(j Journal) bool { return j.Waits[0] == "h9/b waits for h9" && len(j.Codes) == 1 })
+		w.await("u1", 10*time.Second, "told again", func(j Journal) bool { return len(j.Waits) == 1 && j.Waits[0].Is(reason.Error) })
 		w.order(job.Abort, "u1", "", "")
 		w.await("u1", 10*time.Second, "ended", ended)
-		for _, of := range []string{keyWaits, keyCodes} {
-			if kvs, _, err := w.admin.List(w.t.Context(), of); err != nil || len(kvs) > 0 {
-				w.t.Errorf("waits of a job that has ended: %v, %v", kvs, err)
-			}
+		if kvs, _, err := w.admin.List(w.t.Context(), keyWaits); err != nil || len(kvs) > 0 {
+			w.t.Errorf("waits of a job that has ended: %v, %v", kvs, err)
 		}
 	})
 }

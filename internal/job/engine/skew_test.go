@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/store"
@@ -56,7 +57,7 @@ func tells(words ...string) func(Journal) bool {
 		for _, line := range j.Waits {
 			n := 0
 			for _, word := range words {
-				if strings.Contains(line, word) {
+				if strings.Contains(reason.Text(line), word) {
 					n++
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
@@ -155,8 +156,8 @@ func breakUpgrade(t *testing.T, dir string, o upgrade.Options) (b broken) {
 	}
 	w.begin("u1", b.plan)
 	j, _ := w.watch("u1")
-	if j.Job.State != job.Paused || !strings.Contains(j.Job.Why, checks[2]+" failed") {
-		t.Errorf("the upgrade is %s: %s\n%s", j.Job.State, j.Job.Why, j.text())
+	if j.Job.State != job.Paused || !strings.Contains(reason.Text(j.Job.Why...), checks[2]+" failed") {
+		t.Errorf("the upgrade is %s: %s\n%s", j.Job.State, reason.Text(j.Job.Why...), j.text())
 	}
 	for i, id := range checks {
 		if want := map[bool]job.StepState{true: job.Done, false: job.Pending}[i < 2]; i != 2 && j.Records[id].State != want {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/clock"

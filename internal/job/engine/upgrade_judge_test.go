@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
 )
@@ -69,7 +70,7 @@ func blind(id string) bool {
 func finished(w *upWorld, j Journal, unknown []string, state upgrade.ClusterState, host upgrade.HostState) (out []string) {
 	st := w.status(j)
 	if j.Job.State != job.Ended || j.Job.Result != "done" || st.Cluster != state {
-		out = append(out, fmt.Sprintf("the job is %s, %s: %s; the cluster is %s, want %s", j.Job.State, j.Job.Result, j.Job.Why, st.Cluster, state))
+		out = append(out, fmt.Sprintf("the job is %s, %s: %s; the cluster is %s, want %s", j.Job.State, j.Job.Result, reason.Text(j.Job.Why...), st.Cluster, state))
 	}
 	if len(st.Mixed)+len(st.Undone) > 0 {
 		out = append(out, fmt.Sprintf("between two versions: %v, not restored: %v", st.Mixed, st.Undone))
@@ -92,7 +93,7 @@ func finished(w *upWorld, j Journal, unknown []string, state upgrade.ClusterStat
 func aborted(w *upWorld, j Journal) (out []string) {
 	st := w.status(j)
 	if j.Job.State != job.Ended || j.Job.Result != "aborted" {
-		out = append(out, fmt.Sprintf("the job is %s, %s: %s", j.Job.State, j.Job.Result, j.Job.Why))
+		out = append(out, fmt.Sprintf("the job is %s, %s: %s", j.Job.State, j.Job.Result, reason.Text(j.Job.Why...)))
 	}
 	for _, text := range st.Undone {
 		host, _, _ := strings.Cut(text, "/")
@@ -106,8 +107,8 @@ func aborted(w *upWorld, j Journal) (out []string) {
 		}
 	}
 	for _, h := range st.Mixed {
-		if !strings.Contains(j.Job.Why, string(h)) {
-			out = append(out, fmt.Sprintf("%s is between two versions, and the reason does not say so: %s", h, j.Job.Why))
+		if !strings.Contains(reason.Text(j.Job.Why...), string(h)) {
+			out = append(out, fmt.Sprintf("%s is between two versions, and the reason does not say so: %s", h, reason.Text(j.Job.Why...)))
 		}
 	}
 	return append(out, once(w, j)...)

@@ -43,7 +43,7 @@ func (c *Scheduler) load(ctx context.Context) (v *view, rev int64, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the jobs: %w", err)
 	}
-	for _, prefix := range []string{keyTodo, keyWaits, keyCodes} {
+	for _, prefix := range []string{keyTodo, keyWaits} {
 		more, _, err := list(ctx, c.Store, prefix)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
@@ -73,7 +73,7 @@ func (c *Scheduler) take(ctx context.Context, v *view, kv store.KV, deleted bool
 		}
 	case strings.HasPrefix(kv.Key, keyTodo):
 		c.takeTodo(v, kv, deleted)
-	case strings.HasPrefix(kv.Key, keyWaits), strings.HasPrefix(kv.Key, keyCodes):
+	case strings.HasPrefix(kv.Key, keyWaits):
 		v.takeWaits(kv, deleted)
 	}
 	return false, nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
@@ -396,7 +397,7 @@ func (w *world) await(id string, within time.Duration, what string, ok func(Jour
 
 func (j Journal) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s (%s)\n", j.Job.ID, j.Job.State, j.Job.Result, j.Job.Why)
+	fmt.Fprintf(&b, "%s %s %s (%s)\n", j.Job.ID, j.Job.State, j.Job.Result, reason.Text(j.Job.Why...))
 	for _, s := range slices.Sorted(maps.Keys(j.Records)) {
 		r := j.Records[s]
 		fmt.Fprintf(&b, "  %-14s %-8s attempt %d %s %s\n", s, r.State, r.Attempt, r.Instance, r.Why)

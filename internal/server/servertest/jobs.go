@@ -61,7 +61,7 @@ func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 		for i := range 4 {
 			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
 		}
-		// The last one is of an earlier version.
+		// The last one tells of none.
 		for i, states := range [][]string{{inventory.CertValid, inventory.CertDue}, {inventory.CertSoon}, {inventory.CertValid}} {
 			for j, state := range states {
 				f.Guests[i].Certificates = append(f.Guests[i].Certificates, inventory.Certificate{

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -83,41 +82,6 @@ func TestClockWithoutTheHostThatBegan(t *testing.T) {
 		within(t, "the run", s.Ended.Sub(s.Began), 215*time.Second, 241*time.Second)
 		for name, x := range g {
 			within(t, name+" unwatched", x.Unwatched, 25*time.Second, 60*time.Second)
-		}
-	})
-}
-
-// TestRecordsOfBefore: agents that know no time of the run have counted, and one of
-// them was replaced in the middle. Their counts hold, and no time is made up.
-func TestRecordsOfBefore(t *testing.T) {
-	inWorld(t, 2, []cluster.HostID{"h1", "h2"}, func(t *testing.T, w *world) {
-		w.set(func() { w.run = "up1" })
-		time.Sleep(40 * time.Second)
-		w.crash("h1")
-		at := time.Now()
-		w.put(recordKey("up1", "h1"), fmt.Sprintf(`{"run":"up1","host":"h1","by":"z","at":%q,"guests":[{"uuid":"u2","addr":%q,"sent":30,"lost":2,"longest":1500,"unwatched":4000,"first":%d,"last":%d}]}`,
-			at.Format(time.RFC3339), addr(2), at.Add(-30*time.Second).UnixMilli(), at.UnixMilli()))
-		time.Sleep(60 * time.Second) // an old agent writes seldom, or not at all
-		_, g := w.sum("up1")
-		if x := g["g2"]; x.Sent != 30 || x.Lost != 2 || x.Unwatched != 4*time.Second || !x.First.IsZero() || !x.Last.IsZero() {
-			t.Errorf("of the agent of before: %+v", x)
-		}
-		w.start("h1")
-		time.Sleep(30 * time.Second)
-		s, g := w.sum("up1")
-		x := g["g2"]
-		if x.Lost != 2 || x.LongestMS != 1500 || !x.First.IsZero() || x.Last.Before(s.Ended.Add(-12*time.Second)) || x.Last.After(s.Ended) {
-			t.Errorf("in the end, of %+v: %+v", s, x)
-		}
-		within(t, "sent", x.Sent, 30+15, 30+31)
-		within(t, "unwatched", x.Unwatched, 4*time.Second, 18*time.Second)
-	})
-	inWorld(t, 1, nil, func(t *testing.T, w *world) { // no other ones
-		w.put(planKey("r"), `{"run":"r","id":"x","began":"2000-01-01T00:00:00Z","guests":1}`)
-		w.put(partKeys("r", "x")+"h1", `{"of":"h2","guests":[{"uuid":"u1","name":"a"}]}`)
-		w.put(recordKey("r", "h1"), `{"run":"r","host":"h1","by":"z","at":"2000-01-01T00:01:00Z","guests":[{"uuid":"u1","addr":"10.0.0.1","sent":9,"first":946684801000,"last":946684859000}]}`)
-		if s, g := w.sum("r"); !s.Ended.IsZero() || g["a"].Sent != 9 || !g["a"].First.IsZero() {
-			t.Errorf("%+v", s)
 		}
 	})
 }

@@ -54,7 +54,7 @@ type part struct {
 type name struct {
 	UUID string `json:"uuid"`
 	Name string `json:"name"`
-	// Addrs are those that people have said. Agents of before know nothing of them.
+	// Addrs are those that people have said.
 	Addrs []string `json:"addrs,omitempty"`
 }
 
@@ -76,8 +76,7 @@ type record struct {
 	Guests  []row          `json:"guests"`
 }
 
-// row is about one guest. Times are in ms, since the run began or long. (Agents before
-// these wrote first and last, in ms since 1970: those are not read.)
+// row is about one guest. Times are in ms, since the run began or long.
 type row struct {
 	UUID      string `json:"uuid"`
 	Addr      string `json:"addr,omitempty"` // "": none has answered yet
@@ -91,10 +90,6 @@ type row struct {
 
 // passed is how long the run took when the record was written.
 func (r record) passed() time.Duration { return millis(r.Passed) }
-
-// timeless reports that nobody knows when the record was written: agents of before
-// told only their wall clock. Its counts hold.
-func (r record) timeless() bool { return r.Passed == 0 && len(r.Guests) > 0 }
 
 func decode[T any](kv store.KV) (T, error) {
 	var v T

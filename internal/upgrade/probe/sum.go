@@ -73,7 +73,7 @@ func Sum(ctx context.Context, st store.Store, run string) (Summary, error) {
 	}
 	s := Summary{Began: p.Began, Left: p.Left}
 	for _, r := range records {
-		if at := s.Began.Add(r.passed()); at.After(s.Ended) && !r.timeless() {
+		if at := s.Began.Add(r.passed()); at.After(s.Ended) {
 			s.Ended = at
 		}
 	}
@@ -156,7 +156,7 @@ func (s Summary) guest(n name, by cluster.HostID, r row, rec record) Guest {
 	case g.Addr == "":
 		g.Note = "it has never answered, or no address of it is known"
 	}
-	if gap := s.Ended.Sub(s.Began.Add(rec.passed())); gap > late && !rec.timeless() { // its host is down since
+	if gap := s.Ended.Sub(s.Began.Add(rec.passed())); gap > late { // its host is down since
 		g.Unwatched += gap
 	}
 	return g

@@ -165,9 +165,7 @@ func (w *watcher) take(old record) {
 	for _, g := range w.guests {
 		r := rows[g.uuid]
 		g.before = r.figures()
-		if !old.timeless() {
-			g.before.unwatched += max(0, g.start-old.passed())
-		}
+		g.before.unwatched += max(0, g.start-old.passed())
 		if a, err := netip.ParseAddr(r.Addr); err == nil && !g.addr.IsValid() {
 			g.addr = a
 		}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/fleet/gather"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"

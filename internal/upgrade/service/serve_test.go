@@ -17,7 +17,7 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"

@@ -44,7 +44,7 @@ func (s *Service) Upgrade(ctx context.Context) (request.Standing, error) {
 	out.Purpose, out.Mode, out.Stage = last.plan.Purpose, last.plan.Options.Mode, last.status.Stage
 	out.Undone, out.Left = last.status.Undone, last.plan.Left
 	j := engine.Shown(last.Job)
-	j.Waits, j.WaitCodes = last.Waits, last.Codes
+	j.Wait(last.Waits)
 	known, err := faults.Builtin()
 	if err != nil {
 		return out, err

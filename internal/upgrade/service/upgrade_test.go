@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/fleet"
 	"holdfast/internal/fleet/drain"
+	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/job"

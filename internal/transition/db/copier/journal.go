@@ -49,8 +49,7 @@ type Journal struct {
 }
 
 // tables of the journal. Keys are written as JSON, and a hash of the key after which a
-// chunk begins makes it unique. The table of the chunks is called `ranges`, as in
-// journals of earlier versions, which are resumed.
+// chunk begins makes it unique. The table of the chunks is called `ranges`.
 var tables = []string{
 	"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
 	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, `mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +

@@ -64,7 +64,7 @@ func (p *hostPlan) Next(j job.Job, recs map[string]job.Record, hosts map[cluster
 		case (r.State == job.Granted || r.State == job.Running) && (j.State != job.Aborting || hosts[s.Host].Up):
 			return job.Decision{}
 		case j.State == job.Aborting: // a host that is silent can not be waited for
-			return end("aborted", j.Reasons()...)
+			return end("aborted", j.Why...)
 		case r.State.Stuck():
 			return end("failed", reason.Error.With(r.Why))
 		case j.State != job.Active:
