@@ -28,7 +28,7 @@ import (
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/network"
 	"holdfast/internal/pair"
-	"holdfast/internal/pair/arbiter"
+	"holdfast/internal/pair/arbitrate"
 	"holdfast/internal/pair/group"
 	"holdfast/internal/store"
 )
@@ -38,10 +38,10 @@ type pairWork struct {
 	nd     *node
 	cfg    config.Pair // with its defaults
 	agent  *loop.Agent
-	driver *group.Driver   // nil: this host votes only
-	db     *group.Database // of the driver, unless the copy is a device
-	alone  *arbitration    // nil: there is a third voter
-	votes  *votedisk.Disk  // nil: no disk arbitrates
+	driver *group.Driver          // nil: this host votes only
+	db     *group.Database        // of the driver, unless the copy is a device
+	alone  *arbitrate.Arbitration // nil: there is a third voter
+	votes  *votedisk.Disk         // nil: no disk arbitrates
 
 	own      group.Data     // the group's own copy, without the partition
 	first    []group.Member // of the group, which stand below the partition
@@ -89,7 +89,7 @@ func (nd *node) pair(st store.Store) (p *pairWork, err error) {
 	lease := nd.cfg.Timings().Lease
 	p.driver = group.New(group.Options{
 		Self: cluster.HostID(nd.n.Host), Peer: cluster.HostID(peer), Resource: cluster.MgmtVM, Store: st, Data: data, Members: members,
-		Every: looksEvery(lease, group.LookEvery), Within: max(lease/4, group.LookWithin), // leases are long where hosts are slow
+		Every: arbitrate.Every(lease, group.LookEvery), Within: max(lease/4, group.LookWithin), // leases are long where hosts are slow
 		Patience: time.Duration(p.cfg.Patience), Hang: nd.cfg.HangTimeout(), RunDir: nd.n.RunDir, Clock: nd.clock.Now, Log: nd.Log,
 		Trouble: p.pathTrouble, Also: p.tellPartition,
 		Tell: func(ctx context.Context, ev cluster.Event) error { return p.agent.Tell(ctx, ev) },
@@ -231,11 +231,11 @@ func (p *pairWork) Pair(ctx context.Context) (cluster.PairStatus, error) {
 		Time: time.Now().UTC(), Owner: st.Owner, Want: st.Want, Takeover: st.Takeover, Waiting: st.Waiting, Guarantee: cluster.Safe,
 	}
 	if p.alone != nil {
-		out.Arbiter = p.alone.text()
-		if p.alone.by == arbiter.Ping {
+		out.Arbiter = p.alone.Text()
+		if p.cfg.Arbiter.Ping != nil {
 			out.Guarantee = cluster.BestEffort
 		}
-		if why := p.alone.whyNot(); why != "" && out.Takeover.Possible {
+		if why := p.alone.WhyNot(); why != "" && out.Takeover.Possible {
 			out.Takeover = cluster.Takeover{Why: why}
 		}
 	}
@@ -278,8 +278,8 @@ func (p *pairWork) reported(out cluster.PairStatus, hosts []cluster.HostStatus, 
 	for _, h := range hosts {
 		alive[h.Name], off[h.Name] = h.Alive, !h.Alive && h.Fenced != ""
 	}
-	if p.alone != nil && !alive[p.alone.peer] && p.alone.shownOff() {
-		off[p.alone.peer] = true
+	if p.alone != nil && !alive[p.other()] && p.alone.ShownOff() {
+		off[p.other()] = true
 	}
 	for _, n := range p.cfg.Nodes {
 		h := cluster.PairHost{Host: cluster.HostID(n), Alive: alive[cluster.HostID(n)], Off: off[cluster.HostID(n)]}
@@ -324,7 +324,7 @@ func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
 		return fail.Errorf(fail.Refused, "this is %s", p.nd.n.Host).With("run it on " + keep + ", whose copy is kept")
 	}
 	if p.alone != nil {
-		if chosen, err := p.alone.resolve(user); chosen || err != nil {
+		if chosen, err := p.alone.Resolve(user); chosen || err != nil {
 			return err
 		}
 	}
@@ -392,8 +392,8 @@ func (p *pairWork) Rows(ctx context.Context, user string, q cluster.RowsQuery) (
 
 // Word tells the other node what this one has of the store of two voters.
 func (p *pairWork) Word(user string) (cluster.PairWord, error) {
-	if p.alone == nil || user != string(p.alone.peer) {
+	if p.alone == nil || user != string(p.other()) {
 		return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
 	}
-	return p.alone.word()
+	return p.alone.Word()
 }

@@ -122,9 +122,9 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 			if nd.pairing.alone, err = nd.pairing.arbitration(st, parts.Admin); err != nil {
 				return BadInput{err}
 			}
-			defer func() { err = errors.Join(err, nd.pairing.alone.own.Close()) }()
-			parts.Settled = nd.pairing.alone.settled
-			if err := nd.pairing.alone.begin(ctx, nd.cfg.Timings()); err != nil {
+			defer func() { err = errors.Join(err, nd.pairing.alone.Own.Close()) }()
+			parts.Settled = nd.pairing.alone.Settled
+			if err := nd.pairing.alone.Begin(ctx); err != nil {
 				return err
 			}
 		}
@@ -203,7 +203,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		}
 	}
 	if nd.pairing != nil && nd.pairing.alone != nil {
-		run("arbitrate", nd.pairing.alone.run)
+		run("arbitrate", func(ctx context.Context) error { return nd.pairing.alone.Run(ctx, a) })
 	}
 	if nd.pairing != nil && nd.pairing.driver != nil {
 		run("run the pair's group", nd.pairing.driver.Run)
@@ -388,7 +388,7 @@ func (nd *node) store() (store.Store, error) {
 		return nil, errors.Join(err, all.Close())
 	}
 	return etcdstore.Prefer(own, all, func() bool {
-		return nd.pairing == nil || nd.pairing.alone == nil || nd.pairing.alone.together()
+		return nd.pairing == nil || nd.pairing.alone == nil || nd.pairing.alone.Together()
 	}), nil
 }
 

@@ -122,13 +122,16 @@ func (nd *node) mayJoin(ctx context.Context, identity string) (err error) {
 
 func (nd *node) storeDir() string { return filepath.Join(nd.n.RunDir, storeChild) }
 
+// endWithin is how long a member has to end; then it is killed.
+const endWithin = 3 * time.Second
+
 // endMember ends this host's member of the store when another agent has its name, whoever has started it: an agent that was
 // refused has nobody to look after the member, and the other one's is the same member. It returns why with what was done.
 func (nd *node) endMember(why error) error {
 	if nd.n.Store.Member == nil {
 		return why
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
 	st, err := supervise.Read(nd.storeDir(), storeChild)
 	if err = errors.Join(err, supervise.Stop(ctx, nd.storeDir(), storeChild)); err != nil {

@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"errors"
@@ -7,20 +7,37 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/host/votedisk"
 	"holdfast/internal/pair/arbiter"
 )
+
+// watched is a core whose status tells of the peer's watchdog.
+type watched struct {
+	Core
+	works, known bool
+}
+
+func (w *watched) Status() cluster.Status {
+	h := cluster.HostStatus{Host: cluster.Host{Name: "peer"}, Alive: true}
+	if w.works {
+		h.Guard = 1
+	}
+	return cluster.Status{Connected: w.known, Hosts: []cluster.HostStatus{h}}
+}
 
 // TestADiskNamesOne: of two nodes that ask the same disk for a generation one wins, and the other
 // one is told that it has lost. A disk of a peer without a watchdog is not asked: nothing would end
 // what that one runs. What was known last of the watchdog counts while the store does not answer.
 func TestADiskNamesOne(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "votes")
-	var both [2]*arbitration
-	works, known := true, true
+	var both [2]*Arbitration
+	peer := &watched{works: true, known: true}
 	for i := range both {
-		both[i] = &arbitration{dataDir: t.TempDir(), m: &arbiter.Machine{}}
-		both[i].byDisk(votedisk.New(path, "p", i), func() (bool, bool) { return works, known })
+		both[i] = &Arbitration{
+			Options: Options{Peer: "peer", Arbiter: Votes{votedisk.New(path, "p", i)}, DataDir: t.TempDir()},
+			m:       &arbiter.Machine{}, core: peer,
+		}
 	}
 	if err := both[0].check(t.Context(), ""); err == nil {
 		t.Error("a disk that is not there answers")
@@ -40,11 +57,11 @@ func TestADiskNamesOne(t *testing.T) {
 	if won, lost := contest(1, 5), contest(0, 5); !won.Won || won.Gen <= 5 || !lost.Lost || lost.Won {
 		t.Errorf("the first %+v, the second %+v", won, lost)
 	}
-	works, known = false, false
+	peer.works, peer.known = false, false
 	if o := contest(1, 5); !o.Won {
 		t.Errorf("it asks again while the store does not answer: %+v", o)
 	}
-	known = true
+	peer.known = true
 	if o, err := both[0].contest(t.Context(), arbiter.Contest{Gen: 6}); err == nil || o.Won {
 		t.Errorf("the peer has no watchdog: %+v, %v", o, err)
 	}

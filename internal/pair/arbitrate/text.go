@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import "holdfast/internal/pair/arbiter"
 

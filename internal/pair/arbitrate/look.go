@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"context"
@@ -19,7 +19,7 @@ type saying struct {
 }
 
 // within is how long a peer may take that has so much time, when it is there.
-func (x *arbitration) within(there time.Duration) time.Duration {
+func (x *Arbitration) within(there time.Duration) time.Duration {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -32,11 +32,11 @@ func (x *arbitration) within(there time.Duration) time.Duration {
 }
 
 // hear asks the peer. What can not be understood counts as silence.
-func (x *arbitration) hear(ctx context.Context) saying {
+func (x *Arbitration) hear(ctx context.Context) saying {
 	within := x.within(askWithin)
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	w, err := x.ask(ctx)
+	w, err := x.Ask(ctx)
 	x.mu.Lock()
 	x.whole = err == nil && w.Whole
 	x.mu.Unlock()
@@ -45,7 +45,7 @@ func (x *arbitration) hear(ctx context.Context) saying {
 	}
 	role, err := roleOf(w.Role)
 	if err != nil {
-		x.log.Warn("the other node's word is not understood", "err", err)
+		x.Log.Warn("the other node's word is not understood", "err", err)
 		return saying{}
 	}
 	x.mu.Lock()
@@ -55,11 +55,11 @@ func (x *arbitration) hear(ctx context.Context) saying {
 }
 
 // look looks at this node.
-func (x *arbitration) look(ctx context.Context, hears func() saying) (s arbiter.Seen, err error) {
-	if s.Running, err = x.child.running(ctx); err != nil {
+func (x *Arbitration) look(ctx context.Context, hears func() saying) (s arbiter.Seen, err error) {
+	if s.Running, err = x.member.running(ctx); err != nil {
 		return s, err
 	}
-	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
+	f, found, err := etcdstore.ReadFormation(x.Member.DataDir)
 	if err != nil {
 		return s, err
 	}
@@ -82,15 +82,15 @@ func (x *arbitration) look(ctx context.Context, hears func() saying) (s arbiter.
 	}
 	hctx, cancel := context.WithTimeout(ctx, holdsWithin)
 	defer cancel()
-	s.Holds, s.HoldsBy = x.holds(hctx)
+	s.Holds, s.HoldsBy = holding(x.Group.Observe(hctx))
 	return s, nil
 }
 
 // first notes that this host is one of the two that form the first store, when it has
 // never seen one and the other node has not, or has just noted the same. Both have to be
 // there: whoever was made anew meets a store, and joins it.
-func (x *arbitration) first(said saying) (f etcdstore.Formation, err error) {
-	seen, err := loop.LoadGeneration(x.dataDir)
+func (x *Arbitration) first(said saying) (f etcdstore.Formation, err error) {
+	seen, err := loop.LoadGeneration(x.DataDir)
 	if err != nil {
 		return f, err
 	}
@@ -99,7 +99,7 @@ func (x *arbitration) first(said saying) (f etcdstore.Formation, err error) {
 		return f, nil
 	}
 	f = etcdstore.Formation{Gen: 1, Role: roles[arbiter.Two]}
-	if err := etcdstore.SaveFormation(x.member.DataDir, f); err != nil {
+	if err := etcdstore.SaveFormation(x.Member.DataDir, f); err != nil {
 		return etcdstore.Formation{}, err
 	}
 	return f, nil
@@ -107,10 +107,10 @@ func (x *arbitration) first(said saying) (f etcdstore.Formation, err error) {
 
 // quorum reports that this host's member commits, by a read that needs a majority. A copy
 // that joins votes as soon as it has the record of that (Seal).
-func (x *arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error) {
+func (x *Arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.within(readWithin))
 	defer cancel()
-	gen, err := generationOf(ctx, x.own)
+	gen, err := generationOf(ctx, x.Own)
 	switch {
 	case errors.Is(err, errGeneration):
 		return false, err
@@ -126,11 +126,16 @@ func (x *arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error
 		return false, err
 	}
 	f := etcdstore.Formation{Gen: s.Gen, From: s.From, Role: roles[arbiter.Two], Held: s.Held}
-	if err := etcdstore.SaveFormation(x.member.DataDir, f); err != nil {
+	if err := etcdstore.SaveFormation(x.Member.DataDir, f); err != nil {
 		return false, err
 	}
 	s.Role = arbiter.Two
 	return true, nil
+}
+
+// running says of a look at the group whether it surely runs here, and by which license.
+func running(g cluster.Guest, err error) (license cluster.Epoch, runs bool) {
+	return g.Epoch, err == nil && g.State == cluster.GuestRunning && !g.Migrating
 }
 
 // holding says of a look at the group whether it is here, or may be, and of which store its license surely is, 0

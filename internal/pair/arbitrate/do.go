@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"cmp"
@@ -49,23 +49,23 @@ func writeNote(file string, v any) error {
 }
 
 // do carries an action out. An error is why its outcome is not OK.
-func (x *arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome, error) {
+func (x *Arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome, error) {
 	var err error
 	switch a := a.(type) {
 	case arbiter.SetMark:
-		err = writeNote(markFile(x.dataDir), a.Mark)
+		err = writeNote(markFile(x.DataDir), a.Mark)
 	case arbiter.StopMember:
-		err = x.child.stop(ctx)
+		err = x.member.stop(ctx)
 	case arbiter.StartMember:
-		x.child.start(ctx)
+		x.member.start(ctx)
 	case arbiter.Contest:
 		return x.contest(ctx, a)
 	case arbiter.Form:
 		err = x.form(ctx, a)
 	case arbiter.Wipe:
 		var to string
-		if to, err = etcdstore.PutAside(x.member.DataDir); err == nil {
-			x.log.Warn("this node's data of the store are given up, and kept", "at", to)
+		if to, err = etcdstore.PutAside(x.Member.DataDir); err == nil {
+			x.Log.Warn("this node's data of the store are given up, and kept", "at", to)
 		}
 	case arbiter.Join:
 		err = x.join(ctx)
@@ -83,14 +83,14 @@ func (x *arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome
 // this node. Fence devices are to switch the peer off, or are only looked at; it is won when one
 // shows it off after the order, or now, and in no other way. They must be known to be the peer's:
 // one that belongs to another machine proves nothing.
-func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.Outcome, error) {
+func (x *Arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.Outcome, error) {
 	x.mu.Lock()
 	heard, machine := x.heard, x.machine
 	x.mu.Unlock()
-	if x.by == arbiter.Fence && !heard {
-		return arbiter.Outcome{}, fmt.Errorf("%s has not said which hardware it is since this agent began: its fence devices can not be trusted to be its own", x.peer)
+	if x.Arbiter.Kind() == arbiter.Fence && !heard {
+		return arbiter.Outcome{}, fmt.Errorf("%s has not said which hardware it is since this agent began: its fence devices can not be trusted to be its own", x.Peer)
 	}
-	seen, err := loop.LoadGeneration(x.dataDir)
+	seen, err := loop.LoadGeneration(x.DataDir)
 	if err != nil {
 		return arbiter.Outcome{}, err
 	}
@@ -102,9 +102,9 @@ func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.O
 	defer cancel()
 	won := a.Look
 	if a.Look {
-		err = x.off(ctx, machine)
+		err = x.Arbiter.Off(ctx, machine)
 	} else {
-		won, err = x.win(ctx, machine, a.Gen)
+		won, err = x.wins(ctx, machine, a.Gen)
 	}
 	if err != nil {
 		return arbiter.Outcome{}, err
@@ -115,28 +115,28 @@ func (x *arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.O
 // form makes this host's data the store of generation a.Gen, with one voter. That the peer
 // was shown off, or that the time of its lease and its watchdog has passed, stands for an
 // operator's word that it has nothing of the group; or it is one.
-func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
+func (x *Arbitration) form(ctx context.Context, a arbiter.Form) error {
 	ctx, cancel := context.WithTimeout(ctx, formWithin)
 	defer cancel()
 	x.mu.Lock()
-	mark, who := x.m.Mark, "arbitration of "+string(x.self)
+	mark, who := x.m.Mark, "arbitration of "+string(x.Self)
 	if mark.By == arbiter.Operator {
 		who = cmp.Or(x.person, "pair resolve")
 	}
 	x.mu.Unlock()
-	if mark.State != arbiter.Won || mark.By != x.by && mark.By != arbiter.Operator || mark.From != a.From || mark.Gen != a.Gen {
+	if mark.State != arbiter.Won || mark.By != x.Arbiter.Kind() && mark.By != arbiter.Operator || mark.From != a.From || mark.Gen != a.Gen {
 		return fmt.Errorf("this node may not go on from generation %d: neither this pair's arbiter nor a person has decided so", a.From)
 	}
-	off := []cluster.Off{{Host: x.peer, User: who}}
+	off := []cluster.Off{{Host: x.Peer, User: who}}
 	var license cluster.Epoch
 	carries := false
 	if a.Carry {
 		hctx, cancel := context.WithTimeout(ctx, holdsWithin)
-		license, carries = x.runs(hctx)
+		license, carries = running(x.Group.Observe(hctx))
 		cancel()
 	}
 	err := etcdstore.GoAlone(ctx, etcdstore.AloneOptions{
-		Config:    x.member,
+		Config:    x.Member,
 		Formation: &etcdstore.Formation{Gen: a.Gen, From: a.From, Role: roles[arbiter.Single], Held: a.Held},
 		Edit: func(ctx context.Context, st store.Store) error {
 			gen, err := generationOf(ctx, st)
@@ -147,7 +147,7 @@ func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
 				return err
 			}
 			if carries {
-				if carries, err = loop.CarryGeneration(ctx, st, a.Gen, x.self, license); err != nil || carries {
+				if carries, err = loop.CarryGeneration(ctx, st, a.Gen, x.Self, license); err != nil || carries {
 					return err
 				}
 			}
@@ -159,39 +159,39 @@ func (x *arbitration) form(ctx context.Context, a arbiter.Form) error {
 	}
 	// Without it the group ends, as one of a store of before, and is started again.
 	license.Gen = a.Gen
-	if err := x.carry(license); err != nil {
-		x.log.Warn("the group is started again, as it could not be carried into the new store", "err", err)
+	if err := x.Group.Carry(license); err != nil {
+		x.Log.Warn("the group is started again, as it could not be carried into the new store", "err", err)
 	}
 	return nil
 }
 
 // join has the peer's store add this host as a learner, and notes how it joins.
-func (x *arbitration) join(ctx context.Context) error {
+func (x *Arbitration) join(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAgain)
 	defer cancel()
 	x.mu.Lock()
 	peer := x.m.Word.Store
 	x.mu.Unlock()
-	gen, err := generationOf(ctx, x.any)
+	gen, err := generationOf(ctx, x.Any)
 	if err != nil {
 		return err
 	}
 	if gen != peer.Gen {
-		return fmt.Errorf("%s says that it has the store of generation %d, and that store says %d", x.peer, peer.Gen, gen)
+		return fmt.Errorf("%s says that it has the store of generation %d, and that store says %d", x.Peer, peer.Gen, gen)
 	}
-	j, err := x.admin.Succeed(ctx, "", x.member.Name, x.member.PeerURL)
+	j, err := x.Admin.Succeed(ctx, "", x.Member.Name, x.Member.PeerURL)
 	if err != nil {
 		return err
 	}
-	if err := etcdstore.SaveJoin(x.member.DataDir, j); err != nil {
+	if err := etcdstore.SaveJoin(x.Member.DataDir, j); err != nil {
 		return err
 	}
-	return etcdstore.SaveFormation(x.member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], Held: peer.Held})
+	return etcdstore.SaveFormation(x.Member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], Held: peer.Held})
 }
 
 // memberOf is a host's member of the store; nil: it has none.
-func (x *arbitration) memberOf(ctx context.Context, name cluster.HostID) (*etcdstore.MemberStatus, error) {
-	all, err := x.admin.Status(ctx)
+func (x *Arbitration) memberOf(ctx context.Context, name cluster.HostID) (*etcdstore.MemberStatus, error) {
+	all, err := x.Admin.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -205,24 +205,24 @@ func (x *arbitration) memberOf(ctx context.Context, name cluster.HostID) (*etcds
 
 // promote makes a voter of the peer, unless the coordinator's care has done it, and notes
 // that there are two.
-func (x *arbitration) promote(ctx context.Context) error {
+func (x *Arbitration) promote(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAgain)
 	defer cancel()
-	if _, err := x.admin.Promote(ctx); err != nil {
+	if _, err := x.Admin.Promote(ctx); err != nil {
 		return err
 	}
 	// By a read of the majority: a list of this member alone may be old.
-	if _, err := generationOf(ctx, x.own); err != nil {
+	if _, err := generationOf(ctx, x.Own); err != nil {
 		return err
 	}
-	m, err := x.memberOf(ctx, x.peer)
+	m, err := x.memberOf(ctx, x.Peer)
 	switch {
 	case err != nil:
 		return err
 	case m == nil || m.Learner:
-		return fmt.Errorf("%s has not caught up yet", x.peer)
+		return fmt.Errorf("%s has not caught up yet", x.Peer)
 	}
-	f, found, err := etcdstore.ReadFormation(x.member.DataDir)
+	f, found, err := etcdstore.ReadFormation(x.Member.DataDir)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (x *arbitration) promote(ctx context.Context) error {
 		return fmt.Errorf("this node is not the only voter of its store, but %q", f.Role)
 	}
 	f.Role = roles[arbiter.Two]
-	return etcdstore.SaveFormation(x.member.DataDir, f)
+	return etcdstore.SaveFormation(x.Member.DataDir, f)
 }
 
 // keySealed has the record that the vote of a member counts.
@@ -243,26 +243,26 @@ type seal struct {
 }
 
 // seal writes the record that the peer's vote counts, after this node has applied that.
-func (x *arbitration) seal(ctx context.Context) error {
+func (x *Arbitration) seal(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAgain)
 	defer cancel()
-	m, err := x.memberOf(ctx, x.peer)
+	m, err := x.memberOf(ctx, x.Peer)
 	if err != nil {
 		return err
 	}
 	if m == nil || m.Learner || !m.Reachable() {
-		return fmt.Errorf("%s does not vote yet", x.peer)
+		return fmt.Errorf("%s does not vote yet", x.Peer)
 	}
 	x.mu.Lock()
 	gen := x.m.Seen.Store.Gen
 	x.mu.Unlock()
-	_, _, err = x.own.Txn(ctx, nil, []store.Op{{Key: keySealed, Value: records.Encode(seal{gen, m.ID})}})
+	_, _, err = x.Own.Txn(ctx, nil, []store.Op{{Key: keySealed, Value: records.Encode(seal{gen, m.ID})}})
 	return err
 }
 
 // sealed reports that this host's own member has the record about itself.
-func (x *arbitration) sealed(ctx context.Context, gen uint64) (bool, error) {
-	kv, found, err := x.own.Get(ctx, keySealed)
+func (x *Arbitration) sealed(ctx context.Context, gen uint64) (bool, error) {
+	kv, found, err := x.Own.Get(ctx, keySealed)
 	if err != nil || !found {
 		return false, nil // it is asked again
 	}
@@ -270,7 +270,7 @@ func (x *arbitration) sealed(ctx context.Context, gen uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	m, err := x.memberOf(ctx, x.self)
+	m, err := x.memberOf(ctx, x.Self)
 	if err != nil || m == nil {
 		return false, nil // the same
 	}

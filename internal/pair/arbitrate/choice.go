@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"fmt"
@@ -33,7 +33,7 @@ func saveChoice(dataDir string, c choice) error {
 
 // choose takes in whose data are kept: as the peer says, so that both agree also when both were told, or as was
 // said before this process began. The caller holds mu.
-func (x *arbitration) choose(heard bool) error {
+func (x *Arbitration) choose(heard bool) error {
 	if k := x.keep; heard && k != "" && (x.m.Keep == "" || k < x.m.Keep) {
 		return x.keeps(k)
 	}
@@ -44,14 +44,14 @@ func (x *arbitration) choose(heard bool) error {
 }
 
 // keeps has the machine go by a person's word, once that is written down. The caller holds mu.
-func (x *arbitration) keeps(k cluster.HostID) error {
+func (x *Arbitration) keeps(k cluster.HostID) error {
 	before := x.m.Keep
 	x.m.Resolve(k)
 	c := choice{x.m.Seen.Store.Gen, x.m.Word.Store.Gen, k}
 	if x.m.Keep != k || x.chosen == c { // it is about nothing that is here, or known
 		return nil
 	}
-	if err := saveChoice(x.dataDir, c); err != nil {
+	if err := saveChoice(x.DataDir, c); err != nil {
 		x.m.Keep = before
 		return err
 	}

@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"context"
@@ -49,8 +49,8 @@ func TestMain(m *testing.M) {
 // side is one of two nodes with real members of the store, on loopback. Its fence device
 // kills the agent and the member of the other one.
 type side struct {
-	x      *arbitration
-	live   atomic.Pointer[arbitration] // x, while the node is on
+	x      *Arbitration
+	live   atomic.Pointer[Arbitration] // x, while the node is on
 	dir    string
 	on     atomic.Bool
 	cut    *atomic.Bool  // between both
@@ -123,57 +123,35 @@ func (s *side) power(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &arbitration{
-		manual: s.manual,
-		self:   cluster.HostID(s.member.Name), by: arbiter.Fence, peer: cluster.HostID(s.other.member.Name), dataDir: filepath.Join(s.dir, "data"), member: s.member,
-		child: &child{spec: supervise.Spec{Name: "member", Exe: "/proc/self/exe", Args: []string{"test-member", filepath.Join(s.dir, "member.json")}, Env: os.Environ(),
-			Dir: filepath.Join(s.dir, "run"), Log: slog.New(slog.DiscardHandler)}},
-		own: own, admin: admin, hardware: "of " + s.member.Name, log: slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name), now: clock.New().Now,
-		ask: func(context.Context) (cluster.PairWord, error) {
+	x := New(Options{
+		Self: cluster.HostID(s.member.Name), Peer: cluster.HostID(s.other.member.Name), Arbiter: device{s, t}, Manual: s.manual,
+		DataDir: filepath.Join(s.dir, "data"), Member: s.member,
+		Process: supervise.Spec{
+			Name: "member", Exe: "/proc/self/exe", Args: []string{"test-member", filepath.Join(s.dir, "member.json")}, Env: os.Environ(),
+			Dir: filepath.Join(s.dir, "run"), Log: slog.New(slog.DiscardHandler),
+		},
+		Own: own, Admin: admin, Machine: "of " + s.member.Name, Group: s, Now: clock.New().Now,
+		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name),
+		Timings: cluster.Timings{Lease: 3 * time.Second, Keepalive: time.Second, Watchdog: time.Second, Grace: time.Second, Drift: 0.01},
+		Ask: func(context.Context) (cluster.PairWord, error) {
 			x := s.other.live.Load()
 			if s.cut.Load() || x == nil {
 				return cluster.PairWord{}, errTest
 			}
-			return x.word()
+			return x.Word()
 		},
-		holds: func(context.Context) (bool, uint64) { return s.group.Load(), s.by.Load() },
-		tell:  func(context.Context, string) error { return nil },
-
-		extend: func(context.Context, cluster.Instant) { s.lasts.Add(1) },
-		runs: func(context.Context) (cluster.Epoch, bool) {
-			return cluster.Epoch{Gen: s.by.Load(), Seq: 3}, s.group.Load()
-		},
-		carry: func(e cluster.Epoch) error {
-			s.by.Store(e.Gen)
-			return nil
-		},
-		check: func(context.Context, string) error { return nil },
-		off: func(_ context.Context, machine string) error {
-			if machine != "of "+s.other.member.Name || s.other.hidden.Load() || !s.other.gone.Load() {
-				return errTest
-			}
-			return nil
-		},
-	}
-	x.any = etcdstore.Prefer(own, both, x.together)
-	x.win = func(_ context.Context, machine string, _ uint64) (bool, error) {
-		if machine != "of "+s.other.member.Name {
-			return false, errTest
-		}
-		s.other.orders.Add(1)
-		s.other.off(t)
-		return true, nil
-	}
+	})
+	x.Any = etcdstore.Prefer(own, both, x.Together)
 	s.x = x
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := x.begin(ctx, cluster.Timings{Lease: 3 * time.Second, Keepalive: time.Second, Watchdog: time.Second, Grace: time.Second, Drift: 0.01}); err != nil {
+	if err := x.Begin(ctx); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- x.run(ctx) }()
+	go func() { done <- x.Run(ctx, s) }()
 	s.stop = func() {
 		cancel()
-		if err := errors.Join(<-done, x.any.Close(), admin.Close()); err != nil {
+		if err := errors.Join(<-done, x.Any.Close(), admin.Close()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -181,6 +159,51 @@ func (s *side) power(t *testing.T) {
 	s.gone.Store(false)
 	s.live.Store(x)
 }
+
+// Extend, Tell and Status implement Core.
+func (s *side) Extend(context.Context, cluster.Instant)   { s.lasts.Add(1) }
+func (s *side) Tell(context.Context, cluster.Event) error { return nil }
+func (s *side) Status() cluster.Status                    { return cluster.Status{} }
+
+// Observe and Carry implement Group.
+func (s *side) Observe(context.Context) (cluster.Guest, error) {
+	if !s.group.Load() {
+		return cluster.Guest{State: cluster.GuestAbsent}, nil
+	}
+	return cluster.Guest{State: cluster.GuestRunning, Epoch: cluster.Epoch{Gen: s.by.Load(), Seq: 3}}, nil
+}
+
+func (s *side) Carry(e cluster.Epoch) error {
+	s.by.Store(e.Gen)
+	return nil
+}
+
+// device is the other node's fence device.
+type device struct {
+	s *side
+	t *testing.T
+}
+
+func (device) Kind() arbiter.Kind { return arbiter.Fence }
+
+func (d device) Contest(_ context.Context, machine string, _ uint64) (bool, error) {
+	if machine != "of "+d.s.other.member.Name {
+		return false, errTest
+	}
+	d.s.other.orders.Add(1)
+	d.s.other.off(d.t)
+	return true, nil
+}
+
+func (d device) Off(_ context.Context, machine string) error {
+	if machine != "of "+d.s.other.member.Name || d.s.other.hidden.Load() || !d.s.other.gone.Load() {
+		return errTest
+	}
+	return nil
+}
+
+func (device) Check(context.Context, string) error { return nil }
+func (device) Run(context.Context)                 {}
 
 // off takes the power of a node: nothing of it goes on.
 func (s *side) off(t *testing.T) {
@@ -212,8 +235,8 @@ func (s *side) state() arbiter.State {
 func bothVote(t *testing.T, a, b *side) {
 	t.Helper()
 	try.Until(t, "two voters", func() bool {
-		w, err := a.x.word()
-		v, err2 := b.x.word()
+		w, err := a.x.Word()
+		v, err2 := b.x.Word()
 		return err == nil && err2 == nil && w.Role == "two" && v.Role == "two" && w.Gen == v.Gen && a.commits() && b.commits()
 	})
 }
@@ -229,15 +252,15 @@ func (s *side) put(t *testing.T, key string) {
 	try.Until(t, "a write of "+key, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		_, ok, err := s.x.own.Txn(ctx, nil, []store.Op{{Key: key, Value: []byte("x")}})
+		_, ok, err := s.x.Own.Txn(ctx, nil, []store.Op{{Key: key, Value: []byte("x")}})
 		return err == nil && ok
 	})
 }
 
 func (s *side) want(t *testing.T, key string) {
 	t.Helper()
-	if _, found, err := s.x.own.Get(try.Context(t), key); err != nil || !found {
-		t.Errorf("%s has %s: %v, %v", s.x.self, key, found, err)
+	if _, found, err := s.x.Own.Get(try.Context(t), key); err != nil || !found {
+		t.Errorf("%s has %s: %v, %v", s.x.Self, key, found, err)
 	}
 }
 
@@ -252,11 +275,11 @@ func TestTwoVoters(t *testing.T) {
 	bothVote(t, a, b)
 	a.group.Store(true)
 	wish := records.WantKey(cluster.MgmtVM)
-	if _, ok, err := a.x.own.Txn(t.Context(), nil, []store.Op{{Key: wish, Value: records.Encode(cluster.Want{Run: true})}}); err != nil || !ok {
+	if _, ok, err := a.x.Own.Txn(t.Context(), nil, []store.Op{{Key: wish, Value: records.Encode(cluster.Want{Run: true})}}); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	a.put(t, "first")
-	if w, err := a.x.word(); err != nil || w.Gen != 1 {
+	if w, err := a.x.Word(); err != nil || w.Gen != 1 {
 		t.Errorf("the first store: %+v, %v", w, err)
 	}
 
@@ -265,11 +288,11 @@ func TestTwoVoters(t *testing.T) {
 	try.Until(t, "b to go on alone", func() bool { return b.state() == arbiter.Alone && b.commits() })
 	b.want(t, "first")
 	b.put(t, "second")
-	w, err := b.x.word()
+	w, err := b.x.Word()
 	if err != nil || w.From != 1 || w.Gen <= 1 {
 		t.Errorf("b has %+v, %v", w, err)
 	}
-	kv, found, err := b.x.own.Get(t.Context(), wish)
+	kv, found, err := b.x.Own.Get(t.Context(), wish)
 	want, derr := records.Decode[cluster.Want](kv, !found)
 	if err := errors.Join(err, derr); err != nil || !want.Run || len(want.Off) != 1 || want.Off[0].Host != "a" || want.Off[0].Mod != 0 {
 		t.Errorf("what is asked for after the proof that a is off: %+v, %v", want, err)
@@ -277,7 +300,7 @@ func TestTwoVoters(t *testing.T) {
 	if n := a.orders.Load(); n != 0 {
 		t.Errorf("a was ordered off %d times, although it was off", n)
 	}
-	if g, err := generationOf(t.Context(), b.x.own); err != nil || g != w.Gen {
+	if g, err := generationOf(t.Context(), b.x.Own); err != nil || g != w.Gen {
 		t.Errorf("the store is of generation %d, %v, its note says %d", g, err, w.Gen)
 	}
 
@@ -311,7 +334,7 @@ func TestTheGroupIsCarried(t *testing.T) {
 	lose := func() cluster.Owner {
 		t.Helper()
 		for _, op := range []store.Op{{Key: record, Value: records.Encode(owner)}, {Key: records.HostKey("b"), Value: records.Encode(cluster.Host{Name: "b"})}} {
-			if _, ok, err := a.x.own.Txn(t.Context(), nil, []store.Op{op}); err != nil || !ok {
+			if _, ok, err := a.x.Own.Txn(t.Context(), nil, []store.Op{op}); err != nil || !ok {
 				t.Fatal(ok, err)
 			}
 		}
@@ -324,16 +347,16 @@ func TestTheGroupIsCarried(t *testing.T) {
 		})
 		b.off(t)
 		try.Until(t, "a to go on alone", func() bool { return a.state() == arbiter.Alone && a.commits() })
-		kv, found, err := a.x.own.Get(t.Context(), record)
+		kv, found, err := a.x.Own.Get(t.Context(), record)
 		o, derr := records.Decode[cluster.Owner](kv, !found)
-		_, listed, herr := a.x.own.Get(t.Context(), records.HostKey("b"))
+		_, listed, herr := a.x.Own.Get(t.Context(), records.HostKey("b"))
 		if err := errors.Join(err, derr, herr); err != nil || listed {
 			t.Fatalf("the records: %v; a host of before is there: %v", err, listed)
 		}
 		return o
 	}
 	o := lose()
-	w, err := a.x.word()
+	w, err := a.x.Word()
 	if want := (cluster.Epoch{Gen: w.Gen, Seq: 3}); err != nil || o.State != cluster.Running || o.Host != "a" || o.Epoch != want || a.by.Load() != w.Gen || w.Gen == 1 {
 		t.Errorf("the group is %s on %s, epoch %s, and here by generation %d, %v: want it to run by %s", o.State, o.Host, o.Epoch, a.by.Load(), err, want)
 	}
@@ -352,13 +375,13 @@ func TestTheGroupIsCarried(t *testing.T) {
 // TestFormNeedsItsProof: no note, or one of another generation, and no store is formed.
 func TestFormNeedsItsProof(t *testing.T) {
 	for _, mark := range []arbiter.Mark{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence}, {State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
-		x := &arbitration{by: arbiter.Fence, m: &arbiter.Machine{Mark: mark}}
+		x := &Arbitration{Options: Options{Arbiter: Fences{}}, m: &arbiter.Machine{Mark: mark}}
 		if err := x.form(t.Context(), arbiter.Form{From: 1, Gen: 9}); err == nil {
 			t.Errorf("%+v: a store is formed", mark)
 		}
 	}
 	// A device that may be another machine's is not asked.
-	x := &arbitration{by: arbiter.Fence, m: &arbiter.Machine{}, win: func(context.Context, string, uint64) (bool, error) { return true, nil }}
+	x := &Arbitration{Options: Options{Arbiter: device{s: &side{}}}, m: &arbiter.Machine{}}
 	if o, err := x.contest(t.Context(), arbiter.Contest{Gen: 1}); err == nil || o.Won {
 		t.Errorf("won by a device of an unknown machine: %+v", o)
 	}

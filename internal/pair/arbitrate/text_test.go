@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"strings"
@@ -21,9 +21,9 @@ func TestASplitBrainIsCalledSo(t *testing.T) {
 		"a rule decides":   {false, alone(30, false), "split brain: both nodes have gone on alone"},
 		"no split brain":   {true, arbiter.Store{Role: arbiter.Two, Gen: 20, From: 7}, "this node goes on alone"},
 	} {
-		x := &arbitration{by: arbiter.Fence, looked: true, m: &arbiter.Machine{Self: "a", Peer: "b", Manual: c.manual, Heard: true}}
+		x := &Arbitration{Options: Options{Arbiter: Fences{}}, looked: true, m: &arbiter.Machine{Self: "a", Peer: "b", Manual: c.manual, Heard: true}}
 		x.m.Seen.Store, x.m.Word.Store = alone(20, true), c.other
-		if got := x.text(); got != c.want {
+		if got := x.Text(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}

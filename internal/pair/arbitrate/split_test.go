@@ -1,4 +1,4 @@
-package agent
+package arbitrate
 
 import (
 	"context"
@@ -60,7 +60,7 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	try.Until(t, "b to stand still", stands)
 	for range 5 { // so that the own member is not asked any more
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, _, err := b.x.any.Get(ctx, "of-a")
+		_, _, err := b.x.Any.Get(ctx, "of-a")
 		cancel()
 		if err == nil {
 			t.Fatal("the agent of the node whose data are not given up reads the other one's store")
@@ -69,7 +69,7 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	a.cut.Store(true)
 	try.Until(t, "the nodes to part", func() bool { return !a.hears() && !b.hears() })
 	var refused *fail.Error
-	if _, err := b.x.resolve("somebody"); !errors.As(err, &refused) || refused.Kind != fail.Refused {
+	if _, err := b.x.Resolve("somebody"); !errors.As(err, &refused) || refused.Kind != fail.Refused {
 		t.Errorf("a word that one node hears only: %v", err)
 	}
 	if b.runs() {
@@ -78,7 +78,7 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	a.cut.Store(false)
 	try.Until(t, "the nodes to meet", stands)
 	try.Until(t, "b to take the word", func() bool { // a node of a busy machine may not be heard for a moment
-		chosen, err := b.x.resolve("somebody")
+		chosen, err := b.x.Resolve("somebody")
 		if err != nil {
 			t.Log(err)
 		}
@@ -91,7 +91,7 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	bothVote(t, a, b)
 	for _, s := range []*side{a, b} {
 		s.want(t, "of-b")
-		if _, found, err := s.x.own.Get(t.Context(), "of-a"); err != nil || found {
+		if _, found, err := s.x.Own.Get(t.Context(), "of-a"); err != nil || found {
 			t.Errorf("%s has what a alone had: %v, %v", s.member.Name, found, err)
 		}
 	}
