@@ -235,7 +235,7 @@ func (d drill) run(t testing.TB, r *rig) figures {
 	}
 	after := d.recovered(t, r, before)
 	if d.repair != nil && !d.down {
-		if d.away {
+		if d.away && r.lost(t, holder, at) {
 			r.tellsOfTheLost(t, holder)
 		}
 		if err := d.repair(ctx, r, holder); err != nil {
@@ -260,6 +260,18 @@ func (d drill) run(t testing.TB, r *rig) figures {
 		}
 	}
 	return measure(w, at, c.events)
+}
+
+// lost reports that a host is cut off or has no power, and does not come back by itself, as one does that its watchdog
+// has reset since a moment.
+func (r *rig) lost(t testing.TB, host string, since time.Time) bool {
+	t.Helper()
+	st, err := r.lab.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset := course{lab: r.history(t, since)}.did(host, "watchdog", "fired") > 0
+	return slices.ContainsFunc(st.Hosts, func(h lab.HostStatus) bool { return h.Name == host && (!h.Cable || !h.On && !reset) })
 }
 
 // tellsOfTheLost waits until another host's status says of a lost one what is known, and promises no takeover without a quorum.
