@@ -108,7 +108,7 @@ func TestAdopt(t *testing.T) {
 		if out := b.sh(t, h, "virsh -q -c qemu:///system list --all --name"); strings.Contains(out, handName) {
 			t.Errorf("%s still has it: %q", h, out)
 		}
-		if out := b.sh(t, h, "systemctl is-enabled "+units[h]+" && echo enabled; systemctl is-active "+units[h]+" && echo active; true"); strings.TrimSpace(out) != "" {
+		if out := b.sh(t, h, "systemctl is-enabled "+units[h]+" >/dev/null && echo enabled; systemctl is-active "+units[h]+" >/dev/null && echo active; true"); strings.TrimSpace(out) != "" {
 			t.Errorf("%s: %s is %q", h, units[h], out)
 		}
 	}
