@@ -77,7 +77,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 }
 
 // mostRooms is what a newcomer is asked to learn at once.
-const mostRooms = 18
+const mostRooms = 16
 
 // TestPagesThatAreReadWholeAreShort: of the architecture and of what is to be done.
 func TestPagesThatAreReadWholeAreShort(t *testing.T) {
