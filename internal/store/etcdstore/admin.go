@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -108,7 +109,7 @@ type Admin struct {
 
 	mu    sync.Mutex                  // guards what follows
 	moved map[uint64]progress         // of learners
-	conns map[string]*grpc.ClientConn // by a member's address
+	conns map[string]*grpc.ClientConn // by a member's address; nil: closed
 	now   func() time.Time            // for tests
 }
 
@@ -136,10 +137,10 @@ func (a *Admin) Close() error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	for at, conn := range a.conns {
-		delete(a.conns, at)
+	for _, conn := range a.conns {
 		err = errors.Join(err, conn.Close())
 	}
+	a.conns = nil
 	if err != nil {
 		return fmt.Errorf("close administration of the store: %w", err)
 	}
@@ -178,6 +179,9 @@ func (a *Admin) connTo(at string) (conn *grpc.ClientConn, kept bool, err error) 
 	defer a.mu.Unlock()
 	if conn = a.conns[at]; conn != nil {
 		return conn, true, nil
+	}
+	if a.conns == nil {
+		return nil, false, net.ErrClosed
 	}
 	if conn, err = a.etcd.Dial(at); err == nil {
 		a.conns[at] = conn

@@ -2,6 +2,7 @@ package etcdstore
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -57,7 +58,12 @@ func TestStatusOverAConnectionThatIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { try.Must(t, a.Close()) }()
+	defer func() {
+		try.Must(t, a.Close())
+		if _, err := a.statusOf(t.Context(), "http://"+at); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after its end: %v", err)
+		}
+	}()
 	asks := func() error {
 		st, err := a.statusOf(t.Context(), "http://"+at)
 		if err == nil && st.Leader != 7 {
