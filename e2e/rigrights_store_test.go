@@ -94,7 +94,7 @@ func (s *raid) txn(t testing.TB, conds []*pb.Compare, ops ...*pb.RequestOp) (*pb
 		if !forNow(err) || len(ops[0].GetRequestPut().GetValue()) >= large || t.Context().Err() != nil {
 			return got, err
 		}
-		time.Sleep(askFor / 20) // what the host may write comes back with time; what a large value takes, in a minute
+		time.Sleep(askFor / 20) // what the host may write comes back with time, for a large value only in a minute
 	}
 }
 

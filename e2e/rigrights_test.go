@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -272,21 +273,27 @@ func (r *rig) everyProcedure(t testing.TB, own showing, h, self string) {
 // zeroMiB is what a body of 64 KiB unpacks to.
 const zeroMiB = 64
 
-// zeros makes a call with a packed message of zeros, and returns its end.
-func (s showing) zeros(t testing.TB, h string, port int, path string) codes.Code {
-	t.Helper()
+// packedZeros is the body of a call: one packed message of zeros.
+var packedZeros = sync.OnceValues(func() ([]byte, error) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	for range zeroMiB {
 		if _, err := z.Write(make([]byte, 1<<20)); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	if err := z.Close(); err != nil {
+	err := z.Close()
+	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len())), packed.Bytes()...), err
+})
+
+// zeros makes a call with packedZeros, and returns its end.
+func (s showing) zeros(t testing.TB, h string, port int, path string) codes.Code {
+	t.Helper()
+	body, err := packedZeros()
+	if err != nil {
 		t.Fatal(err)
 	}
-	body := binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len()))
-	resp, _ := s.http(t, http.MethodPost, "https://"+s.at(h, port)+path, true, append(body, packed.Bytes()...))
+	resp, _ := s.http(t, http.MethodPost, "https://"+s.at(h, port)+path, true, body)
 	said := resp.Trailer.Get("Grpc-Status") + resp.Header.Get("Grpc-Status")
 	code, err := strconv.Atoi(said)
 	if err != nil {
