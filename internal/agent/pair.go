@@ -330,15 +330,9 @@ func (p *pairWork) Resolve(ctx context.Context, user, keep string) error {
 	}
 	recorded, err := p.driver.Resolve(ctx, func(holder cluster.HostID) error { return p.mayResolve(ctx, keep, holder) })
 	if recorded {
-		err = errors.Join(err, p.chosen(ctx, user))
+		err = errors.Join(err, p.agent.Tell(ctx, pair.Chosen(cluster.HostID(keep), user)))
 	}
 	return err
-}
-
-// chosen notes who has chosen this host's copy.
-func (p *pairWork) chosen(ctx context.Context, user string) error {
-	self := cluster.HostID(p.nd.n.Host)
-	return p.agent.Tell(ctx, cluster.Event{Kind: cluster.EvChosen, By: self, Resource: cluster.MgmtVM, Host: self, User: user})
 }
 
 // mayResolve refuses a choice that nothing needs: the group is with a node that is there, or may

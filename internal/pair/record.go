@@ -77,3 +77,8 @@ func (s Seen) Busy() bool { return !s.empty() }
 func (s Seen) empty() bool {
 	return s.Replica.Role != RoleActive && s.Replica.Role != RoleUnknown && !slices.ContainsFunc(s.Members, func(m State) bool { return m != Down })
 }
+
+// Chosen is the event that a person has chosen a node's copy, written by that node.
+func Chosen(node cluster.HostID, user string) cluster.Event {
+	return cluster.Event{Kind: cluster.EvChosen, By: node, Resource: cluster.MgmtVM, Host: node, User: user}
+}

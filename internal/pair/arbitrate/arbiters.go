@@ -20,9 +20,9 @@ func (x *Arbitration) check(ctx context.Context, machine string) error {
 		works, known := guarded(x.core.Status(), x.Peer)
 		x.mu.Lock()
 		if known {
-			x.guarded = works
+			x.ends = works
 		}
-		ends := x.guarded
+		ends := x.ends
 		x.mu.Unlock()
 		if !ends {
 			return fmt.Errorf("%s has no watchdog that works: nothing ends what it runs", x.Peer)

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc/supervise"
+	"holdfast/internal/pair"
 	"holdfast/internal/pair/arbiter"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -75,16 +76,17 @@ type Arbitration struct {
 	Options
 	member member
 
+	core Core // nil before Run
+
 	mu      sync.Mutex
 	m       *arbiter.Machine
-	core    Core          // nil before Run
 	every   time.Duration // between two looks
 	looked  bool
 	heard   bool           // the peer has said which hardware it is, in the life of this process
 	machine string         // of the peer
 	keep    cluster.HostID // whose data are to be kept, as the peer says
 	whole   bool           // the peer says that it could go on alone
-	guarded bool           // a watchdog ends what the peer runs, as was known last
+	ends    bool           // a watchdog ends what the peer runs, as was known last
 	reaches bool
 	isOff   bool   // the peer was shown off at the last look, since it is lost
 	away    bool   // it was shown off at the last look, since this node goes on alone: for people
@@ -102,7 +104,7 @@ const (
 	holdsWithin   = 300 * time.Millisecond
 	// headStart bounds what the rest may take: a contest, and what the two nodes differ in when
 	// they call their parting, are each less than half of it. The latter is a look (askWithin,
-	// readWithin, holdsWithin, looksEvery) on a machine that is slow.
+	// readWithin, holdsWithin, Every) on a machine that is slow.
 	headStart     = 8 * time.Second
 	contestWithin = 3500 * time.Millisecond // a device may take 0.3 s more to end its session
 	stopWithin    = 3 * time.Second         // then the member is killed
@@ -141,9 +143,7 @@ func (x *Arbitration) Begin(ctx context.Context) error {
 
 // Run arbitrates until ctx ends. The member goes on then.
 func (x *Arbitration) Run(ctx context.Context, core Core) (err error) {
-	x.mu.Lock()
-	x.core = core
-	x.mu.Unlock()
+	x.core = core // what uses it begins below
 	var w sync.WaitGroup
 	defer w.Wait()
 	defer func() { err = errors.Join(err, x.member.leave()) }()
@@ -199,7 +199,7 @@ func (x *Arbitration) step(ctx context.Context) error {
 	act := x.m.Decide(x.Now())
 	person := x.person
 	x.mu.Unlock()
-	if person != "" && seen.Store.Role == arbiter.Single && seen.Quorum && x.tells(ctx, person) == nil { // else again
+	if person != "" && seen.Store.Role == arbiter.Single && seen.Quorum && x.core.Tell(ctx, pair.Chosen(x.Self, person)) == nil { // else again
 		x.mu.Lock()
 		x.person = ""
 		x.mu.Unlock()
@@ -217,11 +217,6 @@ func (x *Arbitration) step(ctx context.Context) error {
 		x.core.Extend(ctx, x.Now())
 	}
 	return nil
-}
-
-// tells notes who has chosen this node's data.
-func (x *Arbitration) tells(ctx context.Context, user string) error {
-	return x.core.Tell(ctx, cluster.Event{Kind: cluster.EvChosen, By: x.Self, Resource: cluster.MgmtVM, Host: x.Self, User: user})
 }
 
 var roles = []string{arbiter.Empty: "empty", arbiter.Joining: "joining", arbiter.Two: "two", arbiter.Single: "single"}
