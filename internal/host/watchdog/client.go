@@ -107,5 +107,8 @@ func (c *Client) exchange(ctx context.Context, req request) (_ Status, err error
 	if err := json.Unmarshal(reply, &st); err != nil {
 		return Status{}, fmt.Errorf("decode the reply: %w", err)
 	}
+	if st.Format != format {
+		return Status{}, fmt.Errorf("format %d of the reply: want %d: restart this host, whose holder is of another version", st.Format, format)
+	}
 	return st, nil
 }

@@ -47,7 +47,7 @@ type HolderConfig struct {
 // that the dead one obeyed, if it comes within the device's timeout.
 //
 // Protocol: one JSON object per line and request, one Status per line in reply:
-// {"format":1,"op":"arm","until_ns":N} with N an instant of host/clock,
+// {"format":1,"op":"arm","limit_ns":N} with N an instant of host/clock,
 // {"format":1,"op":"disarm"}, {"format":1,"op":"status"}.
 func Run(ctx context.Context, cfg HolderConfig) error {
 	for _, err := range prepareProcess() {

@@ -113,7 +113,7 @@ func (k *keeper) handle(ctx context.Context, c call) Status {
 		err = errors.Join(k.fault, broken)
 	}
 	st := Status{
-		Armed: k.rules.Armed(), Limit: k.rules.Limit(), LastPet: k.rules.Last(),
+		Format: format, Armed: k.rules.Armed(), Limit: k.rules.Limit(), LastPet: k.rules.Last(),
 		Timeout: info.Timeout, Identity: info.Identity, Refused: errors.Is(err, ErrRefused),
 	}
 	if err != nil {

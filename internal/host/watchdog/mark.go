@@ -24,8 +24,8 @@ type mark struct {
 // markRecord is the file.
 type markRecord struct {
 	Boot    string          `json:"boot"`
-	Limit   cluster.Instant `json:"limit_ns"`   // by the host's clock; 0: not known
-	Timeout time.Duration   `json:"timeout_ns"` // of the device
+	Limit   cluster.Instant `json:"limit_raw_ns"` // by the host's clock; 0: not known
+	Timeout time.Duration   `json:"timeout_ns"`   // of the device
 }
 
 // left is what a holder leaves to the next one: the limit and the device's timeout.
@@ -58,7 +58,7 @@ func (m mark) load() (l left, ok bool, err error) {
 	}
 	var r markRecord
 	if err := json.Unmarshal(b, &r); err != nil || r.Boot == "" {
-		return left{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_ns, timeout_ns}: %.100q", m.path, b), err)
+		return left{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_raw_ns, timeout_ns}: %.100q", m.path, b), err)
 	}
 	if r.Boot != m.boot {
 		return left{}, false, nil

@@ -395,8 +395,8 @@ func TestHolderLines(t *testing.T) {
 		ok    bool
 	}{
 		{`{"format":1,"op":"status"}`, false, true},
-		{`{"format":1,"op":"arm","until_ns":` + strconv.FormatInt(until, 10) + `}`, true, true},
-		{`{"format":1,"op":"arm","until_ns":"soon"}`, true, false},
+		{`{"format":1,"op":"arm","limit_ns":` + strconv.FormatInt(until, 10) + `}`, true, true},
+		{`{"format":1,"op":"arm","limit_ns":"soon"}`, true, false},
 		{`nonsense`, true, false},
 		{`{"op":"disarm"}`, true, false},
 		{`{"format":1,"op":"status","new":1}`, true, true},

@@ -17,13 +17,14 @@ const (
 )
 
 // format is the number of this protocol. An agent adopts the holder that it finds, of
-// whatever version: a holder refuses what it does not know.
+// whatever version: each refuses what it does not know. What a holder reads must not mean
+// something else in another format: then the names of fields change, too.
 const format = 1
 
 // request is one line to the holder.
 type request struct {
 	Op    string          `json:"op"`
-	Until cluster.Instant `json:"until_ns,omitempty"` // opArm: the limit
+	Until cluster.Instant `json:"limit_ns,omitempty"` // opArm: the limit
 	// Expires is when the client stopped waiting; 0: never. A frozen holder that
 	// wakes up must not carry out an old disarm after a new arm.
 	Expires cluster.Instant `json:"expires_ns,omitempty"`
@@ -32,6 +33,7 @@ type request struct {
 
 // Status is what the holder says of itself and of its device.
 type Status struct {
+	Format   int             `json:"format"`
 	Armed    bool            `json:"armed"`             // the device's timer runs, or may run
 	Limit    cluster.Instant `json:"limit_ns"`          // no pet after it; 0 when not armed
 	LastPet  cluster.Instant `json:"last_pet_ns"`       // an instant not before the last pet; 0: none by this holder
