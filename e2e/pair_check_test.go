@@ -246,7 +246,7 @@ func TestPairCheck(t *testing.T) {
 	}
 
 	// What the installation would refuse after the word is given, and warn of.
-	p.sh(t, 0, `printf '\376\001\012\011' >/var/lib/mysql/app/log.frm; systemctl -q enable tomcat.service`)
+	p.sh(t, 0, `{ printf '\376\001\012\011'; head -c 60 /dev/zero; } >/var/lib/mysql/app/log.frm; systemctl -q enable tomcat.service`)
 	p.sh(t, 1, `mv /usr/bin/mbstream /usr/bin/mbstream.away; systemctl -q enable mariadb.service; cp /etc/mysql/my.cnf /run/my.cnf
 rm /etc/mysql/my.cnf; printf '[mysqld]\nbinlog-ignore-db=app\n' >/etc/mysql/my.cnf`)
 	all = p.want(t, []string{"database tools", "database unit", "option file"}, given(free, size, third))

@@ -14,7 +14,7 @@ fail() {
   echo "no host with DRBD: $1" >&2
   exit 1
 }
-base=$("$(dirname "$0")/../../../packaging/testroot/root.sh" "$cache") || fail "there is no root to make it of"
+base=$("$(dirname "$0")/../../packaging/testroot/root.sh" "$cache") || fail "there is no root to make it of"
 
 # build is run with every command checked; what it says is in drbd.log.
 build() {

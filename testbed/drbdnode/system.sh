@@ -11,7 +11,7 @@ fail() {
   echo "no system with DRBD: $1" >&2
   exit 1
 }
-base=$("$(dirname "$0")/../../../packaging/testroot/root.sh" "$cache") || fail "there is no root to make it of"
+base=$("$(dirname "$0")/../../packaging/testroot/root.sh" "$cache") || fail "there is no root to make it of"
 packages=(udev openssh-server mariadb-server mariadb-backup drbd-utils iputils-ping)
 
 # build is run with every command checked; what it says is in system.log.
