@@ -33,7 +33,7 @@ func (nd *node) spec(name string, args ...string) supervise.Spec {
 
 // children are the processes that outlive the agent, and that it always keeps running.
 func (nd *node) children() (out []supervise.Spec) {
-	if nd.n.Store.Member != nil && (nd.pairing == nil || nd.pairing.alone == nil) {
+	if nd.n.Store.Member != nil && !nd.pairing.Alone() {
 		out = append(out, nd.storeSpec())
 	}
 	if nd.n.Watchdog.Device != config.NoWatchdog {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,9 +18,8 @@ import (
 	"holdfast/internal/host/watchdog"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/lib/proc"
 	"holdfast/internal/lib/proc/supervise"
-	"holdfast/internal/pair"
+	pair "holdfast/internal/pair/host"
 )
 
 // retireWithin bounds each question to the agent and to the watchdog holder.
@@ -127,53 +125,7 @@ func (nd *node) endPair(ctx context.Context, apart bool) (ended []string, err er
 	if nd.cfg.Type != config.PairConf {
 		return nil, nil
 	}
-	peer := nd.cfg.Pair.Peer(nd.n.Host)
-	if peer == "" {
-		return nil, nil
-	}
-	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
-	members, err := p.members()
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range slices.Backward(members) {
-		if m.State(ctx) == pair.Down {
-			continue
-		}
-		if err := m.Stop(ctx, true); err != nil {
-			return ended, err
-		}
-		ended = append(ended, m.Spec().Name+" has ended")
-	}
-	more, err := p.endPartition(ctx)
-	ended = append(ended, more...)
-	if err != nil {
-		return ended, err
-	}
-	if p.cfg.Device != nil {
-		more, err := p.endDevice(ctx)
-		return append(ended, more...), err
-	}
-	if apart {
-		db, err := p.database(peer)
-		if err != nil {
-			return ended, err
-		}
-		defer db.Close()
-		if left, err := db.Leave(ctx); err != nil {
-			return ended, fmt.Errorf("make the database one of its own: %w", err)
-		} else if left {
-			return append(ended, "the database has ended, and replicates no more; its data are in "+p.cfg.Database.Datadir), nil
-		}
-	}
-	cmd := p.server()
-	if _, err := cmd.Process(ctx); errors.Is(err, proc.ErrGone) {
-		return ended, nil
-	}
-	if err := cmd.Kill9(ctx); err != nil {
-		return ended, err
-	}
-	return append(ended, "the database has ended; its data are in "+p.cfg.Database.Datadir), nil
+	return pair.End(ctx, nd.pairOptions(nil), apart)
 }
 
 // restartWithin bounds the end of the store's member and its new start.

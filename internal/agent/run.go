@@ -34,6 +34,7 @@ import (
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/pki"
+	pair "holdfast/internal/pair/host"
 	"holdfast/internal/server"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
@@ -70,7 +71,7 @@ type node struct {
 	client  *tls.Config
 	clock   *clock.Clock
 	keeper  *keeper          // of certificates; nil without them
-	pairing *pairWork        // nil: it runs no pair's group
+	pairing *pair.Part       // nil: it runs no pair's group
 	heard   *heartbeat.Beats // nil: there are none
 }
 
@@ -114,28 +115,6 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if nd.n.GuestsOnly {
 		return nd.serve(ctx, loop.New(parts), nil)
 	}
-	if nd.cfg.Type == config.PairConf {
-		if nd.pairing, err = nd.pair(st); err != nil {
-			return BadInput{err}
-		}
-		if nd.cfg.Pair.Arbiter != nil {
-			if nd.pairing.alone, err = nd.pairing.arbitration(st, parts.Admin); err != nil {
-				return BadInput{err}
-			}
-			defer func() { err = errors.Join(err, nd.pairing.alone.Own.Close()) }()
-			parts.Settled = nd.pairing.alone.Settled
-			if err := nd.pairing.alone.Begin(ctx); err != nil {
-				return err
-			}
-		}
-		parts.Driver = nd.pairing.loopDriver()
-	} else if parts.Driver, err = nd.driver(); err != nil {
-		return BadInput{err}
-	}
-	if d, ok := parts.Driver.(*libvirt.Driver); ok {
-		parts.Secure = func() bool { return d.MigrationSecurity().TLS }
-	}
-	defer func() { err = errors.Join(err, parts.Driver.Close()) }()
 	beats, err := nd.beats(parts.Rhythm)
 	if err != nil {
 		return BadInput{err}
@@ -144,6 +123,29 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		defer func() { err = errors.Join(err, beats.Close()) }()
 		parts.Beats, nd.heard = beats, beats
 	}
+	if nd.cfg.Type == config.PairConf {
+		if nd.pairing, err = pair.New(nd.pairOptions(st)); err != nil {
+			return BadInput{err}
+		}
+		if nd.cfg.Pair.Arbiter != nil {
+			x, err := nd.arbitrate(st, parts.Admin)
+			if err != nil {
+				return BadInput{err}
+			}
+			defer func() { err = errors.Join(err, x.Own.Close()) }()
+			parts.Settled = x.Settled
+			if err := x.Begin(ctx); err != nil {
+				return err
+			}
+		}
+		parts.Driver = nd.pairing.Driver()
+	} else if parts.Driver, err = nd.driver(); err != nil {
+		return BadInput{err}
+	}
+	if d, ok := parts.Driver.(*libvirt.Driver); ok {
+		parts.Secure = func() bool { return d.MigrationSecurity().TLS }
+	}
+	defer func() { err = errors.Join(err, parts.Driver.Close()) }()
 	return nd.serve(ctx, loop.New(parts), beats)
 }
 
@@ -171,9 +173,10 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 			nd.keeper.leads = func() bool { _, _, ok := a.Coordinator(); return ok }
 		}
 	}
+	var pairing *pair.Service
 	if nd.pairing != nil {
-		nd.pairing.agent = a
-		opts.Pair = nd.pairing
+		pairing = nd.pairing.Serve(a)
+		opts.Pair = pairing
 	}
 	srv, err := server.New(a, opts)
 	if err != nil {
@@ -202,12 +205,8 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 			return c, nil
 		}
 	}
-	if nd.pairing != nil && nd.pairing.alone != nil {
-		run("arbitrate", func(ctx context.Context) error { return nd.pairing.alone.Run(ctx, a) })
-	}
-	if nd.pairing != nil && nd.pairing.driver != nil {
-		run("run the pair's group", nd.pairing.driver.Run)
-		run("keep the pair's partition", func(ctx context.Context) error { nd.pairing.keepPartition(ctx); return nil })
+	if pairing != nil {
+		pairing.Run(run)
 	}
 	run("serve the api", srv.Serve)
 	if own, _, ok := nd.second(); ok {
@@ -387,9 +386,7 @@ func (nd *node) store() (store.Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, all.Close())
 	}
-	return etcdstore.Prefer(own, all, func() bool {
-		return nd.pairing == nil || nd.pairing.alone == nil || nd.pairing.alone.Together()
-	}), nil
+	return etcdstore.Prefer(own, all, func() bool { return nd.pairing.Together() }), nil
 }
 
 func (nd *node) driver() (loop.Driver, error) {

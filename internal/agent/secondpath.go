@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"time"
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
@@ -14,9 +13,6 @@ import (
 	"holdfast/internal/lib/network"
 	"holdfast/internal/store/etcdstore"
 )
-
-// pathSilent is for how long nothing has come over a path that is told to be down.
-const pathSilent = 3 * time.Second
 
 // second gives the addresses of this host and of the other node on the second path of a
 // pair (docs/adr/0053); ok: there is one.
@@ -36,22 +32,24 @@ func (nd *node) agentAt(addr string) (string, error) {
 	return net.JoinHostPort(addr, port), nil
 }
 
-// dialEither is dial over the path that answers. The other node's certificate is for its
-// first address on either.
-func (p *pairWork) dialEither(addr string) (*api.Client, error) {
-	_, there, ok := p.nd.second()
-	if !ok {
-		return p.dial(addr)
-	}
-	at, err := p.nd.agentAt(addr)
+// dialPair connects to the agent of the other node of a pair over the first path; either: over the path that
+// answers. That node's certificate is for its first address on both.
+func (nd *node) dialPair(either bool) (*api.Client, error) {
+	peer := cluster.HostID(nd.cfg.Pair.Peer(nd.n.Host))
+	addr, _ := nd.cfg.Member(peer)
+	first, err := nd.agentAt(addr)
 	if err != nil {
 		return nil, err
 	}
-	second, err := p.nd.agentAt(there.String())
+	_, there, ok := nd.second()
+	if !either || !ok {
+		return api.DialHost(peer, "https://"+first, nd.client, nil)
+	}
+	second, err := nd.agentAt(there.String())
 	if err != nil {
 		return nil, err
 	}
-	return api.DialHost(p.other(), "https://"+at, p.nd.client, func(ctx context.Context, _, first string) (net.Conn, error) {
+	return api.DialHost(peer, "https://"+first, nd.client, func(ctx context.Context, _, first string) (net.Conn, error) {
 		return network.Dial(ctx, first, second)
 	})
 }
@@ -100,23 +98,4 @@ func SecondPath(args []string) (*etcdstore.SecondPath, error) {
 		*to[i] = a.Unmap()
 	}
 	return &out, nil
-}
-
-// pathTrouble names the one path from the other node that brings nothing; "": both do, or
-// none, and then that node is silent.
-func (p *pairWork) pathTrouble() string {
-	_, there, ok := p.nd.second()
-	if !ok || p.nd.heard == nil {
-		return ""
-	}
-	first, second, heard := p.nd.heard.Silences()
-	peer := p.cfg.Peer(p.nd.n.Host)
-	switch addr, _ := p.nd.cfg.Member(cluster.HostID(peer)); {
-	case !heard || (first < pathSilent) == (second < pathSilent):
-		return ""
-	case first < pathSilent:
-		return fmt.Sprintf("the second path is down: nothing comes from %s at %s; a cut of the first one would part the nodes", peer, there)
-	default:
-		return fmt.Sprintf("the first path is down: nothing comes from %s at %s; the nodes hear each other over the second one only", peer, addr)
-	}
 }

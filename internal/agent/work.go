@@ -70,7 +70,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	}
 	own := a.GuestAddresses
 	if nd.pairing != nil {
-		fleet.Group, own = nd.pairing.guests, nd.pairing.addresses
+		fleet.Group, own = nd.pairing.Guests, nd.pairing.Addresses
 	}
 	guests, err := libvirt.NewFleet(fleet)
 	if err != nil {
@@ -122,7 +122,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
 	}
 	if nd.pairing != nil {
-		look.Group = nd.pairing.hostGroup()
+		look.Group = nd.pairing.HostGroup()
 	}
 	if nd.keeper != nil {
 		look.Certificates = nd.keeper.State

@@ -77,8 +77,6 @@ type Options struct {
 	Trouble    func() string // what does not work beside the copy, for people; may be nil
 	// Also adds to what this node reports; may be nil.
 	Also func(*cluster.PairReport)
-	// Tell writes an event; may be nil.
-	Tell func(context.Context, cluster.Event) error
 	// Seen is the generation of the store that this host follows; records of a lesser one are not taken
 	// in. nil: every store is followed.
 	Seen func() (uint64, error)
@@ -113,6 +111,7 @@ type Driver struct {
 	unlook  context.CancelFunc // of the look under way
 	acts    sync.WaitGroup
 	out     outage
+	events  func(context.Context, cluster.Event) error // writes one; nil: nobody does
 }
 
 // parts are what the group is made of on this node.

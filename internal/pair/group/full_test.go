@@ -24,7 +24,7 @@ func TestAFullDisk(t *testing.T) {
 	var l ledger
 	told := make(chan cluster.Event, 16)
 	try.Must(t, a.ask(t.Context(), func() {
-		a.opt.Tell = func(_ context.Context, ev cluster.Event) error {
+		a.events = func(_ context.Context, ev cluster.Event) error {
 			told <- ev
 			return nil
 		}

@@ -115,7 +115,7 @@ func TestANodeThatIsNotLookedAt(t *testing.T) {
 	})
 	run, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- d.Run(run) }()
+	go func() { done <- d.Run(run, nil) }()
 	defer func() {
 		cancel()
 		if err := errors.Join(<-done, d.Close()); err != nil {

@@ -80,7 +80,7 @@ func copies(t *testing.T, s store.Store) (d *Driver, ctx context.Context, end fu
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
+	go func() { ended <- d.Run(ctx, nil) }()
 	return d, ctx, func() {
 		cancel()
 		try.Must(t, <-ended)

@@ -47,14 +47,14 @@ func (d *Driver) judge(ctx context.Context, r cluster.PairReport) {
 
 // event writes one. What is lost with the store is in the log.
 func (d *Driver) event(ctx context.Context, kind cluster.EventKind, detail string) {
-	if d.opt.Tell == nil {
+	if d.events == nil {
 		return
 	}
 	ev := cluster.Event{Kind: kind, By: d.opt.Self, Resource: d.opt.Resource, Host: d.opt.Self, Detail: detail}
 	d.acts.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, putWithin)
 		defer cancel()
-		if err := d.opt.Tell(ctx, ev); err != nil {
+		if err := d.events(ctx, ev); err != nil {
 			d.opt.Log.Warn("an event was not written", "kind", ev.Kind, "detail", ev.Detail, "err", err)
 		}
 	})

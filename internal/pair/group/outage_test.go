@@ -36,7 +36,7 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 		return false
 	}
 	try.Must(t, a.ask(ctx, func() {
-		a.opt.Tell = func(_ context.Context, ev cluster.Event) error {
+		a.events = func(_ context.Context, ev cluster.Event) error {
 			mu.Lock()
 			defer mu.Unlock()
 			events = append(events, ev)

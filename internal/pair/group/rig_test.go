@@ -192,7 +192,7 @@ func (n *node) boot() {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel, n.done = cancel, make(chan error, 1)
-	go func(d *Driver, done chan error) { done <- d.Run(ctx) }(n.Driver, n.done)
+	go func(d *Driver, done chan error) { done <- d.Run(ctx, nil) }(n.Driver, n.done)
 }
 
 // end ends the agent; what it runs goes on.

@@ -45,8 +45,9 @@ const (
 	putBehind  = 20 * time.Millisecond // until the watch has brought what has changed meanwhile
 )
 
-// Run drives the group until ctx ends. What runs goes on.
-func (d *Driver) Run(ctx context.Context) error {
+// Run drives the group until ctx ends. What runs goes on. tell writes an event; nil: nobody does.
+func (d *Driver) Run(ctx context.Context, tell func(context.Context, cluster.Event) error) error {
+	d.events = tell
 	d.began.Store(true)
 	defer close(d.ended)
 	defer d.acts.Wait()

@@ -26,7 +26,7 @@ func TestAStrayRow(t *testing.T) {
 	var told []string
 	for _, n := range []*node{a, b} {
 		try.Must(t, n.ask(ctx, func() {
-			n.opt.Tell = func(_ context.Context, ev cluster.Event) error {
+			n.events = func(_ context.Context, ev cluster.Event) error {
 				mu.Lock()
 				defer mu.Unlock()
 				told = append(told, string(ev.Kind)+" "+ev.Detail)

@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"testing"
@@ -15,7 +15,7 @@ import (
 
 // TestATakeoverWaitsForWhatIsNotApplied: the time that is told of one grows by how far the standby is behind.
 func TestATakeoverWaitsForWhatIsNotApplied(t *testing.T) {
-	p := &pairWork{cfg: config.Pair{Nodes: []string{"n1", "n2"}}, nd: &node{}}
+	p := (&Part{cfg: config.Pair{Nodes: []string{"n1", "n2"}}}).Serve(nil)
 	for name, c := range map[string]struct {
 		change func(*group.Report, *cluster.HostStatus, *cluster.Takeover)
 		want   time.Duration

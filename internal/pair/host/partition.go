@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"context"
@@ -58,17 +58,17 @@ type partition struct {
 }
 
 // partitionDir has the note and what the copy notes of itself.
-func (p *pairWork) partitionDir() string { return filepath.Join(p.dir(), "partition") }
+func (p *Part) partitionDir() string { return filepath.Join(p.dir(), "partition") }
 
-func (p *pairWork) partitionNote() string { return filepath.Join(p.partitionDir(), "partition.json") }
+func (p *Part) partitionNote() string { return filepath.Join(p.partitionDir(), "partition.json") }
 
 // newPartition prepares the drivers; nothing is touched.
-func (p *pairWork) newPartition(c config.PairPartition) (*partition, error) {
+func (p *Part) newPartition(c config.PairPartition) (*partition, error) {
 	secret, err := p.partitionSecret(c.Name)
 	if err != nil {
 		return nil, err
 	}
-	drv, err := p.resource("Pair.Partition", p.cfg.Peer(p.nd.n.Host), drbd.Config{
+	drv, err := p.resource("Pair.Partition", p.cfg.Peer(p.Node.Host), drbd.Config{
 		Resource: partitionName, Minor: p.cfg.PartitionMinor(), Disk: c.Disk, Secret: secret,
 	}, p.cfg.PartitionPort())
 	if err != nil {
@@ -83,7 +83,7 @@ func (p *pairWork) newPartition(c config.PairPartition) (*partition, error) {
 }
 
 // partitionSecret is made of one that both nodes have already; "" where they have none.
-func (p *pairWork) partitionSecret(name string) (string, error) {
+func (p *Part) partitionSecret(name string) (string, error) {
 	file := ""
 	if d := p.cfg.Device; d != nil {
 		file = d.SecretFile()
@@ -103,7 +103,7 @@ func (p *pairWork) partitionSecret(name string) (string, error) {
 }
 
 // noted is the partition that this node had when the agent ended; nil: none.
-func (p *pairWork) noted() (*partition, error) {
+func (p *Part) noted() (*partition, error) {
 	var c partitionNoted
 	b, err := os.ReadFile(p.partitionNote())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -145,20 +145,20 @@ func (pt *partition) note(state string) error {
 }
 
 // parts are the copy and the members of the group, with a partition that is part of it.
-func (p *pairWork) parts(pt *partition) (group.Data, []group.Member) {
+func (p *Part) parts(pt *partition) (group.Data, []group.Member) {
 	if pt == nil || !pt.joined.Load() {
 		return p.own, append(p.first[:len(p.first):len(p.first)], p.services...)
 	}
 	return pt.data, pt.members(p)
 }
 
-func (pt *partition) members(p *pairWork) []group.Member {
+func (pt *partition) members(p *Part) []group.Member {
 	out := append(p.first[:len(p.first):len(p.first)], pt.promoted, pt.mount)
 	return append(out, above(p.services, pt.mount)...)
 }
 
 // keepPartition makes this node's part what the configuration says, until ctx ends.
-func (p *pairWork) keepPartition(ctx context.Context) {
+func (p *Service) keepPartition(ctx context.Context) {
 	for {
 		step, cancel := context.WithTimeout(ctx, partitionStep)
 		err := p.keepOnce(step)
@@ -171,7 +171,7 @@ func (p *pairWork) keepPartition(ctx context.Context) {
 			text = err.Error()
 		}
 		if was := p.odd.Swap(&text); text != "" && (was == nil || *was != text) {
-			p.nd.Log.Warn("the pair's partition", "err", err)
+			p.Log.Warn("the pair's partition", "err", err)
 		}
 		if !clock.Sleep(ctx, partitionEvery) {
 			return
@@ -180,8 +180,8 @@ func (p *pairWork) keepPartition(ctx context.Context) {
 }
 
 // keepOnce takes one step.
-func (p *pairWork) keepOnce(ctx context.Context) error {
-	cfg, ok := p.agent.InForce(ctx)
+func (p *Service) keepOnce(ctx context.Context) error {
+	cfg, ok := p.core.InForce(ctx)
 	if !ok || cfg.Pair == nil || !p.making.TryLock() {
 		return nil
 	}
@@ -230,7 +230,7 @@ func (p *pairWork) keepOnce(ctx context.Context) error {
 // check looks at the disk for a partition that the configuration has and this node has not, and
 // tells what it found. It gives the bytes of the disk when the other node has found its own as good;
 // until then nothing is changed, and it gives 0.
-func (p *pairWork) check(ctx context.Context, want config.PairPartition) (int64, error) {
+func (p *Service) check(ctx context.Context, want config.PairPartition) (int64, error) {
 	c := p.checked.Load()
 	if c == nil || c.State == cluster.PartitionRefused || c.Name != want.Name || c.Disk != want.Disk || c.Mount != want.Mount {
 		c = &cluster.PairPartition{Name: want.Name, Disk: want.Disk, Mount: want.Mount, State: cluster.PartitionChecked, Role: "off"}
@@ -252,7 +252,7 @@ func (p *pairWork) check(ctx context.Context, want config.PairPartition) (int64,
 	}
 	for _, n := range st.Nodes {
 		t := n.Partition
-		if string(n.Host) == p.nd.n.Host {
+		if string(n.Host) == p.Node.Host {
 			continue
 		}
 		if t == nil || t.State != cluster.PartitionChecked && t.State != cluster.PartitionMaking && t.State != cluster.PartitionReady ||
@@ -264,7 +264,7 @@ func (p *pairWork) check(ctx context.Context, want config.PairPartition) (int64,
 }
 
 // takeIn notes a partition that the configuration has.
-func (p *pairWork) takeIn(want config.PairPartition, bytes int64) (*partition, error) {
+func (p *Part) takeIn(want config.PairPartition, bytes int64) (*partition, error) {
 	pt, err := p.newPartition(want)
 	if err != nil {
 		return nil, err
@@ -287,11 +287,11 @@ func (p *pairWork) takeIn(want config.PairPartition, bytes int64) (*partition, e
 
 // join makes the partition a part of the group, which goes on. Where the group runs, it is mounted
 // before the core knows of it: the core would stop what stands above first.
-func (p *pairWork) join(ctx context.Context, pt *partition) error {
+func (p *Service) join(ctx context.Context, pt *partition) error {
 	if err := pt.note(""); err != nil {
 		return err
 	}
-	err := p.driver.Change(ctx, pt.data, pt.members(p), func(ctx context.Context, serves bool) error {
+	err := p.driver.Change(ctx, pt.data, pt.members(p.Part), func(ctx context.Context, serves bool) error {
 		ctx, cancel := context.WithTimeout(ctx, earlyWithin)
 		defer cancel()
 		if st, err := pt.dev.DB.Status(ctx); err != nil || !serves || !st.Linked() || st.Frozen() {
@@ -302,7 +302,7 @@ func (p *pairWork) join(ctx context.Context, pt *partition) error {
 			err = pt.mount.Start(ctx)
 		}
 		if err != nil {
-			p.nd.Log.Warn("the pair's partition is not mounted yet", "err", err)
+			p.Log.Warn("the pair's partition is not mounted yet", "err", err)
 		}
 		return nil
 	})
@@ -310,19 +310,19 @@ func (p *pairWork) join(ctx context.Context, pt *partition) error {
 		return err
 	}
 	pt.joined.Store(true)
-	p.nd.Log.Info("the partition is part of the group", "name", pt.Name, "disk", pt.Disk)
+	p.Log.Info("the partition is part of the group", "name", pt.Name, "disk", pt.Disk)
 	return nil
 }
 
 // takeAway ends this node's part. What is on the disk stays there.
-func (p *pairWork) takeAway(ctx context.Context, pt *partition) error {
+func (p *Service) takeAway(ctx context.Context, pt *partition) error {
 	pt.leaving.Store(true)
 	st, err := p.Pair(ctx)
 	if err != nil {
 		return err
 	}
 	for _, n := range st.Nodes { // its writes would wait for this node's copy
-		if string(n.Host) != p.nd.n.Host && n.Alive && n.Partition != nil && n.Partition.Role == "active" {
+		if string(n.Host) != p.Node.Host && n.Alive && n.Partition != nil && n.Partition.Role == "active" {
 			return nil
 		}
 	}
@@ -359,12 +359,12 @@ func (p *pairWork) takeAway(ctx context.Context, pt *partition) error {
 		return err
 	}
 	p.part.Store(nil)
-	p.nd.Log.Info("the partition has left this node", "name", pt.Name, "disk", pt.Disk)
+	p.Log.Info("the partition has left this node", "name", pt.Name, "disk", pt.Disk)
 	return nil
 }
 
 // tellPartition adds the partition to what this node reports.
-func (p *pairWork) tellPartition(r *cluster.PairReport) {
+func (p *Part) tellPartition(r *cluster.PairReport) {
 	odd := ""
 	if o := p.odd.Load(); o != nil {
 		odd = *o
@@ -427,30 +427,4 @@ func inCommon(st drbd.State, kib uint64, same bool) int {
 		return 0
 	}
 	return min(99, int((kib-st.OutOfSync)*100/kib))
-}
-
-// endPartition ends the partition of a host that is retired: what is above it has ended. Its data
-// stay on the disk, and DRBD's own data as well.
-func (p *pairWork) endPartition(ctx context.Context) (ended []string, err error) {
-	pt, err := p.noted()
-	if err != nil || pt == nil {
-		return nil, err
-	}
-	if _, err := os.Stat(pt.dev.DB.Device()); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // the kernel has no such device
-	}
-	st, err := pt.dev.DB.Status(ctx)
-	if err != nil || !st.Up {
-		return nil, err
-	}
-	if err := pt.mount.Stop(ctx, true); err != nil {
-		return nil, err
-	}
-	if err := pt.dev.DB.Demote(ctx); err != nil {
-		return nil, err
-	}
-	if err := pt.dev.DB.Down(ctx); err != nil {
-		return nil, err
-	}
-	return []string{"the partition " + pt.Name + " has ended; its data are on " + pt.Disk}, nil
 }

@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"context"
@@ -27,9 +27,9 @@ const (
 
 // AddPartition makes the partition, on the node that serves. Each part of it can be cut short: the
 // configuration says how far it has come, and the same order goes on.
-func (p *pairWork) AddPartition(ctx context.Context, user string, in cluster.PartitionOrder) error {
+func (p *Service) AddPartition(ctx context.Context, user string, in cluster.PartitionOrder) error {
 	if p.driver == nil {
-		return fail.Errorf(fail.Refused, "%s only votes in the store", p.nd.n.Host).With("add it on the node that serves, one of " + strings.Join(p.cfg.Nodes, ", "))
+		return fail.Errorf(fail.Refused, "%s only votes in the store", p.Node.Host).With("add it on the node that serves, one of " + strings.Join(p.cfg.Nodes, ", "))
 	}
 	if !p.adding.TryLock() {
 		return fail.Errorf(fail.Refused, "the partition is being made already, by another command")
@@ -43,7 +43,7 @@ func (p *pairWork) AddPartition(ctx context.Context, user string, in cluster.Par
 	switch {
 	case act == nil:
 		return fail.Errorf(fail.Refused, "the services of the pair do not run").With("see what they wait for: holdfast pair status")
-	case string(act.Host) != p.nd.n.Host:
+	case string(act.Host) != p.Node.Host:
 		return fail.Errorf(fail.Refused, "%s serves", act.Host).With("add the partition on " + string(act.Host))
 	}
 	want := config.PairPartition{Name: in.Name, Disk: in.Disk, Mount: in.Mount}
@@ -90,7 +90,7 @@ func (p *pairWork) AddPartition(ctx context.Context, user string, in cluster.Par
 			switch t := n.Partition; {
 			case t == nil || t.State != cluster.PartitionReady:
 				return fmt.Sprintf("%s to take the partition in", n.Host)
-			case string(n.Host) == p.nd.n.Host && (t.Role != "active" || p.part.Load() == nil || p.part.Load().mount.State(ctx) != pair.Up):
+			case string(n.Host) == p.Node.Host && (t.Role != "active" || p.part.Load() == nil || p.part.Load().mount.State(ctx) != pair.Up):
 				return fmt.Sprintf("%s to mount it", n.Host)
 			}
 		}
@@ -99,8 +99,8 @@ func (p *pairWork) AddPartition(ctx context.Context, user string, in cluster.Par
 }
 
 // configured is the configuration in force, with the number of its revision.
-func (p *pairWork) configured(ctx context.Context) (int, config.Cluster, error) {
-	rev, err := p.agent.ReadConfig(ctx, 0)
+func (p *Service) configured(ctx context.Context) (int, config.Cluster, error) {
+	rev, err := p.core.ReadConfig(ctx, 0)
 	if err != nil {
 		return 0, config.Cluster{}, err
 	}
@@ -112,11 +112,11 @@ func (p *pairWork) configured(ctx context.Context) (int, config.Cluster, error) 
 }
 
 // order has the configuration say something else of the partition, if nobody has changed it meanwhile.
-func (p *pairWork) order(ctx context.Context, user string, number int, cfg config.Cluster, want *config.PairPartition) error {
+func (p *Service) order(ctx context.Context, user string, number int, cfg config.Cluster, want *config.PairPartition) error {
 	of := *cfg.Pair
 	of.Partition = want
 	cfg.Pair = &of
-	_, err := p.agent.ImportConfig(ctx, user, config.Import{Name: "cluster.json", Text: string(cfg.JSON()), Base: number, Order: true})
+	_, err := p.core.ImportConfig(ctx, user, config.Import{Name: "cluster.json", Text: string(cfg.JSON()), Base: number, Order: true})
 	return err
 }
 
@@ -130,7 +130,7 @@ func mayAdd(st cluster.PairStatus) error {
 
 // agree waits until both nodes have found their disks good, and have begun with them. Where one
 // has not, nothing was changed on any, and the configuration forgets the partition.
-func (p *pairWork) agree(ctx context.Context, user string) error {
+func (p *Service) agree(ctx context.Context, user string) error {
 	var why []string
 	err := p.until(ctx, meetWithin, func(st cluster.PairStatus) string {
 		why = nil
@@ -181,11 +181,11 @@ func differ(st cluster.PairStatus) string {
 
 // make makes the file system on the copies of both nodes, which have nothing yet, and the partition
 // a part of the group.
-func (p *pairWork) make(ctx context.Context, user string) error {
+func (p *Service) make(ctx context.Context, user string) error {
 	err := p.until(ctx, meetWithin, func(cluster.PairStatus) string {
 		pt := p.part.Load()
 		if pt == nil {
-			return p.nd.n.Host + " to make its disk ready"
+			return p.Node.Host + " to make its disk ready"
 		}
 		st := pt.dev.Last()
 		switch {
@@ -236,7 +236,7 @@ func (pt *partition) format(ctx context.Context) (err error) {
 }
 
 // until waits for what both nodes report; ready says what is missing.
-func (p *pairWork) until(ctx context.Context, within time.Duration, ready func(cluster.PairStatus) string) error {
+func (p *Service) until(ctx context.Context, within time.Duration, ready func(cluster.PairStatus) string) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	why := ""
@@ -262,7 +262,7 @@ func (p *pairWork) until(ctx context.Context, within time.Duration, ready func(c
 }
 
 // RemovePartition takes the partition away. A node that is not there does so when it is back.
-func (p *pairWork) RemovePartition(ctx context.Context, user, name string) (left []string, err error) {
+func (p *Service) RemovePartition(ctx context.Context, user, name string) (left []string, err error) {
 	number, cfg, err := p.configured(ctx)
 	if err != nil {
 		return nil, err
@@ -307,7 +307,7 @@ func (p *pairWork) RemovePartition(ctx context.Context, user, name string) (left
 
 // disk says why a disk of this node can not be that of a partition, or how many bytes it has.
 // Nothing is changed. fresh: DRBD never had it.
-func (p *pairWork) disk(ctx context.Context, want config.PairPartition, fresh bool) (bytes int64, err error) {
+func (p *Part) disk(ctx context.Context, want config.PairPartition, fresh bool) (bytes int64, err error) {
 	if _, err := exec.LookPath(partitionFSType); err != nil {
 		return 0, fail.Errorf(fail.Refused, "%w", err).With("install the package e2fsprogs")
 	}

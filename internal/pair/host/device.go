@@ -1,15 +1,13 @@
-package agent
+package host
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +19,6 @@ import (
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/proc"
-	"holdfast/internal/pair"
 	"holdfast/internal/pair/group"
 )
 
@@ -34,8 +31,8 @@ const (
 
 // onDevice is a copy that is a DRBD device, and the members of the group above the file system and the
 // database on it, which come first.
-func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Data, services []group.Member, err error) {
-	nd, d := p.nd, p.cfg.Database
+func (p *Part) onDevice(peer string, members []group.Member) (data group.Data, services []group.Member, err error) {
+	d := p.cfg.Database
 	drv, err := p.drbd(peer)
 	if err != nil {
 		return nil, nil, err
@@ -46,10 +43,10 @@ func (p *pairWork) onDevice(peer string, members []group.Member) (data group.Dat
 		return nil, nil, err
 	}
 	if err := durable.MakeDirs(mount.Dir, 0o755); err != nil {
-		return nil, nil, nd.bad("Pair.Device.Mount", mount.Dir, err)
+		return nil, nil, p.bad("Pair.Device.Mount", mount.Dir, err)
 	}
 	if err := home(filepath.Dir(d.Socket), d.User); err != nil {
-		return nil, nil, nd.bad("Pair.Database.Socket", d.Socket, err)
+		return nil, nil, p.bad("Pair.Database.Socket", d.Socket, err)
 	}
 	p.first = p.below(mount)
 	return data, above(members, mount), nil
@@ -67,7 +64,7 @@ func above(members []group.Member, mount *group.Mount) (out []group.Member) {
 }
 
 // drbd is the driver of this node's device.
-func (p *pairWork) drbd(peer string) (*drbd.Driver, error) {
+func (p *Part) drbd(peer string) (*drbd.Driver, error) {
 	d := p.cfg.Device
 	secret := ""
 	if file := d.SecretFile(); file != "" {
@@ -80,34 +77,33 @@ func (p *pairWork) drbd(peer string) (*drbd.Driver, error) {
 }
 
 // resource fills in what is the same of all devices of this node; at is the field of the configuration.
-func (p *pairWork) resource(at, peer string, cfg drbd.Config, port int) (*drbd.Driver, error) {
-	nd := p.nd
+func (p *Part) resource(at, peer string, cfg drbd.Config, port int) (*drbd.Driver, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
 	}
-	if nd.n.Host != host {
-		return nil, nd.bad("host", nd.n.Host, fmt.Errorf(at+": want the host's own name, %s (uname -n): DRBD tells the nodes apart by it", host))
+	if p.Node.Host != host {
+		return nil, p.bad("host", p.Node.Host, fmt.Errorf(at+": want the host's own name, %s (uname -n): DRBD tells the nodes apart by it", host))
 	}
-	exe := nd.Exe
+	exe := p.Exe
 	if exe == "" { // this is no agent
 		if exe, err = os.Executable(); err != nil {
 			return nil, err
 		}
 	}
-	if cfg.Self, err = p.end(nd.n.Host, port); err != nil {
+	if cfg.Self, err = p.end(p.Node.Host, port); err != nil {
 		return nil, err
 	}
 	if cfg.Peer, err = p.end(peer, port); err != nil {
 		return nil, err
 	}
-	cfg.Handler, cfg.RunDir = []string{exe, "drbd-fence", nd.n.RunDir}, nd.n.RunDir
+	cfg.Handler, cfg.RunDir = []string{exe, "drbd-fence", p.Node.RunDir}, p.Node.RunDir
 	return drbd.New(cfg)
 }
 
 // end is a node as DRBD knows it.
-func (p *pairWork) end(host string, port int) (drbd.Node, error) {
-	own, _ := p.nd.cfg.Member(cluster.HostID(host))
+func (p *Part) end(host string, port int) (drbd.Node, error) {
+	own, _ := p.Cluster.Member(cluster.HostID(host))
 	a, err := netip.ParseAddr(p.cfg.CopyAddr(host, own))
 	if err != nil {
 		return drbd.Node{}, fail.Errorf(fail.Invalid, "the address of %s for the copy: %w", host, err)
@@ -116,7 +112,7 @@ func (p *pairWork) end(host string, port int) (drbd.Node, error) {
 }
 
 // mountOf is the file system of the group on the DRBD device, which holds writes back.
-func (p *pairWork) mountOf(drv *drbd.Driver) *group.Mount {
+func (p *Part) mountOf(drv *drbd.Driver) *group.Mount {
 	d := p.cfg.Device
 	return held(&group.Mount{Name: mountName, Restarts: deviceRestarts, Device: drv.Device(), Dir: d.Mount, Type: d.FileSystem}, drv)
 }
@@ -128,7 +124,7 @@ func held(mount *group.Mount, drv *drbd.Driver) *group.Mount {
 }
 
 // below is what the group stands on: the file system and the database.
-func (p *pairWork) below(mount *group.Mount) []group.Member {
+func (p *Part) below(mount *group.Mount) []group.Member {
 	server := &group.Server{Name: databaseName, Restarts: deviceRestarts, Cmd: p.server(), Socket: p.cfg.Database.Socket}
 	return []group.Member{mount, &group.Above{Member: server, Mount: mount}}
 }
@@ -138,7 +134,7 @@ func (p *pairWork) below(mount *group.Mount) []group.Member {
 const deviceRestarts = 1
 
 // makeFiles makes the file system, and an empty database on it.
-func (p *pairWork) makeFiles(ctx context.Context, mount *group.Mount) (err error) {
+func (p *Part) makeFiles(ctx context.Context, mount *group.Mount) (err error) {
 	d := p.cfg.Database
 	if err := tool(ctx, "mkfs."+mount.Type, forced(mount.Type), mount.Device); err != nil {
 		return err
@@ -187,44 +183,4 @@ func tool(ctx context.Context, name string, args ...string) error {
 		return fmt.Errorf("%s: %w: %s", name, err, said[max(0, len(said)-300):])
 	}
 	return nil
-}
-
-// endDevice ends the file system and the database of a group whose members have ended, and
-// takes the device away. The data stay on the disk.
-func (p *pairWork) endDevice(ctx context.Context) (ended []string, err error) {
-	drv, err := p.drbd(p.cfg.Peer(p.nd.n.Host))
-	if err != nil {
-		return nil, err
-	}
-	if ended, err = p.endBelow(ctx, p.mountOf(drv)); err != nil {
-		return ended, err
-	}
-	if _, err := os.Stat(drv.Device()); errors.Is(err, fs.ErrNotExist) {
-		return ended, nil // the kernel has no such device
-	}
-	st, err := drv.Status(ctx)
-	if err != nil || !st.Up {
-		return ended, err
-	}
-	if err := drv.Demote(ctx); err != nil {
-		return ended, err
-	}
-	if err := drv.Down(ctx); err != nil {
-		return ended, err
-	}
-	return append(ended, "the DRBD device has ended; its data are on "+p.cfg.Device.Disk), nil
-}
-
-// endBelow ends what the group stood on, and tells of each part that was there.
-func (p *pairWork) endBelow(ctx context.Context, mount *group.Mount) (ended []string, err error) {
-	for _, m := range slices.Backward(p.below(mount)) {
-		if m.State(ctx) == pair.Down {
-			continue
-		}
-		if err := m.Stop(ctx, true); err != nil {
-			return ended, err
-		}
-		ended = append(ended, m.Spec().Name+" has ended")
-	}
-	return ended, nil
 }

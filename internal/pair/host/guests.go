@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 // votersOnly is the group of hosts (inventory.Host.Group) that a pair's group can not come to.
 const votersOnly = "voters"
 
-// guests are what this host runs of the pair, for jobs that empty hosts: the group, which the
+// Guests are what this host runs of the pair, for jobs that empty hosts: the group, which the
 // cluster moves by a planned switch. What is not known is an error: the host may not be taken for empty.
-func (p *pairWork) guests(ctx context.Context) ([]libvirt.VM, error) {
+func (p *Part) Guests(ctx context.Context) ([]libvirt.VM, error) {
 	if p.driver == nil {
 		return nil, nil
 	}
@@ -26,11 +26,11 @@ func (p *pairWork) guests(ctx context.Context) ([]libvirt.VM, error) {
 	if g.State == cluster.GuestAbsent {
 		return nil, nil
 	}
-	return []libvirt.VM{{Name: cluster.GroupName, UUID: loop.GuestUUID(p.nd.n.Cluster), State: libvirt.VMRunning, Protected: true}}, nil
+	return []libvirt.VM{{Name: cluster.GroupName, UUID: loop.GuestUUID(p.Node.Cluster), State: libvirt.VMRunning, Protected: true}}, nil
 }
 
-// addresses are the virtual ones of the group.
-func (p *pairWork) addresses() (out []string) {
+// Addresses are the virtual ones of the group.
+func (p *Part) Addresses() (out []string) {
 	for _, m := range p.cfg.Group {
 		if m.VIP == "" {
 			continue
@@ -42,8 +42,8 @@ func (p *pairWork) addresses() (out []string) {
 	return out
 }
 
-// hostGroup is the group of hosts among which this one's guests move.
-func (p *pairWork) hostGroup() string {
+// HostGroup is the group of hosts among which this one's guests move.
+func (p *Part) HostGroup() string {
 	if p.driver == nil {
 		return votersOnly
 	}

@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"os"
@@ -15,15 +15,15 @@ import (
 )
 
 // partitionNode is a node of a pair by the name of this machine, which DRBD knows it by.
-func partitionNode(t *testing.T) (nd *node, mount string) {
+func partitionNode(t *testing.T) (opt Options, mount string) {
 	t.Helper()
-	nd, _, _ = pairNode(t)
+	opt, _ = pairNode(t)
 	host, err := os.Hostname()
 	try.Must(t, err)
-	nd.n.Host, nd.Exe = host, "/usr/bin/holdfast"
-	nd.cfg.Node[0] = "192.0.2.1 " + host
-	nd.cfg.Pair.Nodes[0] = host
-	return nd, filepath.Join(filepath.Dir(nd.cfg.Pair.Database.Datadir), "templates")
+	opt.Node.Host = host
+	opt.Cluster.Node[0] = "192.0.2.1 " + host
+	opt.Cluster.Pair.Nodes[0] = host
+	return opt, filepath.Join(filepath.Dir(opt.Cluster.Pair.Database.Datadir), "templates")
 }
 
 func of(members []group.Member) (names []string) {
@@ -36,19 +36,17 @@ func of(members []group.Member) (names []string) {
 // TestAnAgentBeginsWithItsPartition: what its node has is noted, so an agent that begins without the store has the
 // partition in the group when it was a part of it, and not before.
 func TestAnAgentBeginsWithItsPartition(t *testing.T) {
-	nd, mount := partitionNode(t)
-	p, err := nd.pair(nil)
-	try.Must(t, err)
+	opt, mount := partitionNode(t)
+	p := made(t, opt)
 	if data, members := p.parts(p.part.Load()); data != p.own || !slices.Equal(of(members), []string{"service", "vip"}) {
 		t.Errorf("without one: %T, %q", data, of(members))
 	}
 	want := config.PairPartition{Name: "r1", Disk: "/dev/no/disk", Mount: mount, State: config.PartitionMaking}
-	_, err = p.takeIn(want, 1<<30)
+	_, err := p.takeIn(want, 1<<30)
 	try.Must(t, err)
-	try.Must(t, p.loopDriver().Close())
+	try.Must(t, p.Driver().Close())
 
-	p, err = nd.pair(nil)
-	try.Must(t, err)
+	p = made(t, opt)
 	pt := p.part.Load()
 	if data, _ := p.parts(pt); pt == nil || pt.joined.Load() || data != p.own || !pt.Same(want) || pt.bytes != 1<<30 {
 		t.Fatalf("while it is made: %+v", pt)
@@ -60,11 +58,10 @@ func TestAnAgentBeginsWithItsPartition(t *testing.T) {
 	}
 	try.Must(t, pt.note(""))
 	try.Must(t, os.Remove(mount)) // a boot may
-	try.Must(t, p.loopDriver().Close())
+	try.Must(t, p.Driver().Close())
 
-	p, err = nd.pair(nil)
-	try.Must(t, err)
-	defer func() { try.Must(t, p.loopDriver().Close()) }()
+	p = made(t, opt)
+	defer func() { try.Must(t, p.Driver().Close()) }()
 	data, members := p.parts(p.part.Load())
 	if _, ok := data.(*group.Beside); !ok || !slices.Equal(of(members), []string{"r1 device", "r1", "service", "vip"}) {
 		t.Errorf("part of the group: %T, %q", data, of(members))
@@ -79,11 +76,11 @@ func TestAnAgentBeginsWithItsPartition(t *testing.T) {
 
 // TestThePartitionsSecret is the same on both nodes, and another one for another name.
 func TestThePartitionsSecret(t *testing.T) {
-	nd, _ := partitionNode(t)
-	p := &pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}
+	opt, _ := partitionNode(t)
+	p := &Part{Options: opt, cfg: opt.Cluster.Pair.Full()}
 	one, err := p.partitionSecret("r1")
 	try.Must(t, err)
-	again, err := (&pairWork{nd: nd, cfg: nd.cfg.Pair.Full()}).partitionSecret("r1")
+	again, err := (&Part{Options: opt, cfg: opt.Cluster.Pair.Full()}).partitionSecret("r1")
 	try.Must(t, err)
 	two, err := p.partitionSecret("r2")
 	try.Must(t, err)
@@ -98,10 +95,9 @@ func TestThePartitionsSecret(t *testing.T) {
 
 // TestOrdersOfAPartition: bad ones are refused before anything is touched.
 func TestOrdersOfAPartition(t *testing.T) {
-	nd, mount := partitionNode(t)
-	nd.n.Host = "node3"
-	v, err := nd.pair(nil)
-	try.Must(t, err)
+	opt, mount := partitionNode(t)
+	opt.Node.Host = "node3"
+	v := made(t, opt)
 	if err := v.AddPartition(t.Context(), "root", cluster.PartitionOrder{Name: "r1"}); !refused(err, fail.Refused, "only votes") {
 		t.Errorf("on a voter: %v", err)
 	}

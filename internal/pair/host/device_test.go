@@ -1,4 +1,4 @@
-package agent
+package host
 
 import (
 	"errors"
@@ -16,23 +16,21 @@ import (
 
 // TestOfAPairOnADevice: what stands below the group, and what such a pair has not.
 func TestOfAPairOnADevice(t *testing.T) {
-	nd, _, _ := pairNode(t)
-	p := nd.cfg.Pair
+	opt, _ := pairNode(t)
+	p := opt.Cluster.Pair
 	run := filepath.Dir(p.Database.Datadir)
 	p.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: filepath.Join(run, "mount"), Addresses: []string{"10.9.0.1", "10.9.0.2"}}
 	p.Database.Datadir, p.Database.Admin, p.Database.Replication = "", config.PairAccount{}, config.PairAccount{}
-	nd.Exe = "/usr/bin/holdfast"
 	host, err := os.Hostname()
 	try.Must(t, err)
-	if _, err := nd.pair(nil); err == nil || !strings.Contains(err.Error(), host) {
+	if _, err := New(opt); err == nil || !strings.Contains(err.Error(), host) {
 		t.Errorf("a host that has another name than its agent: %v", err)
 	}
-	nd.n.Host = host
-	nd.cfg.Node[0] = "192.0.2.1 " + nd.n.Host
-	p.Nodes[0] = nd.n.Host
-	w, err := nd.pair(nil)
-	try.Must(t, err)
-	defer func() { try.Must(t, w.loopDriver().Close()) }()
+	opt.Node.Host = host
+	opt.Cluster.Node[0] = "192.0.2.1 " + opt.Node.Host
+	p.Nodes[0] = opt.Node.Host
+	w := made(t, opt)
+	defer func() { try.Must(t, w.Driver().Close()) }()
 	if args := w.server().Args; slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "server_id") || strings.Contains(a, "read_only") }) ||
 		!slices.Contains(args, "--datadir="+filepath.Join(run, "mount", "mysql")) {
 		t.Errorf("the database is started with %q", args)
@@ -41,7 +39,7 @@ func TestOfAPairOnADevice(t *testing.T) {
 	if err != nil || end.Addr.String() != "10.9.0.2:7789" {
 		t.Errorf("the other end: %v, %v", end, err)
 	}
-	_, all := standsOn(t, w)
+	_, all := standsOn(t, w.Part)
 	if _, ok := all[3].(*group.Address); !ok {
 		t.Errorf("the address is a %T: nobody would announce it", all[3])
 	}
@@ -52,7 +50,7 @@ func TestOfAPairOnADevice(t *testing.T) {
 }
 
 // standsOn is the copy of a pair, and its members, which are four.
-func standsOn(t *testing.T, w *pairWork) (group.Data, []group.Member) {
+func standsOn(t *testing.T, w *Part) (group.Data, []group.Member) {
 	t.Helper()
 	members, err := w.members()
 	try.Must(t, err)
