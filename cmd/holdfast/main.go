@@ -29,6 +29,7 @@ import (
 	"holdfast/internal/install"
 	"holdfast/internal/install/onhost"
 	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/proc"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/transition/feature/guests"
 	"holdfast/internal/transition/feature/openstack"
@@ -128,7 +129,7 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			if err := agent.Prioritize(); err != nil && !check {
+			if err := proc.Prioritize(); err != nil && !check {
 				log.Warn("this agent runs at ordinary priority: on a busy host it may be taken for dead", "err", err)
 			}
 			opt := agent.Options{NodeFile: file, Exe: exe, Version: version, Log: log, Insecure: insecure}

@@ -24,6 +24,7 @@ import (
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/ceph"
+	"holdfast/internal/host/firewall"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/host/process"
@@ -212,7 +213,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	if own, _, ok := nd.second(); ok {
 		run("serve the api over the second path", func(ctx context.Context) error { return nd.serveSecond(ctx, own) })
 	}
-	run("keep the firewall open", func(ctx context.Context) error { nd.letIn(ctx); return nil })
+	run("keep the firewall open", func(ctx context.Context) error { firewall.Keep(ctx, filepath.Dir(nd.NodeFile), nd.Log); return nil })
 	if nd.keeper != nil {
 		run("renew certificates", func(ctx context.Context) error { nd.keeper.Run(ctx); return nil })
 	}

@@ -17,3 +17,15 @@ func availableMiB(file string) (int, error) {
 	}
 	return kib >> 10, err
 }
+
+// Scarce tells that a host has less memory for the guest than it begins with: it could be started, and the kernel could
+// end it, or something else, later; "" when there is enough.
+func Scarce(wants, has int, err error) string {
+	switch {
+	case err != nil:
+		return fmt.Sprintf("how much memory is available is not known: %v", err)
+	case has < wants:
+		return fmt.Sprintf("less of this host's memory is available than the %d MiB that the management VM begins with: the kernel may end it, or something else", wants) // without what changes all the time: it is in the host's record
+	}
+	return ""
+}

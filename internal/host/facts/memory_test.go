@@ -1,6 +1,7 @@
 package facts
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,5 +22,18 @@ func TestAvailableMiB(t *testing.T) {
 	}
 	if mib, err := AvailableMiB(); err != nil || mib == 0 {
 		t.Errorf("of this host: %d, %v", mib, err)
+	}
+}
+
+func TestAHostWithLittleMemoryIsTold(t *testing.T) {
+	const want = "less of this host's memory is available than the 8192 MiB that the management VM begins with: the kernel may end it, or something else"
+	if got := Scarce(8192, 4096, nil); got != want {
+		t.Errorf("%q", got)
+	}
+	if got := Scarce(8192, 8192, nil); got != "" {
+		t.Errorf("%q", got)
+	}
+	if got := Scarce(8192, 0, errors.New("denied")); got != "how much memory is available is not known: denied" {
+		t.Errorf("%q", got)
 	}
 }

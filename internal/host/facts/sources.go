@@ -2,6 +2,7 @@ package facts
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,4 +41,18 @@ func timeSources(patterns []string) (out []TimeSource, err error) {
 		}
 	}
 	return out, err
+}
+
+// TimeFromItself tells where chronyd of this host, which is a time server of the
+// management VM, is told to take the time from the host itself; "" when it is not.
+func TimeFromItself(sources []TimeSource, err error, names ...string) string {
+	for _, s := range sources {
+		if slices.Contains(names, s.Name) {
+			return fmt.Sprintf("this host is in ChronyServers, and takes the time from itself: %s: %s", s.File, s.Line)
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("this host is in ChronyServers, and its time sources can not be read: %v", err)
+	}
+	return ""
 }

@@ -34,8 +34,8 @@ const FileName = "firewall.json"
 // mark is the comment of our rules.
 const mark = "holdfast"
 
-// Every is how often an agent looks whether the rules are still there.
-const Every = time.Minute
+// every is how often an agent looks whether the rules are still there.
+const every = time.Minute
 
 // commandWithin bounds one call of a firewall's program.
 const commandWithin = 30 * time.Second

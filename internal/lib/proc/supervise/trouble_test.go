@@ -1,8 +1,7 @@
-package agent
+package supervise
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,18 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/internal/host/facts"
-	"holdfast/internal/lib/proc/supervise"
 	"holdfast/testbed/try"
 )
 
 // kept keeps a program running until the test ends.
-func kept(t *testing.T, exe string, args ...string) supervise.Spec {
+func kept(t *testing.T, exe string, args ...string) Spec {
 	t.Helper()
-	spec := supervise.Spec{Name: "store", Exe: exe, Args: args, Env: os.Environ(), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
+	spec := Spec{Name: "store", Exe: exe, Args: args, Env: os.Environ(), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- supervise.Keep(ctx, spec) }()
+	go func() { done <- Keep(ctx, spec) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -29,7 +26,7 @@ func kept(t *testing.T, exe string, args ...string) supervise.Spec {
 		}
 		sctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := supervise.Stop(sctx, spec.Dir, spec.Name); err != nil {
+		if err := Stop(sctx, spec.Dir, spec.Name); err != nil {
 			t.Error(err)
 		}
 	})
@@ -40,7 +37,7 @@ func TestAChildThatCanNotRunIsTold(t *testing.T) {
 	spec := kept(t, "/bin/sh", "-c", "echo 'holdfast: port 2379 is taken' >&2; echo noise; exit 3")
 	text := ""
 	try.Until(t, "trouble that names the reason", func() bool {
-		text = childTrouble(spec, time.Now())
+		text = Trouble(spec, time.Now())
 		return strings.Contains(text, "port 2379 is taken")
 	})
 	for _, want := range []string{"process store has ended", "exit status 3", filepath.Join(spec.Dir, "store.log")} {
@@ -77,42 +74,10 @@ func TestTheReasonIsFoundInALog(t *testing.T) {
 func TestAChildThatRunsIsNoTrouble(t *testing.T) {
 	spec := kept(t, "/bin/sleep", "60")
 	try.Until(t, "the child", func() bool {
-		s, err := supervise.Read(spec.Dir, spec.Name)
+		s, err := Read(spec.Dir, spec.Name)
 		return err == nil && s.PID != 0
 	})
-	if text := childTrouble(spec, time.Now()); text != "" {
+	if text := Trouble(spec, time.Now()); text != "" {
 		t.Errorf("got %q", text)
-	}
-}
-
-func TestAHostThatIsATimeServerDoesNotAskItself(t *testing.T) {
-	names := []string{"192.0.2.11", "node-1", "127.0.0.1"}
-	other, own := facts.TimeSource{Name: "time.example.org"}, facts.TimeSource{Name: "192.0.2.11", File: "own.sources", Line: "server 192.0.2.11 iburst"}
-	for _, c := range []struct {
-		sources []facts.TimeSource
-		err     error
-		want    string
-	}{
-		{nil, nil, ""},
-		{[]facts.TimeSource{other}, nil, ""},
-		{[]facts.TimeSource{other, own}, errors.New("denied"), "own.sources: server 192.0.2.11 iburst"},
-		{[]facts.TimeSource{other}, errors.New("denied"), "can not be read: denied"},
-	} {
-		if got := timeFromItself(c.sources, c.err, names...); (got == "") != (c.want == "") || !strings.HasSuffix(got, c.want) {
-			t.Errorf("%v, %v: %q, want %q", c.sources, c.err, got, c.want)
-		}
-	}
-}
-
-func TestAHostWithLittleMemoryIsTold(t *testing.T) {
-	const want = "less of this host's memory is available than the 8192 MiB that the management VM begins with: the kernel may end it, or something else"
-	if got := scarce(8192, 4096, nil); got != want {
-		t.Errorf("%q", got)
-	}
-	if got := scarce(8192, 8192, nil); got != "" {
-		t.Errorf("%q", got)
-	}
-	if got := scarce(8192, 0, errors.New("denied")); got != "how much memory is available is not known: denied" {
-		t.Errorf("%q", got)
 	}
 }
