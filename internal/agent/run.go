@@ -30,6 +30,7 @@ import (
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
+	"holdfast/internal/install/certificates"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/lib/clock"
@@ -71,9 +72,9 @@ type node struct {
 	server  *tls.Config
 	client  *tls.Config
 	clock   *clock.Clock
-	keeper  *keeper          // of certificates; nil without them
-	pairing *pair.Part       // nil: it runs no pair's group
-	heard   *heartbeat.Beats // nil: there are none
+	keeper  *certificates.Keeper // nil without certificates
+	pairing *pair.Part           // nil: it runs no pair's group
+	heard   *heartbeat.Beats     // nil: there are none
 }
 
 // RunNode runs the agent of a host until ctx ends: it keeps the store's member
@@ -82,7 +83,7 @@ type node struct {
 func RunNode(ctx context.Context, opt Options) (err error) {
 	nd, err := load(opt)
 	if errors.Is(err, pki.ErrExpired) {
-		if rerr := renewExpired(opt); rerr != nil {
+		if rerr := certificates.RenewExpired(nd.n.TLS, opt.Log); rerr != nil {
 			return BadInput{fmt.Errorf("%w; it was not renewed: %w", err, rerr)}
 		}
 		nd, err = load(opt)
@@ -170,8 +171,9 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	if nd.keeper != nil {
 		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
 		if jobs != nil {
-			nd.keeper.seen, nd.keeper.peer = jobs.view.Seen, jobs.AgentOf
-			nd.keeper.leads = func() bool { _, _, ok := a.Coordinator(); return ok }
+			nd.keeper.Seen = jobs.view.Seen
+			nd.keeper.Peer = func(host cluster.HostID) (certificates.Peer, error) { return jobs.AgentOf(host) }
+			nd.keeper.Leads = func() bool { _, _, ok := a.Coordinator(); return ok }
 		}
 	}
 	var pairing *pair.Service

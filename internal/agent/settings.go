@@ -15,6 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
+	"holdfast/internal/install/certificates"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/pki"
 )
@@ -139,7 +140,7 @@ func (nd *node) loadTLS() error {
 	var err error
 	if nd.server, nd.client, err = pki.Load(t.CA, t.Cert, t.Key); err != nil {
 		if errors.Is(err, pki.ErrExpired) {
-			return fmt.Errorf("%s: tls: %w: %s", nd.NodeFile, err, installAgain)
+			return fmt.Errorf("%s: tls: %w: %s", nd.NodeFile, err, certificates.InstallAgain)
 		}
 		return fmt.Errorf("%s: tls: %w", nd.NodeFile, err)
 	}

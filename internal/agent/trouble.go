@@ -25,7 +25,7 @@ func (nd *node) troubles(srv *server.Server, a *loop.Agent) string {
 	}
 	all = append(all, a.PlainDisks()...)
 	if nd.keeper != nil {
-		if t := nd.keeper.warning(); t != "" {
+		if t := nd.keeper.Warning(); t != "" {
 			all = append(all, t)
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/config"
-	"holdfast/internal/install/certificates"
 	"holdfast/internal/inventory"
+	"holdfast/internal/lib/pki"
 )
 
 // QueryFor is what an installation asks a host of itself. domain is the name of the
@@ -95,7 +95,7 @@ func expiry(h Host, path, text string, now time.Time) Finding {
 		f.Result, f.Finding, f.Remedy = Fail, path+": "+err.Error(), remedy
 		return f
 	}
-	switch certificates.State(cert, now) {
+	switch inventory.CertState(pki.Life(cert), cert.NotAfter, cert.NotAfter, now) {
 	case inventory.CertExpired:
 		f.Result, f.Remedy = Fail, remedy
 	case inventory.CertSoon:

@@ -26,3 +26,20 @@ const (
 	CertSoon    = "ends soon" // it should have been renewed
 	CertExpired = "expired"
 )
+
+// certSoon is how long before the end of a certificate people hear of it, at most.
+const certSoon = 30 * 24 * time.Hour
+
+// CertState is that of a certificate by its life, its end and when its renewal is due. It ends soon when less than
+// 30 days are left, of short ones less than a quarter of their life: by then it should have been renewed.
+func CertState(life time.Duration, ends, due, now time.Time) string {
+	switch left := ends.Sub(now); {
+	case left <= 0:
+		return CertExpired
+	case left < min(certSoon, life/4):
+		return CertSoon
+	case !now.Before(due):
+		return CertDue
+	}
+	return CertValid
+}

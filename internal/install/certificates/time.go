@@ -11,9 +11,6 @@ import (
 	"holdfast/internal/lib/pki"
 )
 
-// soon is how long before the end of a certificate people hear of it, at most.
-const soon = 30 * 24 * time.Hour
-
 // DueAt is when a certificate is to be renewed: when a third of its life is left, or up
 // to a twelfth of it earlier. That part is made of its serial number, so that the hosts
 // of a cluster do not come all at once, and each comes at the same time however often
@@ -23,20 +20,6 @@ func DueAt(c *x509.Certificate) time.Time {
 	sum := sha256.Sum256(c.SerialNumber.Bytes())
 	part := time.Duration(binary.BigEndian.Uint16(sum[:]))
 	return c.NotAfter.Add(-life/3 - life/12/(1<<16)*part)
-}
-
-// State is that of a certificate. It ends soon when less than 30 days are left, of short
-// ones less than a quarter of their life: by then it should have been renewed.
-func State(c *x509.Certificate, now time.Time) string {
-	switch left := c.NotAfter.Sub(now); {
-	case left <= 0:
-		return inventory.CertExpired
-	case left < min(soon, pki.Life(c)/4):
-		return inventory.CertSoon
-	case !now.Before(DueAt(c)):
-		return inventory.CertDue
-	}
-	return inventory.CertValid
 }
 
 // Warning says of certificates what people should know, those first that have ended; ""
@@ -65,5 +48,5 @@ func Warning(all []inventory.Certificate) string {
 }
 
 func told(which string, c *x509.Certificate, now time.Time) inventory.Certificate {
-	return inventory.Certificate{Which: which, Serial: fmt.Sprintf("%x", c.SerialNumber), Ends: c.NotAfter.UTC(), State: State(c, now)}
+	return inventory.Certificate{Which: which, Serial: fmt.Sprintf("%x", c.SerialNumber), Ends: c.NotAfter.UTC(), State: inventory.CertState(pki.Life(c), c.NotAfter, DueAt(c), now)}
 }

@@ -1,4 +1,4 @@
-package agent
+package certificates
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,46 +16,52 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
-	"holdfast/internal/install/certificates"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/pki"
-	"holdfast/internal/upgrade/service"
+	"holdfast/testbed/try"
 )
 
-// keeperOf is that of a host with a certificate of the authority.
-func keeperOf(t *testing.T, a authority, host string) *keeper {
-	t.Helper()
-	nd := &node{Options: Options{Log: slog.New(slog.DiscardHandler)}, n: config.Node{Host: host, Driver: "process", TLS: a.issue(host)}}
-	var err error
-	if nd.server, nd.client, err = pki.Load(nd.n.TLS.CA, nd.n.TLS.Cert, nd.n.TLS.Key); err != nil {
-		t.Fatal(err)
-	}
-	return nd.keep()
+// authority is one whose certificate, and perhaps key, lies in a directory, as on a host.
+type authority struct {
+	ca  pki.CA
+	dir string
 }
 
 // withKey is an authority whose key lies where agents look for it.
 func withKey(t *testing.T) authority {
 	t.Helper()
-	a := newAuthority(t, t.TempDir())
-	if err := a.ca.Write(filepath.Join(a.dir, "ca.pem"), filepath.Join(a.dir, "ca.key")); err != nil {
-		t.Fatal(err)
-	}
+	ca, err := pki.NewCA("test", time.Hour)
+	try.Must(t, err)
+	a := authority{ca, t.TempDir()}
+	try.Must(t, ca.Write(filepath.Join(a.dir, "ca.pem"), filepath.Join(a.dir, "ca.key")))
 	return a
 }
 
 // without is the same authority on a host that has its certificate only.
 func (a authority) without(t *testing.T) authority {
 	t.Helper()
-	b := authority{t, t.TempDir(), a.ca}
-	if err := a.ca.WriteCert(filepath.Join(b.dir, "ca.pem")); err != nil {
-		t.Fatal(err)
-	}
+	b := authority{a.ca, t.TempDir()}
+	try.Must(t, a.ca.WriteCert(filepath.Join(b.dir, "ca.pem")))
 	return b
 }
 
-func shown(t *testing.T, k *keeper) *x509.Certificate {
+// keeperOf is that of a host with a certificate of the authority.
+func keeperOf(t *testing.T, a authority, host string) *Keeper {
+	t.Helper()
+	files := config.TLS{CA: filepath.Join(a.dir, "ca.pem"), Cert: filepath.Join(a.dir, host+".pem"), Key: filepath.Join(a.dir, host+".key")}
+	if _, err := os.Stat(files.Cert); err != nil {
+		pair, err := a.ca.Issue(host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Hour)
+		try.Must(t, err)
+		try.Must(t, pair.Write(files.Cert, files.Key))
+	}
+	server, _, err := pki.Load(files.CA, files.Cert, files.Key)
+	try.Must(t, err)
+	return Keep(Keeper{Host: host, Addr: "127.0.0.1", Server: server}, files, false, slog.New(slog.DiscardHandler))
+}
+
+func shown(t *testing.T, k *Keeper) *x509.Certificate {
 	t.Helper()
 	c, err := pki.ReadCert(k.own.Cert[0])
 	if err != nil {
@@ -67,7 +74,7 @@ func shown(t *testing.T, k *keeper) *x509.Certificate {
 func TestWhomAMemberSigns(t *testing.T) {
 	a := withKey(t)
 	member, guest, other := keeperOf(t, a, "h1"), keeperOf(t, a.without(t), "g1"), keeperOf(t, a.without(t), "h2")
-	request := func(of *keeper) []byte {
+	request := func(of *Keeper) []byte {
 		t.Helper()
 		r, err := pki.NewRequest(shown(t, of))
 		if err != nil {
@@ -82,11 +89,11 @@ func TestWhomAMemberSigns(t *testing.T) {
 	ended := *shown(t, guest)
 	ended.NotAfter = time.Now().Add(-time.Minute)
 	revoking := keeperOf(t, a, "h1")
-	revoking.nd.server.VerifyConnection = func(s tls.ConnectionState) error {
+	revoking.Server.VerifyConnection = func(s tls.ConnectionState) error {
 		return pki.ErrRevoked
 	}
 	for name, c := range map[string]struct {
-		by      *keeper
+		by      *Keeper
 		which   string
 		request []byte
 		shown   *x509.Certificate
@@ -111,8 +118,8 @@ func TestWhomAMemberSigns(t *testing.T) {
 
 // memberPeer is a member as another host reaches it.
 type memberPeer struct {
-	service.Peer
-	member *keeper
+	Peer
+	member *Keeper
 	shown  func() *x509.Certificate
 	err    error
 }
@@ -142,8 +149,8 @@ func TestAHostWithoutAKeyAsksMembers(t *testing.T) {
 		}
 		seen[name] = s
 	}
-	guest.seen = func() (map[cluster.HostID]report.Seen, bool) { return seen, true }
-	guest.peer = func(h cluster.HostID) (service.Peer, error) {
+	guest.Seen = func() (map[cluster.HostID]report.Seen, bool) { return seen, true }
+	guest.Peer = func(h cluster.HostID) (Peer, error) {
 		asked = append(asked, string(h))
 		p := memberPeer{member: member, shown: func() *x509.Certificate { return shown(t, guest) }}
 		if h == "h1" {
@@ -151,7 +158,7 @@ func TestAHostWithoutAKeyAsksMembers(t *testing.T) {
 		}
 		return p, nil
 	}
-	guest.leads = func() bool { return true }
+	guest.Leads = func() bool { return true }
 	before := shown(t, guest)
 	all, err := guest.RenewCertificates(t.Context(), "g1")
 	if err != nil || len(all) != 1 || shown(t, guest).SerialNumber.Cmp(before.SerialNumber) == 0 || strings.Join(asked, " ") != "h1 h3" {
@@ -172,11 +179,11 @@ func TestAHostWithoutAKeyAsksMembers(t *testing.T) {
 	s := seen["g2"]
 	s.Certificates = []inventory.Certificate{{Which: "agent", State: inventory.CertValid, Ends: time.Now().Add(-time.Hour)}}
 	seen["g2"] = s
-	if w := guest.warning(); !strings.HasPrefix(w, `g2: the certificate "agent" ended on `) {
+	if w := guest.Warning(); !strings.HasPrefix(w, `g2: the certificate "agent" ended on `) {
 		t.Errorf("warning %q", w)
 	}
-	guest.leads = func() bool { return false }
-	if w := guest.warning(); w != "" {
+	guest.Leads = func() bool { return false }
+	if w := guest.Warning(); w != "" {
 		t.Errorf("warning of one that does not coordinate: %q", w)
 	}
 }
@@ -185,9 +192,9 @@ func TestAHostWithoutAKeyAsksMembers(t *testing.T) {
 // itself before its agent starts.
 func TestTooLate(t *testing.T) {
 	a := withKey(t)
-	ended := func(k *keeper) {
+	ended := func(k *Keeper) {
 		t.Helper()
-		p, err := a.ca.Issue(k.nd.n.Host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Second)
+		p, err := a.ca.Issue(k.Host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Second)
 		if err == nil {
 			err = p.Write(k.own.Cert[0], k.own.Key[0])
 		}
@@ -198,17 +205,17 @@ func TestTooLate(t *testing.T) {
 	}
 	guest := keeperOf(t, a.without(t), "g1")
 	ended(guest)
-	guest.seen = func() (map[cluster.HostID]report.Seen, bool) {
+	guest.Seen = func() (map[cluster.HostID]report.Seen, bool) {
 		t.Error("members were looked for")
 		return nil, false
 	}
-	if _, err := guest.Renew(t.Context()); err == nil || !strings.Contains(err.Error(), installAgain) {
+	if _, err := guest.Renew(t.Context()); err == nil || !strings.Contains(err.Error(), InstallAgain) {
 		t.Errorf("got %v", err)
 	}
 	member := keeperOf(t, a, "h1")
 	ended(member)
-	file := settings(t, t.TempDir(), func(n *config.Node) { n.TLS = member.nd.n.TLS })
-	if err := renewExpired(Options{NodeFile: file, Log: slog.New(slog.DiscardHandler)}); err != nil {
+	files := config.TLS{CA: filepath.Join(a.dir, "ca.pem"), Cert: member.own.Cert[0], Key: member.own.Key[0]}
+	if err := RenewExpired(files, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	if c := shown(t, member); !c.NotAfter.After(time.Now()) {
@@ -220,7 +227,7 @@ func TestTooLate(t *testing.T) {
 func TestTheReadBack(t *testing.T) {
 	a := withKey(t)
 	k := keeperOf(t, a, "h1")
-	l, err := tls.Listen("tcp", "127.0.0.1:0", k.nd.server)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", k.Server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,16 +245,16 @@ func TestTheReadBack(t *testing.T) {
 	}()
 	defer func() { l.Close(); <-served }()
 	addr := l.Addr().String()
-	k.nd.n.API.Listen, k.nd.n.Addr = addr, "127.0.0.1"
+	k.Ports = []string{addr}
 	before := shown(t, k)
 	if _, err := k.Renew(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := certificates.Presented(t.Context(), addr, "h1", k.own)
+	got, err := Presented(t.Context(), addr, "h1", k.own)
 	if err != nil || got.SerialNumber.Cmp(shown(t, k).SerialNumber) != 0 || got.SerialNumber.Cmp(before.SerialNumber) == 0 {
 		t.Errorf("presented: %v", err)
 	}
-	if err := certificates.Await(t.Context(), addr, k.own, before); err == nil || !strings.Contains(err.Error(), "presents the certificate with serial") {
+	if err := Await(t.Context(), addr, k.own, before); err == nil || !strings.Contains(err.Error(), "presents the certificate with serial") {
 		t.Errorf("the one before is not presented any more: %v", err)
 	}
 }
