@@ -16,13 +16,7 @@ import (
 func (nd *node) pairOptions(st store.Store) pair.Options {
 	opt := pair.Options{
 		File: nd.NodeFile, Node: nd.n, Cluster: nd.cfg, Exe: nd.Exe, Store: st, Now: nd.clock.Now, Log: nd.Log,
-		Dial: func(either bool) (pair.Peer, error) {
-			c, err := nd.dialPair(either)
-			if err != nil {
-				return nil, err // a typed nil is no nil
-			}
-			return c, nil
-		},
+		Dial: func(either bool) (pair.Peer, error) { return as[pair.Peer](nd.dialPair(either)) },
 	}
 	if nd.heard != nil {
 		opt.Silences = nd.heard.Silences

@@ -172,7 +172,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
 		if jobs != nil {
 			nd.keeper.Seen = jobs.view.Seen
-			nd.keeper.Peer = func(host cluster.HostID) (certificates.Peer, error) { return jobs.AgentOf(host) }
+			nd.keeper.Peer = func(host cluster.HostID) (certificates.Peer, error) { return as[certificates.Peer](jobs.reach(host)) }
 			nd.keeper.Leads = func() bool { _, _, ok := a.Coordinator(); return ok }
 		}
 	}
@@ -200,13 +200,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 	}
 	a.Trouble = func() string { return nd.troubles(srv, a) }
 	if jobs != nil {
-		a.Peer = func(host cluster.HostID) (loop.Peer, error) {
-			c, err := jobs.AgentOf(host)
-			if err != nil {
-				return nil, err // a typed nil is no nil
-			}
-			return c, nil
-		}
+		a.Peer = func(host cluster.HostID) (loop.Peer, error) { return as[loop.Peer](jobs.reach(host)) }
 	}
 	if pairing != nil {
 		pairing.Run(run)

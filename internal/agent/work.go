@@ -24,11 +24,9 @@ import (
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition"
 	"holdfast/internal/transition/hostconf"
-	"holdfast/internal/transition/net"
-	"holdfast/internal/transition/net/hostports"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/pin/pinstep"
-	transitionsteps "holdfast/internal/transition/steps"
+	"holdfast/internal/transition/steps"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/probe"
 	"holdfast/internal/upgrade/service"
@@ -46,8 +44,8 @@ type work struct {
 	guests           *libvirt.Fleet
 	view             *report.View
 	look             *gather.Looker
-	files            *transitionsteps.Files
-	dial             func(host cluster.HostID, target string) (*api.Client, error) // the agent of another host
+	*steps.Orders                                                   // of transitions
+	reach            func(host cluster.HostID) (*api.Client, error) // the agent of another host
 	reporter         *report.Reporter
 	managed          func(context.Context) // follows the management VM
 	drain            *drain.Drain
@@ -81,9 +79,15 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		nd.Log.Warn("after a restore of the store, a host may count as an operator", "err", err)
 	}
 	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log, Names: names}}
-	w.files = &transitionsteps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")}
-	w.dial = func(host cluster.HostID, target string) (*api.Client, error) {
+	dial := func(host cluster.HostID, target string) (*api.Client, error) {
 		return api.DialHost(host, target, nd.client, nil)
+	}
+	w.reach = func(host cluster.HostID) (*api.Client, error) {
+		at, err := w.AgentAt(host)
+		if err != nil {
+			return nil, fail.Errorf(fail.Unavailable, "%w", err)
+		}
+		return dial(host, at)
 	}
 	seen := w.view.Seen
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
@@ -105,11 +109,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
 		Dial: func(host cluster.HostID, target string) (service.Peer, error) {
-			c, err := w.dial(host, target)
-			if err != nil {
-				return nil, err // a typed nil is no nil
-			}
-			return c, nil
+			return as[service.Peer](dial(host, target))
 		},
 		Exe: "/proc/self/exe", Helper: []string{StepHelper},
 		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
@@ -147,13 +147,17 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner, transition.Job: transition.NewPlanner,
 		hostconf.Job: transition.NewPlanner,
 	}}
+	w.Orders = &steps.Orders{
+		Self: a.Host, Submit: &w.Jobs, Report: seen, Own: &steps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")},
+		Reach: func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](w.reach(host)) },
+	}
 	executors := w.Executors()
 	executors[upgrade.KindPin] = pins
 	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
-	executors[transition.KindCommand] = &transitionsteps.Command{
+	executors[transition.KindCommand] = &steps.Command{
 		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}
-	executors[hostconf.KindFiles] = w.files
+	executors[hostconf.KindFiles] = w.Orders.Own
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
@@ -227,76 +231,6 @@ func followManaged(ctx context.Context, a *loop.Agent, changed func()) {
 // DrainHost begins to empty a host, and returns the job.
 func (w *work) DrainHost(ctx context.Context, user string, host cluster.HostID) (job.View, error) {
 	id, err := drain.Begin(ctx, w.Jobs.Store, w.view.Seen, user, host, job.Upgrade)
-	if err != nil {
-		return job.View{}, err
-	}
-	return w.Get(ctx, id)
-}
-
-// RunTransition begins a transition by the text of its file, and returns the job.
-func (w *work) RunTransition(ctx context.Context, user string, file []byte) (job.View, error) {
-	id, err := transitionsteps.Begin(ctx, w.Jobs.Store, w.view.Seen, user, file)
-	if err != nil {
-		return job.View{}, err
-	}
-	return w.Get(ctx, id)
-}
-
-// CompareFiles compares files of a host with those that it is to have, by its own agent; with
-// keep it keeps these for WriteFiles.
-func (w *work) CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error) {
-	if host == w.Host {
-		return w.files.Compare(files, keep)
-	}
-	c, err := w.agentOf(host)
-	if err != nil {
-		return hostconf.Answer{}, err
-	}
-	defer c.Close()
-	return c.CompareFiles(ctx, host, files, keep)
-}
-
-// HostPorts tells what a host has of Neutron's ports, by its own agent.
-func (w *work) HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error) {
-	if host == w.Host {
-		return hostports.Look(ctx, name)
-	}
-	c, err := w.agentOf(host)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.HostPorts(ctx, host, name)
-}
-
-// agentOf reaches the agent of another host.
-func (w *work) agentOf(host cluster.HostID) (*api.Client, error) {
-	at, err := w.AgentAt(host)
-	if err != nil {
-		return nil, fail.Errorf(fail.Unavailable, "%w", err)
-	}
-	return w.dial(host, at)
-}
-
-// WriteFiles begins to write files that hosts have kept, or to take that back on all hosts
-// that a job has begun with, and returns the job.
-func (w *work) WriteFiles(ctx context.Context, user string, o hostconf.Order) (job.View, error) {
-	if o.Back != "" {
-		old, err := w.Get(ctx, o.Back)
-		if err != nil {
-			return job.View{}, err
-		}
-		o.Hosts = nil
-		for _, s := range old.Steps {
-			if s.Kind == hostconf.KindFiles && s.Attempt > 0 {
-				o.Hosts = append(o.Hosts, hostconf.HostOrder{Name: s.Host})
-			}
-		}
-		if len(o.Hosts) == 0 || old.State != string(job.Ended) {
-			return job.View{}, fail.Errorf(fail.Refused, "%s is %s, and has written to %d hosts: only what has ended and has written can be taken back", old.ID, old.State, len(o.Hosts))
-		}
-	}
-	id, err := transitionsteps.BeginFiles(ctx, w.Jobs.Store, w.view.Seen, user, o)
 	if err != nil {
 		return job.View{}, err
 	}

@@ -113,7 +113,7 @@ func (s *Service) Executors() map[string]engine.Executor {
 
 // BringGuest has another host move a guest here, over the network (a CIDR, "" for any).
 func (s *Service) BringGuest(ctx context.Context, from cluster.HostID, m evacuate.Move, network string) error {
-	c, err := s.AgentOf(from)
+	c, err := s.agentOf(from)
 	if err != nil {
 		return fmt.Errorf("ask host %s to send %s: %w", from, m.VM, err)
 	}

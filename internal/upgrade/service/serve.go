@@ -209,7 +209,7 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) 
 	if h.Name == s.Host {
 		return s.GatherFacts(ctx, w)
 	}
-	c, err := s.AgentOf(h.Name)
+	c, err := s.agentOf(h.Name)
 	if err != nil {
 		return fact.Facts{}, err
 	}
@@ -217,8 +217,8 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) 
 	return c.GatherFacts(ctx, w)
 }
 
-// AgentOf prepares calls to the agent of another host.
-func (s *Service) AgentOf(host cluster.HostID) (Peer, error) {
+// agentOf prepares calls to the agent of another host.
+func (s *Service) agentOf(host cluster.HostID) (Peer, error) {
 	at, err := s.AgentAt(host)
 	if err != nil {
 		return nil, err

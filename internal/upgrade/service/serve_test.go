@@ -18,7 +18,6 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/fail"
@@ -151,18 +150,6 @@ func (o *opened) OpenBundle(sha string, offset int64) (io.ReadCloser, int64, err
 }
 
 // SendGuest is the drain's.
-func (o *opened) ResetPassword(context.Context, string) (cluster.Reset, error) {
-	return cluster.Reset{}, nil
-}
-
-func (o *opened) SignCertificate(context.Context, string, []byte) ([]byte, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (o *opened) RenewCertificates(context.Context, string) ([]inventory.Certificate, error) {
-	return nil, errors.ErrUnsupported
-}
-
 func (o *opened) SendGuest(context.Context, string, string, cluster.HostID, string) error {
 	return errors.ErrUnsupported
 }

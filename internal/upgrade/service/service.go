@@ -69,9 +69,6 @@ type Peer interface {
 	GetBundle(ctx context.Context, sha256 string, offset int64) (io.ReadCloser, int64, error)
 	GatherFacts(ctx context.Context, w fact.Wanted) (fact.Facts, error)
 	SendGuest(ctx context.Context, uuid, name string, to cluster.HostID, network string) error
-	ResetPassword(ctx context.Context, password string) (cluster.Reset, error)
-	SignCertificate(ctx context.Context, which string, request []byte) ([]byte, error)
-	RenewCertificates(ctx context.Context, host string) ([]inventory.Certificate, error)
 	Close()
 }
 

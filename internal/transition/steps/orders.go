@@ -1,0 +1,140 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/report"
+	"holdfast/internal/job"
+	"holdfast/internal/job/engine"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/strictyaml"
+	"holdfast/internal/store"
+	"holdfast/internal/transition"
+	"holdfast/internal/transition/hostconf"
+	"holdfast/internal/transition/net"
+	"holdfast/internal/transition/net/hostports"
+)
+
+// Orders are what an agent does of a transition for people.
+type Orders struct {
+	Self   cluster.HostID
+	Submit *engine.Jobs
+	Report func() (map[cluster.HostID]report.Seen, bool)
+	Own    *Files // of this host
+	Reach  func(host cluster.HostID) (Peer, error)
+}
+
+// Peer is the agent of another host.
+type Peer interface {
+	CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error)
+	HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error)
+	Close()
+}
+
+// RunTransition begins a transition by the text of its file, and returns the job.
+func (o *Orders) RunTransition(ctx context.Context, user string, file []byte) (job.View, error) {
+	f, faults := transition.Parse(file)
+	if len(faults) > 0 {
+		return job.View{}, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines("", faults))
+	}
+	p := transition.Build(f)
+	return o.submit(ctx, job.Job{Kind: transition.Job, Title: "transition of " + p.Name, User: user}, "transition", p)
+}
+
+// WriteFiles begins to write files that hosts have kept, or to take that back on all hosts
+// that a job has begun with, and returns the job.
+func (o *Orders) WriteFiles(ctx context.Context, user string, order hostconf.Order) (job.View, error) {
+	if order.Back != "" {
+		old, err := o.Submit.Get(ctx, order.Back)
+		if err != nil {
+			return job.View{}, err
+		}
+		order.Hosts = nil
+		for _, s := range old.Steps {
+			if s.Kind == hostconf.KindFiles && s.Attempt > 0 {
+				order.Hosts = append(order.Hosts, hostconf.HostOrder{Name: s.Host})
+			}
+		}
+		if len(order.Hosts) == 0 || old.State != string(job.Ended) {
+			return job.View{}, fail.Errorf(fail.Refused, "%s is %s, and has written to %d hosts: only what has ended and has written can be taken back", old.ID, old.State, len(order.Hosts))
+		}
+	}
+	if len(order.Hosts) == 0 {
+		return job.View{}, fail.Errorf(fail.Invalid, "no hosts: want those whose files are to be written")
+	}
+	p, err := order.Plan()
+	if err != nil {
+		return job.View{}, err
+	}
+	return o.submit(ctx, job.Job{Kind: hostconf.Job, Title: order.Title, User: user}, "config", p)
+}
+
+// CompareFiles compares files of a host with those that it is to have, by its own agent; with
+// keep it keeps these for WriteFiles.
+func (o *Orders) CompareFiles(ctx context.Context, host cluster.HostID, files []hostconf.File, keep bool) (hostconf.Answer, error) {
+	if host == o.Self {
+		return o.Own.Compare(files, keep)
+	}
+	c, err := o.Reach(host)
+	if err != nil {
+		return hostconf.Answer{}, err
+	}
+	defer c.Close()
+	return c.CompareFiles(ctx, host, files, keep)
+}
+
+// HostPorts tells what a host has of Neutron's ports, by its own agent.
+func (o *Orders) HostPorts(ctx context.Context, host cluster.HostID, name string) (*net.Host, error) {
+	if host == o.Self {
+		return hostports.Look(ctx, name)
+	}
+	c, err := o.Reach(host)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.HostPorts(ctx, host, name)
+}
+
+// submit gives a plan to the engine, and returns the job.
+func (o *Orders) submit(ctx context.Context, j job.Job, name string, p *transition.Plan) (job.View, error) {
+	hosts, ok := o.Report()
+	if !ok {
+		return job.View{}, fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)
+	}
+	for _, s := range p.Steps {
+		if _, known := hosts[s.Host]; !known {
+			return job.View{}, fail.Errorf(fail.Invalid, "step %s: host %q: no host of that name reports; want one of %s", s.ID, s.Host, names(hosts))
+		}
+	}
+	plan, err := p.Encode()
+	if err != nil {
+		return job.View{}, err
+	}
+	steps, err := p.JobSteps()
+	if err != nil {
+		return job.View{}, err
+	}
+	now := time.Now().UTC()
+	j.ID, j.Began = engine.NewID(name, now), now
+	if err := engine.Submit(ctx, o.Submit.Store, j, plan, steps, engine.Also{}); err != nil {
+		return job.View{}, engine.Explain(err)
+	}
+	return o.Submit.Get(ctx, j.ID)
+}
+
+func names(hosts map[cluster.HostID]report.Seen) string {
+	var out []string
+	for h := range hosts {
+		out = append(out, string(h))
+	}
+	slices.Sort(out)
+	if len(out) > 10 {
+		out = append(out[:10], fmt.Sprintf("and %d more", len(out)-10))
+	}
+	return fmt.Sprint(out)
+}
