@@ -259,7 +259,7 @@ func (nd *node) claim() (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", lock, err)
 	}
-	made, err := once(filepath.Join(nd.n.DataDir, clusterFile), nd.n.Cluster)
+	made, err := durable.Once(filepath.Join(nd.n.DataDir, clusterFile), nd.n.Cluster)
 	if err == nil {
 		err = nd.ours(made)
 	}
@@ -294,41 +294,7 @@ func makeDataDir(dir string) error {
 func (nd *node) identity() (string, error) {
 	b := make([]byte, 16)
 	rand.Read(b)
-	return once(filepath.Join(nd.n.DataDir, "identity"), hex.EncodeToString(b))
-}
-
-// once writes value into a file that does not exist yet, whole or not at all,
-// and returns what the file holds, once that is on disk.
-func once(path, value string) (string, error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		tmp, err := durable.Temp(path, 0o600, func(f *os.File) error {
-			_, err := f.WriteString(value + "\n")
-			return err
-		})
-		if err != nil {
-			return "", err
-		}
-		defer os.Remove(tmp)
-		if err = os.Link(tmp, path); err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("write %s: %w", path, err)
-		}
-		if err = durable.SyncDir(filepath.Dir(path)); err != nil {
-			return "", err
-		}
-	}
-	return readID(path)
-}
-
-func readID(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	id := strings.TrimSpace(string(b))
-	if id == "" {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return id, nil
+	return durable.Once(filepath.Join(nd.n.DataDir, "identity"), hex.EncodeToString(b))
 }
 
 // machine reads the UUID of the hardware; "" where there is none, as in some VMs.

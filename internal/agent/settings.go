@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +14,7 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/install/certificates"
 	"holdfast/internal/lib/clock"
+	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/pki"
 )
 
@@ -37,7 +35,7 @@ func CheckNode(opt Options) error {
 // checkDataDir finds out what the start would: whose the data directory is, and
 // whether it can be written or made.
 func (nd *node) checkDataDir() error {
-	owner, err := readID(filepath.Join(nd.n.DataDir, clusterFile))
+	owner, err := durable.ReadOnce(filepath.Join(nd.n.DataDir, clusterFile))
 	if err == nil {
 		return nd.ours(owner)
 	}
@@ -85,7 +83,7 @@ func load(opt Options) (*node, error) {
 	if err := nd.loadCluster(); err != nil {
 		return nil, err
 	}
-	if nd.boot, err = readID(nd.n.BootIDFile); err != nil {
+	if nd.boot, err = durable.ReadOnce(nd.n.BootIDFile); err != nil {
 		return nil, nd.bad("boot_id_file", nd.n.BootIDFile, err)
 	}
 	if len(nd.dogSocket()) > maxSocket || len(nd.socket()) > maxSocket {
@@ -129,8 +127,11 @@ func (nd *node) loadTLS() error {
 	if t.CA == "" && nd.n.API.Listen != "" {
 		return nd.bad("tls", "", fmt.Errorf("want ca, cert and key, because api.listen is %q", nd.n.API.Listen))
 	}
-	if err := nd.schemes(); err != nil || t.CA == "" {
-		return err
+	if field, url, err := nd.n.BadURL(nd.Insecure); err != nil {
+		return nd.bad(field, url, err)
+	}
+	if t.CA == "" {
+		return nil
 	}
 	for _, f := range []struct{ field, path string }{{"tls.ca", t.CA}, {"tls.cert", t.Cert}, {"tls.key", t.Key}} {
 		if err := regular(f.path); err != nil {
@@ -159,49 +160,6 @@ func (nd *node) loadTLS() error {
 		return nd.bad("tls.crl", t.CRL, err)
 	}
 	return nil
-}
-
-// schemes checks that the store's URLs are https with certificates, and http
-// without: with the other it could never be reached. http is for loopback only,
-// unless Options.Insecure says otherwise.
-func (nd *node) schemes() error {
-	want, why := "http", "no tls files are given"
-	if nd.n.TLS.CA != "" {
-		want, why = "https", "tls files are given"
-	}
-	type at struct{ field, url string }
-	var all []at
-	for i, u := range nd.n.Store.Endpoints {
-		all = append(all, at{fmt.Sprintf("store.endpoints[%d]", i), u})
-	}
-	if m := nd.n.Store.Member; m != nil {
-		all = append(all, at{"store.member.listen_peer", m.ListenPeer}, at{"store.member.listen_client", m.ListenClient},
-			at{"store.member.peer_url", m.PeerURL}, at{"store.member.client_url", m.ClientURL})
-		for h, u := range m.Initial {
-			all = append(all, at{"store.member.initial." + h, u})
-		}
-	}
-	slices.SortFunc(all, func(x, y at) int { return strings.Compare(x.field, y.field) })
-	for _, a := range all {
-		u, err := url.Parse(a.url)
-		if err != nil || u.Scheme != want {
-			return nd.bad(a.field, a.url, fmt.Errorf("want %s://HOST:PORT, because %s", want, why))
-		}
-		if want == "http" && !nd.Insecure && !loopback(u.Hostname()) {
-			return nd.bad(a.field, a.url, errPlain)
-		}
-	}
-	return nil
-}
-
-// errPlain: without TLS the store asks nobody who he is.
-var errPlain = errors.New("without TLS whoever reaches this address can write the owner record, and so have the management VM run twice: want https://HOST:PORT with tls.ca, tls.cert and tls.key, a loopback address (127.0.0.0/8, ::1, localhost), or --insecure where the network is a laboratory's own")
-
-// loopback reports whether a host of a URL is this host to everybody. Names other
-// than localhost are not looked up: what they mean may change.
-func loopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // bad is the error about one field of the agent's settings.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/netip"
 	"path/filepath"
@@ -22,8 +23,6 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/transition"
-	"holdfast/internal/transition/hostconf"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/pin/pinstep"
 	"holdfast/internal/transition/steps"
@@ -143,21 +142,18 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Seen: func() (probe.Seen, bool) { return pinged(w.view) },
 		Addresses: addresses, Said: w.SaidAddresses, Active: w.Probed, Log: nd.Log,
 	})
-	w.Jobs = engine.Jobs{Store: a.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){
-		evacuate.HostJob: evacuate.HostPlanner, job.Upgrade: service.Planner, transition.Job: transition.NewPlanner,
-		hostconf.Job: transition.NewPlanner,
-	}}
+	w.Jobs = engine.Jobs{Store: a.Store, Planners: steps.Planners()}
+	w.Jobs.Planners[evacuate.HostJob], w.Jobs.Planners[job.Upgrade] = evacuate.HostPlanner, service.Planner
 	w.Orders = &steps.Orders{
 		Self: a.Host, Submit: &w.Jobs, Report: seen, Own: &steps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")},
 		Reach: func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](w.reach(host)) },
 	}
-	executors := w.Executors()
+	executors := w.Service.Executors()
+	maps.Copy(executors, w.Orders.Executors(&steps.Command{
+		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
+	}))
 	executors[upgrade.KindPin] = pins
 	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
-	executors[transition.KindCommand] = &steps.Command{
-		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
-	}
-	executors[hostconf.KindFiles] = w.Orders.Own
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{

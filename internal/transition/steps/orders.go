@@ -138,3 +138,13 @@ func names(hosts map[cluster.HostID]report.Seen) string {
 	}
 	return fmt.Sprint(out)
 }
+
+// Planners are those of the jobs that Orders begins.
+func Planners() map[job.Kind]func([]byte) (job.Planner, error) {
+	return map[job.Kind]func([]byte) (job.Planner, error){transition.Job: transition.NewPlanner, hostconf.Job: transition.NewPlanner}
+}
+
+// Executors are those of their steps; commands are run by command.
+func (o *Orders) Executors(command *Command) map[string]engine.Executor {
+	return map[string]engine.Executor{transition.KindCommand: command, hostconf.KindFiles: o.Own}
+}
