@@ -4,17 +4,25 @@ import (
 	"net/url"
 	"path/filepath"
 
+	"holdfast/internal/cluster"
+	"holdfast/internal/ha/loop"
 	"holdfast/internal/install/certificates"
 )
 
 // keep makes the keeper of this host's certificates; nil without any.
-func (nd *node) keep() *certificates.Keeper {
+func (nd *node) keep(a *loop.Agent, view *others) *certificates.Keeper {
 	if nd.n.TLS.CA == "" {
 		return nil
 	}
-	return certificates.Keep(certificates.Keeper{
+	k := certificates.Keeper{
 		Host: nd.n.Host, Addr: nd.n.Addr, Ports: nd.ports(), Server: nd.server, LibvirtDir: filepath.Dir(nd.n.Libvirt.Socket),
-	}, nd.n.TLS, nd.n.Driver != "process", nd.Log)
+		Leads: func() bool { _, _, ok := a.Coordinator(); return ok },
+	}
+	if view != nil {
+		k.Seen = view.Seen
+		k.Peer = func(host cluster.HostID) (certificates.Peer, error) { return as[certificates.Peer](view.reach(host)) }
+	}
+	return certificates.Keep(k, nd.n.TLS, nd.n.Driver != "process", nd.Log)
 }
 
 // ports are where the agent's certificate is presented on this host.

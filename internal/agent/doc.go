@@ -8,8 +8,8 @@
 //	rights.go    what hosts that run guests only may write
 //	restore.go   the commands that work while the agent is stopped
 //	trouble.go   what does not work on this host
-//	pair.go      the group of a pair, composed of its parts; and pair_*.go
-//	arbitration.go  a pair without a third voter: drives package pair/arbiter; and arbitration_*.go
+//	pair.go      what this host's part in a pair is made of
+//	peers.go     the agents of other hosts, as the tools know them
 //
 // No decision is made here.
 package agent

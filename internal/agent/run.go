@@ -91,7 +91,6 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return BadInput{err}
 	}
-	nd.keeper = nd.keep()
 	unlock, err := nd.claim()
 	if err != nil {
 		return BadInput{err}
@@ -114,8 +113,12 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	if parts.Seen, err = loop.LoadGeneration(nd.n.DataDir); err != nil {
 		return BadInput{err}
 	}
+	view := nd.others(st)
+	if view != nil {
+		parts.Peer = func(host cluster.HostID) (loop.Peer, error) { return as[loop.Peer](view.reach(host)) }
+	}
 	if nd.n.GuestsOnly {
-		return nd.serve(ctx, loop.New(parts), nil)
+		return nd.serve(ctx, loop.New(parts), view, nil)
 	}
 	beats, err := nd.beats(parts.Rhythm)
 	if err != nil {
@@ -148,7 +151,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 		parts.Secure = func() bool { return d.MigrationSecurity().TLS }
 	}
 	defer func() { err = errors.Join(err, parts.Driver.Close()) }()
-	return nd.serve(ctx, loop.New(parts), beats)
+	return nd.serve(ctx, loop.New(parts), view, beats)
 }
 
 // asks reports whether the first agent of a cluster asks for the management VM to run.
@@ -158,23 +161,19 @@ func (nd *node) asks() bool {
 }
 
 // serve runs everything that an agent is made of, and ends it together.
-func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats) (err error) {
+func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *heartbeat.Beats) (err error) {
 	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version, Settings: nd.NodeFile}
-	jobs, err := nd.work(a)
-	if err != nil {
-		return BadInput{err}
-	}
-	if jobs != nil {
-		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
-		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
-	}
+	nd.keeper = nd.keep(a, view)
 	if nd.keeper != nil {
 		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
-		if jobs != nil {
-			nd.keeper.Seen = jobs.view.Seen
-			nd.keeper.Peer = func(host cluster.HostID) (certificates.Peer, error) { return as[certificates.Peer](jobs.reach(host)) }
-			nd.keeper.Leads = func() bool { _, _, ok := a.Coordinator(); return ok }
+	}
+	var jobs *work
+	if view != nil {
+		if jobs, err = nd.work(a, view); err != nil {
+			return BadInput{err}
 		}
+		defer func() { err = errors.Join(err, jobs.guests.Close()) }()
+		opts.Jobs, opts.Upgrade, opts.Agents, opts.Hosts = jobs, jobs, jobs, jobs.IsHost
 	}
 	var pairing *pair.Service
 	if nd.pairing != nil {
@@ -199,9 +198,6 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, beats *heartbeat.Beats
 		run("keep "+spec.Name, func(ctx context.Context) error { return nd.keepChild(ctx, spec, a.Identity) })
 	}
 	a.Trouble = func() string { return nd.troubles(srv, a) }
-	if jobs != nil {
-		a.Peer = func(host cluster.HostID) (loop.Peer, error) { return as[loop.Peer](jobs.reach(host)) }
-	}
 	if pairing != nil {
 		pairing.Run(run)
 	}
@@ -384,23 +380,10 @@ func (nd *node) apiAddr() string {
 	return net.JoinHostPort(host, port)
 }
 
-// absent stands for the holder on a host without a watchdog.
-type absent struct{}
-
-var errNoWatchdog = errors.New("this host has no watchdog device")
-
-func (absent) Arm(context.Context, cluster.Instant) (watchdog.Status, error) {
-	return watchdog.Status{}, errNoWatchdog
-}
-func (absent) Disarm(context.Context) error { return nil }
-func (absent) Status(context.Context) (watchdog.Status, error) {
-	return watchdog.Status{Error: errNoWatchdog.Error()}, nil
-}
-
 func (nd *node) parts(st store.Store, identity string) loop.Parts {
 	p := loop.Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
-		Store: st, Dog: loop.Dog(absent{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
+		Store: st, Dog: loop.Dog(watchdog.None{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
 		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
 		Probe: nd.storageProber, Undersized: nd.n.Undersized, Votes: nd.n.Store.Member != nil,
 		Busy: func(ctx context.Context) ([]store.Cmp, string, error) {

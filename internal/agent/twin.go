@@ -10,7 +10,6 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/ha/records"
 	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/store/etcdstore"
 )
@@ -45,14 +44,7 @@ func (nd *node) mayJoin(ctx context.Context, identity string) (err error) {
 	t, host := nd.cfg.Timings(), cluster.HostID(nd.n.Host)
 	w := loop.Twin{
 		Host: host, Addr: nd.n.Addr, Identity: identity, Boot: nd.boot, Machine: machine(nd.n.Machine), Lease: t.Lease, Keepalive: t.Keepalive,
-		Read: func(ctx context.Context) (cluster.Host, bool, error) {
-			kv, known, err := others.Get(ctx, records.HostKey(host))
-			if err != nil || !known {
-				return cluster.Host{}, false, err
-			}
-			rec, err := records.Decode[cluster.Host](kv, false)
-			return rec, true, err
-		},
+		Read: func(ctx context.Context) (cluster.Host, bool, error) { return loop.ReadHost(ctx, others, host) },
 	}
 	return w.Look(ctx)
 }

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/drain"
 	"holdfast/internal/fleet/evacuate"
@@ -22,11 +21,9 @@ import (
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/pin/pinstep"
 	"holdfast/internal/transition/steps"
-	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/probe"
 	"holdfast/internal/upgrade/service"
 )
@@ -43,8 +40,7 @@ type work struct {
 	guests           *libvirt.Fleet
 	view             *report.View
 	look             *gather.Looker
-	*steps.Orders                                                   // of transitions
-	reach            func(host cluster.HostID) (*api.Client, error) // the agent of another host
+	*steps.Orders    // of transitions
 	reporter         *report.Reporter
 	managed          func(context.Context) // follows the management VM
 	drain            *drain.Drain
@@ -56,11 +52,8 @@ type work struct {
 	registered       func(context.Context) bool // waits until nobody else has this host's name, false when ctx has ended; nil: the reports find that out
 }
 
-// work makes this host's part in jobs: none where no hypervisor runs guests.
-func (nd *node) work(a *loop.Agent) (*work, error) {
-	if nd.n.Driver == "process" {
-		return nil, nil
-	}
+// work makes this host's part in jobs.
+func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	fleet := libvirt.FleetOptions{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
 		Protected: []string{loop.GuestUUID(nd.n.Cluster)}, Log: nd.Log,
@@ -73,21 +66,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := report.OpenNames(filepath.Join(nd.n.DataDir, "reported.json"))
-	if err != nil {
-		nd.Log.Warn("after a restore of the store, a host may count as an operator", "err", err)
-	}
-	w := &work{guests: guests, view: &report.View{Store: a.Store, Asked: nd.n.GuestsOnly, Log: nd.Log, Names: names}}
-	dial := func(host cluster.HostID, target string) (*api.Client, error) {
-		return api.DialHost(host, target, nd.client, nil)
-	}
-	w.reach = func(host cluster.HostID) (*api.Client, error) {
-		at, err := w.AgentAt(host)
-		if err != nil {
-			return nil, fail.Errorf(fail.Unavailable, "%w", err)
-		}
-		return dial(host, at)
-	}
+	w := &work{guests: guests, view: view.View}
 	seen := w.view.Seen
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
 	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
@@ -108,7 +87,7 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 	w.Service, err = service.New(service.Parts{
 		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
 		Dial: func(host cluster.HostID, target string) (service.Peer, error) {
-			return as[service.Peer](dial(host, target))
+			return as[service.Peer](view.dial(host, target))
 		},
 		Exe: "/proc/self/exe", Helper: []string{StepHelper},
 		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
@@ -139,21 +118,19 @@ func (nd *node) work(a *loop.Agent) (*work, error) {
 		w.registered = a.Registered
 	}
 	w.counts = probe.New(probe.Parts{
-		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Seen: func() (probe.Seen, bool) { return pinged(w.view) },
+		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Seen: func() (probe.Seen, bool) { return probe.Reported(seen()) },
 		Addresses: addresses, Said: w.SaidAddresses, Active: w.Probed, Log: nd.Log,
 	})
 	w.Jobs = engine.Jobs{Store: a.Store, Planners: steps.Planners()}
 	w.Jobs.Planners[evacuate.HostJob], w.Jobs.Planners[job.Upgrade] = evacuate.HostPlanner, service.Planner
 	w.Orders = &steps.Orders{
 		Self: a.Host, Submit: &w.Jobs, Report: seen, Own: &steps.Files{Dir: filepath.Join(nd.n.DataDir, "config-files")},
-		Reach: func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](w.reach(host)) },
+		Reach: func(host cluster.HostID) (steps.Peer, error) { return as[steps.Peer](view.reach(host)) },
 	}
-	executors := w.Service.Executors()
+	executors := w.Service.Executors(pins, probe.Turn{Service: w.counts})
 	maps.Copy(executors, w.Orders.Executors(&steps.Command{
 		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}))
-	executors[upgrade.KindPin] = pins
-	executors[upgrade.KindLosses] = probe.Turn{Service: w.counts}
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
@@ -242,18 +219,4 @@ func (w *work) SendGuest(ctx context.Context, uuid, name string, to cluster.Host
 // Awaits refuses a guest that no job has host to bring back to itself.
 func (w *work) Awaits(ctx context.Context, to cluster.HostID, uuid string) error {
 	return w.drain.Awaits(ctx, to, uuid)
-}
-
-// pinged are the hosts and guests as the hosts report them.
-func pinged(view *report.View) (probe.Seen, bool) {
-	seen, ok := view.Seen()
-	now := time.Now()
-	var out probe.Seen
-	for name, h := range seen {
-		out.Hosts = append(out.Hosts, probe.Host{Name: name, Up: h.Up(now)})
-		for _, vm := range h.VMs {
-			out.VMs = append(out.VMs, probe.VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
-		}
-	}
-	return out, ok
 }

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/lib/clock"
+	"holdfast/internal/store"
 )
 
 // Times of looking for another agent of this host's name before the member of the store is started.
@@ -68,4 +70,14 @@ func (w Twin) Look(ctx context.Context) error {
 		}
 		clock.Sleep(ctx, twinAgain)
 	}
+}
+
+// ReadHost reads the record of a host; false: there is none.
+func ReadHost(ctx context.Context, st store.Store, host cluster.HostID) (cluster.Host, bool, error) {
+	kv, known, err := st.Get(ctx, records.HostKey(host))
+	if err != nil || !known {
+		return cluster.Host{}, false, err
+	}
+	rec, err := records.Decode[cluster.Host](kv, false)
+	return rec, true, err
 }

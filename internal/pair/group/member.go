@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
+	"holdfast/internal/host/vip"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/proc"
 	"holdfast/internal/pair"
@@ -89,4 +92,112 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("%s: %w: %s", args[0], err, said[max(0, len(said)-300):])
 	}
 	return nil
+}
+
+// Address is a member that is a virtual address. While this node holds it by right, it is
+// announced, and others that claim it are told of.
+type Address struct {
+	Name     string
+	Restarts int
+	VIP      *vip.VIP
+	Log      *slog.Logger
+
+	mu  sync.Mutex
+	end func() // ends to hold it, and returns when that is so; nil: it is not held
+	wg  sync.WaitGroup
+}
+
+// Spec is what the core knows of it.
+func (a *Address) Spec() pair.Member { return pair.Member{Name: a.Name, Restarts: a.Restarts} }
+
+// State asks the kernel.
+func (a *Address) State(context.Context) pair.State {
+	held, err := a.VIP.Held()
+	switch {
+	case err != nil:
+		return pair.StateUnknown
+	case held:
+		return pair.Up
+	}
+	return pair.Down
+}
+
+// Start adds the address. Package ha has proved that the peer does not have it. Nobody waits
+// for the answer whether some other machine has it: that one is told of when it answers.
+func (a *Address) Start(ctx context.Context) error {
+	if err := a.VIP.Add(ctx); err != nil {
+		return err
+	}
+	a.Keep()
+	return nil
+}
+
+// Keep announces the address from now on. It is called while the group runs here.
+func (a *Address) Keep() {
+	a.mu.Lock() // so that no Stop is under way
+	defer a.mu.Unlock()
+	if held, err := a.VIP.Held(); err != nil || !held || a.end != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.end = func() { cancel(); a.wg.Wait() }
+	events := make(chan vip.Event, 8)
+	a.wg.Go(func() { a.VIP.Hold(ctx, events) })
+	a.wg.Go(func() { a.ask(ctx) })
+	a.wg.Go(func() {
+		for {
+			select {
+			case e := <-events:
+				a.hear(e)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// ask asks once whether another machine has the address.
+func (a *Address) ask(ctx context.Context) {
+	mac, err := a.VIP.Probe(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, vip.ErrNoLink): // Hold tells that
+	case err != nil:
+		a.Log.Warn("nobody could be asked who has the virtual address", "member", a.Name, "err", err)
+	case mac != nil:
+		a.hear(vip.Event{Kind: vip.Conflict, MAC: mac})
+	}
+}
+
+func (a *Address) hear(e vip.Event) {
+	switch e.Kind {
+	case vip.Conflict:
+		a.Log.Error("another machine claims the virtual address: clients may reach that one", "member", a.Name, "mac", e.MAC.String())
+	case vip.Unannounced:
+		a.Log.Warn("the virtual address can not be announced", "member", a.Name, "err", e.Err)
+	default:
+		a.Log.Info("virtual address", "member", a.Name, "event", string(e.Kind))
+	}
+}
+
+// Stop takes the address off, with its connections.
+func (a *Address) Stop(ctx context.Context, _ bool) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rest()
+	return a.VIP.Remove(ctx)
+}
+
+// Rest ends Keep; the address stays.
+func (a *Address) Rest() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rest()
+}
+
+func (a *Address) rest() {
+	if a.end != nil {
+		a.end()
+		a.end = nil
+	}
 }

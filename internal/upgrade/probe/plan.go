@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
 )
 
@@ -19,6 +21,18 @@ const opsAtOnce = 50
 type Seen struct {
 	Hosts []Host
 	VMs   []VM
+}
+
+// Reported are the hosts and guests as the hosts report them; ok: the reports were read.
+func Reported(seen map[cluster.HostID]report.Seen, ok bool) (out Seen, _ bool) {
+	now := time.Now()
+	for name, h := range seen {
+		out.Hosts = append(out.Hosts, Host{Name: name, Up: h.Up(now)})
+		for _, vm := range h.VMs {
+			out.VMs = append(out.VMs, VM{Name: vm.Name, UUID: vm.UUID, Host: name, Running: vm.Running})
+		}
+	}
+	return out, ok
 }
 
 // Host is a host of the cluster.

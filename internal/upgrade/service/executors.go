@@ -56,8 +56,8 @@ func (s *Service) tidyBundles(keep string, staged bool) error {
 	return errors.Join(errs...)
 }
 
-// Executors are what this host can do for upgrades, by the kind of step.
-func (s *Service) Executors() map[string]engine.Executor {
+// Executors are what this host can do for upgrades, by the kind of step; pins and losses are those of other tools.
+func (s *Service) Executors(pins, losses engine.Executor) map[string]engine.Executor {
 	helper := program.Helper{Exe: s.Exe, Args: s.Helper}
 	backups := steps.Backups{Dir: s.dir(), Host: s.Host, Providers: steps.Providers(s.Log)}
 	programs := &steps.Switch{Helper: helper, Dir: s.dir(), Host: s.Host}
@@ -104,6 +104,8 @@ func (s *Service) Executors() map[string]engine.Executor {
 		upgrade.KindPairSwitch: programs,
 		upgrade.KindPairStart:  programs,
 		upgrade.KindPairStop:   programs,
+		upgrade.KindPin:        pins,
+		upgrade.KindLosses:     losses,
 		upgrade.KindO2CB:       &steps.O2CB{},
 		upgrade.KindCommit:     &Commit{Store: s.Store},
 		upgrade.KindCleanup:    &steps.Cleanup{Backups: backups, Have: s.cache.Have, Remove: s.removeBundle},

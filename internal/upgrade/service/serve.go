@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/libvirt"
 	"holdfast/internal/inventory/fact"
+	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/bundle"
 	"holdfast/internal/upgrade/cache"
@@ -219,22 +220,10 @@ func (s *Service) factsOf(ctx context.Context, h survey.HostRef, w fact.Wanted) 
 
 // agentOf prepares calls to the agent of another host.
 func (s *Service) agentOf(host cluster.HostID) (Peer, error) {
-	at, err := s.AgentAt(host)
+	seen, _ := s.Seen()
+	at, err := report.AgentAt(seen, host)
 	if err != nil {
 		return nil, err
 	}
 	return s.Dial(host, at)
-}
-
-// AgentAt is where the agent of another host is reached.
-func (s *Service) AgentAt(host cluster.HostID) (string, error) {
-	seen, _ := s.Seen()
-	target, known := seen[host]
-	switch {
-	case !known:
-		return "", fmt.Errorf("no host %s reports", host)
-	case target.API == "":
-		return "", fmt.Errorf("the agent of %s is not reached over the network: set api.listen in its settings", host)
-	}
-	return target.API, nil
 }

@@ -3,14 +3,21 @@ package group
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/host/replica"
+	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
+	"holdfast/internal/store"
 )
 
 // busyWithin is how long Resolve waits for a moment in which nothing is under way.
@@ -115,4 +122,95 @@ func (d *Database) Keep(ctx context.Context) error {
 		return err
 	}
 	return durable.WriteFile(wroteFile(d.Dir), []byte(run), 0o600)
+}
+
+// Change gives the group other data and members while it goes on: the core knows nothing of this
+// node until the next look. before is called while nothing else is under way on this node, and nothing else
+// begins: it ends here what the group has no more. serves says that the group runs here by a license, so
+// before may start what it gets, too. When before fails, nothing is changed.
+func (d *Driver) Change(ctx context.Context, data Data, members []Member, before func(ctx context.Context, serves bool) error) (err error) {
+	serves := false
+	for held := false; !held; {
+		if err := d.ask(ctx, func() {
+			m := d.m
+			if held = d.ready && !d.held && m.Acting == nil && (m.Phase == pair.Serving || m.Phase == pair.Ended); held {
+				d.held, serves = true, m.Serves()
+			}
+		}); err != nil {
+			return err
+		}
+		if !held && !clock.Sleep(ctx, stepEvery) {
+			return fail.Errorf(fail.Unavailable, "this node is busy, or its copy can not be looked at")
+		}
+	}
+	defer func() { err = errors.Join(err, d.release(ctx)) }()
+	if err := before(ctx, serves); err != nil {
+		return err
+	}
+	now := &parts{data, members}
+	return d.ask(context.WithoutCancel(ctx), func() {
+		d.now.Store(now)
+		d.m.Changed(now.specs())
+	})
+}
+
+// makingName is the file in a copy's directory that says that what the group begins with was
+// begun to be made, and was not finished.
+const makingName = "pair-making"
+
+// makeWithin is how long that may take.
+const makeWithin = 10 * time.Minute
+
+// makeOnce has make put on an empty device what the group begins with, again where it was
+// cut short. A device that has anything else is left as it is. Nobody else uses it.
+func makeOnce(ctx context.Context, dir, device string, make func(ctx context.Context) error) error {
+	empty, err := drbd.Empty(device)
+	if err != nil {
+		return err
+	}
+	making := filepath.Join(dir, makingName)
+	if _, err := os.Stat(making); !empty && err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if err := durable.WriteFile(making, nil, 0o600); err != nil {
+		return err
+	}
+	// Whoever asked for it may not wait that long: what was begun goes on.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeWithin)
+	defer cancel()
+	if err := make(ctx); err != nil {
+		return fmt.Errorf("make what the group begins with: %w", err)
+	}
+	return made(dir)
+}
+
+// made notes that what is on the device is not to be made anew.
+func made(dir string) error {
+	return removed(filepath.Join(dir, makingName))
+}
+
+// Restored takes back, in a store that was restored from a backup, that copies of a pair have every acknowledged write: the
+// one that was complete then may have missed all that the other one took since. A person chooses (docs/adr/0048). false: the
+// store has no such record.
+func Restored(ctx context.Context, st store.Store) (bool, error) {
+	kv, found, err := st.Get(ctx, KeySync)
+	if err != nil || !found {
+		return false, err
+	}
+	s, err := records.Decode[pair.Sync](kv, false)
+	if err != nil {
+		return false, err
+	}
+	s.Complete, s.To, s.Proof = nil, "", ""
+	_, ok, err := st.Txn(ctx, []store.Cmp{{Key: KeySync, Rev: kv.ModRev}}, []store.Op{{Key: KeySync, Value: records.Encode(s)}})
+	if err == nil && !ok {
+		err = errors.New("it has changed meanwhile")
+	}
+	if err != nil {
+		return false, fmt.Errorf("take back which copies are complete: %w", err)
+	}
+	return true, nil
 }
