@@ -62,7 +62,7 @@ type Tools struct {
 // kind is one kind of action.
 type kind interface {
 	do(ctx context.Context) (program.Result, error)
-	// done looks at the host itself, as program.Work.Look: Done, NotDone, else Unknown.
+	// done looks at the host itself, as program.Look: Done, NotDone, else Unknown.
 	done(ctx context.Context, last program.Result) (program.Result, error)
 }
 
@@ -100,7 +100,8 @@ func (h *Host) kind(a manifest.Action, s *Step) (kind, error) {
 	return out[0], nil
 }
 
-// Do carries an action out, as program.Work.Do.
+// Do carries an action out, by commands of an attempt perhaps. When ctx ends while one runs, it returns
+// program.ErrLeft and the command goes on. A result that is not Done is no error: after an error it may have been begun.
 func (h *Host) Do(ctx context.Context, a manifest.Action, s Step) (program.Result, error) {
 	k, err := h.kind(a, &s)
 	if err != nil {
@@ -109,7 +110,7 @@ func (h *Host) Do(ctx context.Context, a manifest.Action, s Step) (program.Resul
 	return k.do(ctx)
 }
 
-// Look says what became of an action that does not run, as program.Work.Look.
+// Look says what became of an action that does not run, as program.Look.
 func (h *Host) Look(ctx context.Context, a manifest.Action, s Step, last program.Result) (program.Result, error) {
 	k, err := h.kind(a, &s)
 	if err != nil {

@@ -90,7 +90,7 @@ func TestAnActionThatIsLeftIsFoundAgain(t *testing.T) {
 	r.probe(a, program.Running)
 	r.write("go", "", 0o600)
 	s = r.same()
-	res, err := s.Attempt.Follow(r.ctx(), &work{r, a, s})
+	res, err := s.Attempt.Follow(r.ctx(), r.look(a, s))
 	if err != nil || res.State != program.Failed || res.Exit != 9 || r.log.String() != "begun\nended\n" {
 		t.Errorf("got %+v, %v, log %q", res, err, r.log.String())
 	}

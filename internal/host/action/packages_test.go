@@ -219,7 +219,7 @@ func TestDpkgOutlivesWhoCalledIt(t *testing.T) {
 	r.probe(a, program.Running)
 	r.write("go", "", 0o600)
 	s = r.same()
-	res, err := s.Attempt.Follow(r.ctx(), &work{r, a, s})
+	res, err := s.Attempt.Follow(r.ctx(), r.look(a, s))
 	r.judge(res, err, "")
 	r.probe(a, program.Done)
 	if r.has("tiny") != "1" {

@@ -174,20 +174,11 @@ func (r *rig) attempt(log io.Writer) *program.Attempt {
 	return program.NewAttempt(filepath.Join(r.root, "state", fmt.Sprint(r.steps)), log)
 }
 
-// work is what a step is about.
-type work struct {
-	*rig
-	action manifest.Action
-	step   Step
-}
-
-func (w *work) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
-	w.step.Attempt = a
-	return w.host.Do(ctx, w.action, w.step)
-}
-
-func (w *work) Look(ctx context.Context, last program.Result) (program.Result, error) {
-	return w.host.Look(ctx, w.action, w.step, last)
+// look asks the host what became of an action.
+func (r *rig) look(a manifest.Action, s Step) program.Look {
+	return func(ctx context.Context, last program.Result) (program.Result, error) {
+		return r.host.Look(ctx, a, s, last)
+	}
 }
 
 func (r *rig) ctx() context.Context {
@@ -215,7 +206,7 @@ func (r *rig) judge(res program.Result, err error, why string) {
 func (r *rig) probe(a manifest.Action, want program.State) {
 	r.T.Helper()
 	s := r.same()
-	if res, err := s.Attempt.Probe(r.ctx(), &work{r, a, s}); err != nil || res.State != want {
+	if res, err := s.Attempt.Probe(r.ctx(), r.look(a, s)); err != nil || res.State != want {
 		r.Errorf("probed %+v, %v, want %s", res, err, want)
 	}
 }

@@ -35,28 +35,28 @@ var (
 	_ engine.Stopper  = (*Command)(nil)
 )
 
-func (c *Command) read(t engine.Task) (what string, s *program.Step, err error) {
+func (c *Command) read(t engine.Task) (what string, p command.Program, s *program.Step, err error) {
 	args, err := engine.Args[transition.Args](t)
 	if err != nil {
-		return "", nil, err
+		return "", p, nil, err
 	}
 	if len(args.Run) == 0 {
-		return "", nil, fmt.Errorf("step %s: it names no program", t.Step.ID)
+		return "", p, nil, fmt.Errorf("step %s: it names no program", t.Step.ID)
 	}
-	p := &command.Program{Helper: c.Helper, Argv: slices.Clone(args.Run), Timeout: t.Step.Timeout}
+	p = command.Program{Helper: c.Helper, Argv: slices.Clone(args.Run), Timeout: t.Step.Timeout}
 	if p.Argv[0] == transition.Self {
 		p.Argv[0], p.Env = c.Self, c.Env
 	}
 	t.Log = &teller{Writer: t.Log, note: t.Note}
-	if s, err = command.Step(c.Dir, t, p); err == nil {
+	if s, err = command.Step(c.Dir, t, nil); err == nil {
 		s.Again = t.Step.Idempotent
 	}
-	return transition.Line(args.Run), s, err
+	return transition.Line(args.Run), p, s, err
 }
 
 // Do implements engine.Executor.
 func (c *Command) Do(ctx context.Context, t engine.Task) error {
-	what, s, err := c.read(t)
+	what, p, s, err := c.read(t)
 	if err == nil {
 		err = c.tidy(t)
 	}
@@ -64,14 +64,14 @@ func (c *Command) Do(ctx context.Context, t engine.Task) error {
 		return err
 	}
 	program.Say(t.Log, "%s", what)
-	r, err := s.Do(ctx)
+	r, err := p.Run(ctx, s)
 	command.SaidBy(t, r)
 	return command.Outcome(what, r, err)
 }
 
 // Probe implements engine.Executor.
 func (c *Command) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	what, s, err := c.read(t)
+	what, _, s, err := c.read(t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -92,7 +92,7 @@ func (c *Command) Probe(ctx context.Context, t engine.Task) (engine.Probed, erro
 
 // Stop implements engine.Stopper.
 func (c *Command) Stop(ctx context.Context, t engine.Task) error {
-	_, s, err := c.read(t)
+	_, _, s, err := c.read(t)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Step is a step in its directory below dir, absolute, which is that of a tool.
-func Step(dir string, t engine.Task, w program.Work) (*program.Step, error) {
+func Step(dir string, t engine.Task, look program.Look) (*program.Step, error) {
 	name := strings.ReplaceAll(t.Step.ID, "/", "_")
 	for _, word := range []string{t.Job, name} {
 		if !IsName(word, "._-") {
@@ -22,7 +22,7 @@ func Step(dir string, t engine.Task, w program.Work) (*program.Step, error) {
 		}
 	}
 	return &program.Step{
-		Dir: filepath.Join(dir, "runs", t.Job, name), Attempt: t.Attempt, Log: t.Log, Work: w, Leave: engine.ErrStopping,
+		Dir: filepath.Join(dir, "runs", t.Job, name), Attempt: t.Attempt, Log: t.Log, Look: look, Leave: engine.ErrStopping,
 	}, nil
 }
 
@@ -46,17 +46,21 @@ type Program struct {
 	Timeout time.Duration
 }
 
-// Do implements program.Work.
-func (p *Program) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
-	return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
+// Run does a step that is one program, or follows what an earlier attempt has begun.
+func (p Program) Run(ctx context.Context, s *program.Step) (program.Result, error) {
+	a, r, err := s.Begin(ctx)
+	if err != nil {
+		return r, err
+	}
+	if r.State == program.NotDone {
+		r, err = a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
+	} else {
+		r, err = s.Follow(ctx, a)
+	}
+	return s.End(ctx, a, r, err)
 }
 
-// Look implements program.Work.
-func (p *Program) Look(_ context.Context, last program.Result) (program.Result, error) {
-	return last, nil
-}
-
-// Outcome is the error of a step after program.Step.Do; what says what was done.
+// Outcome is the error of a step after program.Step.End; what says what was done.
 func Outcome(what string, r program.Result, err error) error {
 	switch {
 	case err != nil && r.State == program.Unknown:

@@ -86,7 +86,7 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 			return nil, err
 		}
 	}
-	s.step, err = command.Step(a.Dir, t, s)
+	s.step, err = command.Step(a.Dir, t, s.look)
 	return s, err
 }
 
@@ -110,7 +110,7 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 		return fmt.Errorf("%s: make the directory of its backup: %w", s.what(), err)
 	}
 	t.Note(s.what(), -1)
-	r, err := s.step.Do(ctx)
+	r, err := s.run(ctx)
 	if _, serr := s.said(r); serr != nil {
 		program.Say(t.Log, "%v", serr)
 	}
@@ -165,8 +165,22 @@ func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 	}
 }
 
-// Do implements program.Work.
-func (s *actionStep) Do(ctx context.Context, a *program.Attempt) (program.Result, error) {
+// run does the attempt, or follows what an earlier one has begun.
+func (s *actionStep) run(ctx context.Context) (program.Result, error) {
+	a, r, err := s.step.Begin(ctx)
+	if err != nil {
+		return r, err
+	}
+	if r.State == program.NotDone {
+		r, err = s.begin(ctx, a)
+	} else {
+		r, err = s.step.Follow(ctx, a)
+	}
+	return s.step.End(ctx, a, r, err)
+}
+
+// begin does what the bundle says, as an attempt that nobody has begun.
+func (s *actionStep) begin(ctx context.Context, a *program.Attempt) (program.Result, error) {
 	if s.do.AllHosts {
 		if r, over := s.before(ctx); over {
 			return r, nil
@@ -183,8 +197,8 @@ func (s *actionStep) Do(ctx context.Context, a *program.Attempt) (program.Result
 	return r, err
 }
 
-// Look implements program.Work.
-func (s *actionStep) Look(ctx context.Context, last program.Result) (program.Result, error) {
+// look says what became of it, as program.Look.
+func (s *actionStep) look(ctx context.Context, last program.Result) (program.Result, error) {
 	step := s.hostStep(nil)
 	var err error
 	if step.Credentials, err = s.a.credentials(); err != nil {

@@ -60,8 +60,9 @@ func runHealthy(code int) bool { return code == 0 || code == 3 }
 type runSwitch struct {
 	*Switch
 	runKind
-	status []string
-	step   *program.Step
+	program command.Program
+	status  []string
+	step    *program.Step
 }
 
 func (d *Switch) read(t engine.Task) (*runSwitch, error) {
@@ -81,8 +82,8 @@ func (d *Switch) read(t engine.Task) (*runSwitch, error) {
 	if len(args.Run) == 0 {
 		return nil, fmt.Errorf("step %s: it names no program", t.Step.ID)
 	}
-	step, err := command.Step(d.Dir, t, &command.Program{Helper: d.Helper, Argv: args.Run, Timeout: t.Step.Timeout})
-	return &runSwitch{d, kind, args.Status, step}, err
+	step, err := command.Step(d.Dir, t, nil)
+	return &runSwitch{d, kind, command.Program{Helper: d.Helper, Argv: args.Run, Timeout: t.Step.Timeout}, args.Status, step}, err
 }
 
 // Do implements engine.Executor.
@@ -128,7 +129,7 @@ func (s *runSwitch) do(ctx context.Context, t engine.Task) error {
 		}
 	}
 	t.Note(s.what, -1)
-	r, err := s.step.Do(ctx)
+	r, err := s.program.Run(ctx, s.step)
 	command.SaidBy(t, r)
 	if err := command.Outcome(s.what, r, err); err != nil || s.status == nil {
 		return err

@@ -15,23 +15,16 @@ import (
 	"holdfast/internal/lib/durable"
 )
 
-// Work is what a step is about.
-type Work interface {
-	// Do does it, by commands of the attempt perhaps. When ctx ends while one runs, it
-	// returns ErrLeft and the command goes on. A result that is not Done is no error:
-	// after an error it may have been begun.
-	Do(ctx context.Context, a *Attempt) (Result, error)
-	// Look says what became of it when no command of it runs. last is what is known of the
-	// last command, which is the answer where there is one only and the host itself can not
-	// be asked.
-	Look(ctx context.Context, last Result) (Result, error)
-}
+// Look says what became of a step when no command of it runs. last is what is known of the last command, which is
+// the answer where there is one only and the host itself can not be asked.
+type Look func(ctx context.Context, last Result) (Result, error)
 
 // Attempt is where one attempt of a step is done.
 type Attempt struct {
-	dir string
-	log *count
-	n   int // commands that this process has begun
+	dir    string
+	log    *count
+	n      int  // commands that this process has begun
+	begins bool // nobody has begun it before
 }
 
 // NewAttempt is an attempt in a directory of its own, an absolute path, which the first
@@ -69,7 +62,7 @@ func (a *Attempt) Run(ctx context.Context, h Helper, s Spec) (Result, error) {
 }
 
 // Probe says what became of the attempt, which another process may have begun.
-func (a *Attempt) Probe(ctx context.Context, w Work) (Result, error) {
+func (a *Attempt) Probe(ctx context.Context, look Look) (Result, error) {
 	n, err := last(a.dir, math.MaxInt)
 	if err != nil {
 		return Result{}, err
@@ -82,11 +75,14 @@ func (a *Attempt) Probe(ctx context.Context, w Work) (Result, error) {
 		return r, err
 	}
 	r.OutputFile = filepath.Join(numbered(a.dir, max(n, 1)), fileOutput)
-	return w.Look(ctx, r)
+	if look == nil {
+		return r, nil
+	}
+	return look(ctx, r)
 }
 
 // Follow goes on to the end. The log gets what it has not got yet.
-func (a *Attempt) Follow(ctx context.Context, w Work) (Result, error) {
+func (a *Attempt) Follow(ctx context.Context, look Look) (Result, error) {
 	n, from, err := a.catchUp()
 	if err != nil {
 		return Result{}, err
@@ -101,7 +97,7 @@ func (a *Attempt) Follow(ctx context.Context, w Work) (Result, error) {
 			return r, a.forget()
 		}
 	}
-	return a.Probe(ctx, w)
+	return a.Probe(ctx, look)
 }
 
 // catchUp copies to the log what was said since it was last written: it counts the outputs

@@ -25,8 +25,8 @@ type Step struct {
 	Dir     string    // of the step, absolute
 	Attempt int       // that is done or asked about, from 1 on
 	Log     io.Writer // of this attempt; it never fails
-	Work    Work
-	// Leave is the cause with which the context of Do ends when what runs is to go on by
+	Look    Look      // nil: what became of its last command is the answer
+	// Leave is the cause with which the context of End ends when what runs is to go on by
 	// itself. With any other one it is stopped.
 	Leave error
 	// Again: what may be begun again at any time. A failure of an earlier attempt that nobody was told
@@ -96,7 +96,7 @@ func (s *Step) Past(ctx context.Context) (p Past, err error) {
 		return p, err
 	}
 	p.mine = p.n == s.Attempt || owed > 0 && owed >= s.Attempt-1
-	p.Result, err = NewAttempt(numbered(s.Dir, p.of), s.Log).Probe(ctx, s.Work)
+	p.Result, err = NewAttempt(numbered(s.Dir, p.of), s.Log).Probe(ctx, s.Look)
 	return p, err
 }
 
@@ -119,46 +119,55 @@ func (s *Step) open(n int) (*Attempt, error) {
 	return &Attempt{dir: numbered(s.Dir, n), log: log}, err
 }
 
-// Do begins the attempt, or follows what an earlier one has begun and what is not over or
-// what nobody was told about. An error with the state Unknown says that it may go on, and
-// may be done.
-func (s *Step) Do(ctx context.Context) (r Result, err error) {
-	defer func() { r.note(s.Log) }()
+// Begin opens the attempt. Where r is NotDone the caller does it, by commands of a; with any other state an earlier
+// attempt has begun something that is not over, or that nobody was told about, and the caller follows that: Follow.
+// Then it calls End. An error with the state Unknown says that what was begun may go on, and may be done.
+func (s *Step) Begin(ctx context.Context) (a *Attempt, r Result, err error) {
 	p, err := s.Past(ctx)
 	if err != nil {
-		return Result{}, err
+		return nil, Result{}, err
 	}
 	if p.State == Running || p.mine && p.State != NotDone && !(s.Again && p.State == Failed && p.of < s.Attempt) {
-		return s.goOn(ctx, p)
+		return s.goOn(p)
 	}
 	if err := durable.MakeDir(numbered(s.Dir, s.Attempt)); err != nil {
-		return Result{}, fmt.Errorf("make the state directory: %w", err)
+		return nil, Result{}, fmt.Errorf("make the state directory: %w", err)
 	}
-	a, err := s.open(s.Attempt)
-	if err != nil {
-		return Result{}, err
+	if a, err = s.open(s.Attempt); err != nil {
+		return nil, Result{}, err
 	}
-	defer a.log.close()
-	r, err = s.Work.Do(ctx, a)
-	return s.end(ctx, a, r, errors.Join(err, a.forget())) // whatever reads the answers has read them
+	a.begins = true
+	return a, Result{State: NotDone}, nil
 }
 
-// goOn follows what an earlier attempt has begun, as this one.
-func (s *Step) goOn(ctx context.Context, p Past) (Result, error) {
-	err := s.adopt(p)
-	var a *Attempt
-	if err == nil {
+// goOn opens what an earlier attempt has begun, as this one.
+func (s *Step) goOn(p Past) (a *Attempt, r Result, err error) {
+	if err = s.adopt(p); err == nil {
 		a, err = s.open(p.of)
 	}
 	if err != nil && p.State != Failed {
-		return Result{State: Unknown}, fmt.Errorf("what was begun is not followed: %w", err)
+		r = Result{State: Unknown}
+		r.note(s.Log)
+		return nil, r, fmt.Errorf("what was begun is not followed: %w", err)
 	}
 	if err != nil {
-		return Result{}, err
+		return nil, Result{}, err
 	}
+	return a, p.Result, nil
+}
+
+// Follow goes on to the end of what Begin has found.
+func (s *Step) Follow(ctx context.Context, a *Attempt) (Result, error) { return a.Follow(ctx, s.Look) }
+
+// End ends the attempt with what the caller's work, or Follow, has returned, and says what became of it. When the
+// context has ended it stops what goes on, unless that is to be left.
+func (s *Step) End(ctx context.Context, a *Attempt, did Result, err error) (r Result, _ error) {
 	defer a.log.close()
-	r, err := a.Follow(ctx, s.Work)
-	return s.end(ctx, a, r, err)
+	defer func() { r.note(s.Log) }()
+	if a.begins {
+		err = errors.Join(err, a.forget()) // whatever reads the answers has read them
+	}
+	return s.end(ctx, a, did, err)
 }
 
 // adopt makes the directory of an attempt that has begun nothing itself. It appears
@@ -184,8 +193,7 @@ func (s *Step) adopt(p Past) error {
 }
 
 // end looks what became of something that was begun, after the call that began or
-// followed it has returned. When the context has ended it stops what goes on, unless that
-// is to be left.
+// followed it has returned.
 func (s *Step) end(ctx context.Context, a *Attempt, r Result, err error) (Result, error) {
 	if err == nil && r.State != Running {
 		return r, nil
@@ -195,16 +203,16 @@ func (s *Step) end(ctx context.Context, a *Attempt, r Result, err error) (Result
 	}
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 	defer cancel()
-	now, perr := a.Probe(late, s.Work)
+	now, perr := a.Probe(late, s.Look)
 	switch {
 	case perr != nil:
 		return Result{State: Unknown}, errors.Join(err, perr)
 	case now.State == NotDone:
 		return now, errors.Join(err, context.Cause(ctx))
 	case now.State != Running:
-		return a.Follow(late, s.Work) // the rest of the output
+		return a.Follow(late, s.Look) // the rest of the output
 	case ctx.Err() == nil:
-		r, err = a.Follow(ctx, s.Work)
+		r, err = a.Follow(ctx, s.Look)
 		if ctx.Err() != nil {
 			return s.end(ctx, a, r, err)
 		}
@@ -214,7 +222,7 @@ func (s *Step) end(ctx context.Context, a *Attempt, r Result, err error) (Result
 	if _, err := a.Stop(late); err != nil {
 		return Result{State: Unknown}, fmt.Errorf("it goes on: %w", err)
 	}
-	return a.Follow(late, s.Work)
+	return a.Follow(late, s.Look)
 }
 
 // Probe says what the answer for this attempt is, if it is not to be begun: NotDone. It

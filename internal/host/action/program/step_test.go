@@ -26,21 +26,34 @@ func newStepRig(t *testing.T) *stepRig {
 	return &stepRig{r, map[int]*bytes.Buffer{}}
 }
 
-func (r *stepRig) Do(ctx context.Context, a *Attempt) (Result, error) {
+// twice is a step of two commands.
+func (r *stepRig) twice(ctx context.Context, a *Attempt) (Result, error) {
 	if res, err := a.Run(ctx, r.h, r.spec); err != nil || res.State != Done {
 		return res, err
 	}
 	return a.Run(ctx, r.h, r.spec)
 }
 
-func (r *stepRig) Look(_ context.Context, last Result) (Result, error) { return last, nil }
+// do does an attempt, as who has steps does.
+func (r *stepRig) do(ctx context.Context, s *Step) (Result, error) {
+	a, res, err := s.Begin(ctx)
+	if err != nil {
+		return res, err
+	}
+	if res.State == NotDone {
+		res, err = r.twice(ctx, a)
+	} else {
+		res, err = s.Follow(ctx, a)
+	}
+	return s.End(ctx, a, res, err)
+}
 
 // step is an attempt as another process of the agent sees it.
 func (r *stepRig) step(n int) *Step {
 	if r.log[n] == nil {
 		r.log[n] = &bytes.Buffer{}
 	}
-	return &Step{Dir: filepath.Join(r.tmp, "step"), Attempt: n, Log: r.log[n], Work: r, Leave: errLeave}
+	return &Step{Dir: filepath.Join(r.tmp, "step"), Attempt: n, Log: r.log[n], Leave: errLeave}
 }
 
 // left does an attempt until a file is there, and leaves what runs.
@@ -49,7 +62,7 @@ func (r *stepRig) left(n int, file string) {
 	ctx, cancel := context.WithCancelCause(r.ctx())
 	defer cancel(nil)
 	s, done := r.step(n), make(chan error, 1)
-	go func() { _, err := s.Do(ctx); done <- err }() // awaited below
+	go func() { _, err := r.do(ctx, s); done <- err }() // awaited below
 	r.await(file, func() bool { _, err := os.Stat(filepath.Join(r.tmp, file)); return err == nil })
 	cancel(errLeave)
 	if err := <-done; !errors.Is(err, errLeave) {
@@ -80,7 +93,7 @@ func TestStepOfSeveralCommands(t *testing.T) {
 	r.await("the end", func() bool { return r.file("step/1/2/exit.json") != "" })
 	r.probed(1, Failed)
 	r.probed(3, Failed)
-	res, err := r.step(4).Do(r.ctx())
+	res, err := r.do(r.ctx(), r.step(4))
 	if err != nil || res.State != Failed || res.Exit != 5 {
 		t.Errorf("%+v, %v", res, err)
 	}
@@ -113,7 +126,7 @@ func TestStepWithHalfMadeDirectories(t *testing.T) {
 	}
 	r.probed(2, Running)
 	r.touch("go")
-	if res, err := r.step(2).Do(r.ctx()); err != nil || res.Exit != 5 || r.file("runs") != "run\nrun\n" {
+	if res, err := r.do(r.ctx(), r.step(2)); err != nil || res.Exit != 5 || r.file("runs") != "run\nrun\n" {
 		t.Errorf("%+v, %v, runs %q", res, err, r.file("runs"))
 	}
 	// The attempt that has begun it runs none of its commands again.
