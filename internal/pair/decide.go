@@ -54,8 +54,10 @@ func (m *Machine) put() (Put, bool) {
 	case m.Sync.Mod == 0:
 		return p, false
 	case m.Phase == Serving && m.owned() && !m.licensed():
-		// Rule 1. A license that was given up is not taken back while the peer may have it.
-		if s.Has(m.Self) && !(m.Moved() && m.Owner.State == cluster.Migrating) && m.Judged() && r.Whole && r.Role != RoleUnknown {
+		// Rule 1. A license that was given up is not taken back while the peer may have it. Package ha notes at once
+		// that the group runs here: a write before that compares an owner record that is about to change.
+		noted := m.Owner.State != cluster.Assigned && m.Owner.State != cluster.Settling
+		if noted && s.Has(m.Self) && !(m.Moved() && m.Owner.State == cluster.Migrating) && m.Judged() && r.Whole && r.Role != RoleUnknown {
 			s.Epoch, s.Host, s.To = m.Granted, m.Self, ""
 			p.Sync, p.Why = s, "the license to write"
 			return p, true

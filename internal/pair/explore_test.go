@@ -274,7 +274,7 @@ func (w *world) holder(i int, visit func(*world)) {
 		c := w.clone("resume " + string(o.Host))
 		c.grant(i)
 		visit(c)
-	case (o.State == cluster.Assigned || o.State == cluster.Settling) && m.Phase == Serving && (w.soon || m.Seen.Replica.Role == RoleActive):
+	case (o.State == cluster.Assigned || o.State == cluster.Settling) && m.Phase == Serving:
 		c := w.clone("running on " + string(o.Host))
 		o.State, o.Ready = cluster.Running, false
 		c.own(o)

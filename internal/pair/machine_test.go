@@ -301,6 +301,25 @@ func TestAStartThatHangsIsCutShort(t *testing.T) {
 	want(t, next(m), Put{Sync: alone, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
 }
 
+// TestTheLicenseWaitsForTheOwnerRecord: package ha notes that the group runs here, and the license compares that record.
+func TestTheLicenseWaitsForTheOwnerRecord(t *testing.T) {
+	for _, before := range []cluster.OwnerState{cluster.Assigned, cluster.Settling} {
+		m := New("node1", "node2", nil, time.Second)
+		s := Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node2", To: "node1", Epoch: cluster.Epoch{Seq: 2}}
+		m.SyncIs(s, 5)
+		o := cluster.Owner{State: before, Host: "node1", Epoch: cluster.Epoch{Seq: 2}, Ready: true}
+		m.OwnerIs(o, 9)
+		m.Grant(o.Epoch)
+		m.Now++
+		m.Observed(Seen{Replica: Replica{Role: RoleStandby, Whole: true}, SyncMod: 5}, m.Now)
+		want(t, next(m))
+		o.State = cluster.Running
+		m.OwnerIs(o, 10)
+		s.Host, s.To = "node1", ""
+		want(t, next(m), Put{Sync: s, SyncMod: 5, OwnerMod: 10, Why: "the license to write"})
+	}
+}
+
 // TestAStandbysLinkIsNoAcknowledgement: a copy that still looks for the node that was lost, as it
 // did when it was a standby, does not have its first commits wait for that one.
 func TestAStandbysLinkIsNoAcknowledgement(t *testing.T) {

@@ -21,7 +21,6 @@ type world struct {
 	next     int   // the write that comes next
 	budget   budget
 	proofs   bool   // a copy that follows anew is whole only once it was proved, and promoted by that proof, as with MariaDB; else at once, as with DRBD
-	soon     bool   // package ha calls the group running before anything of it runs, as it may
 	wrong    string // what was done out of order
 	trace    *step
 }

@@ -249,9 +249,9 @@ func (r *rig) assign(h cluster.HostID, proof cluster.ProofKind) {
 	o := cluster.Owner{State: cluster.Assigned, Host: h, Epoch: cluster.Epoch{Gen: 1, Seq: r.owner.Epoch.Seq + 1}, Proof: cluster.Proof{Kind: proof}}
 	r.owns(o)
 	try.Must(t, n.Start(ctx, cluster.GuestSpec{Epoch: o.Epoch}))
-	r.serves(h)
-	o.State = cluster.Running
+	o.State = cluster.Running // as package ha notes at once
 	r.owns(o)
+	r.serves(h)
 }
 
 func (r *rig) serves(h cluster.HostID) {
@@ -316,7 +316,7 @@ func (r *rig) move(from, to cluster.HostID) {
 		return err == nil && g.State == cluster.GuestArrived && g.Epoch == o.Epoch
 	})
 	try.Must(t, r.node[to].Resume(ctx))
-	r.serves(to)
-	o.State, o.Ready = cluster.Running, false
+	o.State, o.Ready = cluster.Running, false // as above
 	r.owns(o)
+	r.serves(to)
 }
