@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -47,6 +48,7 @@ var unverified = admit.Bounds{All: 2048, Address: 256, Net: 1024}
 type gate struct {
 	*admit.Listener
 	guard *guard
+	front *front
 	srv   *http.Server
 	dir   *os.File // holds etcdSocket
 	log   *zap.Logger
@@ -70,9 +72,10 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	if f.list != nil {
 		server.VerifyConnection = func(s tls.ConnectionState) error { return f.list.Check(s.PeerCertificates[0]) }
 	}
-	g := &gate{guard: f.g, log: zap.NewNop()}
+	g := &gate{guard: f.g, front: f, log: zap.NewNop()}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.srv = &http.Server{
-		Handler: f, MaxHeaderBytes: maxHeaders, IdleTimeout: idleTime, ReadHeaderTimeout: shakeWithin, Protocols: new(http.Protocols),
+		Handler: g.ending(f), MaxHeaderBytes: maxHeaders, IdleTimeout: idleTime, ReadHeaderTimeout: shakeWithin, Protocols: new(http.Protocols),
 		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrameSize, WriteByteTimeout: messageWithin},
 		ErrorLog:    log.New(io.Discard, "", 0), // what clients do wrong
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
@@ -91,7 +94,6 @@ func newGate(c MemberConfig, cfg *embed.Config, f *front) (_ *gate, err error) {
 	g.Listener = admit.New(ln, server, admit.Options{
 		Bounds: unverified, Within: shakeWithin, Whose: f.g.whose, Begin: f.g.begin, Counts: pki.Counts(server), Log: f.log,
 	})
-	g.ctx, g.cancel = context.WithCancel(context.Background())
 	// The name of a socket has at most 107 bytes, that of the directory may have more.
 	cfg.ListenClientUrls = []url.URL{{Scheme: "unixs", Path: fmt.Sprintf("/proc/self/fd/%d/%s", g.dir.Fd(), etcdSocket)}}
 	return g, nil
@@ -134,6 +136,23 @@ func (g *gate) answer() {
 	}
 }
 
+// unending are the calls that do not end by themselves.
+var unending = []string{pb.Watch_Watch_FullMethodName, pb.Lease_LeaseKeepAlive_FullMethodName}
+
+// ending ends those with the gate, so that its end waits for the others only: a pair that goes on alone stops its member
+// before its lease ends, and waits for that.
+func (g *gate) ending(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if slices.Contains(unending, r.URL.Path) {
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			defer context.AfterFunc(g.ctx, cancel)()
+			r = r.WithContext(ctx)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // stop ends the gate when etcd has ended.
 func (g *gate) stop() error { return errors.Join(g.end(), g.dir.Close()) }
 
@@ -144,7 +163,7 @@ func (g *gate) end() error {
 	defer cancel()
 	err := g.srv.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = nil // watches do not end
+		err = nil // they are cut
 	}
 	err = errors.Join(err, g.Close(), g.srv.Close())
 	g.wg.Wait()

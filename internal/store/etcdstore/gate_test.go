@@ -2,16 +2,20 @@ package etcdstore
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -338,5 +342,38 @@ func TestCrowdOfPeers(t *testing.T) {
 	all = peers(0, strangers.Address+1, one(netip.MustParseAddr("203.0.113.9")))
 	if got := s.crowd(all, now.Add(time.Hour)); len(got) != 1 {
 		t.Errorf("%d of one address are ended, want 1", len(got))
+	}
+}
+
+// TestWatchesEndWithTheGate: what does not end by itself is not waited for; other calls are.
+func TestWatchesEndWithTheGate(t *testing.T) {
+	for path, ends := range map[string]bool{pb.Watch_Watch_FullMethodName: true, pb.Lease_LeaseKeepAlive_FullMethodName: true, pb.KV_Txn_FullMethodName: false} {
+		g := &gate{}
+		g.ctx, g.cancel = context.WithCancel(t.Context())
+		began, over := make(chan struct{}), make(chan struct{})
+		h := g.ending(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(began)
+			<-r.Context().Done()
+			close(over)
+		}))
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodPost, path, nil))
+		}()
+		<-began
+		g.cancel()
+		if ends {
+			<-over
+		} else {
+			select {
+			case <-over:
+				t.Errorf("%s was cut", path)
+			default:
+			}
+		}
+		cancel()
+		<-served
 	}
 }

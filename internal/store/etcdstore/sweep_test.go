@@ -36,7 +36,7 @@ func TestSweep(t *testing.T) {
 	}
 	defer taken.Close()
 	revoked, kept := in("bad"), in("good")
-	list := g.srv.Handler.(*front).list
+	list := g.front.list
 	s, err := newSweep(MemberConfig{ListenPeer: "https://" + peers.Addr().String()}, list, g.Listener)
 	if err != nil {
 		t.Fatal(err)
