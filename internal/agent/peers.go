@@ -9,7 +9,6 @@ import (
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/install/certificates"
 	"holdfast/internal/inventory/report"
-	"holdfast/internal/lib/fail"
 	pair "holdfast/internal/pair/host"
 	"holdfast/internal/store"
 	"holdfast/internal/transition/steps"
@@ -61,7 +60,7 @@ func (o *others) reach(host cluster.HostID) (*api.Client, error) {
 	seen, _ := o.Seen()
 	at, err := report.AgentAt(seen, host)
 	if err != nil {
-		return nil, fail.Errorf(fail.Unavailable, "%w", err)
+		return nil, err
 	}
 	return o.dial(host, at)
 }

@@ -133,9 +133,9 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 			return BadInput{err}
 		}
 		if nd.cfg.Pair.Arbiter != nil {
-			x, err := nd.arbitrate(st, parts.Admin)
-			if err != nil {
-				return BadInput{err}
+			x, bad := nd.arbitrate(st, parts.Admin)
+			if bad != nil {
+				return BadInput{bad}
 			}
 			defer func() { err = errors.Join(err, x.Own.Close()) }()
 			parts.Settled = x.Settled

@@ -79,7 +79,7 @@ func (o *Orders) CompareFiles(ctx context.Context, host cluster.HostID, files []
 	if host == o.Self {
 		return o.Own.Compare(files, keep)
 	}
-	c, err := o.Reach(host)
+	c, err := o.peer(host)
 	if err != nil {
 		return hostconf.Answer{}, err
 	}
@@ -92,7 +92,7 @@ func (o *Orders) HostPorts(ctx context.Context, host cluster.HostID, name string
 	if host == o.Self {
 		return hostports.Look(ctx, name)
 	}
-	c, err := o.Reach(host)
+	c, err := o.peer(host)
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +137,14 @@ func names(hosts map[cluster.HostID]report.Seen) string {
 		out = append(out[:10], fmt.Sprintf("and %d more", len(out)-10))
 	}
 	return fmt.Sprint(out)
+}
+
+func (o *Orders) peer(host cluster.HostID) (Peer, error) {
+	c, err := o.Reach(host)
+	if err != nil {
+		return nil, fail.Errorf(fail.Unavailable, "%w", err)
+	}
+	return c, nil
 }
 
 // Planners are those of the jobs that Orders begins.
