@@ -46,14 +46,21 @@ type Program struct {
 	Timeout time.Duration
 }
 
-// Run does a step that is one program, or follows what an earlier attempt has begun.
+// Run does a step that is one program, as Do.
 func (p Program) Run(ctx context.Context, s *program.Step) (program.Result, error) {
+	return Do(ctx, s, func(ctx context.Context, a *program.Attempt) (program.Result, error) {
+		return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
+	})
+}
+
+// Do does a step by begin, as an attempt that nobody has begun, or follows what an earlier attempt has begun.
+func Do(ctx context.Context, s *program.Step, begin func(context.Context, *program.Attempt) (program.Result, error)) (program.Result, error) {
 	a, r, err := s.Begin(ctx)
 	if err != nil {
 		return r, err
 	}
 	if r.State == program.NotDone {
-		r, err = a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
+		r, err = begin(ctx, a)
 	} else {
 		r, err = s.Follow(ctx, a)
 	}

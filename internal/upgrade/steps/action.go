@@ -110,7 +110,7 @@ func (a *Action) Do(ctx context.Context, t engine.Task) error {
 		return fmt.Errorf("%s: make the directory of its backup: %w", s.what(), err)
 	}
 	t.Note(s.what(), -1)
-	r, err := s.run(ctx)
+	r, err := command.Do(ctx, s.step, s.begin)
 	if _, serr := s.said(r); serr != nil {
 		program.Say(t.Log, "%v", serr)
 	}
@@ -163,20 +163,6 @@ func (s *actionStep) hostStep(a *program.Attempt) action.Step {
 			Phase: s.args.Phase, Backup: s.backupDir(), Array: s.args.Engine.Array,
 		},
 	}
-}
-
-// run does the attempt, or follows what an earlier one has begun.
-func (s *actionStep) run(ctx context.Context) (program.Result, error) {
-	a, r, err := s.step.Begin(ctx)
-	if err != nil {
-		return r, err
-	}
-	if r.State == program.NotDone {
-		r, err = s.begin(ctx, a)
-	} else {
-		r, err = s.step.Follow(ctx, a)
-	}
-	return s.step.End(ctx, a, r, err)
 }
 
 // begin does what the bundle says, as an attempt that nobody has begun.
