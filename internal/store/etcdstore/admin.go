@@ -243,7 +243,7 @@ func (a *Admin) current(ctx context.Context) ([]*pb.Member, error) {
 func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
 	st := MemberStatus{ID: m.ID, Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, Learner: m.IsLearner}
 	if len(m.ClientURLs) == 0 {
-		st.Error = "it never started"
+		st.Error = untold(m.Name)
 		return st
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
@@ -261,6 +261,15 @@ func (a *Admin) ask(ctx context.Context, m *pb.Member) MemberStatus {
 	}
 	st.errors = resp.Errors
 	return st
+}
+
+// untold says why nobody knows where a member serves. The first members have their names from the configuration of the
+// cluster, and tell their addresses by a write of their own once there is a leader.
+func untold(name string) string {
+	if name == "" {
+		return "it never started"
+	}
+	return "it has not told its address yet"
 }
 
 // behind counts from the leader of the newest term.
@@ -303,7 +312,7 @@ func alarmsOf(id uint64, all []MemberStatus) (out []string) {
 // only makes a client of one member.
 func (a *Admin) only(m MemberStatus) (*clientv3.Client, error) {
 	if len(m.ClientURLs) == 0 {
-		return nil, fmt.Errorf("connect to member %s: it never started", m.title())
+		return nil, fmt.Errorf("connect to member %s: %s", m.title(), untold(m.Name))
 	}
 	o := a.opt
 	o.Endpoints = m.ClientURLs[:1]

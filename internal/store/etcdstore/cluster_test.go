@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -224,7 +225,7 @@ func startCluster(t *testing.T, alter ...func(*MemberConfig)) *cluster {
 	return c
 }
 
-// run starts the members and waits until they serve.
+// run starts the members and waits until each of them serves.
 func (c *cluster) run(t *testing.T) {
 	t.Helper()
 	need.Seconds(t)
@@ -236,6 +237,16 @@ func (c *cluster) run(t *testing.T) {
 	if _, _, err := cl.List(try.Context(t), ""); err != nil {
 		c.fail(t, "cluster does not serve: %v", err)
 	}
+	a := c.admin(t)
+	c.until(t, func() error {
+		all, err := a.Status(try.Context(t))
+		for _, m := range all {
+			if !m.Reachable() {
+				err = errors.Join(err, fmt.Errorf("%s: %s", m.Name, m.Error))
+			}
+		}
+		return err
+	})
 }
 
 // until waits until something ends without an error. When it does not, the members' logs are shown.
