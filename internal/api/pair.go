@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"time"
 
 	apiv1 "holdfast/internal/api/v1"
 	"holdfast/internal/cluster"
+	"holdfast/internal/lib/clock"
 )
 
 // beginWithin is how long BeginPair and ResolvePair take at most: a database may have to start.
@@ -22,6 +24,29 @@ func (c *Client) Pair(ctx context.Context) (cluster.PairStatus, error) {
 		return cluster.PairStatus{}, fromWire(ctx, c.target, err)
 	}
 	return Decode[cluster.PairStatus](resp.GetPair()), nil
+}
+
+// pairAgain is between two attempts to reach an agent that does not tell of changes.
+const pairAgain = 100 * time.Millisecond
+
+// WatchPair yields the state of the pair, or why the agent does not tell it, at once, at each change and at least every second,
+// until ctx ends or the caller stops.
+func (c *Client) WatchPair(ctx context.Context) iter.Seq2[cluster.PairStatus, error] {
+	return func(yield func(cluster.PairStatus, error) bool) {
+		for ctx.Err() == nil {
+			for _, err := range c.WatchStatus(ctx) { // it changes with each record of a pair
+				if err != nil {
+					break
+				}
+				if !yield(c.Pair(ctx)) {
+					return
+				}
+			}
+			if ctx.Err() != nil || !yield(c.Pair(ctx)) || !clock.Sleep(ctx, pairAgain) {
+				return
+			}
+		}
+	}
 }
 
 // BeginPair makes the copy of the agent's host the one that the pair begins with.

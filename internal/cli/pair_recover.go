@@ -18,7 +18,6 @@ import (
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/install/survey"
-	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/precheck"
 )
@@ -230,16 +229,24 @@ func copiedAnew(ctx context.Context, so survey.Options, dataDir string) error {
 // answersWithin is how long a pair may take to serve again that has just lost a node, and its agent to say so.
 const answersWithin = time.Minute
 
-// served asks for the pair's status, again while the agent can not say it, or nobody serves.
-func served(ctx context.Context, c *api.Client) (cluster.PairStatus, error) {
-	for begun := time.Now(); ; {
-		p, err := c.Pair(ctx)
+// served waits for a pair that serves, and whose agent can say so.
+func served(ctx context.Context, c *api.Client) (p cluster.PairStatus, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answersWithin)
+	defer cancel()
+	for now, failed := range c.WatchPair(ctx) {
 		var e *fail.Error
-		again := err == nil && p.Active() == nil || errors.As(err, &e) && e.Kind == fail.Unavailable
-		if !again || time.Since(begun) > answersWithin || !clock.Sleep(ctx, pairEvery) {
-			return p, err
+		if ctx.Err() != nil { // what was told before it is better than that
+			break
+		}
+		p, err = now, failed
+		if err == nil && p.Active() != nil || err != nil && !(errors.As(err, &e) && e.Kind == fail.Unavailable) {
+			break
 		}
 	}
+	if err == nil && p.Time.IsZero() {
+		err = ctx.Err()
+	}
+	return p, err
 }
 
 // mayRecover refuses where the other node is well, or this one does not serve.

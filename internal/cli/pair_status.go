@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/api"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -44,7 +45,7 @@ nobody could be asked.`,
 			}
 			defer c.Close()
 			if watch {
-				return a.watchPair(cmd.Context(), c.Pair, js)
+				return a.watchPair(cmd.Context(), c, js)
 			}
 			p, err := c.Pair(cmd.Context())
 			if err != nil {
@@ -77,14 +78,10 @@ func (v pairView) exit() error {
 	return fail.Errorf(fail.Unavailable, "")
 }
 
-// watchEvery is between two looks at a pair.
-const watchEvery = time.Second
-
 // watchPair shows the pair at each change, until the user ends it.
-func (a *app) watchPair(ctx context.Context, ask func(context.Context) (cluster.PairStatus, error), js bool) error {
+func (a *app) watchPair(ctx context.Context, c *api.Client, js bool) error {
 	last := ""
-	for {
-		p, err := ask(ctx)
+	for p, err := range c.WatchPair(ctx) {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -92,23 +89,21 @@ func (a *app) watchPair(ctx context.Context, ask func(context.Context) (cluster.
 			return err
 		}
 		v := viewPair(p)
-		if text := v.text(painterFor(a.env.Stdout)); text != last {
-			if js {
-				err = writeJSON(a.env.Stdout, v, true)
-			} else {
-				err = writeText(a.env.Stdout, text)
-			}
-			if err != nil {
-				return err
-			}
-			last = text
+		text := v.text(painterFor(a.env.Stdout))
+		if text == last {
+			continue
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(watchEvery):
+		last = text
+		if js {
+			err = writeJSON(a.env.Stdout, v, true)
+		} else {
+			err = writeText(a.env.Stdout, text)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // crm is the first part, word by word as the source tool's `crm status` has it.

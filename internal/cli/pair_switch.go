@@ -12,16 +12,12 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/cluster"
-	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/fail"
 )
 
 // timesWithin is how long both nodes may take to tell the times of a switch that is done, and agents that have just begun who
 // serves.
 const timesWithin = 5 * time.Second
-
-// pairEvery is between two looks of a command that waits for a pair.
-const pairEvery = 100 * time.Millisecond
 
 // onPair runs f with an agent and a deadline.
 func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx context.Context, c *api.Client, js bool) error) error {
@@ -48,8 +44,7 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 	said := ""
 	t := newTicker(a.env.Stderr)
 	defer func() { err = errors.Join(err, t.end()) }()
-	for {
-		p, err := c.Pair(ctx)
+	for p, err := range c.WatchPair(ctx) {
 		why := ""
 		var e *fail.Error
 		switch {
@@ -72,13 +67,12 @@ func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready f
 				t.show(text)
 			}
 		}
-		if !clock.Sleep(ctx, pairEvery) {
-			if name == "" {
-				return p, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", clean(said)).With("nothing was changed")
-			}
-			return p, unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
-		}
+		st = p
 	}
+	if name == "" {
+		return st, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", clean(said)).With("nothing was changed")
+	}
+	return st, unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
 }
 
 // whyNotHealthy is "" for a pair that is healthy.

@@ -15,7 +15,6 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/records"
-	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
@@ -109,6 +108,7 @@ type Driver struct {
 	writing map[string]bool    // keys of records of this node that are being written
 	cancel  context.CancelFunc // of the action under way
 	unlook  context.CancelFunc // of the look under way
+	waits   []awaited
 	acts    sync.WaitGroup
 	out     outage
 	events  func(context.Context, cluster.Event) error // writes one; nil: nobody does
@@ -148,6 +148,8 @@ func New(opt Options) *Driver {
 // errNotReady is why nothing can be said yet.
 var errNotReady = errors.New("the pair's records or this node's copy were not read yet")
 
+var errLoopEnded = errors.New("the pair's loop has ended")
+
 // ask runs f in the loop. It is an error when ctx or the loop ended first.
 func (d *Driver) ask(ctx context.Context, f func()) error {
 	done := make(chan struct{})
@@ -158,7 +160,7 @@ func (d *Driver) ask(ctx context.Context, f func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.over:
-		return errors.New("the pair's loop has ended")
+		return errLoopEnded
 	}
 }
 
@@ -306,12 +308,8 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	})
 }
 
-// pollEvery is between two looks at the core while a caller waits.
-const pollEvery = 10 * time.Millisecond
-
 // Kill ends the group on this node, and proves it.
 func (d *Driver) Kill(ctx context.Context) error {
-	empty := false
 	err := d.ask(ctx, func() {
 		if d.m.Phase != pair.Ended {
 			d.m.Revoke()
@@ -319,10 +317,8 @@ func (d *Driver) Kill(ctx context.Context) error {
 			d.step()
 		}
 	})
-	for err == nil && !empty {
-		if err = d.ask(ctx, func() { empty = d.ready && d.m.Empty() }); err == nil && !empty && !clock.Sleep(ctx, pollEvery) {
-			err = ctx.Err()
-		}
+	if err == nil {
+		err = d.await(ctx, func() bool { return d.ready && d.m.Empty() })
 	}
 	if err != nil {
 		return fmt.Errorf("end the group: %w: %w", cluster.ErrNotProved, err)
@@ -361,8 +357,8 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 			d.step()
 		}
 	})
-	for err == nil && state == 0 {
-		if err = d.ask(ctx, func() {
+	if err == nil && state == 0 {
+		err = d.await(ctx, func() bool {
 			switch m := d.m; {
 			case m.Moved() && m.Gone():
 				state = 1
@@ -372,9 +368,8 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 					why += ": " + d.undone
 				}
 			}
-		}); err == nil && state == 0 && !clock.Sleep(ctx, pollEvery) {
-			err = ctx.Err()
-		}
+			return state != 0
+		})
 	}
 	switch {
 	case err != nil:

@@ -71,6 +71,7 @@ func (d *Driver) Run(ctx context.Context, tell func(context.Context, cluster.Eve
 		case <-t.C:
 			d.step()
 		}
+		d.answer()
 	}
 }
 
@@ -80,6 +81,43 @@ func (d *Driver) post(ctx context.Context, f func()) {
 	case d.posts <- f:
 	case <-ctx.Done():
 	}
+}
+
+// awaited is a caller that waits for something of the core.
+type awaited struct {
+	ctx  context.Context
+	is   func() bool
+	over chan struct{}
+}
+
+// await waits until something of the core is so. The loop looks after each change.
+func (d *Driver) await(ctx context.Context, is func() bool) error {
+	w := awaited{ctx, is, make(chan struct{})}
+	if err := d.ask(ctx, func() { d.waits = append(d.waits, w) }); err != nil {
+		return err
+	}
+	select {
+	case <-w.over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.over:
+		return errLoopEnded
+	}
+}
+
+// answer tells those that wait whether what they wait for is so.
+func (d *Driver) answer() {
+	d.waits = slices.DeleteFunc(d.waits, func(w awaited) bool {
+		if w.ctx.Err() != nil {
+			return true
+		}
+		if !w.is() {
+			return false
+		}
+		close(w.over)
+		return true
+	})
 }
 
 // follow keeps the records up to date.
