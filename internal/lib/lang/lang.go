@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // Env names the language.
@@ -250,8 +251,8 @@ func (c *Catalogue) joiner(before, between, after string) string {
 
 var single = regexp.MustCompile(`\A` + name + `\z`)
 
-// fill translates a message by its format; the values may be messages. Where a short format
-// says too little itself, sure is false unless they are understood.
+// fill translates a message by its format; the values may be messages. sure is false where one of them is not understood, but for
+// what the message was caused by, and where a short format says too little itself.
 func (c *Catalogue) fill(f found, among []*template, depth int) (out said, sure bool) {
 	sure = true
 	spoken := make([]bool, len(f.in)) // the values that are said in the language
@@ -261,18 +262,26 @@ func (c *Catalogue) fill(f found, among []*template, depth int) (out said, sure 
 		switch {
 		case c.texts[text] == "" && list.MatchString(text):
 			one.to = names(text)
+		case hasHan(text): // it was translated before
 		case strings.Contains(text, " "): // else it is a name, whatever it means
 			one = c.say(text, among, depth+1)
 		}
-		if one.missed > 0 || word.MatchString(text) || separator.MatchString(text+" ") {
-			sure = sure && (f.letters >= plenty || f.wraps && i == len(f.in)-1)
+		switch cause := f.wraps && i == len(f.in)-1; {
+		case one.missed > 0: // a sentence is not half of one language, and half of another
+			sure = sure && cause
+		case word.MatchString(text) || separator.MatchString(text+" "):
+			sure = sure && (f.letters >= plenty || cause)
 		}
-		spoken[i] = one.to != text
+		spoken[i] = one.to != text || hasHan(text)
 		f.in[i] = strings.Replace(in, text, one.to, 1)
 		out.missed += one.missed
 	}
 	out.to = f.template.fill(f.in, spoken)
 	return out, sure
+}
+
+func hasHan(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Han, r) })
 }
 
 // hole is where a format takes a value: a verb of package fmt, or an argument of a reason.

@@ -70,6 +70,10 @@ func messages(t *testing.T) map[string]bool {
 	return out
 }
 
+// spoken are the packages whose errors people read as reasons, findings and refusals. Those of others come wrapped in these, as
+// what a system call, a library or a server said, and stay as they were said.
+var spoken = regexp.MustCompile(`^(cmd/|testbed/demo|internal/(agent|api|cli|cluster|config|ha|install|job$|pair|server|upgrade/check|upgrade$|transition$|host/libvirt))`)
+
 // sentences takes the texts of a document, where they are for people: a file of ours has
 // messages in it, too.
 func sentences(n *yaml.Node, out map[string]bool) {
@@ -117,6 +121,11 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 		name := callee(x.Fun)
 		switch {
 		case notShown.MatchString(name):
+			return nil
+		case !spoken.MatchString(r.dir) && (name == "Errorf" && qualifier(x.Fun) == "fmt" || name == "New" && qualifier(x.Fun) == "errors"):
+			for _, e := range x.Args[1:] {
+				ast.Walk(r, e)
+			}
 			return nil
 		case r.dir == "testbed/lab" && name == "With" && len(x.Args) == 1:
 			if s, ok := constant(x.Args[0]); ok && twoWords.MatchString(s) {

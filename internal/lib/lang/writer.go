@@ -2,8 +2,6 @@ package lang
 
 import (
 	"io"
-	"strings"
-	"unicode"
 )
 
 // Writer translates what is written to it, line by line; a prompt, which has no end of a
@@ -17,7 +15,7 @@ type Writer struct {
 // Write reports as written all of p, or nothing.
 func (w Writer) Write(p []byte) (int, error) {
 	text := eachLine(string(p), func(line string) string {
-		if strings.ContainsFunc(line, func(r rune) bool { return unicode.Is(unicode.Han, r) }) {
+		if hasHan(line) {
 			return line
 		}
 		return w.Catalogue.line(line)
