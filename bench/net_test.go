@@ -115,7 +115,7 @@ func replay(ctx context.Context, t *testing.T, d *net.Document, s *nettest.Serve
 	defer func() { try.Must(t, db.Close()) }()
 	client := http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: jobs}}
 	for _, kind := range []string{"networks", "subnets", "ports"} {
-		try.Must(t, db.Beat(ctx, d.Agents)) // ports are bound to hosts with a living agent only
+		try.Must(t, db.Heartbeat(ctx, d.Agents)) // ports are bound to hosts with a living agent only
 		next := make(chan posted)
 		var work sync.WaitGroup
 		for range jobs {

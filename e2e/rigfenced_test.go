@@ -222,7 +222,7 @@ func lostHeartbeatsAloneSwitchNobodyOff(t testing.TB, r *rig) {
 	port := 0
 	for _, h := range st.Hosts {
 		if h.Name == st.Owner.Host {
-			port = h.Beat
+			port = h.HeartbeatPort
 		}
 	}
 	if port == 0 {

@@ -282,7 +282,7 @@ func (s *raid) meant(t testing.TB, before map[string]*mvccpb.KeyValue) {
 		"stop": func(w *cluster.Want) { w.Run = !w.Run }, "hands off": func(w *cluster.Want) { w.HandsOff = true },
 		"move": func(w *cluster.Want) { w.MoveTo = "h3" }, "cancel": func(w *cluster.Want) { w.Cancel = 1 },
 		"off":  func(w *cluster.Want) { w.Off = append(w.Off, cluster.Off{Host: "h2", User: "root"}) },
-		"rest": func(w *cluster.Want) { w.SetRest("h2", true) }, "rest beside its own": func(w *cluster.Want) { w.SetRest(self, true); w.SetRest("h1", true) },
+		"rest": func(w *cluster.Want) { w.SetMaintenance("h2", true) }, "rest beside its own": func(w *cluster.Want) { w.SetMaintenance(self, true); w.SetMaintenance("h1", true) },
 	} {
 		want := s.want(t, kv.GetValue())
 		change(&want)
@@ -357,7 +357,7 @@ func (s *raid) allowed(t testing.TB) {
 	for _, on := range []bool{true, false} {
 		kv := s.r.kept(t, s.member)[key]
 		w := s.want(t, kv.GetValue())
-		w.SetRest(self, on)
+		w.SetMaintenance(self, on)
 		_, err := s.txn(t, unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)))
 		s.denied(t, "its own maintenance without a word in the log", err)
 		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, Detail: s.self + map[bool]string{true: " in maintenance", false: " out of maintenance"}[on]}

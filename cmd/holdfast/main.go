@@ -250,7 +250,7 @@ func tellRestored(w io.Writer, r agent.Restored) error {
 	if r.Want.MoveTo != "" {
 		asked = append(asked, "to move to "+string(r.Want.MoveTo))
 	}
-	for _, h := range r.Want.Rest {
+	for _, h := range r.Want.Maintenance {
 		asked = append(asked, string(h)+" in maintenance")
 	}
 	var b strings.Builder

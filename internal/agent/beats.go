@@ -11,7 +11,7 @@ import (
 
 // beats opens the port of the heartbeats: that of the API, by UDP. Without it
 // there are none.
-func (nd *node) beats(r *loop.Rhythm) (*heartbeat.Beats, error) {
+func (nd *node) beats(r *loop.Rhythm) (*heartbeat.Exchange, error) {
 	_, port, err := net.SplitHostPort(nd.n.API.Listen)
 	if err != nil {
 		return nil, nil // no port, as the settings' check has found

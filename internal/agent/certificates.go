@@ -10,11 +10,11 @@ import (
 )
 
 // keep makes the keeper of this host's certificates; nil without any.
-func (nd *node) keep(a *loop.Agent, view *others) *certificates.Keeper {
+func (nd *node) keep(a *loop.Agent, view *others) *certificates.Service {
 	if nd.n.TLS.CA == "" {
 		return nil
 	}
-	k := certificates.Keeper{
+	k := certificates.Service{
 		Host: nd.n.Host, Addr: nd.n.Addr, Ports: nd.ports(), Server: nd.server, LibvirtDir: filepath.Dir(nd.n.Libvirt.Socket),
 		Leads: func() bool { _, _, ok := a.Coordinator(); return ok },
 	}
@@ -22,7 +22,7 @@ func (nd *node) keep(a *loop.Agent, view *others) *certificates.Keeper {
 		k.Seen = view.Seen
 		k.Peer = func(host cluster.HostID) (certificates.Peer, error) { return as[certificates.Peer](view.reach(host)) }
 	}
-	return certificates.Keep(k, nd.n.TLS, nd.n.Driver != "process", nd.Log)
+	return certificates.NewService(k, nd.n.TLS, nd.n.Driver != "process", nd.Log)
 }
 
 // ports are where the agent's certificate is presented on this host.

@@ -34,9 +34,9 @@ func TestWhatABackupBringsBack(t *testing.T) {
 		}
 		put("job/run/"+string(kind), text)
 	}
-	was := pair.Sync{Complete: []cluster.HostID{"n1", "n2"}, Host: "n1", To: "n2", Proof: "x", Epoch: cluster.Epoch{Gen: 1, Seq: 4}}
+	was := pair.Sync{InSync: []cluster.HostID{"n1", "n2"}, Host: "n1", To: "n2", Proof: "x", Epoch: cluster.Epoch{Gen: 1, Seq: 4}}
 	put(group.KeySync, records.Encode(was))
-	put(records.WantKey(cluster.MgmtVM), records.Encode(cluster.Want{Run: true, Rest: []cluster.HostID{"h3"}, Off: []cluster.Off{{Host: "h2"}}}))
+	put(records.WantKey(cluster.MgmtVM), records.Encode(cluster.Want{Run: true, Maintenance: []cluster.HostID{"h3"}, Off: []cluster.Off{{Host: "h2"}}}))
 	for guest, word := range map[string]string{
 		"started": `"start":true`, "autostart": `"autostart":true`, "gone": `"live":true,"says":"gone"`, "stays": `"live":true,"says":"stays"`,
 		"open": `"live":true`, "halted": `"live":true,"says":"halted"`,
@@ -49,7 +49,7 @@ func TestWhatABackupBringsBack(t *testing.T) {
 		!slices.Equal(got.Guests, []string{"autostart", "gone", "started", "stays"}) {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if w := got.Want; !w.Run || !slices.Equal(w.Rest, []cluster.HostID{"h3"}) || len(w.Off) != 0 {
+	if w := got.Want; !w.Run || !slices.Equal(w.Maintenance, []cluster.HostID{"h3"}) || len(w.Off) != 0 {
 		t.Errorf("asked for %+v", w)
 	}
 	if left, _, err := st.List(t.Context(), "fleet-carry/"); err != nil || len(left) != 3 {
@@ -72,7 +72,7 @@ func TestWhatABackupBringsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(sync.Complete)+len(sync.To)+len(sync.Proof) > 0 || sync.Epoch != was.Epoch {
+	if len(sync.InSync)+len(sync.To)+len(sync.Proof) > 0 || sync.Epoch != was.Epoch {
 		t.Errorf("%+v", sync)
 	}
 }

@@ -158,7 +158,7 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 	keep, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- supervise.Keep(keep, supervise.Spec{Name: storeChild, Exe: sleep, Args: []string{"1000"}, Dir: dir, Log: slog.New(slog.DiscardHandler)})
+		done <- supervise.Run(keep, supervise.Spec{Name: storeChild, Exe: sleep, Args: []string{"1000"}, Dir: dir, Log: slog.New(slog.DiscardHandler)})
 	}()
 	pid := 0
 	try.Until(t, "the child to run", func() bool {

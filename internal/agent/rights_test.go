@@ -185,7 +185,7 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 			t.Errorf("its own %s: %t, %v", key, ok, err)
 		}
 	}
-	rest := cluster.Want{Run: true, Rest: []cluster.HostID{"g1"}}
+	rest := cluster.Want{Run: true, Maintenance: []cluster.HostID{"g1"}}
 	conds := []store.Cmp{{Key: records.WantKey(r), Rev: revs[records.WantKey(r)]}}
 	asks := []store.Op{{Key: records.WantKey(r), Value: records.Encode(rest)}}
 	if _, ok, err := thief.Txn(ctx, conds, asks); ok || !errors.Is(err, store.ErrDefinite) {
@@ -324,7 +324,7 @@ func TestValuesOfAGuestHost(t *testing.T) {
 
 // TestAHostMaySayOfItselfThatItRests, and nothing else of what is asked for.
 func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
-	old := cluster.Want{Run: true, HandsOff: true, Off: []cluster.Off{{Host: "h2", Mod: 5, User: "me"}}, Rest: []cluster.HostID{"g2", "h1"}}
+	old := cluster.Want{Run: true, HandsOff: true, Off: []cluster.Off{{Host: "h2", Mod: 5, User: "me"}}, Maintenance: []cluster.HostID{"g2", "h1"}}
 	with := func(change func(*cluster.Want)) []byte {
 		raw, err := json.Marshal(old)
 		var w cluster.Want
@@ -342,10 +342,10 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 		want   bool
 	}{
 		"nothing":             {func(*cluster.Want) {}, true},
-		"itself":              {func(w *cluster.Want) { w.SetRest("g1", true) }, true},
-		"another":             {func(w *cluster.Want) { w.SetRest("g3", true) }, false},
-		"another out of it":   {func(w *cluster.Want) { w.SetRest("g2", false) }, false},
-		"the guest stops":     {func(w *cluster.Want) { w.SetRest("g1", true); w.Run = false }, false},
+		"itself":              {func(w *cluster.Want) { w.SetMaintenance("g1", true) }, true},
+		"another":             {func(w *cluster.Want) { w.SetMaintenance("g3", true) }, false},
+		"another out of it":   {func(w *cluster.Want) { w.SetMaintenance("g2", false) }, false},
+		"the guest stops":     {func(w *cluster.Want) { w.SetMaintenance("g1", true); w.Run = false }, false},
 		"hands on":            {func(w *cluster.Want) { w.HandsOff = false }, false},
 		"migrate":             {func(w *cluster.Want) { w.MoveTo = "h3" }, false},
 		"cancel a migration":  {func(w *cluster.Want) { w.Cancel = 7 }, false},
@@ -375,7 +375,7 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 			}
 		}
 	}
-	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}), Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Rest: []cluster.HostID{"g1"}})}
+	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}), Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Maintenance: []cluster.HostID{"g1"}})}
 	for detail, want := range map[string]bool{"g1 out of maintenance": true, "g1 in maintenance": false} {
 		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: "g1", Resource: cluster.MgmtVM, Detail: detail}
 		a.With = map[string][]byte{records.LogKey(e, 1): records.Encode(e)}

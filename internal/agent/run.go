@@ -72,9 +72,9 @@ type node struct {
 	server  *tls.Config
 	client  *tls.Config
 	clock   *clock.Clock
-	keeper  *certificates.Keeper // nil without certificates
-	pairing *pair.Part           // nil: it runs no pair's group
-	heard   *heartbeat.Beats     // nil: there are none
+	keeper  *certificates.Service // nil without certificates
+	pairing *pair.Part            // nil: it runs no pair's group
+	heard   *heartbeat.Exchange   // nil: there are none
 }
 
 // RunNode runs the agent of a host until ctx ends: it keeps the store's member
@@ -126,7 +126,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	}
 	if beats != nil {
 		defer func() { err = errors.Join(err, beats.Close()) }()
-		parts.Beats, nd.heard = beats, beats
+		parts.Heartbeats, nd.heard = beats, beats
 	}
 	if nd.cfg.Type == config.PairConf {
 		if nd.pairing, err = pair.New(nd.pairOptions(st)); err != nil {
@@ -161,7 +161,7 @@ func (nd *node) asks() bool {
 }
 
 // serve runs everything that an agent is made of, and ends it together.
-func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *heartbeat.Beats) (err error) {
+func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *heartbeat.Exchange) (err error) {
 	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version, Settings: nd.NodeFile}
 	nd.keeper = nd.keep(a, view)
 	if nd.keeper != nil {
@@ -205,7 +205,7 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 	if own, _, ok := nd.second(); ok {
 		run("serve the api over the second path", func(ctx context.Context) error { return nd.serveSecond(ctx, own) })
 	}
-	run("keep the firewall open", func(ctx context.Context) error { firewall.Keep(ctx, filepath.Dir(nd.NodeFile), nd.Log); return nil })
+	run("keep the firewall open", func(ctx context.Context) error { firewall.Maintain(ctx, filepath.Dir(nd.NodeFile), nd.Log); return nil })
 	if nd.keeper != nil {
 		run("renew certificates", func(ctx context.Context) error { nd.keeper.Run(ctx); return nil })
 	}
@@ -383,7 +383,7 @@ func (nd *node) apiAddr() string {
 func (nd *node) parts(st store.Store, identity string) loop.Parts {
 	p := loop.Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
-		Store: st, Dog: loop.Dog(watchdog.None{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
+		Store: st, Watchdog: loop.Watchdog(watchdog.None{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
 		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
 		Probe: nd.storageProber, Undersized: nd.n.Undersized, Votes: nd.n.Store.Member != nil,
 		Busy: func(ctx context.Context) ([]store.Cmp, string, error) {
@@ -393,7 +393,7 @@ func (nd *node) parts(st store.Store, identity string) loop.Parts {
 		Remember:  func(g uint64) error { return loop.StoreGeneration(nd.n.DataDir, g) },
 	}
 	if nd.n.Watchdog.Device != config.NoWatchdog {
-		p.Dog = watchdog.Dial(nd.dogSocket())
+		p.Watchdog = watchdog.Dial(nd.dogSocket())
 	}
 	if nd.n.Driver != "process" && nd.cfg.Type != config.PairConf {
 		_, err := os.Stat("/dev/kvm")

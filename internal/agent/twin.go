@@ -22,7 +22,7 @@ func (nd *node) keepChild(ctx context.Context, spec supervise.Spec, identity str
 			return err
 		}
 	}
-	return supervise.Keep(ctx, spec)
+	return supervise.Run(ctx, spec)
 }
 
 // mayJoin returns loop.ErrConflict when this host's member of the store must not be started, see loop.Twin. One that runs is

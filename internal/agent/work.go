@@ -71,15 +71,15 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
 	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
 	w.drain = &drain.Drain{
-		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, Rests: a.Rests,
+		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, InMaintenance: a.InMaintenance,
 		Waits: func(uuid string) string {
 			if uuid == loop.GuestUUID(nd.n.Cluster) {
 				return a.Status().Waiting
 			}
 			return w.receiver.Waits(uuid)
 		},
-		Rest: func(ctx context.Context, host cluster.HostID, on bool) error {
-			return a.Rest(ctx, loop.JobUser, host, on)
+		SetMaintenance: func(ctx context.Context, host cluster.HostID, on bool) error {
+			return a.SetMaintenance(ctx, loop.JobUser, host, on)
 		},
 	}
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, guests)
@@ -97,7 +97,7 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	}
 	look := &gather.Looker{
 		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
-		Rests: a.Rests, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
+		InMaintenance: a.InMaintenance, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
 	}
 	if nd.pairing != nil {
 		look.Group = nd.pairing.HostGroup()
@@ -132,13 +132,13 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}))
 	executors[evacuate.KindDrain] = w.drain
-	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}
+	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, SetMaintenance: w.drain.SetMaintenance, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
 		Store: a.Store, Host: a.Host, Instance: a.Instance(), Boot: nd.boot, Dir: nd.n.DataDir, Executors: executors,
 		Coordinator: a.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})
 	w.lead = engine.NewScheduler(engine.SchedulerOptions{
-		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Planners: w.Planners, Hosts: w.Agents, Keep: w.Kept,
+		Store: a.Store, Host: a.Host, Coordinator: a.Coordinator, Planners: w.Planners, Hosts: w.Agents, Retain: w.Kept,
 		Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
 	})
 	return w, nil

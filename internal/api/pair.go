@@ -132,12 +132,12 @@ func (c *Client) PairRows(ctx context.Context, q cluster.RowsQuery) (cluster.Row
 // rowsWithin is how long PairRows takes at most: several statements, each with a bound of its own.
 const rowsWithin = 30 * time.Second
 
-// PairWord asks what the agent's host has of the store of a pair without a third voter. Only
+// PeerStatus asks what the agent's host has of the store of a pair without a third voter. Only
 // the agent of the other node may call it.
-func (c *Client) PairWord(ctx context.Context) (cluster.PairWord, error) {
-	resp, err := c.agents.GetWord(ctx, &apiv1.GetWordRequest{})
+func (c *Client) PeerStatus(ctx context.Context) (cluster.PeerStatus, error) {
+	resp, err := c.agents.GetPeerStatus(ctx, &apiv1.GetPeerStatusRequest{})
 	if err != nil {
-		return cluster.PairWord{}, fromWire(ctx, c.target, err)
+		return cluster.PeerStatus{}, fromWire(ctx, c.target, err)
 	}
-	return Decode[cluster.PairWord](resp.GetWord()), nil
+	return Decode[cluster.PeerStatus](resp.GetStatus()), nil
 }

@@ -51,7 +51,7 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[fact.Wanted, *apiv1.GatherFactsRequest](t, seen)
 	roundTrip[fact.Facts, *apiv1.Facts](t, seen)
 	roundTrip[cluster.PairStatus, *apiv1.PairStatus](t, seen)
-	roundTrip[cluster.PairWord, *apiv1.PairWord](t, seen)
+	roundTrip[cluster.PeerStatus, *apiv1.PeerStatus](t, seen)
 	roundTrip[cluster.RowsQuery, *apiv1.RowsQuery](t, seen)
 	roundTrip[cluster.RowsPart, *apiv1.RowsPart](t, seen)
 

@@ -331,7 +331,7 @@ files are not checked: see holdfast bundle verify.`,
 				return a.bundleError("show the bundle", args[0], err)
 			}
 			if js {
-				return writeJSON(a.env.Stdout, shown{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)
+				return writeJSON(a.env.Stdout, bundleView{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)
 			}
 			return writeText(a.env.Stdout, bundleText(rep, painterFor(a.env.Stdout)))
 		},
@@ -340,8 +340,8 @@ files are not checked: see holdfast bundle verify.`,
 	return cmd
 }
 
-// shown is a bundle for programs.
-type shown struct {
+// bundleView is a bundle for programs.
+type bundleView struct {
 	File     string             `json:"file"`
 	Layout   bundle.Layout      `json:"layout"`
 	Signed   bool               `json:"signed"`

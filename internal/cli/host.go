@@ -127,7 +127,7 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 		}
 	}
 	for i := range rows {
-		rows[i].Maintenance = resting(s, rows[i].Name)
+		rows[i].Maintenance = inMaintenance(s, rows[i].Name)
 	}
 	return rows
 }
@@ -191,7 +191,7 @@ them, too.`,
 				name:    "maintenance",
 				request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
 				reached: func(s cluster.Status) bool {
-					return resting(s, host) && s.Owner.Holder() != host && s.Owner.To != host
+					return inMaintenance(s, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
 				result: func(s cluster.Status) string {
 					h := clean(host)

@@ -270,7 +270,7 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 	rows := p.Compared()
 	differ := rows != nil && len(rows.Differ) > 0
 	for _, h := range p.Nodes {
-		if string(h.Host) == peer && h.Alive && slices.Contains(p.Complete, h.Host) && !differ {
+		if string(h.Host) == peer && h.Alive && slices.Contains(p.InSync, h.Host) && !differ {
 			return fail.Errorf(fail.Refused, "%s is well and has all data: there is nothing to recover", peer)
 		}
 	}

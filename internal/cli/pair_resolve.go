@@ -101,7 +101,7 @@ func latest(p cluster.PairStatus, keep string) string {
 			continue
 		}
 		text := fmt.Sprintf(" (%s", n.Host)
-		if slices.Contains(p.Complete, n.Host) {
+		if slices.Contains(p.InSync, n.Host) {
 			text += ": has every acknowledged write"
 		}
 		switch {

@@ -261,8 +261,8 @@ func (v pairView) text(p painter) string {
 		say(&b, p, "arbiter", plain, clean(v.Arbiter))
 	}
 	_, slave := v.nodes()
-	complete := make([]string, len(v.Complete))
-	for i, h := range v.Complete {
+	complete := make([]string, len(v.InSync))
+	for i, h := range v.InSync {
 		complete[i] = clean(string(h))
 	}
 	say(&b, p, "complete", plain, or(strings.Join(complete, ", "), "unknown: no node has told it"))

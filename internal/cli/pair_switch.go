@@ -111,8 +111,8 @@ one. Interrupting the command does not end a switch that has begun.`,
 	return cmd
 }
 
-// switched is a switch that is done, by what both nodes tell. Durations in ns; all 0: not known.
-type switched struct {
+// switchover is a switch that is done, by what both nodes tell. Durations in ns; all 0: not known.
+type switchover struct {
 	From     cluster.HostID `json:"from"`
 	To       cluster.HostID `json:"to"`
 	Total    time.Duration  `json:"total"` // from the order to the last service
@@ -127,7 +127,7 @@ type switched struct {
 	cause   string    // why it does not, as it told last
 }
 
-func (s switched) text() string {
+func (s switchover) text() string {
 	if s.Total == 0 {
 		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent was restarted meanwhile\n", clean(s.To), clean(s.From))
 	}
@@ -137,8 +137,8 @@ func (s switched) text() string {
 }
 
 // switchPair lets a node serve; "": the one that does not.
-func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switched, error) {
-	var s switched
+func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switchover, error) {
+	var s switchover
 	p, err := c.Pair(ctx)
 	switch {
 	case err != nil:
@@ -218,7 +218,7 @@ func lostBySwitch(p cluster.PairStatus) string {
 }
 
 // served says what a switch that was ordered at an epoch waits for; "": it is over, or dead says why it will not come about.
-func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string, dead error) {
+func (s *switchover) served(p cluster.PairStatus, epoch cluster.Epoch) (why string, dead error) {
 	act := p.Active()
 	if act != nil && act.Host == s.To {
 		if s.seen.IsZero() {
@@ -243,8 +243,8 @@ func (s *switched) served(p cluster.PairStatus, epoch cluster.Epoch) (why string
 
 // beside says what is wrong with a pair in a switch, but for the node that has served: its copy is to follow, and is not complete before
 // it does.
-func (s *switched) beside(p cluster.PairStatus) string {
-	p.Complete, p.Nodes = append(slices.Clone(p.Complete), s.From), slices.Clone(p.Nodes)
+func (s *switchover) beside(p cluster.PairStatus) string {
+	p.InSync, p.Nodes = append(slices.Clone(p.InSync), s.From), slices.Clone(p.Nodes)
 	for i := range p.Nodes {
 		if n := &p.Nodes[i]; n.Host == s.From && n.Alive {
 			n.Why, n.Problem = "", ""
@@ -267,7 +267,7 @@ func whyNot(p cluster.PairStatus, h cluster.HostID) string {
 }
 
 // hindered says why a switch can not begin yet. lasts: waiting does not end that.
-func (s *switched) hindered(p cluster.PairStatus, to string) (why string, lasts bool) {
+func (s *switchover) hindered(p cluster.PairStatus, to string) (why string, lasts bool) {
 	act := p.Active()
 	if act == nil {
 		return "the services do not run: " + whyNotHealthy(p), false
@@ -284,7 +284,7 @@ func (s *switched) hindered(p cluster.PairStatus, to string) (why string, lasts 
 			return fmt.Sprintf("%s was shown off by its fence device: switch it on when it is in order", n.Host), true
 		case !n.Alive:
 			return fmt.Sprintf("%s is silent", n.Host), false
-		case !slices.Contains(p.Complete, n.Host):
+		case !slices.Contains(p.InSync, n.Host):
 			return fmt.Sprintf("%s does not have everything yet", n.Host) + causes(n, *act), n.Lasting || act.Lasting
 		case !n.Fit:
 			return fmt.Sprintf("%s: %s", n.Host, n.Why) + causes(n, *act), n.Lasting
@@ -329,7 +329,7 @@ func pairNames(p cluster.PairStatus) string {
 }
 
 // measured takes the times of both nodes; it says what is missing.
-func (s *switched) measured(p cluster.PairStatus) string {
+func (s *switchover) measured(p cluster.PairStatus) string {
 	var from, to cluster.PairTimes
 	for _, n := range p.Nodes {
 		if n.Host == s.From {
@@ -338,13 +338,13 @@ func (s *switched) measured(p cluster.PairStatus) string {
 			to = n.Times
 		}
 	}
-	if to.Served.IsZero() || from.Handed.IsZero() || to.Taken.Before(from.Asked) {
+	if to.Active.IsZero() || from.Handed.IsZero() || to.Taken.Before(from.Asked) {
 		return "both nodes to tell how long it took"
 	}
 	after := func(a, b time.Time) time.Duration { return max(0, b.Sub(a)) }
-	s.Total = after(from.Asked, to.Served)
+	s.Total = after(from.Asked, to.Active)
 	s.Stopped, s.Handed, s.Taken = after(from.Asked, from.Stopped), after(from.Stopped, from.Handed), after(from.Handed, to.Taken)
-	s.Promoted, s.Started = after(to.Taken, to.Promoted), after(to.Promoted, to.Served)
+	s.Promoted, s.Started = after(to.Taken, to.Promoted), after(to.Promoted, to.Active)
 	return ""
 }
 
@@ -356,7 +356,7 @@ func (a *app) pairDrillCmd() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
-				all := []switched{}
+				all := []switchover{}
 				for range 2 {
 					s, err := a.switchPair(ctx, c, "")
 					if err != nil {

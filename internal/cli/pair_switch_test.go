@@ -26,11 +26,11 @@ func TestTheEndOfASwitch(t *testing.T) {
 	}
 	times := func(p cluster.PairStatus) cluster.PairStatus {
 		p.Nodes[0].Times = cluster.PairTimes{Asked: at(0), Stopped: at(1), Handed: at(2)}
-		p.Nodes[1].Times = cluster.PairTimes{Taken: at(3), Promoted: at(4), Served: at(6)}
+		p.Nodes[1].Times = cluster.PairTimes{Taken: at(3), Promoted: at(4), Active: at(6)}
 		return p
 	}
 	following := func(p cluster.PairStatus) cluster.PairStatus { // what the old one tells while it begins to follow
-		p.Set, p.Want.Run, p.Complete = true, true, []cluster.HostID{"h2"}
+		p.Set, p.Want.Run, p.InSync = true, true, []cluster.HostID{"h2"}
 		p.Nodes[0].Why, p.Nodes[0].Problem = "its copy does not have every acknowledged write", "the primary is read-only"
 		return p
 	}
@@ -52,7 +52,7 @@ func TestTheEndOfASwitch(t *testing.T) {
 			status("h2", ordered.Next(), [2]string{"standby", "standby"}, full), status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: " + full},
 		{"it never said why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: it gave no reason"},
 	} {
-		s := switched{From: "h1", To: "h2", ordered: time.Now().Add(-time.Minute)}
+		s := switchover{From: "h1", To: "h2", ordered: time.Now().Add(-time.Minute)}
 		var why string
 		var dead error
 		for _, p := range c.seen {

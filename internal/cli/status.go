@@ -180,7 +180,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit; its agent gives no reason")))
 		}
-		if resting(s, h.Name) {
+		if inMaintenance(s, h.Name) {
 			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: holdfast host enable %s", clean(h.Name), clean(h.Name)))
 		}
 		if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
@@ -214,8 +214,10 @@ func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
 	}
 }
 
-// resting reports whether a host is in maintenance.
-func resting(s cluster.Status, h cluster.HostID) bool { return slices.Contains(s.Want.Rest, h) }
+// inMaintenance reports whether a host is in maintenance.
+func inMaintenance(s cluster.Status, h cluster.HostID) bool {
+	return slices.Contains(s.Want.Maintenance, h)
+}
 
 // cutOff reports whether a host is the one that answers, and does not reach the store: it knows itself all the same.
 func cutOff(s cluster.Status, h cluster.HostStatus) bool { return h.Name == s.Self && !s.Connected }
@@ -267,7 +269,7 @@ func hostRow(s cluster.Status, h cluster.HostStatus) []cell {
 		fit = cell{"-", plain}
 	case !h.Fit || now == hostCut: // it starts nothing without a quorum
 		fit = cell{"no", red}
-	case resting(s, h.Name):
+	case inMaintenance(s, h.Name):
 		fit = cell{"no", yellow}
 	}
 	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}

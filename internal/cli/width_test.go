@@ -35,7 +35,7 @@ func longNames() cluster.Status {
 	s.Owner.State, s.Owner.Host, s.Owner.To, s.Percent = cluster.Migrating, s.Hosts[0].Name, s.Hosts[2].Name, 99
 	s.Coordinator, s.Waiting = s.Hosts[0].Name, "the move from "+string(s.Hosts[0].Name)+" to "+string(s.Hosts[2].Name)
 	s.Takeover = cluster.Takeover{Why: "host " + string(s.Hosts[0].Name) + " has no working watchdog and no fence device: if it is lost silently, nothing proves that all has stopped there"}
-	s.Want.Rest = []cluster.HostID{s.Hosts[2].Name}
+	s.Want.Maintenance = []cluster.HostID{s.Hosts[2].Name}
 	return s
 }
 

@@ -15,7 +15,7 @@ type PairStatus struct {
 	Set       bool       `json:"set"`    // the pair was set up: there is a record of its copies
 	Owner     Owner      `json:"owner"`
 	Want      Want       `json:"want"`
-	Complete  []HostID   `json:"complete"`          // nodes whose copies have every acknowledged write
+	InSync    []HostID   `json:"complete"`          // nodes whose copies have every acknowledged write
 	Guarantee Guarantee  `json:"guarantee"`         // never two writers, and no acknowledged write is lost
 	Takeover  Takeover   `json:"takeover"`          // whether the loss of the active node would be answered
 	Waiting   string     `json:"waiting,omitempty"` // what the cluster waits for, in a sentence
@@ -38,17 +38,17 @@ type PairHost struct {
 	Off   bool   `json:"off"`   // it is not alive, and a fence device has shown it off
 }
 
-// PairWord is what a node of a pair without a third voter says of itself to the other one
+// PeerStatus is what a node of a pair without a third voter says of itself to the other one
 // (package arbiter).
-type PairWord struct {
-	Gen     uint64 `json:"gen"`     // generation of its store; 0: it has none
-	From    uint64 `json:"from"`    // the generation that it was formed from; 0: it is the first
-	Role    string `json:"role"`    // empty, joining, two, single
-	Held    bool   `json:"held"`    // who formed it had the group
-	Won     bool   `json:"won"`     // it has won its generation, and forms the next
-	Machine string `json:"machine"` // UUID of its hardware, lower case; "": not known
-	Whole   bool   `json:"whole"`   // both vote, and it could go on alone
-	Keep    HostID `json:"keep"`    // the node whose data a person wants to keep, after both went on alone; "": nobody has said it
+type PeerStatus struct {
+	Gen       uint64 `json:"gen"`     // generation of its store; 0: it has none
+	From      uint64 `json:"from"`    // the generation that it was formed from; 0: it is the first
+	Role      string `json:"role"`    // empty, joining, two, single
+	WasActive bool   `json:"held"`    // who formed it had the group
+	Won       bool   `json:"won"`     // it has won its generation, and forms the next
+	Machine   string `json:"machine"` // UUID of its hardware, lower case; "": not known
+	Whole     bool   `json:"whole"`   // both vote, and it could go on alone
+	Keep      HostID `json:"keep"`    // the node whose data a person wants to keep, after both went on alone; "": nobody has said it
 }
 
 // PairNode is one of the two nodes.
@@ -133,7 +133,7 @@ type PairTimes struct {
 	Handed   time.Time `json:"handed,omitzero"`   // the other node may take it, and has all data
 	Taken    time.Time `json:"taken,omitzero"`    // it may run here
 	Promoted time.Time `json:"promoted,omitzero"` // the copy takes writes
-	Served   time.Time `json:"served,omitzero"`   // all services run
+	Active   time.Time `json:"served,omitzero"`   // all services run
 }
 
 // PairMember is a member of the group on a node.
@@ -244,7 +244,7 @@ func (p PairStatus) Health() (h Health, why []string) {
 		case active == nil && holder != "" && n.Host != holder && n.Problem == "": // it holds nothing up: the other node has the group
 		case n != active && n.Why != "":
 			why = append(why, string(n.Host)+": "+n.Why+colon(n.Problem)) // which may be why
-		case n != active && p.Set && !slices.Contains(p.Complete, n.Host): // what it tells may be of before it was made new
+		case n != active && p.Set && !slices.Contains(p.InSync, n.Host): // what it tells may be of before it was made new
 			why = append(why, string(n.Host)+" does not have every acknowledged write")
 		case n != active && active != nil && n.Role == "off":
 			why = append(why, string(n.Host)+": its copy does not run"+colon(n.Problem))

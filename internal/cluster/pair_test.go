@@ -9,7 +9,7 @@ import (
 // TestHealthSaysWhy: a pair whose services are just starting is not healthy, and says what is missing.
 func TestHealthSaysWhy(t *testing.T) {
 	whole := func() PairStatus {
-		p := PairStatus{Set: true, Complete: []HostID{"n1", "n2"}, Nodes: []PairNode{
+		p := PairStatus{Set: true, InSync: []HostID{"n1", "n2"}, Nodes: []PairNode{
 			{PairHost: PairHost{Host: "n1", Alive: true}, PairReport: PairReport{Role: "active", Members: []PairMember{{Name: "database", State: "up"}, {Name: "web.service", State: "up"}}}},
 			{PairHost: PairHost{Host: "n2", Alive: true}, PairReport: PairReport{Role: "standby", Linked: true}},
 		}}

@@ -171,7 +171,7 @@ type Host struct {
 	Version         string        `json:"version,omitempty"`
 	Vote            string        `json:"vote,omitempty"`      // of its member of the store: Votes, NoMember, or why a quorum can not count on it; "": an agent that does not tell
 	Guest           GuestState    `json:"guest"`               // what it sees of the resource
-	Beat            int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none
+	HeartbeatPort   int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none
 	Machine         string        `json:"machine,omitempty"`   // UUID of the hardware, lower case; empty: unknown
 	Expelled        Epoch         `json:"expelled,omitzero"`   // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again
 	Fenced          string        `json:"fenced,omitempty"`    // with Expelled: the boot id under which a fence device showed it off; it must never register again under that one
@@ -198,18 +198,18 @@ type Want struct {
 	MoveTo   HostID `json:"move_to,omitempty"`   // migrate there
 	Cancel   int64  `json:"cancel,omitempty"`    // end the migration that began with this revision of the owner record
 	Off      []Off  `json:"off,omitempty"`       // operators' word that hosts are off
-	// Rest are hosts in maintenance: not chosen to run it, and emptied of it.
-	Rest []HostID `json:"rest,omitempty"`
+	// Maintenance are hosts in maintenance: not chosen to run it, and emptied of it.
+	Maintenance []HostID `json:"rest,omitempty"`
 }
 
-// SetRest puts a host into maintenance, or takes it out.
-func (w *Want) SetRest(host HostID, on bool) {
-	rest := slices.DeleteFunc(slices.Clone(w.Rest), func(h HostID) bool { return h == host })
+// SetMaintenance puts a host into maintenance, or takes it out.
+func (w *Want) SetMaintenance(host HostID, on bool) {
+	rest := slices.DeleteFunc(slices.Clone(w.Maintenance), func(h HostID) bool { return h == host })
 	if on {
 		rest = append(rest, host)
 		slices.Sort(rest)
 	}
-	w.Rest = rest
+	w.Maintenance = rest
 }
 
 // Off is an operator's word that a host is off, or that nothing of the resource
@@ -268,9 +268,9 @@ type Timings struct {
 	Detection time.Duration `json:"detection"` // a host that most members have not heard for this long is suspect
 }
 
-// Word is what a member says it hears. Ages are turned into instants of the clock
+// HeartbeatReport is what a member says it hears. Ages are turned into instants of the clock
 // of the host that has received the word, so Heard is never too early.
-type Word struct {
+type HeartbeatReport struct {
 	At    Instant            // when it came; of this host's own: now
 	Heard map[HostID]Instant // when that member last heard each host, or began to listen
 }

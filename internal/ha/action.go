@@ -135,8 +135,8 @@ type Start struct {
 
 // Kill ends the guest's processes on this host.
 type Kill struct {
-	Why   string // for people
-	Stood bool   // it stands still by an I/O error, which another host may not have
+	Why    string // for people
+	Paused bool   // it stands still by an I/O error, which another host may not have
 }
 
 // Shutdown asks the guest to power off.
@@ -176,24 +176,24 @@ func (Fence) Work() Work    { return WorkFence }
 
 // Outcome is how an action ended.
 type Outcome struct {
-	OK     bool     // a Txn was answered and done; a Fence was read back as off; a Kill is proved; an order to the watchdog was answered; else: no error
-	Mod    int64    // of a Txn that is OK: its revision
-	Proved bool     // of a Txn with Prove: the guest was killed
-	Why    string   // why it did not end well; of a Txn: why its outcome is not known, "" when it was refused since a revision is another one
-	Device string   // of a Fence that is OK: the device that showed the host off
-	Dog    Watchdog // of an Arm or Disarm that is OK: the holder's state after it
+	OK       bool     // a Txn was answered and done; a Fence was read back as off; a Kill is proved; an order to the watchdog was answered; else: no error
+	Mod      int64    // of a Txn that is OK: its revision
+	Proved   bool     // of a Txn with Prove: the guest was killed
+	Why      string   // why it did not end well; of a Txn: why its outcome is not known, "" when it was refused since a revision is another one
+	Device   string   // of a Fence that is OK: the device that showed the host off
+	Watchdog Watchdog // of an Arm or Disarm that is OK: the holder's state after it
 }
 
 // Times for which the end of an action that failed is kept from the core.
 const (
-	restRefused = 100 * time.Millisecond // the records have changed: the watch brings them
-	restFailed  = 250 * time.Millisecond // the store has refused a write, or does not answer
-	restReport  = 5 * time.Second        // the same for what only tells people
+	backoffRefused = 100 * time.Millisecond // the records have changed: the watch brings them
+	restFailed     = 250 * time.Millisecond // the store has refused a write, or does not answer
+	restReport     = 5 * time.Second        // the same for what only tells people
 )
 
-// Rest is how long the caller keeps the end of an action from Done, so that what
+// Backoff is how long the caller keeps the end of an action from Done, so that what
 // failed is not tried again without a pause. Renewals have a pace of their own.
-func Rest(a Action, o Outcome) time.Duration {
+func Backoff(a Action, o Outcome) time.Duration {
 	w := a.Work()
 	switch {
 	case o.OK:
@@ -203,7 +203,7 @@ func Rest(a Action, o Outcome) time.Duration {
 	case (w == WorkWrite || w == WorkElect) && o.Why != "":
 		return restFailed
 	case w == WorkWrite || w == WorkElect || w == WorkArm:
-		return restRefused
+		return backoffRefused
 	}
 	return 0
 }

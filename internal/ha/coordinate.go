@@ -75,7 +75,7 @@ func (d *decision) coordinate() {
 			d.order(&n, nil, cluster.Event{Kind: cluster.EvStopping, Host: o.Host})
 		} else if m.Want.MoveTo != "" && o.State == cluster.Running {
 			d.move()
-		} else if o.State == cluster.Running && slices.Contains(m.Want.Rest, o.Host) {
+		} else if o.State == cluster.Running && slices.Contains(m.Want.Maintenance, o.Host) {
 			d.moveAway()
 		}
 	}
@@ -309,7 +309,7 @@ func (m *Machine) able(h cluster.HostID) string {
 		return "is silent"
 	case r.HandsOff:
 		return "is frozen (hands off)"
-	case slices.Contains(m.Want.Rest, h):
+	case slices.Contains(m.Want.Maintenance, h):
 		return "is in maintenance"
 	case !r.Fit:
 		return cmp.Or(r.Why, "is not able to run it")

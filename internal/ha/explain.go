@@ -170,7 +170,7 @@ func (m *Machine) waitingForGuest(h cluster.HostID) string {
 		return fmt.Sprintf("what runs on %s to go on: it is paused, and not by the cluster", h)
 	case r.Guest == cluster.GuestUnknown && !r.Fit:
 		return fmt.Sprintf("host %s to see what runs there: %s; mend that on it, or wait: after %s its watchdog resets it", h, r.Why, blindWait)
-	case slices.Contains(m.Want.Rest, h):
+	case slices.Contains(m.Want.Maintenance, h):
 		if _, found := m.candidate(h); !found {
 			return fmt.Sprintf("a host to which it can move, as %s is in maintenance: %s", h, m.unable(h))
 		}

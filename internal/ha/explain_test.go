@@ -112,9 +112,9 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 		{"a start", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Assigned, "h2" }), "host h2 to start it"},
 		{"a stop", change(func(v *Machine) { v.Owner.State = cluster.Stopping }), "the shutdown on h1"},
 		{"a migration", change(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Migrating, "h2" }), "the move from h1 to h2"},
-		{"maintenance, and a host is able", change(func(v *Machine) { v.Want.Rest = []cluster.HostID{"h1"} }), ""},
+		{"maintenance, and a host is able", change(func(v *Machine) { v.Want.Maintenance = []cluster.HostID{"h1"} }), ""},
 		{"maintenance, and no host is able", change(func(v *Machine) {
-			v.Want.Rest = []cluster.HostID{"h1", "h3"}
+			v.Want.Maintenance = []cluster.HostID{"h1", "h3"}
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 		}), "a host to which it can move, as h1 is in maintenance: h2: no image; h3: is in maintenance"},
 		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "h2 to report whether it has arrived there"},

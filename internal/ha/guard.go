@@ -10,7 +10,7 @@ import (
 // it only when it is proved gone.
 func (d *decision) guard() {
 	m := d.m
-	dog := m.Dog
+	dog := m.Watchdog
 	gone := m.gone() || m.expired() && m.dead() && !m.Guest.Inherited
 	if dog.Armed && (gone && !m.expects() || m.Want.HandsOff && m.frozen()) {
 		d.do(Disarm{})
@@ -42,7 +42,7 @@ func (m *Machine) expects() bool {
 // guarded reports that the promise which the store knows of this host is kept:
 // its watchdog is armed, or it has promised nothing.
 func (m *Machine) guarded() bool {
-	dog := m.Dog
+	dog := m.Watchdog
 	if m.busy(WorkArm) {
 		return false // it may be a disarm
 	}
@@ -55,10 +55,10 @@ func (m *Machine) guarded() bool {
 // guard is this host's G: the time within which it is reset after its deadline.
 // A device with a long timeout makes it longer: T + G >= W + 2 keepalives.
 func (m *Machine) guard() time.Duration {
-	if !m.Dog.Working {
+	if !m.Watchdog.Working {
 		return 0
 	}
-	return Guard(m.Timings, m.Dog.Timeout)
+	return Guard(m.Timings, m.Watchdog.Timeout)
 }
 
 // Guard gives the G of a host whose watchdog has the timeout w.
@@ -73,5 +73,5 @@ func (m *Machine) limit() cluster.Instant {
 	if promised := m.Hosts[m.Self].Guard; promised > 0 {
 		g = min(g, promised)
 	}
-	return m.Lease.Deadline.Add(g - m.Dog.Timeout)
+	return m.Lease.Deadline.Add(g - m.Watchdog.Timeout)
 }

@@ -40,10 +40,10 @@ func quiet() Machine {
 		}
 		v.Hosts[h] = HostRec{cluster.Host{Name: h, Identity: "id-" + string(h), Boot: "b", Machine: "m-" + string(h), Guard: 2 * time.Second, Fit: true, Addr: "a", Guest: g}, int64(30 + i), sec(99)}
 	}
-	v.Me = Me{Identity: "id-h1", Boot: "b", Machine: "m-h1", Instance: "now", Addr: "a", Fit: true}
+	v.ThisHost = ThisHost{Identity: "id-h1", Boot: "b", Machine: "m-h1", Instance: "now", Addr: "a", Fit: true}
 	v.Lease = Lease{Mod: 30, Deadline: sec(105), Sent: sec(99)}
 	v.Guest = Guest{Seen: cluster.Guest{State: cluster.GuestRunning, Epoch: e1, PID: 7}, SeenAt: sec(99.9), Touched: sec(50)}
-	v.Dog = Watchdog{Working: true, Armed: true, Limit: sec(103), Timeout: 4 * time.Second}
+	v.Watchdog = Watchdog{Working: true, Armed: true, Limit: sec(103), Timeout: 4 * time.Second}
 	v.Memory = Memory{Fences: map[cluster.HostID]Fenced{}, Told: map[cluster.HostID]int64{}}
 	return v
 }
@@ -51,9 +51,9 @@ func quiet() Machine {
 // as turns the quiet view into that of a host without the guest.
 func as(h cluster.HostID, v Machine) Machine {
 	v.Self = h
-	v.Me.Identity, v.Me.Machine, v.Lease.Mod = "id-"+string(h), "m-"+string(h), v.Hosts[h].Mod
+	v.ThisHost.Identity, v.ThisHost.Machine, v.Lease.Mod = "id-"+string(h), "m-"+string(h), v.Hosts[h].Mod
 	v.Guest.Seen = cluster.Guest{State: cluster.GuestAbsent}
-	v.Dog.Armed, v.Dog.Limit = false, 0
+	v.Watchdog.Armed, v.Watchdog.Limit = false, 0
 	return v
 }
 
@@ -187,14 +187,14 @@ func TestDecide(t *testing.T) {
 			func() Machine {
 				v := as("h2", quiet())
 				v.Guest.Seen = cluster.Guest{State: cluster.GuestRunning, Epoch: e1}
-				v.Dog.Armed, v.Dog.Limit = true, sec(103)
+				v.Watchdog.Armed, v.Watchdog.Limit = true, sec(103)
 				return v
 			}(), "Renew, Kill"},
 		{"a guest newer than the record in the cache is left alone",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Guest.Seen = cluster.Guest{State: cluster.GuestRunning, Epoch: e2}
-				v.Dog.Armed, v.Dog.Limit = true, sec(103)
+				v.Watchdog.Armed, v.Watchdog.Limit = true, sec(103)
 				return v
 			}(), "Renew"},
 
@@ -208,34 +208,34 @@ func TestDecide(t *testing.T) {
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Dog.Armed, v.Dog.Limit = true, sec(103)
+				v.Watchdog.Armed, v.Watchdog.Limit = true, sec(103)
 				return v
 			}(), "Write  assigned h2 1.2"},
 		{"no call is made while a write is on its way",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
-				v.Dog.Armed, v.Dog.Limit, v.Doing.Works = true, sec(103), WorkWrite
+				v.Watchdog.Armed, v.Watchdog.Limit, v.Doing.Works = true, sec(103), WorkWrite
 				return v
 			}(), ""},
 		{"an agent does not repeat the start that its predecessor claimed",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "before"
-				v.Dog.Armed, v.Dog.Limit = true, sec(103)
+				v.Watchdog.Armed, v.Watchdog.Limit = true, sec(103)
 				return v
 			}(), "Write released released h2 1.2 proved"},
 		{"a guest under a watchdog that is not armed is no promise",
 			func() Machine {
 				v := quiet()
-				v.Dog.Armed = false
+				v.Watchdog.Armed = false
 				return v
 			}(), "Renew, Arm 103"},
 		{"an assigned and armed host that has claimed starts",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
-				v.Dog.Armed, v.Dog.Limit = true, sec(103)
+				v.Watchdog.Armed, v.Watchdog.Limit = true, sec(103)
 				return v
 			}(), "Start"},
 		{"a guest that an I/O error has stopped before it was seen to run has been started",
@@ -243,7 +243,7 @@ func TestDecide(t *testing.T) {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
 				v.Guest.Seen = cluster.Guest{State: cluster.GuestPaused, IOError: true, Epoch: e2, PID: 7}
-				v.Guest.Started, v.Dog.Armed, v.Dog.Limit = e2, true, sec(103)
+				v.Guest.Started, v.Watchdog.Armed, v.Watchdog.Limit = e2, true, sec(103)
 				return v
 			}(), "Renew, Write started running h2 1.2"},
 		{"a guest that is paused while it starts has not",
@@ -251,35 +251,35 @@ func TestDecide(t *testing.T) {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch, v.Owner.Claim = cluster.Assigned, "h2", e2, "now"
 				v.Guest.Seen = cluster.Guest{State: cluster.GuestPaused, Epoch: e2, PID: 7}
-				v.Guest.Started, v.Dog.Armed, v.Dog.Limit = e2, true, sec(103)
+				v.Guest.Started, v.Watchdog.Armed, v.Watchdog.Limit = e2, true, sec(103)
 				return v
 			}(), "Renew"},
 		{"a start needs an observation newer than the assignment",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner = OwnerRec{cluster.Owner{State: cluster.Assigned, Host: "h2", Epoch: e2}, 20, sec(99.95)}
-				v.Dog.Armed, v.Dog.Limit = true, sec(103)
+				v.Watchdog.Armed, v.Watchdog.Limit = true, sec(103)
 				return v
 			}(), ""},
 		{"a start is not begun near the deadline",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Dog.Armed, v.Dog.Limit, v.Lease.Deadline = true, sec(102), sec(100.9)
+				v.Watchdog.Armed, v.Watchdog.Limit, v.Lease.Deadline = true, sec(102), sec(100.9)
 				return v
 			}(), "Renew"},
 		{"a start that failed is released and counted",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Guest.Started, v.Dog.Armed, v.Dog.Limit = e2, true, sec(103)
+				v.Guest.Started, v.Watchdog.Armed, v.Watchdog.Limit = e2, true, sec(103)
 				return v
 			}(), "Write released released h2 1.2 proved"},
 		{"a host that is not able says so without calling the hypervisor",
 			func() Machine {
 				v := as("h2", quiet())
 				v.Owner.State, v.Owner.Host, v.Owner.Epoch = cluster.Assigned, "h2", e2
-				v.Me.Fit, v.Dog.Armed, v.Dog.Limit = false, true, sec(103)
+				v.ThisHost.Fit, v.Watchdog.Armed, v.Watchdog.Limit = false, true, sec(103)
 				return v
 			}(), "Renew, Write released released h2 1.2 proved"},
 
@@ -346,7 +346,7 @@ func TestDecide(t *testing.T) {
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
-			v.Dog.Armed, v.Lease.Deadline, v.Lease.Sent = false, sec(90), sec(98)
+			v.Watchdog.Armed, v.Lease.Deadline, v.Lease.Sent = false, sec(90), sec(98)
 			return v
 		}(), "Renew"},
 		{"once hands on was sent, the deadline counts again", func() Machine {
@@ -362,7 +362,7 @@ func TestDecide(t *testing.T) {
 			r := v.Hosts["h1"]
 			r.HandsOff = true
 			v.Hosts["h1"] = r
-			v.Dog.Armed = false
+			v.Watchdog.Armed = false
 			return v
 		}(), "Renew, Arm 103"},
 
@@ -375,17 +375,17 @@ func TestDecide(t *testing.T) {
 		}(), "Conflict"},
 		{"a rebooted host waits until it is sure to be the only one", func() Machine {
 			v := as("h2", quiet())
-			v.Me.Boot, v.Lease.Mod, v.Lease.Sent = "b2", 0, 0
+			v.ThisHost.Boot, v.Lease.Mod, v.Lease.Sent = "b2", 0, 0
 			return v
 		}(), ""},
 		{"and then registers", func() Machine {
 			v := silence(as("h2", quiet()), "h2", 94)
-			v.Me.Boot, v.Lease.Mod, v.Lease.Sent = "b2", 0, 0
+			v.ThisHost.Boot, v.Lease.Mod, v.Lease.Sent = "b2", 0, 0
 			return v
 		}(), "Renew"},
 		{"another machine of the holder's name waits for a proof about it", func() Machine {
 			v := silence(as("h1", quiet()), "h1", 80)
-			v.Me.Identity, v.Lease.Mod, v.Lease.Sent = "new", 0, 0
+			v.ThisHost.Identity, v.Lease.Mod, v.Lease.Sent = "new", 0, 0
 			return v
 		}(), ""},
 	} {
@@ -406,7 +406,7 @@ func TestHandsOnIsToldOnlyUnderAnArmedWatchdog(t *testing.T) {
 		r := v.Hosts["h1"]
 		r.HandsOff = true
 		v.Hosts["h1"] = r
-		v.Dog.Armed, v.Lease.Sent = armed, sec(98)
+		v.Watchdog.Armed, v.Lease.Sent = armed, sec(98)
 		for _, a := range v.Decide(v.Now) {
 			if a, ok := a.(Txn); ok && a.For == WorkRenew {
 				if r := a.Put[0].Host; r.HandsOff == armed || (r.Guard > 0) != armed {

@@ -31,8 +31,8 @@ const (
 	// killAgain is how long the look at the guest after an action on it may take: a
 	// fraction of the least G.
 	killAgain = 100 * time.Millisecond
-	// surrender is how long the kill of a guest that must not go on here may take.
-	surrender = 10 * time.Second
+	// selfFenceAfter is how long the kill of a guest that must not go on here may take.
+	selfFenceAfter = 10 * time.Second
 	// blindWait is how long a holder may not be able to observe the guest: a
 	// restart of the hypervisor's daemon takes less. blindStart is the same for a
 	// start that was not begun.
@@ -140,20 +140,20 @@ func (d *decision) assigned() {
 	case (g.State == cluster.GuestRunning || g.State == cluster.GuestPaused && g.IOError) && g.Epoch == o.Epoch && m.fresh(0):
 		d.become(m.Self, cluster.EvStarted, reason.Reason{})
 	case o.Claim == "" && m.blind() > blindStart:
-		d.neverStarted(reason.Blind.With())
+		d.neverStarted(reason.Unobservable.With())
 	case !m.gone() || !m.fresh(o.SeenAt):
 	case m.Guest.Started == o.Epoch && g.GaveUp != "":
 		d.release(cluster.ProofReleased, o.Failures+1, reason.GivenUp.With(g.GaveUp))
 	case m.Guest.Started == o.Epoch:
 		d.release(cluster.ProofReleased, o.Failures+1, reason.StartFailed.With(m.Guest.TriedBy))
-	case o.Claim != "" && o.Claim != m.Me.Instance:
+	case o.Claim != "" && o.Claim != m.ThisHost.Instance:
 		d.release(cluster.ProofReleased, o.Failures+1, reason.StartInterrupted.With())
-	case o.Claim == "" && !m.Me.Fit:
-		d.release(cluster.ProofNeverStarted, o.Failures+1, reason.NotAble.With(m.Me.Why))
+	case o.Claim == "" && !m.ThisHost.Fit:
+		d.release(cluster.ProofNeverStarted, o.Failures+1, reason.NotAble.With(m.ThisHost.Why))
 	case !m.leased(startMargin) || !m.guarded():
 	case o.Claim == "":
 		n := o.Owner
-		n.Claim = m.Me.Instance
+		n.Claim = m.ThisHost.Instance
 		d.write(n, cluster.Event{}, false)
 	case !d.writing():
 		d.do(Start{o.Epoch, m.Lease.Deadline})
@@ -170,10 +170,10 @@ func (d *decision) neverStarted(why reason.Reason) {
 func (d *decision) running() {
 	m := d.m
 	switch {
-	case !m.gone() && m.Guest.Sick != "":
-		d.do(Kill{Why: m.Guest.Sick})
+	case !m.gone() && m.Guest.Unhealthy != "":
+		d.do(Kill{Why: m.Guest.Unhealthy})
 		return
-	case m.Guest.StillAt != 0:
+	case m.Guest.PausedAt != 0:
 		_, elsewhere := m.candidate(m.Self)
 		d.goOn(elsewhere)
 		return
@@ -194,7 +194,7 @@ func (d *decision) running() {
 	case gaveUp != "":
 		why = reason.GivenUp.With(gaveUp)
 	}
-	if m.Guest.Stood {
+	if m.Guest.Paused {
 		restarts = max(restarts, m.Restart.InPlace) // its disk may answer elsewhere
 	}
 	n := m.Owner.Owner
@@ -208,8 +208,8 @@ func (d *decision) goOn(mayEnd bool) {
 	m := d.m
 	switch {
 	case !m.fresh(m.Owner.SeenAt) || !m.leased(startMargin):
-	case mayEnd && m.Now.Sub(m.Guest.StillAt) > stillWait:
-		d.do(Kill{Why: stillWhy, Stood: true})
+	case mayEnd && m.Now.Sub(m.Guest.PausedAt) > stillWait:
+		d.do(Kill{Why: stillWhy, Paused: true})
 	case m.Now.Sub(m.Guest.Touched) >= stillAgain && (m.guarded() || m.frozen()):
 		d.do(Resume{})
 	}
@@ -224,7 +224,7 @@ func (d *decision) stopping() {
 		n.Restarts = 0
 		d.releaseAs(n, cluster.ProofReleased, 0, reason.Stopped.With(), true)
 	case m.Guest.Seen.State == cluster.GuestAbsent: // a start is under way
-	case m.Guest.StillAt != 0:
+	case m.Guest.PausedAt != 0:
 		d.goOn(true) // it can not shut down
 	case m.Guest.Shut == 0:
 		d.do(Shutdown{})

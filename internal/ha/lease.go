@@ -39,7 +39,7 @@ func (d *decision) renew() {
 		return
 	}
 	rec, known := m.Hosts[m.Self]
-	same := rec.Identity == m.Me.Identity && rec.Boot == m.Me.Boot
+	same := rec.Identity == m.ThisHost.Identity && rec.Boot == m.ThisHost.Boot
 	switch {
 	case !known:
 	case !same && m.Lease.Mod != 0:
@@ -49,7 +49,7 @@ func (d *decision) renew() {
 		return // another agent with this name may live: watch it
 	case m.otherMachine(rec.Host) && rec.Expelled.IsZero() && m.holder():
 		return // another machine of this name may still hold the guest: only a proof about it ends that
-	case same && rec.Fenced == m.Me.Boot:
+	case same && rec.Fenced == m.ThisHost.Boot:
 		return // it was shown off and yet goes on under the same boot: only a reboot ends that
 	case (!same || !rec.Expelled.IsZero()) && !m.gone():
 		return // first nothing of the guest may be here
@@ -73,7 +73,7 @@ func (d *decision) renew() {
 // otherMachine reports that a record of this host's name is not this machine's:
 // the identity is another one, or that of a data directory that was copied.
 func (m *Machine) otherMachine(rec cluster.Host) bool {
-	return rec.Identity != m.Me.Identity || rec.Machine != "" && m.Me.Machine != "" && rec.Machine != m.Me.Machine
+	return rec.Identity != m.ThisHost.Identity || rec.Machine != "" && m.ThisHost.Machine != "" && rec.Machine != m.ThisHost.Machine
 }
 
 // mayLive is how long the agent that wrote a record of this host's name may hold
@@ -81,7 +81,7 @@ func (m *Machine) otherMachine(rec cluster.Host) bool {
 // watched for a lease only because its last renewal may still be on its way. What
 // may be another machine is given the time until its own reset.
 func (m *Machine) mayLive(rec cluster.Host) time.Duration {
-	if m.otherMachine(rec) || rec.Machine == "" || m.Me.Machine == "" {
+	if m.otherMachine(rec) || rec.Machine == "" || m.ThisHost.Machine == "" {
 		return m.wait(rec.Guard)
 	}
 	return m.Timings.Lease
@@ -91,18 +91,18 @@ func (m *Machine) mayLive(rec cluster.Host) time.Duration {
 // guest go on nor stop it, or can not see what has become of it: only a reset
 // helps then. Where nobody could tell that it was reset, that helps nobody.
 func (m *Machine) givesUp() bool {
-	if m.Want.HandsOff || !m.Dog.Working && !m.Devices[m.Self] {
+	if m.Want.HandsOff || !m.Watchdog.Working && !m.Devices[m.Self] {
 		return false
 	}
-	return m.Guest.Doomed != 0 && m.Now.Sub(m.Guest.Doomed) > surrender || m.holder() && m.blind() > blindWait
+	return m.Guest.UnhealthyAt != 0 && m.Now.Sub(m.Guest.UnhealthyAt) > selfFenceAfter || m.holder() && m.blind() > blindWait
 }
 
 // blind is for how long this host has not been able to observe the guest.
 func (m *Machine) blind() time.Duration {
-	if m.Guest.BlindAt == 0 {
+	if m.Guest.UnobservableAt == 0 {
 		return 0
 	}
-	return m.Now.Sub(m.Guest.BlindAt)
+	return m.Now.Sub(m.Guest.UnobservableAt)
 }
 
 // arrival is the event of a renewal that registers the host, or with which a
@@ -121,9 +121,9 @@ func (m *Machine) arrival(rec cluster.Host, same bool) cluster.Event {
 // record is what this host says of itself.
 func (m *Machine) record(old cluster.Host) cluster.Host {
 	r := cluster.Host{
-		Name: m.Self, Identity: m.Me.Identity, Boot: m.Me.Boot, Addr: m.Me.Addr, MigrateTLS: m.Me.Secure, Vote: m.Me.Vote, Version: m.Me.Version,
-		Guard: m.guard(), Watchdog: m.Dog.Name, WatchdogTimeout: m.Dog.Timeout,
-		Fit: m.Me.Fit, Retry: m.Me.Retry, Judged: m.Me.Judged, Why: m.Me.Why, Guest: m.Guest.Seen.State, Unhealthy: m.Guest.Sick, Beat: m.Me.Beat, Machine: m.Me.Machine,
+		Name: m.Self, Identity: m.ThisHost.Identity, Boot: m.ThisHost.Boot, Addr: m.ThisHost.Addr, MigrateTLS: m.ThisHost.Secure, Vote: m.ThisHost.Vote, Version: m.ThisHost.Version,
+		Guard: m.guard(), Watchdog: m.Watchdog.Name, WatchdogTimeout: m.Watchdog.Timeout,
+		Fit: m.ThisHost.Fit, Retry: m.ThisHost.Retry, Judged: m.ThisHost.Judged, Why: m.ThisHost.Why, Guest: m.Guest.Seen.State, Unhealthy: m.Guest.Unhealthy, HeartbeatPort: m.ThisHost.HeartbeatPort, Machine: m.ThisHost.Machine,
 	}
 	if r.Guest == cluster.GuestAbsent && !m.gone() {
 		r.Guest = cluster.GuestUnknown
@@ -131,12 +131,12 @@ func (m *Machine) record(old cluster.Host) cluster.Host {
 	m.recordFaults(&r)
 	// A guest that is here under a watchdog that is not armed can not be promised
 	// to be reset: arm first, promise then.
-	if m.present() && !m.Dog.Armed {
+	if m.present() && !m.Watchdog.Armed {
 		r.Guard = 0
 	}
 	// Hands off is told before the watchdog is disarmed, and taken back only after
 	// it is armed again under a valid lease: between the two nobody may count on it.
-	unsafe := !m.leased(startMargin) || m.Dog.Working && !m.Dog.Armed
+	unsafe := !m.leased(startMargin) || m.Watchdog.Working && !m.Watchdog.Armed
 	r.HandsOff = m.Want.HandsOff || (old.HandsOff && m.holding() && unsafe)
 	return r
 }
@@ -147,7 +147,7 @@ func (m *Machine) recordFaults(r *cluster.Host) {
 		r.Fit = false
 		r.Why = joined("what runs on this host can not be observed", r.Why)
 	}
-	if m.Guest.StillAt != 0 {
+	if m.Guest.PausedAt != 0 {
 		r.Unhealthy = joined(stillWhy, r.Unhealthy)
 	}
 	r.Why, r.Unhealthy = clip(r.Why), clip(r.Unhealthy)

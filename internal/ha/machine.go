@@ -32,14 +32,14 @@ type Machine struct {
 
 	// Words are what the members say they hear, their newest word each, this host's
 	// own among them.
-	Words map[cluster.HostID]cluster.Word
+	Words map[cluster.HostID]cluster.HeartbeatReport
 
-	Me     Me
-	Lease  Lease
-	Guest  Guest
-	Dog    Watchdog
-	Memory Memory
-	Doing  Doing
+	ThisHost ThisHost
+	Lease    Lease
+	Guest    Guest
+	Watchdog Watchdog
+	Memory   Memory
+	Doing    Doing
 }
 
 // CoordRec is the coordinator record. It changes at elections alone, so its
@@ -70,21 +70,21 @@ type WantRec struct {
 	Mod int64
 }
 
-// Me is what this host is, and says of itself.
-type Me struct {
-	Identity string
-	Boot     string
-	Instance string // of this agent process, random
-	Addr     string
-	Beat     int    // see cluster.Host
-	Machine  string // see cluster.Host
-	Version  string
-	Secure   bool   // see cluster.Host.MigrateTLS
-	Fit      bool   // able to start the resource
-	Why      string // why not, or what else is wrong on this host
-	Retry    bool   // see cluster.Host
-	Judged   int64  // see cluster.Host
-	Vote     string // see cluster.Host
+// ThisHost is what this host is, and says of itself.
+type ThisHost struct {
+	Identity      string
+	Boot          string
+	Instance      string // of this agent process, random
+	Addr          string
+	HeartbeatPort int    // see cluster.Host
+	Machine       string // see cluster.Host
+	Version       string
+	Secure        bool   // see cluster.Host.MigrateTLS
+	Fit           bool   // able to start the resource
+	Why           string // why not, or what else is wrong on this host
+	Retry         bool   // see cluster.Host
+	Judged        int64  // see cluster.Host
+	Vote          string // see cluster.Host
 }
 
 // Lease is how long this host may hold the guest. A renewal sent at s and
@@ -98,20 +98,20 @@ type Lease struct {
 
 // Guest is the guest on this host, and what this agent has done to it.
 type Guest struct {
-	Seen      cluster.Guest   // as observed last
-	SeenAt    cluster.Instant // when that observation began
-	Touched   cluster.Instant // when the last action on the guest ended; older observations do not count
-	BlindAt   cluster.Instant // since when not even its process can be observed; 0: it can
-	StillAt   cluster.Instant // since when it stands still by an I/O error; 0: it does not
-	Inherited bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
-	Started   cluster.Epoch   // the last epoch for which this agent called the hypervisor
-	Killed    string          // why this agent killed the guest since it was last seen here; empty: it did not
-	Stood     bool            // Killed for standing still by an I/O error
-	Tried     int64           // revision of the owner record for which this agent has tried to migrate
-	TriedBy   string          // how the last start or migration ended; empty: well
-	Sick      string          // why the guest must be restarted (health check, storage); empty: it need not
-	Doomed    cluster.Instant // when it was first to be killed for that; 0: it is not
-	Shut      cluster.Instant // when this agent first asked it to shut down for the owner record that holds; 0: not yet
+	Seen           cluster.Guest   // as observed last
+	SeenAt         cluster.Instant // when that observation began
+	Touched        cluster.Instant // when the last action on the guest ended; older observations do not count
+	UnobservableAt cluster.Instant // since when not even its process can be observed; 0: it can
+	PausedAt       cluster.Instant // since when it stands still by an I/O error; 0: it does not
+	Inherited      bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
+	Started        cluster.Epoch   // the last epoch for which this agent called the hypervisor
+	Killed         string          // why this agent killed the guest since it was last seen here; empty: it did not
+	Paused         bool            // Killed for standing still by an I/O error
+	Tried          int64           // revision of the owner record for which this agent has tried to migrate
+	TriedBy        string          // how the last start or migration ended; empty: well
+	Unhealthy      string          // why the guest must be restarted (health check, storage); empty: it need not
+	UnhealthyAt    cluster.Instant // when it was first to be killed for that; 0: it is not
+	Shut           cluster.Instant // when this agent first asked it to shut down for the owner record that holds; 0: not yet
 }
 
 // Watchdog is the state of the process that holds the watchdog device.
@@ -150,9 +150,9 @@ type Doing struct {
 // New makes the machine of an agent process that has just begun: it knows
 // nothing of the store, and takes an empty process table for no proof before a
 // kill of its own.
-func New(self cluster.HostID, resource cluster.ResourceID, me Me) *Machine {
+func New(self cluster.HostID, resource cluster.ResourceID, me ThisHost) *Machine {
 	return &Machine{
-		Self: self, Resource: resource, Me: me, Guest: Guest{Inherited: true}, Hosts: map[cluster.HostID]HostRec{},
+		Self: self, Resource: resource, ThisHost: me, Guest: Guest{Inherited: true}, Hosts: map[cluster.HostID]HostRec{},
 		Memory: Memory{Fences: map[cluster.HostID]Fenced{}, Told: map[cluster.HostID]int64{}},
 	}
 }
@@ -213,12 +213,12 @@ func (m *Machine) Observed(g cluster.Guest, from cluster.Instant) {
 		g.State = cluster.GuestUnknown
 	}
 	m.Guest.Seen, m.Guest.SeenAt = g, from
-	since(&m.Guest.BlindAt, from, g.State == cluster.GuestUnknown && g.PID == 0)
-	since(&m.Guest.StillAt, from, g.State == cluster.GuestPaused && g.IOError)
+	since(&m.Guest.UnobservableAt, from, g.State == cluster.GuestUnknown && g.PID == 0)
+	since(&m.Guest.PausedAt, from, g.State == cluster.GuestPaused && g.IOError)
 	if g.State != cluster.GuestAbsent && g.State != cluster.GuestUnknown && m.fresh(0) && !m.busy(WorkKill) {
-		m.Guest.Killed, m.Guest.Stood = "", false // it came here since, also by a move
+		m.Guest.Killed, m.Guest.Paused = "", false // it came here since, also by a move
 	}
-	m.Judged(m.Guest.Sick)
+	m.Judged(m.Guest.Unhealthy)
 }
 
 // since keeps the moment at which something began to be so.
@@ -235,9 +235,9 @@ func since(at *cluster.Instant, now cluster.Instant, so bool) {
 // not.
 func (m *Machine) Judged(why string) {
 	g := &m.Guest
-	g.Sick = why
+	g.Unhealthy = why
 	if why == "" || g.Seen.State == cluster.GuestAbsent {
-		g.Doomed = 0
+		g.UnhealthyAt = 0
 	}
 }
 
@@ -245,20 +245,20 @@ func (m *Machine) Judged(why string) {
 // asked. One that was asked for before the last order ended may tell what was
 // before it, and is ignored.
 func (m *Machine) Watched(w Watchdog, asked cluster.Instant) {
-	if asked > m.Dog.Ordered && m.Doing.Works&WorkArm == 0 {
-		w.Ordered = m.Dog.Ordered
-		m.Dog = w
+	if asked > m.Watchdog.Ordered && m.Doing.Works&WorkArm == 0 {
+		w.Ordered = m.Watchdog.Ordered
+		m.Watchdog = w
 	}
 }
 
 // Able says whether the guest could be started here, what is wrong on this host,
 // and whether the guest's memory may travel by TLS to it and from it.
 func (m *Machine) Able(fit, retry bool, why string, secure bool) {
-	m.Me.Fit, m.Me.Retry, m.Me.Why, m.Me.Secure = fit, retry, why, secure
+	m.ThisHost.Fit, m.ThisHost.Retry, m.ThisHost.Why, m.ThisHost.Secure = fit, retry, why, secure
 }
 
 // Voting says whether a quorum of the store can count on this host's member, see cluster.Host.Vote.
-func (m *Machine) Voting(vote string) { m.Me.Vote = vote }
+func (m *Machine) Voting(vote string) { m.ThisHost.Vote = vote }
 
 // Extended takes in that nobody else is given the guest before a lease from that moment on is over, though this
 // host can not renew: an arbiter of the store has said so. One that has ended stays so: its guest is being
@@ -271,7 +271,7 @@ func (m *Machine) Extended(from, now cluster.Instant) {
 }
 
 // Heard takes in what the members say they hear, this host among them.
-func (m *Machine) Heard(words map[cluster.HostID]cluster.Word) { m.Words = words }
+func (m *Machine) Heard(words map[cluster.HostID]cluster.HeartbeatReport) { m.Words = words }
 
 // Decide returns what this host must begin now, in the order of urgency, and
 // notes it as begun at now. The caller carries each action out, and tells Done
@@ -299,8 +299,8 @@ func (m *Machine) Decide(now cluster.Instant) []Action {
 // restoreDeadline gives a new agent the deadline of the one before, from the
 // limit that the watchdog was told: L = D + G - W.
 func (m *Machine) restoreDeadline() {
-	if m.Lease.Deadline == 0 && m.Lease.Mod == 0 && m.Dog.Armed && m.Dog.Limit != 0 {
-		m.Lease.Deadline = m.Dog.Limit.Add(m.Dog.Timeout - Guard(m.Timings, m.Dog.Timeout))
+	if m.Lease.Deadline == 0 && m.Lease.Mod == 0 && m.Watchdog.Armed && m.Watchdog.Limit != 0 {
+		m.Lease.Deadline = m.Watchdog.Limit.Add(m.Watchdog.Timeout - Guard(m.Timings, m.Watchdog.Timeout))
 	}
 }
 
@@ -323,12 +323,12 @@ func (m *Machine) begin(a Action) Action {
 		m.Doing.Fencing = append(slices.Clip(m.Doing.Fencing), act.Host)
 		return a
 	case Start:
-		g.Started, g.Killed, g.Stood, g.TriedBy = act.Epoch, "", false, "the start was ordered and nothing came up"
+		g.Started, g.Killed, g.Paused, g.TriedBy = act.Epoch, "", false, "the start was ordered and nothing came up"
 	case Kill:
 		if g.Seen.State != cluster.GuestAbsent {
-			g.Killed, g.Stood = act.Why, act.Stood
-			if g.Sick != "" && g.Doomed == 0 {
-				g.Doomed = m.Now
+			g.Killed, g.Paused = act.Why, act.Paused
+			if g.Unhealthy != "" && g.UnhealthyAt == 0 {
+				g.UnhealthyAt = m.Now
 			}
 		}
 	case Shutdown:
@@ -355,7 +355,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	case Arm:
 		m.ordered(o, act.Timeout, now)
 	case Disarm:
-		m.ordered(o, o.Dog.Timeout, now)
+		m.ordered(o, o.Watchdog.Timeout, now)
 	case Start, Migrate:
 		if o.Why != "" {
 			g.TriedBy = clip(o.Why)
@@ -423,14 +423,14 @@ func (m *Machine) fenced(a Fence, o Outcome, now cluster.Instant) {
 // nothing may rely on the limit.
 func (m *Machine) ordered(o Outcome, timeout time.Duration, now cluster.Instant) {
 	if o.OK {
-		m.Dog = o.Dog
+		m.Watchdog = o.Watchdog
 	} else {
-		m.Dog.Working = false // its holder is away; the device, if armed, runs on
+		m.Watchdog.Working = false // its holder is away; the device, if armed, runs on
 	}
-	if !o.OK || o.Dog.Timeout != timeout {
-		m.Dog.Limit = 0
+	if !o.OK || o.Watchdog.Timeout != timeout {
+		m.Watchdog.Limit = 0
 	}
-	m.Dog.Ordered = now
+	m.Watchdog.Ordered = now
 }
 
 // busy reports that an action of a kind is under way.

@@ -134,7 +134,7 @@ func TestAReportNeverStandsBeforeADecision(t *testing.T) {
 
 func TestTextsOfRecordsAreShort(t *testing.T) {
 	m := quiet()
-	m.Me.Why, m.Guest.Sick, m.Dog.Name = strings.Repeat("w", 1<<20), strings.Repeat("s", 1<<20), strings.Repeat("d", 1<<20)
+	m.ThisHost.Why, m.Guest.Unhealthy, m.Watchdog.Name = strings.Repeat("w", 1<<20), strings.Repeat("s", 1<<20), strings.Repeat("d", 1<<20)
 	m.Lease.Sent = 0
 	r := only(t, &m, WorkRenew).(Txn).Put[0].Host
 	if len(r.Why) > maxText || len(r.Unhealthy) > maxText || len(r.Watchdog) > maxText {
@@ -143,7 +143,7 @@ func TestTextsOfRecordsAreShort(t *testing.T) {
 }
 
 func TestARestoredDeadlineIsThatOfTheLimit(t *testing.T) {
-	m := New("h1", cluster.MgmtVM, Me{})
+	m := New("h1", cluster.MgmtVM, ThisHost{})
 	m.Configure(timings, restart, nil, nil)
 	m.Watched(Watchdog{Working: true, Armed: true, Limit: sec(103), Timeout: 4 * time.Second}, sec(100))
 	m.Observed(cluster.Guest{State: cluster.GuestRunning, Epoch: e1}, sec(100))
@@ -160,20 +160,20 @@ func TestTheWatchdogsWordFromBeforeTheLastOrderIsIgnored(t *testing.T) {
 	m.Lease.Deadline = sec(106)
 	a := only(t, &m, WorkArm)
 	m.Watched(Watchdog{Working: true}, sec(100.1))
-	if !m.Dog.Armed {
+	if !m.Watchdog.Armed {
 		t.Error("a word counts while an order is under way")
 	}
-	m.Done(a, Outcome{OK: true, Dog: Watchdog{Working: true, Armed: true, Limit: sec(104), Timeout: 4 * time.Second}}, sec(100.3))
+	m.Done(a, Outcome{OK: true, Watchdog: Watchdog{Working: true, Armed: true, Limit: sec(104), Timeout: 4 * time.Second}}, sec(100.3))
 	m.Watched(Watchdog{Working: true}, sec(100.2))
-	if !m.Dog.Armed {
+	if !m.Watchdog.Armed {
 		t.Error("a word counts that was asked for before the last order ended")
 	}
 	m.Watched(Watchdog{Working: true}, sec(100.4))
-	if m.Dog.Armed {
+	if m.Watchdog.Armed {
 		t.Error("a later word does not count")
 	}
 	m = quiet()
-	m.Done(Arm{Limit: sec(104), Timeout: 4 * time.Second}, Outcome{OK: true, Dog: Watchdog{Working: true, Armed: true, Limit: sec(104), Timeout: 9 * time.Second}}, sec(100))
+	m.Done(Arm{Limit: sec(104), Timeout: 4 * time.Second}, Outcome{OK: true, Watchdog: Watchdog{Working: true, Armed: true, Limit: sec(104), Timeout: 9 * time.Second}}, sec(100))
 	if m.guarded() {
 		t.Error("a limit counts that was reckoned with another timeout")
 	}
@@ -207,7 +207,7 @@ func TestAHostThatCanNotSeeItsGuest(t *testing.T) {
 	blind := func(now float64) Machine {
 		m := quiet()
 		m.Observed(cluster.Guest{}, sec(99.95))
-		m.Now, m.Lease.Deadline, m.Lease.Sent, m.Dog.Limit = sec(now), sec(now+5), sec(now-3), sec(now+3)
+		m.Now, m.Lease.Deadline, m.Lease.Sent, m.Watchdog.Limit = sec(now), sec(now+5), sec(now-3), sec(now+3)
 		return m
 	}
 	m := blind(110)
@@ -217,7 +217,7 @@ func TestAHostThatCanNotSeeItsGuest(t *testing.T) {
 	if m = blind(131); strings.Contains(said(m), "Renew") {
 		t.Errorf("a holder that is blind for 31 s: %q, want no renewal", said(m))
 	}
-	m.Dog.Working = false
+	m.Watchdog.Working = false
 	if !strings.Contains(said(m), "Renew") {
 		t.Errorf("where nothing could prove its reset: %q, want that it goes on", said(m))
 	}
@@ -246,7 +246,7 @@ func TestAGuestThatStandsStillByAnIOError(t *testing.T) {
 	still := func(now float64) Machine {
 		m := quiet()
 		m.Observed(cluster.Guest{State: cluster.GuestPaused, IOError: true, Epoch: e1}, sec(99.95))
-		m.Now, m.Lease.Deadline, m.Lease.Sent, m.Dog.Limit = sec(now), sec(now+5), sec(now-1), sec(now+3)
+		m.Now, m.Lease.Deadline, m.Lease.Sent, m.Watchdog.Limit = sec(now), sec(now+5), sec(now-1), sec(now+3)
 		for _, h := range m.Order {
 			m = silence(m, h, now-1)
 		}
@@ -284,7 +284,7 @@ func TestAGuestThatStandsStillByAnIOError(t *testing.T) {
 func TestACopiedDataDirectoryWaitsForTheOriginalsReset(t *testing.T) {
 	copied := func(machine string, now float64) Machine {
 		m := silence(as("h2", quiet()), "h2", 90)
-		m.Now, m.Me.Boot, m.Me.Machine, m.Lease = sec(now), "other", machine, Lease{}
+		m.Now, m.ThisHost.Boot, m.ThisHost.Machine, m.Lease = sec(now), "other", machine, Lease{}
 		return m
 	}
 	for _, c := range []struct {
@@ -314,11 +314,11 @@ func TestAHostThatHasNotRegisteredKillsWhatIsNotItsOwn(t *testing.T) {
 	if got := said(m); !strings.Contains(got, "Kill") {
 		t.Errorf("decided %q", got)
 	}
-	m.Me.Boot, m.Owner.State, m.Owner.Host = "next", cluster.Settling, "h2"
+	m.ThisHost.Boot, m.Owner.State, m.Owner.Host = "next", cluster.Settling, "h2"
 	if got := said(m); !strings.Contains(got, "Kill") {
 		t.Errorf("what came before a host that has booted could register: decided %q", got)
 	}
-	m.Me.Boot, m.Owner.State, m.Owner.Host, m.Owner.To = "b", cluster.Migrating, "h1", "h2"
+	m.ThisHost.Boot, m.Owner.State, m.Owner.Host, m.Owner.To = "b", cluster.Migrating, "h1", "h2"
 	if got := said(m); strings.Contains(got, "Kill") {
 		t.Errorf("what a migration brings stands still: decided %q", got)
 	}
@@ -338,7 +338,7 @@ func TestTheLimitKeepsThePromise(t *testing.T) {
 		m := quiet()
 		r := m.Hosts["h1"]
 		r.Guard = c.promised
-		m.Hosts["h1"], m.Dog.Timeout = r, c.timeout
+		m.Hosts["h1"], m.Watchdog.Timeout = r, c.timeout
 		if got := m.limit(); got != sec(c.want) {
 			t.Errorf("promised %s, timeout %s: limit %d, want %d", c.promised, c.timeout, got, sec(c.want))
 		}

@@ -11,14 +11,14 @@ import (
 // words makes every member but the silent ones report, now, that it heard each
 // host just now, and h at sec(last).
 func words(v Machine, h cluster.HostID, last float64) Machine {
-	v.Words = map[cluster.HostID]cluster.Word{}
+	v.Words = map[cluster.HostID]cluster.HeartbeatReport{}
 	for _, m := range v.Order {
 		heard := map[cluster.HostID]cluster.Instant{}
 		for _, x := range v.Order {
 			heard[x] = v.Now
 		}
 		heard[h] = sec(last)
-		v.Words[m] = cluster.Word{At: v.Now, Heard: heard}
+		v.Words[m] = cluster.HeartbeatReport{At: v.Now, Heard: heard}
 	}
 	delete(v.Words, h)
 	return v
@@ -52,9 +52,9 @@ func TestSuspicion(t *testing.T) {
 		}), false},
 		{"a word says how long it had not heard it then, not now: a deaf member is no majority", with(func(v *Machine) {
 			for _, m := range []cluster.HostID{"h2", "h3"} {
-				v.Words[m] = cluster.Word{At: sec(98.5), Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
+				v.Words[m] = cluster.HeartbeatReport{At: sec(98.5), Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
 			}
-			v.Words["h2"] = cluster.Word{At: v.Now, Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
+			v.Words["h2"] = cluster.HeartbeatReport{At: v.Now, Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
 		}), false},
 		{"a member that has said nothing of it does not count", with(func(v *Machine) { delete(v.Words["h3"].Heard, "h1") }), false},
 		{"a host that has renewed since its last heartbeat lives: its heartbeats alone are lost", with(func(v *Machine) { *v = silence(*v, "h1", 98.5) }), false},
@@ -160,7 +160,7 @@ func TestAFencedHostIsTrustedAgainOnlyAfterABoot(t *testing.T) {
 	if got := said(back); got != "" {
 		t.Errorf("under the same boot: %q, want nothing", got)
 	}
-	back.Me.Boot = "next"
+	back.ThisHost.Boot = "next"
 	if got := said(back); got != "Renew" {
 		t.Errorf("after a boot: %q, want Renew", got)
 	}
@@ -237,16 +237,16 @@ func TestAfterARestore(t *testing.T) {
 
 func TestASickGuestIsRestartedAndAHostThatCanNotStopItSurrenders(t *testing.T) {
 	v := quiet()
-	v.Guest.Sick = "the health check failed"
+	v.Guest.Unhealthy = "the health check failed"
 	if got := said(v); got != "Kill" {
 		t.Errorf("sick: %q, want Kill", got)
 	}
 	v.Doing.Works = WorkMigrate
-	v.Lease.Sent, v.Guest.Doomed = sec(90), sec(91)
+	v.Lease.Sent, v.Guest.UnhealthyAt = sec(90), sec(91)
 	if got := said(v); !strings.Contains(got, "Renew") {
 		t.Errorf("while the kill may still succeed: %q, want a renewal", got)
 	}
-	v.Guest.Doomed = sec(89)
+	v.Guest.UnhealthyAt = sec(89)
 	if got := said(v); strings.Contains(got, "Renew") {
 		t.Errorf("a kill that takes too long: %q, want no renewal", got)
 	}
@@ -267,7 +267,7 @@ func TestRestartsInARowMoveTheGuestAndMayEnd(t *testing.T) {
 	}
 	v := quiet()
 	v.Owner.State, v.Owner.Restarts, v.Guest.Seen = cluster.Released, 2, cluster.Guest{State: cluster.GuestAbsent}
-	v.Dog.Armed = false
+	v.Watchdog.Armed = false
 	if got := said(v); got != "Renew, Write assigned assigned h2 1.2" {
 		t.Errorf("after two: %q, want another host", got)
 	}
@@ -308,7 +308,7 @@ func TestWhatIsGivenUpOnAHostGoesElsewhere(t *testing.T) {
 		"none is":           {false, "Renew, Write assigned assigned h1 1.2"},
 	} {
 		v := quiet()
-		v.Owner.Owner, v.Owner.SeenAt, v.Guest.Seen, v.Dog.Armed = served, sec(90), gone, false
+		v.Owner.Owner, v.Owner.SeenAt, v.Guest.Seen, v.Watchdog.Armed = served, sec(90), gone, false
 		for _, h := range []cluster.HostID{"h2", "h3"} {
 			r := v.Hosts[h]
 			r.Fit = c.fit

@@ -118,7 +118,7 @@ func TestAGuestThatHasArrivedGoesOnWhenTheSourceIsWithoutIt(t *testing.T) {
 		}
 		v.Owner.SeenAt = v.Now.Add(-time.Second)
 		v.Guest.Seen, v.Guest.SeenAt, v.Guest.Touched = cluster.Guest{State: cluster.GuestArrived, Epoch: v.Owner.Epoch}, v.Now, 0
-		v.Dog.Armed, v.Dog.Limit = true, v.Now.Add(time.Second)
+		v.Watchdog.Armed, v.Watchdog.Limit = true, v.Now.Add(time.Second)
 		return v
 	}
 	for _, c := range []struct {
@@ -130,15 +130,15 @@ func TestAGuestThatHasArrivedGoesOnWhenTheSourceIsWithoutIt(t *testing.T) {
 		{"the source has not said anything", cluster.Migrating, func(*Machine) {}, false},
 		{"the source has said that it is gone", cluster.Settling, func(*Machine) {}, true},
 		{"seen before the source said so", cluster.Settling, func(v *Machine) { v.Guest.SeenAt = v.Owner.SeenAt }, false},
-		{"the watchdog is off", cluster.Settling, func(v *Machine) { v.Dog.Armed = false }, false},
+		{"the watchdog is off", cluster.Settling, func(v *Machine) { v.Watchdog.Armed = false }, false},
 		{"the lease ends", cluster.Settling, func(v *Machine) { v.Lease.Deadline = v.Now.Add(startMargin) }, false},
 		{"hands off, and the store knows", cluster.Settling, func(v *Machine) {
-			v.Want.HandsOff, v.Dog.Armed = true, false
+			v.Want.HandsOff, v.Watchdog.Armed = true, false
 			r := v.Hosts["h2"]
 			r.HandsOff, r.Guard = true, 0
 			v.Hosts["h2"] = r
 		}, true},
-		{"hands off, and the store does not know", cluster.Settling, func(v *Machine) { v.Want.HandsOff, v.Dog.Armed = true, false }, false},
+		{"hands off, and the store does not know", cluster.Settling, func(v *Machine) { v.Want.HandsOff, v.Watchdog.Armed = true, false }, false},
 	} {
 		v := base(c.state)
 		c.edit(&v)

@@ -42,14 +42,14 @@ func (m *Machine) fresh(at cluster.Instant) bool {
 // of a renewal before its answer comes.
 func (m *Machine) registered() bool {
 	r := m.Hosts[m.Self]
-	return m.Lease.Mod != 0 && r.Identity == m.Me.Identity && r.Boot == m.Me.Boot && r.Expelled.IsZero()
+	return m.Lease.Mod != 0 && r.Identity == m.ThisHost.Identity && r.Boot == m.ThisHost.Boot && r.Expelled.IsZero()
 }
 
 // returned reports that this host's record is of a boot or a machine before, and
 // that this agent has not registered yet.
 func (m *Machine) returned() bool {
 	r, known := m.Hosts[m.Self]
-	return known && m.Lease.Mod == 0 && (r.Identity != m.Me.Identity || r.Boot != m.Me.Boot)
+	return known && m.Lease.Mod == 0 && (r.Identity != m.ThisHost.Identity || r.Boot != m.ThisHost.Boot)
 }
 
 // leased reports whether this host may hold the guest for at least margin more.

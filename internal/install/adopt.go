@@ -28,8 +28,8 @@ func SourceUnits() []string { return []string{"z.service", "zs-ha.service", "zsh
 // SourceDaemons are its processes, by the same names.
 func SourceDaemons() []string { return []string{"z", "zs-ha", "zsha"} }
 
-// found is what a host has of it.
-type found struct {
+// domainFound is what a host has of it.
+type domainFound struct {
 	host Host
 	Guests
 }
@@ -41,7 +41,7 @@ const (
 )
 
 // named are the guests of a host that have the name.
-func (f found) named(name string) (out []Guest) {
+func (f domainFound) named(name string) (out []Guest) {
 	for _, g := range f.All {
 		if g.Named && g.Name == name {
 			out = append(out, g)
@@ -55,14 +55,14 @@ func (g Guest) alive() bool { return g.State != guestOff || len(g.PIDs) > 0 }
 
 // definition is that by which the guest runs, else by which it would start, else the one that
 // a takeover before has saved.
-func (a Adoption) definition(all []found) (text, host string, ok bool) {
-	var off, saved []found
+func (a Adoption) definition(all []domainFound) (text, host string, ok bool) {
+	var off, saved []domainFound
 	for _, f := range all {
 		for _, g := range f.named(a.Name) {
 			if g.alive() {
 				return g.XML, f.host.Name, true
 			}
-			off = append(off, found{host: f.host, Guests: Guests{All: []Guest{g}}})
+			off = append(off, domainFound{host: f.host, Guests: Guests{All: []Guest{g}}})
 		}
 		if f.Saved != "" {
 			saved = append(saved, f)
@@ -108,7 +108,7 @@ func (a Adoption) files(cfg config.Cluster, text string) ([]string, error) {
 
 // judge says what keeps a management VM from being taken over. It is pure. files are those
 // of the machine that will be started.
-func (a Adoption) judge(files []string, all []found) []Finding {
+func (a Adoption) judge(files []string, all []domainFound) []Finding {
 	j := &judgement{}
 	j.at = ""
 	if _, _, ok := a.definition(all); !ok {
@@ -144,7 +144,7 @@ func (a Adoption) judge(files []string, all []found) []Finding {
 		}
 	}
 	j.at = ""
-	if !slices.ContainsFunc(all, func(f found) bool { return len(f.Services)+len(f.Strays) > 0 }) {
+	if !slices.ContainsFunc(all, func(f domainFound) bool { return len(f.Services)+len(f.Strays) > 0 }) {
 		j.say("other tools", Warn, "no host has the source tool's units ("+strings.Join(SourceUnits(), ", ")+") or processes ("+strings.Join(SourceDaemons(), ", ")+")", "if it keeps "+a.Name+" running here under other names, stop and disable those first (systemctl list-units, ps)")
 	}
 	switch {
@@ -172,7 +172,7 @@ func unasked(all []sight) (out []Finding) {
 }
 
 // locked are the files that a guest has.
-func (a Adoption) locked(all []found) (out []string) {
+func (a Adoption) locked(all []domainFound) (out []string) {
 	for _, f := range all {
 		for _, l := range f.Locked {
 			if !slices.Contains(out, l) {

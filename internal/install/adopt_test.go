@@ -21,8 +21,8 @@ func one(state string) Guest {
 }
 
 // three are hosts of which the second runs the guest.
-func three() []found {
-	return []found{{host: Host{Name: "a"}}, {host: Host{Name: "b"}, Guests: Guests{All: []Guest{one(guestRunning)}, Locked: []string{disk}}}, {host: Host{Name: "c"}}}
+func three() []domainFound {
+	return []domainFound{{host: Host{Name: "a"}}, {host: Host{Name: "b"}, Guests: Guests{All: []Guest{one(guestRunning)}, Locked: []string{disk}}}, {host: Host{Name: "c"}}}
 }
 
 // failed are the findings that end it, as NODE CHECK.
@@ -39,55 +39,55 @@ func failed(fs []Finding) (out []string) {
 func TestWhatIsAdopted(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		edit func([]found)
+		edit func([]domainFound)
 		want []string
 		say  string
 	}{
-		{"runs on one host", func([]found) {}, nil, "it shuts down, and the cluster starts it anew"},
-		{"by hand, as far as is known", func([]found) {}, nil, "units (z.service, zs-ha.service, zsha.service) or processes (z, zs-ha, zsha)"},
-		{"off, defined on two", func(f []found) {
+		{"runs on one host", func([]domainFound) {}, nil, "it shuts down, and the cluster starts it anew"},
+		{"by hand, as far as is known", func([]domainFound) {}, nil, "units (z.service, zs-ha.service, zsha.service) or processes (z, zs-ha, zsha)"},
+		{"off, defined on two", func(f []domainFound) {
 			f[1].All, f[1].Locked = []Guest{one(guestOff)}, nil
 			f[2].All = []Guest{one(guestOff)}
 		}, nil, "autostart true"},
-		{"runs on one, defined on another", func(f []found) { f[2].All = []Guest{one(guestOff)} }, nil, ""},
-		{"nowhere", func(f []found) { f[1].Guests = Guests{} }, []string{" domain"}, "no host has a domain mn"},
-		{"only saved, by a takeover before", func(f []found) { f[1].Guests = Guests{Saved: "<domain/>"} }, nil, ""},
-		{"saved, and somebody has the disk", func(f []found) { f[1].Guests = Guests{Saved: "<domain/>", Locked: []string{disk}} }, []string{" image"}, "somebody uses " + disk},
-		{"taken over, and runs as ours", func(f []found) {
+		{"runs on one, defined on another", func(f []domainFound) { f[2].All = []Guest{one(guestOff)} }, nil, ""},
+		{"nowhere", func(f []domainFound) { f[1].Guests = Guests{} }, []string{" domain"}, "no host has a domain mn"},
+		{"only saved, by a takeover before", func(f []domainFound) { f[1].Guests = Guests{Saved: "<domain/>"} }, nil, ""},
+		{"saved, and somebody has the disk", func(f []domainFound) { f[1].Guests = Guests{Saved: "<domain/>", Locked: []string{disk}} }, []string{" image"}, "somebody uses " + disk},
+		{"taken over, and runs as ours", func(f []domainFound) {
 			f[1].Guests = Guests{Saved: "<domain/>", Locked: []string{disk}}
 			f[0].All = []Guest{{Name: cluster.GuestName, State: guestRunning, Disks: []string{disk}}}
 		}, nil, ""},
-		{"ours runs, and a definition was left", func(f []found) {
+		{"ours runs, and a definition was left", func(f []domainFound) {
 			f[1].Guests = Guests{All: []Guest{one(guestOff)}, Locked: []string{disk}}
 			f[0].All = []Guest{{Name: cluster.GuestName, State: guestRunning, Disks: []string{disk}}}
 		}, nil, ""},
-		{"both run", func(f []found) {
+		{"both run", func(f []domainFound) {
 			f[0].All = []Guest{{Name: cluster.GuestName, State: guestRunning, Disks: []string{disk}}}
 		}, []string{" domain"}, "Holdfast's own on a"},
-		{"a second copy runs", func(f []found) { f[2].All = []Guest{one(guestRunning)} }, []string{" domain"}, "runs on b and on c"},
-		{"libvirt says off, and a process is there", func(f []found) {
+		{"a second copy runs", func(f []domainFound) { f[2].All = []Guest{one(guestRunning)} }, []string{" domain"}, "runs on b and on c"},
+		{"libvirt says off, and a process is there", func(f []domainFound) {
 			g := one(guestOff)
 			g.PIDs = []int{9}
 			f[2].All = []Guest{g}
 		}, []string{" domain"}, "runs on b and on c"},
-		{"another name runs on the disk", func(f []found) {
+		{"another name runs on the disk", func(f []domainFound) {
 			f[2].All = []Guest{{Name: "x", State: guestRunning, PIDs: []int{8}, Disks: []string{disk}}}
 		}, []string{"c guest"}, "x is running here and has a disk"},
-		{"another name is defined on the disk", func(f []found) {
+		{"another name is defined on the disk", func(f []domainFound) {
 			f[2].All = []Guest{{Name: "x", State: guestOff, Persistent: true, Disks: []string{disk}}}
 		}, []string{"c guest"}, "x is defined here"},
-		{"another disk under the name", func(f []found) {
+		{"another disk under the name", func(f []domainFound) {
 			g := one(guestOff)
 			g.Disks = []string{"/images/other.img"}
 			f[2].All = []Guest{g}
 		}, []string{"c domain"}, "writes to /images/other.img"},
-		{"one disk more", func(f []found) { f[1].All[0].Disks = []string{disk, "/images/data.img"} }, []string{"b domain"}, "/images/data.img"},
-		{"paused", func(f []found) { f[1].All[0].State = "paused" }, []string{"b domain"}, "can not shut itself down"},
-		{"saved memory", func(f []found) { f[1].All = []Guest{one(guestOff)}; f[1].All[0].Saved, f[1].Locked = true, nil }, []string{"b domain"}, "managed save"},
-		{"snapshots", func(f []found) { f[1].All[0].Snapshots = true }, []string{"b domain"}, "snapshots"},
-		{"the source tool", func(f []found) { f[0].Services = []Service{{Name: "zsha.service", Active: true, Enabled: true}} }, nil, "zsha.service would start it"},
-		{"the source tool, disabled before", func(f []found) { f[0].Services = []Service{{Name: "zsha.service"}} }, nil, ""},
-		{"the source tool without a unit", func(f []found) { f[0].Strays = []string{"zsha"} }, []string{"a other tools"}, "runs without a unit"},
+		{"one disk more", func(f []domainFound) { f[1].All[0].Disks = []string{disk, "/images/data.img"} }, []string{"b domain"}, "/images/data.img"},
+		{"paused", func(f []domainFound) { f[1].All[0].State = "paused" }, []string{"b domain"}, "can not shut itself down"},
+		{"saved memory", func(f []domainFound) { f[1].All = []Guest{one(guestOff)}; f[1].All[0].Saved, f[1].Locked = true, nil }, []string{"b domain"}, "managed save"},
+		{"snapshots", func(f []domainFound) { f[1].All[0].Snapshots = true }, []string{"b domain"}, "snapshots"},
+		{"the source tool", func(f []domainFound) { f[0].Services = []Service{{Name: "zsha.service", Active: true, Enabled: true}} }, nil, "zsha.service would start it"},
+		{"the source tool, disabled before", func(f []domainFound) { f[0].Services = []Service{{Name: "zsha.service"}} }, nil, ""},
+		{"the source tool without a unit", func(f []domainFound) { f[0].Strays = []string{"zsha"} }, []string{"a other tools"}, "runs without a unit"},
 	} {
 		all := three()
 		c.edit(all)

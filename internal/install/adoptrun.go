@@ -70,8 +70,8 @@ func (r *run) take(text, host string) error {
 }
 
 // guests asks all members.
-func (r *run) guests(ctx context.Context, files []string) ([]found, error) {
-	out := make([]found, len(r.targets))
+func (r *run) guests(ctx context.Context, files []string) ([]domainFound, error) {
+	out := make([]domainFound, len(r.targets))
 	err := r.each(r.targets, func(h Host) error {
 		a, err := r.ask(ctx, h, Request{Do: DoGuests, Guest: r.wanted(h, "", files)})
 		if err == nil && a.Guests == nil {
@@ -80,7 +80,7 @@ func (r *run) guests(ctx context.Context, files []string) ([]found, error) {
 		if err != nil {
 			return fmt.Errorf("look for the guest: %w", err)
 		}
-		out[slices.Index(r.targets, h)] = found{h, *a.Guests}
+		out[slices.Index(r.targets, h)] = domainFound{h, *a.Guests}
 		return nil
 	})
 	return out, err

@@ -19,7 +19,7 @@ func (m *Machine) Decide(now cluster.Instant) []Action {
 		}
 		out = append(out, p)
 	}
-	if m.fresh() && now >= m.Rest {
+	if m.fresh() && now >= m.RetryAt {
 		if a := m.act(); a != nil {
 			m.begin(a)
 			out = append(out, a)
@@ -37,7 +37,7 @@ func (m *Machine) begin(a Action) {
 	}
 	switch a.(type) {
 	case Promote:
-		m.Hot = true
+		m.Dirty = true
 	case Follow:
 		m.Left = false
 	case Drain, Demote:
@@ -72,7 +72,7 @@ func (m *Machine) put() (Put, bool) {
 		p.Sync, p.Why = s.with(m.Peer, true), "the peer has everything" // rule 3
 		p.Sync.Proof = m.Proof
 		return p, true
-	case m.Phase == Handing && m.owned() && m.Drained && m.held() && s.Has(m.Peer) && m.fresh() && m.Seen.empty():
+	case m.Phase == HandingOver && m.owned() && m.Drained && m.held() && s.Has(m.Peer) && m.fresh() && m.Seen.empty():
 		s.To = m.Peer
 		p.Sync, p.Why = s, "the group is handed over"
 		return p, true
@@ -158,7 +158,7 @@ func (m *Machine) act() Action {
 			return a
 		}
 		m.Phase = Ended
-	case Handing:
+	case HandingOver:
 		if a := m.down(0, false); a != nil {
 			return a
 		}
@@ -167,7 +167,7 @@ func (m *Machine) act() Action {
 		case r.Role == RoleActive && m.held() && m.Sync.Has(m.Peer):
 			return Drain{}
 		default:
-			m.Keep() // it can not be handed over
+			m.CancelHandover() // it can not be handed over
 		}
 	case Serving:
 		return m.serve()
@@ -183,7 +183,7 @@ func (m *Machine) end(hard bool) Action {
 	switch r := m.Seen.Replica; {
 	case r.Role == RoleActive && !hard && !m.Drained && m.held() && m.Sync.Has(m.Peer) && r.Linked:
 		return Drain{}
-	case r.Role == RoleActive, r.Role == RoleUnknown && (m.Hot || m.Now.Sub(m.BlindAt) >= blindWait):
+	case r.Role == RoleActive, r.Role == RoleUnknown && (m.Dirty || m.Now.Sub(m.UnobservableAt) >= unobservableWait):
 		return Demote{hard && r.Role == RoleActive}
 	}
 	return nil
@@ -223,7 +223,7 @@ func (m *Machine) serve() Action {
 	}
 	if r.Role != RoleActive {
 		if m.Promoted { // it has ended, or hangs, and what waits for it has to end, too
-			if r.Role == RoleUnknown && m.Now.Sub(m.BlindAt) < m.Hang {
+			if r.Role == RoleUnknown && m.Now.Sub(m.UnobservableAt) < m.Hang {
 				return nil
 			}
 			m.Promoted = false
@@ -241,7 +241,7 @@ func (m *Machine) serve() Action {
 		if a := m.down(0, true); a != nil && !m.Shut() {
 			return a
 		}
-		if r.Role == RoleUnknown && m.Served {
+		if r.Role == RoleUnknown && m.WasActive {
 			return Demote{true} // it does not answer, and is started anew
 		}
 		if m.Own != m.Sync.Mod || m.Writing {
@@ -276,7 +276,7 @@ func (m *Machine) serve() Action {
 // with all that stand on it.
 func (m *Machine) up() Action {
 	i := slices.IndexFunc(m.Seen.Members, func(s State) bool { return s != Up })
-	if i < 0 || m.Seen.Members[i] == StateUnknown && m.Now.Sub(m.DimAt) < m.Hang {
+	if i < 0 || m.Seen.Members[i] == StateUnknown && m.Now.Sub(m.MemberUnobservableAt) < m.Hang {
 		return nil
 	}
 	a := m.down(i, true)
@@ -328,19 +328,19 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	if _, follows := a.(Follow); !follows {
 		m.Risked = now
 	} else if o.OK {
-		m.FollowRest = 0
+		m.FollowBackoff = 0
 	}
 	if !o.OK {
-		m.Rest = now.Add(restAgain)
+		m.RetryAt = now.Add(restAgain)
 		if _, follows := a.(Follow); follows {
-			m.FollowRest = min(max(2*m.FollowRest, followAgain), followMost)
-			m.FollowAt = now.Add(m.FollowRest)
+			m.FollowBackoff = min(max(2*m.FollowBackoff, followAgain), followMost)
+			m.FollowAt = now.Add(m.FollowBackoff)
 		}
 	}
 	switch a := a.(type) {
 	case Promote:
 		m.Promoted = o.OK
-		m.Served = m.Served || o.OK
+		m.WasActive = m.WasActive || o.OK
 		if o.OK {
 			m.Drained, m.Closed = false, false
 			if m.wasHanded() {
@@ -358,7 +358,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	case Drain:
 		m.Drained = o.OK
 		if !o.OK {
-			m.Keep()
+			m.CancelHandover()
 		}
 	case StartMember:
 		if !o.OK && !short {

@@ -288,11 +288,11 @@ func (w *world) holder(i int, visit func(*world)) {
 	case o.State == cluster.Migrating && m.Phase == Serving && n.tried != w.ownerMod:
 		c := w.clone("hand over")
 		c.node[i].tried = w.ownerMod
-		c.node[i].m.Hand()
+		c.node[i].m.HandOver()
 		visit(c)
-	case o.State == cluster.Migrating && m.Phase == Handing:
+	case o.State == cluster.Migrating && m.Phase == HandingOver:
 		c := w.clone("abort")
-		c.node[i].m.Keep()
+		c.node[i].m.CancelHandover()
 		visit(c)
 	case o.State == cluster.Migrating && m.Empty():
 		c := w.clone("settling")
@@ -374,7 +374,7 @@ func TestNoCourseLosesAWriteAtLength(t *testing.T) {
 func losesNoWrite(t *testing.T, limit int) {
 	// The agent of a ended when it had offered b to be complete, and the offer is on its way.
 	offering := func(w *world) {
-		w.sync.Complete = []cluster.HostID{"a"}
+		w.sync.InSync = []cluster.HostID{"a"}
 		w.syncMod++
 		if !w.goOn(func() bool { p := w.node[0].put; return p != nil && p.Sync.Has("b") }) {
 			t.Fatal("a never offers b to be complete")
@@ -389,7 +389,7 @@ func losesNoWrite(t *testing.T, limit int) {
 		a := &w.node[0]
 		a.up, a.role, a.has, a.own = false, RoleOff, 1, 1
 		w.acked, w.next = 1, 1
-		w.sync.Complete, w.sync.Epoch, w.sync.Proof = []cluster.HostID{"a"}, w.owner.Epoch, ""
+		w.sync.InSync, w.sync.Epoch, w.sync.Proof = []cluster.HostID{"a"}, w.owner.Epoch, ""
 		w.syncMod++
 		w.owner.State = cluster.Running
 		w.own(w.owner)

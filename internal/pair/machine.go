@@ -20,10 +20,10 @@ const Window = 10 * time.Minute
 
 // Times that no operator needs to set.
 const (
-	blindWait   = 10 * time.Second       // for which a standby may not be observable before it is ended; Hang, unless it is set
-	restAgain   = 200 * time.Millisecond // after an action that failed
-	followAgain = 2 * time.Second        // the same for following, and twice as long each time
-	followMost  = 20 * time.Second       // but no longer: each try has the peer's commits wait for a moment
+	unobservableWait = 10 * time.Second       // for which a standby may not be observable before it is ended; Hang, unless it is set
+	restAgain        = 200 * time.Millisecond // after an action that failed
+	followAgain      = 2 * time.Second        // the same for following, and twice as long each time
+	followMost       = 20 * time.Second       // but no longer: each try has the peer's commits wait for a moment
 )
 
 // Phase is what the group is to do on this node.
@@ -31,10 +31,10 @@ type Phase uint8
 
 // Phases. Only Serving may promote.
 const (
-	Ended    Phase = iota // nothing of it shall be here
-	Serving               // it shall run, for the epoch Machine.Granted
-	Handing               // it shall stop and its license go to the peer
-	Stopping              // it is asked to end
+	Ended       Phase = iota // nothing of it shall be here
+	Serving                  // it shall run, for the epoch Machine.Granted
+	HandingOver              // it shall stop and its license go to the peer
+	Stopping                 // it is asked to end
 )
 
 // OwnerRec is the owner record of the group as this node last saw it.
@@ -64,28 +64,28 @@ type Machine struct {
 	Owner OwnerRec
 	Sync  SyncRec
 
-	Seen     Seen
-	SeenAt   cluster.Instant // when that look began
-	Touched  cluster.Instant // when the last action on this node ended; older looks do not count
-	Risked   cluster.Instant // the same of actions after which clients may use something here
-	Hot      bool            // clients may be writing here: it was not seen otherwise since a Promote, or by this process
-	BlindAt  cluster.Instant // since when the replica can not be observed; 0: it can
-	DimAt    cluster.Instant // the same of a member
-	Rest     cluster.Instant // before which nothing that failed is tried again
-	FollowAt cluster.Instant // before which it is not tried again to follow
-	// FollowRest is how long it was not tried again to follow; 0: the last try has not failed.
-	FollowRest time.Duration
-	LinkAt     cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
+	Seen                 Seen
+	SeenAt               cluster.Instant // when that look began
+	Touched              cluster.Instant // when the last action on this node ended; older looks do not count
+	Risked               cluster.Instant // the same of actions after which clients may use something here
+	Dirty                bool            // clients may be writing here: it was not seen otherwise since a Promote, or by this process
+	UnobservableAt       cluster.Instant // since when the replica can not be observed; 0: it can
+	MemberUnobservableAt cluster.Instant // the same of a member
+	RetryAt              cluster.Instant // before which nothing that failed is tried again
+	FollowAt             cluster.Instant // before which it is not tried again to follow
+	// FollowBackoff is how long it was not tried again to follow; 0: the last try has not failed.
+	FollowBackoff time.Duration
+	LinkAt        cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
 
-	Joined   int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
-	Proof    string // of that Join
-	Own      int64  // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
-	Left     bool   // this process has taken this copy out of Complete, and it has not followed since
-	Drained  bool   // a Drain has ended well, and no Promote was begun since
-	Promoted bool   // a Promote has ended well for Granted
-	Served   bool   // the same, also when it has failed since: the copy keeps all that it has when it is ended
-	Closed   bool   // a Drain or Demote was begun here, and no Promote has ended well since: that the copy is read-only is the group's own doing
-	Failures []Failure
+	Joined    int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
+	Proof     string // of that Join
+	Own       int64  // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
+	Left      bool   // this process has taken this copy out of Complete, and it has not followed since
+	Drained   bool   // a Drain has ended well, and no Promote was begun since
+	Promoted  bool   // a Promote has ended well for Granted
+	WasActive bool   // the same, also when it has failed since: the copy keeps all that it has when it is ended
+	Closed    bool   // a Drain or Demote was begun here, and no Promote has ended well since: that the copy is read-only is the group's own doing
+	Failures  []Failure
 
 	Now     cluster.Instant
 	Writing bool            // a Put is under way
@@ -102,7 +102,7 @@ type Failure struct {
 
 // New makes the machine of a node that knows nothing yet.
 func New(self, peer cluster.HostID, members []Member, patience time.Duration) *Machine {
-	return &Machine{Self: self, Peer: peer, Members: members, Patience: patience, Hang: blindWait, Hot: true}
+	return &Machine{Self: self, Peer: peer, Members: members, Patience: patience, Hang: unobservableWait, Dirty: true}
 }
 
 // Grant lets the group run here. Package ha has proved that it runs nowhere else,
@@ -110,13 +110,13 @@ func New(self, peer cluster.HostID, members []Member, patience time.Duration) *M
 // short what is under way.
 func (m *Machine) Grant(e cluster.Epoch) {
 	m.Phase, m.Granted, m.Why = Serving, e, ""
-	m.Promoted, m.Drained, m.Served, m.Joined, m.LinkAt, m.Failures = false, false, false, 0, 0, nil
+	m.Promoted, m.Drained, m.WasActive, m.Joined, m.LinkAt, m.Failures = false, false, false, 0, 0, nil
 }
 
 // Adopt is Grant for an agent that finds the group running, as the one before it left it.
 func (m *Machine) Adopt(e cluster.Epoch) {
 	m.Grant(e)
-	m.Promoted, m.Served = true, true
+	m.Promoted, m.WasActive = true, true
 }
 
 // Changed takes in that the group has other members, or a copy of other parts. Nothing is known
@@ -130,12 +130,12 @@ func (m *Machine) Changed(members []Member) {
 func (m *Machine) Serves() bool { return m.licensed() && m.Promoted }
 
 // Revoke ends the group here at once. The caller cuts short what is under way.
-func (m *Machine) Revoke() { m.Phase, m.Rest = Ended, 0 }
+func (m *Machine) Revoke() { m.Phase, m.RetryAt = Ended, 0 }
 
 // Shut reports that somebody's hand has made the copy read-only that the group has promoted here: it runs and has all that it had,
 // and so does what stands on it. It was looked at since the group itself did something to it.
 func (m *Machine) Shut() bool {
-	return m.licensed() && m.Served && !m.Closed && m.SeenAt > m.Risked && m.Seen.Replica.Shut
+	return m.licensed() && m.WasActive && !m.Closed && m.SeenAt > m.Risked && m.Seen.Replica.Shut
 }
 
 // Hangs reports that what is under way waits for a peer that is to be given up, which nothing is begun
@@ -164,17 +164,17 @@ func (m *Machine) Stop() {
 	}
 }
 
-// Hand stops the group here so that it goes on at the peer. An abort lets it go on
+// HandOver stops the group here so that it goes on at the peer. An abort lets it go on
 // here, unless the license has been given up.
-func (m *Machine) Hand() {
+func (m *Machine) HandOver() {
 	if m.Phase == Serving {
-		m.Phase = Handing
+		m.Phase = HandingOver
 	}
 }
 
-// Keep takes Hand back.
-func (m *Machine) Keep() {
-	if m.Phase == Handing {
+// CancelHandover takes Hand back.
+func (m *Machine) CancelHandover() {
+	if m.Phase == HandingOver {
 		m.Phase = Serving
 	}
 }
@@ -183,7 +183,7 @@ func (m *Machine) Keep() {
 func (m *Machine) OwnerIs(o cluster.Owner, mod int64) {
 	if mod > m.Owner.Mod {
 		if o.Epoch != m.Owner.Epoch {
-			m.FollowAt, m.FollowRest = 0, 0 // it was tried with another node, or another start of it
+			m.FollowAt, m.FollowBackoff = 0, 0 // it was tried with another node, or another start of it
 		}
 		m.Owner = OwnerRec{o, mod}
 	}
@@ -206,8 +206,8 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	if r.Linked && r.Role == RoleActive && (m.fresh() || m.beside()) { // a standby's link says nothing of what its peer acknowledges
 		m.LinkAt = from
 	}
-	since(&m.BlindAt, from, r.Role == RoleUnknown)
-	since(&m.DimAt, from, slices.Contains(s.Members, StateUnknown))
+	since(&m.UnobservableAt, from, r.Role == RoleUnknown)
+	since(&m.MemberUnobservableAt, from, slices.Contains(s.Members, StateUnknown))
 	if !m.fresh() {
 		return
 	}
@@ -219,9 +219,9 @@ func (m *Machine) Observed(s Seen, from cluster.Instant) {
 	}
 	switch r.Role {
 	case RoleActive:
-		m.Hot = true
+		m.Dirty = true
 	case RoleOff, RoleStandby:
-		m.Hot = false
+		m.Dirty = false
 	}
 }
 
@@ -302,7 +302,7 @@ func (m *Machine) Resolve() (p Put, why string) {
 		return p, "this node's copy can be promoted as it is"
 	}
 	s := m.Sync.Sync
-	s.Complete, s.Host, s.To, s.Proof = []cluster.HostID{m.Self}, m.Self, "", ""
+	s.InSync, s.Host, s.To, s.Proof = []cluster.HostID{m.Self}, m.Self, "", ""
 	return Put{Sync: s, SyncMod: m.Sync.Mod, OwnerMod: m.Owner.Mod, Why: "a person has chosen this node's copy"}, ""
 }
 

@@ -14,7 +14,7 @@ func node1(up int) (*Machine, func(Replica, ...State)) {
 	m := New("node1", "node2", []Member{{"files", 0}, {"web", 2}, {"vip", 2}}, 3*time.Second)
 	e := cluster.Epoch{Gen: 1, Seq: 4}
 	m.OwnerIs(cluster.Owner{State: cluster.Running, Host: "node1", Epoch: e}, 9)
-	m.SyncIs(Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: e}, 8)
+	m.SyncIs(Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: e}, 8)
 	m.Adopt(e)
 	look := func(r Replica, s ...State) {
 		m.Now++
@@ -134,12 +134,12 @@ func TestACopyMadeReadOnlyByHand(t *testing.T) {
 // is not how the copy is, either.
 func TestACopyThatTheGroupClosed(t *testing.T) {
 	m, look := node1(3)
-	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 9)
+	m.SyncIs(Sync{InSync: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 9)
 	shut := Replica{Role: RoleStandby, Whole: true, Wrote: true, Shut: true}
-	m.Hand()
+	m.HandOver()
 	look(Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}, Down, Down, Down)
 	want(t, next(m), Drain{})
-	m.Keep()
+	m.CancelHandover()
 	look(shut, Down, Down, Down)
 	if m.Shut() {
 		t.Error("what the group has closed counts as closed by a hand")
@@ -176,7 +176,7 @@ func TestFailuresAreForgotten(t *testing.T) {
 
 func TestThePeerIsWaitedForWithPatience(t *testing.T) {
 	m, look := node1(3)
-	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
+	m.SyncIs(Sync{InSync: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
 	waits := Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}
 	look(waits, Up, Up, Up)
 	want(t, next(m))
@@ -184,7 +184,7 @@ func TestThePeerIsWaitedForWithPatience(t *testing.T) {
 	look(waits, Up, Up, Up)
 	want(t, next(m)) // two seconds of three
 	look(waits, Up, Up, Up)
-	alone := Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
+	alone := Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
 	want(t, next(m), Put{Sync: alone, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
 	look(waits, Up, Up, Up)
 	want(t, next(m), Alone{})
@@ -194,7 +194,7 @@ func TestThePeerIsWaitedForWithPatience(t *testing.T) {
 // which would stand still with the writes of a device that is promoted without its peer.
 func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	m, _ := node1(3)
-	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
+	m.SyncIs(Sync{InSync: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
 	waits := Replica{Role: RoleActive, Waits: true, Whole: true, Wrote: true}
 	m.Now++
 	m.Touched, m.LinkAt = m.Now, 0
@@ -202,9 +202,9 @@ func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	want(t, next(m))
 	m.Now++
 	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 11}, m.Now)
-	want(t, next(m), Put{Sync: Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
+	want(t, next(m), Put{Sync: Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
 	m.Now++
-	m.SyncIs(Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, 12)
+	m.SyncIs(Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, 12)
 	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 12}, m.Now)
 	want(t, next(m), Alone{})
 	waits.Waits = false
@@ -257,7 +257,7 @@ func TestAJoinThatHangsIsCutShort(t *testing.T) {
 // commits. It is given up after the patience, not after what a start may take.
 func TestAStartThatHangsIsCutShort(t *testing.T) {
 	m, _ := node1(0)
-	m.SyncIs(Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
+	m.SyncIs(Sync{InSync: []cluster.HostID{"node1", "node2"}, Host: "node1", Epoch: m.Granted}, 11)
 	linked := Replica{Role: RoleActive, Waits: true, Linked: true, Whole: true, Wrote: true}
 	lost := linked
 	lost.Linked = false
@@ -297,7 +297,7 @@ func TestAStartThatHangsIsCutShort(t *testing.T) {
 	}
 	m.Done(StopMember{1, true}, Outcome{Why: "cut short"}, m.Now)
 	look(lost)
-	alone := Sync{Complete: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
+	alone := Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}
 	want(t, next(m), Put{Sync: alone, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
 }
 
@@ -305,7 +305,7 @@ func TestAStartThatHangsIsCutShort(t *testing.T) {
 func TestTheLicenseWaitsForTheOwnerRecord(t *testing.T) {
 	for _, before := range []cluster.OwnerState{cluster.Assigned, cluster.Settling} {
 		m := New("node1", "node2", nil, time.Second)
-		s := Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node2", To: "node1", Epoch: cluster.Epoch{Seq: 2}}
+		s := Sync{InSync: []cluster.HostID{"node1", "node2"}, Host: "node2", To: "node1", Epoch: cluster.Epoch{Seq: 2}}
 		m.SyncIs(s, 5)
 		o := cluster.Owner{State: before, Host: "node1", Epoch: cluster.Epoch{Seq: 2}, Ready: true}
 		m.OwnerIs(o, 9)
@@ -324,7 +324,7 @@ func TestTheLicenseWaitsForTheOwnerRecord(t *testing.T) {
 // did when it was a standby, does not have its first commits wait for that one.
 func TestAStandbysLinkIsNoAcknowledgement(t *testing.T) {
 	m := New("node1", "node2", []Member{{"mount", 1}}, 30*time.Second)
-	both := Sync{Complete: []cluster.HostID{"node1", "node2"}, Host: "node2", Epoch: cluster.Epoch{Seq: 1}}
+	both := Sync{InSync: []cluster.HostID{"node1", "node2"}, Host: "node2", Epoch: cluster.Epoch{Seq: 1}}
 	m.SyncIs(both, 5)
 	m.OwnerIs(cluster.Owner{State: cluster.Running, Host: "node1", Epoch: cluster.Epoch{Seq: 2}}, 9)
 	m.Grant(cluster.Epoch{Seq: 2})
@@ -335,7 +335,7 @@ func TestAStandbysLinkIsNoAcknowledgement(t *testing.T) {
 	want(t, next(m), Promote{Epoch: m.Granted})
 	m.Now++
 	m.Observed(Seen{Replica: Replica{Role: RoleActive, Waits: true, Whole: true, Wrote: true}, Members: []State{Down}, SyncMod: 6}, m.Now)
-	both.Complete = both.Complete[:1]
+	both.InSync = both.InSync[:1]
 	want(t, next(m), Put{Sync: both, SyncMod: 6, OwnerMod: 9, Why: "the peer does not acknowledge"})
 }
 
@@ -405,7 +405,7 @@ func TestFollowingRests(t *testing.T) {
 	owner := func(mod int64) {
 		e.Seq++
 		m.OwnerIs(cluster.Owner{State: cluster.Running, Host: "node2", Epoch: e}, mod)
-		m.SyncIs(Sync{Complete: []cluster.HostID{"node2"}, Host: "node2", Epoch: e}, m.Sync.Mod+1)
+		m.SyncIs(Sync{InSync: []cluster.HostID{"node2"}, Host: "node2", Epoch: e}, m.Sync.Mod+1)
 	}
 	owner(20)
 	standby := Replica{Role: RoleStandby}

@@ -8,24 +8,24 @@ import (
 
 // Sync is the record of the copies of a pair's data.
 type Sync struct {
-	Complete []cluster.HostID `json:"complete"`     // nodes whose copies have every acknowledged write, sorted
-	Epoch    cluster.Epoch    `json:"epoch"`        // of the last license to write
-	Host     cluster.HostID   `json:"host"`         // who got it; it is in Complete
-	To       cluster.HostID   `json:"to,omitempty"` // Host has given its license up, and To has all that it had
+	InSync []cluster.HostID `json:"complete"`     // nodes whose copies have every acknowledged write, sorted
+	Epoch  cluster.Epoch    `json:"epoch"`        // of the last license to write
+	Host   cluster.HostID   `json:"host"`         // who got it; it is in Complete
+	To     cluster.HostID   `json:"to,omitempty"` // Host has given its license up, and To has all that it had
 	// Proof is the driver's: why the copy beside that of Host is complete. Its promotion needs it.
 	Proof string `json:"proof,omitempty"`
 }
 
 // Has reports whether the copy of h has every acknowledged write.
-func (s Sync) Has(h cluster.HostID) bool { return slices.Contains(s.Complete, h) }
+func (s Sync) Has(h cluster.HostID) bool { return slices.Contains(s.InSync, h) }
 
 // with returns the record with h complete or not, and without a proof.
 func (s Sync) with(h cluster.HostID, complete bool) Sync {
-	s.Complete = slices.DeleteFunc(slices.Clone(s.Complete), func(o cluster.HostID) bool { return o == h })
+	s.InSync = slices.DeleteFunc(slices.Clone(s.InSync), func(o cluster.HostID) bool { return o == h })
 	s.Proof = ""
 	if complete {
-		s.Complete = append(s.Complete, h)
-		slices.Sort(s.Complete)
+		s.InSync = append(s.InSync, h)
+		slices.Sort(s.InSync)
 	}
 	return s
 }

@@ -75,7 +75,7 @@ func newWorld(b budget) *world {
 	e := cluster.Epoch{Gen: 1, Seq: 1}
 	w := &world{
 		owner: cluster.Owner{State: cluster.Assigned, Host: "a", Epoch: e, Proof: cluster.Proof{Kind: cluster.ProofFirst}}, ownerMod: 2,
-		sync: Sync{Complete: []cluster.HostID{"a", "b"}, Host: "a"}, syncMod: 1, budget: b,
+		sync: Sync{InSync: []cluster.HostID{"a", "b"}, Host: "a"}, syncMod: 1, budget: b,
 	}
 	for i := range w.node {
 		w.node[i] = node{up: true, role: RoleStandby, whole: true, member: Down}
@@ -283,7 +283,7 @@ func (w *world) broken() string {
 			return fmt.Sprintf("%s is called complete and is not", names[i])
 		}
 	}
-	if len(w.sync.Complete) == 0 {
+	if len(w.sync.InSync) == 0 {
 		return "no copy is complete"
 	}
 	return w.wrong
@@ -350,8 +350,8 @@ func (w *world) key() []byte {
 		record(m.Sync.Sync)
 		num(min(w.syncMod-m.Sync.Mod, 1), int64(m.Phase), int64(m.Granted.Seq), int64(m.Seen.Replica.Role), int64(m.Seen.Members[0]), int64(len(m.Failures)))
 		r := m.Seen.Replica
-		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod, r.Shut, m.Served, m.Closed)
-		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Hot, m.LinkAt == 0)
+		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod, r.Shut, m.WasActive, m.Closed)
+		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Dirty, m.LinkAt == 0)
 		flag(m.Writing, m.Joined == m.Sync.Mod, m.Joined == 0, m.Own == m.Sync.Mod, m.Drained, m.Promoted, m.Left, m.Short)
 		b = append(b, fmt.Sprintf("%T%v", m.Acting, m.Acting)...)
 		if j, ok := m.Acting.(Join); ok {

@@ -253,7 +253,7 @@ func wantNoCalls(t *testing.T, b *budget) {
 // TestStreamsMayBeSilent: what is told of a stream now and then comes, however long nothing was to be told.
 func TestStreamsMayBeSilent(t *testing.T) {
 	w := &slowWriter{}
-	rec := &taken{w, http.NewResponseController(w), time.Hour}
+	rec := &budgetShare{w, http.NewResponseController(w), time.Hour}
 	if _, err := rec.Write(make([]byte, 3*takeBytes)); err != nil {
 		t.Fatal(err)
 	}

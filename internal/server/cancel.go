@@ -48,7 +48,7 @@ func cancelOf(s cluster.Status) api.Cancelled {
 func checkCancel(w cluster.Want, s cluster.Status) error {
 	o := s.Owner
 	switch {
-	case o.State == cluster.Migrating && slices.Contains(w.Rest, o.Host):
+	case o.State == cluster.Migrating && slices.Contains(w.Maintenance, o.Host):
 		return fail.Errorf(fail.Refused, "host %s is in maintenance: what runs there would be moved off it again", o.Host).
 			With("end that first: holdfast host enable " + string(o.Host))
 	case o.State == cluster.Migrating:

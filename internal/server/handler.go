@@ -247,10 +247,10 @@ func (h *handler) SetMaintenance(ctx context.Context, req *apiv1.SetMaintenanceR
 		return nil, err
 	}
 	err = h.request(ctx, req.IdempotencyKey, "maintenance of host "+req.Host, func(w *cluster.Want, s cluster.Status) error {
-		if !reports && !isMember(s, host) && !slices.Contains(w.Rest, host) {
+		if !reports && !isMember(s, host) && !slices.Contains(w.Maintenance, host) {
 			return fail.Errorf(fail.Invalid, "host %q: no host of this cluster has that name", host)
 		}
-		w.SetRest(host, req.On)
+		w.SetMaintenance(host, req.On)
 		return nil
 	})
 	if err != nil {

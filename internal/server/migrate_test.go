@@ -200,7 +200,7 @@ func TestCancelMigration(t *testing.T) {
 		{"under way", moving, cluster.Want{Run: true, Cancel: 77}, api.Cancelled{From: "node1", To: "node3", OwnerMod: 77}, ""},
 		{"asked for", func(s *cluster.Status) { s.Want.MoveTo, s.OwnerMod = "node2", 70 }, cluster.Want{Run: true}, api.Cancelled{From: "node1", To: "node2"}, ""},
 		{"it has left", func(s *cluster.Status) { s.Owner.State, s.Owner.Host = cluster.Settling, "node3" }, cluster.Want{}, api.Cancelled{}, "too late to cancel: it has left its source and goes on on node3"},
-		{"in maintenance", func(s *cluster.Status) { moving(s); s.Want.Rest = []cluster.HostID{"node1"} }, cluster.Want{}, api.Cancelled{}, "host node1 is in maintenance"},
+		{"in maintenance", func(s *cluster.Status) { moving(s); s.Want.Maintenance = []cluster.HostID{"node1"} }, cluster.Want{}, api.Cancelled{}, "host node1 is in maintenance"},
 		{"no quorum", func(s *cluster.Status) { moving(s); s.Connected = false }, cluster.Want{}, api.Cancelled{}, "no quorum"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

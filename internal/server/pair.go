@@ -27,9 +27,9 @@ type Pair interface {
 	Copy(ctx context.Context, user string, w io.Writer, about func(bytes int64) error) error
 	// Rows reads rows of this host's copy for the host that asks.
 	Rows(ctx context.Context, user string, q cluster.RowsQuery) (cluster.RowsPart, error)
-	// Word tells the host that asks what this one has of the store of two voters. It does not
+	// PeerStatus tells the host that asks what this one has of the store of two voters. It does not
 	// need the store.
-	Word(user string) (cluster.PairWord, error)
+	PeerStatus(user string) (cluster.PeerStatus, error)
 	// AddPartition makes a file system beside the data, on the node that serves.
 	AddPartition(ctx context.Context, user string, in cluster.PartitionOrder) error
 	// RemovePartition takes it away; left are nodes that do so when they are back.
@@ -128,8 +128,8 @@ func (h *agentHandler) GetRows(ctx context.Context, req *apiv1.GetRowsRequest) (
 	return &apiv1.GetRowsResponse{Part: api.Encode[*apiv1.RowsPart](p)}, nil
 }
 
-// GetWord tells what this host has of the store.
-func (h *agentHandler) GetWord(ctx context.Context, _ *apiv1.GetWordRequest) (*apiv1.GetWordResponse, error) {
+// GetPeerStatus tells what this host has of the store.
+func (h *agentHandler) GetPeerStatus(ctx context.Context, _ *apiv1.GetPeerStatusRequest) (*apiv1.GetPeerStatusResponse, error) {
 	if h.pair == nil {
 		return nil, fail.Errorf(fail.Refused, "this host belongs to no pair")
 	}
@@ -137,11 +137,11 @@ func (h *agentHandler) GetWord(ctx context.Context, _ *apiv1.GetWordRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	w, err := h.pair.Word(who.user)
+	w, err := h.pair.PeerStatus(who.user)
 	if err != nil {
 		return nil, fmt.Errorf("tell of the store: %w", err)
 	}
-	return &apiv1.GetWordResponse{Word: api.Encode[*apiv1.PairWord](w)}, nil
+	return &apiv1.GetPeerStatusResponse{Status: api.Encode[*apiv1.PeerStatus](w)}, nil
 }
 
 // chunks sends what is written.

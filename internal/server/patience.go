@@ -35,7 +35,7 @@ func (t patience) serve(next http.Handler, w http.ResponseWriter, r *http.Reques
 		ReadCloser: r.Body, rc: rc, most: most, left: most,
 		many: r.URL.Path == apiv1connect.UpgradeServicePutBundleProcedure, within: t.body,
 	}
-	next.ServeHTTP(&taken{w, rc, t.take}, r)
+	next.ServeHTTP(&budgetShare{w, rc, t.take}, r)
 	if r.ProtoMajor > 1 { // else the connection goes on with it
 		_ = rc.SetWriteDeadline(time.Now().Add(t.take)) // of what is buffered; it fails where the connection has ended
 	}
@@ -72,17 +72,17 @@ func (s *sent) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// taken is the answer of a call. It must be taken in time.
-type taken struct {
+// budgetShare is the answer of a call. It must be taken in time.
+type budgetShare struct {
 	http.ResponseWriter
 	rc   *http.ResponseController
 	each time.Duration
 }
 
 // Unwrap is for http.ResponseController.
-func (t *taken) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+func (t *budgetShare) Unwrap() http.ResponseWriter { return t.ResponseWriter }
 
-func (t *taken) Write(p []byte) (n int, err error) {
+func (t *budgetShare) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
 		part := p[:min(len(p), takeBytes)]
 		err = t.within(func() error {
@@ -95,11 +95,11 @@ func (t *taken) Write(p []byte) (n int, err error) {
 }
 
 // Flush is for streams, which send each message at once.
-func (t *taken) Flush() {
+func (t *budgetShare) Flush() {
 	_ = t.within(t.rc.Flush) // the next write fails, too
 }
 
-func (t *taken) within(f func() error) error {
+func (t *budgetShare) within(f func() error) error {
 	if err := t.rc.SetWriteDeadline(time.Now().Add(t.each)); err != nil {
 		return err
 	}

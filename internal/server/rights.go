@@ -74,7 +74,7 @@ var rights = map[string]right{
 	apiv1connect.AgentServiceSignCertificateProcedure: ofHosts,  // for the host that asks
 	apiv1connect.AgentServiceGetCopyProcedure:         ofHosts,  // for the other node of a pair
 	apiv1connect.AgentServiceGetRowsProcedure:         ofHosts,  // for the same
-	apiv1connect.AgentServiceGetWordProcedure:         ofAgents, // for the same, whose name it looks at: also when the hosts are not known
+	apiv1connect.AgentServiceGetPeerStatusProcedure:   ofAgents, // for the same, whose name it looks at: also when the hosts are not known
 
 	apiv1connect.PairServiceGetPairProcedure:     ofAll,
 	apiv1connect.PairServiceBeginPairProcedure:   ofOperators,

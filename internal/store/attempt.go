@@ -31,18 +31,18 @@ type Rate struct {
 	Writer func(KV) (host string, known bool) // of what is stored; with Most
 }
 
-// Beside is the error of a rule that wants to know what is stored at another key, or with a "/"
+// NeedsKey is the error of a rule that wants to know what is stored at another key, or with a "/"
 // at its end at all keys that begin so, and to be asked again.
-type Beside string
+type NeedsKey string
 
-func (b Beside) Error() string { return "whether it is allowed depends on " + string(b) }
+func (b NeedsKey) Error() string { return "whether it is allowed depends on " + string(b) }
 
 // Read gives what is stored at another key, or below one that ends with "/"; the error is a Beside
 // while that is not known.
 func (a Attempt) Read(key string) ([]KV, error) {
 	kvs, known := a.There[key]
 	if !known {
-		return nil, Beside(key)
+		return nil, NeedsKey(key)
 	}
 	return kvs, nil
 }
@@ -77,7 +77,7 @@ const maxBeside = 16
 func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, err error), there func(key string) (kvs []KV, void bool, err error)) (void bool, refused, err error) {
 	for {
 		refused := rule(a)
-		var beside Beside
+		var beside NeedsKey
 		switch {
 		case errors.Is(refused, ErrLook) && !a.Looked:
 			if void, err := look(&a); err != nil || void {

@@ -159,7 +159,7 @@ func (a *again) begin(b *builder) {
 	}
 	st := a.e.Status.clone()
 	maps.DeleteFunc(st.Hosts, func(h cluster.HostID, _ HostState) bool { return a.fresh[h] })
-	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Active: st.Active, Kept: st.Kept, GivenUp: st.GivenUp}
+	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Active: st.Active, Retained: st.Retained, GivenUp: st.GivenUp}
 	b.plan.after(append(slices.Clone(a.e.Plan.Earlier), a.e.Plan.Options.Run))
 	for i := range a.e.Plan.Hosts {
 		if p := &a.e.Plan.Hosts[i]; st.Hosts[p.Name] != "" {

@@ -58,7 +58,7 @@ func build(m *manifest.Manifest, inv *inventory.Inventory, o Options, earlier *a
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan the upgrade: %w", err)
 	}
-	b.plan.Purpose, b.plan.Begin = ForUpgrade, Status{Cluster: Normal, Kept: inv.Kept}
+	b.plan.Purpose, b.plan.Begin = ForUpgrade, Status{Cluster: Normal, Retained: inv.Kept}
 	if earlier != nil {
 		earlier.begin(b)
 	}

@@ -54,7 +54,7 @@ func TestSkippedWayBackIsNotTidied(t *testing.T) {
 		if want := "skipped: " + kept[0] + " (" + skip + ")"; back.job.Result != resultDone || !strings.Contains(reason.Text(back.job.Why...), want) || strings.Contains(reason.Text(back.job.Why...), "nobody needs") {
 			t.Errorf("%s %q, want %s", back.job.Result, reason.Text(back.job.Why...), want)
 		}
-		if st := back.status(); st.Cluster != Normal || (st.Kept["h1"] != "") != (len(kept) == 1) || len(st.Kept) > 1 {
+		if st := back.status(); st.Cluster != Normal || (st.Retained["h1"] != "") != (len(kept) == 1) || len(st.Retained) > 1 {
 			t.Errorf("%s skipped: %+v", skip, st)
 		}
 	}
@@ -100,7 +100,7 @@ func TestHostsBetweenTwoVersionsKeepTheirBackups(t *testing.T) {
 
 	// A commit leaves h2 out, which is half-way.
 	st := w.status()
-	st.Cluster, st.Dropped, st.Kept = Prepared, map[cluster.HostID]string{"h2": "ann"}, map[cluster.HostID]string{"h0": "before"}
+	st.Cluster, st.Dropped, st.Retained = Prepared, map[cluster.HostID]string{"h2": "ann"}, map[cluster.HostID]string{"h0": "before"}
 	if p, err = PlanCommit(m, *w.plan, st, inv, nil, nil); err != nil || p.Blocked() {
 		t.Fatalf("%v %v", err, p.Findings)
 	}
@@ -109,7 +109,7 @@ func TestHostsBetweenTwoVersionsKeepTheirBackups(t *testing.T) {
 	wantKept(t, c.status(), "h2")
 
 	next := inv
-	next.Kept = c.status().Kept
+	next.Kept = c.status().Retained
 	q := mustBuild(t, m, next, Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "web-files"}, Run: "j5", SHA256: "5ha"})
 	i := slices.IndexFunc(q.Findings, func(f Finding) bool { return f.Rule == "backups-kept" })
 	if i < 0 || q.Findings[i].Level != Warn || q.Findings[i].Host != "h2" || !strings.Contains(q.Findings[i].Text, "upgrade/backups") {
@@ -135,7 +135,7 @@ func TestHostsBetweenTwoVersionsKeepTheirBackups(t *testing.T) {
 
 func wantKept(t *testing.T, st Status, hosts ...cluster.HostID) {
 	t.Helper()
-	if got := slices.Sorted(maps.Keys(st.Kept)); st.Cluster != Normal && st.Cluster != Prepared || !slices.Equal(got, hosts) {
-		t.Errorf("the cluster is %s, kept %v, want %v", st.Cluster, st.Kept, hosts)
+	if got := slices.Sorted(maps.Keys(st.Retained)); st.Cluster != Normal && st.Cluster != Prepared || !slices.Equal(got, hosts) {
+		t.Errorf("the cluster is %s, kept %v, want %v", st.Cluster, st.Retained, hosts)
 	}
 }

@@ -109,7 +109,7 @@ func newBack(m *manifest.Manifest, p *Plan, st Status, inv *inventory.Inventory,
 		b.was[h.Name] = h.Version
 	}
 	st = st.clone()
-	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Committed: st.Committed, Active: st.Active, Kept: st.Kept, GivenUp: st.GivenUp}
+	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Committed: st.Committed, Active: st.Active, Retained: st.Retained, GivenUp: st.GivenUp}
 	before := newPast(p, nil)
 	b.plan.after(p.Earlier)
 	b.runs = before.runs()

@@ -46,7 +46,7 @@ type Status struct {
 	Active    cluster.HostID               `json:"active,omitempty"`    // of the pair, when a run has switched over
 	Aborted   time.Time                    `json:"aborted,omitzero"`    // when the abort began
 	Mixed     []cluster.HostID             `json:"mixed,omitempty"`     // at the end: neither old nor new
-	Kept      map[cluster.HostID]string    `json:"kept,omitempty"`      // hosts whose backups stay, and why
+	Retained  map[cluster.HostID]string    `json:"kept,omitempty"`      // hosts whose backups stay, and why
 	GivenUp   map[cluster.HostID]string    `json:"givenUp,omitempty"`   // of Kept: hosts that were given up as lost, after which run
 	Undone    []string                     `json:"undone,omitempty"`    // at the end: steps that would have restored something
 }
@@ -71,7 +71,7 @@ func (s Status) clone() Status {
 	}
 	s.Hosts = hosts
 	s.Approved, s.Dropped = cloneNames(s.Approved), cloneNames(s.Dropped)
-	s.Kept, s.GivenUp = cloneNames(s.Kept), cloneNames(s.GivenUp)
+	s.Retained, s.GivenUp = cloneNames(s.Retained), cloneNames(s.GivenUp)
 	s.Mixed, s.Undone = slices.Clone(s.Mixed), slices.Clone(s.Undone)
 	return s
 }

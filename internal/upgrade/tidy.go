@@ -15,7 +15,7 @@ import (
 // tidies makes the stage in which what runs have left on hosts goes. Hosts that may
 // still need their backups keep all.
 func (b *builder) tidies(hosts []*inventory.Host, staged bool) {
-	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h *inventory.Host) bool { return b.plan.Begin.Kept[h.Name] != "" })
+	hosts = slices.DeleteFunc(slices.Clone(hosts), func(h *inventory.Host) bool { return b.plan.Begin.Retained[h.Name] != "" })
 	b.add(Stage{Name: "tidy", Kind: Quiet, Limit: quietAtOnce, Chains: perHost(hosts, func(h *inventory.Host) Chain {
 		c := b.chain(h)
 		c.tidy(staged)
@@ -25,13 +25,13 @@ func (b *builder) tidies(hosts []*inventory.Host, staged bool) {
 
 // keptFindings names the hosts that keep what earlier upgrades have left.
 func (b *builder) keptFindings() {
-	for _, h := range slices.Sorted(maps.Keys(b.plan.Begin.Kept)) {
+	for _, h := range slices.Sorted(maps.Keys(b.plan.Begin.Retained)) {
 		if b.hosts[h] == nil {
 			continue
 		}
 		b.find(Finding{
 			Rule: "backups-kept", Level: Warn, Host: h,
-			Text:   fmt.Sprintf("The backups of earlier upgrades stay on the host, in upgrade/backups of its data directory: %s.", b.plan.Begin.Kept[h]),
+			Text:   fmt.Sprintf("The backups of earlier upgrades stay on the host, in upgrade/backups of its data directory: %s.", b.plan.Begin.Retained[h]),
 			Remedy: "check the host, and restore by hand what is broken; the backups may be removed after the host was upgraded and the upgrade committed",
 		})
 	}
@@ -125,7 +125,7 @@ func (r *run) givenUp(h cluster.HostID) bool {
 // tidy: those that are left between two versions, or may be. One that was upgraded and
 // committed, or was given up and is rolled back after all, is well again.
 func (r *run) keep() {
-	kept := r.st.Kept
+	kept := r.st.Retained
 	over := r.plan.Purpose == ForCommit && r.st.Committed || r.plan.Purpose == ForRollback && r.st.Cluster == Normal
 	for h, s := range r.st.Hosts {
 		switch step := r.skippedBack()[h]; {

@@ -56,7 +56,7 @@ func (a *agent) ending(act ha.Action) func(ha.Outcome) {
 	life := a.life
 	return func(o ha.Outcome) {
 		a.inLife(life, func() {
-			if d := ha.Rest(act, o); d > 0 {
+			if d := ha.Backoff(act, o); d > 0 {
 				a.afterHere(d, func() { a.ended(act, o) })
 				return
 			}
@@ -130,7 +130,7 @@ func (a *agent) order(does func(), end func(ha.Outcome)) {
 	h := a.host
 	a.afterHere(h.world.delay(armTakes, 25*armTakes, h.net.dog), func() {
 		does()
-		end(ha.Outcome{OK: true, Dog: h.dog.status()})
+		end(ha.Outcome{OK: true, Watchdog: h.dog.status()})
 	})
 }
 

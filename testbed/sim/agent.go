@@ -64,9 +64,9 @@ func (a *agent) start() {
 	a.watch++
 	a.since = h.world.now
 	a.disarming, a.sawAt, a.touchedAt = false, 0, 0
-	a.core = ha.New(h.name, cluster.MgmtVM, ha.Me{
+	a.core = ha.New(h.name, cluster.MgmtVM, ha.ThisHost{
 		Identity: h.identity, Boot: h.bootID(), Addr: string(h.name), Instance: fmt.Sprintf("%s-%d-%d", h.name, h.life, a.life),
-		Beat: 1, Machine: h.machine(),
+		HeartbeatPort: 1, Machine: h.machine(),
 	})
 	a.core.Configure(h.world.timings, h.world.restart, h.world.order, h.world.devices)
 	a.core.Watched(h.dog.status(), h.clock())

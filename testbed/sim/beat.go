@@ -9,11 +9,11 @@ import (
 // ears is what an agent's socket for heartbeats has taken in. Datagrams that are
 // under way wait in mail until somebody looks, so that a datagram costs no event.
 type ears struct {
-	heard map[cluster.HostID]cluster.Instant // the last time of each peer, or when listening began
-	words map[cluster.HostID]cluster.Word    // the newest of each member
-	mail  []datagram                         // in the order of arrival
-	last  []int64                            // by host: when the newest datagram taken in was sent
-	tick  cluster.Instant                    // of the own ticker
+	heard map[cluster.HostID]cluster.Instant         // the last time of each peer, or when listening began
+	words map[cluster.HostID]cluster.HeartbeatReport // the newest of each member
+	mail  []datagram                                 // in the order of arrival
+	last  []int64                                    // by host: when the newest datagram taken in was sent
+	tick  cluster.Instant                            // of the own ticker
 }
 
 // datagram is one heartbeat.
@@ -28,7 +28,7 @@ type datagram struct {
 func (a *agent) listen() {
 	e, now := &a.ears, a.host.clock()
 	*e = ears{
-		heard: map[cluster.HostID]cluster.Instant{}, words: map[cluster.HostID]cluster.Word{},
+		heard: map[cluster.HostID]cluster.Instant{}, words: map[cluster.HostID]cluster.HeartbeatReport{},
 		last: make([]int64, len(a.host.world.hosts)), tick: now,
 	}
 	a.forget(now)
@@ -63,7 +63,7 @@ func (a *agent) hear(now cluster.Instant) {
 	if n > 0 {
 		e.mail = e.mail[:copy(e.mail, e.mail[n:])]
 	}
-	e.words[h.name] = cluster.Word{At: now, Heard: e.heard}
+	e.words[h.name] = cluster.HeartbeatReport{At: now, Heard: e.heard}
 }
 
 // receive takes one datagram in; one that was overtaken is dropped. Ages count
@@ -85,7 +85,7 @@ func (a *agent) receive(d datagram) {
 			heard[p.name] = at.Add(-d.ages[i])
 		}
 	}
-	e.words[d.from.name] = cluster.Word{At: at, Heard: heard}
+	e.words[d.from.name] = cluster.HeartbeatReport{At: at, Heard: heard}
 }
 
 // beat sends a heartbeat to every peer, and begins again. It is the own ticker,

@@ -237,7 +237,7 @@ func (w *World) recoverable() bool {
 	able := false
 	for _, h := range w.hosts {
 		if h.clean() {
-			able = able || !slices.Contains(s.want.Rest, h.name)
+			able = able || !slices.Contains(s.want.Maintenance, h.name)
 			continue
 		}
 		r := s.hosts[h.name]

@@ -15,7 +15,7 @@ import (
 type dog struct {
 	host  *host
 	there bool // the device works
-	keep  keeper.Keeper
+	keep  keeper.Petter
 	turns int // counts changes: a turn of the keeper that was planned before does not count
 
 	every time.Duration // the device's timeout; 0: that of the configuration
@@ -85,7 +85,7 @@ func (d *dog) turn() {
 		})
 	}
 	o := d.keep.Ask(h.clock())
-	if o.Do == keeper.Rest {
+	if o.Do == keeper.Nothing {
 		if o.Wait > 0 {
 			later(time.Duration(float64(o.Wait)/h.rate)+1, d.turn)
 		}

@@ -165,7 +165,7 @@ func (w *World) cmdRest(args []string) error {
 	}
 	for _, h := range hs {
 		w.store.request(func(n *cluster.Want) {
-			n.SetRest(h.name, on)
+			n.SetMaintenance(h.name, on)
 		}, cluster.Event{Kind: cluster.EvWant, Host: h.name, Detail: "maintenance " + args[1]})
 	}
 	return nil

@@ -23,26 +23,26 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-type GetWordRequest struct {
+type GetPeerStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GetWordRequest) Reset() {
-	*x = GetWordRequest{}
+func (x *GetPeerStatusRequest) Reset() {
+	*x = GetPeerStatusRequest{}
 	mi := &file_agent_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GetWordRequest) String() string {
+func (x *GetPeerStatusRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GetWordRequest) ProtoMessage() {}
+func (*GetPeerStatusRequest) ProtoMessage() {}
 
-func (x *GetWordRequest) ProtoReflect() protoreflect.Message {
+func (x *GetPeerStatusRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -54,32 +54,32 @@ func (x *GetWordRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GetWordRequest.ProtoReflect.Descriptor instead.
-func (*GetWordRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use GetPeerStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetPeerStatusRequest) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{0}
 }
 
-type GetWordResponse struct {
+type GetPeerStatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Word          *PairWord              `protobuf:"bytes,1,opt,name=word,proto3" json:"word,omitempty"`
+	Status        *PeerStatus            `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GetWordResponse) Reset() {
-	*x = GetWordResponse{}
+func (x *GetPeerStatusResponse) Reset() {
+	*x = GetPeerStatusResponse{}
 	mi := &file_agent_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GetWordResponse) String() string {
+func (x *GetPeerStatusResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GetWordResponse) ProtoMessage() {}
+func (*GetPeerStatusResponse) ProtoMessage() {}
 
-func (x *GetWordResponse) ProtoReflect() protoreflect.Message {
+func (x *GetPeerStatusResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -91,47 +91,47 @@ func (x *GetWordResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GetWordResponse.ProtoReflect.Descriptor instead.
-func (*GetWordResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use GetPeerStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetPeerStatusResponse) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *GetWordResponse) GetWord() *PairWord {
+func (x *GetPeerStatusResponse) GetStatus() *PeerStatus {
 	if x != nil {
-		return x.Word
+		return x.Status
 	}
 	return nil
 }
 
-// PairWord is what a node says of itself to the other one.
-type PairWord struct {
+// PeerStatus is what a node says of itself to the other one.
+type PeerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Gen           uint64                 `protobuf:"varint,1,opt,name=gen,proto3" json:"gen,omitempty"`        // generation of its store; 0: it has none
-	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`      // the generation that it was formed from; 0: it is the first
-	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`       // empty, joining, two, single
-	Held          bool                   `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`      // who formed it had the group
-	Won           bool                   `protobuf:"varint,5,opt,name=won,proto3" json:"won,omitempty"`        // it has won its generation, and forms the next
-	Machine       string                 `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"` // UUID of its hardware, lower case; "": not known
-	Whole         bool                   `protobuf:"varint,7,opt,name=whole,proto3" json:"whole,omitempty"`    // both vote, and it could go on alone
-	Keep          string                 `protobuf:"bytes,8,opt,name=keep,proto3" json:"keep,omitempty"`       // the node whose data a person wants to keep, after both went on alone; "": nobody has said it
+	Gen           uint64                 `protobuf:"varint,1,opt,name=gen,proto3" json:"gen,omitempty"`                              // generation of its store; 0: it has none
+	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`                            // the generation that it was formed from; 0: it is the first
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`                             // empty, joining, two, single
+	WasActive     bool                   `protobuf:"varint,4,opt,name=was_active,json=wasActive,proto3" json:"was_active,omitempty"` // who formed it had the group
+	Won           bool                   `protobuf:"varint,5,opt,name=won,proto3" json:"won,omitempty"`                              // it has won its generation, and forms the next
+	Machine       string                 `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"`                       // UUID of its hardware, lower case; "": not known
+	Whole         bool                   `protobuf:"varint,7,opt,name=whole,proto3" json:"whole,omitempty"`                          // both vote, and it could go on alone
+	Keep          string                 `protobuf:"bytes,8,opt,name=keep,proto3" json:"keep,omitempty"`                             // the node whose data a person wants to keep, after both went on alone; "": nobody has said it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *PairWord) Reset() {
-	*x = PairWord{}
+func (x *PeerStatus) Reset() {
+	*x = PeerStatus{}
 	mi := &file_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *PairWord) String() string {
+func (x *PeerStatus) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*PairWord) ProtoMessage() {}
+func (*PeerStatus) ProtoMessage() {}
 
-func (x *PairWord) ProtoReflect() protoreflect.Message {
+func (x *PeerStatus) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -143,61 +143,61 @@ func (x *PairWord) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use PairWord.ProtoReflect.Descriptor instead.
-func (*PairWord) Descriptor() ([]byte, []int) {
+// Deprecated: Use PeerStatus.ProtoReflect.Descriptor instead.
+func (*PeerStatus) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *PairWord) GetGen() uint64 {
+func (x *PeerStatus) GetGen() uint64 {
 	if x != nil {
 		return x.Gen
 	}
 	return 0
 }
 
-func (x *PairWord) GetFrom() uint64 {
+func (x *PeerStatus) GetFrom() uint64 {
 	if x != nil {
 		return x.From
 	}
 	return 0
 }
 
-func (x *PairWord) GetRole() string {
+func (x *PeerStatus) GetRole() string {
 	if x != nil {
 		return x.Role
 	}
 	return ""
 }
 
-func (x *PairWord) GetHeld() bool {
+func (x *PeerStatus) GetWasActive() bool {
 	if x != nil {
-		return x.Held
+		return x.WasActive
 	}
 	return false
 }
 
-func (x *PairWord) GetWon() bool {
+func (x *PeerStatus) GetWon() bool {
 	if x != nil {
 		return x.Won
 	}
 	return false
 }
 
-func (x *PairWord) GetMachine() string {
+func (x *PeerStatus) GetMachine() string {
 	if x != nil {
 		return x.Machine
 	}
 	return ""
 }
 
-func (x *PairWord) GetWhole() bool {
+func (x *PeerStatus) GetWhole() bool {
 	if x != nil {
 		return x.Whole
 	}
 	return false
 }
 
-func (x *PairWord) GetKeep() string {
+func (x *PeerStatus) GetKeep() string {
 	if x != nil {
 		return x.Keep
 	}
@@ -2631,15 +2631,17 @@ var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
 	"\n" +
-	"\vagent.proto\x12\vholdfast.v1\"\x10\n" +
-	"\x0eGetWordRequest\"<\n" +
-	"\x0fGetWordResponse\x12)\n" +
-	"\x04word\x18\x01 \x01(\v2\x15.holdfast.v1.PairWordR\x04word\"\xae\x01\n" +
-	"\bPairWord\x12\x10\n" +
+	"\vagent.proto\x12\vholdfast.v1\"\x16\n" +
+	"\x14GetPeerStatusRequest\"H\n" +
+	"\x15GetPeerStatusResponse\x12/\n" +
+	"\x06status\x18\x01 \x01(\v2\x17.holdfast.v1.PeerStatusR\x06status\"\xbb\x01\n" +
+	"\n" +
+	"PeerStatus\x12\x10\n" +
 	"\x03gen\x18\x01 \x01(\x04R\x03gen\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x12\n" +
-	"\x04role\x18\x03 \x01(\tR\x04role\x12\x12\n" +
-	"\x04held\x18\x04 \x01(\bR\x04held\x12\x10\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"was_active\x18\x04 \x01(\bR\twasActive\x12\x10\n" +
 	"\x03won\x18\x05 \x01(\bR\x03won\x12\x18\n" +
 	"\amachine\x18\x06 \x01(\tR\amachine\x12\x14\n" +
 	"\x05whole\x18\a \x01(\bR\x05whole\x12\x12\n" +
@@ -2835,15 +2837,15 @@ const file_agent_proto_rawDesc = "" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12\x14\n" +
-	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xac\x04\n" +
+	"\x05paths\x18\x05 \x01(\x03R\x05paths2\xbe\x04\n" +
 	"\fAgentService\x12L\n" +
 	"\tGetBundle\x12\x1d.holdfast.v1.GetBundleRequest\x1a\x1e.holdfast.v1.GetBundleResponse0\x01\x12P\n" +
 	"\vGatherFacts\x12\x1f.holdfast.v1.GatherFactsRequest\x1a .holdfast.v1.GatherFactsResponse\x12J\n" +
 	"\tSendGuest\x12\x1d.holdfast.v1.SendGuestRequest\x1a\x1e.holdfast.v1.SendGuestResponse\x12\\\n" +
 	"\x0fSignCertificate\x12#.holdfast.v1.SignCertificateRequest\x1a$.holdfast.v1.SignCertificateResponse\x12F\n" +
 	"\aGetCopy\x12\x1b.holdfast.v1.GetCopyRequest\x1a\x1c.holdfast.v1.GetCopyResponse0\x01\x12D\n" +
-	"\aGetRows\x12\x1b.holdfast.v1.GetRowsRequest\x1a\x1c.holdfast.v1.GetRowsResponse\x12D\n" +
-	"\aGetWord\x12\x1b.holdfast.v1.GetWordRequest\x1a\x1c.holdfast.v1.GetWordResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
+	"\aGetRows\x12\x1b.holdfast.v1.GetRowsRequest\x1a\x1c.holdfast.v1.GetRowsResponse\x12V\n" +
+	"\rGetPeerStatus\x12!.holdfast.v1.GetPeerStatusRequest\x1a\".holdfast.v1.GetPeerStatusResponseB Z\x1eholdfast/internal/api/v1;apiv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -2859,9 +2861,9 @@ func file_agent_proto_rawDescGZIP() []byte {
 
 var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_agent_proto_goTypes = []any{
-	(*GetWordRequest)(nil),          // 0: holdfast.v1.GetWordRequest
-	(*GetWordResponse)(nil),         // 1: holdfast.v1.GetWordResponse
-	(*PairWord)(nil),                // 2: holdfast.v1.PairWord
+	(*GetPeerStatusRequest)(nil),    // 0: holdfast.v1.GetPeerStatusRequest
+	(*GetPeerStatusResponse)(nil),   // 1: holdfast.v1.GetPeerStatusResponse
+	(*PeerStatus)(nil),              // 2: holdfast.v1.PeerStatus
 	(*GetRowsRequest)(nil),          // 3: holdfast.v1.GetRowsRequest
 	(*GetRowsResponse)(nil),         // 4: holdfast.v1.GetRowsResponse
 	(*RowsQuery)(nil),               // 5: holdfast.v1.RowsQuery
@@ -2903,7 +2905,7 @@ var file_agent_proto_goTypes = []any{
 	(*Facts_Mount)(nil),             // 41: holdfast.v1.Facts.Mount
 }
 var file_agent_proto_depIdxs = []int32{
-	2,  // 0: holdfast.v1.GetWordResponse.word:type_name -> holdfast.v1.PairWord
+	2,  // 0: holdfast.v1.GetPeerStatusResponse.status:type_name -> holdfast.v1.PeerStatus
 	5,  // 1: holdfast.v1.GetRowsRequest.query:type_name -> holdfast.v1.RowsQuery
 	6,  // 2: holdfast.v1.GetRowsResponse.part:type_name -> holdfast.v1.RowsPart
 	7,  // 3: holdfast.v1.RowsPart.tables:type_name -> holdfast.v1.RowsTable
@@ -2941,14 +2943,14 @@ var file_agent_proto_depIdxs = []int32{
 	11, // 35: holdfast.v1.AgentService.SignCertificate:input_type -> holdfast.v1.SignCertificateRequest
 	9,  // 36: holdfast.v1.AgentService.GetCopy:input_type -> holdfast.v1.GetCopyRequest
 	3,  // 37: holdfast.v1.AgentService.GetRows:input_type -> holdfast.v1.GetRowsRequest
-	0,  // 38: holdfast.v1.AgentService.GetWord:input_type -> holdfast.v1.GetWordRequest
+	0,  // 38: holdfast.v1.AgentService.GetPeerStatus:input_type -> holdfast.v1.GetPeerStatusRequest
 	14, // 39: holdfast.v1.AgentService.GetBundle:output_type -> holdfast.v1.GetBundleResponse
 	18, // 40: holdfast.v1.AgentService.GatherFacts:output_type -> holdfast.v1.GatherFactsResponse
 	16, // 41: holdfast.v1.AgentService.SendGuest:output_type -> holdfast.v1.SendGuestResponse
 	12, // 42: holdfast.v1.AgentService.SignCertificate:output_type -> holdfast.v1.SignCertificateResponse
 	10, // 43: holdfast.v1.AgentService.GetCopy:output_type -> holdfast.v1.GetCopyResponse
 	4,  // 44: holdfast.v1.AgentService.GetRows:output_type -> holdfast.v1.GetRowsResponse
-	1,  // 45: holdfast.v1.AgentService.GetWord:output_type -> holdfast.v1.GetWordResponse
+	1,  // 45: holdfast.v1.AgentService.GetPeerStatus:output_type -> holdfast.v1.GetPeerStatusResponse
 	39, // [39:46] is the sub-list for method output_type
 	32, // [32:39] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name

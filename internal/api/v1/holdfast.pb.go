@@ -3677,8 +3677,8 @@ type Want struct {
 	HandsOff      bool                   `protobuf:"varint,2,opt,name=hands_off,json=handsOff,proto3" json:"hands_off,omitempty"`
 	MoveTo        string                 `protobuf:"bytes,3,opt,name=move_to,json=moveTo,proto3" json:"move_to,omitempty"`
 	Off           []*Off                 `protobuf:"bytes,4,rep,name=off,proto3" json:"off,omitempty"`
-	Rest          []string               `protobuf:"bytes,5,rep,name=rest,proto3" json:"rest,omitempty"`      // hosts in maintenance
-	Cancel        int64                  `protobuf:"varint,6,opt,name=cancel,proto3" json:"cancel,omitempty"` // end the migration that began with this revision of the owner record
+	Maintenance   []string               `protobuf:"bytes,5,rep,name=maintenance,proto3" json:"maintenance,omitempty"` // hosts in maintenance
+	Cancel        int64                  `protobuf:"varint,6,opt,name=cancel,proto3" json:"cancel,omitempty"`          // end the migration that began with this revision of the owner record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3741,9 +3741,9 @@ func (x *Want) GetOff() []*Off {
 	return nil
 }
 
-func (x *Want) GetRest() []string {
+func (x *Want) GetMaintenance() []string {
 	if x != nil {
-		return x.Rest
+		return x.Maintenance
 	}
 	return nil
 }
@@ -3831,7 +3831,7 @@ type Host struct {
 	Version           string                 `protobuf:"bytes,12,opt,name=version,proto3" json:"version,omitempty"`
 	Guest             string                 `protobuf:"bytes,13,opt,name=guest,proto3" json:"guest,omitempty"` // its state
 	Expelled          *Epoch                 `protobuf:"bytes,14,opt,name=expelled,proto3" json:"expelled,omitempty"`
-	Beat              int64                  `protobuf:"varint,16,opt,name=beat,proto3" json:"beat,omitempty"`
+	HeartbeatPort     int64                  `protobuf:"varint,16,opt,name=heartbeat_port,json=heartbeatPort,proto3" json:"heartbeat_port,omitempty"`
 	Machine           string                 `protobuf:"bytes,17,opt,name=machine,proto3" json:"machine,omitempty"`
 	Fenced            string                 `protobuf:"bytes,18,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Unhealthy         string                 `protobuf:"bytes,19,opt,name=unhealthy,proto3" json:"unhealthy,omitempty"`
@@ -3971,9 +3971,9 @@ func (x *Host) GetExpelled() *Epoch {
 	return nil
 }
 
-func (x *Host) GetBeat() int64 {
+func (x *Host) GetHeartbeatPort() int64 {
 	if x != nil {
-		return x.Beat
+		return x.HeartbeatPort
 	}
 	return 0
 }
@@ -5405,18 +5405,18 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04args\x18\x02 \x01(\v2\x1c.holdfast.v1.OwnerReasonArgsR\x04args\"7\n" +
 	"\x0fOwnerReasonArgs\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"\x9e\x01\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"\xac\x01\n" +
 	"\x04Want\x12\x10\n" +
 	"\x03run\x18\x01 \x01(\bR\x03run\x12\x1b\n" +
 	"\thands_off\x18\x02 \x01(\bR\bhandsOff\x12\x17\n" +
 	"\amove_to\x18\x03 \x01(\tR\x06moveTo\x12\"\n" +
-	"\x03off\x18\x04 \x03(\v2\x10.holdfast.v1.OffR\x03off\x12\x12\n" +
-	"\x04rest\x18\x05 \x03(\tR\x04rest\x12\x16\n" +
+	"\x03off\x18\x04 \x03(\v2\x10.holdfast.v1.OffR\x03off\x12 \n" +
+	"\vmaintenance\x18\x05 \x03(\tR\vmaintenance\x12\x16\n" +
 	"\x06cancel\x18\x06 \x01(\x03R\x06cancel\"?\n" +
 	"\x03Off\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x10\n" +
 	"\x03mod\x18\x02 \x01(\x03R\x03mod\x12\x12\n" +
-	"\x04user\x18\x03 \x01(\tR\x04user\"\xcb\x04\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\"\xde\x04\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x12\n" +
@@ -5432,8 +5432,8 @@ const file_holdfast_proto_rawDesc = "" +
 	"\x04addr\x18\v \x01(\tR\x04addr\x12\x18\n" +
 	"\aversion\x18\f \x01(\tR\aversion\x12\x14\n" +
 	"\x05guest\x18\r \x01(\tR\x05guest\x12.\n" +
-	"\bexpelled\x18\x0e \x01(\v2\x12.holdfast.v1.EpochR\bexpelled\x12\x12\n" +
-	"\x04beat\x18\x10 \x01(\x03R\x04beat\x12\x18\n" +
+	"\bexpelled\x18\x0e \x01(\v2\x12.holdfast.v1.EpochR\bexpelled\x12%\n" +
+	"\x0eheartbeat_port\x18\x10 \x01(\x03R\rheartbeatPort\x12\x18\n" +
 	"\amachine\x18\x11 \x01(\tR\amachine\x12\x16\n" +
 	"\x06fenced\x18\x12 \x01(\tR\x06fenced\x12\x1c\n" +
 	"\tunhealthy\x18\x13 \x01(\tR\tunhealthy\x12\x1f\n" +

@@ -447,7 +447,7 @@ type PairStatus struct {
 	Set           bool                   `protobuf:"varint,4,opt,name=set,proto3" json:"set,omitempty"`
 	Owner         *Owner                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
 	Want          *Want                  `protobuf:"bytes,6,opt,name=want,proto3" json:"want,omitempty"`
-	Complete      []string               `protobuf:"bytes,7,rep,name=complete,proto3" json:"complete,omitempty"`
+	InSync        []string               `protobuf:"bytes,7,rep,name=in_sync,json=inSync,proto3" json:"in_sync,omitempty"`
 	Guarantee     string                 `protobuf:"bytes,8,opt,name=guarantee,proto3" json:"guarantee,omitempty"` // safe, best effort
 	Takeover      *Takeover              `protobuf:"bytes,9,opt,name=takeover,proto3" json:"takeover,omitempty"`
 	Waiting       string                 `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`
@@ -528,9 +528,9 @@ func (x *PairStatus) GetWant() *Want {
 	return nil
 }
 
-func (x *PairStatus) GetComplete() []string {
+func (x *PairStatus) GetInSync() []string {
 	if x != nil {
-		return x.Complete
+		return x.InSync
 	}
 	return nil
 }
@@ -1158,7 +1158,7 @@ type PairTimes struct {
 	HandedNs      int64                  `protobuf:"varint,3,opt,name=handed_ns,json=handedNs,proto3" json:"handed_ns,omitempty"`
 	TakenNs       int64                  `protobuf:"varint,4,opt,name=taken_ns,json=takenNs,proto3" json:"taken_ns,omitempty"`
 	PromotedNs    int64                  `protobuf:"varint,5,opt,name=promoted_ns,json=promotedNs,proto3" json:"promoted_ns,omitempty"`
-	ServedNs      int64                  `protobuf:"varint,6,opt,name=served_ns,json=servedNs,proto3" json:"served_ns,omitempty"`
+	ActiveNs      int64                  `protobuf:"varint,6,opt,name=active_ns,json=activeNs,proto3" json:"active_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1228,9 +1228,9 @@ func (x *PairTimes) GetPromotedNs() int64 {
 	return 0
 }
 
-func (x *PairTimes) GetServedNs() int64 {
+func (x *PairTimes) GetActiveNs() int64 {
 	if x != nil {
-		return x.ServedNs
+		return x.ActiveNs
 	}
 	return 0
 }
@@ -1317,7 +1317,7 @@ const file_pair_proto_rawDesc = "" +
 	"\x11BeginPairResponse\"(\n" +
 	"\x12ResolvePairRequest\x12\x12\n" +
 	"\x04keep\x18\x01 \x01(\tR\x04keep\"\x15\n" +
-	"\x13ResolvePairResponse\"\x85\x03\n" +
+	"\x13ResolvePairResponse\"\x82\x03\n" +
 	"\n" +
 	"PairStatus\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12+\n" +
@@ -1325,8 +1325,8 @@ const file_pair_proto_rawDesc = "" +
 	"\x06voters\x18\x03 \x03(\v2\x15.holdfast.v1.PairHostR\x06voters\x12\x10\n" +
 	"\x03set\x18\x04 \x01(\bR\x03set\x12(\n" +
 	"\x05owner\x18\x05 \x01(\v2\x12.holdfast.v1.OwnerR\x05owner\x12%\n" +
-	"\x04want\x18\x06 \x01(\v2\x11.holdfast.v1.WantR\x04want\x12\x1a\n" +
-	"\bcomplete\x18\a \x03(\tR\bcomplete\x12\x1c\n" +
+	"\x04want\x18\x06 \x01(\v2\x11.holdfast.v1.WantR\x04want\x12\x17\n" +
+	"\ain_sync\x18\a \x03(\tR\x06inSync\x12\x1c\n" +
 	"\tguarantee\x18\b \x01(\tR\tguarantee\x121\n" +
 	"\btakeover\x18\t \x01(\v2\x15.holdfast.v1.TakeoverR\btakeover\x12\x18\n" +
 	"\awaiting\x18\n" +
@@ -1397,7 +1397,7 @@ const file_pair_proto_rawDesc = "" +
 	"\btaken_ns\x18\x04 \x01(\x03R\atakenNs\x12\x1f\n" +
 	"\vpromoted_ns\x18\x05 \x01(\x03R\n" +
 	"promotedNs\x12\x1b\n" +
-	"\tserved_ns\x18\x06 \x01(\x03R\bservedNs\"H\n" +
+	"\tactive_ns\x18\x06 \x01(\x03R\bactiveNs\"H\n" +
 	"\n" +
 	"PairMember\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +

@@ -3415,9 +3415,9 @@ type Plan_Status struct {
 	Active        string                 `protobuf:"bytes,8,opt,name=active,proto3" json:"active,omitempty"`                                                                                             // of the pair
 	AbortedNs     int64                  `protobuf:"varint,9,opt,name=aborted_ns,json=abortedNs,proto3" json:"aborted_ns,omitempty"`                                                                     // since 1970-01-01 UTC; 0: not set
 	Mixed         []string               `protobuf:"bytes,10,rep,name=mixed,proto3" json:"mixed,omitempty"`                                                                                              // hosts that are neither old nor new
-	Kept          map[string]string      `protobuf:"bytes,11,rep,name=kept,proto3" json:"kept,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                      // hosts whose backups stay, and why
+	Retained      map[string]string      `protobuf:"bytes,11,rep,name=retained,proto3" json:"retained,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`              // hosts whose backups stay, and why
 	Undone        []string               `protobuf:"bytes,12,rep,name=undone,proto3" json:"undone,omitempty"`                                                                                            // steps that would have restored something
-	GivenUp       map[string]string      `protobuf:"bytes,13,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of kept: hosts that were given up as lost, after which run
+	GivenUp       map[string]string      `protobuf:"bytes,13,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of retained: hosts that were given up as lost, after which run
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3522,9 +3522,9 @@ func (x *Plan_Status) GetMixed() []string {
 	return nil
 }
 
-func (x *Plan_Status) GetKept() map[string]string {
+func (x *Plan_Status) GetRetained() map[string]string {
 	if x != nil {
-		return x.Kept
+		return x.Retained
 	}
 	return nil
 }
@@ -4680,7 +4680,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\n" +
 	"backup_dir\x18\x04 \x01(\tR\tbackupDir\x1a\x1b\n" +
 	"\aProgram\x12\x10\n" +
-	"\x03run\x18\x01 \x03(\tR\x03run\"\xdc\x12\n" +
+	"\x03run\x18\x01 \x03(\tR\x03run\"\xec\x12\n" +
 	"\x04Plan\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\x03R\x06format\x12\x18\n" +
 	"\apurpose\x18\x02 \x01(\tR\apurpose\x12\x16\n" +
@@ -4747,7 +4747,7 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05moves\x18\x02 \x01(\x03R\x05moves\x12\x1b\n" +
 	"\tmoved_mib\x18\x03 \x01(\x03R\bmovedMib\x12\x14\n" +
 	"\x05stops\x18\x04 \x01(\x03R\x05stops\x12\x19\n" +
-	"\btotal_ns\x18\x05 \x01(\x03R\atotalNs\x1a\xb1\x06\n" +
+	"\btotal_ns\x18\x05 \x01(\x03R\atotalNs\x1a\xc1\x06\n" +
 	"\x06Status\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x129\n" +
 	"\x05hosts\x18\x02 \x03(\v2#.holdfast.v1.Plan.Status.HostsEntryR\x05hosts\x12\x1c\n" +
@@ -4760,8 +4760,8 @@ const file_upgrade_proto_rawDesc = "" +
 	"\n" +
 	"aborted_ns\x18\t \x01(\x03R\tabortedNs\x12\x14\n" +
 	"\x05mixed\x18\n" +
-	" \x03(\tR\x05mixed\x126\n" +
-	"\x04kept\x18\v \x03(\v2\".holdfast.v1.Plan.Status.KeptEntryR\x04kept\x12\x16\n" +
+	" \x03(\tR\x05mixed\x12B\n" +
+	"\bretained\x18\v \x03(\v2&.holdfast.v1.Plan.Status.RetainedEntryR\bretained\x12\x16\n" +
 	"\x06undone\x18\f \x03(\tR\x06undone\x12@\n" +
 	"\bgiven_up\x18\r \x03(\v2%.holdfast.v1.Plan.Status.GivenUpEntryR\agivenUp\x1a8\n" +
 	"\n" +
@@ -4773,8 +4773,8 @@ const file_upgrade_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a7\n" +
-	"\tKeptEntry\x12\x10\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
+	"\rRetainedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fGivenUpEntry\x12\x10\n" +
@@ -4978,7 +4978,7 @@ var file_upgrade_proto_goTypes = []any{
 	nil,                              // 47: holdfast.v1.Plan.Status.HostsEntry
 	nil,                              // 48: holdfast.v1.Plan.Status.ApprovedEntry
 	nil,                              // 49: holdfast.v1.Plan.Status.DroppedEntry
-	nil,                              // 50: holdfast.v1.Plan.Status.KeptEntry
+	nil,                              // 50: holdfast.v1.Plan.Status.RetainedEntry
 	nil,                              // 51: holdfast.v1.Plan.Status.GivenUpEntry
 	(*Report_Host)(nil),              // 52: holdfast.v1.Report.Host
 	(*Report_Finding)(nil),           // 53: holdfast.v1.Report.Finding
@@ -5052,7 +5052,7 @@ var file_upgrade_proto_depIdxs = []int32{
 	47, // 54: holdfast.v1.Plan.Status.hosts:type_name -> holdfast.v1.Plan.Status.HostsEntry
 	48, // 55: holdfast.v1.Plan.Status.approved:type_name -> holdfast.v1.Plan.Status.ApprovedEntry
 	49, // 56: holdfast.v1.Plan.Status.dropped:type_name -> holdfast.v1.Plan.Status.DroppedEntry
-	50, // 57: holdfast.v1.Plan.Status.kept:type_name -> holdfast.v1.Plan.Status.KeptEntry
+	50, // 57: holdfast.v1.Plan.Status.retained:type_name -> holdfast.v1.Plan.Status.RetainedEntry
 	51, // 58: holdfast.v1.Plan.Status.given_up:type_name -> holdfast.v1.Plan.Status.GivenUpEntry
 	57, // 59: holdfast.v1.Report.Failure.faults:type_name -> holdfast.v1.Report.Fault
 	58, // 60: holdfast.v1.Report.Fault.causes:type_name -> holdfast.v1.Report.Cause

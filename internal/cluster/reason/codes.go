@@ -83,7 +83,7 @@ var (
 	StartFailed      = code("start-failed", "the start failed: {why}")
 	StartInterrupted = code("start-interrupted", "the agent was restarted during the start")
 	NotAble          = code("not-able", "not able to start: {why}")
-	Blind            = code("blind", "it can not be observed")
+	Unobservable     = code("blind", "it can not be observed")
 	GuestEnded       = code("guest-ended", "its process has ended")
 	GuestKilled      = code("guest-killed", "it was killed: {why}")
 	GivenUp          = code("given-up", "it was given up here: {why}")

@@ -109,7 +109,7 @@ func lacks(a store.Attempt, to cluster.HostID, guest string) error {
 	switch {
 	case err != nil:
 		return err
-	case r.Blind || r.Forgotten:
+	case r.Unobservable || r.Forgotten:
 		return fmt.Errorf("%w: it is not known which guests host %s has", store.ErrNotYours, to)
 	case slices.ContainsFunc(r.VMs, func(vm inventory.VM) bool { return vm.UUID == guest }):
 		return fmt.Errorf("%w: host %s reports that it has guest %.80q already; if it is only defined there: virsh undefine it",

@@ -223,7 +223,7 @@ func TestReceiverStartsWhatHasLeft(t *testing.T) {
 		gone := report.Record{Host: inventory.Host{Name: "h1"}, VMs: []inventory.VM{{UUID: "uuid-z"}}}
 		listed, trouble := gone, gone
 		listed.VMs = []inventory.VM{{UUID: "uuid-z"}, {UUID: "uuid-a"}} // off or not
-		trouble.Blind = true
+		trouble.Unobservable = true
 		for what, s := range map[string]report.Seen{
 			"an old report": {Record: gone, Mod: rev - 1}, "a report of the same moment": {Record: gone, Mod: rev},
 			"it is there yet": {Record: listed, Mod: rev + 1}, "nobody knows what is there": {Record: trouble, Mod: rev + 1},

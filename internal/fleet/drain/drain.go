@@ -43,11 +43,11 @@ type Drain struct {
 	Guests Guests
 	Sender *Sender // moves guests live
 	Seen   func() (map[cluster.HostID]report.Seen, bool)
-	// Rest says that the host takes no guests any more, or takes them again: it
+	// SetMaintenance says that the host takes no guests any more, or takes them again: it
 	// holds for the management VM and for other hosts' drains.
-	Rest func(ctx context.Context, host cluster.HostID, on bool) error
-	// Rests reports whether this host takes no guests.
-	Rests func() bool
+	SetMaintenance func(ctx context.Context, host cluster.HostID, on bool) error
+	// InMaintenance reports whether this host takes no guests.
+	InMaintenance func() bool
 	// Waits tells why a guest of this host stands still that has come here, and for what the move
 	// of a protected one waits; "": nothing is known. nil: as "".
 	Waits func(uuid string) string
@@ -73,7 +73,7 @@ func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
-	if len(sent) == 0 && len(off) == 0 && len(leaving(vms, args.Stay, off)) == 0 && d.Rests() {
+	if len(sent) == 0 && len(off) == 0 && len(leaving(vms, args.Stay, off)) == 0 && d.InMaintenance() {
 		return engine.ProbedDone, nil
 	}
 	return engine.NotDone, nil // what still moves is found and followed
@@ -94,7 +94,7 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := d.Rest(ctx, d.Host, true); err != nil {
+	if err := d.SetMaintenance(ctx, d.Host, true); err != nil {
 		return fmt.Errorf("take host %s out of use: %w", d.Host, err)
 	}
 	words, err := sentOff(ctx, d.Store, d.Host) // by an earlier process, or try

@@ -245,8 +245,8 @@ func newDrainWorld(vms ...libvirt.VM) *drainWorld {
 			}
 			return seen, true
 		},
-		Rests: func() bool { return len(w.rested) > 0 },
-		Rest: func(_ context.Context, h cluster.HostID, on bool) error {
+		InMaintenance: func() bool { return len(w.rested) > 0 },
+		SetMaintenance: func(_ context.Context, h cluster.HostID, on bool) error {
 			w.rested = append(w.rested, fmt.Sprint(h, on))
 			return nil
 		},

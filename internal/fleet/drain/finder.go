@@ -172,7 +172,7 @@ func (f *finder) hear(w sentWord, t *track, since int64) (vm *inventory.VM, know
 		t.why += fmt.Sprintf("; %s does not report", w.to)
 	}
 	switch {
-	case !up || r.Mod <= since || r.Blind:
+	case !up || r.Mod <= since || r.Unobservable:
 		return nil, false
 	case t.heard == 0:
 		t.heard = r.Mod

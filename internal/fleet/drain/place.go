@@ -21,7 +21,7 @@ func roomOf(from cluster.HostID, seen map[cluster.HostID]report.Seen, up func(re
 	r := room{}
 	group := seen[from].Host.Group
 	for name, s := range seen {
-		if name == from || s.Host.Maintenance || s.Blind || !up(s) || s.Host.Group != group || !s.Host.Has(inventory.RoleHost) {
+		if name == from || s.Host.Maintenance || s.Unobservable || !up(s) || s.Host.Group != group || !s.Host.Has(inventory.RoleHost) {
 			continue
 		}
 		free := s.Host.MemoryMiB

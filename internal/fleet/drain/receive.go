@@ -296,5 +296,5 @@ func (r *Receiver) stands(ctx context.Context, w sentWord) error {
 func (r *Receiver) left(c carry, since int64) bool {
 	seen, ok := r.Seen()
 	s, known := seen[c.From]
-	return ok && known && s.Mod > since && !s.Blind && !slices.ContainsFunc(s.VMs, func(vm inventory.VM) bool { return vm.UUID == c.UUID })
+	return ok && known && s.Mod > since && !s.Unobservable && !slices.ContainsFunc(s.VMs, func(vm inventory.VM) bool { return vm.UUID == c.UUID })
 }

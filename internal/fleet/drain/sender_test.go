@@ -100,7 +100,7 @@ func (p *pair) reports(ctx context.Context) {
 
 // looked is what a host has. The caller holds mu.
 func (p *pair) looked(h cluster.HostID) report.Seen {
-	s := report.Seen{Record: report.Record{Host: inventory.Host{Name: h}, Addr: string(h), Blind: p.blind[h], CarriesLive: !p.old || h != "h2"}}
+	s := report.Seen{Record: report.Record{Host: inventory.Host{Name: h}, Addr: string(h), Unobservable: p.blind[h], CarriesLive: !p.old || h != "h2"}}
 	if st := p.states[h]; st != "" {
 		s.VMs = []inventory.VM{{Name: "a", UUID: "uuid-a", Running: st != libvirt.VMOff, Halted: st == libvirt.VMPaused}}
 		if st == libvirt.VMPaused {

@@ -28,8 +28,8 @@ type Undrain struct {
 	Host cluster.HostID
 	// Revive starts the guests that a drain which was aborted has shut down and not moved.
 	Revive func(ctx context.Context, log io.Writer)
-	// Rest says that the host takes no guests any more, or takes them again.
-	Rest func(ctx context.Context, host cluster.HostID, on bool) error
+	// SetMaintenance says that the host takes no guests any more, or takes them again.
+	SetMaintenance func(ctx context.Context, host cluster.HostID, on bool) error
 	// Where tells on which host a guest runs; false: no host reports it.
 	Where func(uuid string) (cluster.HostID, bool)
 	// Send has host from move a guest here, over the network (a CIDR, "" for any), and
@@ -82,7 +82,7 @@ func (d *Undrain) open(ctx context.Context, t engine.Task) error {
 	waits := engine.Waits{Task: t}
 	for try := 1; ; try++ {
 		asked, cancel := context.WithTimeout(ctx, undrainAsk)
-		err := d.Rest(asked, d.Host, false)
+		err := d.SetMaintenance(asked, d.Host, false)
 		cancel()
 		if err == nil {
 			return nil

@@ -33,7 +33,7 @@ func newUndrainWorld() (*undrainWorld, *Undrain) {
 	w := &undrainWorld{at: map[string]cluster.HostID{}, stuck: map[string]bool{}}
 	return w, &Undrain{
 		Host: "h1",
-		Rest: func(_ context.Context, h cluster.HostID, on bool) error {
+		SetMaintenance: func(_ context.Context, h cluster.HostID, on bool) error {
 			w.rests = append(w.rests, fmt.Sprint(h, on))
 			if len(w.rests) <= w.fails {
 				return errors.New("no leader")

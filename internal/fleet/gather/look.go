@@ -40,18 +40,18 @@ const (
 
 // Looker looks at this host.
 type Looker struct {
-	Fleet   *libvirt.Fleet
-	Host    cluster.HostID
-	Install string // random id of the installation
-	Boot    string // boot id
-	Addr    string // of this host's libvirtd
-	API     string // of the agent, "" when it is not served over TLS
-	Agent   string // version of the agent
-	Member  bool   // the host runs a member of the store
-	Group   string // of hosts, among which its guests move
-	Rests   func() bool
-	Bundles func() ([]string, error)
-	Log     *slog.Logger
+	Fleet         *libvirt.Fleet
+	Host          cluster.HostID
+	Install       string // random id of the installation
+	Boot          string // boot id
+	Addr          string // of this host's libvirtd
+	API           string // of the agent, "" when it is not served over TLS
+	Agent         string // version of the agent
+	Member        bool   // the host runs a member of the store
+	Group         string // of hosts, among which its guests move
+	InMaintenance func() bool
+	Bundles       func() ([]string, error)
+	Log           *slog.Logger
 	// Certificates are those of this host; nil: it has none.
 	Certificates func() []inventory.Certificate
 	Waits        func(uuid string) string // why a guest that has come here does not run; "": nothing is known. nil: as ""
@@ -65,7 +65,7 @@ type Looker struct {
 // While the host is emptied, libvirtd lets nobody measure the guests that move.
 func (l *Looker) Measure(ctx context.Context) {
 	for clock.Sleep(ctx, measureEvery) {
-		if l.Rests() {
+		if l.InMaintenance() {
 			continue
 		}
 		if _, err := l.Fleet.MeasureDirty(ctx, measureWithin); err != nil && ctx.Err() == nil {
@@ -77,7 +77,7 @@ func (l *Looker) Measure(ctx context.Context) {
 // Look gives the host's record. With an error, it holds what could be found out.
 func (l *Looker) Look(ctx context.Context) (report.Record, error) {
 	r := report.Record{
-		Host: inventory.Host{Name: l.Host, Group: l.Group, Boot: l.Boot, Install: l.Install, Maintenance: l.Rests(), Kernel: Kernel(), Member: l.Member},
+		Host: inventory.Host{Name: l.Host, Group: l.Group, Boot: l.Boot, Install: l.Install, Maintenance: l.InMaintenance(), Kernel: Kernel(), Member: l.Member},
 		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error
@@ -91,7 +91,7 @@ func (l *Looker) Look(ctx context.Context) (report.Record, error) {
 	// vCPUs are not bounded by the processors: hypervisors share them out.
 	r.Host.MemoryMiB, r.Host.CPUModel = node.GuestMiB, node.CPUModel
 	vms, verr := l.Fleet.List(ctx)
-	r.Blind = verr != nil
+	r.Unobservable = verr != nil
 	for _, vm := range vms {
 		r.VMs = append(r.VMs, l.vm(vm))
 	}

@@ -32,9 +32,9 @@ func TestRecordSaysThatGuestsAreLetGoOn(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	l := &Looker{Fleet: f, Host: "h1", Rests: func() bool { return false }, Bundles: func() ([]string, error) { return nil, nil }}
+	l := &Looker{Fleet: f, Host: "h1", InMaintenance: func() bool { return false }, Bundles: func() ([]string, error) { return nil, nil }}
 	r, err := l.Look(t.Context())
-	if err == nil || !r.Blind || !r.CarriesLive || r.Generation != job.Generation {
+	if err == nil || !r.Unobservable || !r.CarriesLive || r.Generation != job.Generation {
 		t.Errorf("%v, %+v", err, r)
 	}
 }

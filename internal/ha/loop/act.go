@@ -44,14 +44,14 @@ func (a *Agent) call(act ha.Action) call {
 		return a.txn(act)
 	case ha.Arm:
 		return call{armWithin, func(ctx context.Context) ha.Outcome {
-			return a.ordered(a.Dog.Arm(ctx, act.Limit))
+			return a.ordered(a.Watchdog.Arm(ctx, act.Limit))
 		}}
 	case ha.Disarm:
 		return call{armWithin, func(ctx context.Context) ha.Outcome {
-			if err := a.Dog.Disarm(ctx); err != nil {
+			if err := a.Watchdog.Disarm(ctx); err != nil {
 				return a.ordered(watchdog.Status{}, err)
 			}
-			return a.ordered(a.Dog.Status(ctx))
+			return a.ordered(a.Watchdog.Status(ctx))
 		}}
 	case ha.Start:
 		return a.start(act)
@@ -91,7 +91,7 @@ func (a *Agent) ordered(st watchdog.Status, err error) ha.Outcome {
 		a.Log.Warn("order to the watchdog", "err", err)
 		return ha.Outcome{Why: err.Error()}
 	}
-	return ha.Outcome{OK: true, Dog: dogOf(st)}
+	return ha.Outcome{OK: true, Watchdog: dogOf(st)}
 }
 
 // dogOf is what the core must know of the holder's word.
@@ -196,7 +196,7 @@ func (a *Agent) start(act ha.Start) call {
 			return a.ended("start", fmt.Errorf("%w: the lease ended before the hypervisor was called", cluster.ErrNotStarted))
 		}
 		told := make(chan error, 1)
-		go func() { told <- a.tellBooted(ctx, booted{act.Epoch, cfg}) }()
+		go func() { told <- a.tellBooted(ctx, bootRecord{act.Epoch, cfg}) }()
 		err := a.Driver.Start(ctx, spec)
 		if terr := <-told; terr != nil {
 			a.Log.Error("start", "err", terr)

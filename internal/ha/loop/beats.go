@@ -10,14 +10,14 @@ import (
 	"holdfast/internal/cluster"
 )
 
-// Beats is the port to the heartbeats between members.
-type Beats interface {
+// Heartbeats is the port to the heartbeats between members.
+type Heartbeats interface {
 	// SetPeers says whom to send to and whom to hear.
 	SetPeers(map[cluster.HostID]netip.AddrPort)
 	// Pulse is the sign that the loop turns: without it this host falls silent.
 	Pulse()
 	// Words gives the newest word of each member, this host's own among them.
-	Words() map[cluster.HostID]cluster.Word
+	Words() map[cluster.HostID]cluster.HeartbeatReport
 	// Port is the UDP port at which this host listens.
 	Port() int
 }
@@ -43,7 +43,7 @@ func (r *Rhythm) Interval() time.Duration { return time.Duration(r.interval.Load
 // beat tells the heartbeats that the loop turns and with whom to talk, and takes
 // in what the members hear.
 func (a *Agent) beat() {
-	if a.Beats == nil {
+	if a.Heartbeats == nil {
 		return
 	}
 	v := a.s.core
@@ -51,14 +51,14 @@ func (a *Agent) beat() {
 	peers := map[cluster.HostID]netip.AddrPort{}
 	for h, r := range v.Hosts {
 		addr, err := netip.ParseAddr(r.Addr)
-		if h != v.Self && r.Beat != 0 && err == nil && slices.Contains(v.Order, h) {
-			peers[h] = netip.AddrPortFrom(addr, uint16(r.Beat))
+		if h != v.Self && r.HeartbeatPort != 0 && err == nil && slices.Contains(v.Order, h) {
+			peers[h] = netip.AddrPortFrom(addr, uint16(r.HeartbeatPort))
 		}
 	}
 	if !maps.Equal(peers, a.s.peers) {
 		a.s.peers = peers
-		a.Beats.SetPeers(peers)
+		a.Heartbeats.SetPeers(peers)
 	}
-	a.Beats.Pulse()
-	v.Heard(a.Beats.Words())
+	a.Heartbeats.Pulse()
+	v.Heard(a.Heartbeats.Words())
 }

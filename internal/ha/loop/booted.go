@@ -13,22 +13,22 @@ import (
 	"holdfast/internal/store"
 )
 
-// booted is the configuration with which the guest of an epoch was started. What
+// bootRecord is the configuration with which the guest of an epoch was started. What
 // takes effect at a start is asked of it, not of the configuration in force.
-type booted struct {
+type bootRecord struct {
 	Epoch  cluster.Epoch  `json:"epoch"`
 	Config config.Cluster `json:"config"`
 }
 
 // tellBooted writes with what the guest is started. It tries as long as ctx lives.
-func (a *Agent) tellBooted(ctx context.Context, b booted) error {
+func (a *Agent) tellBooted(ctx context.Context, b bootRecord) error {
 	key := records.BootedKey(cluster.MgmtVM)
 	value := records.Encode(b)
 	for {
 		kv, found, err := a.Store.Get(ctx, key)
-		var was booted
+		var was bootRecord
 		if err == nil {
-			was, err = records.Decode[booted](kv, !found)
+			was, err = records.Decode[bootRecord](kv, !found)
 		}
 		if err == nil && !was.Epoch.Less(b.Epoch) {
 			return nil

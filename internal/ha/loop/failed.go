@@ -8,10 +8,10 @@ import (
 	"holdfast/internal/cluster/reason"
 )
 
-// failed are the starts that have failed on this host since something changed on it: it is not fit
+// failures are the starts that have failed on this host since something changed on it: it is not fit
 // then, whatever the checks say, since they do not find what is wrong. The owner record counts
 // failures, too, of all hosts, and slows tries down; this one says where not to try.
-type failed struct {
+type failures struct {
 	times int
 	at    cluster.Instant // of the last one
 	why   string
@@ -54,19 +54,19 @@ func (a *Agent) startFailed(err error) {
 
 // changed forgets starts that failed once a start may end otherwise: the configuration is another one, somebody
 // has asked for something, the checks have found what is wrong, or the guest runs here.
-func (f *failed) changed(s *state, err error) {
+func (f *failures) changed(s *state, err error) {
 	if f.times > 0 && (err != nil || f.cfg != s.cfgMod || f.want != s.core.Want.Mod || s.core.Guest.Seen.State == cluster.GuestRunning) {
-		*f = failed{}
+		*f = failures{}
 	}
 }
 
 // rests reports that a start is not to be tried here now.
-func (f *failed) rests(s *state, now cluster.Instant) bool {
+func (f *failures) rests(s *state, now cluster.Instant) bool {
 	wait := min(retryFirst<<min(f.times-1, 16), retryLast)
 	return s.core.Owner.Holder() != "" || !s.core.Want.Run || now.Sub(f.at) < wait
 }
 
 // last says what became of the last start here.
-func (f *failed) last() error {
+func (f *failures) last() error {
 	return fmt.Errorf("the last start here failed (%d in a row), and nothing has changed since: %s", f.times, f.why)
 }

@@ -66,12 +66,12 @@ func (b *beats) Pulse() {
 	}
 }
 
-func (b *beats) Words() map[cluster.HostID]cluster.Word {
+func (b *beats) Words() map[cluster.HostID]cluster.HeartbeatReport {
 	b.w.mu.Lock()
 	defer b.w.mu.Unlock()
-	out := map[cluster.HostID]cluster.Word{}
+	out := map[cluster.HostID]cluster.HeartbeatReport{}
 	for m, member := range b.w.hosts {
-		w := cluster.Word{At: member.heard, Heard: map[cluster.HostID]cluster.Instant{}}
+		w := cluster.HeartbeatReport{At: member.heard, Heard: map[cluster.HostID]cluster.Instant{}}
 		if m == b.id {
 			w.At = b.w.now()
 		}

@@ -128,7 +128,7 @@ func (a *Agent) take(kv store.KV, deleted bool, apply func() error) {
 		}
 		a.configChanged()
 		a.tellOutside()
-	case records.LeftKey(a.s.core.Me.Identity):
+	case records.LeftKey(a.s.core.ThisHost.Identity):
 		a.tellOutside()
 	case records.OwnerKey(a.s.core.Resource):
 		a.s.findPending()
@@ -174,7 +174,7 @@ func (a *Agent) tellOutside() {
 
 func (a *Agent) ownerChanged() {
 	if a.s.failedOn.owned(a.s.core.Owner.Owner) {
-		a.s.failed = failed{}
+		a.s.failed = failures{}
 		a.describe()
 	}
 	a.look()   // many decisions want an observation that is newer than the record

@@ -186,7 +186,7 @@ func (a *Agent) judge() {
 	if g.Seen.LockedOut {
 		why = "it was locked out of its image by a start elsewhere, and can never write again"
 	}
-	if g.Sick != why {
+	if g.Unhealthy != why {
 		a.Log.Info("guest's health", "sick", why)
 		a.notify()
 	}

@@ -146,7 +146,7 @@ func TestAVerdictCountsForItsRunOnly(t *testing.T) {
 	look := func(g cluster.Guest) string {
 		h.w.locked(func() { h.guest = g })
 		a.lookOnce(t.Context())()
-		return l.Sick
+		return l.Unhealthy
 	}
 	first := cluster.Guest{State: cluster.GuestRunning, PID: 10, Started: 100}
 	if why := look(first); why != "" {
@@ -156,11 +156,11 @@ func TestAVerdictCountsForItsRunOnly(t *testing.T) {
 	if why := look(first); why != "it hangs" {
 		t.Errorf("with the verdict: %q", why)
 	}
-	l.Doomed = h.w.now()
+	l.UnhealthyAt = h.w.now()
 	next := first
 	next.PID, next.Started = 11, 101
-	if why := look(next); why != "" || l.Doomed != 0 {
-		t.Errorf("the next run: %q, doomed %v", why, l.Doomed)
+	if why := look(next); why != "" || l.UnhealthyAt != 0 {
+		t.Errorf("the next run: %q, doomed %v", why, l.UnhealthyAt)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestAGuestThatWasLockedOutIsEnded(t *testing.T) {
 			h.guest = cluster.Guest{State: cluster.GuestPaused, IOError: true, LockedOut: out, PID: 10, Started: 100}
 		})
 		a.lookOnce(t.Context())()
-		if sick := a.s.core.Guest.Sick; (sick != "") != out {
+		if sick := a.s.core.Guest.Unhealthy; (sick != "") != out {
 			t.Errorf("locked out %v: %q", out, sick)
 		}
 	}

@@ -24,19 +24,19 @@ func (a *Agent) Coordinator() (term int64, key string, ok bool) {
 	return term, records.KeyCoord, ok
 }
 
-// Rest says that a host takes no guests any more, or takes them again.
-func (a *Agent) Rest(ctx context.Context, user string, host cluster.HostID, on bool) error {
+// SetMaintenance says that a host takes no guests any more, or takes them again.
+func (a *Agent) SetMaintenance(ctx context.Context, user string, host cluster.HostID, on bool) error {
 	return a.Request(ctx, user, "", func(w *cluster.Want, _ cluster.Status) error {
-		w.SetRest(host, on)
+		w.SetMaintenance(host, on)
 		return nil
 	})
 }
 
-// Rests reports whether this host takes no guests. It takes none as long as it does
+// InMaintenance reports whether this host takes no guests. It takes none as long as it does
 // not know what was asked for.
-func (a *Agent) Rests() bool {
+func (a *Agent) InMaintenance() bool {
 	var rests bool
-	if !a.peek(func() { rests = !a.s.core.Synced || slices.Contains(a.s.core.Want.Rest, a.Host) }) {
+	if !a.peek(func() { rests = !a.s.core.Synced || slices.Contains(a.s.core.Want.Maintenance, a.Host) }) {
 		return true
 	}
 	return rests
@@ -51,4 +51,4 @@ func (a *Agent) Power(ctx context.Context, user string, run bool) error {
 }
 
 // Instance is this process of the agent, among those of its host.
-func (a *Agent) Instance() string { return a.s.core.Me.Instance }
+func (a *Agent) Instance() string { return a.s.core.ThisHost.Instance }

@@ -24,8 +24,8 @@ import (
 // grain; the guard's margin covers it.
 const tick = 100 * time.Millisecond
 
-// Dog is the port to the process that holds the watchdog device.
-type Dog interface {
+// Watchdog is the port to the process that holds the watchdog device.
+type Watchdog interface {
 	Arm(ctx context.Context, until cluster.Instant) (watchdog.Status, error)
 	Disarm(ctx context.Context) error
 	Status(ctx context.Context) (watchdog.Status, error)
@@ -33,29 +33,29 @@ type Dog interface {
 
 // Parts is what an agent is made of.
 type Parts struct {
-	Host     cluster.HostID
-	Addr     string
-	Cluster  string // its id, for status
-	Identity string // of the data directory
-	Boot     string // boot id
-	Version  string
-	Store    store.Store
-	Driver   Driver
-	Dog      Dog
-	Clock    func() cluster.Instant                        // see package clock
-	Config   config.Cluster                                // the local file's, in force until the store's is read
-	Seed     func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
-	SeedPath string                                        // of the seed ISO; "" for none
-	Emulate  bool                                          // no KVM here
-	Trouble  func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
-	Secure   func() bool                                   // guests' memory may travel by TLS to this host and from it; nil: never
-	Machine  string                                        // UUID of the hardware; "" unknown
-	Fencer   Fencer                                        // needed where the configuration names fence devices
-	Beats    Beats                                         // nil: no heartbeats
-	Rhythm   *Rhythm                                       // of the heartbeats; nil with Beats nil
-	Remember func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
-	Settled  func(generation uint64) bool                  // this host has given the store of its own generation up for that of an older one; nil: never
-	Log      *slog.Logger
+	Host       cluster.HostID
+	Addr       string
+	Cluster    string // its id, for status
+	Identity   string // of the data directory
+	Boot       string // boot id
+	Version    string
+	Store      store.Store
+	Driver     Driver
+	Watchdog   Watchdog
+	Clock      func() cluster.Instant                        // see package clock
+	Config     config.Cluster                                // the local file's, in force until the store's is read
+	Seed       func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
+	SeedPath   string                                        // of the seed ISO; "" for none
+	Emulate    bool                                          // no KVM here
+	Trouble    func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
+	Secure     func() bool                                   // guests' memory may travel by TLS to this host and from it; nil: never
+	Machine    string                                        // UUID of the hardware; "" unknown
+	Fencer     Fencer                                        // needed where the configuration names fence devices
+	Heartbeats Heartbeats                                    // nil: no heartbeats
+	Rhythm     *Rhythm                                       // of the heartbeats; nil with Beats nil
+	Remember   func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
+	Settled    func(generation uint64) bool                  // this host has given the store of its own generation up for that of an older one; nil: never
+	Log        *slog.Logger
 
 	Peer       func(cluster.HostID) (Peer, error) // prepares calls to the agent of another host; nil: it can not be reached
 	Undersized bool                               // a small configuration may be imported
@@ -85,8 +85,8 @@ type Agent struct {
 	s      state         // owned by the loop
 	work   sync.WaitGroup
 	fatal  error // owned by the loop
-	seeded seeded
-	rival  rival // owned by the loop
+	seeded seedState
+	rival  rivalAgent // owned by the loop
 	unread store.Unread
 
 	stopMigration context.CancelFunc // of the one under way, else nil; owned by the loop
@@ -100,9 +100,9 @@ type Agent struct {
 func New(p Parts) *Agent {
 	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1), refit: make(chan struct{}, 1), done: make(chan struct{}),
 		changed: make(chan struct{})}
-	me := ha.Me{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Addr: p.Addr, Version: p.Version, Machine: p.Machine, Why: "not checked yet"}
-	if p.Beats != nil {
-		me.Beat = p.Beats.Port()
+	me := ha.ThisHost{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Addr: p.Addr, Version: p.Version, Machine: p.Machine, Why: "not checked yet"}
+	if p.Heartbeats != nil {
+		me.HeartbeatPort = p.Heartbeats.Port()
 	}
 	a.s.core = ha.New(p.Host, cluster.MgmtVM, me)
 	a.s.seen, a.s.rhythm, a.s.renewed = p.Seen, p.Rhythm, map[cluster.HostID]renewal{}
@@ -234,7 +234,7 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 	a.work.Go(func() {
 		o := call.do(jctx)
 		cancel()
-		if d := ha.Rest(act, o); d > 0 {
+		if d := ha.Backoff(act, o); d > 0 {
 			clock.Sleep(ctx, d)
 		}
 		// The outcome must reach the loop even when the agent is about to end.
@@ -244,7 +244,7 @@ func (a *Agent) begin(ctx context.Context, act ha.Action) {
 
 // finished hands the outcome of an action to the core.
 func (a *Agent) finished(act ha.Action, o ha.Outcome) {
-	was := a.s.core.Dog.Working
+	was := a.s.core.Watchdog.Working
 	a.s.core.Done(act, o, a.Clock())
 	switch act := act.(type) {
 	case ha.Txn:

@@ -11,9 +11,9 @@ import (
 	"holdfast/internal/store"
 )
 
-// gone is what is kept of a member that was replaced, by its identity: a machine that
+// replacedMember is what is kept of a member that was replaced, by its identity: a machine that
 // comes back later finds itself there.
-type gone struct {
+type replacedMember struct {
 	Host cluster.HostID `json:"host"`
 	Addr string         `json:"addr"`
 	Time time.Time      `json:"time"`
@@ -45,7 +45,7 @@ func (a *Agent) leaves(r recorded, next config.Cluster, check bool) ([]store.Cmp
 				With("stop it first: systemctl disable --now holdfast")
 		}
 	}
-	g := gone{Host: left, Addr: cmp.Or(rec.Addr, swap.Left.IP), Time: time.Now().UTC()}
+	g := replacedMember{Host: left, Addr: cmp.Or(rec.Addr, swap.Left.IP), Time: time.Now().UTC()}
 	ops := []store.Op{{Key: key}}
 	if rec.Identity != "" {
 		ops = append(ops, store.Op{Key: records.LeftKey(rec.Identity), Value: records.Encode(g)})

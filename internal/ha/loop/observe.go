@@ -98,16 +98,16 @@ func (a *Agent) dogOnce(ctx context.Context) func() {
 	ctx, cancel := context.WithTimeout(ctx, dogWithin)
 	defer cancel()
 	at := a.Clock()
-	st, err := a.Dog.Status(ctx)
+	st, err := a.Watchdog.Status(ctx)
 	return func() {
 		w := dogOf(st)
 		a.s.dogWhy = st.Error
 		if err != nil {
 			// The holder is away: the device, if armed, runs on and will reset the host.
-			w, a.s.dogWhy = a.s.core.Dog, err.Error()
+			w, a.s.dogWhy = a.s.core.Watchdog, err.Error()
 			w.Working = false
 		}
-		was := a.s.core.Dog.Working
+		was := a.s.core.Watchdog.Working
 		a.s.core.Watched(w, at)
 		a.tellDog(was)
 		a.describe()
@@ -116,7 +116,7 @@ func (a *Agent) dogOnce(ctx context.Context) func() {
 
 // tellDog logs that the watchdog has begun to work, or works no more.
 func (a *Agent) tellDog(was bool) {
-	if d := a.s.core.Dog; was != d.Working {
+	if d := a.s.core.Watchdog; was != d.Working {
 		a.Log.Info("watchdog", "working", d.Working, "device", d.Name, "timeout", d.Timeout, "why", a.s.dogWhy)
 	}
 }
@@ -139,7 +139,7 @@ func (a *Agent) checkFit(ctx context.Context) {
 		again := fitEvery
 		if !a.ask(ctx, func() {
 			a.s.secure = secure
-			a.s.core.Me.Judged = mod
+			a.s.core.ThisHost.Judged = mod
 			a.fitIs(err, trouble)
 			if err != nil || a.s.failed.times > 0 {
 				again = fitSoon
@@ -168,8 +168,8 @@ func (a *Agent) fitOnce(ctx context.Context, cfg config.Cluster, mod int64) erro
 	return a.Driver.Check(ctx, spec)
 }
 
-// seeded says from which configuration the guest's seed on this host was written.
-type seeded struct {
+// seedState says from which configuration the guest's seed on this host was written.
+type seedState struct {
 	mu  sync.Mutex
 	mod int64
 }
@@ -217,7 +217,7 @@ func (a *Agent) describe() {
 	if err != nil {
 		all = append(all, err.Error())
 	}
-	if !m.Dog.Working && a.s.dogWhy != "" {
+	if !m.Watchdog.Working && a.s.dogWhy != "" {
 		all = append(all, "watchdog: "+a.s.dogWhy)
 	}
 	if m.Guest.Seen.Panicked {
@@ -230,7 +230,7 @@ func (a *Agent) describe() {
 		all = append(all, a.s.trouble)
 	}
 	why := strings.ReplaceAll(strings.Join(all, "; "), "\n", "; ") // an error of several
-	if m.Me.Fit != (err == nil) || m.Me.Why != why {
+	if m.ThisHost.Fit != (err == nil) || m.ThisHost.Why != why {
 		a.Log.Info("able to start the guest", "fit", err == nil, "why", why)
 		a.notify()
 	}

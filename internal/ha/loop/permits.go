@@ -80,16 +80,16 @@ func permitsEvent(a store.Attempt) error {
 		return fmt.Errorf("%w: %w", store.ErrForm, err)
 	}
 	self := cluster.HostID(a.Host)
-	resting := func(on bool) string {
+	inMaintenance := func(on bool) string {
 		var before, after cluster.Want
-		before.SetRest(self, !on)
-		after.SetRest(self, on)
+		before.SetMaintenance(self, !on)
+		after.SetMaintenance(self, on)
 		return wantDetail(before, after)
 	}
 	switch {
 	case e.By != self, e.User != "" && e.User != JobUser:
 		return fmt.Errorf("%w: an event is by the host itself, and names no user", store.ErrNotYours)
-	case !slices.Contains([]string{resting(true), resting(false), wantDetail(cluster.Want{}, cluster.Want{})}, e.Detail):
+	case !slices.Contains([]string{inMaintenance(true), inMaintenance(false), wantDetail(cluster.Want{}, cluster.Want{})}, e.Detail):
 		return fmt.Errorf("%w: a host may say of itself that it is in maintenance, and nothing else", store.ErrNotYours)
 	}
 	if want := (cluster.Event{Time: e.Time, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: e.User, Detail: e.Detail}); e != want {
@@ -139,9 +139,9 @@ func permitsRest(a store.Attempt) error {
 	}
 	self := cluster.HostID(a.Host)
 	detail := wantDetail(old, next)
-	old.SetRest(self, slices.Contains(next.Rest, self))
-	if len(old.Rest)+len(next.Rest) == 0 {
-		old.Rest, next.Rest = nil, nil
+	old.SetMaintenance(self, slices.Contains(next.Maintenance, self))
+	if len(old.Maintenance)+len(next.Maintenance) == 0 {
+		old.Maintenance, next.Maintenance = nil, nil
 	}
 	if !reflect.DeepEqual(old, next) {
 		return fmt.Errorf("%w: a host may say of itself that it is in maintenance, and nothing else", store.ErrNotYours)

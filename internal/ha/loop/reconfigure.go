@@ -18,22 +18,22 @@ import (
 	"holdfast/internal/store"
 )
 
-// kept is a configuration as the history has it.
-type kept struct {
+// storedConfig is a configuration as the history has it.
+type storedConfig struct {
 	config.Revision
 	Key string `json:"key,omitempty"` // of the request that imported it
 }
 
 // history reads the configurations that are kept, oldest first. The first one of a
 // cluster is not written there before the second one comes.
-func (a *Agent) history(ctx context.Context) ([]kept, error) {
+func (a *Agent) history(ctx context.Context) ([]storedConfig, error) {
 	kvs, _, err := a.Store.List(ctx, records.KeyHistory)
 	if err != nil {
 		return nil, fmt.Errorf("list the configurations: %w", err)
 	}
-	var all []kept
+	var all []storedConfig
 	for _, kv := range kvs {
-		k, err := records.Decode[kept](kv, false)
+		k, err := records.Decode[storedConfig](kv, false)
 		if err != nil {
 			return nil, err
 		}
@@ -50,12 +50,12 @@ func (a *Agent) history(ctx context.Context) ([]kept, error) {
 		return nil, fail.Errorf(fail.Unavailable, "the cluster has no configuration yet")
 	}
 	cfg, err := records.Decode[config.Cluster](kv, false)
-	return []kept{first(cfg)}, err
+	return []storedConfig{first(cfg)}, err
 }
 
 // first is the configuration that an agent has put into the store.
-func first(cfg config.Cluster) kept {
-	return kept{Revision: config.Revision{Number: 1, Config: cfg.JSON()}}
+func first(cfg config.Cluster) storedConfig {
+	return storedConfig{Revision: config.Revision{Number: 1, Config: cfg.JSON()}}
 }
 
 // Configs returns what is kept of the configurations, newest first, without their
@@ -277,7 +277,7 @@ type recorded struct {
 	want             cluster.Want
 	ownerMod         int64
 	wantMod, bootMod int64
-	boot             booted
+	boot             bootRecord
 }
 
 // hostRecord is a host's record, with its revision.
@@ -312,7 +312,7 @@ func (a *Agent) readRecords(ctx context.Context) (r recorded, err error) {
 			r.want, derr = records.Decode[cluster.Want](kv, false)
 		case records.BootedKey(cluster.MgmtVM):
 			r.bootMod = kv.ModRev
-			r.boot, derr = records.Decode[booted](kv, false)
+			r.boot, derr = records.Decode[bootRecord](kv, false)
 		}
 		err = errors.Join(err, derr)
 	}
@@ -362,8 +362,8 @@ func (a *Agent) quiet(ctx context.Context, r recorded) ([]store.Cmp, error) {
 }
 
 // writeConfig reports whether the configuration is written.
-func (a *Agent) writeConfig(ctx context.Context, user, key string, all []kept, r recorded, next config.Cluster, out config.Imported, conds []store.Cmp, more []store.Op) (bool, error) {
-	k := kept{Key: key, Revision: config.Revision{Number: out.Number, Time: time.Now().UTC(), User: user, Host: a.Host, Config: next.JSON()}}
+func (a *Agent) writeConfig(ctx context.Context, user, key string, all []storedConfig, r recorded, next config.Cluster, out config.Imported, conds []store.Cmp, more []store.Op) (bool, error) {
+	k := storedConfig{Key: key, Revision: config.Revision{Number: out.Number, Time: time.Now().UTC(), User: user, Host: a.Host, Config: next.JSON()}}
 	for _, c := range out.Changes {
 		k.Changed = append(k.Changed, c.Path)
 	}
@@ -380,14 +380,14 @@ func (a *Agent) writeConfig(ctx context.Context, user, key string, all []kept, r
 	}
 	// Until the first import there was one configuration only: the guest has it.
 	if r.owner.State == cluster.Running && r.boot.Epoch != r.owner.Epoch {
-		ops = append(ops, store.Op{Key: records.BootedKey(cluster.MgmtVM), Value: records.Encode(booted{r.owner.Epoch, r.cfg})})
+		ops = append(ops, store.Op{Key: records.BootedKey(cluster.MgmtVM), Value: records.Encode(bootRecord{r.owner.Epoch, r.cfg})})
 	}
 	ev := cluster.Event{Kind: cluster.EvConfig, By: a.Host, Resource: cluster.MgmtVM, User: user, Detail: detail(k)}
 	return a.writeWith(ctx, "the configuration", conds, ops, ev)
 }
 
 // detail says in an event what an import has changed.
-func detail(k kept) string {
+func detail(k storedConfig) string {
 	const most = 400 // bytes
 	text := fmt.Sprintf("revision %d: %s", k.Number, strings.Join(k.Changed, ", "))
 	if len(text) > most {

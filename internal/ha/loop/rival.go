@@ -8,10 +8,10 @@ import (
 	"holdfast/internal/ha"
 )
 
-// rival notices that another agent lives under this host's name before this one
+// rivalAgent notices that another agent lives under this host's name before this one
 // has registered: a copied data directory or agent.json. Without it this agent
 // would wait in silence, as the decisions let it wait while the other may live.
-type rival struct {
+type rivalAgent struct {
 	identity, boot string
 	seq            uint64
 	since          cluster.Instant // first seen
@@ -20,14 +20,14 @@ type rival struct {
 
 // check returns ErrConflict once the other has been seen to renew for longer
 // than a lease. What a process that is dead had sent before can not do that.
-func (r *rival) check(v *ha.Machine, now cluster.Instant) error {
+func (r *rivalAgent) check(v *ha.Machine, now cluster.Instant) error {
 	rec, known := v.Hosts[v.Self]
-	if !v.Synced || !known || v.Lease.Mod != 0 || rec.Identity == v.Me.Identity && rec.Boot == v.Me.Boot {
-		*r = rival{}
+	if !v.Synced || !known || v.Lease.Mod != 0 || rec.Identity == v.ThisHost.Identity && rec.Boot == v.ThisHost.Boot {
+		*r = rivalAgent{}
 		return nil
 	}
 	if rec.Identity != r.identity || rec.Boot != r.boot {
-		*r = rival{identity: rec.Identity, boot: rec.Boot, seq: rec.Seq, since: now, renewed: now}
+		*r = rivalAgent{identity: rec.Identity, boot: rec.Boot, seq: rec.Seq, since: now, renewed: now}
 	}
 	if rec.Seq != r.seq {
 		r.seq, r.renewed = rec.Seq, now
@@ -35,7 +35,7 @@ func (r *rival) check(v *ha.Machine, now cluster.Instant) error {
 	if r.renewed.Sub(r.since) <= v.Timings.Lease {
 		return nil
 	}
-	return Conflict(v.Self, rec.Host, v.Me.Identity, v.Me.Addr)
+	return Conflict(v.Self, rec.Host, v.ThisHost.Identity, v.ThisHost.Addr)
 }
 
 // Conflict is ErrConflict with what is known of the other agent, by the record that it renews, and of this one.

@@ -78,7 +78,7 @@ func (a *Agent) status() cluster.Status {
 		}
 		switch {
 		case h == v.Self && !a.s.watches: // this agent knows better than its record
-			hs.Guest, hs.Fit, hs.Retry, hs.Why = v.Guest.Seen.State, v.Me.Fit, v.Me.Retry, v.Me.Why
+			hs.Guest, hs.Fit, hs.Retry, hs.Why = v.Guest.Seen.State, v.ThisHost.Fit, v.ThisHost.Retry, v.ThisHost.Why
 		case !r.Expelled.IsZero():
 			hs.Guest, hs.Fit, hs.Why = cluster.GuestAbsent, false, ""
 		case !hs.Alive:
@@ -209,13 +209,13 @@ func wantDetail(before, want cluster.Want) string {
 			what = append(what, "confirmed that "+string(o.Host)+" is off")
 		}
 	}
-	for _, h := range want.Rest {
-		if !slices.Contains(before.Rest, h) {
+	for _, h := range want.Maintenance {
+		if !slices.Contains(before.Maintenance, h) {
 			what = append(what, string(h)+" in maintenance")
 		}
 	}
-	for _, h := range before.Rest {
-		if !slices.Contains(want.Rest, h) {
+	for _, h := range before.Maintenance {
+		if !slices.Contains(want.Maintenance, h) {
 			what = append(what, string(h)+" out of maintenance")
 		}
 	}

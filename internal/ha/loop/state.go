@@ -19,7 +19,7 @@ type state struct {
 	core        *ha.Machine
 	cfg         config.Cluster // as last read from the store
 	cfgMod      int64
-	booted      booted
+	booted      bootRecord
 	bootMod     int64
 	pending     []string // fields of cfg that the running guest does not have yet
 	percent     int      // of a migration, as its source says
@@ -27,7 +27,7 @@ type state struct {
 	seq         uint64
 	storeErr    error           // of the last thing tried, nil when it went well
 	unable      error           // why the guest could not be started here at the last check, nil when it could
-	failed      failed          // starts on this host
+	failed      failures        // starts on this host
 	failedOn    failedOn        // and on all
 	dogWhy      string          // why the watchdog does not work, "" when it does
 	secure      bool            // guests' memory may travel by TLS to this host and from it
@@ -126,13 +126,13 @@ func (s *state) apply(kv store.KV, deleted bool, seen cluster.Instant) error {
 		s.belong()
 		s.findPending()
 	case records.BootedKey(s.core.Resource):
-		r, err := records.Decode[booted](kv, deleted)
+		r, err := records.Decode[bootRecord](kv, deleted)
 		if kv.ModRev <= s.bootMod || err != nil {
 			return err
 		}
 		s.booted, s.bootMod = r, kv.ModRev
 		s.findPending()
-	case records.LeftKey(s.core.Me.Identity):
+	case records.LeftKey(s.core.ThisHost.Identity):
 		s.left = !deleted
 		s.belong()
 	case records.KeyGeneration:

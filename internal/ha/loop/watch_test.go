@@ -42,12 +42,12 @@ func TestAHostThatRunsGuestsOnlyWatches(t *testing.T) {
 		o := w.outsider("plain", true)
 		defer o.store.Close()
 		defer o.kill()
-		if !o.agent.Rests() {
+		if !o.agent.InMaintenance() {
 			t.Error("it takes guests before it knows what is asked for")
 		}
 		o.store.Partition(false)
 		time.Sleep(pollEvery + listWithin + time.Second)
-		if o.agent.Rests() {
+		if o.agent.InMaintenance() {
 			t.Error("it takes no guests, though nobody has asked for that")
 		}
 		st := o.agent.Status()
@@ -62,14 +62,14 @@ func TestAHostThatRunsGuestsOnlyWatches(t *testing.T) {
 		if _, _, ok := o.agent.Coordinator(); ok {
 			t.Error("it coordinates")
 		}
-		if err := o.agent.Rest(context.Background(), "me", "plain", true); err != nil {
+		if err := o.agent.SetMaintenance(context.Background(), "me", "plain", true); err != nil {
 			t.Fatal(err)
 		}
-		if !o.agent.Rests() {
+		if !o.agent.InMaintenance() {
 			t.Error("what it has asked for itself is not known at once")
 		}
 		for _, on := range []bool{false, true, true} {
-			if err := o.agent.Rest(context.Background(), "me", "plain", on); err != nil || o.agent.Rests() != on {
+			if err := o.agent.SetMaintenance(context.Background(), "me", "plain", on); err != nil || o.agent.InMaintenance() != on {
 				t.Errorf("maintenance %t: %v", on, err)
 			}
 		}

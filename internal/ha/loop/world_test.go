@@ -147,9 +147,9 @@ func (h *host) begin() {
 		h.w.configure(&cfg)
 	}
 	h.agent = New(Parts{
-		Fencer: (*bench)(h), Beats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
+		Fencer: (*bench)(h), Heartbeats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
 		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: capped{h.store},
-		Driver: h, Dog: (*dog)(h), Seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
+		Driver: h, Watchdog: (*dog)(h), Seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
 		Probe: h.prober, Version: h.version,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)

@@ -165,7 +165,7 @@ func (d *Device) set(ctx context.Context, on bool) error {
 		return d.failed(what, step, err)
 	}
 	if refused != nil {
-		d.log.Warn("a fence device did not take an order, and the host is as ordered", "device", d.Name(), "order", what, "error", shown{refused})
+		d.log.Warn("a fence device did not take an order, and the host is as ordered", "device", d.Name(), "order", what, "error", cleanError{refused})
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (d *Device) connect(ctx context.Context) (session, error) {
 }
 
 func (d *Device) failed(what, step string, err error) error {
-	return shown{fmt.Errorf("%s by %s: %s: %w", what, d.Name(), step, err)}
+	return cleanError{fmt.Errorf("%s by %s: %s: %w", what, d.Name(), step, err)}
 }
 
 // readBack asks for the power's state until it is as ordered. Failures to ask are

@@ -20,12 +20,12 @@ const (
 // errTooLong: an answer that should be parsed is longer than maxAnswer.
 var errTooLong = fmt.Errorf("%w: its answer is longer than %d bytes", ErrRefused, maxAnswer)
 
-// shown is an error whose text is fit to be shown, whatever a device has put into
+// cleanError is an error whose text is fit to be shown, whatever a device has put into
 // it. What it wraps is found as before.
-type shown struct{ error }
+type cleanError struct{ error }
 
-func (e shown) Error() string { return text.Line(e.error.Error(), maxText) }
-func (e shown) Unwrap() error { return e.error }
+func (e cleanError) Error() string { return text.Line(e.error.Error(), maxText) }
+func (e cleanError) Unwrap() error { return e.error }
 
 // bounded reads no more than maxAnswer of each answer.
 type bounded struct{ http.RoundTripper }

@@ -253,7 +253,7 @@ func (s *ipmiSession) close(ctx context.Context) {
 	s.w.follow(ctx)
 	s.c.WithTimeout(closeTime)
 	if err := s.c.Close(s.call); err != nil {
-		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", shown{err})
+		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", cleanError{err})
 	}
 	_ = s.w.Close() // closed by the library already, unless that failed
 	if s.w.discarded != 0 {

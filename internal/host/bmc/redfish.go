@@ -201,7 +201,7 @@ func (s *redfishSession) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(limit, closeTime))
 	defer cancel()
 	if err := s.r.logout(ctx); err != nil {
-		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", shown{err})
+		s.d.log.Debug("end a session of a fence device", "device", s.d.Name(), "error", cleanError{err})
 	}
 }
 

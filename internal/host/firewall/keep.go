@@ -7,10 +7,10 @@ import (
 	"holdfast/internal/lib/clock"
 )
 
-// Keep keeps this host's firewall open for the others until ctx ends, as the file in dir
+// Maintain keeps this host's firewall open for the others until ctx ends, as the file in dir
 // says: plain rules of nftables and iptables are gone after a boot, or when they are loaded
 // anew. What fails is told when it changes, and tried again.
-func Keep(ctx context.Context, dir string, log *slog.Logger) {
+func Maintain(ctx context.Context, dir string, log *slog.Logger) {
 	told := ""
 	for {
 		changed, err := mend(ctx, dir)

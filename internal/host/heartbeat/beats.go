@@ -45,9 +45,9 @@ type Second struct {
 	There netip.Addr // of the peer there; its port is that of its other address
 }
 
-// Beats sends this host's heartbeats and hears those of the others. Its methods
+// Exchange sends this host's heartbeats and hears those of the others. Its methods
 // may be called from any goroutine.
-type Beats struct {
+type Exchange struct {
 	opts    Options
 	conns   []*net.UDPConn // by path: the first, and the second where there is one
 	cluster [16]byte
@@ -57,7 +57,7 @@ type Beats struct {
 	mu     sync.Mutex
 	table  *table
 	stats  Stats
-	hushed hushed
+	hushed quieted
 
 	out outbox // of the goroutine that sends
 }
@@ -80,7 +80,7 @@ type outbox struct {
 
 // Open takes the socket. Nothing is sent or heard until Run. The caller ends
 // with Run or with Close.
-func Open(o Options) (*Beats, error) {
+func Open(o Options) (*Exchange, error) {
 	if o.Self == "" || o.Key == nil || o.Interval == nil || o.Clock == nil || o.Log == nil {
 		return nil, errors.New("open heartbeats: an option is missing")
 	}
@@ -92,13 +92,13 @@ func Open(o Options) (*Beats, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Beats{
+	b := &Exchange{
 		opts:    o,
 		conns:   conns,
 		cluster: clusterKey(o.Cluster),
 		wake:    make(chan struct{}, 1),
 		stats:   Stats{Dropped: map[Reason]uint64{}},
-		hushed:  hushed{},
+		hushed:  quieted{},
 	}
 	b.table = newTable(o.Self, instance, b.interval())
 	b.table.second = o.Second
@@ -115,13 +115,13 @@ func newInstance() (uint64, error) {
 }
 
 // Port is the UDP port that Open has taken.
-func (b *Beats) Port() int { return b.conns[0].LocalAddr().(*net.UDPAddr).Port }
+func (b *Exchange) Port() int { return b.conns[0].LocalAddr().(*net.UDPAddr).Port }
 
 // SetPeers says who else is a member and where it listens. This host itself is
 // left out. A peer that stays keeps what is known of it, also at a new address;
 // one without a valid address is heard and not sent to. At most 64 are followed,
 // the first by name.
-func (b *Beats) SetPeers(peers map[cluster.HostID]netip.AddrPort) {
+func (b *Exchange) SetPeers(peers map[cluster.HostID]netip.AddrPort) {
 	b.mu.Lock()
 	left := b.table.setPeers(b.opts.Clock(), peers)
 	b.mu.Unlock()
@@ -132,7 +132,7 @@ func (b *Beats) SetPeers(peers map[cluster.HostID]netip.AddrPort) {
 
 // Pulse says that the agent's main loop turns. Heartbeats are sent only while
 // the last pulse is younger than 1 s, so a stuck loop falls silent.
-func (b *Beats) Pulse() {
+func (b *Exchange) Pulse() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.table.beat(b.opts.Clock())
@@ -144,7 +144,7 @@ func (b *Beats) Pulse() {
 // by a later reading of the clock. No member is among those that it has heard
 // itself. Heard instants from a peer are too early by its clock's drift over the
 // age at most, and ages above 1 h are told as 1 h. The maps are the caller's.
-func (b *Beats) Words() map[cluster.HostID]cluster.Word {
+func (b *Exchange) Words() map[cluster.HostID]cluster.HeartbeatReport {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.table.words(b.opts.Clock())
@@ -153,17 +153,17 @@ func (b *Beats) Words() map[cluster.HostID]cluster.Word {
 // Silences are for how long nothing of the peer of Options.Second has come over the
 // first and over the second path, or for how long they have been listened at. ok: that
 // peer is followed, and this process listens.
-func (b *Beats) Silences() (first, second time.Duration, ok bool) {
+func (b *Exchange) Silences() (first, second time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.table.silences(b.opts.Clock())
 }
 
 // Wake gets a value soon after a word has come. Several words may give one.
-func (b *Beats) Wake() <-chan struct{} { return b.wake }
+func (b *Exchange) Wake() <-chan struct{} { return b.wake }
 
 // Stats returns a copy of the counters.
-func (b *Beats) Stats() Stats {
+func (b *Exchange) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
@@ -174,7 +174,7 @@ func (b *Beats) Stats() Stats {
 
 // Run sends and hears until ctx ends, then closes the socket and returns, with
 // the error of closing. It is called once.
-func (b *Beats) Run(ctx context.Context) error {
+func (b *Exchange) Run(ctx context.Context) error {
 	if b.used.Swap(true) {
 		return errors.New("run heartbeats: they ran before, or are closed")
 	}
@@ -197,7 +197,7 @@ func (b *Beats) Run(ctx context.Context) error {
 }
 
 // shut closes the sockets.
-func (b *Beats) shut() (err error) {
+func (b *Exchange) shut() (err error) {
 	for _, c := range b.conns {
 		err = errors.Join(err, c.Close())
 	}
@@ -208,11 +208,11 @@ func (b *Beats) shut() (err error) {
 }
 
 // Close gives the socket back if Run was never called; else it does nothing.
-func (b *Beats) Close() error {
+func (b *Exchange) Close() error {
 	if b.used.Swap(true) {
 		return nil
 	}
 	return b.shut()
 }
 
-func (b *Beats) interval() time.Duration { return max(minInterval, b.opts.Interval()) }
+func (b *Exchange) interval() time.Duration { return max(minInterval, b.opts.Interval()) }

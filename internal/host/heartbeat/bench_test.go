@@ -12,7 +12,7 @@ import (
 )
 
 // solo is a member with peers whose heartbeats all come back to itself.
-func solo(b *testing.B, peers int) *Beats {
+func solo(b *testing.B, peers int) *Exchange {
 	b.Helper()
 	beats, err := Open(Options{
 		Self: "self", Listen: "127.0.0.1:0", Cluster: "bench",
@@ -39,12 +39,12 @@ func solo(b *testing.B, peers int) *Beats {
 }
 
 // incoming is the next heartbeat of a peer, sealed.
-func incoming(b *Beats, buf []byte, m *message, seq uint64) []byte {
+func incoming(b *Exchange, buf []byte, m *message, seq uint64) []byte {
 	m.seq = seq
 	return b.out.sealer.seal(encode(buf[:0], m))
 }
 
-func firstMessage(beats *Beats) *message {
+func firstMessage(beats *Exchange) *message {
 	m := &message{cluster: beats.cluster, from: beats.table.peers[0].id, to: beats.table.id, instance: 1}
 	for _, p := range beats.table.peers {
 		m.sightings = append(m.sightings, sighting{p.id, time.Second})

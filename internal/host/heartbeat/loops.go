@@ -10,7 +10,7 @@ import (
 )
 
 // send turns at each interval until ctx ends.
-func (b *Beats) send(ctx context.Context) {
+func (b *Exchange) send(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -27,7 +27,7 @@ func (b *Beats) send(ctx context.Context) {
 
 // turn sends one heartbeat to each peer, if it may. Failures are counted: the
 // next turn comes soon.
-func (b *Beats) turn(next time.Duration) {
+func (b *Exchange) turn(next time.Duration) {
 	known, err := b.out.sealer.use(b.opts.Key())
 	if err != nil {
 		b.trouble(nil, "heartbeats are not sent", err)
@@ -62,7 +62,7 @@ func (b *Beats) turn(next time.Duration) {
 }
 
 // plan takes the turn in the table and says who gets a heartbeat.
-func (b *Beats) plan(next time.Duration) []target {
+func (b *Exchange) plan(next time.Duration) []target {
 	b.mu.Lock()
 	b.out.message.cluster = b.cluster
 	b.out.targets = b.table.turn(b.opts.Clock(), next, &b.out.message, b.out.targets[:0])
@@ -76,7 +76,7 @@ func (b *Beats) plan(next time.Duration) []target {
 }
 
 // sendTo sends the same over each path that leads to a peer, and tells how that went on each.
-func (b *Beats) sendTo(to *target) (failed []error) {
+func (b *Exchange) sendTo(to *target) (failed []error) {
 	m := &b.out.message
 	m.to, m.echo = to.id, to.echo
 	b.out.buf = b.out.sealer.seal(encode(b.out.buf[:0], m))
@@ -94,7 +94,7 @@ func (b *Beats) sendTo(to *target) (failed []error) {
 }
 
 // read hears over a path until its socket is closed, or ctx ends while it does not work.
-func (b *Beats) read(ctx context.Context, path int) {
+func (b *Exchange) read(ctx context.Context, path int) {
 	in := inbox{path: path}
 	buf := make([]byte, maxDatagram+1)
 	pause := time.NewTimer(0)
@@ -119,7 +119,7 @@ func (b *Beats) read(ctx context.Context, path int) {
 }
 
 // handle takes one datagram in, or counts why not.
-func (b *Beats) handle(in *inbox, datagram []byte) {
+func (b *Exchange) handle(in *inbox, datagram []byte) {
 	why := b.take(in, b.open(in, datagram))
 	switch why {
 	case accepted:
@@ -135,7 +135,7 @@ func (b *Beats) handle(in *inbox, datagram []byte) {
 
 // take gives the inbox's message to the table, unless there is a reason against
 // it already, and counts what became of it.
-func (b *Beats) take(in *inbox, why Reason) Reason {
+func (b *Exchange) take(in *inbox, why Reason) Reason {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if why == accepted {
@@ -154,7 +154,7 @@ func (b *Beats) take(in *inbox, why Reason) Reason {
 // open checks that a datagram is authentic and of this cluster, and decodes it
 // into the inbox. Nothing of it is used before its HMAC has been checked, but for
 // its version and cluster, which give the better reason.
-func (b *Beats) open(in *inbox, datagram []byte) Reason {
+func (b *Exchange) open(in *inbox, datagram []byte) Reason {
 	known, err := in.sealer.use(b.opts.Key())
 	if err != nil {
 		b.trouble(nil, "heartbeats are not heard", err)
@@ -180,7 +180,7 @@ func (b *Beats) open(in *inbox, datagram []byte) Reason {
 }
 
 // trouble counts a failure that ends nothing, and logs it now and then.
-func (b *Beats) trouble(counter *uint64, what string, err error) {
+func (b *Exchange) trouble(counter *uint64, what string, err error) {
 	if counter != nil {
 		b.mu.Lock()
 		*counter++
@@ -191,7 +191,7 @@ func (b *Beats) trouble(counter *uint64, what string, err error) {
 
 // warn logs unless the same trouble was logged lately. It holds no lock while it
 // writes: the agent's main loop waits for that lock.
-func (b *Beats) warn(trouble, what string, args ...any) {
+func (b *Exchange) warn(trouble, what string, args ...any) {
 	b.mu.Lock()
 	due := b.hushed.due(b.opts.Clock(), trouble)
 	b.mu.Unlock()

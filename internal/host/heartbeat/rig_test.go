@@ -24,7 +24,7 @@ func unhurried(o *Options) { o.Interval = func() time.Duration { return 200 * ti
 
 // node is one member with a main loop that only pulses.
 type node struct {
-	*Beats
+	*Exchange
 	id   cluster.HostID
 	skew atomic.Int64 // added to its clock, ns
 	mute atomic.Bool  // its main loop is stuck
@@ -50,7 +50,7 @@ func launch(t *testing.T, id cluster.HostID, change func(*Options)) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Beats = b
+	n.Exchange = b
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

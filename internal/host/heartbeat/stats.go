@@ -38,11 +38,11 @@ type Stats struct {
 // quiet is the least time between two lines in the log about the same trouble.
 const quiet = time.Minute
 
-// hushed remembers when a trouble was last logged. It is not safe for concurrent use.
-type hushed map[string]cluster.Instant
+// quieted remembers when a trouble was last logged. It is not safe for concurrent use.
+type quieted map[string]cluster.Instant
 
 // due reports whether a line about what may be written, and notes that it was.
-func (h hushed) due(now cluster.Instant, what string) bool {
+func (h quieted) due(now cluster.Instant, what string) bool {
 	last, known := h[what]
 	if known && now.Sub(last) < quiet {
 		return false

@@ -288,9 +288,9 @@ func (p *peer) replace(instance uint64, i int) {
 
 // words is what is heard: this host's own view, dated now, and the last word of
 // each peer since listening to it began. The maps are the caller's.
-func (t *table) words(now cluster.Instant) map[cluster.HostID]cluster.Word {
+func (t *table) words(now cluster.Instant) map[cluster.HostID]cluster.HeartbeatReport {
 	now = t.enter(now)
-	out := make(map[cluster.HostID]cluster.Word, len(t.peers)+1)
+	out := make(map[cluster.HostID]cluster.HeartbeatReport, len(t.peers)+1)
 	own := make(map[cluster.HostID]cluster.Instant, len(t.peers))
 	for _, p := range t.peers {
 		own[p.name] = p.heard
@@ -305,8 +305,8 @@ func (t *table) words(now cluster.Instant) map[cluster.HostID]cluster.Word {
 				heard[q.name] = s.at
 			}
 		}
-		out[p.name] = cluster.Word{At: p.word, Heard: heard}
+		out[p.name] = cluster.HeartbeatReport{At: p.word, Heard: heard}
 	}
-	out[t.self] = cluster.Word{At: now, Heard: own}
+	out[t.self] = cluster.HeartbeatReport{At: now, Heard: own}
 	return out
 }

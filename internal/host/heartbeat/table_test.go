@@ -405,7 +405,7 @@ func tryOrder(word []byte) error {
 }
 
 func TestTroubleIsLoggedNowAndThen(t *testing.T) {
-	h := hushed{}
+	h := quieted{}
 	var at []int
 	for s := range 200 {
 		if h.due(cluster.Instant(time.Duration(s)*time.Second), "x") {

@@ -48,19 +48,19 @@ type Target struct {
 	dark    time.Duration // when the first of the lost packets in a row was sent; 0: the last was answered
 	out     time.Duration // when the last of them was sent
 	unknown int64         // intervals since up of which nothing is known
-	gaps    kept          // but the one that is open
+	gaps    pending       // but the one that is open
 
-	unseen  Gap  // the last time in which it was not watched, which may go on; of length 0: there was none
-	unseens kept // those before it
+	unseen  Gap     // the last time in which it was not watched, which may go on; of length 0: there was none
+	unseens pending // those before it
 }
 
-// kept are the longest of many times, and how many others there were.
-type kept struct {
+// pending are the longest of many times, and how many others there were.
+type pending struct {
 	gaps []Gap
 	more int64
 }
 
-func (k *kept) add(g Gap) {
+func (k *pending) add(g Gap) {
 	if len(k.gaps) < MaxGaps {
 		k.gaps = append(k.gaps, g)
 		return
@@ -78,7 +78,7 @@ func (k *kept) add(g Gap) {
 }
 
 // and gives what is kept and the last one, by time.
-func (k *kept) and(last Gap, there bool) ([]Gap, int64) {
+func (k *pending) and(last Gap, there bool) ([]Gap, int64) {
 	all := slices.Clone(k.gaps)
 	if there {
 		all = append(all, last)

@@ -126,10 +126,10 @@ func (d *Disk) Check(ctx context.Context) error {
 	})
 }
 
-// Contest reports whether this node is the winner of a generation. After an error
+// Tiebreak reports whether this node is the winner of a generation. After an error
 // that is not known; it may be asked again. A disk that hangs keeps one goroutine
 // until it answers; the vote may still be cast then.
-func (d *Disk) Contest(ctx context.Context, gen uint64) (won bool, err error) {
+func (d *Disk) Tiebreak(ctx context.Context, gen uint64) (won bool, err error) {
 	err = d.use(ctx, func() error {
 		f, err := d.open(0)
 		if err != nil {

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func contend(path, node, gen string) int {
 	n, err := strconv.Atoi(node)
 	g, gerr := strconv.ParseUint(gen, 10, 64)
-	won, cerr := New(path, "p", n).Contest(context.Background(), g)
+	won, cerr := New(path, "p", n).Tiebreak(context.Background(), g)
 	if err := errors.Join(err, gerr, cerr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -55,7 +55,7 @@ func formatted(t *testing.T) string {
 // ask contests and gives up the test when the disk does not answer.
 func ask(t *testing.T, d *Disk, gen uint64) bool {
 	t.Helper()
-	won, err := d.Contest(t.Context(), gen)
+	won, err := d.Tiebreak(t.Context(), gen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,14 +203,14 @@ func tear(t *testing.T, d *Disk, gen uint64, r *rand.Rand) (won, torn bool) {
 
 func TestADiskThatCanNotDecide(t *testing.T) {
 	path := formatted(t)
-	if _, err := New(path, "other", 0).Contest(t.Context(), 1); !errors.Is(err, ErrForeign) {
+	if _, err := New(path, "other", 0).Tiebreak(t.Context(), 1); !errors.Is(err, ErrForeign) {
 		t.Errorf("of another pair: %v", err)
 	}
 	short := filepath.Join(t.TempDir(), "short")
 	if err := os.WriteFile(short, []byte(magic), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(short, "p", 0).Contest(t.Context(), 1); !errors.Is(err, ErrForeign) {
+	if _, err := New(short, "p", 0).Tiebreak(t.Context(), 1); !errors.Is(err, ErrForeign) {
 		t.Errorf("not formatted: %v", err)
 	}
 	d := New(path, "p", 0)
@@ -233,7 +233,7 @@ func TestADiskThatCanNotDecide(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Contest(t.Context(), 2); !errors.Is(err, ErrDamaged) {
+	if _, err := d.Tiebreak(t.Context(), 2); !errors.Is(err, ErrDamaged) {
 		t.Errorf("both sectors bad: %v", err)
 	}
 	if err := d.Check(t.Context()); !errors.Is(err, ErrDamaged) {
@@ -249,7 +249,7 @@ func TestADiskThatHangs(t *testing.T) {
 	if err := d.use(ctx, func() error { close(ready); <-answer; return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("it hangs: %v", err)
 	}
-	if _, err := d.Contest(t.Context(), 1); !errors.Is(err, ErrBusy) {
+	if _, err := d.Tiebreak(t.Context(), 1); !errors.Is(err, ErrBusy) {
 		t.Errorf("it hangs still: %v", err)
 	}
 	close(answer)

@@ -39,7 +39,7 @@ type keeper struct {
 	mark mark
 	log  *slog.Logger
 
-	rules decide.Keeper
+	rules decide.Petter
 	timer Timer // nil: the device is not open
 	over  bool  // it was logged that the limit has passed
 	fault error // why the last attempt on the device failed
@@ -95,7 +95,7 @@ func (k *keeper) run(ctx context.Context, calls <-chan call) error {
 // wait is how long nothing is to be done.
 func (k *keeper) wait() time.Duration {
 	switch o := k.rules.Ask(k.now()); {
-	case o.Do != decide.Rest:
+	case o.Do != decide.Nothing:
 		return decide.MinInterval // it can not be done now
 	case o.Wait == 0:
 		return idle
@@ -187,7 +187,7 @@ func (k *keeper) arm(ctx context.Context, until cluster.Instant) error {
 
 // save writes the mark for the next holder.
 func (k *keeper) save(limit cluster.Instant) error {
-	return k.mark.save(left{limit, k.rules.Timeout()})
+	return k.mark.save(leftover{limit, k.rules.Timeout()})
 }
 
 // undo takes back a first arming that failed with cause.
@@ -229,7 +229,7 @@ func (k *keeper) obey(ctx context.Context) (did bool, err error) {
 	for {
 		// Nothing may come between this look at the clock and the device.
 		o := k.rules.Ask(k.now())
-		if o.Do == decide.Rest || o.Do == decide.Shorten && k.timer == nil {
+		if o.Do == decide.Nothing || o.Do == decide.Shorten && k.timer == nil {
 			return did, err
 		}
 		did = true

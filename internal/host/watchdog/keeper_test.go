@@ -203,7 +203,7 @@ func TestMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []left{{cluster.Instant(time.Hour), 3 * time.Second}, {0, time.Second}} {
+	for _, want := range []leftover{{cluster.Instant(time.Hour), 3 * time.Second}, {0, time.Second}} {
 		if err := m.save(want); err != nil {
 			t.Fatal(err)
 		}

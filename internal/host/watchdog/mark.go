@@ -28,8 +28,8 @@ type markRecord struct {
 	Timeout time.Duration   `json:"timeout_ns"`   // of the device
 }
 
-// left is what a holder leaves to the next one: the limit and the device's timeout.
-type left struct {
+// leftover is what a holder leaves to the next one: the limit and the device's timeout.
+type leftover struct {
 	limit   cluster.Instant
 	timeout time.Duration
 }
@@ -48,26 +48,26 @@ func newMark(path, bootIDFile string) (mark, error) {
 
 // load returns what an earlier holder of this boot obeyed last. ok is false when
 // none left the device armed. After an error one may have.
-func (m mark) load() (l left, ok bool, err error) {
+func (m mark) load() (l leftover, ok bool, err error) {
 	b, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return left{}, false, nil
+		return leftover{}, false, nil
 	}
 	if err != nil {
-		return left{}, false, fmt.Errorf("read the mark of an armed device: %w", err)
+		return leftover{}, false, fmt.Errorf("read the mark of an armed device: %w", err)
 	}
 	var r markRecord
 	if err := json.Unmarshal(b, &r); err != nil || r.Boot == "" {
-		return left{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_raw_ns, timeout_ns}: %.100q", m.path, b), err)
+		return leftover{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_raw_ns, timeout_ns}: %.100q", m.path, b), err)
 	}
 	if r.Boot != m.boot {
-		return left{}, false, nil
+		return leftover{}, false, nil
 	}
-	return left{r.Limit, r.Timeout}, true, nil
+	return leftover{r.Limit, r.Timeout}, true, nil
 }
 
 // save writes the mark. The file is never seen half written.
-func (m mark) save(l left) error {
+func (m mark) save(l leftover) error {
 	b, err := json.Marshal(markRecord{Boot: m.boot, Limit: l.limit, Timeout: l.timeout})
 	if err != nil {
 		return fmt.Errorf("encode the mark of an armed device: %w", err)

@@ -25,9 +25,9 @@ import (
 // InstallAgain is the remedy for a host whose certificate nobody can renew any more.
 const InstallAgain = "holdfast install -c FILE again (with --hosts for hosts that run guests only) gives it a new one"
 
-// Keeper keeps a host's certificates, and signs those of others where the
+// Service keeps a host's certificates, and signs those of others where the
 // authorities' keys lie on it.
-type Keeper struct {
+type Service struct {
 	*Renewer
 	Host   string
 	Addr   string
@@ -51,8 +51,8 @@ type Peer interface {
 	Close()
 }
 
-// Keep makes the keeper of a host's files; hypervisor: also of those that libvirt and QEMU have there.
-func Keep(k Keeper, files config.TLS, hypervisor bool, log *slog.Logger) *Keeper {
+// New makes the keeper of a host's files; hypervisor: also of those that libvirt and QEMU have there.
+func NewService(k Service, files config.TLS, hypervisor bool, log *slog.Logger) *Service {
 	k.own, k.signer = pki.AgentPlace(files.CA, files.Cert, files.Key), Signer{CA: files.CA}
 	places := []pki.Place{k.own}
 	if hypervisor {
@@ -64,7 +64,7 @@ func Keep(k Keeper, files config.TLS, hypervisor bool, log *slog.Logger) *Keeper
 
 // Warning is what people should know of this host's certificates; the coordinator tells
 // of those hosts, too, that are no members: they are not in the status.
-func (k *Keeper) Warning() string {
+func (k *Service) Warning() string {
 	var all []string
 	if t := Warning(k.State()); t != "" {
 		all = append(all, t)
@@ -90,7 +90,7 @@ func (k *Keeper) Warning() string {
 }
 
 // sign has a request signed: here if the authority's key is, else by a member.
-func (k *Keeper) sign(ctx context.Context, which string, request []byte) ([]byte, error) {
+func (k *Service) sign(ctx context.Context, which string, request []byte) ([]byte, error) {
 	own, err := pki.ReadCert(k.own.Cert[0])
 	if err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (k *Keeper) sign(ctx context.Context, which string, request []byte) ([]byte
 	return nil, refused
 }
 
-func (k *Keeper) askMember(ctx context.Context, h cluster.HostID, which string, request []byte) ([]byte, error) {
+func (k *Service) askMember(ctx context.Context, h cluster.HostID, which string, request []byte) ([]byte, error) {
 	c, err := k.Peer(h)
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (k *Keeper) askMember(ctx context.Context, h cluster.HostID, which string, 
 
 // use makes a new certificate take effect, and reads it back where it is presented.
 // The agent and the store's member read theirs at each connection, QEMU at each migration.
-func (k *Keeper) use(ctx context.Context, p pki.Place, cert *x509.Certificate) error {
+func (k *Service) use(ctx context.Context, p pki.Place, cert *x509.Certificate) error {
 	switch p.Which {
 	case pki.Agent:
 		for _, addr := range k.Ports {
@@ -156,7 +156,7 @@ func (k *Keeper) use(ctx context.Context, p pki.Place, cert *x509.Certificate) e
 }
 
 // RenewCertificates renews those of a host now, by its own agent.
-func (k *Keeper) RenewCertificates(ctx context.Context, host cluster.HostID) ([]inventory.Certificate, error) {
+func (k *Service) RenewCertificates(ctx context.Context, host cluster.HostID) ([]inventory.Certificate, error) {
 	if host == cluster.HostID(k.Host) {
 		return k.Renew(context.WithoutCancel(ctx)) // it ends by itself, and not half done
 	}
@@ -172,7 +172,7 @@ func (k *Keeper) RenewCertificates(ctx context.Context, host cluster.HostID) ([]
 }
 
 // SignCertificate signs for the host whose certificate is shown.
-func (k *Keeper) SignCertificate(_ context.Context, which string, request []byte, shown *x509.Certificate) ([]byte, error) {
+func (k *Service) SignCertificate(_ context.Context, which string, request []byte, shown *x509.Certificate) ([]byte, error) {
 	self := k.Host
 	if time.Now().After(shown.NotAfter) { // an old connection
 		return nil, fail.Errorf(fail.Denied, "the certificate of %s ended on %s", shown.Subject.CommonName, shown.NotAfter.UTC().Format(time.DateOnly)).With(InstallAgain)

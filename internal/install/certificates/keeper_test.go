@@ -48,7 +48,7 @@ func (a authority) without(t *testing.T) authority {
 }
 
 // keeperOf is that of a host with a certificate of the authority.
-func keeperOf(t *testing.T, a authority, host string) *Keeper {
+func keeperOf(t *testing.T, a authority, host string) *Service {
 	t.Helper()
 	files := config.TLS{CA: filepath.Join(a.dir, "ca.pem"), Cert: filepath.Join(a.dir, host+".pem"), Key: filepath.Join(a.dir, host+".key")}
 	if _, err := os.Stat(files.Cert); err != nil {
@@ -58,10 +58,10 @@ func keeperOf(t *testing.T, a authority, host string) *Keeper {
 	}
 	server, _, err := pki.Load(files.CA, files.Cert, files.Key)
 	try.Must(t, err)
-	return Keep(Keeper{Host: host, Addr: "127.0.0.1", Server: server}, files, false, slog.New(slog.DiscardHandler))
+	return NewService(Service{Host: host, Addr: "127.0.0.1", Server: server}, files, false, slog.New(slog.DiscardHandler))
 }
 
-func shown(t *testing.T, k *Keeper) *x509.Certificate {
+func shown(t *testing.T, k *Service) *x509.Certificate {
 	t.Helper()
 	c, err := pki.ReadCert(k.own.Cert[0])
 	if err != nil {
@@ -74,7 +74,7 @@ func shown(t *testing.T, k *Keeper) *x509.Certificate {
 func TestWhomAMemberSigns(t *testing.T) {
 	a := withKey(t)
 	member, guest, other := keeperOf(t, a, "h1"), keeperOf(t, a.without(t), "g1"), keeperOf(t, a.without(t), "h2")
-	request := func(of *Keeper) []byte {
+	request := func(of *Service) []byte {
 		t.Helper()
 		r, err := pki.NewRequest(shown(t, of))
 		if err != nil {
@@ -93,7 +93,7 @@ func TestWhomAMemberSigns(t *testing.T) {
 		return pki.ErrRevoked
 	}
 	for name, c := range map[string]struct {
-		by      *Keeper
+		by      *Service
 		which   string
 		request []byte
 		shown   *x509.Certificate
@@ -119,7 +119,7 @@ func TestWhomAMemberSigns(t *testing.T) {
 // memberPeer is a member as another host reaches it.
 type memberPeer struct {
 	Peer
-	member *Keeper
+	member *Service
 	shown  func() *x509.Certificate
 	err    error
 }
@@ -192,7 +192,7 @@ func TestAHostWithoutAKeyAsksMembers(t *testing.T) {
 // itself before its agent starts.
 func TestTooLate(t *testing.T) {
 	a := withKey(t)
-	ended := func(k *Keeper) {
+	ended := func(k *Service) {
 		t.Helper()
 		p, err := a.ca.Issue(k.Host, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil, time.Second)
 		if err == nil {

@@ -47,11 +47,11 @@ type Options struct {
 type run struct {
 	Options
 	in    precheck.Input
-	hosts []*seen // the nodes, then arbiters that are hosts
+	hosts []*hostState // the nodes, then arbiters that are hosts
 }
 
-// seen is a host as it is asked.
-type seen struct {
+// hostState is a host as it is asked.
+type hostState struct {
 	*precheck.Node
 	arbiter bool
 	conn    install.Conn
@@ -82,13 +82,13 @@ func Ask(ctx context.Context, o Options) (precheck.Input, error) {
 		r.in.Second = append(r.in.Second, a.String())
 	}
 	r.in.Arbiters = slices.Clone(o.Arbiters)
-	r.hosts = []*seen{{Node: &r.in.Nodes[0]}, {Node: &r.in.Nodes[1]}}
+	r.hosts = []*hostState{{Node: &r.in.Nodes[0]}, {Node: &r.in.Nodes[1]}}
 	if err := r.addArbiters(); err != nil {
 		return precheck.Input{}, err
 	}
 	defer r.close()
 	r.connect(ctx)
-	r.each(r.hosts, func(h *seen) error { return r.gather(ctx, h) })
+	r.each(r.hosts, func(h *hostState) error { return r.gather(ctx, h) })
 	r.reach(ctx)
 	r.details(ctx)
 	err = r.installation(ctx)
@@ -105,7 +105,7 @@ func (open) Close() error { return nil }
 
 // installation has the installation that a set-up makes check the hosts, once all of them have answered.
 func (r *run) installation(ctx context.Context) error {
-	if slices.ContainsFunc(r.hosts, func(h *seen) bool { return h.Trouble != nil }) {
+	if slices.ContainsFunc(r.hosts, func(h *hostState) bool { return h.Trouble != nil }) {
 		return nil // that was found, and it is mended first
 	}
 	o, err := r.Plan(r.in)
@@ -162,7 +162,7 @@ func (r *run) addArbiters() error {
 			continue
 		}
 		a.Node = &precheck.Node{Addr: a.Addrs[0]}
-		r.hosts = append(r.hosts, &seen{Node: a.Node, arbiter: true})
+		r.hosts = append(r.hosts, &hostState{Node: a.Node, arbiter: true})
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func ownAddr(peer netip.Addr) (netip.Addr, error) {
 }
 
 // trouble notes that a host can not be asked any more.
-func (h *seen) trouble(err error, remedy string) {
+func (h *hostState) trouble(err error, remedy string) {
 	t := &precheck.Trouble{Finding: err.Error(), Remedy: remedy}
 	if strings.Contains(t.Finding, install.Busy) {
 		t.Busy, t.Remedy = true, "wait for its end, and check again"
@@ -194,7 +194,7 @@ func (h *seen) trouble(err error, remedy string) {
 }
 
 // each does something with all hosts that can still be asked, at a time.
-func (r *run) each(hosts []*seen, do func(*seen) error) {
+func (r *run) each(hosts []*hostState, do func(*hostState) error) {
 	var wg sync.WaitGroup
 	for _, h := range hosts {
 		if h.Trouble != nil {
@@ -210,7 +210,7 @@ func (r *run) each(hosts []*seen, do func(*seen) error) {
 }
 
 // remedy is what to do about a host that does not answer any more.
-func (r *run) remedy(h *seen) string {
+func (r *run) remedy(h *hostState) string {
 	if h.Node == &r.in.Nodes[0] { // sudo tells only now that it wants a password
 		return "run this as root, or as a user that sudo lets be root without a password"
 	}
@@ -219,7 +219,7 @@ func (r *run) remedy(h *seen) string {
 
 // connect logs in at all hosts.
 func (r *run) connect(ctx context.Context) {
-	r.each(r.hosts, func(h *seen) error {
+	r.each(r.hosts, func(h *hostState) error {
 		r.Tell(h.Addr, "connects")
 		var err error
 		if h.Node == &r.in.Nodes[0] {
@@ -246,7 +246,7 @@ func (r *run) close() {
 }
 
 // second is a host's address on the second path, "" when it has none.
-func (r *run) second(h *seen) string {
+func (r *run) second(h *hostState) string {
 	for i, addr := range r.in.Second {
 		if h.Node == &r.in.Nodes[i] {
 			return addr
@@ -256,7 +256,7 @@ func (r *run) second(h *seen) string {
 }
 
 // gather asks what an installation asks. From now on the host listens at its ports.
-func (r *run) gather(ctx context.Context, h *seen) error {
+func (r *run) gather(ctx context.Context, h *hostState) error {
 	r.Tell(h.Addr, "checks")
 	a, err := h.conn.Ask(ctx, install.Request{Do: install.DoGather, Query: &install.Query{
 		Host: h.Addr, Addr: h.Addr, Second: r.second(h), DataDir: "/var/lib/holdfast", Ports: install.Host{}.Ports(),
@@ -282,7 +282,7 @@ func (r *run) gather(ctx context.Context, h *seen) error {
 // their speed is measured.
 func (r *run) reach(ctx context.Context) {
 	for i, h := range r.hosts {
-		r.each([]*seen{h}, func(h *seen) error {
+		r.each([]*hostState{h}, func(h *hostState) error {
 			var peers []install.Peer
 			if i < 2 && r.in.Second != nil && r.hosts[1-i].Trouble == nil {
 				peers = append(peers, install.Peer{Host: r.in.Second[1-i], Addr: r.in.Second[1-i], Ports: install.SecondPorts()})
@@ -305,7 +305,7 @@ func (r *run) reach(ctx context.Context) {
 // address at once take each other for its owner.
 func (r *run) details(ctx context.Context) {
 	for i, h := range r.hosts {
-		r.each([]*seen{h}, func(h *seen) error {
+		r.each([]*hostState{h}, func(h *hostState) error {
 			q := &precheck.Query{}
 			if !h.arbiter {
 				q = r.query(i)

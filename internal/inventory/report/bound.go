@@ -66,7 +66,7 @@ func (r *Record) bound() {
 		cut(maxText, &c.Problem)
 	}
 	if len(r.VMs) > maxGuests {
-		r.Blind, r.Problem = true, fmt.Sprintf("it reports %d guests, of which at most %d are read", len(r.VMs), maxGuests)
+		r.Unobservable, r.Problem = true, fmt.Sprintf("it reports %d guests, of which at most %d are read", len(r.VMs), maxGuests)
 		r.VMs = first(r.VMs, maxGuests)
 	}
 	for i := range r.VMs {

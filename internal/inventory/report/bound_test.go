@@ -127,8 +127,8 @@ func TestReportsAreBounded(t *testing.T) {
 		len(vm.Fixed) != maxFew || len(vm.Addresses) != maxFew {
 		t.Errorf("guest %+v", vm)
 	}
-	if !reflect.DeepEqual(got.Links, map[string]int64{"192.0.2.2": 5}) || got.Blind {
-		t.Errorf("links %v, blind %t", got.Links, got.Blind)
+	if !reflect.DeepEqual(got.Links, map[string]int64{"192.0.2.2": 5}) || got.Unobservable {
+		t.Errorf("links %v, blind %t", got.Links, got.Unobservable)
 	}
 	r = Record{Host: inventory.Host{Name: "h4"}, VMs: make([]inventory.VM, maxGuests+1)}
 	for i := range 300 {
@@ -142,10 +142,10 @@ func TestReportsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err = DecodeRecord("fleet/h4", raw)
-	if err != nil || len(got.VMs) != maxGuests || !got.Blind || !strings.Contains(got.Problem, "2001 guests") ||
+	if err != nil || len(got.VMs) != maxGuests || !got.Unobservable || !strings.Contains(got.Problem, "2001 guests") ||
 		len(got.Host.Labels) != maxItems || len(got.Host.Pools) != maxItems || len(got.Certificates) != maxFew {
 		t.Errorf("%d guests, blind %t, %q, %d labels, %d pools, %d certificates, %v",
-			len(got.VMs), got.Blind, got.Problem, len(got.Host.Labels), len(got.Host.Pools), len(got.Certificates), err)
+			len(got.VMs), got.Unobservable, got.Problem, len(got.Host.Labels), len(got.Host.Pools), len(got.Certificates), err)
 	}
 	if got := Hosts(map[cluster.HostID]Seen{"h4": {Record: got}}, time.Now()); got["h4"].Up {
 		t.Error("it is up")

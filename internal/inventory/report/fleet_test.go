@@ -137,7 +137,7 @@ func TestRecordsOfOthersAreRefused(t *testing.T) {
 	}
 	for _, h := range []cluster.HostID{"h2", "h4"} {
 		says := "its report can not be read: read record fleet/" + string(h) + ": "
-		if s := seen[h]; s.Up(time.Now()) || !s.Blind || !strings.HasPrefix(s.Problem, says) || s.Mod == 0 {
+		if s := seen[h]; s.Up(time.Now()) || !s.Unobservable || !strings.HasPrefix(s.Problem, says) || s.Mod == 0 {
 			t.Errorf("%s: %+v", h, s)
 		}
 	}
@@ -160,7 +160,7 @@ func TestInventoryKnowsAGuestOnce(t *testing.T) {
 		return Seen{Record: Record{Host: inventory.Host{Name: cluster.HostID(host)}, VMs: vms}, SeenAt: now.Add(-age)}
 	}
 	blind := rec("h4", 0)
-	blind.Blind = true
+	blind.Unobservable = true
 	seen := map[cluster.HostID]Seen{
 		"h1": rec("h1", time.Hour, vm("a", "h1", true), vm("b", "h1", true)), // lost
 		"h2": rec("h2", 0, vm("a", "h2", true), vm("c", "h2", false), vm("d", "h2", true)),

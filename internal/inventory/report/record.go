@@ -22,18 +22,18 @@ func RecordKey(h cluster.HostID) string { return Prefix + string(h) }
 
 // Record is what a host says of itself for jobs. Each host writes its own.
 type Record struct {
-	Host    inventory.Host   `json:"host"`
-	VMs     []inventory.VM   `json:"vms,omitempty"`
-	Addr    string           `json:"addr"`              // of its libvirtd, for migrations
-	API     string           `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
-	Addrs   []string         `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
-	Links   map[string]int64 `json:"links,omitempty"`   // what the networks of these carry, MiB/s, as far as it is known
-	Agent   string           `json:"agent"`             // version of its agent, for people
-	Bundles []string         `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
-	Blind   bool             `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
-	Problem string           `json:"problem,omitempty"` // what could not be found out, for people
-	Seq     uint64           `json:"seq"`               // counts the writes
-	At      time.Time        `json:"at"`                // wall clock of the host, for people
+	Host         inventory.Host   `json:"host"`
+	VMs          []inventory.VM   `json:"vms,omitempty"`
+	Addr         string           `json:"addr"`              // of its libvirtd, for migrations
+	API          string           `json:"api,omitempty"`     // of its agent, https://IP:PORT; "": not served over TLS
+	Addrs        []string         `json:"addrs,omitempty"`   // IP addresses of the host, for guests that move over a network of their own
+	Links        map[string]int64 `json:"links,omitempty"`   // what the networks of these carry, MiB/s, as far as it is known
+	Agent        string           `json:"agent"`             // version of its agent, for people
+	Bundles      []string         `json:"bundles,omitempty"` // SHA-256 of the bundles that it has, hex
+	Unobservable bool             `json:"blind,omitempty"`   // its guests could not be listed: VMs says nothing
+	Problem      string           `json:"problem,omitempty"` // what could not be found out, for people
+	Seq          uint64           `json:"seq"`               // counts the writes
+	At           time.Time        `json:"at"`                // wall clock of the host, for people
 	// Generation is job.Generation of its agent; 0: it does not count them yet.
 	Generation int `json:"generation,omitempty"`
 	// CarriesLive: its agent lets guests go on that arrive standing still. One that does not say so
@@ -129,7 +129,7 @@ func Inventory(name, version, network string, seen map[cluster.HostID]Seen, now 
 	vms := map[string]known{}
 	for _, s := range seen {
 		h := s.Host
-		h.Down, h.LinkMiBps = !s.Up(now) || s.Blind, s.Link(network)
+		h.Down, h.LinkMiBps = !s.Up(now) || s.Unobservable, s.Link(network)
 		inv.Hosts = append(inv.Hosts, h)
 		for _, vm := range s.VMs {
 			id := cmp.Or(vm.UUID, string(vm.Host)+"/"+vm.Name)

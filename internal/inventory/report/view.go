@@ -235,9 +235,9 @@ func (v *View) take(into map[cluster.HostID]Seen, kv store.KV) {
 	v.unread.Tell(v.Log, kv.Key, string(h), err)
 	last, known := v.seen[h]
 	if !known {
-		last = Seen{Record: Record{Host: inventory.Host{Name: h}, Blind: true}, SeenAt: time.Now().Add(-Silent)}
+		last = Seen{Record: Record{Host: inventory.Host{Name: h}, Unobservable: true}, SeenAt: time.Now().Add(-Silent)}
 	}
-	last.Mod, last.Blind = kv.ModRev, true // its guests are not those of this revision
+	last.Mod, last.Unobservable = kv.ModRev, true // its guests are not those of this revision
 	last.Problem = text.Cut("its report can not be read: "+err.Error(), maxText)
 	into[h] = last
 }

@@ -159,7 +159,7 @@ func (v *view) waitsChanges(j *jobView, d draft, now time.Time) []change {
 		if op.Value == nil {
 			delete(v.waits, op.Key)
 		} else {
-			v.waits[op.Key] = kept{string(op.Value), rev}
+			v.waits[op.Key] = stored{string(op.Value), rev}
 		}
 	}}}
 }

@@ -33,8 +33,8 @@ type SchedulerOptions struct {
 	Coordinator func() (term int64, key string, ok bool)
 	Planners    map[job.Kind]func(plan []byte) (job.Planner, error)
 	Hosts       func() map[cluster.HostID]job.HostState
-	// Keep names old jobs that are still needed, whatever their age.
-	Keep func(ctx context.Context) ([]string, error)
+	// Retain names old jobs that are still needed, whatever their age.
+	Retain func(ctx context.Context) ([]string, error)
 	// Generation of this agent; 0, but in tests: job.Generation.
 	Generation int
 	Now        func() time.Time // wall clock, for the records and the Planners
@@ -64,7 +64,7 @@ func (c *Scheduler) Run(ctx context.Context) {
 			clock.Sleep(ctx, poll)
 			continue
 		}
-		err := c.reign(ctx, term, key)
+		err := c.lead(ctx, term, key)
 		if err == nil || ctx.Err() != nil {
 			last = ""
 			continue
@@ -77,9 +77,9 @@ func (c *Scheduler) Run(ctx context.Context) {
 	}
 }
 
-// reign follows the jobs and decides until this host's term ends or the store is
+// lead follows the jobs and decides until this host's term ends or the store is
 // lost. What happened at the store's end meanwhile is read anew then.
-func (c *Scheduler) reign(ctx context.Context, term int64, key string) error {
+func (c *Scheduler) lead(ctx context.Context, term int64, key string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	v, rev, err := c.load(ctx)

@@ -107,10 +107,10 @@ func (c *Scheduler) waste(ctx context.Context) ([]removal, error) {
 }
 
 func (c *Scheduler) keep(ctx context.Context) ([]string, error) {
-	if c.Keep == nil {
+	if c.Retain == nil {
 		return nil, nil
 	}
-	return c.Keep(ctx)
+	return c.Retain(ctx)
 }
 
 // belongings are the keys of an old job but its own. It notes their size.

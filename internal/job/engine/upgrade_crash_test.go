@@ -217,7 +217,7 @@ func (w *upWorld) rollback(id string, b broken) broken {
 	}
 	var left []string
 	for key := range w.plant.Backups { // those of a host stay when a step of its way back was skipped; that of schema is its own
-		if host, _, _ := strings.Cut(key, "/"); host != "" && b.status.Kept[cluster.HostID(host)] == "" {
+		if host, _, _ := strings.Cut(key, "/"); host != "" && b.status.Retained[cluster.HostID(host)] == "" {
 			left = append(left, "the backup "+key+" is left")
 		}
 	}

@@ -14,11 +14,11 @@ import (
 type view struct {
 	jobs  map[job.Kind]*jobView
 	todos map[job.Kind]map[string]todo // by word of the host
-	waits map[string]kept              // texts and codes, by key
+	waits map[string]stored            // texts and codes, by key
 }
 
-// kept is a value as it is in the store.
-type kept struct {
+// stored is a value as it is in the store.
+type stored struct {
 	value string
 	mod   int64
 }
@@ -38,7 +38,7 @@ type jobView struct {
 
 // load reads all jobs. rev is the revision from which on changes have to be seen.
 func (c *Scheduler) load(ctx context.Context) (v *view, rev int64, err error) {
-	v = &view{jobs: map[job.Kind]*jobView{}, todos: map[job.Kind]map[string]todo{}, waits: map[string]kept{}}
+	v = &view{jobs: map[job.Kind]*jobView{}, todos: map[job.Kind]map[string]todo{}, waits: map[string]stored{}}
 	kvs, rev, err := list(ctx, c.Store, keyRun)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the jobs: %w", err)
@@ -192,5 +192,5 @@ func (v *view) takeWaits(kv store.KV, deleted bool) {
 		delete(v.waits, kv.Key)
 		return
 	}
-	v.waits[kv.Key] = kept{string(kv.Value), kv.ModRev}
+	v.waits[kv.Key] = stored{string(kv.Value), kv.ModRev}
 }

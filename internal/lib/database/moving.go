@@ -21,8 +21,8 @@ type Difference struct {
 	Sure bool   // it stood still meanwhile; else it was written to between all looks
 }
 
-// seen is how a thing was that differs.
-type seen struct {
+// movingState is how a thing was that differs.
+type movingState struct {
 	digest, what string
 	times        int // one after the other, from 1
 }
@@ -31,11 +31,11 @@ type seen struct {
 // not there), and how it differs. await returns when all that the first place has now is in the second. What was equal at one look is
 // right: what was written to it since is in motion.
 func Stay(ctx context.Context, look func(tell func(key, digest, what string) error) error, await func(context.Context) error) (out []Difference, err error) {
-	var last map[string]seen
+	var last map[string]movingState
 	for n := 1; ; n++ {
-		now, unsure := map[string]seen{}, false
+		now, unsure := map[string]movingState{}, false
 		err := look(func(key, digest, what string) error {
-			s, was := seen{digest, what, 1}, last[key]
+			s, was := movingState{digest, what, 1}, last[key]
 			switch {
 			case n > 1 && was.times == 0: // it was equal
 				return nil

@@ -9,8 +9,8 @@ import (
 // Action is something to be done. One is under way at a time.
 type Action interface{ isAction() }
 
-// SetMark writes the mark durably.
-type SetMark struct{ Mark Mark }
+// SetBallot writes the mark durably.
+type SetBallot struct{ Mark Ballot }
 
 // StopMember ends this node's member of the store; OK when it was seen gone.
 type StopMember struct{}
@@ -18,9 +18,9 @@ type StopMember struct{}
 // StartMember starts it on the data that are there.
 type StartMember struct{}
 
-// Contest asks the arbiter for a generation. Look: a fence is not ordered anything; it is won if
+// Tiebreak asks the arbiter for a generation. Look: a fence is not ordered anything; it is won if
 // the peer is shown off.
-type Contest struct {
+type Tiebreak struct {
 	Gen  uint64
 	Look bool
 }
@@ -29,8 +29,8 @@ type Contest struct {
 // has all of its log. A crash leaves the old store or the new one, complete. Carry: the group runs
 // here by a license of this store, surely, and goes on by one of the new store.
 type Form struct {
-	From, Gen   uint64
-	Held, Carry bool
+	From, Gen        uint64
+	WasActive, Carry bool
 }
 
 // Wipe removes this node's data. Save: what they hold is kept aside first.
@@ -42,18 +42,18 @@ type Join struct{}
 // Promote makes a voter of the peer, which has caught up.
 type Promote struct{}
 
-// Seal writes the record that the peer's vote counts, by a commit of both.
-type Seal struct{}
+// Barrier writes the record that the peer's vote counts, by a commit of both.
+type Barrier struct{}
 
-func (SetMark) isAction()     {}
+func (SetBallot) isAction()   {}
 func (StopMember) isAction()  {}
 func (StartMember) isAction() {}
-func (Contest) isAction()     {}
+func (Tiebreak) isAction()    {}
 func (Form) isAction()        {}
 func (Wipe) isAction()        {}
 func (Join) isAction()        {}
 func (Promote) isAction()     {}
-func (Seal) isAction()        {}
+func (Barrier) isAction()     {}
 
 // Outcome is how an action ended. Neither OK, Won nor Lost: it failed, or is not known.
 type Outcome struct {
@@ -66,7 +66,7 @@ type Outcome struct {
 // Decide returns what is to be begun, nil for nothing.
 func (m *Machine) Decide(now cluster.Instant) Action {
 	m.Now = now
-	if m.Acting != nil || !m.Fresh || now < m.Rest {
+	if m.Acting != nil || !m.Fresh || now < m.RetryAt {
 		return nil
 	}
 	m.Acting = m.next()
@@ -82,7 +82,7 @@ func (m *Machine) next() Action {
 	}
 	switch m.Seen.Store.Role {
 	case Empty:
-		if m.Heard && m.Word.Store.Role == Single {
+		if m.Heard && m.PeerStatus.Store.Role == Single {
 			return Join{}
 		}
 		return nil
@@ -95,22 +95,22 @@ func (m *Machine) next() Action {
 // stale reports that the peer's store was formed from this one.
 func (m *Machine) stale() bool {
 	s := m.Seen.Store
-	return m.Heard && s.Gen != 0 && m.Word.Store.Gen != s.Gen && m.Word.Store.From == s.Gen
+	return m.Heard && s.Gen != 0 && m.PeerStatus.Store.Gen != s.Gen && m.PeerStatus.Store.From == s.Gen
 }
 
 // split reports that both went on alone from one generation.
 func (m *Machine) split() bool {
-	s, p := m.Seen.Store, m.Word.Store
+	s, p := m.Seen.Store, m.PeerStatus.Store
 	return m.Heard && s.Role == Single && p.Role == Single && s.Gen != p.Gen && s.From == p.From
 }
 
 // rule says whose data are kept when nobody else does: of the node that had the
 // group, as its clients have gone on all the time, else of the lesser name.
 func (m *Machine) rule() cluster.HostID {
-	switch s, p := m.Seen.Store, m.Word.Store; {
-	case s.Held && !p.Held:
+	switch s, p := m.Seen.Store, m.PeerStatus.Store; {
+	case s.WasActive && !p.WasActive:
 		return m.Self
-	case p.Held && !s.Held:
+	case p.WasActive && !s.WasActive:
 		return m.Peer
 	}
 	return min(m.Self, m.Peer)
@@ -133,12 +133,12 @@ func (m *Machine) settle() Action {
 		stays = m.rule()
 	}
 	switch {
-	case stays == m.Self && m.marked() == Beaten && keep != "":
-		return SetMark{}
+	case stays == m.Self && m.marked() == LostTiebreak && keep != "":
+		return SetBallot{}
 	case stays == m.Self:
 		return m.single()
-	case m.marked() != Beaten:
-		return SetMark{Mark{State: Beaten, From: m.Seen.Store.Gen}}
+	case m.marked() != LostTiebreak:
+		return SetBallot{Ballot{State: LostTiebreak, From: m.Seen.Store.Gen}}
 	case keep == "" && !m.Seen.Running:
 		return nil
 	}
@@ -152,7 +152,7 @@ func (m *Machine) discard(w Wipe) Action {
 	switch {
 	case m.Seen.Running:
 		return StopMember{}
-	case m.Seen.Holds && !(m.Heard && m.Seen.HoldsBy != 0 && m.Seen.HoldsBy == m.Word.Store.Gen):
+	case m.Seen.Holds && !(m.Heard && m.Seen.HoldsBy != 0 && m.Seen.HoldsBy == m.PeerStatus.Store.Gen):
 		return nil
 	}
 	return w
@@ -161,12 +161,12 @@ func (m *Machine) discard(w Wipe) Action {
 // single is what the only voter does.
 func (m *Machine) single() Action {
 	switch {
-	case m.marked() == Beaten && m.Seen.Running: // the two parted after the note, before it stopped
+	case m.marked() == LostTiebreak && m.Seen.Running: // the two parted after the note, before it stopped
 		return StopMember{}
-	case m.marked() == Beaten:
+	case m.marked() == LostTiebreak:
 	case !m.Seen.Running:
 		return StartMember{}
-	case m.Heard && m.Word.Store.Role == Joining && m.Word.Store.Gen == m.Seen.Store.Gen:
+	case m.Heard && m.PeerStatus.Store.Role == Joining && m.PeerStatus.Store.Gen == m.Seen.Store.Gen:
 		return Promote{}
 	}
 	return nil
@@ -178,7 +178,7 @@ func (m *Machine) pair() Action {
 	case m.marked() == Won:
 		return m.form()
 	case m.Winning.State == Won:
-		return SetMark{m.Winning}
+		return SetBallot{m.Winning}
 	case m.LostAt == 0:
 		return m.together()
 	case m.Seen.Store.Role == Two && (m.Now.Sub(m.LostAt) >= m.detect() || m.By == Fence && m.Seen.Off) && m.mayContest():
@@ -190,13 +190,13 @@ func (m *Machine) pair() Action {
 // together goes on with the peer. A member is started only when the peer has the
 // same store, and goes on with it.
 func (m *Machine) together() Action {
-	s, p := m.Seen.Store, m.Word.Store
+	s, p := m.Seen.Store, m.PeerStatus.Store
 	switch {
-	case !m.Heard || p.Gen != s.Gen || m.Word.Won:
+	case !m.Heard || p.Gen != s.Gen || m.PeerStatus.Won:
 	case !m.Seen.Running:
 		return StartMember{}
 	case s.Role == Two && p.Role == Joining && m.Seen.Quorum:
-		return Seal{}
+		return Barrier{}
 	}
 	return nil
 }
@@ -204,7 +204,7 @@ func (m *Machine) together() Action {
 // mayContest reports that this node has not been away, or has a person's word, or
 // asked the disk before it went, which gives a generation to one of us for ever.
 func (m *Machine) mayContest() bool {
-	return m.Met || m.Confirmed != 0 || m.By == Disk && m.marked() == Contesting
+	return m.HadQuorum || m.Confirmed != 0 || m.By == Disk && m.marked() == Contesting
 }
 
 // contest is the way to a won generation.
@@ -212,19 +212,19 @@ func (m *Machine) contest() Action {
 	s := m.Seen.Store
 	switch {
 	case m.Confirmed != 0:
-		return SetMark{Mark{Won, s.Gen, m.Confirmed, Operator, m.Held}}
+		return SetBallot{Ballot{Won, s.Gen, m.Confirmed, Operator, m.MayBeActive}}
 	case m.By == Fence && m.Seen.Off && m.Seen.Running:
 		return StopMember{}
 	case m.By == Fence && m.Seen.Off:
-		return Contest{Gen: s.Gen, Look: true}
+		return Tiebreak{Gen: s.Gen, Look: true}
 	case m.Out || !m.turn():
 	case m.By == Disk && m.marked() != Contesting:
-		return SetMark{Mark{State: Contesting, From: s.Gen}}
+		return SetBallot{Ballot{State: Contesting, From: s.Gen}}
 	case m.Seen.Running:
 		return StopMember{}
 	case m.By == Ping && !m.ended():
 	default:
-		return Contest{Gen: s.Gen}
+		return Tiebreak{Gen: s.Gen}
 	}
 	return nil
 }
@@ -232,7 +232,7 @@ func (m *Machine) contest() Action {
 // detect is how long the peer is silent before it counts as lost. The node that serves decides before its own
 // deadline, and what it wins extends that (Extends): so the group goes on when the standby is lost.
 func (m *Machine) detect() time.Duration {
-	if m.Served && m.By != Fence {
+	if m.WasActive && m.By != Fence {
 		return m.Times.Serving
 	}
 	return m.Times.Detect
@@ -244,7 +244,7 @@ func (m *Machine) detect() time.Duration {
 func (m *Machine) turn() bool {
 	ahead := m.Times.HeadStart
 	var mine time.Duration
-	if !m.Served {
+	if !m.WasActive {
 		mine = ahead
 		if m.Self > m.Peer {
 			mine = 2 * ahead
@@ -257,7 +257,7 @@ func (m *Machine) turn() bool {
 // ended reports that nothing of the group runs at the peer: it was here when the
 // last commit could be, or the peer's lease and watchdog are over.
 func (m *Machine) ended() bool {
-	return m.StoppedAt != 0 && (m.Kept || m.Now.Sub(m.StoppedAt) >= m.Times.Silence)
+	return m.StoppedAt != 0 && (m.ActiveAtStop || m.Now.Sub(m.StoppedAt) >= m.Times.Silence)
 }
 
 // form goes on with what was won.
@@ -265,17 +265,17 @@ func (m *Machine) form() Action {
 	switch {
 	case m.Seen.Running:
 		return StopMember{}
-	case m.Mark.By != Fence && m.Mark.By != Operator && !m.ended():
+	case m.Ballot.By != Fence && m.Ballot.By != Operator && !m.ended():
 		return nil
 	}
-	return Form{From: m.Mark.From, Gen: m.Mark.Gen, Held: m.Mark.Held, Carry: m.Kept && m.Seen.serves()}
+	return Form{From: m.Ballot.From, Gen: m.Ballot.Gen, WasActive: m.Ballot.WasActive, Carry: m.ActiveAtStop && m.Seen.serves()}
 }
 
 // Extends reports that after an outcome the lease of what runs here lasts from now on, as after a renewal: the store
 // was won, or formed, and it is nobody else's until it runs (doc.go).
 func Extends(a Action, o Outcome) bool {
 	switch a.(type) {
-	case Contest:
+	case Tiebreak:
 		return o.Won
 	case Form:
 		return o.OK

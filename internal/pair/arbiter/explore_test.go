@@ -71,7 +71,7 @@ func (w *world) action(i int, visit func(*world)) {
 		c.told(i, a, Outcome{})
 		visit(c)
 	}
-	if x, ok := a.(Contest); ok && w.node[i].ghost == 0 && !w.prompt {
+	if x, ok := a.(Tiebreak); ok && w.node[i].ghost == 0 && !w.prompt {
 		c := w.clone(string(names[i]) + " contests without an answer")
 		c.budget.faults--
 		c.node[i].ghost = x.Gen
@@ -98,7 +98,7 @@ func (w *world) ghost(i int, visit func(*world)) {
 	gen := c.node[i].ghost
 	c.node[i].ghost = 0
 	owed := c.node[i].owed
-	c.contest(i, Contest{Gen: gen})
+	c.contest(i, Tiebreak{Gen: gen})
 	c.node[i].owed = owed
 	visit(c)
 }

@@ -39,35 +39,35 @@ const (
 
 // Store is what this node has of the store.
 type Store struct {
-	Gen  uint64 // generation; 0: Empty
-	From uint64 // the generation that it was formed from; 0: it is the first
-	Role Role
-	Held bool // who formed it had the group
+	Gen       uint64 // generation; 0: Empty
+	From      uint64 // the generation that it was formed from; 0: it is the first
+	Role      Role
+	WasActive bool // who formed it had the group
 }
 
-// Mark is a durable note about the store of generation From. It says nothing about
+// Ballot is a durable note about the store of generation From. It says nothing about
 // any other.
-type Mark struct {
-	State MarkState
-	From  uint64
-	Gen   uint64 // of the store to form, when won
-	By    Kind   // what won
-	Held  bool   // the group was here
+type Ballot struct {
+	State     BallotState
+	From      uint64
+	Gen       uint64 // of the store to form, when won
+	By        Kind   // what won
+	WasActive bool   // the group was here
 }
 
-// MarkState is what a mark says.
-type MarkState uint8
+// BallotState is what a mark says.
+type BallotState uint8
 
 // States of a mark.
 const (
-	None       MarkState = iota
-	Contesting           // the disk is or was asked
-	Won                  // this node goes on alone
-	Beaten               // both went on alone, and this store is the one that stops
+	None         BallotState = iota
+	Contesting               // the disk is or was asked
+	Won                      // this node goes on alone
+	LostTiebreak             // both went on alone, and this store is the one that stops
 )
 
-// Word is what the peer says of itself.
-type Word struct {
+// PeerStatus is what the peer says of itself.
+type PeerStatus struct {
 	Store Store
 	Won   bool // it has won its generation, and forms the next
 }
@@ -95,57 +95,57 @@ type Machine struct {
 	Manual     bool // a person decides whose data are kept when both went on alone
 	Times      Times
 
-	Mark  Mark
-	Seen  Seen
-	Fresh bool // Seen is of after the last action
-	Heard bool // the peer answers
-	Word  Word // what it said last
+	Ballot     Ballot
+	Seen       Seen
+	Fresh      bool       // Seen is of after the last action
+	Heard      bool       // the peer answers
+	PeerStatus PeerStatus // what it said last
 
-	Met       bool            // this process has been in a quorum of this generation
-	LostAt    cluster.Instant // since when the peer is lost; 0: it is there
-	Held      bool            // the group was here then, or may have been
-	Served    bool            // it was, surely
-	StoppedAt cluster.Instant // since when the member is seen down; 0: it runs
-	Kept      bool            // the group was here then, surely, so it is nowhere else
-	Out       bool            // the disk belongs to the peer
-	Winning   Mark            // won, to be written down
-	Keep      cluster.HostID  // whose data a person wants to keep
-	Confirmed uint64          // the generation to form, when a person says that the peer is off and did not go on; 0: nobody does
+	HadQuorum    bool            // this process has been in a quorum of this generation
+	LostAt       cluster.Instant // since when the peer is lost; 0: it is there
+	MayBeActive  bool            // the group was here then, or may have been
+	WasActive    bool            // it was, surely
+	StoppedAt    cluster.Instant // since when the member is seen down; 0: it runs
+	ActiveAtStop bool            // the group was here then, surely, so it is nowhere else
+	Out          bool            // the disk belongs to the peer
+	Winning      Ballot          // won, to be written down
+	Keep         cluster.HostID  // whose data a person wants to keep
+	Confirmed    uint64          // the generation to form, when a person says that the peer is off and did not go on; 0: nobody does
 
-	Now, Rest cluster.Instant // Rest: before which nothing is begun
-	Acting    Action          // what is under way, nil: nothing
+	Now, RetryAt cluster.Instant // Rest: before which nothing is begun
+	Acting       Action          // what is under way, nil: nothing
 }
 
 // restAgain is the pause after an action that failed.
-const restAgain = time.Second
+const backoff = time.Second
 
 // New makes the machine of an agent that has just begun. mark is what this node's disk says.
-func New(self, peer cluster.HostID, by Kind, t Times, mark Mark) *Machine {
-	return &Machine{Self: self, Peer: peer, By: by, Times: t, Mark: mark}
+func New(self, peer cluster.HostID, by Kind, t Times, mark Ballot) *Machine {
+	return &Machine{Self: self, Peer: peer, By: by, Times: t, Ballot: mark}
 }
 
 // Hears takes in what the peer says; heard is false while it does not answer.
-func (m *Machine) Hears(w Word, heard bool) { m.Word, m.Heard = w, heard }
+func (m *Machine) Hears(w PeerStatus, heard bool) { m.PeerStatus, m.Heard = w, heard }
 
 // Observed takes a look at this node in, after what was heard of the peer.
 func (m *Machine) Observed(s Seen, now cluster.Instant) {
 	if s.Store.Gen != m.Seen.Store.Gen {
-		m.Met, m.Out, m.Winning, m.Keep, m.Confirmed = false, false, Mark{}, "", 0
+		m.HadQuorum, m.Out, m.Winning, m.Keep, m.Confirmed = false, false, Ballot{}, "", 0
 	}
 	back := m.Seen.Off && !s.Off // it was switched on: what it calls their parting is not before that
 	m.Seen, m.Fresh, m.Now = s, true, now
-	m.Met = m.Met || s.Running && s.Quorum
+	m.HadQuorum = m.HadQuorum || s.Running && s.Quorum
 	switch {
 	case m.Heard || s.Running && s.Quorum:
 		m.LostAt, m.Confirmed = 0, 0
 	case m.LostAt == 0 || back:
-		m.LostAt, m.Held, m.Served = now, s.Holds, s.serves()
+		m.LostAt, m.MayBeActive, m.WasActive = now, s.Holds, s.serves()
 	}
 	switch {
 	case s.Running:
 		m.StoppedAt = 0
 	case m.StoppedAt == 0:
-		m.StoppedAt, m.Kept = now, s.serves()
+		m.StoppedAt, m.ActiveAtStop = now, s.serves()
 	}
 }
 
@@ -165,8 +165,8 @@ func (m *Machine) Confirm(gen uint64) {
 }
 
 // Tells is the word for the peer.
-func (m *Machine) Tells() Word {
-	return Word{m.Seen.Store, m.marked() == Won || m.Winning.State == Won}
+func (m *Machine) Tells() PeerStatus {
+	return PeerStatus{m.Seen.Store, m.marked() == Won || m.Winning.State == Won}
 }
 
 // Apart reports that this node's store is one of its own, which is not the peer's, nor given up for it: this node goes on
@@ -174,29 +174,29 @@ func (m *Machine) Tells() Word {
 // says then: where both go on alone, the data here are part of a history that nobody has given up yet.
 func (m *Machine) Apart() bool {
 	s := m.Seen.Store
-	return s.Role == Single || m.Tells().Won || m.Heard && s.Gen != 0 && m.Word.Store.Gen != 0 && m.Word.Store.Gen != s.Gen && !m.stale()
+	return s.Role == Single || m.Tells().Won || m.Heard && s.Gen != 0 && m.PeerStatus.Store.Gen != 0 && m.PeerStatus.Store.Gen != s.Gen && !m.stale()
 }
 
 // marked is what the mark says about the store that is here.
-func (m *Machine) marked() MarkState {
-	if m.Mark.From != m.Seen.Store.Gen {
+func (m *Machine) marked() BallotState {
+	if m.Ballot.From != m.Seen.Store.Gen {
 		return None
 	}
-	return m.Mark.State
+	return m.Ballot.State
 }
 
 // Done ends the action under way.
 func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 	m.Acting, m.Fresh, m.Now = nil, false, now
 	switch a := a.(type) {
-	case SetMark:
+	case SetBallot:
 		if o.OK {
-			m.Mark = a.Mark
+			m.Ballot = a.Mark
 		}
-	case Contest:
+	case Tiebreak:
 		switch {
 		case o.Won:
-			m.Winning = Mark{Won, a.Gen, o.Gen, m.By, m.Held}
+			m.Winning = Ballot{Won, a.Gen, o.Gen, m.By, m.MayBeActive}
 		case o.Lost && m.By == Disk:
 			m.Out = true
 		}
@@ -205,7 +205,7 @@ func (m *Machine) Done(a Action, o Outcome, now cluster.Instant) {
 		}
 	}
 	if !o.OK {
-		m.Rest = now.Add(restAgain)
+		m.RetryAt = now.Add(backoff)
 	}
 }
 
@@ -221,7 +221,7 @@ const (
 	Arbitrates                 // the peer is lost: arbitration is under way
 	Forms                      // this node has won and forms its store
 	Alone                      // this node is the only voter
-	Beat                       // the peer has won
+	PeerWon                    // the peer has won
 	Stale                      // the peer has gone on alone: this store is given up
 	SplitBrain                 // both have gone on alone: the data of Keeps are kept
 	SplitOperator              // the same, and a person decides
@@ -238,9 +238,9 @@ func (m *Machine) State() State {
 		return SplitOperator
 	case m.split():
 		return SplitBrain
-	case s.Role == Single && m.marked() == Beaten:
+	case s.Role == Single && m.marked() == LostTiebreak:
 		return SplitOperator
-	case m.Heard && m.Word.Store.Role != Empty && s.Role != Empty && m.Word.Store.Gen != s.Gen && m.Word.Store.Gen != s.From:
+	case m.Heard && m.PeerStatus.Store.Role != Empty && s.Role != Empty && m.PeerStatus.Store.Gen != s.Gen && m.PeerStatus.Store.Gen != s.From:
 		return Foreign
 	case s.Role == Single:
 		return Alone
@@ -253,7 +253,7 @@ func (m *Machine) State() State {
 	case m.LostAt == 0:
 		return NoFailover
 	case m.Out:
-		return Beat
+		return PeerWon
 	case !m.mayContest():
 		return Waits
 	}

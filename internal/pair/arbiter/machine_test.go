@@ -13,7 +13,7 @@ type rig struct {
 	m    *Machine
 	now  cluster.Instant
 	seen Seen
-	peer Word
+	peer PeerStatus
 	hear bool
 }
 
@@ -27,7 +27,7 @@ func timesOfRig() Times {
 }
 
 func newRig(t *testing.T, self, peer cluster.HostID, by Kind, s Seen) *rig {
-	r := &rig{t: t, m: New(self, peer, by, timesOfRig(), Mark{}), now: cluster.Instant(time.Hour), seen: s, peer: Word{Store: whole}, hear: true}
+	r := &rig{t: t, m: New(self, peer, by, timesOfRig(), Ballot{}), now: cluster.Instant(time.Hour), seen: s, peer: PeerStatus{Store: whole}, hear: true}
 	r.want()
 	return r
 }
@@ -57,7 +57,7 @@ func (r *rig) want(all ...Action) {
 		case StartMember:
 			r.seen.Running = true
 		case Form:
-			r.seen.Store = Store{Gen: a.Gen, From: a.From, Role: Single, Held: a.Held}
+			r.seen.Store = Store{Gen: a.Gen, From: a.From, Role: Single, WasActive: a.WasActive}
 		}
 		r.m.Done(a, Outcome{OK: true, Won: true, Gen: 9}, r.now)
 	}
@@ -86,7 +86,7 @@ func TestANodeWithoutItsArbiterGoesOnAndSaysSo(t *testing.T) {
 }
 
 func TestTheActiveGoesOnAtOnce(t *testing.T) {
-	for by, marks := range map[Kind][]Action{Fence: nil, Ping: nil, Disk: {SetMark{Mark{State: Contesting, From: 7}}}} {
+	for by, marks := range map[Kind][]Action{Fence: nil, Ping: nil, Disk: {SetBallot{Ballot{State: Contesting, From: 7}}}} {
 		r := newRig(t, "b", "a", by, serves)
 		r.lose()
 		r.want()
@@ -98,13 +98,13 @@ func TestTheActiveGoesOnAtOnce(t *testing.T) {
 		r.want()
 		r.state(Arbitrates)
 		r.now++
-		r.want(append(marks, StopMember{}, Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, by, true}}, Form{From: 7, Gen: 9, Held: true, Carry: true}, StartMember{})...)
+		r.want(append(marks, StopMember{}, Tiebreak{Gen: 7}, SetBallot{Ballot{Won, 7, 9, by, true}}, Form{From: 7, Gen: 9, WasActive: true, Carry: true}, StartMember{})...)
 		r.state(Alone)
 	}
 }
 
 func TestTheStandbyWaits(t *testing.T) {
-	won := func(by Kind) Action { return SetMark{Mark{Won, 7, 9, by, false}} }
+	won := func(by Kind) Action { return SetBallot{Ballot{Won, 7, 9, by, false}} }
 	idle := serves
 	idle.Holds = false
 	for _, c := range []struct {
@@ -115,10 +115,10 @@ func TestTheStandbyWaits(t *testing.T) {
 		first  []Action
 		second []Action // after Silence
 	}{
-		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
-		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Contest{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
-		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetMark{Mark{State: Contesting, From: 7}}, StopMember{}, Contest{Gen: 7}, won(Disk)}, []Action{Form{From: 7, Gen: 9}, StartMember{}}},
-		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Contest{Gen: 7}, won(Ping), Form{From: 7, Gen: 9}, StartMember{}}},
+		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Tiebreak{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
+		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Tiebreak{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
+		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetBallot{Ballot{State: Contesting, From: 7}}, StopMember{}, Tiebreak{Gen: 7}, won(Disk)}, []Action{Form{From: 7, Gen: 9}, StartMember{}}},
+		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Tiebreak{Gen: 7}, won(Ping), Form{From: 7, Gen: 9}, StartMember{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			peer := cluster.HostID("b")
@@ -168,7 +168,7 @@ func TestFencesAreOrderedInTurns(t *testing.T) {
 
 func TestAloneAfterAStart(t *testing.T) {
 	down := Seen{Store: whole, Reaches: true}
-	begin := func(by Kind, mark Mark) *rig {
+	begin := func(by Kind, mark Ballot) *rig {
 		r := &rig{t: t, m: New("a", "b", by, times, mark), now: cluster.Instant(time.Hour), seen: down}
 		if mark.State != Won || by != Fence || mark.From != whole.Gen { // what a fence has won needs no wait
 			r.want()
@@ -177,35 +177,35 @@ func TestAloneAfterAStart(t *testing.T) {
 		return r
 	}
 	for _, by := range []Kind{Fence, Disk, Ping} {
-		r := begin(by, Mark{})
+		r := begin(by, Ballot{})
 		r.want()
 		r.state(Waits)
 		r.m.Confirm(11)
-		r.want(SetMark{Mark{Won, 7, 11, Operator, false}}, Form{From: 7, Gen: 11}, StartMember{})
-		r = begin(by, Mark{State: Won, From: 7, Gen: 9, By: by})
+		r.want(SetBallot{Ballot{Won, 7, 11, Operator, false}}, Form{From: 7, Gen: 11}, StartMember{})
+		r = begin(by, Ballot{State: Won, From: 7, Gen: 9, By: by})
 		r.want(Form{From: 7, Gen: 9}, StartMember{})
-		r = begin(by, Mark{State: Won, From: 3, Gen: 4, By: by})
+		r = begin(by, Ballot{State: Won, From: 3, Gen: 4, By: by})
 		r.want()
 		r.state(Waits)
 	}
-	asked := Mark{State: Contesting, From: 7}
+	asked := Ballot{State: Contesting, From: 7}
 	r := begin(Disk, asked)
-	r.want(Contest{Gen: 7}, SetMark{Mark{Won, 7, 9, Disk, false}}, Form{From: 7, Gen: 9}, StartMember{})
+	r.want(Tiebreak{Gen: 7}, SetBallot{Ballot{Won, 7, 9, Disk, false}}, Form{From: 7, Gen: 9}, StartMember{})
 	r = begin(Fence, asked)
 	r.want()
 	r = begin(Disk, asked)
-	if a := r.next(0); a != (Contest{Gen: 7}) {
+	if a := r.next(0); a != (Tiebreak{Gen: 7}) {
 		t.Fatalf("%T, want a contest", a)
 	}
-	r.m.Done(Contest{Gen: 7}, Outcome{Lost: true}, r.now)
+	r.m.Done(Tiebreak{Gen: 7}, Outcome{Lost: true}, r.now)
 	r.now = r.now.Add(time.Hour)
 	r.want()
-	r.state(Beat)
+	r.state(PeerWon)
 }
 
 func TestAReturningNodeIsWipedAndJoins(t *testing.T) {
 	r := newRig(t, "a", "b", Disk, serves)
-	r.peer = Word{Store: Store{Gen: 9, From: 7, Role: Single}}
+	r.peer = PeerStatus{Store: Store{Gen: 9, From: 7, Role: Single}}
 	r.seen.Quorum = false
 	r.want(StopMember{})
 	r.state(Stale)
@@ -231,20 +231,20 @@ func TestAReturningNodeIsWipedAndJoins(t *testing.T) {
 
 func TestSplitBrain(t *testing.T) {
 	mine := Seen{Store: Store{Gen: 9, From: 7, Role: Single}, Running: true, Quorum: true, Reaches: true}
-	theirs := Word{Store: Store{Gen: 8, From: 7, Role: Single, Held: true}}
-	begin := func(self, peer cluster.HostID, s Seen, p Word, manual bool) *rig {
-		r := &rig{t: t, m: New(self, peer, Ping, times, Mark{}), now: cluster.Instant(time.Hour), seen: s, peer: p, hear: true}
+	theirs := PeerStatus{Store: Store{Gen: 8, From: 7, Role: Single, WasActive: true}}
+	begin := func(self, peer cluster.HostID, s Seen, p PeerStatus, manual bool) *rig {
+		r := &rig{t: t, m: New(self, peer, Ping, times, Ballot{}), now: cluster.Instant(time.Hour), seen: s, peer: p, hear: true}
 		r.m.Manual = manual
 		return r
 	}
-	beaten := SetMark{Mark{State: Beaten, From: 9}}
+	beaten := SetBallot{Ballot{State: LostTiebreak, From: 9}}
 	r := begin("a", "b", mine, theirs, false)
 	if a := r.next(0); a != beaten {
 		t.Fatalf("%T, want the note that it stops", a)
 	}
 	r.state(SplitBrain)
 	held := mine
-	held.Store.Held = true
+	held.Store.WasActive = true
 	r = begin("a", "b", held, theirs, false)
 	r.want() // both had it, or none: the lesser name
 	r = begin("b", "a", held, theirs, false)
@@ -266,25 +266,25 @@ func TestSplitBrain(t *testing.T) {
 	r.m.Resolve("c")
 	r.want()
 	r.m.Resolve("a")
-	r.want(SetMark{}, StartMember{})
+	r.want(SetBallot{}, StartMember{})
 	r = begin("a", "b", mine, theirs, true)
 	r.want(beaten, StopMember{})
 	r.m.Resolve("b")
 	if a := r.next(0); a != (Wipe{Save: true}) {
 		t.Fatalf("%T%+v, want that its data are saved", a, a)
 	}
-	other := begin("b", "a", Seen{Store: theirs.Store, Running: true, Quorum: true}, Word{Store: mine.Store}, true)
+	other := begin("b", "a", Seen{Store: theirs.Store, Running: true, Quorum: true}, PeerStatus{Store: mine.Store}, true)
 	other.want()
 	other.state(SplitOperator)
 	other.m.Resolve("a")
-	if a := other.next(0); a != (SetMark{Mark{State: Beaten, From: 8}}) {
+	if a := other.next(0); a != (SetBallot{Ballot{State: LostTiebreak, From: 8}}) {
 		t.Fatalf("%T, want the note that it stops", a)
 	}
 }
 
 func TestStoresThatAreStrangers(t *testing.T) {
-	r := &rig{t: t, m: New("a", "b", Disk, times, Mark{}), now: cluster.Instant(time.Hour), seen: Seen{Store: whole}, hear: true}
-	r.peer = Word{Store: Store{Gen: 5, From: 4, Role: Single}}
+	r := &rig{t: t, m: New("a", "b", Disk, times, Ballot{}), now: cluster.Instant(time.Hour), seen: Seen{Store: whole}, hear: true}
+	r.peer = PeerStatus{Store: Store{Gen: 5, From: 4, Role: Single}}
 	r.want()
 	r.now = r.now.Add(time.Hour)
 	r.want()
@@ -299,7 +299,7 @@ func TestApart(t *testing.T) {
 		what       string
 		self, peer Store
 		silent     bool
-		mark       Mark
+		mark       Ballot
 		want       bool
 	}{
 		{what: "one store", self: two(7, 3), peer: two(7, 3)},
@@ -311,13 +311,13 @@ func TestApart(t *testing.T) {
 		{what: "both alone, the peer by the later generation", self: alone(9, 7), peer: alone(12, 7), want: true},
 		{what: "both alone, the peer by the earlier one", self: alone(12, 7), peer: alone(9, 7), want: true},
 		{what: "both alone, not heard", self: alone(9, 7), silent: true, want: true},
-		{what: "won, not formed yet", self: two(7, 3), silent: true, mark: Mark{State: Won, From: 7, Gen: 9}, want: true},
-		{what: "beaten, by a mark about another store", self: two(7, 3), peer: two(7, 3), mark: Mark{State: Won, From: 3, Gen: 7}},
+		{what: "won, not formed yet", self: two(7, 3), silent: true, mark: Ballot{State: Won, From: 7, Gen: 9}, want: true},
+		{what: "beaten, by a mark about another store", self: two(7, 3), peer: two(7, 3), mark: Ballot{State: Won, From: 3, Gen: 7}},
 		{what: "nothing to do with each other", self: two(7, 3), peer: two(12, 5), want: true},
 		{what: "the peer's is the one that this one was formed from", self: two(7, 3), peer: two(3, 1), want: true},
 	} {
 		m := New("a", "b", Ping, times, c.mark)
-		m.Hears(Word{Store: c.peer}, !c.silent)
+		m.Hears(PeerStatus{Store: c.peer}, !c.silent)
 		m.Observed(Seen{Store: c.self}, 1)
 		if got := m.Apart(); got != c.want {
 			t.Errorf("%s: %v, want %v", c.what, got, c.want)

@@ -44,7 +44,7 @@ type node struct {
 	blind                bool // looks at the group fail: it may be here
 	store                Store
 	has                  uint8
-	mark                 Mark
+	mark                 Ballot
 	m                    Machine
 	ghost                uint64 // a generation for which an order of before may still reach the arbiter; 0: none
 	owed                 bool   // it has won durably, and must go on whatever happens
@@ -150,7 +150,7 @@ func (w *world) agent(i int) {
 	if p.up && !w.cut {
 		n.m.Hears(p.m.Tells(), p.m.Seen.Store.Role != Empty || p.m.Fresh)
 	} else {
-		n.m.Hears(Word{}, false)
+		n.m.Hears(PeerStatus{}, false)
 	}
 	seen := Seen{Store: n.store, Running: n.running, Quorum: w.quorum(i), Holds: n.serving || n.blind, Reaches: n.answers, Off: w.by == Fence && n.answers && !p.up}
 	if n.serving && !n.blind {
@@ -185,7 +185,7 @@ func (w *world) idle(i int) bool {
 func (w *world) effect(i int, a Action) Outcome {
 	n, p := &w.node[i], &w.node[1-i]
 	switch a := a.(type) {
-	case SetMark:
+	case SetBallot:
 		n.mark = a.Mark
 	case StopMember:
 		n.running = false
@@ -194,7 +194,7 @@ func (w *world) effect(i int, a Action) Outcome {
 			return Outcome{}
 		}
 		n.running = true
-	case Contest:
+	case Tiebreak:
 		return w.contest(i, a)
 	case Form:
 		if n.running || n.store.Gen != a.From || n.store.Role != Two {
@@ -202,7 +202,7 @@ func (w *world) effect(i int, a Action) Outcome {
 			return Outcome{}
 		}
 		w.gone[a.From] |= 1 << i
-		n.store = Store{Gen: a.Gen, From: a.From, Role: Single, Held: a.Held}
+		n.store = Store{Gen: a.Gen, From: a.From, Role: Single, WasActive: a.WasActive}
 		n.serving, n.owed = n.serving && a.Carry, false
 		if n.serving {
 			n.license = a.Gen
@@ -220,13 +220,13 @@ func (w *world) effect(i int, a Action) Outcome {
 		if w.cut || !p.up || !p.running || p.store.Role != Single {
 			return Outcome{}
 		}
-		n.store = Store{Gen: p.store.Gen, From: p.store.From, Role: Joining, Held: p.store.Held}
+		n.store = Store{Gen: p.store.Gen, From: p.store.From, Role: Joining, WasActive: p.store.WasActive}
 	case Promote:
 		if !w.linked() || p.store.Role != Joining || n.has&^p.has != 0 {
 			return Outcome{}
 		}
 		n.store.Role = Two
-	case Seal:
+	case Barrier:
 		if !w.linked() || p.store.Role != Joining {
 			return Outcome{}
 		}
@@ -236,7 +236,7 @@ func (w *world) effect(i int, a Action) Outcome {
 }
 
 // contest reaches the arbiter of a node, and is answered.
-func (w *world) contest(i int, a Contest) Outcome {
+func (w *world) contest(i int, a Tiebreak) Outcome {
 	n, gen := &w.node[i], a.Gen
 	if !n.answers {
 		return Outcome{}
@@ -246,7 +246,7 @@ func (w *world) contest(i int, a Contest) Outcome {
 		if p := &w.node[1-i]; a.Look && p.up {
 			return Outcome{}
 		} else if p.up {
-			if x, ok := p.m.Acting.(Contest); ok && w.prompt {
+			if x, ok := p.m.Acting.(Tiebreak); ok && w.prompt {
 				p.ghost = x.Gen // both have ordered
 			}
 			w.powerOff(1 - i)
@@ -325,11 +325,11 @@ func (w *world) key() []byte {
 	}
 	store := func(s Store) {
 		b = append(b, byte(s.Gen), byte(s.From), byte(s.Role))
-		flag(s.Held)
+		flag(s.WasActive)
 	}
-	mark := func(m Mark) {
+	mark := func(m Ballot) {
 		b = append(b, byte(m.State), byte(m.From), byte(m.Gen), byte(m.By))
-		flag(m.Held)
+		flag(m.WasActive)
 	}
 	flag(w.cut)
 	for g := range w.gens {
@@ -346,13 +346,13 @@ func (w *world) key() []byte {
 		if !n.up {
 			continue
 		}
-		mark(m.Mark)
+		mark(m.Ballot)
 		mark(m.Winning)
 		store(m.Seen.Store)
-		store(m.Word.Store)
-		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Seen.Off, m.Fresh, m.Heard, m.Word.Won, m.Met, m.Held && m.LostAt != 0)
-		flag(m.Served && m.LostAt != 0, m.Seen.serves())
-		flag(m.Kept && m.StoppedAt != 0, m.Out, m.LostAt == 0, m.StoppedAt == 0, m.Keep == "", m.Keep == "a", m.Rest > m.Now)
+		store(m.PeerStatus.Store)
+		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Seen.Off, m.Fresh, m.Heard, m.PeerStatus.Won, m.HadQuorum, m.MayBeActive && m.LostAt != 0)
+		flag(m.WasActive && m.LostAt != 0, m.Seen.serves())
+		flag(m.ActiveAtStop && m.StoppedAt != 0, m.Out, m.LostAt == 0, m.StoppedAt == 0, m.Keep == "", m.Keep == "a", m.RetryAt > m.Now)
 		age := func(at cluster.Instant, most time.Duration) {
 			if at != 0 {
 				b = append(b, byte(min(m.Now.Sub(at), most)/time.Second))

@@ -38,7 +38,7 @@ func (x *Arbitration) wins(ctx context.Context, machine string, gen uint64) (boo
 			return false, err
 		}
 	}
-	return x.Arbiter.Contest(ctx, machine, gen)
+	return x.Arbiter.Tiebreak(ctx, machine, gen)
 }
 
 // guarded reports that a watchdog of the host works, as its record has it.
@@ -64,8 +64,8 @@ type Fences struct{ Devices Devices }
 // Kind implements Arbiter.
 func (Fences) Kind() arbiter.Kind { return arbiter.Fence }
 
-// Contest implements Arbiter.
-func (f Fences) Contest(ctx context.Context, machine string, _ uint64) (bool, error) {
+// Tiebreak implements Arbiter.
+func (f Fences) Tiebreak(ctx context.Context, machine string, _ uint64) (bool, error) {
 	err := f.Devices.Off(ctx, machine)
 	return err == nil, err
 }
@@ -124,8 +124,8 @@ func NewPings(addrs []string) (*Pings, error) {
 // Kind implements Arbiter.
 func (*Pings) Kind() arbiter.Kind { return arbiter.Ping }
 
-// Contest implements Arbiter: it is won while an address answers.
-func (a *Pings) Contest(ctx context.Context, machine string, _ uint64) (bool, error) {
+// Tiebreak implements Arbiter: it is won while an address answers.
+func (a *Pings) Tiebreak(ctx context.Context, machine string, _ uint64) (bool, error) {
 	err := a.Check(ctx, machine)
 	return err == nil, err
 }
@@ -152,9 +152,9 @@ type Votes struct{ Disk *votedisk.Disk }
 // Kind implements Arbiter.
 func (Votes) Kind() arbiter.Kind { return arbiter.Disk }
 
-// Contest implements Arbiter: it is won when the disk names this node.
-func (d Votes) Contest(ctx context.Context, _ string, gen uint64) (bool, error) {
-	return d.Disk.Contest(ctx, gen)
+// Tiebreak implements Arbiter: it is won when the disk names this node.
+func (d Votes) Tiebreak(ctx context.Context, _ string, gen uint64) (bool, error) {
+	return d.Disk.Tiebreak(ctx, gen)
 }
 
 // Off implements Arbiter.

@@ -25,9 +25,9 @@ import (
 // Arbiter is what decides which of the two nodes goes on alone.
 type Arbiter interface {
 	Kind() arbiter.Kind
-	// Contest asks whether a generation of the store is this node's. Fence devices switch the peer off
+	// Tiebreak asks whether a generation of the store is this node's. Fence devices switch the peer off
 	// for that, and have to show it off.
-	Contest(ctx context.Context, machine string, gen uint64) (won bool, err error)
+	Tiebreak(ctx context.Context, machine string, gen uint64) (won bool, err error)
 	// Off returns nil when the peer is shown off; it is ordered nothing.
 	Off(ctx context.Context, machine string) error
 	// Check returns nil when the arbiter answers, so that this node could go on alone.
@@ -61,8 +61,8 @@ type Options struct {
 	Own        store.Store    // by this host's member alone
 	Any        store.Store    // by any member that answers
 	Admin      *etcdstore.Admin
-	Machine    string                                          // UUID of this host's hardware; "": not known
-	Ask        func(context.Context) (cluster.PairWord, error) // the peer's agent
+	Machine    string                                            // UUID of this host's hardware; "": not known
+	Ask        func(context.Context) (cluster.PeerStatus, error) // the peer's agent
 	Group      Group
 	Timings    cluster.Timings
 	Now        func() cluster.Instant
@@ -230,15 +230,15 @@ func roleOf(name string) (arbiter.Role, error) {
 	return arbiter.Role(i), nil
 }
 
-// Word is what the peer is told.
-func (x *Arbitration) Word() (cluster.PairWord, error) {
+// PeerStatus is what the peer is told.
+func (x *Arbitration) PeerStatus() (cluster.PeerStatus, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.looked || x.m.Seen.Store.Role == arbiter.Empty && !x.m.Fresh {
-		return cluster.PairWord{}, fail.Errorf(fail.Unavailable, "this node has not looked at its own store yet")
+		return cluster.PeerStatus{}, fail.Errorf(fail.Unavailable, "this node has not looked at its own store yet")
 	}
 	w := x.m.Tells()
-	return cluster.PairWord{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role], Held: w.Store.Held, Won: w.Won, Machine: x.Machine,
+	return cluster.PeerStatus{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role], WasActive: w.Store.WasActive, Won: w.Won, Machine: x.Machine,
 		Whole: x.couldGoOn(), Keep: x.m.Keep}, nil
 }
 

@@ -133,12 +133,12 @@ func (s *side) power(t *testing.T) {
 		Own: own, Admin: admin, Machine: "of " + s.member.Name, Group: s, Now: clock.New().Now,
 		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)).With("node", s.member.Name),
 		Timings: cluster.Timings{Lease: 3 * time.Second, Keepalive: time.Second, Watchdog: time.Second, Grace: time.Second, Drift: 0.01},
-		Ask: func(context.Context) (cluster.PairWord, error) {
+		Ask: func(context.Context) (cluster.PeerStatus, error) {
 			x := s.other.live.Load()
 			if s.cut.Load() || x == nil {
-				return cluster.PairWord{}, errTest
+				return cluster.PeerStatus{}, errTest
 			}
-			return x.Word()
+			return x.PeerStatus()
 		},
 	})
 	x.Any = etcdstore.Prefer(own, both, x.Together)
@@ -186,7 +186,7 @@ type device struct {
 
 func (device) Kind() arbiter.Kind { return arbiter.Fence }
 
-func (d device) Contest(_ context.Context, machine string, _ uint64) (bool, error) {
+func (d device) Tiebreak(_ context.Context, machine string, _ uint64) (bool, error) {
 	if machine != "of "+d.s.other.member.Name {
 		return false, errTest
 	}
@@ -235,8 +235,8 @@ func (s *side) state() arbiter.State {
 func bothVote(t *testing.T, a, b *side) {
 	t.Helper()
 	try.Until(t, "two voters", func() bool {
-		w, err := a.x.Word()
-		v, err2 := b.x.Word()
+		w, err := a.x.PeerStatus()
+		v, err2 := b.x.PeerStatus()
 		return err == nil && err2 == nil && w.Role == "two" && v.Role == "two" && w.Gen == v.Gen && a.commits() && b.commits()
 	})
 }
@@ -279,7 +279,7 @@ func TestTwoVoters(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	a.put(t, "first")
-	if w, err := a.x.Word(); err != nil || w.Gen != 1 {
+	if w, err := a.x.PeerStatus(); err != nil || w.Gen != 1 {
 		t.Errorf("the first store: %+v, %v", w, err)
 	}
 
@@ -288,7 +288,7 @@ func TestTwoVoters(t *testing.T) {
 	try.Until(t, "b to go on alone", func() bool { return b.state() == arbiter.Alone && b.commits() })
 	b.want(t, "first")
 	b.put(t, "second")
-	w, err := b.x.Word()
+	w, err := b.x.PeerStatus()
 	if err != nil || w.From != 1 || w.Gen <= 1 {
 		t.Errorf("b has %+v, %v", w, err)
 	}
@@ -356,7 +356,7 @@ func TestTheGroupIsCarried(t *testing.T) {
 		return o
 	}
 	o := lose()
-	w, err := a.x.Word()
+	w, err := a.x.PeerStatus()
 	if want := (cluster.Epoch{Gen: w.Gen, Seq: 3}); err != nil || o.State != cluster.Running || o.Host != "a" || o.Epoch != want || a.by.Load() != w.Gen || w.Gen == 1 {
 		t.Errorf("the group is %s on %s, epoch %s, and here by generation %d, %v: want it to run by %s", o.State, o.Host, o.Epoch, a.by.Load(), err, want)
 	}
@@ -374,15 +374,15 @@ func TestTheGroupIsCarried(t *testing.T) {
 
 // TestFormNeedsItsProof: no note, or one of another generation, and no store is formed.
 func TestFormNeedsItsProof(t *testing.T) {
-	for _, mark := range []arbiter.Mark{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence}, {State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
-		x := &Arbitration{Options: Options{Arbiter: Fences{}}, m: &arbiter.Machine{Mark: mark}}
+	for _, mark := range []arbiter.Ballot{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence}, {State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
+		x := &Arbitration{Options: Options{Arbiter: Fences{}}, m: &arbiter.Machine{Ballot: mark}}
 		if err := x.form(t.Context(), arbiter.Form{From: 1, Gen: 9}); err == nil {
 			t.Errorf("%+v: a store is formed", mark)
 		}
 	}
 	// A device that may be another machine's is not asked.
 	x := &Arbitration{Options: Options{Arbiter: device{s: &side{}}}, m: &arbiter.Machine{}}
-	if o, err := x.contest(t.Context(), arbiter.Contest{Gen: 1}); err == nil || o.Won {
+	if o, err := x.contest(t.Context(), arbiter.Tiebreak{Gen: 1}); err == nil || o.Won {
 		t.Errorf("won by a device of an unknown machine: %+v", o)
 	}
 	if _, err := loop.DrawGeneration(1); err != nil {

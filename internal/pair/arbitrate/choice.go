@@ -37,7 +37,7 @@ func (x *Arbitration) choose(heard bool) error {
 	if k := x.keep; heard && k != "" && (x.m.Keep == "" || k < x.m.Keep) {
 		return x.keeps(k)
 	}
-	if x.m.Keep == "" && x.chosen.Gen == x.m.Seen.Store.Gen && x.chosen.Peer == x.m.Word.Store.Gen {
+	if x.m.Keep == "" && x.chosen.Gen == x.m.Seen.Store.Gen && x.chosen.Peer == x.m.PeerStatus.Store.Gen {
 		x.m.Resolve(x.chosen.Keep)
 	}
 	return nil
@@ -47,7 +47,7 @@ func (x *Arbitration) choose(heard bool) error {
 func (x *Arbitration) keeps(k cluster.HostID) error {
 	before := x.m.Keep
 	x.m.Resolve(k)
-	c := choice{x.m.Seen.Store.Gen, x.m.Word.Store.Gen, k}
+	c := choice{x.m.Seen.Store.Gen, x.m.PeerStatus.Store.Gen, k}
 	if x.m.Keep != k || x.chosen == c { // it is about nothing that is here, or known
 		return nil
 	}

@@ -48,7 +48,7 @@ func TestADiskNamesOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	contest := func(i int, gen uint64) arbiter.Outcome {
-		o, err := both[i].contest(t.Context(), arbiter.Contest{Gen: gen})
+		o, err := both[i].contest(t.Context(), arbiter.Tiebreak{Gen: gen})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestADiskNamesOne(t *testing.T) {
 		t.Errorf("it asks again while the store does not answer: %+v", o)
 	}
 	peer.known = true
-	if o, err := both[0].contest(t.Context(), arbiter.Contest{Gen: 6}); err == nil || o.Won {
+	if o, err := both[0].contest(t.Context(), arbiter.Tiebreak{Gen: 6}); err == nil || o.Won {
 		t.Errorf("the peer has no watchdog: %+v, %v", o, err)
 	}
 }

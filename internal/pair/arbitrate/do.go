@@ -20,7 +20,7 @@ import (
 
 // loadMark reads the note; none: the zero one. One that can not be read is an error: it may
 // say that this node has won, or lost.
-func loadMark(dataDir string) (m arbiter.Mark, err error) {
+func loadMark(dataDir string) (m arbiter.Ballot, err error) {
 	if err := readNote(markFile(dataDir), &m); err != nil {
 		return m, fmt.Errorf("read the note of the arbitration: %s: %w", markFile(dataDir), err)
 	}
@@ -52,13 +52,13 @@ func writeNote(file string, v any) error {
 func (x *Arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome, error) {
 	var err error
 	switch a := a.(type) {
-	case arbiter.SetMark:
+	case arbiter.SetBallot:
 		err = writeNote(markFile(x.DataDir), a.Mark)
 	case arbiter.StopMember:
 		err = x.member.stop(ctx)
 	case arbiter.StartMember:
 		x.member.start(ctx)
-	case arbiter.Contest:
+	case arbiter.Tiebreak:
 		return x.contest(ctx, a)
 	case arbiter.Form:
 		err = x.form(ctx, a)
@@ -71,7 +71,7 @@ func (x *Arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome
 		err = x.join(ctx)
 	case arbiter.Promote:
 		err = x.promote(ctx)
-	case arbiter.Seal:
+	case arbiter.Barrier:
 		err = x.seal(ctx)
 	default:
 		err = fmt.Errorf("unknown action %T", a)
@@ -83,7 +83,7 @@ func (x *Arbitration) do(ctx context.Context, a arbiter.Action) (arbiter.Outcome
 // this node. Fence devices are to switch the peer off, or are only looked at; it is won when one
 // shows it off after the order, or now, and in no other way. They must be known to be the peer's:
 // one that belongs to another machine proves nothing.
-func (x *Arbitration) contest(ctx context.Context, a arbiter.Contest) (arbiter.Outcome, error) {
+func (x *Arbitration) contest(ctx context.Context, a arbiter.Tiebreak) (arbiter.Outcome, error) {
 	x.mu.Lock()
 	heard, machine := x.heard, x.machine
 	x.mu.Unlock()
@@ -119,7 +119,7 @@ func (x *Arbitration) form(ctx context.Context, a arbiter.Form) error {
 	ctx, cancel := context.WithTimeout(ctx, formWithin)
 	defer cancel()
 	x.mu.Lock()
-	mark, who := x.m.Mark, "arbitration of "+string(x.Self)
+	mark, who := x.m.Ballot, "arbitration of "+string(x.Self)
 	if mark.By == arbiter.Operator {
 		who = cmp.Or(x.person, "pair resolve")
 	}
@@ -137,7 +137,7 @@ func (x *Arbitration) form(ctx context.Context, a arbiter.Form) error {
 	}
 	err := etcdstore.GoAlone(ctx, etcdstore.AloneOptions{
 		Config:    x.Member,
-		Formation: &etcdstore.Formation{Gen: a.Gen, From: a.From, Role: roles[arbiter.Single], Held: a.Held},
+		Formation: &etcdstore.Formation{Gen: a.Gen, From: a.From, Role: roles[arbiter.Single], WasActive: a.WasActive},
 		Edit: func(ctx context.Context, st store.Store) error {
 			gen, err := generationOf(ctx, st)
 			if err == nil && gen != a.From {
@@ -170,7 +170,7 @@ func (x *Arbitration) join(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, joinAgain)
 	defer cancel()
 	x.mu.Lock()
-	peer := x.m.Word.Store
+	peer := x.m.PeerStatus.Store
 	x.mu.Unlock()
 	gen, err := generationOf(ctx, x.Any)
 	if err != nil {
@@ -186,7 +186,7 @@ func (x *Arbitration) join(ctx context.Context) error {
 	if err := etcdstore.SaveJoin(x.Member.DataDir, j); err != nil {
 		return err
 	}
-	return etcdstore.SaveFormation(x.Member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], Held: peer.Held})
+	return etcdstore.SaveFormation(x.Member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], WasActive: peer.WasActive})
 }
 
 // memberOf is a host's member of the store; nil: it has none.

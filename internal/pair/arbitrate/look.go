@@ -14,7 +14,7 @@ import (
 
 // saying is what the peer says, if it was heard.
 type saying struct {
-	word  arbiter.Word
+	word  arbiter.PeerStatus
 	heard bool
 }
 
@@ -51,7 +51,7 @@ func (x *Arbitration) hear(ctx context.Context) saying {
 	x.mu.Lock()
 	x.heard, x.machine, x.keep = true, w.Machine, w.Keep
 	x.mu.Unlock()
-	return saying{arbiter.Word{Store: arbiter.Store{Gen: w.Gen, From: w.From, Role: role, Held: w.Held}, Won: w.Won}, true}
+	return saying{arbiter.PeerStatus{Store: arbiter.Store{Gen: w.Gen, From: w.From, Role: role, WasActive: w.WasActive}, Won: w.Won}, true}
 }
 
 // look looks at this node.
@@ -73,7 +73,7 @@ func (x *Arbitration) look(ctx context.Context, hears func() saying) (s arbiter.
 		if err != nil {
 			return s, err
 		}
-		s.Store = arbiter.Store{Gen: f.Gen, From: f.From, Role: role, Held: f.Held}
+		s.Store = arbiter.Store{Gen: f.Gen, From: f.From, Role: role, WasActive: f.WasActive}
 	}
 	if s.Running {
 		if s.Quorum, err = x.quorum(ctx, &s.Store); err != nil {
@@ -125,7 +125,7 @@ func (x *Arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error
 	if err != nil || !sealed {
 		return false, err
 	}
-	f := etcdstore.Formation{Gen: s.Gen, From: s.From, Role: roles[arbiter.Two], Held: s.Held}
+	f := etcdstore.Formation{Gen: s.Gen, From: s.From, Role: roles[arbiter.Two], WasActive: s.WasActive}
 	if err := etcdstore.SaveFormation(x.Member.DataDir, f); err != nil {
 		return false, err
 	}

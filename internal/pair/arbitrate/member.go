@@ -34,7 +34,7 @@ func (c *member) start(ctx context.Context) {
 	ctx, c.cancel = context.WithCancel(ctx)
 	ended, spec := make(chan error, 1), c.spec
 	c.ended, c.doubt = ended, false
-	go func() { ended <- supervise.Keep(ctx, spec) }() // until leave
+	go func() { ended <- supervise.Run(ctx, spec) }() // until leave
 }
 
 // running reports that the member runs, or may be started again at any moment. An error

@@ -21,7 +21,7 @@ func (s *side) goneAlone(t *testing.T, gen uint64, held bool) {
 	t.Helper()
 	alone := etcdstore.AloneOptions{
 		Config:    s.member,
-		Formation: &etcdstore.Formation{Gen: gen, From: 1, Role: roles[arbiter.Single], Held: held},
+		Formation: &etcdstore.Formation{Gen: gen, From: 1, Role: roles[arbiter.Single], WasActive: held},
 		Edit: func(ctx context.Context, st store.Store) error {
 			_, _, err := st.Txn(ctx, nil, []store.Op{{Key: "of-" + s.member.Name, Value: []byte("x")}})
 			return errors.Join(err, loop.BeginGeneration(ctx, st, gen, nil))
@@ -55,7 +55,7 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	a.power(t)
 	b.power(t)
 	stands := func() bool {
-		return a.state() == arbiter.SplitOperator && b.state() == arbiter.SplitOperator && a.commits() && !b.runs() && b.marked() == arbiter.Beaten
+		return a.state() == arbiter.SplitOperator && b.state() == arbiter.SplitOperator && a.commits() && !b.runs() && b.marked() == arbiter.LostTiebreak
 	}
 	try.Until(t, "b to stand still", stands)
 	for range 5 { // so that the own member is not asked any more
@@ -100,10 +100,10 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	}
 }
 
-func (s *side) marked() arbiter.MarkState {
+func (s *side) marked() arbiter.BallotState {
 	s.x.mu.Lock()
 	defer s.x.mu.Unlock()
-	return s.x.m.Mark.State
+	return s.x.m.Ballot.State
 }
 
 func (s *side) runs() bool {

@@ -10,7 +10,7 @@ import (
 // TestASplitBrainIsCalledSo in what the status shows of the arbiter, with what a person has to do.
 func TestASplitBrainIsCalledSo(t *testing.T) {
 	alone := func(gen uint64, held bool) arbiter.Store {
-		return arbiter.Store{Role: arbiter.Single, Gen: gen, From: 7, Held: held}
+		return arbiter.Store{Role: arbiter.Single, Gen: gen, From: 7, WasActive: held}
 	}
 	for name, c := range map[string]struct {
 		manual bool
@@ -22,7 +22,7 @@ func TestASplitBrainIsCalledSo(t *testing.T) {
 		"no split brain":   {true, arbiter.Store{Role: arbiter.Two, Gen: 20, From: 7}, "this node goes on alone"},
 	} {
 		x := &Arbitration{Options: Options{Arbiter: Fences{}}, looked: true, m: &arbiter.Machine{Self: "a", Peer: "b", Manual: c.manual, Heard: true}}
-		x.m.Seen.Store, x.m.Word.Store = alone(20, true), c.other
+		x.m.Seen.Store, x.m.PeerStatus.Store = alone(20, true), c.other
 		if got := x.Text(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}

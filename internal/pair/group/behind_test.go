@@ -36,7 +36,7 @@ func TestAStandbyThatIsBehind(t *testing.T) {
 	try.Must(t, err)
 	var p cluster.PairStatus
 	try.Until(t, "the lag to be told", func() bool {
-		p = cluster.PairStatus{Set: true, Complete: r.sync().Complete, Takeover: cluster.Takeover{Possible: true}, Owner: r.owner}
+		p = cluster.PairStatus{Set: true, InSync: r.sync().InSync, Takeover: cluster.Takeover{Possible: true}, Owner: r.owner}
 		for _, h := range []cluster.HostID{"a", "b"} {
 			p.Nodes = append(p.Nodes, cluster.PairNode{PairHost: cluster.PairHost{Host: h, Alive: true}, PairReport: r.told(h)})
 		}
@@ -59,7 +59,7 @@ func TestAStandbyThatIsBehind(t *testing.T) {
 	r.owns(o)
 	tries := func() (n int) {
 		try.Must(t, a.ask(ctx, func() {
-			if a.m.FollowRest > 0 {
+			if a.m.FollowBackoff > 0 {
 				n++
 			}
 		}))
@@ -71,9 +71,9 @@ func TestAStandbyThatIsBehind(t *testing.T) {
 	for range 2 { // it tries again
 		rev := r.sync()
 		before := time.Duration(0)
-		try.Must(t, a.ask(ctx, func() { before = a.m.FollowRest }))
+		try.Must(t, a.ask(ctx, func() { before = a.m.FollowBackoff }))
 		try.Until(t, "another try", func() (more bool) {
-			try.Must(t, a.ask(ctx, func() { more = a.m.FollowRest > before }))
+			try.Must(t, a.ask(ctx, func() { more = a.m.FollowBackoff > before }))
 			return more
 		})
 		if now := r.sync(); now.Host != rev.Host || now.Epoch != rev.Epoch {

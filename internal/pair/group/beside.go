@@ -12,11 +12,11 @@ import (
 	"holdfast/internal/pair"
 )
 
-// Beside is the copy of the group's own data with a partition beside it, a DRBD device. To the
+// Composite is the copy of the group's own data with a partition beside it, a DRBD device. To the
 // core they are one copy: it is complete when both are, and the active one acknowledges alone, or
 // waits for its peer, on both. The group's own data say which role the node has. The partition is
 // promoted by a member, Promoted, and mounted by the next one, so it can come and go while the group runs.
-type Beside struct {
+type Composite struct {
 	Data      // the group's own
 	Part Side // what the file system of the partition is on
 
@@ -27,12 +27,12 @@ type Beside struct {
 	anew   bool // one of them waited for the peer while the other one did not: what was joined before does not count
 }
 
-var _ Data = (*Beside)(nil)
+var _ Data = (*Composite)(nil)
 
 // Side is a copy beside another one, a DRBD device.
 type Side interface {
 	Data
-	keeper
+	retainer
 	Last() Copy // at the last look
 	// Status is how it is now, Glance the same at less cost.
 	Status(ctx context.Context) (drbd.State, error)
@@ -42,7 +42,7 @@ type Side interface {
 var _ Side = (*Device)(nil)
 
 // Look looks at both.
-func (b *Beside) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told string, err error) {
+func (b *Composite) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told string, err error) {
 	if r, told, err = b.Data.Look(ctx, s); err != nil {
 		return r, told, err
 	}
@@ -68,7 +68,7 @@ func (b *Beside) Look(ctx context.Context, s pair.Sync) (r pair.Replica, told st
 
 // active is how both wait for the peer. Waits has the core let writes go on alone when the peer is
 // not linked, so it is true then as soon as one of them waits. The caller has the lock.
-func (b *Beside) active(r *pair.Replica, p pair.Replica, linked bool) {
+func (b *Composite) active(r *pair.Replica, p pair.Replica, linked bool) {
 	r.Linked = r.Linked && linked
 	if p.Role != pair.RoleActive { // nobody writes to the partition
 		p.Waits = r.Waits
@@ -82,7 +82,7 @@ func (b *Beside) active(r *pair.Replica, p pair.Replica, linked bool) {
 }
 
 // settle says that both are as the last action has left them.
-func (b *Beside) settle(err error) error {
+func (b *Composite) settle(err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.anew = b.anew && err != nil
@@ -90,7 +90,7 @@ func (b *Beside) settle(err error) error {
 }
 
 // Alone lets writes end without the peer, on both. A partition that is not promoted waits when it is, until this is called again.
-func (b *Beside) Alone(ctx context.Context) error {
+func (b *Composite) Alone(ctx context.Context) error {
 	err := b.Data.Alone(ctx)
 	st, perr := b.Part.Glance(ctx)
 	if perr == nil && st.Role == "Primary" {
@@ -101,7 +101,7 @@ func (b *Beside) Alone(ctx context.Context) error {
 
 // Join reports that the peer has everything of both, and that later writes wait for it. The proof
 // is that of the group's own data.
-func (b *Beside) Join(ctx context.Context, told string) (proof string, err error) {
+func (b *Composite) Join(ctx context.Context, told string) (proof string, err error) {
 	st, err := b.Part.Status(ctx)
 	switch {
 	case err != nil:
@@ -118,7 +118,7 @@ func (b *Beside) Join(ctx context.Context, told string) (proof string, err error
 
 // Drain ends all writing after the peer has got everything. The partition was given back by its
 // member before.
-func (b *Beside) Drain(ctx context.Context, told string) error {
+func (b *Composite) Drain(ctx context.Context, told string) error {
 	st, err := b.Part.Status(ctx)
 	switch {
 	case err != nil:
@@ -133,7 +133,7 @@ func (b *Beside) Drain(ctx context.Context, told string) error {
 
 // Follow has that copy follow the peer's which does not. Cut: what it alone has is lost, of the
 // partition without being saved.
-func (b *Beside) Follow(ctx context.Context, cut bool) error {
+func (b *Composite) Follow(ctx context.Context, cut bool) error {
 	b.mu.Lock()
 	own, part := b.own, b.part
 	b.mu.Unlock()
@@ -149,21 +149,21 @@ func (b *Beside) Follow(ctx context.Context, cut bool) error {
 	return err
 }
 
-// Keep makes both copies ones that may be promoted with what they have.
-func (b *Beside) Keep(ctx context.Context) error {
-	if own, ok := b.Data.(keeper); ok {
-		if err := own.Keep(ctx); err != nil {
+// Retain makes both copies ones that may be promoted with what they have.
+func (b *Composite) Retain(ctx context.Context) error {
+	if own, ok := b.Data.(retainer); ok {
+		if err := own.Retain(ctx); err != nil {
 			return err
 		}
 	}
-	if err := b.Part.Keep(ctx); err != nil {
+	if err := b.Part.Retain(ctx); err != nil {
 		return fmt.Errorf("the partition: %w", err)
 	}
 	return nil
 }
 
 // Ready reports that the peer of the own copy could take the group now.
-func (b *Beside) Ready(ctx context.Context) error {
+func (b *Composite) Ready(ctx context.Context) error {
 	if own, ok := b.Data.(ready); ok {
 		return own.Ready(ctx)
 	}
@@ -171,7 +171,7 @@ func (b *Beside) Ready(ctx context.Context) error {
 }
 
 // Reopen lets clients write to the own copy again; the partition goes on.
-func (b *Beside) Reopen(ctx context.Context) error {
+func (b *Composite) Reopen(ctx context.Context) error {
 	own, ok := b.Data.(opener)
 	if !ok {
 		return fail.Errorf(fail.Refused, "this copy can not be made writable again without being started anew")
@@ -180,14 +180,14 @@ func (b *Beside) Reopen(ctx context.Context) error {
 }
 
 // Describe tells people how the own copy was at the last look.
-func (b *Beside) Describe(r *cluster.PairReport) {
+func (b *Composite) Describe(r *cluster.PairReport) {
 	if t, ok := b.Data.(interface{ Describe(*cluster.PairReport) }); ok {
 		t.Describe(r)
 	}
 }
 
 // license is the record by which the group runs.
-func (b *Beside) license() pair.Sync {
+func (b *Composite) license() pair.Sync {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.record
@@ -198,7 +198,7 @@ func (b *Beside) license() pair.Sync {
 type Promoted struct {
 	Name     string
 	Restarts int
-	Copy     *Beside
+	Copy     *Composite
 }
 
 // Spec is what the core knows of it.

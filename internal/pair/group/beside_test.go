@@ -174,7 +174,7 @@ func (h *half) Follow(_ context.Context, cut bool) error {
 func (h *half) Drain(context.Context, string) error  { return errors.New("its member ends it") }
 func (h *half) Unfollow(context.Context) error       { return nil }
 func (h *half) First(context.Context) error          { return nil }
-func (h *half) Keep(context.Context) error           { return nil }
+func (h *half) Retain(context.Context) error         { return nil }
 func (h *half) Close()                               {}
 func (h *half) Describe(*cluster.PairReport)         {}
 func (h *half) Spec() pair.Member                    { return pair.Member{Name: "files", Restarts: 1} }
@@ -232,9 +232,9 @@ func (h *half) write(n int) (acked bool) {
 }
 
 // beside gives the group of a node the partition, or takes it away, while the group runs.
-func (n *node) beside(c *cable) (data *Beside, members []Member) {
+func (n *node) beside(c *cable) (data *Composite, members []Member) {
 	h := c.half[n.name]
-	data = &Beside{Data: n.db, Part: h}
+	data = &Composite{Data: n.db, Part: h}
 	return data, []Member{&Promoted{Name: "device", Restarts: 1, Copy: data}, mountOfHalf{h}, n.vip}
 }
 
@@ -376,7 +376,7 @@ func TestLookAtBoth(t *testing.T) {
 		{"a standby whose partition is off", rep(standby, true, false, true, false), rep(off, true, false, true, false), lost, false, rep(standby, false, false, true, false), false},
 		{"a former active", rep(off, false, false, true, false), rep(standby, false, false, true, true), lost, false, rep(off, false, false, true, true), false},
 	} {
-		b := &Beside{Data: &told{Replica: tc.own}, Part: &told{Replica: tc.part, st: tc.st, fails: tc.fails}}
+		b := &Composite{Data: &told{Replica: tc.own}, Part: &told{Replica: tc.part, st: tc.st, fails: tc.fails}}
 		got, _, err := b.Look(t.Context(), pair.Sync{})
 		if got != tc.want || (err != nil) != tc.unseen {
 			t.Errorf("%s: got %+v, %v, want %+v", tc.name, got, err, tc.want)
@@ -390,7 +390,7 @@ func TestOneDidNotWait(t *testing.T) {
 	up := drbd.State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Connection: "Connected", Replication: "Established", PeerDisk: "UpToDate"}
 	own := &told{Replica: pair.Replica{Role: pair.RoleActive, Linked: true, Waits: true}}
 	part := &told{Replica: pair.Replica{Role: pair.RoleActive, Linked: true, Waits: true}, st: up}
-	b := &Beside{Data: own, Part: part}
+	b := &Composite{Data: own, Part: part}
 	waits := func() bool {
 		r, _, err := b.Look(t.Context(), pair.Sync{})
 		try.Must(t, err)
@@ -452,11 +452,11 @@ func (d *told) Join(context.Context, string) (string, error) {
 func (d *told) Follow(context.Context, bool) error { return d.err() }
 func (d *told) Unfollow(context.Context) error     { return d.err() }
 func (d *told) First(context.Context) error        { return d.err() }
-func (d *told) Keep(context.Context) error         { return d.err() }
+func (d *told) Retain(context.Context) error       { return d.err() }
 func (d *told) Close()                             {}
 
 // alone waits until only this node's copies are complete.
 func (r *rig) alone(h cluster.HostID) {
 	r.t.Helper()
-	try.Until(r.t, string(h)+" to go on alone", func() bool { return slices.Equal(r.sync().Complete, []cluster.HostID{h}) })
+	try.Until(r.t, string(h)+" to go on alone", func() bool { return slices.Equal(r.sync().InSync, []cluster.HostID{h}) })
 }

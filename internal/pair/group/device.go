@@ -235,9 +235,9 @@ func (d *Device) Follow(ctx context.Context, cut bool) error {
 	return forgetWrote(d.Dir)
 }
 
-// Keep makes this copy one that may be promoted with what it has. What the other one has
+// Retain makes this copy one that may be promoted with what it has. What the other one has
 // beside it is lost when that one follows: DRBD can not save it.
-func (d *Device) Keep(ctx context.Context) error {
+func (d *Device) Retain(ctx context.Context) error {
 	_, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return err
@@ -248,7 +248,7 @@ func (d *Device) Keep(ctx context.Context) error {
 			return err // it has kept all that it had, and a history of its own
 		}
 	}
-	if err := d.DB.Keep(ctx); err != nil {
+	if err := d.DB.Retain(ctx); err != nil {
 		return err
 	}
 	return durable.WriteFile(wroteFile(d.Dir), nil, 0o600)

@@ -66,7 +66,7 @@ func onNode(what string) error {
 	}
 	d := &Device{DB: db, Dir: "/var/lib"}
 	m := &Mount{Name: "data", Device: cfg.Device(), Dir: "/mnt", Type: "ext4", Thaw: db.Thaw, Frozen: db.Frozen, Hold: db.Hold}
-	server := &Above{Member: emulatedServer(), Mount: m}
+	server := &OnMount{Member: emulatedServer(), Mount: m}
 	d.Make = func(ctx context.Context) error { return makeOnNode(ctx, m) }
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -53,10 +53,10 @@ type Member interface {
 	Stop(ctx context.Context, hard bool) error
 }
 
-// Keeper is a member that has something to do while the group runs here.
-type Keeper interface {
-	Keep() // begins it, unless it goes on already
-	Rest() // ends it
+// Upkeeper is a member that has something to do while the group runs here.
+type Upkeeper interface {
+	StartUpkeep() // begins it, unless it goes on already
+	StopUpkeep()  // ends it
 }
 
 // Options are what a driver needs.
@@ -108,7 +108,7 @@ type Driver struct {
 	writing map[string]bool    // keys of records of this node that are being written
 	cancel  context.CancelFunc // of the action under way
 	unlook  context.CancelFunc // of the look under way
-	waits   []awaited
+	waits   []waiter
 	acts    sync.WaitGroup
 	out     outage
 	events  func(context.Context, cluster.Event) error // writes one; nil: nobody does
@@ -189,7 +189,7 @@ func (d *Driver) Observe(ctx context.Context) (g cluster.Guest, err error) {
 			g.State, g.Moved, g.GaveUp = cluster.GuestAbsent, m.Moved(), m.Why
 		default:
 			g.State, g.Epoch = cluster.GuestRunning, m.Granted
-			g.Migrating = m.Phase == pair.Handing
+			g.Migrating = m.Phase == pair.HandingOver
 		}
 	}), err)
 	return g, err
@@ -267,7 +267,7 @@ func (d *Driver) grant(ctx context.Context, e cluster.Epoch) error {
 	}
 	return d.ask(ctx, func() {
 		d.m.Grant(e)
-		d.times.Taken, d.times.Promoted, d.times.Served = time.Now().UTC(), time.Time{}, time.Time{}
+		d.times.Taken, d.times.Promoted, d.times.Active = time.Now().UTC(), time.Time{}, time.Time{}
 		d.cut()
 		d.step()
 		d.signal()
@@ -351,7 +351,7 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 		case !d.m.Sync.Has(d.opt.Peer):
 			why, state = fmt.Sprintf("the copy on %s does not have everything yet", d.opt.Peer), 2
 		default:
-			d.m.Hand()
+			d.m.HandOver()
 			d.undone = ""
 			d.times.Asked, d.times.Stopped, d.times.Handed = time.Now().UTC(), time.Time{}, time.Time{}
 			d.step()
@@ -362,7 +362,7 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 			switch m := d.m; {
 			case m.Moved() && m.Gone():
 				state = 1
-			case m.Phase != pair.Handing:
+			case m.Phase != pair.HandingOver:
 				why, state = "the group could not be handed over", 2
 				if d.undone != "" {
 					why += ": " + d.undone
@@ -374,7 +374,7 @@ func (d *Driver) Migrate(ctx context.Context, _ string, _ bool) error {
 	switch {
 	case err != nil:
 		// ctx has ended: the answer does not matter, the core has one of its own.
-		return errors.Join(err, d.ask(context.WithoutCancel(ctx), d.m.Keep))
+		return errors.Join(err, d.ask(context.WithoutCancel(ctx), d.m.CancelHandover))
 	case state == 2:
 		return errors.New(why)
 	}
@@ -402,7 +402,7 @@ func (d *Driver) Resume(ctx context.Context) error {
 // AbortMigration lets the group go on here.
 func (d *Driver) AbortMigration(ctx context.Context) error {
 	return d.ask(ctx, func() {
-		d.m.Keep()
+		d.m.CancelHandover()
 		d.step()
 	})
 }
@@ -437,7 +437,7 @@ func (d *Driver) Begin(ctx context.Context) error {
 	}
 	if err == nil {
 		_, ok, terr := d.opt.Store.Txn(ctx, []store.Cmp{{Key: KeySync}}, []store.Op{
-			{Key: KeySync, Value: records.Encode(pair.Sync{Complete: []cluster.HostID{d.opt.Self}, Host: d.opt.Self})},
+			{Key: KeySync, Value: records.Encode(pair.Sync{InSync: []cluster.HostID{d.opt.Self}, Host: d.opt.Self})},
 		})
 		if err = terr; err == nil && !ok {
 			err = fail.Errorf(fail.Refused, "the pair was set up already, by the other node")
@@ -453,8 +453,8 @@ func (d *Driver) Close() error {
 	}
 	now := d.now.Load()
 	for _, m := range now.members {
-		if k, ok := m.(Keeper); ok {
-			k.Rest()
+		if k, ok := m.(Upkeeper); ok {
+			k.StopUpkeep()
 		}
 	}
 	now.data.Close()

@@ -104,7 +104,7 @@ func TestANodeThatIsNotLookedAt(t *testing.T) {
 		_, _, err := db.Txn(ctx, nil, []store.Op{{Key: key, Value: records.Encode(record)}})
 		try.Must(t, err)
 	}
-	put(KeySync, pair.Sync{Complete: []cluster.HostID{"a", "b"}, Host: "a"})
+	put(KeySync, pair.Sync{InSync: []cluster.HostID{"a", "b"}, Host: "a"})
 	copied, member := &halting{role: pair.RoleStandby}, &stuck{}
 	begun := time.Now()
 	var ahead atomic.Int64 // of the clock

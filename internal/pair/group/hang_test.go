@@ -25,7 +25,7 @@ func TestADatabaseThatHangs(t *testing.T) {
 		try.Must(t, n.ask(ctx, func() { n.m.Hang = d }))
 	}
 	blind := func(n *node) (is bool) {
-		try.Must(t, n.ask(ctx, func() { is = n.m.BlindAt != 0 }))
+		try.Must(t, n.ask(ctx, func() { is = n.m.UnobservableAt != 0 }))
 		return is
 	}
 	var l ledger

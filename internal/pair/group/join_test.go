@@ -64,7 +64,7 @@ func TestAJoinWhosePeerGoes(t *testing.T) {
 		}
 		data.then.Store(&then)
 		s := r.sync()
-		s.Complete = []cluster.HostID{"a"} // as the peer does itself
+		s.InSync = []cluster.HostID{"a"} // as the peer does itself
 		r.put(KeySync, s)
 		<-gone
 		try.Until(t, "a commit that waits", func() bool { return semisync(t, a.root, "wait_sessions") != "0" })

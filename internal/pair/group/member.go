@@ -128,12 +128,12 @@ func (a *Address) Start(ctx context.Context) error {
 	if err := a.VIP.Add(ctx); err != nil {
 		return err
 	}
-	a.Keep()
+	a.StartUpkeep()
 	return nil
 }
 
-// Keep announces the address from now on. It is called while the group runs here.
-func (a *Address) Keep() {
+// StartUpkeep announces the address from now on. It is called while the group runs here.
+func (a *Address) StartUpkeep() {
 	a.mu.Lock() // so that no Stop is under way
 	defer a.mu.Unlock()
 	if held, err := a.VIP.Held(); err != nil || !held || a.end != nil {
@@ -188,8 +188,8 @@ func (a *Address) Stop(ctx context.Context, _ bool) error {
 	return a.VIP.Remove(ctx)
 }
 
-// Rest ends Keep; the address stays.
-func (a *Address) Rest() {
+// StopUpkeep ends Keep; the address stays.
+func (a *Address) StopUpkeep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.rest()

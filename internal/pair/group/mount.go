@@ -311,9 +311,9 @@ func leave(ctx context.Context, call func() error) error {
 	return err
 }
 
-// Above is a member that may have files on a mount below it: while the device holds writes
+// OnMount is a member that may have files on a mount below it: while the device holds writes
 // back, its processes do not end by SIGKILL either.
-type Above struct {
+type OnMount struct {
 	Member
 	Mount *Mount
 }
@@ -322,11 +322,11 @@ type Above struct {
 const hungAfter = 2 * time.Second
 
 // StartWithin is the member's.
-func (a *Above) StartWithin() time.Duration { return startWithin(a.Member) }
+func (a *OnMount) StartWithin() time.Duration { return startWithin(a.Member) }
 
 // Stop is the member's. A hard one that hangs because writes are held back gives the whole
 // mount up: all that use it are killed, then their writes end, and nobody is told.
-func (a *Above) Stop(ctx context.Context, hard bool) error {
+func (a *OnMount) Stop(ctx context.Context, hard bool) error {
 	if !hard {
 		return a.Member.Stop(ctx, false)
 	}

@@ -23,10 +23,10 @@ import (
 // busyWithin is how long Resolve waits for a moment in which nothing is under way.
 const busyWithin = 15 * time.Second
 
-// keeper is a copy that can be kept by a person's word. Keep makes it one that may be promoted
+// retainer is a copy that can be kept by a person's word. Keep makes it one that may be promoted
 // with what it has; again does no harm.
-type keeper interface {
-	Keep(ctx context.Context) error
+type retainer interface {
+	Retain(ctx context.Context) error
 }
 
 // Resolve makes this node's copy the only complete one, by a person's word, where no copy can
@@ -35,7 +35,7 @@ type keeper interface {
 // for none) and of the other copy. The record comes first: until the copy is ready as well nobody
 // is promoted, and the call can be repeated. recorded: the record says so.
 func (d *Driver) Resolve(ctx context.Context, may func(holder cluster.HostID) error) (recorded bool, err error) {
-	if _, ok := d.now.Load().data.(keeper); !ok {
+	if _, ok := d.now.Load().data.(retainer); !ok {
 		return false, fail.Errorf(fail.Refused, "a copy of this kind is not chosen by a person's word")
 	}
 	put, err := d.choose(ctx, may)
@@ -49,8 +49,8 @@ func (d *Driver) Resolve(ctx context.Context, may func(holder cluster.HostID) er
 		return false, fail.Errorf(fail.Refused, "the records of the pair have changed meanwhile; nothing was changed")
 	}
 	d.opt.Log.Warn("pair", "chosen", describe(put))
-	data := d.now.Load().data.(keeper) // nothing changes it while this node is held
-	if err := data.Keep(ctx); err != nil {
+	data := d.now.Load().data.(retainer) // nothing changes it while this node is held
+	if err := data.Retain(ctx); err != nil {
 		return true, fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w", err).With("choose again, this copy or the other one")
 	}
 	return true, nil
@@ -102,8 +102,8 @@ func (d *Driver) release(ctx context.Context) error {
 	})
 }
 
-// Keep makes this copy one that may be promoted with what it has.
-func (d *Database) Keep(ctx context.Context) error {
+// Retain makes this copy one that may be promoted with what it has.
+func (d *Database) Retain(ctx context.Context) error {
 	run, wrote, err := readWrote(d.Dir)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (d *Database) Keep(ctx context.Context) error {
 	if wrote && (st.Role == replica.Down || st.Run == run) {
 		return nil // it has kept all that it had
 	}
-	if run, err = d.DB.Keep(ctx); err != nil {
+	if run, err = d.DB.Retain(ctx); err != nil {
 		return err
 	}
 	if err := d.know(); err != nil {
@@ -204,7 +204,7 @@ func Restored(ctx context.Context, st store.Store) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s.Complete, s.To, s.Proof = nil, "", ""
+	s.InSync, s.To, s.Proof = nil, "", ""
 	_, ok, err := st.Txn(ctx, []store.Cmp{{Key: KeySync, Rev: kv.ModRev}}, []store.Op{{Key: KeySync, Value: records.Encode(s)}})
 	if err == nil && !ok {
 		err = errors.New("it has changed meanwhile")

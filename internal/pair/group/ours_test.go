@@ -30,7 +30,7 @@ func TestAnotherStoreIsNotOurs(t *testing.T) {
 	}
 	seen = 1
 	try.Must(t, d.ours(nil))
-	put := pair.Put{Sync: pair.Sync{Complete: []cluster.HostID{"a"}}}
+	put := pair.Put{Sync: pair.Sync{InSync: []cluster.HostID{"a"}}}
 	if out := d.put(t.Context(), put); !out.OK {
 		t.Errorf("the record of its own store: %+v", out)
 	}

@@ -47,7 +47,7 @@ func TestAnAddressIsAMember(t *testing.T) {
 		})
 	}
 	state(pair.Down)
-	on(func(context.Context) error { a.Keep(); return nil }) // nothing to keep
+	on(func(context.Context) error { a.StartUpkeep(); return nil }) // nothing to keep
 	if a.end != nil {
 		t.Error("an address that is not here is kept")
 	}
@@ -56,7 +56,7 @@ func TestAnAddressIsAMember(t *testing.T) {
 	on(func(ctx context.Context) error { return a.Stop(ctx, true) })
 	state(pair.Down)
 	on(func(ctx context.Context) error { return a.Stop(ctx, false) }) // again
-	a.Rest()
+	a.StopUpkeep()
 }
 
 // systemctl stands for systemd's: a file has the state of the unit.

@@ -52,7 +52,7 @@ func (d *Driver) stamp(a pair.Action, o pair.Outcome) {
 	now := time.Now().UTC()
 	switch a := a.(type) {
 	case pair.StopMember:
-		if d.m.Phase == pair.Handing {
+		if d.m.Phase == pair.HandingOver {
 			d.times.Stopped = now
 		}
 	case pair.Put:
@@ -93,7 +93,7 @@ func (d *Driver) report(ctx context.Context) {
 	switch {
 	case m.Shut():
 		r.Problem, r.Outage = isShut, true
-	case m.Promoted && m.Phase == pair.Serving && m.BlindAt != 0:
+	case m.Promoted && m.Phase == pair.Serving && m.UnobservableAt != 0:
 		silent := fmt.Sprintf("its database does not answer; after %s without an answer the group is ended here", m.Hang)
 		if r.Problem != "" {
 			silent += ": " + r.Problem
@@ -104,8 +104,8 @@ func (d *Driver) report(ctx context.Context) {
 	if r.Problem == "" && (!r.Fit || m.Serves() && !m.Sync.Has(d.opt.Peer)) { // it may be why
 		r.Problem = d.failed
 	}
-	if d.times.Served.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
-		d.times.Served = now
+	if d.times.Active.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
+		d.times.Active = now
 	}
 	r.Times = d.times
 	r.Time = d.shown.Time
@@ -163,7 +163,7 @@ type outage struct {
 // has left the node has events of its own.
 func (d *Driver) judge(ctx context.Context, r cluster.PairReport) {
 	now := time.Now()
-	switch serves := d.m.Phase == pair.Serving && d.m.Served; {
+	switch serves := d.m.Phase == pair.Serving && d.m.WasActive; {
 	case serves && r.Outage && d.out.since.IsZero():
 		d.out.since = now
 	case serves && r.Outage:

@@ -273,7 +273,7 @@ func (r *rig) complete() {
 		}
 		s, err := records.Decode[pair.Sync](kv, false)
 		standby := r.node[other(r.owner.Host)]
-		return err == nil && len(s.Complete) == 2 && strings.Contains(s.Proof, fmt.Sprintf("\"primary\":\"%d\"", r.node[r.owner.Host].id)) && s.Epoch == r.owner.Epoch && s.To == "" && standby.Check(r.t.Context(), cluster.GuestSpec{}) == nil
+		return err == nil && len(s.InSync) == 2 && strings.Contains(s.Proof, fmt.Sprintf("\"primary\":\"%d\"", r.node[r.owner.Host].id)) && s.Epoch == r.owner.Epoch && s.To == "" && standby.Check(r.t.Context(), cluster.GuestSpec{}) == nil
 	})
 }
 

@@ -83,8 +83,8 @@ func (d *Driver) post(ctx context.Context, f func()) {
 	}
 }
 
-// awaited is a caller that waits for something of the core.
-type awaited struct {
+// waiter is a caller that waits for something of the core.
+type waiter struct {
 	ctx  context.Context
 	is   func() bool
 	over chan struct{}
@@ -92,7 +92,7 @@ type awaited struct {
 
 // await waits until something of the core is so. The loop looks after each change.
 func (d *Driver) await(ctx context.Context, is func() bool) error {
-	w := awaited{ctx, is, make(chan struct{})}
+	w := waiter{ctx, is, make(chan struct{})}
 	if err := d.ask(ctx, func() { d.waits = append(d.waits, w) }); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (d *Driver) await(ctx context.Context, is func() bool) error {
 
 // answer tells those that wait whether what they wait for is so.
 func (d *Driver) answer() {
-	d.waits = slices.DeleteFunc(d.waits, func(w awaited) bool {
+	d.waits = slices.DeleteFunc(d.waits, func(w waiter) bool {
 		if w.ctx.Err() != nil {
 			return true
 		}
@@ -245,7 +245,7 @@ func (d *Driver) look(ctx context.Context) {
 		d.unlook = end
 		s, held, now = d.m.Sync, d.held, d.now.Load()
 		within = min(within, d.m.Hang/2)
-		if d.m.BlindAt != 0 && d.m.Hot && !d.m.Promoted { // it counts as failed: what is left is to end it
+		if d.m.UnobservableAt != 0 && d.m.Dirty && !d.m.Promoted { // it counts as failed: what is left is to end it
 			within = min(within, d.opt.Within/silent)
 			if slices.ContainsFunc(d.m.Seen.Members, func(s pair.State) bool { return s != pair.Down }) {
 				within = d.opt.Within / standing
@@ -301,8 +301,8 @@ func (d *Driver) keep(ctx context.Context, now *parts, states []pair.State) {
 		return
 	}
 	for i, m := range now.members {
-		if k, ok := m.(Keeper); ok && states[i] == pair.Up {
-			k.Keep()
+		if k, ok := m.(Upkeeper); ok && states[i] == pair.Up {
+			k.StartUpkeep()
 		}
 	}
 }
@@ -364,7 +364,7 @@ func (d *Driver) done(a pair.Action, o pair.Outcome) {
 		d.event(context.Background(), cluster.EvOutage, wasShut)
 	}
 	d.lookNow()
-	if _, put := a.(pair.Put); !put && d.m.BlindAt != 0 && d.unlook != nil {
+	if _, put := a.(pair.Put); !put && d.m.UnobservableAt != 0 && d.unlook != nil {
 		d.unlook() // what it finds would not count, and it may wait for a copy that hangs
 	}
 	now := d.opt.Clock()
@@ -479,7 +479,7 @@ func (d *Driver) put(ctx context.Context, p pair.Put) pair.Outcome {
 // describe is what the log says of an action.
 func describe(a pair.Action) string {
 	if p, ok := a.(pair.Put); ok {
-		return fmt.Sprintf("complete %v, license %s %s, to %q: %s", p.Sync.Complete, p.Sync.Host, p.Sync.Epoch, p.Sync.To, p.Why)
+		return fmt.Sprintf("complete %v, license %s %s, to %q: %s", p.Sync.InSync, p.Sync.Host, p.Sync.Epoch, p.Sync.To, p.Why)
 	}
 	return fmt.Sprintf("%T%+v", a, a)
 }

@@ -95,7 +95,7 @@ func (p *Part) reported(out cluster.PairStatus, hosts []cluster.HostStatus, kvs 
 			if err != nil {
 				return out, err
 			}
-			out.Set, out.Complete, judged = true, s.Complete, kv.ModRev
+			out.Set, out.InSync, judged = true, s.InSync, kv.ModRev
 		case of:
 			if reports[host], err = records.Decode[group.Report](kv, false); err != nil {
 				return out, err
@@ -174,7 +174,7 @@ func (p *Service) mayResolve(ctx context.Context, keep string, holder cluster.Ho
 		return fail.Errorf(fail.Refused, "the group is with %s, which is there; nothing was changed", holder)
 	}
 	for _, n := range st.Nodes {
-		if n.Alive && string(n.Host) != keep && n.Fit && slices.Contains(st.Complete, n.Host) {
+		if n.Alive && string(n.Host) != keep && n.Fit && slices.Contains(st.InSync, n.Host) {
 			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; nothing was changed", n.Host).With("holdfast pair start, and where it does not start: holdfast pair status")
 		}
 	}
@@ -212,10 +212,10 @@ func (p *Service) Rows(ctx context.Context, user string, q cluster.RowsQuery) (c
 	return p.db.DB.Rows(ctx, q)
 }
 
-// Word tells the other node what this one has of the store of two voters.
-func (p *Service) Word(user string) (cluster.PairWord, error) {
+// PeerStatus tells the other node what this one has of the store of two voters.
+func (p *Service) PeerStatus(user string) (cluster.PeerStatus, error) {
 	if p.alone == nil || user != string(p.other()) {
-		return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
+		return cluster.PeerStatus{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
 	}
-	return p.alone.Word()
+	return p.alone.PeerStatus()
 }

@@ -39,13 +39,13 @@ type asker struct {
 	c    Peer
 }
 
-func (a *asker) word(ctx context.Context) (w cluster.PairWord, err error) {
+func (a *asker) word(ctx context.Context) (w cluster.PeerStatus, err error) {
 	if a.c == nil {
 		if a.c, err = a.dial(true); err != nil {
 			return w, err
 		}
 	}
-	if w, err = a.c.PairWord(ctx); err != nil {
+	if w, err = a.c.PeerStatus(ctx); err != nil {
 		a.c.Close()
 		a.c = nil
 	}

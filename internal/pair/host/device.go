@@ -56,7 +56,7 @@ func (p *Part) onDevice(peer string, members []group.Member) (data group.Data, s
 func above(members []group.Member, mount *group.Mount) (out []group.Member) {
 	for _, m := range members {
 		if _, ok := m.(*group.Address); !ok {
-			m = &group.Above{Member: m, Mount: mount}
+			m = &group.OnMount{Member: m, Mount: mount}
 		}
 		out = append(out, m)
 	}
@@ -126,7 +126,7 @@ func held(mount *group.Mount, drv *drbd.Driver) *group.Mount {
 // below is what the group stands on: the file system and the database.
 func (p *Part) below(mount *group.Mount) []group.Member {
 	server := &group.Server{Name: databaseName, Restarts: deviceRestarts, Cmd: p.server(), Socket: p.cfg.Database.Socket}
-	return []group.Member{mount, &group.Above{Member: server, Mount: mount}}
+	return []group.Member{mount, &group.OnMount{Member: server, Mount: mount}}
 }
 
 // deviceRestarts is how often the file system and the database are started anew on one node in

@@ -48,7 +48,7 @@ type Options struct {
 // Peer is the agent of the other node.
 type Peer interface {
 	PairRows(ctx context.Context, q cluster.RowsQuery) (cluster.RowsPart, error)
-	PairWord(ctx context.Context) (cluster.PairWord, error)
+	PeerStatus(ctx context.Context) (cluster.PeerStatus, error)
 	// CopyPair writes a copy of that node's data, and tells before about how many bytes it has.
 	CopyPair(ctx context.Context, w io.Writer, about func(bytes int64) error) error
 	Close()

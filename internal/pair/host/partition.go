@@ -51,7 +51,7 @@ type partition struct {
 	dir                  string
 	dev                  *group.Device
 	mount                *group.Mount
-	data                 *group.Beside // with the group's own copy
+	data                 *group.Composite // with the group's own copy
 	promoted             *group.Promoted
 	joined               atomic.Bool // it is part of the group
 	leaving              atomic.Bool // it is taken away
@@ -77,7 +77,7 @@ func (p *Part) newPartition(c config.PairPartition) (*partition, error) {
 	pt := &partition{PairPartition: c, dir: p.partitionDir()}
 	pt.mount = held(&group.Mount{Name: c.Name, Restarts: deviceRestarts, Device: drv.Device(), Dir: c.Mount, Type: partitionFS}, drv)
 	pt.dev = &group.Device{DB: drv, Dir: pt.dir, Mount: pt.mount}
-	pt.data = &group.Beside{Data: p.own, Part: pt.dev}
+	pt.data = &group.Composite{Data: p.own, Part: pt.dev}
 	pt.promoted = &group.Promoted{Name: c.Name + " device", Restarts: deviceRestarts, Copy: pt.data}
 	return pt, nil
 }

@@ -63,10 +63,10 @@ func TestAnAgentBeginsWithItsPartition(t *testing.T) {
 	p = made(t, opt)
 	defer func() { try.Must(t, p.Driver().Close()) }()
 	data, members := p.parts(p.part.Load())
-	if _, ok := data.(*group.Beside); !ok || !slices.Equal(of(members), []string{"r1 device", "r1", "service", "vip"}) {
+	if _, ok := data.(*group.Composite); !ok || !slices.Equal(of(members), []string{"r1 device", "r1", "service", "vip"}) {
 		t.Errorf("part of the group: %T, %q", data, of(members))
 	}
-	if _, ok := members[2].(*group.Above); !ok {
+	if _, ok := members[2].(*group.OnMount); !ok {
 		t.Errorf("a service is a %T: it would hang with the partition", members[2])
 	}
 	if info, err := os.Stat(mount); err != nil || !info.IsDir() {

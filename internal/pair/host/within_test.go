@@ -32,7 +32,7 @@ func TestATakeoverWaitsForWhatIsNotApplied(t *testing.T) {
 			out := cluster.PairStatus{Takeover: cluster.Takeover{Possible: true, Within: 8 * time.Second}}
 			c.change(&standby, &hosts[1], &out.Takeover)
 			got, err := p.reported(out, hosts, []store.KV{
-				{Key: group.KeySync, Value: records.Encode(pair.Sync{Complete: []cluster.HostID{"n1", "n2"}}), ModRev: 5},
+				{Key: group.KeySync, Value: records.Encode(pair.Sync{InSync: []cluster.HostID{"n1", "n2"}}), ModRev: 5},
 				{Key: group.KeyNode + "n1", Value: records.Encode(active)},
 				{Key: group.KeyNode + "n2", Value: records.Encode(standby)},
 			})

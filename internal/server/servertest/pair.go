@@ -67,7 +67,7 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 		moved := cluster.PairTimes{Asked: at, Stopped: at.Add(50 * time.Millisecond), Handed: at.Add(90 * time.Millisecond)}
 		if serves && st.Owner.Host == h.Name {
 			r.Role, r.Waits, r.LagKnown, state = "active", true, false, "up"
-			moved = cluster.PairTimes{Taken: at.Add(100 * time.Millisecond), Promoted: at.Add(150 * time.Millisecond), Served: at.Add(250 * time.Millisecond)}
+			moved = cluster.PairTimes{Taken: at.Add(100 * time.Millisecond), Promoted: at.Add(150 * time.Millisecond), Active: at.Add(250 * time.Millisecond)}
 		}
 		if p.part != nil {
 			t := *p.part
@@ -80,7 +80,7 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 		r.Members = []cluster.PairMember{{Name: "tomcat", State: state}, {Name: "webip", VIP: "172.16.60.55", State: state}}
 		out.Nodes = append(out.Nodes, cluster.PairNode{PairHost: host, PairReport: r})
 		if h.Alive {
-			out.Complete = append(out.Complete, h.Name)
+			out.InSync = append(out.InSync, h.Name)
 		}
 	}
 	out.Takeover.Possible = !slices.ContainsFunc(out.Nodes, func(n cluster.PairNode) bool { return !n.Alive })
@@ -133,9 +133,9 @@ func (p *Pair) Rows(_ context.Context, user string, q cluster.RowsQuery) (cluste
 	return cluster.RowsPart{Shape: q.Database + "." + q.Table, Last: q.After, Count: int64(q.Limit), Rows: []cluster.RowsRow{{Key: "id 1", Digest: "7"}}, At: "0-1-7"}, nil
 }
 
-// Word tells of no store: this pair has a third voter.
-func (p *Pair) Word(user string) (cluster.PairWord, error) {
-	return cluster.PairWord{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
+// PeerStatus tells of no store: this pair has a third voter.
+func (p *Pair) PeerStatus(user string) (cluster.PeerStatus, error) {
+	return cluster.PeerStatus{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of a pair without a third voter", user)
 }
 
 // AddPartition adds one, on the node that serves.

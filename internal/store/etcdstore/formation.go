@@ -18,10 +18,10 @@ import (
 // third voter has it (package arbiter); no other member has one. It takes its place
 // together with the data that it is about.
 type Formation struct {
-	Gen  uint64 `json:"generation"`
-	From uint64 `json:"from"` // the generation that it was formed from; 0: it is the first
-	Role string `json:"role"` // as package arbiter's, in lower case
-	Held bool   `json:"held"` // who formed it had the group
+	Gen       uint64 `json:"generation"`
+	From      uint64 `json:"from"` // the generation that it was formed from; 0: it is the first
+	Role      string `json:"role"` // as package arbiter's, in lower case
+	WasActive bool   `json:"held"` // who formed it had the group
 }
 
 const formationFile = "formation.json"

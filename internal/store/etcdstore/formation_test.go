@@ -14,7 +14,7 @@ func TestFormation(t *testing.T) {
 	if _, found, err := ReadFormation(dir); found || err != nil {
 		t.Errorf("nothing: %v, %v", found, err)
 	}
-	want := Formation{Gen: 1 << 60, From: 3, Role: "two", Held: true}
+	want := Formation{Gen: 1 << 60, From: 3, Role: "two", WasActive: true}
 	if err := SaveFormation(dir, want); err != nil {
 		t.Fatal(err)
 	}

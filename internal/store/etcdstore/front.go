@@ -198,7 +198,7 @@ type timely struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	within time.Duration // of a message
-	taken  *taken
+	taken  *slot
 }
 
 // Write begins a message, or goes on with it.

@@ -40,21 +40,21 @@ type watches struct {
 // streamed is what bounds a stream by what is read of it, and taken. The front puts it into the context.
 type streamed struct {
 	asked *messages
-	taken *taken
+	taken *slot
 }
 
 // streamKey is the context key of a stream's *streamed.
 type streamKey struct{}
 
-// taken counts the messages of a stream that have been written.
-type taken struct {
+// slot counts the messages of a stream that have been written.
+type slot struct {
 	n    atomic.Int64
 	more chan struct{} // has room for one
 }
 
-func newTaken() *taken { return &taken{more: make(chan struct{}, 1)} }
+func newTaken() *slot { return &slot{more: make(chan struct{}, 1)} }
 
-func (t *taken) add() {
+func (t *slot) add() {
 	t.n.Add(1)
 	select {
 	case t.more <- struct{}{}:

@@ -28,7 +28,7 @@ import (
 type fakeStream struct {
 	grpc.ServerStream
 	ctx   context.Context
-	taken *taken
+	taken *slot
 	asks  chan *pb.WatchRequest
 	told  chan *pb.WatchResponse
 	stuck bool // what it is told is not written

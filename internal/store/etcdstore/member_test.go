@@ -167,7 +167,7 @@ func TestMemberOutlivesItsKeeper(t *testing.T) {
 	for round := range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
 		kept := make(chan error, 1)
-		go func() { kept <- supervise.Keep(ctx, spec) }()
+		go func() { kept <- supervise.Run(ctx, spec) }()
 		insist(t, cl, "k", fmt.Sprint(round))
 		cancel()
 		if err := <-kept; err != nil {

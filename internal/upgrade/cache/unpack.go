@@ -114,7 +114,7 @@ func (d *Cache) unpackNew(ctx context.Context, sha string, minSpace int64, note 
 	case <-ctx.Done():
 		return Staged{}, context.Cause(ctx)
 	}
-	in := &told{r: backup.Reader(ctx, f), total: 2 * size, note: note}
+	in := &meter{r: backup.Reader(ctx, f), total: 2 * size, note: note}
 	hash := sha256.New()
 	if _, err := io.Copy(hash, in); err != nil {
 		return Staged{}, err
@@ -147,14 +147,14 @@ func (d *Cache) into(ctx context.Context, r io.Reader, dir string) (*bundle.Repo
 	}
 }
 
-// told tells how much was read.
-type told struct {
+// meter tells how much was read.
+type meter struct {
 	r           io.Reader
 	done, total int64
 	note        func(done, total int64)
 }
 
-func (t *told) Read(p []byte) (int, error) {
+func (t *meter) Read(p []byte) (int, error) {
 	n, err := t.r.Read(p)
 	t.done += int64(n)
 	t.note(t.done, t.total)

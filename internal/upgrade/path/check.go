@@ -119,9 +119,9 @@ func (k *checker) versions() {
 			continue
 		}
 		at[e.Version] = path
-		k.c.known = append(k.c.known, known{e, v})
+		k.c.known = append(k.c.known, knownFields{e, v})
 	}
-	slices.SortStableFunc(k.c.known, func(a, b known) int { return compare(a.v, b.v) })
+	slices.SortStableFunc(k.c.known, func(a, b knownFields) int { return compare(a.v, b.v) })
 	for i := 1; i < len(k.c.known); i++ {
 		if a, b := k.c.known[i-1], k.c.known[i]; compare(a.v, b.v) == 0 {
 			k.fault(at[b.Version]+".version", b.Version, "is given twice, also as "+a.Version)

@@ -160,8 +160,8 @@ func (c *Catalogue) end(text string) (version.Version, error) {
 }
 
 // find returns the entry of a version, or nil.
-func (c *Catalogue) find(v version.Version) *known {
-	i, found := slices.BinarySearchFunc(c.known, v, func(k known, v version.Version) int { return compare(k.v, v) })
+func (c *Catalogue) find(v version.Version) *knownFields {
+	i, found := slices.BinarySearchFunc(c.known, v, func(k knownFields, v version.Version) int { return compare(k.v, v) })
 	if !found {
 		return nil
 	}

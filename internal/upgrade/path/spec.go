@@ -107,13 +107,13 @@ const (
 type Catalogue struct {
 	spec     Spec
 	scheme   version.Scheme
-	known    []known // ascending
+	known    []knownFields // ascending
 	families []family
 	edges    []edge
 	rules    []rule
 }
 
-type known struct {
+type knownFields struct {
 	Known
 	v version.Version
 }

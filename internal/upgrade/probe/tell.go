@@ -28,17 +28,17 @@ type teller struct {
 	*Service
 	run string
 
-	known map[string]told // by UUID
-	last  []byte          // as written
+	known map[string]lastTold // by UUID
+	last  []byte              // as written
 }
 
-type told struct {
+type lastTold struct {
 	addrs []string
 	at    time.Time
 }
 
 func (t *teller) loop(ctx context.Context) {
-	t.known = map[string]told{}
+	t.known = map[string]lastTold{}
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
 	for {
@@ -64,7 +64,7 @@ func (t *teller) tell(ctx context.Context) error {
 			here[v.UUID] = true
 		}
 	}
-	maps.DeleteFunc(t.known, func(uuid string, _ told) bool { return !here[uuid] })
+	maps.DeleteFunc(t.known, func(uuid string, _ lastTold) bool { return !here[uuid] })
 	t.ask(ctx, here)
 	a := addresses{Run: t.run, Guests: map[string][]string{}}
 	size := 0
@@ -123,7 +123,7 @@ func (t *teller) ask(ctx context.Context, here map[string]bool) {
 					t.Log.Debug("addresses of a guest", "vm", uuid, "err", err)
 				}
 				mu.Lock()
-				k := told{texts(addrs), time.Now()}
+				k := lastTold{texts(addrs), time.Now()}
 				if err != nil {
 					k.addrs = t.known[uuid].addrs // as they were
 				}

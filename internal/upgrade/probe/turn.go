@@ -162,8 +162,8 @@ func (t Turn) here(ctx context.Context, task engine.Task) ([]baseRow, error) {
 	return out, nil
 }
 
-// said is what a host has written of the guests that it pings.
-type said struct {
+// message is what a host has written of the guests that it pings.
+type message struct {
 	rev     int64 // of the record; 0: there is none
 	unread  bool  // it can not be read, by what problem says
 	problem string
@@ -171,8 +171,8 @@ type said struct {
 }
 
 // told reads the records of the hosts that ping some guests.
-func (t Turn) told(ctx context.Context, run string, guests []baseRow) (map[cluster.HostID]said, error) {
-	out := map[cluster.HostID]said{}
+func (t Turn) told(ctx context.Context, run string, guests []baseRow) (map[cluster.HostID]message, error) {
+	out := map[cluster.HostID]message{}
 	for _, g := range guests {
 		if _, ok := out[g.By]; ok {
 			continue
@@ -181,7 +181,7 @@ func (t Turn) told(ctx context.Context, run string, guests []baseRow) (map[clust
 		if err != nil {
 			return nil, fmt.Errorf("read what %s has counted: %w", g.By, err)
 		}
-		s := said{rev: kv.ModRev, problem: r.problem(), rows: map[string]row{}}
+		s := message{rev: kv.ModRev, problem: r.problem(), rows: map[string]row{}}
 		if why != nil {
 			s.unread, s.problem = true, text.Cut(why.Error(), maxProblem)
 		}
@@ -249,12 +249,12 @@ func (t Turn) end(ctx context.Context, task engine.Task, args upgrade.LossesArgs
 
 // fresh waits until each host that pings some of the guests has written twice: the first time may leave out
 // packets that were under way, and between the two a guest answers or does not.
-func (t Turn) fresh(ctx context.Context, task engine.Task, guests []baseRow) (first, last map[cluster.HostID]said, err error) {
+func (t Turn) fresh(ctx context.Context, task engine.Task, guests []baseRow) (first, last map[cluster.HostID]message, err error) {
 	began, err := t.told(ctx, task.Job, guests)
 	if err != nil {
 		return nil, nil, err
 	}
-	first, last = map[cluster.HostID]said{}, map[cluster.HostID]said{}
+	first, last = map[cluster.HostID]message{}, map[cluster.HostID]message{}
 	waits := engine.Waits{Task: task}
 	for {
 		silent := slices.DeleteFunc(slices.Sorted(maps.Keys(began)), func(h cluster.HostID) bool { _, ok := last[h]; return ok })

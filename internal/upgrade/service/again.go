@@ -60,7 +60,7 @@ func (s *Service) goesOn(ctx context.Context, p *planned, sha string) error {
 		if err != nil || !last.changedNothing() {
 			return err
 		}
-		j.status.Active, j.status.Kept, j.status.GivenUp = last.status.Active, last.status.Kept, last.status.GivenUp
+		j.status.Active, j.status.Retained, j.status.GivenUp = last.status.Active, last.status.Retained, last.status.GivenUp
 	}
 	if p.again = j.Job.State == job.Ended && j.status.Cluster == upgrade.Rollup; p.again {
 		p.journal = j
@@ -88,7 +88,7 @@ func (s *Service) remember(ctx context.Context, st State, inv *inventory.Invento
 	if err != nil {
 		return err
 	}
-	inv.Kept = last.status.Kept
+	inv.Kept = last.status.Retained
 	last.unread(inv)
 	run := last
 	if st.Run != st.Last {

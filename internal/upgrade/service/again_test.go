@@ -127,15 +127,15 @@ func TestUpgradeGoesOnAfterARollbackThatDidNothing(t *testing.T) {
 		t.Fatalf("rollback: %v, findings %+v", err, again.Plan.Findings)
 	}
 	r.end(again.Job.ID, "aborted", func(s *upgrade.Status) {
-		s.Undone, s.Kept = nil, map[cluster.HostID]string{"h3": "between"}
+		s.Undone, s.Retained = nil, map[cluster.HostID]string{"h3": "between"}
 	})
 	second := r.begin(q)
-	if s := r.state(); s.Run != second.Job.ID || !slices.Equal(s.Earlier, []string{first.Job.ID}) || second.Plan.Begin.Kept["h3"] != "between" {
+	if s := r.state(); s.Run != second.Job.ID || !slices.Equal(s.Earlier, []string{first.Job.ID}) || second.Plan.Begin.Retained["h3"] != "between" {
 		t.Errorf("state %+v, begin %+v", s, second.Plan.Begin)
 	}
 	// A new upgrade knows it, too.
 	r.end(second.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
-	if fresh := r.begin(q); len(fresh.Plan.Earlier) > 0 || fresh.Plan.Begin.Kept["h3"] != "between" {
+	if fresh := r.begin(q); len(fresh.Plan.Earlier) > 0 || fresh.Plan.Begin.Retained["h3"] != "between" {
 		t.Errorf("earlier %v, begin %+v", fresh.Plan.Earlier, fresh.Plan.Begin)
 	}
 }

@@ -91,7 +91,7 @@ func (s *Service) Forget(ctx context.Context, user string, host cluster.HostID, 
 	case !ok:
 		return fail.Errorf(fail.Refused, "host %s has reported just now", host)
 	}
-	return s.Cluster.Rest(ctx, user, host, false)
+	return s.Cluster.SetMaintenance(ctx, user, host, false)
 }
 
 // uninvolved refuses when hosts may be a part of something that is not over.
@@ -148,5 +148,5 @@ func (s *Service) freshen(ctx context.Context) { s.awaitReports(ctx, stale) }
 func stale(st *cluster.Status, r report.Record) bool {
 	runs := slices.ContainsFunc(r.VMs, func(v inventory.VM) bool { return v.Protected && v.Running })
 	return st.Owner.State == cluster.Running && runs != (st.Owner.Host == r.Host.Name) ||
-		r.Host.Maintenance && !slices.Contains(st.Want.Rest, r.Host.Name)
+		r.Host.Maintenance && !slices.Contains(st.Want.Maintenance, r.Host.Name)
 }

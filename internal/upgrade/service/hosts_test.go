@@ -30,7 +30,7 @@ type oneMember struct {
 }
 
 func (m *oneMember) Status() cluster.Status { return cluster.Status{Members: []cluster.HostID{"h1"}} }
-func (m *oneMember) Rest(_ context.Context, user string, h cluster.HostID, on bool) error {
+func (m *oneMember) SetMaintenance(_ context.Context, user string, h cluster.HostID, on bool) error {
 	if !on {
 		m.rested = append(m.rested, user+" "+string(h))
 	}
@@ -267,7 +267,7 @@ func TestStaleReports(t *testing.T) {
 	}
 	own, other := inventory.VM{Protected: true, Running: true}, inventory.VM{Running: true}
 	on := func(state cluster.OwnerState, rest ...cluster.HostID) cluster.Status {
-		return cluster.Status{Owner: cluster.Owner{State: state, Host: "h1"}, Want: cluster.Want{Rest: rest}}
+		return cluster.Status{Owner: cluster.Owner{State: state, Host: "h1"}, Want: cluster.Want{Maintenance: rest}}
 	}
 	for what, c := range map[string]struct {
 		st    cluster.Status

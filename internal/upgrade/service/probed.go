@@ -15,20 +15,20 @@ import (
 // packets has ended.
 const probeEvery = 5 * time.Second
 
-// probed is the upgrade whose guests are pinged.
-type probed struct {
+// probeState is the upgrade whose guests are pinged.
+type probeState struct {
 	mu sync.Mutex
 	id string
 }
 
 // run returns its id; false: there is none.
-func (p *probed) run() (string, bool) {
+func (p *probeState) run() (string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.id, p.id != ""
 }
 
-func (p *probed) set(id string) {
+func (p *probeState) set(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.id = id

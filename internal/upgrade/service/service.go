@@ -27,8 +27,8 @@ type Cluster interface {
 	// Coordinator tells whether this host coordinates: the key of the coordinator's
 	// record, and the revision that says so.
 	Coordinator() (term int64, key string, ok bool)
-	// Rest says that a host takes no guests any more, or takes them again.
-	Rest(ctx context.Context, user string, host cluster.HostID, on bool) error
+	// SetMaintenance says that a host takes no guests any more, or takes them again.
+	SetMaintenance(ctx context.Context, user string, host cluster.HostID, on bool) error
 	// Power asks that the management VM runs, or that it is shut down.
 	Power(ctx context.Context, user string, run bool) error
 	// Status returns what the agent knows.
@@ -80,7 +80,7 @@ type Service struct {
 	survey   *survey.Survey
 	reboot   *reboot.Host
 	gatherer facts.Gatherer
-	probed   probed
+	probed   probeState
 	members  members
 }
 

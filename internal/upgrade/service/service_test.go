@@ -33,7 +33,7 @@ import (
 type fakeCluster struct{}
 
 func (fakeCluster) Coordinator() (int64, string, bool) { return 0, "", false }
-func (fakeCluster) Rest(context.Context, string, cluster.HostID, bool) error {
+func (fakeCluster) SetMaintenance(context.Context, string, cluster.HostID, bool) error {
 	return errors.New("no host is to be emptied")
 }
 func (fakeCluster) Power(context.Context, string, bool) error {

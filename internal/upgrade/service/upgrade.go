@@ -290,7 +290,7 @@ const sightWithin = 15 * time.Second
 // sighted are the hosts' records, after a while if a host that is up can not list its
 // guests just now.
 func (s *Service) sighted(ctx context.Context) (map[cluster.HostID]report.Seen, bool) {
-	return s.awaitReports(ctx, func(_ *cluster.Status, r report.Record) bool { return r.Blind })
+	return s.awaitReports(ctx, func(_ *cluster.Status, r report.Record) bool { return r.Unobservable })
 }
 
 // free refuses to begin beside an upgrade that is not over.

@@ -90,9 +90,9 @@ func newRebootLab(t *testing.T) *rebootLab {
 			var p rebootPlan
 			return p, json.Unmarshal(b, &p)
 		}},
-		Hosts: func() map[cluster.HostID]job.HostState { return nil },
-		Keep:  func(context.Context) ([]string, error) { return nil, nil },
-		Now:   time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
+		Hosts:  func() map[cluster.HostID]job.HostState { return nil },
+		Retain: func(context.Context) ([]string, error) { return nil, nil },
+		Now:    time.Now, Rand: rand.Float64, Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	l.loops.Go(func() { lead.Run(ctx) })

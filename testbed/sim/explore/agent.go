@@ -194,7 +194,7 @@ func (m *mover) order(i int) {
 		h.dog.armed, h.dog.fuse = true, timeout
 	}
 	a.disarm, a.armLimit = false, 0
-	m.ended(i, act, ha.Outcome{OK: true, Dog: m.dogOf(i)})
+	m.ended(i, act, ha.Outcome{OK: true, Watchdog: m.dogOf(i)})
 }
 
 // shutDown is the guest obeying a request to power off, or not.

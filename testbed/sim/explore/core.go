@@ -11,18 +11,18 @@ import (
 // it was filled with: what has not changed since is not filled anew.
 type memory struct {
 	core  *ha.Machine
-	words map[cluster.HostID]cluster.Word
+	words map[cluster.HostID]cluster.HeartbeatReport
 	known bool
 	rec   records
 	ages  [members]uint8
 }
 
 func newMemory(n *names) memory {
-	c := ha.New("", cluster.MgmtVM, ha.Me{Identity: identity, Fit: true})
-	c.Gen, c.Me.Machine = 1, "machine"
-	words := map[cluster.HostID]cluster.Word{}
+	c := ha.New("", cluster.MgmtVM, ha.ThisHost{Identity: identity, Fit: true})
+	c.Gen, c.ThisHost.Machine = 1, "machine"
+	words := map[cluster.HostID]cluster.HeartbeatReport{}
 	for _, h := range n.order {
-		words[h] = cluster.Word{Heard: map[cluster.HostID]cluster.Instant{}}
+		words[h] = cluster.HeartbeatReport{Heard: map[cluster.HostID]cluster.Instant{}}
 	}
 	return memory{core: c, words: words}
 }
@@ -67,7 +67,7 @@ func (m *mover) show(i int) *ha.Machine {
 	c.Synced, c.Gen = a.synced, 1+uint64(a.gen)
 	m.showRecords(mem, a)
 	m.showGuest(c, a)
-	c.Me.Boot, c.Me.Instance = n.text[h.boot], n.text[a.inst]
+	c.ThisHost.Boot, c.ThisHost.Instance = n.text[h.boot], n.text[a.inst]
 	c.Lease = ha.Lease{Mod: int64(a.leaseMod), Sent: ago(1), HandsOn: a.handsOn}
 	if a.deadline != 0 {
 		c.Lease.Deadline = in(int(a.deadline) - 1)
@@ -75,7 +75,7 @@ func (m *mover) show(i int) *ha.Machine {
 	if a.sentNow {
 		c.Lease.Sent = now
 	}
-	c.Dog = m.dogOf(i)
+	c.Watchdog = m.dogOf(i)
 	c.Doing.Works, c.Doing.Fencing = ha.Work(a.busy)&(ha.WorkFence-1), nil
 	for j := range a.fence {
 		if a.busy&(busyFence<<j) != 0 {
@@ -177,7 +177,7 @@ func (m *mover) showGuest(c *ha.Machine, a *agent) {
 		g.Shut = ago(a.shut - 1)
 	}
 	if a.blind != 0 {
-		g.BlindAt = ago(a.blind - 1)
+		g.UnobservableAt = ago(a.blind - 1)
 	}
 }
 
@@ -277,8 +277,8 @@ func keepGuest(a *agent, c *ha.Machine) {
 	if g.Shut != 0 {
 		a.shut = 1 + ticksSince(g.Shut)
 	}
-	if g.BlindAt != 0 {
-		a.blind = 1 + ticksSince(g.BlindAt)
+	if g.UnobservableAt != 0 {
+		a.blind = 1 + ticksSince(g.UnobservableAt)
 	}
 }
 

@@ -34,7 +34,7 @@ func proofBugs() []bug {
 		{name: "fence-of-the-newest", breaks: "the answer of a fence device counts for the record for which it was ordered", rules: two, focus: "fence",
 			edits: []edit{{machine, "f := Fenced{Mod: a.Mod,", "f := Fenced{Mod: m.Hosts[a.Host].Mod,"}}, test: "ha TestAFenceAnswerCountsForTheRecordOfItsOrder"},
 		{name: "fenced-boot", breaks: "the boot id must change before a fenced host is trusted again", rules: "fenced-boot", focus: "fence",
-			edits: []edit{{lease, "	case same && rec.Fenced == m.Me.Boot:\n", "	case m.Now < 0:\n"}, {"testbed/sim/host.go", `return fmt.Sprintf("%s-boot-%d", h.name, h.boots)`, `return fmt.Sprintf("%s-boot", h.name)`}},
+			edits: []edit{{lease, "	case same && rec.Fenced == m.ThisHost.Boot:\n", "	case m.Now < 0:\n"}, {"testbed/sim/host.go", `return fmt.Sprintf("%s-boot-%d", h.name, h.boots)`, `return fmt.Sprintf("%s-boot", h.name)`}},
 			test:  "ha TestAFencedHostIsTrustedAgainOnlyAfterABoot"},
 		{name: "deaf-is-silent", breaks: "a host that has gone deaf does not take that for the silence of the others", rules: two, focus: "-",
 			edits: []edit{{suspect, "w.At.Sub(heard) < m.Timings.Detection", "m.Now.Sub(heard) < m.Timings.Detection"}}, test: "ha TestSuspicion"},

@@ -66,6 +66,17 @@ func TestPlantedBugsAreFound(t *testing.T) {
 	find(t, some)
 }
 
+// TestEachPlantedBugFits: the source has what each of them changes.
+func TestEachPlantedBugFits(t *testing.T) {
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bugs() {
+		t.Run(b.name, func(t *testing.T) { b.overlay(t, root, t.TempDir()) })
+	}
+}
+
 func TestAllPlantedBugsAreFound(t *testing.T) {
 	need.Drill(t, "P1, P2: simulator, search and tests find each bug that breaks a sentence of the safety model")
 	all := bugs()

@@ -49,8 +49,9 @@ const (
 	AgentServiceGetCopyProcedure = "/holdfast.v1.AgentService/GetCopy"
 	// AgentServiceGetRowsProcedure is the fully-qualified name of the AgentService's GetRows RPC.
 	AgentServiceGetRowsProcedure = "/holdfast.v1.AgentService/GetRows"
-	// AgentServiceGetWordProcedure is the fully-qualified name of the AgentService's GetWord RPC.
-	AgentServiceGetWordProcedure = "/holdfast.v1.AgentService/GetWord"
+	// AgentServiceGetPeerStatusProcedure is the fully-qualified name of the AgentService's
+	// GetPeerStatus RPC.
+	AgentServiceGetPeerStatusProcedure = "/holdfast.v1.AgentService/GetPeerStatus"
 )
 
 // AgentServiceClient is a client for the holdfast.v1.AgentService service.
@@ -69,9 +70,9 @@ type AgentServiceClient interface {
 	GetCopy(context.Context, *v1.GetCopyRequest) (*connect.ServerStreamForClient[v1.GetCopyResponse], error)
 	// GetRows reads rows of the database of this node of a pair, for the agent of the other node, which compares them.
 	GetRows(context.Context, *v1.GetRowsRequest) (*v1.GetRowsResponse, error)
-	// GetWord tells the agent of the other node of a pair without a third voter what this
+	// GetPeerStatus tells the agent of the other node of a pair without a third voter what this
 	// node has of the store. It does not need the store.
-	GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error)
+	GetPeerStatus(context.Context, *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error)
 }
 
 // NewAgentServiceClient constructs a client for the holdfast.v1.AgentService service. By default,
@@ -121,10 +122,10 @@ func NewAgentServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(agentServiceMethods.ByName("GetRows")),
 			connect.WithClientOptions(opts...),
 		),
-		getWord: connect.NewClient[v1.GetWordRequest, v1.GetWordResponse](
+		getPeerStatus: connect.NewClient[v1.GetPeerStatusRequest, v1.GetPeerStatusResponse](
 			httpClient,
-			baseURL+AgentServiceGetWordProcedure,
-			connect.WithSchema(agentServiceMethods.ByName("GetWord")),
+			baseURL+AgentServiceGetPeerStatusProcedure,
+			connect.WithSchema(agentServiceMethods.ByName("GetPeerStatus")),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -138,7 +139,7 @@ type agentServiceClient struct {
 	signCertificate *connect.Client[v1.SignCertificateRequest, v1.SignCertificateResponse]
 	getCopy         *connect.Client[v1.GetCopyRequest, v1.GetCopyResponse]
 	getRows         *connect.Client[v1.GetRowsRequest, v1.GetRowsResponse]
-	getWord         *connect.Client[v1.GetWordRequest, v1.GetWordResponse]
+	getPeerStatus   *connect.Client[v1.GetPeerStatusRequest, v1.GetPeerStatusResponse]
 }
 
 // GetBundle calls holdfast.v1.AgentService.GetBundle.
@@ -187,9 +188,9 @@ func (c *agentServiceClient) GetRows(ctx context.Context, req *v1.GetRowsRequest
 	return nil, err
 }
 
-// GetWord calls holdfast.v1.AgentService.GetWord.
-func (c *agentServiceClient) GetWord(ctx context.Context, req *v1.GetWordRequest) (*v1.GetWordResponse, error) {
-	response, err := c.getWord.CallUnary(ctx, connect.NewRequest(req))
+// GetPeerStatus calls holdfast.v1.AgentService.GetPeerStatus.
+func (c *agentServiceClient) GetPeerStatus(ctx context.Context, req *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error) {
+	response, err := c.getPeerStatus.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -212,9 +213,9 @@ type AgentServiceHandler interface {
 	GetCopy(context.Context, *v1.GetCopyRequest, *connect.ServerStream[v1.GetCopyResponse]) error
 	// GetRows reads rows of the database of this node of a pair, for the agent of the other node, which compares them.
 	GetRows(context.Context, *v1.GetRowsRequest) (*v1.GetRowsResponse, error)
-	// GetWord tells the agent of the other node of a pair without a third voter what this
+	// GetPeerStatus tells the agent of the other node of a pair without a third voter what this
 	// node has of the store. It does not need the store.
-	GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error)
+	GetPeerStatus(context.Context, *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error)
 }
 
 // NewAgentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -260,10 +261,10 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(agentServiceMethods.ByName("GetRows")),
 		connect.WithHandlerOptions(opts...),
 	)
-	agentServiceGetWordHandler := connect.NewUnaryHandlerSimple(
-		AgentServiceGetWordProcedure,
-		svc.GetWord,
-		connect.WithSchema(agentServiceMethods.ByName("GetWord")),
+	agentServiceGetPeerStatusHandler := connect.NewUnaryHandlerSimple(
+		AgentServiceGetPeerStatusProcedure,
+		svc.GetPeerStatus,
+		connect.WithSchema(agentServiceMethods.ByName("GetPeerStatus")),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/holdfast.v1.AgentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -280,8 +281,8 @@ func NewAgentServiceHandler(svc AgentServiceHandler, opts ...connect.HandlerOpti
 			agentServiceGetCopyHandler.ServeHTTP(w, r)
 		case AgentServiceGetRowsProcedure:
 			agentServiceGetRowsHandler.ServeHTTP(w, r)
-		case AgentServiceGetWordProcedure:
-			agentServiceGetWordHandler.ServeHTTP(w, r)
+		case AgentServiceGetPeerStatusProcedure:
+			agentServiceGetPeerStatusHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -315,6 +316,6 @@ func (UnimplementedAgentServiceHandler) GetRows(context.Context, *v1.GetRowsRequ
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetRows is not implemented"))
 }
 
-func (UnimplementedAgentServiceHandler) GetWord(context.Context, *v1.GetWordRequest) (*v1.GetWordResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetWord is not implemented"))
+func (UnimplementedAgentServiceHandler) GetPeerStatus(context.Context, *v1.GetPeerStatusRequest) (*v1.GetPeerStatusResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("holdfast.v1.AgentService.GetPeerStatus is not implemented"))
 }

@@ -181,7 +181,7 @@ func Probe(dir string) (Result, error) {
 	if r, ok, err := readExit(dir); err != nil || ok {
 		return r, err
 	}
-	var b begun
+	var b attemptState
 	started, err := readJSON(dir, fileBegun, &b)
 	switch {
 	case err != nil:

@@ -184,7 +184,7 @@ func TestAnotherBootIsUnknown(t *testing.T) {
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeJSON(r.dir, fileBegun, begun{Boot: "another"}); err != nil {
+	if err := writeJSON(r.dir, fileBegun, attemptState{Boot: "another"}); err != nil {
 		t.Fatal(err)
 	}
 	if res := r.probe(); res.State != Unknown || !strings.Contains(res.Why, "went down") {

@@ -14,7 +14,7 @@ import (
 
 // orphan judges an attempt that was begun, whose helper is gone and has recorded
 // no end: the host went down, or the helper was killed.
-func orphan(dir string, b begun) (Result, error) {
+func orphan(dir string, b attemptState) (Result, error) {
 	r := Result{State: Unknown, Exit: -1, Began: b.Began}
 	boot, err := proc.BootID()
 	if err != nil {
@@ -46,7 +46,7 @@ func orphan(dir string, b begun) (Result, error) {
 // survivors returns what an attempt has left running, and whether the program
 // itself is among it. When its process was not recorded, the helper died at that
 // moment, and all of it counts as the program.
-func survivors(dir string, b begun) (main bool, left []proc.Proc, err error) {
+func survivors(dir string, b attemptState) (main bool, left []proc.Proc, err error) {
 	m, err := mark(dir)
 	if err != nil {
 		return false, nil, err
@@ -111,7 +111,7 @@ func stopOrphan(dir string, hard bool) error {
 	if busy, err := locked(dir); err != nil || busy {
 		return err
 	}
-	var b begun
+	var b attemptState
 	if ok, err := readJSON(dir, fileBegun, &b); err != nil || !ok {
 		return err
 	}

@@ -144,7 +144,7 @@ func (r *rig) sweep() {
 		}
 		return len(ps) == 0
 	})
-	var b begun
+	var b attemptState
 	if _, err := readJSON(r.dir, fileBegun, &b); err != nil {
 		r.t.Error(err)
 	}

@@ -158,7 +158,7 @@ func TestLeftovers(t *testing.T) {
 			if alive(pid) == c.dies {
 				t.Errorf("alive: %v", alive(pid))
 			}
-			var b begun
+			var b attemptState
 			if _, err := readJSON(r.dir, fileBegun, &b); err != nil {
 				t.Fatal(err)
 			}

@@ -110,7 +110,7 @@ func (s *session) run() error {
 	}
 	s.cgroup = makeCgroup(cgroupName(marked))
 	s.began = time.Now()
-	if err := writeJSON(s.dir, fileBegun, begun{Boot: boot, Began: s.began, Cgroup: s.cgroup}); err != nil {
+	if err := writeJSON(s.dir, fileBegun, attemptState{Boot: boot, Began: s.began, Cgroup: s.cgroup}); err != nil {
 		return tell(s.ready, errors.Join(s.refuse(err), dropCgroup(s.cgroup)))
 	}
 	s.hook("begun")

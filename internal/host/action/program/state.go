@@ -36,8 +36,8 @@ const (
 	fileLog    = "helper.log"
 )
 
-// begun is written before the program is forked.
-type begun struct {
+// attemptState is written before the program is forked.
+type attemptState struct {
 	Boot   string    `json:"boot"`
 	Began  time.Time `json:"began"`
 	Cgroup string    `json:"cgroup,omitempty"` // directory of the control group

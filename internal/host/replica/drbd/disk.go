@@ -161,11 +161,11 @@ func Empty(disk string) (empty bool, err error) {
 	return bytes.Count(b[:n], []byte{0}) == n, nil
 }
 
-// Keep makes this copy one that may be promoted with what it has, by a person's word: it
+// Retain makes this copy one that may be promoted with what it has, by a person's word: it
 // gets a history of its own, so that the peer's copy is never copied over it, however much newer
 // that one is. It is not connected before Promote. fail.Refused: half of the peer's copy was
 // copied over it, so it is no copy of any moment.
-func (d *Driver) Keep(ctx context.Context) error {
+func (d *Driver) Retain(ctx context.Context) error {
 	if err := d.Up(ctx, false); err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func do(what string) error {
 	case "detach":
 		return d.Detach(ctx)
 	case "keep":
-		return d.Keep(ctx)
+		return d.Retain(ctx)
 	case "down":
 		return d.Down(ctx)
 	case "thaw":

@@ -30,8 +30,8 @@ type event struct{ db, name, status, definer, mode string }
 // key is what an event is found by.
 func (e event) key() string { return e.db + "\x00" + e.name }
 
-// noted is what a primary has written down of its events.
-type noted struct {
+// eventState is what a primary has written down of its events.
+type eventState struct {
 	ready   bool // this node was promoted: its events are as they should be
 	busy    bool
 	last    string

@@ -134,7 +134,7 @@ type Driver struct {
 
 	noting struct {
 		sync.Mutex
-		noted
+		eventState
 	}
 
 	links links

@@ -126,11 +126,11 @@ func (d *Driver) complete(ctx context.Context, c replica.Claim, f following, run
 	return err
 }
 
-// Keep ends this node's replication when all that it has received is applied, and returns the
+// Retain ends this node's replication when all that it has received is applied, and returns the
 // run of the server, which then may be promoted as one that was the primary in that run. A
 // server that does not run is started in the role of a primary, and has all that it had applied.
 // A person asks for it: the primary may have more.
-func (d *Driver) Keep(ctx context.Context) (run string, err error) {
+func (d *Driver) Retain(ctx context.Context) (run string, err error) {
 	ctx, done := d.begin(ctx)
 	defer done()
 	f, err := d.awake(ctx, func(ctx context.Context) error { return d.start(ctx, "MASTER") })

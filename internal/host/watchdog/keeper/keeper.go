@@ -57,7 +57,7 @@ type Do int
 
 // What a caller shall do.
 const (
-	Rest    Do = iota // nothing
+	Nothing Do = iota // nothing
 	Restart           // restart the timer: pet, or open the device if it is not open
 	Shorten           // set the timeout, which restarts the timer; do not open the device for it
 )
@@ -73,9 +73,9 @@ type Order struct {
 	Wait time.Duration
 }
 
-// Keeper is the decision about one device. It is a value: a copy goes its own way.
+// Petter is the decision about one device. It is a value: a copy goes its own way.
 // The zero value is of no use; see New.
-type Keeper struct {
+type Petter struct {
 	want time.Duration // timeout that the device shall have
 	full Device        // as it is when it was not shortened
 
@@ -90,30 +90,30 @@ type Keeper struct {
 
 // New returns the keeper of a device that does not run. want is the timeout that
 // the device shall be asked for, d what it is expected to do then.
-func New(want time.Duration, d Device) Keeper { return Keeper{want: want, full: d} }
+func New(want time.Duration, d Device) Petter { return Petter{want: want, full: d} }
 
 // Resume takes over from a holder that has died: it obeyed the limit, 0 when that
 // is not known, and the device was set to timeout. No restart by it may come
 // after now.
-func (k *Keeper) Resume(now, limit cluster.Instant, timeout time.Duration) {
+func (k *Petter) Resume(now, limit cluster.Instant, timeout time.Duration) {
 	k.armed, k.limit, k.fires, k.next = true, limit, now.Add(max(timeout, k.full.Timeout)), 0
 }
 
 // Told moves the limit forward; an earlier one changes nothing. A restart is due
 // at once.
-func (k *Keeper) Told(limit cluster.Instant) {
+func (k *Petter) Told(limit cluster.Instant) {
 	k.armed, k.limit, k.next = true, max(k.limit, limit), 0
 }
 
 // Mute takes the limit back: the device may run, but nobody relies on it any more
 // or yet, and it shall not be petted.
-func (k *Keeper) Mute() { k.limit, k.last = 0, 0 }
+func (k *Petter) Mute() { k.limit, k.last = 0, 0 }
 
 // Disarmed says that it is certain that the timer does not run.
-func (k *Keeper) Disarmed() { *k = New(k.want, k.full) }
+func (k *Petter) Disarmed() { *k = New(k.want, k.full) }
 
 // Ask says what to do now.
-func (k *Keeper) Ask(now cluster.Instant) Order {
+func (k *Petter) Ask(now cluster.Instant) Order {
 	switch {
 	case !k.armed || k.limit == 0:
 		return Order{}
@@ -136,13 +136,13 @@ func (k *Keeper) Ask(now cluster.Instant) Order {
 }
 
 // may reports whether a restart that comes as late as it can still be made good.
-func (k *Keeper) may() bool {
+func (k *Petter) may() bool {
 	return k.fires == 0 || k.fires.Add(k.full.Least) <= k.Reset()
 }
 
 // overdue reports whether the timer ends too late and can be made to end sooner,
 // and the timeout for it.
-func (k *Keeper) overdue(now cluster.Instant) (time.Duration, bool) {
+func (k *Petter) overdue(now cluster.Instant) (time.Duration, bool) {
 	if k.fires <= k.Reset() {
 		return 0, false
 	}
@@ -155,7 +155,7 @@ func (k *Keeper) overdue(now cluster.Instant) (time.Duration, bool) {
 // fire needlessly soon; but not longer than the timer surely runs. Promise sees to
 // it that the last but one was half a timeout and an interval before the limit at
 // most.
-func (k *Keeper) pause(now cluster.Instant) time.Duration {
+func (k *Petter) pause(now cluster.Instant) time.Duration {
 	if k.last == 0 || k.short || now.Add(k.full.Timeout+k.full.Least) <= k.Reset() {
 		return 0
 	}
@@ -166,7 +166,7 @@ func (k *Keeper) pause(now cluster.Instant) time.Duration {
 // Answered says how the order ended: now is a reading of the clock after the
 // device's answer, d what the device does as it is set now. After an error it may
 // have been restarted or not, and d does not count.
-func (k *Keeper) Answered(o Order, now cluster.Instant, d Device, err error) {
+func (k *Petter) Answered(o Order, now cluster.Instant, d Device, err error) {
 	k.next = now.Add(k.Interval())
 	timeout := max(k.full.Timeout, o.Timeout)
 	if err == nil {
@@ -188,32 +188,32 @@ func (k *Keeper) Answered(o Order, now cluster.Instant, d Device, err error) {
 }
 
 // Interval is the time from one pet to the next.
-func (k *Keeper) Interval() time.Duration {
+func (k *Petter) Interval() time.Duration {
 	return max(min(k.want, k.full.Timeout)/8, MinInterval)
 }
 
 // Armed reports whether the timer runs, or may run.
-func (k *Keeper) Armed() bool { return k.armed }
+func (k *Petter) Armed() bool { return k.armed }
 
 // Limit is the last instant at which a pet may begin; 0: none may.
-func (k *Keeper) Limit() cluster.Instant { return k.limit }
+func (k *Petter) Limit() cluster.Instant { return k.limit }
 
 // Last is an instant not before the last pet; 0: none.
-func (k *Keeper) Last() cluster.Instant { return k.last }
+func (k *Petter) Last() cluster.Instant { return k.last }
 
 // Late is by how much the last pet may have come after the limit.
-func (k *Keeper) Late() time.Duration { return k.late }
+func (k *Petter) Late() time.Duration { return k.late }
 
 // Timeout is the device's, as it is when it was not shortened.
-func (k *Keeper) Timeout() time.Duration { return k.full.Timeout }
+func (k *Petter) Timeout() time.Duration { return k.full.Timeout }
 
 // Promise is W of the device as it is when it was not shortened.
-func (k *Keeper) Promise() time.Duration { return Promise(k.full) }
+func (k *Petter) Promise() time.Duration { return Promise(k.full) }
 
 // Reset is the instant by which the device resets the host: L + W.
-func (k *Keeper) Reset() cluster.Instant { return k.limit.Add(k.Promise()) }
+func (k *Petter) Reset() cluster.Instant { return k.limit.Add(k.Promise()) }
 
 // Excess is how far the reset may come after L + W all the same. It is above 0
 // for a caller that was stopped twice in a row, and for a device that does not
 // do what it said.
-func (k *Keeper) Excess() time.Duration { return max(k.fires.Sub(k.Reset()), 0) }
+func (k *Petter) Excess() time.Duration { return max(k.fires.Sub(k.Reset()), 0) }

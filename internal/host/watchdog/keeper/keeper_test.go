@@ -37,7 +37,7 @@ type step struct {
 	want Order
 }
 
-func play(t *testing.T, k Keeper, steps []step) {
+func play(t *testing.T, k Petter, steps []step) {
 	t.Helper()
 	var now cluster.Instant
 	var last Order
@@ -141,7 +141,7 @@ func TestResumedKeeper(t *testing.T) {
 	}
 	k = New(4*time.Second, d)
 	k.Resume(100*sec, 100*sec+sec/2, 4*time.Second)
-	if o := k.Ask(100 * sec); o.Do != Rest {
+	if o := k.Ask(100 * sec); o.Do != Nothing {
 		t.Errorf("resumed right before the limit: %+v: a late pet could not be made good", o)
 	}
 	k = New(4*time.Second, d)
@@ -218,7 +218,7 @@ func random(t *testing.T, seed uint64, d dog, want time.Duration, stops bool) (l
 			k.Told(now.Add(2 * period))
 		}
 		o := k.Ask(now)
-		if o.Do == Rest {
+		if o.Do == Nothing {
 			pass := min(max(o.Wait, time.Millisecond), max(told.Sub(now), time.Millisecond))
 			if d.due != 0 && now.Add(pass) > d.due {
 				pass = d.due.Sub(now)

@@ -71,11 +71,11 @@ func (s Spec) check() error {
 	return nil
 }
 
-// Keep adopts the living child or starts one, and starts it again whenever it
+// Run adopts the living child or starts one, and starts it again whenever it
 // ends, until ctx ends. Then it returns nil and leaves the child running; Stop
 // ends that. After ctx has ended it starts none. It fails at once with ErrKept or
 // when the spec or the directory is unusable. A child that can not be started is tried again, not an error.
-func Keep(ctx context.Context, spec Spec) (err error) {
+func Run(ctx context.Context, spec Spec) (err error) {
 	if err := spec.check(); err != nil {
 		return err
 	}

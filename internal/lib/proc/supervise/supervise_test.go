@@ -59,7 +59,7 @@ func part(name string, args []string) int {
 		s.Log = slog.New(slog.DiscardHandler)
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 		defer cancel()
-		if err := Keep(ctx, s); err != nil {
+		if err := Run(ctx, s); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -107,7 +107,7 @@ func keep(t *testing.T, s Spec) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Keep(ctx, s) }()
+	go func() { done <- Run(ctx, s) }()
 	ended := false
 	end = func() {
 		if ended {
@@ -277,7 +277,7 @@ func TestAgentKilled(t *testing.T) {
 			s := newSpec(t, "obedient")
 			agent := startAgent(t, s)
 			first := await(t, s, "start", running)
-			if err := Keep(t.Context(), s); !errors.Is(err, ErrKept) {
+			if err := Run(t.Context(), s); !errors.Is(err, ErrKept) {
 				t.Fatalf("second keeper: %v", err)
 			}
 			if err := Stop(t.Context(), s.Dir, s.Name); !errors.Is(err, ErrKept) {
@@ -312,7 +312,7 @@ func TestAdoptsChildWithOtherArguments(t *testing.T) {
 	changed.Log = slog.New(slog.NewTextHandler(&log, nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Keep(ctx, changed); err != nil {
+	if err := Run(ctx, changed); err != nil {
 		t.Fatal(err)
 	}
 	if got := state(t, s); got.PID != first.PID {
@@ -462,7 +462,7 @@ func TestBadSpec(t *testing.T) {
 	} {
 		s := good
 		alter(&s)
-		if err := Keep(t.Context(), s); err == nil {
+		if err := Run(t.Context(), s); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -18,7 +18,7 @@ func kept(t *testing.T, exe string, args ...string) Spec {
 	spec := Spec{Name: "store", Exe: exe, Args: args, Env: os.Environ(), Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Keep(ctx, spec) }()
+	go func() { done <- Run(ctx, spec) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

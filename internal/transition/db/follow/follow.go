@@ -150,7 +150,7 @@ type follower struct {
 	failures int       // of the batch, by rows that the target did not take
 	left     int       // keys that the target did not take, as last tried one by one
 	room     int       // for keys in the batch beside them
-	gave     []gave    // what is left to be compared
+	gave     []gaveWay // what is left to be compared
 	holes    bool      // the journal has tables whose rows gave way to others
 	stop     *place    // the cut-over
 

@@ -20,8 +20,8 @@ import (
 // comparedAtOnce is how many keys of the source are compared at a time.
 const comparedAtOnce = 10_000
 
-// gave is a table of the plan whose rows gave way to others.
-type gave struct {
+// gaveWay is a table of the plan whose rows gave way to others.
+type gaveWay struct {
 	planned int
 	after   []string // SQL of the key up to which it was compared; nil: not at all
 }
@@ -37,7 +37,7 @@ func (f *follower) gaveWay(ctx context.Context) error {
 		if i < 0 {
 			return fmt.Errorf("target: the journal has table %s, whose rows gave way to others: want a plan with it", t)
 		}
-		f.gave = append(f.gave, gave{planned: i})
+		f.gave = append(f.gave, gaveWay{planned: i})
 	}
 	f.holes = len(targets) > 0
 	return nil
@@ -69,7 +69,7 @@ func (f *follower) compare(ctx context.Context) error {
 }
 
 // comparePart compares the next rows of a table, and notes how far it came.
-func (f *follower) comparePart(ctx context.Context, g *gave) (more bool, err error) {
+func (f *follower) comparePart(ctx context.Context, g *gaveWay) (more bool, err error) {
 	t := &f.plan.Tables[g.planned]
 	upTo, err := server.Bound(ctx, f.source.DB, t, g.after, comparedAtOnce)
 	switch {

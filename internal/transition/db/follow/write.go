@@ -113,15 +113,15 @@ func (f *follower) relieve(ctx context.Context) error {
 	return f.page(ctx)
 }
 
-// refused are keys of which the target takes no rows, and why not: what it said of the last.
-type refused struct {
+// refusal are keys of which the target takes no rows, and why not: what it said of the last.
+type refusal struct {
 	keys [][]string
 	why  error
 }
 
 // fitting writes, in one transaction, the keys of the batch that the target takes, and
 // tells those that it does not, by the plan's tables.
-func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, left []refused, err error) {
+func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, left []refusal, err error) {
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, nil, fmt.Errorf("target: %w", err)
@@ -130,7 +130,7 @@ func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, lef
 	if err := f.mine(ctx, tx); err != nil {
 		return 0, nil, err
 	}
-	left = make([]refused, len(f.plan.Tables))
+	left = make([]refusal, len(f.plan.Tables))
 	renewals, err := f.erased(ctx, tx)
 	if err != nil {
 		return 0, nil, err
@@ -152,7 +152,7 @@ func (f *follower) fitting(ctx context.Context, conn *sql.Conn) (rows int64, lef
 
 // halves makes the rows of keys anew, in halves of halves where the target does not take
 // them, so that those that it takes are there.
-func (f *follower) halves(ctx context.Context, tx *sql.Tx, t *mapping.Planned, part [][]string, not *refused) (rows int64, err error) {
+func (f *follower) halves(ctx context.Context, tx *sql.Tx, t *mapping.Planned, part [][]string, not *refusal) (rows int64, err error) {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT part"); err != nil {
 		return 0, fmt.Errorf("target: %w", err)
 	}

@@ -15,8 +15,8 @@ import (
 // toldRows is how many rows that something is wrong with are told with their keys; the others are counted.
 const toldRows = 1000
 
-// asked is a check of the mapping, as the source is asked it.
-type asked struct {
+// question is a check of the mapping, as the source is asked it.
+type question struct {
 	check mapping.Check
 	ask   server.Question
 	made  bool // of the rows that the mapping will make, not of the source's own
@@ -27,14 +27,14 @@ type asked struct {
 // target alone. What the new platform could not work with is an error. Told are a check that only
 // verify can ask, and one that is not asked as the plan has errors of what it asks for.
 func (s *surveyor) unreadable(ctx context.Context) (errs, warnings []Finding, err error) {
-	var checks []asked
+	var checks []question
 	var later, not []string
 	for _, c := range s.mapping.OfSource() {
 		if faulty := s.mapping.Absent(c.Rows, s.from); len(faulty) > 0 {
 			not = append(not, c.Name+" ("+strings.Join(faulty, ", ")+")")
 			continue
 		}
-		checks = append(checks, asked{check: c, ask: server.Question{Rows: s.from.Fill(c.Rows)}})
+		checks = append(checks, question{check: c, ask: server.Question{Rows: s.from.Fill(c.Rows)}})
 	}
 	for _, c := range s.mapping.Checks {
 		if c.Asks != "" && c.Asks != mapping.AsksTarget {
@@ -45,7 +45,7 @@ func (s *surveyor) unreadable(ctx context.Context) (errs, warnings []Finding, er
 			continue
 		}
 		if made := s.plan.Made(c.Rows+c.Target, s.ids.merged); made != "" {
-			checks = append(checks, asked{c, server.Question{Rows: made, Want: s.plan.FillSource(c.Source)}, true})
+			checks = append(checks, question{c, server.Question{Rows: made, Want: s.plan.FillSource(c.Source)}, true})
 		} else {
 			later = append(later, c.Name)
 		}
@@ -74,7 +74,7 @@ func (s *surveyor) unreadable(ctx context.Context) (errs, warnings []Finding, er
 }
 
 // check asks the source for the rows that break a check; nil: there are none.
-func (s *surveyor) check(ctx context.Context, c asked) (*Finding, error) {
+func (s *surveyor) check(ctx context.Context, c question) (*Finding, error) {
 	broken, err := c.ask.Ask(ctx, s.source, s.source, toldRows)
 	f := &Finding{Finding: mapping.Finding{Table: c.check.About()}}
 	var told *mysql.MySQLError

@@ -14,8 +14,8 @@ import (
 	"holdfast/internal/transition/net"
 )
 
-// named is what objects are known by to Births and Unmark.
-type named struct {
+// lockName is what objects are known by to Births and Unmark.
+type lockName struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Created string `json:"created_at"`
@@ -25,7 +25,7 @@ type named struct {
 func (c *Client) Births(ctx context.Context) (map[string]string, error) {
 	out := map[string]string{}
 	for kind, path := range map[string]string{"network": "networks", "agent": "agents"} {
-		found, err := list(ctx, c, of[named]{path: path}, func(v named) string { return v.ID })
+		found, err := list(ctx, c, of[lockName]{path: path}, func(v lockName) string { return v.ID })
 		if err != nil {
 			return nil, err
 		}
@@ -54,7 +54,7 @@ func (c *Client) Mark(ctx context.Context, name string) (err error) {
 
 // Unmark removes all that Mark has made, at any time.
 func (c *Client) Unmark(ctx context.Context) error {
-	found, err := list(ctx, c, of[named]{path: "address-scopes", whole: true}, func(v named) string { return v.ID })
+	found, err := list(ctx, c, of[lockName]{path: "address-scopes", whole: true}, func(v lockName) string { return v.ID })
 	if err != nil {
 		return err
 	}

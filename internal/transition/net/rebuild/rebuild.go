@@ -383,7 +383,7 @@ func (w *writer) rulesOf(ctx context.Context, g net.Group, want []net.Rule) erro
 // alive keeps the agents alive in Neutron's eyes while work goes on: their hosts may report
 // to the old platform still, and no port is bound to a host without a living agent.
 func alive(ctx context.Context, d *net.Document, db *rows.Database, work func(context.Context) error) error {
-	if err := db.Beat(ctx, d.Agents); err != nil {
+	if err := db.Heartbeat(ctx, d.Agents); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -391,7 +391,7 @@ func alive(ctx context.Context, d *net.Document, db *rows.Database, work func(co
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for clock.Sleep(ctx, beat) {
-			if err := db.Beat(ctx, d.Agents); err != nil {
+			if err := db.Heartbeat(ctx, d.Agents); err != nil {
 				if ctx.Err() == nil {
 					beats = err
 					cancel()

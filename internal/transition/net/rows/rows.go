@@ -165,8 +165,8 @@ func (d *Database) Agents(ctx context.Context, agents []net.Agent) error {
 	return nil
 }
 
-// Beat sets the last heartbeat of agents to now, where it is older.
-func (d *Database) Beat(ctx context.Context, agents []net.Agent) error {
+// Heartbeat sets the last heartbeat of agents to now, where it is older.
+func (d *Database) Heartbeat(ctx context.Context, agents []net.Agent) error {
 	for part := range slices.Chunk(agents, 200) {
 		var keys []any
 		for _, a := range part {
