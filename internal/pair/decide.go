@@ -110,7 +110,7 @@ func (m *Machine) impatient() bool {
 	return m.LinkAt == 0 || m.Now.Sub(m.LinkAt) >= m.Patience
 }
 
-// mustAlone reports that commits wait for a peer that is out of Complete and does
+// mustAlone reports that commits wait for a peer that is out of InSync and does
 // not acknowledge.
 func (m *Machine) mustAlone() bool {
 	r := m.Seen.Replica
@@ -125,7 +125,7 @@ func (m *Machine) doubtful() bool {
 }
 
 // mustLeave reports that this copy can not stay complete: it follows a peer that
-// is licensed, and what it has may have to be cut. That it is out of Complete by
+// is licensed, and what it has may have to be cut. That it is out of InSync by
 // what this node knows is not enough: the peer may be about to take it in. It may
 // not be linked, nor become so before the cut: the peer would take it in again.
 func (m *Machine) mustLeave() bool {

@@ -16,16 +16,16 @@
 // One record in the store, Sync, says which copies have every write that was
 // ever acknowledged to a client. Five rules keep it true:
 //
-//  1. A node is promoted only after a transaction that found it in Sync.Complete
+//  1. A node is promoted only after a transaction that found it in Sync.InSync
 //     and put its epoch there. Every transaction compares the revision of Sync, so
 //     whoever had an older epoch can not change it any more.
 //  2. The active acknowledges without its peer only after a transaction has taken
-//     the peer out of Complete. Until then commits wait for the peer.
-//  3. The peer comes back into Complete only after commits wait for it again and
+//     the peer out of InSync. Until then commits wait for the peer.
+//  3. The peer comes back into InSync only after commits wait for it again and
 //     it has all that was acknowledged before; the transaction compares the
 //     revision of Sync from before that began.
 //  4. A copy that may lose writes (the last unacknowledged ones of a former active
-//     are cut, or it is made anew) first leaves Complete, by a transaction.
+//     are cut, or it is made anew) first leaves InSync, by a transaction.
 //  5. A copy whose driver can not vouch that it kept all that it had is not
 //     promoted, whatever the record says.
 //

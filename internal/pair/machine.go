@@ -80,7 +80,7 @@ type Machine struct {
 	Joined    int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
 	Proof     string // of that Join
 	Own       int64  // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
-	Left      bool   // this process has taken this copy out of Complete, and it has not followed since
+	Left      bool   // this process has taken this copy out of InSync, and it has not followed since
 	Drained   bool   // a Drain has ended well, and no Promote was begun since
 	Promoted  bool   // a Promote has ended well for Granted
 	WasActive bool   // the same, also when it has failed since: the copy keeps all that it has when it is ended

@@ -10,7 +10,7 @@ import (
 type Sync struct {
 	InSync []cluster.HostID `json:"complete"`     // nodes whose copies have every acknowledged write, sorted
 	Epoch  cluster.Epoch    `json:"epoch"`        // of the last license to write
-	Host   cluster.HostID   `json:"host"`         // who got it; it is in Complete
+	Host   cluster.HostID   `json:"host"`         // who got it; it is in InSync
 	To     cluster.HostID   `json:"to,omitempty"` // Host has given its license up, and To has all that it had
 	// Proof is the driver's: why the copy beside that of Host is complete. Its promotion needs it.
 	Proof string `json:"proof,omitempty"`

@@ -58,9 +58,9 @@ func (Barrier) isAction()     {}
 // Outcome is how an action ended. Neither OK, Won nor Lost: it failed, or is not known.
 type Outcome struct {
 	OK   bool
-	Won  bool   // a Contest: this node goes on alone
-	Lost bool   // a Contest: it was answered, and this node does not
-	Gen  uint64 // of a Contest that was won: a new generation
+	Won  bool   // a Tiebreak: this node goes on alone
+	Lost bool   // a Tiebreak: it was answered, and this node does not
+	Gen  uint64 // of a Tiebreak that was won: a new generation
 }
 
 // Decide returns what is to be begun, nil for nothing.

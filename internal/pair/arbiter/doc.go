@@ -27,7 +27,7 @@
 //     So does a node that has just begun, of which the same is not known. So who is shown
 //     off without an order has lost, too, at any time: it contests nothing any more.
 //  4. A copy that has joined anew contests only after a record says that its vote
-//     counts (Seal). Before, the other may have committed without it.
+//     counts (Barrier). Before, the other may have committed without it.
 //  5. Both voters have every commit in their log, not both know of it: Form keeps
 //     the whole log, also what this member was not told to be committed.
 //
@@ -52,7 +52,7 @@
 // Before the first Decide the mark is handed in as it was read from this node's
 // disk. While Apart nothing on this node reads the peer's store, or writes to it. A
 // look is handed in only when it began after the last Done. Instants are of one
-// clock that never goes back. Generations that a Contest returns are unique
+// clock that never goes back. Generations that a Tiebreak returns are unique
 // (package store's care makes them so). Silence is the longest time from a renewal
 // to the holder's reset, as the other's clock may take it (docs/safety.md, the
 // deadline proof). A contest takes less than half of HeadStart, and what the two

@@ -106,7 +106,7 @@ func (x *Arbitration) first(said saying) (f etcdstore.Formation, err error) {
 }
 
 // quorum reports that this host's member commits, by a read that needs a majority. A copy
-// that joins votes as soon as it has the record of that (Seal).
+// that joins votes as soon as it has the record of that (Barrier).
 func (x *Arbitration) quorum(ctx context.Context, s *arbiter.Store) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.within(readWithin))
 	defer cancel()
