@@ -102,7 +102,7 @@ func TestInstallAtLength(t *testing.T) {
 
 	lines := b.quickly(t, "h1", b.cluster(), args[2:]) // args has -c FILE first
 	t.Log(lines[3])
-	if status := lines[4]; !strings.Contains(lines[3], "the management VM runs on ") || !strings.Contains(status, "guest     running on ") || strings.Count(status, " alive ") != 3 {
+	if status := lines[4]; !strings.Contains(lines[3], "the management VM runs on ") || !strings.Contains(status, "mgmt VM   running on ") || strings.Count(status, " alive ") != 3 {
 		t.Errorf("the quick start said:\n%s\nand then:\n%s", lines[3], status)
 	}
 	b.exe = install.Command

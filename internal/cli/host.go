@@ -68,9 +68,9 @@ func (a *app) hostListCmd() *cobra.Command {
 
 func hostsText(rows []hostLine, pair bool, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"}, {head: "MGMT VM"}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"}, {head: keptHead(pair)}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
 	if pair { // its hosts have no guests
-		cols[3].head, cols = "SERVICES", slices.Delete(cols, 4, 5)
+		cols = slices.Delete(cols, 4, 5)
 	}
 	var cells [][]cell
 	var below strings.Builder // sentences, on a terminal

@@ -14,7 +14,7 @@ func kept(s cluster.Status) string {
 	if s.OfPair() {
 		return "services"
 	}
-	return "guest"
+	return "mgmt VM"
 }
 
 // pairWords are the words for states and events that a pair has by other names.

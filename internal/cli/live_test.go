@@ -97,7 +97,7 @@ func (l *live) interrupt() error {
 func TestStatusWatch(t *testing.T) {
 	a := newAgent(t)
 	l := runLive(t, a, "status", "--watch")
-	l.await("guest     running on node1")
+	l.await("mgmt VM   running on node1")
 	a.Update(func(s *cluster.Status) { s.Waiting = "for a test" })
 	l.await("waiting   for a test")
 	if err := l.interrupt(); err != nil {

@@ -159,11 +159,19 @@ func coordinatorText(s cluster.Status) string {
 // table and is said in full below it.
 const addrWidth = 15
 
+// keptHead is the head of the column that says what a host has of what is kept up.
+func keptHead(pair bool) string {
+	if pair {
+		return "SERVICES"
+	}
+	return "MGMT VM"
+}
+
 func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 	hosts := sortedHosts(s)
 	cols := []column{
 		{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 3, least: addrWidth}, {head: "STATE"},
-		{head: "ROLE"}, {head: strings.ToUpper(kept(s))}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "FIT"},
+		{head: "ROLE"}, {head: keptHead(s.OfPair())}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "ABLE"},
 	}
 	var rows [][]cell
 	for _, h := range hosts {
@@ -178,7 +186,7 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 			say(b, p, "", plain, fmt.Sprintf("%s: address %s", clean(h.Name), clean(h.Addr)))
 		}
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
-			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not fit; its agent gives no reason")))
+			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not able to run it; its agent gives no reason")))
 		}
 		if inMaintenance(s, h.Name) {
 			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: holdfast host enable %s", clean(h.Name), clean(h.Name)))

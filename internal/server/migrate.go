@@ -139,7 +139,7 @@ func checkMove(w cluster.Want, s cluster.Status, host string) error {
 	case !t.Alive:
 		return fail.Errorf(fail.Refused, "host %s is not alive: silent for %s", t.Name, t.Silent.Round(time.Second))
 	case !t.Fit:
-		return fail.Errorf(fail.Refused, "host %s is not fit to run it: %s", t.Name, orUnknown(t.Why))
+		return fail.Errorf(fail.Refused, "host %s is not able to run it: %s", t.Name, orUnknown(t.Why))
 	}
 	return nil
 }

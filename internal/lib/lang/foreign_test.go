@@ -19,7 +19,7 @@ var foreign = []string{
 // composed are messages that are put together from pieces, which are none.
 var composed = []string{
 	"%s on %s", "%s on %s since %s", "%s on %s -> %s", "%s on %s -> %s, %d %%", "%s of %s", "coord", "member", "unnamed", "valid", "due", "expired",
-	"services", "SERVICES", "GUEST", "IN USE", "NOT possible", "follower", "leader", "learner", "away", "alarm", "pass", "warn", "fail",
+	"services", "SERVICES", "mgmt VM", "IN USE", "NOT possible", "follower", "leader", "learner", "away", "alarm", "pass", "warn", "fail",
 	"check address", "check bridge", "check certificate", "check clock", "check connect", "check cpus", "check credentials",
 	"check database", "check device", "check domain", "check firewall", "check guest", "check hosts", "check image", "check installed",
 	"check leftovers", "check link", "check memory", "check mtu", "check networks", "check ports", "check reach", "check rights",
