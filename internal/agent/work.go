@@ -16,7 +16,6 @@ import (
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/fleet/gather"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/host/action/program"
 	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -129,7 +128,7 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	}
 	executors := w.Service.Executors(pins, probe.Turn{Service: w.counts})
 	maps.Copy(executors, w.Orders.Executors(&steps.Command{
-		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
+		Self: w.Exe, Helper: w.Helper, Dir: filepath.Join(nd.n.DataDir, "transition"), Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}))
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, Rest: w.drain.Rest, Where: w.view.Where, Send: w.BringGuest}

@@ -194,7 +194,7 @@ func TestStorageInUseIsNotStopped(t *testing.T) {
 		d.Host = w
 		err := d.Do(t.Context(), task)
 		if !errors.Is(err, pools.ErrBusy) {
-			t.Errorf("a guest stays: %v, want ErrPoolBusy", err)
+			t.Errorf("a guest stays: %v, want pools.ErrBusy", err)
 		}
 		if w.pools[1].Active || w.pools[2].Active {
 			t.Error("the other pools were not stopped")

@@ -24,7 +24,7 @@ const (
 	subscribeLimit = 10 * time.Second
 )
 
-// OwnAddress is the address from which this process reaches the libvirtd of FleetOptions.URI.
+// OwnAddress is the address from which this process reaches the libvirtd of Options.URI.
 func (f *Fleet) OwnAddress(ctx context.Context) (addr string, err error) {
 	err = f.client.With(ctx, func(c *libvirt.Conn) error {
 		addr, _, err = net.SplitHostPort(c.LocalAddr().String())

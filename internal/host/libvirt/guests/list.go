@@ -35,7 +35,7 @@ type VM struct {
 	VCPUs      int
 	Persistent bool // libvirt keeps its definition while it is off
 	Autostart  bool // libvirt starts it with the host. A migration loses this: see SetAutostart
-	Protected  bool // of FleetOptions.Protected
+	Protected  bool // of Options.Protected
 	Agent      bool // its guest agent is connected
 	System     string
 	CPUMode    string // custom, host-model, host-passthrough, maximum; "" for libvirt's default

@@ -165,7 +165,7 @@ func (m *move) carryOut(work context.Context, dom golibvirt.Domain, abort time.D
 }
 
 // liveFlags chooses them by what the guest is. libvirt calls a migration unsafe
-// when it can not see that a disk is shared; where it was said to be so (FleetOptions.Shared)
+// when it can not see that a disk is shared; where it was said to be so (Options.Shared)
 // it is told not to ask. A guest that runs arrives standing still (see Migrate).
 func (f *Fleet) liveFlags(ctx context.Context, c *libvirt.Conn, dom golibvirt.Domain) (golibvirt.DomainMigrateFlags, error) {
 	flags := golibvirt.MigrateLive

@@ -97,7 +97,7 @@ func (f *Fleet) reserve(total int64) int64 {
 	return min(defaultReserve, total/4)
 }
 
-// bare reports whether this host has no hypervisor, and may do without one: FleetOptions.Group.
+// bare reports whether this host has no hypervisor, and may do without one: Options.Group.
 // The socket of libvirtd is not there, and no emulator runs that an ended libvirtd has left.
 func (f *Fleet) bare() (bool, error) {
 	if f.opt.Group == nil {
@@ -129,7 +129,7 @@ func emulator(name string) bool {
 	return strings.HasPrefix(name, "qemu-system-") || name == "qemu-kvm" || name == "kvm"
 }
 
-// group appends what FleetOptions.Group lists.
+// group appends what Options.Group lists.
 func (f *Fleet) group(ctx context.Context, vms []VM) ([]VM, error) {
 	if f.opt.Group == nil {
 		return vms, nil

@@ -59,7 +59,7 @@ func TestPoolsStopAndStart(t *testing.T) {
 		}
 		a, err := f.try("stop-pool", fleetRequest{Name: "guests"}, 10*time.Second)
 		if err == nil || !a.PoolBusy || !f.pool("guests").Active {
-			t.Errorf("%s: stop of a pool in use: %v, want ErrPoolBusy", kind, err)
+			t.Errorf("%s: stop of a pool in use: %v, want pools.ErrBusy", kind, err)
 		}
 		f.setUp("destroy", fleetRequest{UUID: s.uuid})
 		f.wait("without the guest", func() bool { return len(f.vms()) == 0 })

@@ -72,7 +72,7 @@ type fleetReply struct {
 	Protected bool // the error is ErrProtected
 	Running   bool // ErrRunning
 	Bound     bool // ErrBound
-	PoolBusy  bool // ErrPoolBusy
+	PoolBusy  bool // pools.ErrBusy
 	Still     bool // ErrStill
 	There     bool // MigrateOptions.There was called, after Before
 }

@@ -27,7 +27,7 @@ import (
 //	nbd://HOST[:PORT]/EXPORT
 //	nbd+unix:///EXPORT?socket=PATH
 //
-// and with nbds in place of nbd where it is reached by TLS, see nbdtls.go
+// and with nbds in place of nbd where it is reached by TLS, see nbd.go
 // (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md; a name that the
 // server's certificate must have in place of HOST is the parameter tls-hostname). The server
 // must let in several clients at once (qemu-nbd --persistent --shared=8): a live

@@ -271,7 +271,7 @@ func TestNamesOfNBDServers(t *testing.T) {
 	}
 }
 
-// TestGuestOnNBDByTLS: libvirt and QEMU do what nbdtls.go says of them. The server runs on one of two hosts; a guest
+// TestGuestOnNBDByTLS: libvirt and QEMU do what nbd.go says of them. The server runs on one of two hosts; a guest
 // of the other reads its disk by TLS, also where only qemu.conf asks for that, and moves.
 func TestGuestOnNBDByTLS(t *testing.T) {
 	ca := virthost.Authority(t, "storage")
