@@ -98,7 +98,8 @@ func (h *Inside) Spawn(name, variable string) (pid int, err error) {
 			env = append(env, e)
 		}
 	}
-	p, err := os.StartProcess("/proc/self/exe", []string{name}, &os.ProcAttr{Env: env, Files: []*os.File{nil, os.Stderr, os.Stderr}})
+	attr := &os.ProcAttr{Env: env, Files: []*os.File{nil, os.Stderr, os.Stderr}}
+	p, err := os.StartProcess("/proc/self/exe", []string{name}, attr)
 	if err != nil {
 		return 0, err
 	}

@@ -42,9 +42,11 @@ func Issue(t *testing.T, ca pki.CA, addr string) pki.Pair {
 // TLSURI reaches libvirtd of a host that NewTLS made.
 const TLSURI = "qemu+tls://%s/system?pkipath=/etc/libvirt/pki/libvirt"
 
-// NewTLS is New, for hosts whose libvirtd talks by TLS alone, by certificates of the authority daemons, and whose QEMU has
-// certificates of the authority that memory gives for each.
-func NewTLS(t *testing.T, n int, daemons pki.CA, memory func(i int) pki.CA, edit func(h *Host, files map[string]string)) []*Host {
+// NewTLS is New, for hosts whose libvirtd talks by TLS alone, by certificates of the authority daemons, and whose
+// QEMU has certificates of the authority that memory gives for each.
+func NewTLS(t *testing.T, n int, daemons pki.CA, memory func(i int) pki.CA,
+	edit func(h *Host, files map[string]string),
+) []*Host {
 	t.Helper()
 	return New(t, n, func(h *Host, files map[string]string) {
 		dir := filepath.Join(h.Dir, "etc/pki")

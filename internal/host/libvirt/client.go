@@ -73,7 +73,7 @@ func (l *Link) add(c *Conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
-		c.HangUp()
+		c.hangUp()
 		return fmt.Errorf("libvirtd at %s: the agent is ending", l.path)
 	}
 	l.all[c] = struct{}{}
@@ -93,7 +93,7 @@ func (l *Link) CloseAll() {
 	defer l.mu.Unlock()
 	l.ended = true
 	for c := range l.all {
-		c.HangUp()
+		c.hangUp()
 	}
 }
 
@@ -161,7 +161,9 @@ func (c *Client) Ask(ctx context.Context, what string, question func(*golibvirt.
 }
 
 // Within makes one call, which may take so long.
-func (c *Client) Within(ctx context.Context, limit time.Duration, what string, do func(*golibvirt.Libvirt) error) error {
+func (c *Client) Within(ctx context.Context, limit time.Duration, what string,
+	do func(*golibvirt.Libvirt) error,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, Share(ctx, limit))
 	defer cancel()
 	return c.With(ctx, func(one *Conn) error { return one.Call(ctx, what, do) })

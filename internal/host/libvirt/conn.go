@@ -127,15 +127,15 @@ func greet(ctx context.Context, nc net.Conn) (*Conn, error) {
 // close ends the connection and the calls on it. It does not say good-bye to
 // libvirtd, which might not answer: to libvirtd an end of file says the same.
 func (c *Conn) close() {
-	c.HangUp()
+	c.hangUp()
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
 	c.wg.Wait()
 }
 
-// HangUp lets every call end, without waiting for it.
-func (c *Conn) HangUp() {
+// hangUp lets every call end, without waiting for it.
+func (c *Conn) hangUp() {
 	_ = c.sock.Conn.Close() // the only error is that it has been closed before
 }
 
@@ -163,7 +163,7 @@ func (c *Conn) Call(ctx context.Context, what string, f func(*golibvirt.Libvirt)
 	case err := <-c.Async(f):
 		return c.Explain(what, err)
 	case <-ctx.Done():
-		c.HangUp()
+		c.hangUp()
 		return fmt.Errorf("%s: no answer from libvirtd: %w", what, ctx.Err())
 	}
 }
@@ -275,7 +275,9 @@ func admitted(ctx context.Context, nc net.Conn) error {
 
 // Subscribe asks for events of libvirt's, on a connection that serves nothing else from then on. stop ends the
 // connection, and the library's goroutine behind the events.
-func Subscribe[T any](ctx context.Context, c *Conn, ask func(ctx context.Context, l *golibvirt.Libvirt) (<-chan T, error)) (events <-chan T, stop func(), err error) {
+func Subscribe[T any](ctx context.Context, c *Conn,
+	ask func(ctx context.Context, l *golibvirt.Libvirt) (<-chan T, error),
+) (events <-chan T, stop func(), err error) {
 	// The library must not see this context end while its reader may still deliver
 	// an event, which would block for ever: so it ends after the connection only.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -288,7 +290,7 @@ func Subscribe[T any](ctx context.Context, c *Conn, ask func(ctx context.Context
 		return err
 	})
 	stop = func() {
-		c.HangUp()
+		c.hangUp()
 		<-c.sock.dead
 		end()
 		c.close()

@@ -22,7 +22,8 @@ type Process struct {
 func Processes(ctx context.Context, g Gate, table proc.Table, uuid, name string) ([]Process, error) {
 	return Bounded(ctx, g, "read the process table", func() ([]Process, error) {
 		var found []Process
-		err := EachProcess(table, func(argv []string) bool { return runs(argv, uuid, name) }, func(p proc.ID, argv []string) {
+		guest := func(argv []string) bool { return runs(argv, uuid, name) }
+		err := EachProcess(table, guest, func(p proc.ID, argv []string) {
 			found = append(found, Process{p, argv})
 		})
 		return found, err

@@ -24,9 +24,6 @@ func (f *Fleet) Definition(ctx context.Context, uuid string) (text string, err e
 	return text, libvirt.Doing("read the definition of", uuid, err)
 }
 
-// ErrStays: libvirt still knows the guest.
-var ErrStays = errors.New("libvirt still knows the guest")
-
 // Undefine makes libvirt forget a guest that is off. Its disks and the variables of UEFI
 // stay. nil also when libvirt does not know it; that is read back.
 func (f *Fleet) Undefine(ctx context.Context, uuid string) error {
@@ -61,7 +58,7 @@ func (f *Fleet) undefine(ctx context.Context, uuid string, flags golibvirt.Domai
 	}
 	if err == nil {
 		if _, err = f.lookup(ctx, uuid); err == nil {
-			err = ErrStays
+			err = errors.New("libvirt still knows the guest")
 		} else if libvirt.HasCode(err, golibvirt.ErrNoDomain) {
 			err = nil
 		}

@@ -23,7 +23,7 @@ type Options struct {
 	Socket     string   // of libvirtd; default /run/libvirt/libvirt-sock
 	URI        string   // of a libvirtd on another host, instead of Socket: qemu+tls or qemu+tcp. Of that host no logs and processes are seen
 	MigrateURI string   // connection URI of a move's target, %s stands for its address; default qemu+tls://%s/system
-	MigrateTLS string   // whether guests' memory travels encrypted: TLSAuto (default), TLSRequired or TLSOff
+	MigrateTLS string   // whether guests' memory travels encrypted: migration.TLSAuto (default), TLSRequired or TLSOff
 	ConfDir    string   // of libvirt; default /etc/libvirt
 	PKIDir     string   // where libvirt and QEMU look for certificates unless their configuration says otherwise; default /etc/pki
 	Shared     []string // directories and devices, with all below them, that are the same on every host although their kind does not tell it
@@ -50,14 +50,11 @@ type Fleet struct {
 	protected map[string]bool
 }
 
-// Errors of a Fleet that callers branch on.
 var (
-	// ErrProtected: the guest belongs to Holdfast's own HA.
-	ErrProtected = errors.New("the guest is protected by Holdfast, which moves it itself")
 	// ErrRunning: the guest was asked to shut down and still runs.
-	ErrRunning = errors.New("the guest still runs")
-	// ErrBound: what the guest needs is on this host only.
-	ErrBound = errors.New("the guest is bound to this host")
+	ErrRunning   = errors.New("the guest still runs")
+	errProtected = errors.New("the guest is protected by Holdfast, which moves it itself")
+	errBound     = errors.New("the guest is bound to this host")
 )
 
 // New returns a Fleet. libvirtd need not be there yet.
@@ -128,7 +125,7 @@ func (f *Fleet) log(name string) string {
 // find looks a guest up that may be touched.
 func (f *Fleet) find(ctx context.Context, uuid string) (golibvirt.Domain, error) {
 	if f.protected[strings.ToLower(uuid)] {
-		return golibvirt.Domain{}, ErrProtected
+		return golibvirt.Domain{}, errProtected
 	}
 	return f.lookup(ctx, uuid)
 }

@@ -40,7 +40,7 @@ type VM struct {
 	System     string
 	CPUMode    string // custom, host-model, host-passthrough, maximum; "" for libvirt's default
 	CPUModel   string // of CPUMode custom
-	HostCPU    bool   // it sees the host's own CPU: it moves live only between hosts for which Node.SameCPU holds
+	HostCPU    bool   // it sees the host's own CPU: it moves live only between hosts with the same one
 	Disks      []Disk
 	HostDevs   []string // devices of the host that it has, for people
 	Snapshots  bool     // it has snapshots or checkpoints, which libvirt keeps

@@ -104,12 +104,12 @@ func TestFleetListsOddGuests(t *testing.T) {
 	}
 	for _, op := range []string{"migrate", "shutdown", "start", "cold", "autostart", "abort", "resume"} {
 		if a, err := f.try(op, fleetRequest{UUID: protected, Target: "10.98.7.9"}, 15*time.Second); err == nil || !a.Protected {
-			t.Errorf("%s of the protected guest: %v, want ErrProtected", op, err)
+			t.Errorf("%s of the protected guest: %v, want errProtected", op, err)
 		}
 	}
 	for _, s := range []string{"saved", "snapshot", "localdisk"} {
 		if a, err := f.try("cold", fleetRequest{UUID: got[s].UUID, Target: "10.98.7.9"}, 5*time.Second); !a.Bound {
-			t.Errorf("cold move of %s: %v, want ErrBound", s, err)
+			t.Errorf("cold move of %s: %v, want errBound", s, err)
 		}
 	}
 }
@@ -170,11 +170,6 @@ func TestFleetTellsOfTheHost(t *testing.T) {
 	if n.MemoryMiB <= 0 || n.GuestMiB != n.MemoryMiB-100 || n.FreeMiB <= 0 || n.CPUs < 1 || n.Arch != "x86_64" || n.CPUModel == "" ||
 		n.Hostname == "" || strings.Count(n.Libvirt, ".") != 2 || strings.Count(n.Hypervisor, ".") != 2 {
 		t.Errorf("%+v", n)
-	}
-	other := n
-	other.CPUFeatures = append([]string{"a"}, n.CPUFeatures...)
-	if !n.SameCPU(n) || n.SameCPU(other) {
-		t.Error("equal and other CPUs are not told apart")
 	}
 	t.Logf("%+v", n)
 }

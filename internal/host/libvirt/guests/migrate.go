@@ -203,7 +203,8 @@ func (f *Fleet) liveFlags(ctx context.Context, c *libvirt.Conn, dom golibvirt.Do
 func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.Domain, target string, flags golibvirt.DomainMigrateFlags, opt MigrateOptions) error {
 	c := migration.Call{Target: f.leave.To(target, opt.Data), TLS: opt.TLS, Flags: flags, Refused: justLeft}
 	if opt.MiBps > 0 {
-		c.Params = []golibvirt.TypedParam{{Field: golibvirt.MigrateParamBandwidth, Value: *golibvirt.NewTypedParamValueUllong(opt.MiBps)}}
+		most := *golibvirt.NewTypedParamValueUllong(opt.MiBps)
+		c.Params = []golibvirt.TypedParam{{Field: golibvirt.MigrateParamBandwidth, Value: most}}
 	}
 	return c.Perform(ctx, l, dom)
 }
@@ -253,7 +254,8 @@ func (f *Fleet) unhang(ctx context.Context, dom golibvirt.Domain, err error) err
 	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || f.opt.URI != "" {
 		return err
 	}
-	found, perr := libvirt.Processes(ctx, libvirt.NewGate(), proc.Table(f.opt.ProcDir), libvirt.FormatUUID(dom.UUID), dom.Name)
+	table := proc.Table(f.opt.ProcDir)
+	found, perr := libvirt.Processes(ctx, libvirt.NewGate(), table, libvirt.FormatUUID(dom.UUID), dom.Name)
 	if perr != nil || len(found) != 1 {
 		return errors.Join(err, perr)
 	}

@@ -46,11 +46,7 @@ func TestFleetMigratesThereAndBack(t *testing.T) {
 			if w := to.where(s); w.Place != Here || w.State != VMRunning {
 				t.Errorf("%s: %s at the target: %+v", way, s.name, w)
 			}
-			p := to.call("last", fleetRequest{UUID: s.uuid}).Progress
-			if p.Downtime <= 0 || p.Elapsed < p.Downtime || p.Total <= 0 {
-				t.Errorf("%s: figures of %s: %+v", way, s.name, p)
-			}
-			t.Logf("%s: %s in %v, downtime %v, %d rounds", way, s.name, a.Took, p.Downtime, p.Rounds)
+			t.Logf("%s: %s in %v", way, s.name, a.Took)
 		}
 		if left := from.vms(); len(left) != 0 {
 			t.Errorf("%s: left at the source: %+v", way, left)

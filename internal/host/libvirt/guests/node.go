@@ -31,11 +31,6 @@ type Node struct {
 	Hypervisor  string   // version of QEMU
 }
 
-// SameCPU reports that a guest that sees one host's CPU can go on on the other.
-func (n Node) SameCPU(m Node) bool {
-	return n.Arch == m.Arch && n.CPUModel == m.CPUModel && n.CPUVendor == m.CPUVendor && slices.Equal(n.CPUFeatures, m.CPUFeatures)
-}
-
 // Node tells what the host has; nothing where it needs no hypervisor and has none.
 func (f *Fleet) Node(ctx context.Context) (Node, error) {
 	var n Node

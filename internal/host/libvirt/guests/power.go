@@ -219,7 +219,7 @@ func (f *Fleet) SetAutostart(ctx context.Context, uuid string, on bool) error {
 // Fleet of the target then starts it (with StartOptions.Transient if it was
 // transient, and with SetAutostart). nil: it is there, off, and not here any more.
 // May be repeated; a guest that is Absent here has been moved before, or never was
-// here: ask the target. ErrBound, before anything is done: what it needs is on this host only.
+// here: ask the target. Nothing is done when what it needs is on this host only.
 func (f *Fleet) ColdMove(ctx context.Context, uuid, target string, opt ShutdownOptions) error {
 	dom, err := f.find(ctx, uuid)
 	if err != nil {
@@ -237,7 +237,7 @@ func (f *Fleet) coldMove(ctx context.Context, dom golibvirt.Domain, target strin
 		return fmt.Errorf("it is not known what it needs: %s", vm.Busy)
 	}
 	if len(vm.Bound) > 0 {
-		return fmt.Errorf("%w: %s", ErrBound, strings.Join(vm.Bound, "; "))
+		return fmt.Errorf("%w: %s", errBound, strings.Join(vm.Bound, "; "))
 	}
 	if vm.Job != "" {
 		return fmt.Errorf("%w: busy with %s", ErrRunning, vm.Job)

@@ -69,9 +69,9 @@ type fleetReply struct {
 	Progress  migration.Progress // the last that was told
 	Rates     map[string]float64
 	Clean     bool
-	Protected bool // the error is ErrProtected
+	Protected bool // the error is errProtected
 	Running   bool // ErrRunning
-	Bound     bool // ErrBound
+	Bound     bool // errBound
 	PoolBusy  bool // pools.ErrBusy
 	Still     bool // ErrStill
 	There     bool // MigrateOptions.There was called, after Before
@@ -91,13 +91,15 @@ func (h *simHost) serve(ctx context.Context, r virthost.Request, more json.RawMe
 	}
 	var out fleetReply
 	err := h.do(ctx, r, q, a, &out)
-	out.Protected, out.Running = errors.Is(err, ErrProtected), errors.Is(err, ErrRunning)
+	out.Protected, out.Running = errors.Is(err, errProtected), errors.Is(err, ErrRunning)
 	out.Still = errors.Is(err, ErrStill)
-	out.Bound, out.PoolBusy = errors.Is(err, ErrBound), errors.Is(err, pools.ErrBusy)
+	out.Bound, out.PoolBusy = errors.Is(err, errBound), errors.Is(err, pools.ErrBusy)
 	return out, err
 }
 
-func (h *simHost) do(ctx context.Context, r virthost.Request, q fleetRequest, a *virthost.Reply, out *fleetReply) (err error) {
+func (h *simHost) do(ctx context.Context, r virthost.Request, q fleetRequest, a *virthost.Reply,
+	out *fleetReply,
+) (err error) {
 	h.mu.Lock()
 	f := h.fleet
 	h.mu.Unlock()
@@ -123,8 +125,6 @@ func (h *simHost) do(ctx context.Context, r virthost.Request, q fleetRequest, a 
 		err = f.AbortMigration(ctx, q.UUID)
 	case "where":
 		out.Where, err = f.Whereabouts(ctx, q.UUID, q.Name)
-	case "last":
-		out.Progress, err = f.LastMigration(ctx, q.UUID)
 	case "shutdown":
 		out.Clean, err = f.Shutdown(ctx, q.UUID, q.Shutdown)
 	case "start":

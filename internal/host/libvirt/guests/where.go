@@ -113,18 +113,3 @@ func placeOf(state golibvirt.DomainState, reason golibvirt.DomainPausedReason, o
 	}
 	return w
 }
-
-// LastMigration tells, on the host where a guest has arrived, the figures of the
-// migration that brought it, the downtime among them.
-func (f *Fleet) LastMigration(ctx context.Context, uuid string) (migration.Progress, error) {
-	dom, err := f.lookup(ctx, uuid)
-	if err != nil {
-		return migration.Progress{}, libvirt.Doing("figures of the migration of", uuid, err)
-	}
-	var params []golibvirt.TypedParam
-	err = f.client.Ask(ctx, "ask for them", func(l *golibvirt.Libvirt) (err error) {
-		_, params, err = l.DomainGetJobStats(dom, golibvirt.DomainJobStatsCompleted|golibvirt.DomainJobStatsKeepCompleted)
-		return err
-	})
-	return migration.ProgressOf(params), libvirt.Doing("figures of the migration of", dom.Name, err)
-}

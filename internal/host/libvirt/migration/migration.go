@@ -68,9 +68,10 @@ type Call struct {
 // Perform makes the call.
 func (c Call) Perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.Domain) error {
 	flags := c.Flags | golibvirt.MigratePeer2peer
-	params := append([]golibvirt.TypedParam{textParam(golibvirt.MigrateParamURI, "tcp://"+c.Data)}, c.Params...)
+	params := append([]golibvirt.TypedParam{Param(golibvirt.MigrateParamURI, "tcp://"+c.Data)}, c.Params...)
 	if c.TLS { // the certificate is for this name, whatever network carries the memory
-		flags, params = flags|golibvirt.MigrateTLS, append(params, textParam(golibvirt.MigrateParamTLSDestination, c.Name))
+		flags |= golibvirt.MigrateTLS
+		params = append(params, Param(golibvirt.MigrateParamTLSDestination, c.Name))
 	}
 	if flags&golibvirt.MigrateOffline != 0 {
 		params = nil // there is nothing to send
@@ -83,7 +84,8 @@ func (c Call) Perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.D
 	}
 }
 
-func textParam(field, value string) golibvirt.TypedParam {
+// Param is one that is a text.
+func Param(field, value string) golibvirt.TypedParam {
 	return golibvirt.TypedParam{Field: field, Value: *golibvirt.NewTypedParamValueString(value)}
 }
 

@@ -34,7 +34,7 @@ func OperationOf(l *golibvirt.Libvirt, dom golibvirt.Domain) (Operation, error) 
 	if golibvirt.DomainJobType(kind) == golibvirt.DomainJobNone {
 		return Operation{}, nil
 	}
-	op := Operation{Active: true, Progress: ProgressOf(params)}
+	op := Operation{Active: true, Progress: progressOf(params)}
 	for _, p := range params {
 		if p.Field == golibvirt.DomainJobOperationStr {
 			op.Kind = golibvirt.DomainJobOperation(libvirt.Number(p))
@@ -85,8 +85,8 @@ type Progress struct {
 	Downtime  time.Duration // that the guest stands still at the end: expected, or measured when it is over
 }
 
-// ProgressOf reads libvirt's figures of a migration.
-func ProgressOf(params []golibvirt.TypedParam) Progress {
+// progressOf reads libvirt's figures of a migration.
+func progressOf(params []golibvirt.TypedParam) Progress {
 	var p Progress
 	var dirty, page uint64
 	for _, x := range params {

@@ -33,13 +33,17 @@ type Pool struct {
 
 // Options of Pools.
 type Options struct {
-	Client  *libvirt.Client
-	Shared  []string // directories and devices, with all below them, that are the same on every host although their kind does not tell it
+	Client *libvirt.Client
+	// Shared are directories and devices, with all below them, that are the same on every host although their kind
+	// does not tell it.
+	Shared  []string
 	ProcDir string
 	SysDir  string
 	DevDir  string
-	Bare    func() (bool, error)                                // whether this host has no hypervisor, and may do without one
-	Users   func(ctx context.Context, p Pool) ([]string, error) // names the guests with a process that have a disk in a pool
+	// Bare reports whether this host has no hypervisor, and may do without one.
+	Bare func() (bool, error)
+	// Users names the guests with a process that have a disk in a pool.
+	Users func(ctx context.Context, p Pool) ([]string, error)
 }
 
 // Pools are the storage pools of a host.
@@ -50,7 +54,9 @@ type Pools struct {
 
 // New returns those of the host whose libvirtd the client calls.
 func New(opt Options) *Pools {
-	return &Pools{opt: opt, storage: storage{proc: opt.ProcDir, sys: opt.SysDir, dev: opt.DevDir, shared: opt.Shared, gate: libvirt.NewGate()}}
+	return &Pools{opt: opt, storage: storage{
+		proc: opt.ProcDir, sys: opt.SysDir, dev: opt.DevDir, shared: opt.Shared, gate: libvirt.NewGate(),
+	}}
 }
 
 // Declared reports whether a path was said to be the same on every host.
@@ -290,7 +296,9 @@ func (h *Pools) Stop(ctx context.Context, name string) error {
 
 // set makes a pool active or not, and looks after a lost answer what became
 // of it.
-func (h *Pools) set(ctx context.Context, name string, want bool, do func(*golibvirt.Libvirt, golibvirt.StoragePool) error) error {
+func (h *Pools) set(ctx context.Context, name string, want bool,
+	do func(*golibvirt.Libvirt, golibvirt.StoragePool) error,
+) error {
 	limit, cancel := context.WithTimeout(ctx, libvirt.Share(ctx, changeLimit))
 	defer cancel()
 	err := h.opt.Client.With(limit, func(c *libvirt.Conn) error {
@@ -334,8 +342,8 @@ func (h *Pools) users(ctx context.Context, name string) ([]string, error) {
 	return append(users, guests...), nil
 }
 
-// Holds reports that a disk is in the pool: its kind, and where its content is, as [Source] has them. Paths in /dev are shared by many
-// pools, so there only the pool's own devices and volumes count.
+// Holds reports that a disk is in the pool: its kind, and where its content is, as [Source] has them. Paths in
+// /dev are shared by many pools, so there only the pool's own devices and volumes count.
 func (p Pool) Holds(kind, source string) bool {
 	if kind == "volume" {
 		return strings.HasPrefix(source, p.Name+"/")

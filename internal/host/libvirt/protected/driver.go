@@ -21,7 +21,7 @@ import (
 type Options struct {
 	Socket     string             // of libvirtd; default /run/libvirt/libvirt-sock
 	MigrateURI string             // connection URI of a migration's target, %s stands for its address; default qemu+tls://%s/system
-	MigrateTLS string             // whether the guest's memory travels encrypted: TLSAuto (default), TLSRequired or TLSOff
+	MigrateTLS string             // whether the guest's memory travels encrypted: migration.TLSAuto (default), TLSRequired or TLSOff
 	PKIDir     string             // where libvirt and QEMU look for certificates unless their configuration says otherwise; default /etc/pki
 	ProcDir    string             // default /proc. It must show the pids of the caller's own PID namespace
 	SysDir     string             // default /sys
@@ -118,7 +118,8 @@ func New(opt Options) (*Driver, error) {
 		link:  libvirt.NewLink(opt.Socket),
 		waits: map[*proc.Handle]struct{}{},
 	}
-	if d.leave, err = migration.New(opt.MigrateURI, opt.MigrateTLS, libvirt.NewCertificates(opt.ConfDir, opt.PKIDir)); err != nil {
+	certs := libvirt.NewCertificates(opt.ConfDir, opt.PKIDir)
+	if d.leave, err = migration.New(opt.MigrateURI, opt.MigrateTLS, certs); err != nil {
 		return nil, err
 	}
 	if d.start, err = openStartNote(opt.RunDir, opt.UUID); err != nil {

@@ -97,15 +97,18 @@ func (d *Driver) follow(ctx context.Context) {
 	})
 }
 
+// event is one of a domain's life.
+type event = golibvirt.DomainEventLifecycleMsg
+
 // subscribe connects and asks for lifecycle events.
-func (d *Driver) subscribe(ctx context.Context) (*libvirt.Conn, <-chan golibvirt.DomainEventLifecycleMsg, func(), error) {
+func (d *Driver) subscribe(ctx context.Context) (*libvirt.Conn, <-chan event, func(), error) {
 	limit, cancel := context.WithTimeout(ctx, libvirt.ConnectLimit)
 	defer cancel()
 	c, err := d.link.Open(limit)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	events, stop, err := libvirt.Subscribe(limit, c, func(ctx context.Context, l *golibvirt.Libvirt) (<-chan golibvirt.DomainEventLifecycleMsg, error) {
+	events, stop, err := libvirt.Subscribe(limit, c, func(ctx context.Context, l *golibvirt.Libvirt) (<-chan event, error) {
 		return l.LifecycleEvents(ctx)
 	})
 	if err != nil {
@@ -115,7 +118,7 @@ func (d *Driver) subscribe(ctx context.Context) (*libvirt.Conn, <-chan golibvirt
 	return c, events, stop, nil
 }
 
-func (d *Driver) noteEvent(e golibvirt.DomainEventLifecycleMsg) {
+func (d *Driver) noteEvent(e event) {
 	if e.Dom.UUID != d.dom.UUID {
 		return
 	}

@@ -70,7 +70,8 @@ func (d *Driver) migrate(ctx context.Context, addr string, tls bool) error {
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), reserve)
 	defer stop()
 	if !over {
-		err = errors.Join(err, migration.AbortUntil(last, done, func() error { return migration.Unhang(s.PID, d.abortJob(last), d.log) }))
+		abort := func() error { return migration.Unhang(s.PID, d.abortJob(last), d.log) }
+		err = errors.Join(err, migration.AbortUntil(last, done, abort))
 	}
 	return d.outcome(last, s, addr, err)
 }

@@ -39,7 +39,8 @@ func (t *procTable) guests(ctx context.Context) ([]guestProc, error) {
 	all, err := libvirt.Processes(ctx, t.gate, t.dir, t.uuid, t.name)
 	var found []guestProc
 	for _, p := range all {
-		found = append(found, guestProc{process: p.ID, epoch: epochOf(p.Args), incoming: slices.Contains(p.Args, "-incoming")})
+		incoming := slices.Contains(p.Args, "-incoming")
+		found = append(found, guestProc{process: p.ID, epoch: epochOf(p.Args), incoming: incoming})
 	}
 	return found, err
 }

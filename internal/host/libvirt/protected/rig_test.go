@@ -101,7 +101,8 @@ func newHostsLocking(t *testing.T, n int, lockspace string) []*host {
 	}), "")
 }
 
-// newTLSHosts is newHosts, where everything goes by TLS, memory by certificates of the authority that memory gives for each.
+// newTLSHosts is newHosts, where everything goes by TLS: memory by certificates of the authority that memory gives
+// for each.
 func newTLSHosts(t *testing.T, n int, memory func(i int) pki.CA) []*host {
 	t.Helper()
 	return withDrivers(t, virthost.NewTLS(t, n, virthost.Authority(t, "libvirtd"), memory, nil), virthost.TLSURI)

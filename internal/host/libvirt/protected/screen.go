@@ -11,6 +11,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/host/libvirt/migration"
 	"holdfast/internal/lib/domainxml"
 	"holdfast/internal/lib/durable"
 )
@@ -89,5 +90,5 @@ func listenAt(l *golibvirt.Libvirt, dom golibvirt.Domain, target string) ([]goli
 	if err != nil || !changed {
 		return nil, err
 	}
-	return []golibvirt.TypedParam{{Field: golibvirt.MigrateParamDestXML, Value: *golibvirt.NewTypedParamValueString(moved)}}, nil
+	return []golibvirt.TypedParam{migration.Param(golibvirt.MigrateParamDestXML, moved)}, nil
 }
