@@ -346,7 +346,7 @@ var inside = map[string]string{
 	"internal/host/action/repack.go":           "it reads a package",
 	"internal/host/ceph/ceph.go":               "it asks the cluster",
 	"internal/host/facts/gather.go":            "it asks the host",
-	"internal/host/libvirt/updatetls.go":       "it asks libvirt",
+	"internal/host/libvirt/config.go":          "it asks libvirt",
 	"internal/host/process/driver.go":          "the guest of a demonstration is our own program",
 	"internal/host/replica/drbd/drbd.go":       "it listens to the kernel",
 	"internal/host/replica/mariadb/command.go": "it reads the settings of the server",

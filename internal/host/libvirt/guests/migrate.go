@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -333,4 +334,113 @@ func (f *Fleet) AbortMigration(ctx context.Context, uuid string) error {
 // justLeft tells such a refusal: the guest is still there, or it is being removed.
 func justLeft(err error) bool {
 	return libvirt.HasCode(err, golibvirt.ErrOperationInvalid) && strings.Contains(err.Error(), "already") || libvirt.BeingRemoved(err)
+}
+
+// ErrStill: a guest has left, and stands still where it went: it is to be resumed there.
+var ErrStill = errors.New("it has left, and stands still there until it is resumed")
+
+const (
+	meetLimit = 3 * time.Second         // to connect to the target
+	goOnLimit = 4 * time.Second         // to let a guest go on there
+	firstGoOn = 1500 * time.Millisecond // of that, over a connection that may have broken unseen
+	restLimit = 5 * time.Second         // for the rest of a call whose guest has left
+)
+
+// meet connects to the target's libvirtd, so that no time is lost when the guest
+// has come there. Without that connection it is for others to let the guest go on.
+func (m *move) meet(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, meetLimit)
+	defer cancel()
+	uri := m.leave.To(m.target, "").URI
+	c, err := m.client.ConnectTo(ctx, uri)
+	if err != nil {
+		m.Fleet.opt.Log.Debug("no connection to the target of a migration", "guest", m.dom.Name, "uri", uri, "err", err)
+		return
+	}
+	m.there = c
+}
+
+// goOn lets the guest go on at the target. It is called when it is certain that
+// it has left; it works after ctx has ended, too.
+func (m *move) goOn(ctx context.Context) error {
+	if !m.halted {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goOnLimit)
+	defer cancel()
+	first, stop := context.WithTimeout(ctx, firstGoOn)
+	err := m.resumeThere(first)
+	stop()
+	if err != nil && !libvirt.Answered(err) { // the connection has broken in a long migration
+		m.part()
+		m.meet(ctx)
+		err = m.resumeThere(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrStill, err)
+	}
+	return nil
+}
+
+func (m *move) resumeThere(ctx context.Context) error {
+	if m.there == nil {
+		return errors.New("no connection to its libvirtd")
+	}
+	return m.there.Call(ctx, "let it go on", func(l *golibvirt.Libvirt) error {
+		return l.DomainResume(m.dom) // libvirtd finds it by its UUID; one that runs is no error
+	})
+}
+
+// part ends the connection to the target.
+func (m *move) part() {
+	if m.there != nil {
+		m.client.Drop(m.there)
+		m.there = nil
+	}
+}
+
+// end lets the call end whose guest has left, and the connections.
+func (m *move) end() {
+	m.part()
+	if m.rest != nil {
+		select {
+		case <-m.rest: // libvirtd has forgotten the guest then. An error says nothing more: it has left
+		case <-time.After(restLimit):
+		}
+	}
+	if m.here != nil {
+		m.client.Drop(m.here)
+	}
+}
+
+// departure looks for the line of a domain's log that says that a migration took it
+// away. libvirtd writes it when the target has told that all of it is there, and
+// after it has noted for its own next start that the process here is to be ended, whose CPUs stand still
+// since before. It may take long to end (it gives all its memory back), and the guest would wait.
+type departure struct {
+	path string
+	size int64 // when it was read last
+	deaf bool  // it says so already, of a process before this one
+	left bool  // seen
+}
+
+func newDeparture(path string) *departure {
+	d := &departure{path: path, size: -1}
+	d.deaf, d.left = d.seen(), false
+	return d
+}
+
+// seen reads the log when it has grown. What can not be read says nothing: the
+// call's answer does.
+func (d *departure) seen() bool {
+	info, err := os.Stat(d.path)
+	if err != nil || d.deaf || info.Size() == d.size {
+		return false
+	}
+	moved, _, err := migration.Ended(d.path)
+	if err != nil {
+		return false
+	}
+	d.size, d.left = info.Size(), moved
+	return moved
 }

@@ -279,3 +279,56 @@ func (f *Fleet) one(ctx context.Context, dom golibvirt.Domain) (VM, error) {
 	}
 	return VM{}, fmt.Errorf("libvirtd does not know %s", dom.Name)
 }
+
+// subscribeLimit bounds the answer to a request for events.
+const subscribeLimit = 10 * time.Second
+
+// Reboot asks a guest to restart, by its agent or its power button, and returns when QEMU has told that it did.
+// ErrRunning: it did not in the time. libvirt then restarts it when it ends by itself next, until it is told to
+// Shutdown.
+func (f *Fleet) Reboot(ctx context.Context, uuid string, wait time.Duration) error {
+	dom, err := f.find(ctx, uuid)
+	if err == nil {
+		err = f.client.With(ctx, func(c *libvirt.Conn) error { return f.reboot(ctx, c, dom, wait) })
+	}
+	return libvirt.Doing("restart", cmp.Or(dom.Name, uuid), err)
+}
+
+func (f *Fleet) reboot(ctx context.Context, c *libvirt.Conn, dom golibvirt.Domain, wait time.Duration) error {
+	limit, cancel := context.WithTimeout(ctx, libvirt.Share(ctx, subscribeLimit))
+	defer cancel()
+	told, stop, err := libvirt.Subscribe(limit, c, func(ctx context.Context, l *golibvirt.Libvirt) (<-chan any, error) {
+		return l.SubscribeEvents(ctx, golibvirt.DomainEventIDReboot, nil)
+	})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	ask := time.NewTicker(shutdownRepeat)
+	defer ask.Stop()
+	for {
+		if state, err := f.state(ctx, dom); err == nil && state == VMOff {
+			return errors.New("it is off: it ended instead of restarting")
+		}
+		refused := f.client.Ask(ctx, "ask it to restart", func(l *golibvirt.Libvirt) error { return l.DomainReboot(dom, golibvirt.DomainRebootDefault) })
+		for again := false; !again; {
+			select {
+			case e, ok := <-told:
+				if m, is := e.(*golibvirt.DomainEventCallbackRebootMsg); is && m.Msg.Dom.UUID == dom.UUID {
+					return nil
+				}
+				if !ok {
+					return libvirt.ErrLost
+				}
+			case <-end.C:
+				return errors.Join(fmt.Errorf("%w, and did not restart, %v after it was asked to", ErrRunning, wait), refused)
+			case <-ctx.Done():
+				return errors.Join(ctx.Err(), refused)
+			case <-ask.C:
+				again = true // a guest that boots misses the first request
+			}
+		}
+	}
+}

@@ -1,7 +1,9 @@
 package guests
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -112,4 +114,41 @@ func placeOf(state golibvirt.DomainState, reason golibvirt.DomainPausedReason, o
 		w.Place, w.Note = Unclear, "a post-copy migration broke off: it is on two hosts in parts"
 	}
 	return w
+}
+
+// Discard ends a guest that stands still here, and forgets it, also one that is off:
+// it is on another host. nil when it is not here. One that does not stand still, or with
+// which something is under way, is an error and stays.
+func (f *Fleet) Discard(ctx context.Context, uuid string) error {
+	dom, err := f.find(ctx, uuid)
+	if libvirt.HasCode(err, golibvirt.ErrNoDomain) {
+		return nil
+	}
+	if err == nil {
+		err = f.client.Ask(ctx, "end it", func(l *golibvirt.Libvirt) error { return discard(l, dom) })
+	}
+	return libvirt.Doing("discard", cmp.Or(dom.Name, uuid), err)
+}
+
+func discard(l *golibvirt.Libvirt, dom golibvirt.Domain) error {
+	state, _, err := l.DomainGetState(dom, 0)
+	if err != nil {
+		return err
+	}
+	op, err := migration.OperationOf(l, dom)
+	if err != nil {
+		return err
+	}
+	off := golibvirt.DomainState(state) == golibvirt.DomainShutoff
+	if !off && golibvirt.DomainState(state) != golibvirt.DomainPaused || op.Active {
+		return errors.New("it does not stand still")
+	}
+	persistent, err := l.DomainIsPersistent(dom)
+	if err == nil && persistent != 0 { // first: who dies between the two finds it standing still
+		err = l.DomainUndefineFlags(dom, golibvirt.DomainUndefineKeepNvram|golibvirt.DomainUndefineKeepTpm)
+	}
+	if err != nil || off {
+		return err
+	}
+	return l.DomainDestroy(dom)
 }
