@@ -9,6 +9,7 @@ import (
 // Gate lets one call at a time through.
 type Gate chan struct{}
 
+// NewGate returns one that is open.
 func NewGate() Gate { return make(Gate, 1) }
 
 // Bounded runs f, which may hang in the kernel (a dead file server, a stuck

@@ -29,6 +29,7 @@ type Link struct {
 	ended bool
 }
 
+// NewLink returns the link to the libvirtd at a socket, which connects to nothing by itself.
 func NewLink(path string) *Link {
 	return &Link{path: path, dial: dial, tried: make(chan struct{}), all: map[*Conn]struct{}{}, err: errors.New("not connected yet")}
 }
@@ -52,6 +53,7 @@ func (l *Link) Get(ctx context.Context) (*Conn, error) {
 	return l.conn, nil
 }
 
+// Set makes a connection the shared one; nil: it is down, by err.
 func (l *Link) Set(c *Conn, err error) {
 	l.mu.Lock()
 	l.conn, l.err = c, err
@@ -80,6 +82,7 @@ func (l *Link) add(c *Conn) error {
 	return nil
 }
 
+// Drop ends a connection.
 func (l *Link) Drop(c *Conn) {
 	l.mu.Lock()
 	delete(l.all, c)
@@ -139,7 +142,7 @@ func (c *Client) ConnectTo(ctx context.Context, uri string) (*Conn, error) {
 	return one, c.link.add(one)
 }
 
-// Drop ends a connection.
+// Drop ends a connection of the client.
 func (c *Client) Drop(one *Conn) { c.link.Drop(one) }
 
 // With runs do on a connection.

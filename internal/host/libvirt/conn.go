@@ -168,6 +168,7 @@ func (c *Conn) Call(ctx context.Context, what string, f func(*golibvirt.Libvirt)
 	}
 }
 
+// Explain says of a call's error whether libvirtd has answered.
 func (c *Conn) Explain(what string, err error) error {
 	switch {
 	case err == nil:

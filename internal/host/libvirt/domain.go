@@ -41,6 +41,7 @@ func FormatUUID(u golibvirt.UUID) string {
 	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
 }
 
+// Number is the value of a parameter that is a whole number; 0 of any other, and of a negative one.
 func Number(p golibvirt.TypedParam) uint64 {
 	switch v := p.Value.I.(type) {
 	case int32:

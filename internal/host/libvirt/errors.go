@@ -45,6 +45,7 @@ func (e lineError) Error() string {
 
 func (e lineError) Unwrap() error { return e.error }
 
+// OneLine is an error with its text on one line.
 func OneLine(err error) error { return lineError{err} }
 
 // Doing names the guest and what was tried in an error; nil stays nil.
