@@ -151,6 +151,11 @@ var layers = []struct {
 	{"holdfast/internal/lib/pki", []string{"holdfast/internal/cluster"}, "a leaf without policy"},
 	{"holdfast/internal/lib/proc", []string{"holdfast/internal/cluster"}, "a leaf without policy"},
 	{"holdfast/internal/agent/logfile", []string{"holdfast/internal/agent", "holdfast/internal/host", "holdfast/internal/cluster"}, "a leaf without policy"},
+	{"holdfast/internal/host/libvirt", []string{libvirts}, "what all who call libvirtd share"},
+	{"holdfast/internal/host/libvirt/migration", []string{libvirts + "guests", libvirts + "pools", libvirts + "protected"}, "what both migrations share"},
+	{"holdfast/internal/host/libvirt/pools", []string{libvirts + "guests", libvirts + "protected"}, "pools do not know what lies in them"},
+	{"holdfast/internal/host/libvirt/protected", []string{libvirts + "guests", libvirts + "pools"}, "what it takes for sure must not depend on more"},
+	{"holdfast/internal/host/libvirt/guests", []string{libvirts + "protected"}, "business guests need no fencing"},
 	{"holdfast/internal/fleet/losses", []string{"holdfast/internal/host"}, "words and a page; the package measure knows the adapter"},
 	{"holdfast/internal/store", []string{"holdfast/"}, "the port depends on nothing of ours"},
 	{"holdfast/internal/cli", []string{"holdfast/internal/agent", "holdfast/internal/ha", "holdfast/internal/store", "holdfast/internal/host/", "holdfast/internal/server"}, "the command line is a client of the API"},
@@ -196,6 +201,9 @@ func TestChecksKnowNoPlans(t *testing.T) {
 	}
 }
 
+// libvirts begins the paths of the packages of one adapter.
+const libvirts = "holdfast/internal/host/libvirt/"
+
 func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 	leaves := []string{"cluster", "cluster/version", "inventory", "inventory/fact", "inventory/manifest", "lib/clock", "lib/database",
 		"lib/domainxml", "lib/durable", "lib/fail", "lib/network", "lib/proc", "lib/strictyaml", "lib/text"}
@@ -206,6 +214,7 @@ func TestAdaptersKnowNeitherTheCoreNorEachOther(t *testing.T) {
 		for _, dep := range deps(t, a) {
 			switch {
 			case dep == a || strings.HasPrefix(dep, a+"/") || strings.HasPrefix(a, dep+"/"):
+			case strings.HasPrefix(a, libvirts) && strings.HasPrefix(dep, libvirts):
 			case strings.HasPrefix(dep, "holdfast/internal/host/"):
 				t.Errorf("adapter %s depends on adapter %s", a, dep)
 			case strings.HasPrefix(dep, "holdfast/") && !slices.Contains(leaves, strings.TrimPrefix(dep, "holdfast/internal/")):
@@ -266,18 +275,18 @@ func TestScenariosHaveAReadmeAndAGolden(t *testing.T) {
 // renames are the folders whose code may rename without internal/lib/durable, which puts
 // the new name on disk, and why.
 var renames = map[string]string{
-	"internal/lib/durable":          "it is what the others use",
-	"internal/host/action/filetree": "a name that is taken must not be replaced; it syncs the directory itself",
-	"internal/host/backup":          "a swap of two names with its own order, which syncs the directory once at its end",
-	"internal/host/libvirt":         "a note for the next agent on this boot, which need not outlive the kernel",
-	"internal/host/watchdog":        "a mark of this boot, by a process that must not wait for a disk",
-	"internal/store/etcdstore":      "directories in the middle of a restore, which syncs all of them at its end",
-	"internal/lib/proc/supervise":   "records of processes and logs, which need not outlive the kernel",
-	"testbed/lab":                   "a laboratory need not outlive the kernel",
-	"tools/runtests":                "logs of a drill that failed need not outlive the kernel",
-	"internal/upgrade/bundle":       "it syncs the directory by the descriptor that holds its lock",
-	"internal/upgrade/cache":        "one sync after several renames, and its tests stop between them",
-	"internal/upgrade/check":        "three names at once: one sync after them",
+	"internal/lib/durable":            "it is what the others use",
+	"internal/host/action/filetree":   "a name that is taken must not be replaced; it syncs the directory itself",
+	"internal/host/backup":            "a swap of two names with its own order, which syncs the directory once at its end",
+	"internal/host/libvirt/protected": "a note for the next agent on this boot, which need not outlive the kernel",
+	"internal/host/watchdog":          "a mark of this boot, by a process that must not wait for a disk",
+	"internal/store/etcdstore":        "directories in the middle of a restore, which syncs all of them at its end",
+	"internal/lib/proc/supervise":     "records of processes and logs, which need not outlive the kernel",
+	"testbed/lab":                     "a laboratory need not outlive the kernel",
+	"tools/runtests":                  "logs of a drill that failed need not outlive the kernel",
+	"internal/upgrade/bundle":         "it syncs the directory by the descriptor that holds its lock",
+	"internal/upgrade/cache":          "one sync after several renames, and its tests stop between them",
+	"internal/upgrade/check":          "three names at once: one sync after them",
 }
 
 func TestNamesOnDiskAreGivenByOnePackage(t *testing.T) {
@@ -337,8 +346,7 @@ var inside = map[string]string{
 	"internal/host/action/repack.go":           "it reads a package",
 	"internal/host/ceph/ceph.go":               "it asks the cluster",
 	"internal/host/facts/gather.go":            "it asks the host",
-	"internal/host/libvirt/pool_iscsi.go":      "iscsiadm has a umask of its own",
-	"internal/host/libvirt/updatetls.go":       "it asks libvirt",
+	"internal/host/libvirt/config.go":          "it asks libvirt",
 	"internal/host/process/driver.go":          "the guest of a demonstration is our own program",
 	"internal/host/replica/drbd/drbd.go":       "it listens to the kernel",
 	"internal/host/replica/mariadb/command.go": "it reads the settings of the server",

@@ -14,9 +14,9 @@ import (
 	"holdfast/internal/upgrade/probe"
 )
 
-// guests are the rights of hosts that run guests only, which every member enforces
+// guestsOnly are the rights of hosts that run guests only, which every member enforces
 // (docs/adr/0026).
-func guests() *etcdstore.Guard {
+func guestsOnly() *etcdstore.Guard {
 	return &etcdstore.Guard{Secret: []string{records.KeyBeat}, Permits: permits, Rates: slices.Concat(loop.Rates(), drain.Rates())}
 }
 

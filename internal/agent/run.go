@@ -26,7 +26,7 @@ import (
 	"holdfast/internal/host/ceph"
 	"holdfast/internal/host/firewall"
 	"holdfast/internal/host/heartbeat"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/protected"
 	"holdfast/internal/host/process"
 	"holdfast/internal/host/storage"
 	"holdfast/internal/host/watchdog"
@@ -147,7 +147,7 @@ func RunNode(ctx context.Context, opt Options) (err error) {
 	} else if parts.Driver, err = nd.driver(); err != nil {
 		return BadInput{err}
 	}
-	if d, ok := parts.Driver.(*libvirt.Driver); ok {
+	if d, ok := parts.Driver.(*protected.Driver); ok {
 		parts.Secure = func() bool { return d.MigrationSecurity().TLS }
 	}
 	defer func() { err = errors.Join(err, parts.Driver.Close()) }()
@@ -318,7 +318,7 @@ func MemberConfig(nodeFile string) (etcdstore.MemberConfig, error) {
 	}
 	c := etcdstore.MemberConfig{
 		Name: n.Host, Cluster: n.Cluster, DataDir: filepath.Join(n.DataDir, "store"),
-		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial, Guard: guests(),
+		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial, Guard: guestsOnly(),
 	}
 	if n.TLS.CA != "" {
 		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, CRL: n.TLS.CRL}
@@ -356,10 +356,10 @@ func (nd *node) driver() (loop.Driver, error) {
 			Host: cluster.HostID(nd.n.Host), Resource: cluster.MgmtVM, UUID: uuid, Log: nd.Log,
 		})
 	}
-	return libvirt.New(libvirt.Options{
+	return protected.New(protected.Options{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, RunDir: nd.n.RunDir,
 		Resource: cluster.MgmtVM, UUID: uuid, Name: cluster.GuestName, Log: nd.Log,
-		RBD: func(r cluster.RBD) libvirt.RBD { return ceph.New(ceph.Options{RBD: r}) },
+		RBD: func(r cluster.RBD) protected.RBD { return ceph.New(ceph.Options{RBD: r}) },
 	})
 }
 
@@ -426,7 +426,7 @@ func (nd *node) storageProber(cfg config.Cluster) *storage.Prober {
 	}
 	if cfg.ImageURL != "" {
 		o.What = "the image " + cfg.ImageURL
-		o.Check = func(ctx context.Context) error { return libvirt.ProbeImage(ctx, cfg.ImageURL) }
+		o.Check = func(ctx context.Context) error { return protected.ProbeImage(ctx, cfg.ImageURL) }
 	}
 	return storage.New(o)
 }

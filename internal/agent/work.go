@@ -16,8 +16,7 @@ import (
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/fleet/gather"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/host/action/program"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
@@ -37,7 +36,7 @@ const handover = time.Minute
 type work struct {
 	*service.Service // upgrades, and what is known of hosts
 	engine.Jobs      // of all tools
-	guests           *libvirt.Fleet
+	guests           *guests.Fleet
 	view             *report.View
 	look             *gather.Looker
 	*steps.Orders    // of transitions
@@ -54,24 +53,24 @@ type work struct {
 
 // work makes this host's part in jobs.
 func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
-	fleet := libvirt.FleetOptions{
+	opt := guests.Options{
 		Socket: nd.n.Libvirt.Socket, MigrateURI: nd.n.Libvirt.MigrateURI, MigrateTLS: nd.n.Libvirt.MigrateTLS, Shared: nd.n.Libvirt.Shared,
 		Protected: []string{loop.GuestUUID(nd.n.Cluster)}, Log: nd.Log,
 	}
 	own := a.GuestAddresses
 	if nd.pairing != nil {
-		fleet.Group, own = nd.pairing.Guests, nd.pairing.Addresses
+		opt.Group, own = nd.pairing.Guests, nd.pairing.Addresses
 	}
-	guests, err := libvirt.NewFleet(fleet)
+	fleet, err := guests.New(opt)
 	if err != nil {
 		return nil, err
 	}
-	w := &work{guests: guests, view: view.View}
+	w := &work{guests: fleet, view: view.View}
 	seen := w.view.Seen
-	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log})
-	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: guests, Seen: seen, Log: nd.Log}
+	w.sender = drain.NewSender(&drain.Sender{Store: a.Store, Host: a.Host, Guests: fleet, Seen: seen, Log: nd.Log})
+	w.receiver = &drain.Receiver{Store: a.Store, Host: a.Host, Guests: fleet, Seen: seen, Log: nd.Log}
 	w.drain = &drain.Drain{
-		Host: a.Host, Store: a.Store, Guests: guests, Sender: w.sender, Seen: seen, InMaintenance: a.InMaintenance,
+		Host: a.Host, Store: a.Store, Guests: fleet, Sender: w.sender, Seen: seen, InMaintenance: a.InMaintenance,
 		Waits: func(uuid string) string {
 			if uuid == loop.GuestUUID(nd.n.Cluster) {
 				return a.Status().Waiting
@@ -82,10 +81,10 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 			return a.SetMaintenance(ctx, loop.JobUser, host, on)
 		},
 	}
-	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, guests)
+	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, fleet)
 	pins := &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	w.Service, err = service.New(service.Parts{
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: guests, Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: fleet, Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
 		Dial: func(host cluster.HostID, target string) (service.Peer, error) {
 			return as[service.Peer](view.dial(host, target))
 		},
@@ -93,10 +92,10 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 		RebootCommand: nd.n.Upgrade.RebootCommand, BootIDFile: nd.n.BootIDFile, Credentials: nd.n.Upgrade.CredentialsFile,
 	})
 	if err != nil {
-		return nil, errors.Join(err, guests.Close())
+		return nil, errors.Join(err, fleet.Close())
 	}
 	look := &gather.Looker{
-		Fleet: guests, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
+		Fleet: fleet, Host: a.Host, Install: a.Identity, Boot: nd.boot, Addr: nd.n.Addr, Agent: nd.Version, Member: nd.n.Store.Member != nil,
 		InMaintenance: a.InMaintenance, Bundles: w.Bundles, Waits: w.receiver.Waits, Log: nd.Log,
 	}
 	if nd.pairing != nil {
@@ -129,7 +128,7 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	}
 	executors := w.Service.Executors(pins, probe.Turn{Service: w.counts})
 	maps.Copy(executors, w.Orders.Executors(&steps.Command{
-		Helper: program.Helper{Exe: w.Exe, Args: w.Helper}, Dir: filepath.Join(nd.n.DataDir, "transition"), Self: w.Exe, Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
+		Self: w.Exe, Helper: w.Helper, Dir: filepath.Join(nd.n.DataDir, "transition"), Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}))
 	executors[evacuate.KindDrain] = w.drain
 	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, SetMaintenance: w.drain.SetMaintenance, Where: w.view.Where, Send: w.BringGuest}
@@ -146,7 +145,7 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 
 // addresses finds those of a guest of this host: of what the cluster runs itself by the configuration
 // that it was started with, of others by libvirt.
-func addresses(managed string, own func() []string, guests *libvirt.Fleet) func(ctx context.Context, uuid string) ([]netip.Addr, error) {
+func addresses(managed string, own func() []string, guests *guests.Fleet) func(ctx context.Context, uuid string) ([]netip.Addr, error) {
 	return func(ctx context.Context, uuid string) ([]netip.Addr, error) {
 		if uuid != managed {
 			return guests.Addresses(ctx, uuid)

@@ -9,7 +9,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
@@ -54,7 +54,7 @@ func TestDrainKeepsGuestsApart(t *testing.T) {
 		}
 		with = []cluster.HostID{"h3"}
 		put(carryPrefix("h2")+"uuid-db2", carry{UUID: "uuid-db2", Name: "db2", From: "h9", Live: true}) // another host sends it there
-		w.guests.vms = []libvirt.VM{vm("db1", 300)}
+		w.guests.vms = []guests.VM{vm("db1", 300)}
 		time.AfterFunc(time.Minute, func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/job"
 	"holdfast/internal/store"
 	"holdfast/internal/store/storetest"
@@ -110,8 +110,8 @@ func TestAGuestIsNotSentWhereItIsReported(t *testing.T) {
 					Refused: func(store.Attempt, error) { refused++ },
 				}})
 				p.set(func() {
-					p.states["h2"] = libvirt.VMOff
-					p.ends, p.at = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left
+					p.states["h2"] = guests.VMOff
+					p.ends, p.at = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left
 				})
 				putRecord(t, p.client["h2"], "fleet/h2", `{"host":{"name":"h2"},"vms":[{"uuid":"uuid-a"}]}`)
 				time.Sleep(10 * time.Second)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
@@ -28,7 +28,7 @@ type inbox struct {
 	other  *storetest.Client // of everybody else
 
 	mu    sync.Mutex
-	vms   []libvirt.VM
+	vms   []guests.VM
 	seen  map[cluster.HostID]report.Seen
 	ready bool
 	fails map[string]int // of the next calls of libvirt
@@ -52,7 +52,7 @@ func (b *inbox) failing(call string) error {
 	return nil
 }
 
-func (b *inbox) List(context.Context) ([]libvirt.VM, error) {
+func (b *inbox) List(context.Context) ([]guests.VM, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.looks != nil {
@@ -61,7 +61,7 @@ func (b *inbox) List(context.Context) ([]libvirt.VM, error) {
 	return slices.Clone(b.vms), b.failing("list")
 }
 
-func (b *inbox) Start(ctx context.Context, uuid string, _ libvirt.StartOptions) error {
+func (b *inbox) Start(ctx context.Context, uuid string, _ guests.StartOptions) error {
 	if b.hangs {
 		<-ctx.Done()
 		return ctx.Err()
@@ -74,7 +74,7 @@ func (b *inbox) Start(ctx context.Context, uuid string, _ libvirt.StartOptions) 
 	b.calls = append(b.calls, "start "+uuid)
 	for i := range b.vms {
 		if b.vms[i].UUID == uuid {
-			b.vms[i].State = libvirt.VMRunning
+			b.vms[i].State = guests.VMRunning
 		}
 	}
 	return nil
@@ -89,7 +89,7 @@ func (b *inbox) Resume(_ context.Context, uuid string) error {
 	b.calls = append(b.calls, "resume "+uuid)
 	for i := range b.vms {
 		if b.vms[i].UUID == uuid {
-			b.vms[i].State, b.vms[i].Busy = libvirt.VMRunning, ""
+			b.vms[i].State, b.vms[i].Busy = guests.VMRunning, ""
 		}
 	}
 	return nil
@@ -102,7 +102,7 @@ func (b *inbox) Discard(_ context.Context, uuid string) error {
 		return err
 	}
 	b.calls = append(b.calls, "discard "+uuid)
-	b.vms = slices.DeleteFunc(b.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	b.vms = slices.DeleteFunc(b.vms, func(vm guests.VM) bool { return vm.UUID == uuid })
 	return nil
 }
 
@@ -202,9 +202,9 @@ func (b *inbox) want(when, did, keys string) {
 	}
 }
 
-func offVM(name string) libvirt.VM {
+func offVM(name string) guests.VM {
 	v := vm(name, 100)
-	v.State = libvirt.VMOff
+	v.State = guests.VMOff
 	return v
 }
 
@@ -217,7 +217,7 @@ func TestReceiverStartsWhatHasLeft(t *testing.T) {
 		b.want("nothing comes", "", "")
 		rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true, Autostart: true})
 		b.want("it has not come", "", "uuid-a")
-		b.set(func() { b.vms = []libvirt.VM{offVM("a"), offVM("b")} })
+		b.set(func() { b.vms = []guests.VM{offVM("a"), offVM("b")} })
 		b.want("the source is not known", "", "uuid-a")
 
 		gone := report.Record{Host: inventory.Host{Name: "h1"}, VMs: []inventory.VM{{UUID: "uuid-z"}}}
@@ -255,7 +255,7 @@ func TestReceiverGivesOthersWhatTheyCarry(t *testing.T) {
 		running := vm("run", 100)
 		arriving := vm("arrives", 100)
 		arriving.Job = "migration"
-		b.vms = []libvirt.VM{vm("live", 100), running, arriving, vm("stranger", 100)}
+		b.vms = []guests.VM{vm("live", 100), running, arriving, vm("stranger", 100)}
 		b.put(carry{UUID: "uuid-live", Name: "live", Autostart: true})
 		b.put(carry{UUID: "uuid-run", Name: "run", Start: true})
 		b.put(carry{UUID: "uuid-arrives", Name: "arrives", Autostart: true})
@@ -282,7 +282,7 @@ func TestReceiverGivesOthersWhatTheyCarry(t *testing.T) {
 func TestReceiverKeepsANewWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
-		b.vms = []libvirt.VM{vm("a", 100)}
+		b.vms = []guests.VM{vm("a", 100)}
 		b.hook = func() {
 			b.hook = nil
 			value, err := json.Marshal(carry{UUID: "uuid-a", Name: "a", From: "h3", Autostart: true})
@@ -304,7 +304,7 @@ func TestReceiverTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, call := range []string{"list", "start", "autostart"} {
 			b := newInbox(t)
-			b.vms, b.fails = []libvirt.VM{offVM("a"), vm("b", 100)}, map[string]int{call: 3}
+			b.vms, b.fails = []guests.VM{offVM("a"), vm("b", 100)}, map[string]int{call: 3}
 			rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true, Autostart: true})
 			b.put(carry{UUID: "uuid-b", Name: "b", Autostart: true})
 			b.seen["h1"] = report.Seen{Mod: rev + 1}
@@ -321,7 +321,7 @@ func TestReceiverTriesAgain(t *testing.T) {
 			"partitioned": (*storetest.Client).Partition, "refusing": (*storetest.Client).Refuse, "losing replies": (*storetest.Client).LoseReplies,
 		} {
 			b := newInbox(t)
-			b.vms = []libvirt.VM{vm("a", 100)}
+			b.vms = []guests.VM{vm("a", 100)}
 			stop := b.run()
 			time.Sleep(5 * time.Second)
 			cut(b.client, true)

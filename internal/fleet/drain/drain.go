@@ -11,7 +11,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
+	"holdfast/internal/host/libvirt/migration"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
@@ -28,12 +29,12 @@ const (
 	blindWithin = 2 * time.Minute // without a list of the guests
 )
 
-// Guests is what draining needs of the host's hypervisor; *libvirt.Fleet is one.
+// Guests is what draining needs of the host's hypervisor; *guests.Fleet is one.
 type Guests interface {
-	List(ctx context.Context) ([]libvirt.VM, error)
-	Follow(ctx context.Context, uuid, name string, tell func(libvirt.Progress)) (libvirt.Place, error)
-	ColdMove(ctx context.Context, uuid, target string, opt libvirt.ShutdownOptions) error
-	Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error
+	List(ctx context.Context) ([]guests.VM, error)
+	Follow(ctx context.Context, uuid, name string, tell func(migration.Progress)) (guests.Place, error)
+	ColdMove(ctx context.Context, uuid, target string, opt guests.ShutdownOptions) error
+	Start(ctx context.Context, uuid string, opt guests.StartOptions) error
 }
 
 // Drain empties this host: the Executor of evacuate.KindDrain.
@@ -80,10 +81,10 @@ func (d *Drain) Probe(ctx context.Context, t engine.Task) (engine.Probed, error)
 }
 
 // leaving are the guests that have to go. off are those that were shut down to go.
-func leaving[T any](vms []libvirt.VM, stay []string, off map[string]T) []libvirt.VM {
-	return slices.DeleteFunc(slices.Clone(vms), func(vm libvirt.VM) bool {
+func leaving[T any](vms []guests.VM, stay []string, off map[string]T) []guests.VM {
+	return slices.DeleteFunc(slices.Clone(vms), func(vm guests.VM) bool {
 		_, goes := off[vm.UUID]
-		return vm.State == libvirt.VMOff && !goes || slices.Contains(stay, vm.Name)
+		return vm.State == guests.VMOff && !goes || slices.Contains(stay, vm.Name)
 	})
 }
 
@@ -104,7 +105,7 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	off, cold := map[string]bool{}, map[string]moved{}
 	for uuid, to := range words {
 		off[uuid] = true
-		cold[uuid] = moved{vm: libvirt.VM{UUID: uuid, Name: uuid}, to: to[len(to)-1], at: time.Now()}
+		cold[uuid] = moved{vm: guests.VM{UUID: uuid, Name: uuid}, to: to[len(to)-1], at: time.Now()}
 	}
 	groups, err := readApart(ctx, d.Store)
 	if err != nil {
@@ -173,7 +174,7 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 // moved is the end of one move, or with there only that the guest runs on the other host:
 // libvirtd here still ends what it left.
 type moved struct {
-	vm    libvirt.VM
+	vm    guests.VM
 	to    cluster.HostID
 	err   error
 	at    time.Time
@@ -203,9 +204,9 @@ type drainRun struct {
 }
 
 // begin begins as many moves as may be under way.
-func (r *drainRun) begin(left []libvirt.VM) {
+func (r *drainRun) begin(left []guests.VM) {
 	r.waits = nil
-	slices.SortFunc(left, func(a, b libvirt.VM) int {
+	slices.SortFunc(left, func(a, b guests.VM) int {
 		return cmp.Or(cmp.Compare(b.MemoryMiB, a.MemoryMiB), inventory.Compare(a.Name, b.Name))
 	})
 	for _, vm := range left {
@@ -239,7 +240,7 @@ func (r *drainRun) begin(left []libvirt.VM) {
 
 // received reports whether this host has given a guest that came what it carried. It
 // would lose that if it went on before.
-func (r *drainRun) received(vm libvirt.VM) bool {
+func (r *drainRun) received(vm guests.VM) bool {
 	ctx, cancel := context.WithTimeout(r.moves, carryRead)
 	defer cancel()
 	_, carries, err := r.Store.Get(ctx, carryPrefix(r.Host)+vm.UUID)
@@ -247,12 +248,12 @@ func (r *drainRun) received(vm libvirt.VM) bool {
 }
 
 // busy tells why a guest can not move just now.
-func (r *drainRun) busy(vm libvirt.VM) string {
+func (r *drainRun) busy(vm guests.VM) string {
 	return cmp.Or(r.why(vm.UUID), vm.Busy)
 }
 
 // move begins one move, in a goroutine of its own.
-func (r *drainRun) move(vm libvirt.VM) {
+func (r *drainRun) move(vm guests.VM) {
 	if strings.HasPrefix(vm.Job, "migration") { // an earlier process of this agent began it
 		r.launch(vm, "", func(func()) error {
 			at, err := r.Guests.Follow(r.moves, vm.UUID, vm.Name, nil)
@@ -269,7 +270,7 @@ func (r *drainRun) move(vm libvirt.VM) {
 	}); i >= 0 {
 		plan = r.args.Moves[i]
 	}
-	if vm.State == libvirt.VMOff { // a cold move that was not finished
+	if vm.State == guests.VMOff { // a cold move that was not finished
 		plan.How = evacuate.Cold
 	}
 	if plan.How == evacuate.Live && len(vm.Fixed) > 0 {
@@ -322,9 +323,9 @@ func (r *drainRun) move(vm libvirt.VM) {
 // follow looks after guests whose cold move failed and that are not here any more:
 // libvirtd has carried it out after all, and the word that they are to be started
 // there stands.
-func (r *drainRun) follow(vms []libvirt.VM) {
+func (r *drainRun) follow(vms []guests.VM) {
 	for uuid, m := range r.cold {
-		if !r.moving[uuid] && !slices.ContainsFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }) {
+		if !r.moving[uuid] && !slices.ContainsFunc(vms, func(vm guests.VM) bool { return vm.UUID == uuid }) {
 			delete(r.cold, uuid)
 			r.launch(m.vm, m.to, func(func()) error { return r.awaitStart(m.vm, m.to) })
 		}
@@ -334,7 +335,7 @@ func (r *drainRun) follow(vms []libvirt.VM) {
 // send moves a guest. What it carries is written before, and removed again when it
 // stays. That of a cold move that failed is kept until it is sent elsewhere or
 // started here: libvirtd may still carry it out.
-func (r *drainRun) send(vm libvirt.VM, target report.Seen, how evacuate.How, there func()) error {
+func (r *drainRun) send(vm guests.VM, target report.Seen, how evacuate.How, there func()) error {
 	if how != evacuate.Cold {
 		return r.live(r.moves, vm, target, r.args.Network, there)
 	}
@@ -343,7 +344,7 @@ func (r *drainRun) send(vm libvirt.VM, target report.Seen, how evacuate.How, the
 	if err := c.put(r.moves, r.Store, to); err != nil {
 		return errors.Join(err, c.takeBack(r.moves, r.Store, to))
 	}
-	if err := r.Guests.ColdMove(r.moves, vm.UUID, target.Addr, libvirt.ShutdownOptions{}); err != nil {
+	if err := r.Guests.ColdMove(r.moves, vm.UUID, target.Addr, guests.ShutdownOptions{}); err != nil {
 		return err
 	}
 	return r.awaitStart(vm, to)
@@ -352,8 +353,8 @@ func (r *drainRun) send(vm libvirt.VM, target report.Seen, how evacuate.How, the
 // live moves a guest that runs, over the network (a CIDR) when the target has an
 // address in it: every live move that jobs ask for, away and back. there, if not nil, is
 // called when it runs there.
-func (d *Drain) live(ctx context.Context, vm libvirt.VM, target report.Seen, network string, there func()) error {
-	return d.Sender.Send(ctx, vm, target, libvirt.MigrateOptions{AutoConverge: true, Data: target.In(network), There: there})
+func (d *Drain) live(ctx context.Context, vm guests.VM, target report.Seen, network string, there func()) error {
+	return d.Sender.Send(ctx, vm, target, guests.MigrateOptions{AutoConverge: true, Data: target.In(network), There: there})
 }
 
 // errNotUp says that a guest has left and does not run on the other host: the word
@@ -365,8 +366,8 @@ var errEnded = errors.New("it has ended while it moved")
 
 // ended makes the error of a move that ended with the guest at a place one that wraps errEnded
 // where it has no process any more.
-func ended(at libvirt.Place, err error) error {
-	if err != nil && (at == libvirt.Off || at == libvirt.Absent) {
+func ended(at guests.Place, err error) error {
+	if err != nil && (at == guests.Off || at == guests.Absent) {
 		return fmt.Errorf("%w: %w", errEnded, err)
 	}
 	return err
@@ -374,7 +375,7 @@ func ended(at libvirt.Place, err error) error {
 
 // awaitStart waits until the host to which a guest was moved reports that it runs
 // there.
-func (r *drainRun) awaitStart(vm libvirt.VM, to cluster.HostID) error {
+func (r *drainRun) awaitStart(vm guests.VM, to cluster.HostID) error {
 	for end := time.Now().Add(startWithin); time.Now().Before(end); {
 		seen, _ := r.Seen()
 		if slices.ContainsFunc(seen[to].VMs, func(x inventory.VM) bool { return x.UUID == vm.UUID && x.Running }) {
@@ -390,7 +391,7 @@ func (r *drainRun) awaitStart(vm libvirt.VM, to cluster.HostID) error {
 }
 
 // launch runs a move beside the others.
-func (r *drainRun) launch(vm libvirt.VM, to cluster.HostID, move func(there func()) error) {
+func (r *drainRun) launch(vm guests.VM, to cluster.HostID, move func(there func()) error) {
 	r.moving[vm.UUID] = true
 	tell := func(m moved) {
 		select {
@@ -431,7 +432,7 @@ func (r *drainRun) note(m moved) {
 	r.fail(m.vm, m.err.Error(), 1)
 }
 
-func (r *drainRun) fail(vm libvirt.VM, why string, tries int) {
+func (r *drainRun) fail(vm guests.VM, why string, tries int) {
 	fmt.Fprintf(r.task.Log, "%s: %s\n", vm.Name, why)
 	for range tries {
 		r.failed[vm.UUID] = append(r.failed[vm.UUID], why)
@@ -439,7 +440,7 @@ func (r *drainRun) fail(vm libvirt.VM, why string, tries int) {
 }
 
 // over gives the error of a run in which nothing more can be tried.
-func (r *drainRun) over(left []libvirt.VM) error {
+func (r *drainRun) over(left []guests.VM) error {
 	if len(r.moving) > 0 {
 		return nil
 	}
@@ -455,7 +456,7 @@ func (r *drainRun) over(left []libvirt.VM) error {
 }
 
 // tell shows how far it is, and why guests do not move.
-func (r *drainRun) tell(left []libvirt.VM) {
+func (r *drainRun) tell(left []guests.VM) {
 	done := 100
 	if r.total > 0 {
 		done = 100 * (r.total - len(left)) / r.total

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/job/engine"
 )
 
 // arriving is a guest that a migration brings.
-func arriving(name string) libvirt.VM {
+func arriving(name string) guests.VM {
 	v := vm(name, 100)
-	v.State, v.Job, v.Busy, v.Arriving = libvirt.VMPaused, "migration", "migration", true
+	v.State, v.Job, v.Busy, v.Arriving = guests.VMPaused, "migration", "migration", true
 	return v
 }
 
@@ -30,20 +30,20 @@ func TestDrainWaitsForGuestsThatArrive(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.AfterFunc(time.Minute, func() {
-			w.guests.update("uuid-comes", func(v *libvirt.VM) { v.State, v.Job, v.Busy, v.Arriving = libvirt.VMRunning, "", "", false })
+			w.guests.update("uuid-comes", func(v *guests.VM) { v.State, v.Job, v.Busy, v.Arriving = guests.VMRunning, "", "", false })
 			w.guests.mu.Lock()
 			defer w.guests.mu.Unlock()
-			w.guests.vms = slices.DeleteFunc(w.guests.vms, func(v libvirt.VM) bool { return v.Name == "stays-away" })
+			w.guests.vms = slices.DeleteFunc(w.guests.vms, func(v guests.VM) bool { return v.Name == "stays-away" })
 		})
 		received := time.Now().Add(70 * time.Second)
 		time.AfterFunc(time.Until(received), func() {
-			w.guests.update("uuid-comes", func(v *libvirt.VM) { v.Autostart = true })
+			w.guests.update("uuid-comes", func(v *guests.VM) { v.Autostart = true })
 			if err := word.takeBack(t.Context(), w.client, "h1"); err != nil {
 				t.Error(err)
 			}
 		})
 		var left time.Time
-		w.guests.hook = func(vm libvirt.VM, _ string, _ libvirt.MigrateOptions) {
+		w.guests.hook = func(vm guests.VM, _ string, _ guests.MigrateOptions) {
 			if vm.Name == "comes" {
 				left = time.Now()
 			}

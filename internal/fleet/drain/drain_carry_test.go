@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
 )
@@ -31,7 +31,7 @@ func TestDrainTellsWhatGuestsCarry(t *testing.T) {
 		auto.Autostart, cold.Autostart = true, true
 		w := newDrainWorld(auto, cold, vm("plain", 100), vm("off-later", 100))
 		before := map[string]bool{}
-		w.guests.hook = func(vm libvirt.VM, target string, _ libvirt.MigrateOptions) {
+		w.guests.hook = func(vm guests.VM, target string, _ guests.MigrateOptions) {
 			_, before[vm.Name], _ = w.client.Get(t.Context(), "fleet-carry/"+strings.TrimPrefix(target, "addr-")+"/"+vm.UUID)
 		}
 		args := evacuate.DrainArgs{Parallel: 4, Moves: append(coldMoves("cold", "off-later"), evacuate.Move{VM: "auto", To: "h3", How: evacuate.Live})}
@@ -90,9 +90,9 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		time.Sleep(5 * time.Second) // it ends
 
 		w = newDrainWorld(auto)
-		w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "snapshot" })
+		w.guests.update("uuid-auto", func(v *guests.VM) { v.Busy = "snapshot" })
 		time.AfterFunc(time.Second, func() { w.client.LoseReplies(true) })
-		time.AfterFunc(2*time.Second, func() { w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "" }) })
+		time.AfterFunc(2*time.Second, func() { w.guests.update("uuid-auto", func(v *guests.VM) { v.Busy = "" }) })
 		time.AfterFunc(10*time.Second, func() { w.client.LoseReplies(false) })
 		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1}))
 		if err != nil || strings.Count(w.carried(t), "\n") != 0 || w.guests.moves() == "" {
@@ -103,15 +103,15 @@ func TestDrainTakesWordsBack(t *testing.T) {
 		w = newDrainWorld(auto, vm("plain", 100))
 		var at time.Duration
 		began := time.Now()
-		w.guests.hook = func(vm libvirt.VM, _ string, _ libvirt.MigrateOptions) {
+		w.guests.hook = func(vm guests.VM, _ string, _ guests.MigrateOptions) {
 			if vm.Name == "auto" {
 				at = time.Since(began)
 			}
 		}
 		time.AfterFunc(time.Second, func() { w.client.Partition(true) })
 		time.AfterFunc(time.Minute, func() { w.client.Partition(false) })
-		w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "snapshot" })
-		time.AfterFunc(2*time.Second, func() { w.guests.update("uuid-auto", func(v *libvirt.VM) { v.Busy = "" }) })
+		w.guests.update("uuid-auto", func(v *guests.VM) { v.Busy = "snapshot" })
+		time.AfterFunc(2*time.Second, func() { w.guests.update("uuid-auto", func(v *guests.VM) { v.Busy = "" }) })
 		err = w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2}))
 		if err != nil || at < time.Minute || at > 65*time.Second {
 			t.Errorf("it moved after %s, %v", at, err)
@@ -124,7 +124,7 @@ func TestDrainTakesWordsBack(t *testing.T) {
 func TestDrainFindsGuestsThatAreOffToGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, other := vm("a", 100), vm("other", 100)
-		a.State, other.State = libvirt.VMOff, libvirt.VMOff
+		a.State, other.State = guests.VMOff, guests.VMOff
 		w := newDrainWorld(a, other)
 		for _, c := range []carry{
 			{UUID: a.UUID, Name: "a", From: "h1", Start: true}, {UUID: other.UUID, Name: "other", From: "h2", Start: true},
@@ -205,13 +205,13 @@ func TestDrainDoesNotForgetAGuestThatIsOff(t *testing.T) {
 		if got := w.carried(t); got != "" {
 			t.Errorf("it is told to start where it never came:\n%s", got)
 		}
-		if vms, _ := w.guests.List(t.Context()); len(vms) != 1 || vms[0].State != libvirt.VMRunning {
+		if vms, _ := w.guests.List(t.Context()); len(vms) != 1 || vms[0].State != guests.VMRunning {
 			t.Errorf("it stays, and is off: %+v", vms)
 		}
 
 		// Nobody else may start it then.
 		dead := vm("a", 100)
-		dead.State = libvirt.VMOff
+		dead.State = guests.VMOff
 		w = newDrainWorld(dead)
 		w.guests.refuses["a to addr-h2"], w.guests.refuses["a to addr-h3"] = true, true
 		c := carry{UUID: dead.UUID, Name: dead.Name, From: "h1", Start: true}
@@ -221,7 +221,7 @@ func TestDrainDoesNotForgetAGuestThatIsOff(t *testing.T) {
 		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err == nil {
 			t.Error("it stays, and the drain is done")
 		}
-		if vms, _ := w.guests.List(t.Context()); vms[0].State != libvirt.VMRunning || w.carried(t) != "" {
+		if vms, _ := w.guests.List(t.Context()); vms[0].State != guests.VMRunning || w.carried(t) != "" {
 			t.Errorf("%+v, and others are told %q", vms, w.carried(t))
 		}
 	})
@@ -232,7 +232,7 @@ func TestDrainObeysTargetsAndNetwork(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDrainWorld(vm("a", 600), vm("b", 300), vm("c", 300))
 			var data []string
-			w.guests.hook = func(_ libvirt.VM, _ string, o libvirt.MigrateOptions) { data = append(data, o.Data) }
+			w.guests.hook = func(_ guests.VM, _ string, o guests.MigrateOptions) { data = append(data, o.Data) }
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, engine.ErrTimeout)
 			defer cancel()
 			// The planned host counts only if it is one of the targets. c finds no room.
@@ -265,7 +265,7 @@ func TestDrainTellsWhatTargetsCan(t *testing.T) {
 			all["h2"] = h
 			return all, ok
 		}
-		w.guests.hook = func(_ libvirt.VM, target string, o libvirt.MigrateOptions) {
+		w.guests.hook = func(_ guests.VM, target string, o guests.MigrateOptions) {
 			if o.TLS != (target == "addr-h2") {
 				t.Errorf("to %s: TLS %t", target, o.TLS)
 			}
@@ -308,7 +308,7 @@ func TestDrainFollowsAColdMoveWhoseAnswerWasLost(t *testing.T) {
 func TestDrainEndsWhenMovesAreDecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld()
-		w.guests.wheres["uuid-a"] = libvirt.Where{Place: libvirt.Leaving}
+		w.guests.wheres["uuid-a"] = guests.Where{Place: guests.Leaving}
 		if err := (carry{UUID: "uuid-a", Name: "a", From: "h1", Live: true, ID: "x"}).put(t.Context(), w.client, "h2"); err != nil {
 			t.Fatal(err)
 		}

@@ -7,16 +7,16 @@ import (
 	"time"
 
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 )
 
 // TestDrainTellsOfGuestsThatEnd: one that crashes while it moves is not on the list any more. The
 // drain fails at once, and does not wait until it is known what is left of it.
 func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
-	for _, place := range []libvirt.Place{libvirt.Off, libvirt.Absent} {
+	for _, place := range []guests.Place{guests.Off, guests.Absent} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newDrainWorld(vm("a", 100), vm("b", 100))
-			w.guests.wheres["uuid-a"] = libvirt.Where{Place: place}
+			w.guests.wheres["uuid-a"] = guests.Where{Place: place}
 			began := time.Now()
 			err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2}))
 			if err == nil || !strings.Contains(err.Error(), "a: it has ended while it moved: it has crashed") || strings.Contains(err.Error(), "moved to:") {
@@ -31,7 +31,7 @@ func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
 		a := vm("a", 100)
 		a.Job = "migration"
 		w := newDrainWorld(a)
-		w.guests.wheres["uuid-a"] = libvirt.Where{Place: libvirt.Off}
+		w.guests.wheres["uuid-a"] = guests.Where{Place: guests.Off}
 		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2})); err == nil || !strings.Contains(err.Error(), "it has ended") {
 			t.Errorf("followed: %v", err)
 		}
@@ -42,7 +42,7 @@ func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
 func TestDrainTellsWhatIsNotDecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld()
-		w.guests.wheres["uuid-a"] = libvirt.Where{Place: libvirt.Unclear, Note: "in parts"}
+		w.guests.wheres["uuid-a"] = guests.Where{Place: guests.Unclear, Note: "in parts"}
 		if err := (carry{UUID: "uuid-a", Name: "a", From: "h1", Live: true, ID: "x"}).put(t.Context(), w.client, "h2"); err != nil {
 			t.Fatal(err)
 		}
@@ -61,11 +61,11 @@ func TestDrainTellsWhatIsNotDecided(t *testing.T) {
 func TestDrainTellsWhyAGuestStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := vm("a", 100)
-		a.State, a.Busy = libvirt.VMPaused, "paused"
+		a.State, a.Busy = guests.VMPaused, "paused"
 		w := newDrainWorld(a)
 		w.drain.Waits = func(uuid string) string { return "paused since " + uuid + " came" }
 		time.AfterFunc(5*time.Second, func() {
-			w.guests.update("uuid-a", func(v *libvirt.VM) { v.State, v.Busy = libvirt.VMRunning, "" })
+			w.guests.update("uuid-a", func(v *guests.VM) { v.State, v.Busy = guests.VMRunning, "" })
 		})
 		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Error(err)

@@ -17,7 +17,8 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
+	"holdfast/internal/host/libvirt/migration"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -28,15 +29,15 @@ import (
 )
 
 // fakeGuests are the guests of one host whose moves take 3 s. It obeys the
-// contract of libvirt.Fleet as far as draining uses it.
+// contract of guests.Fleet as far as draining uses it.
 type fakeGuests struct {
 	mu      sync.Mutex
-	vms     []libvirt.VM
-	refuses map[string]bool                                              // "vm to addr"
-	unheard map[string]bool                                              // their cold moves happen after an error was answered
-	stalls  map[string]bool                                              // these do not start after a cold move
-	hook    func(vm libvirt.VM, target string, o libvirt.MigrateOptions) // before each move
-	wheres  map[string]libvirt.Where                                     // by UUID, where it is not as the list tells
+	vms     []guests.VM
+	refuses map[string]bool                                            // "vm to addr"
+	unheard map[string]bool                                            // their cold moves happen after an error was answered
+	stalls  map[string]bool                                            // these do not start after a cold move
+	hook    func(vm guests.VM, target string, o guests.MigrateOptions) // before each move
+	wheres  map[string]guests.Where                                    // by UUID, where it is not as the list tells
 	came    []arrival
 	most    int // moves at once
 	now     int
@@ -46,12 +47,12 @@ type fakeGuests struct {
 
 // arrival is a guest that was moved while it was off.
 type arrival struct {
-	vm     libvirt.VM
+	vm     guests.VM
 	target string
 	at     time.Time
 }
 
-func (f *fakeGuests) List(context.Context) ([]libvirt.VM, error) {
+func (f *fakeGuests) List(context.Context) ([]guests.VM, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.vms), nil
@@ -64,7 +65,7 @@ func (f *fakeGuests) moves() string {
 	return strings.Join(slices.Sorted(slices.Values(f.log)), ", ")
 }
 
-func (f *fakeGuests) update(uuid string, g func(*libvirt.VM)) {
+func (f *fakeGuests) update(uuid string, g func(*guests.VM)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range f.vms {
@@ -74,27 +75,27 @@ func (f *fakeGuests) update(uuid string, g func(*libvirt.VM)) {
 	}
 }
 
-func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libvirt.MigrateOptions) error {
+func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o guests.MigrateOptions) error {
 	f.mu.Lock()
 	f.now++
 	f.most = max(f.most, f.now)
-	if i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }); i >= 0 && f.hook != nil {
+	if i := slices.IndexFunc(f.vms, func(vm guests.VM) bool { return vm.UUID == uuid }); i >= 0 && f.hook != nil {
 		f.hook(f.vms[i], target, o)
 	}
 	f.mu.Unlock()
-	f.update(uuid, func(vm *libvirt.VM) { vm.Job, vm.Busy = "migration", "migration" })
+	f.update(uuid, func(vm *guests.VM) { vm.Job, vm.Busy = "migration", "migration" })
 	clock.Sleep(ctx, 3*time.Second)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now--
-	i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	i := slices.IndexFunc(f.vms, func(vm guests.VM) bool { return vm.UUID == uuid })
 	if f.unheard[f.vms[i].Name] {
-		f.vms[i].State, f.vms[i].Job, f.vms[i].Busy = libvirt.VMOff, "", ""
+		f.vms[i].State, f.vms[i].Job, f.vms[i].Busy = guests.VMOff, "", ""
 		delete(f.unheard, f.vms[i].Name)
 		time.AfterFunc(time.Second, func() {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			if i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid }); i >= 0 {
+			if i := slices.IndexFunc(f.vms, func(vm guests.VM) bool { return vm.UUID == uuid }); i >= 0 {
 				f.came = append(f.came, arrival{f.vms[i], target, time.Now()})
 				f.vms = slices.Delete(f.vms, i, i+1)
 			}
@@ -104,7 +105,7 @@ func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libv
 	if ctx.Err() != nil || f.refuses[f.vms[i].Name+" to "+target] {
 		f.vms[i].Job, f.vms[i].Busy = "", ""
 		if how == "cold" {
-			f.vms[i].State = libvirt.VMOff // it was shut down before
+			f.vms[i].State = guests.VMOff // it was shut down before
 		}
 		return fmt.Errorf("%s does not take it: %w", target, errors.Join(ctx.Err(), errors.New("refused")))
 	}
@@ -114,7 +115,7 @@ func (f *fakeGuests) leave(ctx context.Context, uuid, target, how string, o libv
 		o.There()
 		time.Sleep(f.lingers)
 		f.mu.Lock()
-		i = slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+		i = slices.IndexFunc(f.vms, func(vm guests.VM) bool { return vm.UUID == uuid })
 	}
 	if how == "cold" {
 		f.came = append(f.came, arrival{f.vms[i], target, time.Now()})
@@ -138,58 +139,58 @@ func (f *fakeGuests) at(target string) (out []inventory.VM) {
 }
 
 // ready does what a Migrate does before it asks libvirtd.
-func ready(o libvirt.MigrateOptions) error {
+func ready(o guests.MigrateOptions) error {
 	if o.Before == nil {
 		return nil
 	}
 	return o.Before()
 }
 
-func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, o libvirt.MigrateOptions) (libvirt.Place, error) {
+func (f *fakeGuests) Migrate(ctx context.Context, uuid, target string, o guests.MigrateOptions) (guests.Place, error) {
 	if err := ready(o); err != nil {
-		return libvirt.Here, err
+		return guests.Here, err
 	}
 	if err := f.leave(ctx, uuid, target, "live", o); err != nil {
-		return libvirt.Here, err
+		return guests.Here, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if at := f.wheres[uuid].Place; at == libvirt.Off || at == libvirt.Absent {
+	if at := f.wheres[uuid].Place; at == guests.Off || at == guests.Absent {
 		return at, errors.New("it has crashed")
 	}
-	return libvirt.Left, nil
+	return guests.Left, nil
 }
 
-func (f *fakeGuests) Follow(ctx context.Context, uuid, name string, _ func(libvirt.Progress)) (libvirt.Place, error) {
-	return f.Migrate(ctx, uuid, "followed", libvirt.MigrateOptions{})
+func (f *fakeGuests) Follow(ctx context.Context, uuid, name string, _ func(migration.Progress)) (guests.Place, error) {
+	return f.Migrate(ctx, uuid, "followed", guests.MigrateOptions{})
 }
 
-func (f *fakeGuests) ColdMove(ctx context.Context, uuid, target string, _ libvirt.ShutdownOptions) error {
-	return f.leave(ctx, uuid, target, "cold", libvirt.MigrateOptions{})
+func (f *fakeGuests) ColdMove(ctx context.Context, uuid, target string, _ guests.ShutdownOptions) error {
+	return f.leave(ctx, uuid, target, "cold", guests.MigrateOptions{})
 }
 
-func (f *fakeGuests) Start(_ context.Context, uuid string, _ libvirt.StartOptions) error {
-	f.update(uuid, func(vm *libvirt.VM) { vm.State = libvirt.VMRunning })
+func (f *fakeGuests) Start(_ context.Context, uuid string, _ guests.StartOptions) error {
+	f.update(uuid, func(vm *guests.VM) { vm.State = guests.VMRunning })
 	return nil
 }
 
 // Whereabouts tells that a guest that is not here any more was moved away.
-func (f *fakeGuests) Whereabouts(_ context.Context, uuid, _ string) (libvirt.Where, error) {
+func (f *fakeGuests) Whereabouts(_ context.Context, uuid, _ string) (guests.Where, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.IndexFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	i := slices.IndexFunc(f.vms, func(vm guests.VM) bool { return vm.UUID == uuid })
 	w, told := f.wheres[uuid]
 	switch {
 	case told:
 		return w, nil
 	case i < 0:
-		return libvirt.Where{Place: libvirt.Left, Moved: true}, nil
+		return guests.Where{Place: guests.Left, Moved: true}, nil
 	case f.vms[i].Job == "migration":
-		return libvirt.Where{Place: libvirt.Leaving}, nil
-	case f.vms[i].State == libvirt.VMOff:
-		return libvirt.Where{Place: libvirt.Off}, nil
+		return guests.Where{Place: guests.Leaving}, nil
+	case f.vms[i].State == guests.VMOff:
+		return guests.Where{Place: guests.Off}, nil
 	}
-	return libvirt.Where{Place: libvirt.Here, State: f.vms[i].State}, nil
+	return guests.Where{Place: guests.Here, State: f.vms[i].State}, nil
 }
 
 func (f *fakeGuests) Resume(_ context.Context, uuid string) error {
@@ -197,7 +198,7 @@ func (f *fakeGuests) Resume(_ context.Context, uuid string) error {
 	f.log = append(f.log, "resume "+uuid)
 	delete(f.wheres, uuid)
 	f.mu.Unlock()
-	f.update(uuid, func(vm *libvirt.VM) { vm.State = libvirt.VMRunning })
+	f.update(uuid, func(vm *guests.VM) { vm.State = guests.VMRunning })
 	return nil
 }
 
@@ -205,18 +206,18 @@ func (f *fakeGuests) Discard(_ context.Context, uuid string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.log = append(f.log, "discard "+uuid)
-	f.wheres[uuid] = libvirt.Where{Place: libvirt.Absent}
-	f.vms = slices.DeleteFunc(f.vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	f.wheres[uuid] = guests.Where{Place: guests.Absent}
+	f.vms = slices.DeleteFunc(f.vms, func(vm guests.VM) bool { return vm.UUID == uuid })
 	return nil
 }
 
 func (f *fakeGuests) SetAutostart(_ context.Context, uuid string, on bool) error {
-	f.update(uuid, func(vm *libvirt.VM) { vm.Autostart = on })
+	f.update(uuid, func(vm *guests.VM) { vm.Autostart = on })
 	return nil
 }
 
-func vm(name string, memory int64) libvirt.VM {
-	return libvirt.VM{Name: name, UUID: "uuid-" + name, State: libvirt.VMRunning, MemoryMiB: memory}
+func vm(name string, memory int64) guests.VM {
+	return guests.VM{Name: name, UUID: "uuid-" + name, State: guests.VMRunning, MemoryMiB: memory}
 }
 
 // drainWorld is h1, which is drained, and h2 and h3 with 1000 MiB each.
@@ -231,8 +232,8 @@ type drainWorld struct {
 	begun  bool // the sender runs
 }
 
-func newDrainWorld(vms ...libvirt.VM) *drainWorld {
-	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}, wheres: map[string]libvirt.Where{}}, client: storetest.NewMem().NewClient("h1")}
+func newDrainWorld(vms ...guests.VM) *drainWorld {
+	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}, wheres: map[string]guests.Where{}}, client: storetest.NewMem().NewClient("h1")}
 	w.drain = &Drain{
 		Host: "h1", Store: w.client, Guests: w.guests,
 		Seen: func() (map[cluster.HostID]report.Seen, bool) {
@@ -343,7 +344,7 @@ func (w *drainWorld) task(t *testing.T, args evacuate.DrainArgs) engine.Task {
 func TestDrainEmptiesTheHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		off := vm("off", 500)
-		off.State = libvirt.VMOff
+		off.State = guests.VMOff
 		w := newDrainWorld(vm("a", 600), vm("b", 500), vm("c", 300), vm("d", 300), vm("stays", 100), off)
 		task := w.task(t, evacuate.DrainArgs{Parallel: 2, Stay: []string{"stays"}, Moves: []evacuate.Move{{VM: "a", To: "h3", How: evacuate.Live}, {VM: "c", To: "h2", How: evacuate.Cold}}})
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
@@ -409,8 +410,8 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(30 * time.Second)
-			w.guests.update("uuid-busy", func(v *libvirt.VM) { v.Busy = "" })
-			w.guests.update("uuid-mnvm", func(v *libvirt.VM) { v.State = libvirt.VMOff })
+			w.guests.update("uuid-busy", func(v *guests.VM) { v.Busy = "" })
+			w.guests.update("uuid-mnvm", func(v *guests.VM) { v.State = guests.VMOff })
 		}()
 		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1})); err != nil {
 			t.Fatal(err)

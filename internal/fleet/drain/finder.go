@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 )
 
@@ -41,7 +41,7 @@ type finder struct {
 
 // track is what was seen of one move.
 type track struct {
-	place libvirt.Place
+	place guests.Place
 	since time.Time // that it is in place
 	base  int64     // the other host's report when that began
 	heard int64     // its first report after the word, or after base
@@ -70,7 +70,7 @@ func (f *finder) pass(ctx context.Context) (pause time.Duration, err error) {
 		errs = append(errs, f.look(ctx, w, t))
 		whys[w.ID] = t.why
 		next := senderAgain
-		if t.place == libvirt.Leaving {
+		if t.place == guests.Leaving {
 			next = senderFollow
 		}
 		if pause == 0 || next < pause {
@@ -88,7 +88,7 @@ func (f *finder) pass(ctx context.Context) (pause time.Duration, err error) {
 func (f *finder) look(ctx context.Context, w sentWord, t *track) error {
 	at, err := f.Guests.Whereabouts(ctx, w.UUID, w.Name)
 	if err != nil {
-		t.place, t.why = libvirt.Unclear, err.Error()
+		t.place, t.why = guests.Unclear, err.Error()
 		return err
 	}
 	if at.Place != t.place || t.since.IsZero() {
@@ -98,24 +98,24 @@ func (f *finder) look(ctx context.Context, w sentWord, t *track) error {
 	t.why = strings.TrimSpace(fmt.Sprintf("here it is %s %s", at.Place, at.Note))
 	stays := time.Since(t.since) >= coldAgain // nothing that an earlier process asked for still begins
 	switch {
-	case at.Place == libvirt.Left:
+	case at.Place == guests.Left:
 		return f.say(ctx, w.carry, w.to, saysGone)
-	case at.Place == libvirt.Off && (at.Moved || w.Says == saysHalted):
+	case at.Place == guests.Off && (at.Moved || w.Says == saysHalted):
 		if err := f.Guests.Discard(ctx, w.UUID); err != nil { // it must not start with this host
 			return err
 		}
 		return f.say(ctx, w.carry, w.to, saysGone)
-	case at.Place == libvirt.Absent && w.Says == saysHalted:
+	case at.Place == guests.Absent && w.Says == saysHalted:
 		return f.say(ctx, w.carry, w.to, saysGone) // an earlier process has discarded it here
-	case at.Place == libvirt.Here && w.Says == saysHalted:
+	case at.Place == guests.Here && w.Says == saysHalted:
 		return f.stays(ctx, w.carry, w.to) // it was resumed here
-	case at.Place == libvirt.Here && stays, at.Place == libvirt.Off && stays:
+	case at.Place == guests.Here && stays, at.Place == guests.Off && stays:
 		return f.stays(ctx, w.carry, w.to)
-	case at.Place == libvirt.Unclear && at.Halted && w.Says == "":
+	case at.Place == guests.Unclear && at.Halted && w.Says == "":
 		return f.say(ctx, w.carry, w.to, saysHalted)
-	case at.Place == libvirt.Unclear && at.Halted:
+	case at.Place == guests.Unclear && at.Halted:
 		return f.ask(ctx, w, t)
-	case at.Place == libvirt.Absent:
+	case at.Place == guests.Absent:
 		return f.absent(ctx, w, t)
 	}
 	return nil

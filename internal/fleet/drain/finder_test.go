@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/store"
 )
 
@@ -19,14 +19,14 @@ import (
 func TestOneMoveAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
-		p.cutOff(p.both(libvirt.VMRunning, here))
+		p.cutOff(p.both(guests.VMRunning, here))
 		p.stop("h2") // nothing that is left there is ended
-		p.ends, p.at, p.err = func() { t.Error("it moves") }, libvirt.Here, errSome
+		p.ends, p.at, p.err = func() { t.Error("it moves") }, guests.Here, errSome
 		if err := p.send(); err == nil || !strings.Contains(err.Error(), "its earlier move from h1 to h2 is not over: stays") {
 			t.Errorf("got %v", err)
 		}
 		p.start("h2")
-		p.ends, p.at, p.err = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left, nil
+		p.ends, p.at, p.err = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left, nil
 		if err := p.send(); err != nil {
 			t.Error(err)
 		}
@@ -39,7 +39,7 @@ func TestOneMoveAtATime(t *testing.T) {
 func TestReceiverHoldsWhatIsElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
-		p.set(func() { p.states["h3"] = libvirt.VMRunning; p.client["h3"] = p.mem.NewClient("h3") })
+		p.set(func() { p.states["h3"] = guests.VMRunning; p.client["h3"] = p.mem.NewClient("h3") })
 		time.Sleep(10 * time.Second)
 		p.cutOff(p.leaves)
 		time.Sleep(time.Minute)
@@ -57,7 +57,7 @@ func TestWordStaysUntilTheSourceIsClean(t *testing.T) {
 		p := newPair(t)
 		p.set(func() { p.fails["h1 where"] = errSome })
 		p.cutOff(func() {
-			p.states["h1"], p.states["h2"], p.where = libvirt.VMOff, libvirt.VMRunning, libvirt.Where{Place: libvirt.Off, Moved: true}
+			p.states["h1"], p.states["h2"], p.where = guests.VMOff, guests.VMRunning, guests.Where{Place: guests.Off, Moved: true}
 		})
 		time.Sleep(time.Hour)
 		p.want("libvirtd is down", "off", "running", "", "")
@@ -84,19 +84,19 @@ func TestAutostartMovesWithTheGuest(t *testing.T) {
 			if p.auto["h1"] {
 				t.Error("it starts with a host that it leaves")
 			}
-		}, libvirt.Here, errSome
+		}, guests.Here, errSome
 		if err := p.send(); !errors.Is(err, errSome) {
 			t.Error(err)
 		}
 		starts("refused", true, false)
 
 		// An agent that dies leaves it to the next one; and who sends it anew meanwhile knows.
-		p.ends, p.at, p.err = func() {}, libvirt.Unclear, errSome
+		p.ends, p.at, p.err = func() {}, guests.Unclear, errSome
 		if err := p.send(); !errors.Is(err, errSome) {
 			t.Error(err)
 		}
 		starts("not decided", false, false)
-		p.ends, p.at, p.err = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left, nil
+		p.ends, p.at, p.err = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left, nil
 		if err := p.send(); err != nil { // listed without autostart
 			t.Error(err)
 		}
@@ -117,7 +117,7 @@ func TestAutostartMovesWithTheGuest(t *testing.T) {
 func TestEndedInAMove(t *testing.T) {
 	for name, run := range map[string]func(*pair){
 		"and is on neither host": func(p *pair) {
-			p.ends, p.at, p.err = func() { delete(p.states, "h1"); p.where = libvirt.Where{Place: libvirt.Absent} }, libvirt.Absent, errSome
+			p.ends, p.at, p.err = func() { delete(p.states, "h1"); p.where = guests.Where{Place: guests.Absent} }, guests.Absent, errSome
 			p.set(func() { p.silent["h2"] = true })
 			if err := p.send(); !errors.Is(err, errEnded) {
 				p.t.Error(err)
@@ -129,13 +129,13 @@ func TestEndedInAMove(t *testing.T) {
 			p.want("h2 tells that it is not there", "", "", "-", "")
 		},
 		"and people let it go on there": func(p *pair) {
-			p.ends, p.at, p.err = p.both("", libvirt.Where{Place: libvirt.Absent}), libvirt.Absent, errSome
+			p.ends, p.at, p.err = p.both("", guests.Where{Place: guests.Absent}), guests.Absent, errSome
 			if err := p.send(); !errors.Is(err, errEnded) {
 				p.t.Error(err)
 			}
 			time.Sleep(time.Hour)
 			p.want("nobody does", "", "paused", "", "")
-			p.set(func() { p.states["h2"] = libvirt.VMRunning })
+			p.set(func() { p.states["h2"] = guests.VMRunning })
 			time.Sleep(20 * time.Second)
 			p.want("let go on by hand", "", "running", "-", "")
 		},
@@ -150,7 +150,7 @@ func TestEndedInAMove(t *testing.T) {
 func TestSilentHostDecidesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
-		p.cutOff(func() { p.states["h1"], p.where = libvirt.VMPaused, halted })
+		p.cutOff(func() { p.states["h1"], p.where = guests.VMPaused, halted })
 		time.Sleep(3 * time.Second) // one report is heard, the next is late
 		p.set(func() { p.silent["h2"] = true })
 		p.stop("h1")
@@ -177,7 +177,7 @@ func TestWordsOfOthersAreNotWrittenOver(t *testing.T) {
 		if err := c.put(t.Context(), p.client["h1"], "h2"); err != nil {
 			t.Fatal(err)
 		}
-		p.ends, p.at, p.err = func() { t.Error("it moves") }, libvirt.Here, errSome
+		p.ends, p.at, p.err = func() { t.Error("it moves") }, guests.Here, errSome
 		if err := p.send(); err == nil || !strings.Contains(err.Error(), "its earlier move from h3 to h2 is not over") {
 			t.Errorf("got %v", err)
 		}
@@ -188,7 +188,7 @@ func TestWordsOfOthersAreNotWrittenOver(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		p.ends, p.at, p.err = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left, nil
+		p.ends, p.at, p.err = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left, nil
 		if err := p.send(); err != nil {
 			t.Error(err)
 		}
@@ -200,7 +200,7 @@ func TestTwoMovesOfOneGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t)
 		moves := 0
-		p.ends, p.at = func() { moves++; p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left
+		p.ends, p.at = func() { moves++; p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			time.Sleep(time.Second)
@@ -220,7 +220,7 @@ func TestTwoMovesOfOneGuest(t *testing.T) {
 
 // TestTargetOfTheVersionBefore takes the word away and resumes nothing.
 func TestTargetOfTheVersionBefore(t *testing.T) {
-	for h2, want := range map[libvirt.VMState]string{libvirt.VMPaused: "on h2: virsh resume uuid-a", libvirt.VMRunning: ""} {
+	for h2, want := range map[guests.VMState]string{guests.VMPaused: "on h2: virsh resume uuid-a", guests.VMRunning: ""} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPair(t)
 			p.stop("h2")
@@ -232,7 +232,7 @@ func TestTargetOfTheVersionBefore(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			}, libvirt.Left, libvirt.ErrStill
+			}, guests.Left, guests.ErrStill
 			err := p.send()
 			if !p.opt.Direct {
 				t.Error("it would move without a way to let it go on")
@@ -252,7 +252,7 @@ func TestGuestWhoseOldHostIsLost(t *testing.T) {
 		if err := c.put(t.Context(), p.client["h1"], "h1"); err != nil {
 			t.Fatal(err)
 		}
-		p.ends, p.at = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left
+		p.ends, p.at = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left
 		if err := p.send(); err == nil || !strings.Contains(err.Error(), "from h3 to h1 is not over: not decided") || !strings.Contains(err.Error(), "holdfast host forget h3 --force") {
 			t.Errorf("got %v", err)
 		}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/clock"
@@ -25,8 +25,8 @@ type Receiver struct {
 	Store  store.Store
 	Host   cluster.HostID
 	Guests interface {
-		List(ctx context.Context) ([]libvirt.VM, error)
-		Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error
+		List(ctx context.Context) ([]guests.VM, error)
+		Start(ctx context.Context, uuid string, opt guests.StartOptions) error
 		Resume(ctx context.Context, uuid string) error
 		Discard(ctx context.Context, uuid string) error
 		SetAutostart(ctx context.Context, uuid string, on bool) error
@@ -123,8 +123,8 @@ func (r *Receiver) receive(ctx context.Context, kvs []store.KV) error {
 	words, errs := readWords(kvs)
 	for _, w := range words {
 		c := w.carry
-		var vm *libvirt.VM
-		if i := slices.IndexFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == c.UUID }); i >= 0 {
+		var vm *guests.VM
+		if i := slices.IndexFunc(vms, func(vm guests.VM) bool { return vm.UUID == c.UUID }); i >= 0 {
 			vm = &vms[i]
 		}
 		gctx, cancel := context.WithTimeout(ctx, giveWithin)
@@ -181,7 +181,7 @@ func readWords(kvs []store.KV) (words []sentWord, errs []error) {
 
 // give gives one guest what it carries, as far as that can be now; vm is nil while it is not
 // here. over: nothing is left to do. wait tells people what a guest waits for that does not run.
-func (r *Receiver) give(ctx context.Context, w sentWord, vm *libvirt.VM) (over bool, wait string, err error) {
+func (r *Receiver) give(ctx context.Context, w sentWord, vm *guests.VM) (over bool, wait string, err error) {
 	c := w.carry
 	switch {
 	case vm == nil:
@@ -190,7 +190,7 @@ func (r *Receiver) give(ctx context.Context, w sentWord, vm *libvirt.VM) (over b
 		return false, "", nil
 	case c.Live && c.Says == saysStays:
 		return r.clear(ctx, w, *vm)
-	case c.Live && vm.State == libvirt.VMPaused:
+	case c.Live && vm.State == guests.VMPaused:
 		if wait = r.holds(c, *vm); wait != "" {
 			return false, wait, nil
 		}
@@ -204,14 +204,14 @@ func (r *Receiver) give(ctx context.Context, w sentWord, vm *libvirt.VM) (over b
 		// It has not come yet; or it runs, and the source may still have its definition, and would start
 		// it again with the host: it needs the word to find that out.
 		return false, "", nil
-	case c.Start && vm.State == libvirt.VMOff:
+	case c.Start && vm.State == guests.VMOff:
 		if !r.left(c, w.mod) {
 			return false, fmt.Sprintf("it came from %s, which has not told since that it is gone there", c.From), nil
 		}
 		if wait = r.elsewhere(c, "off", "start"); wait != "" {
 			return false, wait, nil
 		}
-		if err = r.Guests.Start(ctx, c.UUID, libvirt.StartOptions{}); err != nil {
+		if err = r.Guests.Start(ctx, c.UUID, guests.StartOptions{}); err != nil {
 			return false, "it is to be started: " + err.Error(), fmt.Errorf("start it: %w", err)
 		}
 	}
@@ -224,7 +224,7 @@ func (r *Receiver) give(ctx context.Context, w sentWord, vm *libvirt.VM) (over b
 }
 
 // holds tells why a guest that stands still must not go on; "" when it may.
-func (r *Receiver) holds(c carry, vm libvirt.VM) string {
+func (r *Receiver) holds(c carry, vm guests.VM) string {
 	if !vm.Halted() {
 		return cmp.Or(vm.Busy, string(vm.State))
 	}
@@ -259,13 +259,13 @@ func (r *Receiver) elsewhere(c carry, state, act string) string {
 }
 
 // clear ends what a move has left here whose guest stays where it was; as give.
-func (r *Receiver) clear(ctx context.Context, w sentWord, vm libvirt.VM) (over bool, wait string, err error) {
+func (r *Receiver) clear(ctx context.Context, w sentWord, vm guests.VM) (over bool, wait string, err error) {
 	switch {
-	case vm.State == libvirt.VMOff: // a definition that was here before
+	case vm.State == guests.VMOff: // a definition that was here before
 		return true, "", nil
-	case vm.State == libvirt.VMPaused && !vm.Halted(): // it is not known how it stands
+	case vm.State == guests.VMPaused && !vm.Halted(): // it is not known how it stands
 		return false, cmp.Or(vm.Busy, string(vm.State)), nil
-	case vm.State == libvirt.VMPaused:
+	case vm.State == guests.VMPaused:
 		if err := r.stands(ctx, w); err != nil {
 			return false, "", err
 		}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/store"
@@ -18,8 +18,8 @@ func TestWhyAGuestStandsStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
 		still := vm("a", 100)
-		still.State, still.Busy = libvirt.VMPaused, "paused"
-		b.vms = []libvirt.VM{still, offVM("b")}
+		still.State, still.Busy = guests.VMPaused, "paused"
+		b.vms = []guests.VM{still, offVM("b")}
 		r := b.receiver()
 		stop := b.runs(r)
 		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "x"})
@@ -30,7 +30,7 @@ func TestWhyAGuestStandsStill(t *testing.T) {
 				t.Errorf("%s: %q, want %q", uuid, got, want)
 			}
 		}
-		b.set(func() { b.vms[0].State, b.vms[0].Busy = libvirt.VMRunning, "" })
+		b.set(func() { b.vms[0].State, b.vms[0].Busy = guests.VMRunning, "" })
 		time.Sleep(5 * time.Second)
 		if got := r.Waits("uuid-a"); got != "" {
 			t.Errorf("it runs: %q", got)
@@ -40,9 +40,9 @@ func TestWhyAGuestStandsStill(t *testing.T) {
 }
 
 // still is a guest that stands still, complete.
-func still(name string) libvirt.VM {
+func still(name string) guests.VM {
 	v := vm(name, 100)
-	v.State, v.Busy = libvirt.VMPaused, "paused"
+	v.State, v.Busy = guests.VMPaused, "paused"
 	return v
 }
 
@@ -53,7 +53,7 @@ func TestReceiverOfAGuestThatStays(t *testing.T) {
 		b := newInbox(t)
 		hung := still("hung")
 		hung.Busy = "libvirtd does not tell about it"
-		b.vms = []libvirt.VM{hung, vm("twice", 100), offVM("off"), still("came")}
+		b.vms = []guests.VM{hung, vm("twice", 100), offVM("off"), still("came")}
 		var rev int64
 		for _, name := range []string{"hung", "twice", "off", "came"} {
 			rev = b.put(carry{UUID: "uuid-" + name, Name: name, Live: true, ID: name, Says: saysStays})
@@ -78,7 +78,7 @@ func TestReceiverOfAGuestThatStays(t *testing.T) {
 func TestAGuestThatCameIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
-		b.vms = []libvirt.VM{still("a"), still("b")}
+		b.vms = []guests.VM{still("a"), still("b")}
 		r := b.receiver()
 		var came []string
 		r.Came = func() { came = append(came, b.did()) }
@@ -103,7 +103,7 @@ func TestReceiverReadsAgainBeforeItActs(t *testing.T) {
 	for first, then := range map[says]says{saysGone: saysStays, saysStays: saysGone} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newInbox(t)
-			b.vms = []libvirt.VM{still("a")}
+			b.vms = []guests.VM{still("a")}
 			b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "1", Says: first})
 			b.looks = func() {
 				b.looks = nil
@@ -119,7 +119,7 @@ func TestReceiverReadsAgainBeforeItActs(t *testing.T) {
 func TestReceiverIsNotHeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
-		b.hangs, b.vms = true, []libvirt.VM{offVM("a"), still("z")}
+		b.hangs, b.vms = true, []guests.VM{offVM("a"), still("z")}
 		rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true})
 		b.put(carry{UUID: "uuid-z", Name: "z", Live: true, ID: "1", Says: saysGone})
 		b.seen["h1"] = report.Seen{Mod: rev + 1}
@@ -141,7 +141,7 @@ func TestReceiverIsNotHeldUp(t *testing.T) {
 func TestSilentThirdHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
-		b.vms = []libvirt.VM{still("a")}
+		b.vms = []guests.VM{still("a")}
 		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
 		r := b.receiver()
 		b.runs(r)
@@ -165,7 +165,7 @@ func TestSilentThirdHost(t *testing.T) {
 func TestAForgedWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
-		b.vms = []libvirt.VM{offVM("a"), still("z")}
+		b.vms = []guests.VM{offVM("a"), still("z")}
 		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
 		rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true})
 		b.seen["h1"] = report.Seen{Mod: rev + 1}

@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 )
 
 // reviveWithin bounds the start of the guests that were shut down in vain.
@@ -25,14 +25,14 @@ func (d *Drain) Revive(ctx context.Context, log io.Writer) {
 	}
 	for _, vm := range vms {
 		to := words[vm.UUID]
-		if vm.State != libvirt.VMOff || len(to) == 0 {
+		if vm.State != guests.VMOff || len(to) == 0 {
 			continue
 		}
 		for _, h := range to { // first of all: nobody else may start it then
 			err = errors.Join(err, carry{UUID: vm.UUID, Name: vm.Name, Start: true}.takeBack(ctx, d.Store, h))
 		}
 		if err == nil {
-			err = d.Guests.Start(ctx, vm.UUID, libvirt.StartOptions{})
+			err = d.Guests.Start(ctx, vm.UUID, guests.StartOptions{})
 		}
 		fmt.Fprintf(log, "%s: stays, and is started again: %v\n", vm.Name, err)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/lib/fail"
@@ -29,15 +29,15 @@ func (d *Drain) SendGuest(ctx context.Context, uuid, name string, to cluster.Hos
 	if err != nil {
 		return fmt.Errorf("send %s: %w", name, err)
 	}
-	i := slices.IndexFunc(vms, func(vm libvirt.VM) bool { return vm.UUID == uuid })
+	i := slices.IndexFunc(vms, func(vm guests.VM) bool { return vm.UUID == uuid })
 	switch {
 	case i < 0:
 		return fail.Errorf(fail.Invalid, "send %s: it is not on %s", name, d.Host)
 	case vms[i].Protected:
 		return fail.Errorf(fail.Refused, "send %s: it is the management VM", name).With("move it by: holdfast migrate")
-	case vms[i].State == libvirt.VMOff:
+	case vms[i].State == guests.VMOff:
 		return fail.Errorf(fail.Refused, "send %s: it is off", name)
-	case vms[i].State == libvirt.VMPaused || vms[i].Busy != "":
+	case vms[i].State == guests.VMPaused || vms[i].Busy != "":
 		return fail.Errorf(fail.Refused, "send %s: it can not move just now: %s", name, cmp.Or(d.why(uuid), vms[i].Busy, string(vms[i].State)))
 	}
 	if err := d.live(ctx, vms[i], target, network, nil); err != nil {

@@ -10,7 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -25,26 +25,26 @@ type sentGuests struct {
 	sent string
 }
 
-func (g *sentGuests) Migrate(_ context.Context, uuid, target string, o libvirt.MigrateOptions) (libvirt.Place, error) {
+func (g *sentGuests) Migrate(_ context.Context, uuid, target string, o guests.MigrateOptions) (guests.Place, error) {
 	if err := ready(o); err != nil {
-		return libvirt.Here, err
+		return guests.Here, err
 	}
 	g.sent = uuid + " to " + target + " over " + o.Data
-	return libvirt.Left, nil
+	return guests.Left, nil
 }
 
 // TestGuestsAreSent: what can be refused, and over which network they go.
 func TestGuestsAreSent(t *testing.T) {
 	auto := vm("vm1", 100)
 	auto.Autostart = true
-	guests := &sentGuests{fakeGuests: fakeGuests{vms: []libvirt.VM{auto, vm("mgmt", 100)}}}
-	guests.vms[1].Protected = true
-	for name, change := range map[string]func(*libvirt.VM){
-		"busy": func(v *libvirt.VM) { v.Busy = "snapshot" }, "still": func(v *libvirt.VM) { v.State, v.Busy = libvirt.VMPaused, "paused" }, "off": func(v *libvirt.VM) { v.State = libvirt.VMOff },
+	sent := &sentGuests{fakeGuests: fakeGuests{vms: []guests.VM{auto, vm("mgmt", 100)}}}
+	sent.vms[1].Protected = true
+	for name, change := range map[string]func(*guests.VM){
+		"busy": func(v *guests.VM) { v.Busy = "snapshot" }, "still": func(v *guests.VM) { v.State, v.Busy = guests.VMPaused, "paused" }, "off": func(v *guests.VM) { v.State = guests.VMOff },
 	} {
 		v := vm(name, 100)
 		change(&v)
-		guests.vms = append(guests.vms, v)
+		sent.vms = append(sent.vms, v)
 	}
 	client := storetest.NewMem().NewClient("h1")
 	seen := func() (map[cluster.HostID]report.Seen, bool) {
@@ -52,16 +52,16 @@ func TestGuestsAreSent(t *testing.T) {
 			Host: inventory.Host{Name: "h2"}, Addr: "192.0.2.2", Addrs: []string{"192.0.2.2", "10.0.0.2"}, CarriesLive: true,
 		}}}, true
 	}
-	d := &Drain{Host: "h1", Store: client, Guests: guests, Seen: seen}
-	d.Sender = NewSender(&Sender{Store: client, Host: "h1", Guests: guests, Seen: seen, Log: slog.New(slog.DiscardHandler)})
+	d := &Drain{Host: "h1", Store: client, Guests: sent, Seen: seen}
+	d.Sender = NewSender(&Sender{Store: client, Host: "h1", Guests: sent, Seen: seen, Log: slog.New(slog.DiscardHandler)})
 	for name, why := range map[string]string{"busy": "it can not move just now: snapshot", "still": "it can not move just now: paused", "off": "it is off", "mgmt": "it is the management VM"} {
 		var e *fail.Error
 		if err := d.SendGuest(t.Context(), "uuid-"+name, name, "h2", ""); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := d.SendGuest(t.Context(), "uuid-vm1", "vm1", "h2", "10.0.0.0/24"); err != nil || guests.sent != "uuid-vm1 to 192.0.2.2 over 10.0.0.2" {
-		t.Errorf("sent %s: %v", guests.sent, err)
+	if err := d.SendGuest(t.Context(), "uuid-vm1", "vm1", "h2", "10.0.0.0/24"); err != nil || sent.sent != "uuid-vm1 to 192.0.2.2 over 10.0.0.2" {
+		t.Errorf("sent %s: %v", sent.sent, err)
 	}
 	if _, found, err := client.Get(t.Context(), "fleet-carry/h2/uuid-vm1"); err != nil || !found {
 		t.Errorf("what it carries is not there: %v", err)

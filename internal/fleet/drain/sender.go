@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/clock"
@@ -29,8 +29,8 @@ type Sender struct {
 	Store  store.Store
 	Host   cluster.HostID
 	Guests interface {
-		Migrate(ctx context.Context, uuid, target string, opt libvirt.MigrateOptions) (libvirt.Place, error)
-		Whereabouts(ctx context.Context, uuid, name string) (libvirt.Where, error)
+		Migrate(ctx context.Context, uuid, target string, opt guests.MigrateOptions) (guests.Place, error)
+		Whereabouts(ctx context.Context, uuid, name string) (guests.Where, error)
 		Resume(ctx context.Context, uuid string) error
 		Discard(ctx context.Context, uuid string) error
 		SetAutostart(ctx context.Context, uuid string, on bool) error
@@ -102,8 +102,8 @@ func (s *Sender) split(kvs []store.KV) (own, others []sentWord) {
 
 // Send moves a guest live, and returns when it runs there. An error that wraps
 // errNotUp: it has left. One that wraps errEnded: it has ended. Any other: it is here, or that is not known yet.
-func (s *Sender) Send(ctx context.Context, vm libvirt.VM, target report.Seen, opt libvirt.MigrateOptions) error {
-	if vm.State != libvirt.VMRunning {
+func (s *Sender) Send(ctx context.Context, vm guests.VM, target report.Seen, opt guests.MigrateOptions) error {
+	if vm.State != guests.VMRunning {
 		return fmt.Errorf("it does not run here, it is %s", vm.State)
 	}
 	unlock, err := s.lock(ctx, vm.UUID)
@@ -129,13 +129,13 @@ func (s *Sender) Send(ctx context.Context, vm libvirt.VM, target report.Seen, op
 		return nil
 	case put != nil:
 		return errors.Join(err, s.say(ctx, c, to, saysStays)) // it may be there although the answer was lost
-	case at == libvirt.Left:
+	case at == guests.Left:
 		s.Log.Warn("a guest has left and is to be let go on by the other host", "guest", c.Name, "to", to, "err", err)
 		if serr := s.say(ctx, c, to, saysGone); serr != nil {
 			return errors.Join(fmt.Errorf("%w: %w", errNotUp, err), serr)
 		}
 		return s.awaitReceived(ctx, c, target, err)
-	case at == libvirt.Here:
+	case at == guests.Here:
 		return errors.Join(err, s.stays(ctx, c, to))
 	}
 	return ended(at, err) // Run finds out

@@ -15,7 +15,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -33,10 +33,10 @@ type pair struct {
 	sender *Sender
 
 	mu     sync.Mutex
-	states map[cluster.HostID]libvirt.VMState // of the guest; "" where it is not
-	where  libvirt.Where                      // on h1, when it does not run there
-	ends   func()                             // of the next migration; it holds mu
-	at     libvirt.Place                      // that it answers
+	states map[cluster.HostID]guests.VMState // of the guest; "" where it is not
+	where  guests.Where                      // on h1, when it does not run there
+	ends   func()                            // of the next migration; it holds mu
+	at     guests.Place                      // that it answers
 	err    error
 	fails  map[string]error               // of calls of libvirt: "h2 resume"
 	report map[cluster.HostID]report.Seen // as it was written last
@@ -45,14 +45,14 @@ type pair struct {
 	stops  map[cluster.HostID]func()
 	auto   map[cluster.HostID]bool // it starts with the host
 	old    bool                    // h2's agent does not know live moves
-	opt    libvirt.MigrateOptions  // of the last migration
+	opt    guests.MigrateOptions   // of the last migration
 	silent map[cluster.HostID]bool
 }
 
 func newPair(t *testing.T) *pair {
 	p := &pair{
-		t: t, mem: storetest.NewMem(), client: map[cluster.HostID]*storetest.Client{}, states: map[cluster.HostID]libvirt.VMState{"h1": libvirt.VMRunning},
-		where: libvirt.Where{Place: libvirt.Here, State: libvirt.VMRunning}, fails: map[string]error{},
+		t: t, mem: storetest.NewMem(), client: map[cluster.HostID]*storetest.Client{}, states: map[cluster.HostID]guests.VMState{"h1": guests.VMRunning},
+		where: guests.Where{Place: guests.Here, State: guests.VMRunning}, fails: map[string]error{},
 		report: map[cluster.HostID]report.Seen{}, blind: map[cluster.HostID]bool{}, auto: map[cluster.HostID]bool{}, silent: map[cluster.HostID]bool{}, stops: map[cluster.HostID]func(){},
 	}
 	for _, h := range []cluster.HostID{"h1", "h2"} {
@@ -102,8 +102,8 @@ func (p *pair) reports(ctx context.Context) {
 func (p *pair) looked(h cluster.HostID) report.Seen {
 	s := report.Seen{Record: report.Record{Host: inventory.Host{Name: h}, Addr: string(h), Unobservable: p.blind[h], CarriesLive: !p.old || h != "h2"}}
 	if st := p.states[h]; st != "" {
-		s.VMs = []inventory.VM{{Name: "a", UUID: "uuid-a", Running: st != libvirt.VMOff, Halted: st == libvirt.VMPaused}}
-		if st == libvirt.VMPaused {
+		s.VMs = []inventory.VM{{Name: "a", UUID: "uuid-a", Running: st != guests.VMOff, Halted: st == guests.VMPaused}}
+		if st == guests.VMPaused {
 			s.VMs[0].Busy = "paused"
 		}
 	}
@@ -156,7 +156,7 @@ func (p *pair) set(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
-	if p.states["h1"] == libvirt.VMRunning && p.states["h2"] == libvirt.VMRunning {
+	if p.states["h1"] == guests.VMRunning && p.states["h2"] == guests.VMRunning {
 		p.t.Error("the guest runs on two hosts")
 	}
 }
@@ -169,26 +169,26 @@ type pairSide struct {
 
 func (s pairSide) failing(what string) error { return s.fails[string(s.host)+" "+what] }
 
-func (s pairSide) List(context.Context) ([]libvirt.VM, error) {
+func (s pairSide) List(context.Context) ([]guests.VM, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.states[s.host]
 	if st == "" {
 		return nil, s.failing("list")
 	}
-	v := libvirt.VM{Name: "a", UUID: "uuid-a", State: st}
-	if st == libvirt.VMPaused {
+	v := guests.VM{Name: "a", UUID: "uuid-a", State: st}
+	if st == guests.VMPaused {
 		v.Busy = "paused"
 	}
-	return []libvirt.VM{v}, s.failing("list")
+	return []guests.VM{v}, s.failing("list")
 }
 
-func (s pairSide) Migrate(_ context.Context, _, _ string, opt libvirt.MigrateOptions) (libvirt.Place, error) {
+func (s pairSide) Migrate(_ context.Context, _, _ string, opt guests.MigrateOptions) (guests.Place, error) {
 	if err := ready(opt); err != nil {
-		return libvirt.Here, err
+		return guests.Here, err
 	}
 	time.Sleep(3 * time.Second)
-	var at libvirt.Place
+	var at guests.Place
 	var err error
 	s.set(func() {
 		s.opt = opt
@@ -198,7 +198,7 @@ func (s pairSide) Migrate(_ context.Context, _, _ string, opt libvirt.MigrateOpt
 	return at, err
 }
 
-func (s pairSide) Whereabouts(context.Context, string, string) (libvirt.Where, error) {
+func (s pairSide) Whereabouts(context.Context, string, string) (guests.Where, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.where, s.failing("where")
@@ -211,9 +211,9 @@ func (s pairSide) Resume(context.Context, string) error {
 			return
 		}
 		s.calls = append(s.calls, string(s.host)+" resume")
-		s.states[s.host] = libvirt.VMRunning
+		s.states[s.host] = guests.VMRunning
 		if s.host == "h1" {
-			s.where = libvirt.Where{Place: libvirt.Here, State: libvirt.VMRunning}
+			s.where = guests.Where{Place: guests.Here, State: guests.VMRunning}
 		}
 	})
 	return err
@@ -226,18 +226,18 @@ func (s pairSide) Discard(context.Context, string) error {
 			return
 		}
 		s.calls = append(s.calls, string(s.host)+" discard")
-		if s.states[s.host] == libvirt.VMRunning {
+		if s.states[s.host] == guests.VMRunning {
 			s.t.Error("a guest that runs was discarded")
 		}
 		delete(s.states, s.host)
 		if s.host == "h1" {
-			s.where = libvirt.Where{Place: libvirt.Absent}
+			s.where = guests.Where{Place: guests.Absent}
 		}
 	})
 	return err
 }
 
-func (s pairSide) Start(context.Context, string, libvirt.StartOptions) error {
+func (s pairSide) Start(context.Context, string, guests.StartOptions) error {
 	s.t.Error("started")
 	return nil
 }
@@ -254,17 +254,17 @@ func (s pairSide) SetAutostart(_ context.Context, _ string, on bool) error {
 
 // What a migration leaves at its end.
 func (p *pair) leaves() {
-	p.states["h1"], p.states["h2"], p.where = "", libvirt.VMPaused, libvirt.Where{Place: libvirt.Left, Moved: true}
+	p.states["h1"], p.states["h2"], p.where = "", guests.VMPaused, guests.Where{Place: guests.Left, Moved: true}
 }
 
-func (p *pair) both(h1 libvirt.VMState, w libvirt.Where) func() {
-	return func() { p.states["h1"], p.states["h2"], p.where = h1, libvirt.VMPaused, w }
+func (p *pair) both(h1 guests.VMState, w guests.Where) func() {
+	return func() { p.states["h1"], p.states["h2"], p.where = h1, guests.VMPaused, w }
 }
 
 var (
 	errSome = errors.New("no answer")
-	here    = libvirt.Where{Place: libvirt.Here, State: libvirt.VMRunning}
-	halted  = libvirt.Where{Place: libvirt.Unclear, State: libvirt.VMPaused, Halted: true}
+	here    = guests.Where{Place: guests.Here, State: guests.VMRunning}
+	halted  = guests.Where{Place: guests.Unclear, State: guests.VMPaused, Halted: true}
 )
 
 func (p *pair) send() error {
@@ -272,7 +272,7 @@ func (p *pair) send() error {
 	p.mu.Lock()
 	auto := p.auto["h1"]
 	p.mu.Unlock()
-	return p.sender.Send(p.t.Context(), libvirt.VM{Name: "a", UUID: "uuid-a", State: libvirt.VMRunning, Autostart: auto}, h2, libvirt.MigrateOptions{})
+	return p.sender.Send(p.t.Context(), guests.VM{Name: "a", UUID: "uuid-a", State: guests.VMRunning, Autostart: auto}, h2, guests.MigrateOptions{})
 }
 
 // cutOff leaves what an agent leaves that dies in a move: a word, and a guest that
@@ -320,7 +320,7 @@ func (p *pair) want(when, h1, h2, word, calls string) {
 func TestLiveMoves(t *testing.T) {
 	for name, run := range map[string]func(*pair){
 		"nothing breaks": func(p *pair) {
-			p.ends, p.at = func() { p.leaves(); p.states["h2"] = libvirt.VMRunning }, libvirt.Left
+			p.ends, p.at = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left
 			if err := p.send(); err != nil {
 				p.t.Error(err)
 			}
@@ -328,7 +328,7 @@ func TestLiveMoves(t *testing.T) {
 			p.want("sent", "", "running", "-", "")
 		},
 		"the target is not reached to let it go on": func(p *pair) {
-			p.ends, p.at, p.err = p.leaves, libvirt.Left, libvirt.ErrStill
+			p.ends, p.at, p.err = p.leaves, guests.Left, guests.ErrStill
 			began := time.Now()
 			if err := p.send(); err != nil {
 				p.t.Error(err)
@@ -340,7 +340,7 @@ func TestLiveMoves(t *testing.T) {
 		},
 		"nor its agent": func(p *pair) {
 			p.stop("h2")
-			p.ends, p.at, p.err = p.leaves, libvirt.Left, libvirt.ErrStill
+			p.ends, p.at, p.err = p.leaves, guests.Left, guests.ErrStill
 			if err := p.send(); !errors.Is(err, errNotUp) {
 				p.t.Error(err)
 			}
@@ -350,7 +350,7 @@ func TestLiveMoves(t *testing.T) {
 			p.want("the agent is back", "", "running", "-", "h2 resume")
 		},
 		"nor the store, from the source": func(p *pair) {
-			p.ends, p.at, p.err = func() { p.leaves(); p.client["h1"].Partition(true) }, libvirt.Left, libvirt.ErrStill
+			p.ends, p.at, p.err = func() { p.leaves(); p.client["h1"].Partition(true) }, guests.Left, guests.ErrStill
 			if err := p.send(); !errors.Is(err, errNotUp) {
 				p.t.Error(err)
 			}
@@ -361,7 +361,7 @@ func TestLiveMoves(t *testing.T) {
 			p.want("it is back", "", "running", "-", "h2 resume")
 		},
 		"the target's last answer is lost": func(p *pair) {
-			p.ends, p.at, p.err = p.both(libvirt.VMRunning, here), libvirt.Here, errSome
+			p.ends, p.at, p.err = p.both(guests.VMRunning, here), guests.Here, errSome
 			if err := p.send(); !errors.Is(err, errSome) {
 				p.t.Error(err)
 			}
@@ -369,7 +369,7 @@ func TestLiveMoves(t *testing.T) {
 			p.want("sent", "running", "", "-", "h2 discard")
 		},
 		"it is refused": func(p *pair) {
-			p.ends, p.at, p.err = func() {}, libvirt.Here, errSome
+			p.ends, p.at, p.err = func() {}, guests.Here, errSome
 			if err := p.send(); !errors.Is(err, errSome) {
 				p.t.Error(err)
 			}
@@ -377,7 +377,7 @@ func TestLiveMoves(t *testing.T) {
 			p.want("sent", "running", "", "-", "")
 		},
 		"the agent dies before the end": func(p *pair) {
-			p.cutOff(func() { p.where = libvirt.Where{Place: libvirt.Leaving} })
+			p.cutOff(func() { p.where = guests.Where{Place: guests.Leaving} })
 			time.Sleep(10 * time.Minute)
 			p.want("on its way", "running", "", "", "")
 			p.set(p.leaves)
@@ -390,19 +390,19 @@ func TestLiveMoves(t *testing.T) {
 			p.want("the next one", "", "running", "-", "h2 resume")
 		},
 		"the agent dies after the resume": func(p *pair) {
-			p.cutOff(func() { p.leaves(); p.states["h2"] = libvirt.VMRunning })
+			p.cutOff(func() { p.leaves(); p.states["h2"] = guests.VMRunning })
 			time.Sleep(5 * time.Second)
 			p.want("the next one", "", "running", "-", "")
 		},
 		"the agent dies and it stays": func(p *pair) {
-			p.cutOff(p.both(libvirt.VMRunning, here))
+			p.cutOff(p.both(guests.VMRunning, here))
 			time.Sleep(coldAgain - 5*time.Second)
 			p.want("soon", "running", "paused", "", "")
 			time.Sleep(10 * time.Second)
 			p.want("later", "running", "", "-", "h2 discard")
 		},
 		"the source's libvirtd dies, the target has it": func(p *pair) {
-			p.ends, p.at, p.err = p.both(libvirt.VMPaused, halted), libvirt.Unclear, errSome
+			p.ends, p.at, p.err = p.both(guests.VMPaused, halted), guests.Unclear, errSome
 			p.set(func() { p.blind["h2"] = true })
 			if err := p.send(); !errors.Is(err, errSome) {
 				p.t.Error(err)
@@ -415,14 +415,14 @@ func TestLiveMoves(t *testing.T) {
 		},
 		"the same, and the target has looked before": func(p *pair) {
 			time.Sleep(5*time.Second + 500*time.Millisecond)
-			p.cutOff(p.both(libvirt.VMPaused, halted))
+			p.cutOff(p.both(guests.VMPaused, halted))
 			time.Sleep(5 * time.Second)
 			p.want("the first report", "paused", "paused", "halted", "")
 			time.Sleep(10 * time.Second)
 			p.want("the next one", "", "running", "-", "h1 discard, h2 resume")
 		},
 		"the source's libvirtd dies, the target has it not": func(p *pair) {
-			p.ends, p.at, p.err = func() { p.states["h1"], p.where = libvirt.VMPaused, halted }, libvirt.Unclear, errSome
+			p.ends, p.at, p.err = func() { p.states["h1"], p.where = guests.VMPaused, halted }, guests.Unclear, errSome
 			if err := p.send(); !errors.Is(err, errSome) {
 				p.t.Error(err)
 			}
@@ -430,10 +430,10 @@ func TestLiveMoves(t *testing.T) {
 			p.want("sent", "running", "", "-", "h1 resume")
 		},
 		"the agent dies after it has ended it": func(p *pair) {
-			p.cutOff(p.both(libvirt.VMPaused, halted))
+			p.cutOff(p.both(guests.VMPaused, halted))
 			time.Sleep(time.Second)
 			p.stop("h1")
-			p.set(func() { delete(p.states, "h1"); p.where = libvirt.Where{Place: libvirt.Absent} })
+			p.set(func() { delete(p.states, "h1"); p.where = guests.Where{Place: guests.Absent} })
 			time.Sleep(time.Minute)
 			p.want("meanwhile", "", "paused", "halted", "")
 			p.start("h1")
@@ -443,14 +443,14 @@ func TestLiveMoves(t *testing.T) {
 		"the source dies for good": func(p *pair) {
 			p.cutOff(p.leaves)
 			p.stop("h1")
-			p.set(func() { p.states["h2"], p.calls = libvirt.VMPaused, nil })
+			p.set(func() { p.states["h2"], p.calls = guests.VMPaused, nil })
 			c := carry{UUID: "uuid-a", Name: "a", From: "h1", Live: true, ID: "move"}
 			if err := c.put(p.t.Context(), p.client["h2"], "h2"); err != nil {
 				p.t.Error(err)
 			}
 			time.Sleep(time.Hour)
 			p.want("an hour later", "", "paused", "", "")
-			p.set(func() { p.states["h2"] = libvirt.VMRunning }) // virsh resume
+			p.set(func() { p.states["h2"] = guests.VMRunning }) // virsh resume
 			time.Sleep(5 * time.Second)
 			p.want("let go on by hand", "", "running", "", "")
 			p.start("h1") // it was not for good: it may have its definition yet
@@ -458,17 +458,17 @@ func TestLiveMoves(t *testing.T) {
 			p.want("the source is back", "", "running", "-", "")
 		},
 		"it has crashed on the source, and was transient": func(p *pair) {
-			p.cutOff(p.both("", libvirt.Where{Place: libvirt.Absent}))
+			p.cutOff(p.both("", guests.Where{Place: guests.Absent}))
 			time.Sleep(time.Hour)
 			p.want("nobody knows how old it is", "", "paused", "", "")
 		},
 		"it has crashed on the source, which has its definition": func(p *pair) {
-			p.cutOff(p.both(libvirt.VMOff, libvirt.Where{Place: libvirt.Off}))
+			p.cutOff(p.both(guests.VMOff, guests.Where{Place: guests.Off}))
 			time.Sleep(2 * time.Minute)
 			p.want("what arrived is older than its disks", "off", "", "-", "h2 discard")
 		},
 		"the source dies before it has forgotten it": func(p *pair) {
-			p.cutOff(p.both(libvirt.VMOff, libvirt.Where{Place: libvirt.Off, Moved: true}))
+			p.cutOff(p.both(guests.VMOff, guests.Where{Place: guests.Off, Moved: true}))
 			time.Sleep(time.Second)
 			p.want("it does not start with the source", "", "running", "-", "h1 discard, h2 resume")
 		},

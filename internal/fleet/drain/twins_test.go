@@ -8,7 +8,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 )
@@ -41,7 +41,7 @@ func TestDrainOfGuestsOfOneName(t *testing.T) {
 			t.Errorf("moves: %s", got)
 		}
 		taken = []cluster.HostID{"h2", "h3"}
-		w.guests.vms = []libvirt.VM{vm("db", 300)}
+		w.guests.vms = []guests.VM{vm("db", 300)}
 		time.AfterFunc(time.Minute, func() {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job"
@@ -40,7 +41,7 @@ const (
 
 // Looker looks at this host.
 type Looker struct {
-	Fleet         *libvirt.Fleet
+	Fleet         *guests.Fleet
 	Host          cluster.HostID
 	Install       string // random id of the installation
 	Boot          string // boot id
@@ -57,7 +58,7 @@ type Looker struct {
 	Waits        func(uuid string) string // why a guest that has come here does not run; "": nothing is known. nil: as ""
 
 	mu     sync.Mutex
-	node   libvirt.Node
+	node   guests.Node
 	nodeAt time.Time
 }
 
@@ -95,15 +96,15 @@ func (l *Looker) Look(ctx context.Context) (report.Record, error) {
 	for _, vm := range vms {
 		r.VMs = append(r.VMs, l.vm(vm))
 	}
-	pools, perr := l.Fleet.Pools(ctx)
-	r.Host.Pools = toldPools(pools)
+	all, perr := l.Fleet.Pools().List(ctx)
+	r.Host.Pools = toldPools(all)
 	if l.Certificates != nil {
 		r.Certificates = l.Certificates()
 	}
 	return r, errors.Join(nerr, verr, perr, aerr, berr, eerr)
 }
 
-func (l *Looker) vm(v libvirt.VM) inventory.VM {
+func (l *Looker) vm(v guests.VM) inventory.VM {
 	if v.Protected {
 		v.Fixed = nil // the agents make what it has on each host, its seed, themselves
 	}
@@ -112,12 +113,12 @@ func (l *Looker) vm(v libvirt.VM) inventory.VM {
 		v.Busy = cmp.Or(l.Waits(v.UUID), v.Busy)
 	}
 	return inventory.VM{
-		Name: v.Name, UUID: v.UUID, Host: l.Host, MemoryMiB: v.MemoryMiB, CPUs: v.VCPUs, Running: v.State != libvirt.VMOff,
+		Name: v.Name, UUID: v.UUID, Host: l.Host, MemoryMiB: v.MemoryMiB, CPUs: v.VCPUs, Running: v.State != guests.VMOff,
 		Dirty: v.Dirty, System: v.System, Fixed: v.Fixed, Busy: v.Busy, Halted: halted, Protected: v.Protected,
 	}
 }
 
-func toldPools(pools []libvirt.Pool) (out []inventory.Pool) {
+func toldPools(pools []pools.Pool) (out []inventory.Pool) {
 	for _, p := range pools {
 		out = append(out, inventory.Pool{Name: p.Name, Kind: p.Kind, Shared: p.Shared, Paths: p.Paths, Active: p.Active, Transient: p.Transient})
 	}
@@ -125,7 +126,7 @@ func toldPools(pools []libvirt.Pool) (out []inventory.Pool) {
 }
 
 // hardware asks now and then: its answer is long and changes with the hardware.
-func (l *Looker) hardware(ctx context.Context) (libvirt.Node, error) {
+func (l *Looker) hardware(ctx context.Context) (guests.Node, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.nodeAt) < nodeFor {

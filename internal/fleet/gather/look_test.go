@@ -6,14 +6,15 @@ import (
 	"slices"
 	"testing"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
 )
 
 // TestPoolsAreReported: with what decides how a reboot deals with them.
 func TestPoolsAreReported(t *testing.T) {
-	got := toldPools([]libvirt.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}})
+	got := toldPools([]pools.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}})
 	want := []inventory.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -23,7 +24,7 @@ func TestPoolsAreReported(t *testing.T) {
 // TestRecordSaysThatGuestsAreLetGoOn: hosts that send some go by it, and of which generation
 // the agent is. Both are told without a hypervisor, too.
 func TestRecordSaysThatGuestsAreLetGoOn(t *testing.T) {
-	f, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: filepath.Join(t.TempDir(), "none")})
+	f, err := guests.New(guests.Options{Socket: filepath.Join(t.TempDir(), "none")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,17 +3,19 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
-// gate lets one call at a time through.
-type gate chan struct{}
+// Gate lets one call at a time through.
+type Gate chan struct{}
 
-func newGate() gate { return make(gate, 1) }
+// NewGate returns one that is open.
+func NewGate() Gate { return make(Gate, 1) }
 
-// bounded runs f, which may hang in the kernel (a dead file server, a stuck
+// Bounded runs f, which may hang in the kernel (a dead file server, a stuck
 // process), and returns when ctx ends at the latest. f then goes on alone until
 // the kernel lets it go; the gate keeps others from piling up behind it.
-func bounded[T any](ctx context.Context, g gate, what string, f func() (T, error)) (T, error) {
+func Bounded[T any](ctx context.Context, g Gate, what string, f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
@@ -42,4 +44,13 @@ func bounded[T any](ctx context.Context, g gate, what string, f func() (T, error
 	case <-ctx.Done():
 		return none, fmt.Errorf("%s: no answer: %w", what, ctx.Err())
 	}
+}
+
+// Share returns the part of ctx's remaining time that a call may use so that the
+// caller can still act on its failure, at most limit.
+func Share(ctx context.Context, limit time.Duration) time.Duration {
+	if end, ok := ctx.Deadline(); ok {
+		return min(limit, time.Until(end)*3/4)
+	}
+	return limit
 }

@@ -1,26 +1,27 @@
 package libvirt
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
+	"net/url"
+	"os"
+	"path/filepath"
 	"sync"
+	"time"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
-// errLost: the connection ended before the answer came, so it is not known
-// whether the call was carried out.
-var errLost = errors.New("connection to libvirtd lost")
-
-// conn is one connection to libvirtd. Calls may be made concurrently; when one
+// Conn is one connection to libvirtd. Calls may be made concurrently; when one
 // of them runs into its deadline the whole connection is given up, because the
 // library can not take back a call.
-type conn struct {
+type Conn struct {
 	rpc  *golibvirt.Libvirt
 	sock *sock
 
@@ -100,7 +101,7 @@ type dialed struct{ sock *sock }
 func (d dialed) Dial() (net.Conn, error) { return d.sock, nil }
 
 // dial connects to libvirtd and opens its QEMU driver.
-func dial(ctx context.Context, path string) (*conn, error) {
+func dial(ctx context.Context, path string) (*Conn, error) {
 	nc, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("connect to libvirtd: %w", err)
@@ -110,10 +111,10 @@ func dial(ctx context.Context, path string) (*conn, error) {
 
 // greet begins to talk to the libvirtd at the other end, and opens its QEMU driver.
 // The connection is closed when that fails.
-func greet(ctx context.Context, nc net.Conn) (*conn, error) {
-	c := &conn{sock: newSock(nc)}
+func greet(ctx context.Context, nc net.Conn) (*Conn, error) {
+	c := &Conn{sock: newSock(nc)}
 	c.rpc = golibvirt.NewWithDialer(dialed{c.sock})
-	if err := c.call(ctx, "open libvirt's QEMU driver", func(l *golibvirt.Libvirt) error {
+	if err := c.Call(ctx, "open libvirt's QEMU driver", func(l *golibvirt.Libvirt) error {
 		defer c.sock.endOfGreeting()
 		return l.ConnectToURI(golibvirt.QEMUSystem)
 	}); err != nil {
@@ -125,7 +126,7 @@ func greet(ctx context.Context, nc net.Conn) (*conn, error) {
 
 // close ends the connection and the calls on it. It does not say good-bye to
 // libvirtd, which might not answer: to libvirtd an end of file says the same.
-func (c *conn) close() {
+func (c *Conn) close() {
 	c.hangUp()
 	c.mu.Lock()
 	c.closed = true
@@ -134,13 +135,13 @@ func (c *conn) close() {
 }
 
 // hangUp lets every call end, without waiting for it.
-func (c *conn) hangUp() {
+func (c *Conn) hangUp() {
 	_ = c.sock.Conn.Close() // the only error is that it has been closed before
 }
 
-// async runs f, which makes calls, in a goroutine that ends with the answer or
+// Async runs f, which makes calls, in a goroutine that ends with the answer or
 // with the connection.
-func (c *conn) async(f func(*golibvirt.Libvirt) error) <-chan error {
+func (c *Conn) Async(f func(*golibvirt.Libvirt) error) <-chan error {
 	done := make(chan error, 1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,32 +153,39 @@ func (c *conn) async(f func(*golibvirt.Libvirt) error) <-chan error {
 	return done
 }
 
-// call runs f and returns its error, or closes the connection and returns when
+// Call runs f and returns its error, or closes the connection and returns when
 // ctx ends. Only an error for which answered is true came from libvirtd.
-func (c *conn) call(ctx context.Context, what string, f func(*golibvirt.Libvirt) error) error {
+func (c *Conn) Call(ctx context.Context, what string, f func(*golibvirt.Libvirt) error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	select {
-	case err := <-c.async(f):
-		return c.explain(what, err)
+	case err := <-c.Async(f):
+		return c.Explain(what, err)
 	case <-ctx.Done():
 		c.hangUp()
 		return fmt.Errorf("%s: no answer from libvirtd: %w", what, ctx.Err())
 	}
 }
 
-func (c *conn) explain(what string, err error) error {
+// Explain says of a call's error whether libvirtd has answered.
+func (c *Conn) Explain(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case answered(err):
+	case Answered(err):
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	return fmt.Errorf("%s: %w: %w", what, errLost, err)
+	return fmt.Errorf("%s: %w: %w", what, ErrLost, err)
 }
 
-func (c *conn) alive() bool {
+// LocalAddr is this end's address.
+func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
+
+// Dead is closed when the connection has ended.
+func (c *Conn) Dead() <-chan struct{} { return c.sock.dead }
+
+func (c *Conn) alive() bool {
 	select {
 	case <-c.sock.dead:
 		return false
@@ -186,25 +194,126 @@ func (c *conn) alive() bool {
 	}
 }
 
-// answered reports whether err is libvirtd's own, definite answer.
-func answered(err error) bool {
-	var e golibvirt.Error
-	return errors.As(err, &e) || errors.Is(err, golibvirt.ErrUnsupported)
-}
-
-// hasCode reports whether err is libvirtd's answer with that code.
-func hasCode(err error, code golibvirt.ErrorNumber) bool {
-	var e golibvirt.Error
-	return errors.As(err, &e) && e.Code == uint32(code)
-}
-
-// parseUUID reads the canonical form, 8-4-4-4-12 hexadecimal digits.
-func parseUUID(s string) (golibvirt.UUID, error) {
-	var u golibvirt.UUID
-	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	if err != nil || len(b) != len(u) || len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return u, fmt.Errorf("domain UUID %q: want the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx", s)
+// connectURI connects to the libvirtd at a connection URI, as dialURI has it, and opens its
+// QEMU driver.
+func connectURI(ctx context.Context, uri string) (*Conn, error) {
+	nc, err := dialURI(ctx, uri)
+	if err != nil {
+		return nil, err
 	}
-	copy(u[:], b)
-	return u, nil
+	return greet(ctx, nc)
+}
+
+// dialURI connects to the libvirtd at a connection URI: qemu+tcp, or qemu+tls with
+// libvirt's parameters pkipath and no_verify.
+func dialURI(ctx context.Context, uri string) (net.Conn, error) {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return nil, fmt.Errorf("read the URI of the target: %w", err)
+	}
+	switch u.Scheme {
+	case "qemu+tcp":
+		return new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "16509")))
+	case "qemu+tls":
+		conf, err := tlsConfig(u.Query())
+		if err != nil {
+			return nil, err
+		}
+		nc, err := (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "16514")))
+		if err != nil {
+			return nil, err
+		}
+		if err := admitted(ctx, nc); err != nil {
+			return nil, errors.Join(err, nc.Close())
+		}
+		return nc, nil
+	}
+	return nil, fmt.Errorf("no direct connection by %s", u.Scheme)
+}
+
+// tlsConfig reads the files that libvirt's own client reads, as root
+// (https://libvirt.org/kbase/tlscerts.html).
+func tlsConfig(params url.Values) (*tls.Config, error) {
+	ca, cert, key := "/etc/pki/CA/cacert.pem", "/etc/pki/libvirt/clientcert.pem", "/etc/pki/libvirt/private/clientkey.pem"
+	if dir := params.Get("pkipath"); dir != "" {
+		ca, cert, key = filepath.Join(dir, "cacert.pem"), filepath.Join(dir, "clientcert.pem"), filepath.Join(dir, "clientkey.pem")
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("read libvirt's client certificate: %w", err)
+	}
+	text, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("read libvirt's CA certificate: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no certificate in it", ca)
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12,
+		InsecureSkipVerify: params.Get("no_verify") == "1", // as the operator's URI says
+	}, nil
+}
+
+// admitted reads the byte by which libvirtd says, after the handshake, that it
+// takes the client's certificate.
+func admitted(ctx context.Context, nc net.Conn) error {
+	if end, ok := ctx.Deadline(); ok {
+		if err := nc.SetReadDeadline(end); err != nil {
+			return err
+		}
+	}
+	var b [1]byte
+	if _, err := nc.Read(b[:]); err != nil {
+		return fmt.Errorf("wait until libvirtd takes our certificate: %w", err)
+	}
+	if b[0] != 1 {
+		return errors.New("libvirtd does not take our certificate")
+	}
+	return nc.SetReadDeadline(time.Time{})
+}
+
+// Subscribe asks for events of libvirt's, on a connection that serves nothing else from then on. stop ends the
+// connection, and the library's goroutine behind the events.
+func Subscribe[T any](ctx context.Context, c *Conn,
+	ask func(ctx context.Context, l *golibvirt.Libvirt) (<-chan T, error),
+) (events <-chan T, stop func(), err error) {
+	// The library must not see this context end while its reader may still deliver
+	// an event, which would block for ever: so it ends after the connection only.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	got := make(chan (<-chan T), 1)
+	err = c.Call(ctx, "subscribe to libvirt's events", func(l *golibvirt.Libvirt) error {
+		ch, err := ask(life, l)
+		if err == nil {
+			got <- ch
+		}
+		return err
+	})
+	stop = func() {
+		c.hangUp()
+		<-c.sock.dead
+		end()
+		c.close()
+		select {
+		case ch := <-got:
+			drain(ch)
+		default:
+		}
+	}
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	events = <-got
+	got <- events
+	return events, stop, nil
+}
+
+// drain reads until the library closes the channel; it blocks on a channel that
+// nobody reads.
+func drain[T any](ch <-chan T) {
+	for range ch {
+		continue
+	}
 }

@@ -3,14 +3,11 @@ package libvirt
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	golibvirt "github.com/digitalocean/go-libvirt"
 )
 
 // TestAConnectionThatEndsWhileItBegins: the connection ends with one of the answers or
@@ -60,7 +57,7 @@ func aConnectThatIsRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	began := time.Now()
-	if _, err := greet(ctx, ours); err == nil || !answered(err) {
+	if _, err := greet(ctx, ours); err == nil || !Answered(err) {
 		t.Fatalf("%v", err)
 	}
 	// The library waits 5 s for a reader that does not end. Time is virtual here: nothing else takes any.
@@ -108,23 +105,4 @@ func refuse(c net.Conn) {
 	binary.BigEndian.PutUint32(b[24:], 1) // status: an error
 	binary.BigEndian.PutUint32(b[28:], 38)
 	_, _ = c.Write(b)
-}
-
-// TestJustLeft: what libvirt 9.0 says (virdomainobjlist.c) where a guest comes back at once, and others.
-func TestJustLeft(t *testing.T) {
-	for what, c := range map[string]struct {
-		code golibvirt.ErrorNumber
-		said string
-		want bool
-	}{
-		"it is still there":     {golibvirt.ErrOperationInvalid, "Requested operation is not valid: domain 'mnvm' is already active", true},
-		"it is being removed":   {golibvirt.ErrOperationFailed, "operation failed: domain 'mnvm' is already being removed", true},
-		"it does not run":       {golibvirt.ErrOperationInvalid, "Requested operation is not valid: domain is not running", false},
-		"another one of its id": {golibvirt.ErrOperationFailed, "operation failed: domain 'other' already exists with uuid 98000000-0000-4000-8000-00000000c0de", false},
-		"the target is gone":    {golibvirt.ErrSystemError, "unable to connect to server at '10.98.7.1:16514': Connection refused", false},
-	} {
-		if got := justLeft(fmt.Errorf("migrate: %w", golibvirt.Error{Code: uint32(c.code), Message: c.said})); got != c.want {
-			t.Errorf("%s: %v, want %v", what, got, c.want)
-		}
-	}
 }

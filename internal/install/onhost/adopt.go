@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/durable"
 )
@@ -21,8 +21,8 @@ import (
 const endGrace = time.Minute
 
 // withFleet asks libvirtd.
-func withFleet(w install.Wanted, do func(*libvirt.Fleet) error) (err error) {
-	fl, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: w.Socket})
+func withFleet(w install.Wanted, do func(*guests.Fleet) error) (err error) {
+	fl, err := guests.New(guests.Options{Socket: w.Socket})
 	if err != nil {
 		return err
 	}
@@ -30,10 +30,10 @@ func withFleet(w install.Wanted, do func(*libvirt.Fleet) error) (err error) {
 	return do(fl)
 }
 
-// guests looks for guests with the name or on the files, and for what starts them.
-func guests(ctx context.Context, w install.Wanted) (*install.Guests, error) {
+// lookFor looks for guests with the name or on the files, and for what starts them.
+func lookFor(ctx context.Context, w install.Wanted) (*install.Guests, error) {
 	out := &install.Guests{}
-	err := withFleet(w, func(fl *libvirt.Fleet) error {
+	err := withFleet(w, func(fl *guests.Fleet) error {
 		all, err := fl.List(ctx)
 		if err != nil {
 			return err
@@ -67,7 +67,7 @@ func guests(ctx context.Context, w install.Wanted) (*install.Guests, error) {
 }
 
 // describe tells of a guest that has the name or one of the files; nil: neither.
-func describe(ctx context.Context, fl *libvirt.Fleet, w install.Wanted, vm libvirt.VM) (*install.Guest, error) {
+func describe(ctx context.Context, fl *guests.Fleet, w install.Wanted, vm guests.VM) (*install.Guest, error) {
 	g := &install.Guest{
 		Name: vm.Name, UUID: vm.UUID, State: string(vm.State), Persistent: vm.Persistent, Autostart: vm.Autostart,
 		Saved: vm.Saved, Snapshots: vm.Snapshots, Named: vm.Name == w.Name,
@@ -136,7 +136,7 @@ func savedFile(name string) string {
 // What it has done is read back.
 func disown(ctx context.Context, w install.Wanted) (saved string, err error) {
 	if w.UUID != "" {
-		err = withFleet(w, func(fl *libvirt.Fleet) error {
+		err = withFleet(w, func(fl *guests.Fleet) error {
 			if saved, err = save(ctx, fl, w); err != nil || saved == "" {
 				return err
 			}
@@ -154,7 +154,7 @@ func disown(ctx context.Context, w install.Wanted) (saved string, err error) {
 			}
 		}
 	}
-	now, err := guests(ctx, w)
+	now, err := lookFor(ctx, w)
 	if err != nil {
 		return saved, err
 	}
@@ -176,12 +176,12 @@ func disown(ctx context.Context, w install.Wanted) (saved string, err error) {
 
 // save writes the definition into a file of root's, which is on disk when it returns. "":
 // the guest is not here.
-func save(ctx context.Context, fl *libvirt.Fleet, w install.Wanted) (string, error) {
+func save(ctx context.Context, fl *guests.Fleet, w install.Wanted) (string, error) {
 	vms, err := fl.List(ctx)
 	if err != nil {
 		return "", err
 	}
-	if !slices.ContainsFunc(vms, func(v libvirt.VM) bool { return v.UUID == w.UUID }) {
+	if !slices.ContainsFunc(vms, func(v guests.VM) bool { return v.UUID == w.UUID }) {
 		return "", nil
 	}
 	text, err := fl.Definition(ctx, w.UUID)
@@ -201,13 +201,13 @@ func save(ctx context.Context, fl *libvirt.Fleet, w install.Wanted) (string, err
 // end shuts a guest down, powers it off when it does not obey, and makes sure that it has no
 // process any more.
 func end(ctx context.Context, w install.Wanted) error {
-	return withFleet(w, func(fl *libvirt.Fleet) error {
+	return withFleet(w, func(fl *guests.Fleet) error {
 		vms, err := fl.List(ctx)
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(vms, func(v libvirt.VM) bool { return v.UUID == w.UUID && v.State != libvirt.VMOff }) {
-			if _, err := fl.Shutdown(ctx, w.UUID, libvirt.ShutdownOptions{Wait: endGrace, PowerOff: true}); err != nil {
+		if slices.ContainsFunc(vms, func(v guests.VM) bool { return v.UUID == w.UUID && v.State != guests.VMOff }) {
+			if _, err := fl.Shutdown(ctx, w.UUID, guests.ShutdownOptions{Wait: endGrace, PowerOff: true}); err != nil {
 				return err
 			}
 		}
@@ -216,7 +216,7 @@ func end(ctx context.Context, w install.Wanted) error {
 }
 
 // noProcess waits a moment for the end of a guest's process: libvirtd tells of it first.
-func noProcess(ctx context.Context, fl *libvirt.Fleet, w install.Wanted) error {
+func noProcess(ctx context.Context, fl *guests.Fleet, w install.Wanted) error {
 	var pids []int
 	for end := time.Now().Add(goneWithin); ; time.Sleep(goneAgain) {
 		var err error
@@ -242,7 +242,7 @@ func release(ctx context.Context, w install.Wanted) error {
 	if w.UUID == "" {
 		return nil
 	}
-	return withFleet(w, func(fl *libvirt.Fleet) error {
+	return withFleet(w, func(fl *guests.Fleet) error {
 		saved, err := save(ctx, fl, w)
 		if err != nil || saved == "" {
 			return err

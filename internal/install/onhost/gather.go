@@ -22,7 +22,7 @@ import (
 
 	"holdfast/internal/config"
 	"holdfast/internal/host/facts"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/pki"
 	"holdfast/internal/lib/text"
@@ -159,7 +159,7 @@ func memory() (int64, error) {
 func hypervisor(ctx context.Context, q install.Query, f *install.Facts) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, libvirtWithin)
 	defer cancel()
-	fl, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: q.Socket})
+	fl, err := guests.New(guests.Options{Socket: q.Socket})
 	if err != nil {
 		return err
 	}

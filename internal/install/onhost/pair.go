@@ -20,7 +20,7 @@ import (
 
 	"holdfast/internal/host/bmc"
 	"holdfast/internal/host/facts"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/host/ping"
 	"holdfast/internal/host/replica/drbd"
 	"holdfast/internal/host/vip"
@@ -175,14 +175,14 @@ func pools(ctx context.Context) (out []string, err error) {
 			return nil, nil
 		}
 	}
-	fl, err := libvirt.NewFleet(libvirt.FleetOptions{})
+	fl, err := guests.New(guests.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, fl.Close()) }()
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	all, err := fl.Pools(ctx)
+	all, err := fl.Pools().List(ctx)
 	for _, p := range all {
 		out = append(out, p.Name)
 	}

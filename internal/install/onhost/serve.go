@@ -163,7 +163,7 @@ func (h *host) answer(ctx context.Context, r install.Request) (a install.Answer,
 	case install.DoAgent:
 		a.Output, err = agent(ctx, r.Args, r.Input)
 	case install.DoGuests:
-		a.Guests, err = guests(ctx, *r.Guest)
+		a.Guests, err = lookFor(ctx, *r.Guest)
 	case install.DoDisown:
 		a.Saved, err = disown(ctx, *r.Guest)
 	case install.DoEnd:

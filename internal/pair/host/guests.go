@@ -6,7 +6,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/lib/network"
 )
 
@@ -15,7 +15,7 @@ const votersOnly = "voters"
 
 // Guests are what this host runs of the pair, for jobs that empty hosts: the group, which the
 // cluster moves by a planned switch. What is not known is an error: the host may not be taken for empty.
-func (p *Part) Guests(ctx context.Context) ([]libvirt.VM, error) {
+func (p *Part) Guests(ctx context.Context) ([]guests.VM, error) {
 	if p.driver == nil {
 		return nil, nil
 	}
@@ -26,7 +26,7 @@ func (p *Part) Guests(ctx context.Context) ([]libvirt.VM, error) {
 	if g.State == cluster.GuestAbsent {
 		return nil, nil
 	}
-	return []libvirt.VM{{Name: cluster.GroupName, UUID: loop.GuestUUID(p.Node.Cluster), State: libvirt.VMRunning, Protected: true}}, nil
+	return []guests.VM{{Name: cluster.GroupName, UUID: loop.GuestUUID(p.Node.Cluster), State: guests.VMRunning, Protected: true}}, nil
 }
 
 // Addresses are the virtual ones of the group.

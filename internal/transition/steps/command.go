@@ -24,9 +24,9 @@ import (
 
 // Command carries out steps of the kind transition.KindCommand.
 type Command struct {
-	Helper program.Helper
-	Dir    string   // of transitions on this host, absolute
 	Self   string   // the path of this program
+	Helper []string // its arguments by which it is the helper of a step
+	Dir    string   // of transitions on this host, absolute
 	Env    []string // KEY=VALUE, for it beside the usual environment
 }
 
@@ -43,7 +43,8 @@ func (c *Command) read(t engine.Task) (what string, p command.Program, s *progra
 	if len(args.Run) == 0 {
 		return "", p, nil, fmt.Errorf("step %s: it names no program", t.Step.ID)
 	}
-	p = command.Program{Helper: c.Helper, Argv: slices.Clone(args.Run), Timeout: t.Step.Timeout}
+	helper := program.Helper{Exe: c.Self, Args: c.Helper}
+	p = command.Program{Helper: helper, Argv: slices.Clone(args.Run), Timeout: t.Step.Timeout}
 	if p.Argv[0] == transition.Self {
 		p.Argv[0], p.Env = c.Self, c.Env
 	}

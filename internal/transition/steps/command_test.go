@@ -41,7 +41,7 @@ func rigged(t *testing.T, argv ...string) (*Command, engine.Task, *enginetest.He
 	}
 	task, heard := enginetest.Task(t, "copy", transition.Args{Run: argv})
 	task.Step.Timeout = time.Minute
-	c := &Command{Helper: program.Helper{Exe: exe, Args: []string{"helper"}}, Dir: t.TempDir(), Self: exe, Env: []string{"HOLDFAST_SOCKET=/run/x.sock"}}
+	c := &Command{Helper: []string{"helper"}, Dir: t.TempDir(), Self: exe, Env: []string{"HOLDFAST_SOCKET=/run/x.sock"}}
 	return c, task, heard
 }
 

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/fleet/gather"
 	"holdfast/internal/host/action"
 	"holdfast/internal/host/action/program"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/job"
@@ -89,15 +89,15 @@ func (s *Service) Executors(pins, losses engine.Executor) map[string]engine.Exec
 		upgrade.KindAction: &steps.Action{
 			Bundles: s.cache, Host: action.Host{Helper: helper, Packages: s.packages()}, Dir: s.dir(), Credentials: s.Credentials, AllHosts: allHosts{s},
 		},
-		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet, Dir: pools},
-		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet, Dir: pools},
+		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet.Pools(), Dir: pools},
+		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet.Pools(), Dir: pools},
 		upgrade.KindBackup:        &steps.Backup{Backups: backups},
 		upgrade.KindRestore:       &steps.Restore{Backups: backups},
 		upgrade.KindReboot: &steps.Reboot{
 			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
 		},
 		upgrade.KindVerify: &steps.Verify{
-			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return gather.Kernel(), nil }, Pools: s.Fleet.Pools, Dir: pools,
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return gather.Kernel(), nil }, Pools: s.Fleet.Pools().List, Dir: pools,
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
@@ -131,7 +131,7 @@ func (s *Service) running(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for _, vm := range vms {
-		if vm.State != libvirt.VMOff {
+		if vm.State != guests.VMOff {
 			out = append(out, vm.Name)
 		}
 	}

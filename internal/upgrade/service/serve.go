@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/version"
 	"holdfast/internal/host/action"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory/fact"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/lib/fail"
@@ -181,7 +181,7 @@ func (s *Service) addresses(ctx context.Context) ([]fact.Guest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the guests: %w", err)
 	}
-	vms = slices.DeleteFunc(vms, func(v libvirt.VM) bool { return v.State == libvirt.VMOff })
+	vms = slices.DeleteFunc(vms, func(v guests.VM) bool { return v.State == guests.VMOff })
 	out := make([]fact.Guest, len(vms))
 	var next atomic.Int64
 	var wg sync.WaitGroup

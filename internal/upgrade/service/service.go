@@ -11,7 +11,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/host/facts"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/fact"
@@ -44,7 +44,7 @@ type Parts struct {
 	Name    string // of the cluster
 	Host    cluster.HostID
 	Dir     string // the agent's data directory
-	Fleet   *libvirt.Fleet
+	Fleet   *guests.Fleet
 	Log     *slog.Logger
 	// Addresses finds those at which other hosts reach a guest of this host.
 	Addresses func(ctx context.Context, uuid string) ([]netip.Addr, error)

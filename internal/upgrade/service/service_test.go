@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
@@ -103,7 +103,7 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 	t.Helper()
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
-	fleet, err := libvirt.NewFleet(libvirt.FleetOptions{Socket: filepath.Join(dir, "no-libvirtd"), Log: log})
+	fleet, err := guests.New(guests.Options{Socket: filepath.Join(dir, "no-libvirtd"), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

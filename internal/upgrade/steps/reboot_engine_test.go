@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/job/engine/enginetest"
@@ -61,7 +61,7 @@ func newRebootLab(t *testing.T) *rebootLab {
 			return j.Records[step], err == nil, err
 		},
 		Kernel: func(context.Context) (string, error) { return "5.10", nil },
-		Pools:  func(context.Context) ([]libvirt.Pool, error) { return nil, nil },
+		Pools:  func(context.Context) ([]pools.Pool, error) { return nil, nil },
 	}}
 	const key = "state/coordinator"
 	term, _, err := l.store.Txn(t.Context(), nil, []store.Op{{Key: key, Value: []byte("h2")}})

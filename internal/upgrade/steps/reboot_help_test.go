@@ -4,7 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/host/reboot"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/job/engine/enginetest"
@@ -12,8 +13,8 @@ import (
 
 var (
 	_ RebootHost = (*reboot.Host)(nil)
-	_ PoolHost   = (*libvirt.Fleet)(nil)
-	_ VMHost     = (*libvirt.Fleet)(nil)
+	_ PoolHost   = (*pools.Pools)(nil)
+	_ VMHost     = (*guests.Fleet)(nil)
 )
 
 func TestStepsRefuseArgumentsThatAreNone(t *testing.T) {

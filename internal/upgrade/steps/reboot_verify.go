@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
@@ -25,7 +25,7 @@ type Verify struct {
 	// Record is the journal's entry of a step; false: there is none.
 	Record func(ctx context.Context, job, step string) (job.Record, bool, error)
 	Kernel func(ctx context.Context) (string, error) // release that runs
-	Pools  func(ctx context.Context) ([]libvirt.Pool, error)
+	Pools  func(ctx context.Context) ([]pools.Pool, error)
 	Dir    string        // as StorageDetach's
 	Wait   time.Duration // for pools to become active; 0: 2 min
 }
@@ -133,7 +133,7 @@ func (v *Verify) pools(ctx context.Context, of string, want []string) []error {
 	}
 	var errs []error
 	for _, name := range want {
-		i := slices.IndexFunc(have, func(p libvirt.Pool) bool { return p.Name == name })
+		i := slices.IndexFunc(have, func(p pools.Pool) bool { return p.Name == name })
 		switch {
 		case i < 0:
 			errs = append(errs, v.missing(of, name))

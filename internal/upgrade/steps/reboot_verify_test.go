@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/job"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/job/engine/enginetest"
@@ -27,8 +27,8 @@ func newVerify() *Verify {
 			return job.Record{State: job.Done, Boot: "b1"}, true, nil
 		},
 		Kernel: func(context.Context) (string, error) { return "5.10", nil },
-		Pools: func(context.Context) ([]libvirt.Pool, error) {
-			return []libvirt.Pool{{Name: "a", Active: true}, {Name: "b", Active: time.Since(began) >= 10*time.Second}}, nil
+		Pools: func(context.Context) ([]pools.Pool, error) {
+			return []pools.Pool{{Name: "a", Active: true}, {Name: "b", Active: time.Since(began) >= 10*time.Second}}, nil
 		},
 	}
 }
@@ -97,7 +97,7 @@ func TestVerifyGivesUp(t *testing.T) {
 		down := errors.New("store is down")
 		v.Record = func(context.Context, string, string) (job.Record, bool, error) { return job.Record{}, false, down }
 		v.Kernel = func(context.Context) (string, error) { return "", errors.New("no kernel") }
-		v.Pools = func(context.Context) ([]libvirt.Pool, error) { return nil, errors.New("libvirtd is away") }
+		v.Pools = func(context.Context) ([]pools.Pool, error) { return nil, errors.New("libvirtd is away") }
 		began := time.Now()
 		task, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Kernel: "5.10", Pools: []string{"a"}})
 		err := v.Do(t.Context(), task)

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 )
@@ -21,15 +21,15 @@ const (
 	storageLook       = 100 * time.Millisecond // after the first round: it has done most
 )
 
-// PoolHost has storage pools; *libvirt.Fleet is one.
+// PoolHost has storage pools; *pools.Pools is one.
 type PoolHost interface {
-	Pools(ctx context.Context) ([]libvirt.Pool, error)
-	StartPool(ctx context.Context, name string) error
-	StopPool(ctx context.Context, name string) error
+	List(ctx context.Context) ([]pools.Pool, error)
+	Start(ctx context.Context, name string) error
+	Stop(ctx context.Context, name string) error
 	RedefineMultipath(ctx context.Context, name string) (changed bool, err error)
 	// For transient pools, which libvirt forgets when they are stopped:
-	PoolXML(ctx context.Context, name string) (string, error)
-	CreatePool(ctx context.Context, xml string) error
+	XML(ctx context.Context, name string) (string, error)
+	Create(ctx context.Context, xml string) error
 	MultipathXML(xml string) (out string, changed bool, err error)
 }
 
@@ -44,7 +44,7 @@ type StorageDetach struct {
 
 // Probe tells whether all pools are stopped.
 func (d *StorageDetach) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	return storageProbe(ctx, t, d.Host, func(p *libvirt.Pool, _ upgrade.StoragePool) bool { return p == nil || !p.Active })
+	return storageProbe(ctx, t, d.Host, func(p *pools.Pool, _ upgrade.StoragePool) bool { return p == nil || !p.Active })
 }
 
 // Do stops the pools, and tries all of them.
@@ -57,14 +57,14 @@ func (d *StorageDetach) Do(ctx context.Context, t engine.Task) error {
 	if r.wait == 0 {
 		r.wait = storageDetachWait
 	}
-	r.one = func(ctx context.Context, p *libvirt.Pool, want upgrade.StoragePool) (bool, error) {
+	r.one = func(ctx context.Context, p *pools.Pool, want upgrade.StoragePool) (bool, error) {
 		if p == nil || !p.Active { // a transient pool is gone when it is stopped
 			return true, nil
 		}
 		if err := storageKeep(ctx, d.Host, d.Dir, t.Job, *p); err != nil {
 			return false, err
 		}
-		return false, r.host.StopPool(ctx, want.Name)
+		return false, r.host.Stop(ctx, want.Name)
 	}
 	return r.run(ctx)
 }
@@ -80,7 +80,7 @@ type StorageAttach struct {
 
 // Probe tells whether all pools are active, with multipath where it is wanted.
 func (d *StorageAttach) Probe(ctx context.Context, t engine.Task) (engine.Probed, error) {
-	return storageProbe(ctx, t, d.Host, func(p *libvirt.Pool, want upgrade.StoragePool) bool {
+	return storageProbe(ctx, t, d.Host, func(p *pools.Pool, want upgrade.StoragePool) bool {
 		return p != nil && p.Active && !(want.Multipath && p.Paths == 1 && p.Mapper != "")
 	})
 }
@@ -117,7 +117,7 @@ type storageAttaching struct {
 	settled map[string]bool  // pools about whose paths nothing more is tried
 }
 
-func (a *storageAttaching) attach(ctx context.Context, p *libvirt.Pool, want upgrade.StoragePool) (bool, error) {
+func (a *storageAttaching) attach(ctx context.Context, p *pools.Pool, want upgrade.StoragePool) (bool, error) {
 	if p == nil {
 		return false, a.create(ctx, want)
 	}
@@ -129,20 +129,20 @@ func (a *storageAttaching) attach(ctx context.Context, p *libvirt.Pool, want upg
 			return false, err
 		}
 		a.settled[want.Name] = true
-		return false, a.host.StartPool(ctx, want.Name)
+		return false, a.host.Start(ctx, want.Name)
 	}
 	if p.Active {
 		return true, nil
 	}
-	return false, a.host.StartPool(ctx, want.Name)
+	return false, a.host.Start(ctx, want.Name)
 }
 
 // redefine makes a pool use the multipath device over its disk. An error: it is to
 // be tried again.
-func (a *storageAttaching) redefine(ctx context.Context, p libvirt.Pool) error {
+func (a *storageAttaching) redefine(ctx context.Context, p pools.Pool) error {
 	changed, err := a.host.RedefineMultipath(ctx, p.Name)
-	if errors.Is(err, libvirt.ErrPoolBusy) { // libvirtd has started it with the host
-		if err = a.host.StopPool(ctx, p.Name); err == nil {
+	if errors.Is(err, pools.ErrBusy) { // libvirtd has started it with the host
+		if err = a.host.Stop(ctx, p.Name); err == nil {
 			changed, err = a.host.RedefineMultipath(ctx, p.Name)
 		}
 	}
@@ -175,12 +175,12 @@ func storageRank(p upgrade.StoragePool) int {
 }
 
 // storageProbe tells by the pools as they are.
-func storageProbe(ctx context.Context, t engine.Task, h PoolHost, done func(*libvirt.Pool, upgrade.StoragePool) bool) (engine.Probed, error) {
+func storageProbe(ctx context.Context, t engine.Task, h PoolHost, done func(*pools.Pool, upgrade.StoragePool) bool) (engine.Probed, error) {
 	args, err := engine.Args[upgrade.StorageArgs](t)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
-	have, err := h.Pools(ctx)
+	have, err := h.List(ctx)
 	if err != nil {
 		return engine.CanNotTell, err
 	}
@@ -193,7 +193,7 @@ func storageProbe(ctx context.Context, t engine.Task, h PoolHost, done func(*lib
 }
 
 // storageFind returns the pool with that name, nil when there is none.
-func storageFind(have []libvirt.Pool, name string) *libvirt.Pool {
+func storageFind(have []pools.Pool, name string) *pools.Pool {
 	for i := range have {
 		if have[i].Name == name {
 			return &have[i]
@@ -211,7 +211,7 @@ type storageRun struct {
 	wait  time.Duration
 	// one does what is to be done with a pool (nil: libvirt has none of that name)
 	// and reports whether there was nothing to do.
-	one  func(ctx context.Context, p *libvirt.Pool, want upgrade.StoragePool) (ok bool, err error)
+	one  func(ctx context.Context, p *pools.Pool, want upgrade.StoragePool) (ok bool, err error)
 	told map[string]bool
 }
 
@@ -250,7 +250,7 @@ func (r *storageRun) late(pending []string) error {
 // round looks at all pools once. pending are those that were dealt with and must be
 // looked at again; err tells what went wrong with others.
 func (r *storageRun) round(ctx context.Context) (pending []string, err error) {
-	have, err := r.host.Pools(ctx)
+	have, err := r.host.List(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -11,17 +11,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
-// storageWorld is libvirt's pools, with the behaviour of libvirt.Fleet as far as
+// storageWorld is libvirt's pools, with the behaviour of guests.Fleet as far as
 // these steps use it.
 type storageWorld struct {
 	mu    sync.Mutex
-	pools []libvirt.Pool
+	pools []pools.Pool
 	calls []string
 	users map[string]time.Time // guests use the pool until then
 	fails map[string]time.Time // it, or what is made of that XML, can not be started until then
@@ -33,22 +33,22 @@ type storageWorld struct {
 func newStorageWorld(active bool, names ...string) *storageWorld {
 	w := &storageWorld{users: map[string]time.Time{}, fails: map[string]time.Time{}, lame: map[string]bool{}}
 	for _, n := range names {
-		w.pools = append(w.pools, libvirt.Pool{Name: n, Kind: "ocfs2", Active: active, Shared: true, Paths: 1})
+		w.pools = append(w.pools, pools.Pool{Name: n, Kind: "ocfs2", Active: active, Shared: true, Paths: 1})
 	}
 	return w
 }
 
-func (w *storageWorld) Pools(context.Context) ([]libvirt.Pool, error) {
+func (w *storageWorld) List(context.Context) ([]pools.Pool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]libvirt.Pool{}, w.pools...), nil
+	return append([]pools.Pool{}, w.pools...), nil
 }
 
-func (w *storageWorld) StartPool(_ context.Context, name string) error {
+func (w *storageWorld) Start(_ context.Context, name string) error {
 	return w.set("start "+name, name, true)
 }
 
-func (w *storageWorld) StopPool(_ context.Context, name string) error {
+func (w *storageWorld) Stop(_ context.Context, name string) error {
 	return w.set("stop "+name, name, false)
 }
 
@@ -63,17 +63,17 @@ func (w *storageWorld) set(call, name string, active bool) error {
 	case active && time.Now().Before(w.fails[name]):
 		return fmt.Errorf("%s: no route to the target", name)
 	case !active && time.Now().Before(w.users[name]):
-		return fmt.Errorf("stop pool %s: %w by guest x", name, libvirt.ErrPoolBusy)
+		return fmt.Errorf("stop pool %s: %w by guest x", name, pools.ErrBusy)
 	}
 	p.Active = active && !w.lame[name]
 	if p.Transient && !p.Active {
-		w.pools = slices.DeleteFunc(w.pools, func(p libvirt.Pool) bool { return p.Name == name })
+		w.pools = slices.DeleteFunc(w.pools, func(p pools.Pool) bool { return p.Name == name })
 	}
 	return nil
 }
 
-// PoolXML gives the name and the number of paths.
-func (w *storageWorld) PoolXML(_ context.Context, name string) (string, error) {
+// XML gives the name and the number of paths.
+func (w *storageWorld) XML(_ context.Context, name string) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, "read "+name)
@@ -84,11 +84,11 @@ func (w *storageWorld) PoolXML(_ context.Context, name string) (string, error) {
 	return fmt.Sprint(p.Name, " ", p.Paths), nil
 }
 
-func (w *storageWorld) CreatePool(_ context.Context, xml string) error {
+func (w *storageWorld) Create(_ context.Context, xml string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = append(w.calls, "create "+xml)
-	p := libvirt.Pool{Transient: true, Active: true, Shared: true}
+	p := pools.Pool{Transient: true, Active: true, Shared: true}
 	if _, err := fmt.Sscan(xml, &p.Name, &p.Paths); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (w *storageWorld) reboot() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls = nil
-	w.pools = slices.DeleteFunc(w.pools, func(p libvirt.Pool) bool { return p.Transient })
+	w.pools = slices.DeleteFunc(w.pools, func(p pools.Pool) bool { return p.Transient })
 }
 
 func (w *storageWorld) RedefineMultipath(_ context.Context, name string) (bool, error) {
@@ -131,7 +131,7 @@ func (w *storageWorld) RedefineMultipath(_ context.Context, name string) (bool, 
 	case p.Mapper == "":
 		return false, errors.New("no multipath device is over it")
 	case p.Active:
-		return false, fmt.Errorf("%w: stop it first", libvirt.ErrPoolBusy)
+		return false, fmt.Errorf("%w: stop it first", pools.ErrBusy)
 	}
 	p.Paths, p.Mapper = 2, ""
 	return true, nil
@@ -143,7 +143,7 @@ func (w *storageWorld) said() string {
 	return strings.Join(w.calls, ", ")
 }
 
-func (w *storageWorld) change(name string, f func(*libvirt.Pool)) {
+func (w *storageWorld) change(name string, f func(*pools.Pool)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f(storageFind(w.pools, name))
@@ -193,8 +193,8 @@ func TestStorageInUseIsNotStopped(t *testing.T) {
 		w.users["a"] = time.Now().Add(time.Hour)
 		d.Host = w
 		err := d.Do(t.Context(), task)
-		if !errors.Is(err, libvirt.ErrPoolBusy) {
-			t.Errorf("a guest stays: %v, want ErrPoolBusy", err)
+		if !errors.Is(err, pools.ErrBusy) {
+			t.Errorf("a guest stays: %v, want pools.ErrBusy", err)
 		}
 		if w.pools[1].Active || w.pools[2].Active {
 			t.Error("the other pools were not stopped")
@@ -250,7 +250,7 @@ func TestStorageWithASinglePath(t *testing.T) {
 			"redefine a, stop a, redefine a, start a", "", 2},
 		"done before": {func(w *storageWorld) { w.pools[0].Active, w.pools[0].Paths = true, 2 }, "redefine a, start a", "", 2},
 		"device comes later": {func(w *storageWorld) {
-			time.AfterFunc(time.Second, func() { w.change("a", func(p *libvirt.Pool) { p.Mapper = mapper }) })
+			time.AfterFunc(time.Second, func() { w.change("a", func(p *pools.Pool) { p.Mapper = mapper }) })
 		}, "redefine a, redefine a, redefine a, start a", "", 2},
 		"no device, active": {func(w *storageWorld) { w.pools[0].Active = true }, "redefine a, start a", "", 1},
 		"in use": {func(w *storageWorld) {

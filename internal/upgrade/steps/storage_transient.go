@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/upgrade"
 )
 
@@ -28,12 +28,12 @@ func storageMark(job string) string { return "<?holdfast-job " + url.PathEscape(
 
 // storageKeep keeps what a pool that is about to be stopped is made of when it is
 // transient. What was kept of another one of its name goes.
-func storageKeep(ctx context.Context, h PoolHost, dir, job string, p libvirt.Pool) error {
+func storageKeep(ctx context.Context, h PoolHost, dir, job string, p pools.Pool) error {
 	file := storageFile(dir, p.Name)
 	if !p.Transient {
 		return hostRemove(file)
 	}
-	text, err := h.PoolXML(ctx, p.Name)
+	text, err := h.XML(ctx, p.Name)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
@@ -82,14 +82,14 @@ func (a *storageAttaching) create(ctx context.Context, want upgrade.StoragePool)
 			multi, changed = text, false
 		}
 	}
-	switch err = a.host.CreatePool(ctx, multi); {
+	switch err = a.host.Create(ctx, multi); {
 	case err == nil && changed:
 		fmt.Fprintf(a.task.Log, "pool %s: uses the multipath device now\n", want.Name)
 	case err == nil:
 	case !changed || ctx.Err() != nil || time.Now().Before(a.until):
 		return err
 	default: // better a single path than none
-		if again := a.host.CreatePool(ctx, text); again != nil {
+		if again := a.host.Create(ctx, text); again != nil {
 			return errors.Join(err, again)
 		}
 		a.single[want.Name] = storageStays(want.Name, "a multipath device", err)
@@ -101,7 +101,7 @@ func (a *storageAttaching) create(ctx context.Context, want upgrade.StoragePool)
 // renew stops a transient pool that somebody has made with the host, so that it is
 // made anew on the multipath device, when it has a single path and there is such a
 // device. An error: it is to be tried again.
-func (a *storageAttaching) renew(ctx context.Context, p libvirt.Pool) error {
+func (a *storageAttaching) renew(ctx context.Context, p pools.Pool) error {
 	if p.Paths == 1 && p.Mapper == "" {
 		fmt.Fprintf(a.task.Log, "WARN pool %s stays on a single path: no multipath device is over its disk\n", p.Name)
 	}
@@ -111,7 +111,7 @@ func (a *storageAttaching) renew(ctx context.Context, p libvirt.Pool) error {
 	}
 	err := storageKeep(ctx, a.host, a.dir, a.task.Job, p)
 	if err == nil {
-		err = a.host.StopPool(ctx, p.Name)
+		err = a.host.Stop(ctx, p.Name)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/pools"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
@@ -134,7 +134,7 @@ func TestWhatAnotherRunHasKept(t *testing.T) {
 				t.Errorf("%q: %+v, %v", old, w.pools, err)
 			}
 			v := newVerify()
-			v.Dir, v.Pools = dir, w.Pools
+			v.Dir, v.Pools = dir, w.List
 			check, _ := enginetest.Task(t, "verify", upgrade.VerifyArgs{Reboot: "h1/reboot", Pools: []string{"a"}})
 			if err := v.Do(t.Context(), check); err == nil || strings.Contains(err.Error(), "virsh pool-create") {
 				t.Errorf("%q: verify: %v", old, err)
@@ -165,7 +165,7 @@ func TestTransientPoolThatMultipathCanNotStart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newStorageWorld(false)
 				w.multi, w.fails["a 2"] = mapper, time.Now().Add(c.fails)
-				w.pools = []libvirt.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
+				w.pools = []pools.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
 				task, _ := enginetest.Task(t, "storage-attach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: "a", Multipath: true}}})
 				began := time.Now()
 				err := (&StorageAttach{Host: w, Dir: t.TempDir()}).Do(t.Context(), task)
@@ -198,14 +198,14 @@ func TestTransientPoolWithASinglePath(t *testing.T) {
 		}, "create a 2", "", 2},
 		"made with the host": {func(w *storageWorld) {
 			w.multi = mapper
-			w.pools = []libvirt.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
+			w.pools = []pools.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
 		}, "read a, stop a, create a 2", "", 2},
 		"made with the host, no device": {func(w *storageWorld) {
-			w.pools = []libvirt.Pool{{Name: "a", Active: true, Transient: true, Paths: 1}}
+			w.pools = []pools.Pool{{Name: "a", Active: true, Transient: true, Paths: 1}}
 		}, "", "", 1},
 		"made with the host, in use": {func(w *storageWorld) {
 			w.multi, w.users["a"] = mapper, time.Now().Add(time.Hour)
-			w.pools = []libvirt.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
+			w.pools = []pools.Pool{{Name: "a", Active: true, Transient: true, Paths: 1, Mapper: mapper}}
 		}, "read a, stop a", "pool a stays on a single path although " + mapper, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -235,7 +235,7 @@ func TestVerifyTellsOfATransientPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVerify()
 		v.Dir = t.TempDir()
-		v.Pools = func(context.Context) ([]libvirt.Pool, error) { return []libvirt.Pool{{Name: "a", Active: true}}, nil }
+		v.Pools = func(context.Context) ([]pools.Pool, error) { return []pools.Pool{{Name: "a", Active: true}}, nil }
 		if err := os.WriteFile(storageFile(v.Dir, "passing"), []byte(storageMark("up-1")+"passing 1"), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/upgrade"
 )
@@ -20,11 +20,11 @@ const (
 	vmPowerPoll = time.Second
 )
 
-// VMHost runs guests; *libvirt.Fleet is one.
+// VMHost runs guests; *guests.Fleet is one.
 type VMHost interface {
-	List(ctx context.Context) ([]libvirt.VM, error)
-	Shutdown(ctx context.Context, uuid string, opt libvirt.ShutdownOptions) (clean bool, err error)
-	Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error
+	List(ctx context.Context) ([]guests.VM, error)
+	Shutdown(ctx context.Context, uuid string, opt guests.ShutdownOptions) (clean bool, err error)
+	Start(ctx context.Context, uuid string, opt guests.StartOptions) error
 }
 
 // VMPower stops and starts the guest that Holdfast protects.
@@ -36,8 +36,8 @@ type VMPower struct {
 // VMStop shuts guests down: the Executor of upgrade.KindVMStop. All are tried.
 type VMStop struct {
 	Host     VMHost
-	Shutdown libvirt.ShutdownOptions // how long guests may take, and whether they are powered off then
-	Mgmt     VMPower                 // for guests that are Protected
+	Shutdown guests.ShutdownOptions // how long guests may take, and whether they are powered off then
+	Mgmt     VMPower                // for guests that are Protected
 	// Dir is where is kept which guests it has shut down, and which of them were
 	// transient, for VMStart: in the agent's data directory, absolute.
 	Dir string
@@ -64,7 +64,7 @@ func (d *VMStop) Probe(ctx context.Context, t engine.Task) (engine.Probed, error
 	}
 	for _, g := range args.Guests {
 		vm := vmFind(have, g)
-		on := vm != nil && vm.State != libvirt.VMOff
+		on := vm != nil && vm.State != guests.VMOff
 		if g.Protected {
 			if on, err = d.Mgmt.Powered(ctx); err != nil {
 				return engine.CanNotTell, err
@@ -107,13 +107,13 @@ func (d *VMStop) Do(ctx context.Context, t engine.Task) error {
 	if err != nil {
 		return err
 	}
-	return vmEach(ctx, t, d.Host, args.Guests, "off", func(ctx context.Context, g upgrade.Guest, vm *libvirt.VM) (string, error) {
+	return vmEach(ctx, t, d.Host, args.Guests, "off", func(ctx context.Context, g upgrade.Guest, vm *guests.VM) (string, error) {
 		switch {
 		case g.Protected:
 			return d.stopProtected(ctx, t, earlier, g)
 		case vm == nil:
 			return "is not on this host", nil
-		case vm.State == libvirt.VMOff:
+		case vm.State == guests.VMOff:
 			return "was off", nil
 		}
 		if err := vmRemember(d.Dir, t.Job, earlier, g, vm); err != nil {
@@ -167,7 +167,7 @@ func (d *VMStart) Do(ctx context.Context, t engine.Task) error {
 	if len(stopped) == 0 {
 		return nil
 	}
-	return vmEach(ctx, t, d.Host, stopped, "running", func(ctx context.Context, g upgrade.Guest, vm *libvirt.VM) (string, error) {
+	return vmEach(ctx, t, d.Host, stopped, "running", func(ctx context.Context, g upgrade.Guest, vm *guests.VM) (string, error) {
 		note, _ := notes.of(g)
 		if err := d.start(ctx, note, vm); err != nil {
 			return "", err
@@ -176,14 +176,14 @@ func (d *VMStart) Do(ctx context.Context, t engine.Task) error {
 	})
 }
 
-func (d *VMStart) start(ctx context.Context, note vmNote, vm *libvirt.VM) error {
+func (d *VMStart) start(ctx context.Context, note vmNote, vm *guests.VM) error {
 	switch {
 	case note.Protected:
 		return d.Mgmt.bring(ctx, true)
 	case vm == nil:
 		return errors.New("this host's libvirt does not know it: start it where it is, then skip this step")
 	}
-	return d.Host.Start(ctx, vm.UUID, libvirt.StartOptions{Transient: note.Transient})
+	return d.Host.Start(ctx, vm.UUID, guests.StartOptions{Transient: note.Transient})
 }
 
 // known waits until it is known whether the guest runs.
@@ -227,8 +227,8 @@ func (p VMPower) bring(ctx context.Context, run bool) error {
 
 // vmFind returns the guest, nil when this host does not know it. The UUID decides;
 // a plan without one knows names only.
-func vmFind(have []libvirt.VM, g upgrade.Guest) *libvirt.VM {
-	i := slices.IndexFunc(have, func(v libvirt.VM) bool {
+func vmFind(have []guests.VM, g upgrade.Guest) *guests.VM {
+	i := slices.IndexFunc(have, func(v guests.VM) bool {
 		if g.UUID != "" {
 			return strings.EqualFold(v.UUID, g.UUID)
 		}
@@ -253,7 +253,7 @@ type vmRun struct {
 
 // vmEach calls do for each guest, a few at a time, with what libvirt says of it
 // (nil: it does not know it). do may return what is worth telling.
-func vmEach(ctx context.Context, t engine.Task, h VMHost, guests []upgrade.Guest, state string, do func(context.Context, upgrade.Guest, *libvirt.VM) (string, error)) error {
+func vmEach(ctx context.Context, t engine.Task, h VMHost, guests []upgrade.Guest, state string, do func(context.Context, upgrade.Guest, *guests.VM) (string, error)) error {
 	have, err := h.List(ctx)
 	if err != nil {
 		return err

@@ -13,39 +13,39 @@ import (
 	"testing/synctest"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/job/engine"
 	"holdfast/internal/job/engine/enginetest"
 	"holdfast/internal/upgrade"
 )
 
 // vmWorld is the guests of a host, which take 10 s to shut down and 2 s to start,
-// with the behaviour of libvirt.Fleet as far as these steps use it.
+// with the behaviour of guests.Fleet as far as these steps use it.
 type vmWorld struct {
 	mu      sync.Mutex
-	vms     []libvirt.VM
+	vms     []guests.VM
 	refuses map[string]bool // by name: it does not shut down, or does not start
 	asked   func(uuid string)
 	at      int // under way
 	most    int
 }
 
-func newVMWorld(state libvirt.VMState, names ...string) *vmWorld {
+func newVMWorld(state guests.VMState, names ...string) *vmWorld {
 	w := &vmWorld{refuses: map[string]bool{}}
 	for _, n := range names {
-		w.vms = append(w.vms, libvirt.VM{Name: n, UUID: "uuid-" + n, State: state, Persistent: true})
+		w.vms = append(w.vms, guests.VM{Name: n, UUID: "uuid-" + n, State: state, Persistent: true})
 	}
 	return w
 }
 
-func (w *vmWorld) List(context.Context) ([]libvirt.VM, error) {
+func (w *vmWorld) List(context.Context) ([]guests.VM, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.vms), nil
 }
 
 // work lets time pass and then changes the guest.
-func (w *vmWorld) work(ctx context.Context, uuid string, d time.Duration, f func(*libvirt.VM) error) error {
+func (w *vmWorld) work(ctx context.Context, uuid string, d time.Duration, f func(*guests.VM) error) error {
 	w.mu.Lock()
 	w.at++
 	w.most = max(w.most, w.at)
@@ -55,33 +55,33 @@ func (w *vmWorld) work(ctx context.Context, uuid string, d time.Duration, f func
 	defer w.mu.Unlock()
 	w.at--
 	if err != nil {
-		return fmt.Errorf("%w: %w", libvirt.ErrRunning, err)
+		return fmt.Errorf("%w: %w", guests.ErrRunning, err)
 	}
 	return f(vmFind(w.vms, upgrade.Guest{UUID: uuid}))
 }
 
-func (w *vmWorld) Shutdown(ctx context.Context, uuid string, opt libvirt.ShutdownOptions) (bool, error) {
+func (w *vmWorld) Shutdown(ctx context.Context, uuid string, opt guests.ShutdownOptions) (bool, error) {
 	if w.asked != nil {
 		w.asked(uuid)
 	}
 	clean := true
-	err := w.work(ctx, uuid, 10*time.Second, func(vm *libvirt.VM) error {
+	err := w.work(ctx, uuid, 10*time.Second, func(vm *guests.VM) error {
 		vm.Persistent = true // as the Fleet does, to keep its definition
 		if clean = !w.refuses[vm.Name]; !clean && !opt.PowerOff {
-			return fmt.Errorf("shut down %s: %w", vm.Name, libvirt.ErrRunning)
+			return fmt.Errorf("shut down %s: %w", vm.Name, guests.ErrRunning)
 		}
-		vm.State = libvirt.VMOff
+		vm.State = guests.VMOff
 		return nil
 	})
 	return clean, err
 }
 
-func (w *vmWorld) Start(ctx context.Context, uuid string, opt libvirt.StartOptions) error {
-	return w.work(ctx, uuid, 2*time.Second, func(vm *libvirt.VM) error {
+func (w *vmWorld) Start(ctx context.Context, uuid string, opt guests.StartOptions) error {
+	return w.work(ctx, uuid, 2*time.Second, func(vm *guests.VM) error {
 		if w.refuses[vm.Name] {
 			return fmt.Errorf("start %s: no disk", vm.Name)
 		}
-		vm.State, vm.Persistent = libvirt.VMRunning, vm.Persistent && !opt.Transient
+		vm.State, vm.Persistent = guests.VMRunning, vm.Persistent && !opt.Transient
 		return nil
 	})
 }
@@ -108,7 +108,7 @@ func vmGuests(names ...string) upgrade.VMArgs {
 func TestVMsStopAndStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		names := []string{"a", "b", "c", "d", "e", "f"}
-		w := newVMWorld(libvirt.VMRunning, append(names, "other")...)
+		w := newVMWorld(guests.VMRunning, append(names, "other")...)
 		dir := t.TempDir()
 		stop, start := &VMStop{Host: w, Dir: dir}, &VMStart{Host: w, Dir: dir}
 		task, heard := enginetest.Task(t, "vm-stop", vmGuests(names...))
@@ -146,13 +146,13 @@ func TestVMsStopAndStart(t *testing.T) {
 
 func TestVMsAreAllTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newVMWorld(libvirt.VMRunning, "a", "b", "c")
+		w := newVMWorld(guests.VMRunning, "a", "b", "c")
 		w.refuses["a"] = true
 		dir := t.TempDir()
 		stop := &VMStop{Host: w, Dir: dir}
 		task, heard := enginetest.Task(t, "vm-stop", vmGuests("a", "b", "c", "gone"))
 		err := stop.Do(t.Context(), task)
-		if !errors.Is(err, libvirt.ErrRunning) || w.states() != "a running, b off, c off" {
+		if !errors.Is(err, guests.ErrRunning) || w.states() != "a running, b off, c off" {
 			t.Errorf("%s: %v", w.states(), err)
 		}
 		enginetest.Has(t, "error", err.Error(), "a is not off")
@@ -177,7 +177,7 @@ func TestVMsAreAllTried(t *testing.T) {
 
 func TestVMsThatWereTransientAreSoAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newVMWorld(libvirt.VMRunning, "a", "b", "c")
+		w := newVMWorld(guests.VMRunning, "a", "b", "c")
 		w.vms[0].Persistent, w.vms[1].Persistent = false, false
 		w.refuses["b"] = true
 		dir := filepath.Join(t.TempDir(), "vms")
@@ -209,7 +209,7 @@ func TestVMsThatWereTransientAreSoAgain(t *testing.T) {
 
 func TestVMsEndWithTheirStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newVMWorld(libvirt.VMRunning, "a", "b", "c", "d", "e", "f")
+		w := newVMWorld(guests.VMRunning, "a", "b", "c", "d", "e", "f")
 		stop := &VMStop{Host: w, Dir: t.TempDir()}
 		task, _ := enginetest.Task(t, "vm-stop", vmGuests("a", "b", "c", "d", "e", "f"))
 		ctx, end := context.WithCancelCause(t.Context())
@@ -247,7 +247,7 @@ func TestVMThatIsProtected(t *testing.T) {
 				return runs, nil
 			},
 		}
-		w := newVMWorld(libvirt.VMRunning, "mgmt", "a")
+		w := newVMWorld(guests.VMRunning, "mgmt", "a")
 		dir := t.TempDir()
 		stop, start := &VMStop{Host: w, Dir: dir, Mgmt: power}, &VMStart{Host: w, Dir: dir, Mgmt: power}
 		task, _ := enginetest.Task(t, "vm-stop", args)
@@ -281,8 +281,8 @@ func TestVMThatIsProtected(t *testing.T) {
 // started: it may run elsewhere, on the same disks.
 func TestVMsThatWereNotStoppedAreNotStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newVMWorld(libvirt.VMRunning, "a", "off", "moved")
-		w.vms[1].State, w.vms[2].State = libvirt.VMOff, libvirt.VMOff
+		w := newVMWorld(guests.VMRunning, "a", "off", "moved")
+		w.vms[1].State, w.vms[2].State = guests.VMOff, guests.VMOff
 		dir := filepath.Join(t.TempDir(), "vms")
 		task, heard := enginetest.Task(t, "vm-stop", vmGuests("a", "off", "moved", "away"))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -320,7 +320,7 @@ func TestVMsThatWereNotStoppedAreNotStarted(t *testing.T) {
 }
 
 func TestVMNoteThatCanNotBeReadIsNoAnswer(t *testing.T) {
-	w := newVMWorld(libvirt.VMRunning, "a")
+	w := newVMWorld(guests.VMRunning, "a")
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "uuid-a"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -364,7 +364,7 @@ func TestVMThatIsProtectedAndOff(t *testing.T) {
 						return x.answers(time.Since(began))
 					},
 				}
-				w, dir := newVMWorld(libvirt.VMRunning), t.TempDir()
+				w, dir := newVMWorld(guests.VMRunning), t.TempDir()
 				stop, start := &VMStop{Host: w, Dir: dir, Mgmt: power}, &VMStart{Host: w, Dir: dir, Mgmt: power}
 				task, _ := enginetest.Task(t, "vm-stop", args)
 				err := stop.Do(t.Context(), task)

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/upgrade"
 )
 
@@ -98,7 +98,7 @@ func (ns vmNotes) of(g upgrade.Guest) (vmNote, bool) {
 // vmRemember writes the note of a guest that is about to be shut down. vm is nil
 // for the one that is protected. What an earlier attempt has noted of the same job
 // stays: by now the guest is defined, transient as it was.
-func vmRemember(dir, job string, earlier vmNotes, g upgrade.Guest, vm *libvirt.VM) error {
+func vmRemember(dir, job string, earlier vmNotes, g upgrade.Guest, vm *guests.VM) error {
 	if _, noted := earlier.of(g); noted {
 		return nil
 	}

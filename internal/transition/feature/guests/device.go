@@ -11,7 +11,7 @@ import (
 
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 )
 
 // repeat is how often a guest is asked again to give a device back.
@@ -46,7 +46,7 @@ func (r *run) attach(ctx context.Context) error {
 		return fmt.Errorf("write the disk: %w", err)
 	}
 	r.Later("disk "+disk.Target.Dev+" over "+path+" is still plugged in", r.unplug)
-	if err := r.here.ChangeDevice(ctx, r.was.UUID, libvirt.Added, text); err != nil {
+	if err := r.here.ChangeDevice(ctx, r.was.UUID, guests.Added, text); err != nil {
 		return err
 	}
 	if now, err = r.present(ctx); err != nil {
@@ -92,7 +92,7 @@ func (r *run) giveBack(ctx context.Context) error {
 			if err != nil {
 				return false, fmt.Errorf("write the disk: %w", err)
 			}
-			asked, refused = time.Now(), r.here.ChangeDevice(ctx, r.was.UUID, libvirt.Removed, text)
+			asked, refused = time.Now(), r.here.ChangeDevice(ctx, r.was.UUID, guests.Removed, text)
 		}
 		return false, refused
 	})
@@ -102,7 +102,7 @@ func (r *run) giveBack(ctx context.Context) error {
 // unplug takes the disk away: a guest that does not give it back is stopped and started again.
 func (r *run) unplug(ctx context.Context) error {
 	w, err := r.here.Whereabouts(ctx, r.was.UUID, r.was.Name)
-	if err != nil || w.Place == libvirt.Off {
+	if err != nil || w.Place == guests.Off {
 		return err // what is plugged in is gone when a guest is off
 	}
 	if r.giveBack(ctx) == nil {
@@ -241,7 +241,7 @@ func (r *run) link(ctx context.Context, state string) error {
 // linkBack gives a card the link that it had.
 func (r *run) linkBack(ctx context.Context, was libvirtxml.DomainInterface) error {
 	w, err := r.here.Whereabouts(ctx, r.was.UUID, r.was.Name)
-	if err != nil || w.Place == libvirt.Off {
+	if err != nil || w.Place == guests.Off {
 		return err // its next start is by its definition
 	}
 	now, err := r.card(ctx)
@@ -262,7 +262,7 @@ func (r *run) update(ctx context.Context, card libvirtxml.DomainInterface) error
 	if err != nil {
 		return fmt.Errorf("write the network card: %w", err)
 	}
-	return r.here.ChangeDevice(ctx, r.was.UUID, libvirt.Updated, text)
+	return r.here.ChangeDevice(ctx, r.was.UUID, guests.Updated, text)
 }
 
 // card is the first network card as it is now.

@@ -10,6 +10,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/lib/fail"
 	"holdfast/testbed/try"
 )
@@ -115,12 +116,12 @@ func TestFolder(t *testing.T) {
 }
 
 func TestWhere(t *testing.T) {
-	for want, w := range map[string]libvirt.Where{
-		"here, paused":                        {Place: libvirt.Here, State: libvirt.VMPaused},
-		"off":                                 {Place: libvirt.Off},
-		"not there":                           {Place: libvirt.Absent},
-		"moved to another host":               {Place: libvirt.Left},
-		"at a place that is not clear (torn)": {Place: libvirt.Unclear, Note: "torn"},
+	for want, w := range map[string]guests.Where{
+		"here, paused":                        {Place: guests.Here, State: guests.VMPaused},
+		"off":                                 {Place: guests.Off},
+		"not there":                           {Place: guests.Absent},
+		"moved to another host":               {Place: guests.Left},
+		"at a place that is not clear (torn)": {Place: guests.Unclear, Note: "torn"},
 	} {
 		if got := where(w); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/lib/clock"
 )
 
@@ -26,13 +26,13 @@ func (r *run) live(ctx context.Context) error {
 }
 
 // migrate moves the running guest, and reads back on both hosts.
-func (r *run) migrate(ctx context.Context, from, to *libvirt.Fleet, target string) error {
-	place, err := from.Migrate(ctx, r.was.UUID, target, libvirt.MigrateOptions{AutoConverge: true, Timeout: moveLimit})
-	if errors.Is(err, libvirt.ErrStill) { // from did not reach to, which is at hand
+func (r *run) migrate(ctx context.Context, from, to *guests.Fleet, target string) error {
+	place, err := from.Migrate(ctx, r.was.UUID, target, guests.MigrateOptions{AutoConverge: true, Timeout: moveLimit})
+	if errors.Is(err, guests.ErrStill) { // from did not reach to, which is at hand
 		err = to.Resume(ctx, r.was.UUID)
 	}
-	if err == nil && place != libvirt.Left {
-		err = fmt.Errorf("libvirtd says that it is %s after it was moved", where(libvirt.Where{Place: place}))
+	if err == nil && place != guests.Left {
+		err = fmt.Errorf("libvirtd says that it is %s after it was moved", where(guests.Where{Place: place}))
 	}
 	if err == nil {
 		err = running(ctx, to, r.was.UUID, r.was.Name)
@@ -44,9 +44,9 @@ func (r *run) migrate(ctx context.Context, from, to *libvirt.Fleet, target strin
 }
 
 // gone reads back that a host does not have the guest any more.
-func (r *run) gone(ctx context.Context, f *libvirt.Fleet) error {
+func (r *run) gone(ctx context.Context, f *guests.Fleet) error {
 	w, err := f.Whereabouts(ctx, r.was.UUID, r.was.Name)
-	if err == nil && w.Place != libvirt.Absent && w.Place != libvirt.Left {
+	if err == nil && w.Place != guests.Absent && w.Place != guests.Left {
 		err = fmt.Errorf("it has left, and the host that it left says that it is %s", where(w))
 	}
 	return err
@@ -64,11 +64,11 @@ func (r *run) cold(ctx context.Context) error {
 	return r.up(ctx)
 }
 
-func (r *run) carry(ctx context.Context, from, to *libvirt.Fleet, target string) error {
+func (r *run) carry(ctx context.Context, from, to *guests.Fleet, target string) error {
 	if err := from.ColdMove(ctx, r.was.UUID, target, r.shutdown()); err != nil {
 		return err
 	}
-	if err := to.Start(ctx, r.was.UUID, libvirt.StartOptions{Transient: !r.was.Persistent}); err != nil {
+	if err := to.Start(ctx, r.was.UUID, guests.StartOptions{Transient: !r.was.Persistent}); err != nil {
 		return err
 	}
 	if err := running(ctx, to, r.was.UUID, r.was.Name); err != nil {
@@ -83,17 +83,17 @@ func (r *run) home(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("this host: %w", err)
 	}
-	if w.Place == libvirt.Here || w.Place == libvirt.Off {
+	if w.Place == guests.Here || w.Place == guests.Off {
 		return r.nowhereElse(ctx)
 	}
 	if w, err = r.settled(ctx, r.there, r.here); err != nil {
 		return fmt.Errorf("the target: %w", err)
 	}
-	if w.Place != libvirt.Here && w.Place != libvirt.Off {
+	if w.Place != guests.Here && w.Place != guests.Off {
 		return errors.New("neither this host's libvirtd nor the target's knows it")
 	}
-	if w.Place == libvirt.Here {
-		if w.State == libvirt.VMPaused { // it has arrived, and nobody let it go on
+	if w.Place == guests.Here {
+		if w.State == guests.VMPaused { // it has arrived, and nobody let it go on
 			if err := r.there.Resume(ctx, r.was.UUID); err != nil {
 				return err
 			}
@@ -110,16 +110,16 @@ func (r *run) home(ctx context.Context) error {
 }
 
 // settled waits until it is certain where a guest is, as one host sees it. A migration under way is aborted.
-func (r *run) settled(ctx context.Context, at, other *libvirt.Fleet) (libvirt.Where, error) {
+func (r *run) settled(ctx context.Context, at, other *guests.Fleet) (guests.Where, error) {
 	for {
 		w, err := at.Whereabouts(ctx, r.was.UUID, r.was.Name)
 		switch {
 		case err != nil:
-		case w.Place == libvirt.Leaving:
+		case w.Place == guests.Leaving:
 			err = at.AbortMigration(ctx, r.was.UUID)
 		case w.Halted:
 			err = r.unhalt(ctx, at, other)
-		case w.Place != libvirt.Arriving && w.Place != libvirt.Unclear:
+		case w.Place != guests.Arriving && w.Place != guests.Unclear:
 			return w, nil
 		}
 		if !clock.Sleep(ctx, poll) {
@@ -130,14 +130,14 @@ func (r *run) settled(ctx context.Context, at, other *libvirt.Fleet) (libvirt.Wh
 
 // unhalt decides for a guest that a migration has left standing still, as its libvirtd does not know the end: it
 // goes on where it was, unless the other host has it.
-func (r *run) unhalt(ctx context.Context, at, other *libvirt.Fleet) error {
+func (r *run) unhalt(ctx context.Context, at, other *guests.Fleet) error {
 	w, err := other.Whereabouts(ctx, r.was.UUID, r.was.Name)
 	switch {
 	case err != nil:
 		return err
-	case w.Place == libvirt.Here:
+	case w.Place == guests.Here:
 		return at.Discard(ctx, r.was.UUID)
-	case w.Place == libvirt.Absent || w.Place == libvirt.Left || w.Place == libvirt.Off:
+	case w.Place == guests.Absent || w.Place == guests.Left || w.Place == guests.Off:
 		return at.Resume(ctx, r.was.UUID)
 	}
 	return nil
@@ -146,7 +146,7 @@ func (r *run) unhalt(ctx context.Context, at, other *libvirt.Fleet) error {
 // nowhereElse reads back that the target has nothing of a guest that is here.
 func (r *run) nowhereElse(ctx context.Context) error {
 	w, err := r.there.Whereabouts(ctx, r.was.UUID, r.was.Name)
-	if err == nil && w.Place != libvirt.Absent && w.Place != libvirt.Left {
+	if err == nil && w.Place != guests.Absent && w.Place != guests.Left {
 		err = fmt.Errorf("it is here, and on the target it is %s", where(w))
 	}
 	return err

@@ -8,7 +8,7 @@ import (
 
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/lib/clock"
 )
 
@@ -16,8 +16,8 @@ import (
 const poll = 200 * time.Millisecond
 
 // shutdown is how the test guest is shut down: it loses nothing that anybody needs.
-func (r *run) shutdown() libvirt.ShutdownOptions {
-	return libvirt.ShutdownOptions{Wait: r.order.Wait, PowerOff: true}
+func (r *run) shutdown() guests.ShutdownOptions {
+	return guests.ShutdownOptions{Wait: r.order.Wait, PowerOff: true}
 }
 
 // stop shuts the guest down. An error also when it had to be powered off.
@@ -46,7 +46,7 @@ func (r *run) isOff(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.Place != libvirt.Off {
+	if w.Place != guests.Off {
 		return fmt.Errorf("libvirtd says that it is %s", where(w))
 	}
 	pids, err := r.here.Processes(ctx, r.was.UUID, r.was.Name)
@@ -70,7 +70,7 @@ func (r *run) power(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w.Place == libvirt.Here && w.State == libvirt.VMRunning {
+	if w.Place == guests.Here && w.State == guests.VMRunning {
 		return nil
 	}
 	if !r.was.Persistent {
@@ -78,7 +78,7 @@ func (r *run) power(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.here.Start(ctx, r.was.UUID, libvirt.StartOptions{Transient: !r.was.Persistent}); err != nil {
+	if err := r.here.Start(ctx, r.was.UUID, guests.StartOptions{Transient: !r.was.Persistent}); err != nil {
 		return err
 	}
 	return running(ctx, r.here, r.was.UUID, r.was.Name)
@@ -111,14 +111,14 @@ func (r *run) up(ctx context.Context) error {
 }
 
 // where says where a guest is: in which state it is where it has a process, and why that is not known.
-func where(w libvirt.Where) string {
+func where(w guests.Where) string {
 	text := string(w.Place)
 	switch {
-	case w.Place == libvirt.Absent:
+	case w.Place == guests.Absent:
 		text = "not there"
-	case w.Place == libvirt.Left:
+	case w.Place == guests.Left:
 		text = "moved to another host"
-	case w.Place == libvirt.Unclear:
+	case w.Place == guests.Unclear:
 		text = "at a place that is not clear"
 	case w.State != "":
 		text += ", " + string(w.State)
@@ -130,9 +130,9 @@ func where(w libvirt.Where) string {
 }
 
 // running reads back that a guest runs on a host.
-func running(ctx context.Context, f *libvirt.Fleet, uuid, name string) error {
+func running(ctx context.Context, f *guests.Fleet, uuid, name string) error {
 	w, err := f.Whereabouts(ctx, uuid, name)
-	if err == nil && (w.Place != libvirt.Here || w.State != libvirt.VMRunning) {
+	if err == nil && (w.Place != guests.Here || w.State != guests.VMRunning) {
 		err = fmt.Errorf("libvirtd says that it is %s", where(w))
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"libvirt.org/go/libvirtxml"
 
 	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/feature/attempt"
@@ -24,9 +25,9 @@ const backLimit = 5 * time.Minute
 // run is one run on one guest.
 type run struct {
 	order       feature.Order
-	here, there *libvirt.Fleet // there: nil without a target
-	was         libvirt.VM     // the guest before the run
-	def         string         // its definition before, with secrets
+	here, there *guests.Fleet // there: nil without a target
+	was         guests.VM     // the guest before the run
+	def         string        // its definition before, with secrets
 	facts       feature.Facts
 	agent       bool // its guest agent was connected while it ran: it is when its system is up
 	disk        string
@@ -57,7 +58,7 @@ func newRun(o feature.Order) *run {
 func (r *run) Skip(n feature.Name) string { return r.facts.Skip(n) }
 
 func (r *run) close() {
-	for _, f := range []*libvirt.Fleet{r.here, r.there} {
+	for _, f := range []*guests.Fleet{r.here, r.there} {
 		if f != nil {
 			_ = f.Close() // it only ends calls, and returns nothing
 		}
@@ -67,11 +68,11 @@ func (r *run) close() {
 // begin looks at everything and changes nothing.
 func (r *run) begin(ctx context.Context) (*feature.Report, error) {
 	var err error
-	opt := libvirt.FleetOptions{MigrateURI: r.order.URI, Shared: r.order.Shared}
-	if r.here, err = libvirt.NewFleet(opt); err != nil {
+	opt := guests.Options{MigrateURI: r.order.URI, Shared: r.order.Shared}
+	if r.here, err = guests.New(opt); err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	var node libvirt.Node
+	var node guests.Node
 	if slow := attempt.Persist(ctx, func(ctx context.Context) error {
 		if node, err = r.here.Node(ctx); errors.Is(err, context.DeadlineExceeded) {
 			return err // a libvirtd whose QEMU is new looks at that before it answers
@@ -97,14 +98,14 @@ func (r *run) begin(ctx context.Context) (*feature.Report, error) {
 }
 
 // meet asks the other host, and finds out by which address it reaches this one.
-func (r *run) meet(ctx context.Context, opt libvirt.FleetOptions) error {
+func (r *run) meet(ctx context.Context, opt guests.Options) error {
 	at := r.order.Target
 	if strings.Count(at, ":") > 1 && !strings.HasPrefix(at, "[") { // IPv6
 		at = "[" + at + "]"
 	}
 	opt.URI = strings.Replace(r.order.URI, "%s", at, 1)
 	var err error
-	if r.there, err = libvirt.NewFleet(opt); err != nil {
+	if r.there, err = guests.New(opt); err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	own, err := r.there.OwnAddress(ctx)
@@ -147,9 +148,9 @@ func (r *run) find(ctx context.Context) error {
 }
 
 // unfit says why a guest can not be tried on.
-func (r *run) unfit(vms []libvirt.VM) string {
+func (r *run) unfit(vms []guests.VM) string {
 	switch v := r.was; {
-	case v.State == libvirt.VMPaused:
+	case v.State == guests.VMPaused:
 		return "it stands still (" + v.Busy + "): want one that runs or is off"
 	case v.Busy != "":
 		return v.Busy + ": want one with which nothing is under way"
@@ -208,7 +209,7 @@ func (r *run) Restore(ctx context.Context) (left []string) {
 
 // stand makes the guest run if it ran, and be off if it was.
 func (r *run) stand(ctx context.Context) error {
-	if r.was.State == libvirt.VMRunning {
+	if r.was.State == guests.VMRunning {
 		return r.start(ctx)
 	}
 	return r.off(ctx)
@@ -267,15 +268,15 @@ func (r *run) same(ctx context.Context) error {
 }
 
 // look lists the guest as it is now.
-func (r *run) look(ctx context.Context) (libvirt.VM, error) {
+func (r *run) look(ctx context.Context) (guests.VM, error) {
 	vms, err := r.here.List(ctx)
 	if err != nil {
-		return libvirt.VM{}, err
+		return guests.VM{}, err
 	}
 	for _, v := range vms {
 		if v.UUID == r.was.UUID {
 			return v, nil
 		}
 	}
-	return libvirt.VM{}, errors.New("this host's libvirtd does not know it any more")
+	return guests.VM{}, errors.New("this host's libvirtd does not know it any more")
 }

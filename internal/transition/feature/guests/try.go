@@ -9,7 +9,7 @@ import (
 
 	"libvirt.org/go/libvirtxml"
 
-	"holdfast/internal/host/libvirt"
+	"holdfast/internal/host/libvirt/guests"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/feature"
 )
@@ -150,7 +150,7 @@ func (r *run) newGuest(ctx context.Context) error {
 	if err := r.here.Define(ctx, def); err != nil {
 		return err
 	}
-	if err := r.here.Start(ctx, uuid, libvirt.StartOptions{}); err != nil {
+	if err := r.here.Start(ctx, uuid, guests.StartOptions{}); err != nil {
 		return err
 	}
 	if err := running(ctx, r.here, uuid, name); err != nil {
@@ -178,15 +178,15 @@ func (r *run) remove(ctx context.Context, uuid, name string) error {
 	if err != nil {
 		return err
 	}
-	if w.Place == libvirt.Here {
-		if _, err := r.here.Shutdown(ctx, uuid, libvirt.ShutdownOptions{Wait: time.Millisecond, PowerOff: true}); err != nil {
+	if w.Place == guests.Here {
+		if _, err := r.here.Shutdown(ctx, uuid, guests.ShutdownOptions{Wait: time.Millisecond, PowerOff: true}); err != nil {
 			return err
 		}
 	}
 	if err := r.here.Erase(ctx, uuid); err != nil {
 		return err
 	}
-	if w, err = r.here.Whereabouts(ctx, uuid, name); err == nil && w.Place != libvirt.Absent {
+	if w, err = r.here.Whereabouts(ctx, uuid, name); err == nil && w.Place != guests.Absent {
 		err = fmt.Errorf("libvirtd says that it is %s after it was removed", where(w))
 	}
 	return err
