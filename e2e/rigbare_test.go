@@ -47,23 +47,19 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	if err := takeDown(); err != nil {
 		t.Fatal(err)
 	}
-	exe, err := filepath.Abs(theProgram)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := newFolder()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := waiting(t)
 	defer cancel()
-	l, err := lab.Up(ctx, lab.Options{
-		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2, Second: hosts == 2,
+	l, err := lab.Up(ctx, programs(lab.Options{
+		Dir: filepath.Join(dir, "lab"), Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2, Second: hosts == 2,
 		Daemons: []lab.Daemon{
 			{Name: "sshd", Argv: []string{"/bin/sh", "-c", "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e -f /srv/host/sshd_config"}, Restart: true},
 			{Name: "units", Argv: []string{"/bin/sh", "/srv/host/units.sh"}, Restart: true},
 		},
-	})
+	}))
 	if err != nil {
 		t.Fatal(errors.Join(err, dropped(dir)))
 	}

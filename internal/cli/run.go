@@ -131,7 +131,7 @@ func inTongue(w io.Writer, l *lang.Catalogue) io.Writer {
 
 // AsItIs is the annotation of a command whose output is other programs', or read by some: it is not translated, but
 // for its help.
-const AsItIs = "as it is"
+const AsItIs = "asItIs"
 
 // forPeople says whether people read what a command line writes, and no shell and no other
 // process of this program.
