@@ -420,6 +420,9 @@ func labCommand(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	exe, err := os.Executable()
 	try.Must(t, err)
+	if args[0] == "up" {
+		args = append(args, "--program", exe)
+	}
 	out, err := exec.CommandContext(t.Context(), exe, append([]string{"--dir", dir}, args...)...).CombinedOutput()
 	return string(out), err
 }
