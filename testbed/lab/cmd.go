@@ -74,7 +74,7 @@ seconds. Commands that take several hosts also know the word all.`,
 
 func upCommand(dir *string) *cobra.Command {
 	var o Options
-	var install bool
+	var install, bare bool
 	var program string
 	c := &cobra.Command{
 		Use:   "up",
@@ -84,6 +84,9 @@ func upCommand(dir *string) *cobra.Command {
 			o.Dir = *dir
 			if o.Hosts == 0 { // as an option it means the default
 				return fail.Errorf(fail.Invalid, "--hosts 0: want 1 to %d", MaxHosts)
+			}
+			if bare {
+				o.Bare = BarePassword
 			}
 			o.Exe = cmp.Or(program, ProgramName)
 			if _, err := o.check(); err != nil {
@@ -111,6 +114,9 @@ func upCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
+			if bare {
+				fmt.Fprintf(cmd.OutOrStdout(), "login: root, password %s: %sexec h1 ssh -o UserKnownHostsFile=%s/hosts.keys root@%s\n", BarePassword, typed(exe, *dir), HostDir, l.Addr(l.Hosts()[len(l.Hosts())-1]))
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "next: "+nextAfterUp(exe, *dir, o))
 			return err
 		},
@@ -131,6 +137,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.IntVar(&o.Guests, "guests", 0, "number of business guests, 0 to 64, spread over the hosts")
 	f.BoolVar(&o.Pools, "pools", false, "define storage pools on every host (always with --guests)")
 	f.BoolVar(&o.OwnSystem, "own-system", false, "give each host its own view of /usr, /etc, /opt and /var: a package installed on a host is on that host only")
+	f.BoolVar(&bare, "bare", false, "make hosts with sshd and nothing of Holdfast, to try its installation on (with --own-system)")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
 }
@@ -143,6 +150,8 @@ func nextAfterUp(exe, dir string, o Options) string {
 		return next + "exec h1 holdfast pair begin"
 	case o.Agents:
 		return next + "exec holder holdfast status"
+	case o.Bare != "":
+		return next + "exec h1 sh -c 'cd " + HostDir + " && holdfast install -c cluster.json --settings settings.json --known-hosts hosts.keys --password-file password --allow-undersized --check'"
 	}
 	return next + "status"
 }

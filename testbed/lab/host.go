@@ -144,6 +144,9 @@ func (p plan) bootSpec(h string, o Options) bootSpec {
 	if o.IPv6 {
 		addr6 = p.addr6(p.hostAddr(h)).String() + "/64"
 	}
+	if o.Bare != "" {
+		daemons = append(daemons, bareDaemons()...)
+	}
 	return bootSpec{
 		Second: second, Addr6: addr6,
 		Host: h, Addr: p.hostAddr(h).String() + "/24", MAC: p.hostMAC(h), Disk: p.disk(h),

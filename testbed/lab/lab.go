@@ -168,6 +168,11 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := forAll(l.p.hosts(), func(h string) error { return l.On(ctx, h) }); err != nil {
 		return err
 	}
+	if s.Options.Bare != "" {
+		if err := l.furnish(ctx, s.Options.Bare); err != nil {
+			return err
+		}
+	}
 	return l.startBusiness(ctx)
 }
 

@@ -44,6 +44,10 @@ type Options struct {
 	// packages in; Dir must not be a part of it.
 	OwnSystem bool `json:"own_system,omitempty"`
 
+	// Bare is root's password on hosts with sshd and nothing of Holdfast, on which it can be installed over SSH;
+	// "": they are not. It implies Watchdogs and OwnSystem, and is not for Agents.
+	Bare string `json:"bare,omitempty"`
+
 	// Parts of the agents' cluster configuration, as they are written there.
 	Timings     config.Timings      `json:"timings,omitzero"` // beside Profile
 	HealthCheck *config.HealthCheck `json:"health_check,omitempty"`
@@ -111,6 +115,10 @@ func (o Options) complete() (Options, error) {
 			return o, fail.Errorf(fail.Invalid, "daemon %q: the name is taken", d.Name)
 		}
 		names = append(names, d.Name)
+	}
+	o, err := o.bare()
+	if err != nil {
+		return o, err
 	}
 	dir, err := o.folder()
 	if err != nil {
