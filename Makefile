@@ -13,9 +13,9 @@ TOOLS   := out/runtests out/leftovers
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-build: ## bin/holdfast, static
-	$(GO) build -ldflags "-s -w -X main.version=$(VERSION) $(STAMP)" -o bin/holdfast ./cmd/holdfast
-	@stat -c %s bin/holdfast | awk '{ printf "bin/holdfast: %.1f MB\n", $$1 / 1e6 }'
+build: ## bin/holdfast, static, and bin/holdfast-lab, the laboratory
+	$(GO) build -ldflags "-s -w -X main.version=$(VERSION) $(STAMP)" -o bin/ ./cmd/...
+	@stat -c '%n %s' bin/holdfast bin/holdfast-lab | awk '{ printf "%s: %.1f MB\n", $$1, $$2 / 1e6 }'
 
 packages: ## out/holdfast_VERSION_amd64.deb, the rpm, and the bill of materials (VERSION=1.4.0, ARCH=arm64)
 	@packaging/build.sh "$(if $(filter file,$(origin VERSION)),,$(VERSION))" $(ARCH)
@@ -24,7 +24,7 @@ bundle: build ## out/holdfast-VERSION.hfb, which upgrades Holdfast itself (VERSI
 	@packaging/bundle.sh bin/holdfast $(VERSION) out/holdfast-$(VERSION).hfb $(KEY)
 
 demo: build ## a cluster on this machine, with a failure and a recovery to watch
-	@bin/holdfast demo --auto --fault power-loss
+	@bin/holdfast-lab demo --auto --fault power-loss
 
 deps: # what `make test` needs
 	@packaging/test-deps.sh test

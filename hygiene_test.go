@@ -168,6 +168,8 @@ var layers = []struct {
 	{"holdfast/internal/transition/platform/collect", []string{"holdfast/internal/store", "holdfast/internal/host/"}, "reading a platform needs no cluster"},
 	{"holdfast/internal/transition/db/copier", []string{"github.com/go-mysql-org/"}, "only the follower reads binary logs"},
 	{"holdfast/testbed/sim", []string{"holdfast/internal/agent", "holdfast/internal/host/", "holdfast/internal/store/etcdstore"}, "the simulator runs the core, not the daemon"},
+	{"holdfast/cmd/holdfast", []string{"holdfast/testbed"}, "the laboratory is a program of its own"},
+	{"holdfast/cmd/holdfast-lab", []string{"holdfast/internal/agent", "holdfast/internal/server"}, "its agents are the program holdfast"},
 }
 
 // keeperRules is pure and in an adapter's folder: the simulator drives it as the

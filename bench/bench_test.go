@@ -20,17 +20,19 @@ import (
 // resultsVar names the file that gets the results; without it nothing runs.
 const resultsVar = "HOLDFAST_BENCH_RESULTS"
 
+// programs gives a laboratory those that a person uses.
+func programs(o lab.Options) lab.Options {
+	o.Exe, o.Self = "../bin/holdfast", "../bin/holdfast-lab"
+	return o
+}
+
 // up makes a laboratory with agents and waits for the guest.
 func up(t *testing.T) *lab.Lab {
 	t.Helper()
 	if os.Getenv(resultsVar) == "" {
 		t.Skip("a measurement: `make bench` runs it")
 	}
-	exe, err := filepath.Abs("../bin/holdfast")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := lab.Up(t.Context(), lab.Options{Dir: filepath.Join(t.TempDir(), "lab"), Exe: exe, Agents: true})
+	l, err := lab.Up(t.Context(), programs(lab.Options{Dir: filepath.Join(t.TempDir(), "lab"), Agents: true}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ type evacuations struct{ first, empty, whole series }
 // host that is emptied.
 func crowd(t *testing.T) *lab.Lab {
 	t.Helper()
-	l, err := lab.Up(t.Context(), lab.Options{Dir: labDir(t), Exe: program(t), Agents: true, Guests: evacuateGuests})
+	l, err := lab.Up(t.Context(), programs(lab.Options{Dir: labDir(t), Agents: true, Guests: evacuateGuests}))
 	if err != nil {
 		t.Fatal(err)
 	}

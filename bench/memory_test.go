@@ -30,7 +30,7 @@ func TestMemoryByTLS(t *testing.T) {
 	if os.Getenv(resultsVar) == "" {
 		t.Skip("a measurement: `make bench` runs it")
 	}
-	l, err := lab.Up(t.Context(), lab.Options{Dir: labDir(t), Exe: program(t), Hosts: 2, Guests: 1})
+	l, err := lab.Up(t.Context(), programs(lab.Options{Dir: labDir(t), Hosts: 2, Guests: 1}))
 	if err != nil {
 		t.Fatal(err)
 	}

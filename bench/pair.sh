@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-go build -o bin/holdfast ./cmd/holdfast
+go build -o bin/ ./cmd/...
 go test -c -tags bench -o "$work/pair.test" ./bench
 cd bench
 HOLDFAST_BENCH_RESULTS=$work/lines "$work/pair.test" -test.v -test.timeout 2h -test.run '^TestPairRace$' >&2 &

@@ -122,7 +122,7 @@ func repairHosts(ctx context.Context, l *lab.Lab) (err error) {
 // pairByHoldfast: profile fast, fence devices, three voters.
 func pairByHoldfast(t *testing.T, ctx context.Context) pairContestant {
 	t.Helper()
-	l, err := lab.Up(ctx, lab.Options{Dir: labDir(t), Exe: program(t), Agents: true, BMCs: true, Work: lab.WorkPair, Profile: config.ProfileFast})
+	l, err := lab.Up(ctx, programs(lab.Options{Dir: labDir(t), Agents: true, BMCs: true, Work: lab.WorkPair, Profile: config.ProfileFast}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func (h holdfast) pairStatus(ctx context.Context) (st pairState, err error) {
 // a script, and a third host that votes.
 func pairByPacemaker(t *testing.T, ctx context.Context, data string, p pacemaker.Profile, w pacemaker.Work) pairContestant {
 	t.Helper()
-	cl, err := pacemaker.Up(ctx, pacemaker.Options{Lab: lab.Options{Dir: labDir(t), Exe: program(t)}, Profile: p, Work: w, Data: data, Service: pairService})
+	cl, err := pacemaker.Up(ctx, pacemaker.Options{Lab: programs(lab.Options{Dir: labDir(t)}), Profile: p, Work: w, Data: data, Service: pairService})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ esac`
 // pairByKeepalived: advert is VRRP's interval.
 func pairByKeepalived(t *testing.T, ctx context.Context, data, name string, advert float64) pairContestant {
 	t.Helper()
-	o := lab.Options{Dir: labDir(t), Exe: program(t), Hosts: 2}
+	o := programs(lab.Options{Dir: labDir(t), Hosts: 2})
 	o.Daemons = []lab.Daemon{pacemaker.DatabaseDaemon()}
 	for _, d := range []string{"service", "keepalived"} {
 		o.Daemons = append(o.Daemons, lab.Daemon{Name: d, Argv: []string{"/bin/sh", "-c", keepalivedStart, d, d}, Restart: true})

@@ -156,7 +156,7 @@ func addressByPacemaker(p pacemaker.Profile) func(*testing.T) contestant {
 func pacemakerKeeping(p pacemaker.Profile, w pacemaker.Work) func(*testing.T) contestant {
 	return func(t *testing.T) contestant {
 		t.Helper()
-		c, err := pacemaker.Up(t.Context(), pacemaker.Options{Lab: lab.Options{Dir: labDir(t), Exe: program(t)}, Profile: p, Work: w})
+		c, err := pacemaker.Up(t.Context(), pacemaker.Options{Lab: programs(lab.Options{Dir: labDir(t)}), Profile: p, Work: w})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,8 +194,8 @@ func addressByHoldfast(name string, tm config.Timings) func(*testing.T) contesta
 func holdfastKeeping(name string, o lab.Options) func(*testing.T) contestant {
 	return func(t *testing.T) contestant {
 		t.Helper()
-		o.Dir, o.Exe, o.Agents, o.BMCs = labDir(t), program(t), true, true
-		l, err := lab.Up(t.Context(), o)
+		o.Dir, o.Agents, o.BMCs = labDir(t), true, true
+		l, err := lab.Up(t.Context(), programs(o))
 		if err != nil {
 			t.Fatal(err)
 		}

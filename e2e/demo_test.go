@@ -40,7 +40,7 @@ func TestDemoOfEachFault(t *testing.T) {
 // demo runs it: one JSON object on the last line, exit code 0.
 func demo(t *testing.T, driver, fault string, more ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), theProgram, append([]string{"demo", "--fault", fault, "-o", "json"}, more...)...)
+	cmd := exec.CommandContext(t.Context(), theLab, append([]string{"demo", "--fault", fault, "-o", "json"}, more...)...)
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -36,7 +36,7 @@ func newFolder() (string, error) {
 // removal takes laboratories down, and removes their folders.
 const removal = `exe=$1; shift
 for dir; do
-	[ ! -e "$dir/lab/state.json" ] || "$exe" lab --dir "$dir/lab" down || continue
+	[ ! -e "$dir/lab/state.json" ] || "$exe" --dir "$dir/lab" down || continue
 	rm -rf "$dir"
 done
 exit 130`
@@ -49,7 +49,7 @@ func removedWhenInterrupted() {
 	go func() {
 		<-told
 		folders.Lock() // for good
-		exe, err := filepath.Abs(theProgram)
+		exe, err := filepath.Abs(theLab)
 		if err == nil {
 			err = syscall.Exec("/bin/sh", slices.Concat([]string{"sh", "-c", removal, "sh", exe}, folders.dirs), os.Environ())
 		}

@@ -32,8 +32,8 @@ const (
 	fencedOwn kind = "fencedOwn" // as fenced, with a domain of the operator's own
 )
 
-func (k kind) options(dir, exe string) lab.Options {
-	o := lab.Options{Dir: filepath.Join(dir, "lab"), Exe: exe, Agents: true}
+func (k kind) options(dir string) lab.Options {
+	o := programs(lab.Options{Dir: filepath.Join(dir, "lab"), Agents: true})
 	if k != plain {
 		o.BMCs, o.Profile = true, config.ProfileFast
 	}
@@ -107,17 +107,13 @@ func TestMain(m *testing.M) {
 
 // newRig makes a laboratory.
 func newRig(k kind) (*rig, error) {
-	exe, err := filepath.Abs(theProgram)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := newFolder()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	l, err := lab.Up(ctx, k.options(dir, exe))
+	l, err := lab.Up(ctx, k.options(dir))
 	if err != nil {
 		return nil, fmt.Errorf("laboratory %s: %w", k, errors.Join(err, dropped(dir)))
 	}
@@ -132,7 +128,7 @@ const kept = "../out/kept"
 // be taken down still has its state there, which is needed to do that later.
 func dropped(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "lab", "state.json")); err == nil {
-		return fmt.Errorf("it stays; what removes it: bin/holdfast lab --dir %s down", filepath.Join(dir, "lab"))
+		return fmt.Errorf("it stays; what removes it: bin/holdfast-lab --dir %s down", filepath.Join(dir, "lab"))
 	}
 	return os.RemoveAll(dir)
 }
@@ -186,13 +182,24 @@ func (r *rig) keepLogs(ctx context.Context) error {
 	return err
 }
 
-// theProgram is what a person uses, and what hosts of laboratories run.
-const theProgram = "../bin/holdfast"
+// theProgram is what a person uses, and what hosts of laboratories run; theLab makes them.
+const (
+	theProgram = "../bin/holdfast"
+	theLab     = "../bin/holdfast-lab"
+)
 
-// built is the need of the program.
+// programs gives a laboratory both.
+func programs(o lab.Options) lab.Options {
+	o.Exe, o.Self = theProgram, theLab
+	return o
+}
+
+// built is the need of the programs.
 func built() error {
-	if _, err := os.Stat(theProgram); err != nil {
-		return fmt.Errorf("%w: `make build` makes it", err)
+	for _, program := range []string{theProgram, theLab} {
+		if _, err := os.Stat(program); err != nil {
+			return fmt.Errorf("%w: `make build` makes it", err)
+		}
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (b *bareRig) adopt(t *testing.T, h string, args ...string) (install.Result,
 func TestAdopt(t *testing.T) {
 	need.Drill(t, "P3: a guest that runs under libvirt by hand is taken over without a restart, by a command that is killed twice")
 	b := newBareRig(t, 3)
-	cl := b.cluster()
+	cl := b.lab.BareCluster()
 	cl.DirectBoot = nil // the domain has it
 	args := b.files(t, "h1", cl)
 	b.define(t, "h2", handName, handUUID)

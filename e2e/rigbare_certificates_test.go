@@ -36,7 +36,7 @@ type certRig struct {
 
 func newCertRig(t *testing.T) *certRig {
 	b := newBareRig(t, 4)
-	args := b.files(t, "h1", b.cluster())
+	args := b.files(t, "h1", b.lab.BareCluster())
 	res, said, err := b.install(t, "h1", args...)
 	if err != nil || !res.OK {
 		t.Fatalf("install: %v\n%s\n%+v", err, said, res)

@@ -17,7 +17,7 @@ func TestMemberThatDied(t *testing.T) {
 	b := newBareRig(t, 4)
 	holder, leaver := b.running(t)
 	boot := b.waitGuest(t)
-	next := b.swapped(b.cluster(), leaver, "h4")
+	next := b.swapped(b.lab.BareCluster(), leaver, "h4")
 	args := append(b.files(t, holder, next), "--yes")
 	if err := b.lab.Crash(t.Context(), leaver); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func TestInstallFigures(t *testing.T) {
 		t.Skip("a measurement: `make bench` runs it")
 	}
 	b := newBareRig(t, 3)
-	args := b.files(t, "h1", b.cluster())
+	args := b.files(t, "h1", b.lab.BareCluster())
 	b.exe = install.Command // for status
 	var all []install.Seconds
 	for i := range installations + 1 {

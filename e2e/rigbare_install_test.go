@@ -46,7 +46,7 @@ func fails(r install.Report) (out []string) {
 // management VM that runs, and back to what they were.
 func TestInstall(t *testing.T) {
 	b := newBareRig(t, 3)
-	args := b.files(t, "h1", b.cluster())
+	args := b.files(t, "h1", b.lab.BareCluster())
 	unchanged := b.unchanged(t)
 	res, said, err := b.install(t, "h1", args...)
 	if err != nil || !res.OK {
@@ -85,7 +85,7 @@ func (b *bareRig) unchanged(t *testing.T) func(what string) {
 func TestInstallAtLength(t *testing.T) {
 	need.Drill(t, "P3: hosts with libvirt get a cluster by one command, also one that is killed, and go back to what they were; and P7: what can not be is refused")
 	b := newBareRig(t, 4)
-	args := b.files(t, "h1", b.cluster())
+	args := b.files(t, "h1", b.lab.BareCluster())
 	unchanged := b.unchanged(t)
 
 	b.refusals(t, args)
@@ -100,7 +100,7 @@ func TestInstallAtLength(t *testing.T) {
 	b.says(t, res.Report)
 	b.killed(t, args, unchanged)
 
-	lines := b.quickly(t, "h1", b.cluster(), args[2:]) // args has -c FILE first
+	lines := b.quickly(t, "h1", b.lab.BareCluster(), args[2:]) // args has -c FILE first
 	t.Log(lines[3])
 	if status := lines[4]; !strings.Contains(lines[3], "the management VM runs on ") || !strings.Contains(status, "mgmt VM   running on ") || strings.Count(status, " alive ") != 3 {
 		t.Errorf("the quick start said:\n%s\nand then:\n%s", lines[3], status)
@@ -112,9 +112,9 @@ func TestInstallAtLength(t *testing.T) {
 	if err := json.Unmarshal([]byte(b.command(t, "h3", "doctor", "-o", "json")), &well); err != nil || !well.OK || len(well.Findings) < 10 {
 		t.Errorf("doctor: %v, %+v", err, well)
 	}
-	b.zshaStatus(t, "h2", b.cluster())
+	b.zshaStatus(t, "h2", b.lab.BareCluster())
 
-	again, said, err := b.install(t, "h2", b.files(t, "h2", b.cluster())...)
+	again, said, err := b.install(t, "h2", b.files(t, "h2", b.lab.BareCluster())...)
 	if err != nil || !again.OK || !strings.Contains(lines[3], "cluster "+again.Cluster+":") {
 		t.Fatalf("install again, from another host: %v\n%s\n%+v", err, said, again)
 	}
@@ -251,7 +251,7 @@ func (b *bareRig) killed(t *testing.T, args []string, unchanged func(string)) {
 // does, and what can not is refused.
 func (b *bareRig) changed(t *testing.T) {
 	t.Helper()
-	cl := b.cluster()
+	cl := b.lab.BareCluster()
 	cl.ImageFolder += "/elsewhere"
 	b.sh(t, "h2", "mkdir -p /srv/shared/elsewhere && cp /srv/shared/mnvm.img /srv/shared/elsewhere")
 	res, said, err := b.install(t, "h2", b.files(t, "h2", cl)...)
@@ -259,7 +259,7 @@ func (b *bareRig) changed(t *testing.T) {
 		t.Errorf("another image folder: %v, failed %q\n%s", err, got, said)
 	}
 	b.sh(t, "h2", "rm -r /srv/shared/elsewhere")
-	cl = b.cluster()
+	cl = b.lab.BareCluster()
 	cl.AllowResetRootPassword = true
 	if _, said, err = b.install(t, "h2", b.files(t, "h2", cl)...); err != nil {
 		t.Fatalf("install with another configuration: %v\n%s", err, said)
@@ -267,7 +267,7 @@ func (b *bareRig) changed(t *testing.T) {
 	if out := b.command(t, "h1", "config", "export"); !strings.Contains(out, `"AllowResetRootPassword": true`) {
 		t.Errorf("the configuration in force: %s", out)
 	}
-	if _, said, err = b.install(t, "h2", b.files(t, "h2", b.cluster())...); err != nil {
+	if _, said, err = b.install(t, "h2", b.files(t, "h2", b.lab.BareCluster())...); err != nil {
 		t.Fatalf("install with the first configuration: %v\n%s", err, said)
 	}
 }

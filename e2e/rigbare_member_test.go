@@ -36,7 +36,7 @@ func (b *bareRig) swapped(cl config.Cluster, from, to string) config.Cluster {
 // member that can leave.
 func (b *bareRig) running(t *testing.T) (holder, leaver string) {
 	t.Helper()
-	b.zshaInstalls(t, "h1", b.cluster())
+	b.zshaInstalls(t, "h1", b.lab.BareCluster())
 	st, err := b.status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestMemberUnderAnotherName(t *testing.T) {
 	b := newBareRig(t, 4)
 	holder, leaver := b.running(t)
 	boot := b.waitGuest(t)
-	now := b.cluster()
+	now := b.lab.BareCluster()
 
 	// The holder does not leave, and two at once do not either.
 	res, said, err := b.install(t, holder, append(b.files(t, holder, b.swapped(now, holder, "h4")), "--check")...)

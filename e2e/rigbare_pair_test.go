@@ -26,7 +26,7 @@ const (
 // pairCluster is a pair of the first two hosts, as docs/pair.md has it, but for the places of its files.
 func (b *bareRig) pairCluster() config.Cluster {
 	call := func(verb string) []string { return []string{pairBase + "/service", verb} }
-	hosts := b.cluster()
+	hosts := b.lab.BareCluster()
 	cl := config.Cluster{
 		Type: config.PairConf, Fencing: hosts.Fencing, Node: hosts.Node,
 		Pair: &config.Pair{

@@ -99,14 +99,14 @@ func labStart(t testing.TB) (commands []string) {
 	block, _, ends := strings.Cut(after, "\n```")
 	for l := range strings.Lines(block) {
 		command, _, _ := strings.Cut(l, "#")
-		command, ours := strings.CutPrefix(strings.TrimSpace(command), "sudo bin/holdfast lab ")
+		command, ours := strings.CutPrefix(strings.TrimSpace(command), "sudo bin/holdfast-lab ")
 		if ours {
 			commands = append(commands, command)
 		}
 		ends = ends && ours
 	}
 	if !ends {
-		t.Fatalf("the README's quick start in the laboratory: %q: want lines that begin with sudo bin/holdfast lab", block)
+		t.Fatalf("the README's quick start in the laboratory: %q: want lines that begin with sudo bin/holdfast-lab", block)
 	}
 	return commands
 }
@@ -158,7 +158,7 @@ func followReadme(t testing.TB) {
 		want := regexp.MustCompile(regexp.MustCompile(`(NEXT|LAST)`).ReplaceAllString(shows, `h[1-3]`))
 		m := want.FindStringSubmatch(out)
 		if err != nil || m == nil {
-			t.Fatalf("lab %s: %v: it shows\n%swant %s\n%s", s.command, err, out, want, lastWordsIn(dir))
+			t.Fatalf("holdfast-lab %s: %v: it shows\n%swant %s\n%s", s.command, err, out, want, lastWordsIn(dir))
 		}
 		for n, name := range want.SubexpNames() {
 			if name != "" {
@@ -169,7 +169,7 @@ func followReadme(t testing.TB) {
 			shows = strings.ReplaceAll(shows, strings.ToUpper(name), host)
 		}
 		if !regexp.MustCompile(shows).MatchString(out) {
-			t.Errorf("lab %s: it shows\n%swant %s", s.command, out, shows)
+			t.Errorf("holdfast-lab %s: it shows\n%swant %s", s.command, out, shows)
 		}
 		if s.command == "on all" {
 			awaitAlive(t, dir, known["lost"])
@@ -182,13 +182,13 @@ func followReadme(t testing.TB) {
 		t.Errorf("hosts %v: want the takeover by another one", known)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state.json")); err == nil {
-		t.Errorf("%s is there after lab down", dir)
+		t.Errorf("%s is there after holdfast-lab down", dir)
 	}
 }
 
 // typedInLab runs a command of the laboratory by a shell, and returns all that it says.
 func typedInLab(ctx context.Context, dir, command string) (string, error) {
-	out, err := exec.CommandContext(ctx, "/bin/sh", "-c", "../bin/holdfast lab --dir "+dir+" "+command).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "/bin/sh", "-c", theLab+" --dir "+dir+" "+command).CombinedOutput()
 	return string(out), err
 }
 

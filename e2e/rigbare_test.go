@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,15 +28,6 @@ type bareRig struct {
 	password string
 }
 
-// sshdConfig is that of the laboratory's hosts: root may log in by password.
-const sshdConfig = `Port 22
-HostKey /srv/host/ssh_host_ed25519_key
-PermitRootLogin yes
-PasswordAuthentication yes
-UsePAM no
-PidFile none
-`
-
 // newBareRig makes one with hosts h1, h2, ... Two hosts have management controllers.
 func newBareRig(t *testing.T, hosts int) *bareRig {
 	t.Helper()
@@ -47,72 +36,27 @@ func newBareRig(t *testing.T, hosts int) *bareRig {
 	if err := takeDown(); err != nil {
 		t.Fatal(err)
 	}
-	exe, err := filepath.Abs(theProgram)
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := newFolder()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := waiting(t)
 	defer cancel()
-	l, err := lab.Up(ctx, lab.Options{
-		Dir: filepath.Join(dir, "lab"), Exe: exe, Hosts: hosts, Watchdogs: true, OwnSystem: true, BMCs: hosts == 2, Second: hosts == 2,
-		Daemons: []lab.Daemon{
-			{Name: "sshd", Argv: []string{"/bin/sh", "-c", "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e -f /srv/host/sshd_config"}, Restart: true},
-			{Name: "units", Argv: []string{"/bin/sh", "/srv/host/units.sh"}, Restart: true},
-		},
-	})
+	const password = "a & # @ $ 'b' \"c\" d"
+	l, err := lab.Up(ctx, programs(lab.Options{
+		Dir: filepath.Join(dir, "lab"), Hosts: hosts, Bare: password, BMCs: hosts == 2, Second: hosts == 2,
+	}))
 	if err != nil {
 		t.Fatal(errors.Join(err, dropped(dir)))
 	}
-	b := &bareRig{rig: &rig{kind: "bare", lab: l, exe: l.Exe(), dir: dir}, password: "a & # @ $ 'b' \"c\" d"}
+	b := &bareRig{rig: &rig{kind: "bare", lab: l, exe: l.Exe(), dir: dir}, password: password}
 	t.Cleanup(func() {
 		b.failed = t.Failed()
 		if err := b.down(); err != nil {
 			t.Error(err)
 		}
 	})
-	for _, h := range l.Hosts() {
-		b.furnish(t, h)
-	}
-	b.until(t, "sshd answers on all hosts", func(ctx context.Context) (string, bool) {
-		for _, h := range l.Hosts() {
-			c, err := l.Dial(ctx, "tcp", net.JoinHostPort(l.Addr(h).String(), "22"))
-			if err != nil {
-				return err.Error(), false
-			}
-			c.Close()
-		}
-		return "", true
-	})
 	return b
-}
-
-// furnish gives a host what the installation finds on a real one.
-func (b *bareRig) furnish(t *testing.T, h string) {
-	t.Helper()
-	for _, name := range []string{"systemctl", "units.sh"} {
-		text, err := os.ReadFile(filepath.Join("testdata", "install", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(b.lab.HostPath(h, name), text, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(b.lab.HostPath(h, "password"), []byte("root:"+b.password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	b.sh(t, h, `set -e
-cp /srv/host/systemctl /usr/bin/systemctl
-chpasswd </srv/host/password
-rm /srv/host/password
-[ -e /srv/host/ssh_host_ed25519_key ] || ssh-keygen -q -t ed25519 -N "" -f /srv/host/ssh_host_ed25519_key`)
-	if err := os.WriteFile(b.lab.HostPath(h, "sshd_config"), []byte(sshdConfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // sh runs a script on a host.
@@ -125,41 +69,11 @@ func (b *bareRig) sh(t *testing.T, h, script string) string {
 	return out
 }
 
-// cluster is a configuration of the first three hosts, or of two, with the laboratory's guest as
-// its management VM.
-func (b *bareRig) cluster() config.Cluster {
-	gateway := b.lab.GuestAddr().As4()
-	gateway[3] = 1 // the switch
-	cl := config.Cluster{
-		CPU: 1, MemorySizeInMB: lab.GuestMemoryMiB, Type: config.FileConf, ImageFolder: lab.SharedDir,
-		Network: []config.Network{{
-			Bridge: "br0", MacAddress: b.lab.GuestMAC(), Ipaddr: b.lab.GuestAddr().String(),
-			Netmask: "255.255.255.0", Gateway: netip.AddrFrom4(gateway).String(), IsMgmt: true, IsDefRoute: true,
-		}},
-		DirectBoot: &config.DirectBoot{Kernel: lab.SharedDir + "/" + lab.KernelName, Initrd: lab.SharedDir + "/" + lab.InitrdName, Cmdline: b.lab.GuestCmdline()},
-		Fencing:    config.Fencing{Hosts: map[string]config.HostFencing{}},
-	}
-	hosts := b.lab.Hosts()
-	for _, h := range hosts[:min(3, len(hosts))] {
-		cl.Node = append(cl.Node, b.lab.Addr(h).String()+" "+h)
-		f := config.HostFencing{Watchdog: lab.WatchdogDevice(h)}
-		if len(hosts) == 2 {
-			f.Devices = []config.FenceDevice{b.lab.FenceDevice(h)}
-		}
-		cl.Fencing.Hosts[h] = f
-	}
-	return cl
-}
-
 // files writes what the installer reads onto a host: the configuration, what all
 // agents have in common, and the password. The flags name them.
 func (b *bareRig) files(t *testing.T, h string, cl config.Cluster) []string {
 	t.Helper()
-	base := config.Node{
-		Machine: lab.MachineUUID, Undersized: true,
-		Libvirt: config.Libvirt{MigrateURI: "qemu+tcp://%s/system", Shared: []string{lab.SharedDir}},
-	}
-	for name, v := range map[string]any{"new.json": cl, "settings.json": base} {
+	for name, v := range map[string]any{"new.json": cl, "settings.json": lab.BareSettings()} {
 		raw, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)

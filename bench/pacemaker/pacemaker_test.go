@@ -27,13 +27,11 @@ const (
 	keepVar    = "HOLDFAST_BENCH_KEEP_LOGS_IN" // folder that gets the hosts' logs of a failed test
 )
 
-// TestMain lets the test program serve as the program that the hosts run.
+// TestMain lets the test program serve as the laboratory's.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "lab" {
-		c := lab.Command()
-		c.SetArgs(os.Args[2:])
-		if err := c.ExecuteContext(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "holdfast lab:", err)
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		if err := lab.Command().ExecuteContext(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "holdfast-lab:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)

@@ -2,34 +2,20 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
-
 	"holdfast/internal/cli"
+	"holdfast/internal/cli/clitest"
 	"holdfast/internal/lib/lang"
 )
 
-var update = flag.Bool("update", false, "write docs/commands.md anew")
-
-// commandsPage is the page with all commands.
-const commandsPage = "../../docs/commands.md"
-
-// pageWidth is the longest that a line of it is.
-const pageWidth = 115
-
-// pageHead is what docs/commands.md begins with.
-const pageHead = `# Commands
-
-Every command of the program ` + "`holdfast`" + `, made from its help. To make this page anew after a change, run
+// pageHead is what docs/commands.md says before the commands.
+const pageHead = `Every command of the program ` + "`holdfast`" + `, made from its help. To make this page anew after a change, run
 ` + "`go test ./cmd/holdfast -update`" + `. Each command tells more with ` + "`--help`" + `.
+[commands-lab.md](commands-lab.md) has those of ` + "`holdfast-lab`" + `, the program of the laboratory.
 
 Exit codes, where a command names no others:
 
@@ -42,158 +28,53 @@ Exit codes, where a command names no others:
 | 4 | agent or server not reachable |
 
 All commands take these flags, which matter to those that ask an agent. A command with a ` + "`--key`" + ` of its own
-has ` + "`--client-key`" + ` in place of this one:
-`
+has ` + "`--client-key`" + ` in place of this one:`
 
-// exitCodes is the part of a command's help that tells its exit codes: a paragraph, or the sentences of it
-// from there on.
-var exitCodes = regexp.MustCompile(`(?s)(?:^|\s)((?:[^.]*[Tt]he exit code is|Exit codes?:|Exit codes? \d).*?)(?:\n\n|$)`)
+var whole = clitest.Program{Env: environment, Root: cli.New, Main: cli.Main}
 
-// TestCommandsPage compares docs/commands.md with the commands that there are.
-func TestCommandsPage(t *testing.T) {
-	t.Setenv("LOGS_DIRECTORY", "")
-	t.Setenv("HOME", "/root")
-	got := commandPage(cli.New(environment()))
-	if *update {
-		if err := os.WriteFile(commandsPage, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(commandsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("docs/commands.md differs from the commands; run go test ./cmd/holdfast -update and look at the difference")
-	}
+func TestCommandsPage(t *testing.T)           { whole.Page(t, "commands.md", pageHead) }
+func TestHelpFitsATerminal(t *testing.T)      { whole.HelpFits(t) }
+func TestWrongCommandLines(t *testing.T)      { whole.Wrong(t) }
+func TestAllArgumentsAreChecked(t *testing.T) { whole.ArgumentsAreChecked(t) }
+
+func TestExamplesAreCommands(t *testing.T) {
+	whole.Examples(t, true)
+	zsha := whole
+	zsha.Root = cli.NewZsha
+	zsha.Examples(t, true)
 }
 
-// cutWord is a word that was wider than the place for it.
-var cutWord = regexp.MustCompile(`\S~(\s|$)`)
-
-// TestHelpFitsATerminal: no line of a help text is wrapped by a terminal of 80 columns, in both languages.
-func TestHelpFitsATerminal(t *testing.T) {
-	for _, name := range []string{"en", "zh"} {
-		speech, err := lang.For(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out bytes.Buffer
+// TestBadInputIsToldBeforeAnythingIsDone: values that can not be right end with exit code 2 and no more than one
+// line and its remedy, and nothing is made or reached before.
+func TestBadInputIsToldBeforeAnythingIsDone(t *testing.T) {
+	t.Setenv(lang.Env, "")
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	t.Chdir(dir)
+	run := func(args ...string) (int, string) {
+		var out, errs bytes.Buffer
 		env := environment()
-		env.Stdout = &out
-		if speech != nil {
-			env.Stdout = lang.Writer{Writer: &out, Catalogue: speech}
-		}
-		root := cli.New(env)
-		cli.Translate(root, speech)
-		for _, c := range below(root) {
-			c.InitDefaultHelpFlag()
-			out.Reset()
-			if err := c.Help(); err != nil || out.Len() == 0 {
-				t.Errorf("%s: %v", c.CommandPath(), err)
-			}
-			for l := range strings.Lines(out.String()) {
-				if n := cli.Columns(strings.TrimRight(l, "\n")); n > 80 {
-					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), name, n, l)
-				}
-				if cutWord.MatchString(l) {
-					t.Errorf("%s (%s): a word is cut: %s", c.CommandPath(), name, l)
-				}
-			}
+		env.Stdin, env.Stdout, env.Stderr = strings.NewReader(""), &out, &errs
+		code := cli.Main(args, env)
+		return code, out.String() + errs.String()
+	}
+	if code, said := run("config", "sample", "FileConf", "-o", "c.json"); code != 0 {
+		t.Fatal(code, said)
+	}
+	install := []string{"install", "-c", "c.json", "--check", "--allow-undersized"}
+	for want, args := range map[string][]string{
+		"/nonexistent/x":                       {"config", "sample", "FileConf", "-o", "/nonexistent/x"},
+		"--identity: read the private key no ": append(slices.Clone(install), "--identity", "no "),
+		"--ssh-port 99999: want 1 to 65535":    append(slices.Clone(install), "--ssh-port", "99999"),
+		"--ssh-port 0: want 1":                 append(slices.Clone(install), "--ssh-port", "0"),
+		"--known-hosts: read known_hosts":      append(slices.Clone(install), "--known-hosts", dir),
+	} {
+		code, said := run(args...)
+		if lines := strings.Count(said, "\n"); code != 2 || !strings.Contains(said, want) || lines > 2 {
+			t.Errorf("%q: exit code %d: %q, want %s", args, code, said, want)
 		}
 	}
-}
-
-// commandPage is the page with root and all commands below it that people use.
-func commandPage(root *cobra.Command) []byte {
-	all := below(root)
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s\n```text\n%s```\n\n## Overview\n\n", pageHead, root.PersistentFlags().FlagUsagesWrapped(pageWidth))
-	for _, c := range all {
-		name := strings.TrimPrefix(c.CommandPath(), root.Name()+" ")
-		item := fmt.Sprintf("- [`%s`](#%s): %s", name, strings.ReplaceAll(c.CommandPath(), " ", "-"), c.Short)
-		fmt.Fprintln(&b, wrap(item, "  "))
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left: %v, %v", left, err)
 	}
-	for _, c := range all {
-		level := "##"
-		if c.Parent() != root {
-			level = "###"
-		}
-		fmt.Fprintf(&b, "\n%s %s\n\n%s.\n\n```text\n%s\n", level, c.CommandPath(), c.Short, wrap(c.UseLine(), "    "))
-		if usages := flags(c, root).FlagUsagesWrapped(pageWidth); usages != "" {
-			fmt.Fprintf(&b, "\n%s", usages)
-		}
-		b.WriteString("```\n")
-		if m := exitCodes.FindStringSubmatch(c.Long); m != nil {
-			b.WriteString(codes(strings.TrimSpace(m[1])))
-		}
-	}
-	return b.Bytes()
-}
-
-// below are the commands below one, each before its own.
-func below(c *cobra.Command) []*cobra.Command {
-	subs := slices.Clone(c.Commands())
-	slices.SortFunc(subs, func(a, b *cobra.Command) int { return strings.Compare(a.Name(), b.Name()) })
-	var out []*cobra.Command
-	for _, sub := range subs {
-		if !sub.Hidden {
-			out = append(append(out, sub), below(sub)...)
-		}
-	}
-	return out
-}
-
-// oneCode is where the text of an exit code begins, after the end of the one before.
-var oneCode = regexp.MustCompile(`(?:^Exit codes?:? |[,;.:]\s+)(\d):?\s+`)
-
-// codes is what a command's help tells of exit codes, as a list if it has each with a text of its own.
-func codes(text string) string {
-	at := oneCode.FindAllStringSubmatchIndex(text, -1)
-	if len(at) == 0 {
-		return "\n" + wrap(text, "") + "\n"
-	}
-	var b strings.Builder
-	b.WriteString("\nExit codes:\n\n")
-	for i, m := range at {
-		end := len(text)
-		if i+1 < len(at) {
-			end = at[i+1][0]
-		}
-		item := fmt.Sprintf("- %s: %s", text[m[2]:m[3]], strings.TrimSuffix(text[m[1]:end], "."))
-		fmt.Fprintln(&b, wrap(item, "  "))
-	}
-	return b.String()
-}
-
-// flags are those of a command, and of commands above it but root, whose flags all have.
-func flags(c, root *cobra.Command) *pflag.FlagSet {
-	set := pflag.NewFlagSet(c.Name(), pflag.ContinueOnError)
-	c.NonInheritedFlags().VisitAll(set.AddFlag)
-	c.InheritedFlags().VisitAll(func(f *pflag.Flag) {
-		if root.PersistentFlags().Lookup(f.Name) != f {
-			set.AddFlag(f)
-		}
-	})
-	return set
-}
-
-// wrap breaks a line; what follows the first is indented.
-func wrap(line, indent string) string {
-	var b strings.Builder
-	n := 0
-	for i, w := range strings.Fields(line) {
-		switch {
-		case i == 0:
-		case n+1+len(w) > pageWidth:
-			b.WriteString("\n" + indent)
-			n = len(indent)
-		default:
-			b.WriteByte(' ')
-			n++
-		}
-		b.WriteString(w)
-		n += len(w)
-	}
-	return b.String()
 }

@@ -37,9 +37,6 @@ import (
 	"holdfast/internal/transition/pin/bridge"
 	"holdfast/internal/transition/platform/collect"
 	"holdfast/packaging/files"
-	"holdfast/testbed/demo"
-	"holdfast/testbed/lab"
-	"holdfast/testbed/sim"
 )
 
 // These are stamped by the build: -ldflags "-X main.version=...". commit is the one that it was built
@@ -69,7 +66,7 @@ func environment() cli.Env {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version, Commit: commit,
 		Extra: []*cobra.Command{
 			agentCommand(), memberCommand(), holderCommand(), probeCommand(), stepCommand(), retireCommand(), onHostCommand(), fenceCommand(),
-			lab.Command(), demo.Command(), demo.GuestCommand(), sim.Command(),
+
 			files.Command(func() *cobra.Command { return cli.NewZsha(cli.Env{}) }),
 		},
 		Store:         []*cobra.Command{usageCommand(), cleanCommand(), restoreCommand(), joinCommand()},

@@ -3,6 +3,9 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -11,6 +14,14 @@ import (
 	"holdfast/testbed/need"
 	"holdfast/testbed/try"
 )
+
+// TestMain is also the program itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		main()
+	}
+	os.Exit(m.Run())
+}
 
 // TestKeysAreNotDumped: what /proc has of a process whose memory is not dumped belongs to root.
 func TestKeysAreNotDumped(t *testing.T) {
@@ -24,9 +35,9 @@ func TestKeysAreNotDumped(t *testing.T) {
 		"of an ordinary user": {nil, nobody}, // whose agent could not find it any more
 	} {
 		// A command that waits.
-		cmd, _ := ourselves(t.Context(), "storage-probe", t.TempDir(), "h1")
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "storage-probe", t.TempDir(), "h1")
+		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, AmbientCaps: c.caps}
-		cmd.Stdout, cmd.Stderr = nil, nil
 		ask, err := cmd.StdinPipe()
 		try.Must(t, err)
 		told, err := cmd.StdoutPipe()

@@ -7,24 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/signal"
-	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"holdfast/internal/api"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
-	"holdfast/internal/lib/lang"
-	"holdfast/internal/lib/text"
 	"holdfast/internal/transition/feature"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/pin"
@@ -83,6 +75,9 @@ type app struct {
 	old bool // what the agent answered is what a member knew: the store has no quorum
 }
 
+// programName is the program's own name: it may be called by those of source tools.
+const programName = "holdfast"
+
 // New returns the command line. Its errors are for Main to print.
 func New(env Env) *cobra.Command {
 	a := &app{env: env}
@@ -93,14 +88,7 @@ func New(env Env) *cobra.Command {
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 refused for safety, 4 agent or
 server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
 	}
-	root.SetHelpFunc(help)
-	root.SetUsageFunc(usageText)
-	root.SetOut(env.Stdout)
-	root.SetErr(env.Stderr)
-	root.SetIn(env.Stdin)
 	f := root.PersistentFlags()
 	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
 	f.StringVar(&a.server, "server", "", "agent's `URL`, https://IP:"+api.DefaultPort+", instead of a socket")
@@ -113,210 +101,8 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(), a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
 	a.checksOutput(root)
 	root.AddCommand(env.Extra...)
-	root.SetHelpCommand(helpCmd())
 	addExamples(root, "")
-	markUsage(root)
-	return root
-}
-
-// programName is the program's own name: it may be called by those of source tools.
-const programName = "holdfast"
-
-// Main runs a command line, prints its error, and returns the exit code. args
-// are without the program's name. The first SIGINT or SIGTERM ends the command's
-// context, the second one the process.
-func Main(args []string, env Env) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
-	speech, err := lang.For(os.Getenv(lang.Env))
-	if err != nil {
-		e := fail.Errorf(fail.Invalid, "%w", err)
-		report(env.Stderr, programName, err, e)
-		return e.Kind.Exit()
-	}
-	root, name := New(env), programName
-	tool := NewPairTool(env, PairToolCalled())
-	switch {
-	case tool != nil:
-		if root, name = tool, tool.Name(); name == againName {
-			name = recoveryFails
-		}
-	case ZshaCalled(): // its texts are those of another tool
-		root, name, args = NewZsha(env), zshaErrors, zshaArgs(args)
-		env.Stderr = zshaWriter{env.Stderr}
-		if speech != nil { // what is told of faults is ours
-			env.Stderr = lang.Writer{Writer: env.Stderr, Catalogue: speech}
-		}
-	case speech != nil && forPeople(root, args):
-		env.Stdout, env.Stderr = lang.Writer{Writer: env.Stdout, Catalogue: speech}, lang.Writer{Writer: env.Stderr, Catalogue: speech}
-		root = New(env)
-		Translate(root, speech)
-	}
-	root.SetArgs(args)
-	root.InitDefaultCompletionCmd(args...)
-	for _, c := range root.Commands() {
-		if c.Name() == "completion" { // cobra's own
-			markUsage(c)
-		}
-	}
-	err = root.ExecuteContext(ctx)
-	if err == nil {
-		return fail.ExitDone
-	}
-	var ran *fail.Ran
-	if errors.As(err, &ran) { // the command has told
-		return ran.Code
-	}
-	var e *fail.Error
-	if !errors.As(err, &e) {
-		e = fail.Errorf(fail.Failed, "%w", err)
-		if _, _, ferr := root.Find(args); ferr != nil { // no such command
-			err = plainly(root, err)
-			e = fail.Errorf(fail.Invalid, "%w", err).With("see: " + root.Name() + " --help")
-		}
-	}
-	if e.Kind == fail.Unavailable && errors.Is(err, fs.ErrNotExist) && ofAgent(err) && !configured(root) {
-		e = e.With(unconfigured)
-	}
-	if c, _, ferr := root.Find(args); ferr == nil && name == programName && text.Alone(err.Error()) {
-		name = c.CommandPath()
-	}
-	if tool == nil { // whose texts are another tool's
-		env.Stderr = inTongue(env.Stderr, speech)
-	}
-	report(env.Stderr, name, err, e)
-	return e.Kind.Exit()
-}
-
-// unconfigured is what to do on a host whose agent has no settings, and so is not to be started.
-const unconfigured = "this host is of no cluster yet: there is no " + install.SettingsFile + "; to make it one of a cluster: holdfast install -c FILE"
-
-// configured says whether this host has settings of an agent, or another agent was meant.
-func configured(root *cobra.Command) bool {
-	for _, name := range []string{"socket", "server"} {
-		if f := root.PersistentFlags().Lookup(name); f != nil && f.Changed {
-			return true
-		}
-	}
-	_, err := os.Stat(install.SettingsFile)
-	return os.Getenv(socketEnv) != "" || !errors.Is(err, fs.ErrNotExist)
-}
-
-// inTongue is where the error of a command goes that ends: people read it, also of a command whose output is English.
-func inTongue(w io.Writer, l *lang.Catalogue) io.Writer {
-	if _, already := lang.Raw(w); l == nil || already != nil {
-		return w
-	}
-	return lang.Writer{Writer: w, Catalogue: l}
-}
-
-// forPeople says whether people read what a command line writes, and no shell and no other
-// process of this program.
-func forPeople(root *cobra.Command, args []string) bool {
-	if len(args) > 0 {
-		switch name := args[0]; {
-		case name == "completion" || strings.HasPrefix(name, "__complete"):
-			return false
-		case name == "lab" || name == "simulate": // what they write is other programs', or read by some
-			return slices.Contains(args, "--help") || slices.Contains(args, "-h")
-		}
-	}
-	c, _, err := root.Find(args)
-	return err != nil || !c.Hidden
-}
-
-// Translate puts the help of all commands into another language: a Writer sees its lines,
-// which are wrapped, and no texts.
-func Translate(cmd *cobra.Command, l *lang.Catalogue) {
-	cmd.SetUsageFunc(func(c *cobra.Command) error { return usageIn(c, l) })
-	cmd.InitDefaultHelpFlag() // else it gets its text when it is asked for
-	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
-	cmd.Flags().Lookup("help").Usage = "help for this command"
-	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
-		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
-	}
-	for _, c := range cmd.Commands() {
-		Translate(c, l)
-	}
-}
-
-// report prints an error after who or what it is, and its remedy, for a terminal folded. A command
-// that has said everything already ends with an empty message.
-func report(w io.Writer, name string, err error, e *fail.Error) {
-	if err.Error() == "" {
-		return
-	}
-	p := painterFor(w)
-	if raw, l := lang.Raw(w); isZsha(raw) { // its texts are those of another tool
-		p = painter{lang: l}
-	}
-	var list choices
-	if !p.cuts && errors.As(err, &list) {
-		p.cuts, p.columns = true, 0
-	}
-	var b strings.Builder
-	begin := name + ": "
-	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
-		b.WriteString(p.folded(begin, p.lang.Text(line), 2))
-		begin = ""
-	}
-	if begin = "  "; e.Remedy != "" {
-		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
-			b.WriteString(p.folded(begin, p.lang.Text(line), 4))
-			begin = ""
-		}
-	}
-	// Nothing is left to be done when stderr is gone; the exit code still tells.
-	_, _ = io.WriteString(w, b.String())
-}
-
-func isZsha(w io.Writer) bool {
-	_, is := w.(zshaWriter)
-	return is
-}
-
-// usage makes the error of a command that was called wrongly.
-func usage(cmd *cobra.Command, err error) error {
-	var e *fail.Error
-	if err == nil || errors.As(err, &e) {
-		return err
-	}
-	return fail.Errorf(fail.Invalid, "%w", plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
-}
-
-// markUsage makes wrong flags and arguments of all commands bad input, and so a command that only holds others.
-func markUsage(cmd *cobra.Command) {
-	cmd.SetFlagErrorFunc(usage)
-	if cmd.HasParent() && cmd.HasSubCommands() && !cmd.Runnable() {
-		holds(cmd)
-	}
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error { return usage(c, check(c, args)) }
-	}
-	for _, c := range cmd.Commands() {
-		markUsage(c)
-	}
-}
-
-// group makes a command that only holds others.
-func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short}
-	cmd.AddCommand(sub...)
-	holds(cmd)
-	return cmd
-}
-
-// holds refuses to run a command that only holds others.
-func holds(cmd *cobra.Command) {
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(c *cobra.Command, args []string) error {
-		what := "no command given"
-		if len(args) > 0 {
-			what = fmt.Sprintf("unknown command %q", args[0])
-		}
-		return usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
-	}
+	return Complete(root, env)
 }
 
 // moreForms is the annotation of a command whose output has one form more than text and json.

@@ -20,11 +20,11 @@ const guestCommand = "demo-guest"
 
 // flags are the command's.
 type flags struct {
-	fault, output, dir, record string
-	real, auto                 bool
+	fault, output, dir, record, program string
+	real, auto                          bool
 }
 
-// Command returns `holdfast demo`.
+// Command returns `holdfast-lab demo`.
 func Command() *cobra.Command {
 	var f flags
 	c := &cobra.Command{
@@ -59,6 +59,7 @@ func Command() *cobra.Command {
 	c.Flags().StringVarP(&f.output, "output", "o", "text", "text, or json for one JSON object on the last line")
 	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
 	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows, as a moving picture `file.svg`")
+	lab.ProgramFlag(c, &f.program)
 	c.Flags().BoolVar(&f.real, "real", false, "use a real VM (needs root, libvirt and QEMU)")
 	c.Flags().BoolVar(&f.auto, "auto", false, "use a real VM if this is root, after installing what is missing with apt-get; else do without")
 	return c
@@ -108,13 +109,17 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 		}
 		recorded = film.New(f.typed(), time.Now())
 	}
-	exe, err := os.Executable()
+	exe, err := lab.Program(c.Context(), f.program)
+	if err != nil {
+		return Options{}, err
+	}
+	self, err := os.Executable()
 	if err != nil {
 		return Options{}, fmt.Errorf("find this program: %w", err)
 	}
 	return Options{
 		Fault: fault, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
-		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Dial: dialAgent, film: recorded,
+		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Self: self, Dial: dialAgent, film: recorded,
 	}, nil
 }
 

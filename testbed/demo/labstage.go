@@ -82,7 +82,7 @@ func (s *labStage) Prepare(ctx context.Context) error {
 	s.explain()
 	up, cancel := context.WithTimeout(ctx, labUpLimit)
 	defer cancel()
-	s.lab, err = lab.Up(up, lab.Options{Dir: s.dir, Hosts: hostCount, Exe: s.opt.Exe, Agents: true})
+	s.lab, err = lab.Up(up, lab.Options{Dir: s.dir, Hosts: hostCount, Exe: s.opt.Exe, Self: s.opt.Self, Agents: true})
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *labStage) explain() {
 		"        simulated.",
 		"files:  "+s.dir+", removed at the end")
 	s.screen.Note("        after a kill -9 the hosts remain; remove them with:")
-	s.screen.Note(fmt.Sprintf("        %s lab --dir %s down", lab.FromHere(s.opt.Exe), s.dir))
+	s.screen.Note(fmt.Sprintf("        %s --dir %s down", lab.FromHere(s.opt.Self), s.dir))
 	if found, err := os.ReadDir(lab.DefaultCache); err != nil || len(found) == 0 {
 		s.screen.Note("        the VM is built, once per machine: apt-get fetches a kernel, which may take minutes")
 	}
@@ -174,5 +174,5 @@ func (s *labStage) Close() error {
 }
 
 func (s *labStage) left(err error) error {
-	return fmt.Errorf("%w; remove what is left with: %s lab --dir %s down", err, s.opt.Exe, s.dir)
+	return fmt.Errorf("%w; remove what is left with: %s --dir %s down", err, s.opt.Self, s.dir)
 }

@@ -139,9 +139,9 @@ func (l *layout) free(p ports) bool {
 	return true
 }
 
-// write makes certificates and configuration files. exe is the program that
+// write makes certificates and configuration files. self is the program that
 // plays the VM.
-func (l *layout) write(exe string) error {
+func (l *layout) write(self string) error {
 	ca, err := pki.NewCA("holdfast demo "+l.run, certValidity)
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (l *layout) write(exe string) error {
 		if err != nil {
 			return err
 		}
-		node := l.node(p, exe)
+		node := l.node(p, self)
 		if err := pair.Write(node.TLS.Cert, node.TLS.Key); err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func (l *layout) configFile() string { return filepath.Join(l.dir, "cluster.json
 
 // node is the agent's configuration on one host. It listens inside and tells
 // the others its outside address, where the relays are.
-func (l *layout) node(p place, exe string) config.Node {
+func (l *layout) node(p place, self string) config.Node {
 	initial := map[string]string{}
 	endpoints := []string{url(p.inside, l.ports.client)}
 	for _, other := range l.places {
@@ -186,7 +186,7 @@ func (l *layout) node(p place, exe string) config.Node {
 	return config.Node{
 		Host: string(p.name), Addr: p.outside.String(), Cluster: "demo-" + l.run,
 		DataDir: p.dataDir, RunDir: p.runDir, ConfigFile: l.configFile(), BootIDFile: p.bootID,
-		Driver: "process", Process: config.Process{Command: []string{exe, guestCommand}, Dir: l.shared},
+		Driver: "process", Process: config.Process{Command: []string{self, guestCommand}, Dir: l.shared},
 		Store: config.Store{
 			Member: &config.Member{
 				ListenPeer: url(p.inside, l.ports.peer), ListenClient: url(p.inside, l.ports.client),

@@ -82,10 +82,14 @@ func (s *procStage) Prepare(ctx context.Context) error {
 	} else {
 		s.later(func() error { return removeRun(remove, run) })
 	}
-	if err := s.layout.write(exe); err != nil {
+	self, err := filepath.Abs(s.opt.Self)
+	if err != nil {
 		return err
 	}
-	j, err := startJanitor(exe, run, remove)
+	if err := s.layout.write(self); err != nil {
+		return err
+	}
+	j, err := startJanitor(self, run, remove)
 	if err != nil {
 		return err
 	}

@@ -22,14 +22,15 @@ import (
 // TestRealVMs drives libvirt and QEMU on the laboratory's hosts.
 func TestRealVMs(t *testing.T) {
 	need.Drill(t, "P1: the demo with a real VM recovers from a loss of power with a proof, and leaves nothing, also after a signal", func() error { return lookAround().refuse() })
-	exe := filepath.Join(t.TempDir(), "holdfast")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", exe, "holdfast/cmd/holdfast")
+	dir := t.TempDir()
+	self := filepath.Join(dir, "holdfast-lab")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "holdfast/cmd/...")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the program that the hosts run: %v: %s", err, out)
+		t.Fatalf("build the programs that the hosts run: %v: %s", err, out)
 	}
-	t.Run("recover from a power loss", func(t *testing.T) { recoversForReal(t, exe) })
-	t.Run("leave nothing after a signal", func(t *testing.T) { endsForReal(t, exe) })
+	t.Run("recover from a power loss", func(t *testing.T) { recoversForReal(t, self) })
+	t.Run("leave nothing after a signal", func(t *testing.T) { endsForReal(t, self) })
 }
 
 // leavesNothing fails when the demo whose files are in dir has left some, or a
@@ -48,10 +49,10 @@ func leavesNothing(t *testing.T, dir string) {
 	}
 }
 
-func recoversForReal(t *testing.T, exe string) {
+func recoversForReal(t *testing.T, self string) {
 	var out, note bytes.Buffer
 	began := time.Now()
-	result, err := Run(t.Context(), Options{Fault: PowerLoss, Real: true, JSON: true, Out: &out, Err: &note, Exe: exe, Dial: dialAgent})
+	result, err := Run(t.Context(), Options{Fault: PowerLoss, Real: true, JSON: true, Out: &out, Err: &note, Exe: filepath.Join(filepath.Dir(self), "holdfast"), Self: self, Dial: dialAgent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,14 +81,14 @@ func recoversForReal(t *testing.T, exe string) {
 
 // labDir finds the laboratory's directory in the line that says how to remove it.
 func labDir(note string) string {
-	_, rest, _ := strings.Cut(note, "lab --dir ")
+	_, rest, _ := strings.Cut(note, "holdfast-lab --dir ")
 	dir, _, _ := strings.Cut(rest, " down")
 	return dir
 }
 
 // endsForReal interrupts the demo in the middle.
-func endsForReal(t *testing.T, exe string) {
-	cmd := exec.Command(exe, "demo", "--real", "--fault", "none", "-o", "json")
+func endsForReal(t *testing.T, self string) {
+	cmd := exec.Command(self, "demo", "--real", "--fault", "none", "-o", "json")
 	note := new(lockedBuffer)
 	cmd.Stderr = note
 	if err := cmd.Start(); err != nil {

@@ -34,7 +34,7 @@ func record(f *film.Film, file string) error {
 
 // typed is the command line without what is for the recording only.
 func (f flags) typed() string {
-	line := "holdfast demo --fault " + f.fault
+	line := "holdfast-lab demo --fault " + f.fault
 	switch {
 	case f.auto:
 		return line + " --auto"

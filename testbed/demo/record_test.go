@@ -24,7 +24,7 @@ func TestRecordIsCheckedFirst(t *testing.T) {
 			t.Errorf("%q: %v", file, err)
 		}
 	}
-	if got := (flags{fault: "isolate", auto: true, record: "x.svg"}).typed(); got != "holdfast demo --fault isolate --auto" {
+	if got := (flags{fault: "isolate", auto: true, record: "x.svg"}).typed(); got != "holdfast-lab demo --fault isolate --auto" {
 		t.Errorf("the command is shown as %q", got)
 	}
 }

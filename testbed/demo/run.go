@@ -26,7 +26,8 @@ type Options struct {
 	Keep  bool   // leave the files there
 	Out   io.Writer
 	Err   io.Writer  // for what the user has to know beside JSON; nil: nowhere
-	Exe   string     // this program, which also is the agent and the VM
+	Exe   string     // the program holdfast, which agents are
+	Self  string     // this program, which is the laboratory's and plays the VM
 	film  *film.Film // records what a terminal would show; nil: nothing is recorded
 	// Dial reaches the API of an agent by its unix socket. It does no I/O.
 	Dial func(socket string) (Agent, error)

@@ -21,7 +21,7 @@ func TestAnInterruptedDemoLeavesNothingBehind(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := Run(ctx, Options{Fault: None, JSON: true, Dir: dir, Out: new(bytes.Buffer), Exe: os.Args[0], Dial: dial})
+		_, err := Run(ctx, Options{Fault: None, JSON: true, Dir: dir, Out: new(bytes.Buffer), Exe: os.Args[0], Self: os.Args[0], Dial: dial})
 		done <- err
 	}()
 	for range hostCount {

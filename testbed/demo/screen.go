@@ -165,7 +165,7 @@ type hostPicture struct {
 // table lays the picture out.
 func (p picture) table() []string {
 	lines := []string{
-		fmt.Sprintf("holdfast demo  %5.1f s   %s", p.now.Sub(p.start).Seconds(), p.fault), "",
+		fmt.Sprintf("holdfast-lab demo  %5.1f s   %s", p.now.Sub(p.start).Seconds(), p.fault), "",
 		fmt.Sprintf("%-6s %-10s %-6s %-12s %-20s %s", "HOST", "POWER", "ALIVE", "COORDINATOR", "GUEST", "WATCHDOG"),
 	}
 	for _, h := range p.hosts {

@@ -13,7 +13,7 @@ import (
 // is what is seen without motion.
 func TestFilm(t *testing.T) {
 	start := time.Now()
-	f := New("holdfast demo", start)
+	f := New("holdfast-lab demo", start)
 	f.Print(start, "a < b & c")
 	f.Draw(start.Add(time.Second), []string{"HOST  POWER", "h1    on"})
 	f.Draw(start.Add(time.Second+every/2), []string{"HOST  POWER", "not taken"})
@@ -46,7 +46,7 @@ func TestFilm(t *testing.T) {
 			}
 		}
 	}
-	if got, want := strings.Join(shown, "|"), "$ holdfast demo|a < b & c|HOST  POWER|h1    on|recovered: yes"; got != want {
+	if got, want := strings.Join(shown, "|"), "$ holdfast-lab demo|a < b & c|HOST  POWER|h1    on|recovered: yes"; got != want {
 		t.Errorf("without motion it shows %q, want %q", got, want)
 	}
 	for what, n := range map[string]int{">HOST  POWER<": 1, ">h1    on<": 2, "NO ANSWER": 1, "not taken": 0, "recovered": 1} {

@@ -32,7 +32,7 @@ func (p plan) floatingAddr() netip.Addr { return p.addr(9) }
 
 // addressArgv is the program of WorkAddress, as hosts see it.
 func (p plan) addressArgv() []string {
-	return []string{p.exe(), "lab", addressCommand, p.floatingAddr().String(), "br0"}
+	return []string{p.self(), addressCommand, p.floatingAddr().String(), "br0"}
 }
 
 // Announcements of an address that has moved: so many, at this interval.

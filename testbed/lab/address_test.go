@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestFloatingAddress(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			// As the agent's driver calls it.
-			_, err := l.Exec(ctx, h, l.Exe(), "lab", "__address", addr.String(), "br0", "--host", h, "--epoch", "1.1")
+			_, err := l.Exec(ctx, h, filepath.Join(l.Dir(), "bin", "holdfast-lab"), "__address", addr.String(), "br0", "--host", h, "--epoch", "1.1")
 			ended <- err
 		}()
 		for got := has(); !slices.Equal(got, []string{h}); got = has() {

@@ -208,7 +208,7 @@ func (l *Lab) startBMC(ctx context.Context, host string) error {
 		if err = errors.Join(err, l.p.plugBMC(ctx, host), l.p.writeBMC(host)); err != nil {
 			return nil, err
 		}
-		d, err := startDetached([]string{l.p.exe(), "lab", bmcCommand, l.p.bmc(host)}, 0, l.p.bmc(host, "log"))
+		d, err := startDetached([]string{l.p.self(), bmcCommand, l.p.bmc(host)}, 0, l.p.bmc(host, "log"))
 		if err == nil {
 			b.Sim = d.Process
 			s.BMCs[host] = b

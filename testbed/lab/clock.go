@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,9 +68,15 @@ func (p plan) setClock(ctx context.Context, host string, init Process, off time.
 		}
 		defer func() { err = errors.Join(err, setFrozen(context.WithoutCancel(ctx), group, false)) }()
 	}
-	own, err := os.Stat(p.exe())
-	if err != nil {
-		return fmt.Errorf("find the program of the hosts: %w", err)
+	var own []os.FileInfo
+	for _, program := range []string{p.exe(), p.self()} {
+		info, err := os.Stat(program)
+		if err != nil && (program == p.self() || !errors.Is(err, fs.ErrNotExist)) {
+			return fmt.Errorf("find the program of the hosts: %w", err)
+		}
+		if err == nil {
+			own = append(own, info)
+		}
 	}
 	procs, err := hostProcesses(init)
 	if err != nil {
@@ -77,7 +84,7 @@ func (p plan) setClock(ctx context.Context, host string, init Process, off time.
 	}
 	for _, q := range procs {
 		exe, err := os.Stat(fmt.Sprintf("/proc/%d/exe", q.PID))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(exe, own) {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.ContainsFunc(own, func(f os.FileInfo) bool { return os.SameFile(exe, f) }) {
 			continue // ended, or another program
 		}
 		if err == nil {

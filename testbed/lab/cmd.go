@@ -36,14 +36,15 @@ const (
 	addressCommand   = "__address"
 )
 
-// Command is "holdfast lab". A program that makes laboratories must offer it
-// under that name, since hosts are the same program run again.
+// Command is the program of laboratories, holdfast-lab. Programs that make laboratories
+// are it or name one (Options.Self), since hosts are this program run again.
 func Command() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "lab",
+		Use:   "holdfast-lab",
 		Short: "Simulated hypervisor hosts with real libvirt and QEMU on this machine",
 		Long: `Makes hosts from network namespaces on this machine, each with a libvirtd and
-QEMU of its own, and breaks them. It needs root, and no /dev/kvm.
+QEMU of its own, and breaks them. It needs root, and no /dev/kvm. The agents are
+the program holdfast, which lies beside this one.
 
 HOST is a name, such as h1, or, where agents run, one of two words:
   holder  the host that has the management VM
@@ -51,27 +52,30 @@ HOST is a name, such as h1, or, where agents run, one of two words:
 A word waits until there is such a host, for two minutes at most: after "crash
 holder" it waits for the takeover. Where nobody is to have it, it ends within
 seconds. Commands that take several hosts also know the word all.`,
-		Example: `  holdfast lab up --agents --install
-  holdfast lab exec holder holdfast status
-  holdfast lab crash holder
-  holdfast lab exec holder holdfast events
-  holdfast lab on all
-  holdfast lab down`,
+		Example: `  holdfast-lab up --agents --install
+  holdfast-lab exec holder holdfast status
+  holdfast-lab crash holder
+  holdfast-lab exec holder holdfast events
+  holdfast-lab on all
+  holdfast-lab down`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	var dir string
-	c.PersistentFlags().StringVar(&dir, "dir", DefaultDir, "folder of the laboratory")
 	c.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(&dir), guestCommand(&dir), execCommand(&dir))
 	c.AddCommand(hostCommands(&dir)...)
 	c.AddCommand(processCommands(&dir)...)
+	for _, sub := range c.Commands() {
+		sub.Flags().StringVar(&dir, "dir", DefaultDir, "folder of the laboratory")
+	}
 	c.AddCommand(hiddenCommands()...)
 	return c
 }
 
 func upCommand(dir *string) *cobra.Command {
 	var o Options
-	var install bool
+	var install, bare bool
+	var program string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Make the laboratory and power all hosts on",
@@ -81,7 +85,15 @@ func upCommand(dir *string) *cobra.Command {
 			if o.Hosts == 0 { // as an option it means the default
 				return fail.Errorf(fail.Invalid, "--hosts 0: want 1 to %d", MaxHosts)
 			}
+			if bare {
+				o.Bare = BarePassword
+			}
+			o.Exe = cmp.Or(program, ProgramName)
 			if _, err := o.check(); err != nil {
+				return err
+			}
+			var err error
+			if o.Exe, err = Program(cmd.Context(), program); err != nil {
 				return err
 			}
 			if install {
@@ -102,11 +114,15 @@ func upCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
+			if bare {
+				fmt.Fprintf(cmd.OutOrStdout(), "login: root, password %s: %sexec h1 ssh -o UserKnownHostsFile=%s/hosts.keys root@%s\n", BarePassword, typed(exe, *dir), HostDir, l.Addr(l.Hosts()[len(l.Hosts())-1]))
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "next: "+nextAfterUp(exe, *dir, o))
 			return err
 		},
 	}
 	f := c.Flags()
+	ProgramFlag(c, &program)
 	f.IntVar(&o.Hosts, "hosts", 3, "number of hosts, 1 to 9")
 	f.IntVar(&o.Subnet, "subnet", 0, "third number of the network 10.98.K.0/24, 1 to 250; 0 takes the first free one")
 	f.BoolVar(&o.Agents, "agents", false, "run a Holdfast agent on every host")
@@ -121,6 +137,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.IntVar(&o.Guests, "guests", 0, "number of business guests, 0 to 64, spread over the hosts")
 	f.BoolVar(&o.Pools, "pools", false, "define storage pools on every host (always with --guests)")
 	f.BoolVar(&o.OwnSystem, "own-system", false, "give each host its own view of /usr, /etc, /opt and /var: a package installed on a host is on that host only")
+	f.BoolVar(&bare, "bare", false, "make hosts with sshd and nothing of Holdfast, to try its installation on (with --own-system)")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
 }
@@ -133,13 +150,15 @@ func nextAfterUp(exe, dir string, o Options) string {
 		return next + "exec h1 holdfast pair begin"
 	case o.Agents:
 		return next + "exec holder holdfast status"
+	case o.Bare != "":
+		return next + "exec h1 sh -c 'cd " + HostDir + " && holdfast install -c cluster.json --settings settings.json --known-hosts hosts.keys --password-file password --allow-undersized --check'"
 	}
 	return next + "status"
 }
 
 // typed is how commands of a laboratory begin where a program is called by its path.
 func typed(exe, dir string) string {
-	lab := FromHere(exe) + " lab "
+	lab := FromHere(exe) + " "
 	if dir != DefaultDir {
 		lab += "--dir " + dir + " "
 	}
@@ -370,7 +389,7 @@ func withLab(dir *string, fn func(*cobra.Command, *Lab, []string) error) func(*c
 		}
 		l, err := Open(*dir)
 		if isNotExist(err) {
-			return fail.Errorf(fail.Invalid, "there is no laboratory in %s", *dir).With("make it with: holdfast lab up")
+			return fail.Errorf(fail.Invalid, "there is no laboratory in %s", *dir).With("make it with: holdfast-lab up")
 		}
 		if err != nil {
 			return err

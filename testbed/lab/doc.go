@@ -9,19 +9,19 @@
 // # What a host is
 //
 // A host is one process in its own mount, uts, ipc, network and PID
-// namespaces: the program itself, run again as "lab __init", as PID 1. All
+// namespaces: the program holdfast-lab, run again as "holdfast-lab __init", as PID 1. All
 // processes of the host hang off it, so that SIGKILL of this one pid is a loss
 // of power: the kernel ends everything in the PID namespace at once. What lies
 // in the host's folder (its disk) stays; /run, /dev and sockets go. At each
 // power-on the host has a new boot id. PID 1 supervises the host's daemons as
 // systemd's Restart=always would.
 //
-// A host's simulated watchdog runs outside it (the process "lab __watchdogs"),
+// A host's simulated watchdog runs outside it (the process "holdfast-lab __watchdogs"),
 // so that it fires when the whole host is frozen, and takes the host's power.
 //
 // A host's management controller (Options.BMCs) is a real ipmi_sim outside of
 // it, at 10.98.K.(100+N) on the switch: reached by all hosts, whatever becomes
-// of its own one. It asks the process "lab __bmcs" for the state of the power
+// of its own one. It asks the process "holdfast-lab __bmcs" for the state of the power
 // and tells it what to switch. An isolated host reaches no controller.
 //
 // With Options.OwnSystem a host writes to its own view of /usr, /etc, /opt,
@@ -31,7 +31,7 @@
 // may or may not be seen by the hosts. Packages start no services.
 //
 // A host reboots at its own request (RebootArgv, or from outside Reboot): it
-// asks at its power socket in PowerDir, the process "lab __power" outside ends
+// asks at its power socket in PowerDir, the process "holdfast-lab __power" outside ends
 // all processes of the host by SIGTERM and after 1 s by SIGKILL, and powers it
 // on again 2 s later.
 //

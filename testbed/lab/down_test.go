@@ -124,7 +124,7 @@ func TestFailedUpLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "lab")
 	downAtEnd(t, dir)
 	subnet := 200 + os.Getpid()%50 // other tests may run on this machine
-	if _, err := lab.Up(t.Context(), lab.Options{Dir: dir, Subnet: subnet, Exe: "/bin/false"}); err == nil {
+	if _, err := lab.Up(t.Context(), lab.Options{Dir: dir, Subnet: subnet, Self: "/bin/false"}); err == nil {
 		t.Fatal("hosts of /bin/false came up")
 	}
 	if after := traces(t, dir, subnet); len(after) > 0 {
@@ -135,7 +135,7 @@ func TestFailedUpLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestDownAfterKilledUp kills "holdfast lab up" at several moments and expects
+// TestDownAfterKilledUp kills "holdfast-lab up" at several moments and expects
 // that Down still finds everything.
 func TestDownAfterKilledUp(t *testing.T) {
 	need.Drill(t, "the laboratory: its end finds everything of one whose making was killed")
@@ -148,7 +148,7 @@ func TestDownAfterKilledUp(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), "lab")
 		downAtEnd(t, dir)
-		cmd := exec.CommandContext(t.Context(), exe, "lab", "--dir", dir, "up", "--watchdogs", "--bmcs", "--disk", "nbd")
+		cmd := exec.CommandContext(t.Context(), exe, "up", "--dir", dir, "--program", exe, "--watchdogs", "--bmcs", "--disk", "nbd")
 		try.Must(t, cmd.Start())
 		deadline := hopeless()
 		for {

@@ -249,7 +249,7 @@ func testShutDown(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 	}
 }
 
-// TestGuestOptions runs "holdfast lab" with what it refuses.
+// TestGuestOptions runs holdfast-lab with what it refuses.
 func TestGuestOptions(t *testing.T) {
 	needLab(t)
 	dir := filepath.Join(t.TempDir(), "lab")

@@ -112,7 +112,7 @@ func (l *Lab) cover(ctx context.Context, host string, init Process) error {
 		if hs.Hang.alive() {
 			return nil, nil
 		}
-		d, err := startDetached([]string{l.p.exe(), "lab", hangCommand, l.p.disk(host)}, 0, log)
+		d, err := startDetached([]string{l.p.self(), hangCommand, l.p.disk(host)}, 0, log)
 		if err == nil {
 			hs.Hang = d.Process
 			s.Hosts[host] = hs

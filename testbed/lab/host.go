@@ -67,7 +67,7 @@ func (l *Lab) launch(ctx context.Context, host string) (*detached, error) {
 		if err := os.WriteFile(l.p.disk(host, "daemons.json"), []byte("{}\n"), 0o644); err != nil {
 			return nil, err
 		}
-		d, err := startDetached([]string{l.p.exe(), "lab", initCommand, spec}, hostFlags, l.p.disk(host, "init.log"))
+		d, err := startDetached([]string{l.p.self(), initCommand, spec}, hostFlags, l.p.disk(host, "init.log"))
 		if err != nil {
 			return nil, err
 		}
@@ -143,6 +143,9 @@ func (p plan) bootSpec(h string, o Options) bootSpec {
 	}
 	if o.IPv6 {
 		addr6 = p.addr6(p.hostAddr(h)).String() + "/64"
+	}
+	if o.Bare != "" {
+		daemons = append(daemons, bareDaemons()...)
 	}
 	return bootSpec{
 		Second: second, Addr6: addr6,

@@ -76,10 +76,10 @@ func interrupted(dir string, fresh bool, left error) error {
 	switch {
 	case !fresh:
 		return fail.Errorf(fail.Canceled, "interrupted; the laboratory in %s was there before and is left, not all of it up", dir).
-			With("go on with: holdfast lab up; remove it with: holdfast lab down")
+			With("go on with: holdfast-lab up; remove it with: holdfast-lab down")
 	case left != nil:
 		return fail.Errorf(fail.Canceled, "interrupted; of the laboratory in %s not all could be removed: %w", dir, left).
-			With("remove the rest with: holdfast lab down")
+			With("remove the rest with: holdfast-lab down")
 	}
 	return fail.Errorf(fail.Canceled, "interrupted; all of the laboratory in %s is removed, and nothing is left", dir)
 }
@@ -168,6 +168,11 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := forAll(l.p.hosts(), func(h string) error { return l.On(ctx, h) }); err != nil {
 		return err
 	}
+	if s.Options.Bare != "" {
+		if err := l.furnish(ctx, s.Options.Bare); err != nil {
+			return err
+		}
+	}
 	return l.startBusiness(ctx)
 }
 
@@ -178,9 +183,14 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 			return fmt.Errorf("prepare laboratory: %w", err)
 		}
 	}
-	// A copy: the hosts must not lose their program when the original is rebuilt.
-	if err := copyOnce(o.Exe, l.p.exe(), 0o755); err != nil {
+	// Copies: the hosts must not lose their programs when the originals are rebuilt.
+	if err := copyOnce(o.Self, l.p.self(), 0o755); err != nil {
 		return err
+	}
+	if o.Exe != "" {
+		if err := copyOnce(o.Exe, l.p.exe(), 0o755); err != nil {
+			return err
+		}
 	}
 	var images []string
 	if o.Work != WorkPair { // its hosts have no guest
@@ -232,7 +242,9 @@ func (l *Lab) prepare(ctx context.Context, o Options) error {
 	return nil
 }
 
-func (p plan) exe() string { return p.path("bin", "holdfast") }
+// exe is the program holdfast, where hosts have it, and self the laboratory's own, which its processes run.
+func (p plan) exe() string  { return p.path("bin", ProgramName) }
+func (p plan) self() string { return p.path("bin", "holdfast-lab") }
 
 // copyOnce copies a file unless the target is there.
 func copyOnce(from, to string, mode os.FileMode) error {
@@ -352,7 +364,7 @@ func endProcess(ctx context.Context, p Process) error {
 // Dir is the laboratory's folder.
 func (l *Lab) Dir() string { return l.p.Dir }
 
-// Exe is the holdfast program that the hosts run.
+// Exe is the program holdfast on the hosts.
 func (l *Lab) Exe() string { return l.p.exe() }
 
 // Hosts are the names of all hosts: h1, h2, ...

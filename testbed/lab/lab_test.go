@@ -20,13 +20,15 @@ import (
 	"holdfast/testbed/try"
 )
 
-// TestMain lets the test program serve as the program that hosts run.
+// TestMain lets the test program serve as the laboratory's, and as the one that agents are.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "lab" {
-		c := lab.Command()
-		c.SetArgs(os.Args[2:])
-		if err := c.ExecuteContext(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "holdfast lab:", err)
+	if len(os.Args) > 1 && os.Args[1] == "version" {
+		fmt.Println("holdfast test")
+		os.Exit(0)
+	}
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		if err := lab.Command().ExecuteContext(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "holdfast-lab:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -413,12 +415,15 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// labCommand runs "holdfast lab" as a process of its own.
+// labCommand runs holdfast-lab as a process of its own.
 func labCommand(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
 	exe, err := os.Executable()
 	try.Must(t, err)
-	out, err := exec.CommandContext(t.Context(), exe, append([]string{"lab", "--dir", dir}, args...)...).CombinedOutput()
+	if args[0] == "up" {
+		args = append(args, "--program", exe)
+	}
+	out, err := exec.CommandContext(t.Context(), exe, append([]string{"--dir", dir}, args...)...).CombinedOutput()
 	return string(out), err
 }
 

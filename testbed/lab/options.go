@@ -2,6 +2,7 @@ package lab
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 
 	"holdfast/internal/config"
@@ -20,7 +21,8 @@ type Options struct {
 	Dir       string   `json:"dir"`                 // default DefaultDir; not below /run, /srv, /dev, /proc, /sys
 	Hosts     int      `json:"hosts"`               // 1..9, default 3
 	Subnet    int      `json:"subnet,omitempty"`    // K of 10.98.K.0/24, 1..250; default the first free one
-	Exe       string   `json:"exe,omitempty"`       // the holdfast program; default the running one. It is copied.
+	Exe       string   `json:"exe,omitempty"`       // the program holdfast, which hosts have and agents are; "": none. It is copied.
+	Self      string   `json:"self,omitempty"`      // the program of Command, which the laboratory's own processes run; default the running one. It is copied.
 	Cache     string   `json:"cache,omitempty"`     // of built guests, default DefaultCache
 	Agents    bool     `json:"agents,omitempty"`    // run a Holdfast agent on each host; implies Watchdogs
 	Members   int      `json:"members,omitempty"`   // with Agents: the first hosts, which run the store; the others run guests only; 0 means all
@@ -41,6 +43,10 @@ type Options struct {
 	// OwnSystem gives each host its own view of the machine's system, to install
 	// packages in; Dir must not be a part of it.
 	OwnSystem bool `json:"own_system,omitempty"`
+
+	// Bare is root's password on hosts with sshd and nothing of Holdfast, on which it can be installed over SSH;
+	// "": they are not. It implies Watchdogs and OwnSystem, and is not for Agents.
+	Bare string `json:"bare,omitempty"`
 
 	// Parts of the agents' cluster configuration, as they are written there.
 	Timings     config.Timings      `json:"timings,omitzero"` // beside Profile
@@ -110,14 +116,29 @@ func (o Options) complete() (Options, error) {
 		}
 		names = append(names, d.Name)
 	}
+	o, err := o.bare()
+	if err != nil {
+		return o, err
+	}
 	dir, err := o.folder()
 	if err != nil {
 		return o, err
 	}
 	o.Dir = dir
-	if o.Exe == "" {
-		if o.Exe, err = os.Executable(); err != nil {
+	if o.Agents && o.Exe == "" {
+		return o, fail.Errorf(fail.Invalid, "--program: want a program, which agents are")
+	}
+	if o.Self == "" {
+		if o.Self, err = os.Executable(); err != nil {
 			return o, fail.Errorf(fail.Invalid, "find the running program: %w", err)
+		}
+	}
+	for _, program := range []*string{&o.Exe, &o.Self} {
+		if *program == "" {
+			continue
+		}
+		if *program, err = filepath.Abs(*program); err != nil {
+			return o, fail.Errorf(fail.Invalid, "find the program %s: %w", *program, err)
 		}
 	}
 	return o, nil

@@ -20,6 +20,8 @@ func TestFaultsOfOptions(t *testing.T) {
 		`--disk "tape": want "file", "nbd" or, with --agents, "own"`:        {Disk: "tape"},
 		`--work "none": want "guest", "address" or, with --agents, "pair"`:  {Work: "none"},
 		`--profile "slow": want "fast" or none`:                             {Profile: "slow"},
+		"--bare: not with --agents":                                         {Agents: true, Exe: "holdfast", Bare: "x"},
+		"--program: want a program, which agents are":                       {Agents: true},
 	} {
 		if _, err := o.complete(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %s", o, err, want)

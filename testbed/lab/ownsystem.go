@@ -28,7 +28,7 @@ const AgentFolder = "/opt/holdfast/bin"
 // agentExe is the agent's program, as the host sees it.
 func (p plan) agentExe(o Options) string {
 	if o.OwnSystem {
-		return filepath.Join(AgentFolder, "holdfast")
+		return filepath.Join(AgentFolder, ProgramName)
 	}
 	return p.exe()
 }

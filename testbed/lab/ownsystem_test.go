@@ -121,7 +121,7 @@ func TestOwnSystemRefused(t *testing.T) {
 	const script = `set -e; cd "$1"
 mount -t overlay none -o "lowerdir=$1/l,upperdir=$1/u,workdir=$1/w" m; mkdir m/l m/u m/w
 mount -t overlay none -o "lowerdir=$1/m/l,upperdir=$1/m/u,workdir=$1/m/w" n 2>/dev/null || mount --bind m n
-exec "$2" lab --dir "$1/n/lab" up --hosts 1 --own-system`
+exec "$2" up --dir "$1/n/lab" --program "$2" --hosts 1 --own-system`
 	out, err := exec.CommandContext(t.Context(), "unshare", "-m", "sh", "-c", script, "sh", dir, exe).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "want a kernel with overlayfs") {
 		t.Errorf("up on overlays: %v: %s", err, out)

@@ -45,7 +45,7 @@ const (
 func (l *Lab) RebootArgv(host string) []string { return l.p.rebootArgv(host) }
 
 func (p plan) rebootArgv(h string) []string {
-	return []string{p.exe(), "lab", rebootCommand, PowerDir + "/" + h + ".sock"}
+	return []string{p.self(), rebootCommand, PowerDir + "/" + h + ".sock"}
 }
 
 // powerSocket is a host's power socket as the machine sees it.

@@ -56,7 +56,7 @@ func TestCheckDir(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	o, err := Options{Agents: true}.complete()
+	o, err := Options{Agents: true, Exe: "holdfast"}.complete()
 	if err != nil || o.Hosts != 3 || !o.Watchdogs || o.Dir != DefaultDir {
 		t.Errorf("defaults: %+v, %v", o, err)
 	}

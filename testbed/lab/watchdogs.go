@@ -42,7 +42,7 @@ func (l *Lab) startHelper(ctx context.Context, command, log string, at func(*sta
 		if at(s).alive() {
 			return nil, nil
 		}
-		d, err := startDetached([]string{l.p.exe(), "lab", command, l.p.Dir}, 0, log)
+		d, err := startDetached([]string{l.p.self(), command, l.p.Dir}, 0, log)
 		if err == nil {
 			*at(s) = d.Process
 		}

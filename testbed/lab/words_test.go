@@ -84,17 +84,18 @@ func TestNobody(t *testing.T) {
 	}
 }
 
-// TestNextAfterUp: the last line of "lab up" can be typed.
+// TestNextAfterUp: the last line of "holdfast-lab up" can be typed.
 func TestNextAfterUp(t *testing.T) {
 	for want, c := range map[string]struct {
 		dir string
 		o   Options
 	}{
-		"/x/holdfast lab exec h1 holdfast pair begin":          {DefaultDir, Options{Agents: true, Work: WorkPair}},
-		"/x/holdfast lab --dir /y exec holder holdfast status": {"/y", Options{Agents: true, Work: WorkGuest}},
-		"/x/holdfast lab status":                               {DefaultDir, Options{Work: WorkGuest}},
+		"/x/holdfast-lab exec h1 holdfast pair begin":          {DefaultDir, Options{Agents: true, Work: WorkPair}},
+		"/x/holdfast-lab --dir /y exec holder holdfast status": {"/y", Options{Agents: true, Work: WorkGuest}},
+		"/x/holdfast-lab exec h1 sh -c 'cd /srv/host && holdfast install -c cluster.json --settings settings.json --known-hosts hosts.keys --password-file password --allow-undersized --check'": {DefaultDir, Options{Bare: BarePassword}},
+		"/x/holdfast-lab status": {DefaultDir, Options{Work: WorkGuest}},
 	} {
-		if got := nextAfterUp("/x/holdfast", c.dir, c.o); got != want {
+		if got := nextAfterUp("/x/holdfast-lab", c.dir, c.o); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

@@ -72,7 +72,7 @@ func Folders(dir string) ([]string, error) {
 	return found, nil
 }
 
-// Command is `holdfast simulate`.
+// Command is `holdfast-lab simulate`.
 func Command() *cobra.Command {
 	var seed uint64
 	var runs int
@@ -86,6 +86,7 @@ func Command() *cobra.Command {
 			"Every rule of the safety model is checked after each step against the simulated hosts.\n" +
 			"A run that breaks one is printed with the scenario that repeats it.\n" +
 			"With --exhaustive, every course of a small cluster is followed up to --depth steps.",
+		Example:       "  holdfast-lab simulate --runs 3000\n  holdfast-lab simulate scenarios/one-way-cut",
 		Args:          cobra.MaximumNArgs(1),
 		SilenceUsage:  true,
 		SilenceErrors: true,

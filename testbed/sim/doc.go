@@ -15,6 +15,6 @@
 // migrations; restore.go backups of the store; agent.go and act.go the agent;
 // fault.go and timing.go the commands; scenario.go the text; proof.go and
 // check.go the invariants; campaign.go, random.go and focus.go random scenarios;
-// command.go `holdfast simulate`. docs/simulator.md is for users. Nothing here may
+// command.go `holdfast-lab simulate`. docs/simulator.md is for users. Nothing here may
 // read a real clock or start a goroutine.
 package sim

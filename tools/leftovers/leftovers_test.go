@@ -125,7 +125,7 @@ func TestProcessesOfTheRunCountByTheirMarkTheirProgramAndTheirParents(t *testing
 		{PID: 10, Start: "2", Parent: 1, Line: "marked", Marked: true, Dir: "/src/e2e"},
 		{PID: 11, Start: "2", Parent: 10, Line: "its child"},
 		{PID: 12, Start: "2", Parent: 1, Line: "another's"},
-		{PID: 13, Start: "2", Parent: 1, Line: "/src/bin/holdfast demo", Exe: "/src/bin/holdfast"},
+		{PID: 13, Start: "2", Parent: 1, Line: "/src/bin/holdfast-lab demo", Exe: "/src/bin/holdfast-lab"},
 		{PID: 14, Start: "2", Parent: 1, Line: "qemu -drive file=/var/tmp/hfx1/disk", Dir: "/var/tmp/hfx1/lab"},
 		{PID: 9, Start: "3", Parent: 1, Line: "a number used again"},
 		{PID: 20, Start: "2", Parent: 1, Line: "shell of the recipe", Marked: true},
@@ -142,7 +142,7 @@ func TestProcessesOfTheRunCountByTheirMarkTheirProgramAndTheirParents(t *testing
 	}
 	want := `process 10, child of 1: marked; started by a test in e2e
 process 11, child of 10: its child
-process 13, child of 1: /src/bin/holdfast demo
+process 13, child of 1: /src/bin/holdfast-lab demo
 process 14, child of 1: qemu -drive file=/var/tmp/hfx1/disk; named as in TestX in x_test.go
 `
 	if got != want {
@@ -181,7 +181,7 @@ func TestRealProcess(t *testing.T) {
 func TestCompanyIsAnotherTreesTestOrLaboratory(t *testing.T) {
 	r := run{root: "/src"}
 	for exe, want := range map[string]bool{
-		"/tmp/go-build1/b1/e2e.test": true, "/other/bin/holdfast": true, "/src/bin/holdfast": false, "/bin/sh": false, "": false,
+		"/tmp/go-build1/b1/e2e.test": true, "/other/bin/holdfast": true, "/other/bin/holdfast-lab": true, "/src/bin/holdfast": false, "/bin/sh": false, "": false,
 	} {
 		if got := r.company([]process{{Exe: exe}}); got != want {
 			t.Errorf("%q: %v", exe, got)

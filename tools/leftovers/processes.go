@@ -104,7 +104,7 @@ func (r run) company(all []process) bool {
 	}
 	for _, p := range all {
 		name := filepath.Base(p.Exe)
-		if !p.Marked && !within(p.Exe, []string{r.root}) && (name == "holdfast" || strings.HasSuffix(name, ".test")) {
+		if !p.Marked && !within(p.Exe, []string{r.root}) && (name == "holdfast" || name == "holdfast-lab" || strings.HasSuffix(name, ".test")) {
 			return true
 		}
 	}

@@ -135,6 +135,10 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			if s, ok := constant(x.Args[1]); ok && twoWords.MatchString(s) {
 				r.out[s] = true
 			}
+		case r.dir == "testbed/lab" && (name == "one" || name == "two") && len(x.Args) > 1: // commands, with what each does
+			if s, ok := constant(x.Args[1]); ok {
+				r.out[s] = true
+			}
 		case flagFunc.MatchString(name) && len(x.Args) > 2:
 			if s, ok := constant(x.Args[len(x.Args)-1]); ok {
 				r.out[s] = true

@@ -23,12 +23,11 @@ import (
 	"holdfast/testbed/try"
 )
 
-// TestMain lets the test program serve as the program that hosts run.
+// TestMain lets the test program serve as the program that hosts run, and as the laboratory's.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "lab" || os.Args[1] == "transition") {
-		os.Exit(cli.Main(os.Args[1:], cli.Env{
-			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Extra: []*cobra.Command{lab.Command()}, Features: guests.Run,
-		}))
+	env := cli.Env{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Features: guests.Run}
+	if len(os.Args) > 1 && os.Args[1] == "transition" {
+		os.Exit(cli.Main(os.Args[1:], env))
 	}
 	if len(os.Args) == 3 && os.Args[1] == "away" {
 		o := feature.Order{Guest: "vm1", Target: os.Args[2], URI: "qemu+tcp://%s/system", Shared: []string{"/srv/shared"}, Wait: feature.DefaultWait}
@@ -38,6 +37,9 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		os.Exit(cli.Run(os.Args[1:], env, func(env cli.Env) *cobra.Command { return cli.Complete(lab.Command(), env) }))
 	}
 	os.Exit(m.Run())
 }
@@ -58,7 +60,9 @@ func able() error {
 
 func newRig(t *testing.T) rig {
 	t.Helper()
-	l, err := lab.Up(t.Context(), lab.Options{Dir: filepath.Join(t.TempDir(), "lab"), Hosts: 2, Guests: 1})
+	exe, err := os.Executable()
+	try.Must(t, err)
+	l, err := lab.Up(t.Context(), lab.Options{Dir: filepath.Join(t.TempDir(), "lab"), Exe: exe, Hosts: 2, Guests: 1})
 	try.Must(t, err)
 	t.Cleanup(func() {
 		if err := l.Down(context.Background()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -13,15 +14,18 @@ import (
 	"syscall"
 	"testing"
 
-	"holdfast/internal/cli"
 	"holdfast/internal/lib/lang"
 	"holdfast/testbed/lab"
 	"holdfast/testbed/need"
 	"holdfast/testbed/try"
 )
 
-// TestMain is also the program itself.
+// TestMain is also the program itself, and plays the one that agents are.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "version" {
+		fmt.Println("holdfast test")
+		os.Exit(0)
+	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		main()
 	}
@@ -39,17 +43,15 @@ func ourselves(ctx context.Context, args ...string) (cmd *exec.Cmd, said *bytes.
 // TestLabNeedsRoot: each of its commands says so to others, as bad input, before anything else.
 func TestLabNeedsRoot(t *testing.T) {
 	const nobody = 65534
-	at, _, err := cli.New(environment()).Find([]string{"lab"})
-	try.Must(t, err)
 	dir := filepath.Join(t.TempDir(), "l")
 	tried := 0
-	for _, c := range at.Commands() {
-		if c.Hidden || c.HasSubCommands() {
+	for _, c := range lab.Command().Commands() {
+		if c.Hidden {
 			continue
 		}
 		words := []string{"h1", "0", "true"}
 		n := slices.IndexFunc([]int{0, 1, 2, 3}, func(n int) bool { return c.ValidateArgs(words[:n]) == nil })
-		args := slices.Concat([]string{"lab", c.Name(), "--dir", dir}, words[:n])
+		args := slices.Concat([]string{c.Name(), "--dir", dir}, words[:n])
 		cmd, said := ourselves(t.Context(), args...)
 		if os.Geteuid() == 0 {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
@@ -58,7 +60,7 @@ func TestLabNeedsRoot(t *testing.T) {
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EINVAL) {
 			t.Skip("missing: the right to run a program as another user: ", err)
 		}
-		if code := cmd.ProcessState.ExitCode(); code != 2 || said.String() != "holdfast: the laboratory needs root\n  run it with sudo\n" {
+		if code := cmd.ProcessState.ExitCode(); code != 2 || said.String() != "holdfast-lab: the laboratory needs root\n  run it with sudo\n" {
 			t.Errorf("%q: exit code %d, %v: %s", args, code, err, said)
 		}
 		tried++
@@ -79,14 +81,16 @@ func TestLabUpIsInterrupted(t *testing.T) {
 		}
 		return nil
 	})
+	exe, err := os.Executable()
+	try.Must(t, err)
 	dir := filepath.Join(t.TempDir(), "l")
-	cmd, said := ourselves(t.Context(), "lab", "up", "--dir", dir, "--hosts", "2")
+	cmd, said := ourselves(t.Context(), "up", "--dir", dir, "--hosts", "2", "--program", exe)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // not killed: it removes what it has made
 	try.Must(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		down, said := ourselves(context.Background(), "lab", "down", "--dir", dir) // the test's context has ended
+		down, said := ourselves(context.Background(), "down", "--dir", dir) // the test's context has ended
 		if _, err := os.Stat(dir); err == nil && down.Run() != nil {
 			t.Error(said)
 		}
@@ -96,8 +100,8 @@ func TestLabUpIsInterrupted(t *testing.T) {
 		return err == nil || len(ended) > 0
 	})
 	try.Must(t, cmd.Process.Signal(os.Interrupt))
-	err := <-ended
-	code, want := cmd.ProcessState.ExitCode(), "holdfast: interrupted; all of the laboratory in "+dir+" is removed, and nothing is left\n"
+	err = <-ended
+	code, want := cmd.ProcessState.ExitCode(), "holdfast-lab: interrupted; all of the laboratory in "+dir+" is removed, and nothing is left\n"
 	if code != 1 || !strings.HasSuffix(said.String(), want) {
 		t.Errorf("exit code %d, %v: %s", code, err, said)
 	}
