@@ -33,7 +33,8 @@ func TestDrillsSayWhatTheyProve(t *testing.T) {
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
 			if c, ok := n.(*ast.CallExpr); ok && calls(c, "need", "Drill") && !good[c] {
-				t.Errorf("%s: need.Drill: want it as a statement of the body of a top-level test, with a string constant that says what a pass proves", path)
+				t.Errorf("%s: need.Drill: want it as a statement of the body of a top-level test, with a string "+
+					"constant that says what a pass proves", path)
 			}
 			return true
 		})
@@ -121,7 +122,7 @@ func eachTestFile(t *testing.T, f func(path string, file *ast.File, constants ma
 				if v, ok := n.(*ast.ValueSpec); ok {
 					for i, name := range v.Names {
 						if i < len(v.Values) && isText(v.Values[i]) {
-							constants[name.Name], _ = strconv.Unquote(v.Values[i].(*ast.BasicLit).Value)
+							constants[name.Name], _ = literal(v.Values[i])
 						}
 					}
 				}
@@ -144,7 +145,18 @@ func calls(c *ast.CallExpr, pkg, name string) bool {
 	return ok && x.Name == pkg
 }
 
-func isText(x ast.Expr) bool {
-	lit, ok := x.(*ast.BasicLit)
-	return ok && lit.Kind == token.STRING
+func isText(x ast.Expr) bool { _, ok := literal(x); return ok }
+
+// literal is a string literal, or a sum of some.
+func literal(e ast.Expr) (string, bool) {
+	switch x := e.(type) {
+	case *ast.BasicLit:
+		s, err := strconv.Unquote(x.Value)
+		return s, err == nil && x.Kind == token.STRING
+	case *ast.BinaryExpr:
+		a, ok := literal(x.X)
+		b, also := literal(x.Y)
+		return a + b, ok && also && x.Op == token.ADD
+	}
+	return "", false
 }

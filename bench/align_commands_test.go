@@ -28,7 +28,8 @@ func TestAlignCommands(t *testing.T) {
 	to.Load("zed-schema.sql", "zed_", "zed_")
 	platform.Plane(to, "zed_")
 	args := []string{"--profile", "openstack-liberty-zed", "--source", from.DSN(), "--target", to.DSN(), "-o", "json",
-		"--ids", platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "service": nil})}
+		"--ids", platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil,
+			"pool": nil, "volume_type": nil, "service": nil})}
 	for _, db := range slices.Sorted(maps.Keys(alignSourceDBs)) {
 		args = append(args, "--source-db", db+"=liberty_"+db)
 	}
@@ -70,6 +71,7 @@ func TestAlignCommands(t *testing.T) {
 	for _, x := range verified.Tables {
 		rows += x.Rows
 	}
-	result(t, "platform of %d instances from Liberty to Zed by the program, from server to server: %s resident at most; %d rows of %d tables, all equal, all %d checks hold, the source has the checksums of before; load %s",
+	result(t, "platform of %d instances from Liberty to Zed by the program, from server to server: %s resident at "+
+		"most; %d rows of %d tables, all equal, all %d checks hold, the source has the checksums of before; load %s",
 		n, strings.Join(said, ", "), rows, len(verified.Tables), len(verified.Checks), loadNow())
 }

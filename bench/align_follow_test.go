@@ -28,7 +28,8 @@ const (
 var followed = []struct{ name, table, key, change string }{
 	{"instances, by their key", "liberty_nova.instances", "id", "memory_mb = memory_mb + 1"},
 	{"key_pairs, whose instances no index tells", "liberty_nova.key_pairs", "id", "fingerprint = REVERSE(fingerprint)"},
-	{"spelling of the keys of backups, binary in the target", "liberty_cinder.backups", "id", "id = IF(BINARY id = LOWER(id), UPPER(id), LOWER(id))"},
+	{"spelling of the keys of backups, binary in the target", "liberty_cinder.backups", "id",
+		"id = IF(BINARY id = LOWER(id), UPPER(id), LOWER(id))"},
 }
 
 // TestAlignFollow measures how long a source is read only at the cut-over: from the moment
@@ -36,12 +37,14 @@ var followed = []struct{ name, table, key, change string }{
 // ended. All rows must be equal then.
 func TestAlignFollow(t *testing.T) {
 	a := newAlignment(t, alignMany(t, alignServers), true, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1")
-	a.to.SQL("ALTER TABLE stein_cinder.backup_metadata DROP FOREIGN KEY backup_metadata_ibfk_1; ALTER TABLE stein_cinder.backups MODIFY id VARCHAR(36) CHARACTER SET utf8mb3 COLLATE utf8mb3_bin NOT NULL")
+	a.to.SQL("ALTER TABLE stein_cinder.backup_metadata DROP FOREIGN KEY backup_metadata_ibfk_1; ALTER TABLE " +
+		"stein_cinder.backups MODIFY id VARCHAR(36) CHARACTER SET utf8mb3 COLLATE utf8mb3_bin NOT NULL")
 	// More rows of each, so that few are changed twice in a batch.
 	a.at.SQL(`CREATE DATABASE bench; CREATE TABLE bench.b AS SELECT b.* FROM liberty_cinder.backups AS b JOIN bench.seq_1_to_20; UPDATE bench.b SET id = UUID(); INSERT INTO liberty_cinder.backups SELECT * FROM bench.b; DROP DATABASE bench;
 INSERT INTO liberty_nova.key_pairs (created_at, name, user_id, fingerprint, public_key, deleted, type) SELECT NOW(), CONCAT('bench', seq), (SELECT MIN(user_id) FROM liberty_nova.instances), 'ab', 'ssh-rsa AAAA', 0, 'ssh' FROM liberty_nova.seq_1_to_5000`)
 	a.makePlan(t)
-	if _, err := copier.Run(t.Context(), a.plan, "bench", a.source, a.target, copier.Options{Log: slog.New(slog.DiscardHandler), Follows: true}); err != nil {
+	if _, err := copier.Run(t.Context(), a.plan, "bench", a.source, a.target,
+		copier.Options{Log: slog.New(slog.DiscardHandler), Follows: true}); err != nil {
 		t.Fatal(err)
 	}
 	for _, x := range followed {
@@ -72,7 +75,8 @@ func (a *alignment) follow(t *testing.T, table, key, change string) (window, per
 	began, stop, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once
 	go func() {
-		_, err := follow.Run(t.Context(), a.mapping, a.plan, a.source, a.target, alignSourceDBs, follow.Options{Stop: stop, Progress: func(follow.Progress) { once.Do(func() { close(began) }) }})
+		_, err := follow.Run(t.Context(), a.mapping, a.plan, a.source, a.target, alignSourceDBs,
+			follow.Options{Stop: stop, Progress: func(follow.Progress) { once.Do(func() { close(began) }) }})
 		ended <- err
 	}()
 	select {

@@ -42,7 +42,8 @@ tables:
       - copy: [created_at, id, instance_uuid, key, value, deleted]
 `
 
-const memoryTable = "CREATE DATABASE big CHARACTER SET utf8mb3; CREATE TABLE big.meta (created_at DATETIME, id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, instance_uuid VARCHAR(36) NOT NULL, `key` VARCHAR(255) NOT NULL, `value` VARCHAR(255), deleted INT)"
+const memoryTable = "CREATE DATABASE big CHARACTER SET utf8mb3; CREATE TABLE big.meta (created_at DATETIME, id INT " +
+	"NOT NULL AUTO_INCREMENT PRIMARY KEY, instance_uuid VARCHAR(36) NOT NULL, `key` VARCHAR(255) NOT NULL, `value` VARCHAR(255), deleted INT)"
 
 // TestAlignMemory copies a table from server to server by a process of its own and looks
 // at the most memory that it had, for 0.1 million rows, a million and, when it is told
@@ -70,7 +71,8 @@ func TestAlignMemory(t *testing.T) {
 		points = append(points, p)
 		told = append(told, fmt.Sprintf("%d rows %.1f MB (%.1f s)", p.rows, p.peak, p.seconds))
 	}
-	result(t, "most memory of a process that copies a table from server to server, resident: %s (aim: the same for all, below %d MB; drawn in align-memory.svg); load %s", strings.Join(told, ", "), memoryAim, loadNow())
+	result(t, "most memory of a process that copies a table from server to server, resident: %s (aim: the same for "+
+		"all, below %d MB; drawn in align-memory.svg); load %s", strings.Join(told, ", "), memoryAim, loadNow())
 	if err := os.WriteFile("align-memory.svg", []byte(memoryPlot(points)), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +85,9 @@ type memoryPoint struct {
 
 func memoryOf(t *testing.T, n int) memoryPoint {
 	from, to := aligntest.MariaDB(t, alignTuning...), aligntest.MariaDB(t, alignTuning...)
-	from.SQL(memoryTable + fmt.Sprintf("; USE big; INSERT INTO meta SELECT '2016-03-01 10:00:00', seq, INSERT(INSERT(INSERT(INSERT(MD5(seq DIV 10), 21, 0, '-'), 17, 0, '-'), 13, 0, '-'), 9, 0, '-'), CONCAT('image_key_', seq %% 10), MD5(seq), 0 FROM seq_1_to_%d", n))
+	from.SQL(memoryTable + fmt.Sprintf("; USE big; INSERT INTO meta SELECT '2016-03-01 10:00:00', seq, "+
+		"INSERT(INSERT(INSERT(INSERT(MD5(seq DIV 10), 21, 0, '-'), 17, 0, '-'), 13, 0, '-'), 9, 0, '-'), "+
+		"CONCAT('image_key_', seq %% 10), MD5(seq), 0 FROM seq_1_to_%d", n))
 	to.SQL(memoryTable)
 	exe, err := os.Executable()
 	if err != nil {
@@ -186,10 +190,12 @@ func memoryPlot(points []memoryPoint) string {
 	x := func(i int) float64 { return left + 60 + float64(i)*150 }
 	y := func(mb float64) float64 { return bottom - mb/250*180 }
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%g" height="%g" font-family="sans-serif" font-size="12">`+"\n", width, height)
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%g" height="%g" font-family="sans-serif" font-size="12">`+"\n",
+		width, height)
 	fmt.Fprintf(&b, `<rect width="%g" height="%g" fill="white"/>`+"\n", width, height)
 	for mb := 0.0; mb <= 250; mb += 50 {
-		fmt.Fprintf(&b, `<path d="M%g %.1fH%g" stroke="#ddd"/><text x="%g" y="%.1f" text-anchor="end">%g MB</text>`+"\n", left, y(mb), width-10, left-6, y(mb)+4, mb)
+		fmt.Fprintf(&b, `<path d="M%g %.1fH%g" stroke="#ddd"/><text x="%g" y="%.1f" text-anchor="end">%g MB</text>`+
+			"\n", left, y(mb), width-10, left-6, y(mb)+4, mb)
 	}
 	fmt.Fprintf(&b, `<path d="M%g %.1fH%g" stroke="#b00" stroke-dasharray="6 4"/>`+"\n", left, y(memoryAim), width-10)
 	var line []string

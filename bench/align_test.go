@@ -44,11 +44,14 @@ const (
 
 // alignTuning is how the servers stand: memory for all rows, as a platform's have, and a
 // log that is synced at each commit.
-var alignTuning = []string{"--innodb-buffer-pool-size=1G", "--innodb-flush-log-at-trx-commit=1", "--innodb-log-file-size=512M", "--max-allowed-packet=64M"}
+var alignTuning = []string{"--innodb-buffer-pool-size=1G", "--innodb-flush-log-at-trx-commit=1",
+	"--innodb-log-file-size=512M", "--max-allowed-packet=64M"}
 
 var (
-	alignSourceDBs = map[string]string{"nova": "liberty_nova", "glance": "liberty_glance", "cinder": "liberty_cinder", "neutron": "liberty_neutron"}
-	alignTargetDBs = map[string]string{"nova": "stein_nova", "nova_api": "stein_nova_api", "glance": "stein_glance", "cinder": "stein_cinder", "neutron": "stein_neutron"}
+	alignSourceDBs = map[string]string{"nova": "liberty_nova", "glance": "liberty_glance", "cinder": "liberty_cinder",
+		"neutron": "liberty_neutron"}
+	alignTargetDBs = map[string]string{"nova": "stein_nova", "nova_api": "stein_nova_api", "glance": "stein_glance",
+		"cinder": "stein_cinder", "neutron": "stein_neutron"}
 )
 
 // alignment is a platform that is carried over.
@@ -100,7 +103,8 @@ func newAlignment(t *testing.T, n int, apart bool, opt ...string) *alignment {
 // makePlan plans, and stages the IDs.
 func (a *alignment) makePlan(t *testing.T) {
 	t.Helper()
-	sets, err := ids.Load(a.platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "volume_type": nil, "service": nil, "backend": {"*": "rbd"}}), a.mapping.IDs)
+	sets, err := ids.Load(a.platform.IDs(t, map[string]map[string]string{"project": nil, "user": nil,
+		"volume_type": nil, "service": nil, "backend": {"*": "rbd"}}), a.mapping.IDs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,8 +247,11 @@ func (a *alignment) race(t *testing.T, ours, theirs func(t *testing.T)) (o, th c
 func TestAlignOneServer(t *testing.T) {
 	a := newAlignment(t, alignMany(t, alignServers), false)
 	ours, theirs := a.race(t, a.copy, a.plain)
-	result(t, "rows of Liberty into Stein on one server, %d rows of %d tables, %d times each in turn, seconds: copier with journal %s, plain INSERT ... SELECT %s; speed, ratio of medians %.2f (aim: at least 0.9); processor time %s, %s, ratio %.2f; load %s",
-		a.rows, len(a.plan.Tables), len(ours.wall), ours.wall, theirs.wall, theirs.wall.median()/ours.wall.median(), ours.cpu, theirs.cpu, theirs.cpu.median()/ours.cpu.median(), loadNow())
+	result(t, "rows of Liberty into Stein on one server, %d rows of %d tables, %d times each in turn, seconds: "+
+		"copier with journal %s, plain INSERT ... SELECT %s; speed, ratio of medians %.2f (aim: at least 0.9); "+
+		"processor time %s, %s, ratio %.2f; load %s",
+		a.rows, len(a.plan.Tables), len(ours.wall), ours.wall, theirs.wall, theirs.wall.median()/ours.wall.median(),
+		ours.cpu, theirs.cpu, theirs.cpu.median()/ours.cpu.median(), loadNow())
 }
 
 // TestAlignTwoServers carries a platform from one server to another, in turn by the
@@ -255,8 +262,11 @@ func TestAlignTwoServers(t *testing.T) {
 	var made costs
 	a.measure(t, &made, a.stage)
 	ours, theirs := a.race(t, a.copy, a.dump)
-	result(t, "rows of Liberty into Stein from server to server, %d rows of %d tables, %d times each in turn, seconds: copier, which maps them %s, mariadb-dump | mariadb of rows mapped before %s, which took %s once; speed, ratio of medians %.2f (aim: at least 3); processor time of all %s, %s, ratio %.2f; load %s",
-		a.rows, len(a.plan.Tables), len(ours.wall), ours.wall, theirs.wall, made.wall, theirs.wall.median()/ours.wall.median(), ours.cpu, theirs.cpu, theirs.cpu.median()/ours.cpu.median(), loadNow())
+	result(t, "rows of Liberty into Stein from server to server, %d rows of %d tables, %d times each in turn, "+
+		"seconds: copier, which maps them %s, mariadb-dump | mariadb of rows mapped before %s, which took %s once; "+
+		"speed, ratio of medians %.2f (aim: at least 3); processor time of all %s, %s, ratio %.2f; load %s",
+		a.rows, len(a.plan.Tables), len(ours.wall), ours.wall, theirs.wall, made.wall,
+		theirs.wall.median()/ours.wall.median(), ours.cpu, theirs.cpu, theirs.cpu.median()/ours.cpu.median(), loadNow())
 }
 
 // stage makes the mapped rows on the source's server, for dump.
@@ -299,7 +309,8 @@ func (a *alignment) dump(t *testing.T) {
 
 // client is how the command line clients reach a server.
 func client(s *server.Server) []string {
-	out := []string{"--no-defaults", "--default-character-set=utf8mb4", "--max-allowed-packet=64M", "--user=" + s.Config.User, "--password=" + s.Config.Passwd}
+	out := []string{"--no-defaults", "--default-character-set=utf8mb4", "--max-allowed-packet=64M",
+		"--user=" + s.Config.User, "--password=" + s.Config.Passwd}
 	if s.Config.Net == "unix" {
 		return append(out, "--socket="+s.Config.Addr)
 	}
@@ -322,8 +333,11 @@ func TestAlignVerify(t *testing.T) {
 			a.measure(t, &single, func(t *testing.T) { a.compare(t, oneByOne) })
 		}
 	}
-	result(t, "all rows of two servers compared, %d rows of %d tables, %d times each in turn, seconds: verify (its checks, too) %s, each row fetched by its key from the target %s, ratio of medians %.1f (aim: at least 5); both servers read in order of the keys and compared %s, ratio %.1f; processor time of all %s, %s, %s; load %s",
-		a.rows, len(a.plan.Tables), len(ours.wall), ours.wall, single.wall, single.wall.median()/ours.wall.median(), stream.wall, stream.wall.median()/ours.wall.median(), ours.cpu, single.cpu, stream.cpu, loadNow())
+	result(t, "all rows of two servers compared, %d rows of %d tables, %d times each in turn, seconds: verify (its "+
+		"checks, too) %s, each row fetched by its key from the target %s, ratio of medians %.1f (aim: at least 5); "+
+		"both servers read in order of the keys and compared %s, ratio %.1f; processor time of all %s, %s, %s; load %s",
+		a.rows, len(a.plan.Tables), len(ours.wall), ours.wall, single.wall, single.wall.median()/ours.wall.median(),
+		stream.wall, stream.wall.median()/ours.wall.median(), ours.cpu, single.cpu, stream.cpu, loadNow())
 }
 
 func (a *alignment) verify(t *testing.T) {

@@ -134,7 +134,8 @@ func TestMigrationAgainstVirsh(t *testing.T) {
 		for _, to := range []cluster.HostID{away, home} {
 			addr := l.Addr(string(to)).String()
 			d, lost := under(t, l, func() {
-				must(t, l, string(from), "virsh", "-q", "migrate", "--live", "--p2p", "--unsafe", cluster.GuestName, "qemu+tcp://"+addr+"/system", "tcp://"+addr)
+				must(t, l, string(from), "virsh", "-q", "migrate", "--live", "--p2p", "--unsafe", cluster.GuestName,
+					"qemu+tcp://"+addr+"/system", "tcp://"+addr)
 			})
 			virshTime, virshLost = append(virshTime, d.Seconds()), append(virshLost, float64(lost))
 			from = to
@@ -143,7 +144,8 @@ func TestMigrationAgainstVirsh(t *testing.T) {
 		must(t, l, "h3", l.Exe(), "start")
 		settled(t, l)
 	}
-	result(t, "live migration, %d moves each in turn, whole command: holdfast %s s, virsh %s s, ratio of medians %.2f; pings of 20 ms lost: holdfast %s, virsh %s",
+	result(t, "live migration, %d moves each in turn, whole command: holdfast %s s, virsh %s s, ratio of medians "+
+		"%.2f; pings of 20 ms lost: holdfast %s, virsh %s",
 		2*pairs, ourTime, virshTime, ourTime.median()/virshTime.median(), ourLost, virshLost)
 }
 
@@ -206,7 +208,9 @@ func TestIdle(t *testing.T) {
 // used gives the processor seconds and the resident MB of a process on a host.
 func used(t *testing.T, l *lab.Lab, host, kind string) (cpu, mem float64) {
 	t.Helper()
-	out, err := l.Exec(t.Context(), host, "sh", "-c", `for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[h]oldfast `+kind+` " && cat $p/stat && grep VmRSS $p/status; done`)
+	out, err := l.Exec(t.Context(), host, "sh", "-c",
+		`for p in /proc/[0-9]*; do tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "[h]oldfast `+
+			kind+` " && cat $p/stat && grep VmRSS $p/status; done`)
 	if err != nil && out == "" {
 		t.Fatal(err)
 	}

@@ -81,7 +81,11 @@ func TestElections(t *testing.T) {
 		{"leader isolated", isolateLeader, 6 * time.Second},
 		{"follower isolated for 10 s, then the leader 2 s after its healing", isolateBoth, 8 * time.Second},
 		{"what the leader sends is lost", func(t *testing.T, r *electRig, lead int) int { r.net.CutFrom(t, lead); return lead }, 8 * time.Second},
-		{"what is sent to the leader is lost", func(t *testing.T, r *electRig, lead int) int { r.net.CutTo(t, lead); return lead }, 8 * time.Second},
+		{"what is sent to the leader is lost", func(t *testing.T, r *electRig,
+			lead int) int {
+			r.net.CutTo(t, lead)
+			return lead
+		}, 8 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newElectRig(t)

@@ -58,8 +58,11 @@ func TestEngine(t *testing.T) {
 				t.Fatal("no step followed another")
 			}
 			s := gaps.sorted()
-			result(t, "job engine, %d %s in flight, %d steps of %s done in %s (%.0f a second): from the end of a step to the beginning of the host's next: p50 %.1f ms, p99 %.1f ms; a single transaction of the store meanwhile: p50 %.1f ms; scheduler and %d workers took %.2f cores",
-				engineHosts, c.what, len(e.ends), c.step, took.Round(time.Millisecond), float64(len(e.ends))/took.Seconds(), s.median(), s[len(s)*99/100], txns.median(), engineHosts, cpu/took.Seconds())
+			result(t, "job engine, %d %s in flight, %d steps of %s done in %s (%.0f a second): from the end of a "+
+				"step to the beginning of the host's next: p50 %.1f ms, p99 %.1f ms; a single transaction of the "+
+				"store meanwhile: p50 %.1f ms; scheduler and %d workers took %.2f cores",
+				engineHosts, c.what, len(e.ends), c.step, took.Round(time.Millisecond),
+				float64(len(e.ends))/took.Seconds(), s.median(), s[len(s)*99/100], txns.median(), engineHosts, cpu/took.Seconds())
 			if c.step > 0 && s.median() > 50 {
 				t.Errorf("a step costs %.1f ms, want at most 50", s.median())
 			}

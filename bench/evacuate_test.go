@@ -64,8 +64,11 @@ func TestEvacuation(t *testing.T) {
 		}
 	}
 	ratio := ours.empty.median() / theirs.empty.median()
-	result(t, "host with %d guests emptied, %d moves at once, %d rounds each in turn, seconds, median (min-max): no guest left: holdfast host drain %s, virsh migrate %s, ratio of medians %.2f; first move begins: %s, %s; command returns: %s, %s; load %s",
-		evacuateGuests, evacuateAtOnce, evacuateRounds, ours.empty, theirs.empty, ratio, ours.first, theirs.first, ours.whole, theirs.whole, loadNow())
+	result(t, "host with %d guests emptied, %d moves at once, %d rounds each in turn, seconds, median (min-max): no "+
+		"guest left: holdfast host drain %s, virsh migrate %s, ratio of medians %.2f; first move begins: %s, %s; "+
+		"command returns: %s, %s; load %s",
+		evacuateGuests, evacuateAtOnce, evacuateRounds, ours.empty, theirs.empty, ratio, ours.first, theirs.first,
+		ours.whole, theirs.whole, loadNow())
 }
 
 // evacuations are the seconds from the command: until the first guest has a
@@ -185,7 +188,8 @@ func emptyHost(t *testing.T, l *lab.Lab, name string, to *evacuations, argv ...s
 	if cerr := <-done; err != nil || cerr != nil {
 		t.Fatalf("empty %s by %s: %v, %v", emptied, name, err, cerr)
 	}
-	t.Logf("%s: first move begins %.2f s, empty %.2f s, command returns %.2f s; load %s", name, first.Seconds(), empty.Seconds(), whole.Seconds(), loadNow())
+	t.Logf("%s: first move begins %.2f s, empty %.2f s, command returns %.2f s; load %s", name, first.Seconds(),
+		empty.Seconds(), whole.Seconds(), loadNow())
 	if to != nil {
 		to.first, to.empty, to.whole = append(to.first, first.Seconds()), append(to.empty, empty.Seconds()), append(to.whole, whole.Seconds())
 	}

@@ -55,7 +55,9 @@ func TestMemoryByTLS(t *testing.T) {
 			moveMemory(t, l, &tls, "--tls")
 		}
 	}
-	result(t, "guest of 128 MiB moved by virsh migrate, memory in clear and by TLS, %d rounds each in turn, median (min-max): command, s: clear %s, TLS %s, ratio of medians %.2f; downtime as libvirt tells, ms: %s, %s; longest gap between answers to pings of 20 ms, ms: %s, %s; load %s",
+	result(t, "guest of 128 MiB moved by virsh migrate, memory in clear and by TLS, %d rounds each in turn, median "+
+		"(min-max): command, s: clear %s, TLS %s, ratio of medians %.2f; downtime as libvirt tells, ms: %s, %s; "+
+		"longest gap between answers to pings of 20 ms, ms: %s, %s; load %s",
 		memoryRounds, plain.total, tls.total, tls.total.median()/plain.total.median(), plain.down, tls.down, plain.gap, tls.gap, loadNow())
 }
 

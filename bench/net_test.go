@@ -98,7 +98,8 @@ func TestNetApply(t *testing.T) {
 		plain, over = append(plain, float64(ports)/other), append(over, took/other)
 		t.Logf("ours %.1f s, plain %.1f s, load %s", took, other, loadNow())
 	}
-	result(t, "%d ports in %d networks, %d runs, %d requests at once, ports/s: transition net apply, which looks before and after, %s; the same POST requests alone %s; time of ours to that %s", ports, networks, runs, jobs, ours, plain, over)
+	result(t, "%d ports in %d networks, %d runs, %d requests at once, ports/s: transition net apply, which looks "+
+		"before and after, %s; the same POST requests alone %s; time of ours to that %s", ports, networks, runs, jobs, ours, plain, over)
 }
 
 func apply(ctx context.Context, t *testing.T, d *net.Document, endpoint string, db rebuild.Database, jobs int) {

@@ -78,7 +78,8 @@ func template(ctx context.Context, dir string) (err error) {
 		}
 		return nil
 	}
-	if err := run("mariadb-install-db", "--no-defaults", "--user=root", "--datadir="+dir, "--skip-test-db", "--auth-root-authentication-method=socket"); err != nil {
+	if err := run("mariadb-install-db", "--no-defaults", "--user=root", "--datadir="+dir, "--skip-test-db",
+		"--auth-root-authentication-method=socket"); err != nil {
 		return err
 	}
 	socket := filepath.Join(dir, "socket")
@@ -94,7 +95,8 @@ func template(ctx context.Context, dir string) (err error) {
 		}
 	}
 	u := fmt.Sprintf("%s@'%%' IDENTIFIED BY '%s'", pacemaker.DatabaseUser, pacemaker.DatabasePassword)
-	for _, s := range append([]string{"CREATE USER " + u, "GRANT ALL ON *.* TO " + pacemaker.DatabaseUser + "@'%'", "SET GLOBAL gtid_slave_pos=@@gtid_binlog_pos"}, appStatements...) {
+	for _, s := range append([]string{"CREATE USER " + u, "GRANT ALL ON *.* TO " + pacemaker.DatabaseUser + "@'%'",
+		"SET GLOBAL gtid_slave_pos=@@gtid_binlog_pos"}, appStatements...) {
 		if err == nil {
 			err = run("mariadb", "--no-defaults", "--socket="+socket, "-e", s)
 		}
@@ -199,12 +201,14 @@ func (h holdfast) pairStatus(ctx context.Context) (st pairState, err error) {
 // a script, and a third host that votes.
 func pairByPacemaker(t *testing.T, ctx context.Context, data string, p pacemaker.Profile, w pacemaker.Work) pairContestant {
 	t.Helper()
-	cl, err := pacemaker.Up(ctx, pacemaker.Options{Lab: programs(lab.Options{Dir: labDir(t)}), Profile: p, Work: w, Data: data, Service: pairService})
+	cl, err := pacemaker.Up(ctx, pacemaker.Options{Lab: programs(lab.Options{Dir: labDir(t)}), Profile: p, Work: w,
+		Data: data, Service: pairService})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := pairContestant{name: "Pacemaker " + p.Name, lab: cl.Lab(), down: cl.Down, settled: cl.Settle, mend: cl.Repair, copies: w == pacemaker.Database,
-		swap: func(ctx context.Context, _, to string) error { return cl.Switch(ctx, to) }, swapped: cl.Unmove}
+	c := pairContestant{name: "Pacemaker " + p.Name, lab: cl.Lab(), down: cl.Down, settled: cl.Settle, mend: cl.Repair,
+		copies: w == pacemaker.Database,
+		swap:   func(ctx context.Context, _, to string) error { return cl.Switch(ctx, to) }, swapped: cl.Unmove}
 	t.Cleanup(c.end(t))
 	c.client = newPairClient(t, cl.Lab())
 	return c
@@ -262,7 +266,8 @@ vrrp_instance pair {
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		for _, f := range [][2]string{{"keepalived.conf", conf}, {"my.cnf", pacemaker.DatabaseOptions(strings.TrimPrefix(h, "h"))}, {"ready", ""}} {
+		for _, f := range [][2]string{{"keepalived.conf", conf},
+			{"my.cnf", pacemaker.DatabaseOptions(strings.TrimPrefix(h, "h"))}, {"ready", ""}} {
 			if err := os.WriteFile(l.HostPath(h, f[0]), []byte(f[1]), 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -69,9 +69,11 @@ func TestPairFirstCopy(t *testing.T) {
 		took := time.Since(at).Seconds()
 		limit := float64(copied.Bytes) / link
 		whole, part, over = append(whole, took/limit), append(part, copied.Elapsed.Seconds()/limit), append(over, took-limit)
-		t.Logf("run %d: link %.1f MB/s, %.0f MB carried in %s, limit %.1f s, power on to healthy %.1f s, load %s", i+1, link/1e6, float64(copied.Bytes)/1e6, copied.Elapsed, limit, took, loadNow())
+		t.Logf("run %d: link %.1f MB/s, %.0f MB carried in %s, limit %.1f s, power on to healthy %.1f s, load %s", i+1,
+			link/1e6, float64(copied.Bytes)/1e6, copied.Elapsed, limit, took, loadNow())
 	}
-	result(t, "- first copy of a pair over a link of %s, %d runs, against the time in which the link carries as many bytes: the copy alone %s, power on to a healthy pair %s (%s s more)", copyLink, copyRuns, part, whole, over)
+	result(t, "- first copy of a pair over a link of %s, %d runs, against the time in which the link carries as many "+
+		"bytes: the copy alone %s, power on to a healthy pair %s (%s s more)", copyLink, copyRuns, part, whole, over)
 }
 
 // linkRate is what a plain TCP connection from h1 to h2 carries, in bytes per second.
@@ -83,7 +85,9 @@ func linkRate(ctx context.Context, l *lab.Lab) (float64, error) {
 		got <- err
 	}()
 	clock.Sleep(ctx, time.Second)
-	out, err := l.Exec(ctx, "h1", "sh", "-euc", `a=$(date +%s%N); head -c "$3" /dev/zero | busybox nc "$1" "$2"; echo $(( $(date +%s%N) - a ))`, "sh", l.Addr("h2").String(), port, fmt.Sprint(copyProbe))
+	out, err := l.Exec(ctx, "h1", "sh", "-euc",
+		`a=$(date +%s%N); head -c "$3" /dev/zero | busybox nc "$1" "$2"; echo $(( $(date +%s%N) - a ))`, "sh",
+		l.Addr("h2").String(), port, fmt.Sprint(copyProbe))
 	if err = errors.Join(err, <-got); err != nil {
 		return 0, err
 	}

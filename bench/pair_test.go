@@ -32,8 +32,14 @@ var pairFaults = []pairFault{
 		return c.swap(ctx, active, standby)
 	}},
 	{"service killed", false, func(ctx context.Context, c pairContestant, active, _ string) error { return c.killService(ctx, active) }},
-	{"power loss of the active node", true, func(ctx context.Context, c pairContestant, active, _ string) error { return c.lab.Crash(ctx, active) }},
-	{"isolation of the active node", true, func(ctx context.Context, c pairContestant, active, _ string) error { return c.lab.Isolate(ctx, active) }},
+	{"power loss of the active node", true, func(ctx context.Context, c pairContestant, active,
+		_ string) error {
+		return c.lab.Crash(ctx, active)
+	}},
+	{"isolation of the active node", true, func(ctx context.Context, c pairContestant, active,
+		_ string) error {
+		return c.lab.Isolate(ctx, active)
+	}},
 }
 
 // Limits of one measurement.
@@ -53,7 +59,8 @@ const (
 // time after the fault in which the client got no page and no acknowledged row.
 func TestPairRace(t *testing.T) {
 	n := raceRuns(t)
-	for _, name := range []string{"/usr/sbin/keepalived", "mariadbd", "mariadb-install-db", "/usr/lib/ocf/resource.d/heartbeat/mariadb", "bc", "pgrep"} {
+	for _, name := range []string{"/usr/sbin/keepalived", "mariadbd", "mariadb-install-db",
+		"/usr/lib/ocf/resource.d/heartbeat/mariadb", "bc", "pgrep"} {
 		if _, err := exec.LookPath(name); err != nil {
 			t.Skip(err)
 		}
@@ -72,7 +79,8 @@ func TestPairRace(t *testing.T) {
 	if err := template(ctx, data); err != nil {
 		t.Fatal(err)
 	}
-	halfSecond := pacemaker.Profile{Name: "tuned, token 500 ms", Token: 500 * time.Millisecond, Monitor: time.Second, SemiSync: 500 * time.Millisecond}
+	halfSecond := pacemaker.Profile{Name: "tuned, token 500 ms", Token: 500 * time.Millisecond, Monitor: time.Second,
+		SemiSync: 500 * time.Millisecond}
 	plain := func(p pacemaker.Profile) pacemaker.Profile {
 		p.Name += ", no database"
 		return p
@@ -129,7 +137,8 @@ func TestPairRace(t *testing.T) {
 					continue
 				}
 				load := loadNow()
-				t.Logf("%s %s: %s, run %d: outage %s, acknowledged rows lost %d, load %s", time.Now().Format(time.TimeOnly), c.name, f.name, i+1, outage, gone, load)
+				t.Logf("%s %s: %s, run %d: outage %s, acknowledged rows lost %d, load %s",
+					time.Now().Format(time.TimeOnly), c.name, f.name, i+1, outage, gone, load)
 				var l float64
 				if _, err := fmt.Sscan(load, &l); err != nil {
 					t.Fatal(err)

@@ -90,14 +90,17 @@ func TestProbeManyTargets(t *testing.T) {
 	h.IP(t, "route", "add", "local", "10.98.0.0/16", "dev", "lo")
 	const seconds = 30
 	for _, n := range []int{1000, 10_000} {
-		out, state, took := onHost(t, h, exe, "probe", "--targets", probeList(t, dir, n), "--rate", "10", "--for", fmt.Sprint(seconds, "s"), "-o", "json")
+		out, state, took := onHost(t, h, exe, "probe", "--targets", probeList(t, dir, n), "--rate", "10", "--for",
+			fmt.Sprint(seconds, "s"), "-o", "json")
 		r, err := losses.Read(bytes.NewReader(out))
 		if err != nil {
 			t.Fatal(err)
 		}
 		user, system := coreTime(state)
-		result(t, "probe of %d targets at 10/s for %d s: %d packets (%.0f/s), %d lost, %.2f %% unwatched, %d silent; %.2f + %.2f s of a core (user + system, with the loopback's echoes) in %.1f s, %.0f %% of a core; %.0f MB resident at most",
-			n, seconds, r.Total.Sent, float64(r.Total.Sent)/seconds, r.Total.Lost, 100*r.Unwatched(), r.Total.Silent, user, system, took.Seconds(), 100*(user+system)/took.Seconds(), float64(state.SysUsage().(*syscall.Rusage).Maxrss)/1000)
+		result(t, "probe of %d targets at 10/s for %d s: %d packets (%.0f/s), %d lost, %.2f %% unwatched, %d silent; "+
+			"%.2f + %.2f s of a core (user + system, with the loopback's echoes) in %.1f s, %.0f %% of a core; %.0f MB resident at most",
+			n, seconds, r.Total.Sent, float64(r.Total.Sent)/seconds, r.Total.Lost, 100*r.Unwatched(), r.Total.Silent,
+			user, system, took.Seconds(), 100*(user+system)/took.Seconds(), float64(state.SysUsage().(*syscall.Rusage).Maxrss)/1000)
 		if r.Total.Lost > 0 {
 			t.Errorf("%d lost on the loopback device", r.Total.Lost)
 		}
@@ -111,13 +114,15 @@ func TestProbeManyTargets(t *testing.T) {
 	result(t, "fping -i 0 -p 100, 10,000 targets: %s", strings.TrimSpace(string(out)))
 	// It tells answers apart by 65,536 sequence numbers alone, and keeps each for 10 s: six rounds of these targets.
 	const rounds = 20
-	out, state, took := onHost(t, h, "bash", "-c", fmt.Sprintf("fping -q -r 0 -i 0 -p 1700 -c %d -f %s 2>&1 | awk '{ split($5, x, \"/\"); sent += x[1]; got += x[2] } END { print sent, got }'", rounds, list))
+	out, state, took := onHost(t, h, "bash", "-c", fmt.Sprintf("fping -q -r 0 -i 0 -p 1700 -c %d -f %s 2>&1 | awk '{ "+
+		"split($5, x, \"/\"); sent += x[1]; got += x[2] } END { print sent, got }'", rounds, list))
 	user, system := coreTime(state)
 	var sent, got float64
 	if _, err := fmt.Sscan(string(out), &sent, &got); err != nil || sent == 0 {
 		t.Fatalf("%q: %v", out, err)
 	}
-	result(t, "fping -i 0 -p 1700, 10,000 targets, %d rounds: %.0f sent, %.0f answered in %.1f s (%.0f/s), %.2f + %.2f s of a core", rounds, sent, got, took.Seconds(), sent/took.Seconds(), user, system)
+	result(t, "fping -i 0 -p 1700, 10,000 targets, %d rounds: %.0f sent, %.0f answered in %.1f s (%.0f/s), %.2f + "+
+		"%.2f s of a core", rounds, sent, got, took.Seconds(), sent/took.Seconds(), user, system)
 }
 
 // darkness is a time in which a guest of a card answers nothing.
@@ -252,7 +257,8 @@ func TestProbeGaps(t *testing.T) {
 			if len(off) > 0 {
 				mean, least, most = sum/float64(len(off)), slices.Min(off), slices.Max(off)
 			}
-			result(t, "gaps of %v at %d/s: %d of %d seen, on average %.2f ms (of all: %.2f ms), off by %.2f to %.2f ms; %.1f ms unwatched", long, rate, seen, windows, mean, sum/float64(max(1, windows)), least, most, unwatched)
+			result(t, "gaps of %v at %d/s: %d of %d seen, on average %.2f ms (of all: %.2f ms), off by %.2f to %.2f "+
+				"ms; %.1f ms unwatched", long, rate, seen, windows, mean, sum/float64(max(1, windows)), least, most, unwatched)
 		}
 		others := int64(0)
 		for _, x := range r.Targets {

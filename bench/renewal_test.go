@@ -253,8 +253,11 @@ func (s *sum) report(t *testing.T, name string, n int) {
 		result(t, "renewal by %s, %d hosts: none of them succeeded, %d failed", name, n, s.failed)
 		return
 	}
-	result(t, "renewal by %s, %d hosts over %d connections, one each %s (%.0f a second asked), %d runs of %s in turn: %s a second, members' processor time per 1000 %s s, written to disk by all members per renewal %s bytes, p50 %s ms, p99 %s ms, %d failed; load %s",
-		name, n, renewConns, renewEvery, float64(n)/renewEvery.Seconds(), len(s.rate), renewRun, s.rate, s.cpu, s.disk, s.p50, s.p99, s.failed, s.load)
+	result(t, "renewal by %s, %d hosts over %d connections, one each %s (%.0f a second asked), %d runs of %s in "+
+		"turn: %s a second, members' processor time per 1000 %s s, written to disk by all members per renewal %s "+
+		"bytes, p50 %s ms, p99 %s ms, %d failed; load %s",
+		name, n, renewConns, renewEvery, float64(n)/renewEvery.Seconds(), len(s.rate), renewRun, s.rate, s.cpu, s.disk,
+		s.p50, s.p99, s.failed, s.load)
 }
 
 // rig is three members in processes of their own, with mutual TLS on loopback.
@@ -345,7 +348,8 @@ func (r *rig) start(t *testing.T, dir string, c etcdstore.MemberConfig) {
 
 func (r *rig) connect(t *testing.T, at string) {
 	t.Helper()
-	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: r.tls, Prefix: "/holdfast/bench/", Log: slog.New(slog.DiscardHandler)})
+	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: r.tls, Prefix: "/holdfast/bench/",
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,9 @@ func TestReports(t *testing.T) {
 	busy := r.txns(t, reportRun)
 	took, used := time.Since(began).Seconds(), r.usage(t)
 	used.cpu, used.disk = used.cpu-members.cpu, used.disk-members.disk
-	result(t, "%d hosts that run guests only, %d guests each: three members of the store took %.2f cores and wrote %.1f MB/s, %d hosts and three followers %.2f; a transaction of the core took p50 %.1f ms, p99 %.1f ms, at rest %.1f and %.1f; %d calls failed",
+	result(t, "%d hosts that run guests only, %d guests each: three members of the store took %.2f cores and wrote "+
+		"%.1f MB/s, %d hosts and three followers %.2f; a transaction of the core took p50 %.1f ms, p99 %.1f ms, at "+
+		"rest %.1f and %.1f; %d calls failed",
 		reportHosts, reportGuests, used.cpu/took, used.disk/took/1e6, reportHosts, (cpuSeconds(t)-self)/took,
 		busy.median(), busy.sorted()[len(busy)*99/100], rest.median(), rest.sorted()[len(rest)*99/100], wrong.Load())
 	now := time.Now()
@@ -91,11 +93,14 @@ func TestReports(t *testing.T) {
 // host is one host's reports and looks, until ctx ends.
 func (r *rig) host(ctx context.Context, n int, wrong *atomic.Int64) {
 	c := r.conns[n%len(r.conns)].store
-	rec := report.Record{Host: inventory.Host{Name: cluster.HostID(fmt.Sprintf("c%d", n)), MemoryMiB: 1 << 18, Boot: "b", Install: "i", CPUModel: "Skylake-Server", Kernel: "6.1.0"}, Addr: "192.0.2.1", Agent: "1"}
+	rec := report.Record{Host: inventory.Host{Name: cluster.HostID(fmt.Sprintf("c%d", n)), MemoryMiB: 1 << 18,
+		Boot: "b", Install: "i", CPUModel: "Skylake-Server", Kernel: "6.1.0"}, Addr: "192.0.2.1", Agent: "1"}
 	for g := range reportGuests {
-		rec.VMs = append(rec.VMs, inventory.VM{Name: fmt.Sprintf("vm-%d-%d", n, g), UUID: fmt.Sprintf("00000000-0000-4000-8000-%06d%06d", n, g), Host: rec.Host.Name, MemoryMiB: 8192, CPUs: 4, Running: true})
+		rec.VMs = append(rec.VMs, inventory.VM{Name: fmt.Sprintf("vm-%d-%d", n, g),
+			UUID: fmt.Sprintf("00000000-0000-4000-8000-%06d%06d", n, g), Host: rec.Host.Name, MemoryMiB: 8192, CPUs: 4, Running: true})
 	}
-	rep := &report.Reporter{Store: c, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (report.Record, error) { return rec, nil },
+	rep := &report.Reporter{Store: c, Log: slog.New(slog.DiscardHandler),
+		Look:   func(context.Context) (report.Record, error) { return rec, nil },
 		Claims: &report.Claim{Host: rec.Host.Name, Install: "i", Boot: "b"}}
 	var both sync.WaitGroup
 	defer both.Wait()
@@ -120,7 +125,8 @@ func (r *rig) host(ctx context.Context, n int, wrong *atomic.Int64) {
 // open connects to one member.
 func (r *rig) open(t *testing.T, i int) store.Store {
 	t.Helper()
-	c, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{r.urls[i%len(r.urls)]}, TLS: r.tls, Prefix: "/holdfast/bench/", Log: slog.New(slog.DiscardHandler)})
+	c, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{r.urls[i%len(r.urls)]}, TLS: r.tls,
+		Prefix: "/holdfast/bench/", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

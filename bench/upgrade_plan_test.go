@@ -89,8 +89,10 @@ func TestUpgradePlanOfThreeThousandHosts(t *testing.T) {
 		began = time.Now()
 		d := pl.Next(job.Job{ID: "j", Kind: job.Upgrade, State: job.Active}, map[string]job.Record{}, hostsUp(inv), time.Unix(0, 0))
 		next := time.Since(began)
-		result(t, "upgrade plan, %d hosts, %d guests, %s (back %v): %.2f s, %d steps, %d moves, %.1f MiB of JSON, first decision %d ms, peak %d MiB",
-			len(inv.Hosts), len(inv.VMs), c.mode, c.back, took.Seconds(), p.Estimate.Steps, p.Estimate.Moves, float64(len(text))/(1<<20), next.Milliseconds(), peakMiB(t))
+		result(t, "upgrade plan, %d hosts, %d guests, %s (back %v): %.2f s, %d steps, %d moves, %.1f MiB of JSON, "+
+			"first decision %d ms, peak %d MiB",
+			len(inv.Hosts), len(inv.VMs), c.mode, c.back, took.Seconds(), p.Estimate.Steps, p.Estimate.Moves,
+			float64(len(text))/(1<<20), next.Milliseconds(), peakMiB(t))
 		if took > planWithin || len(d.Grant) == 0 {
 			t.Errorf("%s: %s, %d grants: want less than %s and some", c.mode, took, len(d.Grant), planWithin)
 		}
@@ -140,7 +142,8 @@ func TestUpgradeMakespan(t *testing.T) {
 			}
 			took, bound, longest := play(t, &p, inv)
 			ratio := took.Seconds() / bound.Seconds()
-			result(t, "upgrade of 300 hosts, %s, %d at once: %.1f h of turns, at least %.1f h (longest turn %.0f min): %.2f", mode, limit, took.Hours(), bound.Hours(), longest.Minutes(), ratio)
+			result(t, "upgrade of 300 hosts, %s, %d at once: %.1f h of turns, at least %.1f h (longest turn "+
+				"%.0f min): %.2f", mode, limit, took.Hours(), bound.Hours(), longest.Minutes(), ratio)
 			if ratio > makespanBound {
 				t.Errorf("%s, %d at once: %.2f times the bound, want at most %.2f", mode, limit, ratio, makespanBound)
 			}

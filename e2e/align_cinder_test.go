@@ -40,14 +40,17 @@ type volume struct {
 }
 
 func (v volume) String() string {
-	return fmt.Sprintf("%q %s %d GB in %s on %s of %s/%s: type %s, bootable %s, migration %q, service %s, quota %v, shared %v, metadata %v, image %v, attached %v",
-		v.Name, v.Status, v.Size, v.Zone, v.Host, v.Project, v.User, v.Type, v.Bootable, v.Migration, v.Service, v.Quota, v.Shared, v.Metadata, v.Image, v.Attachments)
+	return fmt.Sprintf("%q %s %d GB in %s on %s of %s/%s: type %s, bootable %s, migration %q, service %s, quota %v, "+
+		"shared %v, metadata %v, image %v, attached %v",
+		v.Name, v.Status, v.Size, v.Zone, v.Host, v.Project, v.User, v.Type, v.Bootable, v.Migration, v.Service,
+		v.Quota, v.Shared, v.Metadata, v.Image, v.Attachments)
 }
 
 // volumes are as Cinder is to tell of them after the alignment.
 var volumes = map[string]string{
 	volumeRoot: `"root of db-1" in-use 40 GB in nova on new@rbd#fast of bank/bob: type __DEFAULT__, bootable true, migration "", service ` + backEnd +
-		`, quota true, shared false, metadata map[attached_mode:rw], image map[image_id:` + imageDebian + `], attached [{` + attachedRoot + ` ` + guestDB + ` /dev/vda}]`,
+		`, quota true, shared false, metadata map[attached_mode:rw], image map[image_id:` +
+		imageDebian + `], attached [{` + attachedRoot + ` ` + guestDB + ` /dev/vda}]`,
 	volumeSpare: `"" available 1 GB in zone-1 on new@rbd#fast of shop/ada: type __DEFAULT__, bootable false, migration "", service ` + backEnd +
 		`, quota false, shared false, metadata map[], image map[], attached []`,
 	volumeMoving: `"moving" awaiting-transfer 1 GB in zone-1 on new@rbd#slow of shop/ada: type __DEFAULT__, bootable false, migration "target:` + volumeSpare + `", service ` + backEnd +
@@ -79,7 +82,8 @@ func (c *newCloud) volumesTold(t *testing.T) {
 	addr := freePort(t)
 	c.conf(t, "cinder.conf", addr, "")
 	c.manage(t, "cinder", "db", "online_data_migrations")
-	as := c.start(t, "cinder-api", python("cinder.cmd.api", "cinder-api", "--config-file", filepath.Join(c.dir, "cinder.conf"))...).answers(t, addr)
+	as := c.start(t, "cinder-api", python("cinder.cmd.api", "cinder-api", "--config-file",
+		filepath.Join(c.dir, "cinder.conf"))...).answers(t, addr)
 	// 3.65 tells of quotas, 3.63 of types.
 	look := func() []string {
 		return volumeFaults(as("X-Auth-Token", "admin:shop", "OpenStack-API-Version", "volume 3.70"))
@@ -88,7 +92,8 @@ func (c *newCloud) volumesTold(t *testing.T) {
 		t.Fatalf("%s", strings.Join(faults, "\n"))
 	}
 	set := func(id, what string) string { return "UPDATE cinder.volumes SET " + what + " WHERE id = '" + id + "'" }
-	c.spoiled(t, []string{"cinder.volumes", "cinder.snapshots", "cinder.volume_attachment", "cinder.volume_metadata", "cinder.snapshot_metadata", "cinder.volume_glance_metadata", "cinder.quotas"}, look,
+	c.spoiled(t, []string{"cinder.volumes", "cinder.snapshots", "cinder.volume_attachment", "cinder.volume_metadata",
+		"cinder.snapshot_metadata", "cinder.volume_glance_metadata", "cinder.quotas"}, look,
 		[]spoil{
 			{set(volumeRoot, "host = 'ctl01@ceph#ssd'"), "volume " + volumeRoot + `: "root of db-1" in-use 40 GB in nova on ctl01@ceph#ssd`},
 			{set(volumeSpare, "availability_zone = 'az-a'"), "volume " + volumeSpare + `: "" available 1 GB in az-a`},

@@ -24,7 +24,8 @@ func (c *newCloud) conductorWorks(t *testing.T) {
 		if s.hasEnded() || time.Now().After(end) {
 			t.Fatalf("nova-conductor has told %d times that it works", beats)
 		}
-		beats = c.number(t, "SELECT COALESCE(MAX(report_count), 0) FROM nova.services WHERE `binary` = 'nova-conductor' AND host = 'ctl01.new' AND deleted = 0 AND version > 60 AND uuid IS NOT NULL")
+		beats = c.number(t, "SELECT COALESCE(MAX(report_count), 0) FROM nova.services WHERE `binary` = "+
+			"'nova-conductor' AND host = 'ctl01.new' AND deleted = 0 AND version > 60 AND uuid IS NOT NULL")
 	}
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -32,7 +33,8 @@ func (c *newCloud) conductorWorks(t *testing.T) {
 	if s.waitEnd(); !s.hasEnded() {
 		t.Error("nova-conductor does not end")
 	}
-	if log := s.text(t); !strings.Contains(log, "Starting conductor node") || strings.Contains(log, "Traceback") || strings.Contains(log, " ERROR ") || strings.Contains(log, " CRITICAL ") {
+	if log := s.text(t); !strings.Contains(log, "Starting conductor node") || strings.Contains(log, "Traceback") ||
+		strings.Contains(log, " ERROR ") || strings.Contains(log, " CRITICAL ") {
 		t.Errorf("nova-conductor says\n%s", log)
 	}
 	if t.Failed() {
@@ -66,7 +68,8 @@ func (c *newCloud) upgradeCheck(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 		defer cancel()
 		// It ends with the worst that it has found.
-		text, ended := exec.CommandContext(ctx, "nova-status", "--config-file", filepath.Join(c.dir, "nova.conf"), "upgrade", "check").CombinedOutput()
+		text, ended := exec.CommandContext(ctx, "nova-status", "--config-file", filepath.Join(c.dir, "nova.conf"),
+			"upgrade", "check").CombinedOutput()
 		found := checked.FindAllStringSubmatch(string(text), -1)
 		if len(found) < 7 {
 			t.Fatalf("nova-status: %v: %s", ended, text)

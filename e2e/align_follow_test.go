@@ -28,8 +28,10 @@ func TestAlignmentUnderFollow(t *testing.T) {
 	}
 	old.SQL(string(rows) + mended)
 	// So many that a copy takes some seconds.
-	old.SQL("USE liberty_nova; SET sql_log_bin = 0; INSERT INTO instance_faults (created_at, instance_uuid, code, message, details, host, deleted) " +
-		"SELECT '2016-03-01', '" + guestWeb + "', 500, CONCAT('fault ', seq), REPEAT('x', 300), 'cmp01', 0 FROM seq_1_to_" + fmt.Sprint(manyFaults))
+	old.SQL("USE liberty_nova; SET sql_log_bin = 0; INSERT INTO instance_faults (created_at, instance_uuid, code, " +
+		"message, details, host, deleted) " +
+		"SELECT '2016-03-01', '" + guestWeb + "', 500, CONCAT('fault ', seq), REPEAT('x', 300), 'cmp01', 0 " +
+		"FROM seq_1_to_" + fmt.Sprint(manyFaults))
 	f := &followed{cloud: cloud, writer: work(t, old), end: time.Now().Add(2 * serviceWithin)}
 	f.args = append([]string{theProgram, "transition", "db", "run", "--follow", "--parallel", "1"}, cloud.args(t, old)...)
 	f.killedInTheCopy(t)
@@ -148,7 +150,10 @@ func (f *followed) readsTheLast(t *testing.T) {
 	}
 	r := f.cloud.read(t, uuids...)
 	for _, g := range asked {
-		if i := slices.IndexFunc(r.Faults, func(f string) bool { return strings.HasPrefix(f, g.uuid+": InstanceMappingNotFound") }); g.purged && i >= 0 {
+		if i := slices.IndexFunc(r.Faults, func(f string) bool {
+			return strings.HasPrefix(f,
+				g.uuid+": InstanceMappingNotFound")
+		}); g.purged && i >= 0 {
 			r.Faults = slices.Delete(r.Faults, i, i+1)
 		}
 	}

@@ -62,7 +62,8 @@ func (c *newCloud) imagesTold(t *testing.T) {
 	t.Parallel()
 	addr := freePort(t)
 	c.conf(t, "glance.conf", addr, "")
-	as := c.start(t, "glance-api", python("glance.cmd.api", "glance-api", "--config-file", filepath.Join(c.dir, "glance.conf"))...).answers(t, addr)
+	as := c.start(t, "glance-api", python("glance.cmd.api", "glance-api", "--config-file",
+		filepath.Join(c.dir, "glance.conf"))...).answers(t, addr)
 	look := func() []string {
 		user := func(project, role string) asker {
 			return as("X-Identity-Status", "Confirmed", "X-User-Id", "ada", "X-Project-Id", project, "X-Roles", role)
@@ -75,12 +76,14 @@ func (c *newCloud) imagesTold(t *testing.T) {
 	location := func(id, value string) string {
 		return "UPDATE glance.image_locations SET meta_data = " + value + " WHERE image_id = '" + id + "'"
 	}
-	c.spoiled(t, []string{"glance.image_locations", "glance.image_properties", "glance.image_members", "glance.image_tags", "glance.images"}, look,
+	c.spoiled(t, []string{"glance.image_locations", "glance.image_properties", "glance.image_members",
+		"glance.image_tags", "glance.images"}, look,
 		[]spoil{
 			{location(imageLent, `'{"backend": "files"}'`), imageLent + ": \"lent\""}, // Stein's word
 			{"UPDATE glance.image_properties SET value = 'c0000000000040008000000000000001' WHERE name = 'owner_id'", imageDebian + ": \"debian\""},
 			{"UPDATE glance.images SET owner = 'c0000000000040008000000000000002' WHERE id = '" + imageOwn + "'", imageOwn + ": \"own\""},
-			{"UPDATE glance.image_members SET member = 'c0000000000040008000000000000002' WHERE image_id = '" + imageLent + "'", "bank sees [" + imageDebian + " " + imageWeb},
+			{"UPDATE glance.image_members SET member = 'c0000000000040008000000000000002' WHERE image_id = '" +
+				imageLent + "'", "bank sees [" + imageDebian + " " + imageWeb},
 		},
 		[]spoil{
 			{location(imageOwn, "NULL"), imageOwn + ": http"},
@@ -110,7 +113,8 @@ func imageFaults(as func(project, role string) asker) []string {
 			out = append(out, fmt.Sprintf("%s: %s\nwant %s", id, i, want))
 		}
 	}
-	for project, want := range map[string][]string{"shop": {imageDebian, imageLent, imageWeb}, "bank": {imageDebian, imageLent, imageOwn, imageWeb}, "others": {imageDebian, imageWeb}} {
+	for project, want := range map[string][]string{"shop": {imageDebian, imageLent, imageWeb},
+		"bank": {imageDebian, imageLent, imageOwn, imageWeb}, "others": {imageDebian, imageWeb}} {
 		var list struct{ Images []image }
 		if err := as(project, "member")("v2/images", &list); err != nil {
 			out = append(out, fmt.Sprintf("%s: %v", project, err))

@@ -95,7 +95,8 @@ type reading struct {
 
 // mended takes out of rows.sql what no release's Nova reads, and what the checks refuse:
 // properties of a guest's image, and PCI devices.
-const mended = "DELETE FROM liberty_nova.instance_system_metadata WHERE value IN ('2.5', 'of glass'); UPDATE liberty_nova.pci_devices SET extra_info = '{}' WHERE id IN (3, 4);"
+const mended = "DELETE FROM liberty_nova.instance_system_metadata WHERE value IN ('2.5', 'of glass'); UPDATE " +
+	"liberty_nova.pci_devices SET extra_info = '{}' WHERE id IN (3, 4);"
 
 // read has Nova's objects read guests: all (nil), or those given.
 func (c *newCloud) read(t *testing.T, guests ...string) (r reading) {
@@ -134,7 +135,8 @@ func (c *newCloud) objectsRead(t *testing.T) {
 			t.Errorf("%s: %+v", id, s)
 			continue
 		}
-		got := fmt.Sprintf("%d %q %s on %s/%s in %s of %s/%s: flavor %s, keys %v, %d ports, %d devices, pool %s, spec %v %d", s.ID, s.Name, s.State, s.Host, s.Node, s.Zone, s.Project, s.User,
+		got := fmt.Sprintf("%d %q %s on %s/%s in %s of %s/%s: flavor %s, keys %v, %d ports, %d devices, pool "+
+			"%s, spec %v %d", s.ID, s.Name, s.State, s.Host, s.Node, s.Zone, s.Project, s.User,
 			s.Flavor, s.Keypairs, len(s.Ports), len(s.Devices), s.System["aggregate_instance_metadata:pool"], s.Spec.BFV, s.Spec.VCPUs)
 		if got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
@@ -155,7 +157,8 @@ func (c *newCloud) objectsRead(t *testing.T) {
 	if s := r.Servers[guestLost]; s == nil || !s.DeletedGuest || s.Project != "others" {
 		t.Errorf("the deleted guest: %+v", s)
 	}
-	if s := r.Servers[guestWeb]; s != nil && (s.Spec.Group == nil || *s.Spec.Group != "apart" || s.Metadata["role"] != "web ?" || !slices.Equal(s.Tags, []string{"Größe", "prod"})) {
+	if s := r.Servers[guestWeb]; s != nil && (s.Spec.Group == nil || *s.Spec.Group != "apart" ||
+		s.Metadata["role"] != "web ?" || !slices.Equal(s.Tags, []string{"Größe", "prod"})) {
 		t.Errorf("%+v, %+v", s, s.Spec)
 	}
 }
@@ -185,7 +188,8 @@ func (c *newCloud) apiTells(t *testing.T) {
 		}
 	}
 	var flavors struct{ Flavors []struct{ ID, Name string } }
-	if ask("flavors/detail?is_public=None", &flavors); fmt.Sprint(flavors.Flavors) != `[{2 m1.small} {c0ffee00-0000-4000-8000-000000000002 big "db"}]` {
+	if ask("flavors/detail?is_public=None",
+		&flavors); fmt.Sprint(flavors.Flavors) != `[{2 m1.small} {c0ffee00-0000-4000-8000-000000000002 big "db"}]` {
 		t.Errorf("flavors %v", flavors)
 	}
 	var aggregates struct {
@@ -195,7 +199,8 @@ func (c *newCloud) apiTells(t *testing.T) {
 			Metadata map[string]string
 		}
 	}
-	if ask("os-aggregates", &aggregates); fmt.Sprint(aggregates.Aggregates) != "[{rack-a [cmp01 cmp02] map[availability_zone:zone-1 pool:az-a]} {Gestell ü [] map[]}]" {
+	if ask("os-aggregates", &aggregates); fmt.Sprint(aggregates.Aggregates) != "[{rack-a [cmp01 cmp02] "+
+		"map[availability_zone:zone-1 pool:az-a]} {Gestell ü [] map[]}]" {
 		t.Errorf("aggregates %v", aggregates)
 	}
 	var groups struct {
@@ -221,7 +226,8 @@ func (c *newCloud) startAPI(t *testing.T) func(path string, into any) {
 	t.Helper()
 	addr := freePort(t)
 	c.conf(t, "nova.conf", addr, standIn(t))
-	ask := c.start(t, "nova-api", "nova-api", "--config-file", filepath.Join(c.dir, "nova.conf")).answers(t, addr)("X-Auth-Token", "admin:shop")
+	ask := c.start(t, "nova-api", "nova-api", "--config-file", filepath.Join(c.dir, "nova.conf")).answers(t,
+		addr)("X-Auth-Token", "admin:shop")
 	return func(path string, into any) {
 		t.Helper()
 		if err := ask("v2.1/"+path, into); err != nil {
@@ -231,7 +237,8 @@ func (c *newCloud) startAPI(t *testing.T) func(path string, into any) {
 }
 
 func (c *newCloud) spoiltGuests(t *testing.T) {
-	tables := []string{"nova_api.request_specs", "nova_api.instance_mappings", "nova_api.host_mappings", "nova.instance_extra", "nova.instance_info_caches", "nova.instances",
+	tables := []string{"nova_api.request_specs", "nova_api.instance_mappings", "nova_api.host_mappings",
+		"nova.instance_extra", "nova.instance_info_caches", "nova.instances",
 		"nova.block_device_mapping", "nova.compute_nodes", "nova.services"}
 	look := func() []string { return c.read(t).Faults }
 	c.spoiled(t, tables, look,
@@ -239,7 +246,8 @@ func (c *newCloud) spoiltGuests(t *testing.T) {
 			{"DELETE FROM nova_api.request_specs WHERE instance_uuid = '" + guestWeb + "'", guestWeb + " request spec: RequestSpecNotFound"},
 			{"UPDATE nova.instance_extra SET flavor = NULL WHERE instance_uuid = '" + guestDB + "'", guestDB + ": OrphanedObjectError"},
 			{"UPDATE nova.instance_info_caches SET network_info = '[{' WHERE instance_uuid = '" + guestWin + "'", guestWin + ": JSONDecodeError"},
-			{"UPDATE nova_api.instance_mappings SET queued_for_delete = 0 WHERE instance_uuid = '" + guestSoft + "'", guestSoft + ": queued_for_delete False"},
+			{"UPDATE nova_api.instance_mappings SET queued_for_delete = 0 WHERE instance_uuid = '" + guestSoft + "'",
+				guestSoft + ": queued_for_delete False"},
 			{"DELETE FROM nova_api.host_mappings WHERE host = 'cmp01'", guestWeb + ": host cmp01 has no mapping"},
 			{"UPDATE nova.compute_nodes SET hypervisor_hostname = 'other' WHERE host = 'cmp02'", guestSoft + ": no compute node cmp02.new"},
 			{"UPDATE nova_api.instance_mappings SET user_id = 'x' WHERE instance_uuid = '" + guestSoft + "'", guestSoft + ": mapping of bank, x"},
@@ -249,8 +257,10 @@ func (c *newCloud) spoiltGuests(t *testing.T) {
 			{"UPDATE nova.block_device_mapping SET uuid = NULL WHERE instance_uuid = '" + guestDB + "'", guestDB + ": block device without uuid"},
 			{"UPDATE nova.instances SET hidden = 1 WHERE uuid = '" + guestWin + "'", guestWin + ": hidden"},
 			{"DELETE FROM nova_api.instance_mappings WHERE instance_uuid = '" + guestSoft + "'", guestSoft + ": no mapping"},
-			{`UPDATE nova.instance_extra SET numa_topology = REPLACE(numa_topology, '"pcpuset": [], ', '') WHERE instance_uuid = '` + guestWeb + "'", guestWeb + ": NotImplementedError"},
-			{`UPDATE nova.instance_extra SET numa_topology = REPLACE(numa_topology, '"dedicated"', 'null') WHERE instance_uuid = '` + guestDB + "'", guestDB + ": pinned CPUs"},
+			{`UPDATE nova.instance_extra SET numa_topology = REPLACE(numa_topology, '"pcpuset": [], ', '') WHERE instance_uuid = '` +
+				guestWeb + "'", guestWeb + ": NotImplementedError"},
+			{`UPDATE nova.instance_extra SET numa_topology = REPLACE(numa_topology, '"dedicated"', 'null') WHERE instance_uuid = '` +
+				guestDB + "'", guestDB + ": pinned CPUs"},
 			{"UPDATE nova.services SET version = 2 WHERE host = 'cmp01'", "service of cmp01: version 2"},
 			{`UPDATE nova_api.request_specs SET spec = REPLACE(spec, '"nova_object.version": "1.11"', '"nova_object.version": "9.9"') WHERE instance_uuid = '` + guestWin + "'", guestWin + " request spec: IncompatibleObjectVersion"},
 		},

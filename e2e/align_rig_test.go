@@ -29,9 +29,11 @@ type newCloud struct {
 func needsOpenStack(t *testing.T) {
 	t.Helper()
 	need.Real(t, built, need.Programs("nova-common", "nova-manage", "nova-status"), need.Programs("nova-api", "nova-api"),
-		need.Programs("nova-conductor", "nova-conductor"), need.Programs("glance-common", "glance-manage"), need.Programs("cinder-common", "cinder-manage"),
+		need.Programs("nova-conductor", "nova-conductor"), need.Programs("glance-common", "glance-manage"),
+		need.Programs("cinder-common", "cinder-manage"),
 		func() error {
-			if out, err := exec.Command(debianPython, "-c", "import nova.version, glance.version, cinder.version, pymysql").CombinedOutput(); err != nil {
+			if out, err := exec.Command(debianPython, "-c",
+				"import nova.version, glance.version, cinder.version, pymysql").CombinedOutput(); err != nil {
 				return fmt.Errorf("%s has no OpenStack: %w: %s", debianPython, err, out)
 			}
 			return nil
@@ -41,7 +43,8 @@ func needsOpenStack(t *testing.T) {
 // makeCloud makes the new platform's databases. Those of Neutron are its agents only.
 func makeCloud(t *testing.T) *newCloud {
 	t.Helper()
-	c := &newCloud{aligntest.MariaDB(t, "--character-set-server=utf8mb3", "--collation-server=utf8mb3_general_ci", "--max-connections=300"), t.TempDir()}
+	c := &newCloud{aligntest.MariaDB(t, "--character-set-server=utf8mb3", "--collation-server=utf8mb3_general_ci",
+		"--max-connections=300"), t.TempDir()}
 	c.SQL("CREATE USER 'cloud'@'%' IDENTIFIED BY 'cloud'; GRANT ALL ON *.* TO 'cloud'@'%'")
 	for _, name := range []string{"nova.conf", "glance.conf", "glance-paste.ini", "cinder.conf"} {
 		c.conf(t, name, "127.0.0.1:0", "http://127.0.0.1:9")
@@ -67,7 +70,8 @@ func (c *newCloud) dump(t *testing.T) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), serviceWithin)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "mariadb-dump", append([]string{"--no-defaults", "--socket=" + c.Socket(), "--user=root", "--default-character-set=utf8mb4", "--databases"}, cloudDatabases...)...)
+	cmd := exec.CommandContext(ctx, "mariadb-dump", append([]string{"--no-defaults", "--socket=" + c.Socket(),
+		"--user=root", "--default-character-set=utf8mb4", "--databases"}, cloudDatabases...)...)
 	var fault bytes.Buffer
 	cmd.Stderr = &fault
 	text, err := cmd.Output()
@@ -103,7 +107,8 @@ func (c *newCloud) setUp(t *testing.T) {
 	if t.Failed() {
 		t.FailNow()
 	}
-	c.SQL("INSERT INTO cinder.services (created_at, updated_at, deleted, host, `binary`, topic, report_count, disabled, availability_zone, uuid, rpc_current_version, object_current_version) VALUES " +
+	c.SQL("INSERT INTO cinder.services (created_at, updated_at, deleted, host, `binary`, topic, report_count, " +
+		"disabled, availability_zone, uuid, rpc_current_version, object_current_version) VALUES " +
 		"(NOW(), NOW(), 0, 'new@rbd', 'cinder-volume', 'cinder-volume', 1, 0, 'nova', '" + backEnd + "', '3.17', '1.39')")
 }
 
@@ -138,7 +143,8 @@ func (c *newCloud) conf(t *testing.T, name, addr, elsewhere string) {
 	}
 	_, port, _ := strings.Cut(addr, ":")
 	// Not filled: addresses of databases have an @ of their own.
-	writeFile(t, filepath.Join(c.dir, name), strings.NewReplacer("@DIR@", c.dir, "@DB@", c.url(), "@PORT@", port, "@ELSEWHERE@", elsewhere).Replace(string(text)))
+	writeFile(t, filepath.Join(c.dir, name), strings.NewReplacer("@DIR@", c.dir, "@DB@", c.url(), "@PORT@", port,
+		"@ELSEWHERE@", elsewhere).Replace(string(text)))
 }
 
 // manage runs one of the programs that set databases up.
@@ -183,7 +189,8 @@ func (c *newCloud) align(t *testing.T, old *aligntest.Rig) {
 		}
 	}
 	before := aligntest.Checksums(t, c.Rig, cloudDatabases...)
-	if last := verified(t, append(args, "--nova-conf", filepath.Join(c.dir, "nova.conf"), "--nova-python", debianPython)); last != "Nova's own code reads 4 guests" {
+	if last := verified(t, append(args, "--nova-conf", filepath.Join(c.dir, "nova.conf"), "--nova-python",
+		debianPython)); last != "Nova's own code reads 4 guests" {
 		t.Errorf("the last check is %q", last)
 	}
 	if after := aligntest.Checksums(t, c.Rig, cloudDatabases...); !maps.Equal(before, after) { // Nova mends some rows as it reads them

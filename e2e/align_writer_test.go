@@ -46,14 +46,17 @@ type writer struct {
 }
 
 // partsOfGuests are the tables that have rows of a guest, besides its own.
-var partsOfGuests = []string{"instance_extra", "instance_info_caches", "instance_metadata", "instance_system_metadata", "block_device_mapping"}
+var partsOfGuests = []string{"instance_extra", "instance_info_caches", "instance_metadata", "instance_system_metadata",
+	"block_device_mapping"}
 
 // work starts a writer, which works until it is stopped, with the test at the latest.
 func work(t *testing.T, old *aligntest.Rig) *writer {
 	t.Helper()
-	w := &writer{db: old.Server("source").DB, rand: rand.New(rand.NewPCG(7, 1)), columns: map[string][]string{}, ended: make(chan error, 1), wants: make(chan chan *oldGuest, 1)}
+	w := &writer{db: old.Server("source").DB, rand: rand.New(rand.NewPCG(7, 1)), columns: map[string][]string{},
+		ended: make(chan error, 1), wants: make(chan chan *oldGuest, 1)}
 	for _, table := range append([]string{"instances"}, partsOfGuests...) {
-		w.columns[table] = strings.Fields(old.SQL("SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'liberty_nova' AND TABLE_NAME = '" + table + "' ORDER BY ORDINAL_POSITION"))
+		w.columns[table] = strings.Fields(old.SQL("SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE " +
+			"TABLE_SCHEMA = 'liberty_nova' AND TABLE_NAME = '" + table + "' ORDER BY ORDINAL_POSITION"))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.stop = cancel
@@ -146,10 +149,13 @@ func (w *writer) all(ctx context.Context, g *oldGuest, queries []string, args ..
 // create makes a guest with all that belongs to it.
 func (w *writer) create(ctx context.Context) error {
 	id := 10_001 + len(w.guests)
-	g := &oldGuest{id: id, uuid: fmt.Sprintf("90000000-0000-4000-8000-%012d", id), name: fmt.Sprint("made-", id), state: "active", role: fmt.Sprint("role-", id)}
-	queries, args := []string{w.like("instances", "uuid", map[string]string{"id": fmt.Sprint(id), "uuid": "'" + g.uuid + "'", "display_name": "'" + g.name + "'"})}, [][]any{nil}
+	g := &oldGuest{id: id, uuid: fmt.Sprintf("90000000-0000-4000-8000-%012d", id), name: fmt.Sprint("made-", id),
+		state: "active", role: fmt.Sprint("role-", id)}
+	queries, args := []string{w.like("instances", "uuid",
+		map[string]string{"id": fmt.Sprint(id), "uuid": "'" + g.uuid + "'", "display_name": "'" + g.name + "'"})}, [][]any{nil}
 	for _, table := range partsOfGuests {
-		queries = append(queries, w.like(table, "instance_uuid", map[string]string{"id": "NULL", "instance_uuid": "'" + g.uuid + "'", "numa_topology": "NULL"}))
+		queries = append(queries, w.like(table, "instance_uuid",
+			map[string]string{"id": "NULL", "instance_uuid": "'" + g.uuid + "'", "numa_topology": "NULL"}))
 		args = append(args, nil)
 	}
 	queries = append(queries, "UPDATE liberty_nova.instance_metadata SET value = ? WHERE instance_uuid = ? AND `key` = 'role'")
@@ -177,14 +183,16 @@ func (w *writer) like(table, key string, other map[string]string) string {
 		}
 		to, from = append(to, "`"+c+"`"), append(from, value)
 	}
-	return fmt.Sprintf("INSERT INTO liberty_nova.%s (%s) SELECT %s FROM liberty_nova.%s WHERE %s = '%s' AND deleted = 0", table, strings.Join(to, ", "), strings.Join(from, ", "), table, key, guestWeb)
+	return fmt.Sprintf("INSERT INTO liberty_nova.%s (%s) SELECT %s FROM liberty_nova.%s WHERE %s = '%s' AND deleted = 0", table,
+		strings.Join(to, ", "), strings.Join(from, ", "), table, key, guestWeb)
 }
 
 // retag gives a guest other metadata, in a new row as often as not.
 func (w *writer) retag(ctx context.Context, g *oldGuest) error {
 	g.role = fmt.Sprint("role of ", w.ops)
 	if w.rand.IntN(2) == 0 {
-		return w.change(ctx, g, "UPDATE liberty_nova.instance_metadata SET value = ? WHERE instance_uuid = ? AND `key` = 'role' AND deleted = 0", g.role, g.uuid)
+		return w.change(ctx, g, "UPDATE liberty_nova.instance_metadata SET value = ? WHERE instance_uuid = ? AND "+
+			"`key` = 'role' AND deleted = 0", g.role, g.uuid)
 	}
 	return w.all(ctx, g, []string{
 		"DELETE FROM liberty_nova.instance_metadata WHERE instance_uuid = ? AND `key` = 'role'",
@@ -195,10 +203,12 @@ func (w *writer) retag(ctx context.Context, g *oldGuest) error {
 // remove deletes a guest as Nova does, by a column, and one time in three its rows.
 func (w *writer) remove(ctx context.Context, g *oldGuest) error {
 	g.deleted = true
-	queries := []string{"UPDATE liberty_nova.instances SET deleted = id, deleted_at = NOW(), vm_state = 'deleted', host = NULL, node = NULL, cleaned = 1 WHERE uuid = ?"}
+	queries := []string{"UPDATE liberty_nova.instances SET deleted = id, deleted_at = NOW(), vm_state = 'deleted', " +
+		"host = NULL, node = NULL, cleaned = 1 WHERE uuid = ?"}
 	args := [][]any{{g.uuid}}
 	for _, table := range partsOfGuests {
-		queries, args = append(queries, "UPDATE liberty_nova."+table+" SET deleted = id, deleted_at = NOW() WHERE instance_uuid = ?"), append(args, []any{g.uuid})
+		queries, args = append(queries, "UPDATE liberty_nova."+
+			table+" SET deleted = id, deleted_at = NOW() WHERE instance_uuid = ?"), append(args, []any{g.uuid})
 	}
 	if err := w.all(ctx, g, queries, args...); err != nil || w.rand.IntN(3) > 0 {
 		return err

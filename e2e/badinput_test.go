@@ -174,9 +174,11 @@ func badSettingsAreRefused(t testing.TB, r *rig) {
 		edit func(*config.Node)
 		want []string
 	}{
-		"another-ca": {func(n *config.Node) { apart(n); ca := n.TLS.CA; n.TLS = foreign; n.TLS.CA = ca }, []string{"tls", "cert.pem", "authority"}},
-		"expired":    {func(n *config.Node) { apart(n); n.TLS = expired }, []string{"tls", "cert.pem", "expired"}},
-		"no-key":     {func(n *config.Node) { apart(n); n.TLS.Key = "/nonexistent/key" }, []string{"tls.key", "/nonexistent/key", "no such file"}},
+		"another-ca": {func(n *config.Node) { apart(n); ca := n.TLS.CA; n.TLS = foreign; n.TLS.CA = ca },
+			[]string{"tls", "cert.pem", "authority"}},
+		"expired": {func(n *config.Node) { apart(n); n.TLS = expired }, []string{"tls", "cert.pem", "expired"}},
+		"no-key": {func(n *config.Node) { apart(n); n.TLS.Key = "/nonexistent/key" },
+			[]string{"tls.key", "/nonexistent/key", "no such file"}},
 		"other-data": {func(n *config.Node) { apart(n); n.DataDir = other }, []string{"data_dir", other, `"elsewhere"`, `"lab"`}},
 		"read-only":  {func(n *config.Node) { apart(n); n.DataDir = "/sys/data" }, []string{"data_dir", "/sys/data"}},
 		"no-cluster": {func(n *config.Node) { apart(n); n.ConfigFile = "/nonexistent" }, []string{"config_file", "/nonexistent"}},
@@ -209,7 +211,8 @@ func aCopiedHostIsNoticed(t testing.TB, r *rig) {
 	holder, h := string(st.Owner.Host), another(r, st.Owner.Host)
 	end := r.undisturbed(t, st)
 	_, file := r.copied(t, holder, h, func(n *config.Node) { n.Store.Member = nil })
-	r.refused(t, h, 2, []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(), "the data directory was copied"}, "agent", "--config", file)
+	r.refused(t, h, 2, []string{"another agent uses this host's name", holder, r.lab.Addr(holder).String(),
+		"the data directory was copied"}, "agent", "--config", file)
 	end()
 }
 
@@ -222,7 +225,8 @@ func (r *rig) copied(t testing.TB, from, on string, change func(*config.Node)) (
 	if err := os.MkdirAll(dir+"/data", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, to := range map[string]string{"data/identity": "data/identity", "data/cluster": "data/cluster", "pki/" + from + ".pem": "cert.pem", "pki/" + from + ".key": "key.pem"} {
+	for name, to := range map[string]string{"data/identity": "data/identity", "data/cluster": "data/cluster",
+		"pki/" + from + ".pem": "cert.pem", "pki/" + from + ".key": "key.pem"} {
 		raw, err := os.ReadFile(r.disk(from, name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, to), raw, 0o600)
@@ -372,7 +376,8 @@ func theImageComesAndGoes(t testing.TB, r *rig) {
 	// Asked again: a host that is slow to look says that first, and the command has two seconds.
 	r.until(t, "start to say what the image is", func(ctx context.Context) (string, bool) {
 		out, err := r.lab.Exec(ctx, "h2", "timeout", "--preserve-status", "-s", "INT", "2", r.exe, "start")
-		return fmt.Sprintf("%s, %v", out, err), err != nil && strings.Contains(err.Error(), "is a directory") && strings.Contains(err.Error(), "the request stands")
+		return fmt.Sprintf("%s, %v", out, err), err != nil && strings.Contains(err.Error(), "is a directory") &&
+			strings.Contains(err.Error(), "the request stands")
 	})
 	back()
 	r.healthy(t)
@@ -443,7 +448,8 @@ func withoutAWatchdogThereIsNoTakeover(t testing.TB, r *rig) {
 	r.mayYet(t, holder, "migrate", h)
 	r.until(t, "the refusal of a takeover", func(ctx context.Context) (string, bool) {
 		st, err := r.status(ctx)
-		return fmt.Sprintf("%+v, %v", st.Takeover, err), string(st.Owner.Host) == h && !st.Takeover.Possible && strings.Contains(st.Takeover.Why, "no working watchdog")
+		return fmt.Sprintf("%+v, %v", st.Takeover, err),
+			string(st.Owner.Host) == h && !st.Takeover.Possible && strings.Contains(st.Takeover.Why, "no working watchdog")
 	})
 	r.mayYet(t, holder, "migrate", holder)
 }

@@ -189,7 +189,8 @@ func TestRestoreRefusesWhatIsNoBackup(t *testing.T) {
 		t.Errorf("generation %d, want 1", g)
 	}
 	stop()
-	if out, code := a.run(t, "store", "restore", b.File, "--config", a.settings(), "--move-aside"); code != 0 || !strings.Contains(out, "the store is restored, generation ") {
+	if out, code := a.run(t, "store", "restore", b.File, "--config", a.settings(), "--move-aside"); code != 0 ||
+		!strings.Contains(out, "the store is restored, generation ") {
 		t.Errorf("restore: exit code %d: %s", code, out)
 	}
 	stop = a.agent(t)

@@ -24,7 +24,8 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	before := r.answer(t)
 	// Nothing to cancel is refused, and says where the guest is.
 	out, err := r.lab.Exec(t.Context(), third, r.exe, "migrate", "--cancel")
-	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no move is under way: it runs on "+home) || !strings.Contains(said, "exit status 3") {
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "no move is under way: it runs on "+home) ||
+		!strings.Contains(said, "exit status 3") {
 		t.Errorf("without a migration: %s", said)
 	}
 	end := r.watching(t)
@@ -32,7 +33,8 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 	// At 1 MiB/s it takes a minute and more.
 	speed := func(mib string) {
 		t.Helper()
-		if out, err := r.lab.Exec(t.Context(), home, "virsh", "-q", "-c", "qemu:///system", "migrate-setspeed", cluster.GuestName, mib); err != nil {
+		if out, err := r.lab.Exec(t.Context(), home, "virsh", "-q", "-c", "qemu:///system", "migrate-setspeed",
+			cluster.GuestName, mib); err != nil {
 			t.Fatal(out, err)
 		}
 	}
@@ -46,10 +48,12 @@ func migrationIsCancelled(t testing.TB, r *rig) {
 		s, err := r.statusOf(ctx, third)
 		return fmt.Sprint(s.Owner.State, " ", s.Percent, " %, ", err), err == nil && s.Owner.State == cluster.Migrating && s.Percent > 0
 	})
-	if out := r.command(t, third, "migrate", "--cancel"); !strings.Contains(out, "is cancelled: the management VM is running on "+home) || !strings.Contains(out, to+" has nothing of it") {
+	if out := r.command(t, third, "migrate", "--cancel"); !strings.Contains(out,
+		"is cancelled: the management VM is running on "+home) || !strings.Contains(out, to+" has nothing of it") {
 		t.Errorf("migrate --cancel said %q", out)
 	}
-	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "it runs on "+home) || !strings.Contains(said, "exit status 1") {
+	if said := <-followed; !strings.Contains(said, "cancelled") || !strings.Contains(said, "it runs on "+home) ||
+		!strings.Contains(said, "exit status 1") {
 		t.Errorf("who followed it was told %q", said)
 	}
 	if now := r.healthy(t).Owner; string(now.Host) != home || now.Epoch != st.Owner.Epoch {

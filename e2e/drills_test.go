@@ -178,7 +178,8 @@ func TestPowerLossAndKills(t *testing.T) {
 
 // TestFaults has faults of each kind.
 func TestFaults(t *testing.T) {
-	need.Drill(t, "P1: losses of power and of the majority, cuts, kills and freezes: one copy at any time, back within the time that is promised")
+	need.Drill(t, "P1: losses of power and of the majority, cuts, kills and freezes: one copy at any time, back "+
+		"within the time that is promised")
 	runAll(t, plain, drills, defaultRuns)
 }
 

@@ -65,7 +65,8 @@ func (w *dbWriter) end(t testing.TB) {
 
 func (w *dbWriter) tell(t testing.TB) {
 	w.c.rows = w.Rows
-	t.Logf("%d rows written, longest gap %s, %d times to another node: %s", w.Rows, w.Gap.Round(time.Millisecond), w.Moves, strings.Join(w.errors, "; "))
+	t.Logf("%d rows written, longest gap %s, %d times to another node: %s", w.Rows, w.Gap.Round(time.Millisecond),
+		w.Moves, strings.Join(w.errors, "; "))
 }
 
 // run writes until ctx ends, and then until the row that was begun is

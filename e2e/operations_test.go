@@ -74,8 +74,10 @@ func wrongWaysToCall(t testing.TB, r *rig) {
 		{2, []string{"stauts", "--help"}, []string{"stauts"}},
 		{2, []string{"--server needs --ca"}, server},
 		{4, []string{"/nonexistent.sock", "no such file", "--socket"}, []string{"status", "--socket", "/nonexistent.sock"}},
-		{4, []string{"connection refused"}, []string{"status", "--server", "https://127.0.0.1:1", "--ca", n.TLS.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key}},
-		{4, []string{"not signed by an authority that is trusted", "--ca"}, append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
+		{4, []string{"connection refused"}, []string{"status", "--server", "https://127.0.0.1:1", "--ca", n.TLS.CA,
+			"--cert", n.TLS.Cert, "--key", n.TLS.Key}},
+		{4, []string{"not signed by an authority that is trusted", "--ca"},
+			append(server, "--ca", foreign.CA, "--cert", n.TLS.Cert, "--key", n.TLS.Key)},
 		{4, []string{"--cert"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", foreign.Key)},
 		{2, []string{"private key"}, append(server, "--ca", n.TLS.CA, "--cert", foreign.Cert, "--key", n.TLS.Key)},
 	} {
@@ -226,7 +228,8 @@ func lossOfTheWholeNetworkResetsNobody(t testing.TB, r *rig) {
 // tellsWithoutQuorum: a host that is alone says what it knows, and how old that is.
 func (r *rig) tellsWithoutQuorum(t testing.TB, h string) {
 	t.Helper()
-	for _, args := range [][]string{{"events"}, {"jobs", "list"}, {"config", "export"}, {"config", "history"}, {"upgrade", "status"}, {"host", "list"}} {
+	for _, args := range [][]string{{"events"}, {"jobs", "list"}, {"config", "export"}, {"config", "history"},
+		{"upgrade", "status"}, {"host", "list"}} {
 		began := time.Now()
 		out, err := r.lab.Exec(t.Context(), h, append([]string{"sh", "-c", `"$@" 2>&1`, "sh", r.exe}, args...)...)
 		t.Logf("without a quorum, after %s: holdfast %s: %v", time.Since(began).Round(time.Millisecond), strings.Join(args, " "), err)
@@ -270,7 +273,8 @@ func TestASecondAgentOnTheSameDataIsRefused(t *testing.T) {
 
 func aSecondAgentOnTheSameDataIsRefused(t testing.TB, r *rig) {
 	out, err := r.lab.Exec(t.Context(), "h2", r.exe, "agent", "--config", "/srv/host/agent.json")
-	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "in use by another running agent") || !strings.Contains(said, "exit status 2") {
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "in use by another running agent") ||
+		!strings.Contains(said, "exit status 2") {
 		t.Errorf("%s: want exit status 2 and the reason", said)
 	}
 	if out := r.command(t, "h2", "agent", "--check", "--config", "/srv/host/agent.json"); !strings.Contains(out, "check pass") {

@@ -86,7 +86,8 @@ func newPairHosts(t *testing.T) *pairHosts {
 		testtry.Must(t, err)
 		cmd.Stdout, cmd.Stderr = log, log
 		// The end of its first process ends all of a host, and that of the test ends this one.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL,
+			Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWPID}
 		testtry.Must(t, p.net.Start(i, cmd))
 		t.Cleanup(func() {
 			_ = cmd.Process.Kill()
@@ -138,7 +139,8 @@ func (p *pairHosts) sh(t *testing.T, i int, script string) string {
 func (p *pairHosts) files(t *testing.T, i int) string {
 	t.Helper()
 	name := []string{"node1", "node2", "arbiter"}[i]
-	out, err := exec.CommandContext(testtry.Context(t), "nsenter", "-t", strconv.Itoa(p.pids[i]), "-m", "find", filepath.Join(p.dir, name, "upper"), "!", "-type", "d").CombinedOutput()
+	out, err := exec.CommandContext(testtry.Context(t), "nsenter", "-t", strconv.Itoa(p.pids[i]), "-m", "find",
+		filepath.Join(p.dir, name, "upper"), "!", "-type", "d").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -151,7 +153,8 @@ func (p *pairHosts) files(t *testing.T, i int) string {
 // the exit code.
 func (p *pairHosts) check(t *testing.T, more ...string) (failed []string, all map[string]string, code int) {
 	t.Helper()
-	args := []string{p.exe, "pair", "check", "-o", "json", "--peer", p.addr(1), "--known-hosts", "/run/known_hosts", "--password-file", "/run/peer", "--unmanaged-probe", "/bin/true"}
+	args := []string{p.exe, "pair", "check", "-o", "json", "--peer", p.addr(1), "--known-hosts", "/run/known_hosts",
+		"--password-file", "/run/peer", "--unmanaged-probe", "/bin/true"}
 	for i := range p.pids {
 		args = append(args, "--host-key", strings.Fields(p.sh(t, i, "ssh-keygen -lf /run/key.pub"))[1])
 	}
@@ -218,7 +221,8 @@ func TestPairCheck(t *testing.T) {
 		t.Errorf("the check has changed the other node: %s\nbefore: %s", after, before)
 	}
 	for check, part := range map[string]string{
-		"bandwidth": "measured for a second in each direction", "database": "15 GB for 4 hosts and 20 VMs", "space": "node2 (10.77.0.2): 68 of 68 GB",
+		"bandwidth": "measured for a second in each direction", "database": "15 GB for 4 hosts and 20 VMs",
+		"space":     "node2 (10.77.0.2): 68 of 68 GB",
 		"guarantee": "safe", "arbiter": "arbiter (10.77.0.3) answers", "virtual address": "no machine answers", "machines": "3 different ones",
 		"second path": "pass 10.78.0.1 on eth1 and 10.78.0.2 on eth1 reach each other in both directions",
 	} {
@@ -267,7 +271,8 @@ rm /etc/mysql/my.cnf; printf '[mysqld]\nbinlog-ignore-db=app\n' >/etc/mysql/my.c
 printf '#!/bin/sh\necho "holdfast 0.9.0 (go, linux/amd64)"\n' >/opt/holdfast/bin/holdfast
 mount -t tmpfs -o size=20g tmpfs /vms
 nft 'add table ip cut; add chain ip cut in { type filter hook input priority 0; }; add rule ip cut in tcp dport 2380 drop'`)
-	all = p.want(t, []string{"database", "host name", "reach", "second path", "software", "space", "virtual address"}, given(free, size, third, []string{"--db-size", "9"}, second(own, other)))
+	all = p.want(t, []string{"database", "host name", "reach", "second path", "software", "space", "virtual address"},
+		given(free, size, third, []string{"--db-size", "9"}, second(own, other)))
 	for check, part := range map[string]string{
 		"virtual address": "10.77.0.50 is in use: the machine with MAC ", "software": "node.2 (10.77.0.2) has 0.9.0", "host name": `"node.2"`,
 		"space": "/vms has 21 GB: want at least 30", "database": "need 15", "reach": "port 2380 of 10.77.0.2 does not answer node1",
@@ -293,12 +298,17 @@ nft 'add table ip cut; add chain ip cut in { type filter hook input priority 0; 
 		want               []string
 		check, part        string
 	}{
-		{"a subnet that no interface is in; an arbiter that does not answer", "10.79.0.50/24", "quorum:10.77.0.99", "", []string{"arbiter", "virtual address"}, "virtual address", "10.79.0.0/24"},
-		{"a broadcast address; the arbiter is a node", "10.77.0.255/24", "quorum:" + p.addr(1), "", []string{"arbiter", "virtual address"}, "arbiter", "is a node of the pair"},
-		{"the other node's address; an address to ping that does not answer", p.addr(1) + "/24", "ping:" + p.addr(2) + ",10.77.0.98", "", []string{"arbiter", "virtual address"}, "arbiter", "no answer to pings"},
+		{"a subnet that no interface is in; an arbiter that does not answer", "10.79.0.50/24", "quorum:10.77.0.99", "",
+			[]string{"arbiter", "virtual address"}, "virtual address", "10.79.0.0/24"},
+		{"a broadcast address; the arbiter is a node", "10.77.0.255/24", "quorum:" + p.addr(1), "",
+			[]string{"arbiter", "virtual address"}, "arbiter", "is a node of the pair"},
+		{"the other node's address; an address to ping that does not answer", p.addr(1) + "/24",
+			"ping:" + p.addr(2) + ",10.77.0.98", "", []string{"arbiter", "virtual address"}, "arbiter", "no answer to pings"},
 		{"another length than the interface has; the arbiter's password is wrong; a second path over the first one's interface",
-			"10.77.0.50/16", "quorum:" + p.addr(2), p.addr(1), []string{"arbiter", "second path", "virtual address"}, "second path", "10.77.0.2 is on eth0, as the first path is"},
-		{"a disk that is none; a second path without its address", "10.77.0.50/24", "disk:/dev/null", "10.78.0.9", []string{"arbiter", "second path"}, "second path", "node2 (10.77.0.2): no interface has the address 10.78.0.9"},
+			"10.77.0.50/16", "quorum:" + p.addr(2), p.addr(1), []string{"arbiter", "second path", "virtual address"},
+			"second path", "10.77.0.2 is on eth0, as the first path is"},
+		{"a disk that is none; a second path without its address", "10.77.0.50/24", "disk:/dev/null", "10.78.0.9",
+			[]string{"arbiter", "second path"}, "second path", "node2 (10.77.0.2): no interface has the address 10.78.0.9"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if all := p.want(t, c.want, wrong(c.vip, c.arbiter, c.path)); !strings.Contains(all[c.check], c.part) {

@@ -21,7 +21,8 @@ import (
 // TestTheConfigurationChangesWhileTheClusterRuns: what takes effect when it was said,
 // what is refused, and the password of root by the real agent in the guest.
 func TestTheConfigurationChangesWhileTheClusterRuns(t *testing.T) {
-	need.Drill(t, "P6: what changes while the cluster runs takes effect when it was said, or is refused; and root's password by the real guest agent")
+	need.Drill(t, "P6: what changes while the cluster runs takes effect when it was said, or is refused; and root's "+
+		"password by the real guest agent")
 	onLab(t, plain, theConfigurationChanges)
 }
 
@@ -50,7 +51,8 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	change(func(c *config.Cluster) { c.CPU, c.DNS, c.AllowResetRootPassword = 2, []string{"192.0.2.53"}, true })
 	r.refused(t, other, 3, []string{"AllowResetRootPassword of the cluster's configuration is false"}, "reset-mnvm-password")
 	said := r.command(t, other, imports...)
-	for _, want := range []string{"without a restart:\n  AllowResetRootPassword: false -> true\n", "holdfast start, or a shutdown from inside it):\n  CPU: 1 -> 2\n", "is in force"} {
+	for _, want := range []string{"without a restart:\n  AllowResetRootPassword: false -> true\n",
+		"holdfast start, or a shutdown from inside it):\n  CPU: 1 -> 2\n", "is in force"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("import said:\n%s\nwant %q", said, want)
 		}
@@ -60,11 +62,13 @@ func theConfigurationChanges(t testing.TB, r *rig) {
 	// The guest's busybox has all but the program that its agent hands a password to.
 	r.inside(t, holder, "sh", "-c", "echo '"+chpasswd+"' >/bin/chpasswd && chmod 755 /bin/chpasswd")
 	said = r.command(t, other, "reset-mnvm-password")
-	if want := loop.GuestUUID("lab"); !strings.Contains(said, "Reset MNVM root password on "+holder+" ") || !strings.Contains(said, "Password set successfully for root in "+want) {
+	if want := loop.GuestUUID("lab"); !strings.Contains(said, "Reset MNVM root password on "+holder+" ") ||
+		!strings.Contains(said, "Password set successfully for root in "+want) {
 		t.Errorf("said:\n%s", said)
 	}
 	hash := strings.Split(r.inside(t, holder, "grep", "^root:", "/etc/shadow"), ":")[1]
-	if parts := strings.Split(hash, "$"); len(parts) != 4 || strings.TrimSpace(r.inside(t, holder, "mkpasswd", "-m", "sha512", "-S", parts[2], "password")) != hash {
+	if parts := strings.Split(hash, "$"); len(parts) != 4 ||
+		strings.TrimSpace(r.inside(t, holder, "mkpasswd", "-m", "sha512", "-S", parts[2], "password")) != hash {
 		t.Errorf("root of the guest has the password %q", hash)
 	}
 

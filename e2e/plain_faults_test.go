@@ -237,7 +237,8 @@ func aFullDiskAtTheStart(t testing.TB, r *rig) {
 		const u, c = "https://127.0.0.1:12380", "https://127.0.0.1:12379"
 		n.Cluster, n.DataDir, n.RunDir, n.Driver = "small", "/mnt/small", "/run/small", "process"
 		n.Process = config.Process{Command: []string{"/bin/sleep", "1"}, Dir: "/nonexistent"}
-		n.Store = config.Store{Endpoints: []string{c}, Member: &config.Member{ListenPeer: u, PeerURL: u, ListenClient: c, ClientURL: c, Initial: map[string]string{h: u}}}
+		n.Store = config.Store{Endpoints: []string{c},
+			Member: &config.Member{ListenPeer: u, PeerURL: u, ListenClient: c, ClientURL: c, Initial: map[string]string{h: u}}}
 		n.API.Listen, n.Watchdog.Device = "", "none"
 	})
 	script := fmt.Sprintf(`set -e; mkdir -p /mnt/small; mount -t tmpfs -o size=8m none /mnt/small

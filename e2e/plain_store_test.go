@@ -130,7 +130,8 @@ func damagedDataOfAMember(t testing.TB, r *rig) {
 	for _, x := range r.hostsSaid(t, h) {
 		t.Logf("its status says: %s", x)
 	}
-	if log, err := r.lab.Exec(t.Context(), h, "tail", "-n", "3", "/run/holdfast/store/store.log"); err != nil || strings.Contains(log, "goroutine ") {
+	if log, err := r.lab.Exec(t.Context(), h, "tail", "-n", "3", "/run/holdfast/store/store.log"); err != nil ||
+		strings.Contains(log, "goroutine ") {
 		t.Errorf("want one clear error at the end of the log: %s, %v", log, err)
 	}
 	back := r.bench(t, h)

@@ -20,7 +20,8 @@ func reportOfAHost(t testing.TB, r *rig) {
 	report := func(out string, args ...string) string {
 		t.Helper()
 		said := r.command(t, home, append([]string{"report", "-O", out, "--config", "/srv/host/agent.json", "--log-dir", "/srv/log"}, args...)...)
-		list, err := r.lab.Exec(t.Context(), home, "sh", "-c", `stat -c %a "$0"; tar -xzOf "$0" --wildcards '*/index.txt' '*/status.txt' '*/libvirt/*.xml'; tar -tzf "$0"; rm "$0"`, out)
+		list, err := r.lab.Exec(t.Context(), home, "sh", "-c",
+			`stat -c %a "$0"; tar -xzOf "$0" --wildcards '*/index.txt' '*/status.txt' '*/libvirt/*.xml'; tar -tzf "$0"; rm "$0"`, out)
 		if err != nil || !strings.HasPrefix(list, "600\n") {
 			t.Fatalf("%s: %v\n%s", said, err, list)
 		}
@@ -34,7 +35,8 @@ func reportOfAHost(t testing.TB, r *rig) {
 			}
 		}
 	}
-	has(report("/run/r1.tar.gz"), "<name>holdfast-mnvm</name>", "running on "+home, "/log/", "/store.json", "/doctor.txt", "/events.json", "/network/addresses.txt")
+	has(report("/run/r1.tar.gz"), "<name>holdfast-mnvm</name>", "running on "+home, "/log/", "/store.json",
+		"/doctor.txt", "/events.json", "/network/addresses.txt")
 
 	if err := r.lab.Pause(t.Context(), home, "libvirtd"); err != nil {
 		t.Fatal(err)

@@ -351,7 +351,8 @@ func (r *rig) healthy(t testing.TB) cluster.Status {
 			return err.Error(), false
 		}
 		if n := inOrder(st); n < max(3, len(st.Members)) || st.Owner.State != cluster.Running || !st.Takeover.Possible {
-			return fmt.Sprintf("%d hosts in order, %s on %s, takeover: %s, waits for: %s", n, st.Owner.State, st.Owner.Host, st.Takeover.Why, st.Waiting), false
+			return fmt.Sprintf("%d hosts in order, %s on %s, takeover: %s, waits for: %s", n, st.Owner.State,
+				st.Owner.Host, st.Takeover.Why, st.Waiting), false
 		}
 		for _, m := range st.Members { // one that was silent for the others may see itself already
 			of, err := r.statusOf(ctx, string(m))

@@ -43,7 +43,8 @@ const (
 // define makes a domain of an operator's on a host.
 func (b *bareRig) define(t *testing.T, h, name, uuid string, oldnew ...string) {
 	t.Helper()
-	text := strings.NewReplacer(oldnew...).Replace(fmt.Sprintf(byHand, name, uuid, lab.GuestMemoryMiB, lab.SharedDir, b.lab.GuestCmdline(), b.lab.GuestMAC()))
+	text := strings.NewReplacer(oldnew...).Replace(fmt.Sprintf(byHand, name, uuid, lab.GuestMemoryMiB, lab.SharedDir,
+		b.lab.GuestCmdline(), b.lab.GuestMAC()))
 	if err := os.WriteFile(b.lab.HostPath(h, name+".xml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,8 @@ func TestAdopt(t *testing.T) {
 		if out := b.sh(t, h, "virsh -q -c qemu:///system list --all --name"); strings.Contains(out, handName) {
 			t.Errorf("%s still has it: %q", h, out)
 		}
-		if out := b.sh(t, h, "systemctl is-enabled "+units[h]+" >/dev/null && echo enabled; systemctl is-active "+units[h]+" >/dev/null && echo active; true"); strings.TrimSpace(out) != "" {
+		if out := b.sh(t, h, "systemctl is-enabled "+units[h]+" >/dev/null && echo enabled; systemctl is-active "+
+			units[h]+" >/dev/null && echo active; true"); strings.TrimSpace(out) != "" {
 			t.Errorf("%s: %s is %q", h, units[h], out)
 		}
 	}
@@ -188,7 +190,8 @@ func (b *bareRig) adoptRefused(t *testing.T, args []string) {
 	if _, said, err := b.adopt(t, "h1", args...); err == nil || !strings.Contains(said, "nobody can be asked") {
 		t.Errorf("without a question: %v\n%s", err, said)
 	}
-	if res, said, err := b.installer(t, "h1", append([]string{"adopt", "nobody", "-o", "json", "--check"}, args...)...); err == nil || !slices.Contains(fails(res.Report), " domain") {
+	if res, said, err := b.installer(t, "h1", append([]string{"adopt", "nobody", "-o", "json", "--check"},
+		args...)...); err == nil || !slices.Contains(fails(res.Report), " domain") {
 		t.Errorf("a domain that is not there: %v, %q\n%s", err, fails(res.Report), said)
 	}
 }

@@ -168,7 +168,8 @@ func TestCertificatesRenewThemselves(t *testing.T) {
 	began := c.processes(t)
 	for _, h := range c.lab.Hosts() {
 		p := c.issue(t, h, certLife)
-		c.sh(t, h, fmt.Sprintf("umask 077; cd /etc/holdfast/pki; cat >n.key <<'E'\n%sE\ncat >n.pem <<'E'\n%sE\nmv n.key host.key; mv n.pem host.pem", p.KeyPEM, p.CertPEM))
+		c.sh(t, h, fmt.Sprintf("umask 077; cd /etc/holdfast/pki; cat >n.key <<'E'\n%sE\ncat >n.pem <<'E'\n%sE\nmv "+
+			"n.key host.key; mv n.pem host.pem", p.KeyPEM, p.CertPEM))
 	}
 	short := c.otherThan(t, installed)
 	next := c.otherThan(t, short)
@@ -214,7 +215,8 @@ func TestCertificatesRenewThemselves(t *testing.T) {
 			return fmt.Sprintf("%v: %s", err, out), false
 		}
 		for _, l := range lines {
-			if l.Which != pki.Agent || l.Serial != fmt.Sprintf("%x", last[l.Host].SerialNumber) || l.State != inventory.CertValid || l.Problem != "" {
+			if l.Which != pki.Agent || l.Serial != fmt.Sprintf("%x", last[l.Host].SerialNumber) ||
+				l.State != inventory.CertValid || l.Problem != "" {
 				return out, false
 			}
 		}
@@ -246,12 +248,14 @@ func (c *certRig) tooLate(t *testing.T) {
 	for _, h := range []string{"h3", "h4"} {
 		c.sh(t, h, "systemctl stop holdfast.service")
 		p := c.issue(t, h, time.Second)
-		c.sh(t, h, fmt.Sprintf("umask 077; cd /etc/holdfast/pki; cat >n.key <<'E'\n%sE\ncat >n.pem <<'E'\n%sE\nmv n.key host.key; mv n.pem host.pem; sleep 2", p.KeyPEM, p.CertPEM))
+		c.sh(t, h, fmt.Sprintf("umask 077; cd /etc/holdfast/pki; cat >n.key <<'E'\n%sE\ncat >n.pem <<'E'\n%sE\nmv "+
+			"n.key host.key; mv n.pem host.pem; sleep 2", p.KeyPEM, p.CertPEM))
 	}
 	ctx, cancel := waiting(t)
 	defer cancel()
 	out, err := c.lab.Exec(ctx, "h4", c.exe, "agent", "--check", "--config", install.SettingsFile)
-	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "certificate expired on") || !strings.Contains(said, "holdfast install -c FILE again") {
+	if said := fmt.Sprint(out, err); err == nil || !strings.Contains(said, "certificate expired on") ||
+		!strings.Contains(said, "holdfast install -c FILE again") {
 		t.Errorf("h4, whose certificate has ended: %v", said)
 	}
 	c.sh(t, "h3", "systemctl start holdfast.service")

@@ -56,10 +56,12 @@ func TestInstallFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := fmt.Sprintf("installation of three hosts that have nothing of Holdfast, %d runs, seconds, median (min-max): whole %s; checks %s, files %s, cluster %s, start %s; load %s", len(all),
+	line := fmt.Sprintf("installation of three hosts that have nothing of Holdfast, %d runs, seconds, median "+
+		"(min-max): whole %s; checks %s, files %s, cluster %s, start %s; load %s", len(all),
 		part(func(s install.Seconds) float64 { return s.Checks + s.Copy + s.Cluster + s.Start }),
 		part(func(s install.Seconds) float64 { return s.Checks }), part(func(s install.Seconds) float64 { return s.Copy }),
-		part(func(s install.Seconds) float64 { return s.Cluster }), part(func(s install.Seconds) float64 { return s.Start }), strings.Fields(string(load))[0])
+		part(func(s install.Seconds) float64 { return s.Cluster }),
+		part(func(s install.Seconds) float64 { return s.Start }), strings.Fields(string(load))[0])
 	t.Log(line)
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -83,7 +83,8 @@ func (b *bareRig) unchanged(t *testing.T) func(what string) {
 // TestInstallAtLength does the same with what is refused, with commands that are killed, a second installation, changes, a host
 // for guests only, and one that is replaced.
 func TestInstallAtLength(t *testing.T) {
-	need.Drill(t, "P3: hosts with libvirt get a cluster by one command, also one that is killed, and go back to what they were; and P7: what can not be is refused")
+	need.Drill(t, "P3: hosts with libvirt get a cluster by one command, also one that is killed, and go back to what "+
+		"they were; and P7: what can not be is refused")
 	b := newBareRig(t, 4)
 	args := b.files(t, "h1", b.lab.BareCluster())
 	unchanged := b.unchanged(t)
@@ -102,7 +103,8 @@ func TestInstallAtLength(t *testing.T) {
 
 	lines := b.quickly(t, "h1", b.lab.BareCluster(), args[2:]) // args has -c FILE first
 	t.Log(lines[3])
-	if status := lines[4]; !strings.Contains(lines[3], "the management VM runs on ") || !strings.Contains(status, "mgmt VM   running on ") || strings.Count(status, " alive ") != 3 {
+	if status := lines[4]; !strings.Contains(lines[3], "the management VM runs on ") ||
+		!strings.Contains(status, "mgmt VM   running on ") || strings.Count(status, " alive ") != 3 {
 		t.Errorf("the quick start said:\n%s\nand then:\n%s", lines[3], status)
 	}
 	b.exe = install.Command
@@ -167,8 +169,10 @@ func (b *bareRig) refusals(t *testing.T, args []string) {
 		}
 		return out
 	}
-	b.sh(t, "h1", "echo wrong >/srv/host/wrong; mkdir -p /srv/host/bad; ssh-keygen -q -t ed25519 -N '' -f /srv/host/bad/key; echo \"$(hostname -I | tr ' ' '\\n' | grep -m1 .) x\" >/dev/null")
-	changed := fmt.Sprintf("for h in %s; do echo \"$h $(cut -d' ' -f1,2 /srv/host/bad/key.pub)\"; done >/srv/host/changed", strings.Join([]string{b.lab.Addr("h2").String()}, " "))
+	b.sh(t, "h1", "echo wrong >/srv/host/wrong; mkdir -p /srv/host/bad; ssh-keygen -q -t ed25519 -N '' -f "+
+		"/srv/host/bad/key; echo \"$(hostname -I | tr ' ' '\\n' | grep -m1 .) x\" >/dev/null")
+	changed := fmt.Sprintf("for h in %s; do echo \"$h $(cut -d' ' -f1,2 /srv/host/bad/key.pub)\"; done "+
+		">/srv/host/changed", strings.Join([]string{b.lab.Addr("h2").String()}, " "))
 	b.sh(t, "h1", changed)
 	for _, c := range []struct {
 		name string
@@ -176,7 +180,8 @@ func (b *bareRig) refusals(t *testing.T, args []string) {
 		want []string
 		say  string
 	}{
-		{"wrong password", append(without("--password-file"), "--password-file", "/srv/host/wrong"), []string{"h1 connect", "h2 connect", "h3 connect"}, "denies the login"},
+		{"wrong password", append(without("--password-file"), "--password-file", "/srv/host/wrong"),
+			[]string{"h1 connect", "h2 connect", "h3 connect"}, "denies the login"},
 		{"unknown keys", without("--host-key"), []string{"h1 connect", "h2 connect", "h3 connect"}, "is not known"},
 	} {
 		res, said, err := b.install(t, "h1", c.args...)
@@ -201,7 +206,8 @@ func (b *bareRig) refusals(t *testing.T, args []string) {
 	}
 	res, said, err := b.install(t, "h1", other...)
 	got := fails(res.Report)
-	if err == nil || res.OK || !slices.Equal(got, []string{"h2 connect"}) || !strings.Contains(fmt.Sprint(res.Findings), " in /srv/host/changed:1") {
+	if err == nil || res.OK || !slices.Equal(got, []string{"h2 connect"}) ||
+		!strings.Contains(fmt.Sprint(res.Findings), " in /srv/host/changed:1") {
 		t.Errorf("a changed key: %v, failed %v: %+v\n%s", err, got, res.Findings, said)
 	}
 	b.sh(t, "h1", "rm -f /srv/host/known_hosts")
@@ -292,7 +298,8 @@ func (b *bareRig) guestsOnly(t *testing.T, args []string, id string) {
 // source tool's manual does.
 func (b *bareRig) replaced(t *testing.T, args []string) {
 	t.Helper()
-	b.sh(t, "h3", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
+	b.sh(t, "h3", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast "+
+		"(store-member|watchdog-holder)'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
 	b.runs(t, 2)
 	// A watchdog that was armed resets it now, as its holder was killed: that is waited for.
 	time.Sleep(6 * time.Second)

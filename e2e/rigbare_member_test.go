@@ -73,7 +73,9 @@ func TestMemberUnderAnotherName(t *testing.T) {
 
 	next := b.swapped(now, leaver, "h4")
 	args := b.files(t, holder, next)
-	if _, said, code := b.zsha(t, holder, installedZsha, b.inItsWords(args, "/srv/host/new.json")...); code != fail.ExitRefused || !strings.Contains(said, "nobody can be asked") || !strings.Contains(said, "give --yes") {
+	if _, said, code := b.zsha(t, holder, installedZsha,
+		b.inItsWords(args, "/srv/host/new.json")...); code != fail.ExitRefused ||
+		!strings.Contains(said, "nobody can be asked") || !strings.Contains(said, "give --yes") {
 		t.Errorf("without a question: %d\n%s", code, said)
 	}
 	b.members(t, holder, now)

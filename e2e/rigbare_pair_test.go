@@ -56,7 +56,8 @@ func (b *bareRig) setupArgs(t *testing.T) (args []string) {
 	p := *cl.Pair
 	db := *p.Database
 	db.Admin, db.Replication = config.PairAccount{}, config.PairAccount{}
-	for name, v := range map[string]any{"group.json": map[string]any{"Database": map[string]any{"OptionFile": db.OptionFile, "Datadir": db.Datadir}, "Group": p.Group[:1]}, "fencing.json": cl.Fencing} {
+	for name, v := range map[string]any{"group.json": map[string]any{"Database": map[string]any{"OptionFile": db.OptionFile,
+		"Datadir": db.Datadir}, "Group": p.Group[:1]}, "fencing.json": cl.Fencing} {
 		raw, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
@@ -168,14 +169,17 @@ func TestPairSetup(t *testing.T) {
 		}
 	}
 	b.files(t, "h2", b.pairCluster())
-	if out, err := b.setupOn(t, "h2", across...); err == nil || !strings.Contains(out, "a set-up was begun, and has not come to its end there") {
+	if out, err := b.setupOn(t, "h2", across...); err == nil ||
+		!strings.Contains(out, "a set-up was begun, and has not come to its end there") {
 		t.Errorf("a set-up of h2 against that of h1: %v: %s", err, out)
 	}
-	if out, err := b.setup(t, slices.Concat(args, []string{"--vip", "192.0.2.9/24"})...); err == nil || !strings.Contains(out, "was begun here") {
+	if out, err := b.setup(t, slices.Concat(args, []string{"--vip", "192.0.2.9/24"})...); err == nil ||
+		!strings.Contains(out, "was begun here") {
 		t.Errorf("other values than those that were begun with: %v: %s", err, out)
 	}
 	out, err := b.setup(t, args...)
-	if err != nil || !strings.Contains(out, "goes on with the set-up of") || !strings.Contains(out, "webip  : ["+b.lab.FloatingAddr().String()+"] Started h1") {
+	if err != nil || !strings.Contains(out, "goes on with the set-up of") ||
+		!strings.Contains(out, "webip  : ["+b.lab.FloatingAddr().String()+"] Started h1") {
 		t.Fatalf("the set-up: %v: %s", err, out)
 	}
 	t.Log(out)
@@ -216,7 +220,8 @@ func TestPairSetup(t *testing.T) {
 // pairLeft lists what a pair has left on a host that it should not.
 func (b *bareRig) pairLeft(t *testing.T, h string) string {
 	t.Helper()
-	return b.sh(t, h, "ip -o addr show | grep -F '"+b.lab.FloatingAddr().String()+"' || true; ls /run/service 2>/dev/null || true; grep -l mariadbd /proc/[0-9]*/comm || true")
+	return b.sh(t, h, "ip -o addr show | grep -F '"+b.lab.FloatingAddr().String()+"' || true; ls /run/service "+
+		"2>/dev/null || true; grep -l mariadbd /proc/[0-9]*/comm || true")
 }
 
 // recovered gives h1, which does not serve, an empty disk and a database of its own, as a machine
@@ -247,7 +252,8 @@ func (b *bareRig) recovered(t *testing.T) {
 	if out, err := run("192.0.2.1"); err == nil || !strings.Contains(out, "the address of h1") {
 		t.Errorf("a recovery onto nobody: %v: %s", err, out)
 	}
-	b.sh(t, "h1", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast (store-member|watchdog-holder)'; pkill -9 '^mariadbd$'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
+	b.sh(t, "h1", "systemctl disable --now holdfast.service; pkill -9 -f '[h]oldfast "+
+		"(store-member|watchdog-holder)'; pkill -9 '^mariadbd$'; rm -rf /opt/holdfast /etc/holdfast /var/lib/holdfast /run/holdfast")
 	if len(b.lab.Hosts()) == 2 {
 		// The other node switches it off, and goes on alone.
 		b.until(t, "h2 to serve alone", func(ctx context.Context) (string, bool) {
@@ -256,7 +262,8 @@ func (b *bareRig) recovered(t *testing.T) {
 				return err.Error(), false
 			}
 			out, err := cmd.CombinedOutput()
-			return fmt.Sprintf("%v: %s", err, out), strings.Contains(string(out), "this node goes on alone") && strings.Contains(string(out), "Master: [h2]")
+			return fmt.Sprintf("%v: %s", err, out), strings.Contains(string(out), "this node goes on alone") &&
+				strings.Contains(string(out), "Master: [h2]")
 		})
 		if err := b.lab.On(t.Context(), "h1"); err != nil {
 			t.Fatal(err)
@@ -265,7 +272,9 @@ func (b *bareRig) recovered(t *testing.T) {
 		time.Sleep(6 * time.Second) // a watchdog that was armed resets it
 	}
 	b.until(t, "h1 to be there", func(ctx context.Context) (string, bool) {
-		out, err := b.lab.Exec(ctx, "h1", "/bin/sh", "-c", "nft flush ruleset; rm -rf "+pairBase+"/mysql; mariadb-install-db --no-defaults --user=mysql --datadir="+pairBase+"/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null")
+		out, err := b.lab.Exec(ctx, "h1", "/bin/sh", "-c",
+			"nft flush ruleset; rm -rf "+pairBase+"/mysql; mariadb-install-db --no-defaults --user=mysql --datadir="+
+				pairBase+"/mysql --skip-test-db --auth-root-authentication-method=socket >/dev/null")
 		return fmt.Sprint(out, err), err == nil
 	})
 	out, err := run(h1)

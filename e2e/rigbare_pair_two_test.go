@@ -48,7 +48,8 @@ func TestPairSetupOfTwo(t *testing.T) {
 	b.exe = install.Command
 	b.pairHealthy(t) // over both paths
 	for _, h := range b.lab.Hosts() {
-		if got := strings.Join(strings.Fields(b.sh(t, h, "cat "+install.ClusterFile)), ""); !strings.Contains(got, `"SecondPath":["`+strings.ReplaceAll(b.secondPath(), ",", `","`)+`"]`) {
+		if got := strings.Join(strings.Fields(b.sh(t, h, "cat "+install.ClusterFile)), ""); !strings.Contains(got,
+			`"SecondPath":["`+strings.ReplaceAll(b.secondPath(), ",", `","`)+`"]`) {
 			t.Errorf("the second path is not in the configuration of %s: %s", h, got)
 		}
 	}
@@ -72,7 +73,8 @@ func TestPairSetupOfTwo(t *testing.T) {
 // replicates from nobody, lets write, and has no accounts of a pair.
 func (b *bareRig) single(t *testing.T, h, ask, want string) {
 	t.Helper()
-	b.sh(t, h, "setsid mariadbd --no-defaults --user=mysql --skip-networking --datadir="+pairBase+"/mysql --socket="+pairSocket+" </dev/null >/srv/host/single.log 2>&1 &")
+	b.sh(t, h, "setsid mariadbd --no-defaults --user=mysql --skip-networking --datadir="+pairBase+"/mysql --socket="+
+		pairSocket+" </dev/null >/srv/host/single.log 2>&1 &")
 	b.until(t, "the database of "+h+" alone", func(ctx context.Context) (string, bool) {
 		out, err := b.lab.Exec(ctx, h, "mariadb", "--socket="+pairSocket, "-e", "SELECT 1")
 		return fmt.Sprint(out, err), err == nil
@@ -80,7 +82,8 @@ func (b *bareRig) single(t *testing.T, h, ask, want string) {
 	if got := b.sql(t, h, ask); got != want {
 		t.Errorf("%s: %s gives %q, want %q", h, ask, got, want)
 	}
-	if got := b.sql(t, h, "SHOW SLAVE STATUS; SELECT user FROM mysql.user WHERE user LIKE 'holdfast%'; SELECT 'read-only' WHERE @@read_only"); got != "" {
+	if got := b.sql(t, h, "SHOW SLAVE STATUS; SELECT user FROM mysql.user WHERE user LIKE 'holdfast%'; SELECT "+
+		"'read-only' WHERE @@read_only"); got != "" {
 		t.Errorf("%s: left of the pair is %s", h, got)
 	}
 	b.sh(t, h, "mariadb-admin --socket="+pairSocket+" shutdown; while [ -e "+pairSocket+" ]; do sleep 0.1; done")

@@ -85,7 +85,8 @@ func (b *bareRig) files(t *testing.T, h string, cl config.Cluster) []string {
 	if err := os.WriteFile(b.lab.HostPath(h, "pw"), []byte(b.password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-c", "/srv/host/new.json", "--settings", "/srv/host/settings.json", "--password-file", "/srv/host/pw", "--known-hosts", "/srv/host/known_hosts", "--allow-undersized"}
+	args := []string{"-c", "/srv/host/new.json", "--settings", "/srv/host/settings.json", "--password-file",
+		"/srv/host/pw", "--known-hosts", "/srv/host/known_hosts", "--allow-undersized"}
 	for _, k := range b.keys(t) {
 		args = append(args, "--host-key", k)
 	}

@@ -72,7 +72,8 @@ func (b *bareRig) zshaInstalls(t *testing.T, h string, cl config.Cluster) {
 	const dir = "/srv/host/kit"
 	b.sh(t, h, "mkdir "+dir+" && ln -s "+b.lab.Exe()+" "+dir+"/zsha && rm -f /tmp/sample.FileConf.config.json")
 	program := dir + "/zsha"
-	if out := b.zshaDone(t, h, program, "config-sample", config.FileConf); out != "output config json file to /tmp/sample.FileConf.config.json\n" {
+	if out := b.zshaDone(t, h, program, "config-sample",
+		config.FileConf); out != "output config json file to /tmp/sample.FileConf.config.json\n" {
 		t.Errorf("config-sample: %q", out)
 	}
 	b.sh(t, h, "mv /tmp/sample.FileConf.config.json "+dir+"/config.json && grep -q ImageFolder "+dir+"/config.json")
@@ -92,10 +93,13 @@ func (b *bareRig) zshaInstalls(t *testing.T, h string, cl config.Cluster) {
 	for _, m := range install.Members(cl) {
 		fmt.Fprintf(&each, "check environment for %s\nFile %s exists\n%s", m.Addr, cl.ImagePath(), link)
 		fmt.Fprintf(&sent, "Send %s to %s\nSend %s to %s\n", install.Program, m.Addr, install.ClusterFile, m.Addr)
-		fmt.Fprintf(&placed, "Install for: %s\nconfig file check pass\nFile %s exists\n%sInstall bash auto-completion\nInstall to Current Node Finished.\n\n", m.Addr, cl.ImageFolder, link)
+		fmt.Fprintf(&placed, "Install for: %s\nconfig file check pass\nFile %s exists\n%sInstall bash "+
+			"auto-completion\nInstall to Current Node Finished.\n\n", m.Addr, cl.ImageFolder, link)
 	}
-	want := "config file check pass\nAll nodes connect success.\n" + each.String() + sent.String() + "Not Ceph Type, skip generate ceph auth.\n" + placed.String() +
-		"Upsert configuration to consul kv finished.\n\nInstall to All Nodes Finished.\nNow, You can monitor zsha's status by using command \"zsha status\".\nMore commands are shown in \"zsha -h\".\n"
+	want := "config file check pass\nAll nodes connect success.\n" +
+		each.String() + sent.String() + "Not Ceph Type, skip generate ceph auth.\n" + placed.String() +
+		"Upsert configuration to consul kv finished.\n\nInstall to All Nodes Finished.\nNow, You can monitor zsha's " +
+		"status by using command \"zsha status\".\nMore commands are shown in \"zsha -h\".\n"
 	if out != want {
 		t.Errorf("zsha install printed\n%s\nwant\n%s", out, want)
 	}
@@ -107,7 +111,8 @@ func (b *bareRig) zshaInstalls(t *testing.T, h string, cl config.Cluster) {
 // bare is a status without what differs from one installation to the next: when the VM was started,
 // the version of etcd, the widths of columns.
 func bare(status string) string {
-	for _, v := range [][2]string{{`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `, "TIME "}, {`(?m)\d+\.\d+\.\d+ +3 +dc1$`, "VERSION 3 dc1"}, {` +`, " "}} {
+	for _, v := range [][2]string{{`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d `, "TIME "},
+		{`(?m)\d+\.\d+\.\d+ +3 +dc1$`, "VERSION 3 dc1"}, {` +`, " "}} {
 		status = regexp.MustCompile(v[0]).ReplaceAllString(status, v[1])
 	}
 	return status
@@ -131,7 +136,8 @@ func (b *bareRig) zshaStatus(t *testing.T, h string, cl config.Cluster) {
 		}
 	}
 	guest := b.lab.GuestAddr().String()
-	want := ">>>MN-VM Running On\n" + holder + " : running\n\n>>>Last MN-VM Start Record\nTIME " + holder + "\n\n>>>ZStack HA Services Running On\n" + hosts.String() +
+	want := ">>>MN-VM Running On\n" + holder + " : running\n\n>>>Last MN-VM Start Record\nTIME " +
+		holder + "\n\n>>>ZStack HA Services Running On\n" + hosts.String() +
 		"\n>>>Consul Members\nNode Address Status Type Build Protocol DC\n" + members.String() +
 		"\n>>>Management Node IP\n" + guest + "\n\n>>>Public Network IP\n" + guest + "\n\n>>>Checking Host I/O\ndone.\n"
 	b.until(t, "zsha status is that of the manual", func(context.Context) (string, bool) {
@@ -159,7 +165,8 @@ func (b *bareRig) zshaEnds(t *testing.T, h string, cl config.Cluster, flags []st
 	if out := b.zshaDone(t, h, installedZsha, "status"); !strings.HasPrefix(out, ">>>MN-VM Running On\nnone : stopped\n") {
 		t.Errorf("zsha status of a cluster that was stopped:\n%s", out)
 	}
-	if out, _, code := b.zsha(t, h, installedZsha, "uninstall"); code != fail.ExitRefused || !strings.HasPrefix(out, "WARNING: this will *DESTROY*") {
+	if out, _, code := b.zsha(t, h, installedZsha, "uninstall"); code != fail.ExitRefused ||
+		!strings.HasPrefix(out, "WARNING: this will *DESTROY*") {
 		t.Errorf("zsha uninstall, unsure: %d\n%s", code, out)
 	}
 	out := b.zshaDone(t, h, installedZsha, append([]string{"uninstall", "--yes-i-really-really-mean-it"}, flags...)...)

@@ -235,7 +235,8 @@ func failedHealthCheckRestartsTheGuest(t testing.TB, r *rig) {
 		if o := longestOutage(w); o.Start.Before(gone[0].Time.Add(-time.Second)) {
 			t.Errorf("failure %d: outages %+v, ended at %s", i+1, w.pings.Outages, gone[0].Time)
 		}
-		t.Logf("failure %d, restarted %s: ended %.2f s after the service hung, answered after %.2f s", i+1, where, ended.Seconds(), took.Seconds())
+		t.Logf("failure %d, restarted %s: ended %.2f s after the service hung, answered after %.2f s", i+1, where,
+			ended.Seconds(), took.Seconds())
 	}
 }
 

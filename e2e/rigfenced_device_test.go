@@ -120,7 +120,8 @@ func theStoresLeaderLeavesTheActiveHost(t testing.TB, r *rig) {
 			return err.Error(), false
 		}
 		leader, err := r.leader(ctx)
-		return fmt.Sprintf("the leader is on %s, the guest on %s, %v", leader, st.Owner.Host, err), err == nil && leader != "" && leader != string(st.Owner.Host)
+		return fmt.Sprintf("the leader is on %s, the guest on %s, %v", leader, st.Owner.Host, err),
+			err == nil && leader != "" && leader != string(st.Owner.Host)
 	})
 	t.Logf("it left after %s", time.Since(began).Round(100*time.Millisecond))
 }

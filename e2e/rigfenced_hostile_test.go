@@ -126,7 +126,8 @@ func (d *hostileDevice) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	opens := r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/Sessions") // what the password is for
 	d.mu.Lock()
 	d.asked++
-	if r.Header.Get("Authorization") == basic || !opens && bytes.Contains(body, []byte(d.password)) || strings.Contains(r.URL.String(), d.password) {
+	if r.Header.Get("Authorization") == basic || !opens && bytes.Contains(body, []byte(d.password)) ||
+		strings.Contains(r.URL.String(), d.password) {
 		d.leaked = append(d.leaked, r.Method+" "+r.URL.Path)
 	}
 	answer := d.answer
@@ -165,12 +166,13 @@ func (d *hostileDevice) start(t testing.TB, r *rig, at netip.Addr) {
 		t.Fatal(err)
 	}
 	quiet := log.New(io.Discard, "", 0)
-	s := &http.Server{Handler: d, ErrorLog: quiet, TLSConfig: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		shown := d.cert
-		return &shown, nil
-	}}}
+	s := &http.Server{Handler: d, ErrorLog: quiet,
+		TLSConfig: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			shown := d.cert
+			return &shown, nil
+		}}}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.ServeTLS(device, "", "") }) // until Close
 	wg.Go(func() {

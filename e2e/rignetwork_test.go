@@ -43,7 +43,8 @@ func transitionWithItsNetwork(t testing.TB, r *rig) {
 	r.installPlatform(t)
 	r.leadsElsewhere(t)
 	st := r.healthy(t)
-	hosts := slices.DeleteFunc(slices.Clone(r.lab.Hosts()), func(h string) bool { return h == string(st.Owner.Host) || h == string(st.Coordinator) })
+	hosts := slices.DeleteFunc(slices.Clone(r.lab.Hosts()),
+		func(h string) bool { return h == string(st.Owner.Host) || h == string(st.Coordinator) })
 	from := hosts[0] // neither the management VM's nor the coordinator's
 	c := r.platforms(t, from)
 	n := c.networks(t)
@@ -230,7 +231,8 @@ func told(t testing.TB, s *nettest.Server) (ports map[string]port, others []stri
 		}
 		ports[p.ID] = p
 	}
-	for what, field := range map[string]string{"networks": "provider:segmentation_id", "subnets": "cidr", "security-group-rules": "security_group_id"} {
+	for what, field := range map[string]string{"networks": "provider:segmentation_id", "subnets": "cidr",
+		"security-group-rules": "security_group_id"} {
 		var all map[string]json.RawMessage
 		of := ""
 		if what == "security-group-rules" { // Neutron makes a group for the project that asks for rules
@@ -260,7 +262,8 @@ func (n *networks) equal(t testing.TB) {
 		}
 	}
 	if len(was) < 16 || len(is) != len(was) || len(old) < 13 || !slices.Equal(old, others) {
-		t.Errorf("the old platform has %d ports and\n%s\nthe new one %d and\n%s", len(was), strings.Join(old, "\n"), len(is), strings.Join(others, "\n"))
+		t.Errorf("the old platform has %d ports and\n%s\nthe new one %d and\n%s", len(was), strings.Join(old, "\n"),
+			len(is), strings.Join(others, "\n"))
 	}
 	t.Logf("both Neutrons tell the same of %d ports and %d other objects", len(is), len(others))
 }
@@ -274,11 +277,16 @@ func (n *networks) change(t testing.TB) {
 	free := n.is.Ports[slices.IndexFunc(n.is.Ports, func(p net.Port) bool { return p.HostID == "" })]
 	rule := n.is.SecurityGroupRules[slices.IndexFunc(n.is.SecurityGroupRules, func(r net.Rule) bool { return r.PortRangeMax != nil })]
 	ip := changed.FixedIPs[0]
-	of := map[string]any{"network_id": changed.NetworkID, "project_id": changed.ProjectID, "name": "late", "device_owner": "compute:nova", "device_id": "70000000-0000-4000-8000-000000000999", "binding:host_id": changed.HostID}
+	of := map[string]any{"network_id": changed.NetworkID, "project_id": changed.ProjectID, "name": "late",
+		"device_owner": "compute:nova", "device_id": "70000000-0000-4000-8000-000000000999", "binding:host_id": changed.HostID}
 	askNeutron(t, n.old, http.MethodDelete, "ports/"+gone.ID, nil, nil)
 	askNeutron(t, n.old, http.MethodPost, "ports", map[string]any{"port": of}, nil)
-	askNeutron(t, n.old, http.MethodPut, "ports/"+free.ID, map[string]any{"port": map[string]any{"device_owner": "compute:nova", "device_id": of["device_id"], "binding:host_id": changed.HostID}}, nil)
-	askNeutron(t, n.old, http.MethodPut, "ports/"+changed.ID, map[string]any{"port": map[string]any{"fixed_ips": []net.FixedIP{{SubnetID: ip.SubnetID, IPAddress: ip.IPAddress[:strings.LastIndex(ip.IPAddress, ".")] + ".150"}}}}, nil)
+	askNeutron(t, n.old, http.MethodPut, "ports/"+free.ID,
+		map[string]any{"port": map[string]any{"device_owner": "compute:nova", "device_id": of["device_id"],
+			"binding:host_id": changed.HostID}}, nil)
+	askNeutron(t, n.old, http.MethodPut, "ports/"+changed.ID,
+		map[string]any{"port": map[string]any{"fixed_ips": []net.FixedIP{{SubnetID: ip.SubnetID,
+			IPAddress: ip.IPAddress[:strings.LastIndex(ip.IPAddress, ".")] + ".150"}}}}, nil)
 	askNeutron(t, n.old, http.MethodDelete, "security-group-rules/"+rule.ID, nil, nil)
 	askNeutron(t, n.old, http.MethodPut, "networks/"+changed.NetworkID, map[string]any{"network": map[string]any{"name": "renamed"}}, nil)
 }

@@ -64,14 +64,16 @@ func (r *rig) installEngine(t testing.TB, dir string) {
 			t.Fatal(err)
 		}
 		for from, below := range map[string]string{filepath.Join(dir, "cantian_connector"): "package", "testdata/appctl-node": "node"} {
-			if out, err := exec.CommandContext(t.Context(), "sh", "-c", `mkdir -p "$2" && cp -r "$1" "$2/$3"`, "sh", from, to, below).CombinedOutput(); err != nil {
+			if out, err := exec.CommandContext(t.Context(), "sh", "-c", `mkdir -p "$2" && cp -r "$1" "$2/$3"`, "sh",
+				from, to, below).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
 	}
 	r.everywhere(t, "install the engine", func(ctx context.Context, h string) error {
 		node := (slices.Index(hosts, h) + 1) % len(hosts)
-		out, err := r.script(ctx, h, `/srv/host/engine/node/node.sh /srv/host/engine/package "$1" "$2" "$3" 2>&1`, fmt.Sprint(node), fmt.Sprint(len(hosts)), engineOld)
+		out, err := r.script(ctx, h, `/srv/host/engine/node/node.sh /srv/host/engine/package "$1" "$2" "$3" 2>&1`,
+			fmt.Sprint(node), fmt.Sprint(len(hosts)), engineOld)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
@@ -92,8 +94,10 @@ ls /var/lib/engine-units`)
 
 func engineWhole(version string) string {
 	short, _, _ := strings.Cut(version, ".B")
-	return fmt.Sprintf("%s cantiand %s cantiand %s cantian-%s.x86_64.rpm ct_om-%s.x86_64.rpm cantian-%s.x86_64 ct_om-%s.x86_64 cms runs cantian runs ct_om runs cantian_exporter runs "+
-		"cantian.timer.active cantian.timer.enabled cantian_logs_handler.timer.active cantian_logs_handler.timer.enabled", version, short, short, short, short, short, short)
+	return fmt.Sprintf("%s cantiand %s cantiand %s cantian-%s.x86_64.rpm ct_om-%s.x86_64.rpm cantian-%s.x86_64 "+
+		"ct_om-%s.x86_64 cms runs cantian runs ct_om runs cantian_exporter runs "+
+		"cantian.timer.active cantian.timer.enabled cantian_logs_handler.timer.active "+
+		"cantian_logs_handler.timer.enabled", version, short, short, short, short, short, short)
 }
 
 // engines wants all hosts to have one version of the engine, whole and running.
@@ -184,7 +188,8 @@ func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 	writeFile(t, r.lab.HostPath(failing, "no-ct_om"), "")
 	r.command(t, hosts[0], slices.Concat(run, []string{"--mode", "rolling", "--backup", "engine=ct"})...)
 	u := r.awaitUpgrade(t, "the rolling upgrade", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
-	if u.ClusterState != upgrade.Rollup || !strings.Contains(u.Job.Why, failing+"/install/engine failed") || !r.says(t, hosts[3], "ct_om upgrade failed") {
+	if u.ClusterState != upgrade.Rollup || !strings.Contains(u.Job.Why, failing+"/install/engine failed") ||
+		!r.says(t, hosts[3], "ct_om upgrade failed") {
 		t.Fatalf("it should have stopped at %s: %+v, job %+v", failing, u, u.Job)
 	}
 	if got, err := r.engineState(t.Context(), hosts[len(hosts)-1]); got != engineWhole(engineNew) {
@@ -210,7 +215,8 @@ func upgradeOfAnAppctlPackage(t testing.TB, r *rig) {
 	}
 	r.command(t, hosts[1], "upgrade", "commit", "--yes", "-o", "json")
 	r.settled(t, "the commit", upgrade.Normal)
-	if asked, err := r.script(t.Context(), hosts[0], "cat /mnt/dbdata/remote/ctsql-audit"); err != nil || strings.TrimSpace(asked) != "cantian SELECT * FROM SYS.DV_CTRL_VERSION" {
+	if asked, err := r.script(t.Context(), hosts[0], "cat /mnt/dbdata/remote/ctsql-audit"); err != nil ||
+		strings.TrimSpace(asked) != "cantian SELECT * FROM SYS.DV_CTRL_VERSION" {
 		t.Errorf("the database was asked %q, %v", asked, err)
 	}
 	r.engines(t, engineNew)

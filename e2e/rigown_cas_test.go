@@ -60,7 +60,8 @@ func (r *rig) installCAS(t testing.TB) {
 	hosts := r.lab.Hosts()
 	said := filepath.Join(t.TempDir(), "platform.yaml")
 	writeFile(t, said, strings.NewReplacer("@ONE@", hosts[0], "@TWO@", hosts[1]).Replace(casPlatform))
-	if _, err := r.script(t.Context(), hosts[0], "rm -rf /srv/shared/cas; mkdir -p /srv/shared/cas/running; echo $1 >/srv/shared/cas/active; touch /srv/shared/cas/ha", hosts[1]); err != nil {
+	if _, err := r.script(t.Context(), hosts[0], "rm -rf /srv/shared/cas; mkdir -p /srv/shared/cas/running; echo $1 "+
+		">/srv/shared/cas/active; touch /srv/shared/cas/ha", hosts[1]); err != nil {
 		t.Fatal(err)
 	}
 	r.everywhere(t, "install the platform", func(ctx context.Context, h string) error {
@@ -98,7 +99,8 @@ func (r *rig) casVersions(t testing.TB, want string) {
 // one after the other, the standby manager before the active one; the platform's HA is off
 // meanwhile.
 func TestUpgradeOfACASPackage(t *testing.T) {
-	need.Drill(t, "P4: packages of CAS: bad ones stop the run and go back, a good one is rolled out with reboots", need.Programs("tgt", "tgtd"))
+	need.Drill(t, "P4: packages of CAS: bad ones stop the run and go back, a good one is rolled out with reboots",
+		need.Programs("tgt", "tgtd"))
 	onLab(t, owned, upgradeOfACASPackage)
 }
 
@@ -111,7 +113,8 @@ func upgradeOfACASPackage(t testing.TB, r *rig) {
 	key := newKey(t)
 	run := func(version string, lies bool) []string {
 		file, signature := casBundle(t, key, version, lies)
-		return slices.Concat([]string{"upgrade", "run", "--version", casOld, "--yes", "--signature", lab.HostDir + "/incoming/" + filepath.Base(signature),
+		return slices.Concat([]string{"upgrade", "run", "--version", casOld, "--yes", "--signature",
+			lab.HostDir + "/incoming/" + filepath.Base(signature),
 			"--platform", lab.HostDir + "/cas/platform.yaml", "-o", "json"}, r.bundleOn(t, hosts[0], file, key, signature))
 	}
 	ha := func() bool {
@@ -164,10 +167,12 @@ func upgradeOfACASPackage(t testing.TB, r *rig) {
 			t.Errorf("the pair's services on %s: %s, want %s (%v)", hosts[i], out, want, err)
 		}
 	}
-	if out, err := r.script(t.Context(), hosts[1], "cat /var/log/upgrade/postcheck-report_*.txt"); err != nil || !strings.Contains(out, "Upgrade CAS(E0509H01) is done!") {
+	if out, err := r.script(t.Context(), hosts[1], "cat /var/log/upgrade/postcheck-report_*.txt"); err != nil ||
+		!strings.Contains(out, "Upgrade CAS(E0509H01) is done!") {
 		t.Errorf("the package's own report: %s, %v", out, err)
 	}
-	if found, err := filepath.Glob(r.lab.HostPath("*", "data", "upgrade", "reports", "postcheck-report_*.txt")); err != nil || len(found) == 0 {
+	if found, err := filepath.Glob(r.lab.HostPath("*", "data", "upgrade", "reports",
+		"postcheck-report_*.txt")); err != nil || len(found) == 0 {
 		t.Errorf("no report of ours: %v", err)
 	}
 	r.unbroken(t, before)

@@ -54,7 +54,8 @@ func offlineBundle(t testing.TB, key releaseKey, name string, reboot bool) strin
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), name)
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\nversion: \"2.0\"\nminSpaceGB: 1\nrequiresReboot: %v\nupgradeFrom:\n- {version: \"1.0\", modes: [offline]}\nmodules:\n", name, reboot)
+	fmt.Fprintf(&b, "name: %s\nversion: \"2.0\"\nminSpaceGB: 1\nrequiresReboot: %v\nupgradeFrom:\n- {version: "+
+		"\"1.0\", modes: [offline]}\nmodules:\n", name, reboot)
 	after := ""
 	for _, m := range offlineModules {
 		fmt.Fprintf(&b, "- name: %s\n%s  timeout: 1m\n  canRollback: true\n  files: [%s/]\n  actions:\n", m, after, m)
@@ -200,7 +201,8 @@ func nodeByNode(t testing.TB, calls []call, hosts []string, phases ...string) {
 // while guests go on. A start that fails on the second node stops the run there and says
 // why. It is aborted, goes on by a second run, and is rolled back, node 0 first.
 func TestOfflineWithGuests(t *testing.T) {
-	need.Drill(t, "P4: a service is upgraded offline on all hosts while guests go on; a start that fails stops the run, which goes on later, and goes back")
+	need.Drill(t, "P4: a service is upgraded offline on all hosts while guests go on; a start that fails stops the "+
+		"run, which goes on later, and goes back")
 	onLab(t, owned, offlineWithGuests)
 }
 
@@ -215,7 +217,8 @@ func offlineWithGuests(t testing.TB, r *rig) {
 	}
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service", false), key)
-	run := slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json", "--order", strings.Join(order, ","), "--last", order[len(order)-1]}, bundle)
+	run := slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json",
+		"--order", strings.Join(order, ","), "--last", order[len(order)-1]}, bundle)
 	r.command(t, hosts[0], run...)
 	u := r.awaitUpgrade(t, "the run pauses", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	failed := order[1] + "/start/engine"
@@ -228,7 +231,8 @@ func offlineWithGuests(t testing.TB, r *rig) {
 		t.Fatalf("only %v was done", calls)
 	}
 	nodeByNode(t, calls[:whole], order[:1], "backup", "install", "start", "postCheck")
-	if got, want := hostCalls(calls[whole:], order[1]), append(turn("backup", "install"), "start/db", "start/engine"); !slices.Equal(got, want) || len(calls) != whole+len(want) {
+	if got, want := hostCalls(calls[whole:], order[1]),
+		append(turn("backup", "install"), "start/db", "start/engine"); !slices.Equal(got, want) || len(calls) != whole+len(want) {
 		t.Errorf("%s did %v, want %v and nothing on others: %v", order[1], got, want, calls[whole:])
 	}
 
@@ -301,7 +305,8 @@ func offlineWithReboots(t testing.TB, r *rig) {
 	boots, placed, hosts := r.bootIDs(t), r.placed(t), r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], offlineBundle(t, key, "service-reboot", true), key)
-	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes", "-o", "json"}, bundle)...)
+	r.command(t, hosts[0], slices.Concat([]string{"upgrade", "run", "--mode", "offline", "--version", "1.0", "--yes",
+		"-o", "json"}, bundle)...)
 	u := r.awaitUpgrade(t, "the upgrade", func(u request.Standing) bool { return ended(u) || u.Job.State == "paused" })
 	if u.ClusterState != upgrade.Prepared || u.Job.Result != "done" {
 		t.Fatalf("upgraded: %+v, job %+v", u, u.Job)

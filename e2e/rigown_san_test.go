@@ -19,7 +19,8 @@ const sanPool = `<pool type='iscsi-direct'><name>san</name><source><host name='%
 	`'/><initiator><iqn name='iqn.2020-05.example.lab:%s'/></initiator></source></pool>`
 
 // sanDisk is a disk on it.
-const sanDisk = `<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/><source protocol='iscsi' name='` + sanTarget +
+const sanDisk = `<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/><source protocol='iscsi' name='` +
+	sanTarget +
 	`/1'><host name='%s' port='3260'/></source><target dev='vdz' bus='virtio'/></disk>`
 
 // withSAN gives all hosts a pool on an iSCSI target in the switch, and one of the business
@@ -75,7 +76,8 @@ func (r *rig) sanIsThere(t testing.TB) {
 	t.Helper()
 	disks := 0
 	for _, h := range r.lab.Hosts() {
-		out, err := r.script(t.Context(), h, `virsh pool-info san | grep -q 'State: *running' && echo active; for d in $(virsh list --name); do virsh domblklist "$d"; done`)
+		out, err := r.script(t.Context(), h,
+			`virsh pool-info san | grep -q 'State: *running' && echo active; for d in $(virsh list --name); do virsh domblklist "$d"; done`)
 		if err != nil || !strings.HasPrefix(out, "active\n") {
 			t.Errorf("the pool on %s: %s, %v", h, out, err)
 		}

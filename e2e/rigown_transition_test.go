@@ -59,8 +59,10 @@ func (r *rig) platforms(t testing.TB, h string) *carried {
 	t.Helper()
 	t.Setenv("TMPDIR", r.dir) // the servers' sockets are linked into the laboratory, which takes one file system
 	c := &carried{rig: r, from: h, dir: t.TempDir(),
-		old: aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1", "--max-connections=300"), new: aligntest.MariaDB(t, "--max-connections=300")}
-	c.old.SQL("CREATE DATABASE old; USE old; CREATE TABLE items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB; INSERT INTO old.items (name) SELECT CONCAT('row ', seq) FROM seq_1_to_500")
+		old: aligntest.MariaDB(t, "--log-bin=bin", "--binlog-format=ROW", "--server-id=1", "--max-connections=300"),
+		new: aligntest.MariaDB(t, "--max-connections=300")}
+	c.old.SQL("CREATE DATABASE old; USE old; CREATE TABLE items (id INT AUTO_INCREMENT PRIMARY KEY, name " +
+		"VARCHAR(20)) ENGINE=InnoDB; INSERT INTO old.items (name) SELECT CONCAT('row ', seq) FROM seq_1_to_500")
 	c.new.SQL("CREATE DATABASE new; CREATE TABLE new.items (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)) ENGINE=InnoDB")
 	c.files = []string{filepath.Join(c.dir, "items.yaml")}
 	writeFile(t, c.files[0], carriedMapping)
@@ -76,7 +78,8 @@ func (r *rig) platforms(t testing.TB, h string) *carried {
 			}
 		})
 		file := filepath.Join(c.dir, name+".cnf")
-		writeFile(t, file, fmt.Sprintf("[client]\nuser=%s\npassword=%s\nsocket=%s/%s.sock\n", aligntest.User, aligntest.Password, lab.HostDir, name))
+		writeFile(t, file, fmt.Sprintf("[client]\nuser=%s\npassword=%s\nsocket=%s/%s.sock\n", aligntest.User,
+			aligntest.Password, lab.HostDir, name))
 		if err := os.Chmod(file, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +165,8 @@ func (c *carried) runs(step string) func(job.View) bool {
 func (c *carried) cutOver(t testing.TB, meanwhile ...func()) {
 	t.Helper()
 	c.asks(t, "cutover/databases")
-	c.old.SQL("UPDATE old.items SET name = 'last' WHERE id = 7; DELETE FROM old.items WHERE id = 8; INSERT INTO old.items (name) VALUES ('late')")
+	c.old.SQL("UPDATE old.items SET name = 'last' WHERE id = 7; DELETE FROM old.items WHERE id = 8; INSERT INTO " +
+		"old.items (name) VALUES ('late')")
 	for _, do := range meanwhile {
 		do()
 	}
@@ -178,7 +182,8 @@ func (c *carried) cutOver(t testing.TB, meanwhile ...func()) {
 			t.Errorf("%s has %q, %v: want %q", h, got, err, want)
 		}
 	}
-	if got, want := c.new.SQL("SELECT COUNT(*), MAX(name = 'late'), SUM(id = 8), MAX(id = 7 AND name = 'last') FROM new.items"), "500\t1\t0\t1"; got != want {
+	if got, want := c.new.SQL("SELECT COUNT(*), MAX(name = 'late'), SUM(id = 8), MAX(id = 7 AND name = 'last') "+
+		"FROM new.items"), "500\t1\t0\t1"; got != want {
 		t.Errorf("the new platform has %q, want %q", got, want)
 	}
 }
@@ -207,7 +212,8 @@ func (c *carried) takesBack(t testing.TB) {
 	changed := hosts[1]
 	in(changed, "cp -p /etc/carried.conf /etc/carried.was && echo by hand >>/etc/carried.conf")
 	var j job.View
-	if err := json.Unmarshal([]byte(c.command(t, hosts[2], "transition", "config", "back", all[at].ID, "--yes", "-o", "json")), &j); err != nil {
+	if err := json.Unmarshal([]byte(c.command(t, hosts[2], "transition", "config", "back", all[at].ID, "--yes", "-o",
+		"json")), &j); err != nil {
 		t.Fatal(err)
 	}
 	back := *c

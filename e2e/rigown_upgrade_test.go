@@ -134,7 +134,8 @@ func upgradeRollback(t testing.TB, r *rig) {
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, false), key)
-	run := slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling", "--keep-guests", "-o", "json"}, bundle)
+	run := slices.Concat([]string{"upgrade", "run", "--version", platformOld, "--yes", "--mode", "rolling",
+		"--keep-guests", "-o", "json"}, bundle)
 	last := string(r.dryRun(t, hosts[0], run).Hosts[2].Name)
 	if err := os.WriteFile(r.lab.HostPath(last, failPostCheck), nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -251,7 +252,8 @@ func upgradeWithRebootsUnderPing(t testing.TB, r *rig) {
 	hosts := r.lab.Hosts()
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], platformBundle(t, key, true), key)
-	whole := r.carry(t, hosts[0], bundle[1], slices.Concat([]string{"--version", platformOld, "--probe", "--platform", r.saidGuests(t, hosts[0])}, bundle[2:])...)
+	whole := r.carry(t, hosts[0], bundle[1], slices.Concat([]string{"--version", platformOld, "--probe", "--platform",
+		r.saidGuests(t, hosts[0])}, bundle[2:])...)
 	whole.cutOver(t)
 	r.awaitUpgrade(t, "the upgrade is begun", func(u request.Standing) bool { return u.Job.State == "active" })
 
@@ -368,7 +370,8 @@ func (r *rig) leadsElsewhere(t testing.TB) {
 
 // killCoordinators kills the coordinator's agent whenever a step has ended since the
 // last kill, until ctx ends. One on the host of the management VM is left alone: where its start takes
-// longer than a second, as on a busy machine, its host is switched off, as it should. (That every single write and step may be the last one of
+// longer than a second, as on a busy machine, its host is switched off, as it should. (That every single write and step
+// may be the last one of
 // an agent is for the enumeration in internal/job/engine.)
 func (r *rig) killCoordinators(ctx context.Context, t testing.TB) string {
 	kills, changes, killed, last := 0, 0, 0, -1

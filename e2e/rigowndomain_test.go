@@ -60,7 +60,8 @@ func (r *rig) ownDomainRuns(t testing.TB, st cluster.Status) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"machine='pc-q35-", "<sound model='ich9'>", lab.ImageName, lab.ImageName2, "seed.iso", "<on_crash>destroy</on_crash>",
+	for _, want := range []string{"machine='pc-q35-", "<sound model='ich9'>", lab.ImageName, lab.ImageName2, "seed.iso",
+		"<on_crash>destroy</on_crash>",
 		fmt.Sprintf("<entry>holdfast:mnvm:%s</entry>", st.Owner.Epoch)} {
 		if !strings.Contains(def, want) {
 			t.Errorf("its definition has no %s:\n%s", want, def)

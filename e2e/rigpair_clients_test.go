@@ -56,7 +56,8 @@ func newPairClients(t *testing.T, l *lab.Lab, vips ...netip.Addr) *pairClients {
 
 // pairClientsAt reach the virtual addresses and the nodes h1 and h2, and have so long to connect
 // and to write. They also look, until the end of the test, for two databases that take writes.
-func pairClientsAt(t *testing.T, dial func(ctx context.Context, addr string) (net.Conn, error), vips []netip.Addr, nodes map[string]string, connect, write time.Duration) *pairClients {
+func pairClientsAt(t *testing.T, dial func(ctx context.Context, addr string) (net.Conn, error), vips []netip.Addr,
+	nodes map[string]string, connect, write time.Duration) *pairClients {
 	t.Helper()
 	c := &pairClients{node: map[string]*sql.DB{}, within: write}
 	network := "pair" + vips[0].String()

@@ -23,7 +23,8 @@ const pairedPing kind = "pairedPing"
 // looks the same: both serve, and when they meet one of them gives up what it has written, by the
 // rule or by a person's word.
 func TestPairByPings(t *testing.T) {
-	need.Drill(t, "faults of a pair whose arbiter are pings: both serve when they are parted, and one gives up what it wrote, by rule or by a person")
+	need.Drill(t, "faults of a pair whose arbiter are pings: both serve when they are parted, and one gives up what "+
+		"it wrote, by rule or by a person")
 	p := newPair(t, pairedPing)
 	if p.drills(t, twoDrills[:2]) && t.Run("split brain", p.split) {
 		t.Run("split brain, by a person", p.splitByPerson)
@@ -47,7 +48,8 @@ func (p *pairRig) splitByPerson(t *testing.T) {
 	p.until(t, other+" to stand still", func(ctx context.Context) (string, bool) {
 		err := insert(ctx, p.clients.node[other], row+1) // it has it
 		out, serr := p.lab.Exec(ctx, other, p.exe, "pair", "status")
-		return fmt.Sprint(err, out, serr), err != nil && strings.Contains(fmt.Sprint(out, serr), "on the node whose data are kept, by: holdfast pair resolve")
+		return fmt.Sprint(err, out, serr), err != nil &&
+			strings.Contains(fmt.Sprint(out, serr), "on the node whose data are kept, by: holdfast pair resolve")
 	})
 	must(t, insert(t.Context(), p.clients.node[had], row+2))
 	// A node of a busy machine may not be heard for a moment.

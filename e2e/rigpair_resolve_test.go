@@ -22,7 +22,8 @@ func (p *pairRig) chosen(t *testing.T) {
 	ctx := t.Context()
 	refused := func(host, keep, why string) {
 		t.Helper()
-		if out, err := p.lab.Exec(ctx, host, p.exe, "pair", "resolve", "--keep", keep, "--yes"); err == nil || !strings.Contains(fmt.Sprint(out, err), why) {
+		if out, err := p.lab.Exec(ctx, host, p.exe, "pair", "resolve", "--keep", keep, "--yes"); err == nil ||
+			!strings.Contains(fmt.Sprint(out, err), why) {
 			t.Errorf("pair resolve --keep %s on %s: %v: %s, want %q", keep, host, err, out, why)
 		}
 	}

@@ -118,9 +118,10 @@ type pairDrill struct {
 	repair func(p *pairRig, ctx context.Context, active, standby string) error // nil: it mends itself
 	moves  bool                                                                // the standby must serve afterwards
 	stays  bool                                                                // the active one must go on
-	goesOn bool                                                                // the group is not started again, though the store is another one then
-	off    bool                                                                // where a fence device decides, the status says that the standby is off
-	down   time.Duration                                                       // for which nobody serves, though it is not repaired; several times what a takeover takes there
+	// the group is not started again, though the store is another one then
+	goesOn bool
+	off    bool          // where a fence device decides, the status says that the standby is off
+	down   time.Duration // for which nobody serves, though it is not repaired; several times what a takeover takes there
 }
 
 // killed ends processes of a host by a part of their command line.
@@ -299,7 +300,8 @@ func TestPairFaults(t *testing.T) {
 
 // TestPairManyTimes has each fault ten times, each round in another order.
 func TestPairManyTimes(t *testing.T) {
-	need.Drill(t, "P1: 200 faults of a pair with a real database, each round in another order: no acknowledged row is lost, no two databases take writes")
+	need.Drill(t, "P1: 200 faults of a pair with a real database, each round in another order: no acknowledged row "+
+		"is lost, no two databases take writes")
 	p := newPair(t, paired)
 	outages := map[string][]time.Duration{}
 	for round := range uint64(10) {
@@ -318,7 +320,8 @@ func TestPairManyTimes(t *testing.T) {
 
 // TestPairByAPerson: a person's choice, and an upgrade of the pair's hosts and agents.
 func TestPairByAPerson(t *testing.T) {
-	need.Drill(t, "P2: a node that lacks acknowledged rows serves only by a person's word; and P4: both nodes of a pair are upgraded and rebooted with one switch each")
+	need.Drill(t, "P2: a node that lacks acknowledged rows serves only by a person's word; and P4: both nodes of a "+
+		"pair are upgraded and rebooted with one switch each")
 	p := newPair(t, paired)
 	t.Run("a person chooses", p.chosen)
 	t.Run("an upgrade", p.upgraded)
@@ -327,7 +330,8 @@ func TestPairByAPerson(t *testing.T) {
 
 // sum tells what the clients have seen.
 func (p *pairRig) sum(t *testing.T) {
-	t.Logf("%d rows were acknowledged, none is lost; %d looks, never two databases that take writes", p.clients.acknowledged(), p.clients.looks.Load())
+	t.Logf("%d rows were acknowledged, none is lost; %d looks, never two databases that take writes",
+		p.clients.acknowledged(), p.clients.looks.Load())
 }
 
 // drills runs faults, and tells whether all passed: what follows one that failed would fail for its reasons.
@@ -388,7 +392,8 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 	if d.off && p.kind == pairedAlone {
 		p.until(t, "the status to say that "+standby+" is off", func(ctx context.Context) (string, bool) {
 			st, err := p.pairStatus(ctx)
-			return fmt.Sprint(st.Why, err), slices.ContainsFunc(st.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == standby && n.Off && !n.Alive })
+			return fmt.Sprint(st.Why, err), slices.ContainsFunc(st.Nodes,
+				func(n cluster.PairNode) bool { return string(n.Host) == standby && n.Off && !n.Alive })
 		})
 	}
 	if d.repair != nil {
@@ -404,7 +409,8 @@ func (p *pairRig) drill(t *testing.T, d pairDrill) time.Duration {
 		t.Errorf("the group has moved: epoch %s on %s, was %s on %s", after.Owner.Epoch, after.Owner.Host, before.Owner.Epoch, before.Owner.Host)
 	}
 	if goneOn := after.Owner.Host == before.Owner.Host && after.Owner.Epoch.Seq == before.Owner.Epoch.Seq; d.goesOn && !goneOn {
-		t.Errorf("the group was started again: epoch %s on %s, was %s on %s", after.Owner.Epoch, after.Owner.Host, before.Owner.Epoch, before.Owner.Host)
+		t.Errorf("the group was started again: epoch %s on %s, was %s on %s", after.Owner.Epoch, after.Owner.Host,
+			before.Owner.Epoch, before.Owner.Host)
 	}
 	p.clients.check(t, string(after.Owner.Host))
 	p.until(t, "the same rows on both nodes", func(context.Context) (string, bool) {

@@ -60,7 +60,8 @@ func (p *pairRig) confirmed(t *testing.T) {
 	stop := p.clients.write(t)
 	defer func() { stop() }()
 	p.clients.more(t, 20)
-	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes"); err == nil || !strings.Contains(fmt.Sprint(out, err), "which is there") {
+	if out, err := p.lab.Exec(ctx, active, p.exe, "pair", "resolve", "--keep", active, "--yes"); err == nil ||
+		!strings.Contains(fmt.Sprint(out, err), "which is there") {
 		t.Errorf("a choice that nothing needs: %v: %s", err, out)
 	}
 	must(t, errors.Join(p.lab.Crash(ctx, active), p.lab.Crash(ctx, standby), p.on(ctx, active)))

@@ -129,7 +129,8 @@ func TestPairApartOnDRBD(t *testing.T) {
 
 // TestPairWithoutItsArbiterOnDRBD is the same for the third voter, a full disk and a planned switch.
 func TestPairWithoutItsArbiterOnDRBD(t *testing.T) {
-	need.Drill(t, "P1: the arbiter is lost, alone and with the active node, and the disk is full, with a real DRBD: no acknowledged row is lost")
+	need.Drill(t, "P1: the arbiter is lost, alone and with the active node, and the disk is full, with a real DRBD: "+
+		"no acknowledged row is lost")
 	onDRBD(t, deviceDrills[9:])
 }
 

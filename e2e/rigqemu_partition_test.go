@@ -108,7 +108,8 @@ func partitionLife(t *testing.T, r *drbdRig) {
 		return out, code == 0
 	})
 	for _, n := range r.node {
-		if out := n.Run("sh", "-c", "cat /proc/mounts /proc/drbd; ls /etc/drbd.d"); strings.Contains(out, partitionAt) || strings.Contains(out, " 1: cs:") || strings.Contains(out, "partition") {
+		if out := n.Run("sh", "-c", "cat /proc/mounts /proc/drbd; ls /etc/drbd.d"); strings.Contains(out,
+			partitionAt) || strings.Contains(out, " 1: cs:") || strings.Contains(out, "partition") {
 			t.Errorf("%s has something of it still: %s", n.Name(), out)
 		}
 	}
@@ -232,14 +233,16 @@ func (r *drbdRig) members(t *testing.T, node int) string {
 // file writes a file on the partition that is on both disks when this returns.
 func (r *drbdRig) file(t *testing.T, node int, name string) {
 	t.Helper()
-	r.node[node].Run("sh", "-c", fmt.Sprintf("head -c 1000000 /dev/urandom >%[1]s/%[2]s && sha256sum <%[1]s/%[2]s >%[1]s/%[2]s.sum && sync", partitionAt, name))
+	r.node[node].Run("sh", "-c", fmt.Sprintf("head -c 1000000 /dev/urandom >%[1]s/%[2]s && sha256sum <%[1]s/%[2]s "+
+		">%[1]s/%[2]s.sum && sync", partitionAt, name))
 }
 
 // has sees files of the partition, as they were written.
 func (r *drbdRig) has(t *testing.T, node int, names ...string) {
 	t.Helper()
 	for _, n := range names {
-		if out, code := r.node[node].Try("sh", "-c", fmt.Sprintf(`[ "$(sha256sum <%[1]s/%[2]s)" = "$(cat %[1]s/%[2]s.sum)" ]`, partitionAt, n)); code != 0 {
+		if out, code := r.node[node].Try("sh", "-c",
+			fmt.Sprintf(`[ "$(sha256sum <%[1]s/%[2]s)" = "$(cat %[1]s/%[2]s.sum)" ]`, partitionAt, n)); code != 0 {
 			t.Errorf("%s on %s: %s", n, r.node[node].Name(), out)
 		}
 	}

@@ -49,12 +49,14 @@ printf '[Service]\nExecStart=busybox httpd -f -p 8080 -h /srv\n' >/etc/systemd/s
 printf '[mysqld]\ninnodb_buffer_pool_size=32M\nperformance_schema=OFF\nskip_name_resolve\n' >/etc/mysql/mariadb.conf.d/90-small.cnf
 [ -e /root/.ssh/id_ed25519 ] || ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/id_ed25519
 systemctl daemon-reload`)
-	n.Run("date", "-u", "-s", "@"+strconv.FormatFloat(float64(time.Now().UnixMilli())/1000, 'f', 3, 64)) // a time server would: boots take so long here that clocks come apart
+	// a time server would: boots take so long here that clocks come apart
+	n.Run("date", "-u", "-s", "@"+strconv.FormatFloat(float64(time.Now().UnixMilli())/1000, 'f', 3, 64))
 	n.Run("sh", "-euc", `until systemctl is-active ssh; do sleep 0.3; done`)
 	for k, other := range r.node {
 		if k != i {
 			other.Run("sh", "-euc", `printf '%s\n' "$1" >>/root/.ssh/authorized_keys`, "sh", n.Run("cat", "/root/.ssh/id_ed25519.pub"))
-			n.Run("sh", "-euc", `printf '%s\n' "$1" >>/root/.ssh/authorized_keys`, "sh", other.Run("sh", "-c", "cat /root/.ssh/id_ed25519.pub || true"))
+			n.Run("sh", "-euc", `printf '%s\n' "$1" >>/root/.ssh/authorized_keys`, "sh",
+				other.Run("sh", "-c", "cat /root/.ssh/id_ed25519.pub || true"))
 		}
 	}
 }
@@ -75,7 +77,8 @@ func (r *drbdRig) setupArgs(on ...string) []string {
 	// Such a host takes half a minute from the loss of the other one until the group was ended and starts
 	// in a store of its own, where others take four seconds.
 	conf.Timings["Grace"], conf.Timings["Lease"] = "10s", "40s"
-	group, err := json.Marshal(map[string]any{"Timings": conf.Timings, "Patience": conf.Pair["Patience"], "Group": []any{map[string]any{"Unit": "web.service"}}})
+	group, err := json.Marshal(map[string]any{"Timings": conf.Timings, "Patience": conf.Pair["Patience"],
+		"Group": []any{map[string]any{"Unit": "web.service"}}})
 	helper.Must(r.t, err)
 	r.node[0].Run("sh", "-euc", `printf '%s' "$1" >/root/group.json`, "sh", string(group))
 	return append([]string{r.exe, "pair", "setup", "--vip", drbdVIP + "/24", "--peer", drbdAddr[1], "--arbiter", "disk:/dev/vdc",
@@ -101,9 +104,10 @@ func (r *drbdRig) killed(t *testing.T, node int, says string, args ...string) {
 // served asks the service at the virtual address on which node it runs.
 func (r *drbdRig) served(t *testing.T, want string) {
 	t.Helper()
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-		return r.net.Dial(ctx, drbdClient, addr)
-	}}}
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			return r.net.Dial(ctx, drbdClient, addr)
+		}}}
 	r.until(t, "the service at the virtual address", func() (string, bool) {
 		resp, err := c.Get("http://" + drbdVIP + ":8080/name")
 		if err != nil {
@@ -128,7 +132,8 @@ func TestPairSetupOnDRBD(t *testing.T) {
 		{"the system's own disk", "/dev/vdb", "/dev/vdb is in use: mounted at /"},
 		{"that of the arbiter", "/dev/vdc", "want another disk than the arbiter"},
 	} {
-		if out, code := r.node[0].Try(append(slices.Clone(args), flag, c.path, "--yes", "CONFIRM")...); code == 0 || !strings.Contains(out, c.want) {
+		if out, code := r.node[0].Try(append(slices.Clone(args), flag, c.path, "--yes", "CONFIRM")...); code == 0 ||
+			!strings.Contains(out, c.want) {
 			t.Errorf("%s: %d: %s", c.what, code, out)
 		}
 	}

@@ -145,7 +145,8 @@ const (
 func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 	r.t.Helper()
 	conf := config.Cluster{
-		Node: []string{drbdAddr[0] + " n1", drbdAddr[1] + " n2", r.net.Addr(drbdVoter).String() + " n3"}, Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
+		Node: []string{drbdAddr[0] + " n1", drbdAddr[1] + " n2", r.net.Addr(drbdVoter).String() + " n3"},
+		Type: config.PairConf, ChronyServers: []string{"192.0.2.9"},
 		// Emulated hosts are slow: three times what hosts have.
 		TimingConf: config.Timings{
 			Lease: config.Duration(drbdLease), Watchdog: config.Duration(14 * time.Second), Keepalive: config.Duration(2 * time.Second),
@@ -173,10 +174,12 @@ func (r *drbdRig) files(host, addr, home string) (cl, settings []byte) {
 	}
 	url := func(addr string, port int) string { return fmt.Sprintf("%s://%s:%d", scheme, addr, port) }
 	n := config.Node{
-		Host: host, Addr: addr, Cluster: "laboratory-b", DataDir: home + "/data", RunDir: home + "/run", ConfigFile: home + "/cluster.json", Driver: "libvirt",
+		Host: host, Addr: addr, Cluster: "laboratory-b", DataDir: home + "/data", RunDir: home + "/run",
+		ConfigFile: home + "/cluster.json", Driver: "libvirt",
 		Libvirt: config.Libvirt{Socket: "/run/no-libvirt"},
 		Store: config.Store{Member: &config.Member{
-			ListenPeer: url(addr, 2380), PeerURL: url(addr, 2380), ListenClient: url(addr, 2379), ClientURL: url(addr, 2379), Initial: map[string]string{},
+			ListenPeer: url(addr, 2380), PeerURL: url(addr, 2380), ListenClient: url(addr, 2379),
+			ClientURL: url(addr, 2379), Initial: map[string]string{},
 		}},
 		Watchdog: config.Watchdog{Device: "/dev/watchdog0"}, Undersized: true,
 	}
@@ -260,7 +263,8 @@ func (r *drbdRig) voter() {
 	defer log.Close()
 	// It and the member of the store, a child in a session of its own, have a table of processes
 	// of their own, and end with its first one.
-	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.exe, "agent", "--insecure", "--config", filepath.Join(r.dir, "agent.json"))
+	cmd := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.exe, "agent", "--insecure",
+		"--config", filepath.Join(r.dir, "agent.json"))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	helper.Must(r.t, r.net.Start(drbdVoter, cmd))
@@ -318,7 +322,8 @@ func (r *drbdRig) status() (st pairState, err error) {
 	if r.third != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
-		st.PairStatus, err = askAt(filepath.Join(r.dir, "run/holdfast.sock"), func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
+		st.PairStatus, err = askAt(filepath.Join(r.dir, "run/holdfast.sock"),
+			func(c *api.Client) (cluster.PairStatus, error) { return c.Pair(ctx) })
 		if err == nil && len(st.Nodes) == 2 {
 			st.Health, st.Why = st.PairStatus.Health()
 			return st, nil
@@ -385,7 +390,9 @@ func (r *drbdRig) begin() {
 func (r *drbdRig) table(active int) {
 	r.t.Helper()
 	r.node[active].Run("/usr/bin/mariadb", "--no-defaults", "--socket="+r.socket, "-e",
-		"CREATE DATABASE app; CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT SELECT, INSERT ON *.* TO app@'%'")
+		"CREATE DATABASE app; CREATE TABLE app.log (id BIGINT PRIMARY KEY) ENGINE=InnoDB; CREATE USER app@'%' "+
+			"IDENTIFIED BY 'app'; GRANT SELECT, INSERT ON *.* TO app@'%'")
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return r.net.Dial(ctx, drbdClient, addr) }
-	r.clients = pairClientsAt(r.t, dial, []netip.Addr{netip.MustParseAddr(drbdVIP)}, map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)
+	r.clients = pairClientsAt(r.t, dial, []netip.Addr{netip.MustParseAddr(drbdVIP)},
+		map[string]string{"h1": drbdAddr[0], "h2": drbdAddr[1]}, 2*time.Second, 5*time.Second)
 }

@@ -108,8 +108,9 @@ func (s *raid) reads(t testing.TB) {
 		"the secret, as it was":  {Key: []byte(key), Revision: rev},
 		"the secret, serialized": {Key: []byte(key), Serializable: true},
 		"state/":                 {Key: []byte(storePrefix + "state/"), RangeEnd: []byte(storePrefix + "state0")},
-		"all":                    {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"), SortOrder: pb.RangeRequest_DESCEND, SortTarget: pb.RangeRequest_MOD},
-		"all, by its revision":   {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"), MinModRevision: rev, MaxModRevision: rev},
+		"all": {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"),
+			SortOrder: pb.RangeRequest_DESCEND, SortTarget: pb.RangeRequest_MOD},
+		"all, by its revision": {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"), MinModRevision: rev, MaxModRevision: rev},
 	} {
 		resp, err := s.kv.Range(ctx, r)
 		if err != nil && status.Code(err) != codes.OutOfRange { // the revision is gone
@@ -122,7 +123,8 @@ func (s *raid) reads(t testing.TB) {
 		}
 	}
 	for what, r := range map[string]*pb.RangeRequest{
-		"by values":       {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"), SortOrder: pb.RangeRequest_ASCEND, SortTarget: pb.RangeRequest_VALUE},
+		"by values": {Key: []byte(storePrefix), RangeEnd: []byte("/holdfast/lab0"),
+			SortOrder: pb.RangeRequest_ASCEND, SortTarget: pb.RangeRequest_VALUE},
 		"without an end":  {Key: []byte(storePrefix), RangeEnd: []byte{0}},
 		"everything":      {Key: []byte{0}, RangeEnd: []byte{0}},
 		"other clusters":  {Key: []byte("/holdfast/"), RangeEnd: []byte("/holdfast0")},
@@ -177,11 +179,14 @@ func (s *raid) kinds() (keys []string) {
 		"state/owner/mnvm", "state/owner/x", "state/coordinator", "state/config", "state/generation", "state/heartbeat", "state/booted/mnvm",
 		"state/left/x", "state/progress/mnvm", "state/hosts/h1", "state/hosts/h2", "state/hosts/SELF", "state/hosts/x", "state/pair/sync",
 		"state/pair/copy/SELF", "state/pair/node/SELF", "state/x", "state", "",
-		"job/run/upgrade", "job/run/drain", "job/old/x", "job/plan/x/0000", "job/step/x/SELF", "job/step/x/y", "job/step/", "job/todo/SELF/upgrade",
-		"job/todo/h1/upgrade", "job/waits/upgrade", "job/codes/upgrade", "job/x", "upgrade/state", "upgrade/platform/x", "fleet/h1", "fleet/x", "fleet/SELF/x",
+		"job/run/upgrade", "job/run/drain", "job/old/x", "job/plan/x/0000", "job/step/x/SELF", "job/step/x/y",
+		"job/step/", "job/todo/SELF/upgrade",
+		"job/todo/h1/upgrade", "job/waits/upgrade", "job/codes/upgrade", "job/x", "upgrade/state", "upgrade/platform/x",
+		"fleet/h1", "fleet/x", "fleet/SELF/x",
 		"fleet/", "fleet-apart", "fleet-apart/x", "fleet-carry/h1/x/y", "fleet-carry/h1", "fleet-carry/",
 		"config/0000000001", "config/0000000099", "config/x", "care/x", "care/SELF", "requests/" + strings.Repeat("x", 65), "requests/",
-		"upgrade-probe/x/SELF", "upgrade-probe/x/h1", "upgrade-probe/x/plan", "upgrade-probe/x/plan/y/z", "upgrade-probe/x/time/passed", "upgrade-probe/x/base/SELF",
+		"upgrade-probe/x/SELF", "upgrade-probe/x/h1", "upgrade-probe/x/plan", "upgrade-probe/x/plan/y/z",
+		"upgrade-probe/x/time/passed", "upgrade-probe/x/base/SELF",
 		"upgrade-probe/x/base/h1", "upgrade-probe/addr/h1", "upgrade-probe/addr/plan", "upgrade-probe/", "log/x", "log/00000000000000000001-h1-1",
 		"../other/x", "x",
 	} {
@@ -201,7 +206,8 @@ func (s *raid) writes(t testing.TB, before map[string]*mvccpb.KeyValue) {
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		was := before[k]
 		changed := slices.Concat(was.GetValue(), []byte(" "+forged))
-		for what, value := range map[string][]byte{"text": []byte(forged), "JSON": []byte(`{"x":"` + forged + `"}`), "a changed value": changed, "0.9 MB": much} {
+		for what, value := range map[string][]byte{"text": []byte(forged), "JSON": []byte(`{"x":"` + forged + `"}`),
+			"a changed value": changed, "0.9 MB": much} {
 			_, err := s.txn(t, nil, put(k, value))
 			if what != "0.9 MB" || !forNow(err) {
 				s.denied(t, "write "+what+" to "+k, err)
@@ -259,10 +265,12 @@ func (s *raid) forms(t testing.TB) {
 		}),
 		"a guess of the secret": of(func(r *pb.TxnRequest) { r.Compare = secret }),
 		"a read": of(func(r *pb.TxnRequest) {
-			r.Success = []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(storePrefix + records.KeyBeat)}}}}
+			read := &pb.RangeRequest{Key: []byte(storePrefix + records.KeyBeat)}
+			r.Success = []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: read}}}
 		}),
 		"one within another": of(func(r *pb.TxnRequest) {
-			r.Success = []*pb.RequestOp{{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{put("state/owner/mnvm", []byte(forged))}}}}}
+			inner := &pb.TxnRequest{Success: []*pb.RequestOp{put("state/owner/mnvm", []byte(forged))}}
+			r.Success = []*pb.RequestOp{{Request: &pb.RequestOp_RequestTxn{RequestTxn: inner}}}
 		}),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 4*askFor)
@@ -281,12 +289,14 @@ func (s *raid) meant(t testing.TB, before map[string]*mvccpb.KeyValue) {
 	for what, change := range map[string]func(*cluster.Want){
 		"stop": func(w *cluster.Want) { w.Run = !w.Run }, "hands off": func(w *cluster.Want) { w.HandsOff = true },
 		"move": func(w *cluster.Want) { w.MoveTo = "h3" }, "cancel": func(w *cluster.Want) { w.Cancel = 1 },
-		"off":  func(w *cluster.Want) { w.Off = append(w.Off, cluster.Off{Host: "h2", User: "root"}) },
-		"rest": func(w *cluster.Want) { w.SetMaintenance("h2", true) }, "rest beside its own": func(w *cluster.Want) { w.SetMaintenance(self, true); w.SetMaintenance("h1", true) },
+		"off":                 func(w *cluster.Want) { w.Off = append(w.Off, cluster.Off{Host: "h2", User: "root"}) },
+		"rest":                func(w *cluster.Want) { w.SetMaintenance("h2", true) },
+		"rest beside its own": func(w *cluster.Want) { w.SetMaintenance(self, true); w.SetMaintenance("h1", true) },
 	} {
 		want := s.want(t, kv.GetValue())
 		change(&want)
-		for _, conds := range [][]*pb.Compare{nil, unlessChanged(wantKey, kv.GetModRevision()), unlessChanged(wantKey, kv.GetModRevision()+1_000_000)} {
+		for _, conds := range [][]*pb.Compare{nil, unlessChanged(wantKey, kv.GetModRevision()),
+			unlessChanged(wantKey, kv.GetModRevision()+1_000_000)} {
 			_, err := s.txn(t, conds, put(wantKey, records.Encode(want)))
 			s.denied(t, "ask to "+what, err)
 		}
@@ -294,9 +304,10 @@ func (s *raid) meant(t testing.TB, before map[string]*mvccpb.KeyValue) {
 	now := time.Now()
 	rests := string(self) + " in maintenance"
 	for what, e := range map[string]cluster.Event{
-		"another's name":       {Time: now, Kind: cluster.EvWant, By: "h1", Resource: cluster.MgmtVM, Detail: rests},
-		"root":                 {Time: now, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: "root", Detail: rests},
-		"root, h2 off":         {Time: now, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: "root", Detail: "confirmed that h2 is off"},
+		"another's name": {Time: now, Kind: cluster.EvWant, By: "h1", Resource: cluster.MgmtVM, Detail: rests},
+		"root":           {Time: now, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: "root", Detail: rests},
+		"root, h2 off": {Time: now, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: "root",
+			Detail: "confirmed that h2 is off"},
 		"h2 off":               {Time: now, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, Detail: "confirmed that h2 is off"},
 		"another maintenance":  {Time: now, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, Detail: "h2 in maintenance"},
 		"a takeover":           {Time: now, Kind: cluster.EvTakeover, By: self, Resource: cluster.MgmtVM, Host: "h1", To: "h2", Detail: rests},
@@ -360,8 +371,10 @@ func (s *raid) allowed(t testing.TB) {
 		w.SetMaintenance(self, on)
 		_, err := s.txn(t, unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)))
 		s.denied(t, "its own maintenance without a word in the log", err)
-		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, Detail: s.self + map[bool]string{true: " in maintenance", false: " out of maintenance"}[on]}
-		may("its own maintenance", unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)), put(records.LogKey(e, 1), records.Encode(e)))
+		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM,
+			Detail: s.self + map[bool]string{true: " in maintenance", false: " out of maintenance"}[on]}
+		may("its own maintenance", unlessChanged(key, kv.GetModRevision()), put(key, records.Encode(w)),
+			put(records.LogKey(e, 1), records.Encode(e)))
 		s.told = append(s.told, e.Detail)
 	}
 	kv := s.r.kept(t, s.member)["fleet/"+s.self]

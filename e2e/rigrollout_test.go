@@ -59,7 +59,8 @@ echo 'Version: 1.0' >/srv/host/network-version
 // by itself, with the hosts behind it untouched, and goes on by an operator's word. One host is rolled back, pinned, too.
 // No pin is left anywhere.
 func TestUpgradeRollout(t *testing.T) {
-	need.Drill(t, "P4: a network agent is rolled out over six hosts with a real Open vSwitch: pinned, no guest loses a packet", need.Programs("openvswitch-switch", "ovs-vsctl", "ovs-ofctl"))
+	need.Drill(t, "P4: a network agent is rolled out over six hosts with a real Open vSwitch: pinned, no guest "+
+		"loses a packet", need.Programs("openvswitch-switch", "ovs-vsctl", "ovs-ofctl"))
 	onLab(t, switched, upgradeRollout)
 }
 
@@ -73,7 +74,8 @@ func upgradeRollout(t testing.TB, r *rig) {
 
 	key := newKey(t)
 	bundle := r.bundleOn(t, hosts[0], build(t, copied(t, "rollout", "manifest.yaml"), key), key)
-	run := slices.Concat([]string{"upgrade", "run", "--version", "1.0", "--yes", "--mode", "rolling", "-o", "json", "--keep-guests", "--pin", "br-int",
+	run := slices.Concat([]string{"upgrade", "run", "--version", "1.0", "--yes", "--mode", "rolling", "-o", "json",
+		"--keep-guests", "--pin", "br-int",
 		"--probe", "--loss-limit", "5", "--platform", r.saidGuests(t, hosts[0])}, bundle)
 	watched := r.watchGuests(t)
 	r.abortsPinned(t, run)
@@ -160,7 +162,8 @@ func (r *rig) abortsPinned(t testing.TB, run []string) {
 	r.command(t, from, run...)
 	r.until(t, "the agent of "+first+" to have written its flows", func(context.Context) (string, bool) {
 		d := r.bridge(t, first)
-		return fmt.Sprintf("%d flows of a pin, of the agent %+v", len(d.Ours()), d.Theirs()), len(d.Ours()) == 6+3 && len(d.Theirs()) == 6 && d.Theirs()[0].Cookie == 2
+		return fmt.Sprintf("%d flows of a pin, of the agent %+v", len(d.Ours()), d.Theirs()),
+			len(d.Ours()) == 6+3 && len(d.Theirs()) == 6 && d.Theirs()[0].Cookie == 2
 	})
 	r.command(t, from, "upgrade", "abort")
 	u := r.awaitUpgrade(t, "the abort", ended)

@@ -275,7 +275,8 @@ func TestATrialKeepsItsFailures(t *testing.T) {
 		x.Fatalf("vm1 does not answer: %s", "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!")
 		order = append(order, "not reached")
 	})
-	if !x.failed || x.skipped || !strings.HasSuffix(x.emulator, "stuck for 26s!") || strings.Join(order, ", ") != "second, first, context canceled" {
+	if !x.failed || x.skipped || !strings.HasSuffix(x.emulator, "stuck for 26s!") ||
+		strings.Join(order, ", ") != "second, first, context canceled" {
 		t.Errorf("failed %t, skipped %t, of the emulator: %q, order %q", x.failed, x.skipped, x.emulator, order)
 	}
 	if x = try(t, func(x *trial) { x.Errorf("ours") }); !x.failed || x.emulator != "" {

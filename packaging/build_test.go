@@ -54,11 +54,13 @@ func TestPackages(t *testing.T) {
 		t.Fatal(err, text)
 	}
 	root := filepath.Join(t.TempDir(), "root")
-	if text, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x", filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb"), root).CombinedOutput(); err != nil {
+	if text, err := exec.CommandContext(t.Context(), "dpkg-deb", "-x",
+		filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb"), root).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
 	checkFiles(t, root)
-	if list, err := exec.CommandContext(t.Context(), "dpkg-deb", "-c", filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb")).Output(); err != nil || regexp.MustCompile(`(?m) \./opt/$`).Match(list) {
+	if list, err := exec.CommandContext(t.Context(), "dpkg-deb", "-c",
+		filepath.Join(out, "holdfast_1.4.0~rc1_amd64.deb")).Output(); err != nil || regexp.MustCompile(`(?m) \./opt/$`).Match(list) {
 		t.Errorf("/opt is of the package, which takes it away with itself: %v: %.300s", err, list)
 	} else if open := openToOthers(string(list)); len(open) > 0 {
 		t.Errorf("others than root may change these, or become root by them: %q", open)
@@ -66,7 +68,8 @@ func TestPackages(t *testing.T) {
 	checkBill(t, filepath.Join(out, "holdfast-1.4.0~rc1.cdx.json"), filepath.Join(root, "opt/holdfast/bin/holdfast"))
 }
 
-// openToOthers are the lines of a listing of tar whose files another than root owns or may write, or that have the bit of another user or group.
+// openToOthers are the lines of a listing of tar whose files another than root owns or may write, or that have the bit
+// of another user or group.
 func openToOthers(list string) (bad []string) {
 	for line := range strings.Lines(list) {
 		f := strings.Fields(line)
@@ -78,11 +81,13 @@ func openToOthers(list string) (bad []string) {
 }
 
 func TestOpenToOthers(t *testing.T) {
-	const ok = "drwxr-xr-x root/root         0 2026-01-02 12:30 ./opt/holdfast/\nlrwxrwxrwx root/root         0 2026-01-02 12:30 ./usr/bin/holdfast -> /opt\n"
+	const ok = "drwxr-xr-x root/root         0 2026-01-02 12:30 ./opt/holdfast/\nlrwxrwxrwx root/root         0 " +
+		"2026-01-02 12:30 ./usr/bin/holdfast -> /opt\n"
 	if bad := openToOthers(ok); len(bad) > 0 {
 		t.Errorf("%q", bad)
 	}
-	for _, line := range []string{"-rwxrwxr-x root/root", "-rwxr-xrw- root/root", "-rwsr-xr-x root/root", "-rwxr-xr-x root/adm", "-rwxr-xr-x build/root"} {
+	for _, line := range []string{"-rwxrwxr-x root/root", "-rwxr-xrw- root/root", "-rwsr-xr-x root/root",
+		"-rwxr-xr-x root/adm", "-rwxr-xr-x build/root"} {
 		if bad := openToOthers(ok + line + " 1 2026-01-02 12:30 ./x\n"); len(bad) != 1 {
 			t.Errorf("%s: %q", line, bad)
 		}
@@ -167,7 +172,8 @@ func checkFiles(t *testing.T, root string) {
 		t.Fatal(err)
 	}
 	out, err = exec.CommandContext(t.Context(), zsha, "-v").Output()
-	if want := "App Version: 1.4.0~rc1\nBuild Date: Fri Jan  2 15:04:05 UTC 2026\nBranch Name: (detached)\nCommit ID: 0123456789abcdef0123456789abcdef01234567\n"; err != nil || string(out) != want {
+	if want := "App Version: 1.4.0~rc1\nBuild Date: Fri Jan  2 15:04:05 UTC 2026\nBranch Name: (detached)\nCommit " +
+		"ID: 0123456789abcdef0123456789abcdef01234567\n"; err != nil || string(out) != want {
 		t.Errorf("zsha -v: %q, %v, want %q", out, err, want)
 	}
 	pages, err := filepath.Glob(filepath.Join(root, "usr/share/man/man?/*.gz"))
@@ -227,10 +233,12 @@ func checkBill(t *testing.T, file, program string) {
 	if err := json.Unmarshal(raw, &b); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := time.Parse(time.RFC3339, b.Metadata.Timestamp); err != nil || b.BomFormat != "CycloneDX" || b.SpecVersion != "1.6" || b.Version != 1 {
+	if _, err := time.Parse(time.RFC3339, b.Metadata.Timestamp); err != nil || b.BomFormat != "CycloneDX" ||
+		b.SpecVersion != "1.6" || b.Version != 1 {
 		t.Errorf("%v: %.200s", err, raw)
 	}
-	if m := b.Metadata.Component; m.Type != "application" || m.Name != "holdfast/cmd/holdfast" && m.Name != "holdfast" || m.Version != "1.4.0~rc1" {
+	if m := b.Metadata.Component; m.Type != "application" || m.Name != "holdfast/cmd/holdfast" &&
+		m.Name != "holdfast" || m.Version != "1.4.0~rc1" {
 		t.Errorf("it is of %+v", m)
 	}
 	info, err := buildinfo.ReadFile(program)
@@ -239,7 +247,8 @@ func checkBill(t *testing.T, file, program string) {
 	}
 	have := map[string]bool{}
 	for _, c := range append(b.Components, b.Metadata.Component) {
-		if !slices.Contains([]string{"application", "library"}, c.Type) || c.Name == "" || c.Ref == "" || have[c.Ref] || !strings.HasPrefix(c.PURL, "pkg:golang/"+c.Name+"@") {
+		if !slices.Contains([]string{"application", "library"}, c.Type) || c.Name == "" || c.Ref == "" || have[c.Ref] ||
+			!strings.HasPrefix(c.PURL, "pkg:golang/"+c.Name+"@") {
 			t.Errorf("%+v", c)
 		}
 		have[c.Ref] = true
@@ -249,7 +258,8 @@ func checkBill(t *testing.T, file, program string) {
 			t.Errorf("%s %s is not in it", m.Path, m.Version)
 		}
 	}
-	if want := len(info.Deps) + 1; len(b.Components) != want || len(b.Dependencies) != 1 || len(b.Dependencies[0].DependsOn) != want || want < 20 {
+	if want := len(info.Deps) + 1; len(b.Components) != want || len(b.Dependencies) != 1 ||
+		len(b.Dependencies[0].DependsOn) != want || want < 20 {
 		t.Errorf("%d components, want %d: the modules and the standard library; %v", len(b.Components), want, b.Dependencies)
 	}
 	for _, d := range b.Dependencies {
@@ -275,7 +285,8 @@ func TestBuildRefuses(t *testing.T) {
 	} {
 		out := filepath.Join(t.TempDir(), "out")
 		text, err := build(t, "..", out, c.args...)
-		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 2 || !strings.HasPrefix(text, "packaging/build.sh: "+c.want) || strings.Count(text, "\n") != 1 {
+		if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 2 ||
+			!strings.HasPrefix(text, "packaging/build.sh: "+c.want) || strings.Count(text, "\n") != 1 {
 			t.Errorf("%v: %v: %s", c.args, err, text)
 		}
 		if _, err := os.Stat(out); err == nil {

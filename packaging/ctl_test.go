@@ -53,7 +53,8 @@ func standIn(dir string, args []string) int {
 		if text, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(settings)), "runs")); err == nil {
 			agent = string(text)
 		}
-		fmt.Printf("{\n  \"client\": {\n    \"version\": \"%s\",\n    \"go\": \"1\"\n  },\n  \"agent\": {\n    \"version\": \"%s\",\n    \"go\": \"1\"\n  }\n}\n", version, agent)
+		fmt.Printf("{\n  \"client\": {\n    \"version\": \"%s\",\n    \"go\": \"1\"\n  },\n  \"agent\": {\n    "+
+			"\"version\": \"%s\",\n    \"go\": \"1\"\n  }\n}\n", version, agent)
 	default:
 		err = fmt.Errorf("not known: %s", say)
 	}
@@ -180,7 +181,8 @@ func (h *host) ctl(fails string, args ...string) {
 	if fails != "" {
 		within = "0" // one look
 	}
-	cmd.Env = []string{"PATH=" + h.dir + ":/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOLDFAST_EXE=" + h.exe(), "HOLDFAST_WITHIN=" + within, "HOLDFAST_ANSWER=" + h.answer, "HOLDFAST_PAUSE=0.05",
+	cmd.Env = []string{"PATH=" + h.dir + ":/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOLDFAST_EXE=" + h.exe(),
+		"HOLDFAST_WITHIN=" + within, "HOLDFAST_ANSWER=" + h.answer, "HOLDFAST_PAUSE=0.05",
 		"GORACE=atexit_sleep_ms=0"}
 	out, err := cmd.CombinedOutput()
 	if fails == "" && err != nil || fails != "" && (err == nil || !strings.Contains(string(out), fails)) {

@@ -31,7 +31,8 @@ func TestFreshRootThatCanNotBeMade(t *testing.T) {
 // either is in it, and the exit code is that of the last one that failed.
 func TestLastLineOfCI(t *testing.T) {
 	need.Seconds(t)
-	const good, red, none = "echo '3 passed, 0 failed, 1 skipped'", "echo '4 passed, 2 failed, 1 skipped'; echo 'make: *** Error 1' >&2; exit 2", "echo 'make: *** Error 1' >&2; exit 3"
+	const good, red, none = "echo '3 passed, 0 failed, 1 skipped'",
+		"echo '4 passed, 2 failed, 1 skipped'; echo 'make: *** Error 1' >&2; exit 2", "echo 'make: *** Error 1' >&2; exit 3"
 	for name, c := range map[string]struct {
 		test, drills string
 		last         string
@@ -56,7 +57,8 @@ func TestLastLineOfCI(t *testing.T) {
 			}
 			write(t, dir+"/.ci/run", string(script), 0o755)
 			write(t, dir+"/packaging/fresh.sh", "#!/bin/sh\nexec \"$@\"\n", 0o755)
-			write(t, dir+"/bin/make", "#!/bin/sh\ncase \"$*\" in\n*' drills KNOWN=1 BUDGET='*) "+c.drills+" ;;\n*' test') "+c.test+" ;;\n*) exit 9 ;;\nesac\n", 0o755)
+			write(t, dir+"/bin/make", "#!/bin/sh\ncase \"$*\" in\n*' drills KNOWN=1 BUDGET='*) "+
+				c.drills+" ;;\n*' test') "+c.test+" ;;\n*) exit 9 ;;\nesac\n", 0o755)
 			cmd := exec.Command(dir + "/.ci/run")
 			cmd.Env = append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
 			out, err := cmd.CombinedOutput()

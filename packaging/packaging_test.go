@@ -52,7 +52,8 @@ func TestUnit(t *testing.T) {
 		}
 	}
 	// What programs of upgrades, which inherit it, could not live with.
-	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "ProtectHome", "ProtectKernelModules", "PrivateTmp", "PrivateDevices", "DevicePolicy", "RestrictSUIDSGID",
+	for _, key := range []string{"NoNewPrivileges", "ProtectSystem", "ProtectHome", "ProtectKernelModules",
+		"PrivateTmp", "PrivateDevices", "DevicePolicy", "RestrictSUIDSGID",
 		"RestrictNamespaces", "LockPersonality", "RestrictRealtime", "SystemCallArchitectures", "MemoryMax", "MemoryHigh", "RuntimeDirectory"} {
 		if v, ok := have["[Service]"+key]; ok {
 			t.Errorf("%s=%s", key, v)
@@ -69,7 +70,8 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 	}
 	unit := filepath.Join(t.TempDir(), "holdfast.service")
 	write(t, unit, strings.ReplaceAll(string(raw), "/opt/holdfast/bin/holdfast", "/bin/true"), 0o644) // it wants to see the program
-	if out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", unit).CombinedOutput(); err != nil || bytes.Contains(out, []byte("holdfast.service:")) {
+	if out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no",
+		unit).CombinedOutput(); err != nil || bytes.Contains(out, []byte("holdfast.service:")) {
 		t.Errorf("systemd-analyze verify: %v: %s", err, out)
 	}
 }
@@ -111,7 +113,8 @@ func TestBundleScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := rep.Manifest
-	if m.Name != "holdfast" || m.Version != "2.0.0" || m.UpgradeFrom[0].Version != "<2.0.0" || !slices.Equal(m.Mixed, []string{"<2.0.0"}) || len(m.Modules) != 1 {
+	if m.Name != "holdfast" || m.Version != "2.0.0" || m.UpgradeFrom[0].Version != "<2.0.0" ||
+		!slices.Equal(m.Mixed, []string{"<2.0.0"}) || len(m.Modules) != 1 {
 		t.Errorf("%+v", m)
 	}
 	mod := &m.Modules[0]
@@ -132,7 +135,8 @@ func TestBundleScript(t *testing.T) {
 	if err := build([]string{"FROM=1.9.*"}, program, "2.0.0", filepath.Join(dir, "narrow")); err != nil {
 		t.Fatal(err)
 	}
-	if rep, err = bundle.Build(t.Context(), filepath.Join(dir, "narrow"), &bytes.Buffer{}, bundle.BuildOptions{Compression: bundle.Zstd}); err != nil || rep.Manifest.UpgradeFrom[0].Version != "1.9.*" {
+	if rep, err = bundle.Build(t.Context(), filepath.Join(dir, "narrow"), &bytes.Buffer{},
+		bundle.BuildOptions{Compression: bundle.Zstd}); err != nil || rep.Manifest.UpgradeFrom[0].Version != "1.9.*" {
 		t.Errorf("%v, %+v", err, rep)
 	}
 	for _, version := range []string{"dev", "5b783aa-dirty", "2.0.0|", ""} {

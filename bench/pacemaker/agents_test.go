@@ -49,7 +49,8 @@ func TestResourceAgents(t *testing.T) {
 	}{
 		{"virsh", append(slices.Clone(virsh), "create", guestFile), append(slices.Clone(virsh), "domstate", lab.GuestName), gone},
 		{Minimal, action("bench/guest", "start"), action("bench/guest", "monitor"), action("bench/guest", "stop")},
-		{VirtualDomain, action("heartbeat/VirtualDomain", "start"), action("heartbeat/VirtualDomain", "monitor"), action("heartbeat/VirtualDomain", "stop")},
+		{VirtualDomain, action("heartbeat/VirtualDomain", "start"), action("heartbeat/VirtualDomain", "monitor"),
+			action("heartbeat/VirtualDomain", "stop")},
 	}
 	got := map[string][]time.Duration{}
 	for range agentRuns {

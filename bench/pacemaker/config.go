@@ -101,7 +101,8 @@ func corosyncConf(p Profile, l *lab.Lab) string {
 		fmt.Fprintf(&b, "  token: %d\n  token_coefficient: 0\n", p.Token.Milliseconds())
 	}
 	b.WriteString("}\n")
-	fmt.Fprintf(&b, "logging {\n  to_stderr: no\n  to_syslog: no\n  to_logfile: yes\n  logfile: %s/log/corosync-messages.log\n  timestamp: hires\n}\n", lab.HostDir)
+	fmt.Fprintf(&b, "logging {\n  to_stderr: no\n  to_syslog: no\n  to_logfile: yes\n  logfile: "+
+		"%s/log/corosync-messages.log\n  timestamp: hires\n}\n", lab.HostDir)
 	// The laboratory puts a host's processes into a control group, by which it freezes them.
 	b.WriteString("system {\n  move_to_root_cgroup: no\n}\nquorum {\n  provider: corosync_votequorum\n}\nnodelist {\n")
 	for i, h := range l.Hosts() {
@@ -145,7 +146,8 @@ func (c *Cluster) configure(ctx context.Context, o Options) error {
 	if err := os.WriteFile(c.lab.HostPath(host, name), []byte(text), 0o644); err != nil {
 		return fmt.Errorf("configure the cluster: %w", err)
 	}
-	_, err = c.lab.Exec(ctx, host, "cibadmin", "--modify", "--allow-create", "--scope", "configuration", "--xml-file", filepath.Join(lab.HostDir, name))
+	_, err = c.lab.Exec(ctx, host, "cibadmin", "--modify", "--allow-create", "--scope", "configuration", "--xml-file",
+		filepath.Join(lab.HostDir, name))
 	if err != nil {
 		return fmt.Errorf("configure the cluster: %w", err)
 	}

@@ -40,7 +40,8 @@ type databaseWork struct {
 // watches, once its option file is there.
 func DatabaseDaemon() lab.Daemon {
 	return lab.Daemon{Name: "database", Restart: true, Argv: []string{"/bin/sh", "-c",
-		"until [ -e " + databaseOptions + " ]; do sleep 1; done; mkdir -p /run/database; exec mariadbd --defaults-file=" + databaseOptions + " --user=root"}}
+		"until [ -e " + databaseOptions + " ]; do sleep 1; done; mkdir -p /run/database; exec mariadbd --defaults-file=" +
+			databaseOptions + " --user=root"}}
 }
 
 // DatabaseOptions is the option file of a database that replicates nothing, on
@@ -101,7 +102,8 @@ func databaseClone(monitor time.Duration) string {
 	}
 	db.WriteString(`</instance_attributes><operations>`)
 	for i, role := range []string{"Unpromoted", "Promoted"} {
-		fmt.Fprintf(&db, `<op id="db-monitor-%s" name="monitor" role="%s" interval="%dms" timeout="30s"/>`, role, role, monitor.Milliseconds()+int64(i))
+		fmt.Fprintf(&db, `<op id="db-monitor-%s" name="monitor" role="%s" interval="%dms" timeout="30s"/>`, role, role,
+			monitor.Milliseconds()+int64(i))
 	}
 	for _, a := range []string{"start", "stop", "promote", "demote", "notify"} {
 		fmt.Fprintf(&db, `<op id="db-%s" name="%s" interval="0s" timeout="90s"/>`, a, a)
@@ -166,7 +168,8 @@ func (c *Cluster) prepareDatabase(ctx context.Context, host string) error {
 		}
 	}
 	if err == nil {
-		err = errors.Join(os.WriteFile(path(databaseOptions), []byte(conf), 0o644), os.WriteFile(path(lab.PairService), []byte(c.options.Service), 0o755))
+		err = errors.Join(os.WriteFile(path(databaseOptions), []byte(conf), 0o644),
+			os.WriteFile(path(lab.PairService), []byte(c.options.Service), 0o755))
 	}
 	if err != nil {
 		return fmt.Errorf("prepare the database of %s: %w", host, err)

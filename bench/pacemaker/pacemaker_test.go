@@ -169,7 +169,8 @@ func TestFalseFencing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result(t, fmt.Sprintf("pacemaker, guest, profile tuned, nothing done to it for %s: %d hosts fenced, longest outage %.2f s, %d pings of 20 ms lost; load at the end %.2f",
+	result(t, fmt.Sprintf("pacemaker, guest, profile tuned, nothing done to it for %s: %d hosts fenced, longest "+
+		"outage %.2f s, %d pings of 20 ms lost; load at the end %.2f",
 		e.For.Round(time.Second), e.Fenced, e.Outage.Seconds(), e.Lost, e.Load))
 }
 
@@ -235,7 +236,8 @@ func line(p Profile, f Fault, w Work, got []Run) string {
 	seconds := func(get func(Run) time.Duration) string {
 		return of(func(r Run) float64 { return get(r).Seconds() })
 	}
-	return fmt.Sprintf("pacemaker, %s, profile %s, %q, %d runs, seconds, median (min-max): outage %s; from the fault: fence request %s, fence confirmed %s, QEMU started %s, client answered %s; load %s",
+	return fmt.Sprintf("pacemaker, %s, profile %s, %q, %d runs, seconds, median (min-max): outage %s; from the "+
+		"fault: fence request %s, fence confirmed %s, QEMU started %s, client answered %s; load %s",
 		w, p.Name, string(f), len(got), seconds(func(r Run) time.Duration { return r.Outage }),
 		seconds(func(r Run) time.Duration { return r.Requested }), seconds(func(r Run) time.Duration { return r.Confirmed }),
 		seconds(func(r Run) time.Duration { return r.Started }), seconds(func(r Run) time.Duration { return r.Answered }),

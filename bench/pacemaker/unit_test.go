@@ -45,7 +45,8 @@ func TestStatus(t *testing.T) {
 		{"a host is off", "false", "false", "Started", "", "not in the cluster: h2"},
 		{"a host joins", "true", "true", "Started", "", "not in the cluster: h2"},
 		{"the guest is starting", "true", "false", "Starting", "", "guest is Starting"},
-		{"a failure is remembered", "true", "false", "Started", `<failures><failure op_key="guest_monitor_1000"/></failures>`, "guest_monitor_1000"},
+		{"a failure is remembered", "true", "false", "Started",
+			`<failures><failure op_key="guest_monitor_1000"/></failures>`, "guest_monitor_1000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st, err := parseStatus(strings.NewReplacer("H2ON", c.on, "H2PENDING", c.pending, "ROLE", c.role, "FAILURES", c.failures).Replace(answer))
@@ -105,7 +106,8 @@ func TestLongestOutageIsOneThatEnded(t *testing.T) {
 }
 
 func TestResources(t *testing.T) {
-	for agent, want := range map[string]string{Minimal: `provider="bench" type="guest"`, VirtualDomain: `provider="heartbeat" type="VirtualDomain"`} {
+	for agent, want := range map[string]string{Minimal: `provider="bench" type="guest"`,
+		VirtualDomain: `provider="heartbeat" type="VirtualDomain"`} {
 		got, err := guestWork{}.resources(Options{Resource: agent, Profile: Tuned()})
 		if err != nil || !strings.Contains(got, want) || !strings.Contains(got, `interval="1000ms"`) {
 			t.Errorf("%s: %s, %v", agent, got, err)
@@ -135,7 +137,8 @@ func TestDatabaseResources(t *testing.T) {
 		if err := xml.Unmarshal([]byte(got), new(struct{})); err != nil {
 			t.Errorf("plain %t: %v: %s", plain, err, got)
 		}
-		if strings.Contains(got, `type="mariadb"`) != has || strings.Contains(got, "db-clone") != has || !strings.Contains(got, `type="IPaddr2"`) {
+		if strings.Contains(got, `type="mariadb"`) != has || strings.Contains(got, "db-clone") != has ||
+			!strings.Contains(got, `type="IPaddr2"`) {
 			t.Errorf("plain %t: %s", plain, got)
 		}
 	}

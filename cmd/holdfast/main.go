@@ -147,9 +147,11 @@ func agentCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", "/etc/holdfast/agent.json", "the settings of this host")
 	c.Flags().BoolVar(&check, "check", false, "check the settings and change nothing; do so before a restart")
-	c.Flags().BoolVar(&insecure, "insecure", false, "accept a store without TLS at addresses that other hosts reach: in a closed laboratory only")
+	c.Flags().BoolVar(&insecure, "insecure", false, "accept a store without TLS at addresses that other hosts reach: "+
+		"in a closed laboratory only")
 	c.Flags().StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	c.Flags().StringVar(&dir, "log-dir", os.Getenv("LOGS_DIRECTORY"), "`directory` for files of the log, which stderr has, too (default $LOGS_DIRECTORY, which systemd\nsets; else none)")
+	c.Flags().StringVar(&dir, "log-dir", os.Getenv("LOGS_DIRECTORY"),
+		"`directory` for files of the log, which stderr has, too (default $LOGS_DIRECTORY, which systemd\nsets; else none)")
 	c.Flags().Int64Var(&total, "log-total", 1024, "`MiB` of all files in the log's directory; the oldest are removed")
 	return c
 }
@@ -319,7 +321,8 @@ func offlineOptions(file string) (agent.Options, error) {
 func offlineError(err error) error {
 	var bad agent.BadInput
 	switch {
-	case errors.As(err, &bad), errors.Is(err, etcdstore.ErrBadSnapshot), errors.Is(err, etcdstore.ErrForeignSnapshot), errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, &bad), errors.Is(err, etcdstore.ErrBadSnapshot), errors.Is(err, etcdstore.ErrForeignSnapshot),
+		errors.Is(err, fs.ErrNotExist):
 		return badInput(err)
 	case errors.Is(err, etcdstore.ErrNotEmpty):
 		return fail.Errorf(fail.Refused, "%w", err).With("look at what is there; --move-aside keeps it beside the new data")

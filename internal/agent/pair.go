@@ -27,7 +27,8 @@ func (nd *node) pairOptions(st store.Store) pair.Options {
 // arbitrate makes this host's part in the store st of a pair without a third voter. admin cares for its members.
 func (nd *node) arbitrate(st store.Store, admin *etcdstore.Admin) (*arbitrate.Arbitration, error) {
 	if nd.n.Store.Member == nil {
-		return nil, fail.Errorf(fail.Refused, "%s: store.member: there is none, and each of the two nodes of a pair without a third voter runs one", nd.NodeFile)
+		return nil, fail.Errorf(fail.Refused, "%s: store.member: there is none, and each of the two nodes of a pair "+
+			"without a third voter runs one", nd.NodeFile)
 	}
 	member, err := MemberConfig(nd.NodeFile)
 	if err != nil {

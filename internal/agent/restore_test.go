@@ -36,7 +36,8 @@ func TestWhatABackupBringsBack(t *testing.T) {
 	}
 	was := pair.Sync{InSync: []cluster.HostID{"n1", "n2"}, Host: "n1", To: "n2", Proof: "x", Epoch: cluster.Epoch{Gen: 1, Seq: 4}}
 	put(group.KeySync, records.Encode(was))
-	put(records.WantKey(cluster.MgmtVM), records.Encode(cluster.Want{Run: true, Maintenance: []cluster.HostID{"h3"}, Off: []cluster.Off{{Host: "h2"}}}))
+	put(records.WantKey(cluster.MgmtVM), records.Encode(cluster.Want{Run: true, Maintenance: []cluster.HostID{"h3"},
+		Off: []cluster.Off{{Host: "h2"}}}))
 	for guest, word := range map[string]string{
 		"started": `"start":true`, "autostart": `"autostart":true`, "gone": `"live":true,"says":"gone"`, "stays": `"live":true,"says":"stays"`,
 		"open": `"live":true`, "halted": `"live":true,"says":"halted"`,

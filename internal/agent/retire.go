@@ -53,7 +53,8 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 	}
 	o := s.Owner
 	if held := o.State != "" && o.State != cluster.Released; held && (o.Host == s.Self || o.To == s.Self) {
-		return fail.Errorf(fail.Refused, "what the cluster keeps up is %s on this host", o.State).With("move it first: " + cluster.MoveCommand(nd.cfg.Type) + "; or stop it: holdfast stop")
+		return fail.Errorf(fail.Refused, "what the cluster keeps up is %s on this host",
+			o.State).With("move it first: " + cluster.MoveCommand(nd.cfg.Type) + "; or stop it: holdfast stop")
 	}
 	if nd.n.Store.Member == nil {
 		return nil
@@ -73,7 +74,8 @@ func MayRetire(ctx context.Context, nodeFile string) error {
 		}
 	}
 	if left <= voters/2 {
-		return fail.Errorf(fail.Refused, "without this host %d of %d members of the store are left, no majority: what the cluster keeps up would be stopped", left, voters).
+		return fail.Errorf(fail.Refused, "without this host %d of %d members of the store are left, no majority: "+
+			"what the cluster keeps up would be stopped", left, voters).
 			With("bring other members back (holdfast store status); or, when the cluster is given up, stop the agent first: systemctl stop holdfast")
 	}
 	return nil
@@ -177,7 +179,8 @@ func retiring(nodeFile string) (*node, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "%w", err).With("mend that file; or, when nothing of Holdfast runs on this host any more, move the file away")
+		return nil, fail.Errorf(fail.Invalid, "%w", err).With("mend that file; or, when nothing of Holdfast runs on " +
+			"this host any more, move the file away")
 	}
 	return &node{n: n}, nil
 }
@@ -195,7 +198,8 @@ func (nd *node) disarmed(ctx context.Context) error {
 		return err
 	}
 	if st.Armed {
-		return fail.Errorf(fail.Refused, "the watchdog of this host is armed, for what the cluster keeps up: without its holder this host is reset").
+		return fail.Errorf(fail.Refused, "the watchdog of this host is armed, for what the cluster keeps up: without "+
+			"its holder this host is reset").
 			With("move it first: " + cluster.MoveCommand(nd.cfg.Type) + "; or stop it: holdfast stop")
 	}
 	return nil

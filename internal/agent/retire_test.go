@@ -143,7 +143,8 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	background(t, func(ctx context.Context) error {
-		return watchdog.Run(ctx, watchdog.HolderConfig{Device: "unix:" + dog, Timeout: time.Minute, Socket: filepath.Join(run, "watchdog.sock"), BootIDFile: boot, Log: slog.New(slog.DiscardHandler)})
+		return watchdog.Run(ctx, watchdog.HolderConfig{Device: "unix:" + dog, Timeout: time.Minute,
+			Socket: filepath.Join(run, "watchdog.sock"), BootIDFile: boot, Log: slog.New(slog.DiscardHandler)})
 	})
 	client := watchdog.Dial(filepath.Join(run, "watchdog.sock"))
 	try.Until(t, "the holder to answer", func() bool {
@@ -158,7 +159,8 @@ func TestRetireEndsWhatOutlivesTheAgent(t *testing.T) {
 	keep, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- supervise.Run(keep, supervise.Spec{Name: storeChild, Exe: sleep, Args: []string{"1000"}, Dir: dir, Log: slog.New(slog.DiscardHandler)})
+		done <- supervise.Run(keep, supervise.Spec{Name: storeChild, Exe: sleep, Args: []string{"1000"}, Dir: dir,
+			Log: slog.New(slog.DiscardHandler)})
 	}()
 	pid := 0
 	try.Until(t, "the child to run", func() bool {

@@ -69,7 +69,8 @@ func (a authority) open(at, host string) store.Store {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/", Log: slog.New(slog.DiscardHandler)})
+	st, err := etcdstore.Open(etcdstore.Options{Endpoints: []string{at}, TLS: conf, Prefix: "/holdfast/test/",
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -87,7 +88,8 @@ func TestACertificateMustBearTheHostsName(t *testing.T) {
 		return func(n *config.Node) {
 			n.TLS = a.issue(cert)
 			n.Store.Endpoints = []string{client}
-			n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer}}
+			n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client,
+				Initial: map[string]string{"h1": peer}}
 		}
 	}
 	if _, err := load(options(settings(t, dir, edit("h1")))); err != nil {
@@ -116,7 +118,8 @@ func realMember(t *testing.T, a authority) string {
 	client, peer := free(), free()
 	file := settings(t, try.ShortDir(t), func(n *config.Node) {
 		n.TLS, n.Store.Endpoints = a.issue("h1"), []string{client}
-		n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client, Initial: map[string]string{"h1": peer}}
+		n.Store.Member = &config.Member{ListenPeer: peer, PeerURL: peer, ListenClient: client, ClientURL: client,
+			Initial: map[string]string{"h1": peer}}
 	})
 	m, err := MemberConfig(file)
 	if err != nil {
@@ -146,8 +149,11 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 	defer cancel()
 	const r = cluster.MgmtVM
 	there := map[string]any{
-		records.OwnerKey(r): ha.OwnerRec{}, records.KeyCoord: ha.CoordRec{}, records.HostKey("h1"): ha.HostRec{}, records.WantKey(r): cluster.Want{Run: true}, records.KeyConfig: config.Cluster{}, records.KeyGeneration: 2, records.KeyBeat: []byte("secret"),
-		records.ProgressKey(r): 1, records.KeyLog + "00000000000000000001-h1-1": cluster.Event{}, "fleet/g2": nil, "job/run/upgrade": nil, "job/step/u1/h1/a": nil, "upgrade/state": nil, "upgrade/platform/b": nil, "care/probe": nil,
+		records.OwnerKey(r): ha.OwnerRec{}, records.KeyCoord: ha.CoordRec{}, records.HostKey("h1"): ha.HostRec{},
+		records.WantKey(r): cluster.Want{Run: true}, records.KeyConfig: config.Cluster{}, records.KeyGeneration: 2,
+		records.KeyBeat:        []byte("secret"),
+		records.ProgressKey(r): 1, records.KeyLog + "00000000000000000001-h1-1": cluster.Event{}, "fleet/g2": nil,
+		"job/run/upgrade": nil, "job/step/u1/h1/a": nil, "upgrade/state": nil, "upgrade/platform/b": nil, "care/probe": nil,
 	}
 	revs := map[string]int64{}
 	for key, v := range there {
@@ -161,7 +167,8 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 		value := records.Encode(cluster.Want{Run: false})
 		for what, op := range map[string]store.Op{"change": {Key: key, Value: value}, "delete": {Key: key}} {
 			for _, conds := range [][]store.Cmp{nil, {{Key: key, Rev: rev}}} {
-				if _, ok, err := thief.Txn(ctx, conds, []store.Op{op}); ok || !errors.Is(err, store.ErrDefinite) || !strings.Contains(err.Error(), "g1 runs no member") {
+				if _, ok, err := thief.Txn(ctx, conds, []store.Op{op}); ok || !errors.Is(err, store.ErrDefinite) ||
+					!strings.Contains(err.Error(), "g1 runs no member") {
 					t.Errorf("%s %s, conditions %v: %t, %v", what, key, conds, ok, err)
 				}
 			}
@@ -180,7 +187,8 @@ func TestAStolenCertificateOfAGuestHost(t *testing.T) {
 		}
 	}
 	event := cluster.Event{Kind: cluster.EvWant, By: "g1", Resource: r, Detail: "g1 in maintenance"}
-	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`), records.KeyRequests + "x": []byte("2026-01-02T03:04:05Z"), records.KeyLog + "00000000000000000001-g1-1": records.Encode(event)} {
+	for key, value := range map[string][]byte{"fleet/g1": []byte(`{"host":{"name":"g1"}}`),
+		records.KeyRequests + "x": []byte("2026-01-02T03:04:05Z"), records.KeyLog + "00000000000000000001-g1-1": records.Encode(event)} {
 		if _, ok, err := thief.Txn(ctx, nil, []store.Op{{Key: key, Value: value}}); !ok || err != nil {
 			t.Errorf("its own %s: %t, %v", key, ok, err)
 		}
@@ -212,7 +220,8 @@ func TestAFloodOfWords(t *testing.T) {
 		}
 		return ops
 	}
-	if _, _, err := thief.Txn(ctx, nil, words(0, 1)); !errors.Is(err, store.ErrDefinite) || !strings.Contains(err.Error(), "no job empties host g1") {
+	if _, _, err := thief.Txn(ctx, nil, words(0, 1)); !errors.Is(err, store.ErrDefinite) ||
+		!strings.Contains(err.Error(), "no job empties host g1") {
 		t.Errorf("without a job: %v", err)
 	}
 	for _, key := range []string{"job/todo/g1/", "job/step/d1/g1/drain", "fleet/g2"} {
@@ -324,7 +333,8 @@ func TestValuesOfAGuestHost(t *testing.T) {
 
 // TestAHostMaySayOfItselfThatItRests, and nothing else of what is asked for.
 func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
-	old := cluster.Want{Run: true, HandsOff: true, Off: []cluster.Off{{Host: "h2", Mod: 5, User: "me"}}, Maintenance: []cluster.HostID{"g2", "h1"}}
+	old := cluster.Want{Run: true, HandsOff: true, Off: []cluster.Off{{Host: "h2", Mod: 5, User: "me"}},
+		Maintenance: []cluster.HostID{"g2", "h1"}}
 	with := func(change func(*cluster.Want)) []byte {
 		raw, err := json.Marshal(old)
 		var w cluster.Want
@@ -375,7 +385,8 @@ func TestAHostMaySayOfItselfThatItRests(t *testing.T) {
 			}
 		}
 	}
-	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}), Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Maintenance: []cluster.HostID{"g1"}})}
+	a := store.Attempt{Host: "g1", Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(cluster.Want{}),
+		Looked: true, Guarded: true, Old: records.Encode(cluster.Want{Maintenance: []cluster.HostID{"g1"}})}
 	for detail, want := range map[string]bool{"g1 out of maintenance": true, "g1 in maintenance": false} {
 		e := cluster.Event{Time: time.Now(), Kind: cluster.EvWant, By: "g1", Resource: cluster.MgmtVM, Detail: detail}
 		a.With = map[string][]byte{records.LogKey(e, 1): records.Encode(e)}
@@ -392,15 +403,18 @@ func TestWhatFillsTheStore(t *testing.T) {
 	at := realMember(t, a)
 	file := settings(t, try.ShortDir(t), func(n *config.Node) {
 		n.TLS, n.Store.Endpoints = a.issue("h1"), []string{at}
-		n.Store.Member = &config.Member{ListenPeer: "https://127.0.0.1:1", PeerURL: "https://127.0.0.1:1", ListenClient: at, ClientURL: at, Initial: map[string]string{"h1": "https://127.0.0.1:1"}}
+		n.Store.Member = &config.Member{ListenPeer: "https://127.0.0.1:1", PeerURL: "https://127.0.0.1:1",
+			ListenClient: at, ClientURL: at, Initial: map[string]string{"h1": "https://127.0.0.1:1"}}
 	})
 	st := a.open(at, "h1")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var ops []store.Op
 	for key, value := range map[string]string{
-		records.KeyLog + "00000000000000000001-g1-1": "x", records.KeyLog + "00000000000000000002-g1-2": "x", records.KeyLog + "00000000000000000003-h1-3": "x",
-		"upgrade-probe/u1/g1": strings.Repeat("x", 5000), "upgrade-probe/u1/plan": "x", "upgrade-probe/u1/plan/a1/g1": "whom it pings", "fleet/g1": "x",
+		records.KeyLog + "00000000000000000001-g1-1": "x", records.KeyLog + "00000000000000000002-g1-2": "x",
+		records.KeyLog + "00000000000000000003-h1-3": "x",
+		"upgrade-probe/u1/g1":                        strings.Repeat("x", 5000), "upgrade-probe/u1/plan": "x",
+		"upgrade-probe/u1/plan/a1/g1": "whom it pings", "fleet/g1": "x",
 		"fleet-carry/h1/u": `{"from":"g1"}`, "fleet-carry/g1/u": `{"from":"g2"}`, "fleet-carry/g1/v": "damaged", "state/x": "x",
 	} {
 		ops = append(ops, store.Op{Key: key, Value: []byte(value)})
@@ -409,10 +423,12 @@ func TestWhatFillsTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken, members, err := Usage(ctx, options(file))
-	if err != nil || len(members) != 1 || len(taken) == 0 || taken[0].Kind != "upgrade-probe/" || taken[0].Host != "g1" || taken[0].Bytes < 5000 {
+	if err != nil || len(members) != 1 || len(taken) == 0 || taken[0].Kind != "upgrade-probe/" ||
+		taken[0].Host != "g1" || taken[0].Bytes < 5000 {
 		t.Errorf("usage: %+v, %+v, %v", taken, members, err)
 	}
-	if _, err := Clean(ctx, options(file), "h1", false); err == nil || !strings.Contains(err.Error(), "runs guests only") && !strings.Contains(err.Error(), "run guests only") {
+	if _, err := Clean(ctx, options(file), "h1", false); err == nil ||
+		!strings.Contains(err.Error(), "runs guests only") && !strings.Contains(err.Error(), "run guests only") {
 		t.Errorf("a member's records are cleaned: %v", err)
 	}
 	if n, err := Clean(ctx, options(file), "", true); n != 0 || err == nil {
@@ -431,7 +447,8 @@ func TestWhatFillsTheStore(t *testing.T) {
 	if n, err := Clean(ctx, options(file), "g1", false); n != 3 || err != nil {
 		t.Errorf("%d records removed, %v", n, err)
 	}
-	want := []string{"fleet-carry/g1/u", "fleet-carry/g1/v", "fleet-carry/h1/u", "fleet/g1", records.KeyLog + "00000000000000000003-h1-3", "state/x", "upgrade-probe/u1/plan", "upgrade-probe/u1/plan/a1/g1"}
+	want := []string{"fleet-carry/g1/u", "fleet-carry/g1/v", "fleet-carry/h1/u", "fleet/g1",
+		records.KeyLog + "00000000000000000003-h1-3", "state/x", "upgrade-probe/u1/plan", "upgrade-probe/u1/plan/a1/g1"}
 	if got := left(); !slices.Equal(got, want) {
 		t.Errorf("left: %q, want %q", got, want)
 	}

@@ -162,7 +162,8 @@ func (nd *node) asks() bool {
 
 // serve runs everything that an agent is made of, and ends it together.
 func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *heartbeat.Exchange) (err error) {
-	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log, Version: nd.Version, Settings: nd.NodeFile}
+	opts := server.Options{Socket: nd.socket(), Listen: nd.n.API.Listen, TLS: nd.server, Log: nd.Log,
+		Version: nd.Version, Settings: nd.NodeFile}
 	nd.keeper = nd.keep(a, view)
 	if nd.keeper != nil {
 		opts.Certificates, opts.Counts = nd.keeper, pki.Counts(nd.server)
@@ -318,7 +319,8 @@ func MemberConfig(nodeFile string) (etcdstore.MemberConfig, error) {
 	}
 	c := etcdstore.MemberConfig{
 		Name: n.Host, Cluster: n.Cluster, DataDir: filepath.Join(n.DataDir, "store"),
-		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL, Initial: m.Initial, Guard: guestsOnly(),
+		ListenPeer: m.ListenPeer, ListenClient: m.ListenClient, PeerURL: m.PeerURL, ClientURL: m.ClientURL,
+		Initial: m.Initial, Guard: guestsOnly(),
 	}
 	if n.TLS.CA != "" {
 		c.TLS = &etcdstore.TLSFiles{CA: n.TLS.CA, Cert: n.TLS.Cert, Key: n.TLS.Key, CRL: n.TLS.CRL}

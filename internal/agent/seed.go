@@ -18,7 +18,8 @@ import (
 func seeder(host cluster.HostID, clusterID string) func(config.Cluster, cluster.GuestSpec) error {
 	var written []byte
 	return func(cfg config.Cluster, spec cluster.GuestSpec) error {
-		s := seed.Seed{InstanceID: "holdfast-" + clusterID + "-" + string(host), Hostname: string(cluster.MgmtVM), DNS: cfg.DNS, NTP: cfg.ChronyServers}
+		s := seed.Seed{InstanceID: "holdfast-" + clusterID + "-" + string(host), Hostname: string(cluster.MgmtVM),
+			DNS: cfg.DNS, NTP: cfg.ChronyServers}
 		nics, console := cfg.For(host)
 		s.ConsoleIP = console
 		for _, n := range nics {

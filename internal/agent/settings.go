@@ -59,7 +59,8 @@ func (nd *node) ours(owner string) error {
 	if owner == nd.n.Cluster {
 		return nil
 	}
-	return fmt.Errorf("%s: data_dir: value %q: it belongs to cluster %q, not to %q: name another directory, or move it away if that cluster is no more", nd.NodeFile, nd.n.DataDir, owner, nd.n.Cluster)
+	return fmt.Errorf("%s: data_dir: value %q: it belongs to cluster %q, not to %q: name another directory, or move "+
+		"it away if that cluster is no more", nd.NodeFile, nd.n.DataDir, owner, nd.n.Cluster)
 }
 
 // clusterFile in the data directory says whose it is.
@@ -112,7 +113,8 @@ func (nd *node) loadCluster() error {
 		nd.Log.Warn("configuration", "warning", w.String())
 	}
 	if _, there := cfg.Member(cluster.HostID(nd.n.Host)); !there {
-		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s; or set guests_only, without config_file, for a host that runs other guests only", file, strings.Join(cfg.Node, ", ")))
+		return nd.bad("host", nd.n.Host, fmt.Errorf("want one of the names in Node of %s: %s; or set guests_only, "+
+			"without config_file, for a host that runs other guests only", file, strings.Join(cfg.Node, ", ")))
 	}
 	nd.cfg = cfg
 	if w := cfg.Fencing.Hosts[nd.n.Host].Watchdog; w != "" {
@@ -148,7 +150,8 @@ func (nd *node) loadTLS() error {
 	// The members know a host by this name (docs/adr/0026); an external etcd may not.
 	name := nd.client.Certificates[0].Leaf.Subject.CommonName
 	if name != nd.n.Host && (nd.n.Store.Member != nil || nd.n.GuestsOnly) {
-		return nd.bad("tls.cert", t.Cert, fmt.Errorf("its common name is %q, want host, %q: the members of the store know by it what this host may do", name, nd.n.Host))
+		return nd.bad("tls.cert", t.Cert, fmt.Errorf("its common name is %q, want host, %q: the members of the store "+
+			"know by it what this host may do", name, nd.n.Host))
 	}
 	if t.CRL == "" {
 		return nil

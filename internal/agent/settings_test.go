@@ -19,8 +19,10 @@ import (
 func settings(t *testing.T, dir string, edit func(*config.Node)) string {
 	t.Helper()
 	cl := config.Cluster{
-		Node: []string{"192.0.2.1 h1", "192.0.2.2 h2", "192.0.2.3 h3"}, CPU: 1, MemorySizeInMB: 128, Type: config.FileConf, ImageFolder: "/images",
-		Network: []config.Network{{Bridge: "br0", MacAddress: "02:00:5e:10:00:01", Ipaddr: "192.0.2.9", Netmask: "255.255.255.0", Gateway: "192.0.2.8", IsMgmt: true, IsDefRoute: true}},
+		Node: []string{"192.0.2.1 h1", "192.0.2.2 h2", "192.0.2.3 h3"}, CPU: 1, MemorySizeInMB: 128,
+		Type: config.FileConf, ImageFolder: "/images",
+		Network: []config.Network{{Bridge: "br0", MacAddress: "02:00:5e:10:00:01", Ipaddr: "192.0.2.9",
+			Netmask: "255.255.255.0", Gateway: "192.0.2.8", IsMgmt: true, IsDefRoute: true}},
 	}
 	n := config.Node{
 		Host: "h1", Addr: "127.0.0.1", Cluster: "test", DataDir: filepath.Join(dir, "data"), RunDir: filepath.Join(dir, "run"),
@@ -67,26 +69,37 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 		edit func(*config.Node)
 		want []string
 	}{
-		"no config_file":                       {func(n *config.Node) { n.ConfigFile = "" }, []string{"config_file", "want the path"}},
-		"config_file missing":                  {func(n *config.Node) { n.ConfigFile = "/nonexistent/c.json" }, []string{"config_file", "/nonexistent/c.json", "no such file"}},
-		"config_file is a directory":           {func(n *config.Node) { n.ConfigFile = n.Process.Dir }, []string{"config_file", "is a directory"}},
-		"config_file is a device":              {func(n *config.Node) { n.ConfigFile = "/dev/zero" }, []string{"config_file", "is a device"}},
-		"boot id":                              {func(n *config.Node) { n.BootIDFile = "/nonexistent/boot" }, []string{"boot_id_file", "/nonexistent/boot"}},
+		"no config_file": {func(n *config.Node) { n.ConfigFile = "" }, []string{"config_file", "want the path"}},
+		"config_file missing": {func(n *config.Node) { n.ConfigFile = "/nonexistent/c.json" },
+			[]string{"config_file", "/nonexistent/c.json", "no such file"}},
+		"config_file is a directory": {func(n *config.Node) { n.ConfigFile = n.Process.Dir },
+			[]string{"config_file", "is a directory"}},
+		"config_file is a device": {func(n *config.Node) { n.ConfigFile = "/dev/zero" }, []string{"config_file", "is a device"}},
+		"boot id": {func(n *config.Node) { n.BootIDFile = "/nonexistent/boot" },
+			[]string{"boot_id_file", "/nonexistent/boot"}},
 		"unknown host":                         {func(n *config.Node) { n.Host = "h9" }, []string{"host", `"h9"`, "192.0.2.1 h1", "guests_only"}},
 		"guests_only with a member's settings": {func(n *config.Node) { n.GuestsOnly = true }, []string{"config_file", "driver", "guests_only"}},
-		"run_dir long":                         {func(n *config.Node) { n.RunDir += strings.Repeat("/r", 60) }, []string{"run_dir", "at most 93 bytes"}},
-		"listen plain":                         {func(n *config.Node) { n.API.Listen = ":7443" }, []string{"tls", "api.listen", ":7443"}},
+		"run_dir long": {func(n *config.Node) { n.RunDir += strings.Repeat("/r", 60) },
+			[]string{"run_dir", "at most 93 bytes"}},
+		"listen plain": {func(n *config.Node) { n.API.Listen = ":7443" }, []string{"tls", "api.listen", ":7443"}},
 		"plain endpoint": {func(n *config.Node) { n.Store.Endpoints = append(n.Store.Endpoints, "http://192.0.2.1:2379") },
 			[]string{"store.endpoints[1]", "http://192.0.2.1:2379", "https://HOST:PORT", "loopback", "--insecure"}},
-		"plain endpoint by name": {func(n *config.Node) { n.Store.Endpoints[0] = "http://h1:2379" }, []string{"store.endpoints[0]", "http://h1:2379", "--insecure"}},
-		"plain listen_peer":      {plainMember(func(m *config.Member) { m.ListenPeer = "http://192.0.2.1:2" }), []string{"store.member.listen_peer", "http://192.0.2.1:2", "--insecure"}},
-		"plain listen_client":    {plainMember(func(m *config.Member) { m.ListenClient = "http://[2001:db8::1]:2" }), []string{"store.member.listen_client", "http://[2001:db8::1]:2", "--insecure"}},
+		"plain endpoint by name": {func(n *config.Node) { n.Store.Endpoints[0] = "http://h1:2379" },
+			[]string{"store.endpoints[0]", "http://h1:2379", "--insecure"}},
+		"plain listen_peer": {plainMember(func(m *config.Member) { m.ListenPeer = "http://192.0.2.1:2" }),
+			[]string{"store.member.listen_peer", "http://192.0.2.1:2", "--insecure"}},
+		"plain listen_client": {plainMember(func(m *config.Member) { m.ListenClient = "http://[2001:db8::1]:2" }),
+			[]string{"store.member.listen_client", "http://[2001:db8::1]:2", "--insecure"}},
 		"plain peer_url": {plainMember(func(m *config.Member) { m.PeerURL, m.Initial["h1"] = "http://192.0.2.1:2", "http://192.0.2.1:2" }),
 			[]string{"store.member.initial.h1", "http://192.0.2.1:2", "--insecure"}},
-		"plain client_url": {plainMember(func(m *config.Member) { m.ClientURL = "http://192.0.2.1:2" }), []string{"store.member.client_url", "http://192.0.2.1:2", "--insecure"}},
-		"plain initial":    {plainMember(func(m *config.Member) { m.Initial["h2"] = "http://192.0.2.2:2" }), []string{"store.member.initial.h2", "http://192.0.2.2:2", "--insecure"}},
-		"https plain":      {func(n *config.Node) { n.Store.Endpoints[0] = "https://127.0.0.1:1" }, []string{"store.endpoints[0]", "http://HOST:PORT", "no tls files"}},
-		"http with tls":    {func(n *config.Node) { n.TLS = config.TLS{CA: "/a", Cert: "/b", Key: "/c"} }, []string{"store.endpoints[0]", "https://HOST:PORT"}},
+		"plain client_url": {plainMember(func(m *config.Member) { m.ClientURL = "http://192.0.2.1:2" }),
+			[]string{"store.member.client_url", "http://192.0.2.1:2", "--insecure"}},
+		"plain initial": {plainMember(func(m *config.Member) { m.Initial["h2"] = "http://192.0.2.2:2" }),
+			[]string{"store.member.initial.h2", "http://192.0.2.2:2", "--insecure"}},
+		"https plain": {func(n *config.Node) { n.Store.Endpoints[0] = "https://127.0.0.1:1" },
+			[]string{"store.endpoints[0]", "http://HOST:PORT", "no tls files"}},
+		"http with tls": {func(n *config.Node) { n.TLS = config.TLS{CA: "/a", Cert: "/b", Key: "/c"} },
+			[]string{"store.endpoints[0]", "https://HOST:PORT"}},
 		"tls missing": {func(n *config.Node) {
 			n.Store.Endpoints[0] = "https://127.0.0.1:1"
 			n.TLS = config.TLS{CA: "/nonexistent/ca", Cert: "/nonexistent/b", Key: "/nonexistent/c"}
@@ -120,7 +133,8 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 func plainMember(edit func(*config.Member)) func(*config.Node) {
 	return func(n *config.Node) {
 		const peer, client = "http://127.0.0.1:2", "http://[::1]:3"
-		n.Store.Member = &config.Member{ListenPeer: peer, ListenClient: client, PeerURL: peer, ClientURL: client, Initial: map[string]string{"h1": peer}}
+		n.Store.Member = &config.Member{ListenPeer: peer, ListenClient: client, PeerURL: peer, ClientURL: client,
+			Initial: map[string]string{"h1": peer}}
 		edit(n.Store.Member)
 	}
 }

@@ -29,10 +29,13 @@ func TestWhichStorageIsProbed(t *testing.T) {
 	}{
 		{"directory", config.Cluster{Type: config.FileConf, ImageFolder: dir}, "does not start"},
 		{"NBD", config.Cluster{Type: config.FileConf, ImageFolder: dir, ImageURL: url}, "can not be reached"},
-		{"NBD with other times", config.Cluster{Type: config.FileConf, ImageURL: url, SharedStorageProbe: &config.SharedStorageProbe{Timeout: config.Duration(time.Minute)}}, "can not be reached"},
-		{"directory, off", config.Cluster{Type: config.FileConf, ImageFolder: dir, SharedStorageProbe: &config.SharedStorageProbe{Off: true}}, ""},
+		{"NBD with other times", config.Cluster{Type: config.FileConf, ImageURL: url,
+			SharedStorageProbe: &config.SharedStorageProbe{Timeout: config.Duration(time.Minute)}}, "can not be reached"},
+		{"directory, off", config.Cluster{Type: config.FileConf, ImageFolder: dir,
+			SharedStorageProbe: &config.SharedStorageProbe{Off: true}}, ""},
 		{"NBD, off", config.Cluster{Type: config.FileConf, ImageURL: url, SharedStorageProbe: &config.SharedStorageProbe{Off: true}}, ""},
-		{"pool", config.Cluster{Type: config.CephConf, PoolName: "p", Ceph: config.Ceph{Credential: "file:" + dir + "/none"}, MonAddrs: []string{"127.0.0.1:1"}}, "probe the pool p"},
+		{"pool", config.Cluster{Type: config.CephConf, PoolName: "p",
+			Ceph: config.Ceph{Credential: "file:" + dir + "/none"}, MonAddrs: []string{"127.0.0.1:1"}}, "probe the pool p"},
 		{"pool, off", config.Cluster{Type: config.CephConf, PoolName: "p", SharedStorageProbe: &config.SharedStorageProbe{Off: true}}, ""},
 	} {
 		p := nd.storageProber(c.cfg)

@@ -91,7 +91,8 @@ func Clean(ctx context.Context, opt Options, host string, moves bool) (removed i
 			return fail.Errorf(fail.Invalid, "host %q: want the name of a host", host)
 		}
 		if m := nd.n.Store.Member; m == nil || m.Initial[host] != "" {
-			return fail.Errorf(fail.Refused, "clean what %s has written: this is for hosts that run guests only, and done on a member of the store", host).
+			return fail.Errorf(fail.Refused, "clean what %s has written: this is for hosts that run guests only, and "+
+				"done on a member of the store", host).
 				With("see which hosts have members: holdfast store status")
 		}
 		kvs, _, err := st.List(ctx, "")

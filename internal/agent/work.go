@@ -48,7 +48,8 @@ type work struct {
 	counts           *probe.Service
 	worker           *engine.Worker
 	lead             *engine.Scheduler
-	registered       func(context.Context) bool // waits until nobody else has this host's name, false when ctx has ended; nil: the reports find that out
+	// waits until nobody else has this host's name, false when ctx has ended; nil: the reports find that out
+	registered func(context.Context) bool
 }
 
 // work makes this host's part in jobs.
@@ -84,7 +85,8 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 	addresses := addresses(loop.GuestUUID(nd.n.Cluster), own, fleet)
 	pins := &pinstep.Step{Host: a.Host, Pin: bridge.Pin, Unpin: bridge.Unpin, Has: bridge.Has}
 	w.Service, err = service.New(service.Parts{
-		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: fleet, Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
+		Store: a.Store, Cluster: a, Name: nd.n.Cluster, Host: a.Host, Dir: nd.n.DataDir, Fleet: fleet,
+		Addresses: addresses, Bridges: pins.Look, Seen: seen, Forgotten: w.view.Forgotten, Log: nd.Log,
 		Dial: func(host cluster.HostID, target string) (service.Peer, error) {
 			return as[service.Peer](view.dial(host, target))
 		},
@@ -131,7 +133,8 @@ func (nd *node) work(a *loop.Agent, view *others) (*work, error) {
 		Self: w.Exe, Helper: w.Helper, Dir: filepath.Join(nd.n.DataDir, "transition"), Env: []string{"HOLDFAST_SOCKET=" + nd.socket()},
 	}))
 	executors[evacuate.KindDrain] = w.drain
-	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive, SetMaintenance: w.drain.SetMaintenance, Where: w.view.Where, Send: w.BringGuest}
+	executors[evacuate.KindUndrain] = &drain.Undrain{Host: a.Host, Revive: w.drain.Revive,
+		SetMaintenance: w.drain.SetMaintenance, Where: w.view.Where, Send: w.BringGuest}
 	w.worker = engine.NewWorker(engine.WorkerOptions{
 		Store: a.Store, Host: a.Host, Instance: a.Instance(), Boot: nd.boot, Dir: nd.n.DataDir, Executors: executors,
 		Coordinator: a.Coordinator, Handover: handover, Now: time.Now, Rand: mathrand.Float64, Log: nd.Log,
@@ -174,7 +177,8 @@ func (w *work) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var loops sync.WaitGroup
-	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run, w.look.Measure, w.Service.Run, w.managed} {
+	for _, f := range []func(context.Context){w.view.Run, w.lead.Run, w.receiver.Run, w.sender.Run, w.counts.Run,
+		w.look.Measure, w.Service.Run, w.managed} {
 		loops.Go(func() { f(ctx) })
 	}
 	var conflict error

@@ -115,7 +115,8 @@ func Dial(target string, tlsConf *tls.Config) (*Client, error) {
 
 // DialHost is Dial for the agent of a host, whose address the host has told itself: nothing is sent to a server
 // whose certificate is another one's (KindDenied). dial makes the connections; nil: as Dial does.
-func DialHost(host cluster.HostID, target string, tlsConf *tls.Config, dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*Client, error) {
+func DialHost(host cluster.HostID, target string, tlsConf *tls.Config,
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)) (*Client, error) {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
@@ -196,7 +197,8 @@ func newTransport() *http.Transport {
 
 func tlsBase(target string, tlsConf *tls.Config) (string, error) {
 	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !plain.Port(u.Port()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !plain.Port(u.Port()) ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
 		return "", fail.Errorf(fail.Invalid, "target %q: want unix:PATH or https://ADDRESS[:%s]", target, DefaultPort)
 	}
 	if tlsConf == nil {
@@ -230,7 +232,8 @@ func (c *Client) Status(ctx context.Context) (cluster.Status, error) {
 	return c.typed(ctx, resp.Status), nil
 }
 
-// MayBeOff refuses a person's word, as the agent does, that a host is off: of one that is not of this cluster, that renews, or that nothing waits for.
+// MayBeOff refuses a person's word, as the agent does, that a host is off: of one that is not of this cluster, that
+// renews, or that nothing waits for.
 func MayBeOff(s cluster.Status, host cluster.HostID) error {
 	known := slices.Contains(s.Members, host)
 	for _, x := range s.Hosts {
@@ -242,7 +245,8 @@ func MayBeOff(s cluster.Status, host cluster.HostID) error {
 				With("wait until it is silent, or look at the right host")
 		}
 		if !x.Expelled.IsZero() {
-			return fail.Errorf(fail.Refused, "host %s: what it ran before the takeover to epoch %s is proved stopped already, so nothing waits for your word", host, x.Expelled).
+			return fail.Errorf(fail.Refused, "host %s: what it ran before the takeover to epoch %s is proved stopped "+
+				"already, so nothing waits for your word", host, x.Expelled).
 				With("bring the host back, or replace it; see: holdfast status")
 		}
 		known = true

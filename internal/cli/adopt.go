@@ -38,10 +38,12 @@ kept in a file on its host. After an interruption the same command goes on.`,
 				return err
 			}
 			if file == "" {
-				return usage(cmd, fmt.Errorf("domain %q: no -c FILE given; want the configuration of the cluster that takes it over (holdfast config sample writes one)", args[0]))
+				return usage(cmd, fmt.Errorf("domain %q: no -c FILE given; want the configuration of the cluster "+
+					"that takes it over (holdfast config sample writes one)", args[0]))
 			}
 			if args[0] == "" || args[0] == cluster.GuestName {
-				return usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which is Holdfast's own", args[0], cluster.GuestName))
+				return usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
+					"is Holdfast's own", args[0], cluster.GuestName))
 			}
 			o, err := a.installOptions(cmd, file, "", base, undersized)
 			if err != nil {

@@ -67,12 +67,15 @@ func planCAS(t *testing.T, platform []byte) {
 	var pack bytes.Buffer
 	w := tar.NewWriter(&pack)
 	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0710/upgrade.sh", Mode: 0o755, Format: tar.FormatUSTAR})
-	if err := errors.Join(err, w.Close(), os.WriteFile("cas.tar", pack.Bytes(), 0o644), os.WriteFile("cas.yaml", append(platform, "version: E0705\n"...), 0o644)); err != nil {
+	if err := errors.Join(err, w.Close(), os.WriteFile("cas.tar", pack.Bytes(), 0o644),
+		os.WriteFile("cas.yaml", append(platform, "version: E0705\n"...), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	code := Main(strings.Fields("upgrade plan --inventory cas.yaml --bundle cas.tar --allow-unsigned"), Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
-	if code != 0 || !strings.Contains(out.String(), "cas E0710: reboot upgrade of 2 hosts, from E0705") || !strings.Contains(out.String(), "active-manager cvm1: upgrade.e0710/upgrade.sh runs here, once") {
+	code := Main(strings.Fields("upgrade plan --inventory cas.yaml --bundle cas.tar --allow-unsigned"),
+		Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")})
+	if code != 0 || !strings.Contains(out.String(), "cas E0710: reboot upgrade of 2 hosts, from E0705") ||
+		!strings.Contains(out.String(), "active-manager cvm1: upgrade.e0710/upgrade.sh runs here, once") {
 		t.Errorf("the plan for CAS ended with %d:\n%s", code, out.String())
 	}
 }

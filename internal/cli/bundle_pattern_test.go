@@ -15,13 +15,15 @@ import (
 func TestUnreadablePattern(t *testing.T) {
 	a := newAgent(t)
 	dir := t.TempDir()
-	manifest := "name: app\nversion: \"1.1.0\"\nupgradeFrom:\n- {version: \"1.0..\", modes: [rolling]}\nmodules:\n- name: app\n  files: [f]\n  actions:\n    install: {run: [f]}\n"
+	manifest := "name: app\nversion: \"1.1.0\"\nupgradeFrom:\n- {version: \"1.0..\", modes: [rolling]}\nmodules:\n- " +
+		"name: app\n  files: [f]\n  actions:\n    install: {run: [f]}\n"
 	tree := filepath.Join(dir, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"tree/manifest.yaml": manifest, "tree/f": "#!/bin/sh\n", "inv.yaml": "format: 1\nversion: \"1.0.0\"\nhosts:\n- {name: h1, memoryMiB: 1}\n",
+		"tree/manifest.yaml": manifest, "tree/f": "#!/bin/sh\n",
+		"inv.yaml": "format: 1\nversion: \"1.0.0\"\nhosts:\n- {name: h1, memoryMiB: 1}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -52,7 +54,8 @@ func TestUnreadablePattern(t *testing.T) {
 		"upgrade plan --inventory inv.yaml --bundle odd.hfb --allow-unsigned", "upgrade run --bundle odd.hfb --allow-unsigned --yes",
 		"upgrade check --bundle odd.hfb --allow-unsigned",
 	} {
-		if code, out := run(strings.Fields(args)...); code != 2 || !strings.Contains(out, `upgradeFrom[0].version: value "1.0..": want a pattern of versions`) {
+		if code, out := run(strings.Fields(args)...); code != 2 ||
+			!strings.Contains(out, `upgradeFrom[0].version: value "1.0..": want a pattern of versions`) {
 			t.Errorf("%s ended with %d:\n%s", args, code, out)
 		}
 	}

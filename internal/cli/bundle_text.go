@@ -41,7 +41,8 @@ func bundleText(rep *bundle.Report, p painter) string {
 	for _, mod := range m.InPhase(manifest.Install) {
 		rows = append(rows, moduleRow(mod))
 	}
-	table(&b, p, []column{{head: "MODULE", cut: 3, least: 10}, {head: "RUNS ON", cut: 4, least: 8}, {head: "AFTER", cut: 2, least: 6}, {head: "FILES"}, {head: "ACTIONS", cut: 1, least: 10}}, rows)
+	table(&b, p, []column{{head: "MODULE", cut: 3, least: 10}, {head: "RUNS ON", cut: 4, least: 8},
+		{head: "AFTER", cut: 2, least: 6}, {head: "FILES"}, {head: "ACTIONS", cut: 1, least: 10}}, rows)
 	return b.String()
 }
 

@@ -56,7 +56,9 @@ func certLines(hosts []inventory.Summary, now time.Time) []certLine {
 			out = append(out, certLine{string(h.Name), c.At(now)})
 		}
 		if len(h.Certificates) == 0 {
-			out = append(out, certLine{Host: string(h.Name), Certificate: inventory.Certificate{State: "not told", Problem: "its agent tells of no certificates: it has none, or does not know them"}})
+			out = append(out, certLine{Host: string(h.Name),
+				Certificate: inventory.Certificate{State: "not told",
+					Problem: "its agent tells of no certificates: it has none, or does not know them"}})
 		}
 	}
 	urgency := []string{inventory.CertExpired, inventory.CertSoon}
@@ -72,7 +74,8 @@ func certLines(hosts []inventory.Summary, now time.Time) []certLine {
 
 func certText(lines []certLine, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "CERTIFICATE"}, {head: "SERIAL", cut: 1, least: 12}, {head: "ENDS"}, {head: "STATE"}}
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "CERTIFICATE"}, {head: "SERIAL", cut: 1, least: 12},
+		{head: "ENDS"}, {head: "STATE"}}
 	var rows [][]cell
 	for _, l := range lines {
 		state := cell{clean(l.State), plain}
@@ -142,7 +145,8 @@ the exit code is 1.`,
 				err = writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
 			}
 			if err == nil && len(failed) > 0 {
-				return fail.Errorf(fail.Failed, "not renewed, or not all: %s", clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
+				return fail.Errorf(fail.Failed, "not renewed, or not all: %s",
+					clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
 			}
 			return err
 		},
@@ -179,7 +183,8 @@ func ofCertificates(hosts []inventory.Summary, name string) (out []install.Findi
 	for _, h := range hosts {
 		for _, c := range h.Certificates {
 			if string(h.Name) == name && c.Problem != "" {
-				out = append(out, install.Finding{Node: name, Check: "certificate", Result: install.Warn, Finding: fmt.Sprintf("%q: %s", c.Which, c.Problem), Remedy: "holdfast certificates renew " + name})
+				out = append(out, install.Finding{Node: name, Check: "certificate", Result: install.Warn,
+					Finding: fmt.Sprintf("%q: %s", c.Which, c.Problem), Remedy: "holdfast certificates renew " + name})
 			}
 		}
 	}

@@ -199,7 +199,8 @@ func importText(r config.Imported) string {
 		head string
 	}{
 		{config.Now, "takes effect within seconds, without a restart:"},
-		{config.AtStart, "takes effect at the next start of the management VM (holdfast stop, then\nholdfast start, or a shutdown from inside it):"},
+		{config.AtStart, "takes effect at the next start of the management VM (holdfast stop, then\nholdfast start, " +
+			"or a shutdown from inside it):"},
 		{config.Swap, "replaces a member, which holdfast install -c FILE does:"},
 		{config.ByOrder, "is changed by a command of its own:"},
 		{config.Install, "can not be changed while the cluster runs:"},
@@ -280,7 +281,8 @@ last change has changed.`,
 				err = writeText(a.env.Stdout, b.String())
 			}
 			if err == nil && a.old {
-				return fail.Errorf(fail.Unavailable, "the configuration in force can not be read: the store has no quorum; it was compared with what a member knew").
+				return fail.Errorf(fail.Unavailable, "the configuration in force can not be read: the store has no "+
+					"quorum; it was compared with what a member knew").
 					With("see which hosts are silent: holdfast status")
 			}
 			return err

@@ -50,11 +50,13 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return usage(cmd, errors.New("want crm status")) }
 		root.AddCommand(&cobra.Command{
 			Use: "status", Short: "Show both nodes and the services", Args: cobra.NoArgs,
-			Long: "Shows both nodes, the arbiter's host and the services. Exit code 0: healthy, 1: degraded,\n4: the services do not run, or the agent does not answer. More: holdfast pair status",
+			Long: "Shows both nodes, the arbiter's host and the services. Exit code 0: healthy, 1: degraded,\n4: the " +
+				"services do not run, or the agent does not answer. More: holdfast pair status",
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.crmStatus(cmd) },
 		})
 	case drbdName:
-		root.Long = "Shows this node's DRBD devices: connection, roles and disks, its own first.\nStandAlone: this copy and the other one have diverged. See: holdfast pair status"
+		root.Long = "Shows this node's DRBD devices: connection, roles and disks, its own first.\nStandAlone: this " +
+			"copy and the other one have diverged. See: holdfast pair status"
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.drbdOverview(cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
@@ -66,7 +68,9 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, defaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
-		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is its\naddress. Passwords are root's; on a terminal those that are left out are asked for. What the\nnode's database has is moved aside. The same is: holdfast pair recover"
+		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +
+			"its\naddress. Passwords are root's; on a terminal those that are left out are asked for. What " +
+			"the\nnode's database has is moved aside. The same is: holdfast pair recover"
 		root.Args = cobra.RangeArgs(1, 3)
 		var keys []string
 		root.Flags().StringSliceVar(&keys, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")

@@ -105,7 +105,8 @@ func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node, file s
 	cfg, err := clusterConfig(asks, c)
 	answered := err == nil
 	if err != nil {
-		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(), Remedy: "systemctl status holdfast; journalctl -u holdfast"})
+		more = append(more, install.Finding{Node: h.Name, Check: "agent", Result: install.Fail, Finding: err.Error(),
+			Remedy: "systemctl status holdfast; journalctl -u holdfast"})
 		if n.ConfigFile != "" {
 			if cfg, _, err = config.Load(n.ConfigFile, config.Options{AllowUndersized: true}); err != nil {
 				return install.Report{}, fail.Errorf(fail.Invalid, "%w", err)
@@ -115,7 +116,8 @@ func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node, file s
 		more = append(more, ofCluster(h.Name, s)...)
 		hosts, err := c.GuestHosts(ctx)
 		if err != nil {
-			more = append(more, install.Finding{Node: h.Name, Check: "certificate", Result: install.Warn, Finding: "what its agent says of its certificates is not known: " + err.Error()})
+			more = append(more, install.Finding{Node: h.Name, Check: "certificate", Result: install.Warn,
+				Finding: "what its agent says of its certificates is not known: " + err.Error()})
 		}
 		more = append(more, ofCertificates(hosts, h.Name)...)
 	}
@@ -141,10 +143,12 @@ func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
 func ofCluster(host string, s cluster.Status) (out []install.Finding) {
 	switch {
 	case !s.Connected:
-		out = append(out, install.Finding{Node: host, Check: "cluster", Result: install.Fail, Finding: "its agent reaches no quorum of the store, so nothing is decided: " + or(s.StoreError, "not connected"),
-			Remedy: "bring the silent hosts back, or their network: holdfast status shows which"})
+		out = append(out, install.Finding{Node: host, Check: "cluster", Result: install.Fail,
+			Finding: "its agent reaches no quorum of the store, so nothing is decided: " + or(s.StoreError, "not connected"),
+			Remedy:  "bring the silent hosts back, or their network: holdfast status shows which"})
 	case s.Waiting != "":
-		out = append(out, install.Finding{Check: "cluster", Result: install.Warn, Finding: "the cluster waits for " + s.Waiting, Remedy: "holdfast status"})
+		out = append(out, install.Finding{Check: "cluster", Result: install.Warn,
+			Finding: "the cluster waits for " + s.Waiting, Remedy: "holdfast status"})
 	}
 	for _, h := range s.Hosts {
 		if string(h.Name) == host && h.Why != "" {

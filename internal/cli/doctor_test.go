@@ -29,13 +29,14 @@ func TestDoctorAsksTheAgentForItsSettings(t *testing.T) {
 	doctor := func(args ...string) (string, error) {
 		asked = install.Query{}
 		var out bytes.Buffer
-		root := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Facts: func(_ context.Context, q install.Query) (*install.Facts, error) {
-			asked = q
-			if q.Settings == "" {
-				return &install.Facts{Root: true, Systemd: true, Memory: 1 << 20}, nil
-			}
-			return &install.Facts{Installed: &install.Installed{Host: "node1", Active: q.Runs}}, nil
-		}})
+		root := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""),
+			Facts: func(_ context.Context, q install.Query) (*install.Facts, error) {
+				asked = q
+				if q.Settings == "" {
+					return &install.Facts{Root: true, Systemd: true, Memory: 1 << 20}, nil
+				}
+				return &install.Facts{Installed: &install.Installed{Host: "node1", Active: q.Runs}}, nil
+			}})
 		root.SetArgs(append([]string{"doctor", "--socket", a.socket}, args...))
 		err := root.ExecuteContext(t.Context())
 		return out.String(), err
@@ -48,7 +49,8 @@ func TestDoctorAsksTheAgentForItsSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Where the usual file is not there either, the host is looked at all the same, its libvirt, too.
-	if out, err := doctor(); err != nil || asked.Socket == "" || len(asked.Ports) == 0 || !strings.Contains(out, "there is no "+install.SettingsFile) || !strings.Contains(out, "holdfast install -c cluster.json --check") {
+	if out, err := doctor(); err != nil || asked.Socket == "" || len(asked.Ports) == 0 ||
+		!strings.Contains(out, "there is no "+install.SettingsFile) || !strings.Contains(out, "holdfast install -c cluster.json --check") {
 		t.Errorf("without an agent: %v: %s", err, out)
 	}
 	if out, err := doctor("--config", file+".none"); fail.ExitCode(err) != fail.ExitInvalid {

@@ -87,7 +87,8 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	if tooLong.MatchString(s) {
 		return time.Time{}, fmt.Errorf("--since %q: want a duration of at most 2562047h (292 years)", s)
 	}
-	return time.Time{}, fmt.Errorf("--since %q: want a duration such as 90m, a day such as 2006-01-02, or a time such as 2006-01-02T15:04:05Z", s)
+	return time.Time{}, fmt.Errorf("--since %q: want a duration such as 90m, a day such as 2006-01-02, or a time "+
+		"such as 2006-01-02T15:04:05Z", s)
 }
 
 // eventView writes events from a time on.

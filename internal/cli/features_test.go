@@ -12,9 +12,11 @@ import (
 // migrate cold. One called stuck can not be put back.
 func fakeFeatures(_ context.Context, o feature.Order, tell func(feature.Progress)) (*feature.Report, error) {
 	if o.Guest == "none" {
-		return nil, fail.Errorf(fail.Invalid, "--guest %s: this host's libvirtd does not know a guest of this name or UUID", o.Guest).With("virsh list --all")
+		return nil, fail.Errorf(fail.Invalid, "--guest %s: this host's libvirtd does not know a guest of this "+
+			"name or UUID", o.Guest).With("virsh list --all")
 	}
-	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"}, Libvirt: "9.0.0", QEMU: "7.2.22", At: testTime()}
+	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"},
+		Libvirt: "9.0.0", QEMU: "7.2.22", At: testTime()}
 	facts := feature.Facts{Persistent: true, Disk: true, Card: true, Folder: true, Target: o.Target != ""}
 	for i, n := range feature.All() {
 		tell(feature.Progress{Name: n, Done: i, All: len(feature.All())})
@@ -35,10 +37,12 @@ func fakeFeatures(_ context.Context, o feature.Order, tell func(feature.Progress
 // fakeCloudFeatures finds the same by the API of OpenStack; the metadata service answers to one secret only.
 func fakeCloudFeatures(_ context.Context, o feature.CloudOrder, tell func(feature.Progress)) (*feature.Report, error) {
 	if o.Guest == "none" {
-		return nil, fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the project of the login", o.Guest).With("openstack server list")
+		return nil, fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the "+
+			"project of the login", o.Guest).With("openstack server list")
 	}
 	r := &feature.Report{Guest: feature.Guest{Name: o.Guest, UUID: "98000000-0000-4000-8000-000000000001"}, Nova: "2.93", At: testTime()}
-	facts := feature.CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1, Flavor: o.Flavor != "", Service: o.URL != "", CloudInit: o.CloudInit, DHCP: true}
+	facts := feature.CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1,
+		Flavor: o.Flavor != "", Service: o.URL != "", CloudInit: o.CloudInit, DHCP: true}
 	for i, n := range feature.AllOfAPI() {
 		tell(feature.Progress{Name: n, Done: i, All: len(feature.AllOfAPI())})
 		f := feature.Result{Name: n, Result: feature.OK, Seconds: o.Wait.Minutes()}

@@ -35,7 +35,8 @@ func helpCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			about, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return fail.Errorf(fail.Invalid, "help: unknown command %q; want one of those that %s --help lists", strings.Join(args, " "), c.Root().Name()).
+				return fail.Errorf(fail.Invalid, "help: unknown command %q; want one of those that %s --help lists",
+					strings.Join(args, " "), c.Root().Name()).
 					With("see: " + c.Root().Name() + " --help")
 			}
 			about.InitDefaultHelpFlag()

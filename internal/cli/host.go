@@ -17,14 +17,17 @@ import (
 )
 
 func (a *app) hostCmd() *cobra.Command {
-	return group("host", "List the hosts, put one into maintenance, or drain it", a.hostListCmd(), a.hostDrainCmd(), a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd(), a.hostCertificatesCmd())
+	return group("host", "List the hosts, put one into maintenance, or drain it", a.hostListCmd(), a.hostDrainCmd(),
+		a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd(), a.hostCertificatesCmd())
 }
 
 // hostLine is a host as `host list` shows it to programs.
 type hostLine struct {
-	Name        cluster.HostID     `json:"name"`
-	Addr        string             `json:"addr"`
-	State       string             `json:"state"`           // active, silent, unknown (nothing new was heard, by less than a lease), cut (the asked one, without a quorum), unregistered
+	Name cluster.HostID `json:"name"`
+	Addr string         `json:"addr"`
+	// active, silent, unknown (nothing new was heard, by less than a lease), cut (the asked one, without a quorum),
+	// unregistered
+	State       string             `json:"state"`
 	Silent      time.Duration      `json:"silent,omitzero"` // since it was heard last
 	Maintenance bool               `json:"maintenance"`
 	Fit         bool               `json:"fit"`
@@ -68,7 +71,8 @@ func (a *app) hostListCmd() *cobra.Command {
 
 func hostsText(rows []hostLine, pair bool, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"}, {head: keptHead(pair)}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
+	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"},
+		{head: keptHead(pair)}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
 	if pair { // its hosts have no guests
 		cols = slices.Delete(cols, 4, 5)
 	}
@@ -117,7 +121,8 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 		i := slices.IndexFunc(rows, func(r hostLine) bool { return r.Name == g.Name })
 		if i < 0 {
 			i = len(rows)
-			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: hostActive, GuestsOnly: true, Guest: cluster.GuestAbsent, Version: g.Agent})
+			rows = append(rows, hostLine{Name: g.Name, Addr: g.Addr, State: hostActive, GuestsOnly: true,
+				Guest: cluster.GuestAbsent, Version: g.Agent})
 			if !g.Up {
 				rows[i].State, rows[i].Silent = hostSilent, g.Silent
 			}
@@ -171,7 +176,8 @@ func (r hostLine) cells() []cell {
 	if r.GuestsOnly || r.State == hostSilent && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
 		mgmt = "-"
 	}
-	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {mgmt, plain}, {guests, plain}, {or(clean(r.Version), "-"), plain}, able}
+	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {mgmt, plain}, {guests, plain},
+		{or(clean(r.Version), "-"), plain}, able}
 }
 
 func (a *app) hostMaintenanceCmd() *cobra.Command {
@@ -198,7 +204,8 @@ them, too.`,
 					if s.OfPair() {
 						return fmt.Sprintf("host %s is in maintenance: the services are not on it. To end the maintenance: holdfast host enable %s", h, h)
 					}
-					return fmt.Sprintf("host %s is in maintenance: it takes no guests, and the management VM is not on it. Its other guests stay; to move them: holdfast host drain %s. To end the maintenance: holdfast host enable %s", h, h, h)
+					return fmt.Sprintf("host %s is in maintenance: it takes no guests, and the management VM is not "+
+						"on it. Its other guests stay; to move them: holdfast host drain %s. To end the maintenance: holdfast host enable %s", h, h, h)
 				},
 			})
 		},

@@ -72,7 +72,8 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		{"another fingerprint was given", "", "", []string{ssh.FingerprintSHA256(before.PublicKey())}, false, 0},
 	} {
 		try.Must(t, os.WriteFile(file, []byte(line), 0o600))
-		s := sshFlags{opt: remote.Options{Port: int(netip.MustParseAddrPort(at).Port()), KnownHosts: file, Pinned: map[string]string{}}, parallel: 1, anew: c.anew, trusted: c.trusted}
+		s := sshFlags{opt: remote.Options{Port: int(netip.MustParseAddrPort(at).Port()), KnownHosts: file,
+			Pinned: map[string]string{}}, parallel: 1, anew: c.anew, trusted: c.trusted}
 		var says []string
 		if c.answer != "" {
 			says = []string{question, c.answer}
@@ -82,7 +83,8 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		if fail.ExitCode(err) != c.code {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		if c.answer != "" && (!strings.Contains(text, print) || !strings.Contains(text, ssh.FingerprintSHA256(before.PublicKey()))) || c.answer == "" && text != "" {
+		if c.answer != "" && (!strings.Contains(text, print) ||
+			!strings.Contains(text, ssh.FingerprintSHA256(before.PublicKey()))) || c.answer == "" && text != "" {
 			t.Errorf("%s: it said %s", c.name, text)
 		}
 		known, err := os.ReadFile(file)
@@ -96,7 +98,8 @@ func TestAChangedKeyIsAskedFor(t *testing.T) {
 		}
 		if err == nil {
 			try.Must(t, h.Close())
-		} else if e := notReached("127.0.0.1", err); !strings.Contains(e.Error(), "its key has changed") || !strings.Contains(install.RemedyOf(e), "ssh-keygen -f "+file+" -R '[127.0.0.1]:") {
+		} else if e := notReached("127.0.0.1", err); !strings.Contains(e.Error(), "its key has changed") ||
+			!strings.Contains(install.RemedyOf(e), "ssh-keygen -f "+file+" -R '[127.0.0.1]:") {
 			t.Errorf("%s: %v: %s", c.name, e, install.RemedyOf(e))
 		}
 	}

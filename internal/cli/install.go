@@ -116,7 +116,8 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 		for _, k := range asked {
 			fmt.Fprintf(&b, "  %s  %s  %s %s\n", clean(names[k.At]), clean(k.At), clean(k.Type), clean(k.Fingerprint))
 		}
-		b.WriteString("Compare them with what the hosts show (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nAre they right? (yes/no): ")
+		b.WriteString("Compare them with what the hosts show (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf " +
+			"$f; done).\nAre they right? (yes/no): ")
 		typed, err := a.typed(ctx, b.String())
 		if err != nil {
 			return err
@@ -149,8 +150,10 @@ func (s *sshFlags) changed(ctx context.Context, a *app, h install.Host, k *remot
 	if in, ok := a.env.Stdin.(*os.File); h.Addr != s.anew || !ok || !isTerminal(in) {
 		return nil
 	}
-	typed, err := a.typed(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  before: %s, in %s\n  now:    %s, %s\n", clean(h.Name), k.Known, clean(k.Where), k.Fingerprint, clean(k.Type))+
-		"If it was not installed anew, somebody may stand between. Compare the key with what its own console shows\n(for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nTake it in place of the one before? (yes/no): ")
+	typed, err := a.typed(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  "+
+		"before: %s, in %s\n  now:    %s, %s\n", clean(h.Name), k.Known, clean(k.Where), k.Fingerprint, clean(k.Type))+
+		"If it was not installed anew, somebody may stand between. Compare the key with what its own console "+
+		"shows\n(for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nTake it in place of the one before? (yes/no): ")
 	if err != nil {
 		return err
 	}
@@ -485,7 +488,8 @@ func installText(res install.Result, whole bool, p painter) string {
 		fmt.Fprintf(&b, "%-10s %d files placed\n", clean(host), len(res.Changed[host]))
 	}
 	s := res.Seconds
-	fmt.Fprintf(&b, "cluster %s: checks %.1f s, files %.1f s, cluster %.1f s, start %.1f s\n", clean(res.Cluster), s.Checks, s.Copy, s.Cluster, s.Start)
+	fmt.Fprintf(&b, "cluster %s: checks %.1f s, files %.1f s, cluster %.1f s, start %.1f s\n", clean(res.Cluster),
+		s.Checks, s.Copy, s.Cluster, s.Start)
 	if res.Running != "" {
 		fmt.Fprintf(&b, "the management VM runs on %s; see: holdfast status\n", clean(res.Running))
 	}

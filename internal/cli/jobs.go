@@ -50,7 +50,8 @@ func jobsText(jobs []job.View, p painter) string {
 		if why := j.Because(); why != "" {
 			what += ": " + clean(why)
 		}
-		rows = append(rows, []cell{{clean(j.ID), plain}, jobState(j), {j.Began.UTC().Format(time.DateTime), plain}, {clean(j.User), plain}, {what, plain}})
+		rows = append(rows, []cell{{clean(j.ID), plain}, jobState(j), {j.Began.UTC().Format(time.DateTime), plain},
+			{clean(j.User), plain}, {what, plain}})
 	}
 	table(&b, p, cols, rows)
 	return b.String()
@@ -247,7 +248,8 @@ func (a *app) begun(ctx context.Context, c *api.Client, j job.View, wait, js boo
 }
 
 // follow is followJob with another way to look; it ends earlier when enough says so.
-func (a *app) follow(ctx context.Context, j job.View, look func(context.Context, job.View) (job.View, error), enough func(job.View) bool) (job.View, error) {
+func (a *app) follow(ctx context.Context, j job.View, look func(context.Context, job.View) (job.View, error),
+	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
 	tick := time.NewTicker(jobEvery)
 	defer tick.Stop()

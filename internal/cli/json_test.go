@@ -53,8 +53,10 @@ func (ownJSON) MarshalJSON() ([]byte, error) { return []byte(`{"Wait":"1s"}`), n
 func TestDurationsHaveTheirUnit(t *testing.T) {
 	d := 5 * time.Nanosecond
 	v := outer{
-		inner: inner{hide: 1}, Wait: `a "wait": <1> & {`, Silent: 2, Named: 3, Plain: 4, Ptr: &d, List: []time.Duration{6}, More: []*inner{nil, {Wait: 7, Quiet: 1}},
-		Map: map[string]inner{"wait": {Wait: 8}}, Each: map[string]time.Duration{"silent": 9}, Raw: json.RawMessage(`{"wait":[1,{"silent":2}]}`), Any: inner{Wait: 10},
+		inner: inner{hide: 1}, Wait: `a "wait": <1> & {`, Silent: 2, Named: 3, Plain: 4, Ptr: &d,
+		List: []time.Duration{6}, More: []*inner{nil, {Wait: 7, Quiet: 1}},
+		Map: map[string]inner{"wait": {Wait: 8}}, Each: map[string]time.Duration{"silent": 9},
+		Raw: json.RawMessage(`{"wait":[1,{"silent":2}]}`), Any: inner{Wait: 10},
 	}
 	v.Nested.Deep = 11
 	want := `{"wait":"a \"wait\": <1> & {","silent_ns":2,"named_ns":3,"Plain_ns":4,"ptr_ns":5,"list_ns":[6],"more":[null,{"wait_ns":7}],` +
@@ -96,16 +98,19 @@ func TestToldTypes(t *testing.T) {
 			}
 		}
 	}
-	for _, v := range []any{cluster.Status{}, cluster.Event{}, cluster.StoreStatus{}, cluster.Backup{}, job.View{}, upgrade.Plan{}, request.Standing{}, check.Report{}, outcome{}, hostLine{}, api.Progress{}} {
+	for _, v := range []any{cluster.Status{}, cluster.Event{}, cluster.StoreStatus{}, cluster.Backup{}, job.View{},
+		upgrade.Plan{}, request.Standing{}, check.Report{}, outcome{}, hostLine{}, api.Progress{}} {
 		look(reflect.TypeOf(v), reflect.TypeOf(v).String())
 	}
-	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}}, Hosts: []cluster.HostStatus{{Host: cluster.Host{WatchdogTimeout: 1}}}, Takeover: cluster.Takeover{Within: 1}}
+	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}},
+		Hosts: []cluster.HostStatus{{Host: cluster.Host{WatchdogTimeout: 1}}}, Takeover: cluster.Takeover{Within: 1}}
 	var b bytes.Buffer
 	if err := writeJSON(&b, s, true); err != nil {
 		t.Fatal(err)
 	}
 	got := regexp.MustCompile(`[a-z_]+_ns`).FindAllString(b.String(), -1)
-	if want := "wait_ns guard_ns watchdog_timeout_ns silent_ns within_ns lease_ns keepalive_ns grace_ns watchdog_ns epsilon_ns election_ns heartbeat_ns detection_ns"; strings.Join(got, " ") != want {
+	if want := "wait_ns guard_ns watchdog_timeout_ns silent_ns within_ns lease_ns keepalive_ns grace_ns watchdog_ns " +
+		"epsilon_ns election_ns heartbeat_ns detection_ns"; strings.Join(got, " ") != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -114,7 +119,8 @@ func TestToldTypes(t *testing.T) {
 func FuzzJSON(f *testing.F) {
 	f.Add("h1/x: <&>\u2028\"", "why\xff", int64(-1))
 	f.Fuzz(func(t *testing.T, a, b string, n int64) {
-		v := map[string]any{a: b, b: []any{n, nil, true, map[string]string{b: a}}, "job": job.View{ID: a, Waits: []string{b}, Began: time.Unix(n%1e9, 0).UTC()}}
+		v := map[string]any{a: b, b: []any{n, nil, true, map[string]string{b: a}},
+			"job": job.View{ID: a, Waits: []string{b}, Began: time.Unix(n%1e9, 0).UTC()}}
 		for _, line := range []bool{true, false} {
 			var got, want bytes.Buffer
 			e := json.NewEncoder(&want)
@@ -147,7 +153,8 @@ func unescaped(t *testing.T, text string) string {
 
 // TestJSONOrdersNoTerminal: what guests are named reaches no terminal as it is, and a program reads it as it was.
 func TestJSONOrdersNoTerminal(t *testing.T) {
-	for _, name := range []string{"\u009b2J", "a\u202eb", "\x7f", "\x1b[2J\r\n\t", "zero\u200bwidth", "tag\U000e0041", "测试 & <b> \"q\"", "\xff"} {
+	for _, name := range []string{"\u009b2J", "a\u202eb", "\x7f", "\x1b[2J\r\n\t", "zero\u200bwidth", "tag\U000e0041",
+		"测试 & <b> \"q\"", "\xff"} {
 		for _, line := range []bool{false, true} {
 			var b bytes.Buffer
 			if err := writeJSON(&b, map[string]string{name: name}, line); err != nil {

@@ -30,7 +30,8 @@ func TestAPairHasNoGuest(t *testing.T) {
 		if older {
 			a.SetType("")
 		}
-		a.Log(cluster.Event{Kind: cluster.EvMigrating, Host: "node1", To: "node2"}, cluster.Event{Kind: cluster.EvMigrateEnd, Host: "node1", To: "node2"})
+		a.Log(cluster.Event{Kind: cluster.EvMigrating, Host: "node1", To: "node2"},
+			cluster.Event{Kind: cluster.EvMigrateEnd, Host: "node1", To: "node2"})
 		for _, c := range []struct {
 			before     func(s *cluster.Status) // nil: nothing
 			line, want string

@@ -29,7 +29,8 @@ func TestChineseTakesTwoColumns(t *testing.T) {
 	p := painter{lang: c}
 	var b strings.Builder
 	say(&b, p, "waiting", plain, strings.Repeat("管理虚拟机正在启动，", 12)+"see h1")
-	table(&b, p, []column{{head: "HOST"}, {head: "STATE"}, {head: "STEPS"}}, [][]cell{{{"h1", plain}, {"running", plain}, {"1", plain}}, {{"node-with-a-name", plain}, {"done", plain}, {"2", plain}}})
+	table(&b, p, []column{{head: "HOST"}, {head: "STATE"}, {head: "STEPS"}},
+		[][]cell{{{"h1", plain}, {"running", plain}, {"1", plain}}, {{"node-with-a-name", plain}, {"done", plain}, {"2", plain}}})
 	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 	var at []int
 	for i, l := range lines {
@@ -54,19 +55,25 @@ func TestNothingIsHalfChinese(t *testing.T) {
 	p := painter{lang: c, cuts: true}
 	pair := servertest.Three(testTime())
 	pair.Type, pair.Owner = cluster.PairConf, cluster.Owner{}
-	pair.Takeover = cluster.Takeover{Why: "no host holds it, and no host is able to run it: node1: the pair is not set up; node3: this host only votes in the store: it never runs the group"}
-	pair.Waiting = "a host that is able to run it: node1: the pair is not set up; node3: this host only votes in the store: it never runs the group"
-	store := cluster.StoreStatus{Members: []cluster.StoreMember{{Name: "node1", Leader: true, Reachable: true, Version: "3.7.1"}, {Name: "node2", Reachable: true}, {Name: "node3"}}}
+	pair.Takeover = cluster.Takeover{Why: "no host holds it, and no host is able to run it: node1: the pair is not " +
+		"set up; node3: this host only votes in the store: it never runs the group"}
+	pair.Waiting = "a host that is able to run it: node1: the pair is not set up; node3: this host only votes in the " +
+		"store: it never runs the group"
+	store := cluster.StoreStatus{Members: []cluster.StoreMember{{Name: "node1", Leader: true, Reachable: true,
+		Version: "3.7.1"}, {Name: "node2", Reachable: true}, {Name: "node3"}}}
 	doctor := install.Result{Report: install.Report{Findings: []install.Finding{
 		{Node: "node1", Check: "rights", Result: install.Warn, Finding: "the store has no quorum, or this host does not reach it"},
 		{Node: "node1", Check: "mounted at boot", Result: install.Warn, Finding: "the store has no quorum, or this host does not reach it"},
 		{Node: "node1", Check: "database tools", Result: install.Fail, Finding: "the pair is not set up"},
 	}}}
-	event := cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node3", To: "node1", Proof: cluster.ProofDeadline, Wait: 8e9, By: "node2", Epoch: cluster.Epoch{Seq: 3}}
+	event := cluster.Event{Time: testTime(), Kind: cluster.EvTakeover, Host: "node3", To: "node1",
+		Proof: cluster.ProofDeadline, Wait: 8e9, By: "node2", Epoch: cluster.Epoch{Seq: 3}}
 	for name, text := range map[string]string{
-		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(testTime()), p), "store status": storeText(store, p), "doctor": installText(doctor, true, p), "events": eventText(event, p),
-		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, NoQuorum: true, AsOf: testTime(), Blocked: []string{"the store has no quorum: nothing can be begun until it has one"}}, p),
-		"host list":      hostsText(hostLines(servertest.Three(testTime()), nil), true, p),
+		"status": statusText(pair, p), "status of a VM": statusText(servertest.Three(testTime()), p),
+		"store status": storeText(store, p), "doctor": installText(doctor, true, p), "events": eventText(event, p),
+		"upgrade status": upgradeText(request.Standing{ClusterState: upgrade.Normal, NoQuorum: true, AsOf: testTime(),
+			Blocked: []string{"the store has no quorum: nothing can be begun until it has one"}}, p),
+		"host list": hostsText(hostLines(servertest.Three(testTime()), nil), true, p),
 	} {
 		var b strings.Builder
 		if _, err := (lang.Writer{Writer: &b, Catalogue: c}).Write([]byte(text)); err != nil {

@@ -175,7 +175,8 @@ func TestMigrateInterrupted(t *testing.T) {
 	l.await("running to node2")
 	err := l.interrupt()
 	var e *fail.Error
-	if !errors.As(err, &e) || e.Kind != fail.Canceled || e.Remedy != "the migration goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel" {
+	if !errors.As(err, &e) || e.Kind != fail.Canceled ||
+		e.Remedy != "the migration goes on; follow it: holdfast status --watch; cancel it: holdfast migrate --cancel" {
 		t.Errorf("got %+v, want an error that says that the migration goes on", err)
 	}
 }
@@ -282,7 +283,8 @@ func TestProgressView(t *testing.T) {
 		t.Errorf("lines:\n%s\nwant:\n%s", got, want)
 	}
 	term := &progressView{terminal: true}
-	if got, want := term.next(step(50, "")), "\r\x1b[K["+strings.Repeat("#", 15)+strings.Repeat("-", 15)+"]  migrating to node3  50 %"; got != want {
+	if got, want := term.next(step(50, "")), "\r\x1b[K["+
+		strings.Repeat("#", 15)+strings.Repeat("-", 15)+"]  migrating to node3  50 %"; got != want {
 		t.Errorf("bar %q, want %q", got, want)
 	}
 	if got := term.next(step(50, strings.Repeat("x", 200))); len(got) > width+len("\r\x1b[K") {

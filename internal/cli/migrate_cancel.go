@@ -81,7 +81,8 @@ func (v *cancelling) stayedText(s cluster.Status) string {
 	case v.OwnerMod == 0:
 		return fmt.Sprintf("the move to %s had not begun, and does not: %s", clean(v.To), where)
 	case !hostOf(s, v.To).Alive:
-		return fmt.Sprintf("the move to %s is cancelled: %s; %s is silent, and ends what it has of it before it takes part again", clean(v.To), where, clean(v.To))
+		return fmt.Sprintf("the move to %s is cancelled: %s; %s is silent, and ends what it has of it before it "+
+			"takes part again", clean(v.To), where, clean(v.To))
 	}
 	return fmt.Sprintf("the move to %s is cancelled: %s, and %s has nothing of it", clean(v.To), where, clean(v.To))
 }

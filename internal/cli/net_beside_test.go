@@ -20,8 +20,10 @@ import (
 
 // TestExportTellsBoth: where an attribute is not carried over, objects that are not are told as well, and the file is there.
 func TestExportTellsBoth(t *testing.T) {
-	answers := map[string]string{"agents": `{"agents": []}`, "networks": `{"networks": []}`, "subnets": `{"subnets": []}`, "extensions": `{"extensions": []}`, "quotas": `{"quotas": [{"tenant_id": "p"}]}`,
-		"security-groups": `{"security_groups": []}`, "security-group-rules": `{"security_group_rules": []}`, "ports": `{"ports": [{"id": "p1", "network_id": "n", "vendor_limit": 9}]}`}
+	answers := map[string]string{"agents": `{"agents": []}`, "networks": `{"networks": []}`,
+		"subnets": `{"subnets": []}`, "extensions": `{"extensions": []}`, "quotas": `{"quotas": [{"tenant_id": "p"}]}`,
+		"security-groups": `{"security_groups": []}`, "security-group-rules": `{"security_group_rules": []}`,
+		"ports": `{"ports": [{"id": "p1", "network_id": "n", "vendor_limit": 9}]}`}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, ok := answers[strings.TrimPrefix(r.URL.Path, "/v2.0/")]
 		if !ok {
@@ -38,10 +40,12 @@ func TestExportTellsBoth(t *testing.T) {
 	cmd.SetErr(&errs)
 	err := cmd.ExecuteContext(t.Context())
 	said := strings.Join(strings.Fields(fmt.Sprint(err, errs.String())), " ")
-	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(said, "port p1: vendor_limit: value 9: it is not carried over; --leave-out port.vendor_limit goes on without it") {
+	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(said,
+		"port p1: vendor_limit: value 9: it is not carried over; --leave-out port.vendor_limit goes on without it") {
 		t.Errorf("%v\n%s", err, errs.String())
 	}
-	if !strings.Contains(said, `--leave-out "quotum": want what the document leaves out, a kind (`) || !strings.Contains(said, `--leave-out "prot.x": want`) ||
+	if !strings.Contains(said, `--leave-out "quotum": want what the document leaves out, a kind (`) ||
+		!strings.Contains(said, `--leave-out "prot.x": want`) ||
 		strings.Contains(said, `"quota"`) || strings.Contains(said, `"port.numa"`) {
 		t.Errorf("names that there are not: %s", said)
 	}
@@ -59,7 +63,8 @@ func TestNetTellsWhatIsLeftOut(t *testing.T) {
 	d := nettest.Shapes()
 	d.LeftOut = []net.LeftOut{{Kind: "router", ID: "r1"}, {Kind: "router", ID: "r2"}, {Kind: "quota", ID: "p"}}
 	d.Normalize()
-	beside := &rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{"u1"}, LeftOut: d.KindsLeftOut(), Beside: []net.LeftOutKind{{Name: "floatingip", Count: 1, IDs: []string{"f1"}}}}
+	beside := &rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{"u1"}, LeftOut: d.KindsLeftOut(),
+		Beside: []net.LeftOutKind{{Name: "floatingip", Count: 1, IDs: []string{"f1"}}}}
 	for name, c := range map[string]struct {
 		say   func(a *app, js bool) error
 		texts []string
@@ -67,14 +72,18 @@ func TestNetTellsWhatIsLeftOut(t *testing.T) {
 		js    string
 	}{
 		"export": {func(a *app, js bool) error { return a.netExported(d, true, js) },
-			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2", "not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "on the platform",
+			[]string{"written: address_group 1, address_scope 1, agent 3,", "not carried over: router 2: r1, r2",
+				"not carried over: quota 1: p", "without a host, as no agent there binds ports: port 3: 60000000-"}, "on the platform",
 			`"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}]`},
 		"verify": {func(a *app, js bool) error { return a.netVerified(beside, js) },
-			[]string{"Neutron has what the document has", "not carried over: router 2: r1, r2", "on the platform, and not compared: floatingip 1: f1", "port 1: u1"}, "nothing else",
+			[]string{"Neutron has what the document has", "not carried over: router 2: r1, r2",
+				"on the platform, and not compared: floatingip 1: f1", "port 1: u1"}, "nothing else",
 			`"unbound":["u1"],"left_out":[{"kind":"quota","count":1,"ids":["p"]},{"kind":"router","count":2,"ids":["r1","r2"]}],"beside":[{"kind":"floatingip","count":1,"ids":["f1"]}]`},
 		"verify without such": {func(a *app, js bool) error {
-			return a.netVerified(&rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{}, LeftOut: []net.LeftOutKind{}, Beside: []net.LeftOutKind{}}, js)
-		}, []string{"Neutron has what the document has, and nothing else"}, "not carried", `"equal":true,"differences":[],"unbound":[],"left_out":[],"beside":[]`},
+			return a.netVerified(&rebuild.Verified{Differences: []net.Difference{}, Unbound: []string{},
+				LeftOut: []net.LeftOutKind{}, Beside: []net.LeftOutKind{}}, js)
+		}, []string{"Neutron has what the document has, and nothing else"}, "not carried",
+			`"equal":true,"differences":[],"unbound":[],"left_out":[],"beside":[]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var said strings.Builder

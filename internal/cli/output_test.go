@@ -32,7 +32,8 @@ func TestTablesAreCutForTerminals(t *testing.T) {
 
 // TestNothingOfAWordIsLost: a word that is longer than a line, such as a list as JSON, goes on in the next one.
 func TestNothingOfAWordIsLost(t *testing.T) {
-	for _, s := range []string{strings.Repeat("0123456789", 4) + "end", "see /" + strings.Repeat("a/", 30) + "b now", strings.Repeat("\u673a", 9) + ".", "x \u673a\u673a y", "\u0301" + strings.Repeat("e\u0301", 40)} {
+	for _, s := range []string{strings.Repeat("0123456789", 4) + "end", "see /" + strings.Repeat("a/", 30) + "b now",
+		strings.Repeat("\u673a", 9) + ".", "x \u673a\u673a y", "\u0301" + strings.Repeat("e\u0301", 40)} {
 		for _, n := range []int{-5, 1, 2, 3, 7, 16, 30} {
 			lines := wrapped(s, n)
 			if got, want := strings.ReplaceAll(strings.Join(lines, ""), " ", ""), strings.ReplaceAll(s, " ", ""); got != want {
@@ -61,7 +62,8 @@ func TestDifferingAddress(t *testing.T) {
 		Old: json.RawMessage("[" + strings.Join(old, ",") + "]"), New: json.RawMessage("[" + strings.Join(is, ",") + "]")}
 	for _, text := range []func(net.Difference) string{rebuild.Text, rebuild.HostText} {
 		var b strings.Builder
-		sayDifferences(&b, painter{}, []net.Difference{d, {Kind: "port", ID: "p", Field: "security_groups", Severity: net.Error, New: json.RawMessage(`[]`)}}, text, "equal")
+		sayDifferences(&b, painter{}, []net.Difference{d,
+			{Kind: "port", ID: "p", Field: "security_groups", Severity: net.Error, New: json.RawMessage(`[]`)}}, text, "equal")
 		for _, want := range []string{`"ip_address": "10.0.0.104"`, `"ip_address": "10.0.0.223"`, "the document has nothing,"} {
 			if got := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(got, want) || strings.Contains(got, "~") {
 				t.Errorf("no %s in\n%s", want, b.String())

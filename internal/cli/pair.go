@@ -14,7 +14,8 @@ func (a *app) pairCmd() *cobra.Command {
 		Short: "Two nodes, one of which serves while the other is ready",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(a.pairSizeCmd(), a.pairCheckCmd(), a.pairSetupCmd(), a.pairBeginCmd(), a.pairStatusCmd(), a.pairSwitchCmd(), a.pairStopCmd(), a.pairStartCmd(), a.pairDrillCmd(), a.pairRecoverCmd(), a.pairResolveCmd(), a.pairPartitionCmd())
+	cmd.AddCommand(a.pairSizeCmd(), a.pairCheckCmd(), a.pairSetupCmd(), a.pairBeginCmd(), a.pairStatusCmd(),
+		a.pairSwitchCmd(), a.pairStopCmd(), a.pairStartCmd(), a.pairDrillCmd(), a.pairRecoverCmd(), a.pairResolveCmd(), a.pairPartitionCmd())
 	return cmd
 }
 

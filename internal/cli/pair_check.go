@@ -42,11 +42,14 @@ type pairInput struct {
 
 func (in *pairInput) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&in.vip, "vip", "", "virtual `address` with the length of its\nsubnet's prefix: 172.16.60.55/16, and\n\" dev INTERFACE\" where several fit")
+	f.StringVar(&in.vip, "vip", "", "virtual `address` with the length of its\nsubnet's prefix: 172.16.60.55/16, "+
+		"and\n\" dev INTERFACE\" where several fit")
 	f.StringVar(&in.peer, "peer", "", "`address` of the other node")
-	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, ping:IP,IP, fence or\ndisk:DEVICE")
+	f.StringArrayVar(&in.arbiters, "arbiter", nil, "who decides when the nodes do not see each\nother: `quorum:IP`, "+
+		"ping:IP,IP, fence or\ndisk:DEVICE")
 	f.StringVar(&in.device, "device", "", "empty `disk` of both nodes for a DRBD device,\non which the database lies")
-	f.StringVar(&in.second, "second-path", "", "addresses of this node and of the other\none in a second network, `IP,IP`: a cut of\none of the two then parts nothing")
+	f.StringVar(&in.second, "second-path", "", "addresses of this node and of the other\none in a second network, "+
+		"`IP,IP`: a cut of\none of the two then parts nothing")
 	f.IntVar(&in.hosts, "hosts", 0, "`number` of hosts that the platform will have")
 	f.IntVar(&in.vms, "vms", 0, "`number` of VMs that the platform will have")
 	f.IntVar(&in.db, "db-size", 0, "size of the database's partition in `GB`\n(default: the least)")
@@ -56,7 +59,8 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&in.services, "service", nil, "`unit` of systemd that the pair runs; can be\ngiven more than once (tomcat.service)")
 	f.StringVar(&in.group, "group", "", "`file` with Database, Group and more, as in\nPair of a configuration")
 	in.ssh.add(cmd)
-	f.StringVar(&in.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
+	f.StringVar(&in.arbiterPassword, "arbiter-password-file", "",
+		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
 
 func (a *app) pairCheckCmd() *cobra.Command {
@@ -106,7 +110,8 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 	}
 	in.flags(cmd)
 	place.add(cmd)
-	cmd.Flags().StringVar(&in.partition, "partition", "", "empty `disk` of both nodes for a partition,\nmade after the set-up: pair partition add")
+	cmd.Flags().StringVar(&in.partition, "partition", "",
+		"empty `disk` of both nodes for a partition,\nmade after the set-up: pair partition add")
 	return cmd
 }
 
@@ -114,7 +119,8 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	switch f := cmd.Flags(); {
 	case !f.Changed("vip"):
-		return o, usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's prefix, such as 172.16.60.55/16"))
+		return o, usage(cmd, errors.New("no --vip given; want the virtual address with the length of its subnet's "+
+			"prefix, such as 172.16.60.55/16"))
 	case !f.Changed("peer"):
 		return o, usage(cmd, errors.New("no --peer given; want the address of the other node"))
 	case !f.Changed("arbiter"):
@@ -123,12 +129,14 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	if err := counts(cmd, in.hosts, in.vms); err != nil {
 		return o, err
 	}
-	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile, Unmanaged: in.unmanaged, Disk: in.device, Partition: in.partition}
+	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile,
+		Unmanaged: in.unmanaged, Disk: in.device, Partition: in.partition}
 	if in.device != "" && !strings.HasPrefix(in.device, "/dev/") {
 		return o, fail.Errorf(fail.Invalid, "--device: value %q: want the path of a disk, /dev/DISK", clean(in.device))
 	}
 	if in.partition != "" && (!strings.HasPrefix(in.partition, "/dev/") || in.partition == in.device) {
-		return o, fail.Errorf(fail.Invalid, "--partition: value %q: want the path of a disk, /dev/DISK, another one than of --device", clean(in.partition))
+		return o, fail.Errorf(fail.Invalid, "--partition: value %q: want the path of a disk, /dev/DISK, another one "+
+			"than of --device", clean(in.partition))
 	}
 	if cmd.Flags().Changed("db-size") {
 		if err := databaseSize(in.db); err != nil {
@@ -183,11 +191,13 @@ func (in *pairInput) planned(f placeFlags, o *survey.Options) (g groupFile, v se
 	}
 	o.Plan = func(seen precheck.Input) (install.Options, error) {
 		cl, err := in.cluster(seen, g)
-		return install.Options{Config: cl, ConfigText: cl.JSON(), Base: base, Domain: cluster.GuestName, NoFirewall: f.closed, Parallel: in.ssh.parallel, Planned: true}, err
+		return install.Options{Config: cl, ConfigText: cl.JSON(), Base: base, Domain: cluster.GuestName,
+			NoFirewall: f.closed, Parallel: in.ssh.parallel, Planned: true}, err
 	}
 	v = setupValues{
 		VIP: in.vip, Peer: in.peer, Arbiters: in.arbiters, Device: in.device, Second: in.second, Hosts: in.hosts, VMs: in.vms,
-		Database: cmp.Or(in.db, pair.SizeFor(in.hosts, in.vms).Database), VersionFile: in.versionFile, Unmanaged: in.unmanaged, NoFirewall: f.closed,
+		Database: cmp.Or(in.db, pair.SizeFor(in.hosts, in.vms).Database), VersionFile: in.versionFile,
+		Unmanaged: in.unmanaged, NoFirewall: f.closed,
 	}
 	for _, x := range []struct {
 		to *string
@@ -213,7 +223,8 @@ func secondPath(text string) (out []netip.Addr, err error) {
 		out = append(out, a)
 	}
 	if len(out) != 2 || out[0].Is4() != out[1].Is4() {
-		return nil, fail.Errorf(fail.Invalid, "--second-path: value %q: want two addresses of a second network, this node's and then the other one's, both IPv4 or both IPv6, for example 10.0.1.1,10.0.1.2", clean(text))
+		return nil, fail.Errorf(fail.Invalid, "--second-path: value %q: want two addresses of a second network, this "+
+			"node's and then the other one's, both IPv4 or both IPv6, for example 10.0.1.1,10.0.1.2", clean(text))
 	}
 	return out, nil
 }
@@ -265,7 +276,8 @@ func virtualAddress(text string) (p netip.Prefix, dev string, err error) {
 			return p, dev, nil
 		}
 	}
-	return p, dev, fail.Errorf(fail.Invalid, "--vip: value %q: want ADDRESS/LENGTH, for example 172.16.60.55/16, with or without \" dev INTERFACE\"", clean(text))
+	return p, dev, fail.Errorf(fail.Invalid, "--vip: value %q: want ADDRESS/LENGTH, for example 172.16.60.55/16, "+
+		"with or without \" dev INTERFACE\"", clean(text))
 }
 
 // hostAddress reads the address of a host.

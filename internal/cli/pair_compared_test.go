@@ -16,7 +16,8 @@ import (
 func TestComparedText(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.Local)
 	equal := &cluster.PairCompared{Ended: now.Add(-3 * time.Hour), Tables: 2, Rows: 7}
-	differ := &cluster.PairCompared{Ended: now.Add(-2 * time.Hour), Tables: 2, Rows: 7, Differ: []string{"app.log: id 5: h2 lacks this row"}, Left: []string{"app.old: its engine is Aria"}}
+	differ := &cluster.PairCompared{Ended: now.Add(-2 * time.Hour), Tables: 2, Rows: 7,
+		Differ: []string{"app.log: id 5: h2 lacks this row"}, Left: []string{"app.old: its engine is Aria"}}
 	never := &cluster.PairCompared{Failed: "no route"}
 	again := &cluster.PairCompared{Ended: equal.Ended, Tables: 2, Rows: 7, Failed: "no route"}
 	for _, c := range []struct {
@@ -28,12 +29,14 @@ func TestComparedText(t *testing.T) {
 		{"equal", nil, equal, []string{"compared  2026-11-28 09:00:00, 3h ago: all equal; tables: 2, rows: 7"}},
 		{"the newest counts", equal, differ, []string{
 			"compared  2026-11-28 10:00:00, 2h ago: differences: 1; tables: 2, rows: 7", "app.log: id 5: h2 lacks this row",
-			"see which rows are right; those of the node that serves are copied anew by: holdfast pair recover", "not compared: app.old: its engine is Aria"}},
+			"see which rows are right; those of the node that serves are copied anew by: holdfast pair recover",
+			"not compared: app.old: its engine is Aria"}},
 		{"it could not be made", never, nil, []string{"compared  never; the last try failed: no route"}},
 		{"nor anew", nil, again, []string{"compared  2026-11-28 09:00:00, 3h ago: all equal; tables: 2, rows: 7; the last try failed: no route"}},
 	} {
 		v := pairView{PairStatus: cluster.PairStatus{Time: now, Nodes: []cluster.PairNode{
-			{PairHost: cluster.PairHost{Host: "h1"}, PairReport: cluster.PairReport{Compared: c.h1}}, {PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Compared: c.h2}},
+			{PairHost: cluster.PairHost{Host: "h1"}, PairReport: cluster.PairReport{Compared: c.h1}},
+			{PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Compared: c.h2}},
 		}}}
 		var b strings.Builder
 		v.comparedText(&b, painter{})
@@ -50,7 +53,8 @@ func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
 		compared *cluster.PairCompared
 		refused  bool
 	}{
-		{nil, true}, {&cluster.PairCompared{Ended: time.Now()}, true}, {&cluster.PairCompared{Ended: time.Now(), Differ: []string{"app.log: id 5: h2 lacks this row"}}, false},
+		{nil, true}, {&cluster.PairCompared{Ended: time.Now()}, true},
+		{&cluster.PairCompared{Ended: time.Now(), Differ: []string{"app.log: id 5: h2 lacks this row"}}, false},
 	} {
 		of.pair.Lay(func(p *cluster.PairStatus) { p.Nodes[1].Compared = c.compared })
 		a := &app{socket: of.socket}

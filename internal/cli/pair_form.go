@@ -60,7 +60,8 @@ func (a *app) form(cmd *cobra.Command, s *pairSetup, begun string) error {
 	if s.hosts == note.Hosts && s.vms == note.VMs && note.Database > 0 {
 		least = strconv.Itoa(note.Database)
 	}
-	if err := a.asksFor(cmd, question{"db-size", "Size of the database's partition, in GB", "20", least, func(string) error { return databaseSize(s.db) }}); err != nil {
+	if err := a.asksFor(cmd, question{"db-size", "Size of the database's partition, in GB", "20", least,
+		func(string) error { return databaseSize(s.db) }}); err != nil {
 		return err
 	}
 	text := "Answered:\n"
@@ -84,23 +85,27 @@ func (s *pairSetup) questions(note *setupNote) []question {
 		return strconv.Itoa(n)
 	}
 	return []question{
-		{"vip", "Address at which the services are reached, with its subnet's prefix length", "172.16.60.55/16", note.VIP, func(text string) error {
-			_, _, err := virtualAddress(text)
-			return err
-		}},
+		{"vip", "Address at which the services are reached, with its subnet's prefix length", "172.16.60.55/16",
+			note.VIP, func(text string) error {
+				_, _, err := virtualAddress(text)
+				return err
+			}},
 		{"peer", "Address of the other node, whose data are replaced", "172.16.60.52", note.Peer, func(text string) error {
 			_, err := hostAddress("--peer", text)
 			return err
 		}},
-		{"arbiter", "Who decides when the nodes do not see each other: a third host, fence, a disk, or addresses to ping", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
+		{"arbiter", "Who decides when the nodes do not see each other: a third host, fence, a disk, or " +
+			"addresses to ping", "quorum:172.16.60.53", strings.Join(note.Arbiters, " "), func(text string) error {
 			x, err := arbiter(text)
 			if err == nil {
 				err = oneArbiter(x)
 			}
 			return err
 		}},
-		{"hosts", "Number of hosts that the platform will have", "4", number(note.Hosts), func(string) error { return count("hosts", s.hosts, 1, pair.MostHosts) }},
-		{"vms", "Number of VMs that the platform will have", "20", number(note.VMs), func(string) error { return count("vms", s.vms, 0, pair.MostVMs) }},
+		{"hosts", "Number of hosts that the platform will have", "4", number(note.Hosts),
+			func(string) error { return count("hosts", s.hosts, 1, pair.MostHosts) }},
+		{"vms", "Number of VMs that the platform will have", "20", number(note.VMs),
+			func(string) error { return count("vms", s.vms, 0, pair.MostVMs) }},
 	}
 }
 

@@ -73,7 +73,8 @@ func filled(t *testing.T, note string, args []string, says ...string) (s *pairSe
 // TestForm: what is missing is asked for, wrong answers are refused at once, as the flags would be.
 func TestForm(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
-	s, cmd, text, err := filled(t, none, nil, askVIP, "172.16.60.55\n", askVIP, " 172.16.60.55/16 \n", askPeer, "node2\n", askPeer, "172.16.60.52\n",
+	s, cmd, text, err := filled(t, none, nil, askVIP, "172.16.60.55\n", askVIP, " 172.16.60.55/16 \n", askPeer,
+		"node2\n", askPeer, "172.16.60.52\n",
 		askArbiter, "\n", askArbiter, "quorum:172.16.60.53\n",
 		askHosts, "four\n", askHosts, "0\n", askHosts, "4\n", askVMs, "20\n", "  --db-size, for example 20 [15]: ", "\n")
 	try.Must(t, err)
@@ -106,7 +107,8 @@ With an empty password the keys in ~/.ssh are used.
 	if text != want {
 		t.Errorf("it said\n%s\nwant\n%s", text, want)
 	}
-	if o, err := s.options(cmd); err != nil || oneArbiter(o.Arbiters...) != nil || o.Database != 15 || o.VIP.String() != "172.16.60.55/16" || !s.ssh.ask {
+	if o, err := s.options(cmd); err != nil || oneArbiter(o.Arbiters...) != nil || o.Database != 15 ||
+		o.VIP.String() != "172.16.60.55/16" || !s.ssh.ask {
 		t.Errorf("%+v, %v", o, err)
 	}
 }
@@ -117,17 +119,20 @@ func TestFormGoesOn(t *testing.T) {
 	begun := filepath.Join(t.TempDir(), "begun")
 	try.Must(t, os.WriteFile(begun, []byte(`{"vip": "10.0.0.9/24 dev eth1", "peer": "10.0.0.2", "arbiter": ["quorum:10.0.0.3"], "hosts": 7, "vms": 0}`), 0o600))
 	s, cmd, text, err := filled(t, begun, []string{"--peer", "10.0.0.8", "--identity", "key"},
-		"  --vip, for example 172.16.60.55/16 [10.0.0.9/24 dev eth1]: ", "\n", " [quorum:10.0.0.3]: ", "\n", " [7]: ", "8\n", "--vms, for example 20 [0]: ", "\n", "--db-size, for example 20 [12]: ", "33\n")
+		"  --vip, for example 172.16.60.55/16 [10.0.0.9/24 dev eth1]: ", "\n", " [quorum:10.0.0.3]: ", "\n", " [7]: ",
+		"8\n", "--vms, for example 20 [0]: ", "\n", "--db-size, for example 20 [12]: ", "33\n")
 	try.Must(t, err)
 	o, err := s.options(cmd)
-	if err != nil || o.Dev != "eth1" || o.Peer.String() != "10.0.0.8" || len(o.Arbiters) != 1 || o.Hosts != 8 || o.VMs != 0 || o.Database != 33 || s.ssh.ask || strings.Contains(text, "password") {
+	if err != nil || o.Dev != "eth1" || o.Peer.String() != "10.0.0.8" || len(o.Arbiters) != 1 || o.Hosts != 8 ||
+		o.VMs != 0 || o.Database != 33 || s.ssh.ask || strings.Contains(text, "password") {
 		t.Errorf("%+v, %v: %s", o, err, text)
 	}
 	all := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "1", "--vms", "1"}
 	if _, _, text, err = filled(t, begun, all); err != nil || text != "" {
 		t.Errorf("nothing is missing: %q, %v", text, err)
 	}
-	if _, _, text, err = filled(t, begun, nil, ": ", "\x04"); err == nil || !strings.Contains(err.Error(), "were not answered") || !strings.Contains(text, "--vip") {
+	if _, _, text, err = filled(t, begun, nil, ": ", "\x04"); err == nil ||
+		!strings.Contains(err.Error(), "were not answered") || !strings.Contains(text, "--vip") {
 		t.Errorf("the end of the input: %q, %v", text, err)
 	}
 	s, cmd = &pairSetup{}, &cobra.Command{}
@@ -155,11 +160,13 @@ func TestFormGoesOn(t *testing.T) {
 func TestTheWordIsTyped(t *testing.T) {
 	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
 	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
-		text, _, err := dialogue(t, func(a *app) error { return a.confirmPair(t.Context(), &pairSetup{}, cl) }, "Type CONFIRM to go on: ", word+"\n")
+		text, _, err := dialogue(t, func(a *app) error { return a.confirmPair(t.Context(), &pairSetup{}, cl) },
+			"Type CONFIRM to go on: ", word+"\n")
 		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitInvalid {
 			t.Errorf("%q: %v", word, err)
 		}
-		if lines := strings.Split(text, "\n"); !slices.Contains(lines, "The data of n2 are moved aside there, and replaced by a copy: /var/lib/mysql") {
+		if lines := strings.Split(text, "\n"); !slices.Contains(lines,
+			"The data of n2 are moved aside there, and replaced by a copy: /var/lib/mysql") {
 			t.Errorf("it said %s", text)
 		}
 	}
@@ -184,8 +191,10 @@ func TestWhoArbitrates(t *testing.T) {
 	}{
 		{precheck.Arbiter{Kind: precheck.Quorum, Addrs: []string{third.Addr}, Node: &third}, "", nil, 3},
 		{precheck.Arbiter{Kind: precheck.Fence}, fencing, &config.PairArbiter{Fence: true}, 2},
-		{precheck.Arbiter{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}, "", &config.PairArbiter{Disk: "/dev/disk/by-id/votes"}, 2},
-		{precheck.Arbiter{Kind: precheck.Ping, Addrs: []string{"10.0.0.254", "10.0.0.253"}}, "", &config.PairArbiter{Ping: []string{"10.0.0.254", "10.0.0.253"}}, 2},
+		{precheck.Arbiter{Kind: precheck.DiskArbiter, Device: "/dev/disk/by-id/votes"}, "",
+			&config.PairArbiter{Disk: "/dev/disk/by-id/votes"}, 2},
+		{precheck.Arbiter{Kind: precheck.Ping, Addrs: []string{"10.0.0.254", "10.0.0.253"}}, "",
+			&config.PairArbiter{Ping: []string{"10.0.0.254", "10.0.0.253"}}, 2},
 	} {
 		in := precheck.Input{Arbiters: []precheck.Arbiter{c.arbiter}, Second: []string{"10.0.1.1", "10.0.1.2"}, Nodes: [2]precheck.Node{
 			{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
@@ -194,9 +203,11 @@ func TestWhoArbitrates(t *testing.T) {
 			t.Errorf("%v: arbiter %+v, hosts %v, second path %v, %v", c.arbiter.Kind, cl.Pair.Arbiter, cl.Node, cl.Pair.SecondPath, err)
 		}
 	}
-	alone := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.Ping, Addrs: []string{"10.0.0.1", "10.0.0.9"}}}, Nodes: [2]precheck.Node{
+	alone := precheck.Input{Arbiters: []precheck.Arbiter{{Kind: precheck.Ping,
+		Addrs: []string{"10.0.0.1", "10.0.0.9"}}}, Nodes: [2]precheck.Node{
 		{Addr: "10.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "10.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
-	if _, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24"}}).cluster(alone, group); err == nil || !strings.Contains(err.Error(), "Pair.Arbiter.Ping[0]") {
+	if _, err := (&pairSetup{pairInput: pairInput{vip: "10.0.0.9/24"}}).cluster(alone, group); err == nil ||
+		!strings.Contains(err.Error(), "Pair.Arbiter.Ping[0]") {
 		t.Errorf("the pair's own addresses: %v", err)
 	}
 }
@@ -210,8 +221,10 @@ func TestASetUpOnADevice(t *testing.T) {
 		want               *config.PairDevice
 	}{
 		{"", `{"Group": [{"Unit": "web.service"}]}`, "", nil},
-		{"/dev/sdb", `{"Group": [{"Unit": "web.service"}]}`, "", &config.PairDevice{Disk: "/dev/sdb", Mount: setupMount, Credential: "file:" + setupDevice}},
-		{"/dev/sdb", `{"Device": {"Mount": "/data", "Minor": 3, "Credential": "file:/root/s"}}`, "", &config.PairDevice{Disk: "/dev/sdb", Mount: "/data", Minor: 3, Credential: "file:/root/s"}},
+		{"/dev/sdb", `{"Group": [{"Unit": "web.service"}]}`, "",
+			&config.PairDevice{Disk: "/dev/sdb", Mount: setupMount, Credential: "file:" + setupDevice}},
+		{"/dev/sdb", `{"Device": {"Mount": "/data", "Minor": 3, "Credential": "file:/root/s"}}`, "",
+			&config.PairDevice{Disk: "/dev/sdb", Mount: "/data", Minor: 3, Credential: "file:/root/s"}},
 		{"", `{"Device": {"Mount": "/data"}}`, "--device is missing", nil},
 		{"/dev/sdb", `{"Device": {"Disk": "/dev/sdc"}}`, `--device: value "/dev/sdb": want "/dev/sdc"`, nil},
 		{"/dev/sdb", `{"Device": {"Disc": "/dev/sdb"}}`, `Device.Disc`, nil},
@@ -248,7 +261,8 @@ func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
 	group := file("group.json", `{"Group": [{"Unit": "web.service"}]}`)
 	fencing := file("fencing.json", `{"n1": {"Watchdog": "none"}}`)
 	settings := file("settings.json", `{"watchdog": {"device": "/dev/watchdog1"}}`)
-	begun := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "4", "--vms", "20", "--group", group, "--fencing", fencing, "--settings", settings}
+	begun := []string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "quorum:10.0.0.3", "--hosts", "4",
+		"--vms", "20", "--group", group, "--fencing", fencing, "--settings", settings}
 	values := func(args []string) setupValues {
 		t.Helper()
 		s, cmd := &pairSetup{}, &cobra.Command{}
@@ -292,8 +306,10 @@ func TestASetUpGoesOnWithTheSameValuesOnly(t *testing.T) {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)
 		}
 	}
-	other := values([]string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "ping:10.0.0.3,10.0.0.4", "--hosts", "4", "--vms", "20"})
-	if err := note.same(other); err == nil || !strings.Contains(err.Error(), `--arbiter: value "ping:10.0.0.3,10.0.0.4": it was "quorum:10.0.0.3"`) {
+	other := values([]string{"--vip", "10.0.0.9/24", "--peer", "10.0.0.2", "--arbiter", "ping:10.0.0.3,10.0.0.4",
+		"--hosts", "4", "--vms", "20"})
+	if err := note.same(other); err == nil || !strings.Contains(err.Error(),
+		`--arbiter: value "ping:10.0.0.3,10.0.0.4": it was "quorum:10.0.0.3"`) {
 		t.Errorf("another arbiter: %v", err)
 	}
 }

@@ -160,7 +160,8 @@ func (a *app) partitionRemoved(ctx context.Context, c *api.Client, name, done st
 		return err
 	}
 	if len(left) > 0 {
-		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", clean(name), clean(strings.Join(left, ", "))).With("run the command again when it is back")
+		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", clean(name),
+			clean(strings.Join(left, ", "))).With("run the command again when it is back")
 	}
 	return writeText(a.env.Stdout, fmt.Sprintf(done, clean(name)))
 }

@@ -73,14 +73,16 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.confirm = func(ctx context.Context, peer string) error {
-				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is moved aside, or on a DRBD device replaced", peer))
+				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is "+
+					"moved aside, or on a DRBD device replaced", peer))
 			}
 			return a.recoverPair(cmd, &r, args[0])
 		},
 	}
 	f := cmd.Flags()
 	r.ssh.add(cmd)
-	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "", "read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
+	f.StringVar(&r.arbiterPassword, "arbiter-password-file", "",
+		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask")
 	r.add(cmd)
 	r.waits(cmd)
@@ -169,7 +171,8 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(writeText(a.env.Stderr, copiedText(p)), writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout))+restored)); err != nil {
+	if err := errors.Join(writeText(a.env.Stderr, copiedText(p)),
+		writeText(a.env.Stdout, viewPair(p).text(painterFor(a.env.Stdout))+restored)); err != nil {
 		return err
 	}
 	return writeText(a.env.Stdout, "a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
@@ -185,7 +188,8 @@ func (a *app) notPlaced(cmd *cobra.Command) error {
 	if _, err := c.Pair(cmd.Context()); err != nil {
 		return nil
 	}
-	return fail.Errorf(fail.Invalid, "pair recover installs Holdfast anew on the other node, and on this one it was not installed: the settings of its agent are in %s", clean(a.settings(cmd.Context(), c))).
+	return fail.Errorf(fail.Invalid, "pair recover installs Holdfast anew on the other node, and on this one it was "+
+		"not installed: the settings of its agent are in %s", clean(a.settings(cmd.Context(), c))).
 		With("in the laboratory, empty the data directory of a node that is off, and switch it on: it gets a copy of all data")
 }
 
@@ -202,7 +206,8 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 			return err
 		}
 		if begun != "" {
-			return fail.Errorf(fail.Refused, "%s: %s; nothing was changed", h.Addrs[0], clean(begun)).With("wait for its end, or take it back there: holdfast uninstall")
+			return fail.Errorf(fail.Refused, "%s: %s; nothing was changed", h.Addrs[0],
+				clean(begun)).With("wait for its end, or take it back there: holdfast uninstall")
 		}
 	}
 	return nil

@@ -80,11 +80,13 @@ func TestRecoveryScript(t *testing.T) {
 func TestRecoverWithoutAnInstallation(t *testing.T) {
 	a, dir := recoverable(t)
 	_, _, err := script(t, a, t.TempDir(), []string{"0.0.0.2", "one"})
-	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(err.Error(), "the settings of its agent are in "+filepath.Dir(a.socket)+"/agent.json") {
+	if fail.ExitCode(err) != fail.ExitInvalid || !strings.Contains(err.Error(),
+		"the settings of its agent are in "+filepath.Dir(a.socket)+"/agent.json") {
 		t.Errorf("beside the agent of a pair: %v", err)
 	}
 	try.Must(t, os.Remove(filepath.Join(dir, "agent.json")))
-	if _, _, err := script(t, newAgent(t), dir, []string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), "no node of a pair") {
+	if _, _, err := script(t, newAgent(t), dir, []string{"0.0.0.2", "one"}); fail.ExitCode(err) != fail.ExitRefused ||
+		!strings.Contains(err.Error(), "no node of a pair") {
 		t.Errorf("beside the agent of a management VM: %v", err)
 	}
 }
@@ -100,7 +102,8 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 		err := a.pairRecoveryScript(cmd, dir, nil, args)
 		return said.String(), err
 	}
-	if text, err := run("yes\n", "0.0.0.2", "secret"); err == nil || fail.ExitCode(err) == fail.ExitRefused || !strings.HasSuffix(text, "[yes/no]:\n-----Ip address Check-----\n") {
+	if text, err := run("yes\n", "0.0.0.2", "secret"); err == nil || fail.ExitCode(err) == fail.ExitRefused ||
+		!strings.HasSuffix(text, "[yes/no]:\n-----Ip address Check-----\n") {
 		t.Errorf("%q, %v", text, err)
 	}
 	if text, err := run("", "0.0.0.2", "secret"); fail.ExitCode(err) != fail.ExitInvalid {
@@ -113,7 +116,8 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 	try.Must(t, err)
 	_, err = run("yes\n", "0.0.0.2", "secret")
 	var e *fail.Error
-	if !errors.As(err, &e) || e.Kind != fail.Refused || !strings.HasPrefix(e.Message, fmt.Sprintf("a set-up is at work on this node: process %d, ", os.Getpid())) {
+	if !errors.As(err, &e) || e.Kind != fail.Refused ||
+		!strings.HasPrefix(e.Message, fmt.Sprintf("a set-up is at work on this node: process %d, ", os.Getpid())) {
 		t.Errorf("beside a set-up: %v", err)
 	}
 	try.Must(t, free())

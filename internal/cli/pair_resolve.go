@@ -65,7 +65,9 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 		if err := writeText(a.env.Stderr, clean(e.Message)+"\n"); err != nil {
 			return p, err
 		}
-		if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what the other node has written alone, which has to be off", "to do it without being asked, give --yes"); err != nil {
+		if err := a.sure(ctx, yes, "keep the data of "+
+			keep+", and give up what the other node has written alone, which has to be off",
+			"to do it without being asked, give --yes"); err != nil {
 			return p, err
 		}
 		return a.resolved(ctx, c, keep)
@@ -75,7 +77,8 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 	if !slices.ContainsFunc(p.Nodes, func(n cluster.PairNode) bool { return string(n.Host) == keep }) {
 		return p, fail.Errorf(fail.Invalid, "--keep: value %q: want one of %s", keep, pairNames(p))
 	}
-	if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep), "to do it without being asked, give --yes"); err != nil {
+	if err := a.sure(ctx, yes, "keep the data of "+keep+", and give up what only the other node has"+latest(p, keep),
+		"to do it without being asked, give --yes"); err != nil {
 		return p, err
 	}
 	return a.resolved(ctx, c, keep)

@@ -146,8 +146,10 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 // oneArbiter checks that there is one arbiter.
 func oneArbiter(all ...precheck.Arbiter) error {
 	if len(all) != 1 {
-		return fail.Errorf(fail.Invalid, "a pair has one arbiter: a third host, the nodes' fence devices, a disk that both can write, or addresses to ping").
-			With("want --arbiter quorum:IP, --arbiter fence with --fencing, --arbiter disk:/dev/DEVICE, or --arbiter ping:IP,IP; fence devices go into --fencing with the others, too")
+		return fail.Errorf(fail.Invalid, "a pair has one arbiter: a third host, the nodes' fence devices, a disk "+
+			"that both can write, or addresses to ping").
+			With("want --arbiter quorum:IP, --arbiter fence with --fencing, --arbiter disk:/dev/DEVICE, or --arbiter " +
+				"ping:IP,IP; fence devices go into --fencing with the others, too")
 	}
 	return nil
 }
@@ -219,7 +221,8 @@ func (s *pairInput) cluster(in precheck.Input, g groupFile) (cl config.Cluster, 
 			hosts = append(hosts, *x.Node)
 		}
 	}
-	p := config.Pair{Device: g.Device, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain, Patience: g.Patience, HangTimeout: g.HangTimeout}
+	p := config.Pair{Device: g.Device, Database: g.Database, Group: g.Group, SplitBrain: g.SplitBrain,
+		Patience: g.Patience, HangTimeout: g.HangTimeout}
 	if p.Database == nil {
 		p.Database = &config.PairDatabase{}
 	}
@@ -269,7 +272,8 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 	case p.Device == nil:
 		p.Device = &config.PairDevice{}
 	case p.Device.Disk != "" && p.Device.Disk != s.device:
-		return fail.Errorf(fail.Invalid, "--device: value %q: want %q, as the file of --group has it, or take Disk out there", clean(s.device), clean(p.Device.Disk))
+		return fail.Errorf(fail.Invalid, "--device: value %q: want %q, as the file of --group has it, or take "+
+			"Disk out there", clean(s.device), clean(p.Device.Disk))
 	}
 	d := *p.Device
 	d.Disk, d.Mount, d.Credential = s.device, cmp.Or(d.Mount, setupMount), cmp.Or(d.Credential, "file:"+setupDevice)

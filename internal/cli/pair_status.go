@@ -217,7 +217,8 @@ func (v pairView) comparedText(b *strings.Builder, p painter) {
 		if n := len(c.Differ); n > 0 {
 			result, colour = fmt.Sprintf("differences: %d", n), yellow
 		}
-		text = fmt.Sprintf("%s, %s ago: %s; tables: %d, rows: %d", c.Ended.Local().Format(time.DateTime), ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
+		text = fmt.Sprintf("%s, %s ago: %s; tables: %d, rows: %d", c.Ended.Local().Format(time.DateTime),
+			ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
 	}
 	if c.Failed != "" {
 		text += "; the last try failed: " + clean(c.Failed)
@@ -291,7 +292,8 @@ func (v pairView) text(p painter) string {
 		if v.Owner.Reason != "" {
 			why = ": " + clean(v.Owner.Reason)
 		}
-		say(&b, p, "last", plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime), p.lang.Text(pairWord(string(v.Owner.State))), clean(string(v.Owner.Host)), v.Owner.Epoch, why))
+		say(&b, p, "last", plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime),
+			p.lang.Text(pairWord(string(v.Owner.State))), clean(string(v.Owner.Host)), v.Owner.Epoch, why))
 	}
 	return b.String()
 }

@@ -40,7 +40,8 @@ func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx conte
 
 // untilPair waits until ready says "", and tells on stderr what it waits for, and how far a copy
 // is. An agent that does not answer is asked again. name is what was asked for; "": nothing yet.
-func (a *app) untilPair(ctx context.Context, c *api.Client, name string, ready func(cluster.PairStatus) string) (st cluster.PairStatus, err error) {
+func (a *app) untilPair(ctx context.Context, c *api.Client, name string,
+	ready func(cluster.PairStatus) string) (st cluster.PairStatus, err error) {
 	said := ""
 	t := newTicker(a.env.Stderr)
 	defer func() { err = errors.Join(err, t.end()) }()
@@ -129,10 +130,12 @@ type switchover struct {
 
 func (s switchover) text() string {
 	if s.Total == 0 {
-		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent was restarted meanwhile\n", clean(s.To), clean(s.From))
+		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent was restarted "+
+			"meanwhile\n", clean(s.To), clean(s.From))
 	}
 	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
-	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, promoted %s, services started %s\n",
+	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, "+
+		"promoted %s, services started %s\n",
 		clean(s.To), clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken), sec(s.Promoted), sec(s.Started))
 }
 
@@ -149,14 +152,16 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switcho
 		return s, fail.Errorf(fail.Refused, "the services are stopped").With("start them: holdfast pair start")
 	case p.Owner.State == cluster.Migrating || p.Owner.State == cluster.Settling || p.Want.MoveTo != "" && p.Want.MoveTo != p.Owner.Host:
 		on := or(p.Owner.To, or(p.Want.MoveTo, string(p.Owner.Host)))
-		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on, or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
+		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on,
+			or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
 	}
 	begun, epoch := time.Now(), p.Owner.Epoch
 	var dead error // nobody serves, and not because an agent has just begun
 	now, err := a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
 		if p.Active() == nil && time.Since(begun) > timesWithin {
-			dead = fail.Errorf(fail.Refused, "the services do not run: %s", whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
+			dead = fail.Errorf(fail.Refused, "the services do not run: %s",
+				whyNotHealthy(p)).With("mend what is wrong there; see: holdfast pair status")
 			return ""
 		}
 		why, lasts := s.hindered(p, to)

@@ -43,14 +43,21 @@ func TestTheEndOfASwitch(t *testing.T) {
 	}{
 		{"the old one serves still", []cluster.PairStatus{status("h1", ordered, [2]string{"active", "standby"}, "")}, "h2 to serve", ""},
 		{"nobody serves", []cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "standby"}, full)}, "h2 to serve: ", ""},
-		{"nobody serves, and the other one says why", []cluster.PairStatus{following(status("h2", ordered.Next(), [2]string{"standby", "standby"}, full))}, "h2 to serve: h2: " + full, ""},
-		{"nobody serves, and the old one begins to follow", []cluster.PairStatus{following(status("h2", ordered.Next(), [2]string{"standby", "standby"}, ""))}, "h2 to serve", ""},
-		{"the other one serves, and its times are not told yet", []cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "active"}, "")}, "both nodes to tell how long it took", ""},
+		{"nobody serves, and the other one says why", []cluster.PairStatus{following(status("h2", ordered.Next(),
+			[2]string{"standby", "standby"}, full))}, "h2 to serve: h2: " + full, ""},
+		{"nobody serves, and the old one begins to follow",
+			[]cluster.PairStatus{following(status("h2", ordered.Next(), [2]string{"standby", "standby"}, ""))}, "h2 to serve", ""},
+		{"the other one serves, and its times are not told yet",
+			[]cluster.PairStatus{status("h2", ordered.Next(), [2]string{"standby", "active"}, "")}, "both nodes to tell how long it took", ""},
 		{"over", []cluster.PairStatus{times(status("h2", ordered.Next(), [2]string{"standby", "active"}, ""))}, "", ""},
-		{"the old one serves again, and the other one says why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, full)}, "", "h1 serves again, as h2 did not come to serve: " + full},
+		{"the old one serves again, and the other one says why",
+			[]cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, full)}, "",
+			"h1 serves again, as h2 did not come to serve: " + full},
 		{"it said why before", []cluster.PairStatus{
-			status("h2", ordered.Next(), [2]string{"standby", "standby"}, full), status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: " + full},
-		{"it never said why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: it gave no reason"},
+			status("h2", ordered.Next(), [2]string{"standby", "standby"}, full),
+			status("h1", ordered.Next().Next(), [2]string{"active", "standby"}, "")}, "", "h2 did not come to serve: " + full},
+		{"it never said why", []cluster.PairStatus{status("h1", ordered.Next().Next(), [2]string{"active", "standby"},
+			"")}, "", "h2 did not come to serve: it gave no reason"},
 	} {
 		s := switchover{From: "h1", To: "h2", ordered: time.Now().Add(-time.Minute)}
 		var why string
@@ -58,7 +65,8 @@ func TestTheEndOfASwitch(t *testing.T) {
 		for _, p := range c.seen {
 			why, dead = s.served(p, ordered)
 		}
-		if !strings.Contains(why, c.why) || c.why == "" && why != "" || (dead != nil) != (c.dead != "") || dead != nil && !strings.Contains(dead.Error(), c.dead) {
+		if !strings.Contains(why, c.why) || c.why == "" && why != "" || (dead != nil) != (c.dead != "") ||
+			dead != nil && !strings.Contains(dead.Error(), c.dead) {
 			t.Errorf("%s: waits for %q, %v: want %q, %q", c.what, why, dead, c.why, c.dead)
 		}
 		if strings.Contains(why, "h1") {
@@ -80,7 +88,8 @@ func TestTheEndOfASwitch(t *testing.T) {
 func TestTablesThatASwitchEmpties(t *testing.T) {
 	for engine, want := range map[string]string{"MEMORY": "a.t (MEMORY)", "MyISAM": "", "Aria": "", "SPIDER": ""} {
 		weak := []string{mariadb.Weak{Table: "a.t", Engine: engine}.String()}
-		p := cluster.PairStatus{Nodes: []cluster.PairNode{{PairReport: cluster.PairReport{Weak: weak}}, {PairReport: cluster.PairReport{Weak: weak}}}}
+		p := cluster.PairStatus{Nodes: []cluster.PairNode{{PairReport: cluster.PairReport{Weak: weak}},
+			{PairReport: cluster.PairReport{Weak: weak}}}}
 		if got := lostBySwitch(p); got != want {
 			t.Errorf("%s: %q, want %q", engine, got, want)
 		}

@@ -45,7 +45,8 @@ is in no log, and not in the store.`,
 				return err
 			}
 			if password == defaultPassword {
-				err = writeText(a.env.Stderr, "warning: everybody knows this password (\""+defaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
+				err = writeText(a.env.Stderr, "warning: everybody knows this password (\""+
+					defaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
 			}
 			if err != nil {
 				return err
@@ -53,7 +54,8 @@ is in no log, and not in the store.`,
 			if js {
 				return writeJSON(a.env.Stdout, r, false)
 			}
-			return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully for root in %s\n", clean(r.Host), clean(r.Addr), clean(r.UUID)))
+			return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
+				"for root in %s\n", clean(r.Host), clean(r.Addr), clean(r.UUID)))
 		},
 	}
 	cmd.Flags().StringVar(&file, "password-file", "", "`file` whose first line is the password")

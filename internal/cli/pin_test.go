@@ -11,9 +11,11 @@ import (
 // fakePin pins any bridge but one that is called busy.
 func fakePin(_ context.Context, o pin.Order) (*pin.Result, error) {
 	if o.Bridge == "busy" {
-		return nil, fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more", o.Bridge, time.Minute).With("end that pin first: holdfast transition unpin " + o.Bridge)
+		return nil, fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more", o.Bridge,
+			time.Minute).With("end that pin first: holdfast transition unpin " + o.Bridge)
 	}
-	r := &pin.Result{Bridge: o.Bridge, Ports: 2, Flows: 1, Notes: []string{"1 flows send packets to the controller, which does not answer while it restarts"}}
+	r := &pin.Result{Bridge: o.Bridge, Ports: 2, Flows: 1,
+		Notes: []string{"1 flows send packets to the controller, which does not answer while it restarts"}}
 	if o.DryRun {
 		r.Plan = []string{"flow delete cookie=0x686f6c6466617374/-1", "flow add table=0 actions=drop"}
 		return r, nil

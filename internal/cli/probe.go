@@ -70,7 +70,8 @@ measured.`,
 	cmd.Flags().Float64Var(&o.Rate, "rate", defaultRate, "`packets` a second to each target, 0.1 to 1000")
 	cmd.Flags().DurationVar(&o.For, "for", 0, "`TIME` that it takes, 1s to 24h")
 	cmd.Flags().BoolVar(&arp, "arp", false, "ask silent addresses of connected networks by ARP")
-	cmd.Flags().Float64Var(&o.ARPRate, "arp-rate", 0, "`n` questions a second to each by ARP, 0.1 to 10\n(default 1, or RATE where that is less)")
+	cmd.Flags().Float64Var(&o.ARPRate, "arp-rate", 0, "`n` questions a second to each by ARP, 0.1 to 10\n(default 1, "+
+		"or RATE where that is less)")
 	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of this vantage point in the result\n(default: this machine's name)")
 	cmd.AddCommand(a.probeReportCmd())
 	return cmd
@@ -164,7 +165,8 @@ func probeLine(p losses.Progress, of time.Duration) string {
 	case losses.ARP:
 		return "asking by ARP which of " + targetsOf(p.Targets) + " answer"
 	}
-	line := fmt.Sprintf("%s of %s  %s  %s sent  %s lost", p.Passed.Round(time.Second), of, targetsOf(p.Targets), thousands(p.Sent), thousands(p.Lost))
+	line := fmt.Sprintf("%s of %s  %s  %s sent  %s lost", p.Passed.Round(time.Second), of, targetsOf(p.Targets),
+		thousands(p.Sent), thousands(p.Lost))
 	if p.LongestMS > 0 {
 		line += fmt.Sprintf("  longest gap %s ms: %s", millis(p.LongestMS), p.Longest)
 	}
@@ -210,7 +212,8 @@ func lossesText(r *losses.Result, p painter) string {
 		})
 	}
 	if len(rows) > 0 {
-		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "PROTO"}, {head: "SENT"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
+		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "PROTO"}, {head: "SENT"},
+			{head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - len(rows); more > 0 {
@@ -218,7 +221,8 @@ func lossesText(r *losses.Result, p painter) string {
 	}
 	saySilent(&b, p, r.Silent)
 	if r.Total.ByARP > 0 {
-		say(&b, p, "arp", plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known", targetsOf(r.Total.ByARP), r.ARPRate))
+		say(&b, p, "arp", plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known",
+			targetsOf(r.Total.ByARP), r.ARPRate))
 	}
 	if part := r.Unwatched(); part >= 0.0005 {
 		say(&b, p, "unwatched", yellow, fmt.Sprintf("%.1f %% of the time, as this machine could not send, or not take answers in", 100*part))

@@ -115,11 +115,13 @@ func joinedText(j *losses.Joined, p painter) string {
 	var rows [][]cell
 	for _, x := range j.Points {
 		rows = append(rows, []cell{
-			{x.Name, plain}, {x.Began.Local().Format("15:04:05.000"), plain}, {secs(x.Ended.Sub(x.Began.Time)), plain}, {thousands(int64(x.Total.Targets)), plain},
+			{x.Name, plain}, {x.Began.Local().Format("15:04:05.000"), plain}, {secs(x.Ended.Sub(x.Began.Time)), plain},
+			{thousands(int64(x.Total.Targets)), plain},
 			{thousands(int64(x.Total.Silent)), plain}, {thousands(x.Total.Lost), plain}, {fmt.Sprintf("%.1f %%", 100*x.UnwatchedPart), plain},
 		})
 	}
-	table(&b, p, []column{{head: "VANTAGE POINT", cut: 1, least: 13}, {head: "BEGAN"}, {head: "TIME"}, {head: "TARGETS"}, {head: "SILENT"}, {head: "LOST"}, {head: "UNWATCHED"}}, rows)
+	table(&b, p, []column{{head: "VANTAGE POINT", cut: 1, least: 13}, {head: "BEGAN"}, {head: "TIME"},
+		{head: "TARGETS"}, {head: "SILENT"}, {head: "LOST"}, {head: "UNWATCHED"}}, rows)
 	b.WriteByte('\n')
 	worst := j.Worst()
 	if len(worst) > 0 {
@@ -153,11 +155,13 @@ func joinedTable(b *strings.Builder, p painter, targets []losses.JoinedTarget) {
 				add(v.Point, cell{string(v.By), plain}, cell{"0", plain}, cell{"-", plain}, cell{"-", plain})
 			default:
 				g := losses.Target{Gaps: v.Gaps}.Longest()
-				add(v.Point, cell{string(v.By), plain}, cell{thousands(v.Lost), plain}, cell{millis(v.LongestMS) + " ms", plain}, cell{g.At.Local().Format("15:04:05.000"), plain})
+				add(v.Point, cell{string(v.By), plain}, cell{thousands(v.Lost), plain},
+					cell{millis(v.LongestMS) + " ms", plain}, cell{g.At.Local().Format("15:04:05.000"), plain})
 			}
 		}
 	}
-	table(b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 4}, {head: "FROM", cut: 2, least: 6}, {head: "PROTO"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}}, rows)
+	table(b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 4}, {head: "FROM", cut: 2, least: 6},
+		{head: "PROTO"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}}, rows)
 }
 
 // joinedSums tells what was judged.
@@ -177,7 +181,8 @@ func joinedSums(b *strings.Builder, p painter, j *losses.Joined) {
 	say(b, p, "dark", tint(s.Dark, red), dark)
 	say(b, p, "path", tint(s.Path, red), fmt.Sprintf("%d of %s lost from some, while others had answers", s.Path, all))
 	if s.Unclear > 0 {
-		say(b, p, "unclear", yellow, fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one vantage point alone knows", s.Unclear, all))
+		say(b, p, "unclear", yellow, fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one "+
+			"vantage point alone knows", s.Unclear, all))
 	}
 	if s.Alone > 0 {
 		say(b, p, "alone", yellow, fmt.Sprintf("%d of %s measured from one vantage point only", s.Alone, all))

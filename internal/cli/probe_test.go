@@ -60,8 +60,10 @@ func TestLossesFit(t *testing.T) {
 	r.Began = losses.Moment{Time: testTime()}
 	r.Ended = losses.Moment{Time: testTime().Add(time.Hour)}
 	for i := range 30 {
-		a := losses.Address{IP: netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)), Name: strings.Repeat("guest-with-a-long-name-", 2) + fmt.Sprint(i)}
-		r.Targets = append(r.Targets, losses.Target{Address: a, By: losses.ICMP, Sent: 3_600_000, Lost: 12_345, LongestMS: 12_345.6, Gaps: []losses.Gap{{At: r.Began, MS: 12_345.6}}, GapsLeftOut: 1000, Reordered: new(int64(1)), UnwatchedMS: 36_000})
+		a := losses.Address{IP: netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)),
+			Name: strings.Repeat("guest-with-a-long-name-", 2) + fmt.Sprint(i)}
+		r.Targets = append(r.Targets, losses.Target{Address: a, By: losses.ICMP, Sent: 3_600_000, Lost: 12_345,
+			LongestMS: 12_345.6, Gaps: []losses.Gap{{At: r.Began, MS: 12_345.6}}, GapsLeftOut: 1000, Reordered: new(int64(1)), UnwatchedMS: 36_000})
 		r.Silent = append(r.Silent, losses.Silent{Address: a, AskedBy: []losses.Means{losses.ICMP, losses.ARP}})
 	}
 	r.Sum()
@@ -69,7 +71,8 @@ func TestLossesFit(t *testing.T) {
 	if bad := tooWide(text, width); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
-	for _, want := range []string{"2001:db8::14", "3,600,000", "12,345.6 ms", "1,001", "10 targets more", "30 targets did", "1.0 % of the time", "interrupted after 1h0m0s", "370,350 of 108,000,000", "30 answers"} {
+	for _, want := range []string{"2001:db8::14", "3,600,000", "12,345.6 ms", "1,001", "10 targets more",
+		"30 targets did", "1.0 % of the time", "interrupted after 1h0m0s", "370,350 of 108,000,000", "30 answers"} {
 		if !strings.Contains(escapes.ReplaceAllString(text, ""), want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -90,7 +93,8 @@ func TestLossesFit(t *testing.T) {
 	if bad := tooWide(joined, width); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
-	for _, want := range []string{"2001:db8::14", "12,345.6 ms", "10 targets more", "29 of 30 targets lost from all", "longest 12,345.6 ms, of 2001:db8::1", "1 of 30 targets lost from some", "60,000 gaps were not judged"} {
+	for _, want := range []string{"2001:db8::14", "12,345.6 ms", "10 targets more", "29 of 30 targets lost from all",
+		"longest 12,345.6 ms, of 2001:db8::1", "1 of 30 targets lost from some", "60,000 gaps were not judged"} {
 		if !strings.Contains(escapes.ReplaceAllString(joined, ""), want) {
 			t.Errorf("no %q in\n%s", want, joined)
 		}

@@ -91,10 +91,12 @@ libvirt does not answer, is named in the archive's index.txt, and is no error.`,
 				out = filepath.Join(reportDir(), name+".tar.gz")
 			}
 			r := reporter{app: a, c: c, node: n, nodeErr: nodeErr, file: file, logs: logs, since: now.AddDate(0, 0, -days), days: days}
-			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin, Most: partMost, Total: reportMost})
+			return r.write(cmd.Context(), out, js, support.Options{Name: name, Now: now, Within: within, All: allWithin,
+				Most: partMost, Total: reportMost})
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist (default\nholdfast-report-HOST-TIME.tar.gz in this directory\nif it is yours and not /, else in your home)")
+	cmd.Flags().StringVarP(&out, "out", "O", "", "`file` to write, which must not exist "+
+		"(default\nholdfast-report-HOST-TIME.tar.gz in this directory\nif it is yours and not /, else in your home)")
 	cmd.Flags().IntVar(&days, "days", 7, "`number` of days whose logs are taken")
 	cmd.Flags().DurationVar(&within, "timeout", partWithin, "wait for each part this `time` at most, for all\n2m0s")
 	settingsFlag(cmd, &file)
@@ -274,8 +276,10 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	paths := []string{r.node.TLS.Key, r.node.Upgrade.CredentialsFile}
 	for _, pattern := range []string{
-		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), r.path("/etc/holdfast/pki/*.key"), r.path("/etc/pki/libvirt/private/*"), r.path("/etc/pki/qemu/*key*"),
-		r.path("/etc/ceph/*.keyring"), r.path("/etc/libvirt/secrets/*.base64"), r.path("/etc/openipmi/*"), r.path("/root/.my.cnf"), r.path("/etc/mysql/debian.cnf"),
+		filepath.Join(filepath.Dir(r.file), "pki", "*.key"), r.path("/etc/holdfast/pki/*.key"),
+		r.path("/etc/pki/libvirt/private/*"), r.path("/etc/pki/qemu/*key*"),
+		r.path("/etc/ceph/*.keyring"), r.path("/etc/libvirt/secrets/*.base64"), r.path("/etc/openipmi/*"),
+		r.path("/root/.my.cnf"), r.path("/etc/mysql/debian.cnf"),
 	} {
 		if found, err := filepath.Glob(pattern); err == nil { // it is, of these
 			paths = append(paths, found...)
@@ -291,7 +295,8 @@ func (r *reporter) secrets(ctx context.Context) ([]support.Secret, []string) {
 	if r.alone() {
 		notes = append(notes, "this host is of no cluster: there is no "+r.file)
 	} else if err != nil {
-		notes = append(notes, fmt.Sprintf("the configuration is not known (%v), nor are the passwords that it refers to: what looks like one is removed all the same", err))
+		notes = append(notes, fmt.Sprintf("the configuration is not known (%v), nor are the passwords that it refers "+
+			"to: what looks like one is removed all the same", err))
 	}
 	paths = append(paths, cfg.CredentialFiles()...)
 	slices.Sort(paths)
@@ -409,7 +414,8 @@ func (r *reporter) host() []support.Part {
 		support.Output("libvirt/version.txt", false, "virsh", "-r", "-c", uri, "version", "--daemon"),
 		support.Output("libvirt/domains.txt", false, "virsh", "-r", "-c", uri, "list", "--all"),
 		// Without the words that libvirt keeps for those who may change the domain.
-		support.Absent(support.Output("libvirt/"+guest+".xml", false, "virsh", "-r", "-c", uri, "dumpxml", guest), "Domain not found", "failed to get domain"),
+		support.Absent(support.Output("libvirt/"+guest+".xml", false, "virsh", "-r", "-c", uri, "dumpxml", guest),
+			"Domain not found", "failed to get domain"),
 		support.Output("network/addresses.txt", false, "ip", "-d", "-s", "address"),
 		support.Output("network/routes.txt", false, "ip", "route", "show", "table", "all"),
 		support.Output("network/bridges.txt", false, "bridge", "-d", "link"),
@@ -419,13 +425,15 @@ func (r *reporter) host() []support.Part {
 		support.Output("system/kernel.txt", false, "uname", "-a"),
 		support.Output("system/space.txt", false, "df", "-PT"),
 		// Its exit code tells of a unit that does not run, and of one that is not there.
-		support.Absent(support.Output("system/units.txt", false, "systemctl", "--no-pager", "status", "holdfast.service", "libvirtd.service"), "exit status 3", "exit status 4", noSystemd),
+		support.Absent(support.Output("system/units.txt", false, "systemctl", "--no-pager", "status",
+			"holdfast.service", "libvirtd.service"), "exit status 3", "exit status 4", noSystemd),
 		support.File("system/os-release.txt", r.path("/etc/os-release")),
 		support.File("system/memory.txt", r.path("/proc/meminfo")),
 		support.File("system/pressure-memory.txt", r.path("/proc/pressure/memory")),
 		support.File("system/load.txt", r.path("/proc/loadavg")),
 		support.File("system/mounts.txt", r.path("/proc/self/mountinfo")),
-		support.Absent(support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since", since, "-u", "holdfast", "-u", "libvirtd"), "No journal files were found", noSystemd),
+		support.Absent(support.Output("journal.txt", true, "journalctl", "--no-pager", "-o", "short-iso", "--since",
+			since, "-u", "holdfast", "-u", "libvirtd"), "No journal files were found", noSystemd),
 		support.Output("kernel.txt", true, "dmesg", "--ctime"),
 	}
 	// A host of no cluster has no settings; logs it has where it was of one.
@@ -449,6 +457,7 @@ func (r *reporter) host() []support.Part {
 		}
 	}
 	parts = append(parts, logs...)
-	parts = append(parts, support.Files("log/store", filepath.Join(cmp.Or(r.node.RunDir, r.path("/run/holdfast")), "store", "*.log"), r.since, 4)...)
+	parts = append(parts, support.Files("log/store", filepath.Join(cmp.Or(r.node.RunDir, r.path("/run/holdfast")),
+		"store", "*.log"), r.since, 4)...)
 	return append(parts, support.Files("libvirt/log", r.path("/var/log/libvirt/qemu/"+guest+".log*"), r.since, 4)...)
 }

@@ -25,8 +25,10 @@ import (
 
 // planted are secrets by the place where each lies. None may be in an archive.
 var planted = map[string]string{
-	"tls key": "UExBTlRFRC1UTFMtS0VZLTAxMjM0NTY3ODk", "bmc": "PlantedBmc-01", "vnc": "Plantvnc", "answers": "PlantedAnswer-02", "environment": "PlantedEnv-03",
-	"domain": "PlantedDomain-04", "log": "PlantedLog-05", "database": "PlantedDb-06", "settings": "PlantedSetting-07", "client": "PlantedClient-11", "ceph": "AQBQbGFudGVkLUNlcGgtS2V5LTAwMDAwMDAwMA==",
+	"tls key": "UExBTlRFRC1UTFMtS0VZLTAxMjM0NTY3ODk", "bmc": "PlantedBmc-01", "vnc": "Plantvnc",
+	"answers": "PlantedAnswer-02", "environment": "PlantedEnv-03",
+	"domain": "PlantedDomain-04", "log": "PlantedLog-05", "database": "PlantedDb-06", "settings": "PlantedSetting-07",
+	"client": "PlantedClient-11", "ceph": "AQBQbGFudGVkLUNlcGgtS2V5LTAwMDAwMDAwMA==",
 	"event": "PlantedEvent-08", "label": "PlantedLabel-09", "hash": "PlantedHash0123456789", "program": "PlantedProgram-10",
 }
 
@@ -51,7 +53,8 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 		dir, s["settings"], answers, key)
 	file := put("agent.json", settings, 0o600)
 	known := strings.Join([]string{s["tls key"], s["bmc"], s["vnc"], s["answers"], s["environment"], s["client"]}, " and ")
-	lines := `{"msg":"it was ` + known + `","password":"` + s["log"] + `"}` + "\n" + `{"dsn":"root:` + s["database"] + `@tcp(10.0.0.1:3306)/nova","ceph":"` + s["ceph"] + `"}` + "\n" +
+	lines := `{"msg":"it was ` + known + `","password":"` + s["log"] + `"}` + "\n" + `{"dsn":"root:` +
+		s["database"] + `@tcp(10.0.0.1:3306)/nova","ceph":"` + s["ceph"] + `"}` + "\n" +
 		"root:$6$abcdefgh$" + s["hash"] + ":19000\n"
 	put("log/agent.log", lines, 0o640)
 	var zipped bytes.Buffer
@@ -62,7 +65,8 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 	put("log/agent-20260101T000000.000000000.log.gz", zipped.String(), 0o640)
 	put("store/store.log", lines, 0o640)
 
-	put("bin/virsh", "#!/bin/sh\n/bin/cat <<'X'\n<domain><name>holdfast-mnvm</name><graphics type='vnc' passwd='"+s["domain"]+"'/><qemu:arg value='"+s["vnc"]+"'/></domain>\nX\n", 0o700)
+	put("bin/virsh", "#!/bin/sh\n/bin/cat <<'X'\n<domain><name>holdfast-mnvm</name><graphics type='vnc' passwd='"+
+		s["domain"]+"'/><qemu:arg value='"+s["vnc"]+"'/></domain>\nX\n", 0o700)
 	put("bin/journalctl", "#!/bin/sh\necho 'bmc_secret="+s["program"]+" "+s["bmc"]+"'\n", 0o700)
 	put("bin/nft", "#!/bin/sh\nexit 1\n", 0o700)
 	t.Setenv("PATH", filepath.Join(dir, "bin")) // no program of this machine
@@ -73,7 +77,8 @@ func reportHost(t *testing.T, a *agent) (dir string, args []string) {
 	a.SetConfig(fmt.Sprintf(`{"VNC": {"Credential": "file:%s"}, "Labels": {"password": %q}, "Fencing": {"node1": {"Devices": [{"Type": "ipmi", "Address": "10.0.1.1", "User": "op", "Credential": "file:%s"}]}}}`,
 		vnc, s["label"], bmc), "", time.Time{})
 	a.Log(cluster.Event{Kind: cluster.EvWant, Detail: "token=" + s["event"] + ", and " + s["bmc"]})
-	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O", filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.socket}
+	return dir, []string{"report", "--config", file, "--log-dir", filepath.Join(dir, "log"), "-O",
+		filepath.Join(dir, "r.tar.gz"), "--timeout", allWithin.String(), "--socket", a.socket}
 }
 
 // runReport runs the command, and returns what it says.
@@ -82,7 +87,8 @@ func runReport(ctx context.Context, root string, args ...string) (string, error)
 	facts := func(context.Context, install.Query) (*install.Facts, error) {
 		return nil, errors.New("libvirt says " + planted["vnc"])
 	}
-	cmd := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts, Root: filepath.Join(root, "root")})
+	cmd := New(Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader(""), Version: "1.2.3", Facts: facts,
+		Root: filepath.Join(root, "root")})
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	return out.String(), err
@@ -121,8 +127,10 @@ func TestReport(t *testing.T) {
 	}
 	// What helps is there.
 	for name, want := range map[string]string{
-		"status.txt": "running on node1", "status.json": `"cluster": "prod"`, "events.json": `"detail":"token=[removed]"`, "config.json": "file:" + dir + "/vnc", "version.json": `"1.2.4"`, "store.json": "{",
-		"agent.json": `"host": "node1"`, "log/agent.log": `"password":"[removed]"`, "log/agent-20260101T000000.000000000.log": "[removed]", "log/store/store.log": "[removed]",
+		"status.txt": "running on node1", "status.json": `"cluster": "prod"`,
+		"events.json": `"detail":"token=[removed]"`, "config.json": "file:" + dir + "/vnc", "version.json": `"1.2.4"`, "store.json": "{",
+		"agent.json": `"host": "node1"`, "log/agent.log": `"password":"[removed]"`,
+		"log/agent-20260101T000000.000000000.log": "[removed]", "log/store/store.log": "[removed]",
 		"libvirt/holdfast-mnvm.xml": "<name>holdfast-mnvm</name>", "journal.txt": "bmc_secret=[removed]", "system/memory.txt": "MemTotal",
 		"index.txt": "nftables.txt: not available: ",
 	} {
@@ -187,7 +195,8 @@ func TestReportWithoutAnAgent(t *testing.T) {
 		t.Fatalf("%s, %v", said, err)
 	}
 	files := unpackReport(t, filepath.Join(dir, "r.tar.gz"))
-	if !strings.Contains(files["index.txt"], "the configuration is not known") || !strings.Contains(files["agent.json"], "node1") || files["status.json"] != "" {
+	if !strings.Contains(files["index.txt"], "the configuration is not known") ||
+		!strings.Contains(files["agent.json"], "node1") || files["status.json"] != "" {
 		t.Errorf("%q", files["index.txt"])
 	}
 }
@@ -199,9 +208,10 @@ func TestReportWithoutAQuorum(t *testing.T) {
 	dir, args := reportHost(t, a)
 	waits := a.Hang()
 	said := awaited{what: "waits for events.json\n", until: make(chan struct{}, 1)}
-	cmd := New(Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"), Facts: func(context.Context, install.Query) (*install.Facts, error) {
-		return &install.Facts{Name: "node1"}, nil
-	}})
+	cmd := New(Env{Stdout: &said, Stderr: &said, Version: "1.2.3", Root: filepath.Join(dir, "root"),
+		Facts: func(context.Context, install.Query) (*install.Facts, error) {
+			return &install.Facts{Name: "node1"}, nil
+		}})
 	cmd.SetArgs(args)
 	done := make(chan error, 1)
 	go func() { done <- cmd.ExecuteContext(t.Context()) }()
@@ -220,14 +230,16 @@ func TestReportWithoutAQuorum(t *testing.T) {
 		out := said.text()
 		files := unpackReport(t, filepath.Join(dir, "r.tar.gz"))
 		for name, want := range map[string]string{
-			"events.json": `"detail":"token=[removed]"`, "config.json": "file:" + dir + "/vnc", "status.txt": []string{"running on node1", "no quorum: no leader"}[round],
-			"jobs.json": "[", "upgrade.json": "{", "hosts.json": "[",
+			"events.json": `"detail":"token=[removed]"`, "config.json": "file:" + dir + "/vnc",
+			"status.txt": []string{"running on node1", "no quorum: no leader"}[round],
+			"jobs.json":  "[", "upgrade.json": "{", "hosts.json": "[",
 		} {
 			if !strings.Contains(files[name], want) {
 				t.Errorf("%s has no %q: %.300q", name, want, files[name])
 			}
 		}
-		if n := strings.Count(out, "no quorum of the store: this is what a member knew"); n != 1 || strings.Contains(out, "events.json: not available") {
+		if n := strings.Count(out, "no quorum of the store: this is what a member knew"); n != 1 ||
+			strings.Contains(out, "events.json: not available") {
 			t.Errorf("the age of what is in it is told %d times, want 1:\n%s", n, out)
 		}
 		if round == 1 {
@@ -283,7 +295,8 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 	dir, _ := reportHost(t, a)
 	for name, does := range map[string]string{
 		"journalctl": "echo 'No journal files were found.' >&2; exit 1", "systemctl": "echo 'holdfast.service: inactive'; exit 3",
-		"virsh": "case $* in *dumpxml*) echo \"error: failed to get domain 'x'\" >&2; exit 1;; esac; echo ' Id Name State'", "nft": "exit 0", "uname": "echo Linux",
+		"virsh": "case $* in *dumpxml*) echo \"error: failed to get domain 'x'\" >&2; exit 1;; esac; echo ' Id " +
+			"Name State'", "nft": "exit 0", "uname": "echo Linux",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, "bin", name), []byte("#!/bin/sh\n"+does+"\n"), 0o700); err != nil {
 			t.Fatal(err)
@@ -297,11 +310,13 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 	}
 	alone := func(file, logs string) map[string]string {
 		var out bytes.Buffer
-		cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"), Facts: func(context.Context, install.Query) (*install.Facts, error) {
-			return &install.Facts{Name: "h"}, nil
-		}})
+		cmd := New(Env{Stdout: &out, Stderr: &out, Root: filepath.Join(dir, "root"),
+			Facts: func(context.Context, install.Query) (*install.Facts, error) {
+				return &install.Facts{Name: "h"}, nil
+			}})
 		file = filepath.Join(dir, file)
-		cmd.SetArgs([]string{"report", "-O", file, "--log-dir", filepath.Join(dir, logs), "--timeout", allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
+		cmd.SetArgs([]string{"report", "-O", file, "--log-dir", filepath.Join(dir, logs), "--timeout",
+			allWithin.String(), "--socket", filepath.Join(dir, "nobody")})
 		if err := cmd.ExecuteContext(t.Context()); err != nil || out.String() != "written: "+file+"\n" {
 			t.Errorf("%v: %s", err, out.String())
 		}
@@ -311,10 +326,12 @@ func TestReportOfAHostWithThePackageOnly(t *testing.T) {
 	if i := files["index.txt"]; !strings.Contains(i, "log: not there: ") || !strings.Contains(i, "agent.json: not there: ") {
 		t.Errorf("what is missing is not listed:\n%s", i)
 	}
-	if files := alone("logs.tar.gz", "log"); !strings.Contains(files["log/agent.log"], "[removed]") || strings.Contains(files["index.txt"], "log: not there") {
+	if files := alone("logs.tar.gz", "log"); !strings.Contains(files["log/agent.log"], "[removed]") ||
+		strings.Contains(files["index.txt"], "log: not there") {
 		t.Errorf("the logs of a host that was of a cluster are left out:\n%s", files["index.txt"])
 	}
-	if i := files["index.txt"]; !strings.Contains(i, "this host is of no cluster: there is no "+install.SettingsFile) || !strings.Contains(i, "system/clock.txt: not there: the program chronyc") {
+	if i := files["index.txt"]; !strings.Contains(i, "this host is of no cluster: there is no "+install.SettingsFile) ||
+		!strings.Contains(i, "system/clock.txt: not there: the program chronyc") {
 		t.Errorf("%s", i)
 	}
 	if !strings.Contains(files["doctor.txt"], "this host is of no cluster yet") || !strings.Contains(files["system/units.txt"], "inactive") {

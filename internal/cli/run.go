@@ -42,7 +42,8 @@ func Main(args []string, env Env) int {
 		}
 		return run(args, env, called{func(Env) *cobra.Command { return tool }, name, func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
 	case ZshaCalled():
-		return run(zshaArgs(args), env, called{NewZsha, zshaErrors, func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
+		return run(zshaArgs(args), env, called{NewZsha, zshaErrors,
+			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
 	}
 	return Run(args, env, New)
 }
@@ -108,7 +109,8 @@ func run(args []string, env Env, as called) int {
 }
 
 // unconfigured is what to do on a host whose agent has no settings, and so is not to be started.
-const unconfigured = "this host is of no cluster yet: there is no " + install.SettingsFile + "; to make it one of a cluster: holdfast install -c FILE"
+const unconfigured = "this host is of no cluster yet: there is no " +
+	install.SettingsFile + "; to make it one of a cluster: holdfast install -c FILE"
 
 // configured says whether this host has settings of an agent, or another agent was meant.
 func configured(root *cobra.Command) bool {

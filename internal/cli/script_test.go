@@ -37,12 +37,14 @@ func TestMain(m *testing.M) {
 	command := func() {
 		os.Exit(Main(os.Args[1:], Env{
 			Stdout: os.Stdout, Stderr: os.Stderr, Stdin: os.Stdin, Version: "1.2.3", Extra: extra(),
-			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin, Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
+			Commit: "c7dc57a012f5bae01eafaea7455bf5784007c172", Built: testTime(), Probe: fakeProbe, Pin: fakePin,
+			Unpin: fakeUnpin, Features: fakeFeatures, CloudFeatures: fakeCloudFeatures, Collect: fakeCollect, HostPorts: fakeHostPorts,
 			HostFiles: func(*cobra.Command) ([]install.File, error) { return nil, nil },
 			DRBD:      fakeDRBD,
 		}))
 	}
-	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command, startName: command, againName: command, partName: command, drbdName: command})
+	testscript.Main(m, map[string]func(){"holdfast": command, ZshaName: command, crmName: command, stopName: command,
+		startName: command, againName: command, partName: command, drbdName: command})
 }
 
 // fakeDRBD has the devices of a file of the script, none without it.
@@ -98,7 +100,9 @@ func startAgent(socket string) (*agent, error) {
 
 // serve begins to serve and returns when the server answers.
 func (a *agent) serve() error {
-	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4", Settings: filepath.Join(filepath.Dir(a.socket), "agent.json"), Jobs: a.upgrades, Upgrade: a.upgrades, Certificates: a.upgrades, Pair: a.pair})
+	s, err := server.New(a.Fake, server.Options{Socket: a.socket, Log: slog.New(slog.DiscardHandler), Version: "1.2.4",
+		Settings: filepath.Join(filepath.Dir(a.socket), "agent.json"), Jobs: a.upgrades, Upgrade: a.upgrades,
+		Certificates: a.upgrades, Pair: a.pair})
 	if err != nil {
 		return err
 	}

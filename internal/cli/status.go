@@ -189,7 +189,8 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not able to run it; its agent gives no reason")))
 		}
 		if inMaintenance(s, h.Name) {
-			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: holdfast host enable %s", clean(h.Name), clean(h.Name)))
+			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: "+
+				"holdfast host enable %s", clean(h.Name), clean(h.Name)))
 		}
 		if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
 			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), clean(h.Vote)))
@@ -198,7 +199,8 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 		case h.Fenced != "":
 			say(b, p, "", yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", clean(h.Name), h.Expelled))
 		case !h.Expelled.IsZero():
-			say(b, p, "", yellow, fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it takes part again when it has nothing of it", clean(h.Name), h.Expelled))
+			say(b, p, "", yellow, fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it "+
+				"takes part again when it has nothing of it", clean(h.Name), h.Expelled))
 		}
 	}
 	memoryText(b, p, hosts)
@@ -252,7 +254,8 @@ func hostState(s cluster.Status, h cluster.HostStatus) string {
 
 func hostRow(s cluster.Status, h cluster.HostStatus) []cell {
 	now := hostState(s, h)
-	state := map[string]cell{hostActive: {"alive", green}, hostCut: {"cut " + ago(h.Silent), red}, hostUnknown: {"unknown", yellow}, hostSilent: {"silent " + ago(h.Silent), red}}[now]
+	state := map[string]cell{hostActive: {"alive", green}, hostCut: {"cut " + ago(h.Silent), red},
+		hostUnknown: {"unknown", yellow}, hostSilent: {"silent " + ago(h.Silent), red}}[now]
 	role := "member"
 	if h.Coordinator {
 		role = "coord"

@@ -12,8 +12,10 @@ import (
 // TestACutOffHostDoesNotSayThatTheVMIsOnIt: its own line is of now, the owner record is not.
 func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 	now := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
-	s := cluster.Status{Time: now, Self: "h1", AsOf: now.Add(-33 * time.Second), Owner: cluster.Owner{State: cluster.Running, Host: "h1", Epoch: cluster.Epoch{Gen: 1, Seq: 3}},
-		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1", Guest: cluster.GuestAbsent}}, {Host: cluster.Host{Name: "h2", Guest: cluster.GuestUnknown}}}}
+	s := cluster.Status{Time: now, Self: "h1", AsOf: now.Add(-33 * time.Second),
+		Owner: cluster.Owner{State: cluster.Running, Host: "h1", Epoch: cluster.Epoch{Gen: 1, Seq: 3}},
+		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1", Guest: cluster.GuestAbsent}},
+			{Host: cluster.Host{Name: "h2", Guest: cluster.GuestUnknown}}}}
 	const gone = "not on this host any more; where it runs now is not known"
 	for _, c := range []struct {
 		what   string
@@ -64,12 +66,15 @@ func TestADoctorWithoutAQuorum(t *testing.T) {
 // TestASilentHolder: what it said last has its age, and its takeover is under way.
 func TestASilentHolder(t *testing.T) {
 	s := cluster.Status{
-		Connected: true, Self: "h2", Timings: cluster.Timings{Lease: 6 * time.Second}, Takeover: cluster.Takeover{Possible: true, Within: 9 * time.Second},
-		Owner: cluster.Owner{State: cluster.Running, Host: "h1", Epoch: cluster.Epoch{Gen: 1, Seq: 3}},
-		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1"}, Silent: 7 * time.Second}, {Host: cluster.Host{Name: "h2", Fit: true}, Alive: true}},
+		Connected: true, Self: "h2", Timings: cluster.Timings{Lease: 6 * time.Second},
+		Takeover: cluster.Takeover{Possible: true, Within: 9 * time.Second},
+		Owner:    cluster.Owner{State: cluster.Running, Host: "h1", Epoch: cluster.Epoch{Gen: 1, Seq: 3}},
+		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1"}, Silent: 7 * time.Second},
+			{Host: cluster.Host{Name: "h2", Fit: true}, Alive: true}},
 	}
 	text := strings.Join(strings.Fields(statusText(s, painter{})), " ")
-	for _, want := range []string{"running on h1, epoch 1.3; this is 7s old: h1 is silent", "takeover under way, 9s after the last word of h1"} {
+	for _, want := range []string{"running on h1, epoch 1.3; this is 7s old: h1 is silent",
+		"takeover under way, 9s after the last word of h1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

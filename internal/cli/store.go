@@ -56,7 +56,8 @@ func (a *app) storeStatus(cmd *cobra.Command, _ []string) error {
 // storeText writes the store's status for people.
 func storeText(s cluster.StoreStatus, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "MEMBER", cut: 2, least: 12}, {head: "ROLE"}, {head: "STATE"}, {head: "VERSION"}, {head: "SIZE"}, {head: "IN USE"}, {head: "QUOTA"}, {head: "BEHIND"}}
+	cols := []column{{head: "MEMBER", cut: 2, least: 12}, {head: "ROLE"}, {head: "STATE"}, {head: "VERSION"},
+		{head: "SIZE"}, {head: "IN USE"}, {head: "QUOTA"}, {head: "BEHIND"}}
 	var rows [][]cell
 	for _, m := range s.Members {
 		rows = append(rows, memberRow(m))
@@ -83,7 +84,8 @@ func storeText(s cluster.StoreStatus, p painter) string {
 		if i == 0 {
 			label = "backups"
 		}
-		say(&b, p, label, plain, fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), mib(k.Size), k.Revision, clean(k.File)))
+		say(&b, p, label, plain, fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), mib(k.Size),
+			k.Revision, clean(k.File)))
 	}
 	return b.String()
 }
@@ -107,7 +109,8 @@ func memberRow(m cluster.StoreMember) []cell {
 	if !m.Reachable { // it has told nothing
 		size, used, quota, behind = "-", "-", "-", "-"
 	}
-	return []cell{{clean(m.Name), plain}, {role, plain}, state, {or(m.Version, "-"), plain}, {size, plain}, {used, plain}, {quota, plain}, {behind, plain}}
+	return []cell{{clean(m.Name), plain}, {role, plain}, state, {or(m.Version, "-"), plain}, {size, plain},
+		{used, plain}, {quota, plain}, {behind, plain}}
 }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
@@ -166,7 +169,8 @@ func (a *app) confirmOff(cmd *cobra.Command, host string) error {
 func (a *app) typedAgain(ctx context.Context, host string, ofPair bool) error {
 	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))
 	if ofPair {
-		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the host's name again: ", clean(host))
+		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the "+
+			"host's name again: ", clean(host))
 	}
 	if err := writeText(a.env.Stderr, question); err != nil {
 		return err

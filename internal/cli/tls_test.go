@@ -95,7 +95,8 @@ func TestServerFlag(t *testing.T) {
 
 	// A site is asked over TLS, one server after the other; one that is not who it should be has not answered.
 	sites := filepath.Join(dir, "sites.yaml")
-	list := fmt.Sprintf("format: 1\nsites:\n- {name: north, servers: [%q, %q], ca: %s, cert: %[4]s, key: %s}\n- {name: south, servers: [%[2]q], ca: %[4]s, cert: %[4]s, key: %[5]s}\n",
+	list := fmt.Sprintf("format: 1\nsites:\n- {name: north, servers: [%q, %q], ca: %s, cert: %[4]s, key: %s}\n- "+
+		"{name: south, servers: [%[2]q], ca: %[4]s, cert: %[4]s, key: %[5]s}\n",
 		"https://127.0.0.1:1", "https://"+target, caFile, certFile, keyFile)
 	if err := os.WriteFile(sites, []byte(list), 0o600); err != nil {
 		t.Fatal(err)
@@ -111,7 +112,8 @@ func TestServerFlag(t *testing.T) {
 	if v := views[0]; v.State != siteNone || v.Needs || !strings.HasSuffix(v.Server, target) {
 		t.Errorf("over TLS: %+v", v)
 	}
-	if v := views[1]; v.State != siteUnknown || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") && !strings.Contains(v.Why, "certificate") {
+	if v := views[1]; v.State != siteUnknown || !v.Needs || !strings.Contains(v.Why, "check --ca, --cert and --key") &&
+		!strings.Contains(v.Why, "certificate") {
 		t.Errorf("a CA that is not the agent's: %+v", v)
 	}
 }

@@ -30,7 +30,8 @@ but for the database migrate_ids; the target's tables must be empty.
 
 See docs/transition-db.md and docs/mapping.md.`
 	return group("transition", "Bring a platform to another version, its guests running",
-		a.transitionPlanCmd(), a.transitionRunCmd(), a.sitesCmd(), a.configFilesCmd(), db, a.netCmd(), a.pinCmd(), a.unpinCmd(), a.featuresCmd(), a.collectCmd(), a.placementCmd())
+		a.transitionPlanCmd(), a.transitionRunCmd(), a.sitesCmd(), a.configFilesCmd(), db, a.netCmd(), a.pinCmd(),
+		a.unpinCmd(), a.featuresCmd(), a.collectCmd(), a.placementCmd())
 }
 
 // dbServers are the flags that name the two servers and their databases.
@@ -50,7 +51,8 @@ func (s *dbServers) flags(cmd *cobra.Command) {
 
 func (s *dbServers) names(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&s.sourceDB, "source-db", nil, "`NAME=REAL`: the mapping's database NAME is REAL\non the source; several have commas between")
+	f.StringArrayVar(&s.sourceDB, "source-db", nil, "`NAME=REAL`: the mapping's database NAME is REAL\non the "+
+		"source; several have commas between")
 	f.StringArrayVar(&s.targetDB, "target-db", nil, "`NAME=REAL`: the same for the target")
 }
 
@@ -77,7 +79,8 @@ type dbMapping struct {
 
 func (m *dbMapping) flags(cmd *cobra.Command) {
 	m.tables(cmd)
-	cmd.Flags().BoolVar(&m.orphans, "leave-out-orphans", false, "leave rows out that refer to rows that will\nnot be there; plan and the journal list them")
+	cmd.Flags().BoolVar(&m.orphans, "leave-out-orphans", false,
+		"leave rows out that refer to rows that will\nnot be there; plan and the journal list them")
 	cmd.Flags().StringVar(&m.ids, "ids", "", "`directory` with the files of IDs, KIND.csv or\nKIND.yaml")
 	m.dbServers.flags(cmd)
 }
@@ -100,7 +103,8 @@ func (m *dbMapping) open(cmd *cobra.Command, a *app) (*align.Alignment, error) {
 func (m *dbMapping) check(cmd *cobra.Command) error {
 	err := m.missing()
 	if (m.file == "") == (m.profile == "") {
-		err = errors.Join(err, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s", strings.Join(align.Profiles(), " or ")))
+		err = errors.Join(err, fmt.Errorf("want --mapping FILE or --profile NAME, one of them; NAME is %s",
+			strings.Join(align.Profiles(), " or ")))
 	}
 	if err != nil {
 		return usage(cmd, err)

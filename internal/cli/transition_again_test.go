@@ -43,7 +43,8 @@ func TestTransitionDBWhenTheTargetHasGrown(t *testing.T) {
 		}
 	}
 	p := decode[planDoc](t, commandLine(t, "", db("plan", flags, "-o", "json")...), 2)
-	if len(p.Errors) != 2 || !slices.ContainsFunc(p.Warnings, func(f struct{ Table, Column, Text string }) bool { return strings.Contains(f.Text, note) }) {
+	if len(p.Errors) != 2 || !slices.ContainsFunc(p.Warnings,
+		func(f struct{ Table, Column, Text string }) bool { return strings.Contains(f.Text, note) }) {
 		t.Errorf("the plan is %+v", p)
 	}
 	rig.SQL("DROP TABLE shop.shelves; CREATE TABLE shop.shelves (old VARCHAR(9), new INT); INSERT INTO shop.shelves VALUES ('s', 7), ('t', 8)")
@@ -59,11 +60,13 @@ func TestTransitionDBWhenTheTargetHasGrown(t *testing.T) {
 	if s := commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()}, "--yes")...); s.code != 0 {
 		t.Fatalf("clean ended with %d: %s", s.code, s.err)
 	}
-	if s := commandLine(t, "", db("verify", flags)...); s.code != 2 || !strings.Contains(s.err, "mend what the query asks for, or give them in a file shelf.csv") {
+	if s := commandLine(t, "", db("verify", flags)...); s.code != 2 ||
+		!strings.Contains(s.err, "mend what the query asks for, or give them in a file shelf.csv") {
 		t.Errorf("verify without a journal ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	p = decode[planDoc](t, commandLine(t, "", db("plan", flags, "-o", "json")...), 2)
-	for _, want := range []string{"mend what the query asks for", `1 values have no line among the IDs of shelf (query): "s"`, "rows already"} {
+	for _, want := range []string{"mend what the query asks for",
+		`1 values have no line among the IDs of shelf (query): "s"`, "rows already"} {
 		if !slices.ContainsFunc(p.Errors, func(f struct{ Table, Column, Text string }) bool { return strings.Contains(f.Text, want) }) {
 			t.Errorf("the plan has no error %s: %+v", want, p.Errors)
 		}
@@ -92,13 +95,15 @@ func TestTransitionDBOfAnotherTarget(t *testing.T) {
 	// Nor does clean of another target take them away, whatever it is told.
 	third := aligntest.MariaDB(t)
 	s = commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", third.DSN()}, "--yes")...)
-	if s.code != 3 || !strings.Contains(s.err, "are of another copy, to "+is+"shop, and this target is ") || !strings.Contains(s.err, fmt.Sprintf(":%d\n", third.Port())) || !strings.Contains(s.err, "DROP DATABASE migrate_ids") {
+	if s.code != 3 || !strings.Contains(s.err, "are of another copy, to "+is+"shop, and this target is ") ||
+		!strings.Contains(s.err, fmt.Sprintf(":%d\n", third.Port())) || !strings.Contains(s.err, "DROP DATABASE migrate_ids") {
 		t.Errorf("clean of another target ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	if got := rig.SQL("SELECT old, new FROM migrate_ids.ids_shelf"); got != "s\t5" {
 		t.Errorf("of the staged IDs there is %q", got)
 	}
-	if s = commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()}, "--yes")...); s.code != 0 || rig.SQL("SHOW DATABASES LIKE 'migrate%'") != "" {
+	if s = commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()},
+		"--yes")...); s.code != 0 || rig.SQL("SHOW DATABASES LIKE 'migrate%'") != "" {
 		t.Errorf("clean of its target ended with %d: %s%s", s.code, s.out, s.err)
 	}
 }
@@ -112,7 +117,9 @@ func TestTransitionDBOfAnotherSource(t *testing.T) {
 	says := fmt.Sprintf(":%d: this source is ", rig.Port())
 	for _, command := range []string{"run", "verify"} {
 		s := commandLine(t, "", db(command, append(flags, "--source", second.DSN()))...)
-		if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "UPDATE migrate_journal.run SET source = '") || strings.Contains(s.err, "anew") || strings.Contains(s.err, "staged") {
+		if s.code != 3 || !strings.Contains(s.err, says) ||
+			!strings.Contains(s.err, "UPDATE migrate_journal.run SET source = '") || strings.Contains(s.err, "anew") ||
+			strings.Contains(s.err, "staged") {
 			t.Errorf("%s from another source ended with %d: %s%s", command, s.code, s.out, s.err)
 		}
 	}
@@ -128,12 +135,14 @@ func TestTransitionDBOfAnotherSource(t *testing.T) {
 	}
 	rig.SQL("DELETE FROM shop.tags; DELETE FROM shop.items") // the journal alone stands in the way
 	for command, code := range map[string]int{"plan": 2, "run": 3} {
-		if s = commandLine(t, "", db(command, append(flags, "--source", second.DSN()))...); s.code != code || !strings.Contains(unwrapped(s), says) || strings.Contains(s.out, "nothing stands in the way") {
+		if s = commandLine(t, "", db(command, append(flags, "--source", second.DSN()))...); s.code != code ||
+			!strings.Contains(unwrapped(s), says) || strings.Contains(s.out, "nothing stands in the way") {
 			t.Errorf("%s with another copy's journal ended with %d: %s%s", command, s.code, s.out, s.err)
 		}
 	}
 	s = commandLine(t, "", db("clean", []string{"--source", second.DSN(), "--target", rig.DSN()}, "--yes")...)
-	if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "DROP DATABASE migrate_journal") || rig.SQL("SELECT state FROM migrate_journal.run") != "copied" {
+	if s.code != 3 || !strings.Contains(s.err, says) || !strings.Contains(s.err, "DROP DATABASE migrate_journal") ||
+		rig.SQL("SELECT state FROM migrate_journal.run") != "copied" {
 		t.Errorf("clean with another source ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	if got := second.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "" {
@@ -149,18 +158,22 @@ func TestTransitionDBWithoutRightOnTheJournal(t *testing.T) {
 	flags = append(flags, "--target", strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, "few:x", 1))
 	const journal = "GRANT ALL ON migrate_journal.* TO 'few'@'%';\n"
 	for _, command := range []string{"plan", "run", "verify"} {
-		if s := commandLine(t, "", db(command, flags)...); s.code == 0 || !strings.Contains(s.out+s.err, "\n  -- on the target\n  "+journal) || strings.Count(s.out+s.err, "GRANT") != 1 {
+		if s := commandLine(t, "", db(command, flags)...); s.code == 0 ||
+			!strings.Contains(s.out+s.err, "\n  -- on the target\n  "+journal) || strings.Count(s.out+s.err, "GRANT") != 1 {
 			t.Errorf("%s ended with %d: %s%s", command, s.code, s.out, s.err)
 		}
 	}
 	// Of accounts without any right all is told at once, and is what they need.
 	rig.SQL("CREATE USER none@'%' IDENTIFIED BY 'x', nobody@'%' IDENTIFIED BY 'x'")
-	flags = append(flags, "--target", strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, "none:x", 1), "--source", strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, "nobody:x", 1))
-	want := "  -- on the source\n  GRANT SELECT ON `old_shop`.* TO 'nobody'@'%';\n  GRANT ALL ON migrate_ids.* TO 'nobody'@'%';\n  GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'nobody'@'%'; -- for run --follow only\n" +
+	flags = append(flags, "--target", strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, "none:x", 1),
+		"--source", strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, "nobody:x", 1))
+	want := "  -- on the source\n  GRANT SELECT ON `old_shop`.* TO 'nobody'@'%';\n  GRANT ALL ON migrate_ids.* TO " +
+		"'nobody'@'%';\n  GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'nobody'@'%'; -- for run --follow only\n" +
 		"  -- on the target\n  GRANT SELECT, INSERT, DELETE ON `shop`.* TO 'none'@'%';\n  " + strings.Replace(journal, "few", "none", 1)
 	for _, command := range []string{"plan", "run"} {
 		s := commandLine(t, "", db(command, flags)...)
-		if s.code != 2 || !strings.HasSuffix(s.err, want) || !strings.Contains(s.err, "source: there is no database old_shop") || !strings.Contains(s.err, "target: there is no database shop") {
+		if s.code != 2 || !strings.HasSuffix(s.err, want) ||
+			!strings.Contains(s.err, "source: there is no database old_shop") || !strings.Contains(s.err, "target: there is no database shop") {
 			t.Fatalf("%s without any right ended with %d: %s%s", command, s.code, s.out, s.err)
 		}
 	}
@@ -180,7 +193,8 @@ func TestTransitionDBWithoutRightOnTheJournal(t *testing.T) {
 func TestTransitionDBSkip(t *testing.T) {
 	rig := aligntest.MariaDB(t)
 	flags := platforms(t, rig, rig)
-	write(t, "shop.yaml", strings.Replace(shopMapping, "tables:\n", "tables:\n- {target: till.items, from: till.items, columns: [{copy: [id]}]}\n", 1))
+	write(t, "shop.yaml", strings.Replace(shopMapping, "tables:\n",
+		"tables:\n- {target: till.items, from: till.items, columns: [{copy: [id]}]}\n", 1))
 	for _, command := range []string{"plan", "run", "verify"} {
 		s := commandLine(t, "", db(command, flags, "--skip", "till.items", "--skip", "shop.item")...)
 		if s.code != 2 || !strings.Contains(s.err, `--skip: the mapping fills no table "shop.item": want shop.items`) {
@@ -195,7 +209,8 @@ func TestTransitionDBSkip(t *testing.T) {
 	}
 	rig.SQL("INSERT INTO shop.items (id, title, uuid) VALUES (1, 'a', 'x'), (2, 'b', 'y')")
 	r := decode[runDoc](t, commandLine(t, "", db("run", flags, "-o", "json")...), 0)
-	if len(r.Tables) != 1 || r.Tables[0].Target != "shop.tags" || rig.SQL("SELECT GROUP_CONCAT(title) FROM shop.items; SELECT COUNT(*) FROM shop.tags") != "a,b\n3" {
+	if len(r.Tables) != 1 || r.Tables[0].Target != "shop.tags" ||
+		rig.SQL("SELECT GROUP_CONCAT(title) FROM shop.items; SELECT COUNT(*) FROM shop.tags") != "a,b\n3" {
 		t.Errorf("the run said %+v", r)
 	}
 	v := decode[verifyDoc](t, commandLine(t, "", db("verify", flags, "-o", "json")...), 0)
@@ -216,7 +231,8 @@ func TestTransitionDBSkip(t *testing.T) {
 
 // TestTransitionDBLosesAServer: at whatever question, that is no bad input.
 func TestTransitionDBLosesAServer(t *testing.T) {
-	need.Drill(t, "P5: an alignment that loses a server ends with a word, and goes on when it is there again", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P5: an alignment that loses a server ends with a word, and goes on when it is there again",
+		need.Programs("mariadb-server", "mariadbd"))
 	rig := aligntest.MariaDB(t, logged...)
 	flags := platforms(t, rig, rig)
 	slow := strings.Replace(shopMapping, `"SELECT old, new FROM {shop}.shelves"`, `"SELECT 's', 5 + SLEEP(60)"`, 1)
@@ -230,7 +246,8 @@ func TestTransitionDBLosesAServer(t *testing.T) {
 		{"plan asks the rows", shopMapping, "LOCK TABLES old_shop.tags WRITE", "%old_shop%tags%", db("plan", flags)},
 		{"plan is killed", shopMapping, "LOCK TABLES old_shop.items WRITE", "%old_shop%items%", db("plan", flags)},
 		{"plan asks the target", shopMapping, "LOCK TABLES shop.items WRITE", "%shop%items%", db("plan", flags)},
-		{"clean drops", shopMapping, "LOCK TABLES migrate_ids.x WRITE", "DROP DATABASE%", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()}, "--yes")},
+		{"clean drops", shopMapping, "LOCK TABLES migrate_ids.x WRITE", "DROP DATABASE%",
+			db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()}, "--yes")},
 	} {
 		write(t, "shop.yaml", c.mapping)
 		rig.SQL("CREATE DATABASE IF NOT EXISTS migrate_ids; CREATE TABLE IF NOT EXISTS migrate_ids.x (i INT)")
@@ -245,7 +262,8 @@ func TestTransitionDBLosesAServer(t *testing.T) {
 		result, id := make(chan said, 1), 0
 		go func() { result <- commandLine(t, "", c.args...) }()
 		waits := func() bool {
-			return watch.QueryRow("SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND INFO LIKE ? LIMIT 1", "%"+c.waits+"%").Scan(&id) == nil
+			return watch.QueryRow("SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND "+
+				"INFO LIKE ? LIMIT 1", "%"+c.waits+"%").Scan(&id) == nil
 		}
 		err := until(waits)
 		if c.what != "plan is killed" {
@@ -341,7 +359,8 @@ func TestNews(t *testing.T) {
 	if err := k.end(); err != nil {
 		t.Fatal(err)
 	}
-	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" + strings.Repeat("tried again, chunk 7\n", eventsShown-1) +
+	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" +
+		strings.Repeat("tried again, chunk 7\n", eventsShown-1) +
 		"  tried again: more of this is counted, and told at the end\ngave way\ntried again: 25 more times\n"
 	if b.String() != want {
 		t.Errorf("got\n%q\nwant\n%q", b.String(), want)
@@ -360,7 +379,8 @@ func TestTransitionDBTellsWhatIsTriedAgain(t *testing.T) {
 	go func() { result <- commandLine(t, "", db("run", flags, "-o", "json")...) }()
 	err := until(func() bool {
 		var n int
-		return watch.QueryRow("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for table%' AND INFO LIKE '%tags%'").Scan(&n) == nil && n > 0
+		return watch.QueryRow("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for "+
+			"table%' AND INFO LIKE '%tags%'").Scan(&n) == nil && n > 0
 	})
 	target.Kill()
 	target.Start()
@@ -389,8 +409,10 @@ func TestTransitionDBFollowWaits(t *testing.T) {
 		}()
 	}
 	rig.SQL("UPDATE old_shop.items SET name = 'uno' WHERE id = 1")
-	r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--quiet", "500ms", "--max-threads-running", "6", "-o", "json")...), 0)
-	if took := time.Since(begun); took < busy || r.Follow == nil || r.Follow.Transactions != 1 || rig.SQL("SELECT title FROM shop.items WHERE id = 1") != "uno" {
+	r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--quiet", "500ms", "--max-threads-running",
+		"6", "-o", "json")...), 0)
+	if took := time.Since(begun); took < busy || r.Follow == nil || r.Follow.Transactions != 1 ||
+		rig.SQL("SELECT title FROM shop.items WHERE id = 1") != "uno" {
 		t.Errorf("after %s, while the server was busy for %s, the run said %+v", took, busy, r.Follow)
 	}
 	for range cap(slept) {

@@ -136,7 +136,8 @@ func collectText(r collected, p painter) string {
 		guests += h.Guests
 	}
 	say(&b, p, "platform", plain, fmt.Sprintf("%s, Nova's API %s", clean(x.Auth), clean(x.Nova)))
-	say(&b, p, "has", plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts), "guests": guests, "aggregates": len(x.Aggregates),
+	say(&b, p, "has", plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts),
+		"guests": guests, "aggregates": len(x.Aggregates),
 		"pools": len(x.Pools), "volume types": len(x.VolumeTypes), "flavors": len(x.Flavors), "images": len(x.Images)}))
 	sayFindings(&b, p, r.Findings)
 	if r.Differences == nil {

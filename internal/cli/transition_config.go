@@ -202,7 +202,8 @@ func (a *app) compareHosts(ctx context.Context, c *api.Client, dir string, f *co
 	}
 	for _, h := range have {
 		if _, ok := known[h]; !ok {
-			return nil, fail.Errorf(fail.Invalid, "%s: cluster %s: host %q: no host of that name reports", filepath.Join(dir, hostconf.Name), f.cluster, h)
+			return nil, fail.Errorf(fail.Invalid, "%s: cluster %s: host %q: no host of that name reports",
+				filepath.Join(dir, hostconf.Name), f.cluster, h)
 		}
 	}
 	for _, h := range f.hosts {

@@ -94,10 +94,12 @@ func gitState(ctx context.Context, dir string) (commit string, dirty bool, err e
 		}
 	}
 	git := func(args ...string) (string, error) {
-		out, said, err := proc.Run(ctx, gitTime, "", "git", append([]string{"-C", at, "--no-optional-locks", "-c", "core.fsmonitor=false"}, args...)...)
+		out, said, err := proc.Run(ctx, gitTime, "", "git",
+			append([]string{"-C", at, "--no-optional-locks", "-c", "core.fsmonitor=false"}, args...)...)
 		switch {
 		case errors.Is(err, exec.ErrNotFound):
-			return "", fail.Errorf(fail.Failed, "%s is in a Git work tree, and git is not installed here", dir).With("install git, or copy the directory out of the work tree")
+			return "", fail.Errorf(fail.Failed, "%s is in a Git work tree, and git is not installed here",
+				dir).With("install git, or copy the directory out of the work tree")
 		case err != nil:
 			return "", fail.Errorf(fail.Failed, "ask git for the commit of %s: %w", dir, proc.Told(err, said))
 		}

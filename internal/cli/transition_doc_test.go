@@ -32,7 +32,8 @@ func TestMappingPage(t *testing.T) {
 	rig := aligntest.MariaDB(t)
 	page := blocks(t, "mapping.md")
 	if len(page["yaml"]) != 2 || len(page["sql"]) != 2 || len(page["csv"]) != 1 || len(page["sh"]) != 1 {
-		t.Fatalf("docs/mapping.md has %d, %d, %d and %d blocks: want a mapping and a file of IDs, two schemas, IDs and commands", len(page["yaml"]), len(page["sql"]), len(page["csv"]), len(page["sh"]))
+		t.Fatalf("docs/mapping.md has %d, %d, %d and %d blocks: want a mapping and a file of IDs, two schemas, IDs "+
+			"and commands", len(page["yaml"]), len(page["sql"]), len(page["csv"]), len(page["sh"]))
 	}
 	for _, sql := range page["sql"] {
 		rig.SQL(sql)
@@ -52,8 +53,10 @@ func TestMappingPage(t *testing.T) {
 		"10\tweb\t6f70656e2d736f757263652d73686f70\t1", "11\tit's a \"db\"\ta2d9c1d1c8f14f0a8d1f0d3a1e9b7c55\t2",
 		"10\tBOOLEAN\ttrue\tnull", "11\tBOOLEAN\tfalse\t\"{\\\"cells\\\": []}\"",
 	}, "\n")
-	got := rig.SQL("SELECT id, name, memory_mb, is_public, description FROM nova_api.flavors ORDER BY id; SELECT id, display_name, project_id, flavor_id FROM nova.instances ORDER BY id; " +
-		"SELECT id, JSON_TYPE(JSON_EXTRACT(spec, '$.is_bfv')), JSON_EXTRACT(spec, '$.is_bfv'), JSON_EXTRACT(spec, '$.numa') FROM nova_api.request_specs ORDER BY id")
+	got := rig.SQL("SELECT id, name, memory_mb, is_public, description FROM nova_api.flavors ORDER BY id; SELECT id, " +
+		"display_name, project_id, flavor_id FROM nova.instances ORDER BY id; " +
+		"SELECT id, JSON_TYPE(JSON_EXTRACT(spec, '$.is_bfv')), JSON_EXTRACT(spec, '$.is_bfv'), JSON_EXTRACT(spec, " +
+		"'$.numa') FROM nova_api.request_specs ORDER BY id")
 	if got != want {
 		t.Errorf("the target has\n%s\nwant\n%s", got, want)
 	}
@@ -148,11 +151,13 @@ func TestAccountsOfThePage(t *testing.T) {
 	}
 	rig.Load("liberty-schema.sql", "liberty_", "liberty_")
 	rig.Load("zed-schema.sql", "zed_", "")
-	rig.SQL(strings.Join(page, "") + "INSERT INTO nova_api.cell_mappings (id, uuid, name) VALUES (7, '11111111-0000-4000-8000-000000000000', 'cell1')")
+	rig.SQL(strings.Join(page, "") + "INSERT INTO nova_api.cell_mappings (id, uuid, name) VALUES (7, " +
+		"'11111111-0000-4000-8000-000000000000', 'cell1')")
 	as := func(account string) string {
 		return strings.Replace(rig.DSN(), aligntest.User+":"+aligntest.Password, account, 1)
 	}
-	args := []string{"--profile", "openstack-liberty-zed", "--source", as("old_reader:one"), "--target", as("new_writer:two"), "--source-db", "nova=liberty_nova,glance=liberty_glance,cinder=liberty_cinder,neutron=liberty_neutron"}
+	args := []string{"--profile", "openstack-liberty-zed", "--source", as("old_reader:one"), "--target",
+		as("new_writer:two"), "--source-db", "nova=liberty_nova,glance=liberty_glance,cinder=liberty_cinder,neutron=liberty_neutron"}
 	for _, command := range []string{"plan", "run", "verify"} {
 		s := commandLine(t, "", db(command, args)...)
 		if s.code != 0 || strings.Contains(s.out, "run --follow is not possible") {

@@ -76,17 +76,21 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 	f := cmd.Flags()
 	f.StringVar(&o.Guest, "guest", "", "`NAME` or UUID of the test guest")
 	f.BoolVar(&o.yes, "yes", false, "it is a test guest, which may be stopped and changed")
-	f.StringVar(&o.Target, "target", "", "`HOST` to which it is moved and back: an address or a\nname that its certificate has; with --openstack, a\ncompute host (default the scheduler's choice)")
+	f.StringVar(&o.Target, "target", "", "`HOST` to which it is moved and back: an address or a\nname that its "+
+		"certificate has; with --openstack, a\ncompute host (default the scheduler's choice)")
 	f.StringVar(&o.Here, "here", "", "`HOST` by which the target reaches this one (default\nthe address of the connection to it)")
 	f.StringVar(&o.URI, "uri", defaultURI, "`URI` of libvirtds, %s is the host; qemu+tls or\nqemu+tcp")
-	f.StringArrayVar(&o.Shared, "shared", nil, "`DIR` that is the same on both hosts, which the kind\nof its file system does not tell; may be repeated")
+	f.StringArrayVar(&o.Shared, "shared", nil, "`DIR` that is the same on both hosts, which the kind\nof its file "+
+		"system does not tell; may be repeated")
 	f.StringVar(&o.Dir, "dir", "", "`DIR` for small disks and the image (default that of\nthe guest's first disk in a file)")
-	f.DurationVar(&o.Wait, "wait", 0, "`TIME` that the guest has to obey, 1s to 30m (default\n2m0s), or an action of OpenStack (default 10m0s)")
+	f.DurationVar(&o.Wait, "wait", 0, "`TIME` that the guest has to obey, 1s to 30m (default\n2m0s), or an action of "+
+		"OpenStack (default 10m0s)")
 	f.BoolVar(&o.openstack, "openstack", false, "ask the API of OpenStack, not libvirt")
 	openrcFlag(cmd, &o.openrc)
 	f.StringVar(&o.cloud.Flavor, "flavor", "", "`FLAVOR` of the resize with --openstack: a name or ID")
 	f.BoolVar(&o.cloud.Rebuild, "rebuild", false, "rebuild the test guest, and lose what its disk has\n(default: the new guest is rebuilt)")
-	f.BoolVar(&o.cloud.CloudInit, "cloud-init", false, "its image has cloud-init: the new guest is asked what\nit gets by DHCP and from 169.254.169.254")
+	f.BoolVar(&o.cloud.CloudInit, "cloud-init", false,
+		"its image has cloud-init: the new guest is asked what\nit gets by DHCP and from 169.254.169.254")
 	f.StringVar(&o.cloud.URL, "metadata", "", "`URL` of Nova's metadata service, such as\nhttp://127.0.0.1:8775")
 	f.StringVar(&o.secret, "secret", "", "`FILE` with metadata_proxy_shared_secret of Nova")
 	f.StringVar(&o.out, "out", "", "`FILE` for the result, as JSON")
@@ -178,11 +182,13 @@ func (o *featuresOrder) read(cmd *cobra.Command) (*feature.Report, error) {
 	}
 	if before != nil {
 		if (before.Nova != "") != o.openstack {
-			return nil, fail.Errorf(fail.Invalid, "--before %s: field nova: value %q: want a result of a run that asked the same, OpenStack or libvirt", o.before, before.Nova)
+			return nil, fail.Errorf(fail.Invalid, "--before %s: field nova: value %q: want a result of a run that "+
+				"asked the same, OpenStack or libvirt", o.before, before.Nova)
 		}
 	}
 	if !o.yes {
-		return nil, fail.Errorf(fail.Refused, "guest %s would be stopped, started, moved and changed", o.Guest).With("if it is a test guest that nobody needs, give --yes")
+		return nil, fail.Errorf(fail.Refused, "guest %s would be stopped, started, moved and changed",
+			o.Guest).With("if it is a test guest that nobody needs, give --yes")
 	}
 	return before, nil
 }
@@ -191,7 +197,8 @@ func (o *featuresOrder) read(cmd *cobra.Command) (*feature.Report, error) {
 func (o *featuresOrder) checkLibvirt(cmd *cobra.Command) error {
 	u, err := url.Parse(strings.Replace(o.URI, "%s", "host", 1))
 	switch {
-	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" && u.Scheme != "qemu+tcp" || u.Port() != "" && !text.Port(u.Port()):
+	case strings.Count(o.URI, "%s") != 1 || strings.Count(o.URI, "%") != 1 || err != nil || u.Scheme != "qemu+tls" &&
+		u.Scheme != "qemu+tcp" || u.Port() != "" && !text.Port(u.Port()):
 		return usage(cmd, fmt.Errorf("--uri %q: want qemu+tls or qemu+tcp with one %%s in place of the host, such as %s", o.URI, defaultURI))
 	case o.Here != "" && o.Target == "":
 		return usage(cmd, errors.New("--here is of use with --target only"))
@@ -323,11 +330,13 @@ func featuresText(before, r *feature.Report, rows []feature.Row, p painter) stri
 		say(&b, p, "before", plain, asker(before)+", "+before.At.Local().Format("2006-01-02 15:04"))
 		cols = []column{{head: "FEATURE"}, {head: "BEFORE"}, {head: "NOW"}, {head: "WHY"}}
 		for _, x := range rows {
-			lines = append(lines, []cell{{string(x.Name), plain}, outcomeCell(x.Before.Result), outcomeCell(x.Now.Result), {clean(x.Now.Why), plain}})
+			lines = append(lines, []cell{{string(x.Name), plain}, outcomeCell(x.Before.Result),
+				outcomeCell(x.Now.Result), {clean(x.Now.Why), plain}})
 		}
 	} else {
 		for _, f := range r.Features {
-			lines = append(lines, []cell{{clean(f.Name), plain}, outcomeCell(f.Result), {fmt.Sprintf("%.1f", f.Seconds), plain}, {clean(f.Why), plain}})
+			lines = append(lines, []cell{{clean(f.Name), plain}, outcomeCell(f.Result),
+				{fmt.Sprintf("%.1f", f.Seconds), plain}, {clean(f.Why), plain}})
 		}
 	}
 	b.WriteByte('\n')

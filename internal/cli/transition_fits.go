@@ -185,7 +185,8 @@ func words(list []string, at []int) []string {
 func (c *fitting) leaveOut(n *transition.Network) {
 	for i, name := range n.LeaveOut {
 		err := rebuild.UnknownNames(&net.Document{}, n.LeaveOut[i:i+1])
-		if err == nil || n.Source.DB != "" && !strings.Contains(name, ".") && !slices.ContainsFunc(rebuild.Kinds(), func(kind string) bool { return slip(name, kind) }) {
+		if err == nil || n.Source.DB != "" && !strings.Contains(name, ".") &&
+			!slices.ContainsFunc(rebuild.Kinds(), func(kind string) bool { return slip(name, kind) }) {
 			continue
 		}
 		_, want, _ := strings.Cut(err.Error(), ": ")

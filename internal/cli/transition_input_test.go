@@ -42,19 +42,23 @@ func TestTransitionDBBadInput(t *testing.T) {
 		code  int
 		want  []string
 	}{
-		"an unknown database":      {with("--source-db", "shop=nowhere"), 2, []string{"source: there is no database nowhere (shop in the mapping)", "--source-db shop=NAME"}},
-		"a wrong password":         {with("--source", strings.Replace(rig.DSN(), aligntest.Password, "wr0ng-one", 1)), 2, []string{"source at 127.0.0.1", "Access denied", "option-file=PATH"}},
-		"an unreachable source":    {with("--source", "u:hidden@tcp("+addr+")/"), 4, []string{"source at " + addr, "connection refused"}},
-		"an unreachable target":    {with("--target", "u:hidden@tcp("+addr+")/"), 4, []string{"target at " + addr, "connection refused"}},
-		"a value without an ID":    {with("--ids", "few"), 2, []string{"shop.items owner: 1 values have no line among the IDs of owner", "bob"}},
-		"IDs that must be given":   {with("--ids", ""), 2, []string{"there are no IDs of owner: want a file owner.csv or owner.yaml"}},
-		"IDs given twice":          {with("--ids", "twice"), 2, []string{"owner.csv", "ann"}},
-		"a directory of no IDs":    {with("--ids", "none"), 2, []string{"read the IDs: want a directory with files of IDs: open none: no such file"}},
-		"a column that is lost":    {with("--mapping", "lost.yaml"), 2, []string{"column note of table shop.items of the source goes nowhere"}},
-		"a column that is not":     {with("--mapping", "gone.yaml"), 2, []string{"shop.items title: nome: there is no such column"}},
-		"a DSN that is none":       {with("--source", "tcp(secret-word"), 2, []string{"source"}},
-		"a DSN with a database":    {with("--source", rig.DSN()+"old_shop"), 2, []string{"--source-db"}},
-		"a name that is not there": {append(with("", ""), "--target-db", "bazaar=x"), 2, []string{`--target-db "bazaar=x": the mapping has no database "bazaar" there; want shop`}},
+		"an unknown database": {with("--source-db", "shop=nowhere"), 2,
+			[]string{"source: there is no database nowhere (shop in the mapping)", "--source-db shop=NAME"}},
+		"a wrong password": {with("--source", strings.Replace(rig.DSN(), aligntest.Password, "wr0ng-one", 1)),
+			2, []string{"source at 127.0.0.1", "Access denied", "option-file=PATH"}},
+		"an unreachable source":  {with("--source", "u:hidden@tcp("+addr+")/"), 4, []string{"source at " + addr, "connection refused"}},
+		"an unreachable target":  {with("--target", "u:hidden@tcp("+addr+")/"), 4, []string{"target at " + addr, "connection refused"}},
+		"a value without an ID":  {with("--ids", "few"), 2, []string{"shop.items owner: 1 values have no line among the IDs of owner", "bob"}},
+		"IDs that must be given": {with("--ids", ""), 2, []string{"there are no IDs of owner: want a file owner.csv or owner.yaml"}},
+		"IDs given twice":        {with("--ids", "twice"), 2, []string{"owner.csv", "ann"}},
+		"a directory of no IDs": {with("--ids", "none"), 2,
+			[]string{"read the IDs: want a directory with files of IDs: open none: no such file"}},
+		"a column that is lost": {with("--mapping", "lost.yaml"), 2, []string{"column note of table shop.items of the source goes nowhere"}},
+		"a column that is not":  {with("--mapping", "gone.yaml"), 2, []string{"shop.items title: nome: there is no such column"}},
+		"a DSN that is none":    {with("--source", "tcp(secret-word"), 2, []string{"source"}},
+		"a DSN with a database": {with("--source", rig.DSN()+"old_shop"), 2, []string{"--source-db"}},
+		"a name that is not there": {append(with("", ""), "--target-db", "bazaar=x"), 2,
+			[]string{`--target-db "bazaar=x": the mapping has no database "bazaar" there; want shop`}},
 	} {
 		for _, command := range []string{"plan", "run"} {
 			s := commandLine(t, "", db(command, c.flags)...)
@@ -115,11 +119,13 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 	}
 
 	// Without a terminal: in the environment, or none, which the server has to accept.
-	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 || !strings.Contains(s.err, "Access denied") || !strings.Contains(s.err, "in the environment (HOLDFAST_SOURCE_PASSWORD)") {
+	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 || !strings.Contains(s.err, "Access denied") ||
+		!strings.Contains(s.err, "in the environment (HOLDFAST_SOURCE_PASSWORD)") {
 		t.Errorf("without a password it ended with %d: %s", s.code, s.err)
 	}
 	rig.SQL("CREATE USER bare@'%'; GRANT ALL ON *.* TO bare@'%'")
-	if s := commandLine(t, "", db("plan", flags, "--source", fmt.Sprintf("bare@tcp(127.0.0.1:%d)/", rig.Port()), "--target", rig.DSN())...); s.code != 0 {
+	if s := commandLine(t, "", db("plan", flags, "--source", fmt.Sprintf("bare@tcp(127.0.0.1:%d)/", rig.Port()),
+		"--target", rig.DSN())...); s.code != 0 {
 		t.Errorf("an account that wants none ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	t.Setenv("MYSQL_PWD", "of another")
@@ -129,13 +135,15 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 		t.Errorf("with the environment's it ended with %d: %s%s", s.code, s.out, s.err)
 	}
 
-	write(t, "old.cnf", fmt.Sprintf("[client]\nuser = %s\npassword = \"%s\"\nhost = 127.0.0.1\nport = %d\n", aligntest.User, aligntest.Password, rig.Port()))
+	write(t, "old.cnf", fmt.Sprintf("[client]\nuser = %s\npassword = \"%s\"\nhost = 127.0.0.1\nport = %d\n",
+		aligntest.User, aligntest.Password, rig.Port()))
 	for i, f := range flags {
 		if f == "--source" || f == "--target" {
 			flags[i+1] = "/?option-file=old.cnf"
 		}
 	}
-	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 || !strings.Contains(s.err, "old.cnf: holds a password, and everybody may read") {
+	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 ||
+		!strings.Contains(s.err, "old.cnf: holds a password, and everybody may read") {
 		t.Errorf("with a file that everybody may read it ended with %d: %s", s.code, s.err)
 	}
 	if err := os.Chmod("old.cnf", 0o600); err != nil {
@@ -157,7 +165,8 @@ func TestTicker(t *testing.T) {
 	if err := k.end(); err != nil {
 		t.Fatal(err)
 	}
-	want := "\ra long line\rshort\ufffd[31m \r" + strings.Repeat(" ", 10) + "\rit stays\n\r" + strings.Repeat("x", 78) + "~\r" + strings.Repeat(" ", 79) + "\r"
+	want := "\ra long line\rshort\ufffd[31m \r" + strings.Repeat(" ", 10) + "\rit stays\n\r" +
+		strings.Repeat("x", 78) + "~\r" + strings.Repeat(" ", 79) + "\r"
 	if b.String() != want {
 		t.Errorf("a terminal got\n%q\nwant\n%q", b.String(), want)
 	}

@@ -268,7 +268,8 @@ database is not reachable.`,
 
 // reserveFlag is the flag of what waits for the new platform's DHCP agents.
 func reserveFlag(cmd *cobra.Command, reserve *bool) {
-	cmd.Flags().BoolVar(reserve, "reserve-dhcp", false, "have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
+	cmd.Flags().BoolVar(reserve, "reserve-dhcp", false,
+		"have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
 }
 
 func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js bool) error {
@@ -310,7 +311,8 @@ func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js boo
 	fmt.Fprintf(&b, "%s: %s; there before: %d\n", what, list, r.Equal)
 	p := painterFor(a.env.Stdout)
 	if r.Unproven {
-		say(&b, p, "warning", yellow, "whether the database is the one behind the API is not known yet, as neither has a network or an agent: apply looks before it writes")
+		say(&b, p, "warning", yellow, "whether the database is the one behind the API is not known yet, as neither "+
+			"has a network or an agent: apply looks before it writes")
 	}
 	sayBeside(&b, p, r.Unbound, r.LeftOut, nil)
 	return writeText(a.env.Stdout, b.String())

@@ -99,7 +99,8 @@ func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
 	}
 	for _, h := range hosts {
 		if d != nil && !d.Knows(h.Host) {
-			return fail.Errorf(fail.Invalid, "host %q: the document has no agent and no port of it; it has %s", h.Host, strings.Join(d.Hosts(), ", ")).
+			return fail.Errorf(fail.Invalid, "host %q: the document has no agent and no port of it; it has %s", h.Host,
+				strings.Join(d.Hosts(), ", ")).
 				With("--host says under which name Neutron knows this host.")
 		}
 	}
@@ -123,7 +124,8 @@ func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
 			return a.netFaults("check what would be written", err)
 		}
 		if !js {
-			if err := writeText(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n", clean(n.fix), changed)); err != nil {
+			if err := writeText(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
+				clean(n.fix), changed)); err != nil {
 				return err
 			}
 		}
@@ -170,7 +172,8 @@ func (a *app) agentsPorts(cmd *cobra.Command, d *net.Document) (out []*net.Host,
 			return nil, unknown
 		}
 		return nil, fail.Errorf(fail.Refused, "the file binds ports to hosts on which no agent reports: %s", strings.Join(missing, ", ")).
-			With("install an agent there, or ask the host itself with --save and give its file with --from; an agent's host goes by the agent's name, or by the kernel's")
+			With("install an agent there, or ask the host itself with --save and give its file with --from; an " +
+				"agent's host goes by the agent's name, or by the kernel's")
 	}
 	return out, nil
 }

@@ -18,11 +18,15 @@ func TestTransitionDBLeaveOutOrphans(t *testing.T) {
 	rig := aligntest.MariaDB(t, logged...)
 	flags := platforms(t, rig, rig)
 	rig.SQL("INSERT INTO old_shop.tags VALUES (4, 'of one that is deleted'), (9, 'of none'), (9, 'nor this')")
-	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 || !strings.Contains(unwrapped(s), "3 rows refer to rows of shop.items that will not be there (item, tag of the first: 4, of one that is deleted; 9, nor this; 9, of none): mend them, or have them left out: --leave-out-orphans") {
+	if s := commandLine(t, "", db("plan", flags)...); s.code != 2 ||
+		!strings.Contains(unwrapped(s), "3 rows refer to rows of shop.items that will not be there (item, tag of the "+
+			"first: 4, of one that is deleted; 9, nor this; 9, of none): mend them, or have them left out: --leave-out-orphans") {
 		t.Errorf("plan ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	without := append(flags[:len(flags):len(flags)], "--leave-out-orphans")
-	if s := commandLine(t, "", db("plan", without)...); s.code != 0 || !strings.Contains(unwrapped(s), "warning shop.tags item_id: 3 rows refer to rows of shop.items that will not be there, and are left out (item, tag of the first: 4, of one that is deleted; 9, nor this; 9, of none)") {
+	if s := commandLine(t, "", db("plan", without)...); s.code != 0 ||
+		!strings.Contains(unwrapped(s), "warning shop.tags item_id: 3 rows refer to rows of shop.items that will not "+
+			"be there, and are left out (item, tag of the first: 4, of one that is deleted; 9, nor this; 9, of none)") {
 		t.Errorf("plan ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	cmd, out := child(t, db("run", without, "--follow", "-o", "json")...)
@@ -41,7 +45,9 @@ func TestTransitionDBLeaveOutOrphans(t *testing.T) {
 	until("they go and come once more", tags, "1a,1b,4of one that is deleted")
 	// What is written meanwhile can be asked once more before the cut-over.
 	rig.SQL("UPDATE old_shop.items SET name = '' WHERE id = 3")
-	if s := commandLine(t, "", db("plan", without)...); s.code != 2 || !strings.Contains(unwrapped(s), "error shop.items: every item has a title: 1 rows of the source break it (id of the first: 3)") || strings.Contains(unwrapped(s), "want it empty") {
+	if s := commandLine(t, "", db("plan", without)...); s.code != 2 ||
+		!strings.Contains(unwrapped(s), "error shop.items: every item has a title: 1 rows of the source break it (id "+
+			"of the first: 3)") || strings.Contains(unwrapped(s), "want it empty") {
 		t.Errorf("plan beside the run ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	rig.SQL("UPDATE old_shop.items SET name = 'three' WHERE id = 3")

@@ -43,19 +43,22 @@ func TestTablesOfSeveralParts(t *testing.T) {
 				CREATE TABLE meta (id INT AUTO_INCREMENT PRIMARY KEY, item INT NOT NULL, word VARCHAR(40), KEY (item)) ENGINE=InnoDB;
 				INSERT INTO items VALUES (1, 'windows'), (2, 'linux'), (3, 'windows'), (4, 'windows');
 				INSERT INTO meta (item, word) VALUES (1, 'x'), (3, 'model=e1000'), (2, 'y')`)
-			target.SQL("CREATE DATABASE new CHARACTER SET utf8mb4; CREATE TABLE new.meta (id INT AUTO_INCREMENT PRIMARY KEY, item INT NOT NULL, word VARCHAR(40)) ENGINE=InnoDB")
+			target.SQL("CREATE DATABASE new CHARACTER SET utf8mb4; CREATE TABLE new.meta (id INT AUTO_INCREMENT " +
+				"PRIMARY KEY, item INT NOT NULL, word VARCHAR(40)) ENGINE=InnoDB")
 			t.Chdir(t.TempDir())
 			write(t, "m.yaml", partsMapping)
 			flags := []string{"--mapping", "m.yaml", "--source", source.DSN(), "--target", target.DSN()}
 			rows := func() string {
-				return strings.ReplaceAll(target.SQL("SELECT GROUP_CONCAT(CONCAT_WS(' ', id, item, word) ORDER BY id SEPARATOR ', ') FROM new.meta"), "\n", "; ")
+				return strings.ReplaceAll(target.SQL("SELECT GROUP_CONCAT(CONCAT_WS(' ', id, item, word) ORDER BY id "+
+					"SEPARATOR ', ') FROM new.meta"), "\n", "; ")
 			}
 			verify := func(code int) verifyDoc {
 				return decode[verifyDoc](t, commandLine(t, "", db("verify", flags, "-o", "json")...), code)
 			}
 
 			source.SQL("INSERT INTO old.meta VALUES (1000000001, 2, 'z')")
-			if s := commandLine(t, "", db("plan", flags)...); s.code != 2 || !strings.Contains(s.out+s.err, "a number above 1000000000, from which on the") {
+			if s := commandLine(t, "", db("plan", flags)...); s.code != 2 ||
+				!strings.Contains(s.out+s.err, "a number above 1000000000, from which on the") {
 				t.Errorf("a key in the way ended with %d: %s%s", s.code, s.out, s.err)
 			}
 			source.SQL("DELETE FROM old.meta WHERE id > 1000; ALTER TABLE old.meta AUTO_INCREMENT = 4")
@@ -81,11 +84,13 @@ func TestTablesOfSeveralParts(t *testing.T) {
 			target.SQL("TRUNCATE new.meta")
 			cmd, out := child(t, db("run", flags, "--follow", "--quiet", "3s")...)
 			try.Until(t, "it to follow", func() bool { return strings.Contains(out.String(), "is carried over") })
-			source.SQL("UPDATE old.items SET os = 'windows' WHERE id = 2; DELETE FROM old.meta WHERE id = 2; INSERT INTO old.meta (item, word) VALUES (4, 'model=rtl'); INSERT INTO old.items VALUES (9, 'windows')")
+			source.SQL("UPDATE old.items SET os = 'windows' WHERE id = 2; DELETE FROM old.meta WHERE id = 2; INSERT " +
+				"INTO old.meta (item, word) VALUES (4, 'model=rtl'); INSERT INTO old.items VALUES (9, 'windows')")
 			if code := ended(t, cmd); code != 0 {
 				t.Fatalf("ended with %d: %s", code, out)
 			}
-			const after = "1 1 x, 3 2 y, 4 4 model=rtl, 1000000001 1 model=virtio, 1000000002 2 model=virtio, 1000000003 3 model=virtio, 1000000009 9 model=virtio"
+			const after = "1 1 x, 3 2 y, 4 4 model=rtl, 1000000001 1 model=virtio, 1000000002 2 model=virtio, " +
+				"1000000003 3 model=virtio, 1000000009 9 model=virtio"
 			if got := rows(); got != after {
 				t.Errorf("%s\nwant %s", got, after)
 			}

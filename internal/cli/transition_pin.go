@@ -101,7 +101,8 @@ docs/transition-pin.md.`,
 
 func pinText(r *pin.Result, p painter) string {
 	var b strings.Builder
-	say(&b, p, "pinned", green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge, time.Duration(r.Left)*time.Second, plural(r.Ports, "port"), plural(r.Flows, "flow"), plural(r.Groups, "group")))
+	say(&b, p, "pinned", green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge,
+		time.Duration(r.Left)*time.Second, plural(r.Ports, "port"), plural(r.Flows, "flow"), plural(r.Groups, "group")))
 	for _, n := range r.Notes {
 		say(&b, p, "note", yellow, n)
 	}

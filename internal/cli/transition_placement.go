@@ -33,7 +33,8 @@ var manageSteps = []manageStep{
 		2: "a guest's host has no compute node: its nova-compute has not reported, or reports another name",
 		3: "Placement refused allocations, or was not reached",
 		5: "the ports of a guest could not be asked of Neutron", 6: "ports could not be changed in Neutron",
-		7: "ports were changed in Neutron and could not be put back: see what it said", 8: "a guest with a vGPU or an accelerator has to be healed by hand",
+		7: "ports were changed in Neutron and could not be put back: see what it said",
+		8: "a guest with a vGPU or an accelerator has to be healed by hand",
 	}},
 	{args: []string{"placement", "sync_aggregates", "--verbose"}, means: map[int]string{
 		1: "a host has several compute nodes", 2: "Placement did not answer as it should", 3: "Placement refused the aggregates of a host",
@@ -101,9 +102,11 @@ func (a *app) placement(ctx context.Context, openrc string, manage []string, js 
 	switch {
 	case p.Providers != nil:
 	case slices.ContainsFunc(p.Endpoints, func(e platform.Endpoint) bool { return e.Service == "placement" }):
-		return fail.Errorf(fail.Refused, "Nova's API at %s ends at version %s: want 2.53 or later, by which what Placement has is compared", p.Auth, p.Nova)
+		return fail.Errorf(fail.Refused, "Nova's API at %s ends at version %s: want 2.53 or later, by which what "+
+			"Placement has is compared", p.Auth, p.Nova)
 	default:
-		return fail.Errorf(fail.Refused, "Keystone's catalog of %s has no endpoint of placement", p.Auth).With("openstack endpoint create, for this region and interface")
+		return fail.Errorf(fail.Refused, "Keystone's catalog of %s has no endpoint of placement",
+			p.Auth).With("openstack endpoint create, for this region and interface")
 	}
 	var r placed
 	for _, s := range manageSteps {
@@ -164,7 +167,8 @@ func (a *app) manage(ctx context.Context, run []string, s manageStep) (manageRan
 	case errors.As(err, &ended):
 		return ran, fail.Errorf(fail.Failed, "%s: %w", strings.Join(run, " "), err)
 	case err != nil:
-		return ran, fail.Errorf(fail.Invalid, "nova-manage can not be run: %w", err).With("give what runs it here after --, such as: -- docker exec nova_api nova-manage")
+		return ran, fail.Errorf(fail.Invalid, "nova-manage can not be run: %w",
+			err).With("give what runs it here after --, such as: -- docker exec nova_api nova-manage")
 	}
 	ran.goesOn = ran.Exit == 1 && s.more != "" && strings.HasPrefix(last, s.more)
 	if ran.Exit != 0 && !slices.Contains(s.also, ran.Exit) {

@@ -46,7 +46,8 @@ func progressLine(p align.Progress) string {
 	switch {
 	case p.Copy != nil:
 		c := p.Copy
-		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, thousands(c.Done), c.Percent, thousands(int64(c.RowsPerSecond))), c.Waiting
+		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, thousands(c.Done), c.Percent,
+			thousands(int64(c.RowsPerSecond))), c.Waiting
 		if c.ETA > 0 {
 			line += "  " + c.ETA.Round(time.Second).String() + " left"
 		}

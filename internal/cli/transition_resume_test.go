@@ -14,7 +14,8 @@ func TestTransitionDBGoesOnWithoutAskingTheRows(t *testing.T) {
 	flags := platforms(t, old, rig)
 	asked := func() string {
 		t.Helper()
-		return old.SQL("SELECT COUNT(*) FROM mysql.general_log WHERE argument NOT LIKE '%general_log%' AND (argument LIKE 'SELECT%COUNT(*)%`old_shop`%' OR argument LIKE 'SELECT DISTINCT%`old_shop`%')")
+		return old.SQL("SELECT COUNT(*) FROM mysql.general_log WHERE argument NOT LIKE '%general_log%' AND (argument " +
+			"LIKE 'SELECT%COUNT(*)%`old_shop`%' OR argument LIKE 'SELECT DISTINCT%`old_shop`%')")
 	}
 	old.SQL("SET GLOBAL log_output = 'TABLE', general_log = 1")
 	first := decode[runDoc](t, commandLine(t, "", db("run", flags, "-o", "json")...), 0)
@@ -22,7 +23,8 @@ func TestTransitionDBGoesOnWithoutAskingTheRows(t *testing.T) {
 		t.Error("the first run has asked nothing")
 	}
 	// As if it had been killed before the tags.
-	rig.SQL("DELETE FROM shop.tags; USE migrate_journal; UPDATE run SET state = 'copying'; UPDATE tables SET state = 'copying', `rows` = 0 WHERE target = 'shop.tags'; DELETE FROM ranges WHERE target = 'shop.tags'")
+	rig.SQL("DELETE FROM shop.tags; USE migrate_journal; UPDATE run SET state = 'copying'; UPDATE tables SET state = " +
+		"'copying', `rows` = 0 WHERE target = 'shop.tags'; DELETE FROM ranges WHERE target = 'shop.tags'")
 	old.SQL("SET GLOBAL general_log = 0; TRUNCATE mysql.general_log; SET GLOBAL general_log = 1")
 	again := decode[runDoc](t, commandLine(t, "", db("run", flags, "-o", "json")...), 0)
 	if n := asked(); n != "0" || again.Resumed == nil || !*again.Resumed || len(again.Tables) != len(first.Tables) {

@@ -114,7 +114,8 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
 	w := &running{newTicker(a.env.Stderr)}
-	o := &align.Options{Tell: w.shows.tell(), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag, Quiet: r.quiet, CatchUp: r.catchUp, CutOver: r.cutOver}
+	o := &align.Options{Tell: w.shows.tell(), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag,
+		Quiet: r.quiet, CatchUp: r.catchUp, CutOver: r.cutOver}
 	switch {
 	case r.catchUp || r.cutOver:
 		o.Follow = toTheEnd
@@ -171,7 +172,8 @@ func (w *running) carry(ctx context.Context, follow func(work context.Context, s
 	}
 	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
-	w.shows.say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old platform's writers, then press Ctrl-C once")
+	w.shows.say("the rows are copied; what is written from now on is carried over. For the cut-over stop the old " +
+		"platform's writers, then press Ctrl-C once")
 	stop, done, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -193,7 +195,8 @@ func toTheEnd(ctx context.Context, follow func(work context.Context, stop <-chan
 // heed closes stop at the cut-over, and aborts, until done. A signal ends ctx, too, a
 // moment before or after it comes here; a ctx that ends without one was to end the copy, at
 // once where it says why: another has the source's lock.
-func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-chan struct{}, stop chan<- struct{}, abort context.CancelCauseFunc) {
+func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-chan struct{}, stop chan<- struct{},
+	abort context.CancelCauseFunc) {
 	without := ctx.Done()
 	var late <-chan time.Time
 	for first := true; ; {

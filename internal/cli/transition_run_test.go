@@ -89,16 +89,22 @@ func TestTransitionDBTerminated(t *testing.T) {
 		if err := cmd.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
-		if code := ended(t, cmd); code != 1 || strings.Contains(out.String(), "cut-over: carrying") || !strings.Contains(out.String(), "the same run goes on") {
+		if code := ended(t, cmd); code != 1 || strings.Contains(out.String(), "cut-over: carrying") ||
+			!strings.Contains(out.String(), "the same run goes on") {
 			t.Errorf("%d: by %s it ended with %d: %s", i, s, code, out)
 		}
 		if got := rig.SQL("SELECT state FROM migrate_journal.run"); got == "done" {
 			t.Errorf("by %s the journal says %s", s, got)
 		}
-		if v := commandLine(t, "", db("verify", flags)...); v.code != 3 || !strings.Contains(v.err, "has not had its cut-over") || !strings.Contains(v.err, "run --follow; verify can be run beside it, and after its end. Where it says that it can not go on, begin anew: holdfast transition db clean --rows") {
+		if v := commandLine(t, "", db("verify", flags)...); v.code != 3 ||
+			!strings.Contains(v.err, "has not had its cut-over") ||
+			!strings.Contains(v.err, "run --follow; verify can be run beside it, and after its end. Where it says "+
+				"that it can not go on, begin anew: holdfast transition db clean --rows") {
 			t.Errorf("by %s, verify ended with %d: %s%s", s, v.code, v.out, v.err)
 		}
-		if v := commandLine(t, "", db("run", flags)...); v.code != 3 || !strings.Contains(v.err, "begun to be followed") || !strings.Contains(v.err, "run --follow") || !strings.Contains(v.err, "clean --rows") {
+		if v := commandLine(t, "", db("run", flags)...); v.code != 3 ||
+			!strings.Contains(v.err, "begun to be followed") || !strings.Contains(v.err, "run --follow") ||
+			!strings.Contains(v.err, "clean --rows") {
 			t.Errorf("by %s, a run without --follow ended with %d: %s%s", s, v.code, v.out, v.err)
 		}
 		if v := commandLine(t, "no\n", db("clean", flags[6:])...); v.code != 2 || !strings.Contains(v.err, "It has not ended") {
@@ -114,7 +120,8 @@ func TestTransitionDBTerminated(t *testing.T) {
 		}
 	}
 	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('before', 'ann')")
-	if r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--cut-over", "-o", "json")...), 0); r.Follow == nil || r.Follow.Transactions != 1 {
+	if r := decode[runDoc](t, commandLine(t, "", db("run", flags, "--follow", "--cut-over", "-o", "json")...),
+		0); r.Follow == nil || r.Follow.Transactions != 1 {
 		t.Errorf("the run that goes on said %+v", r)
 	}
 	rig.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('after', 'ann')")
@@ -156,7 +163,8 @@ func TestTransitionDBLosesItsLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-killed
-	if code := ended(t, cmd); code != 3 || !strings.Contains(out.String(), "the connection that held the lock was lost, and now another run is under way") {
+	if code := ended(t, cmd); code != 3 || !strings.Contains(out.String(),
+		"the connection that held the lock was lost, and now another run is under way") {
 		t.Errorf("it ended with %d: %s", code, out)
 	}
 }

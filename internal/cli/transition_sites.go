@@ -256,7 +256,8 @@ func sitesVerdict(views []*siteView) error {
 
 func sitesText(views []*siteView, p painter) string {
 	var b strings.Builder
-	cols := []column{{head: "SITE"}, {head: "STATE"}, {head: "STEP", cut: 2, least: 12}, {head: "OVER"}, {head: "SINCE"}, {head: "NOTE", cut: 1, least: 12}}
+	cols := []column{{head: "SITE"}, {head: "STATE"}, {head: "STEP", cut: 2, least: 12}, {head: "OVER"},
+		{head: "SINCE"}, {head: "NOTE", cut: 1, least: 12}}
 	var rows [][]cell
 	for _, v := range views {
 		c, over, since := yellow, "", ""
@@ -274,7 +275,8 @@ func sitesText(views []*siteView, p painter) string {
 		if !v.Since.IsZero() {
 			since = v.Since.UTC().Format(time.DateTime)
 		}
-		rows = append(rows, []cell{{clean(v.Site), plain}, {clean(v.State), c}, {clean(v.Step), plain}, {over, plain}, {since, plain}, {v.said(), plain}})
+		rows = append(rows, []cell{{clean(v.Site), plain}, {clean(v.State), c}, {clean(v.Step), plain}, {over, plain},
+			{since, plain}, {v.said(), plain}})
 	}
 	table(&b, p, cols, rows)
 	for _, v := range views {

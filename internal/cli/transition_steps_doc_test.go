@@ -61,12 +61,14 @@ esac
 	}
 	before := has()
 	write(t, "unreachable", "")
-	if out, err := shell(t, dir, "tree/base/ctl.sh", "keep", dir+"/backup"); err == nil || !strings.Contains(out, "puppet-3.8.7-1.noarch can not be kept") || has() != before {
+	if out, err := shell(t, dir, "tree/base/ctl.sh", "keep", dir+"/backup"); err == nil ||
+		!strings.Contains(out, "puppet-3.8.7-1.noarch can not be kept") || has() != before {
 		t.Errorf("what can not be kept: %v %s", err, out)
 	}
 	try.Must(t, os.Remove("unreachable"))
 	for _, step := range []struct{ args, want string }{
-		{"look", before}, {"keep", before}, {"keep", before}, {"remove", "python-requests-2.6.0-1.noarch"}, {"remove", "python-requests-2.6.0-1.noarch"}, {"back", before}, {"back", before},
+		{"look", before}, {"keep", before}, {"keep", before}, {"remove", "python-requests-2.6.0-1.noarch"},
+		{"remove", "python-requests-2.6.0-1.noarch"}, {"back", before}, {"back", before},
 	} {
 		if out, err := shell(t, dir, "tree/base/ctl.sh", step.args, dir+"/backup"); err != nil || has() != step.want {
 			t.Errorf("%s: %v %s\nleft %s", step.args, err, out, has())
@@ -102,7 +104,10 @@ esac
 	}
 	calls, err := os.ReadFile("calls")
 	try.Must(t, err)
-	for want, times := range map[string]int{`flavor create .*`: 1, `resource provider trait set p1 --trait HW_CPU_X86_AVX --trait COMPUTE_NODE --trait CUSTOM_SSD`: 1, `resource provider trait set .*`: 1, `network qos policy create 100-mbit`: 1, `network qos rule create .*`: 1, `network set .*--tag zone-a net-a`: 2} {
+	for want, times := range map[string]int{`flavor create .*`: 1,
+		`resource provider trait set p1 --trait HW_CPU_X86_AVX --trait COMPUTE_NODE --trait CUSTOM_SSD`: 1,
+		`resource provider trait set .*`: 1, `network qos policy create 100-mbit`: 1, `network qos rule create .*`: 1,
+		`network set .*--tag zone-a net-a`: 2} {
 		if n := len(regexp.MustCompile("(?m)^"+want+"$").FindAll(calls, -1)); n != times {
 			t.Errorf("%s: %d times, want %d:\n%s", want, n, times, calls)
 		}

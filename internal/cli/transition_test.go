@@ -83,7 +83,8 @@ func platforms(t *testing.T, source, target *aligntest.Rig) []string {
 	t.Chdir(t.TempDir())
 	write(t, "shop.yaml", shopMapping)
 	write(t, "ids/owner.csv", "ann,a-1\nbob,b-2\n")
-	return []string{"--mapping", "shop.yaml", "--ids", "ids", "--source-db", "shop=old_shop", "--source", source.DSN(), "--target", target.DSN()}
+	return []string{"--mapping", "shop.yaml", "--ids", "ids", "--source-db", "shop=old_shop", "--source", source.DSN(),
+		"--target", target.DSN()}
 }
 
 // logged are options of a server that can be followed.
@@ -148,11 +149,13 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 	flags := platforms(t, rig, rig)
 
 	p := decode[planDoc](t, commandLine(t, "", db("plan", flags, "-o", "json")...), 0)
-	if len(p.Tables) != 2 || p.Tables[0].Target != "shop.items" || p.Tables[0].Rows != 3 || p.Tables[1].Rows != 3 || !strings.HasPrefix(p.Tables[0].Statement, "INSERT INTO `shop`.`items`") || p.Errors == nil || len(p.Errors) > 0 {
+	if len(p.Tables) != 2 || p.Tables[0].Target != "shop.items" || p.Tables[0].Rows != 3 || p.Tables[1].Rows != 3 ||
+		!strings.HasPrefix(p.Tables[0].Statement, "INSERT INTO `shop`.`items`") || p.Errors == nil || len(p.Errors) > 0 {
 		t.Errorf("the plan is %+v", p)
 	}
 	text := commandLine(t, "", db("plan", flags)...)
-	if text.code != 0 || !strings.Contains(text.out, "INSERT INTO `shop`.`tags`") || !strings.Contains(text.out, "nothing stands in the way") ||
+	if text.code != 0 || !strings.Contains(text.out, "INSERT INTO `shop`.`tags`") ||
+		!strings.Contains(text.out, "nothing stands in the way") ||
 		!strings.Contains(text.out, "before    close it\n") || strings.Contains(text.out, "sweep") {
 		t.Errorf("the plan as text ended with %d: %s%s", text.code, text.out, text.err)
 	}
@@ -161,19 +164,24 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 	}
 
 	r := decode[runDoc](t, commandLine(t, "", db("run", flags, "-o", "json")...), 0)
-	if len(r.Tables) != 2 || r.Tables[0].Rows != 3 || r.Tables[0].Seconds == nil || r.RowsPerSecond == nil || r.Resumed == nil || *r.Resumed || fmt.Sprint(r.Advice) != "[open the shop Before: close it sweep the floor]" {
+	if len(r.Tables) != 2 || r.Tables[0].Rows != 3 || r.Tables[0].Seconds == nil || r.RowsPerSecond == nil ||
+		r.Resumed == nil || *r.Resumed || fmt.Sprint(r.Advice) != "[open the shop Before: close it sweep the floor]" {
 		t.Errorf("the run said %+v", r)
 	}
-	if got, want := rig.SQL("SELECT id, title, owner FROM shop.items ORDER BY id; SELECT * FROM shop.tags"), "1\tone\ta-1\n2\ttwo\tb-2\n3\tthree\tNULL\n1\ta\n1\tb\n2\ta"; got != want {
+	if got, want := rig.SQL("SELECT id, title, owner FROM shop.items ORDER BY id; SELECT * FROM shop.tags"),
+		"1\tone\ta-1\n2\ttwo\tb-2\n3\tthree\tNULL\n1\ta\n1\tb\n2\ta"; got != want {
 		t.Errorf("the target has\n%s\nwant\n%s", got, want)
 	}
 	again := commandLine(t, "", db("run", flags)...)
-	if again.code != 0 || !strings.Contains(again.out, "already complete") || !strings.Contains(again.out, "- sweep the floor") || strings.Contains(again.out, "close it") {
+	if again.code != 0 || !strings.Contains(again.out, "already complete") ||
+		!strings.Contains(again.out, "- sweep the floor") || strings.Contains(again.out, "close it") {
 		t.Errorf("the same run again ended with %d: %s%s", again.code, again.out, again.err)
 	}
 
 	v := decode[verifyDoc](t, commandLine(t, "", db("verify", flags, "-o", "json")...), 0)
-	if v.Equal == nil || !*v.Equal || len(v.Tables) != 2 || v.Tables[0].SourceRows != 3 || v.Tables[0].TargetRows != 3 || v.Tables[0].Equal == nil || !*v.Tables[0].Equal || len(v.Checks) != 3 || !v.Checks[0].Holds || !v.Checks[2].Holds {
+	if v.Equal == nil || !*v.Equal || len(v.Tables) != 2 || v.Tables[0].SourceRows != 3 ||
+		v.Tables[0].TargetRows != 3 || v.Tables[0].Equal == nil || !*v.Tables[0].Equal || len(v.Checks) != 3 ||
+		!v.Checks[0].Holds || !v.Checks[2].Holds {
 		t.Errorf("verify said %+v", v)
 	}
 	rig.SQL("UPDATE shop.items SET title = '' WHERE id = 2")
@@ -182,28 +190,33 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 		t.Errorf("verify of a changed row said %+v", v)
 	}
 	text = commandLine(t, "", db("verify", flags)...)
-	if text.code != 1 || !strings.Contains(text.out, "shop.items 2: differs") || !strings.Contains(text.out, "every item has a title: 1 rows break it") || !strings.Contains(text.out, "do not start") {
+	if text.code != 1 || !strings.Contains(text.out, "shop.items 2: differs") ||
+		!strings.Contains(text.out, "every item has a title: 1 rows break it") || !strings.Contains(text.out, "do not start") {
 		t.Errorf("verify of a changed row ended with %d: %s%s", text.code, text.out, text.err)
 	}
 	rig.SQL("UPDATE shop.items SET title = 'two' WHERE id = 2")
 
 	servers := []string{"--source", rig.DSN(), "--target", rig.DSN()}
-	if s := commandLine(t, "no\n", db("clean", servers)...); s.code != 2 || !strings.Contains(s.err, "nothing was dropped") || !strings.Contains(s.err, "is in state copied") {
+	if s := commandLine(t, "no\n", db("clean", servers)...); s.code != 2 ||
+		!strings.Contains(s.err, "nothing was dropped") || !strings.Contains(s.err, "is in state copied") {
 		t.Errorf("clean that is not confirmed ended with %d: %s%s", s.code, s.out, s.err)
 	}
-	if s := commandLine(t, "yes\n", db("clean", servers)...); s.code != 0 || s.out != "dropped: migrate_ids on the source, migrate_journal on the target\n" {
+	if s := commandLine(t, "yes\n", db("clean", servers)...); s.code != 0 ||
+		s.out != "dropped: migrate_ids on the source, migrate_journal on the target\n" {
 		t.Errorf("clean ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	if left := rig.SQL("SHOW DATABASES LIKE 'migrate%'; SELECT COUNT(*) FROM shop.items"); left != "3" {
 		t.Errorf("after clean there is: %s", left)
 	}
 	for _, how := range []string{"", "--yes"} {
-		if s := commandLine(t, "", db("clean", servers, strings.Fields(how)...)...); s.code != 0 || s.out != "there was nothing to drop: no migrate_ids on the source, and no migrate_journal on the target\n" {
+		if s := commandLine(t, "", db("clean", servers, strings.Fields(how)...)...); s.code != 0 ||
+			s.out != "there was nothing to drop: no migrate_ids on the source, and no migrate_journal on the target\n" {
 			t.Errorf("a second clean %s ended with %d: %s%s", how, s.code, s.out, s.err)
 		}
 	}
 	full := commandLine(t, "", db("run", flags)...)
-	if full.code != 3 || !strings.Contains(full.out, "shop.items: the target's table has 3 rows already") || strings.Contains(rig.SQL("SHOW DATABASES"), "migrate") {
+	if full.code != 3 || !strings.Contains(full.out, "shop.items: the target's table has 3 rows already") ||
+		strings.Contains(rig.SQL("SHOW DATABASES"), "migrate") {
 		t.Errorf("a run into tables with rows ended with %d: %s%s", full.code, full.out, full.err)
 	}
 	if s := commandLine(t, "", db("verify", flags)...); s.code != 0 {
@@ -263,11 +276,13 @@ func ended(t *testing.T, cmd *exec.Cmd) int {
 // TestTransitionDBKilled copies between two servers with the accounts of the page, is
 // killed on its way, and goes on.
 func TestTransitionDBKilled(t *testing.T) {
-	need.Drill(t, "P3, P5: a run that is killed goes on where it was, and the source is only read", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P3, P5: a run that is killed goes on where it was, and the source is only read",
+		need.Programs("mariadb-server", "mariadbd"))
 	source, target := aligntest.MariaDB(t, logged...), aligntest.MariaDB(t)
 	grants := blocks(t, "transition-db.md")["sql"]
 	flags := platforms(t, source, target)
-	source.SQL("USE old_shop; INSERT INTO items (name, owner) SELECT REPEAT('row ', 20), IF(seq % 2, 'ann', 'bob') FROM seq_1_to_60000; INSERT INTO tags SELECT id, 'many' FROM items WHERE deleted = 0")
+	source.SQL("USE old_shop; INSERT INTO items (name, owner) SELECT REPEAT('row ', 20), IF(seq % 2, 'ann', 'bob') " +
+		"FROM seq_1_to_60000; INSERT INTO tags SELECT id, 'many' FROM items WHERE deleted = 0")
 	if len(grants) != 2 {
 		t.Fatalf("docs/transition-db.md has %d blocks of SQL, want the accounts of both sides", len(grants))
 	}
@@ -303,7 +318,8 @@ func TestTransitionDBKilled(t *testing.T) {
 	}
 	write(t, "other.yaml", strings.Replace(shopMapping, "value: name}", "value: upper(name)}", 1))
 	other := append([]string{"--mapping", "other.yaml"}, flags[2:]...)
-	if s := commandLine(t, "", db("run", other)...); s.code != 3 || !strings.Contains(s.err, "another mapping") || !strings.Contains(s.err, "begin anew") {
+	if s := commandLine(t, "", db("run", other)...); s.code != 3 || !strings.Contains(s.err, "another mapping") ||
+		!strings.Contains(s.err, "begin anew") {
 		t.Errorf("a run with another mapping ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	write(t, "ids/owner.csv", "ann,a-1\nbob,b-3\n")
@@ -346,12 +362,14 @@ func TestTransitionDBFollow(t *testing.T) {
 		wait(what, func() bool { return rig.SQL(query) == want })
 	}
 	wait("it does not follow", func() bool { return strings.Contains(out.String(), "is carried over") })
-	rig.SQL("USE old_shop; INSERT INTO items (name, owner) VALUES ('new', 'bob'); UPDATE items SET name = 'uno' WHERE id = 1; DELETE FROM tags WHERE item = 2; UPDATE items SET deleted = 2 WHERE id = 2")
+	rig.SQL("USE old_shop; INSERT INTO items (name, owner) VALUES ('new', 'bob'); UPDATE items SET name = 'uno' " +
+		"WHERE id = 1; DELETE FROM tags WHERE item = 2; UPDATE items SET deleted = 2 WHERE id = 2")
 	until("changes were not carried over", "SELECT GROUP_CONCAT(title ORDER BY id) FROM shop.items", "uno,three,new")
 	if s := commandLine(t, "", db("run", flags)...); s.code != 3 || !strings.Contains(s.err, "another run is under way") {
 		t.Errorf("a second run ended with %d: %s%s", s.code, s.out, s.err)
 	}
-	if s := commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()}, "--yes")...); s.code != 3 || !strings.Contains(s.err, "another run is under way") {
+	if s := commandLine(t, "", db("clean", []string{"--source", rig.DSN(), "--target", rig.DSN()},
+		"--yes")...); s.code != 3 || !strings.Contains(s.err, "another run is under way") {
 		t.Errorf("clean beside a run ended with %d: %s%s", s.code, s.out, s.err)
 	}
 	signal := func() {

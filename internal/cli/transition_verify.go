@@ -105,7 +105,8 @@ func verifyText(r *align.Verified, p painter) string {
 	}
 	for _, t := range r.Tables {
 		if len(t.NotCompared) > 0 {
-			say(&b, p, "note", plain, clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s", t.Target, strings.Join(t.NotCompared, ", "))))
+			say(&b, p, "note", plain, clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s",
+				t.Target, strings.Join(t.NotCompared, ", "))))
 		}
 	}
 	broken := 0
@@ -145,7 +146,8 @@ func verifyText(r *align.Verified, p painter) string {
 type novaReader struct{ align.Nova }
 
 func (n *novaReader) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&n.Conf, "nova-conf", "", fmt.Sprintf("let Nova's own code read %d guests, too; `FILE` has\nits settings, with the new databases' addresses", align.Sampled))
+	cmd.Flags().StringVar(&n.Conf, "nova-conf", "", fmt.Sprintf("let Nova's own code read %d guests, too; `FILE` "+
+		"has\nits settings, with the new databases' addresses", align.Sampled))
 	cmd.Flags().BoolVar(&n.All, "all", false, "let it read all guests that are there, not some")
 	cmd.Flags().StringVar(&n.Python, "nova-python", "python3", "`PYTHON` that has Nova's code")
 }

@@ -17,7 +17,8 @@ import (
 // TestTransitionDBVerifiedBeforeItsCutOver: while the source is written to and a run follows, rows in
 // motion are no differences, a row that is wrong is found, and the end of that run is told.
 func TestTransitionDBVerifiedBeforeItsCutOver(t *testing.T) {
-	need.Drill(t, "360, databases: rows are compared before the cut-over, while the old platform writes", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "360, databases: rows are compared before the cut-over, while the old platform writes",
+		need.Programs("mariadb-server", "mariadbd"))
 	source, target := aligntest.MariaDB(t, logged...), aligntest.MariaDB(t)
 	flags := platforms(t, source, target)
 	source.SQL("USE old_shop; INSERT INTO items (name, owner) SELECT REPEAT('row ', 20), IF(seq % 2, 'ann', 'bob') FROM seq_1_to_30000")
@@ -57,11 +58,13 @@ func TestTransitionDBVerifiedBeforeItsCutOver(t *testing.T) {
 		}
 	}
 	target.SQL("UPDATE shop.items SET title = 'wrong' WHERE id = 25000")
-	if r := decode[doc](t, commandLine(t, "", db("verify", flags, "-o", "json")...), 1); r.Equal || len(r.Tables[0].Differences) != 1 || r.Tables[0].Differences[0].What != "differs" || r.Tables[0].Differences[0].Key[0] != "25000" {
+	if r := decode[doc](t, commandLine(t, "", db("verify", flags, "-o", "json")...), 1); r.Equal ||
+		len(r.Tables[0].Differences) != 1 || r.Tables[0].Differences[0].What != "differs" || r.Tables[0].Differences[0].Key[0] != "25000" {
 		t.Errorf("with a row that is wrong: %+v", r)
 	}
 	source.SQL("UPDATE old_shop.items SET name = 'anew' WHERE id = 25000")
-	if s := commandLine(t, "", db("verify", flags)...); s.code != 0 || !strings.Contains(strings.Join(strings.Fields(s.out), " "), "compare again after the cut-over") {
+	if s := commandLine(t, "", db("verify", flags)...); s.code != 0 ||
+		!strings.Contains(strings.Join(strings.Fields(s.out), " "), "compare again after the cut-over") {
 		t.Errorf("with the row made anew: %d: %s%s", s.code, s.out, s.err)
 	}
 	cancel()
@@ -75,7 +78,10 @@ func TestTransitionDBVerifiedBeforeItsCutOver(t *testing.T) {
 	}
 	source.SQL("INSERT INTO old_shop.items (name, owner) VALUES ('late', 'ann')")
 	verify, said := child(t, db("verify", flags)...)
-	try.Until(t, "it to say what it waits for", func() bool { return strings.Contains(said.String(), "waits for the run that follows: it is at ") })
+	try.Until(t, "it to say what it waits for", func() bool {
+		return strings.Contains(said.String(),
+			"waits for the run that follows: it is at ")
+	})
 	if err := run.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,8 @@ func TestTheFileOfTheDocumentIsPlanned(t *testing.T) {
 		t.Fatal("docs/transition.md has no file")
 	}
 	s := commandLine(t, file, "transition", "plan", "-")
-	if s.code != 0 || !strings.Contains(s.out, "hosts/upgrade on cp1\n     holdfast upgrade run --bundle /srv/compute-26.2.hfb --yes --wait --join --key /srv/release.pub --keep-guests") ||
+	if s.code != 0 || !strings.Contains(s.out, "hosts/upgrade on cp1\n     holdfast upgrade run --bundle "+
+		"/srv/compute-26.2.hfb --yes --wait --join --key /srv/release.pub --keep-guests") ||
 		!strings.Contains(s.out, "asks before: look whether the new platform does what it should; then endpoints") {
 		t.Errorf("%d: %s%s", s.code, s.out, s.err)
 	}
@@ -96,7 +97,8 @@ func filesOfTheDocument(t *testing.T) {
 	write(t, "ids/project.csv", page["csv"][0])
 	write(t, "old.cnf", strings.NewReplacer("10.10.0.11", "127.0.0.1", "3306", "1").Replace(page["ini"][0])) // no server is there
 	try.Must(t, os.Chmod("old.cnf", 0o600))
-	s := commandLine(t, "", "transition", "db", "plan", "--profile", "openstack-liberty-zed", "--ids", "ids", "--source", "/?option-file=old.cnf", "--target", "/?option-file=old.cnf")
+	s := commandLine(t, "", "transition", "db", "plan", "--profile", "openstack-liberty-zed", "--ids", "ids",
+		"--source", "/?option-file=old.cnf", "--target", "/?option-file=old.cnf")
 	if s.code != 4 || !strings.Contains(s.err, "source at 127.0.0.1:1 as old_reader") {
 		t.Errorf("IDs and option file: %d: %s", s.code, s.err)
 	}

@@ -51,7 +51,8 @@ it is run again.`,
 						return err
 					}
 				}
-				return fail.Errorf(fail.Refused, "this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + sureFlag)
+				return fail.Errorf(fail.Refused,
+					"this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + sureFlag)
 			}
 			o, err := a.uninstallOptions(cmd, file, list, base)
 			if err != nil {
@@ -116,7 +117,8 @@ func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js
 	} else {
 		err = errors.Join(err, writeText(a.env.Stdout, removedText(res, painterFor(a.env.Stdout))))
 		if p := o.Config.Pair; err == nil && res.OK && p != nil && p.Device == nil {
-			err = writeText(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start it there: systemctl enable --now %s\n", clean(p.Full().Database.Datadir), install.DatabaseUnit))
+			err = writeText(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
+				"it there: systemctl enable --now %s\n", clean(p.Full().Database.Datadir), install.DatabaseUnit))
 		}
 	}
 	return uninstalled(cmd, res, err)

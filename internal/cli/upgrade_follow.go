@@ -31,7 +31,8 @@ func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bo
 }
 
 // awaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
-func (a *app) awaitRun(ctx context.Context, j job.View, js bool, look func(context.Context, job.View) (job.View, error), where string) error {
+func (a *app) awaitRun(ctx context.Context, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
+	where string) error {
 	j, err := a.follow(ctx, j, look, needsHelp)
 	if err != nil {
 		return err

@@ -26,7 +26,8 @@ func unsignedBundle(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	manifest := "name: app\nversion: \"1.1.0\"\nupgradeFrom:\n- {version: \"1.0.*\", modes: [rolling]}\n" +
-		"modules:\n- name: app\n  canRollback: true\n  files: [app/ctl.sh]\n  actions:\n    install: {run: [app/ctl.sh, install]}\n    rollback: {run: [app/ctl.sh, rollback]}\n"
+		"modules:\n- name: app\n  canRollback: true\n  files: [app/ctl.sh]\n  actions:\n    install: {run: " +
+		"[app/ctl.sh, install]}\n    rollback: {run: [app/ctl.sh, rollback]}\n"
 	for name, text := range map[string]string{"manifest.yaml": manifest, "app/ctl.sh": "#!/bin/sh\n"} {
 		file := filepath.Join(dir, "tree", name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -38,7 +39,8 @@ func unsignedBundle(t *testing.T) string {
 	}
 	file := filepath.Join(dir, "app.hfb")
 	var out bytes.Buffer
-	if code := Main([]string{"bundle", "build", filepath.Join(dir, "tree"), "-o", file}, Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
+	if code := Main([]string{"bundle", "build", filepath.Join(dir, "tree"), "-o", file},
+		Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
 		t.Fatal(out.String())
 	}
 	return file
@@ -78,7 +80,8 @@ func TestUpgradeWatchOnTerminal(t *testing.T) {
 	a := newAgent(t)
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
-	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0", Bundle: &request.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
+	a.upgrades.Show(&request.Standing{ClusterState: upgrade.Normal, Version: "1.0.0",
+		Bundle: &request.BundleInfo{Name: "app", Version: "1", Unsigned: true}})
 	master, slave := openPTY(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -283,7 +286,8 @@ func TestLastLinesOfAStepThatRunsAreShown(t *testing.T) {
 		{ID: "m/install/cas", State: "running", Tail: "1\n2\n3\n4\n5\n6 of CAS\n", Said: said}, {ID: "h/stage", State: "running"},
 	}}}
 	text := upgradeText(u, painter{})
-	if want := "\nm/install/cas, last output " + wallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) || !strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
+	if want := "\nm/install/cas, last output " + wallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) ||
+		!strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
 		t.Errorf("%s\nwant %s", text, want)
 	}
 }
@@ -294,7 +298,8 @@ func TestWhatProgramsHaveFoundIsShown(t *testing.T) {
 		{Step: "m/install/cas", Level: "fail", Fault: "f", Text: "[FAIL] b", File: "/var/log/upgrade/postcheck-report_1.txt"},
 	}}
 	text := upgradeText(u, painter{})
-	fail, warn, remedy := strings.Index(text, "found     m/install/cas: [FAIL] b"), strings.Index(text, "m/install/cas: pool p1 has one path"), strings.Index(text, "Remove it.")
+	fail, warn, remedy := strings.Index(text, "found     m/install/cas: [FAIL] b"),
+		strings.Index(text, "m/install/cas: pool p1 has one path"), strings.Index(text, "Remove it.")
 	if fail < 0 || warn < fail || remedy < warn || !strings.Contains(text, "(/var/log/upgrade/postcheck-report_1.txt)") {
 		t.Errorf("%s", text)
 	}

@@ -35,7 +35,8 @@ type planFlags struct {
 
 func (f *planFlags) flags(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.mode, "mode", "", "`kind` of upgrade: rolling, offline or reboot\n(default: rolling, or reboot for a package that\nneeds it)")
+	fl.StringVar(&f.mode, "mode", "", "`kind` of upgrade: rolling, offline or reboot\n(default: rolling, or reboot "+
+		"for a package that\nneeds it)")
 	fl.StringVar(&f.maxUnavailable, "max-unavailable", "1", "`hosts` out of service at once: 3 or 10%\n")
 	fl.IntVar(&f.canary, "canary", 0, "`n` hosts are upgraded first and must succeed")
 	fl.BoolVar(&f.pause, "pause-after-wave", false, "pause after each wave of hosts")
@@ -77,7 +78,8 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	o := upgrade.Options{
 		Mode: mode, Canary: f.canary, PauseAfterWave: f.pause, FailureBudget: f.budget, ApprovePerHost: f.approve, MigrationNetwork: f.network,
 		ParallelPerHost: f.perHost, ParallelTotal: f.total, MoveBack: f.back, KeepGuests: f.keep, DefaultPolicy: inventory.Policy(f.policy),
-		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last), Probe: f.probe, LossLimit: int64(f.lossLimit), Pin: f.pin, Confirmed: f.confirmed,
+		Targets: hostIDs(f.targets), Order: hostIDs(f.order), Drop: hostIDs(f.drop), Last: cluster.HostID(f.last),
+		Probe: f.probe, LossLimit: int64(f.lossLimit), Pin: f.pin, Confirmed: f.confirmed,
 	}
 	if err != nil {
 		return o, err
@@ -85,7 +87,8 @@ func (f *planFlags) options() (upgrade.Options, error) {
 	for _, n := range []struct {
 		flag        string
 		value, from int
-	}{{"canary", f.canary, 0}, {"failure-budget", f.budget, 0}, {"loss-limit", f.lossLimit, 0}, {"parallel-per-host", f.perHost, 1}, {"parallel-total", f.total, 1}} {
+	}{{"canary", f.canary, 0}, {"failure-budget", f.budget, 0}, {"loss-limit", f.lossLimit, 0},
+		{"parallel-per-host", f.perHost, 1}, {"parallel-total", f.total, 1}} {
 		if n.value < n.from {
 			return o, fmt.Errorf("--%s %d: want %d or more", n.flag, n.value, n.from)
 		}
@@ -300,7 +303,8 @@ func shortPlan(p *upgrade.Plan, paint painter) string {
 }
 
 func planHead(b *strings.Builder, paint painter, p *upgrade.Plan, all bool) {
-	fmt.Fprintln(b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To, p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
+	fmt.Fprintln(b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To,
+		p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
 	planFindings(b, paint, p, all)
 }
 

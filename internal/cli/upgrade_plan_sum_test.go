@@ -63,12 +63,14 @@ func TestLargePlanIsSummedUp(t *testing.T) {
 			hosts, guests = hosts+h, guests+g
 		}
 		if hosts != 3000 || guests != p.Estimate.Moves {
-			t.Errorf("%d groups: the rows have %d hosts and %d guests that move, of 3000 and %d:\n%.3000s", c.groups, hosts, guests, p.Estimate.Moves, text)
+			t.Errorf("%d groups: the rows have %d hosts and %d guests that move, of 3000 and %d:\n%.3000s", c.groups,
+				hosts, guests, p.Estimate.Moves, text)
 		}
 		if !strings.Contains(text, "busy: and 2995 more (all: --all, or -o json)") {
 			t.Errorf("%d groups: findings are not summed up:\n%.3000s", c.groups, text)
 		}
-		if hint := strings.Contains(text, "long-run: The run is expected to take") && strings.Contains(strings.Join(strings.Fields(text), " "), "--max-unavailable 2% is expected to take"); hint != c.hint {
+		if hint := strings.Contains(text, "long-run: The run is expected to take") &&
+			strings.Contains(strings.Join(strings.Fields(text), " "), "--max-unavailable 2% is expected to take"); hint != c.hint {
 			t.Errorf("%d groups: hint %v:\n%.3000s", c.groups, hint, text)
 		}
 		all := planText(p, painter{}, detail{all: true})

@@ -239,7 +239,8 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 			}
 		}
 		if j := u.Job; j != nil && j.State != "ended" {
-			return fail.Errorf(fail.Refused, "%s, begun by %s, is %s: only one upgrade at a time", j.ID, j.User, j.State).With("see: holdfast upgrade status")
+			return fail.Errorf(fail.Refused, "%s, begun by %s, is %s: only one upgrade at a time", j.ID, j.User,
+				j.State).With("see: holdfast upgrade status")
 		}
 	}
 	sent, err := a.bring(cmd.Context(), c, f, trust)
@@ -305,7 +306,8 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request
 	if js {
 		return writeJSON(a.env.Stdout, outcome{Job: begun.Job}, false)
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n", clean(begun.Job.ID), clean(begun.Job.Title)))
+	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
+		clean(begun.Job.ID), clean(begun.Job.Title)))
 }
 
 // outcome is what a command that begins a run tells programs. Without a job, plan

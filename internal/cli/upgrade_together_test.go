@@ -13,7 +13,8 @@ func TestOneSentenceForManyHosts(t *testing.T) {
 		{[]string{"commit: h1: The host is down.", "commit: h2: The host is down.", "rollback: h1: The host is down."},
 			[]string{"commit: h1, h2: The host is down.", "rollback: h1: The host is down."}},
 		{[]string{"the store has no leader", "the store has no leader"}, []string{"the store has no leader"}},
-		{[]string{"holdfast upgrade retry h1/db", "holdfast upgrade rollback"}, []string{"holdfast upgrade retry h1/db", "holdfast upgrade rollback"}},
+		{[]string{"holdfast upgrade retry h1/db", "holdfast upgrade rollback"},
+			[]string{"holdfast upgrade retry h1/db", "holdfast upgrade rollback"}},
 		{[]string{"h1: a", "h1: b"}, []string{"h1: a", "h1: b"}},
 	} {
 		if got := together(c.in); !slices.Equal(got, c.want) {

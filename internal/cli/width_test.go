@@ -30,11 +30,13 @@ func longNames() cluster.Status {
 		s.Members = append(s.Members, h.Name)
 	}
 	s.Hosts[1].Alive, s.Hosts[1].Silent, s.Hosts[1].Fit = false, 100*time.Minute, false
-	s.Hosts[1].Why = "the image /srv/shared/management/mnvm.img can not be read: input/output error of the storage behind it; bridge br-management has no link"
+	s.Hosts[1].Why = "the image /srv/shared/management/mnvm.img can not be read: input/output error of the storage " +
+		"behind it; bridge br-management has no link"
 	s.Hosts[2].Guest, s.Hosts[2].Guard = cluster.GuestIncoming, 0
 	s.Owner.State, s.Owner.Host, s.Owner.To, s.Percent = cluster.Migrating, s.Hosts[0].Name, s.Hosts[2].Name, 99
 	s.Coordinator, s.Waiting = s.Hosts[0].Name, "the move from "+string(s.Hosts[0].Name)+" to "+string(s.Hosts[2].Name)
-	s.Takeover = cluster.Takeover{Why: "host " + string(s.Hosts[0].Name) + " has no working watchdog and no fence device: if it is lost silently, nothing proves that all has stopped there"}
+	s.Takeover = cluster.Takeover{Why: "host " + string(s.Hosts[0].Name) + " has no working watchdog and no fence " +
+		"device: if it is lost silently, nothing proves that all has stopped there"}
 	s.Want.Maintenance = []cluster.HostID{s.Hosts[2].Name}
 	return s
 }
@@ -56,8 +58,10 @@ func tooWide(text string, columns int) (out []string) {
 func TestNothingWraps(t *testing.T) {
 	s := longNames()
 	p := painter{colours: true, cuts: true}
-	busy := "a long sentence of what it waits for: " + string(s.Hosts[1].Name) + ", which is away; two members of the store must not be away at once"
-	j := job.View{ID: "drain-12", Title: "empty host " + string(s.Hosts[1].Name), State: "ended", Result: "failed", User: "administrator@example.com", Began: testTime()}
+	busy := "a long sentence of what it waits for: " +
+		string(s.Hosts[1].Name) + ", which is away; two members of the store must not be away at once"
+	j := job.View{ID: "drain-12", Title: "empty host " + string(s.Hosts[1].Name), State: "ended", Result: "failed",
+		User: "administrator@example.com", Began: testTime()}
 	j.Steps = append(j.Steps, job.StepView{ID: string(s.Hosts[0].Name) + "/drain", State: "running", Percent: 100, Attempt: 12, Note: busy})
 	store := cluster.StoreStatus{}
 	for _, h := range s.Hosts {
@@ -104,7 +108,8 @@ func TestTerminalsWidth(t *testing.T) {
 	a := newAgent(t)
 	s := longNames()
 	a.Update(func(now *cluster.Status) { *now = s })
-	a.Log(cluster.Event{Kind: cluster.EvRefused, Host: s.Hosts[0].Name, To: s.Hosts[2].Name, By: s.Hosts[0].Name, Time: testTime(), Detail: s.Hosts[1].Why})
+	a.Log(cluster.Event{Kind: cluster.EvRefused, Host: s.Hosts[0].Name, To: s.Hosts[2].Name, By: s.Hosts[0].Name,
+		Time: testTime(), Detail: s.Hosts[1].Why})
 	for _, columns := range []uint16{0, 80, 200} {
 		master, slave := openPTY(t)
 		if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
@@ -118,7 +123,8 @@ func TestTerminalsWidth(t *testing.T) {
 		slow := fail.Errorf(fail.Invalid, "%s", strings.Repeat("what was wrong with it, ", 9)).With(strings.Repeat("what to do about it, ", 9))
 		report(slave, "holdfast", slow, slow)
 		if _, err := io.WriteString(slave, installText(install.Result{Report: install.Report{Findings: []install.Finding{
-			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true, painterFor(slave))); err != nil {
+			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true,
+			painterFor(slave))); err != nil {
 			t.Fatal(err)
 		}
 		for _, command := range []string{"status", "host list", "events"} {

@@ -110,7 +110,8 @@ func zshaVersion(env Env) string {
 	if !env.Built.IsZero() {
 		made = env.Built.UTC().Format(time.UnixDate)
 	}
-	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", env.Version, made, or(env.Commit, "unknown"))
+	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", env.Version, made,
+		or(env.Commit, "unknown"))
 }
 
 // zshaWrite writes one of the source tool's files. A link that somebody has put
@@ -211,7 +212,8 @@ func zshaOfPair(is bool, instead string) error {
 	if !is {
 		return nil
 	}
-	return fail.Errorf(fail.Refused, "zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
+	return fail.Errorf(fail.Refused,
+		"zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
 }
 
 func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
@@ -324,7 +326,8 @@ func (a *app) zshaReset(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for root in %s\n", clean(r.Addr), clean(r.UUID)))
+	return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
+		"root in %s\n", clean(r.Addr), clean(r.UUID)))
 }
 
 // ZshaCalled reports whether the program was called by the source tool's name.

@@ -99,11 +99,13 @@ somebody has stopped on a host: systemctl start holdfast.`, "", a.zshaStart),
 }
 
 func zshaNone(use, short, long, example string, do func(*cobra.Command) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return do(c) }}
+	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return do(c) }}
 }
 
 func zshaOne(use, short, long, example string, do func(*cobra.Command, string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1), RunE: func(c *cobra.Command, args []string) error { return do(c, args[0]) }}
+	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return do(c, args[0]) }}
 }
 
 // zshaInstall takes the password as an argument, as the source tool does.
@@ -112,7 +114,8 @@ func (a *app) zshaInstall() *cobra.Command {
 	var password, file, base string
 	var undersized, check, yes, closed bool
 	cmd := &cobra.Command{
-		Use: "install -p ROOT-PASSWORD -c CONFIGURATION-FILE-PATH", Short: "Install Mode, Need a root password for all HA nodes, Need a configuration file path",
+		Use:   "install -p ROOT-PASSWORD -c CONFIGURATION-FILE-PATH",
+		Short: "Install Mode, Need a root password for all HA nodes, Need a configuration file path",
 		Long: `Checks all hosts of the configuration, logs in to each by SSH, places Holdfast
 there, makes the cluster, and starts the management VM. Nothing is changed where
 a check fails. Others on this host can read -p among the arguments of running
@@ -138,7 +141,8 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			}
 			if password != "" {
 				ssh.opt.Password = password
-				if err := writeText(a.env.Stderr, "warning: others on this host can read the password among the arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
+				if err := writeText(a.env.Stderr, "warning: others on this host can read the password among the "+
+					"arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
 					return err
 				}
 			}
@@ -174,7 +178,8 @@ Refused, and nothing is changed, while a host does not answer.`,
 				if o, err := a.uninstallOptions(cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
-				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are *ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
+				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
+					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said
 				}
@@ -227,5 +232,6 @@ func zshaNames(text string) string {
 		return ZshaName + f[1] + zshaOf[name] + f[3]
 	})
 	// It has no --server.
-	return strings.NewReplacer("--socket, $"+socketEnv+" or --server", "--socket or $"+socketEnv, "; or ask the agent of another host with --server", "").Replace(text)
+	return strings.NewReplacer("--socket, $"+socketEnv+" or --server", "--socket or $"+socketEnv,
+		"; or ask the agent of another host with --server", "").Replace(text)
 }

@@ -117,7 +117,8 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 		if u, err := url.Parse(m.URL); err == nil {
 			address = u.Host
 		}
-		rows = append(rows, []string{cmp.Or(ip[cluster.HostID(m.Name)], clean(m.Name)), clean(address), state, "server", or(m.Version, "-"), "3", "dc1"})
+		rows = append(rows, []string{cmp.Or(ip[cluster.HostID(m.Name)], clean(m.Name)), clean(address), state, "server",
+			or(m.Version, "-"), "3", "dc1"})
 	}
 	wide := make([]int, len(rows[0]))
 	for _, r := range rows {
@@ -191,7 +192,8 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 		links()
 		b.WriteString("Install bash auto-completion\nInstall to Current Node Finished.\n\n")
 	}
-	b.WriteString("Upsert configuration to consul kv finished.\n\nInstall to All Nodes Finished.\nNow, You can monitor zsha's status by using command \"zsha status\".\nMore commands are shown in \"zsha -h\".\n")
+	b.WriteString("Upsert configuration to consul kv finished.\n\nInstall to All Nodes Finished.\nNow, You can " +
+		"monitor zsha's status by using command \"zsha status\".\nMore commands are shown in \"zsha -h\".\n")
 	return b.String()
 }
 

@@ -71,10 +71,12 @@ type PairReport struct {
 	Problem  string        `json:"problem,omitempty"`
 	Outage   bool          `json:"outage,omitempty"`  // active: its clients can not use it, and Problem says why
 	Lasting  bool          `json:"lasting,omitempty"` // Problem keeps the standby from having everything until a person ends it
-	Weak     []string      `json:"weak,omitempty"`    // what can be lost although the copy is whole: tables of engines without transactions, accounts that bypass replication
-	Members  []PairMember  `json:"members"`
-	Times    PairTimes     `json:"times"`
-	Copy     *PairCopy     `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none
+	// what can be lost although the copy is whole: tables of engines without transactions, accounts that bypass
+	// replication
+	Weak    []string     `json:"weak,omitempty"`
+	Members []PairMember `json:"members"`
+	Times   PairTimes    `json:"times"`
+	Copy    *PairCopy    `json:"copy,omitempty"` // of the other node's data, that is under way or was made last; nil: none
 	// Compared is how this node's rows were to those of the other one; nil: it was never found out of this copy.
 	Compared *PairCompared `json:"compared,omitempty"`
 	// Partition is the file system beside the data; nil: there is none on the node.

@@ -10,7 +10,8 @@ import (
 func TestHealthSaysWhy(t *testing.T) {
 	whole := func() PairStatus {
 		p := PairStatus{Set: true, InSync: []HostID{"n1", "n2"}, Nodes: []PairNode{
-			{PairHost: PairHost{Host: "n1", Alive: true}, PairReport: PairReport{Role: "active", Members: []PairMember{{Name: "database", State: "up"}, {Name: "web.service", State: "up"}}}},
+			{PairHost: PairHost{Host: "n1", Alive: true},
+				PairReport: PairReport{Role: "active", Members: []PairMember{{Name: "database", State: "up"}, {Name: "web.service", State: "up"}}}},
 			{PairHost: PairHost{Host: "n2", Alive: true}, PairReport: PairReport{Role: "standby", Linked: true}},
 		}}
 		p.Want.Run, p.Takeover.Possible = true, true

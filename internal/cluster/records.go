@@ -154,28 +154,37 @@ func (o Owner) Holder() HostID {
 // Host is what a host says of itself. It rewrites the record at every renewal,
 // by a transaction that compares the revision of its own last write.
 type Host struct {
-	Name            HostID        `json:"name"`
-	Identity        string        `json:"identity"`                   // random, made with the data directory
-	Boot            string        `json:"boot"`                       // boot id
-	Seq             uint64        `json:"seq"`                        // renewals of this boot
-	Guard           time.Duration `json:"guard"`                      // G: after its deadline the host is reset within this time, ns; 0 = no working watchdog
+	Name     HostID `json:"name"`
+	Identity string `json:"identity"` // random, made with the data directory
+	Boot     string `json:"boot"`     // boot id
+	Seq      uint64 `json:"seq"`      // renewals of this boot
+	// G: after its deadline the host is reset within this time, ns; 0 = no working watchdog
+	Guard           time.Duration `json:"guard"`
 	Watchdog        string        `json:"watchdog,omitempty"`         // device identity, for people
 	WatchdogTimeout time.Duration `json:"watchdog_timeout,omitempty"` // W, ns
 	HandsOff        bool          `json:"hands_off,omitempty"`        // it has disarmed on request: its Guard promises nothing
 	Fit             bool          `json:"fit"`                        // able to start the resource
 	Why             string        `json:"why,omitempty"`              // why not fit, or what else is wrong on this host
-	Retry           bool          `json:"retry,omitempty"`            // with Fit: the last start here failed and nothing has changed since; it is tried again, and nobody is promised that it works
-	Judged          int64         `json:"judged,omitempty"`           // revision of the configuration that Fit and Why are about; 0: an agent that does not tell
-	Addr            string        `json:"addr"`                       // IP address of the host
-	MigrateTLS      bool          `json:"migrate_tls,omitempty"`      // it can receive and send a guest's memory by TLS; between two hosts that both can, it travels so
-	Version         string        `json:"version,omitempty"`
-	Vote            string        `json:"vote,omitempty"`      // of its member of the store: Votes, NoMember, or why a quorum can not count on it; "": an agent that does not tell
-	Guest           GuestState    `json:"guest"`               // what it sees of the resource
-	HeartbeatPort   int           `json:"beat,omitempty"`      // UDP port of its heartbeats; 0: none
-	Machine         string        `json:"machine,omitempty"`   // UUID of the hardware, lower case; empty: unknown
-	Expelled        Epoch         `json:"expelled,omitzero"`   // set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it registers again
-	Fenced          string        `json:"fenced,omitempty"`    // with Expelled: the boot id under which a fence device showed it off; it must never register again under that one
-	Unhealthy       string        `json:"unhealthy,omitempty"` // why the guest that it runs fails its health check
+	// with Fit: the last start here failed and nothing has changed since; it is tried again, and nobody is promised
+	// that it works
+	Retry bool `json:"retry,omitempty"`
+	// revision of the configuration that Fit and Why are about; 0: an agent that does not tell
+	Judged int64  `json:"judged,omitempty"`
+	Addr   string `json:"addr"` // IP address of the host
+	// it can receive and send a guest's memory by TLS; between two hosts that both can, it travels so
+	MigrateTLS bool   `json:"migrate_tls,omitempty"`
+	Version    string `json:"version,omitempty"`
+	// of its member of the store: Votes, NoMember, or why a quorum can not count on it; "": an agent that does not tell
+	Vote          string     `json:"vote,omitempty"`
+	Guest         GuestState `json:"guest"`             // what it sees of the resource
+	HeartbeatPort int        `json:"beat,omitempty"`    // UDP port of its heartbeats; 0: none
+	Machine       string     `json:"machine,omitempty"` // UUID of the hardware, lower case; empty: unknown
+	// set by the coordinator: a takeover ended this host's epoch; it must prove that it holds nothing before it
+	// registers again
+	Expelled Epoch `json:"expelled,omitzero"`
+	// with Expelled: the boot id under which a fence device showed it off; it must never register again under that one
+	Fenced    string `json:"fenced,omitempty"`
+	Unhealthy string `json:"unhealthy,omitempty"` // why the guest that it runs fails its health check
 }
 
 // What Host.Vote says beside reasons.
@@ -238,14 +247,15 @@ type Guest struct {
 	State     GuestState `json:"state"`
 	Epoch     Epoch      `json:"epoch,omitzero"` // the token it was started with
 	PID       int        `json:"pid,omitempty"`
-	Started   uint64     `json:"started,omitempty"`    // start time of PID, clock ticks since boot (proc(5) field 22)
-	Migrating bool       `json:"migrating,omitempty"`  // an outgoing migration is under way
-	Percent   int        `json:"percent,omitempty"`    // of it, 0..100
-	Moved     bool       `json:"moved,omitempty"`      // absent, and the hypervisor has told that a migration took all of it away
-	Panicked  bool       `json:"panicked,omitempty"`   // its kernel has panicked; it stands still, or is being dumped
-	IOError   bool       `json:"io_error,omitempty"`   // paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost
-	LockedOut bool       `json:"locked_out,omitempty"` // with IOError: its storage takes nothing from its process any more; it must be ended
-	GaveUp    string     `json:"gave_up,omitempty"`    // absent: why the driver has ended it here by itself: another host is tried first
+	Started   uint64     `json:"started,omitempty"`   // start time of PID, clock ticks since boot (proc(5) field 22)
+	Migrating bool       `json:"migrating,omitempty"` // an outgoing migration is under way
+	Percent   int        `json:"percent,omitempty"`   // of it, 0..100
+	Moved     bool       `json:"moved,omitempty"`     // absent, and the hypervisor has told that a migration took all of it away
+	Panicked  bool       `json:"panicked,omitempty"`  // its kernel has panicked; it stands still, or is being dumped
+	// paused by an I/O error of its disk; once that is mended it can be resumed, nothing is lost
+	IOError   bool   `json:"io_error,omitempty"`
+	LockedOut bool   `json:"locked_out,omitempty"` // with IOError: its storage takes nothing from its process any more; it must be ended
+	GaveUp    string `json:"gave_up,omitempty"`    // absent: why the driver has ended it here by itself: another host is tried first
 }
 
 // Restart says what becomes of a guest that ends by itself, or fails its health check.

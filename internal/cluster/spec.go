@@ -16,7 +16,9 @@ type GuestSpec struct {
 	CPUs      int
 	Image     string // path of the disk image
 	RBD       *RBD   // it is in a Ceph pool; Image names it for people
-	Domain    string // XML of the operator's own domain, in place of what the fields Arch, MemoryMiB, CPUs, Image, NICs and Boot say; "" for none
+	// XML of the operator's own domain, in place of what the fields Arch, MemoryMiB, CPUs, Image, NICs and Boot say; ""
+	// for none
+	Domain    string
 	Folder    string // a directory that all hosts share, for Domain
 	Seed      string // path of a NoCloud seed ISO, "" for none
 	NICs      []NIC

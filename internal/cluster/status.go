@@ -8,13 +8,14 @@ const PairConf = "PairConf"
 
 // Status is what one agent knows of the cluster, for people and programs.
 type Status struct {
-	Time        time.Time    `json:"time"`
-	Cluster     string       `json:"cluster"`
-	Type        string       `json:"type,omitempty"` // of the configuration: FileConf, CephConf or PairConf; "": not known
-	Self        HostID       `json:"self"`           // the agent that answered
-	Connected   bool         `json:"connected"`      // it reaches a quorum of the store
-	StoreError  string       `json:"store_error,omitempty"`
-	AsOf        time.Time    `json:"as_of,omitzero"` // when not connected: what follows, but for this host's own line, is as old as that; zero: nothing was ever read
+	Time       time.Time `json:"time"`
+	Cluster    string    `json:"cluster"`
+	Type       string    `json:"type,omitempty"` // of the configuration: FileConf, CephConf or PairConf; "": not known
+	Self       HostID    `json:"self"`           // the agent that answered
+	Connected  bool      `json:"connected"`      // it reaches a quorum of the store
+	StoreError string    `json:"store_error,omitempty"`
+	// when not connected: what follows, but for this host's own line, is as old as that; zero: nothing was ever read
+	AsOf        time.Time    `json:"as_of,omitzero"`
 	Coordinator HostID       `json:"coordinator,omitempty"`
 	Term        int64        `json:"term,omitempty"` // the coordinator's election revision
 	Want        Want         `json:"want"`
@@ -87,9 +88,10 @@ type Backup struct {
 // Takeover says whether the loss of the holder would be answered by an
 // automatic takeover, how long that takes at most, and if not, why.
 type Takeover struct {
-	Possible bool          `json:"possible"`
-	Within   time.Duration `json:"within,omitempty"` // from the last renewal to the decision, of a pair until the standby has applied all that it has received, ns
-	Why      string        `json:"why"`
+	Possible bool `json:"possible"`
+	// from the last renewal to the decision, of a pair until the standby has applied all that it has received, ns
+	Within time.Duration `json:"within,omitempty"`
+	Why    string        `json:"why"`
 }
 
 // Reset tells where root of the management VM has got another password.

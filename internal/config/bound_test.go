@@ -1,9 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,7 +24,8 @@ func TestFaultsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, long := range []string{strings.Repeat("x", 5000), strings.Repeat("/y", 2500), "<domain>" + strings.Repeat("<z>", 2000), strings.Repeat("10.0.0.1,", 600)} {
+		for _, long := range []string{strings.Repeat("x", 5000), strings.Repeat("/y", 2500),
+			"<domain>" + strings.Repeat("<z>", 2000), strings.Repeat("10.0.0.1,", 600)} {
 			quoted, err := json.Marshal(long)
 			if err != nil {
 				t.Fatal(err)
@@ -45,7 +49,94 @@ func TestFaultsAreBounded(t *testing.T) {
 	for i := range many {
 		many[i].Path, many[i].Want = "Network[0].Ipaddr", "want an IPv4 address"
 	}
-	if said := many.Error(); len(said) > 4000 || !strings.Contains(said, "want an IPv4 address") || !strings.HasSuffix(said, "and 4980 more faults") {
+	if said := many.Error(); len(said) > 4000 || !strings.Contains(said, "want an IPv4 address") ||
+		!strings.HasSuffix(said, "and 4980 more faults") {
 		t.Errorf("%d characters, ending in %q", len(said), said[max(0, len(said)-80):])
+	}
+}
+
+func TestLoadReadsAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.json")
+	if _, _, err := Load(file, Options{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	if err := os.WriteFile(file, []byte(fixture(t, "base.json")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if cl, _, err := Load(file, Options{}); err != nil || cl.CPU != 4 {
+		t.Errorf("valid file: %v, CPU %d", err, cl.CPU)
+	}
+	if err := os.WriteFile(file, bytes.Repeat([]byte(" "), maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var faults Faults
+	if _, _, err := Load(file, Options{}); !errors.As(err, &faults) || len(faults) != 1 || faults[0].File != file {
+		t.Errorf("large file: %v, want Faults with the file's name", err)
+	}
+}
+
+func TestTheExampleOfTheDocumentationIsValid(t *testing.T) {
+	data, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(data), "```json\n")
+	text, _, end := strings.Cut(rest, "```")
+	if !ok || !end {
+		t.Fatal("docs/configuration.md has no JSON example")
+	}
+	_, faults, _ := Parse("configuration.md", []byte(text), Options{})
+	wantFaults(t, faults)
+	for f := range reflect.TypeFor[Cluster]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.Contains(string(data), "`"+name+"`") {
+			t.Errorf("docs/configuration.md does not name the field %s", name)
+		}
+	}
+}
+
+// TestNumbersHaveBounds: a number that no field can hold is told with what is allowed, and nothing is said of its size.
+func TestNumbersHaveBounds(t *testing.T) {
+	const huge = "1000000000000000000000000000000" // 10^30
+	for path, want := range map[string]string{
+		"MemorySizeInMB": "want 16 to 16777216", "MemorySizeInGB": "want 1 to 16384", "CPU": "want 1 to 1024",
+		"HealthCheck.Port": "want 1 to 65535", "HealthCheck.Failures": "want 1 to 100",
+		"Restart.InPlace": "want 0 to 100", "Restart.Limit": "want 0 (never give up) to 1000",
+	} {
+		for _, number := range []string{huge, "-" + huge, "1e30", "-1", "16777217"} {
+			outer, inner, nested := strings.Cut(path, ".")
+			value := number
+			if nested {
+				value = `{"Type": "tcp", "Port": 80, "` + inner + `": ` + number + `}`
+				if outer == "Restart" {
+					value = `{"` + inner + `": ` + number + `}`
+				} else if inner == "Port" {
+					value = `{"Type": "tcp", "Port": ` + number + `}`
+				}
+			}
+			text := fixture(t, "base.json")
+			switch outer {
+			case "MemorySizeInGB":
+				text = change(t, text, `"MemorySizeInGB": 8`, `"MemorySizeInGB": `+value)
+			case "CPU":
+				text = change(t, text, `"CPU": 4`, `"CPU": `+value)
+			default:
+				text = change(t, text, `"CPU": 4`, `"CPU": 4, "`+outer+`": `+value)
+			}
+			_, faults, warnings := Parse("c.json", []byte(text), Options{AllowUndersized: true})
+			wants := want
+			if number == "1e30" { // none that is written in digits, whatever is allowed
+				wants = "want a whole number, written in digits"
+			}
+			if len(faults) != 1 || faults[0].Where() != path || !strings.Contains(faults[0].Want, wants) ||
+				!strings.HasPrefix(faults[0].Error(), "c.json:") {
+				t.Errorf("%s %s: faults %v, want %q", path, number, Faults(faults), wants)
+			}
+			for _, w := range warnings {
+				if strings.Contains(w.Text, "9223372036854775807") || strings.HasPrefix(path, "Memory") {
+					t.Errorf("%s %s: warning %v", path, number, w)
+				}
+			}
+		}
 	}
 }

@@ -46,12 +46,15 @@ func TestDiff(t *testing.T) {
 		edit func(*Cluster)
 		want []string
 	}{
-		"nothing":            {func(*Cluster) {}, nil},
-		"an empty list":      {func(c *Cluster) { c.MonAddrs = []string{} }, nil},
-		"size":               {func(c *Cluster) { c.CPU, c.MemorySizeInGB = 6, 9 }, []string{"MemorySizeInGB: 8 -> 9 start", "CPU: 4 -> 6 start"}},
-		"a list of texts":    {func(c *Cluster) { c.DNS = []string{"192.0.2.9"} }, []string{`DNS: ["192.0.2.1"] -> ["192.0.2.9"] start`}},
-		"a member of a list": {func(c *Cluster) { c.Network = slices.Clone(c.Network); c.Network[0].Bridge = "br9" }, []string{`Network[0].Bridge: "br0" -> "br9" start`}},
-		"the nodes":          {func(c *Cluster) { c.Node = c.Node[:1] }, []string{`Node: ["192.0.2.11 h1","192.0.2.12 h2","192.0.2.13 h3"] -> ["192.0.2.11 h1"] install`}},
+		"nothing":       {func(*Cluster) {}, nil},
+		"an empty list": {func(c *Cluster) { c.MonAddrs = []string{} }, nil},
+		"size": {func(c *Cluster) { c.CPU, c.MemorySizeInGB = 6, 9 },
+			[]string{"MemorySizeInGB: 8 -> 9 start", "CPU: 4 -> 6 start"}},
+		"a list of texts": {func(c *Cluster) { c.DNS = []string{"192.0.2.9"} }, []string{`DNS: ["192.0.2.1"] -> ["192.0.2.9"] start`}},
+		"a member of a list": {func(c *Cluster) { c.Network = slices.Clone(c.Network); c.Network[0].Bridge = "br9" },
+			[]string{`Network[0].Bridge: "br0" -> "br9" start`}},
+		"the nodes": {func(c *Cluster) { c.Node = c.Node[:1] },
+			[]string{`Node: ["192.0.2.11 h1","192.0.2.12 h2","192.0.2.13 h3"] -> ["192.0.2.11 h1"] install`}},
 		"a member replaced": {func(c *Cluster) {
 			c.Node = []string{c.Node[0], "192.0.2.19 h9", c.Node[2]}
 			c.Fencing.Hosts = map[string]HostFencing{"h9": {Watchdog: "none"}, "h1": {Watchdog: "none"}}
@@ -65,8 +68,10 @@ func TestDiff(t *testing.T) {
 		"the same, written": {func(c *Cluster) { c.TimingConf.Lease = 6e9 }, []string{`Timings.Lease: (none) -> "6s" now`}},
 		"a profile":         {func(c *Cluster) { c.TimingConf.Profile = "fast" }, []string{`Timings.Profile: (none) -> "fast" install`}},
 		"detection":         {func(c *Cluster) { c.TimingConf.Detection = 3e9 }, []string{`Timings.Detection: (none) -> "3s" now`}},
-		"a new object":      {func(c *Cluster) { c.HealthCheck = &HealthCheck{Type: "tcp", Port: 80} }, []string{"HealthCheck.Port: (none) -> 80 now", `HealthCheck.Type: (none) -> "tcp" now`}},
-		"a host's watchdog": {func(c *Cluster) { c.Fencing.Hosts = map[string]HostFencing{"a.b": {Watchdog: "none"}} }, []string{`Fencing["a.b"].Watchdog: (none) -> "none" install`}},
+		"a new object": {func(c *Cluster) { c.HealthCheck = &HealthCheck{Type: "tcp", Port: 80} },
+			[]string{"HealthCheck.Port: (none) -> 80 now", `HealthCheck.Type: (none) -> "tcp" now`}},
+		"a host's watchdog": {func(c *Cluster) { c.Fencing.Hosts = map[string]HostFencing{"a.b": {Watchdog: "none"}} },
+			[]string{`Fencing["a.b"].Watchdog: (none) -> "none" install`}},
 		"a host's device": {func(c *Cluster) {
 			c.Fencing.Hosts = map[string]HostFencing{"a": {Devices: []FenceDevice{{Type: "ipmi"}}}}
 		}, []string{`Fencing.a.Devices: (none) -> [{"Address":"","Credential":"","Type":"ipmi","User":""}] now`}},

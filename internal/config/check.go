@@ -63,7 +63,8 @@ func (c *checker) nodes(cl *Cluster) hosts {
 	if n := len(cl.Node); n == 2 && cl.Type == PairConf {
 		// Without a third voter: Pair.Arbiter is wanted, see arbiter.
 	} else if n < 3 || n%2 == 0 || n > maxNodes {
-		c.fault("Node", fmt.Sprintf("%d nodes", n), fmt.Sprintf("want an odd number of nodes from 3 to %d, so that a majority survives a loss", maxNodes))
+		c.fault("Node", fmt.Sprintf("%d nodes", n), fmt.Sprintf("want an odd number of nodes from 3 to %d, so that a "+
+			"majority survives a loss", maxNodes))
 		h.unclear = n == 0 || n > maxNodes
 	}
 	first := map[string]int{}
@@ -147,7 +148,8 @@ func (c *checker) scale(field string, cpus, mib int) {
 	case cpus >= 8 && mib >= 16<<10:
 		c.warn(field, has+" are enough for up to 1,000 hosts and 10,000 VMs; larger clusters need 12 CPUs and 32 GB")
 	case cpus >= minCPU && mib >= minGB<<10:
-		c.warn(field, has+" are enough for fewer than 100 hosts and 1,000 VMs; larger clusters need 8 CPUs and 16 GB (up to 1,000 hosts and 10,000 VMs), or 12 CPUs and 32 GB")
+		c.warn(field, has+" are enough for fewer than 100 hosts and 1,000 VMs; larger clusters need 8 CPUs and 16 GB "+
+			"(up to 1,000 hosts and 10,000 VMs), or 12 CPUs and 32 GB")
 	default:
 		c.warn(field, has+": the minimum is 4 CPUs and 8 GB. Use this for tests only")
 	}
@@ -196,12 +198,14 @@ func (c *checker) ceph(cl *Cluster) {
 		c.credential("Ceph.Credential", cl.Ceph.Credential)
 	}
 	if l := cl.LockManager; l != nil && l.Type == "virtlockd" {
-		c.fault("LockManager.Type", l.Type, "want none with Type CephConf: a lockspace lies in a directory that all hosts share, and there is none. Who had the image open before is locked out by Ceph at each start")
+		c.fault("LockManager.Type", l.Type, "want none with Type CephConf: a lockspace lies in a directory that all "+
+			"hosts share, and there is none. Who had the image open before is locked out by Ceph at each start")
 	}
 }
 
 func isCephUser(s string) bool {
-	return len(s) <= 64 && !strings.HasPrefix(s, "client.") && !strings.HasPrefix(s, "-") && strings.Trim(s, labelRunes) == "" && !strings.Contains(s, "/")
+	return len(s) <= 64 && !strings.HasPrefix(s, "client.") && !strings.HasPrefix(s, "-") &&
+		strings.Trim(s, labelRunes) == "" && !strings.Contains(s, "/")
 }
 
 // folder checks an absolute directory; that it exists is for the install to see.

@@ -40,15 +40,16 @@ type Cluster struct {
 	LockManager        *LockManager        `json:"LockManager,omitempty"`
 	SharedStorageProbe *SharedStorageProbe `json:"SharedStorageProbe,omitempty"`
 	Restart            Restart             `json:"Restart,omitzero"`
-	OnPanic            string              `json:"OnPanic,omitempty"`    // restart (default), coredump or preserve
-	Ceph               Ceph                `json:"Ceph,omitzero"`        // with CephConf: as whom the hosts reach the pool
-	ImageURL           string              `json:"ImageURL,omitempty"`   // nbds://HOST:PORT/EXPORT, or nbd:// without TLS, in place of the image in ImageFolder
-	Labels             map[string]string   `json:"Labels,omitempty"`     // free text for people and metrics
-	DirectBoot         *DirectBoot         `json:"DirectBoot,omitempty"` // for test guests
-	DomainXML          DomainXML           `json:"DomainXML,omitempty"`  // the operator's own domain in place of the one that is built
-	VNC                *VNC                `json:"VNC,omitempty"`        // a console at the host's address; none: no console
-	MemorySizeInMB     int                 `json:"MemorySizeInMB,omitempty"`
-	Pair               *Pair               `json:"Pair,omitempty"` // with PairConf: the group of a two-node pair
+	OnPanic            string              `json:"OnPanic,omitempty"` // restart (default), coredump or preserve
+	Ceph               Ceph                `json:"Ceph,omitzero"`     // with CephConf: as whom the hosts reach the pool
+	// nbds://HOST:PORT/EXPORT, or nbd:// without TLS, in place of the image in ImageFolder
+	ImageURL       string            `json:"ImageURL,omitempty"`
+	Labels         map[string]string `json:"Labels,omitempty"`     // free text for people and metrics
+	DirectBoot     *DirectBoot       `json:"DirectBoot,omitempty"` // for test guests
+	DomainXML      DomainXML         `json:"DomainXML,omitempty"`  // the operator's own domain in place of the one that is built
+	VNC            *VNC              `json:"VNC,omitempty"`        // a console at the host's address; none: no console
+	MemorySizeInMB int               `json:"MemorySizeInMB,omitempty"`
+	Pair           *Pair             `json:"Pair,omitempty"` // with PairConf: the group of a two-node pair
 }
 
 // Network is one network card of the management VM. Ipaddr, Netmask and Gateway

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"net"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -62,7 +59,8 @@ func TestTextThatIsNotTheFormIsRefused(t *testing.T) {
 	runFaults(t, []faultCase{
 		one("a missing colon is named with line and column", `"CPU": 4`, `"CPU" 4`, `4:9: value "4": want ':'`),
 		one("a missing comma without a comment is refused", `"CPU": 4,`, `"CPU": 4`, `5:3: want ',' or '}'`),
-		one("a missing comma in a list is refused even before a comment", `["192.0.2.11 h1",`, "[\"192.0.2.11 h1\" // c\n", `3:2: want ',' or ']'`),
+		one("a missing comma in a list is refused even before a comment", `["192.0.2.11 h1",`,
+			"[\"192.0.2.11 h1\" // c\n", `3:2: want ',' or ']'`),
 		one("a comma too many is refused", `"ConsoleProxyOverriddenIP": ""`, `"ConsoleProxyOverriddenIP": "",`, `16:1: want a field name`),
 		one("a block comment is refused", `"CPU": 4,`, `/* x */ "CPU": 4,`, `4:3: want a field name`),
 		one("NaN is refused", `"CPU": 4`, `"CPU": NaN`, `4:10: value "NaN": want a JSON value`),
@@ -70,7 +68,8 @@ func TestTextThatIsNotTheFormIsRefused(t *testing.T) {
 		one("a raw line break in a string is refused", `"FileConf"`, "\"File\nConf\"", `5:16: a string must end`),
 		one("half a surrogate pair is refused", `"FileConf"`, `"\ud800x"`, `5:12: want an escape sequence`),
 		one("bytes that are not UTF-8 are refused", `"FileConf"`, "\"\xff\"", `5:12: must be UTF-8`),
-		one("an unknown field names the nearest one, and that one is not missing as well", `"CPU"`, `"Cpus"`, `Cpus: value "Cpus": unknown field; the nearest known one is "CPU"`),
+		one("an unknown field names the nearest one, and that one is not missing as well", `"CPU"`, `"Cpus"`,
+			`Cpus: value "Cpus": unknown field; the nearest known one is "CPU"`),
 		one("an unknown field in a network is found", `"Bridge": "br1"`, `"Bridge": "br1", "Mtu": 9000`, `Network[1].Mtu: unknown field`),
 		one("a duplicate key is found at the top", `"CPU": 4`, `"CPU": 4, "CPU": 5`, `CPU: duplicate key`),
 		one("a duplicate key is found below", `"Bridge": "br1"`, `"Bridge": "br1", "Bridge": "br2"`, `Network[1].Bridge: duplicate key`),
@@ -113,7 +112,8 @@ func TestNodesAndSize(t *testing.T) {
 		one("host names that differ only in case are doubled", `"192.0.2.13 h3"`, `"192.0.2.13 h3", "192.0.2.14 h4", "192.0.2.15 H4"`,
 			`Node[4]: Node[3] has the same`, `Network[1].Ipaddr: missing: h4, H4`, `Network[1].Gateway: missing: h4, H4`),
 		one("an underscore in a host name is refused", `"192.0.2.13 h3"`, `"192.0.2.13 h_3"`, `Node[2]: value "h_3": want an RFC 1123`,
-			`Network[1].Ipaddr: most similar name in Node is "h1"`, `Network[1].Ipaddr: missing: h_3`, `Network[1].Gateway: unknown host`, `Network[1].Gateway: missing: h_3`),
+			`Network[1].Ipaddr: most similar name in Node is "h1"`, `Network[1].Ipaddr: missing: h_3`,
+			`Network[1].Gateway: unknown host`, `Network[1].Gateway: missing: h_3`),
 		one("an IPv6 node is refused", `192.0.2.12 h2`, `2001:db8::1 h2`, `Node[1]: not IPv6`),
 		one("a multicast node is refused", `192.0.2.12 h2`, `224.0.0.1 h2`, `Node[1]: unicast address`),
 		one("an octet with a leading zero is refused", `192.0.2.12 h2`, `192.0.2.012 h2`, `Node[1]: want an IPv4 address`),
@@ -131,19 +131,26 @@ func TestStorageAndServers(t *testing.T) {
 		one("a pool with FileConf is refused", `"PoolName": ""`, `"PoolName": "p"`, `PoolName: must be empty`),
 		one("monitors with FileConf are refused", `"MonAddrs": null`, `"MonAddrs": ["192.0.2.1"]`, `MonAddrs: must be null or empty`),
 		one("CephConf needs monitors and a pool", `"FileConf"`, `"CephConf"`, `MonAddrs: at least one`, `PoolName: the name of a Ceph pool`),
-		{"a Ceph user is a name, and its key is on the hosts", []edit{{`"FileConf"`, `"CephConf"`}, {`"MonAddrs": null`, `"MonAddrs": ["192.0.2.1:6789"], "Ceph": {"User": "client.x", "Credential": "AQDHVrVo"}, "LockManager": {"Type": "virtlockd", "Lockspace": "/srv/locks"}`}, {`"PoolName": ""`, `"PoolName": "p"`}},
-			[]string{`Ceph.User: want the name of a Ceph user without "client."`, `Ceph.Credential: want file:/PATH`, `LockManager.Type: want none with Type CephConf`}},
+		{"a Ceph user is a name, and its key is on the hosts",
+			[]edit{{`"FileConf"`, `"CephConf"`}, {`"MonAddrs": null`,
+				`"MonAddrs": ["192.0.2.1:6789"], "Ceph": {"User": "client.x", "Credential": "AQDHVrVo"}, "LockManager": {"Type": "virtlockd", "Lockspace": "/srv/locks"}`}, {`"PoolName": ""`, `"PoolName": "p"`}},
+			[]string{`Ceph.User: want the name of a Ceph user without "client."`, `Ceph.Credential: want file:/PATH`,
+				`LockManager.Type: want none with Type CephConf`}},
 		one("a Ceph user needs CephConf", `"MonAddrs": null`, `"MonAddrs": null, "Ceph": {"User": "x"}`, `Ceph: allowed only with Type CephConf`),
-		{"a monitor must be an address", []edit{{`"FileConf"`, `"CephConf"`}, {`"MonAddrs": null`, `"MonAddrs": ["192.0.2.1:6789", "x y"]`}, {`"PoolName": ""`, `"PoolName": "a/b"`}},
+		{"a monitor must be an address", []edit{{`"FileConf"`, `"CephConf"`},
+			{`"MonAddrs": null`, `"MonAddrs": ["192.0.2.1:6789", "x y"]`}, {`"PoolName": ""`, `"PoolName": "a/b"`}},
 			[]string{`MonAddrs[1]: want an IP address`, `PoolName: the name of a Ceph pool`}},
 		one("a relative folder is refused", `"/srv/shared"`, `"srv/shared"`, `ImageFolder: absolute`),
 		one("a folder with a way up is refused", `"/srv/shared"`, `"/srv/../etc"`, `ImageFolder: absolute`),
 		one("the root as folder is refused", `"/srv/shared"`, `"//"`, `ImageFolder: not the root`),
 		one("a missing time server is refused", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": []`, `ChronyServers: at least one`),
-		one("the management VM is not its own time server", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": ["192.0.2.1", "198.51.101.3"]`, `ChronyServers[1]: is the management VM's own address`),
-		one("a time server must be a name or an address", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": ["a b"]`, `ChronyServers[0]: want an IP address`),
+		one("the management VM is not its own time server", `"ChronyServers": ["192.0.2.1"]`,
+			`"ChronyServers": ["192.0.2.1", "198.51.101.3"]`, `ChronyServers[1]: is the management VM's own address`),
+		one("a time server must be a name or an address", `"ChronyServers": ["192.0.2.1"]`, `"ChronyServers": ["a b"]`,
+			`ChronyServers[0]: want an IP address`),
 		one("a missing name server is refused", `"DNS": ["192.0.2.1"],`, ``, `DNS: at least one`),
-		one("a name server must be an address", `"DNS": ["192.0.2.1"]`, `"DNS": ["2001:db8::1", "dns.example.org"]`, `DNS[1]: want an IP address`),
+		one("a name server must be an address", `"DNS": ["192.0.2.1"]`, `"DNS": ["2001:db8::1", "dns.example.org"]`,
+			`DNS[1]: want an IP address`),
 	})
 }
 
@@ -154,30 +161,43 @@ func TestNetworks(t *testing.T) {
 		one("the broadcast MAC is refused", `02:00:5e:10:00:02`, `FF:ff:ff:ff:ff:ff`, `Network[1].MacAddress: not the broadcast`),
 		one("the zero MAC is refused", `02:00:5e:10:00:02`, `00:00:00:00:00:00`, `Network[1].MacAddress: not all zero`),
 		one("a MAC with dashes is refused", `02:00:5e:10:00:02`, `02-00-5e-10-00-02`, `Network[1].MacAddress: want a unicast MAC`),
-		{"MACs that differ only in case are doubled", []edit{{`02:00:5e:10:00:01`, `02:00:5e:10:00:AB`}, {`02:00:5e:10:00:02`, `02:00:5e:10:00:ab`}}, []string{`Network[1].MacAddress: Network[0] has the same`}},
+		{"MACs that differ only in case are doubled", []edit{{`02:00:5e:10:00:01`, `02:00:5e:10:00:AB`},
+			{`02:00:5e:10:00:02`, `02:00:5e:10:00:ab`}}, []string{`Network[1].MacAddress: Network[0] has the same`}},
 		one("IPv6 is refused", `"192.0.2.20"`, `"2001:db8::20"`, `Network[0].Ipaddr: not IPv6`),
 		one("a node's address is refused", `"192.0.2.20"`, `"192.0.2.12"`, `Network[0].Ipaddr: is a node's address`),
-		one("a node's address in the per-node form is refused", `198.51.101.3@h2`, `192.0.2.12@h2`, `Network[1].Ipaddr: value "192.0.2.12@h2": is a node's address`),
+		one("a node's address in the per-node form is refused", `198.51.101.3@h2`, `192.0.2.12@h2`,
+			`Network[1].Ipaddr: value "192.0.2.12@h2": is a node's address`),
 		one("the network address is refused", `"192.0.2.20"`, `"192.0.2.0"`, `Network[0].Ipaddr: is the network address of 192.0.2.0/24`),
 		one("the broadcast address is refused", `"192.0.2.20"`, `"192.0.2.255"`, `Network[0].Ipaddr: is the broadcast address of 192.0.2.0/24`),
-		one("a netmask with a hole is refused", `"Ipaddr": "192.0.2.20", "Netmask": "255.255.255.0"`, `"Ipaddr": "192.0.2.20", "Netmask": "255.0.255.0"`, `Network[0].Netmask: contiguous`),
-		one("a netmask without room for a gateway is refused", `"Ipaddr": "192.0.2.20", "Netmask": "255.255.255.0"`, `"Ipaddr": "192.0.2.20", "Netmask": "255.255.255.255"`, `Network[0].Netmask: 255.255.255.252`),
-		one("a gateway outside the subnet is refused", `"Gateway": "192.0.2.1"`, `"Gateway": "192.0.3.1"`, `Network[0].Gateway: inside the subnet 192.0.2.0/24`),
-		one("a gateway outside one host's subnet is refused", `198.51.101.1@h2`, `198.51.100.1@h2`, `Network[1].Gateway: value "198.51.100.1@h2": want an address inside the subnet 198.51.101.0/24`),
+		one("a netmask with a hole is refused", `"Ipaddr": "192.0.2.20", "Netmask": "255.255.255.0"`,
+			`"Ipaddr": "192.0.2.20", "Netmask": "255.0.255.0"`, `Network[0].Netmask: contiguous`),
+		one("a netmask without room for a gateway is refused", `"Ipaddr": "192.0.2.20", "Netmask": "255.255.255.0"`,
+			`"Ipaddr": "192.0.2.20", "Netmask": "255.255.255.255"`, `Network[0].Netmask: 255.255.255.252`),
+		one("a gateway outside the subnet is refused", `"Gateway": "192.0.2.1"`, `"Gateway": "192.0.3.1"`,
+			`Network[0].Gateway: inside the subnet 192.0.2.0/24`),
+		one("a gateway outside one host's subnet is refused", `198.51.101.1@h2`, `198.51.100.1@h2`,
+			`Network[1].Gateway: value "198.51.100.1@h2": want an address inside the subnet 198.51.101.0/24`),
 		one("the own address as gateway is refused", `"Gateway": "192.0.2.1"`, `"Gateway": "192.0.2.20"`, `Network[0].Gateway: own address`),
-		one("the broadcast address as gateway is refused", `"Gateway": "192.0.2.1"`, `"Gateway": "192.0.2.255"`, `Network[0].Gateway: is the broadcast address`),
+		one("the broadcast address as gateway is refused", `"Gateway": "192.0.2.1"`, `"Gateway": "192.0.2.255"`,
+			`Network[0].Gateway: is the broadcast address`),
 		one("a missing address is refused", `"Ipaddr": "192.0.2.20", `, ``, `Network[0].Ipaddr: value "": want an IPv4 address`),
-		one("two cards with one address are refused", `198.51.101.3@h2`, `192.0.2.20@h2`, `Network[1].Ipaddr: Network[0].Ipaddr has the same`, `Network[1].Gateway: inside the subnet 192.0.2.0/24`),
-		one("an unknown host is refused", `198.51.102.3@h3`, `198.51.102.3@h33`, `Network[1].Ipaddr: value "198.51.102.3@h33": unknown host; the most similar name in Node is "h3"`, `Network[1].Ipaddr: missing: h3`),
+		one("two cards with one address are refused", `198.51.101.3@h2`, `192.0.2.20@h2`,
+			`Network[1].Ipaddr: Network[0].Ipaddr has the same`, `Network[1].Gateway: inside the subnet 192.0.2.0/24`),
+		one("an unknown host is refused", `198.51.102.3@h3`, `198.51.102.3@h33`,
+			`Network[1].Ipaddr: value "198.51.102.3@h33": unknown host; the most similar name in Node is "h3"`, `Network[1].Ipaddr: missing: h3`),
 		one("a missing host is refused", `, 198.51.102.3@h3`, ``, `Network[1].Ipaddr: missing: h3`),
-		one("a doubled host is refused", `198.51.102.3@h3`, `198.51.102.3@h3, 198.51.102.4@h3`, `Network[1].Ipaddr: value "198.51.102.4@h3": the per-node form must name every host once`),
-		one("an entry without a host is refused", `198.51.102.3@h3`, `198.51.102.3@h3, 198.51.102.4`, `Network[1].Ipaddr: value "198.51.102.4": want one value`),
+		one("a doubled host is refused", `198.51.102.3@h3`, `198.51.102.3@h3, 198.51.102.4@h3`,
+			`Network[1].Ipaddr: value "198.51.102.4@h3": the per-node form must name every host once`),
+		one("an entry without a host is refused", `198.51.102.3@h3`, `198.51.102.3@h3, 198.51.102.4`,
+			`Network[1].Ipaddr: value "198.51.102.4": want one value`),
 		one("no management network is refused", `"IsMgmt": true`, `"IsMgmt": false`, `Network: value "no IsMgmt": exactly one`),
 		one("two management networks are refused", `"IsMgmt": false`, `"IsMgmt": true`, `Network[1].IsMgmt: exactly one`),
 		one("no default route is refused", `"IsDefRoute": true`, `"IsDefRoute": false`, `Network: value "no IsDefRoute": exactly one`),
 		one("two default routes are refused", `"IsDefRoute": false`, `"IsDefRoute": true`, `Network[1].IsDefRoute: exactly one`),
-		one("a console address must be IPv4", `"ConsoleProxyOverriddenIP": ""`, `"ConsoleProxyOverriddenIP": "console"`, `ConsoleProxyOverriddenIP: want an IPv4`),
-		one("a console address must name all hosts or none", `"ConsoleProxyOverriddenIP": ""`, `"ConsoleProxyOverriddenIP": "192.0.2.9@h1"`, `ConsoleProxyOverriddenIP: missing: h2, h3`),
+		one("a console address must be IPv4", `"ConsoleProxyOverriddenIP": ""`, `"ConsoleProxyOverriddenIP": "console"`,
+			`ConsoleProxyOverriddenIP: want an IPv4`),
+		one("a console address must name all hosts or none", `"ConsoleProxyOverriddenIP": ""`,
+			`"ConsoleProxyOverriddenIP": "192.0.2.9@h1"`, `ConsoleProxyOverriddenIP: missing: h2, h3`),
 	})
 }
 
@@ -191,29 +211,39 @@ func TestHoldfastsOwnFields(t *testing.T) {
 			"LockManager": {"Type": "virtlockd", "Lockspace": "/srv/shared/locks"}, "SharedStorageProbe": {"Interval": "5s"}, "Labels": {"site": "north"},
 			"DirectBoot": {"Kernel": "/boot/vmlinuz", "Cmdline": "console=ttyS0"}, "AllowResetRootPassword": true`),
 		own("fencing of an unknown host is refused", `"Fencing": {"h9": {}}`, `Fencing.h9: unknown host`),
-		own("an unknown field of a host is refused", `"Fencing": {"h1": {"Watchdogs": "none"}}`, `Fencing.h1.Watchdogs: nearest known one is "Watchdog"`),
+		own("an unknown field of a host is refused", `"Fencing": {"h1": {"Watchdogs": "none"}}`,
+			`Fencing.h1.Watchdogs: nearest known one is "Watchdog"`),
 		own("a doubled host in fencing is refused", `"Fencing": {"h1": {}, "h1": {}}`, `Fencing.h1: duplicate key`),
-		own("a takeover without proof is refused", `"Fencing": {"Unsafe": true, "h2": {"Unsafe": true}}`, `Fencing.Unsafe: value "true": want false: a takeover without proof`, `Fencing.h2.Unsafe: want false`),
+		own("a takeover without proof is refused", `"Fencing": {"Unsafe": true, "h2": {"Unsafe": true}}`,
+			`Fencing.Unsafe: value "true": want false: a takeover without proof`, `Fencing.h2.Unsafe: want false`),
 		own("a doubled Unsafe is refused", `"Fencing": {"Unsafe": false, "Unsafe": false}`, `Fencing.Unsafe: duplicate key`),
 		own("a watchdog that is no device is refused", `"Fencing": {"h1": {"Watchdog": "softdog"}}`, `Fencing.h1.Watchdog: want a device`),
-		own("a fence device is checked in full and its password not shown", `"Fencing": {"h1": {"Devices": [{"Type": "ilo", "Credential": "secret"}, {"Type": "ipmi", "Address": "https://x", "User": "u", "Credential": "file:/x"}]}}`,
-			`Fencing.h1.Devices[0].User: name of an account`, `Fencing.h1.Devices[0].Type: ipmi or redfish`, `Fencing.h1.Devices[0].Credential: value "(not shown)": want file:`, `Fencing.h1.Devices[1].Address: want an IP`),
+		own("a fence device is checked in full and its password not shown",
+			`"Fencing": {"h1": {"Devices": [{"Type": "ilo", "Credential": "secret"}, {"Type": "ipmi", "Address": "https://x", "User": "u", "Credential": "file:/x"}]}}`,
+			`Fencing.h1.Devices[0].User: name of an account`, `Fencing.h1.Devices[0].Type: ipmi or redfish`,
+			`Fencing.h1.Devices[0].Credential: value "(not shown)": want file:`, `Fencing.h1.Devices[1].Address: want an IP`),
 		own("what a device must show is checked", `"Fencing": {"h1": {"Devices": [{"Type": "ipmi", "Address": "192.0.2.1", "User": "u", "Credential": "file:/x", "Machine": "abc", "Fingerprint": "00", "System": "1"},
 			{"Type": "redfish", "Address": "192.0.2.1", "User": "u", "Credential": "file:/x", "Fingerprint": "zz"}]}}`,
-			`Fencing.h1.Devices[0].Machine: UUID`, `Fencing.h1.Devices[0].Fingerprint: allowed only with Type redfish`, `Fencing.h1.Devices[0].System: allowed only with Type redfish`, `Fencing.h1.Devices[1].Fingerprint: 64 hexadecimal`),
-		own("the restart policy is checked", `"Restart": {"InPlace": -1, "Limit": -1, "Window": "0s"}, "OnPanic": "reboot", "ImageURL": "http://x/y"`,
-			`Restart.InPlace: 0 to 100`, `Restart.Limit: never give up`, `Restart.Window: above 0`, `OnPanic: restart, coredump`, `ImageURL: nbd://HOST`),
-		own("a policy in its right form is accepted", `"Restart": {"InPlace": 0, "Limit": 5, "Window": "30m"}, "OnPanic": "preserve", "ImageURL": "nbd://192.0.2.30:10809/mnvm"`),
+			`Fencing.h1.Devices[0].Machine: UUID`, `Fencing.h1.Devices[0].Fingerprint: allowed only with Type redfish`,
+			`Fencing.h1.Devices[0].System: allowed only with Type redfish`, `Fencing.h1.Devices[1].Fingerprint: 64 hexadecimal`),
+		own("the restart policy is checked",
+			`"Restart": {"InPlace": -1, "Limit": -1, "Window": "0s"}, "OnPanic": "reboot", "ImageURL": "http://x/y"`,
+			`Restart.InPlace: 0 to 100`, `Restart.Limit: never give up`, `Restart.Window: above 0`,
+			`OnPanic: restart, coredump`, `ImageURL: nbd://HOST`),
+		own("a policy in its right form is accepted",
+			`"Restart": {"InPlace": 0, "Limit": 5, "Window": "30m"}, "OnPanic": "preserve", "ImageURL": "nbd://192.0.2.30:10809/mnvm"`),
 		own("an image by TLS is accepted", `"ImageURL": "nbds://192.0.2.30:10809/mnvm"`),
 		own("an image by TLS is checked", `"ImageURL": "nbds://192.0.2.30/mnvm"`, `ImageURL: by TLS nbds://HOST:PORT`),
 		own("an image has no parameters", `"ImageURL": "nbds://192.0.2.30:1/mnvm?tls-hostname=x"`, `ImageURL: by TLS nbds://HOST:PORT`),
-		own("a health check is checked", `"HealthCheck": {"Type": "icmp", "Port": 0, "Failures": 0}`, `HealthCheck.Type: tcp or http`, `HealthCheck.Port: 1 to 65535`, `HealthCheck.Failures: 1 to 100`),
+		own("a health check is checked", `"HealthCheck": {"Type": "icmp", "Port": 0, "Failures": 0}`,
+			`HealthCheck.Type: tcp or http`, `HealthCheck.Port: 1 to 65535`, `HealthCheck.Failures: 1 to 100`),
 		own("a path without http is refused", `"HealthCheck": {"Type": "tcp", "Port": 1, "Path": "/x"}`, `HealthCheck.Path: must be empty`),
 		own("a lockspace must be absolute", `"LockManager": {"Type": "virtlockd", "Lockspace": "x"}`, `LockManager.Lockspace: absolute`),
 		own("an unknown lock manager is refused", `"LockManager": {"Type": "flock"}`, `LockManager.Type: none or virtlockd`),
 		own("a duration must be a string", `"SharedStorageProbe": {"Timeout": 5}`, `SharedStorageProbe.Timeout: want a duration above 0`),
 		own("a label name with a blank is refused", `"Labels": {"a b": "x"}`, `Labels["a b"]: label name`),
-		own("a relative kernel is refused", `"DirectBoot": {"Kernel": "vmlinuz", "Initrd": "x"}`, `DirectBoot.Kernel: absolute`, `DirectBoot.Initrd: absolute`),
+		own("a relative kernel is refused", `"DirectBoot": {"Kernel": "vmlinuz", "Initrd": "x"}`,
+			`DirectBoot.Kernel: absolute`, `DirectBoot.Initrd: absolute`),
 	})
 }
 
@@ -227,8 +257,10 @@ func TestLongListsOfHostsAreCutShort(t *testing.T) {
 		return strings.Join(list, sep)
 	}
 	for _, tc := range []struct{ name, old, with, want string }{
-		{"nodes", `"192.0.2.11 h1", "192.0.2.12 h2", "192.0.2.13 h3"`, many(`"192.0.3.# n#"`, ","), `Node: value "101 nodes": want an odd number of nodes from 3 to 99`},
-		{"per-node entries", `198.51.100.3@h1, 198.51.101.3@h2, 198.51.102.3@h3`, many("198.51.100.3@n#", ","), `Network[1].Ipaddr: at most 99 entries`},
+		{"nodes", `"192.0.2.11 h1", "192.0.2.12 h2", "192.0.2.13 h3"`, many(`"192.0.3.# n#"`, ","),
+			`Node: value "101 nodes": want an odd number of nodes from 3 to 99`},
+		{"per-node entries", `198.51.100.3@h1, 198.51.101.3@h2, 198.51.102.3@h3`, many("198.51.100.3@n#", ","),
+			`Network[1].Ipaddr: at most 99 entries`},
 		{"hosts in fencing", `"CPU": 4`, `"CPU": 4, "Fencing": {` + many(`"n#": {}`, ",") + `}`, `Fencing: value "101 hosts": want at most 99`},
 	} {
 		t.Run("too many "+tc.name+" give one fault", func(t *testing.T) {
@@ -240,7 +272,8 @@ func TestLongListsOfHostsAreCutShort(t *testing.T) {
 
 func TestAllFaultsComeAtOnceInDocumentOrder(t *testing.T) {
 	text := fixture(t, "base.json")
-	for _, e := range []edit{{`"CPU": 4`, `"CPU": 1`}, {`192.0.2.12 h2`, `192.0.2.11 h2`}, {`"br1"`, `""`}, {`"DNS": ["192.0.2.1"]`, `"Dns": ["192.0.2.1"]`}, {`"FileConf"`, `5`}} {
+	for _, e := range []edit{{`"CPU": 4`, `"CPU": 1`}, {`192.0.2.12 h2`, `192.0.2.11 h2`}, {`"br1"`, `""`},
+		{`"DNS": ["192.0.2.1"]`, `"Dns": ["192.0.2.1"]`}, {`"FileConf"`, `5`}} {
 		text = change(t, text, e.old, e.with)
 	}
 	want := []string{"Node[1]: unique", "CPU: want", "Type: want a string", "Dns: nearest", "Network[1].Bridge: want"}
@@ -262,7 +295,8 @@ func TestAYAMLKeyThatIsANumberIsRefused(t *testing.T) {
 }
 
 func TestAFaultIsOneLine(t *testing.T) {
-	f := Fault{"c.json", strictyaml.Fault{Place: strictyaml.Place{Line: 3, Column: 7}, Path: "Network[1].Gateway", Value: "a\nb", Want: "want an address"}}
+	f := Fault{"c.json", strictyaml.Fault{Place: strictyaml.Place{Line: 3, Column: 7}, Path: "Network[1].Gateway",
+		Value: "a\nb", Want: "want an address"}}
 	if got, want := f.Error(), `c.json:3:7: Network[1].Gateway: value "a\nb": want an address`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -355,7 +389,8 @@ func TestFencingThroughTheStore(t *testing.T) {
 }
 
 func TestPerNodeFormsAreResolved(t *testing.T) {
-	text := change(t, fixture(t, "base.json"), `"ConsoleProxyOverriddenIP": ""`, `"ConsoleProxyOverriddenIP": "203.0.113.1@h1,203.0.113.2@h2 , 203.0.113.3@h3", "Timings": {"Grace": "3s"}`)
+	text := change(t, fixture(t, "base.json"), `"ConsoleProxyOverriddenIP": ""`,
+		`"ConsoleProxyOverriddenIP": "203.0.113.1@h1,203.0.113.2@h2 , 203.0.113.3@h3", "Timings": {"Grace": "3s"}`)
 	cl, faults, _ := Parse("c.json", []byte(text), Options{})
 	wantFaults(t, faults)
 	nics, console := cl.For("h2")
@@ -411,89 +446,5 @@ func TestSamplesAreValid(t *testing.T) {
 	}
 	if _, err := Sample(FileConf, strings.NewReader("x")); err == nil {
 		t.Error("a random source that ends was accepted")
-	}
-}
-
-func TestLoadReadsAFile(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "c.json")
-	if _, _, err := Load(file, Options{}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("missing file: %v", err)
-	}
-	if err := os.WriteFile(file, []byte(fixture(t, "base.json")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if cl, _, err := Load(file, Options{}); err != nil || cl.CPU != 4 {
-		t.Errorf("valid file: %v, CPU %d", err, cl.CPU)
-	}
-	if err := os.WriteFile(file, bytes.Repeat([]byte(" "), maxFile+1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var faults Faults
-	if _, _, err := Load(file, Options{}); !errors.As(err, &faults) || len(faults) != 1 || faults[0].File != file {
-		t.Errorf("large file: %v, want Faults with the file's name", err)
-	}
-}
-
-func TestTheExampleOfTheDocumentationIsValid(t *testing.T) {
-	data, err := os.ReadFile("../../docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(data), "```json\n")
-	text, _, end := strings.Cut(rest, "```")
-	if !ok || !end {
-		t.Fatal("docs/configuration.md has no JSON example")
-	}
-	_, faults, _ := Parse("configuration.md", []byte(text), Options{})
-	wantFaults(t, faults)
-	for f := range reflect.TypeFor[Cluster]().Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if !strings.Contains(string(data), "`"+name+"`") {
-			t.Errorf("docs/configuration.md does not name the field %s", name)
-		}
-	}
-}
-
-// TestNumbersHaveBounds: a number that no field can hold is told with what is allowed, and nothing is said of its size.
-func TestNumbersHaveBounds(t *testing.T) {
-	const huge = "1000000000000000000000000000000" // 10^30
-	for path, want := range map[string]string{
-		"MemorySizeInMB": "want 16 to 16777216", "MemorySizeInGB": "want 1 to 16384", "CPU": "want 1 to 1024",
-		"HealthCheck.Port": "want 1 to 65535", "HealthCheck.Failures": "want 1 to 100", "Restart.InPlace": "want 0 to 100", "Restart.Limit": "want 0 (never give up) to 1000",
-	} {
-		for _, number := range []string{huge, "-" + huge, "1e30", "-1", "16777217"} {
-			outer, inner, nested := strings.Cut(path, ".")
-			value := number
-			if nested {
-				value = `{"Type": "tcp", "Port": 80, "` + inner + `": ` + number + `}`
-				if outer == "Restart" {
-					value = `{"` + inner + `": ` + number + `}`
-				} else if inner == "Port" {
-					value = `{"Type": "tcp", "Port": ` + number + `}`
-				}
-			}
-			text := fixture(t, "base.json")
-			switch outer {
-			case "MemorySizeInGB":
-				text = change(t, text, `"MemorySizeInGB": 8`, `"MemorySizeInGB": `+value)
-			case "CPU":
-				text = change(t, text, `"CPU": 4`, `"CPU": `+value)
-			default:
-				text = change(t, text, `"CPU": 4`, `"CPU": 4, "`+outer+`": `+value)
-			}
-			_, faults, warnings := Parse("c.json", []byte(text), Options{AllowUndersized: true})
-			wants := want
-			if number == "1e30" { // none that is written in digits, whatever is allowed
-				wants = "want a whole number, written in digits"
-			}
-			if len(faults) != 1 || faults[0].Where() != path || !strings.Contains(faults[0].Want, wants) || !strings.HasPrefix(faults[0].Error(), "c.json:") {
-				t.Errorf("%s %s: faults %v, want %q", path, number, Faults(faults), wants)
-			}
-			for _, w := range warnings {
-				if strings.Contains(w.Text, "9223372036854775807") || strings.HasPrefix(path, "Memory") {
-					t.Errorf("%s %s: warning %v", path, number, w)
-				}
-			}
-		}
 	}
 }

@@ -16,12 +16,14 @@ var settings = strictyaml.Style{Settings: true}
 // refuses a missing comma also where the source tool's sample has none.
 func (c *checker) document(data []byte, v any, strict bool) bool {
 	if len(data) > maxFile {
-		c.found = append(c.found, strictyaml.Fault{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)), Want: fmt.Sprintf("at most %d bytes", maxFile)})
+		c.found = append(c.found, strictyaml.Fault{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)),
+			Want: fmt.Sprintf("at most %d bytes", maxFile)})
 		return false
 	}
 	root, fault := c.parse(data, strict)
 	if fault == nil && root.Kind != strictyaml.Object {
-		fault = &strictyaml.Fault{Place: root.Place, Path: strictyaml.Whole, Value: root.Shown(), Want: "want an object with the fields of the configuration"}
+		fault = &strictyaml.Fault{Place: root.Place, Path: strictyaml.Whole, Value: root.Shown(),
+			Want: "want an object with the fields of the configuration"}
 	}
 	if fault != nil {
 		c.found = append(c.found, *fault)
@@ -45,7 +47,8 @@ func (c *checker) parse(data []byte, strict bool) (*strictyaml.Node, *strictyaml
 		if strict {
 			c.found = append(c.found, strictyaml.Fault{Place: at, Want: "want ',' or '}' after a value"})
 		} else {
-			c.warnings = append(c.warnings, Warning{File: c.file, Place: at, Text: "a comma is missing after this value; accepted because the line ends with a comment"})
+			c.warnings = append(c.warnings, Warning{File: c.file, Place: at,
+				Text: "a comma is missing after this value; accepted because the line ends with a comment"})
 		}
 	}
 	return root, nil

@@ -38,14 +38,17 @@ func (c *checker) domain(cl *Cluster, opt Options) {
 	}
 	switch {
 	case cl.Type != FileConf:
-		c.fault("Type", cl.Type, "want FileConf with DomainXML: of a domain of your own nobody is locked out of a Ceph pool before a start elsewhere")
+		c.fault("Type", cl.Type, "want FileConf with DomainXML: of a domain of your own nobody is locked out of a "+
+			"Ceph pool before a start elsewhere")
 	case cl.ImageURL != "":
 		c.fault("ImageURL", cl.ImageURL, "must be empty with DomainXML, which has the disks")
 	case cl.DirectBoot != nil:
 		c.fault("DirectBoot", "", "must be missing with DomainXML, which has a kernel in /domain/os")
 	}
-	for _, f := range dom.Check(domainxml.Rules{Folder: cl.ImageFolder, Locked: cl.LockManager != nil && cl.LockManager.Type == "virtlockd", Screen: cl.VNC != nil}) {
-		c.found = append(c.found, strictyaml.Fault{Place: c.doc.Place(p), Path: p + " " + f.Path, Value: strictyaml.Shorten(f.Value), Want: f.Want})
+	for _, f := range dom.Check(domainxml.Rules{Folder: cl.ImageFolder,
+		Locked: cl.LockManager != nil && cl.LockManager.Type == "virtlockd", Screen: cl.VNC != nil}) {
+		c.found = append(c.found, strictyaml.Fault{Place: c.doc.Place(p), Path: p + " " + f.Path,
+			Value: strictyaml.Shorten(f.Value), Want: f.Want})
 	}
 	for _, n := range dom.Needs() {
 		if s := plainNeed(n); s != "" {

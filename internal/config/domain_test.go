@@ -72,14 +72,18 @@ func TestDomainXML(t *testing.T) {
 	}{
 		{"a file that is not there", "d.xml", nil, Options{ReadFile: read}, []string{"DomainXML: no such file"}},
 		{"a file in a text", "d.xml", nil, Options{}, []string{`DomainXML: value "d.xml": want the XML itself`}},
-		{"no XML", "<domain>", nil, Options{}, []string{`DomainXML: value "<domain>": want the XML of a libvirt domain: line 1: the end of <domain> is missing`}},
+		{"no XML", "<domain>", nil, Options{},
+			[]string{`DomainXML: value "<domain>": want the XML of a libvirt domain: line 1: the end of <domain> is missing`}},
 		{"a disk of one host", strings.ReplaceAll(good, "/mnvm.img", "/../mnvm.img"), nil, Options{},
 			[]string{"DomainXML /domain/devices/disk/source/@file: want a file below ImageFolder"}},
 		{"another card", strings.ReplaceAll(good, base.Network[0].MacAddress, "02:00:5e:10:00:99"), nil, Options{},
 			[]string{"Network[0].MacAddress: want the MAC address of an interface in DomainXML"}},
-		{"another bridge", strings.ReplaceAll(good, base.Network[0].Bridge, "br9"), nil, Options{}, []string{`Network[0].Bridge: DomainXML has the bridge "br9"`}},
-		{"two disks", good, []edit{{`"CPU": 4`, `"CPU": 4, "ImageURL": "nbd://192.0.2.9:10809/m"`}}, Options{}, []string{"ImageURL: must be empty with DomainXML"}},
-		{"two kernels", good, []edit{{`"CPU": 4`, `"CPU": 4, "DirectBoot": {"Kernel": "/k"}`}}, Options{}, []string{"DirectBoot: must be missing with DomainXML"}},
+		{"another bridge", strings.ReplaceAll(good, base.Network[0].Bridge, "br9"), nil, Options{},
+			[]string{`Network[0].Bridge: DomainXML has the bridge "br9"`}},
+		{"two disks", good, []edit{{`"CPU": 4`, `"CPU": 4, "ImageURL": "nbd://192.0.2.9:10809/m"`}}, Options{},
+			[]string{"ImageURL: must be empty with DomainXML"}},
+		{"two kernels", good, []edit{{`"CPU": 4`, `"CPU": 4, "DirectBoot": {"Kernel": "/k"}`}}, Options{},
+			[]string{"DirectBoot: must be missing with DomainXML"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := withDomain(t, c.value)
@@ -103,7 +107,8 @@ func TestDomainXMLCounts(t *testing.T) {
 	small := strings.NewReplacer(">4<", ">2<", ">8<", ">2<").Replace(domainFor(base))
 	_, faults, warnings := Parse("c.json", []byte(withDomain(t, small)), Options{})
 	wantFaults(t, faults)
-	if len(warnings) != 2 || !strings.Contains(warnings[0].Text, "it has 2 CPUs and 2048 MB") || !strings.Contains(warnings[1].Text, "2 CPUs and 2048 MB of memory: the minimum is 4 CPUs and 8 GB") {
+	if len(warnings) != 2 || !strings.Contains(warnings[0].Text, "it has 2 CPUs and 2048 MB") ||
+		!strings.Contains(warnings[1].Text, "2 CPUs and 2048 MB of memory: the minimum is 4 CPUs and 8 GB") {
 		t.Errorf("warnings %v", warnings)
 	}
 }

@@ -38,9 +38,10 @@ type FenceDevice struct {
 	User       string `json:"User"`       // account on the device
 	Credential string `json:"Credential"` // file:/PATH of a file with the password on each host, never the password itself
 
-	System      string `json:"System,omitempty"`      // redfish: id of the system, where the service has several
-	Machine     string `json:"Machine,omitempty"`     // UUID of the hardware that it belongs to; empty: what the host's agent reports
-	Fingerprint string `json:"Fingerprint,omitempty"` // redfish: SHA-256 of the device's certificate, hex; empty: the system's authorities decide
+	System  string `json:"System,omitempty"`  // redfish: id of the system, where the service has several
+	Machine string `json:"Machine,omitempty"` // UUID of the hardware that it belongs to; empty: what the host's agent reports
+	// redfish: SHA-256 of the device's certificate, hex; empty: the system's authorities decide
+	Fingerprint string `json:"Fingerprint,omitempty"`
 }
 
 // IsZero reports whether nothing is configured, for omitzero.
@@ -186,7 +187,8 @@ func isRedfish(s string) bool {
 
 // unsafeRule is why a takeover without proof is refused: nothing that is shown in
 // a status makes up for a disk that two management VMs have written.
-const unsafeRule = "want false: a takeover without proof that the old host stopped would let two management VMs write to one disk; give the host a watchdog or a fence device, or confirm its loss yourself with holdfast confirm-off"
+const unsafeRule = "want false: a takeover without proof that the old host stopped would let two management VMs " +
+	"write to one disk; give the host a watchdog or a fence device, or confirm its loss yourself with holdfast confirm-off"
 
 const watchdogRule = "want a device such as /dev/watchdog0, unix:/PATH of a simulated one, or none"
 

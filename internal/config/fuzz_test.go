@@ -25,7 +25,9 @@ func FuzzParse(f *testing.F) {
 	for _, name := range []string{"base.json", "source-form.json"} {
 		f.Add([]byte(fixture(f, name)), false, false)
 	}
-	own := `"CPU": 4, "VNC": {"Credential": "file:/etc/vnc"}, "DomainXML": ` + strconv.Quote(strings.NewReplacer("/srv/shared/mngt", "/srv/shared", "MAC0", "02:00:5e:10:00:01", "BRIDGE0", "br0", "MAC1", "02:00:5e:10:00:02", "BRIDGE1", "br1").Replace(ownDomain))
+	own := `"CPU": 4, "VNC": {"Credential": "file:/etc/vnc"}, "DomainXML": ` +
+		strconv.Quote(strings.NewReplacer("/srv/shared/mngt", "/srv/shared", "MAC0", "02:00:5e:10:00:01", "BRIDGE0",
+			"br0", "MAC1", "02:00:5e:10:00:02", "BRIDGE1", "br1").Replace(ownDomain))
 	f.Add([]byte(strings.Replace(fixture(f, "base.json"), `"CPU": 4`, own, 1)), false, false)
 	f.Add([]byte(`{"Fencing": {"Unsafe": true, "h1": {"Devices": [null]}}, "Timings": {"Drift": 0.02, "Lease": "1h"}, "Labels": {"a": null}, "MemorySizeInMB": 128}`), false, true)
 	f.Add([]byte("Node: [192.0.2.1 a, '192.0.2.2 b']\nDNS: &x [1.1.1.1]\nChronyServers: *x\nCPU: .nan\n"), true, true)

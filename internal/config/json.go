@@ -23,7 +23,8 @@ type jsonParser struct {
 // parseJSON parses one document. The fault is the first malformed place.
 func parseJSON(data []byte) (root *strictyaml.Node, missing []strictyaml.Place, fault *strictyaml.Fault) {
 	if i := strictyaml.NotUTF8(data); i >= 0 {
-		return nil, nil, &strictyaml.Fault{Place: strictyaml.PlaceOf(data, i), Value: fmt.Sprintf("\\x%02x", data[i]), Want: "the file must be UTF-8"}
+		return nil, nil, &strictyaml.Fault{Place: strictyaml.PlaceOf(data, i), Value: fmt.Sprintf("\\x%02x", data[i]),
+			Want: "the file must be UTF-8"}
 	}
 	p := &jsonParser{data: data, line: 1}
 	if bytes.HasPrefix(data, []byte("\ufeff")) {

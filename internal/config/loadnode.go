@@ -186,9 +186,11 @@ func (c *checker) store(n Node) {
 	c.url("store.member.peer_url", m.PeerURL)
 	c.url("store.member.client_url", m.ClientURL)
 	if peer, ok := m.Initial[n.Host]; !ok {
-		c.fault("store.member.initial", "", fmt.Sprintf("want the members of the new cluster, host name to peer URL; this host %q is missing", n.Host))
+		c.fault("store.member.initial", "", fmt.Sprintf("want the members of the new cluster, host name to peer URL; "+
+			"this host %q is missing", n.Host))
 	} else if peer != m.PeerURL {
-		c.fault(field("store.member.initial", n.Host), peer, fmt.Sprintf("this host's entry must equal peer_url, %q", strictyaml.Shorten(m.PeerURL)))
+		c.fault(field("store.member.initial", n.Host), peer,
+			fmt.Sprintf("this host's entry must equal peer_url, %q", strictyaml.Shorten(m.PeerURL)))
 	}
 	for _, host := range slices.Sorted(maps.Keys(m.Initial)) {
 		p, peer := field("store.member.initial", host), m.Initial[host]

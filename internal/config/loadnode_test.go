@@ -20,8 +20,10 @@ func TestLoadNodeFillsInTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{n.DataDir, n.RunDir, n.BootIDFile, n.Driver, n.Libvirt.Socket, n.Libvirt.MigrateURI, n.Libvirt.MigrateTLS, n.Watchdog.Device}
-	want := []string{"/var/lib/holdfast", "/run/holdfast", "/proc/sys/kernel/random/boot_id", "libvirt", "/run/libvirt/libvirt-sock", "qemu+tls://%s/system", "auto", "/dev/watchdog0"}
+	got := []string{n.DataDir, n.RunDir, n.BootIDFile, n.Driver, n.Libvirt.Socket, n.Libvirt.MigrateURI,
+		n.Libvirt.MigrateTLS, n.Watchdog.Device}
+	want := []string{"/var/lib/holdfast", "/run/holdfast", "/proc/sys/kernel/random/boot_id", "libvirt",
+		"/run/libvirt/libvirt-sock", "qemu+tls://%s/system", "auto", "/dev/watchdog0"}
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("default %q, want %q", got[i], want[i])
@@ -59,30 +61,43 @@ func TestAgentSettings(t *testing.T) {
 		one("relative directories are refused", `"data_dir": "/srv/data"`, `"data_dir": "data"`, `data_dir: absolute`),
 		one("a relative run directory is refused", `"run_dir": "/srv/run"`, `"run_dir": "./run"`, `run_dir: absolute`),
 		one("a relative configuration file is refused", `"/etc/holdfast/cluster.json"`, `"cluster.json"`, `config_file: absolute`),
-		one("a relative boot id file is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "boot_id_file": "x"`, `boot_id_file: absolute`),
+		one("a relative boot id file is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "boot_id_file": "x"`,
+			`boot_id_file: absolute`),
 		one("an unknown driver is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "driver": "xen"`, `driver: libvirt or process`),
-		one("the process driver needs a command and a directory", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "driver": "process"`, `process.command: a program`, `process.dir: absolute`),
-		one("a migration URI without a place for the host is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"socket": "x", "migrate_uri": "qemu+tls://h/system"}`,
+		one("the process driver needs a command and a directory", `"run_dir": "/srv/run"`,
+			`"run_dir": "/srv/run", "driver": "process"`, `process.command: a program`, `process.dir: absolute`),
+		one("a migration URI without a place for the host is refused", `"run_dir": "/srv/run"`,
+			`"run_dir": "/srv/run", "libvirt": {"socket": "x", "migrate_uri": "qemu+tls://h/system"}`,
 			`libvirt.socket: absolute`, `libvirt.migrate_uri: %s in place`),
-		one("an unknown way to encrypt migrations is refused", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"migrate_tls": "yes"}`,
+		one("an unknown way to encrypt migrations is refused", `"run_dir": "/srv/run"`,
+			`"run_dir": "/srv/run", "libvirt": {"migrate_tls": "yes"}`,
 			`libvirt.migrate_tls: auto, required or off`),
-		one("a migration URI with a port is accepted", `"run_dir": "/srv/run"`, `"run_dir": "/srv/run", "libvirt": {"migrate_uri": "qemu+tcp://%s:16509/system"}`),
-		one("an endpoint without a port is refused", `"endpoints": ["https://192.0.2.11:2379"`, `"endpoints": ["https://192.0.2.11"`, `store.endpoints[0]: want http://HOST:PORT`),
-		one("an endpoint without a scheme is refused", `"endpoints": ["https://192.0.2.11:2379"`, `"endpoints": ["192.0.2.11:2379"`, `store.endpoints[0]: want http://HOST:PORT`),
-		one("an empty list of endpoints is refused", `["https://192.0.2.11:2379", "https://192.0.2.12:2379", "https://192.0.2.13:2379"]`, `[]`, `store.endpoints: client URLs`),
-		one("a member's URL must parse", `"listen_peer": "https://192.0.2.11:2380"`, `"listen_peer": "https://[::1:2380"`, `store.member.listen_peer: want http`),
+		one("a migration URI with a port is accepted", `"run_dir": "/srv/run"`,
+			`"run_dir": "/srv/run", "libvirt": {"migrate_uri": "qemu+tcp://%s:16509/system"}`),
+		one("an endpoint without a port is refused", `"endpoints": ["https://192.0.2.11:2379"`,
+			`"endpoints": ["https://192.0.2.11"`, `store.endpoints[0]: want http://HOST:PORT`),
+		one("an endpoint without a scheme is refused", `"endpoints": ["https://192.0.2.11:2379"`,
+			`"endpoints": ["192.0.2.11:2379"`, `store.endpoints[0]: want http://HOST:PORT`),
+		one("an empty list of endpoints is refused", `["https://192.0.2.11:2379", "https://192.0.2.12:2379", "https://192.0.2.13:2379"]`,
+			`[]`, `store.endpoints: client URLs`),
+		one("a member's URL must parse", `"listen_peer": "https://192.0.2.11:2380"`,
+			`"listen_peer": "https://[::1:2380"`, `store.member.listen_peer: want http`),
 		one("this host must be among the first members", `{"h1": "https://192.0.2.11:2380", `, `{`, `store.member.initial: "h1" is missing`),
-		one("this host's peer URL must be one", `"h1": "https://192.0.2.11:2380"`, `"h1": "https://192.0.2.11:2390"`, `store.member.initial.h1: must equal peer_url`),
-		one("another member's peer URL must parse", `"h2": "https://192.0.2.12:2380"`, `"h2": "x", "h_4": "http://192.0.2.14:1"`, `store.member.initial.h2: want http`, `store.member.initial.h_4: RFC 1123`),
+		one("this host's peer URL must be one", `"h1": "https://192.0.2.11:2380"`, `"h1": "https://192.0.2.11:2390"`,
+			`store.member.initial.h1: must equal peer_url`),
+		one("another member's peer URL must parse", `"h2": "https://192.0.2.12:2380"`,
+			`"h2": "x", "h_4": "http://192.0.2.14:1"`, `store.member.initial.h2: want http`, `store.member.initial.h_4: RFC 1123`),
 		one("a listen address without a port is refused", `192.0.2.11:8443`, `192.0.2.11`, `api.listen: want IP:PORT`),
 		one("a port chosen by the system is accepted", `192.0.2.11:8443`, `127.0.0.1:0`),
 		one("a key that is missing is refused", `, "key": "/etc/holdfast/key.pem"`, ``, `tls.key: set all of ca, cert and key, or none of them`),
 		one("a relative certificate is refused", `"/etc/holdfast/cert.pem"`, `"cert.pem"`, `tls.cert: absolute`),
 		one("a simulated watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "unix:/run/wd.sock"}`),
 		one("no watchdog is accepted", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "none"}`),
-		one("a host with guests only has nothing of a member", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "guests_only": true, "driver": "process", "process": {"command": ["x"], "dir": "/x"}, "watchdog": {"device": "/dev/watchdog0"}`,
+		one("a host with guests only has nothing of a member", `"addr": "192.0.2.11"`,
+			`"addr": "192.0.2.11", "guests_only": true, "driver": "process", "process": {"command": ["x"], "dir": "/x"}, "watchdog": {"device": "/dev/watchdog0"}`,
 			`driver: want libvirt`, `watchdog.device: want none`, `config_file: want none`, `store.member: want none`),
-		one("a watchdog that is no device is refused", `"addr": "192.0.2.11"`, `"addr": "192.0.2.11", "watchdog": {"device": "watchdog0"}`, `watchdog.device: want a device`),
+		one("a watchdog that is no device is refused", `"addr": "192.0.2.11"`,
+			`"addr": "192.0.2.11", "watchdog": {"device": "watchdog0"}`, `watchdog.device: want a device`),
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			text := base

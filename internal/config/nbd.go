@@ -12,7 +12,8 @@ import (
 // plainText says of a server, HOST:PORT, what an NBD disk without TLS means. That the hosts'
 // qemu.conf may ask for TLS is not known here.
 func plainText(server string) string {
-	return fmt.Sprintf("the disk's data go over the network unencrypted, unless nbd_tls is 1 in each host's qemu.conf, and whoever reaches %s may read and write them: use nbds://, in a domain of your own tls='yes'", server)
+	return fmt.Sprintf("the disk's data go over the network unencrypted, unless nbd_tls is 1 in each host's "+
+		"qemu.conf, and whoever reaches %s may read and write them: use nbds://, in a domain of your own tls='yes'", server)
 }
 
 // PlainDisks tells of the management VM's disks that are reached over a network without TLS, a text
@@ -63,7 +64,8 @@ func (c *checker) imageURL(cl *Cluster) {
 	}
 	u, err := url.Parse(cl.ImageURL)
 	switch {
-	case err != nil || u.Scheme != "nbd" && u.Scheme != "nbds" || u.User != nil || !isHostPort(u.Host, true) || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || u.Scheme != "nbd" && u.Scheme != "nbds" || u.User != nil || !isHostPort(u.Host, true) ||
+		u.RawQuery != "" || u.Fragment != "":
 		c.fault(p, cl.ImageURL, "want nbd://HOST:PORT/EXPORT, or by TLS nbds://HOST:PORT/EXPORT, or nothing")
 	case cl.Type != FileConf:
 		c.fault(p, cl.ImageURL, "allowed only with Type FileConf")

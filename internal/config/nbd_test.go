@@ -13,19 +13,24 @@ func TestAPlainDiskIsWarnedOf(t *testing.T) {
 		return change(t, fixture(t, "base.json"), `"CPU": 4`, fmt.Sprintf(`"CPU": 4, "ImageURL": %q`, url))
 	}
 	domain := func(source string) string {
-		disk := fmt.Sprintf("<disk type='network'><driver cache='none'/><source protocol='nbd' name='m' %s</source><target dev='vdz'/></disk></devices>", source)
+		disk := fmt.Sprintf("<disk type='network'><driver cache='none'/><source protocol='nbd' name='m' "+
+			"%s</source><target dev='vdz'/></disk></devices>", source)
 		text := withDomain(t, strings.Replace(domainFor(base), "</devices>", disk, 1))
 		return change(t, text, `"CPU": 4`, `"CPU": 4, "LockManager": {"Type": "virtlockd", "Lockspace": "/srv/locks"}`)
 	}
 	for _, c := range []struct{ name, text, want string }{
-		{"an address", image("nbd://192.0.2.9:10809/m"), "ImageURL: the disk's data go over the network unencrypted, unless nbd_tls is 1 in each host's qemu.conf, and whoever reaches 192.0.2.9:10809 may"},
+		{"an address", image("nbd://192.0.2.9:10809/m"),
+			"ImageURL: the disk's data go over the network unencrypted, unless nbd_tls is 1 in each host's " +
+				"qemu.conf, and whoever reaches 192.0.2.9:10809 may"},
 		{"a name", image("nbd://stor:10809/m"), "whoever reaches stor:10809 may"},
 		{"IPv6", image("nbd://[2001:db8::1]:10809/m"), "whoever reaches [2001:db8::1]:10809 may"},
 		{"by TLS", image("nbds://192.0.2.9:10809/m"), ""},
 		{"this host", image("nbd://127.0.0.1:10809/m"), ""},
 		{"this host by name", image("nbd://localhost:10809/m"), ""},
 		{"this host by IPv6", image("nbd://[::1]:10809/m"), ""},
-		{"a domain", domain("><host name='192.0.2.9'/>"), "/domain/devices/disk[2]/source: the disk's data go over the network unencrypted, unless nbd_tls is 1 in each host's qemu.conf, and whoever reaches 192.0.2.9 may"},
+		{"a domain", domain("><host name='192.0.2.9'/>"),
+			"/domain/devices/disk[2]/source: the disk's data go over the network unencrypted, unless nbd_tls is 1 in " +
+				"each host's qemu.conf, and whoever reaches 192.0.2.9 may"},
 		{"a domain that wants none", domain("tls='no'><host name='192.0.2.9' port='7'/>"), "whoever reaches 192.0.2.9:7 may"},
 		{"a domain by TLS", domain("tls='yes'><host name='192.0.2.9' port='7'/>"), ""},
 		{"a domain with a socket", domain("><host transport='unix' socket='/s'/>"), ""},
@@ -40,7 +45,8 @@ func TestAPlainDiskIsWarnedOf(t *testing.T) {
 			}
 		}
 		all := cl.PlainDisks()
-		if n := min(1, len(c.want)); len(told) != n || len(all) != n || n > 0 && (!strings.Contains(told[0], c.want) || !strings.HasSuffix(told[0], all[0])) {
+		if n := min(1, len(c.want)); len(told) != n || len(all) != n || n > 0 &&
+			(!strings.Contains(told[0], c.want) || !strings.HasSuffix(told[0], all[0])) {
 			t.Errorf("%s: warnings %q, of disks %q, want %q", c.name, told, all, c.want)
 		}
 	}

@@ -4,10 +4,12 @@ package config
 // /etc/holdfast/agent.json) before it can reach the cluster. Everything that
 // concerns the whole cluster is in Cluster instead.
 type Node struct {
-	Host       string   `json:"host"`                        // this host's name, one of the configuration's Node entries unless guests_only
-	Addr       string   `json:"addr"`                        // this host's IP address, for API and migration
-	Cluster    string   `json:"cluster"`                     // id of the cluster, made at install
-	GuestsOnly bool     `json:"guests_only,omitempty"`       // this host runs guests, but never the management VM nor a member of the store; it is not in the configuration's Node
+	Host    string `json:"host"`    // this host's name, one of the configuration's Node entries unless guests_only
+	Addr    string `json:"addr"`    // this host's IP address, for API and migration
+	Cluster string `json:"cluster"` // id of the cluster, made at install
+	// this host runs guests, but never the management VM nor a member of the store; it is not in the configuration's
+	// Node
+	GuestsOnly bool     `json:"guests_only,omitempty"`
 	DataDir    string   `json:"data_dir"`                    // survives reboots; default /var/lib/holdfast
 	RunDir     string   `json:"run_dir"`                     // sockets and pid files; default /run/holdfast
 	ConfigFile string   `json:"config_file"`                 // the cluster configuration; the first agent puts it into the store
@@ -79,6 +81,7 @@ type Watchdog struct {
 
 // Upgrade says how this host takes part in upgrades.
 type Upgrade struct {
-	RebootCommand   []string `json:"reboot_command,omitempty"`   // program and arguments that order a reboot of this host; default: systemctl reboot
+	// program and arguments that order a reboot of this host; default: systemctl reboot
+	RebootCommand   []string `json:"reboot_command,omitempty"`
 	CredentialsFile string   `json:"credentials_file,omitempty"` // answers to prompts of bundles' programs; only root may read it
 }

@@ -26,15 +26,17 @@ type Pair struct {
 	Database *PairDatabase `json:"Database"`         // started before the group
 	// Partition is a file system beside the data, for templates; nil: there is none.
 	Partition *PairPartition `json:"Partition,omitempty"`
-	Group     []PairMember   `json:"Group"`             // in the order in which they start after the database was promoted; they stop in the reverse one
-	Arbiter   *PairArbiter   `json:"Arbiter,omitempty"` // where Node has no third voter: what decides which of the two goes on alone
+	// in the order in which they start after the database was promoted; they stop in the reverse one
+	Group   []PairMember `json:"Group"`
+	Arbiter *PairArbiter `json:"Arbiter,omitempty"` // where Node has no third voter: what decides which of the two goes on alone
 	// SplitBrain says whose data are kept after both nodes went on alone: SplitAuto (default), of the
 	// one that had the group, or SplitManual, of the one that a person names.
 	SplitBrain string `json:"SplitBrain,omitempty"`
 	// SecondPath are the addresses of the nodes in a second network, in the order of Nodes. Over it
 	// the nodes hear each other and keep their store when the network of Node is cut between them.
 	SecondPath []string `json:"SecondPath,omitempty"`
-	Patience   Duration `json:"Patience,omitzero"` // for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
+	// for which commits wait for a standby that does not acknowledge, before the active goes on alone; default 2s
+	Patience Duration `json:"Patience,omitzero"`
 	// HangTimeout is for how long what serves may not answer, before it is ended and the other node takes over; default
 	// 8s, with Timings.Profile fast 4s.
 	HangTimeout Duration `json:"HangTimeout,omitzero"`
@@ -57,10 +59,12 @@ type PairArbiter struct {
 // PairDatabase is a MariaDB server that the agents start, end and replicate. Zero values
 // are the ones of Debian's package.
 type PairDatabase struct {
-	Program     string      `json:"Program,omitempty"`    // default /usr/sbin/mariadbd
-	OptionFile  string      `json:"OptionFile,omitempty"` // default /etc/mysql/my.cnf
-	User        string      `json:"User,omitempty"`       // of the system, as which it runs; default mysql
-	Datadir     string      `json:"Datadir,omitempty"`    // default /var/lib/mysql, or with a device mysql below its Mount; without one its parent holds a second copy while a node is made anew
+	Program    string `json:"Program,omitempty"`    // default /usr/sbin/mariadbd
+	OptionFile string `json:"OptionFile,omitempty"` // default /etc/mysql/my.cnf
+	User       string `json:"User,omitempty"`       // of the system, as which it runs; default mysql
+	// default /var/lib/mysql, or with a device mysql below its Mount; without one its parent holds a second copy while
+	// a node is made anew
+	Datadir     string      `json:"Datadir,omitempty"`
 	Socket      string      `json:"Socket,omitempty"`     // default /run/mysqld/mysqld.sock
 	Port        int         `json:"Port,omitempty"`       // at the addresses of both nodes; default 3306
 	Admin       PairAccount `json:"Admin,omitzero"`       // all privileges, by the socket; none with a device
@@ -79,8 +83,9 @@ func (a PairAccount) File() string { return strings.TrimPrefix(a.Credential, "fi
 // PairMember is a part of the group. It is one of: a virtual address, a unit of systemd, or
 // programs.
 type PairMember struct {
-	Name     string   `json:"Name,omitempty"`     // default: the unit, or vip
-	VIP      string   `json:"VIP,omitempty"`      // ADDRESS/LENGTH, with "dev INTERFACE" behind it where more than one interface is in that subnet
+	Name string `json:"Name,omitempty"` // default: the unit, or vip
+	// ADDRESS/LENGTH, with "dev INTERFACE" behind it where more than one interface is in that subnet
+	VIP      string   `json:"VIP,omitempty"`
 	Unit     string   `json:"Unit,omitempty"`     // such as tomcat.service
 	Start    []string `json:"Start,omitempty"`    // program and arguments; returns
 	Stop     []string `json:"Stop,omitempty"`     // asks it to end
@@ -211,7 +216,8 @@ func (c *checker) secondPath(cl *Cluster) {
 			c.fault(index(at, i), text, "want an IP address of "+nameOf(p.Nodes, i)+" in a second network, such as 10.0.1.1")
 			return
 		case taken[a]:
-			c.fault(index(at, i), text, "want an address that is no host's in Node, not virtual, and pinged by nobody: the second path is another network")
+			c.fault(index(at, i), text, "want an address that is no host's in Node, not virtual, and pinged by "+
+				"nobody: the second path is another network")
 		}
 		taken[a] = true
 	}
@@ -326,7 +332,8 @@ func (c *checker) arbiter(cl *Cluster) {
 		c.fault("Pair.Arbiter", "", "want one of Fence, true, and Disk and Ping")
 	case p.Arbiter.Ping != nil:
 		if p.Device != nil {
-			c.fault("Pair.Arbiter.Ping", "", "allowed only without Pair.Device: both nodes may go on, and what the one that gives way has written on its disk could not be saved")
+			c.fault("Pair.Arbiter.Ping", "", "allowed only without Pair.Device: both nodes may go on, and what the "+
+				"one that gives way has written on its disk could not be saved")
 		}
 		c.pings(cl)
 	case p.Arbiter.Disk != "":
@@ -429,7 +436,8 @@ func (c *checker) group(members []PairMember, nodes hosts) {
 		case m.VIP != "":
 			c.virtual(path+".VIP", m.VIP, nodes, vips)
 		case m.Unit != "":
-			if strings.HasPrefix(m.Unit, "-") || strings.Trim(m.Unit, labelRunes+"@:\\") != "" || !strings.Contains(m.Unit, ".") || strings.Contains(m.Unit, "/") {
+			if strings.HasPrefix(m.Unit, "-") || strings.Trim(m.Unit, labelRunes+"@:\\") != "" ||
+				!strings.Contains(m.Unit, ".") || strings.Contains(m.Unit, "/") {
 				c.fault(path+".Unit", m.Unit, "want the whole name of a unit of systemd, such as tomcat.service")
 			}
 		default:

@@ -11,7 +11,8 @@ import (
 // PairDevice is a DRBD device of both nodes, with a file system that the active one mounts.
 // With it the database is not replicated by itself: its files are on that file system.
 type PairDevice struct {
-	Disk       string   `json:"Disk"`                 // path of a block device of its own, the same on both nodes; its end holds DRBD's own data
+	// path of a block device of its own, the same on both nodes; its end holds DRBD's own data
+	Disk       string   `json:"Disk"`
 	Minor      int      `json:"Minor,omitzero"`       // of /dev/drbdN; default 0
 	FileSystem string   `json:"FileSystem,omitempty"` // ext4 or xfs; default ext4
 	Mount      string   `json:"Mount"`                // directory where it is mounted
@@ -110,7 +111,8 @@ func (c *checker) onDevice(p Pair) {
 		}
 	}
 	d, mount := p.Full().Database.Datadir, p.Device.Mount
-	if rel, err := filepath.Rel(mount, d); isAbsolute(mount) && isAbsolute(d) && (err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../")) {
+	if rel, err := filepath.Rel(mount, d); isAbsolute(mount) && isAbsolute(d) &&
+		(err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../")) {
 		c.fault("Pair.Database.Datadir", d, "want a directory below Pair.Device.Mount, "+mount)
 	}
 }

@@ -39,12 +39,16 @@ func TestPairDeviceFaults(t *testing.T) {
 		one("a port", mount, mount+`, "Port": 70000`, `Pair.Device.Port: value "70000": want 1 to 65535`),
 		one("a secret itself", mount, mount+`, "Credential": "secret"`, `Pair.Device.Credential: value "(not shown)": want file:/PATH`),
 		one("one address", mount, mount+`, "Addresses": ["10.0.0.1"]`, `Pair.Device.Addresses: value "10.0.0.1": want two addresses`),
-		one("an address twice", mount, mount+`, "Addresses": ["10.0.0.1", "10.0.0.1"]`, `Pair.Device.Addresses[1]: value "10.0.0.1": want the IP address of one node`),
+		one("an address twice", mount, mount+`, "Addresses": ["10.0.0.1", "10.0.0.1"]`,
+			`Pair.Device.Addresses[1]: value "10.0.0.1": want the IP address of one node`),
 		one("a name", mount, mount+`, "Addresses": ["10.0.0.1", "cvm2"]`, `Pair.Device.Addresses[1]: value "cvm2": want the IP address`),
-		one("accounts of replication", `"Database": {}`, `"Database": {"Admin": {"User": "a", "Credential": "file:/a"}, "Replication": {"User": "r", "Credential": "file:/r"}}`,
+		one("accounts of replication", `"Database": {}`,
+			`"Database": {"Admin": {"User": "a", "Credential": "file:/a"}, "Replication": {"User": "r", "Credential": "file:/r"}}`,
 			`Pair.Database.Admin: allowed only without Pair.Device`, `Pair.Database.Replication: allowed only without Pair.Device`),
-		one("data elsewhere", `"Database": {}`, `"Database": {"Datadir": "/var/lib/mysql"}`, `Pair.Database.Datadir: value "/var/lib/mysql": want a directory below Pair.Device.Mount, /srv/pair`),
-		one("data on the mount point", `"Database": {}`, `"Database": {"Datadir": "/srv/pair"}`, `Pair.Database.Datadir: value "/srv/pair": want a directory below`),
+		one("data elsewhere", `"Database": {}`, `"Database": {"Datadir": "/var/lib/mysql"}`,
+			`Pair.Database.Datadir: value "/var/lib/mysql": want a directory below Pair.Device.Mount, /srv/pair`),
+		one("data on the mount point", `"Database": {}`, `"Database": {"Datadir": "/srv/pair"}`,
+			`Pair.Database.Datadir: value "/srv/pair": want a directory below`),
 		one("no database", `"Database": {}`, `"Patience": "3s"`, `Pair.Database: want the database of the group`),
 	} {
 		text := change(t, fixture(t, "pair_device.json"), tc.edits[0].old, tc.edits[0].with)
@@ -60,7 +64,8 @@ func TestNoPingsWithADisk(t *testing.T) {
 	two = change(t, two, device, device+`, "Arbiter": {"Ping": ["172.16.0.1", "172.16.0.2"]}`)
 	_, faults, _ := Parse("c.json", []byte(two), Options{AllowUndersized: true})
 	wantFaults(t, faults, "Pair.Arbiter.Ping: allowed only without Pair.Device")
-	_, faults, _ = Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/disk/by-id/wwn-0x2"}`)), Options{AllowUndersized: true})
+	_, faults, _ = Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`,
+		`{"Disk": "/dev/disk/by-id/wwn-0x2"}`)), Options{AllowUndersized: true})
 	wantFaults(t, faults)
 	_, faults, _ = Parse("c.json", []byte(change(t, two, `{"Ping": ["172.16.0.1", "172.16.0.2"]}`, `{"Disk": "/dev/vg/pair"}`)), Options{})
 	wantFaults(t, faults, `Pair.Arbiter.Disk: value "/dev/vg/pair": want another disk than Pair.Device.Disk`)

@@ -56,7 +56,8 @@ func (p Pair) PartitionPort() int {
 func (c *checker) pairPartition(p Pair) {
 	const at = "Pair.Partition"
 	d := *p.Partition
-	if d.Name == "" || len(d.Name) > 32 || strings.Trim(d.Name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" || d.Name[0] == '-' {
+	if d.Name == "" || len(d.Name) > 32 || strings.Trim(d.Name,
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" || d.Name[0] == '-' {
 		c.fault(at+".Name", d.Name, "want 1 to 32 letters, digits, - and _, not beginning with -")
 	}
 	c.blockDevice(at+".Disk", d.Disk)
@@ -76,7 +77,8 @@ func (c *checker) pairPartition(p Pair) {
 			c.fault(at+".Disk", d.Disk, "want another disk than Pair.Arbiter.Disk")
 		}
 		if a.Ping != nil {
-			c.fault(at, d.Name, "allowed only without Pair.Arbiter.Ping: both nodes may go on, and what the one that gives way has written on its disk could not be saved")
+			c.fault(at, d.Name, "allowed only without Pair.Arbiter.Ping: both nodes may go on, and what the one that "+
+				"gives way has written on its disk could not be saved")
 		}
 	}
 	if minor := p.PartitionMinor(); minor > maxMinor {

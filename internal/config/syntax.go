@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	hostnameRule = "want an RFC 1123 host name: letters, digits and -, parts of 1 to 63 separated by dots, at most 253 in all, not an IP address"
-	letters      = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	labelRunes   = letters + "0123456789-_./"
+	hostnameRule = "want an RFC 1123 host name: letters, digits and -, parts of 1 to 63 separated by dots, at most " +
+		"253 in all, not an IP address"
+	letters    = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	labelRunes = letters + "0123456789-_./"
 )
 
 // broadcast is 255.255.255.255.

@@ -84,7 +84,8 @@ func TestWhatIsAcceptedIsSafe(t *testing.T) {
 			for _, grace := range []time.Duration{500 * time.Millisecond, 2 * time.Second, time.Minute} {
 				for _, epsilon := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 6100 * time.Millisecond} {
 					keep := lease / 3
-					tm := Timings{Lease: Duration(lease), Keepalive: Duration(keep), Grace: Duration(grace), Watchdog: Duration(lease / 4), Epsilon: Duration(epsilon),
+					tm := Timings{Lease: Duration(lease), Keepalive: Duration(keep), Grace: Duration(grace),
+						Watchdog: Duration(lease / 4), Epsilon: Duration(epsilon),
 						Drift: drift, Election: Duration(min(2*keep, time.Hour)), Heartbeat: Duration(100 * time.Millisecond), Detection: Duration(lease / 2)}
 					if len(tm.Check()) > 0 {
 						continue
@@ -103,7 +104,8 @@ func TestWhatIsAcceptedIsSafe(t *testing.T) {
 		t.Errorf("only %d of the sums were accepted: the test tests little", accepted)
 	}
 	def, fast := Timings{}.Values(), Timings{Profile: ProfileFast}.Values()
-	if a, b := silence(def, def.Grace).Round(time.Millisecond), silence(fast, fast.Grace).Round(time.Millisecond); a != 8662*time.Millisecond || b != 5401*time.Millisecond {
+	if a, b := silence(def, def.Grace).Round(time.Millisecond),
+		silence(fast, fast.Grace).Round(time.Millisecond); a != 8662*time.Millisecond || b != 5401*time.Millisecond {
 		t.Errorf("the defaults wait for %v and %v: want what docs/operations.md says", a, b)
 	}
 }

@@ -43,7 +43,9 @@ func (n Node) BadURL(insecure bool) (field, value string, err error) {
 }
 
 // errPlain: without TLS the store asks nobody who he is.
-var errPlain = errors.New("without TLS whoever reaches this address can write the owner record, and so have the management VM run twice: want https://HOST:PORT with tls.ca, tls.cert and tls.key, a loopback address (127.0.0.0/8, ::1, localhost), or --insecure where the network is a laboratory's own")
+var errPlain = errors.New("without TLS whoever reaches this address can write the owner record, and so have the " +
+	"management VM run twice: want https://HOST:PORT with tls.ca, tls.cert and tls.key, a loopback address " +
+	"(127.0.0.0/8, ::1, localhost), or --insecure where the network is a laboratory's own")
 
 // loopback reports whether a host of a URL is this host to everybody. Names other
 // than localhost are not looked up: what they mean may change.

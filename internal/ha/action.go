@@ -30,7 +30,8 @@ const (
 	WorkDefect
 )
 
-var workNames = []string{"renew", "write", "report", "elect", "arm", "start", "kill", "shutdown", "migrate", "abort", "resume", "fence", "conflict", "defect"}
+var workNames = []string{"renew", "write", "report", "elect", "arm", "start", "kill", "shutdown", "migrate", "abort",
+	"resume", "fence", "conflict", "defect"}
 
 // String names the kinds, joined by commas.
 func (w Work) String() string {
@@ -176,10 +177,14 @@ func (Fence) Work() Work    { return WorkFence }
 
 // Outcome is how an action ended.
 type Outcome struct {
-	OK       bool     // a Txn was answered and done; a Fence was read back as off; a Kill is proved; an order to the watchdog was answered; else: no error
-	Mod      int64    // of a Txn that is OK: its revision
-	Proved   bool     // of a Txn with Prove: the guest was killed
-	Why      string   // why it did not end well; of a Txn: why its outcome is not known, "" when it was refused since a revision is another one
+	// a Txn was answered and done; a Fence was read back as off; a Kill is proved; an order to the watchdog was
+	// answered; else: no error
+	OK     bool
+	Mod    int64 // of a Txn that is OK: its revision
+	Proved bool  // of a Txn with Prove: the guest was killed
+	// why it did not end well; of a Txn: why its outcome is not known, "" when it was refused since a revision is
+	// another one
+	Why      string
 	Device   string   // of a Fence that is OK: the device that showed the host off
 	Watchdog Watchdog // of an Arm or Disarm that is OK: the holder's state after it
 }

@@ -67,7 +67,8 @@ func (m *Machine) quorumWithout(lost cluster.HostID) string {
 	if votes >= need {
 		return ""
 	}
-	return fmt.Sprintf("without host %s the store would have no quorum, and nothing could be decided: %d of its %d members would vote, %d must; %s",
+	return fmt.Sprintf("without host %s the store would have no quorum, and nothing could be decided: %d of its %d "+
+		"members would vote, %d must; %s",
 		lost, votes, len(m.Order), need, strings.Join(why, "; "))
 }
 
@@ -78,9 +79,11 @@ func (m *Machine) bound(h cluster.HostID) (time.Duration, string) {
 	device := m.Devices[h]
 	switch {
 	case device && (r.Guard == 0 || r.HandsOff):
-		return t.Lease, fmt.Sprintf("the fence device of host %s alone: asked after %s without heartbeats, or %s without a renewal", h, t.Detection, t.Lease)
+		return t.Lease, fmt.Sprintf("the fence device of host %s alone: asked after %s without heartbeats, or %s "+
+			"without a renewal", h, t.Detection, t.Lease)
 	case r.Guard == 0:
-		return 0, fmt.Sprintf("host %s has no working watchdog and no fence device: if it is lost silently, nothing proves that all has stopped there", h)
+		return 0, fmt.Sprintf("host %s has no working watchdog and no fence device: if it is lost silently, nothing "+
+			"proves that all has stopped there", h)
 	case r.HandsOff:
 		return 0, fmt.Sprintf("host %s has not armed its watchdog again after hands off", h)
 	}
@@ -132,7 +135,8 @@ func (m *Machine) Waiting() string {
 	case m.Coord.Mod == 0 || !m.alive(m.Coord.Host):
 		return "the election of a coordinator"
 	case m.restored() && m.unsettled() != "":
-		return fmt.Sprintf("the store was restored: host %s to report that it runs nothing, or an operator to confirm that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
+		return fmt.Sprintf("the store was restored: host %s to report that it runs nothing, or an operator to "+
+			"confirm that it is off (`holdfast confirm-off %s`)", m.unsettled(), m.unsettled())
 	case o.Mod == 0 && !m.Want.Run:
 		return ""
 	case o.Mod == 0 && m.seenSomewhere() != "":
@@ -165,7 +169,8 @@ func (m *Machine) Waiting() string {
 func (m *Machine) waitingForGuest(h cluster.HostID) string {
 	switch r := m.Hosts[h]; {
 	case r.Guest == cluster.GuestPaused && r.Unhealthy != "":
-		return fmt.Sprintf("what runs on %s: %s; it is resumed every %s, and moved after %s if another host is able to run it", h, r.Unhealthy, stillAgain, stillWait)
+		return fmt.Sprintf("what runs on %s: %s; it is resumed every %s, and moved after %s if another host is "+
+			"able to run it", h, r.Unhealthy, stillAgain, stillWait)
 	case r.Guest == cluster.GuestPaused:
 		return fmt.Sprintf("what runs on %s to go on: it is paused, and not by the cluster", h)
 	case r.Guest == cluster.GuestUnknown && !r.Fit:
@@ -186,7 +191,8 @@ func (m *Machine) waitingForStart() string {
 		return "a host that is able to run it: " + m.unable("")
 	}
 	if m.gaveUp() {
-		return fmt.Sprintf("`holdfast start`: it was restarted %d times, and the configuration allows no more: %s", max(m.Owner.Failures, m.Owner.Restarts), m.Owner.Reason)
+		return fmt.Sprintf("`holdfast start`: it was restarted %d times, and the configuration allows no more: %s",
+			max(m.Owner.Failures, m.Owner.Restarts), m.Owner.Reason)
 	}
 	if o := m.Owner; o.Failures > 0 {
 		return fmt.Sprintf("the next try, %s after the last of %d that failed: %s", backoff(o.Failures), o.Failures, o.Reason)
@@ -204,9 +210,11 @@ func (m *Machine) waitingForProof(h cluster.HostID) string {
 	}
 	switch {
 	case r.Guard == 0:
-		return fmt.Sprintf("host %s is silent and has no working watchdog%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
+		return fmt.Sprintf("host %s is silent and has no working watchdog%s: bring it back, or see that it is off "+
+			"and say `holdfast confirm-off %s`", h, device, h)
 	case r.HandsOff:
-		return fmt.Sprintf("host %s is silent, and its watchdog was disarmed (hands off)%s: bring it back, or see that it is off and say `holdfast confirm-off %s`", h, device, h)
+		return fmt.Sprintf("host %s is silent, and its watchdog was disarmed (hands off)%s: bring it back, or see "+
+			"that it is off and say `holdfast confirm-off %s`", h, device, h)
 	}
 	return fmt.Sprintf("the deadline of silent host %s, in %s%s", h, max(0, m.wait(r.Guard)-m.silent(h)).Round(time.Second/10), device)
 }

@@ -29,7 +29,8 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 		why      string
 	}{
 		{"all is well", quiet(), true, "lease 6s + reset 2s + drift and margin 660ms"},
-		{"the holder has no watchdog", change(func(v *Machine) { host(v, "h1", func(r *HostRec) { r.Guard = 0 }) }), false, "host h1 has no working watchdog"},
+		{"the holder has no watchdog", change(func(v *Machine) { host(v, "h1", func(r *HostRec) { r.Guard = 0 }) }),
+			false, "host h1 has no working watchdog"},
 		{"hands off", change(func(v *Machine) { v.Want.HandsOff = true }), false, "hands off"},
 		{"not armed again", change(func(v *Machine) { host(v, "h1", func(r *HostRec) { r.HandsOff = true }) }), false, "has not armed"},
 		{"nobody else is able", change(func(v *Machine) {
@@ -46,7 +47,9 @@ func TestTakeoverSaysWhatALossWouldMean(t *testing.T) {
 		{"one of two others has the memory", change(func(v *Machine) {
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "the guest wants 32768 MiB of memory, and this host has 16384" })
 		}), true, "lease 6s"},
-		{"another host is silent: nobody could decide", change(func(v *Machine) { host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) }) }), false, "1 of its 3 members would vote, 2 must; h3 is silent"},
+		{"another host is silent: nobody could decide",
+			change(func(v *Machine) { host(v, "h3", func(r *HostRec) { r.SeenAt = sec(80) }) }), false,
+			"1 of its 3 members would vote, 2 must; h3 is silent"},
 		{"another host's member is broken", change(func(v *Machine) {
 			host(v, "h2", func(r *HostRec) { r.Vote = cluster.Votes })
 			host(v, "h3", func(r *HostRec) { r.Vote = "its member of the store does not answer" })
@@ -99,7 +102,11 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 		{"all is well", quiet(), ""},
 		{"no store", change(func(v *Machine) { v.Synced = false }), "no quorum"},
 		{"no coordinator", change(func(v *Machine) { v.Coord.Mod = 0 }), "election"},
-		{"the holder is silent", change(func(v *Machine) { v.Coord.Host = "h2"; host(v, "h1", func(r *HostRec) { r.SeenAt = sec(94) }) }), "deadline of silent host h1, in 2.7s"},
+		{"the holder is silent", change(func(v *Machine) {
+			v.Coord.Host = "h2"
+			host(v, "h1",
+				func(r *HostRec) { r.SeenAt = sec(94) })
+		}), "deadline of silent host h1, in 2.7s"},
 		{"the silent holder promised nothing", change(func(v *Machine) {
 			v.Coord.Host = "h2"
 			host(v, "h1", func(r *HostRec) { r.SeenAt, r.Guard = sec(80), 0 })
@@ -117,7 +124,8 @@ func TestWaitingNamesWhatMustHappenNext(t *testing.T) {
 			v.Want.Maintenance = []cluster.HostID{"h1", "h3"}
 			host(v, "h2", func(r *HostRec) { r.Fit, r.Why = false, "no image" })
 		}), "a host to which it can move, as h1 is in maintenance: h2: no image; h3: is in maintenance"},
-		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }), "h2 to report whether it has arrived there"},
+		{"one side of it lost", change(func(v *Machine) { v.Owner.State, v.Owner.Host = cluster.Settling, "h2" }),
+			"h2 to report whether it has arrived there"},
 	} {
 		if got := c.view.Waiting(); got != c.want && (c.want == "" || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: %q, want %q", c.what, got, c.want)

@@ -38,7 +38,8 @@ func quiet() Machine {
 		if h == "h1" {
 			g = cluster.GuestRunning
 		}
-		v.Hosts[h] = HostRec{cluster.Host{Name: h, Identity: "id-" + string(h), Boot: "b", Machine: "m-" + string(h), Guard: 2 * time.Second, Fit: true, Addr: "a", Guest: g}, int64(30 + i), sec(99)}
+		v.Hosts[h] = HostRec{cluster.Host{Name: h, Identity: "id-" + string(h), Boot: "b", Machine: "m-" + string(h),
+			Guard: 2 * time.Second, Fit: true, Addr: "a", Guest: g}, int64(30 + i), sec(99)}
 	}
 	v.ThisHost = ThisHost{Identity: "id-h1", Boot: "b", Machine: "m-h1", Instance: "now", Addr: "a", Fit: true}
 	v.Lease = Lease{Mod: 30, Deadline: sec(105), Sent: sec(99)}
@@ -120,7 +121,8 @@ func TestDecide(t *testing.T) {
 	}{
 		{"nothing is to be done when all is well", quiet(), ""},
 		{"a renewal is due after a keepalive interval", func() Machine { v := quiet(); v.Lease.Sent = sec(98); return v }(), "Renew"},
-		{"a host that is no member any more renews nothing", func() Machine { v := as("h2", quiet()); v.Lease.Sent = sec(98); v.Leave(true); return v }(), ""},
+		{"a host that is no member any more renews nothing",
+			func() Machine { v := as("h2", quiet()); v.Lease.Sent = sec(98); v.Leave(true); return v }(), ""},
 		{"nor does it register", func() Machine {
 			v := as("h2", quiet())
 			v.Lease = Lease{}
@@ -166,7 +168,8 @@ func TestDecide(t *testing.T) {
 		{"a new deadline moves the watchdog's limit to D + G - W",
 			func() Machine { v := quiet(); v.Lease.Deadline = sec(106); return v }(), "Arm 104"},
 		{"a guest that ended is released, with a proof",
-			func() Machine { v := quiet(); v.Guest.Seen.State = cluster.GuestAbsent; return v }(), "Renew, Disarm, Write released released h1 1.1 proved"},
+			func() Machine { v := quiet(); v.Guest.Seen.State = cluster.GuestAbsent; return v }(),
+			"Renew, Disarm, Write released released h1 1.1 proved"},
 		{"an expelled host kills first and registers later",
 			func() Machine {
 				v := quiet()
@@ -429,7 +432,8 @@ func TestReasonsOfOwnersAreRendered(t *testing.T) {
 	} {
 		var o cluster.Owner
 		because(&o, why)
-		if got := reason.Said("not rendered", reason.Reason{Code: o.ReasonCode.Code, Args: o.ReasonCode.Args.Named()}); o.Reason != want || want != "" && got != want {
+		if got := reason.Said("not rendered", reason.Reason{Code: o.ReasonCode.Code,
+			Args: o.ReasonCode.Args.Named()}); o.Reason != want || want != "" && got != want {
 			t.Errorf("%q, rendered %q, want %q", o.Reason, got, want)
 		}
 	}

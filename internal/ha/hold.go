@@ -259,7 +259,8 @@ func (d *decision) releaseAs(n cluster.Owner, kind cluster.ProofKind, failures i
 // versions read, and what it was made of.
 func because(o *cluster.Owner, why reason.Reason) {
 	o.Reason = clip(reason.Text(why))
-	o.ReasonCode = cluster.ReasonCode{Code: why.Code, Args: cluster.ReasonArgs{Host: cluster.HostID(why.Args["host"]), Why: clip(why.Args["why"])}}
+	o.ReasonCode = cluster.ReasonCode{Code: why.Code, Args: cluster.ReasonArgs{Host: cluster.HostID(why.Args["host"]),
+		Why: clip(why.Args["why"])}}
 }
 
 // write changes the owner record as its holder.

@@ -43,7 +43,8 @@ func (d *decision) renew() {
 	switch {
 	case !known:
 	case !same && m.Lease.Mod != 0:
-		d.do(Conflict{fmt.Sprintf("host %s has been registered by another agent (identity %s, boot %s, address %s)", m.Self, rec.Identity, rec.Boot, rec.Addr)})
+		d.do(Conflict{fmt.Sprintf("host %s has been registered by another agent (identity %s, boot %s, address %s)",
+			m.Self, rec.Identity, rec.Boot, rec.Addr)})
 		return
 	case !same && m.silent(m.Self) < m.mayLive(rec.Host):
 		return // another agent with this name may live: watch it
@@ -58,7 +59,9 @@ func (d *decision) renew() {
 	}
 	r := m.record(rec.Host)
 	r.Seq = rec.Seq + 1
-	news := !known || !m.registered() || r.Guard != rec.Guard || r.HandsOff != rec.HandsOff || r.MigrateTLS != rec.MigrateTLS || r.Fit != rec.Fit || r.Retry != rec.Retry || r.Judged != rec.Judged || r.Vote != rec.Vote || r.Guest != rec.Guest
+	news := !known || !m.registered() || r.Guard != rec.Guard || r.HandsOff != rec.HandsOff ||
+		r.MigrateTLS != rec.MigrateTLS || r.Fit != rec.Fit || r.Retry != rec.Retry || r.Judged != rec.Judged ||
+		r.Vote != rec.Vote || r.Guest != rec.Guest
 	since := m.Now.Sub(m.Lease.Sent)
 	failed := m.Lease.Sent.Add(m.Timings.Lease) > m.Lease.Deadline
 	if since >= m.Timings.Keepalive || m.Lease.Sent == 0 || (news || failed) && since >= renewAgain {
@@ -121,9 +124,11 @@ func (m *Machine) arrival(rec cluster.Host, same bool) cluster.Event {
 // record is what this host says of itself.
 func (m *Machine) record(old cluster.Host) cluster.Host {
 	r := cluster.Host{
-		Name: m.Self, Identity: m.ThisHost.Identity, Boot: m.ThisHost.Boot, Addr: m.ThisHost.Addr, MigrateTLS: m.ThisHost.Secure, Vote: m.ThisHost.Vote, Version: m.ThisHost.Version,
+		Name: m.Self, Identity: m.ThisHost.Identity, Boot: m.ThisHost.Boot, Addr: m.ThisHost.Addr,
+		MigrateTLS: m.ThisHost.Secure, Vote: m.ThisHost.Vote, Version: m.ThisHost.Version,
 		Guard: m.guard(), Watchdog: m.Watchdog.Name, WatchdogTimeout: m.Watchdog.Timeout,
-		Fit: m.ThisHost.Fit, Retry: m.ThisHost.Retry, Judged: m.ThisHost.Judged, Why: m.ThisHost.Why, Guest: m.Guest.Seen.State, Unhealthy: m.Guest.Unhealthy, HeartbeatPort: m.ThisHost.HeartbeatPort, Machine: m.ThisHost.Machine,
+		Fit: m.ThisHost.Fit, Retry: m.ThisHost.Retry, Judged: m.ThisHost.Judged, Why: m.ThisHost.Why,
+		Guest: m.Guest.Seen.State, Unhealthy: m.Guest.Unhealthy, HeartbeatPort: m.ThisHost.HeartbeatPort, Machine: m.ThisHost.Machine,
 	}
 	if r.Guest == cluster.GuestAbsent && !m.gone() {
 		r.Guest = cluster.GuestUnknown

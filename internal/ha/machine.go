@@ -103,15 +103,16 @@ type Guest struct {
 	Touched        cluster.Instant // when the last action on the guest ended; older observations do not count
 	UnobservableAt cluster.Instant // since when not even its process can be observed; 0: it can
 	PausedAt       cluster.Instant // since when it stands still by an I/O error; 0: it does not
-	Inherited      bool            // no kill has succeeded since this agent began: one before it may have called for a start that is still to come
-	Started        cluster.Epoch   // the last epoch for which this agent called the hypervisor
-	Killed         string          // why this agent killed the guest since it was last seen here; empty: it did not
-	Paused         bool            // Killed for standing still by an I/O error
-	Tried          int64           // revision of the owner record for which this agent has tried to migrate
-	TriedBy        string          // how the last start or migration ended; empty: well
-	Unhealthy      string          // why the guest must be restarted (health check, storage); empty: it need not
-	UnhealthyAt    cluster.Instant // when it was first to be killed for that; 0: it is not
-	Shut           cluster.Instant // when this agent first asked it to shut down for the owner record that holds; 0: not yet
+	// no kill has succeeded since this agent began: one before it may have called for a start that is still to come
+	Inherited   bool
+	Started     cluster.Epoch   // the last epoch for which this agent called the hypervisor
+	Killed      string          // why this agent killed the guest since it was last seen here; empty: it did not
+	Paused      bool            // Killed for standing still by an I/O error
+	Tried       int64           // revision of the owner record for which this agent has tried to migrate
+	TriedBy     string          // how the last start or migration ended; empty: well
+	Unhealthy   string          // why the guest must be restarted (health check, storage); empty: it need not
+	UnhealthyAt cluster.Instant // when it was first to be killed for that; 0: it is not
+	Shut        cluster.Instant // when this agent first asked it to shut down for the owner record that holds; 0: not yet
 }
 
 // Watchdog is the state of the process that holds the watchdog device.

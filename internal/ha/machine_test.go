@@ -50,11 +50,13 @@ func TestALeaseIsExtended(t *testing.T) {
 		from, now, want float64 // the lease of quiet ends at 105, and lasts six seconds
 		change          func(*Machine)
 	}{
-		"extended":          {from: 102, now: 103, want: 108},
-		"as it was":         {from: 98, now: 103, want: 105},
-		"over":              {from: 104, now: 105, want: 105},
-		"expelled":          {from: 102, now: 103, want: 105, change: func(m *Machine) { r := m.Hosts["h1"]; r.Expelled = cluster.Epoch{Gen: 1, Seq: 9}; m.Hosts["h1"] = r }},
-		"of another agent":  {from: 102, now: 103, want: 105, change: func(m *Machine) { r := m.Hosts["h1"]; r.Boot = "another"; m.Hosts["h1"] = r }},
+		"extended":  {from: 102, now: 103, want: 108},
+		"as it was": {from: 98, now: 103, want: 105},
+		"over":      {from: 104, now: 105, want: 105},
+		"expelled": {from: 102, now: 103, want: 105,
+			change: func(m *Machine) { r := m.Hosts["h1"]; r.Expelled = cluster.Epoch{Gen: 1, Seq: 9}; m.Hosts["h1"] = r }},
+		"of another agent": {from: 102, now: 103, want: 105,
+			change: func(m *Machine) { r := m.Hosts["h1"]; r.Boot = "another"; m.Hosts["h1"] = r }},
 		"of a new agent":    {from: 102, now: 103, want: 105, change: func(m *Machine) { m.Lease.Mod = 0 }},
 		"of which no agent": {from: 102, now: 103, want: 0, change: func(m *Machine) { m.Lease.Deadline = 0 }},
 	} {
@@ -173,7 +175,8 @@ func TestTheWatchdogsWordFromBeforeTheLastOrderIsIgnored(t *testing.T) {
 		t.Error("a later word does not count")
 	}
 	m = quiet()
-	m.Done(Arm{Limit: sec(104), Timeout: 4 * time.Second}, Outcome{OK: true, Watchdog: Watchdog{Working: true, Armed: true, Limit: sec(104), Timeout: 9 * time.Second}}, sec(100))
+	m.Done(Arm{Limit: sec(104), Timeout: 4 * time.Second},
+		Outcome{OK: true, Watchdog: Watchdog{Working: true, Armed: true, Limit: sec(104), Timeout: 9 * time.Second}}, sec(100))
 	if m.guarded() {
 		t.Error("a limit counts that was reckoned with another timeout")
 	}

@@ -57,7 +57,8 @@ func TestSuspicion(t *testing.T) {
 			v.Words["h2"] = cluster.HeartbeatReport{At: v.Now, Heard: map[cluster.HostID]cluster.Instant{"h1": sec(97.9)}}
 		}), false},
 		{"a member that has said nothing of it does not count", with(func(v *Machine) { delete(v.Words["h3"].Heard, "h1") }), false},
-		{"a host that has renewed since its last heartbeat lives: its heartbeats alone are lost", with(func(v *Machine) { *v = silence(*v, "h1", 98.5) }), false},
+		{"a host that has renewed since its last heartbeat lives: its heartbeats alone are lost",
+			with(func(v *Machine) { *v = silence(*v, "h1", 98.5) }), false},
 		{"a renewal that came with the last heartbeat says nothing", with(func(v *Machine) {
 			*v = silence(*v, "h1", 97.6)
 			heard(v, "h2", 97.5)
@@ -106,12 +107,14 @@ func TestFencing(t *testing.T) {
 	}{
 		{"the device of a suspect holder is asked", unheard(), "Fence"},
 		{"but not of one that holds nothing", with(func(v *Machine) { v.Owner.Host = "h3" }), ""},
-		{"nor by a host that is not the coordinator, which stands for election when that one is suspect", with(func(v *Machine) { v.Coord.Host = "h1" }), "Elect"},
+		{"nor by a host that is not the coordinator, which stands for election when that one is suspect",
+			with(func(v *Machine) { v.Coord.Host = "h1" }), "Elect"},
 		{"nor by a coordinator whose lease is over", with(func(v *Machine) { v.Lease.Deadline = sec(99.95) }), ""},
 		{"nor with hands off", with(func(v *Machine) { v.Want.HandsOff = true }), ""},
 		{"nor when there is none", with(func(v *Machine) { v.Devices = nil }), ""},
 		{"nor while an order is under way", with(func(v *Machine) { v.Doing.Fencing = []cluster.HostID{"h1"} }), ""},
-		{"off, read back for this record, is a proof", fenced(Fenced{Mod: 30, At: sec(99.9), Off: true, Device: "ipmi"}), "Write takeover assigned h2 1.2"},
+		{"off, read back for this record, is a proof",
+			fenced(Fenced{Mod: 30, At: sec(99.9), Off: true, Device: "ipmi"}), "Write takeover assigned h2 1.2"},
 		{"for another record it is none", fenced(Fenced{Mod: 29, At: sec(99.9), Off: true}), "Fence"},
 		{"a failure is told once", fenced(Fenced{Mod: 30, At: sec(99.9), Why: "no answer"}), "Report fence-failed"},
 		{"and tried again after a second", fenced(Fenced{Mod: 30, At: sec(98.9), Why: "no answer", Told: true}), "Fence"},
@@ -188,13 +191,15 @@ func TestAnOperatorsWord(t *testing.T) {
 		{"not for one that may renew", said1(cluster.Off{Host: "h1", Mod: 30}, 5, 0), ""},
 		{"not for one that has renewed since", said1(cluster.Off{Host: "h1", Mod: 29}, 6.5, 0), ""},
 		{"not for another host", said1(cluster.Off{Host: "h3", Mod: 30}, 6.5, 0), ""},
-		{"and is not needed when the deadline proves it", said1(cluster.Off{Host: "h1", Mod: 30}, 9, 2*time.Second), "Write takeover assigned h2 1.2"},
+		{"and is not needed when the deadline proves it", said1(cluster.Off{Host: "h1", Mod: 30}, 9, 2*time.Second),
+			"Write takeover assigned h2 1.2"},
 	} {
 		if got := said(c.view); got != c.want {
 			t.Errorf("an operator's word %s: got %q, want %q", c.what, got, c.want)
 		}
 	}
-	if p := ownerOf(written(t, said1(cluster.Off{Host: "h1", Mod: 30, User: "eva"}, 6.5, 0))).Proof; p.Kind != cluster.ProofOperator || p.Note != "eva" {
+	if p := ownerOf(written(t, said1(cluster.Off{Host: "h1", Mod: 30, User: "eva"}, 6.5,
+		0))).Proof; p.Kind != cluster.ProofOperator || p.Note != "eva" {
 		t.Errorf("%+v", p)
 	}
 }
@@ -218,7 +223,8 @@ func TestAfterARestore(t *testing.T) {
 		{"everybody has said that it has nothing", func(*Machine) {}, "Write released released  2.1"},
 		{"one has a guest", func(v *Machine) { r := v.Hosts["h2"]; r.Guest = cluster.GuestPaused; v.Hosts["h2"] = r }, ""},
 		{"one has not registered", func(v *Machine) { delete(v.Hosts, "h2") }, ""},
-		{"an operator has said it of the one that has not", func(v *Machine) { delete(v.Hosts, "h2"); v.Want.Off = []cluster.Off{{Host: "h2"}} }, "Write released released  2.1"},
+		{"an operator has said it of the one that has not",
+			func(v *Machine) { delete(v.Hosts, "h2"); v.Want.Off = []cluster.Off{{Host: "h2"}} }, "Write released released  2.1"},
 	} {
 		w := v
 		w.Hosts = map[cluster.HostID]HostRec{}

@@ -55,12 +55,17 @@ func TestCancel(t *testing.T) {
 		{"one that the agent carries out, too", with(func(v *Machine) { v.Doing.Works = WorkMigrate }), "Abort"},
 		{"it is aborted once at a time", with(func(v *Machine) { v.Guest.Seen.Migrating, v.Doing.Works = true, WorkAbort }), ""},
 		{"one that has not begun does not begin", with(func(*Machine) {}), "Write migration-failed running h1 1.1"},
-		{"one that was tried has been cancelled, whatever it says", with(func(v *Machine) { v.Guest.Tried, v.Guest.TriedBy = 20, "context canceled" }), "Write migration-failed running h1 1.1"},
-		{"a guest that has left is let go", with(func(v *Machine) { v.Guest.Seen.State = cluster.GuestAbsent }), "Renew, Disarm, Write settling settling h2 1.1 proved"},
+		{"one that was tried has been cancelled, whatever it says",
+			with(func(v *Machine) { v.Guest.Tried, v.Guest.TriedBy = 20, "context canceled" }), "Write migration-failed running h1 1.1"},
+		{"a guest that has left is let go", with(func(v *Machine) { v.Guest.Seen.State = cluster.GuestAbsent }),
+			"Renew, Disarm, Write settling settling h2 1.1 proved"},
 		{"another migration goes on", late(func(v *Machine) { v.Guest.Seen.Migrating = true }), ""},
 		{"another one begins", late(func(*Machine) {}), "Migrate"},
 		{"a guest that runs stays", late(func(v *Machine) { v.Owner.State, v.Owner.To = cluster.Running, "" }), ""},
-		{"the next migration forgets it", late(func(v *Machine) { v.Owner.State, v.Owner.To, v.Want.MoveTo = cluster.Running, "", "h3" }), "Write migrating migrating h1 1.1"},
+		{"the next migration forgets it", late(func(v *Machine) {
+			v.Owner.State, v.Owner.To,
+				v.Want.MoveTo = cluster.Running, "", "h3"
+		}), "Write migrating migrating h1 1.1"},
 	} {
 		v := c.view
 		if got := said(v); got != c.want {
@@ -166,7 +171,8 @@ func TestStartsBackOffAndMove(t *testing.T) {
 			t.Errorf("after %d failures: %s, want %s", f, h, want)
 		}
 	}
-	for f, want := range map[int]time.Duration{1: 500 * time.Millisecond, 2: time.Second, 6: 16 * time.Second, 7: 30 * time.Second, 99: 30 * time.Second} {
+	for f, want := range map[int]time.Duration{1: 500 * time.Millisecond, 2: time.Second, 6: 16 * time.Second,
+		7: 30 * time.Second, 99: 30 * time.Second} {
 		if b := backoff(f); b != want {
 			t.Errorf("back-off after %d: %s, want %s", f, b, want)
 		}

@@ -136,7 +136,8 @@ func (a Adoption) judge(files []string, all []domainFound) []Finding {
 		}
 		for _, s := range f.Services {
 			if s.Active || s.Enabled {
-				j.say("other tools", Warn, s.Name+" would start it, and is stopped and disabled", "do not call that tool's own zsha start any more: it would start it again; systemctl enable --now "+s.Name+" is the way back")
+				j.say("other tools", Warn, s.Name+" would start it, and is stopped and disabled",
+					"do not call that tool's own zsha start any more: it would start it again; systemctl enable --now "+s.Name+" is the way back")
 			}
 		}
 		for _, s := range f.Strays {
@@ -145,17 +146,22 @@ func (a Adoption) judge(files []string, all []domainFound) []Finding {
 	}
 	j.at = ""
 	if !slices.ContainsFunc(all, func(f domainFound) bool { return len(f.Services)+len(f.Strays) > 0 }) {
-		j.say("other tools", Warn, "no host has the source tool's units ("+strings.Join(SourceUnits(), ", ")+") or processes ("+strings.Join(SourceDaemons(), ", ")+")", "if it keeps "+a.Name+" running here under other names, stop and disable those first (systemctl list-units, ps)")
+		j.say("other tools", Warn, "no host has the source tool's units ("+
+			strings.Join(SourceUnits(), ", ")+") or processes ("+strings.Join(SourceDaemons(), ", ")+")",
+			"if it keeps "+a.Name+" running here under other names, stop and disable those first (systemctl list-units, ps)")
 	}
 	switch {
 	case len(alive) > 1:
-		j.say("domain", Fail, a.Name+" runs on "+strings.Join(alive, " and on ")+": two write to the same disk", "end all but one of them at once")
+		j.say("domain", Fail, a.Name+" runs on "+strings.Join(alive, " and on ")+": two write to the same disk",
+			"end all but one of them at once")
 	case len(alive) == 1 && ours != "":
-		j.say("domain", Fail, a.Name+" runs on "+alive[0]+", and Holdfast's own on "+ours+": two write to the same disk", "end one of them at once")
+		j.say("domain", Fail, a.Name+" runs on "+alive[0]+", and Holdfast's own on "+
+			ours+": two write to the same disk", "end one of them at once")
 	case len(alive) == 1:
 		j.say("domain", Warn, a.Name+" runs on "+alive[0]+": it shuts down, and the cluster starts it anew", "")
 	case len(alive) == 0 && ours == "" && len(a.locked(all)) > 0:
-		j.say("image", Fail, "somebody uses "+strings.Join(a.locked(all), ", ")+", on a host that is not in Node or by another program", "end that first")
+		j.say("image", Fail, "somebody uses "+strings.Join(a.locked(all),
+			", ")+", on a host that is not in Node or by another program", "end that first")
 	}
 	return j.out
 }
@@ -165,7 +171,9 @@ func (a Adoption) judge(files []string, all []domainFound) []Finding {
 func unasked(all []sight) (out []Finding) {
 	for _, s := range all {
 		if in := s.facts.Installed; in != nil && in.Store && !in.Active {
-			out = append(out, Finding{s.host.Name, "installed", Fail, "Holdfast was installed here and its agent does not run: its store may ask for the management VM to run", "start the agents and see that it is stopped (holdfast stop), or uninstall it first"})
+			out = append(out, Finding{s.host.Name, "installed", Fail,
+				"Holdfast was installed here and its agent does not run: its store may ask for the management VM to run",
+				"start the agents and see that it is stopped (holdfast stop), or uninstall it first"})
 		}
 	}
 	return out
@@ -189,7 +197,8 @@ func (j *judgement) another(g Guest) {
 		j.say("guest", Fail, g.Name+" is "+g.State+" here and has a disk of the management VM", "name that one, or end it first")
 		return
 	}
-	j.say("guest", Fail, g.Name+" is defined here and has a disk of the management VM: somebody may start it", "name that one, or take its definition away first (virsh undefine --keep-nvram "+g.UUID+")")
+	j.say("guest", Fail, g.Name+" is defined here and has a disk of the management VM: somebody may start it",
+		"name that one, or take its definition away first (virsh undefine --keep-nvram "+g.UUID+")")
 }
 
 // adoptable judges the guest itself on one host.
@@ -199,7 +208,8 @@ func (j *judgement) adoptable(g Guest, files []string) {
 		fail("is "+g.State+": it can not shut itself down", "let it go on (virsh resume), or end it, first")
 	}
 	if g.Saved {
-		fail("has its memory saved on this host (managed save), which would be lost", "start it, so that it goes on from there, or give that up: virsh managedsave-remove "+g.Name)
+		fail("has its memory saved on this host (managed save), which would be lost",
+			"start it, so that it goes on from there, or give that up: virsh managedsave-remove "+g.Name)
 	}
 	if g.Snapshots {
 		fail("has snapshots or checkpoints, which libvirt keeps", "delete them: virsh snapshot-list "+g.Name)

@@ -13,7 +13,8 @@ const disk = "/images/mnvm.img"
 
 // one is the guest as a host has it by hand.
 func one(state string) Guest {
-	g := Guest{Name: "mn", UUID: "u", State: state, Persistent: true, Autostart: true, Named: true, Disks: []string{disk}, XML: "<domain>" + state + "</domain>"}
+	g := Guest{Name: "mn", UUID: "u", State: state, Persistent: true, Autostart: true, Named: true,
+		Disks: []string{disk}, XML: "<domain>" + state + "</domain>"}
 	if state == guestRunning {
 		g.PIDs = []int{7}
 	}
@@ -22,7 +23,8 @@ func one(state string) Guest {
 
 // three are hosts of which the second runs the guest.
 func three() []domainFound {
-	return []domainFound{{host: Host{Name: "a"}}, {host: Host{Name: "b"}, Guests: Guests{All: []Guest{one(guestRunning)}, Locked: []string{disk}}}, {host: Host{Name: "c"}}}
+	return []domainFound{{host: Host{Name: "a"}}, {host: Host{Name: "b"},
+		Guests: Guests{All: []Guest{one(guestRunning)}, Locked: []string{disk}}}, {host: Host{Name: "c"}}}
 }
 
 // failed are the findings that end it, as NODE CHECK.
@@ -44,7 +46,8 @@ func TestWhatIsAdopted(t *testing.T) {
 		say  string
 	}{
 		{"runs on one host", func([]domainFound) {}, nil, "it shuts down, and the cluster starts it anew"},
-		{"by hand, as far as is known", func([]domainFound) {}, nil, "units (z.service, zs-ha.service, zsha.service) or processes (z, zs-ha, zsha)"},
+		{"by hand, as far as is known", func([]domainFound) {}, nil,
+			"units (z.service, zs-ha.service, zsha.service) or processes (z, zs-ha, zsha)"},
 		{"off, defined on two", func(f []domainFound) {
 			f[1].All, f[1].Locked = []Guest{one(guestOff)}, nil
 			f[2].All = []Guest{one(guestOff)}
@@ -52,7 +55,10 @@ func TestWhatIsAdopted(t *testing.T) {
 		{"runs on one, defined on another", func(f []domainFound) { f[2].All = []Guest{one(guestOff)} }, nil, ""},
 		{"nowhere", func(f []domainFound) { f[1].Guests = Guests{} }, []string{" domain"}, "no host has a domain mn"},
 		{"only saved, by a takeover before", func(f []domainFound) { f[1].Guests = Guests{Saved: "<domain/>"} }, nil, ""},
-		{"saved, and somebody has the disk", func(f []domainFound) { f[1].Guests = Guests{Saved: "<domain/>", Locked: []string{disk}} }, []string{" image"}, "somebody uses " + disk},
+		{"saved, and somebody has the disk", func(f []domainFound) {
+			f[1].Guests = Guests{Saved: "<domain/>",
+				Locked: []string{disk}}
+		}, []string{" image"}, "somebody uses " + disk},
 		{"taken over, and runs as ours", func(f []domainFound) {
 			f[1].Guests = Guests{Saved: "<domain/>", Locked: []string{disk}}
 			f[0].All = []Guest{{Name: cluster.GuestName, State: guestRunning, Disks: []string{disk}}}
@@ -81,13 +87,22 @@ func TestWhatIsAdopted(t *testing.T) {
 			g.Disks = []string{"/images/other.img"}
 			f[2].All = []Guest{g}
 		}, []string{"c domain"}, "writes to /images/other.img"},
-		{"one disk more", func(f []domainFound) { f[1].All[0].Disks = []string{disk, "/images/data.img"} }, []string{"b domain"}, "/images/data.img"},
+		{"one disk more", func(f []domainFound) { f[1].All[0].Disks = []string{disk, "/images/data.img"} },
+			[]string{"b domain"}, "/images/data.img"},
 		{"paused", func(f []domainFound) { f[1].All[0].State = "paused" }, []string{"b domain"}, "can not shut itself down"},
-		{"saved memory", func(f []domainFound) { f[1].All = []Guest{one(guestOff)}; f[1].All[0].Saved, f[1].Locked = true, nil }, []string{"b domain"}, "managed save"},
+		{"saved memory", func(f []domainFound) {
+			f[1].All = []Guest{one(guestOff)}
+			f[1].All[0].Saved,
+				f[1].Locked = true, nil
+		}, []string{"b domain"}, "managed save"},
 		{"snapshots", func(f []domainFound) { f[1].All[0].Snapshots = true }, []string{"b domain"}, "snapshots"},
-		{"the source tool", func(f []domainFound) { f[0].Services = []Service{{Name: "zsha.service", Active: true, Enabled: true}} }, nil, "zsha.service would start it"},
+		{"the source tool", func(f []domainFound) {
+			f[0].Services = []Service{{Name: "zsha.service", Active: true,
+				Enabled: true}}
+		}, nil, "zsha.service would start it"},
 		{"the source tool, disabled before", func(f []domainFound) { f[0].Services = []Service{{Name: "zsha.service"}} }, nil, ""},
-		{"the source tool without a unit", func(f []domainFound) { f[0].Strays = []string{"zsha"} }, []string{"a other tools"}, "runs without a unit"},
+		{"the source tool without a unit", func(f []domainFound) { f[0].Strays = []string{"zsha"} },
+			[]string{"a other tools"}, "runs without a unit"},
 	} {
 		all := three()
 		c.edit(all)
@@ -99,7 +114,8 @@ func TestWhatIsAdopted(t *testing.T) {
 			t.Errorf("%s: nothing says %q: %+v", c.name, c.say, got)
 		}
 		_, _, there := Adoption{Name: "mn"}.definition(all)
-		if known := !there || len(all[0].Services)+len(all[0].Strays) > 0; known == slices.ContainsFunc(got, func(f Finding) bool { return strings.HasPrefix(f.Finding, "no host has the source tool's units") }) {
+		if known := !there || len(all[0].Services)+len(all[0].Strays) > 0; known == slices.ContainsFunc(got,
+			func(f Finding) bool { return strings.HasPrefix(f.Finding, "no host has the source tool's units") }) {
 			t.Errorf("%s: what was looked for is told if nothing was found, and only then: %+v", c.name, got)
 		}
 		for _, f := range got {
@@ -138,8 +154,10 @@ func TestWarningsComeBeforeTheQuestion(t *testing.T) {
 		edit func(*run)
 		want []string
 	}{
-		{"takes over", func(r *run) { r.Adopt = &Adoption{Name: "mn"} }, []string{"a warning: w: mend", " warning: bare", "ask Take mn over, with one restart of it"}},
-		{"replaces", func(r *run) { r.swap = &swap{left: Host{Name: "a"}, joined: Host{Name: "b"}} }, []string{"a warning: w: mend", " warning: bare", "ask Replace member a by b"}},
+		{"takes over", func(r *run) { r.Adopt = &Adoption{Name: "mn"} },
+			[]string{"a warning: w: mend", " warning: bare", "ask Take mn over, with one restart of it"}},
+		{"replaces", func(r *run) { r.swap = &swap{left: Host{Name: "a"}, joined: Host{Name: "b"}} },
+			[]string{"a warning: w: mend", " warning: bare", "ask Replace member a by b"}},
 		{"installs", func(*run) {}, nil},
 	} {
 		var said []string
@@ -159,7 +177,8 @@ func TestNoStoreThatMayAsk(t *testing.T) {
 		in   *Installed
 		want int
 	}{{nil, 0}, {&Installed{Active: true, Store: true}, 0}, {&Installed{}, 0}, {&Installed{Store: true}, 1}} {
-		if got := unasked([]sight{{facts: Facts{Installed: c.in}}}); len(got) != c.want || c.want > 0 && (got[0].Result != Fail || got[0].Remedy == "") {
+		if got := unasked([]sight{{facts: Facts{Installed: c.in}}}); len(got) != c.want || c.want > 0 &&
+			(got[0].Result != Fail || got[0].Remedy == "") {
 			t.Errorf("%+v: %+v", c.in, got)
 		}
 	}

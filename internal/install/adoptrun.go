@@ -61,7 +61,9 @@ func (r *run) take(text, host string) error {
 	name := "the domain " + r.Adopt.Name + " of " + host
 	cfg, faults, _ := config.Parse(name, r.Config.JSON(), config.Options{AllowUndersized: r.Undersized})
 	for _, f := range faults {
-		r.found = append(r.found, Finding{host, "domain", Fail, f.Error(), "mend it there (virsh edit " + r.Adopt.Name + "), or write a copy of it and name that in DomainXML; --built starts a machine of Holdfast's own"})
+		r.found = append(r.found, Finding{host, "domain", Fail, f.Error(),
+			"mend it there (virsh edit " + r.Adopt.Name + "), or write a copy of it and name that in DomainXML; " +
+				"--built starts a machine of Holdfast's own"})
 	}
 	if len(faults) == 0 {
 		r.Config, r.ConfigText = cfg, cfg.JSON()

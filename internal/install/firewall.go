@@ -268,7 +268,9 @@ func (r *run) reachNow(ctx context.Context) error {
 	for _, s := range r.sights {
 		for _, p := range s.reached {
 			for _, port := range slices.Sorted(maps.Keys(p.Ports)) {
-				errs = append(errs, fmt.Errorf("%s: port %d of %s does not answer after its firewall was opened: %s: see that the firewalls let replies in (ct state established), and what is between the hosts", s.host.Name, port, p.Host, p.Ports[port]))
+				errs = append(errs, fmt.Errorf("%s: port %d of %s does not answer after its firewall was opened: %s: "+
+					"see that the firewalls let replies in (ct state established), and what is between the hosts",
+					s.host.Name, port, p.Host, p.Ports[port]))
 			}
 		}
 	}

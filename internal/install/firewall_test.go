@@ -9,7 +9,8 @@ import (
 )
 
 func TestOpenings(t *testing.T) {
-	a, b, g, k := Host{Name: "a", Addr: "192.0.2.1"}, Host{Name: "b", Addr: "192.0.2.2"}, Host{Name: "g", Addr: "192.0.2.3", Guests: true}, Host{Name: "k", Addr: "2001:db8::4", Guests: true}
+	a, b, g, k := Host{Name: "a", Addr: "192.0.2.1"}, Host{Name: "b", Addr: "192.0.2.2"},
+		Host{Name: "g", Addr: "192.0.2.3", Guests: true}, Host{Name: "k", Addr: "2001:db8::4", Guests: true}
 	all := []Host{a, b, g, k}
 	const guests = "TCP 7443, TCP 16514, TCP 49152-49215 from "
 	for _, c := range []struct {
@@ -18,7 +19,8 @@ func TestOpenings(t *testing.T) {
 		tls  bool
 		want string
 	}{
-		{a, all, true, "TCP 7443, TCP 2379, TCP 16514, TCP 49152-49215 from 192.0.2.3, 2001:db8::4; TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 16514, TCP 49152-49215 from 192.0.2.2"},
+		{a, all, true, "TCP 7443, TCP 2379, TCP 16514, TCP 49152-49215 from 192.0.2.3, 2001:db8::4; TCP 7443, TCP " +
+			"2379, TCP 2380, UDP 7443, TCP 16514, TCP 49152-49215 from 192.0.2.2"},
 		{g, all, true, guests + "192.0.2.1, 192.0.2.2, 2001:db8::4"},
 		{a, []Host{a, b}, false, "TCP 7443, TCP 2379, TCP 2380, UDP 7443, TCP 49152-49215 from 192.0.2.2"},
 		{a, []Host{a}, true, ""},
@@ -32,7 +34,8 @@ func TestOpenings(t *testing.T) {
 		t.Error("a name in place of an address was taken")
 	}
 	o, err := openings(a, all, true, nil)
-	if want := []netip.Addr{netip.MustParseAddr(g.Addr), netip.MustParseAddr(k.Addr)}; err != nil || !slices.Equal(guestsLetIn(o.Rules), want) {
+	if want := []netip.Addr{netip.MustParseAddr(g.Addr), netip.MustParseAddr(k.Addr)}; err != nil ||
+		!slices.Equal(guestsLetIn(o.Rules), want) {
 		t.Errorf("hosts that run guests only, by the rules: %v, want %v", guestsLetIn(o.Rules), want)
 	}
 	pair := &config.Pair{Nodes: []string{"a", "b"}, Database: &config.PairDatabase{}}
@@ -46,11 +49,14 @@ func TestOpenings(t *testing.T) {
 		}
 	}
 	pair.Device = &config.PairDevice{Disk: "/dev/vdb", Mount: "/srv/pair", Addresses: []string{"10.9.0.1", "10.9.0.2"}}
-	if o, err := openings(a, []Host{a, b}, false, pair); err != nil || o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2; TCP 7789, TCP 7790 from 10.9.0.2" {
+	if o, err := openings(a, []Host{a, b}, false, pair); err != nil ||
+		o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2; TCP 7789, TCP 7790 from 10.9.0.2" {
 		t.Errorf("a pair with a device: %q, %v", o, err)
 	}
 	pair.SecondPath = []string{"10.8.0.1", "10.8.0.2"}
-	if o, err := openings(a, []Host{a, b, voter}, false, pair); err != nil || o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2, 192.0.2.9; TCP 7443, TCP 2380, UDP 7443 from 10.8.0.2; TCP 7789, TCP 7790 from 10.9.0.2" {
+	if o, err := openings(a, []Host{a, b, voter}, false, pair); err != nil ||
+		o.String() != "TCP 7443, TCP 2379, TCP 2380, UDP 7443 from 192.0.2.2, 192.0.2.9; TCP 7443, TCP 2380, UDP "+
+			"7443 from 10.8.0.2; TCP 7789, TCP 7790 from 10.9.0.2" {
 		t.Errorf("a pair with a second path: %q, %v", o, err)
 	}
 }

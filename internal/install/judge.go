@@ -16,7 +16,8 @@ const (
 	minSpace    = 2 << 10 // MiB for the store, its backups and logs
 	reserveMiB  = 1 << 10 // that a host needs for itself beside the management VM
 	maxSkew     = time.Second
-	sharedKinds = "nfs nfs4 ceph fuse.ceph ocfs2 gfs2 glusterfs fuse.glusterfs lustre beegfs cifs smb3 gpfs 9p virtiofs fuse.seaweedfs fuse.juicefs"
+	sharedKinds = "nfs nfs4 ceph fuse.ceph ocfs2 gfs2 glusterfs fuse.glusterfs lustre beegfs cifs smb3 gpfs 9p " +
+		"virtiofs fuse.seaweedfs fuse.juicefs"
 )
 
 // sight is what an installation saw of one host.
@@ -32,7 +33,8 @@ type sight struct {
 
 // judge says of every host what is right and wrong. It is pure.
 func judge(cfg config.Cluster, base config.Node, all []sight, before *config.Cluster, adopt *Adoption) []Finding {
-	j := &judgement{cfg: cfg, base: base, before: before, adopt: adopt, ours: slices.ContainsFunc(all, func(s sight) bool { return s.facts.Installed != nil })}
+	j := &judgement{cfg: cfg, base: base, before: before, adopt: adopt,
+		ours: slices.ContainsFunc(all, func(s sight) bool { return s.facts.Installed != nil })}
 	// What counts is how far the hosts are apart from each other.
 	var skews []time.Duration
 	for _, s := range all {
@@ -99,27 +101,34 @@ func (j *judgement) system(s sight) {
 		rights = "sudo holdfast doctor"
 	}
 	j.want("rights", f.Root, Fail, "root", "the program there does not run as root", rights)
-	j.want("systemd", f.Systemd, Fail, "systemctl answers", "systemctl is not there", "the agent is kept running by systemd: install on a system that has it")
+	j.want("systemd", f.Systemd, Fail, "systemctl answers", "systemctl is not there",
+		"the agent is kept running by systemd: install on a system that has it")
 	machine := !s.host.Guests && !isPair(j.cfg) // it may run the management VM
 	if j.known(s, "memory", "memory", Warn, "free -m") && machine {
 		need := int64(j.cfg.MemorySizeInGB)<<10 + reserveMiB
 		if j.cfg.MemorySizeInMB > 0 {
 			need = int64(j.cfg.MemorySizeInMB) + reserveMiB
 		}
-		j.want("memory", f.Memory >= need, Fail, fmt.Sprintf("%d MiB", f.Memory), fmt.Sprintf("%d MiB: the management VM and this host need %d", f.Memory, need), "add memory, or lower MemorySizeInGB")
+		j.want("memory", f.Memory >= need, Fail, fmt.Sprintf("%d MiB", f.Memory),
+			fmt.Sprintf("%d MiB: the management VM and this host need %d", f.Memory, need), "add memory, or lower MemorySizeInGB")
 	}
-	j.want("cpus", f.CPUs >= j.cfg.CPU || !machine, Warn, fmt.Sprintf("%d", f.CPUs), fmt.Sprintf("%d, and the management VM has %d", f.CPUs, j.cfg.CPU), "the VM will be slow: lower CPU")
+	j.want("cpus", f.CPUs >= j.cfg.CPU || !machine, Warn, fmt.Sprintf("%d", f.CPUs),
+		fmt.Sprintf("%d, and the management VM has %d", f.CPUs, j.cfg.CPU), "the VM will be slow: lower CPU")
 	for _, dir := range slices.Sorted(maps.Keys(f.Space)) {
-		j.want("space", f.Space[dir] >= minSpace, Fail, fmt.Sprintf("%d MiB free for %s", f.Space[dir], dir), fmt.Sprintf("%d MiB free for %s: want %d", f.Space[dir], dir, minSpace), "make room there: du -xh --max-depth=2 "+dir+" | sort -h")
+		j.want("space", f.Space[dir] >= minSpace, Fail, fmt.Sprintf("%d MiB free for %s", f.Space[dir], dir),
+			fmt.Sprintf("%d MiB free for %s: want %d", f.Space[dir], dir, minSpace), "make room there: du -xh --max-depth=2 "+dir+" | sort -h")
 	}
 	j.known(s, "space", "space", Fail, "df -h")
 	if !s.alone {
 		j.clock(s)
 	}
-	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")", "the clock follows no time server", "certificates and logs need the time, from the same servers on all hosts: apt install chrony, or dnf install chrony; then chronyc tracking")
+	j.want("time server", f.Clock.Synced, Warn, "the clock follows a time server ("+f.Clock.By+")",
+		"the clock follows no time server", "certificates and logs need the time, from the same servers on all "+
+			"hosts: apt install chrony, or dnf install chrony; then chronyc tracking")
 	if slices.Contains(j.cfg.ChronyServers, s.host.Addr) || slices.Contains(j.cfg.ChronyServers, s.host.Name) {
 		self := slices.ContainsFunc(f.Clock.Servers, func(n string) bool { return n == s.host.Addr || n == s.host.Name || n == "127.0.0.1" })
-		j.want("time source", !self, Fail, "it does not follow itself", "it is one of ChronyServers and follows itself", "give it another source in chrony.conf")
+		j.want("time source", !self, Fail, "it does not follow itself", "it is one of ChronyServers and follows itself",
+			"give it another source in chrony.conf")
 	}
 	if j.holds(s.host) {
 		j.watchdog(s)
@@ -128,7 +137,10 @@ func (j *judgement) system(s sight) {
 
 // clock compares the host's with the others'.
 func (j *judgement) clock(s sight) {
-	j.want("clock", s.skew.Abs() <= maxSkew, Fail, fmt.Sprintf("%s apart from the others'", s.skew.Round(time.Millisecond)), fmt.Sprintf("%s apart from the others': want at most %s", s.skew.Round(time.Millisecond), maxSkew), "set it (chronyc makestep, or date -s 'YYYY-MM-DD HH:MM:SS'), and write it into the hardware's clock, too, or it is gone after a reboot: hwclock -w")
+	j.want("clock", s.skew.Abs() <= maxSkew, Fail, fmt.Sprintf("%s apart from the others'",
+		s.skew.Round(time.Millisecond)), fmt.Sprintf("%s apart from the others': want at most %s",
+		s.skew.Round(time.Millisecond), maxSkew), "set it (chronyc makestep, or date -s 'YYYY-MM-DD HH:MM:SS'), and "+
+		"write it into the hardware's clock, too, or it is gone after a reboot: hwclock -w")
 }
 
 // watchdog: without one there is no takeover after a silent loss.
@@ -138,13 +150,15 @@ func (j *judgement) watchdog(s sight) {
 	const remedy = "load the driver of the hardware's watchdog, else softdog (modprobe softdog, and a line in /etc/modules-load.d)"
 	switch {
 	case dev == config.NoWatchdog:
-		j.say("watchdog", Warn, "none is configured: after a silent loss of this host nothing is started elsewhere without a fence device", "name a fence device in Fencing (man 5 holdfast): holdfast config export, config import")
+		j.say("watchdog", Warn, "none is configured: after a silent loss of this host nothing is started elsewhere "+
+			"without a fence device", "name a fence device in Fencing (man 5 holdfast): holdfast config export, config import")
 	case strings.HasPrefix(dev, "unix:") || slices.Contains(f.Watchdogs, dev):
 		j.say("watchdog", Pass, dev, "")
 	case f.Softdog:
 		j.say("watchdog", Warn, dev+" is not there: after a silent loss of this host nothing is started elsewhere without a fence device", remedy)
 	default:
-		j.say("watchdog", Warn, dev+" is not there, nor the module softdog", "see which watchdog the hardware has (wdctl), or name a fence device in Fencing (man 5 holdfast)")
+		j.say("watchdog", Warn, dev+" is not there, nor the module softdog",
+			"see which watchdog the hardware has (wdctl), or name a fence device in Fencing (man 5 holdfast)")
 	}
 }
 
@@ -153,20 +167,25 @@ func (j *judgement) hypervisor(s sight) {
 	if isPair(j.cfg) || j.base.Driver == "process" { // no libvirt is asked
 		return
 	}
-	if !j.known(s, "libvirt", "libvirt", Fail, "install libvirt and QEMU (apt install libvirt-daemon-system qemu-system, or dnf install libvirt qemu-kvm), and start libvirtd (systemctl enable --now libvirtd)") {
+	if !j.known(s, "libvirt", "libvirt", Fail, "install libvirt and QEMU (apt install libvirt-daemon-system "+
+		"qemu-system, or dnf install libvirt qemu-kvm), and start libvirtd (systemctl enable --now libvirtd)") {
 		return
 	}
 	j.say("libvirt", Pass, "libvirt "+f.Libvirt+", QEMU "+f.QEMU, "")
-	j.want("kvm", f.KVM, Warn, "/dev/kvm is there", "/dev/kvm is not there: guests are emulated, which is slow", "switch on the CPU's virtualization in the firmware, and load it: modprobe kvm_intel, or modprobe kvm_amd")
+	j.want("kvm", f.KVM, Warn, "/dev/kvm is there", "/dev/kvm is not there: guests are emulated, which is slow",
+		"switch on the CPU's virtualization in the firmware, and load it: modprobe kvm_intel, or modprobe kvm_amd")
 	if f.Domain != "" && f.Installed == nil && f.Domain != "off" {
-		j.say("guest", Fail, "a guest with the management VM's name is "+f.Domain+" here, which no cluster of ours has started", "shut it down first (virsh list, virsh shutdown NAME): a second one would write to the same disk")
+		j.say("guest", Fail, "a guest with the management VM's name is "+
+			f.Domain+" here, which no cluster of ours has started",
+			"shut it down first (virsh list, virsh shutdown NAME): a second one would write to the same disk")
 	}
 }
 
 func (j *judgement) network(s sight) {
 	f := s.facts
 	if j.known(s, "address", "link", Fail, "ip -br address") {
-		j.want("address", f.Link != nil, Fail, s.host.Addr, "no interface of this host has "+s.host.Addr, "correct Node, or give the host that address (ip -br address)")
+		j.want("address", f.Link != nil, Fail, s.host.Addr, "no interface of this host has "+s.host.Addr,
+			"correct Node, or give the host that address (ip -br address)")
 	}
 	if f.Link != nil {
 		j.bond("bond", f.Link.Bond)
@@ -183,10 +202,13 @@ func (j *judgement) network(s sight) {
 		for _, port := range slices.Sorted(maps.Keys(r.Ports)) {
 			whole = false
 			if slices.Contains(j.opens, r.Host) {
-				j.say("reach", Warn, fmt.Sprintf("port %d of %s does not answer yet: %s", port, r.Host, r.Ports[port]), "the firewall there is opened first, and it is tried again before anything is placed")
+				j.say("reach", Warn, fmt.Sprintf("port %d of %s does not answer yet: %s", port, r.Host, r.Ports[port]),
+					"the firewall there is opened first, and it is tried again before anything is placed")
 				continue
 			}
-			j.say("reach", Fail, fmt.Sprintf("port %d of %s does not answer: %s", port, r.Host, r.Ports[port]), fmt.Sprintf("open TCP %d, %d and %d and UDP %d between the hosts in the firewall of %s", APIPort, ClientPort, PeerPort, APIPort, r.Host))
+			j.say("reach", Fail, fmt.Sprintf("port %d of %s does not answer: %s", port, r.Host, r.Ports[port]),
+				fmt.Sprintf("open TCP %d, %d and %d and UDP %d between the hosts in the firewall of %s", APIPort,
+					ClientPort, PeerPort, APIPort, r.Host))
 		}
 		if r.Frames != "" {
 			whole = false
@@ -227,9 +249,11 @@ func (j *judgement) firewall(s sight) {
 }
 
 func (j *judgement) bridge(name string, b Bridge) {
-	j.want("bridge", b.Exists, Fail, name, "there is no bridge "+name, "make it (ip -br link shows those that are there), or correct Network.Bridge")
+	j.want("bridge", b.Exists, Fail, name, "there is no bridge "+name,
+		"make it (ip -br link shows those that are there), or correct Network.Bridge")
 	if b.Exists {
-		j.want("link", b.Carrier, Fail, name+" has a link", "no port of "+name+" has a link", "look at the cable and the switch, and that an interface is a port of it (bridge link)")
+		j.want("link", b.Carrier, Fail, name+" has a link", "no port of "+name+" has a link",
+			"look at the cable and the switch, and that an interface is a port of it (bridge link)")
 		j.bond("bond", b.Bond)
 	}
 }
@@ -253,16 +277,24 @@ func (j *judgement) storage(s sight) {
 	if !j.known(s, "shared directory", "image", Fail, "mount the shared directory at "+dir) || f.Mount == nil {
 		return
 	}
-	shared := strings.Contains(" "+sharedKinds+" ", " "+f.Mount.Kind+" ") || slices.ContainsFunc(j.base.Libvirt.Shared, func(d string) bool { return dir == d || strings.HasPrefix(dir, strings.TrimSuffix(d, "/")+"/") })
+	shared := strings.Contains(" "+sharedKinds+" ", " "+f.Mount.Kind+" ") ||
+		slices.ContainsFunc(j.base.Libvirt.Shared, func(d string) bool {
+			return dir == d ||
+				strings.HasPrefix(dir, strings.TrimSuffix(d, "/")+"/")
+		})
 	where := fmt.Sprintf("%s of %s on %s", f.Mount.Kind, f.Mount.Source, f.Mount.Dir)
 	if s.alone {
 		j.say("shared directory", Pass, where, "")
 	} else if s.nonce != nil {
 		j.say("shared directory", Fail, s.nonce.Error(), "mount the same directory on all hosts at "+dir)
 	} else {
-		j.want("shared directory", shared, Warn, where+", the same on all hosts", where+": it is the same on all hosts, and its kind does not say how", "name it in libvirt.shared of the settings when its locks hold across hosts")
+		j.want("shared directory", shared, Warn, where+", the same on all hosts",
+			where+": it is the same on all hosts, and its kind does not say how",
+			"name it in libvirt.shared of the settings when its locks hold across hosts")
 	}
-	j.want("mounted at boot", f.Mount.AtBoot, Warn, f.Mount.Dir, f.Mount.Dir+" is neither in fstab nor a unit of systemd", "add it to /etc/fstab (findmnt shows the line): after a reboot this host could not run the management VM")
+	j.want("mounted at boot", f.Mount.AtBoot, Warn, f.Mount.Dir,
+		f.Mount.Dir+" is neither in fstab nor a unit of systemd",
+		"add it to /etc/fstab (findmnt shows the line): after a reboot this host could not run the management VM")
 	if f.Image == nil {
 		return
 	}
@@ -270,7 +302,9 @@ func (j *judgement) storage(s sight) {
 		j.say("image", Fail, f.Image.Error, "put the image of the management VM at "+strings.TrimSuffix(dir, "/")+"/"+ImageName)
 		return
 	}
-	j.want("image", !f.Image.InUse || j.ours || j.adopt != nil, Fail, fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20), "a guest that no cluster of ours has started uses it", "shut that guest down first, on whichever host it runs")
+	j.want("image", !f.Image.InUse || j.ours || j.adopt != nil, Fail,
+		fmt.Sprintf("%s, %d MiB", f.Image.Format, f.Image.Size>>20),
+		"a guest that no cluster of ours has started uses it", "shut that guest down first, on whichever host it runs")
 }
 
 // pool judges an image in a Ceph pool.
@@ -280,23 +314,29 @@ func (j *judgement) pool(s sight) {
 	case p == nil:
 		j.say("image", Fail, "the host has said nothing of the Ceph pool", "install the same version of Holdfast there")
 	case p.Error != "":
-		j.say("image", Fail, p.Error, "install ceph-common and QEMU's driver for RBD, put the user's keyring where Ceph.Credential says, and the image into the pool; the monitors of MonAddrs must be reached from here")
+		j.say("image", Fail, p.Error, "install ceph-common and QEMU's driver for RBD, put the user's keyring where "+
+			"Ceph.Credential says, and the image into the pool; the monitors of MonAddrs must be reached from here")
 	case p.Format != "raw":
 		j.say("image", Fail, "its content is of the format "+p.Format+", and a pool holds raw images", "convert it (qemu-img convert -O raw)")
 	default:
-		j.want("image", len(p.Open) == 0 || j.ours, Fail, fmt.Sprintf("%s/%s, %d MiB", j.cfg.PoolName, ImageName, p.Size>>20), "it is open to "+strings.Join(p.Open, ", ")+", which no cluster of ours has started", "shut that guest down first, on whichever host it runs")
+		j.want("image", len(p.Open) == 0 || j.ours, Fail,
+			fmt.Sprintf("%s/%s, %d MiB", j.cfg.PoolName, ImageName, p.Size>>20),
+			"it is open to "+strings.Join(p.Open, ", ")+", which no cluster of ours has started",
+			"shut that guest down first, on whichever host it runs")
 	}
 }
 
 func (j *judgement) installed(s sight) {
 	f := s.facts
 	if f.Other != "" && (j.adopt == nil || !strings.HasPrefix(f.Other, SourceTool+" ")) {
-		j.say("other tools", Fail, f.Other+" runs here and may start what the cluster keeps up, too", "stop, disable and uninstall it first (systemctl disable --now UNIT)")
+		j.say("other tools", Fail, f.Other+" runs here and may start what the cluster keeps up, too",
+			"stop, disable and uninstall it first (systemctl disable --now UNIT)")
 	}
 	if len(f.Undone) > 0 {
 		j.say("leftovers", Pass, fmt.Sprintf("an installation died here; what it had placed was taken back (%d files)", len(f.Undone)), "")
 	}
-	if !j.known(s, "installed", "installed", Fail, "Holdfast was installed here, and its settings can not be read: mend them, or uninstall it") || f.Installed == nil {
+	if !j.known(s, "installed", "installed", Fail, "Holdfast was installed here, and its settings can not be read: "+
+		"mend them, or uninstall it") || f.Installed == nil {
 		return
 	}
 	if j.joins(s.host) {
@@ -307,7 +347,8 @@ func (j *judgement) installed(s sight) {
 		j.say("installed", Fail, fmt.Sprintf("it is installed here as host %q", f.Installed.Host), "uninstall it first, or correct Node")
 	}
 	if f.Installed.Guests != s.host.Guests {
-		j.say("installed", Fail, "it is installed here as the other kind of host (a member, or a host that runs guests only)", "uninstall it first")
+		j.say("installed", Fail, "it is installed here as the other kind of host (a member, or a host that runs "+
+			"guests only)", "uninstall it first")
 	}
 }
 
@@ -335,7 +376,8 @@ func (j *judgement) together(all []sight) {
 		}
 		first[s.facts.Machine] = s.host.Name
 	}
-	j.equal(slices.DeleteFunc(slices.Clone(all), func(s sight) bool { return isPair(j.cfg) && !j.holds(s.host) }), "architecture", Fail, func(f Facts) string { return f.Arch }, "what the cluster keeps up could not run on all of them")
+	j.equal(slices.DeleteFunc(slices.Clone(all), func(s sight) bool { return isPair(j.cfg) && !j.holds(s.host) }),
+		"architecture", Fail, func(f Facts) string { return f.Arch }, "what the cluster keeps up could not run on all of them")
 	j.pairTogether(all)
 	j.equal(all, "image", Fail, func(f Facts) string {
 		if f.Pool == nil {
@@ -343,8 +385,10 @@ func (j *judgement) together(all []sight) {
 		}
 		return f.Pool.ID
 	}, "the hosts must see the same image of the same Ceph cluster: correct ceph.conf or the monitors there")
-	j.equal(all, "libvirt", Warn, func(f Facts) string { return f.Libvirt }, "a live migration goes to a libvirt that is as new; upgrade the older ones")
-	j.equal(all, "QEMU", Warn, func(f Facts) string { return f.QEMU }, "a live migration goes to a QEMU that is as new; upgrade the older ones")
+	j.equal(all, "libvirt", Warn, func(f Facts) string { return f.Libvirt },
+		"a live migration goes to a libvirt that is as new; upgrade the older ones")
+	j.equal(all, "QEMU", Warn, func(f Facts) string { return f.QEMU },
+		"a live migration goes to a QEMU that is as new; upgrade the older ones")
 	j.equal(all, "mtu", Warn, func(f Facts) string {
 		if f.Link == nil {
 			return ""
@@ -354,7 +398,8 @@ func (j *judgement) together(all []sight) {
 	for _, n := range j.cfg.Network {
 		ours := slices.ContainsFunc(all, func(s sight) bool { return s.facts.Link != nil && s.facts.Link.Name == n.Bridge })
 		if n.IsMgmt && ours {
-			j.say("networks", Warn, "the hosts' own network and the management network are the same ("+n.Bridge+")", "a storm there stops both: separate networks are safer")
+			j.say("networks", Warn, "the hosts' own network and the management network are the same ("+n.Bridge+")",
+				"a storm there stops both: separate networks are safer")
 		}
 	}
 	j.cluster(all)
@@ -391,7 +436,8 @@ func (j *judgement) cluster(all []sight) {
 		_, swaps := j.swaps()
 		if known := swaps || j.before != nil && sameNodes(j.before.Node, j.cfg.Node); !in.Guests && !sameNodes(in.Members, j.cfg.Node) && !known {
 			j.at = s.host.Name
-			j.say("cluster", Fail, "it belongs to a cluster of "+strings.Join(in.Members, ", "), "give the configuration of that cluster, in which one member at a time may be another one, or uninstall it there first")
+			j.say("cluster", Fail, "it belongs to a cluster of "+strings.Join(in.Members, ", "),
+				"give the configuration of that cluster, in which one member at a time may be another one, or uninstall it there first")
 			j.at = ""
 		}
 	}

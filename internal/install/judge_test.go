@@ -24,8 +24,9 @@ func good() (out []sight) {
 		out = append(out, sight{host: h, facts: Facts{
 			Arch: "amd64", Machine: "uuid-" + h.Name, Root: true, Systemd: true, KVM: true, Libvirt: "9.0.0", QEMU: "7.2.0",
 			Memory: 32 << 10, CPUs: 8, Watchdogs: []string{"/dev/watchdog0"}, Link: &Link{Name: "bond0", MTU: 9000},
-			Bridges: map[string]Bridge{"br0": {Exists: true, Carrier: true}}, Mount: &Mount{Dir: "/srv/vm", Kind: "nfs4", Source: "nas:/vm", AtBoot: true},
-			Image: &Image{Format: "qcow2", Size: 1 << 30}, Space: map[string]int64{"/opt/holdfast/bin": 10 << 10, "/var/lib/holdfast": 10 << 10},
+			Bridges: map[string]Bridge{"br0": {Exists: true, Carrier: true}},
+			Mount:   &Mount{Dir: "/srv/vm", Kind: "nfs4", Source: "nas:/vm", AtBoot: true},
+			Image:   &Image{Format: "qcow2", Size: 1 << 30}, Space: map[string]int64{"/opt/holdfast/bin": 10 << 10, "/var/lib/holdfast": 10 << 10},
 			Clock: Clock{Synced: true, By: "chrony"},
 		}})
 	}
@@ -68,19 +69,22 @@ func TestJudge(t *testing.T) {
 		{"a pool that can not be used", inPool(func(p *Pool) { p.Error = "no monitor" }), []string{"fail b image"}, "no monitor"},
 		{"another pool", inPool(func(p *Pool) { p.ID = "other" }), []string{"fail  image"}, "differs"},
 		{"no raw image in a pool", inPool(func(p *Pool) { p.Format = "qcow2" }), []string{"fail b image"}, "qcow2"},
-		{"an image in a pool that somebody has open", inPool(func(p *Pool) { p.Open = []string{"192.0.2.9:0/1"} }), []string{"fail b image"}, "192.0.2.9:0/1"},
+		{"an image in a pool that somebody has open", inPool(func(p *Pool) { p.Open = []string{"192.0.2.9:0/1"} }),
+			[]string{"fail b image"}, "192.0.2.9:0/1"},
 		{"not root", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Root = false }, []string{"fail b rights"}, "root"},
 		{"no systemd", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Systemd = false }, []string{"fail b systemd"}, ""},
 		{"little memory", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Memory = 8 << 10 }, []string{"fail b memory"}, "9216"},
 		{"few processors", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.CPUs = 2 }, []string{"warn b cpus"}, ""},
-		{"no room", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Space["/var/lib/holdfast"] = 100 }, []string{"fail b space"}, "100 MiB"},
+		{"no room", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Space["/var/lib/holdfast"] = 100 },
+			[]string{"fail b space"}, "100 MiB"},
 		{"a clock behind", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].skew = -2 * time.Second }, []string{"fail b clock"}, "-2s"},
 		{"the installer's clock", func(_ *config.Cluster, _ *config.Node, s []sight) {
 			for i := range s {
 				s[i].skew = time.Hour
 			}
 		}, nil, ""},
-		{"no time server", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Clock.Synced = false }, []string{"warn b time server"}, ""},
+		{"no time server", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Clock.Synced = false },
+			[]string{"warn b time server"}, ""},
 		{"its own time server", func(c *config.Cluster, _ *config.Node, s []sight) {
 			c.ChronyServers = []string{"192.0.2.2"}
 			s[1].facts.Clock.Servers = []string{"192.0.2.2"}
@@ -98,14 +102,22 @@ func TestJudge(t *testing.T) {
 			s[1].facts.Libvirt, s[1].facts.QEMU = "", ""
 		}, []string{"fail b libvirt"}, "no such file"},
 		{"emulation", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.KVM = false }, []string{"warn b kvm"}, ""},
-		{"a guest that runs", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Domain = "running" }, []string{"fail b guest"}, "running"},
-		{"another address", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Link = nil }, []string{"fail b address"}, "192.0.2.2"},
+		{"a guest that runs", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Domain = "running" },
+			[]string{"fail b guest"}, "running"},
+		{"another address", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Link = nil },
+			[]string{"fail b address"}, "192.0.2.2"},
 		{"no bridge", func(_ *config.Cluster, _ *config.Node, s []sight) { delete(s[1].facts.Bridges, "br0") }, []string{"fail b bridge"}, "br0"},
-		{"no link", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Bridges["br0"] = Bridge{Exists: true} }, []string{"fail b link"}, "br0"},
+		{"no link", func(_ *config.Cluster, _ *config.Node,
+			s []sight) {
+			s[1].facts.Bridges["br0"] = Bridge{Exists: true}
+		}, []string{"fail b link"}, "br0"},
 		{"a bond", func(_ *config.Cluster, _ *config.Node, s []sight) {
 			s[1].facts.Link.Bond = []string{"p1 of bond0 is down"}
 		}, []string{"warn b bond"}, "p1"},
-		{"a taken port", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Ports = map[int]string{2379: "in use"} }, []string{"fail b ports"}, "2379"},
+		{"a taken port", func(_ *config.Cluster, _ *config.Node,
+			s []sight) {
+			s[1].facts.Ports = map[int]string{2379: "in use"}
+		}, []string{"fail b ports"}, "2379"},
 		{"a firewall", func(_ *config.Cluster, _ *config.Node, s []sight) {
 			s[1].reached = []Reached{{Host: "c", Ports: map[int]string{7443: "timeout"}}}
 		}, []string{"fail b reach"}, "7443"},
@@ -124,23 +136,36 @@ func TestJudge(t *testing.T) {
 			s[1].reached = []Reached{{Host: "c", Frames: "frames of 9000 bytes get no answer"}}
 		}, []string{"warn b mtu"}, "9000"},
 		{"another MTU", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Link.MTU = 1500 }, []string{"warn  mtu"}, "1500 on b"},
-		{"another directory", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].nonce = errors.New("not the same directory") }, []string{"fail b shared directory"}, "not the same"},
-		{"a local directory", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Mount.Kind = "ext4" }, []string{"warn b shared directory"}, "ext4"},
+		{"another directory", func(_ *config.Cluster, _ *config.Node,
+			s []sight) {
+			s[1].nonce = errors.New("not the same directory")
+		}, []string{"fail b shared directory"}, "not the same"},
+		{"a local directory", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Mount.Kind = "ext4" },
+			[]string{"warn b shared directory"}, "ext4"},
 		{"a directory that is shared by word", func(_ *config.Cluster, n *config.Node, s []sight) {
 			n.Libvirt.Shared = []string{"/srv"}
 			s[1].facts.Mount.Kind = "ext4"
 		}, nil, ""},
-		{"mounted by hand", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Mount.AtBoot = false }, []string{"warn b mounted at boot"}, ""},
-		{"no image", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Image = &Image{Error: "no such file"} }, []string{"fail b image"}, "no such file"},
-		{"an image in use", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Image.InUse = true }, []string{"fail b image"}, "uses it"},
+		{"mounted by hand", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Mount.AtBoot = false },
+			[]string{"warn b mounted at boot"}, ""},
+		{"no image", func(_ *config.Cluster, _ *config.Node,
+			s []sight) {
+			s[1].facts.Image = &Image{Error: "no such file"}
+		}, []string{"fail b image"}, "no such file"},
+		{"an image in use", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Image.InUse = true },
+			[]string{"fail b image"}, "uses it"},
 		{"an image in use by our guest", func(c *config.Cluster, _ *config.Node, s []sight) {
 			s[1].facts.Image.InUse = true
 			s[2].facts.Installed = &Installed{Cluster: "x", Host: "c", Members: c.Node}
 		}, nil, ""},
-		{"another tool", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Other = "zsha" }, []string{"fail b other tools"}, "zsha"},
-		{"one machine twice", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Machine = "uuid-a" }, []string{"fail  hosts"}, "same machine"},
-		{"another architecture", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Arch = "arm64" }, []string{"fail  architecture"}, "arm64 on b"},
-		{"another libvirt", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Libvirt = "8.0.0" }, []string{"warn  libvirt"}, "8.0.0 on b"},
+		{"another tool", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Other = "zsha" },
+			[]string{"fail b other tools"}, "zsha"},
+		{"one machine twice", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Machine = "uuid-a" },
+			[]string{"fail  hosts"}, "same machine"},
+		{"another architecture", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Arch = "arm64" },
+			[]string{"fail  architecture"}, "arm64 on b"},
+		{"another libvirt", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Libvirt = "8.0.0" },
+			[]string{"warn  libvirt"}, "8.0.0 on b"},
 		{"one network", func(_ *config.Cluster, _ *config.Node, s []sight) { s[1].facts.Link.Name = "br0" }, []string{"warn  networks"}, "br0"},
 		{"half installed", func(c *config.Cluster, _ *config.Node, s []sight) {
 			s[1].facts.Installed = &Installed{Cluster: "x", Host: "b", Members: c.Node}
@@ -190,7 +215,8 @@ func TestSettings(t *testing.T) {
 		if got.DataDir != "/data" || got.GuestsOnly != h.Guests || len(got.Store.Endpoints) != 3 {
 			t.Errorf("%s: %+v", h.Name, got)
 		}
-		if want := map[string]string{"a": "/dev/watchdog0", "b": "/dev/watchdog1", "c": "/dev/watchdog0", "d": config.NoWatchdog}[h.Name]; got.Watchdog.Device != want {
+		if want := map[string]string{"a": "/dev/watchdog0", "b": "/dev/watchdog1", "c": "/dev/watchdog0",
+			"d": config.NoWatchdog}[h.Name]; got.Watchdog.Device != want {
 			t.Errorf("%s: watchdog %q, want %q", h.Name, got.Watchdog.Device, want)
 		}
 	}
@@ -298,8 +324,9 @@ func TestDiagnoseAlone(t *testing.T) {
 		}
 	}
 	r := DiagnoseAlone("h", Facts{
-		Unknown: map[string]string{"libvirt": "no socket", "memory": "no", "space": "no", "firewall": "no"}, Ports: map[int]string{APIPort: "taken"},
-		Space: map[string]int64{"/var": 1}, Other: "Pacemaker",
+		Unknown: map[string]string{"libvirt": "no socket", "memory": "no", "space": "no", "firewall": "no"},
+		Ports:   map[int]string{APIPort: "taken"},
+		Space:   map[string]int64{"/var": 1}, Other: "Pacemaker",
 	})
 	bad := map[string]bool{}
 	for _, f := range r.Findings {
@@ -310,12 +337,14 @@ func TestDiagnoseAlone(t *testing.T) {
 			t.Errorf("a host without a configuration can not have this: %+v", f)
 		}
 	}
-	for _, check := range []string{"rights", "systemd", "memory", "space", "time server", "watchdog", "libvirt", "ports", "firewall", "other tools", "settings"} {
+	for _, check := range []string{"rights", "systemd", "memory", "space", "time server", "watchdog", "libvirt",
+		"ports", "firewall", "other tools", "settings"} {
 		if !bad[check] {
 			t.Errorf("%s is not told: %+v", check, r.Findings)
 		}
 	}
-	well := DiagnoseAlone("h", Facts{Root: true, Systemd: true, Memory: 1 << 20, CPUs: 8, KVM: true, Clock: Clock{Synced: true}, Watchdogs: []string{"/dev/watchdog0"}, Firewall: &Firewall{}})
+	well := DiagnoseAlone("h", Facts{Root: true, Systemd: true, Memory: 1 << 20, CPUs: 8, KVM: true,
+		Clock: Clock{Synced: true}, Watchdogs: []string{"/dev/watchdog0"}, Firewall: &Firewall{}})
 	if !well.OK || len(well.Findings) == 0 || well.Findings[0].Check != "settings" || well.Findings[1].Result != Pass {
 		t.Errorf("%+v", well)
 	}

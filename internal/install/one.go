@@ -19,7 +19,8 @@ import (
 // management VM's domain.
 func QueryFor(cfg config.Cluster, base config.Node, h Host, domain string) *Query {
 	n := Settings(cfg, h, "x", base)
-	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast", Socket: cmp.Or(n.Libvirt.Socket, config.LibvirtSocket), Ports: h.Ports(), Machine: n.Machine, Domain: domain}
+	q := &Query{Host: h.Name, Addr: h.Addr, DataDir: "/var/lib/holdfast",
+		Socket: cmp.Or(n.Libvirt.Socket, config.LibvirtSocket), Ports: h.Ports(), Machine: n.Machine, Domain: domain}
 	if n.DataDir != "" {
 		q.DataDir = n.DataDir
 	}
@@ -60,7 +61,8 @@ func DiagnoseAlone(name string, f Facts) Report {
 	j.ports(s)
 	j.firewall(s)
 	j.installed(s)
-	j.say("settings", Warn, "this host is of no cluster yet: there is no "+SettingsFile, "holdfast config sample FileConf -o cluster.json; edit it; holdfast install -c cluster.json --check")
+	j.say("settings", Warn, "this host is of no cluster yet: there is no "+SettingsFile,
+		"holdfast config sample FileConf -o cluster.json; edit it; holdfast install -c cluster.json --check")
 	return report(j.out)
 }
 

@@ -42,9 +42,11 @@ type PairFacts struct {
 	Free        int64             `json:"free"`                  // MiB beside it
 	Credentials map[string]string `json:"credentials,omitempty"` // errors by file, of those that can not be used
 	VIPs        map[string]string `json:"vips,omitempty"`        // errors by address, of those that have no interface
-	Units       map[string]string `json:"units,omitempty"`       // states of the group's units, by name, as systemctl is-enabled says them; "" of one that is not there
-	Weak        []string          `json:"weak,omitempty"`        // tables in Datadir of engines without transactions, with what can be lost; the first ones
-	WeakMore    int               `json:"weak_more,omitempty"`   // how many there are beside these
+	// states of the group's units, by name, as systemctl is-enabled says them; "" of one that is not there
+	Units map[string]string `json:"units,omitempty"`
+	// tables in Datadir of engines without transactions, with what can be lost; the first ones
+	Weak     []string `json:"weak,omitempty"`
+	WeakMore int      `json:"weak_more,omitempty"` // how many there are beside these
 }
 
 // pairQuery is nil for hosts that vote only.
@@ -91,10 +93,12 @@ func (j *judgement) pair(s sight, need int64) {
 	if f.Program != "" {
 		j.say("database", Fail, f.Program, "install MariaDB "+least+" or later, or correct Pair.Database.Program")
 	} else {
-		j.want("database", newEnough(f.Version), Fail, "MariaDB "+f.Version, fmt.Sprintf("MariaDB %q: want %s or later", f.Version, least), "upgrade MariaDB on both nodes")
+		j.want("database", newEnough(f.Version), Fail, "MariaDB "+f.Version,
+			fmt.Sprintf("MariaDB %q: want %s or later", f.Version, least), "upgrade MariaDB on both nodes")
 	}
 	if j.cfg.Pair.Device != nil {
-		j.want("device", f.Device == "", Fail, "DRBD on "+j.cfg.Pair.Device.Disk, f.Device, "see that the host has drbd-utils, a kernel with DRBD 8.4 or 9 and a disk of its own for the pair, or correct Pair.Device.Disk")
+		j.want("device", f.Device == "", Fail, "DRBD on "+j.cfg.Pair.Device.Disk, f.Device,
+			"see that the host has drbd-utils, a kernel with DRBD 8.4 or 9 and a disk of its own for the pair, or correct Pair.Device.Disk")
 	} else {
 		j.replicated(s, d, need)
 	}
@@ -105,11 +109,13 @@ func (j *judgement) pair(s sight, need int64) {
 	if f.Enabled {
 		by = append(by, "is enabled")
 	}
-	j.want("database unit", len(by) == 0, Fail, DatabaseUnit+" neither runs nor is enabled", DatabaseUnit+" "+strings.Join(by, " and ")+", and the agent starts the database itself", "systemctl disable --now "+DatabaseUnit)
+	j.want("database unit", len(by) == 0, Fail, DatabaseUnit+" neither runs nor is enabled",
+		DatabaseUnit+" "+strings.Join(by, " and ")+", and the agent starts the database itself", "systemctl disable --now "+DatabaseUnit)
 	if f.OptionFile != "" || len(f.Lossy) == 0 {
 		j.want("option file", f.OptionFile == "", Fail, d.OptionFile, f.OptionFile, "make it, or correct Pair.Database.OptionFile")
 	} else {
-		j.say("option file", Fail, d.OptionFile+": writes that were acknowledged could be lost: "+strings.Join(f.Lossy, "; "), "remove that from it, on both nodes")
+		j.say("option file", Fail, d.OptionFile+": writes that were acknowledged could be lost: "+
+			strings.Join(f.Lossy, "; "), "remove that from it, on both nodes")
 	}
 	for _, unit := range slices.Sorted(maps.Keys(f.Units)) {
 		switch state := f.Units[unit]; {
@@ -131,7 +137,9 @@ func (j *judgement) pair(s sight, need int64) {
 // replicated judges what a database needs that is replicated by itself.
 func (j *judgement) replicated(s sight, d config.PairDatabase, need int64) {
 	f := s.facts.Pair
-	j.want("database tools", len(f.Missing) == 0, Fail, strings.Join(DatabaseTools(), ", "), "missing: "+strings.Join(f.Missing, ", "), "install them (Debian: mariadb-backup and mariadb-client; RHEL: MariaDB-backup and MariaDB-client)")
+	j.want("database tools", len(f.Missing) == 0, Fail, strings.Join(DatabaseTools(), ", "),
+		"missing: "+strings.Join(f.Missing, ", "), "install them (Debian: mariadb-backup and mariadb-client; RHEL: "+
+			"MariaDB-backup and MariaDB-client)")
 	if f.Datadir != "" {
 		j.say("data directory", Fail, f.Datadir, "correct Pair.Database.Datadir, or make the directory (mariadb-install-db)")
 	} else {
@@ -144,7 +152,8 @@ func (j *judgement) replicated(s sight, d config.PairDatabase, need int64) {
 		if f.WeakMore > 0 {
 			what += fmt.Sprintf("; and %d more", f.WeakMore)
 		}
-		j.say("tables", Warn, "of engines without transactions: "+what, "make them tables of InnoDB (ALTER TABLE ... ENGINE=InnoDB), where the platform allows it")
+		j.say("tables", Warn, "of engines without transactions: "+what,
+			"make them tables of InnoDB (ALTER TABLE ... ENGINE=InnoDB), where the platform allows it")
 	}
 	for _, path := range slices.Sorted(maps.Keys(f.Credentials)) {
 		j.say("credentials", Fail, f.Credentials[path], "write the password into "+path+", with mode 0600 and the same on both nodes")
@@ -170,7 +179,8 @@ func (j *judgement) pairTogether(all []sight) {
 		return minor(f.Pair.Version)
 	}, "a newer server can not always be followed by an older one: make them equal")
 	if r, ok := j.swaps(); ok && isPair(j.cfg) && (j.before.Pair == nil || j.before.Pair.Peer(string(r.Left.Host)) != "") {
-		j.say("member", Fail, fmt.Sprintf("%s is a node of the pair: it can not give way to another host yet", r.Left.Host), "keep its name and address; a voter may be replaced")
+		j.say("member", Fail, fmt.Sprintf("%s is a node of the pair: it can not give way to another host yet",
+			r.Left.Host), "keep its name and address; a voter may be replaced")
 	}
 }
 

@@ -59,28 +59,41 @@ func TestJudgePair(t *testing.T) {
 			s[0].facts.Pair.Missing = DatabaseTools() // nothing is copied by them
 			s[1].facts.Pair.Device = "the kernel has no DRBD"
 		}, []string{"fail b device"}, "no DRBD"},
-		{"no database", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Program = "no such file" }, []string{"fail b database"}, "no such file"},
-		{"no tools", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Missing = []string{"mbstream"} }, []string{"fail b database tools"}, "mbstream"},
-		{"a unit that runs", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Running, s[1].facts.Pair.Enabled = true, true }, []string{"fail b database unit"}, "mariadb.service runs and is enabled"},
-		{"a unit that is enabled", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Enabled = true }, []string{"fail b database unit"}, "is enabled"},
-		{"no option file", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.OptionFile = "no my.cnf" }, []string{"fail b option file"}, "no my.cnf"},
+		{"no database", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Program = "no such file" },
+			[]string{"fail b database"}, "no such file"},
+		{"no tools", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Missing = []string{"mbstream"} },
+			[]string{"fail b database tools"}, "mbstream"},
+		{"a unit that runs", func(_ *config.Cluster, s []sight) {
+			s[1].facts.Pair.Running,
+				s[1].facts.Pair.Enabled = true, true
+		}, []string{"fail b database unit"}, "mariadb.service runs and is enabled"},
+		{"a unit that is enabled", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Enabled = true },
+			[]string{"fail b database unit"}, "is enabled"},
+		{"no option file", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.OptionFile = "no my.cnf" },
+			[]string{"fail b option file"}, "no my.cnf"},
 		{"an option file that loses writes", func(_ *config.Cluster, s []sight) {
 			s[1].facts.Pair.Lossy = []string{`binlog_ignore_db is "app"`}
 		}, []string{"fail b option file"}, `could be lost: binlog_ignore_db is "app"`},
-		{"a mount point", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Datadir = "a mount point" }, []string{"fail b data directory"}, "a mount point"},
-		{"no room for the other node's data", func(_ *config.Cluster, s []sight) { s[0].facts.Pair.Used, s[0].facts.Pair.Free = 1001, 2000 }, []string{"fail b data directory"}, "a second copy needs 1001"},
+		{"a mount point", func(_ *config.Cluster, s []sight) { s[1].facts.Pair.Datadir = "a mount point" },
+			[]string{"fail b data directory"}, "a mount point"},
+		{"no room for the other node's data", func(_ *config.Cluster, s []sight) {
+			s[0].facts.Pair.Used,
+				s[0].facts.Pair.Free = 1001, 2000
+		}, []string{"fail b data directory"}, "a second copy needs 1001"},
 		{"no password", func(_ *config.Cluster, s []sight) {
 			s[1].facts.Pair.Credentials = map[string]string{"/etc/holdfast/admin": "others may read it"}
 		}, []string{"fail b credentials"}, "others may read it"},
 		{"no interface", func(_ *config.Cluster, s []sight) {
 			s[1].facts.Pair.VIPs = map[string]string{"192.0.2.50/24": "no interface is in its subnet"}
 		}, []string{"fail b virtual address"}, "no interface"},
-		{"a node that says nothing", func(_ *config.Cluster, s []sight) { s[1].facts.Pair = nil }, []string{"fail b database"}, "nothing of its database"},
+		{"a node that says nothing", func(_ *config.Cluster, s []sight) { s[1].facts.Pair = nil },
+			[]string{"fail b database"}, "nothing of its database"},
 		{"data that can not be read", func(_ *config.Cluster, s []sight) {
 			s[1].facts.Unknown = map[string]string{"pair": "input/output error"}
 		}, []string{"fail b database"}, "input/output error"},
 		{"a node without a watchdog", func(_ *config.Cluster, s []sight) { s[1].facts.Watchdogs = nil }, []string{"warn b watchdog"}, ""},
-		{"nodes of two architectures", func(_ *config.Cluster, s []sight) { s[1].facts.Arch = "arm64" }, []string{"fail  architecture"}, "arm64 on b"},
+		{"nodes of two architectures", func(_ *config.Cluster, s []sight) { s[1].facts.Arch = "arm64" },
+			[]string{"fail  architecture"}, "arm64 on b"},
 	} {
 		cfg, all := pairConfig(), goodPair()
 		c.edit(&cfg, all)
@@ -132,7 +145,8 @@ func TestQueryOfPair(t *testing.T) {
 			t.Errorf("%s is asked of %+v", h.Name, q.Pair)
 		}
 	}
-	if q := QueryFor(testConfig(), config.Node{Libvirt: config.Libvirt{Socket: "/s"}}, Host{Name: "a"}, "guest"); q.Socket != "/s" || q.Pair != nil {
+	if q := QueryFor(testConfig(), config.Node{Libvirt: config.Libvirt{Socket: "/s"}}, Host{Name: "a"},
+		"guest"); q.Socket != "/s" || q.Pair != nil {
 		t.Errorf("a host of a management VM is asked %+v", q)
 	}
 	run := &run{Options: Options{Config: cfg}}

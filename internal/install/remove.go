@@ -110,9 +110,11 @@ func (r *run) stopGuest(ctx context.Context) error {
 		switch {
 		case s.facts.Installed == nil, s.facts.Installed.Active && !s.host.Guests, r.Config.Type == config.PairConf:
 		case unknown:
-			errs = append(errs, fmt.Errorf("%s: no agent answers, and its hypervisor does not say whether the management VM runs there: %s", s.host.Name, why))
+			errs = append(errs, fmt.Errorf("%s: no agent answers, and its hypervisor does not say whether the "+
+				"management VM runs there: %s", s.host.Name, why))
 		case s.facts.Domain != "" && s.facts.Domain != "off":
-			errs = append(errs, fmt.Errorf("%s: no agent answers, and the management VM is %s there: shut it down first", s.host.Name, s.facts.Domain))
+			errs = append(errs, fmt.Errorf("%s: no agent answers, and the management VM is %s there: shut it down first", s.host.Name,
+				s.facts.Domain))
 		}
 	}
 	return errors.Join(errs...)

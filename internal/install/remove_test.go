@@ -63,12 +63,14 @@ func TestAnUninstallationGoesOn(t *testing.T) {
 		want   string            // error; "": it goes on
 		asked  string            // who is asked to stop it
 	}{
-		"some have ended":                       {config.Cluster{}, map[string]string{"a": off, "b": off}, "off", false, "", ""},
-		"it was never started":                  {pairs, map[string]string{"a": never}, "", true, "", ""},
-		"one knows it as running":               {config.Cluster{}, map[string]string{"a": off, "b": on}, "off", false, "no quorum", "a b"},
-		"it shall run":                          {config.Cluster{}, map[string]string{"a": wanted}, "off", false, "no quorum", "a"},
-		"there is a quorum":                     {config.Cluster{}, map[string]string{"a": together, "b": together}, "off", false, "no quorum", "a b"},
-		"it runs where the agent has ended":     {config.Cluster{}, map[string]string{"a": off}, "running", false, "the management VM is running there", ""},
+		"some have ended":         {config.Cluster{}, map[string]string{"a": off, "b": off}, "off", false, "", ""},
+		"it was never started":    {pairs, map[string]string{"a": never}, "", true, "", ""},
+		"one knows it as running": {config.Cluster{}, map[string]string{"a": off, "b": on}, "off", false, "no quorum", "a b"},
+		"it shall run":            {config.Cluster{}, map[string]string{"a": wanted}, "off", false, "no quorum", "a"},
+		"there is a quorum": {config.Cluster{}, map[string]string{"a": together, "b": together},
+			"off", false, "no quorum", "a b"},
+		"it runs where the agent has ended": {config.Cluster{}, map[string]string{"a": off}, "running", false,
+			"the management VM is running there", ""},
 		"all have ended":                        {config.Cluster{}, nil, "off", false, "", ""},
 		"all have ended, and one does not know": {config.Cluster{}, nil, "", true, "does not say whether", ""},
 		"all of a pair have ended":              {pairs, nil, "", true, "", ""},
@@ -96,7 +98,8 @@ func TestAnUninstallationGoesOn(t *testing.T) {
 func TestWhoTakesAPairApartComesLast(t *testing.T) {
 	var mu sync.Mutex
 	var all []string
-	r := &run{Options: Options{Config: config.Cluster{Type: config.PairConf}, Last: "a", Parallel: 3, Tell: func(string, string) {}}, conns: map[string]Conn{}}
+	r := &run{Options: Options{Config: config.Cluster{Type: config.PairConf}, Last: "a", Parallel: 3,
+		Tell: func(string, string) {}}, conns: map[string]Conn{}}
 	for _, h := range []string{"a", "b", "c"} {
 		r.targets = append(r.targets, Host{Name: h})
 		r.conns[h] = asked{h, "", &mu, &all}

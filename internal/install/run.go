@@ -53,8 +53,9 @@ type Result struct {
 	Cluster string              `json:"cluster,omitempty"`
 	Changed map[string][]string `json:"changed,omitempty"`
 	Running string              `json:"running,omitempty"` // host of the management VM
-	Wrong   []string            `json:"wrong,omitempty"`   // what is still wrong after the first seconds: a takeover that is not possible, or what a host tells
-	Seconds Seconds             `json:"seconds"`
+	// what is still wrong after the first seconds: a takeover that is not possible, or what a host tells
+	Wrong   []string `json:"wrong,omitempty"`
+	Seconds Seconds  `json:"seconds"`
 }
 
 // Seconds is how long the parts of an installation took.

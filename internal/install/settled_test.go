@@ -78,7 +78,8 @@ func TestAnInstallationWaitsUntilNothingIsWrong(t *testing.T) {
 			}
 			return status(noProof, "")
 		}, "a takeover is NOT possible: no proof", settledWithin},
-		"it stays wrong": {func(time.Duration) string { return status(noProof, "no watchdog") }, "a takeover is NOT possible: no proof|a: no watchdog", settledWithin},
+		"it stays wrong": {func(time.Duration) string { return status(noProof, "no watchdog") },
+			"a takeover is NOT possible: no proof|a: no watchdog", settledWithin},
 		"the quorum is gone": {func(since time.Duration) string {
 			if since > time.Second {
 				return `{"connected":false}`

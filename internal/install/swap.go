@@ -105,7 +105,8 @@ func (s storeStatus) away(left string) string {
 	if voters-len(silent) > voters/2 {
 		return ""
 	}
-	return fmt.Sprintf("of the other %d members of the store %d do not answer (%s): without %s there is no majority", voters, len(silent), strings.Join(silent, ", "), left)
+	return fmt.Sprintf("of the other %d members of the store %d do not answer (%s): without %s there is no majority",
+		voters, len(silent), strings.Join(silent, ", "), left)
 }
 
 // state finds a member in the store.
@@ -128,7 +129,8 @@ func (r *run) leaver(ctx context.Context) error {
 		r.found = append(r.found, Finding{s.left.Name, check, result, found, remedy})
 	}
 	// Whether something is under way, and what has the management VM, judges the agent.
-	if _, err := r.ask(ctx, r.asked, Request{Do: DoAgent, Args: []string{"config", "import", "-", "--check", "--swap-member"}, Input: r.ConfigText}); err != nil {
+	if _, err := r.ask(ctx, r.asked, Request{Do: DoAgent,
+		Args: []string{"config", "import", "-", "--check", "--swap-member"}, Input: r.ConfigText}); err != nil {
 		say("member", Fail, err.Error(), "see: holdfast status; then run the installation again")
 		return nil
 	}
@@ -140,7 +142,8 @@ func (r *run) leaver(ctx context.Context) error {
 		say("member", Fail, why, "bring the others back first (holdfast store status)")
 		return nil
 	}
-	say("member", Warn, fmt.Sprintf("%s at %s leaves the cluster, and %s at %s takes its place", s.left.Name, s.left.Addr, s.joined.Name, s.joined.Addr), "until it votes, the loss of another member stops "+r.protected())
+	say("member", Warn, fmt.Sprintf("%s at %s leaves the cluster, and %s at %s takes its place", s.left.Name,
+		s.left.Addr, s.joined.Name, s.joined.Addr), "until it votes, the loss of another member stops "+r.protected())
 	if s.left.Addr == s.joined.Addr || r.same() {
 		return nil // it is taken off before the new one is placed
 	}
@@ -154,10 +157,12 @@ func (r *run) leaver(ctx context.Context) error {
 		return r.leaverAt(ctx, say)
 	}
 	if alive {
-		say("connect", Fail, "it leaves, its agent is alive, and it can not be reached: "+err.Error(), RemedyOf(err)+"; or stop it there: systemctl disable --now holdfast")
+		say("connect", Fail, "it leaves, its agent is alive, and it can not be reached: "+err.Error(),
+			RemedyOf(err)+"; or stop it there: systemctl disable --now holdfast")
 		return nil
 	}
-	say("connect", Warn, "it leaves, and can not be reached: "+err.Error(), "when it comes back, its agent finds that it is no member, and starts nothing; uninstall it then")
+	say("connect", Warn, "it leaves, and can not be reached: "+err.Error(),
+		"when it comes back, its agent finds that it is no member, and starts nothing; uninstall it then")
 	return nil
 }
 
@@ -337,7 +342,8 @@ func (r *run) silent(ctx context.Context) string {
 func (r *run) enrol(ctx context.Context) error {
 	s := r.swap
 	r.Tell(s.joined.Name, "joins the store")
-	_, err := r.ask(ctx, s.joined, Request{Do: DoAgent, Args: []string{"store", "join", "--config", SettingsFile, "--in-place-of", s.left.Name}})
+	_, err := r.ask(ctx, s.joined, Request{Do: DoAgent,
+		Args: []string{"store", "join", "--config", SettingsFile, "--in-place-of", s.left.Name}})
 	return err
 }
 
@@ -347,7 +353,8 @@ func (r *run) proclaim(ctx context.Context) error {
 	r.Tell("", "configuration")
 	// It is refused while the management VM is being started or moved, as the members' restart may have had it.
 	return r.wait(ctx, proclaimWithin, func() string {
-		if _, err := r.ask(ctx, r.others()[0], Request{Do: DoAgent, Args: []string{"config", "import", ClusterFile, "--yes", "--swap-member"}}); err != nil {
+		if _, err := r.ask(ctx, r.others()[0], Request{Do: DoAgent,
+			Args: []string{"config", "import", ClusterFile, "--yes", "--swap-member"}}); err != nil {
 			return err.Error()
 		}
 		return ""

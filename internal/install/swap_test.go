@@ -20,8 +20,10 @@ func TestReplacedMembers(t *testing.T) {
 		{"one of another name and address", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.9 z"}, nil, nil},
 		{"one at another address", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.9 c"}, nil, nil},
 		{"one of another name", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.3 z"}, nil, nil},
-		{"the machine itself, under its old name", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.3 z"}, &Installed{Cluster: "x", Host: "z", Active: true}, nil},
-		{"the machine of another cluster", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.9 z"}, &Installed{Cluster: "y", Host: "k"}, []string{" cluster"}},
+		{"the machine itself, under its old name", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.3 z"},
+			&Installed{Cluster: "x", Host: "z", Active: true}, nil},
+		{"the machine of another cluster", []string{"192.0.2.1 a", "192.0.2.2 b", "192.0.2.9 z"},
+			&Installed{Cluster: "y", Host: "k"}, []string{" cluster"}},
 		{"two", []string{"192.0.2.1 a", "192.0.2.8 y", "192.0.2.9 z"}, nil, []string{"a cluster", "b cluster"}},
 		{"no cluster runs", nil, nil, []string{"a cluster", "b cluster"}},
 	} {

@@ -76,28 +76,29 @@ const (
 
 // Host is a machine with what the planner and the checks need of it.
 type Host struct {
-	Name        cluster.HostID    `json:"name"`
-	Roles       []Role            `json:"roles,omitempty"` // none: host
-	Labels      map[string]string `json:"labels,omitempty"`
-	Group       string            `json:"group,omitempty"` // guests move between hosts of one group only
-	MemoryMiB   int64             `json:"memoryMiB"`       // that guests may use
-	CPUs        int               `json:"cpus,omitempty"`  // that guests may use, vCPUs; 0: not bounded
-	CPUModel    string            `json:"cpuModel,omitempty"`
-	Version     string            `json:"version,omitempty"`    // installed; empty: the inventory's
-	Unread      bool              `json:"-"`                    // Version is from before an upgrade, and nobody has read since what the host has
-	Kernel      string            `json:"kernel,omitempty"`     // that runs
-	NextKernel  string            `json:"nextKernel,omitempty"` // that a reboot would start
-	Boot        string            `json:"boot,omitempty"`       // boot id
-	Install     string            `json:"install,omitempty"`    // random id of the installation: a host that was reinstalled has another
-	Down        bool              `json:"down,omitempty"`
-	Maintenance bool              `json:"maintenance,omitempty"` // takes no guests
-	Pools       []Pool            `json:"pools,omitempty"`
-	Engines     []Engine          `json:"engines,omitempty"`    // installed engines of the appctl layout
-	FreeBytes   int64             `json:"freeBytes,omitempty"`  // on the unpack directory's file system; 0: not known
-	Commands    []string          `json:"commands,omitempty"`   // of those that the bundle requires, the ones that are there
-	SkewMillis  int64             `json:"skewMillis,omitempty"` // its clock against the coordinator's
-	LinkMiBps   int64             `json:"linkMiBps,omitempty"`  // that the network carries over which its guests move; 0: not known
-	Member      bool              `json:"member,omitempty"`     // a voter of Holdfast's own store: one of them at most is out of service
+	Name      cluster.HostID    `json:"name"`
+	Roles     []Role            `json:"roles,omitempty"` // none: host
+	Labels    map[string]string `json:"labels,omitempty"`
+	Group     string            `json:"group,omitempty"` // guests move between hosts of one group only
+	MemoryMiB int64             `json:"memoryMiB"`       // that guests may use
+	CPUs      int               `json:"cpus,omitempty"`  // that guests may use, vCPUs; 0: not bounded
+	CPUModel  string            `json:"cpuModel,omitempty"`
+	Version   string            `json:"version,omitempty"` // installed; empty: the inventory's
+	// Version is from before an upgrade, and nobody has read since what the host has
+	Unread      bool     `json:"-"`
+	Kernel      string   `json:"kernel,omitempty"`     // that runs
+	NextKernel  string   `json:"nextKernel,omitempty"` // that a reboot would start
+	Boot        string   `json:"boot,omitempty"`       // boot id
+	Install     string   `json:"install,omitempty"`    // random id of the installation: a host that was reinstalled has another
+	Down        bool     `json:"down,omitempty"`
+	Maintenance bool     `json:"maintenance,omitempty"` // takes no guests
+	Pools       []Pool   `json:"pools,omitempty"`
+	Engines     []Engine `json:"engines,omitempty"`    // installed engines of the appctl layout
+	FreeBytes   int64    `json:"freeBytes,omitempty"`  // on the unpack directory's file system; 0: not known
+	Commands    []string `json:"commands,omitempty"`   // of those that the bundle requires, the ones that are there
+	SkewMillis  int64    `json:"skewMillis,omitempty"` // its clock against the coordinator's
+	LinkMiBps   int64    `json:"linkMiBps,omitempty"`  // that the network carries over which its guests move; 0: not known
+	Member      bool     `json:"member,omitempty"`     // a voter of Holdfast's own store: one of them at most is out of service
 }
 
 // Has reports whether the host has the role.

@@ -123,11 +123,12 @@ type Record struct {
 	Note     string         `json:"note,omitempty"`  // what it does or waits for, for people
 	Count    int64          `json:"count,omitempty"` // that its executor has told: of what, its kind says
 	Exit     int            `json:"exit,omitempty"`  // of a program that was run
-	Why      string         `json:"why,omitempty"`   // it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
-	Tail     string         `json:"tail,omitempty"`  // end of its log, at most MaxTail, also while it runs
-	Said     time.Time      `json:"said,omitzero"`   // when something was last added to the log, by the host's clock
-	By       string         `json:"by,omitempty"`    // operator who retried or skipped it
-	Found    []Finding      `json:"found,omitempty"` // what its program has said of trouble, the worst first
+	// it failed, is unknown or was skipped: the text of an error, or what an operator said; nothing is decided by it
+	Why   string    `json:"why,omitempty"`
+	Tail  string    `json:"tail,omitempty"`  // end of its log, at most MaxTail, also while it runs
+	Said  time.Time `json:"said,omitzero"`   // when something was last added to the log, by the host's clock
+	By    string    `json:"by,omitempty"`    // operator who retried or skipped it
+	Found []Finding `json:"found,omitempty"` // what its program has said of trouble, the worst first
 	// Generation is that of the coordinator's agent that granted this attempt.
 	Generation int   `json:"generation,omitempty"`
 	Mod        int64 `json:"-"` // revision
@@ -212,7 +213,8 @@ func ObeyStep(j Job, r Record, c Command, user, reason string) (Record, error) {
 	case j.State == Ended || j.State == Aborting:
 		return r, fmt.Errorf("%s %s: %s %s is %s", c, r.Step, j.Kind, j.ID, j.State)
 	case !r.State.Stuck():
-		return r, fmt.Errorf("%s %s: it is %s; only a step that failed or whose outcome is unknown can be retried or skipped", c, r.Step, r.State.name())
+		return r, fmt.Errorf("%s %s: it is %s; only a step that failed or whose outcome is unknown can be "+
+			"retried or skipped", c, r.Step, r.State.name())
 	case c == Retry:
 		r.State, r.By, r.Why, r.Note = Pending, user, "", "retried by "+user
 	case c == Skip && reason == "":

@@ -15,7 +15,8 @@ func (w *world) calm() bool {
 	w.budget = budget{}
 	return w.goOn(func() bool {
 		h := w.owner.Holder()
-		return w.owner.State == cluster.Running && w.node[index(h)].member == Up && w.sync.Has("a") && w.sync.Has("b") && w.sync.Host == h && w.link(1-index(h)) && w.node[1-index(h)].m.Fit() == ""
+		return w.owner.State == cluster.Running && w.node[index(h)].member == Up && w.sync.Has("a") &&
+			w.sync.Has("b") && w.sync.Host == h && w.link(1-index(h)) && w.node[1-index(h)].m.Fit() == ""
 	})
 }
 
@@ -77,7 +78,8 @@ func (w *world) settle() {
 	if h == "" {
 		for i, name := range names {
 			if w.node[i].m.Fit() == "" {
-				w.own(cluster.Owner{State: cluster.Assigned, Host: name, Epoch: w.owner.Epoch.Next(), Proof: cluster.Proof{Kind: cluster.ProofReleased}})
+				w.own(cluster.Owner{State: cluster.Assigned, Host: name, Epoch: w.owner.Epoch.Next(),
+					Proof: cluster.Proof{Kind: cluster.ProofReleased}})
 				return
 			}
 		}
@@ -156,12 +158,14 @@ func courses(t *testing.T, seeds int) {
 			}
 		}
 		if !up {
-			t.Fatalf("seed %d: calm does not bring it up: %s\n%s\nowner %+v sync %+v\n%s\n%s", seed, w.broken(), last.trace, w.owner, w.sync, w.text(0), w.text(1))
+			t.Fatalf("seed %d: calm does not bring it up: %s\n%s\nowner %+v sync %+v\n%s\n%s", seed, w.broken(),
+				last.trace, w.owner, w.sync, w.text(0), w.text(1))
 		}
 	}
 }
 
 func (w *world) text(i int) string {
 	n := &w.node[i]
-	return fmt.Sprintf("%s: up %v role %d waits %v linked %v whole %v wrote %v member %d has %b granted %s\n  %+v", names[i], n.up, n.role, n.waits, n.linked, n.whole, n.wrote, n.member, n.has, n.granted, n.m)
+	return fmt.Sprintf("%s: up %v role %d waits %v linked %v whole %v wrote %v member %d has %b granted %s\n  %+v",
+		names[i], n.up, n.role, n.waits, n.linked, n.whole, n.wrote, n.member, n.has, n.granted, n.m)
 }

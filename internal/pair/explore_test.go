@@ -318,7 +318,8 @@ func (w *world) holder(i int, visit func(*world)) {
 		c.node[i].m.Revoke()
 		visit(c)
 	}
-	if m.Empty() && o.State != cluster.Migrating && (!once || o.State == cluster.Running || o.State == cluster.Settling && !(o.Ready && m.Arrived())) {
+	if m.Empty() && o.State != cluster.Migrating && (!once || o.State == cluster.Running ||
+		o.State == cluster.Settling && !(o.Ready && m.Arrived())) {
 		c := w.clone("released")
 		o.State = cluster.Released
 		c.own(o)
@@ -402,7 +403,8 @@ func losesNoWrite(t *testing.T, limit int) {
 		goals  []string
 	}{
 		{"an offer", offering, budget{writes: 1, faults: 1}, []string{"a write was acknowledged by one node alone"}},
-		{"a takeover", nil, budget{writes: 1, faults: 1, epochs: 1}, []string{"the peer is active and has an acknowledged write", "a write was acknowledged by one node alone", "both are complete again"}},
+		{"a takeover", nil, budget{writes: 1, faults: 1, epochs: 1},
+			[]string{"the peer is active and has an acknowledged write", "a write was acknowledged by one node alone", "both are complete again"}},
 		{"a choice", lost, budget{writes: 2, epochs: 1, choices: 1}, []string{"the peer is active by a person's choice"}},
 		{"a move", nil, budget{writes: 1, moves: 1}, []string{"the peer is active and has an acknowledged write"}},
 	} {

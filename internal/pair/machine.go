@@ -77,15 +77,19 @@ type Machine struct {
 	FollowBackoff time.Duration
 	LinkAt        cluster.Instant // when the peer was last seen to acknowledge, or this node was promoted; 0: not since
 
-	Joined    int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
-	Proof     string // of that Join
-	Own       int64  // the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older write can still come
-	Left      bool   // this process has taken this copy out of InSync, and it has not followed since
-	Drained   bool   // a Drain has ended well, and no Promote was begun since
-	Promoted  bool   // a Promote has ended well for Granted
-	WasActive bool   // the same, also when it has failed since: the copy keeps all that it has when it is ended
-	Closed    bool   // a Drain or Demote was begun here, and no Promote has ended well since: that the copy is read-only is the group's own doing
-	Failures  []Failure
+	Joined int64  // the revision of Sync for which the last Join ended well, 0: commits may not have waited since
+	Proof  string // of that Join
+	// the revision of Sync that this process wrote last since when it has not begun to write the peer into it: no older
+	// write can still come
+	Own       int64
+	Left      bool // this process has taken this copy out of InSync, and it has not followed since
+	Drained   bool // a Drain has ended well, and no Promote was begun since
+	Promoted  bool // a Promote has ended well for Granted
+	WasActive bool // the same, also when it has failed since: the copy keeps all that it has when it is ended
+	// a Drain or Demote was begun here, and no Promote has ended well since: that the copy is read-only is the group's
+	// own doing
+	Closed   bool
+	Failures []Failure
 
 	Now     cluster.Instant
 	Writing bool            // a Put is under way

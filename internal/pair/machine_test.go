@@ -116,7 +116,8 @@ func TestACopyMadeReadOnlyByHand(t *testing.T) {
 		look(shut, Up, Up, Up)
 		acts = append(acts, next(m)...)
 	}
-	want(t, acts, Put{Sync: m.Sync.Sync, SyncMod: m.Sync.Mod - 1, OwnerMod: m.Owner.Mod, Why: "what was written before and is still on its way does not count"},
+	want(t, acts, Put{Sync: m.Sync.Sync, SyncMod: m.Sync.Mod - 1, OwnerMod: m.Owner.Mod,
+		Why: "what was written before and is still on its way does not count"},
 		Promote{Epoch: m.Granted, Shut: true})
 	if len(m.Failures) > 0 || m.Phase != Serving {
 		t.Errorf("failures %v, phase %d", m.Failures, m.Phase)
@@ -149,7 +150,8 @@ func TestACopyThatTheGroupClosed(t *testing.T) {
 		look(shut, Down, Down, Down)
 		acts = append(acts, next(m)...)
 	}
-	want(t, acts, Put{Sync: m.Sync.Sync, SyncMod: m.Sync.Mod - 1, OwnerMod: m.Owner.Mod, Why: "what was written before and is still on its way does not count"},
+	want(t, acts, Put{Sync: m.Sync.Sync, SyncMod: m.Sync.Mod - 1, OwnerMod: m.Owner.Mod,
+		Why: "what was written before and is still on its way does not count"},
 		Promote{Epoch: m.Granted})
 	if len(m.Failures) > 0 || m.Phase != Serving || m.Shut() {
 		t.Errorf("failures %v, phase %d, shut %v", m.Failures, m.Phase, m.Shut())
@@ -202,7 +204,8 @@ func TestMembersDoNotWaitForALostPeer(t *testing.T) {
 	want(t, next(m))
 	m.Now++
 	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 11}, m.Now)
-	want(t, next(m), Put{Sync: Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, SyncMod: 11, OwnerMod: 9, Why: "the peer does not acknowledge"})
+	want(t, next(m), Put{Sync: Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, SyncMod: 11,
+		OwnerMod: 9, Why: "the peer does not acknowledge"})
 	m.Now++
 	m.SyncIs(Sync{InSync: []cluster.HostID{"node1"}, Host: "node1", Epoch: m.Granted}, 12)
 	m.Observed(Seen{Replica: waits, Members: []State{Down, Down, Down}, SyncMod: 12}, m.Now)

@@ -49,7 +49,9 @@ type Replica struct {
 	Stuck  bool // standby: it is linked, and does not come on
 	Whole  bool // the driver vouches that the copy has kept all that it ever acknowledged or committed
 	Wrote  bool // it was promoted, and has not followed since: at its end may be writes that nobody was told of
-	Shut   bool // standby: it was promoted in this run of its server, and has not followed since: who has let no client write can let them write again
+	// standby: it was promoted in this run of its server, and has not followed since: who has let no client write can
+	// let them write again
+	Shut bool
 }
 
 // State is that of a member of the group.
@@ -75,7 +77,8 @@ func (s Seen) Busy() bool { return !s.empty() }
 
 // empty reports that nothing of the group is here that a client could use.
 func (s Seen) empty() bool {
-	return s.Replica.Role != RoleActive && s.Replica.Role != RoleUnknown && !slices.ContainsFunc(s.Members, func(m State) bool { return m != Down })
+	return s.Replica.Role != RoleActive && s.Replica.Role != RoleUnknown &&
+		!slices.ContainsFunc(s.Members, func(m State) bool { return m != Down })
 }
 
 // Chosen is the event that a person has chosen a node's copy, written by that node.

@@ -20,9 +20,11 @@ type world struct {
 	acked    uint8 // writes that clients were told of, a bit each
 	next     int   // the write that comes next
 	budget   budget
-	proofs   bool   // a copy that follows anew is whole only once it was proved, and promoted by that proof, as with MariaDB; else at once, as with DRBD
-	wrong    string // what was done out of order
-	trace    *step
+	// a copy that follows anew is whole only once it was proved, and promoted by that proof, as with MariaDB; else at
+	// once, as with DRBD
+	proofs bool
+	wrong  string // what was done out of order
+	trace  *step
 }
 
 // budget bounds a course.
@@ -128,7 +130,8 @@ func (w *world) look(i int) {
 	n := &w.node[i]
 	linked := n.role == RoleStandby && n.linked || n.role == RoleActive && w.link(1-i)
 	n.m.Now++
-	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, w.vouched(i, n.m.Sync.Proof), n.wrote, n.shut()}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
+	n.m.Observed(Seen{Replica{n.role, n.waits, linked, n.stuck && n.linked, w.vouched(i, n.m.Sync.Proof), n.wrote,
+		n.shut()}, []State{n.member}, n.m.Sync.Mod}, n.m.Now)
 }
 
 func (w *world) clone(what string) *world {
@@ -348,7 +351,8 @@ func (w *world) key() []byte {
 		}
 		owner(m.Owner.Owner, m.Owner.Mod)
 		record(m.Sync.Sync)
-		num(min(w.syncMod-m.Sync.Mod, 1), int64(m.Phase), int64(m.Granted.Seq), int64(m.Seen.Replica.Role), int64(m.Seen.Members[0]), int64(len(m.Failures)))
+		num(min(w.syncMod-m.Sync.Mod, 1), int64(m.Phase), int64(m.Granted.Seq), int64(m.Seen.Replica.Role),
+			int64(m.Seen.Members[0]), int64(len(m.Failures)))
 		r := m.Seen.Replica
 		flag(r.Stuck, m.Seen.SyncMod == m.Sync.Mod, r.Shut, m.WasActive, m.Closed)
 		flag(r.Waits, r.Linked, r.Whole, r.Wrote, m.SeenAt > m.Touched, m.SeenAt > m.Risked, m.Dirty, m.LinkAt == 0)

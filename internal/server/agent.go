@@ -37,7 +37,8 @@ type agentHandler struct {
 }
 
 // GetBundle sends the file of a bundle.
-func (h *agentHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest, out *connect.ServerStream[apiv1.GetBundleResponse]) (err error) {
+func (h *agentHandler) GetBundle(_ context.Context, req *apiv1.GetBundleRequest,
+	out *connect.ServerStream[apiv1.GetBundleResponse]) (err error) {
 	f, size, err := h.agents.OpenBundle(req.GetSha256(), req.GetOffset())
 	if err != nil {
 		return err

@@ -42,7 +42,8 @@ func (h *handler) GetStatus(context.Context, *apiv1.GetStatusRequest) (*apiv1.Ge
 }
 
 // WatchStatus sends the status at once, at each change and at every beat.
-func (h *handler) WatchStatus(ctx context.Context, _ *apiv1.WatchStatusRequest, out *connect.ServerStream[apiv1.WatchStatusResponse]) error {
+func (h *handler) WatchStatus(ctx context.Context, _ *apiv1.WatchStatusRequest,
+	out *connect.ServerStream[apiv1.WatchStatusResponse]) error {
 	return h.each(ctx, func(context.Context) (bool, error) {
 		return false, out.Send(&apiv1.WatchStatusResponse{Status: api.Encode[*apiv1.Status](h.cluster.Status())})
 	})
@@ -177,7 +178,8 @@ func checkAfter(after int64) error {
 }
 
 // WatchEvents sends the event log after a revision, page by page, as it grows.
-func (h *handler) WatchEvents(ctx context.Context, req *apiv1.WatchEventsRequest, out *connect.ServerStream[apiv1.WatchEventsResponse]) error {
+func (h *handler) WatchEvents(ctx context.Context, req *apiv1.WatchEventsRequest,
+	out *connect.ServerStream[apiv1.WatchEventsResponse]) error {
 	if err := checkAfter(req.After); err != nil {
 		return err
 	}

@@ -36,17 +36,23 @@ func TestMigrateRefusals(t *testing.T) {
 		kind fail.Kind
 		text string
 	}{
-		{"unknown host", "node9", nil, fail.Invalid, `host "node9" is not in this cluster; hosts: node1 (10.0.0.11), node2 (10.0.0.12), node3 (10.0.0.13)`},
+		{"unknown host", "node9", nil, fail.Invalid,
+			`host "node9" is not in this cluster; hosts: node1 (10.0.0.11), node2 (10.0.0.12), node3 (10.0.0.13)`},
 		{"no host", "", nil, fail.Invalid, "hosts: node1"},
 		{"already there", "node1", nil, fail.Invalid, "it runs on node1 already"},
 		{"already there by address", "10.0.0.11", nil, fail.Invalid, "it runs on node1 already"},
-		{"silent host", "node2", func(s *cluster.Status) { s.Hosts[1].Alive, s.Hosts[1].Silent = false, 12*time.Second }, fail.Refused, "silent for 12s"},
-		{"unfit host", "node2", func(s *cluster.Status) { s.Hosts[1].Fit, s.Hosts[1].Why = false, "image is missing" }, fail.Refused, "image is missing"},
+		{"silent host", "node2", func(s *cluster.Status) {
+			s.Hosts[1].Alive, s.Hosts[1].Silent = false,
+				12*time.Second
+		}, fail.Refused, "silent for 12s"},
+		{"unfit host", "node2", func(s *cluster.Status) { s.Hosts[1].Fit, s.Hosts[1].Why = false, "image is missing" },
+			fail.Refused, "image is missing"},
 		{"no quorum", "node2", func(s *cluster.Status) { s.Connected = false }, fail.Refused, "no quorum"},
 		{"hands off", "node2", func(s *cluster.Status) { s.Want.HandsOff = true }, fail.Refused, "hands are off"},
 		{"stopping", "node2", func(s *cluster.Status) { s.Want.Run = false }, fail.Refused, "asked to stop"},
 		{"not running", "node2", func(s *cluster.Status) { s.Owner.State = cluster.Assigned }, fail.Refused, "its state is assigned"},
-		{"under way", "node2", func(s *cluster.Status) { s.Owner.State, s.Owner.To = cluster.Migrating, "node3" }, fail.Refused, "move from node1 to node3 is in progress"},
+		{"under way", "node2", func(s *cluster.Status) { s.Owner.State, s.Owner.To = cluster.Migrating, "node3" },
+			fail.Refused, "move from node1 to node3 is in progress"},
 		{"asked for", "node2", func(s *cluster.Status) { s.Want.MoveTo = "node3" }, fail.Refused, "move to node3 is in progress"},
 	}
 	for _, c := range cases {
@@ -198,9 +204,12 @@ func TestCancelMigration(t *testing.T) {
 		{"none", func(*cluster.Status) {}, cluster.Want{}, api.Cancelled{}, "no move is under way: it runs on node1"},
 		{"none, stopped", func(s *cluster.Status) { s.Owner.State = cluster.Released }, cluster.Want{}, api.Cancelled{}, "its state is released"},
 		{"under way", moving, cluster.Want{Run: true, Cancel: 77}, api.Cancelled{From: "node1", To: "node3", OwnerMod: 77}, ""},
-		{"asked for", func(s *cluster.Status) { s.Want.MoveTo, s.OwnerMod = "node2", 70 }, cluster.Want{Run: true}, api.Cancelled{From: "node1", To: "node2"}, ""},
-		{"it has left", func(s *cluster.Status) { s.Owner.State, s.Owner.Host = cluster.Settling, "node3" }, cluster.Want{}, api.Cancelled{}, "too late to cancel: it has left its source and goes on on node3"},
-		{"in maintenance", func(s *cluster.Status) { moving(s); s.Want.Maintenance = []cluster.HostID{"node1"} }, cluster.Want{}, api.Cancelled{}, "host node1 is in maintenance"},
+		{"asked for", func(s *cluster.Status) { s.Want.MoveTo, s.OwnerMod = "node2", 70 }, cluster.Want{Run: true},
+			api.Cancelled{From: "node1", To: "node2"}, ""},
+		{"it has left", func(s *cluster.Status) { s.Owner.State, s.Owner.Host = cluster.Settling, "node3" },
+			cluster.Want{}, api.Cancelled{}, "too late to cancel: it has left its source and goes on on node3"},
+		{"in maintenance", func(s *cluster.Status) { moving(s); s.Want.Maintenance = []cluster.HostID{"node1"} },
+			cluster.Want{}, api.Cancelled{}, "host node1 is in maintenance"},
 		{"no quorum", func(s *cluster.Status) { moving(s); s.Connected = false }, cluster.Want{}, api.Cancelled{}, "no quorum"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -96,12 +96,14 @@ func limit(ctx context.Context, hosts Hosts, who peer, procedure string) (contex
 	of := rights[procedure]
 	switch {
 	case err != nil && (of == ofOperators || of == ofHosts || of == ofMembers):
-		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host, or one that runs guests only, is not known yet: %w", who.user, err).With("ask again in some seconds")
+		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host, or one that runs guests only, is not "+
+			"known yet: %w", who.user, err).With("ask again in some seconds")
 	case err == nil && guestsOnly && (of == ofOperators || of == ofMembers):
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
 			With("use an operator's certificate, or run the command on a member")
 	case err == nil && !host && (of == ofAgents || of == ofHosts || of == ofMembers):
-		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is no host of this cluster, and only the agents of hosts may call %s", who.user, procedure)
+		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is no host of this cluster, and only the agents of "+
+			"hosts may call %s", who.user, procedure)
 	case err == nil && !guestsOnly:
 		return ctx, nil
 	}
@@ -113,7 +115,8 @@ func limit(ctx context.Context, hosts Hosts, who peer, procedure string) (contex
 func mayHave(ctx context.Context, to cluster.HostID) (limited bool, err error) {
 	host, limited := ctx.Value(guestKey{}).(cluster.HostID)
 	if limited && host != to {
-		return true, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may ask for guests for itself, not for %s", host, to)
+		return true, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may ask for "+
+			"guests for itself, not for %s", host, to)
 	}
 	return limited, nil
 }

@@ -80,7 +80,8 @@ func TestRightsByCertificate(t *testing.T) {
 	wantKind(t, err, fail.Denied, "g1 is a host that runs guests only")
 	// A certificate is signed for who shows one, whoever is meant.
 	for _, name := range []string{"node2", "g1"} {
-		if got, err := as(name).SignCertificate(try.Context(t), "agent", []byte("for node1")); err != nil || string(got) != "agent of "+name+": for node1" {
+		if got, err := as(name).SignCertificate(try.Context(t), "agent", []byte("for node1")); err != nil ||
+			string(got) != "agent of "+name+": for node1" {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -141,7 +142,8 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		}
 	}
 	all := map[string]bool{}
-	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto, apiv1.File_pair_proto} {
+	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto,
+		apiv1.File_agent_proto, apiv1.File_pair_proto} {
 		for i := range file.Services().Len() {
 			s := file.Services().Get(i)
 			for j := range s.Methods().Len() {
@@ -165,9 +167,11 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 	}
 	for _, p := range []string{
 		apiv1connect.ClusterServiceStartProcedure, apiv1connect.ClusterServiceStopProcedure, apiv1connect.ClusterServiceMigrateProcedure,
-		apiv1connect.ClusterServiceConfirmOffProcedure, apiv1connect.ClusterServiceSetMaintenanceProcedure, apiv1connect.ClusterServiceBackUpStoreProcedure,
+		apiv1connect.ClusterServiceConfirmOffProcedure, apiv1connect.ClusterServiceSetMaintenanceProcedure,
+		apiv1connect.ClusterServiceBackUpStoreProcedure,
 		apiv1connect.JobServiceDrainHostProcedure, apiv1connect.JobServiceForgetHostProcedure, apiv1connect.JobServiceCommandJobProcedure,
-		apiv1connect.UpgradeServicePutBundleProcedure, apiv1connect.UpgradeServiceRunUpgradeProcedure, apiv1connect.UpgradeServiceAdmitHostProcedure,
+		apiv1connect.UpgradeServicePutBundleProcedure, apiv1connect.UpgradeServiceRunUpgradeProcedure,
+		apiv1connect.UpgradeServiceAdmitHostProcedure,
 		"/holdfast.v1.NewService/New",
 	} {
 		check(p, ofOperators)

@@ -212,7 +212,8 @@ func shutdown(ctx context.Context, ends []*end) error {
 // httpServer makes the server of one listener. stop ends with the cause that
 // streams report when the server ends.
 func (s *Server) httpServer(stop context.Context) *http.Server {
-	h := &handler{cluster: s.cluster, version: s.opts.Version, settings: s.opts.Settings, jobs: s.opts.Jobs, certificates: s.opts.Certificates, grace: s.grace, stop: stop}
+	h := &handler{cluster: s.cluster, version: s.opts.Version, settings: s.opts.Settings, jobs: s.opts.Jobs,
+		certificates: s.opts.Certificates, grace: s.grace, stop: stop}
 	// options bound the answers of a service, bytes, and its calls.
 	options := func(send int, within time.Duration) connect.HandlerOption {
 		return connect.WithHandlerOptions(bounded(), connect.WithSendMaxBytes(send),
@@ -228,7 +229,8 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 		mux.Handle(apiv1connect.NewUpgradeServiceHandler(&upgradeHandler{s.opts.Upgrade}, options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Agents != nil {
-		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair}, options(maxDocument, upgradeTime)))
+		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair},
+			options(maxDocument, upgradeTime)))
 	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))

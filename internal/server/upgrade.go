@@ -60,7 +60,8 @@ func (r *incoming) Read(p []byte) (int, error) {
 }
 
 // PutBundle takes a bundle in.
-func (h *upgradeHandler) PutBundle(ctx context.Context, st *connect.ClientStream[apiv1.PutBundleRequest]) (*apiv1.PutBundleResponse, error) {
+func (h *upgradeHandler) PutBundle(ctx context.Context,
+	st *connect.ClientStream[apiv1.PutBundleRequest]) (*apiv1.PutBundleResponse, error) {
 	if !st.Receive() {
 		return nil, errors.Join(st.Err(), fail.Errorf(fail.Invalid, "bundle: nothing was sent"))
 	}

@@ -293,7 +293,8 @@ func TestUpgradeCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := request.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: manifest.Rolling, MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
+	req := request.Request{Bundle: b.SHA256, Options: upgrade.Options{Mode: manifest.Rolling,
+		MaxUnavailable: upgrade.Limit{Percent: 30}, Window: upgrade.Window{From: 60, To: 120}}}
 	p, err := r.PlanUpgrade(try.Context(t), req)
 	if err != nil || p.To != "1.1.0" || len(p.Hosts) != 3 {
 		t.Fatalf("plan %+v, %v", p, err)
@@ -306,7 +307,8 @@ func TestUpgradeCalls(t *testing.T) {
 	wantKind(t, err, fail.Refused, "no upgrade has run")
 	up.SetReport(check.Report{Findings: []check.Finding{{Level: check.Fail, Text: "no space"}}})
 	begun, err := r.RunUpgrade(try.Context(t), req)
-	if err != nil || begun.Job != nil || begun.Report == nil || begun.Report.Findings[0].Text != "no space" || !reflect.DeepEqual(begun.Plan, p) {
+	if err != nil || begun.Job != nil || begun.Report == nil || begun.Report.Findings[0].Text != "no space" ||
+		!reflect.DeepEqual(begun.Plan, p) {
 		t.Errorf("begun in spite of a failed check: %+v, %v", begun, err)
 	}
 	up.SetReport(rep)
@@ -336,7 +338,8 @@ func TestUpgradeCalls(t *testing.T) {
 	if err != nil || f.Host != "node1" || f.Commands["tar"] != "/bin/tar" {
 		t.Errorf("facts %+v, %v", f, err)
 	}
-	if err := r.SendGuest(try.Context(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil || !reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
+	if err := r.SendGuest(try.Context(t), "u1", "vm1", "node2", "10.0.0.0/8"); err != nil ||
+		!reflect.DeepEqual(up.Sent(), []string{"vm1 to node2 over 10.0.0.0/8"}) {
 		t.Errorf("sent %v, %v", up.Sent(), err)
 	}
 	wantKind(t, r.SendGuest(try.Context(t), "", "vm1", "node2", ""), fail.Invalid, "vm1")
@@ -349,7 +352,8 @@ func TestUpgradeCallersWithoutRights(t *testing.T) {
 	up := newUpgrades()
 	ready := make(chan string, 1)
 	s, err := New(servertest.New(servertest.Three(testTime())), Options{
-		Socket: filepath.Join(try.ShortDir(t), "s"), Listen: "127.0.0.1:0", Log: servertest.ListenLog(func(at string) { ready <- at }), Upgrade: up, Agents: up,
+		Socket: filepath.Join(try.ShortDir(t), "s"), Listen: "127.0.0.1:0",
+		Log: servertest.ListenLog(func(at string) { ready <- at }), Upgrade: up, Agents: up,
 		TLS: &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 	})
 	if err != nil {

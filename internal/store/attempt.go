@@ -74,7 +74,8 @@ const maxBeside = 16
 // Judge puts a write to a rule, which is told what is there as far as it asks: look completes
 // the attempt, there reads other keys, as a Beside names them. void: the write will not be made,
 // whatever the rule says. refused is why the rule forbids it; err is of look and there.
-func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, err error), there func(key string) (kvs []KV, void bool, err error)) (void bool, refused, err error) {
+func Judge(a Attempt, rule func(Attempt) error, look func(*Attempt) (void bool, err error),
+	there func(key string) (kvs []KV, void bool, err error)) (void bool, refused, err error) {
 	for {
 		refused := rule(a)
 		var beside NeedsKey

@@ -116,7 +116,8 @@ type Stages struct {
 
 // Stage is what a file adds to a stage.
 type Stage struct {
-	Confirm string    `json:"confirm"` // what a person has to do or to look at before the stage goes on; in cutover it stands where its own does
+	// what a person has to do or to look at before the stage goes on; in cutover it stands where its own does
+	Confirm string    `json:"confirm"`
 	Before  []Command `json:"before"`
 	After   []Command `json:"after"`
 }
@@ -165,7 +166,8 @@ func Parse(data []byte, also ...func(*File) []strictyaml.Fault) (*File, []strict
 
 func parse[T any](data []byte, style strictyaml.Style, check func(*checker, *T)) (*T, []strictyaml.Fault) {
 	if len(data) > MaxFile {
-		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)), Want: fmt.Sprintf("want at most %d bytes", MaxFile)}}
+		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)),
+			Want: fmt.Sprintf("want at most %d bytes", MaxFile)}}
 	}
 	f := new(T)
 	read := style.Decode(data, f)
@@ -272,7 +274,8 @@ func (c *checker) file(f *File) {
 			c.fault("stages."+s.Name+".confirm", s.Confirm, fmt.Sprintf("want one line of at most %d bytes", maxConfirm))
 		}
 	}
-	if len(c.read.Faults) == 0 && f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil && f.Upgrade == nil && f.Nova == nil && f.Features == nil && !some {
+	if len(c.read.Faults) == 0 && f.Platform == nil && f.Databases == nil && f.Network == nil && f.Config == nil &&
+		f.Upgrade == nil && f.Nova == nil && f.Features == nil && !some {
 		c.fault(strictyaml.Whole, "", "want platform, databases, network, config, upgrade or commands of stages: there is nothing to do")
 	}
 	c.names(f)

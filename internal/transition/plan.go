@@ -226,7 +226,8 @@ func (b *builder) features(openrc, result string) {
 		return
 	}
 	for _, g := range b.file.Features.Guests {
-		args := []string{"transition", "features", "--openstack", "--openrc", openrc, "--guest", g, "--yes", result, b.file.Platform.File + ".features-" + g}
+		args := []string{"transition", "features", "--openstack", "--openrc", openrc, "--guest", g, "--yes", result,
+			b.file.Platform.File + ".features-" + g}
 		b.add("features-"+g, looks, append(args, b.file.Features.Flags...)...)
 		b.plan.Steps[len(b.plan.Steps)-1].Again = false
 	}
@@ -243,7 +244,8 @@ func (n *Network) commands() (export, apply, verify []string) {
 	}
 	leave := strings.Join(n.LeaveOut, ",")
 	export = flag(export, "--leave-out", leave)
-	apply = []string{"transition", "net", "apply", "--file", n.File, "--applied", n.File + ".applied", "--endpoint", n.Target.Endpoint, "--db", n.Target.DB}
+	apply = []string{"transition", "net", "apply", "--file", n.File, "--applied", n.File + ".applied", "--endpoint",
+		n.Target.Endpoint, "--db", n.Target.DB}
 	apply = flag(flag(apply, "--openrc", n.Target.Openrc), "--db-name", n.Target.DBName)
 	apply = flag(apply, "--leave-out", leave)
 	if n.Jobs > 0 {

@@ -78,43 +78,57 @@ func shown(p *Plan) string {
 }
 
 func TestAWholePlan(t *testing.T) {
-	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services --leave-out-orphans"
+	const dbs = "--ids /etc/holdfast/ids --source '/?option-file=/etc/holdfast/old.cnf' --target " +
+		"'new@tcp(10.0.0.2:3306)/' --source-db glance=liberty_glance,nova=liberty_nova --skip nova.services --leave-out-orphans"
 	const prof = "--profile openstack-liberty-zed " + dbs
-	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name neutron2 --leave-out quota,port.numa_affinity_policy --jobs 8 --reserve-dhcp"
+	const apply = "--file /var/lib/holdfast/net.json --applied /var/lib/holdfast/net.json.applied --endpoint " +
+		"http://127.0.0.1:9697 --db 'holdfast@unix(/run/mysqld/mysqld.sock)/' --openrc /root/new-openrc --db-name " +
+		"neutron2 --leave-out quota,port.numa_affinity_policy --jobs 8 --reserve-dhcp"
 	const flags = "--keep-guests --pin br-int --probe --loss-limit 3"
 	want := strings.Join([]string{
 		"collect/platform cp1 holdfast transition collect --openrc /root/old-openrc --out /var/lib/holdfast/old.json",
-		"collect/features-canary1 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest canary1 --yes --out /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
-		"collect/features-canary2 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest canary2 --yes --out /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
+		"collect/features-canary1 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest " +
+			"canary1 --yes --out /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
+		"collect/features-canary2 cp1 holdfast transition features --openstack --openrc /root/old-openrc --guest " +
+			"canary2 --yes --out /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
 		"ready/rabbit cp1 /usr/sbin/rabbitmqctl cluster_status",
 		"ready/platform cp1 holdfast transition collect --openrc /root/new-openrc --check control --before /var/lib/holdfast/old.json",
 		"ready/databases cp1 holdfast transition db plan " + prof,
-		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
+		"ready/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint " +
+			"http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
 		"ready/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"ready/network cp1 holdfast transition net apply " + apply + " --dry-run",
 		"ready/config cp1 holdfast transition config diff /srv/config --cluster site-a",
 		"ready/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --dry-run " + flags,
 		"align/copy cp1 holdfast transition db run " + prof + " --follow --catch-up",
-		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
+		"network/export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint " +
+			"http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
 		"network/hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"network/apply cp1 holdfast transition net apply " + apply,
-		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
+		"network/verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint " +
+			"http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"network/dhcp net1 /usr/local/bin/dhcp-works 'vlan 10'",
 		"cutover/check cp1 holdfast transition db plan " + prof,
 		"cutover/catch-up cp1 holdfast transition db run " + prof + " --follow --catch-up",
 		"cutover/databases cp1 holdfast transition db run " + prof + " --follow --cut-over <- " + confirmCutover,
 		"cutover/verify cp1 holdfast transition db verify " + prof + " --nova-conf /etc/nova/nova.conf",
-		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
+		"cutover/network-export cp1 holdfast transition net export --out /var/lib/holdfast/net.json --endpoint " +
+			"http://127.0.0.1:9696 --leave-out quota,port.numa_affinity_policy",
 		"cutover/network-hosts cp1 holdfast transition net host --file /var/lib/holdfast/net.json --agents --fix-file /var/lib/holdfast/net.json",
 		"cutover/network-apply cp1 holdfast transition net apply " + apply,
-		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
+		"cutover/network-verify cp1 holdfast transition net verify --file /var/lib/holdfast/net.json --endpoint " +
+			"http://127.0.0.1:9697 --openrc /root/new-openrc --reserve-dhcp",
 		"hosts/config cp1 holdfast transition config apply /srv/config --cluster site-a --yes --wait",
 		"hosts/upgrade cp1 holdfast upgrade run --bundle /srv/compute.hfb --yes --wait --join " + flags,
-		"restart/placement cp1 holdfast transition placement --openrc /root/new-openrc -- /usr/bin/docker exec nova_api nova-manage <- restart placement, scheduler and conductor",
+		"restart/placement cp1 holdfast transition placement --openrc /root/new-openrc -- /usr/bin/docker exec " +
+			"nova_api nova-manage <- restart placement, scheduler and conductor",
 		"restart/platform cp1 holdfast transition collect --openrc /root/new-openrc --check all --before /var/lib/holdfast/old.json",
-		"features/features-canary1 cp1 holdfast transition features --openstack --openrc /root/new-openrc --guest canary1 --yes --before /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
-		"features/features-canary2 cp1 holdfast transition features --openstack --openrc /root/new-openrc --guest canary2 --yes --before /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
-		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' --target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
+		"features/features-canary1 cp1 holdfast transition features --openstack --openrc /root/new-openrc --guest " +
+			"canary1 --yes --before /var/lib/holdfast/old.json.features-canary1 --flavor m1.large",
+		"features/features-canary2 cp1 holdfast transition features --openstack --openrc /root/new-openrc --guest " +
+			"canary2 --yes --before /var/lib/holdfast/old.json.features-canary2 --flavor m1.large",
+		"cleanup/databases cp1 holdfast transition db clean --yes --source '/?option-file=/etc/holdfast/old.cnf' " +
+			"--target 'new@tcp(10.0.0.2:3306)/' <- " + confirmCleanup,
 		"cleanup/endpoints cp1 /usr/local/bin/drop-endpoints",
 	}, "\n") + "\n"
 	p := parsed(t, whole)
@@ -145,13 +159,15 @@ func TestPartsAlone(t *testing.T) {
 	const dbs = "databases: {mapping: /m.yaml, ids: /ids, source: a@tcp(b)/, target: c@tcp(d)/"
 	for text, want := range map[string]string{
 		head + dbs + "}\n": "ready/databases align/copy align/verify cleanup/databases?",
-		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n":                                         "ready/databases align/copy cutover/x cutover/check cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
-		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "ready/network-export ready/network network/export? network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
-		head + "platform: {file: /f, source: /s, target: /t}\n":                                                                                      "collect/platform ready/platform restart/platform",
-		head + "config: {dir: /srv/config, cluster: a}\n":                                                                                            "ready/config hosts/config",
-		head + "upgrade: {bundle: /b}\n":                                                                                                             "ready/upgrade hosts/upgrade",
-		head + "stages: {features: {after: [{name: all, run: [holdfast, version]}]}}\n":                                                              "features/all",
-		head + "stages: {collect: {confirm: look}}\n":                                                                                                "collect/confirm?",
+		head + dbs + ", follow: true}\nstages: {cutover: {confirm: stop, before: [{name: x, run: [/x]}]}}\n": "ready/databases align/copy cutover/x cutover/check cutover/catch-up cutover/databases? cutover/verify cleanup/databases?",
+		head + "network: {file: /n, source: {db: a@tcp(b)/}, target: {endpoint: \"http://x\", db: " +
+			"a@tcp(b)/}}\nstages: {network: {confirm: look}}\n": "ready/network-export ready/network network/export? " +
+			"network/apply network/verify cutover/network-export? cutover/network-apply cutover/network-verify",
+		head + "platform: {file: /f, source: /s, target: /t}\n":                         "collect/platform ready/platform restart/platform",
+		head + "config: {dir: /srv/config, cluster: a}\n":                               "ready/config hosts/config",
+		head + "upgrade: {bundle: /b}\n":                                                "ready/upgrade hosts/upgrade",
+		head + "stages: {features: {after: [{name: all, run: [holdfast, version]}]}}\n": "features/all",
+		head + "stages: {collect: {confirm: look}}\n":                                   "collect/confirm?",
 	} {
 		var got []string
 		for _, s := range parsed(t, text).Steps {
@@ -174,40 +190,43 @@ func TestFaults(t *testing.T) {
 		return strings.Replace(whole, old, new, 1)
 	}
 	for text, want := range map[string]string{
-		edit("format: 1", "format: 2"):                                                          `1:9: format: value "2": want 1`,
-		edit("name: site-a", "name: site a"):                                                    `2:7: name: value "site a": want letters`,
-		edit("host: cp1", "hosts: cp1"):                                                         "3:1: hosts",
-		edit("  ids: /etc", "  ids: etc"):                                                       `ids: value "etc/holdfast/ids": want an absolute path`,
-		edit("new@tcp", "new:secret@tcp"):                                                       `databases.target: value "(not shown)": want no password here`,
-		edit("new@tcp(10.0.0.2:3306)/", "mysql://new:secret@h:3306/"):                           `databases.target: value "(not shown)": want no password here`,
+		edit("format: 1", "format: 2"):       `1:9: format: value "2": want 1`,
+		edit("name: site-a", "name: site a"): `2:7: name: value "site a": want letters`,
+		edit("host: cp1", "hosts: cp1"):      "3:1: hosts",
+		edit("  ids: /etc", "  ids: etc"):    `ids: value "etc/holdfast/ids": want an absolute path`,
+		edit("new@tcp", "new:secret@tcp"):    `databases.target: value "(not shown)": want no password here`,
+		edit("new@tcp(10.0.0.2:3306)/",
+			"mysql://new:secret@h:3306/"): `databases.target: value "(not shown)": want no password here`,
 		edit("new@tcp(10.0.0.2:3306)/", "--yes"):                                                "databases.target",
 		edit("nova: liberty_nova", "nova: a=b"):                                                 "databases.sourceDB.nova",
 		edit("profile: openstack-liberty-zed", "mapping: /m\n  profile: openstack-liberty-zed"): "want profile or mapping, one of them",
 		edit("--keep-guests", "--bundle=/x"):                                                    `upgrade.flags[0]: value "--bundle=/x": want a flag that says how`,
-		edit("[/usr/sbin/rabbitmqctl", "[rabbitmqctl"):                                          `stages.ready.before[0].run[0]: value "rabbitmqctl": want the absolute path`,
-		edit("timeout: 30s", "timeout: 3y"):                                                     "want a time from 1s to 336h, such as",
-		edit("timeout: 30s", "timeout: 30"):                                                     `timeout: value "30": want a time from 1s to 336h`,
-		edit("jobs: 8", "jobs: 0"):                                                              `network.jobs: value "0": want a number from 1`,
-		edit("[quota,", "[--yes,"):                                                              `network.leaveOut[0]: value "--yes": want KIND or KIND.FIELD`,
-		edit("[quota,", "[quota, quota,"):                                                       `network.leaveOut[1]: value "quota": want each once`,
-		"# nothing":                                                                             `1:1: (file): value "": want fields such as format, name, host: there are none`,
-		edit("name: rabbit", "name: databases"):                                                 `stages.ready: value "ready/databases": want another name`,
-		edit(`{endpoint: "http://127.0.0.1:9696"}`, "{}"):                                       "network.source",
-		edit("source: /root/old-openrc", "source: old-openrc"):                                  `platform.source: value "old-openrc": want an absolute path`,
-		edit("openrc: /root/new-openrc", "openrc: ~/new"):                                       "network.target.openrc",
-		edit(`{endpoint: "http://127.0.0.1:9696"}`, `{db: a@tcp(b)/, openrc: /x}`):              "want none beside db",
-		edit("dir: /srv/config", "dir: config"):                                                 `config.dir: value "config": want an absolute path`,
-		edit("cluster: site-a", "cluster: --yes"):                                               "config.cluster",
-		edit("[/usr/bin/docker,", "[docker,"):                                                   `nova.manage[0]: value "docker": want the absolute path`,
-		edit("[/usr/bin/docker, exec, nova_api, nova-manage]", "[]"):                            `nova.manage: value "": want the path of nova-manage`,
-		edit("[canary1, canary2]", "[canary1, canary1]"):                                        `features.guests[1]: value "canary1": want each guest once`,
-		edit("[canary1, canary2]", "[]"):                                                        `features.guests: value "": want names or UUIDs`,
-		edit("[canary1, canary2]", "[canary/1]"):                                                `features.guests[0]: value "canary/1": want letters`,
-		edit("[--flavor, m1.large]", "[--out, /x]"):                                             `features.flags[0]: value "--out": want a flag that says how guests are tried: this one is the step's own`,
-		edit("jobs: 8", "jobs: -1"):                                                             "network.jobs",
-		edit("confirm: restart placement,", `confirm: "a\nb`) + `"`:                             "",
-		"format: 1\nname: a\nhost: h\n":                                                         "there is nothing to do",
-		strings.Repeat("#", MaxFile+1):                                                          "want at most 262144 bytes",
+		edit("[/usr/sbin/rabbitmqctl",
+			"[rabbitmqctl"): `stages.ready.before[0].run[0]: value "rabbitmqctl": want the absolute path`,
+		edit("timeout: 30s", "timeout: 3y"):                                        "want a time from 1s to 336h, such as",
+		edit("timeout: 30s", "timeout: 30"):                                        `timeout: value "30": want a time from 1s to 336h`,
+		edit("jobs: 8", "jobs: 0"):                                                 `network.jobs: value "0": want a number from 1`,
+		edit("[quota,", "[--yes,"):                                                 `network.leaveOut[0]: value "--yes": want KIND or KIND.FIELD`,
+		edit("[quota,", "[quota, quota,"):                                          `network.leaveOut[1]: value "quota": want each once`,
+		"# nothing":                                                                `1:1: (file): value "": want fields such as format, name, host: there are none`,
+		edit("name: rabbit", "name: databases"):                                    `stages.ready: value "ready/databases": want another name`,
+		edit(`{endpoint: "http://127.0.0.1:9696"}`, "{}"):                          "network.source",
+		edit("source: /root/old-openrc", "source: old-openrc"):                     `platform.source: value "old-openrc": want an absolute path`,
+		edit("openrc: /root/new-openrc", "openrc: ~/new"):                          "network.target.openrc",
+		edit(`{endpoint: "http://127.0.0.1:9696"}`, `{db: a@tcp(b)/, openrc: /x}`): "want none beside db",
+		edit("dir: /srv/config", "dir: config"):                                    `config.dir: value "config": want an absolute path`,
+		edit("cluster: site-a", "cluster: --yes"):                                  "config.cluster",
+		edit("[/usr/bin/docker,", "[docker,"):                                      `nova.manage[0]: value "docker": want the absolute path`,
+		edit("[/usr/bin/docker, exec, nova_api, nova-manage]", "[]"):               `nova.manage: value "": want the path of nova-manage`,
+		edit("[canary1, canary2]", "[canary1, canary1]"):                           `features.guests[1]: value "canary1": want each guest once`,
+		edit("[canary1, canary2]", "[]"):                                           `features.guests: value "": want names or UUIDs`,
+		edit("[canary1, canary2]", "[canary/1]"):                                   `features.guests[0]: value "canary/1": want letters`,
+		edit("[--flavor, m1.large]",
+			"[--out, /x]"): `features.flags[0]: value "--out": want a flag that says how guests are tried: this one is the step's own`,
+		edit("jobs: 8", "jobs: -1"):                                 "network.jobs",
+		edit("confirm: restart placement,", `confirm: "a\nb`) + `"`: "",
+		"format: 1\nname: a\nhost: h\n":                             "there is nothing to do",
+		strings.Repeat("#", MaxFile+1):                              "want at most 262144 bytes",
 	} {
 		_, faults := Parse([]byte(text))
 		if got := strictyaml.Lines("", faults); len(faults) == 0 || !strings.Contains(got, want) || strings.Contains(got, "secret@") {
@@ -234,7 +253,8 @@ stages:
 			"stages.ready: value \"ready/databases\"", "timeout: value \"3y\"", "stages.ready.before[1].name: ", "stages.ready.before[1].run: "},
 		"format: 1\nname: a\nhost: h\nstage: {}\n": {"stage: "},
 		"format: 1\nname: [\n":                     {""},
-		"format: 2\nname: a\nhost: h\nstages: {collect: {before: [{name: x, run: [/x]}, {name: x, run: [/x]}]}}\n": {"format: ", "stages.collect: "},
+		"format: 2\nname: a\nhost: h\nstages: {collect: {before: [{name: x, run: [/x]}, {name: x, run: [/x]}]}}\n": {"format: ",
+			"stages.collect: "},
 	} {
 		_, faults := Parse([]byte(text))
 		got := strictyaml.Lines("", faults)
@@ -243,7 +263,8 @@ stages:
 				t.Errorf("%q is not told:\n%s", w, got)
 			}
 		}
-		if len(faults) != len(want) || strings.Contains(got, "secret") || !slices.IsSortedFunc(faults, func(a, b strictyaml.Fault) int { return a.Place.Compare(b.Place) }) {
+		if len(faults) != len(want) || strings.Contains(got, "secret") ||
+			!slices.IsSortedFunc(faults, func(a, b strictyaml.Fault) int { return a.Place.Compare(b.Place) }) {
 			t.Errorf("%d faults, want %d in their order:\n%s", len(faults), len(want), got)
 		}
 	}
@@ -254,7 +275,8 @@ func TestWhatASectionNeeds(t *testing.T) {
 	const text = "format: 1\nname: a\nhost: h\nnova: {manage: [/usr/bin/nova-manage]}\nfeatures: {guests: [canary1]}\n"
 	_, faults := Parse([]byte(text))
 	got := strictyaml.Lines("", faults)
-	for _, want := range []string{"4:7: nova: value \"\": want platform in the file, too: what nova-manage did is read back", "5:11: features: value \"\": want platform in the file, too: the guests are asked for"} {
+	for _, want := range []string{"4:7: nova: value \"\": want platform in the file, too: what nova-manage did " +
+		"is read back", "5:11: features: value \"\": want platform in the file, too: the guests are asked for"} {
 		if len(faults) != 2 || !strings.Contains(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -416,7 +438,8 @@ func TestASilentHostIsWaitedFor(t *testing.T) {
 }
 
 func TestAbort(t *testing.T) {
-	for running, want := range map[string]string{"align/copy": "aborted by ann", "hosts/upgrade": "aborted by ann; an upgrade that it has begun is not ended by that: holdfast upgrade status"} {
+	for running, want := range map[string]string{"align/copy": "aborted by ann",
+		"hosts/upgrade": "aborted by ann; an upgrade that it has begun is not ended by that: holdfast upgrade status"} {
 		r := newRig(t)
 		for _, s := range r.p.Steps() {
 			if s.ID == running {
@@ -457,22 +480,4 @@ func TestLine(t *testing.T) {
 	if got, want := Line(argv), `/bin/echo '' 'it'\''s' 'a b' '$x' plain-1_2.3/4:5=6,7@8%`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(whole))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		file, faults := Parse(text)
-		if len(faults) > 0 {
-			return
-		}
-		p := Build(file)
-		steps, err := p.JobSteps()
-		if err != nil || len(steps) == 0 {
-			t.Fatalf("a file without faults: %v, %d steps", err, len(steps))
-		}
-		if slices.ContainsFunc(p.Steps, func(s Step) bool { return len(s.Run) == 0 || s.Host == "" }) {
-			t.Fatal("a step without a command or a host")
-		}
-	})
 }

@@ -299,7 +299,8 @@ func (s *Step) changes() bool {
 	case KindAction:
 		var args ActionArgs
 		// Build has written them.
-		return json.Unmarshal(s.Args, &args) == nil && slices.Contains([]manifest.Phase{manifest.Stop, manifest.Install, manifest.Rollback}, args.Phase)
+		return json.Unmarshal(s.Args, &args) == nil &&
+			slices.Contains([]manifest.Phase{manifest.Stop, manifest.Install, manifest.Rollback}, args.Phase)
 	}
 	return false
 }

@@ -29,7 +29,8 @@ type Earlier struct {
 // begun, the backups of the earlier run stay the ones that count, and none is made anew.
 func BuildAgain(m manifest.Manifest, e Earlier, inv inventory.Inventory, o Options) (Plan, error) {
 	if e.Plan.Purpose != ForUpgrade || e.Plan.Bundle != m.Name || e.Plan.To != m.Version {
-		return Plan{}, fmt.Errorf("plan the upgrade: %s of %s %s is not an upgrade to %s %s", e.Plan.Purpose, e.Plan.Bundle, e.Plan.To, m.Name, m.Version)
+		return Plan{}, fmt.Errorf("plan the upgrade: %s of %s %s is not an upgrade to %s %s", e.Plan.Purpose,
+			e.Plan.Bundle, e.Plan.To, m.Name, m.Version)
 	}
 	a := newAgain(&m, e, &inv)
 	inv.Pair = activeNow(inv.Pair, a.recs, e.Status.Active)
@@ -155,7 +156,8 @@ func newAgain(m *manifest.Manifest, e Earlier, inv *inventory.Inventory) *again 
 func (a *again) begin(b *builder) {
 	b.again, b.emptied = a, a.emptied
 	if first := a.e.Plan.Options.Mode; b.o.Mode != first {
-		b.block("mode", "", fmt.Sprintf("The run that was aborted had the mode %s.", first), fmt.Sprintf("choose --mode %s, or roll back first", first))
+		b.block("mode", "", fmt.Sprintf("The run that was aborted had the mode %s.", first),
+			fmt.Sprintf("choose --mode %s, or roll back first", first))
 	}
 	st := a.e.Status.clone()
 	maps.DeleteFunc(st.Hosts, func(h cluster.HostID, _ HostState) bool { return a.fresh[h] })
@@ -217,7 +219,8 @@ func (b *builder) backedUp(h cluster.HostID, mod *manifest.Module) bool {
 	if byProvider && providers()[plan.Provider].shared || !byProvider && mod.Actions.Backup != nil && mod.Actions.Backup.Once {
 		return a.once[mod.Name] != ""
 	}
-	return a.changed[h] && (a.begun(h, string(manifest.Install), mod.Name) || a.recs[stepID(h, string(manifest.Backup), mod.Name)].State.Over())
+	return a.changed[h] && (a.begun(h, string(manifest.Install), mod.Name) ||
+		a.recs[stepID(h, string(manifest.Backup), mod.Name)].State.Over())
 }
 
 // lookAtDone makes the chains that look whether hosts which are upgraded already are as

@@ -91,7 +91,8 @@ check: cluster/post-check
 				t.Errorf("earlier %v, hosts %v, left %v, begin %+v", p.Earlier, p.Hosts, p.Left, p.Begin)
 			}
 			w.run()
-			if st := w.status(); w.job.Result != resultDone || st.Cluster != Prepared || len(st.Mixed) > 0 || len(st.Hosts) != 4 || st.Hosts["h0"] != HostRollupDone || st.Hosts["h2"] != HostRollupDone {
+			if st := w.status(); w.job.Result != resultDone || st.Cluster != Prepared || len(st.Mixed) > 0 ||
+				len(st.Hosts) != 4 || st.Hosts["h0"] != HostRollupDone || st.Hosts["h2"] != HostRollupDone {
 				t.Fatalf("%s: %+v", w.job.Result, st)
 			}
 			wantBack(t, m, inv, e.then(w.ended()))
@@ -229,7 +230,8 @@ func TestJoin(t *testing.T) {
 	first, second := run("5.1", true), run("6.1", false)
 	second.Records["h0/drain"] = job.Record{Step: "h0/drain", State: job.Running, Attempt: 1}
 	both := first.then(second)
-	if r := both.Records["h0/undrain"]; r.State != job.Pending || both.Records["h0/reboot"].State != job.Done || both.Records["h0/drain"].State != job.Running {
+	if r := both.Records["h0/undrain"]; r.State != job.Pending || both.Records["h0/reboot"].State != job.Done ||
+		both.Records["h0/drain"].State != job.Running {
 		t.Errorf("records %+v", both.Records)
 	}
 	for _, h := range both.Plan.Hosts {
@@ -327,7 +329,8 @@ func TestSecondRunDoesOnceWhatIsDoneOnce(t *testing.T) {
 		if err != nil || back.Blocked() {
 			t.Fatalf("%v, blocked by %v", err, blocks(&back))
 		}
-		if text := outline(&back); strings.Count(text, "/rollback/db") != 1 || args[ActionArgs](t, newWorld(t, &back, inv).steps["h0/rollback/db"]).Run != "j1" {
+		if text := outline(&back); strings.Count(text, "/rollback/db") != 1 ||
+			args[ActionArgs](t, newWorld(t, &back, inv).steps["h0/rollback/db"]).Run != "j1" {
 			t.Errorf("the way back:\n%s", text)
 		}
 	}
@@ -390,7 +393,8 @@ func TestRandomSecondRuns(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, h := range both.Plan.Hosts {
-				if (st.Hosts[h.Name] != "") != slices.ContainsFunc(back.Hosts, func(x PlannedHost) bool { return x.Name == h.Name }) && !back.Blocked() {
+				if (st.Hosts[h.Name] != "") != slices.ContainsFunc(back.Hosts,
+					func(x PlannedHost) bool { return x.Name == h.Name }) && !back.Blocked() {
 					t.Errorf("%s is %q, and the way back has %v", h.Name, st.Hosts[h.Name], back.Hosts)
 				}
 			}

@@ -71,15 +71,19 @@ func ActiveFinding(p *inventory.Pair, active cluster.HostID, said string, err er
 	case err != nil:
 		return Finding{
 			Rule: RuleActive, Level: Block, Text: fmt.Sprintf("The bundle's program runs on the active manager, and %v.", err),
-			Remedy: "start the pair's services (" + cmp.Or(strings.Join(p.Start, " "), "with the platform's own tools") + "), so that one manager is active and one standby",
+			Remedy: "start the pair's services (" + cmp.Or(strings.Join(p.Start, " "),
+				"with the platform's own tools") + "), so that one manager is active and one standby",
 		}
 	case active != p.Active:
 		return Finding{
-			Rule: RuleActive, Level: Warn, Host: active, Text: fmt.Sprintf("It is the active manager (%s), though the platform file says %s. The bundle's program runs on %s.", said, p.Active, active),
+			Rule: RuleActive, Level: Warn, Host: active,
+			Text: fmt.Sprintf("It is the active manager (%s), though the platform file says %s. The bundle's "+
+				"program runs on %s.", said, p.Active, active),
 			Remedy: "correct pair.active in the platform file",
 		}
 	}
-	return Finding{Rule: RuleActive, Level: Info, Host: active, Text: fmt.Sprintf("It is the active manager (%s). Both managers are asked again right before.", said)}
+	return Finding{Rule: RuleActive, Level: Info, Host: active,
+		Text: fmt.Sprintf("It is the active manager (%s). Both managers are asked again right before.", said)}
 }
 
 // Behind names the hosts that do not report a version, and what they report; "": all report
@@ -92,7 +96,8 @@ func Behind(version string, hosts []cluster.HostID, told map[cluster.HostID]*fac
 		case f == nil:
 			out = append(out, string(h)+" was not asked")
 		case f.Version == "":
-			out = append(out, fmt.Sprintf("%s does not say (%s)", h, cmp.Or(f.Unknown["version"], f.Unknown[fact.Nothing], "no file with the version is known")))
+			out = append(out, fmt.Sprintf("%s does not say (%s)", h,
+				cmp.Or(f.Unknown["version"], f.Unknown[fact.Nothing], "no file with the version is known")))
 		case f.Version != version:
 			out = append(out, fmt.Sprintf("%s has %s", h, f.Version))
 		}
@@ -137,24 +142,28 @@ func (b *builder) allHostsFindings() {
 	case slices.Contains(b.o.Drop, h.Name):
 		b.block(RuleActive, h.Name, "It is the active manager, on which the bundle's program runs, and was dropped.", "do not drop it")
 	default:
-		b.find(Finding{Rule: RuleActive, Level: Info, Host: h.Name, Text: b.m.AllHosts().Actions.Install.Run[0] + " runs here, once, and changes all hosts."})
+		b.find(Finding{Rule: RuleActive, Level: Info, Host: h.Name,
+			Text: b.m.AllHosts().Actions.Install.Run[0] + " runs here, once, and changes all hosts."})
 	}
 	if p := b.inv.Pair; p != nil && len(p.Status) == 0 && !b.confirmed(RuleActive) {
 		b.block(RuleActive, p.Active, "No program is known that says which manager is active: only the inventory says that it is this one.",
 			"name the program in the platform file (pair.status), or say that the inventory is right: --confirmed "+RuleActive)
 	}
 	if b.inv.Status.VersionFile == "" && !b.confirmed(manifest.RuleReadBack) {
-		b.block(manifest.RuleReadBack, "", "The exit code of the bundle's program does not tell whether all hosts have the new version, and no file is known from which their version can be read.",
+		b.block(manifest.RuleReadBack, "", "The exit code of the bundle's program does not tell whether all hosts "+
+			"have the new version, and no file is known from which their version can be read.",
 			"name the file in the platform file (status.versionFile), or go on without it: --confirmed "+manifest.RuleReadBack)
 	}
 	if b.inv.HA == nil {
 		b.find(Finding{
-			Rule: "no-ha", Level: Warn, Text: "The platform file does not say how the platform's own HA is switched off (ha). It may start guests a second time while hosts are rebooted.",
+			Rule: "no-ha", Level: Warn, Text: "The platform file does not say how the platform's own HA is switched " +
+				"off (ha). It may start guests a second time while hosts are rebooted.",
 			Remedy: "name the programs in the platform file, or switch HA off by hand for the whole run",
 		})
 	}
 	for _, h := range b.o.Drop {
-		b.find(Finding{Rule: "drop", Level: Warn, Host: h, Text: "It is left out of the run, but the bundle's program may change it, too.", Remedy: "reboot it when it is empty"})
+		b.find(Finding{Rule: "drop", Level: Warn, Host: h,
+			Text: "It is left out of the run, but the bundle's program may change it, too.", Remedy: "reboot it when it is empty"})
 	}
 }
 
@@ -169,7 +178,9 @@ func fitsAllHosts(m *manifest.Manifest, mode manifest.Mode) error {
 	if mode == manifest.Offline {
 		by = ". With guests stopped, only the vendor's own procedure leads there, by hand"
 	}
-	return fmt.Errorf("mode %s does not fit the bundle: %s changes all hosts at once from the active manager while guests run, and the hosts are rebooted one after the other behind that. Want the mode reboot, which is the default%s", mode, mod.Actions.Install.Run[0], by)
+	return fmt.Errorf("mode %s does not fit the bundle: %s changes all hosts at once from the active manager while "+
+		"guests run, and the hosts are rebooted one after the other behind that. Want the mode reboot, which is "+
+		"the default%s", mode, mod.Actions.Install.Run[0], by)
 }
 
 // installedBy wants the step that changes all hosts in the plan, unless an earlier run
@@ -183,7 +194,8 @@ func (b *builder) installedBy() {
 		return
 	}
 	if h := b.activeManager(); h != nil && !slices.Contains(b.part, h) {
-		b.block(RuleActive, h.Name, "It is the active manager and is left out of the run, so nothing would be installed.", "see why it is left out, and correct that")
+		b.block(RuleActive, h.Name, "It is the active manager and is left out of the run, so nothing would "+
+			"be installed.", "see why it is left out, and correct that")
 	}
 }
 
@@ -201,9 +213,11 @@ func (r *rollback) allHostsBack() {
 		}
 	}
 	if behind := Behind(r.plan.To, hosts, r.facts.Told); behind != "" {
-		r.block("no-rollback", "", fmt.Sprintf("Module %s can not be rolled back, and not all hosts have %s still: %s.", mod.Name, r.plan.To, behind),
+		r.block("no-rollback", "", fmt.Sprintf("Module %s can not be rolled back, and not all hosts have %s still: %s.",
+			mod.Name, r.plan.To, behind),
 			fmt.Sprintf("go on with the upgrade, or bring the hosts to %s by the means of the package's maker first", r.plan.To))
 		return
 	}
-	r.find(Finding{Rule: "no-rollback", Level: Info, Text: fmt.Sprintf("Module %s has changed nothing: all hosts report %s still.", mod.Name, r.plan.To)})
+	r.find(Finding{Rule: "no-rollback", Level: Info, Text: fmt.Sprintf("Module %s has changed nothing: all hosts "+
+		"report %s still.", mod.Name, r.plan.To)})
 }

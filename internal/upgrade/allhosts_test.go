@@ -15,8 +15,10 @@ import (
 // casBundle is a package whose upgrade.sh changes all hosts.
 func casBundle() manifest.Manifest {
 	return manifest.Manifest{
-		Name: "cas", Version: "E0710", RequiresReboot: true, UpgradeFrom: []manifest.Source{{Version: "*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
-		Modules: []manifest.Module{{Name: "cas", RunsOn: "manager", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"upgrade.sh"}, Once: true, AllHosts: true}}}},
+		Name: "cas", Version: "E0710", RequiresReboot: true,
+		UpgradeFrom: []manifest.Source{{Version: "*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
+		Modules: []manifest.Module{{Name: "cas", RunsOn: "manager",
+			Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"upgrade.sh"}, Once: true, AllHosts: true}}}},
 	}
 }
 
@@ -72,21 +74,40 @@ check: cluster/post-check
 	newWorld(t, p, inv).run()
 	inv.Pair.Active = "m2"
 	p = mustBuild(t, casBundle(), inv, casOptions())
-	if out := outline(p); !strings.Contains(out, "software of managers: m2/install/cas m2/pair-start/software\n") || strings.Contains(out, "m1/install") {
+	if out := outline(p); !strings.Contains(out, "software of managers: m2/install/cas m2/pair-start/software\n") ||
+		strings.Contains(out, "m1/install") {
 		t.Errorf("not on the active manager:\n%s", out)
 	}
 }
 
 func TestWhatABundleForAllHostsNeeds(t *testing.T) {
 	for want, change := range map[string]func(inv *inventory.Inventory, o *Options){
-		"block read-back : The exit code of the bundle's program does not tell":                     func(inv *inventory.Inventory, _ *Options) { inv.Status.VersionFile = "" },
-		"block active-manager m1: No program is known that says which manager is active":            func(inv *inventory.Inventory, _ *Options) { inv.Pair.Status = nil },
-		"block active-manager m1: It is the active manager, and does not have the role":             func(inv *inventory.Inventory, _ *Options) { inv.Hosts[0].Roles = nil },
-		"block active-manager m1: It is the active manager, on which":                               func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"m1"} },
-		"block active-manager m1: It is the active manager and is left out":                         func(inv *inventory.Inventory, _ *Options) { inv.Hosts[0].Version = "E0710" },
-		"block active-manager : The bundle's program runs on the active manager, and the inventory": func(inv *inventory.Inventory, _ *Options) { inv.Pair = nil },
-		"warn no-ha : The platform file does not say how":                                           func(inv *inventory.Inventory, _ *Options) { inv.HA = nil },
-		"warn drop h2: It is left out of the run, but":                                              func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h2"} },
+		"block read-back : The exit code of the bundle's program does not tell": func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Status.VersionFile = ""
+		},
+		"block active-manager m1: No program is known that says which manager is active": func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Pair.Status = nil
+		},
+		"block active-manager m1: It is the active manager, and does not have the role": func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Hosts[0].Roles = nil
+		},
+		"block active-manager m1: It is the active manager, on which": func(_ *inventory.Inventory,
+			o *Options) {
+			o.Drop = []cluster.HostID{"m1"}
+		},
+		"block active-manager m1: It is the active manager and is left out": func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Hosts[0].Version = "E0710"
+		},
+		"block active-manager : The bundle's program runs on the active manager, and the inventory": func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Pair = nil
+		},
+		"warn no-ha : The platform file does not say how": func(inv *inventory.Inventory, _ *Options) { inv.HA = nil },
+		"warn drop h2: It is left out of the run, but":    func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h2"} },
 	} {
 		inv, o := casCluster(), casOptions()
 		change(&inv, &o)
@@ -95,7 +116,8 @@ func TestWhatABundleForAllHostsNeeds(t *testing.T) {
 		for _, f := range p.Findings {
 			got = append(got, string(f.Level)+" "+f.Rule+" "+string(f.Host)+": "+f.Text)
 		}
-		if !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, want) }) || p.Blocked() != strings.HasPrefix(want, "block") {
+		if !slices.ContainsFunc(got, func(g string) bool { return strings.HasPrefix(g, want) }) ||
+			p.Blocked() != strings.HasPrefix(want, "block") {
 			t.Errorf("findings\n%s\nwant %s", strings.Join(got, "\n"), want)
 		}
 	}
@@ -106,17 +128,22 @@ func TestWhatABundleForAllHostsNeeds(t *testing.T) {
 	}
 	inv = casCluster()
 	inv.Pair, inv.Hosts = nil, inv.Hosts[1:] // one manager
-	if p := mustBuild(t, casBundle(), inv, casOptions()); p.Blocked() || !strings.Contains(outline(p), "software of managers: m2/install/cas\n") {
+	if p := mustBuild(t, casBundle(), inv, casOptions()); p.Blocked() ||
+		!strings.Contains(outline(p), "software of managers: m2/install/cas\n") {
 		t.Errorf("%+v\n%s", p.Findings, outline(p))
 	}
 	inv.HA.Off = nil // it is off already
-	if p := mustBuild(t, casBundle(), inv, casOptions()); strings.Contains(outline(p), "ha o") || slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "no-ha" }) {
+	if p := mustBuild(t, casBundle(), inv, casOptions()); strings.Contains(outline(p), "ha o") ||
+		slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "no-ha" }) {
 		t.Errorf("%+v\n%s", p.Findings, outline(p))
 	}
 	for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Offline} {
 		o := casOptions()
 		o.Mode = mode
-		if _, err := Build(casBundle(), inv, o); err == nil || !strings.Contains(err.Error(), "mode "+string(mode)+" does not fit the bundle: upgrade.sh changes all hosts") || (mode == manifest.Offline) != strings.Contains(err.Error(), "With guests stopped, only the vendor's own procedure leads there, by hand") {
+		if _, err := Build(casBundle(), inv, o); err == nil ||
+			!strings.Contains(err.Error(), "mode "+string(mode)+" does not fit the bundle: upgrade.sh changes all hosts") ||
+			(mode == manifest.Offline) != strings.Contains(err.Error(),
+				"With guests stopped, only the vendor's own procedure leads there, by hand") {
 			t.Errorf("mode %s: %v", mode, err)
 		}
 	}
@@ -128,7 +155,8 @@ func said(exit int, text string) *fact.Facts {
 }
 
 func TestActiveManager(t *testing.T) {
-	pair := &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Status: []string{"/opt/pair", "status"}, Start: []string{"cvm_resource_start.sh"}}
+	pair := &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Status: []string{"/opt/pair", "status"},
+		Start: []string{"cvm_resource_start.sh"}}
 	mute := &fact.Facts{Unknown: map[string]string{"status": "it hangs"}}
 	for _, c := range []struct {
 		a, b  *fact.Facts
@@ -146,7 +174,8 @@ func TestActiveManager(t *testing.T) {
 	} {
 		active, words, err := ActiveManager(pair, map[cluster.HostID]*fact.Facts{"m1": c.a, "m2": c.b})
 		f := ActiveFinding(pair, active, words, err)
-		if active != c.want || (err != nil) != (c.want == "") || f.Level != c.level || !strings.Contains(f.Text, c.words) || f.Level == Block && !strings.Contains(f.Remedy, "cvm_resource_start.sh") {
+		if active != c.want || (err != nil) != (c.want == "") || f.Level != c.level ||
+			!strings.Contains(f.Text, c.words) || f.Level == Block && !strings.Contains(f.Remedy, "cvm_resource_start.sh") {
 			t.Errorf("%v %v: %s, %v, %+v", c.a, c.b, active, err, f)
 		}
 	}
@@ -154,7 +183,8 @@ func TestActiveManager(t *testing.T) {
 
 func TestBehind(t *testing.T) {
 	told := map[cluster.HostID]*fact.Facts{
-		"h1": {Version: "E0710"}, "h2": {Version: "E0705"}, "h3": {Unknown: map[string]string{"version": "no file"}}, "h4": {Unknown: map[string]string{fact.Nothing: "it is away"}},
+		"h1": {Version: "E0710"}, "h2": {Version: "E0705"}, "h3": {Unknown: map[string]string{"version": "no file"}},
+		"h4": {Unknown: map[string]string{fact.Nothing: "it is away"}},
 	}
 	if got := Behind("E0710", []cluster.HostID{"h1"}, told); got != "" {
 		t.Error(got)
@@ -212,7 +242,8 @@ func TestWhatFollowsAFailedProgramForAllHosts(t *testing.T) {
 	rec := w.recs["m1/install/cas"]
 	rec.State = job.Done
 	w.recs["m1/install/cas"] = rec
-	if on, err = BuildAgain(m, Earlier{Plan: *p, Records: w.recs, Status: st}, inv, casOptions()); err != nil || on.Blocked() || strings.Contains(outline(&on), "install") {
+	if on, err = BuildAgain(m, Earlier{Plan: *p, Records: w.recs, Status: st}, inv, casOptions()); err != nil ||
+		on.Blocked() || strings.Contains(outline(&on), "install") {
 		t.Errorf("it was done: %v, %+v\n%s", err, on.Findings, outline(&on))
 	}
 }

@@ -66,7 +66,8 @@ func (b *builder) apartFindings() {
 	named := callable(b.inv.VMs)
 	for i, g := range b.inv.Apart {
 		if b.confirmed(apartRule(g.Name)) {
-			b.find(Finding{Rule: apartRule(g.Name), Level: Warn, Text: "As confirmed, guests of the group may come to share a host: " + strings.Join(g.VMs, ", ") + "."})
+			b.find(Finding{Rule: apartRule(g.Name), Level: Warn,
+				Text: "As confirmed, guests of the group may come to share a host: " + strings.Join(g.VMs, ", ") + "."})
 			continue
 		}
 		for _, name := range g.VMs {
@@ -77,7 +78,8 @@ func (b *builder) apartFindings() {
 		at := map[cluster.HostID]*inventory.VM{}
 		for _, v := range kept[i] {
 			if other := at[v.Host]; v.Running && other != nil {
-				b.find(Finding{Rule: apartRule(g.Name), Level: Warn, Host: v.Host, VM: v.Name, Text: fmt.Sprintf("It shares its host with %s already, and must not.", other.Name), Remedy: "move one of them away"})
+				b.find(Finding{Rule: apartRule(g.Name), Level: Warn, Host: v.Host, VM: v.Name,
+					Text: fmt.Sprintf("It shares its host with %s already, and must not.", other.Name), Remedy: "move one of them away"})
 			} else if v.Running {
 				at[v.Host] = v
 			}

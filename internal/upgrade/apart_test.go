@@ -42,7 +42,8 @@ func TestApartFindings(t *testing.T) {
 	}{
 		"room for all": {func(*inventory.Inventory, *Options) {}, nil},
 		"no room": {small, []string{
-			"block apart-db h0 : The host can not be emptied: VM db1 must not share a host with the others of group db, which are on h1, and no other host has room.",
+			"block apart-db h0 : The host can not be emptied: VM db1 must not share a host with the others of group " +
+				"db, which are on h1, and no other host has room.",
 			"block apart-db h1 : The host can not be emptied: VM db2 must not",
 		}},
 		"given up": {func(inv *inventory.Inventory, o *Options) {

@@ -62,13 +62,16 @@ func (b *builder) backupFindings() {
 		id := backupID(name)
 		switch other := ids[id]; {
 		case len(id) > maxBackupID:
-			b.block("backup", "", fmt.Sprintf("A backup can not be named after module %s: it has more than %d letters.", name, maxBackupID), "let the module back itself up")
+			b.block("backup", "", fmt.Sprintf("A backup can not be named after module %s: it has more than %d letters.",
+				name, maxBackupID), "let the module back itself up")
 		case other != "":
-			b.block("backup", "", fmt.Sprintf("The backups of modules %s and %s would have the same name.", other, name), "let one of the modules back itself up")
+			b.block("backup", "", fmt.Sprintf("The backups of modules %s and %s would have the same name.", other,
+				name), "let one of the modules back itself up")
 		}
 		ids[id] = name
 		if providers()[plan.Provider].shared && b.o.Mode != manifest.Offline {
-			b.block("backup", "", fmt.Sprintf("Module %s can not be backed up by %s in mode %s: a restore would change data that other hosts are using.", name, plan.Provider, b.o.Mode),
+			b.block("backup", "", fmt.Sprintf("Module %s can not be backed up by %s in mode %s: a restore would "+
+				"change data that other hosts are using.", name, plan.Provider, b.o.Mode),
 				"choose the mode offline, or let the module back itself up")
 		}
 		for _, why := range backupFaults(&plan) {

@@ -44,29 +44,42 @@ func TestBackupFindings(t *testing.T) {
 		settings string
 		want     []string // none: nothing is wrong
 	}{
-		"no settings needed":   {map[string]string{"web": "mariadb"}, "", "", nil},
-		"settings":             {map[string]string{"web": "x"}, "files", `{"paths":["/a"],"missing":true}`, nil},
-		"by hand":              {map[string]string{"web": "x"}, "ctbackup", `{"choice":"done","sysPassword":"/p"}`, nil},
-		"fingerprint":          {map[string]string{"web": "x"}, "array", `{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`, nil},
-		"nothing":              {map[string]string{"web": ""}, "", "", nil},
-		"bare provider":        {map[string]string{"web": "qcow2"}, "", "", []string{"backup-settings: Backup qcow2 of module web: provider qcow2 needs the setting images."}},
-		"bare ctbackup":        {map[string]string{"web": "ctbackup"}, "", "", []string{"backup-settings: Backup ctbackup of module web: provider ctbackup needs the setting choice, sysPassword."}},
-		"unknown provider":     {map[string]string{"web": "x"}, "tape", "", []string{"backup-settings: Backup x of module web: there is no provider tape"}},
-		"nothing in it":        {map[string]string{"web": "x"}, "lvm", `{"volumes":[],"percent":5}`, []string{"backup-settings: Backup x of module web: provider lvm needs the setting volumes."}},
-		"one of two":           {map[string]string{"web": "x"}, "array", `{"address":"a","user":"u","password":"/p"}`, []string{"backup-settings: Backup x of module web: provider array needs the setting ca or fingerprint, fileSystems."}},
-		"no such setting":      {map[string]string{"web": "x"}, "files", `{"paths":["/a"],"path":1}`, []string{"backup-settings: Backup x of module web: provider files has no setting path."}},
-		"no names with values": {map[string]string{"web": "x"}, "files", `["/a"]`, []string{"backup-settings: Backup x of module web: its settings must be names with values."}},
-		"stop first":           {map[string]string{"web": "x"}, "ctbackup", `{"choice":"stop"}`, []string{"backup-settings: Backup x of module web: it is set to stop the upgrade until a backup was made."}},
-		"during": {map[string]string{"web": "x"}, "ctbackup", `{"choice":"during","sysPassword":"/p","port":1,"user":"u","password":"/p","storagePath":"/s"}`,
+		"no settings needed": {map[string]string{"web": "mariadb"}, "", "", nil},
+		"settings":           {map[string]string{"web": "x"}, "files", `{"paths":["/a"],"missing":true}`, nil},
+		"by hand":            {map[string]string{"web": "x"}, "ctbackup", `{"choice":"done","sysPassword":"/p"}`, nil},
+		"fingerprint": {map[string]string{"web": "x"}, "array",
+			`{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`, nil},
+		"nothing": {map[string]string{"web": ""}, "", "", nil},
+		"bare provider": {map[string]string{"web": "qcow2"}, "", "",
+			[]string{"backup-settings: Backup qcow2 of module web: provider qcow2 needs the setting images."}},
+		"bare ctbackup": {map[string]string{"web": "ctbackup"}, "", "",
+			[]string{"backup-settings: Backup ctbackup of module web: provider ctbackup needs the setting choice, sysPassword."}},
+		"unknown provider": {map[string]string{"web": "x"}, "tape", "",
+			[]string{"backup-settings: Backup x of module web: there is no provider tape"}},
+		"nothing in it": {map[string]string{"web": "x"}, "lvm", `{"volumes":[],"percent":5}`,
+			[]string{"backup-settings: Backup x of module web: provider lvm needs the setting volumes."}},
+		"one of two": {map[string]string{"web": "x"}, "array", `{"address":"a","user":"u","password":"/p"}`,
+			[]string{"backup-settings: Backup x of module web: provider array needs the setting ca or fingerprint, fileSystems."}},
+		"no such setting": {map[string]string{"web": "x"}, "files", `{"paths":["/a"],"path":1}`,
+			[]string{"backup-settings: Backup x of module web: provider files has no setting path."}},
+		"no names with values": {map[string]string{"web": "x"}, "files", `["/a"]`,
+			[]string{"backup-settings: Backup x of module web: its settings must be names with values."}},
+		"stop first": {map[string]string{"web": "x"}, "ctbackup", `{"choice":"stop"}`,
+			[]string{"backup-settings: Backup x of module web: it is set to stop the upgrade until a backup was made."}},
+		"during": {map[string]string{"web": "x"}, "ctbackup",
+			`{"choice":"during","sysPassword":"/p","port":1,"user":"u","password":"/p","storagePath":"/s"}`,
 			[]string{"backup-settings: Backup x of module web: provider ctbackup needs the setting address."}},
-		"one name for two": {map[string]string{"w.b": "mariadb", "w-b": "mariadb"}, "", "", []string{"backup: The backups of modules w-b and w.b would have the same name."}},
-		"a long name":      {map[string]string{strings.Repeat("w", 49): "mariadb"}, "", "", []string{"backup: A backup can not be named after module www"}},
+		"one name for two": {map[string]string{"w.b": "mariadb", "w-b": "mariadb"}, "", "",
+			[]string{"backup: The backups of modules w-b and w.b would have the same name."}},
+		"a long name": {map[string]string{strings.Repeat("w", 49): "mariadb"}, "", "",
+			[]string{"backup: A backup can not be named after module www"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, inv := webBundle(), hosts(2)
 			for module := range c.backup {
 				if module != "web" {
-					m.Modules = append(m.Modules, manifest.Module{Name: module, CanRollback: true, Actions: manifest.Actions{Install: act(), Rollback: act()}})
+					m.Modules = append(m.Modules, manifest.Module{Name: module, CanRollback: true,
+						Actions: manifest.Actions{Install: act(), Rollback: act()}})
 				}
 			}
 			if c.provider != "" {
@@ -94,7 +107,8 @@ func TestBackupFindings(t *testing.T) {
 func TestSharedBackup(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
 	m.UpgradeFrom[0].Modes = []manifest.Mode{manifest.Offline, manifest.Rolling}
-	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "array", Settings: json.RawMessage(`{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`)}}
+	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "array",
+		Settings: json.RawMessage(`{"address":"a","user":"u","password":"/p","fingerprint":"f","fileSystems":["s"]}`)}}
 	for mode, blocked := range map[manifest.Mode]bool{manifest.Offline: false, manifest.Rolling: true} {
 		p := mustBuild(t, m, inv, Options{Mode: mode, Backup: map[string]string{"web": "x"}})
 		if p.Blocked() != blocked {
@@ -116,7 +130,8 @@ func TestSharedBackup(t *testing.T) {
 func TestBackupSettingsAreNoJSON(t *testing.T) {
 	inv := hosts(2)
 	inv.Backups = map[string]inventory.BackupPlan{"x": {Provider: "files", Settings: json.RawMessage(`{`)}}
-	if _, err := Build(webBundle(), inv, Options{Mode: manifest.Rolling, Backup: map[string]string{"web": "x"}}); err == nil || !strings.Contains(err.Error(), "write the arguments of a step") {
+	if _, err := Build(webBundle(), inv, Options{Mode: manifest.Rolling,
+		Backup: map[string]string{"web": "x"}}); err == nil || !strings.Contains(err.Error(), "write the arguments of a step") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -213,7 +228,8 @@ func TestTooBig(t *testing.T) {
 	}
 	p := mustBuild(t, webBundle(), inv, Options{Mode: manifest.Rolling})
 	i := slices.IndexFunc(p.Findings, func(f Finding) bool { return f.Rule == "too-big" })
-	if i < 0 || p.Findings[i].Level != Block || p.Findings[i].Host != "h0" || !strings.HasPrefix(p.Findings[i].Text, "Step h0/drain has arguments of ") || p.Findings[i].Remedy == "" {
+	if i < 0 || p.Findings[i].Level != Block || p.Findings[i].Host != "h0" ||
+		!strings.HasPrefix(p.Findings[i].Text, "Step h0/drain has arguments of ") || p.Findings[i].Remedy == "" {
 		t.Errorf("findings %+v", p.Findings)
 	}
 }

@@ -86,7 +86,8 @@ func newBuilder(m *manifest.Manifest, inv *inventory.Inventory, o Options) (*bui
 		m: m, inv: inv, o: o, hosts: make(map[cluster.HostID]*inventory.Host, len(inv.Hosts)),
 		phases: map[manifest.Phase][]*manifest.Module{}, once: map[string]cluster.HostID{}, args: newArgsWriter(),
 		running: map[cluster.HostID][]*inventory.VM{}, vms: make(map[string][]*inventory.VM, len(inv.VMs)), alone: map[cluster.HostID]bool{},
-		left: map[*inventory.Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{}, emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
+		left: map[*inventory.Host]*leave{}, was: map[cluster.HostID]string{}, stays: map[cluster.HostID]bool{},
+		emptied: map[cluster.HostID]bool{}, lost: map[cluster.HostID]bool{},
 		runs: map[string]string{},
 	}
 	b.plan = Plan{Format: planFormat, Bundle: m.Name, From: inv.Version, To: m.Version, Options: o}

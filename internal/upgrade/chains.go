@@ -88,7 +88,8 @@ func (c *chain) actions(p manifest.Phase) {
 			if providers()[plan.Provider].shared && !b.firstFor(mod.Name, p, c.h.Name) {
 				continue
 			}
-			args := BackupArgs{Run: b.runOf(c.h.Name, mod.Name), Module: mod.Name, Provider: plan.Provider, Settings: plan.Settings, Confirmed: b.o.Confirmed}
+			args := BackupArgs{Run: b.runOf(c.h.Name, mod.Name), Module: mod.Name, Provider: plan.Provider,
+				Settings: plan.Settings, Confirmed: b.o.Confirmed}
 			c.add(KindBackup, args, timeBackup, string(p), mod.Name)
 			continue
 		}

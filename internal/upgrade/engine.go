@@ -89,7 +89,8 @@ func (b *builder) engineFindings() {
 		b.block("mode", "", "A package of the appctl layout reboots no host.", "choose the mode offline or rolling")
 	}
 	if b.o.MaxUnavailable.Of(len(b.inv.Hosts)) > 1 {
-		b.block("one-at-a-time", "", "The scripts of the package upgrade one node at a time, and refuse others meanwhile.", "leave out --max-unavailable")
+		b.block("one-at-a-time", "", "The scripts of the package upgrade one node at a time, and refuse "+
+			"others meanwhile.", "leave out --max-unavailable")
 	}
 	b.nodeFindings(dir)
 	if b.o.Mode != manifest.Offline {
@@ -109,7 +110,8 @@ func (b *builder) engineFindings() {
 // stoppedFinding says before an offline rollback what an upgrade asks an operator for.
 func (b *builder) stoppedFinding() {
 	if b.m.Engine() != "" && b.o.Mode == manifest.Offline && b.inv.Applications == nil {
-		b.find(Finding{Rule: "applications", Level: Warn, Text: "Applications and MySQL must be stopped while the engine is rolled back, and nothing says how.", Remedy: "stop them now"})
+		b.find(Finding{Rule: "applications", Level: Warn,
+			Text: "Applications and MySQL must be stopped while the engine is rolled back, and nothing says how.", Remedy: "stop them now"})
 	}
 }
 
@@ -124,24 +126,29 @@ func (b *builder) nodeFindings(dir string) {
 		case e == nil:
 			continue
 		case e.Node < 0 || e.Nodes == 0 || e.Version == "":
-			b.block("node", h.Name, fmt.Sprintf("The host does not tell which node of the engine it is, or which version it has: it can not read %s/config/deploy_param.json or %s/versions.yml.", dir, dir),
+			b.block("node", h.Name, fmt.Sprintf("The host does not tell which node of the engine it is, or which "+
+				"version it has: it can not read %s/config/deploy_param.json or %s/versions.yml.", dir, dir),
 				"see the host's problem in `holdfast host list`")
 			continue
 		case at[e.Node] != nil:
-			b.block("node", h.Name, fmt.Sprintf("The host says that it is node %d of the engine, and so does %s.", e.Node, at[e.Node].Name), "correct node_id in deploy_param.json, or drop the host that is of another cluster")
+			b.block("node", h.Name, fmt.Sprintf("The host says that it is node %d of the engine, and so does %s.",
+				e.Node, at[e.Node].Name), "correct node_id in deploy_param.json, or drop the host that is of another cluster")
 		}
 		at[e.Node], nodes = h, max(nodes, e.Nodes)
 		if e.Version == b.m.Version && b.again == nil && b.inv.Version != b.m.Version {
-			b.block("node", h.Name, fmt.Sprintf("Node %d has version %s already, others have %s, and no run of Holdfast has begun that.", e.Node, e.Version, b.inv.Version),
+			b.block("node", h.Name, fmt.Sprintf("Node %d has version %s already, others have %s, and no run of "+
+				"Holdfast has begun that.", e.Node, e.Version, b.inv.Version),
 				"finish by hand what was begun by hand, or undo it: the engine is upgraded as a whole")
 		}
 	}
 	for n := range nodes {
 		switch h := at[n]; {
 		case h == nil:
-			b.block("node", "", fmt.Sprintf("No host that reports has node %d of the engine, which has %d nodes.", n, nodes), "start Holdfast's agent on all nodes: the engine is upgraded as a whole")
+			b.block("node", "", fmt.Sprintf("No host that reports has node %d of the engine, which has %d nodes.", n,
+				nodes), "start Holdfast's agent on all nodes: the engine is upgraded as a whole")
 		case slices.Contains(b.o.Drop, h.Name):
-			b.block("node", h.Name, fmt.Sprintf("The host is node %d of the engine and was dropped.", n), "the engine is upgraded as a whole: repair the host instead")
+			b.block("node", h.Name, fmt.Sprintf("The host is node %d of the engine and was dropped.", n),
+				"the engine is upgraded as a whole: repair the host instead")
 		}
 	}
 }
@@ -153,7 +160,8 @@ func (b *builder) ctbackupFindings() {
 		if plan, ok := b.backupOf(mod.Name); ok && plan.Provider == "ctbackup" {
 			if s := plan.Settings; bytes.Contains(s, []byte(`"during"`)) && !bytes.Contains(s, []byte(`"metadataPath"`)) {
 				b.find(Finding{
-					Rule: "ctbackup", Level: Warn, Text: "Nothing says where the metadata of MySQL is, which ctbackup is to read. Each host looks for it before anything is changed, and stops the run when it finds none.",
+					Rule: "ctbackup", Level: Warn, Text: "Nothing says where the metadata of MySQL is, which " +
+						"ctbackup is to read. Each host looks for it before anything is changed, and stops the run when it finds none.",
 					Remedy: "read in the log of the backup's step what was found, or name the directory in the platform file (metadataPath)",
 				})
 			}
@@ -163,8 +171,10 @@ func (b *builder) ctbackupFindings() {
 			continue
 		}
 		b.find(Finding{
-			Rule: "ctbackup", Level: Warn, Text: "The first node of a rolling upgrade asks whether ctbackup has made a backup, and this run has no answer of its own.",
-			Remedy: fmt.Sprintf("choose one: --backup %s=NAME, of a backup by ctbackup in the platform file; or have the answers in the credentials file", mod.Name),
+			Rule: "ctbackup", Level: Warn, Text: "The first node of a rolling upgrade asks whether ctbackup has made " +
+				"a backup, and this run has no answer of its own.",
+			Remedy: fmt.Sprintf("choose one: --backup %s=NAME, of a backup by ctbackup in the platform file; or have "+
+				"the answers in the credentials file", mod.Name),
 		})
 	}
 }

@@ -34,11 +34,13 @@ func engineBundle() manifest.Manifest {
 // engineHosts are the nodes of an engine, whose numbers are not in the order of names,
 // and a host without.
 func engineHosts() inventory.Inventory {
-	inv := inventory.Inventory{Cluster: "c", Engine: inventory.EngineSettings{Array: "10.0.0.200"}, Applications: &inventory.Switch{Off: []string{"/off"}, On: []string{"/on"}}}
+	inv := inventory.Inventory{Cluster: "c", Engine: inventory.EngineSettings{Array: "10.0.0.200"},
+		Applications: &inventory.Switch{Off: []string{"/off"}, On: []string{"/on"}}}
 	for i, node := range []int{1, 2, 0} {
 		inv.Hosts = append(inv.Hosts, inventory.Host{
 			Name: cluster.HostID(fmt.Sprintf("h%d", i+1)), MemoryMiB: 1024,
-			Engines: []inventory.Engine{{Dir: "/opt/other", Version: "1"}, {Dir: engineDir, Version: "24.12.B010", Node: node, Nodes: 3, Deploy: "file"}},
+			Engines: []inventory.Engine{{Dir: "/opt/other", Version: "1"},
+				{Dir: engineDir, Version: "24.12.B010", Node: node, Nodes: 3, Deploy: "file"}},
 		})
 	}
 	inv.Hosts = append(inv.Hosts, inventory.Host{Name: "h4", MemoryMiB: 1024})
@@ -76,7 +78,8 @@ func TestEngineOffline(t *testing.T) {
 	if p.Blocked() || p.From != "24.12.B010" || len(p.Hosts) != 3 || p.Left[0].Name != "h4" {
 		t.Fatalf("%+v", p)
 	}
-	want := "h3/preCheck/engine h1/preCheck/engine h2/preCheck/engine cluster/applications-off h3/checkpoint/engine h3/stop/engine h1/stop/engine h2/stop/engine " +
+	want := "h3/preCheck/engine h1/preCheck/engine h2/preCheck/engine cluster/applications-off h3/checkpoint/engine " +
+		"h3/stop/engine h1/stop/engine h2/stop/engine " +
 		"h3/install/engine h3/start/engine h1/install/engine h1/start/engine h2/install/engine h2/start/engine cluster/applications-on"
 	if got := told(&p); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -93,7 +96,8 @@ func TestEngineOffline(t *testing.T) {
 
 func TestEngineRolling(t *testing.T) {
 	p := buildEngine(t, engineHosts(), Options{Mode: manifest.Rolling})
-	want := "h3/preCheck/engine h1/preCheck/engine h2/preCheck/engine h3/install/engine h3/start/engine h1/install/engine h1/start/engine h2/install/engine h2/start/engine"
+	want := "h3/preCheck/engine h1/preCheck/engine h2/preCheck/engine h3/install/engine h3/start/engine " +
+		"h1/install/engine h1/start/engine h2/install/engine h2/start/engine"
 	if got := told(&p); got != want || p.Blocked() || p.Estimate.Moves > 0 {
 		t.Errorf("got  %s\nwant %s\n%+v", got, want, p.Findings)
 	}
@@ -131,15 +135,19 @@ func TestEngineRefusals(t *testing.T) {
 		change func(inv *inventory.Inventory)
 		want   string
 	}{
-		"reboot":          {Options{Mode: manifest.Reboot}, nil, "reboots no host"},
-		"two at once":     {Options{Mode: manifest.Rolling, MaxUnavailable: Limit{Count: 2}}, nil, "one node at a time"},
-		"node away":       {rolling, func(inv *inventory.Inventory) { inv.Hosts, inv.VMs = inv.Hosts[1:], nil }, "No host that reports has node 1 of the engine, which has 3 nodes"},
+		"reboot":      {Options{Mode: manifest.Reboot}, nil, "reboots no host"},
+		"two at once": {Options{Mode: manifest.Rolling, MaxUnavailable: Limit{Count: 2}}, nil, "one node at a time"},
+		"node away": {rolling, func(inv *inventory.Inventory) { inv.Hosts, inv.VMs = inv.Hosts[1:], nil },
+			"No host that reports has node 1 of the engine, which has 3 nodes"},
 		"dropped":         {Options{Mode: manifest.Rolling, Drop: []cluster.HostID{"h1"}}, nil, "is node 1 of the engine and was dropped"},
 		"twice":           {rolling, func(inv *inventory.Inventory) { inv.Hosts[1].Engines[1].Node = 0 }, "node 0 of the engine, and so does h2"},
 		"not told":        {rolling, func(inv *inventory.Inventory) { inv.Hosts[0].Engines[1].Node = -1 }, "does not tell which node"},
 		"no array":        {offline, func(inv *inventory.Inventory) { inv.Engine.Array = "" }, "address of the storage array"},
 		"no word on them": {offline, func(inv *inventory.Inventory) { inv.Applications = nil }, "must be stopped"},
-		"no engine":       {rolling, func(inv *inventory.Inventory) { inv.Hosts, inv.VMs, inv.Version = inv.Hosts[3:], nil, "24.12.B010" }, "no host matches"},
+		"no engine": {rolling, func(inv *inventory.Inventory) {
+			inv.Hosts, inv.VMs, inv.Version = inv.Hosts[3:],
+				nil, "24.12.B010"
+		}, "no host matches"},
 	} {
 		inv := engineHosts()
 		if c.change != nil {
@@ -210,7 +218,8 @@ func TestEngineHalfDoneComesFirst(t *testing.T) {
 	if _, err := PlanRollback(m, up, recs, st, gone, RollbackFacts{Last: "h2"}); err != nil {
 		t.Error(err)
 	}
-	if got, want := told(&back), "h2/rollback/engine h2/start/engine h3/rollback/engine h3/start/engine h1/rollback/engine h1/start/engine"; got != want {
+	if got, want := told(&back), "h2/rollback/engine h2/start/engine h3/rollback/engine h3/start/engine "+
+		"h1/rollback/engine h1/start/engine"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

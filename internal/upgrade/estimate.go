@@ -102,7 +102,8 @@ func (b *builder) noteLeave(h *inventory.Host, l *leave) {
 
 // noteHost adds a host to the plan, with its turn.
 func (b *builder) noteHost(h *inventory.Host, c *Chain) {
-	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member, Group: h.Group, Wave: c.Wave}
+	p := PlannedHost{Name: h.Name, Install: h.Install, Version: b.versionOf(h), Kernel: h.Kernel, Member: h.Member,
+		Group: h.Group, Wave: c.Wave}
 	for i := range c.Steps {
 		p.Turn += b.guess(&c.Steps[i])
 	}
@@ -177,8 +178,10 @@ func (b *builder) longRun(turns time.Duration) {
 		}
 		b.find(Finding{
 			Rule: "long-run", Level: Warn,
-			Text:   fmt.Sprintf("The run is expected to take %d days, with %d of %d hosts out of service at once.", total/(24*time.Hour), now, len(b.part)),
-			Remedy: fmt.Sprintf("--max-unavailable %d%% is expected to take %d hours, if the other hosts have room for the guests", percent, then/time.Hour+1),
+			Text: fmt.Sprintf("The run is expected to take %d days, with %d of %d hosts out of service at once.",
+				total/(24*time.Hour), now, len(b.part)),
+			Remedy: fmt.Sprintf("--max-unavailable %d%% is expected to take %d hours, if the other hosts have room "+
+				"for the guests", percent, then/time.Hour+1),
 		})
 		return
 	}

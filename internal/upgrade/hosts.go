@@ -85,7 +85,8 @@ func (b *builder) skipped() map[cluster.HostID]string {
 			out[v.Host] = v.Name
 			b.find(Finding{
 				Rule: "skip-host", Level: Warn, Host: v.Host, VM: v.Name,
-				Text:   fmt.Sprintf("The host is left out: VM %s can not move (%s), and its policy is to skip its host.", v.Name, strings.Join(b.fixed(v), "; ")),
+				Text: fmt.Sprintf("The host is left out: VM %s can not move (%s), and its policy is to skip its host.", v.Name,
+					strings.Join(b.fixed(v), "; ")),
 				Remedy: "choose another policy for it, or upgrade the host in a run of its own",
 			})
 		}

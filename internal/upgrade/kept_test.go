@@ -51,7 +51,8 @@ func TestSkippedWayBackIsNotTidied(t *testing.T) {
 				t.Errorf("%s skipped: %s is tidied: %v", skip, h, tidied)
 			}
 		}
-		if want := "skipped: " + kept[0] + " (" + skip + ")"; back.job.Result != resultDone || !strings.Contains(reason.Text(back.job.Why...), want) || strings.Contains(reason.Text(back.job.Why...), "nobody needs") {
+		if want := "skipped: " + kept[0] + " (" + skip + ")"; back.job.Result != resultDone ||
+			!strings.Contains(reason.Text(back.job.Why...), want) || strings.Contains(reason.Text(back.job.Why...), "nobody needs") {
 			t.Errorf("%s %q, want %s", back.job.Result, reason.Text(back.job.Why...), want)
 		}
 		if st := back.status(); st.Cluster != Normal || (st.Retained["h1"] != "") != (len(kept) == 1) || len(st.Retained) > 1 {
@@ -77,7 +78,8 @@ func TestHostsBetweenTwoVersionsKeepTheirBackups(t *testing.T) {
 	wantKept(t, back.status(), "h1")
 
 	// It is given up before the others are back, and then they are: or it is, too.
-	p, err = PlanRollback(m, *w.plan, w.recs, w.status(), down, RollbackFacts{Receipts: receipts(w), Lost: []cluster.HostID{"h1"}, Only: []cluster.HostID{"h2"}})
+	p, err = PlanRollback(m, *w.plan, w.recs, w.status(), down,
+		RollbackFacts{Receipts: receipts(w), Lost: []cluster.HostID{"h1"}, Only: []cluster.HostID{"h2"}})
 	if err != nil || p.Blocked() {
 		t.Fatalf("%v %v", err, p.Findings)
 	}

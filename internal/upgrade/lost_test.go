@@ -118,7 +118,8 @@ func TestLostHostsAreAskedForNothing(t *testing.T) {
 	if err != nil || p.Blocked() {
 		t.Fatalf("%v, blocked by %v", err, blocks(&p))
 	}
-	if text := outline(&p); strings.Contains(text, " m2/") || !strings.Contains(text, "ha off: m1/ha-off\n") || !strings.Contains(text, "ha on: m1/ha-on\n") {
+	if text := outline(&p); strings.Contains(text, " m2/") || !strings.Contains(text, "ha off: m1/ha-off\n") ||
+		!strings.Contains(text, "ha on: m1/ha-on\n") {
 		t.Errorf("plan\n%s", text)
 	}
 	m, inv, w = aborted(t, manifest.Rolling)
@@ -171,7 +172,8 @@ func TestCommitWithoutALostHost(t *testing.T) {
 	}
 	c := newWorld(t, &p, inv)
 	c.wantEnd(resultDone, "")
-	if st := c.status(); st.Cluster != Normal || !st.Committed || slices.ContainsFunc(c.order, func(id string) bool { return strings.HasPrefix(id, "h2/") }) {
+	if st := c.status(); st.Cluster != Normal || !st.Committed ||
+		slices.ContainsFunc(c.order, func(id string) bool { return strings.HasPrefix(id, "h2/") }) {
 		t.Errorf("%v: status %+v", c.order, st)
 	}
 }

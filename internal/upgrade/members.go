@@ -89,10 +89,12 @@ func (b *builder) memberFindings() {
 			continue
 		}
 		for _, s := range b.plan.Stages {
-			if s.Kind == Turn && slices.ContainsFunc(s.Chains, func(c Chain) bool { return c.Host != h.Name && b.hosts[c.Host].Member && c.reboots() }) {
+			if s.Kind == Turn && slices.ContainsFunc(s.Chains,
+				func(c Chain) bool { return c.Host != h.Name && b.hosts[c.Host].Member && c.reboots() }) {
 				b.find(Finding{
 					Rule: "member-down", Level: Warn, Host: h.Name,
-					Text:   "The host is a member of Holdfast's store and is down. Other members are not rebooted while that would leave the store without a majority.",
+					Text: "The host is a member of Holdfast's store and is down. Other members are not rebooted " +
+						"while that would leave the store without a majority.",
 					Remedy: "repair the host, or put another member in its place",
 				})
 				break

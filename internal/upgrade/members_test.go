@@ -202,12 +202,16 @@ func TestMemberDownFinding(t *testing.T) {
 	inv.Hosts[1].Down = true
 	inv.VMs = slices.Delete(inv.VMs, 1, 2)
 	p := mustBuild(t, memberBundle(), inv, Options{Mode: manifest.Rolling, Drop: []cluster.HostID{"h1"}})
-	if !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "member-down" && f.Host == "h1" && f.Level == Warn }) || p.Blocked() {
+	if !slices.ContainsFunc(p.Findings, func(f Finding) bool {
+		return f.Rule == "member-down" && f.Host == "h1" &&
+			f.Level == Warn
+	}) || p.Blocked() {
 		t.Errorf("findings %v", p.Findings)
 	}
 	w := newWorld(t, p, inv)
 	w.run()
-	if w.job.State != job.Active || !slices.ContainsFunc(w.waits, func(s string) bool { return strings.Contains(s, "without both the store has no majority") }) {
+	if w.job.State != job.Active || !slices.ContainsFunc(w.waits,
+		func(s string) bool { return strings.Contains(s, "without both the store has no majority") }) {
 		t.Errorf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 }

@@ -21,13 +21,14 @@ const (
 // anything is changed anywhere. What earlier runs have left goes when all is well, if
 // nobody can go back on them.
 func (b *builder) prepare() {
-	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce, Chains: append(b.lookAtDone(), perHost(b.part, func(h *inventory.Host) Chain {
-		c := b.chain(h)
-		c.stage() // the check reads its manifest
-		c.check(Before, "check")
-		c.actions(manifest.PreCheck)
-		return c.Chain
-	})...)})
+	b.add(Stage{Name: "prepare", Kind: Quiet, Limit: quietAtOnce,
+		Chains: append(b.lookAtDone(), perHost(b.part, func(h *inventory.Host) Chain {
+			c := b.chain(h)
+			c.stage() // the check reads its manifest
+			c.check(Before, "check")
+			c.actions(manifest.PreCheck)
+			return c.Chain
+		})...)})
 	if b.again == nil {
 		b.keptFindings()
 		b.tidies(b.part, true)

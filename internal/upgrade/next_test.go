@@ -82,7 +82,8 @@ func (w *world) wantEnd(result, why string) {
 	w.t.Helper()
 	w.run()
 	if w.job.State != job.Ended || w.job.Result != result || !strings.Contains(reason.Text(w.job.Why...), why) {
-		w.t.Fatalf("the run is %s %s: %q, waits %v; want the end %s with %q", w.job.State, w.job.Result, reason.Text(w.job.Why...), w.waits, result, why)
+		w.t.Fatalf("the run is %s %s: %q, waits %v; want the end %s with %q", w.job.State, w.job.Result,
+			reason.Text(w.job.Why...), w.waits, result, why)
 	}
 }
 
@@ -236,7 +237,8 @@ func TestDownHostCountsAndIsWaitedFor(t *testing.T) {
 		t.Fatalf("%s %s, waits %v", w.job.State, reason.Text(w.job.Why...), w.waits)
 	}
 	w.wantBegun("h0")
-	if _, err := Drop(w.plan, w.job, "h1", 1500*time.Millisecond, "ann"); err == nil || !strings.Contains(err.Error(), "counts as up for 2 s more") {
+	if _, err := Drop(w.plan, w.job, "h1", 1500*time.Millisecond, "ann"); err == nil ||
+		!strings.Contains(err.Error(), "counts as up for 2 s more") {
 		t.Error("a host that is there was dropped")
 	}
 	if _, err := Drop(w.plan, w.job, "x", 0, "ann"); err == nil {
@@ -307,7 +309,8 @@ func TestAbortRestores(t *testing.T) {
 	wantPaused(t, w, "h1/reboot failed")
 	before := len(w.order)
 	w.command(job.Abort)
-	w.wantEnd(resultAborted, "aborted by ann; between two versions: h1, h3, m2, m1; not restored: h1/undrain: the host is between two versions")
+	w.wantEnd(resultAborted, "aborted by ann; between two versions: h1, h3, m2, m1; not restored: h1/undrain: the "+
+		"host is between two versions")
 	if got, want := strings.Join(w.order[before:], " "), "h1/storage-attach h1/vm-start m1/ha-on"; got != want {
 		t.Errorf("restored: %s\nwant %s", got, want)
 	}
@@ -354,8 +357,9 @@ func TestHAIsSwitchedOnInAnAbort(t *testing.T) {
 	}{
 		"at the third attempt": {2, true, false, resultAborted, "aborted", map[string]int{"m1/ha-on": 3}},
 		"by the other manager": {99, true, false, resultAborted, "aborted", map[string]int{"m1/ha-on": maxTries, "m2/ha-on": 1}},
-		"by nobody":            {99, false, false, resultFailed, "not restored: m1/ha-on: it failed", map[string]int{"m1/ha-on": maxTries, "m2/ha-on": maxTries}},
-		"all are away":         {0, true, true, "", "", map[string]int{}},
+		"by nobody": {99, false, false, resultFailed, "not restored: m1/ha-on: it failed",
+			map[string]int{"m1/ha-on": maxTries, "m2/ha-on": maxTries}},
+		"all are away": {0, true, true, "", "", map[string]int{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, smallBundle(), smallCluster(), Options{Mode: manifest.Offline}, "h1/install/web")

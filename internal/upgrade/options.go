@@ -17,9 +17,10 @@ import (
 
 // Options say how an operator wants an upgrade to go.
 type Options struct {
-	Mode             manifest.Mode               `json:"mode"`                    // empty: the bundle's DefaultMode
-	MaxUnavailable   Limit                       `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
-	Canary           int                         `json:"canary,omitempty"`        // hosts that come first and must succeed before any other is begun
+	Mode           manifest.Mode `json:"mode"`                    // empty: the bundle's DefaultMode
+	MaxUnavailable Limit         `json:"maxUnavailable,omitzero"` // hosts out of service at once; zero: 1
+	// hosts that come first and must succeed before any other is begun
+	Canary           int                         `json:"canary,omitempty"`
 	PauseAfterWave   bool                        `json:"pauseAfterWave,omitempty"`
 	FailureBudget    int                         `json:"failureBudget,omitempty"` // hosts that may fail before the run pauses
 	Window           Window                      `json:"window,omitzero"`         // no new host is begun outside of it
@@ -32,16 +33,20 @@ type Options struct {
 	KeepGuests       bool                        `json:"keepGuests,omitempty"`       // rolling without a reboot: guests stay where they are
 	Policies         map[string]inventory.Policy `json:"policies,omitempty"`         // by name of the VM, see PolicyOf
 	DefaultPolicy    inventory.Policy            `json:"defaultPolicy,omitempty"`    // of VMs that can not move live and have none; empty: ask
-	Order            []cluster.HostID            `json:"order,omitempty"`            // these come first; the others as the inventory lists them
-	Drop             []cluster.HostID            `json:"drop,omitempty"`             // left out: neither changed nor receiving guests
-	Last             cluster.HostID              `json:"last,omitempty"`             // the coordinator's host
-	Probe            bool                        `json:"probe,omitempty"`            // measure lost packets of guests for the whole run
-	LossLimit        int64                       `json:"lossLimit,omitempty"`        // packets; a host whose guests, one of them, lose as many while it is worked on has failed; 0: none; with Probe only
-	Pin              []string                    `json:"pin,omitempty"`              // Open vSwitch bridges that forward as before while a host is worked on; rolling with KeepGuests only
-	Backup           map[string]string           `json:"backup,omitempty"`           // provider by name of the module
-	Confirmed        []string                    `json:"confirmed,omitempty"`        // rules whose condition an operator says is met
-	Run              string                      `json:"run,omitempty"`              // the upgrade's id, by whoever submits it
-	SHA256           string                      `json:"sha256,omitempty"`           // of the bundle's file, by whoever submits it
+	// these come first; the others as the inventory lists them
+	Order []cluster.HostID `json:"order,omitempty"`
+	Drop  []cluster.HostID `json:"drop,omitempty"`  // left out: neither changed nor receiving guests
+	Last  cluster.HostID   `json:"last,omitempty"`  // the coordinator's host
+	Probe bool             `json:"probe,omitempty"` // measure lost packets of guests for the whole run
+	// packets; a host whose guests, one of them, lose as many while it is worked on has failed; 0: none; with Probe
+	// only
+	LossLimit int64 `json:"lossLimit,omitempty"`
+	// Open vSwitch bridges that forward as before while a host is worked on; rolling with KeepGuests only
+	Pin       []string          `json:"pin,omitempty"`
+	Backup    map[string]string `json:"backup,omitempty"`    // provider by name of the module
+	Confirmed []string          `json:"confirmed,omitempty"` // rules whose condition an operator says is met
+	Run       string            `json:"run,omitempty"`       // the upgrade's id, by whoever submits it
+	SHA256    string            `json:"sha256,omitempty"`    // of the bundle's file, by whoever submits it
 }
 
 // Limit is a number of hosts or a part of them.
@@ -171,7 +176,8 @@ func (o Options) Check(m *manifest.Manifest, inv *inventory.Inventory) error {
 		case m.Module(module) == nil:
 			return fmt.Errorf("--backup %s=%s: the bundle has no module of that name, only %s", module, by, strings.Join(moduleNames(m), ", "))
 		case by != "" && !known && !described:
-			return fmt.Errorf("--backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by, strings.Join(slices.Sorted(maps.Keys(providers())), ", "))
+			return fmt.Errorf("--backup %s=%s: want one of the inventory's backups, or a provider: %s", module, by,
+				strings.Join(slices.Sorted(maps.Keys(providers())), ", "))
 		}
 	}
 	named := callable(inv.VMs)

@@ -49,18 +49,20 @@ func TestOrderOfTurns(t *testing.T) {
 		o    Options
 		want list
 	}{
-		"rolling":              {five(), Options{Mode: manifest.Rolling, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
-		"both on one":          {five(), Options{Mode: manifest.Rolling, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
-		"no coordinator":       {five(), Options{Mode: manifest.Rolling}, list{"h0", "h2", "h3", "h4", "h1"}},
-		"reboot":               {five(), Options{Mode: manifest.Reboot, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
-		"as an operator wants": {five(), Options{Mode: manifest.Rolling, Last: "h0", Order: list{"h0", "h1"}}, list{"h1", "h2", "h3", "h4", "h0"}},
-		"offline":              {five(), Options{Mode: manifest.Offline, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
-		"node 0":               {five(), Options{Mode: manifest.Offline, Last: "h0"}, list{"h0", "h1", "h2", "h3", "h4"}},
-		"managers":             {paired(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h3", "h1", "m2", "m1", "h2"}},
-		"one of the pair":      {paired(), Options{Mode: manifest.Rolling, Last: "m2"}, list{"h2", "h3", "h1", "m2", "m1"}},
-		"two can run it":       {two(), Options{Mode: manifest.Rolling, Last: "h1"}, list{"h1", "h2", "h0"}},
-		"another one leads":    {two(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h1", "h0", "h2"}},
-		"several at once":      {five(), Options{Mode: manifest.Rolling, Last: "h0", MaxUnavailable: Limit{Count: 3}}, list{"h2", "h3", "h4", "h1", "h0"}},
+		"rolling":        {five(), Options{Mode: manifest.Rolling, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
+		"both on one":    {five(), Options{Mode: manifest.Rolling, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
+		"no coordinator": {five(), Options{Mode: manifest.Rolling}, list{"h0", "h2", "h3", "h4", "h1"}},
+		"reboot":         {five(), Options{Mode: manifest.Reboot, Last: "h0"}, list{"h2", "h3", "h4", "h1", "h0"}},
+		"as an operator wants": {five(), Options{Mode: manifest.Rolling, Last: "h0", Order: list{"h0", "h1"}},
+			list{"h1", "h2", "h3", "h4", "h0"}},
+		"offline":           {five(), Options{Mode: manifest.Offline, Last: "h1"}, list{"h0", "h2", "h3", "h4", "h1"}},
+		"node 0":            {five(), Options{Mode: manifest.Offline, Last: "h0"}, list{"h0", "h1", "h2", "h3", "h4"}},
+		"managers":          {paired(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h3", "h1", "m2", "m1", "h2"}},
+		"one of the pair":   {paired(), Options{Mode: manifest.Rolling, Last: "m2"}, list{"h2", "h3", "h1", "m2", "m1"}},
+		"two can run it":    {two(), Options{Mode: manifest.Rolling, Last: "h1"}, list{"h1", "h2", "h0"}},
+		"another one leads": {two(), Options{Mode: manifest.Rolling, Last: "h2"}, list{"h1", "h0", "h2"}},
+		"several at once": {five(), Options{Mode: manifest.Rolling, Last: "h0", MaxUnavailable: Limit{Count: 3}},
+			list{"h2", "h3", "h4", "h1", "h0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := mustBuild(t, memberBundle(), c.inv, c.o)
@@ -127,7 +129,8 @@ func TestTargetsOfDrains(t *testing.T) {
 			continue
 		}
 		a := args[evacuate.DrainArgs](t, &Step{Step: s})
-		if !slices.Equal(a.Targets, targets) || slices.ContainsFunc(a.Moves, func(m evacuate.Move) bool { return !slices.Contains(targets, m.To) }) {
+		if !slices.Equal(a.Targets, targets) || slices.ContainsFunc(a.Moves,
+			func(m evacuate.Move) bool { return !slices.Contains(targets, m.To) }) {
 			t.Errorf("%s: %+v", s.ID, a)
 		}
 	}

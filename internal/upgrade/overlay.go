@@ -87,7 +87,8 @@ func overlayHosts(live []inventory.Host, file *inventory.Inventory) ([]inventory
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("inventory: no agent reports %s: correct the names, or wait until the agents of these hosts run", joinHosts(missing))
+		return nil, fmt.Errorf("inventory: no agent reports %s: correct the names, or wait until the agents of "+
+			"these hosts run", joinHosts(missing))
 	}
 	for i := range live {
 		if !said[live[i].Name] {
@@ -157,7 +158,8 @@ func LeaveGone(live, file inventory.Inventory) (inventory.Inventory, []Finding) 
 		return file, nil
 	}
 	return file, []Finding{{
-		Rule: "platform", Level: Warn, Text: "The last platform file names " + joinHosts(gone) + ", but no agent reports them any more. They are left out.",
+		Rule: "platform", Level: Warn, Text: "The last platform file names " +
+			joinHosts(gone) + ", but no agent reports them any more. They are left out.",
 		Remedy: "give a platform file without them: --platform FILE",
 	}}
 }
@@ -165,10 +167,12 @@ func LeaveGone(live, file inventory.Inventory) (inventory.Inventory, []Finding) 
 // OverlayFindings say where Overlay does not follow the file.
 func OverlayFindings(live, file inventory.Inventory) (out []Finding) {
 	note := func(l Level, h cluster.HostID, vm, text string) {
-		out = append(out, Finding{Rule: "inventory", Level: l, Host: h, VM: vm, Text: text, Remedy: "correct the inventory, or leave out what the agents report"})
+		out = append(out, Finding{Rule: "inventory", Level: l, Host: h, VM: vm, Text: text,
+			Remedy: "correct the inventory, or leave out what the agents report"})
 	}
 	if live.Version != "" && file.Version != "" && live.Version != file.Version {
-		note(Warn, "", "", fmt.Sprintf("The inventory says version %s, but the cluster has %s. The version of the cluster is used.", file.Version, live.Version))
+		note(Warn, "", "", fmt.Sprintf("The inventory says version %s, but the cluster has %s. The version of the "+
+			"cluster is used.", file.Version, live.Version))
 	}
 	hosts := make(map[cluster.HostID]*inventory.Host, len(live.Hosts))
 	for i := range live.Hosts {

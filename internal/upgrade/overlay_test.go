@@ -29,7 +29,8 @@ func TestOverlay(t *testing.T) {
 	file := inventory.Inventory{
 		Cluster: "c", Version: "1.0.0",
 		Hosts: []inventory.Host{
-			{Name: "h2", Roles: []inventory.Role{inventory.RoleManager}, Group: "g", Version: "0.9.0", MemoryMiB: 1, Boot: "old", Down: true, Maintenance: true},
+			{Name: "h2", Roles: []inventory.Role{inventory.RoleManager}, Group: "g", Version: "0.9.0", MemoryMiB: 1,
+				Boot: "old", Down: true, Maintenance: true},
 			{Name: "h0", Labels: map[string]string{"tier": "web", "x": "y"}, LinkMiBps: 500},
 		},
 		VMs: []inventory.VM{
@@ -51,7 +52,8 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("what was reported was changed: %+v", in)
 	}
 	want := live()
-	want.Version, want.Pair, want.HA, want.Backups, want.Status, want.Components = "1.0.0", file.Pair, file.HA, file.Backups, file.Status, file.Components
+	want.Version, want.Pair, want.HA, want.Backups, want.Status, want.Components = "1.0.0", file.Pair, file.HA,
+		file.Backups, file.Status, file.Components
 	h0, h1, h2 := want.Hosts[0], want.Hosts[1], want.Hosts[2]
 	h0.Labels, h0.LinkMiBps = map[string]string{"rack": "1", "tier": "web", "x": "y"}, 500
 	h2.Roles, h2.Group, h2.Version = []inventory.Role{inventory.RoleManager}, "g", "0.9.0"
@@ -90,8 +92,9 @@ func TestOverlayFindings(t *testing.T) {
 	in.Version = "2.0.0"
 	file := inventory.Inventory{
 		Version: "1.0.0",
-		Hosts:   []inventory.Host{{Name: "h0", MemoryMiB: 1, CPUs: 4, CPUModel: "x", Kernel: "y", Maintenance: true}, {Name: "h1", MemoryMiB: in.Hosts[1].MemoryMiB, Member: true}},
-		VMs:     []inventory.VM{{Name: "v1"}, {Name: "gone"}},
+		Hosts: []inventory.Host{{Name: "h0", MemoryMiB: 1, CPUs: 4, CPUModel: "x", Kernel: "y", Maintenance: true},
+			{Name: "h1", MemoryMiB: in.Hosts[1].MemoryMiB, Member: true}},
+		VMs: []inventory.VM{{Name: "v1"}, {Name: "gone"}},
 	}
 	var got []string
 	for _, f := range OverlayFindings(in, file) {

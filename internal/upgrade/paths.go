@@ -37,9 +37,12 @@ func PathFindings(c *path.Catalogue, p *Plan, components []string) []Finding {
 		res, err := path.Plan(c, h.Version, p.To, env)
 		switch {
 		case err != nil:
-			out = append(out, Finding{Rule: "path", Level: Block, Host: h.Name, Text: fmt.Sprintf("The rules of upgrade paths can not be applied: %s.", strings.TrimPrefix(err.Error(), "--")), Remedy: "correct the inventory or the manifest"})
+			out = append(out, Finding{Rule: "path", Level: Block, Host: h.Name,
+				Text: fmt.Sprintf("The rules of upgrade paths can not be applied: %s.",
+					strings.TrimPrefix(err.Error(), "--")), Remedy: "correct the inventory or the manifest"})
 		case res.Blocked != nil:
-			out = append(out, Finding{Rule: res.Blocked.Rule, Level: Block, Host: h.Name, Text: res.Blocked.Reason, Remedy: "see `holdfast upgrade path`"})
+			out = append(out, Finding{Rule: res.Blocked.Rule, Level: Block, Host: h.Name, Text: res.Blocked.Reason,
+				Remedy: "see `holdfast upgrade path`"})
 		case len(res.Hops) > 1:
 			way := []string{h.Version}
 			for _, hop := range res.Hops {

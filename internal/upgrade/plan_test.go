@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/fleet/evacuate"
@@ -20,12 +19,14 @@ func act() *manifest.Action { return &manifest.Action{Run: []string{"x"}} }
 // smallBundle has a module for managers and one for all hosts.
 func smallBundle() manifest.Manifest {
 	return manifest.Manifest{
-		Name: "app", Version: "2.0.0", UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
+		Name: "app", Version: "2.0.0", UpgradeFrom: []manifest.Source{{Version: "1.*",
+			Modes: []manifest.Mode{manifest.Offline, manifest.Rolling}}},
 		Modules: []manifest.Module{
 			{Name: "db", RunsOn: "manager", CanRollback: true, Actions: manifest.Actions{
 				PreCheck: act(), Stop: act(), Backup: act(), Install: act(), Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
 			}},
-			{Name: "web", After: []string{"db"}, CanRollback: true, Actions: manifest.Actions{Stop: act(), Install: act(), Start: act(), Rollback: act()}},
+			{Name: "web", After: []string{"db"}, CanRollback: true,
+				Actions: manifest.Actions{Stop: act(), Install: act(), Start: act(), Rollback: act()}},
 		},
 	}
 }
@@ -35,7 +36,8 @@ func smallBundle() manifest.Manifest {
 func smallCluster() inventory.Inventory {
 	inv := inventory.Inventory{
 		Cluster: "c", Version: "1.0.0", HA: &inventory.Switch{Off: []string{"off"}, On: []string{"on"}},
-		Pair: &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Switch: []string{"switch"}, Stop: []string{"stop"}, Start: []string{"start"}},
+		Pair: &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: "m1", Switch: []string{"switch"},
+			Stop: []string{"stop"}, Start: []string{"start"}},
 	}
 	for _, n := range []cluster.HostID{"m1", "m2"} {
 		inv.Hosts = append(inv.Hosts, inventory.Host{Name: n, Roles: []inventory.Role{inventory.RoleManager}, Install: "i-" + string(n)})
@@ -101,7 +103,8 @@ func TestLossLimit(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
 	o := Options{Mode: manifest.Rolling, Last: "h1", Probe: true, LossLimit: 3, Confirmed: []string{unwatched}}
 	p := mustBuild(t, m, inv, o)
-	if got := outline(p); strings.Count(got, "/losses") != 10 || !strings.Contains(got, "h2/losses-before/turn h2/drain ") || !strings.Contains(got, " h2/check-after h2/undrain h2/losses/turn |") {
+	if got := outline(p); strings.Count(got, "/losses") != 10 ||
+		!strings.Contains(got, "h2/losses-before/turn h2/drain ") || !strings.Contains(got, " h2/check-after h2/undrain h2/losses/turn |") {
 		t.Error(got)
 	}
 	w := newWorld(t, p, inv)
@@ -113,7 +116,9 @@ func TestLossLimit(t *testing.T) {
 	}
 	m.RequiresReboot = true
 	o.Mode = manifest.Reboot
-	if got := outline(mustBuild(t, m, inv, o)); !strings.Contains(got, "software of hosts: h2/losses-before/software h2/stop/web h2/install/web h2/start/web h2/losses/software |") || !strings.Contains(got, "h3/losses-before/turn h3/drain ") {
+	if got := outline(mustBuild(t, m, inv, o)); !strings.Contains(got,
+		"software of hosts: h2/losses-before/software h2/stop/web h2/install/web h2/start/web h2/losses/software |") ||
+		!strings.Contains(got, "h3/losses-before/turn h3/drain ") {
 		t.Error(got)
 	}
 	o.Mode = manifest.Offline
@@ -126,15 +131,19 @@ func TestLossLimit(t *testing.T) {
 // looks at what guests lose. Guests that leave need none.
 func TestPin(t *testing.T) {
 	m, inv := smallBundle(), smallCluster()
-	o := Options{Mode: manifest.Rolling, KeepGuests: true, Last: "h1", Probe: true, LossLimit: 3, Pin: []string{"br-int", "br-ex"}, Confirmed: []string{unwatched}}
+	o := Options{Mode: manifest.Rolling, KeepGuests: true, Last: "h1", Probe: true, LossLimit: 3,
+		Pin: []string{"br-int", "br-ex"}, Confirmed: []string{unwatched}}
 	p := mustBuild(t, m, inv, o)
 	got := outline(p)
-	if n := len(inv.Hosts); strings.Count(got, "/pin/turn") != n || strings.Count(got, "/unpin/turn") != n || !strings.Contains(got, "h2/losses-before/turn h2/pin/turn h2/") || !strings.Contains(got, " h2/check-after h2/unpin/turn h2/losses/turn |") {
+	if n := len(inv.Hosts); strings.Count(got, "/pin/turn") != n || strings.Count(got, "/unpin/turn") != n ||
+		!strings.Contains(got, "h2/losses-before/turn h2/pin/turn h2/") ||
+		!strings.Contains(got, " h2/check-after h2/unpin/turn h2/losses/turn |") {
 		t.Error(got)
 	}
 	w := newWorld(t, p, inv)
 	for step, end := range map[string]bool{"h3/pin/turn": false, "h3/unpin/turn": true} {
-		if got, want := args[PinArgs](t, w.steps[step]), (PinArgs{Bridges: []string{"br-int", "br-ex"}, End: end}); !reflect.DeepEqual(got, want) {
+		if got, want := args[PinArgs](t, w.steps[step]),
+			(PinArgs{Bridges: []string{"br-int", "br-ex"}, End: end}); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", step, got, want)
 		}
 		if !w.steps[step].Idempotent {
@@ -144,7 +153,8 @@ func TestPin(t *testing.T) {
 	for _, bad := range []Options{{Mode: manifest.Rolling, Pin: o.Pin}, {Mode: manifest.Offline, KeepGuests: true, Pin: o.Pin}} {
 		bad.Last, bad.Confirmed = "h1", o.Confirmed
 		p, err := Build(m, inv, bad)
-		if err != nil || !slices.ContainsFunc(p.Findings, func(f Finding) bool { return f.Rule == "pin" && f.Level == Block }) || strings.Contains(outline(&p), "/pin/") {
+		if err != nil || !slices.ContainsFunc(p.Findings,
+			func(f Finding) bool { return f.Rule == "pin" && f.Level == Block }) || strings.Contains(outline(&p), "/pin/") {
 			t.Errorf("%s, guests stay %v: %v: want bridges refused", bad.Mode, bad.KeepGuests, err)
 		}
 	}
@@ -183,7 +193,8 @@ check: cluster/post-check
 `)
 	w := newWorld(t, p, inv)
 	storage := args[StorageArgs](t, w.steps["h2/storage-detach"])
-	if want := []StoragePool{{"guests", "ocfs2", "", true}, {"iso", "nfs", "template", false}, {"passing", "dir", "", false}}; !slices.Equal(storage.Pools, want) {
+	if want := []StoragePool{{"guests", "ocfs2", "", true}, {"iso", "nfs", "template", false},
+		{"passing", "dir", "", false}}; !slices.Equal(storage.Pools, want) {
 		t.Errorf("detached: %v", storage.Pools)
 	}
 	for step, want := range map[string]string{"h2/drain": "v2 h3 live", "h1/drain": "v1 h2 live", "h3/drain": "v2 h1 live, v3 h1 protected"} {
@@ -232,7 +243,8 @@ func TestStepsOfModules(t *testing.T) {
 	m.Modules[1].Actions.Start.Once = true
 	m.Modules[1].Actions.Stop = &manifest.Action{None: true}
 	inv.Pair, inv.Backups = nil, webFiles()
-	p := mustBuild(t, m, inv, Options{Mode: manifest.Rolling, KeepGuests: true, Backup: map[string]string{"web": "web-files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
+	p := mustBuild(t, m, inv, Options{Mode: manifest.Rolling, KeepGuests: true,
+		Backup: map[string]string{"web": "web-files"}, Order: []cluster.HostID{"h3"}, Drop: []cluster.HostID{"m2"}})
 	sameText(t, outline(p), `
 prepare: h3/stage h3/check | h1/stage h1/check | h2/stage h2/check | m1/stage m1/check m1/preCheck/db
 tidy: h3/tidy | h1/tidy | h2/tidy | m1/tidy
@@ -247,52 +259,74 @@ func TestFindings(t *testing.T) {
 		change func(m *manifest.Manifest, inv *inventory.Inventory, o *Options)
 		want   string // level rule host vm: text
 	}{
-		"reboot": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Mode = manifest.Reboot }, `warn mode  : The bundle needs no reboot`},
+		"reboot": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Mode = manifest.Reboot },
+			`warn mode  : The bundle needs no reboot`},
 		"keep": {func(m *manifest.Manifest, _ *inventory.Inventory, o *Options) {
 			m.RequiresReboot, o.KeepGuests = true, true
 		}, `block keep-guests  : Guests can not stay`},
-		"limit without a measure": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.LossLimit = 1 }, `block loss-limit  : There is a limit of lost packets, and they are not measured.`},
+		"limit without a measure": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.LossLimit = 1 },
+			`block loss-limit  : There is a limit of lost packets, and they are not measured.`},
 		"limit offline": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
 			o.LossLimit, o.Probe, o.Confirmed, o.Mode = 1, true, []string{unwatched}, manifest.Offline
 		}, `warn loss-limit  : The limit of lost packets is not looked at in the mode offline`},
-		"running": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Running = "3" }, `block running  : An upgrade to 3 is under way.`},
-		"cycle":   {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[0].After = []string{"web"} }, `block cycle  : Modules wait for one another: db -> web -> db.`},
+		"running": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Running = "3" },
+			`block running  : An upgrade to 3 is under way.`},
+		"cycle": {func(m *manifest.Manifest, _ *inventory.Inventory,
+			_ *Options) {
+			m.Modules[0].After = []string{"web"}
+		}, `block cycle  : Modules wait for one another: db -> web -> db.`},
 		"no hosts": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			*inv = inventory.Inventory{Version: "1.0.0"}
 		}, `block hosts  : The inventory has no hosts.`},
-		"unreadable": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "?" }, `block version  : Versions can not be compared`},
-		"white list": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "0.9.0" }, `block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
+		"unreadable": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "?" },
+			`block version  : Versions can not be compared`},
+		"white list": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "0.9.0" },
+			`block white-list m1 : The bundle does not upgrade from version 0.9.0.`},
 		"mode of the white list": {
 			func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 				m.UpgradeFrom[0].Modes = []manifest.Mode{manifest.Offline}
 			},
 			`block white-list m1 : From version 1.0.0 the bundle does not support a rolling upgrade, only offline.`,
 		},
-		"downgrade": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "3.0.0" }, `block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
-		"mixed":     {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} }, `block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
-		"several":   {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" }, `warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
+		"downgrade": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "3.0.0" },
+			`block downgrade m1 : The installed version 3.0.0 is later than 2.0.0.`},
+		"mixed": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Mixed = []string{"1.5.*"} },
+			`block mixed m1 : Version 1.0.0 may not run beside 2.0.0`},
+		"several": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[4].Version = "1.1.0" },
+			`warn mixed-versions  : The hosts have several versions: 1.0.0, 1.1.0.`},
 		"tables": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.UpgradeFrom[0].ChangeSystemTables = true
 		}, `info system-tables  : From version 1.0.0`},
-		"nothing":   {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" }, `block nothing-to-do  : No host of the inventory needs`},
-		"label":     {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) { m.Modules[1].RunsOn = "label:tier=web" }, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
-		"no backup": {func(_ *manifest.Manifest, _ *inventory.Inventory, _ *Options) {}, `info no-backup  : Module web is not backed up before the change. Whether its rollback needs a backup is known to its programs only, and was not tried.`},
+		"nothing": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Version = "2.0.0" },
+			`block nothing-to-do  : No host of the inventory needs`},
+		"label": {func(m *manifest.Manifest, _ *inventory.Inventory,
+			_ *Options) {
+			m.Modules[1].RunsOn = "label:tier=web"
+		}, `block runs-on  : Module web runs on label:tier=web, but no host matches that.`},
+		"no backup": {func(_ *manifest.Manifest, _ *inventory.Inventory, _ *Options) {},
+			`info no-backup  : Module web is not backed up before the change. Whether its rollback needs a backup is known to its programs only, and was not tried.`},
 		"packages without backup": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].Actions.Rollback = &manifest.Action{Packages: &manifest.Packages{Deb: []string{"web.deb"}}}
 		}, `info no-backup  : Module web has no action backup. What it replaces is kept right before that`},
 		"no way back": {func(m *manifest.Manifest, _ *inventory.Inventory, _ *Options) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = false, nil
 		}, `warn no-rollback  : Module web can not`},
-		"down":        {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true }, `block host-down h2 : The host is down.`},
-		"maintenance": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Maintenance = true }, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
-		"space":       {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 }, `block space h2 : The host has 1024 MiB free for unpacking, the bundle needs 5120 MiB.`},
+		"down": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Down = true },
+			`block host-down h2 : The host is down.`},
+		"maintenance": {func(_ *manifest.Manifest, inv *inventory.Inventory,
+			_ *Options) {
+			inv.Hosts[3].Maintenance = true
+		}, `warn maintenance h2 : The host is in maintenance: it takes no guests`},
+		"space": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].FreeBytes = 1 << 30 },
+			`block space h2 : The host has 1024 MiB free for unpacking, the bundle needs 5120 MiB.`},
 		"command": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Requires.Commands, inv.Hosts[3].Commands = []string{"tree"}, []string{}
 		}, `block command h2 : The host has no command tree.`},
 		"single path": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.RequiresReboot, inv.Hosts[3].Pools = true, []inventory.Pool{{Name: "p", Shared: true, Active: true, Paths: 1}}
 		}, `warn single-path h2 : The shared pool p has one path.`},
-		"dirty": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Dirty = 55 }, `warn dirty-rate h2 v2: It changes 55 MiB/s of its memory, and the migration network carries 110 MiB/s: a live migration takes long.`},
+		"dirty": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Dirty = 55 },
+			`warn dirty-rate h2 v2: It changes 55 MiB/s of its memory, and the migration network carries 110 MiB/s: a live migration takes long.`},
 		"dirtier": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].Dirty, inv.Hosts[3].LinkMiBps = 1100, 1100
 		}, `warn dirty-rate h2 v2: It changes 1100 MiB/s of its memory, and the migration network carries 1100 MiB/s: a live migration ends only by slowing`},
@@ -302,7 +336,8 @@ func TestFindings(t *testing.T) {
 		"unwatched, confirmed": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) {
 			o.Probe, o.Confirmed = true, []string{"unwatched"}
 		}, `warn unwatched h3 : Lost packets of these guests can not be counted, because no address of them is known: v3.`},
-		"busy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" }, `warn busy h2 v2: It is busy: snapshot.`},
+		"busy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].Busy = "snapshot" },
+			`warn busy h2 v2: It is busy: snapshot.`},
 		"no policy": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].Fixed = []string{"a device"}
 		}, `block policy h2 v2: It can not move live (a device), and no policy says`},
@@ -318,18 +353,25 @@ func TestFindings(t *testing.T) {
 		"centos": {func(m *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			m.Version, m.UpgradeFrom[0].Version, inv.Version, inv.VMs[1].System = "E0306", "E02*", "E0218H06", "CentOS6.5"
 		}, `block policy h2 v2: It can not move live (CentOS 6.5 may hang`},
-		"memory": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 }, `block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and no host has more than 8192 MiB free.`},
+		"memory": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.VMs[1].MemoryMiB = 9000 },
+			`block memory h2 : The host can not be emptied: VM v2 needs 9000 MiB, and no host has more than 8192 MiB free.`},
 		"CPUs": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.VMs[1].CPUs, inv.Hosts[2].CPUs, inv.Hosts[4].CPUs = 8, 4, 4
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2`},
 		"CPU model": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
 			inv.Hosts[3].CPUModel, inv.Hosts[2].CPUModel, inv.Hosts[4].CPUModel = "a", "b", "b"
 		}, `block memory h2 : The host can not be emptied: no host with room has the CPUs for VM v2 (0 vCPUs, model a)`},
-		"group": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Group = "g" }, `block single-host h2 : No other host of group g takes its guests.`},
+		"group": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Group = "g" },
+			`block single-host h2 : No other host of group g takes its guests.`},
 		"one host": {func(_ *manifest.Manifest, inv *inventory.Inventory, _ *Options) {
-			inv.Pair, inv.Hosts, inv.VMs = nil, []inventory.Host{{Name: "h1", Roles: []inventory.Role{inventory.RoleManager, inventory.RoleHost}, MemoryMiB: 1 << 20}}, []inventory.VM{{Name: "v", Host: "h1", Running: true}}
+			inv.Pair, inv.Hosts, inv.VMs = nil, []inventory.Host{{Name: "h1",
+				Roles: []inventory.Role{inventory.RoleManager, inventory.RoleHost}, MemoryMiB: 1 << 20}},
+				[]inventory.VM{{Name: "v", Host: "h1", Running: true}}
 		}, `block single-host h1 : No other host takes its guests.`},
-		"targets": {func(_ *manifest.Manifest, _ *inventory.Inventory, o *Options) { o.Targets = []cluster.HostID{"h2"} }, `block single-host h2 : No other host takes its guests.`},
+		"targets": {func(_ *manifest.Manifest, _ *inventory.Inventory,
+			o *Options) {
+			o.Targets = []cluster.HostID{"h2"}
+		}, `block single-host h2 : No other host takes its guests.`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, inv, o := smallBundle(), smallCluster(), Options{Mode: manifest.Rolling}
@@ -365,108 +407,93 @@ func TestConfirmedRules(t *testing.T) {
 
 func TestBadInput(t *testing.T) {
 	for want, change := range map[string]func(inv *inventory.Inventory, o *Options){
-		`inventory: host "h1": want a name that no other`:                              func(inv *inventory.Inventory, _ *Options) { inv.Hosts[3].Name = "h1" },
-		`inventory: VM "v1": want a name that no other`:                                func(inv *inventory.Inventory, _ *Options) { inv.VMs[1].Name, inv.VMs[1].Host = "v1", "h1" },
-		`inventory: VM "v2": VM "v1" has the same UUID`:                                func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].UUID, inv.VMs[1].UUID = "u", "u" },
-		`inventory: VM "v1": host "x" is not in the inventory`:                         func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].Host = "x" },
-		`inventory: VM "v1": memory -1 MiB`:                                            func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].MemoryMiB = -1 },
-		`inventory: VM "v1": policy "x"`:                                               func(inv *inventory.Inventory, _ *Options) { inv.VMs[0].Policy = "x" },
-		`inventory: pair: want two nodes, one of them active`:                          func(inv *inventory.Inventory, _ *Options) { inv.Pair.Active = "h1" },
-		`inventory: pair: host "x" is not in the inventory`:                            func(inv *inventory.Inventory, _ *Options) { inv.Pair.Nodes[1] = "x" },
-		`--canary -1: want 0 or more`:                                                  func(_ *inventory.Inventory, o *Options) { o.Canary = -1 },
-		`--max-unavailable 101%: want at most 100%`:                                    func(_ *inventory.Inventory, o *Options) { o.MaxUnavailable.Percent = 101 },
-		`--window -1 to 5`:                                                             func(_ *inventory.Inventory, o *Options) { o.Window = Window{-1, 5} },
-		`--order "x": want a host of the inventory: `:                                  func(_ *inventory.Inventory, o *Options) { o.Order = []cluster.HostID{"x"} },
-		`--drop "h1": want each host once`:                                             func(_ *inventory.Inventory, o *Options) { o.Drop = []cluster.HostID{"h1", "h1"} },
-		`--default-policy "x"`:                                                         func(_ *inventory.Inventory, o *Options) { o.DefaultPolicy = "x" },
-		`--mode "fast": want rolling, offline or reboot`:                               func(_ *inventory.Inventory, o *Options) { o.Mode = "fast" },
-		`--window 10:00-10:00: want two different`:                                     func(_ *inventory.Inventory, o *Options) { o.Window = Window{600, 600} },
-		`--canary 6: want at most the 5 hosts`:                                         func(_ *inventory.Inventory, o *Options) { o.Canary = 6 },
-		`--canary 5: want at most the 4 hosts`:                                         func(_ *inventory.Inventory, o *Options) { o.Canary, o.Drop = 5, []cluster.HostID{"h1"} },
-		`--backup x=files: the bundle has no module of that name, only db, web`:        func(_ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"x": "files"} },
-		`--backup web=tape: want one of the inventory's backups, or a provider: array`: func(_ *inventory.Inventory, o *Options) { o.Backup = map[string]string{"web": "tape"} },
-		`--policy h1/v9=stop: no host reports`:                                         func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"h1/v9": "stop"} },
-		`--policy v1=x: want ask, stop, cold or skip`:                                  func(_ *inventory.Inventory, o *Options) { o.Policies = map[string]inventory.Policy{"v1": "x"} },
+		`inventory: host "h1": want a name that no other`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Hosts[3].Name = "h1"
+		},
+		`inventory: VM "v1": want a name that no other`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.VMs[1].Name, inv.VMs[1].Host = "v1", "h1"
+		},
+		`inventory: VM "v2": VM "v1" has the same UUID`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.VMs[0].UUID, inv.VMs[1].UUID = "u", "u"
+		},
+		`inventory: VM "v1": host "x" is not in the inventory`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.VMs[0].Host = "x"
+		},
+		`inventory: VM "v1": memory -1 MiB`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.VMs[0].MemoryMiB = -1
+		},
+		`inventory: VM "v1": policy "x"`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.VMs[0].Policy = "x"
+		},
+		`inventory: pair: want two nodes, one of them active`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Pair.Active = "h1"
+		},
+		`inventory: pair: host "x" is not in the inventory`: func(inv *inventory.Inventory,
+			_ *Options) {
+			inv.Pair.Nodes[1] = "x"
+		},
+		`--canary -1: want 0 or more`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Canary = -1
+		},
+		`--max-unavailable 101%: want at most 100%`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.MaxUnavailable.Percent = 101
+		},
+		`--window -1 to 5`: func(_ *inventory.Inventory, o *Options) { o.Window = Window{-1, 5} },
+		`--order "x": want a host of the inventory: `: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Order = []cluster.HostID{"x"}
+		},
+		`--drop "h1": want each host once`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Drop = []cluster.HostID{"h1", "h1"}
+		},
+		`--default-policy "x"`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.DefaultPolicy = "x"
+		},
+		`--mode "fast": want rolling, offline or reboot`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Mode = "fast"
+		},
+		`--window 10:00-10:00: want two different`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Window = Window{600, 600}
+		},
+		`--canary 6: want at most the 5 hosts`: func(_ *inventory.Inventory, o *Options) { o.Canary = 6 },
+		`--canary 5: want at most the 4 hosts`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Canary, o.Drop = 5, []cluster.HostID{"h1"}
+		},
+		`--backup x=files: the bundle has no module of that name, only db, web`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Backup = map[string]string{"x": "files"}
+		},
+		`--backup web=tape: want one of the inventory's backups, or a provider: array`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Backup = map[string]string{"web": "tape"}
+		},
+		`--policy h1/v9=stop: no host reports`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Policies = map[string]inventory.Policy{"h1/v9": "stop"}
+		},
+		`--policy v1=x: want ask, stop, cold or skip`: func(_ *inventory.Inventory,
+			o *Options) {
+			o.Policies = map[string]inventory.Policy{"v1": "x"}
+		},
 	} {
 		inv, o := smallCluster(), Options{Mode: manifest.Rolling}
 		change(&inv, &o)
 		if _, err := Build(smallBundle(), inv, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
-		}
-	}
-}
-
-func TestLimit(t *testing.T) {
-	for text, want := range map[string]int{"1": 1, "3": 3, "10%": 30, "100%": 300, "1%": 3} {
-		var l Limit
-		if err := l.UnmarshalText([]byte(text)); err != nil || l.Of(300) != want {
-			t.Errorf("%s of 300: %d, %v: want %d", text, l.Of(300), err, want)
-		}
-		if back, err := l.MarshalText(); err != nil || string(back) != text {
-			t.Errorf("%s is written as %s, %v", text, back, err)
-		}
-	}
-	if n := (Limit{Percent: 10}).Of(3); n != 1 {
-		t.Errorf("10%% of 3 is %d, want at least 1", n)
-	}
-	for _, text := range []string{"", "0", "-1", "101%", "x", "1.5"} {
-		if (&Limit{}).UnmarshalText([]byte(text)) == nil {
-			t.Errorf("%q is taken", text)
-		}
-	}
-}
-
-func TestWindow(t *testing.T) {
-	for text, open := range map[string]string{"22:00-05:30": "22:00 23:59 00:00 05:29", "09:00-17:00": "09:00 16:59", "00:00-00:00": "00:00 12:00 23:59"} {
-		var w Window
-		if err := w.UnmarshalText([]byte(text)); err != nil || w.String() != text {
-			t.Errorf("%s: %v, %v", text, w, err)
-		}
-		for _, at := range []string{"00:00", "05:29", "05:30", "09:00", "12:00", "16:59", "17:00", "21:59", "22:00", "23:59"} {
-			when, err := time.Parse("15:04", at)
-			want := strings.Contains(open, at) || text == "00:00-00:00" || text == "09:00-17:00" && at == "12:00"
-			if err != nil || w.Open(when) != want {
-				t.Errorf("%s is open at %s: %v, want %v", text, at, w.Open(when), want)
-			}
-		}
-	}
-	for _, text := range []string{"", "22:00", "24:00-01:00", "1-2"} {
-		if (&Window{}).UnmarshalText([]byte(text)) == nil {
-			t.Errorf("%q is taken", text)
-		}
-	}
-}
-
-func TestDecodePlan(t *testing.T) {
-	p := mustBuild(t, smallBundle(), smallCluster(), Options{Mode: manifest.Reboot, MaxUnavailable: Limit{Percent: 20}, Window: Window{60, 120}})
-	text, err := p.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := DecodePlan(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := back.Encode(); err != nil || string(again) != string(text) {
-		t.Errorf("the plan changes when it is read and written: %v\n%s\n%s", err, text, again)
-	}
-	for _, bad := range []string{"", "{}", `{"format":3}`, strings.Replace(string(text), `"id":"h1/drain"`, `"id":"h1/undrain"`, 1)} {
-		if _, err := NewPlanner([]byte(bad)); err == nil {
-			t.Errorf("%.40s... is taken", bad)
-		}
-	}
-}
-
-// TestMovesAtOnce: hosts that are emptied at the same time share the bound of all
-// moves.
-func TestMovesAtOnce(t *testing.T) {
-	for _, c := range []struct{ hosts, perHost, total, want int }{
-		{1, 0, 0, 2}, {1, 4, 3, 3}, {2, 4, 8, 4}, {3, 4, 8, 2}, {5, 2, 3, 1},
-	} {
-		b := &builder{part: make([]*inventory.Host, 10), o: Options{MaxUnavailable: Limit{Count: c.hosts}, ParallelPerHost: c.perHost, ParallelTotal: c.total}}
-		b.o.fill()
-		if got := b.parallel(); got != c.want {
-			t.Errorf("%+v: %d", c, got)
 		}
 	}
 }

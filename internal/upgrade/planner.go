@@ -76,7 +76,8 @@ func (p *Planner) Next(j job.Job, recs map[string]job.Record, hosts map[cluster.
 		// Only a newer program can have written it; it is not written over.
 		return p.unreadable(j, err)
 	}
-	r := &run{Planner: p, job: j, st: st, recs: recs, hosts: hosts, now: now, looks: make([]look, len(p.all)), looked: make([]bool, len(p.all)), leaves: map[cluster.HostID]bool{}}
+	r := &run{Planner: p, job: j, st: st, recs: recs, hosts: hosts, now: now, looks: make([]look, len(p.all)),
+		looked: make([]bool, len(p.all)), leaves: map[cluster.HostID]bool{}}
 	r.members = r.membersNow()
 	r.mark()
 	switch j.State {

@@ -63,7 +63,8 @@ func faultsOf(t *testing.T, provider string, settings map[string]string) (out []
 		Name: "app", Version: "2.0.0", UpgradeFrom: []manifest.Source{{Version: "1.*", Modes: []manifest.Mode{manifest.Offline}}},
 		Modules: []manifest.Module{{Name: "m", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"x"}}}}},
 	}
-	inv := inventory.Inventory{Version: "1.0.0", Hosts: []inventory.Host{{Name: "h"}}, Backups: map[string]inventory.BackupPlan{"b": {Provider: provider, Settings: text}}}
+	inv := inventory.Inventory{Version: "1.0.0", Hosts: []inventory.Host{{Name: "h"}},
+		Backups: map[string]inventory.BackupPlan{"b": {Provider: provider, Settings: text}}}
 	p, err := upgrade.Build(m, inv, upgrade.Options{Mode: manifest.Offline, Backup: map[string]string{"m": "b"}})
 	if err != nil {
 		t.Fatal(err)

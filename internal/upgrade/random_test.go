@@ -31,7 +31,8 @@ func randomManifest(r *rand.Rand) manifest.Manifest {
 		mod := manifest.Module{
 			Name: fmt.Sprintf("m%d", i), RunsOn: pick(r, "", "", "host", "manager"),
 			Actions: manifest.Actions{
-				PreCheck: act(), Stop: act(), Backup: act(), Install: &manifest.Action{Run: []string{"x"}}, Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
+				PreCheck: act(), Stop: act(), Backup: act(), Install: &manifest.Action{Run: []string{"x"}},
+				Start: act(), PostCheck: act(), Rollback: act(), Commit: act(),
 			},
 		}
 		mod.CanRollback = mod.Actions.Rollback != nil
@@ -86,7 +87,8 @@ func randomInventory(r *rand.Rand) inventory.Inventory {
 		inv.Apart = append(inv.Apart, apart)
 	}
 	if managers == 2 && r.IntN(2) == 0 {
-		inv.Pair = &inventory.Pair{Nodes: []cluster.HostID{"h00", "h01"}, Active: pick[cluster.HostID](r, "h00", "h01"), Switch: []string{"s"}, Stop: []string{"s"}, Start: []string{"s"}}
+		inv.Pair = &inventory.Pair{Nodes: []cluster.HostID{"h00", "h01"}, Active: pick[cluster.HostID](r, "h00", "h01"),
+			Switch: []string{"s"}, Stop: []string{"s"}, Start: []string{"s"}}
 	}
 	if r.IntN(2) == 0 {
 		inv.HA = &inventory.Switch{Off: []string{"off"}, On: []string{"on"}}
@@ -96,7 +98,8 @@ func randomInventory(r *rand.Rand) inventory.Inventory {
 
 func randomOptions(r *rand.Rand, inv *inventory.Inventory) Options {
 	o := Options{
-		Mode: pick(r, manifest.Rolling, manifest.Rolling, manifest.Reboot, manifest.Reboot, manifest.Offline), MaxUnavailable: Limit{Count: 1 + r.IntN(3)}, Canary: r.IntN(3),
+		Mode:           pick(r, manifest.Rolling, manifest.Rolling, manifest.Reboot, manifest.Reboot, manifest.Offline),
+		MaxUnavailable: Limit{Count: 1 + r.IntN(3)}, Canary: r.IntN(3),
 		PauseAfterWave: r.IntN(4) == 0, FailureBudget: r.IntN(2), MoveBack: r.IntN(3) == 0, ApprovePerHost: r.IntN(5) == 0,
 	}
 	if r.IntN(4) == 0 {

@@ -138,7 +138,8 @@ func TestAbortStartsGuestsAfterStorage(t *testing.T) {
 		if got := strings.Join(w.order[before:], " "); got != want {
 			t.Errorf("attach %s: restored: %s\nwant %s", attach, got, want)
 		}
-		if said := strings.Contains(reason.Text(w.job.Why...), "h0/vm-start: not tried, because it comes after h0/storage-attach"); said != (attach == job.Failed) {
+		if said := strings.Contains(reason.Text(w.job.Why...),
+			"h0/vm-start: not tried, because it comes after h0/storage-attach"); said != (attach == job.Failed) {
 			t.Errorf("attach %s: %s", attach, reason.Text(w.job.Why...))
 		}
 	}
@@ -219,7 +220,8 @@ func TestAbortOfWhatWasTakenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for step, p := range map[string]*Plan{"cluster/commit": &commit, "h0/stop/web": mustBuild(t, webBundle(), hosts(1), Options{Mode: manifest.Rolling, KeepGuests: true})} {
+	for step, p := range map[string]*Plan{"cluster/commit": &commit,
+		"h0/stop/web": mustBuild(t, webBundle(), hosts(1), Options{Mode: manifest.Rolling, KeepGuests: true})} {
 		w := newWorld(t, p, inv)
 		for w.recs[step].State == job.Pending {
 			w.decide()

@@ -27,7 +27,8 @@ type RollbackFacts struct {
 // the upgrade, its journal and last status, and the inventory as it is now. What
 // speaks against it is in the plan's findings. Only hosts that were touched are
 // rolled back, in any order in a rolling run, node 0 first in an offline one.
-func PlanRollback(m manifest.Manifest, p Plan, recs map[string]job.Record, st Status, inv inventory.Inventory, f RollbackFacts) (Plan, error) {
+func PlanRollback(m manifest.Manifest, p Plan, recs map[string]job.Record, st Status, inv inventory.Inventory,
+	f RollbackFacts) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the rollback: %s of %s %s is not an upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
@@ -42,7 +43,8 @@ func PlanRollback(m manifest.Manifest, p Plan, recs map[string]job.Record, st St
 	}
 	r := &rollback{builder: b, past: newPast(&p, recs), upgrade: &p, facts: f}
 	if st.Committed || st.Cluster == Committing {
-		b.block("committed", "", "The upgrade was committed: its backups are gone, and there is no way back.", "restore the whole system from a backup of your own")
+		b.block("committed", "", "The upgrade was committed: its backups are gone, and there is no way back.",
+			"restore the whole system from a backup of your own")
 		return b.plan, nil
 	}
 	for _, n := range f.Only {
@@ -109,7 +111,8 @@ func newBack(m *manifest.Manifest, p *Plan, st Status, inv *inventory.Inventory,
 		b.was[h.Name] = h.Version
 	}
 	st = st.clone()
-	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Committed: st.Committed, Active: st.Active, Retained: st.Retained, GivenUp: st.GivenUp}
+	b.plan.Begin = Status{Cluster: st.Cluster, Hosts: st.Hosts, Committed: st.Committed, Active: st.Active,
+		Retained: st.Retained, GivenUp: st.GivenUp}
 	before := newPast(p, nil)
 	b.plan.after(p.Earlier)
 	b.runs = before.runs()
@@ -239,9 +242,11 @@ func (r *rollback) checked(p PlannedHost) *inventory.Host {
 		case mod.Actions.Install.AllHosts: // see allHostsBack
 		case mod.Actions.Rollback != nil || made != "" && byHand == "":
 		case byHand != "":
-			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back: %s.", mod.Name, byHand), "restore it by hand, or go on with the upgrade")
+			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back: %s.", mod.Name, byHand),
+				"restore it by hand, or go on with the upgrade")
 		default:
-			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back.", mod.Name), "restore it by hand, or go on with the upgrade")
+			r.block("no-rollback", p.Name, fmt.Sprintf("Module %s can not be rolled back.", mod.Name),
+				"restore it by hand, or go on with the upgrade")
 		}
 		r.checkBackup(p.Name, mod.Name)
 	}
@@ -264,7 +269,8 @@ func (r *rollback) checkBackup(h cluster.HostID, module string) {
 	case bad == "":
 		return
 	}
-	r.block("backup", h, fmt.Sprintf("The backup of module %s can not be used: %s.", module, bad), "restore it by hand from a backup of your own")
+	r.block("backup", h, fmt.Sprintf("The backup of module %s can not be used: %s.", module, bad),
+		"restore it by hand from a backup of your own")
 }
 
 // stages make the way back.
@@ -375,7 +381,8 @@ func (r *rollback) kernelOf(h cluster.HostID) string {
 // modules do what they do then, and backups go. It may be repeated: over are the
 // steps of an earlier commit that are over, whose bundle may be gone. lost are hosts
 // that an operator says are lost for good: the commit does without them.
-func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory, over map[string]bool, lost []cluster.HostID) (Plan, error) {
+func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory, over map[string]bool,
+	lost []cluster.HostID) (Plan, error) {
 	if p.Purpose != ForUpgrade || p.Bundle != m.Name || p.To != m.Version {
 		return Plan{}, fmt.Errorf("plan the commit: %s of %s %s is not an upgrade to %s %s", p.Purpose, p.Bundle, p.To, m.Name, m.Version)
 	}
@@ -385,7 +392,8 @@ func PlanCommit(m manifest.Manifest, p Plan, st Status, inv inventory.Inventory,
 	}
 	b.plan.Purpose = ForCommit
 	if st.Cluster != Prepared && st.Cluster != Committing && (st.Cluster != Normal || !st.Committed) {
-		b.block("not-prepared", "", fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", st.Cluster), "finish the upgrade, or roll it back: holdfast upgrade status names the commands")
+		b.block("not-prepared", "", fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can "+
+			"be committed.", st.Cluster), "finish the upgrade, or roll it back: holdfast upgrade status names the commands")
 	}
 	// A commit that is done has forgotten how each host was.
 	done := func(h cluster.HostID) bool {

@@ -67,7 +67,8 @@ tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 		}
 		sameText(t, outline(&p), want)
 		back := newWorld(t, &p, inv)
-		if got := args[CheckArgs](t, back.steps["h1/check"]); got.When != BeforeRollback || got.Run != "j1" || got.SHA256 != "5ha" || got.Mode != mode || !slices.Equal(got.Backups, []string{"web"}) {
+		if got := args[CheckArgs](t, back.steps["h1/check"]); got.When != BeforeRollback || got.Run != "j1" ||
+			got.SHA256 != "5ha" || got.Mode != mode || !slices.Equal(got.Backups, []string{"web"}) {
 			t.Errorf("the check before: %+v", got)
 		}
 		if got := args[StageArgs](t, back.steps["h1/stage"]); got != (StageArgs{"app", "2.0.0", "5ha"}) {
@@ -76,7 +77,8 @@ tidy: h0/tidy | h1/tidy | h2/tidy | h3/tidy
 		if got := args[RestoreArgs](t, back.steps["h1/restore/web"]); got != (RestoreArgs{"j1", "web", "files"}) {
 			t.Errorf("the restore: %+v", got)
 		}
-		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); !reflect.DeepEqual(got, ActionArgs{Run: "j1", SHA256: "5ha", Module: "web", Phase: manifest.Rollback, Mode: got.Mode, From: "1.0.0", To: "2.0.0"}) {
+		if got := args[ActionArgs](t, back.steps["h1/rollback/web"]); !reflect.DeepEqual(got,
+			ActionArgs{Run: "j1", SHA256: "5ha", Module: "web", Phase: manifest.Rollback, Mode: got.Mode, From: "1.0.0", To: "2.0.0"}) {
 			t.Errorf("the action: %+v", got)
 		}
 		back.run()
@@ -119,7 +121,8 @@ func TestRollbackOfReboots(t *testing.T) {
 		t.Fatalf("%v %v", err, p.Findings)
 	}
 	text := outline(&p)
-	if !strings.Contains(text, "h1/drain h1/stop/web h1/rollback/web h1/reboot h1/verify") || strings.Contains(text, "h2/reboot") || strings.Contains(text, "h2/drain") {
+	if !strings.Contains(text, "h1/drain h1/stop/web h1/rollback/web h1/reboot h1/verify") ||
+		strings.Contains(text, "h2/reboot") || strings.Contains(text, "h2/drain") {
 		t.Errorf("plan\n%s", text)
 	}
 	back := newWorld(t, &p, inv)
@@ -254,7 +257,8 @@ func TestCommitIsRefused(t *testing.T) {
 	st := w.status()
 	st.Cluster, st.Dropped = Prepared, map[cluster.HostID]string{"h2": "ann"}
 	inv.Hosts[0].Down = true
-	if p, err = PlanCommit(m, *w.plan, st, inv, nil, nil); err != nil || len(p.Findings) != 3 || p.Findings[0].Rule != "host-down" || p.Findings[1].Rule != "left" || p.Findings[2].Rule != "left" {
+	if p, err = PlanCommit(m, *w.plan, st, inv, nil, nil); err != nil || len(p.Findings) != 3 ||
+		p.Findings[0].Rule != "host-down" || p.Findings[1].Rule != "left" || p.Findings[2].Rule != "left" {
 		t.Errorf("%v %v", err, p.Findings)
 	}
 	back, err := PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{})
@@ -307,7 +311,8 @@ func TestRandomRunsAreRolledBack(t *testing.T) {
 			touched := slices.Collect(maps.Keys(w.status().Hosts))
 			if back.Blocked() {
 				for _, f := range back.Findings {
-					if f.Level == Block && (f.Rule != "never-upgraded" || len(back.Hosts) > 0) && f.Rule != "memory" && f.Rule != "policy" && f.Rule != "single-host" {
+					if f.Level == Block && (f.Rule != "never-upgraded" || len(back.Hosts) > 0) && f.Rule != "memory" &&
+						f.Rule != "policy" && f.Rule != "single-host" {
 						t.Errorf("blocked by %+v", f)
 					}
 				}

@@ -68,12 +68,16 @@ func (b *builder) modeFindings() {
 	}
 	switch {
 	case b.o.LossLimit != 0 && !b.o.Probe:
-		b.block("loss-limit", "", "There is a limit of lost packets, and they are not measured.", "measure them (--probe), or leave the limit out")
+		b.block("loss-limit", "", "There is a limit of lost packets, and they are not measured.",
+			"measure them (--probe), or leave the limit out")
 	case b.o.LossLimit != 0 && b.o.Mode == manifest.Offline:
-		b.find(Finding{Rule: "loss-limit", Level: Warn, Text: "The limit of lost packets is not looked at in the mode offline: all hosts are worked on at once.", Remedy: "read the report, or choose rolling"})
+		b.find(Finding{Rule: "loss-limit", Level: Warn,
+			Text:   "The limit of lost packets is not looked at in the mode offline: all hosts are worked on at once.",
+			Remedy: "read the report, or choose rolling"})
 	}
 	if len(b.o.Pin) > 0 && (!b.o.KeepGuests || b.o.Mode != manifest.Rolling) {
-		b.block("pin", "", "Bridges are to be pinned, and guests do not stay on their hosts.", "choose rolling, let guests stay (--keep-guests), or leave the bridges out")
+		b.block("pin", "", "Bridges are to be pinned, and guests do not stay on their hosts.",
+			"choose rolling, let guests stay (--keep-guests), or leave the bridges out")
 	}
 	for i, name := range b.o.Pin {
 		if name == "" || slices.Contains(b.o.Pin[:i], name) {
@@ -135,7 +139,8 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 	}
 	if to, err := version.Parse(scheme, b.m.Version); err == nil {
 		if order, err := version.Compare(v, to); err == nil && order > 0 {
-			b.block("downgrade", h.Name, fmt.Sprintf("The installed version %s is later than %s.", text, b.m.Version), "take a bundle of a later version, or roll back")
+			b.block("downgrade", h.Name, fmt.Sprintf("The installed version %s is later than %s.", text, b.m.Version),
+				"take a bundle of a later version, or roll back")
 			return
 		}
 	}
@@ -148,10 +153,12 @@ func (b *builder) installed(scheme version.Scheme, h *inventory.Host, text strin
 		b.block("white-list", h.Name, fmt.Sprintf("The bundle does not upgrade from version %s.", text),
 			"see `holdfast upgrade path` for the versions on the way")
 	case !from.Allowed:
-		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle does not support a %s upgrade, only %s.", text, want, joinModes(src.Modes)),
+		b.block("white-list", h.Name, fmt.Sprintf("From version %s the bundle does not support a %s upgrade, only %s.",
+			text, want, joinModes(src.Modes)),
 			"choose another mode")
 	case want == manifest.Rolling && len(b.m.Mixed) > 0 && !b.m.MayMix(scheme, text):
-		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, but during this upgrade it would.", text, b.m.Version), "choose the mode offline")
+		b.block("mixed", h.Name, fmt.Sprintf("Version %s may not run beside %s, but during this upgrade it would.",
+			text, b.m.Version), "choose the mode offline")
 	}
 	if from.Listed && src.ChangeSystemTables {
 		b.find(Finding{Rule: "system-tables", Level: Info, Text: fmt.Sprintf("From version %s the upgrade changes system tables.", text)})
@@ -170,7 +177,9 @@ func (b *builder) moduleFindings() {
 	for i := range b.m.Modules {
 		mod := &b.m.Modules[i]
 		if mod.FilesOnly() {
-			b.find(Finding{Rule: "files-only", Level: Info, Text: fmt.Sprintf("Module %s has no actions: its files are unpacked for the programs of other modules, and nothing of it is installed.", mod.Name)})
+			b.find(Finding{Rule: "files-only", Level: Info,
+				Text: fmt.Sprintf("Module %s has no actions: its files are unpacked for the programs of other "+
+					"modules, and nothing of it is installed.", mod.Name)})
 			continue
 		}
 		some := false
@@ -178,7 +187,8 @@ func (b *builder) moduleFindings() {
 			some = some || mod.On(&b.inv.Hosts[j])
 		}
 		if rule := noHostRule(mod.Name); !some && !b.confirmed(rule) {
-			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, but no host matches that.", mod.Name, mod.RunsOn), "correct labels or roles in the inventory, or go on without this module: --confirmed "+rule)
+			b.block("runs-on", "", fmt.Sprintf("Module %s runs on %s, but no host matches that.", mod.Name, mod.RunsOn),
+				"correct labels or roles in the inventory, or go on without this module: --confirmed "+rule)
 		}
 		plan, byProvider := b.backupOf(mod.Name)
 		backup := mod.Actions.Backup != nil || byProvider
@@ -187,7 +197,8 @@ func (b *builder) moduleFindings() {
 		case !mod.CanRollback && !(byProvider && restorable(&plan)):
 			b.find(Finding{Rule: "no-rollback", Level: Warn, Text: fmt.Sprintf("Module %s can not be rolled back.", mod.Name)})
 		case !backup:
-			text := "Module %s is not backed up before the change. Whether its rollback needs a backup is known to its programs only, and was not tried."
+			text := "Module %s is not backed up before the change. Whether its rollback needs a backup is known to " +
+				"its programs only, and was not tried."
 			if a := mod.Actions.Rollback; a != nil && (a.Packages != nil || a.FileTree != nil) {
 				text = "Module %s has no action backup. What it replaces is kept right before that, and nothing is replaced that can not be kept."
 			}
@@ -207,10 +218,12 @@ func (b *builder) hostFindings() {
 			b.block("host-down", h.Name, "The host is down.", fmt.Sprintf("repair it, or leave it out of the upgrade: --drop %s", h.Name))
 		}
 		if h.Maintenance {
-			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name, Text: "The host is in maintenance: it takes no guests, also after the run."})
+			b.find(Finding{Rule: "maintenance", Level: Warn, Host: h.Name,
+				Text: "The host is in maintenance: it takes no guests, also after the run."})
 		}
 		if need := b.m.MinSpace(); h.FreeBytes > 0 && h.FreeBytes < need {
-			b.block("space", h.Name, fmt.Sprintf("The host has %d MiB free for unpacking, the bundle needs %d MiB.", h.FreeBytes>>20, need>>20), "free space on the file system of upgrade/bundles in the host's data directory")
+			b.block("space", h.Name, fmt.Sprintf("The host has %d MiB free for unpacking, the bundle needs %d MiB.",
+				h.FreeBytes>>20, need>>20), "free space on the file system of upgrade/bundles in the host's data directory")
 		}
 		for _, cmd := range b.m.Requires.Commands {
 			if h.Commands != nil && !slices.Contains(h.Commands, cmd) {
@@ -257,7 +270,8 @@ func (b *builder) vmFindings() {
 			continue
 		}
 		if v.Busy != "" {
-			b.find(Finding{Rule: "busy", Level: Warn, Host: v.Host, VM: v.Name, Text: "It is busy: " + v.Busy + ". The run waits until that has ended, then moves it."})
+			b.find(Finding{Rule: "busy", Level: Warn, Host: v.Host, VM: v.Name,
+				Text: "It is busy: " + v.Busy + ". The run waits until that has ended, then moves it."})
 		}
 		if link := b.hosts[v.Host].Bandwidth(); v.Dirty >= link/2 && len(v.Fixed) == 0 {
 			then := "takes long"
@@ -266,14 +280,18 @@ func (b *builder) vmFindings() {
 			}
 			b.find(Finding{
 				Rule: "dirty-rate", Level: Warn, Host: v.Host, VM: v.Name,
-				Text:   fmt.Sprintf("It changes %.0f MiB/s of its memory, and the migration network carries %.0f MiB/s: a live migration %s.", v.Dirty, link, then),
-				Remedy: "choose a quieter time or a faster network (--migration-network), or say that it can not move live (fixed in the platform file) and choose its policy",
+				Text: fmt.Sprintf("It changes %.0f MiB/s of its memory, and the migration network carries %.0f "+
+					"MiB/s: a live migration %s.", v.Dirty, link, then),
+				Remedy: "choose a quieter time or a faster network (--migration-network), or say that it can not " +
+					"move live (fixed in the platform file) and choose its policy",
 			})
 		}
 		if family && v.MemoryMiB >= largeGuest && len(v.Fixed) == 0 {
 			b.find(Finding{
 				Rule: "large-guests", Level: Warn, Host: v.Host, VM: v.Name,
-				Text: "Guests of 32 GiB and more may fail to move live on CAS 2.0.", Remedy: fmt.Sprintf("to move it cold, say in the platform file that it can not move live (fixed), and choose its policy: --policy %s=cold", b.call(v)),
+				Text: "Guests of 32 GiB and more may fail to move live on CAS 2.0.",
+				Remedy: fmt.Sprintf("to move it cold, say in the platform file that it can not move live (fixed), "+
+					"and choose its policy: --policy %s=cold", b.call(v)),
 			})
 		}
 	}
@@ -302,8 +320,9 @@ func (b *builder) probeFindings() {
 		if len(names) > 0 {
 			b.find(Finding{
 				Rule: unwatched, Level: level, Host: h.Name,
-				Text:   "Lost packets of these guests can not be counted, because no address of them is known: " + strings.Join(names, ", ") + ".",
-				Remedy: "give their addresses in the platform file (vms[].addresses), let libvirt know them (its leases, the guest agent, the host's ARP table), or begin without watching them: --confirmed " + unwatched,
+				Text: "Lost packets of these guests can not be counted, because no address of them is known: " + strings.Join(names, ", ") + ".",
+				Remedy: "give their addresses in the platform file (vms[].addresses), let libvirt know them (its " +
+					"leases, the guest agent, the host's ARP table), or begin without watching them: --confirmed " + unwatched,
 			})
 		}
 	}
@@ -364,13 +383,16 @@ func (b *builder) leave(h *inventory.Host) leave {
 		switch {
 		case group >= 0:
 			g := b.inv.Apart[group]
-			rule, remedy = apartRule(g.Name), "add a host, choose fewer hosts at once, or give the group up for this run: --confirmed "+apartRule(g.Name)
-			text = fmt.Sprintf("The host can not be emptied: VM %s must not share a host with the others of group %s, which are on %s, and no other host has room", v.Name, g.Name, joinHosts(hosts))
+			rule, remedy = apartRule(g.Name), "add a host, choose fewer hosts at once, or give the group up for this "+
+				"run: --confirmed "+apartRule(g.Name)
+			text = fmt.Sprintf("The host can not be emptied: VM %s must not share a host with the others of group "+
+				"%s, which are on %s, and no other host has room", v.Name, g.Name, joinHosts(hosts))
 		case v.MemoryMiB > l.room:
 		case len(b.vms[v.Name]) > 1:
 			text = fmt.Sprintf("The host can not be emptied: no host has room and the CPUs for VM %s and no other VM of that name", v.Name)
 		default:
-			text = fmt.Sprintf("The host can not be emptied: no host with room has the CPUs for VM %s (%d vCPUs, model %s)", v.Name, v.CPUs, cmp.Or(h.CPUModel, "any"))
+			text = fmt.Sprintf("The host can not be emptied: no host with room has the CPUs for VM %s (%d "+
+				"vCPUs, model %s)", v.Name, v.CPUs, cmp.Or(h.CPUModel, "any"))
 		}
 		if more := len(l.stuck) - 1; more > 0 {
 			text += fmt.Sprintf("; %d more VMs find no place", more)

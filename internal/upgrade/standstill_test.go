@@ -158,11 +158,13 @@ func TestRollbackKnowsTheActiveManager(t *testing.T) {
 		// The journal of the upgrade is enough. A switch that was not done has changed nothing.
 		st := w.status()
 		st.Active = ""
-		if p, err = PlanRollback(m, *w.plan, w.recs, st, inv, RollbackFacts{}); err != nil || !strings.Contains(outline(&p), "switch over: m1/pair-switch\n") {
+		if p, err = PlanRollback(m, *w.plan, w.recs, st, inv, RollbackFacts{}); err != nil ||
+			!strings.Contains(outline(&p), "switch over: m1/pair-switch\n") {
 			t.Errorf("%s: %v\n%s", mode, err, outline(&p))
 		}
 		w.recs["m2/pair-switch"] = job.Record{State: job.Failed, Attempt: 1}
-		if p, err = PlanRollback(m, *w.plan, w.recs, st, inv, RollbackFacts{}); err != nil || !strings.Contains(outline(&p), "switch over: m2/pair-switch\n") {
+		if p, err = PlanRollback(m, *w.plan, w.recs, st, inv, RollbackFacts{}); err != nil ||
+			!strings.Contains(outline(&p), "switch over: m2/pair-switch\n") {
 			t.Errorf("%s: %v\n%s", mode, err, outline(&p))
 		}
 	}
@@ -219,7 +221,8 @@ func TestAbortMovesNoGuestsBack(t *testing.T) {
 		if slices.Contains(again, "h1/back") || !slices.Contains(again, "m1/ha-on") {
 			t.Errorf("aborted in %s: restored: %v", at, again)
 		}
-		if st := w.status(); st.Hosts["h1"] != HostRollupDone || slices.Contains(st.Mixed, "h1") || strings.Contains(reason.Text(w.job.Why...), "h1/back") {
+		if st := w.status(); st.Hosts["h1"] != HostRollupDone || slices.Contains(st.Mixed, "h1") ||
+			strings.Contains(reason.Text(w.job.Why...), "h1/back") {
 			t.Errorf("aborted in %s: %s: %+v", at, reason.Text(w.job.Why...), st)
 		}
 	}

@@ -111,7 +111,8 @@ func Approve(p *Plan, j job.Job, h cluster.HostID, user string) (job.Job, error)
 func Drop(p *Plan, j job.Job, h cluster.HostID, up time.Duration, user string) (job.Job, error) {
 	j, err := p.say(j, h, "drop", func(s *Status) error {
 		if up > 0 {
-			return fmt.Errorf("drop %s: its agent answers, or did a moment ago: it counts as up for %d s more. If the host is dead, drop it then; else skip or retry its step, or first stop the host", h, (up+time.Second-1)/time.Second)
+			return fmt.Errorf("drop %s: its agent answers, or did a moment ago: it counts as up for %d s more. If "+
+				"the host is dead, drop it then; else skip or retry its step, or first stop the host", h, (up+time.Second-1)/time.Second)
 		}
 		s.Dropped[h] = user
 		return nil

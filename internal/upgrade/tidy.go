@@ -31,8 +31,10 @@ func (b *builder) keptFindings() {
 		}
 		b.find(Finding{
 			Rule: "backups-kept", Level: Warn, Host: h,
-			Text:   fmt.Sprintf("The backups of earlier upgrades stay on the host, in upgrade/backups of its data directory: %s.", b.plan.Begin.Retained[h]),
-			Remedy: "check the host, and restore by hand what is broken; the backups may be removed after the host was upgraded and the upgrade committed",
+			Text: fmt.Sprintf("The backups of earlier upgrades stay on the host, in upgrade/backups of its data "+
+				"directory: %s.", b.plan.Begin.Retained[h]),
+			Remedy: "check the host, and restore by hand what is broken; the backups may be removed after the host " +
+				"was upgraded and the upgrade committed",
 		})
 	}
 }

@@ -96,7 +96,8 @@ func TestTidyBeforeARun(t *testing.T) {
 	m, inv := webBundle(), hosts(3)
 	w := start(t, m, inv, Options{Mode: manifest.Rolling, Run: "j1", SHA256: "5ha"}, "h1/tidy", "h2/install/web")
 	wantPaused(t, w, "h2/install/web failed")
-	if got := args[TidyArgs](t, w.steps["h1/tidy"]); got != (TidyArgs{"5ha", true}) || slices.Index(w.order, "h0/tidy") < slices.Index(w.order, "h2/check") {
+	if got := args[TidyArgs](t, w.steps["h1/tidy"]); got != (TidyArgs{"5ha", true}) ||
+		slices.Index(w.order, "h0/tidy") < slices.Index(w.order, "h2/check") {
 		t.Errorf("the arguments: %+v, begun: %v", got, w.order)
 	}
 	w.command(job.Abort)

@@ -18,7 +18,8 @@ func (b *builder) policyFindings() {
 	for _, name := range slices.Sorted(maps.Keys(b.o.Policies)) {
 		if twins := b.vms[name]; len(twins) > 1 {
 			b.find(Finding{
-				Rule: "policy", Level: Block, VM: name, Text: "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
+				Rule: "policy", Level: Block, VM: name,
+				Text:   "There is a policy for VM " + name + ", and " + hostsOf(twins) + " have one of that name each.",
 				Remedy: fmt.Sprintf("name one of them: --policy %s=%s, or its UUID", twins[0].Place(), b.o.Policies[name]),
 			})
 		}

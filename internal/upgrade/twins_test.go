@@ -47,7 +47,8 @@ func TestGuestsOfOneName(t *testing.T) {
 	w.wantEnd(resultDone, "")
 	inv.VMs[2] = inventory.VM{Name: "db", UUID: "u2", Host: "h2"}
 	p = mustBuild(t, webBundle(), inv, Options{Mode: manifest.Rolling})
-	if got := blocks(p); len(got) == 0 || !strings.Contains(fmt.Sprint(p.Findings), "no host has room and the CPUs for VM db and no other VM of that name") {
+	if got := blocks(p); len(got) == 0 || !strings.Contains(fmt.Sprint(p.Findings),
+		"no host has room and the CPUs for VM db and no other VM of that name") {
 		t.Errorf("blocked by %v", got)
 	}
 }
@@ -73,7 +74,8 @@ func TestPoliciesOfOneName(t *testing.T) {
 			if f.Rule == "policy" {
 				got = append(got, fmt.Sprintf("%s %s %s", f.Level, f.Host, f.VM))
 			}
-			if f.VM == "db" && f.Host == "" && (!strings.Contains(f.Text, "hosts h0 and h1 have one") || !strings.Contains(f.Remedy, "--policy h0/db=stop")) ||
+			if f.VM == "db" && f.Host == "" && (!strings.Contains(f.Text, "hosts h0 and h1 have one") ||
+				!strings.Contains(f.Remedy, "--policy h0/db=stop")) ||
 				f.Host == "h1" && f.Level == Block && !strings.Contains(f.Remedy, "--policy h1/db=stop") {
 				t.Errorf("%q: %+v", names, f)
 			}
@@ -90,10 +92,12 @@ func TestOverlayOfOneName(t *testing.T) {
 		file []inventory.VM
 		want string // policies of the three guests, or the error
 	}{
-		{[]inventory.VM{{Name: "db", Policy: inventory.PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one of that name each: give its uuid, or the host where it is now`},
+		{[]inventory.VM{{Name: "db", Policy: inventory.PolicyStop}},
+			`inventory: VM "db": hosts h0 and h1 have one of that name each: give its uuid, or the host where it is now`},
 		{[]inventory.VM{{Name: "db", Host: "h2", Policy: inventory.PolicyStop}}, `inventory: VM "db": hosts h0 and h1 have one`},
 		{[]inventory.VM{{Name: "db", Host: "h1", Policy: inventory.PolicyStop}}, "[ stop ]"},
-		{[]inventory.VM{{Name: "db", UUID: "U0", Host: "h9", Policy: inventory.PolicyStop}, {Name: "db", UUID: "u1", Policy: inventory.PolicyCold}}, "[stop cold ]"},
+		{[]inventory.VM{{Name: "db", UUID: "U0", Host: "h9", Policy: inventory.PolicyStop},
+			{Name: "db", UUID: "u1", Policy: inventory.PolicyCold}}, "[stop cold ]"},
 		{[]inventory.VM{{Name: "db", UUID: "u7", Policy: inventory.PolicyStop}}, "[  ]"},
 		{[]inventory.VM{{Name: "v2", UUID: "u2", Host: "h0", Policy: inventory.PolicySkip}}, "[  skip]"}, // no agent has told its UUID
 	} {
@@ -109,13 +113,15 @@ func TestOverlayOfOneName(t *testing.T) {
 }
 
 func TestLeaveGone(t *testing.T) {
-	file := inventory.Inventory{Cluster: "c", Hosts: []inventory.Host{{Name: "h7"}, {Name: "h1", Group: "g"}, {Name: "h9"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h0", "h7"}}}
+	file := inventory.Inventory{Cluster: "c", Hosts: []inventory.Host{{Name: "h7"}, {Name: "h1", Group: "g"},
+		{Name: "h9"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h0", "h7"}}}
 	got, findings := LeaveGone(live(), file)
 	want := inventory.Inventory{Cluster: "c", Hosts: []inventory.Host{{Name: "h1", Group: "g"}}, Pair: file.Pair}
 	if !reflect.DeepEqual(got, want) || len(file.Hosts) != 3 || file.Hosts[0].Name != "h7" {
 		t.Errorf("%+v, and the file %+v", got, file)
 	}
-	if len(findings) != 1 || findings[0].Level != Warn || !strings.Contains(findings[0].Text, " h7, h9,") || !strings.Contains(findings[0].Remedy, "--platform FILE") {
+	if len(findings) != 1 || findings[0].Level != Warn || !strings.Contains(findings[0].Text, " h7, h9,") ||
+		!strings.Contains(findings[0].Remedy, "--platform FILE") {
 		t.Errorf("findings %+v", findings)
 	}
 	if _, err := Overlay(live(), got); err == nil {

@@ -60,7 +60,8 @@ func (b *builder) undone(level Level, h *inventory.Host, s *Step, text, command 
 	default:
 		remedy += "; or go on without: --confirmed " + ruleUndone
 	}
-	b.find(Finding{Rule: ruleUndone, Level: level, Host: h.Name, Text: fmt.Sprintf("Step %s was not done: %s: %s.", s.ID, text, strings.Join(names, ", ")), Remedy: remedy})
+	b.find(Finding{Rule: ruleUndone, Level: level, Host: h.Name,
+		Text: fmt.Sprintf("Step %s was not done: %s: %s.", s.ID, text, strings.Join(names, ", ")), Remedy: remedy})
 }
 
 // stillOff are the guests of a step that run nowhere. One that is in no inventory may
@@ -131,7 +132,8 @@ func (p *past) onlyBackup(mod *manifest.Module, h cluster.HostID) bool {
 // the whole cluster.
 func (b *builder) onceFindings(past *past, level Level, h cluster.HostID, remedy string) {
 	for _, mod := range past.onceOn(b.m, h) {
-		b.find(Finding{Rule: "once", Level: level, Host: h, Text: fmt.Sprintf("The change that module %s made once, on %s, can not be rolled back any more.", mod, h), Remedy: remedy})
+		b.find(Finding{Rule: "once", Level: level, Host: h,
+			Text: fmt.Sprintf("The change that module %s made once, on %s, can not be rolled back any more.", mod, h), Remedy: remedy})
 	}
 }
 

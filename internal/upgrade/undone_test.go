@@ -16,7 +16,8 @@ import (
 // and the second one did without it.
 func TestCommitLeavesOutWhoWasNeverUpgraded(t *testing.T) {
 	m, inv, e := halfWay(t, manifest.Rolling)
-	w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha", Drop: []cluster.HostID{"h3"}}), inv)
+	w := newWorld(t, mustBuildAgain(t, m, e, inv, Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha",
+		Drop: []cluster.HostID{"h3"}}), inv)
 	w.run()
 	both := e.then(w.ended())
 	inv = taking(inv)
@@ -47,14 +48,17 @@ func leftOff(t *testing.T) (manifest.Manifest, inventory.Inventory, Earlier) {
 		}
 		return Step{Step: job.Step{ID: "h0/" + kind, Host: "h0", Kind: kind, Args: text}, Restores: restores}
 	}
-	guests, pools := VMArgs{[]Guest{{Name: "gone", UUID: "u1"}, {Name: "back", UUID: "u2"}}}, StorageArgs{[]StoragePool{{Name: "iso"}, {Name: "data"}}}
+	guests, pools := VMArgs{[]Guest{{Name: "gone", UUID: "u1"}, {Name: "back", UUID: "u2"}}},
+		StorageArgs{[]StoragePool{{Name: "iso"}, {Name: "data"}}}
 	e.Plan.Stages = append(e.Plan.Stages, Stage{Chains: []Chain{{Host: "h0", Steps: []Step{
-		step(KindVMStop, guests), step(KindStorageDetach, pools), step(KindStorageAttach, pools, "h0/storage-detach"), step(KindVMStart, guests, "h0/vm-stop"),
+		step(KindVMStop, guests), step(KindStorageDetach, pools), step(KindStorageAttach, pools, "h0/storage-detach"),
+		step(KindVMStart, guests, "h0/vm-stop"),
 	}}}})
 	for _, id := range []string{"h0/vm-stop", "h0/storage-detach"} {
 		e.Records[id] = job.Record{Step: id, State: job.Done, Attempt: 1}
 	}
-	inv.VMs = append(slices.Clone(inv.VMs), inventory.VM{Name: "back", UUID: "u2", Host: "h1", Running: true, MemoryMiB: 1}, inventory.VM{Name: "gone", UUID: "u1", Host: "h0", MemoryMiB: 1})
+	inv.VMs = append(slices.Clone(inv.VMs), inventory.VM{Name: "back", UUID: "u2", Host: "h1", Running: true,
+		MemoryMiB: 1}, inventory.VM{Name: "gone", UUID: "u1", Host: "h0", MemoryMiB: 1})
 	inv.Hosts = slices.Clone(inv.Hosts)
 	inv.Hosts[0].Pools = []inventory.Pool{{Name: "data", Active: true}, {Name: "iso"}}
 	return m, inv, e
@@ -75,7 +79,8 @@ func TestWhatAnAbortHasLeftUndone(t *testing.T) {
 	m, inv, e := leftOff(t)
 	o := Options{Mode: manifest.Rolling, Run: "j2", SHA256: "5ha"}
 	p, err := BuildAgain(m, e, inv, o)
-	want := []string{"block h0 on h0: virsh start gone; or go on without: --confirmed left-undone", "block h0 on h0: virsh pool-start iso; or go on without: --confirmed left-undone"}
+	want := []string{"block h0 on h0: virsh start gone; or go on without: --confirmed left-undone",
+		"block h0 on h0: virsh pool-start iso; or go on without: --confirmed left-undone"}
 	if got := undoneOf(&p); err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v, %q", err, got)
 	}
@@ -117,7 +122,8 @@ func TestOnceOnAHostThatIsGone(t *testing.T) {
 	}
 	p, err = PlanRollback(m, *w.plan, w.recs, w.status(), inv, RollbackFacts{Lost: []cluster.HostID{"h0"}})
 	i := slices.IndexFunc(p.Findings, func(f Finding) bool { return f.Rule == "once" })
-	if err != nil || p.Blocked() || i < 0 || p.Findings[i].Text != "The change that module db made once, on h0, can not be rolled back any more." {
+	if err != nil || p.Blocked() || i < 0 || p.Findings[i].Text != "The change that module db made once, on h0, can "+
+		"not be rolled back any more." {
 		t.Errorf("%v, findings %+v", err, p.Findings)
 	}
 	inv.Hosts[0].Install, inv.Hosts[1].Install = "old", "new" // which did nothing once

@@ -18,7 +18,8 @@ func (r *run) decision(before *job.Job) job.Decision {
 	if err != nil {
 		return r.unreadable(*before, err)
 	}
-	if after.State != before.State || !reason.Equal(after.Why, before.Why) || after.Result != before.Result || !bytes.Equal(after.Data, before.Data) {
+	if after.State != before.State || !reason.Equal(after.Why, before.Why) || after.Result != before.Result ||
+		!bytes.Equal(after.Data, before.Data) {
 		d.Job = &after
 	}
 	return d

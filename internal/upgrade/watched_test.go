@@ -21,9 +21,10 @@ func TestAbortEndsPins(t *testing.T) {
 		grants  int
 		why     string
 	}{
-		"complete":       {func(*Step) job.StepState { return job.Done }, 1, "aborted by ann"},
-		"flows missing":  {func(*Step) job.StepState { return job.Failed }, 1, "not restored: h1/unpin/turn: it went wrong"},
-		"nobody can say": {func(*Step) job.StepState { return job.Unknown }, 1, "not restored: h1/unpin/turn: it was begun and may have been done"},
+		"complete":      {func(*Step) job.StepState { return job.Done }, 1, "aborted by ann"},
+		"flows missing": {func(*Step) job.StepState { return job.Failed }, 1, "not restored: h1/unpin/turn: it went wrong"},
+		"nobody can say": {func(*Step) job.StepState { return job.Unknown }, 1,
+			"not restored: h1/unpin/turn: it was begun and may have been done"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := start(t, webBundle(), hosts(3), pinning(), "h1/install/web")
@@ -62,7 +63,8 @@ func TestRollbackPins(t *testing.T) {
 	if err != nil || p.Blocked() {
 		t.Fatalf("%v, blocked by %v", err, blocks(&p))
 	}
-	if got := outline(&p); !strings.Contains(got, "hosts: h1/pin/turn h1/stop/web ") || !strings.Contains(got, " h1/check-after h1/unpin/turn | h0/pin/turn ") || strings.Contains(got, "losses") {
+	if got := outline(&p); !strings.Contains(got, "hosts: h1/pin/turn h1/stop/web ") ||
+		!strings.Contains(got, " h1/check-after h1/unpin/turn | h0/pin/turn ") || strings.Contains(got, "losses") {
 		t.Error(got)
 	}
 	back := newWorld(t, &p, inv)
@@ -89,17 +91,21 @@ func TestRollbackPins(t *testing.T) {
 // TestLossesSlowTheRun: each host whose guests have lost more than half of the limit halves how many are worked on at
 // once, before another one at the limit stops the run.
 func TestLossesSlowTheRun(t *testing.T) {
-	o := Options{Mode: manifest.Rolling, KeepGuests: true, Probe: true, LossLimit: 6, MaxUnavailable: Limit{Count: 4}, Confirmed: []string{unwatched}}
+	o := Options{Mode: manifest.Rolling, KeepGuests: true, Probe: true, LossLimit: 6, MaxUnavailable: Limit{Count: 4},
+		Confirmed: []string{unwatched}}
 	for name, c := range map[string]struct {
 		lost map[string]int64 // by step
 		most []int            // hosts at once: while nothing was lost, and at the end
 		says string
 	}{
-		"nothing":      {nil, []int{4, 4}, ""},
-		"half":         {map[string]int64{"h0/losses/turn": 3}, []int{4, 4}, ""},
-		"more":         {map[string]int64{"h0/losses/turn": 4}, []int{4, 2}, "2 hosts are under way, as many as may be at once, because guests of h0 have lost more than half of the packets that --loss-limit allows"},
-		"on two hosts": {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4}, []int{4, 1}, "1 hosts are under way, as many as may be at once, because guests of h0, h1 have lost"},
-		"on many":      {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4, "h2/losses/turn": 4, "h3/losses/turn": 5}, []int{4, 1}, ""},
+		"nothing": {nil, []int{4, 4}, ""},
+		"half":    {map[string]int64{"h0/losses/turn": 3}, []int{4, 4}, ""},
+		"more": {map[string]int64{"h0/losses/turn": 4}, []int{4, 2},
+			"2 hosts are under way, as many as may be at once, because guests of h0 have lost more than half of the " +
+				"packets that --loss-limit allows"},
+		"on two hosts": {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4}, []int{4, 1},
+			"1 hosts are under way, as many as may be at once, because guests of h0, h1 have lost"},
+		"on many": {map[string]int64{"h0/losses/turn": 5, "h1/losses/turn": 4, "h2/losses/turn": 4, "h3/losses/turn": 5}, []int{4, 1}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inv := hosts(12)

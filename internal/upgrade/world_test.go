@@ -68,7 +68,8 @@ func newWorld(t *testing.T, p *Plan, inv inventory.Inventory) *world {
 		takes:   func(s *Step) time.Duration { return guess(s) },
 		outcome: func(*Step, int) job.StepState { return job.Done },
 		oper:    func(w *world) { w.t.Fatalf("the run pauses: %s", reason.Text(w.job.Why...)) },
-		at:      map[string]cluster.HostID{}, coming: map[string]cluster.HostID{}, used: map[cluster.HostID]int64{}, steps: map[string]*Step{}, chainOf: map[string]*Chain{}, stageOf: map[string]int{},
+		at:      map[string]cluster.HostID{}, coming: map[string]cluster.HostID{}, used: map[cluster.HostID]int64{},
+		steps: map[string]*Step{}, chainOf: map[string]*Chain{}, stageOf: map[string]int{},
 	}
 	for _, h := range inv.Hosts {
 		w.hosts[h.Name] = job.HostState{Up: !h.Down, Boot: "boot0"}
@@ -389,7 +390,8 @@ func (w *world) checkGrant(id string) {
 			}
 		}
 	}
-	if s := w.plan.Stages[w.stageOf[id]]; s.Kind == Turn && w.plan.Options.Mode != manifest.Offline && !begun(r) && c.Steps[0].ID == id && !w.plan.Options.Window.Open(w.now) {
+	if s := w.plan.Stages[w.stageOf[id]]; s.Kind == Turn && w.plan.Options.Mode != manifest.Offline && !begun(r) &&
+		c.Steps[0].ID == id && !w.plan.Options.Window.Open(w.now) {
 		w.t.Fatalf("%s is begun at %s, outside of the window", id, w.now)
 	}
 }

@@ -20,7 +20,8 @@ import (
 func made(t *testing.T) map[string]string {
 	t.Helper()
 	root := &cobra.Command{Use: "holdfast", Short: "Keep it"}
-	root.AddCommand(&cobra.Command{Use: "status", Short: "Show it", Long: "-x\n.dots\n'quotes \\ back", Example: "  holdfast status", Run: func(*cobra.Command, []string) {}})
+	root.AddCommand(&cobra.Command{Use: "status", Short: "Show it", Long: "-x\n.dots\n'quotes \\ back",
+		Example: "  holdfast status", Run: func(*cobra.Command, []string) {}})
 	zsha := &cobra.Command{Use: "zsha", Short: "Old words", Long: "the list"}
 	stop := &cobra.Command{Use: "stop NOW", Short: "stop it", Long: "Stops it.", Run: func(*cobra.Command, []string) {}}
 	stop.Flags().Bool("hard", false, "at once")
@@ -54,7 +55,8 @@ func TestManual(t *testing.T) {
 		"/usr/share/man/man1/holdfast.1.gz":        {`holdfast \- Keep it`, "holdfast(5)", `holdfast\-status(1)`},
 		"/usr/share/man/man1/holdfast-status.1.gz": {"\\-x\n\\&.dots\n\\&'quotes \\e back", ".SH EXAMPLES\n.nf\n  holdfast status\n"},
 		"/usr/share/man/man1/zsha.1.gz":            {"the list", ".SS stop\n", "zsha stop NOW", "Stops it.", "\\-\\-hard", ".SH DIFFERENCES\n"},
-		"/usr/share/man/man5/holdfast.5.gz":        {".SH DESCRIPTION\n", "/etc/holdfast/cluster.json", ".SH The agent's settings\n", "\"Node\": [\"192.0.2.11 node-1\""},
+		"/usr/share/man/man5/holdfast.5.gz": {".SH DESCRIPTION\n", "/etc/holdfast/cluster.json",
+			".SH The agent's settings\n", "\"Node\": [\"192.0.2.11 node-1\""},
 	} {
 		for _, w := range want {
 			if !strings.Contains(pages[path], w) {

@@ -47,8 +47,10 @@ func boot(t *testing.T, files string) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(short) })
-	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", drbdnode.CPU, "-m", "1536", "-smp", "2",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(made, "vmlinuz"), "-initrd", filepath.Join(made, "initrd.gz"),
+	g.cmd = exec.Command("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu",
+		drbdnode.CPU, "-m", "1536", "-smp", "2",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(made, "vmlinuz"),
+		"-initrd", filepath.Join(made, "initrd.gz"),
 		"-append", drbdnode.Words+" rw systemd.debug_shell=ttyS1 systemd.mask=serial-getty@ttyS0.service "+
 			"systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info",
 		"-serial", "file:"+g.log, "-serial", "unix:"+short+"/shell,server=on,wait=off",

@@ -91,7 +91,8 @@ func (r *root) with(t *testing.T, proc, script string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child", "sh", "-c", enter, "sh",
+	out, err := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork",
+		"--kill-child", "sh", "-c", enter, "sh",
 		r.dir, clean, built, script, proc).CombinedOutput()
 	return string(out), err
 }
@@ -159,7 +160,8 @@ echo key >/etc/holdfast/pki/host.key; echo me >/var/lib/holdfast/identity`
 // TestDeb installs, upgrades, removes and purges the package. Afterwards the root has the
 // files that it had before.
 func TestDeb(t *testing.T) {
-	need.Drill(t, "P4: the package for Debian is installed in a clean root, upgraded, removed and purged, and leaves what was there before", need.Root, need.Programs("util-linux", "unshare"))
+	need.Drill(t, "P4: the package for Debian is installed in a clean root, upgraded, removed and purged, and leaves "+
+		"what was there before", need.Root, need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
 	bare := r.list(t)
 	r.wants(t, "dpkg -i /packages/holdfast_"+before+"_amd64.deb && /usr/bin/holdfast version", "holdfast "+before)
@@ -179,13 +181,15 @@ func TestDeb(t *testing.T) {
 	r.wants(t, "dpkg -i /packages/holdfast_"+after+"_amd64.deb && holdfast version", "holdfast "+after)
 	same(t, "upgraded", kept, r.run(t, state))
 	r.wants(t, "systemctl is-enabled holdfast", "enabled")
-	if out := r.run(t, writable+"\n"+readable); out != "/etc/holdfast/agent.json\n/var/lib/holdfast/identity\n" { // configure has made these with an ordinary umask
+	// configure has made these with an ordinary umask
+	if out := r.run(t, writable+"\n"+readable); out != "/etc/holdfast/agent.json\n/var/lib/holdfast/identity\n" {
 		t.Errorf("others than root may write or read: %s", out)
 	}
 
 	r.wants(t, "dpkg -r holdfast", "/etc/holdfast, /var/lib/holdfast and /var/log/holdfast stay")
 	same(t, "removed", kept, r.run(t, state))
-	r.run(t, "[ -d /opt ] && ! [ -e /opt/holdfast ] && ! [ -e /usr/bin/holdfast ] && ! [ -L /usr/bin/zsha ] && ! [ -L /etc/systemd/system/multi-user.target.wants/holdfast.service ]")
+	r.run(t, "[ -d /opt ] && ! [ -e /opt/holdfast ] && ! [ -e /usr/bin/holdfast ] && ! [ -L /usr/bin/zsha ] && ! [ "+
+		"-L /etc/systemd/system/multi-user.target.wants/holdfast.service ]")
 
 	// Installed again, with the settings that are there, it is not enabled.
 	r.run(t, "dpkg -i /packages/holdfast_"+after+"_amd64.deb")
@@ -201,10 +205,12 @@ const booted = `mkdir -p /run/systemd/system; printf '#!/bin/sh\n' >/usr/bin/sys
 
 // TestDebOnAHostOfNoCluster: where there never was one, nothing is said of clusters and members.
 func TestDebOnAHostOfNoCluster(t *testing.T) {
-	need.Drill(t, "P4: the package for Debian says nothing of clusters on a host that never was of one", need.Root, need.Programs("util-linux", "unshare"))
+	need.Drill(t, "P4: the package for Debian says nothing of clusters on a host that never was of one", need.Root,
+		need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
 	for _, c := range []struct{ script, want string }{
-		{"dpkg -i /packages/holdfast_" + before + "_amd64.deb", "holdfast: installed, not configured: there is no /etc/holdfast/agent.json. What this host has and lacks: holdfast doctor"},
+		{"dpkg -i /packages/holdfast_" + before + "_amd64.deb",
+			"holdfast: installed, not configured: there is no /etc/holdfast/agent.json. What this host has and lacks: holdfast doctor"},
 		{"dpkg -i /packages/holdfast_" + after + "_amd64.deb", "holdfast: installed, not configured"},
 		{"dpkg -r holdfast", ""},
 		{"dpkg -P holdfast", ""},
@@ -222,7 +228,8 @@ func TestDebOnAHostOfNoCluster(t *testing.T) {
 func TestDebWithoutProc(t *testing.T) {
 	need.Drill(t, "P4: the package for Debian is installed in a root without /proc", need.Root, need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
-	out, err := r.with(t, "", "! [ -e /proc/self ] && dpkg -i /packages/holdfast_"+before+"_amd64.deb && stat -c '%a %n' /etc/holdfast /etc/holdfast/pki /var/lib/holdfast /var/log/holdfast")
+	out, err := r.with(t, "", "! [ -e /proc/self ] && dpkg -i /packages/holdfast_"+
+		before+"_amd64.deb && stat -c '%a %n' /etc/holdfast /etc/holdfast/pki /var/lib/holdfast /var/log/holdfast")
 	if err != nil || !strings.HasSuffix(out, "755 /etc/holdfast\n700 /etc/holdfast/pki\n711 /var/lib/holdfast\n750 /var/log/holdfast\n") {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -255,12 +262,14 @@ dpkg -P holdfast
 // TestRPM lists the other package and runs its scripts, on Debian's rpm with a database of
 // its own.
 func TestRPM(t *testing.T) {
-	need.Drill(t, "P4: the package for openEuler is installed in a clean root, upgraded and removed", need.Root, need.Programs("util-linux", "unshare"))
+	need.Drill(t, "P4: the package for openEuler is installed in a clean root, upgraded and removed", need.Root,
+		need.Programs("util-linux", "unshare"))
 	r := newRoot(t)
 	rpm := "rpm --force-debian --nodeps "
 	bare := r.list(t)
 	r.wants(t, "rpm -qpl /packages/holdfast-"+before+".x86_64.rpm", "/usr/share/zsh/site-functions/_holdfast")
-	r.wants(t, "rpm -qp --qf '%{NAME} %{VERSION} %{ARCH} %{LICENSE} %{BUILDHOST}\n' /packages/holdfast-"+before+".x86_64.rpm", "holdfast "+before+" x86_64 Apache-2.0 localhost")
+	r.wants(t, "rpm -qp --qf '%{NAME} %{VERSION} %{ARCH} %{LICENSE} %{BUILDHOST}\n' /packages/holdfast-"+
+		before+".x86_64.rpm", "holdfast "+before+" x86_64 Apache-2.0 localhost")
 	r.wants(t, "rpm -qp --requires --recommends /packages/holdfast-"+before+".x86_64.rpm", "qemu-kvm")
 	r.wants(t, rpm+"-i /packages/holdfast-"+before+".x86_64.rpm && holdfast version", "holdfast "+before)
 	r.wants(t, "readlink /usr/bin/zsha; systemctl is-enabled holdfast || true", "/opt/holdfast/bin/holdfast\ndisabled")
@@ -272,6 +281,7 @@ func TestRPM(t *testing.T) {
 	r.wants(t, rpm+"-e holdfast", "stay")
 	same(t, "removed", kept, r.run(t, state))
 	// rpm has no purge. These directories belong to other packages where rpm is at home.
-	r.run(t, "rm -r /etc/holdfast /var/lib/holdfast /var/log/holdfast /root/.rpmdb; rmdir -p /usr/share/fish/vendor_completions.d /usr/share/zsh/site-functions /usr/share/licenses || true")
+	r.run(t, "rm -r /etc/holdfast /var/lib/holdfast /var/log/holdfast /root/.rpmdb; rmdir -p "+
+		"/usr/share/fish/vendor_completions.d /usr/share/zsh/site-functions /usr/share/licenses || true")
 	same(t, "removed", bare, r.list(t))
 }

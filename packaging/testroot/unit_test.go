@@ -22,7 +22,8 @@ func settings() (config.Node, config.Cluster) {
 		Host: "h1", Addr: addr, Cluster: "unit", ConfigFile: "/etc/holdfast/cluster.json", Undersized: true,
 		Libvirt: config.Libvirt{Shared: []string{"/srv/shared"}},
 		Store: config.Store{Endpoints: []string{"https://" + addr + ":2379"}, Member: &config.Member{
-			ListenPeer: "https://" + addr + ":2380", PeerURL: "https://" + addr + ":2380", ListenClient: "https://" + addr + ":2379", ClientURL: "https://" + addr + ":2379",
+			ListenPeer: "https://" + addr + ":2380", PeerURL: "https://" + addr + ":2380",
+			ListenClient: "https://" + addr + ":2379", ClientURL: "https://" + addr + ":2379",
 			Initial: map[string]string{"h1": "https://" + addr + ":2380"},
 		}},
 		API:      config.API{Listen: addr + ":7443"},
@@ -30,8 +31,10 @@ func settings() (config.Node, config.Cluster) {
 		Watchdog: config.Watchdog{Device: "/dev/watchdog0"},
 	}
 	cl := config.Cluster{
-		Node: []string{addr + " h1", "192.0.2.12 h2", "192.0.2.13 h3"}, CPU: 1, MemorySizeInMB: 64, Type: config.FileConf, ImageFolder: "/srv/shared",
-		Network: []config.Network{{Bridge: "br0", MacAddress: "02:00:5e:10:00:01", Ipaddr: "192.0.2.3", Netmask: "255.255.255.0", Gateway: "192.0.2.1", IsMgmt: true, IsDefRoute: true}},
+		Node: []string{addr + " h1", "192.0.2.12 h2", "192.0.2.13 h3"}, CPU: 1, MemorySizeInMB: 64,
+		Type: config.FileConf, ImageFolder: "/srv/shared",
+		Network: []config.Network{{Bridge: "br0", MacAddress: "02:00:5e:10:00:01", Ipaddr: "192.0.2.3",
+			Netmask: "255.255.255.0", Gateway: "192.0.2.1", IsMgmt: true, IsDefRoute: true}},
 	}
 	// An emulated host is slow, and the machine may be busy: a watchdog of 50 s has reset it
 	// when it had a tenth of a processor.
@@ -103,7 +106,9 @@ const (
 // package is installed, the agent started, killed, upgraded, stopped with hands off, and
 // removed; the watchdog is the kernel's softdog.
 func TestUnderSystemd(t *testing.T) {
-	need.Drill(t, "P3, P4: the life of a host under systemd: installed, killed, upgraded, stopped with hands off, removed; the watchdog of its kernel resets it", need.Root, need.Programs("util-linux", "unshare"), need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("e2fsprogs", "mkfs.ext4"))
+	need.Drill(t, "P3, P4: the life of a host under systemd: installed, killed, upgraded, stopped with hands off, "+
+		"removed; the watchdog of its kernel resets it", need.Root, need.Programs("util-linux", "unshare"),
+		need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("e2fsprogs", "mkfs.ext4"))
 	if why != "" {
 		t.Skip(why)
 	}
@@ -144,7 +149,8 @@ holdfast agent --check && systemctl enable --now holdfast`)
 	limits := g.run(t, `pid=$(`+mainPID+`); grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/$pid/status
 [ "$(readlink /proc/$pid/ns/mnt)" = "$(readlink /proc/1/ns/mnt)" ] && echo same mounts; grep CapBnd: /proc/1/status`)
 	caps := strings.Fields(limits[strings.Index(limits, "CapBnd:"):])
-	if !strings.Contains(limits, "Seccomp:\t2") || !strings.Contains(limits, "NoNewPrivs:\t0") || !strings.Contains(limits, "same mounts") || caps[1] == caps[len(caps)-1] {
+	if !strings.Contains(limits, "Seccomp:\t2") || !strings.Contains(limits, "NoNewPrivs:\t0") ||
+		!strings.Contains(limits, "same mounts") || caps[1] == caps[len(caps)-1] {
 		t.Errorf("limits: %s", limits)
 	}
 	unit := g.run(t, `pid=$(`+mainPID+`); grep Umask: /proc/$pid/status; grep -E '^Max (data|core)' /proc/$pid/limits | tr -s ' ' | sed 's/ $//'`)
@@ -219,23 +225,27 @@ holdfast agent --check && systemctl enable --now holdfast`)
 
 	step("the cluster is given up: purged, and nothing runs")
 	g.run(t, "systemctl stop holdfast && dpkg -P holdfast")
-	if out, code := g.try(t, "pgrep -a holdfast; ls -d /etc/holdfast /var/lib/holdfast /var/log/holdfast /opt/holdfast"); code == 0 || strings.Contains(out, "store-member") || strings.Count(out, "No such file") != 4 {
+	if out, code := g.try(t, "pgrep -a holdfast; ls -d /etc/holdfast /var/lib/holdfast /var/log/holdfast /opt/holdfast"); code == 0 ||
+		strings.Contains(out, "store-member") || strings.Count(out, "No such file") != 4 {
 		t.Errorf("left: %s", out)
 	}
 	g.run(t, "[ -e /srv/shared/mnvm.img ]")
 
 	step("the service that deletes the ports of bridges runs nothing while one is pinned")
 	const cleans = "TestTheCleanupServiceUnderSystemd"
-	if out := g.run(t, "cd /tmp && HOLDFAST_TESTS=drills HOLDFAST_TEST_SYSTEMD=1 /drill/bridge.test -test.run "+cleans+" -test.v"); !strings.Contains(out, "--- PASS: "+cleans) {
+	if out := g.run(t, "cd /tmp && HOLDFAST_TESTS=drills HOLDFAST_TEST_SYSTEMD=1 /drill/bridge.test -test.run "+
+		cleans+" -test.v"); !strings.Contains(out, "--- PASS: "+cleans) {
 		t.Errorf("the service: %s", out)
 	}
 
 	step("the contract of watchdogs, on the kernel's")
-	contract := "cd /tmp && HOLDFAST_TESTS=drills HOLDFAST_TEST_WATCHDOG=/dev/watchdog0 /drill/watchdog.test -test.run TestContractKernel -test.v"
+	contract := "cd /tmp && HOLDFAST_TESTS=drills HOLDFAST_TEST_WATCHDOG=/dev/watchdog0 /drill/watchdog.test " +
+		"-test.run TestContractKernel -test.v"
 	if out := g.run(t, contract); !strings.Contains(out, "--- PASS: TestContractKernel") || strings.Contains(out, "SKIP") {
 		t.Errorf("contract: %s", out)
 	}
-	if _, err := g.conn.Write([]byte(strings.Replace(contract, "cd /tmp &&", "cd /tmp && HOLDFAST_TEST_WATCHDOG_FIRE=1", 1) + "\n")); err != nil {
+	if _, err := g.conn.Write([]byte(strings.Replace(contract, "cd /tmp &&", "cd /tmp && HOLDFAST_TEST_WATCHDOG_FIRE=1",
+		1) + "\n")); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.reset(t.Context()); err != nil {

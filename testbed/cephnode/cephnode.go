@@ -121,7 +121,8 @@ func (n Node) Prepare(ctx context.Context) error {
 	admin, mon := n.path("keyring.client.admin"), n.path("keyring.mon.")
 	for _, argv := range [][]string{
 		{"ceph-authtool", "-C", mon, "-g", "-n", "mon.", "--cap", "mon", "allow *"},
-		{"ceph-authtool", "-C", admin, "-g", "-n", "client.admin", "--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"},
+		{"ceph-authtool", "-C", admin, "-g", "-n", "client.admin", "--cap", "mon", "allow *", "--cap", "osd", "allow *",
+			"--cap", "mgr", "allow *"},
 		{"ceph-authtool", mon, "--import-keyring", admin},
 		{"monmaptool", "--create", "--addv", "a", fmt.Sprintf("[v2:%[1]s:3300,v1:%[1]s:6789]", n.Addr), "--fsid", fsid, n.path("monmap")},
 		{"ceph-mon", "--mkfs", "-i", "a", "--monmap", n.path("monmap"), "--keyring", mon, "-c", n.Conf()},

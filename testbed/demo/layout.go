@@ -101,7 +101,8 @@ func (l *layout) fill() error {
 			log: filepath.Join(dir, "agent.log"), device: filepath.Join(l.dir, string(name)+".wd"),
 		}
 		if n := len(p.agentSocket()) + len("-holder"); n > maxSocketPath {
-			return fmt.Errorf("directory %s: paths of sockets in it would have %d bytes, %d are allowed: choose a shorter one by --dir", l.dir, n, maxSocketPath)
+			return fmt.Errorf("directory %s: paths of sockets in it would have %d bytes, %d are allowed: choose a "+
+				"shorter one by --dir", l.dir, n, maxSocketPath)
 		}
 		if err := os.MkdirAll(p.dataDir, 0o700); err != nil {
 			return fmt.Errorf("make the directory of %s: %w", name, err)

@@ -33,7 +33,10 @@ func newTestHost(t *testing.T) *testHost {
 	t.Helper()
 	l := testLayout(t)
 	m := testMarks(t)
-	n := newNetwork(func(context.Context, netip.AddrPort, netip.AddrPort) (cluster.HostID, error) { return "", errNobody }, slog.New(slog.DiscardHandler))
+	n := newNetwork(func(context.Context, netip.AddrPort, netip.AddrPort) (cluster.HostID, error) {
+		return "",
+			errNobody
+	}, slog.New(slog.DiscardHandler))
 	h := &testHost{}
 	h.procMachine = newProcMachine(l.places[0], os.Args[0], m, n, func(kind, _ string) {
 		h.mu.Lock()

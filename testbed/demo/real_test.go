@@ -21,7 +21,8 @@ import (
 
 // TestRealVMs drives libvirt and QEMU on the laboratory's hosts.
 func TestRealVMs(t *testing.T) {
-	need.Drill(t, "P1: the demo with a real VM recovers from a loss of power with a proof, and leaves nothing, also after a signal", func() error { return lookAround().refuse() })
+	need.Drill(t, "P1: the demo with a real VM recovers from a loss of power with a proof, and leaves nothing, also "+
+		"after a signal", func() error { return lookAround().refuse() })
 	dir := t.TempDir()
 	self := filepath.Join(dir, "holdfast-lab")
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir, "holdfast/cmd/...")
@@ -52,7 +53,8 @@ func leavesNothing(t *testing.T, dir string) {
 func recoversForReal(t *testing.T, self string) {
 	var out, note bytes.Buffer
 	began := time.Now()
-	result, err := Run(t.Context(), Options{Fault: PowerLoss, Real: true, JSON: true, Out: &out, Err: &note, Exe: filepath.Join(filepath.Dir(self), "holdfast"), Self: self, Dial: dialAgent})
+	result, err := Run(t.Context(), Options{Fault: PowerLoss, Real: true, JSON: true, Out: &out, Err: &note,
+		Exe: filepath.Join(filepath.Dir(self), "holdfast"), Self: self, Dial: dialAgent})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ func TestRecordIsCheckedFirst(t *testing.T) {
 		c.SetArgs([]string{"--record", file})
 		c.SilenceErrors, c.SilenceUsage = true, true
 		err := c.Execute()
-		if err == nil || fail.ExitCode(err) != fail.ExitInvalid || !strings.HasPrefix(err.Error(), "--record: value") || !strings.Contains(err.Error(), ": want ") {
+		if err == nil || fail.ExitCode(err) != fail.ExitInvalid || !strings.HasPrefix(err.Error(), "--record: value") ||
+			!strings.Contains(err.Error(), ": want ") {
 			t.Errorf("%q: %v", file, err)
 		}
 	}

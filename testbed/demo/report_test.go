@@ -151,11 +151,13 @@ func TestTheTableShowsEveryHostWithin79Columns(t *testing.T) {
 		owner: cluster.Owner{State: cluster.Running, Host: "h2", Epoch: cluster.Epoch{Gen: 1, Seq: 4}},
 		hosts: []hostPicture{
 			{name: "h1", guest: "-", watchdog: "-"},
-			{name: "h2", cond: condition{on: true, agent: true}, alive: true, coordinator: true, guest: "running, epoch 1.4", watchdog: "resets within 2.0 s"},
+			{name: "h2", cond: condition{on: true, agent: true}, alive: true, coordinator: true,
+				guest: "running, epoch 1.4", watchdog: "resets within 2.0 s"},
 			{name: "h3", cond: condition{on: true, cut: true}, guest: "-", watchdog: "has fired 1 times"},
 		}, holders: 1, most: 1, waiting: "the watchdog deadline of h1"}
 	text := strings.Join(p.table(), "\n")
-	for _, want := range []string{"h1     off", "h2     on", "h3     isolated", "NO ANSWER for 1.0 s", "running on h2, epoch 1.4", "at most 1", "deadline of h1"} {
+	for _, want := range []string{"h1     off", "h2     on", "h3     isolated", "NO ANSWER for 1.0 s",
+		"running on h2, epoch 1.4", "at most 1", "deadline of h1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -190,7 +192,8 @@ func TestOutputThatIsNoTerminalGetsOneLinePerEvent(t *testing.T) {
 }
 
 func TestTheCommandRefusesBadInput(t *testing.T) {
-	for _, args := range [][]string{{"--fault", "fire"}, {"--output", "xml"}, {"--real", "--auto"}, {"--dir", "x", "--real"}, {"--dir", "x", "--auto"}, {"more"}} {
+	for _, args := range [][]string{{"--fault", "fire"}, {"--output", "xml"}, {"--real", "--auto"},
+		{"--dir", "x", "--real"}, {"--dir", "x", "--auto"}, {"more"}} {
 		c := Command()
 		c.SilenceUsage, c.SilenceErrors = true, true
 		c.SetArgs(args)
@@ -215,7 +218,8 @@ func TestTheTimelineIsInOrder(t *testing.T) {
 	for ms, kind := range map[int]string{1210: "later", 998: "just before", 1000: "fault"} {
 		l.Add(Event{Source: fromDemo, Kind: kind, Text: kind, Time: at(ms)})
 	}
-	l.Add(Event{Source: fromCluster, Kind: "takeover", Host: "h1", To: "h2", Proof: cluster.ProofDeadline, Text: "its reset has passed", Time: at(2000)})
+	l.Add(Event{Source: fromCluster, Kind: "takeover", Host: "h1", To: "h2", Proof: cluster.ProofDeadline,
+		Text: "its reset has passed", Time: at(2000)})
 	s := newScreen(&bytes.Buffer{}, false, zero)
 	text := strings.Join(summary(Result{Events: l.Events()}, s.fold), "\n")
 	want := `    +0.00  demo          just before

@@ -196,7 +196,8 @@ func summary(result Result, fold func(begin, text string) string) []string {
 	}
 	outage := fmt.Sprintf("outage for the client: %.2f s", seconds(result.OutageMS))
 	if p != (Phases{}) {
-		outage += fmt.Sprintf(" (detect %.2f, proof %.2f, start %.2f, answer %.2f)", seconds(p.DetectMS), seconds(p.ProofMS), seconds(p.StartMS), seconds(p.AnswerMS))
+		outage += fmt.Sprintf(" (detect %.2f, proof %.2f, start %.2f, answer %.2f)", seconds(p.DetectMS),
+			seconds(p.ProofMS), seconds(p.StartMS), seconds(p.AnswerMS))
 	}
 	return append(lines, "", verdict, outage,
 		fmt.Sprintf("running at one instant: at most %d", result.MaxHolders))

@@ -136,7 +136,8 @@ func (n *Node) Reinstall() {
 		empty(n.t, n.home(), n.opt.Home)
 		return
 	}
-	out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(n.files, "disk.img"), n.home()).CombinedOutput()
+	out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+		filepath.Join(n.files, "disk.img"), n.home()).CombinedOutput()
 	if err != nil {
 		n.fail("qemu-img: %v: %s", err, out)
 	}
@@ -222,7 +223,8 @@ func image(t testing.TB, from, dir string, opt Options) {
 // program puts a package's test program into a file: this process' own, where it is that and needs no libraries.
 func program(t testing.TB, file, pkg string) {
 	t.Helper()
-	if info, ok := debug.ReadBuildInfo(); ok && info.Path == pkg+".test" && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Path == pkg+".test" &&
+		slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
 		own, err := os.ReadFile("/proc/self/exe")
 		try.Must(t, err)
 		try.Must(t, os.WriteFile(file, own, 0o755))
@@ -259,8 +261,10 @@ func (n *Node) fail(f string, a ...any) { n.t.Helper(); n.t.Fatalf(n.Name()+": "
 // Boot starts the node.
 func (n *Node) Boot() {
 	n.t.Helper()
-	args := []string{"-machine", "q35", "-accel", "tcg,thread=multi,tb-size=" + translations, "-cpu", CPU, "-m", strconv.Itoa(n.opt.Memory), "-smp", "1",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", filepath.Join(n.files, "vmlinuz"), "-initrd", filepath.Join(n.dir, "initrd"),
+	args := []string{"-machine", "q35", "-accel", "tcg,thread=multi,tb-size=" + translations, "-cpu", CPU, "-m",
+		strconv.Itoa(n.opt.Memory), "-smp", "1",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel",
+		filepath.Join(n.files, "vmlinuz"), "-initrd", filepath.Join(n.dir, "initrd"),
 		"-append", n.words(),
 		"-serial", "file:" + n.console(), "-monitor", "unix:" + n.monitor() + ",server=on,wait=off",
 		"-drive", "file=" + n.disk() + ",format=raw,if=none,id=d,cache=writeback", "-device", "virtio-blk-pci,drive=d",
@@ -272,7 +276,8 @@ func (n *Node) Boot() {
 	if n.opt.System {
 		args = append(args, "-uuid", fmt.Sprintf("00000000-0000-4000-8000-%012d", n.id),
 			"-drive", "file="+n.home()+",format=qcow2,if=none,id=h,cache=unsafe", "-device", "virtio-blk-pci,drive=h",
-			"-drive", "file="+n.shared()+",format=raw,if=none,id=s,cache=writeback,file.locking=off", "-device", "virtio-blk-pci,drive=s,share-rw=on,serial=shared")
+			"-drive", "file="+n.shared()+",format=raw,if=none,id=s,cache=writeback,file.locking=off", "-device",
+			"virtio-blk-pci,drive=s,share-rw=on,serial=shared")
 	}
 	if n.opt.Home > 0 {
 		args = append(args, "-drive", "file="+n.home()+",format=raw,if=none,id=h,cache=writeback", "-device", "virtio-blk-pci,drive=h")
@@ -306,7 +311,8 @@ func (n *Node) Boot() {
 func (n *Node) words() string {
 	w := fmt.Sprintf("%s node=%d", Words, n.id)
 	if n.opt.System {
-		w += fmt.Sprintf(" rw link=%s systemd.hostname=%s systemd.machine_id=%032x systemd.mask=serial-getty@ttyS0.service systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info",
+		w += fmt.Sprintf(" rw link=%s systemd.hostname=%s systemd.machine_id=%032x "+
+			"systemd.mask=serial-getty@ttyS0.service systemd.journald.forward_to_console=1 systemd.journald.max_level_console=info",
 			n.opt.Addrs[n.id-1], n.Name(), n.id)
 	}
 	return w

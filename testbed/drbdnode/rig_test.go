@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestALinkIsCutAndADiskSurvives(t *testing.T) {
-	need.Drill(t, "the emulated hosts of other drills: their link is cut and heals, and their disk survives a loss of power", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
+	need.Drill(t, "the emulated hosts of other drills: their link is cut and heals, and their disk survives a "+
+		"loss of power", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
 	nodes := drbdnode.New(t, "holdfast/testbed/drbdnode")
 	a, b := nodes[0], nodes[1]
 	a.Run("ping", "-c", "1", "-w", "20", "10.97.1.2")

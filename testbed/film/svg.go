@@ -128,7 +128,8 @@ func (s shot) write(b *bytes.Buffer, last int) {
 		class = fmt.Sprintf(" class=%q", strings.Join(classes, " "))
 	}
 	fmt.Fprintf(b, "<text x=\"%.1f\" y=\"%d\" textLength=\"%.1f\"%s>%s</text>\n",
-		svgMargin+float64(indent)*svgColumn, svgMargin+(s.row+1)*svgRow-5, float64(utf8.RuneCountInString(text))*svgColumn, class, escaped(strings.ReplaceAll(text, " ", kept)))
+		svgMargin+float64(indent)*svgColumn, svgMargin+(s.row+1)*svgRow-5,
+		float64(utf8.RuneCountInString(text))*svgColumn, class, escaped(strings.ReplaceAll(text, " ", kept)))
 }
 
 // times are when each frame begins, from the film's begin, and how long all of it takes.

@@ -60,7 +60,8 @@ func TestWhatIsShownOfAProcess(t *testing.T) {
 	if q.name() != "vm2" {
 		t.Errorf("name %q", q.name())
 	}
-	text := "CPU#0\nRAX=1 RBX=2 RCX=3 RDX=4\nRSI=5 RDI=6 RBP=7 RSP=8\nR8 =9\nRIP=ffff RFL=246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\nES =0 0\nCR0=8 CR2=0\n"
+	text := "CPU#0\nRAX=1 RBX=2 RCX=3 RDX=4\nRSI=5 RDI=6 RBP=7 RSP=8\nR8 =9\nRIP=ffff RFL=246 [---Z-P-] CPL=0 II=0 " +
+		"A20=1 SMM=0 HLT=1\nES =0 0\nCR0=8 CR2=0\n"
 	want := "RAX=1 RBX=2 RCX=3 RDX=4 RSI=5 RDI=6 RBP=7 RSP=8 RIP=ffff RFL=246 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1 CR0=8 CR2=0"
 	if got := registers(text); got != want {
 		t.Errorf("%q, want %q", got, want)

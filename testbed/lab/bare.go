@@ -36,7 +36,8 @@ PidFile none
 // bareDaemons are what bare hosts run beside libvirt.
 func bareDaemons() []Daemon {
 	return []Daemon{
-		{Name: "sshd", Argv: []string{"/bin/sh", "-c", "mkdir -p /run/sshd; exec " + sshd + " -D -e -f " + HostDir + "/sshd_config"}, Restart: true},
+		{Name: "sshd", Argv: []string{"/bin/sh", "-c",
+			"mkdir -p /run/sshd; exec " + sshd + " -D -e -f " + HostDir + "/sshd_config"}, Restart: true},
 		{Name: "units", Argv: []string{"/bin/sh", HostDir + "/units.sh"}, Restart: true},
 	}
 }

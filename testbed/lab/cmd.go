@@ -115,7 +115,8 @@ func upCommand(dir *string) *cobra.Command {
 				return fmt.Errorf("find this program: %w", err)
 			}
 			if bare {
-				fmt.Fprintf(cmd.OutOrStdout(), "login: root, password %s: %sexec h1 ssh -o UserKnownHostsFile=%s/hosts.keys root@%s\n", BarePassword, typed(exe, *dir), HostDir, l.Addr(l.Hosts()[len(l.Hosts())-1]))
+				fmt.Fprintf(cmd.OutOrStdout(), "login: root, password %s: %sexec h1 ssh -o "+
+					"UserKnownHostsFile=%s/hosts.keys root@%s\n", BarePassword, typed(exe, *dir), HostDir, l.Addr(l.Hosts()[len(l.Hosts())-1]))
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "next: "+nextAfterUp(exe, *dir, o))
 			return err
@@ -130,13 +131,16 @@ func upCommand(dir *string) *cobra.Command {
 	f.BoolVar(&o.Watchdogs, "watchdogs", false, "simulate a hardware watchdog for every host (always with --agents)")
 	f.BoolVar(&o.BMCs, "bmcs", false, "simulate a management controller (IPMI) for every host")
 	f.StringVar(&o.Profile, "profile", "", "timings of the agents: fast, or none for the defaults")
-	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file; nbd for one without locks that a server gives to all hosts; or, with --agents, own for two in a domain of the operator's (DomainXML), or ceph")
+	f.StringVar(&o.Disk, "disk", DiskFile, "the guest's disk: file; nbd for one without locks that a server gives to "+
+		"all hosts; or, with --agents, own for two in a domain of the operator's (DomainXML), or ceph")
 	f.BoolVar(&o.Locks, "locks", false, "run libvirt's lock daemon on every host; the agents' guest holds a lease in the shared folder")
-	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, address for an IP address alone, or, with --agents, pair for a two-node pair")
+	f.StringVar(&o.Work, "work", WorkGuest, "what the agents keep up: guest, address for an IP address alone, or, "+
+		"with --agents, pair for a two-node pair")
 	f.BoolVar(&o.StayOff, "stay-off", false, "leave a host off after its watchdog reset it")
 	f.IntVar(&o.Guests, "guests", 0, "number of business guests, 0 to 64, spread over the hosts")
 	f.BoolVar(&o.Pools, "pools", false, "define storage pools on every host (always with --guests)")
-	f.BoolVar(&o.OwnSystem, "own-system", false, "give each host its own view of /usr, /etc, /opt and /var: a package installed on a host is on that host only")
+	f.BoolVar(&o.OwnSystem, "own-system", false, "give each host its own view of /usr, /etc, /opt and /var: a "+
+		"package installed on a host is on that host only")
 	f.BoolVar(&bare, "bare", false, "make hosts with sshd and nothing of Holdfast, to try its installation on (with --own-system)")
 	f.BoolVar(&install, "install", false, "install missing packages first (apt-get)")
 	return c
@@ -151,7 +155,8 @@ func nextAfterUp(exe, dir string, o Options) string {
 	case o.Agents:
 		return next + "exec holder holdfast status"
 	case o.Bare != "":
-		return next + "exec h1 sh -c 'cd " + HostDir + " && holdfast install -c cluster.json --settings settings.json --known-hosts hosts.keys --password-file password --allow-undersized --check'"
+		return next + "exec h1 sh -c 'cd " + HostDir + " && holdfast install -c cluster.json --settings " +
+			"settings.json --known-hosts hosts.keys --password-file password --allow-undersized --check'"
 	}
 	return next + "status"
 }
@@ -225,7 +230,8 @@ func guestCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "guest %s: boot %s, counter %d, up %s, previous [%s]\n", l.GuestAddr(), a.Boot, a.N, a.Up, a.Prev)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "guest %s: boot %s, counter %d, up %s, previous [%s]\n",
+				l.GuestAddr(), a.Boot, a.N, a.Up, a.Prev)
 			return err
 		}),
 	}
@@ -233,9 +239,10 @@ func guestCommand(dir *string) *cobra.Command {
 
 func execCommand(dir *string) *cobra.Command {
 	c := &cobra.Command{
-		Use:                   "exec HOST COMMAND [ARGUMENT...]",
-		Short:                 "Run a command inside a host",
-		Long:                  "Runs a command inside a host, with the environment of its caller but for the\nhost's own PATH and HOME. The exit code is that of the command, or 128 and the\nnumber of the signal that has ended it.",
+		Use:   "exec HOST COMMAND [ARGUMENT...]",
+		Short: "Run a command inside a host",
+		Long: "Runs a command inside a host, with the environment of its caller but for the\nhost's " +
+			"own PATH and HOME. The exit code is that of the command, or 128 and the\nnumber of the signal that has ended it.",
 		Args:                  cobra.MinimumNArgs(2),
 		DisableFlagsInUseLine: true,
 		RunE: withHost(dir, func(cmd *cobra.Command, l *Lab, args []string) error {
@@ -377,7 +384,8 @@ func hiddenCommands() []*cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return holdAddress(cmd.Context(), args[0], args[1]) },
 	}
 	return []*cobra.Command{address, hidden(initCommand, hostInit), hidden(watchdogsCommand, watchdogsMain),
-		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain), hidden(monCommand, monMain), hidden(osdCommand, osdMain), hidden(hangCommand, hangMain),
+		hidden(bmcsCommand, bmcsMain), hidden(bmcCommand, bmcMain), hidden(diskCommand, diskMain),
+		hidden(monCommand, monMain), hidden(osdCommand, osdMain), hidden(hangCommand, hangMain),
 		hidden(powerCommand, powerMain), hidden(rebootCommand, askReboot)}
 }
 

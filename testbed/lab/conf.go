@@ -10,7 +10,8 @@ import (
 // writeDisk makes the host's persistent folder and the files that are the same
 // at every power-on. Idempotent.
 func (p plan) writeDisk(h string, o Options) error {
-	for _, d := range []string{"etc-libvirt/qemu", "etc-libvirt/" + memoryDir, "var-lib-libvirt", "var-cache-libvirt", "var-log-libvirt/qemu", "srv/log", "srv/data"} {
+	for _, d := range []string{"etc-libvirt/qemu", "etc-libvirt/" + memoryDir, "var-lib-libvirt", "var-cache-libvirt",
+		"var-log-libvirt/qemu", "srv/log", "srv/data"} {
 		if err := os.MkdirAll(p.disk(h, d), 0o755); err != nil {
 			return fmt.Errorf("make disk of host: %w", err)
 		}

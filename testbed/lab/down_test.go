@@ -143,7 +143,8 @@ func TestDownAfterKilledUp(t *testing.T) {
 	exe, err := os.Executable()
 	try.Must(t, err)
 	for _, moment := range []struct{ file, text string }{
-		{"state.json", "netns"}, {"state.json", "power\": {"}, {"state.json", "watchdogs\": {"}, {"state.json", "chassis\": {"}, {"state.json", "bmcs\": {"}, {"state.json", "disk\": {"},
+		{"state.json", "netns"}, {"state.json", "power\": {"}, {"state.json", "watchdogs\": {"},
+		{"state.json", "chassis\": {"}, {"state.json", "bmcs\": {"}, {"state.json", "disk\": {"},
 		{"state.json", "init"}, {"events.jsonl", `"on"`},
 	} {
 		dir := filepath.Join(t.TempDir(), "lab")

@@ -135,7 +135,8 @@ func (p plan) applyCuts(ctx context.Context, cuts []cut) error {
 		case c.Only == onlyStore:
 			for _, way := range []string{"saddr", "daddr"} {
 				for _, port := range []string{"sport", "dport"} {
-					chains["forward"] = append(chains["forward"], fmt.Sprintf("ether %s %s tcp %s { %d, %d } drop", way, mac(c.From), port, clientPort, peerPort))
+					chains["forward"] = append(chains["forward"],
+						fmt.Sprintf("ether %s %s tcp %s { %d, %d } drop", way, mac(c.From), port, clientPort, peerPort))
 				}
 			}
 		case c.Only == onlyDisk:
@@ -152,7 +153,8 @@ func (p plan) applyCuts(ctx context.Context, cuts []cut) error {
 	var b strings.Builder
 	b.WriteString("table bridge cuts\ndelete table bridge cuts\ntable bridge cuts {\n")
 	for _, name := range []string{"forward", "input", "output"} {
-		fmt.Fprintf(&b, " chain %s {\n  type filter hook %s priority 0; policy accept;\n  %s\n }\n", name, name, strings.Join(chains[name], "\n  "))
+		fmt.Fprintf(&b, " chain %s {\n  type filter hook %s priority 0; policy accept;\n  %s\n }\n", name, name,
+			strings.Join(chains[name], "\n  "))
 	}
 	b.WriteString("}\n")
 	ctx, cancel := context.WithTimeout(ctx, commandLimit)

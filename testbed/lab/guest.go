@@ -45,7 +45,8 @@ func (l *Lab) GuestCmdline() string { return l.p.guestCmdline() }
 // the way around an erratum of the emulated processor (C1E, E400), which hands its timer over to
 // another one each time it is idle. What it has to warn of is in its console's log. Its tests
 // of its own ciphers, the keys of its maker and its probes take an emulator a tenth of the boot.
-const kernelWords = "panic=1 no_timer_check idle=halt nokaslr mitigations=off cryptomgr.notests initcall_blacklist=load_system_certificate_list,init_kprobe_trace"
+const kernelWords = "panic=1 no_timer_check idle=halt nokaslr mitigations=off cryptomgr.notests " +
+	"initcall_blacklist=load_system_certificate_list,init_kprobe_trace"
 
 func (p plan) guestCmdline() string {
 	return fmt.Sprintf("console=ttyS0 loglevel=5 %s lab.ip=%s/24 lab.gw=%s", kernelWords, p.guestAddr(), p.switchAddr())

@@ -159,7 +159,8 @@ func testReboot(t *testing.T, l *lab.Lab, first map[string]lab.Answer) {
 	}
 	same(t, l, first)
 	where(t, l, "h1", "h2", "h1")
-	if out, err := l.Exec(ctx, "h3", "virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"); err != nil || strings.TrimSpace(out) != "" {
+	if out, err := l.Exec(ctx, "h3", "virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"); err != nil ||
+		strings.TrimSpace(out) != "" {
 		t.Errorf("domains of the emptied host: %q, %v", out, err)
 	}
 }

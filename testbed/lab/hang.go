@@ -75,7 +75,8 @@ func (l *Lab) HangDisk(ctx context.Context, host string) error {
 	switch {
 	case err != nil:
 	case s.Options.Disk != DiskNBD && s.Options.Disk != DiskCeph:
-		err = fmt.Errorf("the guest's disk is a file of the shared folder: hang the storage, or make the laboratory with disk %q or %q", DiskNBD, DiskCeph)
+		err = fmt.Errorf("the guest's disk is a file of the shared folder: hang the storage, or make the laboratory "+
+			"with disk %q or %q", DiskNBD, DiskCeph)
 	default:
 		err = l.addCut(ctx, cut{From: host, Only: onlyDisk})
 	}

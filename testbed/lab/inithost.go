@@ -117,7 +117,8 @@ func (b bootSpec) mountDev() error {
 			return fmt.Errorf("make device: %w", err)
 		}
 	}
-	links := [][2]string{{"pts/ptmx", "/dev/ptmx"}, {"/proc/self/fd", "/dev/fd"}, {"fd/0", "/dev/stdin"}, {"fd/1", "/dev/stdout"}, {"fd/2", "/dev/stderr"}}
+	links := [][2]string{{"pts/ptmx", "/dev/ptmx"}, {"/proc/self/fd", "/dev/fd"}, {"fd/0", "/dev/stdin"},
+		{"fd/1", "/dev/stdout"}, {"fd/2", "/dev/stderr"}}
 	for _, ln := range links {
 		if err := os.Symlink(ln[0], ln[1]); err != nil {
 			return fmt.Errorf("make device link: %w", err)

@@ -338,7 +338,8 @@ func (l *Lab) tearDown(ctx context.Context, s *state) error {
 		return err // the state stays, so that Down can be repeated
 	}
 	err = l.p.keepProbed(s.Options)
-	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "ceph", "ceph.log", "database", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
+	for _, name := range []string{"bin", "shared", "wd", "power", "hosts", "pki", "bmc", "disk.log", "ceph", "ceph.log",
+		"database", "events.jsonl", "state.json.tmp", "state.json", "lock"} {
 		err = errors.Join(err, os.RemoveAll(l.p.path(name)))
 	}
 	// Files of others keep the folder.

@@ -90,7 +90,8 @@ func downAtEnd(t *testing.T, dir string) {
 
 // dumpLogs shows the ends of the laboratory's logs.
 func dumpLogs(t *testing.T, l *lab.Lab) {
-	for _, pattern := range []string{"events.jsonl", "wd/log", "hosts/*/init.log", "hosts/*/srv/log/*.log", "hosts/*/var-log-libvirt/libvirtd.log"} {
+	for _, pattern := range []string{"events.jsonl", "wd/log", "hosts/*/init.log", "hosts/*/srv/log/*.log",
+		"hosts/*/var-log-libvirt/libvirtd.log"} {
 		files, err := filepath.Glob(filepath.Join(l.Dir(), pattern))
 		if err != nil {
 			t.Error(err)
@@ -136,7 +137,8 @@ func TestLab(t *testing.T) {
 		// The agent comes up a moment after the guest's web server.
 		deadline := hopeless()
 		for {
-			out, err := l.Exec(ctx, "h1", "virsh", "-c", "qemu:///system", "qemu-agent-command", "--timeout", "10", lab.GuestName, `{"execute":"guest-ping"}`)
+			out, err := l.Exec(ctx, "h1", "virsh", "-c", "qemu:///system", "qemu-agent-command", "--timeout", "10",
+				lab.GuestName, `{"execute":"guest-ping"}`)
 			if err == nil && strings.Contains(out, `"return":{}`) {
 				return
 			}

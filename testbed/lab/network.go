@@ -65,7 +65,8 @@ func reserveSubnet(ctx context.Context, k int) (int, error) {
 			return 0, err
 		}
 	}
-	return 0, fmt.Errorf("subnet 10.98.%d.0/24: another laboratory uses it (ip netns lists hfN-sw): choose another number, or take that one down", last)
+	return 0, fmt.Errorf("subnet 10.98.%d.0/24: another laboratory uses it (ip netns lists hfN-sw): choose another "+
+		"number, or take that one down", last)
 }
 
 func removeNetns(ctx context.Context, ns string) error {
@@ -150,7 +151,8 @@ func (p plan) plug(ctx context.Context, bridge, port, far string, pid int) error
 
 // pullCable switches the host's ports off, those that it has yet.
 func (p plan) pullCable(ctx context.Context, h string) error {
-	if err := p.ip(ctx, "link", "set", p.secondPort(h), "down"); err != nil && !strings.Contains(err.Error(), "Cannot find device") && exists(filepath.Join("/run/netns", p.netns())) {
+	if err := p.ip(ctx, "link", "set", p.secondPort(h), "down"); err != nil &&
+		!strings.Contains(err.Error(), "Cannot find device") && exists(filepath.Join("/run/netns", p.netns())) {
 		return err
 	}
 	err := p.setPort(ctx, h, "down")

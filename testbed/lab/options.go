@@ -18,27 +18,31 @@ const DefaultCache = "/var/cache/holdfast-lab"
 
 // Options describe a laboratory. The zero value of each field is its default.
 type Options struct {
-	Dir       string   `json:"dir"`                 // default DefaultDir; not below /run, /srv, /dev, /proc, /sys
-	Hosts     int      `json:"hosts"`               // 1..9, default 3
-	Subnet    int      `json:"subnet,omitempty"`    // K of 10.98.K.0/24, 1..250; default the first free one
-	Exe       string   `json:"exe,omitempty"`       // the program holdfast, which hosts have and agents are; "": none. It is copied.
-	Self      string   `json:"self,omitempty"`      // the program of Command, which the laboratory's own processes run; default the running one. It is copied.
-	Cache     string   `json:"cache,omitempty"`     // of built guests, default DefaultCache
-	Agents    bool     `json:"agents,omitempty"`    // run a Holdfast agent on each host; implies Watchdogs
-	Members   int      `json:"members,omitempty"`   // with Agents: the first hosts, which run the store; the others run guests only; 0 means all
-	Watchdogs bool     `json:"watchdogs,omitempty"` // a simulated watchdog per host
-	BMCs      bool     `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
-	Disk      string   `json:"disk,omitempty"`      // of the guest: DiskFile (default), DiskNBD, DiskOwn or DiskCeph
-	Profile   string   `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
-	Locks     bool     `json:"locks,omitempty"`     // libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
-	Work      string   `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default), WorkAddress or WorkPair
-	VoteDisk  bool     `json:"vote_disk,omitempty"` // of a pair of two hosts: a file in the shared folder decides which one goes on alone
-	Second    bool     `json:"second,omitempty"`    // a second switch joins the hosts; with WorkPair it is the pair's second path
-	IPv6      bool     `json:"ipv6,omitempty"`      // hosts and the switch have addresses of it, too; with WorkPair a second virtual address is one
-	StayOff   bool     `json:"stay_off,omitempty"`  // a host that its watchdog reset stays off, instead of on again after 2 s
-	Guests    int      `json:"guests,omitempty"`    // business guests vm1, vm2, ..., 0..64; implies Pools
-	Pools     bool     `json:"pools,omitempty"`     // the storage pools SharedPool and TemplatePool on every host
-	Daemons   []Daemon `json:"daemons,omitempty"`   // further daemons on every host
+	Dir    string `json:"dir"`              // default DefaultDir; not below /run, /srv, /dev, /proc, /sys
+	Hosts  int    `json:"hosts"`            // 1..9, default 3
+	Subnet int    `json:"subnet,omitempty"` // K of 10.98.K.0/24, 1..250; default the first free one
+	Exe    string `json:"exe,omitempty"`    // the program holdfast, which hosts have and agents are; "": none. It is copied.
+	// the program of Command, which the laboratory's own processes run; default the running one. It is copied.
+	Self   string `json:"self,omitempty"`
+	Cache  string `json:"cache,omitempty"`  // of built guests, default DefaultCache
+	Agents bool   `json:"agents,omitempty"` // run a Holdfast agent on each host; implies Watchdogs
+	// with Agents: the first hosts, which run the store; the others run guests only; 0 means all
+	Members   int    `json:"members,omitempty"`
+	Watchdogs bool   `json:"watchdogs,omitempty"` // a simulated watchdog per host
+	BMCs      bool   `json:"bmcs,omitempty"`      // a management controller per host: real IPMI by ipmi_sim
+	Disk      string `json:"disk,omitempty"`      // of the guest: DiskFile (default), DiskNBD, DiskOwn or DiskCeph
+	Profile   string `json:"profile,omitempty"`   // of the agents' timings: "" or config.ProfileFast
+	// libvirt's lock daemon on every host, with a lockspace in the shared folder; the agents' guest holds a lease there
+	Locks    bool   `json:"locks,omitempty"`
+	Work     string `json:"work,omitempty"`      // what the agents keep up: WorkGuest (default), WorkAddress or WorkPair
+	VoteDisk bool   `json:"vote_disk,omitempty"` // of a pair of two hosts: a file in the shared folder decides which one goes on alone
+	Second   bool   `json:"second,omitempty"`    // a second switch joins the hosts; with WorkPair it is the pair's second path
+	// hosts and the switch have addresses of it, too; with WorkPair a second virtual address is one
+	IPv6    bool     `json:"ipv6,omitempty"`
+	StayOff bool     `json:"stay_off,omitempty"` // a host that its watchdog reset stays off, instead of on again after 2 s
+	Guests  int      `json:"guests,omitempty"`   // business guests vm1, vm2, ..., 0..64; implies Pools
+	Pools   bool     `json:"pools,omitempty"`    // the storage pools SharedPool and TemplatePool on every host
+	Daemons []Daemon `json:"daemons,omitempty"`  // further daemons on every host
 
 	// OwnSystem gives each host its own view of the machine's system, to install
 	// packages in; Dir must not be a part of it.
@@ -86,7 +90,8 @@ func (o Options) complete() (Options, error) {
 	}
 	twoVoters := o.Work == WorkPair && o.Members == 2 // fence devices or pings stand in for a third one
 	if o.Agents && (o.Members < 3 || o.Members%2 == 0) && !twoVoters {
-		return o, fail.Errorf(fail.Invalid, "--members %d: want an odd number, at least 3, as agents need it (without --members: that of --hosts)", o.Members)
+		return o, fail.Errorf(fail.Invalid, "--members %d: want an odd number, at least 3, as agents need it "+
+			"(without --members: that of --hosts)", o.Members)
 	}
 	if o.Disk == "" {
 		o.Disk = DiskFile

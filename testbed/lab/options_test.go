@@ -43,7 +43,8 @@ func TestExecIsAsThoughTheCommandRanHere(t *testing.T) {
 		return value
 	}
 	got := inheriting(host, caller)
-	for name, want := range map[string]string{"PATH": last(host, "PATH"), "HOME": "/root", "PWD": "", "TMPDIR": "", "ANSWER": "42", "TERM": "xterm", "LC_ALL": "C"} {
+	for name, want := range map[string]string{"PATH": last(host, "PATH"), "HOME": "/root", "PWD": "", "TMPDIR": "",
+		"ANSWER": "42", "TERM": "xterm", "LC_ALL": "C"} {
 		if last(got, name) != want {
 			t.Errorf("%s is %q, want %q", name, last(got, name), want)
 		}

@@ -85,7 +85,8 @@ func (b bootSpec) mountSystem() error {
 		}
 		// redirect_dir: a folder of the machine can be renamed, as on a real host.
 		if err := mountOwn(f, "lowerdir="+f+",upperdir="+changed+",workdir="+work+",redirect_dir=on,index=off"); err != nil {
-			return fmt.Errorf("a system of the host's own: %w: want a kernel with overlayfs, and the laboratory's folder on a file system that it can write to, such as ext4 or xfs", err)
+			return fmt.Errorf("a system of the host's own: %w: want a kernel with overlayfs, and the laboratory's "+
+				"folder on a file system that it can write to, such as ext4 or xfs", err)
 		}
 	}
 	if err := os.WriteFile("/"+policyFile, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {

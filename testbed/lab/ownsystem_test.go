@@ -26,7 +26,8 @@ func ownFiles() map[string]string {
 // buildDeb makes the package below dir and returns its file.
 func buildDeb(t *testing.T, dir string) string {
 	t.Helper()
-	files := map[string]string{"/DEBIAN/control": "Package: " + ownPackage + "\nVersion: 1.0\nArchitecture: all\nMaintainer: Holdfast\nDescription: a test\n"}
+	files := map[string]string{"/DEBIAN/control": "Package: " +
+		ownPackage + "\nVersion: 1.0\nArchitecture: all\nMaintainer: Holdfast\nDescription: a test\n"}
 	for name, text := range ownFiles() {
 		files[name] = text
 	}

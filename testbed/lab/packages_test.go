@@ -12,7 +12,8 @@ func TestAPairNamesWhatIsMissing(t *testing.T) {
 	if err == nil {
 		t.Fatal("nothing is missing without a path")
 	}
-	for _, want := range []string{"mariadb-install-db (apt-get install mariadb-server-core)", "mariadb-backup (apt-get install mariadb-backup)", "mbstream (apt-get install mariadb-backup)",
+	for _, want := range []string{"mariadb-install-db (apt-get install mariadb-server-core)",
+		"mariadb-backup (apt-get install mariadb-backup)", "mbstream (apt-get install mariadb-backup)",
 		"mariadb-binlog (apt-get install mariadb-client)", "; --install installs them"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: want %q", err, want)

@@ -81,7 +81,8 @@ esac
 func (p plan) preparePair(ctx context.Context) error {
 	template := p.path("database")
 	if !exists(template) {
-		if _, err := run(ctx, "mariadb-install-db", "--no-defaults", "--user=root", "--datadir="+template, "--skip-test-db", "--auth-root-authentication-method=socket"); err != nil {
+		if _, err := run(ctx, "mariadb-install-db", "--no-defaults", "--user=root", "--datadir="+template,
+			"--skip-test-db", "--auth-root-authentication-method=socket"); err != nil {
 			return errors.Join(err, os.RemoveAll(template))
 		}
 	}

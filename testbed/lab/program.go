@@ -40,7 +40,8 @@ func Program(ctx context.Context, file string) (string, error) {
 		err = errors.New("it is another program")
 	}
 	if err != nil {
-		return "", fail.Errorf(fail.Invalid, "%s is not the program holdfast, which agents are: %w", file, err).With("make build makes it beside this program; --program FILE names another one")
+		return "", fail.Errorf(fail.Invalid, "%s is not the program holdfast, which agents are: %w", file,
+			err).With("make build makes it beside this program; --program FILE names another one")
 	}
 	return exe, nil
 }

@@ -63,7 +63,10 @@ func TestOptions(t *testing.T) {
 	if o, err := (Options{Guests: 2}).complete(); err != nil || !o.Pools {
 		t.Errorf("with guests: %+v, %v", o, err)
 	}
-	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4}, {Agents: true, Hosts: 4, Members: 5}, {Agents: true, Hosts: 4, Members: 2}, {Hosts: 4, Members: 3}, {Guests: -1}, {Guests: 65}, {Dir: "/run/x"}, {Dir: "/opt/x", OwnSystem: true}, {Dir: "/var/lib", OwnSystem: true}, {Profile: "slow"}, {Disk: "tape"}, {Work: "none"},
+	for _, bad := range []Options{{Hosts: 10}, {Hosts: -1}, {Subnet: 251}, {Agents: true, Hosts: 4},
+		{Agents: true, Hosts: 4, Members: 5}, {Agents: true, Hosts: 4, Members: 2}, {Hosts: 4, Members: 3},
+		{Guests: -1}, {Guests: 65}, {Dir: "/run/x"}, {Dir: "/opt/x", OwnSystem: true},
+		{Dir: "/var/lib", OwnSystem: true}, {Profile: "slow"}, {Disk: "tape"}, {Work: "none"},
 		{Daemons: []Daemon{{Name: "a/b", Argv: []string{"x"}}}}, {Daemons: []Daemon{{Name: "a"}}},
 		{Daemons: []Daemon{{Name: "libvirtd", Argv: []string{"x"}}}}} {
 		if o, err := bad.complete(); err == nil {
@@ -110,18 +113,21 @@ func TestAgentSettings(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := p.node("h2", Options{Work: WorkAddress}); n.Driver != "process" || !slices.Contains(n.Process.Command, "10.98.7.9") || check(n, p.cluster(Options{})) != nil {
+	if n := p.node("h2", Options{Work: WorkAddress}); n.Driver != "process" ||
+		!slices.Contains(n.Process.Command, "10.98.7.9") || check(n, p.cluster(Options{})) != nil {
 		t.Errorf("settings of h2 for an address: %+v", n)
 	}
 	four, some := plan{Dir: t.TempDir(), Subnet: 7, Hosts: 4}, Options{Members: 3}
-	if n := four.node("h4", some); !n.GuestsOnly || n.Store.Member != nil || len(n.Store.Endpoints) != 3 || check(n, four.cluster(some)) != nil {
+	if n := four.node("h4", some); !n.GuestsOnly || n.Store.Member != nil || len(n.Store.Endpoints) != 3 ||
+		check(n, four.cluster(some)) != nil {
 		t.Errorf("settings of h4, which is no member: %+v", n)
 	}
 	if cl := four.cluster(some); len(cl.Node) != 3 {
 		t.Errorf("hosts of the configuration: %v", cl.Node)
 	}
 	n := p.node("h2", Options{})
-	if n.Store.Member.Initial["h3"] != "https://10.98.7.13:2380" || n.Watchdog.Device != "unix:/srv/watchdog/h2.sock" || len(n.Store.Endpoints) != 3 {
+	if n.Store.Member.Initial["h3"] != "https://10.98.7.13:2380" || n.Watchdog.Device != "unix:/srv/watchdog/h2.sock" ||
+		len(n.Store.Endpoints) != 3 {
 		t.Errorf("settings of h2: %+v", n)
 	}
 	if n.Machine != "/srv/host/machine-uuid" {

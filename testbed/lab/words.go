@@ -79,7 +79,8 @@ func (l *Lab) standing(ctx context.Context) (standing, absence, error) {
 	if s, err := loadState(l.p.Dir); err != nil {
 		return standing{}, absence{}, err
 	} else if !s.Options.Agents {
-		return standing{}, absence{}, fail.Errorf(fail.Invalid, "the laboratory runs no agents, which would tell who has the management VM: want one of h1..h%d", l.p.Hosts)
+		return standing{}, absence{}, fail.Errorf(fail.Invalid,
+			"the laboratory runs no agents, which would tell who has the management VM: want one of h1..h%d", l.p.Hosts)
 	}
 	var said []cluster.Status
 	for _, h := range l.p.hosts() {
@@ -166,7 +167,8 @@ func (l *Lab) await(ctx context.Context, word string) (host string, err error) {
 	return await(ctx, word, typed(exe, l.p.Dir), wordLimit, settledAfter, l.standing)
 }
 
-func await(ctx context.Context, word, lab string, limit, settled time.Duration, ask func(context.Context) (standing, absence, error)) (host string, err error) {
+func await(ctx context.Context, word, lab string, limit, settled time.Duration,
+	ask func(context.Context) (standing, absence, error)) (host string, err error) {
 	what, nobody := "a host to have the management VM", "nobody has the management VM or the group"
 	if word == wordOther {
 		what, nobody = "another host that could take the management VM", "no other host could take the management VM or the group"

@@ -16,7 +16,8 @@ import (
 // quorum; the others are those that could take the VM.
 func TestStanding(t *testing.T) {
 	good := func() cluster.Status {
-		s := cluster.Status{Self: "h2", Connected: true, Members: []cluster.HostID{"h1", "h2", "h3"}, Owner: cluster.Owner{State: cluster.Running, Host: "h2"}}
+		s := cluster.Status{Self: "h2", Connected: true, Members: []cluster.HostID{"h1", "h2", "h3"},
+			Owner: cluster.Owner{State: cluster.Running, Host: "h2"}}
 		for _, h := range []cluster.HostID{"h1", "h2", "h3", "h4"} { // h4 runs guests only
 			s.Hosts = append(s.Hosts, cluster.HostStatus{Host: cluster.Host{Name: h, Fit: true}, Alive: true})
 		}
@@ -55,9 +56,12 @@ func TestNobody(t *testing.T) {
 		settled bool
 		why     string
 	}{
-		"stopped":          {func(s *cluster.Status) { s.Want.Run, s.Owner.State = false, cluster.Released }, true, "not asked to run it"},
-		"a pair of none":   {func(s *cluster.Status) { s.Type = cluster.PairConf }, true, "the pair has not begun"},
-		"a takeover":       {func(s *cluster.Status) { s.Waiting, s.Owner.State = "the deadline of h1", cluster.Running }, false, "waits for the deadline of h1"},
+		"stopped":        {func(s *cluster.Status) { s.Want.Run, s.Owner.State = false, cluster.Released }, true, "not asked to run it"},
+		"a pair of none": {func(s *cluster.Status) { s.Type = cluster.PairConf }, true, "the pair has not begun"},
+		"a takeover": {func(s *cluster.Status) {
+			s.Waiting, s.Owner.State = "the deadline of h1",
+				cluster.Running
+		}, false, "waits for the deadline of h1"},
 		"begins":           {func(*cluster.Status) {}, false, "no host yet"},
 		"is being started": {func(s *cluster.Status) { s.Owner.State, s.Owner.Host = cluster.Assigned, "h2" }, false, "assigned on h2"},
 		"no quorum":        {func(s *cluster.Status) { s.Connected = false }, false, "no agent reaches a quorum"},
@@ -66,9 +70,11 @@ func TestNobody(t *testing.T) {
 		if got.settled != c.settled || !strings.Contains(got.why, c.why) || c.settled != strings.HasPrefix(got.remedy, "exec h1 ") {
 			t.Errorf("%s: %+v", name, got)
 		}
-		_, err := await(t.Context(), wordHolder, "lab ", 3*askAgain, askAgain, func(context.Context) (standing, absence, error) { return standing{}, got, nil })
+		_, err := await(t.Context(), wordHolder, "lab ", 3*askAgain, askAgain,
+			func(context.Context) (standing, absence, error) { return standing{}, got, nil })
 		var e *fail.Error
-		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.why) || strings.Contains(err.Error(), "context") || (e.Kind == fail.Refused) != c.settled {
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.why) || strings.Contains(err.Error(), "context") ||
+			(e.Kind == fail.Refused) != c.settled {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -92,7 +98,8 @@ func TestNextAfterUp(t *testing.T) {
 	}{
 		"/x/holdfast-lab exec h1 holdfast pair begin":          {DefaultDir, Options{Agents: true, Work: WorkPair}},
 		"/x/holdfast-lab --dir /y exec holder holdfast status": {"/y", Options{Agents: true, Work: WorkGuest}},
-		"/x/holdfast-lab exec h1 sh -c 'cd /srv/host && holdfast install -c cluster.json --settings settings.json --known-hosts hosts.keys --password-file password --allow-undersized --check'": {DefaultDir, Options{Bare: BarePassword}},
+		"/x/holdfast-lab exec h1 sh -c 'cd /srv/host && holdfast install -c cluster.json --settings settings.json " +
+			"--known-hosts hosts.keys --password-file password --allow-undersized --check'": {DefaultDir, Options{Bare: BarePassword}},
 		"/x/holdfast-lab status": {DefaultDir, Options{Work: WorkGuest}},
 	} {
 		if got := nextAfterUp("/x/holdfast-lab", c.dir, c.o); got != want {

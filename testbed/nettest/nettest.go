@@ -173,7 +173,8 @@ func (n *Net) rule(t *testing.T, text string, on bool) {
 	}
 	n.drops[text] = on
 	var b strings.Builder
-	b.WriteString("table bridge cuts\ndelete table bridge cuts\ntable bridge cuts {\n chain c {\n  type filter hook forward priority 0; policy accept;\n")
+	b.WriteString("table bridge cuts\ndelete table bridge cuts\ntable bridge cuts {\n chain c {\n  type filter hook " +
+		"forward priority 0; policy accept;\n")
 	for text, on := range n.drops {
 		if on {
 			b.WriteString("  " + text + "\n")

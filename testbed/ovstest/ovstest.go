@@ -38,11 +38,13 @@ func New(t testing.TB) *Switch {
 	s.Here(t)
 	db := filepath.Join(s.Dir, "conf.db")
 	s.Run(t, "ovsdb-tool", "create", db, schema)
-	s.daemon(t, "ovsdb-server", "ovsdb-server", db, "--remote=punix:"+filepath.Join(s.Dir, "db.sock"), "--unixctl="+filepath.Join(s.Dir, "db.ctl"))
+	s.daemon(t, "ovsdb-server", "ovsdb-server", db, "--remote=punix:"+filepath.Join(s.Dir, "db.sock"),
+		"--unixctl="+filepath.Join(s.Dir, "db.ctl"))
 	try.Until(t, "ovsdb-server", func() bool { _, err := os.Stat(filepath.Join(s.Dir, "db.sock")); return err == nil })
 	s.Run(t, "ovs-vsctl", "--no-wait", "init")
 	// It forwards packets in its one thread, whose turn comes first also on a busy machine.
-	s.daemon(t, "ovs-vswitchd", "nice", "-n", "-20", "ovs-vswitchd", "unix:"+filepath.Join(s.Dir, "db.sock"), "--disable-system", "--unixctl="+filepath.Join(s.Dir, "vs.ctl"))
+	s.daemon(t, "ovs-vswitchd", "nice", "-n", "-20", "ovs-vswitchd", "unix:"+filepath.Join(s.Dir, "db.sock"),
+		"--disable-system", "--unixctl="+filepath.Join(s.Dir, "vs.ctl"))
 	return s
 }
 
@@ -128,7 +130,8 @@ func (s *Switch) Try(argv ...string) (string, error) {
 // Bridge makes a bridge, with the OpenFlow versions that Neutron's agent sets and a few more.
 func (s *Switch) Bridge(t testing.TB, name, protocols string) {
 	t.Helper()
-	s.Run(t, "ovs-vsctl", "--timeout=15", "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", "fail_mode=secure", "protocols="+protocols)
+	s.Run(t, "ovs-vsctl", "--timeout=15", "add-br", name, "--", "set", "bridge", name, "datapath_type=netdev",
+		"fail_mode=secure", "protocols="+protocols)
 }
 
 // Host makes a host on a port of a bridge. Its eth0 has an address of 10.9.0.0/24 and the MAC address

@@ -26,7 +26,8 @@ func Underlay(t testing.TB, a, b *Switch) {
 	for i, s := range []*Switch{a, b} {
 		// The kernel has a look at what comes out of the cable as well. It shall answer nothing, as its own way back is the bridge.
 		try.Must(t, s.Inside(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/"+card+"/rp_filter", []byte("1"), 0) }))
-		s.Run(t, "ovs-vsctl", "--timeout=15", "add-br", underlay, "--", "set", "bridge", underlay, "datapath_type=netdev", "--", "add-port", underlay, card)
+		s.Run(t, "ovs-vsctl", "--timeout=15", "add-br", underlay, "--", "set", "bridge", underlay,
+			"datapath_type=netdev", "--", "add-port", underlay, card)
 		s.IP(t, "addr", "add", fmt.Sprintf("%s/24", Endpoint(i)), "dev", underlay)
 		s.IP(t, "link", "set", underlay, "up")
 	}

@@ -43,7 +43,8 @@ func WriteList(t testing.TB, ca pki.CA, file string, certs ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out.RevokedCertificateEntries = append(out.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
+		out.RevokedCertificateEntries = append(out.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, out, cert, key.(crypto.Signer))
 	if err == nil {

@@ -207,7 +207,8 @@ func describe(act ha.Action) string {
 		switch {
 		case p.Host != nil:
 			r := p.Host
-			s += fmt.Sprintf("; host %s seq %d guard %s guest %s hands off %t fit %t expelled %s", r.Name, r.Seq, r.Guard, r.Guest, r.HandsOff, r.Fit, r.Expelled)
+			s += fmt.Sprintf("; host %s seq %d guard %s guest %s hands off %t fit %t expelled %s", r.Name, r.Seq,
+				r.Guard, r.Guest, r.HandsOff, r.Fit, r.Expelled)
 		case p.Owner != nil:
 			o := p.Owner
 			s += fmt.Sprintf("; owner %s on %s to %q ready %t epoch %s", o.State, o.Host, o.To, o.Ready, o.Epoch)

@@ -167,7 +167,8 @@ func TestCommandExhaustive(t *testing.T) {
 		Violations []json.RawMessage `json:"violations"`
 		Complete   bool              `json:"complete"`
 	}
-	if err != nil || json.Unmarshal([]byte(out), &got) != nil || got.Depth != 3 || got.States < 1000 || got.Violations == nil || !got.Complete {
+	if err != nil || json.Unmarshal([]byte(out), &got) != nil || got.Depth != 3 || got.States < 1000 ||
+		got.Violations == nil || !got.Complete {
 		t.Errorf("%v: %s", err, out)
 	}
 }

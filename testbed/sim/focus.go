@@ -15,7 +15,8 @@ type focus struct {
 
 func focuses() []focus {
 	return []focus{
-		{"start", (*maker).focusStart}, {"fence", (*maker).focusFence}, {"restore", (*maker).focusRestore}, {"migration", (*maker).focusMigration},
+		{"start", (*maker).focusStart}, {"fence", (*maker).focusFence}, {"restore", (*maker).focusRestore},
+		{"migration", (*maker).focusMigration},
 		{"reboot", (*maker).focusReboot}, {"word", (*maker).focusWord}, {"hang", (*maker).focusHang}, {"news", (*maker).focusNews},
 		{"arrival", (*maker).focusArrival}, {"blind", (*maker).focusBlind}, {"verbose", (*maker).focusVerbose}, {"still", (*maker).focusStill},
 	}

@@ -101,7 +101,8 @@ func (w *World) checkStart(a *agent, s ha.Start) {
 	w.check.started[key] = true
 	switch {
 	case o.Proof.Kind == cluster.ProofNone || o.Epoch != s.Epoch || o.State != cluster.Assigned || o.Host != h.name:
-		w.violate("no-proof", "%s starts epoch %s, its record is %s on %s, epoch %s, proof %q", h.name, s.Epoch, o.State, o.Host, o.Epoch, o.Proof.Kind)
+		w.violate("no-proof", "%s starts epoch %s, its record is %s on %s, epoch %s, proof %q", h.name, s.Epoch,
+			o.State, o.Host, o.Epoch, o.Proof.Kind)
 	case a.store > 0 && s.Epoch.Gen <= uint64(a.store):
 		w.violate("old-generation", "%s starts epoch %s, and knows a store that was restored %d times", h.name, s.Epoch, a.store)
 	case again:

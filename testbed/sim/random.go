@@ -115,7 +115,8 @@ func (m *maker) fault(t time.Duration) {
 // case in which only its watchdog ends its guest.
 func (m *maker) hang(t time.Duration, who string) {
 	end := t + 12*time.Second + m.upTo(20*time.Second)
-	m.at(t, m.pick("slow %[1]s reply 950ms", "slow %[1]s reply 950ms", "slow %[1]s request 950ms", "slow %[1]s watch 3s", "let %[1]s %[1]s"), who)
+	m.at(t, m.pick("slow %[1]s reply 950ms", "slow %[1]s reply 950ms", "slow %[1]s request 950ms",
+		"slow %[1]s watch 3s", "let %[1]s %[1]s"), who)
 	t += time.Second + m.upTo(7*time.Second)
 	m.at(t, m.pick("agent %s freeze", "kill %s stuck", "freeze %s"), who)
 	m.at(t+m.upTo(time.Second), m.pick("isolate %[1]s", "cut %[1]s store", "cut %[1]s to-store", "let %[1]s %[1]s"), who)
@@ -169,16 +170,20 @@ func (m *maker) single(t time.Duration, who string) {
 		{"agent %s freeze", "agent %s thaw"}, {"freeze %s", "thaw %s"},
 		{"isolate %s", "heal %s"}, {"isolate %s", "heal %s"}, {"cut %s store", "heal %s"}, {"cut %s to-store", "heal %s"},
 		{"cut %s from-store", "heal %s"}, {"cut %s all", "heal %s"},
-		{"slow %s request 950ms", "heal %s"}, {"slow %s reply 950ms", "heal %s"}, {"slow %s request 5s", "heal %s"}, {"slow %s watch 6s", "heal %s"}, {"slow %s watch 15s", "heal %s"},
+		{"slow %s request 950ms", "heal %s"}, {"slow %s reply 950ms", "heal %s"}, {"slow %s request 5s", "heal %s"},
+		{"slow %s watch 6s", "heal %s"}, {"slow %s watch 15s", "heal %s"},
 		{"slow %s watchdog 400ms", "heal %s"},
 		{"quorum off", "quorum on"}, {"guest %s end", ""}, {"guest %s deaf", "guest %s hears"},
-		{"start all fail", "start all ok"}, {"start %s hang", "start %s ok"}, {"start all lost", "start all ok"}, {"start %s late", "start %s ok"},
+		{"start all fail", "start all ok"}, {"start %s hang", "start %s ok"}, {"start all lost", "start all ok"},
+		{"start %s late", "start %s ok"},
 		{"kill %s stuck", "kill %s ok"}, {"kill %s stuck", "kill %s ok"},
 		{"cut %s beats", "heal %s"}, {"cut %s to-beats", "heal %s"}, {"cut %s from-beats", "heal %s"}, {"mute %s coordinator", "heal %s"},
 		{"lossy %s 60", "heal %s"}, {"slow %s beats 1500ms", "heal %s"}, {"cut all beats", "heal all"}, {"guest %s sick", "guest %s well"},
-		{"fence %s dead", "fence %s ok"}, {"fence all lies-on", "fence all ok"}, {"fence all late", "fence all ok"}, {"fence all slow", "fence all ok"}, {"fence all verbose", "fence all ok"}, {"fence %s foreign", "fence %s ok"},
+		{"fence %s dead", "fence %s ok"}, {"fence all lies-on", "fence all ok"}, {"fence all late", "fence all ok"},
+		{"fence all slow", "fence all ok"}, {"fence all verbose", "fence all ok"}, {"fence %s foreign", "fence %s ok"},
 		{"refuse 60", "refuse 0"}, {"device %s 7s", "device %s 4s"}, {"guest %s still", "guest %s disk"},
-		{"fit %s no", "fit %s yes"}, {"fit %s verbose", "fit %s yes"}, {"observe %s no", "observe %s yes"}, {"watchdog %s none", "watchdog %s ok"},
+		{"fit %s no", "fit %s yes"}, {"fit %s verbose", "fit %s yes"}, {"observe %s no", "observe %s yes"},
+		{"watchdog %s none", "watchdog %s ok"},
 	}
 	k := kinds[m.IntN(len(kinds))]
 	if strings.HasPrefix(k[0], "fence") && !m.devices {

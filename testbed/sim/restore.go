@@ -51,7 +51,8 @@ func (w *World) cmdRestore(args []string) error {
 		return nil
 	}
 	w.store.restore(w.now - int64(age))
-	w.lines = append(w.lines, Line{time.Duration(w.now), "", fmt.Sprintf("~the store is restored as it was %s ago, generation %d", age, w.store.gen)})
+	w.lines = append(w.lines, Line{time.Duration(w.now), "",
+		fmt.Sprintf("~the store is restored as it was %s ago, generation %d", age, w.store.gen)})
 	return nil
 }
 

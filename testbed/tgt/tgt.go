@@ -36,7 +36,8 @@ func Serve(t testing.TB, target, portal string, bytes int64, in func(start func(
 			t.Errorf("tgtd had ended: %s", said.String())
 		}
 		for _, f := range []string{"socket." + control, "socket." + control + ".lock", ""} { // at last the folder, unless others are in it
-			if err := os.Remove(filepath.Join("/var/run/tgtd", f)); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+			if err := os.Remove(filepath.Join("/var/run/tgtd", f)); err != nil && !errors.Is(err, os.ErrNotExist) &&
+				!errors.Is(err, unix.ENOTEMPTY) {
 				t.Error(err)
 			}
 		}

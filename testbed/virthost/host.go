@@ -37,7 +37,8 @@ type Host struct {
 // Need skips, with the reason, where no host can be simulated. more are needs besides those of each host.
 func Need(t *testing.T, more ...need.Need) {
 	t.Helper()
-	need.Real(t, append([]need.Need{need.Root, need.Programs("libvirt-daemon-system", "libvirtd", "virtlogd"), need.Programs("qemu-system-x86", "qemu-system-x86_64"),
+	need.Real(t, append([]need.Need{need.Root, need.Programs("libvirt-daemon-system", "libvirtd", "virtlogd"),
+		need.Programs("qemu-system-x86", "qemu-system-x86_64"),
 		need.Programs("qemu-utils", "qemu-img"), need.Programs("iproute2", "ip"), need.Programs("util-linux", "nsenter")}, more...)...)
 }
 

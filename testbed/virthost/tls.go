@@ -51,7 +51,8 @@ func NewTLS(t *testing.T, n int, daemons pki.CA, memory func(i int) pki.CA,
 	return New(t, n, func(h *Host, files map[string]string) {
 		dir := filepath.Join(h.Dir, "etc/pki")
 		ca := memory(h.Number)
-		if err := errors.Join(daemons.WriteLibvirt(filepath.Join(dir, "libvirt"), Issue(t, daemons, h.Addr)), ca.WriteQEMU(filepath.Join(dir, "qemu"), Issue(t, ca, h.Addr))); err != nil {
+		if err := errors.Join(daemons.WriteLibvirt(filepath.Join(dir, "libvirt"), Issue(t, daemons, h.Addr)),
+			ca.WriteQEMU(filepath.Join(dir, "qemu"), Issue(t, ca, h.Addr))); err != nil {
 			t.Fatal(err)
 		}
 		files["libvirtd.conf"] = strings.NewReplacer("listen_tls = 0", "listen_tls = 1", "listen_tcp = 1", "listen_tcp = 0").Replace(files["libvirtd.conf"]) + `

@@ -34,7 +34,8 @@ func (r run) judge(before, now snapshot, made []maker) []finding {
 	alone := r.fresh || !before.Company && !now.Company
 	found := newFiles(before, now)
 	found = append(found, changes(before, now)...)
-	for i, list := range [][2][]string{{before.Mounts, now.Mounts}, {before.Networks, now.Networks}, {before.Links, now.Links}, {before.Groups, now.Groups}} {
+	for i, list := range [][2][]string{{before.Mounts, now.Mounts}, {before.Networks, now.Networks},
+		{before.Links, now.Links}, {before.Groups, now.Groups}} {
 		for _, what := range added(list[0], list[1]) {
 			found = append(found, finding{Kind: kinds[i+1], What: what, path: strings.Fields(what)[0]})
 		}
@@ -152,7 +153,8 @@ func (r run) starter(p process, made []maker) string {
 			return "started by a test in " + rel
 		}
 	}
-	for _, word := range append([]string{p.Exe, p.Dir}, strings.FieldsFunc(p.Line, func(c rune) bool { return strings.ContainsRune(" =,:'\"", c) })...) {
+	for _, word := range append([]string{p.Exe, p.Dir},
+		strings.FieldsFunc(p.Line, func(c rune) bool { return strings.ContainsRune(" =,:'\"", c) })...) {
 		for ; strings.HasPrefix(word, "/") && word != "/"; word = filepath.Dir(word) {
 			if slices.Contains(places, filepath.Dir(word)) {
 				return whoMakes(made, word)

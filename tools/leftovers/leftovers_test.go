@@ -42,7 +42,8 @@ func TestNewFilesCountWhereTheRunIsAloneOrTheyAreNamedInTheSources(t *testing.T)
 			func id() string { return fmt.Sprintf("hf%d", 1) }`,
 	})
 	before := moment("/srv", "/tmp", "/tmp/old", "/etc", "/etc/hosts=1", "/etc/gone=1")
-	after := moment("/srv", "/srv/shared", "/srv/shared/images", "/tmp", "/tmp/hfx123", "/tmp/hfx123/x", "/tmp/TestThingElse_case12", "/tmp/other",
+	after := moment("/srv", "/srv/shared", "/srv/shared/images", "/tmp", "/tmp/hfx123", "/tmp/hfx123/x",
+		"/tmp/TestThingElse_case12", "/tmp/other",
 		"/etc", "/etc/hosts=2")
 	after.Groups, after.Links = []string{"hf3-h1", "user.slice"}, []string{"docker0"}
 	alone := saying(run{root: "/src"}.judge(before, after, made))
@@ -181,7 +182,8 @@ func TestRealProcess(t *testing.T) {
 func TestCompanyIsAnotherTreesTestOrLaboratory(t *testing.T) {
 	r := run{root: "/src"}
 	for exe, want := range map[string]bool{
-		"/tmp/go-build1/b1/e2e.test": true, "/other/bin/holdfast": true, "/other/bin/holdfast-lab": true, "/src/bin/holdfast": false, "/bin/sh": false, "": false,
+		"/tmp/go-build1/b1/e2e.test": true, "/other/bin/holdfast": true, "/other/bin/holdfast-lab": true,
+		"/src/bin/holdfast": false, "/bin/sh": false, "": false,
 	} {
 		if got := r.company([]process{{Exe: exe}}); got != want {
 			t.Errorf("%q: %v", exe, got)

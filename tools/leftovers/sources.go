@@ -54,7 +54,8 @@ func makersIn(f *ast.File, file string) (all []maker) {
 		fn, ok := d.(*ast.FuncDecl)
 		if ok {
 			where = fn.Name.Name + " in " + file
-			if fn.Recv == nil && strings.HasSuffix(file, "_test.go") && (strings.HasPrefix(fn.Name.Name, "Test") || strings.HasPrefix(fn.Name.Name, "Fuzz")) {
+			if fn.Recv == nil && strings.HasSuffix(file, "_test.go") &&
+				(strings.HasPrefix(fn.Name.Name, "Test") || strings.HasPrefix(fn.Name.Name, "Fuzz")) {
 				all = append(all, maker{name: regexp.MustCompile("^" + fn.Name.Name + `.*[0-9]$`), where: where, exact: len(fn.Name.Name)})
 			}
 		}

@@ -45,7 +45,8 @@ func drillsOf(all []*pkg) []drill {
 		}
 	}
 	out = append(out,
-		drill{Name: "arm64/build", Proves: "hosts of arm64: the tree builds for them", args: []string{"build", "-o", os.DevNull, "./cmd/holdfast"}},
+		drill{Name: "arm64/build", Proves: "hosts of arm64: the tree builds for them",
+			args: []string{"build", "-o", os.DevNull, "./cmd/holdfast"}},
 		drill{Name: "arm64/vet", Proves: "hosts of arm64: all tests compile for them", args: []string{"vet", "-buildtag", "./..."}},
 		drill{Name: "staticcheck", Proves: "no fault that a linter of the whole tree finds",
 			args: []string{"run", "honnef.co/go/tools/cmd/staticcheck@v0.8.2", "-tags", "bench", "./..."}})

@@ -37,7 +37,10 @@ func counted(t *testing.T, run string) (c *counts, shown string) {
 	t.Helper()
 	var out strings.Builder
 	c = new(counts)
-	if err := c.read(strings.NewReader(run), &out, func(pkg, how string, seconds float64) { fmt.Fprintf(&out, "%s %s %.1f\n", how, pkg, seconds) }); err != nil {
+	if err := c.read(strings.NewReader(run), &out, func(pkg, how string,
+		seconds float64) {
+		fmt.Fprintf(&out, "%s %s %.1f\n", how, pkg, seconds)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return c, out.String()
@@ -135,7 +138,8 @@ func TestTenSlowTestsAreTold(t *testing.T) {
 		sum.add(c)
 	}
 	lines := strings.Split(strings.TrimSpace(printed(&sum)), "\n")
-	if len(lines) != 11 || lines[0] != "slow: Test7 p2 72.0s" || lines[9] != "slow: Test4 p2 42.0s" || lines[10] != "24 passed, 0 failed, 0 skipped" {
+	if len(lines) != 11 || lines[0] != "slow: Test7 p2 72.0s" || lines[9] != "slow: Test4 p2 42.0s" ||
+		lines[10] != "24 passed, 0 failed, 0 skipped" {
 		t.Errorf("%q", lines)
 	}
 }
@@ -147,7 +151,8 @@ func TestTheEndsOfALongFailure(t *testing.T) {
 		said = append(said, fmt.Sprintf("line %d\n", i))
 	}
 	lines := strings.Split(strings.TrimSpace(ends(said)), "\n")
-	if len(lines) != first+1+last || lines[0] != "line 0" || lines[first] != "..." || lines[first+last] != fmt.Sprintf("line %d", first+last+4) {
+	if len(lines) != first+1+last || lines[0] != "line 0" || lines[first] != "..." ||
+		lines[first+last] != fmt.Sprintf("line %d", first+last+4) {
 		t.Errorf("%q", lines)
 	}
 }
@@ -162,9 +167,10 @@ func TestWhatWasExpected(t *testing.T) {
 			{"a TestOne", "--- FAIL: TestOne (0.1s)\n    a_test.go:3: got 1\n        want 2\n    other.go:9: and more\n"},
 			{"a TestTwo", "--- FAIL: TestTwo\n    a_test.go:5: got 3, want 4\n    a_test.go:6: a fourth line\n"},
 		}, "a_test.go:3: got 1|want 2|a_test.go:5: got 3, want 4|a_test.go:6: a fourth line"},
-		"a long message": {[]failure{{"a TestOne", "    a_test.go:3: ended:\n        1\n        2\n        3\n        4\n        5\n        the end\n"}}, "a_test.go:3: ended:|2|3|4|5|the end"},
-		"a panic":        {[]failure{{"a", "panic: nil map\n\ngoroutine 7 [running]:\nmain.x()\n"}}, "panic: nil map||goroutine 7 [running]:"},
-		"nothing":        {nil, ""},
+		"a long message": {[]failure{{"a TestOne", "    a_test.go:3: ended:\n        1\n        2\n        3\n       " +
+			" 4\n        5\n        the end\n"}}, "a_test.go:3: ended:|2|3|4|5|the end"},
+		"a panic": {[]failure{{"a", "panic: nil map\n\ngoroutine 7 [running]:\nmain.x()\n"}}, "panic: nil map||goroutine 7 [running]:"},
+		"nothing": {nil, ""},
 	} {
 		if got := strings.Join(expected(c.in), "|"); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

@@ -125,7 +125,8 @@ func TestTheOrderOfDrills(t *testing.T) {
 		}
 		seen[got] = true
 		// What may have got worse still comes first.
-		if f := strings.Fields(got); len(f) != 6 || strings.Contains(strings.Join(f[:3], " "), "old") || !strings.Contains(strings.Join(f[:3], " "), "changed") {
+		if f := strings.Fields(got); len(f) != 6 || strings.Contains(strings.Join(f[:3], " "), "old") ||
+			!strings.Contains(strings.Join(f[:3], " "), "changed") {
 			t.Errorf("seed %s: %s", seed, got)
 		}
 	}

@@ -33,8 +33,10 @@ var kinds = []struct {
 	title, about string
 	is           func(d drill) bool
 }{
-	{"On whole hosts", "Faults, upgrades, pairs, transitions and installations, with the real program.", func(d drill) bool { return strings.HasPrefix(d.Name, "e2e/") }},
-	{"Parts", "A port on its real component for longer, a search to its end, a campaign of many seeds.", func(d drill) bool { return d.isTest() && !d.fuzzes() && !strings.HasPrefix(d.Name, "race/") }},
+	{"On whole hosts", "Faults, upgrades, pairs, transitions and installations, with the real program.",
+		func(d drill) bool { return strings.HasPrefix(d.Name, "e2e/") }},
+	{"Parts", "A port on its real component for longer, a search to its end, a campaign of many seeds.",
+		func(d drill) bool { return d.isTest() && !d.fuzzes() && !strings.HasPrefix(d.Name, "race/") }},
 	{"Fuzzing", "Each target for 30 seconds.", drill.fuzzes},
 	{"Race detector and linters", "", func(drill) bool { return true }},
 }
@@ -52,8 +54,10 @@ func page(all []drill, book ledger) string {
 		}
 	}
 	fmt.Fprintf(&b, "# Drills\n\nMade by `make drills-report` from [drills.jsonl](drills.jsonl); `make drills` runs them.\n\n")
-	fmt.Fprintf(&b, "%d drills: %d passed when they ran last, %d failed, %d were never run in this ledger.\n", len(all), passed, len(all)-passed-never, never)
-	fmt.Fprintf(&b, "A commit with `+` had changes that were not committed. *Unstable* is one that failed and passed when it was\nrun again at once.\n")
+	fmt.Fprintf(&b, "%d drills: %d passed when they ran last, %d failed, %d were never run in this ledger.\n", len(all),
+		passed, len(all)-passed-never, never)
+	fmt.Fprintf(&b, "A commit with `+` had changes that were not committed. *Unstable* is one that failed and passed "+
+		"when it was\nrun again at once.\n")
 	done := map[string]bool{}
 	for _, k := range kinds {
 		fmt.Fprintf(&b, "\n## %s\n\n", k.title)

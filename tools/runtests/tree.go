@@ -42,7 +42,8 @@ type drill struct {
 
 // packages reads the tree.
 func packages(ctx context.Context) ([]*pkg, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-json=ImportPath,Dir,Imports,GoFiles,TestGoFiles,XTestGoFiles,TestImports,XTestImports", "./...")
+	cmd := exec.CommandContext(ctx, "go", "list",
+		"-json=ImportPath,Dir,Imports,GoFiles,TestGoFiles,XTestGoFiles,TestImports,XTestImports", "./...")
 	cmd.Stderr = os.Stderr
 	raw, err := cmd.Output()
 	if err != nil {
@@ -159,11 +160,25 @@ func needs(x ast.Expr) string {
 // proves is the constant that a call of need.Drill has.
 func proves(c *ast.CallExpr) (string, error) {
 	if len(c.Args) > 1 {
-		if lit, ok := c.Args[1].(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			return strconv.Unquote(lit.Value)
+		if s, ok := literal(c.Args[1]); ok {
+			return s, nil
 		}
 	}
 	return "", errors.New("need.Drill: want a string constant that says what a pass proves")
+}
+
+// literal is a string literal, or a sum of some.
+func literal(e ast.Expr) (string, bool) {
+	switch x := e.(type) {
+	case *ast.BasicLit:
+		s, err := strconv.Unquote(x.Value)
+		return s, err == nil && x.Kind == token.STRING
+	case *ast.BinaryExpr:
+		a, ok := literal(x.X)
+		b, also := literal(x.Y)
+		return a + b, ok && also && x.Op == token.ADD
+	}
+	return "", false
 }
 
 // real says which packages have tests on real components: their files, or those of a helper

@@ -34,15 +34,18 @@ func small() map[string]string {
 		"internal/pure/pure.go":      "package pure\n",
 		"internal/pure/pure_test.go": "package pure\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) {}\n",
 		"internal/port/port.go":      "package port\n\nfunc F() { go F() }\n",
-		"internal/port/port_test.go": "package port_test" + head + "func TestUnit(t *testing.T) {}\n\nfunc TestPort(t *testing.T) { need.Real(t) }\n\n" +
+		"internal/port/port_test.go": "package port_test" +
+			head + "func TestUnit(t *testing.T) {}\n\nfunc TestPort(t *testing.T) { need.Real(t) }\n\n" +
 			"func TestLong(t *testing.T) {\n\tt.Parallel()\n\tneed.Drill(t, \"P1: it \\\"lasts\\\"\")\n}\n\nfunc FuzzPort(f *testing.F) {}\n",
 		// A helper that asks for real components makes those tests real that import it, also by way of another one.
-		"testbed/rig/rig.go":                   "package rig\n\nimport \"holdfast/testbed/need\"\n\nfunc Start() { need.Real(nil) }\n",
-		"testbed/rigs/rigs.go":                 "package rigs\n\nimport _ \"holdfast/testbed/rig\"\n",
-		"internal/user/user_test.go":           "package user\n\nimport (\n\t\"testing\"\n\n\t_ \"holdfast/testbed/rigs\"\n)\n\nfunc TestX(t *testing.T) {}\n",
-		"internal/onlydrill/onlydrill_test.go": "package onlydrill" + head + "func TestLong(t *testing.T) {\n\tneed.Drill(t, `P3: many times`)\n}\n",
-		"internal/none/none.go":                "package none\n",
-		"e2e/e2e_test.go":                      "package e2e" + head + "func TestHosts(t *testing.T) {\n\tneed.Drill(t, \"P2: hosts\")\n}\n",
+		"testbed/rig/rig.go":   "package rig\n\nimport \"holdfast/testbed/need\"\n\nfunc Start() { need.Real(nil) }\n",
+		"testbed/rigs/rigs.go": "package rigs\n\nimport _ \"holdfast/testbed/rig\"\n",
+		"internal/user/user_test.go": "package user\n\nimport (\n\t\"testing\"\n\n\t_ " +
+			"\"holdfast/testbed/rigs\"\n)\n\nfunc TestX(t *testing.T) {}\n",
+		"internal/onlydrill/onlydrill_test.go": "package onlydrill" +
+			head + "func TestLong(t *testing.T) {\n\tneed.Drill(t, `P3: many times`)\n}\n",
+		"internal/none/none.go": "package none\n",
+		"e2e/e2e_test.go":       "package e2e" + head + "func TestHosts(t *testing.T) {\n\tneed.Drill(t, \"P2: hosts\")\n}\n",
 	}
 }
 
@@ -105,13 +108,15 @@ func TestThePlan(t *testing.T) {
 	if got, want := show(fast), "units: e2e onlydrill port pure server user"; got != want {
 		t.Errorf("fast:\n%s\nwant\n%s", got, want)
 	}
-	if got, want := show(everything), "units: onlydrill pure server\nrace detector: server\nreal components: port user\nend to end: e2e"; got != want {
+	if got, want := show(everything), "units: onlydrill pure server\nrace detector: server\nreal components: port "+
+		"user\nend to end: e2e"; got != want {
 		t.Errorf("everything:\n%s\nwant\n%s", got, want)
 	}
 }
 
 func TestADrillThatDoesNotSayWhatItProves(t *testing.T) {
-	for name, call := range map[string]string{"a variable": "need.Drill(t, what)", "a call": "need.Drill(t, f())", "nothing": "need.Drill(t)"} {
+	for name, call := range map[string]string{"a variable": "need.Drill(t, what)", "a call": "need.Drill(t, f())",
+		"nothing": "need.Drill(t)"} {
 		tree(t, map[string]string{"internal/x/x_test.go": "package x" + head + "func TestX(t *testing.T) {\n\t" + call + "\n}\n"})
 		if _, err := packages(t.Context()); err == nil || !strings.Contains(err.Error(), "TestX: need.Drill: want a string constant") {
 			t.Errorf("%s: %v", name, err)

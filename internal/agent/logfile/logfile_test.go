@@ -46,11 +46,12 @@ func newRig(t *testing.T, dir string, size, total int64) *rig {
 }
 
 func (r *rig) options(name string, size, total int64) Options {
-	return Options{Dir: r.dir, Name: name, Size: size, Total: total, Now: func() time.Time { return *r.clock.Load() }, Trouble: func(err error) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.told = append(r.told, err.Error())
-	}}
+	return Options{Dir: r.dir, Name: name, Size: size, Total: total, Now: func() time.Time { return *r.clock.Load() },
+		Trouble: func(err error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.told = append(r.told, err.Error())
+		}}
 }
 
 func (r *rig) at(now time.Time) { r.clock.Store(&now) }
@@ -311,7 +312,8 @@ func TestWhoLogsNeverWaits(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	for _, o := range []Options{{Dir: t.TempDir(), Name: "a", Size: 0, Total: 10}, {Dir: t.TempDir(), Name: "a", Size: 10, Total: 19}, {Dir: "/proc/none", Name: "a", Size: 1, Total: 10}} {
+	for _, o := range []Options{{Dir: t.TempDir(), Name: "a", Size: 0, Total: 10},
+		{Dir: t.TempDir(), Name: "a", Size: 10, Total: 19}, {Dir: "/proc/none", Name: "a", Size: 1, Total: 10}} {
 		o.Now = time.Now
 		if l, err := Open(o); err == nil {
 			t.Errorf("%+v is taken: %v", o, l.Close())

@@ -79,7 +79,8 @@ func Files(dir, pattern string, since time.Time, most int) []Part {
 	var out []Part
 	for _, f := range files[:min(len(files), most)] {
 		name := strings.TrimSuffix(filepath.Base(f.path), ".gz")
-		out = append(out, Part{Name: dir + "/" + name, Tail: true, Get: func(_ context.Context, w io.Writer) error { return copyFile(w, f.path) }})
+		out = append(out, Part{Name: dir + "/" + name, Tail: true,
+			Get: func(_ context.Context, w io.Writer) error { return copyFile(w, f.path) }})
 	}
 	return out
 }

@@ -50,7 +50,8 @@ type pattern struct {
 }
 
 // sounds are the words of lines with a name of a secret in them.
-var sounds = []string{"pass", "pw", "psk", "secret", "token", "cred", "_auth", "-auth", "authorization", "cookie", "key", "community", "密", "口令"}
+var sounds = []string{"pass", "pw", "psk", "secret", "token", "cred", "_auth", "-auth", "authorization", "cookie",
+	"key", "community", "密", "口令"}
 
 // linesWith calls f with where each line begins and ends that has one of the words. The text is given in small letters.
 func linesWith(lower string, words []string, f func(from, to int)) {

@@ -55,7 +55,8 @@ var (
 	inKey   = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*` + keyEnd + `.*?(?:-----END|\z)`)
 	inOther = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*-----.*?-----END [A-Z0-9 ]*-----`)
 	// fileName is a name whose value is a secret in a file that has some: there a key is one, too.
-	fileName = regexp.MustCompile(`(?i)(?:` + names + `|\b(?:` + briefly + `)|[_-](?:` + briefly + `)|(?-i:[a-z0-9]P(?:wd|ass))|\bkey|[_-]key)s?$`)
+	fileName = regexp.MustCompile(`(?i)(?:` + names + `|\b(?:` + briefly + `)|[_-](?:` +
+		briefly + `)|(?-i:[a-z0-9]P(?:wd|ass))|\bkey|[_-]key)s?$`)
 )
 
 // secretsOfText finds the secrets in the text of a file.

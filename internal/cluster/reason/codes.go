@@ -7,15 +7,19 @@ package reason
 var (
 	PausedBy  = code("paused-by", "paused by {user}")
 	AbortedBy = code("aborted-by", "aborted by {user}")
-	Restored  = code("restored", "the store was restored from a backup, in which this was {state}, and it may have ended since: look at its hosts, then holdfast jobs resume {job} or holdfast jobs abort {job}")
-	Error     = code("error", "{error}") // what somebody else has said
-	More      = code("more", "and {count} more")
+	Restored  = code("restored", "the store was restored from a backup, in which this was {state}, and it may have "+
+		"ended since: look at its hosts, then holdfast jobs resume {job} or holdfast jobs abort {job}")
+	Error = code("error", "{error}") // what somebody else has said
+	More  = code("more", "and {count} more")
 
 	HostSilent = code("host-silent", "host {host} is silent")
-	LeadsNot   = code("leads-not", "the agent of {host} ({version}, generation {has}) coordinates and does not lead this job, which was begun by an agent of generation {generation}: "+
+	LeadsNot   = code("leads-not", "the agent of {host} ({version}, generation {has}) coordinates and does not lead "+
+		"this job, which was begun by an agent of generation {generation}: "+
 		"generations may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
-	TooFarApart = code("too-far-apart", "the agent of {host} ({version}, generation {has}) gets no steps of this job (generation {generation}) from "+
-		"the agent of {coordinator} ({coordinatorversion}, generation {coordinatorhas}), who coordinates: generations may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
+	TooFarApart = code("too-far-apart", "the agent of {host} ({version}, generation {has}) gets no steps of this job "+
+		"(generation {generation}) from "+
+		"the agent of {coordinator} ({coordinatorversion}, generation {coordinatorhas}), who coordinates: "+
+		"generations may be one apart at most; bring the agent of {host} to a version of generation {least} to {most}")
 )
 
 // Why a transition is paused, and what its end leaves.
@@ -36,16 +40,17 @@ var (
 	StageFull     = code("stage-full", "{count} hosts are under way, as many as may be at once")
 	OutsideWindow = code("outside-window", "outside of the window {window}")
 	TooManyAway   = code("too-many-away", "{count} hosts are unavailable, and {limit} may be at once")
-	Slowed        = code("slowed", "{count} hosts are under way, as many as may be at once, because guests of {hosts} have lost more than half of the packets that --loss-limit allows")
-	CanaryFirst   = code("canary-first", "the canary hosts are not done")
-	WaveFirst     = code("wave-first", "wave {wave} is not done")
-	StepFirst     = code("step-first", "waits for {first}")
-	NotApproved   = code("not-approved", "{host} is not approved")
-	MemberLeaves  = code("member-leaves", "waits for {host}: two members of the store must not be away at once")
-	MemberAway    = code("member-away", "waits for {host}, which is away: two members of the store must not be away at once")
-	NoMajority    = code("no-majority", "waits for {host}, which is away: without both the store has no majority")
-	BeingEnded    = code("being-ended", "is being aborted")
-	TriedAgain    = code("tried-again", "{step} is tried again: {why}")
+	Slowed        = code("slowed", "{count} hosts are under way, as many as may be at once, because guests of "+
+		"{hosts} have lost more than half of the packets that --loss-limit allows")
+	CanaryFirst  = code("canary-first", "the canary hosts are not done")
+	WaveFirst    = code("wave-first", "wave {wave} is not done")
+	StepFirst    = code("step-first", "waits for {first}")
+	NotApproved  = code("not-approved", "{host} is not approved")
+	MemberLeaves = code("member-leaves", "waits for {host}: two members of the store must not be away at once")
+	MemberAway   = code("member-away", "waits for {host}, which is away: two members of the store must not be away at once")
+	NoMajority   = code("no-majority", "waits for {host}, which is away: without both the store has no majority")
+	BeingEnded   = code("being-ended", "is being aborted")
+	TriedAgain   = code("tried-again", "{step} is tried again: {why}")
 )
 
 // What the end of an upgrade has left.

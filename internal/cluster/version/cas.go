@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-const wantCAS = "E and four digits, H and two digits behind it for a hotfix, such as E0531 or E0513H07; or a family, a number and .0, such as 2.0"
+const wantCAS = "E and four digits, H and two digits behind it for a hotfix, such as E0531 or E0513H07; or a family, " +
+	"a number and .0, such as 2.0"
 
 // parseCAS makes the parts: family, release in the family, hotfix.
 func parseCAS(v *Version) string {

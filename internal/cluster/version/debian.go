@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-const wantDebian = "[EPOCH:]UPSTREAM[-REVISION]: the epoch a number below 2147483648, upstream with a digit first, then letters, digits and . + - ~ (and : behind an epoch); the revision of letters, digits and . + ~; such as 1:2.3~rc1-4"
+const wantDebian = "[EPOCH:]UPSTREAM[-REVISION]: the epoch a number below 2147483648, upstream with a digit first, " +
+	"then letters, digits and . + - ~ (and : behind an epoch); the revision of letters, digits and . + ~; such as 1:2.3~rc1-4"
 
 // debian is a version of a Debian package.
 type debian struct {

@@ -3,8 +3,9 @@ package version
 import "strings"
 
 const (
-	wantDotted = "two to 16 parts with dots between them, each of digits or of letters and digits, the first of digits, such as 2.0.0.B086 or 24.06.SP1"
-	maxParts   = 16
+	wantDotted = "two to 16 parts with dots between them, each of digits or of letters and digits, the first of " +
+		"digits, such as 2.0.0.B086 or 24.06.SP1"
+	maxParts = 16
 )
 
 func parseDotted(v *Version) string {

@@ -173,7 +173,8 @@ func maskTerm(t term) (term, error) {
 		}
 	}
 	if !ok {
-		return t, fmt.Errorf("part %s: want E and four digits, H and two digits, with X for a digit or * for the rest, such as E052X or E0513H*", quote(t.text))
+		return t, fmt.Errorf("part %s: want E and four digits, H and two digits, with X for a digit or * for the "+
+			"rest, such as E052X or E0513H*", quote(t.text))
 	}
 	return t, nil
 }

@@ -105,7 +105,8 @@ func TestPatternRefuses(t *testing.T) {
 }
 
 func FuzzPattern(f *testing.F) {
-	for _, p := range []string{"E052X", "E0513Hxx,2.0", ">=E0306 <E0535", "2.0.0.*", "3.0.0.B010-B038", "E0306..E0705", "1.2.*", "V500R001*", "*"} {
+	for _, p := range []string{"E052X", "E0513Hxx,2.0", ">=E0306 <E0535", "2.0.0.*", "3.0.0.B010-B038", "E0306..E0705",
+		"1.2.*", "V500R001*", "*"} {
 		f.Add(p, "E0306")
 		f.Add(p, "3.0.0.B020")
 	}

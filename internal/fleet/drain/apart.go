@@ -62,5 +62,6 @@ func (r *drainRun) withoutPartners(free room, uuid string, seen map[cluster.Host
 		return "", nil
 	}
 	slices.Sort(with)
-	return fmt.Sprintf("; guests of the group %s, which must not share a host, are on %s", strings.Join(groups, ", "), strings.Join(with, ", ")), nil
+	return fmt.Sprintf("; guests of the group %s, which must not share a host, are on %s", strings.Join(groups, ", "),
+		strings.Join(with, ", ")), nil
 }

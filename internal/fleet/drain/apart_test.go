@@ -44,7 +44,8 @@ func TestDrainKeepsGuestsApart(t *testing.T) {
 			return all, ok
 		}
 		task := w.task(t, evacuate.DrainArgs{Parallel: 3, Moves: []evacuate.Move{
-			{VM: "db1", UUID: "uuid-db1", To: "h2", How: evacuate.Live}, {VM: "db2", UUID: "uuid-db2", To: "h2", How: evacuate.Live}, {VM: "web", UUID: "uuid-web", To: "h2", How: evacuate.Live},
+			{VM: "db1", UUID: "uuid-db1", To: "h2", How: evacuate.Live},
+			{VM: "db2", UUID: "uuid-db2", To: "h2", How: evacuate.Live}, {VM: "web", UUID: "uuid-web", To: "h2", How: evacuate.Live},
 		}})
 		if err := w.drain.Do(t.Context(), task); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,8 @@ const atOnce = 2
 
 // Begin begins to empty a host, in a user's name, and returns the job's ID. alone are the kinds
 // of jobs beside which no host is emptied so.
-func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]report.Seen, bool), user string, host cluster.HostID, alone ...job.Kind) (string, error) {
+func Begin(ctx context.Context, st store.Store, seen func() (map[cluster.HostID]report.Seen, bool), user string,
+	host cluster.HostID, alone ...job.Kind) (string, error) {
 	reports, ok := seen()
 	if !ok {
 		return "", fmt.Errorf("the hosts' reports are not read yet: %w", store.ErrRetry)

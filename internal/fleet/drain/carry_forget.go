@@ -35,7 +35,8 @@ func Forget(ctx context.Context, st store.Store, host cluster.HostID, force bool
 		case err != nil:
 			return nil, fail.Errorf(fail.Refused, "the record %s can not be read: %w", kv.Key, err).With(forceForget(host))
 		case c.Live || c.Start:
-			return nil, fail.Errorf(fail.Refused, "guest %s was moved from %s to %s, and it is not known that it runs", c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
+			return nil, fail.Errorf(fail.Refused, "guest %s was moved from %s to %s, and it is not known that it runs",
+				c.Name, c.From, path.Dir(strings.TrimPrefix(kv.Key, carryKeys))).
 				With(forceForget(host))
 		case to:
 			ops = append(ops, store.Op{Key: kv.Key})

@@ -33,7 +33,8 @@ func tells(t testing.TB, st store.Store, host cluster.HostID, kind string, state
 		t.Fatal(err)
 	}
 	step := string(host) + "/" + kind
-	r, err := json.Marshal(job.Record{Step: step, State: state, Attempt: 1, Work: &job.Step{ID: step, Host: host, Kind: kind, Args: raw, Timeout: 1e9}})
+	r, err := json.Marshal(job.Record{Step: step, State: state, Attempt: 1,
+		Work: &job.Step{ID: step, Host: host, Kind: kind, Args: raw, Timeout: 1e9}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,21 +60,48 @@ func TestWordsOfAHostThatRunsGuestsOnly(t *testing.T) {
 		old  string
 		want string // part of the refusal; "": it is permitted
 	}{
-		"nobody moves guests":    {func(*testing.T, store.Store) {}, free, "", "no job empties host h1"},
-		"it is emptied":          {func(t *testing.T, st store.Store) { emptied(t, st, job.Running, evacuate.DrainArgs{}) }, free, "", ""},
-		"it was emptied":         {func(t *testing.T, st store.Store) { emptied(t, st, job.Done, evacuate.DrainArgs{}) }, free, "", "no job empties host h1"},
-		"another one is emptied": {func(t *testing.T, st store.Store) { tells(t, st, "h3", evacuate.KindDrain, job.Running, nil) }, free, "", "no job empties host h1"},
-		"the target is emptied":  {func(t *testing.T, st store.Store) { tells(t, st, "h2", evacuate.KindDrain, job.Running, nil) }, free, "", "no job empties host h1"},
-		"the target brings it":   {func(t *testing.T, st store.Store) { tells(t, st, "h2", evacuate.KindUndrain, job.Granted, back) }, free, "", ""},
+		"nobody moves guests": {func(*testing.T, store.Store) {}, free, "", "no job empties host h1"},
+		"it is emptied":       {func(t *testing.T, st store.Store) { emptied(t, st, job.Running, evacuate.DrainArgs{}) }, free, "", ""},
+		"it was emptied": {func(t *testing.T, st store.Store) {
+			emptied(t, st, job.Done,
+				evacuate.DrainArgs{})
+		}, free, "", "no job empties host h1"},
+		"another one is emptied": {func(t *testing.T, st store.Store) {
+			tells(t, st, "h3", evacuate.KindDrain,
+				job.Running, nil)
+		}, free, "", "no job empties host h1"},
+		"the target is emptied": {func(t *testing.T, st store.Store) {
+			tells(t, st, "h2", evacuate.KindDrain,
+				job.Running, nil)
+		}, free, "", "no job empties host h1"},
+		"the target brings it": {func(t *testing.T, st store.Store) {
+			tells(t, st, "h2", evacuate.KindUndrain,
+				job.Granted, back)
+		}, free, "", ""},
 		"the target brings other": {func(t *testing.T, st store.Store) {
 			tells(t, st, "h2", evacuate.KindUndrain, job.Running, evacuate.UndrainArgs{})
 		}, free, "", "no job empties host h1"},
-		"another one brings it": {func(t *testing.T, st store.Store) { tells(t, st, "h3", evacuate.KindUndrain, job.Running, back) }, free, "", "no job empties host h1"},
-		"the target has it":     {func(t *testing.T, st store.Store) { emptied(t, st, job.Running, evacuate.DrainArgs{}) }, has, "", "h2 reports that it has guest"},
-		"the target is blind":   {func(t *testing.T, st store.Store) { emptied(t, st, job.Running, evacuate.DrainArgs{}) }, `{"host":{"name":"h2"},"blind":true}`, "", "which guests host h2 has"},
-		"the target is no host": {func(t *testing.T, st store.Store) { emptied(t, st, job.Running, evacuate.DrainArgs{}) }, "", "", "no host h2 reports"},
+		"another one brings it": {func(t *testing.T, st store.Store) {
+			tells(t, st, "h3", evacuate.KindUndrain,
+				job.Running, back)
+		}, free, "", "no job empties host h1"},
+		"the target has it": {func(t *testing.T, st store.Store) {
+			emptied(t, st, job.Running,
+				evacuate.DrainArgs{})
+		}, has, "", "h2 reports that it has guest"},
+		"the target is blind": {func(t *testing.T, st store.Store) {
+			emptied(t, st, job.Running,
+				evacuate.DrainArgs{})
+		}, `{"host":{"name":"h2"},"blind":true}`, "", "which guests host h2 has"},
+		"the target is no host": {func(t *testing.T, st store.Store) {
+			emptied(t, st, job.Running,
+				evacuate.DrainArgs{})
+		}, "", "", "no host h2 reports"},
 		"it has said so before": {func(*testing.T, store.Store) {}, has, word, ""},
-		"another has said so":   {func(t *testing.T, st store.Store) { emptied(t, st, job.Running, evacuate.DrainArgs{}) }, free, `{"uuid":"u1","from":"h3"}`, "not this host's own"},
+		"another has said so": {func(t *testing.T, st store.Store) {
+			emptied(t, st, job.Running,
+				evacuate.DrainArgs{})
+		}, free, `{"uuid":"u1","from":"h3"}`, "not this host's own"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := storetest.NewMem().NewClient("test")
@@ -105,10 +133,11 @@ func TestAGuestIsNotSentWhereItIsReported(t *testing.T) {
 				p := newPair(t)
 				p.stop("h1")
 				refused := 0
-				p.sender = NewSender(&Sender{Host: "h1", Guests: pairSide{p, "h1"}, Seen: p.seen, Log: slog.New(slog.DiscardHandler), Store: storetest.Limited{
-					Store: p.client["h1"], Host: "h1", Permits: func(a store.Attempt) error { _, err := PermitsCarry(a); return err },
-					Refused: func(store.Attempt, error) { refused++ },
-				}})
+				p.sender = NewSender(&Sender{Host: "h1", Guests: pairSide{p, "h1"}, Seen: p.seen,
+					Log: slog.New(slog.DiscardHandler), Store: storetest.Limited{
+						Store: p.client["h1"], Host: "h1", Permits: func(a store.Attempt) error { _, err := PermitsCarry(a); return err },
+						Refused: func(store.Attempt, error) { refused++ },
+					}})
 				p.set(func() {
 					p.states["h2"] = guests.VMOff
 					p.ends, p.at = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left
@@ -127,7 +156,8 @@ func TestAGuestIsNotSentWhereItIsReported(t *testing.T) {
 				err := p.send()
 				took := time.Since(began)
 				ended.Wait()
-				if refused == 0 || goes && err != nil || !goes && (err == nil || !strings.Contains(err.Error(), "virsh undefine") || took > 2*freeWithin) {
+				if refused == 0 || goes && err != nil || !goes &&
+					(err == nil || !strings.Contains(err.Error(), "virsh undefine") || took > 2*freeWithin) {
 					t.Errorf("refused %d times, then %v after %s", refused, err, took)
 				}
 			})

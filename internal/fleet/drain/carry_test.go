@@ -260,7 +260,8 @@ func TestReceiverGivesOthersWhatTheyCarry(t *testing.T) {
 		b.put(carry{UUID: "uuid-run", Name: "run", Start: true})
 		b.put(carry{UUID: "uuid-arrives", Name: "arrives", Autostart: true})
 		b.put(carry{UUID: "uuid-never", Name: "never", Autostart: true, Start: true})
-		if _, _, err := b.other.Txn(t.Context(), nil, []store.Op{{Key: "fleet-carry/h2/bad", Value: []byte("{")}, {Key: "fleet-carry/h20/uuid-stranger", Value: []byte(`{"uuid":"uuid-stranger","autostart":true}`)}}); err != nil {
+		if _, _, err := b.other.Txn(t.Context(), nil, []store.Op{{Key: "fleet-carry/h2/bad", Value: []byte("{")},
+			{Key: "fleet-carry/h20/uuid-stranger", Value: []byte(`{"uuid":"uuid-stranger","autostart":true}`)}}); err != nil {
 			t.Fatal(err)
 		}
 		b.run()

@@ -114,7 +114,8 @@ func (d *Drain) Do(ctx context.Context, t engine.Task) error {
 	moves, abort := context.WithCancel(context.WithoutCancel(ctx))
 	run := &drainRun{
 		off: off, groups: groups, Drain: d, args: args, task: t, moves: moves, ended: make(chan moved, 1), gone: make(chan struct{}),
-		moving: map[string]bool{}, there: map[string]bool{}, came: map[string]bool{}, sent: map[string]sentTo{}, cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
+		moving: map[string]bool{}, there: map[string]bool{}, came: map[string]bool{}, sent: map[string]sentTo{},
+		cold: cold, failed: map[string][]string{}, refused: map[string][]cluster.HostID{},
 	}
 	defer func() {
 		// When the agent stops, what moves goes on: libvirtd does it by itself, and the

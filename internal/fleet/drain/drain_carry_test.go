@@ -34,7 +34,8 @@ func TestDrainTellsWhatGuestsCarry(t *testing.T) {
 		w.guests.hook = func(vm guests.VM, target string, _ guests.MigrateOptions) {
 			_, before[vm.Name], _ = w.client.Get(t.Context(), "fleet-carry/"+strings.TrimPrefix(target, "addr-")+"/"+vm.UUID)
 		}
-		args := evacuate.DrainArgs{Parallel: 4, Moves: append(coldMoves("cold", "off-later"), evacuate.Move{VM: "auto", To: "h3", How: evacuate.Live})}
+		args := evacuate.DrainArgs{Parallel: 4, Moves: append(coldMoves("cold", "off-later"),
+			evacuate.Move{VM: "auto", To: "h3", How: evacuate.Live})}
 		if err := w.drain.Do(t.Context(), w.task(t, args)); err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +160,8 @@ func TestDrainAwaitsColdMovedGuests(t *testing.T) {
 		w.guests.stalls["dead"] = true
 		began := time.Now()
 		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2, Moves: coldMoves("dead", "fine")}))
-		if err == nil || !strings.Contains(err.Error(), "dead") || !strings.Contains(err.Error(), "h2") || !strings.Contains(err.Error(), startWithin.String()) || strings.Contains(err.Error(), "fine") {
+		if err == nil || !strings.Contains(err.Error(), "dead") || !strings.Contains(err.Error(), "h2") ||
+			!strings.Contains(err.Error(), startWithin.String()) || strings.Contains(err.Error(), "fine") {
 			t.Errorf("got %v", err)
 		}
 		if took := time.Since(began); took < startWithin || took > startWithin+time.Minute {
@@ -178,7 +180,8 @@ func TestDrainAwaitsColdMovedGuests(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(20*time.Second, func() { cancel(engine.ErrCancelled) })
 		began = time.Now()
-		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("dead")})); !errors.Is(err, engine.ErrCancelled) || time.Since(began) > 25*time.Second {
+		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("dead")})); !errors.Is(err,
+			engine.ErrCancelled) || time.Since(began) > 25*time.Second {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		if !strings.Contains(w.carried(t), "fleet-carry/h2/uuid-dead:") {
@@ -193,7 +196,8 @@ func TestDrainDoesNotForgetAGuestThatIsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newDrainWorld(vm("a", 100))
 		w.guests.refuses["a to addr-h2"] = true
-		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: coldMoves("a")})); err != nil || w.guests.moves() != "a cold addr-h3" {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1,
+			Moves: coldMoves("a")})); err != nil || w.guests.moves() != "a cold addr-h3" {
 			t.Errorf("%v, moves %q", err, w.guests.moves())
 		}
 		w = newDrainWorld(vm("a", 100))
@@ -236,7 +240,8 @@ func TestDrainObeysTargetsAndNetwork(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, engine.ErrTimeout)
 			defer cancel()
 			// The planned host counts only if it is one of the targets. c finds no room.
-			args := evacuate.DrainArgs{Parallel: 3, Targets: []cluster.HostID{"h3"}, Network: network, Moves: []evacuate.Move{{VM: "a", To: "h2", How: evacuate.Live}}}
+			args := evacuate.DrainArgs{Parallel: 3, Targets: []cluster.HostID{"h3"}, Network: network,
+				Moves: []evacuate.Move{{VM: "a", To: "h2", How: evacuate.Live}}}
 			if err := w.drain.Do(ctx, w.task(t, args)); !errors.Is(err, engine.ErrTimeout) {
 				t.Errorf("got %v", err)
 			}
@@ -281,7 +286,8 @@ func TestDrainTellsWhatTargetsCan(t *testing.T) {
 
 func TestAddressInANetwork(t *testing.T) {
 	r := report.Record{Addrs: []string{"no address", "10.1.0.9", "10.0.0.7", "10.0.0.8", "fe80::1"}}
-	for network, want := range map[string]string{"10.0.0.0/8": "10.1.0.9", "10.0.0.0/24": "10.0.0.7", "fe80::/10": "fe80::1", "10.0.0.0": "", "x": "", "::/0": "fe80::1", "192.0.2.0/24": ""} {
+	for network, want := range map[string]string{"10.0.0.0/8": "10.1.0.9", "10.0.0.0/24": "10.0.0.7",
+		"fe80::/10": "fe80::1", "10.0.0.0": "", "x": "", "::/0": "fe80::1", "192.0.2.0/24": ""} {
 		if got := r.In(network); got != want {
 			t.Errorf("%q: %q, want %q", network, got, want)
 		}

@@ -19,7 +19,8 @@ func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
 			w.guests.wheres["uuid-a"] = guests.Where{Place: place}
 			began := time.Now()
 			err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2}))
-			if err == nil || !strings.Contains(err.Error(), "a: it has ended while it moved: it has crashed") || strings.Contains(err.Error(), "moved to:") {
+			if err == nil || !strings.Contains(err.Error(), "a: it has ended while it moved: it has crashed") ||
+				strings.Contains(err.Error(), "moved to:") {
 				t.Errorf("%s: %v", place, err)
 			}
 			if took := time.Since(began); took > 10*time.Second || !strings.Contains(w.guests.moves(), "b live") {
@@ -32,7 +33,8 @@ func TestDrainTellsOfGuestsThatEnd(t *testing.T) {
 		a.Job = "migration"
 		w := newDrainWorld(a)
 		w.guests.wheres["uuid-a"] = guests.Where{Place: guests.Off}
-		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2})); err == nil || !strings.Contains(err.Error(), "it has ended") {
+		if err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 2})); err == nil ||
+			!strings.Contains(err.Error(), "it has ended") {
 			t.Errorf("followed: %v", err)
 		}
 	})
@@ -48,10 +50,12 @@ func TestDrainTellsWhatIsNotDecided(t *testing.T) {
 		}
 		began := time.Now()
 		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 1}))
-		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "a (to h2: here it is unclear in parts)") || took > decideWithin+time.Second {
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(),
+			"a (to h2: here it is unclear in parts)") || took > decideWithin+time.Second {
 			t.Errorf("after %s: %v", took, err)
 		}
-		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "waits until it is known where these run: a (to h2: here it is unclear in parts)") {
+		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes,
+			"waits until it is known where these run: a (to h2: here it is unclear in parts)") {
 			t.Errorf("notes:\n%s", notes)
 		}
 	})

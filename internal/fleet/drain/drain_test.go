@@ -233,7 +233,8 @@ type drainWorld struct {
 }
 
 func newDrainWorld(vms ...guests.VM) *drainWorld {
-	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{}, wheres: map[string]guests.Where{}}, client: storetest.NewMem().NewClient("h1")}
+	w := &drainWorld{guests: &fakeGuests{vms: vms, refuses: map[string]bool{}, stalls: map[string]bool{},
+		wheres: map[string]guests.Where{}}, client: storetest.NewMem().NewClient("h1")}
 	w.drain = &Drain{
 		Host: "h1", Store: w.client, Guests: w.guests,
 		Seen: func() (map[cluster.HostID]report.Seen, bool) {
@@ -346,7 +347,8 @@ func TestDrainEmptiesTheHost(t *testing.T) {
 		off := vm("off", 500)
 		off.State = guests.VMOff
 		w := newDrainWorld(vm("a", 600), vm("b", 500), vm("c", 300), vm("d", 300), vm("stays", 100), off)
-		task := w.task(t, evacuate.DrainArgs{Parallel: 2, Stay: []string{"stays"}, Moves: []evacuate.Move{{VM: "a", To: "h3", How: evacuate.Live}, {VM: "c", To: "h2", How: evacuate.Cold}}})
+		task := w.task(t, evacuate.DrainArgs{Parallel: 2, Stay: []string{"stays"},
+			Moves: []evacuate.Move{{VM: "a", To: "h3", How: evacuate.Live}, {VM: "c", To: "h2", How: evacuate.Cold}}})
 		if p, err := w.drain.Probe(t.Context(), task); p != engine.NotDone || err != nil {
 			t.Errorf("before: %v, %v", p, err)
 		}
@@ -420,7 +422,8 @@ func TestDrainSaysWhyItWaits(t *testing.T) {
 			t.Errorf("moves: %s", got)
 		}
 		notes := strings.Join(w.notes, "\n")
-		for _, want := range []string{"busy: busy: snapshot", "mnvm: the cluster moves it itself; it waits for another host", "1 of 3 have left the host"} {
+		for _, want := range []string{"busy: busy: snapshot",
+			"mnvm: the cluster moves it itself; it waits for another host", "1 of 3 have left the host"} {
 			if !strings.Contains(notes, want) {
 				t.Errorf("no note says %q:\n%s", want, notes)
 			}
@@ -437,7 +440,8 @@ func TestDrainFailsWithReasons(t *testing.T) {
 		w := newDrainWorld(fixed, vm("stuck", 100), vm("a", 100))
 		w.guests.refuses["stuck to addr-h2"], w.guests.refuses["stuck to addr-h3"] = true, true
 		err := w.drain.Do(t.Context(), w.task(t, evacuate.DrainArgs{Parallel: 4}))
-		if err == nil || !strings.Contains(err.Error(), "fixed stays on h1: it can not move live: has host device 0000:01:00.0") || !strings.Contains(err.Error(), "stuck stays on h1: addr-h") {
+		if err == nil || !strings.Contains(err.Error(),
+			"fixed stays on h1: it can not move live: has host device 0000:01:00.0") || !strings.Contains(err.Error(), "stuck stays on h1: addr-h") {
 			t.Errorf("got %v", err)
 		}
 		if got := w.guests.moves(); got != "a live addr-h2" {
@@ -450,7 +454,8 @@ func TestDrainFailsWithReasons(t *testing.T) {
 		if err := w.drain.Do(ctx, w.task(t, evacuate.DrainArgs{Parallel: 1})); !errors.Is(err, engine.ErrTimeout) {
 			t.Errorf("got %v", err)
 		}
-		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes, "no host has 2000 MiB for huge: h2 has 1000 MiB free, h3 has 1000 MiB free") {
+		if notes := strings.Join(w.notes, "\n"); !strings.Contains(notes,
+			"no host has 2000 MiB for huge: h2 has 1000 MiB free, h3 has 1000 MiB free") {
 			t.Errorf("notes:\n%s", notes)
 		}
 	})

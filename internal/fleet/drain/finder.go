@@ -135,7 +135,8 @@ func (f *finder) absent(ctx context.Context, w sentWord, t *track) error {
 	t.why = fmt.Sprintf("it is not here, and nobody knows how it ended here: on %s, virsh resume %s or virsh destroy %s", w.to, w.UUID, w.UUID)
 	if !t.told {
 		t.told = true
-		f.Log.Warn("a guest that was sent is not here, and nobody knows how it ended here: look at it on the other host, and let it go on or end it there",
+		f.Log.Warn("a guest that was sent is not here, and nobody knows how it ended here: look at it on the other "+
+			"host, and let it go on or end it there",
 			"guest", w.Name, "to", w.to, "resume", "virsh resume "+w.UUID, "end", "virsh destroy "+w.UUID)
 	}
 	return nil

@@ -253,7 +253,8 @@ func TestGuestWhoseOldHostIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.ends, p.at = func() { p.leaves(); p.states["h2"] = guests.VMRunning }, guests.Left
-		if err := p.send(); err == nil || !strings.Contains(err.Error(), "from h3 to h1 is not over: not decided") || !strings.Contains(err.Error(), "holdfast host forget h3 --force") {
+		if err := p.send(); err == nil || !strings.Contains(err.Error(), "from h3 to h1 is not over: not decided") ||
+			!strings.Contains(err.Error(), "holdfast host forget h3 --force") {
 			t.Errorf("got %v", err)
 		}
 		if err := c.takeBack(t.Context(), p.client["h1"], "h1"); err != nil {

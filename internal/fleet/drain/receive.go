@@ -229,7 +229,8 @@ func (r *Receiver) holds(c carry, vm guests.VM) string {
 		return cmp.Or(vm.Busy, string(vm.State))
 	}
 	if c.Says != saysGone {
-		return fmt.Sprintf("paused since it came from %s, which has not told yet that it is gone there (if %s is off for good: virsh resume %s)", c.From, c.From, c.UUID)
+		return fmt.Sprintf("paused since it came from %s, which has not told yet that it is gone there (if %s is off "+
+			"for good: virsh resume %s)", c.From, c.From, c.UUID)
 	}
 	// The source's word says that nobody let it go on there. This is the second line: people
 	// may have moved it by hand meanwhile.
@@ -251,7 +252,8 @@ func (r *Receiver) elsewhere(c carry, state, act string) string {
 			if s.Up(time.Now()) {
 				return fmt.Sprintf("%s: %s reports that it is there, too", state, h)
 			}
-			return fmt.Sprintf("%s: %s, silent for %s, has reported that it is there, too (if %s is off for good: holdfast host forget %s; or virsh %s %s)",
+			return fmt.Sprintf("%s: %s, silent for %s, has reported that it is there, too (if %s is off for good: "+
+				"holdfast host forget %s; or virsh %s %s)",
 				state, h, time.Since(s.SeenAt).Round(time.Minute), h, h, act, c.UUID)
 		}
 	}
@@ -296,5 +298,6 @@ func (r *Receiver) stands(ctx context.Context, w sentWord) error {
 func (r *Receiver) left(c carry, since int64) bool {
 	seen, ok := r.Seen()
 	s, known := seen[c.From]
-	return ok && known && s.Mod > since && !s.Unobservable && !slices.ContainsFunc(s.VMs, func(vm inventory.VM) bool { return vm.UUID == c.UUID })
+	return ok && known && s.Mod > since && !s.Unobservable &&
+		!slices.ContainsFunc(s.VMs, func(vm inventory.VM) bool { return vm.UUID == c.UUID })
 }

@@ -25,7 +25,8 @@ func TestWhyAGuestStandsStill(t *testing.T) {
 		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "x"})
 		b.put(carry{UUID: "uuid-b", Name: "b", Start: true})
 		time.Sleep(5 * time.Second)
-		for uuid, want := range map[string]string{"uuid-a": "virsh resume uuid-a", "uuid-b": "it came from h1, which has not told since that it is gone there", "uuid-c": ""} {
+		for uuid, want := range map[string]string{"uuid-a": "virsh resume uuid-a",
+			"uuid-b": "it came from h1, which has not told since that it is gone there", "uuid-c": ""} {
 			if got := r.Waits(uuid); !strings.Contains(got, want) || want == "" && got != "" {
 				t.Errorf("%s: %q, want %q", uuid, got, want)
 			}
@@ -92,7 +93,8 @@ func TestAGuestThatCameIsReported(t *testing.T) {
 		b.put(carry{UUID: "uuid-b", Name: "b", Live: true, ID: "2", Says: saysGone})
 		time.Sleep(5 * time.Second)
 		stop()
-		if got := strings.Join(came, "; "); got != "resume uuid-a; resume uuid-a, resume uuid-b" && got != "resume uuid-b; resume uuid-b, resume uuid-a" {
+		if got := strings.Join(came, "; "); got != "resume uuid-a; resume uuid-a, resume uuid-b" &&
+			got != "resume uuid-b; resume uuid-b, resume uuid-a" {
 			t.Errorf("reported after: %q", got)
 		}
 	})
@@ -142,7 +144,8 @@ func TestSilentThirdHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
 		b.vms = []guests.VM{still("a")}
-		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
+		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"},
+			VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
 		r := b.receiver()
 		b.runs(r)
 		b.put(carry{UUID: "uuid-a", Name: "a", Live: true, ID: "1", Says: saysGone})
@@ -151,7 +154,8 @@ func TestSilentThirdHost(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 		time.Sleep(20 * time.Minute)
-		want := "paused: h3, silent for 20m0s, has reported that it is there, too (if h3 is off for good: holdfast host forget h3; or virsh resume uuid-a)"
+		want := "paused: h3, silent for 20m0s, has reported that it is there, too (if h3 is off for good: holdfast " +
+			"host forget h3; or virsh resume uuid-a)"
 		if got := r.Waits("uuid-a"); got != want {
 			t.Errorf("%q", got)
 		}
@@ -166,7 +170,8 @@ func TestAForgedWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newInbox(t)
 		b.vms = []guests.VM{offVM("a"), still("z")}
-		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"}, VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
+		b.seen["h3"] = report.Seen{Record: report.Record{Host: inventory.Host{Name: "h3"},
+			VMs: []inventory.VM{{UUID: "uuid-a", Running: true}}}, SeenAt: time.Now()}
 		rev := b.put(carry{UUID: "uuid-a", Name: "a", Start: true})
 		b.seen["h1"] = report.Seen{Mod: rev + 1}
 		r := b.receiver()

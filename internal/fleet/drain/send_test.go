@@ -40,7 +40,8 @@ func TestGuestsAreSent(t *testing.T) {
 	sent := &sentGuests{fakeGuests: fakeGuests{vms: []guests.VM{auto, vm("mgmt", 100)}}}
 	sent.vms[1].Protected = true
 	for name, change := range map[string]func(*guests.VM){
-		"busy": func(v *guests.VM) { v.Busy = "snapshot" }, "still": func(v *guests.VM) { v.State, v.Busy = guests.VMPaused, "paused" }, "off": func(v *guests.VM) { v.State = guests.VMOff },
+		"busy":  func(v *guests.VM) { v.Busy = "snapshot" },
+		"still": func(v *guests.VM) { v.State, v.Busy = guests.VMPaused, "paused" }, "off": func(v *guests.VM) { v.State = guests.VMOff },
 	} {
 		v := vm(name, 100)
 		change(&v)
@@ -54,13 +55,16 @@ func TestGuestsAreSent(t *testing.T) {
 	}
 	d := &Drain{Host: "h1", Store: client, Guests: sent, Seen: seen}
 	d.Sender = NewSender(&Sender{Store: client, Host: "h1", Guests: sent, Seen: seen, Log: slog.New(slog.DiscardHandler)})
-	for name, why := range map[string]string{"busy": "it can not move just now: snapshot", "still": "it can not move just now: paused", "off": "it is off", "mgmt": "it is the management VM"} {
+	for name, why := range map[string]string{"busy": "it can not move just now: snapshot",
+		"still": "it can not move just now: paused", "off": "it is off", "mgmt": "it is the management VM"} {
 		var e *fail.Error
-		if err := d.SendGuest(t.Context(), "uuid-"+name, name, "h2", ""); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(err.Error(), why) {
+		if err := d.SendGuest(t.Context(), "uuid-"+name, name, "h2", ""); !errors.As(err, &e) ||
+			e.Kind != fail.Refused || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := d.SendGuest(t.Context(), "uuid-vm1", "vm1", "h2", "10.0.0.0/24"); err != nil || sent.sent != "uuid-vm1 to 192.0.2.2 over 10.0.0.2" {
+	if err := d.SendGuest(t.Context(), "uuid-vm1", "vm1", "h2", "10.0.0.0/24"); err != nil ||
+		sent.sent != "uuid-vm1 to 192.0.2.2 over 10.0.0.2" {
 		t.Errorf("sent %s: %v", sent.sent, err)
 	}
 	if _, found, err := client.Get(t.Context(), "fleet-carry/h2/uuid-vm1"); err != nil || !found {
@@ -95,7 +99,8 @@ func TestAGuestIsAwaited(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		put("job/step/j1/g1/back", job.Record{Step: "g1/back", State: state, Attempt: 1, Work: &job.Step{ID: "g1/back", Host: host, Kind: kind, Args: args, Timeout: 1e9}})
+		put("job/step/j1/g1/back", job.Record{Step: "g1/back", State: state, Attempt: 1,
+			Work: &job.Step{ID: "g1/back", Host: host, Kind: kind, Args: args, Timeout: 1e9}})
 	}
 	denied("no job", "u1")
 	put("job/todo/g1/upgrade", map[string]any{"job": "j1", "kind": "upgrade", "state": job.Active, "steps": []string{"g1/back", "g1/gone"}})

@@ -297,7 +297,8 @@ func (s *Sender) awaitRuns(ctx context.Context, c carry, to cluster.HostID, caus
 			return fmt.Errorf("it was moved to %s: %w: %w", to, errNotUp, context.Cause(ctx))
 		}
 	}
-	return fmt.Errorf("it was moved to %s, whose agent is too old to let it go on: %w; on %s: virsh resume %s: %w", to, errNotUp, to, c.UUID, cause)
+	return fmt.Errorf("it was moved to %s, whose agent is too old to let it go on: %w; on %s: virsh resume %s: %w", to,
+		errNotUp, to, c.UUID, cause)
 }
 
 // say changes what this host says of a move. It also works after ctx has ended, for

@@ -51,9 +51,11 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	p := &pair{
-		t: t, mem: storetest.NewMem(), client: map[cluster.HostID]*storetest.Client{}, states: map[cluster.HostID]guests.VMState{"h1": guests.VMRunning},
-		where: guests.Where{Place: guests.Here, State: guests.VMRunning}, fails: map[string]error{},
-		report: map[cluster.HostID]report.Seen{}, blind: map[cluster.HostID]bool{}, auto: map[cluster.HostID]bool{}, silent: map[cluster.HostID]bool{}, stops: map[cluster.HostID]func(){},
+		t: t, mem: storetest.NewMem(), client: map[cluster.HostID]*storetest.Client{},
+		states: map[cluster.HostID]guests.VMState{"h1": guests.VMRunning},
+		where:  guests.Where{Place: guests.Here, State: guests.VMRunning}, fails: map[string]error{},
+		report: map[cluster.HostID]report.Seen{}, blind: map[cluster.HostID]bool{}, auto: map[cluster.HostID]bool{},
+		silent: map[cluster.HostID]bool{}, stops: map[cluster.HostID]func(){},
 	}
 	for _, h := range []cluster.HostID{"h1", "h2"} {
 		p.client[h] = p.mem.NewClient(string(h))
@@ -100,7 +102,8 @@ func (p *pair) reports(ctx context.Context) {
 
 // looked is what a host has. The caller holds mu.
 func (p *pair) looked(h cluster.HostID) report.Seen {
-	s := report.Seen{Record: report.Record{Host: inventory.Host{Name: h}, Addr: string(h), Unobservable: p.blind[h], CarriesLive: !p.old || h != "h2"}}
+	s := report.Seen{Record: report.Record{Host: inventory.Host{Name: h}, Addr: string(h), Unobservable: p.blind[h],
+		CarriesLive: !p.old || h != "h2"}}
 	if st := p.states[h]; st != "" {
 		s.VMs = []inventory.VM{{Name: "a", UUID: "uuid-a", Running: st != guests.VMOff, Halted: st == guests.VMPaused}}
 		if st == guests.VMPaused {
@@ -128,10 +131,12 @@ func (p *pair) start(h cluster.HostID) {
 	side := pairSide{p, h}
 	var wg sync.WaitGroup
 	if h == "h1" {
-		p.sender = NewSender(&Sender{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], PermitsCarry), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
+		p.sender = NewSender(&Sender{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], PermitsCarry), Host: h,
+			Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)})
 		wg.Go(func() { p.sender.Run(ctx) })
 	} else {
-		r := &Receiver{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], PermitsCarry), Host: h, Guests: side, Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
+		r := &Receiver{Store: storetest.AsGuestHost(p.t, string(h), p.client[h], PermitsCarry), Host: h, Guests: side,
+			Seen: p.seen, Log: slog.New(slog.DiscardHandler)}
 		wg.Go(func() { r.Run(ctx) })
 	}
 	p.stops[h] = func() {
@@ -272,7 +277,8 @@ func (p *pair) send() error {
 	p.mu.Lock()
 	auto := p.auto["h1"]
 	p.mu.Unlock()
-	return p.sender.Send(p.t.Context(), guests.VM{Name: "a", UUID: "uuid-a", State: guests.VMRunning, Autostart: auto}, h2, guests.MigrateOptions{})
+	return p.sender.Send(p.t.Context(), guests.VM{Name: "a", UUID: "uuid-a", State: guests.VMRunning, Autostart: auto},
+		h2, guests.MigrateOptions{})
 }
 
 // cutOff leaves what an agent leaves that dies in a move: a word, and a guest that

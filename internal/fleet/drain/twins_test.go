@@ -32,7 +32,8 @@ func TestDrainOfGuestsOfOneName(t *testing.T) {
 			return all, ok
 		}
 		task := w.task(t, evacuate.DrainArgs{Parallel: 1, Moves: []evacuate.Move{
-			{VM: "db", UUID: "another", To: "h2", How: evacuate.Cold}, {VM: "db", UUID: "uuid-db", To: "h2", How: evacuate.Live}, {VM: "web", To: "h3", How: evacuate.Live},
+			{VM: "db", UUID: "another", To: "h2", How: evacuate.Cold},
+			{VM: "db", UUID: "uuid-db", To: "h2", How: evacuate.Live}, {VM: "web", To: "h3", How: evacuate.Live},
 		}})
 		if err := w.drain.Do(t.Context(), task); err != nil {
 			t.Fatal(err)

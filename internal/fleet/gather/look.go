@@ -78,7 +78,8 @@ func (l *Looker) Measure(ctx context.Context) {
 // Look gives the host's record. With an error, it holds what could be found out.
 func (l *Looker) Look(ctx context.Context) (report.Record, error) {
 	r := report.Record{
-		Host: inventory.Host{Name: l.Host, Group: l.Group, Boot: l.Boot, Install: l.Install, Maintenance: l.InMaintenance(), Kernel: Kernel(), Member: l.Member},
+		Host: inventory.Host{Name: l.Host, Group: l.Group, Boot: l.Boot, Install: l.Install,
+			Maintenance: l.InMaintenance(), Kernel: Kernel(), Member: l.Member},
 		Addr: l.Addr, API: l.API, Agent: l.Agent, Generation: job.Generation, CarriesLive: true, MigrateTLS: l.Fleet.MigrationSecurity().TLS,
 	}
 	var aerr, berr error

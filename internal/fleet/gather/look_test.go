@@ -14,8 +14,10 @@ import (
 
 // TestPoolsAreReported: with what decides how a reboot deals with them.
 func TestPoolsAreReported(t *testing.T) {
-	got := toldPools([]pools.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}})
-	want := []inventory.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true}, {Name: "b", Kind: "dir", Active: true, Transient: true}}
+	got := toldPools([]pools.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true},
+		{Name: "b", Kind: "dir", Active: true, Transient: true}})
+	want := []inventory.Pool{{Name: "a", Kind: "ocfs2", Shared: true, Paths: 1, Active: true},
+		{Name: "b", Kind: "dir", Active: true, Transient: true}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -21,7 +21,8 @@ func TestHeat(t *testing.T) {
 	for i, lost := range [][]int64{{0, 0, 0}, {0, 10, 0}, {0, 10, 0}, {0, 10, 10}} {
 		h.Add(time.Duration(i+1)*time.Second, counted(10*int64(i+1), lost...))
 	}
-	if len(h.Rows) != 2 || h.Every != time.Second || h.Rows[0].First.IP.String() != "10.0.0.1" || h.Rows[0].More != 1 || h.Rows[1].First.IP.String() != "10.0.0.3" || h.Rows[1].More != 0 {
+	if len(h.Rows) != 2 || h.Every != time.Second || h.Rows[0].First.IP.String() != "10.0.0.1" || h.Rows[0].More != 1 ||
+		h.Rows[1].First.IP.String() != "10.0.0.3" || h.Rows[1].More != 0 {
 		t.Fatalf("%+v", h)
 	}
 	if want := []Share{{20, 0}, {20, 10}, {20, 0}, {20, 0}}; !slices.Equal(h.Rows[0].Columns, want) {

@@ -108,7 +108,8 @@ func Join(results []*Result) (*Joined, error) {
 			return nil, fmt.Errorf("two results are from the vantage point %q: want one from each", r.Name)
 		}
 		names[r.Name] = true
-		j.Points = append(j.Points, Point{r.Name, r.Began, r.Ended, r.Interrupted, r.Rate, r.ARPRate, r.Total, math.Round(1e4*r.Unwatched()) / 1e4})
+		j.Points = append(j.Points, Point{r.Name, r.Began, r.Ended, r.Interrupted, r.Rate, r.ARPRate, r.Total,
+			math.Round(1e4*r.Unwatched()) / 1e4})
 		if r.Began.After(j.From.Time) {
 			j.From = r.Began
 		}
@@ -148,7 +149,8 @@ func (j *Joined) collect(results []*Result) {
 	}
 	for _, r := range results {
 		for _, t := range r.Targets {
-			add(t.Address, seen{View{r.Name, false, t.By, t.Sent, t.Lost, t.LongestMS, t.Gaps}, r.interval(t.By), t.GapsLeftOut + t.UnwatchedLeftOut, t.Unwatched})
+			add(t.Address, seen{View{r.Name, false, t.By, t.Sent, t.Lost, t.LongestMS, t.Gaps}, r.interval(t.By),
+				t.GapsLeftOut + t.UnwatchedLeftOut, t.Unwatched})
 		}
 		for _, s := range r.Silent {
 			add(s.Address, seen{View: View{Point: r.Name, Silent: true, Gaps: []Gap{}}})
@@ -381,7 +383,8 @@ func (j *Joined) sum() {
 func (j *Joined) Worst() []JoinedTarget {
 	out := slices.DeleteFunc(slices.Clone(j.Targets), func(t JoinedTarget) bool { return t.Lost() == 0 })
 	slices.SortStableFunc(out, func(a, b JoinedTarget) int {
-		return cmp.Or(cmp.Compare(b.Longest(Dark).MS, a.Longest(Dark).MS), cmp.Compare(b.Longest(Path).MS, a.Longest(Path).MS), cmp.Compare(b.Lost(), a.Lost()))
+		return cmp.Or(cmp.Compare(b.Longest(Dark).MS, a.Longest(Dark).MS),
+			cmp.Compare(b.Longest(Path).MS, a.Longest(Path).MS), cmp.Compare(b.Lost(), a.Lost()))
 	})
 	return out
 }

@@ -55,33 +55,46 @@ func TestJoinJudges(t *testing.T) {
 		want    []string
 		other   int64
 	}{
-		"nothing lost":                            {[]*Result{from("a"), from("b")}, nil, 0},
-		"the same":                                {[]*Result{from("a", 1000, 300), from("b", 1000, 300)}, []string{"dark 1000 300 a+b"}, 0},
-		"edges are no path":                       {[]*Result{from("a", 1000, 300), from("b", 1080, 310)}, []string{"dark 1080 220 a+b"}, 0},
-		"one lost, at the same time":              {[]*Result{from("a", 1000, 100), from("b", 1050, 100)}, []string{"dark 1050 50 a+b"}, 0},
-		"one only":                                {[]*Result{from("a", 1000, 300), from("b")}, []string{"path 1000 300 a"}, 0},
-		"each, at other times":                    {[]*Result{from("a", 1000, 300), from("b", 5000, 400)}, []string{"path 1000 300 a", "path 5000 400 b"}, 0},
-		"one after the other":                     {[]*Result{from("a", 1000, 300), from("b", 1300, 300)}, []string{"path 1000 600 a+b"}, 0},
-		"short, one after the other":              {[]*Result{from("a", 1000, 150), from("b", 1150, 150)}, []string{"unclear 1000 300 a+b"}, 0},
-		"too short to tell":                       {[]*Result{from("a", 1000, 200), from("b")}, []string{"unclear 1000 200 a"}, 0},
-		"the other asks too seldom":               {[]*Result{from("a", 1000, 1900), slow(from("b"))}, []string{"unclear 1000 1900 a"}, 0},
-		"seldom, and long":                        {[]*Result{from("a", 1000, 2100), slow(from("b"))}, []string{"path 1000 2100 a"}, 0},
-		"a path longer than the guest":            {[]*Result{from("a", 1000, 5000), from("b", 3000, 500)}, []string{"path 1000 2000 a", "dark 3000 500 a+b", "path 3500 2500 a"}, 0},
-		"twice in one gap":                        {[]*Result{from("a", 1000, 1000), from("b", 1000, 450, 1550, 450)}, []string{"dark 1000 450 a+b", "dark 1550 450 a+b"}, 0},
-		"some of three":                           {[]*Result{from("a", 1000, 300), from("b", 1000, 300), from("c")}, []string{"path 1000 300 a+b"}, 0},
-		"all of three, one by one":                {[]*Result{from("a", 1000, 250), from("b", 1200, 250), from("c", 1400, 250)}, []string{"path 1000 650 a+b+c"}, 0},
-		"all of three":                            {[]*Result{from("a", 1000, 300), from("b", 1050, 300), from("c", 1090, 300)}, []string{"dark 1090 210 a+b+c"}, 0},
-		"open until after the end":                {[]*Result{from("a", 59000, 1100), from("b", 59500, 600)}, []string{"path 59000 500 a", "dark 59500 500 a+b"}, 0},
-		"when the other had ended":                {[]*Result{from("a", 1000, 300, 60001, 300), from("b")}, []string{"path 1000 300 a"}, 1},
-		"one did not watch":                       {[]*Result{from("a", 1000, 900), blind(from("b"), 800, 1200)}, []string{"unclear 1000 900 a"}, 0},
-		"one did not watch at the end":            {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 1000), 2000, 4000)}, []string{"dark 1000 5000 a+b"}, 0},
-		"nor at the beginning":                    {[]*Result{from("a", 1000, 5000), blind(from("b", 5000, 1000), 900, 4100)}, []string{"dark 5000 1000 a+b"}, 0},
-		"one did not watch in the middle":         {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 4000), 3000, 1000)}, []string{"dark 1000 5000 a+b"}, 0},
-		"and twice":                               {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 3000), 3000, 1000, 4500, 1000)}, []string{"dark 1000 5000 a+b"}, 0},
-		"neither watched":                         {[]*Result{blind(from("a"), 1000, 5000), blind(from("b"), 2000, 5000)}, nil, 0},
-		"one lost what the other could see later": {[]*Result{from("a", 1000, 5000), blind(from("b"), 900, 2000)}, []string{"path 1000 5000 a"}, 0},
-		"one of three did not watch":              {[]*Result{from("a", 1000, 900), blind(from("b"), 800, 1200), from("c")}, []string{"path 1000 900 a"}, 0},
-		"gaps that touch by rounding":             {[]*Result{from("a", 1000, 300.4, 1300, 300), from("b", 1000, 600)}, []string{"dark 1000 600 a+b"}, 0},
+		"nothing lost":               {[]*Result{from("a"), from("b")}, nil, 0},
+		"the same":                   {[]*Result{from("a", 1000, 300), from("b", 1000, 300)}, []string{"dark 1000 300 a+b"}, 0},
+		"edges are no path":          {[]*Result{from("a", 1000, 300), from("b", 1080, 310)}, []string{"dark 1080 220 a+b"}, 0},
+		"one lost, at the same time": {[]*Result{from("a", 1000, 100), from("b", 1050, 100)}, []string{"dark 1050 50 a+b"}, 0},
+		"one only":                   {[]*Result{from("a", 1000, 300), from("b")}, []string{"path 1000 300 a"}, 0},
+		"each, at other times": {[]*Result{from("a", 1000, 300), from("b", 5000, 400)},
+			[]string{"path 1000 300 a", "path 5000 400 b"}, 0},
+		"one after the other":        {[]*Result{from("a", 1000, 300), from("b", 1300, 300)}, []string{"path 1000 600 a+b"}, 0},
+		"short, one after the other": {[]*Result{from("a", 1000, 150), from("b", 1150, 150)}, []string{"unclear 1000 300 a+b"}, 0},
+		"too short to tell":          {[]*Result{from("a", 1000, 200), from("b")}, []string{"unclear 1000 200 a"}, 0},
+		"the other asks too seldom":  {[]*Result{from("a", 1000, 1900), slow(from("b"))}, []string{"unclear 1000 1900 a"}, 0},
+		"seldom, and long":           {[]*Result{from("a", 1000, 2100), slow(from("b"))}, []string{"path 1000 2100 a"}, 0},
+		"a path longer than the guest": {[]*Result{from("a", 1000, 5000), from("b", 3000, 500)},
+			[]string{"path 1000 2000 a", "dark 3000 500 a+b", "path 3500 2500 a"}, 0},
+		"twice in one gap": {[]*Result{from("a", 1000, 1000), from("b", 1000, 450, 1550, 450)},
+			[]string{"dark 1000 450 a+b", "dark 1550 450 a+b"}, 0},
+		"some of three": {[]*Result{from("a", 1000, 300), from("b", 1000, 300), from("c")},
+			[]string{"path 1000 300 a+b"}, 0},
+		"all of three, one by one": {[]*Result{from("a", 1000, 250), from("b", 1200, 250),
+			from("c", 1400, 250)}, []string{"path 1000 650 a+b+c"}, 0},
+		"all of three": {[]*Result{from("a", 1000, 300), from("b", 1050, 300),
+			from("c", 1090, 300)}, []string{"dark 1090 210 a+b+c"}, 0},
+		"open until after the end": {[]*Result{from("a", 59000, 1100), from("b", 59500, 600)},
+			[]string{"path 59000 500 a", "dark 59500 500 a+b"}, 0},
+		"when the other had ended": {[]*Result{from("a", 1000, 300, 60001, 300), from("b")}, []string{"path 1000 300 a"}, 1},
+		"one did not watch": {[]*Result{from("a", 1000, 900), blind(from("b"), 800, 1200)},
+			[]string{"unclear 1000 900 a"}, 0},
+		"one did not watch at the end": {[]*Result{from("a", 1000, 5000),
+			blind(from("b", 1000, 1000), 2000, 4000)}, []string{"dark 1000 5000 a+b"}, 0},
+		"nor at the beginning": {[]*Result{from("a", 1000, 5000),
+			blind(from("b", 5000, 1000), 900, 4100)}, []string{"dark 5000 1000 a+b"}, 0},
+		"one did not watch in the middle": {[]*Result{from("a", 1000, 5000),
+			blind(from("b", 1000, 4000), 3000, 1000)}, []string{"dark 1000 5000 a+b"}, 0},
+		"and twice": {[]*Result{from("a", 1000, 5000), blind(from("b", 1000, 3000), 3000, 1000, 4500, 1000)},
+			[]string{"dark 1000 5000 a+b"}, 0},
+		"neither watched": {[]*Result{blind(from("a"), 1000, 5000), blind(from("b"), 2000, 5000)}, nil, 0},
+		"one lost what the other could see later": {[]*Result{from("a", 1000, 5000), blind(from("b"), 900, 2000)},
+			[]string{"path 1000 5000 a"}, 0},
+		"one of three did not watch":  {[]*Result{from("a", 1000, 900), blind(from("b"), 800, 1200), from("c")}, []string{"path 1000 900 a"}, 0},
+		"gaps that touch by rounding": {[]*Result{from("a", 1000, 300.4, 1300, 300), from("b", 1000, 600)}, []string{"dark 1000 600 a+b"}, 0},
 	} {
 		j, err := Join(c.results)
 		if err != nil {
@@ -96,7 +109,8 @@ func TestJoinJudges(t *testing.T) {
 			kind, rest, _ := strings.Cut(s, " ")
 			when := rest[:strings.LastIndex(rest, " ")]
 			again, err := Join(c.results)
-			if err != nil || !slices.ContainsFunc(spansOf(again.Targets[0]), func(x string) bool { return strings.HasPrefix(x, kind+" "+when+" ") }) {
+			if err != nil || !slices.ContainsFunc(spansOf(again.Targets[0]),
+				func(x string) bool { return strings.HasPrefix(x, kind+" "+when+" ") }) {
 				t.Errorf("%s: in the other order %+v, %v: want %s", name, again, err, s)
 			}
 		}
@@ -108,8 +122,10 @@ func TestJoinTargets(t *testing.T) {
 	ip := netip.MustParseAddr
 	a, b := from("a", 1000, 300), from("b", 1000, 400)
 	a.Targets = append(a.Targets,
-		Target{Address: Address{IP: ip("10.0.0.2")}, By: ICMP, Sent: 600, Lost: 3, LongestMS: 300, Gaps: []Gap{{At: joinAt(time.Second), MS: 300}}, GapsLeftOut: 7},
-		Target{Address: Address{IP: ip("10.0.0.3")}, By: ICMP, Sent: 600, Lost: 4, LongestMS: 400, Gaps: []Gap{{At: joinAt(time.Second), MS: 400}}})
+		Target{Address: Address{IP: ip("10.0.0.2")}, By: ICMP, Sent: 600, Lost: 3, LongestMS: 300,
+			Gaps: []Gap{{At: joinAt(time.Second), MS: 300}}, GapsLeftOut: 7},
+		Target{Address: Address{IP: ip("10.0.0.3")}, By: ICMP, Sent: 600, Lost: 4, LongestMS: 400,
+			Gaps: []Gap{{At: joinAt(time.Second), MS: 400}}})
 	b.ARPRate = 1
 	b.Targets = append(b.Targets, Target{Address: Address{ip("10.0.0.3"), "web"}, By: ARP, Sent: 60, Gaps: []Gap{}})
 	b.Silent = []Silent{{Address{IP: ip("10.0.0.2")}, []Means{ICMP}}, {Address{IP: ip("10.0.0.9")}, []Means{ICMP}}}
@@ -120,10 +136,12 @@ func TestJoinTargets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (JoinedTotal{Targets: 3, Dark: 1, Unclear: 2, Alone: 1, LongestDarkMS: 300, LongestDarkIP: "10.0.0.1", NotJudged: 7}); j.Total != want {
+	if want := (JoinedTotal{Targets: 3, Dark: 1, Unclear: 2, Alone: 1, LongestDarkMS: 300, LongestDarkIP: "10.0.0.1",
+		NotJudged: 7}); j.Total != want {
 		t.Errorf("%+v, want %+v", j.Total, want)
 	}
-	if len(j.Targets) != 4 || j.From != b.Began || j.To != a.Ended || j.Targets[2].Name != "web" || len(j.Targets[1].Spans) != 0 || !j.Targets[1].Views[1].Silent {
+	if len(j.Targets) != 4 || j.From != b.Began || j.To != a.Ended || j.Targets[2].Name != "web" ||
+		len(j.Targets[1].Spans) != 0 || !j.Targets[1].Views[1].Silent {
 		t.Errorf("%+v", j)
 	}
 	if got, want := spansOf(j.Targets[2]), []string{"unclear 1000 400 a"}; !slices.Equal(got, want) { // by ARP it was asked once a second
@@ -137,7 +155,8 @@ func TestJoinTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, part := range []string{
-		`"vantage_points":[{"name":"a","began":"2026-01-02T15:00:00.000Z"`, `"spans":[{"kind":"dark","at":"2026-01-02T15:00:01.000Z","ms":300,"from":["a","b"]}]`,
+		`"vantage_points":[{"name":"a","began":"2026-01-02T15:00:00.000Z"`,
+		`"spans":[{"kind":"dark","at":"2026-01-02T15:00:01.000Z","ms":300,"from":["a","b"]}]`,
 		`{"vantage_point":"b","silent":true,"sent":0,"lost":0,"longest_gap_ms":0,"gaps":[]}`, `"by":"arp"`,
 	} {
 		if !bytes.Contains(text, []byte(part)) {
@@ -152,9 +171,10 @@ func TestJoinRefuses(t *testing.T) {
 	other.Targets[0].IP = netip.MustParseAddr("10.0.0.2")
 	for want, results := range map[string][]*Result{
 		"1 results: want 2 to 32": {from("a")},
-		`two results are from the vantage point "a": want one from each`:                                                          {from("a"), from("a")},
-		"one measurement began at 2026-01-02T16:00:00Z, when another had ended at 2026-01-02T15:01:00Z: want results of the same": {from("a"), later},
-		"no target was measured from two vantage points":                                                                          {from("a"), other},
+		`two results are from the vantage point "a": want one from each`: {from("a"), from("a")},
+		"one measurement began at 2026-01-02T16:00:00Z, when another had ended at 2026-01-02T15:01:00Z: want results " +
+			"of the same": {from("a"), later},
+		"no target was measured from two vantage points": {from("a"), other},
 		"33 results": slices.Repeat([]*Result{from("a")}, 33),
 	} {
 		if j, err := Join(results); err == nil || !strings.Contains(err.Error(), want) {
@@ -225,15 +245,18 @@ func TestJoinedPage(t *testing.T) {
 	}
 	page := out.String()
 	for _, part := range []string{
-		"<td>&lt;a&gt;</td>", "<b>1</b> of 2 targets were dark", "for 900 ms at most (10.0.0.1)", "<b>1</b> were lost from some", "Of <b>1</b> more", "1 were measured from one vantage point only",
-		`<tr class="first"><td>10.0.0.1</td><td></td><td><b>all</b></td><td></td><td></td><td></td><td><b>900</b></td>`, "<td>b</td><td></td><td>silent</td>",
+		"<td>&lt;a&gt;</td>", "<b>1</b> of 2 targets were dark", "for 900 ms at most (10.0.0.1)",
+		"<b>1</b> were lost from some", "Of <b>1</b> more", "1 were measured from one vantage point only",
+		`<tr class="first"><td>10.0.0.1</td><td></td><td><b>all</b></td><td></td><td></td><td></td><td><b>900</b></td>`,
+		"<td>b</td><td></td><td>silent</td>",
 		`<td class="s h4" title="15:00:10.000: 900 ms">`, "td.h5 {",
 	} {
 		if !strings.Contains(page, part) {
 			t.Errorf("no %s in\n%s", part, page)
 		}
 	}
-	if n, want := strings.Count(page, `<td class="s`), 5*pageSlots; n != want || strings.Contains(page, "http") || strings.Contains(page, "ZgotmplZ") {
+	if n, want := strings.Count(page, `<td class="s`),
+		5*pageSlots; n != want || strings.Contains(page, "http") || strings.Contains(page, "ZgotmplZ") {
 		t.Errorf("%d slots, want %d:\n%s", n, want, page)
 	}
 }

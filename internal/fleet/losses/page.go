@@ -134,7 +134,8 @@ type joinedRow struct {
 // the longest, as each vantage point saw them.
 func (j *Joined) WriteHTML(w io.Writer) error {
 	slot := slotOf(j.From, j.To)
-	p := joinedPage{Joined: j, Style: template.CSS(style), Began: j.From.UTC().Format(time.DateTime), Ended: j.To.UTC().Format(time.DateTime), Slot: slot.Round(time.Millisecond).String()}
+	p := joinedPage{Joined: j, Style: template.CSS(style), Began: j.From.UTC().Format(time.DateTime),
+		Ended: j.To.UTC().Format(time.DateTime), Slot: slot.Round(time.Millisecond).String()}
 	for _, x := range j.Points {
 		p.Points = append(p.Points, joinedPoint{x, fmt.Sprintf("%.1f", 100*x.UnwatchedPart)})
 	}

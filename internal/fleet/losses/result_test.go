@@ -17,8 +17,11 @@ func sample() *Result {
 	ip := netip.MustParseAddr
 	r := &Result{Name: "h1", Began: at(0), Ended: at(60), Rate: 10, ARPRate: 5, Targets: []Target{
 		{Address: Address{ip("10.0.0.1"), "web"}, By: ICMP, Sent: 600, Gaps: []Gap{}, Reordered: new(int64(0))},
-		{Address: Address{ip("10.0.0.2"), "<b>&"}, By: ICMP, Sent: 600, Lost: 13, LongestMS: 1200.5, Gaps: []Gap{{At: at(10.5), MS: 100}, {At: at(30.25), MS: 1200.5}}, Reordered: new(int64(1))},
-		{Address: Address{IP: ip("10.0.0.3")}, By: ARP, Sent: 300, Lost: 150, LongestMS: 15000, Gaps: []Gap{{At: at(45), MS: 15000, Open: true}}, GapsLeftOut: 2, UnwatchedMS: 30000.2, Unwatched: []Gap{{At: at(10), MS: 29000.2}}, UnwatchedLeftOut: 3},
+		{Address: Address{ip("10.0.0.2"), "<b>&"}, By: ICMP, Sent: 600, Lost: 13, LongestMS: 1200.5,
+			Gaps: []Gap{{At: at(10.5), MS: 100}, {At: at(30.25), MS: 1200.5}}, Reordered: new(int64(1))},
+		{Address: Address{IP: ip("10.0.0.3")}, By: ARP, Sent: 300, Lost: 150, LongestMS: 15000,
+			Gaps: []Gap{{At: at(45), MS: 15000, Open: true}}, GapsLeftOut: 2, UnwatchedMS: 30000.2,
+			Unwatched: []Gap{{At: at(10), MS: 29000.2}}, UnwatchedLeftOut: 3},
 	}, Silent: []Silent{{Address{ip("10.0.0.9"), "gone"}, []Means{ICMP, ARP}}}}
 	r.Sum()
 	return r
@@ -26,7 +29,8 @@ func sample() *Result {
 
 func TestResultIsReadAsItWasWritten(t *testing.T) {
 	r := sample()
-	if want := (Total{Targets: 3, ByARP: 1, Losing: 2, Silent: 1, Sent: 1500, Lost: 163, LongestMS: 15000, LongestIP: "10.0.0.3", Reordered: 1, UnwatchedMS: 30000.2}); r.Total != want {
+	if want := (Total{Targets: 3, ByARP: 1, Losing: 2, Silent: 1, Sent: 1500, Lost: 163, LongestMS: 15000,
+		LongestIP: "10.0.0.3", Reordered: 1, UnwatchedMS: 30000.2}); r.Total != want {
 		t.Errorf("%+v, want %+v", r.Total, want)
 	}
 	if n := r.Unwatched(); n < 0.166 || n > 0.167 {
@@ -84,7 +88,8 @@ func TestFirstVersionIsRead(t *testing.T) {
 	const old = `{"version":1,"began":"2026-01-02T15:04:05.000Z","ended":"2026-01-02T15:05:05.000Z","interrupted":false,"rate":10,"total":{"targets":1,"losing":0,"silent":1,"sent":600,"lost":0,"longest_gap_ms":0,"reordered":2,"unwatched_ms":0},
 		"targets":[{"ip":"10.0.0.1","sent":600,"lost":0,"longest_gap_ms":0,"gaps":[],"gaps_left_out":0,"reordered":2,"unwatched_ms":0}],"silent":[{"ip":"10.0.0.9"}]}`
 	r, err := Read(strings.NewReader(old))
-	if err != nil || r.Version != version || r.Name != "" || r.Targets[0].By != ICMP || !slices.Equal(r.Silent[0].AskedBy, []Means{ICMP}) || r.Total.Reordered != 2 {
+	if err != nil || r.Version != version || r.Name != "" || r.Targets[0].By != ICMP ||
+		!slices.Equal(r.Silent[0].AskedBy, []Means{ICMP}) || r.Total.Reordered != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -97,7 +102,8 @@ func TestPage(t *testing.T) {
 	page := b.String()
 	for _, part := range []string{
 		"<b>163</b> of 1500 packets to 3 targets lost, by 2 of them", "15000 ms", "&lt;b&gt;&amp;", "10.0.0.9 (gone)", "16.7 % of the time",
-		`<td class="s h5" title="15:04:51.000: 1000 ms">`, `<td class="s h1" title="15:04:15.000: 100 ms">`, `<td class="s h3" title="15:04:35.000: 750 ms">`, `<td class="s h2" title="15:04:36.000: 450.5 ms">`,
+		`<td class="s h5" title="15:04:51.000: 1000 ms">`, `<td class="s h1" title="15:04:15.000: 100 ms">`,
+		`<td class="s h3" title="15:04:35.000: 750 ms">`, `<td class="s h2" title="15:04:36.000: 450.5 ms">`,
 	} {
 		if !strings.Contains(page, part) {
 			t.Errorf("no %s in\n%s", part, page)

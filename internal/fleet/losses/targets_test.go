@@ -59,7 +59,8 @@ func TestRefusedTargets(t *testing.T) {
 // FuzzReadTargets: what is accepted can be written and read again, and is one machine
 // each.
 func FuzzReadTargets(f *testing.F) {
-	for _, s := range []string{"10.0.0.1 a # b\n2001:db8::1", "fe80::1%1", "::ffff:1.2.3.4\n1.2.3.4", "\x00", "1.2.3.4 \xff", strings.Repeat("1", 1001)} {
+	for _, s := range []string{"10.0.0.1 a # b\n2001:db8::1", "fe80::1%1", "::ffff:1.2.3.4\n1.2.3.4", "\x00",
+		"1.2.3.4 \xff", strings.Repeat("1", 1001)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, list string) {

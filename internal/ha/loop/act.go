@@ -179,7 +179,8 @@ func (a *Agent) event(e cluster.Event) store.Op {
 		e.User = "" // the members take no person's name from a host that runs guests only
 	}
 	e = stamp(e, time.Now())
-	a.Log.Info("event", "kind", e.Kind, "user", user, "host", e.Host, "to", e.To, "epoch", e.Epoch, "proof", e.Proof, "wait", e.Wait, "detail", e.Detail)
+	a.Log.Info("event", "kind", e.Kind, "user", user, "host", e.Host, "to", e.To, "epoch", e.Epoch, "proof", e.Proof,
+		"wait", e.Wait, "detail", e.Detail)
 	return store.Op{Key: records.LogKey(e, a.s.seq), Value: records.Encode(e)}
 }
 

@@ -53,7 +53,8 @@ func TestTheGuestGetsTheAddressesOfItsHost(t *testing.T) {
 			home := w.home()
 			n := strings.TrimPrefix(string(home.id), "h")
 			w.locked(func() {
-				if want := "192.0.2.2" + n + "/24 192.0.2.1 ["; !strings.Contains(w.cards, want) || strings.Count(w.cards, "192.0.2.2"+n) != 1 || strings.Count(w.cards, "192.0.2.2") != 3 {
+				if want := "192.0.2.2" + n + "/24 192.0.2.1 ["; !strings.Contains(w.cards, want) ||
+					strings.Count(w.cards, "192.0.2.2"+n) != 1 || strings.Count(w.cards, "192.0.2.2") != 3 {
 					t.Errorf("the cards are %s, want %s and the addresses of the two other hosts", w.cards, want)
 				}
 				if home.calls != calls {

@@ -150,7 +150,8 @@ func (a *Agent) countVotes(ctx context.Context) {
 func crowdedBy(h cluster.HostID, members []etcdstore.MemberStatus) string {
 	for _, m := range members {
 		if m.Name == string(h) && m.Quota > 0 && float64(m.DBInUse) > etcdstore.GuestsShare*float64(m.Quota) {
-			return fmt.Sprintf("the store has %d of its %d MiB in use: above half of them only members write, hosts that run guests only do not; see what fills it: holdfast store usage", m.DBInUse>>20, m.Quota>>20)
+			return fmt.Sprintf("the store has %d of its %d MiB in use: above half of them only members write, hosts "+
+				"that run guests only do not; see what fills it: holdfast store usage", m.DBInUse>>20, m.Quota>>20)
 		}
 	}
 	return ""

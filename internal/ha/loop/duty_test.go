@@ -120,7 +120,8 @@ func TestATransactionIsTheCoresWordForWord(t *testing.T) {
 	if !o.OK || o.Mod != 77 || o.Proved {
 		t.Errorf("outcome %+v", o)
 	}
-	if got, want := fmt.Sprint(r.conds), "[{state/owner/mnvm 5 false} {state/coordinator 6 false} {state/want/mnvm 7 false} {state/hosts/h2 8 false}]"; got != want {
+	if got, want := fmt.Sprint(r.conds), "[{state/owner/mnvm 5 false} {state/coordinator 6 false} {state/want/mnvm 7 "+
+		"false} {state/hosts/h2 8 false}]"; got != want {
 		t.Errorf("compares %s, want %s", got, want)
 	}
 	var keys []string

@@ -148,7 +148,8 @@ func (a *Agent) configChanged() {
 	if !a.s.compared && a.s.cfgMod != 0 && len(a.Config.Node) > 0 {
 		a.s.compared = true
 		if d := config.Diff(a.Config, a.s.cfg); len(d) > 0 {
-			a.Log.Warn("config_file is not the cluster's configuration, and without effect: only the first agent of a cluster reads it; holdfast config import changes the one in force", "differs", d[0].String(), "fields", len(d))
+			a.Log.Warn("config_file is not the cluster's configuration, and without effect: only the first agent of "+
+				"a cluster reads it; holdfast config import changes the one in force", "differs", d[0].String(), "fields", len(d))
 		}
 	}
 	a.checkSoon()
@@ -167,7 +168,8 @@ func (a *Agent) tellOutside() {
 	if why := a.s.outside; why != a.s.toldOutside {
 		a.s.toldOutside = why
 		if why != "" {
-			a.Log.Error("not a member", "why", why, "remedy", "end this agent: systemctl disable --now holdfast; or install it as a host that runs guests only")
+			a.Log.Error("not a member", "why", why, "remedy",
+				"end this agent: systemctl disable --now holdfast; or install it as a host that runs guests only")
 		}
 	}
 }

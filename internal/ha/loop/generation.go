@@ -69,7 +69,8 @@ func (a *Agent) generation() (uint64, error) {
 		return known, nil
 	case g < a.s.seen:
 		a.s.older = g
-		return known, fmt.Errorf("%w: generation %d, seen %d; join this host's member to the store of generation %d, or restore the one that is to be kept once more, on this host",
+		return known, fmt.Errorf("%w: generation %d, seen %d; join this host's member to the store of generation %d, "+
+			"or restore the one that is to be kept once more, on this host",
 			errOlder, g, a.s.seen, a.s.seen)
 	case known == 0 || known == g:
 		if a.Remember != nil && g > a.s.seen {

@@ -62,7 +62,8 @@ func TestARestoredStoreHasNoWords(t *testing.T) {
 	defer st.Close()
 	was := cluster.Want{Run: true, Off: []cluster.Off{{Host: "h2", User: "anna"}}}
 	if _, ok, err := st.Txn(t.Context(), nil, []store.Op{
-		{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(was)}, {Key: records.HostKey("h1"), Value: records.Encode(cluster.Host{Name: "h1"})},
+		{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(was)},
+		{Key: records.HostKey("h1"), Value: records.Encode(cluster.Host{Name: "h1"})},
 	}); err != nil || !ok {
 		t.Fatal(err, ok)
 	}
@@ -87,7 +88,8 @@ func TestAGenerationThatWasGivenUp(t *testing.T) {
 		{0, 5, nil}, {9, 5, ErrRestored}, {0, 4, errOlder}, {9, 4, errOlder},
 	} {
 		var noted uint64
-		a := New(Parts{Host: "h1", Seen: 9, Settled: func(g uint64) bool { return g == 5 }, Remember: func(g uint64) error { noted = g; return nil }})
+		a := New(Parts{Host: "h1", Seen: 9, Settled: func(g uint64) bool { return g == 5 },
+			Remember: func(g uint64) error { noted = g; return nil }})
 		a.s.gen, a.s.core.Gen = c.store, c.running
 		_, err := a.generation()
 		if err = errors.Join(err, a.fatal); !errors.Is(err, c.want) || c.want == nil && err != nil {

@@ -33,28 +33,29 @@ type Watchdog interface {
 
 // Parts is what an agent is made of.
 type Parts struct {
-	Host       cluster.HostID
-	Addr       string
-	Cluster    string // its id, for status
-	Identity   string // of the data directory
-	Boot       string // boot id
-	Version    string
-	Store      store.Store
-	Driver     Driver
-	Watchdog   Watchdog
-	Clock      func() cluster.Instant                        // see package clock
-	Config     config.Cluster                                // the local file's, in force until the store's is read
-	Seed       func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
-	SeedPath   string                                        // of the seed ISO; "" for none
-	Emulate    bool                                          // no KVM here
-	Trouble    func() string                                 // what does not work here though a guest could be started, "" for nothing; nil: never
-	Secure     func() bool                                   // guests' memory may travel by TLS to this host and from it; nil: never
-	Machine    string                                        // UUID of the hardware; "" unknown
-	Fencer     Fencer                                        // needed where the configuration names fence devices
-	Heartbeats Heartbeats                                    // nil: no heartbeats
-	Rhythm     *Rhythm                                       // of the heartbeats; nil with Beats nil
-	Remember   func(generation uint64) error                 // keeps the highest restore generation across restarts; nil: not
-	Settled    func(generation uint64) bool                  // this host has given the store of its own generation up for that of an older one; nil: never
+	Host     cluster.HostID
+	Addr     string
+	Cluster  string // its id, for status
+	Identity string // of the data directory
+	Boot     string // boot id
+	Version  string
+	Store    store.Store
+	Driver   Driver
+	Watchdog Watchdog
+	Clock    func() cluster.Instant                        // see package clock
+	Config   config.Cluster                                // the local file's, in force until the store's is read
+	Seed     func(config.Cluster, cluster.GuestSpec) error // prepares what a start needs on this host; nil: nothing
+	SeedPath string                                        // of the seed ISO; "" for none
+	Emulate  bool                                          // no KVM here
+	// what does not work here though a guest could be started, "" for nothing; nil: never
+	Trouble    func() string
+	Secure     func() bool                   // guests' memory may travel by TLS to this host and from it; nil: never
+	Machine    string                        // UUID of the hardware; "" unknown
+	Fencer     Fencer                        // needed where the configuration names fence devices
+	Heartbeats Heartbeats                    // nil: no heartbeats
+	Rhythm     *Rhythm                       // of the heartbeats; nil with Beats nil
+	Remember   func(generation uint64) error // keeps the highest restore generation across restarts; nil: not
+	Settled    func(generation uint64) bool  // this host has given the store of its own generation up for that of an older one; nil: never
 	Log        *slog.Logger
 
 	Peer       func(cluster.HostID) (Peer, error) // prepares calls to the agent of another host; nil: it can not be reached
@@ -98,9 +99,11 @@ type Agent struct {
 
 // New makes an agent. It does nothing yet.
 func New(p Parts) *Agent {
-	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1), refit: make(chan struct{}, 1), done: make(chan struct{}),
+	a := &Agent{Parts: p, posts: make(chan func(), 64), looked: make(chan struct{}, 1), unwell: make(chan struct{}, 1),
+		refit: make(chan struct{}, 1), done: make(chan struct{}),
 		changed: make(chan struct{})}
-	me := ha.ThisHost{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Addr: p.Addr, Version: p.Version, Machine: p.Machine, Why: "not checked yet"}
+	me := ha.ThisHost{Identity: p.Identity, Boot: p.Boot, Instance: rand.Text(), Addr: p.Addr, Version: p.Version,
+		Machine: p.Machine, Why: "not checked yet"}
 	if p.Heartbeats != nil {
 		me.HeartbeatPort = p.Heartbeats.Port()
 	}
@@ -120,7 +123,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer func() { cancel(); a.work.Wait() }()
 	defer close(a.done)
 	a.firstLook(ctx)
-	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth, a.checkStorage, a.checkDevices, a.setAddresses, a.care, a.countVotes, a.trim} {
+	for _, loop := range []func(context.Context){a.follow, a.observe, a.watchDog, a.checkFit, a.checkHealth,
+		a.checkStorage, a.checkDevices, a.setAddresses, a.care, a.countVotes, a.trim} {
 		a.work.Go(func() { loop(ctx) })
 	}
 	return a.loop(ctx, a.step)

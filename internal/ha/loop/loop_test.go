@@ -268,7 +268,8 @@ func TestTheLogIsKeptShort(t *testing.T) {
 			}
 		}
 		for i := range keepRequests + 250 {
-			if _, _, err := c.Txn(w.t.Context(), nil, []store.Op{{Key: fmt.Sprint(records.KeyRequests, i), Value: []byte("2026-01-02T03:04:05Z")}}); err != nil {
+			if _, _, err := c.Txn(w.t.Context(), nil, []store.Op{{Key: fmt.Sprint(records.KeyRequests, i),
+				Value: []byte("2026-01-02T03:04:05Z")}}); err != nil {
 				t.Fatal(err)
 			}
 		}

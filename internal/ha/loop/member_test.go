@@ -22,7 +22,8 @@ func (w *world) leaver() (leaver, other *host) {
 }
 
 func TestAMemberIsReplaced(t *testing.T) {
-	for name, joined := range map[string]string{"another name": "10.0.0.9 new", "another name and the old address": "ADDR new", "another address": "10.0.0.9 NAME"} {
+	for name, joined := range map[string]string{"another name": "10.0.0.9 new",
+		"another name and the old address": "ADDR new", "another address": "10.0.0.9 NAME"} {
 		t.Run(name, func(t *testing.T) {
 			sceneWith(t, wholly, func(w *world) {
 				left, h1 := w.leaver()

@@ -44,7 +44,8 @@ func (a *Agent) ResetPassword(ctx context.Context, user, password string) (clust
 		return cluster.Reset{}, fail.Errorf(fail.Refused, "AllowResetRootPassword of the cluster's configuration is false").
 			With("change that first: holdfast config export, config import")
 	case o.State != cluster.Running:
-		return cluster.Reset{}, fail.Errorf(fail.Refused, "the management VM does not run: its state is %q", o.State).With("start it, or wait: holdfast status")
+		return cluster.Reset{}, fail.Errorf(fail.Refused, "the management VM does not run: its state is %q",
+			o.State).With("start it, or wait: holdfast status")
 	case o.Host != a.Host:
 		return a.resetElsewhere(ctx, o.Host, password)
 	}

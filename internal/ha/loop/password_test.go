@@ -61,7 +61,8 @@ func TestThePasswordIsResetWhereTheGuestRuns(t *testing.T) {
 			}
 		})
 		events, _, err := home.agent.Events(ctx, -1, 20)
-		if all := fmt.Sprintf("%+v", events); err != nil || !strings.Contains(all, string(cluster.EvPassword)) || strings.Contains(all, "s3cret") {
+		if all := fmt.Sprintf("%+v", events); err != nil || !strings.Contains(all, string(cluster.EvPassword)) ||
+			strings.Contains(all, "s3cret") {
 			t.Errorf("events %s, %v", all, err)
 		}
 		w.request("h1", func(want *cluster.Want) { want.Run = false })

@@ -92,7 +92,8 @@ func permitsEvent(a store.Attempt) error {
 	case !slices.Contains([]string{inMaintenance(true), inMaintenance(false), wantDetail(cluster.Want{}, cluster.Want{})}, e.Detail):
 		return fmt.Errorf("%w: a host may say of itself that it is in maintenance, and nothing else", store.ErrNotYours)
 	}
-	if want := (cluster.Event{Time: e.Time, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: e.User, Detail: e.Detail}); e != want {
+	if want := (cluster.Event{Time: e.Time, Kind: cluster.EvWant, By: self, Resource: cluster.MgmtVM, User: e.User,
+		Detail: e.Detail}); e != want {
 		return fmt.Errorf("%w: the event has more than a request of the host has", store.ErrForm)
 	}
 	return nil

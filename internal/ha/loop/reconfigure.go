@@ -94,7 +94,8 @@ func (a *Agent) ReadConfig(ctx context.Context, number int) (config.Revision, er
 			return k.Revision, nil
 		}
 	}
-	return config.Revision{}, fail.Errorf(fail.Invalid, "revision %d of the configuration is not kept: want %d to %d, or 0 for the current one", number, oldest.Number, newest.Number)
+	return config.Revision{}, fail.Errorf(fail.Invalid,
+		"revision %d of the configuration is not kept: want %d to %d, or 0 for the current one", number, oldest.Number, newest.Number)
 }
 
 // ImportConfig gives the cluster another configuration, in one transaction on what
@@ -124,7 +125,9 @@ func (a *Agent) ImportConfig(ctx context.Context, user string, in config.Import)
 					out.Warnings = append(out.Warnings, unableWith(a.Host, why))
 				}
 				if slices.ContainsFunc(out.Changes, func(c config.Change) bool { return c.Effect == config.AtStart }) {
-					out.Warnings = append(out.Warnings, fmt.Sprintf("only host %s was asked whether it can start the guest with this configuration: the others look when it is in force", a.Host))
+					out.Warnings = append(out.Warnings,
+						fmt.Sprintf("only host %s was asked whether it can start the guest with this configuration: "+
+							"the others look when it is in force", a.Host))
 				}
 			default:
 				out.Warnings = append(out.Warnings, a.judgedBy(ctx, next)...)
@@ -189,7 +192,8 @@ func (s *state) judged(hosts []cluster.HostStatus) (out []string, waits bool) {
 		case !h.Alive || h.Judged == 0: // its fitness is unknown, or of an agent that does not tell by what it judges
 		case h.Judged < s.cfgMod:
 			waits = true
-			out = append(out, fmt.Sprintf("host %s has not said yet whether it can start the guest with this configuration: see holdfast status", h.Name))
+			out = append(out, fmt.Sprintf("host %s has not said yet whether it can start the guest with this "+
+				"configuration: see holdfast status", h.Name))
 		case !h.Fit:
 			out = append(out, unableWith(h.Name, h.Why))
 		}
@@ -197,7 +201,8 @@ func (s *state) judged(hosts []cluster.HostStatus) (out []string, waits bool) {
 	return out, waits
 }
 
-func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, next config.Cluster) (out config.Imported, done bool, err error) {
+func (a *Agent) importOnce(ctx context.Context, user string, in config.Import,
+	next config.Cluster) (out config.Imported, done bool, err error) {
 	r, err := a.readRecords(ctx)
 	if err != nil {
 		return out, false, err
@@ -221,7 +226,8 @@ func (a *Agent) importOnce(ctx context.Context, user string, in config.Import, n
 		return out, false, nil // it was changed between the two reads
 	}
 	if in.Base != 0 && in.Base != last.Number {
-		return out, false, fail.Errorf(fail.Refused, "the configuration has been changed meanwhile: revision %d is by %s, %s", last.Number, cmp.Or(last.User, "an agent"), last.Time.Format(time.RFC3339)).
+		return out, false, fail.Errorf(fail.Refused, "the configuration has been changed meanwhile: revision %d "+
+			"is by %s, %s", last.Number, cmp.Or(last.User, "an agent"), last.Time.Format(time.RFC3339)).
 			With(fmt.Sprintf("see what is new: holdfast config diff %d; then change what holdfast config export writes, and import that", in.Base))
 	}
 	out.Changes = config.Diff(r.cfg, next)
@@ -362,8 +368,10 @@ func (a *Agent) quiet(ctx context.Context, r recorded) ([]store.Cmp, error) {
 }
 
 // writeConfig reports whether the configuration is written.
-func (a *Agent) writeConfig(ctx context.Context, user, key string, all []storedConfig, r recorded, next config.Cluster, out config.Imported, conds []store.Cmp, more []store.Op) (bool, error) {
-	k := storedConfig{Key: key, Revision: config.Revision{Number: out.Number, Time: time.Now().UTC(), User: user, Host: a.Host, Config: next.JSON()}}
+func (a *Agent) writeConfig(ctx context.Context, user, key string, all []storedConfig, r recorded, next config.Cluster,
+	out config.Imported, conds []store.Cmp, more []store.Op) (bool, error) {
+	k := storedConfig{Key: key, Revision: config.Revision{Number: out.Number, Time: time.Now().UTC(), User: user,
+		Host: a.Host, Config: next.JSON()}}
 	for _, c := range out.Changes {
 		k.Changed = append(k.Changed, c.Path)
 	}

@@ -70,13 +70,15 @@ func TestAnImportOfWhatCanNotStartHere(t *testing.T) {
 				}
 			}
 			if trial {
-				want = append(want, fmt.Sprintf("only host %s was asked whether it can start the guest with this configuration: the others look when it is in force", h.id))
+				want = append(want, fmt.Sprintf("only host %s was asked whether it can start the guest with this "+
+					"configuration: the others look when it is in force", h.id))
 			}
 			if err != nil || !slices.Equal(slices.DeleteFunc(out.Warnings, func(w string) bool { return strings.HasPrefix(w, "new.json") }), want) {
 				t.Errorf("trial %v: %q, %v", trial, out.Warnings, err)
 			}
 		}
-		if out, err := h.imports(config.Import{Check: true}, `"CPU": 4`, `"CPU": 5`); err != nil || slices.ContainsFunc(out.Warnings, func(w string) bool { return strings.Contains(w, "can not start") }) {
+		if out, err := h.imports(config.Import{Check: true}, `"CPU": 4`, `"CPU": 5`); err != nil ||
+			slices.ContainsFunc(out.Warnings, func(w string) bool { return strings.Contains(w, "can not start") }) {
 			t.Errorf("%q, %v", out.Warnings, err)
 		}
 	})
@@ -91,7 +93,8 @@ func TestAnImportTakesEffectWhenItWasSaid(t *testing.T) {
 		}
 		change := []string{`"CPU": 4`, `"CPU": 6, "Labels": {"site": "north"}`, "192.0.2.20", "192.0.2.30"}
 		plan, err := other.imports(config.Import{Check: true}, change...)
-		if err != nil || plan.Number != 1 || fmt.Sprint(plan.Changes) != `[CPU: 4 -> 6 Network[0].Ipaddr: "192.0.2.20" -> "192.0.2.30" Labels.site: (none) -> "north"]` {
+		if err != nil || plan.Number != 1 ||
+			fmt.Sprint(plan.Changes) != `[CPU: 4 -> 6 Network[0].Ipaddr: "192.0.2.20" -> "192.0.2.30" Labels.site: (none) -> "north"]` {
 			t.Fatalf("%+v, %v", plan, err)
 		}
 		if s := home.agent.Status(); len(s.Labels) != 0 {
@@ -239,7 +242,8 @@ func TestAnImportWhoseReplyIsLostIsCarriedOutOnce(t *testing.T) {
 			t.Fatalf("%+v, %v", done, err)
 		}
 		all, err := h1.agent.Configs(w.t.Context())
-		if err != nil || len(all) != 2 || all[0].User != "tester" || all[0].Host != h1.id || all[0].Time.IsZero() || fmt.Sprint(all[0].Changed) != "[CPU]" {
+		if err != nil || len(all) != 2 || all[0].User != "tester" || all[0].Host != h1.id || all[0].Time.IsZero() ||
+			fmt.Sprint(all[0].Changed) != "[CPU]" {
 			t.Errorf("history %+v, %v", all, err)
 		}
 	})

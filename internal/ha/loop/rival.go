@@ -44,7 +44,8 @@ func Conflict(self cluster.HostID, other cluster.Host, identity, addr string) er
 	if other.Identity == identity {
 		same = "the same identity: the data directory was copied"
 	}
-	return fmt.Errorf("%w: %q lives at %s and renews its record (boot %s, %s). This agent at %s has written no record; give one of the two another name and an empty data_dir",
+	return fmt.Errorf("%w: %q lives at %s and renews its record (boot %s, %s). This agent at %s has written no "+
+		"record; give one of the two another name and an empty data_dir",
 		ErrConflict, self, other.Addr, other.Boot, same, addr)
 }
 

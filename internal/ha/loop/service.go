@@ -48,7 +48,8 @@ func (a *Agent) status() cluster.Status {
 	}
 	if a.s.storeErr != nil {
 		st.StoreError = a.s.storeErr.Error()
-	} else if still := v.Now.Sub(a.s.lookedAt); st.Connected && !a.s.watches && still > 2*v.Timings.Keepalive { // renewals of this host are news, too
+		// renewals of this host are news, too
+	} else if still := v.Now.Sub(a.s.lookedAt); st.Connected && !a.s.watches && still > 2*v.Timings.Keepalive {
 		st.Connected, st.StoreError = false, fmt.Sprintf("it has told nothing new for %s", still.Round(time.Second))
 	}
 	if st.StoreError != "" {
@@ -172,7 +173,8 @@ func (a *Agent) request(ctx context.Context, conds []store.Cmp, key string, befo
 		{Key: records.WantKey(cluster.MgmtVM), Value: records.Encode(want)},
 		{Key: records.KeyRequests + key, Value: []byte(time.Now().UTC().Format(time.RFC3339))},
 	}
-	ev := cluster.Event{Kind: cluster.EvWant, By: a.Host, Resource: cluster.MgmtVM, User: user, To: want.MoveTo, Detail: wantDetail(before, want)}
+	ev := cluster.Event{Kind: cluster.EvWant, By: a.Host, Resource: cluster.MgmtVM, User: user, To: want.MoveTo,
+		Detail: wantDetail(before, want)}
 	return a.writeWith(ctx, "what is asked for", conds, ops, ev)
 }
 

@@ -91,7 +91,8 @@ func TestTwoAgentsOfOneName(t *testing.T) {
 		t.Run(fmt.Sprintf("identity %q", identity), func(t *testing.T) {
 			scene(t, func(w *world) {
 				h := w.home()
-				copied := &host{w: w, id: h.id, boot: 99, identity: identity, store: w.mem.NewClient("copy"), guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
+				copied := &host{w: w, id: h.id, boot: 99, identity: identity, store: w.mem.NewClient("copy"),
+					guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
 				defer copied.store.Close()
 				copied.begin()
 				defer func() { copied.stop() }()

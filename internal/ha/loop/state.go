@@ -211,9 +211,11 @@ func (s *state) belong() {
 	addr, there := s.cfg.Member(s.core.Self)
 	switch {
 	case !there:
-		s.outside = fmt.Sprintf("%s is no member of this cluster any more: another host has taken its place (Node has %s). It holds nothing and starts nothing", s.core.Self, strings.Join(s.cfg.Node, ", "))
+		s.outside = fmt.Sprintf("%s is no member of this cluster any more: another host has taken its place (Node "+
+			"has %s). It holds nothing and starts nothing", s.core.Self, strings.Join(s.cfg.Node, ", "))
 	case s.left:
-		s.outside = fmt.Sprintf("this machine is no member of this cluster any more: another one, at %s, is %s now. It holds nothing and starts nothing", addr, s.core.Self)
+		s.outside = fmt.Sprintf("this machine is no member of this cluster any more: another one, at %s, is %s now. "+
+			"It holds nothing and starts nothing", addr, s.core.Self)
 	}
 	s.core.Leave(s.outside != "")
 }

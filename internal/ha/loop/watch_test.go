@@ -26,7 +26,8 @@ func (w *world) outsider(name cluster.HostID, cut bool) *host {
 		},
 		Refused: func(a store.Attempt, err error) { w.t.Errorf("%s may not write %s: %v", name, a.Key, err) },
 	}
-	h.agent = New(Parts{Host: name, Addr: string(name), Cluster: "test", Identity: "id-" + string(name), Boot: "1", Store: limited, Clock: w.now, Log: slog.New(slog.DiscardHandler)})
+	h.agent = New(Parts{Host: name, Addr: string(name), Cluster: "test", Identity: "id-" + string(name), Boot: "1",
+		Store: limited, Clock: w.now, Log: slog.New(slog.DiscardHandler)})
 	h.store.Partition(cut)
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
@@ -124,7 +125,8 @@ func TestAWatcherOfARestoredStoreBeginsAnew(t *testing.T) {
 		h := w.outsider("plain", false)
 		defer h.store.Close()
 		time.Sleep(pollEvery + time.Second)
-		if _, _, err := h.store.Txn(context.Background(), nil, []store.Op{{Key: records.KeyGeneration, Value: records.Encode(uint64(2))}}); err != nil {
+		if _, _, err := h.store.Txn(context.Background(), nil,
+			[]store.Op{{Key: records.KeyGeneration, Value: records.Encode(uint64(2))}}); err != nil {
 			t.Fatal(err)
 		}
 		select {

@@ -99,7 +99,8 @@ func (s *spoken) count() (lines int, last string) {
 func newWorld(t *testing.T, configure func(*config.Cluster)) *world {
 	w := &world{configure: configure, t: t, mem: storetest.NewMem(), began: time.Now(), hosts: map[cluster.HostID]*host{}}
 	for _, id := range []cluster.HostID{"h1", "h2", "h3"} {
-		w.hosts[id] = &host{w: w, id: id, store: w.mem.NewClient(string(id)), guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
+		w.hosts[id] = &host{w: w, id: id, store: w.mem.NewClient(string(id)),
+			guest: cluster.Guest{State: cluster.GuestAbsent}, wake: make(chan struct{}, 1)}
 	}
 	for _, h := range w.hosts {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -148,8 +149,10 @@ func (h *host) begin() {
 	}
 	h.agent = New(Parts{
 		Fencer: (*bench)(h), Heartbeats: (*beats)(h), Rhythm: &Rhythm{}, Machine: "machine-" + string(h.id),
-		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)), Boot: fmt.Sprint(h.boot), Store: capped{h.store},
-		Driver: h, Watchdog: (*dog)(h), Seen: h.seen, Clock: h.w.now, Config: cfg, Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
+		Host: h.id, Addr: string(h.id), Cluster: "test", Identity: cmp.Or(h.identity, "id-"+string(h.id)),
+		Boot: fmt.Sprint(h.boot), Store: capped{h.store},
+		Driver: h, Watchdog: (*dog)(h), Seen: h.seen, Clock: h.w.now, Config: cfg,
+		Log: slog.New(slog.NewTextHandler(&h.said, nil)), Trouble: h.told,
 		Probe: h.prober, Version: h.version,
 	})
 	h.stop, h.ended = cancel, make(chan error, 1)
@@ -387,7 +390,8 @@ func (w *world) settle() { time.Sleep(3 * time.Second) }
 
 func (w *world) request(from cluster.HostID, change func(*cluster.Want)) {
 	w.t.Helper()
-	err := w.hosts[from].agent.Request(w.t.Context(), "tester", "", func(want *cluster.Want, _ cluster.Status) error { change(want); return nil })
+	err := w.hosts[from].agent.Request(w.t.Context(), "tester", "",
+		func(want *cluster.Want, _ cluster.Status) error { change(want); return nil })
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -21,12 +21,15 @@ env | grep -v -e ^_= -e ^SHLVL= -e ^HOLDFAST_STEP= | sort
 pwd
 echo err >&2
 `, 0o755)
-	a := manifest.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "x{version}y{from}", "{host}", "{phase}", "{no}", "{bundle}", "{backup}"}}
+	a := manifest.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "x{version}y{from}", "{host}", "{phase}",
+		"{no}", "{bundle}", "{backup}"}}
 	r.probe(a, program.NotDone)
 	r.do(a, "")
-	want := strings.NewReplacer("B", r.bundle.Dir, "K", filepath.Join(r.root, "backup"), "P", r.host.Tools.Path).Replace("rolling rollup x2.0y1.0 h1 install {no} B K\n") + strings.Join([]string{
+	want := strings.NewReplacer("B", r.bundle.Dir, "K", filepath.Join(r.root, "backup"), "P",
+		r.host.Tools.Path).Replace("rolling rollup x2.0y1.0 h1 install {no} B K\n") + strings.Join([]string{
 		"HOLDFAST_BACKUP=" + filepath.Join(r.root, "backup"), "HOLDFAST_BUNDLE=" + r.bundle.Dir, "HOLDFAST_FROM=1.0", "HOLDFAST_HOST=h1",
-		"HOLDFAST_MODE=rolling", "HOLDFAST_PHASE=install", "HOLDFAST_VERSION=2.0", "HOME=/root", "LANG=C.UTF-8", "PATH=" + r.host.Tools.Path, "PWD=" + r.bundle.Dir, r.bundle.Dir, "err\n",
+		"HOLDFAST_MODE=rolling", "HOLDFAST_PHASE=install", "HOLDFAST_VERSION=2.0", "HOME=/root", "LANG=C.UTF-8",
+		"PATH=" + r.host.Tools.Path, "PWD=" + r.bundle.Dir, r.bundle.Dir, "err\n",
 	}, "\n")
 	if os.Geteuid() != 0 {
 		want = strings.Replace(want, "HOME=/root", "HOME=/", 1)
@@ -50,7 +53,8 @@ func TestRunIsRefused(t *testing.T) {
 	}
 	r.bundle.Files["link/x.sh"] = r.bundle.Files["real/x.sh"]
 	for name, why := range map[string]string{
-		"dir/changed.sh": "its hash is", "plain.sh": "is no program", "unlisted.sh": "does not list it", "link/x.sh": "too many levels of symbolic links", "none": "does not list it",
+		"dir/changed.sh": "its hash is", "plain.sh": "is no program", "unlisted.sh": "does not list it",
+		"link/x.sh": "too many levels of symbolic links", "none": "does not list it",
 	} {
 		r.do(manifest.Action{Run: []string{name}}, why)
 	}
@@ -219,7 +223,8 @@ exit 0`)
 	r.probe(again, program.NotDone)
 	r.do(again, "")
 	r.probe(again, program.Done)
-	for _, want := range []string{"systemctl --no-ask-password start -- web.service db@1\n", "systemctl --no-ask-password restart -- web.service\n"} {
+	for _, want := range []string{"systemctl --no-ask-password start -- web.service db@1\n",
+		"systemctl --no-ask-password restart -- web.service\n"} {
 		if !strings.Contains(r.calls(), want) {
 			t.Errorf("calls: %s", r.calls())
 		}

@@ -208,7 +208,8 @@ func (a *appctlStep) committed(ctx context.Context, want string) string {
 	case err != nil:
 		return fmt.Sprintf("read the database's version back: %v", err)
 	case password == "":
-		a.say("DV_CTRL_VERSION was not read back: that takes the password of the engine's user sys, as secrets: {%s: PASSWORD} in the credentials file", sysSecret)
+		a.say("DV_CTRL_VERSION was not read back: that takes the password of the engine's user sys, as secrets: {%s: "+
+			"PASSWORD} in the credentials file", sysSecret)
 		return ""
 	}
 	return a.tells(ctx, string(user[1]), askControl, password, controlNumber, want)
@@ -323,7 +324,8 @@ func enterable(dir string) error {
 			return err
 		}
 		if st.Mode().Perm()&0o001 == 0 {
-			return fmt.Errorf("the accounts of the engine can not enter %s, which has mode %04o, to read %s: chmod o+x %s, or choose another data_dir", at, st.Mode().Perm(), dir, at)
+			return fmt.Errorf("the accounts of the engine can not enter %s, which has mode %04o, to read %s: chmod "+
+				"o+x %s, or choose another data_dir", at, st.Mode().Perm(), dir, at)
 		}
 		if at == filepath.Dir(at) {
 			return nil

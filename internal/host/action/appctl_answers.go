@@ -41,7 +41,8 @@ func unanswered(home string, mode manifest.Mode, credentials string, snapshotsDo
 	}
 	for _, ask := range asks {
 		if !c.Answers(ask) {
-			return fmt.Sprintf("node 0 will be asked %q, and no answer was given: add it to expect of this host's credentials file, which upgrade.credentials_file of the agent's settings names", ask)
+			return fmt.Sprintf("node 0 will be asked %q, and no answer was given: add it to expect of this host's "+
+				"credentials file, which upgrade.credentials_file of the agent's settings names", ask)
 		}
 	}
 	return ""

@@ -20,7 +20,8 @@ func appctlRig(t *testing.T) *rig {
 	for d := r.root; strings.HasPrefix(d, os.TempDir()+"/"); d = filepath.Dir(d) {
 		try.Must(t, os.Chmod(d, 0o755))
 	}
-	script := "D=" + r.root + "/opt/engine; P=$(cd \"$(dirname \"$0\")/..\"; pwd); echo \"$P $*\" >> " + r.root + "/calls\n. " + r.root + "/does\n"
+	script := "D=" + r.root + "/opt/engine; P=$(cd \"$(dirname \"$0\")/..\"; pwd); echo \"$P $*\" >> " +
+		r.root + "/calls\n. " + r.root + "/does\n"
 	r.inBundle("engine/action/appctl.sh", script, 0o644)
 	r.inBundle("engine/action/env.sh", "ORDER=(\"a\" \"b\")\n", 0o644)
 	r.inBundle("other", "x", 0o644)
@@ -50,15 +51,17 @@ func TestAppctlSuccess(t *testing.T) {
 		call []string
 		why  string
 	}{
-		"well":             {saysSuccess, []string{"pre_upgrade", "offline"}, ""},
-		"exit code":        {saysSuccess + "exit 3", []string{"pre_upgrade", "offline"}, "exit code 3"},
-		"nothing said":     {"echo well", []string{"pre_upgrade", "offline"}, "did not say that pre_upgrade was a success"},
-		"failed, exit 0":   {"echo '[ERROR] Execute cantian-common upgrade_commit.sh return failed.'", []string{"upgrade_commit", "offline"}, "return failed"},
+		"well":         {saysSuccess, []string{"pre_upgrade", "offline"}, ""},
+		"exit code":    {saysSuccess + "exit 3", []string{"pre_upgrade", "offline"}, "exit code 3"},
+		"nothing said": {"echo well", []string{"pre_upgrade", "offline"}, "did not say that pre_upgrade was a success"},
+		"failed, exit 0": {"echo '[ERROR] Execute cantian-common upgrade_commit.sh return failed.'",
+			[]string{"upgrade_commit", "offline"}, "return failed"},
 		"another verb":     {"echo Execute cantian-common check_status.sh return success", []string{"check_point"}, "about another action"},
 		"nothing replaced": {saysSuccess, []string{"upgrade", "offline"}, `says "24.12.B010", want "25.06.B001"`},
 		"replaced":         {replaced + saysSuccess, []string{"upgrade", "offline"}, ""},
-		"not rolled back":  {"mkdir -p $D/upgrade_backup/x;" + replaced + saysSuccess, []string{"rollback", "offline"}, `says "25.06.B001", want "24.12.B010"`},
-		"no terminal":      {"[ -t 0 ] || exit 4\n" + saysSuccess, []string{"check_status"}, ""},
+		"not rolled back": {"mkdir -p $D/upgrade_backup/x;" + replaced + saysSuccess, []string{"rollback", "offline"},
+			`says "25.06.B001", want "24.12.B010"`},
+		"no terminal": {"[ -t 0 ] || exit 4\n" + saysSuccess, []string{"check_status"}, ""},
 	} {
 		t.Run(name, func(*testing.T) {
 			r.write("opt/engine/versions.yml", "SYS:\n  Version: 24.12.B010\n", 0o600)
@@ -73,7 +76,8 @@ func TestAppctlSuccess(t *testing.T) {
 // can read; the checks before an upgrade begin with a new one.
 func TestAppctlPackageIsCopied(t *testing.T) {
 	r := appctlRig(t)
-	r.write("does", "echo \"$2\" >> $P/config; sed -i 's/\"a\"//' $P/action/env.sh; chmod 0400 $P/action/*\n[ $(id -u) != 0 ] || su nobody -s /bin/sh -c \"test -x $P/action && test ! -r $P/action/env.sh\" || exit 5\n"+saysSuccess, 0o600)
+	r.write("does", "echo \"$2\" >> $P/config; sed -i 's/\"a\"//' $P/action/env.sh; chmod 0400 $P/action/*\n[ $(id "+
+		"-u) != 0 ] || su nobody -s /bin/sh -c \"test -x $P/action && test ! -r $P/action/env.sh\" || exit 5\n"+saysSuccess, 0o600)
 	r.do(r.verb("pre_upgrade", "{appctlMode}"), "")
 	r.do(r.verb("stop", "second", "{array}"), "")
 	copied := "packages/bundle/engine"
@@ -134,7 +138,8 @@ func TestAppctlRollbackOfNothing(t *testing.T) {
 	r := appctlRig(t)
 	r.write("does", saysSuccess, 0o600)
 	r.do(r.verb("rollback", "offline"), "")
-	if _, err := os.Stat(filepath.Join(r.root, "calls")); !os.IsNotExist(err) || !strings.Contains(r.log.String(), "there is nothing to roll back") {
+	if _, err := os.Stat(filepath.Join(r.root, "calls")); !os.IsNotExist(err) ||
+		!strings.Contains(r.log.String(), "there is nothing to roll back") {
 		t.Errorf("it was called: %v: %s", err, r.log.String())
 	}
 	r.write("opt/engine/upgrade_backup/cantian_upgrade_bak_24.12.B010/backup_success", "", 0o400)
@@ -149,8 +154,9 @@ func TestAppctlCommitIsReadBack(t *testing.T) {
 	r := appctlRig(t)
 	r.write("does", saysSuccess, 0o600)
 	for told, why := range map[string]string{
-		"mem version:25.6.0.\ngcc version:25.6.0.": "", "gcc version:25.6.1.": "want 25.06.B001", "gcc version:24.12.0.": "tells gcc version:24.12.0, want 25.06.B001",
-		"cms is busy": `ended with 0 and said "cms is busy`,
+		"mem version:25.6.0.\ngcc version:25.6.0.": "", "gcc version:25.6.1.": "want 25.06.B001",
+		"gcc version:24.12.0.": "tells gcc version:24.12.0, want 25.06.B001",
+		"cms is busy":          `ended with 0 and said "cms is busy`,
 	} {
 		r.tool("su", "[ \"$*\" = '-s /bin/bash - cantian -c cms version' ] || exit 9\nprintf '"+strings.ReplaceAll(told, "\n", `\n`)+"\\n'")
 		r.do(r.verb("upgrade_commit", "offline"), why)
@@ -184,7 +190,8 @@ printf 'connected.\n\nSQL> \nVERSION   \n-----------\n`+told+`\n\n1 rows fetched
 			}
 		}
 		r.do(commit, "")
-		if log := r.log.String(); strings.Count(log, "DV_CTRL_VERSION was not read back") != 1 || !strings.Contains(log, "secrets: {sys: PASSWORD}") || strings.Contains(r.calls(), "ctsql") {
+		if log := r.log.String(); strings.Count(log, "DV_CTRL_VERSION was not read back") != 1 ||
+			!strings.Contains(log, "secrets: {sys: PASSWORD}") || strings.Contains(r.calls(), "ctsql") {
 			t.Errorf("log: %s, calls: %s", log, r.calls())
 		}
 	}
@@ -203,7 +210,8 @@ printf 'connected.\n\nSQL> \nVERSION   \n-----------\n`+told+`\n\n1 rows fetched
 	r.change = func(s *Step) {
 		s.Values.Version, s.Credentials = "25.06.B001", r.write("credentials", "secrets: {sys: other-geheim}\n", 0o600)
 	}
-	if res := r.do(commit, "ended with 1 and said"); strings.Contains(res.Why, "geheim") || !strings.Contains(res.Why, "CT-00329, Incorrect user or password ***") {
+	if res := r.do(commit, "ended with 1 and said"); strings.Contains(res.Why, "geheim") ||
+		!strings.Contains(res.Why, "CT-00329, Incorrect user or password ***") {
 		t.Errorf("got %+v", res)
 	}
 	if strings.Contains(r.log.String()+r.calls(), "geheim") || strings.Contains(r.log.String(), "was not read") {
@@ -255,7 +263,8 @@ func TestAppctlAsksForPasswordsBefore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := appctlRig(t)
-			r.write("opt/engine/config/deploy_param.json", `{"node_id": "`+c.node+`", "cms_ip": "10.0.0.1;10.0.0.2", "deploy_mode": "`+c.deploy+`"}`, 0o600)
+			r.write("opt/engine/config/deploy_param.json",
+				`{"node_id": "`+c.node+`", "cms_ip": "10.0.0.1;10.0.0.2", "deploy_mode": "`+c.deploy+`"}`, 0o600)
 			r.write("does", saysSuccess, 0o600)
 			was := r.change
 			r.change = func(s *Step) {
@@ -291,7 +300,8 @@ func TestAppctlCopyThatNobodyMayEnter(t *testing.T) {
 		try.Must(t, os.MkdirAll(r.host.Packages, 0o755))
 		try.Must(t, os.Chmod(filepath.Join(r.root, dir), 0o750))
 		closed := "can not enter " + filepath.Join(r.root, dir) + ", which has mode 0750"
-		if why := r.host.Unmet(t.Context(), fact.Need{Engine: r.verb("pre_upgrade").Appctl.Home, Mode: "rolling"}, ""); !strings.Contains(why, closed) {
+		if why := r.host.Unmet(t.Context(), fact.Need{Engine: r.verb("pre_upgrade").Appctl.Home, Mode: "rolling"},
+			""); !strings.Contains(why, closed) {
 			t.Errorf("before the run: %q, want %q", why, closed)
 		}
 		r.do(r.verb("pre_upgrade"), closed)

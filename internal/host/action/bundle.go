@@ -73,7 +73,8 @@ func (b *Bundle) program(name string) (program.File, error) {
 		return program.File{}, fmt.Errorf("look at %s of the bundle: %w", name, err)
 	}
 	if want.Mode&0o100 == 0 || info.Mode()&0o100 == 0 {
-		return program.File{}, fmt.Errorf("%s of the bundle is no program: mode %04o, the manifest says %04o", name, info.Mode().Perm(), want.Mode)
+		return program.File{}, fmt.Errorf("%s of the bundle is no program: mode %04o, the manifest says %04o", name,
+			info.Mode().Perm(), want.Mode)
 	}
 	return program.File{Path: f.Name(), Size: want.Size, SHA256: want.SHA256}, nil
 }
@@ -91,7 +92,8 @@ func (b *Bundle) Verify(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("read %s of the bundle: %w", name, err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); n != want.Size || got != want.SHA256 {
-		return "", fmt.Errorf("%s of the bundle is not what the manifest says: %d bytes with the hash %s, want %d with %s", name, n, got, want.Size, want.SHA256)
+		return "", fmt.Errorf("%s of the bundle is not what the manifest says: %d bytes with the hash %s, "+
+			"want %d with %s", name, n, got, want.Size, want.SHA256)
 	}
 	return f.Name(), nil
 }

@@ -80,11 +80,14 @@ func (d *dpkg) refuse(x pkg, have []instance, all []pkg) error {
 		paired := slices.ContainsFunc(all, func(y pkg) bool { return y.Name == x.Name && y.Arch == h.Arch && y.Version == x.Version })
 		switch {
 		case h.State == halfInstalled, h.State == reinstall:
-			errs = append(errs, fmt.Errorf("package %s %s is %s: a rollback could not bring it back like that. Repair it first: apt-get install --reinstall %s", name, h.Version, h.State, strings.TrimSuffix(name, ":all")))
+			errs = append(errs, fmt.Errorf("package %s %s is %s: a rollback could not bring it back like that. "+
+				"Repair it first: apt-get install --reinstall %s", name, h.Version, h.State, strings.TrimSuffix(name, ":all")))
 		case h.State != installed:
-			errs = append(errs, fmt.Errorf("package %s %s is %s: a rollback could not bring it back like that. Repair it first: dpkg --configure -a", name, h.Version, h.State))
+			errs = append(errs, fmt.Errorf("package %s %s is %s: a rollback could not bring it back like that. "+
+				"Repair it first: dpkg --configure -a", name, h.Version, h.State))
 		case h.Same && x.same && h.Arch != x.Arch && h.Version != x.Version && !paired:
-			errs = append(errs, fmt.Errorf("package %s %s is installed beside %s, and dpkg wants both in one version: remove it first (dpkg --remove %s), or put %s %s into the bundle", name, h.Version, x.Arch, name, name, x.Version))
+			errs = append(errs, fmt.Errorf("package %s %s is installed beside %s, and dpkg wants both in one "+
+				"version: remove it first (dpkg --remove %s), or put %s %s into the bundle", name, h.Version, x.Arch, name, name, x.Version))
 		}
 	}
 	return errors.Join(errs...)

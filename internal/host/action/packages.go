@@ -228,7 +228,8 @@ func (p *packageStep) commands(ctx context.Context, m manager, cmds [][]string) 
 
 // quietly keeps package managers and what they call from asking.
 func quietly() []string {
-	return []string{"DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true", "APT_LISTCHANGES_FRONTEND=none", "NEEDRESTART_SUSPEND=1", "UCF_FORCE_CONFFOLD=1"}
+	return []string{"DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true",
+		"APT_LISTCHANGES_FRONTEND=none", "NEEDRESTART_SUSPEND=1", "UCF_FORCE_CONFFOLD=1"}
 }
 
 // free waits until the manager's lock is free.

@@ -57,8 +57,10 @@ func (r *rig) rich(version string) string {
 	r.write(src+"usr/lib/rich/tool", "tool "+version, 0o755)
 	if version == "1" {
 		r.write(src+"usr/lib/rich/super", "super", 0o755)
-		if err := errors.Join(os.Chmod(filepath.Join(r.root, src+"usr/lib/rich/super"), 0o755|fs.ModeSetuid), os.Symlink("tool", filepath.Join(r.root, src+"usr/lib/rich/link")),
-			os.Symlink("/nowhere", filepath.Join(r.root, src+"usr/lib/rich/dangling")), os.MkdirAll(filepath.Join(r.root, src+"var/lib/rich/empty"), 0o700)); err != nil {
+		if err := errors.Join(os.Chmod(filepath.Join(r.root, src+"usr/lib/rich/super"), 0o755|fs.ModeSetuid),
+			os.Symlink("tool", filepath.Join(r.root, src+"usr/lib/rich/link")),
+			os.Symlink("/nowhere", filepath.Join(r.root, src+"usr/lib/rich/dangling")),
+			os.MkdirAll(filepath.Join(r.root, src+"var/lib/rich/empty"), 0o700)); err != nil {
 			r.Fatal(err)
 		}
 		r.write(src+"usr/lib/rich/"+strings.Repeat("long", 40)+"/"+strings.Repeat("name", 40), "", 0o644)
@@ -74,7 +76,8 @@ func TestPackageThatNobodyHasComesBack(t *testing.T) {
 	r.dpkg("--install", r.rich("1"))
 	r.write("debian/etc/rich.conf", "changed by hand", 0o644)
 	r.write("debian/usr/lib/rich/tool", "mended by hand", 0o755)
-	if err := errors.Join(os.Remove(filepath.Join(r.root, "debian/usr/share/rich/version")), os.Chown(filepath.Join(r.root, "debian/usr/lib/rich/with space"), 12, 34)); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(r.root, "debian/usr/share/rich/version")),
+		os.Chown(filepath.Join(r.root, "debian/usr/lib/rich/with space"), 12, 34)); err != nil {
 		t.Fatal(err)
 	}
 	was, had := r.tree("usr")+r.tree("etc")+r.tree("var/lib/rich"), r.packages()
@@ -160,7 +163,8 @@ func TestPackageThatCanNotBeKeptIsRefused(t *testing.T) {
 	had := r.packages()
 	a := r.bundled(r.deb("tiny", "2"), r.deb("other", "2"))
 	for _, r.phase = range []manifest.Phase{manifest.PreCheck, manifest.Backup, "install"} {
-		r.do(a, "a rollback could not bring package tiny 1 back, so it is not replaced: put its file into the cache of the package manager as "+r.root+"/debian/var/cache/apt/archives/tiny_1_all.deb")
+		r.do(a, "a rollback could not bring package tiny 1 back, so it is not replaced: put its file into the cache "+
+			"of the package manager as "+r.root+"/debian/var/cache/apt/archives/tiny_1_all.deb")
 		r.do(a, "a rollback could not bring package other 1 back")
 		r.do(a, "/usr/share/tiny/version is no file, directory or link")
 		if now := r.packages(); now != had {
@@ -214,7 +218,8 @@ func TestRealPackagesAreMadeAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		done++
-		if got, err := d.info(t.Context(), file); err != nil || got.Name != name || got.Version != x.Was || got.Arch != x.Arch || got.same != have[0].Same {
+		if got, err := d.info(t.Context(), file); err != nil || got.Name != name || got.Version != x.Was ||
+			got.Arch != x.Arch || got.same != have[0].Same {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		db, err := d.installed(t.Context(), x)
@@ -251,7 +256,8 @@ func TestRPMThatIsNotInTheCache(t *testing.T) {
 	r.host.Tools.Root = filepath.Join(r.root, "redhat")
 	r.inBundle("app.rpm", "app x86_64 (none):2.0-1\n", 0o644)
 	a := manifest.Action{Packages: &manifest.Packages{RPM: []string{"app.rpm"}}}
-	refused := "a rollback could not bring package app 1.0-1 back, so it is not replaced: put its file into the cache of the package manager as " + r.root + "/redhat/var/cache/dnf/app-1.0-1.x86_64.rpm"
+	refused := "a rollback could not bring package app 1.0-1 back, so it is not replaced: put its file into the " +
+		"cache of the package manager as " + r.root + "/redhat/var/cache/dnf/app-1.0-1.x86_64.rpm"
 	r.phase = manifest.PreCheck
 	r.do(a, refused)
 	r.tool("dnf", `echo "No package app available"; exit 1`)

@@ -146,7 +146,8 @@ func (p *packageStep) keep(ctx context.Context, m manager, x *pkg) error {
 			}
 		}
 	}
-	return fmt.Errorf("a rollback could not bring package %s back, so it is not replaced: put its file into the cache of the package manager as %s, or take it out of the bundle: %w", x.was(), places[0], errors.Join(append(why, err)...))
+	return fmt.Errorf("a rollback could not bring package %s back, so it is not replaced: put its file into the "+
+		"cache of the package manager as %s, or take it out of the bundle: %w", x.was(), places[0], errors.Join(append(why, err)...))
 }
 
 // take keeps a file if it is the package that is installed. same compares; nil: that was done.

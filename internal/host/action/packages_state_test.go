@@ -75,11 +75,13 @@ func TestPackagesThatAreNotPlainAreRefused(t *testing.T) {
 		state string // of tiny 1, as its status file has it
 		why   string
 	}{
-		"unpacked":        {"install ok unpacked", "package tiny:all 1 is unpacked: a rollback could not bring it back like that. Repair it first: dpkg --configure -a"},
+		"unpacked": {"install ok unpacked", "package tiny:all 1 is unpacked: a rollback could not bring it " +
+			"back like that. Repair it first: dpkg --configure -a"},
 		"half configured": {"install ok half-configured", "tiny:all 1 is half-configured"},
 		"trigger":         {"install ok triggers-pending\nTriggers-Pending: x", "tiny:all 1 is triggers-pending"},
-		"half installed":  {"install ok half-installed", "tiny:all 1 is half-installed: a rollback could not bring it back like that. Repair it first: apt-get install --reinstall tiny"},
-		"to reinstall":    {"install reinstreq half-configured", "tiny:all 1 is to be reinstalled"},
+		"half installed": {"install ok half-installed",
+			"tiny:all 1 is half-installed: a rollback could not bring it back like that. Repair it first: apt-get install --reinstall tiny"},
+		"to reinstall": {"install reinstreq half-configured", "tiny:all 1 is to be reinstalled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newDebian(t)
@@ -115,7 +117,8 @@ func TestAllPackagesThatAreNotPlainAreTold(t *testing.T) {
 	r.dpkg("--unpack", r.deb("one", "1"), r.deb("two", "1"))
 	a := r.bundled(r.deb("one", "2"), r.deb("two", "2"))
 	for _, r.phase = range []manifest.Phase{manifest.PreCheck, "install"} {
-		r.do(a, "package one:all 1 is unpacked: a rollback could not bring it back like that. Repair it first: dpkg --configure -a\npackage two:all 1 is unpacked")
+		r.do(a, "package one:all 1 is unpacked: a rollback could not bring it back like that. Repair it first: dpkg "+
+			"--configure -a\npackage two:all 1 is unpacked")
 	}
 	r.dpkg("--configure", "-a")
 	was := r.packages()
@@ -192,7 +195,8 @@ func TestPackagesOfTwoArchitectures(t *testing.T) {
 	lib := func(version, arch string) string { return r.debOf("lib", version, arch, same) }
 	r.dpkg("--install", lib("1", foreign))
 	was := r.packages()
-	r.do(r.bundled(lib("2", native)), "package lib:"+foreign+" 1 is installed beside "+native+", and dpkg wants both in one version: remove it first (dpkg --remove lib:"+foreign+"), or put lib:"+foreign+" 2 into the bundle")
+	r.do(r.bundled(lib("2", native)), "package lib:"+foreign+" 1 is installed beside "+
+		native+", and dpkg wants both in one version: remove it first (dpkg --remove lib:"+foreign+"), or put lib:"+foreign+" 2 into the bundle")
 	a := r.bundled(lib("1", native))
 	r.do(a, "")
 	r.probe(a, program.Done)
@@ -290,7 +294,8 @@ func TestPackageWhoseSetUpFails(t *testing.T) {
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)
-	if got := r.packages(); !strings.Contains(got, "tiny:all 1 installed install\n") || strings.Contains(got, "half-configured") || r.has("more") != "" {
+	if got := r.packages(); !strings.Contains(got, "tiny:all 1 installed install\n") ||
+		strings.Contains(got, "half-configured") || r.has("more") != "" {
 		t.Errorf("after the way back:\n%s", got)
 	}
 }

@@ -44,12 +44,14 @@ func (r *rig) deb(name, version string) string { return r.debOf(name, version, "
 func (r *rig) debOf(name, version, arch, more string) string {
 	r.Helper()
 	src := fmt.Sprintf("src/%s-%s-%s/", name, version, arch)
-	r.write(src+"DEBIAN/control", fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\n%sMaintainer: nobody <nobody@example.org>\nDescription: a test\n", name, version, arch, more), 0o644)
+	r.write(src+"DEBIAN/control", fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\n%sMaintainer: nobody "+
+		"<nobody@example.org>\nDescription: a test\n", name, version, arch, more), 0o644)
 	r.write(src+"DEBIAN/conffiles", "/etc/"+name+".conf\n", 0o644)
 	r.write(src+"usr/share/"+name+"/version", version, 0o644)
 	r.write(src+"etc/"+name+".conf", "default of "+version, 0o644)
 	file := filepath.Join(r.root, fmt.Sprintf("%s_%s_%s.deb", name, strings.ReplaceAll(version, ":", "%3a"), arch))
-	if out, err := exec.CommandContext(r.ctx(), "dpkg-deb", "--root-owner-group", "-b", filepath.Join(r.root, src), file).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(r.ctx(), "dpkg-deb", "--root-owner-group", "-b", filepath.Join(r.root, src),
+		file).CombinedOutput(); err != nil {
 		r.Fatalf("%v: %s", err, out)
 	}
 	return file
@@ -120,7 +122,8 @@ func TestABadPackageIsRefused(t *testing.T) {
 	r.do(manifest.Action{Packages: &manifest.Packages{Deb: []string{"bad.deb"}}}, "is not what the manifest says")
 	r.do(manifest.Action{Packages: &manifest.Packages{RPM: []string{"x.rpm"}}}, "no package of the bundle fits this host")
 	for need, unmet := range map[fact.Need]bool{{RPM: 1}: true, {Deb: 1}: false, {}: false} {
-		if why := r.host.Unmet(t.Context(), need, ""); (why != "") != unmet || unmet && !strings.Contains(why, "no package of the bundle fits this host") {
+		if why := r.host.Unmet(t.Context(), need, ""); (why != "") != unmet || unmet &&
+			!strings.Contains(why, "no package of the bundle fits this host") {
 			t.Errorf("%+v: %q", need, why)
 		}
 	}
@@ -258,7 +261,8 @@ func TestRPMPackages(t *testing.T) {
 	r.probe(a, program.NotDone)
 	r.do(a, "")
 	r.probe(a, program.Done)
-	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):2.0-1\nnew noarch 1:7-7\ntool x86_64 (none):2-1\nkernel x86_64 (none):4.19-1\n"; got != want {
+	if got, want := r.read("installed"), "kernel x86_64 (none):4.1-1\napp x86_64 (none):2.0-1\nnew noarch "+
+		"1:7-7\ntool x86_64 (none):2-1\nkernel x86_64 (none):4.19-1\n"; got != want {
 		t.Errorf("installed\n%s\nwant\n%s; log: %s", got, want, r.log.String())
 	}
 	r.phase = manifest.Rollback

@@ -229,7 +229,8 @@ func (db *inDatabase) controlTar() ([]byte, error) {
 		if slices.Contains(scripts, name) {
 			mode = 0o755
 		}
-		err = errors.Join(err, t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "./" + name, Mode: mode, Size: int64(len(files[name])), Format: tar.FormatGNU}))
+		err = errors.Join(err, t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "./" + name, Mode: mode,
+			Size: int64(len(files[name])), Format: tar.FormatGNU}))
 		if err == nil {
 			_, err = t.Write(files[name])
 		}

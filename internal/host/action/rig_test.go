@@ -110,7 +110,8 @@ func (r *rig) leavesNothing() {
 func (r *rig) write(name, text string, mode os.FileMode) string {
 	r.Helper()
 	file := filepath.Join(r.root, name)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.RemoveAll(file), os.WriteFile(file, []byte(text), mode), os.Chmod(file, mode)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.RemoveAll(file),
+		os.WriteFile(file, []byte(text), mode), os.Chmod(file, mode)); err != nil {
 		r.Fatal(err)
 	}
 	return file
@@ -197,7 +198,8 @@ func (r *rig) do(a manifest.Action, why string) program.Result {
 
 func (r *rig) judge(res program.Result, err error, why string) {
 	r.T.Helper()
-	if err != nil || (res.State == program.Done) != (why == "") || why != "" && res.State != program.Failed || !strings.Contains(res.Why, why) {
+	if err != nil || (res.State == program.Done) != (why == "") || why != "" && res.State != program.Failed ||
+		!strings.Contains(res.Why, why) {
 		r.Errorf("want %q, got %+v, %v; log: %s", why, res, err, r.log.String())
 	}
 }

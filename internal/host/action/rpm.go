@@ -44,7 +44,8 @@ func (r *rpm) info(ctx context.Context, file string) (pkg, error) {
 func beside(name string) bool {
 	rest, ok := strings.CutPrefix(name, "kernel")
 	rest, _ = strings.CutPrefix(rest, "-rt")
-	return ok && slices.Contains([]string{"", "-core", "-devel", "-modules", "-modules-core", "-modules-extra", "-PAE", "-debug", "-uek"}, rest)
+	return ok && slices.Contains([]string{"", "-core", "-devel", "-modules", "-modules-core", "-modules-extra", "-PAE",
+		"-debug", "-uek"}, rest)
 }
 
 func (r *rpm) there(ctx context.Context, name string) ([]instance, error) {
@@ -98,7 +99,8 @@ func (r *rpm) same(ctx context.Context, file string, p pkg) error {
 		return errors.Join(fmt.Errorf("%s is no package that rpm can read", file), err)
 	}
 	have, _, err := r.host.query(ctx, append(r.rooted("rpm", "-q", "--qf", format), p.Name)...)
-	if f := strings.Fields(of); err == nil && (len(f) != 5 || f[3] == "(none)" && f[4] == "(none)" || !slices.Contains(slices.Collect(strings.Lines(have)), of)) {
+	if f := strings.Fields(of); err == nil && (len(f) != 5 || f[3] == "(none)" && f[4] == "(none)" ||
+		!slices.Contains(slices.Collect(strings.Lines(have)), of)) {
 		err = fmt.Errorf("%s is another build than the one that is installed", file)
 	}
 	return err
@@ -111,7 +113,8 @@ const fetchWithin = 5 * time.Minute
 func (r *rpm) again(ctx context.Context, p pkg, to string) error {
 	name := strings.TrimSuffix(filepath.Base(to), ".rpm")
 	var errs []error
-	for _, argv := range [][]string{{"dnf", "-y", "download", "--destdir", filepath.Dir(to), name}, {"yumdownloader", "--destdir", filepath.Dir(to), name}} {
+	for _, argv := range [][]string{{"dnf", "-y", "download", "--destdir", filepath.Dir(to), name},
+		{"yumdownloader", "--destdir", filepath.Dir(to), name}} {
 		said, exit, err := r.host.ask(ctx, fetchWithin, nil, argv...)
 		switch {
 		case err != nil:

@@ -97,7 +97,8 @@ func (h *Host) tool(ctx context.Context, s *Step, timeout time.Duration, env []s
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	return h.command(ctx, s, program.Spec{Argv: append([]string{path}, argv[1:]...), Env: append(h.environment(s), env...), Dir: "/", Timeout: timeout})
+	return h.command(ctx, s, program.Spec{Argv: append([]string{path}, argv[1:]...),
+		Env: append(h.environment(s), env...), Dir: "/", Timeout: timeout})
 }
 
 const (
@@ -131,7 +132,8 @@ func (h *Host) ask(ctx context.Context, within time.Duration, stdin io.Reader, a
 		return stdout.String(), bad.ExitCode(), nil
 	}
 	if err != nil {
-		return "", -1, fmt.Errorf("ask %s: %w: %s", strings.Join(argv[:min(2, len(argv))], " "), errors.Join(err, ctx.Err()), strings.TrimSpace(stderr.String()))
+		return "", -1, fmt.Errorf("ask %s: %w: %s", strings.Join(argv[:min(2, len(argv))], " "),
+			errors.Join(err, ctx.Err()), strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), 0, nil
 }

@@ -62,7 +62,8 @@ func (t *treeStep) done(context.Context, program.Result) (program.Result, error)
 	switch phase {
 	case manifest.Rollback, manifest.Commit:
 		// Both remove a tree at their end, and can be repeated until that is done.
-		if want := map[manifest.Phase]filetree.Place{manifest.Rollback: filetree.Old, manifest.Commit: filetree.New}[phase]; over && place == want {
+		if want := map[manifest.Phase]filetree.Place{manifest.Rollback: filetree.Old,
+			manifest.Commit: filetree.New}[phase]; over && place == want {
 			return program.Result{State: program.Done}, nil
 		}
 	default:

@@ -33,7 +33,8 @@ func (u *unitStep) verb() (string, []string) {
 func (u *unitStep) booted() string {
 	dir := cmp.Or(u.host.Tools.Booted, "/run/systemd/system")
 	if _, err := os.Stat(dir); err != nil {
-		return "this host does not run systemd (" + dir + " is not there): units can not be " + map[string]string{"stop": "stopped", "start": "started", "restart": "restarted"}[first(u.verb())]
+		return "this host does not run systemd (" + dir + " is not there): units can not be " +
+			map[string]string{"stop": "stopped", "start": "started", "restart": "restarted"}[first(u.verb())]
 	}
 	return ""
 }

@@ -151,7 +151,8 @@ func agent(t *testing.T, dir string) {
 	try.Must(t, err)
 	done := make(chan error)
 	for _, name := range []string{"short", "long"} {
-		c := backup.Command{Path: "/bin/sh", Args: []string{"-c", `echo $$ >"$0.new" && mv "$0.new" "$0" && exec sleep 60`, filepath.Join(dir, name)}}
+		c := backup.Command{Path: "/bin/sh", Args: []string{"-c",
+			`echo $$ >"$0.new" && mv "$0.new" "$0" && exec sleep 60`, filepath.Join(dir, name)}}
 		if name == "long" {
 			c.Outlives, c.Hold = true, l
 		}
@@ -225,7 +226,8 @@ func TestSecret(t *testing.T) {
 }
 
 func TestReceipt(t *testing.T) {
-	r := backup.Receipt{Provider: "x", ID: "b", Host: "h1", Dir: t.TempDir(), What: []string{"a"}, When: time.Unix(1e9, 0).UTC(), Data: json.RawMessage(`{"k":1}`)}
+	r := backup.Receipt{Provider: "x", ID: "b", Host: "h1", Dir: t.TempDir(), What: []string{"a"},
+		When: time.Unix(1e9, 0).UTC(), Data: json.RawMessage(`{"k":1}`)}
 	q := r.Request()
 	if _, err := backup.Load(q); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)

@@ -58,7 +58,8 @@ func Save(r Receipt) error {
 	case err != nil:
 		return fmt.Errorf("backup %s: write the receipt: %w", r.ID, err)
 	case len(b) > maxReceipt:
-		return fmt.Errorf("backup %s: the receipt has %d bytes, at most %d are kept in the journal: back up fewer things at once", r.ID, len(b), maxReceipt)
+		return fmt.Errorf("backup %s: the receipt has %d bytes, at most %d are kept in the journal: back up fewer "+
+			"things at once", r.ID, len(b), maxReceipt)
 	}
 	if err := durable.WriteFile(r.Request().File(), append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("backup %s: write the receipt: %w", r.ID, err)

@@ -165,7 +165,8 @@ func (d *Device) set(ctx context.Context, on bool) error {
 		return d.failed(what, step, err)
 	}
 	if refused != nil {
-		d.log.Warn("a fence device did not take an order, and the host is as ordered", "device", d.Name(), "order", what, "error", cleanError{refused})
+		d.log.Warn("a fence device did not take an order, and the host is as ordered", "device", d.Name(), "order",
+			what, "error", cleanError{refused})
 	}
 	return nil
 }

@@ -29,7 +29,8 @@ func readable(t *testing.T, err error) {
 // babbling is a service that answers some requests with a page of 1.7 MB.
 func babbling(t *testing.T, status int, to func(*http.Request) bool) Options {
 	t.Helper()
-	s := &redfish{m: newMachine(t), systems: []string{"1"}, uuid: strings.ToUpper(machineID), sessions: map[string]string{}, resets: []string{"On", "ForceOff"}}
+	s := &redfish{m: newMachine(t), systems: []string{"1"}, uuid: strings.ToUpper(machineID),
+		sessions: map[string]string{}, resets: []string{"On", "ForceOff"}}
 	h := s.handler()
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !to(r) {
@@ -46,7 +47,8 @@ func babbling(t *testing.T, status int, to func(*http.Request) bool) Options {
 	}))
 	t.Cleanup(srv.Close)
 	sum := sha256.Sum256(srv.Certificate().Raw)
-	return Options{Type: "redfish", Address: srv.URL, User: "admin", PasswordFile: secret(t, rightPassword), Machine: machineID, Fingerprint: hex.EncodeToString(sum[:])}
+	return Options{Type: "redfish", Address: srv.URL, User: "admin", PasswordFile: secret(t, rightPassword),
+		Machine: machineID, Fingerprint: hex.EncodeToString(sum[:])}
 }
 
 // A page of 1.7 MB became an error of 1.7 MB, an event too large for the store,
@@ -110,7 +112,8 @@ func TestBoundedBody(t *testing.T) {
 		size int
 		want error
 	}{{0, nil}, {1, nil}, {maxAnswer, nil}, {maxAnswer + 1, errTooLong}, {3 * maxAnswer, errTooLong}} {
-		b := &boundedBody{ReadCloser: io.NopCloser(iotest.OneByteReader(strings.NewReader(strings.Repeat("x", c.size)))), left: maxAnswer, over: errTooLong}
+		b := &boundedBody{ReadCloser: io.NopCloser(iotest.OneByteReader(strings.NewReader(strings.Repeat("x",
+			c.size)))), left: maxAnswer, over: errTooLong}
 		got, err := io.ReadAll(b)
 		if !errors.Is(err, c.want) || len(got) != min(c.size, maxAnswer) {
 			t.Errorf("%d bytes: read %d, %v, want %v", c.size, len(got), err, c.want)

@@ -78,7 +78,8 @@ func fails(t *testing.T, err, want error, step string) {
 			t.Errorf("%v: is %v too", err, other)
 		}
 	}
-	if !strings.Contains(err.Error(), "admin@") && !strings.Contains(err.Error(), "viewer@") || !strings.Contains(err.Error(), ": "+step+": ") {
+	if !strings.Contains(err.Error(), "admin@") && !strings.Contains(err.Error(), "viewer@") ||
+		!strings.Contains(err.Error(), ": "+step+": ") {
 		t.Errorf("%q: want the device's name and the step %s", err, step)
 	}
 	if strings.Contains(err.Error(), rightPassword) {

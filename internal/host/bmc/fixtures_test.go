@@ -209,7 +209,8 @@ func negative(s *redfish) {
 	if err != nil {
 		panic(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(0x7654321076543210)}, &x509.Certificate{}, &key.PublicKey, key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(0x7654321076543210)},
+		&x509.Certificate{}, &key.PublicKey, key)
 	if err != nil {
 		panic(err)
 	}

@@ -30,8 +30,10 @@ var ipmiQuirks = []ipmiQuirk{
 	{name: "refused when off: not supported in this state", from: "pyghmi (virtualbmc)", code: whenOff(types.CodeNotSupported)},
 	{name: "refused when off: invalid field", from: "ironic ipmitool.py", code: whenOff(types.CodeRequestDataFieldInvalid)},
 	{name: "refused when off: unspecified", from: "bmclib internal/ipmi/ipmi.go", code: whenOff(types.CodeUnspecifiedError)},
-	{name: "done and unspecified", from: "fence-agents fence_ipmilan.py", code: func(int, bool) (types.CompletionCode, bool) { return types.CodeUnspecifiedError, true }},
-	{name: "done and timeout", from: "ironic ipmitool.py", code: func(int, bool) (types.CompletionCode, bool) { return types.CodeProcessTimeout, true }},
+	{name: "done and unspecified", from: "fence-agents fence_ipmilan.py",
+		code: func(int, bool) (types.CompletionCode, bool) { return types.CodeUnspecifiedError, true }},
+	{name: "done and timeout", from: "ironic ipmitool.py",
+		code: func(int, bool) (types.CompletionCode, bool) { return types.CodeProcessTimeout, true }},
 	{name: "suite 17 for lower privileges: invalid role", from: "ironic ipmitool.py", setUp: func(_ *link, p []byte) {
 		if p[5] == openResponse && p[headerLen+1] != 0 { // that it does not have it
 			p[headerLen+1] = uint8(types.RmcpStatusCodeInvalidRole)

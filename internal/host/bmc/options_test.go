@@ -11,7 +11,8 @@ import (
 
 func TestNewRefuses(t *testing.T) {
 	good := Options{Type: "ipmi", Address: "10.0.0.1", User: "admin", PasswordFile: "/x", Machine: machineID}
-	web := Options{Type: "redfish", Address: "https://10.0.0.1:8443/", User: "admin", PasswordFile: "/x", Fingerprint: strings.Repeat("aB:", 31) + "ab"}
+	web := Options{Type: "redfish", Address: "https://10.0.0.1:8443/", User: "admin", PasswordFile: "/x",
+		Fingerprint: strings.Repeat("aB:", 31) + "ab"}
 	for _, o := range []Options{good, web} {
 		if _, err := New(o); err != nil {
 			t.Errorf("%+v: %v", o, err)

@@ -31,7 +31,8 @@ var quirks = []quirk{
 	{name: "full: 429", from: "sushy/auth.py", edit: noLogin(429, "Base.1.8.GeneralError")},
 	{name: "full: 500", from: "redhat-eets/glpi-helper-scripts pull request 132", edit: noLogin(500, "Base.1.8.InternalError")},
 	{name: "full: 401 SessionLimitExceeded", from: "sushy/auth.py", edit: noLogin(401, "Base.1.8.SessionLimitExceeded")},
-	{name: "full, and no password with requests", from: "redhat-eets/glpi-helper-scripts pull request 132", kind: ErrRefused, refused: "it gave no session: HTTP status 503: Base.1.8.SessionLimitExceeded",
+	{name: "full, and no password with requests", from: "redhat-eets/glpi-helper-scripts pull request 132",
+		kind: ErrRefused, refused: "it gave no session: HTTP status 503: Base.1.8.SessionLimitExceeded",
 		edit: func(s *redfish) { noLogin(503, "Base.1.8.SessionLimitExceeded")(s); s.noBasic = true }},
 	{name: "a session without a token", from: "sushy/main.py", edit: change(atLogin, func(a *answer) { a.header.Del("X-Auth-Token") })},
 	{name: "session's place in the body", from: "sushy/main.py", edit: change(atLogin, func(a *answer) { a.header.Del("Location") })},
@@ -49,13 +50,14 @@ var quirks = []quirk{
 	{name: "session's answer is cut off", from: "ours", edit: change(atLogin, func(a *answer) { a.header.Set("Content-Length", "9999") })},
 	{name: "no place of sessions", from: "sushy/main.py", edit: change(atRoot, func(a *answer) { a.replace("Links", "links_") })},
 	{name: "no place of systems", from: "sushy/main.py", edit: change(atRoot, func(a *answer) { a.replace(`"Systems"`, `"Oem"`) })},
-	{name: "root for accounts only", from: "sushy/main.py", edit: before(atRoot, func(s *redfish, w http.ResponseWriter, r *http.Request) bool {
-		if s.who(r) != "" {
-			return false
-		}
-		refuse(w, http.StatusUnauthorized, "not logged in")
-		return true
-	})},
+	{name: "root for accounts only", from: "sushy/main.py",
+		edit: before(atRoot, func(s *redfish, w http.ResponseWriter, r *http.Request) bool {
+			if s.who(r) != "" {
+				return false
+			}
+			refuse(w, http.StatusUnauthorized, "not logged in")
+			return true
+		})},
 	{name: "ends the session after the order", from: "sushy/connector.py", edit: after(atOrder, func(s *redfish) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -74,9 +76,12 @@ var quirks = []quirk{
 			a.header.Set("Location", "/redfish/v1/")
 		}
 	})},
-	{name: "redirected to another port", from: "PegaProx/project-pegaprox issue 609", edit: slashes(301, "https://127.0.0.1:1"), kind: ErrRefused, refused: "redirected to"},
-	{name: "redirected to another host", from: "check_redfish pull request 187", edit: slashes(307, "https://192.0.2.1"), kind: ErrRefused, refused: "redirected to"},
-	{name: "redirected to HTTP", from: "check_redfish pull request 187", edit: slashes(308, "http://HOST"), kind: ErrRefused, refused: "redirected to"},
+	{name: "redirected to another port", from: "PegaProx/project-pegaprox issue 609",
+		edit: slashes(301, "https://127.0.0.1:1"), kind: ErrRefused, refused: "redirected to"},
+	{name: "redirected to another host", from: "check_redfish pull request 187",
+		edit: slashes(307, "https://192.0.2.1"), kind: ErrRefused, refused: "redirected to"},
+	{name: "redirected to HTTP", from: "check_redfish pull request 187", edit: slashes(308, "http://HOST"),
+		kind: ErrRefused, refused: "redirected to"},
 	{name: "redirected for ever", from: "check_redfish pull request 187", kind: ErrRefused, refused: "again and again",
 		edit: before(atAll, func(_ *redfish, w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, r.URL.Path+"/", http.StatusPermanentRedirect)
@@ -93,7 +98,8 @@ var quirks = []quirk{
 		}
 	}},
 	{name: "no orders", from: "sushy/resources/system/system.py", edit: func(s *redfish) { s.resets = nil }},
-	{name: "other orders than it takes", from: "fence-agents fence_redfish.py", edit: func(s *redfish) { s.resets = []string{"On", "GracefulShutdown"} }},
+	{name: "other orders than it takes", from: "fence-agents fence_redfish.py",
+		edit: func(s *redfish) { s.resets = []string{"On", "GracefulShutdown"} }},
 	{name: "orders in an ActionInfo that is not there", from: "gofish schemas/computersystem.go", edit: change(atSystem, func(a *answer) {
 		a.replace(`"ResetType@Redfish.AllowableValues"`, `"@Redfish.ActionInfo":"/redfish/v1/none","Oem"`)
 	})},
@@ -114,13 +120,15 @@ var quirks = []quirk{
 	{name: "as a task", from: "gofish schemas/computersystem.go", edit: change(atOrder, func(a *answer) {
 		a.code, a.body = http.StatusAccepted, `{"@odata.id": "/redfish/v1/TaskService/Tasks/1", "TaskState": "Running"}`
 	})},
-	{name: "200 with a page", from: "sushy/exceptions.py", edit: change(atOrder, func(a *answer) { a.code, a.body = http.StatusOK, "<html>" })},
+	{name: "200 with a page", from: "sushy/exceptions.py",
+		edit: change(atOrder, func(a *answer) { a.code, a.body = http.StatusOK, "<html>" })},
 
 	// The power state.
 	{name: "null for a while", from: "ironic redfish/power.py", edit: meanwhile("null")},
 	{name: "PoweringOff for a while", from: "ironic redfish/power.py", edit: meanwhile(`"PoweringOff"`)},
 	{name: "no JSON for a while", from: "sushy/connector.py", edit: meanwhile(`}`)},
-	{name: "Off with a space", from: "fence-agents fence_redfish.py", edit: change(atSystem, func(a *answer) { a.replace(`"Off"`, `" Off "`) })},
+	{name: "Off with a space", from: "fence-agents fence_redfish.py",
+		edit: change(atSystem, func(a *answer) { a.replace(`"Off"`, `" Off "`) })},
 	{name: "never a state", from: "fence-agents fence_redfish.py", kind: ErrRefused, refused: "tells no power state",
 		edit: change(atSystem, func(a *answer) { a.replace(`"PowerState"`, `"Oem"`) })},
 
@@ -132,14 +140,16 @@ var quirks = []quirk{
 	{name: "version refused", from: "bmclib internal/redfishwrapper/client.go", edit: etag(`"v1"`, "", 412)},
 
 	// HTTP.
-	{name: "wants OData-Version", from: "sushy/connector.py", edit: before(atAll, func(_ *redfish, w http.ResponseWriter, r *http.Request) bool {
-		if r.Header.Get("OData-Version") == "4.0" {
-			return false
-		}
-		refuse(w, http.StatusPreconditionFailed, "OData-Version")
-		return true
-	})},
-	{name: "another Content-Type", from: "sushy/exceptions.py", edit: change(atAll, func(a *answer) { a.header.Set("Content-Type", "text/html") })},
+	{name: "wants OData-Version", from: "sushy/connector.py",
+		edit: before(atAll, func(_ *redfish, w http.ResponseWriter, r *http.Request) bool {
+			if r.Header.Get("OData-Version") == "4.0" {
+				return false
+			}
+			refuse(w, http.StatusPreconditionFailed, "OData-Version")
+			return true
+		})},
+	{name: "another Content-Type", from: "sushy/exceptions.py",
+		edit: change(atAll, func(a *answer) { a.header.Set("Content-Type", "text/html") })},
 	{name: "a page of the web interface", from: "PegaProx/project-pegaprox issue 609", kind: ErrRefused, refused: "no JSON",
 		edit: change(atAll, func(a *answer) { a.code, a.body = 200, "<!DOCTYPE html>" })},
 	{name: "compressed", from: "sushy/connector.py", edit: compressed},
@@ -166,20 +176,24 @@ var quirks = []quirk{
 	})},
 	{name: "places at another host", from: "sushy/connector.py", kind: ErrRefused, refused: "not at this service",
 		edit: change(atList, func(a *answer) { a.replace(`"@odata.id":"/`, `"@odata.id":"https://192.0.2.1/`) })},
-	{name: "fields of other types", from: "gofish schemas/types.go", edit: change(atSystem, func(a *answer) { a.replace(`"UUID":"`+strings.ToUpper(machineID)+`"`, `"UUID":7`) })},
-	{name: "answers for another system after the order", from: "ours", kind: ErrForeign, refused: "answers for the system 2", edit: after(atOrder, func(s *redfish) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.id = "2"
-	})},
+	{name: "fields of other types", from: "gofish schemas/types.go",
+		edit: change(atSystem, func(a *answer) { a.replace(`"UUID":"`+strings.ToUpper(machineID)+`"`, `"UUID":7`) })},
+	{name: "answers for another system after the order", from: "ours", kind: ErrForeign,
+		refused: "answers for the system 2", edit: after(atOrder, func(s *redfish) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.id = "2"
+		})},
 
 	// TLS.
 	{name: "RSA key exchange only, GCM", from: "idrac_exporter pull request 205 (H3C HDM)", edit: suite(tls.TLS_RSA_WITH_AES_256_GCM_SHA384)},
 	{name: "RSA key exchange only, CBC", from: "ironic redfish/utils.py", edit: suite(tls.TLS_RSA_WITH_AES_128_CBC_SHA)},
-	{name: "3DES only", from: "ironic redfish/utils.py", edit: suite(tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA), kind: ErrRefused, refused: "want TLS 1.2"},
+	{name: "3DES only", from: "ironic redfish/utils.py", edit: suite(tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA),
+		kind: ErrRefused, refused: "want TLS 1.2"},
 	{name: "TLS 1.1 only", from: "ironic redfish/utils.py", kind: ErrRefused, refused: "want TLS 1.2",
 		edit: func(s *redfish) { s.tls = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} }},
-	{name: "certificate with a negative number", from: "gofish client.go", edit: negative, kind: ErrRefused, refused: "negative serial number"},
+	{name: "certificate with a negative number", from: "gofish client.go", edit: negative, kind: ErrRefused,
+		refused: "negative serial number"},
 }
 
 // TestQuirks: with each quirk the state is read and the power-off is proved, or both are

@@ -151,7 +151,8 @@ func (s *redfishSession) look(ctx context.Context) (*system, error) {
 	was, err1 := fromText(s.sys.UUID)
 	is, err2 := fromText(sys.UUID)
 	if sys.ID != s.sys.ID || err1 == nil && err2 == nil && was.known() && is.known() && was != is {
-		return nil, fmt.Errorf("%s answers for the system %s %s, and did for %s %s: %w", s.sys.path, sys.ID, sys.UUID, s.sys.ID, s.sys.UUID, ErrForeign)
+		return nil, fmt.Errorf("%s answers for the system %s %s, and did for %s %s: %w", s.sys.path, sys.ID, sys.UUID,
+			s.sys.ID, s.sys.UUID, ErrForeign)
 	}
 	return sys, nil
 }

@@ -56,10 +56,11 @@ func TestSeveralSystems(t *testing.T) {
 func TestBrokenNeighbour(t *testing.T) {
 	r := standIn(t, func(s *redfish) {
 		s.systems = []string{"2", "1"}
-		before(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/2") }, func(_ *redfish, w http.ResponseWriter, _ *http.Request) bool {
-			refuse(w, http.StatusInternalServerError, "no such blade")
-			return true
-		})(s)
+		before(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/2") },
+			func(_ *redfish, w http.ResponseWriter, _ *http.Request) bool {
+				refuse(w, http.StatusInternalServerError, "no such blade")
+				return true
+			})(s)
 	})
 	for system, says := range map[string]string{"": "2 systems (1, 2)", "2": "no such blade", "3": "no system 3"} {
 		err := device(t, r.o, func(o *Options) { o.System = system }).Off(within(t, generous))
@@ -92,7 +93,8 @@ func TestForceOffNotAllowed(t *testing.T) {
 	r := standIn(t, func(s *redfish) { s.refuses, s.resets = true, []string{"On", "GracefulShutdown"} })
 	err := device(t, r.o).Off(within(t, 10*time.Second))
 	fails(t, err, ErrRefused, "order")
-	if !strings.Contains(err.Error(), "takes only On, GracefulShutdown: HTTP status 400: Base.1.8.GeneralError: The value ForceOff for") || !r.lives() {
+	if !strings.Contains(err.Error(), "takes only On, GracefulShutdown: HTTP status 400: Base.1.8.GeneralError: The "+
+		"value ForceOff for") || !r.lives() {
 		t.Errorf("%v, alive %v", err, r.lives())
 	}
 }

@@ -107,7 +107,8 @@ func (r *rest) place(base, ref string) (string, error) {
 		return "", err
 	}
 	to, err := from.Parse(ref)
-	if err != nil || to.Scheme != from.Scheme || !strings.EqualFold(to.Hostname(), from.Hostname()) || port(to) != port(from) || to.User != nil {
+	if err != nil || to.Scheme != from.Scheme || !strings.EqualFold(to.Hostname(), from.Hostname()) ||
+		port(to) != port(from) || to.User != nil {
 		return "", fmt.Errorf("%w: %q is not at this service", errNoTarget, ref)
 	}
 	return to.RequestURI(), nil

@@ -18,7 +18,8 @@ func service(t *testing.T, answers map[string]string) (*rest, *[]string) {
 	var asked []string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // a broken one is not what is sent
-		asked = append(asked, strings.TrimSpace(strings.Join([]string{r.Method, r.URL.RequestURI(), string(body), r.Header.Get("If-Match")}, " ")))
+		asked = append(asked, strings.TrimSpace(strings.Join([]string{r.Method, r.URL.RequestURI(), string(body),
+			r.Header.Get("If-Match")}, " ")))
 		key := r.Method + " " + r.URL.RequestURI()
 		if v, ok := answers[key+" "+r.Header.Get("If-Match")]; ok {
 			key = v
@@ -58,10 +59,13 @@ func TestResetNamesTheVersion(t *testing.T) {
 
 func TestSystemsPageByPage(t *testing.T) {
 	r, _ := service(t, map[string]string{
-		"GET /s": `{"Members": [{"@odata.id": "/s/1"}], "Members@odata.nextLink": "/s?skip=1"}`, "GET /s?skip=1": `{"Members": [{"@odata.id": "/s/2"}]}`,
-		"GET /s/1": `{"Id": "1"}`, "GET /s/2": `{"Id": "2"}`,
-		"GET /loop": `{"Members": [{"@odata.id": "/s/1"}], "Members@odata.nextLink": "/loop"}`, "GET /none": `{"Members": [], "Members@odata.nextLink": "/none"}`,
-		"GET /later": `{"Members": [], "Members@odata.nextLink": "/s"}`, "GET /away": `{"Members": [], "Members@odata.nextLink": "https://192.0.2.1/s"}`,
+		"GET /s":        `{"Members": [{"@odata.id": "/s/1"}], "Members@odata.nextLink": "/s?skip=1"}`,
+		"GET /s?skip=1": `{"Members": [{"@odata.id": "/s/2"}]}`,
+		"GET /s/1":      `{"Id": "1"}`, "GET /s/2": `{"Id": "2"}`,
+		"GET /loop":  `{"Members": [{"@odata.id": "/s/1"}], "Members@odata.nextLink": "/loop"}`,
+		"GET /none":  `{"Members": [], "Members@odata.nextLink": "/none"}`,
+		"GET /later": `{"Members": [], "Members@odata.nextLink": "/s"}`,
+		"GET /away":  `{"Members": [], "Members@odata.nextLink": "https://192.0.2.1/s"}`,
 	})
 	all, err := r.systems(context.Background(), "/s")
 	if err != nil || len(all) != 2 || all[1].ID != "2" || all[1].path != "/s/2" {
@@ -71,7 +75,8 @@ func TestSystemsPageByPage(t *testing.T) {
 		t.Errorf("a first page without any: %v, %v", all, err)
 	}
 	for _, place := range []string{"/loop", "/none"} {
-		if _, err := r.systems(context.Background(), place); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "after 1 pages the next one is "+place) {
+		if _, err := r.systems(context.Background(), place); !errors.Is(err, ErrRefused) ||
+			!strings.Contains(err.Error(), "after 1 pages the next one is "+place) {
 			t.Errorf("a loop: %v", err)
 		}
 	}

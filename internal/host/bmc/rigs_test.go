@@ -111,7 +111,8 @@ sel_enable 0x20 1000 0x0a
 mc_enable 0x20
 `)
 	// A program with the race detector would sleep a second at its end.
-	ended := run(t, []string{socketEnv + "=" + socket, "GORACE=atexit_sleep_ms=0"}, dir, "ipmi_sim", "-c", "lan.conf", "-f", "sim.emu", "-s", "state", "-n")
+	ended := run(t, []string{socketEnv + "=" + socket, "GORACE=atexit_sleep_ms=0"}, dir, "ipmi_sim", "-c", "lan.conf",
+		"-f", "sim.emu", "-s", "state", "-n")
 	// No viewer: ipmi_sim 2.0.33 gives every account any privilege that it asks for.
 	r := rig{machine: m, suite: 3, o: ipmiOptions(t, "127.0.0.1:"+port)}
 	untilUp(t, r.o, ended)
@@ -189,7 +190,8 @@ func goIPMI(t *testing.T, guid string, suite int, quirk ...handlers.Middleware) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		reg.RegisterFunc(types.CommandGetSystemGUID, func(context.Context, *handlers.HandlerContext, []byte) ([]byte, types.CompletionCode, error) {
+		reg.RegisterFunc(types.CommandGetSystemGUID, func(context.Context, *handlers.HandlerContext, []byte) ([]byte,
+			types.CompletionCode, error) {
 			return raw[:], types.CodeOK, nil
 		})
 	}
@@ -197,7 +199,8 @@ func goIPMI(t *testing.T, guid string, suite int, quirk ...handlers.Middleware) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := server.NewServer(b, udp.Wrap(conn), server.WithHandlerRegistry(reg), server.WithCipherSuites([]types.CipherSuiteID{types.CipherSuiteID(suite)}))
+	s := server.NewServer(b, udp.Wrap(conn), server.WithHandlerRegistry(reg),
+		server.WithCipherSuites([]types.CipherSuiteID{types.CipherSuiteID(suite)}))
 	var served sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	served.Go(func() { _ = s.Serve(ctx) }) // ends with Close

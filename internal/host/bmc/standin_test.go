@@ -163,7 +163,8 @@ func (s *redfish) list(w http.ResponseWriter, _ *http.Request) {
 	for _, id := range s.systems {
 		members = append(members, object{"@odata.id": "/redfish/v1/Systems/" + id})
 	}
-	reply(w, http.StatusOK, object{"@odata.id": "/redfish/v1/Systems", "Name": "Systems", "Members@odata.count": len(members), "Members": members})
+	reply(w, http.StatusOK, object{"@odata.id": "/redfish/v1/Systems", "Name": "Systems",
+		"Members@odata.count": len(members), "Members": members})
 }
 
 func (s *redfish) system(w http.ResponseWriter, r *http.Request) {
@@ -179,7 +180,8 @@ func (s *redfish) system(w http.ResponseWriter, r *http.Request) {
 	}
 	path := "/redfish/v1/Systems/" + r.PathValue("id")
 	reply(w, http.StatusOK, object{"@odata.id": path, "Id": id, "Name": "host", "UUID": s.uuid, "PowerState": state,
-		"Actions": object{"#ComputerSystem.Reset": object{"target": path + "/Actions/ComputerSystem.Reset", "ResetType@Redfish.AllowableValues": resets}}})
+		"Actions": object{"#ComputerSystem.Reset": object{"target": path + "/Actions/ComputerSystem.Reset",
+			"ResetType@Redfish.AllowableValues": resets}}})
 }
 
 func (s *redfish) reset(w http.ResponseWriter, r *http.Request) {

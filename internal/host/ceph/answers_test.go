@@ -69,7 +69,8 @@ func TestEvictWithAnswersThatAreNotRight(t *testing.T) {
 		"it still has it open":      {one, "[]", `[{"addr":"10.0.0.1:0/5","until":""}]`, ""},
 	} {
 		var asked []string
-		cl := says(map[string]string{"rbd status": c.status, "rbd lock ls": c.locks, "ceph osd blocklist ls": c.list, "ceph osd blocklist add": c.add}, &asked)
+		cl := says(map[string]string{"rbd status": c.status, "rbd lock ls": c.locks, "ceph osd blocklist ls": c.list,
+			"ceph osd blocklist add": c.add}, &asked)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		if gone, err := cl.Evict(ctx); err == nil {
 			t.Errorf("%s: evicted %v", name, gone)
@@ -85,7 +86,9 @@ func TestEvictOfWhoHoldsTheLockOnly(t *testing.T) {
 		`[][]`:                                   {"ceph osd blocklist add 10.0.0.1:0/5 2592000"},
 	} {
 		var asked []string
-		cl := says(map[string]string{"rbd status": `{"watchers":[]}`, "rbd lock ls": `[{"id":"auto 1","locker":"client.1","address":"10.0.0.1:0/5"}]`, "ceph osd blocklist ls": list, "ceph osd blocklist add": ""}, &asked)
+		cl := says(map[string]string{"rbd status": `{"watchers":[]}`,
+			"rbd lock ls":           `[{"id":"auto 1","locker":"client.1","address":"10.0.0.1:0/5"}]`,
+			"ceph osd blocklist ls": list, "ceph osd blocklist add": ""}, &asked)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		_, err := cl.Evict(ctx)
 		cancel()
@@ -103,7 +106,8 @@ func TestEvictOfWhoHoldsTheLockOnly(t *testing.T) {
 // one who has the image open by now may be the right one.
 func TestNobodyIsLockedOutTooLate(t *testing.T) {
 	var asked []string
-	cl := says(map[string]string{"rbd status": `{"watchers":[{"address":"10.0.0.1:0/5"}]}`, "rbd lock ls": "[]", "ceph osd blocklist add": ""}, &asked)
+	cl := says(map[string]string{"rbd status": `{"watchers":[{"address":"10.0.0.1:0/5"}]}`, "rbd lock ls": "[]",
+		"ceph osd blocklist add": ""}, &asked)
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
 	defer cancel()
 	if _, err := cl.Evict(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -120,13 +124,16 @@ func TestNobodyIsLockedOutTooLate(t *testing.T) {
 func TestAProgramThatHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := Program(ctx, nil, "sleep", "1000"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer from the cluster") {
+	if _, err := Program(ctx, nil, "sleep", "1000"); !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), "no answer from the cluster") {
 		t.Error(err)
 	}
 	if _, err := Program(t.Context(), nil, "no-such-program-of-ceph"); err == nil || !strings.Contains(err.Error(), "install ceph-common") {
 		t.Error(err)
 	}
-	if _, err := Program(t.Context(), nil, "sh", "-c", "echo one >&2; echo '2026-11-22T09:56:26.776+0000 7fa920e91380 -1 two' >&2; exit 3"); err == nil || !strings.HasSuffix(err.Error(), "exit status 3: two") {
+	if _, err := Program(t.Context(), nil, "sh", "-c",
+		"echo one >&2; echo '2026-11-22T09:56:26.776+0000 7fa920e91380 -1 two' >&2; exit 3"); err == nil ||
+		!strings.HasSuffix(err.Error(), "exit status 3: two") {
 		t.Error(err)
 	}
 	if out, err := Program(t.Context(), []byte("text"), "cat"); err != nil || string(out) != "text" {

@@ -128,7 +128,8 @@ var stamp = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\S+ [0-9a-f]+ +-?\d+ `)
 // ask runs a program as the image's user.
 func (c *Client) ask(ctx context.Context, stdin []byte, name string, args ...string) ([]byte, error) {
 	i := c.RBD
-	return c.Run(ctx, stdin, name, append([]string{"-c", conf(), "--id", i.User, "--keyring", i.Keyring, "-m", strings.Join(i.Mons, ",")}, args...)...)
+	return c.Run(ctx, stdin, name, append([]string{"-c", conf(), "--id", i.User, "--keyring", i.Keyring, "-m",
+		strings.Join(i.Mons, ",")}, args...)...)
 }
 
 // conf is the host's configuration of Ceph, as QEMU reads it, too. There need not be one.
@@ -244,7 +245,8 @@ func (c *Client) lookOnce(ctx context.Context) error {
 		return nil
 	}
 	if err := c.shut(ctx, nobody, time.Second); err != nil {
-		return fmt.Errorf("the user %s can not lock a lost host's client out (ceph auth caps client.%s mon 'profile rbd' osd 'profile rbd pool=%s'): %w", c.RBD.User, c.RBD.User, c.RBD.Pool, err)
+		return fmt.Errorf("the user %s can not lock a lost host's client out (ceph auth caps client.%s mon 'profile "+
+			"rbd' osd 'profile rbd pool=%s'): %w", c.RBD.User, c.RBD.User, c.RBD.Pool, err)
 	}
 	c.tried = true
 	return nil
@@ -272,7 +274,8 @@ func (c *Client) Key() ([]byte, error) {
 		}
 		return key, nil
 	}
-	return nil, fmt.Errorf("keyring %s has no key of client.%s (ceph auth get client.%s -o %s)", c.RBD.Keyring, c.RBD.User, c.RBD.User, c.RBD.Keyring)
+	return nil, fmt.Errorf("keyring %s has no key of client.%s (ceph auth get client.%s -o %s)", c.RBD.Keyring,
+		c.RBD.User, c.RBD.User, c.RBD.Keyring)
 }
 
 // Evict locks out every client that has the image open or holds its lock, and returns

@@ -134,7 +134,8 @@ func contract(t *testing.T, w world) {
 			}
 		}
 		w.admin(t, reader)
-		if err := w.client(t, 1, nil).Check(ctx); err == nil || !strings.Contains(err.Error(), "ceph auth caps client.holdfast mon 'profile rbd'") {
+		if err := w.client(t, 1, nil).Check(ctx); err == nil ||
+			!strings.Contains(err.Error(), "ceph auth caps client.holdfast mon 'profile rbd'") {
 			t.Errorf("a user that may only read: %v", err)
 		}
 		w.admin(t, unlocked)
@@ -185,7 +186,8 @@ func TestParseClient(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "-", "10.0.0.1", "10.0.0.1:0", "10.0.0.1/24", "10.0.0.1:0/", "10.0.0.1:0/x", "10.0.0.1:0/1 2", "host:0/1", "10.0.0.1:0/-1"} {
+	for _, s := range []string{"", "-", "10.0.0.1", "10.0.0.1:0", "10.0.0.1/24", "10.0.0.1:0/", "10.0.0.1:0/x",
+		"10.0.0.1:0/1 2", "host:0/1", "10.0.0.1:0/-1"} {
 		if got, err := parseClient(s); err == nil {
 			t.Errorf("%q: accepted as %+v", s, got)
 		}

@@ -39,7 +39,8 @@ const fakeKey = "AQAAAAAAAAAAEAAAAAAAAAAAAAAAAAAAAAAAAA=="
 
 func (f *fake) client(t *testing.T, host int, edit func(*cluster.RBD)) *Client {
 	t.Helper()
-	i := cluster.RBD{Mons: []string{"10.77.0.1"}, Pool: "p", Image: "i", User: "holdfast", Keyring: keyring(t, "ring", "[client.holdfast]\n\tkey = "+fakeKey+"\n", 0o600)}
+	i := cluster.RBD{Mons: []string{"10.77.0.1"}, Pool: "p", Image: "i", User: "holdfast",
+		Keyring: keyring(t, "ring", "[client.holdfast]\n\tkey = "+fakeKey+"\n", 0o600)}
 	if edit != nil {
 		edit(&i)
 	}

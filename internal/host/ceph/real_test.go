@@ -18,7 +18,8 @@ import (
 )
 
 func TestContractOfARealCluster(t *testing.T) {
-	need.Drill(t, "P2: who holds an image is locked out of a real Ceph cluster, by the same contract as of the fake", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P2: who holds an image is locked out of a real Ceph cluster, by the same contract as of the fake",
+		need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := nettest.New(t, 3)
 	r := &real{net: n, node: cephnode.New(t, n.Addr(0), func(c *exec.Cmd) error { return n.Start(0, c) })}
 	contract(t, r)
@@ -31,7 +32,8 @@ type real struct {
 }
 
 func (r *real) rbd() cluster.RBD {
-	return cluster.RBD{Mons: []string{r.net.Addr(0).String()}, Pool: cephnode.Pool, Image: cephnode.Image, User: cephnode.User, Keyring: r.node.Keyring()}
+	return cluster.RBD{Mons: []string{r.net.Addr(0).String()}, Pool: cephnode.Pool, Image: cephnode.Image,
+		User: cephnode.User, Keyring: r.node.Keyring()}
 }
 
 func (r *real) client(_ *testing.T, host int, edit func(*cluster.RBD)) *Client {
@@ -39,9 +41,10 @@ func (r *real) client(_ *testing.T, host int, edit func(*cluster.RBD)) *Client {
 	if edit != nil {
 		edit(&image)
 	}
-	return New(Options{RBD: image, Local: func(a netip.Addr) bool { return a == r.net.Addr(host) }, Run: func(ctx context.Context, stdin []byte, name string, args ...string) ([]byte, error) {
-		return program(ctx, stdin, func(c *exec.Cmd) error { return r.net.Start(host, c) }, name, args...)
-	}})
+	return New(Options{RBD: image, Local: func(a netip.Addr) bool { return a == r.net.Addr(host) },
+		Run: func(ctx context.Context, stdin []byte, name string, args ...string) ([]byte, error) {
+			return program(ctx, stdin, func(c *exec.Cmd) error { return r.net.Start(host, c) }, name, args...)
+		}})
 }
 
 // counter counts in the image's first bytes, a hundred times a second, until it can not.

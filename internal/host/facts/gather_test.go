@@ -90,7 +90,8 @@ func TestAHostWithEverything(t *testing.T) {
 		Config: []fact.ConfigFile{{Installed: h.file("etc/app.json", `{"a":1,"b":2}`), Bundle: h.file("new/app.json", `{"a":1,"c":2}`)},
 			{Installed: filepath.Join(h.root, "etc/none.ini")}},
 		VersionFile: h.file("opt/versions.yml", "name: x\nVersion: 2.0.0.B086\n"), BackupDir: filepath.Join(h.root, "backup"),
-		Status: &fact.Program{Name: "status", Run: []string{status}}, HA: &fact.Program{Name: "ha", Run: []string{"relative"}}, Replication: []fact.Program{{Name: "slave", Run: []string{status}}},
+		Status: &fact.Program{Name: "status", Run: []string{status}},
+		HA:     &fact.Program{Name: "ha", Run: []string{"relative"}}, Replication: []fact.Program{{Name: "slave", Run: []string{status}}},
 	})
 	same(t, "unknown", f.Unknown, map[string]string{"ha": "ha: want a program with its absolute path"})
 	same(t, "kernel", f.Kernel, fact.Kernel{Running: "6.1.0-9-amd64", Next: "6.1.0-18-amd64", By: "grub"})
@@ -98,10 +99,13 @@ func TestAHostWithEverything(t *testing.T) {
 	same(t, "o2cb", f.O2CB, fact.O2CB{Present: true, Configured: 31, Active: 61})
 	same(t, "iscsi", f.ISCSI, []fact.Session{{ID: 1, Portal: "10.0.0.5:3260", Target: "iqn.a:b"}})
 	same(t, "fc", f.FC, []fact.Port{{Name: "host1 0x21000024ff", State: "Linkdown"}})
-	same(t, "mounts", f.Mounts, []fact.Mount{{Name: "a", Dir: "/vms/a", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 2}, {Name: "b", Dir: "/vms/b", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}})
+	same(t, "mounts", f.Mounts, []fact.Mount{{Name: "a", Dir: "/vms/a", Kind: "ocfs2", Device: "/dev/mapper/mpatha",
+		Paths: 2}, {Name: "b", Dir: "/vms/b", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}})
 	same(t, "commands", f.Commands, map[string]string{"tree": filepath.Join(h.root, "bin/tree"), "gone": "", "../bin/tree": ""})
-	same(t, "python", f.Python, map[string]string{"requests": "", "paramiko": "ModuleNotFoundError: No module named 'paramiko'", "os;x": "it is no name of a module"})
-	same(t, "config", f.Config, []fact.Config{{Installed: filepath.Join(h.root, "etc/app.json"), Names: []string{"a", "b"}, Bundle: []string{"a", "c"}},
+	same(t, "python", f.Python, map[string]string{"requests": "",
+		"paramiko": "ModuleNotFoundError: No module named 'paramiko'", "os;x": "it is no name of a module"})
+	same(t, "config", f.Config, []fact.Config{{Installed: filepath.Join(h.root, "etc/app.json"),
+		Names: []string{"a", "b"}, Bundle: []string{"a", "c"}},
 		{Installed: filepath.Join(h.root, "etc/none.ini"), NotThere: true, NotStaged: true}})
 	same(t, "version", f.Version, "2.0.0.B086")
 	same(t, "backup", f.LastBackup.Unix(), when.Unix())
@@ -115,7 +119,8 @@ func TestAHostWithEverything(t *testing.T) {
 func TestInstalledVersion(t *testing.T) {
 	h := newHost(t)
 	for text, want := range map[string]string{
-		"Version: 1.0\nE0710": "1.0", "V500R001B01D006 V5.0 E0503 Enterprise 45807.": "E0503", "V500R001B01D006-V5.0-E0509H01-Enterprise\n": "E0509H01", "E0710": "E0710", "V5.0 e0503": "",
+		"Version: 1.0\nE0710": "1.0", "V500R001B01D006 V5.0 E0503 Enterprise 45807.": "E0503",
+		"V500R001B01D006-V5.0-E0509H01-Enterprise\n": "E0509H01", "E0710": "E0710", "V5.0 e0503": "",
 	} {
 		f := h.gather(t.Context(), fact.Request{Host: "h1", VersionFile: h.file("etc/version", text)})
 		if f.Version != want || (f.Unknown["version"] == "") != (want != "") {
@@ -169,7 +174,8 @@ func TestWhatIsBrokenIsUnknownAndTheRestIsRead(t *testing.T) {
 	if len(f.Unknown) != 6 || f.Space.Free <= 0 || f.Kernel.Running == "" || !strings.Contains(f.Config[0].Why, "malformed JSON") {
 		t.Errorf("%+v", f)
 	}
-	same(t, "mounts", f.Mounts, []fact.Mount{{Name: "a", Dir: "/vms/a", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 0}, {Name: "b", Dir: "/vms/b", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}})
+	same(t, "mounts", f.Mounts, []fact.Mount{{Name: "a", Dir: "/vms/a", Kind: "ocfs2", Device: "/dev/mapper/mpatha",
+		Paths: 0}, {Name: "b", Dir: "/vms/b", Kind: "ocfs2", Device: "/dev/sdc", Paths: 1}})
 }
 
 func TestAProgramThatHangsIsStoppedWithItsChildren(t *testing.T) {

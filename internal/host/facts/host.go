@@ -168,7 +168,8 @@ func installed(name string) (string, error) {
 			return v.String(), nil
 		}
 	}
-	return "", fmt.Errorf("read the installed version: %s has neither a line Version: VERSION nor one with a version of CAS such as E0710", name)
+	return "", fmt.Errorf("read the installed version: %s has neither a line Version: VERSION nor one with a version "+
+		"of CAS such as E0710", name)
 }
 
 // newest returns the time of the newest entry of a directory, zero when there is

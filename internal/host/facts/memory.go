@@ -25,7 +25,9 @@ func Scarce(wants, has int, err error) string {
 	case err != nil:
 		return fmt.Sprintf("how much memory is available is not known: %v", err)
 	case has < wants:
-		return fmt.Sprintf("less of this host's memory is available than the %d MiB that the management VM begins with: the kernel may end it, or something else", wants) // without what changes all the time: it is in the host's record
+		// without what changes all the time: it is in the host's record
+		return fmt.Sprintf("less of this host's memory is available than the %d MiB that the management VM begins "+
+			"with: the kernel may end it, or something else", wants)
 	}
 	return ""
 }

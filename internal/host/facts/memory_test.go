@@ -26,7 +26,8 @@ func TestAvailableMiB(t *testing.T) {
 }
 
 func TestAHostWithLittleMemoryIsTold(t *testing.T) {
-	const want = "less of this host's memory is available than the 8192 MiB that the management VM begins with: the kernel may end it, or something else"
+	const want = "less of this host's memory is available than the 8192 MiB that the management VM begins with: the " +
+		"kernel may end it, or something else"
 	if got := Scarce(8192, 4096, nil); got != want {
 		t.Errorf("%q", got)
 	}

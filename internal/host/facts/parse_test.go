@@ -28,12 +28,18 @@ func same(t *testing.T, what string, got, want any) {
 
 func TestMultipathDevices(t *testing.T) {
 	same(t, "new", parseMaps(sample(t, "multipath-new.txt")), []fact.Map{
-		{Name: "mpatha", WWID: "36001405d2a5b2b4b6ec4f0a9f1e2c3d4", Device: "dm-0", Paths: []fact.Path{{Device: "sda", State: "active ready running", Up: true}, {Device: "sdb", State: "failed faulty running", Up: false}}},
-		{Name: "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", WWID: "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", Device: "dm-1", Paths: []fact.Path{{Device: "sdc", State: "active ready running", Up: true}}},
-		{Name: "eui.36344830526001450025384100000001", WWID: "eui.36344830526001450025384100000001", Device: "dm-2", Paths: []fact.Path{{Device: "nvme0n1", State: "active ready running", Up: true}, {Device: "-", State: "failed undef unknown", Up: false}}},
+		{Name: "mpatha", WWID: "36001405d2a5b2b4b6ec4f0a9f1e2c3d4", Device: "dm-0",
+			Paths: []fact.Path{{Device: "sda", State: "active ready running", Up: true},
+				{Device: "sdb", State: "failed faulty running", Up: false}}},
+		{Name: "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", WWID: "36001405aaaaaaaaaaaaaaaaaaaaaaaaa", Device: "dm-1",
+			Paths: []fact.Path{{Device: "sdc", State: "active ready running", Up: true}}},
+		{Name: "eui.36344830526001450025384100000001", WWID: "eui.36344830526001450025384100000001", Device: "dm-2",
+			Paths: []fact.Path{{Device: "nvme0n1", State: "active ready running", Up: true},
+				{Device: "-", State: "failed undef unknown", Up: false}}},
 	})
 	same(t, "old", parseMaps(sample(t, "multipath-old.txt")), []fact.Map{
-		{Name: "mpath1", WWID: "3600d0230003228bc000339414edb8101", Device: "dm-3", Paths: []fact.Path{{Device: "sdb", State: "active ready", Up: true}, {Device: "sdc", State: "failed faulty", Up: false}}},
+		{Name: "mpath1", WWID: "3600d0230003228bc000339414edb8101", Device: "dm-3",
+			Paths: []fact.Path{{Device: "sdb", State: "active ready", Up: true}, {Device: "sdc", State: "failed faulty", Up: false}}},
 	})
 	same(t, "none", parseMaps("Sep 12 10:00:00 | DM multipath kernel driver not loaded\n"), []fact.Map(nil))
 }
@@ -70,7 +76,8 @@ func TestChronyTracking(t *testing.T) {
 	if err != nil || got.Synced || math.Abs(got.OffsetMS-0.501) > 1e-9 {
 		t.Errorf("%+v %v", got, err)
 	}
-	for _, bad := range []string{"", "506 Cannot talk to daemon", strings.Replace(tracking, "0.000501", "NaN", 1), strings.Replace(tracking, "Leap", "Keap", 1)} {
+	for _, bad := range []string{"", "506 Cannot talk to daemon", strings.Replace(tracking, "0.000501", "NaN", 1),
+		strings.Replace(tracking, "Leap", "Keap", 1)} {
 		if got, err := parseTracking(bad); err == nil {
 			t.Errorf("%q gives %+v", bad, got)
 		}
@@ -112,7 +119,8 @@ func TestReleasesAreOrdered(t *testing.T) {
 }
 
 func TestOSRelease(t *testing.T) {
-	same(t, "os", parseOS([]byte("PRETTY_NAME=\"Rocky Linux 9.3 (Blue Onyx)\"\nID='rocky'\n# a comment\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.3 # bare\n")),
+	same(t, "os", parseOS([]byte("PRETTY_NAME=\"Rocky Linux 9.3 (Blue Onyx)\"\nID='rocky'\n# a "+
+		"comment\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=9.3 # bare\n")),
 		fact.OS{ID: "rocky", Like: []string{"rhel", "centos", "fedora"}, Version: "9.3", Name: "Rocky Linux 9.3 (Blue Onyx)"})
 }
 
@@ -121,7 +129,8 @@ func TestMountsOfClusterFileSystems(t *testing.T) {
 		"40 24 252:1 / /vms/my\\040pool rw,relatime shared:9 - ocfs2 /dev/mapper/mpatha rw,_netdev\n"+
 		"40 24 252:1 / /vms/my\\040pool rw,relatime shared:9 - ocfs2 /dev/mapper/mpatha rw\n"+
 		"41 24 8:32 / /vms/one rw - gfs2 /dev/sdc rw\nbroken\n"), []fact.Mount{
-		{Name: "my pool", Dir: "/vms/my pool", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 0}, {Name: "one", Dir: "/vms/one", Kind: "gfs2", Device: "/dev/sdc", Paths: 0},
+		{Name: "my pool", Dir: "/vms/my pool", Kind: "ocfs2", Device: "/dev/mapper/mpatha", Paths: 0},
+		{Name: "one", Dir: "/vms/one", Kind: "gfs2", Device: "/dev/sdc", Paths: 0},
 	})
 }
 

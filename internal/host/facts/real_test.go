@@ -13,7 +13,8 @@ import (
 func TestThisHostIsRead(t *testing.T) {
 	need.Real(t)
 	g := Gatherer{Timeout: 5 * time.Second}
-	f := g.Gather(t.Context(), fact.Request{Host: "h1", Unpack: t.TempDir() + "/not/there", Commands: []string{"sh", "no-such-command"}, Python: []string{"sys"}})
+	f := g.Gather(t.Context(), fact.Request{Host: "h1", Unpack: t.TempDir() + "/not/there",
+		Commands: []string{"sh", "no-such-command"}, Python: []string{"sys"}})
 	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,8 @@ func TestTimeSources(t *testing.T) {
 		t.Errorf("no chronyd: %v, %v", got, err)
 	}
 	for name, text := range map[string]string{
-		"chrony.conf": "# server no.example\nserver 192.0.2.1 iburst\nPool time.example\ndriftfile /x\nserver\n", "own.sources": "  peer   192.0.2.2 iburst\n",
+		"chrony.conf": "# server no.example\nserver 192.0.2.1 iburst\nPool time.example\ndriftfile /x\nserver\n",
+		"own.sources": "  peer   192.0.2.2 iburst\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -27,7 +28,8 @@ func TestTimeSources(t *testing.T) {
 	}
 	got, err := timeSources(patterns)
 	conf := filepath.Join(dir, "chrony.conf")
-	want := []TimeSource{{"192.0.2.1", conf, "server 192.0.2.1 iburst"}, {"time.example", conf, "Pool time.example"}, {"192.0.2.2", filepath.Join(dir, "own.sources"), "peer   192.0.2.2 iburst"}}
+	want := []TimeSource{{"192.0.2.1", conf, "server 192.0.2.1 iburst"}, {"time.example", conf, "Pool time.example"},
+		{"192.0.2.2", filepath.Join(dir, "own.sources"), "peer   192.0.2.2 iburst"}}
 	if !slices.Equal(got, want) || err == nil {
 		t.Errorf("%v, %v, want %v and that a directory can not be read", got, err, want)
 	}

@@ -34,7 +34,8 @@ func inSpace(t *testing.T, tools ...string) Firewall {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
-	sh(t, "ip link set lo up; ip addr add 10.0.0.9/24 dev lo; ip addr add 10.0.0.1/32 dev lo; ip addr add 10.0.0.2/32 dev lo; ip addr add 10.0.0.66/32 dev lo")
+	sh(t, "ip link set lo up; ip addr add 10.0.0.9/24 dev lo; ip addr add 10.0.0.1/32 dev lo; ip addr add "+
+		"10.0.0.2/32 dev lo; ip addr add 10.0.0.66/32 dev lo")
 	f := New("10.0.0.9")
 	f.Proc = threadProc(t)
 	return f
@@ -66,7 +67,8 @@ func reaches(t *testing.T, from string, port string) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), commandWithin)
 	defer cancel()
-	script := "exec 2>/dev/null; ip route replace 10.0.0.9/32 dev lo src " + from + " table local; timeout 1 bash -c 'exec 3<>/dev/tcp/10.0.0.9/" + port + "'"
+	script := "exec 2>/dev/null; ip route replace 10.0.0.9/32 dev lo src " +
+		from + " table local; timeout 1 bash -c 'exec 3<>/dev/tcp/10.0.0.9/" + port + "'"
 	return exec.CommandContext(ctx, "bash", "-c", script).Run() == nil
 }
 
@@ -114,7 +116,8 @@ func TestIPTables(t *testing.T) { exerciseIPTables(t, "iptables-nft", "-P INPUT 
 func TestAllIPTables(t *testing.T) {
 	need.Drill(t, "firewalls of both programs of iptables are opened for members, and closed as they were")
 	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
-		for name, last := range map[string]string{"policy": "-P INPUT DROP", "reject": "-A INPUT -j REJECT", "chain": "-N behind; @ -A behind -j DROP; @ -A INPUT -g behind"} {
+		for name, last := range map[string]string{"policy": "-P INPUT DROP", "reject": "-A INPUT -j REJECT",
+			"chain": "-N behind; @ -A behind -j DROP; @ -A INPUT -g behind"} {
 			t.Run(program+" "+name, func(t *testing.T) { exerciseIPTables(t, program, last) })
 		}
 	}
@@ -193,7 +196,8 @@ func strip(s string) string {
 // TestNothingFilters: no rule is made where nothing drops packets, and no table.
 func TestNothingFilters(t *testing.T) {
 	f := inSpace(t, "nft", "ip")
-	for _, rules := range []string{"", "table inet f { chain in { type filter hook input priority 0; policy accept; tcp dport 22 accept; }; chain through { type filter hook forward priority 0; policy drop; }; }"} {
+	for _, rules := range []string{"", "table inet f { chain in { type filter hook input priority 0; policy accept; " +
+		"tcp dport 22 accept; }; chain through { type filter hook forward priority 0; policy drop; }; }"} {
 		sh(t, "nft -f - <<'E'\n"+rules+"\nE")
 		before := sh(t, "nft list ruleset")
 		found, err := f.Look(t.Context())

@@ -124,7 +124,8 @@ func (ts iptables) look(ctx context.Context) (where []string, err error) {
 
 // spec is a rule as iptables lists it, behind -A.
 func (r Rule) spec() string {
-	return fmt.Sprintf("INPUT -s %s/%d -p %s -m %s --dport %s -m comment --comment %s -j ACCEPT", r.From, r.From.BitLen(), r.Proto, r.Proto, r.ports(":"), mark)
+	return fmt.Sprintf("INPUT -s %s/%d -p %s -m %s --dport %s -m comment --comment %s -j ACCEPT", r.From,
+		r.From.BitLen(), r.Proto, r.Proto, r.ports(":"), mark)
 }
 
 func (ts iptables) apply(ctx context.Context, rules []Rule) (changed int, err error) {

@@ -21,7 +21,8 @@ func (r Rule) rich() string {
 	if !r.From.Is4() {
 		family = "ipv6"
 	}
-	return fmt.Sprintf(`rule priority="%s" family="%s" source address="%s" port port="%s" protocol="%s" accept`, priority, family, r.From, r.ports("-"), r.Proto)
+	return fmt.Sprintf(`rule priority="%s" family="%s" source address="%s" port port="%s" protocol="%s" accept`,
+		priority, family, r.From, r.ports("-"), r.Proto)
 }
 
 func (d firewalld) ask(ctx context.Context, args ...string) (string, error) {

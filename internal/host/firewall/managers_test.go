@@ -116,7 +116,8 @@ func newManager(kind string) (*manager, Firewall) {
 // ufw; killed at any call and run again, they are as they would be.
 func TestManagers(t *testing.T) {
 	for kind, want := range map[string][]string{
-		"ufw": {": allow from 10.0.0.1 to any port 7443 proto udp comment 'holdfast'", ": allow from fd00::1 to any port 49152:49215 proto tcp comment 'holdfast'"},
+		"ufw": {": allow from 10.0.0.1 to any port 7443 proto udp comment 'holdfast'",
+			": allow from fd00::1 to any port 49152:49215 proto tcp comment 'holdfast'"},
 		"firewall-cmd": {
 			`public: rule priority="-7443" family="ipv4" source address="10.0.0.1" port port="7443" protocol="udp" accept`,
 			`--permanent public: rule priority="-7443" family="ipv6" source address="fd00::1" port port="49152-49215" protocol="tcp" accept`,

@@ -175,7 +175,8 @@ func (r Rule) protocol() string {
 // expr is a rule as nft lists it.
 func (r Rule) expr() []map[string]any {
 	match := func(protocol, field string, right any) map[string]any {
-		return map[string]any{"match": map[string]any{"op": "==", "left": map[string]any{"payload": map[string]any{"protocol": protocol, "field": field}}, "right": right}}
+		return map[string]any{"match": map[string]any{"op": "==",
+			"left": map[string]any{"payload": map[string]any{"protocol": protocol, "field": field}}, "right": right}}
 	}
 	var ports any = float64(r.First)
 	if r.Last > r.First {
@@ -210,7 +211,8 @@ func (n *nft) apply(ctx context.Context, rules []Rule) (changed int, err error) 
 	for _, c := range wanted {
 		for _, r := range rules {
 			if r.fits(c) && !kept[key(c, r)] {
-				fmt.Fprintf(&b, "insert rule %s %s %s %s saddr %s %s dport %s accept comment %q\n", c.Family, c.Table, c.Name, r.protocol(), r.From, r.Proto, r.ports("-"), mark)
+				fmt.Fprintf(&b, "insert rule %s %s %s %s saddr %s %s dport %s accept comment %q\n", c.Family, c.Table,
+					c.Name, r.protocol(), r.From, r.Proto, r.ports("-"), mark)
 				changed++
 			}
 		}

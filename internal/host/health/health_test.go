@@ -270,7 +270,8 @@ func TestFailuresMustBeInARow(t *testing.T) {
 		err      error
 		healthy  bool
 		failures int
-	}{{nil, true, 0}, {bad, true, 1}, {bad, true, 2}, {nil, true, 0}, {bad, true, 1}, {bad, true, 2}, {bad, false, 3}, {bad, false, 4}, {nil, true, 0}, {bad, true, 1}} {
+	}{{nil, true, 0}, {bad, true, 1}, {bad, true, 2}, {nil, true, 0}, {bad, true, 1}, {bad, true, 2}, {bad, false, 3},
+		{bad, false, 4}, {nil, true, 0}, {bad, true, 1}} {
 		p.note(p.round, step.err)
 		if s := p.State(); !s.Checked || s.Healthy != step.healthy || s.Failures != step.failures || (s.Why == "") != (s.Failures == 0) {
 			t.Errorf("step %d: %+v, want healthy %v, %d failures", i, s, step.healthy, step.failures)
@@ -410,7 +411,8 @@ func TestNewRefusesBadOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := p.opt; o.Path != "/" || o.Interval != 10*time.Second || o.Timeout != 5*time.Second || o.Failures != 3 || o.Grace != 5*time.Minute || o.Clock() == 0 {
+	if o := p.opt; o.Path != "/" || o.Interval != 10*time.Second || o.Timeout != 5*time.Second || o.Failures != 3 ||
+		o.Grace != 5*time.Minute || o.Clock() == 0 {
 		t.Errorf("defaults: %+v", o)
 	}
 	for name, edit := range map[string]func(*Options){

@@ -34,7 +34,8 @@ func listenAll(o Options) ([]*net.UDPConn, error) {
 	return []*net.UDPConn{first, second}, nil
 }
 
-// listen opens a UDP socket, at an address that this host may not have yet when it is free. address is an IP address and a port, 0 for a free
+// listen opens a UDP socket, at an address that this host may not have yet when it is free. address is an IP address
+// and a port, 0 for a free
 // one. What the kernel refuses of the queueing wishes is logged: heartbeats work
 // without them.
 func listen(address string, log *slog.Logger, free bool) (*net.UDPConn, error) {

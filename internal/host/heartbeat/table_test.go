@@ -54,7 +54,8 @@ func TestHeardIsNeverTooEarly(t *testing.T) {
 	if len(w) != 1 {
 		t.Errorf("before any word: %v", w)
 	}
-	b := from("b", 1, 1, sighting{hostKey("a"), 30 * time.Millisecond}, sighting{hostKey("c"), 70 * time.Millisecond}, sighting{hostKey("x"), 0})
+	b := from("b", 1, 1, sighting{hostKey("a"), 30 * time.Millisecond}, sighting{hostKey("c"), 70 * time.Millisecond},
+		sighting{hostKey("x"), 0})
 	if why := tab.receive(ms(1200), b); why != accepted {
 		t.Fatal(why)
 	}

@@ -206,7 +206,8 @@ func UpdateTLS(ctx context.Context, dir string) error {
 		case err == nil:
 			return nil
 		case errors.Is(err, exec.ErrNotFound):
-			return fmt.Errorf("libvirt goes on with its certificate before: virt-admin is not installed (package libvirt-clients); a restart of %s takes the new one, and guests go on", d.daemon)
+			return fmt.Errorf("libvirt goes on with its certificate before: virt-admin is not installed (package "+
+				"libvirt-clients); a restart of %s takes the new one, and guests go on", d.daemon)
 		}
 		errs = append(errs, fmt.Errorf("virt-admin: %w: %s", err, strings.TrimSpace(string(out))))
 	}

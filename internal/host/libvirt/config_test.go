@@ -11,7 +11,8 @@ import (
 
 func TestConfValue(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "qemu.conf")
-	text := "#lock_manager = \"sanlock\"\nuser = \"root\"\n lock_manager=\"lockd\" # comment\nlock_manager = \"other\"\nsingle = 'a \"b\"'\nnumber = 1\nopen = \"x\n"
+	text := "#lock_manager = \"sanlock\"\nuser = \"root\"\n lock_manager=\"lockd\" # comment\nlock_manager = " +
+		"\"other\"\nsingle = 'a \"b\"'\nnumber = 1\nopen = \"x\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,8 @@ func Bridge(ctx context.Context, name string) (Facts, error) {
 	}
 	f, ok := all[name]
 	if !ok {
-		return f, fail.Errorf(fail.Invalid, "bridge %q: Open vSwitch has none of that name; it has %s", name, text.Clean(strings.Join(slices.Sorted(maps.Keys(all)), ", ")))
+		return f, fail.Errorf(fail.Invalid, "bridge %q: Open vSwitch has none of that name; it has %s", name,
+			text.Clean(strings.Join(slices.Sorted(maps.Keys(all)), ", ")))
 	}
 	return f, nil
 }
@@ -59,9 +60,11 @@ func Bridge(ctx context.Context, name string) (Facts, error) {
 // Bridges asks for all bridges, by name.
 func Bridges(ctx context.Context) (map[string]Facts, error) {
 	out, err := run(ctx, "", "ovs-vsctl", "--timeout=10", "--format=json", "--",
-		"--columns=name,protocols,fail_mode,controller,other_config", "list", "Bridge", "--", "--if-exists", "get", "Open_vSwitch", ".", "other_config:flow-restore-wait")
+		"--columns=name,protocols,fail_mode,controller,other_config", "list", "Bridge", "--", "--if-exists", "get",
+		"Open_vSwitch", ".", "other_config:flow-restore-wait")
 	if err != nil {
-		return nil, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w", err).With("see that Open vSwitch runs on this host, and that you are root")
+		return nil, fail.Errorf(fail.Unavailable, "ask Open vSwitch for its bridges: %w",
+			err).With("see that Open vSwitch runs on this host, and that you are root")
 	}
 	all, err := bridges(out)
 	if err != nil {
@@ -120,7 +123,8 @@ func Look(ctx context.Context, bridge, version string) (Dump, error) {
 func away(bridge string, err error) error {
 	e := fail.Errorf(fail.Unavailable, "ask bridge %s: %w", bridge, err)
 	if unserved(err) {
-		e = fail.Because(err, fail.Unavailable, fmt.Sprintf("bridge %s is in the database of Open vSwitch, and ovs-vswitchd does not serve it", bridge)).
+		e = fail.Because(err, fail.Unavailable, fmt.Sprintf("bridge %s is in the database of Open vSwitch, and "+
+			"ovs-vswitchd does not serve it", bridge)).
 			With("see that ovs-vswitchd runs: systemctl status openvswitch-switch (on some hosts openvswitch)")
 	}
 	return e

@@ -105,7 +105,8 @@ func (c *card) question(b []byte, t *Target) []byte {
 	if to == nil {
 		to = network.Broadcast()
 	}
-	return network.ARP{Op: network.ARPRequest, SenderMAC: c.mac, Sender: n.source, TargetMAC: make(net.HardwareAddr, network.MACSize), Target: t.addr}.Append(b[:0], to)
+	return network.ARP{Op: network.ARPRequest, SenderMAC: c.mac, Sender: n.source,
+		TargetMAC: make(net.HardwareAddr, network.MACSize), Target: t.addr}.Append(b[:0], to)
 }
 
 // reply finds whom a frame is from, and the question under way that it is the answer to: an ARP

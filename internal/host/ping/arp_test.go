@@ -140,7 +140,8 @@ func TestARPGaps(t *testing.T) {
 				p.Finish(t.Context())
 				got, open, more := lengths(x)
 				n := x.Counts()
-				if !slices.Equal(got, c.gaps) || open != c.open || more != 0 || n.Sent != 50 || n.Lost != c.lost || n.Reordered != 0 || n.Unwatched != 0 {
+				if !slices.Equal(got, c.gaps) || open != c.open || more != 0 || n.Sent != 50 || n.Lost != c.lost ||
+					n.Reordered != 0 || n.Unwatched != 0 {
 					t.Errorf("gaps %v, the last open %v, %+v; want %v, %v, 50 sent, %d lost", got, open, n, c.gaps, c.open, c.lost)
 				}
 			})
@@ -216,12 +217,14 @@ func echoes(t *testing.T, on nettest.End, answer bool) {
 // TestRealARP: a machine that does not answer ICMP echo; the cable is cut for a while, at
 // the far end and at the near one.
 func TestRealARP(t *testing.T) {
-	need.Drill(t, "zero loss is measured by ARP: a machine that answers no echo, and a cable that is cut for a while", need.Root, need.Programs("iproute2", "ip"))
+	need.Drill(t, "zero loss is measured by ARP: a machine that answers no echo, and a cable that is cut for a while",
+		need.Root, need.Programs("iproute2", "ip"))
 	here, there := nettest.Cable(t)
 	echoes(t, there, false)
 	far, nobody := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.77")
 	here.IP(t, "route", "add", "198.51.100.0/24", "via", "192.0.2.2")
-	others := []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.2")}
+	others := []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("203.0.113.1"),
+		netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.2")}
 	const every = 20 * ms
 	icmp := add(t, run(t, here), far, every)
 	p, none := runARP(t, here, append(others, far, nobody)...)
@@ -307,7 +310,8 @@ func TestARPDisturbsNobody(t *testing.T) {
 
 // TestAnnouncementIsNoAnswer: a guest tells all that it is there.
 func TestAnnouncementIsNoAnswer(t *testing.T) {
-	for to, want := range map[uint8]bool{unix.PACKET_HOST: true, unix.PACKET_BROADCAST: false, unix.PACKET_MULTICAST: false, unix.PACKET_OTHERHOST: false, unix.PACKET_OUTGOING: false} {
+	for to, want := range map[uint8]bool{unix.PACKET_HOST: true, unix.PACKET_BROADCAST: false,
+		unix.PACKET_MULTICAST: false, unix.PACKET_OTHERHOST: false, unix.PACKET_OUTGOING: false} {
 		if own(&unix.RawSockaddrLinklayer{Pkttype: to}) != want {
 			t.Errorf("a packet of kind %d: want %v", to, want)
 		}

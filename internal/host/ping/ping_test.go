@@ -97,7 +97,8 @@ func in(t *testing.T, send func(n int, to netip.Addr, answer *[]byte) ([]time.Du
 }
 
 // over does the same with a Pinger of the test's own.
-func over(t *testing.T, open func(Wire) *Pinger, send func(n int, to netip.Addr, answer *[]byte) ([]time.Duration, error), test func(t *testing.T, p *Pinger)) {
+func over(t *testing.T, open func(Wire) *Pinger, send func(n int, to netip.Addr, answer *[]byte) ([]time.Duration,
+	error), test func(t *testing.T, p *Pinger)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := map[netip.Addr]int{} // of the sender alone
@@ -163,9 +164,21 @@ func TestFates(t *testing.T) {
 			}
 			return []time.Duration{ms}, nil
 		}, 50, 0, 0, 0},
-		{"another's identifier", func(_ int, a *[]byte) ([]time.Duration, error) { (*a)[4] ^= 1; return []time.Duration{ms}, nil }, 45, 45, 9 * time.Second, 0},
-		{"another's token", func(_ int, a *[]byte) ([]time.Duration, error) { (*a)[9] ^= 1; return []time.Duration{ms}, nil }, 45, 45, 9 * time.Second, 0},
-		{"another sequence", func(_ int, a *[]byte) ([]time.Duration, error) { (*a)[7] ^= 1; return []time.Duration{ms}, nil }, 45, 45, 9 * time.Second, 0},
+		{"another's identifier", func(_ int, a *[]byte) ([]time.Duration,
+			error) {
+			(*a)[4] ^= 1
+			return []time.Duration{ms}, nil
+		}, 45, 45, 9 * time.Second, 0},
+		{"another's token", func(_ int, a *[]byte) ([]time.Duration, error) {
+			(*a)[9] ^= 1
+			return []time.Duration{ms},
+				nil
+		}, 45, 45, 9 * time.Second, 0},
+		{"another sequence", func(_ int, a *[]byte) ([]time.Duration, error) {
+			(*a)[7] ^= 1
+			return []time.Duration{ms},
+				nil
+		}, 45, 45, 9 * time.Second, 0},
 		{"from the future", func(_ int, a *[]byte) ([]time.Duration, error) {
 			(*a)[6], (*a)[18] = 0x7f, 0x7f
 			return []time.Duration{ms}, nil

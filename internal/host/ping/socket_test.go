@@ -161,7 +161,8 @@ func TestFullReceiverIsNoLoss(t *testing.T) {
 		}
 		return c
 	}
-	await(t, "answers, and some for which there was no room", func() bool { c := sums(); return c.Sent > 2000 && c.Unwatched >= 10*time.Second })
+	await(t, "answers, and some for which there was no room",
+		func() bool { c := sums(); return c.Sent > 2000 && c.Unwatched >= 10*time.Second })
 	p.Finish(t.Context())
 	if c := sums(); c.Lost != 0 {
 		t.Errorf("lost though answered: %+v", c)

@@ -54,7 +54,8 @@ func TestRebootIsOrderedOncePerBoot(t *testing.T) {
 	if err != nil || boot != "b1" {
 		t.Fatalf("boot id %q, %v", boot, err)
 	}
-	if err := l.Reboot(t.Context(), Request{Boot: boot, Guests: []string{"a", "b"}}); !errors.Is(err, ErrGuests) || !strings.Contains(err.Error(), "a, b") {
+	if err := l.Reboot(t.Context(), Request{Boot: boot, Guests: []string{"a", "b"}}); !errors.Is(err, ErrGuests) ||
+		!strings.Contains(err.Error(), "a, b") {
 		t.Errorf("with guests: %v, want ErrGuests", err)
 	}
 	if err := l.Reboot(t.Context(), Request{}); err == nil {
@@ -181,7 +182,8 @@ func TestNotOrdered(t *testing.T) {
 				x.ctx = t.Context()
 			}
 			err := l.Reboot(x.ctx, x.r)
-			if err == nil || errors.Is(err, ErrNotOrdered) == x.ordered || x.also != nil && !errors.Is(err, x.also) || (l.called(t) == 1) != x.ordered {
+			if err == nil || errors.Is(err, ErrNotOrdered) == x.ordered || x.also != nil && !errors.Is(err, x.also) ||
+				(l.called(t) == 1) != x.ordered {
 				t.Errorf("called %d times, %v; want ErrNotOrdered: %v, %v", l.called(t), err, !x.ordered, x.also)
 			}
 		})

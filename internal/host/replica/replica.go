@@ -66,7 +66,8 @@ type Status struct {
 	Stray     []Transaction `json:"stray,omitempty"`    // of a replica: made on it, and not received from its primary
 	Problem   string        `json:"problem,omitempty"`  // what replication, or the server, complains about
 	Outage    string        `json:"outage,omitempty"`   // of a primary: why its clients can not use it, and what ends that
-	Lossy     string        `json:"lossy,omitempty"`    // why a replica could lack what was acknowledged although all was received and applied: it is none then
+	// why a replica could lack what was acknowledged although all was received and applied: it is none then
+	Lossy string `json:"lossy,omitempty"`
 }
 
 // Transaction is the place of one transaction: the Seq-th of a domain, made by a server.

@@ -160,7 +160,8 @@ func (n NIC) ethernet(i int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf("  eth%d:\n    match:\n      macaddress: \"%s\"\n    set-name: \"eth%d\"\n    dhcp4: false\n    addresses:\n      - \"%s\"\n", i, mac, i, addr)
+	text := fmt.Sprintf("  eth%d:\n    match:\n      macaddress: \"%s\"\n    set-name: \"eth%d\"\n    dhcp4: false\n "+
+		"   addresses:\n      - \"%s\"\n", i, mac, i, addr)
 	if !n.DefRoute {
 		return text, nil
 	}

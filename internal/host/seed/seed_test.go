@@ -71,7 +71,8 @@ func TestWriteThenRead(t *testing.T) {
 	for name, want := range map[string]string{
 		"meta-data":      "instance-id: \"mnvm-host1-1.7\"\nlocal-hostname: \"mnvm\"\n",
 		"network-config": wantNetwork,
-		"user-data": "#cloud-config\npreserve_hostname: false\nssh_deletekeys: false\nntp:\n  enabled: true\n  servers:\n    - \"192.0.2.7\"\n    - \"time.example.org\"\nwrite_files:\n  - path: /etc/holdfast/console-ip\n" +
+		"user-data": "#cloud-config\npreserve_hostname: false\nssh_deletekeys: false\nntp:\n  enabled: true\n  " +
+			"servers:\n    - \"192.0.2.7\"\n    - \"time.example.org\"\nwrite_files:\n  - path: /etc/holdfast/console-ip\n" +
 			"    permissions: \"0644\"\n    content: \"192.0.2.9\\n\"\n",
 	} {
 		if got[name] != want {

@@ -80,7 +80,8 @@ func TestAStorageThatHangsIsSaidToHangUntilItAnswers(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := run(t, child(Options{What: "the fifo", Interval: time.Millisecond, Timeout: 500 * time.Millisecond}, "/bin/sh", "-c", "echo x >"+fifo))
+	p := run(t, child(Options{What: "the fifo", Interval: time.Millisecond, Timeout: 500 * time.Millisecond}, "/bin/sh",
+		"-c", "echo x >"+fifo))
 	until(t, p, "hangs", func(s State) bool { return s.Hangs && strings.HasPrefix(s.Why, "the fifo has not answered since ") })
 	f, err := os.OpenFile(fifo, os.O_RDWR, 0)
 	if err != nil {
@@ -168,7 +169,8 @@ func TestTheProcessOfAnEarlierVersion(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := NewChild("/bin/sh", "-c", "echo it is full >&2; exit 1").Check(t.Context()); err == nil || err.Error() != "exit status 1: it is full" {
+	if err := NewChild("/bin/sh", "-c", "echo it is full >&2; exit 1").Check(t.Context()); err == nil ||
+		err.Error() != "exit status 1: it is full" {
 		t.Error(err)
 	}
 	for dir, well := range map[string]bool{t.TempDir(): true, "/nonexistent/shared": false} {

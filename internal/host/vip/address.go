@@ -52,7 +52,8 @@ func choose(a network.VIP, ports []port, others []netip.Addr) (net.Interface, er
 		return none, fmt.Errorf("virtual address %s: more than one interface has an address in %s: %s; say which: %s dev %s",
 			a, subnet, strings.Join(names, ", "), a.Prefix, names[0])
 	case len(fit[0].HardwareAddr) != network.MACSize:
-		return none, fmt.Errorf("virtual address %s: interface %s is no Ethernet, so nobody can be asked whether he has the address", a, fit[0].Name)
+		return none, fmt.Errorf("virtual address %s: interface %s is no Ethernet, so nobody can be asked whether he "+
+			"has the address", a, fit[0].Name)
 	}
 	return fit[0], nil
 }

@@ -19,7 +19,8 @@ func TestChoose(t *testing.T) {
 		return port{net.Interface{Name: name, Flags: flags | net.FlagUp, HardwareAddr: make(net.HardwareAddr, network.MACSize)}, es}
 	}
 	lo := on("lo", net.FlagLoopback, at("127.0.0.1/8", false), at("10.1.0.9/16", false))
-	a, b := on("eth0", 0, at("10.1.0.1/16", false), at("fd00::1/64", false)), on("eth1", 0, at("10.1.9.1/24", false), at("fd00:1::1/64", false))
+	a, b := on("eth0", 0, at("10.1.0.1/16", false), at("fd00::1/64", false)),
+		on("eth1", 0, at("10.1.9.1/24", false), at("fd00:1::1/64", false))
 	tun := on("tun0", 0, at("10.9.0.1/24", false))
 	tun.HardwareAddr = nil
 	vip := on("eth0", 0, at("10.1.0.1/16", false), at("10.1.9.5/32", true))
@@ -30,10 +31,12 @@ func TestChoose(t *testing.T) {
 		want, says string
 	}{
 		{"10.1.0.5/16", []port{lo, a, b}, "", "eth0", ""},
-		{"10.1.9.5/16", []port{lo, a, b}, "", "", "more than one interface has an address in 10.1.0.0/16: eth0, eth1; say which: 10.1.9.5/16 dev eth0"},
+		{"10.1.9.5/16", []port{lo, a, b}, "", "", "more than one interface has an address in 10.1.0.0/16: eth0, " +
+			"eth1; say which: 10.1.9.5/16 dev eth0"},
 		{"10.1.9.5/16 dev eth1", []port{lo, a, b}, "", "eth1", ""},
 		{"10.1.9.5/24", []port{lo, a, b}, "", "eth1", ""},
-		{"10.1.0.5/16 dev eth1", []port{lo, a, b}, "", "", "eth1 has no address that is in one subnet with it, 10.1.0.0/16"}, // eth1's subnet is smaller
+		// eth1's subnet is smaller
+		{"10.1.0.5/16 dev eth1", []port{lo, a, b}, "", "", "eth1 has no address that is in one subnet with it, 10.1.0.0/16"},
 		{"10.1.0.5/16 dev eth7", []port{lo, a, b}, "", "", "no interface eth7"},
 		{"10.2.0.5/16", []port{lo, a, b}, "", "", "no interface of this host has an address that is in one subnet with it, 10.2.0.0/16"},
 		{"fd00:1::5/64", []port{lo, a, b}, "", "eth1", ""},

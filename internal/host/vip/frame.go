@@ -123,7 +123,8 @@ func probe(mac net.HardwareAddr, addr netip.Addr) []byte {
 // unsolicited advertisement (RFC 4861, 7.2.6) that overrides what they know.
 func announcements(mac net.HardwareAddr, addr netip.Addr) [][]byte {
 	if addr.Is4() {
-		return [][]byte{arp(network.ARPRequest, mac, addr, make(net.HardwareAddr, network.MACSize), addr), arp(network.ARPReply, mac, addr, mac, addr)}
+		return [][]byte{arp(network.ARPRequest, mac, addr, make(net.HardwareAddr, network.MACSize), addr),
+			arp(network.ARPReply, mac, addr, mac, addr)}
 	}
 	m := make([]byte, ndSize, ndSize+8)
 	m[0], m[4] = tellND, 0x20 // override; not solicited, and no router

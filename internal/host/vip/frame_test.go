@@ -43,11 +43,13 @@ func TestFramesOfTheStandards(t *testing.T) {
 		t.Errorf("ARP probe: got %x: want %x", got, want)
 	}
 	ns := probe(mac0, ip6)
-	if dst := netip.AddrFrom16([16]byte(ns[38:54])); dst != netip.MustParseAddr("ff02::1:ff12:3456") || !bytes.Equal(ns[:6], []byte{0x33, 0x33, 0xff, 0x12, 0x34, 0x56}) {
+	if dst := netip.AddrFrom16([16]byte(ns[38:54])); dst != netip.MustParseAddr("ff02::1:ff12:3456") ||
+		!bytes.Equal(ns[:6], []byte{0x33, 0x33, 0xff, 0x12, 0x34, 0x56}) {
 		t.Errorf("the solicitation goes to %s, %x", dst, ns[:6])
 	}
 	na := announcements(mac0, ip6)[0]
-	if dst := netip.AddrFrom16([16]byte(na[38:54])); dst != netip.MustParseAddr("ff02::1") || !bytes.Equal(na[:6], []byte{0x33, 0x33, 0, 0, 0, 1}) || na[54+4] != 0x20 || len(na) != 54+32 {
+	if dst := netip.AddrFrom16([16]byte(na[38:54])); dst != netip.MustParseAddr("ff02::1") ||
+		!bytes.Equal(na[:6], []byte{0x33, 0x33, 0, 0, 0, 1}) || na[54+4] != 0x20 || len(na) != 54+32 {
 		t.Errorf("the advertisement goes to %s: %x", dst, na)
 	}
 }

@@ -58,7 +58,8 @@ func TestConflict(t *testing.T) {
 // TestLostFrames: nothing that a sends arrives at first; the client follows when it does, though
 // nobody adds the address again.
 func TestLostFrames(t *testing.T) {
-	need.Drill(t, "clients follow an address whose first announcements were lost", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "clients follow an address whose first announcements were lost", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	v := vipOf(t, both[0])
@@ -86,7 +87,8 @@ func TestLostFrames(t *testing.T) {
 // TestLinkDown: the cable of the holder is pulled and put in again, then its interface goes
 // down. An address of IPv6 goes with that, and one of IPv4 does not.
 func TestLinkDown(t *testing.T) {
-	need.Drill(t, "a cable that is pulled and an interface that goes down are told, and the address is announced again after them", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "a cable that is pulled and an interface that goes down are told, and the address is announced "+
+		"again after them", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	for _, text := range both {
@@ -129,7 +131,8 @@ func probeOn(h nettest.End, v *VIP) (mac net.HardwareAddr, err error) {
 
 // TestInterfaceVanishes: it goes while the address is held, and comes again under its name.
 func TestInterfaceVanishes(t *testing.T) {
-	need.Drill(t, "an interface that vanishes with an address and comes again", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "an interface that vanishes with an address and comes again", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	eth1 := func() {
@@ -165,7 +168,8 @@ func TestInterfaceVanishes(t *testing.T) {
 // TestConnectionsEnd: who is connected over the address is cut off with it, on both ends; other
 // connections go on. Servers of programs that listen on IPv6 for both versions are among them.
 func TestConnectionsEnd(t *testing.T) {
-	need.Drill(t, "P1: who is connected over an address is cut off with it, and nobody else", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P1: who is connected over an address is cut off with it, and nobody else", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	for _, c := range []struct{ vip, own, listen string }{
@@ -219,7 +223,8 @@ func TestConnectionsEnd(t *testing.T) {
 // TestLeftBehind: a process that has ended has left the address on another interface than the
 // one that it belongs to now.
 func TestLeftBehind(t *testing.T) {
-	need.Drill(t, "P3: an address that a killed process left on another interface is found and goes", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P3: an address that a killed process left on another interface is found and goes", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	for _, text := range both {

@@ -36,7 +36,8 @@ func TestWhoseAddressItIs(t *testing.T) {
 			t.Errorf("%s: got %v, on an old kernel %v", c.what, c.e.isOurs(true), c.e.isOurs(false))
 		}
 	}
-	for version, want := range map[string]bool{"6.1.0-18-amd64": true, "5.18.0": true, "5.17.15": false, "5.10.0-60.18.0.50.oe2203": false, "4.19.90": false, "next": true} {
+	for version, want := range map[string]bool{"6.1.0-18-amd64": true, "5.18.0": true, "5.17.15": false,
+		"5.10.0-60.18.0.50.oe2203": false, "4.19.90": false, "next": true} {
 		if keepsMarks(version) != want {
 			t.Errorf("kernel %s keeps marks: %v", version, !want)
 		}
@@ -87,7 +88,8 @@ func FuzzReadEntry(f *testing.F) {
 	f.Add([]byte("00000000\x05\x00000")) // an attribute whose end is not padded
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := readEntry(syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: unix.RTM_NEWADDR}, Data: b})
-		if err == nil && (!e.addr.IsValid() || e.bits > e.addr.BitLen() || e.isOurs(true) && !strings.HasSuffix(e.label, tail) && e.proto != mark) {
+		if err == nil && (!e.addr.IsValid() || e.bits > e.addr.BitLen() || e.isOurs(true) &&
+			!strings.HasSuffix(e.label, tail) && e.proto != mark) {
 			t.Errorf("%x is read as %+v", b, e)
 		}
 	})

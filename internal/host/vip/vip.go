@@ -232,7 +232,8 @@ func (v *VIP) remove(ctx context.Context) error {
 		if !e.ours {
 			continue
 		}
-		if err := change(unix.RTM_DELADDR, 0, net.Interface{Index: e.index}, addr); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
+		if err := change(unix.RTM_DELADDR, 0, net.Interface{Index: e.index}, addr); err != nil &&
+			!errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
 		v.log.Info("virtual address removed", "address", addr)

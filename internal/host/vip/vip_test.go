@@ -174,7 +174,8 @@ func TestMove(t *testing.T) {
 // TestSourceStays: the host goes on to send from its own addresses; two virtual addresses on
 // different interfaces do not disturb one another.
 func TestSourceStays(t *testing.T) {
-	need.Drill(t, "a host that holds virtual addresses goes on to send from its own", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "a host that holds virtual addresses goes on to send from its own", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	a.IP(t, "link", "add", "eth1", "type", "veth", "peer", "name", "far1")
@@ -220,7 +221,8 @@ func held(v *VIP, want bool) error {
 
 // TestByHand: an address that somebody has put there is neither taken over nor removed.
 func TestByHand(t *testing.T) {
-	need.Drill(t, "an address that somebody put there by hand is neither taken over nor removed", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "an address that somebody put there by hand is neither taken over nor removed", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	for text, other := range map[string]string{both[0]: "10.77.0.50/16", both[1]: "fd00:77::50/48"} {
@@ -257,12 +259,14 @@ func TestByHand(t *testing.T) {
 
 // TestOthersAddress: the peer's address and the host's own are refused before anything is done.
 func TestOthersAddress(t *testing.T) {
-	need.Drill(t, "P7: the other node's address and the host's own are refused as virtual ones before anything is done", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P7: the other node's address and the host's own are refused as virtual ones before anything is done",
+		need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a := n.Host(nodeA)
 	peer := vipOf(t, "10.77.0.3/24", n.Addr(nodeB))
 	own := vipOf(t, "10.77.0.2/24")
-	for v, says := range map[*VIP]string{peer: "the other node's own address", own: "something else has set the address on this host, as 10.77.0.2/24 on eth0"} {
+	for v, says := range map[*VIP]string{peer: "the other node's own address",
+		own: "something else has set the address on this host, as 10.77.0.2/24 on eth0"} {
 		for what, fn := range map[string]func() error{
 			"interface": func() error { _, err := v.Interface(); return err },
 			"probe":     func() error { _, err := v.Probe(try.Context(t)); return err },
@@ -278,7 +282,8 @@ func TestOthersAddress(t *testing.T) {
 // TestBothAsk: a node that asks finds another that asks at the same time, so not both find the
 // address free.
 func TestBothAsk(t *testing.T) {
-	need.Drill(t, "P1: of two nodes that ask for an address at once, not both find it free", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P1: of two nodes that ask for an address at once, not both find it free", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	for _, text := range both {
@@ -316,7 +321,8 @@ func TestBothAsk(t *testing.T) {
 
 // TestOwnMACs: what another interface of this host says is no conflict.
 func TestOwnMACs(t *testing.T) {
-	need.Drill(t, "what another interface of the host says of an address is no conflict", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "what another interface of the host says of an address is no conflict", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	n := hosts(t)
 	a, b := n.Host(nodeA), n.Host(nodeB)
 	own, other := net.HardwareAddr{2, 0, 0, 0, 0, 0x11}, net.HardwareAddr{2, 0, 0, 0, 0, 0x22}
@@ -353,7 +359,8 @@ func TestOwnMACs(t *testing.T) {
 
 // TestProbeEnds: a probe ends with its context, and does not say then that nobody has it.
 func TestProbeEnds(t *testing.T) {
-	need.Drill(t, "P2: a probe that is broken off does not say that nobody has the address", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P2: a probe that is broken off does not say that nobody has the address", need.Root,
+		need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	a := hosts(t).Host(nodeA)
 	v := vipOf(t, both[0])
 	ctx, cancel := context.WithCancel(context.Background())

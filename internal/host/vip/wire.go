@@ -79,7 +79,8 @@ func onlyND(fd int) error {
 	for i, p := range program {
 		filter[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
 	}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
 		return fmt.Errorf("set a filter: %w", err)
 	}
 	return nil
@@ -94,7 +95,8 @@ func (w *wire) joinGroup() error {
 		return err
 	}
 	w.join = os.NewFile(uintptr(fd), "group of "+w.addr.String())
-	if err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: group(w.addr).As16(), Interface: uint32(w.dev.Index)}); err != nil {
+	if err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP,
+		&unix.IPv6Mreq{Multiaddr: group(w.addr).As16(), Interface: uint32(w.dev.Index)}); err != nil {
 		return fmt.Errorf("join the group %s (is IPv6 on there?): %w", group(w.addr), err)
 	}
 	return nil

@@ -12,5 +12,6 @@
 //
 // The agent computes the limit as L = D + G - W: D its deadline, G the grace it
 // published, W what Status.Timeout says. This package knows neither D nor G, and
-// decides nothing about guests. It imports nothing but the standard library, x/sys, cluster, clock and keeper, so that the holder stays small.
+// decides nothing about guests. It imports nothing but the standard library, x/sys, cluster, clock and keeper, so that
+// the holder stays small.
 package watchdog

@@ -84,7 +84,8 @@ func TestKernelTimeout(t *testing.T) {
 		{"driver's own grain", fakeFile{options: good, now: 60, grain: 5}, limits, 4 * time.Second, s(3), s(5), s(5)},
 		{"refused by the driver", fakeFile{options: good, now: 60, least: 10}, nil, 4 * time.Second, s(3), s(60), s(60)},
 		{"fixed", fakeFile{options: good, now: 60, setErr: unix.EOPNOTSUPP}, limits, 4 * time.Second, s(3), s(60), s(60)},
-		{"no maximum", fakeFile{options: good, now: 60}, map[string]string{"max_timeout": "0", "min_timeout": "1"}, time.Minute, s(53), s(53), s(1)},
+		{"no maximum", fakeFile{options: good, now: 60}, map[string]string{"max_timeout": "0", "min_timeout": "1"},
+			time.Minute, s(53), s(53), s(1)},
 	} {
 		dev := fakeKernel(t, &c.file, nil, c.attrs)
 		info, err := dev.Inspect(t.Context(), c.ask)

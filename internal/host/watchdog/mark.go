@@ -58,7 +58,8 @@ func (m mark) load() (l leftover, ok bool, err error) {
 	}
 	var r markRecord
 	if err := json.Unmarshal(b, &r); err != nil || r.Boot == "" {
-		return leftover{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_raw_ns, timeout_ns}: %.100q", m.path, b), err)
+		return leftover{}, false, errors.Join(fmt.Errorf("mark of an armed device %s: not {boot, limit_raw_ns, "+
+			"timeout_ns}: %.100q", m.path, b), err)
 	}
 	if r.Boot != m.boot {
 		return leftover{}, false, nil

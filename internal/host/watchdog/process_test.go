@@ -475,7 +475,8 @@ func TestImports(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("files: %v, %v", files, err)
 	}
-	allowed := map[string]bool{"golang.org/x/sys/unix": true, "holdfast/internal/cluster": true, "holdfast/internal/lib/clock": true, "holdfast/internal/host/watchdog/keeper": true}
+	allowed := map[string]bool{"golang.org/x/sys/unix": true, "holdfast/internal/cluster": true,
+		"holdfast/internal/lib/clock": true, "holdfast/internal/host/watchdog/keeper": true}
 	for _, name := range files {
 		if strings.HasSuffix(name, "_test.go") {
 			continue

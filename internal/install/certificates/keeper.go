@@ -100,7 +100,8 @@ func (k *Service) sign(ctx context.Context, which string, request []byte) ([]byt
 		return cert, err
 	}
 	if time.Now().After(own.NotAfter) {
-		return nil, fmt.Errorf("the agent's certificate ended on %s, and members answer nobody whose certificate has ended: %s", own.NotAfter.UTC().Format(time.DateOnly), InstallAgain)
+		return nil, fmt.Errorf("the agent's certificate ended on %s, and members answer nobody whose certificate "+
+			"has ended: %s", own.NotAfter.UTC().Format(time.DateOnly), InstallAgain)
 	}
 	var members []cluster.HostID
 	if k.Seen != nil {
@@ -175,7 +176,8 @@ func (k *Service) RenewCertificates(ctx context.Context, host cluster.HostID) ([
 func (k *Service) SignCertificate(_ context.Context, which string, request []byte, shown *x509.Certificate) ([]byte, error) {
 	self := k.Host
 	if time.Now().After(shown.NotAfter) { // an old connection
-		return nil, fail.Errorf(fail.Denied, "the certificate of %s ended on %s", shown.Subject.CommonName, shown.NotAfter.UTC().Format(time.DateOnly)).With(InstallAgain)
+		return nil, fail.Errorf(fail.Denied, "the certificate of %s ended on %s", shown.Subject.CommonName,
+			shown.NotAfter.UTC().Format(time.DateOnly)).With(InstallAgain)
 	}
 	if revoked := k.Server.VerifyConnection; revoked != nil {
 		if err := revoked(tls.ConnectionState{PeerCertificates: []*x509.Certificate{shown}}); err != nil {

@@ -100,7 +100,8 @@ func TestWhomAMemberSigns(t *testing.T) {
 		kind    fail.Kind
 		says    string
 	}{
-		"for another host":     {member, pki.Agent, request(other), shown(t, guest), fail.Denied, `the request asks for more than its maker's certificate has: name "h2"`},
+		"for another host": {member, pki.Agent, request(other), shown(t, guest), fail.Denied,
+			`the request asks for more than its maker's certificate has: name "h2"`},
 		"no request":           {member, pki.Agent, []byte("x"), shown(t, guest), fail.Failed, "PEM"},
 		"of no kind":           {member, "x", request(guest), shown(t, guest), fail.Failed, "want agent, memory or libvirt"},
 		"it has ended":         {member, pki.Agent, request(guest), &ended, fail.Denied, "the certificate of g1 ended on"},

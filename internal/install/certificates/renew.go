@@ -159,7 +159,8 @@ func (r *Renewer) renew(ctx context.Context, p pki.Place, have *x509.Certificate
 		return err
 	}
 	now = next.cert
-	r.Log.Info("certificate renewed", "which", p.Which, "serial", fmt.Sprintf("%x", now.SerialNumber), "before", fmt.Sprintf("%x", have.SerialNumber), "ends", now.NotAfter.UTC().Format(time.RFC3339))
+	r.Log.Info("certificate renewed", "which", p.Which, "serial", fmt.Sprintf("%x", now.SerialNumber), "before",
+		fmt.Sprintf("%x", have.SerialNumber), "ends", now.NotAfter.UTC().Format(time.RFC3339))
 	return r.use(ctx, p, now)
 }
 
@@ -223,7 +224,8 @@ func (r *Renewer) ended(p pki.Place, cert *x509.Certificate, err error) {
 	if !told || old.text != err.Error() {
 		r.Log.Warn("certificate not renewed, trying again", "which", p.Which, "err", err, "in", wait.String())
 	}
-	r.problems[p.Which] = problem{text: err.Error(), again: now.Add(wait), serial: fmt.Sprintf("%x", cert.SerialNumber), use: errors.As(err, new(useError))}
+	r.problems[p.Which] = problem{text: err.Error(), again: now.Add(wait), serial: fmt.Sprintf("%x", cert.SerialNumber),
+		use: errors.As(err, new(useError))}
 }
 
 // look notes which certificate is there, and reports whether it was seen already.

@@ -168,7 +168,8 @@ func TestARenewalThatFailsIsTriedAgain(t *testing.T) {
 			t.Errorf("people are bothered already: %s", w)
 		}
 		time.Sleep(16 * day) // less than a quarter of its life is left, wherever its renewal fell
-		if w := Warning(r.State()); !strings.HasPrefix(w, `the certificate "agent" ends on 2000-`) || !strings.HasSuffix(w, ": no member answers") {
+		if w := Warning(r.State()); !strings.HasPrefix(w, `the certificate "agent" ends on 2000-`) ||
+			!strings.HasSuffix(w, ": no member answers") {
 			t.Errorf("warning %q", w)
 		}
 		if signs, _ := h.counts(); signs < 16 || signs > 16*24+2 {
@@ -190,7 +191,8 @@ func TestAnExpiredCertificateIsSaidFirst(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 		all := append([]inventory.Certificate{{Which: "memory", State: inventory.CertSoon, Ends: time.Now().Add(day)}}, r.State()...)
-		if w := Warning(all); !strings.HasPrefix(w, `the certificate "agent" ended on `) || !strings.Contains(w, `; the certificate "memory" ends on `) {
+		if w := Warning(all); !strings.HasPrefix(w, `the certificate "agent" ended on `) ||
+			!strings.Contains(w, `; the certificate "memory" ends on `) {
 			t.Errorf("warning %q", w)
 		}
 		h.set(nil, nil) // a member mends itself

@@ -48,5 +48,6 @@ func Warning(all []inventory.Certificate) string {
 }
 
 func told(which string, c *x509.Certificate, now time.Time) inventory.Certificate {
-	return inventory.Certificate{Which: which, Serial: fmt.Sprintf("%x", c.SerialNumber), Ends: c.NotAfter.UTC(), State: inventory.CertState(pki.Life(c), c.NotAfter, DueAt(c), now)}
+	return inventory.Certificate{Which: which, Serial: fmt.Sprintf("%x", c.SerialNumber), Ends: c.NotAfter.UTC(),
+		State: inventory.CertState(pki.Life(c), c.NotAfter, DueAt(c), now)}
 }

@@ -26,7 +26,9 @@ func TestPairFacts(t *testing.T) {
 		return path
 	}
 	d := config.PairDatabase{
-		Program:    write("mariadbd", "#!/bin/sh\necho 'mariadbd  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu on x86_64'; echo 'mariadbd would have been started with the following arguments:'; echo '--init_connect=SET sql_log_bin=0; SET NAMES x --port=1 --binlog-do-db=app '\n", 0o755),
+		Program: write("mariadbd", "#!/bin/sh\necho 'mariadbd  Ver 10.11.6-MariaDB-0+deb12u1 for debian-linux-gnu "+
+			"on x86_64'; echo 'mariadbd would have been started with the following arguments:'; echo "+
+			"'--init_connect=SET sql_log_bin=0; SET NAMES x --port=1 --binlog-do-db=app '\n", 0o755),
 		OptionFile: write("my.cnf", "", 0o644), Datadir: filepath.Join(dir, "data"),
 		Admin:       config.PairAccount{User: "a", Credential: "file:" + write("admin", "an admin's & # @ $ \"word\"\n", 0o600)},
 		Replication: config.PairAccount{User: "r", Credential: "file:" + write("replication", "word\n", 0o600)},
@@ -80,7 +82,8 @@ func TestPairFacts(t *testing.T) {
 			t.Errorf("%q, want it to say %q", got, what)
 		}
 	}
-	if f, err = pairFacts(t.Context(), install.PairQuery{Database: d, Planned: true}); err != nil || len(f.Credentials) != 1 || f.Credentials[d.Admin.File()] == "" {
+	if f, err = pairFacts(t.Context(), install.PairQuery{Database: d, Planned: true}); err != nil ||
+		len(f.Credentials) != 1 || f.Credentials[d.Admin.File()] == "" {
 		t.Errorf("before secrets are made: %q, %v", f.Credentials, err)
 	}
 	if err := replaceable("/proc"); err == nil || !strings.Contains(err.Error(), "mount point") {

@@ -112,7 +112,8 @@ var notLocal = []string{"loop", "ram", "zram", "nbd", "rbd", "drbd", "dm-", "sr"
 func layout(all []blockDevice, numberOf func(string) int) (disks []precheck.Disk, volumes []precheck.Volume) {
 	seen := map[string]bool{}
 	for _, b := range all {
-		local := b.Type == "disk" && !b.Removable.yes() && b.Transport != "fc" && b.Transport != "iscsi" && b.Transport != "usb" && b.Size.number() > 0
+		local := b.Type == "disk" && !b.Removable.yes() && b.Transport != "fc" && b.Transport != "iscsi" &&
+			b.Transport != "usb" && b.Size.number() > 0
 		if !local || slices.ContainsFunc(notLocal, func(p string) bool { return strings.HasPrefix(b.Name, p) }) {
 			continue
 		}

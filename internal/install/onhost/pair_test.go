@@ -41,7 +41,8 @@ func TestLayoutOfDisks(t *testing.T) {
 	}{
 		blockDevices: {
 			[]precheck.Disk{
-				{Name: "sda", Size: 1000, System: true, Parts: []precheck.Part{{Number: 1, Size: 10, Mounts: []string{"/boot/efi"}}, {Number: 3, Size: 500}}},
+				{Name: "sda", Size: 1000, System: true,
+					Parts: []precheck.Part{{Number: 1, Size: 10, Mounts: []string{"/boot/efi"}}, {Number: 3, Size: 500}}},
 				{Name: "sdb", Size: 1000, System: true, Parts: []precheck.Part{{Number: 1, Size: 500}}},
 			},
 			[]precheck.Volume{{Kind: "lvm", Size: 300, Mounts: []string{"/"}}, {Kind: "lvm", Size: 50, Mounts: []string{"/vms"}}},
@@ -77,7 +78,8 @@ func TestDeviceIsIdentified(t *testing.T) {
 		{blockDevice{}, "mpath-3600", precheck.Device{ID: "3600"}},
 		{blockDevice{}, "LVM-abc", precheck.Device{}},
 		{blockDevice{WWN: "0x5", MountPoints: []*string{&name}}, "", precheck.Device{ID: "0x5", Used: "mounted at /data"}},
-		{blockDevice{WWN: "0x5", Children: []blockDevice{{Name: "sdc1", Type: "part"}}}, "", precheck.Device{ID: "0x5", Used: "part sdc1 is on it"}},
+		{blockDevice{WWN: "0x5", Children: []blockDevice{{Name: "sdc1", Type: "part"}}}, "",
+			precheck.Device{ID: "0x5", Used: "part sdc1 is on it"}},
 	} {
 		if got := identify(c.b, c.dm); *got != c.want {
 			t.Errorf("%+v, want %+v", *got, c.want)

@@ -167,7 +167,8 @@ func equal(x, y io.Reader) (bool, error) {
 		if !bytes.Equal(a[:n], b[:m]) {
 			return false, nil
 		}
-		endX, endY := errors.Is(errX, io.EOF) || errors.Is(errX, io.ErrUnexpectedEOF), errors.Is(errY, io.EOF) || errors.Is(errY, io.ErrUnexpectedEOF)
+		endX, endY := errors.Is(errX, io.EOF) || errors.Is(errX, io.ErrUnexpectedEOF),
+			errors.Is(errY, io.EOF) || errors.Is(errY, io.ErrUnexpectedEOF)
 		switch {
 		case errX != nil && !endX:
 			return false, errX

@@ -177,10 +177,14 @@ func TestBondFaults(t *testing.T) {
 		lines [][2]string
 		want  []string
 	}{
-		{"all well", [][2]string{{"Bonding Mode", "IEEE 802.3ad Dynamic link aggregation"}, {"MII Status", "up"}, {"Partner Mac Address", "00:11:22:33:44:55"}, {"Slave Interface", "p1"}, {"MII Status", "up"}}, nil},
-		{"no partner", [][2]string{{"Bonding Mode", "IEEE 802.3ad Dynamic link aggregation"}, {"Partner Mac Address", "00:00:00:00:00:00"}}, []string{"bond0: the switch does not speak LACP"}},
-		{"another mode has none", [][2]string{{"Bonding Mode", "fault-tolerance (active-backup)"}, {"Partner Mac Address", "00:00:00:00:00:00"}}, nil},
-		{"a cable", [][2]string{{"Bonding Mode", "fault-tolerance (active-backup)"}, {"MII Status", "up"}, {"Slave Interface", "p1"}, {"MII Status", "down"}}, []string{"p1 of bond0 is down"}},
+		{"all well", [][2]string{{"Bonding Mode", "IEEE 802.3ad Dynamic link aggregation"}, {"MII Status", "up"},
+			{"Partner Mac Address", "00:11:22:33:44:55"}, {"Slave Interface", "p1"}, {"MII Status", "up"}}, nil},
+		{"no partner", [][2]string{{"Bonding Mode", "IEEE 802.3ad Dynamic link aggregation"},
+			{"Partner Mac Address", "00:00:00:00:00:00"}}, []string{"bond0: the switch does not speak LACP"}},
+		{"another mode has none", [][2]string{{"Bonding Mode", "fault-tolerance (active-backup)"},
+			{"Partner Mac Address", "00:00:00:00:00:00"}}, nil},
+		{"a cable", [][2]string{{"Bonding Mode", "fault-tolerance (active-backup)"}, {"MII Status", "up"},
+			{"Slave Interface", "p1"}, {"MII Status", "down"}}, []string{"p1 of bond0 is down"}},
 	} {
 		if got := bondFaults("bond0", c.lines); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
@@ -228,7 +232,8 @@ func TestARenewedCertificateIsReplaced(t *testing.T) {
 	if err := os.Symlink("/somewhere/host.pem", root+"/other.pem"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.place([]install.File{{Path: "/other.pem", Mode: 0o600, Data: []byte("x")}}); err == nil || !strings.Contains(err.Error(), "is no file") {
+	if _, err := p.place([]install.File{{Path: "/other.pem", Mode: 0o600, Data: []byte("x")}}); err == nil ||
+		!strings.Contains(err.Error(), "is no file") {
 		t.Errorf("a link of somebody else: %v", err)
 	}
 }

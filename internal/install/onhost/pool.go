@@ -64,5 +64,6 @@ func lookAtPool(ctx context.Context, r cluster.RBD) (*install.Pool, error) {
 // qemuName is the image's name for QEMU's programs: a colon begins the next option.
 func qemuName(r cluster.RBD) string {
 	esc := func(s string) string { return strings.NewReplacer(`\`, `\\`, ":", `\:`, "=", `\=`).Replace(s) }
-	return fmt.Sprintf("rbd:%s/%s:id=%s:keyring=%s:mon_host=%s", esc(r.Pool), esc(r.Image), esc(r.User), esc(r.Keyring), esc(strings.Join(r.Mons, ";")))
+	return fmt.Sprintf("rbd:%s/%s:id=%s:keyring=%s:mon_host=%s", esc(r.Pool), esc(r.Image), esc(r.User), esc(r.Keyring),
+		esc(strings.Join(r.Mons, ";")))
 }

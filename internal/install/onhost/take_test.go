@@ -29,7 +29,8 @@ func TestOnlyOurLinksGo(t *testing.T) {
 	if to, err := os.Readlink(at("ms_recovery.sh")); to != install.Program {
 		t.Errorf("our link leads to %q, %v", to, err)
 	}
-	for name, want := range map[string]string{"crm": "it is no link of ours", "drbd-overview": "it leads to /opt/theirs", "ms_recovery.sh": "", "none": nothing} {
+	for name, want := range map[string]string{"crm": "it is no link of ours",
+		"drbd-overview": "it leads to /opt/theirs", "ms_recovery.sh": "", "none": nothing} {
 		if why, err := take(at(name), "", true); err != nil || why != want {
 			t.Errorf("%s: %q, %v; want %q", name, why, err, want)
 		}

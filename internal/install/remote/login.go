@@ -62,7 +62,8 @@ func (e *UnknownKey) Error() string {
 
 // Remedy says what an operator can do.
 func (e *UnknownKey) Remedy() string {
-	return "compare it with what the host shows (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done), then run this on a terminal, or add --host-key " + e.Fingerprint
+	return "compare it with what the host shows (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done), then " +
+		"run this on a terminal, or add --host-key " + e.Fingerprint
 }
 
 // ChangedKey: the host has another key than the one that is known.
@@ -83,7 +84,8 @@ func (e *ChangedKey) Remedy() string {
 	for _, f := range e.files {
 		forget = append(forget, "ssh-keygen -f "+f+" -R '"+knownhosts.Normalize(e.At)+"'")
 	}
-	return "if the host was installed anew, and its own console shows this key (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done): " +
+	return "if the host was installed anew, and its own console shows this key (for f in /etc/ssh/ssh_host_*.pub; do " +
+		"ssh-keygen -lf $f; done): " +
 		strings.Join(forget, "; ") + "; then run this again. Else somebody may stand between"
 }
 
@@ -257,7 +259,8 @@ func (o Options) auth() ([]ssh.AuthMethod, error) {
 		out[0] = ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return append(fromAgent(sock), signers...), nil })
 	}
 	if o.Password != "" {
-		out = append(out, ssh.Password(o.Password), ssh.KeyboardInteractive(func(_, _ string, questions []string, echos []bool) ([]string, error) {
+		out = append(out, ssh.Password(o.Password), ssh.KeyboardInteractive(func(_, _ string, questions []string,
+			echos []bool) ([]string, error) {
 			answers := make([]string, len(questions))
 			for i := range questions {
 				if !echos[i] {

@@ -62,7 +62,8 @@ func sshdOf(t *testing.T, conf *ssh.ServerConfig, keys ...any) Options {
 	t.Setenv("HOME", t.TempDir()) // no keys of whoever runs this
 	t.Setenv("SSH_AUTH_SOCK", "")
 	at := netip.MustParseAddrPort(ln.Addr().String())
-	return Options{Port: int(at.Port()), Password: password, KnownHosts: filepath.Join(t.TempDir(), "known_hosts"), Pinned: map[string]string{}}
+	return Options{Port: int(at.Port()), Password: password, KnownHosts: filepath.Join(t.TempDir(), "known_hosts"),
+		Pinned: map[string]string{}}
 }
 
 func serve(c net.Conn, conf *ssh.ServerConfig) {
@@ -117,7 +118,8 @@ func TestKeysOfHosts(t *testing.T) {
 	opt := sshd(t, k)
 	_, err := Connect(t.Context(), "h", "127.0.0.1", opt)
 	var unknown *UnknownKey
-	if !errors.As(err, &unknown) || !strings.HasPrefix(unknown.Fingerprint, "SHA256:") || !strings.Contains(unknown.Remedy(), unknown.Fingerprint) {
+	if !errors.As(err, &unknown) || !strings.HasPrefix(unknown.Fingerprint, "SHA256:") ||
+		!strings.Contains(unknown.Remedy(), unknown.Fingerprint) {
 		t.Fatalf("a key that nobody knows: %v", err)
 	}
 	opt.Pinned[unknown.At] = "SHA256:another"
@@ -150,10 +152,12 @@ func TestKeysOfHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var changed *ChangedKey
-	if _, err := Connect(t.Context(), "h", "127.0.0.1", other); !errors.As(err, &changed) || !strings.Contains(changed.Where, "known_hosts:1") {
+	if _, err := Connect(t.Context(), "h", "127.0.0.1", other); !errors.As(err, &changed) ||
+		!strings.Contains(changed.Where, "known_hosts:1") {
 		t.Fatalf("a key that has changed: %v", err)
 	}
-	if said := changed.Error(); !strings.Contains(said, unknown.Fingerprint) || !strings.Contains(said, changed.Fingerprint) || changed.Fingerprint == unknown.Fingerprint {
+	if said := changed.Error(); !strings.Contains(said, unknown.Fingerprint) ||
+		!strings.Contains(said, changed.Fingerprint) || changed.Fingerprint == unknown.Fingerprint {
 		t.Errorf("both keys are to be named: %s", said)
 	}
 }
@@ -173,7 +177,8 @@ func TestAHostThatWasInstalledAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		opt := sshd(t, key(t))
-		known := strings.ReplaceAll(unknown.line, portOf(first), portOf(opt)) + "\n" + strings.ReplaceAll(unknown.line, "127.0.0.1", "127.0.0.2") + "\n"
+		known := strings.ReplaceAll(unknown.line, portOf(first), portOf(opt)) + "\n" +
+			strings.ReplaceAll(unknown.line, "127.0.0.1", "127.0.0.2") + "\n"
 		again := func() (changed *ChangedKey) {
 			t.Helper()
 			if err := os.WriteFile(opt.KnownHosts, []byte(known), 0o600); err != nil {
@@ -202,7 +207,8 @@ func TestAHostThatWasInstalledAnew(t *testing.T) {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
-		if text, err := os.ReadFile(opt.KnownHosts); err != nil || !strings.Contains(string(text), "127.0.0.2") || strings.Count(string(text), "\n") != 2 {
+		if text, err := os.ReadFile(opt.KnownHosts); err != nil || !strings.Contains(string(text), "127.0.0.2") ||
+			strings.Count(string(text), "\n") != 2 {
 			t.Errorf("another host's key is to stay: %s, %v", text, err)
 		}
 	}
@@ -277,7 +283,8 @@ func TestLoginOfAServerThatAsks(t *testing.T) {
 			}
 			opt.Pinned[unknown.At] = unknown.Fingerprint
 			var denied *Denied
-			if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &denied) || strings.Contains(err.Error(), "wrong") || strings.Contains(err.Error(), "message type") {
+			if _, err := Connect(t.Context(), "h", "127.0.0.1", opt); !errors.As(err, &denied) ||
+				strings.Contains(err.Error(), "wrong") || strings.Contains(err.Error(), "message type") {
 				t.Errorf("a wrong password: %v", err)
 			}
 			opt.Password = password
@@ -316,7 +323,8 @@ func TestAProgramThatEndsAtOnce(t *testing.T) {
 		t.Skip("missing:", err) // the program's folder is root's
 	}
 	script := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nread line\n[ -z \"$2\" ] || rm -r \"$2\"\necho 'holdfast: why' >&2\nexit 1\n"), 0o700); err != nil {
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nread line\n[ -z \"$2\" ] || rm -r \"$2\"\necho 'holdfast: why' "+
+		">&2\nexit 1\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p, err := ReadProgram(script)
@@ -354,7 +362,8 @@ func TestAProgramThatEndsAtOnce(t *testing.T) {
 func TestHere(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "program")
-	text := "#!/bin/sh\n[ \"$1\" = on-host ] || exit 3\nwhile read line; do echo '{\"output\": \"it answers\"}'; done\ntouch " + dir + "/ended\n"
+	text := "#!/bin/sh\n[ \"$1\" = on-host ] || exit 3\nwhile read line; do echo '{\"output\": \"it answers\"}'; " +
+		"done\ntouch " + dir + "/ended\n"
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}

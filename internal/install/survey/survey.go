@@ -75,7 +75,8 @@ func Ask(ctx context.Context, o Options) (precheck.Input, error) {
 		return precheck.Input{}, err
 	}
 	r := &run{Options: o, in: precheck.Input{
-		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database, Asked: o.Unmanaged != "", Disk: o.Disk, Partition: o.Partition,
+		VIP: o.VIP.Addr().String(), Length: o.VIP.Bits(), Hosts: o.Hosts, VMs: o.VMs, Database: o.Database,
+		Asked: o.Unmanaged != "", Disk: o.Disk, Partition: o.Partition,
 	}}
 	r.in.Nodes[0].Addr, r.in.Nodes[1].Addr = own.String(), o.Peer.String()
 	for _, a := range o.Second {
@@ -126,7 +127,8 @@ func (r *run) installation(ctx context.Context) error {
 	}
 	res, err := install.Install(ctx, o, true)
 	if err != nil {
-		r.in.Install = append(r.in.Install, precheck.Finding{Check: "installation", Result: precheck.Fail, Finding: err.Error(), Remedy: "mend that, and check again"})
+		r.in.Install = append(r.in.Install, precheck.Finding{Check: "installation", Result: precheck.Fail,
+			Finding: err.Error(), Remedy: "mend that, and check again"})
 	}
 	for _, f := range res.Findings {
 		if f.Check == "reach" || f.Check == "mtu" && f.Node != "" {
@@ -331,7 +333,8 @@ func merged(x, f precheck.Facts) precheck.Facts {
 
 // query is what node i is asked.
 func (r *run) query(i int) *precheck.Query {
-	q := &precheck.Query{VIP: r.VIP.String(), Dir: dataDir, Disk: r.Disk, Partition: r.Partition, VersionFile: r.VersionFile, Unmanaged: r.Unmanaged}
+	q := &precheck.Query{VIP: r.VIP.String(), Dir: dataDir, Disk: r.Disk, Partition: r.Partition,
+		VersionFile: r.VersionFile, Unmanaged: r.Unmanaged}
 	if r.Dev != "" {
 		q.VIP += " dev " + r.Dev
 	}

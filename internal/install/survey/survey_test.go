@@ -49,7 +49,8 @@ func told(addr string, q install.Query) *install.Facts {
 func plan(in precheck.Input) (o install.Options, err error) {
 	account := config.PairAccount{User: "u", Credential: "file:/etc/holdfast/a"}
 	o.Config = config.Cluster{Type: config.PairConf, Pair: &config.Pair{
-		Database: &config.PairDatabase{Admin: account, Replication: account}, Group: []config.PairMember{{Unit: "tomcat.service"}, {VIP: "10.0.0.9/24"}},
+		Database: &config.PairDatabase{Admin: account, Replication: account},
+		Group:    []config.PairMember{{Unit: "tomcat.service"}, {VIP: "10.0.0.9/24"}},
 	}}
 	all := slices.Clone(in.Nodes[:])
 	for _, a := range in.Arbiters {
@@ -107,7 +108,8 @@ func (h host) Ask(_ context.Context, r install.Request) (a install.Answer, err e
 		}
 	case install.DoPair:
 		h.w.pairs[h.addr] = r.Pair
-		a.Pair = &precheck.Facts{Space: &precheck.Space{Size: 60e9, Free: 60e9}, VIP: &precheck.VIP{Dev: "eth0", Subnet: "10.0.0.0/24", Length: 24}}
+		a.Pair = &precheck.Facts{Space: &precheck.Space{Size: 60e9, Free: 60e9},
+			VIP: &precheck.VIP{Dev: "eth0", Subnet: "10.0.0.0/24", Length: 24}}
 		if r.Pair.VIP != "" {
 			h.w.vips++
 			h.w.mu.Unlock()
@@ -160,7 +162,8 @@ func TestAllHostsAreAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(all, "fail connect") || strings.Contains(all, "fail arbiter") || !strings.Contains(all, "n3 (127.0.0.3) answers") || !strings.Contains(all, "hf-n2") || !strings.Contains(all, "torn") {
+	if strings.Contains(all, "fail connect") || strings.Contains(all, "fail arbiter") ||
+		!strings.Contains(all, "n3 (127.0.0.3) answers") || !strings.Contains(all, "hf-n2") || !strings.Contains(all, "torn") {
 		t.Errorf("findings:\n%s", all)
 	}
 	if w.closed != 3 {
@@ -172,11 +175,13 @@ func TestAllHostsAreAsked(t *testing.T) {
 		"127.0.0.3": {},
 	} {
 		q := w.pairs[addr]
-		if q == nil || q.VIP != want.VIP || !slices.Equal(q.Others, want.Others) || q.Dir != want.Dir || q.VersionFile != want.VersionFile || q.Unmanaged != want.Unmanaged {
+		if q == nil || q.VIP != want.VIP || !slices.Equal(q.Others, want.Others) || q.Dir != want.Dir ||
+			q.VersionFile != want.VersionFile || q.Unmanaged != want.Unmanaged {
 			t.Errorf("%s was asked %+v, want %+v", addr, q, want)
 		}
 	}
-	for i, want := range []precheck.Path{{First: "127.0.0.1", Own: "10.0.1.1", Peer: "10.0.1.2"}, {First: "127.0.0.2", Own: "10.0.1.2", Peer: "10.0.1.1"}} {
+	for i, want := range []precheck.Path{{First: "127.0.0.1", Own: "10.0.1.1", Peer: "10.0.1.2"},
+		{First: "127.0.0.2", Own: "10.0.1.2", Peer: "10.0.1.1"}} {
 		addr := []string{"127.0.0.1", "127.0.0.2"}[i]
 		if q := w.pairs[addr].Second; q == nil || *q != want || w.second[addr] != want.Own {
 			t.Errorf("%s was asked %+v of the second path, and listens at %q: want %+v", addr, q, w.second[addr], want)
@@ -185,7 +190,8 @@ func TestAllHostsAreAsked(t *testing.T) {
 	if w.pairs["127.0.0.3"].Second != nil || w.second["127.0.0.3"] != "" {
 		t.Errorf("the arbiter was asked of the second path: %+v, %q", w.pairs["127.0.0.3"].Second, w.second["127.0.0.3"])
 	}
-	for addr, want := range map[string]string{"127.0.0.1": "10.0.1.2 127.0.0.2+ 127.0.0.3", "127.0.0.2": "10.0.1.1 127.0.0.1+ 127.0.0.3", "127.0.0.3": "127.0.0.1 127.0.0.2"} {
+	for addr, want := range map[string]string{"127.0.0.1": "10.0.1.2 127.0.0.2+ 127.0.0.3",
+		"127.0.0.2": "10.0.1.1 127.0.0.1+ 127.0.0.3", "127.0.0.3": "127.0.0.1 127.0.0.2"} {
 		var got []string
 		for _, p := range w.peers[addr] {
 			s := p.Addr
@@ -193,7 +199,8 @@ func TestAllHostsAreAsked(t *testing.T) {
 				s += "+"
 			}
 			got = append(got, s)
-			if second := strings.HasPrefix(p.Addr, "10."); !second && (p.MTU != 9000 || len(p.Ports) != 3) || second && !slices.Equal(p.Ports, install.SecondPorts()) {
+			if second := strings.HasPrefix(p.Addr, "10."); !second && (p.MTU != 9000 || len(p.Ports) != 3) || second &&
+				!slices.Equal(p.Ports, install.SecondPorts()) {
 				t.Errorf("%s tries %+v", addr, p)
 			}
 		}
@@ -214,7 +221,8 @@ func TestHostsThatCanNotBeAsked(t *testing.T) {
 		{"127.0.0.2 gather", "fail busy: 127.0.0.2: " + install.Busy + " (pid 7)", errors.New(install.Busy + " (pid 7)")},
 		{"127.0.0.2 now", "fail installation: n2: ask for the time: it ended", errors.New("it ended")},
 		{"127.0.0.2 reach", "fail connect: 127.0.0.2: it ended", errors.New("it ended")},
-		{"127.0.0.1 gather", "fail connect: 127.0.0.1: sudo: a password is required | run this as root", errors.New("sudo: a password is required")},
+		{"127.0.0.1 gather", "fail connect: 127.0.0.1: sudo: a password is required | run this as root",
+			errors.New("sudo: a password is required")},
 		{"127.0.0.2 pair", "fail connect: 127.0.0.2: it ended | see that the host is up", errors.New("it ended")},
 	} {
 		w := &world{fails: map[string]error{c.what: c.err}}
@@ -240,8 +248,10 @@ func TestANodeIsNoArbiter(t *testing.T) {
 func TestEachNodeAsksTheOthersController(t *testing.T) {
 	w := &world{}
 	_, all, err := w.run(t, func(o *Options) {
-		o.Arbiters = []precheck.Arbiter{{Kind: precheck.Fence}, {Kind: precheck.Ping, Addrs: []string{"10.0.0.4", "10.0.0.5"}}, {Kind: precheck.DiskArbiter, Device: "/dev/sdc"}}
-		o.Fencing = config.Fencing{Hosts: map[string]config.HostFencing{"n2": {Devices: []config.FenceDevice{{Type: "ipmi", Address: "10.1.0.2"}}}}}
+		o.Arbiters = []precheck.Arbiter{{Kind: precheck.Fence},
+			{Kind: precheck.Ping, Addrs: []string{"10.0.0.4", "10.0.0.5"}}, {Kind: precheck.DiskArbiter, Device: "/dev/sdc"}}
+		o.Fencing = config.Fencing{Hosts: map[string]config.HostFencing{"n2": {Devices: []config.FenceDevice{{Type: "ipmi",
+			Address: "10.1.0.2"}}}}}
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -289,19 +299,27 @@ func TestWhatTheInstallationRefusesFailsTheCheck(t *testing.T) {
 		edit       func(string, *install.Facts)
 	}{
 		{"all well", "", func(string, *install.Facts) {}},
-		{"the database's unit is enabled", "fail database unit: n2 (127.0.0.2): mariadb.service is enabled", pair(func(f *install.PairFacts) { f.Enabled = true })},
+		{"the database's unit is enabled", "fail database unit: n2 (127.0.0.2): mariadb.service is enabled",
+			pair(func(f *install.PairFacts) { f.Enabled = true })},
 		{"the database runs", "fail database unit: n2 (127.0.0.2): mariadb.service runs", pair(func(f *install.PairFacts) { f.Running = true })},
-		{"no mbstream", "fail database tools: n2 (127.0.0.2): missing: mbstream", pair(func(f *install.PairFacts) { f.Missing = []string{"mbstream"} })},
+		{"no mbstream", "fail database tools: n2 (127.0.0.2): missing: mbstream",
+			pair(func(f *install.PairFacts) { f.Missing = []string{"mbstream"} })},
 		{"no MariaDB", "fail database: n2 (127.0.0.2): no such program", pair(func(f *install.PairFacts) { f.Program = "no such program" })},
 		{"an old MariaDB", "fail database: n2 (127.0.0.2): MariaDB \"10.3.1\"", pair(func(f *install.PairFacts) { f.Version = "10.3.1" })},
 		{"no option file", "fail option file: n2 (127.0.0.2): no my.cnf", pair(func(f *install.PairFacts) { f.OptionFile = "no my.cnf" })},
-		{"an option file that loses writes", "fail option file: n2 (127.0.0.2): /etc/mysql/my.cnf: writes that were acknowledged could be lost: x", pair(func(f *install.PairFacts) { f.Lossy = []string{"x"} })},
-		{"a data directory that can not be replaced", "fail data directory: n2 (127.0.0.2): a mount point", pair(func(f *install.PairFacts) { f.Datadir = "a mount point" })},
+		{"an option file that loses writes", "fail option file: n2 (127.0.0.2): /etc/mysql/my.cnf: writes that were " +
+			"acknowledged could be lost: x", pair(func(f *install.PairFacts) { f.Lossy = []string{"x"} })},
+		{"a data directory that can not be replaced", "fail data directory: n2 (127.0.0.2): a mount point",
+			pair(func(f *install.PairFacts) { f.Datadir = "a mount point" })},
 		{"no room for a copy", "fail data directory: n2 (127.0.0.2): 9 MiB are free", pair(func(f *install.PairFacts) { f.Free = 9 })},
-		{"a service that is not there", "fail units: n2 (127.0.0.2): tomcat.service is not there", pair(func(f *install.PairFacts) { f.Units["tomcat.service"] = "" })},
-		{"a service that a boot starts", "warn units: n2 (127.0.0.2): tomcat.service is enabled", pair(func(f *install.PairFacts) { f.Units["tomcat.service"] = "enabled" })},
-		{"a password that others may read", "fail credentials: n2 (127.0.0.2): others may read it", pair(func(f *install.PairFacts) { f.Credentials = map[string]string{"/etc/holdfast/a": "others may read it"} })},
-		{"tables that can lose writes", "warn tables: n1 (127.0.0.1): of engines without transactions: app.log (MyISAM): x; and 3 more", on("127.0.0.1", func(f *install.Facts) {
+		{"a service that is not there", "fail units: n2 (127.0.0.2): tomcat.service is not there",
+			pair(func(f *install.PairFacts) { f.Units["tomcat.service"] = "" })},
+		{"a service that a boot starts", "warn units: n2 (127.0.0.2): tomcat.service is enabled",
+			pair(func(f *install.PairFacts) { f.Units["tomcat.service"] = "enabled" })},
+		{"a password that others may read", "fail credentials: n2 (127.0.0.2): others may read it",
+			pair(func(f *install.PairFacts) { f.Credentials = map[string]string{"/etc/holdfast/a": "others may read it"} })},
+		{"tables that can lose writes", "warn tables: n1 (127.0.0.1): of engines without transactions: app.log " +
+			"(MyISAM): x; and 3 more", on("127.0.0.1", func(f *install.Facts) {
 			if f.Pair != nil {
 				f.Pair.Weak, f.Pair.WeakMore = []string{"app.log (MyISAM): x"}, 3
 			}
@@ -310,13 +328,15 @@ func TestWhatTheInstallationRefusesFailsTheCheck(t *testing.T) {
 		{"no space", "fail space: n3 (127.0.0.3): 5 MiB free", on("127.0.0.3", func(f *install.Facts) { f.Space["/var/lib/holdfast"] = 5 })},
 		{"no systemd", "fail systemd: n3 (127.0.0.3)", on("127.0.0.3", func(f *install.Facts) { f.Systemd = false })},
 		{"no root", "fail rights: n2 (127.0.0.2)", on("127.0.0.2", func(f *install.Facts) { f.Root = false })},
-		{"a port is taken", "fail ports: n3 (127.0.0.3): port 2379 is taken: in use", on("127.0.0.3", func(f *install.Facts) { f.Ports = map[int]string{2379: "in use"} })},
+		{"a port is taken", "fail ports: n3 (127.0.0.3): port 2379 is taken: in use",
+			on("127.0.0.3", func(f *install.Facts) { f.Ports = map[int]string{2379: "in use"} })},
 		{"another tool", "fail other tools: n2 (127.0.0.2): Pacemaker", on("127.0.0.2", func(f *install.Facts) { f.Other = "Pacemaker" })},
 		{"another architecture", "fail architecture: it differs", on("127.0.0.2", func(f *install.Facts) { f.Arch = "arm64" })},
 		{"the third host is of a cluster", "fail cluster: n3 (127.0.0.3): it belongs to a cluster of", on("127.0.0.3", func(f *install.Facts) {
 			f.Installed = &install.Installed{Cluster: "hf-1", Host: "n3", Members: []string{"10.0.0.1 x"}}
 		})},
-		{"settings that can not be read", "fail installed: n2 (127.0.0.2): torn", on("127.0.0.2", func(f *install.Facts) { f.Unknown["installed"] = "torn" })},
+		{"settings that can not be read", "fail installed: n2 (127.0.0.2): torn",
+			on("127.0.0.2", func(f *install.Facts) { f.Unknown["installed"] = "torn" })},
 		{"no time server", "warn time server: n2 (127.0.0.2)", on("127.0.0.2", func(f *install.Facts) { f.Clock.Synced = false })},
 		{"no watchdog", "warn watchdog: n2 (127.0.0.2)", on("127.0.0.2", func(f *install.Facts) { f.Watchdogs = nil })},
 	} {
@@ -326,7 +346,8 @@ func TestWhatTheInstallationRefusesFailsTheCheck(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			in := precheck.Input{Nodes: [2]precheck.Node{{Addr: "127.0.0.1", Facts: precheck.Facts{Name: "n1"}}, {Addr: "127.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
+			in := precheck.Input{Nodes: [2]precheck.Node{{Addr: "127.0.0.1", Facts: precheck.Facts{Name: "n1"}},
+				{Addr: "127.0.0.2", Facts: precheck.Facts{Name: "n2"}}}}
 			in.Arbiters = []precheck.Arbiter{{Node: &precheck.Node{Addr: "127.0.0.3", Facts: precheck.Facts{Name: "n3"}}}}
 			o, err := plan(in)
 			if err != nil {

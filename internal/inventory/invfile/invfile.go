@@ -72,7 +72,8 @@ func load(file string, parse func([]byte) (inventory.Inventory, []Fault)) (inven
 		return inventory.Inventory{}, fmt.Errorf("read the inventory: %w", err)
 	}
 	if len(text) > maxFile {
-		return inventory.Inventory{}, &Faults{file, []Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("more than %d bytes", maxFile), Want: "want a smaller file"}}}
+		return inventory.Inventory{}, &Faults{file, []Fault{{Path: strictyaml.Whole,
+			Value: fmt.Sprintf("more than %d bytes", maxFile), Want: "want a smaller file"}}}
 	}
 	inv, faults := parse(text)
 	if len(faults) > 0 {
@@ -199,9 +200,11 @@ func (c *checker) inventory(d *doc) inventory.Inventory {
 	c.want(d.Version != "" || c.overlay, "version", d.Version, "want the version that is installed")
 	c.want(len(d.Hosts) > 0 || c.overlay, "hosts", "", "want at least one host")
 	c.want(d.Running == "" || !c.overlay, "running", d.Running, "want none: the cluster knows it")
-	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running, Apart: d.Apart, Backups: c.backups(d.Backups), Status: d.Status, Components: d.Components}
+	inv := inventory.Inventory{Cluster: d.Cluster, Version: d.Version, At: d.At, Pair: d.Pair, Running: d.Running,
+		Apart: d.Apart, Backups: c.backups(d.Backups), Status: d.Status, Components: d.Components}
 	for i, n := range d.Components {
-		c.want(n != "" && !slices.Contains(d.Components[:i], n), fmt.Sprintf("components[%d]", i), n, "want the name of a component of the catalogue of versions, each once")
+		c.want(n != "" && !slices.Contains(d.Components[:i], n), fmt.Sprintf("components[%d]", i), n,
+			"want the name of a component of the catalogue of versions, each once")
 	}
 	for i := range d.Hosts {
 		inv.Hosts = append(inv.Hosts, c.host(fmt.Sprintf("hosts[%d]", i), &d.Hosts[i]))
@@ -219,8 +222,10 @@ func (c *checker) inventory(d *doc) inventory.Inventory {
 	}
 	inv.HA, inv.Applications = c.switched("ha", d.HA), c.switched("applications", d.Applications)
 	inv.Engine = d.Engine
-	c.want(d.Engine.Array == "" || net.ParseIP(d.Engine.Array) != nil, "engine.array", d.Engine.Array, "want the IP address of the storage array")
-	c.want(d.Engine.SharedObjects == "" || filepath.IsAbs(d.Engine.SharedObjects), "engine.sharedObjects", d.Engine.SharedObjects, "want the absolute path of a directory")
+	c.want(d.Engine.Array == "" || net.ParseIP(d.Engine.Array) != nil, "engine.array", d.Engine.Array,
+		"want the IP address of the storage array")
+	c.want(d.Engine.SharedObjects == "" || filepath.IsAbs(d.Engine.SharedObjects), "engine.sharedObjects",
+		d.Engine.SharedObjects, "want the absolute path of a directory")
 	c.status(&d.Status)
 	c.apart(d.Apart)
 	return inv
@@ -273,7 +278,8 @@ func (c *checker) apart(groups []inventory.Apart) {
 		twice[g.Name] = true
 		for k, name := range g.VMs {
 			known := c.overlay || c.vms["name "+name] || c.vms["at "+name] || c.vms["uuid "+name]
-			c.want(name != "" && known, fmt.Sprintf("%s.vms[%d]", at, k), name, "want the UUID, the place (HOST/NAME) or the name of a VM of this file")
+			c.want(name != "" && known, fmt.Sprintf("%s.vms[%d]", at, k), name,
+				"want the UUID, the place (HOST/NAME) or the name of a VM of this file")
 			c.want(!slices.Contains(g.VMs[:k], name), fmt.Sprintf("%s.vms[%d]", at, k), name, "want each VM once")
 		}
 	}
@@ -311,7 +317,8 @@ func (c *checker) host(at string, h *host) inventory.Host {
 		c.want(p.Paths >= 0, fmt.Sprintf("%s.pools[%d].paths", at, i), p.Paths, "want 0 or more")
 	}
 	return inventory.Host{
-		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs, CPUModel: h.CPUModel, Version: h.Version,
+		Name: h.Name, Roles: h.Roles, Labels: labels, Group: h.Group, MemoryMiB: h.MemoryMiB, CPUs: h.CPUs,
+		CPUModel: h.CPUModel, Version: h.Version,
 		Kernel: h.Kernel, NextKernel: h.NextKernel, Boot: h.Boot, Install: h.Install, Down: h.Down, Maintenance: h.Maintenance, Pools: h.Pools,
 		FreeBytes: h.FreeBytes, Commands: h.Commands, SkewMillis: h.SkewMillis, LinkMiBps: h.LinkMiBps, Member: h.Member, Engines: h.Engines,
 	}
@@ -324,7 +331,8 @@ func (c *checker) vmName(at string, v *vm) {
 	bare := v.UUID == "" && v.Host == ""
 	there, name := "at "+string(v.Host)+"/"+v.Name, "name "+v.Name
 	c.want(v.Name != "" && (v.Host == "" || !c.vms[there]), at+".name", v.Name, "want a name that no other VM of the host has")
-	c.want(!c.vms["bare "+v.Name] && !(bare && c.vms[name]), at+".name", v.Name, "want a name that no other VM has, or tell them apart by uuid or host")
+	c.want(!c.vms["bare "+v.Name] && !(bare && c.vms[name]), at+".name", v.Name,
+		"want a name that no other VM has, or tell them apart by uuid or host")
 	for key, is := range map[string]bool{"uuid " + v.UUID: v.UUID != "", there: v.Host != "", name: true, "bare " + v.Name: bare} {
 		c.vms[key] = c.vms[key] || is
 	}
@@ -338,7 +346,8 @@ func (c *checker) vm(at string, v *vm) inventory.VM {
 	c.want(v.Dirty >= 0, at+".dirty", v.Dirty, "want 0 or more")
 	for i, a := range v.Addresses {
 		ip, err := netip.ParseAddr(a)
-		c.want(err == nil && ip.IsGlobalUnicast() && ip.Zone() == "", fmt.Sprintf("%s.addresses[%d]", at, i), a, "want an IP address at which other hosts reach it")
+		c.want(err == nil && ip.IsGlobalUnicast() && ip.Zone() == "", fmt.Sprintf("%s.addresses[%d]", at, i), a,
+			"want an IP address at which other hosts reach it")
 	}
 	known := []inventory.Policy{"", inventory.PolicyAsk, inventory.PolicyStop, inventory.PolicyCold, inventory.PolicySkip}
 	c.want(slices.Contains(known, v.Policy), at+".policy", v.Policy, "want ask, stop, cold or skip")

@@ -64,7 +64,8 @@ func TestParse(t *testing.T) {
 	}
 	h := inv.Hosts[0]
 	want := inventory.Host{
-		Name: "h1", Roles: []inventory.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""}, Group: "g", MemoryMiB: 65536, CPUs: 64,
+		Name: "h1", Roles: []inventory.Role{"manager", "host"}, Labels: map[string]string{"tier": "web", "empty": ""},
+		Group: "g", MemoryMiB: 65536, CPUs: 64,
 		CPUModel: "skylake", Version: "1.4.0", Kernel: "5.1", NextKernel: "6.1", Boot: "b", Install: "i", Down: true, Maintenance: true,
 		Pools:     []inventory.Pool{{Name: "p", Kind: "iscsi", Shared: true, Paths: 1, Active: true, Use: "template"}},
 		FreeBytes: 10, Commands: []string{"tree"}, SkewMillis: -5, LinkMiBps: 1100, Member: true,
@@ -73,21 +74,25 @@ func TestParse(t *testing.T) {
 		t.Errorf("host %+v", h)
 	}
 	v := inventory.VM{
-		Name: "db", UUID: "u", Host: "h1", MemoryMiB: 8192, CPUs: 2, Running: true, Dirty: 5, System: "centos6.5", Fixed: []string{"a device"}, Busy: "backup",
+		Name: "db", UUID: "u", Host: "h1", MemoryMiB: 8192, CPUs: 2, Running: true, Dirty: 5, System: "centos6.5",
+		Fixed: []string{"a device"}, Busy: "backup",
 		Protected: true, Addresses: []string{"192.0.2.7", "2001:db8::7"}, Policy: "stop",
 	}
 	if !reflect.DeepEqual(inv.VMs, []inventory.VM{v}) {
 		t.Errorf("VMs %+v", inv.VMs)
 	}
-	p := &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h2", Switch: []string{"s", "x"}, Stop: []string{"a"}, Start: []string{"b"}, Status: []string{"c"}}
+	p := &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h2", Switch: []string{"s", "x"},
+		Stop: []string{"a"}, Start: []string{"b"}, Status: []string{"c"}}
 	ha := &inventory.Switch{Off: []string{"x"}, On: []string{"on-program"}, Status: []string{"z"}}
-	if !reflect.DeepEqual(inv.Pair, p) || !reflect.DeepEqual(inv.HA, ha) || inv.Cluster != "east" || inv.Version != "1.4.0" || inv.At.Year() != 2026 {
+	if !reflect.DeepEqual(inv.Pair, p) || !reflect.DeepEqual(inv.HA, ha) || inv.Cluster != "east" ||
+		inv.Version != "1.4.0" || inv.At.Year() != 2026 {
 		t.Errorf("inventory %+v", inv)
 	}
 	backups := map[string]inventory.BackupPlan{
 		"web": {Provider: "files", Settings: json.RawMessage(`{"maxBytes":5,"missing":true,"paths":["/srv/web"]}`)}, "db": {Provider: "mariadb"},
 	}
-	status := inventory.Watched{Cluster: []string{"/c", "x"}, Replication: [][]string{{"/r"}, {"/s", "-v"}}, VersionFile: "/etc/v", BackupDir: "/b"}
+	status := inventory.Watched{Cluster: []string{"/c", "x"}, Replication: [][]string{{"/r"}, {"/s", "-v"}},
+		VersionFile: "/etc/v", BackupDir: "/b"}
 	if !reflect.DeepEqual(inv.Apart, []inventory.Apart{{Name: "g", VMs: []string{"db", "h1/db"}}}) {
 		t.Errorf("apart %+v", inv.Apart)
 	}
@@ -101,14 +106,16 @@ func TestParseOverlay(t *testing.T) {
 	if whole, faults := ParseOverlay([]byte(whole)); len(faults) > 0 || len(whole.Hosts) != 2 {
 		t.Errorf("a whole inventory is no overlay: %v", faults)
 	}
-	inv, faults := ParseOverlay([]byte("format: 1\nhosts: [{name: h2, labels: [a=b]}]\nvms: [{name: v, policy: stop}, {name: w, host: h9}]\npair: {nodes: [h1, h2], active: h1, switch: [/s]}"))
+	inv, faults := ParseOverlay([]byte("format: 1\nhosts: [{name: h2, labels: [a=b]}]\nvms: [{name: v, policy: " +
+		"stop}, {name: w, host: h9}]\npair: {nodes: [h1, h2], active: h1, switch: [/s]}"))
 	if len(faults) > 0 {
 		t.Fatal(faults)
 	}
 	if inv.Hosts[0].Labels["a"] != "b" || inv.VMs[0].Policy != inventory.PolicyStop || inv.Pair == nil || inv.Version != "" {
 		t.Errorf("%+v", inv)
 	}
-	if inv, faults := ParseOverlay([]byte("format: 1\nvms: [{name: v, host: a}, {name: v, host: b}, {name: v, uuid: u}, {name: v, uuid: w, host: c}]")); len(faults) > 0 || len(inv.VMs) != 4 {
+	if inv, faults := ParseOverlay([]byte("format: 1\nvms: [{name: v, host: a}, {name: v, host: b}, {name: v, uuid: " +
+		"u}, {name: v, uuid: w, host: c}]")); len(faults) > 0 || len(inv.VMs) != 4 {
 		t.Errorf("guests of one name: %+v, %v", inv, faults)
 	}
 	if inv, faults := ParseOverlay([]byte("format: 1")); len(faults) > 0 || !reflect.DeepEqual(inv, inventory.Inventory{}) {
@@ -220,7 +227,8 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	var faults *Faults
-	if _, err := Load(file); !errors.As(err, &faults) || len(faults.Faults) != 3 || !strings.HasPrefix(err.Error(), file+`:1:9: format: value "9"`) {
+	if _, err := Load(file); !errors.As(err, &faults) || len(faults.Faults) != 3 ||
+		!strings.HasPrefix(err.Error(), file+`:1:9: format: value "9"`) {
 		t.Errorf("faults: %v", err)
 	}
 }
@@ -239,7 +247,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		// What is accepted can be planned with, or is refused with a reason.
-		m := manifest.Manifest{Name: "x", Version: "2", Modules: []manifest.Module{{Name: "m", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"x"}}}}}}
+		m := manifest.Manifest{Name: "x", Version: "2",
+			Modules: []manifest.Module{{Name: "m", Actions: manifest.Actions{Install: &manifest.Action{Run: []string{"x"}}}}}}
 		for _, mode := range []manifest.Mode{manifest.Rolling, manifest.Reboot, manifest.Offline} {
 			p, err := upgrade.Build(m, inv, upgrade.Options{Mode: mode})
 			if err != nil {
@@ -258,7 +267,8 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []any{doc{}, host{}, vm{}, inventory.Apart{}, inventory.Pool{}, inventory.Pair{}, ha{}, backupPlan{}, inventory.Watched{}} {
+	for _, part := range []any{doc{}, host{}, vm{}, inventory.Apart{}, inventory.Pool{}, inventory.Pair{}, ha{},
+		backupPlan{}, inventory.Watched{}} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(part)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if !regexp.MustCompile("[`.]" + name + "(\\[\\])?`").Match(page) {

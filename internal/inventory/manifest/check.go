@@ -193,7 +193,9 @@ func (c *checker) module(at string, m *Module) {
 		for _, p := range Phases() {
 			// What a program has changed, a rollback of nothing may leave; what is changed here by itself comes back.
 			if a := m.Actions.Get(p); a != nil && p != PreCheck && (a.Packages != nil || a.FileTree != nil) {
-				c.add(at+".actions.rollback.none", "true", fmt.Sprintf("want a rollback that takes back what actions.%s changes: packages or fileTree, as there; or canRollback: false without one", p))
+				c.add(at+".actions.rollback.none", "true",
+					fmt.Sprintf("want a rollback that takes back what actions.%s changes: packages or fileTree, as "+
+						"there; or canRollback: false without one", p))
 			}
 		}
 	}

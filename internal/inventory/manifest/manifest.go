@@ -78,9 +78,10 @@ type Order struct {
 
 // Module is a part of the bundle that is upgraded by itself.
 type Module struct {
-	Name        string       `json:"name"`
-	After       []string     `json:"after,omitempty"`       // modules that must be done first
-	RunsOn      string       `json:"runsOn,omitempty"`      // manager, host, all (or empty), label:KEY=VALUE, or engine:DIR: where an engine is installed in DIR
+	Name  string   `json:"name"`
+	After []string `json:"after,omitempty"` // modules that must be done first
+	// manager, host, all (or empty), label:KEY=VALUE, or engine:DIR: where an engine is installed in DIR
+	RunsOn      string       `json:"runsOn,omitempty"`
 	Timeout     Duration     `json:"timeout,omitempty"`     // of each action; 0 means a default for its phase
 	CanRollback bool         `json:"canRollback,omitempty"` // it has a rollback action that works
 	Files       []File       `json:"files,omitempty"`
@@ -169,7 +170,8 @@ type Action struct {
 
 	Idempotent bool `json:"idempotent,omitempty"` // may be repeated when nobody knows whether it was done
 	Once       bool `json:"once,omitempty"`       // on one host of those the module runs on, not on each
-	AllHosts   bool `json:"allHosts,omitempty"`   // of Install, with Once: it changes all hosts, from the active manager; see Manifest.AllHosts
+	// of Install, with Once: it changes all hosts, from the active manager; see Manifest.AllHosts
+	AllHosts bool `json:"allHosts,omitempty"`
 }
 
 // Placeholders are the words in braces that arguments of Run may hold; the

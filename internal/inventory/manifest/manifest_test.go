@@ -54,22 +54,25 @@ func TestCheck(t *testing.T) {
 	}
 	action := func(a Action) func(m *Manifest) { return func(m *Manifest) { m.Modules[2].Actions.Install = &a } }
 	for want, change := range map[string]func(m *Manifest){
-		`name: value "": want a name`:                                                       func(m *Manifest) { m.Name = "" },
-		`name: value "../x": want a name`:                                                   func(m *Manifest) { m.Name = "../x" },
-		`version: value "1 2": want a version`:                                              func(m *Manifest) { m.Version = "1 2" },
-		`minSpaceGB: value "-1": want GiB from 1`:                                           func(m *Manifest) { m.MinSpaceGB = -1 },
-		`kernel: value "4.19.90-1.el7": want requiresReboot`:                                func(m *Manifest) { m.RequiresReboot = false },
-		`kernel: value "$(x)": want a kernel release`:                                       func(m *Manifest) { m.Kernel = "$(x)" },
-		`requires.commands[1]: value "-x": want the name of a program`:                      func(m *Manifest) { m.Requires.Commands = []string{"a", "-x"} },
-		`requires.pythonModules[0]: value "a b": want the name of a`:                        func(m *Manifest) { m.Requires.PythonModules = []string{"a b"} },
-		`upgradeFrom: value "": want at least one`:                                          func(m *Manifest) { m.UpgradeFrom = nil },
-		`upgradeFrom[0].version: value "": want a version pattern`:                          func(m *Manifest) { m.UpgradeFrom[0].Version = "" },
-		`upgradeFrom[0].modes: value "": want offline`:                                      func(m *Manifest) { m.UpgradeFrom[0].Modes = nil },
-		`upgradeFrom[0].modes[1]: value "offline": want offline`:                            func(m *Manifest) { m.UpgradeFrom[0].Modes[1] = Offline },
-		`upgradeFrom[0].modes[0]: value "rollup": want offline`:                             func(m *Manifest) { m.UpgradeFrom[0].Modes[0] = "rollup" },
-		`mixed[0]: value "a\nb": want a version pattern`:                                    func(m *Manifest) { m.Mixed[0] = "a\nb" },
-		`path.catalogue: value "no": want a file`:                                           func(m *Manifest) { m.Path.Catalogue = "no" },
-		`modules: value "": want at least one module`:                                       func(m *Manifest) { m.Modules, m.Order = nil, Order{} },
+		`name: value "": want a name`:                                  func(m *Manifest) { m.Name = "" },
+		`name: value "../x": want a name`:                              func(m *Manifest) { m.Name = "../x" },
+		`version: value "1 2": want a version`:                         func(m *Manifest) { m.Version = "1 2" },
+		`minSpaceGB: value "-1": want GiB from 1`:                      func(m *Manifest) { m.MinSpaceGB = -1 },
+		`kernel: value "4.19.90-1.el7": want requiresReboot`:           func(m *Manifest) { m.RequiresReboot = false },
+		`kernel: value "$(x)": want a kernel release`:                  func(m *Manifest) { m.Kernel = "$(x)" },
+		`requires.commands[1]: value "-x": want the name of a program`: func(m *Manifest) { m.Requires.Commands = []string{"a", "-x"} },
+		`requires.pythonModules[0]: value "a b": want the name of a`:   func(m *Manifest) { m.Requires.PythonModules = []string{"a b"} },
+		`upgradeFrom: value "": want at least one`:                     func(m *Manifest) { m.UpgradeFrom = nil },
+		`upgradeFrom[0].version: value "": want a version pattern`:     func(m *Manifest) { m.UpgradeFrom[0].Version = "" },
+		`upgradeFrom[0].modes: value "": want offline`:                 func(m *Manifest) { m.UpgradeFrom[0].Modes = nil },
+		`upgradeFrom[0].modes[1]: value "offline": want offline`:       func(m *Manifest) { m.UpgradeFrom[0].Modes[1] = Offline },
+		`upgradeFrom[0].modes[0]: value "rollup": want offline`:        func(m *Manifest) { m.UpgradeFrom[0].Modes[0] = "rollup" },
+		`mixed[0]: value "a\nb": want a version pattern`:               func(m *Manifest) { m.Mixed[0] = "a\nb" },
+		`path.catalogue: value "no": want a file`:                      func(m *Manifest) { m.Path.Catalogue = "no" },
+		`modules: value "": want at least one module`: func(m *Manifest) {
+			m.Modules,
+				m.Order = nil, Order{}
+		},
 		`modules[1].name: value "db": want a name that no other`:                            func(m *Manifest) { m.Modules[1].Name = "db" },
 		`modules[0].after[0]: value "no": want the name of a module`:                        func(m *Manifest) { m.Modules[0].After = []string{"no"} },
 		`modules[0].after: value "db -> web -> os -> db": want no cycle`:                    func(m *Manifest) { m.Modules[0].After = []string{"web"}; m.Modules[2].After = []string{"db"} },
@@ -90,7 +93,10 @@ func TestCheck(t *testing.T) {
 			m.Modules[1].CanRollback, m.Modules[1].Actions.Rollback = true, &Action{None: true}
 		},
 		`modules[1].actions: value "": want at least one action`: func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].Files = Actions{}, nil },
-		`modules[1].runsOn: value "manager": want nothing here`:  func(m *Manifest) { m.Modules[1].Actions, m.Modules[1].RunsOn = Actions{}, "manager" },
+		`modules[1].runsOn: value "manager": want nothing here`: func(m *Manifest) {
+			m.Modules[1].Actions,
+				m.Modules[1].RunsOn = Actions{}, "manager"
+		},
 		`modules: value "": want at least one with actions`: func(m *Manifest) {
 			for i := range m.Modules {
 				m.Modules[i].Actions = Actions{}
@@ -120,14 +126,16 @@ func TestCheck(t *testing.T) {
 				m.Modules[i].RunsOn, m.Modules[i].Actions.Install = "manager", &Action{Run: []string{"db/ctl"}, Once: true, AllHosts: true}
 			}
 		},
-		`modules[2].actions.install.run: value "": want a program`:                       action(Action{Run: []string{}}),
-		`modules[2].actions.install.run[0]: value "/bin/sh": want a file`:                action(Action{Run: []string{"/bin/sh"}}),
-		`modules[2].actions.install.run[1]: value "a\x00": want at most`:                 action(Action{Run: []string{"db/ctl", "a\x00"}}),
-		`modules[2].actions.install.run[1]: value "x{hots}y": want one of {mode}`:        action(Action{Run: []string{"db/ctl", "x{hots}y"}}),
-		`modules[2].actions.install.fileTree.source: value "no": want a directory`:       action(Action{FileTree: &FileTree{"no", "/opt/x"}}),
-		`modules[2].actions.install.fileTree.source: value "web/../db": want a`:          action(Action{FileTree: &FileTree{"web/../db", "/opt/x"}}),
-		`modules[2].actions.install.fileTree.target: value "/etc": want an absolute`:     action(Action{FileTree: &FileTree{"web", "/etc"}}),
-		`modules[2].actions.install.fileTree.target: value "/opt/../etc/x": want an`:     action(Action{FileTree: &FileTree{"web", "/opt/../etc/x"}}),
+		`modules[2].actions.install.run: value "": want a program`:                 action(Action{Run: []string{}}),
+		`modules[2].actions.install.run[0]: value "/bin/sh": want a file`:          action(Action{Run: []string{"/bin/sh"}}),
+		`modules[2].actions.install.run[1]: value "a\x00": want at most`:           action(Action{Run: []string{"db/ctl", "a\x00"}}),
+		`modules[2].actions.install.run[1]: value "x{hots}y": want one of {mode}`:  action(Action{Run: []string{"db/ctl", "x{hots}y"}}),
+		`modules[2].actions.install.fileTree.source: value "no": want a directory`: action(Action{FileTree: &FileTree{"no", "/opt/x"}}),
+		`modules[2].actions.install.fileTree.source: value "web/../db": want a`: action(Action{FileTree: &FileTree{"web/../db",
+			"/opt/x"}}),
+		`modules[2].actions.install.fileTree.target: value "/etc": want an absolute`: action(Action{FileTree: &FileTree{"web", "/etc"}}),
+		`modules[2].actions.install.fileTree.target: value "/opt/../etc/x": want an`: action(Action{FileTree: &FileTree{"web",
+			"/opt/../etc/x"}}),
 		`modules[2].actions.install.systemd: value "0 lists": want exactly one`:          action(Action{Systemd: &Systemd{}}),
 		`modules[2].actions.install.systemd: value "2 lists": want exactly one`:          action(Action{Systemd: &Systemd{Stop: []string{"a"}, Start: []string{"a"}}}),
 		`modules[2].actions.install.systemd.stop[0]: value "--now": want the name`:       action(Action{Systemd: &Systemd{Stop: []string{"--now"}}}),
@@ -162,14 +170,16 @@ func TestCheckPatterns(t *testing.T) {
 		t.Error(faults)
 	}
 	got := Faults(m.CheckPatterns(func(p string) error { return errors.New("want no " + p) })).Error()
-	if want := "upgradeFrom[0].version: value \"2.0.0.*\": want no 2.0.0.*\nmixed[0]: value \"24.06.SP1-SP5\": want no 24.06.SP1-SP5"; got != want {
+	if want := "upgradeFrom[0].version: value \"2.0.0.*\": want no 2.0.0.*\nmixed[0]: value \"24.06.SP1-SP5\": want " +
+		"no 24.06.SP1-SP5"; got != want {
 		t.Errorf("got %s", got)
 	}
 }
 
 func TestInPhase(t *testing.T) {
 	m := valid() // db, web after os, os
-	for p, want := range map[Phase]string{Install: "db os web", Start: "db os web", Stop: "web db os", Rollback: "web os db", PreCheck: "db os web"} {
+	for p, want := range map[Phase]string{Install: "db os web", Start: "db os web", Stop: "web db os",
+		Rollback: "web os db", PreCheck: "db os web"} {
 		var names []string
 		for _, mod := range m.InPhase(p) {
 			names = append(names, mod.Name)
@@ -182,7 +192,8 @@ func TestInPhase(t *testing.T) {
 
 func TestTimeouts(t *testing.T) {
 	m := Module{}
-	for p, want := range map[Phase]time.Duration{Backup: time.Hour, Rollback: time.Hour, Install: 30 * time.Minute, Check: time.Minute, Stop: 10 * time.Minute} {
+	for p, want := range map[Phase]time.Duration{Backup: time.Hour, Rollback: time.Hour, Install: 30 * time.Minute,
+		Check: time.Minute, Stop: 10 * time.Minute} {
 		if got := m.TimeoutOf(p); got != want {
 			t.Errorf("%s: %s, want %s", p, got, want)
 		}
@@ -227,7 +238,8 @@ func TestFoldPath(t *testing.T) {
 
 func TestModulesRunWhereTheyShould(t *testing.T) {
 	h := &inventory.Host{Name: "h", Roles: []inventory.Role{inventory.RoleHost}, Labels: map[string]string{"tier": "web"}}
-	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false, "label:tier=web": true, "label:tier=db": false, "label:x=": false} {
+	for rule, want := range map[string]bool{"": true, "all": true, "host": true, "manager": false,
+		"label:tier=web": true, "label:tier=db": false, "label:x=": false} {
 		if (&Module{RunsOn: rule}).On(h) != want {
 			t.Errorf("%q: %v", rule, !want)
 		}

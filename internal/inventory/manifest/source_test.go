@@ -31,7 +31,8 @@ func rowCases() []judged {
 	r := rand.New(rand.NewPCG(14, 3))
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	last := func() string {
-		return pick("*", "*", "B010", "B9", "B038", "SP1", "SP5", "0", "1", "B", "SP", "SP01", "1B0", "B01A", "b010", "B010-B038", "B010-B038", "B10-38", "SP1-SP5", "SP2-SP2", "B9-B10",
+		return pick("*", "*", "B010", "B9", "B038", "SP1", "SP5", "0", "1", "B", "SP", "SP01", "1B0", "B01A", "b010",
+			"B010-B038", "B010-B038", "B10-38", "SP1-SP5", "SP2-SP2", "B9-B10",
 			"B038-B010", "1-5", "B01-SP9", "SPC1-SPC5", "B1-B2-B3", "H1-H9", "B00000000000000000000001-B99999999999999999999999")
 	}
 	main := func() string { return pick("24.06", "24.12", "2.0.0", "3.0.0", "2.0", "24", "V500R001", "") }
@@ -39,13 +40,15 @@ func rowCases() []judged {
 	for range 600 {
 		c := judged{Mode: pick("offline", "rollup")}
 		for range 1 + r.IntN(4) {
-			c.Rows = append(c.Rows, [3]string{strings.TrimPrefix(main()+"."+last(), "."), pick("offline", "rollup", "offline,rollup", "offline,rollup", "offline,rollup"), pick("true", "false")})
+			c.Rows = append(c.Rows, [3]string{strings.TrimPrefix(main()+"."+last(), "."),
+				pick("offline", "rollup", "offline,rollup", "offline,rollup", "offline,rollup"), pick("true", "false")})
 		}
 		m := main()
 		if row := c.Rows[r.IntN(len(c.Rows))][0]; r.IntN(8) > 0 && strings.Contains(row, ".") {
 			m = row[:strings.LastIndexByte(row, '.')]
 		}
-		c.Installed = strings.TrimPrefix(m+"."+pick("B010", "B010", "B011", "B020", "B038", "B039", "B9", "B1", "B2", "SP1", "SP3", "SP5", "SP6", "SP01", "B", "SP", "10", "0", "1B0", "B01A", "b020", "SPC2", "H2", "B5.1", ""), ".")
+		c.Installed = strings.TrimPrefix(m+"."+pick("B010", "B010", "B011", "B020", "B038", "B039", "B9", "B1", "B2",
+			"SP1", "SP3", "SP5", "SP6", "SP01", "B", "SP", "10", "0", "1B0", "B01A", "b020", "SPC2", "H2", "B5.1", ""), ".")
 		out = append(out, c)
 	}
 	return out
@@ -145,7 +148,8 @@ func TestVersionsAreComparedAsTheVendorDoes(t *testing.T) {
 		if len(words) > 0 {
 			allowed++
 			if want := words[len(words)-1] == "true"; got.Source.ChangeSystemTables != want {
-				t.Errorf("%s %s with %v: system tables change %t; the vendor says %q", c.Mode, c.Installed, c.Rows, got.Source.ChangeSystemTables, c.Answer)
+				t.Errorf("%s %s with %v: system tables change %t; the vendor says %q", c.Mode, c.Installed, c.Rows,
+					got.Source.ChangeSystemTables, c.Answer)
 			}
 		}
 	}

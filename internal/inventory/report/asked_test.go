@@ -18,11 +18,13 @@ import (
 )
 
 // reports writes the record of a host again and again.
-func reports(ctx context.Context, t *testing.T, wg *sync.WaitGroup, mem *storetest.Mem, host, install, boot string, claims bool) <-chan error {
+func reports(ctx context.Context, t *testing.T, wg *sync.WaitGroup, mem *storetest.Mem, host, install, boot string,
+	claims bool) <-chan error {
 	t.Helper()
-	rep := &Reporter{Store: mem.NewClient(host + install + boot), Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
-		return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: install, Boot: boot}}, nil
-	}}
+	rep := &Reporter{Store: mem.NewClient(host + install + boot), Log: slog.New(slog.DiscardHandler),
+		Look: func(context.Context) (Record, error) {
+			return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: install, Boot: boot}}, nil
+		}}
 	if claims {
 		rep.Claims = &Claim{Host: "plain", Install: install, Boot: boot}
 	}
@@ -177,9 +179,10 @@ func TestAReportWhoseAnswerIsLostIsNoConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := storetest.NewMem()
 		client := mem.NewClient("plain")
-		rep := &Reporter{Store: storetest.AsGuestHost(t, "plain", client, Permits), Claims: &Claim{Host: "plain", Install: "i", Boot: "b"}, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
-			return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: "i", Boot: "b"}}, nil
-		}}
+		rep := &Reporter{Store: storetest.AsGuestHost(t, "plain", client, Permits),
+			Claims: &Claim{Host: "plain", Install: "i", Boot: "b"}, Log: slog.New(slog.DiscardHandler), Look: func(context.Context) (Record, error) {
+				return Record{Host: inventory.Host{Name: "plain", MemoryMiB: 1, Install: "i", Boot: "b"}}, nil
+			}}
 		if err := rep.report(t.Context()); err != nil {
 			t.Fatal(err)
 		}

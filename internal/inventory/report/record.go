@@ -134,7 +134,8 @@ func Inventory(name, version, network string, seen map[cluster.HostID]Seen, now 
 		for _, vm := range s.VMs {
 			id := cmp.Or(vm.UUID, string(vm.Host)+"/"+vm.Name)
 			old, twice := vms[id]
-			better := cmp.Or(inventory.CompareBools(vm.Running && !h.Down, old.vm.Running && !old.down), inventory.CompareBools(!h.Down, !old.down), inventory.Compare(string(old.vm.Host), string(vm.Host)))
+			better := cmp.Or(inventory.CompareBools(vm.Running && !h.Down, old.vm.Running && !old.down),
+				inventory.CompareBools(!h.Down, !old.down), inventory.Compare(string(old.vm.Host), string(vm.Host)))
 			if !twice || better > 0 {
 				vms[id] = known{vm, h.Down}
 			}

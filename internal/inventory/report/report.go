@@ -103,7 +103,8 @@ func (r *Reporter) Claim(ctx context.Context) error {
 			return r.conflict(rec)
 		case mod == 0:
 			mod, since = now, time.Now()
-			r.Log.Info("wait whether another host reports under this one's name", "host", r.Claims.Host, "boot", rec.Host.Boot, "install", rec.Host.Install)
+			r.Log.Info("wait whether another host reports under this one's name", "host", r.Claims.Host, "boot",
+				rec.Host.Boot, "install", rec.Host.Install)
 		case time.Since(since) >= claimWithin:
 			r.mod, r.last.Seq = now, rec.Seq
 			return nil
@@ -114,7 +115,8 @@ func (r *Reporter) Claim(ctx context.Context) error {
 }
 
 func (r *Reporter) conflict(rec Record) error {
-	return fmt.Errorf("%w: host %q reports from %s (boot %s, installation %s). This agent has installation %s; give one of the two another name and an empty data_dir",
+	return fmt.Errorf("%w: host %q reports from %s (boot %s, installation %s). This agent has installation %s; give "+
+		"one of the two another name and an empty data_dir",
 		ErrConflict, r.Claims.Host, rec.Addr, rec.Host.Boot, rec.Host.Install, r.Claims.Install)
 }
 

@@ -46,7 +46,8 @@ type ending struct {
 }
 
 func newEnds(t *testing.T, o upgrade.Options) *ends {
-	return &ends{t: t, dir: t.TempDir(), o: o, known: map[string]*ending{}, counts: map[string]int{}, times: map[string]int{}, seen: map[string]bool{}}
+	return &ends{t: t, dir: t.TempDir(), o: o, known: map[string]*ending{}, counts: map[string]int{},
+		times: map[string]int{}, seen: map[string]bool{}}
 }
 
 // newWorld makes the world of a course that is aborted at a point. That of the
@@ -222,7 +223,8 @@ func abortAt(t *testing.T, e *ends, o upgrade.Options, at, soon int) (passes int
 	passes = w.passes
 	w.mu.Unlock()
 	if at == 0 || j.Job.Result == "done" {
-		complain(t, w, "the upgrade", finished(w, j, nil, upgrade.Prepared, upgrade.HostRollupDone), w.plant.look(plantNew, nil), w.plant.stops(b.stops))
+		complain(t, w, "the upgrade", finished(w, j, nil, upgrade.Prepared, upgrade.HostRollupDone),
+			w.plant.look(plantNew, nil), w.plant.stops(b.stops))
 		return passes, w.take(b), true
 	}
 	complain(t, w, fmt.Sprintf("aborted at %d", at), aborted(w, j), w.plant.look("", b.status.Mixed), w.plant.stops(b.stops))

@@ -204,7 +204,8 @@ func everywhere(t *testing.T, all bool, one func(t *testing.T, c *course)) {
 	case !all:
 		sample = sampleCourses
 	}
-	tr := &trial{from: fate(rand.IntN(int(fates - 1))), tried: map[string][fates]bool{}, writes: map[string]bool{}, led: map[string]bool{}, normal: newNormal()}
+	tr := &trial{from: fate(rand.IntN(int(fates - 1))), tried: map[string][fates]bool{}, writes: map[string]bool{},
+		led: map[string]bool{}, normal: newNormal()}
 	courses := 0
 	for over := false; !over; courses++ {
 		c := &course{

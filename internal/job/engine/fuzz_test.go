@@ -31,7 +31,8 @@ func FuzzDecode(f *testing.F) {
 		if again := recordOr("h1/a", store.KV{Key: kv.Key, Value: encode(r), ModRev: 9}); again.State != r.State || again.Attempt != r.Attempt {
 			t.Errorf("read %+v, written and read again %+v", r, again)
 		}
-		if j, err := decodeJob(store.KV{Key: "job/run/upgrade", Value: data}); err == nil && (!word().MatchString(j.ID) || !word().MatchString(string(j.Kind))) {
+		if j, err := decodeJob(store.KV{Key: "job/run/upgrade", Value: data}); err == nil &&
+			(!word().MatchString(j.ID) || !word().MatchString(string(j.Kind))) {
 			t.Errorf("job %+v", j)
 		}
 		if td, err := decodeTodo(store.KV{Key: "job/todo/h1/upgrade", Value: data}); err == nil && td.Kind != job.Upgrade {

@@ -60,12 +60,14 @@ func (a Jobs) Get(ctx context.Context, id string) (job.View, error) {
 
 // Order gives a job or one of its steps an order.
 func (a Jobs) Order(ctx context.Context, user, id, command, step, reason string) (job.View, error) {
-	j, err := Command(ctx, a.Store, Order{Job: id, Command: job.Command(command), Step: step, User: user, Reason: reason, Now: time.Now().UTC()})
+	j, err := Command(ctx, a.Store, Order{Job: id, Command: job.Command(command), Step: step, User: user,
+		Reason: reason, Now: time.Now().UTC()})
 	if err != nil {
 		if step != "" && errors.Is(err, ErrRefused) {
 			all, failed := a.Get(ctx, id)
 			if failed == nil && !slices.ContainsFunc(all.Steps, func(s job.StepView) bool { return s.ID == step }) {
-				return job.View{}, fail.Errorf(fail.Invalid, "%s: %s has no step %q", command, id, step).With("its steps are listed by: holdfast jobs show " + id)
+				return job.View{}, fail.Errorf(fail.Invalid, "%s: %s has no step %q", command, id,
+					step).With("its steps are listed by: holdfast jobs show " + id)
 			}
 		}
 		return job.View{}, Explain(err)
@@ -76,7 +78,8 @@ func (a Jobs) Order(ctx context.Context, user, id, command, step, reason string)
 // Shown is a job without its steps.
 func Shown(j job.Job) job.View {
 	return job.View{
-		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result, Why: reason.Text(j.Why...), WhyCodes: j.Why,
+		ID: j.ID, Kind: string(j.Kind), Title: j.Title, User: j.User, State: string(j.State), Result: j.Result,
+		Why: reason.Text(j.Why...), WhyCodes: j.Why,
 		Began: j.Began, Changed: j.Changed,
 	}
 }

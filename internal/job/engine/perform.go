@@ -84,7 +84,8 @@ func (w *Worker) closeLog(k *task, log *logFile) {
 
 // task is what an Executor gets.
 func (w *Worker) task(k *task, r job.Record, log *logFile, n *notes) Task {
-	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot, Log: log, Note: n.note, Count: n.countTo, Found: n.keep}
+	return Task{Job: k.job, Kind: k.kind, Step: *r.Work, Attempt: r.Attempt, Undo: r.Undo, Host: r.Host, Boot: r.Boot,
+		Log: log, Note: n.note, Count: n.countTo, Found: n.keep}
 }
 
 // call calls an Executor. One that panics must not take the agent with it, which also

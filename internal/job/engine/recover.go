@@ -14,7 +14,8 @@ import (
 func (w *Worker) recover(ctx context.Context, k *task, j job.Job, r job.Record, failed *int) outcome {
 	executor, ok := w.Executors[r.Work.Kind]
 	if !ok {
-		return w.finish(ctx, k, r, nil, verdict{job.Unknown, fmt.Sprintf("it was begun, and this host's agent knows no steps of kind %q", r.Work.Kind), 0})
+		return w.finish(ctx, k, r, nil, verdict{job.Unknown,
+			fmt.Sprintf("it was begun, and this host's agent knows no steps of kind %q", r.Work.Kind), 0})
 	}
 	log, err := openLog(LogFile(w.Dir, k.job, k.step, r.Attempt), maxLog)
 	if err != nil {

@@ -147,7 +147,8 @@ func TestOneJobOfAKind(t *testing.T) {
 		ctx := w.t.Context()
 		plan := encode([]toyStep{free("h1/b", "h1")})
 		err := Submit(ctx, w.admin, upgradeJob("u2"), plan, nil, Also{})
-		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "upgrade u1 (2.0 to 3.0), begun by root at 2000-01-01T00:00:00Z, is active") {
+		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(),
+			"upgrade u1 (2.0 to 3.0), begun by root at 2000-01-01T00:00:00Z, is active") {
 			w.t.Errorf("second job: %v", err)
 		}
 		other := upgradeJob("u3")
@@ -279,8 +280,10 @@ func (p wrongPlanner) Next(j job.Job, _ map[string]job.Record, _ map[cluster.Hos
 }
 
 func TestWrongPlannerPausesTheJob(t *testing.T) {
-	for title, why := range map[string]string{"panic": "oh", "strange": "h9/none", "twice": "h1/a", "paused": "while the job is paused", "other": "another job"} {
-		v := &jobView{job: upgradeJob("u1"), steps: map[string]job.Step{"h1/a": free("h1/a", "h1").Step}, recs: map[string]job.Record{}, planner: wrongPlanner{}}
+	for title, why := range map[string]string{"panic": "oh", "strange": "h9/none", "twice": "h1/a",
+		"paused": "while the job is paused", "other": "another job"} {
+		v := &jobView{job: upgradeJob("u1"), steps: map[string]job.Step{"h1/a": free("h1/a", "h1").Step},
+			recs: map[string]job.Record{}, planner: wrongPlanner{}}
 		v.job.State, v.job.Title = job.Active, title
 		c := NewScheduler(SchedulerOptions{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 		d := c.decide(v, 1, nil)
@@ -381,7 +384,8 @@ func TestWaitsAreTold(t *testing.T) {
 			w.t.Errorf("waits %v", j.Waits)
 		}
 		// What somebody else has written there is put right.
-		if _, ok, err := txn(w.t.Context(), w.admin, nil, []store.Op{{Key: waitsKey("upgrade"), Value: []byte(`[{"code":"new"}]`)}}); err != nil || !ok {
+		if _, ok, err := txn(w.t.Context(), w.admin, nil,
+			[]store.Op{{Key: waitsKey("upgrade"), Value: []byte(`[{"code":"new"}]`)}}); err != nil || !ok {
 			w.t.Fatal(ok, err)
 		}
 		w.await("u1", 10*time.Second, "told again", func(j Journal) bool { return len(j.Waits) == 1 && j.Waits[0].Is(reason.Error) })

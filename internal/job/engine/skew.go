@@ -39,7 +39,8 @@ func (c *Scheduler) apart(j job.Job, hosts map[cluster.HostID]job.HostState) map
 			out = map[cluster.HostID]reason.Reason{}
 		}
 		from, to := job.Fitting(c.Generation, j.Generation)
-		out[h] = reason.TooFarApart.With(h, s.VersionOr(), max(s.Generation, 1), max(j.Generation, 1), c.Host, own.VersionOr(), max(own.Generation, 1), from, to)
+		out[h] = reason.TooFarApart.With(h, s.VersionOr(), max(s.Generation, 1), max(j.Generation, 1), c.Host,
+			own.VersionOr(), max(own.Generation, 1), from, to)
 	}
 	return out
 }

@@ -90,7 +90,8 @@ func TestNeighbourGenerationsWorkTogether(t *testing.T) {
 func TestHostThatIsApartGetsNoSteps(t *testing.T) {
 	ofGenerations(t, []int{1, 1, 3}, func(w *world, mem *storetest.Mem) {
 		w.submit(upgradeJob("u1"), []toyStep{free("h3/a", "h3"), free("h2/b", "h2"), free("h2/c", "h2", "h3/a")})
-		j := w.await("u1", 20*time.Second, "told", tells("the agent of h3 (1, generation 3)", "the agent of h1 (1, generation 1)", "bring the agent of h3", "generation 1 to 2"))
+		j := w.await("u1", 20*time.Second, "told", tells("the agent of h3 (1, generation 3)",
+			"the agent of h1 (1, generation 1)", "bring the agent of h3", "generation 1 to 2"))
 		j = w.await("u1", 20*time.Second, "the other", stateIs("h2/b", job.Done))
 		rev := mem.Rev()
 		time.Sleep(time.Minute)

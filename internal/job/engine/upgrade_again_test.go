@@ -40,6 +40,7 @@ func (w *upWorld) again(id string, b broken, o upgrade.Options) (both broken, j 
 		complain(w.t, w, "the aborted second run", aborted(w, j), w.plant.look("", both.status.Mixed), w.plant.stops(both.stops))
 		return both, j
 	}
-	complain(w.t, w, "the second run", finished(w, j, unknown, upgrade.Prepared, upgrade.HostRollupDone), w.plant.look(plantNew, nil), w.plant.stops(both.stops))
+	complain(w.t, w, "the second run", finished(w, j, unknown, upgrade.Prepared, upgrade.HostRollupDone),
+		w.plant.look(plantNew, nil), w.plant.stops(both.stops))
 	return both, j
 }

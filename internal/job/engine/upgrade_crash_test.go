@@ -76,7 +76,8 @@ func upgradeThrough(t *testing.T, dir string, o upgrade.Options, c *course) {
 	w.begin("u1", plan)
 	j, unknown := w.watch("u1")
 	stops := planned(t, plan)
-	complain(t, w, "the upgrade", finished(w, j, unknown, upgrade.Prepared, upgrade.HostRollupDone), w.plant.look(plantNew, nil), w.plant.stops(stops))
+	complain(t, w, "the upgrade", finished(w, j, unknown, upgrade.Prepared, upgrade.HostRollupDone),
+		w.plant.look(plantNew, nil), w.plant.stops(stops))
 	if t.Failed() {
 		return
 	}
@@ -221,7 +222,8 @@ func (w *upWorld) rollback(id string, b broken) broken {
 			left = append(left, "the backup "+key+" is left")
 		}
 	}
-	complain(w.t, w, "the rollback", finished(w, j, unknown, upgrade.Normal, upgrade.HostRolldownDone), w.plant.look(plantOld, nil), w.plant.stops(b.stops), left)
+	complain(w.t, w, "the rollback", finished(w, j, unknown, upgrade.Normal, upgrade.HostRolldownDone),
+		w.plant.look(plantOld, nil), w.plant.stops(b.stops), left)
 	return b
 }
 

@@ -398,7 +398,8 @@ func (p *plant) probe(t Task, boot string) (Probed, error) {
 	case upgrade.KindBackup, upgrade.KindRestore:
 		a, err := argsOf[upgrade.RestoreArgs](t)
 		key := string(t.Host) + "/" + a.Module
-		return known(t.Step.Kind == upgrade.KindBackup && p.Backups[key] == a.Run || t.Step.Kind == upgrade.KindRestore && p.Restored[key] == t.Job, err)
+		return known(t.Step.Kind == upgrade.KindBackup && p.Backups[key] == a.Run ||
+			t.Step.Kind == upgrade.KindRestore && p.Restored[key] == t.Job, err)
 	case upgrade.KindVMStop, upgrade.KindVMStart:
 		a, err := argsOf[upgrade.VMArgs](t)
 		done := true

@@ -70,7 +70,8 @@ func blind(id string) bool {
 func finished(w *upWorld, j Journal, unknown []string, state upgrade.ClusterState, host upgrade.HostState) (out []string) {
 	st := w.status(j)
 	if j.Job.State != job.Ended || j.Job.Result != "done" || st.Cluster != state {
-		out = append(out, fmt.Sprintf("the job is %s, %s: %s; the cluster is %s, want %s", j.Job.State, j.Job.Result, reason.Text(j.Job.Why...), st.Cluster, state))
+		out = append(out, fmt.Sprintf("the job is %s, %s: %s; the cluster is %s, want %s", j.Job.State, j.Job.Result,
+			reason.Text(j.Job.Why...), st.Cluster, state))
 	}
 	if len(st.Mixed)+len(st.Undone) > 0 {
 		out = append(out, fmt.Sprintf("between two versions: %v, not restored: %v", st.Mixed, st.Undone))

@@ -94,7 +94,8 @@ func (w *upWorld) moment(pass int) *moment {
 		}
 	}
 	m := &moment{
-		pass: pass, at: time.Now(), plan: p.plan, job: p.job, plant: plantOf(p.plantState).plantState, kids: map[string]kid{}, effects: maps.Clone(p.effects),
+		pass: pass, at: time.Now(), plan: p.plan, job: p.job, plant: plantOf(p.plantState).plantState,
+		kids: map[string]kid{}, effects: maps.Clone(p.effects),
 		mem: mem, boots: map[cluster.HostID]int{}, leader: w.leader, term: w.term, serial: w.serial,
 	}
 	for id, k := range p.kids {

@@ -144,7 +144,8 @@ func newPlant() *plant {
 		}
 		for k := range 2 {
 			name := fmt.Sprintf("g%d", 2*i+k+1)
-			s.Guests[name] = &plantGuest{Host: h, Runs: true, VM: inventory.VM{Name: name, UUID: "uuid-" + name, MemoryMiB: guestMemory, Running: true}}
+			s.Guests[name] = &plantGuest{Host: h, Runs: true,
+				VM: inventory.VM{Name: name, UUID: "uuid-" + name, MemoryMiB: guestMemory, Running: true}}
 		}
 	}
 	s.Guests["g1"].VM.Protected = true
@@ -184,8 +185,10 @@ func (p *plant) inventory() inventory.Inventory {
 	defer p.mu.Unlock()
 	inv := inventory.Inventory{
 		Cluster: "c", Version: p.Version,
-		HA:      &inventory.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/ha", "status"}},
-		Pair:    &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: p.Active, Switch: []string{"/pair", "switch"}, Stop: []string{"/pair", "stop"}, Start: []string{"/pair", "start"}, Status: []string{"/pair", "status"}},
+		HA: &inventory.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/ha", "status"}},
+		Pair: &inventory.Pair{Nodes: []cluster.HostID{"m1", "m2"}, Active: p.Active,
+			Switch: []string{"/pair", "switch"}, Stop: []string{"/pair", "stop"}, Start: []string{"/pair", "start"},
+			Status: []string{"/pair", "status"}},
 		Backups: map[string]inventory.BackupPlan{"trees": {Provider: "files", Settings: json.RawMessage(`{"paths":["/opt/base"]}`)}},
 	}
 	for _, name := range plantHosts() {
@@ -195,10 +198,12 @@ func (p *plant) inventory() inventory.Inventory {
 			roles = append(roles, inventory.RoleManager)
 		}
 		x := inventory.Host{
-			Name: name, Roles: roles, MemoryMiB: plantMemory, Version: p.Modules[string(name)+"/base"].Version, Kernel: h.Kernel, Install: "i-" + string(name),
+			Name: name, Roles: roles, MemoryMiB: plantMemory, Version: p.Modules[string(name)+"/base"].Version,
+			Kernel: h.Kernel, Install: "i-" + string(name),
 			Maintenance: h.Rests, Member: name != "m2",
 		}
-		for _, pool := range []inventory.Pool{{Name: template, Kind: "nfs", Use: "template"}, {Name: shared, Kind: "ocfs2", Shared: true, Paths: 1}, {Name: local, Kind: "dir"}} {
+		for _, pool := range []inventory.Pool{{Name: template, Kind: "nfs", Use: "template"},
+			{Name: shared, Kind: "ocfs2", Shared: true, Paths: 1}, {Name: local, Kind: "dir"}} {
 			pool.Active = h.Pools[pool.Name]
 			if h.Multipath[pool.Name] {
 				pool.Paths = 2

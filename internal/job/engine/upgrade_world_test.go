@@ -88,7 +88,8 @@ func (w *upWorld) boot(h cluster.HostID) {
 	}
 	w.serial++
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot), serial: w.serial}
+	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)),
+		boot: fmt.Sprintf("boot-%d", m.boot), serial: w.serial}
 	m.proc, w.all = p, append(w.all, p)
 	if m.reboots = false; w.leader == h {
 		w.touched = time.Now()

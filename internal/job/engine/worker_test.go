@@ -69,7 +69,8 @@ func TestResults(t *testing.T) {
 		w.body("h2/late", func(ctx context.Context, t Task) error { return fmt.Errorf("a stays on h2: %w", until(ctx, t)) })
 		w.body("h2/cut", func(ctx context.Context, t Task) error { return errors.Join(until(ctx, t), errors.New("p1 is in use")) })
 		w.body("h2/deaf", func(context.Context, Task) error { time.Sleep(5 * time.Minute); return nil })
-		steps := []toyStep{free("h2/ok", "h2"), free("h2/exit", "h2"), free("h2/panic", "h2"), free("h2/unclear", "h2"), free("h2/slow", "h2"), free("h2/late", "h2"), free("h2/cut", "h2"), free("h2/deaf", "h2"), free("h2/none", "h2")}
+		steps := []toyStep{free("h2/ok", "h2"), free("h2/exit", "h2"), free("h2/panic", "h2"), free("h2/unclear", "h2"),
+			free("h2/slow", "h2"), free("h2/late", "h2"), free("h2/cut", "h2"), free("h2/deaf", "h2"), free("h2/none", "h2")}
 		steps[8].Kind = "unheard"
 		w.submit(upgradeJob("u1"), steps)
 		want := map[string]struct {
@@ -88,7 +89,8 @@ func TestResults(t *testing.T) {
 			"h2/none":    {job.Failed, 0, `this host's agent knows no steps of kind "unheard"`},
 		}
 		j := w.await("u1", 3*time.Minute, "all over", func(j Journal) bool {
-			return len(j.Records) == 9 && !slices.ContainsFunc(slices.Sorted(maps.Keys(want)), func(s string) bool { return isOpen(j.Records[s].State) })
+			return len(j.Records) == 9 && !slices.ContainsFunc(slices.Sorted(maps.Keys(want)),
+				func(s string) bool { return isOpen(j.Records[s].State) })
 		})
 		for step, e := range want {
 			r := j.Records[step]
@@ -212,7 +214,8 @@ func TestPauseTakesGrantsBack(t *testing.T) {
 		link.Partition(false)
 		time.Sleep(30 * time.Second)
 		j := w.await("u1", time.Second, "paused", func(j Journal) bool { return j.Job.State == job.Paused })
-		if j.Records["h1/a"].State != job.Done || j.Records["h2/b"].State != job.Pending || j.Records["h1/c"].State != job.Pending || reason.Text(j.Job.Why...) != "paused by op" {
+		if j.Records["h1/a"].State != job.Done || j.Records["h2/b"].State != job.Pending ||
+			j.Records["h1/c"].State != job.Pending || reason.Text(j.Job.Why...) != "paused by op" {
 			w.t.Errorf("%s", j.text())
 		}
 		w.order(job.Resume, "u1", "", "")
@@ -361,7 +364,8 @@ func TestAbortOfWhatAnEarlierProcessBegan(t *testing.T) {
 		w.await("u1", time.Second, "running", stateIs("h2/a", job.Running))
 		w.order(job.Abort, "u1", "", "")
 		j := w.await("u1", 10*time.Second, "ended", ended)
-		if a, b := j.Records["h2/a"], j.Records["h2/b"]; a.State != job.Failed || a.Why != "cancelled" || b.State != job.Unknown || !strings.HasPrefix(b.Why, "cancelled, but") {
+		if a, b := j.Records["h2/a"], j.Records["h2/b"]; a.State != job.Failed || a.Why != "cancelled" ||
+			b.State != job.Unknown || !strings.HasPrefix(b.Why, "cancelled, but") {
 			w.t.Errorf("%s", j.text())
 		}
 		if w.effects["h2/a"] != 1 || w.effects["h2/b"] != 1 {

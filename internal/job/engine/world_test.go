@@ -179,7 +179,8 @@ func (s mortal) Close() error { return nil }
 func newWorld(t *testing.T, open func(string) store.Store, hosts ...cluster.HostID) *world {
 	w := &world{
 		t: t, open: open, admin: open("admin"), dir: t.TempDir(), machine: map[cluster.HostID]*machine{},
-		effects: map[string]int{}, bodies: map[string]func(context.Context, Task) error{}, glance: 50 * time.Millisecond, faster: 1, handover: 8 * time.Second,
+		effects: map[string]int{}, bodies: map[string]func(context.Context, Task) error{},
+		glance: 50 * time.Millisecond, faster: 1, handover: 8 * time.Second,
 	}
 	for _, h := range hosts {
 		w.machine[h] = &machine{name: h, bomb: &bomb{}, kids: map[string]time.Time{}}
@@ -218,7 +219,8 @@ func (w *world) boot(h cluster.HostID) {
 	w.serial++
 	ctx, cancel := context.WithCancel(context.Background())
 	m.reports = m.generation
-	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)), boot: fmt.Sprintf("boot-%d", m.boot)}
+	p := &process{m: m, cancel: cancel, done: make(chan struct{}), store: w.open(fmt.Sprintf("%s.%d", h, w.serial)),
+		boot: fmt.Sprintf("boot-%d", m.boot)}
 	m.proc, w.all = p, append(w.all, p)
 	m.bomb.blow = func(fate) { w.crash(h) }
 	var led int64 // the last term of this host
@@ -237,12 +239,14 @@ func (w *world) boot(h cluster.HostID) {
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h, "process", w.serial)
 	}
 	con := NewScheduler(SchedulerOptions{
-		Store: mortal{p}, Host: h, Coordinator: coordinator, Hosts: w.hosts, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
+		Store: mortal{p}, Host: h, Coordinator: coordinator, Hosts: w.hosts, Generation: m.generation, Now: time.Now,
+		Rand: rand.Float64, Log: log,
 		Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: newToyPlanner, "other": newToyPlanner},
 	})
 	work := NewWorker(WorkerOptions{
 		Store: w.limited(p, h), Host: h, Instance: fmt.Sprintf("%s-%d", h, w.serial), Boot: p.boot, Dir: w.dir + "/" + string(h),
-		Executors: w.executors(p), Coordinator: coordinator, Handover: w.handover, Generation: m.generation, Now: time.Now, Rand: rand.Float64, Log: log,
+		Executors: w.executors(p), Coordinator: coordinator, Handover: w.handover, Generation: m.generation,
+		Now: time.Now, Rand: rand.Float64, Log: log,
 	})
 	go func() {
 		defer close(p.done)
@@ -413,7 +417,8 @@ func stateIs(step string, s job.StepState) func(Journal) bool {
 
 func (w *world) order(c job.Command, id, step, reason string) {
 	w.t.Helper()
-	if _, err := Command(w.t.Context(), w.admin, Order{Job: id, Command: c, Step: step, User: "op", Reason: reason, Now: time.Now()}); err != nil {
+	if _, err := Command(w.t.Context(), w.admin, Order{Job: id, Command: c, Step: step, User: "op", Reason: reason,
+		Now: time.Now()}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -73,7 +73,8 @@ func TestInstantsFollowTheOscillator(t *testing.T) {
 			}
 			// tries readings in a row are preempted once in a hundred thousand times.
 			if int64(now) < before-int64(tight) || int64(now) > after {
-				t.Fatalf("seed %d, reading %d: %v before the beginning, %v after the end", seed, i, time.Duration(before-int64(now)), time.Duration(int64(now)-after))
+				t.Fatalf("seed %d, reading %d: %v before the beginning, %v after the end", seed, i,
+					time.Duration(before-int64(now)), time.Duration(int64(now)-after))
 			}
 			last = now
 		}

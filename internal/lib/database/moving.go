@@ -30,7 +30,8 @@ type movingState struct {
 // Stay gives what differs, sorted by its key. look tells all that differs now: its key, a digest of it in the first place ("": it is
 // not there), and how it differs. await returns when all that the first place has now is in the second. What was equal at one look is
 // right: what was written to it since is in motion.
-func Stay(ctx context.Context, look func(tell func(key, digest, what string) error) error, await func(context.Context) error) (out []Difference, err error) {
+func Stay(ctx context.Context, look func(tell func(key, digest, what string) error) error,
+	await func(context.Context) error) (out []Difference, err error) {
 	var last map[string]movingState
 	for n := 1; ; n++ {
 		now, unsure := map[string]movingState{}, false

@@ -110,7 +110,8 @@ func (d *Domain) Check(r Rules) []Fault {
 		c.device(n)
 	}
 	if c.written == 0 && !c.Locked {
-		c.fault(d.root, "/devices/disk", "", "want at least one disk that the guest writes to, or LockManager virtlockd in the configuration: nothing else keeps a second guest from running")
+		c.fault(d.root, "/devices/disk", "", "want at least one disk that the guest writes to, or LockManager "+
+			"virtlockd in the configuration: nothing else keeps a second guest from running")
 	}
 	return c.faults
 }
@@ -231,7 +232,8 @@ func (c *checker) graphics(n *node) {
 	for _, l := range append(n.all("listen"), n) {
 		for _, attr := range []string{"address", "listen"} {
 			if a := l.attr(attr); tied(a) {
-				c.fault(l, "/@"+attr, a, "want an address that all hosts have, such as 127.0.0.1, or VNC in the configuration: another host could not take the guest over")
+				c.fault(l, "/@"+attr, a, "want an address that all hosts have, such as 127.0.0.1, or VNC in the "+
+					"configuration: another host could not take the guest over")
 			}
 		}
 	}
@@ -268,9 +270,11 @@ func (c *checker) disk(n *node) {
 	}
 	c.oneOf(n, "type", kind, whyHost, "file", "block", "network")
 	if src.attr("protocol") == "rbd" && !readOnly(n) {
-		c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
+		c.fault(src, "/@protocol", "rbd", "RBD's own lock lets two guests write to one image, and only with Type "+
+			"CephConf, without DomainXML, the old one is locked out before a start elsewhere: want a file, a block device or nbd")
 	} else if kind == "network" && src.attr("protocol") != "nbd" {
-		c.faults = append(c.faults, Fault{n.path() + "/source/@protocol", src.attr("protocol"), "want nbd: no other storage is tested", readOnly(n)})
+		c.faults = append(c.faults, Fault{n.path() + "/source/@protocol", src.attr("protocol"),
+			"want nbd: no other storage is tested", readOnly(n)})
 	}
 	for _, s := range src.all("dataStore") {
 		c.oneOf(s, "type", s.attr("type"), whyShared, "file")

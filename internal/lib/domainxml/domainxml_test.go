@@ -70,7 +70,8 @@ func TestComplete(t *testing.T) {
 	for line := range strings.Lines(fixture(t)) {
 		line = strings.TrimSpace(line)
 		switch {
-		case strings.HasPrefix(line, "<domain"), strings.Contains(line, "<name>"), strings.Contains(line, "11111111-"), strings.HasPrefix(line, "<on_"),
+		case strings.HasPrefix(line, "<domain"), strings.Contains(line, "<name>"), strings.Contains(line, "11111111-"),
+			strings.HasPrefix(line, "<on_"),
 			strings.HasPrefix(line, "<h:guest"), strings.Contains(line, "ours:mnvm"), strings.HasPrefix(line, "<lease>"):
 			continue
 		}
@@ -98,7 +99,8 @@ func TestCompleteOfFewWords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"<name>mnvm</name>", "<entry>ours:mnvm:2.31</entry>", o.Metadata, o.Screen, `<smbios mode="sysinfo"/>`, `<key>98000000</key>`, `<source file="/var/lib/seed &amp; co.iso"/>`} {
+		for _, want := range []string{"<name>mnvm</name>", "<entry>ours:mnvm:2.31</entry>", o.Metadata, o.Screen,
+			`<smbios mode="sysinfo"/>`, `<key>98000000</key>`, `<source file="/var/lib/seed &amp; co.iso"/>`} {
 			if strings.Count(got, want) != 1 {
 				t.Errorf("%s: want %s once", got, want)
 			}

@@ -164,7 +164,8 @@ func covers(p pattern, place []string) bool {
 		return len(p) == len(place)
 	}
 	s := p[0]
-	if !slices.ContainsFunc(strings.Split(place[0], "|"), func(name string) bool { return s.called(name) && (name[0] == '@') == (s.names[0][0] == '@') }) {
+	if !slices.ContainsFunc(strings.Split(place[0], "|"),
+		func(name string) bool { return s.called(name) && (name[0] == '@') == (s.names[0][0] == '@') }) {
 		return s.names[0] == "." && covers(p[1:], place)
 	}
 	return covers(p[1:], place[1:]) || s.chain && covers(p, place[1:])

@@ -13,12 +13,14 @@ var foreign = []string{
 	"read-only file system", "input/output error", "device or resource busy", "connection refused", "connection reset by peer",
 	"no route to host", "network is unreachable", "address already in use", "broken pipe", "i/o timeout", "file name too long",
 	"exit status %d", "signal: killed", "signal: terminated",
-	"dial tcp %s: %v", "dial unix %s: %v", "open %s: %v", "read %s: %v", "write %s: %v", "stat %s: %v", "mkdir %s: %v", "rename %s: %v", "remove %s: %v",
+	"dial tcp %s: %v", "dial unix %s: %v", "open %s: %v", "read %s: %v", "write %s: %v", "stat %s: %v", "mkdir %s: %v",
+	"rename %s: %v", "remove %s: %v",
 }
 
 // composed are messages that are put together from pieces, which are none.
 var composed = []string{
-	"%s on %s", "%s on %s since %s", "%s on %s -> %s", "%s on %s -> %s, %d %%", "%s of %s", "coord", "member", "unnamed", "valid", "due", "expired",
+	"%s on %s", "%s on %s since %s", "%s on %s -> %s", "%s on %s -> %s, %d %%", "%s of %s", "coord", "member",
+	"unnamed", "valid", "due", "expired",
 	"services", "SERVICES", "mgmt VM", "IN USE", "NOT possible", "follower", "leader", "learner", "away", "alarm", "pass", "warn", "fail",
 	"check address", "check bridge", "check certificate", "check clock", "check connect", "check cpus", "check credentials",
 	"check database", "check device", "check domain", "check firewall", "check guest", "check hosts", "check image", "check installed",

@@ -299,7 +299,8 @@ type template struct {
 
 // newTemplate returns nil for a text without holes, or without a letter beside them.
 func newTemplate(from, to string) *template {
-	t := &template{from: from, to: to, wraps: strings.HasSuffix(from, ": %w") || strings.HasSuffix(from, ": %v") || strings.HasSuffix(from, ": %s")}
+	t := &template{from: from, to: to, wraps: strings.HasSuffix(from, ": %w") || strings.HasSuffix(from, ": %v") ||
+		strings.HasSuffix(from, ": %s")}
 	var p strings.Builder
 	p.WriteString(`(?s)\A`)
 	at := 0

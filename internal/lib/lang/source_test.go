@@ -51,7 +51,8 @@ func messages(t *testing.T) map[string]bool {
 			switch {
 			case err != nil:
 				return err
-			case d.IsDir() && (d.Name() == "testdata" || rel == "internal/lib/lang" || rel == "internal/api/v1" || d.IsDir() && strings.HasSuffix(d.Name(), "test")):
+			case d.IsDir() && (d.Name() == "testdata" || rel == "internal/lib/lang" || rel == "internal/api/v1" ||
+				d.IsDir() && strings.HasSuffix(d.Name(), "test")):
 				return filepath.SkipDir
 			case d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 				return nil

@@ -20,7 +20,8 @@ const longestName = 15
 // the address of one machine.
 func ParseVIP(text string) (VIP, error) {
 	bad := func(why string) (VIP, error) {
-		return VIP{}, fmt.Errorf("virtual address %q: %s; allowed: ADDRESS/LENGTH or ADDRESS/LENGTH dev INTERFACE, for example 172.16.60.55/16 or fd00::5/64 dev eth0", text, why)
+		return VIP{}, fmt.Errorf("virtual address %q: %s; allowed: ADDRESS/LENGTH or ADDRESS/LENGTH dev INTERFACE, "+
+			"for example 172.16.60.55/16 or fd00::5/64 dev eth0", text, why)
 	}
 	f := strings.Fields(text)
 	if len(f) != 1 && (len(f) != 3 || f[1] != "dev") {

@@ -9,8 +9,9 @@ import (
 
 var (
 	mac    = net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	asking = ARP{Op: ARPRequest, SenderMAC: mac, Sender: netip.MustParseAddr("10.0.0.1"), TargetMAC: make(net.HardwareAddr, MACSize), Target: netip.MustParseAddr("10.0.0.5")}
-	told   = ARP{Op: ARPReply, SenderMAC: net.HardwareAddr{2, 0, 0, 0, 0, 5}, Sender: asking.Target, TargetMAC: mac, Target: asking.Sender}
+	asking = ARP{Op: ARPRequest, SenderMAC: mac, Sender: netip.MustParseAddr("10.0.0.1"),
+		TargetMAC: make(net.HardwareAddr, MACSize), Target: netip.MustParseAddr("10.0.0.5")}
+	told = ARP{Op: ARPReply, SenderMAC: net.HardwareAddr{2, 0, 0, 0, 0, 5}, Sender: asking.Target, TargetMAC: mac, Target: asking.Sender}
 )
 
 // TestARPOfTheStandard compares with frames that were composed by hand from RFC 826.

@@ -46,7 +46,8 @@ func TestConnectionsEnd(t *testing.T) {
 		if i < 0 || slices.ContainsFunc(all, func(c Connection) bool { return !c.To.IsValid() || c.To.Port() == 0 }) {
 			t.Fatalf("%s: the connection from %s is missing, or one that listens is not: %+v", c.listen, peer, all)
 		}
-		if now, there, err := all[i].Now(); err != nil || !there || now.From != to || now.To != peer || now.Inode != all[i].Inode || now.Repeats != 0 {
+		if now, there, err := all[i].Now(); err != nil || !there || now.From != to || now.To != peer ||
+			now.Inode != all[i].Inode || now.Repeats != 0 {
 			t.Errorf("%s: asked for once more: %+v, %v, %v, want %+v", c.listen, now, there, err, all[i])
 		}
 		try.Must(t, all[i].End())
@@ -110,7 +111,8 @@ func TestVerdict(t *testing.T) {
 	if err := verdict(ok); err != nil {
 		t.Error(err)
 	}
-	for what, b := range map[string][]byte{"nothing": nil, "a cut answer": ok[:19], "another message": message(unix.NLMSG_DONE, 0, make([]byte, 4))} {
+	for what, b := range map[string][]byte{"nothing": nil, "a cut answer": ok[:19],
+		"another message": message(unix.NLMSG_DONE, 0, make([]byte, 4))} {
 		if err := verdict(b); err == nil {
 			t.Errorf("%s is a success", what)
 		}
@@ -126,7 +128,8 @@ func message(kind, flags uint16, body []byte) []byte {
 }
 
 func TestRead(t *testing.T) {
-	one, changed, done := message(unix.RTM_NEWADDR, 0, []byte{1, 2, 3, 4}), message(unix.RTM_NEWADDR, unix.NLM_F_DUMP_INTR, nil), message(unix.NLMSG_DONE, 0, make([]byte, 4))
+	one, changed, done := message(unix.RTM_NEWADDR, 0, []byte{1, 2, 3, 4}),
+		message(unix.RTM_NEWADDR, unix.NLM_F_DUMP_INTR, nil), message(unix.NLMSG_DONE, 0, make([]byte, 4))
 	for _, c := range []struct {
 		what        string
 		b           []byte
@@ -147,7 +150,8 @@ func TestRead(t *testing.T) {
 	if _, _, _, err := read(refused); !errors.Is(err, unix.EPERM) {
 		t.Errorf("a refusal: %v", err)
 	}
-	for what, b := range map[string][]byte{"a cut refusal": message(unix.NLMSG_ERROR, 0, nil), "a cut message": one[:18], "a message without its end": one[:16], "an end that is not padded": message(unix.RTM_NEWADDR, 0, []byte{1})} {
+	for what, b := range map[string][]byte{"a cut refusal": message(unix.NLMSG_ERROR, 0, nil),
+		"a cut message": one[:18], "a message without its end": one[:16], "an end that is not padded": message(unix.RTM_NEWADDR, 0, []byte{1})} {
 		if part, end, _, err := read(b); err == nil {
 			t.Errorf("%s: %v, %v", what, part, end)
 		}
@@ -175,7 +179,8 @@ func TestLinks(t *testing.T) {
 		of[l.Name], names[l.Index] = l, l.Name
 	}
 	a, b, br, lo := of["va"], of["vb"], of["br0"], of["lo"]
-	if a.Kind != "veth" || !a.Up || names[a.Master] != "br0" || names[a.Peer] != "vb" || b.Up || b.Master != 0 || names[b.Peer] != "va" || br.Kind != "bridge" || !lo.Up || lo.Kind != "" || len(all) != 4 {
+	if a.Kind != "veth" || !a.Up || names[a.Master] != "br0" || names[a.Peer] != "vb" || b.Up || b.Master != 0 ||
+		names[b.Peer] != "va" || br.Kind != "bridge" || !lo.Up || lo.Kind != "" || len(all) != 4 {
 		t.Errorf("%+v", all)
 	}
 }

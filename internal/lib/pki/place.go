@@ -44,8 +44,10 @@ func AgentPlace(ca, cert, key string) Place {
 func HypervisorPlaces() []Place {
 	const q, l = "/etc/pki/qemu/", "/etc/pki/libvirt/"
 	return []Place{
-		{Memory, ForHypervisor, q + "ca-cert.pem", q, []string{q + "server-cert.pem", q + "client-cert.pem"}, []string{q + "server-key.pem", q + "client-key.pem"}},
-		{Libvirt, ForHypervisor, "/etc/pki/CA/cacert.pem", l, []string{l + "servercert.pem", l + "clientcert.pem"}, []string{l + "private/serverkey.pem", l + "private/clientkey.pem"}},
+		{Memory, ForHypervisor, q + "ca-cert.pem", q, []string{q + "server-cert.pem", q + "client-cert.pem"},
+			[]string{q + "server-key.pem", q + "client-key.pem"}},
+		{Libvirt, ForHypervisor, "/etc/pki/CA/cacert.pem", l, []string{l + "servercert.pem", l + "clientcert.pem"},
+			[]string{l + "private/serverkey.pem", l + "private/clientkey.pem"}},
 	}
 }
 

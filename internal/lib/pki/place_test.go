@@ -33,7 +33,8 @@ func serialOf(t *testing.T, p Pair) string {
 func newPlace(t *testing.T, p Pair) Place {
 	t.Helper()
 	dir := t.TempDir()
-	out := Place{Which: "x", Dir: dir, Cert: []string{dir + "/servercert.pem", dir + "/clientcert.pem"}, Key: []string{dir + "/private/serverkey.pem", dir + "/private/clientkey.pem"}}
+	out := Place{Which: "x", Dir: dir, Cert: []string{dir + "/servercert.pem", dir + "/clientcert.pem"},
+		Key: []string{dir + "/private/serverkey.pem", dir + "/private/clientkey.pem"}}
 	if err := os.Mkdir(dir+"/private", 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,8 @@ func NewRequest(have *x509.Certificate) (Request, error) {
 	if err != nil {
 		return Request{}, fmt.Errorf("make key for %q: %w", have.Subject.CommonName, err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: have.Subject, DNSNames: have.DNSNames, IPAddresses: have.IPAddresses}, key)
+	der, err := x509.CreateCertificateRequest(rand.Reader,
+		&x509.CertificateRequest{Subject: have.Subject, DNSNames: have.DNSNames, IPAddresses: have.IPAddresses}, key)
 	if err != nil {
 		return Request{}, fmt.Errorf("make request for a certificate of %q: %w", have.Subject.CommonName, err)
 	}
@@ -77,7 +78,8 @@ const (
 // Sign signs a request whose maker has shown the certificate have. The new one has
 // the name and the addresses of that one, whatever the request says; it fails with
 // ErrBeyond when it asks for others. That of a hypervisor has no local ones.
-func (ca CA) Sign(requestPEM []byte, have *x509.Certificate, use Use, validity time.Duration) (certPEM []byte, cert *x509.Certificate, err error) {
+func (ca CA) Sign(requestPEM []byte, have *x509.Certificate, use Use, validity time.Duration) (certPEM []byte,
+	cert *x509.Certificate, err error) {
 	name := have.Subject.CommonName
 	fail := func(err error) ([]byte, *x509.Certificate, error) {
 		return nil, nil, fmt.Errorf("sign certificate for %q: %w", name, err)

@@ -100,18 +100,23 @@ func TestARequestForMoreIsRefused(t *testing.T) {
 		"another name":     {edit: func(r *x509.CertificateRequest) { r.Subject.CommonName = "h2" }, beyond: true},
 		"no name":          {edit: func(r *x509.CertificateRequest) { r.Subject.CommonName = "" }, beyond: true},
 		"another DNS name": {edit: func(r *x509.CertificateRequest) { r.DNSNames = append(r.DNSNames, "h2") }, beyond: true},
-		"another address":  {edit: func(r *x509.CertificateRequest) { r.IPAddresses = append(r.IPAddresses, net.IPv4(192, 0, 2, 9)) }, beyond: true},
-		"a mail address":   {edit: func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@b"} }, beyond: true},
-		"a URI":            {edit: func(r *x509.CertificateRequest) { r.URIs = []*url.URL{{Scheme: "x", Host: "y"}} }, beyond: true},
+		"another address": {edit: func(r *x509.CertificateRequest) {
+			r.IPAddresses = append(r.IPAddresses,
+				net.IPv4(192, 0, 2, 9))
+		}, beyond: true},
+		"a mail address": {edit: func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@b"} }, beyond: true},
+		"a URI":          {edit: func(r *x509.CertificateRequest) { r.URIs = []*url.URL{{Scheme: "x", Host: "y"}} }, beyond: true},
 		"an authority": {edit: func(r *x509.CertificateRequest) {
 			r.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: []byte{0x30, 3, 1, 1, 0xff}}}
 		}, beyond: true},
 		"names beside its own": {edit: func(r *x509.CertificateRequest) {
-			r.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "h2"}, {Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "h1"}}
+			r.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "h2"},
+				{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: "h1"}}
 		}},
 		"a signature broken": {edit: func(*x509.CertificateRequest) {}, broken: true},
 	} {
-		r := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "h1"}, DNSNames: slices.Clone(have.DNSNames), IPAddresses: slices.Clone(have.IPAddresses)}
+		r := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "h1"}, DNSNames: slices.Clone(have.DNSNames),
+			IPAddresses: slices.Clone(have.IPAddresses)}
 		c.edit(r)
 		der, err := x509.CreateCertificateRequest(rand.Reader, r, key)
 		if err != nil {
@@ -136,12 +141,14 @@ func TestARequestForMoreIsRefused(t *testing.T) {
 			}
 		case err != nil:
 			t.Errorf("%s: %v", name, err)
-		case !slices.Equal(leaf.DNSNames, have.DNSNames) || len(leaf.IPAddresses) != len(have.IPAddresses) || leaf.Subject.String() != "CN=h1" || leaf.IsCA:
+		case !slices.Equal(leaf.DNSNames, have.DNSNames) || len(leaf.IPAddresses) != len(have.IPAddresses) ||
+			leaf.Subject.String() != "CN=h1" || leaf.IsCA:
 			t.Errorf("%s: %s %v %v, an authority: %t", name, leaf.Subject, leaf.DNSNames, leaf.IPAddresses, leaf.IsCA)
 		}
 	}
 	// What looks like its own name, or like one that has more rights, in the place of each name.
-	for _, name := range []string{"H1", "h1.", " h1", "h1 ", "h1\x00", "h1\u200b", "\u04bb1", "h1,h2", "h1/CN=h2", "*", "h*", "admin", "root", "localhost"} {
+	for _, name := range []string{"H1", "h1.", " h1", "h1 ", "h1\x00", "h1\u200b", "\u04bb1", "h1,h2", "h1/CN=h2", "*",
+		"h*", "admin", "root", "localhost"} {
 		for place, r := range map[string]x509.CertificateRequest{
 			"subject": {Subject: pkix.Name{CommonName: name}}, "DNS name": {Subject: pkix.Name{CommonName: "h1"}, DNSNames: []string{"h1", name}},
 		} {

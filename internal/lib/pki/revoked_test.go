@@ -88,7 +88,8 @@ func revoke(ca CA, certs ...[]byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		crl.RevokedCertificateEntries = append(crl.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: now})
+		crl.RevokedCertificateEntries = append(crl.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: now})
 	}
 	return x509.CreateRevocationList(rand.Reader, crl, ca.cert, ca.key)
 }

@@ -25,7 +25,8 @@ read -r a </proc/self/oom_score_adj; [ "$a" -ge 0 ] || echo 0 >/proc/self/oom_sc
 exec "$0" "$@"`
 
 // Foreign is exec.CommandContext of a program that has the usual umask, the limits as they
-// were before the unit lowered them, and no protection from the kernel's search for memory. Its process is the program, which a shell has become: for
+// were before the unit lowered them, and no protection from the kernel's search for memory. Its process is the program,
+// which a shell has become: for
 // a moment after Start it may still be the shell. A program that is not there is an error of
 // Start, as ever.
 func Foreign(ctx context.Context, name string, args ...string) *exec.Cmd {

@@ -48,7 +48,8 @@ func TestListening(t *testing.T) {
 			}
 			return true
 		}
-		return ours(all, netip.MustParseAddrPort(l.Addr().String()), ""), ours(packets, netip.MustParseAddrPort(u.LocalAddr().String()), ""), ours(paths, netip.AddrPort{}, path)
+		return ours(all, netip.MustParseAddrPort(l.Addr().String()), ""),
+			ours(packets, netip.MustParseAddrPort(u.LocalAddr().String()), ""), ours(paths, netip.AddrPort{}, path)
 	}
 	if tcp, udp, unix := look(); !tcp || !udp || !unix {
 		t.Errorf("TCP %v, UDP %v, Unix %v: want all", tcp, udp, unix)

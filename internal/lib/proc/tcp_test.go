@@ -11,7 +11,8 @@ import (
 func TestParseTCP(t *testing.T) {
 	const heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
 	line := func(st, from, to string) string {
-		return "   1: " + from + " " + to + " " + st + " 0000A000:00000000 01:00000012 00000002     0        0 3160199 1 0000000011e890d5 20 4 31 24 -1"
+		return "   1: " + from + " " + to + " " + st + " 0000A000:00000000 01:00000012 00000002     0        0 " +
+			"3160199 1 0000000011e890d5 20 4 31 24 -1"
 	}
 	const own, console, stream, disk = "0107620A:B8DE", "0107620A:170C", "0207620A:C000", "0207620A:2A39"
 	for _, c := range []struct {

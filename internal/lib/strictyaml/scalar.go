@@ -17,14 +17,16 @@ var words = map[string]struct {
 	"y": {Bool, "true"}, "Y": {Bool, "true"}, "yes": {Bool, "true"}, "Yes": {Bool, "true"}, "YES": {Bool, "true"},
 	"true": {Bool, "true"}, "True": {Bool, "true"}, "TRUE": {Bool, "true"}, "on": {Bool, "true"}, "On": {Bool, "true"}, "ON": {Bool, "true"},
 	"n": {Bool, "false"}, "N": {Bool, "false"}, "no": {Bool, "false"}, "No": {Bool, "false"}, "NO": {Bool, "false"},
-	"false": {Bool, "false"}, "False": {Bool, "false"}, "FALSE": {Bool, "false"}, "off": {Bool, "false"}, "Off": {Bool, "false"}, "OFF": {Bool, "false"},
+	"false": {Bool, "false"}, "False": {Bool, "false"}, "FALSE": {Bool, "false"}, "off": {Bool, "false"},
+	"Off": {Bool, "false"}, "OFF": {Bool, "false"},
 	".nan": {Number, "NaN"}, ".NaN": {Number, "NaN"}, ".NAN": {Number, "NaN"},
 	".inf": {Number, "+Inf"}, ".Inf": {Number, "+Inf"}, ".INF": {Number, "+Inf"},
 	"+.inf": {Number, "+Inf"}, "+.Inf": {Number, "+Inf"}, "+.INF": {Number, "+Inf"},
 	"-.inf": {Number, "-Inf"}, "-.Inf": {Number, "-Inf"}, "-.INF": {Number, "-Inf"},
 }
 
-const tagNull, tagBool, tagInt, tagFloat, tagString, tagTime, tagBinary = "!!null", "!!bool", "!!int", "!!float", "!!str", "!!timestamp", "!!binary"
+const tagNull, tagBool, tagInt, tagFloat, tagString, tagTime, tagBinary = "!!null", "!!bool", "!!int", "!!float",
+	"!!str", "!!timestamp", "!!binary"
 
 // resolve tells what a text without quotes, or with a tag, means in YAML 1.1; ok is
 // false for a text that the tag does not take. The rules are those that the library
@@ -97,7 +99,8 @@ func isTime(s string) bool {
 	if len(s) < 5 || s[4] != '-' {
 		return false
 	}
-	for _, form := range [...]string{"2006-1-2T15:4:5.999999999Z07:00", "2006-1-2t15:4:5.999999999Z07:00", "2006-1-2 15:4:5.999999999", "2006-1-2"} {
+	for _, form := range [...]string{"2006-1-2T15:4:5.999999999Z07:00", "2006-1-2t15:4:5.999999999Z07:00",
+		"2006-1-2 15:4:5.999999999", "2006-1-2"} {
 		if _, err := time.Parse(form, s); err == nil {
 			return true
 		}

@@ -47,8 +47,10 @@ type doc struct {
 
 func TestDecode(t *testing.T) {
 	var got doc
-	faults := Decode([]byte("name: a\nflag: true\ncount: 3\nlevel: ++\nsub: {name: b}\nlist: [x, z]\nshort: [p, {name: q, size: 5}]\n"), &got).Faults
-	want := doc{Name: "a", On: true, Count: 3, Level: 2, Sub: &doc{Name: "b"}, List: []string{"x", "z"}, Short: []shorthand{{"p", 0}, {"q", 5}}}
+	faults := Decode([]byte("name: a\nflag: true\ncount: 3\nlevel: ++\nsub: {name: b}\nlist: [x, z]\nshort: [p, "+
+		"{name: q, size: 5}]\n"), &got).Faults
+	want := doc{Name: "a", On: true, Count: 3, Level: 2, Sub: &doc{Name: "b"}, List: []string{"x", "z"},
+		Short: []shorthand{{"p", 0}, {"q", 5}}}
 	if len(faults) > 0 || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v\n%v", got, faults)
 	}
@@ -186,7 +188,8 @@ func TestLocate(t *testing.T) {
 	var v doc
 	d := Decode([]byte("# c\nname: a\nsub:\n  list: [x, 'y']\n  short:\n  - {name: z}\n  - b\ncount: ~\n"), &v)
 	for path, want := range map[string]string{
-		"name": "2:7", "sub": "4:3", "sub.list": "4:9", "sub.list[1]": "4:13", "sub.short[0].name": "6:12", "sub.short[0].size": "6:5", "sub.short[1]": "7:5",
+		"name": "2:7", "sub": "4:3", "sub.list": "4:9", "sub.list[1]": "4:13", "sub.short[0].name": "6:12",
+		"sub.short[0].size": "6:5", "sub.short[1]": "7:5",
 		"sub.list[7]": "4:9", "sub.nothing": "4:3", "other[3].x": "2:1", "nam": "2:1", "": "2:1",
 	} {
 		if got := d.Place(path).String(); got != want {

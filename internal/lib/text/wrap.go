@@ -31,7 +31,8 @@ func words(s string) (out []string) {
 		at := 0
 		var before rune
 		for i, r := range word {
-			stays := r == ' ' || unicode.IsPunct(r) && !(isWide(r) && unicode.In(r, unicode.Ps, unicode.Pi)) || unicode.In(before, unicode.Ps, unicode.Pi)
+			stays := r == ' ' || unicode.IsPunct(r) && !(isWide(r) && unicode.In(r, unicode.Ps, unicode.Pi)) ||
+				unicode.In(before, unicode.Ps, unicode.Pi)
 			if i > at && (isWide(r) || isWide(before)) && !stays {
 				out = append(out, word[at:i])
 				at = i

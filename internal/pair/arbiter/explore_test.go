@@ -258,7 +258,8 @@ func (w *world) forsaken(i int) string {
 }
 
 func show(n *node) string {
-	return fmt.Sprintf("%s %+v running %v, serving %v, state %d, mark %+v, action %T", n.m.Self, n.store, n.running, n.serving, n.m.State(), n.mark, n.m.Acting)
+	return fmt.Sprintf("%s %+v running %v, serving %v, state %d, mark %+v, action %T", n.m.Self, n.store, n.running,
+		n.serving, n.m.State(), n.mark, n.m.Acting)
 }
 
 // space is all that can follow a state.
@@ -318,7 +319,8 @@ func TestOneGoesOnAloneWithMore(t *testing.T) {
 
 // alone searches up to so many states.
 func alone(t *testing.T, most, more int) {
-	const standby, active, again, late, both, ended = "the standby goes on alone and is written to", "the active goes on alone", "both vote again",
+	const standby, active, again, late, both, ended = "the standby goes on alone and is written to",
+		"the active goes on alone", "both vote again",
 		"a late contest meets a new generation", "both went on alone", "a split brain ends"
 	for _, c := range []struct {
 		name           string

@@ -174,7 +174,8 @@ func (m *Machine) Tells() PeerStatus {
 // says then: where both go on alone, the data here are part of a history that nobody has given up yet.
 func (m *Machine) Apart() bool {
 	s := m.Seen.Store
-	return s.Role == Single || m.Tells().Won || m.Heard && s.Gen != 0 && m.PeerStatus.Store.Gen != 0 && m.PeerStatus.Store.Gen != s.Gen && !m.stale()
+	return s.Role == Single || m.Tells().Won || m.Heard && s.Gen != 0 && m.PeerStatus.Store.Gen != 0 &&
+		m.PeerStatus.Store.Gen != s.Gen && !m.stale()
 }
 
 // marked is what the mark says about the store that is here.

@@ -27,7 +27,8 @@ func timesOfRig() Times {
 }
 
 func newRig(t *testing.T, self, peer cluster.HostID, by Kind, s Seen) *rig {
-	r := &rig{t: t, m: New(self, peer, by, timesOfRig(), Ballot{}), now: cluster.Instant(time.Hour), seen: s, peer: PeerStatus{Store: whole}, hear: true}
+	r := &rig{t: t, m: New(self, peer, by, timesOfRig(), Ballot{}), now: cluster.Instant(time.Hour), seen: s,
+		peer: PeerStatus{Store: whole}, hear: true}
 	r.want()
 	return r
 }
@@ -98,7 +99,8 @@ func TestTheActiveGoesOnAtOnce(t *testing.T) {
 		r.want()
 		r.state(Arbitrates)
 		r.now++
-		r.want(append(marks, StopMember{}, Tiebreak{Gen: 7}, SetBallot{Ballot{Won, 7, 9, by, true}}, Form{From: 7, Gen: 9, WasActive: true, Carry: true}, StartMember{})...)
+		r.want(append(marks, StopMember{}, Tiebreak{Gen: 7}, SetBallot{Ballot{Won, 7, 9, by, true}},
+			Form{From: 7, Gen: 9, WasActive: true, Carry: true}, StartMember{})...)
 		r.state(Alone)
 	}
 }
@@ -115,10 +117,15 @@ func TestTheStandbyWaits(t *testing.T) {
 		first  []Action
 		second []Action // after Silence
 	}{
-		{"fence", "a", Fence, times.Detect + times.HeadStart, []Action{StopMember{}, Tiebreak{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
-		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart, []Action{StopMember{}, Tiebreak{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
-		{"disk", "a", Disk, times.Detect + times.HeadStart, []Action{SetBallot{Ballot{State: Contesting, From: 7}}, StopMember{}, Tiebreak{Gen: 7}, won(Disk)}, []Action{Form{From: 7, Gen: 9}, StartMember{}}},
-		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}}, []Action{Tiebreak{Gen: 7}, won(Ping), Form{From: 7, Gen: 9}, StartMember{}}},
+		{"fence", "a", Fence, times.Detect + times.HeadStart,
+			[]Action{StopMember{}, Tiebreak{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
+		{"fence, greater name", "b", Fence, times.Detect + 2*times.HeadStart,
+			[]Action{StopMember{}, Tiebreak{Gen: 7}, won(Fence), Form{From: 7, Gen: 9}, StartMember{}}, nil},
+		{"disk", "a", Disk, times.Detect + times.HeadStart,
+			[]Action{SetBallot{Ballot{State: Contesting, From: 7}}, StopMember{}, Tiebreak{Gen: 7}, won(Disk)},
+			[]Action{Form{From: 7, Gen: 9}, StartMember{}}},
+		{"ping", "a", Ping, times.Detect + times.HeadStart, []Action{StopMember{}},
+			[]Action{Tiebreak{Gen: 7}, won(Ping), Form{From: 7, Gen: 9}, StartMember{}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			peer := cluster.HostID("b")

@@ -152,7 +152,8 @@ func (w *world) agent(i int) {
 	} else {
 		n.m.Hears(PeerStatus{}, false)
 	}
-	seen := Seen{Store: n.store, Running: n.running, Quorum: w.quorum(i), Holds: n.serving || n.blind, Reaches: n.answers, Off: w.by == Fence && n.answers && !p.up}
+	seen := Seen{Store: n.store, Running: n.running, Quorum: w.quorum(i), Holds: n.serving || n.blind,
+		Reaches: n.answers, Off: w.by == Fence && n.answers && !p.up}
 	if n.serving && !n.blind {
 		seen.HoldsBy = n.license
 	}
@@ -350,7 +351,8 @@ func (w *world) key() []byte {
 		mark(m.Winning)
 		store(m.Seen.Store)
 		store(m.PeerStatus.Store)
-		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Seen.Off, m.Fresh, m.Heard, m.PeerStatus.Won, m.HadQuorum, m.MayBeActive && m.LostAt != 0)
+		flag(m.Seen.Running, m.Seen.Quorum, m.Seen.Holds, m.Seen.Off, m.Fresh, m.Heard, m.PeerStatus.Won, m.HadQuorum,
+			m.MayBeActive && m.LostAt != 0)
 		flag(m.WasActive && m.LostAt != 0, m.Seen.serves())
 		flag(m.ActiveAtStop && m.StoppedAt != 0, m.Out, m.LostAt == 0, m.StoppedAt == 0, m.Keep == "", m.Keep == "a", m.RetryAt > m.Now)
 		age := func(at cluster.Instant, most time.Duration) {

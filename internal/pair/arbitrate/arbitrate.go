@@ -209,7 +209,8 @@ func (x *Arbitration) step(ctx context.Context) error {
 	}
 	began := time.Now()
 	o, err := x.do(ctx, act)
-	x.Log.Info("arbitration", "action", fmt.Sprintf("%T%+v", act, act), "outcome", fmt.Sprintf("%+v", o), "took", time.Since(began), "err", err)
+	x.Log.Info("arbitration", "action", fmt.Sprintf("%T%+v", act, act), "outcome", fmt.Sprintf("%+v", o), "took",
+		time.Since(began), "err", err)
 	x.mu.Lock()
 	x.m.Done(act, o, x.Now())
 	x.mu.Unlock()
@@ -238,7 +239,8 @@ func (x *Arbitration) PeerStatus() (cluster.PeerStatus, error) {
 		return cluster.PeerStatus{}, fail.Errorf(fail.Unavailable, "this node has not looked at its own store yet")
 	}
 	w := x.m.Tells()
-	return cluster.PeerStatus{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role], WasActive: w.Store.WasActive, Won: w.Won, Machine: x.Machine,
+	return cluster.PeerStatus{Gen: w.Store.Gen, From: w.Store.From, Role: roles[w.Store.Role],
+		WasActive: w.Store.WasActive, Won: w.Won, Machine: x.Machine,
 		Whole: x.couldGoOn(), Keep: x.m.Keep}, nil
 }
 
@@ -327,7 +329,8 @@ func (x *Arbitration) Resolve(user string) (bool, error) {
 	case x.problem != "":
 		return false, fail.Errorf(fail.Unavailable, "nothing is decided: %s", x.problem)
 	case x.looked && x.m.State() == arbiter.SplitOperator && !x.m.Heard:
-		return false, fail.Errorf(fail.Refused, "split brain: both nodes have gone on alone, and %s does not answer: choose whose data are kept when both answer", x.Peer)
+		return false, fail.Errorf(fail.Refused, "split brain: both nodes have gone on alone, and %s does not answer: "+
+			"choose whose data are kept when both answer", x.Peer)
 	case x.looked && x.m.State() == arbiter.SplitOperator:
 		if err := x.keeps(x.Self); err != nil {
 			return false, err

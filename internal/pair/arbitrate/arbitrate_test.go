@@ -275,7 +275,8 @@ func TestTwoVoters(t *testing.T) {
 	bothVote(t, a, b)
 	a.group.Store(true)
 	wish := records.WantKey(cluster.MgmtVM)
-	if _, ok, err := a.x.Own.Txn(t.Context(), nil, []store.Op{{Key: wish, Value: records.Encode(cluster.Want{Run: true})}}); err != nil || !ok {
+	if _, ok, err := a.x.Own.Txn(t.Context(), nil, []store.Op{{Key: wish,
+		Value: records.Encode(cluster.Want{Run: true})}}); err != nil || !ok {
 		t.Fatal(ok, err)
 	}
 	a.put(t, "first")
@@ -333,7 +334,8 @@ func TestTheGroupIsCarried(t *testing.T) {
 	owner := cluster.Owner{Resource: cluster.MgmtVM, State: cluster.Running, Host: "a", Epoch: cluster.Epoch{Gen: 1, Seq: 3}}
 	lose := func() cluster.Owner {
 		t.Helper()
-		for _, op := range []store.Op{{Key: record, Value: records.Encode(owner)}, {Key: records.HostKey("b"), Value: records.Encode(cluster.Host{Name: "b"})}} {
+		for _, op := range []store.Op{{Key: record, Value: records.Encode(owner)},
+			{Key: records.HostKey("b"), Value: records.Encode(cluster.Host{Name: "b"})}} {
 			if _, ok, err := a.x.Own.Txn(t.Context(), nil, []store.Op{op}); err != nil || !ok {
 				t.Fatal(ok, err)
 			}
@@ -357,8 +359,10 @@ func TestTheGroupIsCarried(t *testing.T) {
 	}
 	o := lose()
 	w, err := a.x.PeerStatus()
-	if want := (cluster.Epoch{Gen: w.Gen, Seq: 3}); err != nil || o.State != cluster.Running || o.Host != "a" || o.Epoch != want || a.by.Load() != w.Gen || w.Gen == 1 {
-		t.Errorf("the group is %s on %s, epoch %s, and here by generation %d, %v: want it to run by %s", o.State, o.Host, o.Epoch, a.by.Load(), err, want)
+	if want := (cluster.Epoch{Gen: w.Gen, Seq: 3}); err != nil || o.State != cluster.Running || o.Host != "a" ||
+		o.Epoch != want || a.by.Load() != w.Gen || w.Gen == 1 {
+		t.Errorf("the group is %s on %s, epoch %s, and here by generation %d, %v: want it to run by %s", o.State,
+			o.Host, o.Epoch, a.by.Load(), err, want)
 	}
 	if a.lasts.Load() != 2 {
 		t.Errorf("the lease was extended %d times, want it by the contest and by the new store", a.lasts.Load())
@@ -374,7 +378,8 @@ func TestTheGroupIsCarried(t *testing.T) {
 
 // TestFormNeedsItsProof: no note, or one of another generation, and no store is formed.
 func TestFormNeedsItsProof(t *testing.T) {
-	for _, mark := range []arbiter.Ballot{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence}, {State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
+	for _, mark := range []arbiter.Ballot{{}, {State: arbiter.Won, From: 2, Gen: 9, By: arbiter.Fence},
+		{State: arbiter.Won, From: 1, Gen: 9, By: arbiter.Ping}, {State: arbiter.Contesting, From: 1, Gen: 9, By: arbiter.Fence}} {
 		x := &Arbitration{Options: Options{Arbiter: Fences{}}, m: &arbiter.Machine{Ballot: mark}}
 		if err := x.form(t.Context(), arbiter.Form{From: 1, Gen: 9}); err == nil {
 			t.Errorf("%+v: a store is formed", mark)

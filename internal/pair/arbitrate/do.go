@@ -88,7 +88,8 @@ func (x *Arbitration) contest(ctx context.Context, a arbiter.Tiebreak) (arbiter.
 	heard, machine := x.heard, x.machine
 	x.mu.Unlock()
 	if x.Arbiter.Kind() == arbiter.Fence && !heard {
-		return arbiter.Outcome{}, fmt.Errorf("%s has not said which hardware it is since this agent began: its fence devices can not be trusted to be its own", x.Peer)
+		return arbiter.Outcome{}, fmt.Errorf("%s has not said which hardware it is since this agent began: its fence "+
+			"devices can not be trusted to be its own", x.Peer)
 	}
 	seen, err := loop.LoadGeneration(x.DataDir)
 	if err != nil {
@@ -186,7 +187,8 @@ func (x *Arbitration) join(ctx context.Context) error {
 	if err := etcdstore.SaveJoin(x.Member.DataDir, j); err != nil {
 		return err
 	}
-	return etcdstore.SaveFormation(x.Member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From, Role: roles[arbiter.Joining], WasActive: peer.WasActive})
+	return etcdstore.SaveFormation(x.Member.DataDir, etcdstore.Formation{Gen: peer.Gen, From: peer.From,
+		Role: roles[arbiter.Joining], WasActive: peer.WasActive})
 }
 
 // memberOf is a host's member of the store; nil: it has none.

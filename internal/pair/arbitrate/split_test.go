@@ -55,7 +55,8 @@ func TestAPersonKeepsOneOfTwoHistories(t *testing.T) {
 	a.power(t)
 	b.power(t)
 	stands := func() bool {
-		return a.state() == arbiter.SplitOperator && b.state() == arbiter.SplitOperator && a.commits() && !b.runs() && b.marked() == arbiter.LostTiebreak
+		return a.state() == arbiter.SplitOperator && b.state() == arbiter.SplitOperator && a.commits() && !b.runs() &&
+			b.marked() == arbiter.LostTiebreak
 	}
 	try.Until(t, "b to stand still", stands)
 	for range 5 { // so that the own member is not asked any more

@@ -10,7 +10,8 @@ var stateTexts = map[arbiter.Kind]map[arbiter.State]string{
 		arbiter.Forms:      "the other node is lost, and an address answers: this one forms its store",
 	},
 	arbiter.Disk: {
-		arbiter.NoFailover: "both nodes vote, and the disk does not answer here, or the other node has no watchdog that works: no failover is possible",
+		arbiter.NoFailover: "both nodes vote, and the disk does not answer here, or the other node has no watchdog " +
+			"that works: no failover is possible",
 		arbiter.Arbitrates: "the other node is lost: this one goes on alone if the disk does not name the other",
 		arbiter.Forms:      "the other node is lost, and the disk names this one: it forms its store",
 		arbiter.PeerWon:    "the disk names the other node: this one waits for it",

@@ -17,11 +17,13 @@ func TestASplitBrainIsCalledSo(t *testing.T) {
 		other  arbiter.Store
 		want   string
 	}{
-		"a person decides": {true, alone(30, false), "split brain: both nodes have gone on alone: choose, on the node whose data are kept, by: holdfast pair resolve"},
-		"a rule decides":   {false, alone(30, false), "split brain: both nodes have gone on alone"},
-		"no split brain":   {true, arbiter.Store{Role: arbiter.Two, Gen: 20, From: 7}, "this node goes on alone"},
+		"a person decides": {true, alone(30, false), "split brain: both nodes have gone on alone: choose, on the " +
+			"node whose data are kept, by: holdfast pair resolve"},
+		"a rule decides": {false, alone(30, false), "split brain: both nodes have gone on alone"},
+		"no split brain": {true, arbiter.Store{Role: arbiter.Two, Gen: 20, From: 7}, "this node goes on alone"},
 	} {
-		x := &Arbitration{Options: Options{Arbiter: Fences{}}, looked: true, m: &arbiter.Machine{Self: "a", Peer: "b", Manual: c.manual, Heard: true}}
+		x := &Arbitration{Options: Options{Arbiter: Fences{}}, looked: true,
+			m: &arbiter.Machine{Self: "a", Peer: "b", Manual: c.manual, Heard: true}}
 		x.m.Seen.Store, x.m.PeerStatus.Store = alone(20, true), c.other
 		if got := x.Text(); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

@@ -13,7 +13,8 @@ import (
 // TestAStandbyThatIsBehind: one that can not apply what it receives says so, and when the group comes to it nevertheless it is
 // promoted as soon as all is applied, with every row, whatever the other node tries meanwhile.
 func TestAStandbyThatIsBehind(t *testing.T) {
-	need.Drill(t, "P1, P2: a standby that is behind tells it, is promoted with every row, and a peer that wants to follow holds nothing up", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P1, P2: a standby that is behind tells it, is promoted with every row, and a peer that wants to "+
+		"follow holds nothing up", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -52,7 +53,8 @@ func TestAStandbyThatIsBehind(t *testing.T) {
 	try.Must(t, a.Kill(ctx))
 	stop()
 	stop = func() {}
-	o := cluster.Owner{State: cluster.Assigned, Host: "b", Epoch: cluster.Epoch{Gen: 1, Seq: r.owner.Epoch.Seq + 1}, Proof: cluster.Proof{Kind: cluster.ProofReleased}}
+	o := cluster.Owner{State: cluster.Assigned, Host: "b", Epoch: cluster.Epoch{Gen: 1, Seq: r.owner.Epoch.Seq + 1},
+		Proof: cluster.Proof{Kind: cluster.ProofReleased}}
 	r.owns(o)
 	try.Must(t, b.Start(ctx, cluster.GuestSpec{Epoch: o.Epoch}))
 	o.State = cluster.Running

@@ -257,7 +257,8 @@ func (r *rig) writes(h cluster.HostID, c *cable, n int) {
 // TestAPartitionBesideADatabase: it comes and goes while the group runs, is on whichever node serves,
 // and a node whose copy of it is behind does not get the group, however good its database is.
 func TestAPartitionBesideADatabase(t *testing.T) {
-	need.Drill(t, "P1, P2: a partition beside the database comes, moves, is lost and goes, and a node whose copy is behind does not get the group", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P2: a partition beside the database comes, moves, is lost and goes, and a node whose copy is "+
+		"behind does not get the group", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	ctx := try.Context(t)
 	a, b := r.node["a"], r.node["b"]
@@ -326,7 +327,8 @@ func TestAPartitionBesideADatabase(t *testing.T) {
 // TestAPartitionWhoseDiskFails: the group goes to the node whose copy is whole; where there is none, it
 // does not run.
 func TestAPartitionWhoseDiskFails(t *testing.T) {
-	need.Drill(t, "P1: the group goes to the node whose copy of a partition is whole, and to none where there is none", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1: the group goes to the node whose copy of a partition is whole, and to none where there is none",
+		need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	ctx := try.Context(t)
 	a, b := r.node["a"], r.node["b"]
@@ -363,18 +365,30 @@ func TestLookAtBoth(t *testing.T) {
 		want      pair.Replica
 		unseen    bool
 	}{
-		{"both wait", rep(active, true, true, true, true), rep(active, true, true, true, true), up, false, rep(active, true, true, true, true), false},
-		{"not promoted yet", rep(active, true, true, true, true), rep(standby, true, false, true, false), up, false, rep(active, true, true, true, true), false},
-		{"not promoted, and no link", rep(active, true, true, true, true), rep(standby, true, false, true, false), lost, false, rep(active, false, true, true, true), false},
-		{"alone, and the partition comes up", rep(active, false, false, true, true), rep(active, false, true, true, true), frozen, false, rep(active, false, true, true, true), false},
-		{"alone", rep(active, false, false, true, true), rep(active, false, false, true, true), lost, false, rep(active, false, false, true, true), false},
-		{"only the partition has joined", rep(active, true, false, true, true), rep(active, true, true, true, true), up, false, rep(active, true, false, true, true), false},
-		{"the partition can not be looked at", rep(active, true, true, true, true), pair.Replica{}, lost, true, rep(active, false, true, false, true), false},
-		{"a standby whose partition can not be looked at", rep(standby, true, false, true, false), pair.Replica{}, lost, true, pair.Replica{}, true},
-		{"a standby", rep(standby, true, false, true, false), rep(standby, true, false, true, false), up, false, rep(standby, true, false, true, false), false},
-		{"a standby whose partition is behind", rep(standby, true, false, true, false), rep(standby, true, false, false, false), lost, false, rep(standby, true, false, false, false), false},
-		{"a standby whose partition is off", rep(standby, true, false, true, false), rep(off, true, false, true, false), lost, false, rep(standby, false, false, true, false), false},
-		{"a former active", rep(off, false, false, true, false), rep(standby, false, false, true, true), lost, false, rep(off, false, false, true, true), false},
+		{"both wait", rep(active, true, true, true, true), rep(active, true, true, true, true), up, false,
+			rep(active, true, true, true, true), false},
+		{"not promoted yet", rep(active, true, true, true, true), rep(standby, true, false, true, false), up, false,
+			rep(active, true, true, true, true), false},
+		{"not promoted, and no link", rep(active, true, true, true, true), rep(standby, true, false, true, false), lost,
+			false, rep(active, false, true, true, true), false},
+		{"alone, and the partition comes up", rep(active, false, false, true, true),
+			rep(active, false, true, true, true), frozen, false, rep(active, false, true, true, true), false},
+		{"alone", rep(active, false, false, true, true), rep(active, false, false, true, true), lost, false,
+			rep(active, false, false, true, true), false},
+		{"only the partition has joined", rep(active, true, false, true, true), rep(active, true, true, true, true), up,
+			false, rep(active, true, false, true, true), false},
+		{"the partition can not be looked at", rep(active, true, true, true, true), pair.Replica{}, lost, true,
+			rep(active, false, true, false, true), false},
+		{"a standby whose partition can not be looked at", rep(standby, true, false, true, false), pair.Replica{}, lost,
+			true, pair.Replica{}, true},
+		{"a standby", rep(standby, true, false, true, false), rep(standby, true, false, true, false), up, false,
+			rep(standby, true, false, true, false), false},
+		{"a standby whose partition is behind", rep(standby, true, false, true, false),
+			rep(standby, true, false, false, false), lost, false, rep(standby, true, false, false, false), false},
+		{"a standby whose partition is off", rep(standby, true, false, true, false), rep(off, true, false, true, false),
+			lost, false, rep(standby, false, false, true, false), false},
+		{"a former active", rep(off, false, false, true, false), rep(standby, false, false, true, true), lost, false,
+			rep(off, false, false, true, true), false},
 	} {
 		b := &Composite{Data: &told{Replica: tc.own}, Part: &told{Replica: tc.part, st: tc.st, fails: tc.fails}}
 		got, _, err := b.Look(t.Context(), pair.Sync{})
@@ -387,7 +401,8 @@ func TestLookAtBoth(t *testing.T) {
 // TestOneDidNotWait: after one of the copies did not wait for the peer, nothing that was joined before
 // counts, until it is joined again.
 func TestOneDidNotWait(t *testing.T) {
-	up := drbd.State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Connection: "Connected", Replication: "Established", PeerDisk: "UpToDate"}
+	up := drbd.State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Connection: "Connected",
+		Replication: "Established", PeerDisk: "UpToDate"}
 	own := &told{Replica: pair.Replica{Role: pair.RoleActive, Linked: true, Waits: true}}
 	part := &told{Replica: pair.Replica{Role: pair.RoleActive, Linked: true, Waits: true}, st: up}
 	b := &Composite{Data: own, Part: part}

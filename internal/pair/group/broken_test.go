@@ -31,7 +31,8 @@ func (r *rig) told(h cluster.HostID) cluster.PairReport {
 // TestABrokenStandby: one whose database does not start, or can not apply what it receives, says so with what to do, and a person has
 // all of it copied anew; what it had is moved aside.
 func TestABrokenStandby(t *testing.T) {
-	need.Drill(t, "Usphere 5.1: a standby whose data are damaged is told with a remedy, and copied anew by a person's word", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "Usphere 5.1: a standby whose data are damaged is told with a remedy, and copied anew by a "+
+		"person's word", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)

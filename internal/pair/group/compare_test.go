@@ -16,7 +16,8 @@ import (
 // TestRowsThatDiffer: a session has switched its log off, and the other node lacks its row: that is found and told by name, also after a
 // restart of the agent, and a copy that a person orders has the row and is compared anew. A new comparison takes the place of an older one.
 func TestRowsThatDiffer(t *testing.T) {
-	need.Drill(t, "Usphere, P1: rows that one node alone has are found, told, and mended by a copy of all data", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "Usphere, P1: rows that one node alone has are found, told, and mended by a copy of all data",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -75,7 +76,8 @@ func TestRowsThatDiffer(t *testing.T) {
 	l.check(b)
 }
 
-// TestWhenRowsAreCompared: once a copy has been whole for a while, then once a day, also when the clock was set back, and not right after a failure.
+// TestWhenRowsAreCompared: once a copy has been whole for a while, then once a day, also when the clock was set back,
+// and not right after a failure.
 func TestWhenRowsAreCompared(t *testing.T) {
 	now := time.Now()
 	at := func(d time.Duration) *cluster.PairCompared { return &cluster.PairCompared{Ended: now.Add(d)} }
@@ -165,7 +167,8 @@ func TestTablesThatWereDropped(t *testing.T) {
 		})
 	}
 	r.assign("a", cluster.ProofFirst)
-	do("CREATE TABLE app.keyless (id INT) ENGINE=InnoDB", "CREATE TABLE app.old (id INT PRIMARY KEY) ENGINE=Aria", "CREATE DATABASE gone", "CREATE TABLE gone.old (id INT PRIMARY KEY) ENGINE=Aria")
+	do("CREATE TABLE app.keyless (id INT) ENGINE=InnoDB", "CREATE TABLE app.old (id INT PRIMARY KEY) ENGINE=Aria",
+		"CREATE DATABASE gone", "CREATE TABLE gone.old (id INT PRIMARY KEY) ENGINE=Aria")
 	r.complete()
 	const keyless, aria = "app.keyless: it has no unique key of numbers, texts or dates", ": its engine is Aria"
 	left(keyless, "app.old"+aria, "gone.old"+aria)

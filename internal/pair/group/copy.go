@@ -59,7 +59,8 @@ func full(dir string) string {
 	if err := unix.Statfs(dir, &fs); err != nil || fs.Bavail >= fs.Blocks/100 {
 		return ""
 	}
-	return fmt.Sprintf("the file system of %s is full: %d MB of %d are free", dir, fs.Bavail*uint64(fs.Bsize)/1e6, fs.Blocks*uint64(fs.Bsize)/1e6)
+	return fmt.Sprintf("the file system of %s is full: %d MB of %d are free", dir, fs.Bavail*uint64(fs.Bsize)/1e6,
+		fs.Blocks*uint64(fs.Bsize)/1e6)
 }
 
 // Full says that the file system has no room, "" when it has, or is not mounted.

@@ -215,7 +215,8 @@ func (d *Database) tidied(ctx context.Context) (bypass []string, trouble string)
 	case err != nil:
 		bypass = append(bypass, "not known: accounts can not be looked at: "+err.Error())
 	case len(who) > 0:
-		bypass = append(bypass, fmt.Sprintf("accounts that may write past the other node, by ALL PRIVILEGES, SUPER, BINLOG ADMIN or READ ONLY ADMIN: %s",
+		bypass = append(bypass, fmt.Sprintf("accounts that may write past the other node, by ALL PRIVILEGES, SUPER, "+
+			"BINLOG ADMIN or READ ONLY ADMIN: %s",
 			strings.Join(who, ", ")))
 	}
 	return bypass, trouble
@@ -240,7 +241,8 @@ func weakOf(f *mariadb.WeakFinder, datadir string) (out []string) {
 func (d *Database) Describe(r *cluster.PairReport) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown, cmp.Or(d.seen.Outage, d.stray, d.seen.Problem, d.full, d.trouble)
+	r.Data, r.Lag, r.LagKnown, r.Problem = d.DB.Datadir(), d.seen.Lag, d.seen.LagKnown,
+		cmp.Or(d.seen.Outage, d.stray, d.seen.Problem, d.full, d.trouble)
 	r.Outage = d.seen.Outage != ""
 	r.Weak = slices.Concat(d.weak, d.bypass)
 	d.tellCompared(r)
@@ -434,7 +436,8 @@ func (d *Database) Follow(ctx context.Context, cut bool) error {
 	case damaged:
 		err = fmt.Errorf("%w%s", err, d.remedy())
 	case kept:
-		err = fmt.Errorf("%w; to have its data moved aside, with those transactions, and copied anew: holdfast pair recover %s, on the node that serves", err, d.Addr)
+		err = fmt.Errorf("%w; to have its data moved aside, with those transactions, and copied anew: holdfast pair "+
+			"recover %s, on the node that serves", err, d.Addr)
 	}
 	if err != nil {
 		return err

@@ -52,7 +52,8 @@ func (d *Device) First(ctx context.Context) (err error) {
 	}
 	if !st.Linked() || !st.Good() || st.Role != "Secondary" || st.PeerRole != "Secondary" {
 		return fail.Errorf(fail.Refused, "DRBD: the copies are neither new nor the same: this one %s, %s, the other one %s, %s, connection %s",
-			cmp.Or(st.Role, "off"), cmp.Or(st.Disk, "unknown"), cmp.Or(st.PeerRole, "unknown"), cmp.Or(st.PeerDisk, "unknown"), cmp.Or(st.Connection, "none"))
+			cmp.Or(st.Role, "off"), cmp.Or(st.Disk, "unknown"), cmp.Or(st.PeerRole, "unknown"),
+			cmp.Or(st.PeerDisk, "unknown"), cmp.Or(st.Connection, "none"))
 	}
 	if d.Make == nil {
 		return nil

@@ -185,7 +185,8 @@ func (n deviceNode) until(what string, ok func(deviceLook) bool) {
 
 // TestOnTwoNodes has its parts on the same two emulated hosts, one after the other.
 func TestOnTwoNodes(t *testing.T) {
-	need.Drill(t, "P1, P2: a copy and a database on a real DRBD, on two emulated hosts", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P2: a copy and a database on a real DRBD, on two emulated hosts", need.Root,
+		need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("mariadb-server", "mariadbd"))
 	t.Parallel()
 	template := filepath.Join(try.ShortDir(t), "database")
 	drbdnode.EmptyDatabase(t, template)

@@ -135,7 +135,8 @@ func New(opt Options) *Driver {
 	now := &parts{opt.Data, opt.Members}
 	opt.Within = cmp.Or(opt.Within, LookWithin)
 	d := &Driver{
-		opt: opt, writing: map[string]bool{}, posts: make(chan func()), wake: make(chan struct{}, 1), again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
+		opt: opt, writing: map[string]bool{}, posts: make(chan func()), wake: make(chan struct{}, 1),
+		again: make(chan struct{}, 1), over: make(chan struct{}), ended: make(chan struct{}),
 		m: pair.New(opt.Self, opt.Peer, now.specs(), opt.Patience),
 	}
 	d.now.Store(now)

@@ -18,7 +18,8 @@ import (
 // ever. The database is killed, can not be promoted there again, and the group goes to the
 // other node with every row that was acknowledged. With room the node comes back by itself.
 func TestAFullDisk(t *testing.T) {
-	need.Drill(t, "P1, P3: a full disk of the active node loses no acknowledged row, and the group goes to the other one", need.Root, need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P3: a full disk of the active node loses no acknowledged row, and the group goes to "+
+		"the other one", need.Root, need.Programs("mariadb-server", "mariadbd"))
 	r := newRigOn(t, map[cluster.HostID]string{"a": "400m"})
 	a, b := r.node["a"], r.node["b"]
 	var l ledger
@@ -49,7 +50,9 @@ func TestAFullDisk(t *testing.T) {
 		g, err := a.Observe(t.Context())
 		return err == nil && g.State == cluster.GuestAbsent
 	})
-	if ev := <-told; ev.Kind != cluster.EvOutage || !strings.Contains(ev.Detail, "a disk is full") && !strings.Contains(ev.Detail, "Disk got full") { // the server may say it itself
+	// the server may say it itself
+	if ev := <-told; ev.Kind != cluster.EvOutage || !strings.Contains(ev.Detail, "a disk is full") &&
+		!strings.Contains(ev.Detail, "Disk got full") {
 		t.Errorf("the event is %+v", ev)
 	}
 	r.assign("b", cluster.ProofReleased)

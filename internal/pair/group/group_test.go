@@ -159,7 +159,8 @@ func TestALossAndAMove(t *testing.T) {
 // TestTheLifeOfAPair: from one node with data to two, the loss of the active one, its
 // return, a planned move, an agent that begins anew, a standby that stands still.
 func TestTheLifeOfAPair(t *testing.T) {
-	need.Drill(t, "P1, P2, P3: a pair of databases from its begin to an orderly end, with a loss, a return, a move, and a standby that stands still", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P2, P3: a pair of databases from its begin to an orderly end, with a loss, a return, a move, "+
+		"and a standby that stands still", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -230,7 +231,8 @@ func TestTheLifeOfAPair(t *testing.T) {
 // a person chooses the copy that is left. Its writes are there, and more are taken; the lost node
 // comes back after all, and saves what it alone had before it follows.
 func TestAPersonChooses(t *testing.T) {
-	need.Drill(t, "P1, P2: a copy without each acknowledged write is promoted by a person only, and what the other one had is saved", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P2: a copy without each acknowledged write is promoted by a person only, and what the other "+
+		"one had is saved", need.Programs("mariadb-server", "mariadbd"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -298,12 +300,14 @@ func TestAPersonChooses(t *testing.T) {
 // TestManyFaults is a row of faults of all kinds under load: no row that was
 // acknowledged is lost, and the pair is whole again after each without a person.
 func TestManyFaults(t *testing.T) {
-	need.Drill(t, "P1, P3: a fault of each kind under load loses no acknowledged row, and the pair is whole again without a person", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P3: a fault of each kind under load loses no acknowledged row, and the pair is whole again "+
+		"without a person", need.Programs("mariadb-server", "mariadbd"))
 	manyFaults(t, 9, &ledger{})
 }
 
 func TestManyFaultsAtLength(t *testing.T) {
-	need.Drill(t, "P1, P3: a row of 100 faults under full load loses no acknowledged row, and the pair is whole again without a person", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1, P3: a row of 100 faults under full load loses no acknowledged row, and the pair is whole "+
+		"again without a person", need.Programs("mariadb-server", "mariadbd"))
 	manyFaults(t, 100, &ledger{fast: true})
 }
 
@@ -312,7 +316,8 @@ func manyFaults(t *testing.T, rounds int, l *ledger) {
 	random := rand.New(rand.NewPCG(uint64(rounds), 7))
 	r.assign("a", cluster.ProofFirst)
 	r.complete()
-	kinds := []string{"power of the active", "power of the standby", "database of the active", "database of the standby", "agent of the active", "agent of the standby", "move", "standby stands still", "connection"}
+	kinds := []string{"power of the active", "power of the standby", "database of the active",
+		"database of the standby", "agent of the active", "agent of the standby", "move", "standby stands still", "connection"}
 	for round := range rounds {
 		if round%len(kinds) == 0 {
 			random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })

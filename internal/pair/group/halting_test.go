@@ -109,7 +109,8 @@ func TestANodeThatIsNotLookedAt(t *testing.T) {
 	begun := time.Now()
 	var ahead atomic.Int64 // of the clock
 	d := New(Options{
-		Self: "a", Peer: "b", Resource: cluster.MgmtVM, Store: mem.NewClient("a"), Data: copied, Members: []Member{member}, Patience: time.Second, RunDir: t.TempDir(),
+		Self: "a", Peer: "b", Resource: cluster.MgmtVM, Store: mem.NewClient("a"), Data: copied,
+		Members: []Member{member}, Patience: time.Second, RunDir: t.TempDir(),
 		Clock: func() cluster.Instant { return cluster.Instant(time.Since(begun)) + cluster.Instant(ahead.Load()) + 1 },
 		Log:   slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})

@@ -17,7 +17,8 @@ import (
 // TestADatabaseThatHangs: a pause of the active database is waited out; one that hangs is ended, and the group leaves for the other
 // node, or where that one can not take it, it is started anew.
 func TestADatabaseThatHangs(t *testing.T) {
-	need.Drill(t, "P1, P3: a database that hangs is ended and its group goes on, and a pause is no failure", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P1, P3: a database that hangs is ended and its group goes on, and a pause is no failure",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -52,7 +53,8 @@ func TestADatabaseThatHangs(t *testing.T) {
 
 	t.Log("the standby's hangs, and nothing is stopped for a move to it")
 	try.Must(t, unix.Kill(b.pid(), unix.SIGSTOP))
-	if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "does not answer") && !strings.Contains(err.Error(), "does not have everything") {
+	if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "does not answer") &&
+		!strings.Contains(err.Error(), "does not have everything") {
 		t.Errorf("%v", err)
 	}
 	if st := a.vip.State(ctx); st != pair.Up {
@@ -94,7 +96,8 @@ func TestADatabaseThatHangs(t *testing.T) {
 
 // TestHowLongAHangTakes: once the database counts as one that hangs, no look at it holds up what ends it and what stands on it.
 func TestHowLongAHangTakes(t *testing.T) {
-	need.Drill(t, "P3: a database that hangs is ended, with all that stands on it, soon after its time is over", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a database that hangs is ended, with all that stands on it, soon after its time is over",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a := r.node["a"]
 	ctx := try.Context(t)

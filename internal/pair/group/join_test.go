@@ -30,7 +30,8 @@ func (b *before) Join(ctx context.Context, told string) (string, error) {
 // TestAJoinWhosePeerGoes: commits wait for the peer, which is complete no more and is about to be so again, when it leaves, or stands
 // still. They wait for it no longer than for any other, and it is complete again later.
 func TestAJoinWhosePeerGoes(t *testing.T) {
-	need.Drill(t, "P1, P2: commits wait no longer for a peer that goes while it is made complete", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P1, P2: commits wait no longer for a peer that goes while it is made complete",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	r := newRig(t)
 	a, b := r.node["a"], r.node["b"]
 	ctx := try.Context(t)
@@ -91,6 +92,7 @@ func TestAJoinWhosePeerGoes(t *testing.T) {
 // semisync is one of the server's counters of commits that wait.
 func semisync(t *testing.T, db *sql.DB, name string) (v string) {
 	t.Helper()
-	try.Must(t, db.QueryRowContext(t.Context(), "SELECT variable_value FROM information_schema.global_status WHERE variable_name='Rpl_semi_sync_master_"+name+"'").Scan(&v))
+	try.Must(t, db.QueryRowContext(t.Context(), "SELECT variable_value FROM information_schema.global_status WHERE "+
+		"variable_name='Rpl_semi_sync_master_"+name+"'").Scan(&v))
 	return v
 }

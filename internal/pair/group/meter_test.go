@@ -37,8 +37,10 @@ func TestMeter(t *testing.T) {
 	}{
 		{c(replica.Receiving, 0, 0), at(0), cluster.PairCopy{}},
 		{c(replica.Receiving, 100, 0), at(2), cluster.PairCopy{Elapsed: 2 * time.Second, Bytes: 100, Rate: 50}},
-		{c(replica.Receiving, 200, 1000), at(4), cluster.PairCopy{Elapsed: 4 * time.Second, Bytes: 200, About: 1000, Percent: 20, Rate: 50, Left: 16 * time.Second}},
-		{c(replica.Receiving, 200, 2000), at(4), cluster.PairCopy{Elapsed: 4 * time.Second, Bytes: 200, About: 2000, Percent: 20, Rate: 50, Left: 36 * time.Second}},
+		{c(replica.Receiving, 200, 1000), at(4), cluster.PairCopy{Elapsed: 4 * time.Second, Bytes: 200, About: 1000,
+			Percent: 20, Rate: 50, Left: 16 * time.Second}},
+		{c(replica.Receiving, 200, 2000), at(4), cluster.PairCopy{Elapsed: 4 * time.Second, Bytes: 200, About: 2000,
+			Percent: 20, Rate: 50, Left: 36 * time.Second}},
 		{c(replica.Receiving, 999, 1000), at(40), cluster.PairCopy{Elapsed: 40 * time.Second, Bytes: 999, About: 1000, Percent: 99, Rate: 22}},
 		{c(replica.Receiving, 1200, 1000), at(41), cluster.PairCopy{Elapsed: 41 * time.Second, Bytes: 1200, About: 1000, Percent: 99, Rate: 27}},
 		{c(replica.Preparing, 1200, 1000), at(50), cluster.PairCopy{Elapsed: 50 * time.Second, Bytes: 1200, About: 1000, Percent: 100}},

@@ -44,14 +44,16 @@ func (d *Driver) Resolve(ctx context.Context, may func(holder cluster.HostID) er
 	}
 	defer func() { err = errors.Join(err, d.release(ctx)) }()
 	if o := d.put(ctx, put); o.Why != "" {
-		return false, fail.Errorf(fail.Unavailable, "whether the choice was recorded is not known: %s", o.Why).With("look at it with: holdfast pair status, and choose again")
+		return false, fail.Errorf(fail.Unavailable, "whether the choice was recorded is not known: %s",
+			o.Why).With("look at it with: holdfast pair status, and choose again")
 	} else if !o.OK {
 		return false, fail.Errorf(fail.Refused, "the records of the pair have changed meanwhile; nothing was changed")
 	}
 	d.opt.Log.Warn("pair", "chosen", describe(put))
 	data := d.now.Load().data.(retainer) // nothing changes it while this node is held
 	if err := data.Retain(ctx); err != nil {
-		return true, fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w", err).With("choose again, this copy or the other one")
+		return true, fail.Errorf(fail.Failed, "the choice is recorded, and this copy can not be promoted yet: %w",
+			err).With("choose again, this copy or the other one")
 	}
 	return true, nil
 }

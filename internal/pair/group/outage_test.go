@@ -93,7 +93,8 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 			p := r.told("a")
 			return p.Outage && strings.Contains(p.Problem, o.words) && told(cluster.EvOutage, o.words)
 		})
-		if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "nothing was stopped") || !strings.Contains(err.Error(), o.words) {
+		if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "nothing was stopped") ||
+			!strings.Contains(err.Error(), o.words) {
 			t.Errorf("a move: %v: want %s", err, o.words)
 		}
 		if now := inode(t, stops); now != was {
@@ -108,7 +109,8 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 
 	// What ends all writes would wait for a lock: nothing is stopped for a move.
 	do("FLUSH TABLES WITH READ LOCK")
-	if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "nothing was stopped") || !strings.Contains(err.Error(), "FLUSH TABLES WITH READ LOCK") {
+	if err := a.Migrate(ctx, "", false); err == nil || !strings.Contains(err.Error(), "nothing was stopped") ||
+		!strings.Contains(err.Error(), "FLUSH TABLES WITH READ LOCK") {
 		t.Errorf("a move beside a lock of all writes: %v", err)
 	}
 	if now := inode(t, stops); now != was {
@@ -133,7 +135,8 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 		return rows(t, a, "SELECT 1 FROM information_schema.processlist WHERE state='User sleep'") == 8
 	})
 	err = a.Migrate(ctx, "", false)
-	if err == nil || !strings.Contains(err.Error(), "the group could not be handed over: the database did not become read-only in time, and was ended: ") {
+	if err == nil || !strings.Contains(err.Error(), "the group could not be handed over: the database did not become "+
+		"read-only in time, and was ended: ") {
 		t.Errorf("a move beside administrators: %v", err)
 	}
 	stop()
@@ -145,7 +148,8 @@ func TestClientsThatAreKeptOut(t *testing.T) {
 	tables, err := a.root.Conn(ctx)
 	try.Must(t, err)
 	defer tables.Close()
-	for _, s := range []string{"CREATE TABLE app.long_one (id INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE app.held (id INT PRIMARY KEY) ENGINE=InnoDB", "LOCK TABLES app.held WRITE"} {
+	for _, s := range []string{"CREATE TABLE app.long_one (id INT PRIMARY KEY) ENGINE=InnoDB",
+		"CREATE TABLE app.held (id INT PRIMARY KEY) ENGINE=InnoDB", "LOCK TABLES app.held WRITE"} {
 		_, err := tables.ExecContext(ctx, s)
 		try.Must(t, err)
 	}

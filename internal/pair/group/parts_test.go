@@ -29,7 +29,8 @@ func TestAnAddressIsAMember(t *testing.T) {
 	v, err := network.ParseVIP("10.77.0.50/24")
 	try.Must(t, err)
 	var said strings.Builder
-	a := &Address{Name: "webip", Restarts: 3, VIP: vip.New(v, []netip.Addr{netip.MustParseAddr("10.77.0.2")}, slog.New(slog.DiscardHandler)), Log: slog.New(slog.NewTextHandler(&said, nil))}
+	a := &Address{Name: "webip", Restarts: 3, VIP: vip.New(v, []netip.Addr{netip.MustParseAddr("10.77.0.2")},
+		slog.New(slog.DiscardHandler)), Log: slog.New(slog.NewTextHandler(&said, nil))}
 	if s := a.Spec(); s != (pair.Member{Name: "webip", Restarts: 3}) {
 		t.Errorf("%+v", s)
 	}
@@ -186,12 +187,14 @@ func TestAVoterStartsNothing(t *testing.T) {
 	if err := v.Start(ctx, cluster.GuestSpec{}); !errors.Is(err, cluster.ErrNotStarted) {
 		t.Errorf("a start: %v", err)
 	}
-	for what, err := range map[string]error{"check": v.Check(ctx, cluster.GuestSpec{}), "migrate": v.Migrate(ctx, "", false), "resume": v.Resume(ctx)} {
+	for what, err := range map[string]error{"check": v.Check(ctx, cluster.GuestSpec{}),
+		"migrate": v.Migrate(ctx, "", false), "resume": v.Resume(ctx)} {
 		if err == nil {
 			t.Errorf("%s was allowed", what)
 		}
 	}
-	for what, err := range map[string]error{"shutdown": v.Shutdown(ctx), "kill": v.Kill(ctx), "abort": v.AbortMigration(ctx), "close": v.Close()} {
+	for what, err := range map[string]error{"shutdown": v.Shutdown(ctx), "kill": v.Kill(ctx),
+		"abort": v.AbortMigration(ctx), "close": v.Close()} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 		}

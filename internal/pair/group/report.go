@@ -104,7 +104,8 @@ func (d *Driver) report(ctx context.Context) {
 	if r.Problem == "" && (!r.Fit || m.Serves() && !m.Sync.Has(d.opt.Peer)) { // it may be why
 		r.Problem = d.failed
 	}
-	if d.times.Active.IsZero() && m.Promoted && m.Phase == pair.Serving && !slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
+	if d.times.Active.IsZero() && m.Promoted && m.Phase == pair.Serving &&
+		!slices.ContainsFunc(m.Seen.Members, func(s pair.State) bool { return s != pair.Up }) {
 		d.times.Active = now
 	}
 	r.Times = d.times

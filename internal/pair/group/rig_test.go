@@ -120,7 +120,8 @@ func (r *rig) newNode(name cluster.HostID, id uint32, size string) *node {
 	file := func(name, text string) {
 		try.Must(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	n.cmd = &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Datadir: filepath.Join(dir, "data"), Log: own.Log, Tied: true}
+	n.cmd = &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options},
+		Datadir: filepath.Join(dir, "data"), Log: own.Log, Tied: true}
 	c := mysql.NewConfig()
 	c.User, c.Net, c.Addr = "root", "unix", own.Socket
 	c.Logger = log{}
@@ -179,9 +180,10 @@ func (n *node) boot() {
 	}, n.cmd)
 	try.Must(t, err)
 	peer := n.r.node[other(n.name)]
-	n.db = &Database{DB: db, Dir: n.dir, Addr: fmt.Sprintf("192.0.2.%d", n.id), SaveDir: filepath.Join(n.dir, "saved"), Peer: replica.Source{Host: "127.0.0.1", Port: peer.port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
-		return peer.db.DB.Seed(ctx, w, about)
-	}}}
+	n.db = &Database{DB: db, Dir: n.dir, Addr: fmt.Sprintf("192.0.2.%d", n.id), SaveDir: filepath.Join(n.dir, "saved"),
+		Peer: replica.Source{Host: "127.0.0.1", Port: peer.port, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
+			return peer.db.DB.Seed(ctx, w, about)
+		}}}
 	n.db.Self, n.db.Other, n.db.first = n.name, peer.name, time.Millisecond
 	n.db.PeerRows = func() (mariadb.Ask, func(), error) { return peer.db.DB.Rows, func() {}, nil }
 	begun := time.Now()
@@ -246,7 +248,8 @@ func (r *rig) assign(h cluster.HostID, proof cluster.ProofKind) {
 	ctx := try.Context(t)
 	n := r.node[h]
 	try.Until(t, string(h)+" to be able", func() bool { return n.Check(ctx, cluster.GuestSpec{}) == nil })
-	o := cluster.Owner{State: cluster.Assigned, Host: h, Epoch: cluster.Epoch{Gen: 1, Seq: r.owner.Epoch.Seq + 1}, Proof: cluster.Proof{Kind: proof}}
+	o := cluster.Owner{State: cluster.Assigned, Host: h, Epoch: cluster.Epoch{Gen: 1, Seq: r.owner.Epoch.Seq + 1},
+		Proof: cluster.Proof{Kind: proof}}
 	r.owns(o)
 	try.Must(t, n.Start(ctx, cluster.GuestSpec{Epoch: o.Epoch}))
 	o.State = cluster.Running // as package ha notes at once
@@ -273,7 +276,9 @@ func (r *rig) complete() {
 		}
 		s, err := records.Decode[pair.Sync](kv, false)
 		standby := r.node[other(r.owner.Host)]
-		return err == nil && len(s.InSync) == 2 && strings.Contains(s.Proof, fmt.Sprintf("\"primary\":\"%d\"", r.node[r.owner.Host].id)) && s.Epoch == r.owner.Epoch && s.To == "" && standby.Check(r.t.Context(), cluster.GuestSpec{}) == nil
+		return err == nil && len(s.InSync) == 2 && strings.Contains(s.Proof,
+			fmt.Sprintf("\"primary\":\"%d\"", r.node[r.owner.Host].id)) && s.Epoch == r.owner.Epoch && s.To == "" &&
+			standby.Check(r.t.Context(), cluster.GuestSpec{}) == nil
 	})
 }
 

@@ -32,9 +32,11 @@ const (
 
 // emulatedServer is the server on the file system of an emulated host.
 func emulatedServer() *Server {
-	args := []string{"--no-defaults", "--user=root", "--datadir=/mnt/mysql", "--socket=" + emulatedSocket, "--skip-networking", "--tmpdir=/tmp", "--pid-file=/run/pid",
+	args := []string{"--no-defaults", "--user=root", "--datadir=/mnt/mysql", "--socket=" + emulatedSocket,
+		"--skip-networking", "--tmpdir=/tmp", "--pid-file=/run/pid",
 		"--innodb-buffer-pool-size=24M", "--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:6M:autoextend", "--performance-schema=OFF"}
-	return &Server{Name: "database", Socket: emulatedSocket, Cmd: &mariadb.Command{Path: "/usr/sbin/mariadbd", Args: args, Datadir: "/mnt/mysql", Log: "/run/database.log"}}
+	return &Server{Name: "database", Socket: emulatedSocket,
+		Cmd: &mariadb.Command{Path: "/usr/sbin/mariadbd", Args: args, Datadir: "/mnt/mysql", Log: "/run/database.log"}}
 }
 
 // makeOnNode makes a file system and a database that was made before: an emulated host takes
@@ -207,11 +209,13 @@ func databaseOnDRBD(t *testing.T, a, b deviceNode, template string) {
 // TestAServerWhoseEndWasCutShort: one with a binary log that was killed when it had closed that, and
 // had not yet written its last commits, starts again with them.
 func TestAServerWhoseEndWasCutShort(t *testing.T) {
-	need.Drill(t, "P1: a database that was killed between its log and its last commits starts again with them", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P1: a database that was killed between its log and its last commits starts again with them",
+		need.Programs("mariadb-server", "mariadbd"))
 	t.Parallel()
 	ctx := try.Context(t)
 	own := aligntest.NewOwn(t, try.ShortDir(t), []string{"log_bin=log", "sync_binlog=1"})
-	s := &Server{Name: "database", Socket: own.Socket, Cmd: &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Datadir: own.Data, Log: own.Log, Tied: true}}
+	s := &Server{Name: "database", Socket: own.Socket,
+		Cmd: &mariadb.Command{Path: own.Program, Args: []string{"--defaults-file=" + own.Options}, Datadir: own.Data, Log: own.Log, Tied: true}}
 	t.Cleanup(func() {
 		try.Must(t, s.Stop(context.Background(), true))
 		own.Tell(t, s.Name)

@@ -91,7 +91,8 @@ func TestAStrayRow(t *testing.T) {
 	}
 	try.Until(t, "the remedy to be told", func() bool {
 		p := r.told("b")
-		return p.Lasting && !p.Fit && strings.Contains(p.Problem, "holdfast pair recover 192.0.2.2") && strings.Contains(p.Problem, ", up to 0-2-")
+		return p.Lasting && !p.Fit && strings.Contains(p.Problem, "holdfast pair recover 192.0.2.2") &&
+			strings.Contains(p.Problem, ", up to 0-2-")
 	})
 	try.Must(t, Disown(b.dir))
 	r.complete()

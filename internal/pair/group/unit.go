@@ -62,7 +62,8 @@ func (u *Unit) State(ctx context.Context) pair.State {
 		return state
 	}
 	// Where the kernel tells nothing, or something is under way, systemd is asked each time.
-	if known && (state == pair.Up && strings.Contains(events, "populated 1") || state == pair.Down && !strings.Contains(events, "populated 1")) {
+	if known && (state == pair.Up && strings.Contains(events, "populated 1") || state == pair.Down &&
+		!strings.Contains(events, "populated 1")) {
 		u.last.state, u.last.events = state, events
 	}
 	return state

@@ -129,7 +129,8 @@ func (p *Part) reported(out cluster.PairStatus, hosts []cluster.HostStatus, kvs 
 // Begin makes this host's copy the one that the pair begins with.
 func (p *Service) Begin(ctx context.Context, user string) error {
 	if p.driver == nil {
-		return fail.Errorf(fail.Refused, "%s only votes in the store", p.Node.Host).With("begin on one of the two nodes: " + strings.Join(p.cfg.Nodes, ", "))
+		return fail.Errorf(fail.Refused, "%s only votes in the store",
+			p.Node.Host).With("begin on one of the two nodes: " + strings.Join(p.cfg.Nodes, ", "))
 	}
 	if p.votes != nil {
 		if err := p.votes.Prepare(ctx); err != nil {
@@ -175,7 +176,8 @@ func (p *Service) mayResolve(ctx context.Context, keep string, holder cluster.Ho
 	}
 	for _, n := range st.Nodes {
 		if n.Alive && string(n.Host) != keep && n.Fit && slices.Contains(st.InSync, n.Host) {
-			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; nothing was changed", n.Host).With("holdfast pair start, and where it does not start: holdfast pair status")
+			return fail.Errorf(fail.Refused, "the copy on %s has every acknowledged write, and can be promoted; "+
+				"nothing was changed", n.Host).With("holdfast pair start, and where it does not start: holdfast pair status")
 		}
 	}
 	return nil

@@ -157,7 +157,8 @@ func (p *Part) makeFiles(ctx context.Context, mount *group.Mount) (err error) {
 	if err := os.Chown(d.Datadir, int(c.Uid), int(c.Gid)); err != nil {
 		return err
 	}
-	return tool(ctx, "mariadb-install-db", "--no-defaults", "--user="+d.User, "--datadir="+d.Datadir, "--skip-test-db", "--auth-root-authentication-method=socket")
+	return tool(ctx, "mariadb-install-db", "--no-defaults", "--user="+d.User, "--datadir="+d.Datadir, "--skip-test-db",
+		"--auth-root-authentication-method=socket")
 }
 
 // forced has a program make a file system although there is one: an earlier call was cut short.

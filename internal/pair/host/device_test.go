@@ -31,7 +31,8 @@ func TestOfAPairOnADevice(t *testing.T) {
 	p.Nodes[0] = opt.Node.Host
 	w := made(t, opt)
 	defer func() { try.Must(t, w.Driver().Close()) }()
-	if args := w.server().Args; slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "server_id") || strings.Contains(a, "read_only") }) ||
+	if args := w.server().Args; slices.ContainsFunc(args,
+		func(a string) bool { return strings.Contains(a, "server_id") || strings.Contains(a, "read_only") }) ||
 		!slices.Contains(args, "--datadir="+filepath.Join(run, "mount", "mysql")) {
 		t.Errorf("the database is started with %q", args)
 	}
@@ -44,7 +45,8 @@ func TestOfAPairOnADevice(t *testing.T) {
 		t.Errorf("the address is a %T: nobody would announce it", all[3])
 	}
 	var e *fail.Error
-	if err := w.Copy(t.Context(), "node2", nil, nil); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Message, "copies itself") {
+	if err := w.Copy(t.Context(), "node2", nil, nil); !errors.As(err, &e) || e.Kind != fail.Refused ||
+		!strings.Contains(e.Message, "copies itself") {
 		t.Errorf("a copy from agent to agent: %v", err)
 	}
 }

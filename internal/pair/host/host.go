@@ -156,9 +156,10 @@ func (p *Part) database(peer string) (*group.Database, error) {
 		}
 		return c.PairRows, c.Close, nil
 	}
-	return &group.Database{DB: db, Dir: dir, Self: cluster.HostID(p.Node.Host), Other: cluster.HostID(peer), Addr: p.Node.Addr, SaveDir: d.Datadir + ".saved", PeerRows: rows, Peer: replica.Source{
-		Host: addr, Port: d.Port, Seed: p.fetch,
-	}}, nil
+	return &group.Database{DB: db, Dir: dir, Self: cluster.HostID(p.Node.Host), Other: cluster.HostID(peer),
+		Addr: p.Node.Addr, SaveDir: d.Datadir + ".saved", PeerRows: rows, Peer: replica.Source{
+			Host: addr, Port: d.Port, Seed: p.fetch,
+		}}, nil
 }
 
 func (p *Part) dir() string { return filepath.Join(p.Node.DataDir, group.DirName) }
@@ -226,7 +227,8 @@ func (p *Part) members() (out []group.Member, err error) {
 		case m.Unit != "":
 			out = append(out, &group.Unit{Name: m.Name, Unit: m.Unit, Restarts: *m.Restarts, Systemctl: "systemctl", Cgroups: "/sys/fs/cgroup"})
 		default:
-			out = append(out, &group.Program{Name: m.Name, Restarts: *m.Restarts, StartCmd: m.Start, StopCmd: m.Stop, KillCmd: m.Kill, Status: m.Status})
+			out = append(out, &group.Program{Name: m.Name, Restarts: *m.Restarts, StartCmd: m.Start, StopCmd: m.Stop,
+				KillCmd: m.Kill, Status: m.Status})
 		}
 	}
 	return out, nil

@@ -44,7 +44,8 @@ func pairNode(t *testing.T) (opt Options, service string) {
 					Admin:       config.PairAccount{User: "a", Credential: "file:" + filepath.Join(run, "admin")},
 					Replication: config.PairAccount{User: "r", Credential: "file:" + filepath.Join(run, "replication")},
 				},
-				Group: []config.PairMember{{Name: "service", Start: call(`touch "$1"`), Stop: call(`rm "$1"`), Status: call(`[ -e "$1" ] || exit 3`)}, {VIP: "192.0.2.7/24"}},
+				Group: []config.PairMember{{Name: "service", Start: call(`touch "$1"`), Stop: call(`rm "$1"`),
+					Status: call(`[ -e "$1" ] || exit 3`)}, {VIP: "192.0.2.7/24"}},
 			},
 		},
 	}

@@ -29,7 +29,8 @@ const (
 // configuration says how far it has come, and the same order goes on.
 func (p *Service) AddPartition(ctx context.Context, user string, in cluster.PartitionOrder) error {
 	if p.driver == nil {
-		return fail.Errorf(fail.Refused, "%s only votes in the store", p.Node.Host).With("add it on the node that serves, one of " + strings.Join(p.cfg.Nodes, ", "))
+		return fail.Errorf(fail.Refused, "%s only votes in the store",
+			p.Node.Host).With("add it on the node that serves, one of " + strings.Join(p.cfg.Nodes, ", "))
 	}
 	if !p.adding.TryLock() {
 		return fail.Errorf(fail.Refused, "the partition is being made already, by another command")
@@ -73,7 +74,8 @@ func (p *Service) AddPartition(ctx context.Context, user string, in cluster.Part
 			return err
 		}
 	case cur.State == config.PartitionLeaving:
-		return fail.Errorf(fail.Refused, "the partition %s is being taken away", cur.Name).With("finish that first: holdfast pair partition remove " + cur.Name)
+		return fail.Errorf(fail.Refused, "the partition %s is being taken away",
+			cur.Name).With("finish that first: holdfast pair partition remove " + cur.Name)
 	case !cur.Same(want):
 		return fail.Errorf(fail.Refused, "the pair has the partition %s on %s at %s, and can have one", cur.Name, cur.Disk, cur.Mount)
 	}
@@ -123,7 +125,8 @@ func (p *Service) order(ctx context.Context, user string, number int, cfg config
 // mayAdd refuses what can not be. Nothing was changed yet.
 func mayAdd(st cluster.PairStatus) error {
 	if h, why := st.Health(); h != cluster.Healthy {
-		return fail.Errorf(fail.Refused, "the pair is not healthy: %s; nothing was changed", strings.Join(why, "; ")).With("see that both nodes are well first: holdfast pair status")
+		return fail.Errorf(fail.Refused, "the pair is not healthy: %s; nothing was changed",
+			strings.Join(why, "; ")).With("see that both nodes are well first: holdfast pair status")
 	}
 	return nil
 }
@@ -334,7 +337,8 @@ func (p *Part) disk(ctx context.Context, want config.PairPartition, fresh bool) 
 		return 0, err
 	}
 	if fresh && len(luns) > 0 {
-		return 0, fail.Errorf(fail.Refused, "disks of FC or iSCSI are attached: %s", strings.Join(luns, ", ")).With("add the partition before they are, or detach them for now; templates on them need no partition")
+		return 0, fail.Errorf(fail.Refused, "disks of FC or iSCSI are attached: %s",
+			strings.Join(luns, ", ")).With("add the partition before they are, or detach them for now; templates on them need no partition")
 	}
 	return bytes, emptyDir(want.Mount)
 }

@@ -125,7 +125,8 @@ func TestInCommon(t *testing.T) {
 		left, kib uint64
 		same      bool
 		want      int
-	}{{0, 1000, true, 100}, {0, 1000, false, 99}, {1, 1000, false, 99}, {500, 1000, false, 50}, {1000, 1000, false, 0}, {2000, 1000, false, 0}, {5, 0, false, 0}} {
+	}{{0, 1000, true, 100}, {0, 1000, false, 99}, {1, 1000, false, 99}, {500, 1000, false, 50}, {1000, 1000, false, 0},
+		{2000, 1000, false, 0}, {5, 0, false, 0}} {
 		if got := inCommon(drbd.State{OutOfSync: tc.left}, tc.kib, tc.same); got != tc.want {
 			t.Errorf("%d of %d KiB left: %d %%, want %d", tc.left, tc.kib, got, tc.want)
 		}

@@ -20,10 +20,16 @@ func TestATakeoverWaitsForWhatIsNotApplied(t *testing.T) {
 		change func(*group.Report, *cluster.HostStatus, *cluster.Takeover)
 		want   time.Duration
 	}{
-		"it is behind":                     {func(*group.Report, *cluster.HostStatus, *cluster.Takeover) {}, 27 * time.Second},
-		"nobody knows how far":             {func(r *group.Report, _ *cluster.HostStatus, _ *cluster.Takeover) { r.LagKnown = false }, 8 * time.Second},
-		"what a silent host said long ago": {func(_ *group.Report, h *cluster.HostStatus, _ *cluster.Takeover) { h.Alive = false }, 8 * time.Second},
-		"no takeover is possible":          {func(_ *group.Report, _ *cluster.HostStatus, to *cluster.Takeover) { *to = cluster.Takeover{} }, 0},
+		"it is behind": {func(*group.Report, *cluster.HostStatus, *cluster.Takeover) {}, 27 * time.Second},
+		"nobody knows how far": {func(r *group.Report, _ *cluster.HostStatus,
+			_ *cluster.Takeover) {
+			r.LagKnown = false
+		}, 8 * time.Second},
+		"what a silent host said long ago": {func(_ *group.Report, h *cluster.HostStatus,
+			_ *cluster.Takeover) {
+			h.Alive = false
+		}, 8 * time.Second},
+		"no takeover is possible": {func(_ *group.Report, _ *cluster.HostStatus, to *cluster.Takeover) { *to = cluster.Takeover{} }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			standby := group.Report{PairReport: cluster.PairReport{Role: "standby", Linked: true, Lag: 19 * time.Second, LagKnown: true}}

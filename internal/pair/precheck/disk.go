@@ -16,7 +16,8 @@ func (j *judgement) partitionDisk() {
 // emptyDisks judges a disk of each node that DRBD is to keep the same, and that has the least size in
 // GB; 0: any. option is where it was named.
 func (j *judgement) emptyDisks(check, option, disk string, of [2]*Device, want int) {
-	if !j.usable(check, option, disk, of, want, "see that both nodes have drbd-utils, a kernel with DRBD 8.4 or 9 and an empty disk at "+disk+", or correct "+option) {
+	if !j.usable(check, option, disk, of, want, "see that both nodes have drbd-utils, a kernel with DRBD 8.4 or 9 "+
+		"and an empty disk at "+disk+", or correct "+option) {
 		return
 	}
 	x, y := of[0], of[1]

@@ -200,7 +200,8 @@ func (j *judgement) each(n Node) {
 	if simpleName().MatchString(f.Name) {
 		j.say("host name", Pass, n.who(), "")
 	} else {
-		j.fail("host name", fmt.Sprintf("%s is called %q: want letters, digits and hyphens only", n.Addr, f.Name), "give it a simple name (hostnamectl set-hostname NAME) before the pair is set up; it can not be changed afterwards")
+		j.fail("host name", fmt.Sprintf("%s is called %q: want letters, digits and hyphens only", n.Addr, f.Name),
+			"give it a simple name (hostnamectl set-hostname NAME) before the pair is set up; it can not be changed afterwards")
 	}
 }
 
@@ -210,10 +211,13 @@ func (j *judgement) distinct() {
 	for i, n := range all {
 		for _, o := range all[:i] {
 			if strings.EqualFold(n.Facts.Name, o.Facts.Name) {
-				j.fail("host name", fmt.Sprintf("%s and %s are both called %q", o.Addr, n.Addr, n.Facts.Name), "give one of them another name (hostnamectl set-hostname NAME)")
+				j.fail("host name", fmt.Sprintf("%s and %s are both called %q", o.Addr, n.Addr, n.Facts.Name),
+					"give one of them another name (hostnamectl set-hostname NAME)")
 			}
 			if n.Facts.Machine != "" && n.Facts.Machine == o.Facts.Machine {
-				j.fail("machines", n.who()+" and "+o.who()+" are one and the same machine", "name the address of another machine; copies of a virtual machine need ids of their own (/etc/machine-id, and the UUID of its definition)")
+				j.fail("machines", n.who()+" and "+o.who()+" are one and the same machine",
+					"name the address of another machine; copies of a virtual machine need ids of their own "+
+						"(/etc/machine-id, and the UUID of its definition)")
 			}
 		}
 	}
@@ -227,7 +231,8 @@ func (j *judgement) differ(check, what, x, y, remedy string) {
 	if x == y {
 		return
 	}
-	j.fail(check, fmt.Sprintf("%s: %s has %s, %s has %s", what, j.Nodes[0].who(), cmp.Or(x, "none"), j.Nodes[1].who(), cmp.Or(y, "none")), remedy)
+	j.fail(check, fmt.Sprintf("%s: %s has %s, %s has %s", what, j.Nodes[0].who(), cmp.Or(x, "none"), j.Nodes[1].who(),
+		cmp.Or(y, "none")), remedy)
 }
 
 // alike: what must be the same on both nodes.
@@ -384,7 +389,8 @@ func (j *judgement) volumes(x, y []Volume) {
 		}
 	}
 	for _, m := range slices.Sorted(maps.Keys(at)) {
-		j.differ("volumes", "volume at "+m, at[m][0], at[m][1], "install both nodes with the same volumes: sizes and mount points (lsblk shows them)")
+		j.differ("volumes", "volume at "+m, at[m][0], at[m][1],
+			"install both nodes with the same volumes: sizes and mount points (lsblk shows them)")
 	}
 	if len(at) > 0 {
 		j.passed("volumes", "the same on both nodes: "+strings.Join(slices.Sorted(maps.Keys(at)), ", "))
@@ -394,7 +400,9 @@ func (j *judgement) volumes(x, y []Volume) {
 // begun: nobody makes another host of this pair a part of a pair of its own.
 func (j *judgement) begun(n Node) {
 	if j.known(n, checkSetup, "begun", "see that /etc/holdfast can be read there") && n.Facts.Begun != "" {
-		j.fail(checkSetup, n.who()+": "+n.Facts.Begun+" there", "wait for its end, or go on with it there; what was given up is taken back there by holdfast uninstall, and by removing /etc/holdfast/pair-setup.json")
+		j.fail(checkSetup, n.who()+": "+n.Facts.Begun+" there",
+			"wait for its end, or go on with it there; what was given up is taken back there by holdfast uninstall, "+
+				"and by removing /etc/holdfast/pair-setup.json")
 	}
 }
 
@@ -407,7 +415,8 @@ func (j *judgement) clean(n Node) {
 	}
 	j.known(n, check, "guests", "see that /proc is mounted there, and check again")
 	if len(f.Guests) > 0 {
-		j.fail(check, n.who()+": guests run: "+list(f.Guests), "move them to another host, or shut them down; a pair is set up on new nodes only, whose data are not kept")
+		j.fail(check, n.who()+": guests run: "+list(f.Guests),
+			"move them to another host, or shut them down; a pair is set up on new nodes only, whose data are not kept")
 	}
 	if why, unknown := f.Unknown["pools"]; unknown {
 		j.say(check, Warn, n.who()+": the storage pools are not known: "+why, "see that libvirtd answers, and check again")
@@ -419,7 +428,8 @@ func (j *judgement) clean(n Node) {
 		}
 	}
 	if len(more) > 0 {
-		j.fail(check, n.who()+": storage pools beside the default ones: "+list(more), "remove them (virsh pool-destroy NAME, virsh pool-undefine NAME): only "+list(defaultPools)+" may be there")
+		j.fail(check, n.who()+": storage pools beside the default ones: "+list(more),
+			"remove them (virsh pool-destroy NAME, virsh pool-undefine NAME): only "+list(defaultPools)+" may be there")
 	}
 	j.managed(n, check)
 	j.passed(check, n.who()+": no cluster, no guests, no storage pools beside the default ones")
@@ -431,11 +441,13 @@ func (j *judgement) managed(n Node, check string) {
 	p := n.Facts.Host.Status
 	switch {
 	case !j.Asked:
-		j.say("managed hosts", Warn, n.who()+" was not asked whether the platform manages hosts already", "the set-up deletes the data of a platform that does: look into it, or name a program that knows with --unmanaged-probe")
+		j.say("managed hosts", Warn, n.who()+" was not asked whether the platform manages hosts already",
+			"the set-up deletes the data of a platform that does: look into it, or name a program that knows with --unmanaged-probe")
 	case unknown || p == nil:
 		j.fail("managed hosts", n.who()+": "+cmp.Or(why, "it says nothing"), "correct --unmanaged-probe")
 	case p.Exit != 0:
-		j.fail("managed hosts", fmt.Sprintf("%s: the platform manages hosts already, by exit code %d: %s", n.who(), p.Exit, p.Text), "take the hosts out of the platform, or install it anew: its data are not kept")
+		j.fail("managed hosts", fmt.Sprintf("%s: the platform manages hosts already, by exit code %d: %s", n.who(),
+			p.Exit, p.Text), "take the hosts out of the platform, or install it anew: its data are not kept")
 	default:
 		j.say("managed hosts", Pass, n.who()+": the platform manages none", "")
 	}
@@ -452,7 +464,8 @@ func (j *judgement) space(n Node) {
 	want, least := j.database()
 	if want < least.Database {
 		if n.Addr == j.Nodes[0].Addr {
-			j.fail("database", fmt.Sprintf("%d GB: %d hosts and %d VMs need %d", want, j.Hosts, j.VMs, least.Database), fmt.Sprintf("give --db-size %d or more, or leave it out", least.Database))
+			j.fail("database", fmt.Sprintf("%d GB: %d hosts and %d VMs need %d", want, j.Hosts, j.VMs, least.Database),
+				fmt.Sprintf("give --db-size %d or more, or leave it out", least.Database))
 		}
 	} else if n.Addr == j.Nodes[0].Addr {
 		j.passed("database", fmt.Sprintf("%d GB for %d hosts and %d VMs, which need %d", want, j.Hosts, j.VMs, least.Database))
@@ -471,7 +484,8 @@ func (j *judgement) space(n Node) {
 	case s.Size < int64(need)*gb:
 		j.fail("space", fmt.Sprintf("%s: /vms has %d GB: want at least %d", n.who(), s.Size/gb, need), remedy)
 	case want > 0 && s.Free < int64(want)*gb:
-		j.fail("space", fmt.Sprintf("%s: %d GB of /vms are free, and the database's partition has %d", n.who(), s.Free/gb, want), "make room in /vms")
+		j.fail("space", fmt.Sprintf("%s: %d GB of /vms are free, and the database's partition has %d", n.who(),
+			s.Free/gb, want), "make room in /vms")
 	default:
 		j.say("space", Pass, fmt.Sprintf("%s: %d of %d GB of /vms are free", n.who(), s.Free/gb, s.Size/gb), "")
 	}

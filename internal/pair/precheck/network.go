@@ -27,7 +27,8 @@ func (j *judgement) addresses() {
 	for _, a := range j.Arbiters {
 		for i, addr := range a.Addrs {
 			if slices.Contains(nodes, addr) {
-				j.fail(check, "the arbiter "+addr+" is a node of the pair: it could not decide which of the two is cut off", "name another machine in --arbiter")
+				j.fail(check, "the arbiter "+addr+" is a node of the pair: it could not decide which of the "+
+					"two is cut off", "name another machine in --arbiter")
 			}
 			if addr == j.VIP {
 				j.fail(check, "the arbiter has the virtual address "+addr, "name another address in --arbiter or --vip")
@@ -51,10 +52,12 @@ func (j *judgement) network() {
 				continue // secondPath judges it
 			}
 			for _, port := range slices.Sorted(maps.Keys(r.Ports)) {
-				j.fail("reach", fmt.Sprintf("port %d of %s does not answer %s: %s", port, r.Addr, n.who(), r.Ports[port]), "look at the cables and routes between them, and open that port in the firewall of "+r.Addr)
+				j.fail("reach", fmt.Sprintf("port %d of %s does not answer %s: %s", port, r.Addr, n.who(),
+					r.Ports[port]), "look at the cables and routes between them, and open that port in the firewall of "+r.Addr)
 			}
 			if r.Frames != "" {
-				j.say("frames", Warn, fmt.Sprintf("from %s to %s: %s", n.who(), r.Addr, r.Frames), "make the MTU equal on hosts and switches, or lower the interfaces' one")
+				j.say("frames", Warn, fmt.Sprintf("from %s to %s: %s", n.who(), r.Addr, r.Frames),
+					"make the MTU equal on hosts and switches, or lower the interfaces' one")
 			}
 		}
 	}
@@ -86,7 +89,8 @@ func (j *judgement) bandwidth() {
 	}
 	basis := "measured for a second in each direction, the slower one counts"
 	if why != "" || rate == 0 {
-		rate, basis = float64(link)*usualShare, "six tenths of the slower link's speed; it could not be measured: "+cmp.Or(why, "nothing was sent")
+		rate, basis = float64(link)*usualShare, "six tenths of the slower link's speed; it could not be measured: "+
+			cmp.Or(why, "nothing was sent")
 	}
 	const remedy = "connect the nodes by 1 Gbit/s at least, better by 10 Gbit/s (ethtool INTERFACE shows the speed)"
 	if rate == 0 {
@@ -95,7 +99,8 @@ func (j *judgement) bandwidth() {
 	}
 	db, _ := j.database()
 	copies := time.Duration(float64(db) * gb * bitsInAByte / (rate * bitsOfMegabit) * float64(time.Second)).Round(time.Second)
-	said := fmt.Sprintf("about %.0f Mbit/s between the nodes (%s): the first copy of a database of %d GB takes about %s", rate, basis, db, copies)
+	said := fmt.Sprintf("about %.0f Mbit/s between the nodes (%s): the first copy of a database of %d GB takes about %s", rate, basis,
+		db, copies)
 	if link > 0 {
 		said += fmt.Sprintf("; the slower link has %d Mbit/s", link)
 	}
@@ -121,11 +126,13 @@ func (j *judgement) vip() {
 		case v.Wrong != "":
 			j.fail(check, n.who()+": "+v.Wrong, "name an address in --vip that no machine has, in a subnet of an interface of both nodes")
 		case v.Taken != "":
-			j.fail(check, fmt.Sprintf("%s is in use: the machine with MAC %s has answered %s", j.VIP, v.Taken, n.who()), "name an address in --vip that no machine has, or switch that one off")
+			j.fail(check, fmt.Sprintf("%s is in use: the machine with MAC %s has answered %s", j.VIP, v.Taken, n.who()),
+				"name an address in --vip that no machine has, or switch that one off")
 		case v.Silent != "":
 			j.fail(check, n.who()+": "+v.Silent, "see that the interface is up and has a link (ip link)")
 		case v.Length != j.Length:
-			j.fail(check, fmt.Sprintf("%s: the subnet on %s is %s, and --vip says /%d", n.who(), v.Dev, v.Subnet, j.Length), fmt.Sprintf("give --vip %s/%d, or correct the interface", j.VIP, v.Length))
+			j.fail(check, fmt.Sprintf("%s: the subnet on %s is %s, and --vip says /%d", n.who(), v.Dev, v.Subnet,
+				j.Length), fmt.Sprintf("give --vip %s/%d, or correct the interface", j.VIP, v.Length))
 		default:
 			subnets = append(subnets, v.Subnet+" on "+v.Dev)
 		}
@@ -150,7 +157,9 @@ func (j *judgement) arbiters() {
 		}
 	}
 	if !safe {
-		j.say("guarantee", Warn, "best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live, and then both could serve", "name a quorum host, a shared disk or fence devices in --arbiter in place of them")
+		j.say("guarantee", Warn, "best effort: by pings alone a node can not tell a dead peer from a cut cable "+
+			"between two nodes that live, and then both could serve",
+			"name a quorum host, a shared disk or fence devices in --arbiter in place of them")
 	} else {
 		j.say("guarantee", Pass, "safe with such an arbiter: at most one node serves, whatever fails", "")
 	}
@@ -163,7 +172,8 @@ func (j *judgement) quorum(a Arbiter) {
 	}
 	x, y := j.Nodes[0].Facts.Components["holdfast"], a.Node.Facts.Components["holdfast"]
 	if x != y {
-		j.fail(check, fmt.Sprintf("%s has Holdfast %s, and the nodes have %s", a.Node.who(), cmp.Or(y, "none"), cmp.Or(x, "none")), "install the nodes' version on it")
+		j.fail(check, fmt.Sprintf("%s has Holdfast %s, and the nodes have %s", a.Node.who(), cmp.Or(y, "none"),
+			cmp.Or(x, "none")), "install the nodes' version on it")
 	}
 	j.passed(check, a.Node.who()+" answers, with the nodes' version of Holdfast: "+cmp.Or(y, "none"))
 }
@@ -177,7 +187,8 @@ func (j *judgement) pings(a Arbiter) {
 				why = "it was not tried"
 			}
 			if why != "" {
-				j.fail(check, fmt.Sprintf("%s gets no answer from %s: %s", n.who(), addr, why), "name addresses that always answer pings, gateways or switches")
+				j.fail(check, fmt.Sprintf("%s gets no answer from %s: %s", n.who(), addr, why),
+					"name addresses that always answer pings, gateways or switches")
 			}
 		}
 	}
@@ -187,12 +198,15 @@ func (j *judgement) pings(a Arbiter) {
 func (j *judgement) fences(a Arbiter) {
 	const check = "arbiter"
 	for _, i := range a.NoBMC {
-		j.fail(check, "no management controller is named for "+j.Nodes[i].who(), fmt.Sprintf("name it in the file of --fencing: {%q: {\"Devices\": [{\"Type\": \"ipmi\", \"Address\": \"...\", \"User\": \"...\", \"Credential\": \"file:/PATH\"}]}}", j.Nodes[i].Facts.Name))
+		j.fail(check, "no management controller is named for "+j.Nodes[i].who(),
+			fmt.Sprintf("name it in the file of --fencing: {%q: {\"Devices\": [{\"Type\": \"ipmi\", \"Address\": "+
+				"\"...\", \"User\": \"...\", \"Credential\": \"file:/PATH\"}]}}", j.Nodes[i].Facts.Name))
 	}
 	for _, n := range j.Nodes {
 		for _, addr := range slices.Sorted(maps.Keys(n.Facts.BMCs)) {
 			if why := n.Facts.BMCs[addr]; why != "" {
-				j.fail(check, fmt.Sprintf("the management controller %s does not answer %s: %s", addr, n.who(), why), "see that it is reachable from there, and that account and password are right")
+				j.fail(check, fmt.Sprintf("the management controller %s does not answer %s: %s", addr, n.who(), why),
+					"see that it is reachable from there, and that account and password are right")
 			}
 		}
 	}
@@ -213,7 +227,8 @@ func (j *judgement) device(a Arbiter) {
 		case d.Used != "":
 			j.fail(check, fmt.Sprintf("%s: %s is in use: %s", n.who(), a.Device, d.Used), "name a disk in --arbiter that nothing else uses")
 		case d.ID == "":
-			j.fail(check, n.who()+": "+a.Device+" tells neither WWN nor serial number, so it can not be known whether both nodes mean the same one", remedy)
+			j.fail(check, n.who()+": "+a.Device+" tells neither WWN nor serial number, so it can not be known "+
+				"whether both nodes mean the same one", remedy)
 		default:
 			continue
 		}

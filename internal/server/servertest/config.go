@@ -18,7 +18,8 @@ type configs []config.Revision
 func (f *Fake) SetConfig(text, user string, at time.Time, changed ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.configs = append(f.configs, config.Revision{Number: len(f.configs) + 1, Time: at, User: user, Host: "node1", Changed: changed, Config: []byte(text)})
+	f.configs = append(f.configs, config.Revision{Number: len(f.configs) + 1, Time: at, User: user, Host: "node1",
+		Changed: changed, Config: []byte(text)})
 }
 
 // ReadConfig is as server.Cluster wants it.
@@ -53,7 +54,8 @@ func (f *Fake) ImportConfig(ctx context.Context, user string, in config.Import) 
 		return config.Imported{}, err
 	}
 	_, small, _ := config.Parse("now.json", now.Config, config.Options{})
-	next, faults, warnings := config.Parse(in.Name, []byte(in.Text), config.Options{AllowUndersized: len(small) > 0}) // as the cluster was installed
+	// as the cluster was installed
+	next, faults, warnings := config.Parse(in.Name, []byte(in.Text), config.Options{AllowUndersized: len(small) > 0})
 	if len(faults) > 0 {
 		return config.Imported{}, fail.Errorf(fail.Invalid, "%w", config.Faults(faults))
 	}

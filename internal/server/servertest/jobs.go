@@ -59,13 +59,15 @@ func (f *Jobs) Hosts(context.Context) ([]inventory.Summary, error) {
 	}
 	if f.Guests == nil {
 		for i := range 4 {
-			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)), Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
+			f.Guests = append(f.Guests, inventory.Summary{Name: cluster.HostID(fmt.Sprintf("node%d", i+1)),
+				Addr: fmt.Sprintf("10.0.0.%d", i+11), Agent: "1.0.0", Up: true, Guests: 2 * i})
 		}
 		// The last one tells of none.
 		for i, states := range [][]string{{inventory.CertValid, inventory.CertDue}, {inventory.CertSoon}, {inventory.CertValid}} {
 			for j, state := range states {
 				f.Guests[i].Certificates = append(f.Guests[i].Certificates, inventory.Certificate{
-					Which: []string{"agent", "memory"}[j], Serial: fmt.Sprintf("5eed%d%d", i+1, j), Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: state,
+					Which: []string{"agent", "memory"}[j], Serial: fmt.Sprintf("5eed%d%d", i+1, j),
+					Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: state,
 				})
 			}
 		}
@@ -88,7 +90,8 @@ func (f *Jobs) RenewCertificates(ctx context.Context, host cluster.HostID) ([]in
 	defer f.mu.Unlock()
 	for i := range hosts {
 		if hosts[i].Name == host {
-			f.Guests[i].Certificates = []inventory.Certificate{{Which: "agent", Serial: "5eed9", Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: inventory.CertValid}}
+			f.Guests[i].Certificates = []inventory.Certificate{{Which: "agent", Serial: "5eed9",
+				Ends: time.Date(2099, 1, 2, 3, 4, 0, 0, time.UTC), State: inventory.CertValid}}
 			return f.Guests[i].Certificates, nil
 		}
 	}
@@ -156,7 +159,8 @@ func (f *Jobs) DrainHost(_ context.Context, user string, host cluster.HostID) (j
 		}
 	}
 	j := job.View{
-		ID: fmt.Sprintf("drain-%d", len(f.jobs)+1), Kind: "host", Title: "empty host " + string(host), User: "root", State: "active", Began: f.Now,
+		ID: fmt.Sprintf("drain-%d", len(f.jobs)+1), Kind: "host", Title: "empty host " + string(host), User: "root",
+		State: "active", Began: f.Now,
 		Steps: []job.StepView{{ID: string(host) + "/drain", Host: host, Kind: "drain", State: "pending"}},
 	}
 	f.jobs = append([]job.View{j}, f.jobs...)
@@ -172,7 +176,8 @@ func (f *Jobs) RunTransition(_ context.Context, user string, file []byte) (job.V
 	p := transition.Build(read)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	j := job.View{ID: fmt.Sprintf("transition-%d", len(f.jobs)+1), Kind: string(transition.Job), Title: "transition of " + p.Name, User: user, State: "active", Began: f.Now}
+	j := job.View{ID: fmt.Sprintf("transition-%d", len(f.jobs)+1), Kind: string(transition.Job),
+		Title: "transition of " + p.Name, User: user, State: "active", Began: f.Now}
 	for _, s := range p.Steps {
 		j.Steps = append(j.Steps, job.StepView{ID: s.ID, Host: s.Host, Kind: transition.KindCommand, State: "pending"})
 	}
@@ -215,9 +220,11 @@ func (f *Jobs) HostPorts(_ context.Context, host cluster.HostID, name string) (*
 		return nil, fail.Errorf(fail.Unavailable, "can not reach the agent of node3")
 	}
 	n := strings.TrimPrefix(string(host), "node")
-	return &net.Host{Version: net.Version, Host: cmp.Or(name, "os-"+string(host)), Links: []net.Link{}, Guests: []string{}, Interfaces: []net.Interface{
-		{Name: "tap60000000-00", Bridge: "br-int", PortID: "60000000-0000-4000-8000-00000000000" + n, MAC: "fa:16:3e:00:00:0" + n, AdminState: "up", LinkState: "up", OFPort: 1, Tag: 1, Flows: 2, Filters: 2},
-	}}, nil
+	return &net.Host{Version: net.Version, Host: cmp.Or(name, "os-"+string(host)), Links: []net.Link{},
+		Guests: []string{}, Interfaces: []net.Interface{
+			{Name: "tap60000000-00", Bridge: "br-int", PortID: "60000000-0000-4000-8000-00000000000" + n,
+				MAC: "fa:16:3e:00:00:0" + n, AdminState: "up", LinkState: "up", OFPort: 1, Tag: 1, Flows: 2, Filters: 2},
+		}}, nil
 }
 
 // WriteFiles begins a job.
@@ -233,7 +240,8 @@ func (f *Jobs) WriteFiles(_ context.Context, user string, o hostconf.Order) (job
 			o.Hosts = append(o.Hosts, hostconf.HostOrder{Name: s.Host})
 		}
 	}
-	j := job.View{ID: fmt.Sprintf("config-%d", len(f.jobs)+1), Kind: string(hostconf.Job), Title: o.Title, User: user, State: "active", Began: f.Now}
+	j := job.View{ID: fmt.Sprintf("config-%d", len(f.jobs)+1), Kind: string(hostconf.Job), Title: o.Title, User: user,
+		State: "active", Began: f.Now}
 	for _, h := range o.Hosts {
 		j.Steps = append(j.Steps, job.StepView{ID: string(h.Name) + "/files", Host: h.Name, Kind: hostconf.KindFiles, State: "pending"})
 	}
@@ -274,7 +282,8 @@ func (f *Jobs) Get(_ context.Context, id string) (job.View, error) {
 	switch {
 	case j.State != "active":
 	case s.State == "pending":
-		s.State, s.Attempt, s.Percent, s.Note = "running", s.Attempt+1, 50, "1 of 2 have left the host; waits: "+cmp.Or(f.Waits, "vm2: busy: snapshot")
+		s.State, s.Attempt, s.Percent, s.Note = "running", s.Attempt+1, 50,
+			"1 of 2 have left the host; waits: "+cmp.Or(f.Waits, "vm2: busy: snapshot")
 	case slices.Contains(f.Fails, s.Host):
 		s.State, s.Why, s.Note = "failed", "vm2 stays on "+string(s.Host)+": it can not move live", ""
 		j.State, j.Result, j.Why = "ended", "failed", s.Why

@@ -51,7 +51,8 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 		return cluster.PairStatus{}, fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")
 	}
 	at := st.Time
-	out := cluster.PairStatus{Time: at, Set: p.begun, Owner: st.Owner, Want: st.Want, Takeover: st.Takeover, Waiting: st.Waiting, Guarantee: cluster.Safe}
+	out := cluster.PairStatus{Time: at, Set: p.begun, Owner: st.Owner, Want: st.Want, Takeover: st.Takeover,
+		Waiting: st.Waiting, Guarantee: cluster.Safe}
 	if !p.begun {
 		return out, nil
 	}
@@ -67,7 +68,8 @@ func (p *Pair) Pair(context.Context) (cluster.PairStatus, error) {
 		moved := cluster.PairTimes{Asked: at, Stopped: at.Add(50 * time.Millisecond), Handed: at.Add(90 * time.Millisecond)}
 		if serves && st.Owner.Host == h.Name {
 			r.Role, r.Waits, r.LagKnown, state = "active", true, false, "up"
-			moved = cluster.PairTimes{Taken: at.Add(100 * time.Millisecond), Promoted: at.Add(150 * time.Millisecond), Active: at.Add(250 * time.Millisecond)}
+			moved = cluster.PairTimes{Taken: at.Add(100 * time.Millisecond), Promoted: at.Add(150 * time.Millisecond),
+				Active: at.Add(250 * time.Millisecond)}
 		}
 		if p.part != nil {
 			t := *p.part
@@ -130,7 +132,8 @@ func (p *Pair) Rows(_ context.Context, user string, q cluster.RowsQuery) (cluste
 	if user != "h2" {
 		return cluster.RowsPart{}, fail.Errorf(fail.Denied, "not allowed: %s is not the other node of this pair", user)
 	}
-	return cluster.RowsPart{Shape: q.Database + "." + q.Table, Last: q.After, Count: int64(q.Limit), Rows: []cluster.RowsRow{{Key: "id 1", Digest: "7"}}, At: "0-1-7"}, nil
+	return cluster.RowsPart{Shape: q.Database + "." + q.Table, Last: q.After, Count: int64(q.Limit),
+		Rows: []cluster.RowsRow{{Key: "id 1", Digest: "7"}}, At: "0-1-7"}, nil
 }
 
 // PeerStatus tells of no store: this pair has a third voter.
@@ -152,7 +155,8 @@ func (p *Pair) AddPartition(ctx context.Context, _ string, in cluster.PartitionO
 	if t := p.part; t != nil && (t.Name != in.Name || t.Disk != in.Disk || t.Mount != in.Mount) {
 		return fail.Errorf(fail.Refused, "the pair has the partition %s on %s at %s, and can have one", t.Name, t.Disk, t.Mount)
 	}
-	p.part = &cluster.PairPartition{Name: in.Name, Disk: in.Disk, Mount: in.Mount, State: cluster.PartitionReady, Bytes: 1 << 30, Copy: "UpToDate", Linked: true, Percent: 100}
+	p.part = &cluster.PairPartition{Name: in.Name, Disk: in.Disk, Mount: in.Mount, State: cluster.PartitionReady,
+		Bytes: 1 << 30, Copy: "UpToDate", Linked: true, Percent: 100}
 	return nil
 }
 

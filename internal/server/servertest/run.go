@@ -147,7 +147,8 @@ func (r *run) describe(u *request.Standing, touched map[cluster.HostID]upgrade.H
 		}
 	}
 	for _, h := range r.plan.Hosts {
-		u.Hosts = append(u.Hosts, request.HostStanding{Name: h.Name, State: touched[h.Name], Wave: h.Wave, Approved: r.approved[h.Name], Dropped: r.dropped[h.Name]})
+		u.Hosts = append(u.Hosts, request.HostStanding{Name: h.Name, State: touched[h.Name], Wave: h.Wave,
+			Approved: r.approved[h.Name], Dropped: r.dropped[h.Name]})
 	}
 }
 

@@ -51,12 +51,15 @@ type stored struct {
 
 // NewUpgrades returns a fake beside a fake of jobs.
 func NewUpgrades(jobs *Jobs) *Upgrades {
-	f := &Upgrades{Jobs: jobs, bundles: map[string]stored{}, version: "1.0.0", touched: map[cluster.HostID]upgrade.HostState{}, cluster: upgrade.Normal}
+	f := &Upgrades{Jobs: jobs, bundles: map[string]stored{}, version: "1.0.0",
+		touched: map[cluster.HostID]upgrade.HostState{}, cluster: upgrade.Normal}
 	f.report = check.Report{
 		When: check.Before, Cluster: "prod", From: "1.0.0", To: "1.1.0", Bundle: "app", Began: jobs.Now, Ended: jobs.Now,
-		Hosts: []check.HostRow{{Name: "node1", Local: true, Version: "1.0.0"}, {Name: "node2", Version: "1.0.0"}, {Name: "node3", Version: "1.0.0"}},
+		Hosts: []check.HostRow{{Name: "node1", Local: true, Version: "1.0.0"}, {Name: "node2", Version: "1.0.0"},
+			{Name: "node3", Version: "1.0.0"}},
 		Findings: []check.Finding{
-			{Check: "time-skew", Scope: check.ScopeHost, Where: "node2", Host: "node2", Level: check.Warn, Text: "its clock is 2 s late", Remedy: "let it follow a time server"},
+			{Check: "time-skew", Scope: check.ScopeHost, Where: "node2", Host: "node2", Level: check.Warn,
+				Text: "its clock is 2 s late", Remedy: "let it follow a time server"},
 			{Check: "free-space", Scope: check.ScopeCluster, Level: check.OK, Text: "Free space"},
 		},
 	}
@@ -245,7 +248,8 @@ func (f *Upgrades) planBack(r request.Request) (upgrade.Plan, error) {
 	if f.last.run == "" {
 		return upgrade.Plan{}, fail.Errorf(fail.Refused, "%s: no upgrade has run that is not committed", r.Purpose)
 	}
-	p := upgrade.Plan{Format: 1, Purpose: r.Purpose, Bundle: f.bundles[f.last.bundle].Name, From: f.version, To: f.last.to, Begin: upgrade.Status{Cluster: f.cluster}}
+	p := upgrade.Plan{Format: 1, Purpose: r.Purpose, Bundle: f.bundles[f.last.bundle].Name, From: f.version,
+		To: f.last.to, Begin: upgrade.Status{Cluster: f.cluster}}
 	p.Options.Mode, p.Options.MaxUnavailable = manifest.Rolling, upgrade.Limit{Count: 1}
 	kind, stage := upgrade.KindCommit, upgrade.Stage{Name: "modules", Kind: upgrade.Change}
 	hosts := nodes()
@@ -259,7 +263,9 @@ func (f *Upgrades) planBack(r request.Request) (upgrade.Plan, error) {
 	case f.cluster == upgrade.Normal:
 		return p, fail.Errorf(fail.Refused, "the cluster is normal: there is nothing to commit").With("see: holdfast upgrade status")
 	case f.cluster != upgrade.Prepared:
-		p.Findings = append(p.Findings, upgrade.Finding{Rule: "not-prepared", Level: upgrade.Block, Text: fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.", f.cluster), Remedy: "finish the upgrade, or roll it back"})
+		p.Findings = append(p.Findings, upgrade.Finding{Rule: "not-prepared", Level: upgrade.Block,
+			Text: fmt.Sprintf("The cluster is %s: only an upgrade that is done on all hosts can be committed.",
+				f.cluster), Remedy: "finish the upgrade, or roll it back"})
 	}
 	for _, h := range hosts {
 		if !slices.Contains(nodes(), h) {
@@ -283,7 +289,8 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r request.Request)
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, r)
 	if f.run != nil && f.run.job.State != "ended" {
-		return request.Begun{}, fail.Errorf(fail.Refused, "%s, begun by %s, is %s: only one upgrade at a time", f.run.job.ID, f.run.job.User, f.run.job.State)
+		return request.Begun{}, fail.Errorf(fail.Refused, "%s, begun by %s, is %s: only one upgrade at a time",
+			f.run.job.ID, f.run.job.User, f.run.job.State)
 	}
 	p, err := f.plan(r)
 	if err != nil {
@@ -297,7 +304,8 @@ func (f *Upgrades) RunUpgrade(_ context.Context, user string, r request.Request)
 		f.last.bundle, f.last.to, f.last.run = r.Bundle, p.To, fmt.Sprintf("upgrade-%d", len(f.asked))
 	}
 	f.run = newRun(p, job.View{
-		ID: fmt.Sprintf("%s-%d", p.Purpose, len(f.asked)), Kind: "upgrade", Title: fmt.Sprintf("%s to %s %s", p.Purpose, p.Bundle, p.To), User: user,
+		ID: fmt.Sprintf("%s-%d", p.Purpose, len(f.asked)), Kind: "upgrade",
+		Title: fmt.Sprintf("%s to %s %s", p.Purpose, p.Bundle, p.To), User: user,
 		State: "active", Began: f.Now,
 	})
 	f.run.begin()

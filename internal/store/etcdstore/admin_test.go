@@ -66,7 +66,8 @@ func names(all []MemberStatus) []string {
 }
 
 func TestAdmin(t *testing.T) {
-	need.Drill(t, "P3: the store is cared for while it serves: leader moved, compacted, defragmented, with a member down and without a majority")
+	need.Drill(t, "P3: the store is cared for while it serves: leader moved, compacted, defragmented, with a member "+
+		"down and without a majority")
 	c := startCluster(t)
 	a := c.admin(t)
 	t.Run("status", func(t *testing.T) { c.statusOfAll(t, a) })
@@ -89,7 +90,8 @@ func (c *cluster) statusOfAll(t *testing.T, a *Admin) {
 			leaders++
 		}
 		if m.ClientURLs[0] != conf.ClientURL || m.PeerURLs[0] != conf.PeerURL || m.Learner || m.Term == 0 || m.Applied == 0 ||
-			m.DBSize == 0 || m.DBInUse == 0 || m.Quota != defaultQuotaMB<<20 || m.QuotaUsed <= 0 || m.QuotaUsed > QuotaAlert || !strings.HasPrefix(m.Version, "3.") {
+			m.DBSize == 0 || m.DBInUse == 0 || m.Quota != defaultQuotaMB<<20 || m.QuotaUsed <= 0 ||
+			m.QuotaUsed > QuotaAlert || !strings.HasPrefix(m.Version, "3.") {
 			t.Errorf("%+v", m)
 		}
 	}

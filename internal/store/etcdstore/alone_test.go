@@ -23,13 +23,14 @@ import (
 func aloneMain(file, how string) int {
 	c, err := LoadMember(file)
 	if err == nil {
-		err = GoAlone(context.Background(), AloneOptions{Config: c, Formation: &Formation{Gen: 7, From: 1, Role: "single"}, Edit: func(ctx context.Context, s store.Store) error {
-			_, _, err := s.Txn(ctx, nil, []store.Op{{Key: "generation", Value: []byte(how)}})
-			if how == "die" {
-				return unix.Kill(os.Getpid(), unix.SIGKILL)
-			}
-			return err
-		}})
+		err = GoAlone(context.Background(), AloneOptions{Config: c,
+			Formation: &Formation{Gen: 7, From: 1, Role: "single"}, Edit: func(ctx context.Context, s store.Store) error {
+				_, _, err := s.Txn(ctx, nil, []store.Op{{Key: "generation", Value: []byte(how)}})
+				if how == "die" {
+					return unix.Kill(os.Getpid(), unix.SIGKILL)
+				}
+				return err
+			}})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -91,7 +92,8 @@ func TestBothOfTwoGoOnAlone(t *testing.T) {
 		revs, open = append(revs, kv.ModRev), append(open, s)
 	}
 	for i, s := range open {
-		if _, ok, err := s.Txn(try.Context(t), []store.Cmp{{Key: "owner", Rev: revs[1-i]}}, []store.Op{{Key: "owner", Value: []byte("of the other")}}); ok || err != nil {
+		if _, ok, err := s.Txn(try.Context(t), []store.Cmp{{Key: "owner", Rev: revs[1-i]}},
+			[]store.Op{{Key: "owner", Value: []byte("of the other")}}); ok || err != nil {
 			t.Errorf("a write to %s that compares what was read from the other one, revisions %v: %v, %v", c.members[i].conf.Name, revs, ok, err)
 		}
 		w := s.Watch(try.Context(t), "", revs[1-i]+1)
@@ -112,7 +114,8 @@ func TestBothOfTwoGoOnAlone(t *testing.T) {
 // The one that was not told of its commit goes on alone with it, the other one comes
 // back, first with its old data, then as a learner, and then goes on alone itself.
 func TestOneOfTwoGoesOnAlone(t *testing.T) {
-	need.Drill(t, "P3: one of two members goes on alone with each acknowledged write, whenever it is killed on the way, and the other one comes back")
+	need.Drill(t, "P3: one of two members goes on alone with each acknowledged write, whenever it is killed on the "+
+		"way, and the other one comes back")
 	c := &cluster{members: newMembers(t, 2, plain)}
 	c.run(t)
 	cl := c.open(t, c.prefix())

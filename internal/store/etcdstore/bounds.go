@@ -74,7 +74,8 @@ type share struct {
 }
 
 func newBounds(rates []store.Rate) *bounds {
-	return &bounds{rates: rates, reads: make(chan struct{}, maxAllReads), of: map[string]*share{}, room: func() (int64, int64, bool) { return 0, 0, false }}
+	return &bounds{rates: rates, reads: make(chan struct{}, maxAllReads), of: map[string]*share{},
+		room: func() (int64, int64, bool) { return 0, 0, false }}
 }
 
 // serves tells the room in the database of a member that has started.
@@ -175,7 +176,8 @@ func (b *bounds) enter(ctx context.Context, name, method string) (leave func(), 
 			held = append(held, c)
 		case <-wait.C:
 			leave()
-			return nil, forNow(name, "has reads or writes under way that do not end; what it may have at once is %d reads and %d writes", maxReads, maxWrites)
+			return nil, forNow(name, "has reads or writes under way that do not end; what it may have at once is %d "+
+				"reads and %d writes", maxReads, maxWrites)
 		case <-ctx.Done():
 			leave()
 			return nil, context.Cause(ctx)
@@ -223,7 +225,8 @@ func (b *bounds) write(name string, now time.Time, keys, bytes int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if inUse, quota, ok := b.room(); ok && float64(inUse) > GuestsShare*float64(quota) {
-		return forNow(name, "writes nothing while more than half of the store's room is taken (%d of %d MiB): the rest is kept for the members; see: holdfast store usage", inUse>>20, quota>>20)
+		return forNow(name, "writes nothing while more than half of the store's room is taken (%d of %d MiB): the "+
+			"rest is kept for the members; see: holdfast store usage", inUse>>20, quota>>20)
 	}
 	s, t := b.share(name), taking{now: now}
 	switch {

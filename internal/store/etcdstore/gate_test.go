@@ -347,7 +347,8 @@ func TestCrowdOfPeers(t *testing.T) {
 
 // TestWatchesEndWithTheGate: what does not end by itself is not waited for; other calls are.
 func TestWatchesEndWithTheGate(t *testing.T) {
-	for path, ends := range map[string]bool{pb.Watch_Watch_FullMethodName: true, pb.Lease_LeaseKeepAlive_FullMethodName: true, pb.KV_Txn_FullMethodName: false} {
+	for path, ends := range map[string]bool{pb.Watch_Watch_FullMethodName: true,
+		pb.Lease_LeaseKeepAlive_FullMethodName: true, pb.KV_Txn_FullMethodName: false} {
 		g := &gate{}
 		g.ctx, g.cancel = context.WithCancel(t.Context())
 		began, over := make(chan struct{}), make(chan struct{})

@@ -40,7 +40,8 @@ type MemberConfig struct {
 	Second       *SecondPath       `json:"second_path,omitempty"` // with TLS only
 	LogFile      string            `json:"log_file,omitempty"`    // default: standard error
 	LogLevel     string            `json:"log_level,omitempty"`   // debug, info, warn (default), error
-	Guard        *Guard            `json:"-"`                     // of callers that run no member; nil, or without TLS: everybody may do everything
+	// of callers that run no member; nil, or without TLS: everybody may do everything
+	Guard *Guard `json:"-"`
 }
 
 // TLSFiles names the PEM files for peers and clients alike, as pki writes them.

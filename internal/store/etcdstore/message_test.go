@@ -60,11 +60,13 @@ func TestMessages(t *testing.T) {
 
 // TestReadMessage: a message is refused by its size before it is read.
 func TestReadMessage(t *testing.T) {
-	if got, err := readMessage(bytes.NewReader(envelop(false, 3, []byte("abcdef"))), 3); string(got) != "\x00\x00\x00\x00\x03abc" || err != nil {
+	if got, err := readMessage(bytes.NewReader(envelop(false, 3, []byte("abcdef"))),
+		3); string(got) != "\x00\x00\x00\x00\x03abc" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	for name, in := range map[string][]byte{
-		"large": envelop(false, 4, []byte("abcd")), "compressed": envelop(true, 3, []byte("abc")), "cut off": envelop(false, 3, []byte("ab")), "none": nil,
+		"large": envelop(false, 4, []byte("abcd")), "compressed": envelop(true, 3, []byte("abc")),
+		"cut off": envelop(false, 3, []byte("ab")), "none": nil,
 	} {
 		r := bytes.NewReader(in)
 		if got, err := readMessage(r, 3); err == nil {
@@ -80,7 +82,8 @@ func put(key string, value []byte) *pb.RequestOp {
 }
 
 func ifMod(key string, rev int64) *pb.Compare {
-	return &pb.Compare{Key: []byte(key), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_ModRevision{ModRevision: rev}}
+	return &pb.Compare{Key: []byte(key), Target: pb.Compare_MOD, Result: pb.Compare_EQUAL,
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: rev}}
 }
 
 // TestCheckTxn: what our client writes is allowed, also at its limits; what takes more memory when it is decoded than

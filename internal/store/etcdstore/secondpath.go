@@ -56,7 +56,8 @@ func (p *SecondPath) open(c MemberConfig) (close func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the members' proxy: %w", err)
 	}
-	for name, value := range map[string]string{"HTTPS_PROXY": "http://" + l.Addr().String(), "https_proxy": "", "NO_PROXY": "", "no_proxy": ""} {
+	for name, value := range map[string]string{"HTTPS_PROXY": "http://" + l.Addr().String(), "https_proxy": "",
+		"NO_PROXY": "", "no_proxy": ""} {
 		err = errors.Join(err, os.Setenv(name, value))
 	}
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 // again: writes go on within what a lease of 6 s with a renewal each 2 s allows.
 // Packets vanish, and nobody is told. Without a second path nothing would be written.
 func TestTwoMembersWithASecondPath(t *testing.T) {
-	need.Drill(t, "P3: two members lose either network between them, and write on within what a lease allows", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P3: two members lose either network between them, and write on within what a lease allows",
+		need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	const bound = 4 * time.Second
 	hosts := nettest.New(t, 2)
 	hosts.Second(t, 0, 1)

@@ -35,10 +35,12 @@ func TestSnapshot(t *testing.T) {
 			c.fail(t, "%v", err)
 		}
 		info, err := Verify(file)
-		if err != nil || info.Revision < rev || info.Keys < i+1 || !slices.Equal(info.Clusters, []string{c.members[0].conf.Cluster}) || len(info.Hash) != 64 {
+		if err != nil || info.Revision < rev || info.Keys < i+1 ||
+			!slices.Equal(info.Clusters, []string{c.members[0].conf.Cluster}) || len(info.Hash) != 64 {
 			t.Errorf("%+v, %v", info, err)
 		}
-		if name := filepath.Base(file); !strings.HasPrefix(name, "holdfast-"+c.members[0].conf.Cluster+"-2") || !strings.HasSuffix(name, fmt.Sprintf("-r%d.snapshot", info.Revision)) {
+		if name := filepath.Base(file); !strings.HasPrefix(name, "holdfast-"+c.members[0].conf.Cluster+"-2") ||
+			!strings.HasSuffix(name, fmt.Sprintf("-r%d.snapshot", info.Revision)) {
 			t.Errorf("name %s", name)
 		}
 		files = append(files, file)

@@ -23,7 +23,8 @@ import (
 // the time each: it does so 6.2 s after the first loss, and then not before 12.6 s. Votes that wait for that
 // are what made elections slow.
 func TestAMemberThatWasCutOffIsBackSoon(t *testing.T) {
-	need.Drill(t, "P3: a member whose packets were lost is back before the kernel would try its connections again", need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
+	need.Drill(t, "P3: a member whose packets were lost is back before the kernel would try its connections again",
+		need.Root, need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"))
 	const cut, bound = 7500 * time.Millisecond, 4 * time.Second
 	hosts := nettest.New(t, 3)
 	ms := startApart(t, hosts)
@@ -66,7 +67,8 @@ func startApart(t *testing.T, hosts *nettest.Net) []*member {
 		m := &member{
 			file: filepath.Join(dir, name+".json"), log: filepath.Join(dir, name+".log"),
 			conf: MemberConfig{
-				Name: name, Cluster: "apart", DataDir: filepath.Join(dir, name), Initial: initial, LogFile: filepath.Join(dir, name+".log"), LogLevel: "info",
+				Name: name, Cluster: "apart", DataDir: filepath.Join(dir, name), Initial: initial,
+				LogFile: filepath.Join(dir, name+".log"), LogLevel: "info",
 				ListenPeer: initial[name], PeerURL: initial[name], ListenClient: client, ClientURL: client,
 			},
 		}
@@ -173,7 +175,8 @@ func TestLimitsOfSockets(t *testing.T) {
 				t.Errorf("option %d is %d, want %d", name, have, value)
 			}
 		}
-		if err := conn.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: time.Minute}); err != nil {
+		if err := conn.(*net.TCPConn).SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute,
+			Interval: time.Minute}); err != nil {
 			t.Fatal(err)
 		}
 	}

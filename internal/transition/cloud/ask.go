@@ -82,19 +82,22 @@ func Meet(ctx context.Context, getenv func(string) string) (*Cloud, error) {
 		}
 	}
 	slices.SortFunc(c.Endpoints, func(a, b Endpoint) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.URL, b.URL))
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Region, b.Region),
+			cmp.Compare(a.Interface, b.Interface), cmp.Compare(a.URL, b.URL))
 	})
 	at := gophercloud.EndpointOpts{Region: getenv("OS_REGION_NAME")}
 	if text := getenv("OS_INTERFACE"); text != "" {
 		at.Availability = gophercloud.Availability(strings.TrimSuffix(text, "URL"))
 	}
 	if c.Nova, err = openstack.NewComputeV2(p, at); err != nil {
-		return nil, fail.Errorf(fail.Invalid, "the compute service in Keystone's catalog: %w", err).With("OS_REGION_NAME and OS_INTERFACE choose the endpoint; openstack catalog list shows them all")
+		return nil, fail.Errorf(fail.Invalid, "the compute service in Keystone's catalog: %w",
+			err).With("OS_REGION_NAME and OS_INTERFACE choose the endpoint; openstack catalog list shows them all")
 	}
 	for _, s := range []struct {
 		to   **gophercloud.ServiceClient
 		make func(*gophercloud.ProviderClient, gophercloud.EndpointOpts) (*gophercloud.ServiceClient, error)
-	}{{&c.Neutron, openstack.NewNetworkV2}, {&c.Cinder, openstack.NewBlockStorageV3}, {&c.Glance, openstack.NewImageV2}, {&c.Placement, openstack.NewPlacementV1}} {
+	}{{&c.Neutron, openstack.NewNetworkV2}, {&c.Cinder, openstack.NewBlockStorageV3}, {&c.Glance, openstack.NewImageV2},
+		{&c.Placement, openstack.NewPlacementV1}} {
 		client, err := s.make(p, at)
 		var none *gophercloud.ErrEndpointNotFound
 		var missing gophercloud.ErrEndpointNotFound
@@ -199,7 +202,8 @@ func Get(ctx context.Context, s *gophercloud.ServiceClient, path string, version
 }
 
 // Send has a service do something, once. request is the ID by which Nova notes it; v may be nil.
-func Send(ctx context.Context, s *gophercloud.ServiceClient, method, path string, version int, body, v any) (request string, head http.Header, err error) {
+func Send(ctx context.Context, s *gophercloud.ServiceClient, method, path string, version int, body,
+	v any) (request string, head http.Header, err error) {
 	o := options(version)
 	o.JSONBody, o.JSONResponse = body, v
 	res, err := s.Request(ctx, method, s.ResourceBaseURL()+path, o)

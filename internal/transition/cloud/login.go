@@ -41,7 +41,8 @@ func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 		o.TokenID, o.AllowReauth = getenv("OS_TOKEN"), false
 		return o, nil // it has a scope already
 	case getenv("OS_APPLICATION_CREDENTIAL_ID") != "":
-		o.ApplicationCredentialID, o.ApplicationCredentialSecret = getenv("OS_APPLICATION_CREDENTIAL_ID"), getenv("OS_APPLICATION_CREDENTIAL_SECRET")
+		o.ApplicationCredentialID, o.ApplicationCredentialSecret = getenv("OS_APPLICATION_CREDENTIAL_ID"),
+			getenv("OS_APPLICATION_CREDENTIAL_SECRET")
 		return o, nil // it is of a project
 	}
 	o.Scope, o.Password, o.UserID = scope, getenv("OS_PASSWORD"), getenv("OS_USER_ID")
@@ -55,13 +56,16 @@ func From(getenv func(string) string) (*gophercloud.AuthOptions, error) {
 	case o.Username != "" && o.DomainID+o.DomainName == "":
 		return nil, fail.Errorf(fail.Invalid, "OS_USER_DOMAIN_NAME: value \"\": want the domain of the user %s, such as Default", o.Username)
 	case scope.ProjectName != "" && scope.DomainID+scope.DomainName == "":
-		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_DOMAIN_NAME: value \"\": want the domain of the project %s, such as Default", scope.ProjectName)
+		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_DOMAIN_NAME: value \"\": want the domain of the project "+
+			"%s, such as Default", scope.ProjectName)
 	case o.UserID == "" && o.Username == "":
-		return nil, fail.Errorf(fail.Invalid, "OS_USERNAME: value %q: want a user and OS_USER_DOMAIN_NAME, OS_USER_ID, OS_TOKEN or OS_APPLICATION_CREDENTIAL_ID", o.Username)
+		return nil, fail.Errorf(fail.Invalid, "OS_USERNAME: value %q: want a user and OS_USER_DOMAIN_NAME, "+
+			"OS_USER_ID, OS_TOKEN or OS_APPLICATION_CREDENTIAL_ID", o.Username)
 	case o.Password == "":
 		return nil, fail.Errorf(fail.Invalid, "OS_PASSWORD: value \"\": want the user's password")
 	case !scope.System && scope.ProjectID == "" && scope.ProjectName == "":
-		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_NAME: value %q: want a project and OS_PROJECT_DOMAIN_NAME, OS_PROJECT_ID, or OS_SYSTEM_SCOPE=all", scope.ProjectName)
+		return nil, fail.Errorf(fail.Invalid, "OS_PROJECT_NAME: value %q: want a project and OS_PROJECT_DOMAIN_NAME, "+
+			"OS_PROJECT_ID, or OS_SYSTEM_SCOPE=all", scope.ProjectName)
 	}
 	return o, nil
 }
@@ -87,7 +91,8 @@ func Login(ctx context.Context, o *gophercloud.AuthOptions, client http.Client) 
 			refused.Kind = fail.Unavailable
 			return nil, refused
 		}
-		return nil, refused.With("want a user, password and project that it knows; or, when it knows no such path, its own address in OS_AUTH_URL")
+		return nil, refused.With("want a user, password and project that it knows; or, when it knows no such path, " +
+			"its own address in OS_AUTH_URL")
 	}
 	return nil, fail.Errorf(fail.Unavailable, "log in to Keystone at %s: %w", o.IdentityEndpoint, err)
 }

@@ -91,7 +91,8 @@ func (x *Alignment) filled(ctx context.Context) ([]Filled, error) {
 	var out []Filled
 	for _, t := range order {
 		if same && read[x.targetSide.Name(t)] {
-			return nil, fail.Errorf(fail.Refused, "table %s is read as one of the source, which is the same server: it is not emptied", t).With("name the target's own databases: --target-db NAME=REAL")
+			return nil, fail.Errorf(fail.Refused, "table %s is read as one of the source, which is the same server: "+
+				"it is not emptied", t).With("name the target's own databases: --target-db NAME=REAL")
 		}
 		f := Filled{Table: t}
 		if err := x.target.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+x.targetSide.Name(t)).Scan(&f.Rows); err != nil {
@@ -107,11 +108,15 @@ func (x *Alignment) filled(ctx context.Context) ([]Filled, error) {
 				continue
 			}
 			var any bool
-			if err := x.target.DB.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+x.targetSide.Name(t)+" WHERE "+sqlexpr.Quote(r.Columns[0])+" IS NOT NULL)").Scan(&any); err != nil {
+			if err := x.target.DB.QueryRowContext(ctx,
+				"SELECT EXISTS (SELECT 1 FROM "+x.targetSide.Name(t)+" WHERE "+sqlexpr.Quote(r.Columns[0])+" IS NOT NULL)").Scan(&any); err != nil {
 				return nil, fmt.Errorf("target: rows of %s: %w", t, err)
 			}
 			if any {
-				return nil, fail.Errorf(fail.Refused, "rows of table %s, which the mapping does not fill, refer to rows of %s: nothing was emptied", t, r.Table).With("look whose rows they are: the new platform has worked with these tables; else make its databases anew with its own tools")
+				return nil, fail.Errorf(fail.Refused, "rows of table %s, which the mapping does not fill, refer to "+
+					"rows of %s: nothing was emptied", t,
+					r.Table).With("look whose rows they are: the new platform has worked with these tables; else " +
+					"make its databases anew with its own tools")
 			}
 		}
 	}
@@ -123,7 +128,8 @@ func (x *Alignment) childrenFirst() (out []string, err error) {
 	fills := map[string]bool{}
 	for _, t := range x.mapping.Tables {
 		if fills[t.Target] = true; x.targetSide.Tables[t.Target] == nil {
-			return nil, fail.Errorf(fail.Invalid, "the target has no table %s", t.Target).With("make the new platform's databases with its own tools first; or leave the table out: --skip " + t.Target)
+			return nil, fail.Errorf(fail.Invalid, "the target has no table %s",
+				t.Target).With("make the new platform's databases with its own tools first; or leave the table out: --skip " + t.Target)
 		}
 	}
 	state := map[string]int{} // 1: being placed, 2: placed
@@ -215,7 +221,8 @@ func (s *Servers) cleanable(ctx context.Context, j *copier.Journal) error {
 	}
 	err := ids.OwnedAt(ctx, s.source, s.target.Name())
 	if errors.Is(err, ids.ErrOwner) {
-		return fail.Errorf(fail.Refused, "%w", err).With("give its --target; when that is gone for good, and no copy needs the IDs: DROP DATABASE " + ids.Database + " on the source by hand")
+		return fail.Errorf(fail.Refused, "%w", err).With("give its --target; when that is gone for good, and no copy " +
+			"needs the IDs: DROP DATABASE " + ids.Database + " on the source by hand")
 	}
 	return err
 }

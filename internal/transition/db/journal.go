@@ -50,7 +50,8 @@ func (x *Alignment) begun(ctx context.Context, follows bool, note func(string)) 
 // ours looks whether a journal is of this command's copy.
 func (x *Alignment) ours(j *copier.Journal) error {
 	if j.Mapping != x.hash {
-		return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s with another mapping, other databases, other IDs, another --skip or --leave-out-orphans", j.Begun.Format(time.RFC3339)).With(remedyOther)
+		return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s with another "+
+			"mapping, other databases, other IDs, another --skip or --leave-out-orphans", j.Begun.Format(time.RFC3339)).With(remedyOther)
 	}
 	if j.State == copier.Copying || j.State == copier.Following {
 		return sameSource(j, x.source, "; or begin anew: holdfast transition db clean --rows with its --source")
@@ -64,8 +65,10 @@ func sameSource(j *copier.Journal, source *server.Server, more string) error {
 	if j.Source == source.Name() {
 		return nil
 	}
-	remedy := fmt.Sprintf("give its --source; if it is the same server under a new name, on the target: UPDATE %s.run SET source = %s", copier.Database, sqlexpr.Literal(source.Name()))
-	return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s from %s: this source is %s", j.Begun.Format(time.RFC3339), text.Clean(j.Source), source.Name()).With(remedy + more)
+	remedy := fmt.Sprintf("give its --source; if it is the same server under a new name, on the target: UPDATE "+
+		"%s.run SET source = %s", copier.Database, sqlexpr.Literal(source.Name()))
+	return fail.Errorf(fail.Refused, "the target has the journal of a copy that began at %s from %s: this source is %s",
+		j.Begun.Format(time.RFC3339), text.Clean(j.Source), source.Name()).With(remedy + more)
 }
 
 // complete fills in the IDs that are asked of the target. Where the journal of this copy

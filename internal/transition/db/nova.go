@@ -38,7 +38,8 @@ func (n Nova) fits(m *mapping.Mapping) error {
 	if n.Conf == "" || slices.ContainsFunc(m.Tables, func(t mapping.Table) bool { return t.Target == novaGuests }) {
 		return nil
 	}
-	return fail.Errorf(fail.Invalid, "--nova-conf: the mapping has no table %s, whose guests Nova's own code would read", novaGuests).With("leave --nova-conf out")
+	return fail.Errorf(fail.Invalid, "--nova-conf: the mapping has no table %s, whose guests Nova's own code would read",
+		novaGuests).With("leave --nova-conf out")
 }
 
 // novaGuests is the table of Nova's guests, in which deleted is 0 for those that are there.
@@ -64,7 +65,9 @@ func (n Nova) leads(ctx context.Context, x *Alignment, p *mapping.Plan) (faults 
 	}
 	for _, s := range r.Servers {
 		if s != x.target.Name() {
-			return nil, fail.Errorf(fail.Refused, "--nova-conf %s leads to the server %s, and the target is %s", n.Conf, s, x.target.Name()).With("write the target's address (of a cluster: that of the same node) into that file, and into the table cell_mappings")
+			return nil, fail.Errorf(fail.Refused, "--nova-conf %s leads to the server %s, and the target is %s", n.Conf,
+				s, x.target.Name()).With("write the target's address (of a cluster: that of the same node) into that " +
+				"file, and into the table cell_mappings")
 		}
 	}
 	for _, db := range want {
@@ -72,9 +75,12 @@ func (n Nova) leads(ctx context.Context, x *Alignment, p *mapping.Plan) (faults 
 			continue
 		}
 		if len(r.Faults) > 0 {
-			return nil, fail.Errorf(fail.Failed, "--nova-conf %s: Nova's own code reads no database %s: %s", n.Conf, db, strings.Join(r.Faults[:min(len(r.Faults), 3)], "; "))
+			return nil, fail.Errorf(fail.Failed, "--nova-conf %s: Nova's own code reads no database %s: %s", n.Conf, db,
+				strings.Join(r.Faults[:min(len(r.Faults), 3)], "; "))
 		}
-		return nil, fail.Errorf(fail.Refused, "--nova-conf %s leads to the databases %s, and the target's are %s", n.Conf, strings.Join(r.Databases, ", "), strings.Join(slices.Compact(slices.Sorted(slices.Values(want))), ", ")).With("write the addresses of the target's databases into that file, and into the table cell_mappings")
+		return nil, fail.Errorf(fail.Refused, "--nova-conf %s leads to the databases %s, and the target's are %s",
+			n.Conf, strings.Join(r.Databases, ", "), strings.Join(slices.Compact(slices.Sorted(slices.Values(want))),
+				", ")).With("write the addresses of the target's databases into that file, and into the table cell_mappings")
 	}
 	return r.Faults, nil
 }

@@ -140,13 +140,15 @@ func (x *Alignment) Complete(ctx context.Context, o *Options) (*Ran, error) {
 			return nil, err
 		}
 		unlock()
-		return nil, fail.Errorf(fail.Refused, "the copy that began at %s was begun to be followed, and has not had its cut-over", j.Begun.Format(time.RFC3339)).With(goOn)
+		return nil, fail.Errorf(fail.Refused, "the copy that began at %s was begun to be followed, and has not had "+
+			"its cut-over", j.Begun.Format(time.RFC3339)).With(goOn)
 	}
 	rows, err := copier.Rows(ctx, x.target.DB)
 	if err != nil {
 		return nil, err
 	}
-	out := &Ran{Complete: true, Result: copier.Result{Resumed: true, Tables: []copier.TableResult{}}, Advice: append([]string{}, x.mapping.Advice...)}
+	out := &Ran{Complete: true, Result: copier.Result{Resumed: true, Tables: []copier.TableResult{}},
+		Advice: append([]string{}, x.mapping.Advice...)}
 	for i := range x.mapping.Tables {
 		t := &x.mapping.Tables[i]
 		out.Tables = append(out.Tables, copier.TableResult{Target: t.Name(), Rows: rows[t.Name()]})
@@ -155,7 +157,9 @@ func (x *Alignment) Complete(ctx context.Context, o *Options) (*Ran, error) {
 			return nil, fmt.Errorf("target: rows of %s: %w", t.Target, err)
 		}
 		if !any && rows[t.Name()] > 0 {
-			return nil, fail.Errorf(fail.Refused, "the copy that began at %s is whole by its journal, and table %s, into which it has written %d rows, is empty", j.Begun.Format(time.RFC3339), t.Target, rows[t.Name()]).With("to begin anew: holdfast transition db clean --rows")
+			return nil, fail.Errorf(fail.Refused, "the copy that began at %s is whole by its journal, and table %s, "+
+				"into which it has written %d rows, is empty", j.Begun.Format(time.RFC3339), t.Target,
+				rows[t.Name()]).With("to begin anew: holdfast transition db clean --rows")
 		}
 	}
 	return out, nil
@@ -232,7 +236,8 @@ func (x *Alignment) Run(ctx context.Context, o *Options) (*Ran, error) {
 		throttle.Replica = x.replica.DB
 	}
 	res, err := copier.Run(ctx, x.plan, x.hash, x.source, x.target, copier.Options{
-		Parallel: o.Parallel, Follows: o.Follow != nil, Throttle: throttle, Progress: func(p copier.Progress) { o.Progress(Progress{Copy: &p}) }, Log: o.Log,
+		Parallel: o.Parallel, Follows: o.Follow != nil, Throttle: throttle,
+		Progress: func(p copier.Progress) { o.Progress(Progress{Copy: &p}) }, Log: o.Log,
 	})
 	if err != nil {
 		return nil, cutOver(err)
@@ -243,7 +248,8 @@ func (x *Alignment) Run(ctx context.Context, o *Options) (*Ran, error) {
 	}
 	err = o.Follow(ctx, func(work context.Context, stop <-chan struct{}) (err error) {
 		out.Follow, err = follow.Run(work, x.mapping, x.plan, x.source, x.target, x.sourceDBs, follow.Options{
-			Quiet: o.Quiet, Stop: stop, GoesOn: o.CatchUp, Throttle: throttle, Progress: func(p follow.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
+			Quiet: o.Quiet, Stop: stop, GoesOn: o.CatchUp, Throttle: throttle,
+			Progress: func(p follow.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
 		})
 		return err
 	})

@@ -109,13 +109,15 @@ func (x *Alignment) await(ctx context.Context, of *copier.Journal, tell Tell) er
 	}
 	j, err := x.begun(ctx, false, func(string) {}) // it was said
 	if err == nil && (j == nil || !j.Begun.Equal(of.Begun)) {
-		err = fail.Errorf(fail.Refused, "the copy that began at %s is not there any more: another one was begun meanwhile", of.Begun.Format(time.RFC3339)).With("verify again when that one has its rows")
+		err = fail.Errorf(fail.Refused, "the copy that began at %s is not there any more: another one was "+
+			"begun meanwhile", of.Begun.Format(time.RFC3339)).With("verify again when that one has its rows")
 	}
 	return err
 }
 
 // goOn is what to do with a copy that is followed and has not had its cut-over.
-const goOn = "go on with it: holdfast transition db run --follow; verify can be run beside it, and after its end. Where it says that it can not go on, begin anew: holdfast transition db clean --rows"
+const goOn = "go on with it: holdfast transition db run --follow; verify can be run beside it, and after its end. " +
+	"Where it says that it can not go on, begin anew: holdfast transition db clean --rows"
 
 // copied looks whether there is a whole copy to be compared, and stages the IDs.
 func (x *Alignment) copied(ctx context.Context) error {
@@ -125,9 +127,11 @@ func (x *Alignment) copied(ctx context.Context) error {
 	}
 	switch {
 	case j != nil && j.Follows && j.State != copier.Done:
-		return fail.Errorf(fail.Refused, "the copy that began at %s has not had its cut-over: what was written since is not in the target", j.Begun.Format(time.RFC3339)).With(goOn)
+		return fail.Errorf(fail.Refused, "the copy that began at %s has not had its cut-over: what was written since "+
+			"is not in the target", j.Begun.Format(time.RFC3339)).With(goOn)
 	case j != nil && j.State == copier.Copying:
-		return fail.Errorf(fail.Refused, "the copy that began at %s has not ended", j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
+		return fail.Errorf(fail.Refused, "the copy that began at %s has not ended",
+			j.Begun.Format(time.RFC3339)).With("go on with it: holdfast transition db run")
 	}
 	return x.stage(ctx)
 }

@@ -60,7 +60,8 @@ func TestSkip(t *testing.T) {
 }
 
 func TestSkipOfAPI(t *testing.T) {
-	whole := CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1, Flavor: true, Service: true, CloudInit: true, DHCP: true}
+	whole := CloudFacts{Version: 93, Volumes: true, Images: true, Image: true, Port: true, Hosts: 1, Flavor: true,
+		Service: true, CloudInit: true, DHCP: true}
 	for _, c := range []struct {
 		name string
 		take func(*CloudFacts)

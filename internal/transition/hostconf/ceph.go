@@ -42,7 +42,8 @@ func Findings(hosts []Host) []Finding {
 			if path.Base(f.Path) == "ceph.conf" {
 				conf := ini(f.Content)
 				if finding := features(conf); finding != "" {
-					add(h.Name, f.Path, finding, "[client] rbd_default_features = 13, where the cluster is that old: layering, exclusive-lock and object-map")
+					add(h.Name, f.Path, finding, "[client] rbd_default_features = 13, where the cluster is that old: "+
+						"layering, exclusive-lock and object-map")
 				}
 				auth = authentication(conf)
 			}
@@ -50,10 +51,12 @@ func Findings(hosts []Host) []Finding {
 		for _, f := range h.Files {
 			for _, s := range ini(f.Content) {
 				if name := credential(s); name != "" && auth == "none" {
-					add(h.Name, f.Path, fmt.Sprintf("%s is set, and ceph.conf says that the cluster asks for no authentication", name), "leave it out: a key that the cluster does not know makes hard reboots and the attaching of volumes fail")
+					add(h.Name, f.Path, fmt.Sprintf("%s is set, and ceph.conf says that the cluster asks for no "+
+						"authentication", name), "leave it out: a key that the cluster does not know makes hard reboots and the attaching of volumes fail")
 				}
 				if s.name == "libvirt" && s.key == "images_type" && s.value == "rbd" && auth == "cephx" && !has(f.Content, "libvirt", "rbd_user") {
-					add(h.Name, f.Path, "[libvirt] images_type is rbd, and rbd_user is not set, while ceph.conf wants cephx", "set rbd_user and rbd_secret_uuid, or auth_client_required = none where the cluster asks for none")
+					add(h.Name, f.Path, "[libvirt] images_type is rbd, and rbd_user is not set, while ceph.conf "+
+						"wants cephx", "set rbd_user and rbd_secret_uuid, or auth_client_required = none where the cluster asks for none")
 				}
 			}
 		}
@@ -80,7 +83,8 @@ func ini(text string) (out []setting) {
 		if i := strings.IndexAny(value, "#;"); i >= 0 && (i == 0 || value[i-1] == ' ') {
 			value = value[:i]
 		}
-		key = strings.Join(strings.FieldsFunc(strings.ToLower(key), func(r rune) bool { return r == ' ' || r == '\t' || r == '-' || r == '_' }), "_")
+		key = strings.Join(strings.FieldsFunc(strings.ToLower(key),
+			func(r rune) bool { return r == ' ' || r == '\t' || r == '-' || r == '_' }), "_")
 		out = append(out, setting{section, key, strings.Trim(strings.TrimSpace(value), `"'`)})
 	}
 	return out

@@ -78,7 +78,8 @@ const (
 // Parse reads config.yaml. Without faults it can be rendered, if its templates can.
 func Parse(data []byte) (*Config, []strictyaml.Fault) {
 	if len(data) > MaxConfig {
-		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)), Want: fmt.Sprintf("want at most %d bytes", MaxConfig)}}
+		return nil, []strictyaml.Fault{{Path: strictyaml.Whole, Value: fmt.Sprintf("%d bytes", len(data)),
+			Want: fmt.Sprintf("want at most %d bytes", MaxConfig)}}
 	}
 	c := &Config{}
 	read := strictyaml.Style{Loose: true}.Decode(data, c)
@@ -199,7 +200,8 @@ func (k *checker) values(at string, of map[string]string) {
 
 // Inside reports whether a path is one of a file in a directory.
 func Inside(p string) bool {
-	return p != "" && p != "." && !path.IsAbs(p) && path.Clean(p) == p && p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsFunc(p, control)
+	return p != "" && p != "." && !path.IsAbs(p) && path.Clean(p) == p && p != ".." && !strings.HasPrefix(p, "../") &&
+		!strings.ContainsFunc(p, control)
 }
 
 // Target reports whether a path is one of a file on a host.

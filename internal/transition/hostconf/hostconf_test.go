@@ -28,8 +28,9 @@ clusters:
 `
 
 var texts = map[string]string{
-	"nova.conf.tmpl": "[DEFAULT]\nhost = {{.host}}\nmy_ip = {{.address}}\nregion = {{.region}}\ncpus = {{.cpus}}\n{{if eq .debug \"true\"}}debug = true\n{{end}}",
-	"ceph.conf":      "[global]\nmon_host = {{.mon}}\n",
+	"nova.conf.tmpl": "[DEFAULT]\nhost = {{.host}}\nmy_ip = {{.address}}\nregion = {{.region}}\ncpus = " +
+		"{{.cpus}}\n{{if eq .debug \"true\"}}debug = true\n{{end}}",
+	"ceph.conf": "[global]\nmon_host = {{.mon}}\n",
 }
 
 func parsed(t *testing.T, text string) *Config {
@@ -81,7 +82,8 @@ mon_host = 10.0.0.1
 	if got.String() != want {
 		t.Errorf("got\n%s", got.String())
 	}
-	if other, err := c.Render("shanghai", texts, nil); err != nil || len(other) != 1 || !strings.Contains(other[0].Files[0].Content, "region = sh\ncpus = 4\n") {
+	if other, err := c.Render("shanghai", texts, nil); err != nil || len(other) != 1 ||
+		!strings.Contains(other[0].Files[0].Content, "region = sh\ncpus = 4\n") {
 		t.Errorf("%+v, %v", other, err)
 	}
 }
@@ -89,7 +91,8 @@ mon_host = 10.0.0.1
 func TestFaults(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"format: 1", "format: 2", `1:9: format: value "2": want 1`},
-		{"template: ceph.conf", "template: ../ceph.conf", `4:14: files[1].template: value "../ceph.conf": want the path of a file in the directory`},
+		{"template: ceph.conf", "template: ../ceph.conf",
+			`4:14: files[1].template: value "../ceph.conf": want the path of a file in the directory`},
 		{"path: /etc/ceph/ceph.conf", "path: /etc/../x", `files[1].path: value "/etc/../x": want the absolute path`},
 		{`mode: "0640"`, `mode: "4755"`, "files[0].mode"},
 		{`mode: "0640"`, `mode: "0240"`, "files[0].mode"},
@@ -122,7 +125,8 @@ func TestWhatCanNotBeRendered(t *testing.T) {
 		{"", "", "{{.host}}\n{{.cpu}}\n", "host h1: template nova.conf.tmpl:2:2: no value cpu: want it among the values of config.yaml"},
 		{"", "", "{{.host.name}}\n", "host h1: template nova.conf.tmpl:1:7: at .host.name: can't evaluate field name in type string"},
 		{"", "", "a\n{{if}}\n", "template nova.conf.tmpl:2: missing value for if"},
-		{"", "", `{{define "x"}}` + strings.Repeat("y", 1000) + `{{template "x" .}}{{end}}{{template "x" .}}`, "template nova.conf.tmpl: it becomes longer than 262144 bytes"},
+		{"", "", `{{define "x"}}` + strings.Repeat("y", 1000) + `{{template "x" .}}{{end}}{{template "x" .}}`,
+			"template nova.conf.tmpl: it becomes longer than 262144 bytes"},
 		{"", "", "\xff", "template nova.conf.tmpl: what it becomes is not UTF-8"},
 		{"h2: {values: {cpus: 12}}", "h2: {}", "x", "host h2: its groups compute and fast have different values of cpus"},
 		{"path: /etc/ceph/ceph.conf", "path: /etc/nova/nova.conf", "x", "host h1: /etc/nova/nova.conf: two templates are for this path"},

@@ -9,12 +9,14 @@ import (
 
 // segmentTypes are those of Neutron's ML2 plug-in; those with a number, and what it may be
 // (IEEE 802.1Q, RFC 7348, RFC 2890).
-var segmentTypes = map[string][2]int{"local": {}, "flat": {}, "vlan": {1, 4094}, "vxlan": {1, 1<<24 - 1}, "geneve": {1, 1<<24 - 1}, "gre": {1, 1<<32 - 1}}
+var segmentTypes = map[string][2]int{"local": {}, "flat": {}, "vlan": {1, 4094}, "vxlan": {1, 1<<24 - 1},
+	"geneve": {1, 1<<24 - 1}, "gre": {1, 1<<32 - 1}}
 
 // Check says all that is wrong with a document which stood in a file of a name. The error
 // is of type *Faults.
 func (d *Document) Check(file string) error {
-	c := &checker{file: file, d: d, seen: map[string]string{}, groups: map[string]Group{}, networks: map[string]Network{}, subnets: map[string]Subnet{}, ranges: map[string]netip.Prefix{}}
+	c := &checker{file: file, d: d, seen: map[string]string{}, groups: map[string]Group{},
+		networks: map[string]Network{}, subnets: map[string]Subnet{}, ranges: map[string]netip.Prefix{}}
 	c.agents()
 	c.securityGroups()
 	c.allNetworks()
@@ -116,7 +118,8 @@ func (c *checker) securityGroups() {
 	}
 	for _, p := range c.projects() {
 		if defaults[p] == "" {
-			c.lines = append(c.lines, fmt.Sprintf("%s: project %s: security_groups: value \"\": want the project's group of the name %q, as Neutron would make one with another id", c.file, p, Default))
+			c.lines = append(c.lines, fmt.Sprintf("%s: project %s: security_groups: value \"\": want the project's "+
+				"group of the name %q, as Neutron would make one with another id", c.file, p, Default))
 		}
 	}
 }
@@ -205,7 +208,8 @@ func (c *checker) allSubnets() {
 		c.ranges[s.ID] = prefix
 		for _, other := range of[s.NetworkID] {
 			if c.ranges[other.ID].Overlaps(prefix) {
-				c.fault("subnet", s.ID, "cidr", s.CIDR, fmt.Sprintf("want a range that no other subnet of the network has; subnet %s has %s", other.ID, other.CIDR))
+				c.fault("subnet", s.ID, "cidr", s.CIDR,
+					fmt.Sprintf("want a range that no other subnet of the network has; subnet %s has %s", other.ID, other.CIDR))
 			}
 		}
 		of[s.NetworkID] = append(of[s.NetworkID], s)
@@ -286,7 +290,8 @@ func (c *checker) fixedIP(p Port, ip FixedIP, ips map[string]string) {
 	}
 	c.inside("port", p.ID, "fixed_ips", ip.SubnetID, ip.IPAddress)
 	if want := derived(s, p); Automatic(s, p) && want != "" && ip.IPAddress != want {
-		c.fault("port", p.ID, "fixed_ips", ip.IPAddress, fmt.Sprintf("want %s: on subnet %s Neutron makes the address of the MAC address", want, s.ID))
+		c.fault("port", p.ID, "fixed_ips", ip.IPAddress,
+			fmt.Sprintf("want %s: on subnet %s Neutron makes the address of the MAC address", want, s.ID))
 	}
 	key := ip.SubnetID + " " + ip.IPAddress
 	if before := ips[key]; before != "" {

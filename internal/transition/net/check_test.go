@@ -16,26 +16,36 @@ func TestCheck(t *testing.T) {
 		bad  func(d *net.Document)
 		want string
 	}{
-		"doubled id": {func(d *net.Document) { d.Ports[1].ID = d.Ports[0].ID }, `port 60000000-0000-4000-8000-000000000000: id: value "60000000-0000-4000-8000-000000000000": want an id that no other object has; a port has it`},
-		"no UUID":    {func(d *net.Document) { d.Networks[0].ID = "x" }, `network x: id: value "x": want a UUID`},
+		"doubled id": {func(d *net.Document) { d.Ports[1].ID = d.Ports[0].ID },
+			`port 60000000-0000-4000-8000-000000000000: id: value "60000000-0000-4000-8000-000000000000": want an id that no other object has; a port has it`},
+		"no UUID": {func(d *net.Document) { d.Networks[0].ID = "x" }, `network x: id: value "x": want a UUID`},
 		"overlapping subnets": {func(d *net.Document) {
 			d.Subnets[1].NetworkID = d.Subnets[0].NetworkID
 			d.Subnets[1].CIDR = "10.0.0.128/25"
 		}, `subnet 50000000-0000-4000-8000-000000000001: cidr: value "10.0.0.128/25": want a range that no other subnet of the network has; subnet 50000000-0000-4000-8000-000000000000 has 10.0.0.0/24`},
-		"outside the subnet":   {func(d *net.Document) { d.Ports[0].FixedIPs[0].IPAddress = "10.9.9.9" }, `port 60000000-0000-4000-8000-000000000000: fixed_ips: value "10.9.9.9": want an address in 10.0.0.0/24, the cidr of subnet`},
-		"unknown segment type": {func(d *net.Document) { d.Networks[0].Segments[0].NetworkType = "wlan" }, `provider:network_type: value "wlan": want local, flat, vlan, vxlan, geneve or gre`},
-		"number of a segment":  {func(d *net.Document) { *d.Networks[0].Segments[0].SegmentationID = 4095 }, `provider:segmentation_id: value "4095": want 1 to 4094`},
-		"no such network":      {func(d *net.Document) { d.Ports[0].NetworkID = "y" }, `network_id: value "y": want the id of a network of this document`},
-		"no such group":        {func(d *net.Document) { d.Ports[0].Groups = []string{"z"} }, `security_groups: value "z": want the id of a security group of this document`},
-		"doubled MAC address":  {func(d *net.Document) { d.Ports[2].MACAddress = d.Ports[0].MACAddress }, `mac_address: value "fa:16:3e:00:00:00": want one that no other port of the network has`},
-		"doubled IP address":   {func(d *net.Document) { d.Ports[2].FixedIPs = d.Ports[0].FixedIPs }, `fixed_ips: value "10.0.0.10": want an address that no other port has`},
-		"no default group":     {func(d *net.Document) { d.SecurityGroups[0].Name = "other" }, `project 00000000000000000000000000000005: security_groups: value "": want the project's group of the name "default"`},
+		"outside the subnet": {func(d *net.Document) { d.Ports[0].FixedIPs[0].IPAddress = "10.9.9.9" },
+			`port 60000000-0000-4000-8000-000000000000: fixed_ips: value "10.9.9.9": want an address in 10.0.0.0/24, the cidr of subnet`},
+		"unknown segment type": {func(d *net.Document) { d.Networks[0].Segments[0].NetworkType = "wlan" },
+			`provider:network_type: value "wlan": want local, flat, vlan, vxlan, geneve or gre`},
+		"number of a segment": {func(d *net.Document) { *d.Networks[0].Segments[0].SegmentationID = 4095 },
+			`provider:segmentation_id: value "4095": want 1 to 4094`},
+		"no such network": {func(d *net.Document) { d.Ports[0].NetworkID = "y" },
+			`network_id: value "y": want the id of a network of this document`},
+		"no such group": {func(d *net.Document) { d.Ports[0].Groups = []string{"z"} },
+			`security_groups: value "z": want the id of a security group of this document`},
+		"doubled MAC address": {func(d *net.Document) { d.Ports[2].MACAddress = d.Ports[0].MACAddress },
+			`mac_address: value "fa:16:3e:00:00:00": want one that no other port of the network has`},
+		"doubled IP address": {func(d *net.Document) { d.Ports[2].FixedIPs = d.Ports[0].FixedIPs },
+			`fixed_ips: value "10.0.0.10": want an address that no other port has`},
+		"no default group": {func(d *net.Document) { d.SecurityGroups[0].Name = "other" },
+			`project 00000000000000000000000000000005: security_groups: value "": want the project's group of the name "default"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := nettest.Platform(2, 4)
 			c.bad(d)
 			var f *net.Faults
-			if err := d.Check("net.json"); !errors.As(err, &f) || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(f.Lines[0], "net.json: ") {
+			if err := d.Check("net.json"); !errors.As(err, &f) || !strings.Contains(err.Error(), c.want) ||
+				!strings.HasPrefix(f.Lines[0], "net.json: ") {
 				t.Errorf("check:\n%v\nwant\n%s", err, c.want)
 			}
 		})
@@ -102,7 +112,8 @@ func TestAgentsAreOfAKindAndHost(t *testing.T) {
 		"another ID":  {func(d *net.Document) { d.Agents[0].ID = "1e000000-0000-4000-8000-000000000000" }, ""},
 		"it reported": {func(d *net.Document) { d.Agents[0].Configurations = json.RawMessage(`{"datapath_type":"netdev"}`) }, ""},
 		"one more": {func(d *net.Document) {
-			d.Agents = append(d.Agents, net.Agent{ID: "1e000000-0000-4000-8000-000000000000", Binary: "neutron-openvswitch-agent", Host: "cmp77", Configurations: json.RawMessage("{}")})
+			d.Agents = append(d.Agents, net.Agent{ID: "1e000000-0000-4000-8000-000000000000",
+				Binary: "neutron-openvswitch-agent", Host: "cmp77", Configurations: json.RawMessage("{}")})
 		}, ""},
 		"on another host": {func(d *net.Document) { d.Agents[0].Host = "cmp77" }, `10 object "present"  error`},
 		"switched off":    {func(d *net.Document) { d.Agents[0].AdminStateUp = false }, `10 admin_state_up true false error`},

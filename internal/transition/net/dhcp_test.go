@@ -21,11 +21,16 @@ func TestHandedOver(t *testing.T) {
 		"taken, not bound": {func(p *net.Port, _ *net.Document) {
 			p.DeviceID, p.HostID, p.VIFType = device, "net01", "binding_failed"
 		}, `60 binding:vif_type "ovs" "binding_failed" error`},
-		"of another network": {func(p *net.Port, _ *net.Document) { p.DeviceID = device[:len(device)-1] + "1" }, `60 device_id "reserved_dhcp_port" "` + device[:len(device)-1] + `1" error`},
-		"moved, not taken":   {func(p *net.Port, _ *net.Document) { p.HostID = "net01" }, `60 binding:host_id "cmp00" "net01" error`},
-		"other address":      {func(p *net.Port, _ *net.Document) { p.DeviceID, p.MACAddress = device, "fa:16:3e:00:00:99" }, `60 mac_address "fa:16:3e:00:00:00" "fa:16:3e:00:00:99" error`},
+		"of another network": {func(p *net.Port, _ *net.Document) { p.DeviceID = device[:len(device)-1] + "1" },
+			`60 device_id "reserved_dhcp_port" "` + device[:len(device)-1] + `1" error`},
+		"moved, not taken": {func(p *net.Port, _ *net.Document) { p.HostID = "net01" }, `60 binding:host_id "cmp00" "net01" error`},
+		"other address": {func(p *net.Port, _ *net.Document) {
+			p.DeviceID, p.MACAddress = device,
+				"fa:16:3e:00:00:99"
+		}, `60 mac_address "fa:16:3e:00:00:00" "fa:16:3e:00:00:99" error`},
 		"agents of its own": {func(_ *net.Port, is *net.Document) {
-			is.Agents = append(is.Agents, net.Agent{ID: "1f000000-0000-4000-8000-000000000000", Binary: "neutron-dhcp-agent", Configurations: json.RawMessage("{}")})
+			is.Agents = append(is.Agents, net.Agent{ID: "1f000000-0000-4000-8000-000000000000",
+				Binary: "neutron-dhcp-agent", Configurations: json.RawMessage("{}")})
 		}, ""},
 		"an agent is gone": {func(_ *net.Port, is *net.Document) { is.Agents = is.Agents[1:] }, `10 object "present"  error`},
 		"a port of its own": {func(p *net.Port, is *net.Document) {
@@ -39,7 +44,8 @@ func TestHandedOver(t *testing.T) {
 			for i := range docs {
 				d := nettest.Platform(1, 1)
 				d.Ports[0].DeviceOwner, d.Ports[0].DeviceID = "network:dhcp", "dhcp-old"
-				d.Agents = append(d.Agents, net.Agent{ID: "1e000000-0000-4000-8000-000000000000", Binary: "neutron-dhcp-agent", Configurations: json.RawMessage("{}")})
+				d.Agents = append(d.Agents, net.Agent{ID: "1e000000-0000-4000-8000-000000000000",
+					Binary: "neutron-dhcp-agent", Configurations: json.RawMessage("{}")})
 				d.ReserveDHCP()
 				if len(d.Agents) != 2 || d.Ports[0].DeviceID != net.ReservedDHCP {
 					t.Fatalf("%d agents, device %s: want the two that are not of DHCP, and a port that waits", len(d.Agents), d.Ports[0].DeviceID)

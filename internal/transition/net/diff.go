@@ -26,7 +26,8 @@ type Difference struct {
 
 // Kinds are the kinds of objects, in the order in which they are made.
 func Kinds() []string {
-	return []string{"agent", "address_scope", "subnetpool", "address_group", "qos_policy", "security_group", "security_group_rule", "network", "subnet", "port", "trunk", "router", "floatingip", "rbac_policy"}
+	return []string{"agent", "address_scope", "subnetpool", "address_group", "qos_policy", "security_group",
+		"security_group_rule", "network", "subnet", "port", "trunk", "router", "floatingip", "rbac_policy"}
 }
 
 // present stands for an object as a whole.
@@ -80,7 +81,8 @@ func Diff(was, is *Document) ([]Difference, error) {
 
 func fields(kind, id string, x, y map[string]json.RawMessage) (out []Difference) {
 	for _, f := range union(x, y) {
-		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField && samePlug(x[f], y[f]) || f == BindingField && boundNow(x[f], y[f]) {
+		if string(x[f]) == string(y[f]) || kind == "agent" && slices.Contains(reported, f) || f == PlugField &&
+			samePlug(x[f], y[f]) || f == BindingField && boundNow(x[f], y[f]) {
 			continue
 		}
 		severity := Error
@@ -143,8 +145,10 @@ func union[V any](a, b map[string]V) []string {
 
 // objects are all objects by kind and by what stands for them, their fields as JSON.
 func (d *Document) objects() (map[string]map[string]map[string]json.RawMessage, error) {
-	text, err := json.Marshal(map[string]any{"agent": d.Agents, "address_scope": d.AddressScopes, "subnetpool": d.SubnetPools, "address_group": d.AddressGroups,
-		"qos_policy": d.QoSPolicies, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules, "network": d.Networks, "subnet": d.Subnets,
+	text, err := json.Marshal(map[string]any{"agent": d.Agents, "address_scope": d.AddressScopes,
+		"subnetpool": d.SubnetPools, "address_group": d.AddressGroups,
+		"qos_policy": d.QoSPolicies, "security_group": d.SecurityGroups, "security_group_rule": d.SecurityGroupRules,
+		"network": d.Networks, "subnet": d.Subnets,
 		"port": d.Ports, "trunk": d.Trunks, "router": d.Routers, "floatingip": d.FloatingIPs, "rbac_policy": d.RBACPolicies})
 	if err != nil {
 		return nil, err

@@ -203,9 +203,12 @@ type VIFDetails struct {
 
 // Counts are the numbers of objects by kind.
 func (d *Document) Counts() map[string]int {
-	return map[string]int{"agent": len(d.Agents), "address_scope": len(d.AddressScopes), "subnetpool": len(d.SubnetPools), "address_group": len(d.AddressGroups),
-		"qos_policy": len(d.QoSPolicies), "security_group": len(d.SecurityGroups), "security_group_rule": len(d.SecurityGroupRules), "network": len(d.Networks),
-		"subnet": len(d.Subnets), "port": len(d.Ports), "trunk": len(d.Trunks), "router": len(d.Routers), "floatingip": len(d.FloatingIPs), "rbac_policy": len(d.RBACPolicies)}
+	return map[string]int{"agent": len(d.Agents), "address_scope": len(d.AddressScopes),
+		"subnetpool": len(d.SubnetPools), "address_group": len(d.AddressGroups),
+		"qos_policy": len(d.QoSPolicies), "security_group": len(d.SecurityGroups),
+		"security_group_rule": len(d.SecurityGroupRules), "network": len(d.Networks),
+		"subnet": len(d.Subnets), "port": len(d.Ports), "trunk": len(d.Trunks), "router": len(d.Routers),
+		"floatingip": len(d.FloatingIPs), "rbac_policy": len(d.RBACPolicies)}
 }
 
 // Parse reads a document, JSON or YAML, that stood in a file of a name. Its errors are of
@@ -252,7 +255,8 @@ func decode(file string, data []byte, v any, version *int) error {
 	dec := strictyaml.Decode(data, v)
 	var bad *json.SyntaxError
 	if len(dec.Faults) > 0 && text[0] == '{' && errors.As(json.Unmarshal(data, new(json.RawMessage)), &bad) {
-		return &Faults{[]string{fmt.Sprintf("%s:%d: malformed JSON: the file may be cut off here: export it anew", file, 1+bytes.Count(data[:min(int(bad.Offset), len(data))], []byte("\n")))}}
+		return &Faults{[]string{fmt.Sprintf("%s:%d: malformed JSON: the file may be cut off here: export it anew", file,
+			1+bytes.Count(data[:min(int(bad.Offset), len(data))], []byte("\n")))}}
 	}
 	if len(dec.Faults) > 0 {
 		lines := make([]string, 0, len(dec.Faults))
@@ -262,7 +266,8 @@ func decode(file string, data []byte, v any, version *int) error {
 		return &Faults{lines}
 	}
 	if *version != Version {
-		return &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d, as this program writes it: export it anew", file, *version, Version)}}
+		return &Faults{[]string{fmt.Sprintf("%s: version: value %d: want %d, as this program writes it: export it anew",
+			file, *version, Version)}}
 	}
 	return nil
 }
@@ -315,7 +320,8 @@ func (d *Document) Normalize() {
 		slices.SortFunc(p.DHCPOptions, func(a, b DHCPOption) int {
 			return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.IPVersion, b.IPVersion), strings.Compare(a.Value, b.Value))
 		})
-		p.FixedIPs, p.AllowedPairs, p.Groups, p.DHCPOptions, p.Tags = none(p.FixedIPs), none(p.AllowedPairs), none(p.Groups), none(p.DHCPOptions), sorted(p.Tags)
+		p.FixedIPs, p.AllowedPairs, p.Groups, p.DHCPOptions, p.Tags = none(p.FixedIPs), none(p.AllowedPairs),
+			none(p.Groups), none(p.DHCPOptions), sorted(p.Tags)
 	}
 	d.normalizeShared()
 	d.normalizeRouters()

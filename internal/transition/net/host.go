@@ -86,7 +86,8 @@ func ParseHost(file string, data []byte) (*Host, error) {
 // CompareHost compares the ports that a document binds to a host by Open vSwitch with what that host has, both ways:
 // Old is the document's, New the host's.
 func CompareHost(d *Document, h *Host) []Difference {
-	c := &hostCheck{d: d, h: h, of: map[string][]Interface{}, links: map[string]Link{}, networks: map[string]Network{}, bridge: integrationBridge(d, h.Host), out: []Difference{}}
+	c := &hostCheck{d: d, h: h, of: map[string][]Interface{}, links: map[string]Link{}, networks: map[string]Network{},
+		bridge: integrationBridge(d, h.Host), out: []Difference{}}
 	for _, i := range h.Interfaces {
 		c.of[i.PortID] = append(c.of[i.PortID], i)
 	}
@@ -372,7 +373,8 @@ func SetPlugs(d *Document, h *Host) (changed int) {
 
 // Knows reports whether a document has a port or an agent of a host.
 func (d *Document) Knows(host string) bool {
-	return slices.ContainsFunc(d.Agents, func(a Agent) bool { return a.Host == host }) || slices.ContainsFunc(d.Ports, func(p Port) bool { return p.HostID == host })
+	return slices.ContainsFunc(d.Agents, func(a Agent) bool { return a.Host == host }) ||
+		slices.ContainsFunc(d.Ports, func(p Port) bool { return p.HostID == host })
 }
 
 // Hosts are the hosts of a document's agents, in order.

@@ -83,7 +83,8 @@ func (d *Document) UnknownNames(names, kinds []string) error {
 	whole := slices.Concat(kinds, []string{"floatingip", HANetwork, "rbac_policy", "router"}) // some of them are not carried over
 	slices.Sort(whole)
 	whole = slices.Compact(whole)
-	want := fmt.Sprintf("what the document leaves out, a kind (%s), or KIND.FIELD with one of %s", strings.Join(whole, ", "), strings.Join(slices.Sorted(maps.Keys(carried)), ", "))
+	want := fmt.Sprintf("what the document leaves out, a kind (%s), or KIND.FIELD with one of %s",
+		strings.Join(whole, ", "), strings.Join(slices.Sorted(maps.Keys(carried)), ", "))
 	var lines []string
 	for _, name := range names {
 		kind, field, attribute := strings.Cut(name, ".")

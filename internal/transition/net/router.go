@@ -144,7 +144,8 @@ func (c *checker) routers() {
 			continue
 		}
 		if p := ports[*r.GatewayPort]; p.DeviceOwner != GatewayOwner || p.DeviceID != r.ID {
-			c.fault("router", r.ID, "gateway_port_id", *r.GatewayPort, "want the id of a port of this document with the router's id and the owner "+GatewayOwner)
+			c.fault("router", r.ID, "gateway_port_id", *r.GatewayPort,
+				"want the id of a port of this document with the router's id and the owner "+GatewayOwner)
 		}
 	}
 	for _, f := range c.d.FloatingIPs {

@@ -26,27 +26,40 @@ func TestCheckShapes(t *testing.T) {
 		bad  func(d *net.Document)
 		want string
 	}{
-		"address group of a rule": {func(d *net.Document) { d.AddressGroups = nil }, `remote_address_group_id: value "80000000-0000-4000-8000-000000000004": want the id of a address_group of this document`},
-		"policy of a port":        {func(d *net.Document) { port(d, "1005").QoSPolicyID = ptr("q") }, `port 60000000-0000-4000-8000-000000001005: qos_policy_id: value "q": want the id of a qos_policy`},
-		"policy of a network":     {func(d *net.Document) { d.Networks[0].QoSPolicyID = ptr("q") }, `qos_policy_id: value "q"`},
-		"pool of a subnet":        {func(d *net.Document) { d.Subnets[0].SubnetPoolID = ptr("prefix_delegation") }, `subnetpool_id: value "prefix_delegation": want the id of a subnetpool`},
-		"scope of a pool":         {func(d *net.Document) { d.AddressScopes = nil }, `address_scope_id: value "80000000-0000-4000-8000-000000000001"`},
-		"port of a trunk":         {func(d *net.Document) { d.Trunks[0].SubPorts[0].PortID = "x" }, `trunk 80000000-0000-4000-8000-000000000008: port_id: value "x": want the id of a port`},
+		"address group of a rule": {func(d *net.Document) { d.AddressGroups = nil },
+			`remote_address_group_id: value "80000000-0000-4000-8000-000000000004": want the id of a address_group of this document`},
+		"policy of a port": {func(d *net.Document) { port(d, "1005").QoSPolicyID = ptr("q") },
+			`port 60000000-0000-4000-8000-000000001005: qos_policy_id: value "q": want the id of a qos_policy`},
+		"policy of a network": {func(d *net.Document) { d.Networks[0].QoSPolicyID = ptr("q") }, `qos_policy_id: value "q"`},
+		"pool of a subnet": {func(d *net.Document) { d.Subnets[0].SubnetPoolID = ptr("prefix_delegation") },
+			`subnetpool_id: value "prefix_delegation": want the id of a subnetpool`},
+		"scope of a pool": {func(d *net.Document) { d.AddressScopes = nil }, `address_scope_id: value "80000000-0000-4000-8000-000000000001"`},
+		"port of a trunk": {func(d *net.Document) { d.Trunks[0].SubPorts[0].PortID = "x" },
+			`trunk 80000000-0000-4000-8000-000000000008: port_id: value "x": want the id of a port`},
 		"port of two trunks": {func(d *net.Document) {
 			again := d.Trunks[0]
 			again.ID, again.SubPorts = "80000000-0000-4000-8000-000000000009", nil
 			d.Trunks = append(d.Trunks, again)
 		}, `want one that no other trunk has; 80000000-0000-4000-8000-000000000008 has it`},
-		"VLAN of a trunk":           {func(d *net.Document) { d.Trunks[0].SubPorts[0].SegmentationID = 4095 }, `sub_ports: value "vlan 4095": want vlan and 1 to 4094`},
-		"object of RBAC":            {func(d *net.Document) { d.RBACPolicies[0].ObjectID = "x" }, `object_id: value "x": want the id of a network of this document`},
-		"type of RBAC":              {func(d *net.Document) { d.RBACPolicies[0].ObjectType = "bgpvpn" }, `object_type: value "bgpvpn"`},
-		"rule of QoS":               {func(d *net.Document) { d.QoSPolicies[0].Rules[0].Type = "shape" }, `rules: value "shape": want one of bandwidth_limit, `},
-		"gateway of a router":       {func(d *net.Document) { d.Routers[0].GatewayPort = ptr("60000000-0000-4000-8000-000000001021") }, `router 80000000-0000-4000-8000-000000000009: gateway_port_id: value "60000000-0000-4000-8000-000000001021": want the id of a port`},
-		"router of a floating IP":   {func(d *net.Document) { d.Routers = nil }, `floatingip 80000000-0000-4000-8000-000000000010: router_id: value "80000000-0000-4000-8000-000000000009": want the id of a router`},
-		"port of a floating IP":     {func(d *net.Document) { d.FloatingIPs[0].PortID = ptr("x") }, `port_id: value "x": want the id of a port of this document`},
-		"own port of a floating IP": {func(d *net.Document) { port(d, "1024").DeviceID = "other" }, `floatingip 80000000-0000-4000-8000-000000000011: id: value "80000000-0000-4000-8000-000000000011": want a port of this document with this id and the owner network:floatingip`},
-		"address by itself":         {func(d *net.Document) { port(d, "1002").FixedIPs[0].IPAddress = "fd00:2::99" }, `port 60000000-0000-4000-8000-000000001002: fixed_ips: value "fd00:2::99": want fd00:2::f816:3eff:feaa:2`},
-		"attribute of rules":        {func(d *net.Document) { d.LeftOut = left("security_group_rule", "remote_zone") }, `security_group_rule x: remote_zone: value "v": it is not carried over: the rule would not mean what it did`},
+		"VLAN of a trunk": {func(d *net.Document) { d.Trunks[0].SubPorts[0].SegmentationID = 4095 },
+			`sub_ports: value "vlan 4095": want vlan and 1 to 4094`},
+		"object of RBAC": {func(d *net.Document) { d.RBACPolicies[0].ObjectID = "x" },
+			`object_id: value "x": want the id of a network of this document`},
+		"type of RBAC": {func(d *net.Document) { d.RBACPolicies[0].ObjectType = "bgpvpn" }, `object_type: value "bgpvpn"`},
+		"rule of QoS": {func(d *net.Document) { d.QoSPolicies[0].Rules[0].Type = "shape" },
+			`rules: value "shape": want one of bandwidth_limit, `},
+		"gateway of a router": {func(d *net.Document) { d.Routers[0].GatewayPort = ptr("60000000-0000-4000-8000-000000001021") },
+			`router 80000000-0000-4000-8000-000000000009: gateway_port_id: value "60000000-0000-4000-8000-000000001021": want the id of a port`},
+		"router of a floating IP": {func(d *net.Document) { d.Routers = nil },
+			`floatingip 80000000-0000-4000-8000-000000000010: router_id: value "80000000-0000-4000-8000-000000000009": want the id of a router`},
+		"port of a floating IP": {func(d *net.Document) { d.FloatingIPs[0].PortID = ptr("x") },
+			`port_id: value "x": want the id of a port of this document`},
+		"own port of a floating IP": {func(d *net.Document) { port(d, "1024").DeviceID = "other" },
+			`floatingip 80000000-0000-4000-8000-000000000011: id: value "80000000-0000-4000-8000-000000000011": want a port of this document with this id and the owner network:floatingip`},
+		"address by itself": {func(d *net.Document) { port(d, "1002").FixedIPs[0].IPAddress = "fd00:2::99" },
+			`port 60000000-0000-4000-8000-000000001002: fixed_ips: value "fd00:2::99": want fd00:2::f816:3eff:feaa:2`},
+		"attribute of rules": {func(d *net.Document) { d.LeftOut = left("security_group_rule", "remote_zone") },
+			`security_group_rule x: remote_zone: value "v": it is not carried over: the rule would not mean what it did`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := nettest.Shapes()
@@ -71,11 +84,13 @@ func TestLeftOut(t *testing.T) {
 	d.LeftOut = append(d.LeftOut, left("subnet", "segment_id")...)
 	d.Normalize()
 	kinds := d.KindsLeftOut()
-	if len(kinds) != 2 || kinds[0].Count != 25 || len(kinds[0].IDs) != 25 || !strings.HasSuffix(kinds[0].String(), ", r19 and 5 more") || kinds[1].String() != "subnet.segment_id 1: x" {
+	if len(kinds) != 2 || kinds[0].Count != 25 || len(kinds[0].IDs) != 25 ||
+		!strings.HasSuffix(kinds[0].String(), ", r19 and 5 more") || kinds[1].String() != "subnet.segment_id 1: x" {
 		t.Errorf("left out: %v", kinds)
 	}
 	var f *net.Faults
-	if err := d.CheckAttributes("net.json", []string{"router"}); !errors.As(err, &f) || err.Error() != `net.json: subnet x: segment_id: value "v": it is not carried over; --leave-out subnet.segment_id goes on without it` {
+	if err := d.CheckAttributes("net.json", []string{"router"}); !errors.As(err, &f) ||
+		err.Error() != `net.json: subnet x: segment_id: value "v": it is not carried over; --leave-out subnet.segment_id goes on without it` {
 		t.Errorf("an attribute: %v", err)
 	}
 	if err := d.CheckAttributes("net.json", []string{"subnet.segment_id"}); err != nil {

@@ -143,7 +143,8 @@ func (d *Document) Share(objectType, object, project, action string) {
 	_, _ = sum.Write([]byte(objectType + " " + object + " " + action)) // it never fails
 	h := hex.EncodeToString(sum.Sum(nil))
 	id := strings.Join([]string{h[:8], h[8:12], "5" + h[13:16], "8" + h[17:20], h[20:]}, "-")
-	d.RBACPolicies = append(d.RBACPolicies, RBACPolicy{ID: id, ProjectID: project, ObjectType: objectType, ObjectID: object, Action: action, Target: Everybody})
+	d.RBACPolicies = append(d.RBACPolicies, RBACPolicy{ID: id, ProjectID: project, ObjectType: objectType,
+		ObjectID: object, Action: action, Target: Everybody})
 }
 
 // SetShared has networks be shared as their RBAC policies say. The API says of a network that it is shared when it is with
@@ -226,7 +227,8 @@ func (c *checker) shared() {
 		note("qos_policy", v.ID)
 		for _, r := range v.Rules {
 			c.id("qos_rule", r.ID)
-			if types := []string{BandwidthLimit, DSCPMarking, MinimumBandwidth, PacketRateLimit, MinimumPacketRate}; !slices.Contains(types, r.Type) {
+			if types := []string{BandwidthLimit, DSCPMarking, MinimumBandwidth, PacketRateLimit,
+				MinimumPacketRate}; !slices.Contains(types, r.Type) {
 				c.fault("qos_policy", v.ID, "rules", r.Type, "want one of "+strings.Join(types, ", "))
 			}
 		}
@@ -403,7 +405,8 @@ func (d *Document) Needs() map[string]string {
 		need("router", true, "floatingip", v.ID, "")
 	}
 	for _, v := range d.RBACPolicies {
-		alias := map[string]string{"security_group": "rbac-security-groups", "address_group": "rbac-address-group", "address_scope": "rbac-address-scope", "subnetpool": "rbac-subnetpool"}[v.ObjectType]
+		alias := map[string]string{"security_group": "rbac-security-groups", "address_group": "rbac-address-group",
+			"address_scope": "rbac-address-scope", "subnetpool": "rbac-subnetpool"}[v.ObjectType]
 		need(cmp.Or(alias, "rbac-policies"), true, "rbac_policy", v.ID, v.ObjectType)
 	}
 	for _, v := range d.Tagged() {

@@ -8,7 +8,8 @@ import (
 // Stale is what a platform has of an earlier document, as that has it, where a later one has something else: the old
 // platform has changed it since. Objects are named by kind and ID.
 type Stale struct {
-	Gone    map[string]map[string]bool                       // the later document does not have them, or has such that can only be made anew: they are to be removed
+	// the later document does not have them, or has such that can only be made anew: they are to be removed
+	Gone    map[string]map[string]bool
 	Changed map[string]map[string]map[string]json.RawMessage // fields that can be changed, and what they are to be
 }
 
@@ -16,8 +17,9 @@ type Stale struct {
 // rule are made anew instead, as nothing depends on them.
 var changeable = map[string][]string{
 	"security_group": {"name", "description"},
-	"network":        {"name", "description", "admin_state_up", "shared", "port_security_enabled", "mtu", "is_default", "qos_policy_id", "dns_domain"},
-	"subnet":         {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes", ServiceTypes},
+	"network": {"name", "description", "admin_state_up", "shared", "port_security_enabled", "mtu", "is_default",
+		"qos_policy_id", "dns_domain"},
+	"subnet": {"name", "description", "gateway_ip", "enable_dhcp", "dns_nameservers", "allocation_pools", "host_routes", ServiceTypes},
 }
 
 // ByRows are the kinds of objects that are written into Neutron's database: its API chooses their IDs, or those of their parts.
@@ -29,7 +31,8 @@ const TagsField = "tags"
 // later are the fields, by kind, that are set after all objects were made, as the API takes them not at all, not for each port
 // of a network, or only as the platform's settings have it. All are written into the database but ServiceTypes, which the API
 // takes then: before, it would refuse ports that were made before a subnet had these.
-var later = map[string][]string{"network": {"qos_policy_id"}, "subnet": {ServiceTypes}, "qos_policy": {"is_default"}, "port": {"dns_name", "dns_domain"}}
+var later = map[string][]string{"network": {"qos_policy_id"}, "subnet": {ServiceTypes}, "qos_policy": {"is_default"},
+	"port": {"dns_name", "dns_domain"}}
 
 // ServiceTypes is the field of a subnet that has the owners of the ports that get addresses of it.
 const ServiceTypes = "service_types"
@@ -44,7 +47,8 @@ func (d *Document) ToCome(x Difference) bool {
 		return false
 	}
 	unset := slices.Contains([]string{"null", `""`, "[]", "false"}, string(x.New))
-	return unset || x.Kind == "network" && slices.ContainsFunc(d.QoSPolicies, func(p QoSPolicy) bool { return p.IsDefault && string(x.New) == `"`+p.ID+`"` })
+	return unset || x.Kind == "network" && slices.ContainsFunc(d.QoSPolicies,
+		func(p QoSPolicy) bool { return p.IsDefault && string(x.New) == `"`+p.ID+`"` })
 }
 
 func canChange(kind, field string) bool {

@@ -56,7 +56,8 @@ func TestStale(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := map[string]map[string]bool{"port": {was.Ports[0].ID: true, was.Ports[2].ID: true}, "security_group_rule": {was.SecurityGroupRules[0].ID: true}}
+	gone := map[string]map[string]bool{"port": {was.Ports[0].ID: true, was.Ports[2].ID: true},
+		"security_group_rule": {was.SecurityGroupRules[0].ID: true}}
 	if !reflect.DeepEqual(s.Gone, gone) {
 		t.Errorf("gone: %v, want %v", s.Gone, gone)
 	}
@@ -88,7 +89,8 @@ func TestWith(t *testing.T) {
 	b.Ports = b.Ports[:5]
 	a.Ports = slices.Delete(a.Ports, 2, 3)
 	both := a.With(b)
-	if len(both.Ports) != 5 || len(both.Networks) != 3 || len(both.Subnets) != 3 || len(both.Agents) != 2 || len(both.SecurityGroups) != 4 || len(both.SecurityGroupRules) != 12 || both.Ports[0].Name != "port 0" {
+	if len(both.Ports) != 5 || len(both.Networks) != 3 || len(both.Subnets) != 3 || len(both.Agents) != 2 ||
+		len(both.SecurityGroups) != 4 || len(both.SecurityGroupRules) != 12 || both.Ports[0].Name != "port 0" {
 		t.Errorf("%d ports, %d networks, first %q", len(both.Ports), len(both.Networks), both.Ports[0].Name)
 	}
 	if len(a.Ports) != 3 {

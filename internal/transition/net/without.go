@@ -10,11 +10,13 @@ func (d *Document) Without(gone map[string]bool) (*Document, map[string][]string
 	}
 	has := func(id *string) bool { return id != nil && all[*id] }
 	out.SecurityGroups = slices.DeleteFunc(slices.Clone(d.SecurityGroups), func(v Group) bool { return all[v.ID] })
-	out.SecurityGroupRules = drop(all, need, "security_group_rule", d.SecurityGroupRules, func(v Rule) (string, bool) { return v.ID, all[v.SecurityGroupID] || has(v.RemoteGroupID) })
+	out.SecurityGroupRules = drop(all, need, "security_group_rule", d.SecurityGroupRules,
+		func(v Rule) (string, bool) { return v.ID, all[v.SecurityGroupID] || has(v.RemoteGroupID) })
 	out.Networks = slices.DeleteFunc(slices.Clone(d.Networks), func(v Network) bool { return all[v.ID] })
 	out.Subnets = drop(all, need, "subnet", d.Subnets, func(v Subnet) (string, bool) { return v.ID, all[v.NetworkID] })
 	out.Ports = drop(all, need, "port", d.Ports, func(v Port) (string, bool) {
-		return v.ID, all[v.NetworkID] || slices.ContainsFunc(v.FixedIPs, func(ip FixedIP) bool { return all[ip.SubnetID] }) || slices.ContainsFunc(v.Groups, func(g string) bool { return all[g] })
+		return v.ID, all[v.NetworkID] || slices.ContainsFunc(v.FixedIPs,
+			func(ip FixedIP) bool { return all[ip.SubnetID] }) || slices.ContainsFunc(v.Groups, func(g string) bool { return all[g] })
 	})
 	devices := map[string]bool{} // whose ports are gone
 	for _, p := range d.Ports {

@@ -150,7 +150,8 @@ func (d Dump) Missing() (out []string) {
 		old := slices.MinFunc(went, func(a, b string) int { return naming(ours, a) - naming(ours, b) })
 		for _, p := range came {
 			if now, before := naming(theirs, p.Number), naming(ours, old); now < before {
-				out = append(out, fmt.Sprintf("port %s (%s), which came when port %s went: %d flows name it, %d named that one when it was pinned", p.Number, p.Name, old, now, before))
+				out = append(out, fmt.Sprintf("port %s (%s), which came when port %s went: %d flows name it, %d "+
+					"named that one when it was pinned", p.Number, p.Name, old, now, before))
 			}
 		}
 	}

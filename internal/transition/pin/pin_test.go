@@ -83,8 +83,10 @@ func TestWhatCanNotBeCopied(t *testing.T) {
 		full = append(full, fmt.Sprintf("table=%d, priority=1 actions=drop", n))
 	}
 	for flows, want := range map[string]string{
-		"table=3, priority=1 actions=meter:1,output:2":     "flow cookie=0x0,table=3,priority=1 actions=meter:1,output:2: meter:1: flows with a meter",
-		"priority=1,in_port=7 actions=jump(4)":             "flow cookie=0x0,table=0,priority=1,in_port=7 actions=jump(4): \"jump(4)\": an action that is not known here",
+		"table=3, priority=1 actions=meter:1,output:2": "flow cookie=0x0,table=3,priority=1 " +
+			"actions=meter:1,output:2: meter:1: flows with a meter",
+		"priority=1,in_port=7 actions=jump(4)": "flow cookie=0x0,table=0,priority=1,in_port=7 " +
+			"actions=jump(4): \"jump(4)\": an action that is not known here",
 		"priority=1 actions=learn(table=2,delete_learned)": "delete_learned",
 		"priority=1 actions=group:9":                       "flow cookie=0x0,table=0,priority=1 actions=group:9: group 9: the bridge has none",
 		"priority=1 actions=goto_table:254":                "from 0 to 253",
@@ -231,9 +233,11 @@ table=60,priority=0 actions=drop`
 	readded := strings.Replace(ports, " 2(tap2)", " 9(tap2)", 1)
 	for _, c := range []struct{ what, ports, own, want string }{
 		{"added again, its flows are those of the old number", readded, own,
-			"port 9 (tap2), which came when port 2 went: 0 flows name it, 2 named that one when it was pinned; 4 flows, 6 were there when it was pinned"},
+			"port 9 (tap2), which came when port 2 went: 0 flows name it, 2 named that one when it was pinned; 4 " +
+				"flows, 6 were there when it was pinned"},
 		{"added again, with half of its flows", readded, strings.Replace(own, "in_port=2", "in_port=9", 1),
-			"port 9 (tap2), which came when port 2 went: 1 flows name it, 2 named that one when it was pinned; 5 flows, 6 were there when it was pinned"},
+			"port 9 (tap2), which came when port 2 went: 1 flows name it, 2 named that one when it was pinned; 5 " +
+				"flows, 6 were there when it was pinned"},
 		{"added again, with its flows", readded, again, ""},
 		{"added again, with its flows, and the old ones are left", readded, again + "\ntable=0,priority=10,in_port=2 actions=goto_table:24", ""},
 		{"removed, its flows are left", without, own, ""},
@@ -241,7 +245,8 @@ table=60,priority=0 actions=drop`
 		{"removed, and others' flows are missing", without, left("table=24table=60"),
 			"port 1 (tap1): 1 flows name it, 2 did when it was pinned; flows in 2 tables, they were in 3 when it was pinned"},
 		{"removed, and a table is missing", without, left("table=0,table=24"), "flows in 2 tables, they were in 3 when it was pinned"},
-		{"removed, and nothing is left", without, "", "port 1 (tap1): 0 flows name it, 2 did when it was pinned; flows in 0 tables, they were in 3 when it was pinned"},
+		{"removed, and nothing is left", without, "", "port 1 (tap1): 0 flows name it, 2 did when it was pinned; " +
+			"flows in 0 tables, they were in 3 when it was pinned"},
 		{"one more came", ports + " 9(tap9): addr:92:a0:27:06:2d:e0\n", own, ""},
 	} {
 		now := applied(t, read(t, c.own, ""), p)

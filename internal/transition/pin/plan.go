@@ -54,7 +54,8 @@ func New(d Dump, hold time.Duration) (*Plan, error) {
 		return nil, err
 	}
 	for _, port := range d.Ports {
-		p.Entries = append(p.Entries, Flow{Cookie: Cookie, Priority: EntryPriority, Hard: seconds, Match: "in_port=" + port.Number, Actions: fmt.Sprintf("goto_table:%d", tables[0])})
+		p.Entries = append(p.Entries, Flow{Cookie: Cookie, Priority: EntryPriority, Hard: seconds,
+			Match: "in_port=" + port.Number, Actions: fmt.Sprintf("goto_table:%d", tables[0])})
 	}
 	if n := p.asks(); n > 0 {
 		p.Notes = append(p.Notes, fmt.Sprintf("%d flows send packets to the controller, which does not answer while it restarts", n))
@@ -125,7 +126,8 @@ func (p *Plan) copy(groups []Group, tables map[int]int, ids map[uint32]uint32, l
 			return fmt.Errorf("flow %.300s: %w", f, err)
 		}
 		p.timed[len(p.Copy)] = f.Idle > 0 || f.Hard > 0
-		c := Flow{Cookie: Cookie, Table: tables[f.Table], Priority: f.Priority, Idle: f.Idle, Hard: within(f.Hard, limit), Match: f.Match, Actions: actions}
+		c := Flow{Cookie: Cookie, Table: tables[f.Table], Priority: f.Priority, Idle: f.Idle,
+			Hard: within(f.Hard, limit), Match: f.Match, Actions: actions}
 		p.Copy = append(p.Copy, c)
 	}
 	p.seeLearns()

@@ -37,7 +37,8 @@ var needed = []struct {
 	{"compute", []string{"nova-compute"}, "nova-compute", true},
 	{"volume", []string{"cinder-scheduler"}, "cinder-scheduler", false},
 	{"volume", []string{"cinder-volume"}, "cinder-volume", false},
-	{"network", []string{"neutron-openvswitch-agent", "neutron-linuxbridge-agent", "neutron-ovn-agent", "ovn-controller", "neutron-sriov-nic-agent"}, "agent that wires ports", true},
+	{"network", []string{"neutron-openvswitch-agent", "neutron-linuxbridge-agent", "neutron-ovn-agent",
+		"ovn-controller", "neutron-sriov-nic-agent"}, "agent that wires ports", true},
 }
 
 // wanted are types of services that the catalog has to have.
@@ -117,7 +118,8 @@ func (c *checks) services(all []Service, volumes bool) {
 			}
 			c.say(check, Warn, "enable it, when it should have work", "%s on %s is disabled%s", s.Binary, s.Host, why)
 		case !s.Up:
-			c.say(check, Fail, "its log tells whether it runs and reaches the message bus; its clock may be wrong", "%s on %s has not reported lately%s", s.Binary, s.Host, since(s.Seen))
+			c.say(check, Fail, "its log tells whether it runs and reaches the message bus; its clock may be wrong",
+				"%s on %s has not reported lately%s", s.Binary, s.Host, since(s.Seen))
 		}
 	}
 	c.well(before, check, "%d report", len(all))
@@ -217,7 +219,8 @@ func (c *checks) aggregates(all []Aggregate, hosts []Host) {
 		case len(work) == 1:
 			c.say(check, Warn, remedy, "%s has one host that works, %s: its %d guests can go nowhere in it", a.Name, work[0].Name, work[0].Guests)
 		case i >= 0:
-			c.say(check, Warn, remedy, "%s is too small to empty %s: %d MiB are in use there, and its other hosts with processors of that model (%s) have %d MiB free",
+			c.say(check, Warn, remedy, "%s is too small to empty %s: %d MiB are in use there, and its other hosts "+
+				"with processors of that model (%s) have %d MiB free",
 				a.Name, work[i].Name, work[i].Used, cmp.Or(work[i].Model, "not told"), room(work, work[i]))
 		}
 	}
@@ -251,7 +254,8 @@ func (p *Platform) Sizing(was *Platform) Finding {
 		guests += h.Guests
 	}
 	f := Finding{Check: "sizing", Result: Pass, Finding: fmt.Sprintf(
-		"%d control nodes, by nova-conductor, for %d hosts with %d guests; 360 began with two for some 500 hosts a site, and ended with four", len(nodes), len(was.Hosts), guests)}
+		"%d control nodes, by nova-conductor, for %d hosts with %d guests; 360 began with two for some 500 hosts a "+
+			"site, and ended with four", len(nodes), len(was.Hosts), guests)}
 	if len(nodes) > 0 && len(was.Hosts) >= tooMany*len(nodes) { // that there is none tells another check
 		f.Result, f.Remedy = Warn, "add control nodes before anything is carried over: at 360 the message bus had to be built anew when it grew"
 	}

@@ -70,7 +70,8 @@ func Compare(was, is *Platform) ([]net.Difference, error) {
 type object map[string]json.RawMessage
 
 func lists(p *Platform) (map[string][]object, error) {
-	text, err := json.Marshal(map[string]any{"hosts": p.Hosts, "aggregates": p.Aggregates, "volume_types": p.VolumeTypes, "flavors": p.Flavors, "images": p.Images})
+	text, err := json.Marshal(map[string]any{"hosts": p.Hosts, "aggregates": p.Aggregates,
+		"volume_types": p.VolumeTypes, "flavors": p.Flavors, "images": p.Images})
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,8 @@ func TestAnAgentThatStops(t *testing.T) {
 // again where that may be; else its end is told.
 func TestEndedWithItsHost(t *testing.T) {
 	for _, again := range []bool{true, false} {
-		c, task, heard := rigged(t, "/bin/sh", "-c", `printf "be%s\n" gun; [ -e "$1" ] && exit 0; exec sleep 60`, "sh", filepath.Join(t.TempDir(), "gate"))
+		c, task, heard := rigged(t, "/bin/sh", "-c", `printf "be%s\n" gun; [ -e "$1" ] && exit 0; exec sleep 60`, "sh",
+			filepath.Join(t.TempDir(), "gate"))
 		task.Step.Idempotent = again
 		ctx, stop := context.WithCancelCause(t.Context())
 		ended := make(chan error, 1)

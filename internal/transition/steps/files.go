@@ -186,7 +186,9 @@ func (x *Files) Compare(files []hostconf.File, keep bool) (hostconf.Answer, erro
 	for i, f := range files {
 		if !hostconf.Target(f.Path) || f.Mode != "" && !hostconf.Mode(f.Mode) || len(f.Content) > hostconf.MaxFile ||
 			slices.ContainsFunc(files[:i], func(g hostconf.File) bool { return g.Path == f.Path }) {
-			return hostconf.Answer{}, fail.Errorf(fail.Invalid, "file %q, mode %q, %d bytes: want an absolute path once, an octal mode, and at most %d bytes", f.Path, f.Mode, len(f.Content), hostconf.MaxFile)
+			return hostconf.Answer{}, fail.Errorf(fail.Invalid,
+				"file %q, mode %q, %d bytes: want an absolute path once, an octal mode, and at most %d bytes", f.Path,
+				f.Mode, len(f.Content), hostconf.MaxFile)
 		}
 		c := hostconf.Compared{Path: f.Path}
 		now, err := look(f.Path)
@@ -398,7 +400,8 @@ func pending(all []change) ([]change, error) {
 		case c.from:
 			out = append(out, c)
 		default:
-			return nil, fmt.Errorf("%s was changed since it was compared or written: nothing more is written: look who changed it, make it as it was, and go on; or abort the job", c.to.Path)
+			return nil, fmt.Errorf("%s was changed since it was compared or written: nothing more is written: look "+
+				"who changed it, make it as it was, and go on; or abort the job", c.to.Path)
 		}
 	}
 	return out, nil

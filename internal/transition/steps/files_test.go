@@ -124,7 +124,8 @@ func TestWhatChangedMeanwhileIsLeft(t *testing.T) {
 	c := newConfs(t)
 	task, _ := c.step("config-1")
 	c.put("ceph.conf", "by hand\n", 0o644)
-	if err := c.x.Do(t.Context(), task); err == nil || !strings.Contains(err.Error(), "ceph.conf was changed since it was compared: nothing is written") {
+	if err := c.x.Do(t.Context(), task); err == nil ||
+		!strings.Contains(err.Error(), "ceph.conf was changed since it was compared: nothing is written") {
 		t.Errorf("%v", err)
 	}
 	c.has("nova.conf", "debug = false\n", 0o640)
@@ -193,7 +194,8 @@ func TestFilesThatCanNotBeWritten(t *testing.T) {
 			t.Errorf("%+v, %v; want %s", a, err, want)
 		}
 	}
-	for _, f := range []hostconf.File{{Path: "x"}, {Path: "/a/../b"}, {Path: "/x", Mode: "4755"}, {Path: "/x", Content: strings.Repeat("y", hostconf.MaxFile+1)}} {
+	for _, f := range []hostconf.File{{Path: "x"}, {Path: "/a/../b"}, {Path: "/x", Mode: "4755"},
+		{Path: "/x", Content: strings.Repeat("y", hostconf.MaxFile+1)}} {
 		if _, err := c.x.Compare([]hostconf.File{f}, true); err == nil {
 			t.Errorf("%.20q is taken", f.Path)
 		}

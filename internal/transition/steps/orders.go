@@ -60,7 +60,8 @@ func (o *Orders) WriteFiles(ctx context.Context, user string, order hostconf.Ord
 			}
 		}
 		if len(order.Hosts) == 0 || old.State != string(job.Ended) {
-			return job.View{}, fail.Errorf(fail.Refused, "%s is %s, and has written to %d hosts: only what has ended and has written can be taken back", old.ID, old.State, len(order.Hosts))
+			return job.View{}, fail.Errorf(fail.Refused,
+				"%s is %s, and has written to %d hosts: only what has ended and has written can be taken back", old.ID, old.State, len(order.Hosts))
 		}
 	}
 	if len(order.Hosts) == 0 {
@@ -108,7 +109,8 @@ func (o *Orders) submit(ctx context.Context, j job.Job, name string, p *transiti
 	}
 	for _, s := range p.Steps {
 		if _, known := hosts[s.Host]; !known {
-			return job.View{}, fail.Errorf(fail.Invalid, "step %s: host %q: no host of that name reports; want one of %s", s.ID, s.Host, names(hosts))
+			return job.View{}, fail.Errorf(fail.Invalid,
+				"step %s: host %q: no host of that name reports; want one of %s", s.ID, s.Host, names(hosts))
 		}
 	}
 	plan, err := p.Encode()

@@ -65,7 +65,8 @@ func (p *pack) appctl(root string) (*manifest.Manifest, error) {
 		Name: about.name, Version: about.version, UpgradeFrom: sources, FromRule: manifest.FromAppctl,
 		Requires: manifest.Requires{Commands: []string{"tree"}, PythonModules: []string{"requests", "paramiko"}},
 		Modules: []manifest.Module{
-			{Name: statusModule, RunsOn: manifest.OnEngine(home[1]), Actions: manifest.Actions{PreCheck: installed("check_status"), PostCheck: installed("check_status")}},
+			{Name: statusModule, RunsOn: manifest.OnEngine(home[1]),
+				Actions: manifest.Actions{PreCheck: installed("check_status"), PostCheck: installed("check_status")}},
 			{Name: engineModule, RunsOn: manifest.OnEngine(home[1]), Timeout: verbTimeout, CanRollback: true, Files: p.files, Actions: engine},
 		},
 	}, nil

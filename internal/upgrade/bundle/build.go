@@ -51,7 +51,8 @@ func Build(ctx context.Context, dir string, out io.Writer, o BuildOptions) (*Rep
 		return nil, err
 	}
 	if len(text) > maxManifest {
-		return nil, refuse(manifest.FileManifest, "complete, it has %d bytes, want at most %d: bundle fewer files, or an archive of them", len(text), maxManifest)
+		return nil, refuse(manifest.FileManifest, "complete, it has %d bytes, want at most %d: bundle fewer files, "+
+			"or an archive of them", len(text), maxManifest)
 	}
 	w, err := newWriter(out, o.Compression)
 	if err != nil {

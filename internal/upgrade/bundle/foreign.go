@@ -30,7 +30,8 @@ type pack struct {
 func (s *stream) foreign(o *Options, first *tar.Header, to sink) (*Report, error) {
 	switch {
 	case o.Signature == nil && !o.AllowUnsigned:
-		return nil, refuse("", "it is not signed: its first member is %s, not %s; a package of another layout needs --signature FILE", shown(first.Name), manifest.FileManifest)
+		return nil, refuse("", "it is not signed: its first member is %s, not %s; a package of another layout needs "+
+			"--signature FILE", shown(first.Name), manifest.FileManifest)
 	case o.Signature != nil && len(o.Keys) == 0:
 		return nil, refuse("", "no public key is given to check its signature with; without a key, give no signature")
 	}
@@ -166,7 +167,8 @@ func (p *pack) describe(rep *Report, o *Options) error {
 		rep.Layout = CAS
 		rep.Manifest = p.cas(cas[0])
 	default:
-		return refuse("", "its layout is not known: want %s as first member, or versions.yml with action/appctl.sh, or one upgrade.sh", manifest.FileManifest)
+		return refuse("", "its layout is not known: want %s as first member, or versions.yml with action/appctl.sh, "+
+			"or one upgrade.sh", manifest.FileManifest)
 	}
 	if err != nil {
 		return err

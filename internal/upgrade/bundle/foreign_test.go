@@ -27,7 +27,8 @@ UPGRADE_ORDER=("om" $(ls) "engine")  # the scripts' own business`
 
 3.0.0.B010-B038   offline,rollup   false
 `
-	versionsText = "Name:  Storage software\nSYS:\n  Name: Engine for DB\n  Version: 3.0.0.B039\n  Product: Engine for DB\nChangeVersionTime: 2023/11/16 09:41\n"
+	versionsText = "Name:  Storage software\nSYS:\n  Name: Engine for DB\n  Version: 3.0.0.B039\n  Product: Engine " +
+		"for DB\nChangeVersionTime: 2023/11/16 09:41\n"
 )
 
 // appctlFiles is a package of the appctl layout.
@@ -88,8 +89,9 @@ func TestAppctl(t *testing.T) {
 	}
 	status, engine := m.Module(statusModule), m.Module(engineModule)
 	for phase, want := range map[manifest.Phase]string{
-		manifest.PreCheck: "P pre_upgrade {appctlMode}", manifest.Checkpoint: "I check_point", manifest.Stop: "I stop", manifest.Install: "P upgrade {appctlMode} {array}",
-		manifest.Start: "I start", manifest.Rollback: "P rollback {appctlMode} {array}", manifest.Commit: "P upgrade_commit {appctlMode}",
+		manifest.PreCheck: "P pre_upgrade {appctlMode}", manifest.Checkpoint: "I check_point", manifest.Stop: "I stop",
+		manifest.Install: "P upgrade {appctlMode} {array}",
+		manifest.Start:   "I start", manifest.Rollback: "P rollback {appctlMode} {array}", manifest.Commit: "P upgrade_commit {appctlMode}",
 	} {
 		a := engine.Actions.Get(phase).Appctl
 		got := map[bool]string{true: "I ", false: "P "}[a.Installed] + strings.Join(a.Call, " ")
@@ -97,7 +99,8 @@ func TestAppctl(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", phase, a, want)
 		}
 	}
-	if a := engine.Actions; !a.Commit.Once || !a.Checkpoint.Once || a.Install.Idempotent || a.Rollback.Idempotent || a.Backup != nil || a.PostCheck != nil {
+	if a := engine.Actions; !a.Commit.Once || !a.Checkpoint.Once || a.Install.Idempotent || a.Rollback.Idempotent ||
+		a.Backup != nil || a.PostCheck != nil {
 		t.Errorf("engine %+v", a)
 	}
 	for _, phase := range []manifest.Phase{manifest.PreCheck, manifest.PostCheck} {
@@ -105,7 +108,8 @@ func TestAppctl(t *testing.T) {
 			t.Errorf("%s: %+v", phase, a)
 		}
 	}
-	if m.Engine() != "/opt/engine" || !slices.Equal(m.Requires.Commands, []string{"tree"}) || !slices.Equal(m.Requires.PythonModules, []string{"requests", "paramiko"}) || m.MinSpace() != 5<<30 {
+	if m.Engine() != "/opt/engine" || !slices.Equal(m.Requires.Commands, []string{"tree"}) ||
+		!slices.Equal(m.Requires.PythonModules, []string{"requests", "paramiko"}) || m.MinSpace() != 5<<30 {
 		t.Errorf("%+v", m)
 	}
 }
@@ -138,7 +142,8 @@ func TestCAS(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := rep.Manifest
-		if rep.Layout != CAS || len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" || m.Version != c.version || rep.Files != 2 ||
+		if rep.Layout != CAS || len(m.Modules) != 1 || m.Modules[0].Actions.Install.Run[0] != c.root+"upgrade.sh" ||
+			m.Version != c.version || rep.Files != 2 ||
 			m.AllHosts() != &m.Modules[0] || m.DefaultMode() != manifest.Reboot {
 			t.Errorf("%+v", m)
 		}
@@ -206,17 +211,18 @@ func TestForeignRefusals(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"no versions":       {without("versions.yml"), "versions.yml: it is missing"},
-		"no white list":     {without("action/white_list.txt"), "action/white_list.txt: it is missing"},
-		"no env":            {without("action/env.sh"), "action/env.sh: it is missing"},
-		"no install path":   {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=$(pwd)"), "env.sh: it does not say where the engine is installed"},
-		"odd install path":  {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=/opt/../etc"), "want an absolute path"},
-		"root":              {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=/opt"), "want an absolute path"},
-		"no version":        {with("versions.yml", "Name: x\n"), "it has no line Version"},
-		"two versions":      {with("versions.yml", "Version: 1\nVersion: 2\n"), `it has the versions "1" and "2"`},
-		"odd version":       {with("versions.yml", "Version: $(reboot)\n"), "want a version"},
-		"white list head":   {with("action/white_list.txt", "2.0.0.* offline false\n"), "line 1"},
-		"white list mode":   {with("action/white_list.txt", strings.Replace(whiteText, "rollup", "rolling", 1)), `line 4: mode "rolling": want offline, rollup`},
+		"no versions":      {without("versions.yml"), "versions.yml: it is missing"},
+		"no white list":    {without("action/white_list.txt"), "action/white_list.txt: it is missing"},
+		"no env":           {without("action/env.sh"), "action/env.sh: it is missing"},
+		"no install path":  {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=$(pwd)"), "env.sh: it does not say where the engine is installed"},
+		"odd install path": {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=/opt/../etc"), "want an absolute path"},
+		"root":             {env("INSTALL_PATH=/opt/engine", "INSTALL_PATH=/opt"), "want an absolute path"},
+		"no version":       {with("versions.yml", "Name: x\n"), "it has no line Version"},
+		"two versions":     {with("versions.yml", "Version: 1\nVersion: 2\n"), `it has the versions "1" and "2"`},
+		"odd version":      {with("versions.yml", "Version: $(reboot)\n"), "want a version"},
+		"white list head":  {with("action/white_list.txt", "2.0.0.* offline false\n"), "line 1"},
+		"white list mode": {with("action/white_list.txt", strings.Replace(whiteText, "rollup", "rolling", 1)),
+			`line 4: mode "rolling": want offline, rollup`},
 		"white list bool":   {with("action/white_list.txt", strings.Replace(whiteText, "true", "ture", 1)), `line 2: CHANGE_SYSTEM "ture"`},
 		"white list row":    {with("action/white_list.txt", whiteText+"1.0 offline\n"), "line 5: \"1.0 offline\": want three columns"},
 		"white list remark": {with("action/white_list.txt", whiteText+"# patches\n"), "line 5: \"# patches\": want three columns"},
@@ -227,16 +233,21 @@ func TestForeignRefusals(t *testing.T) {
 		"two scripts":       {plainTar(t, map[string]string{"a/upgrade.sh": "y", "b/upgrade.sh": "x"}), "its layout is not known"},
 		"link":              {archive(t, file("upgrade.sh", "x"), link), `l: it is a symbolic link to "/etc"`},
 		"parent":            {archive(t, file("upgrade.sh", "x"), file("../x", "x")), "../x: the name leads out"},
-		"parent directory":  {archive(t, file("upgrade.sh", "x"), entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "../x/"}}), "../x/: the name leads out"},
-		"absolute":          {archive(t, file("upgrade.sh", "x"), file("/x", "x")), "/x: the name is absolute"},
-		"twice":             {archive(t, file("upgrade.sh", "x"), file("./upgrade.sh", "x")), "upgrade.sh: it is there twice"},
-		"other case":        {archive(t, file("upgrade.sh", "x"), file("Upgrade.sh", "x")), "Upgrade.sh: the name can be taken for that of upgrade.sh"},
-		"odd slash":         {archive(t, file("upgrade.sh", "x"), file("d/x", "x"), file("d\uff0fx", "x")), "the name can be taken for that of d/x"},
-		"odd root":          {archive(t, file("upgrade.sh", "x"), file("\uff0fx", "x"), file("\uff0fx", "x")), "it is there twice"},
-		"below a file":      {archive(t, file("upgrade.sh", "x"), file("upgrade.sh/x", "x")), "upgrade.sh/x: it is below upgrade.sh, which is a file"},
-		"file and parent":   {archive(t, file("d/upgrade.sh", "x"), file("d", "x")), "d: it is a file, and d/upgrade.sh is below it"},
-		"data after":        {append(plainTar(t, appctlFiles("")), 'x'), "there is more data after the end"},
-		"more than allowed": {plainTar(t, map[string]string{"upgrade.sh": "x", "big": strings.Repeat("x", 1<<20)}), "its files have more than 524288 bytes"},
+		"parent directory": {archive(t, file("upgrade.sh", "x"),
+			entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "../x/"}}), "../x/: the name leads out"},
+		"absolute": {archive(t, file("upgrade.sh", "x"), file("/x", "x")), "/x: the name is absolute"},
+		"twice":    {archive(t, file("upgrade.sh", "x"), file("./upgrade.sh", "x")), "upgrade.sh: it is there twice"},
+		"other case": {archive(t, file("upgrade.sh", "x"), file("Upgrade.sh", "x")),
+			"Upgrade.sh: the name can be taken for that of upgrade.sh"},
+		"odd slash": {archive(t, file("upgrade.sh", "x"), file("d/x", "x"), file("d\uff0fx", "x")),
+			"the name can be taken for that of d/x"},
+		"odd root": {archive(t, file("upgrade.sh", "x"), file("\uff0fx", "x"), file("\uff0fx", "x")), "it is there twice"},
+		"below a file": {archive(t, file("upgrade.sh", "x"), file("upgrade.sh/x", "x")),
+			"upgrade.sh/x: it is below upgrade.sh, which is a file"},
+		"file and parent": {archive(t, file("d/upgrade.sh", "x"), file("d", "x")), "d: it is a file, and d/upgrade.sh is below it"},
+		"data after":      {append(plainTar(t, appctlFiles("")), 'x'), "there is more data after the end"},
+		"more than allowed": {plainTar(t, map[string]string{"upgrade.sh": "x", "big": strings.Repeat("x", 1<<20)}),
+			"its files have more than 524288 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := verify(c.data, Options{AllowUnsigned: true, MaxBytes: 512 << 10, MaxFiles: 40})

@@ -43,30 +43,32 @@ func hostile(t testing.TB) map[string]struct {
 		want string
 	}
 	return map[string]bad{
-		"parent":             {named("../a"), "../a: the name leads out"},
-		"deep parent":        {named("x/../../a"), "x/../../a: the name leads out"},
-		"absolute":           {named("/etc/a"), "/etc/a: the name is absolute"},
-		"dot":                {named("./a"), "./a: the name has an empty part or ."},
-		"double slash":       {named("x//a"), "x//a: the name has an empty part or ."},
-		"backslash":          {named(`..\a`), "the name has a backslash"},
-		"control":            {named("a\x1b[2J"), "characters that can not be printed"},
-		"newline":            {named("a\nb"), "characters that can not be printed"},
-		"right to left":      {named("a\u202eexe.b"), "characters that can not be printed"},
-		"bad utf-8":          {named("a\xff"), "the name is not UTF-8"},
-		"not normal":         {named("e\u0301"), "the name is not in Unicode's normal form C"},
-		"option":             {named("-rf"), "-rf: the name begins with -"},
-		"empty name":         {emptyName(t, text(a)), "the name is empty"},
-		"too long":           {named(strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxx/", 45) + "a"), "more than 1024 bytes"},
-		"too deep":           {named(strings.Repeat("x/", 64) + "a"), "more than 64 parts"},
-		"long part":          {named(strings.Repeat("x", 256)), "more than 255 bytes"},
-		"unlisted":           {named("b"), "b: the manifest does not list it"},
-		"other case":         {named("A"), "A: the manifest does not list it"},
-		"twice":              {archive(t, text(a), good, good), "a: it is there twice"},
-		"manifest again":     {archive(t, text(a), good, text(a)), "manifest.yaml: the manifest does not list it"},
-		"signature later":    {archive(t, text(a), good, file(manifest.FileSignature, "x")), "manifest.yaml.minisig: the manifest does not list it"},
-		"missing":            {archive(t, text(a)), "a: the manifest lists it, but it is missing"},
-		"manifest second":    {archive(t, good, text(a)), "manifest.yaml: it must be the first member"},
-		"symlink":            {special(tar.Header{Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}), `a: it is a symbolic link to "/etc/passwd"`},
+		"parent":         {named("../a"), "../a: the name leads out"},
+		"deep parent":    {named("x/../../a"), "x/../../a: the name leads out"},
+		"absolute":       {named("/etc/a"), "/etc/a: the name is absolute"},
+		"dot":            {named("./a"), "./a: the name has an empty part or ."},
+		"double slash":   {named("x//a"), "x//a: the name has an empty part or ."},
+		"backslash":      {named(`..\a`), "the name has a backslash"},
+		"control":        {named("a\x1b[2J"), "characters that can not be printed"},
+		"newline":        {named("a\nb"), "characters that can not be printed"},
+		"right to left":  {named("a\u202eexe.b"), "characters that can not be printed"},
+		"bad utf-8":      {named("a\xff"), "the name is not UTF-8"},
+		"not normal":     {named("e\u0301"), "the name is not in Unicode's normal form C"},
+		"option":         {named("-rf"), "-rf: the name begins with -"},
+		"empty name":     {emptyName(t, text(a)), "the name is empty"},
+		"too long":       {named(strings.Repeat("xxxxxxxxxxxxxxxxxxxxxxxxx/", 45) + "a"), "more than 1024 bytes"},
+		"too deep":       {named(strings.Repeat("x/", 64) + "a"), "more than 64 parts"},
+		"long part":      {named(strings.Repeat("x", 256)), "more than 255 bytes"},
+		"unlisted":       {named("b"), "b: the manifest does not list it"},
+		"other case":     {named("A"), "A: the manifest does not list it"},
+		"twice":          {archive(t, text(a), good, good), "a: it is there twice"},
+		"manifest again": {archive(t, text(a), good, text(a)), "manifest.yaml: the manifest does not list it"},
+		"signature later": {archive(t, text(a), good, file(manifest.FileSignature, "x")),
+			"manifest.yaml.minisig: the manifest does not list it"},
+		"missing":         {archive(t, text(a)), "a: the manifest lists it, but it is missing"},
+		"manifest second": {archive(t, good, text(a)), "manifest.yaml: it must be the first member"},
+		"symlink": {special(tar.Header{Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}),
+			`a: it is a symbolic link to "/etc/passwd"`},
 		"hard link":          {special(tar.Header{Typeflag: tar.TypeLink, Linkname: "manifest.yaml"}), `a: it is a hard link to "manifest.yaml"`},
 		"device":             {special(tar.Header{Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 8}), "a: it is a device"},
 		"block device":       {special(tar.Header{Typeflag: tar.TypeBlock, Devmajor: 8}), "a: it is a device"},
@@ -99,24 +101,26 @@ func hostile(t testing.TB) map[string]struct {
 		"bomb of headers":    {packed(t, manyHeaders(t), Gzip), "it unpacks to more data than it may"},
 		"window":             {hugeWindow(t, raw), "its zstd frame needs a window of more than 8 MiB"},
 		"too many files":     {tooManyFiles(t), "it has more than 50 files"},
-		"too many bytes":     {archive(t, file(manifest.FileManifest, strings.Replace(minimal(a), "size: 7", "size: 9223372036854775807", 1))), "its files have more than"},
-		"negative size":      {archive(t, file(manifest.FileManifest, strings.Replace(minimal(a), "size: 7", "size: -7", 1))), "want a size in bytes"},
-		"empty manifest":     {archive(t, file(manifest.FileManifest, "")), "manifest.yaml: it has 0 bytes"},
-		"yaml bomb":          {archive(t, file(manifest.FileManifest, yamlBomb())), "the manifest is wrong"},
-		"yaml depth":         {archive(t, file(manifest.FileManifest, "name: "+strings.Repeat("[", 5000))), "the manifest is wrong"},
-		"listed parent":      {listed("../a"), "the name leads out"},
-		"listed absolute":    {listed("/a"), "the name is absolute"},
-		"listed manifest":    {listed("Manifest.yaml"), "differs from \"manifest.yaml\""},
-		"listed twice":       {archive(t, text(a, a), good), "want each file once"},
-		"listed case":        {archive(t, text(a, fileOf("A", "")), good), "in more than upper and lower case"},
-		"listed look-alike":  {archive(t, text(fileOf("\ufb01", ""), fileOf("fi", "")), good), "can not be taken for"},
-		"listed below file":  {archive(t, text(a, fileOf("a/b", "")), good), "not below the file"},
-		"empty":              {nil, "the file is empty"},
-		"one byte":           {[]byte{0x28}, "it is truncated"},
-		"no tar":             {[]byte(strings.Repeat("no tar at all ", 200)), "it is damaged: copy or download it again (archive/tar: "},
-		"no members":         {archive(t), "it has no members"},
-		"bzip2":              {[]byte("BZh91AY&SY"), "compressed with bzip2"},
-		"xz":                 {[]byte("\xfd7zXZ\x00\x00"), "compressed with xz"},
+		"too many bytes": {archive(t, file(manifest.FileManifest,
+			strings.Replace(minimal(a), "size: 7", "size: 9223372036854775807", 1))), "its files have more than"},
+		"negative size": {archive(t, file(manifest.FileManifest,
+			strings.Replace(minimal(a), "size: 7", "size: -7", 1))), "want a size in bytes"},
+		"empty manifest":    {archive(t, file(manifest.FileManifest, "")), "manifest.yaml: it has 0 bytes"},
+		"yaml bomb":         {archive(t, file(manifest.FileManifest, yamlBomb())), "the manifest is wrong"},
+		"yaml depth":        {archive(t, file(manifest.FileManifest, "name: "+strings.Repeat("[", 5000))), "the manifest is wrong"},
+		"listed parent":     {listed("../a"), "the name leads out"},
+		"listed absolute":   {listed("/a"), "the name is absolute"},
+		"listed manifest":   {listed("Manifest.yaml"), "differs from \"manifest.yaml\""},
+		"listed twice":      {archive(t, text(a, a), good), "want each file once"},
+		"listed case":       {archive(t, text(a, fileOf("A", "")), good), "in more than upper and lower case"},
+		"listed look-alike": {archive(t, text(fileOf("\ufb01", ""), fileOf("fi", "")), good), "can not be taken for"},
+		"listed below file": {archive(t, text(a, fileOf("a/b", "")), good), "not below the file"},
+		"empty":             {nil, "the file is empty"},
+		"one byte":          {[]byte{0x28}, "it is truncated"},
+		"no tar":            {[]byte(strings.Repeat("no tar at all ", 200)), "it is damaged: copy or download it again (archive/tar: "},
+		"no members":        {archive(t), "it has no members"},
+		"bzip2":             {[]byte("BZh91AY&SY"), "compressed with bzip2"},
+		"xz":                {[]byte("\xfd7zXZ\x00\x00"), "compressed with xz"},
 	}
 }
 
@@ -338,8 +342,9 @@ func TestEveryByteOfATarCounts(t *testing.T) {
 	need.Seconds(t)
 	secret, public := testKey(t)
 	files := map[string]string{
-		"manifest.yaml": "name: m\nversion: \"1\"\nupgradeFrom:\n- {version: \"0\", modes: [offline]}\nmodules:\n- name: m\n  files: [a, b]\n  actions: {install: {none: true}}\n",
-		"a":             "content", "b": strings.Repeat("b", 513),
+		"manifest.yaml": "name: m\nversion: \"1\"\nupgradeFrom:\n- {version: \"0\", modes: [offline]}\nmodules:\n- " +
+			"name: m\n  files: [a, b]\n  actions: {install: {none: true}}\n",
+		"a": "content", "b": strings.Repeat("b", 513),
 	}
 	data := build(t, files, None, &secret)
 	for at := range data {
@@ -362,7 +367,8 @@ func TestReplacedManifestIsRefused(t *testing.T) {
 	}
 	all[1].text = "no signature"
 	_, err = verify(archive(t, all...), Options{Keys: []PublicKey{public}})
-	if got := refusal(t, err).Error(); !strings.Contains(got, "manifest.yaml.minisig: the signature can not be read: download the bundle again, or have it signed anew (minisign: ") {
+	if got := refusal(t, err).Error(); !strings.Contains(got,
+		"manifest.yaml.minisig: the signature can not be read: download the bundle again, or have it signed anew (minisign: ") {
 		t.Errorf("got %q", got)
 	}
 }

@@ -82,8 +82,10 @@ func New(dir string, log *slog.Logger) *Cache {
 		dir = abs
 	}
 	return &Cache{
-		Dir: dir, log: log, free: freeSpace, limit: maxFile, stall: time.Minute, pause: time.Second, slowRate: slowRate, slowFor: slowFor, hook: func(string) {},
-		unpacking: make(chan struct{}, 1), busy: map[string]chan struct{}{}, manifests: map[string]*manifest.Manifest{}, staged: map[string]Staged{},
+		Dir: dir, log: log, free: freeSpace, limit: maxFile, stall: time.Minute, pause: time.Second, slowRate: slowRate,
+		slowFor: slowFor, hook: func(string) {},
+		unpacking: make(chan struct{}, 1), busy: map[string]chan struct{}{}, manifests: map[string]*manifest.Manifest{},
+		staged: map[string]Staged{},
 	}
 }
 

@@ -165,8 +165,10 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	try.Must(t, err)
 	other := sum([]byte("other"))
 	old := sum([]byte("old"))
-	stay := []string{"lost+found", ".put-", ".put-12x", ".gone", "notes.json", ".holdfast-unpack-other-12", "." + other + ".json", other + fileSuffix, other + partSuffix, "x-12", ".hidden.12"}
-	go_ := []string{".put-12", ".gone-12", ".holdfast-unpack-" + other + "-12/sub", "." + other + ".json.12", sha + partSuffix, old + partSuffix, old + noteSuffix}
+	stay := []string{"lost+found", ".put-", ".put-12x", ".gone", "notes.json", ".holdfast-unpack-other-12",
+		"." + other + ".json", other + fileSuffix, other + partSuffix, "x-12", ".hidden.12"}
+	go_ := []string{".put-12", ".gone-12", ".holdfast-unpack-" + other + "-12/sub", "." + other + ".json.12",
+		sha + partSuffix, old + partSuffix, old + noteSuffix}
 	for _, n := range append(stay, go_...) {
 		p := filepath.Join(d.Dir, n)
 		if strings.HasSuffix(n, "/sub") {

@@ -40,7 +40,8 @@ func slowly(data []byte, rate int) Source {
 
 // paced runs a Stage in virtual time on holders, the first of which is asked first.
 // A holder is asked when the one before was closed only.
-func paced(t *testing.T, data []byte, holders int, serve func(nth int) Source, during func(r *stageRig)) (asked string, took time.Duration, log string) {
+func paced(t *testing.T, data []byte, holders int, serve func(nth int) Source, during func(r *stageRig)) (asked string,
+	took time.Duration, log string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var names []cluster.HostID
@@ -98,8 +99,9 @@ func TestSlowHolderIsLeft(t *testing.T) {
 		most  time.Duration
 		log   string
 	}{
-		"fast enough":         {[]int{1100, 8192}, "0", 3 * time.Second, 5 * time.Second, ""},
-		"slow":                {[]int{100, 8192}, "01", 10 * time.Second, 12 * time.Second, "it sends 100 KiB/s for 10s, and another host has the bundle, too"},
+		"fast enough": {[]int{1100, 8192}, "0", 3 * time.Second, 5 * time.Second, ""},
+		"slow": {[]int{100, 8192}, "01", 10 * time.Second, 12 * time.Second,
+			"it sends 100 KiB/s for 10s, and another host has the bundle, too"},
 		"hangs":               {[]int{0, 8192}, "01", 10 * time.Second, 12 * time.Second, "it sends 0 KiB/s"},
 		"alone":               {[]int{100}, "0", 40 * time.Second, 43 * time.Second, ""},
 		"all are slow":        {[]int{100, 200, 50}, "0121", 31 * time.Second, 36 * time.Second, ""},

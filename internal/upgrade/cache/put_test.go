@@ -38,7 +38,8 @@ func TestPutSigned(t *testing.T) {
 	}
 	has(t, d, b.SHA256, data)
 	holds(t, d, b.SHA256, "SHA.hfb", "SHA.json")
-	for path, mode := range map[string]os.FileMode{d.Dir: 0o700 | fs.ModeDir, filepath.Dir(d.Dir): 0o700 | fs.ModeDir, d.path(b.SHA256, fileSuffix): 0o600} {
+	for path, mode := range map[string]os.FileMode{d.Dir: 0o700 | fs.ModeDir, filepath.Dir(d.Dir): 0o700 | fs.ModeDir,
+		d.path(b.SHA256, fileSuffix): 0o600} {
 		if info, err := os.Stat(path); err != nil || info.Mode() != mode {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
@@ -98,18 +99,19 @@ func TestPutRefuses(t *testing.T) {
 		o    bundle.Options
 		want string
 	}{
-		"unsigned":       {bytes.NewReader(plain), only, "it is not signed"},
-		"wrong key":      {bytes.NewReader(signed), bundle.Options{Keys: []bundle.PublicKey{other}}, "which is none of those given"},
-		"nothing given":  {bytes.NewReader(signed), bundle.Options{}, "no public key is given"},
-		"changed":        {bytes.NewReader(flipped), unsigned, "the hashes differ"},
-		"cut":            {bytes.NewReader(signed[:len(signed)-1]), only, "it is truncated"},
-		"more":           {io.MultiReader(bytes.NewReader(signed), zeros{}), only, "more data after the end"},
-		"empty":          {bytes.NewReader(nil), unsigned, "the file is empty"},
-		"other file":     {strings.NewReader(strings.Repeat("no bundle ", 1000)), unsigned, ""},
-		"other layout":   {bytes.NewReader(script(t)), only, "it is not signed"},
-		"too large":      {bytes.NewReader(plain), small, "its files have more than 4000 bytes"},
-		"endless":        {endless, unsigned, "its file has more than 1048576 bytes"},
-		"large and huge": {bytes.NewReader(plain), bundle.Options{AllowUnsigned: true, MaxBytes: 1 << 62, MaxFiles: 1}, "it has more than 1 files"},
+		"unsigned":      {bytes.NewReader(plain), only, "it is not signed"},
+		"wrong key":     {bytes.NewReader(signed), bundle.Options{Keys: []bundle.PublicKey{other}}, "which is none of those given"},
+		"nothing given": {bytes.NewReader(signed), bundle.Options{}, "no public key is given"},
+		"changed":       {bytes.NewReader(flipped), unsigned, "the hashes differ"},
+		"cut":           {bytes.NewReader(signed[:len(signed)-1]), only, "it is truncated"},
+		"more":          {io.MultiReader(bytes.NewReader(signed), zeros{}), only, "more data after the end"},
+		"empty":         {bytes.NewReader(nil), unsigned, "the file is empty"},
+		"other file":    {strings.NewReader(strings.Repeat("no bundle ", 1000)), unsigned, ""},
+		"other layout":  {bytes.NewReader(script(t)), only, "it is not signed"},
+		"too large":     {bytes.NewReader(plain), small, "its files have more than 4000 bytes"},
+		"endless":       {endless, unsigned, "its file has more than 1048576 bytes"},
+		"large and huge": {bytes.NewReader(plain), bundle.Options{AllowUnsigned: true, MaxBytes: 1 << 62, MaxFiles: 1},
+			"it has more than 1 files"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := fresh(t)
@@ -251,7 +253,8 @@ func TestHashesAreChecked(t *testing.T) {
 	d, sha := with(t, native(t, 1000, bundle.None, nil))
 	ctx := context.Background()
 	for _, bad := range []string{
-		"", ".", "..", sha[:63], sha + "0", strings.ToUpper(sha), "../" + sha[3:], sha[:61] + "/..", "/" + sha[1:], sha[:63] + "\x00", sha[:60] + ".hfb",
+		"", ".", "..", sha[:63], sha + "0", strings.ToUpper(sha), "../" + sha[3:], sha[:61] + "/..", "/" + sha[1:],
+		sha[:63] + "\x00", sha[:60] + ".hfb",
 		strings.Repeat("../", 21) + "x",
 	} {
 		calls := map[string]func() error{

@@ -57,7 +57,8 @@ func native(t testing.TB, bytesInside int, c bundle.Compression, key *bundle.Pri
 	if _, err := rand.NewChaCha8([32]byte{byte(bytesInside)}).Read(blob); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"manifest.yaml": manifestText, "bin/db.sh": "#!/bin/sh\necho \"$@\"\n", "data/blob": string(blob), "data/empty": ""} {
+	for name, text := range map[string]string{"manifest.yaml": manifestText, "bin/db.sh": "#!/bin/sh\necho \"$@\"\n",
+		"data/blob": string(blob), "data/empty": ""} {
 		p := filepath.Join(dir, name)
 		try.Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
 		mode := os.FileMode(0o644)
@@ -79,7 +80,8 @@ func script(t testing.TB) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	text := "#!/bin/sh\n"
-	try.Must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0303/upgrade.sh", Mode: 0o755, Size: int64(len(text)), ModTime: time.Unix(0, 0)}))
+	try.Must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade.e0303/upgrade.sh", Mode: 0o755,
+		Size: int64(len(text)), ModTime: time.Unix(0, 0)}))
 	if _, err := io.WriteString(w, text); err != nil {
 		t.Fatal(err)
 	}

@@ -58,15 +58,16 @@ func rig(t *testing.T, sha string, holders []cluster.HostID, serve func(h cluste
 		r.asked = append(r.asked, h.Host)
 		return serve(h.Host)(ctx, offset)
 	}
-	r.task = engine.Task{Step: job.Step{ID: "h1/stage", Host: "h1", Kind: upgrade.KindStage, Args: args}, Log: &r.log, Note: func(what string, percent int) {
-		r.notes = append(r.notes, what)
-		if percent >= 0 {
-			if percent < r.last {
-				t.Errorf("from %d to %d percent: %s", r.last, percent, what)
+	r.task = engine.Task{Step: job.Step{ID: "h1/stage", Host: "h1", Kind: upgrade.KindStage, Args: args}, Log: &r.log,
+		Note: func(what string, percent int) {
+			r.notes = append(r.notes, what)
+			if percent >= 0 {
+				if percent < r.last {
+					t.Errorf("from %d to %d percent: %s", r.last, percent, what)
+				}
+				r.last = percent
 			}
-			r.last = percent
-		}
-	}}
+		}}
 	return r
 }
 
@@ -87,7 +88,8 @@ func TestStage(t *testing.T) {
 	if fmt.Sprint(r.asked) != "[h2]" || r.last != 100 {
 		t.Errorf("asked %v, %d percent", r.asked, r.last)
 	}
-	if log := r.log.String(); !strings.Contains(log, "fetched from host h2 in ") || !strings.Contains(log, "unpacked app 2.0.0.B120 into "+r.Cache.Dir) {
+	if log := r.log.String(); !strings.Contains(log, "fetched from host h2 in ") ||
+		!strings.Contains(log, "unpacked app 2.0.0.B120 into "+r.Cache.Dir) {
 		t.Errorf("log: %s", log)
 	}
 	// Again: nothing is left to do.
@@ -134,7 +136,8 @@ func TestStageGoesToTheNextHolder(t *testing.T) {
 	}
 	try.Must(t, doLoose(r))
 	has(t, r.Cache, sum(data), data)
-	if want := []cluster.HostID{order[0].Host, order[1].Host, order[2].Host, order[3].Host}; !slices.Equal(slices.Compact(slices.Clone(r.asked)), want) {
+	if want := []cluster.HostID{order[0].Host, order[1].Host, order[2].Host,
+		order[3].Host}; !slices.Equal(slices.Compact(slices.Clone(r.asked)), want) {
 		t.Errorf("asked %v, want %v", r.asked, want)
 	}
 	for _, text := range []string{ErrWrong.Error(), "connection reset", "no route to host", "fetched from host " + string(order[3].Host)} {

@@ -128,7 +128,8 @@ func Parse(name string, data []byte) (*path.Catalogue, error) {
 func oversight(spec *path.Spec) []path.Fault {
 	var faults []path.Fault
 	if n := len(spec.Components); n > maxComponents { // each is compared with the others
-		faults = append(faults, path.Fault{Path: "components", Value: strconv.Itoa(n), Want: fmt.Sprintf("want at most %d of them", maxComponents)})
+		faults = append(faults, path.Fault{Path: "components", Value: strconv.Itoa(n),
+			Want: fmt.Sprintf("want at most %d of them", maxComponents)})
 	}
 	return append(faults, tidy(spec)...)
 }

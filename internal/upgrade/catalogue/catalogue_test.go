@@ -75,8 +75,10 @@ func TestParseFaults(t *testing.T) {
 		{good, "- a", `c.yaml:1:1: (file): value "a list": want an object`},
 		{good, strings.Repeat("#", 3<<20), `c.yaml: (file): value "": want at most 2097152 bytes`},
 		{"name: test", "rules: [&a [*a]]", `c.yaml:3:13: value "*a": malformed YAML: the value contains itself`},
-		{"components: [net]", "components: [" + strings.Repeat("a,", 200000) + "]", `c.yaml:6:13: components: value "200000": want at most 1000 of them`},
-		{"name: test", "components: " + strings.Repeat("[", 40) + strings.Repeat("]", 40), `c.yaml:3:14: components[0]: value "a list": want a string, not a list`},
+		{"components: [net]", "components: [" + strings.Repeat("a,", 200000) + "]",
+			`c.yaml:6:13: components: value "200000": want at most 1000 of them`},
+		{"name: test", "components: " + strings.Repeat("[", 40) + strings.Repeat("]", 40),
+			`c.yaml:3:14: components[0]: value "a list": want a string, not a list`},
 	} {
 		text := strings.Replace(good, x.old, x.text, 1)
 		if text == good {

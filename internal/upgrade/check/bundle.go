@@ -29,7 +29,8 @@ func checkFacts(s *scene) []Finding {
 				"the host has reported no facts%s, so it was not checked%s", reason(s.why[h.Name]), left))
 		default:
 			if age := s.Now.Sub(s.Facts[h.Name].At); age > s.Limits.FactsAge && !s.Facts[h.Name].At.IsZero() {
-				fs = append(fs, onHost(h.Name, Warn, "repeat the check; if the facts stay old, restart the agent of the host", "the facts of the host are %s old", age.Round(time.Second)))
+				fs = append(fs, onHost(h.Name, Warn, "repeat the check; if the facts stay old, restart the agent "+
+					"of the host", "the facts of the host are %s old", age.Round(time.Second)))
 			}
 			for _, fact := range []string{"os", "guests", "bridges"} { // the plan judges what it means for guests
 				if nk, ok := notKnown(h.Name, s.Facts[h.Name], fact, Info); ok {
@@ -39,7 +40,8 @@ func checkFacts(s *scene) []Finding {
 		}
 	}
 	if len(s.inv.Hosts) == 0 {
-		fs = append(fs, inCluster(Fail, "start the agents of the hosts: holdfast host list shows which hosts report", "there is no host to check"))
+		fs = append(fs, inCluster(Fail, "start the agents of the hosts: holdfast host list shows which hosts report",
+			"there is no host to check"))
 	}
 	return fs
 }
@@ -59,7 +61,8 @@ func checkWhiteList(s *scene) []Finding {
 	case s.man.Version == "":
 		return []Finding{inCluster(Info, "give the bundle: --bundle FILE", "no bundle was given: what a bundle asks of the hosts is not checked")}
 	case s.From == "" && !s.Back:
-		return []Finding{inCluster(Fail, "say which version is installed: --version V", "it is not known which version is installed: no upgrade has told it yet")}
+		return []Finding{inCluster(Fail, "say which version is installed: --version V",
+			"it is not known which version is installed: no upgrade has told it yet")}
 	case s.From == s.man.Version:
 		return []Finding{inCluster(Info, "", "the cluster has %s already", s.From)}
 	}
@@ -78,7 +81,8 @@ func checkWhiteList(s *scene) []Finding {
 		return []Finding{inCluster(Fail, "upgrade to one of these versions first, `holdfast upgrade path` finds the way",
 			"%s is not on the white list of %s %s, which has %s", s.From, s.man.Name, s.man.Version, Names(allowed))}
 	case !from.Allowed:
-		return []Finding{inCluster(Fail, fmt.Sprintf("choose --mode %s, or first upgrade to a version from which %s is allowed", Names(src.Modes), s.Mode.Listed()),
+		return []Finding{inCluster(Fail, fmt.Sprintf("choose --mode %s, or first upgrade to a version from which "+
+			"%s is allowed", Names(src.Modes), s.Mode.Listed()),
 			"from %s (%s) the upgrade is not allowed in the mode %s", s.From, src.Version, s.Mode.Listed())}
 	case src.ChangeSystemTables:
 		return []Finding{inCluster(Info, "", "the upgrade changes system tables")}
@@ -121,7 +125,8 @@ func checkVersions(s *scene) []Finding {
 		if l, text, remedy := s.judgeVersion(v); l != OK {
 			for _, h := range by[v] {
 				if slices.Contains(s.Left, h) {
-					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand before anything needs that version on all hosts", "has version %s, the others have %s: it was left out", orUnknown(v), s.to()))
+					fs = append(fs, onHost(h, Warn, "bring it to the version of the others by hand before anything "+
+						"needs that version on all hosts", "has version %s, the others have %s: it was left out", orUnknown(v), s.to()))
 				} else {
 					fs = append(fs, onHost(h, l, remedy, "%s", text))
 				}
@@ -146,7 +151,8 @@ func (s *scene) judgeVersion(v string) (l Level, text, remedy string) {
 	case s.When == After || v == s.From || s.When == Between && (v == s.man.Version || s.man.MayMix(s.Scheme, v)):
 		return OK, "", ""
 	case v == s.man.Version:
-		return Warn, fmt.Sprintf("has version %s already, others have %s", v, s.From), "it is left out of the upgrade; check that this is the version that it should have"
+		return Warn, fmt.Sprintf("has version %s already, others have %s", v, s.From),
+			"it is left out of the upgrade; check that this is the version that it should have"
 	case s.upgrades(v):
 		return Warn, fmt.Sprintf("has version %s, others have %s; the bundle upgrades both", v, s.From), "find out why the versions differ"
 	}
@@ -190,13 +196,16 @@ func compareConfig(h cluster.HostID, module string, want manifest.ConfigFile, to
 	remedy := fmt.Sprintf("change the parameter names of %s in the bundle to those of %s", want.File, want.Installed)
 	switch {
 	case i < 0:
-		return []Finding{onHost(h, Fail, "repeat the check; if it stays so, upgrade the agent of the host", "%s: %s was not compared", module, want.Installed)}
+		return []Finding{onHost(h, Fail, "repeat the check; if it stays so, upgrade the agent of the host",
+			"%s: %s was not compared", module, want.Installed)}
 	case told[i].Why != "":
 		return []Finding{onHost(h, Fail, "correct the file, then repeat the check", "%s: %s", module, told[i].Why)}
 	case told[i].NotThere:
-		return []Finding{onHost(h, Fail, "restore the file: the module is not installed correctly", "%s: %s is not there", module, want.Installed)}
+		return []Finding{onHost(h, Fail, "restore the file: the module is not installed correctly",
+			"%s: %s is not there", module, want.Installed)}
 	case told[i].NotStaged:
-		return []Finding{onHost(h, Warn, "it is compared when the bundle is staged on the host, before anything is changed", "%s: %s of the bundle is not on this host yet", module, want.File)}
+		return []Finding{onHost(h, Warn, "it is compared when the bundle is staged on the host, before "+
+			"anything is changed", "%s: %s of the bundle is not on this host yet", module, want.File)}
 	}
 	var parts []string
 	if lost := minus(told[i].Names, told[i].Bundle); len(lost) > 0 {

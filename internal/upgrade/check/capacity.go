@@ -100,14 +100,17 @@ func (p *pack) group(name string, hosts []*inventory.Host) []Finding {
 			can++
 		case ever:
 			tight = append(tight, string(h.Name))
-			fs = append(fs, onHost(h.Name, Warn, "first move guests of the other hosts onto fewer hosts, or wait until another host is empty", "can not be emptied with the present placement of guests: %s", why))
+			fs = append(fs, onHost(h.Name, Warn, "first move guests of the other hosts onto fewer hosts, or wait "+
+				"until another host is empty", "can not be emptied with the present placement of guests: %s", why))
 		default:
-			fs = append(fs, onHost(h.Name, Fail, "shut guests down, choose a policy for those that can not move live (--policy VM=stop), or add a host to the group", "can not be emptied with any placement of guests: %s", why))
+			fs = append(fs, onHost(h.Name, Fail, "shut guests down, choose a policy for those that can not move live "+
+				"(--policy VM=stop), or add a host to the group", "can not be emptied with any placement of guests: %s", why))
 		}
 	}
 	if can == 0 && len(tight) > 0 {
 		fs = append(fs, Finding{Scope: ScopeGroup, Where: name, Level: Fail, Remedy: "shut guests down, or add a host to the group",
-			Text: fmt.Sprintf("no host of the group %s can be emptied with the present placement of guests, so the upgrade can not begin with any of them", groupName(name))})
+			Text: fmt.Sprintf("no host of the group %s can be emptied with the present placement of guests, so the "+
+				"upgrade can not begin with any of them", groupName(name))})
 	}
 	return fs
 }
@@ -201,7 +204,8 @@ func (p *pack) bound(h *inventory.Host, movers []*inventory.VM) string {
 		}
 	}
 	if !free.holds(need) {
-		return fmt.Sprintf("its guests need %d MiB and %d CPUs, the others have %d MiB%s free in all", need.mem, need.cpus, free.mem, freeCPUs(free))
+		return fmt.Sprintf("its guests need %d MiB and %d CPUs, the others have %d MiB%s free in all", need.mem,
+			need.cpus, free.mem, freeCPUs(free))
 	}
 	return ""
 }

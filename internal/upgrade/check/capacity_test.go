@@ -34,7 +34,8 @@ func TestCapacity(t *testing.T) {
 		{"room", group([]int64{10, 10, 10}, [][]int64{{5, 5}, {5}, {}}), nil, nil},
 		{"too little in all", group([]int64{10, 10}, [][]int64{{6}, {6}}), nil, []string{
 			"fail h1: can not be emptied with any placement of guests: its guests need 6 MiB", "fail h2: can not be emptied with any"}},
-		{"alone", group([]int64{10}, [][]int64{{6}}), nil, []string{"fail h1: can not be emptied with any placement of guests: there is no other host"}},
+		{"alone", group([]int64{10}, [][]int64{{6}}), nil,
+			[]string{"fail h1: can not be emptied with any placement of guests: there is no other host"}},
 		{"scattered", group([]int64{10, 10, 10}, [][]int64{{8}, {5}, {5}}), nil, []string{
 			"warn h1: can not be emptied with the present placement of guests: h1-0 (8 MiB, 0 CPUs) finds no place"}},
 		{"all scattered", group([]int64{10, 10, 10}, [][]int64{{6}, {6}, {6}}), nil, []string{
@@ -45,11 +46,15 @@ func TestCapacity(t *testing.T) {
 		{"left out", group([]int64{10}, [][]int64{{6}}), func(in *Input) {
 			in.Inventory.VMs[0].Fixed, in.Policy = []string{"x"}, inventory.PolicySkip
 		}, nil},
-		{"in maintenance", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].Maintenance = true }, []string{"fail h1:"}},
-		{"another group", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].Group = "x" }, []string{"fail h1:"}},
-		{"CPUs", group([]int64{10, 10}, [][]int64{{6}, {}}), func(in *Input) { in.Inventory.Hosts[1].CPUs, in.Inventory.VMs[0].CPUs = 2, 4 }, []string{
-			"fail h1: can not be emptied with any placement of guests: h1-0 (6 MiB, 4 CPUs) is larger"}},
-		{"done already", group([]int64{10, 10}, [][]int64{{6}, {6}}), func(in *Input) { in.When, in.Done = Between, []cluster.HostID{"h1"} }, []string{"fail h2:"}},
+		{"in maintenance", group([]int64{10, 10}, [][]int64{{6}, {}}),
+			func(in *Input) { in.Inventory.Hosts[1].Maintenance = true }, []string{"fail h1:"}},
+		{"another group", group([]int64{10, 10}, [][]int64{{6}, {}}),
+			func(in *Input) { in.Inventory.Hosts[1].Group = "x" }, []string{"fail h1:"}},
+		{"CPUs", group([]int64{10, 10}, [][]int64{{6}, {}}),
+			func(in *Input) { in.Inventory.Hosts[1].CPUs, in.Inventory.VMs[0].CPUs = 2, 4 }, []string{
+				"fail h1: can not be emptied with any placement of guests: h1-0 (6 MiB, 4 CPUs) is larger"}},
+		{"done already", group([]int64{10, 10}, [][]int64{{6}, {6}}),
+			func(in *Input) { in.When, in.Done = Between, []cluster.HostID{"h1"} }, []string{"fail h2:"}},
 	} {
 		if c.change != nil {
 			c.change(c.in)
@@ -143,7 +148,8 @@ func places(free, guests []int64) bool {
 func BenchmarkRun3000Hosts(b *testing.B) {
 	const hosts, each = 3000, 20
 	one := well()
-	in := &Input{Manifest: one.Manifest, Now: testNow, Store: one.Store, Facts: map[cluster.HostID]*fact.Facts{}, Inventory: &inventory.Inventory{Version: "E0303"}}
+	in := &Input{Manifest: one.Manifest, Now: testNow, Store: one.Store, Facts: map[cluster.HostID]*fact.Facts{},
+		Inventory: &inventory.Inventory{Version: "E0303"}}
 	for i := range hosts {
 		name := cluster.HostID(fmt.Sprintf("h%04d", i))
 		in.Inventory.Hosts = append(in.Inventory.Hosts, inventory.Host{Name: name, MemoryMiB: 256 << 10})
@@ -151,7 +157,8 @@ func BenchmarkRun3000Hosts(b *testing.B) {
 		f.Host = name
 		in.Facts[name] = &f
 		for j := range each {
-			in.Inventory.VMs = append(in.Inventory.VMs, inventory.VM{Name: fmt.Sprintf("v%d-%d", i, j), Host: name, MemoryMiB: 8 << 10, CPUs: 4, Running: true})
+			in.Inventory.VMs = append(in.Inventory.VMs,
+				inventory.VM{Name: fmt.Sprintf("v%d-%d", i, j), Host: name, MemoryMiB: 8 << 10, CPUs: 4, Running: true})
 		}
 	}
 	for b.Loop() {

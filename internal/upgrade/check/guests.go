@@ -42,7 +42,9 @@ func checkMigratable(s *scene) []Finding {
 		case len(why) > 0:
 			fs = append(fs, s.stuck(vm, why))
 		case large && vm.MemoryMiB >= largeGuest:
-			fs = append(fs, onVM(vm, Warn, fmt.Sprintf("to move it cold, say in the platform file that it can not move live (fixed), and choose its policy: --policy %s=cold", vm.Name), "has %d MiB: live migrations of guests with 32 GiB and more may fail on CAS 2.0", vm.MemoryMiB))
+			fs = append(fs, onVM(vm, Warn, fmt.Sprintf("to move it cold, say in the platform file that it can not "+
+				"move live (fixed), and choose its policy: --policy %s=cold", vm.Name),
+				"has %d MiB: live migrations of guests with 32 GiB and more may fail on CAS 2.0", vm.MemoryMiB))
 		}
 	})
 	return append(fs, s.models()...)
@@ -55,7 +57,8 @@ const hangs = "centos65-live-migration"
 // fixed returns why a guest can not move live, or must not.
 func (s *scene) fixed(vm *inventory.VM) []string {
 	if isCentOS65(vm.System) && !slices.Contains(s.Confirmed, hangs) && s.is("<=E0218H06") {
-		return append(slices.Clip(vm.Fixed), "CentOS 6.5 may hang when it moves live on E0218H06 and before; to move it live all the same: --confirmed "+hangs)
+		return append(slices.Clip(vm.Fixed), "CentOS 6.5 may hang when it moves live on E0218H06 and before; to move "+
+			"it live all the same: --confirmed "+hangs)
 	}
 	return vm.Fixed
 }
@@ -71,7 +74,8 @@ func (s *scene) stuck(vm *inventory.VM, reasons []string) Finding {
 	case inventory.PolicySkip:
 		return onVM(vm, Warn, "upgrade that host by hand later", "can not move live (%s): its host %s is left out of the upgrade", why, vm.Host)
 	default:
-		return onVM(vm, Fail, fmt.Sprintf("choose its policy: --policy %s=stop, cold or skip; or remove what prevents the move", vm.Name), "can not move live: %s", why)
+		return onVM(vm, Fail, fmt.Sprintf("choose its policy: --policy %s=stop, cold or skip; or remove what "+
+			"prevents the move", vm.Name), "can not move live: %s", why)
 	}
 }
 
@@ -113,7 +117,8 @@ func (s *scene) models() []Finding {
 	for _, g := range keys(by) {
 		if len(by[g]) > 1 {
 			fs = append(fs, Finding{Scope: ScopeGroup, Where: g, Level: Info,
-				Text: fmt.Sprintf("hosts of the group %s have different CPU models: %s; guests that are started on a newer one may not move to an older one", groupName(g), Names(keys(by[g])))})
+				Text: fmt.Sprintf("hosts of the group %s have different CPU models: %s; guests that are started on a "+
+					"newer one may not move to an older one", groupName(g), Names(keys(by[g])))})
 		}
 	}
 	return fs
@@ -135,13 +140,16 @@ func checkDirty(s *scene) []Finding {
 			return
 		}
 		limit := hosts[vm.Host].Bandwidth()
-		const remedy = "choose a quieter time or a faster network (--migration-network), or say that it can not move live (fixed in the platform file) and choose its policy; or accept that: --confirmed dirty-rate"
+		const remedy = "choose a quieter time or a faster network (--migration-network), or say that it can not move " +
+			"live (fixed in the platform file) and choose its policy; or accept that: --confirmed dirty-rate"
 		switch {
 		case len(s.fixed(vm)) > 0:
 		case vm.Dirty >= limit:
-			fs = append(fs, onVM(vm, Fail, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration ends only by slowing the guest down", vm.Dirty, limit))
+			fs = append(fs, onVM(vm, Fail, remedy, "changes %.0f MiB/s of its memory, the migration network carries "+
+				"%.0f MiB/s: a live migration ends only by slowing the guest down", vm.Dirty, limit))
 		case vm.Dirty >= limit/2:
-			fs = append(fs, onVM(vm, Warn, remedy, "changes %.0f MiB/s of its memory, the migration network carries %.0f MiB/s: a live migration takes long", vm.Dirty, limit))
+			fs = append(fs, onVM(vm, Warn, remedy, "changes %.0f MiB/s of its memory, the migration network carries "+
+				"%.0f MiB/s: a live migration takes long", vm.Dirty, limit))
 		}
 	})
 	return fs
@@ -152,7 +160,8 @@ func checkBusy(s *scene) []Finding {
 	var fs []Finding
 	for i := range s.inv.VMs {
 		if vm := &s.inv.VMs[i]; vm.Busy != "" {
-			fs = append(fs, onVM(vm, Warn, "wait for its end, or cancel it; begin no other until the upgrade is over", "is busy: %s; its host is not emptied until that has ended", vm.Busy))
+			fs = append(fs, onVM(vm, Warn, "wait for its end, or cancel it; begin no other until the upgrade is over",
+				"is busy: %s; its host is not emptied until that has ended", vm.Busy))
 		}
 	}
 	return fs

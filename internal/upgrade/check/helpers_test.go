@@ -48,9 +48,12 @@ func well() *Input {
 		in.Facts[h.Name] = &fact.Facts{
 			Host: h.Name, OS: fact.OS{ID: "debian"}, Version: "E0303", Space: fact.Space{Dir: "/opt", Free: 20 << 30},
 			Commands: map[string]string{"tree": "/usr/bin/tree"}, Python: map[string]string{"requests": ""},
-			Kernel: fact.Kernel{Running: "4.1.0", Next: "4.1.0", By: "grub"}, Clock: fact.Clock{Synced: true, OffsetMS: 2, By: "chrony"}, O2CB: fact.O2CB{Present: true, Configured: 61, Active: 61},
+			Kernel: fact.Kernel{Running: "4.1.0", Next: "4.1.0", By: "grub"},
+			Clock:  fact.Clock{Synced: true, OffsetMS: 2, By: "chrony"}, O2CB: fact.O2CB{Present: true, Configured: 61, Active: 61},
 			ISCSI: []fact.Session{{ID: 1, Portal: "10.0.0.5:3260", Target: "iqn.a"}}, FC: []fact.Port{{Name: "host1", State: "Online"}},
-			Maps: []fact.Map{{Name: "mpatha", WWID: "3600", Device: "dm-0", Paths: []fact.Path{{Device: "sda", State: "active ready running", Up: true}, {Device: "sdb", State: "active ready running", Up: true}}}},
+			Maps: []fact.Map{{Name: "mpatha", WWID: "3600", Device: "dm-0",
+				Paths: []fact.Path{{Device: "sda", State: "active ready running", Up: true},
+					{Device: "sdb", State: "active ready running", Up: true}}}},
 		}
 	}
 	f := in.Facts["cvm"]

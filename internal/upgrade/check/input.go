@@ -266,7 +266,8 @@ func factName(fact string) string {
 		"status": "the status of the product", "ha": "whether the platform's HA is on", "replication": "how the replication is",
 		"lastBackup": "when the last backup was made", "kernel": "the kernel", "clock": "whether its clock is right",
 		"o2cb": "the O2CB heartbeat threshold", "iscsi": "the iSCSI sessions", "fc": "the Fibre Channel ports", "maps": "the multipath devices",
-		"mounts": "the mounted cluster file systems", "guests": "the addresses of its guests", "bridges": "the bridges of Open vSwitch", "met": "whether it has what modules need",
+		"mounts": "the mounted cluster file systems", "guests": "the addresses of its guests",
+		"bridges": "the bridges of Open vSwitch", "met": "whether it has what modules need",
 	}[fact], fact)
 }
 

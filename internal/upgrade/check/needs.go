@@ -33,7 +33,8 @@ func checkSpace(s *scene) []Finding {
 			return // the check "facts" says that the host has told nothing
 		}
 		if free < need {
-			fs = append(fs, onHost(h.Name, Fail, "free space on the file system of that directory", "%s has %s free, want %s", dir, gib(free), gib(need)))
+			fs = append(fs, onHost(h.Name, Fail, "free space on the file system of that directory",
+				"%s has %s free, want %s", dir, gib(free), gib(need)))
 		}
 	})
 	return fs
@@ -66,7 +67,8 @@ func checkCommands(s *scene) []Finding {
 			}
 		}
 		if len(missing) > 0 {
-			fs = append(fs, onHost(h.Name, Fail, install(system, packages)+"; without a network, mount the system's ISO image as a local repository first", "commands are missing: %s", Names(missing)))
+			fs = append(fs, onHost(h.Name, Fail, install(system,
+				packages)+"; without a network, mount the system's ISO image as a local repository first", "commands are missing: %s", Names(missing)))
 		}
 	})
 	return fs
@@ -114,9 +116,11 @@ func checkNeeds(s *scene) []Finding {
 			}
 			switch at := slices.IndexFunc(f.Met, func(x fact.Met) bool { return x.Module == m.Name }); {
 			case at < 0:
-				fs = append(fs, onHost(h.Name, Warn, "upgrade its agent first, or wait for the preCheck: it comes before the first change", "does not tell whether it has what module %s needs", m.Name))
+				fs = append(fs, onHost(h.Name, Warn, "upgrade its agent first, or wait for the preCheck: it comes "+
+					"before the first change", "does not tell whether it has what module %s needs", m.Name))
 			case f.Met[at].Why != "":
-				fs = append(fs, onHost(h.Name, Fail, "correct that on the host, then repeat the check", "module %s would be refused: %s", m.Name, f.Met[at].Why))
+				fs = append(fs, onHost(h.Name, Fail, "correct that on the host, then repeat the check",
+					"module %s would be refused: %s", m.Name, f.Met[at].Why))
 			}
 		}
 	})

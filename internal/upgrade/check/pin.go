@@ -28,9 +28,11 @@ func checkPin(s *scene) []Finding {
 			switch {
 			case i < 0:
 				found[name] = true // perhaps
-				fs = append(fs, onHost(h.Name, Warn, "upgrade its agent first, or try it there: holdfast transition pin "+name+" --dry-run", "does not tell whether bridge %s can be pinned", name))
+				fs = append(fs, onHost(h.Name, Warn, "upgrade its agent first, or try it there: holdfast "+
+					"transition pin "+name+" --dry-run", "does not tell whether bridge %s can be pinned", name))
 			case f.Bridges[i].Missing:
-				fs = append(fs, onHost(h.Name, Warn, "correct --pin if it has one of another name: the host is worked on without a pin of it", "has no bridge %s", name))
+				fs = append(fs, onHost(h.Name, Warn, "correct --pin if it has one of another name: the host is "+
+					"worked on without a pin of it", "has no bridge %s", name))
 			default:
 				found[name] = true
 				fs = append(fs, onePin(h, &f.Bridges[i]))
@@ -48,9 +50,11 @@ func checkPin(s *scene) []Finding {
 func onePin(h *inventory.Host, b *fact.Bridge) Finding {
 	switch {
 	case b.Why != "":
-		return onHost(h.Name, Fail, cmp.Or(b.Remedy, "change that on the host, or leave the bridge out of --pin"), "bridge %s can not be pinned: %s", b.Name, b.Why)
+		return onHost(h.Name, Fail, cmp.Or(b.Remedy, "change that on the host, or leave the bridge out of --pin"),
+			"bridge %s can not be pinned: %s", b.Name, b.Why)
 	case len(b.Notes) > 0:
-		return onHost(h.Name, Warn, "look whether that matters during the upgrade", "bridge %s can be pinned, by %s; %s", b.Name, copied(b), strings.Join(b.Notes, "; "))
+		return onHost(h.Name, Warn, "look whether that matters during the upgrade",
+			"bridge %s can be pinned, by %s; %s", b.Name, copied(b), strings.Join(b.Notes, "; "))
 	}
 	return onHost(h.Name, Info, "", "bridge %s can be pinned, by %s", b.Name, copied(b))
 }

@@ -27,7 +27,8 @@ func TestBridgesToPin(t *testing.T) {
 	slices.Sort(got)
 	for i, want := range []string{
 		"fail : no host has bridge br-x (correct --pin", "fail h2: bridge br-int can not be pinned: it has no flows (wait)",
-		"info h1: bridge br-int can be pinned, by a copy of 20 flows and 1 groups for 3 ports", "warn h1: has no bridge br-x (correct --pin if it has one of another name: the host is worked on without",
+		"info h1: bridge br-int can be pinned, by a copy of 20 flows and 1 groups for 3 ports",
+		"warn h1: has no bridge br-x (correct --pin if it has one of another name: the host is worked on without",
 		"warn h2: has no bridge br-x", "warn h3: has no bridge br-int", "warn h3: has no bridge br-x",
 	} {
 		if i >= len(got) || !strings.HasPrefix(got[i], want) {
@@ -38,7 +39,8 @@ func TestBridgesToPin(t *testing.T) {
 	in.Facts["h3"].Bridges = nil // an agent that does not know the question
 	for _, f := range only(t, "pin", in) {
 		switch {
-		case f.Host == "h2" && strings.Contains(f.Text, "br-int") && (f.Level != Warn || !strings.HasSuffix(f.Text, "; the agent deletes all flows when it starts")),
+		case f.Host == "h2" && strings.Contains(f.Text, "br-int") &&
+			(f.Level != Warn || !strings.HasSuffix(f.Text, "; the agent deletes all flows when it starts")),
 			f.Host == "h3" && (f.Level != Warn || !strings.HasPrefix(f.Text, "does not tell whether")), f.Host == "":
 			t.Errorf("%+v", f)
 		}

@@ -52,7 +52,8 @@ func sampleReport() Report {
 		Began: testNow.Add(-3 * time.Minute), Ended: testNow.In(zone), Hosts: Rows(*in, "cvm"), Findings: append(Run(*in), Finding{
 			Check: "capacity", Scope: ScopeGroup, Where: "g", Level: Info, Text: "three hosts"}),
 		Losses: []Loss{
-			{Guest: "a", Sent: 90000, Lost: 3, LongestMS: 41}, {Guest: "b", Sent: 90000, UnwatchedMS: 12_300}, {Guest: "never-up", Note: "no address of it is known"},
+			{Guest: "a", Sent: 90000, Lost: 3, LongestMS: 41}, {Guest: "b", Sent: 90000, UnwatchedMS: 12_300},
+			{Guest: "never-up", Note: "no address of it is known"},
 		},
 		State: "rollup", Steps: &steps, Failures: failures,
 	}
@@ -94,7 +95,8 @@ func TestTextLinesCanNotBeForged(t *testing.T) {
 	}
 	for line := range strings.Lines(b.String()) {
 		line = strings.TrimSuffix(line, "\n")
-		ok := slices.ContainsFunc([]string{markOK, markInfo, markWarn, markFail, markNone}, func(m string) bool { return strings.HasPrefix(line, m) })
+		ok := slices.ContainsFunc([]string{markOK, markInfo, markWarn, markFail, markNone},
+			func(m string) bool { return strings.HasPrefix(line, m) })
 		if !ok || strings.ContainsAny(line, "\x1b\r\u202e") || strings.HasPrefix(line, markOK+"forged") {
 			t.Errorf("line %q", line)
 		}
@@ -205,7 +207,8 @@ func TestTheWorstComesFirst(t *testing.T) {
 }
 
 func TestAFindingAboutAnUnknownHostIsShown(t *testing.T) {
-	r := Report{When: After, Ended: testNow, Findings: []Finding{{Check: "mine", Scope: ScopeHost, Where: "lost", Host: "lost", Level: Fail, Text: "gone away"}}}
+	r := Report{When: After, Ended: testNow, Findings: []Finding{{Check: "mine", Scope: ScopeHost, Where: "lost",
+		Host: "lost", Level: Fail, Text: "gone away"}}}
 	for _, w := range []func(io.Writer, Report) error{WriteText, WriteHTML, WriteJSON} {
 		var b bytes.Buffer
 		if err := w(&b, r); err != nil || !strings.Contains(b.String(), "gone away") {

@@ -77,7 +77,8 @@ func Failed(j Journal, known *faults.Catalogue) ([]Failure, error) {
 	var out []Failure
 	for i := range j.Steps {
 		s := &j.Steps[i]
-		f := Failure{Step: s.Step, Host: s.Host, State: s.State, Level: Fail, Attempt: s.Attempt, Exit: s.Exit, Why: s.Why, By: s.By, Tail: s.Tail}
+		f := Failure{Step: s.Step, Host: s.Host, State: s.State, Level: Fail, Attempt: s.Attempt, Exit: s.Exit,
+			Why: s.Why, By: s.By, Tail: s.Tail}
 		switch s.State {
 		case StepFailed, StepUnknown:
 			if s.Soft {
@@ -94,7 +95,8 @@ func Failed(j Journal, known *faults.Catalogue) ([]Failure, error) {
 			continue
 		}
 		for _, x := range s.Found {
-			f.Faults = append(f.Faults, faults.Hit{ID: x.Fault, Level: faults.Level(x.Level), Causes: known.Causes(x.Fault), Text: x.Text, File: x.File})
+			f.Faults = append(f.Faults, faults.Hit{ID: x.Fault, Level: faults.Level(x.Level),
+				Causes: known.Causes(x.Fault), Text: x.Text, File: x.File})
 		}
 		if known != nil && s.State != StepDone {
 			hits, err := known.Match(faults.Source{Module: s.Module, Phase: s.Phase}, strings.NewReader(s.Tail+"\n"+s.Why))

@@ -52,7 +52,8 @@ func TestFailedTellsWhatStopsTheRunFirst(t *testing.T) {
 	if !slices.Equal(lines, want) {
 		t.Errorf("%s", strings.Join(lines, "\n"))
 	}
-	if hits := got[0].Faults; len(hits) == 0 || hits[0].ID != "logrep-user-exists" || !strings.Contains(hits[0].Causes[0].Remedy, "ds.username") {
+	if hits := got[0].Faults; len(hits) == 0 || hits[0].ID != "logrep-user-exists" ||
+		!strings.Contains(hits[0].Causes[0].Remedy, "ds.username") {
 		t.Errorf("known faults: %+v", hits)
 	}
 	if len(got[1].Faults) != 0 {
@@ -70,7 +71,8 @@ func TestWhatWasSaidByAStepThatSucceeded(t *testing.T) {
 			{Fault: "single-path-pools", Level: "warn", Text: "The CVK(h2) have single path ocfs2 pools"},
 			{Fault: faults.MarkedWarn, Level: "warn", File: "/var/log/upgrade/postcheck-report_1.txt", Text: "[WARN] time differs"},
 		}},
-		{Step: "h1/start/x", State: StepFailed, Why: "LREP already exist", Found: []job.Finding{{Fault: "logrep-user-exists", Level: "fail", Text: "LREP already exist"}}},
+		{Step: "h1/start/x", State: StepFailed, Why: "LREP already exist",
+			Found: []job.Finding{{Fault: "logrep-user-exists", Level: "fail", Text: "LREP already exist"}}},
 	}}
 	got, err := Failed(j, builtinFaults())
 	if err != nil || len(got) != 2 || len(got[0].Faults) != 1 || got[1].Level != Warn || len(got[1].Faults) != 2 {
@@ -148,7 +150,8 @@ func TestAboutIsOneHostsView(t *testing.T) {
 	for _, f := range About(fs, "h1") {
 		got = append(got, string(f.Level)+" "+f.Check+" "+f.Text)
 	}
-	want := []string{"fail kernel mine", "info busy-guests a guest of mine", "ok busy-guests Busy guests", "ok commands Required commands", "ok mine mine"}
+	want := []string{"fail kernel mine", "info busy-guests a guest of mine", "ok busy-guests Busy guests",
+		"ok commands Required commands", "ok mine mine"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
@@ -163,7 +166,8 @@ func TestGuestsThatStayAreNotJudged(t *testing.T) {
 		mode         manifest.Mode
 		stay, reboot bool
 		want         Level
-	}{{"rolling", false, false, Fail}, {"rolling", true, false, OK}, {"rolling", true, true, Fail}, {"offline", false, true, OK}, {"reboot", false, true, Fail}} {
+	}{{"rolling", false, false, Fail}, {"rolling", true, false, OK}, {"rolling", true, true, Fail},
+		{"offline", false, true, OK}, {"reboot", false, true, Fail}} {
 		in.Mode, in.Stay, in.Manifest.RequiresReboot = c.mode, c.stay, c.reboot
 		for _, id := range ids {
 			if got := Worst(only(t, id, in)); got != c.want {

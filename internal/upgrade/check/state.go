@@ -60,7 +60,8 @@ func checkHA(s *scene) []Finding {
 		known = true
 		switch {
 		case f.HA.Exit > 1 || f.HA.Exit < 0:
-			fs = append(fs, onHost(h.Name, Warn, "check HA with the platform's own tools", "the state of the platform's HA is not known (exit code %d)%s", f.HA.Exit, said(f.HA.Text)))
+			fs = append(fs, onHost(h.Name, Warn, "check HA with the platform's own tools",
+				"the state of the platform's HA is not known (exit code %d)%s", f.HA.Exit, said(f.HA.Text)))
 		default:
 			fs = append(fs, s.judgeHA(h, f.HA.Exit == 0)...)
 		}
@@ -79,13 +80,16 @@ func (s *scene) judgeHA(h *inventory.Host, on bool) []Finding {
 		if !s.man.RequiresReboot {
 			return nil // a rolling run leaves it as it is
 		}
-		return []Finding{onHost(h.Name, Warn, "switch HA off during the upgrade, or choose the mode reboot, which switches it off", "the platform's HA is on while hosts are rebooted: it may start guests a second time")}
+		return []Finding{onHost(h.Name, Warn, "switch HA off during the upgrade, or choose the mode reboot, which "+
+			"switches it off", "the platform's HA is on while hosts are rebooted: it may start guests a second time")}
 	case s.When == Between && on:
 		return []Finding{onHost(h.Name, Fail, "switch HA off before hosts are upgraded", "the platform's HA is on in the middle of the upgrade")}
 	case s.When == After && s.HABefore == nil && !on:
-		return []Finding{onHost(h.Name, Warn, "switch HA on if you want it on", "the platform's HA is off, and its state before the upgrade is not known")}
+		return []Finding{onHost(h.Name, Warn, "switch HA on if you want it on",
+			"the platform's HA is off, and its state before the upgrade is not known")}
 	case s.When == After && s.HABefore != nil && on != *s.HABefore:
-		return []Finding{onHost(h.Name, Fail, "switch HA "+onOff(*s.HABefore), "the platform's HA is %s, it was %s before the upgrade", onOff(on), onOff(*s.HABefore))}
+		return []Finding{onHost(h.Name, Fail, "switch HA "+onOff(*s.HABefore),
+			"the platform's HA is %s, it was %s before the upgrade", onOff(on), onOff(*s.HABefore))}
 	}
 	return nil
 }
@@ -114,7 +118,8 @@ func checkQuorum(s *scene) []Finding {
 	case q.Healthy == need && (s.When == After || !s.man.RequiresReboot):
 		return []Finding{inCluster(Warn, "bring the other members back, or add members", "%s: the loss of one more costs the quorum", text)}
 	case q.Healthy == need:
-		return []Finding{inCluster(Fail, "bring the other members back first, or add members", "%s: the loss of one costs the quorum, so no host with a member can be rebooted", text)}
+		return []Finding{inCluster(Fail, "bring the other members back first, or add members",
+			"%s: the loss of one costs the quorum, so no host with a member can be rebooted", text)}
 	}
 	return nil
 }
@@ -129,7 +134,8 @@ func checkReplication(s *scene) []Finding {
 		}
 		for _, p := range f.Replication {
 			if p.Exit != 0 {
-				fs = append(fs, onHost(h.Name, Fail, "wait until the replicas have caught up, or repair them", "%s is not healthy (exit code %d)%s", p.Name, p.Exit, said(p.Text)))
+				fs = append(fs, onHost(h.Name, Fail, "wait until the replicas have caught up, or repair them",
+					"%s is not healthy (exit code %d)%s", p.Name, p.Exit, said(p.Text)))
 			}
 		}
 	})
@@ -157,7 +163,8 @@ func checkBackup(s *scene) []Finding {
 	case last.IsZero():
 		fs = append(fs, inCluster(Warn, "make a backup before the upgrade", "no host has a backup"))
 	case age > s.Limits.BackupAge:
-		fs = append(fs, inCluster(Warn, "make a new backup before the upgrade", "the last backup was made at %s, %s ago", last.UTC().Format(time.DateTime), age.Round(time.Minute)))
+		fs = append(fs, inCluster(Warn, "make a new backup before the upgrade",
+			"the last backup was made at %s, %s ago", last.UTC().Format(time.DateTime), age.Round(time.Minute)))
 	}
 	return fs
 }
@@ -214,13 +221,17 @@ func (s *scene) judgeKernel(h *inventory.Host, running, next string) []Finding {
 	want := s.kernel()
 	switch {
 	case want != "" && running != "" && s.done(h.Name) && running != want:
-		return []Finding{onHost(h.Name, Fail, "reboot the host; if it has the same kernel afterwards, check what the boot loader starts", "runs the kernel %s, want %s", running, want)}
+		return []Finding{onHost(h.Name, Fail, "reboot the host; if it has the same kernel afterwards, check what the "+
+			"boot loader starts", "runs the kernel %s, want %s", running, want)}
 	case want != "" && next != "" && s.next(h.Name) && next != want:
-		return []Finding{onHost(h.Name, Fail, "set the boot loader's default before the reboot", "a reboot would start the kernel %s, want %s", next, want)}
+		return []Finding{onHost(h.Name, Fail, "set the boot loader's default before the reboot",
+			"a reboot would start the kernel %s, want %s", next, want)}
 	case next != "" && running != "" && next != running && s.When == Before:
-		return []Finding{onHost(h.Name, Warn, "find out who installed it: the next reboot changes the kernel, with or without this bundle", "runs the kernel %s, a reboot would start %s", running, next)}
+		return []Finding{onHost(h.Name, Warn, "find out who installed it: the next reboot changes the kernel, with "+
+			"or without this bundle", "runs the kernel %s, a reboot would start %s", running, next)}
 	case next != "" && running != "" && next != running && s.When == After:
-		return []Finding{onHost(h.Name, Warn, "reboot the host when it is empty", "the kernel %s is installed, but %s runs: the host needs a reboot", next, running)}
+		return []Finding{onHost(h.Name, Warn, "reboot the host when it is empty",
+			"the kernel %s is installed, but %s runs: the host needs a reboot", next, running)}
 	}
 	return nil
 }

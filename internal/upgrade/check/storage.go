@@ -34,8 +34,9 @@ func checkSinglePath(s *scene) []Finding {
 			pools = slices.Compact(pools)
 			list := strings.Join(pools, " ") + " "
 			one := Finding{Scope: ScopePool, Where: strings.Join(pools, " "), Host: h.Name, Level: Warn,
-				Text:   fmt.Sprintf("The CVK(%s) have single path %s pools: [%s], please remove them, and then add back", h.Name, kind, list),
-				Remedy: "when the host is empty: stop and remove these pools, reboot it, add them again by multipath and start them; until then a lost path stops their guests",
+				Text: fmt.Sprintf("The CVK(%s) have single path %s pools: [%s], please remove them, and then add back", h.Name, kind, list),
+				Remedy: "when the host is empty: stop and remove these pools, reboot it, add them again by multipath " +
+					"and start them; until then a lost path stops their guests",
 			}
 			fs = append(fs, one)
 		}
@@ -86,7 +87,8 @@ func checkSessions(s *scene) []Finding {
 		}
 		for _, p := range f.FC {
 			if p.State != "Online" {
-				fs = append(fs, onHost(h.Name, Warn, "check the cable, the switch's port and the zoning; a port that is unused on purpose may stay as it is", "the Fibre Channel port %s is %s", p.Name, p.State))
+				fs = append(fs, onHost(h.Name, Warn, "check the cable, the switch's port and the zoning; a port that "+
+					"is unused on purpose may stay as it is", "the Fibre Channel port %s is %s", p.Name, p.State))
 			}
 		}
 		for _, m := range f.Maps {
@@ -156,7 +158,8 @@ func checkO2CB(s *scene) []Finding {
 		for _, n := range sortedInts(inUse) {
 			parts = append(parts, fmt.Sprintf("%d on %s", n, Names(inUse[n])))
 		}
-		fs = append(fs, inCluster(Fail, "bring all hosts to the same threshold before a pool is mounted anew", "hosts use different O2CB heartbeat thresholds and would refuse each other: %s", strings.Join(parts, "; ")))
+		fs = append(fs, inCluster(Fail, "bring all hosts to the same threshold before a pool is mounted anew",
+			"hosts use different O2CB heartbeat thresholds and would refuse each other: %s", strings.Join(parts, "; ")))
 	}
 	return fs
 }
@@ -181,13 +184,15 @@ func sortedInts(m map[int][]cluster.HostID) []int {
 // pools are in use.
 func (s *scene) o2cbRemedy(h *inventory.Host) string {
 	if s.Scheme != version.CAS { // the program and its versions are CAS's own
-		return fmt.Sprintf("on the host: set O2CB_HEARTBEAT_THRESHOLD=%d in /etc/default/o2cb or /etc/sysconfig/o2cb; it is used after the next reboot", s.Limits.Threshold)
+		return fmt.Sprintf("on the host: set O2CB_HEARTBEAT_THRESHOLD=%d in /etc/default/o2cb or "+
+			"/etc/sysconfig/o2cb; it is used after the next reboot", s.Limits.Threshold)
 	}
 	set := fmt.Sprintf("/opt/bin/ocfs2_update_o2cb_params.sh O2CB_HEARTBEAT_THRESHOLD %d on the manager", s.Limits.Threshold)
 	if OnlineO2CB(s.version(h)) {
 		return set + "; it works while pools are in use"
 	}
-	return "this version can not change it online: first suspend all shared pools, then " + set + ", then resume them; or do it after the upgrade to E0306 or later, which can"
+	return "this version can not change it online: first suspend all shared pools, then " +
+		set + ", then resume them; or do it after the upgrade to E0306 or later, which can"
 }
 
 // OnlineO2CB reports whether a version can change the O2CB threshold while pools
@@ -213,9 +218,11 @@ func checkTemplate(s *scene) []Finding {
 		template, shared := attached(h, f)
 		switch {
 		case s.next(h.Name) && len(template)+len(shared) > 0:
-			fs = append(fs, onHost(h.Name, Fail, "suspend and detach these pools before the reboot; otherwise umount may hang", "is about to be rebooted with storage pools attached: %s", Names(append(template, shared...))))
+			fs = append(fs, onHost(h.Name, Fail, "suspend and detach these pools before the reboot; otherwise "+
+				"umount may hang", "is about to be rebooted with storage pools attached: %s", Names(append(template, shared...))))
 		case s.When == Before && len(template) > 0:
-			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached; the run detaches it before the reboot and attaches it again afterwards: %s", Names(template)))
+			fs = append(fs, onHost(h.Name, Info, "", "template storage is attached; the run detaches it before the "+
+				"reboot and attaches it again afterwards: %s", Names(template)))
 		case s.When == Before && s.man.RequiresReboot && f != nil && len(f.ISCSI) > 0:
 			fs = append(fs, onHost(h.Name, Info, "", "%d iSCSI sessions: the run detaches shared storage before the reboot", len(f.ISCSI)))
 		}

@@ -49,12 +49,14 @@ type Program struct {
 // Run does a step that is one program, as Do.
 func (p Program) Run(ctx context.Context, s *program.Step) (program.Result, error) {
 	return Do(ctx, s, func(ctx context.Context, a *program.Attempt) (program.Result, error) {
-		return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv, Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
+		return a.Run(ctx, p.Helper, program.Spec{Argv: p.Argv,
+			Env: append(program.Environment(program.UsualPath), p.Env...), Dir: "/", Timeout: p.Timeout})
 	})
 }
 
 // Do does a step by begin, as an attempt that nobody has begun, or follows what an earlier attempt has begun.
-func Do(ctx context.Context, s *program.Step, begin func(context.Context, *program.Attempt) (program.Result, error)) (program.Result, error) {
+func Do(ctx context.Context, s *program.Step, begin func(context.Context, *program.Attempt) (program.Result,
+	error)) (program.Result, error) {
 	a, r, err := s.Begin(ctx)
 	if err != nil {
 		return r, err

@@ -47,7 +47,8 @@ func (p *problem) obstacles() []obstacle {
 			"What to do: look for a catalogue that knows both", p.cat.spec.Name, from, to), relax{hops: true}})
 	}
 	if comps := strings.Join(p.env.Components, ", "); comps != "" {
-		out = append(out, obstacle{RuleExcludes, fmt.Sprintf("from %s to %s there are only versions that do not run with what is installed (%s). "+
+		out = append(out, obstacle{RuleExcludes, fmt.Sprintf("from %s to %s there are only versions that do not run "+
+			"with what is installed (%s). "+
 			"What to do: remove the component, or choose another version", from, to, comps), relax{excluding: true}})
 	}
 	return out

@@ -20,7 +20,8 @@ func small() Spec {
 		Families: []Family{{Name: "3.0", As: "E0300", Text: "The oldest."}},
 		Rules: []Rule{
 			{Name: "minimum", Kind: Block, From: "<E0300", Modes: []Mode{Rolling}, Text: "Too old.", Remedy: "stop the guests."},
-			{Name: "prepared", Kind: Block, To: ">=E0600", Components: []string{"net"}, Confirm: true, Text: "The net breaks.", Remedy: "prepare it."},
+			{Name: "prepared", Kind: Block, To: ">=E0600", Components: []string{"net"}, Confirm: true,
+				Text: "The net breaks.", Remedy: "prepare it."},
 			{Name: "pass", Kind: Through, From: "3.0", To: ">=E0600", Through: "E0400, E0500", Text: "By way of them.", Remedy: "go there."},
 			{Name: "cold", Kind: Note, From: "3.0", Modes: []Mode{Rolling}, Text: "Move cold."},
 			{Name: "again", Kind: Reboot, To: "E0400", Text: "Reboot it."},
@@ -85,8 +86,9 @@ func TestPlan(t *testing.T) {
 
 func TestListedHops(t *testing.T) {
 	s := Spec{Format: Format, Name: "listed", Scheme: "dotted", Unlisted: UnlistedRefuse,
-		Versions: []Known{{Version: "2.0.0.B086"}, {Version: "3.0.0.B010"}, {Version: "3.0.0.B038"}, {Version: "24.0.0.3"}, {Version: "24.06.SP1"}},
-		Hops:     []Edge{{"2.0.0.*", "3.0.0.B010-B038"}, {"3.0.0.B030..3.0.0.B999", "24.0.0.3"}},
+		Versions: []Known{{Version: "2.0.0.B086"}, {Version: "3.0.0.B010"}, {Version: "3.0.0.B038"},
+			{Version: "24.0.0.3"}, {Version: "24.06.SP1"}},
+		Hops: []Edge{{"2.0.0.*", "3.0.0.B010-B038"}, {"3.0.0.B030..3.0.0.B999", "24.0.0.3"}},
 	}
 	c := made(t, s)
 	res, err := Plan(c, "2.0.0.B086", "24.0.0.3", Environment{})
@@ -137,7 +139,8 @@ func TestTooManyKinds(t *testing.T) {
 		s.Versions = append(s.Versions, Known{Version: fmt.Sprintf("1.%d", i), Kernel: fmt.Sprint(i)})
 	}
 	c := made(t, s)
-	if _, err := Plan(c, "1.0", fmt.Sprintf("1.%d", MaxKinds), Environment{}); err == nil || !strings.Contains(err.Error(), "kinds of versions apart") {
+	if _, err := Plan(c, "1.0", fmt.Sprintf("1.%d", MaxKinds), Environment{}); err == nil ||
+		!strings.Contains(err.Error(), "kinds of versions apart") {
 		t.Errorf("got %v", err)
 	}
 	if res, err := Plan(c, "1.0", fmt.Sprintf("1.%d", MaxKinds-1), Environment{}); err != nil || len(res.Hops) != 1 || !res.Hops[0].Reboot {

@@ -107,7 +107,8 @@ func (c *Catalogue) checkEnvironment(env *Environment) error {
 	can := c.Confirmable()
 	for _, n := range env.Confirmed {
 		if !slices.Contains(can, n) {
-			return fmt.Errorf("--confirmed %q: the rules of catalogue %s that can be confirmed are %s", n, c.spec.Name, or(strings.Join(can, ", "), "none"))
+			return fmt.Errorf("--confirmed %q: the rules of catalogue %s that can be confirmed are %s", n, c.spec.Name,
+				or(strings.Join(can, ", "), "none"))
 		}
 	}
 	switch env.Mode {

@@ -64,7 +64,8 @@ func newProblem(c *Catalogue, start, end version.Version, env Environment) (*pro
 		p.of = append(p.of, i)
 	}
 	if len(p.classes) > MaxKinds {
-		return nil, fmt.Errorf("plan an upgrade: catalogue %s tells %d kinds of versions apart by its rules, kernels and components: want at most %d",
+		return nil, fmt.Errorf("plan an upgrade: catalogue %s tells %d kinds of versions apart by its rules, kernels "+
+			"and components: want at most %d",
 			c.spec.Name, len(p.classes), MaxKinds)
 	}
 	return p, nil

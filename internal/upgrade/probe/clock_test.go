@@ -51,7 +51,8 @@ func TestWrongClocks(t *testing.T) {
 					}
 					within(t, name+" unwatched", x.Unwatched, least, most)
 					within(t, name+" in all", time.Duration(x.Sent)*time.Second+x.Unwatched, 145*time.Second, 163*time.Second)
-					if x.Lost != 0 || x.First.Before(s.Began) || x.First.After(s.Began.Add(8*time.Second)) || x.Last.After(s.Ended) || x.Last.Before(s.Ended.Add(-12*time.Second)) {
+					if x.Lost != 0 || x.First.Before(s.Began) || x.First.After(s.Began.Add(8*time.Second)) ||
+						x.Last.After(s.Ended) || x.Last.Before(s.Ended.Add(-12*time.Second)) {
 						t.Errorf("%s: %+v, of the run from %v to %v", name, x, s.Began, s.Ended)
 					}
 				}

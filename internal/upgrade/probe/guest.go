@@ -75,7 +75,8 @@ func (g *guest) row() row {
 	} else {
 		f.unwatched += time.Since(g.began)
 	}
-	r := row{UUID: g.uuid, Sent: f.sent, Lost: f.lost, Longest: f.longest.Milliseconds(), Unwatched: f.unwatched.Milliseconds(), First: f.first.Milliseconds(), Last: f.last.Milliseconds()}
+	r := row{UUID: g.uuid, Sent: f.sent, Lost: f.lost, Longest: f.longest.Milliseconds(),
+		Unwatched: f.unwatched.Milliseconds(), First: f.first.Milliseconds(), Last: f.last.Milliseconds()}
 	if g.addr.IsValid() {
 		r.Addr = g.addr.String()
 	}

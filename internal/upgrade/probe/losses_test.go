@@ -145,7 +145,8 @@ func TestNewRunRemovesOldOnes(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		keys := slices.Sorted(maps.Keys(w.keys()))
 		id := strings.Split(keys[5], "/")[3]
-		want := []string{keyAddrs + "h1", keyAddrs + "h2", runKey("up1") + "h1", runKey("up1") + "h2", planKey("up1"), partKeys("up1", id) + "h1", partKeys("up1", id) + "h2", clockKey("up1")}
+		want := []string{keyAddrs + "h1", keyAddrs + "h2", runKey("up1") + "h1", runKey("up1") + "h2", planKey("up1"),
+			partKeys("up1", id) + "h1", partKeys("up1", id) + "h2", clockKey("up1")}
 		if !slices.Equal(keys, want) {
 			t.Errorf("%q, want %q", keys, want)
 		}
@@ -318,13 +319,15 @@ func TestManyGuests(t *testing.T) {
 				u := fmt.Sprintf("98000000-0000-4000-8000-%012d", i)
 				w.seen.VMs[i].UUID = u
 				w.seen.VMs[i].Name = fmt.Sprintf("%03d", i) + strings.Repeat("<é\x00", 80)
-				w.addrs[u] = []netip.Addr{addr(1000 + i), netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"), netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:7777"), netip.MustParseAddr("fe80::1")}
+				w.addrs[u] = []netip.Addr{addr(1000 + i), netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"),
+					netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:7777"), netip.MustParseAddr("fe80::1")}
 			}
 		})
 		time.Sleep(3 * time.Minute)
 		s, _ := w.sum("up1")
 		sizes := w.keys()
-		t.Logf("%d bytes of a plan, %d of addresses, %d of a record; %d guests, %d left out", sizes[planKey("up1")], sizes[addrKey("h2")], sizes[runKey("up1")+"h1"], len(s.Guests), s.Left)
+		t.Logf("%d bytes of a plan, %d of addresses, %d of a record; %d guests, %d left out", sizes[planKey("up1")],
+			sizes[addrKey("h2")], sizes[runKey("up1")+"h1"], len(s.Guests), s.Left)
 		if n := len(s.Guests); n+s.Left != 451 || n > 201 || n < 100 {
 			t.Errorf("%d guests, %d left out", n, s.Left)
 		}
@@ -430,10 +433,12 @@ func TestAssignment(t *testing.T) {
 	}{
 		{"nothing", Seen{}, ""},
 		{"alone", Seen{[]Host{{"h1", true}}, []VM{vm("a", "h1", true)}}, "h1>h1:a "},
-		{"a ring", Seen{[]Host{{"h3", true}, {"h1", true}, {"h2", true}}, []VM{vm("b", "h1", true), vm("a", "h1", true), vm("c", "h3", true)}}, "h2>h3:c h3>h1:ab "},
+		{"a ring", Seen{[]Host{{"h3", true}, {"h1", true}, {"h2", true}},
+			[]VM{vm("b", "h1", true), vm("a", "h1", true), vm("c", "h3", true)}}, "h2>h3:c h3>h1:ab "},
 		{"a host is down", Seen{[]Host{{"h1", true}, {"h2", false}, {"h3", true}}, []VM{vm("b", "h2", true), vm("c", "h3", true)}}, "h1>h3:c "},
 		{"said of a host that died, too", Seen{[]Host{{"h1", false}, {"h2", true}}, []VM{vm("a", "h1", true), vm("a", "h2", true)}}, "h2>h2:a "},
-		{"off, and defined twice", Seen{[]Host{{"h1", true}, {"h2", true}}, []VM{vm("b", "h1", false), vm("b", "h2", true), vm("d", "h1", true), vm("d", "h2", true)}}, "h1>h2:b h2>h1:d "},
+		{"off, and defined twice", Seen{[]Host{{"h1", true}, {"h2", true}},
+			[]VM{vm("b", "h1", false), vm("b", "h2", true), vm("d", "h1", true), vm("d", "h2", true)}}, "h1>h2:b h2>h1:d "},
 		{"a host called plan", Seen{[]Host{{"plan", true}, {"h1", true}}, []VM{vm("a", "h1", true), vm("b", "plan", true)}}, "h1>h1:a "},
 	} {
 		got := ""

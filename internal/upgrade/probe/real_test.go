@@ -87,7 +87,8 @@ func TestRealPackets(t *testing.T) {
 	})
 	second := await("sums", some)
 	t.Logf("cut for %v: %+v", cut, second)
-	if second.Lost < 15 || second.LongestMS < 300 || time.Duration(second.LongestMS)*time.Millisecond > cut+2*time.Second || second.Sent < first.Sent+100 || !second.First.Equal(first.First) {
+	if second.Lost < 15 || second.LongestMS < 300 || time.Duration(second.LongestMS)*time.Millisecond > cut+2*time.Second ||
+		second.Sent < first.Sent+100 || !second.First.Equal(first.First) {
 		t.Errorf("%+v, then %+v", first, second)
 	}
 	if second.Unwatched < first.Unwatched || second.Unwatched > first.Unwatched+5*time.Second {

@@ -27,11 +27,12 @@ type Parts struct {
 	Coordinator func() (term int64, key string, ok bool)                     // whether this host coordinates: the key and revision that say so
 	Seen        func() (seen Seen, ok bool)                                  // what the hosts have told; ok is false before that is known
 	Addresses   func(ctx context.Context, uuid string) ([]netip.Addr, error) // of a guest that runs here
-	Said        func(ctx context.Context) (map[string][]string, error)       // addresses that people have said, by UUID of the guest; nil: none
-	Active      func() (run string, on bool)                                 // the run to measure
-	Open        func() (*ping.Pinger, error)                                 // nil: ping.Open
-	Every       time.Duration                                                // between two packets to a guest; 0: 1 s
-	Log         *slog.Logger
+	// addresses that people have said, by UUID of the guest; nil: none
+	Said   func(ctx context.Context) (map[string][]string, error)
+	Active func() (run string, on bool) // the run to measure
+	Open   func() (*ping.Pinger, error) // nil: ping.Open
+	Every  time.Duration                // between two packets to a guest; 0: 1 s
+	Log    *slog.Logger
 }
 
 // Service is this host's part in measuring.

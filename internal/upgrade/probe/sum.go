@@ -104,7 +104,8 @@ func Sum(ctx context.Context, st store.Store, run string) (Summary, error) {
 }
 
 // sorted reads the keys of a run. bad are the hosts whose counts can not be read, and why.
-func sorted(run string, kvs []store.KV) (p plan, parts map[cluster.HostID]part, records map[cluster.HostID]record, bad map[cluster.HostID]error, err error) {
+func sorted(run string, kvs []store.KV) (p plan, parts map[cluster.HostID]part, records map[cluster.HostID]record,
+	bad map[cluster.HostID]error, err error) {
 	i := slices.IndexFunc(kvs, func(kv store.KV) bool { return kv.Key == planKey(run) })
 	if i < 0 {
 		return p, nil, nil, nil, ErrNone

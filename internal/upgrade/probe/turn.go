@@ -213,7 +213,8 @@ func (t Turn) end(ctx context.Context, task engine.Task, args upgrade.LossesArgs
 		return fmt.Errorf("read what the guests had lost before: %w", err)
 	}
 	if !ok || b.Work != args.Work {
-		return errors.Join(errors.New("what the guests had lost before was not noted; it is now: repeat this step"), t.begin(ctx, task, base{Work: args.Work, Failed: task.Attempt}))
+		return errors.Join(errors.New("what the guests had lost before was not noted; it is now: repeat this step"),
+			t.begin(ctx, task, base{Work: args.Work, Failed: task.Attempt}))
 	}
 	first, last, err := t.fresh(ctx, task, b.Guests)
 	if err != nil {

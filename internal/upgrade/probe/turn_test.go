@@ -65,7 +65,9 @@ func TestATurnIsJudgedByWhatItsGuestsLose(t *testing.T) {
 		w.dark(2, 7) // before the turn of h3, and in that of h2
 		time.Sleep(20 * time.Second)
 		w.begin("h3")
-		if log, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 8}); err != nil || !strings.Contains(log, "counted 7\n") || !strings.Contains(log, "g2 has lost 7 packets\n") || !strings.Contains(log, "g3 has lost 0 packets\n") || strings.Contains(log, "g4") {
+		if log, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 8}); err != nil ||
+			!strings.Contains(log, "counted 7\n") || !strings.Contains(log, "g2 has lost 7 packets\n") ||
+			!strings.Contains(log, "g3 has lost 0 packets\n") || strings.Contains(log, "g4") {
 			t.Errorf("below the limit: %v: %s", err, log)
 		}
 		w.begin("h2") // done again: what was noted stays
@@ -117,7 +119,8 @@ func TestATurnEndsWhenItsGuestsAnswer(t *testing.T) {
 		w.crash("h3")
 		time.AfterFunc(2*time.Minute, func() { w.start("h3") })
 		began := time.Now()
-		if log, err := w.turn("h1", upgrade.LossesArgs{Work: "turn", Limit: 1}); err != nil || time.Since(began) < 2*time.Minute || !strings.Contains(log, "waits: counts of lost packets from h3") {
+		if log, err := w.turn("h1", upgrade.LossesArgs{Work: "turn", Limit: 1}); err != nil ||
+			time.Since(began) < 2*time.Minute || !strings.Contains(log, "waits: counts of lost packets from h3") {
 			t.Errorf("after %v: %v: %s", time.Since(began), err, log)
 		}
 		// It never comes back: nobody can tell.
@@ -132,7 +135,8 @@ func TestATurnEndsWhenItsGuestsAnswer(t *testing.T) {
 		w.stop("h3")
 		w.start("h3")
 		_, err = w.turn("h1", upgrade.LossesArgs{Work: "turn", Limit: 1})
-		if want := "the limit is 1 lost packets: nobody can tell whether g1 answers: h3, which pings it, says: no socket"; err == nil || err.Error() != want {
+		if want := "the limit is 1 lost packets: nobody can tell whether g1 answers: h3, which pings it, " +
+			"says: no socket"; err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	})
@@ -142,7 +146,8 @@ func TestATurnThatWasNotNoted(t *testing.T) {
 	inWorld(t, 2, []cluster.HostID{"h1", "h2"}, func(t *testing.T, w *world) {
 		w.set(func() { w.run = "up1" })
 		time.Sleep(30 * time.Second)
-		if _, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 1}); err == nil || !strings.Contains(err.Error(), "it is now: repeat this step") {
+		if _, err := w.turn("h2", upgrade.LossesArgs{Work: "turn", Limit: 1}); err == nil ||
+			!strings.Contains(err.Error(), "it is now: repeat this step") {
 			t.Errorf("%v", err)
 		}
 		if got := w.found("h2", 1); got != engine.CanNotTell {

@@ -148,7 +148,8 @@ func (w *watcher) begin(ctx context.Context) error {
 	w.guests = nil
 	now := time.Now()
 	for _, n := range mine.Guests {
-		w.guests = append(w.guests, &guest{uuid: n.UUID, said: n.Addrs, clock: w.clock, began: now, start: w.clock.of(now), tried: map[netip.Addr]*ping.Target{}})
+		w.guests = append(w.guests, &guest{uuid: n.UUID, said: n.Addrs, clock: w.clock, began: now,
+			start: w.clock.of(now), tried: map[netip.Addr]*ping.Target{}})
 	}
 	w.take(old)
 	w.rev, w.ready, w.saved = kv.ModRev, true, time.Now()

@@ -50,18 +50,19 @@ type Standing struct {
 	Bundle       *BundleInfo          `json:"bundle,omitempty"`
 	Run          string               `json:"run,omitempty"` // id of the upgrade
 	Committed    bool                 `json:"committed,omitempty"`
-	Job          *job.View            `json:"job,omitempty"` // the last one: an upgrade, its rollback or its commit; of its steps those that run or are stuck
-	Stage        string               `json:"stage,omitempty"`
-	Steps        StepCount            `json:"steps"`
-	Hosts        []HostStanding       `json:"hosts"`
-	Found        []Found              `json:"found,omitempty"`  // what programs of the job have said of trouble, also where they have succeeded
-	Undone       []string             `json:"undone,omitempty"` // after an abort: steps that would have restored something
-	Left         []upgrade.LeftHost   `json:"left,omitempty"`
-	Behind       []Behind             `json:"behind,omitempty"`  // hosts that have not the version of the cluster
-	Next         []string             `json:"next,omitempty"`    // commands that would be accepted now
-	Blocked      []string             `json:"blocked,omitempty"` // why others that would make sense would not
-	NoQuorum     bool                 `json:"no_quorum,omitempty"`
-	AsOf         time.Time            `json:"as_of,omitzero"` // with NoQuorum: all this is as old as that; zero: not known
+	// the last one: an upgrade, its rollback or its commit; of its steps those that run or are stuck
+	Job      *job.View          `json:"job,omitempty"`
+	Stage    string             `json:"stage,omitempty"`
+	Steps    StepCount          `json:"steps"`
+	Hosts    []HostStanding     `json:"hosts"`
+	Found    []Found            `json:"found,omitempty"`  // what programs of the job have said of trouble, also where they have succeeded
+	Undone   []string           `json:"undone,omitempty"` // after an abort: steps that would have restored something
+	Left     []upgrade.LeftHost `json:"left,omitempty"`
+	Behind   []Behind           `json:"behind,omitempty"`  // hosts that have not the version of the cluster
+	Next     []string           `json:"next,omitempty"`    // commands that would be accepted now
+	Blocked  []string           `json:"blocked,omitempty"` // why others that would make sense would not
+	NoQuorum bool               `json:"no_quorum,omitempty"`
+	AsOf     time.Time          `json:"as_of,omitzero"` // with NoQuorum: all this is as old as that; zero: not known
 }
 
 // Found is a line of what a step's program has said, or of a report that it has left.

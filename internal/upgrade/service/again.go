@@ -71,7 +71,8 @@ func (s *Service) goesOn(ctx context.Context, p *planned, sha string) error {
 // changedNothing reports whether a job is a rollback that has ended and has left all as
 // it was: the upgrade may go on as if it had not been.
 func (j *journal) changedNothing() bool {
-	return j.plan.Purpose == upgrade.ForRollback && j.Job.State == job.Ended && j.status.Cluster == upgrade.Rollup && len(j.status.Undone) == 0 &&
+	return j.plan.Purpose == upgrade.ForRollback && j.Job.State == job.Ended && j.status.Cluster == upgrade.Rollup &&
+		len(j.status.Undone) == 0 &&
 		!slices.ContainsFunc(slices.Collect(maps.Values(j.status.Hosts)), func(h upgrade.HostState) bool {
 			return h == upgrade.HostRolldown || h == upgrade.HostRolldownDone
 		})
@@ -120,7 +121,9 @@ func notOver(st State, last *journal) error {
 	cluster := last.status.Cluster
 	err := fail.Errorf(fail.Refused, "the upgrade to %s %s (%s) is not over: the cluster is %s", st.Bundle.Name, st.To, st.Run, cluster)
 	if cluster == upgrade.Rollup && (st.Last == st.Run || last.changedNothing()) {
-		return err.With("no other bundle is taken until then, also not a corrected one of the same version. Mend by hand what its programs could not do, and go on with the old bundle: holdfast upgrade run --bundle FILE, then holdfast upgrade skip STEP --reason WHY for what was done by hand. Or roll it back first: holdfast upgrade rollback")
+		return err.With("no other bundle is taken until then, also not a corrected one of the same version. Mend by " +
+			"hand what its programs could not do, and go on with the old bundle: holdfast upgrade run --bundle FILE, " +
+			"then holdfast upgrade skip STEP --reason WHY for what was done by hand. Or roll it back first: holdfast upgrade rollback")
 	}
 	return err.With(endBy(cluster, ""))
 }

@@ -44,7 +44,8 @@ func TestUpgradeGoesOnAfterAnAbort(t *testing.T) {
 		t.Errorf("planned: %v, findings %+v, earlier %v", err, dry.Findings, dry.Earlier)
 	}
 	second := r.begin(q)
-	if s := r.state(); s.Run != second.Job.ID || s.Last != second.Job.ID || !slices.Equal(s.Earlier, []string{first.Job.ID}) || s.version() != "1.0.0" {
+	if s := r.state(); s.Run != second.Job.ID || s.Last != second.Job.ID ||
+		!slices.Equal(s.Earlier, []string{first.Job.ID}) || s.version() != "1.0.0" {
 		t.Errorf("state %+v", s)
 	}
 	if !strings.HasSuffix(second.Job.Title, ", goes on after "+first.Job.ID) {
@@ -130,7 +131,8 @@ func TestUpgradeGoesOnAfterARollbackThatDidNothing(t *testing.T) {
 		s.Undone, s.Retained = nil, map[cluster.HostID]string{"h3": "between"}
 	})
 	second := r.begin(q)
-	if s := r.state(); s.Run != second.Job.ID || !slices.Equal(s.Earlier, []string{first.Job.ID}) || second.Plan.Begin.Retained["h3"] != "between" {
+	if s := r.state(); s.Run != second.Job.ID || !slices.Equal(s.Earlier, []string{first.Job.ID}) ||
+		second.Plan.Begin.Retained["h3"] != "between" {
 		t.Errorf("state %+v, begin %+v", s, second.Plan.Begin)
 	}
 	// A new upgrade knows it, too.
@@ -143,8 +145,10 @@ func TestUpgradeGoesOnAfterARollbackThatDidNothing(t *testing.T) {
 // TestSecondRunSwitchesHAOnAgain: an abort that could not switch the platform's HA on
 // again does not make the second run leave it off.
 func TestSecondRunSwitchesHAOnAgain(t *testing.T) {
-	j := journal{plan: upgrade.Plan{Stages: []upgrade.Stage{{Chains: []upgrade.Chain{{Steps: []upgrade.Step{{Step: job.Step{Kind: upgrade.KindHAOff}}}}}}}}}
-	if off := false; !(&planned{again: true, journal: j}).keepsHA(&off) || (&planned{journal: j}).keepsHA(&off) || (&planned{again: true}).keepsHA(&off) {
+	steps := []upgrade.Step{{Step: job.Step{Kind: upgrade.KindHAOff}}}
+	j := journal{plan: upgrade.Plan{Stages: []upgrade.Stage{{Chains: []upgrade.Chain{{Steps: steps}}}}}}
+	if off := false; !(&planned{again: true, journal: j}).keepsHA(&off) || (&planned{journal: j}).keepsHA(&off) ||
+		(&planned{again: true}).keepsHA(&off) {
 		t.Error("HA that is off stays off, unless the first run has switched it off")
 	}
 	if on := true; !(&planned{}).keepsHA(&on) || !(&planned{}).keepsHA(nil) {

@@ -50,7 +50,8 @@ func (s *Service) askPair(ctx context.Context, inv *inventory.Inventory) (active
 }
 
 // askVersions asks hosts which version a file of theirs has; none are all.
-func (s *Service) askVersions(ctx context.Context, inv *inventory.Inventory, file string, only []cluster.HostID) (map[cluster.HostID]*fact.Facts, error) {
+func (s *Service) askVersions(ctx context.Context, inv *inventory.Inventory, file string,
+	only []cluster.HostID) (map[cluster.HostID]*fact.Facts, error) {
 	in, err := s.survey.Look(ctx, survey.Question{Inventory: inv, Only: only, Request: func(h *inventory.Host) fact.Request {
 		return fact.Request{Host: h.Name, VersionFile: file}
 	}})

@@ -66,7 +66,8 @@ func newCASRig(t *testing.T, version string) *casRig {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	const text = "#!/bin/sh\n"
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade." + version + "/upgrade.sh", Size: int64(len(text)), Mode: 0o755, Format: tar.FormatUSTAR}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "upgrade." + version + "/upgrade.sh",
+		Size: int64(len(text)), Mode: 0o755, Format: tar.FormatUSTAR}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Write([]byte(text)); err != nil {
@@ -81,8 +82,9 @@ func newCASRig(t *testing.T, version string) *casRig {
 	}
 	both := []inventory.Role{inventory.RoleManager, inventory.RoleHost}
 	c.q = request.Request{Bundle: b.SHA256, Version: "E0705", Inventory: &inventory.Inventory{
-		Hosts:  []inventory.Host{{Name: "h1", Roles: both}, {Name: "h2", Roles: both}},
-		Pair:   &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/switch"}, Status: []string{filepath.Join(c.dir, "status")}},
+		Hosts: []inventory.Host{{Name: "h1", Roles: both}, {Name: "h2", Roles: both}},
+		Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/switch"},
+			Status: []string{filepath.Join(c.dir, "status")}},
 		Status: inventory.Watched{VersionFile: filepath.Join(c.dir, "version")},
 	}}
 	c.says(0, "E0705")
@@ -95,7 +97,8 @@ func (c *casRig) says(status int, version string) {
 	if err := os.WriteFile(filepath.Join(c.dir, "status"), fmt.Appendf(nil, "#!/bin/sh\nexit %d\n", status), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(c.dir, "version"), []byte("V500R001B01D006 V5.0 "+version+" Enterprise 45807.\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, "version"),
+		[]byte("V500R001B01D006 V5.0 "+version+" Enterprise 45807.\n"), 0o644); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -221,9 +224,11 @@ func TestPlansReadTheCatalogueOfTheBundle(t *testing.T) {
 	r, q := three(t)
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"manifest.yaml": strings.Replace(fmt.Sprintf(appManifest, "3.0.0"), "files: [bin/db.sh, data/]", "files: [bin/db.sh, data/, paths.yaml]", 1) + "path: {catalogue: paths.yaml}\n",
-		"bin/db.sh":     "#!/bin/sh\n", "data/blob": strings.Repeat("x", 1<<20),
-		"paths.yaml": "format: 1\nname: app\nscheme: dotted\nversions: [1.0.0, 2.0.0, 3.0.0]\nrules:\n- {name: by-two, kind: through, from: 1.0.0, through: 2.0.0, to: 3.0.0, text: The tables change in two steps., remedy: take 2.0.0 first}\n",
+		"manifest.yaml": strings.Replace(fmt.Sprintf(appManifest, "3.0.0"), "files: [bin/db.sh, data/]",
+			"files: [bin/db.sh, data/, paths.yaml]", 1) + "path: {catalogue: paths.yaml}\n",
+		"bin/db.sh": "#!/bin/sh\n", "data/blob": strings.Repeat("x", 1<<20),
+		"paths.yaml": "format: 1\nname: app\nscheme: dotted\nversions: [1.0.0, 2.0.0, 3.0.0]\nrules:\n- {name: " +
+			"by-two, kind: through, from: 1.0.0, through: 2.0.0, to: 3.0.0, text: The tables change in two steps., remedy: take 2.0.0 first}\n",
 	} {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {

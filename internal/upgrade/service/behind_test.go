@@ -111,7 +111,8 @@ func TestHostThatWasDroppedIsNotUpgraded(t *testing.T) {
 	}
 	again := r.begin(same)
 	p := again.Plan
-	if len(p.Hosts) != 1 || p.Hosts[0].Name != "h2" || p.Hosts[0].Version != "1.0.0" || p.From != "1.0.0" || p.To != "2.0.0" || len(p.Left) != 2 {
+	if len(p.Hosts) != 1 || p.Hosts[0].Name != "h2" || p.Hosts[0].Version != "1.0.0" || p.From != "1.0.0" ||
+		p.To != "2.0.0" || len(p.Left) != 2 {
 		t.Errorf("from %s, hosts %+v, left %+v", p.From, p.Hosts, p.Left)
 	}
 	if s := r.state(); s.version() != "2.0.0" {

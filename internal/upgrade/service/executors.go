@@ -87,7 +87,8 @@ func (s *Service) Executors(pins, losses engine.Executor) map[string]engine.Exec
 		upgrade.KindAppsOff: programs,
 		upgrade.KindAppsOn:  programs,
 		upgrade.KindAction: &steps.Action{
-			Bundles: s.cache, Host: action.Host{Helper: helper, Packages: s.packages()}, Dir: s.dir(), Credentials: s.Credentials, AllHosts: allHosts{s},
+			Bundles: s.cache, Host: action.Host{Helper: helper, Packages: s.packages()}, Dir: s.dir(),
+			Credentials: s.Credentials, AllHosts: allHosts{s},
 		},
 		upgrade.KindStorageDetach: &steps.StorageDetach{Host: s.Fleet.Pools(), Dir: pools},
 		upgrade.KindStorageAttach: &steps.StorageAttach{Host: s.Fleet.Pools(), Dir: pools},
@@ -97,7 +98,10 @@ func (s *Service) Executors(pins, losses engine.Executor) map[string]engine.Exec
 			Host: s.reboot, Guests: s.running, NextKernel: s.nextKernel, Quorum: s.others, File: filepath.Join(s.dir(), "reboot.json"),
 		},
 		upgrade.KindVerify: &steps.Verify{
-			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string, error) { return gather.Kernel(), nil }, Pools: s.Fleet.Pools().List, Dir: pools,
+			Boot: s.reboot.Boot, Record: s.record, Kernel: func(context.Context) (string,
+				error) {
+				return gather.Kernel(), nil
+			}, Pools: s.Fleet.Pools().List, Dir: pools,
 		},
 		upgrade.KindVMStop:     &steps.VMStop{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},
 		upgrade.KindVMStart:    &steps.VMStart{Host: s.Fleet, Mgmt: power, Dir: filepath.Join(s.dir(), "guests")},

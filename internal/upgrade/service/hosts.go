@@ -28,7 +28,8 @@ func (s *Service) Hosts(context.Context) ([]inventory.Summary, error) {
 	now := time.Now()
 	var out []inventory.Summary
 	for name, h := range seen {
-		x := inventory.Summary{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.Up(now), Silent: now.Sub(h.SeenAt), Problem: h.Problem, Certificates: h.Certificates}
+		x := inventory.Summary{Name: name, Addr: h.Addr, Agent: h.Agent, Up: h.Up(now), Silent: now.Sub(h.SeenAt),
+			Problem: h.Problem, Certificates: h.Certificates}
 		for _, vm := range h.VMs {
 			if vm.Running {
 				x.Guests++

@@ -89,7 +89,8 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	if _, _, err := r.client.Txn(t.Context(), nil, []store.Op{{Key: "fleet-carry/h2/u1", Value: []byte("{}")}}); err != nil {
 		t.Fatal(err)
 	}
-	for h, want := range map[cluster.HostID]string{"h1": "is in the cluster's configuration", "h2": "reports: it was heard", "h9": "no host of that name reports"} {
+	for h, want := range map[cluster.HostID]string{"h1": "is in the cluster's configuration",
+		"h2": "reports: it was heard", "h9": "no host of that name reports"} {
 		if err := r.Forget(limited(t), "ann", h, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", h, err, want)
 		}
@@ -143,7 +144,8 @@ func TestAHostIsForgottenWhenItIsGone(t *testing.T) {
 	if host, _, err := r.IsHost("ann"); err != nil || host {
 		t.Errorf("an operator's name: %t, %v", host, err)
 	}
-	if left, _, err := r.client.List(t.Context(), "fleet-carry/h2/"); err != nil || len(left) != 0 || len(m.rested) == 0 || m.rested[len(m.rested)-1] != "ann h2" {
+	if left, _, err := r.client.List(t.Context(), "fleet-carry/h2/"); err != nil || len(left) != 0 ||
+		len(m.rested) == 0 || m.rested[len(m.rested)-1] != "ann h2" {
 		t.Errorf("left %v, rested %v, %v", left, m.rested, err)
 	}
 }
@@ -168,7 +170,8 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	r, q := three(t)
 	r.report(bare("h4"))
 	said := q
-	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h3"}, {Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h3"},
+		{Name: "h4", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
 	got := r.begin(said)
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
 	r.lose("h4")
@@ -184,7 +187,8 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	if err != nil || p.Blocked() || len(p.Hosts) != 3 || p.Hosts[0].Name != "h3" {
 		t.Fatalf("%v, %+v", err, p.Hosts)
 	}
-	if f := gone(p); len(f) != 1 || f[0].Level != upgrade.Warn || !strings.Contains(f[0].Text, "h4") || !strings.Contains(f[0].Remedy, "--platform") {
+	if f := gone(p); len(f) != 1 || f[0].Level != upgrade.Warn || !strings.Contains(f[0].Text, "h4") ||
+		!strings.Contains(f[0].Remedy, "--platform") {
 		t.Errorf("findings %+v", f)
 	}
 	if inv, err := r.reported(limited(t)); err != nil || len(inv.Hosts) != 3 {
@@ -192,7 +196,8 @@ func TestWhatWasSaidOfAHostThatIsGone(t *testing.T) {
 	}
 	_, err = r.PlanUpgrade(limited(t), said)
 	wantKind(t, err, fail.Invalid, "no agent reports h4")
-	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}}, Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
+	said.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1"}},
+		Pair: &inventory.Pair{Nodes: []cluster.HostID{"h1", "h2"}, Active: "h1", Switch: []string{"/s"}}}
 	got = r.begin(said) // this is for good
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })
 	if p, err = r.PlanUpgrade(limited(t), q); err != nil || len(gone(p)) > 0 {
@@ -254,7 +259,8 @@ func TestAPlanTellsWhatContradictsThePlatformFile(t *testing.T) {
 			told = append(told, string(f.Host)+f.VM+": "+f.Text)
 		}
 	}
-	if want := "h2: The agent reports a different kernel than the inventory. The agent's value is used.\nghost: The inventory has this VM, and no agent reports it."; strings.Join(told, "\n") != want {
+	if want := "h2: The agent reports a different kernel than the inventory. The agent's value is used.\nghost: The " +
+		"inventory has this VM, and no agent reports it."; strings.Join(told, "\n") != want {
 		t.Errorf("%q", told)
 	}
 }

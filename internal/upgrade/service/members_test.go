@@ -121,7 +121,8 @@ func TestMembersAreAskedDuringUpgrades(t *testing.T) {
 		v.set(func() { v.leads = true })
 		asks("there is no upgrade", false)
 		steps := []job.Step{{ID: "a", Kind: upgrade.KindCheck, Timeout: time.Second}}
-		if err := engine.Submit(t.Context(), s.Store, job.Job{ID: "u1", Kind: job.Upgrade, State: job.Active}, []byte("plan"), steps, engine.Also{}); err != nil {
+		if err := engine.Submit(t.Context(), s.Store, job.Job{ID: "u1", Kind: job.Upgrade, State: job.Active},
+			[]byte("plan"), steps, engine.Also{}); err != nil {
 			t.Fatal(err)
 		}
 		asks("one runs", true)

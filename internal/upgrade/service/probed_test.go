@@ -17,7 +17,8 @@ import (
 func TestGuestsThatCanNotBeWatched(t *testing.T) {
 	r, q := three(t)
 	h2 := bare("h2")
-	h2.VMs = []inventory.VM{{Name: "vm1", UUID: "u1", Host: "h2", MemoryMiB: 512, Running: true}, {Name: "vm2", UUID: "u2", Host: "h2", MemoryMiB: 512}}
+	h2.VMs = []inventory.VM{{Name: "vm1", UUID: "u1", Host: "h2", MemoryMiB: 512, Running: true},
+		{Name: "vm2", UUID: "u2", Host: "h2", MemoryMiB: 512}}
 	r.report(h2)
 	q.Options.Probe = true
 	named := func(fs []upgrade.Finding) (out []string) {
@@ -54,9 +55,11 @@ func TestGuestsThatCanNotBeWatched(t *testing.T) {
 
 // TestAddressesThatHostsTell are known to the plan, behind those that people have said.
 func TestAddressesThatHostsTell(t *testing.T) {
-	p := planned{inv: inventory.Inventory{VMs: []inventory.VM{{Name: "a", UUID: "u1"}, {Name: "b", UUID: "u2", Addresses: []string{"192.0.2.2"}}, {Name: "c", UUID: "u3"}}}}
+	p := planned{inv: inventory.Inventory{VMs: []inventory.VM{{Name: "a", UUID: "u1"},
+		{Name: "b", UUID: "u2", Addresses: []string{"192.0.2.2"}}, {Name: "c", UUID: "u3"}}}}
 	p.reach(map[cluster.HostID]*fact.Facts{
-		"h1": {Guests: []fact.Guest{{UUID: "u1", Addresses: []string{"192.0.2.1"}}, {UUID: "u3"}}}, "h2": {Guests: []fact.Guest{{UUID: "u2", Addresses: []string{"192.0.2.22"}}}},
+		"h1": {Guests: []fact.Guest{{UUID: "u1", Addresses: []string{"192.0.2.1"}}, {UUID: "u3"}}},
+		"h2": {Guests: []fact.Guest{{UUID: "u2", Addresses: []string{"192.0.2.22"}}}},
 	})
 	var got [][]string
 	for _, v := range p.inv.VMs {

@@ -52,7 +52,8 @@ func TestBundlesAreOpened(t *testing.T) {
 		_, _, err := r.OpenBundle(b.SHA256, offset)
 		wantKind(t, err, fail.Refused, "offset")
 	}
-	for _, sha := range []string{"", "none", strings.Repeat("a", 64), strings.ToUpper(b.SHA256), "../" + b.SHA256, b.SHA256 + ".hfb", b.SHA256[:63] + "/"} {
+	for _, sha := range []string{"", "none", strings.Repeat("a", 64), strings.ToUpper(b.SHA256), "../" + b.SHA256,
+		b.SHA256 + ".hfb", b.SHA256[:63] + "/"} {
 		_, _, err := r.OpenBundle(sha, 0)
 		wantKind(t, err, fail.Invalid, "this host does not have it")
 	}
@@ -235,7 +236,8 @@ func TestBundlesTravel(t *testing.T) {
 	}
 
 	// An offset behind the end is told as one that the bundle cache knows.
-	if _, _, err := b.fetch(limited(t), b.holders(put.SHA256)[0], put.SHA256, put.Size+1); err == nil || !strings.Contains(err.Error(), "offset") {
+	if _, _, err := b.fetch(limited(t), b.holders(put.SHA256)[0], put.SHA256, put.Size+1); err == nil ||
+		!strings.Contains(err.Error(), "offset") {
 		t.Errorf("got %v", err)
 	}
 	// Facts of another host come the same way.
@@ -303,7 +305,8 @@ func TestHoldersAreHostsThatAnswer(t *testing.T) {
 		rec.API, rec.Bundles = api, bundles
 		return rec
 	}
-	r.report(has("h1", "https://192.0.2.1:1", sha), has("h2", "", sha), has("h3", "https://192.0.2.3:1"), has("h4", "https://192.0.2.4:1", sha), has("h5", "https://192.0.2.5:1", sha))
+	r.report(has("h1", "https://192.0.2.1:1", sha), has("h2", "", sha), has("h3", "https://192.0.2.3:1"),
+		has("h4", "https://192.0.2.4:1", sha), has("h5", "https://192.0.2.5:1", sha))
 	r.silence("h5")
 	got := r.holders(sha)
 	if len(got) != 1 || got[0].Host != "h4" || got[0].API != "https://192.0.2.4:1" {

@@ -108,10 +108,12 @@ func newRig(t *testing.T, mem *storetest.Mem, host cluster.HostID, change func(*
 		t.Fatal(err)
 	}
 	client := mem.NewClient(string(host))
-	r := &rig{t: t, client: client, view: &report.View{Store: client, Log: log}, silent: map[cluster.HostID]bool{}, gone: map[cluster.HostID]bool{}}
+	r := &rig{t: t, client: client, view: &report.View{Store: client, Log: log}, silent: map[cluster.HostID]bool{},
+		gone: map[cluster.HostID]bool{}}
 	p := Parts{
 		Seen: r.sight, Forgotten: r.view.Forgotten,
-		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Dir: dir, Fleet: fleet, Addresses: fleet.Addresses, Log: log, Exe: "/nonexistent/holdfast",
+		Store: client, Cluster: fakeCluster{}, Name: "lab", Host: host, Dir: dir, Fleet: fleet,
+		Addresses: fleet.Addresses, Log: log, Exe: "/nonexistent/holdfast",
 		Dial: dials(nil),
 	}
 	if change != nil {
@@ -162,7 +164,8 @@ func (r *rig) report(recs ...report.Record) {
 
 // bare is the record of a host without guests, 4 GiB large.
 func bare(h cluster.HostID) report.Record {
-	return report.Record{Host: inventory.Host{Name: h, MemoryMiB: 4096, Boot: "boot-1", Install: "install-" + string(h), Kernel: "6.1"}, Addr: "addr-" + string(h), Agent: "0.1", Seq: 1}
+	return report.Record{Host: inventory.Host{Name: h, MemoryMiB: 4096, Boot: "boot-1", Install: "install-" + string(h),
+		Kernel: "6.1"}, Addr: "addr-" + string(h), Agent: "0.1", Seq: 1}
 }
 
 const appManifest = `
@@ -190,7 +193,8 @@ func makeBundle(t *testing.T, version string, size int, key *bundle.PrivateKey) 
 		x = x*1664525 + 1013904223
 		data[i] = byte(x >> 24)
 	}
-	for name, text := range map[string]string{"manifest.yaml": fmt.Sprintf(appManifest, version), "bin/db.sh": "#!/bin/sh\nexit 1\n", "data/blob": string(data)} {
+	for name, text := range map[string]string{"manifest.yaml": fmt.Sprintf(appManifest, version),
+		"bin/db.sh": "#!/bin/sh\nexit 1\n", "data/blob": string(data)} {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)

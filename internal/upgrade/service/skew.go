@@ -24,21 +24,24 @@ func (p *planned) apart() []upgrade.Finding {
 	if !job.Together(job.Generation, lead.Generation) {
 		return []upgrade.Finding{{
 			Rule: ruleAgents, Level: upgrade.Block, Host: p.last,
-			Text: fmt.Sprintf("The run can not be led by %s, who coordinates: its plan is made by an agent of generation %d, and generations may be one apart at most.",
+			Text: fmt.Sprintf("The run can not be led by %s, who coordinates: its plan is made by an agent of "+
+				"generation %d, and generations may be one apart at most.",
 				lead.AgentOf(p.last), job.Generation),
 			Remedy: fitting(p.last, job.Generation),
 		}}
 	}
 	part := p.parts()
 	var out []upgrade.Finding
-	for _, h := range slices.SortedFunc(maps.Keys(p.agents), func(a, b cluster.HostID) int { return inventory.Compare(string(a), string(b)) }) {
+	for _, h := range slices.SortedFunc(maps.Keys(p.agents),
+		func(a, b cluster.HostID) int { return inventory.Compare(string(a), string(b)) }) {
 		a := p.agents[h]
 		if !part[h] || job.Together(job.Generation, lead.Generation, a.Generation) {
 			continue
 		}
 		out = append(out, upgrade.Finding{
 			Rule: ruleAgents, Level: upgrade.Block, Host: h,
-			Text: fmt.Sprintf("Steps can not be given to %s: the coordinator's agent is of generation %d, the plan of generation %d, and generations may be one apart at most.",
+			Text: fmt.Sprintf("Steps can not be given to %s: the coordinator's agent is of generation %d, the plan "+
+				"of generation %d, and generations may be one apart at most.",
 				a.AgentOf(h), max(lead.Generation, 1), job.Generation),
 			Remedy: fitting(h, job.Generation, lead.Generation),
 		})

@@ -25,12 +25,14 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 		blocked    []string // hosts
 		says       string
 	}{
-		"all the same":                 {job.Generation, job.Generation, job.Generation, nil, nil, ""},
-		"reports that count none":      {0, 0, 0, nil, nil, ""},
-		"a neighbour":                  {job.Generation, near, job.Generation, nil, nil, ""},
-		"two behind a newer leader":    {near, job.Generation, near, nil, nil, ""},
-		"a host":                       {job.Generation, job.Generation, far, nil, []string{"h3"}, fmt.Sprintf("the agent of h3 (9.9, generation %d)", far)},
-		"two hosts":                    {near, far, far, nil, []string{"h2", "h3"}, fmt.Sprintf("the coordinator's agent is of generation %d", near)},
+		"all the same":              {job.Generation, job.Generation, job.Generation, nil, nil, ""},
+		"reports that count none":   {0, 0, 0, nil, nil, ""},
+		"a neighbour":               {job.Generation, near, job.Generation, nil, nil, ""},
+		"two behind a newer leader": {near, job.Generation, near, nil, nil, ""},
+		"a host": {job.Generation, job.Generation, far, nil, []string{"h3"},
+			fmt.Sprintf("the agent of h3 (9.9, generation %d)", far)},
+		"two hosts": {near, far, far, nil, []string{"h2", "h3"},
+			fmt.Sprintf("the coordinator's agent is of generation %d", near)},
 		"a host that is left out":      {job.Generation, job.Generation, far, []cluster.HostID{"h3"}, nil, ""},
 		"a leader":                     {far, job.Generation, job.Generation, nil, []string{"h1"}, "can not be led by the agent of h1"},
 		"a leader that is not counted": {0, near, 0, nil, nil, ""},
@@ -55,7 +57,8 @@ func TestAgentsThatAreApartBlockAPlan(t *testing.T) {
 					continue
 				}
 				blocked = append(blocked, string(f.Host))
-				if f.Level != upgrade.Block || !strings.Contains(f.Text, c.says) || !strings.Contains(f.Remedy, "bring the agent of "+string(f.Host)+" to a version of generation") {
+				if f.Level != upgrade.Block || !strings.Contains(f.Text, c.says) ||
+					!strings.Contains(f.Remedy, "bring the agent of "+string(f.Host)+" to a version of generation") {
 					t.Errorf("%+v", f)
 				}
 			}

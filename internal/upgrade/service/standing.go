@@ -157,7 +157,8 @@ func (s *Service) ReportUpgrade(ctx context.Context) (check.Report, error) {
 		return check.Report{}, err
 	}
 	if st.Last == "" {
-		return check.Report{}, fail.Errorf(fail.Refused, "there was no upgrade of this cluster").With("look at the hosts by: holdfast upgrade check")
+		return check.Report{}, fail.Errorf(fail.Refused,
+			"there was no upgrade of this cluster").With("look at the hosts by: holdfast upgrade check")
 	}
 	last, err := readJournal(ctx, s.Store, st.Last)
 	if err != nil {

@@ -56,7 +56,8 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if u, err = r.Upgrade(limited(t)); err != nil || !strings.HasPrefix(u.Hosts[0].Now, "silent for 1m") || !strings.HasSuffix(u.Hosts[0].Now, "; running h2/install/db") {
+	if u, err = r.Upgrade(limited(t)); err != nil || !strings.HasPrefix(u.Hosts[0].Now, "silent for 1m") ||
+		!strings.HasSuffix(u.Hosts[0].Now, "; running h2/install/db") {
 		t.Errorf("%v, of a silent host: %+v", err, u.Hosts[0])
 	}
 	if err := r.AdmitHost(limited(t), "ann", "h2", true); err != nil {
@@ -64,7 +65,8 @@ func TestNobodyIsToldThatADroppedStepRuns(t *testing.T) {
 	}
 	u, err = r.Upgrade(limited(t))
 	h2 := u.Hosts[0]
-	if err != nil || stateIn(u.Job, "h2/install/db") != "" || u.Steps.Dropped == 0 || u.Steps.Failed != 0 || h2.Dropped != "ann" || h2.Now != "" {
+	if err != nil || stateIn(u.Job, "h2/install/db") != "" || u.Steps.Dropped == 0 || u.Steps.Failed != 0 ||
+		h2.Dropped != "ann" || h2.Now != "" {
 		t.Errorf("%v, %+v, steps %+v, hosts %+v", err, u.Job.Steps, u.Steps, u.Hosts)
 	}
 	if got := u.Job.Because(); got != "h3/install/db failed: exit code 8" {
@@ -123,7 +125,8 @@ func TestStandingHasAllHosts(t *testing.T) {
 func TestStandingTellsWhatProgramsHaveFound(t *testing.T) {
 	r, q := three(t)
 	up := r.begin(q)
-	value, err := json.Marshal(job.Record{Step: "h1/install/db", State: job.Done, Attempt: 1, Found: []job.Finding{{Fault: "single-path-pools", Level: "warn", Text: "The CVK(h2) have"}}})
+	value, err := json.Marshal(job.Record{Step: "h1/install/db", State: job.Done, Attempt: 1,
+		Found: []job.Finding{{Fault: "single-path-pools", Level: "warn", Text: "The CVK(h2) have"}}})
 	if err == nil {
 		_, _, err = r.client.Txn(limited(t), nil, []store.Op{{Key: "job/step/" + up.Job.ID + "/h1/install/db", Value: value}})
 	}

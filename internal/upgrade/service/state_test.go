@@ -22,7 +22,8 @@ import (
 // prepared is the state of an upgrade to 2 that job commit-1 commits.
 func prepared() State {
 	return State{
-		Versions: map[string]string{"app": "1", "db": "7"}, To: "2", Run: "upgrade-1", Last: "commit-1", Bundle: request.BundleInfo{Name: "app"}, Probe: true,
+		Versions: map[string]string{"app": "1", "db": "7"}, To: "2", Run: "upgrade-1", Last: "commit-1",
+		Bundle: request.BundleInfo{Name: "app"}, Probe: true,
 	}
 }
 
@@ -88,7 +89,8 @@ func TestCommitRefuses(t *testing.T) {
 		says   string
 		probe  engine.Probed
 	}{
-		"another job":     {`{"versions":{"":"1"},"to":"2","run":"u","last":"rollback-9"}`, "commit-1", "2", "the last job is rollback-9", engine.NotDone},
+		"another job": {`{"versions":{"":"1"},"to":"2","run":"u","last":"rollback-9"}`, "commit-1", "2",
+			"the last job is rollback-9", engine.NotDone},
 		"another version": {`{"versions":{"":"1"},"to":"3","run":"u","last":"commit-1"}`, "commit-1", "2", "to version 3", engine.NotDone},
 		"no upgrade":      {"", "commit-1", "2", "the last job is ", engine.NotDone},
 		"committed before, to another": {
@@ -124,8 +126,9 @@ func TestCommitRefuses(t *testing.T) {
 // TestCommitOverABadStore: what was lost is looked for, and done once.
 func TestCommitOverABadStore(t *testing.T) {
 	for what, fault := range map[string]func(*storetest.Client, bool){
-		"refusing": (*storetest.Client).Refuse, "partitioned": (*storetest.Client).Partition, "writes on their way": (*storetest.Client).HoldWrites,
-		"losing replies": (*storetest.Client).LoseReplies,
+		"refusing": (*storetest.Client).Refuse, "partitioned": (*storetest.Client).Partition,
+		"writes on their way": (*storetest.Client).HoldWrites,
+		"losing replies":      (*storetest.Client).LoseReplies,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			mem := storetest.NewMem()

@@ -58,7 +58,8 @@ func (s *Service) PlanUpgrade(ctx context.Context, r request.Request) (upgrade.P
 	err = s.free(ctx, p, cmp.Or(r.Purpose, upgrade.ForUpgrade))
 	var e *fail.Error
 	if errors.As(err, &e) && e.Kind == fail.Refused {
-		p.plan.Findings = slices.Insert(p.plan.Findings, 0, upgrade.Finding{Rule: "not-over", Level: upgrade.Block, Text: e.Message, Remedy: e.Remedy})
+		p.plan.Findings = slices.Insert(p.plan.Findings, 0,
+			upgrade.Finding{Rule: "not-over", Level: upgrade.Block, Text: e.Message, Remedy: e.Remedy})
 		err = nil
 	}
 	return p.plan, err
@@ -140,7 +141,8 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 		if p.journal, err = s.wholeJournal(ctx, st); err != nil {
 			return nil, err
 		}
-		if now := p.journal.status; r.Purpose == upgrade.ForCommit && p.journal.latest().State == job.Ended && now.Cluster == upgrade.Normal && !now.Committed && !st.Committed {
+		if now := p.journal.status; r.Purpose == upgrade.ForCommit && p.journal.latest().State == job.Ended &&
+			now.Cluster == upgrade.Normal && !now.Committed && !st.Committed {
 			return nil, fail.Errorf(fail.Refused, "the cluster is normal: there is nothing to commit").With("see: holdfast upgrade status")
 		}
 		if p.manifest, err = s.manifestFor(ctx, r.Purpose, p.journal, st); err != nil {
@@ -175,7 +177,8 @@ func (s *Service) gather(ctx context.Context, r *request.Request) (*planned, err
 	seen, _ := s.Seen()
 	p.agents = report.Hosts(seen, time.Now())
 	if err == nil && sha != "" && p.inv.Version == "" {
-		err = fail.Errorf(fail.Invalid, "version: the cluster was never upgraded, so it does not know which version of %s is installed", p.manifest.Name).
+		err = fail.Errorf(fail.Invalid, "version: the cluster was never upgraded, so it does not know which version "+
+			"of %s is installed", p.manifest.Name).
 			With("say which version is installed: --version V")
 	}
 	if err == nil && sha != "" {
@@ -305,7 +308,8 @@ func (s *Service) free(ctx context.Context, p *planned, purpose upgrade.Purpose)
 	}
 	j := last.Job
 	if j.State != job.Ended {
-		return fail.Errorf(fail.Refused, "%s (%s), begun by %s at %s, is %s: only one upgrade at a time", j.ID, j.Title, j.User, j.Began.UTC().Format(time.RFC3339), j.State).
+		return fail.Errorf(fail.Refused, "%s (%s), begun by %s at %s, is %s: only one upgrade at a time", j.ID, j.Title,
+			j.User, j.Began.UTC().Format(time.RFC3339), j.State).
 			With("see: holdfast upgrade status")
 	}
 	if purpose == upgrade.ForUpgrade && last.status.Cluster != upgrade.Normal && !p.again {
@@ -333,7 +337,8 @@ func (p *planned) build(r request.Request, id string) (err error) {
 				receipts[step] = "" // each host verifies its own before anything is changed
 			}
 		}
-		p.plan, err = upgrade.PlanRollback(*p.manifest, p.journal.plan, p.journal.Records, p.journal.status, p.inv, upgrade.RollbackFacts{Only: r.Hosts, Receipts: receipts, Last: p.last, Lost: r.Lost, Told: p.versions})
+		p.plan, err = upgrade.PlanRollback(*p.manifest, p.journal.plan, p.journal.Records, p.journal.status, p.inv,
+			upgrade.RollbackFacts{Only: r.Hosts, Receipts: receipts, Last: p.last, Lost: r.Lost, Told: p.versions})
 	case upgrade.ForCommit:
 		p.plan, err = upgrade.PlanCommit(*p.manifest, p.journal.plan, p.journal.status, p.inv, p.journal.over, r.Lost)
 	default:
@@ -349,7 +354,8 @@ func (p *planned) build(r request.Request, id string) (err error) {
 			p.plan, err = upgrade.Build(*p.manifest, p.inv, o)
 			break
 		}
-		p.plan, err = upgrade.BuildAgain(*p.manifest, upgrade.Earlier{Plan: p.journal.plan, Records: p.journal.Records, Status: p.journal.status}, p.inv, o)
+		p.plan, err = upgrade.BuildAgain(*p.manifest, upgrade.Earlier{Plan: p.journal.plan, Records: p.journal.Records,
+			Status: p.journal.status}, p.inv, o)
 	}
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -425,7 +431,8 @@ func (s *Service) submit(ctx context.Context, p *planned, r request.Request, j j
 			return job.View{}, fmt.Errorf("write which guests are kept apart: %w", err)
 		}
 	}
-	also := engine.Also{Alone: []job.Kind{evacuate.HostJob}, Conds: []store.Cmp{p.state.guard()}, Ops: []store.Op{op, {Key: evacuate.KeyApart, Value: apart}}}
+	also := engine.Also{Alone: []job.Kind{evacuate.HostJob}, Conds: []store.Cmp{p.state.guard()},
+		Ops: []store.Op{op, {Key: evacuate.KeyApart, Value: apart}}}
 	if r.Inventory != nil {
 		said, err := json.Marshal(r.Inventory)
 		if err != nil {

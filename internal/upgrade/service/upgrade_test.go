@@ -81,17 +81,23 @@ func TestUpgradeRequestsThatMakeNoSense(t *testing.T) {
 		"a host that no agent reports": {func(q *request.Request) {
 			q.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h9"}}}
 		}, fail.Invalid, "h9"},
-		"another cluster":       {func(q *request.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
-		"a mode of the vendor":  {func(q *request.Request) { q.Options.Mode = "rollup" }, fail.Invalid, `--mode "rollup": want rolling, offline or reboot`},
-		"a strange version":     {func(q *request.Request) { q.Version = "nonsense" }, fail.Invalid, `--version "nonsense"`},
-		"a strange module":      {func(q *request.Request) { q.Options.Backup = map[string]string{"x": "files"} }, fail.Invalid, "--backup x=files: the bundle has no module of that name, only db"},
-		"a strange provider":    {func(q *request.Request) { q.Options.Backup = map[string]string{"db": "tape"} }, fail.Invalid, "--backup db=tape: want"},
-		"a policy for nobody":   {func(q *request.Request) { q.Options.Policies = map[string]inventory.Policy{"vm9": "stop"} }, fail.Invalid, "--policy vm9=stop"},
-		"a window of no length": {func(q *request.Request) { q.Options.Window = upgrade.Window{From: 60, To: 60} }, fail.Invalid, "--window 01:00-01:00"},
-		"a rule by a slip":      {func(q *request.Request) { q.Options.Confirmed = []string{"dirty-rate", "bogus"} }, fail.Invalid, `--confirmed "bogus": want one of active-manager, `},
-		"too many canaries":     {func(q *request.Request) { q.Options.Canary = 4 }, fail.Invalid, "--canary 4: want at most the 3 hosts"},
-		"a rollback":            {func(q *request.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
-		"a commit":              {func(q *request.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
+		"another cluster": {func(q *request.Request) { q.Inventory = &inventory.Inventory{Cluster: "prod"} }, fail.Invalid, "prod"},
+		"a mode of the vendor": {func(q *request.Request) { q.Options.Mode = "rollup" }, fail.Invalid,
+			`--mode "rollup": want rolling, offline or reboot`},
+		"a strange version": {func(q *request.Request) { q.Version = "nonsense" }, fail.Invalid, `--version "nonsense"`},
+		"a strange module": {func(q *request.Request) { q.Options.Backup = map[string]string{"x": "files"} },
+			fail.Invalid, "--backup x=files: the bundle has no module of that name, only db"},
+		"a strange provider": {func(q *request.Request) { q.Options.Backup = map[string]string{"db": "tape"} },
+			fail.Invalid, "--backup db=tape: want"},
+		"a policy for nobody": {func(q *request.Request) { q.Options.Policies = map[string]inventory.Policy{"vm9": "stop"} },
+			fail.Invalid, "--policy vm9=stop"},
+		"a window of no length": {func(q *request.Request) { q.Options.Window = upgrade.Window{From: 60, To: 60} },
+			fail.Invalid, "--window 01:00-01:00"},
+		"a rule by a slip": {func(q *request.Request) { q.Options.Confirmed = []string{"dirty-rate", "bogus"} },
+			fail.Invalid, `--confirmed "bogus": want one of active-manager, `},
+		"too many canaries": {func(q *request.Request) { q.Options.Canary = 4 }, fail.Invalid, "--canary 4: want at most the 3 hosts"},
+		"a rollback":        {func(q *request.Request) { q.Purpose = upgrade.ForRollback }, fail.Refused, "there was no upgrade"},
+		"a commit":          {func(q *request.Request) { q.Purpose = upgrade.ForCommit }, fail.Refused, "there was no upgrade"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			q := q
@@ -155,7 +161,8 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 	}
 	q.Options.Probe = true
 	got := r.begin(q)
-	if !strings.HasPrefix(got.Job.ID, "upgrade-") || got.Job.User != "ann" || got.Job.State != "active" || got.Job.Kind != "upgrade" || got.Job.Changed.IsZero() {
+	if !strings.HasPrefix(got.Job.ID, "upgrade-") || got.Job.User != "ann" || got.Job.State != "active" ||
+		got.Job.Kind != "upgrade" || got.Job.Changed.IsZero() {
 		t.Errorf("job %+v", got.Job)
 	}
 	if o := got.Plan.Options; o.Run != got.Job.ID || o.SHA256 != q.Bundle {
@@ -163,17 +170,21 @@ func TestUpgradeIsBegunOnce(t *testing.T) {
 	}
 	want := State{
 		Versions: map[string]string{"app": "1.0.0"}, To: "2.0.0", Run: got.Job.ID, Last: got.Job.ID, Probe: true,
-		Bundle: request.BundleInfo{SHA256: q.Bundle, Size: r.state().Bundle.Size, Name: "app", Version: "2.0.0", Unsigned: true}, mod: r.state().mod,
+		Bundle: request.BundleInfo{SHA256: q.Bundle, Size: r.state().Bundle.Size, Name: "app", Version: "2.0.0",
+			Unsigned: true}, mod: r.state().mod,
 	}
 	if s := r.state(); !reflect.DeepEqual(s, want) {
 		t.Errorf("state %+v, want %+v", s, want)
 	}
-	j, err := engine.Jobs{Store: r.Store, Planners: map[job.Kind]func([]byte) (job.Planner, error){job.Upgrade: Planner}}.Get(limited(t), got.Job.ID)
-	if err != nil || len(j.Steps) != len(got.Plan.Steps()) || j.Steps[0].State != "pending" || !reflect.DeepEqual(r.jobs(), []string{got.Job.ID}) {
+	j, err := engine.Jobs{Store: r.Store, Planners: map[job.Kind]func([]byte) (job.Planner,
+		error){job.Upgrade: Planner}}.Get(limited(t), got.Job.ID)
+	if err != nil || len(j.Steps) != len(got.Plan.Steps()) || j.Steps[0].State != "pending" ||
+		!reflect.DeepEqual(r.jobs(), []string{got.Job.ID}) {
 		t.Errorf("%v, %d steps of %d, jobs %v", err, len(j.Steps), len(got.Plan.Steps()), r.jobs())
 	}
 	now, err := r.Upgrade(limited(t))
-	if err != nil || now.Run != got.Job.ID || now.Job.ID != got.Job.ID || now.Version != "1.0.0" || now.To != "2.0.0" || now.Purpose != upgrade.ForUpgrade ||
+	if err != nil || now.Run != got.Job.ID || now.Job.ID != got.Job.ID || now.Version != "1.0.0" || now.To != "2.0.0" ||
+		now.Purpose != upgrade.ForUpgrade ||
 		now.Steps.Total != len(j.Steps) || now.Steps.Over != 0 || len(now.Hosts) != 3 || now.Committed || !now.Bundle.Unsigned {
 		t.Errorf("%v, %+v", err, now)
 	}
@@ -286,7 +297,8 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	blocked := func(what string, q request.Request, rule string) {
 		t.Helper()
 		got, err := r.RunUpgrade(limited(t), "ann", q)
-		if err != nil || got.Job != nil || !slices.ContainsFunc(got.Plan.Findings, func(f upgrade.Finding) bool { return f.Rule == rule && f.Level == upgrade.Block }) {
+		if err != nil || got.Job != nil || !slices.ContainsFunc(got.Plan.Findings,
+			func(f upgrade.Finding) bool { return f.Rule == rule && f.Level == upgrade.Block }) {
 			t.Errorf("%s: %v, %+v, findings %+v", what, err, got.Job, got.Plan.Findings)
 		}
 	}
@@ -297,7 +309,8 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	stands := func(what string, q request.Request, words string) {
 		t.Helper()
 		p, err := r.PlanUpgrade(limited(t), q)
-		if err != nil || !p.Blocked() || p.Findings[0].Rule != "not-over" || !strings.Contains(p.Findings[0].Text, words) || p.Findings[0].Remedy == "" {
+		if err != nil || !p.Blocked() || p.Findings[0].Rule != "not-over" ||
+			!strings.Contains(p.Findings[0].Text, words) || p.Findings[0].Remedy == "" {
 			t.Errorf("%s: %v, %+v", what, err, p.Findings)
 		}
 	}
@@ -312,7 +325,8 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 	other.Bundle = r.bundle("3.0.0").SHA256
 	stands("another upgrade after half of it", other, "is not over: the cluster is rollup")
 	_, err = r.RunUpgrade(limited(t), "ann", other)
-	wantKind(t, err, fail.Refused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "corrected one of the same version", "upgrade skip STEP", "holdfast upgrade run", "holdfast upgrade rollback")
+	wantKind(t, err, fail.Refused, "app 2.0.0", "is not over", up.Job.ID, "rollup", "corrected one of the same version",
+		"upgrade skip STEP", "holdfast upgrade run", "holdfast upgrade rollback")
 	if len(r.jobs()) != 1 {
 		t.Errorf("jobs %v", r.jobs())
 	}
@@ -341,18 +355,21 @@ func TestWhatFollowsAnUpgrade(t *testing.T) {
 
 	i := slices.IndexFunc(got.Plan.Steps(), func(s job.Step) bool { return s.Kind == upgrade.KindCommit })
 	executor := &Commit{Store: r.client}
-	if err := executor.Do(limited(t), engine.Task{Job: got.Job.ID, Step: got.Plan.Steps()[i], Log: &bytes.Buffer{}, Note: func(string, int) {}}); err != nil {
+	if err := executor.Do(limited(t), engine.Task{Job: got.Job.ID, Step: got.Plan.Steps()[i], Log: &bytes.Buffer{},
+		Note: func(string, int) {}}); err != nil {
 		t.Fatal(err)
 	}
 	r.end(got.Job.ID, "done", func(s *upgrade.Status) { *s = upgrade.Status{Cluster: upgrade.Normal, Committed: true} })
 	u, err := r.Upgrade(limited(t))
 	rep, errReport := r.ReportUpgrade(limited(t))
-	if errReport != nil || len(rep.Hosts) == 0 || rep.Hosts[0].Version != "2.0.0" || slices.ContainsFunc(rep.Findings, func(f check.Finding) bool {
-		return f.Check == "same-version" && f.Level == check.Warn && f.Host == ""
-	}) {
+	if errReport != nil || len(rep.Hosts) == 0 || rep.Hosts[0].Version != "2.0.0" ||
+		slices.ContainsFunc(rep.Findings, func(f check.Finding) bool {
+			return f.Check == "same-version" && f.Level == check.Warn && f.Host == ""
+		}) {
 		t.Errorf("the report of what was committed: %v, %+v, %+v", errReport, rep.Hosts, rep.Findings)
 	}
-	if err != nil || !u.Committed || u.Version != "2.0.0" || u.ClusterState != upgrade.Normal || u.Purpose != upgrade.ForCommit || u.Run != up.Job.ID || u.Job.ID != got.Job.ID {
+	if err != nil || !u.Committed || u.Version != "2.0.0" || u.ClusterState != upgrade.Normal ||
+		u.Purpose != upgrade.ForCommit || u.Run != up.Job.ID || u.Job.ID != got.Job.ID {
 		t.Errorf("%v, %+v", err, u)
 	}
 	again, err := r.RunUpgrade(limited(t), "bob", commit)
@@ -410,7 +427,8 @@ func (r *rig) record(id, step string, state job.StepState) {
 	r.t.Helper()
 	rec := job.Record{Step: step, State: state, Attempt: 1, Why: "exit code 1"}
 	if state == job.Running {
-		rec.Why, rec.Work = "", &job.Step{ID: step, Host: cluster.HostID(strings.Split(step, "/")[0]), Kind: upgrade.KindAction, Timeout: time.Minute}
+		rec.Why, rec.Work = "", &job.Step{ID: step, Host: cluster.HostID(strings.Split(step, "/")[0]),
+			Kind: upgrade.KindAction, Timeout: time.Minute}
 	}
 	value, err := json.Marshal(rec)
 	if err == nil {
@@ -441,7 +459,9 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	said := q
-	said.Inventory = &inventory.Inventory{Cluster: "lab", Apart: []inventory.Apart{{Name: "db", VMs: []string{"vm1", "vm2"}}}, Hosts: []inventory.Host{{Name: "h3", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
+	said.Inventory = &inventory.Inventory{Cluster: "lab",
+		Apart: []inventory.Apart{{Name: "db", VMs: []string{"vm1", "vm2"}}},
+		Hosts: []inventory.Host{{Name: "h3", Labels: map[string]string{"rack": "b"}}, {Name: "h1"}}}
 	if a, b := order(q), order(said); a != "h1 h3 h2" || b != "h3 h1 h2" {
 		t.Errorf("hosts %q, with what was said %q", a, b)
 	}
@@ -449,7 +469,8 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 		t.Errorf("a plan has kept %+v, %v", kept, err)
 	}
 	large := r.confirmed(said)
-	large.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1", Labels: map[string]string{"x": strings.Repeat("x", maxPlatform)}}}}
+	large.Inventory = &inventory.Inventory{Hosts: []inventory.Host{{Name: "h1",
+		Labels: map[string]string{"x": strings.Repeat("x", maxPlatform)}}}}
 	_, err := r.RunUpgrade(limited(t), "ann", large)
 	wantKind(t, err, fail.Invalid, fmt.Sprint(maxPlatform))
 	r.untouched("too large")
@@ -461,7 +482,8 @@ func TestWhatPeopleSayIsKept(t *testing.T) {
 	if kept, err := platform(limited(t), r.client, "app"); err != nil || !reflect.DeepEqual(kept, said.Inventory) {
 		t.Errorf("kept %+v, %v", kept, err)
 	}
-	if kv, ok, err := r.client.Get(limited(t), evacuate.KeyApart); err != nil || !ok || string(kv.Value) != `[{"name":"db","uuids":["u1","u2"]}]` {
+	if kv, ok, err := r.client.Get(limited(t), evacuate.KeyApart); err != nil || !ok ||
+		string(kv.Value) != `[{"name":"db","uuids":["u1","u2"]}]` {
 		t.Errorf("drains are told %s, %v", kv.Value, err)
 	}
 	r.end(got.Job.ID, "aborted", func(s *upgrade.Status) { s.Cluster = upgrade.Normal })

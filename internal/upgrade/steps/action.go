@@ -79,7 +79,8 @@ func (a *Action) step(t engine.Task) (*actionStep, error) {
 		return nil, fail("bundle %s %s has no module %q", s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Module)
 	}
 	if s.do = s.module.Actions.Get(s.args.Phase); s.do == nil || s.args.Phase == manifest.Check {
-		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module, s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
+		return nil, fail("module %s of bundle %s %s does nothing in the phase %q", s.args.Module,
+			s.staged.Manifest.Name, s.staged.Manifest.Version, s.args.Phase)
 	}
 	if s.known = a.Faults; s.known == nil {
 		if s.known, err = faults.Builtin(); err != nil {

@@ -37,7 +37,8 @@ func (s *actionStep) before(ctx context.Context) (r program.Result, over bool) {
 	known, behind, err := s.a.AllHosts.Behind(ctx, s.t.Job, s.args.To)
 	switch {
 	case err != nil:
-		return program.Result{State: program.Failed, Exit: -1, Why: fmt.Sprintf("nothing was begun: the hosts can not be asked for their version: %v", err)}, true
+		return program.Result{State: program.Failed, Exit: -1,
+			Why: fmt.Sprintf("nothing was begun: the hosts can not be asked for their version: %v", err)}, true
 	case known && behind == "":
 		return s.onceMore(), true
 	}
@@ -101,9 +102,12 @@ func (s *actionStep) ownCheck(hits []faults.Hit) string {
 		more += fmt.Sprintf(", and %d lines more", len(bad)-1)
 	}
 	if h.ID == faults.Unread {
-		return fmt.Sprintf("the report of its own check can not be read: %s%s. Read it on this host. When it shows no fault: holdfast upgrade skip %s --reason WHY. To have it read again: holdfast upgrade retry %s", h.Text, more, s.t.Step.ID, s.t.Step.ID)
+		return fmt.Sprintf("the report of its own check can not be read: %s%s. Read it on this host. When it shows "+
+			"no fault: holdfast upgrade skip %s --reason WHY. To have it read again: holdfast upgrade retry %s", h.Text,
+			more, s.t.Step.ID, s.t.Step.ID)
 	}
-	return fmt.Sprintf("its own check has found a fault: %q%s. Correct it by hand before any host is rebooted, then: holdfast upgrade skip %s --reason WHY", h.Text, more, s.t.Step.ID)
+	return fmt.Sprintf("its own check has found a fault: %q%s. Correct it by hand before any host is rebooted, then: "+
+		"holdfast upgrade skip %s --reason WHY", h.Text, more, s.t.Step.ID)
 }
 
 // judge says what became of a program that changes all hosts. Its exit code is not enough:
@@ -122,7 +126,8 @@ func (s *actionStep) judge(ctx context.Context, r program.Result, settle time.Du
 		}
 		for _, h := range hits {
 			if h.Level == faults.Fail && s.ownCheck([]faults.Hit{h}) == "" {
-				return fail("has said %q. %s What to do: %s Then: holdfast upgrade retry %s; nothing is done twice when all hosts have the new version", h.Text, h.Causes[0].Cause, h.Causes[0].Remedy, s.t.Step.ID)
+				return fail("has said %q. %s What to do: %s Then: holdfast upgrade retry %s; nothing is done twice "+
+					"when all hosts have the new version", h.Text, h.Causes[0].Cause, h.Causes[0].Remedy, s.t.Step.ID)
 			}
 		}
 	case program.Unknown: // if all hosts have the version, it was done
@@ -144,7 +149,9 @@ func (s *actionStep) judge(ctx context.Context, r program.Result, settle time.Du
 	case err != nil:
 		return fail("the hosts can not be asked for their version: %v", err)
 	case known && behind != "":
-		return fail("not all hosts report version %s: %s. Read what the program has said and remove the cause, then: holdfast upgrade retry %s. Or abort the run and roll back: holdfast upgrade abort, holdfast upgrade rollback", s.args.To, behind, s.t.Step.ID)
+		return fail("not all hosts report version %s: %s. Read what the program has said and remove the cause, then: "+
+			"holdfast upgrade retry %s. Or abort the run and roll back: holdfast upgrade abort, holdfast "+
+			"upgrade rollback", s.args.To, behind, s.t.Step.ID)
 	case known:
 		program.Say(s.t.Log, "read back: all hosts report %s", s.args.To)
 	}

@@ -70,7 +70,8 @@ const changesAll = `echo 2.0 > $R/hosts/h1; echo 2.0 > $R/hosts/h2; echo "Upgrad
 
 func TestAProgramForAllHosts(t *testing.T) {
 	r := newAllRig(t, `[ -x ./upgrade.sh ] || exit 9; [ -t 1 ] || exit 8; `+changesAll)
-	if err := r.do(1); err != nil || !strings.HasPrefix(r.log(), "[holdfast: h1 is the active manager]\n") || !strings.HasSuffix(r.log(), "[holdfast: read back: all hosts report 2.0]\n") {
+	if err := r.do(1); err != nil || !strings.HasPrefix(r.log(), "[holdfast: h1 is the active manager]\n") ||
+		!strings.HasSuffix(r.log(), "[holdfast: read back: all hosts report 2.0]\n") {
 		t.Errorf("%v: %s", err, r.log())
 	}
 	r.probed(1, engine.ProbedDone)
@@ -84,17 +85,20 @@ func TestAProgramForAllHosts(t *testing.T) {
 func TestBadProgramsForAllHosts(t *testing.T) {
 	need.Seconds(t)
 	for name, c := range map[string]struct{ script, want, log string }{ // one whose words are lost is mended by skip only
-		"it changes nothing":           {`echo "Upgrade CAS(E0710) is done!"`, "exit code 0, but not all hosts report version 2.0: h1 has 1.0, h2 has 1.0. Read what", ""},
-		"it changes some":              {`echo 2.0 > $R/hosts/h1`, "not all hosts report version 2.0: h2 has 1.0.", ""},
-		"it is not active":             {`echo "Not find any CVKs, maybe current host is not alive CVM. Please check."`, `exit code 0, but has said "Not find any CVKs, maybe current host is not alive CVM. Please check.". The command was run on the manager that is not active`, ""},
-		"its database is away":         {changesAll + `; echo "ERROR 2002 (HY000): Can't connect to local MySQL server through socket '/var/run/mysql/mysql.sock' (2)"`, "cvm_resource_start.sh", ""},
-		"it fails":                     {`exit 3`, "ended with exit code 3", ""},
-		"it asks":                      {`read -p "Continue? [y/n] " x`, `was not given in advance: "Continue? [y/n]"`, ""},
-		"it ends its process group":    {`kill -9 0`, "ended by signal 9", ""},
-		"it ends its session":          {`[ $(ps -o sid= -p $$) = $$ ] || exit 77; pkill -9 -s 0`, "ended by signal 9", ""},
-		"it hangs up on its terminal":  {`exec <&- >&- 2>&-; sleep 0.2; exit 4`, "ended with exit code 4", ""},
-		"it fills the disk":            {`echo before; until grep -rqsx before $R/up/runs; do sleep 0.02; done; head -c 9000000 /dev/zero > $R/up/full; echo ok`, "not all hosts report version 2.0: h1 has 1.0", "before\n"},
-		"it fills the disk with words": {`head -c 9000000 /dev/zero | tr '\0' x; echo; echo ok`, "not all hosts report version 2.0: h1 has 1.0", ""},
+		"it changes nothing": {`echo "Upgrade CAS(E0710) is done!"`,
+			"exit code 0, but not all hosts report version 2.0: h1 has 1.0, h2 has 1.0. Read what", ""},
+		"it changes some": {`echo 2.0 > $R/hosts/h1`, "not all hosts report version 2.0: h2 has 1.0.", ""},
+		"it is not active": {`echo "Not find any CVKs, maybe current host is not alive CVM. Please check."`,
+			`exit code 0, but has said "Not find any CVKs, maybe current host is not alive CVM. Please check.". The command was run on the manager that is not active`, ""},
+		"its database is away":        {changesAll + `; echo "ERROR 2002 (HY000): Can't connect to local MySQL server through socket '/var/run/mysql/mysql.sock' (2)"`, "cvm_resource_start.sh", ""},
+		"it fails":                    {`exit 3`, "ended with exit code 3", ""},
+		"it asks":                     {`read -p "Continue? [y/n] " x`, `was not given in advance: "Continue? [y/n]"`, ""},
+		"it ends its process group":   {`kill -9 0`, "ended by signal 9", ""},
+		"it ends its session":         {`[ $(ps -o sid= -p $$) = $$ ] || exit 77; pkill -9 -s 0`, "ended by signal 9", ""},
+		"it hangs up on its terminal": {`exec <&- >&- 2>&-; sleep 0.2; exit 4`, "ended with exit code 4", ""},
+		"it fills the disk":           {`echo before; until grep -rqsx before $R/up/runs; do sleep 0.02; done; head -c 9000000 /dev/zero > $R/up/full; echo ok`, "not all hosts report version 2.0: h1 has 1.0", "before\n"},
+		"it fills the disk with words": {`head -c 9000000 /dev/zero | tr '\0' x; echo; echo ok`,
+			"not all hosts report version 2.0: h1 has 1.0", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newAllRig(t, c.script)
@@ -168,7 +172,8 @@ func (r *runRig) must1(err error) {
 
 // An agent that comes back judges by the same: what was said, and what hosts report.
 func TestAProgramForAllHostsOutlivesTheAgent(t *testing.T) {
-	for script, want := range map[string]engine.Probed{changesAll: engine.ProbedDone, "echo done": engine.NotDone, changesAll + "; echo Not find any CVKs, maybe current host is not alive CVM": engine.NotDone} {
+	for script, want := range map[string]engine.Probed{changesAll: engine.ProbedDone, "echo done": engine.NotDone,
+		changesAll + "; echo Not find any CVKs, maybe current host is not alive CVM": engine.NotDone} {
 		r := newAllRig(t, "echo $$ > $R/pid; until [ -e $R/go ]; do sleep 0.02; done; "+script)
 		kill := r.agent(1)
 		r.await("the program", r.begun)
@@ -212,11 +217,14 @@ func (r *runRig) found() func() string {
 func TestOwnCheckOfAProgramForAllHosts(t *testing.T) {
 	report := func(text string) string { return "printf '" + text + "' > $R/postcheck-report_1.txt; " }
 	for name, c := range map[string]struct{ script, want, kept string }{
-		"on the screen":    {`echo "[FAIL] ocfs2 pool p1 is read-only"`, `its own check has found a fault: "[FAIL] ocfs2 pool p1 is read-only". Correct`, "fail [FAIL] ocfs2 pool p1 is read-only\n"},
-		"in its report":    {report(`[ -OK- ] a\n[FAIL] b\n[WARN] c\n`) + announces, `found a fault: "[FAIL] b" in `, "fail [FAIL] b (file)\nwarn [WARN] c (file)\n"},
-		"in Chinese":       {report(`检查结果: 失败\n`) + announces, `found a fault: "检查结果: 失败" in `, "fail 检查结果: 失败 (file)\n"},
-		"report missing":   {announces, "can not be read: open ", ""},
-		"report old":       {report(`[ -OK- ] a\n`) + `touch -d "2 hours ago" $R/postcheck-report_1.txt; ` + announces, "before the program began", ""},
+		"on the screen": {`echo "[FAIL] ocfs2 pool p1 is read-only"`,
+			`its own check has found a fault: "[FAIL] ocfs2 pool p1 is read-only". Correct`, "fail [FAIL] ocfs2 pool p1 is read-only\n"},
+		"in its report": {report(`[ -OK- ] a\n[FAIL] b\n[WARN] c\n`) + announces, `found a fault: "[FAIL] b" in `,
+			"fail [FAIL] b (file)\nwarn [WARN] c (file)\n"},
+		"in Chinese":     {report(`检查结果: 失败\n`) + announces, `found a fault: "检查结果: 失败" in `, "fail 检查结果: 失败 (file)\n"},
+		"report missing": {announces, "can not be read: open ", ""},
+		"report old": {report(`[ -OK- ] a\n`) + `touch -d "2 hours ago" $R/postcheck-report_1.txt; ` + announces,
+			"before the program began", ""},
 		"report empty":     {report(``) + announces, "is empty", ""},
 		"report not named": {`echo "[WARN] Please see the post-check report for more detailed results:"`, "its file is not named", ""},
 		"only warnings":    {report(`[WARN] c\n[ -OK- ] a\n`) + announces + `echo "The CVK(h2) have single path ocfs2 pools: [x ], please remove them,"`, "", "warn The CVK(h2) have single path ocfs2 pools: [x ], please remove them,\nwarn [WARN] c (file)\n"},

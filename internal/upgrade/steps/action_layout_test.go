@@ -20,7 +20,8 @@ func actionManifest(t *testing.T, files map[string]string) *manifest.Manifest {
 		if !ok {
 			continue
 		}
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text)), Mode: 0o755, Format: tar.FormatUSTAR}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text)), Mode: 0o755,
+			Format: tar.FormatUSTAR}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := w.Write([]byte(text)); err != nil {
@@ -41,11 +42,13 @@ func actionManifest(t *testing.T, files map[string]string) *manifest.Manifest {
 func TestActionTerminalByLayout(t *testing.T) {
 	appctl := actionManifest(t, map[string]string{
 		"versions.yml": "Product: P\nVersion: 2.0.0.B1\n", "action/appctl.sh": "x",
-		"action/white_list.txt": "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n2.0.0.* offline,rollup false\n", "action/env.sh": "INSTALL_PATH=/opt/db\n",
+		"action/white_list.txt": "SOURCE-VERSION UPGRADE-MODE CHANGE_SYSTEM\n2.0.0.* offline,rollup false\n",
+		"action/env.sh":         "INSTALL_PATH=/opt/db\n",
 	})
 	cas := actionManifest(t, map[string]string{"upgrade.e0303/upgrade.sh": "x"})
 	own := &manifest.Manifest{Modules: []manifest.Module{{Name: "db", Actions: manifest.Actions{
-		Install: &manifest.Action{Run: []string{"db/upgrade.sh"}}, Start: &manifest.Action{Run: []string{"db/appctl.sh"}}, Stop: &manifest.Action{None: true},
+		Install: &manifest.Action{Run: []string{"db/upgrade.sh"}},
+		Start:   &manifest.Action{Run: []string{"db/appctl.sh"}}, Stop: &manifest.Action{None: true},
 	}}}}
 	for _, x := range []struct {
 		m    *manifest.Manifest

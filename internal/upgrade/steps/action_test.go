@@ -18,14 +18,16 @@ import (
 
 // actionWaiting is a script that counts its runs, and ends with $1 when it is let
 // go.
-const actionWaiting = "echo run >> $R/runs; echo first; echo $$ > $R/pid; until [ -e $R/go ]; do sleep 0.02; done; echo last; exit $(cat $R/code)"
+const actionWaiting = "echo run >> $R/runs; echo first; echo $$ > $R/pid; until [ -e $R/go ]; do sleep 0.02; done; " +
+	"echo last; exit $(cat $R/code)"
 
 func (r *runRig) begun() bool { return r.file("pid") != "" }
 
 func TestActionGetsItsValues(t *testing.T) {
 	r := newRunRig(t)
 	r.script("db/ctl.sh", `echo "$@" $HOLDFAST_PHASE $PWD; [ -d "$HOLDFAST_BACKUP" ] || exit 5`)
-	r.module().Actions.Backup = &manifest.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "{version}", "{from}", "{host}", "{bundle}", "{backup}"}}
+	r.module().Actions.Backup = &manifest.Action{Run: []string{"db/ctl.sh", "{mode}", "{appctlMode}", "{version}",
+		"{from}", "{host}", "{bundle}", "{backup}"}}
 	r.action(manifest.Backup)
 	r.probed(1, engine.NotDone)
 	if err := r.do(1); err != nil {
@@ -173,7 +175,8 @@ func TestActionIsNotRunTwiceAtOnce(t *testing.T) {
 	})
 	r.write("go", "", 0o600)
 	r.exits(<-result, 3, "")
-	if r.file("runs") != "run\n" || !strings.HasSuffix(r.log(), "[holdfast: this is what attempt 1 has begun]\nfirst\nlast\n[holdfast: ended with exit code 3]\n") {
+	if r.file("runs") != "run\n" || !strings.HasSuffix(r.log(),
+		"[holdfast: this is what attempt 1 has begun]\nfirst\nlast\n[holdfast: ended with exit code 3]\n") {
 		t.Errorf("runs %q, log %q", r.file("runs"), r.log())
 	}
 	r.write("code", "0", 0o600)
@@ -300,8 +303,10 @@ func TestActionBuiltin(t *testing.T) {
 // A module of the appctl layout asks as it always did.
 func TestActionAnswersPrompts(t *testing.T) {
 	r := newRunRig(t)
-	r.write("opt/engine/action/appctl.sh", `stty -echo; printf "sys pwd:"; read p; stty echo; echo; [ "$p" = geheim ] && echo "took $p"; echo Execute x stop.sh return success`, 0o400)
-	r.module().Actions.Install = &manifest.Action{Appctl: &manifest.Appctl{Home: r.Root + "/opt/engine", Call: []string{"stop"}, Installed: true}}
+	r.write("opt/engine/action/appctl.sh",
+		`stty -echo; printf "sys pwd:"; read p; stty echo; echo; [ "$p" = geheim ] && echo "took $p"; echo Execute x stop.sh return success`, 0o400)
+	r.module().Actions.Install = &manifest.Action{Appctl: &manifest.Appctl{Home: r.Root + "/opt/engine",
+		Call: []string{"stop"}, Installed: true}}
 	r.action(manifest.Install)
 	r.Credentials = r.write("credentials", "secrets: {sys: geheim}\nexpect: [{prompt: 'sys pwd:', secret: sys}]", 0o600)
 	if err := r.do(1); err != nil || !strings.Contains(r.log(), "took ***") || strings.Contains(r.log(), "geheim") {
@@ -335,7 +340,8 @@ func TestActionWithHostileOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := r.log()
-	if want := "a\x00b\xff\xfe\x1b[31m\x1b]0;title\x07\r\n[holdfast: done]\n" + strings.Repeat("x", 3000000); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "end\n") {
+	if want := "a\x00b\xff\xfe\x1b[31m\x1b]0;title\x07\r\n[holdfast: done]\n" +
+		strings.Repeat("x", 3000000); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "end\n") {
 		t.Errorf("got %d bytes, %.80q", len(got), got)
 	}
 	r.probed(1, engine.ProbedDone)

@@ -51,7 +51,8 @@ type Backups struct {
 // Providers returns all there are, by name.
 func Providers(log *slog.Logger) map[string]backup.Provider {
 	out := map[string]backup.Provider{}
-	for _, p := range []backup.Provider{files.Provider{}, mariadb.Provider{Log: log}, ctbackup.Provider{}, qcow2.Provider{}, lvm.Provider{}, array.Provider{Log: log}} {
+	for _, p := range []backup.Provider{files.Provider{}, mariadb.Provider{Log: log}, ctbackup.Provider{},
+		qcow2.Provider{}, lvm.Provider{}, array.Provider{Log: log}} {
 		out[p.Name()] = p
 	}
 	return out
@@ -88,7 +89,8 @@ func (b *Backups) request(run, module string, settings json.RawMessage) (backup.
 		name = "module"
 	}
 	sum := sha256.Sum256([]byte(run + "\x00" + string(b.Host) + "\x00" + module))
-	return backup.Request{ID: name + "-" + hex.EncodeToString(sum[:6]), Host: b.Host, Dir: filepath.Join(dir, backupReceipts), Options: settings}, nil
+	return backup.Request{ID: name + "-" + hex.EncodeToString(sum[:6]), Host: b.Host,
+		Dir: filepath.Join(dir, backupReceipts), Options: settings}, nil
 }
 
 func (b *Backups) provider(name string) (backup.Provider, error) {
@@ -187,7 +189,8 @@ func (b *Backup) Do(ctx context.Context, t engine.Task) error {
 // byHand accepts that an operator has made the snapshots, if one has said so.
 func (b *Backup) byHand(t engine.Task, q backup.Request, args upgrade.BackupArgs, why error) error {
 	if !slices.Contains(args.Confirmed, upgrade.SnapshotsDone) {
-		return fmt.Errorf("back up module %s: %w; make the snapshots by hand, abort, and run again with --confirmed %s", args.Module, why, upgrade.SnapshotsDone)
+		return fmt.Errorf("back up module %s: %w; make the snapshots by hand, abort, and run again with --confirmed %s",
+			args.Module, why, upgrade.SnapshotsDone)
 	}
 	text, err := json.Marshal(map[string]any{"provider": args.Provider, "module": args.Module, "when": time.Now().UTC(), "why": why.Error()})
 	if err == nil {

@@ -150,7 +150,8 @@ func TestBackupIsRefused(t *testing.T) {
 	r.does(d, task, "unknown field")
 	d, task = r.step(upgrade.KindRestore, "files")
 	r.does(d, task, "has no backup")
-	for _, args := range []upgrade.BackupArgs{{Run: "../x", Module: "db"}, {Run: "run-0", Module: "../x"}, {Run: "run-0", Module: ""}, {Run: "a/b", Module: "db"}} {
+	for _, args := range []upgrade.BackupArgs{{Run: "../x", Module: "db"}, {Run: "run-0", Module: "../x"},
+		{Run: "run-0", Module: ""}, {Run: "a/b", Module: "db"}} {
 		args.Provider = "files"
 		r.kind(upgrade.KindBackup, args)
 		r.does(&Backup{r.backups}, r.Task, "want letters, digits")
@@ -192,7 +193,8 @@ func (r *backupRig) array() *arraytest.Server {
 	s := arraytest.Start("fs1")
 	r.Cleanup(s.Close)
 	pw := r.write("password", arraytest.Password, 0o600)
-	text, err := json.Marshal(array.Options{Address: s.Address(), User: arraytest.User, Password: backup.SecretRef(pw), Fingerprint: s.Fingerprint(), FileSystems: []string{"fs1"}})
+	text, err := json.Marshal(array.Options{Address: s.Address(), User: arraytest.User, Password: backup.SecretRef(pw),
+		Fingerprint: s.Fingerprint(), FileSystems: []string{"fs1"}})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -268,7 +270,8 @@ func (r *backupRig) choice(c ctbackup.Choice) {
 	if err := os.MkdirAll(filepath.Join(r.Root, "ct"), 0o755); err != nil {
 		r.Fatal(err)
 	}
-	o := ctbackup.Options{Choice: c, SysPassword: backup.SecretRef(r.write("sys", "Sys-geheim", 0o600)), StoragePath: filepath.Join(r.Root, "ct")}
+	o := ctbackup.Options{Choice: c, SysPassword: backup.SecretRef(r.write("sys", "Sys-geheim", 0o600)),
+		StoragePath: filepath.Join(r.Root, "ct")}
 	if c == ctbackup.During {
 		o.Address, o.User, o.MetadataPath = "127.0.0.1", "root", "/var/lib/mysql"
 		o.Password = backup.SecretRef(r.write("mysql", "My-geheim", 0o600))

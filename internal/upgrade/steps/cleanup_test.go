@@ -75,10 +75,12 @@ func TestCleanup(t *testing.T) {
 	r.does(c, task, "")
 	r.says(c, task, engine.ProbedDone)
 	r.does(c, task, "")
-	if b, s := r.left("backups"), r.left("runs"); !slices.Equal(b, []string{"run-9"}) || !slices.Equal(s, []string{"run-9"}) || !slices.Equal(r.bundles, []string{"other"}) {
+	if b, s := r.left("backups"), r.left("runs"); !slices.Equal(b, []string{"run-9"}) ||
+		!slices.Equal(s, []string{"run-9"}) || !slices.Equal(r.bundles, []string{"other"}) {
 		t.Errorf("left: backups %v, runs %v, bundles %v", b, s, r.bundles)
 	}
-	if got := must(t, os.ReadDir, r.Root); slices.ContainsFunc(got, func(e os.DirEntry) bool { return strings.Contains(e.Name(), ".before") }) {
+	if got := must(t, os.ReadDir, r.Root); slices.ContainsFunc(got,
+		func(e os.DirEntry) bool { return strings.Contains(e.Name(), ".before") }) {
 		t.Errorf("what the restore put aside is left: %v", got)
 	}
 	if !strings.Contains(r.log(), "is deleted") {

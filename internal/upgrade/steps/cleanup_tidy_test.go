@@ -43,7 +43,8 @@ func TestTidy(t *testing.T) {
 	r.says(c, task, engine.NotDone)
 	for range 2 {
 		r.does(c, task, "")
-		if b, s := r.left("backups"), r.left("runs"); !slices.Equal(b, []string{".part", "run-1"}) || !slices.Equal(s, []string{"run-1"}) || told != runSHA+"true" {
+		if b, s := r.left("backups"), r.left("runs"); !slices.Equal(b, []string{".part", "run-1"}) ||
+			!slices.Equal(s, []string{"run-1"}) || told != runSHA+"true" {
 			t.Errorf("left: backups %v, runs %v, bundles %s", b, s, told)
 		}
 	}

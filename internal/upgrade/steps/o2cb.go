@@ -80,7 +80,8 @@ func (d *O2CB) Do(_ context.Context, t engine.Task) error {
 	}
 	if len(files) == 0 {
 		if len(live) == 0 {
-			return errors.New("this host has neither /etc/default/o2cb nor /etc/sysconfig/o2cb, and no ocfs2 cluster runs on it: install ocfs2-tools, or skip this step when it uses no ocfs2")
+			return errors.New("this host has neither /etc/default/o2cb nor /etc/sysconfig/o2cb, and no ocfs2 cluster " +
+				"runs on it: install ocfs2-tools, or skip this step when it uses no ocfs2")
 		}
 		files = []string{d.newFile()}
 	}
@@ -213,7 +214,9 @@ func (d *O2CB) use(t engine.Task, path string, threshold int) error {
 		return errors.Join(werr, err)
 	}
 	if now != threshold {
-		err := fmt.Errorf("ocfs2 cluster %s: the threshold in use stays %d, although %d is configured: this kernel does not change it while pools are mounted: suspend all shared pools of the host, retry this step and resume them; or skip it, and the next reboot brings it into use",
+		err := fmt.Errorf("ocfs2 cluster %s: the threshold in use stays %d, although %d is configured: this kernel "+
+			"does not change it while pools are mounted: suspend all shared pools of the host, retry this step and "+
+			"resume them; or skip it, and the next reboot brings it into use",
 			name, now, threshold)
 		return errors.Join(err, werr)
 	}

@@ -37,8 +37,10 @@ const (
 func TestO2CBSetsTheThreshold(t *testing.T) {
 	for name, c := range map[string]struct{ before, after map[string]string }{
 		"assigned": {
-			map[string]string{o2cbDebian: "# O2CB_HEARTBEAT_THRESHOLD=7\nO2CB_ENABLED=true\n O2CB_HEARTBEAT_THRESHOLD=31 # iterations\nO2CB_IDLE_TIMEOUT_MS=30000", o2cbKernel: "31\n"},
-			map[string]string{o2cbDebian: "# O2CB_HEARTBEAT_THRESHOLD=7\nO2CB_ENABLED=true\n O2CB_HEARTBEAT_THRESHOLD=61 # iterations\nO2CB_IDLE_TIMEOUT_MS=30000", o2cbKernel: "61"},
+			map[string]string{o2cbDebian: "# O2CB_HEARTBEAT_THRESHOLD=7\nO2CB_ENABLED=true\n " +
+				"O2CB_HEARTBEAT_THRESHOLD=31 # iterations\nO2CB_IDLE_TIMEOUT_MS=30000", o2cbKernel: "31\n"},
+			map[string]string{o2cbDebian: "# O2CB_HEARTBEAT_THRESHOLD=7\nO2CB_ENABLED=true\n " +
+				"O2CB_HEARTBEAT_THRESHOLD=61 # iterations\nO2CB_IDLE_TIMEOUT_MS=30000", o2cbKernel: "61"},
 		},
 		"quoted, twice": {
 			map[string]string{o2cbRedHat: "export O2CB_HEARTBEAT_THRESHOLD=\"31\"\r\nO2CB_HEARTBEAT_THRESHOLD='7'\nO2CB_HEARTBEAT_THRESHOLD=\n"},
@@ -85,7 +87,8 @@ func TestO2CBSetsTheThreshold(t *testing.T) {
 }
 
 func TestO2CBKeepsTheFileAsItIs(t *testing.T) {
-	root := o2cbRoot(t, map[string]string{"etc/real": "O2CB_HEARTBEAT_THRESHOLD=31\n", "etc/default/.real.holdfast": "left over", "etc/.real.holdfast": "left over"})
+	root := o2cbRoot(t, map[string]string{"etc/real": "O2CB_HEARTBEAT_THRESHOLD=31\n",
+		"etc/default/.real.holdfast": "left over", "etc/.real.holdfast": "left over"})
 	real := filepath.Join(root, "etc/real")
 	if err := os.Chmod(real, 0o640); err != nil {
 		t.Fatal(err)

@@ -126,7 +126,8 @@ func (d *Reboot) checkKernel(ctx context.Context, t engine.Task, want string) er
 	case next == "":
 		fmt.Fprintf(t.Log, "which kernel starts next can not be told; the step after the reboot checks that it is %s\n", want)
 	case next != want:
-		return fmt.Errorf("not rebooted: kernel %s would start, want %s: install it, or make it the boot loader's default (grub-set-default, grubby --set-default), then retry this step", next, want)
+		return fmt.Errorf("not rebooted: kernel %s would start, want %s: install it, or make it the boot loader's "+
+			"default (grub-set-default, grubby --set-default), then retry this step", next, want)
 	}
 	return nil
 }
@@ -144,7 +145,8 @@ func (d *Reboot) missed(ctx context.Context) (why string, err error) {
 	case !member || healthy >= most:
 		return "", nil
 	case voters-1 < most:
-		return "", fmt.Errorf("not rebooted: the store can not do without this host, one of %d voters: add members, or reboot the host by hand and skip this step", voters)
+		return "", fmt.Errorf("not rebooted: the store can not do without this host, one of %d voters: add members, "+
+			"or reboot the host by hand and skip this step", voters)
 	}
 	return fmt.Sprintf("without this host the store has %d healthy members of %d and needs %d", healthy, voters, most), nil
 }
@@ -156,7 +158,8 @@ func (d *Reboot) empty(ctx context.Context) error {
 		return fmt.Errorf("not rebooted: %w", err)
 	}
 	if len(guests) > 0 {
-		return fmt.Errorf("not rebooted: %w: %s: move them away or shut them down, then retry this step", reboot.ErrGuests, strings.Join(guests, ", "))
+		return fmt.Errorf("not rebooted: %w: %s: move them away or shut them down, then retry this step",
+			reboot.ErrGuests, strings.Join(guests, ", "))
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -197,7 +200,8 @@ func (d *Reboot) goDown(ctx context.Context, t engine.Task, heard error) error {
 }
 
 func errRebootLate(after time.Duration, boot string) error {
-	return fmt.Errorf("the reboot was ordered %s ago, and the host has not gone down (boot id is still %s): look at its shutdown, reboot it by hand, then retry or skip this step",
+	return fmt.Errorf("the reboot was ordered %s ago, and the host has not gone down (boot id is still %s): look at "+
+		"its shutdown, reboot it by hand, then retry or skip this step",
 		after.Round(time.Second), boot)
 }
 

@@ -198,7 +198,8 @@ func TestEngineAsksAnOperatorAboutALateReboot(t *testing.T) {
 		l.orders(1)
 		order := func(c job.Command, step, reason string) {
 			t.Helper()
-			if _, err := engine.Command(t.Context(), l.store, engine.Order{Job: "up-1", Command: c, Step: step, User: "eve", Reason: reason, Now: time.Now()}); err != nil {
+			if _, err := engine.Command(t.Context(), l.store,
+				engine.Order{Job: "up-1", Command: c, Step: step, User: "eve", Reason: reason, Now: time.Now()}); err != nil {
 				t.Fatal(err)
 			}
 		}

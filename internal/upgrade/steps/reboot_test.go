@@ -176,11 +176,15 @@ func TestRebootIsRefusedBeforeTheOrder(t *testing.T) {
 		world func(w *rebootWorld, d *Reboot)
 		want  []string
 	}{
-		"guests":       {world: func(w *rebootWorld, _ *Reboot) { w.guests = []string{"a", "b"} }, want: []string{"guests run on this host: a, b", "retry"}},
-		"guests asked": {world: func(_ *rebootWorld, d *Reboot) { d.Guests = rebootNoAnswer }, want: []string{"ask which guests run", "no answer"}},
-		"kernel":       {args: upgrade.RebootArgs{Kernel: "5.10"}, world: func(w *rebootWorld, _ *Reboot) { w.next = "4.14" }, want: []string{"kernel 4.14 would start, want 5.10", "boot loader"}},
-		"two voters":   {world: func(w *rebootWorld, _ *Reboot) { w.quorum = rebootQuorum(2, 1, true) }, want: []string{"one of 2 voters", "by hand"}},
-		"one voter":    {world: func(w *rebootWorld, _ *Reboot) { w.quorum = rebootQuorum(1, 0, true) }, want: []string{"one of 1 voters"}},
+		"guests": {world: func(w *rebootWorld, _ *Reboot) { w.guests = []string{"a", "b"} },
+			want: []string{"guests run on this host: a, b", "retry"}},
+		"guests asked": {world: func(_ *rebootWorld, d *Reboot) { d.Guests = rebootNoAnswer },
+			want: []string{"ask which guests run", "no answer"}},
+		"kernel": {args: upgrade.RebootArgs{Kernel: "5.10"},
+			world: func(w *rebootWorld, _ *Reboot) { w.next = "4.14" }, want: []string{"kernel 4.14 would start, want 5.10", "boot loader"}},
+		"two voters": {world: func(w *rebootWorld, _ *Reboot) { w.quorum = rebootQuorum(2, 1, true) },
+			want: []string{"one of 2 voters", "by hand"}},
+		"one voter": {world: func(w *rebootWorld, _ *Reboot) { w.quorum = rebootQuorum(1, 0, true) }, want: []string{"one of 1 voters"}},
 		"not run": {world: func(w *rebootWorld, _ *Reboot) {
 			w.err = fmt.Errorf("%w: no program /x", reboot.ErrNotOrdered)
 		}, want: []string{"/x"}},
@@ -344,7 +348,8 @@ func TestRebootThatWasNotOrderedIsNotUnclear(t *testing.T) {
 			}
 		}}
 		task, _ := enginetest.Task(t, "reboot", upgrade.RebootArgs{})
-		if err := d.Do(ctx, task); !errors.Is(err, reboot.ErrNotOrdered) || !errors.Is(err, x.cause) && x.cause != nil || errors.Is(err, engine.ErrUnclear) {
+		if err := d.Do(ctx, task); !errors.Is(err, reboot.ErrNotOrdered) || !errors.Is(err, x.cause) &&
+			x.cause != nil || errors.Is(err, engine.ErrUnclear) {
 			t.Errorf("%+v: %v, want that no reboot was ordered", x, err)
 		}
 		enginetest.Probed(t, d, task, engine.NotDone)

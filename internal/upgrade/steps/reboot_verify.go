@@ -80,7 +80,8 @@ func (v *Verify) look(ctx context.Context, t engine.Task, args upgrade.VerifyArg
 		case err != nil:
 			yet = append(yet, fmt.Errorf("find out which kernel runs: %w", err))
 		case now != args.Kernel:
-			wrong = append(wrong, fmt.Errorf("kernel %s runs, want %s: make it the boot loader's default (grub-set-default, grubby --set-default), reboot the host, then retry this step", now, args.Kernel))
+			wrong = append(wrong, fmt.Errorf("kernel %s runs, want %s: make it the boot loader's default "+
+				"(grub-set-default, grubby --set-default), reboot the host, then retry this step", now, args.Kernel))
 		}
 	}
 	return wrong, append(yet, v.pools(ctx, t.Job, args.Pools)...)
@@ -100,13 +101,16 @@ func (v *Verify) rebooted(ctx context.Context, t engine.Task, step string) (bad,
 	case !found || r.Boot == "" && r.State != job.Skipped:
 		return fmt.Errorf("nobody can tell whether the host was rebooted: step %s has not begun", step), nil
 	case r.Boot == "":
-		return fmt.Errorf("nobody can tell whether the host was rebooted: step %s was skipped by %s before it began: see to it that it was rebooted since, then skip this step, too", step, r.By), nil
+		return fmt.Errorf("nobody can tell whether the host was rebooted: step %s was skipped by %s before it began: "+
+			"see to it that it was rebooted since, then skip this step, too", step, r.By), nil
 	case r.Boot != now:
 		return nil, nil
 	case r.State == job.Skipped:
-		return fmt.Errorf("the host was not rebooted: step %s was skipped by %s (%s), and the boot id is still %s: reboot the host by hand, then retry this step", step, r.By, r.Why, now), nil
+		return fmt.Errorf("the host was not rebooted: step %s was skipped by %s (%s), and the boot id is still %s: "+
+			"reboot the host by hand, then retry this step", step, r.By, r.Why, now), nil
 	}
-	return fmt.Errorf("the host was not rebooted: its boot id is still %s, as when step %s began: reboot it by hand, then retry this step", now, step), nil
+	return fmt.Errorf("the host was not rebooted: its boot id is still %s, as when step %s began: reboot it by hand, "+
+		"then retry this step", now, step), nil
 }
 
 // missing tells of a pool that libvirt does not know, and how a transient one, which
@@ -119,7 +123,8 @@ func (v *Verify) missing(of, pool string) error {
 	case text == "":
 		return fmt.Errorf("libvirt has no storage pool %s: define and start it, then retry this step", pool)
 	}
-	return fmt.Errorf("libvirt has no storage pool %s, which was a transient one: make it again (virsh pool-create %s), then retry this step", pool, storageFile(v.Dir, pool))
+	return fmt.Errorf("libvirt has no storage pool %s, which was a transient one: make it again (virsh pool-create "+
+		"%s), then retry this step", pool, storageFile(v.Dir, pool))
 }
 
 // pools tells which pools are not active.

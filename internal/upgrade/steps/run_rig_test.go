@@ -116,12 +116,14 @@ func (w *runWorld) executor() (engine.Executor, error) {
 		known, err := faults.Builtin()
 		if err == nil && w.Reports != "" {
 			var own *faults.Catalogue
-			own, err = faults.Parse("own", []byte("format: 1\nfaults:\n- {id: see-post-check-report, match: [post-check report], report: "+w.Reports+", cause: c, remedy: r}\n"))
+			own, err = faults.Parse("own", []byte("format: 1\nfaults:\n- {id: see-post-check-report, match: "+
+				"[post-check report], report: "+w.Reports+", cause: c, remedy: r}\n"))
 			if err == nil {
 				known = known.With(own)
 			}
 		}
-		return &Action{Faults: known, Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials, AllHosts: actionHosts{w.Root}, Settle: 300 * time.Millisecond}, err
+		return &Action{Faults: known, Bundles: w, Host: action.Host{Helper: h}, Dir: w.up(), Credentials: w.Credentials,
+			AllHosts: actionHosts{w.Root}, Settle: 300 * time.Millisecond}, err
 	}
 	return &Switch{Helper: h, Dir: w.up(), Host: "h1", Every: 10 * time.Millisecond, Within: 5 * time.Second}, nil
 }
@@ -135,8 +137,10 @@ type runRig struct {
 func newRunRig(t *testing.T) *runRig {
 	t.Helper()
 	root := t.TempDir()
-	r := &runRig{T: t, runWorld: runWorld{Root: root, Files: map[string]action.File{}, Manifest: &manifest.Manifest{Name: "b", Version: "2.0", Modules: []manifest.Module{{Name: "db"}}}}}
-	r.Task = engine.Task{Job: "run-1", Step: job.Step{ID: "h1/install/db", Host: "h1", Timeout: 20 * time.Second}, Attempt: 1, Host: "h1", Note: func(string, int) {}}
+	r := &runRig{T: t, runWorld: runWorld{Root: root, Files: map[string]action.File{},
+		Manifest: &manifest.Manifest{Name: "b", Version: "2.0", Modules: []manifest.Module{{Name: "db"}}}}}
+	r.Task = engine.Task{Job: "run-1", Step: job.Step{ID: "h1/install/db", Host: "h1", Timeout: 20 * time.Second},
+		Attempt: 1, Host: "h1", Note: func(string, int) {}}
 	log, err := r.openLog()
 	if err != nil {
 		t.Fatal(err)
@@ -213,7 +217,8 @@ func (r *runRig) module() *manifest.Module { return &r.Manifest.Modules[0] }
 // action makes the step one of the module's.
 func (r *runRig) action(p manifest.Phase) {
 	r.T.Helper()
-	r.kind(upgrade.KindAction, upgrade.ActionArgs{Run: "run-0", SHA256: runSHA, Module: r.module().Name, Phase: p, Mode: manifest.Rolling, From: "1.0", To: "2.0"})
+	r.kind(upgrade.KindAction, upgrade.ActionArgs{Run: "run-0", SHA256: runSHA, Module: r.module().Name, Phase: p,
+		Mode: manifest.Rolling, From: "1.0", To: "2.0"})
 }
 
 func (r *runRig) kind(kind string, args any) {
@@ -366,7 +371,8 @@ func (r *runRig) rebooted(attempt int) {
 	r.T.Helper()
 	dir := filepath.Join(r.dir(), fmt.Sprint(attempt), "1")
 	r.leavesNothing() // the helper has its lock a moment longer than the program runs
-	err := errors.Join(os.Remove(filepath.Join(dir, "exit.json")), os.WriteFile(filepath.Join(dir, "begun.json"), []byte(`{"boot":"another","began":"2026-01-01T00:00:00Z"}`), 0o600))
+	err := errors.Join(os.Remove(filepath.Join(dir, "exit.json")),
+		os.WriteFile(filepath.Join(dir, "begun.json"), []byte(`{"boot":"another","began":"2026-01-01T00:00:00Z"}`), 0o600))
 	if err != nil {
 		r.Fatal(err)
 	}

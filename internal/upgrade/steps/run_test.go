@@ -57,7 +57,8 @@ func TestSwitchesByTheirStatus(t *testing.T) {
 				t.Errorf("status %s, runs %q", got, r.file("runs"))
 			}
 			r.probed(1, engine.ProbedDone)
-			if err := r.do(2); err != nil || r.file("runs") != "run\n" || strings.Contains(r.log(), "nothing is to be done") != (x.kind != upgrade.KindPairStop) {
+			if err := r.do(2); err != nil || r.file("runs") != "run\n" ||
+				strings.Contains(r.log(), "nothing is to be done") != (x.kind != upgrade.KindPairStop) {
 				t.Errorf("once more: %v, runs %q, log %s", err, r.file("runs"), r.log())
 			}
 		})
@@ -86,7 +87,11 @@ func TestSwitchWaitsForTheStatus(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	r.probed(1, engine.NotDone)
-	if err := r.interrupt(2, engine.ErrTimeout, func() bool { return strings.Count(r.log(), "ended with exit code 3") == 2 }); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "its program has ended with exit code 0, but ") || !strings.Contains(err.Error(), " ended with exit code 3: want 0 (active)") {
+	if err := r.interrupt(2, engine.ErrTimeout, func() bool {
+		return strings.Count(r.log(),
+			"ended with exit code 3") == 2
+	}); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(),
+		"its program has ended with exit code 0, but ") || !strings.Contains(err.Error(), " ended with exit code 3: want 0 (active)") {
 		t.Fatalf("got %v", err)
 	}
 	if r.file("runs") != "run\n" {

@@ -99,7 +99,8 @@ func (d *StorageAttach) Do(ctx context.Context, t engine.Task) error {
 	if r.wait == 0 {
 		r.wait = storageAttachWait
 	}
-	a := &storageAttaching{storageRun: r, dir: d.Dir, until: time.Now().Add(min(storageMapperWait, r.wait/2)), single: map[string]error{}, settled: map[string]bool{}}
+	a := &storageAttaching{storageRun: r, dir: d.Dir, until: time.Now().Add(min(storageMapperWait, r.wait/2)),
+		single: map[string]error{}, settled: map[string]bool{}}
 	r.one = a.attach
 	err = r.run(ctx)
 	for _, p := range pools {

@@ -122,5 +122,6 @@ func (a *storageAttaching) renew(ctx context.Context, p pools.Pool) error {
 
 // storageStays is the error of a pool that stays on a single path without need.
 func storageStays(pool, mapper string, err error) error {
-	return fmt.Errorf("pool %s stays on a single path although %s is there: %w: see to it that nothing uses the pool, then retry this step, or skip it", pool, mapper, err)
+	return fmt.Errorf("pool %s stays on a single path although %s is there: %w: see to it that nothing uses the "+
+		"pool, then retry this step, or skip it", pool, mapper, err)
 }

@@ -82,13 +82,15 @@ func TestTransientPoolIsKeptBeforeItIsStopped(t *testing.T) {
 		}
 		task, _ := enginetest.Task(t, "storage-detach", upgrade.StorageArgs{Pools: []upgrade.StoragePool{{Name: passing}}})
 		err := (&StorageDetach{Host: w, Dir: file}).Do(t.Context(), task)
-		if err == nil || storageFind(w.pools, passing) == nil || !strings.Contains(err.Error(), "keep what the transient pool "+passing+" is made of") {
+		if err == nil || storageFind(w.pools, passing) == nil ||
+			!strings.Contains(err.Error(), "keep what the transient pool "+passing+" is made of") {
 			t.Errorf("it was stopped although nothing was kept: %v", err)
 		}
 		if err := (&StorageDetach{Host: w, Dir: dir}).Do(t.Context(), task); err != nil || storageFind(w.pools, passing) != nil {
 			t.Errorf("%+v, %v", w.pools, err)
 		}
-		if text, err := os.ReadFile(storageFile(dir, passing)); err != nil || filepath.Dir(storageFile(dir, passing)) != dir || string(text) != storageMark("up-1")+passing+" 1" {
+		if text, err := os.ReadFile(storageFile(dir, passing)); err != nil ||
+			filepath.Dir(storageFile(dir, passing)) != dir || string(text) != storageMark("up-1")+passing+" 1" {
 			t.Errorf("%s has %q, %v", storageFile(dir, passing), text, err)
 		}
 	})
@@ -244,6 +246,7 @@ func TestVerifyTellsOfATransientPool(t *testing.T) {
 		if err == nil {
 			t.Fatal("no error")
 		}
-		enginetest.Has(t, "error", err.Error(), "no storage pool passing, which was a transient one: make it again (virsh pool-create "+storageFile(v.Dir, "passing")+"), then retry this step", "no storage pool lost")
+		enginetest.Has(t, "error", err.Error(), "no storage pool passing, which was a transient one: make it again "+
+			"(virsh pool-create "+storageFile(v.Dir, "passing")+"), then retry this step", "no storage pool lost")
 	})
 }

@@ -217,7 +217,8 @@ func (p VMPower) bring(ctx context.Context, run bool) error {
 			return nil
 		}
 		if !time.Now().Before(end) {
-			return errors.Join(fmt.Errorf("the cluster was asked %s ago to %s it, and has not done so yet (holdfast status tells why)", vmPowerWait, what), err)
+			return errors.Join(fmt.Errorf("the cluster was asked %s ago to %s it, and has not done so yet (holdfast "+
+				"status tells why)", vmPowerWait, what), err)
 		}
 		if serr := engine.Pause(ctx, vmPowerPoll); serr != nil {
 			return errors.Join(serr, err)
@@ -253,7 +254,8 @@ type vmRun struct {
 
 // vmEach calls do for each guest, a few at a time, with what libvirt says of it
 // (nil: it does not know it). do may return what is worth telling.
-func vmEach(ctx context.Context, t engine.Task, h VMHost, guests []upgrade.Guest, state string, do func(context.Context, upgrade.Guest, *guests.VM) (string, error)) error {
+func vmEach(ctx context.Context, t engine.Task, h VMHost, guests []upgrade.Guest, state string,
+	do func(context.Context, upgrade.Guest, *guests.VM) (string, error)) error {
 	have, err := h.List(ctx)
 	if err != nil {
 		return err

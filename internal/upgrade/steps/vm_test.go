@@ -289,7 +289,8 @@ func TestVMsThatWereNotStoppedAreNotStarted(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A crash has left one that was never put in place.
-		if err := os.WriteFile(filepath.Join(dir, ".uuid-off.holdfast"), []byte(`{"job":"up-1","name":"off","uuid":"uuid-off"}`), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, ".uuid-off.holdfast"),
+			[]byte(`{"job":"up-1","name":"off","uuid":"uuid-off"}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		stop, start := &VMStop{Host: w, Dir: dir}, &VMStart{Host: w, Dir: dir}

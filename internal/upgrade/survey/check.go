@@ -139,7 +139,8 @@ func (c *Check) own(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 		return err
 	}
 	rep := check.Report{
-		Title: "Check of " + string(host), When: in.When, Cluster: in.Inventory.Cluster, From: in.Inventory.Version, To: m.Version, Bundle: m.Name,
+		Title: "Check of " + string(host), When: in.When, Cluster: in.Inventory.Cluster, From: in.Inventory.Version,
+		To: m.Version, Bundle: m.Name,
 		Began: in.Now, Ended: c.Survey.Now(), Hosts: check.Rows(in, host), Findings: fs,
 	}
 	rep.Hosts = slices.DeleteFunc(rep.Hosts, func(r check.HostRow) bool { return r.Name != host })
@@ -203,7 +204,8 @@ func (c *Check) all(ctx context.Context, t engine.Task, args upgrade.CheckArgs, 
 
 // look asks and judges, after a change again while something fails that may still
 // settle.
-func (c *Check) look(ctx context.Context, t engine.Task, q *Question, judge func(check.Input) ([]check.Finding, error)) (check.Input, []check.Finding, error) {
+func (c *Check) look(ctx context.Context, t engine.Task, q *Question,
+	judge func(check.Input) ([]check.Finding, error)) (check.Input, []check.Finding, error) {
 	limit := c.Settle
 	if limit == 0 {
 		limit = settle

@@ -66,7 +66,8 @@ func TestAHostChecksItself(t *testing.T) {
 	if err := w.executor("h1", nil).Do(t.Context(), task); err != nil {
 		t.Fatal(err)
 	}
-	has(t, log.String(), "Local host(h1): group g, version E0303", "[ -OK- ] Required commands pre-check... Done.", "[ -OK- ] Check of h1 status of lab environment... Done.")
+	has(t, log.String(), "Local host(h1): group g, version E0303", "[ -OK- ] Required commands pre-check... Done.",
+		"[ -OK- ] Check of h1 status of lab environment... Done.")
 	for _, not := range []string{"h2", "Quorum", "Facts of the hosts pre-check... 1 failed"} {
 		if strings.Contains(log.String(), not) {
 			t.Errorf("it tells of %q:\n%s", not, log)
@@ -92,7 +93,8 @@ func TestAHostFailsForAllThatIsWrongWithIt(t *testing.T) {
 	if err == nil {
 		t.Fatal("it passed")
 	}
-	has(t, err.Error(), "4 faults found: ", "commands: m1: commands are missing: tree (what to do: apt-get install tree", "python-modules: m1: Python can not import requests",
+	has(t, err.Error(), "4 faults found: ", "commands: m1: commands are missing: tree (what to do: apt-get install tree",
+		"python-modules: m1: Python can not import requests",
 		"free-space: m1: /var has 4.0 GiB free, want 5.0 GiB (what to do: ", "storage-paths: mpatha: multipath device mpatha: no path is up")
 	has(t, log.String(), "[FAIL] commands are missing: tree", "[WARN] the clock follows no time server", "Remedy: apt-get install tree")
 	has(t, log.noted(), "100 4 failed, 1 warnings: m1: the clock follows no time server (chrony says so)")
@@ -173,7 +175,8 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 	if w.reads > 0 {
 		t.Error("it has read the plan for another host's guest")
 	}
-	if err := do("h1", &upgrade.Options{Mode: manifest.Rolling}); err == nil || !strings.Contains(err.Error(), "migratable: a: can not move live: host device") {
+	if err := do("h1", &upgrade.Options{Mode: manifest.Rolling}); err == nil ||
+		!strings.Contains(err.Error(), "migratable: a: can not move live: host device") {
 		t.Errorf("undecided: %v", err)
 	}
 	for name, o := range map[string]upgrade.Options{
@@ -188,7 +191,8 @@ func TestWhatWasDecidedOfGuestsCounts(t *testing.T) {
 	}
 	task, _ := task(t, "up-1", "h1", args(upgrade.Before))
 	err := w.executor("h1", &Run{}).Do(t.Context(), task)
-	if err == nil || !strings.Contains(err.Error(), "(a: can not move live: host device), and what was decided of it is not known: no such job") {
+	if err == nil || !strings.Contains(err.Error(), "(a: can not move live: host device), and what was decided of it "+
+		"is not known: no such job") {
 		t.Errorf("without a plan: %v", err)
 	}
 }
@@ -342,7 +346,8 @@ func TestTheClusterIsCheckedInTheEndAndReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	has(t, string(text), "[WARN] The bundle has no signature.", "Bundle: cas E0306 (sha256 6f0c6f0c6f0c).", "Local host(m1): group m, version E0306", "a: 1 of 100 lost",
+	has(t, string(text), "[WARN] The bundle has no signature.", "Bundle: cas E0306 (sha256 6f0c6f0c6f0c).",
+		"Local host(m1): group m, version E0306", "a: 1 of 100 lost",
 		"[ -OK- ] Quorum of the store post-check... Done.", "[ -OK- ] Post-check status of lab environment... Done.")
 	if strings.Contains(string(text), "not begun") { // the step that checks is not one of those that it counts
 		t.Errorf("%s", text)
@@ -363,7 +368,8 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 			t.Fatalf("no step %s: %+v", install, run.Records)
 		}
 		run.Records[install] = job.Record{Step: install, State: job.Skipped, By: "anna", Why: "by hand", Tail: "CREATE USER: LREP already exist"}
-		data, err := json.Marshal(upgrade.Status{Cluster: upgrade.Rollup, Hosts: map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRollup},
+		data, err := json.Marshal(upgrade.Status{Cluster: upgrade.Rollup,
+			Hosts:   map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRollupDone, "h2": upgrade.HostRollup},
 			Dropped: map[cluster.HostID]string{"h3": "bob"}})
 		if err != nil {
 			t.Fatal(err)
@@ -376,10 +382,13 @@ func TestTheEndTellsWhatFailedAndWhy(t *testing.T) {
 		if err == nil {
 			t.Fatal("it passed")
 		}
-		has(t, err.Error(), "1 faults found: same-version: h2: has version E0303, want E0306 (what to do: upgrade the host, or roll the others back); report "+d.Reports)
-		has(t, log.String(), "Step h2/install/web of host h2 was skipped by anna: by hand", "| CREATE USER: LREP already exist", "Known (logrep-user-exists)", "ds.username",
+		has(t, err.Error(), "1 faults found: same-version: h2: has version E0303, want E0306 (what to do: upgrade "+
+			"the host, or roll the others back); report "+d.Reports)
+		has(t, log.String(), "Step h2/install/web of host h2 was skipped by anna: by hand",
+			"| CREATE USER: LREP already exist", "Known (logrep-user-exists)", "ds.username",
 			"the host has reported no facts (its agent does not report any more), so it was not checked; it was left out",
-			"Host(h1): group g, version E0306, kernel 4.1.0, upgraded.", "half upgraded", "dropped by bob", "1 skipped", "State of the cluster: rollup.")
+			"Host(h1): group g, version E0306, kernel 4.1.0, upgraded.", "half upgraded", "dropped by bob", "1 skipped",
+			"State of the cluster: rollup.")
 	})
 }
 
@@ -405,7 +414,8 @@ func TestAReportThatCanNotBeWrittenFails(t *testing.T) {
 func TestAConfirmationIsAPartOfTheNeed(t *testing.T) {
 	w := well()
 	w.man.Modules = append(w.man.Modules, manifest.Module{
-		Name: "engine", RunsOn: manifest.OnEngine("/opt/e"), Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Call: []string{"pre_upgrade"}}}},
+		Name: "engine", RunsOn: manifest.OnEngine("/opt/e"),
+		Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Call: []string{"pre_upgrade"}}}},
 	})
 	h := w.host("h1")
 	h.Engines = []inventory.Engine{{Dir: "/opt/e"}}

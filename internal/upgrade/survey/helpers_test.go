@@ -37,14 +37,17 @@ type world struct {
 func well() *world {
 	w := &world{
 		inv: inventory.Inventory{
-			Cluster: "lab", Version: "E0303", HA: &inventory.Switch{Off: []string{"/ha", "off"}, On: []string{"/ha", "on"}, Status: []string{"/opt/ha", "status", "secret"}},
+			Cluster: "lab", Version: "E0303", HA: &inventory.Switch{Off: []string{"/ha", "off"},
+				On: []string{"/ha", "on"}, Status: []string{"/opt/ha", "status", "secret"}},
 			Hosts: []inventory.Host{
 				{Name: "m1", Roles: []inventory.Role{inventory.RoleManager}, Group: "m"},
-				{Name: "h1", MemoryMiB: 64 << 10, Group: "g"}, {Name: "h2", MemoryMiB: 64 << 10, Group: "g"}, {Name: "h3", MemoryMiB: 64 << 10, Group: "g"},
+				{Name: "h1", MemoryMiB: 64 << 10, Group: "g"}, {Name: "h2", MemoryMiB: 64 << 10, Group: "g"},
+				{Name: "h3", MemoryMiB: 64 << 10, Group: "g"},
 			},
 			VMs: []inventory.VM{{Name: "a", Host: "h1", MemoryMiB: 4096, Running: true}, {Name: "b", Host: "h2", MemoryMiB: 4096, Running: true}},
 			Status: inventory.Watched{
-				Cluster: []string{"/opt/status"}, Replication: [][]string{{"/opt/slave", "-p", "secret"}, {}}, VersionFile: "/etc/version", BackupDir: "/backup",
+				Cluster: []string{"/opt/status"}, Replication: [][]string{{"/opt/slave", "-p", "secret"}, {}},
+				VersionFile: "/etc/version", BackupDir: "/backup",
 			},
 		},
 		man: manifest.Manifest{

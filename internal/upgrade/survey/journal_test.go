@@ -31,7 +31,8 @@ func TestTheQuestionIsThatOfTheRun(t *testing.T) {
 	w := well()
 	w.host("h3").Version = "E0306" // it is left out
 	run := w.ended(t, upgrade.Options{Mode: manifest.Rolling, KeepGuests: true, Confirmed: []string{"x"}, DefaultPolicy: inventory.PolicyCold})
-	run.with(t, upgrade.Status{Hosts: map[cluster.HostID]upgrade.HostState{"m1": upgrade.HostRollupDone, "h1": upgrade.HostRollup}, Dropped: map[cluster.HostID]string{"h2": "bob"}})
+	run.with(t, upgrade.Status{Hosts: map[cluster.HostID]upgrade.HostState{"m1": upgrade.HostRollupDone,
+		"h1": upgrade.HostRollup}, Dropped: map[cluster.HostID]string{"h2": "bob"}})
 	q, err := run.Question(check.After, &w.man)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +65,8 @@ func TestTheWayBackIsJudgedAsSuch(t *testing.T) {
 		Format: 1, Purpose: upgrade.ForRollback, Bundle: "cas", From: "E0306", To: "E0303", Options: up.Plan.Options, Hosts: up.Plan.Hosts[:2],
 		Left: []upgrade.LeftHost{{Name: "h3", Why: "never upgraded"}},
 	}}
-	back.with(t, upgrade.Status{Cluster: upgrade.Rolldown, Hosts: map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRolldownDone, "h2": upgrade.HostRolldown, "m1": upgrade.HostRollupDone}})
+	back.with(t, upgrade.Status{Cluster: upgrade.Rolldown,
+		Hosts: map[cluster.HostID]upgrade.HostState{"h1": upgrade.HostRolldownDone, "h2": upgrade.HostRolldown, "m1": upgrade.HostRollupDone}})
 	q, err := back.Question(check.After, &w.man)
 	if err != nil || !q.Back || q.From != "E0303" || !slices.Equal(q.Done, []cluster.HostID{"h1"}) {
 		t.Errorf("%v %+v", err, q)
@@ -106,19 +108,24 @@ func TestOneOfSeveralWaysIsEnough(t *testing.T) {
 			step("h1/back", evacuate.KindUndrain, true, evacuate.UndrainArgs{}), step("h1/reboot", upgrade.KindReboot, false, upgrade.RebootArgs{}),
 			step("h1/check", upgrade.KindCheck, false, upgrade.CheckArgs{}), step("h1/drain", evacuate.KindDrain, false, evacuate.DrainArgs{}),
 		}},
-		{OneOf: true, Steps: []upgrade.Step{step("m1/ha-on", upgrade.KindHAOn, false, nil), step("m2/ha-on", upgrade.KindHAOn, false, nil), step("m3/ha-on", upgrade.KindHAOn, false, nil)}},
+		{OneOf: true, Steps: []upgrade.Step{step("m1/ha-on", upgrade.KindHAOn, false, nil),
+			step("m2/ha-on", upgrade.KindHAOn, false, nil), step("m3/ha-on", upgrade.KindHAOn, false, nil)}},
 		{OneOf: true, Steps: []upgrade.Step{step("m1/x", upgrade.KindHAOn, false, nil), step("m2/x", upgrade.KindHAOn, false, nil)}},
 	}}}}, Records: map[string]job.Record{
-		"h1/install/db": {State: job.Failed, Attempt: 2, Exit: 4, Why: "why", Tail: "tail"}, "h1/back": {State: job.Failed}, "h1/reboot": {State: job.Unknown},
-		"h1/check": {State: job.Running}, "h1/drain": {State: job.Granted}, "m1/ha-on": {State: job.Failed}, "m2/ha-on": {State: job.Done}, "m1/x": {State: job.Skipped, By: "bob"},
+		"h1/install/db": {State: job.Failed, Attempt: 2, Exit: 4, Why: "why", Tail: "tail"},
+		"h1/back":       {State: job.Failed}, "h1/reboot": {State: job.Unknown},
+		"h1/check": {State: job.Running}, "h1/drain": {State: job.Granted}, "m1/ha-on": {State: job.Failed},
+		"m2/ha-on": {State: job.Done}, "m1/x": {State: job.Skipped, By: "bob"},
 	}}
 	j, err := run.Journal("h1/check")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []check.StepEnd{
-		{Step: "h1/install/db", Host: "h1", Module: "db", Phase: "install", State: check.StepFailed, Attempt: 2, Exit: 4, Why: "why", Tail: "tail"},
-		{Step: "h1/back", Host: "h1", State: check.StepFailed, Soft: true}, {Step: "h1/reboot", Host: "h1", State: check.StepUnknown}, {Step: "h1/drain", Host: "h1", State: check.StepRunning},
+		{Step: "h1/install/db", Host: "h1", Module: "db", Phase: "install", State: check.StepFailed, Attempt: 2,
+			Exit: 4, Why: "why", Tail: "tail"},
+		{Step: "h1/back", Host: "h1", State: check.StepFailed, Soft: true},
+		{Step: "h1/reboot", Host: "h1", State: check.StepUnknown}, {Step: "h1/drain", Host: "h1", State: check.StepRunning},
 		{Step: "m1/ha-on", Host: "h1", State: check.StepFailed, Soft: true}, {Step: "m2/ha-on", Host: "h1", State: check.StepDone, Soft: true},
 		{Step: "m1/x", Host: "h1", State: check.StepSkipped, Soft: true, By: "bob"},
 	}

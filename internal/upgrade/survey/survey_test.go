@@ -53,7 +53,8 @@ func TestAClusterThatIsWellPasses(t *testing.T) {
 func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := well()
-		w.inv.Hosts = append(w.inv.Hosts, inventory.Host{Name: "slow"}, inventory.Host{Name: "deaf"}, inventory.Host{Name: "dead", Down: true}, inventory.Host{Name: "nobody"},
+		w.inv.Hosts = append(w.inv.Hosts, inventory.Host{Name: "slow"}, inventory.Host{Name: "deaf"},
+			inventory.Host{Name: "dead", Down: true}, inventory.Host{Name: "nobody"},
 			inventory.Host{Name: "local-only"}, inventory.Host{Name: "liar"}, inventory.Host{Name: "broken"})
 		for _, h := range []cluster.HostID{"slow", "deaf", "liar", "broken", "stranger"} {
 			w.refs = append(w.refs, HostRef{Name: h, API: "https://x", Up: true})
@@ -80,8 +81,10 @@ func TestHostsThatDoNotAnswerAreSaid(t *testing.T) {
 			}
 		}
 		want := map[string]string{
-			"slow": "(no answer within 1m0s)", "deaf": "(no answer within 1m0s)", "dead": "the host is down", "nobody": "(no agent of that name reports)",
-			"local-only": "(its agent is not reached over the network", "liar": `(the agent that was asked says that it is "h3")`, "broken": "(connection refused)",
+			"slow": "(no answer within 1m0s)", "deaf": "(no answer within 1m0s)", "dead": "the host is down",
+			"nobody":     "(no agent of that name reports)",
+			"local-only": "(its agent is not reached over the network",
+			"liar":       `(the agent that was asked says that it is "h3")`, "broken": "(connection refused)",
 		}
 		if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
 			t.Errorf("%v", got)
@@ -265,9 +268,11 @@ func TestHABeforeIsWhatAnyManagerSays(t *testing.T) {
 // TestNeedsAreAskedFor: what a module's preCheck would refuse is asked of the hosts on which it runs.
 func TestNeedsAreAskedFor(t *testing.T) {
 	m := &manifest.Manifest{Modules: []manifest.Module{
-		{Name: "engine", RunsOn: "manager", Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Call: []string{"pre_upgrade"}}}}},
+		{Name: "engine", RunsOn: "manager",
+			Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Call: []string{"pre_upgrade"}}}}},
 		{Name: "status", Actions: manifest.Actions{PreCheck: &manifest.Action{Appctl: &manifest.Appctl{Home: "/opt/e", Installed: true}}}},
-		{Name: "web", Actions: manifest.Actions{Install: &manifest.Action{Packages: &manifest.Packages{Deb: []string{"a", "b"}, RPM: []string{"c"}}}}},
+		{Name: "web", Actions: manifest.Actions{Install: &manifest.Action{Packages: &manifest.Packages{Deb: []string{"a", "b"},
+			RPM: []string{"c"}}}}},
 	}}
 	q := &Question{Mode: manifest.Offline, Confirmed: []string{upgrade.SnapshotsDone}}
 	web := fact.Need{Module: "web", Mode: "offline", SnapshotsDone: true, Deb: 2, RPM: 1}
@@ -312,7 +317,8 @@ func TestBuildRequest(t *testing.T) {
 	if r := BuildRequest(&w.man, &w.inv, w.host("h3"), "", ""); r.Status == nil || len(r.Replication) != 1 || r.HA != nil {
 		t.Errorf("without managers: %+v", r)
 	}
-	if got := BuildRequest(&manifest.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "", ""); !reflect.DeepEqual(got, fact.Request{Host: "x"}) {
+	if got := BuildRequest(&manifest.Manifest{}, &inventory.Inventory{}, &inventory.Host{Name: "x"}, "",
+		""); !reflect.DeepEqual(got, fact.Request{Host: "x"}) {
 		t.Errorf("nothing: %+v", got)
 	}
 }

@@ -75,7 +75,8 @@ func (m *mover) checkOwner(old, next *ownerRow) {
 		return
 	case old.mod == 0 && next.proof == proofFirst:
 	case next.proof == proofNone || next.proof == proofFirst || next.proofEpoch != over:
-		m.violate(ruleNoProof, "epoch %d after %d with proof %q about epoch %d", next.epoch, old.epoch, m.names.proofs[next.proof], next.proofEpoch)
+		m.violate(ruleNoProof, "epoch %d after %d with proof %q about epoch %d", next.epoch, old.epoch,
+			m.names.proofs[next.proof], next.proofEpoch)
 	}
 	// Whoever held the epoch before must be free of it now, whomever the proof names.
 	// A source that stands still after a migration can not go on any more.
@@ -94,7 +95,8 @@ func (m *mover) checkStart(i int, act ha.Start) {
 	name := m.names.host[i+1]
 	switch {
 	case o.proof == proofNone || o.epoch != smallEpoch(act.Epoch) || o.state != assigned || int(o.host) != i+1:
-		m.violate(ruleNoProof, "%s starts epoch %d, its record is %q on %q, epoch %d", name, act.Epoch.Seq, m.names.owners[o.state], m.names.host[o.host], o.epoch)
+		m.violate(ruleNoProof, "%s starts epoch %d, its record is %q on %q, epoch %d", name, act.Epoch.Seq,
+			m.names.owners[o.state], m.names.host[o.host], o.epoch)
 	case m.w.called != 0 && m.w.called == smallEpoch(act.Epoch):
 		m.violate(ruleTwoCalls, "%s calls its hypervisor for epoch %d, for which one has been called before", name, act.Epoch.Seq)
 	case a.sight.fresh < 2:

@@ -61,9 +61,11 @@ func smallScopes(t *testing.T, far func(depth int) int) {
 		{"a request of an operator", Options{Depth: 14, Faults: 1, Delays: -1, Orders: 1}},
 		{"any order", Options{Depth: 8, Faults: 1, Delays: -1, AnyOrder: true}},
 		{"a slow clock", Options{Depth: 18, Faults: 1, Delays: -1, Skew: 1}},
-		{"a guest that arrives unseen", Options{Depth: 40, Faults: 1, Delays: 1, Begin: []string{"migrating"}, Only: []string{"slow", "stall", "freeze"}}},
+		{"a guest that arrives unseen", Options{Depth: 40, Faults: 1, Delays: 1, Begin: []string{"migrating"},
+			Only: []string{"slow", "stall", "freeze"}}},
 		{"a restored store", Options{Depth: 120, Faults: 1, Delays: -1, Restores: 1, Only: []string{"stall"}}},
-		{"a restored store, and a host that was away", Options{Depth: 30, Faults: 2, Delays: -1, Restores: 1, Only: []string{"stall", "power", "freeze"}, Begin: []string{"running"}}},
+		{"a restored store, and a host that was away",
+			Options{Depth: 30, Faults: 2, Delays: -1, Restores: 1, Only: []string{"stall", "power", "freeze"}, Begin: []string{"running"}}},
 		{"two losses", Options{Depth: 36, Faults: 2, Delays: -1, Only: []string{"power", "freeze"}, Begin: []string{"running"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -169,7 +171,8 @@ func TestCanonicalFormIsStable(t *testing.T) {
 
 func TestMainPrintsJSONAndFails(t *testing.T) {
 	var out bytes.Buffer
-	err := Main(t.Context(), &out, Options{Depth: 40, Faults: 1, Delays: -1, Skew: 2, Begin: []string{"apart"}, Only: []string{"stop"}}, "json")
+	err := Main(t.Context(), &out, Options{Depth: 40, Faults: 1, Delays: -1, Skew: 2, Begin: []string{"apart"},
+		Only: []string{"stop"}}, "json")
 	if v := (ViolationError{}); !errors.As(err, &v) || v.Count == 0 {
 		t.Errorf("error %v: want a ViolationError", err)
 	}
@@ -185,7 +188,8 @@ func TestMainPrintsJSONAndFails(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	out.Reset()
-	if err := Main(t.Context(), &out, Options{Depth: 4, Faults: 1, Delays: -1}, "text"); err != nil || !strings.Contains(out.String(), "depth 4 (complete), ") {
+	if err := Main(t.Context(), &out, Options{Depth: 4, Faults: 1, Delays: -1}, "text"); err != nil ||
+		!strings.Contains(out.String(), "depth 4 (complete), ") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 	if err := Main(t.Context(), &out, Options{}, "xml"); err == nil {

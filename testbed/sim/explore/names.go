@@ -46,9 +46,12 @@ type names struct {
 func newNames(skew bool) *names {
 	n := &names{
 		devices: map[cluster.HostID]bool{}, byHost: map[cluster.HostID]uint8{}, byText: map[string]uint8{"": 0},
-		owners:  []cluster.OwnerState{"", cluster.Assigned, cluster.Running, cluster.Migrating, cluster.Settling, cluster.Stopping, cluster.Released},
-		proofs:  []cluster.ProofKind{cluster.ProofNone, cluster.ProofFirst, cluster.ProofReleased, cluster.ProofNeverStarted, cluster.ProofDeadline, cluster.ProofFenced, cluster.ProofOperator, cluster.ProofRestored},
-		guests:  []cluster.GuestState{cluster.GuestAbsent, cluster.GuestIncoming, cluster.GuestRunning, cluster.GuestPaused, cluster.GuestUnknown, cluster.GuestArrived, cluster.GuestArrived},
+		owners: []cluster.OwnerState{"", cluster.Assigned, cluster.Running, cluster.Migrating, cluster.Settling,
+			cluster.Stopping, cluster.Released},
+		proofs: []cluster.ProofKind{cluster.ProofNone, cluster.ProofFirst, cluster.ProofReleased,
+			cluster.ProofNeverStarted, cluster.ProofDeadline, cluster.ProofFenced, cluster.ProofOperator, cluster.ProofRestored},
+		guests: []cluster.GuestState{cluster.GuestAbsent, cluster.GuestIncoming, cluster.GuestRunning,
+			cluster.GuestPaused, cluster.GuestUnknown, cluster.GuestArrived, cluster.GuestArrived},
 		ownerNo: map[cluster.OwnerState]uint8{}, proofNo: map[cluster.ProofKind]uint8{}, guestNo: map[cluster.GuestState]uint8{},
 		timings: cluster.Timings{
 			Lease: lease * tick, Keepalive: keepalive * tick, Grace: guard * tick, Watchdog: timeout * tick,

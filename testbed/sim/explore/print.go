@@ -69,18 +69,23 @@ func (m *mover) name(s step) string {
 func (m *mover) plainName(o op) string {
 	names := map[op]string{
 		opArm: "%s's watchdog has its order", opKill: "%s's kill is proved", opStart: "%s's hypervisor has started the guest",
-		opShutdown: "%s's guest has shut down", opAbort: "%s's migration is aborted", opResume: "%s's guest goes on", opResumeFails: "%s's guest can not be resumed", opMove: "the migration goes on",
-		opList: "%s lists the records", opNewer: "%s's agent sees that the store was restored, and begins anew", opWatch: "%s's watch tells the news", opKillFails: "%s's kill is not proved",
+		opShutdown: "%s's guest has shut down", opAbort: "%s's migration is aborted", opResume: "%s's guest goes on",
+		opResumeFails: "%s's guest can not be resumed", opMove: "the migration goes on",
+		opList: "%s lists the records", opNewer: "%s's agent sees that the store was restored, and begins anew",
+		opWatch: "%s's watch tells the news", opKillFails: "%s's kill is not proved",
 		opStartFails: "%s's start fails", opStartMute: "%s's hypervisor has started the guest, the answer is lost",
 		opDeafGuest: "%s's guest ignores the shutdown", opMoveFails: "the migration breaks", opMoveLost: "the migration's last data are lost",
 		opHoldStart: "held back: %s's start", opHoldMove: "held back: the migration", opLag: "%s's watch tells nothing from now on",
-		opSlow: "%s looks at its guest, slowly", opGiveUpStart: "%s gives the start's answer up", opGiveUpMove: "the source gives the migration's end up",
+		opSlow: "%s looks at its guest, slowly", opGiveUpStart: "%s gives the start's answer up",
+		opGiveUpMove:  "the source gives the migration's end up",
 		opMoveUnheard: "the source gives the migration's end up and goes on",
 		opCatchUp:     "%s's watch catches up", opSee: "%s's slow look has ended", opPowerOff: "%s loses its power", opPowerOn: "%s boots",
 		opCrash: "%s's agent crashes", opRestart: "%s's agent starts", opFreeze: "%s freezes", opThaw: "%s thaws and decides",
-		opThawMail: "%s thaws and finds its mail", opStop: "%s's agent stands still", opContinue: "%s's agent goes on", opHeal: "%s's network is mended",
+		opThawMail: "%s thaws and finds its mail", opStop: "%s's agent stands still", opContinue: "%s's agent goes on",
+		opHeal:  "%s's network is mended",
 		opStall: "the store stalls", opUnstall: "the store goes on", opGuestEnds: "%s's guest ends by itself",
-		opWantRun: "asked for: run", opWantStop: "asked for: stop", opWantCancel: "asked for: cancel the migration", opHandsOff: "asked for: hands off", opHandsOn: "asked for: hands on",
+		opWantRun: "asked for: run", opWantStop: "asked for: stop", opWantCancel: "asked for: cancel the migration",
+		opHandsOff: "asked for: hands off", opHandsOn: "asked for: hands on",
 		opSaidOff: "an operator says that %s is off", opRestore: "the store is restored from a backup",
 	}
 	s := names[o]
@@ -145,7 +150,8 @@ func (m *mover) describe() string {
 		fmt.Fprintf(&b, "; h%d: %s", i+1, m.describeHost(i))
 	}
 	if w.move.stage != noMove {
-		fmt.Fprintf(&b, "; migration h%d to h%d: %s", w.move.from, w.move.to, []string{"", "asked", "carrying", "switched", "arrived", "lost"}[w.move.stage])
+		fmt.Fprintf(&b, "; migration h%d to h%d: %s", w.move.from, w.move.to,
+			[]string{"", "asked", "carrying", "switched", "arrived", "lost"}[w.move.stage])
 	}
 	return b.String()
 }

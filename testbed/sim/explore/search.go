@@ -14,11 +14,13 @@ import (
 // Options say how far to search, and what may go wrong on one path. The zero
 // value of a number that may not be zero means its default.
 type Options struct {
-	Depth     int           // steps of a path, at most
-	Faults    int           // faults on one path, at most; -1: none
-	Delays    int           // delays on one path, at most; -1: none
-	Orders    int           // requests of operators on one path, at most; 0: none
-	Skew      int           // ticks that clocks may lose on one path; epsilon is one tick then, 0 otherwise: more than one are outside the drift
+	Depth  int // steps of a path, at most
+	Faults int // faults on one path, at most; -1: none
+	Delays int // delays on one path, at most; -1: none
+	Orders int // requests of operators on one path, at most; 0: none
+	// ticks that clocks may lose on one path; epsilon is one tick then, 0 otherwise: more than one are outside the
+	// drift
+	Skew      int
 	Restores  int           // restores of the store on one path, at most, of what it held in the beginning; 0: none
 	AnyOrder  bool          // what is due happens in every order, not in a fixed one
 	Only      []string      // faults and delays that may happen (KindNames); none: all
@@ -135,8 +137,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func newSearch(o *Options) (*search, error) {
 	defaults(o)
-	if o.Depth < 0 || o.Faults > 9 || o.Delays > 9 || o.Orders < 0 || o.Orders > 9 || o.Skew < 0 || o.Skew > 9 || o.Restores < 0 || o.Restores > 1 || o.Workers < 0 || o.Workers > maxWorkers {
-		return nil, fmt.Errorf("depth %d, faults %d, delays %d, orders %d, skew %d, restores %d, workers %d: want a depth from 0 on, up to 9 of each, one restore, up to %d workers",
+	if o.Depth < 0 || o.Faults > 9 || o.Delays > 9 || o.Orders < 0 || o.Orders > 9 || o.Skew < 0 || o.Skew > 9 ||
+		o.Restores < 0 || o.Restores > 1 || o.Workers < 0 || o.Workers > maxWorkers {
+		return nil, fmt.Errorf("depth %d, faults %d, delays %d, orders %d, skew %d, restores %d, workers %d: want a "+
+			"depth from 0 on, up to 9 of each, one restore, up to %d workers",
 			o.Depth, o.Faults, o.Delays, o.Orders, o.Skew, o.Restores, o.Workers, maxWorkers)
 	}
 	s := &search{opts: *o, met: newSet()}

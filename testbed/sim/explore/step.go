@@ -434,7 +434,8 @@ type kind struct {
 func kinds() []kind {
 	return []kind{
 		{"lose", []op{opLose}}, {"lose-reply", []op{opLoseReply}}, {"kill-fails", []op{opProveFails, opKillFails}},
-		{"start-fails", []op{opStartFails}}, {"start-mute", []op{opStartMute}}, {"deaf-guest", []op{opDeafGuest}}, {"resume-fails", []op{opResumeFails}},
+		{"start-fails", []op{opStartFails}}, {"start-mute", []op{opStartMute}}, {"deaf-guest", []op{opDeafGuest}},
+		{"resume-fails", []op{opResumeFails}},
 		{"fence-fails", []op{opFenceFails, opFenceMute}}, {"move-fails", []op{opMoveFails, opMoveLost}},
 		{"power", []op{opPowerOff}}, {"crash", []op{opCrash}}, {"freeze", []op{opFreeze}}, {"stop", []op{opStop}},
 		{"cut", []op{opCut}}, {"stall", []op{opStall}}, {"guest-ends", []op{opGuestEnds}},

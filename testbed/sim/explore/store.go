@@ -136,7 +136,8 @@ func (m *mover) news(c *ha.Machine, i int) {
 	n, s, r := m.names, &m.w.store, &m.w.host[i].agent.rec
 	at := m.instant()
 	if s.coord.mod > r.coord.mod {
-		c.Changed(ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindCoordinator}, Coord: cluster.Coordinator{Host: n.host[s.coord.host]}}, Mod: int64(s.coord.mod)}, at)
+		c.Changed(ha.Record{Put: ha.Put{Key: ha.Key{Kind: ha.KindCoordinator},
+			Coord: cluster.Coordinator{Host: n.host[s.coord.host]}}, Mod: int64(s.coord.mod)}, at)
 	}
 	if s.want.mod > r.want.mod {
 		w := n.want(&s.want)

@@ -225,7 +225,8 @@ func hunt(t *testing.T, exe string, o order.Order) order.Result {
 func failing(t *testing.T, root string, overlay []string, what string) {
 	t.Helper()
 	pkg, name, _ := strings.Cut(what, " ")
-	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"test"}, overlay...), "-count=1", "-vet=off", "-ldflags=-s", "-run", "^"+strings.ReplaceAll(name, "/", "$/^")+"$", "./internal/"+pkg)...)
+	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"test"}, overlay...), "-count=1", "-vet=off",
+		"-ldflags=-s", "-run", "^"+strings.ReplaceAll(name, "/", "$/^")+"$", "./internal/"+pkg)...)
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "--- FAIL: "+name) {

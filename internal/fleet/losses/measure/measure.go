@@ -95,7 +95,8 @@ func run(ctx context.Context, o losses.Order, tell func(losses.Progress), open s
 }
 
 // measured measures the targets that answered, by their means.
-func measured(ctx, beyond context.Context, o losses.Order, r *losses.Result, tell func(losses.Progress), pingers map[losses.Means]*ping.Pinger, by map[netip.Addr]losses.Means) (*losses.Result, error) {
+func measured(ctx, beyond context.Context, o losses.Order, r *losses.Result, tell func(losses.Progress),
+	pingers map[losses.Means]*ping.Pinger, by map[netip.Addr]losses.Means) (*losses.Result, error) {
 	every := map[losses.Means]time.Duration{losses.ICMP: interval(o.Rate), losses.ARP: interval(o.ARPRate)}
 	var all []asked
 	r.Began = losses.Moment{Time: time.Now()}
@@ -148,7 +149,8 @@ func addresses(list []losses.Address) (out []netip.Addr) {
 }
 
 // rest are those of a list that did not answer; the others are noted.
-func rest(list []losses.Address, answers map[netip.Addr]bool, by map[netip.Addr]losses.Means, means losses.Means) (silent []losses.Address) {
+func rest(list []losses.Address, answers map[netip.Addr]bool, by map[netip.Addr]losses.Means,
+	means losses.Means) (silent []losses.Address) {
 	for _, a := range list {
 		if answers[a.IP] {
 			by[a.IP] = means
@@ -160,7 +162,8 @@ func rest(list []losses.Address, answers map[netip.Addr]bool, by map[netip.Addr]
 }
 
 // ask asks targets whether they answer at all, and returns those that do.
-func ask(ctx context.Context, p *ping.Pinger, targets []losses.Address, by losses.Means, tell func(losses.Progress), asks time.Duration) (answers map[netip.Addr]bool, err error) {
+func ask(ctx context.Context, p *ping.Pinger, targets []losses.Address, by losses.Means, tell func(losses.Progress),
+	asks time.Duration) (answers map[netip.Addr]bool, err error) {
 	every := askEvery
 	if by == losses.ARP { // everybody hears these questions
 		every = askEveryARP

@@ -224,7 +224,8 @@ func TestByARP(t *testing.T) {
 	const interval = 100.0 // ms
 	x, y := r.Targets[0], r.Targets[1]
 	least, most := losses.MS(to[0].Sub(from[1]))-interval, losses.MS(to[1].Sub(from[0]))+interval
-	if x.By != losses.ARP || x.Reordered != nil || len(x.Gaps) != 1 || x.LongestMS < least-x.UnwatchedMS-1 || x.LongestMS > most+1 || x.Gaps[0].Open {
+	if x.By != losses.ARP || x.Reordered != nil || len(x.Gaps) != 1 || x.LongestMS < least-x.UnwatchedMS-1 ||
+		x.LongestMS > most+1 || x.Gaps[0].Open {
 		t.Errorf("%+v, want one gap of %v to %v ms", x, least, most)
 	}
 	if y.By != losses.ICMP || y.Reordered == nil || y.Lost != 0 || y.Sent == 0 {
@@ -246,7 +247,8 @@ func TestARPHasNoSocket(t *testing.T) {
 		arp: func([]netip.Addr) (*ping.Pinger, map[netip.Addr]error, error) { return nil, nil, no },
 	}
 	o := losses.Order{Rate: 10, ARPRate: 1, For: time.Second, Targets: []losses.Address{{IP: netip.MustParseAddr("198.51.100.1")}}}
-	if r, err := run(t.Context(), o, func(losses.Progress) {}, open, 300*time.Millisecond); r != nil || !errors.Is(err, no) || fail.ExitCode(err) != fail.ExitRefused {
+	if r, err := run(t.Context(), o, func(losses.Progress) {}, open, 300*time.Millisecond); r != nil ||
+		!errors.Is(err, no) || fail.ExitCode(err) != fail.ExitRefused {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

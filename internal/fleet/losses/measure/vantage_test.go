@@ -91,7 +91,8 @@ func TestTwoVantagePoints(t *testing.T) {
 		!slices.Equal(path[0].From, []string{"rack1"}) || !path[0].At.After(dark[0].At.Time) {
 		t.Fatalf("%+v of %+v, want that it was dark, and then the path from rack1", x.Spans, x.Views)
 	}
-	if x.IP != netip.MustParseAddr("10.77.0.3") || x.Views[0].By != losses.ARP || x.Views[0].Lost <= x.Views[1].Lost || j.Total.Dark != 1 || j.Total.Path != 1 {
+	if x.IP != netip.MustParseAddr("10.77.0.3") || x.Views[0].By != losses.ARP || x.Views[0].Lost <= x.Views[1].Lost ||
+		j.Total.Dark != 1 || j.Total.Path != 1 {
 		t.Errorf("%+v, %+v", x.Views, j.Total)
 	}
 	t.Logf("%+v; lost %d and %d", x.Spans, x.Views[0].Lost, x.Views[1].Lost)

@@ -65,7 +65,8 @@ func (s *Swap) open() (journal, Place, error) {
 		return j, "", fmt.Errorf("read the journal: %w", err)
 	}
 	if err := json.Unmarshal(data, &j); err != nil || j.Target != s.Target {
-		return j, "", fmt.Errorf("read the journal %s: it is not one of %s: %w", s.journalFile(), s.Target, errors.Join(err, errors.ErrUnsupported))
+		return j, "", fmt.Errorf("read the journal %s: it is not one of %s: %w", s.journalFile(), s.Target,
+			errors.Join(err, errors.ErrUnsupported))
 	}
 	if err := s.closeGap(j); err != nil {
 		return j, "", err

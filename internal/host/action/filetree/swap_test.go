@@ -63,7 +63,8 @@ func do(s *Swap, what string) error {
 func newSwap(t *testing.T) *Swap {
 	t.Helper()
 	root := t.TempDir()
-	s := &Swap{Source: filepath.Join(root, "bundle"), Target: filepath.Join(root, "opt", "app"), Backup: filepath.Join(root, "backup", "run"), Files: map[string]File{}}
+	s := &Swap{Source: filepath.Join(root, "bundle"), Target: filepath.Join(root, "opt", "app"),
+		Backup: filepath.Join(root, "backup", "run"), Files: map[string]File{}}
 	write(t, filepath.Join(s.Target, "data/old"), "old", 0o640)
 	write(t, filepath.Join(s.Target, "version"), "1", 0o600)
 	write(t, filepath.Join(s.Source, "version"), "2", 0o644)
@@ -143,7 +144,8 @@ func TestSwapRollBackAndCommit(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := "" +
-					` drwxr-x--- ""` + "\n/bin drwxr-x--- \"\"\n/bin/tool -rwxr-xr-x \"#!/bin/sh\\n\"\n/current Lrwxrwxrwx \"version\"\n/version -rw-r--r-- \"2\""
+					` drwxr-x--- ""` + "\n/bin drwxr-x--- \"\"\n/bin/tool -rwxr-xr-x \"#!/bin/sh\\n\"\n/current " +
+					"Lrwxrwxrwx \"version\"\n/version -rw-r--r-- \"2\""
 				if got := content(t, s.Target); got != want {
 					t.Errorf("got\n%s\nwant\n%s", got, want)
 				}
@@ -306,7 +308,8 @@ func TestOwnersModesAttributesAndTimes(t *testing.T) {
 	if err := s.Install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string][2]uint32{"": {1001, 1002}, "version": {1003, 1004}, "bin": {1001, 1002}, "bin/tool": {1001, 1002}, "current": {1001, 1002}} {
+	for path, want := range map[string][2]uint32{"": {1001, 1002}, "version": {1003, 1004}, "bin": {1001, 1002},
+		"bin/tool": {1001, 1002}, "current": {1001, 1002}} {
 		var st unix.Stat_t
 		if err := unix.Lstat(filepath.Join(s.Target, path), &st); err != nil || st.Uid != want[0] || st.Gid != want[1] {
 			t.Errorf("%q belongs to %d:%d, %v, want %v", path, st.Uid, st.Gid, err, want)
@@ -326,13 +329,16 @@ func TestOwnersModesAttributesAndTimes(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for want, change := range map[string]func(s *Swap) error{
-		"version is not what the manifest says": func(s *Swap) error { return os.WriteFile(filepath.Join(s.Source, "version"), []byte("3"), 0o600) },
-		"extra is not what the manifest says":   func(s *Swap) error { return os.WriteFile(filepath.Join(s.Source, "extra"), nil, 0o600) },
-		"1 files, the manifest lists 2":         func(s *Swap) error { return os.Remove(filepath.Join(s.Source, "version")) },
-		"neither a file, nor a directory":       func(s *Swap) error { return unix.Mkfifo(filepath.Join(s.Source, "fifo"), 0o600) },
-		"want an absolute path":                 func(s *Swap) error { s.Target += "/../x"; return nil },
-		"no such file or directory":             func(s *Swap) error { s.Target = s.Backup + "/none/target"; return nil },
-		"something is mounted at /proc":         func(s *Swap) error { s.Target = "/proc"; return nil },
+		"version is not what the manifest says": func(s *Swap) error {
+			return os.WriteFile(filepath.Join(s.Source,
+				"version"), []byte("3"), 0o600)
+		},
+		"extra is not what the manifest says": func(s *Swap) error { return os.WriteFile(filepath.Join(s.Source, "extra"), nil, 0o600) },
+		"1 files, the manifest lists 2":       func(s *Swap) error { return os.Remove(filepath.Join(s.Source, "version")) },
+		"neither a file, nor a directory":     func(s *Swap) error { return unix.Mkfifo(filepath.Join(s.Source, "fifo"), 0o600) },
+		"want an absolute path":               func(s *Swap) error { s.Target += "/../x"; return nil },
+		"no such file or directory":           func(s *Swap) error { s.Target = s.Backup + "/none/target"; return nil },
+		"something is mounted at /proc":       func(s *Swap) error { s.Target = "/proc"; return nil },
 	} {
 		s := newSwap(t)
 		target := s.Target

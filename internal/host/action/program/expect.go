@@ -112,7 +112,8 @@ func (e *expecter) next(t terminal, now time.Time) (typed, fail string, err erro
 			continue
 		}
 		if r.left == 0 {
-			return "", fmt.Sprintf("the program asks again what was answered already: %q. Raise times of that answer, or correct the answer, in expect of this host's credentials file (upgrade.credentials_file)", shorten(line)), nil
+			return "", fmt.Sprintf("the program asks again what was answered already: %q. Raise times of that "+
+				"answer, or correct the answer, in expect of this host's credentials file (upgrade.credentials_file)", shorten(line)), nil
 		}
 		echo, err := t.echo()
 		if err != nil {
@@ -146,7 +147,8 @@ func (e *expecter) next(t terminal, now time.Time) (typed, fail string, err erro
 		e.asks = now
 	}
 	if now.Sub(e.asks) >= settle {
-		return "", fmt.Sprintf("the program waits for an answer that was not given in advance: %q. Add it to expect of this host's credentials file (upgrade.credentials_file)", shorten(line)), nil
+		return "", fmt.Sprintf("the program waits for an answer that was not given in advance: %q. Add it to expect "+
+			"of this host's credentials file (upgrade.credentials_file)", shorten(line)), nil
 	}
 	return "", "", nil
 }

@@ -40,7 +40,8 @@ func TestRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, c.script)
 			res, out := r.run()
-			if res.State != c.state || res.Exit != c.exit || out != c.out || !strings.Contains(res.Why, c.why) || (res.Why == "") != (c.why == "") || len(res.Leftovers) != c.leftovers {
+			if res.State != c.state || res.Exit != c.exit || out != c.out || !strings.Contains(res.Why, c.why) ||
+				(res.Why == "") != (c.why == "") || len(res.Leftovers) != c.leftovers {
 				t.Errorf("got %+v, output %q", res, out)
 			}
 			if kept := r.file("state/" + fileExit); strings.Contains(kept, `"state":"exited"`) == (name == "signal") {
@@ -91,7 +92,8 @@ func TestMuchOutputIsCut(t *testing.T) {
 	r := newRig(t, "head -c 3000000 /dev/zero; echo end; exit 5")
 	r.spec.MaxOutput = 1 << 20
 	res, out := r.run()
-	if res.Exit != 5 || res.Discarded != 3000004-1<<20 || int64(len(out)) != res.Output || len(out) > 1<<20+100 || !strings.HasSuffix(out, "the rest is discarded]\n") {
+	if res.Exit != 5 || res.Discarded != 3000004-1<<20 || int64(len(out)) != res.Output || len(out) > 1<<20+100 ||
+		!strings.HasSuffix(out, "the rest is discarded]\n") {
 		t.Errorf("got %+v, %d bytes", res, len(out))
 	}
 }
@@ -109,7 +111,8 @@ func TestDeadline(t *testing.T) {
 			r := newRig(t, "echo begun; "+script)
 			r.spec.Timeout = 400 * time.Millisecond
 			res, out := r.run()
-			if res.State != Failed || res.Exit == 0 || !strings.HasPrefix(res.Why, "it did not end within 400ms") || !strings.HasPrefix(out, "begun") {
+			if res.State != Failed || res.Exit == 0 || !strings.HasPrefix(res.Why, "it did not end within 400ms") ||
+				!strings.HasPrefix(out, "begun") {
 				t.Errorf("got %+v, output %q", res, out)
 			}
 			m, err := mark(r.dir)
@@ -152,7 +155,8 @@ func TestLeftovers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if res.OK() == strings.Contains(name, "failed") || len(res.Leftovers) != 1 || res.Leftovers[0].PID != pid || res.Leftovers[0].Holds != c.holds || res.Leftovers[0].Killed != c.dies {
+			if res.OK() == strings.Contains(name, "failed") || len(res.Leftovers) != 1 || res.Leftovers[0].PID != pid ||
+				res.Leftovers[0].Holds != c.holds || res.Leftovers[0].Killed != c.dies {
 				t.Errorf("got %+v, want process %d", res, pid)
 			}
 			if alive(pid) == c.dies {

@@ -74,7 +74,8 @@ func ReadCredentials(path string) (*Credentials, error) {
 	c := &Credentials{}
 	if faults := (strictyaml.Style{Loose: true}).Decode(data, c).Faults; len(faults) > 0 {
 		// Of a fault no more is shown than where it is: the rest may quote a secret.
-		return nil, fmt.Errorf("%w: %swant YAML or JSON with secrets, expect, stdin and silence only, and quotes around texts such as 007 and yes", ErrSecrets, strictyaml.At(path, faults[0].Place, ""))
+		return nil, fmt.Errorf("%w: %swant YAML or JSON with secrets, expect, stdin and silence only, and quotes "+
+			"around texts such as 007 and yes", ErrSecrets, strictyaml.At(path, faults[0].Place, ""))
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSecrets, path, err)

@@ -98,7 +98,8 @@ func TestStepOfSeveralCommands(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 	const adopts = "[holdfast: this is what attempt 1 has begun]\n"
-	for n, want := range map[int]string{1: "one\ntwo\nend\n", 2: "", 3: adopts + "one\ntwo\nend\n", 4: adopts + "one\ntwo\nend\n[holdfast: ended with exit code 5]\n"} {
+	for n, want := range map[int]string{1: "one\ntwo\nend\n", 2: "", 3: adopts + "one\ntwo\nend\n",
+		4: adopts + "one\ntwo\nend\n[holdfast: ended with exit code 5]\n"} {
 		if got := r.log[n].String(); got != want {
 			t.Errorf("log of attempt %d: %q, want %q", n, got, want)
 		}
@@ -142,7 +143,8 @@ func TestCredentialsOfAnAttempt(t *testing.T) {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	file, err := a.Credentials(&Credentials{Secrets: map[string]string{"a": "b"}, Expect: []Expect{{Prompt: "p", Answer: Answer{Secret: "a"}}}, Silence: Seconds(90 * time.Second)})
+	file, err := a.Credentials(&Credentials{Secrets: map[string]string{"a": "b"},
+		Expect: []Expect{{Prompt: "p", Answer: Answer{Secret: "a"}}}, Silence: Seconds(90 * time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,11 +98,12 @@ func TestASecretThatIsEchoedIsNotShown(t *testing.T) {
 
 func TestUnknownPrompt(t *testing.T) {
 	for name, c := range map[string]struct{ script, credentials, why string }{
-		"no answer":     {`printf "Really? "; read x`, `silence: 300ms`, `was not given in advance: "Really?"`},
-		"line end":      {`echo "Your name, please"; read x`, `silence: 300ms`, `was not given in advance: "Your name, please"`},
-		"by a child":    {`bash -c 'read -p "Deep? "'`, `silence: 300ms`, `was not given in advance: "Deep?"`},
-		"nothing said":  {`read x`, `silence: 300ms`, `was not given in advance: ""`},
-		"asked again":   {`for i in 1 2 3; do read -s -p "pwd: " x; echo; done`, `{secrets: {a: guess}, expect: [{prompt: "pwd:", secret: a}]}`, `answered already: "pwd:"`},
+		"no answer":    {`printf "Really? "; read x`, `silence: 300ms`, `was not given in advance: "Really?"`},
+		"line end":     {`echo "Your name, please"; read x`, `silence: 300ms`, `was not given in advance: "Your name, please"`},
+		"by a child":   {`bash -c 'read -p "Deep? "'`, `silence: 300ms`, `was not given in advance: "Deep?"`},
+		"nothing said": {`read x`, `silence: 300ms`, `was not given in advance: ""`},
+		"asked again": {`for i in 1 2 3; do read -s -p "pwd: " x; echo; done`,
+			`{secrets: {a: guess}, expect: [{prompt: "pwd:", secret: a}]}`, `answered already: "pwd:"`},
 		"shows secrets": {`read -p "a guess, or? "`, `{secrets: {a: guess}, silence: 300ms}`, `in advance: "a ***, or?"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +138,8 @@ func TestSilenceWithoutAQuestionIsNoPrompt(t *testing.T) {
 // TestAPromptOnItsWay: a program that waits for input is answered when its prompt arrives just after the first look.
 func TestAPromptOnItsWay(t *testing.T) {
 	now := time.Now()
-	e, err := newExpecter(&Credentials{Silence: Seconds(time.Second), Expect: []Expect{{Prompt: "Deep?", Answer: Answer{Text: "yes"}}}}, false, now)
+	e, err := newExpecter(&Credentials{Silence: Seconds(time.Second),
+		Expect: []Expect{{Prompt: "Deep?", Answer: Answer{Text: "yes"}}}}, false, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +240,8 @@ func TestCredentialsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := ReadCredentials(file)
-		if (err == nil) != (want == "") || err != nil && (!errors.Is(err, ErrSecrets) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret)) {
+		if (err == nil) != (want == "") || err != nil &&
+			(!errors.Is(err, ErrSecrets) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret)) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 		if want == "" {

@@ -40,12 +40,14 @@ const (
 
 // Options say which array and which file systems.
 type Options struct {
-	Address     string           `json:"address"`               // IP address or name, with or without :PORT or https://; port 8088 when there is none
-	User        string           `json:"user"`                  // an account that may administrate
-	Password    backup.SecretRef `json:"password"`              // path of a file of mode 0600
-	CA          string           `json:"ca,omitempty"`          // path of the PEM file with the CA of the array's certificate
-	Fingerprint string           `json:"fingerprint,omitempty"` // SHA-256 of the array's certificate, 64 hex digits, with or without colons; in place of CA
-	FileSystems []string         `json:"fileSystems"`           // their names
+	// IP address or name, with or without :PORT or https://; port 8088 when there is none
+	Address  string           `json:"address"`
+	User     string           `json:"user"`         // an account that may administrate
+	Password backup.SecretRef `json:"password"`     // path of a file of mode 0600
+	CA       string           `json:"ca,omitempty"` // path of the PEM file with the CA of the array's certificate
+	// SHA-256 of the array's certificate, 64 hex digits, with or without colons; in place of CA
+	Fingerprint string   `json:"fingerprint,omitempty"`
+	FileSystems []string `json:"fileSystems"` // their names
 }
 
 var systemForm = text.Pattern(`^[A-Za-z0-9_.-]{1,127}$`)
@@ -82,7 +84,8 @@ func (o Options) check() (string, error) {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		host = net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
 	}
-	if u, err := url.Parse("https://" + host + "/"); err != nil || u.Hostname() == "" || u.Host != host || !text.Port(u.Port()) || strings.ContainsAny(host, " @/?#") {
+	if u, err := url.Parse("https://" + host + "/"); err != nil || u.Hostname() == "" || u.Host != host ||
+		!text.Port(u.Port()) || strings.ContainsAny(host, " @/?#") {
 		return "", fmt.Errorf("address %q: want an IP address or a name, with or without :PORT", o.Address)
 	}
 	return host, nil

@@ -38,7 +38,8 @@ func newRig(t *testing.T) *rig {
 	secret := filepath.Join(dir, "password")
 	try.Must(t, os.WriteFile(secret, []byte(arraytest.Password+"\n"), 0o600))
 	r.p = array.Provider{Request: 5 * time.Second, Again: time.Millisecond}
-	r.o = array.Options{Address: r.Address(), User: arraytest.User, Password: backup.SecretRef(secret), Fingerprint: r.Fingerprint(), FileSystems: systems}
+	r.o = array.Options{Address: r.Address(), User: arraytest.User, Password: backup.SecretRef(secret),
+		Fingerprint: r.Fingerprint(), FileSystems: systems}
 	r.q = backup.Request{ID: "up-1", Host: "h1", Dir: filepath.Join(dir, "receipts")}
 	r.use(r.o)
 	for _, s := range systems {
@@ -124,9 +125,11 @@ func TestRoundTrip(t *testing.T) {
 // every way, and looks that each succeeds all the same, with one snapshot for each
 // file system.
 func TestFaults(t *testing.T) {
-	kinds := []arraytest.Fault{arraytest.Refused, arraytest.FailedAfter, arraytest.DroppedFirst, arraytest.DroppedAfter, arraytest.Half, arraytest.Nonsense, arraytest.Hang, arraytest.Busy, arraytest.Expired}
+	kinds := []arraytest.Fault{arraytest.Refused, arraytest.FailedAfter, arraytest.DroppedFirst, arraytest.DroppedAfter,
+		arraytest.Half, arraytest.Nonsense, arraytest.Hang, arraytest.Busy, arraytest.Expired}
 	for i, kind := range kinds {
-		for j, call := range []string{"POST sessions", "GET filesystem", "GET FSSNAPSHOT", "POST FSSNAPSHOT", "PUT rollback", "GET progress", "DELETE FSSNAPSHOT"} {
+		for j, call := range []string{"POST sessions", "GET filesystem", "GET FSSNAPSHOT", "POST FSSNAPSHOT",
+			"PUT rollback", "GET progress", "DELETE FSSNAPSHOT"} {
 			if testing.Short() && (i+j)%3 != 0 {
 				continue
 			}
@@ -174,7 +177,8 @@ func TestAllOrNone(t *testing.T) {
 	ctx := try.Context(t)
 	for n := range systems {
 		r.Inject("POST", "FSSNAPSHOT", append(make([]arraytest.Fault, n), arraytest.Fails)...)
-		if _, err := r.p.Backup(ctx, r.q); err == nil || !strings.Contains(err.Error(), systems[n]) || !strings.Contains(err.Error(), "1077949002") {
+		if _, err := r.p.Backup(ctx, r.q); err == nil || !strings.Contains(err.Error(), systems[n]) ||
+			!strings.Contains(err.Error(), "1077949002") {
 			t.Errorf("failure at %d: %v", n, err)
 		}
 		r.clean()
@@ -228,7 +232,8 @@ func TestUnreachable(t *testing.T) {
 		t.Errorf("nobody listens: %v", err)
 	}
 	r.Close()
-	for what, err := range map[string]error{"verify": r.p.Verify(try.Context(t), rec), "restore": r.p.Restore(try.Context(t), rec), "delete": r.p.Delete(try.Context(t), rec)} {
+	for what, err := range map[string]error{"verify": r.p.Verify(try.Context(t), rec),
+		"restore": r.p.Restore(try.Context(t), rec), "delete": r.p.Delete(try.Context(t), rec)} {
 		if !errors.Is(err, array.ErrArrayUnreachable) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -271,7 +276,8 @@ func TestTrust(t *testing.T) {
 	o = r.o
 	o.Fingerprint = strings.Repeat("ab", 32)
 	r.use(o)
-	if _, err := r.p.Backup(ctx, r.q); err == nil || errors.Is(err, array.ErrArrayUnreachable) || !strings.Contains(err.Error(), "certificate is not the array's") {
+	if _, err := r.p.Backup(ctx, r.q); err == nil || errors.Is(err, array.ErrArrayUnreachable) ||
+		!strings.Contains(err.Error(), "certificate is not the array's") {
 		t.Errorf("another certificate: %v", err)
 	}
 	if calls := r.Calls(); len(calls) != len(systems)*2+2 { // those of the first

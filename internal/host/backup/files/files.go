@@ -100,16 +100,17 @@ func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt,
 	if err := q.Prepare(&o, func() error { return o.check(q.Dir) }); err != nil {
 		return backup.Receipt{}, err
 	}
-	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(*backup.Lock) (backup.Receipt, error) {
-		if err := discard(q); err != nil {
-			return backup.Receipt{}, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
-		}
-		rec, err := p.make(ctx, q, o)
-		if err != nil {
-			return rec, errors.Join(fmt.Errorf("backup %s of files: %w", q.ID, err), discard(q))
-		}
-		return rec, nil
-	})
+	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) },
+		func(*backup.Lock) (backup.Receipt, error) {
+			if err := discard(q); err != nil {
+				return backup.Receipt{}, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
+			}
+			rec, err := p.make(ctx, q, o)
+			if err != nil {
+				return rec, errors.Join(fmt.Errorf("backup %s of files: %w", q.ID, err), discard(q))
+			}
+			return rec, nil
+		})
 }
 
 func discard(q backup.Request) error {

@@ -421,7 +421,8 @@ func TestMountInside(t *testing.T) {
 	need.Real(t, need.Root, need.Programs("util-linux", "unshare", "mount"))
 	dir := t.TempDir()
 	try.Must(t, os.Mkdir(dir+"/m", 0o700))
-	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `mount -t tmpfs none "$1/m" && exec "$0" -test.run '^TestMountInside$'`, os.Args[0], dir)
+	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
+		`mount -t tmpfs none "$1/m" && exec "$0" -test.run '^TestMountInside$'`, os.Args[0], dir)
 	cmd.Env = append(os.Environ(), "HOLDFAST_TEST_MOUNT="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

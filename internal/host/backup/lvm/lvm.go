@@ -78,24 +78,27 @@ func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt,
 	if err := q.Prepare(&o, func() error { return o.check(q.ID) }); err != nil {
 		return backup.Receipt{}, err
 	}
-	return backup.Make(ctx, q, func(l *backup.Lock) (backup.State, error) { return tool{lock: l}.state(ctx, q, o) }, func(l *backup.Lock) (backup.Receipt, error) {
-		t := tool{lock: l}
-		rec, err := t.all(ctx, q, o)
-		if err != nil {
-			// The context may have ended; what was made is taken back all the same.
-			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
-			defer cancel()
-			return rec, errors.Join(fmt.Errorf("backup %s of logical volumes: %w", q.ID, err), t.removeAll(undo, q.ID, o.Volumes), backup.Discard(q.File(), q.Path(merging)))
-		}
-		return rec, nil
-	})
+	return backup.Make(ctx, q, func(l *backup.Lock) (backup.State, error) { return tool{lock: l}.state(ctx, q, o) },
+		func(l *backup.Lock) (backup.Receipt, error) {
+			t := tool{lock: l}
+			rec, err := t.all(ctx, q, o)
+			if err != nil {
+				// The context may have ended; what was made is taken back all the same.
+				undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+				defer cancel()
+				return rec, errors.Join(fmt.Errorf("backup %s of logical volumes: %w", q.ID, err),
+					t.removeAll(undo, q.ID, o.Volumes), backup.Discard(q.File(), q.Path(merging)))
+			}
+			return rec, nil
+		})
 }
 
 // undoLimit bounds the removal of snapshots after a failure.
 const undoLimit = time.Minute
 
 func (t tool) all(ctx context.Context, q backup.Request, o Options) (rec backup.Receipt, err error) {
-	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir, What: o.Volumes, Where: "in the volume groups", Data: json.RawMessage("{}")}
+	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir, What: o.Volumes,
+		Where: "in the volume groups", Data: json.RawMessage("{}")}
 	if rec.Tool, err = t.version(ctx); err != nil {
 		return rec, err
 	}
@@ -128,7 +131,8 @@ func (t tool) all(ctx context.Context, q backup.Request, o Options) (rec backup.
 		}
 		rec.Snapshots = append(rec.Snapshots, backup.Snapshot{Of: v, Name: s.full(), ID: s.UUID})
 		if !s.thin() {
-			rec.Notes = append(rec.Notes, fmt.Sprintf("%s has room for changes of %d MiB; when they are more, the way back is lost", s.full(), s.Size>>20))
+			rec.Notes = append(rec.Notes, fmt.Sprintf("%s has room for changes of %d MiB; when they are more, the "+
+				"way back is lost", s.full(), s.Size>>20))
 		}
 	}
 	rec.When = time.Now().UTC().Truncate(time.Second)

@@ -129,7 +129,8 @@ func (s *stage) report(program string, args []string) error {
 	if program == "vgs" {
 		rows = []map[string]string{{"vg_name": "vg0", "vg_free": strconv.FormatInt(s.Free, 10)}}
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"report": []any{map[string]any{map[string]string{"lvs": "lv", "vgs": "vg"}[program]: rows}}})
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"report": []any{map[string]any{map[string]string{"lvs": "lv",
+		"vgs": "vg"}[program]: rows}}})
 }
 
 func (s *stage) create(args []string) error {
@@ -148,7 +149,8 @@ func (s *stage) create(args []string) error {
 		return errors.New("Logical volume already exists in volume group")
 	}
 	s.Next++
-	snap := lv{VG: o.VG, LV: value("--name"), UUID: fmt.Sprintf("uuid-%d", s.Next), Size: o.Size, Origin: o.LV, Type: "thin", Tags: value("--addtag"), Invalid: "-1", Merging: "0", Open: "0"}
+	snap := lv{VG: o.VG, LV: value("--name"), UUID: fmt.Sprintf("uuid-%d", s.Next), Size: o.Size, Origin: o.LV,
+		Type: "thin", Tags: value("--addtag"), Invalid: "-1", Merging: "0", Open: "0"}
 	if p := value("--extents"); p != "" {
 		percent, err := strconv.ParseInt(strings.TrimSuffix(p, "%ORIGIN"), 10, 64)
 		size, err2 := strconv.ParseInt(o.Size, 10, 64)
@@ -197,7 +199,8 @@ func newRig(t *testing.T) *rig {
 	plain := lv{VG: "vg0", LV: "data", UUID: "uuid-data", Size: "1073741824", Type: "linear", Invalid: "-1", Merging: "0", Open: "0"}
 	thin := plain
 	thin.LV, thin.UUID, thin.Type = "thin", "uuid-thin", "thin"
-	try.Must(t, stage{LVs: []lv{plain, thin}, Free: 1 << 30, Data: map[string]string{"uuid-data": "old", "uuid-thin": "old"}, Fail: map[string]string{}}.save(r.dir))
+	try.Must(t, stage{LVs: []lv{plain, thin}, Free: 1 << 30,
+		Data: map[string]string{"uuid-data": "old", "uuid-thin": "old"}, Fail: map[string]string{}}.save(r.dir))
 	return r
 }
 
@@ -339,7 +342,8 @@ func TestFull(t *testing.T) {
 	rec, err := p.Backup(ctx, r.request(both()))
 	try.Must(t, err)
 	r.write("new")
-	for _, f := range []func(*lv){func(l *lv) { l.Used = "100.00" }, func(l *lv) { l.Invalid = "1" }, func(l *lv) { l.UUID = "another" }, func(l *lv) { l.Origin = "thin" }} {
+	for _, f := range []func(*lv){func(l *lv) { l.Used = "100.00" }, func(l *lv) { l.Invalid = "1" },
+		func(l *lv) { l.UUID = "another" }, func(l *lv) { l.Origin = "thin" }} {
 		r.change(func(s *stage) {
 			l := s.LVs[2]
 			f(&l)

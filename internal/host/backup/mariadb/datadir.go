@@ -72,12 +72,14 @@ func (s *server) suits(ctx context.Context, d *data) (int64, error) {
 	st := info.Sys().(*syscall.Stat_t)
 	d.UID, d.GID, d.Mode = int(st.Uid), int(st.Gid), st.Mode&0o7777
 	if at, err := backup.IsMountPoint(s.datadir); err != nil || at {
-		return 0, errors.Join(fmt.Errorf("the data directory %s is a mount point and can not be replaced as a whole: use %q, or the provider lvm", s.datadir, Dump), err)
+		return 0, errors.Join(fmt.Errorf("the data directory %s is a mount point and can not be replaced as a whole: "+
+			"use %q, or the provider lvm", s.datadir, Dump), err)
 	}
 	if err := unused(s.datadir); !errors.Is(err, backup.ErrBusy) {
 		return 0, errors.Join(fmt.Errorf("no server has %s open: the one that answers is on another host", s.datadir), err)
 	}
-	rows, err := s.query(ctx, "SHOW GLOBAL VARIABLES WHERE variable_name IN ('innodb_data_home_dir','innodb_log_group_home_dir','innodb_undo_directory')")
+	rows, err := s.query(ctx, "SHOW GLOBAL VARIABLES WHERE variable_name IN "+
+		"('innodb_data_home_dir','innodb_log_group_home_dir','innodb_undo_directory')")
 	if err != nil {
 		return 0, err
 	}

@@ -54,7 +54,8 @@ func (s *server) dump(ctx context.Context, q backup.Request, rec *backup.Receipt
 
 // measure makes sure that there is room, and notes what a dump can not hold still.
 func (s *server) measure(ctx context.Context, dir string, rec *backup.Receipt) error {
-	rows, err := s.query(ctx, "SELECT COALESCE(SUM(data_length),0), COALESCE(SUM(engine NOT IN ('InnoDB','ROCKSDB') AND table_type='BASE TABLE' "+
+	rows, err := s.query(ctx, "SELECT COALESCE(SUM(data_length),0), COALESCE(SUM(engine NOT IN ('InnoDB','ROCKSDB') "+
+		"AND table_type='BASE TABLE' "+
 		"AND table_schema NOT IN ('mysql','sys','information_schema','performance_schema')),0) FROM information_schema.tables")
 	if err != nil {
 		return err

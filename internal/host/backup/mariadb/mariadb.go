@@ -86,20 +86,22 @@ func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt,
 	if err := q.Prepare(&o, o.check); err != nil {
 		return backup.Receipt{}, err
 	}
-	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(l *backup.Lock) (backup.Receipt, error) {
-		if err := discard(q); err != nil {
-			return backup.Receipt{}, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
-		}
-		rec, err := p.make(ctx, q, o, l)
-		if err != nil {
-			return rec, errors.Join(fmt.Errorf("backup %s of mariadb: %w", q.ID, err), discard(q))
-		}
-		return rec, nil
-	})
+	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) },
+		func(l *backup.Lock) (backup.Receipt, error) {
+			if err := discard(q); err != nil {
+				return backup.Receipt{}, fmt.Errorf("backup %s: remove what an earlier attempt has left: %w", q.ID, err)
+			}
+			rec, err := p.make(ctx, q, o, l)
+			if err != nil {
+				return rec, errors.Join(fmt.Errorf("backup %s of mariadb: %w", q.ID, err), discard(q))
+			}
+			return rec, nil
+		})
 }
 
 func discard(q backup.Request) error {
-	return backup.Discard(q.File(), q.Path(prepared), q.Path(prepared+".part"), q.Path(list), q.Path(dumped), q.Path(dumped+".part"), q.Path(cnf))
+	return backup.Discard(q.File(), q.Path(prepared), q.Path(prepared+".part"), q.Path(list), q.Path(dumped),
+		q.Path(dumped+".part"), q.Path(cnf))
 }
 
 func (p Provider) make(ctx context.Context, q backup.Request, o Options, lock *backup.Lock) (rec backup.Receipt, err error) {

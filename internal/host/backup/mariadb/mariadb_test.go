@@ -17,7 +17,8 @@ func TestDump(t *testing.T) {
 	r := newRig(t, true)
 	r.fill()
 	const password = `p"w\n#'; =x`
-	r.sql("CREATE USER keeper@'127.0.0.1' IDENTIFIED BY '" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(password) + "'; GRANT ALL ON *.* TO keeper@'127.0.0.1' WITH GRANT OPTION;")
+	r.sql("CREATE USER keeper@'127.0.0.1' IDENTIFIED BY '" +
+		strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(password) + "'; GRANT ALL ON *.* TO keeper@'127.0.0.1' WITH GRANT OPTION;")
 	want := r.state()
 	p, ctx := mariadb.Provider{}, try.Context(t)
 	at := mariadb.Connection{Address: "127.0.0.1", Port: r.port, User: "keeper", Password: r.secret(password + "\n")}
@@ -170,7 +171,8 @@ func refused(t *testing.T, r *rig) {
 	}{
 		{"method", mariadb.Options{Method: "copy"}, "want backup or dump"},
 		{"nobody there", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket + "x", User: "root"}}, "no server answers"},
-		{"wrong password", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket, User: "reader", Password: r.secret("bad")}}, "Access denied"},
+		{"wrong password", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket, User: "reader",
+			Password: r.secret("bad")}}, "Access denied"},
 		{"password file", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket, User: "root", Password: open}}, "chmod 600"},
 		{"option file", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket, Defaults: string(open)}}, "chmod 600"},
 		{"both", mariadb.Options{Connection: mariadb.Connection{Socket: r.socket, Address: "localhost"}}, "want one of them"},

@@ -37,7 +37,8 @@ type rig struct {
 // newRig makes a data directory and starts a server on it.
 func newRig(t *testing.T, network bool) *rig {
 	t.Helper()
-	need.Real(t, need.Programs("mariadb-server", "mariadbd", "mariadb-install-db", "mariadb", "mariadb-dump"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Real(t, need.Programs("mariadb-server", "mariadbd", "mariadb-install-db", "mariadb", "mariadb-dump"),
+		need.Programs("mariadb-backup", "mariadb-backup"))
 	dir := try.ShortDir(t)
 	// A home of its own, so that nothing of this machine's user is read.
 	t.Setenv("HOME", dir)
@@ -70,7 +71,8 @@ func (r *rig) start() {
 	r.t.Helper()
 	args := []string{
 		"--no-defaults", "--datadir=" + r.data, "--socket=" + r.socket, "--log-error=" + r.log, "--pid-file=" + r.data + ".pid",
-		"--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2", "--performance-schema=OFF", "--skip-name-resolve",
+		"--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
+		"--performance-schema=OFF", "--skip-name-resolve",
 	}
 	if r.port == 0 {
 		args = append(args, "--skip-networking")
@@ -121,7 +123,8 @@ func (r *rig) stop() {
 func (r *rig) try(sql string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "mariadb", "--no-defaults", "--socket="+r.socket, "--user=root", "--batch", "--skip-column-names", "--default-character-set=utf8mb4")
+	cmd := exec.CommandContext(ctx, "mariadb", "--no-defaults", "--socket="+r.socket, "--user=root", "--batch",
+		"--skip-column-names", "--default-character-set=utf8mb4")
 	cmd.Stdin = strings.NewReader(sql)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -161,16 +164,20 @@ CREATE USER reader@localhost IDENTIFIED BY 'r'; GRANT SELECT ON shop.* TO reader
 // state is what must be the same after a restore.
 func (r *rig) state() string {
 	return r.sql("CHECKSUM TABLE shop.goods, shop.notes, `odd name`.`odd``table`;" +
-		"SELECT COUNT(*), SUM(price), MAX(id), GROUP_CONCAT(HEX(name) ORDER BY id DESC LIMIT 3) FROM shop.goods; SELECT COUNT(*) FROM shop.dear; CALL shop.twice(4); SELECT shop.plus(1);" +
-		"SELECT trigger_name, action_statement FROM information_schema.triggers; SELECT event_name, event_definition FROM information_schema.events;" +
+		"SELECT COUNT(*), SUM(price), MAX(id), GROUP_CONCAT(HEX(name) ORDER BY id DESC LIMIT 3) FROM shop.goods; " +
+		"SELECT COUNT(*) FROM shop.dear; CALL shop.twice(4); SELECT shop.plus(1);" +
+		"SELECT trigger_name, action_statement FROM information_schema.triggers; SELECT event_name, event_definition " +
+		"FROM information_schema.events;" +
 		"SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_schema IN ('shop', 'odd name') ORDER BY 1, 2;" +
 		"SHOW GRANTS FOR reader@localhost; SELECT COUNT(*) FROM mysql.global_priv;")
 }
 
 // spoil is what an upgrade that went wrong has done.
 func (r *rig) spoil() {
-	r.sql("USE shop; DELETE FROM goods WHERE id % 2 = 0; UPDATE goods SET name = 'x' LIMIT 10; ALTER TABLE notes ADD COLUMN added INT; DROP PROCEDURE twice; DROP EVENT nightly;" +
-		"CREATE TABLE fresh (k INT); DROP DATABASE `odd name`; REVOKE ALL ON shop.* FROM reader@localhost; CREATE USER more@localhost; CREATE DATABASE later; CREATE TABLE later.kept (k INT);")
+	r.sql("USE shop; DELETE FROM goods WHERE id % 2 = 0; UPDATE goods SET name = 'x' LIMIT 10; ALTER TABLE notes ADD " +
+		"COLUMN added INT; DROP PROCEDURE twice; DROP EVENT nightly;" +
+		"CREATE TABLE fresh (k INT); DROP DATABASE `odd name`; REVOKE ALL ON shop.* FROM reader@localhost; CREATE " +
+		"USER more@localhost; CREATE DATABASE later; CREATE TABLE later.kept (k INT);")
 }
 
 // request asks for a backup into the rig's directory.

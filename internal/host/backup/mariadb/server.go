@@ -236,7 +236,8 @@ var unescape = strings.NewReplacer(`\\`, `\`, `\t`, "\t", `\n`, "\n", `\0`, "\x0
 
 // databases are those of users, and mysql, which has the accounts.
 func (s *server) databases(ctx context.Context) ([]string, error) {
-	rows, err := s.query(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN ('information_schema','performance_schema','sys') ORDER BY 1")
+	rows, err := s.query(ctx, "SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT IN "+
+		"('information_schema','performance_schema','sys') ORDER BY 1")
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +267,8 @@ func sockets() ([]string, error) {
 	var seen []os.FileInfo
 	for _, p := range out {
 		info, err := os.Stat(p)
-		if err != nil || info.Mode().Type() != fs.ModeSocket || slices.ContainsFunc(seen, func(i os.FileInfo) bool { return os.SameFile(i, info) }) {
+		if err != nil || info.Mode().Type() != fs.ModeSocket ||
+			slices.ContainsFunc(seen, func(i os.FileInfo) bool { return os.SameFile(i, info) }) {
 			continue // a path that is not there is no candidate
 		}
 		there, seen = append(there, p), append(seen, info)

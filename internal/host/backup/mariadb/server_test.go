@@ -39,7 +39,8 @@ func TestListening(t *testing.T) {
 }
 
 func FuzzListening(f *testing.F) {
-	f.Add([]byte("Num       RefCount Protocol Flags    Type St Inode Path\n0000: 00000002 00000000 00010000 0001 01 1 /run/mysqld/mysqld.sock\n"))
+	f.Add([]byte("Num       RefCount Protocol Flags    Type St Inode Path\n0000: 00000002 00000000 00010000 0001 01 " +
+		"1 /run/mysqld/mysqld.sock\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, p := range listening(b) {
 			if !filepath.IsAbs(p) {
@@ -54,7 +55,8 @@ func FuzzListening(f *testing.F) {
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	client := filepath.Join(dir, "client")
-	script := "#!/bin/sh\nfor a; do case $a in --socket=*none) echo refused >&2; exit 1;; --socket=*) printf '/data/%s/\\t10.11\\n' \"${a##*/}\"; exit;; esac; done\nexit 1\n"
+	script := "#!/bin/sh\nfor a; do case $a in --socket=*none) echo refused >&2; exit 1;; --socket=*) printf " +
+		"'/data/%s/\\t10.11\\n' \"${a##*/}\"; exit;; esac; done\nexit 1\n"
 	if err := os.WriteFile(client, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}

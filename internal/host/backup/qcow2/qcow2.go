@@ -74,7 +74,8 @@ func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt,
 			// The context may have ended; what was made is taken back all the same.
 			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 			defer cancel()
-			return rec, errors.Join(fmt.Errorf("backup %s of qcow2 images: %w", q.ID, err), t.removeAll(undo, o.Images, snapshotName(q.ID)), backup.Discard(q.File()))
+			return rec, errors.Join(fmt.Errorf("backup %s of qcow2 images: %w", q.ID, err),
+				t.removeAll(undo, o.Images, snapshotName(q.ID)), backup.Discard(q.File()))
 		}
 		return rec, nil
 	})
@@ -87,7 +88,8 @@ const undoLimit = time.Minute
 func snapshotName(id string) string { return "holdfast-" + id }
 
 func (t *tool) all(ctx context.Context, q backup.Request, o Options) (rec backup.Receipt, err error) {
-	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir, What: o.Images, Where: "in the images", Data: json.RawMessage("{}")}
+	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir, What: o.Images, Where: "in the images",
+		Data: json.RawMessage("{}")}
 	if rec.Tool, err = backup.Version(ctx, t.path, "--version"); err != nil {
 		return rec, err
 	}
@@ -261,7 +263,8 @@ func opts(image string) string {
 // tables, and half of that is damage.
 func (t *tool) run(ctx context.Context, args ...string) ([]byte, error) {
 	out, err := backup.Run(ctx, backup.Command{Path: t.path, Args: args, Hold: t.lock, Outlives: true})
-	if err != nil && (strings.Contains(err.Error(), "lock") && strings.Contains(err.Error(), "Failed to get") || strings.Contains(err.Error(), "another process using")) {
+	if err != nil && (strings.Contains(err.Error(), "lock") && strings.Contains(err.Error(), "Failed to get") ||
+		strings.Contains(err.Error(), "another process using")) {
 		return nil, fmt.Errorf("the image %w: %w", backup.ErrBusy, err)
 	}
 	return out, err

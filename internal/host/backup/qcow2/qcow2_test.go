@@ -56,7 +56,8 @@ func (r *rig) fill(i int, pattern byte) {
 // has fails when a part of an image has not the pattern.
 func (r *rig) has(i int, pattern byte) {
 	r.t.Helper()
-	if out := r.tool("qemu-io", "-r", "-f", "qcow2", "-c", fmt.Sprintf("read -P %d 1M 2M", pattern), r.images[i]); strings.Contains(out, "failed") {
+	if out := r.tool("qemu-io", "-r", "-f", "qcow2", "-c", fmt.Sprintf("read -P %d 1M 2M", pattern),
+		r.images[i]); strings.Contains(out, "failed") {
 		r.t.Errorf("%s has not the pattern %#x: %s", r.images[i], pattern, out)
 	}
 }

@@ -73,7 +73,8 @@ func (f *Fleet) knownAddresses(ctx context.Context, uuid string) ([]netip.Addr, 
 			return err
 		})
 		cancel()
-		if libvirt.HasCode(err, golibvirt.ErrOperationInvalid) && s.which != golibvirt.DomainInterfaceAddressesSrcAgent || libvirt.HasCode(err, golibvirt.ErrNoDomain) {
+		if libvirt.HasCode(err, golibvirt.ErrOperationInvalid) &&
+			s.which != golibvirt.DomainInterfaceAddressesSrcAgent || libvirt.HasCode(err, golibvirt.ErrNoDomain) {
 			return nil, err // it does not run
 		}
 		if err != nil && ctx.Err() != nil {

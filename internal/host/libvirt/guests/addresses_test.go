@@ -35,10 +35,14 @@ func TestReachableAddresses(t *testing.T) {
 		want  string
 	}{
 		{"nothing", nil, "[]"},
-		{"in their order", []golibvirt.DomainInterface{card("52:54:00:00:00:02", "2001:db8::2", "10.0.0.2"), card("52:54:00:00:00:01", "10.0.0.1")}, "[2001:db8::2 10.0.0.2 10.0.0.1]"},
-		{"capitals, and twice", []golibvirt.DomainInterface{card("52:54:00:00:00:01", "10.0.0.1", "::ffff:10.0.0.1"), card(strings.ToUpper(cards[0]), "10.0.0.1")}, "[10.0.0.1]"},
-		{"a bridge within the guest", []golibvirt.DomainInterface{card("02:42:ac:11:00:01", "172.17.0.1"), card("", "127.0.0.1", "10.9.9.9")}, "[]"},
-		{"of no use elsewhere", []golibvirt.DomainInterface{card(cards[0], "127.0.0.1", "169.254.3.4", "fe80::1", "fe80::1%eth0", "0.0.0.0", "224.0.0.1", "::1")}, "[]"},
+		{"in their order", []golibvirt.DomainInterface{card("52:54:00:00:00:02", "2001:db8::2", "10.0.0.2"),
+			card("52:54:00:00:00:01", "10.0.0.1")}, "[2001:db8::2 10.0.0.2 10.0.0.1]"},
+		{"capitals, and twice", []golibvirt.DomainInterface{card("52:54:00:00:00:01", "10.0.0.1", "::ffff:10.0.0.1"),
+			card(strings.ToUpper(cards[0]), "10.0.0.1")}, "[10.0.0.1]"},
+		{"a bridge within the guest", []golibvirt.DomainInterface{card("02:42:ac:11:00:01", "172.17.0.1"),
+			card("", "127.0.0.1", "10.9.9.9")}, "[]"},
+		{"of no use elsewhere", []golibvirt.DomainInterface{card(cards[0], "127.0.0.1", "169.254.3.4", "fe80::1",
+			"fe80::1%eth0", "0.0.0.0", "224.0.0.1", "::1")}, "[]"},
 		{"no addresses at all", []golibvirt.DomainInterface{card(cards[0], "", "10.0.0", "10.0.0.1/24", "$(reboot)", "10.0.0.1\n")}, "[]"},
 	} {
 		if got := fmt.Sprint(reachable(c.found, cards)); got != c.want {
@@ -71,11 +75,13 @@ func TestFleetFindsAddresses(t *testing.T) {
 		}
 	}
 	for _, n := range []struct{ ip, mac string }{
-		{"10.98.7.101", "52:54:00:98:07:01"}, {"10.98.7.102", "52:54:00:98:08:01"}, {"10.98.7.104", "52:54:00:98:07:04"}, {"10.98.7.199", "52:54:00:98:07:63"},
+		{"10.98.7.101", "52:54:00:98:07:01"}, {"10.98.7.102", "52:54:00:98:08:01"},
+		{"10.98.7.104", "52:54:00:98:07:04"}, {"10.98.7.199", "52:54:00:98:07:63"},
 	} {
 		sim.IP("neigh", "replace", n.ip, "lladdr", n.mac, "dev", "br0", "nud", "permanent")
 	}
-	f, err := New(Options{Socket: "/proc/" + sim.PID() + "/root/run/libvirt/libvirt-sock", ProcDir: "/proc/" + sim.PID(), Protected: []string{smallUUID(99)}})
+	f, err := New(Options{Socket: "/proc/" + sim.PID() + "/root/run/libvirt/libvirt-sock",
+		ProcDir: "/proc/" + sim.PID(), Protected: []string{smallUUID(99)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +95,8 @@ func TestFleetFindsAddresses(t *testing.T) {
 		defer cancel()
 		return f.Addresses(ctx, uuid)
 	}
-	for uuid, want := range map[string]string{smallUUID(1): "[10.98.7.101 10.98.7.102]", smallUUID(2): "[]", smallUUID(3): "[]", smallUUID(99): "[10.98.7.199]"} {
+	for uuid, want := range map[string]string{smallUUID(1): "[10.98.7.101 10.98.7.102]", smallUUID(2): "[]",
+		smallUUID(3): "[]", smallUUID(99): "[10.98.7.199]"} {
 		got, err := ask(uuid)
 		slices.SortFunc(got, netip.Addr.Compare)
 		if fmt.Sprint(got) != want || err != nil {

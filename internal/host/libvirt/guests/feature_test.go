@@ -42,7 +42,8 @@ func TestFleetListsAGuestWhoseDiskGoes(t *testing.T) {
 	need.Drill(t, "a disk that goes while guests are listed hides no guest")
 	dir := t.TempDir()
 	f := newFleets(t, 1, Options{Shared: []string{dir}})[0]
-	s := small{name: "changes", uuid: smallUUID(1), disks: diskXML(qcow2(t, filepath.Join(dir, "d")), "qcow2"), devices: `<controller type='scsi' model='virtio-scsi'/>`}
+	s := small{name: "changes", uuid: smallUUID(1), disks: diskXML(qcow2(t, filepath.Join(dir, "d")), "qcow2"),
+		devices: `<controller type='scsi' model='virtio-scsi'/>`}
 	f.setUp("define", fleetRequest{XML: s.xml()})
 	f.setUp("start", fleetRequest{UUID: s.uuid})
 	disk := strings.Replace(diskXML(qcow2(t, filepath.Join(dir, "e")), "qcow2"), "dev='vda' bus='virtio'", "dev='sda' bus='scsi'", 1)
@@ -72,7 +73,8 @@ func TestFleetRestarts(t *testing.T) {
 	deaf := small{name: "deaf", uuid: smallUUID(2), disks: diskXML(qcow2(t, filepath.Join(dir, "d")), "qcow2")}
 	ends := small{name: "ends", uuid: smallUUID(3), disks: diskXML(obeys(t, filepath.Join(dir, "e")), "raw")}
 	for _, s := range []small{good, deaf, ends} {
-		f.setUp("define", fleetRequest{XML: strings.Replace(s.xml(), "<on_reboot>restart", "<on_reboot>"+map[bool]string{true: "destroy", false: "restart"}[s == ends], 1)})
+		f.setUp("define", fleetRequest{XML: strings.Replace(s.xml(), "<on_reboot>restart",
+			"<on_reboot>"+map[bool]string{true: "destroy", false: "restart"}[s == ends], 1)})
 		f.call("start", fleetRequest{UUID: s.uuid})
 	}
 	f.call("reboot", fleetRequest{UUID: good.uuid, Shutdown: ShutdownOptions{Wait: 15 * time.Second}})
@@ -82,7 +84,8 @@ func TestFleetRestarts(t *testing.T) {
 	if a, err := f.try("reboot", fleetRequest{UUID: deaf.uuid, Shutdown: ShutdownOptions{Wait: time.Second}}, 15*time.Second); !a.Running {
 		t.Errorf("a guest that does not obey: %v", err)
 	}
-	if _, err := f.try("reboot", fleetRequest{UUID: ends.uuid, Shutdown: ShutdownOptions{Wait: 15 * time.Second}}, 20*time.Second); err == nil || !strings.Contains(err.Error(), "ended instead") {
+	if _, err := f.try("reboot", fleetRequest{UUID: ends.uuid, Shutdown: ShutdownOptions{Wait: 15 * time.Second}},
+		20*time.Second); err == nil || !strings.Contains(err.Error(), "ended instead") {
 		t.Errorf("a guest that ends instead: %v", err)
 	}
 }

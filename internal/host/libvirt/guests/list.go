@@ -332,7 +332,8 @@ func (v *VM) askLive(ctx context.Context, c *libvirt.Conn, dom golibvirt.Domain,
 
 // dirtyRate reads what was measured last; ok tells that no measurement is under way.
 func dirtyRate(l *golibvirt.Libvirt, dom golibvirt.Domain) (rate float64, ok bool, err error) {
-	all, err := l.ConnectGetAllDomainStats([]golibvirt.Domain{dom}, uint32(golibvirt.DomainStatsDirtyrate), uint32(golibvirt.ConnectGetAllDomainsStatsNowait))
+	all, err := l.ConnectGetAllDomainStats([]golibvirt.Domain{dom}, uint32(golibvirt.DomainStatsDirtyrate),
+		uint32(golibvirt.ConnectGetAllDomainsStatsNowait))
 	if err != nil || len(all) == 0 {
 		return 0, true, err
 	}

@@ -36,8 +36,10 @@ func TestFleetListsOddGuests(t *testing.T) {
 		{name: "localdisk", uuid: smallUUID(12), disks: diskXML(qcow2(t, filepath.Join(local, "l.qcow2")), "qcow2")},
 		{name: "hostcpu", uuid: smallUUID(13), disks: diskXML(image(13), "qcow2"), cpu: `<cpu mode='host-passthrough'/>`},
 		{name: "snapshot", uuid: smallUUID(14), disks: diskXML(image(14), "qcow2")},
-		{name: "network", uuid: smallUUID(15), disks: `<disk type='network' device='disk'><driver name='qemu' type='raw'/><source protocol='rbd' name='vms/a'><host name='10.0.0.1' port='6789'/></source><target dev='vda' bus='virtio'/></disk>`},
-		{name: "volume", uuid: smallUUID(16), disks: `<disk type='volume' device='disk'><driver name='qemu' type='raw'/><source pool='local' volume='v'/><target dev='vda' bus='virtio'/></disk>`},
+		{name: "network", uuid: smallUUID(15),
+			disks: `<disk type='network' device='disk'><driver name='qemu' type='raw'/><source protocol='rbd' name='vms/a'><host name='10.0.0.1' port='6789'/></source><target dev='vda' bus='virtio'/></disk>`},
+		{name: "volume", uuid: smallUUID(16),
+			disks: `<disk type='volume' device='disk'><driver name='qemu' type='raw'/><source pool='local' volume='v'/><target dev='vda' bus='virtio'/></disk>`},
 		{name: "cdrom", uuid: smallUUID(17), disks: `<disk type='file' device='cdrom'><target dev='sda' bus='sata'/></disk>`},
 		{name: "mnvm-like", uuid: protected, disks: diskXML(image(99), "qcow2")},
 	}
@@ -52,8 +54,10 @@ func TestFleetListsOddGuests(t *testing.T) {
 	f.setUp("create", fleetRequest{XML: transient.xml()})
 	f.call("autostart", fleetRequest{UUID: smallUUID(1), Number: 1})
 	f.setUp("suspend", fleetRequest{UUID: smallUUID(2)})
-	f.setUp("copy", fleetRequest{UUID: smallUUID(3), XML: "<disk type='file'><source file='" + filepath.Join(local, "copy.qcow2") + "'/><driver type='qcow2'/></disk>"})
-	f.setUp("backup", fleetRequest{UUID: smallUUID(4), XML: "<domainbackup mode='pull'><server transport='unix' socket='" + filepath.Join(local, "b.sock") + "'/></domainbackup>"})
+	f.setUp("copy", fleetRequest{UUID: smallUUID(3), XML: "<disk type='file'><source file='" +
+		filepath.Join(local, "copy.qcow2") + "'/><driver type='qcow2'/></disk>"})
+	f.setUp("backup", fleetRequest{UUID: smallUUID(4),
+		XML: "<domainbackup mode='pull'><server transport='unix' socket='" + filepath.Join(local, "b.sock") + "'/></domainbackup>"})
 	f.setUp("save", fleetRequest{UUID: smallUUID(6)})
 	f.setUp("snapshot", fleetRequest{UUID: smallUUID(14), XML: "<domainsnapshot><name>s1</name></domainsnapshot>"})
 
@@ -75,17 +79,22 @@ func TestFleetListsOddGuests(t *testing.T) {
 		verify func(VM) bool
 	}{
 		{"plain", VMRunning, "", nil, nil, func(v VM) bool {
-			return v.Persistent && v.Autostart && v.MemoryMiB == 64 && v.VCPUs == 1 && v.System == "centos6.5" && !v.Agent && v.CPUMode == "custom" &&
-				v.CPUModel == "qemu64" && len(v.Disks) == 1 && v.Disks[0].Shared && v.Disks[0].Kind == "file" && v.Disks[0].Target == "vda" && v.UUID == smallUUID(1)
+			return v.Persistent && v.Autostart && v.MemoryMiB == 64 && v.VCPUs == 1 && v.System == "centos6.5" &&
+				!v.Agent && v.CPUMode == "custom" &&
+				v.CPUModel == "qemu64" && len(v.Disks) == 1 && v.Disks[0].Shared && v.Disks[0].Kind == "file" &&
+				v.Disks[0].Target == "vda" && v.UUID == smallUUID(1)
 		}},
 		{"transient", VMRunning, "", nil, nil, func(v VM) bool { return !v.Persistent && !v.Autostart }},
 		{"paused", VMPaused, "paused", nil, nil, nil},
 		{"copied", VMRunning, "block job (copy of vda)", nil, nil, nil},
 		{"backedup", VMRunning, "backup", nil, nil, func(v VM) bool { return v.Job == "backup" }},
-		{"backingfile", VMRunning, "", []string{"backing file"}, []string{"base.qcow2 is on this host only"}, func(v VM) bool { return !v.Disks[0].Shared }},
+		{"backingfile", VMRunning, "", []string{"backing file"}, []string{"base.qcow2 is on this host only"},
+			func(v VM) bool { return !v.Disks[0].Shared }},
 		{"saved", VMOff, "", nil, []string{"saved on this host"}, func(v VM) bool { return v.Saved }},
-		{"hostdev", VMOff, "", []string{"PCI 0000:00:1f.2", "USB 0x1234:0xbeef"}, []string{"PCI", "USB"}, func(v VM) bool { return len(v.HostDevs) == 2 }},
-		{"localdisk", VMOff, "", []string{"l.qcow2 is on this host only"}, []string{"l.qcow2"}, func(v VM) bool { return v.Disks[0].FS != "" && !v.Disks[0].Shared }},
+		{"hostdev", VMOff, "", []string{"PCI 0000:00:1f.2", "USB 0x1234:0xbeef"}, []string{"PCI", "USB"},
+			func(v VM) bool { return len(v.HostDevs) == 2 }},
+		{"localdisk", VMOff, "", []string{"l.qcow2 is on this host only"}, []string{"l.qcow2"},
+			func(v VM) bool { return v.Disks[0].FS != "" && !v.Disks[0].Shared }},
 		{"hostcpu", VMOff, "", nil, nil, func(v VM) bool { return v.HostCPU }},
 		{"snapshot", VMOff, "", []string{"snapshots"}, []string{"snapshots"}, func(v VM) bool { return v.Snapshots }},
 		{"network", VMOff, "", nil, nil, func(v VM) bool {

@@ -20,15 +20,22 @@ import (
 
 // MigrateOptions of a live migration.
 type MigrateOptions struct {
-	Data         string                   // IP address or name of the target in the network that carries the guest's memory; "": as its libvirtd is reached
-	MiBps        uint64                   // most that is sent, MiB/s; 0: no bound
-	Direct       bool                     // refuse when the target's libvirtd is not reached directly: nobody else lets the guest go on there
-	TLS          bool                     // the target has said that it can receive memory by TLS (its MigrationSecurity): so it travels if this host can, too
+	// IP address or name of the target in the network that carries the guest's memory; "": as its libvirtd is reached
+	Data   string
+	MiBps  uint64 // most that is sent, MiB/s; 0: no bound
+	Direct bool   // refuse when the target's libvirtd is not reached directly: nobody else lets the guest go on there
+	// the target has said that it can receive memory by TLS (its MigrationSecurity): so it travels if this host can,
+	// too
+	TLS          bool
 	AutoConverge bool                     // slow down a guest that changes memory faster than it can be sent
 	Timeout      time.Duration            // after which it is aborted; 0: 1 h
 	Progress     func(migration.Progress) // called twice a second, from Migrate's goroutine; nil: not
-	Before       func() error             // called at once, in a goroutine of its own, while all is made ready; nothing is asked of libvirtd before it has returned, and nothing after an error. nil: not
-	There        func()                   // called from Migrate's goroutine when the guest is let go on at the target, while libvirtd still ends what it left here; nil: not
+	// called at once, in a goroutine of its own, while all is made ready; nothing is asked of libvirtd before it has
+	// returned, and nothing after an error. nil: not
+	Before func() error
+	// called from Migrate's goroutine when the guest is let go on at the target, while libvirtd still ends what it left
+	// here; nil: not
+	There func()
 }
 
 const (
@@ -201,7 +208,8 @@ func (f *Fleet) liveFlags(ctx context.Context, c *libvirt.Conn, dom golibvirt.Do
 }
 
 // perform makes the call.
-func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.Domain, target string, flags golibvirt.DomainMigrateFlags, opt MigrateOptions) error {
+func (f *Fleet) perform(ctx context.Context, l *golibvirt.Libvirt, dom golibvirt.Domain, target string,
+	flags golibvirt.DomainMigrateFlags, opt MigrateOptions) error {
 	c := migration.Call{Target: f.leave.To(target, opt.Data), TLS: opt.TLS, Flags: flags, Refused: justLeft}
 	if opt.MiBps > 0 {
 		most := *golibvirt.NewTypedParamValueUllong(opt.MiBps)
@@ -233,7 +241,8 @@ func (m *move) teller(ctx context.Context) func() {
 }
 
 // errNoWay: MigrateOptions.Direct.
-var errNoWay = errors.New("its libvirtd is not reached directly, and its agent is too old to let a guest go on that arrives: upgrade that first")
+var errNoWay = errors.New("its libvirtd is not reached directly, and its agent is too old to let a guest go on that " +
+	"arrives: upgrade that first")
 
 // abort asks for the end of an outgoing migration, and tells whether there was
 // one.

@@ -151,7 +151,8 @@ func TestFleetMigrationThatStays(t *testing.T) {
 	h.setUp("define", fleetRequest{XML: kept.xml()})
 	h.setUp("snapshot", fleetRequest{UUID: kept.uuid, XML: "<domainsnapshot><name>s1</name></domainsnapshot>"})
 	h.call("start", fleetRequest{UUID: kept.uuid})
-	if a, err := h.try("migrate", fleetRequest{UUID: kept.uuid, Target: to.Addr}, 15*time.Second); err == nil || a.Place != Here || !strings.Contains(err.Error(), "snapshots") {
+	if a, err := h.try("migrate", fleetRequest{UUID: kept.uuid, Target: to.Addr}, 15*time.Second); err == nil ||
+		a.Place != Here || !strings.Contains(err.Error(), "snapshots") {
 		t.Errorf("snapshots: %s, %v", a.Place, err)
 	}
 
@@ -335,11 +336,12 @@ func TestJustLeft(t *testing.T) {
 		said string
 		want bool
 	}{
-		"it is still there":     {golibvirt.ErrOperationInvalid, "Requested operation is not valid: domain 'mnvm' is already active", true},
-		"it is being removed":   {golibvirt.ErrOperationFailed, "operation failed: domain 'mnvm' is already being removed", true},
-		"it does not run":       {golibvirt.ErrOperationInvalid, "Requested operation is not valid: domain is not running", false},
-		"another one of its id": {golibvirt.ErrOperationFailed, "operation failed: domain 'other' already exists with uuid 98000000-0000-4000-8000-00000000c0de", false},
-		"the target is gone":    {golibvirt.ErrSystemError, "unable to connect to server at '10.98.7.1:16514': Connection refused", false},
+		"it is still there":   {golibvirt.ErrOperationInvalid, "Requested operation is not valid: domain 'mnvm' is already active", true},
+		"it is being removed": {golibvirt.ErrOperationFailed, "operation failed: domain 'mnvm' is already being removed", true},
+		"it does not run":     {golibvirt.ErrOperationInvalid, "Requested operation is not valid: domain is not running", false},
+		"another one of its id": {golibvirt.ErrOperationFailed,
+			"operation failed: domain 'other' already exists with uuid 98000000-0000-4000-8000-00000000c0de", false},
+		"the target is gone": {golibvirt.ErrSystemError, "unable to connect to server at '10.98.7.1:16514': Connection refused", false},
 	} {
 		if got := justLeft(fmt.Errorf("migrate: %w", golibvirt.Error{Code: uint32(c.code), Message: c.said})); got != c.want {
 			t.Errorf("%s: %v, want %v", what, got, c.want)

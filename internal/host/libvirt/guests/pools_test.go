@@ -32,8 +32,10 @@ func TestPoolsStopAndStart(t *testing.T) {
 	opt := Options{Shared: []string{dir}, SysDir: sys.Sys, DevDir: sys.Dev}
 	f := newFleets(t, 1, opt)[0]
 	f.setUp("define-pool", fleetRequest{XML: "<pool type='dir'><name>guests</name><target><path>" + dir + "</path></target></pool>"})
-	f.setUp("define-pool", fleetRequest{XML: "<pool type='fs'><name>ocfs</name><source><device path='/dev/sdb'/><format type='ocfs2'/></source><target><path>/vms/ocfs</path></target></pool>"})
-	f.setUp("define-pool", fleetRequest{XML: "<pool type='netfs'><name>nfs</name><source><host name='10.0.0.1'/><dir path='/e'/><format type='nfs'/></source><target><path>/vms/nfs</path></target></pool>"})
+	f.setUp("define-pool", fleetRequest{XML: "<pool type='fs'><name>ocfs</name><source><device " +
+		"path='/dev/sdb'/><format type='ocfs2'/></source><target><path>/vms/ocfs</path></target></pool>"})
+	f.setUp("define-pool", fleetRequest{XML: "<pool type='netfs'><name>nfs</name><source><host name='10.0.0.1'/><dir " +
+		"path='/e'/><format type='nfs'/></source><target><path>/vms/nfs</path></target></pool>"})
 	f.setUp("pool-autostart", fleetRequest{Name: "guests"})
 	for _, name := range []string{"guests", "guests"} { // the second time it is active already
 		f.call("start-pool", fleetRequest{Name: name})
@@ -94,10 +96,12 @@ func redefine(t *testing.T, f fleet) {
 		}
 	}
 	now := f.pool("ocfs")
-	if now.Paths != 2 || now.Mapper != "" || now.UUID != p.UUID || now.Target != p.Target || !slices.Equal(now.Devices, []string{"/dev/mapper/mpatha"}) {
+	if now.Paths != 2 || now.Mapper != "" || now.UUID != p.UUID || now.Target != p.Target ||
+		!slices.Equal(now.Devices, []string{"/dev/mapper/mpatha"}) {
 		t.Errorf("after: %+v", now)
 	}
-	f.setUp("define-pool", fleetRequest{XML: "<pool type='logical'><name>vg</name><source><device path='/dev/sdd'/><name>vg</name></source><target><path>/dev/vg</path></target></pool>"})
+	f.setUp("define-pool", fleetRequest{XML: "<pool type='logical'><name>vg</name><source><device " +
+		"path='/dev/sdd'/><name>vg</name></source><target><path>/dev/vg</path></target></pool>"})
 	for _, name := range []string{"vg", "nfs"} { // without multipath, and without a device
 		if _, err := f.try("redefine", fleetRequest{Name: name}, 5*time.Second); err == nil {
 			t.Errorf("pool %s was redefined", name)
@@ -139,8 +143,10 @@ func TestTransientPoolsAreMadeAnew(t *testing.T) {
 			t.Errorf("made of %s", bad)
 		}
 	}
-	single := "<pool type='fs'><name>ocfs</name><source><device path='/dev/sdb'/><format type='ocfs2'/></source><target><path>/vms/ocfs</path></target></pool>"
-	if a := f.must(request{Op: "multipath-xml", Fleet: fleetRequest{XML: single}}); !strings.Contains(a.Fleet.XML, "/dev/mapper/mpatha") || strings.Contains(a.Fleet.XML, "/dev/sdb") {
+	single := "<pool type='fs'><name>ocfs</name><source><device path='/dev/sdb'/><format " +
+		"type='ocfs2'/></source><target><path>/vms/ocfs</path></target></pool>"
+	if a := f.must(request{Op: "multipath-xml", Fleet: fleetRequest{XML: single}}); !strings.Contains(a.Fleet.XML,
+		"/dev/mapper/mpatha") || strings.Contains(a.Fleet.XML, "/dev/sdb") {
 		t.Errorf("multipath: %s", a.Fleet.XML)
 	}
 	if _, err := f.try("multipath-xml", fleetRequest{XML: text}, 5*time.Second); err == nil {

@@ -312,7 +312,8 @@ func (f *Fleet) reboot(ctx context.Context, c *libvirt.Conn, dom golibvirt.Domai
 		if state, err := f.state(ctx, dom); err == nil && state == VMOff {
 			return errors.New("it is off: it ended instead of restarting")
 		}
-		refused := f.client.Ask(ctx, "ask it to restart", func(l *golibvirt.Libvirt) error { return l.DomainReboot(dom, golibvirt.DomainRebootDefault) })
+		refused := f.client.Ask(ctx, "ask it to restart",
+			func(l *golibvirt.Libvirt) error { return l.DomainReboot(dom, golibvirt.DomainRebootDefault) })
 		for again := false; !again; {
 			select {
 			case e, ok := <-told:

@@ -25,7 +25,8 @@ func TestFleetMemoryTravelsEncrypted(t *testing.T) {
 	virthost.Mark(t, filepath.Join(dir, "d"))
 	from.setUp("create", fleetRequest{XML: s.xml()})
 	time.Sleep(time.Second) // the BIOS has read the marker
-	if a, err := from.try("migrate", fleetRequest{UUID: s.uuid, Target: to.Addr}, 20*time.Second); err == nil || a.Place != Here || !strings.Contains(err.Error(), migration.TLSRequired) {
+	if a, err := from.try("migrate", fleetRequest{UUID: s.uuid, Target: to.Addr}, 20*time.Second); err == nil ||
+		a.Place != Here || !strings.Contains(err.Error(), migration.TLSRequired) {
 		t.Errorf("to a target that can not: %s, %v", a.Place, err)
 	}
 	from.must(request{Op: "sniff", Text: virthost.Marker})

@@ -28,10 +28,14 @@ const (
 
 // Where tells where a guest is.
 type Where struct {
-	Place    Place
-	State    VMState            // of a guest that is Here
-	Moved    bool               // the last process that it had here was taken away by a migration. With Off: only its definition was left behind, or has come back since
-	Halted   bool               // of Unclear: it stands still since a migration of which libvirtd does not know the end, and goes on here only when it is Resumed
+	Place Place
+	State VMState // of a guest that is Here
+	// the last process that it had here was taken away by a migration. With Off: only its definition was left behind,
+	// or has come back since
+	Moved bool
+	// of Unclear: it stands still since a migration of which libvirtd does not know the end, and goes on here only when
+	// it is Resumed
+	Halted   bool
 	Progress migration.Progress // of a guest that is Leaving
 	Note     string             // for people
 }

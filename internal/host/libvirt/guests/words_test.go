@@ -32,12 +32,14 @@ func TestGuestsOwnWords(t *testing.T) {
 		mac := []string{"52:54:00:98:07:01", "00:00:00:00:00:00", "52:54:00:00:00:01"}[n%3] // the management VM's, none, and the same of several
 		title := strings.NewReplacer("\r", "", "\n", "").Replace(name)
 		return small{
-			name: escaped(t, name), uuid: smallUUID(n), extra: "<title>" + escaped(t, title) + "</title><description>" + escaped(t, name) + "</description>",
+			name: escaped(t, name), uuid: smallUUID(n),
+			extra:   "<title>" + escaped(t, title) + "</title><description>" + escaped(t, name) + "</description>",
 			devices: `<interface type='bridge'><mac address='` + mac + `'/><source bridge='br0'/></interface>`,
 		}
 	}
 	names := []string{
-		"tab\tx", "cr\rx", "rtl\u202ex", "zero\u200bwidth", "%s%n%d", "'; reboot #", `"q" & <b>`, "]]>", "$(reboot)", " lead", "trail ", " ", "--all", "3",
+		"tab\tx", "cr\rx", "rtl\u202ex", "zero\u200bwidth", "%s%n%d", "'; reboot #", `"q" & <b>`, "]]>", "$(reboot)",
+		" lead", "trail ", " ", "--all", "3",
 		protectedUUID, smallUUID(1), "mnvm,x", "holdfast:mnvm:9.9", strings.Repeat("y", 200), "*", "a,b=c", "{{.}}", "测试",
 	}
 	for i, name := range names {

@@ -10,7 +10,8 @@ import (
 
 func TestNamesOfJobs(t *testing.T) {
 	for kind, want := range map[golibvirt.DomainJobOperation]string{
-		golibvirt.DomainJobOperationStrUnknown: "a job", golibvirt.DomainJobOperationStrStart: "start", golibvirt.DomainJobOperationStrSave: "save",
+		golibvirt.DomainJobOperationStrUnknown: "a job", golibvirt.DomainJobOperationStrStart: "start",
+		golibvirt.DomainJobOperationStrSave:    "save",
 		golibvirt.DomainJobOperationStrRestore: "restore", golibvirt.DomainJobOperationStrMigrationIn: "migration",
 		golibvirt.DomainJobOperationStrMigrationOut: "migration", golibvirt.DomainJobOperationStrSnapshot: "snapshot",
 		golibvirt.DomainJobOperationStrSnapshotRevert: "snapshot", golibvirt.DomainJobOperationStrDump: "dump",

@@ -91,7 +91,8 @@ func (d *Driver) askGuest(ctx context.Context, c *libvirt.Conn, what, command st
 
 // noAgent marks the errors of libvirtd that mean that no agent in the guest answers.
 func noAgent(err error) error {
-	for _, code := range []golibvirt.ErrorNumber{golibvirt.ErrAgentUnresponsive, golibvirt.ErrAgentUnsynced, golibvirt.ErrAgentCommandTimeout, golibvirt.ErrArgumentUnsupported} {
+	for _, code := range []golibvirt.ErrorNumber{golibvirt.ErrAgentUnresponsive, golibvirt.ErrAgentUnsynced,
+		golibvirt.ErrAgentCommandTimeout, golibvirt.ErrArgumentUnsupported} {
 		if libvirt.HasCode(err, code) {
 			return fmt.Errorf("%w: %w", cluster.ErrNoAgent, err)
 		}
@@ -126,7 +127,8 @@ func addressScript(ask asker, cards []cluster.Card) (script string, changes []st
 		}
 		name := found[i].Name
 		if !interfaceName.MatchString(name) {
-			return "", nil, fmt.Errorf("the guest's agent says that the card %s is called %q: want the name of an interface", card.MAC, text.Line(name, 40))
+			return "", nil, fmt.Errorf("the guest's agent says that the card %s is called %q: want the name of "+
+				"an interface", card.MAC, text.Line(name, 40))
 		}
 		var has bool
 		var gone []netip.Prefix

@@ -20,23 +20,31 @@ const twoCards = `[
   {"name": "eth2", "hardware-address": "52:54:00:00:00:0c"}]`
 
 func TestAddressScript(t *testing.T) {
-	first := cluster.Card{MAC: "52:54:00:00:00:0a", Addr: netip.MustParsePrefix("192.0.2.22/24"), Gateway: netip.MustParseAddr("192.0.2.1"), Elsewhere: []netip.Addr{netip.MustParseAddr("192.0.2.21")}}
+	first := cluster.Card{MAC: "52:54:00:00:00:0a", Addr: netip.MustParsePrefix("192.0.2.22/24"),
+		Gateway: netip.MustParseAddr("192.0.2.1"), Elsewhere: []netip.Addr{netip.MustParseAddr("192.0.2.21")}}
 	for name, c := range map[string]struct {
 		answer       string
 		cards        []cluster.Card
 		script, want string // the error, or what changes
 	}{
 		"another host's address goes": {twoCards, []cluster.Card{first},
-			"ip addr del 192.0.2.21/24 dev eth0\nip link set eth0 up\nip addr add 192.0.2.22/24 dev eth0\nip route replace default via 192.0.2.1 dev eth0\n", "52:54:00:00:00:0a has 192.0.2.22/24"},
+			"ip addr del 192.0.2.21/24 dev eth0\nip link set eth0 up\nip addr add 192.0.2.22/24 dev eth0\nip route " +
+				"replace default via 192.0.2.1 dev eth0\n", "52:54:00:00:00:0a has 192.0.2.22/24"},
 		"an operator's address stays": {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0b", Addr: netip.MustParsePrefix("198.51.100.2/24")}},
 			"ip link set eth1 up\nip addr add 198.51.100.2/24 dev eth1\n", "52:54:00:00:00:0b has 198.51.100.2/24"},
 		"another netmask": {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0b", Addr: netip.MustParsePrefix("198.51.100.9/25")}},
-			"ip addr del 198.51.100.9/24 dev eth1\nip link set eth1 up\nip addr add 198.51.100.9/25 dev eth1\n", "52:54:00:00:00:0b has 198.51.100.9/25"},
-		"a card without one": {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0c", Addr: netip.MustParsePrefix("2001:db8::2/64"), Gateway: netip.MustParseAddr("2001:db8::1")}},
-			"ip link set eth2 up\nip addr add 2001:db8::2/64 dev eth2\nip -6 route replace default via 2001:db8::1 dev eth2\n", "52:54:00:00:00:0c has 2001:db8::2/64"},
-		"it has it":     {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0b", Addr: netip.MustParsePrefix("198.51.100.9/24"), Gateway: netip.MustParseAddr("198.51.100.1")}}, "", ""},
-		"no such card":  {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0d", Addr: first.Addr}}, "", "names no card with the MAC address 52:54:00:00:00:0d"},
-		"a wild name":   {`[{"name": "e; reboot", "hardware-address": "52:54:00:00:00:0a"}]`, []cluster.Card{first}, "", `is called "e; reboot": want the name of an interface`},
+			"ip addr del 198.51.100.9/24 dev eth1\nip link set eth1 up\nip addr add 198.51.100.9/25 dev eth1\n",
+			"52:54:00:00:00:0b has 198.51.100.9/25"},
+		"a card without one": {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0c",
+			Addr: netip.MustParsePrefix("2001:db8::2/64"), Gateway: netip.MustParseAddr("2001:db8::1")}},
+			"ip link set eth2 up\nip addr add 2001:db8::2/64 dev eth2\nip -6 route replace default via " +
+				"2001:db8::1 dev eth2\n", "52:54:00:00:00:0c has 2001:db8::2/64"},
+		"it has it": {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0b",
+			Addr: netip.MustParsePrefix("198.51.100.9/24"), Gateway: netip.MustParseAddr("198.51.100.1")}}, "", ""},
+		"no such card": {twoCards, []cluster.Card{{MAC: "52:54:00:00:00:0d", Addr: first.Addr}}, "",
+			"names no card with the MAC address 52:54:00:00:00:0d"},
+		"a wild name": {`[{"name": "e; reboot", "hardware-address": "52:54:00:00:00:0a"}]`, []cluster.Card{first}, "",
+			`is called "e; reboot": want the name of an interface`},
 		"no answer":     {"", []cluster.Card{first}, "", "does not answer"},
 		"another shape": {`{"a": 1}`, []cluster.Card{first}, "", "cannot unmarshal"},
 	} {

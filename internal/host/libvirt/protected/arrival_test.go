@@ -117,7 +117,8 @@ func TestArrivalDoesNotBlockAStart(t *testing.T) {
 
 			// Only one that was let go on holds the lock; killed, it holds nothing.
 			target.must(request{Op: "resume"})
-			if _, err := third.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(err.Error(), `Failed to get "write" lock`) {
+			if _, err := third.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) ||
+				!strings.Contains(err.Error(), `Failed to get "write" lock`) {
 				t.Errorf("a start while it runs at the target: %v", err)
 			}
 			target.must(request{Op: "kill"})

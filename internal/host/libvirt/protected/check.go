@@ -124,10 +124,12 @@ func (d *Driver) checkTaken(ctx context.Context) error {
 		return libvirt.OneLine(err)
 	case byName.Name != "" && byName.UUID != d.dom.UUID:
 		id := libvirt.FormatUUID(byName.UUID)
-		return fmt.Errorf("libvirtd has another guest named %s, with the UUID %s, and takes no second one: give that one another name while it is off "+
+		return fmt.Errorf("libvirtd has another guest named %s, with the UUID %s, and takes no second one: give that "+
+			"one another name while it is off "+
 			"(virsh domrename %s NAME), or move it away", d.opt.Name, id, id)
 	case byUUID.Name != "" && byUUID.Name != d.opt.Name:
-		return fmt.Errorf("libvirtd has a guest with the UUID %s that is named %q, and takes no second one: move that one away", d.opt.UUID, text.Line(byUUID.Name, maxShown))
+		return fmt.Errorf("libvirtd has a guest with the UUID %s that is named %q, and takes no second one: move "+
+			"that one away", d.opt.UUID, text.Line(byUUID.Name, maxShown))
 	}
 	return nil
 }

@@ -256,7 +256,8 @@ func machineOf(spec cluster.GuestSpec) (machine, error) {
 	case !ok:
 		return m, fmt.Errorf("architecture %q: want x86_64 or aarch64", archOf(spec))
 	case m.panic == "" && (spec.OnPanic == panicCoredump || spec.OnPanic == panicPreserve):
-		return m, fmt.Errorf("panic policy %q: want restart: a guest on %s has no device by which it tells that its kernel has panicked", spec.OnPanic, archOf(spec))
+		return m, fmt.Errorf("panic policy %q: want restart: a guest on %s has no device by which it tells that its "+
+			"kernel has panicked", spec.OnPanic, archOf(spec))
 	}
 	return m, nil
 }
@@ -309,7 +310,8 @@ func (d *Driver) checkMachine(ctx context.Context, spec cluster.GuestSpec) error
 	}
 	var text string
 	if err := c.Call(ctx, "ask libvirtd for what a machine can have", func(l *golibvirt.Libvirt) (err error) {
-		text, err = l.ConnectGetDomainCapabilities(nil, golibvirt.OptString{archOf(spec)}, golibvirt.OptString{m.kind}, golibvirt.OptString{domainType(spec)}, 0)
+		text, err = l.ConnectGetDomainCapabilities(nil, golibvirt.OptString{archOf(spec)}, golibvirt.OptString{m.kind},
+			golibvirt.OptString{domainType(spec)}, 0)
 		return err
 	}); err != nil {
 		return fmt.Errorf("a machine %s for %s (%s): %w", m.kind, archOf(spec), domainType(spec), libvirt.OneLine(err))
@@ -325,7 +327,8 @@ func (d *Driver) checkMachine(ctx context.Context, spec cluster.GuestSpec) error
 			}
 		}
 	}
-	return fmt.Errorf("libvirt finds no UEFI firmware for %s on this host: install it (Debian: qemu-efi-aarch64, others: edk2-aarch64)", archOf(spec))
+	return fmt.Errorf("libvirt finds no UEFI firmware for %s on this host: install it (Debian: qemu-efi-aarch64, "+
+		"others: edk2-aarch64)", archOf(spec))
 }
 
 // vncPassword is the longest password that VNC has, bytes: it is a DES key.
@@ -341,7 +344,8 @@ func readVNC(spec cluster.GuestSpec) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("VNC.Credential: %w", err)
 	case len(p) > vncPassword:
-		return "", fmt.Errorf("VNC.Credential: %s has %d bytes: want at most %d, VNC compares no more", spec.VNC.PasswordFile, len(p), vncPassword)
+		return "", fmt.Errorf("VNC.Credential: %s has %d bytes: want at most %d, VNC compares no more",
+			spec.VNC.PasswordFile, len(p), vncPassword)
 	case strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r > '~' }):
 		return "", errors.New("VNC.Credential: " + spec.VNC.PasswordFile + " has other than printable ASCII characters")
 	}

@@ -19,21 +19,22 @@ import (
 
 // Options of a Driver.
 type Options struct {
-	Socket     string             // of libvirtd; default /run/libvirt/libvirt-sock
-	MigrateURI string             // connection URI of a migration's target, %s stands for its address; default qemu+tls://%s/system
-	MigrateTLS string             // whether the guest's memory travels encrypted: migration.TLSAuto (default), TLSRequired or TLSOff
-	PKIDir     string             // where libvirt and QEMU look for certificates unless their configuration says otherwise; default /etc/pki
-	ProcDir    string             // default /proc. It must show the pids of the caller's own PID namespace
-	SysDir     string             // default /sys
-	ConfDir    string             // of libvirt; default /etc/libvirt
-	LogDir     string             // of the domains' logs; default /var/log/libvirt/qemu
-	DumpDir    string             // where libvirt dumps crashed guests unless its configuration says otherwise; default /var/lib/libvirt/qemu/dump
-	RunDir     string             // a directory that lives as long as the boot, for the note of a start whose outcome is open; "" for none
-	Resource   cluster.ResourceID // the guest
-	UUID       string             // of its domain, canonical form
-	Name       string             // of its domain
-	Log        *slog.Logger
-	RBD        func(cluster.RBD) RBD // the port to an image in a Ceph pool; nil: such images are refused
+	Socket     string // of libvirtd; default /run/libvirt/libvirt-sock
+	MigrateURI string // connection URI of a migration's target, %s stands for its address; default qemu+tls://%s/system
+	MigrateTLS string // whether the guest's memory travels encrypted: migration.TLSAuto (default), TLSRequired or TLSOff
+	PKIDir     string // where libvirt and QEMU look for certificates unless their configuration says otherwise; default /etc/pki
+	ProcDir    string // default /proc. It must show the pids of the caller's own PID namespace
+	SysDir     string // default /sys
+	ConfDir    string // of libvirt; default /etc/libvirt
+	LogDir     string // of the domains' logs; default /var/log/libvirt/qemu
+	// where libvirt dumps crashed guests unless its configuration says otherwise; default /var/lib/libvirt/qemu/dump
+	DumpDir  string
+	RunDir   string             // a directory that lives as long as the boot, for the note of a start whose outcome is open; "" for none
+	Resource cluster.ResourceID // the guest
+	UUID     string             // of its domain, canonical form
+	Name     string             // of its domain
+	Log      *slog.Logger
+	RBD      func(cluster.RBD) RBD // the port to an image in a Ceph pool; nil: such images are refused
 }
 
 func (o Options) withDefaults() Options {
@@ -278,7 +279,8 @@ func (d *Driver) remember(p process, v view) {
 	d.known = &s
 	d.mu.Unlock()
 	if v.panicked && !known.panicked {
-		d.log.Warn("the guest's kernel has panicked, its process stands still and is kept (preserve), or until its memory is dumped (coredump)", "pid", p.PID)
+		d.log.Warn("the guest's kernel has panicked, its process stands still and is kept (preserve), or until its "+
+			"memory is dumped (coredump)", "pid", p.PID)
 	}
 }
 

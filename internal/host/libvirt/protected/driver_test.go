@@ -32,7 +32,8 @@ func TestStartObserveKill(t *testing.T) {
 		t.Errorf("a second start: %v, want an error that does not say that it does not run", err)
 	}
 	h.must(request{Op: "shutdown"}) // the power button, which this guest ignores
-	if _, err := h.do(request{Op: "password"}); err == nil || !strings.Contains(err.Error(), cluster.ErrNoAgent.Error()) || strings.Contains(err.Error(), "s3cret") {
+	if _, err := h.do(request{Op: "password"}); err == nil ||
+		!strings.Contains(err.Error(), cluster.ErrNoAgent.Error()) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("a password without an agent in the guest: %v", err)
 	}
 
@@ -296,11 +297,16 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"image relative", func(s *cluster.GuestSpec) { s.Image = "mnvm.img" }, "absolute path"},
 		{"kernel missing", func(s *cluster.GuestSpec) { s.Boot = &cluster.DirectBoot{Kernel: "/no/kernel"} }, "kernel /no/kernel does not exist"},
 		{"bridge missing", func(s *cluster.GuestSpec) { s.NICs = []cluster.NIC{{Bridge: "br9"}} }, "bridge br9 does not exist"},
-		{"more memory than the host has", func(s *cluster.GuestSpec) { s.MemoryMiB = 900 << 20 }, "the guest wants 943718400 MiB of memory, and this host has "},
+		{"more memory than the host has", func(s *cluster.GuestSpec) { s.MemoryMiB = 900 << 20 },
+			"the guest wants 943718400 MiB of memory, and this host has "},
 		{"a domain with more than that", func(s *cluster.GuestSpec) {
-			*s = cluster.GuestSpec{Name: s.Name, UUID: s.UUID, Domain: fmt.Sprintf("<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='TiB'>900</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>", s.Name, s.UUID)}
+			*s = cluster.GuestSpec{Name: s.Name, UUID: s.UUID,
+				Domain: fmt.Sprintf("<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory "+
+					"unit='TiB'>900</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>", s.Name, s.UUID)}
 		}, "the guest wants 943718400 MiB"},
-		{"more CPUs than a machine can have", func(s *cluster.GuestSpec) { s.CPUs = 1024 }, "libvirtd does not take the machine that the configuration describes: unsupported configuration: Maximum CPUs greater than specified machine type limit"},
+		{"more CPUs than a machine can have", func(s *cluster.GuestSpec) { s.CPUs = 1024 },
+			"libvirtd does not take the machine that the configuration describes: unsupported configuration: Maximum " +
+				"CPUs greater than specified machine type limit"},
 		{"not a bridge", func(s *cluster.GuestSpec) { s.NICs = []cluster.NIC{{Bridge: "lo"}} }, "not a bridge"},
 	} {
 		spec := good

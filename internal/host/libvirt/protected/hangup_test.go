@@ -48,7 +48,8 @@ func TestTargetIsLostAtTheEndOfAMigration(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			hosts := newHosts(t, 2)
 			from, to := hosts[0], hosts[1]
-			virthost.Run(t, "nsenter", "-t", from.PID(), "-n", "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "16mbit", "burst", "32k", "latency", "400ms")
+			virthost.Run(t, "nsenter", "-t", from.PID(), "-n", "tc", "qdisc", "add", "dev", "eth0", "root", "tbf",
+				"rate", "16mbit", "burst", "32k", "latency", "400ms")
 			spec := guest(t)
 			filler(t, &spec, false)
 			from.must(request{Op: "start", Spec: spec})

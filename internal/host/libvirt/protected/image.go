@@ -119,7 +119,8 @@ func (e *nbdExport) source() *libvirtxml.DomainDiskSourceNetwork {
 	if e.socket != "" {
 		h = libvirtxml.DomainDiskSourceHost{Transport: "unix", Socket: e.socket}
 	}
-	return &libvirtxml.DomainDiskSourceNetwork{Protocol: "nbd", Name: e.name, TLS: e.tls, TLSHostname: e.tlsName, Hosts: []libvirtxml.DomainDiskSourceHost{h}}
+	return &libvirtxml.DomainDiskSourceNetwork{Protocol: "nbd", Name: e.name, TLS: e.tls, TLSHostname: e.tlsName,
+		Hosts: []libvirtxml.DomainDiskSourceHost{h}}
 }
 
 // inspect asks the server for the export, whether it can be written, and for
@@ -158,7 +159,8 @@ func (e *nbdExport) head(ctx context.Context, c libvirt.Certificates) ([]byte, e
 	head, err := nbdHead(nc, e.name, encrypt)
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("image: %s: the server was reached but does not answer (does it let in several clients: qemu-nbd --persistent --shared=8?): %w", e, ctx.Err())
+		return nil, fmt.Errorf("image: %s: the server was reached but does not answer (does it let in several "+
+			"clients: qemu-nbd --persistent --shared=8?): %w", e, ctx.Err())
 	case err != nil:
 		return nil, fmt.Errorf("image: %s: %w", e, err)
 	}

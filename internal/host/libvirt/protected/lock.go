@@ -71,7 +71,8 @@ func checkLockspace(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || filepath.Dir(dir) == "/" || len(dir) > maxLease || strings.ContainsFunc(dir, isControl) {
+	if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || filepath.Dir(dir) == "/" || len(dir) > maxLease ||
+		strings.ContainsFunc(dir, isControl) {
 		return fmt.Errorf("lockspace %q: want a clean absolute path below another directory, as /srv/shared/locks", dir)
 	}
 	return nil
@@ -127,14 +128,16 @@ func (d *Driver) checkLockManager(ctx context.Context, lockspace string) error {
 	if err != nil {
 		return err
 	}
-	seen, err := libvirt.Bounded(ctx, d.procs.gate, "look for libvirtd's lock manager", func() (lockPlugin, error) { return d.procs.lockPlugin(daemons) })
+	seen, err := libvirt.Bounded(ctx, d.procs.gate, "look for libvirtd's lock manager",
+		func() (lockPlugin, error) { return d.procs.lockPlugin(daemons) })
 	switch {
 	case err != nil:
 		return err
 	case !seen.daemon:
 		return errors.New("no libvirtd is seen in the process table, so it is not known whether it locks: systemctl start libvirtd")
 	case !seen.loaded:
-		return fmt.Errorf("the libvirtd that runs on this host has no lock manager yet, %s was changed after it was started: systemctl restart libvirtd", qemu)
+		return fmt.Errorf("the libvirtd that runs on this host has no lock manager yet, %s was changed after it was "+
+			"started: systemctl restart libvirtd", qemu)
 	}
 	return nil
 }

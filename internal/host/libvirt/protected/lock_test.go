@@ -87,7 +87,8 @@ func TestLockGoesAlongWithAMigration(t *testing.T) {
 		from.must(request{Op: "migrate", Text: to.Addr})
 		to.must(request{Op: "resume"})
 		to.until("running at the target", is(cluster.GuestRunning))
-		if _, err := from.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(err.Error(), "is locked") {
+		if _, err := from.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) ||
+			!strings.Contains(err.Error(), "is locked") {
 			t.Errorf("the source may start it again: %v", err)
 		}
 		from, to = to, from
@@ -113,17 +114,22 @@ func TestCheckSaysWhatTheLockManagerLacks(t *testing.T) {
 	spec.Lockspace += "/no"
 	refused("no directory", h, spec, "does not exist on this host")
 	spec.Lockspace = filepath.Dir(good.Lockspace)
-	refused("another lockspace", h, spec, `write lock_manager = "lockd" into /etc/libvirt/qemu.conf (now "lockd") and file_lockspace_dir = "`+spec.Lockspace+`" into /etc/libvirt/qemu-lockd.conf (now "`+good.Lockspace+`")`)
+	refused("another lockspace", h, spec,
+		`write lock_manager = "lockd" into /etc/libvirt/qemu.conf (now "lockd") and file_lockspace_dir = "`+
+			spec.Lockspace+`" into /etc/libvirt/qemu-lockd.conf (now "`+good.Lockspace+`")`)
 
 	// The file says so now, the daemon does not know it: virtlockd refuses.
-	if err := os.WriteFile(filepath.Join(h.Dir, "etc/qemu-lockd.conf"), []byte("file_lockspace_dir = '"+spec.Lockspace+"'\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(h.Dir, "etc/qemu-lockd.conf"),
+		[]byte("file_lockspace_dir = '"+spec.Lockspace+"'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.must(request{Op: "check", Spec: spec})
-	if _, err := h.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(err.Error(), "systemctl restart libvirtd") {
+	if _, err := h.do(request{Op: "start", Spec: spec}); !errors.Is(err, cluster.ErrNotStarted) ||
+		!strings.Contains(err.Error(), "systemctl restart libvirtd") {
 		t.Errorf("lockspace changed without a restart: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(h.Dir, "etc/qemu-lockd.conf"), []byte("file_lockspace_dir = '"+good.Lockspace+"'\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(h.Dir, "etc/qemu-lockd.conf"),
+		[]byte("file_lockspace_dir = '"+good.Lockspace+"'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.must(request{Op: "check", Spec: good})
@@ -133,7 +139,8 @@ func TestCheckSaysWhatTheLockManagerLacks(t *testing.T) {
 
 	plain := newHosts(t, 1)[0]
 	refused("no lock manager", plain, good, `lock_manager = "lockd" into /etc/libvirt/qemu.conf (now "")`)
-	for name, text := range map[string]string{"qemu.conf": "lock_manager = \"lockd\"\n", "qemu-lockd.conf": "file_lockspace_dir = \"" + good.Lockspace + "\"\n"} {
+	for name, text := range map[string]string{"qemu.conf": "lock_manager = \"lockd\"\n",
+		"qemu-lockd.conf": "file_lockspace_dir = \"" + good.Lockspace + "\"\n"} {
 		if err := os.WriteFile(filepath.Join(plain.Dir, "etc", name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +183,8 @@ func TestLockPlugin(t *testing.T) {
 func TestLockspaceNames(t *testing.T) {
 	for dir, ok := range map[string]bool{
 		"": true, "/srv/shared/locks": true, "/a/b": true,
-		"/locks": false, "/": false, "locks": false, "/srv/../locks": false, "/srv/locks/": false, "/srv/a\nb": false, "/srv/" + strings.Repeat("x", maxLease): false,
+		"/locks": false, "/": false, "locks": false, "/srv/../locks": false, "/srv/locks/": false, "/srv/a\nb": false,
+		"/srv/" + strings.Repeat("x", maxLease): false,
 	} {
 		if err := checkLockspace(dir); (err == nil) != ok {
 			t.Errorf("%q: %v", dir, err)
@@ -190,7 +198,8 @@ func TestLockErrorsAreExplained(t *testing.T) {
 		t.Errorf("busy: %v", err)
 	}
 	for _, said := range []string{`Failed to get "write" lock`, `Failed to get shared "write" lock`, `Failed to get "consistent read" lock`} {
-		if err := explainLock(golibvirt.Error{Code: uint32(golibvirt.ErrInternalError), Message: "qemu: " + said + "\nIs another process using the image [/x]?"}); !libvirt.Answered(err) || !errors.Is(err, cluster.ErrInUse) {
+		if err := explainLock(golibvirt.Error{Code: uint32(golibvirt.ErrInternalError),
+			Message: "qemu: " + said + "\nIs another process using the image [/x]?"}); !libvirt.Answered(err) || !errors.Is(err, cluster.ErrInUse) {
 			t.Errorf("%s: %v", said, err)
 		}
 	}

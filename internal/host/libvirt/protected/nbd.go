@@ -333,9 +333,11 @@ func checkNBDServer(certs []*x509.Certificate, roots *x509.CertPool, file, name 
 	now := time.Now()
 	switch {
 	case now.After(leaf.NotAfter):
-		return fmt.Errorf("the server's certificate has expired at %s: give the server another one, and restart it", leaf.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the server's certificate has expired at %s: give the server another one, and restart it",
+			leaf.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
-		return fmt.Errorf("the server's certificate is valid from %s only, and this host's clock says %s", leaf.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the server's certificate is valid from %s only, and this host's clock says %s",
+			leaf.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	case errors.As(err, &x509.UnknownAuthorityError{}):
 		return fmt.Errorf("the server's certificate is not of the authority in %s: %w", file, err)
 	case err != nil:

@@ -89,8 +89,10 @@ func TestParseImage(t *testing.T) {
 		}
 	}
 	for _, image := range []string{
-		"nbd:///mnvm", "nbd://:99/mnvm", "nbd://h:0/x", "nbd://h:65536/x", "nbd://h:nbd/x", "nbd://u@h/x", "nbd://h/x#y", "nbd://h/x?socket=/s", "nbd://h/a%0ab",
-		"nbd+unix:///x", "nbd+unix:///x?socket=s", "nbd+unix://h/x?socket=/s", "nbd+unix:///x?socket=/s&tls=1", "nbds://h/x?tls=1", "nbds://h/x?tls-hostname=%0a",
+		"nbd:///mnvm", "nbd://:99/mnvm", "nbd://h:0/x", "nbd://h:65536/x", "nbd://h:nbd/x", "nbd://u@h/x",
+		"nbd://h/x#y", "nbd://h/x?socket=/s", "nbd://h/a%0ab",
+		"nbd+unix:///x", "nbd+unix:///x?socket=s", "nbd+unix://h/x?socket=/s", "nbd+unix:///x?socket=/s&tls=1",
+		"nbds://h/x?tls=1", "nbds://h/x?tls-hostname=%0a",
 		"nbds:///x", "nbds+unix:///x", "nbdsx://h/x", "nbds://h/x?tls-hostname=a&tls-hostname=b", "rbd://pool/x", "iscsi://h/x", "nbd://%zz",
 	} {
 		if e, err := parseImage(image); err == nil {

@@ -114,17 +114,23 @@ func TestProbeRealServerByTLS(t *testing.T) {
 		{"by TLS", clientWith(t, good, ""), "nbds://" + byTLS + "/mnvm", ""},
 		{"by TLS through a socket", clientWith(t, good, ""), socket, ""},
 		{"by TLS that only qemu.conf asks for", clientWith(t, good, "nbd_tls = 1 # all\n"), "nbd://" + byTLS + "/mnvm", ""},
-		{"a server that only speaks TLS", clientWith(t, good, "nbd_tls = 0\n"), "nbd://" + byTLS + "/mnvm", "the server wants TLS: name the image by nbds://"},
+		{"a server that only speaks TLS", clientWith(t, good, "nbd_tls = 0\n"), "nbd://" + byTLS + "/mnvm",
+			"the server wants TLS: name the image by nbds://"},
 		{"a server without TLS", clientWith(t, good, ""), "nbds://" + plain + "/mnvm", "the server offers no TLS"},
 		{"a server without TLS, by qemu.conf", clientWith(t, good, "nbd_tls = 1\n"), "nbd://" + plain + "/mnvm", "the server offers no TLS"},
 		{"no such export", clientWith(t, good, ""), "nbds://" + byTLS + "/other", "no such export"},
-		{"no authority", clientWith(t, change(t, qemuFolder(t, ca), map[string]string{"ca-cert.pem": ""}), ""), "nbds://" + byTLS + "/mnvm", "ca-cert.pem: no such file"},
+		{"no authority", clientWith(t, change(t, qemuFolder(t, ca), map[string]string{"ca-cert.pem": ""}), ""),
+			"nbds://" + byTLS + "/mnvm", "ca-cert.pem: no such file"},
 		{"another authority", clientWith(t, qemuFolder(t, other), ""), "nbds://" + byTLS + "/mnvm", "not of the authority in"},
-		{"a certificate of another authority", clientWith(t, change(t, qemuFolder(t, ca), map[string]string{"client-cert.pem": qemuFolder(t, other)}), ""), "nbds://" + byTLS + "/mnvm", "this host's certificate"},
-		{"a key without a certificate", clientWith(t, change(t, qemuFolder(t, ca), map[string]string{"client-cert.pem": ""}), ""), "nbds://" + byTLS + "/mnvm", "client-cert.pem: no such file"},
+		{"a certificate of another authority", clientWith(t,
+			change(t, qemuFolder(t, ca), map[string]string{"client-cert.pem": qemuFolder(t, other)}), ""),
+			"nbds://" + byTLS + "/mnvm", "this host's certificate"},
+		{"a key without a certificate", clientWith(t, change(t, qemuFolder(t, ca),
+			map[string]string{"client-cert.pem": ""}), ""), "nbds://" + byTLS + "/mnvm", "client-cert.pem: no such file"},
 		{"no certificate", clientWith(t, change(t, qemuFolder(t, ca), noClient), ""), "nbds://" + byTLS + "/mnvm", "this host has none"},
 		{"no certificate, and nobody wants one", clientWith(t, change(t, qemuFolder(t, ca), noClient), ""), "nbds://" + anybody + "/mnvm", ""},
-		{"another name", clientWith(t, good, ""), "nbds://" + strings.Replace(byTLS, "127.0.0.1", "localhost", 1) + "/mnvm", `not for localhost, but for 127.0.0.1, "h1"`},
+		{"another name", clientWith(t, good, ""), "nbds://" +
+			strings.Replace(byTLS, "127.0.0.1", "localhost", 1) + "/mnvm", `not for localhost, but for 127.0.0.1, "h1"`},
 		{"a name of its own", clientWith(t, good, ""), "nbds://" + byTLS + "/mnvm?tls-hostname=H1", ""},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -185,7 +191,8 @@ func TestNBDServersCertificate(t *testing.T) {
 	}{
 		{"expired", now.Add(-2 * time.Hour), now.Add(-time.Hour), false, "has expired at"},
 		{"too early", now.Add(time.Hour), now.Add(2 * time.Hour), false, "is valid from"},
-		{"the server hangs up", now.Add(-time.Hour), now.Add(time.Hour), true, "ended the connection after the TLS handshake: it may want a certificate"},
+		{"the server hangs up", now.Add(-time.Hour), now.Add(time.Hour), true,
+			"ended the connection after the TLS handshake: it may want a certificate"},
 	} {
 		pair := selfSigned(t, x509.Certificate{NotBefore: c.from, NotAfter: c.to, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 		dir := t.TempDir()

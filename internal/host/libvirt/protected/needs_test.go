@@ -35,22 +35,33 @@ func lacking(t *testing.T, h *host, folder, dir string) []struct {
 		name, old, new, want string
 		spoil, mend          func()
 	}{
-		{"a file for the guest", "<on_poweroff>", "<sysinfo type='fwcfg'><entry name='opt/org.test/a' file='" + dir + "/fw'/></sysinfo><on_poweroff>", "/domain/sysinfo/entry/@file " + dir + "/fw does not exist on this host", nil, file("fw")},
-		{"a table of ACPI", "<bootmenu", "<acpi><table type='slic'>" + dir + "/slic</table></acpi><bootmenu", "/domain/os/acpi/table " + dir + "/slic does not exist", nil, file("slic")},
-		{"a ROM", "<sound", "<interface type='user'><model type='virtio'/><rom file='" + dir + "/rom'/></interface><sound", "/domain/devices/interface/rom/@file " + dir + "/rom does not exist", nil, file("rom")},
+		{"a file for the guest", "<on_poweroff>", "<sysinfo type='fwcfg'><entry name='opt/org.test/a' file='" +
+			dir + "/fw'/></sysinfo><on_poweroff>", "/domain/sysinfo/entry/@file " + dir + "/fw does not exist on this host", nil, file("fw")},
+		{"a table of ACPI", "<bootmenu", "<acpi><table type='slic'>" + dir + "/slic</table></acpi><bootmenu",
+			"/domain/os/acpi/table " + dir + "/slic does not exist", nil, file("slic")},
+		{"a ROM", "<sound", "<interface type='user'><model type='virtio'/><rom file='" +
+			dir + "/rom'/></interface><sound", "/domain/devices/interface/rom/@file " + dir + "/rom does not exist", nil, file("rom")},
 		{"a log", "<sound", "<serial type='pty'><log file='" + dir + "/logs/a'/></serial><sound", dir + "/logs/a can not be made", nil, func() {
 			if err := os.Mkdir(filepath.Join(dir, "logs"), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}},
-		{"a port", "<sound", screen, `/domain/devices/graphics/@port: value "5917": somebody listens at 127.0.0.1:5917`, ask("listen", "tcp 127.0.0.1:5917"), ask("hush", "")},
+		{"a port", "<sound", screen, `/domain/devices/graphics/@port: value "5917": somebody listens at 127.0.0.1:5917`,
+			ask("listen", "tcp 127.0.0.1:5917"), ask("hush", "")},
 		{"a port at any address", "<sound", screen, `value "5917": somebody listens at [::]:5917`, ask("listen", "tcp :5917"), ask("hush", "")},
-		{"a Unix socket", "<sound", serial, "somebody listens on " + dir + "/serial.sock", ask("listen", "unix "+dir+"/serial.sock"), ask("hush", "")},
-		{"a peer", "<sound", strings.Replace(serial, "mode='bind'", "mode='connect'", 1), "nobody listens on " + dir + "/serial.sock", nil, ask("listen", "unix "+dir+"/serial.sock")},
-		{"a network filter", "<sound", "<interface type='bridge'><source bridge='br0'/><filterref filter='ours'/></interface><sound", "/domain/devices/interface/filterref/@filter: ask libvirtd for what DomainXML needs: libvirt on this host has no network filter ours", nil, ask("filter", "<filter name='ours' chain='root'/>")},
-		{"a bridge", "<sound", "<interface type='bridge'><source bridge='br7'/></interface><sound", "bridge br7 does not exist", nil, func() { h.IP("link", "add", "br7", "type", "bridge") }},
-		{"a card", "<sound", "<interface type='direct'><source dev='dummy7' mode='bridge'/></interface><sound", "no network interface dummy7", nil, nil},
-		{"a tap device", "<sound", "<interface type='ethernet'><target dev='mine7'/></interface><sound", "a network interface mine7 already", func() { h.IP("link", "add", "mine7", "type", "bridge") }, func() { h.IP("link", "del", "mine7") }},
+		{"a Unix socket", "<sound", serial, "somebody listens on " + dir + "/serial.sock",
+			ask("listen", "unix "+dir+"/serial.sock"), ask("hush", "")},
+		{"a peer", "<sound", strings.Replace(serial, "mode='bind'", "mode='connect'", 1),
+			"nobody listens on " + dir + "/serial.sock", nil, ask("listen", "unix "+dir+"/serial.sock")},
+		{"a network filter", "<sound", "<interface type='bridge'><source bridge='br0'/><filterref " +
+			"filter='ours'/></interface><sound", "/domain/devices/interface/filterref/@filter: ask libvirtd for what " +
+			"DomainXML needs: libvirt on this host has no network filter ours", nil, ask("filter", "<filter name='ours' chain='root'/>")},
+		{"a bridge", "<sound", "<interface type='bridge'><source bridge='br7'/></interface><sound",
+			"bridge br7 does not exist", nil, func() { h.IP("link", "add", "br7", "type", "bridge") }},
+		{"a card", "<sound", "<interface type='direct'><source dev='dummy7' mode='bridge'/></interface><sound",
+			"no network interface dummy7", nil, nil},
+		{"a tap device", "<sound", "<interface type='ethernet'><target dev='mine7'/></interface><sound",
+			"a network interface mine7 already", func() { h.IP("link", "add", "mine7", "type", "bridge") }, func() { h.IP("link", "del", "mine7") }},
 		{"what lies behind a disk", "data.img", "top.img", dir + "/base.img does not exist on this host", func() {
 			virthost.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", dir+"/base.img", "4M")
 			virthost.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-b", dir+"/base.img", "-F", "qcow2", filepath.Join(folder, "top.img"))
@@ -58,21 +69,30 @@ func lacking(t *testing.T, h *host, folder, dir string) []struct {
 				t.Fatal(err)
 			}
 		}, func() { virthost.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", dir+"/base.img", "4M") }},
-		{"variables of a firmware", "<bootmenu", "<loader readonly='yes' type='pflash'>" + dir + "/fw</loader><bootmenu", "libvirt on this host knows no variables for the firmware " + dir + "/fw", nil, func() {
+		{"variables of a firmware", "<bootmenu", "<loader readonly='yes' type='pflash'>" +
+			dir + "/fw</loader><bootmenu", "libvirt on this host knows no variables for the firmware " + dir + "/fw", nil, func() {
 			if err := os.WriteFile(filepath.Join(folder, testName+"_VARS.fd"), make([]byte, 1<<20), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}},
 		{"a processor", "cpuset='0'", "cpuset='4095'", `/domain/vcpu/@cpuset: value "4095": this host has the numbers 0`, nil, nil},
-		{"a processor for a thread", "<on_poweroff>", "<cputune><vcpupin vcpu='0' cpuset='4095'/></cputune><on_poweroff>", `/domain/cputune/vcpupin/@cpuset: value "4095"`, nil, nil},
-		{"a NUMA node", "<on_poweroff>", "<numatune><memory mode='strict' nodeset='77'/></numatune><on_poweroff>", `/domain/numatune/memory/@nodeset: value "77": this host has the numbers 0`, nil, nil},
-		{"huge pages", "<on_poweroff>", "<memoryBacking><hugepages><page size='3' unit='MiB'/></hugepages></memoryBacking><on_poweroff>", "no huge pages of 3072 KiB", nil, nil},
-		{"a secret", "data.img'/>", "data.img'><encryption format='luks'><secret type='passphrase' uuid='0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f'/></encryption></source>", "libvirt on this host has no secret 0a81f5b2", nil, nil},
-		{"a network", "<sound", "<interface type='network'><source network='nowhere'/></interface><sound", "libvirt on this host has no network nowhere", nil, nil},
-		{"a security model", "<on_poweroff>", "<seclabel type='dynamic' model='selinux' relabel='yes'/><on_poweroff>", "no security model selinux", nil, nil},
+		{"a processor for a thread", "<on_poweroff>", "<cputune><vcpupin vcpu='0' " +
+			"cpuset='4095'/></cputune><on_poweroff>", `/domain/cputune/vcpupin/@cpuset: value "4095"`, nil, nil},
+		{"a NUMA node", "<on_poweroff>", "<numatune><memory mode='strict' nodeset='77'/></numatune><on_poweroff>",
+			`/domain/numatune/memory/@nodeset: value "77": this host has the numbers 0`, nil, nil},
+		{"huge pages", "<on_poweroff>", "<memoryBacking><hugepages><page size='3' " +
+			"unit='MiB'/></hugepages></memoryBacking><on_poweroff>", "no huge pages of 3072 KiB", nil, nil},
+		{"a secret", "data.img'/>", "data.img'><encryption format='luks'><secret type='passphrase' " +
+			"uuid='0a81f5b2-8403-7b23-c8d6-21ccc2f80d6f'/></encryption></source>", "libvirt on this host has no secret 0a81f5b2", nil, nil},
+		{"a network", "<sound", "<interface type='network'><source network='nowhere'/></interface><sound",
+			"libvirt on this host has no network nowhere", nil, nil},
+		{"a security model", "<on_poweroff>", "<seclabel type='dynamic' model='selinux' relabel='yes'/><on_poweroff>",
+			"no security model selinux", nil, nil},
 		{"a keymap", "<sound", "<graphics type='vnc' keymap='zz'/><sound", `no keymap "zz"`, nil, nil},
-		{"randomness", "<sound", "<rng model='virtio'><backend model='random'>/dev/hwrng7</backend></rng><sound", "/domain/devices/rng/backend: this host has no such device", nil, nil},
-		{"a vsock", "<sound", "<vsock model='virtio'><cid auto='yes'/></vsock><sound", "/domain/devices/vsock: this host has no such device: stat /dev/vhost-vsock", nil, nil},
+		{"randomness", "<sound", "<rng model='virtio'><backend model='random'>/dev/hwrng7</backend></rng><sound",
+			"/domain/devices/rng/backend: this host has no such device", nil, nil},
+		{"a vsock", "<sound", "<vsock model='virtio'><cid auto='yes'/></vsock><sound",
+			"/domain/devices/vsock: this host has no such device: stat /dev/vhost-vsock", nil, nil},
 	}
 }
 
@@ -96,7 +116,8 @@ func TestOwnDomainNeeds(t *testing.T) {
 			return err != nil && strings.Contains(err.Error(), c.want)
 		})
 		_, err := h.do(request{Op: "start", Spec: spec})
-		if !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(err.Error(), c.want) && !strings.Contains(err.Error(), "libvirtd refused") {
+		if !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(err.Error(), c.want) &&
+			!strings.Contains(err.Error(), "libvirtd refused") {
 			t.Errorf("%s: start says %v, want %q", c.name, err, c.want)
 		}
 		if c.mend == nil {
@@ -129,16 +150,21 @@ func TestOwnDomainNeeds(t *testing.T) {
 	// What the guest itself has is not taken; what another process has is, also beside the guest.
 	const one = "<graphics type='vnc' port='5917' autoport='no' listen='127.0.0.1'/><sound"
 	wants := func(more string) { spec.Domain = strings.Replace(good.Domain, "<sound", more, 1) }
-	wants("<serial type='unix'><source mode='bind' path='" + dir + "/mine.sock'/></serial><interface type='ethernet'><target dev='mine7'/></interface>" + one)
+	wants("<serial type='unix'><source mode='bind' path='" +
+		dir + "/mine.sock'/></serial><interface type='ethernet'><target dev='mine7'/></interface>" + one)
 	h.must(request{Op: "start", Spec: spec})
 	h.must(request{Op: "check", Spec: spec})
 	for _, c := range []struct {
 		more, want   string
 		spoil, again func()
 	}{
-		{strings.Replace(one, "5917", "5918", 1), "somebody listens at 127.0.0.1:5918", func() { h.must(request{Op: "listen", Text: "tcp 127.0.0.1:5918"}) }, func() { h.must(request{Op: "hush"}) }},
-		{"<serial type='unix'><source mode='bind' path='" + dir + "/other.sock'/></serial>" + one, "somebody listens on " + dir + "/other.sock", func() { h.must(request{Op: "listen", Text: "unix " + dir + "/other.sock"}) }, func() { h.must(request{Op: "hush"}) }},
-		{"<interface type='ethernet'><target dev='other7'/></interface>" + one, "a network interface other7 already", func() { h.IP("link", "add", "other7", "type", "bridge") }, func() { h.IP("link", "del", "other7") }},
+		{strings.Replace(one, "5917", "5918", 1), "somebody listens at 127.0.0.1:5918",
+			func() { h.must(request{Op: "listen", Text: "tcp 127.0.0.1:5918"}) }, func() { h.must(request{Op: "hush"}) }},
+		{"<serial type='unix'><source mode='bind' path='" + dir + "/other.sock'/></serial>" + one,
+			"somebody listens on " + dir + "/other.sock",
+			func() { h.must(request{Op: "listen", Text: "unix " + dir + "/other.sock"}) }, func() { h.must(request{Op: "hush"}) }},
+		{"<interface type='ethernet'><target dev='other7'/></interface>" + one, "a network interface other7 already",
+			func() { h.IP("link", "add", "other7", "type", "bridge") }, func() { h.IP("link", "del", "other7") }},
 	} {
 		wants(c.more)
 		h.must(request{Op: "check", Spec: spec})
@@ -185,7 +211,8 @@ func TestLooks(t *testing.T) {
 		{need: domainxml.Need{Kind: domainxml.Cgroup, Value: "memory"}},
 		{need: domainxml.Need{Kind: domainxml.Cgroup, Value: "io"}, want: `no controller "io"`},
 		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "2048", MiB: 192}},
-		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "2048", MiB: 193}, want: "192 MiB of this host's huge pages of 2048 KiB are free, and 193 MiB are wanted"},
+		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "2048", MiB: 193},
+			want: "192 MiB of this host's huge pages of 2048 KiB are free, and 193 MiB are wanted"},
 		{need: domainxml.Need{Kind: domainxml.Hugepages, Value: "1048576"}, want: "no huge pages of 1048576 KiB"},
 		{need: domainxml.Need{Kind: domainxml.Program, Value: "sh"}},
 		{need: domainxml.Need{Kind: domainxml.Program, Value: sys + "/devices/system/cpu/online"}, want: "can not be run"},

@@ -121,9 +121,11 @@ func (d *Driver) settleOrphan(ctx context.Context, late bool) error {
 func (d *Driver) endDaemons(ctx context.Context) error {
 	_, daemons := d.start.get()
 	if len(daemons) == 0 {
-		return errors.New("no process of libvirtd was seen when the start was asked for: restart the host, or remove that note by hand when nothing can start the guest any more")
+		return errors.New("no process of libvirtd was seen when the start was asked for: restart the host, or remove " +
+			"that note by hand when nothing can start the guest any more")
 	}
-	d.log.Warn("libvirtd is ended, which has not answered a call to start the guest: nothing else proves that it will not be carried out", "processes", fmt.Sprint(daemons))
+	d.log.Warn("libvirtd is ended, which has not answered a call to start the guest: nothing else proves that it "+
+		"will not be carried out", "processes", fmt.Sprint(daemons))
 	for _, p := range daemons {
 		if err := d.procs.end(ctx, p); err != nil {
 			return fmt.Errorf("end libvirtd: %w", err)

@@ -250,7 +250,8 @@ func TestForked(t *testing.T) {
 		if err := os.Chown(users, 1000, -1); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := table(dir).ofRoot([]process{{PID: 40, Started: 77}, {PID: 41, Started: 78}, {PID: 42, Started: 79}}); err != nil || fmt.Sprint(got) != "[{40 77}]" {
+		if got, err := table(dir).ofRoot([]process{{PID: 40, Started: 77}, {PID: 41, Started: 78},
+			{PID: 42, Started: 79}}); err != nil || fmt.Sprint(got) != "[{40 77}]" {
 			t.Errorf("of root: %v, %v", got, err)
 		}
 	}

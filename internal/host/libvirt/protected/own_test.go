@@ -56,7 +56,8 @@ func TestOwnDomain(t *testing.T) {
 		t.Errorf("it carries epoch %v, want %v", g.Epoch, spec.Epoch)
 	}
 	def := hosts[0].must(request{Op: "xml"}).Text
-	for _, want := range []string{"<name>mnvm</name>", "<on_poweroff>destroy</on_poweroff>", "<sound model='ich9'>", "machine='pc-q35-", "cpuset='0'", "data.img", spec.Seed, "<bootmenu enable='yes' timeout='1'/>"} {
+	for _, want := range []string{"<name>mnvm</name>", "<on_poweroff>destroy</on_poweroff>", "<sound model='ich9'>",
+		"machine='pc-q35-", "cpuset='0'", "data.img", spec.Seed, "<bootmenu enable='yes' timeout='1'/>"} {
 		if !strings.Contains(def, want) {
 			t.Errorf("libvirt does not show %s:\n%s", want, def)
 		}
@@ -98,8 +99,9 @@ func TestOwnDomainIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
-		"no XML":                {"</devices>", "", "DomainXML: line"},
-		"a shared disk":         {"<target dev='sdb' bus='sata'/>", "<target dev='sdb' bus='sata'/><shareable/>", "DomainXML /domain/devices/disk[2]/shareable"},
+		"no XML": {"</devices>", "", "DomainXML: line"},
+		"a shared disk": {"<target dev='sdb' bus='sata'/>", "<target dev='sdb' bus='sata'/><shareable/>",
+			"DomainXML /domain/devices/disk[2]/shareable"},
 		"a disk that is gone":   {"data.img", "gone.img", "gone.img does not exist on this host"},
 		"a disk behind a link":  {"data.img", "link.img", "is a link to " + outside},
 		"what libvirt refuses":  {"machine='q35'", "machine='q36'", "libvirtd does not take DomainXML"},
@@ -117,7 +119,8 @@ func TestOwnDomainIsRefused(t *testing.T) {
 	if err := os.Remove(data); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.do(request{Op: "check", Spec: good}); err == nil || !strings.Contains(err.Error(), "DomainXML /domain/devices/disk[2]/source/@file "+data+" does not exist") {
+	if _, err := h.do(request{Op: "check", Spec: good}); err == nil ||
+		!strings.Contains(err.Error(), "DomainXML /domain/devices/disk[2]/source/@file "+data+" does not exist") {
 		t.Errorf("check says %v", err)
 	}
 }
@@ -164,7 +167,8 @@ func TestOwnDomainOfAnEarlierVersion(t *testing.T) {
 		t.Errorf("an agent of the screen: %v", err)
 	}
 	spec.Domain = strings.Replace(domain, "<target dev", "<shareable/><target dev", 1)
-	if _, err := ownDomain(spec); err == nil || !strings.Contains(err.Error(), "two hosts could write") || strings.Contains(err.Error(), "vdagent") {
+	if _, err := ownDomain(spec); err == nil || !strings.Contains(err.Error(), "two hosts could write") ||
+		strings.Contains(err.Error(), "vdagent") {
 		t.Errorf("a disk that two may write: %v", err)
 	}
 }

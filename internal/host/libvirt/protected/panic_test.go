@@ -57,7 +57,8 @@ func TestPanicPolicies(t *testing.T) {
 		policy string
 		end    cluster.GuestState
 		dumps  int
-	}{{"", cluster.GuestAbsent, 0}, {panicDestroy, cluster.GuestAbsent, 0}, {panicPreserve, cluster.GuestPaused, 0}, {panicCoredump, cluster.GuestAbsent, 1}} {
+	}{{"", cluster.GuestAbsent, 0}, {panicDestroy, cluster.GuestAbsent, 0}, {panicPreserve, cluster.GuestPaused, 0},
+		{panicCoredump, cluster.GuestAbsent, 1}} {
 		spec.OnPanic = c.policy
 		h.must(request{Op: "start", Spec: spec}) // so it ran, and what ends it is its panic
 		if end := h.until(string(c.end), is(c.end)); c.end == cluster.GuestPaused && (end.PID == 0 || end.Epoch != spec.Epoch || end.Migrating) {
@@ -99,7 +100,8 @@ func TestNoRoomForADump(t *testing.T) {
 func TestPanicPolicyByRoom(t *testing.T) {
 	dir := t.TempDir()
 	var said strings.Builder
-	d := &Driver{opt: Options{ConfDir: dir, DumpDir: filepath.Join(dir, "not", "there")}, files: libvirt.NewGate(), log: slog.New(slog.NewTextHandler(&said, nil))}
+	d := &Driver{opt: Options{ConfDir: dir, DumpDir: filepath.Join(dir, "not", "there")}, files: libvirt.NewGate(),
+		log: slog.New(slog.NewTextHandler(&said, nil))}
 	for _, c := range []struct {
 		policy string
 		mib    int

@@ -58,7 +58,8 @@ func TestGuestsInProcessTable(t *testing.T) {
 			fixture(t, dir, 1, "S", 1, "/sbin/init")
 			fixture(t, dir, 2, "S", 1) // kernel thread
 			fixture(t, dir, 30, "S", 9, "/usr/bin/qemu-system-x86_64", "-name", "guest=mnvm2", "-uuid", other)
-			fixture(t, dir, 34, "S", 9, "/usr/bin/qemu-system-x86_64", "-name", "guest=mnvm,,debug-threads=on", "-uuid", other) // a comma in its name
+			// a comma in its name
+			fixture(t, dir, 34, "S", 9, "/usr/bin/qemu-system-x86_64", "-name", "guest=mnvm,,debug-threads=on", "-uuid", other)
 			fixture(t, dir, 31, "S", 9, "grep", "-uuid", testUUID)
 			fixture(t, dir, 32, "S", 9, "/usr/bin/qemu-system-x86_64", "-uuid")
 			if err := os.Mkdir(filepath.Join(dir, "33"), 0o755); err != nil { // ended while it was read
@@ -68,7 +69,8 @@ func TestGuestsInProcessTable(t *testing.T) {
 		{"running", func(dir string) { fixture(t, dir, 40, "S", 77, qemuArgs()...) }, []guestProc{{process{PID: 40, Started: 77}, epoch, false}}},
 		{"waits for a migration", func(dir string) { fixture(t, dir, 40, "R", 77, qemuArgs("-incoming", "defer")...) },
 			[]guestProc{{process{PID: 40, Started: 77}, epoch, true}}},
-		{"stuck in the kernel", func(dir string) { fixture(t, dir, 40, "D", 77, qemuArgs()...) }, []guestProc{{process{PID: 40, Started: 77}, epoch, false}}},
+		{"stuck in the kernel", func(dir string) { fixture(t, dir, 40, "D", 77, qemuArgs()...) },
+			[]guestProc{{process{PID: 40, Started: 77}, epoch, false}}},
 		{"told by its name, no token", func(dir string) {
 			fixture(t, dir, 40, "S", 77, "/usr/libexec/qemu-kvm", "-name", "guest=mnvm,debug-threads=on", "-smbios", "type=11,value=holdfast:mnvm:x")
 		}, []guestProc{{process{PID: 40, Started: 77}, cluster.Epoch{}, false}}},

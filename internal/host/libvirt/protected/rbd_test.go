@@ -153,14 +153,17 @@ func TestNoStartWhereNobodyCanBeLockedOut(t *testing.T) {
 	h.must(request{Op: "check", Spec: spec})
 	h.must(request{Op: "start", Spec: spec, Timeout: time.Minute})
 	h.until("running", is(cluster.GuestRunning))
-	if _, err := n.Run(t.Context(), "", "ceph", "auth", "caps", "client."+cephnode.User, "mon", "allow r", "osd", "profile rbd pool="+cephnode.Pool); err != nil {
+	if _, err := n.Run(t.Context(), "", "ceph", "auth", "caps", "client."+cephnode.User, "mon", "allow r", "osd",
+		"profile rbd pool="+cephnode.Pool); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hosts[0].do(request{Op: "start", Spec: spec, Timeout: time.Minute}); !errors.Is(err, cluster.ErrNotStarted) || !strings.Contains(fmt.Sprint(err), "lock out who has image") {
+	if _, err := hosts[0].do(request{Op: "start", Spec: spec, Timeout: time.Minute}); !errors.Is(err,
+		cluster.ErrNotStarted) || !strings.Contains(fmt.Sprint(err), "lock out who has image") {
 		t.Errorf("a user that may lock nobody out: %v", err)
 	}
 	silent := spec
-	silent.RBD = &cluster.RBD{Mons: []string{"10.98.7.99"}, Pool: spec.RBD.Pool, Image: spec.RBD.Image, User: spec.RBD.User, Keyring: spec.RBD.Keyring}
+	silent.RBD = &cluster.RBD{Mons: []string{"10.98.7.99"}, Pool: spec.RBD.Pool, Image: spec.RBD.Image,
+		User: spec.RBD.User, Keyring: spec.RBD.Keyring}
 	if _, err := hosts[0].do(request{Op: "start", Spec: silent, Timeout: 5 * time.Second}); !errors.Is(err, cluster.ErrNotStarted) {
 		t.Errorf("a cluster that does not answer: %v", err)
 	}

@@ -34,7 +34,8 @@ func (h *simHost) doTaken(ctx context.Context, r virthost.Request) error {
 		defer h.mu.Unlock()
 		return h.taken.heard.Close()
 	case "sleep": // a process with Text among its arguments; "wake-up" ends it
-		p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "sleep 3600 & wait", r.Text}, &os.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true}})
+		p, err := os.StartProcess("/bin/sh", []string{"sh", "-c", "sleep 3600 & wait", r.Text},
+			&os.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true}})
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.taken.asleep = p

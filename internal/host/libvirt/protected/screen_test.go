@@ -104,7 +104,8 @@ func TestConsole(t *testing.T) {
 				if _, err := h.do(request{Op: "vnc", Text: h.Addr + ":5900 s3cret-8"}); err == nil || !strings.Contains(err.Error(), "refused") {
 					t.Errorf("with another password: %v", err)
 				}
-				if _, err := h.do(request{Op: "vnc", Text: "127.0.0.1:5900 s3cret-7"}); err == nil || !strings.Contains(err.Error(), "connection refused") {
+				if _, err := h.do(request{Op: "vnc", Text: "127.0.0.1:5900 s3cret-7"}); err == nil ||
+					!strings.Contains(err.Error(), "connection refused") {
 					t.Errorf("at another address: %v", err)
 				}
 			}
@@ -140,7 +141,8 @@ func TestConsolesPassword(t *testing.T) {
 			t.Fatal(err)
 		}
 		spec.VNC = &cluster.VNC{Listen: "192.0.2.1", PasswordFile: file}
-		if _, err := domainXML(spec, formatRaw); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "VNC.Credential") {
+		if _, err := domainXML(spec, formatRaw); err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "VNC.Credential") {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}

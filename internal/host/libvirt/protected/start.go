@@ -32,7 +32,8 @@ func (d *Driver) Start(ctx context.Context, spec cluster.GuestSpec) error {
 	}
 	for end := time.Now().Add(forgetLimit); ; {
 		err := d.startOnce(ctx, def, gen)
-		if !errors.Is(err, cluster.ErrNotStarted) || !libvirt.BeingRemoved(err) || time.Now().After(end) || !clock.Sleep(ctx, 20*time.Millisecond) {
+		if !errors.Is(err, cluster.ErrNotStarted) || !libvirt.BeingRemoved(err) || time.Now().After(end) ||
+			!clock.Sleep(ctx, 20*time.Millisecond) {
 			return err
 		}
 	}

@@ -24,18 +24,20 @@ func TestRenewedCertificates(t *testing.T) {
 		dir := filepath.Join(h.Dir, "pki/libvirt")
 		return pki.Place{Which: pki.Libvirt, Dir: dir, Cert: []string{dir + "/servercert.pem"}, Key: []string{dir + "/private/serverkey.pem"}}
 	}
-	hosts := withDrivers(t, virthost.NewTLS(t, 2, daemons, func(int) pki.CA { return memory }, func(h *virthost.Host, files map[string]string) {
-		p := libvirtd(h)
-		err := errors.Join(os.MkdirAll(filepath.Join(h.Dir, "pki/CA"), 0o755), os.MkdirAll(filepath.Dir(p.Key[0]), 0o700))
-		if err == nil {
-			err = errors.Join(daemons.WriteCert(filepath.Join(h.Dir, "pki/CA/cacert.pem")), virthost.Issue(t, daemons, h.Addr).Write(p.Cert[0], p.Key[0]))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		conf, _, _ := strings.Cut(files["libvirtd.conf"], "ca_file")
-		files["libvirtd.conf"] = conf
-	}), virthost.TLSURI)
+	hosts := withDrivers(t, virthost.NewTLS(t, 2, daemons, func(int) pki.CA { return memory },
+		func(h *virthost.Host, files map[string]string) {
+			p := libvirtd(h)
+			err := errors.Join(os.MkdirAll(filepath.Join(h.Dir, "pki/CA"), 0o755), os.MkdirAll(filepath.Dir(p.Key[0]), 0o700))
+			if err == nil {
+				err = errors.Join(daemons.WriteCert(filepath.Join(h.Dir, "pki/CA/cacert.pem")),
+					virthost.Issue(t, daemons, h.Addr).Write(p.Cert[0], p.Key[0]))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			conf, _, _ := strings.Cut(files["libvirtd.conf"], "ca_file")
+			files["libvirtd.conf"] = conf
+		}), virthost.TLSURI)
 	from, to := hosts[0], hosts[1]
 	spec := guest(t)
 	filler(t, &spec, false)
@@ -45,7 +47,8 @@ func TestRenewedCertificates(t *testing.T) {
 		other := hosts[1-i] // hosts of this rig do not reach themselves
 		before := other.must(request{Op: "presented", Text: h.Addr}).Text
 		place, q := libvirtd(h.Host), filepath.Join(h.Dir, "etc/pki/qemu")
-		qemu := pki.Place{Which: pki.Memory, Dir: q, Cert: []string{q + "/server-cert.pem", q + "/client-cert.pem"}, Key: []string{q + "/server-key.pem", q + "/client-key.pem"}}
+		qemu := pki.Place{Which: pki.Memory, Dir: q, Cert: []string{q + "/server-cert.pem", q + "/client-cert.pem"},
+			Key: []string{q + "/server-key.pem", q + "/client-key.pem"}}
 		if err := errors.Join(place.Replace(virthost.Issue(t, daemons, h.Addr)), qemu.Replace(virthost.Issue(t, memory, h.Addr))); err != nil {
 			t.Fatal(err)
 		}

@@ -182,7 +182,8 @@ func (d *Driver) Retain(ctx context.Context) error {
 			return err
 		}
 	default:
-		return fail.Errorf(fail.Refused, "DRBD %s: this copy is %q: want UpToDate, Consistent or Outdated; its data are inconsistent", d.cfg.Resource, st.Disk)
+		return fail.Errorf(fail.Refused, "DRBD %s: this copy is %q: want UpToDate, Consistent or Outdated; its data "+
+			"are inconsistent", d.cfg.Resource, st.Disk)
 	}
 	return d.adm(ctx, "new-current-uuid")
 }

@@ -78,8 +78,10 @@ func (d *Driver) First(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if st.Connection != "Connected" || st.Role != "Secondary" || st.PeerRole != "Secondary" || st.Disk != "Inconsistent" || st.PeerDisk != "Inconsistent" {
-		return fail.Errorf(fail.Refused, "the copies are not new: connection %s, roles %s and %s, disks %s and %s", st.Connection, st.Role, st.PeerRole, st.Disk, st.PeerDisk)
+	if st.Connection != "Connected" || st.Role != "Secondary" || st.PeerRole != "Secondary" ||
+		st.Disk != "Inconsistent" || st.PeerDisk != "Inconsistent" {
+		return fail.Errorf(fail.Refused, "the copies are not new: connection %s, roles %s and %s, disks %s and %s",
+			st.Connection, st.Role, st.PeerRole, st.Disk, st.PeerDisk)
 	}
 	_, err = d.run(ctx, "drbdadm", "--", "--clear-bitmap", "new-current-uuid", d.cfg.Resource)
 	return err
@@ -396,7 +398,8 @@ func (d *Driver) Resync(ctx context.Context, cut bool) error {
 		case err != nil || !split:
 			return err
 		case !cut:
-			return fail.Errorf(fail.Refused, "DRBD %s: this copy and the peer's have diverged; what this one alone has would be lost, about %d KiB", d.cfg.Resource, st.OutOfSync)
+			return fail.Errorf(fail.Refused, "DRBD %s: this copy and the peer's have diverged; what this one alone "+
+				"has would be lost, about %d KiB", d.cfg.Resource, st.OutOfSync)
 		case tries < 2:
 			err = d.giveUp(ctx)
 		default:

@@ -96,7 +96,8 @@ func phases(cs string) (connection, replication string, ok bool) {
 		return "Connected", "Off", true
 	case "Connected":
 		return cs, "Established", true
-	case "StartingSyncS", "StartingSyncT", "WFBitMapS", "WFBitMapT", "WFSyncUUID", "SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT", "VerifyS", "VerifyT", "Ahead", "Behind":
+	case "StartingSyncS", "StartingSyncT", "WFBitMapS", "WFBitMapT", "WFSyncUUID", "SyncSource", "SyncTarget",
+		"PausedSyncS", "PausedSyncT", "VerifyS", "VerifyT", "Ahead", "Behind":
 		return "Connected", cs, true
 	}
 	return "", "", false
@@ -116,5 +117,6 @@ func (d *Driver) ownMinor(st State) error {
 	if err != nil || !taken || st.Minor == want {
 		return err
 	}
-	return fail.Errorf(fail.Refused, "DRBD %s: the minor %s is that of another resource", d.cfg.Resource, want).With("give Pair.Device.Minor another number: drbdadm status tells which ones are used")
+	return fail.Errorf(fail.Refused, "DRBD %s: the minor %s is that of another resource", d.cfg.Resource,
+		want).With("give Pair.Device.Minor another number: drbdadm status tells which ones are used")
 }

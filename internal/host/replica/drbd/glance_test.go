@@ -38,7 +38,8 @@ func TestAGlance(t *testing.T) {
 			t.Errorf("minor %d is there: %+v, %v", minor, st, err)
 		}
 	}
-	for _, bad := range [][2]string{{"Connected ro", "Connectad ro"}, {"ro:Primary/Secondary", "ro:Primary"}, {"C r-----", "C x-----"}, {"C r-----", "C"}, {"oos:0", "oos:-"}} {
+	for _, bad := range [][2]string{{"Connected ro", "Connectad ro"}, {"ro:Primary/Secondary", "ro:Primary"},
+		{"C r-----", "C x-----"}, {"C r-----", "C"}, {"oos:0", "oos:-"}} {
 		if st, found, err := glance(strings.Replace(proc84, bad[0], bad[1], 1), 0); found || err == nil {
 			t.Errorf("%q is understood: %+v", bad[1], st)
 		}

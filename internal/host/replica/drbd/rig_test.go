@@ -51,9 +51,10 @@ func TestMain(m *testing.M) {
 func config() (drbd.Config, error) {
 	host, err := os.Hostname()
 	c := drbd.Config{
-		Resource: "r0", Disk: "/dev/vda", RunDir: runDir, Handler: []string{"/node", "fence", runDir}, Secret: strings.Repeat("s", drbd.MaxSecret),
-		Self: drbd.Node{Name: "n1", Addr: netip.MustParseAddrPort("10.97.1.1:7789")},
-		Peer: drbd.Node{Name: "n2", Addr: netip.MustParseAddrPort("10.97.1.2:7789")},
+		Resource: "r0", Disk: "/dev/vda", RunDir: runDir, Handler: []string{"/node", "fence", runDir},
+		Secret: strings.Repeat("s", drbd.MaxSecret),
+		Self:   drbd.Node{Name: "n1", Addr: netip.MustParseAddrPort("10.97.1.1:7789")},
+		Peer:   drbd.Node{Name: "n2", Addr: netip.MustParseAddrPort("10.97.1.2:7789")},
 	}
 	if host == "n2" {
 		c.Self, c.Peer = c.Peer, c.Self
@@ -226,12 +227,15 @@ func frozen(s status) bool { return s.Frozen() && s.Connection != "Connected" }
 
 // TestTwoNodes has its parts on the same two nodes, one after the other.
 func TestTwoNodes(t *testing.T) {
-	need.Drill(t, "P1, P2: a copy by the real DRBD on two emulated hosts: its life, a cut link that freezes the primary, and a person who keeps the older one", need.Root, need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
+	need.Drill(t, "P1, P2: a copy by the real DRBD on two emulated hosts: its life, a cut link that freezes the "+
+		"primary, and a person who keeps the older one", need.Root,
+		need.Programs("qemu-system-x86", "qemu-system-x86_64"), need.Programs("busybox-static", "busybox"))
 	nodes := drbdnode.New(t, "holdfast/internal/host/replica/drbd")
 	for i, part := range []struct {
 		name string
 		do   func(t *testing.T, a, b node)
-	}{{"the life of a copy", life}, {"a cut link freezes the primary until alone", cutLink}, {"a person keeps the older copy", keepsTheOlder}} {
+	}{{"the life of a copy", life}, {"a cut link freezes the primary until alone", cutLink},
+		{"a person keeps the older copy", keepsTheOlder}} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, n := range nodes {
 				n.In(t)

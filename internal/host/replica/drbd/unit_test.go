@@ -62,15 +62,18 @@ func TestStatesOfBothForms(t *testing.T) {
 		text string
 		want State
 	}{
-		"connected":   {connected84, State{true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0", false}},
-		"frozen":      {frozen84, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0", false}},
-		"split":       {split84, State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Minor: "0"}},
-		"connected 9": {connected9, State{true, "Secondary", "no", "UpToDate", "Connected", "Secondary", "Established", "UpToDate", 0, "0", true}},
-		"frozen 9":    {frozen9, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0", true}},
-		"alone 9":     {alone9, State{true, "Secondary", "no", "UpToDate", "StandAlone", "Unknown", "Off", "DUnknown", 0, "0", true}},
-		"no path 9":   {alone9 + "destroy path name:r0 peer-node-id:0 conn-name:n1 local:ipv4:10.97.1.2:7789 peer:ipv4:10.97.1.1:7789\n", State{true, "Secondary", "no", "UpToDate", "StandAlone", "Unknown", "Off", "DUnknown", 0, "0", false}},
-		"down":        {connected84 + "destroy resource name:r0\n", State{}},
-		"of others":   {strings.ReplaceAll(connected84, "r0", "r1"), State{}},
+		"connected": {connected84, State{true, "Primary", "no", "UpToDate", "Connected", "Secondary", "Established",
+			"UpToDate", 0, "0", false}},
+		"frozen": {frozen84, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0", false}},
+		"split":  {split84, State{Up: true, Role: "Primary", Suspended: "no", Disk: "UpToDate", Minor: "0"}},
+		"connected 9": {connected9, State{true, "Secondary", "no", "UpToDate", "Connected", "Secondary", "Established",
+			"UpToDate", 0, "0", true}},
+		"frozen 9": {frozen9, State{true, "Primary", "fencing", "UpToDate", "Connecting", "Unknown", "Off", "DUnknown", 0, "0", true}},
+		"alone 9":  {alone9, State{true, "Secondary", "no", "UpToDate", "StandAlone", "Unknown", "Off", "DUnknown", 0, "0", true}},
+		"no path 9": {alone9 + "destroy path name:r0 peer-node-id:0 conn-name:n1 local:ipv4:10.97.1.2:7789 " +
+			"peer:ipv4:10.97.1.1:7789\n", State{true, "Secondary", "no", "UpToDate", "StandAlone", "Unknown", "Off", "DUnknown", 0, "0", false}},
+		"down":      {connected84 + "destroy resource name:r0\n", State{}},
+		"of others": {strings.ReplaceAll(connected84, "r0", "r1"), State{}},
 	} {
 		var got State
 		ends := 0
@@ -155,7 +158,8 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 	text, err := good.text("8.4.11")
 	try.Must(t, err)
-	for _, want := range []string{"protocol C;", "  disk {\n    fencing resource-and-stonith;", `fence-peer "/usr/bin/holdfast drbd-fence /run/holdfast";`,
+	for _, want := range []string{"protocol C;", "  disk {\n    fencing resource-and-stonith;",
+		`fence-peer "/usr/bin/holdfast drbd-fence /run/holdfast";`,
 		"address ipv4 10.0.0.1:7789;", "address ipv6 [fd00::2]:7789;", "after-sb-1pri disconnect;"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the resource file lacks %q:\n%s", want, text)
@@ -167,7 +171,8 @@ func TestSettingsAreChecked(t *testing.T) {
 	if good.Peer.Name < host {
 		self, peer = "  on "+host+" {\n    node-id 1;", "  on other-"+host+" {\n    node-id 0;"
 	}
-	for _, want := range []string{"auto-promote no;", "quorum off;", "  net {\n    protocol C;\n    fencing resource-and-stonith;", "  disk {\n    on-io-error", self, peer} {
+	for _, want := range []string{"auto-promote no;", "quorum off;",
+		"  net {\n    protocol C;\n    fencing resource-and-stonith;", "  disk {\n    on-io-error", self, peer} {
 		if !strings.Contains(nine, want) {
 			t.Errorf("the resource file of 9 lacks %q:\n%s", want, nine)
 		}

@@ -14,7 +14,8 @@ import (
 // TestAnEndThatCanNotBeCut: behind a transaction that nobody has acknowledged a killed primary's binary log has statements that are
 // none, and the server refuses to cut that. What it alone has is saved, and it comes back.
 func TestAnEndThatCanNotBeCut(t *testing.T) {
-	need.Drill(t, "P3: a killed primary comes back as the standby, whatever its binary log ends with", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a killed primary comes back as the standby, whatever its binary log ends with",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	ctx := try.Context(t)
 	for name, last := range map[string]string{
 		"event":     "CREATE EVENT app.e ON SCHEDULE EVERY 1 HOUR DO SELECT 1",

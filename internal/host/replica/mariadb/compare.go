@@ -195,7 +195,8 @@ func (d *Driver) unlike(ctx context.Context, peer Peer, q cluster.RowsQuery) (ou
 		if err != nil {
 			return err
 		}
-		if theirs.Gone || mine.Gone || theirs.Slow || mine.Slow || theirs.Shape != mine.Shape || len(theirs.Rows) == mostEach || len(mine.Rows) == mostEach {
+		if theirs.Gone || mine.Gone || theirs.Slow || mine.Slow || theirs.Shape != mine.Shape ||
+			len(theirs.Rows) == mostEach || len(mine.Rows) == mostEach {
 			return nil // the next comparison tells
 		}
 		there := map[string]string{}

@@ -12,7 +12,8 @@ import (
 	"holdfast/testbed/try"
 )
 
-// TestRowsOfBothNodes: what sessions have kept from the standby is found by name, whatever the key, while clients write; and what is in motion
+// TestRowsOfBothNodes: what sessions have kept from the standby is found by name, whatever the key, while clients
+// write; and what is in motion
 // is no difference.
 func TestRowsOfBothNodes(t *testing.T) {
 	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
@@ -26,7 +27,8 @@ func TestRowsOfBothNodes(t *testing.T) {
 		"INSERT INTO app.texts SELECT CONCAT('ä ', seq DIV 900), seq / 3, REPEAT('x', seq) FROM mysql.seq_1_to_2100",
 		"CREATE TABLE app.latin (a CHAR(9) CHARSET latin1 PRIMARY KEY, b VARBINARY(9) NOT NULL, UNIQUE KEY (b)) ENGINE=InnoDB",
 		"INSERT INTO app.latin VALUES ('ß', x'00ff'), ('''', x''), ('\\\\', 'a')",
-		"CREATE TABLE app.days (d DATETIME(3) PRIMARY KEY, v DOUBLE, e ENUM('x','y')) ENGINE=InnoDB", "INSERT INTO app.days VALUES ('2020-02-29 10:00:00.125', 0.1, 'y')",
+		"CREATE TABLE app.days (d DATETIME(3) PRIMARY KEY, v DOUBLE, e ENUM('x','y')) ENGINE=InnoDB",
+		"INSERT INTO app.days VALUES ('2020-02-29 10:00:00.125', 0.1, 'y')",
 		"CREATE TABLE app.empty (id INT PRIMARY KEY) ENGINE=InnoDB",
 		"CREATE TABLE app.keyless (id INT) ENGINE=InnoDB", "INSERT INTO app.keyless VALUES (1)",
 		"CREATE TABLE app.old (id INT PRIMARY KEY) ENGINE=Aria",
@@ -74,8 +76,10 @@ func TestRowsOfBothNodes(t *testing.T) {
 	secret, err := a.root.Conn(ctx)
 	try.Must(t, err)
 	try.Must(t, a.exec(ctx, secret, "SET sql_log_bin=OFF",
-		"INSERT INTO app.numbers (id, v) VALUES (5, 1)", "UPDATE app.texts SET v = 'y' WHERE a = 'ä 1' AND b = 300", "DELETE FROM app.latin WHERE a = ''''",
-		"UPDATE app.numbers SET at = '2002-01-01' WHERE id = 18000000000000000", "CREATE TABLE app.kept (id INT PRIMARY KEY) ENGINE=InnoDB", "ALTER TABLE app.days ADD COLUMN w INT"))
+		"INSERT INTO app.numbers (id, v) VALUES (5, 1)", "UPDATE app.texts SET v = 'y' WHERE a = 'ä 1' AND b = 300",
+		"DELETE FROM app.latin WHERE a = ''''",
+		"UPDATE app.numbers SET at = '2002-01-01' WHERE id = 18000000000000000",
+		"CREATE TABLE app.kept (id INT PRIMARY KEY) ENGINE=InnoDB", "ALTER TABLE app.days ADD COLUMN w INT"))
 	try.Must(t, secret.Close())
 	c := compared()
 	slices.Sort(c.Differ)
@@ -98,10 +102,12 @@ func TestRowsOfBothNodes(t *testing.T) {
 func TestAForeignKeyOfRows(t *testing.T) {
 	s := &shape{table: "t", key: []keyColumn{{"a", "", number}, {"b", "utf8mb4", octets}, {"c", "", moment}}}
 	got, err := s.where([]string{"1", "C3A4", "2020-01-01"}, nil)
-	if want := " WHERE (`a` >= 1 AND ((`a` > 1) OR (`a` = 1 AND `b` > _utf8mb4 x'C3A4') OR (`a` = 1 AND `b` = _utf8mb4 x'C3A4' AND `c` > '2020-01-01')))"; err != nil || got != want {
+	if want := " WHERE (`a` >= 1 AND ((`a` > 1) OR (`a` = 1 AND `b` > _utf8mb4 x'C3A4') OR (`a` = 1 AND `b` = " +
+		"_utf8mb4 x'C3A4' AND `c` > '2020-01-01')))"; err != nil || got != want {
 		t.Errorf("%s, %v\nwant %s", got, err, want)
 	}
-	for _, key := range [][]string{{"1"}, {"1 OR 1", "", ""}, {"1", "x'", ""}, {"1", "C3A", "2020"}, {"1", "", "2020' OR '1"}, {"", "", "2020"}, {"1\n", "", "2020"}} {
+	for _, key := range [][]string{{"1"}, {"1 OR 1", "", ""}, {"1", "x'", ""}, {"1", "C3A", "2020"},
+		{"1", "", "2020' OR '1"}, {"", "", "2020"}, {"1\n", "", "2020"}} {
 		if got, err := s.where(key, nil); err == nil {
 			t.Errorf("%q: %s", key, got)
 		}

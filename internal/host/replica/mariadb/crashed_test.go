@@ -49,7 +49,8 @@ func (n *node) cutShort() {
 // again with all that was acknowledged, as a primary, and, when the other one was promoted, as a
 // replica.
 func TestAnEndThatIsCutShort(t *testing.T) {
-	need.Drill(t, "P3: a primary whose orderly end is cut short behind its binary log starts again with all that was acknowledged", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a primary whose orderly end is cut short behind its binary log starts again with all that was "+
+		"acknowledged", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	ctx := try.Context(t)
 	a, b := pair(t)
 	join(t, a, b)
@@ -135,9 +136,11 @@ func TestLogIndex(t *testing.T) {
 	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	own := aligntest.NewOwn(t, try.ShortDir(t), nil)
 	for want, args := range map[string][]string{
-		"/x/a.index": {"--log-bin=/x/a.b"}, "bin.index": {"--log-bin=bin"}, "": {"--skip-log-bin"}, "/x/i": {"--log-bin=bin", "--log-bin-index=/x/i"},
+		"/x/a.index": {"--log-bin=/x/a.b"}, "bin.index": {"--log-bin=bin"}, "": {"--skip-log-bin"},
+		"/x/i": {"--log-bin=bin", "--log-bin-index=/x/i"},
 	} {
-		out, err := exec.Command(own.Program, append(append([]string{"--defaults-file=" + own.Options}, args...), "--verbose", "--help")...).Output()
+		out, err := exec.Command(own.Program, append(append([]string{"--defaults-file=" + own.Options}, args...),
+			"--verbose", "--help")...).Output()
 		try.Must(t, err)
 		if got := logIndex(out); got != want {
 			t.Errorf("%v: %q, want %q", args, got, want)

@@ -109,7 +109,8 @@ func (d *Driver) writeEvents(ctx context.Context, all []event) (err error) {
 	for _, e := range all {
 		rows = append(rows, "("+text(e.db)+","+text(e.name)+","+text(e.status)+")")
 	}
-	if err := d.exec(ctx, tx, "DELETE FROM holdfast_replica.events", "INSERT INTO holdfast_replica.events VALUES "+strings.Join(rows, ",")); err != nil {
+	if err := d.exec(ctx, tx, "DELETE FROM holdfast_replica.events",
+		"INSERT INTO holdfast_replica.events VALUES "+strings.Join(rows, ",")); err != nil {
 		return err
 	}
 	return tx.Commit()
@@ -176,7 +177,8 @@ func (d *Driver) takeEvents(ctx context.Context) (scheduler string, err error) {
 		if do == "" {
 			continue
 		}
-		if err := d.exec(ctx, c, "SET SESSION sql_mode="+text(e.mode), "ALTER DEFINER="+definer(e.definer)+" EVENT "+name(e.db)+"."+name(e.name)+" "+do); err != nil {
+		if err := d.exec(ctx, c, "SET SESSION sql_mode="+text(e.mode),
+			"ALTER DEFINER="+definer(e.definer)+" EVENT "+name(e.db)+"."+name(e.name)+" "+do); err != nil {
 			return "", fmt.Errorf("event %s.%s: %w", e.db, e.name, err)
 		}
 	}

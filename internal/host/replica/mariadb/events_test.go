@@ -24,7 +24,8 @@ func TestEventsGoWithThePrimary(t *testing.T) {
 		"GRANT ALL ON app.* TO app@'%'")
 	join(t, a, b)
 	try.Must(t, a.Promote(ctx, license(t, a)))
-	a.sql("SET SESSION sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "CREATE DEFINER=app@'%' EVENT app.`odd ``name` ON SCHEDULE EVERY 1 HOUR DO SELECT 1", "SET SESSION sql_mode=DEFAULT",
+	a.sql("SET SESSION sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
+		"CREATE DEFINER=app@'%' EVENT app.`odd ``name` ON SCHEDULE EVERY 1 HOUR DO SELECT 1", "SET SESSION sql_mode=DEFAULT",
 		"CREATE EVENT app.off ON SCHEDULE EVERY 1 HOUR DISABLE DO SELECT 1",
 		"CREATE EVENT app.ended ON SCHEDULE EVERY 1 HOUR DO SELECT 1", "ALTER EVENT app.ended DISABLE",
 		"CREATE EVENT app.never ON SCHEDULE EVERY 1 HOUR DISABLE ON SLAVE DO SELECT 1",
@@ -89,7 +90,8 @@ func TestEventsGoWithThePrimary(t *testing.T) {
 	try.Must(t, b.cmd.Kill9(ctx))
 	try.Must(t, a.Promote(ctx, license2))
 	try.Must(t, a.Alone(ctx))
-	if got := shown(a); !strings.Contains(got, "{app unknown SLAVESIDE_DISABLED ") || strings.Join(strings.Split(got, " {app unknown ")[:1], "")+"]" != want {
+	if got := shown(a); !strings.Contains(got, "{app unknown SLAVESIDE_DISABLED ") ||
+		strings.Join(strings.Split(got, " {app unknown ")[:1], "")+"]" != want {
 		t.Errorf("after a crash\n%s\nwant, and one more\n%s", got, want)
 	}
 	try.Must(t, b.Resync(ctx, a.source(filepath.Join(t.TempDir(), "saved.sql"))))
@@ -107,7 +109,8 @@ func TestEventsGoWithThePrimary(t *testing.T) {
 // TestEventSchedulerOfAnOptionFile reads what the file says with the real program.
 func TestEventSchedulerOfAnOptionFile(t *testing.T) {
 	need.Drill(t, "P5: events of a database run on the primary alone, if the option file says so", need.Programs("mariadb-server", "mariadbd"))
-	for line, want := range map[string]string{"": "", "event_scheduler=ON": "ON", "event-scheduler": "ON", "loose-event-scheduler=1": "1", "event_scheduler = DISABLED": "DISABLED"} {
+	for line, want := range map[string]string{"": "", "event_scheduler=ON": "ON", "event-scheduler": "ON",
+		"loose-event-scheduler=1": "1", "event_scheduler = DISABLED": "DISABLED"} {
 		path := filepath.Join(t.TempDir(), "my.cnf")
 		try.Must(t, os.WriteFile(path, []byte("[mysqld]\nport=1\n"+line+"\nsocket=/x\n"), 0o600))
 		c := &Command{Path: "/usr/sbin/mariadbd", Args: []string{"--defaults-file=" + path}}

@@ -49,8 +49,10 @@ const ownThreads = "IN ('Binlog Dump', 'Daemon', 'Slave_IO', 'Slave_SQL', 'Slave
 // count takes the sample.
 func (d *Driver) count(ctx context.Context, q querier, run string) (counts, error) {
 	c := counts{run: run}
-	v, err := d.row(ctx, q, "SELECT @@server_id AS server, @@rpl_semi_sync_master_enabled AS enabled, @@rpl_semi_sync_master_wait_no_slave AS noslave, "+
-		"@@rpl_semi_sync_master_wait_point AS point, @@rpl_semi_sync_master_timeout AS timeout, @@global.tx_read_only AS tx, @@max_connections AS most, @@gtid_binlog_pos AS pos")
+	v, err := d.row(ctx, q, "SELECT @@server_id AS server, @@rpl_semi_sync_master_enabled AS enabled, "+
+		"@@rpl_semi_sync_master_wait_no_slave AS noslave, "+
+		"@@rpl_semi_sync_master_wait_point AS point, @@rpl_semi_sync_master_timeout AS timeout, "+
+		"@@global.tx_read_only AS tx, @@max_connections AS most, @@gtid_binlog_pos AS pos")
 	if err != nil {
 		return c, err
 	}
@@ -67,7 +69,8 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 	// The server's own threads, such as that of the events, are no clients.
 	sessions, err := d.rows(ctx, q, "SELECT id, host, command='Binlog Dump' AS serves, state='Waiting for backup lock' AS locked "+
 		"FROM information_schema.processlist WHERE command='Binlog Dump' OR state='Waiting for someone to free space' "+
-		"OR state='Waiting for backup lock' AND COALESCE(info, '') NOT LIKE 'BACKUP STAGE%' AND user NOT IN ('system user', 'event_scheduler') AND command NOT "+ownThreads)
+		"OR state='Waiting for backup lock' AND COALESCE(info, '') NOT LIKE 'BACKUP STAGE%' AND user NOT IN ('system "+
+		"user', 'event_scheduler') AND command NOT "+ownThreads)
 	if err != nil {
 		return c, err
 	}
@@ -116,7 +119,8 @@ func (d *Driver) count(ctx context.Context, q querier, run string) (counts, erro
 
 // status are the server's own counters of semi-synchronous replication, and of its sessions.
 func (d *Driver) status(ctx context.Context, q querier) (map[string]string, error) {
-	rows, err := d.rows(ctx, q, "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name IN ('Threads_connected', 'Connection_errors_max_connections')")
+	rows, err := d.rows(ctx, q, "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Rpl_semi_sync%' OR Variable_name IN "+
+		"('Threads_connected', 'Connection_errors_max_connections')")
 	out := map[string]string{}
 	for _, r := range rows {
 		out[lower(r["variable_name"])] = r["value"]
@@ -181,7 +185,8 @@ func (d *Driver) judge(c counts) replica.Guarantee {
 	defer d.proved.Unlock()
 	g := c.guarantee(d.proved.baseline)
 	b := d.proved.baseline
-	if b != nil && (!c.strict() || !c.status || b.run != c.run || b.noTx != c.noTx || b.noTimes != c.noTimes || c.dump != "" && b.dump != c.dump) {
+	if b != nil && (!c.strict() || !c.status || b.run != c.run || b.noTx != c.noTx || b.noTimes != c.noTimes ||
+		c.dump != "" && b.dump != c.dump) {
 		d.proved.baseline = nil
 	}
 	return g
@@ -268,7 +273,8 @@ func (d *Driver) Together(ctx context.Context, standby replica.Status) (replica.
 		if standby.Problem != "" {
 			return replica.Guarantee{}, fail.Errorf(fail.Refused, "the other node's copy does not follow this one: %s", standby.Problem)
 		}
-		return replica.Guarantee{}, fail.Errorf(fail.Refused, "the other node's copy does not follow this one, or does not apply what it receives")
+		return replica.Guarantee{}, fail.Errorf(fail.Refused,
+			"the other node's copy does not follow this one, or does not apply what it receives")
 	}
 	d.prove(nil)
 	alone := !c.strict()
@@ -331,7 +337,8 @@ func (d *Driver) catchUp(ctx context.Context, run string) error {
 
 // mark commits the transaction, and makes its table before, if it is not there.
 func (d *Driver) mark(ctx context.Context) error {
-	hangs, err := d.rows(ctx, d.db, "SELECT id FROM information_schema.processlist WHERE info IN ("+text(marker)+", "+text(markerDatabase)+", "+text(markerTable)+")")
+	hangs, err := d.rows(ctx, d.db, "SELECT id FROM information_schema.processlist WHERE info IN ("+text(marker)+", "+
+		text(markerDatabase)+", "+text(markerTable)+")")
 	if err != nil {
 		return err
 	}

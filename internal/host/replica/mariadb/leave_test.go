@@ -14,7 +14,8 @@ import (
 // TestCopiesThatLeave are databases of their own afterwards, as a distribution's unit starts them:
 // both have every acknowledged row, replicate from nobody, and have none of our accounts.
 func TestCopiesThatLeave(t *testing.T) {
-	need.Drill(t, "P2: a copy leaves the pair only with all that was applied", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a copy leaves the pair only with all that was applied",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -45,7 +46,8 @@ func TestCopiesThatLeave(t *testing.T) {
 			t.Errorf("node %s: it runs on: %q, %v", n.node(), run, err)
 		}
 		try.Must(t, n.Leave(ctx))
-		plain := &Command{Path: n.cmd.Path, Args: []string{"--no-defaults", "--user=root", "--skip-networking", "--socket=" + n.cfg.Socket, "--datadir=" + n.datadir}, Datadir: n.datadir, Log: n.cmd.Log, Tied: true}
+		plain := &Command{Path: n.cmd.Path, Args: []string{"--no-defaults", "--user=root", "--skip-networking",
+			"--socket=" + n.cfg.Socket, "--datadir=" + n.datadir}, Datadir: n.datadir, Log: n.cmd.Log, Tied: true}
 		before, err := os.Stat(n.cmd.Log)
 		try.Must(t, err)
 		try.Must(t, plain.Start(ctx, nil))

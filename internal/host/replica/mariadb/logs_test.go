@@ -12,7 +12,8 @@ import (
 
 // TestTrimLogs: old binary logs go, the last one and as many as fit stay, and a replica that was away for longer gets a copy.
 func TestTrimLogs(t *testing.T) {
-	need.Drill(t, "Usphere: binary logs do not fill the disk, and a standby that was away for too long gets a copy", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "Usphere: binary logs do not fill the disk, and a standby that was away for too long gets a copy",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -65,7 +66,8 @@ func TestWhoWaitsForALock(t *testing.T) {
 	_, err = c.ExecContext(ctx, "FLUSH TABLES WITH READ LOCK")
 	try.Must(t, err)
 	try.Until(t, "the thread of the events to wait", func() bool {
-		return a.value("SELECT COUNT(*) FROM information_schema.processlist WHERE user='event_scheduler' AND state='Waiting for backup lock' AND time_ms > 500") == "1"
+		return a.value("SELECT COUNT(*) FROM information_schema.processlist WHERE user='event_scheduler' AND "+
+			"state='Waiting for backup lock' AND time_ms > 500") == "1"
 	})
 	sample, err := a.count(ctx, a.db, "")
 	try.Must(t, err)
@@ -98,8 +100,12 @@ func TestAllConnectionsAreTaken(t *testing.T) {
 	}{
 		{0, 4, 7, ""}, {1, 10, 7, ""}, {5.5, 10, 9, ""}, {6, 10, 12, "all 10 connections are taken, and further ones are refused: "}, // steadily
 		{7, 9, 12, "all 10 connections are taken again and again, and further ones are refused: "}, {9.5, 9, 12, ""},
-		{20, 9, 13, ""}, {22, 9, 14, ""}, {24, 8, 15, ""}, {26, 9, 16, "all 10 connections are taken again and again, and further ones are refused: "}, // at no look
-		{27, 9, 0, ""}, {28, 9, 1, ""}, {30, 9, 2, ""}, {33, 9, 3, "all 10 connections are taken again and again, and further ones are refused: "}, // another run
+		// at no look
+		{20, 9, 13, ""}, {22, 9, 14, ""}, {24, 8, 15, ""},
+		{26, 9, 16, "all 10 connections are taken again and again, and further ones are refused: "},
+		// another run
+		{27, 9, 0, ""}, {28, 9, 1, ""}, {30, 9, 2, ""},
+		{33, 9, 3, "all 10 connections are taken again and again, and further ones are refused: "},
 	} {
 		got := d.outage(counts{most: 10, taken: look.taken, refused: look.refused}, begun.Add(time.Duration(look.at*float64(time.Second))))
 		if (got == "") != (look.want == "") || !strings.HasPrefix(got, look.want) {
@@ -124,7 +130,8 @@ func TestCommitsThatWaitForAStandby(t *testing.T) {
 		copies int32
 		want   string
 	}{
-		{0, waits, 0, ""}, {3, locked, 1, ""}, {6, locked, 1, ""}, {9, locked, 1, ""}, {10, locked, 1, standby}, {13, waits, 0, standby}, {16, waits, 0, standby},
+		{0, waits, 0, ""}, {3, locked, 1, ""}, {6, locked, 1, ""}, {9, locked, 1, ""}, {10, locked, 1, standby},
+		{13, waits, 0, standby}, {16, waits, 0, standby},
 		{20, connected, 0, ""}, {24, waits, 0, ""}, {26, over, 0, ""},
 	} {
 		d.copies.Store(look.copies)
@@ -138,7 +145,8 @@ func TestCommitsThatWaitForAStandby(t *testing.T) {
 // TestALockOfAllWrites is told when writes have waited for it for a while, whether the clients do or give up and come again; PeerAnswers
 // tells a server that stands still.
 func TestALockOfAllWrites(t *testing.T) {
-	need.Drill(t, "Usphere: a primary on which nothing can be written is not called healthy", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "Usphere: a primary on which nothing can be written is not called healthy",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)

@@ -178,7 +178,8 @@ func (d *Driver) needLossless(ctx context.Context, q querier) error {
 	}
 	why, err := d.lossy(ctx, q, run, d.cfg.Limit)
 	if err == nil && len(why) > 0 {
-		err = fail.Errorf(fail.Refused, "with the settings of this database writes that were acknowledged could be lost: %s", strings.Join(why, "; ")).
+		err = fail.Errorf(fail.Refused, "with the settings of this database writes that were acknowledged could "+
+			"be lost: %s", strings.Join(why, "; ")).
 			With("remove them from the option file, on both nodes")
 	}
 	return err

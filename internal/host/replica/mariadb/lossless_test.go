@@ -68,9 +68,12 @@ func TestLosses(t *testing.T) {
 }
 
 func TestUnfit(t *testing.T) {
-	fine := []string{"--user=mysql", "--innodb-buffer-pool-size=1G", "--slave-parallel-threads=4", "--sync_binlog=0", "--log-bin=/var/log/x", "--skip-log-bin",
-		"--binlog-format=MIXED", "--innodb_doublewrite", "--innodb-doublewrite=1", "--loose-wsrep-on=0", "--skip-name-resolve", "--slave_exec_mode=strict",
-		"--innodb_flush_method=O_DIRECT", "--init-connect=SET NAMES utf8mb4", "--binlog-row-image=FULL", "--default-storage-engine=innodb", "--replicate-same-server-id=0"}
+	fine := []string{"--user=mysql", "--innodb-buffer-pool-size=1G", "--slave-parallel-threads=4", "--sync_binlog=0",
+		"--log-bin=/var/log/x", "--skip-log-bin",
+		"--binlog-format=MIXED", "--innodb_doublewrite", "--innodb-doublewrite=1", "--loose-wsrep-on=0",
+		"--skip-name-resolve", "--slave_exec_mode=strict",
+		"--innodb_flush_method=O_DIRECT", "--init-connect=SET NAMES utf8mb4", "--binlog-row-image=FULL",
+		"--default-storage-engine=innodb", "--replicate-same-server-id=0"}
 	if why := Unfit(fine, true); len(why) > 0 {
 		t.Errorf("of options that lose nothing: %q", why)
 	}
@@ -102,7 +105,8 @@ func TestUnfit(t *testing.T) {
 }
 
 func TestUnfitOfADevice(t *testing.T) {
-	args := []string{"--binlog-ignore-db=x", "--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF", "--slave-skip-errors=all"}
+	args := []string{"--binlog-ignore-db=x", "--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2",
+		"--innodb-doublewrite=OFF", "--slave-skip-errors=all"}
 	why := Unfit(args, false)
 	if len(why) != 2 || !strings.HasPrefix(why[0], "innodb_flush_log_at_trx_commit") || !strings.HasPrefix(why[1], "innodb_doublewrite") {
 		t.Errorf("%q", why)

@@ -20,7 +20,8 @@ func ownNetwork(t *testing.T) bool {
 	if os.Getenv(mark) != "" {
 		return true
 	}
-	cmd := exec.CommandContext(try.Context(t), "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.CommandContext(try.Context(t), "unshare", "--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`,
+		os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), mark+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -34,7 +35,9 @@ func ownNetwork(t *testing.T) bool {
 // anew, also when nobody writes. Commits wait all the same, and it answers when the replica
 // comes back.
 func TestALostReplicaComesBack(t *testing.T) {
-	need.Drill(t, "P3: a primary notices that its replica is cut off, and answers when it comes back", need.Root, need.Programs("util-linux", "unshare"), need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"), need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a primary notices that its replica is cut off, and answers when it comes back", need.Root,
+		need.Programs("util-linux", "unshare"), need.Programs("iproute2", "ip"), need.Programs("nftables", "nft"),
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	if !ownNetwork(t) {
 		return
 	}
@@ -49,7 +52,8 @@ func TestALostReplicaComesBack(t *testing.T) {
 	join(t, a, b)
 	run := a.state().Run
 	for _, writes := range []bool{false, true} {
-		nft(fmt.Sprintf("table inet cut { chain c { type filter hook input priority 0; tcp dport %d drop; tcp sport %d drop; }; }", a.port, a.port))
+		nft(fmt.Sprintf("table inet cut { chain c { type filter hook input priority 0; tcp dport %d drop; tcp sport "+
+			"%d drop; }; }", a.port, a.port))
 		answer := make(chan error, 1)
 		write := func() {
 			_, err := a.root.ExecContext(ctx, "REPLACE INTO app.log VALUES (1, NOW(6))")
@@ -85,7 +89,8 @@ func TestALostReplicaComesBack(t *testing.T) {
 }
 
 func TestWhereAReplicaIs(t *testing.T) {
-	for host, want := range map[string]string{"10.0.0.2:4711": "10.0.0.2:4711", "::1:4711": "[::1]:4711", "::ffff:10.0.0.2:4711": "10.0.0.2:4711"} {
+	for host, want := range map[string]string{"10.0.0.2:4711": "10.0.0.2:4711", "::1:4711": "[::1]:4711",
+		"::ffff:10.0.0.2:4711": "10.0.0.2:4711"} {
 		if got, err := (session{host: host}).addr(); err != nil || got != netip.MustParseAddrPort(want) {
 			t.Errorf("%q: %s, %v, want %s", host, got, err, want)
 		}

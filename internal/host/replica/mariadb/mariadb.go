@@ -121,9 +121,11 @@ type Driver struct {
 		full    time.Time // when they were last seen to be
 		refused uint64    // connections, since the server was started, at the last look
 		known   bool      // there was a look
-		locked  time.Time // since when sessions wait for a lock of all writes, or for a replica that is not connected, and nothing was written; zero: they do not
-		waited  time.Time // when one was last seen to wait
-		pos     string    // of the binary log then
+		// since when sessions wait for a lock of all writes, or for a replica that is not connected, and nothing was
+		// written; zero: they do not
+		locked time.Time
+		waited time.Time // when one was last seen to wait
+		pos    string    // of the binary log then
 	}
 
 	filters struct { // of the binary log, by the run of the server

@@ -41,7 +41,8 @@ var settings = []setting{
 // Options are the lines for the section [mysqld] of the option file of the node whose number
 // is id: 1 to 4294967295, another one on each node. The server starts read-only with them.
 func Options(id uint32) []string {
-	out := []string{fmt.Sprintf("server_id=%d", id), "log_bin=bin", "relay_log=relay", "skip_slave_start=ON", "read_only=ON", "skip_name_resolve=ON"}
+	out := []string{fmt.Sprintf("server_id=%d", id), "log_bin=bin", "relay_log=relay", "skip_slave_start=ON",
+		"read_only=ON", "skip_name_resolve=ON"}
 	for _, s := range settings {
 		if s.name != "log_bin" {
 			out = append(out, s.name+"="+s.want)

@@ -43,7 +43,8 @@ func (d *Driver) Promote(ctx context.Context, c replica.Claim) error {
 		}
 		return d.runEvents(ctx, scheduler)
 	case !c.License.Safe:
-		return fail.Errorf(fail.Refused, "nothing proves that this database has everything that was acknowledged: there is no safe sample of the primary")
+		return fail.Errorf(fail.Refused, "nothing proves that this database has everything that was acknowledged: "+
+			"there is no safe sample of the primary")
 	case c.License.Primary == f.node && c.License.Run == run:
 	case c.License.Primary == f.node:
 		return fail.Errorf(fail.Refused, "this database was started anew since it was the primary: it may lack what was acknowledged")
@@ -298,9 +299,11 @@ func (d *Driver) forbidWrites(ctx context.Context, conn *sql.Conn) error {
 // sessions are those of clients up to the number newest, and those that may write although the server is read-only:
 // the id of each, and whether it is in SLEEP(); the newest first.
 func (d *Driver) sessions(ctx context.Context, conn *sql.Conn, newest string) ([]map[string]string, error) {
-	return d.rows(ctx, conn, "SELECT id, state='User sleep' AS sleeps FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user <> 'system user' "+
+	return d.rows(ctx, conn, "SELECT id, state='User sleep' AS sleeps FROM information_schema.processlist WHERE id "+
+		"<> CONNECTION_ID() AND user <> 'system user' "+
 		"AND command NOT "+ownThreads+" AND (id <= "+newest+
-		" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
+		" OR user IN (SELECT SUBSTRING_INDEX(SUBSTRING(grantee, 2), '\\'@\\'', 1) FROM "+
+		"information_schema.user_privileges WHERE privilege_type IN ('SUPER', 'READ ONLY ADMIN', 'READ_ONLY ADMIN')) "+
 		"OR user IN (SELECT User FROM mysql.roles_mapping)) ORDER BY id DESC")
 }
 

@@ -94,7 +94,8 @@ func (d *Driver) lost(ctx context.Context) (bool, error) {
 	entries, err := os.ReadDir(d.cfg.Datadir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, fail.Errorf(fail.Refused, "the data directory %s is not there", d.cfg.Datadir).
-			With("mount its file system; or, if its data are lost, make it, empty, with the owner of the database: the other node's data are copied into it")
+			With("mount its file system; or, if its data are lost, make it, empty, with the owner of the database: " +
+				"the other node's data are copied into it")
 	}
 	return err == nil && len(entries) == 0, err
 }
@@ -157,7 +158,8 @@ func (d *Driver) PeerAnswers(ctx context.Context, from replica.Source) error {
 		return err
 	}
 	if errant := replica.Errant(theirs, mine); len(errant) > 0 {
-		return fail.Errorf(fail.Refused, "somebody has written to it: it has transactions that this database does not have, up to %s", gtids(errant))
+		return fail.Errorf(fail.Refused, "somebody has written to it: it has transactions that this database does "+
+			"not have, up to %s", gtids(errant))
 	}
 	return nil
 }
@@ -171,7 +173,8 @@ func (d *Driver) TakesWrites(ctx context.Context) error {
 	}
 	err = d.exec(ctx, d.db, "SET STATEMENT lock_wait_timeout=1 FOR "+marker)
 	if isError(err, errLocked) {
-		return fail.Errorf(fail.Refused, "it takes no writes: a session has a lock of all of them (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who: %w", err)
+		return fail.Errorf(fail.Refused, "it takes no writes: a session has a lock of all of them (FLUSH TABLES WITH "+
+			"READ LOCK, or a backup); SHOW PROCESSLIST shows who: %w", err)
 	}
 	return err
 }
@@ -193,7 +196,8 @@ func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica
 	if err := d.restEvents(ctx, d.db); err != nil {
 		return err
 	}
-	if err := d.exec(ctx, d.db, "SET GLOBAL read_only=ON", "STOP SLAVE", "SET GLOBAL rpl_semi_sync_master_enabled=OFF", "SET GLOBAL rpl_semi_sync_slave_enabled=ON"); err != nil {
+	if err := d.exec(ctx, d.db, "SET GLOBAL read_only=ON", "STOP SLAVE", "SET GLOBAL rpl_semi_sync_master_enabled=OFF",
+		"SET GLOBAL rpl_semi_sync_slave_enabled=ON"); err != nil {
 		return err
 	}
 	if fresh {
@@ -216,8 +220,10 @@ func (d *Driver) follow(ctx context.Context, from replica.Source, peer []replica
 			return err
 		}
 	}
-	if err := d.exec(ctx, d.db, fmt.Sprintf("CHANGE MASTER TO master_host=%s, master_port=%d, master_user=%s, master_password=%s, master_use_gtid=slave_pos, "+
-		"master_connect_retry=1, master_heartbeat_period=1", text(from.Host), from.Port, text(d.cfg.Replication.User), text(password))); err != nil {
+	if err := d.exec(ctx, d.db, fmt.Sprintf("CHANGE MASTER TO master_host=%s, master_port=%d, master_user=%s, "+
+		"master_password=%s, master_use_gtid=slave_pos, "+
+		"master_connect_retry=1, master_heartbeat_period=1", text(from.Host), from.Port, text(d.cfg.Replication.User),
+		text(password))); err != nil {
 		return err
 	}
 	if fresh {
@@ -261,7 +267,8 @@ func (d *Driver) connected(ctx context.Context) error {
 // them, and makes sure that they are in it.
 func (d *Driver) save(ctx context.Context, from replica.Source, mine, peer, errant []replica.Transaction) error {
 	if from.Save == "" || from.Seed == nil {
-		return fail.Errorf(fail.Refused, "this database has transactions that the primary does not have, up to %s: want a file to save them, and a copy of the primary", gtids(errant))
+		return fail.Errorf(fail.Refused, "this database has transactions that the primary does not have, up to %s: "+
+			"want a file to save them, and a copy of the primary", gtids(errant))
 	}
 	v, err := d.row(ctx, d.db, "SELECT @@log_bin_basename AS base")
 	if err != nil {
@@ -286,7 +293,8 @@ func (d *Driver) save(ctx context.Context, from replica.Source, mine, peer, erra
 	}
 	for _, t := range errant {
 		if !hasGTID(saved, t) {
-			return fail.Errorf(fail.Failed, "%s does not have the transaction %s, which the primary does not have either", from.Save, gtids([]replica.Transaction{t}))
+			return fail.Errorf(fail.Failed, "%s does not have the transaction %s, which the primary does not "+
+				"have either", from.Save, gtids([]replica.Transaction{t}))
 		}
 	}
 	return nil

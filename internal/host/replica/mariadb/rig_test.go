@@ -128,10 +128,12 @@ func (n *node) birth(ctx context.Context) error {
 		}
 		time.Sleep(interval)
 	}
-	err := n.exec(ctx, n.root, "CREATE USER 'hold fast'@'localhost' IDENTIFIED BY "+text(adminPassword), "GRANT ALL ON *.* TO 'hold fast'@'localhost' WITH GRANT OPTION",
+	err := n.exec(ctx, n.root, "CREATE USER 'hold fast'@'localhost' IDENTIFIED BY "+text(adminPassword),
+		"GRANT ALL ON *.* TO 'hold fast'@'localhost' WITH GRANT OPTION",
 		"CREATE USER repl@'%' IDENTIFIED BY "+text(replPassword), "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
 		// Not behind read_only's back, as an application's.
-		"CREATE USER app@'%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT, CREATE, LOCK TABLES ON *.* TO app@'%'", "CREATE DATABASE app", "CREATE TABLE app.log (id BIGINT PRIMARY KEY, at VARCHAR(30)) ENGINE=InnoDB", "FLUSH TABLES")
+		"CREATE USER app@'%' IDENTIFIED BY 'app'", "GRANT SELECT, INSERT, CREATE, LOCK TABLES ON *.* TO app@'%'",
+		"CREATE DATABASE app", "CREATE TABLE app.log (id BIGINT PRIMARY KEY, at VARCHAR(30)) ENGINE=InnoDB", "FLUSH TABLES")
 	if err != nil {
 		return err
 	}
@@ -176,10 +178,11 @@ func (n *node) state() replica.Status {
 
 // source is n as the primary of another node.
 func (n *node) source(save string) replica.Source {
-	return replica.Source{Host: "127.0.0.1", Port: n.port, Save: save, Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
-		n.seeds++
-		return n.Seed(ctx, w, about)
-	}}
+	return replica.Source{Host: "127.0.0.1", Port: n.port, Save: save,
+		Seed: func(ctx context.Context, w io.Writer, about func(int64) error) error {
+			n.seeds++
+			return n.Seed(ctx, w, about)
+		}}
 }
 
 // join makes b a replica of a, and proves it.

@@ -138,7 +138,8 @@ func (d *Driver) tables(ctx context.Context) (out []cluster.RowsTable, err error
 	for _, s := range append([]string{"holdfast_replica"}, systemSchemas...) {
 		own = append(own, text(s))
 	}
-	rows, err := d.rows(ctx, d.db, "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ("+
+	rows, err := d.rows(ctx, d.db, "SELECT table_schema, table_name, engine FROM information_schema.tables WHERE "+
+		"table_type = 'BASE TABLE' AND table_schema NOT IN ("+
 		strings.Join(own, ", ")+") ORDER BY 1, 2")
 	for _, r := range rows {
 		t := cluster.RowsTable{Database: r["table_schema"], Table: r["table_name"]}
@@ -157,14 +158,16 @@ func (d *Driver) Left(ctx context.Context, lines []string) ([]string, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(lines), func(l string) bool {
-		return !strings.HasPrefix(l, "and ") && !slices.ContainsFunc(all, func(t cluster.RowsTable) bool { return strings.HasPrefix(l, t.String()+": ") })
+		return !strings.HasPrefix(l, "and ") && !slices.ContainsFunc(all,
+			func(t cluster.RowsTable) bool { return strings.HasPrefix(l, t.String()+": ") })
 	}), nil
 }
 
 // shape asks for a table's; nil when it is gone.
 func (d *Driver) shape(ctx context.Context, db, table string) (*shape, error) {
 	of := " WHERE table_schema = " + text(db) + " AND table_name = " + text(table)
-	columns, err := d.rows(ctx, d.db, "SELECT column_name, column_type, data_type, character_set_name, is_generated FROM information_schema.columns"+of+" ORDER BY ordinal_position")
+	columns, err := d.rows(ctx, d.db, "SELECT column_name, column_type, data_type, character_set_name, is_generated "+
+		"FROM information_schema.columns"+of+" ORDER BY ordinal_position")
 	if err != nil || len(columns) == 0 {
 		return nil, err
 	}
@@ -300,7 +303,8 @@ func (d *Driver) bound(ctx context.Context, s *shape, q cluster.RowsQuery) ([]st
 		return nil, err
 	}
 	read, order := s.fields()
-	r, err := d.rows(ctx, d.db, limited+fmt.Sprintf("SELECT %s FROM %s%s%s LIMIT 1 OFFSET %d", read, s.table, where, order, min(q.Limit, mostEach)-1))
+	r, err := d.rows(ctx, d.db, limited+fmt.Sprintf("SELECT %s FROM %s%s%s LIMIT 1 OFFSET %d", read, s.table, where,
+		order, min(q.Limit, mostEach)-1))
 	if err != nil || len(r) == 0 {
 		return nil, err
 	}
@@ -310,7 +314,8 @@ func (d *Driver) bound(ctx context.Context, s *shape, q cluster.RowsQuery) ([]st
 // each are the rows themselves.
 func (d *Driver) each(ctx context.Context, s *shape, where string) (out []cluster.RowsRow, err error) {
 	read, order := s.fields()
-	rows, err := d.rows(ctx, d.db, limited+fmt.Sprintf("SELECT %s, %s AS sum FROM %s%s%s LIMIT %d", read, s.sum, s.table, where, order, mostEach))
+	rows, err := d.rows(ctx, d.db, limited+fmt.Sprintf("SELECT %s, %s AS sum FROM %s%s%s LIMIT %d", read, s.sum,
+		s.table, where, order, mostEach))
 	for _, r := range rows {
 		var words []string
 		for i, v := range s.keyIn(r) {

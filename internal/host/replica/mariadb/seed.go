@@ -106,7 +106,8 @@ func (d *Driver) letCommit(ctx context.Context, giveUp context.CancelCauseFunc) 
 	last := time.Now()  // when no commit waited for it
 	alone := time.Now() // when it did not wait for a replica
 	for clock.Sleep(ctx, heldUpLook) {
-		v, err := d.row(ctx, d.db, "SELECT COALESCE(SUM(info LIKE 'BACKUP STAGE%'), 0) AS own, COUNT(*) AS waiting FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
+		v, err := d.row(ctx, d.db, "SELECT COALESCE(SUM(info LIKE 'BACKUP STAGE%'), 0) AS own, COUNT(*) AS waiting "+
+			"FROM information_schema.PROCESSLIST WHERE state='Waiting for backup lock'")
 		waits := v["own"] != "0"
 		var c counts
 		if err == nil && waits {
@@ -124,7 +125,8 @@ func (d *Driver) letCommit(ctx context.Context, giveUp context.CancelCauseFunc) 
 			return
 		case time.Since(last) < heldUp:
 		case waits:
-			giveUp(fail.Errorf(fail.Failed, "its end waited for statements that do not end, and commits waited %s behind it: SHOW PROCESSLIST shows who", heldUp))
+			giveUp(fail.Errorf(fail.Failed, "its end waited for statements that do not end, and commits waited %s "+
+				"behind it: SHOW PROCESSLIST shows who", heldUp))
 			return
 		default:
 			giveUp(fail.Errorf(fail.Failed, "commits waited %s for its end: the receiver does not take it, or is too slow", heldUp))

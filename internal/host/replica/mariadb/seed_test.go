@@ -20,7 +20,8 @@ import (
 // TestACopyThatIsCutShort: one that does not come whole leaves the data as they were; one
 // that came whole, but did not follow yet, follows at the next call, without another copy.
 func TestACopyThatIsCutShort(t *testing.T) {
-	need.Drill(t, "P3: a copy that does not come whole leaves the data as they were", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a copy that does not come whole leaves the data as they were",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	db := a.app()
@@ -85,7 +86,8 @@ func (w *watched) Write(b []byte) (int, error) {
 // TestACopyIsCounted: what has come, and what is to come as the primary estimates it, without
 // its logs.
 func TestACopyIsCounted(t *testing.T) {
-	need.Drill(t, "what has come of a copy is told, with an estimate of what is to come", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "what has come of a copy is told, with an estimate of what is to come",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	a.sql("CREATE TABLE app.big (v LONGTEXT) ENGINE=InnoDB", "INSERT INTO app.big SELECT REPEAT(MD5(seq), 4096) FROM app.seq_1_to_60",
@@ -121,7 +123,8 @@ func TestACopyIsCounted(t *testing.T) {
 // TestDataThatAreLost: a replica whose data directory is empty copies the primary. Where the directory
 // is not there it does nothing: its file system may not be mounted.
 func TestDataThatAreLost(t *testing.T) {
-	need.Drill(t, "P3: a replica whose data are lost copies the primary, and does nothing where its disk may not be mounted", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a replica whose data are lost copies the primary, and does nothing where its disk may "+
+		"not be mounted", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	join(t, a, b)
 	ctx := try.Context(t)
@@ -146,7 +149,8 @@ func TestDataThatAreLost(t *testing.T) {
 // TestACopyThatNobodyTakes: at the end of a copy no commit passes; a receiver that stands still then
 // does not hold them up for ever.
 func TestACopyThatNobodyTakes(t *testing.T) {
-	need.Drill(t, "P3: a receiver of a copy that stands still does not hold commits up for ever", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a receiver of a copy that stands still does not hold commits up for ever",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, _ := pair(t)
 	ctx := try.Context(t)
 	var all int64
@@ -180,7 +184,8 @@ func TestACopyThatNobodyTakes(t *testing.T) {
 // TestACopyBesideCommitsThatWait: no copy begins while commits wait for a replica that is not connected, nor does one go on whose end
 // waits for them. A proof does not wait for a replica that has left, either, and none of it lets a commit go that nobody has.
 func TestACopyBesideCommitsThatWait(t *testing.T) {
-	need.Drill(t, "P2, P3: neither a proof nor a copy waits with the commits for a replica that has left", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2, P3: neither a proof nor a copy waits with the commits for a replica that has left",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)

@@ -106,7 +106,8 @@ func (f following) stray() (out []replica.Transaction) {
 
 // Stray tells people of such transactions.
 func Stray(all []replica.Transaction) string {
-	return fmt.Sprintf("somebody has written to this standby: it has transactions that the active database does not have, up to %s", gtids(all))
+	return fmt.Sprintf("somebody has written to this standby: it has transactions that the active database does not "+
+		"have, up to %s", gtids(all))
 }
 
 // outage says why the clients of a primary can not use it, and what ends that; "" when they can.
@@ -141,21 +142,27 @@ func (d *Driver) outage(c counts, now time.Time) string {
 	}
 	switch {
 	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit && left:
-		return fmt.Sprintf("nothing could be written for %s: %d commits wait for the standby, which is not connected; they end when it is, or when it is recorded that this node goes on alone",
+		return fmt.Sprintf("nothing could be written for %s: %d commits wait for the standby, which is not "+
+			"connected; they end when it is, or when it is recorded that this node goes on alone",
 			now.Sub(k.locked).Truncate(time.Second), c.waiting)
 	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit && d.copies.Load() > 0:
-		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: a copy for the other node is under way, whose end has a lock of all writes, or another one has it (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
+		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: a copy for the other node is "+
+			"under way, whose end has a lock of all writes, or another one has it (FLUSH TABLES WITH READ LOCK, or a "+
+			"backup); SHOW PROCESSLIST shows who",
 			now.Sub(k.locked).Truncate(time.Second), c.locked)
 	case !k.locked.IsZero() && now.Sub(k.locked) >= lockedLimit:
-		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: one has a lock of all writes (FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
+		return fmt.Sprintf("nothing could be written for %s, and %d sessions wait: one has a lock of all writes "+
+			"(FLUSH TABLES WITH READ LOCK, or a backup); SHOW PROCESSLIST shows who",
 			now.Sub(k.locked).Truncate(time.Second), c.locked)
 	case c.txReadOnly:
 		return "tx_read_only is ON, and sessions can only read: SET GLOBAL tx_read_only=OFF"
 	case !k.crowded.IsZero() && now.Sub(k.crowded) >= crowdedLimit:
 		if c.taken < c.most {
-			return fmt.Sprintf("all %d connections are taken again and again, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
+			return fmt.Sprintf("all %d connections are taken again and again, and further ones are refused: end some "+
+				"(SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
 		}
-		return fmt.Sprintf("all %d connections are taken, and further ones are refused: end some (SHOW PROCESSLIST), or SET GLOBAL max_connections", c.most)
+		return fmt.Sprintf("all %d connections are taken, and further ones are refused: end some (SHOW PROCESSLIST), "+
+			"or SET GLOBAL max_connections", c.most)
 	}
 	return ""
 }

@@ -21,7 +21,8 @@ func (n *node) in(domain, id int) {
 	c, err := n.root.Conn(n.t.Context())
 	try.Must(n.t, err)
 	defer c.Close()
-	try.Must(n.t, n.exec(n.t.Context(), c, fmt.Sprintf("SET SESSION gtid_domain_id=%d", domain), fmt.Sprintf("INSERT INTO app.log VALUES (%d, NOW(6))", id)))
+	try.Must(n.t, n.exec(n.t.Context(), c, fmt.Sprintf("SET SESSION gtid_domain_id=%d", domain),
+		fmt.Sprintf("INSERT INTO app.log VALUES (%d, NOW(6))", id)))
 }
 
 // TestStrayRows: what somebody has written to a quiet standby is seen there, and by the primary that asks it, and is saved, whichever
@@ -44,7 +45,8 @@ func TestStrayRows(t *testing.T) {
 	b.in(0, 101)
 	b.in(11, 102)
 	st := b.state()
-	if got := gtids(st.Stray); len(st.Stray) != 2 || !strings.Contains(got, "0-2-") || !strings.Contains(got, "11-2-1") || !strings.Contains(st.Problem, got) {
+	if got := gtids(st.Stray); len(st.Stray) != 2 || !strings.Contains(got, "0-2-") ||
+		!strings.Contains(got, "11-2-1") || !strings.Contains(st.Problem, got) {
 		t.Errorf("stray: %s, problem %q", got, st.Problem)
 	}
 	if err := a.PeerAnswers(ctx, b.source("")); err == nil || !strings.Contains(err.Error(), "11-2-1") {
@@ -116,7 +118,8 @@ func TestAFormerPrimaryIsLookedAt(t *testing.T) {
 	try.Must(t, b.Promote(ctx, c))
 	f, err := a.look(ctx, &halfway{querier: a.db, then: func() { // as follow does, before START SLAVE
 		a.sql("SET GLOBAL gtid_slave_pos="+text(a.value("SELECT @@gtid_binlog_pos")),
-			fmt.Sprintf("CHANGE MASTER TO master_host='127.0.0.1', master_port=%d, master_user='repl', master_password=%s, master_use_gtid=slave_pos", b.port, text(replPassword)))
+			fmt.Sprintf("CHANGE MASTER TO master_host='127.0.0.1', master_port=%d, master_user='repl', "+
+				"master_password=%s, master_use_gtid=slave_pos", b.port, text(replPassword)))
 	}})
 	try.Must(t, err)
 	if !f.configured || f.sql {

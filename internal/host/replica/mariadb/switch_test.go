@@ -34,7 +34,8 @@ func (n *node) wants(role replica.Role) {
 // TestAPlannedSwitch and back: sessions of applications end, the servers go on, nothing is
 // copied, and a replica is promoted with the right license only.
 func TestAPlannedSwitch(t *testing.T) {
-	need.Drill(t, "P2: a planned switch of a real MariaDB and back, and no promotion without the right license", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a planned switch of a real MariaDB and back, and no promotion without the right license",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -118,7 +119,8 @@ func TestKillUnderLoad(t *testing.T) {
 
 // TestKillUnderLoadAtLength does it again and again.
 func TestKillUnderLoadAtLength(t *testing.T) {
-	need.Drill(t, "P2: a primary of MariaDB is killed 40 times under load, and no row that it acknowledged is lost", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a primary of MariaDB is killed 40 times under load, and no row that it acknowledged is lost",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	killUnderLoad(t, 40)
 }
 
@@ -158,7 +160,8 @@ func killUnderLoad(t *testing.T, kills int) {
 // TestTheLedgerHasTeeth: a primary that is alone acknowledges what is lost with it. The
 // license of before, which the caller should have dropped, is refused, too.
 func TestTheLedgerHasTeeth(t *testing.T) {
-	need.Drill(t, "P2: what the other tests of MariaDB count as lost is lost where nothing is safe", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: what the other tests of MariaDB count as lost is lost where nothing is safe",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -194,7 +197,8 @@ func blocked(t *testing.T, a, b *node, id int64) (c replica.Claim, answer <-chan
 // TestTheTailOfABlockedPrimaryIsCut: what nobody has acknowledged is in the old primary's
 // binary log, and neither on the new primary nor on the old one when it is back. It is saved.
 func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
-	need.Drill(t, "P1: what nobody has acknowledged is cut from an old primary, and saved", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P1: what nobody has acknowledged is cut from an old primary, and saved",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -230,7 +234,8 @@ func TestTheTailOfABlockedPrimaryIsCut(t *testing.T) {
 // TestDemoteBesideClientsThatComeAgain: whoever can not write to a read-only server does not hold
 // a switch up, however often it connects; whoever can has the server ended.
 func TestDemoteBesideClientsThatComeAgain(t *testing.T) {
-	need.Drill(t, "P1: clients that connect again and again do not hold a switch up", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P1: clients that connect again and again do not hold a switch up",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	for _, c := range []struct {
 		grant  string
 		within time.Duration // it may use all of it for clients that do not end
@@ -266,7 +271,8 @@ func TestDemoteBesideClientsThatComeAgain(t *testing.T) {
 // TestErrantTransactions: the old primary was started in the role of a primary, which
 // commits its tail. It is saved, and the server seeded anew.
 func TestErrantTransactions(t *testing.T) {
-	need.Drill(t, "P1: an old primary that committed more is saved, and copied anew", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P1: an old primary that committed more is saved, and copied anew",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)

@@ -78,7 +78,8 @@ func TestWhyADatabaseWasEnded(t *testing.T) {
 
 // TestDemoteBesideManySessions: a primary becomes read-only beside hundreds of sessions that sleep, and is not ended for it.
 func TestDemoteBesideManySessions(t *testing.T) {
-	need.Drill(t, "P2: a planned switch ends the sessions of clients, however many and whatever they wait for", need.Programs("mariadb-server", "mariadbd"))
+	need.Drill(t, "P2: a planned switch ends the sessions of clients, however many and whatever they wait for",
+		need.Programs("mariadb-server", "mariadbd"))
 	a := newNode(t, 1)
 	ctx := try.Context(t)
 	files := data(t)

@@ -50,7 +50,8 @@ func pending(t *testing.T, answer <-chan error) {
 // TestAlone: without its replica a primary blocks until it is told to go on, and is safe again
 // only when the replica has proved that it has everything.
 func TestAlone(t *testing.T) {
-	need.Drill(t, "P2: a primary without its replica blocks until it is told to go on, and is safe again only after a proof", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a primary without its replica blocks until it is told to go on, and is safe again only "+
+		"after a proof", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -109,7 +110,8 @@ func TestAlone(t *testing.T) {
 	try.Until(t, "the replica's leave", func() bool { return !a.state().Connected })
 	a.sql("SET GLOBAL rpl_semi_sync_master_wait_no_slave=OFF")
 	try.Must(t, <-insert(db, 5))
-	if on := a.value("SELECT variable_value FROM information_schema.global_status WHERE variable_name='Rpl_semi_sync_master_status'"); on != "ON" {
+	if on := a.value("SELECT variable_value FROM information_schema.global_status WHERE " +
+		"variable_name='Rpl_semi_sync_master_status'"); on != "ON" {
 		t.Errorf("Rpl_semi_sync_master_status is %s: this tests nothing", on)
 	}
 	if g := a.state().Guarantee; g.Safe {
@@ -156,7 +158,8 @@ func lastOf(state []replica.Transaction) []replica.Transaction {
 // TestAReplicaThatWasStartedAnew lacks what it had received, and is not promoted. Its
 // primary, started by its own license, has everything.
 func TestAReplicaThatWasStartedAnew(t *testing.T) {
-	need.Drill(t, "P2: a replica that was started anew lacks what it had received, and is not promoted", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a replica that was started anew lacks what it had received, and is not promoted",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -191,7 +194,8 @@ func TestAReplicaThatWasStartedAnew(t *testing.T) {
 
 // TestPromoteWaitsUntilAllIsApplied, also when the first call was cut short.
 func TestPromoteWaitsUntilAllIsApplied(t *testing.T) {
-	need.Drill(t, "P2: a promotion waits until all that was received is applied", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a promotion waits until all that was received is applied",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -226,7 +230,8 @@ func TestPromoteWaitsUntilAllIsApplied(t *testing.T) {
 // TestAReplicaThatThrewItsRelayLogAway, since both of its threads were started, is not
 // promoted: neither by a license of before, nor is there one before the next proof.
 func TestAReplicaThatThrewItsRelayLogAway(t *testing.T) {
-	need.Drill(t, "P2: a replica that threw its relay log away is not promoted before the next proof", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P2: a replica that threw its relay log away is not promoted before the next proof",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	ctx := try.Context(t)
 	join(t, a, b)
@@ -266,7 +271,8 @@ func with2(st replica.Status, change func(*replica.Status)) replica.Status {
 
 // TestAFrozenServer holds nobody up, and is killed.
 func TestAFrozenServer(t *testing.T) {
-	need.Drill(t, "P3: a database that stands still holds nobody up, and is killed", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P3: a database that stands still holds nobody up, and is killed",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, b := pair(t)
 	join(t, a, b)
 	c, standby := license(t, a), b.state()
@@ -317,7 +323,8 @@ func TestAFrozenServer(t *testing.T) {
 // TestPrepare sets what it can, names what it can not, and makes the account only where it
 // is missing.
 func TestPrepare(t *testing.T) {
-	need.Drill(t, "P7: settings of a database are set or named, and its account is made only where it is missing", need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
+	need.Drill(t, "P7: settings of a database are set or named, and its account is made only where it is missing",
+		need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	a, _ := pair(t)
 	ctx := try.Context(t)
 	before := a.value("SELECT @@gtid_binlog_state")

@@ -139,7 +139,8 @@ func TestGTIDs(t *testing.T) {
 	for _, c := range []struct {
 		position, other string
 		want            bool
-	}{{"", "", true}, {"0-1-5", "", true}, {"", "0-1-5", false}, {"0-2-6", "0-1-5", true}, {"0-1-5", "0-2-6", false}, {"0-1-5,1-1-1", "1-1-1", true}, {"0-1-5", "1-1-1", false}} {
+	}{{"", "", true}, {"0-1-5", "", true}, {"", "0-1-5", false}, {"0-2-6", "0-1-5", true}, {"0-1-5", "0-2-6", false},
+		{"0-1-5,1-1-1", "1-1-1", true}, {"0-1-5", "1-1-1", false}} {
 		if got := replica.Covers(at(c.position), at(c.other)); got != c.want {
 			t.Errorf("%q covers %q: %v", c.position, c.other, got)
 		}
@@ -228,7 +229,8 @@ func TestCommand(t *testing.T) {
 	if err := (&Command{Path: "/nonexistent"}).Start(ctx, nil); err == nil {
 		t.Error("a program that is not there was started")
 	}
-	if err := (&Command{Path: "/bin/true", User: "no-such-account"}).Start(ctx, nil); err == nil || !strings.Contains(err.Error(), "no-such-account") {
+	if err := (&Command{Path: "/bin/true", User: "no-such-account"}).Start(ctx, nil); err == nil ||
+		!strings.Contains(err.Error(), "no-such-account") {
 		t.Errorf("as an account that is not there: %v", err)
 	}
 	done, cancel := context.WithCancel(ctx)

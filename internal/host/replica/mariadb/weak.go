@@ -29,7 +29,8 @@ func (w Weak) String() string {
 	case w.Engine == memory:
 		return fmt.Sprintf("%s (%s): it is empty after each start of a database, on one node alone as well", w.Table, w.Engine)
 	case slices.Contains(outside, w.Engine):
-		return fmt.Sprintf("%s (%s): its rows are outside the database: a copy has none of them, and both nodes may write them", w.Table, w.Engine)
+		return fmt.Sprintf("%s (%s): its rows are outside the database: a copy has none of them, and both nodes "+
+			"may write them", w.Table, w.Engine)
 	}
 	return fmt.Sprintf("%s (%s): a crash can lose, double or damage rows of it", w.Table, w.Engine)
 }

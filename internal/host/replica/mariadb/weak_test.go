@@ -41,10 +41,12 @@ func TestWeakTables(t *testing.T) {
 			"CREATE TABLE `weak-1`.`s "+strings.ToLower(name)+"` (id INT NOT NULL, d INT NOT NULL) ENGINE="+name+
 				" PARTITION BY RANGE (d) SUBPARTITION BY HASH (id) SUBPARTITIONS 2 (PARTITION one VALUES LESS THAN (5))")
 		if name != "InnoDB" {
-			want = append(want, fmt.Sprintf("weak-1.p %s (%s)", strings.ToLower(name), name), fmt.Sprintf("weak-1.s %s (%s)", strings.ToLower(name), name))
+			want = append(want, fmt.Sprintf("weak-1.p %s (%s)", strings.ToLower(name), name),
+				fmt.Sprintf("weak-1.s %s (%s)", strings.ToLower(name), name))
 		}
 	}
-	a.sql("CREATE VIEW `weak-1`.v AS SELECT 1 AS one", "CREATE SEQUENCE `weak-1`.sq", "CREATE SEQUENCE `weak-1`.sqa ENGINE=Aria", "FLUSH TABLES")
+	a.sql("CREATE VIEW `weak-1`.v AS SELECT 1 AS one", "CREATE SEQUENCE `weak-1`.sq",
+		"CREATE SEQUENCE `weak-1`.sqa ENGINE=Aria", "FLUSH TABLES")
 	want = append(want, "weak-1.sqa (Aria)")
 	slices.Sort(want)
 	found, err := WeakTables(a.datadir)
@@ -87,7 +89,8 @@ func TestWeakTables(t *testing.T) {
 		statement string
 		n         int
 	}{
-		{"CREATE TABLE `weak-1`.more (id INT) ENGINE=MyISAM", 1}, {"ALTER TABLE `weak-1`.more ENGINE=InnoDB", 0}, {"ALTER TABLE `weak-1`.more ENGINE=Aria", 1},
+		{"CREATE TABLE `weak-1`.more (id INT) ENGINE=MyISAM", 1}, {"ALTER TABLE `weak-1`.more ENGINE=InnoDB", 0},
+		{"ALTER TABLE `weak-1`.more ENGINE=Aria", 1},
 		{"RENAME TABLE `weak-1`.more TO app.more", 1}, {"DROP TABLE app.more", 0}, {"DROP DATABASE `weak-1`", -len(want)},
 	} {
 		// As if all was of long ago: then only the time of a directory tells.
@@ -105,12 +108,14 @@ func TestWeakTables(t *testing.T) {
 	if got, err := a.Bypass(ctx); err != nil || len(got) > 0 {
 		t.Errorf("%v, %v", got, err)
 	}
-	a.sql("GRANT ALL ON *.* TO shop@'10.%' IDENTIFIED BY 'x'", "GRANT ALL ON app.* TO small@'%' IDENTIFIED BY 'x'", "GRANT BINLOG ADMIN ON *.* TO app@'%'", "GRANT READ ONLY ADMIN ON *.* TO job@localhost IDENTIFIED BY 'x'")
+	a.sql("GRANT ALL ON *.* TO shop@'10.%' IDENTIFIED BY 'x'", "GRANT ALL ON app.* TO small@'%' IDENTIFIED BY 'x'",
+		"GRANT BINLOG ADMIN ON *.* TO app@'%'", "GRANT READ ONLY ADMIN ON *.* TO job@localhost IDENTIFIED BY 'x'")
 	if got, err := a.Bypass(ctx); err != nil || !slices.Equal(got, []string{"app@%", "job@localhost", "shop@10.%"}) {
 		t.Errorf("%v, %v", got, err)
 	}
 	for engine, want := range map[string]string{
-		"MEMORY": "it is empty after", "SPIDER": "its rows are outside the database", "MRG_MyISAM": "a crash can lose", "Mroonga": "a crash can lose",
+		"MEMORY": "it is empty after", "SPIDER": "its rows are outside the database", "MRG_MyISAM": "a crash can lose",
+		"Mroonga": "a crash can lose",
 	} {
 		if got := (Weak{"d.t", engine}).String(); !strings.Contains(got, want) {
 			t.Errorf("%s: %q", engine, got)

@@ -171,7 +171,8 @@ func (k *keeper) adopt() (*process, error) {
 		return nil, errors.Join(fmt.Errorf("read command line of process %d: %w", id.PID, err), p.release())
 	}
 	if want := k.argv(); !slices.Equal(args, want) {
-		k.log.Warn("adopted child runs with other arguments than wanted now; they count from its next start", "pid", id.PID, "has", args, "want", want)
+		k.log.Warn("adopted child runs with other arguments than wanted now; they count from its next start", "pid",
+			id.PID, "has", args, "want", want)
 	}
 	k.log.Info("child adopted", "pid", id.PID)
 	if k.rec.ident != id {

@@ -52,14 +52,15 @@ func TestAChildThatCanNotRunIsTold(t *testing.T) {
 
 func TestTheReasonIsFoundInALog(t *testing.T) {
 	for name, c := range map[string]struct{ log, want string }{
-		"empty":                   {"", ""},
-		"chatter":                 {"{\"level\":\"warn\",\"msg\":\"slow\",\"error\":\"x\"}\nhello\n", ""},
-		"our own, then chatter":   {"holdfast: start: port is taken\n{\"level\":\"warn\",\"msg\":\"slow\"}\n", "start: port is taken"},
-		"the last of two":         {"holdfast: first\nholdfast: second\n", "second"},
-		"logged before the panic": {"{\"level\":\"panic\",\"msg\":\"failed to create WAL\",\"error\":\"no space left\"}\npanic: failed to create WAL\ngoroutine 1 [running]:\n", "failed to create WAL: no space left"},
-		"panic":                   {"panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n", "boom"},
-		"long":                    {"holdfast: " + strings.Repeat("x", 1000) + "\n", strings.Repeat("x", maxReason)},
-		"behind much else":        {strings.Repeat("noise\n", logTail) + "holdfast: late\n", "late"},
+		"empty":                 {"", ""},
+		"chatter":               {"{\"level\":\"warn\",\"msg\":\"slow\",\"error\":\"x\"}\nhello\n", ""},
+		"our own, then chatter": {"holdfast: start: port is taken\n{\"level\":\"warn\",\"msg\":\"slow\"}\n", "start: port is taken"},
+		"the last of two":       {"holdfast: first\nholdfast: second\n", "second"},
+		"logged before the panic": {"{\"level\":\"panic\",\"msg\":\"failed to create WAL\",\"error\":\"no space " +
+			"left\"}\npanic: failed to create WAL\ngoroutine 1 [running]:\n", "failed to create WAL: no space left"},
+		"panic":            {"panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n", "boom"},
+		"long":             {"holdfast: " + strings.Repeat("x", 1000) + "\n", strings.Repeat("x", maxReason)},
+		"behind much else": {strings.Repeat("noise\n", logTail) + "holdfast: late\n", "late"},
 	} {
 		file := filepath.Join(t.TempDir(), "log")
 		if err := os.WriteFile(file, []byte(c.log), 0o600); err != nil {

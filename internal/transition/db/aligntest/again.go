@@ -134,7 +134,8 @@ func (r *Rig) renew() error {
 	for name := range strings.Lines(left) {
 		text.WriteString("DROP DATABASE " + sqlexpr.Quote(strings.TrimSuffix(name, "\n")) + ";")
 	}
-	users, err := r.ask("SELECT CONCAT(QUOTE(User), '@', QUOTE(Host)) FROM mysql.global_priv WHERE User NOT IN ('root', 'mariadb.sys', 'PUBLIC', '" + User + "') AND JSON_VALUE(Priv, '$.is_role') IS NULL")
+	users, err := r.ask("SELECT CONCAT(QUOTE(User), '@', QUOTE(Host)) FROM mysql.global_priv WHERE User NOT IN " +
+		"('root', 'mariadb.sys', 'PUBLIC', '" + User + "') AND JSON_VALUE(Priv, '$.is_role') IS NULL")
 	if err != nil {
 		return err
 	}

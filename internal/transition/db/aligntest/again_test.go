@@ -28,7 +28,8 @@ func TestServersAreGivenOn(t *testing.T) {
 	began := ""
 	use("the first", opt, func(t *testing.T, r *Rig) {
 		began = r.SQL(was)
-		r.SQL("CREATE DATABASE `a``b`; CREATE TABLE `a``b`.p (id INT PRIMARY KEY) ENGINE=InnoDB; CREATE DATABASE c; CREATE TABLE c.q (id INT, FOREIGN KEY (id) REFERENCES `a``b`.p (id)) ENGINE=InnoDB; " +
+		r.SQL("CREATE DATABASE `a``b`; CREATE TABLE `a``b`.p (id INT PRIMARY KEY) ENGINE=InnoDB; CREATE DATABASE c; " +
+			"CREATE TABLE c.q (id INT, FOREIGN KEY (id) REFERENCES `a``b`.p (id)) ENGINE=InnoDB; " +
 			"CREATE USER 'x''y'@'%'; GRANT SELECT ON c.* TO 'x''y'@'%'")
 		tx, err := r.Server("source").DB.Begin()
 		if err != nil {
@@ -84,7 +85,8 @@ func TestServersAreGivenOn(t *testing.T) {
 func TestRowsAreThoseOfTheClient(t *testing.T) {
 	need.More(t)
 	r := MariaDB(t)
-	for _, value := range []string{"NULL", "7", "-1", "1999000e0", "0e0", "0.1e0", "1e14", "1e15", "1e16", "-2.5e30", "1.5e-7", "CAST(0.1 AS FLOAT)", "1.50", "'a b'", "x'00ff'", "CAST('2020-01-02' AS DATE)", "CAST('10:11:12.5' AS TIME(1))"} {
+	for _, value := range []string{"NULL", "7", "-1", "1999000e0", "0e0", "0.1e0", "1e14", "1e15", "1e16", "-2.5e30",
+		"1.5e-7", "CAST(0.1 AS FLOAT)", "1.50", "'a b'", "x'00ff'", "CAST('2020-01-02' AS DATE)", "CAST('10:11:12.5' AS TIME(1))"} {
 		got := r.SQL("SELECT " + value)
 		if want := r.SQL("SELECT " + value + "\n-- by the client"); got != want {
 			t.Errorf("%s: %q, by the client %q", value, got, want)

@@ -170,7 +170,8 @@ func (m *maker) gone(made time.Time, id int) (at any, deleted int) {
 // are what the server made of a character of four bytes.
 var oddTexts = []string{
 	`it's "quoted"`, `back\slash\`, "tab\there", "two\nlines", "CR\r\nLF", "  spaces  ", "中文主机", "naïve café", "????",
-	`\N`, "NULL", "%s%d%n", "'; DROP TABLE instances; -- ", "`backquoted`", "0x41", "1e3", "{\"json\": true}", "a,b;c|d", "\u00a0nbsp\u200b", "ſtraße", "", "\x01\x1f\x7f", "z̈", "０１２",
+	`\N`, "NULL", "%s%d%n", "'; DROP TABLE instances; -- ", "`backquoted`", "0x41", "1e3", "{\"json\": true}",
+	"a,b;c|d", "\u00a0nbsp\u200b", "ſtraße", "", "\x01\x1f\x7f", "z̈", "０１２",
 }
 
 // text is an odd one once in n times.
@@ -251,15 +252,23 @@ func (p *Platform) pairs(t testing.TB, kind string) map[string]string {
 func (p *Platform) Plane(r *Rig, prefix string) {
 	now := "'2022-10-05 12:00:00'"
 	rows := []string{
-		"INSERT INTO " + prefix + "nova_api.cell_mappings (created_at, uuid, name, transport_url, database_connection, disabled) VALUES (" + now + ", '00000000-0000-0000-0000-000000000000', 'cell0', 'none:///', 'mysql+pymysql://nova@db/nova_cell0', 0), (" + now + ", '5e110000-0000-4000-8000-000000000001', 'cell1', 'rabbit://mq/', 'mysql+pymysql://nova@db/nova', 0)",
-		"INSERT INTO " + prefix + "cinder.volume_types (created_at, deleted, id, name, is_public) VALUES (" + now + ", 0, '7e5d0000-0000-4000-8000-000000000000', '__DEFAULT__', 1)",
+		"INSERT INTO " + prefix + "nova_api.cell_mappings (created_at, uuid, name, transport_url, " +
+			"database_connection, disabled) VALUES (" +
+			now + ", '00000000-0000-0000-0000-000000000000', 'cell0', 'none:///', " +
+			"'mysql+pymysql://nova@db/nova_cell0', 0), (" +
+			now + ", '5e110000-0000-4000-8000-000000000001', 'cell1', 'rabbit://mq/', 'mysql+pymysql://nova@db/nova', 0)",
+		"INSERT INTO " + prefix + "cinder.volume_types (created_at, deleted, id, name, is_public) VALUES (" +
+			now + ", 0, '7e5d0000-0000-4000-8000-000000000000', '__DEFAULT__', 1)",
 	}
 	for i, x := range p.VolumeTypes {
-		rows = append(rows, fmt.Sprintf("INSERT INTO %scinder.volume_types (created_at, deleted, id, name, is_public) VALUES (%s, 0, '%s', 'type%d', 1)", prefix, now, newType(x), i+1))
+		rows = append(rows, fmt.Sprintf("INSERT INTO %scinder.volume_types (created_at, deleted, id, name, "+
+			"is_public) VALUES (%s, 0, '%s', 'type%d', 1)", prefix, now, newType(x), i+1))
 	}
 	for i, x := range p.Pools {
 		host, _, _ := strings.Cut(x, "#")
-		rows = append(rows, fmt.Sprintf("INSERT INTO %scinder.services (created_at, updated_at, deleted, host, `binary`, topic, report_count, disabled, availability_zone, uuid) VALUES (%s, %s, 0, '%s', 'cinder-volume', 'cinder-volume', 1, 0, 'nova', '%s')", prefix, now, now, host, serviceID(i)))
+		rows = append(rows, fmt.Sprintf("INSERT INTO %scinder.services (created_at, updated_at, deleted, host, "+
+			"`binary`, topic, report_count, disabled, availability_zone, uuid) VALUES (%s, %s, 0, '%s', "+
+			"'cinder-volume', 'cinder-volume', 1, 0, 'nova', '%s')", prefix, now, now, host, serviceID(i)))
 	}
 	r.SQL(strings.Join(rows, ";\n"))
 }
@@ -284,7 +293,8 @@ func Checksums(t testing.TB, r *Rig, databases ...string) map[string]int64 {
 	out := map[string]int64{}
 	for _, db := range databases {
 		var names []string
-		for table := range strings.Lines(r.SQL("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '" + db + "' AND TABLE_TYPE = 'BASE TABLE'")) {
+		for table := range strings.Lines(r.SQL("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '" +
+			db + "' AND TABLE_TYPE = 'BASE TABLE'")) {
 			names = append(names, "`"+db+"`.`"+strings.TrimSpace(table)+"`")
 		}
 		if len(names) == 0 {

@@ -87,14 +87,16 @@ func (m *maker) hosts() {
 			m.service("nova-"+b, b, host)
 		}
 		now := m.when()
-		m.put("neutron.agents", m.uuid(), "DHCP agent", "neutron-dhcp-agent", "dhcp_agent", host, true, now, now, now.Add(time.Hour), nil, `{"dhcp_driver": "neutron.agent.linux.dhcp.Dnsmasq"}`, 0)
+		m.put("neutron.agents", m.uuid(), "DHCP agent", "neutron-dhcp-agent", "dhcp_agent", host, true, now, now,
+			now.Add(time.Hour), nil, `{"dhcp_driver": "neutron.agent.linux.dhcp.Dnsmasq"}`, 0)
 	}
 	for i := range 3 {
 		pool := fmt.Sprintf("storage@rbd-%d#rbd-%d", i+1, i+1)
 		m.p.Pools = append(m.p.Pools, pool)
 		host, _, _ := strings.Cut(pool, "#")
 		now := m.when()
-		m.put("cinder.services", now, m.touched(now), nil, false, m.next("cinder.services"), host, "cinder-volume", "cinder-volume", m.rand.IntN(1e6), i == 2, m.p.Zones[i], m.text("maintenance", 2), "1.30", "1.3")
+		m.put("cinder.services", now, m.touched(now), nil, false, m.next("cinder.services"), host, "cinder-volume",
+			"cinder-volume", m.rand.IntN(1e6), i == 2, m.p.Zones[i], m.text("maintenance", 2), "1.30", "1.3")
 	}
 }
 
@@ -106,7 +108,8 @@ func (m *maker) service(binary, topic, host string) {
 		if !gone {
 			at, deleted = nil, 0
 		}
-		m.put("nova.services", now, m.touched(now), at, id, host, binary, topic, m.rand.IntN(1e7), m.one(30), deleted, m.maybe(m.text("broken disk", 4), 2), m.maybe(now, 10), false, 2)
+		m.put("nova.services", now, m.touched(now), at, id, host, binary, topic, m.rand.IntN(1e7), m.one(30), deleted,
+			m.maybe(m.text("broken disk", 4), 2), m.maybe(now, 10), false, 2)
 	}
 	if m.one(20) {
 		row(true)
@@ -119,15 +122,21 @@ const cpuInfo = `{"vendor": "Intel", "model": "Haswell-noTSX", "arch": "x86_64",
 func (m *maker) computeNode(i int, host, node string) {
 	now, id := m.when(), m.next("nova.compute_nodes")
 	numa := `{"nova_object.version": "1.2", "nova_object.changes": ["cells"], "nova_object.name": "NUMATopology", "nova_object.data": {"cells": []}, "nova_object.namespace": "nova"}`
-	m.put("nova.compute_nodes", now, m.touched(now), nil, id, m.maybe(id, 2), 48, 262144, 900, m.rand.IntN(96), m.rand.IntN(262144), m.rand.IntN(900), "QEMU", 2003000, cpuInfo,
-		m.rand.IntN(900), m.rand.IntN(262144), -m.rand.IntN(100), m.rand.IntN(3), 1+i%30, node, 0, fmt.Sprintf("10.%d.%d.%d", 200+i>>16, i>>8&255, i&255),
-		`[["i686", "qemu", "hvm"], ["x86_64", "kvm", "hvm"]]`, m.maybe(`{"nova_object.version": "1.1", "nova_object.changes": ["objects"], "nova_object.name": "PciDevicePoolList", "nova_object.data": {"objects": []}, "nova_object.namespace": "nova"}`, 3),
+	m.put("nova.compute_nodes", now, m.touched(now), nil, id, m.maybe(id, 2), 48, 262144, 900, m.rand.IntN(96),
+		m.rand.IntN(262144), m.rand.IntN(900), "QEMU", 2003000, cpuInfo,
+		m.rand.IntN(900), m.rand.IntN(262144), -m.rand.IntN(100), m.rand.IntN(3), 1+i%30, node, 0,
+		fmt.Sprintf("10.%d.%d.%d", 200+i>>16, i>>8&255, i&255),
+		`[["i686", "qemu", "hvm"], ["x86_64", "kvm", "hvm"]]`,
+		m.maybe(`{"nova_object.version": "1.1", "nova_object.changes": ["objects"], "nova_object.name": "PciDevicePoolList", "nova_object.data": {"objects": []}, "nova_object.namespace": "nova"}`, 3),
 		"[]", nil, `{"num_task_None": 12, "num_instances": 12, "io_workload": 0}`, m.maybe(numa, 4), host, 1.5, 16.0)
 	if i%10 != 0 {
 		return
 	}
 	for k := range 4 { // virtual functions of a network card, free
-		m.put("nova.pci_devices", now, m.touched(now), 0, m.next("nova.pci_devices"), id, fmt.Sprintf("0000:%02x:10.%d", i%256, k), "10ed", "8086", "type-VF", fmt.Sprintf("pci_0000_%02x_10_%d", i%256, k), "label_8086_10ed", "available", `{"phys_function": "0000:05:00.0"}`, nil, nil, m.maybe(i%2, 3))
+		m.put("nova.pci_devices", now, m.touched(now), 0, m.next("nova.pci_devices"), id,
+			fmt.Sprintf("0000:%02x:10.%d", i%256, k), "10ed", "8086", "type-VF",
+			fmt.Sprintf("pci_0000_%02x_10_%d", i%256, k), "label_8086_10ed", "available",
+			`{"phys_function": "0000:05:00.0"}`, nil, nil, m.maybe(i%2, 3))
 	}
 }
 
@@ -176,9 +185,11 @@ func (m *maker) allFlavors() {
 		now, public := m.when(), i%5 != 4
 		specs := map[string]string{}
 		if i%3 == 0 {
-			specs = map[string]string{"hw:cpu_policy": "dedicated", "quota:disk_read_iops_sec": "500", "aggregate_instance_extra_specs:ssd": "true", "note": m.text("", 2)}
+			specs = map[string]string{"hw:cpu_policy": "dedicated", "quota:disk_read_iops_sec": "500",
+				"aggregate_instance_extra_specs:ssd": "true", "note": m.text("", 2)}
 		}
-		m.put("nova.instance_types", now, m.touched(now), nil, name, f.id, f.memory, f.vcpus, f.swap, m.maybe(0, 2), flavorid, 1.0, f.root, f.ephemeral, false, public, 0)
+		m.put("nova.instance_types", now, m.touched(now), nil, name, f.id, f.memory, f.vcpus, f.swap, m.maybe(0, 2),
+			flavorid, 1.0, f.root, f.ephemeral, false, public, 0)
 		f.json = flavorJSON(f, name, flavorid, public, specs)
 		m.flavors = append(m.flavors, f)
 		m.extraSpecs(f.id, now, specs)
@@ -245,7 +256,8 @@ func ascii(s string) string {
 func (m *maker) keyPairs() {
 	for i, user := range m.p.Users {
 		now := m.when()
-		key := keyPair{user: user, name: fmt.Sprintf("key-%d", i), public: "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ" + strings.Repeat(m.hex(), 8) + " " + m.text("ops@example.org", 6)}
+		key := keyPair{user: user, name: fmt.Sprintf("key-%d", i),
+			public: "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ" + strings.Repeat(m.hex(), 8) + " " + m.text("ops@example.org", 6)}
 		m.keys = append(m.keys, key)
 		print := strings.TrimSuffix(strings.Repeat(fmt.Sprintf("%02x:", i%256), 16), ":")
 		m.put("nova.key_pairs", now, m.touched(now), nil, m.next("nova.key_pairs"), key.name, user, print, key.public, 0, "ssh")
@@ -255,7 +267,8 @@ func (m *maker) keyPairs() {
 			m.put("nova.key_pairs", now, nil, at, id, key.name, m.maybe(user, 3), print, nil, n, "ssh")
 		}
 		if m.one(10) {
-			m.put("nova.key_pairs", now, nil, nil, m.next("nova.key_pairs"), m.text("cert", 2)+"-x509", user, nil, "-----BEGIN CERTIFICATE-----\n"+m.hex()+"\n", 0, "x509")
+			m.put("nova.key_pairs", now, nil, nil, m.next("nova.key_pairs"), m.text("cert", 2)+"-x509", user, nil,
+				"-----BEGIN CERTIFICATE-----\n"+m.hex()+"\n", 0, "x509")
 		}
 	}
 }
@@ -283,7 +296,8 @@ func (m *maker) project(i int, id string) {
 	for _, resource := range []string{"cores", "instances", "ram", "volumes"} {
 		limit := []int{100, -1, 51200, 0}[m.rand.IntN(4)]
 		m.put("nova.quotas", m.next("nova.quotas"), now, m.touched(now), nil, id, resource, limit, 0)
-		m.put("nova.quota_usages", now, m.touched(now), m.next("nova.quota_usages"), id, resource, m.rand.IntN(100), 0, nil, 0, m.p.Users[i%len(m.p.Users)])
+		m.put("nova.quota_usages", now, m.touched(now), m.next("nova.quota_usages"), id, resource, m.rand.IntN(100), 0,
+			nil, 0, m.p.Users[i%len(m.p.Users)])
 		m.put("cinder.quotas", m.next("cinder.quotas"), now, false, id, resource, limit, 0)
 	}
 	if m.one(10) {

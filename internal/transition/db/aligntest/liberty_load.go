@@ -57,7 +57,8 @@ var loads struct {
 func newLoader(ctx context.Context, t testing.TB, r *Rig) *loader {
 	t.Helper()
 	config := r.Server("source").Config.Clone()
-	config.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'", "foreign_key_checks": "0", "unique_checks": "0", "time_zone": "'+00:00'"}
+	config.Params = map[string]string{"sql_mode": "'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'",
+		"foreign_key_checks": "0", "unique_checks": "0", "time_zone": "'+00:00'"}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +172,8 @@ func (l *loader) load(w load) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err = conn.ExecContext(l.ctx, "LOAD DATA LOCAL INFILE 'Reader::"+name+"' INTO TABLE "+w.table+" CHARACTER SET utf8mb4 ("+w.columns+")"); err != nil {
+	if _, err = conn.ExecContext(l.ctx, "LOAD DATA LOCAL INFILE 'Reader::"+name+"' INTO TABLE "+
+		w.table+" CHARACTER SET utf8mb4 ("+w.columns+")"); err != nil {
 		return err
 	}
 	return warning(l.ctx, conn)

@@ -117,9 +117,12 @@ func (m *maker) instanceRow(s *guest, fromVolume bool, key keyPair) {
 		name = oddTexts[s.i-2]
 	}
 	zone := m.p.Zones[m.rand.IntN(3)]
-	m.put("nova.instances", s.made, m.touched(s.made), s.goneAt, s.id, nil, s.user, s.project, imageRef, m.maybe("", 10), m.maybe("", 10), m.maybe(0, 10), keyName, keyData, power, vm,
-		s.flavor.memory, s.flavor.vcpus, m.maybe(fmt.Sprintf("vm-%d", s.i), 40), host, m.userData(s), fmt.Sprintf("r-%08x", m.rand.Uint32()), m.maybe(s.made, 20), m.maybe(s.made, 20), s.goneAt,
-		m.maybe(name, 60), m.maybe(m.text(name, 12), 20), m.maybe(zone, 20), locked, osType, m.maybe(s.host, 20), s.flavor.id, nil, s.uuid, m.maybe("x86_64", 2), m.maybe("/dev/vda", 20),
+	m.put("nova.instances", s.made, m.touched(s.made), s.goneAt, s.id, nil, s.user, s.project, imageRef,
+		m.maybe("", 10), m.maybe("", 10), m.maybe(0, 10), keyName, keyData, power, vm,
+		s.flavor.memory, s.flavor.vcpus, m.maybe(fmt.Sprintf("vm-%d", s.i), 40), host, m.userData(s),
+		fmt.Sprintf("r-%08x", m.rand.Uint32()), m.maybe(s.made, 20), m.maybe(s.made, 20), s.goneAt,
+		m.maybe(name, 60), m.maybe(m.text(name, 12), 20), m.maybe(zone, 20), locked, osType, m.maybe(s.host, 20),
+		s.flavor.id, nil, s.uuid, m.maybe("x86_64", 2), m.maybe("/dev/vda", 20),
 		m.maybe(fmt.Sprintf("192.0.2.%d", s.i%256), 2), nil, []string{"", "True"}[m.rand.IntN(2)], task, 0, m.maybe(true, 10), false, false,
 		s.flavor.root, s.flavor.ephemeral, nil, node, s.gone(), lockedBy, s.deleted)
 }
@@ -150,16 +153,20 @@ func (m *maker) extra(s *guest) {
 	if m.one(8) {
 		cpu = `{"nova_object.version": "1.0", "nova_object.name": "VirtCPUModel", "nova_object.namespace": "nova", "nova_object.data": {"vendor": "Intel", "model": "Haswell", "features": [], "mode": "host-model", "match": "exact", "arch": "x86_64", "topology": null}}`
 	}
-	m.put("nova.instance_extra", s.made, m.touched(s.made), s.goneAt, s.gone(), m.next("nova.instance_extra"), s.uuid, numa, m.maybe("[]", 10), s.flavor.json, cpu, nil)
+	m.put("nova.instance_extra", s.made, m.touched(s.made), s.goneAt, s.gone(), m.next("nova.instance_extra"), s.uuid,
+		numa, m.maybe("[]", 10), s.flavor.json, cpu, nil)
 }
 
 func (m *maker) metadata(s *guest) {
 	put := func(key string, value any) {
-		m.put("nova.instance_system_metadata", s.made, m.touched(s.made), s.goneAt, m.next("nova.instance_system_metadata"), s.uuid, key, value, s.gone())
+		m.put("nova.instance_system_metadata", s.made, m.touched(s.made), s.goneAt,
+			m.next("nova.instance_system_metadata"), s.uuid, key, value, s.gone())
 	}
 	pairs := [systemMeta][2]string{
-		{"image_disk_format", "raw"}, {"image_container_format", "bare"}, {"image_min_ram", "0"}, {"image_min_disk", fmt.Sprint(s.flavor.root)}, {"image_base_image_ref", s.image.id},
-		{"image_hw_disk_bus", "virtio"}, {"owner_id", s.project}, {"pool", fmt.Sprintf("ceph%d", 1+s.i%3)}, {"image_os_type", "linux"}, {"image_description", m.text("", 10)},
+		{"image_disk_format", "raw"}, {"image_container_format", "bare"}, {"image_min_ram", "0"},
+		{"image_min_disk", fmt.Sprint(s.flavor.root)}, {"image_base_image_ref", s.image.id},
+		{"image_hw_disk_bus", "virtio"}, {"owner_id", s.project}, {"pool", fmt.Sprintf("ceph%d", 1+s.i%3)},
+		{"image_os_type", "linux"}, {"image_description", m.text("", 10)},
 	}
 	if s.image.windows {
 		pairs[8][1] = "windows"
@@ -178,7 +185,8 @@ func (m *maker) metadata(s *guest) {
 		put("image_hw_cpu_policy", "dedicated")
 	}
 	for i := range m.rand.IntN(3) {
-		m.put("nova.instance_metadata", s.made, m.touched(s.made), s.goneAt, m.next("nova.instance_metadata"), m.maybe(fmt.Sprintf("key%d", i), 50), m.maybe(m.text("value", 6), 10), s.uuid, s.gone())
+		m.put("nova.instance_metadata", s.made, m.touched(s.made), s.goneAt, m.next("nova.instance_metadata"),
+			m.maybe(fmt.Sprintf("key%d", i), 50), m.maybe(m.text("value", 6), 10), s.uuid, s.gone())
 	}
 	if m.one(25) && !s.deleted { // a value that was there before
 		at, n := m.gone(s.made, s.id)
@@ -233,7 +241,9 @@ func networkInfo(s *guest) string {
 // devices makes the block devices, and the volumes behind them.
 func (m *maker) devices(s *guest, fromVolume bool) {
 	put := func(device, volume, size any, source, destination string, boot, image, info any, last bool) {
-		m.put("nova.block_device_mapping", s.made, m.touched(s.made), s.goneAt, m.next("nova.block_device_mapping"), device, last, nil, volume, size, m.maybe(false, 10), info, s.uuid, s.gone(), source, destination, nil, m.maybe("disk", 10), m.maybe("virtio", 10), boot, image)
+		m.put("nova.block_device_mapping", s.made, m.touched(s.made), s.goneAt, m.next("nova.block_device_mapping"),
+			device, last, nil, volume, size, m.maybe(false, 10), info, s.uuid, s.gone(), source, destination, nil,
+			m.maybe("disk", 10), m.maybe("virtio", 10), boot, image)
 	}
 	if fromVolume {
 		volume := m.volume(s, "/dev/vda", s.image, s.flavor.root)
@@ -267,18 +277,25 @@ func (m *maker) actions(s *guest) {
 	}
 	for _, a := range list {
 		id, request := m.next("nova.instance_actions"), "req-"+m.uuid()
-		m.put("nova.instance_actions", s.made, m.touched(s.made), id, a, s.uuid, request, s.user, s.project, s.made, m.maybe(s.made.Add(9*time.Second), 20), nil, 0)
+		m.put("nova.instance_actions", s.made, m.touched(s.made), id, a, s.uuid, request, s.user, s.project, s.made,
+			m.maybe(s.made.Add(9*time.Second), 20), nil, 0)
 		result, trace := "Success", any(nil)
 		if m.one(30) {
-			result, trace = "Error", "Traceback (most recent call last):\n  File \"/usr/lib/python2.7/site-packages/nova/compute/manager.py\", line 352, in decorated_function\n"+m.text("VirtualInterfaceCreateException", 3)
+			result, trace = "Error", "Traceback (most recent call last):\n  File "+
+				"\"/usr/lib/python2.7/site-packages/nova/compute/manager.py\", line 352, in decorated_function\n"+
+				m.text("VirtualInterfaceCreateException", 3)
 		}
-		m.put("nova.instance_actions_events", s.made, nil, m.next("nova.instance_actions_events"), "compute__do_"+a, id, s.made, s.made.Add(8*time.Second), result, trace, 0)
+		m.put("nova.instance_actions_events", s.made, nil, m.next("nova.instance_actions_events"), "compute__do_"+a, id,
+			s.made, s.made.Add(8*time.Second), result, trace, 0)
 		if trace != nil {
-			m.put("nova.instance_faults", s.made, nil, m.next("nova.instance_faults"), s.uuid, 500, m.text("No valid host was found", 3), trace, m.maybe(s.host, 3), 0)
+			m.put("nova.instance_faults", s.made, nil, m.next("nova.instance_faults"), s.uuid, 500,
+				m.text("No valid host was found", 3), trace, m.maybe(s.host, 3), 0)
 		}
 		if a == "resize" || a == "live-migration" {
 			kind, to := map[string]string{"resize": "resize", "live-migration": "live-migration"}[a], m.rand.IntN(len(m.p.Hosts))
-			m.put("nova.migrations", s.made, m.touched(s.made), m.next("nova.migrations"), s.host, m.p.Hosts[to], m.maybe("10.0.0.9", 3), []string{"confirmed", "completed", "error"}[m.rand.IntN(3)], s.uuid, s.flavor.id, s.flavor.id, s.node, m.p.Nodes[to], 0, m.maybe(kind, 10), m.maybe(false, 10))
+			m.put("nova.migrations", s.made, m.touched(s.made), m.next("nova.migrations"), s.host, m.p.Hosts[to],
+				m.maybe("10.0.0.9", 3), []string{"confirmed", "completed", "error"}[m.rand.IntN(3)], s.uuid,
+				s.flavor.id, s.flavor.id, s.node, m.p.Nodes[to], 0, m.maybe(kind, 10), m.maybe(false, 10))
 		}
 	}
 }
@@ -292,7 +309,8 @@ func (m *maker) serverGroups() {
 		if !deleted {
 			at, n = nil, 0
 		}
-		m.put("nova.instance_groups", now, m.touched(now), at, n, id, m.p.Users[i%len(m.p.Users)], m.p.Servers[i].Project, m.uuid(), m.text("group", 5))
+		m.put("nova.instance_groups", now, m.touched(now), at, n, id, m.p.Users[i%len(m.p.Users)],
+			m.p.Servers[i].Project, m.uuid(), m.text("group", 5))
 		m.put("nova.instance_group_policy", now, at, n, m.next("nova.instance_group_policy"), []string{"affinity", "anti-affinity"}[i/50%2], id)
 		for k := i; k < min(i+3, len(m.p.Servers)); k++ {
 			m.put("nova.instance_group_member", now, at, n, m.next("nova.instance_group_member"), m.p.Servers[k].UUID, id)

@@ -30,8 +30,10 @@ func (m *maker) image() {
 		status = "deleted"
 	}
 	own := m.p.Projects[project]
-	m.put("glance.images", img.id, m.maybe(m.text("Ubuntu 14.04", 5), 30), img.size<<30, status, m.one(3), now, m.touched(now), at, deleted, "raw", "bare", m.maybe(m.hex(), 10), m.maybe(own, 20), img.size, 0, m.one(20), nil)
-	m.put("glance.image_locations", m.next("glance.image_locations"), img.id, fmt.Sprintf("rbd://%s/images/%s/snap", cephCluster, img.id), now, nil, at, deleted, "{}", status)
+	m.put("glance.images", img.id, m.maybe(m.text("Ubuntu 14.04", 5), 30), img.size<<30, status, m.one(3), now,
+		m.touched(now), at, deleted, "raw", "bare", m.maybe(m.hex(), 10), m.maybe(own, 20), img.size, 0, m.one(20), nil)
+	m.put("glance.image_locations", m.next("glance.image_locations"), img.id,
+		fmt.Sprintf("rbd://%s/images/%s/snap", cephCluster, img.id), now, nil, at, deleted, "{}", status)
 	properties := map[string]string{"hw_disk_bus": "virtio", "owner_id": own, "user_id": m.p.Users[user], "description": m.text("", 3)}
 	if img.windows {
 		properties["os_type"] = "windows"
@@ -45,13 +47,15 @@ func (m *maker) image() {
 	if m.one(4) {
 		properties["image_type"], properties["base_image_ref"] = "snapshot", m.uuid() // of an image that is gone
 	}
-	for _, k := range []string{"base_image_ref", "description", "hw_disk_bus", "hw_vif_model", "image_type", "os_distro", "os_type", "owner_id", "user_id"} {
+	for _, k := range []string{"base_image_ref", "description", "hw_disk_bus", "hw_vif_model", "image_type",
+		"os_distro", "os_type", "owner_id", "user_id"} {
 		if v, ok := properties[k]; ok {
 			m.put("glance.image_properties", m.next("glance.image_properties"), img.id, k, m.maybe(v, 60), now, nil, at, deleted)
 		}
 	}
 	if m.one(3) {
-		m.put("glance.image_members", m.next("glance.image_members"), img.id, m.p.Projects[(project+1)%len(m.p.Projects)], false, now, nil, at, deleted, "accepted")
+		m.put("glance.image_members", m.next("glance.image_members"), img.id,
+			m.p.Projects[(project+1)%len(m.p.Projects)], false, now, nil, at, deleted, "accepted")
 		m.put("glance.image_tags", m.next("glance.image_tags"), img.id, m.text("golden", 2), now, nil, at, deleted)
 	}
 	m.put("nova.s3_images", now, m.next("nova.s3_images"), img.id, 0)
@@ -63,7 +67,8 @@ func (m *maker) volumeTypes() {
 		now, id := m.when(), m.uuid()
 		m.p.VolumeTypes = append(m.p.VolumeTypes, id)
 		m.put("cinder.volume_types", now, nil, false, id, name, true, m.maybe("", 2))
-		m.put("cinder.volume_type_extra_specs", now, nil, false, m.next("cinder.volume_type_extra_specs"), id, "volume_backend_name", fmt.Sprintf("rbd-%d", i+1))
+		m.put("cinder.volume_type_extra_specs", now, nil, false, m.next("cinder.volume_type_extra_specs"), id,
+			"volume_backend_name", fmt.Sprintf("rbd-%d", i+1))
 		gone, _ := m.gone(now, 1)
 		m.put("cinder.volume_type_extra_specs", now, gone, true, m.next("cinder.volume_type_extra_specs"), id, "volume_backend_name", "lvm")
 	}
@@ -74,13 +79,16 @@ func (m *maker) volumeTypes() {
 func (m *maker) spareVolumes() {
 	put := func(status string) string {
 		now, id := m.when(), m.uuid()
-		m.put("cinder.volumes", now, nil, nil, false, id, m.p.Users[0], m.p.Projects[0], m.p.Pools[0], 10, m.p.Zones[0], status, "detached", now, now, nil, "spare", nil, nil, m.p.VolumeTypes[0], nil, false, nil, nil, nil, false, nil)
+		m.put("cinder.volumes", now, nil, nil, false, id, m.p.Users[0], m.p.Projects[0], m.p.Pools[0], 10, m.p.Zones[0],
+			status, "detached", now, now, nil, "spare", nil, nil, m.p.VolumeTypes[0], nil, false, nil, nil, nil, false, nil)
 		return id
 	}
 	now := m.when()
 	m.put("cinder.transfers", now, false, m.uuid(), put("awaiting-transfer"), "to the other one", "12345678", m.hex(), nil)
-	m.put("cinder.image_volume_cache_entries", now, m.next("cinder.image_volume_cache_entries"), m.p.Pools[0], m.images[0].id, put("available"), 10, now)
-	m.put("cinder.driver_initiator_data", now, m.next("cinder.driver_initiator_data"), "iqn.1993-08.org.debian:01:"+m.p.Hosts[0], "driver", "chap", m.hex())
+	m.put("cinder.image_volume_cache_entries", now, m.next("cinder.image_volume_cache_entries"), m.p.Pools[0],
+		m.images[0].id, put("available"), 10, now)
+	m.put("cinder.driver_initiator_data", now, m.next("cinder.driver_initiator_data"),
+		"iqn.1993-08.org.debian:01:"+m.p.Hosts[0], "driver", "chap", m.hex())
 }
 
 // backups makes a full one of a volume, and one of what has changed since.
@@ -88,7 +96,8 @@ func (m *maker) backups(s *guest, volume string, size int) {
 	var full any
 	for i := range 2 {
 		now, id := m.when(), m.uuid()
-		m.put("cinder.backups", now, m.touched(now), nil, false, id, volume, s.user, s.project, "ctl01", m.p.Zones[0], m.text("nightly", 5), "backups", "available", "cinder.backup.drivers.ceph", size, 1, full, 1-i)
+		m.put("cinder.backups", now, m.touched(now), nil, false, id, volume, s.user, s.project, "ctl01", m.p.Zones[0],
+			m.text("nightly", 5), "backups", "available", "cinder.backup.drivers.ceph", size, 1, full, 1-i)
 		full = id
 	}
 }
@@ -106,7 +115,8 @@ func (m *maker) volume(s *guest, device string, from *image, size int) string {
 	case s.deleted:
 		status, attached = "available", "detached"
 	}
-	m.put("cinder.volumes", s.made, m.touched(s.made), at, deleted, id, s.user, s.project, m.p.Pools[k], size, m.p.Zones[k], status, attached, s.made, s.made, at,
+	m.put("cinder.volumes", s.made, m.touched(s.made), at, deleted, id, s.user, s.project, m.p.Pools[k], size,
+		m.p.Zones[k], status, attached, s.made, s.made, at,
 		m.maybe(m.text("data", 10), 8), m.text("", 10), nil, m.p.VolumeTypes[k], nil, from != nil, nil, nil, m.maybe("disabled", 3), false, nil)
 	meta := func(table, key string, value any) {
 		m.put("cinder."+table, s.made, at, deleted, m.next("cinder."+table), id, key, value)
@@ -128,7 +138,8 @@ func (m *maker) volume(s *guest, device string, from *image, size int) string {
 	if s.deleted {
 		detached, mode = s.goneAt, nil
 	}
-	m.put("cinder.volume_attachment", s.made, nil, detached, s.deleted, m.uuid(), id, m.maybe(s.host, 2), s.uuid, device, s.made, detached, mode, attached)
+	m.put("cinder.volume_attachment", s.made, nil, detached, s.deleted, m.uuid(), id, m.maybe(s.host, 2), s.uuid,
+		device, s.made, detached, mode, attached)
 	if s.i%10 == 0 && !deleted {
 		m.backups(s, id, size)
 	}
@@ -145,7 +156,8 @@ func (m *maker) snapshot(s *guest, volume string, size, kind int, gone bool) {
 	if gone {
 		at, status = s.goneAt, "deleted"
 	}
-	m.put("cinder.snapshots", s.made, m.touched(s.made), at, gone, id, volume, s.user, s.project, status, "100%", size, m.text("before upgrade", 4), nil, m.p.VolumeTypes[kind])
+	m.put("cinder.snapshots", s.made, m.touched(s.made), at, gone, id, volume, s.user, s.project, status, "100%", size,
+		m.text("before upgrade", 4), nil, m.p.VolumeTypes[kind])
 	m.put("cinder.snapshot_metadata", s.made, at, gone, m.next("cinder.snapshot_metadata"), id, "by", m.text("cron", 4))
 }
 
@@ -172,7 +184,8 @@ func (m *maker) oddities() {
 		m.put("nova.key_pairs", now, nil, nil, m.next("nova.key_pairs"), "nobody's", nil, "00", "ssh-rsa AAAA", 0, "ssh")
 	}
 	if m.has(LongKeys) {
-		m.put("nova.key_pairs", now, nil, nil, m.next("nova.key_pairs"), "long", p.Users[0], "00", "ssh-rsa "+strings.Repeat("A", 70_000), 0, "ssh")
+		m.put("nova.key_pairs", now, nil, nil, m.next("nova.key_pairs"), "long", p.Users[0], "00",
+			"ssh-rsa "+strings.Repeat("A", 70_000), 0, "ssh")
 	}
 	if m.has(FourByte) {
 		m.put("nova.instance_metadata", now, nil, nil, m.next("nova.instance_metadata"), "mood", "😀", p.Servers[0].UUID, 0)
@@ -183,6 +196,7 @@ func (m *maker) oddities() {
 		m.put("cinder.volume_metadata", now, nil, false, m.next("cinder.volume_metadata"), m.uuid(), "of", "nobody")
 	}
 	if m.has(Untyped) {
-		m.put("cinder.volumes", now, nil, nil, false, m.uuid(), p.Users[0], p.Projects[0], p.Pools[0], 1, p.Zones[0], "available", "detached", now, now, nil, "untyped", nil, nil, nil, nil, false, nil, nil, nil, false, nil)
+		m.put("cinder.volumes", now, nil, nil, false, m.uuid(), p.Users[0], p.Projects[0], p.Pools[0], 1, p.Zones[0],
+			"available", "detached", now, now, nil, "untyped", nil, nil, nil, nil, false, nil, nil, nil, false, nil)
 	}
 }

@@ -36,7 +36,8 @@ func TestFillIsConsistentAndOdd(t *testing.T) {
 	need.More(t)
 	r := libertyRig(t)
 	p, db := Fill(t, r, 1, libertyInstances), r.Server("source").DB
-	if n := len(p.Servers); n != libertyInstances || p.Rows["liberty_nova.instances"] != libertyInstances || p.Rows["liberty_nova.instance_system_metadata"] < 10*libertyInstances {
+	if n := len(p.Servers); n != libertyInstances || p.Rows["liberty_nova.instances"] != libertyInstances ||
+		p.Rows["liberty_nova.instance_system_metadata"] < 10*libertyInstances {
 		t.Errorf("%d servers, rows %v", n, p.Rows)
 	}
 	for table, n := range p.Rows {
@@ -55,35 +56,43 @@ func TestFillIsConsistentAndOdd(t *testing.T) {
 			t.Errorf("%s: %d: want %d to %d", what, n, low, high)
 		}
 	}
-	within("deleted instances", libertyInstances*2/100, libertyInstances*9/100, "SELECT COUNT(*) FROM liberty_nova.instances WHERE deleted = id AND deleted_at IS NOT NULL")
+	within("deleted instances", libertyInstances*2/100, libertyInstances*9/100,
+		"SELECT COUNT(*) FROM liberty_nova.instances WHERE deleted = id AND deleted_at IS NOT NULL")
 	within("zero dates", 1, 100, "SELECT COUNT(*) FROM liberty_nova.instances WHERE updated_at = '0000-00-00 00:00:00'")
 	windows := func(what, kind, distro, card string) {
 		t.Helper()
 		has := " EXISTS (SELECT 1 FROM liberty_nova.instance_system_metadata m WHERE m.instance_uuid = i.uuid AND m.`key` = "
-		within("guests of Windows "+what, 1, libertyInstances/2, "SELECT COUNT(*) FROM liberty_nova.instances i WHERE i.deleted = 0 AND i.os_type "+kind+
-			" AND "+distro+has+"'image_os_distro' AND m.value LIKE 'win%') AND "+card+has+"'image_hw_vif_model')")
+		within("guests of Windows "+what, 1, libertyInstances/2,
+			"SELECT COUNT(*) FROM liberty_nova.instances i WHERE i.deleted = 0 AND i.os_type "+kind+
+				" AND "+distro+has+"'image_os_distro' AND m.value LIKE 'win%') AND "+card+has+"'image_hw_vif_model')")
 	}
 	windows("that say nothing of their card", "= 'windows'", "", "NOT")
 	windows("that say what card they have", "= 'windows'", "NOT", "")
 	windows("of which the image alone tells it", "IS NULL", "", "NOT")
-	within("images that ask for CPUs", libertyInstances/20, libertyInstances/20, "SELECT COUNT(*) FROM liberty_nova.instance_system_metadata WHERE `key` = 'image_hw_cpu_policy'")
+	within("images that ask for CPUs", libertyInstances/20, libertyInstances/20,
+		"SELECT COUNT(*) FROM liberty_nova.instance_system_metadata WHERE `key` = 'image_hw_cpu_policy'")
 	within("greatest user data", 65536, 65536, "SELECT MAX(LENGTH(user_data)) FROM liberty_nova.instances")
 	within("most interfaces", 60, 60, "SELECT MAX(JSON_LENGTH(network_info)) FROM liberty_nova.instance_info_caches")
 	within("broken JSON", 0, 0, "SELECT SUM(NOT JSON_VALID(flavor)) FROM liberty_nova.instance_extra")
 	within("broken caches", 0, 0, "SELECT SUM(NOT JSON_VALID(network_info)) FROM liberty_nova.instance_info_caches")
-	within("characters of four bytes in JSON", 1, 1e6, `SELECT COUNT(*) FROM liberty_nova.instance_info_caches WHERE network_info LIKE '%\\\\ud83d\\\\ude00%'`)
+	within("characters of four bytes in JSON", 1, 1e6,
+		`SELECT COUNT(*) FROM liberty_nova.instance_info_caches WHERE network_info LIKE '%\\\\ud83d\\\\ude00%'`)
 	within("what the column made of them", 1, 1, "SELECT COUNT(*) FROM liberty_neutron.networks WHERE name = 'prod ?'")
 	within("interfaces that Neutron does not know", 0, 0, `SELECT COUNT(*) FROM liberty_nova.instance_info_caches c
 		WHERE network_info <> '[]' AND NOT EXISTS (SELECT 1 FROM liberty_neutron.ports p WHERE p.device_id = c.instance_uuid AND p.id = JSON_VALUE(c.network_info, '$[0].id') AND p.mac_address = JSON_VALUE(c.network_info, '$[0].address'))`)
-	within("volumes that Cinder does not know", 1, 100, "SELECT COUNT(*) FROM liberty_nova.block_device_mapping b LEFT JOIN liberty_cinder.volumes v ON v.id = b.volume_id WHERE b.volume_id IS NOT NULL AND v.id IS NULL")
-	within("names that are not as written", 0, 0, "SELECT COUNT(*) FROM liberty_nova.instances WHERE display_name = 'N'") // \N was read as NULL, or lost its backslash
+	within("volumes that Cinder does not know", 1, 100,
+		"SELECT COUNT(*) FROM liberty_nova.block_device_mapping b LEFT JOIN liberty_cinder.volumes v ON v.id = "+
+			"b.volume_id WHERE b.volume_id IS NOT NULL AND v.id IS NULL")
+	// \N was read as NULL, or lost its backslash
+	within("names that are not as written", 0, 0, "SELECT COUNT(*) FROM liberty_nova.instances WHERE display_name = 'N'")
 	all := names(t, db)
 	for _, name := range oddTexts {
 		if !slices.Contains(all, name) {
 			t.Errorf("no instance has the name %q", name)
 		}
 	}
-	for _, o := range [][2]string{{"aggregates", "name"}, {"instance_types", "name"}, {"instance_types", "flavorid"}, {"key_pairs", "CONCAT(user_id, name)"}} {
+	for _, o := range [][2]string{{"aggregates", "name"}, {"instance_types", "name"}, {"instance_types", "flavorid"},
+		{"key_pairs", "CONCAT(user_id, name)"}} {
 		within("live "+o[0]+" of the same "+o[1], 0, 0, "SELECT COUNT(*) - COUNT(DISTINCT "+o[1]+") FROM liberty_nova."+o[0]+" WHERE deleted = 0")
 	}
 }
@@ -104,7 +113,8 @@ func broken(t *testing.T, db *sql.DB) map[string]int64 {
 		if err := rows.Scan(&in, &table, &column, &parent, &to); err != nil {
 			t.Fatal(err)
 		}
-		queries = append(queries, "SELECT COUNT(*) FROM `"+in+"`.`"+table+"` c LEFT JOIN `"+in+"`.`"+parent+"` p ON p.`"+to+"` = c.`"+column+"` WHERE c.`"+column+"` IS NOT NULL AND p.`"+to+"` IS NULL")
+		queries = append(queries, "SELECT COUNT(*) FROM `"+in+"`.`"+table+"` c LEFT JOIN `"+in+"`.`"+
+			parent+"` p ON p.`"+to+"` = c.`"+column+"` WHERE c.`"+column+"` IS NOT NULL AND p.`"+to+"` IS NULL")
 	}
 	if err := rows.Err(); err != nil || len(queries) < 50 {
 		t.Fatalf("%d foreign keys: %v", len(queries), err)
@@ -171,9 +181,11 @@ func TestFillWithOddities(t *testing.T) {
 		want  int64
 	}{
 		{DuplicateAggregates, "SELECT COUNT(*) FROM liberty_nova.aggregates WHERE name = 'rack-a' AND deleted = 0", 2},
-		{CaseKeys, "SELECT COUNT(*) FROM liberty_nova.instance_type_extra_specs WHERE `key` COLLATE utf8mb3_general_ci = 'hw:numa_nodes' AND deleted = 0", 2},
+		{CaseKeys, "SELECT COUNT(*) FROM liberty_nova.instance_type_extra_specs WHERE `key` COLLATE " +
+			"utf8mb3_general_ci = 'hw:numa_nodes' AND deleted = 0", 2},
 		{NullOwners, "SELECT COUNT(*) FROM liberty_nova.key_pairs WHERE user_id IS NULL AND deleted = 0", 1},
-		{Orphans, "SELECT COUNT(*) FROM liberty_nova.instance_system_metadata m LEFT JOIN liberty_nova.instances i ON i.uuid = m.instance_uuid WHERE i.id IS NULL", 1},
+		{Orphans, "SELECT COUNT(*) FROM liberty_nova.instance_system_metadata m LEFT JOIN liberty_nova.instances i " +
+			"ON i.uuid = m.instance_uuid WHERE i.id IS NULL", 1},
 		{FourByte, "SELECT COUNT(*) FROM liberty_nova.instance_metadata WHERE HEX(`value`) = 'F09F9880'", 1},
 		{LongKeys, "SELECT COUNT(*) FROM liberty_nova.key_pairs WHERE LENGTH(public_key) > 65535", 1},
 		{Untyped, "SELECT COUNT(*) FROM liberty_cinder.volumes WHERE volume_type_id IS NULL", 1},
@@ -183,7 +195,8 @@ func TestFillWithOddities(t *testing.T) {
 		}
 	}
 	dir := p.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "volume_type": nil, "pool": nil, "backend": {"a": "b"}})
-	for file, lines := range map[string]int{"project.csv": len(p.Projects), "user.csv": 1 + len(p.Users), "volume_type.csv": 4, "pool.csv": 4, "backend.csv": 2} {
+	for file, lines := range map[string]int{"project.csv": len(p.Projects), "user.csv": 1 + len(p.Users),
+		"volume_type.csv": 4, "pool.csv": 4, "backend.csv": 2} {
 		data, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			t.Fatal(err)

@@ -45,7 +45,8 @@ func Prepare(t testing.TB, dir string, more []string) Own {
 	}
 	lines := append([]string{
 		"[mysqld]", "datadir=" + o.Data, "tmpdir=" + dir, "socket=" + o.Socket, "pid-file=" + filepath.Join(dir, "pid"),
-		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", o.Port), "innodb_buffer_pool_size=32M", "innodb_log_file_size=8M", "performance_schema=OFF",
+		"bind-address=127.0.0.1", fmt.Sprintf("port=%d", o.Port), "innodb_buffer_pool_size=32M",
+		"innodb_log_file_size=8M", "performance_schema=OFF",
 		"innodb_log_buffer_size=2M", "key_buffer_size=1M", "aria_pagecache_buffer_size=1M", "query_cache_size=0",
 	}, more...)
 	if os.Geteuid() == 0 {

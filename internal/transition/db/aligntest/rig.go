@@ -138,7 +138,8 @@ func freePort(t testing.TB) int {
 // which a server fills with zeros when it starts, and no wait for the disk, since a process that dies loses nothing that was written. In a
 // shared directory, a server that starts takes the temporary tables of others away.
 func (r *Rig) common() []string {
-	out := []string{"--no-defaults", "--datadir=" + r.data(), "--tmpdir=" + r.dir, "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=2",
+	out := []string{"--no-defaults", "--datadir=" + r.data(), "--tmpdir=" + r.dir, "--innodb-log-file-size=8M",
+		"--innodb-flush-log-at-trx-commit=2",
 		"--innodb-log-buffer-size=2M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=1M", "--query-cache-size=0"}
 	if os.Geteuid() == 0 {
 		out = append(out, "--user=root")
@@ -154,7 +155,8 @@ func (r *Rig) install() {
 	r.t.Helper()
 	Install(r.t, r.data())
 	password := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(Password)
-	text := "CREATE USER IF NOT EXISTS '" + User + "'@'%' IDENTIFIED BY '" + password + "';\nGRANT ALL ON *.* TO '" + User + "'@'%' WITH GRANT OPTION;\n"
+	text := "CREATE USER IF NOT EXISTS '" + User + "'@'%' IDENTIFIED BY '" + password + "';\nGRANT ALL ON *.* TO '" +
+		User + "'@'%' WITH GRANT OPTION;\n"
 	if err := os.WriteFile(filepath.Join(r.dir, "init"), []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}

@@ -67,7 +67,8 @@ func TestLoad(t *testing.T) {
 	need.More(t)
 	r := MariaDB(t)
 	r.Load("liberty-schema.sql", "liberty_", "old_")
-	if got := r.SQL("SHOW DATABASES LIKE 'old\\_%'"); strings.Join(strings.Fields(got), " ") != "old_cinder old_glance old_neutron old_nova old_nova_api" {
+	if got := r.SQL("SHOW DATABASES LIKE 'old\\_%'"); strings.Join(strings.Fields(got),
+		" ") != "old_cinder old_glance old_neutron old_nova old_nova_api" {
 		t.Errorf("databases %q", got)
 	}
 	if got := r.SQL("SHOW DATABASES LIKE 'liberty%'"); got != "" {

@@ -151,7 +151,8 @@ func TestCharacterSets(t *testing.T) {
 	} {
 		f := Fits(c.from, c.to)
 		narrow, changes := strings.Join(f.Narrow, "; ")+f.Lacks, strings.Join(f.Changes, "; ")
-		if (narrow == "") != (c.narrow == "") || !strings.Contains(narrow, c.narrow) || (changes == "") != (c.changes == "") || !strings.Contains(changes, c.changes) {
+		if (narrow == "") != (c.narrow == "") || !strings.Contains(narrow, c.narrow) ||
+			(changes == "") != (c.changes == "") || !strings.Contains(changes, c.changes) {
 			t.Errorf("%+v into %+v: %q, %q, want %q, %q", c.from, c.to, narrow, changes, c.narrow, c.changes)
 		}
 	}

@@ -29,7 +29,8 @@ func Fits(from, to Column) Fit {
 		f.Lacks = fmt.Sprintf("character set %s does not have all characters of %s", b, a)
 	}
 	if from.Collation != to.Collation && from.Collation != "" && to.Collation != "" {
-		f.Changes = append(f.Changes, fmt.Sprintf("collation %s becomes %s: texts that were different may count as equal", from.Collation, to.Collation))
+		f.Changes = append(f.Changes, fmt.Sprintf("collation %s becomes %s: texts that were different may "+
+			"count as equal", from.Collation, to.Collation))
 	}
 	return f
 }
@@ -191,7 +192,8 @@ func grows(from, to string) int64 {
 		return 2
 	case unicode && slices.Contains([]string{"utf8mb3", "utf8mb4", "ascii", "utf32"}, from):
 		return 2
-	case unicode && slices.Contains([]string{"gbk", "gb2312", "gb18030", "big5", "euckr", "ujis", "eucjpms", "ucs2", "utf16", "utf16le"}, from):
+	case unicode && slices.Contains([]string{"gbk", "gb2312", "gb18030", "big5", "euckr", "ujis", "eucjpms", "ucs2",
+		"utf16", "utf16le"}, from):
 		return 3 // two bytes of a character become three
 	case unicode:
 		return 6 // one byte becomes three, in latin1 the sign of the euro, in sjis kana of half width

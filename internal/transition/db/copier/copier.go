@@ -273,7 +273,8 @@ func (r *run) follows(ctx context.Context, then *Journal) error {
 	case then.Follows == r.opt.Follows:
 		return nil
 	case then.Follows:
-		return fmt.Errorf("%w: it began at %s, was begun to be followed by what the source's binary log has, and has not had its cut-over: the same command with --follow goes on", ErrOther, then.Begun.Format(time.RFC3339))
+		return fmt.Errorf("%w: it began at %s, was begun to be followed by what the source's binary log has, and has "+
+			"not had its cut-over: the same command with --follow goes on", ErrOther, then.Begun.Format(time.RFC3339))
 	}
 	return r.journal.follow(ctx)
 }
@@ -311,7 +312,8 @@ func (j *Journal) same(now *Journal) error {
 // CutOver is the error (ErrDone) of one who would go on with following after the cut-over:
 // the new platform may work by then, and what the old one writes would take its rows away.
 func (j *Journal) CutOver() error {
-	return fmt.Errorf("%w: it was at %s:%d of the source's binary log, and what was written there after it is not carried over", ErrDone, j.File, j.Pos)
+	return fmt.Errorf("%w: it was at %s:%d of the source's binary log, and what was written there after it is not "+
+		"carried over", ErrDone, j.File, j.Pos)
 }
 
 // ErrDone is that a copy that is to be followed has had its cut-over.
@@ -334,7 +336,8 @@ func (r *run) fit(ctx context.Context) error {
 		}
 		var engine string
 		db, name := s.OnTarget()
-		if err := r.target.DB.QueryRowContext(ctx, "SELECT COALESCE(ENGINE, '') FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+literal(db)+" AND TABLE_NAME = "+literal(name)).Scan(&engine); err != nil {
+		if err := r.target.DB.QueryRowContext(ctx, "SELECT COALESCE(ENGINE, '') FROM information_schema.TABLES WHERE "+
+			"TABLE_SCHEMA = "+literal(db)+" AND TABLE_NAME = "+literal(name)).Scan(&engine); err != nil {
 			return fmt.Errorf("target: engine of table %s: %w", s.Target, err)
 		}
 		if !strings.EqualFold(engine, "InnoDB") {
@@ -357,7 +360,8 @@ func (r *run) fit(ctx context.Context) error {
 		has[s["variable_name"]] = s["value"]
 	}
 	if has["log_bin"] == "ON" && has["binlog_format"] == "STATEMENT" {
-		return errors.New("the target writes a binary log with binlog_format STATEMENT, which takes no rows that are read without locks: want ROW or MIXED")
+		return errors.New("the target writes a binary log with binlog_format STATEMENT, which takes no rows that are " +
+			"read without locks: want ROW or MIXED")
 	}
 	return nil
 }
@@ -384,7 +388,8 @@ func (r *run) try(ctx context.Context, what string, do func(context.Context) err
 		case !server.Passing(err):
 			return fmt.Errorf("%s: %w", what, err)
 		case quiet > r.opt.patience:
-			return fmt.Errorf("%s: given up after %s without success; the same run goes on where this one was: %w", what, quiet.Round(time.Second), err)
+			return fmt.Errorf("%s: given up after %s without success; the same run goes on where this one was: %w",
+				what, quiet.Round(time.Second), err)
 		}
 		short, _, _ := strings.Cut(what, " (") // without keys, which may be long
 		r.opt.Log.Warn("tries again", "at", short, "error", err)

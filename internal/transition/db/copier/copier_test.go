@@ -146,7 +146,8 @@ func TestTwoRunsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{})
-	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "connection ") || !strings.Contains(err.Error(), aligntest.User+"@127.0.0.1") {
+	if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "connection ") ||
+		!strings.Contains(err.Error(), aligntest.User+"@127.0.0.1") {
 		t.Errorf("%v", err)
 	}
 	// Its connection is lost, and taken again.
@@ -199,9 +200,10 @@ func TestARowThatDoesNotFit(t *testing.T) {
 			w.target = w.rt.Server("target")
 			var err error
 			for what, c := range map[string]struct{ target, source, mends, wants string }{
-				"too long": {"MODIFY name VARCHAR(38) COLLATE utf8mb4_unicode_ci NOT NULL", "", "MODIFY name VARCHAR(60) COLLATE utf8mb4_unicode_ci NOT NULL", "'name'"},
-				"NULL":     {"MODIFY nr INT NOT NULL", "UPDATE old.names SET nr = NULL WHERE nr = 600", "MODIFY nr INT NULL", "'nr'"},
-				"doubled":  {"ADD UNIQUE one (nr)", "UPDATE old.names SET nr = 601 WHERE nr = 11", "DROP KEY one", "'601'"},
+				"too long": {"MODIFY name VARCHAR(38) COLLATE utf8mb4_unicode_ci NOT NULL", "",
+					"MODIFY name VARCHAR(60) COLLATE utf8mb4_unicode_ci NOT NULL", "'name'"},
+				"NULL":    {"MODIFY nr INT NOT NULL", "UPDATE old.names SET nr = NULL WHERE nr = 600", "MODIFY nr INT NULL", "'nr'"},
+				"doubled": {"ADD UNIQUE one (nr)", "UPDATE old.names SET nr = 601 WHERE nr = 11", "DROP KEY one", "'601'"},
 			} {
 				w.clear()
 				if w.plan, err = makePlan(w.source, w.target, mappingText); err != nil {
@@ -210,13 +212,15 @@ func TestARowThatDoesNotFit(t *testing.T) {
 				w.rt.SQL("ALTER TABLE new.names " + c.target)
 				w.rs.SQL(c.source)
 				_, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 50, Parallel: 1})
-				if err == nil || !strings.Contains(err.Error(), c.wants) || !strings.Contains(err.Error(), "table new.names, chunk ") || !strings.Contains(err.Error(), "(name of the source ") {
+				if err == nil || !strings.Contains(err.Error(), c.wants) ||
+					!strings.Contains(err.Error(), "table new.names, chunk ") || !strings.Contains(err.Error(), "(name of the source ") {
 					t.Fatalf("%s: %v", what, err)
 				}
 				if server.Passing(err) {
 					t.Errorf("%s: %v would be tried again", what, err)
 				}
-				if got := w.rt.SQL("SELECT (SELECT SUM(`rows`) FROM migrate_journal.ranges WHERE target = 'new.names' AND done = 1) <=> NULLIF(COUNT(*), 0) FROM new.names"); got != "1" {
+				if got := w.rt.SQL("SELECT (SELECT SUM(`rows`) FROM migrate_journal.ranges WHERE target = " +
+					"'new.names' AND done = 1) <=> NULLIF(COUNT(*), 0) FROM new.names"); got != "1" {
 					t.Errorf("%s: some rows of a chunk are there", what)
 				}
 				w.rt.SQL("ALTER TABLE new.names " + c.mends)
@@ -240,7 +244,8 @@ func TestStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hold.ExecContext(try.Context(t), "INSERT INTO new.names (name, nr) SELECT 'x', 0 UNION SELECT CONCAT('NAME-', MD5(900)), 900 UNION SELECT CONCAT('NAME-', MD5(900), '''\\\\'), 900"); err != nil {
+	if _, err := hold.ExecContext(try.Context(t), "INSERT INTO new.names (name, nr) SELECT 'x', 0 UNION SELECT "+
+		"CONCAT('NAME-', MD5(900)), 900 UNION SELECT CONCAT('NAME-', MD5(900), '''\\\\'), 900"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(try.Context(t))
@@ -308,7 +313,8 @@ func TestTheJournalLostItsLast(t *testing.T) {
 	if err := r.table(ctx, names); err != nil {
 		t.Fatal(err)
 	}
-	two.SQL("DELETE FROM new.names WHERE name > " + after + "; UPDATE migrate_journal.ranges SET done = 0 WHERE target = 'new.names' AND number = 20")
+	two.SQL("DELETE FROM new.names WHERE name > " + after + "; UPDATE migrate_journal.ranges SET done = 0 WHERE " +
+		"target = 'new.names' AND number = 20")
 	if _, err := r.journal.finish(ctx, "new.names", last, 0); !errors.Is(err, errBehind) {
 		t.Errorf("the last chunk is not done: %v", err)
 	}
@@ -331,7 +337,8 @@ func TestOrder(t *testing.T) {
 	side := mapping.Side{Tables: map[string]*mapping.Schema{}}
 	text := "format: 1\nname: x\ntables:\n"
 	for _, x := range []struct{ name, refs string }{{"a", "d"}, {"b", "c"}, {"c", "b"}, {"d", "e"}, {"e", "e"}, {"f", "elsewhere"}} {
-		side.Tables["x."+x.name] = &mapping.Schema{Key: []string{"id"}, Columns: []column.Column{col("id"), col("of")}, Refs: []mapping.Ref{{Name: "r", Columns: []string{"of"}, Table: "x." + x.refs, To: []string{"id"}}}}
+		side.Tables["x."+x.name] = &mapping.Schema{Key: []string{"id"}, Columns: []column.Column{col("id"), col("of")},
+			Refs: []mapping.Ref{{Name: "r", Columns: []string{"of"}, Table: "x." + x.refs, To: []string{"id"}}}}
 		text += "- {target: x." + x.name + ", from: x." + x.name + ", columns: [{copy: [id, of]}]}\n"
 	}
 	m, err := mapping.ParseMapping("x.yaml", []byte(text))
@@ -363,7 +370,8 @@ func TestWhatPacketsDoNotHold(t *testing.T) {
 	w.clear()
 	two.SQL("SET GLOBAL local_infile = 0; SET GLOBAL max_allowed_packet = 1048576")
 	w.target = two.Server("target")
-	if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{}); err == nil || !strings.Contains(err.Error(), "max_allowed_packet is 1048576") || !strings.Contains(err.Error(), "new.wide") {
+	if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{}); err == nil ||
+		!strings.Contains(err.Error(), "max_allowed_packet is 1048576") || !strings.Contains(err.Error(), "new.wide") {
 		t.Errorf("%v", err)
 	}
 	w.clear()
@@ -383,7 +391,8 @@ tables:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = Run(try.Context(t), p, "hash", w.source, w.target, Options{}); err == nil || !strings.Contains(err.Error(), "source: Error 1301") {
+	if _, err = Run(try.Context(t), p, "hash", w.source, w.target, Options{}); err == nil ||
+		!strings.Contains(err.Error(), "source: Error 1301") {
 		t.Errorf("%v", err)
 	}
 	if got := two.SQL("SELECT COUNT(*) FROM new.wide"); got != "0" {

@@ -52,12 +52,18 @@ type Journal struct {
 // chunk begins makes it unique. The table of the chunks is called `ranges`.
 var tables = []string{
 	"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, `mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +
-		"`source` VARCHAR(300) NOT NULL, `begun` DATETIME NOT NULL, `binlog_file` VARCHAR(512) NULL, `binlog_pos` BIGINT UNSIGNED NULL, `follows` TINYINT NOT NULL, `state` VARCHAR(20) NOT NULL) " + engine,
-	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, `gave_way` TINYINT NOT NULL DEFAULT 0) " + engine,
-	"CREATE TABLE IF NOT EXISTS " + Database + ".`ranges` (`target` VARCHAR(150) NOT NULL, `number` BIGINT NOT NULL, `after_key` LONGTEXT NULL, `upto_key` LONGTEXT NOT NULL, `after_hash` CHAR(64) NOT NULL, " +
-		"`size` BIGINT NOT NULL, `done` TINYINT NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, PRIMARY KEY (`target`, `number`), UNIQUE KEY (`target`, `after_hash`)) " + engine,
-	"CREATE TABLE IF NOT EXISTS " + Database + ".`left_out` (`number` BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, `target` VARCHAR(150) NOT NULL, `refers_to` VARCHAR(150) NOT NULL, `key` LONGTEXT NOT NULL) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`run` (`only` TINYINT NOT NULL PRIMARY KEY, `format` INT NOT NULL, " +
+		"`mapping` VARCHAR(190) NOT NULL, `plan` VARCHAR(190) NOT NULL, " +
+		"`source` VARCHAR(300) NOT NULL, `begun` DATETIME NOT NULL, `binlog_file` VARCHAR(512) NULL, `binlog_pos` " +
+		"BIGINT UNSIGNED NULL, `follows` TINYINT NOT NULL, `state` VARCHAR(20) NOT NULL) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`tables` (`target` VARCHAR(150) NOT NULL PRIMARY KEY, `state` " +
+		"VARCHAR(20) NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, `gave_way` TINYINT NOT NULL DEFAULT 0) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`ranges` (`target` VARCHAR(150) NOT NULL, `number` BIGINT NOT NULL, " +
+		"`after_key` LONGTEXT NULL, `upto_key` LONGTEXT NOT NULL, `after_hash` CHAR(64) NOT NULL, " +
+		"`size` BIGINT NOT NULL, `done` TINYINT NOT NULL, `rows` BIGINT NOT NULL, `seconds` DOUBLE NOT NULL, PRIMARY " +
+		"KEY (`target`, `number`), UNIQUE KEY (`target`, `after_hash`)) " + engine,
+	"CREATE TABLE IF NOT EXISTS " + Database + ".`left_out` (`number` BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, " +
+		"`target` VARCHAR(150) NOT NULL, `refers_to` VARCHAR(150) NOT NULL, `key` LONGTEXT NOT NULL) " + engine,
 }
 
 const engine = "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin"
@@ -69,7 +75,8 @@ func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
 	var begun string
 	var file sql.NullString
 	var pos sql.Null[uint64]
-	row := target.QueryRowContext(ctx, "SELECT `format`, `mapping`, `plan`, `source`, DATE_FORMAT(`begun`, '%Y-%m-%dT%H:%i:%sZ'), `binlog_file`, `binlog_pos`, `follows`, `state` FROM "+Database+".`run` WHERE `only` = 1")
+	row := target.QueryRowContext(ctx, "SELECT `format`, `mapping`, `plan`, `source`, DATE_FORMAT(`begun`, "+
+		"'%Y-%m-%dT%H:%i:%sZ'), `binlog_file`, `binlog_pos`, `follows`, `state` FROM "+Database+".`run` WHERE `only` = 1")
 	switch err := row.Scan(&format, &j.Mapping, &j.Plan, &j.Source, &begun, &file, &pos, &j.Follows, &j.State); {
 	case errors.Is(err, sql.ErrNoRows), server.Absent(err):
 		return nil, nil
@@ -77,7 +84,8 @@ func ReadJournal(ctx context.Context, target *sql.DB) (*Journal, error) {
 		return nil, fmt.Errorf("target: read the journal %s.run: %w", Database, err)
 	}
 	if format != journalFormat {
-		return nil, fmt.Errorf("target: the journal %s.run has format %d: want %d, which this program knows: go on with the release that began the copy; or begin anew: holdfast transition db clean --rows", Database, format, journalFormat)
+		return nil, fmt.Errorf("target: the journal %s.run has format %d: want %d, which this program knows: go on "+
+			"with the release that began the copy; or begin anew: holdfast transition db clean --rows", Database, format, journalFormat)
 	}
 	var err error
 	if j.Begun, err = time.Parse(time.RFC3339, begun); err != nil {
@@ -100,7 +108,8 @@ type journal struct{ db *sql.DB }
 
 // create makes the journal of a run that begins. Before its last statement there is none. left
 // hands over the rows that are left out.
-func (j journal) create(ctx context.Context, run *Journal, targets []string, left func(note func(target, parent, key string) error) error) error {
+func (j journal) create(ctx context.Context, run *Journal, targets []string,
+	left func(note func(target, parent, key string) error) error) error {
 	for _, s := range tables {
 		if _, err := j.db.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("target: make the journal: %w", err)
@@ -120,9 +129,12 @@ func (j journal) create(ctx context.Context, run *Journal, targets []string, lef
 		values = append(values, "("+literal(t)+", "+literal(string(Copying))+", 0, 0, 0)")
 	}
 	for _, s := range []string{
-		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", "DELETE FROM " + Database + ".`left_out`", // of one whose row was taken away by hand
+		// of one whose row was taken away by hand
+		"DELETE FROM " + Database + ".`ranges`", "DELETE FROM " + Database + ".`tables`", "DELETE FROM " + Database + ".`left_out`",
 		"INSERT INTO " + Database + ".`tables` VALUES " + strings.Join(values, ", "),
-		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + literal(run.Mapping) + ", " + literal(run.Plan) + ", " + literal(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " + bit(run.Follows) + ", " + literal(string(Copying)) + ")",
+		"INSERT INTO " + Database + ".`run` VALUES (1, " + number(journalFormat) + ", " + literal(run.Mapping) + ", " +
+			literal(run.Plan) + ", " + literal(run.Source) + ", UTC_TIMESTAMP(), " + binlog + ", " +
+			bit(run.Follows) + ", " + literal(string(Copying)) + ")",
 	} {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("target: begin the journal: %w", err)
@@ -170,7 +182,8 @@ type standing struct {
 }
 
 func (j journal) tables(ctx context.Context) (map[string]standing, error) {
-	rows, err := j.db.QueryContext(ctx, "SELECT t.`target`, t.`state`, COALESCE(SUM(r.`done` * r.`rows`), 0), t.`seconds`, COALESCE(SUM(r.`done` * r.`size`), 0) FROM "+
+	rows, err := j.db.QueryContext(ctx, "SELECT t.`target`, t.`state`, COALESCE(SUM(r.`done` * r.`rows`), 0), "+
+		"t.`seconds`, COALESCE(SUM(r.`done` * r.`size`), 0) FROM "+
 		Database+".`tables` AS t LEFT JOIN "+Database+".`ranges` AS r ON r.`target` = t.`target` GROUP BY t.`target`, t.`state`, t.`seconds`")
 	if err != nil {
 		return nil, fmt.Errorf("target: read the journal: %w", err)
@@ -204,8 +217,10 @@ type chunk struct {
 // open gives the chunks that are noted and not done, and the last that is noted (number
 // 0: none is).
 func (j journal) open(ctx context.Context, target string) (todo []chunk, last chunk, err error) {
-	rows, err := j.db.QueryContext(ctx, "SELECT `number`, `after_key`, `upto_key`, `size`, `done` FROM "+Database+".`ranges` WHERE `target` = "+literal(target)+
-		" AND (`done` = 0 OR `number` = (SELECT MAX(m.`number`) FROM "+Database+".`ranges` AS m WHERE m.`target` = "+literal(target)+")) ORDER BY `number`")
+	rows, err := j.db.QueryContext(ctx, "SELECT `number`, `after_key`, `upto_key`, `size`, `done` FROM "+
+		Database+".`ranges` WHERE `target` = "+literal(target)+
+		" AND (`done` = 0 OR `number` = (SELECT MAX(m.`number`) FROM "+Database+".`ranges` AS m WHERE m.`target` = "+
+		literal(target)+")) ORDER BY `number`")
 	if err != nil {
 		return nil, last, fmt.Errorf("target: read the journal: %w", err)
 	}
@@ -242,7 +257,8 @@ func (j journal) note(ctx context.Context, target string, s chunk) error {
 	}
 	sum := sha256.Sum256([]byte(hash))
 	_, err := j.db.ExecContext(ctx, "INSERT INTO "+Database+".`ranges` VALUES ("+strings.Join([]string{
-		literal(target), number(s.number), after, literal(s.upto.String()), literal(hex.EncodeToString(sum[:])), number(s.size), "0", "0", "0"}, ", ")+")")
+		literal(target), number(s.number), after, literal(s.upto.String()), literal(hex.EncodeToString(sum[:])),
+		number(s.size), "0", "0", "0"}, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("target: write the journal: %w", err)
 	}
@@ -251,7 +267,8 @@ func (j journal) note(ctx context.Context, target string, s chunk) error {
 
 // held reads a chunk's row, and keeps it from all others until the transaction ends.
 func held(ctx context.Context, tx Session, target string, n int64) (done bool, rows int64, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT `done`, `rows` FROM "+Database+".`ranges` WHERE `target` = "+literal(target)+" AND `number` = "+number(n)+" FOR UPDATE").Scan(&done, &rows)
+	err = tx.QueryRowContext(ctx, "SELECT `done`, `rows` FROM "+Database+".`ranges` WHERE `target` = "+
+		literal(target)+" AND `number` = "+number(n)+" FOR UPDATE").Scan(&done, &rows)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = errBehind
 	}
@@ -264,7 +281,8 @@ var errBehind = errors.New("the journal is not as this run left it")
 
 // close marks a chunk as done, in the transaction of its rows.
 func (s chunk) close(ctx context.Context, tx Session, target string, rows int64, took time.Duration) error {
-	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), literal(target), s.number))
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`ranges` SET `done` = 1, `rows` = %d, `seconds` = %.6f "+
+		"WHERE `target` = %s AND `number` = %d", Database, rows, took.Seconds(), literal(target), s.number))
 	return err
 }
 
@@ -292,10 +310,11 @@ func gaveWay(ctx context.Context, tx Session, targets []string) error {
 // GaveWay are the targets (as in the plan) whose rows gave way to others when they were
 // copied, and that were not compared since.
 func GaveWay(ctx context.Context, target *sql.DB) (targets []string, err error) {
-	err = server.Walk(ctx, target, "SELECT `target` FROM "+Database+".`tables` WHERE `gave_way` <> 0 ORDER BY `target`", func(row []sql.RawBytes) error {
-		targets = append(targets, string(row[0]))
-		return nil
-	})
+	err = server.Walk(ctx, target, "SELECT `target` FROM "+Database+".`tables` WHERE `gave_way` <> 0 ORDER BY `target`",
+		func(row []sql.RawBytes) error {
+			targets = append(targets, string(row[0]))
+			return nil
+		})
 	if err != nil {
 		return nil, fmt.Errorf("target: read the journal: %w", err)
 	}
@@ -324,13 +343,15 @@ func Whole(ctx context.Context, tx Session) error {
 // last; else errBehind.
 func (j journal) finish(ctx context.Context, target string, last int64, took time.Duration) (rows int64, err error) {
 	var count, most, done int64
-	if err := j.db.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(MAX(`number`), 0), COALESCE(SUM(`done`), 0), COALESCE(SUM(`rows`), 0) FROM "+Database+".`ranges` WHERE `target` = "+literal(target)).Scan(&count, &most, &done, &rows); err != nil {
+	if err := j.db.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(MAX(`number`), 0), COALESCE(SUM(`done`), 0), "+
+		"COALESCE(SUM(`rows`), 0) FROM "+Database+".`ranges` WHERE `target` = "+literal(target)).Scan(&count, &most, &done, &rows); err != nil {
 		return 0, fmt.Errorf("target: read the journal: %w", err)
 	}
 	if count != last || most != last || done != last {
 		return 0, errBehind
 	}
-	if _, err := j.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`tables` SET `state` = %s, `rows` = %d, `seconds` = %.6f WHERE `target` = %s", Database, literal(string(Done)), rows, took.Seconds(), literal(target))); err != nil {
+	if _, err := j.db.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`tables` SET `state` = %s, `rows` = %d, `seconds` = "+
+		"%.6f WHERE `target` = %s", Database, literal(string(Done)), rows, took.Seconds(), literal(target))); err != nil {
 		return 0, fmt.Errorf("target: write the journal: %w", err)
 	}
 	return rows, nil
@@ -353,7 +374,8 @@ func bit(is bool) string {
 
 // copied marks the whole copy as done.
 func (j journal) copied(ctx context.Context) error {
-	if _, err := j.db.ExecContext(ctx, "UPDATE "+Database+".`run` SET `state` = "+literal(string(Copied))+" WHERE `state` = "+literal(string(Copying))); err != nil {
+	if _, err := j.db.ExecContext(ctx, "UPDATE "+Database+".`run` SET `state` = "+
+		literal(string(Copied))+" WHERE `state` = "+literal(string(Copying))); err != nil {
 		return fmt.Errorf("target: write the journal: %w", err)
 	}
 	return nil

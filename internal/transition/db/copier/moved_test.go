@@ -49,7 +49,10 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 		if res := w.run(opt); !res.Resumed {
 			t.Errorf("%s: %+v", how, res)
 		}
-		if lines := strings.Split(said.String(), "\n"); len(lines) != 2 || !strings.Contains(lines[0], `level=WARN msg="rows gave way to others that have their unique values now" table=new.names chunk=`) || !strings.Contains(lines[0], "Duplicate entry '601'") {
+		if lines := strings.Split(said.String(), "\n"); len(lines) != 2 ||
+			!strings.Contains(lines[0],
+				`level=WARN msg="rows gave way to others that have their unique values now" table=new.names chunk=`) ||
+			!strings.Contains(lines[0], "Duplicate entry '601'") {
 			t.Errorf("%s: %q is logged", how, lines)
 		}
 		if marks := w.rt.SQL("SELECT target FROM migrate_journal.tables WHERE gave_way"); marks != "new.names" {
@@ -64,7 +67,8 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Errorf("%s: %s rows with the value, %s of %s rows", how, value, rows, left)
 		}
 		opt.Follows = false
-		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), "begun to be followed") {
+		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrOther) ||
+			!strings.Contains(err.Error(), "begun to be followed") {
 			t.Errorf("%s: gone on with otherwise: %v", how, err)
 		}
 		w.rt.SQL("UPDATE migrate_journal.run SET state = 'done', binlog_file = 'log.07', binlog_pos = 8")
@@ -72,7 +76,8 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 			t.Errorf("%s: after the cut-over: %+v", how, res)
 		}
 		opt.Follows = true
-		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrDone) || !strings.Contains(err.Error(), "at log.07:8 of") {
+		if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, opt); !errors.Is(err, ErrDone) ||
+			!strings.Contains(err.Error(), "at log.07:8 of") {
 			t.Errorf("%s: followed after the cut-over: %v", how, err)
 		}
 	}
@@ -80,7 +85,8 @@ func TestValuesThatMoveWhileTheyAreCopied(t *testing.T) {
 
 // TestPartsOfOneTable: rows of one part may give way to those of another.
 func TestPartsOfOneTable(t *testing.T) {
-	p := &mapping.Plan{Tables: []mapping.Planned{{Target: "n.a", Table: "n.a"}, {Target: "n.ab", Table: "n.ab"}, {Target: "n.a#old", Table: "n.a"}}}
+	p := &mapping.Plan{Tables: []mapping.Planned{{Target: "n.a", Table: "n.a"}, {Target: "n.ab", Table: "n.ab"},
+		{Target: "n.a#old", Table: "n.a"}}}
 	if got := sharing(p, "n.a"); !slices.Equal(got, []string{"n.a", "n.a#old"}) {
 		t.Errorf("%q", got)
 	}

@@ -93,7 +93,8 @@ func readable(ctx context.Context, p *mapping.Plan, target *sql.DB) (bool, error
 // Prepare makes a session of the target ready: what LOAD DATA changes or leaves out is
 // counted as warnings, and with foreign false, foreign keys are not looked at.
 func Prepare(ctx context.Context, target Session, foreign bool) error {
-	_, err := target.ExecContext(ctx, "SET SESSION sql_notes = 0, max_error_count = 64, unique_checks = 1, foreign_key_checks = "+strconv.Itoa(map[bool]int{true: 1}[foreign]))
+	_, err := target.ExecContext(ctx, "SET SESSION sql_notes = 0, max_error_count = 64, unique_checks = 1, "+
+		"foreign_key_checks = "+strconv.Itoa(map[bool]int{true: 1}[foreign]))
 	return err
 }
 
@@ -240,7 +241,8 @@ func (m *Mover) insert(ctx context.Context, target Session, e mapping.Export, r 
 		}
 		row = appendTuple(row[:0], r.values, e.Forms)
 		if n := len(begin) + len(row); n >= m.packet {
-			return 0, fmt.Errorf("a row makes a statement of %d bytes: the target's max_allowed_packet is %d, and it does not take LOAD DATA LOCAL (local_infile), which has no such limit", n, m.packet)
+			return 0, fmt.Errorf("a row makes a statement of %d bytes: the target's max_allowed_packet is %d, and it "+
+				"does not take LOAD DATA LOCAL (local_infile), which has no such limit", n, m.packet)
 		}
 		if len(buf)+1+len(row) > min(batch, m.packet-1) {
 			if err := send(); err != nil {

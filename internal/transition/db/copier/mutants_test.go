@@ -88,8 +88,10 @@ func TestRowsAndTheirChunkAreOneTransaction(t *testing.T) {
 	one, two := aligntest.MariaDB(t), aligntest.MariaDB(t)
 	w := newWorld(t, one, two, 300)
 	of, s := begun(t, w, Options{ChunkRows: 10})
-	two.SQL("CREATE TRIGGER migrate_journal.no BEFORE UPDATE ON migrate_journal.ranges FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the journal is full'")
-	if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 10}); err == nil || !strings.Contains(err.Error(), "the journal is full") {
+	two.SQL("CREATE TRIGGER migrate_journal.no BEFORE UPDATE ON migrate_journal.ranges FOR EACH ROW SIGNAL SQLSTATE " +
+		"'45000' SET MESSAGE_TEXT = 'the journal is full'")
+	if _, err := Run(try.Context(t), w.plan, "hash", w.source, w.target, Options{ChunkRows: 10}); err == nil ||
+		!strings.Contains(err.Error(), "the journal is full") {
 		t.Fatal(err)
 	}
 	for i := range of.order {
@@ -203,7 +205,8 @@ func TestNamesAndModes(t *testing.T) {
 		rt  *aligntest.Rig
 	}{{OneServer, one}, {Load, two}, {Insert, two}} {
 		local := map[bool]string{true: "1", false: "0"}[c.how == Load]
-		c.rt.SQL("SET GLOBAL local_infile = " + local + "; DROP DATABASE IF EXISTS migrate_journal; DROP DATABASE " + sqlexpr.Quote(to) + "; " + plain + named(newSchema, "new", to))
+		c.rt.SQL("SET GLOBAL local_infile = " + local + "; DROP DATABASE IF EXISTS migrate_journal; DROP DATABASE " +
+			sqlexpr.Quote(to) + "; " + plain + named(newSchema, "new", to))
 		target := c.rt.Server("target")
 		m := aligntest.Mapping(t, mappingText)
 		a, err := source.Side(try.Context(t), map[string]string{"old": from})
@@ -222,7 +225,8 @@ func TestNamesAndModes(t *testing.T) {
 			t.Fatalf("%s: %v", c.how, err)
 		}
 		for i := range p.Tables {
-			if a, b := sums(t, source, p.Tables[i].SourceSum("")), sums(t, target, p.Tables[i].TargetSum("")); a != b || i == 0 && strings.HasPrefix(a, "0 ") {
+			if a, b := sums(t, source, p.Tables[i].SourceSum("")),
+				sums(t, target, p.Tables[i].TargetSum("")); a != b || i == 0 && strings.HasPrefix(a, "0 ") {
 				t.Errorf("%s: %s: %s of the source, %s of the target", c.how, p.Tables[i].Target, a, b)
 			}
 		}

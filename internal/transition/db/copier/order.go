@@ -33,7 +33,8 @@ func order(p *mapping.Plan, follows bool) []step {
 		for _, parent := range s.Parents() {
 			parents = append(parents, sharing(p, parent)...) // none: it is not ours
 		}
-		if s.foreign = !follows && !slices.ContainsFunc(parents, func(x string) bool { return waits(steps, x, s.Target, map[string]bool{}) }); s.foreign {
+		if s.foreign = !follows && !slices.ContainsFunc(parents,
+			func(x string) bool { return waits(steps, x, s.Target, map[string]bool{}) }); s.foreign {
 			s.after = append(s.after, parents...)
 		}
 	}
@@ -73,7 +74,8 @@ func (r *run) sizes(ctx context.Context) (map[string]int64, error) {
 	for _, s := range r.order {
 		var rows, bytes sql.NullInt64
 		db, table := s.OnSource()
-		err := r.source.DB.QueryRowContext(ctx, "SELECT TABLE_ROWS, DATA_LENGTH + INDEX_LENGTH FROM information_schema.TABLES WHERE TABLE_SCHEMA = "+literal(db)+" AND TABLE_NAME = "+literal(table)).Scan(&rows, &bytes)
+		err := r.source.DB.QueryRowContext(ctx, "SELECT TABLE_ROWS, DATA_LENGTH + INDEX_LENGTH FROM "+
+			"information_schema.TABLES WHERE TABLE_SCHEMA = "+literal(db)+" AND TABLE_NAME = "+literal(table)).Scan(&rows, &bytes)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return nil, fmt.Errorf("source: size of table %s: %w", s.Source, err)
 		}

@@ -20,5 +20,6 @@ func (r *run) apart(ctx context.Context) error {
 	if len(both) == 0 {
 		return nil
 	}
-	return fmt.Errorf("source and target are one server, and rows of %s would be read and written: want another name of the database by --source-db or --target-db", strings.Join(both, ", "))
+	return fmt.Errorf("source and target are one server, and rows of %s would be read and written: want another name "+
+		"of the database by --source-db or --target-db", strings.Join(both, ", "))
 }

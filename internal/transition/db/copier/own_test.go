@@ -54,10 +54,12 @@ tables:
 		to string
 	}{{one, "d"}, {folds, "d"}, {folds, "D"}} {
 		err := sides(c.r.Server("source"), c.r.Server("target"), "d", c.to)
-		if err == nil || server.Passing(err) || !strings.Contains(err.Error(), "rows of d.b would be read and written: want another name of the database by --source-db or --target-db") {
+		if err == nil || server.Passing(err) || !strings.Contains(err.Error(),
+			"rows of d.b would be read and written: want another name of the database by --source-db or --target-db") {
 			t.Errorf("into %s: %v", c.to, err)
 		}
-		if got := c.r.SQL("SELECT (SELECT COUNT(*) FROM d.b), COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'migrate_journal'"); got != "0\t0" {
+		if got := c.r.SQL("SELECT (SELECT COUNT(*) FROM d.b), COUNT(*) FROM information_schema.SCHEMATA WHERE " +
+			"SCHEMA_NAME = 'migrate_journal'"); got != "0\t0" {
 			t.Errorf("into %s: refused, and has written: %s", c.to, got)
 		}
 	}

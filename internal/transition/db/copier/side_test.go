@@ -169,7 +169,8 @@ func TestConnectionsOfAllTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer discard(hold)
-	if _, err := hold.ExecContext(try.Context(t), "LOCK TABLES new.items READ, new.parents READ, new.names READ, new.wide READ, new.bins READ"); err != nil {
+	if _, err := hold.ExecContext(try.Context(t), "LOCK TABLES new.items READ, new.parents READ, new.names READ, "+
+		"new.wide READ, new.bins READ"); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
@@ -189,7 +190,8 @@ func TestConnectionsOfAllTables(t *testing.T) {
 	w.check()
 	// Beside three: the lock's, those that note chunks and look how far it is, one for each
 	// of three tables, hold's, and that of the test itself.
-	if most := two.SQL("SHOW GLOBAL STATUS LIKE 'Max_used_connections'"); most > "Max_used_connections\t9" || len(most) > len("Max_used_connections\t9") {
+	if most := two.SQL("SHOW GLOBAL STATUS LIKE 'Max_used_connections'"); most > "Max_used_connections\t9" ||
+		len(most) > len("Max_used_connections\t9") {
 		t.Error(most)
 	}
 }

@@ -306,7 +306,8 @@ func Known(ctx context.Context, source *sql.DB, p *mapping.Planned, more string)
 			for i, v := range values[1:] {
 				values[1+i] = server.ForPeople(v)
 			}
-			return fmt.Errorf("column %s: the %s %q of the row with key %s %w: want a line for it among the IDs of %s, then the same run again", m.Column, m.Kind, values[0], strings.Join(values[1:], ", "), ErrNoID, m.Kind)
+			return fmt.Errorf("column %s: the %s %q of the row with key %s %w: want a line for it among the IDs of "+
+				"%s, then the same run again", m.Column, m.Kind, values[0], strings.Join(values[1:], ", "), ErrNoID, m.Kind)
 		}
 	}
 	return nil

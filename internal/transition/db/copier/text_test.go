@@ -37,8 +37,11 @@ func TestTextsAreNotCut(t *testing.T) {
 			{"TEXT", "t", `\t\\N\n\0中`, ""},
 		} {
 			one.SQL("TRUNCATE TABLE old.texts; INSERT INTO old.texts (id, t) VALUES (1, '" + c.text + "')")
-			two.SQL("DROP DATABASE IF EXISTS " + Database + "; DROP TABLE IF EXISTS new.texts; CREATE TABLE new.texts (id INT PRIMARY KEY, t " + c.of + " CHARACTER SET utf8mb3" + latin + ")")
-			plan, err := makePlan(source, target, `{format: 1, name: texts, ids: [{kind: project}], tables: [{target: new.texts, from: old.texts, columns: [{copy: [`+copied+`]}, {to: t, value: "if(1, `+c.value+`, t)"}]}]}`)
+			two.SQL("DROP DATABASE IF EXISTS " + Database + "; DROP TABLE IF EXISTS new.texts; CREATE TABLE " +
+				"new.texts (id INT PRIMARY KEY, t " + c.of + " CHARACTER SET utf8mb3" + latin + ")")
+			plan, err := makePlan(source, target,
+				`{format: 1, name: texts, ids: [{kind: project}], tables: [{target: new.texts, from: old.texts, columns: [{copy: [`+
+					copied+`]}, {to: t, value: "if(1, `+c.value+`, t)"}]}]}`)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -47,7 +47,8 @@ func TestThrottle(t *testing.T) {
 	if why := look(th); !strings.Contains(why, "does not replicate") {
 		t.Errorf("no replica: %q", why)
 	}
-	replica.SQL(fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='%s', MASTER_PASSWORD='%s', MASTER_USE_GTID=no; START SLAVE", target.Port(), aligntest.User, aligntest.Password))
+	replica.SQL(fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=%d, MASTER_USER='%s', "+
+		"MASTER_PASSWORD='%s', MASTER_USE_GTID=no; START SLAVE", target.Port(), aligntest.User, aligntest.Password))
 	waitFor(t, func() bool { return look(th) == "" })
 	replica.SQL("STOP SLAVE")
 	if why := look(th); !strings.Contains(why, "does not replicate") {

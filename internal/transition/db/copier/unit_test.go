@@ -156,12 +156,14 @@ func TestTry(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	n = 0
-	if err := r.try(context.Background(), "x", func(context.Context) error { n++; return errors.New("no") }); err == nil || err.Error() != "x: no" || n != 1 {
+	if err := r.try(context.Background(), "x", func(context.Context) error { n++; return errors.New("no") }); err == nil ||
+		err.Error() != "x: no" || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
 	began := time.Now()
 	err = r.try(context.Background(), "x", func(context.Context) error { return driver.ErrBadConn })
-	if took := time.Since(began); !errors.Is(err, driver.ErrBadConn) || !strings.Contains(err.Error(), "given up") || took < 300*time.Millisecond {
+	if took := time.Since(began); !errors.Is(err, driver.ErrBadConn) || !strings.Contains(err.Error(), "given up") ||
+		took < 300*time.Millisecond {
 		t.Errorf("%v after %v", err, took)
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -177,7 +179,8 @@ func TestPace(t *testing.T) {
 		took time.Duration
 		want int64
 	}{
-		{time.Second, 10000}, {500 * time.Millisecond, 20000}, {0, 40000}, {0, 80000}, {0, 100000}, {time.Minute, 50000}, {2 * time.Second, 25000},
+		{time.Second, 10000}, {500 * time.Millisecond, 20000}, {0, 40000}, {0, 80000}, {0, 100000},
+		{time.Minute, 50000}, {2 * time.Second, 25000},
 		{time.Hour, 12500}, {time.Hour, 6250}, {time.Hour, 3125}, {time.Hour, 1562}, {time.Hour, 1000}, {1250 * time.Millisecond, 1000},
 	} {
 		if p.took(p.next(), c.took); p.next() != c.want {
@@ -203,7 +206,8 @@ func TestMeter(t *testing.T) {
 	m.add("b", 50, 1000)
 	m.have(map[string]standing{"b": {rows: 7}}) // asked before that: it runs
 	m.waits("for a replica")
-	if p := m.look(at.Add(2 * time.Second)); p.Percent != 75 || p.RowsPerSecond != 25 || p.ETA != 2*time.Second || p.Waiting != "for a replica" || p.Table != "b" {
+	if p := m.look(at.Add(2 * time.Second)); p.Percent != 75 || p.RowsPerSecond != 25 || p.ETA != 2*time.Second ||
+		p.Waiting != "for a replica" || p.Table != "b" {
 		t.Errorf("%+v", p)
 	}
 	m.add("b", 50, 5000) // more than was estimated
@@ -225,7 +229,8 @@ func TestMeter(t *testing.T) {
 
 func TestNewWords(t *testing.T) {
 	for version, want := range map[string]bool{
-		"5.6.51-log": false, "8.0.21": false, "8.0.22": true, "8.0.36-28": true, "8.4.0": true, "9.1.0": true, "10.11.6-MariaDB": false, "11.4.2-MariaDB-log": false, "x": false,
+		"5.6.51-log": false, "8.0.21": false, "8.0.22": true, "8.0.36-28": true, "8.4.0": true, "9.1.0": true,
+		"10.11.6-MariaDB": false, "11.4.2-MariaDB-log": false, "x": false,
 	} {
 		if got := newWords(version); got != want {
 			t.Errorf("%s: %v", version, got)

@@ -193,13 +193,17 @@ func (w *world) check() {
 func (w *world) checkJournal() {
 	w.t.Helper()
 	for what, c := range map[string][2]string{
-		"state":         {"SELECT state FROM migrate_journal.run", "copied"},
-		"tables done":   {"SELECT GROUP_CONCAT(DISTINCT state), COUNT(*) FROM migrate_journal.tables", fmt.Sprintf("done\t%d", len(w.plan.Tables))},
+		"state": {"SELECT state FROM migrate_journal.run", "copied"},
+		"tables done": {"SELECT GROUP_CONCAT(DISTINCT state), COUNT(*) FROM migrate_journal.tables",
+			fmt.Sprintf("done\t%d", len(w.plan.Tables))},
 		"chunks undone": {"SELECT COUNT(*) FROM migrate_journal.ranges WHERE done <> 1", "0"},
-		"gaps or doubles": {"SELECT COUNT(*) FROM (SELECT number, after_key, ROW_NUMBER() OVER w AS r, LAG(upto_key) OVER w AS before_key FROM migrate_journal.ranges WINDOW w AS (PARTITION BY target ORDER BY number)) AS x " +
+		"gaps or doubles": {"SELECT COUNT(*) FROM (SELECT number, after_key, ROW_NUMBER() OVER w AS r, LAG(upto_key) " +
+			"OVER w AS before_key FROM migrate_journal.ranges WINDOW w AS (PARTITION BY target ORDER BY number)) AS x " +
 			"WHERE number <> r OR NOT (after_key <=> before_key)", "0"},
-		"rows of tables": {"SELECT COUNT(*) FROM migrate_journal.tables AS t WHERE t.`rows` <> (SELECT COALESCE(SUM(r.`rows`), 0) FROM migrate_journal.ranges AS r WHERE r.target = t.target)", "0"},
-		"rows":           {"SELECT SUM(`rows`) = (SELECT COUNT(*) FROM new.items) + (SELECT COUNT(*) FROM new.parents) + (SELECT COUNT(*) FROM new.names) + (SELECT COUNT(*) FROM new.wide) + (SELECT COUNT(*) FROM new.bins) FROM migrate_journal.tables", "1"},
+		"rows of tables": {"SELECT COUNT(*) FROM migrate_journal.tables AS t WHERE t.`rows` <> (SELECT " +
+			"COALESCE(SUM(r.`rows`), 0) FROM migrate_journal.ranges AS r WHERE r.target = t.target)", "0"},
+		"rows": {"SELECT SUM(`rows`) = (SELECT COUNT(*) FROM new.items) + (SELECT COUNT(*) FROM new.parents) + " +
+			"(SELECT COUNT(*) FROM new.names) + (SELECT COUNT(*) FROM new.wide) + (SELECT COUNT(*) FROM new.bins) FROM migrate_journal.tables", "1"},
 	} {
 		if got := w.rt.SQL(c[0]); got != c[1] {
 			w.t.Errorf("journal: %s: %q, want %q", what, got, c[1])

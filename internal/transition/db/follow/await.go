@@ -60,7 +60,8 @@ func Await(ctx context.Context, source, target *server.Server, tell func(string)
 		case since >= still:
 			return fmt.Errorf("it is at %s of the source's binary log, and has been for %s: %w", at, still, ErrStill)
 		case since >= awhile:
-			tell(fmt.Sprintf("waits for the run that follows: it is at %s, and has not moved for %s; the source is at %s", at, since.Truncate(time.Second), end))
+			tell(fmt.Sprintf("waits for the run that follows: it is at %s, and has not moved for %s; the "+
+				"source is at %s", at, since.Truncate(time.Second), end))
 		}
 		if !clock.Sleep(ctx, askEvery) {
 			return ctx.Err()

@@ -94,7 +94,8 @@ func (b *batch) resolve(ctx context.Context, p *mapping.Plan, source *server.Ser
 }
 
 // concerned asks one question for some changed rows of one use.
-func (b *batch) concerned(ctx context.Context, p *mapping.Plan, ids []string, source *server.Server, full func(context.Context) error) error {
+func (b *batch) concerned(ctx context.Context, p *mapping.Plan, ids []string, source *server.Server,
+	full func(context.Context) error) error {
 	first := b.touches[ids[0]]
 	planned := &p.Tables[first.use.planned]
 	changed := make([][]string, 0, len(ids))

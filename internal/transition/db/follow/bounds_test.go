@@ -141,7 +141,8 @@ FOR i IN 1..400 DO INSERT INTO tags VALUES (CONCAT('w', i), 'x', i); END FOR//`)
 		if d.left != 1 || w.state().Pos != saved {
 			t.Errorf("%d keys are left, the journal went from %d to %d", d.left, saved, w.state().Pos)
 		}
-		if got := w.dst.SQL("SELECT COUNT(*) >= 340 AND (SELECT COUNT(*) FROM new_api.aggregates WHERE id = 51) = 1 FROM new_nova.tags WHERE tag = 'x'"); got != "1" {
+		if got := w.dst.SQL("SELECT COUNT(*) >= 340 AND (SELECT COUNT(*) FROM new_api.aggregates WHERE id = 51) = 1 " +
+			"FROM new_nova.tags WHERE tag = 'x'"); got != "1" {
 			t.Error("rows that fit are not there:", got)
 		}
 		w.dst.SQL("DELETE FROM new_api.aggregates WHERE id = 77")
@@ -159,7 +160,8 @@ func TestValuesThatGoRoundInLittleRoom(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL("USE old_nova; INSERT INTO aggregates (id, name) SELECT seq, CONCAT('n', seq) FROM seq_1_to_200")
 		w.copy()
-		w.src.SQL("USE old_nova; START TRANSACTION; UPDATE aggregates SET name = CONCAT('tmp', id); UPDATE aggregates SET name = CONCAT('n', 201 - id); COMMIT")
+		w.src.SQL("USE old_nova; START TRANSACTION; UPDATE aggregates SET name = CONCAT('tmp', id); UPDATE " +
+			"aggregates SET name = CONCAT('n', 201 - id); COMMIT")
 		d := w.drive(50)
 		if err := d.run(t.Context()); err != nil {
 			t.Fatal(err)
@@ -178,7 +180,8 @@ func TestTooManyThatAreNotTaken(t *testing.T) {
 	w.src.SQL("USE old_nova;\nDELIMITER //\nFOR i IN 1..200 DO INSERT INTO aggregates (id, name) VALUES (100 + i, CONCAT('n', i)); END FOR//")
 	d := w.drive(20)
 	err := d.run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "does not take more than 100") || !strings.Contains(err.Error(), "Duplicate entry") || passing(err) {
+	if err == nil || !strings.Contains(err.Error(), "does not take more than 100") ||
+		!strings.Contains(err.Error(), "Duplicate entry") || passing(err) {
 		t.Error(err)
 	}
 }
@@ -205,12 +208,13 @@ func TestServersThatAreBusy(t *testing.T) {
 	waited := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
-		_, err := w.follow(Options{Quiet: quiet, Patience: time.Second, Throttle: copier.Throttle{MaxThreadsRunning: 3}, Progress: func(p Progress) {
-			if p.Waits != "" && waits == "" {
-				waits = p.Waits
-				close(waited)
-			}
-		}})
+		_, err := w.follow(Options{Quiet: quiet, Patience: time.Second, Throttle: copier.Throttle{MaxThreadsRunning: 3},
+			Progress: func(p Progress) {
+				if p.Waits != "" && waits == "" {
+					waits = p.Waits
+					close(waited)
+				}
+			}})
 		ended <- err
 	}()
 	select {
@@ -219,7 +223,8 @@ func TestServersThatAreBusy(t *testing.T) {
 		t.Fatal("it did not wait: ", err)
 	}
 	time.Sleep(2 * time.Second) // more than servers may be away
-	if got := w.dst.SQL("SELECT COUNT(*) FROM new_nova.instances WHERE name = 'waits'"); got != "0" || !strings.Contains(waits, "the target has ") {
+	if got := w.dst.SQL("SELECT COUNT(*) FROM new_nova.instances WHERE name = 'waits'"); got != "0" ||
+		!strings.Contains(waits, "the target has ") {
 		t.Error("rows that did not wait: ", got, waits)
 	}
 	time.AfterFunc(time.Second, func() {

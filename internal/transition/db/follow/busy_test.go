@@ -93,7 +93,8 @@ func TestFaultsOfTheTargetAreItsOwn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	err = d.batch.resolve(ctx, d.plan, d.source, func(context.Context) error { return nil })
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "api.specs: which rows table nova.projects concerns: source: ") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(),
+		"api.specs: which rows table nova.projects concerns: source: ") {
 		t.Error(err)
 	}
 }

@@ -32,7 +32,8 @@ func certificate(t *testing.T) (opt []string, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, DNSNames: []string{"localhost"}}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true, DNSNames: []string{"localhost"}}
 	cert, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -125,19 +126,23 @@ func (d deaf) HandleEvent(e *replication.BinlogEvent) error {
 // tables. What the log told of is not to be seen for that long.
 func TestCommitsThatComeLate(t *testing.T) {
 	need.More(t)
-	w := newWorld(t, false, "--rpl-semi-sync-master-enabled=1", "--rpl-semi-sync-master-wait-point=AFTER_SYNC", "--rpl-semi-sync-master-timeout=2000")
+	w := newWorld(t, false, "--rpl-semi-sync-master-enabled=1", "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+		"--rpl-semi-sync-master-timeout=2000")
 	w.src.SQL(firstRows)
 	w.copy()
 	from := w.state()
 	ctx, cancel := context.WithCancel(t.Context())
-	replica := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{ServerID: 4711, Flavor: gomysql.MariaDBFlavor, Host: "127.0.0.1", Port: uint16(w.src.Port()),
-		User: aligntest.User, Password: aligntest.Password, Logger: slog.New(slog.DiscardHandler), DisableRetrySync: true, SemiSyncEnabled: true, SynchronousEventHandler: deaf{ctx}})
+	replica := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{ServerID: 4711, Flavor: gomysql.MariaDBFlavor,
+		Host: "127.0.0.1", Port: uint16(w.src.Port()),
+		User: aligntest.User, Password: aligntest.Password, Logger: slog.New(slog.DiscardHandler),
+		DisableRetrySync: true, SemiSyncEnabled: true, SynchronousEventHandler: deaf{ctx}})
 	defer replica.Close()
 	defer cancel()
 	if _, err := replica.StartSync(gomysql.Position{Name: from.File, Pos: uint32(from.Pos)}); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(30 * time.Second); w.src.SQL("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'") != "Rpl_semi_sync_master_clients\t1"; time.Sleep(10 * time.Millisecond) {
+	end := time.Now().Add(30 * time.Second)
+	for ; w.src.SQL("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'") != "Rpl_semi_sync_master_clients\t1"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the replica is not there")
 		}

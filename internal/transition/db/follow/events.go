@@ -146,7 +146,8 @@ func (f *follower) apply(e *replication.BinlogEvent) error {
 	case *replication.ExecuteLoadQueryEvent:
 		return f.load(e.RawData)
 	case *replication.TableMapEvent, *replication.RowsQueryEvent, *replication.MariadbAnnotateRowsEvent, // rows come after them
-		*replication.GTIDEvent, *replication.GtidTaggedLogEvent, *replication.PreviousGTIDsEvent, *replication.MariadbGTIDListEvent, // names of transactions
+		// names of transactions
+		*replication.GTIDEvent, *replication.GtidTaggedLogEvent, *replication.PreviousGTIDsEvent, *replication.MariadbGTIDListEvent,
 		*replication.MariadbBinlogCheckPointEvent,                  // for the server's own repair
 		*replication.IntVarEvent, *replication.BeginLoadQueryEvent: // what a statement uses that comes after them
 	default:
@@ -158,7 +159,8 @@ func (f *follower) apply(e *replication.BinlogEvent) error {
 // harmless are the events that change no row, and that the library knows by number only:
 // their statements, rows or commits are told in others.
 var harmless = []replication.EventType{
-	replication.STOP_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2, replication.IGNORABLE_EVENT, replication.MARIADB_START_ENCRYPTION_EVENT,
+	replication.STOP_EVENT, replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2,
+	replication.IGNORABLE_EVENT, replication.MARIADB_START_ENCRYPTION_EVENT,
 	replication.RAND_EVENT, replication.USER_VAR_EVENT, replication.APPEND_BLOCK_EVENT, replication.DELETE_FILE_EVENT,
 	replication.XA_PREPARE_LOG_EVENT, replication.TRANSACTION_CONTEXT_EVENT, replication.VIEW_CHANGE_EVENT,
 }
@@ -174,7 +176,8 @@ func (f *follower) unknown(h *replication.EventHeader) error {
 	if h.EventType == replication.INCIDENT_EVENT {
 		what = "the server has lost events"
 	}
-	return fatal(fmt.Errorf("source: after position %s of the binary log: %s (%s, number %d): want %s", f.at, what, h.EventType, h.EventType, anew))
+	return fatal(fmt.Errorf("source: after position %s of the binary log: %s (%s, number %d): want %s", f.at, what,
+		h.EventType, h.EventType, anew))
 }
 
 // load judges a LOAD DATA that is logged as a statement and its file's text, as a session
@@ -302,7 +305,8 @@ func (f *follower) spoilt(what, how, text string) error {
 	if what != "" {
 		what += ", "
 	}
-	return fatal(fmt.Errorf("source: %safter position %s of the binary log: a statement %s: %.200q: what follows can not be carried over: want %s", what, f.at, how, text, anew))
+	return fatal(fmt.Errorf("source: %safter position %s of the binary log: a statement %s: %.200q: what follows can "+
+		"not be carried over: want %s", what, f.at, how, text, anew))
 }
 
 // rows notes which rows of the target a changed row concerns.
@@ -315,9 +319,11 @@ func (f *follower) rows(b *replication.BinlogEvent, e *replication.RowsEvent) er
 	where := fmt.Sprintf("source: table %s, after position %s of the binary log", t.name, f.at)
 	switch {
 	case f.xa:
-		return fatal(fmt.Errorf("%s: a transaction of XA: it can not be told when its rows are there: want none while following, or begin the copy anew", where))
+		return fatal(fmt.Errorf("%s: a transaction of XA: it can not be told when its rows are there: want none "+
+			"while following, or begin the copy anew", where))
 	case int(e.ColumnCount) != len(t.schema.Columns):
-		return fatal(fmt.Errorf("%s: its rows have %d columns, the table has %d: it was changed: want %s", where, e.ColumnCount, len(t.schema.Columns), anew))
+		return fatal(fmt.Errorf("%s: its rows have %d columns, the table has %d: it was changed: want %s", where,
+			e.ColumnCount, len(t.schema.Columns), anew))
 	}
 	each := 1
 	if e.Type() == replication.EnumRowsEventTypeUpdate || b.Header.EventType == replication.PARTIAL_UPDATE_ROWS_EVENT {

@@ -20,7 +20,8 @@ func TestEventsThatAreNotKnown(t *testing.T) {
 		flags  uint16
 		want   string // of the error, "" for none
 	}{
-		{replication.HEARTBEAT_EVENT, 0, ""}, {replication.HEARTBEAT_LOG_EVENT_V2, 0, ""}, {replication.STOP_EVENT, 0, ""}, {replication.XA_PREPARE_LOG_EVENT, 0, ""},
+		{replication.HEARTBEAT_EVENT, 0, ""}, {replication.HEARTBEAT_LOG_EVENT_V2, 0, ""},
+		{replication.STOP_EVENT, 0, ""}, {replication.XA_PREPARE_LOG_EVENT, 0, ""},
 		{replication.USER_VAR_EVENT, 0, ""}, {replication.VIEW_CHANGE_EVENT, 0, ""}, {replication.APPEND_BLOCK_EVENT, 0, ""},
 		{replication.INCIDENT_EVENT, 0, "the server has lost events"},
 		{replication.LOAD_EVENT, 0, "number 6"}, {replication.EXEC_LOAD_EVENT, 0, "number 10"},
@@ -29,11 +30,13 @@ func TestEventsThatAreNotKnown(t *testing.T) {
 		{90, replication.LOG_EVENT_IGNORABLE_F, ""},
 	} {
 		f := &follower{at: place{"bin.000001", 4}}
-		err := f.apply(&replication.BinlogEvent{Header: &replication.EventHeader{EventType: c.number, Flags: c.flags}, Event: &replication.GenericEvent{}})
+		err := f.apply(&replication.BinlogEvent{Header: &replication.EventHeader{EventType: c.number, Flags: c.flags},
+			Event: &replication.GenericEvent{}})
 		if c.want == "" && err != nil {
 			t.Errorf("%d: %v", c.number, err)
 		}
-		if c.want != "" && (!errors.Is(err, errFatal) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "after position bin.000001:4") || !strings.Contains(err.Error(), "begun anew")) {
+		if c.want != "" && (!errors.Is(err, errFatal) || !strings.Contains(err.Error(), c.want) ||
+			!strings.Contains(err.Error(), "after position bin.000001:4") || !strings.Contains(err.Error(), "begun anew")) {
 			t.Errorf("%d: %v, want %q", c.number, err, c.want)
 		}
 	}
@@ -58,7 +61,8 @@ func TestStatementsOfLoad(t *testing.T) {
 		{event("", "", load+"nova.instances", ""), "database nova, "},
 		{event("\x04", "x", load+"instances FIELDS TERMINATED BY 'nova'", "\xffsum"), ""},
 		{event("", "nova", load+"others FIELDS TERMINATED BY 'x'", "\xffsum"), "database nova, "},
-		{event("", "", "", "")[:40], "is not understood"}, {event("\x01\x02", "nova", load, "")[:50], "is not understood"}, {nil, "is not understood"},
+		{event("", "", "", "")[:40], "is not understood"},
+		{event("\x01\x02", "nova", load, "")[:50], "is not understood"}, {nil, "is not understood"},
 	} {
 		err := f.apply(&replication.BinlogEvent{RawData: c.raw, Header: &replication.EventHeader{}, Event: &replication.ExecuteLoadQueryEvent{}})
 		if (err != nil) != (c.want != "") || err != nil && (!errors.Is(err, errFatal) || !strings.Contains(err.Error(), c.want)) {
@@ -79,7 +83,8 @@ func TestLoadedByAStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.src.SQL("SET GLOBAL local_infile = 1")
-	load := "CREATE DATABASE IF NOT EXISTS others; USE others; CREATE TABLE IF NOT EXISTS other (x INT) ENGINE=InnoDB; SET SESSION binlog_format = STATEMENT; LOAD DATA LOCAL INFILE '" + file + "' INTO TABLE "
+	load := "CREATE DATABASE IF NOT EXISTS others; USE others; CREATE TABLE IF NOT EXISTS other (x INT) " +
+		"ENGINE=InnoDB; SET SESSION binlog_format = STATEMENT; LOAD DATA LOCAL INFILE '" + file + "' INTO TABLE "
 	w.src.SQL(load + "other (x)")
 	w.mustFollow()
 	w.equal()

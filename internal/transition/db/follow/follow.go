@@ -66,7 +66,8 @@ const attempts = 20
 // position of the binary log. sourceDBs are the names of the plan's databases on the
 // source, as when it was made. The error of a context that ended, and any other, leaves
 // the journal so that the same run goes on.
-func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server, sourceDBs map[string]string, opt Options) (*Result, error) {
+func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server,
+	sourceDBs map[string]string, opt Options) (*Result, error) {
 	begun := time.Now()
 	if err := same(m, p, sourceDBs); err != nil {
 		return nil, err
@@ -167,7 +168,8 @@ func begin(ctx context.Context, p *mapping.Plan, source, target *server.Server, 
 	case j.State == copier.Copying:
 		return nil, errors.New("target: the copy has not ended: want it to go on first")
 	case j.File == "":
-		return nil, errors.New("target: the journal has no position of the source's binary log: it was off, or not to be read, as the copy began: want it on, and " + anew)
+		return nil, errors.New("target: the journal has no position of the source's binary log: it was off, or not " +
+			"to be read, as the copy began: want it on, and " + anew)
 	}
 	if err := Ready(ctx, source, p); err != nil {
 		return nil, err
@@ -369,9 +371,12 @@ func (f *follower) unbroken(ctx context.Context) error {
 			continue
 		}
 		by, columns, keys := strings.Join(l.Columns, ", "), strings.Join(b.Columns, ", "), strings.Join(b.Keys, "; ")
-		e := fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are not there (%s of the first: %s): there is no cut-over", b.Rows, l.On, by, l.Table, columns, keys)
+		e := fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are not there (%s of the first: "+
+			"%s): there is no cut-over", b.Rows, l.On, by, l.Table, columns, keys)
 		if f.plan.LeavesOrphans() {
-			e = fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are gone from the source, and this foreign key is none by which rows are left out (%s of the first: %s): there is no cut-over", b.Rows, l.On, by, l.Table, columns, keys)
+			e = fail.Errorf(fail.Refused, "%d rows of %s refer by %s to rows of %s that are gone from the source, "+
+				"and this foreign key is none by which rows are left out (%s of the first: %s): there is no cut-over",
+				b.Rows, l.On, by, l.Table, columns, keys)
 		}
 		broken = append(broken, e.With("delete or mend them on the source: the same run goes on"))
 	}

@@ -22,22 +22,39 @@ INSERT INTO bins SELECT CONCAT('k', seq), seq / 7, 'a,c', seq, seq / 8 FROM seq_
 
 // changes of each kind, with a text that says what is special.
 var changes = []struct{ name, sql string }{
-	{"inserted, updated, deleted", "INSERT INTO instances (id, uuid, name, project) VALUES (100, 'new', NULL, NULL); UPDATE instances SET name = 'ünï 💥', level = 255 WHERE id < 5; DELETE FROM instances WHERE id = 6"},
-	{"a key that changes", "UPDATE instances SET id = 1000 WHERE id = 7; UPDATE tags SET resource = 'R1' WHERE resource = 'r1'; UPDATE tags SET value = 7 WHERE resource = 'r2'; DELETE FROM tags WHERE resource = 'r3'; UPDATE bins SET k = X'0001' WHERE k = 'k1'"},
-	{"keys that change places", "UPDATE instances SET id = -1 WHERE id = 8; UPDATE instances SET id = 8 WHERE id = 9; UPDATE instances SET id = 9 WHERE id = -1"},
-	{"unique values that change places", "UPDATE aggregates SET name = 'tmp' WHERE id = 1; UPDATE aggregates SET name = 'agg1' WHERE id = 2; UPDATE aggregates SET name = 'agg2' WHERE id = 1"},
-	{"a unique value of a deleted row", "UPDATE aggregates SET deleted = id WHERE id = 3; INSERT INTO aggregates (id, name) VALUES (30, 'agg3')"},
-	{"joined tables only", "UPDATE extra SET flavor = 'other' WHERE instance = 'u10'; UPDATE extra SET deleted = id WHERE instance = 'u11'; DELETE FROM extra WHERE instance = 'u12'; UPDATE extra SET instance = 'u55' WHERE instance = 'u13'"},
-	{"found tables only", "UPDATE bdm SET boot_index = NULL WHERE instance = 'u3'; UPDATE bdm SET boot_index = 0 WHERE instance = 'u4'; UPDATE bdm SET kind = 'image' WHERE instance = 'u6'; DELETE FROM bdm WHERE instance = 'u9'; UPDATE bdm SET instance = 'u1' WHERE instance = 'u15'"},
-	{"soft deletes and their end", "UPDATE instances SET deleted = 1 WHERE id = 20; UPDATE instances SET deleted = 1 WHERE id = 21; UPDATE instances SET deleted = 0 WHERE id = 21"},
-	{"a transaction that is rolled back", "START TRANSACTION; DELETE FROM instances; UPDATE aggregates SET name = CONCAT(name, '!'); ROLLBACK"},
-	{"a part of one", "START TRANSACTION; UPDATE instances SET name = 'yes' WHERE id = 22; SAVEPOINT a; UPDATE instances SET name = 'no' WHERE id = 23; ROLLBACK TO SAVEPOINT a; COMMIT"},
-	{"huge texts", "UPDATE instances SET notes = REPEAT('ä', 3000000) WHERE id = 24; UPDATE instances SET notes = '' WHERE id = 25; UPDATE instances SET notes = NULL WHERE id = 26"},
-	{"all types", "INSERT INTO bins VALUES (X'00', NULL, '', b'111111111', -999.999), (X'FF00FF', 0.1, 'a,b,c', 0, 0), ('12345678', -1e30, NULL, NULL, NULL); INSERT INTO tags VALUES ('a''b', 'c\\\\', 18446744073709551615), ('', '', 0)"},
-	{"more rows than a batch, in one transaction", "INSERT INTO instances (uuid, name, project) SELECT CONCAT('many', seq), 'many', 'p1' FROM seq_1_to_5000; UPDATE instances SET name = 'more' WHERE name = 'many'"},
+	{"inserted, updated, deleted", "INSERT INTO instances (id, uuid, name, project) VALUES (100, 'new', NULL, NULL); " +
+		"UPDATE instances SET name = 'ünï 💥', level = 255 WHERE id < 5; DELETE FROM instances WHERE id = 6"},
+	{"a key that changes", "UPDATE instances SET id = 1000 WHERE id = 7; UPDATE tags SET resource = 'R1' WHERE " +
+		"resource = 'r1'; UPDATE tags SET value = 7 WHERE resource = 'r2'; DELETE FROM tags WHERE resource = 'r3'; " +
+		"UPDATE bins SET k = X'0001' WHERE k = 'k1'"},
+	{"keys that change places", "UPDATE instances SET id = -1 WHERE id = 8; UPDATE instances SET id = 8 WHERE id = " +
+		"9; UPDATE instances SET id = 9 WHERE id = -1"},
+	{"unique values that change places", "UPDATE aggregates SET name = 'tmp' WHERE id = 1; UPDATE aggregates SET " +
+		"name = 'agg1' WHERE id = 2; UPDATE aggregates SET name = 'agg2' WHERE id = 1"},
+	{"a unique value of a deleted row", "UPDATE aggregates SET deleted = id WHERE id = 3; INSERT INTO aggregates " +
+		"(id, name) VALUES (30, 'agg3')"},
+	{"joined tables only", "UPDATE extra SET flavor = 'other' WHERE instance = 'u10'; UPDATE extra SET deleted = id " +
+		"WHERE instance = 'u11'; DELETE FROM extra WHERE instance = 'u12'; UPDATE extra SET instance = 'u55' WHERE instance = 'u13'"},
+	{"found tables only", "UPDATE bdm SET boot_index = NULL WHERE instance = 'u3'; UPDATE bdm SET boot_index = 0 " +
+		"WHERE instance = 'u4'; UPDATE bdm SET kind = 'image' WHERE instance = 'u6'; DELETE FROM bdm WHERE instance " +
+		"= 'u9'; UPDATE bdm SET instance = 'u1' WHERE instance = 'u15'"},
+	{"soft deletes and their end", "UPDATE instances SET deleted = 1 WHERE id = 20; UPDATE instances SET deleted = 1 " +
+		"WHERE id = 21; UPDATE instances SET deleted = 0 WHERE id = 21"},
+	{"a transaction that is rolled back", "START TRANSACTION; DELETE FROM instances; UPDATE aggregates SET name = " +
+		"CONCAT(name, '!'); ROLLBACK"},
+	{"a part of one", "START TRANSACTION; UPDATE instances SET name = 'yes' WHERE id = 22; SAVEPOINT a; UPDATE " +
+		"instances SET name = 'no' WHERE id = 23; ROLLBACK TO SAVEPOINT a; COMMIT"},
+	{"huge texts", "UPDATE instances SET notes = REPEAT('ä', 3000000) WHERE id = 24; UPDATE instances SET notes = '' " +
+		"WHERE id = 25; UPDATE instances SET notes = NULL WHERE id = 26"},
+	{"all types", "INSERT INTO bins VALUES (X'00', NULL, '', b'111111111', -999.999), (X'FF00FF', 0.1, 'a,b,c', 0, " +
+		"0), ('12345678', -1e30, NULL, NULL, NULL); INSERT INTO tags VALUES ('a''b', 'c\\\\', 18446744073709551615), ('', '', 0)"},
+	{"more rows than a batch, in one transaction", "INSERT INTO instances (uuid, name, project) SELECT " +
+		"CONCAT('many', seq), 'many', 'p1' FROM seq_1_to_5000; UPDATE instances SET name = 'more' WHERE name = 'many'"},
 	{"a transaction of other tables", "INSERT INTO other (x) SELECT seq FROM seq_1_to_100"},
-	{"tables of others that come and go", "CREATE TABLE more (id INT); INSERT INTO more VALUES (1); ALTER TABLE more ADD x INT; DROP TABLE more"},
-	{"a new file of the log", "FLUSH BINARY LOGS; UPDATE instances SET name = 'in the new file' WHERE id = 27; FLUSH BINARY LOGS; FLUSH BINARY LOGS"},
+	{"tables of others that come and go", "CREATE TABLE more (id INT); INSERT INTO more VALUES (1); ALTER TABLE more " +
+		"ADD x INT; DROP TABLE more"},
+	{"a new file of the log", "FLUSH BINARY LOGS; UPDATE instances SET name = 'in the new file' WHERE id = 27; FLUSH " +
+		"BINARY LOGS; FLUSH BINARY LOGS"},
 }
 
 func TestChangesAreCarriedOver(t *testing.T) {

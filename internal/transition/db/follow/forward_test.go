@@ -147,7 +147,8 @@ func TestAnotherServerBehindTheAddress(t *testing.T) {
 		if err == nil {
 			s.close()
 		}
-		if err == nil || passing(err) || !strings.Contains(err.Error(), "another server answers at the same address") || !strings.Contains(err.Error(), fmt.Sprintf("server_id %d, it was ", 1+id)) {
+		if err == nil || passing(err) || !strings.Contains(err.Error(), "another server answers at the same address") ||
+			!strings.Contains(err.Error(), fmt.Sprintf("server_id %d, it was ", 1+id)) {
 			t.Errorf("server %d: %v", 1+id, err)
 		}
 	}
@@ -228,7 +229,8 @@ func TestOneLineForOneInterruption(t *testing.T) {
 	began, stop, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once
 	go func() {
-		_, err := w.follow(Options{Stop: stop, Log: slog.New(slog.NewTextHandler(&lines, nil)), Progress: func(Progress) { once.Do(func() { close(began) }) }})
+		_, err := w.follow(Options{Stop: stop, Log: slog.New(slog.NewTextHandler(&lines, nil)),
+			Progress: func(Progress) { once.Do(func() { close(began) }) }})
 		ended <- err
 	}()
 	select {

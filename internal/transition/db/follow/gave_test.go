@@ -93,7 +93,8 @@ func TestRowsThatGaveWayAreComparedAfterAKill(t *testing.T) {
 			first = p
 		}
 	}})
-	if err == nil || first.Waits != "compares table nova.instances, whose rows gave way to others" || first.LagSeconds != -1 || w.marks() != "nova.instances" {
+	if err == nil || first.Waits != "compares table nova.instances, whose rows gave way to others" ||
+		first.LagSeconds != -1 || w.marks() != "nova.instances" {
 		t.Fatalf("%v, tells %+v, marks %q", err, first, w.marks())
 	}
 	f, err := begin(t.Context(), w.plan, w.source, w.target, Options{})

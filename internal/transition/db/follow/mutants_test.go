@@ -41,7 +41,8 @@ func TestTheJournalIsHeld(t *testing.T) {
 	if _, err := other.ExecContext(t.Context(), "SET SESSION innodb_lock_wait_timeout = 1"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.ExecContext(t.Context(), "UPDATE migrate_journal.run SET binlog_pos = 4"); !errors.As(err, &told) || told.Number != 1205 {
+	if _, err := other.ExecContext(t.Context(), "UPDATE migrate_journal.run SET binlog_pos = 4"); !errors.As(err,
+		&told) || told.Number != 1205 {
 		t.Errorf("another moves the position meanwhile: %v", err)
 	}
 	if err := errors.Join(other.Rollback(), tx.Rollback()); err != nil {

@@ -55,7 +55,9 @@ func chain(t *testing.T, w *world, source, target string) {
 // rowsOfChain are the keys in the target.
 func (w *world) rowsOfChain() string {
 	w.t.Helper()
-	return strings.ReplaceAll(w.dst.SQL("SELECT GROUP_CONCAT(id ORDER BY id) FROM new_nova.a; SELECT GROUP_CONCAT(id ORDER BY id) FROM new_nova.b; SELECT GROUP_CONCAT(id ORDER BY id) FROM new_nova.c; SELECT GROUP_CONCAT(id ORDER BY id) FROM new_nova.d"), "\n", " ")
+	return strings.ReplaceAll(w.dst.SQL("SELECT GROUP_CONCAT(id ORDER BY id) FROM new_nova.a; SELECT GROUP_CONCAT(id "+
+		"ORDER BY id) FROM new_nova.b; SELECT GROUP_CONCAT(id ORDER BY id) FROM new_nova.c; SELECT GROUP_CONCAT(id "+
+		"ORDER BY id) FROM new_nova.d"), "\n", " ")
 }
 
 // TestRowsGoAndComeWithTheWholeChainAboveThem: a row is judged anew when any row above it, or
@@ -77,7 +79,8 @@ func TestRowsGoAndComeWithTheWholeChainAboveThem(t *testing.T) {
 			{"UPDATE b SET name = 'else' WHERE id = 500", "1,2,3,500 1,2,3,500 c1,c2,c3 1,2,3"},
 			{"UPDATE b SET name = 'B500' WHERE id = 500", all},
 			{"UPDATE b SET up = NULL WHERE id = 500; DELETE FROM a WHERE id = 500", "1,2,3 1,2,3,500 c1,c2,c3,c500 1,2,3,500"},
-			{"BEGIN; UPDATE b SET up = 500 WHERE id = 500; INSERT INTO a (id) VALUES (500); DELETE FROM a WHERE id = 2; DELETE FROM d WHERE id = 3; COMMIT", "1,3,500 1,3,500 c1,c3,c500 1,500"},
+			{"BEGIN; UPDATE b SET up = 500 WHERE id = 500; INSERT INTO a (id) VALUES (500); DELETE FROM a WHERE id = " +
+				"2; DELETE FROM d WHERE id = 3; COMMIT", "1,3,500 1,3,500 c1,c3,c500 1,500"},
 		} {
 			w.src.SQL("USE old_nova; " + step.sql)
 			w.mustFollow()
@@ -93,7 +96,8 @@ func TestRowsGoAndComeWithTheWholeChainAboveThem(t *testing.T) {
 func TestMoreRowsBelowThanMemoryShouldHold(t *testing.T) {
 	need.More(t)
 	w := newWorld(t, false)
-	chain(t, w, "INSERT INTO c SELECT CONCAT('m', seq), 'B500' FROM seq_1_to_9000; INSERT INTO d SELECT 1000 + seq, CONCAT('m', 1 + seq % 9000), NULL FROM seq_1_to_50000;", "")
+	chain(t, w, "INSERT INTO c SELECT CONCAT('m', seq), 'B500' FROM seq_1_to_9000; INSERT INTO d SELECT 1000 + seq, "+
+		"CONCAT('m', 1 + seq % 9000), NULL FROM seq_1_to_50000;", "")
 	w.src.SQL("DELETE FROM old_nova.a WHERE id = 500")
 	w.mustFollow()
 	w.equal()
@@ -115,7 +119,8 @@ func TestNoCutOverWithRowsThatReferToNothing(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		chain(t, w, "UPDATE d SET other = 1 WHERE id > 1;", "ALTER TABLE d ADD CONSTRAINT dd FOREIGN KEY (other) REFERENCES d (id);")
 		w.src.SQL("DELETE FROM old_nova.d WHERE id = 1")
-		w.refused("3 rows of nova.d refer by other to rows of nova.d that are gone from the source", "(id, other of the first: 2, 1; 3, 1; 500, 1): there is no cut-over")
+		w.refused("3 rows of nova.d refer by other to rows of nova.d that are gone from the source",
+			"(id, other of the first: 2, 1; 3, 1; 500, 1): there is no cut-over")
 		if j := w.state(); j.State == "done" {
 			t.Errorf("the journal says %s", j.State)
 		}

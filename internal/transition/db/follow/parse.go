@@ -173,7 +173,8 @@ func unpack(body []byte) (data []byte, err error) {
 	size, want := has[packedSize], has[unpackedSize]
 	switch {
 	case want > largest:
-		return nil, fmt.Errorf("a compressed transaction of %d MiB: want at most %d MiB, or binlog_transaction_compression OFF in sessions with larger ones", want>>20, largest>>20)
+		return nil, fmt.Errorf("a compressed transaction of %d MiB: want at most %d MiB, or "+
+			"binlog_transaction_compression OFF in sessions with larger ones", want>>20, largest>>20)
 	case rest == nil, size == 0, size > uint64(len(rest)):
 		return nil, fmt.Errorf("a compressed transaction of %d bytes, of which %d are there", size, len(rest))
 	case has[packing] == packedNot:

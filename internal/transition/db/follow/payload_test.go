@@ -27,7 +27,8 @@ func payloadOf(way, packed, unpacked uint64, rest []byte) *replication.BinlogEve
 		body = append(append(body, byte(f[0]), byte(len(n))), n...)
 	}
 	body = append(append(body, fieldsEnd), rest...)
-	h := &replication.EventHeader{EventType: replication.TRANSACTION_PAYLOAD_EVENT, EventSize: uint32(replication.EventHeaderSize + len(body)), LogPos: 700}
+	h := &replication.EventHeader{EventType: replication.TRANSACTION_PAYLOAD_EVENT,
+		EventSize: uint32(replication.EventHeaderSize + len(body)), LogPos: 700}
 	return &replication.BinlogEvent{Header: h, RawData: append(make([]byte, replication.EventHeaderSize), body...)}
 }
 
@@ -86,7 +87,8 @@ func TestCompressedTransactions(t *testing.T) {
 		{payloadOf(packedNot, 19, 19, short), "an event of 18 bytes, where 19 are left"},
 		{payloadOf(packedNot, 19, 19, long), "an event of 20 bytes, where 19 are left"},
 		{payloadOf(packedNot, n(cut), n(cut), cut), "an event of 100 bytes, where 50 are left"},
-		{&replication.BinlogEvent{Header: &replication.EventHeader{EventType: replication.TRANSACTION_PAYLOAD_EVENT, LogPos: 700}}, "event TransactionPayloadEvent"},
+		{&replication.BinlogEvent{Header: &replication.EventHeader{EventType: replication.TRANSACTION_PAYLOAD_EVENT,
+			LogPos: 700}}, "event TransactionPayloadEvent"},
 	} {
 		e, err := newParser(gomysql.MySQLFlavor, nil).parse(c.event)
 		if e != nil || err == nil || passing(err) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "position 700") {
@@ -94,7 +96,8 @@ func TestCompressedTransactions(t *testing.T) {
 		}
 	}
 	for _, size := range []uint64{0, 250, 251, 255, 1 << 16, 1 << 24, 5 << 30} {
-		if has, rest := fields(payloadOf(size, 1, size, []byte("x")).RawData[replication.EventHeaderSize:]); has != [4]uint64{0, 1, size, size} || string(rest) != "x" {
+		if has, rest := fields(payloadOf(size, 1, size,
+			[]byte("x")).RawData[replication.EventHeaderSize:]); has != [4]uint64{0, 1, size, size} || string(rest) != "x" {
 			t.Errorf("%d is read as %d, %q", size, has, rest)
 		}
 	}
@@ -119,7 +122,8 @@ func TestRowsOfCompressedTransactions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.src.SQL("SET time_zone = '+00:00'; INSERT INTO old_nova.stamps VALUES (1, '2024-01-02 03:04:05.678'); INSERT INTO old_nova.other VALUES (1, 1)")
+	w.src.SQL("SET time_zone = '+00:00'; INSERT INTO old_nova.stamps VALUES (1, '2024-01-02 03:04:05.678'); INSERT " +
+		"INTO old_nova.other VALUES (1, 1)")
 	wanted := func(_, table string) bool { return table == "stamps" }
 	s, err := open(t.Context(), w.source, from, wanted)
 	if err != nil {
@@ -172,14 +176,16 @@ func TestRowsOfCompressedTransactions(t *testing.T) {
 
 // TestADamagedCompressedTransaction ends before what comes after the damage is taken.
 func TestADamagedCompressedTransaction(t *testing.T) {
-	data := slices.Concat(plain(replication.QUERY_EVENT, bodyOfBegin), plain(replication.WRITE_ROWS_EVENTv2, make([]byte, 9)), plain(replication.XID_EVENT, make([]byte, 8)))
+	data := slices.Concat(plain(replication.QUERY_EVENT, bodyOfBegin),
+		plain(replication.WRITE_ROWS_EVENTv2, make([]byte, 9)), plain(replication.XID_EVENT, make([]byte, 8)))
 	e, err := newParser(gomysql.MySQLFlavor, nil).parse(payloadOf(packedNot, uint64(len(data)), uint64(len(data)), data))
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := place{"bin.000001", 600}
 	f := &follower{at: at, from: at, here: at, last: at, saved: at, batch: newBatch(&mapping.Plan{}), idle: true}
-	if err := f.event(t.Context(), e); err == nil || passing(err) || !strings.Contains(err.Error(), "event TransactionPayloadEvent before position 700") {
+	if err := f.event(t.Context(), e); err == nil || passing(err) ||
+		!strings.Contains(err.Error(), "event TransactionPayloadEvent before position 700") {
 		t.Error(err)
 	}
 	if p := e.Event.(*payload); len(p.left) != replication.EventHeaderSize+8 || !f.within || f.at != at || f.from != at {
@@ -259,7 +265,8 @@ func inPages(t *testing.T, w *world, ends bool) {
 	at, d.idle = d.at, true
 	err := d.event(ctx, e)
 	carried, saved := w.dst.SQL("SELECT COUNT(*) FROM new_api.aggregates WHERE name LIKE 'm%'"), w.state().Pos
-	t.Logf("%d events, %d keys at most before one, %s rows carried over, the journal at %d, it was read up to %s of %d: %v", events, most, carried, saved, d.at, end, err)
+	t.Logf("%d events, %d keys at most before one, %s rows carried over, the journal at %d, it was read up to "+
+		"%s of %d: %v", events, most, carried, saved, d.at, end, err)
 	if most == 0 || most >= room || saved > at.pos {
 		t.Errorf("%d keys were held before an event, want less than %d; the journal is at %d, want at most %s", most, room, saved, at)
 	}

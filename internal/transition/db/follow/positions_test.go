@@ -72,9 +72,11 @@ func TestPositions(t *testing.T) {
 		last     uint64
 		blind    bool
 	}{
-		{"a transaction", []*replication.BinlogEvent{begins(file, 1000), starts(1042), something(100, 1142), ends(31, 1173)}, 1173, 1173, 1173, false},
+		{"a transaction", []*replication.BinlogEvent{begins(file, 1000), starts(1042), something(100, 1142),
+			ends(31, 1173)}, 1173, 1173, 1173, false},
 		{"a part of one", []*replication.BinlogEvent{begins(file, 1000), starts(1042), something(100, 1142)}, 1000, 1000, 1142, false},
-		{"without positions", []*replication.BinlogEvent{begins(file, 1000), starts(1042), something(100, 0), ends(31, 1173)}, 1173, 1173, 1173, false},
+		{"without positions", []*replication.BinlogEvent{begins(file, 1000), starts(1042), something(100, 0),
+			ends(31, 1173)}, 1173, 1173, 1173, false},
 		{"a part without positions", []*replication.BinlogEvent{begins(file, 1000), starts(1042), something(100, 0)}, 1000, 1000, 1042, true},
 		{"a statement without", []*replication.BinlogEvent{begins(file, 1000), something(100, 0)}, 1000, 1000, 1000, true},
 		{"and what tells", []*replication.BinlogEvent{begins(file, 1000), something(100, 0), heartbeat27(1100)}, 1100, 1100, 1100, false},
@@ -83,11 +85,13 @@ func TestPositions(t *testing.T) {
 		{"beyond, without positions", silent(), 5*gib + 1173, 1000, 5*gib + 1173, false},
 		{"in a part of it", silent()[:6], 1000, 1000, 1042, true},
 		{"it is read again", append(long(), long()[:4]...), 5*gib + 1073, 1000, 5*gib + 1073, false},
-		{"the end of the numbers", []*replication.BinlogEvent{begins(file, math.MaxUint32-50), starts(math.MaxUint32 - 8), ends(31, 22)}, 1<<32 + 22, math.MaxUint32 - 50, 1<<32 + 22, false},
+		{"the end of the numbers", []*replication.BinlogEvent{begins(file, math.MaxUint32-50),
+			starts(math.MaxUint32 - 8), ends(31, 22)}, 1<<32 + 22, math.MaxUint32 - 50, 1<<32 + 22, false},
 	} {
 		f := take(t, place{file, c.events[0].Event.(*replication.RotateEvent).Position}, c.events...)
 		if f.at != (place{file, c.at}) || f.from != (place{file, c.from}) || f.last != (place{file, c.last}) || f.blind != c.blind {
-			t.Errorf("%s: at %s, to be read from %s, last %s, blind %v: want %d, %d, %d, %v", c.name, f.at, f.from, f.last, f.blind, c.at, c.from, c.last, c.blind)
+			t.Errorf("%s: at %s, to be read from %s, last %s, blind %v: want %d, %d, %d, %v", c.name, f.at, f.from,
+				f.last, f.blind, c.at, c.from, c.last, c.blind)
 		}
 	}
 	f := take(t, place{file, 1000}, append(long(), begins("bin.000002", 4), starts(46), ends(31, 77))...)

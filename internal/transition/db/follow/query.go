@@ -35,7 +35,8 @@ const changed = "changes the table itself"
 
 // verbs are the words that say that a statement changes rows, or tables. A SELECT is
 // logged for the functions that it calls.
-var verbs = []string{"ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE", "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD", "WITH", "MERGE", "SELECT", "VALUES", "DO", "CALL", "("}
+var verbs = []string{"ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE", "INSERT", "REPLACE", "UPDATE", "DELETE", "LOAD",
+	"WITH", "MERGE", "SELECT", "VALUES", "DO", "CALL", "("}
 
 // token is a word, a quoted name, or a sign.
 type token struct {
@@ -54,7 +55,8 @@ type statement struct {
 // before it, and logs them with it.
 func (s *statement) verb() string {
 	prefixed := s.skip("SET", "ANALYZE")
-	if prefixed == "SET" && s.skip("STATEMENT") == "" || prefixed == "ANALYZE" && s.skip("NO_WRITE_TO_BINLOG", "LOCAL", "TABLE", "TABLES") != "" {
+	if prefixed == "SET" && s.skip("STATEMENT") == "" || prefixed == "ANALYZE" &&
+		s.skip("NO_WRITE_TO_BINLOG", "LOCAL", "TABLE", "TABLES") != "" {
 		return ""
 	}
 	for ; len(s.tokens) > 0; s.tokens = s.tokens[1:] {

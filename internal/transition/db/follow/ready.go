@@ -24,7 +24,9 @@ func Check(p *mapping.Plan) (out []mapping.Finding) {
 	for i := range p.Tables {
 		t := &p.Tables[i]
 		if t.Kept == nil {
-			out = append(out, mapping.Finding{Table: t.Target, Text: fmt.Sprintf("can not be followed: its primary key is not that of table %s, so that it can not be told which of its rows a changed row concerns", t.Source)})
+			out = append(out, mapping.Finding{Table: t.Target,
+				Text: fmt.Sprintf("can not be followed: its primary key is not that of table %s, so that it can not "+
+					"be told which of its rows a changed row concerns", t.Source)})
 			continue
 		}
 		for _, from := range t.Reads() {
@@ -45,7 +47,9 @@ func Check(p *mapping.Plan) (out []mapping.Finding) {
 func unknown(target, from string, s *mapping.Schema, columns []string) (out []mapping.Finding) {
 	for _, c := range s.Columns {
 		if slices.Contains(columns, c.Name) && !kinds[c.Type.Kind] {
-			out = append(out, mapping.Finding{Table: target, Column: c.Name, Text: fmt.Sprintf("can not be followed: the binary log does not tell column %s of table %s, of type %s, exactly", c.Name, from, c.Type.Text)})
+			out = append(out, mapping.Finding{Table: target, Column: c.Name,
+				Text: fmt.Sprintf("can not be followed: the binary log does not tell column %s of table %s, of type "+
+					"%s, exactly", c.Name, from, c.Type.Text)})
 		}
 	}
 	return out
@@ -152,7 +156,8 @@ func filters(ctx context.Context, source *server.Server, p *mapping.Plan) error 
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("source: the binary log does not have database %s: want it named by binlog_do_db, where that is given, and not by binlog_ignore_db", strings.Join(missing, ", "))
+		return fmt.Errorf("source: the binary log does not have database %s: want it named by binlog_do_db, where "+
+			"that is given, and not by binlog_ignore_db", strings.Join(missing, ", "))
 	}
 	return nil
 }
@@ -170,12 +175,14 @@ func cascades(ctx context.Context, source *server.Server, p *mapping.Plan) (faul
 			db, name := p.Tables[i].SourceName(t)
 			var as, definition string
 			// information_schema has the rules of keys for those only who may do more than read.
-			if err := source.DB.QueryRowContext(ctx, "SHOW CREATE TABLE "+sqlexpr.Quote(db)+"."+sqlexpr.Quote(name)).Scan(&as, &definition); err != nil {
+			if err := source.DB.QueryRowContext(ctx, "SHOW CREATE TABLE "+sqlexpr.Quote(db)+"."+
+				sqlexpr.Quote(name)).Scan(&as, &definition); err != nil {
 				faults = append(faults, fmt.Errorf("source: table %s: its foreign keys: %w", t, err))
 				continue
 			}
 			for _, k := range rules(definition) {
-				faults = append(faults, fmt.Errorf("source: table %s can not be followed: foreign key %s: the binary log does not have the rows that it changes: want RESTRICT or NO ACTION, or a copy without following", t, k))
+				faults = append(faults, fmt.Errorf("source: table %s can not be followed: foreign key %s: the binary "+
+					"log does not have the rows that it changes: want RESTRICT or NO ACTION, or a copy without following", t, k))
 			}
 		}
 	}

@@ -49,8 +49,10 @@ func TestSettings(t *testing.T) {
 func TestKeysThatChangeRows(t *testing.T) {
 	need.More(t)
 	w := newWorld(t, false)
-	w.src.SQL("CREATE USER reader@'%' IDENTIFIED BY 'x'; GRANT SELECT ON old_nova.* TO reader@'%'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO reader@'%'")
-	s, err := server.Open(t.Context(), "source", strings.Replace(w.src.DSN(), aligntest.User+":"+aligntest.Password, "reader:x", 1), server.Options{})
+	w.src.SQL("CREATE USER reader@'%' IDENTIFIED BY 'x'; GRANT SELECT ON old_nova.* TO reader@'%'; GRANT REPLICATION " +
+		"SLAVE, REPLICATION CLIENT ON *.* TO reader@'%'")
+	s, err := server.Open(t.Context(), "source", strings.Replace(w.src.DSN(), aligntest.User+":"+aligntest.Password,
+		"reader:x", 1), server.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +70,8 @@ CREATE TABLE others (id INT PRIMARY KEY, of INT, CONSTRAINT elsewhere FOREIGN KE
 	w.src.SQL(`USE old_nova; ALTER TABLE extra ADD CONSTRAINT gone FOREIGN KEY (instance) REFERENCES instances (uuid) ON DELETE CASCADE;
 ALTER TABLE bdm ADD CONSTRAINT renamed FOREIGN KEY (instance) REFERENCES instances (uuid) ON UPDATE CASCADE`)
 	err = Ready(t.Context(), s, w.plan)
-	for _, want := range []string{"table nova.extra can not be followed: foreign key gone with ON DELETE CASCADE", "table nova.bdm can not be followed: foreign key renamed with ON UPDATE CASCADE"} {
+	for _, want := range []string{"table nova.extra can not be followed: foreign key gone with ON DELETE CASCADE",
+		"table nova.bdm can not be followed: foreign key renamed with ON UPDATE CASCADE"} {
 		if err == nil || strings.Count(err.Error(), want) != 1 {
 			t.Errorf("error %v\nhas not once %q", err, want)
 		}

@@ -16,7 +16,8 @@ func TestAValueWithoutAnID(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.src.SQL(firstRows)
 		w.copy()
-		w.src.SQL("USE old_nova; UPDATE instances SET name = 'a' WHERE id = 1; INSERT INTO instances (id, uuid, project) VALUES (500, 'x', 'unknown')")
+		w.src.SQL("USE old_nova; UPDATE instances SET name = 'a' WHERE id = 1; INSERT INTO instances (id, uuid, " +
+			"project) VALUES (500, 'x', 'unknown')")
 		w.refused("nova.instances: column project", `project "unknown"`, "key 500", "want a line for it among the IDs of project")
 		if j := w.state(); j.State == copier.Done {
 			t.Errorf("journal %+v", j)
@@ -40,23 +41,39 @@ func TestWhatSpoilsTheLog(t *testing.T) {
 	w := newWorld(t, false)
 	w.src.SQL(firstRows)
 	w.copy()
-	w.src.SQL("CREATE DATABASE heartbeat; USE heartbeat; SET SESSION binlog_format = STATEMENT; CREATE TABLE t (id INT) ENGINE=InnoDB; INSERT INTO t VALUES (1)") // nothing of ours
+	// nothing of ours
+	w.src.SQL("CREATE DATABASE heartbeat; USE heartbeat; SET SESSION binlog_format = STATEMENT; CREATE TABLE t (id " +
+		"INT) ENGINE=InnoDB; INSERT INTO t VALUES (1)")
 	w.mustFollow()
 	w.equal()
 	for _, c := range []struct {
 		name, sql, undo string
 		texts           []string
 	}{
-		{"a change of a table", "ALTER TABLE instances ADD more INT", "ALTER TABLE instances DROP more", []string{"table old_nova.instances", "changes the table itself", "ALTER TABLE instances ADD more INT", "begun anew"}},
-		{"a truncated table", "CREATE TABLE keep AS SELECT * FROM tags; TRUNCATE TABLE tags", "INSERT INTO tags SELECT * FROM keep; DROP TABLE keep", []string{"table old_nova.tags", "TRUNCATE TABLE"}},
-		{"a truncation with a setting of its own", "CREATE TABLE keep AS SELECT * FROM tags; SET STATEMENT max_statement_time=60 FOR TRUNCATE TABLE tags", "INSERT INTO tags SELECT * FROM keep; DROP TABLE keep", []string{"table old_nova.tags", "FOR TRUNCATE TABLE"}},
-		{"rows that are deleted and analyzed", "SET SESSION binlog_format = STATEMENT; ANALYZE FORMAT=JSON DELETE FROM tags WHERE tag = 'none'", "", []string{"database old_nova", "ANALYZE FORMAT=JSON"}},
-		{"a table in another's place", "CREATE TABLE bdm2 LIKE bdm; RENAME TABLE bdm TO bdm1, bdm2 TO bdm", "DROP TABLE bdm; RENAME TABLE bdm1 TO bdm", []string{"table old_nova.bdm", "RENAME"}},
-		{"a session that logs statements", "SET SESSION binlog_format = STATEMENT; UPDATE instances SET name = 'x' WHERE id = 1", "", []string{"database old_nova", "binlog_format was not ROW"}},
-		{"a trigger of a table that is not mapped", "CREATE TABLE log (id INT) ENGINE=InnoDB; CREATE TRIGGER reach AFTER INSERT ON log FOR EACH ROW UPDATE aggregates SET name = 'by a trigger' WHERE id = 1; SET SESSION binlog_format = STATEMENT; INSERT INTO log VALUES (1)", "DROP TABLE log", []string{"database old_nova", "INSERT INTO log"}},
-		{"a function, called from elsewhere", "\nDELIMITER //\nCREATE FUNCTION f() RETURNS INT DETERMINISTIC MODIFIES SQL DATA BEGIN UPDATE aggregates SET name = 'by a function' WHERE id = 1; RETURN 1; END//\nDELIMITER ;\nUSE mysql; SET SESSION binlog_format = STATEMENT; SELECT old_nova.f()", "DROP FUNCTION f", []string{"database old_nova", "SELECT"}},
-		{"a session with small images", "SET SESSION binlog_row_image = MINIMAL; UPDATE extra SET flavor = 'x' WHERE id = 1", "", []string{"table nova.extra", "a row without column instance", "binlog_row_image FULL"}},
-		{"a transaction of XA", "XA START 'a'; UPDATE instances SET name = 'xa' WHERE id = 2; XA END 'a'; XA PREPARE 'a'; XA COMMIT 'a'", "", []string{"table nova.instances", "XA"}},
+		{"a change of a table", "ALTER TABLE instances ADD more INT", "ALTER TABLE instances DROP more",
+			[]string{"table old_nova.instances", "changes the table itself", "ALTER TABLE instances ADD more INT", "begun anew"}},
+		{"a truncated table", "CREATE TABLE keep AS SELECT * FROM tags; TRUNCATE TABLE tags",
+			"INSERT INTO tags SELECT * FROM keep; DROP TABLE keep", []string{"table old_nova.tags", "TRUNCATE TABLE"}},
+		{"a truncation with a setting of its own", "CREATE TABLE keep AS SELECT * FROM tags; SET STATEMENT " +
+			"max_statement_time=60 FOR TRUNCATE TABLE tags", "INSERT INTO tags SELECT * FROM keep; DROP TABLE keep",
+			[]string{"table old_nova.tags", "FOR TRUNCATE TABLE"}},
+		{"rows that are deleted and analyzed", "SET SESSION binlog_format = STATEMENT; ANALYZE FORMAT=JSON DELETE " +
+			"FROM tags WHERE tag = 'none'", "", []string{"database old_nova", "ANALYZE FORMAT=JSON"}},
+		{"a table in another's place", "CREATE TABLE bdm2 LIKE bdm; RENAME TABLE bdm TO bdm1, bdm2 TO bdm",
+			"DROP TABLE bdm; RENAME TABLE bdm1 TO bdm", []string{"table old_nova.bdm", "RENAME"}},
+		{"a session that logs statements", "SET SESSION binlog_format = STATEMENT; UPDATE instances SET name = 'x' " +
+			"WHERE id = 1", "", []string{"database old_nova", "binlog_format was not ROW"}},
+		{"a trigger of a table that is not mapped", "CREATE TABLE log (id INT) ENGINE=InnoDB; CREATE TRIGGER reach " +
+			"AFTER INSERT ON log FOR EACH ROW UPDATE aggregates SET name = 'by a trigger' WHERE id = 1; SET SESSION " +
+			"binlog_format = STATEMENT; INSERT INTO log VALUES (1)", "DROP TABLE log", []string{"database old_nova", "INSERT INTO log"}},
+		{"a function, called from elsewhere", "\nDELIMITER //\nCREATE FUNCTION f() RETURNS INT DETERMINISTIC " +
+			"MODIFIES SQL DATA BEGIN UPDATE aggregates SET name = 'by a function' WHERE id = 1; RETURN 1; " +
+			"END//\nDELIMITER ;\nUSE mysql; SET SESSION binlog_format = STATEMENT; SELECT old_nova.f()",
+			"DROP FUNCTION f", []string{"database old_nova", "SELECT"}},
+		{"a session with small images", "SET SESSION binlog_row_image = MINIMAL; UPDATE extra SET flavor = 'x' " +
+			"WHERE id = 1", "", []string{"table nova.extra", "a row without column instance", "binlog_row_image FULL"}},
+		{"a transaction of XA", "XA START 'a'; UPDATE instances SET name = 'xa' WHERE id = 2; XA END 'a'; XA PREPARE " +
+			"'a'; XA COMMIT 'a'", "", []string{"table nova.instances", "XA"}},
 	} {
 		t.Log(c.name)
 		w.src.SQL("USE old_nova; " + c.sql + ";")
@@ -77,7 +94,8 @@ func TestALogThatIsPurged(t *testing.T) {
 	from := w.state()
 	w.src.SQL("FLUSH BINARY LOGS")
 	// The server keeps a file as long as it may need it itself.
-	for end := time.Now().Add(30 * time.Second); strings.Contains(w.src.SQL("SHOW BINARY LOGS"), from.File); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); strings.Contains(w.src.SQL("SHOW BINARY LOGS"),
+		from.File); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the log is not purged: ", w.src.SQL("SHOW BINARY LOGS"))
 		}
@@ -126,7 +144,8 @@ func TestServersThatCanNotBeFollowed(t *testing.T) {
 	w.src.SQL("CREATE USER poor@'%' IDENTIFIED BY 'x'; GRANT SELECT, BINLOG MONITOR ON *.* TO poor@'%'")
 	poor := func() *server.Server {
 		t.Helper()
-		s, err := server.Open(t.Context(), "source", strings.Replace(w.src.DSN(), aligntest.User+":"+aligntest.Password, "poor:x", 1), server.Options{})
+		s, err := server.Open(t.Context(), "source", strings.Replace(w.src.DSN(), aligntest.User+":"+aligntest.Password,
+			"poor:x", 1), server.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,13 +43,20 @@ INSERT INTO one SELECT CONCAT('ABC', seq), seq, CONCAT('U', seq) FROM seq_1_to_1
 // respelled are changes of keys that one side or both take for the same.
 var respelled = []struct{ name, sql string }{
 	{"small letters", "UPDATE one SET id = LOWER(id); UPDATE two SET b = LOWER(b)"},
-	{"there and back", "START TRANSACTION; UPDATE one SET id = UPPER(id), num = -num; UPDATE one SET id = LOWER(id), num = -num; UPDATE two SET b = UPPER(b); UPDATE two SET b = LOWER(b); COMMIT"},
-	{"there and back, in many transactions", "UPDATE one SET id = UPPER(id); UPDATE one SET id = LOWER(id); UPDATE one SET id = UPPER(id); UPDATE two SET b = UPPER(b); UPDATE two SET b = LOWER(b)"},
+	{"there and back", "START TRANSACTION; UPDATE one SET id = UPPER(id), num = -num; UPDATE one SET id = LOWER(id), " +
+		"num = -num; UPDATE two SET b = UPPER(b); UPDATE two SET b = LOWER(b); COMMIT"},
+	{"there and back, in many transactions", "UPDATE one SET id = UPPER(id); UPDATE one SET id = LOWER(id); UPDATE " +
+		"one SET id = UPPER(id); UPDATE two SET b = UPPER(b); UPDATE two SET b = LOWER(b)"},
 	{"accents", "UPDATE two SET b = REPLACE(b, 'à', 'a'); UPDATE two SET b = CONCAT('Ä', SUBSTRING(b, 2)) WHERE num % 2"},
-	{"blanks at the end", "UPDATE one SET id = CONCAT(id, ' ') WHERE num % 2; UPDATE two SET b = CONCAT(b, '  ') WHERE a = 1; UPDATE one SET id = RTRIM(id)"},
-	{"another row takes the old spelling's place", "UPDATE one SET id = LOWER(id); UPDATE one SET id = CONCAT('x', id) WHERE num <= 700; INSERT INTO one SELECT CONCAT('ABC', num), 5000 + num, CONCAT('new', num) FROM (SELECT num FROM one WHERE num <= 700) AS r"},
-	{"other unique values, too", "UPDATE one SET u = LOWER(u), id = LOWER(id); UPDATE one SET u = CONCAT('tmp', num); UPDATE one SET u = CONCAT('u', 9000 - num), id = UPPER(id)"},
-	{"keys that are deleted and come again", "DELETE FROM one WHERE num % 3 = 0; INSERT INTO one SELECT LOWER(id), num + 20000, CONCAT('again', num) FROM (SELECT CONCAT('DEF', num) AS id, num FROM one WHERE num % 3 = 1) AS r"},
+	{"blanks at the end", "UPDATE one SET id = CONCAT(id, ' ') WHERE num % 2; UPDATE two SET b = CONCAT(b, '  ') " +
+		"WHERE a = 1; UPDATE one SET id = RTRIM(id)"},
+	{"another row takes the old spelling's place", "UPDATE one SET id = LOWER(id); UPDATE one SET id = CONCAT('x', " +
+		"id) WHERE num <= 700; INSERT INTO one SELECT CONCAT('ABC', num), 5000 + num, CONCAT('new', num) FROM " +
+		"(SELECT num FROM one WHERE num <= 700) AS r"},
+	{"other unique values, too", "UPDATE one SET u = LOWER(u), id = LOWER(id); UPDATE one SET u = CONCAT('tmp', " +
+		"num); UPDATE one SET u = CONCAT('u', 9000 - num), id = UPPER(id)"},
+	{"keys that are deleted and come again", "DELETE FROM one WHERE num % 3 = 0; INSERT INTO one SELECT LOWER(id), " +
+		"num + 20000, CONCAT('again', num) FROM (SELECT CONCAT('DEF', num) AS id, num FROM one WHERE num % 3 = 1) AS r"},
 }
 
 // TestKeysThatChangeTheirSpelling: however the two sides compare texts, and however many
@@ -71,7 +78,8 @@ func TestKeysThatChangeTheirSpelling(t *testing.T) {
 				}
 			}
 			// All at once, in less room than the keys need.
-			w.src.SQL("USE old_nova; UPDATE one SET id = UPPER(id); UPDATE two SET b = LOWER(b); UPDATE one SET id = LOWER(id), u = CONCAT('v', num) WHERE num % 2")
+			w.src.SQL("USE old_nova; UPDATE one SET id = UPPER(id); UPDATE two SET b = LOWER(b); UPDATE one SET id = " +
+				"LOWER(id), u = CONCAT('v', num) WHERE num % 2")
 			d := w.drive(100)
 			if err := d.run(t.Context()); err != nil {
 				t.Fatal(err)
@@ -146,7 +154,9 @@ INSERT INTO instances (id, uuid, name, project, at, level) SELECT seq, CONCAT('u
 	w.copy()
 	for _, sql := range []string{
 		"UPDATE projects SET title = CONCAT(title, ' more')",
-		"UPDATE projects SET at = NULL WHERE id = 7; UPDATE projects SET name = NULL WHERE id > 1990; UPDATE projects SET name = CONCAT(LOWER(name), ' ') WHERE id < 100; UPDATE projects SET level = 8 WHERE id = 5; DELETE FROM projects WHERE id = 6",
+		"UPDATE projects SET at = NULL WHERE id = 7; UPDATE projects SET name = NULL WHERE id > 1990; UPDATE " +
+			"projects SET name = CONCAT(LOWER(name), ' ') WHERE id < 100; UPDATE projects SET level = 8 WHERE id = " +
+			"5; DELETE FROM projects WHERE id = 6",
 	} {
 		w.src.SQL("USE old_nova; " + sql)
 		d := w.drive(hurryAt)

@@ -59,7 +59,8 @@ type stream struct {
 // open reads the log from a position. wanted tells of which tables rows are to be read.
 func open(ctx context.Context, source *server.Server, from place, wanted func(db, table string) bool) (*stream, error) {
 	if !from.reachable() {
-		return nil, fatal(fmt.Errorf("source: position %s is beyond 4 GiB, from where no binary log can be read: want FLUSH BINARY LOGS on the source before the copy begins, and it begun anew", from))
+		return nil, fatal(fmt.Errorf("source: position %s is beyond 4 GiB, from where no binary log can be read: "+
+			"want FLUSH BINARY LOGS on the source before the copy begins, and it begun anew", from))
 	}
 	secure, err := encrypted(ctx, source)
 	if err != nil {

@@ -63,7 +63,8 @@ func asChild(dsns []string) error {
 	}
 	p := mapping.MakePlan(m, from, to, map[string]mapping.IDs{"project": {Given: true}, "user": {Given: true, Default: true}})
 	var said sync.Once
-	_, err = Run(ctx, m, &p, w.source, w.target, w.sourceDB, Options{Progress: func(Progress) { said.Do(func() { fmt.Println("it follows") }) }})
+	_, err = Run(ctx, m, &p, w.source, w.target, w.sourceDB,
+		Options{Progress: func(Progress) { said.Do(func() { fmt.Println("it follows") }) }})
 	return err
 }
 
@@ -153,7 +154,8 @@ func change(ctx context.Context, tx *sql.Tx, r *rand.Rand) error {
 	short := "LEFT(" + word + ", 100)"
 	agg, name := 1+r.IntN(12), fmt.Sprintf("'agg%d'", 1+r.IntN(14))
 	all := []string{
-		"INSERT INTO instances (id, uuid, name, notes, level, project, owner) VALUES (" + fmt.Sprint(id) + ", " + uuid + ", " + short + ", " + word + ", " + fmt.Sprint(r.IntN(256)) + ", " + project + ", 'o')",
+		"INSERT INTO instances (id, uuid, name, notes, level, project, owner) VALUES (" + fmt.Sprint(id) + ", " +
+			uuid + ", " + short + ", " + word + ", " + fmt.Sprint(r.IntN(256)) + ", " + project + ", 'o')",
 		"UPDATE instances SET name = " + short + ", at = IF(at IS NULL, '2026-01-01 10:00:00.5', NULL) WHERE id = " + fmt.Sprint(id),
 		"UPDATE instances SET deleted = 1 - deleted, project = IF(project IS NULL, " + project + ", NULL) WHERE id = " + fmt.Sprint(id),
 		"UPDATE instances SET id = id + 1000 * (1 - 2 * (id > 1000)) WHERE uuid = " + uuid,
@@ -180,7 +182,8 @@ func change(ctx context.Context, tx *sql.Tx, r *rand.Rand) error {
 		"UPDATE other SET x = x + 1",
 	}
 	if r.IntN(300) == 0 {
-		all = []string{"UPDATE instances SET name = " + short, "DELETE FROM extra", "INSERT IGNORE INTO extra (instance, flavor) SELECT uuid, name FROM instances", "UPDATE bins SET f = f + 1"}
+		all = []string{"UPDATE instances SET name = " + short, "DELETE FROM extra",
+			"INSERT IGNORE INTO extra (instance, flavor) SELECT uuid, name FROM instances", "UPDATE bins SET f = f + 1"}
 	}
 	_, err := tx.ExecContext(ctx, all[r.IntN(len(all))])
 	return err

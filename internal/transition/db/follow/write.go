@@ -100,7 +100,8 @@ func (f *follower) page(ctx context.Context) error {
 	}
 	f.good = time.Now()
 	if f.left = f.batch.held(); f.left > mostLeft*f.room {
-		return fatal(fmt.Errorf("target: of the rows that changed up to position %s of the source's binary log, it does not take more than %d: want what it has in their way mended, it goes on from %s: %w", f.at, mostLeft*f.room, f.saved, why))
+		return fatal(fmt.Errorf("target: of the rows that changed up to position %s of the source's binary log, it "+
+			"does not take more than %d: want what it has in their way mended, it goes on from %s: %w", f.at, mostLeft*f.room, f.saved, why))
 	}
 	return nil
 }
@@ -280,7 +281,8 @@ func (f *follower) transaction(ctx context.Context, conn *sql.Conn, state copier
 		}
 	}
 	f.tried = f.from
-	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`run` SET `binlog_file` = %s, `binlog_pos` = %d, `state` = %s WHERE `only` = 1", copier.Database, sqlexpr.Literal(f.tried.file), f.tried.pos, sqlexpr.Literal(string(state))))
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("UPDATE %s.`run` SET `binlog_file` = %s, `binlog_pos` = %d, `state` = "+
+		"%s WHERE `only` = 1", copier.Database, sqlexpr.Literal(f.tried.file), f.tried.pos, sqlexpr.Literal(string(state))))
 	if err != nil {
 		return 0, fmt.Errorf("target: write the journal: %w", err)
 	}
@@ -328,7 +330,8 @@ func moveError(t *mapping.Planned, part [][]string, err error) error {
 	if !errors.As(err, &my) || passing(err) {
 		return fmt.Errorf("%s: %w", t.Target, err)
 	}
-	said := fmt.Errorf("%s: a row is not taken, among %d, of which the first has key %s: %w", t.Target, len(part), strings.Join(part[0], ", "), err)
+	said := fmt.Errorf("%s: a row is not taken, among %d, of which the first has key %s: %w", t.Target, len(part),
+		strings.Join(part[0], ", "), err)
 	if slices.Contains(unfit, my.Number) {
 		return errors.Join(errAgain, said)
 	}
@@ -339,14 +342,16 @@ func moveError(t *mapping.Planned, part [][]string, err error) error {
 // the reply to a commit was lost, it tells whether that is there.
 func (f *follower) mine(ctx context.Context, tx *sql.Tx) error {
 	var is place
-	err := tx.QueryRowContext(ctx, "SELECT `binlog_file`, `binlog_pos` FROM "+copier.Database+".`run` WHERE `only` = 1 FOR UPDATE").Scan(&is.file, &is.pos)
+	err := tx.QueryRowContext(ctx, "SELECT `binlog_file`, `binlog_pos` FROM "+
+		copier.Database+".`run` WHERE `only` = 1 FOR UPDATE").Scan(&is.file, &is.pos)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fatal(fmt.Errorf("target: the journal %s.run is gone: want %s", copier.Database, anew))
 	case err != nil:
 		return fmt.Errorf("target: read the journal: %w", err)
 	case is != f.saved && is != f.tried:
-		return fatal(fmt.Errorf("target: the journal %s.run is at %s, this run left it at %s: another run has gone on", copier.Database, is, f.saved))
+		return fatal(fmt.Errorf("target: the journal %s.run is at %s, this run left it at %s: another run has gone on",
+			copier.Database, is, f.saved))
 	}
 	f.saved, f.tried = is, is
 	return nil
@@ -362,5 +367,6 @@ func passing(err error) bool {
 	case errors.As(err, &told):
 		return server.Passes(told.Code)
 	}
-	return server.Passing(err) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, gomysql.ErrBadConn)
+	return server.Passing(err) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, gomysql.ErrBadConn)
 }

@@ -67,7 +67,8 @@ func (c *collector) csv(data []byte) {
 		line, _ := r.FieldPos(0)
 		switch {
 		case len(record) != 2:
-			c.faults.add("%s: line %d: value %q: want two fields with a comma between, OLD,NEW", c.path, line, strictyaml.Shorten(strings.Join(record, ",")))
+			c.faults.add("%s: line %d: value %q: want two fields with a comma between, OLD,NEW", c.path, line,
+				strictyaml.Shorten(strings.Join(record, ",")))
 		case first && record[0] == "old" && record[1] == "new":
 		case !c.pair(strictyaml.Place{Line: line}, record[0], record[1]):
 			return
@@ -118,7 +119,8 @@ func (c *collector) entries(n *strictyaml.Node) {
 		switch {
 		// Numbers are not taken for texts: YAML has read 007 as 7 already.
 		case m.Key.Kind != strictyaml.String || m.Value.Kind != strictyaml.String:
-			c.fault(strictyaml.Fault{Place: at, Path: "map", Value: short(m.Key.Shown() + ": " + m.Value.Shown()), Want: "want a text each, in quotes where YAML reads something else"})
+			c.fault(strictyaml.Fault{Place: at, Path: "map", Value: short(m.Key.Shown() + ": " + m.Value.Shown()),
+				Want: "want a text each, in quotes where YAML reads something else"})
 		case bad(old) != "":
 			c.add(at, old, with, "the old value "+bad(old))
 		case c.fit(at, old, with) && !c.put(at, old, with):
@@ -133,7 +135,8 @@ func (c *collector) fallback(n *strictyaml.Node) {
 	case n.Kind != strictyaml.String:
 		c.fault(strictyaml.Fault{Place: n.Place, Path: "default", Value: short(n.Shown()), Want: "want a text"})
 	case with == "" || why != "":
-		c.fault(strictyaml.Fault{Place: n.Place, Path: "default", Value: short(with), Want: "want a text of 1 to 255 characters, no blanks at its ends"})
+		c.fault(strictyaml.Fault{Place: n.Place, Path: "default", Value: short(with),
+			Want: "want a text of 1 to 255 characters, no blanks at its ends"})
 	default:
 		c.set.Default = &with
 	}

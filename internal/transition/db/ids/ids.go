@@ -150,7 +150,8 @@ func (f Faults) Unwrap() []error { return f }
 // asked gives what the query of a kind does.
 func asked(ctx context.Context, k mapping.Kind, target *server.Server, side mapping.Side) (Set, error) {
 	f := &faults{}
-	c := &collector{set: Set{From: fromQuery, Pairs: map[string]string{}}, path: "IDs of " + k.Kind + ": query", unit: "row", again: true, faults: f}
+	c := &collector{set: Set{From: fromQuery, Pairs: map[string]string{}}, path: "IDs of " + k.Kind + ": query",
+		unit: "row", again: true, faults: f}
 	err := ask(ctx, side.Fill(k.Query), c, target)
 	switch {
 	case gone(err):

@@ -22,7 +22,8 @@ var ErrOwner = errors.New("the IDs that are staged on the source are of another 
 func Owned(ctx context.Context, source *server.Server, target string) error {
 	is, err := owner(ctx, source)
 	if err == nil && is != "" && is != target {
-		err = fmt.Errorf("%w, to %s, and this one is to %s: end that one first, by `holdfast transition db clean` with its --target", ErrOwner, is, target)
+		err = fmt.Errorf("%w, to %s, and this one is to %s: end that one first, by `holdfast transition db clean` "+
+			"with its --target", ErrOwner, is, target)
 	}
 	return err
 }
@@ -58,13 +59,15 @@ func Claim(ctx context.Context, source *server.Server, target string) error {
 	}
 	for _, s := range []string{
 		"CREATE DATABASE IF NOT EXISTS " + Database + " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-		"CREATE TABLE IF NOT EXISTS " + named(ownerTable) + " (`only` TINYINT NOT NULL PRIMARY KEY, `target` VARCHAR(700) NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+		"CREATE TABLE IF NOT EXISTS " + named(ownerTable) + " (`only` TINYINT NOT NULL PRIMARY KEY, `target` " +
+			"VARCHAR(700) NOT NULL) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
 	} {
 		if _, err := source.DB.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("%s: say whose the staged IDs are: %w", source.Role, err)
 		}
 	}
-	if _, err := source.DB.ExecContext(ctx, "INSERT INTO "+named(ownerTable)+" VALUES (1, ?) ON DUPLICATE KEY UPDATE `target` = VALUES(`target`)", target); err != nil {
+	if _, err := source.DB.ExecContext(ctx, "INSERT INTO "+
+		named(ownerTable)+" VALUES (1, ?) ON DUPLICATE KEY UPDATE `target` = VALUES(`target`)", target); err != nil {
 		return fmt.Errorf("%s: say whose the staged IDs are: %w", source.Role, err)
 	}
 	return nil

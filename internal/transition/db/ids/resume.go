@@ -127,7 +127,8 @@ func pairsOf(ctx context.Context, db *sql.DB, query string) (pairs map[string]st
 // answered any more (the new platform has more rows by now) only leads to a note. Lines of
 // files may have been added meanwhile; else it is ErrChanged. notes are what people should
 // know. sets that are complete are asked for nothing.
-func Resume(ctx context.Context, m *mapping.Mapping, sets, staged map[string]Set, target *server.Server, side mapping.Side) (notes []string, err error) {
+func Resume(ctx context.Context, m *mapping.Mapping, sets, staged map[string]Set, target *server.Server,
+	side mapping.Side) (notes []string, err error) {
 	for _, k := range m.IDs {
 		was, had := staged[k.Kind]
 		set, given := sets[k.Kind]
@@ -146,7 +147,8 @@ func Resume(ctx context.Context, m *mapping.Mapping, sets, staged map[string]Set
 		case !given:
 			continue
 		case !had:
-			notes = append(notes, "the source has the IDs of "+k.Kind+" no more: they are staged anew of what is given, and verify tells whether they are the same")
+			notes = append(notes, "the source has the IDs of "+
+				k.Kind+" no more: they are staged anew of what is given, and verify tells whether they are the same")
 		case set.From == fromQuery:
 			set = merged(was, set)
 		default:

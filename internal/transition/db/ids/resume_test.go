@@ -28,7 +28,8 @@ func TestResume(t *testing.T) {
 		t.Errorf("nothing is staged: %v, %v", got, err)
 	}
 	sets := func(user map[string]string) map[string]ids.Set {
-		return map[string]ids.Set{"user": {Pairs: user, From: "user.csv"}, "zone": {Pairs: map[string]string{}, Default: &other, From: "zone.csv"}}
+		return map[string]ids.Set{"user": {Pairs: user, From: "user.csv"},
+			"zone": {Pairs: map[string]string{}, Default: &other, From: "zone.csv"}}
 	}
 	begun := sets(map[string]string{"a": "b"})
 	begun["cell"] = ids.Set{Pairs: map[string]string{"1": "4"}, From: "query"}
@@ -48,11 +49,13 @@ func TestResume(t *testing.T) {
 		cells, note, err  string
 	}{
 		{"more values", "", "", map[string]string{"a": "b", "c": "d"}, "map[1:4 2:6]", "", ""},
-		{"no answer", "SELECT 1", "", map[string]string{"a": "b"}, "map[1:4]", "what the copy began with counts, the target can not be asked anew: IDs of cell: query at the target: gives 1 columns", ""},
+		{"no answer", "SELECT 1", "", map[string]string{"a": "b"}, "map[1:4]",
+			"what the copy began with counts, the target can not be asked anew: IDs of cell: query at the target: gives 1 columns", ""},
 		{"a missing table", "SELECT x, y FROM nowhere.z", "", map[string]string{"a": "b"}, "map[1:4]", "the target can not be asked anew", ""},
 		{"nothing to go by", "SELECT 1", "cell", map[string]string{"a": "b"}, "", "", "or give them in a file cell.csv"},
 		{"staged no more", "", "user", map[string]string{"c": "d"}, "map[1:4 2:6]", "the source has the IDs of user no more", ""},
-		{"a line that is changed", "", "", map[string]string{"a": "c"}, "", "", `the copy was begun with "b" for "a", which is "c" now: lines may be added, not changed`},
+		{"a line that is changed", "", "", map[string]string{"a": "c"}, "", "",
+			`the copy was begun with "b" for "a", which is "c" now: lines may be added, not changed`},
 		{"a line that is gone", "", "", map[string]string{}, "", "", `which is not there any more: lines may be`},
 	} {
 		now, before := sets(c.user), map[string]ids.Set{}
@@ -112,7 +115,8 @@ func TestFixed(t *testing.T) {
 		{"a file instead of the question", nil, map[string]ids.Set{"cell": {Pairs: five, From: "cell.csv"}}, false},
 		{"a line more", map[string]ids.Set{"user": {}}, map[string]ids.Set{"user": {Pairs: five}}, true},
 		{"a file more", nil, map[string]ids.Set{"user": {}}, false},
-		{"a line more beside one for all others", map[string]ids.Set{"zone": {Default: &a}}, map[string]ids.Set{"zone": {Pairs: five, Default: &a}}, false},
+		{"a line more beside one for all others", map[string]ids.Set{"zone": {Default: &a}},
+			map[string]ids.Set{"zone": {Pairs: five, Default: &a}}, false},
 		{"another one for all others", map[string]ids.Set{"zone": {Default: &a}}, map[string]ids.Set{"zone": {Default: &b}}, false},
 	} {
 		if one, two := name(c.one), name(c.two); (one == two) != c.same {

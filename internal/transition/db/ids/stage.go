@@ -92,7 +92,8 @@ func stage(ctx context.Context, db *sql.DB, m *mapping.Mapping, sets map[string]
 
 // columns of a staged table. 255 characters take 1020 bytes in a key: rows must be
 // DYNAMIC for it, which 5.6 does not have by itself.
-const columns = " VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, `new` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, "
+const columns = " VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, `new` VARCHAR(255) CHARACTER SET " +
+	"utf8mb4 COLLATE utf8mb4_bin NOT NULL, "
 
 // Numbers of errors that say that a key is too long for the server's settings.
 const (
@@ -132,7 +133,8 @@ func fill(ctx context.Context, db *sql.DB, table string, keys []string, values m
 		if len(part) != size {
 			size = len(part)
 			rows := strings.Repeat(", (?, ?)", size)[2:]
-			if insert, err = tx.PrepareContext(ctx, "INSERT INTO "+named(table+inMaking)+" VALUES "+rows); err != nil { // closed with the transaction
+			// closed with the transaction
+			if insert, err = tx.PrepareContext(ctx, "INSERT INTO "+named(table+inMaking)+" VALUES "+rows); err != nil {
 				return err
 			}
 		}
@@ -219,7 +221,8 @@ func staged(ctx context.Context, db *sql.DB) (out []string, err error) {
 		case name == ownerTable || name == settle.Table:
 			continue // ours, and not staged
 		case !strings.HasPrefix(name, prefix):
-			return nil, fmt.Errorf("it has table %s, which is not ours: want a database of that name that holds tables %sKIND only, or none", name, prefix)
+			return nil, fmt.Errorf("it has table %s, which is not ours: want a database of that name that holds "+
+				"tables %sKIND only, or none", name, prefix)
 		}
 		out = append(out, name)
 	}

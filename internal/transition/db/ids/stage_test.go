@@ -23,7 +23,8 @@ func mappingOf(kinds ...mapping.Kind) *mapping.Mapping { return &mapping.Mapping
 // staged is all that the database of IDs has.
 func staged(r *aligntest.Rig) string {
 	var out []string
-	for _, table := range strings.Fields(r.SQL("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'migrate_ids' ORDER BY 1")) {
+	for _, table := range strings.Fields(r.SQL("SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA " +
+		"= 'migrate_ids' ORDER BY 1")) {
 		rows := r.SQL("SELECT * FROM migrate_ids.`" + table + "` ORDER BY 1")
 		out = append(out, table+": "+strings.NewReplacer("\t", "=", "\n", " ").Replace(rows))
 	}
@@ -49,10 +50,12 @@ func TestStage(t *testing.T) {
 			t.Fatalf("\n got %s\nwant %s", got, want)
 		}
 	}
-	if got := r.SQL("SELECT DISTINCT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'migrate_ids'"); got != "utf8mb4\tutf8mb4_bin" {
+	if got := r.SQL("SELECT DISTINCT CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS WHERE " +
+		"TABLE_SCHEMA = 'migrate_ids'"); got != "utf8mb4\tutf8mb4_bin" {
 		t.Errorf("columns are %s", got)
 	}
-	if got := r.SQL("SELECT GROUP_CONCAT(CONCAT(TABLE_NAME, ' ', COLUMN_NAME) ORDER BY 1) FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = 'migrate_ids' AND INDEX_NAME = 'PRIMARY'"); got != "ids_default kind,ids_project old,ids_user old" {
+	if got := r.SQL("SELECT GROUP_CONCAT(CONCAT(TABLE_NAME, ' ', COLUMN_NAME) ORDER BY 1) FROM " +
+		"information_schema.STATISTICS WHERE TABLE_SCHEMA = 'migrate_ids' AND INDEX_NAME = 'PRIMARY'"); got != "ids_default kind,ids_project old,ids_user old" {
 		t.Errorf("keys %s", got)
 	}
 	// Fewer than before: what is not given any more goes. What a dead run left, too.
@@ -71,7 +74,8 @@ func TestStage(t *testing.T) {
 	if got := r.SQL("SHOW DATABASES LIKE 'migrate%'"); got != "" {
 		t.Errorf("left: %s", got)
 	}
-	if err := ids.Stage(t.Context(), s, mappingOf(mapping.Kind{Kind: "default"}), map[string]ids.Set{"default": {}}); err == nil || !strings.Contains(err.Error(), `kind "default": want another word`) {
+	if err := ids.Stage(t.Context(), s, mappingOf(mapping.Kind{Kind: "default"}),
+		map[string]ids.Set{"default": {}}); err == nil || !strings.Contains(err.Error(), `kind "default": want another word`) {
 		t.Errorf("a kind of the name of the table of defaults: %v", err)
 	}
 }
@@ -83,7 +87,8 @@ func TestStageLeavesOthersAlone(t *testing.T) {
 	s := r.Server("source")
 	r.SQL("CREATE DATABASE migrate_ids; CREATE TABLE migrate_ids.precious (x INT); INSERT INTO migrate_ids.precious VALUES (7)")
 	const want = "it has table precious, which is not ours"
-	if err := ids.Stage(t.Context(), s, mappingOf(mapping.Kind{Kind: "user"}), map[string]ids.Set{"user": {}}); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "source: ") {
+	if err := ids.Stage(t.Context(), s, mappingOf(mapping.Kind{Kind: "user"}),
+		map[string]ids.Set{"user": {}}); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "source: ") {
 		t.Errorf("stage: %v", err)
 	}
 	if err := ids.Drop(t.Context(), s); err == nil || !strings.Contains(err.Error(), want) {
@@ -123,7 +128,8 @@ func TestStageIsWholeOrAsItWas(t *testing.T) {
 		if err != nil {
 			cut++
 		}
-		got := r.SQL("SELECT CONCAT_WS(' ', MIN(v), MAX(v), COUNT(*)) FROM (SELECT new AS v FROM migrate_ids.ids_a UNION ALL SELECT new FROM migrate_ids.ids_b UNION ALL SELECT new FROM migrate_ids.ids_default) AS r")
+		got := r.SQL("SELECT CONCAT_WS(' ', MIN(v), MAX(v), COUNT(*)) FROM (SELECT new AS v FROM migrate_ids.ids_a " +
+			"UNION ALL SELECT new FROM migrate_ids.ids_b UNION ALL SELECT new FROM migrate_ids.ids_default) AS r")
 		if got != was+" "+was+" 6002" && got != v+" "+v+" 6002" || err == nil && !strings.HasPrefix(got, v+" ") {
 			t.Fatalf("cut at %d (%v): %s, before it %s", i, err, got, was)
 		}
@@ -135,7 +141,8 @@ func TestStageIsWholeOrAsItWas(t *testing.T) {
 	if err := ids.Stage(t.Context(), s, m, sets("end")); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.SQL("SELECT GROUP_CONCAT(TABLE_NAME ORDER BY 1) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'migrate_ids'"); got != "ids_a,ids_b,ids_default" {
+	if got := r.SQL("SELECT GROUP_CONCAT(TABLE_NAME ORDER BY 1) FROM information_schema.TABLES WHERE TABLE_SCHEMA = " +
+		"'migrate_ids'"); got != "ids_a,ids_b,ids_default" {
 		t.Errorf("tables %s", got)
 	}
 }
@@ -202,7 +209,8 @@ CREATE FUNCTION real_api.cleared() RETURNS INT BEGIN DELETE FROM real_api.cells;
 	for _, c := range []struct{ query, want string }{
 		{"SELECT '1', id FROM {api}.cells WHERE name = 'none'", "IDs of cell: query at the target: gives no rows"},
 		{"SELECT id FROM {api}.cells", "gives 1 columns: want two, old and new"},
-		{"SELECT '1', id FROM {api}.cells WHERE name IS NOT NULL", `IDs of cell: query: row 2: "1", "5": the old value is in row 1 already, for "1"`},
+		{"SELECT '1', id FROM {api}.cells WHERE name IS NOT NULL",
+			`IDs of cell: query: row 2: "1", "5": the old value is in row 1 already, for "1"`},
 		{"SELECT '*', id FROM {api}.cells WHERE name IS NOT NULL", `row 2: "*", "5": the value for all others is in row 1 already: "1"`},
 		{"SELECT name, id FROM {api}.cells", `"", "6": is NULL: want an old and a new value`},
 		{"SELECT '1', ''", "the new value is empty"},

@@ -59,20 +59,25 @@ func sides(t testing.TB) (source, target Side) {
 	col := func(name, text string, more func(*column.Column)) column.Column { return typed(t, name, text, more) }
 	source = Side{Databases: map[string]string{"nova": "liberty_nova"}, Tables: map[string]*Schema{
 		"nova.instance_types": {Key: []string{"id"}, Columns: []column.Column{
-			col("id", "int(11)", automatic), col("name", "varchar(255)", nullable), col("is_public", "tinyint(1)", nullable), col("deleted", "int(11)", nullable), col("vcpu_weight", "int(11)", nullable),
+			col("id", "int(11)", automatic), col("name", "varchar(255)", nullable),
+			col("is_public", "tinyint(1)", nullable), col("deleted", "int(11)", nullable), col("vcpu_weight", "int(11)", nullable),
 		}},
 		"nova.instances": {Key: []string{"id"}, Columns: []column.Column{
-			col("id", "int(11)", automatic), col("uuid", "varchar(36)", nil), col("project_id", "varchar(255)", nullable), col("user_id", "varchar(255)", nullable),
+			col("id", "int(11)", automatic), col("uuid", "varchar(36)", nil),
+			col("project_id", "varchar(255)", nullable), col("user_id", "varchar(255)", nullable),
 		}},
-		"nova.instance_extra": {Key: []string{"id"}, Columns: []column.Column{col("id", "int(11)", automatic), col("uuid", "varchar(36)", nil), col("flavor", "text", nullable), col("deleted", "int(11)", nullable)}},
-		"nova.bdm":            {Key: []string{"id"}, Columns: []column.Column{col("uuid", "varchar(36)", nil), col("boot_index", "int(11)", nullable)}},
+		"nova.instance_extra": {Key: []string{"id"}, Columns: []column.Column{col("id", "int(11)", automatic),
+			col("uuid", "varchar(36)", nil), col("flavor", "text", nullable), col("deleted", "int(11)", nullable)}},
+		"nova.bdm": {Key: []string{"id"}, Columns: []column.Column{col("uuid", "varchar(36)", nil), col("boot_index", "int(11)", nullable)}},
 	}}
 	target = Side{Tables: map[string]*Schema{
 		"api.flavors": {Columns: []column.Column{
-			col("id", "bigint(20)", automatic), col("name", "varchar(255)", nil), col("uuid", "varchar(36)", nil), col("public", "varchar(3)", nil), col("description", "text", nullable),
+			col("id", "bigint(20)", automatic), col("name", "varchar(255)", nil), col("uuid", "varchar(36)", nil),
+			col("public", "varchar(3)", nil), col("description", "text", nullable),
 		}},
 		"nova.instances": {Columns: []column.Column{
-			col("id", "int(11)", automatic), col("uuid", "varchar(36)", nil), col("project_id", "varchar(255)", nil), col("user_id", "varchar(255)", nil),
+			col("id", "int(11)", automatic), col("uuid", "varchar(36)", nil), col("project_id", "varchar(255)", nil),
+			col("user_id", "varchar(255)", nil),
 			col("flavor", "text", nullable), col("spec", "mediumtext", nil), col("hidden", "tinyint(1)", nullable),
 		}},
 	}}
@@ -99,13 +104,17 @@ func TestPlanOfAMapping(t *testing.T) {
 	wants := map[string]string{
 		f.Statement("`s`.`id` < 9"): "INSERT INTO `api`.`flavors` (`id`, `name`, `uuid`, `public`) SELECT `s`.`id`, `s`.`name`, " +
 			"CONCAT(SUBSTRING(" + h + ", 1, 8), '-', SUBSTRING(" + h + ", 9, 4), '-3', SUBSTRING(" + h + ", 14, 3), '-', " +
-			"SUBSTRING('89ab', 1 + (INSTR('0123456789abcdef', SUBSTRING(" + h + ", 17, 1)) - 1) % 4, 1), SUBSTRING(" + h + ", 18, 3), '-', SUBSTRING(" + h + ", 21, 12)), " +
+			"SUBSTRING('89ab', 1 + (INSTR('0123456789abcdef', SUBSTRING(" + h + ", 17, 1)) - 1) % 4, 1), SUBSTRING(" +
+			h + ", 18, 3), '-', SUBSTRING(" + h + ", 21, 12)), " +
 			"IF(`s`.`is_public`, 'yes', 'no') FROM `liberty_nova`.`instance_types` AS `s` WHERE (`s`.`deleted` = 0) AND `s`.`id` < 9",
 		f.Count():         "SELECT COUNT(*) FROM `liberty_nova`.`instance_types` AS `s` WHERE (`s`.`deleted` = 0)",
 		f.Checks[0].Count: "SELECT COUNT(*) FROM `liberty_nova`.`instance_types` AS `s` WHERE (`s`.`deleted` = 0) AND `s`.`name` IS NULL",
-		i.Select(""): "SELECT `s`.`id`, `s`.`uuid`, `ids1`.`new`, IF(`s`.`user_id` IS NULL, NULL, COALESCE(`ids2`.`new`, (SELECT `new` FROM `migrate_ids`.`ids_default` WHERE `kind` = 'user'))), `x`.`flavor`, " +
-			"JSON_OBJECT('is_bfv', JSON_EXTRACT(IF(EXISTS (SELECT 1 FROM `liberty_nova`.`bdm` AS `bfv` WHERE ((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0))), 'true', 'false'), '$')) " +
-			"FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0)) " +
+		i.Select(""): "SELECT `s`.`id`, `s`.`uuid`, `ids1`.`new`, IF(`s`.`user_id` IS NULL, NULL, " +
+			"COALESCE(`ids2`.`new`, (SELECT `new` FROM `migrate_ids`.`ids_default` WHERE `kind` = 'user'))), `x`.`flavor`, " +
+			"JSON_OBJECT('is_bfv', JSON_EXTRACT(IF(EXISTS (SELECT 1 FROM `liberty_nova`.`bdm` AS `bfv` WHERE " +
+			"((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0))), 'true', 'false'), '$')) " +
+			"FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` " +
+			"= `s`.`uuid`) AND (`x`.`deleted` = 0)) " +
 			"LEFT JOIN `migrate_ids`.`ids_project` AS `ids1` ON `ids1`.`old` = CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin " +
 			"LEFT JOIN `migrate_ids`.`ids_user` AS `ids2` ON `ids2`.`old` = CONVERT(`s`.`user_id` USING utf8mb4) COLLATE utf8mb4_bin",
 		i.Lookups[0].Missing[:strings.Index(i.Lookups[0].Missing, " FROM")]:  "SELECT DISTINCT `s`.`project_id`",
@@ -116,7 +125,8 @@ func TestPlanOfAMapping(t *testing.T) {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 	}
-	if f.Target != "api.flavors" || len(f.Checks) != 5 || f.Checks[0].Column != "name" || len(i.Lookups) != 1 || i.Lookups[0].Kind != "project" || fmt.Sprint(i.Key) != "[id]" {
+	if f.Target != "api.flavors" || len(f.Checks) != 5 || f.Checks[0].Column != "name" || len(i.Lookups) != 1 ||
+		i.Lookups[0].Kind != "project" || fmt.Sprint(i.Key) != "[id]" {
 		t.Errorf("%+v, %+v", f, i)
 	}
 }
@@ -140,23 +150,31 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 			delete(s.Tables, "nova.instance_types")
 		},
 			[]string{"api.flavors: the source has no table nova.instance_types", "nova.instances: the source has no table nova.instances"}},
-		"a join's table": {func(_ *Mapping, s, _ Side) { delete(s.Tables, "nova.bdm") }, []string{"nova.instances: the source has no table nova.bdm"}},
-		"no key":         {func(_ *Mapping, s, _ Side) { s.Tables["nova.instances"].Key = nil }, []string{"has no primary key"}},
+		"a join's table": {func(_ *Mapping, s, _ Side) { delete(s.Tables, "nova.bdm") },
+			[]string{"nova.instances: the source has no table nova.bdm"}},
+		"no key": {func(_ *Mapping, s, _ Side) { s.Tables["nova.instances"].Key = nil }, []string{"has no primary key"}},
 		"a column that must have a value": {func(_ *Mapping, _, d Side) {
 			c := &d.Tables["nova.instances"].Columns[6]
 			c.Nullable = false
 		}, []string{"nova.instances hidden: may not be NULL, has no default"}},
-		"a column that goes nowhere": {func(m *Mapping, _, _ Side) { m.Tables[0].Drop = nil }, []string{"api.flavors: column vcpu_weight of table nova.instance_types of the source goes nowhere"}},
-		"dropped and used":           {func(m *Mapping, _, _ Side) { m.Tables[0].Drop = []string{"vcpu_weight", "deleted", "gone"} }, []string{"column deleted of table nova.instance_types of the source is used", "has no column gone to be dropped"}},
-		"twice":                      {func(m *Mapping, _, _ Side) { m.Tables[0].Columns[0].Copy = []string{"id", "name", "name"} }, []string{"api.flavors name: is given twice"}},
+		"a column that goes nowhere": {func(m *Mapping, _, _ Side) { m.Tables[0].Drop = nil },
+			[]string{"api.flavors: column vcpu_weight of table nova.instance_types of the source goes nowhere"}},
+		"dropped and used": {func(m *Mapping, _, _ Side) {
+			m.Tables[0].Drop = []string{"vcpu_weight", "deleted",
+				"gone"}
+		}, []string{"column deleted of table nova.instance_types of the source is used", "has no column gone to be dropped"}},
+		"twice": {func(m *Mapping, _, _ Side) { m.Tables[0].Columns[0].Copy = []string{"id", "name", "name"} },
+			[]string{"api.flavors name: is given twice"}},
 		"columns that are not there": {func(m *Mapping, _, _ Side) { m.Tables[0].Columns[0].Copy = []string{"id", "name", "is_public", "gone"} },
-			[]string{"api.flavors is_public: the target has no such column", "api.flavors gone: table nova.instance_types of the source has no such column"}},
+			[]string{"api.flavors is_public: the target has no such column",
+				"api.flavors gone: table nova.instance_types of the source has no such column"}},
 		"too narrow": {func(_ *Mapping, _, d Side) {
 			d.Tables["api.flavors"].Columns[1].Type.Length = 9
 			d.Tables["api.flavors"].Columns[1].Type.Text = "varchar(9)"
 		},
 			[]string{"api.flavors name: varchar(255) does not fit into varchar(9): up to 255 instead of 9"}},
-		"made by the server": {func(_ *Mapping, _, d Side) { d.Tables["api.flavors"].Columns[1].Generated = true }, []string{"the server makes the values"}},
+		"made by the server": {func(_ *Mapping, _, d Side) { d.Tables["api.flavors"].Columns[1].Generated = true },
+			[]string{"the server makes the values"}},
 	} {
 		m := parse(t, example)
 		source, target := sides(t)
@@ -224,7 +242,8 @@ func TestMappingsAreReadStrictly(t *testing.T) {
 		{"target: api.flavors", "target: flavors", "tables[0].target: value \"flavors\": want DATABASE.TABLE"},
 		{"target: api.flavors", "target: api.a`b", "tables[0].target"},
 		{"target: api.flavors", "target: nova.instances", "tables[1].target: value \"nova.instances\": is given twice"},
-		{"where: deleted = 0", "where: deleted = 0; DROP TABLE x", `tables[0].where: value "deleted = 0; DROP TABLE x": byte 12 of the expression`},
+		{"where: deleted = 0", "where: deleted = 0; DROP TABLE x",
+			`tables[0].where: value "deleted = 0; DROP TABLE x": byte 12 of the expression`},
 		{"{as: x,", "{as: s,", "tables[1].join[0].as: value \"s\": is given twice"},
 		{"{as: bfv,", "{as: x,", "tables[1].find[0].as: value \"x\": is given twice"},
 		{"boot_index = 0}", "boot_index = 0, optional: true}", "tables[1].find[0].optional"},
@@ -249,7 +268,8 @@ func TestMappingsAreReadStrictly(t *testing.T) {
 	if _, err := ParseMapping("m.yaml", make([]byte, maxMapping+1)); err == nil {
 		t.Error("a huge mapping is read")
 	}
-	m := parse(t, strings.Replace(strings.Replace(example, "  after: [api.flavors]\n", "", 1), "where: deleted = 0", "where: deleted = 0\n  after: [nova.instances]", 1))
+	m := parse(t, strings.Replace(strings.Replace(example, "  after: [api.flavors]\n", "", 1), "where: deleted = 0",
+		"where: deleted = 0\n  after: [nova.instances]", 1))
 	if order, err := m.order(); err != nil || order[0].Target != "nova.instances" || len(order) != 2 {
 		t.Errorf("order %v, %v", order, err)
 	}

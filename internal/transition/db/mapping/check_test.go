@@ -41,7 +41,8 @@ func TestChecks(t *testing.T) {
 
 // TestChecksOfTheSource: those of tables that are left out are not asked.
 func TestChecksOfTheSource(t *testing.T) {
-	m := parse(t, example+"checks: [{name: a, rows: SELECT 1}, {name: b, rows: SELECT 1, asks: source, table: nova.instances}, {name: c, rows: SELECT 1, asks: both, table: api.flavors}]\n")
+	m := parse(t, example+"checks: [{name: a, rows: SELECT 1}, {name: b, rows: SELECT 1, asks: source, table: "+
+		"nova.instances}, {name: c, rows: SELECT 1, asks: both, table: api.flavors}]\n")
 	names := func() (out string) {
 		for _, c := range m.OfSource() {
 			out += c.Name

@@ -15,7 +15,8 @@ func TestRowsByTheirKeys(t *testing.T) {
 	}{
 		{"s", []string{"id"}, [][]string{{"1"}, {"2"}}, "`s`.`id` IN (1, 2)"},
 		{"", []string{"a`b"}, [][]string{{"'x'"}}, "`a``b` IN ('x')"},
-		{"s", []string{"a", "b"}, [][]string{{"1", "'x'"}, {"2", "NULL"}}, "((`s`.`a` = 1 AND `s`.`b` = 'x') OR (`s`.`a` = 2 AND `s`.`b` = NULL))"},
+		{"s", []string{"a", "b"}, [][]string{{"1", "'x'"}, {"2", "NULL"}},
+			"((`s`.`a` = 1 AND `s`.`b` = 'x') OR (`s`.`a` = 2 AND `s`.`b` = NULL))"},
 		{"s", []string{"id"}, nil, "FALSE"},
 	} {
 		if got := AnyOf(c.as, c.key, c.keys); got != c.want {
@@ -45,7 +46,8 @@ func TestWhatATableIsFollowedBy(t *testing.T) {
 		t.Error(got)
 	}
 	m := i.MissingIn("`s`.`id` IN (7)")
-	if len(m) != 1 || m[0].Kind != "project" || m[0].Column != "project_id" || !strings.HasPrefix(m[0].First, "SELECT `s`.`project_id`, `s`.`id` FROM `liberty_nova`.`instances` AS `s`") ||
+	if len(m) != 1 || m[0].Kind != "project" || m[0].Column != "project_id" ||
+		!strings.HasPrefix(m[0].First, "SELECT `s`.`project_id`, `s`.`id` FROM `liberty_nova`.`instances` AS `s`") ||
 		!strings.HasSuffix(m[0].First, "WHERE `s`.`project_id` IS NOT NULL AND `ids1`.`new` IS NULL AND `s`.`id` IN (7) LIMIT 1") {
 		t.Errorf("%+v", m)
 	}

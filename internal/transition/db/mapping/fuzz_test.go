@@ -16,7 +16,8 @@ const tags = "format: 1\nname: x\ntables: [{target: nova.tags, from: nova.servic
 
 // platforms are the real schemas of Liberty and Zed.
 func platforms(t testing.TB) (source, target Side) {
-	return Side{Tables: readSchema(t, "testdata/liberty-schema.sql", "liberty_")}, Side{Tables: readSchema(t, "testdata/zed-schema.sql", "zed_")}
+	return Side{Tables: readSchema(t, "testdata/liberty-schema.sql", "liberty_")},
+		Side{Tables: readSchema(t, "testdata/zed-schema.sql", "zed_")}
 }
 
 // FuzzMapping: a text is a mapping, or has faults of a line each; a mapping is a plan, or
@@ -26,7 +27,8 @@ func FuzzMapping(f *testing.F) {
 	for _, text := range []string{
 		example, openstack, "", "format: 1\nname: x\ntables: []", "format: 1\nname: &a x\ntables: [*a]",
 		fmt.Sprintf(tags, nested("named_uuid", 20)), fmt.Sprintf(tags, nested("bool", 30)),
-		"format: 1\nname: x\nids: [{kind: k}]\ntables: [{target: nova.tags, from: nova.services, columns: [{to: tag, value: \"mapped('k', mapped('k', host))\"}]}]",
+		"format: 1\nname: x\nids: [{kind: k}]\ntables: [{target: nova.tags, from: nova.services, columns: [{to: tag, " +
+			"value: \"mapped('k', mapped('k', host))\"}]}]",
 	} {
 		f.Add([]byte(text))
 	}
@@ -90,7 +92,8 @@ func statements(t *testing.T, p *Planned) {
 	for i := range key {
 		key[i] = "'x'"
 	}
-	list := []string{p.Select(""), p.Statement(""), p.Count(), p.Looks(""), p.SourceSum(""), p.TargetSum(""), p.SourceRows(""), p.TargetRows(""), p.Bound(nil, 9), p.Bound(key, 9), p.TargetCount(), p.Export("").Select}
+	list := []string{p.Select(""), p.Statement(""), p.Count(), p.Looks(""), p.SourceSum(""), p.TargetSum(""),
+		p.SourceRows(""), p.TargetRows(""), p.Bound(nil, 9), p.Bound(key, 9), p.TargetCount(), p.Export("").Select}
 	if p.Kept != nil {
 		list = append(list, p.Delete([][]string{key}))
 	}

@@ -8,10 +8,12 @@ import (
 // TestGathered: the values of several rows come in the order of their key, without those
 // that are NULL.
 func TestGathered(t *testing.T) {
-	gathers := strings.NewReplacer("bfv.boot_index = 0}", "bfv.boot_index = 0, value: concat(bfv.boot_index)}", "value: x.flavor", "value: gathered('bfv')").Replace(example)
+	gathers := strings.NewReplacer("bfv.boot_index = 0}", "bfv.boot_index = 0, value: concat(bfv.boot_index)}",
+		"value: x.flavor", "value: gathered('bfv')").Replace(example)
 	source, target := sides(t)
 	p := MakePlan(parse(t, gathers), source, target, nil)
-	const want = "(SELECT GROUP_CONCAT(CONCAT(`bfv`.`boot_index`) ORDER BY `bfv`.`id` SEPARATOR ', ') FROM `liberty_nova`.`bdm` AS `bfv` WHERE ((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0)))"
+	const want = "(SELECT GROUP_CONCAT(CONCAT(`bfv`.`boot_index`) ORDER BY `bfv`.`id` SEPARATOR ', ') FROM " +
+		"`liberty_nova`.`bdm` AS `bfv` WHERE ((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0)))"
 	if len(p.Errors) != 0 || len(p.Tables) != 2 || !strings.Contains(p.Tables[1].Select(""), want) {
 		t.Fatalf("errors %+v, want %s", p.Errors, want)
 	}
@@ -20,7 +22,8 @@ func TestGathered(t *testing.T) {
 		t.Errorf("touched by %+v", touched)
 	}
 	source.Tables["nova.bdm"].Key = nil
-	if p = MakePlan(parse(t, gathers), source, target, nil); len(p.Errors) != 1 || !strings.Contains(p.Errors[0].Text, "table nova.bdm of the source has no primary key") {
+	if p = MakePlan(parse(t, gathers), source, target, nil); len(p.Errors) != 1 ||
+		!strings.Contains(p.Errors[0].Text, "table nova.bdm of the source has no primary key") {
 		t.Errorf("without a key: %+v", p.Errors)
 	}
 }
@@ -31,9 +34,11 @@ func TestWhatCanNotBeGathered(t *testing.T) {
 		{"value: x.flavor", "value: gathered('bfv')", "bfv.boot_index = 0}", "function GATHERED: want one of find that has a value"},
 		{"value: x.flavor", "value: gathered('x')", withValue, "function GATHERED: want one of find that has a value"},
 		{"value: x.flavor", "value: gathered(uuid)", withValue, "function GATHERED: want one of find that has a value"},
-		{"value: x.flavor", "value: gathered('bfv')", "bfv.boot_index = 0, value: gathered('bfv')}", "function GATHERED: want one of find that has a value"},
+		{"value: x.flavor", "value: gathered('bfv')", "bfv.boot_index = 0, value: gathered('bfv')}",
+			"function GATHERED: want one of find that has a value"},
 		{"value: x.flavor", "value: gathered('bfv')", "bfv.boot_index = 0, value: bfv.gone}", "bfv.gone: there is no such column"},
-		{"value: x.flavor", "value: gathered('bfv')", `bfv.boot_index = 0, value: "mapped('user', bfv.uuid)"}`, "function MAPPED: want it in the value of a column"},
+		{"value: x.flavor", "value: gathered('bfv')", `bfv.boot_index = 0, value: "mapped('user', bfv.uuid)"}`,
+			"function MAPPED: want it in the value of a column"},
 		{"  join:\n", "  where: gathered('bfv') is null\n  join:\n", withValue, "function GATHERED: want one of find that has a value"},
 	} {
 		source, target := sides(t)

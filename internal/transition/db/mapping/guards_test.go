@@ -16,7 +16,8 @@ func TestJoinsThatDouble(t *testing.T) {
 		t.Fatalf("%+v", p.Tables)
 	}
 	c := p.Tables[1].Collisions[0]
-	const want = "SELECT c1, c2, COUNT(*) FROM (SELECT `s`.`uuid` AS c1, `s`.`id` AS c2 FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x`" +
+	const want = "SELECT c1, c2, COUNT(*) FROM (SELECT `s`.`uuid` AS c1, `s`.`id` AS c2 FROM " +
+		"`liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x`" +
 		" ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0))) AS r GROUP BY c1, c2 HAVING COUNT(*) > 1 ORDER BY c1, c2 LIMIT 20"
 	if got := c.List(nil); got != want || c.Index != "join" || strings.Join(c.Joins, "; ") != "x (nova.instance_extra)" {
 		t.Errorf("%+v:\n%s\nwant\n%s", c, got, want)
@@ -30,11 +31,14 @@ func TestZeroDatesOfAnyName(t *testing.T) {
 	x.Columns = append(x.Columns, typed(t, "made", "datetime", nullable))
 	s, d := source.Tables["nova.instances"], target.Tables["nova.instances"]
 	s.Columns = append(s.Columns, typed(t, "day", "date", nullable))
-	d.Columns = append(d.Columns, typed(t, "made_at", "datetime", nullable), typed(t, "on_day", "date", nullable), typed(t, "must", "date", func(c *column.Column) { c.Default = new(string) }))
-	text := strings.Replace(example, "  - {to: flavor, value: x.flavor}\n", "  - {to: flavor, value: x.flavor}\n  - {to: made_at, value: x.made}\n  - {to: on_day, value: day}\n  - {to: must, value: s.day}\n", 1)
+	d.Columns = append(d.Columns, typed(t, "made_at", "datetime", nullable), typed(t, "on_day", "date", nullable),
+		typed(t, "must", "date", func(c *column.Column) { c.Default = new(string) }))
+	text := strings.Replace(example, "  - {to: flavor, value: x.flavor}\n",
+		"  - {to: flavor, value: x.flavor}\n  - {to: made_at, value: x.made}\n  - {to: on_day, value: day}\n  - {to: must, value: s.day}\n", 1)
 	for yes, want := range map[string]string{
 		"false": "`x`.`flavor`, `x`.`made`, `s`.`day`, `s`.`day`, ",
-		"true":  "`x`.`flavor`, IF((MONTH(`x`.`made`) = 0 OR DAYOFMONTH(`x`.`made`) = 0), NULL, `x`.`made`), IF((MONTH(`s`.`day`) = 0 OR DAYOFMONTH(`s`.`day`) = 0), NULL, `s`.`day`), `s`.`day`, ",
+		"true": "`x`.`flavor`, IF((MONTH(`x`.`made`) = 0 OR DAYOFMONTH(`x`.`made`) = 0), NULL, `x`.`made`), " +
+			"IF((MONTH(`s`.`day`) = 0 OR DAYOFMONTH(`s`.`day`) = 0), NULL, `s`.`day`), `s`.`day`, ",
 	} {
 		p := MakePlan(parse(t, strings.Replace(text, "format: 1", "format: 1\nno_zero_dates: "+yes, 1)), source, target, nil)
 		if got := p.Tables[1].Select(""); len(p.Errors) > 0 || !strings.Contains(got, want) {
@@ -58,7 +62,8 @@ func TestKeysThatAreNotLookedAt(t *testing.T) {
 		{"a moment", "datetime", "1970-01-01 00:00:00", nil, []string{"hidden", "project_id"}, "'1970-01-01 00:00:00' AS c1", ""},
 		{"the clock", "datetime", "current_timestamp()", nil, []string{"hidden", "project_id"}, "", "the default of hidden is an expression"},
 		{"chance", "varchar(36)", "uuid()", nil, []string{"hidden", "project_id"}, "", "the default of hidden is an expression"},
-		{"generated", "int(11)", "", func(c *column.Column) { c.Generated = true }, []string{"hidden", "project_id"}, "", "the server makes the values of hidden"},
+		{"generated", "int(11)", "", func(c *column.Column) { c.Generated = true }, []string{"hidden", "project_id"},
+			"", "the server makes the values of hidden"},
 		{"within", "int(11)", "", nullable, []string{"spec", "project_id"}, "", "a part of the value of spec is looked up"},
 	} {
 		source, target := sides(t)
@@ -105,7 +110,8 @@ func TestPartsAreNotMeasured(t *testing.T) {
 		source, target := sides(t)
 		target.Tables["nova.instances"].Columns[5] = typed(t, "spec", c.typ, func(x *column.Column) { x.Nullable = c.null })
 		p := MakePlan(mappedExample(t, within), source, target, c.ids)
-		if len(p.Errors) > 0 || len(p.Warnings) != c.want || c.want > 0 && (p.Warnings[0].Column != "spec" || !strings.Contains(p.Warnings[0].Text, "is not looked at before the run")) {
+		if len(p.Errors) > 0 || len(p.Warnings) != c.want || c.want > 0 &&
+			(p.Warnings[0].Column != "spec" || !strings.Contains(p.Warnings[0].Text, "is not looked at before the run")) {
 			t.Errorf("%s: %+v, %+v", c.typ, p.Errors, p.Warnings)
 		}
 	}
@@ -133,8 +139,12 @@ func TestParentsThatAreNotFilled(t *testing.T) {
 		to, values, there     string
 		kind, unknown, parent string
 	}{
-		{[]string{"project_id"}, "varchar(9)", "SELECT DISTINCT CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin FROM ", "SELECT EXISTS (SELECT 1 FROM `api`.`others` WHERE `id` = 'a'), EXISTS (SELECT 1 FROM `api`.`others` WHERE `id` = _utf8mb4 X'2762')", "project", "", "api.others"},
-		{[]string{"user_id"}, "varbinary(9)", "SELECT DISTINCT `s`.`user_id` FROM ", "SELECT EXISTS (SELECT 1 FROM `api`.`others` WHERE `id` = X'61'), EXISTS (SELECT 1 FROM `api`.`others` WHERE `id` = X'2762')", "", "", "api.others"},
+		{[]string{"project_id"}, "varchar(9)", "SELECT DISTINCT CONVERT(`s`.`project_id` USING utf8mb4) COLLATE " +
+			"utf8mb4_bin FROM ", "SELECT EXISTS (SELECT 1 FROM `api`.`others` WHERE `id` = 'a'), EXISTS (SELECT 1 " +
+			"FROM `api`.`others` WHERE `id` = _utf8mb4 X'2762')", "project", "", "api.others"},
+		{[]string{"user_id"}, "varbinary(9)", "SELECT DISTINCT `s`.`user_id` FROM ",
+			"SELECT EXISTS (SELECT 1 FROM `api`.`others` WHERE `id` = X'61'), EXISTS (SELECT 1 FROM `api`.`others` " +
+				"WHERE `id` = X'2762')", "", "", "api.others"},
 		{[]string{"hidden"}, "int(11)", "", "", "", "none", "api.others"},
 		{[]string{"spec"}, "int(11)", "", "", "", "a part of the value of spec is looked up", "api.others"},
 		{[]string{"spec"}, "int(11)", "", "", "", "a part of the value of spec is looked up", "api.flavors"},
@@ -155,7 +165,8 @@ func TestParentsThatAreNotFilled(t *testing.T) {
 			t.Errorf("%v: %+v", c.columns, got)
 			continue
 		}
-		if o := got[0].Outside; o != nil && (o.Kind != c.kind || !strings.HasPrefix(o.Values, c.values) || strings.Contains(o.Values, staging) || o.There([]string{"a", "'b"}) != c.there) {
+		if o := got[0].Outside; o != nil && (o.Kind != c.kind || !strings.HasPrefix(o.Values, c.values) ||
+			strings.Contains(o.Values, staging) || o.There([]string{"a", "'b"}) != c.there) {
 			t.Errorf("%v: %+v, %s", c.columns, o, o.There([]string{"a", "'b"}))
 		}
 	}
@@ -169,7 +180,8 @@ func TestNamesOfThePlanner(t *testing.T) {
 		{"{as: bfv,", "{as: ids_1,", ""},
 	} {
 		text := strings.Replace(example, c.old, c.with, 1)
-		if _, err := ParseMapping("m.yaml", []byte(text)); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		if _, err := ParseMapping("m.yaml", []byte(text)); (err == nil) != (c.want == "") || err != nil &&
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.with, err)
 		}
 	}

@@ -28,7 +28,8 @@ func (x *planner) leftOut() (out []RowCheck) {
 			}
 		}
 		conds = append(conds, "NOT EXISTS (SELECT 1 FROM "+x.source.Name(j.Table)+" AS "+sqlexpr.Quote(j.As)+" WHERE "+x.sql("", j.on)+")")
-		from := " FROM " + x.source.Name(x.t.From) + " AS " + sqlexpr.Quote(Main) + strings.Join(x.joins[:i], "") + " WHERE " + strings.Join(conds, " AND ")
+		from := " FROM " + x.source.Name(x.t.From) + " AS " +
+			sqlexpr.Quote(Main) + strings.Join(x.joins[:i], "") + " WHERE " + strings.Join(conds, " AND ")
 		out = append(out, RowCheck{
 			Have:  fmt.Sprintf("no row of %s (join %s), and are left out", j.Table, j.As),
 			Count: "SELECT COUNT(*)" + from,

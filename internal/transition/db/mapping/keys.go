@@ -218,7 +218,8 @@ func (x *planner) collisions() (out []Collision) {
 		if x.unique(k) || !x.filled(k) {
 			continue
 		}
-		out = append(out, Collision{Index: k.Name, Columns: k.parts(), Rough: x.rough(k.Columns), list: func(m Merged) string { return x.collide(p, k, m) }})
+		out = append(out, Collision{Index: k.Name, Columns: k.parts(), Rough: x.rough(k.Columns),
+			list: func(m Merged) string { return x.collide(p, k, m) }})
 	}
 	return out
 }
@@ -239,7 +240,8 @@ func (x *planner) filled(k Unique) bool {
 		}
 	}
 	if len(unknown) > 0 {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.Name(), Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.parts(), ", "), strings.Join(unknown, ", "))})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{Table: x.t.Name(),
+			Text: fmt.Sprintf("unique key %s (%s) is not looked at: %s", k.Name, strings.Join(k.parts(), ", "), strings.Join(unknown, ", "))})
 	}
 	return len(unknown) == 0
 }
@@ -266,7 +268,8 @@ func (x *planner) doubled(p *Planned) string {
 		keys, names = append(keys, own(k)+" AS "+as), append(names, as)
 	}
 	n := strings.Join(names, ", ")
-	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r GROUP BY %s HAVING COUNT(*) > 1 ORDER BY %s LIMIT %d", n, strings.Join(keys, ", "), p.unstaged(), n, n, listed)
+	return fmt.Sprintf("SELECT %s, COUNT(*) FROM (SELECT %s%s) AS r GROUP BY %s HAVING COUNT(*) > 1 ORDER BY "+
+		"%s LIMIT %d", n, strings.Join(keys, ", "), p.unstaged(), n, n, listed)
 }
 
 // length is how much of the beginning of a key's column counts; 0: all of it.
@@ -427,7 +430,8 @@ func (p *Planned) outside(ref Ref) (Orphan, bool) {
 		if kind != "" {
 			asked = asID(value)
 		}
-		o.Outside = &Outside{Kind: kind, Values: "SELECT DISTINCT " + asked + p.unstaged(value+" IS NOT NULL"), column: to, in: x.target.Name(ref.Table)}
+		o.Outside = &Outside{Kind: kind, Values: "SELECT DISTINCT " + asked + p.unstaged(value+" IS NOT NULL"),
+			column: to, in: x.target.Name(ref.Table)}
 	} else {
 		o.Unknown = cmp.Or(o.Unknown, "it has several columns")
 	}
@@ -475,22 +479,6 @@ func (p *Planned) orphans(ref Ref, parent *Planned, m Merged) string {
 	// all of them for each child.
 	list := strings.Join(keys, ", ")
 	return fmt.Sprintf("SELECT %s FROM (SELECT %s%s) AS c LEFT JOIN (SELECT DISTINCT %s%s) AS p ON %s WHERE %s AND p.p1 IS NULL ORDER BY %s",
-		list, strings.Join(child, ", "), p.unstaged(), strings.Join(above, ", "), parent.unstaged(), strings.Join(same, " AND "), strings.Join(there, " AND "), list)
-}
-
-// Orphans is the statement for the rows of a table, as in the mapping, that refer by a
-// foreign key of it to a row that is not there: their primary keys, and what they refer to.
-func (s Side) Orphans(t string, r Ref) string {
-	var on, there, tell []string
-	for _, c := range slices.Concat(s.Tables[t].Key, r.Columns) {
-		if c = "c." + sqlexpr.Quote(c); !slices.Contains(tell, c) {
-			tell = append(tell, c)
-		}
-	}
-	for i, c := range r.Columns {
-		on = append(on, "p."+sqlexpr.Quote(r.To[i])+" = c."+sqlexpr.Quote(c))
-		there = append(there, "c."+sqlexpr.Quote(c)+" IS NOT NULL")
-	}
-	return "SELECT " + strings.Join(tell, ", ") + " FROM " + s.Name(t) + " AS c LEFT JOIN " + s.Name(r.Table) + " AS p ON " + strings.Join(on, " AND ") +
-		" WHERE " + strings.Join(there, " AND ") + " AND p." + sqlexpr.Quote(r.To[0]) + " IS NULL"
+		list, strings.Join(child, ", "), p.unstaged(), strings.Join(above, ", "), parent.unstaged(),
+		strings.Join(same, " AND "), strings.Join(there, " AND "), list)
 }

@@ -92,7 +92,8 @@ func (p *Planned) dear() (out []string) {
 // lookup looks a value up among the IDs of a kind. NULL stays NULL.
 func (x *planner) lookup(l Lookup) string {
 	as := sqlexpr.Quote(fmt.Sprintf("ids%d", len(x.staged)+1))
-	x.staged = append(x.staged, " LEFT JOIN "+sqlexpr.Quote(staging)+"."+sqlexpr.Quote("ids_"+l.Kind)+" AS "+as+" ON "+as+".`old` = "+asID(l.value))
+	x.staged = append(x.staged, " LEFT JOIN "+sqlexpr.Quote(staging)+"."+sqlexpr.Quote("ids_"+l.Kind)+" AS "+as+" ON "+
+		as+".`old` = "+asID(l.value))
 	l.found = as + ".`new`"
 	if x.ids[l.Kind].Default {
 		other := "(SELECT `new` FROM " + sqlexpr.Quote(staging) + ".`ids_default` WHERE `kind` = " + sqlexpr.Literal(l.Kind) + ")"
@@ -134,14 +135,16 @@ func (x *planner) fits(value string, from, to *column.Column) {
 		}
 	case column.Date, column.DateTime, column.Stamp:
 		if timed(to) {
-			x.check(to, "a date that no calendar has, such as 2015-02-30", "DAYOFMONTH("+value+") > 28 AND CAST(CAST("+value+" AS CHAR) AS DATETIME) IS NULL", value)
+			x.check(to, "a date that no calendar has, such as 2015-02-30",
+				"DAYOFMONTH("+value+") > 28 AND CAST(CAST("+value+" AS CHAR) AS DATETIME) IS NULL", value)
 			x.asItIs(from, to)
 		}
 		becomes := carried
 		if x.noZeroDates && to.Nullable {
 			becomes = "they become NULL"
 		}
-		x.out.Zeros = append(x.out.Zeros, RowCheck{Column: to.Name, Have: "a date that is none, such as 0000-00-00", Becomes: becomes, cond: noDate(value)})
+		x.out.Zeros = append(x.out.Zeros, RowCheck{Column: to.Name, Have: "a date that is none, such as 0000-00-00",
+			Becomes: becomes, cond: noDate(value)})
 	}
 }
 
@@ -170,7 +173,8 @@ func (x *planner) made(value string, to *column.Column) {
 	x.mayNotBeNull(to, value)
 	switch to.Type.Kind {
 	case column.Bytes:
-		x.check(to, "a text that is too long for "+to.Type.Text, fmt.Sprintf("LENGTH(%s) > %d", value, cmp.Or(to.Type.Length, to.Type.Limit)), value)
+		x.check(to, "a text that is too long for "+to.Type.Text,
+			fmt.Sprintf("LENGTH(%s) > %d", value, cmp.Or(to.Type.Length, to.Type.Limit)), value)
 	case column.Char:
 		x.tooLong(value, to)
 		if !strings.HasPrefix(to.Charset, "utf8mb4") {
@@ -212,7 +216,8 @@ func (x *planner) mustBe(value string, to *column.Column) {
 		if low, high, ok := bounds(t); ok {
 			cond += fmt.Sprintf(" OR %s + 0 < %d OR %s + 0 > %d", value, low, value, high)
 		} else { // a text and a number compare as floating numbers, which are not exact here
-			cond += " OR CAST(" + value + " AS DECIMAL(40)) NOT BETWEEN " + map[bool]string{true: "0 AND 18446744073709551615", false: "-9223372036854775808 AND 9223372036854775807"}[t.Unsigned]
+			cond += " OR CAST(" + value + " AS DECIMAL(40)) NOT BETWEEN " +
+				map[bool]string{true: "0 AND 18446744073709551615", false: "-9223372036854775808 AND 9223372036854775807"}[t.Unsigned]
 		}
 	case column.Decimal:
 		cond = "NOT (" + number + ")"
@@ -268,7 +273,9 @@ func timed(c *column.Column) bool {
 // up: staged IDs, which could tell, are not there yet.
 func (x *planner) notMeasured(to *column.Column) {
 	if x.out.within(to.Name) && (!to.Nullable || to.Type.Kind == column.Char) {
-		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Name(), to.Name, "a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, only what it is with the old values"})
+		x.plan.Warnings = append(x.plan.Warnings, Finding{x.t.Name(), to.Name,
+			"a part of it is looked up: whether what it becomes is NULL or too long is not looked at before the run, " +
+				"only what it is with the old values"})
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 // TestLooksNeedNoStagedIDs: what is asked before a copy, and of the source only.
 func TestLooksNeedNoStagedIDs(t *testing.T) {
 	source, target := sides(t)
-	target.Tables["nova.instances"].Unique = []Unique{{Name: "uniq", Columns: []string{"project_id", "uuid"}}, {Name: "generated", Columns: []string{"hidden"}}}
+	target.Tables["nova.instances"].Unique = []Unique{{Name: "uniq", Columns: []string{"project_id", "uuid"}},
+		{Name: "generated", Columns: []string{"hidden"}}}
 	target.Tables["nova.instances"].Refs = []Ref{{"fk", []string{"project_id"}, "api.flavors", []string{"name"}}}
 	p := MakePlan(parse(t, example), source, target, map[string]IDs{"project": {Given: true}, "user": {Given: true, Default: true}})
 	i := &p.Tables[1]
@@ -27,7 +28,9 @@ func TestLooksNeedNoStagedIDs(t *testing.T) {
 			t.Errorf("%s", s)
 		}
 	}
-	if len(i.Checks) != 4 || i.Checks[0].Column != "project_id" || !strings.HasSuffix(i.Checks[0].Count, " WHERE `s`.`project_id` IS NULL") || !strings.HasPrefix(i.Checks[0].Keys, "SELECT `s`.`id` FROM") || i.Others[0].Missing != "" {
+	if len(i.Checks) != 4 || i.Checks[0].Column != "project_id" ||
+		!strings.HasSuffix(i.Checks[0].Count, " WHERE `s`.`project_id` IS NULL") ||
+		!strings.HasPrefix(i.Checks[0].Keys, "SELECT `s`.`id` FROM") || i.Others[0].Missing != "" {
 		t.Errorf("%+v", i.Checks)
 	}
 	if want := "SELECT COUNT(*), COALESCE(SUM(CASE WHEN `s`.`project_id` IS NULL THEN 1 ELSE 0 END), 0), COALESCE("; !strings.HasPrefix(i.Looks(""), want) || strings.Count(i.Looks(""), "SUM(") != 4 {
@@ -85,7 +88,8 @@ func TestKeysThatTheSourceKeeps(t *testing.T) {
 	} {
 		m := parse(t, example)
 		if strings.HasPrefix(c.what, "a join") {
-			m = parse(t, strings.Replace(example, "  where: deleted = 0\n", "  where: deleted = 0\n  join: [{as: x, table: nova.instance_extra, match: x.id = s.id}]\n", 1))
+			m = parse(t, strings.Replace(example, "  where: deleted = 0\n",
+				"  where: deleted = 0\n  join: [{as: x, table: nova.instance_extra, match: x.id = s.id}]\n", 1))
 		}
 		source, target := sides(t)
 		s, d := source.Tables["nova.instance_types"], target.Tables["api.flavors"]
@@ -112,7 +116,9 @@ func TestBeginningsOfValuesThatAreLookedUp(t *testing.T) {
 		t.Errorf("%+v, want %s", w, want)
 	}
 	p = MakePlan(parse(t, example), source, target, nil)
-	if len(p.Warnings) != 0 || len(p.Tables[1].Collisions) != 2 || !strings.Contains(p.Tables[1].Collisions[1].List(nil), "(SELECT LEFT(CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin, 8) AS c1, CONVERT(") {
+	if len(p.Warnings) != 0 || len(p.Tables[1].Collisions) != 2 ||
+		!strings.Contains(p.Tables[1].Collisions[1].List(nil),
+			"(SELECT LEFT(CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin, 8) AS c1, CONVERT(") {
 		t.Errorf("%+v, %+v", p.Warnings, p.Tables[1].Collisions)
 	}
 }
@@ -130,8 +136,10 @@ func TestMergedValues(t *testing.T) {
 		return [][]string{{"a", "it's"}, {"c", "d"}}
 	})
 	v := "CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin"
-	want := "SELECT c1, COUNT(*) FROM (SELECT (CASE WHEN " + v + " IN ('a', _utf8mb4 X'69742773') THEN 'a' WHEN " + v + " IN ('c', 'd') THEN 'c' ELSE " + v + " END) COLLATE utf8mb4_bin AS c1 FROM "
-	if !strings.HasPrefix(list, want) || !strings.HasSuffix(list, " AS r WHERE c1 IS NOT NULL GROUP BY c1 HAVING COUNT(*) > 1 ORDER BY c1 LIMIT 20") {
+	want := "SELECT c1, COUNT(*) FROM (SELECT (CASE WHEN " + v + " IN ('a', _utf8mb4 X'69742773') THEN 'a' WHEN " +
+		v + " IN ('c', 'd') THEN 'c' ELSE " + v + " END) COLLATE utf8mb4_bin AS c1 FROM "
+	if !strings.HasPrefix(list, want) || !strings.HasSuffix(list,
+		" AS r WHERE c1 IS NOT NULL GROUP BY c1 HAVING COUNT(*) > 1 ORDER BY c1 LIMIT 20") {
 		t.Errorf("%s\nwant\n%s", list, want)
 	}
 }
@@ -157,7 +165,9 @@ func TestCollationsThatTheSourceDoesNotKnow(t *testing.T) {
 }
 
 func TestKeysThatHaveNoOrder(t *testing.T) {
-	for typ, bad := range map[string]bool{"int(11)": false, "varchar(36)": false, "datetime": false, "varbinary(16)": false, "decimal(10,0)": false, "float": true, "enum('a')": true, "set('a')": true, "bit(1)": true, "json": true, "inet6": true} {
+	for typ, bad := range map[string]bool{"int(11)": false, "varchar(36)": false, "datetime": false,
+		"varbinary(16)": false, "decimal(10,0)": false, "float": true, "enum('a')": true, "set('a')": true,
+		"bit(1)": true, "json": true, "inet6": true} {
 		source, target := sides(t)
 		c := typed(t, "id", typ, nil)
 		source.Tables["nova.instances"].Columns[0], target.Tables["nova.instances"].Columns[0] = c, c
@@ -217,7 +227,8 @@ func TestCharactersThatAreLacking(t *testing.T) {
 		got = append(got, c.Column+": "+c.Have)
 	}
 	lacking := "characters that utf8mb3 does not have"
-	want := []string{"name: " + lacking, "name: NULL, which the target does not allow", "uuid: NULL, which the target does not allow", "uuid: a text that is too long for varchar(36)", "uuid: " + lacking,
+	want := []string{"name: " + lacking, "name: NULL, which the target does not allow",
+		"uuid: NULL, which the target does not allow", "uuid: a text that is too long for varchar(36)", "uuid: " + lacking,
 		"public: NULL, which the target does not allow", "public: a text that is too long for varchar(3)", "public: " + lacking}
 	if fmt.Sprint(got) != fmt.Sprint(want) || len(p.Errors) > 0 || len(p.Warnings) != 1 || p.Warnings[0].Column != "name" {
 		t.Errorf("%v, want %v; %+v", got, want, p)
@@ -231,7 +242,8 @@ func TestJoinsThatMayFindNothing(t *testing.T) {
 		source.Tables["nova.instance_extra"].Columns[2] = typed(t, "flavor", "text", nil)
 		target.Tables["nova.instances"].Columns[4] = typed(t, "flavor", "text", nil)
 		target.Tables["nova.instances"].Columns[5] = typed(t, "spec", "mediumtext", nullable)
-		p := MakePlan(parse(t, strings.Replace(example, "optional: true", "optional: "+optional, 1)), source, target, map[string]IDs{"project": {Given: true}})
+		p := MakePlan(parse(t, strings.Replace(example, "optional: true", "optional: "+optional, 1)), source, target,
+			map[string]IDs{"project": {Given: true}})
 		n := 0
 		for _, c := range p.Tables[1].Checks {
 			if strings.HasPrefix(c.Have, "NULL") && (c.Column == "flavor" || c.Column == "user_id") {
@@ -247,14 +259,16 @@ func TestJoinsThatMayFindNothing(t *testing.T) {
 func TestQueriesOfMappingsRead(t *testing.T) {
 	for query, ok := range map[string]bool{
 		"SELECT 1": true, "\n  select 1": true, "WITH x AS (SELECT 1) SELECT * FROM x": true,
-		"": false, "DROP TABLE {nova}.instances": false, "/* SELECT */ DROP TABLE x": false, "SELECTED": false, "SET GLOBAL x = 1": false, "COMMIT": false,
+		"": false, "DROP TABLE {nova}.instances": false, "/* SELECT */ DROP TABLE x": false, "SELECTED": false,
+		"SET GLOBAL x = 1": false, "COMMIT": false,
 	} {
 		text := example + fmt.Sprintf("checks: [{name: c, rows: %q}]\n", query)
 		if _, err := ParseMapping("m.yaml", []byte(text)); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "checks[0].rows") {
 			t.Errorf("check %q: %v", query, err)
 		}
 		text = strings.Replace(example, "{kind: user}", fmt.Sprintf("{kind: user, query: %q}", query), 1)
-		if _, err := ParseMapping("m.yaml", []byte(text)); query != "" && ((err == nil) != ok || err != nil && !strings.Contains(err.Error(), "ids[1].query")) {
+		if _, err := ParseMapping("m.yaml", []byte(text)); query != "" &&
+			((err == nil) != ok || err != nil && !strings.Contains(err.Error(), "ids[1].query")) {
 			t.Errorf("IDs %q: %v", query, err)
 		}
 	}
@@ -263,7 +277,8 @@ func TestQueriesOfMappingsRead(t *testing.T) {
 func TestOrphansOfASide(t *testing.T) {
 	s := Side{Databases: map[string]string{"nova": "new_nova"}, Tables: map[string]*Schema{"nova.child": {Key: []string{"id", "b"}}}}
 	got := s.Orphans("nova.child", Ref{"fk", []string{"a", "b"}, "api.parent", []string{"x", "y"}})
-	want := "SELECT c.`id`, c.`b`, c.`a` FROM `new_nova`.`child` AS c LEFT JOIN `api`.`parent` AS p ON p.`x` = c.`a` AND p.`y` = c.`b` WHERE c.`a` IS NOT NULL AND c.`b` IS NOT NULL AND p.`x` IS NULL"
+	want := "SELECT c.`id`, c.`b`, c.`a` FROM `new_nova`.`child` AS c LEFT JOIN `api`.`parent` AS p ON p.`x` = c.`a` " +
+		"AND p.`y` = c.`b` WHERE c.`a` IS NOT NULL AND c.`b` IS NOT NULL AND p.`x` IS NULL"
 	if got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

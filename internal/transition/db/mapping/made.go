@@ -12,13 +12,15 @@ import (
 // will make.
 
 var (
-	named = text.Pattern(`\{([a-z][a-z0-9_]*)\}\.([A-Za-z0-9_]+)(\s+(?:[Aa][Ss]\s+)?([A-Za-z_][A-Za-z0-9_]*))?`) // a table, and what may be its name in the statement
+	// a table, and what may be its name in the statement
+	named = text.Pattern(`\{([a-z][a-z0-9_]*)\}\.([A-Za-z0-9_]+)(\s+(?:[Aa][Ss]\s+)?([A-Za-z_][A-Za-z0-9_]*))?`)
 	words = text.Pattern(`[A-Za-z_][A-Za-z0-9_]*`)
 	every = text.Pattern(`(?i)(?:SELECT|DISTINCT|,|\.)\s*\*`)
 )
 
 // follows are words that come after a table without being its name.
-var follows = []string{"CROSS", "EXCEPT", "FOR", "FORCE", "GROUP", "HAVING", "IGNORE", "INNER", "INTERSECT", "JOIN", "LEFT", "LIMIT", "NATURAL", "ON", "ORDER", "RIGHT", "STRAIGHT_JOIN", "UNION", "USE", "USING", "WHERE", "WINDOW"}
+var follows = []string{"CROSS", "EXCEPT", "FOR", "FORCE", "GROUP", "HAVING", "IGNORE", "INNER", "INTERSECT", "JOIN",
+	"LEFT", "LIMIT", "NATURAL", "ON", "ORDER", "RIGHT", "STRAIGHT_JOIN", "UNION", "USE", "USING", "WHERE", "WINDOW"}
 
 // Made writes a statement about the target's rows for the source, before there are any: each
 // table is the rows that the mapping makes for it. It needs no staged IDs: values that are

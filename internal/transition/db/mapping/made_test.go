@@ -20,9 +20,11 @@ func TestChecksOfTheTargetForTheSource(t *testing.T) {
 		return nil
 	}
 	for query, want := range map[string][2]string{ // what is in it, and what not
-		"SELECT id FROM {api}.flavors WHERE description IS NULL":               {"SELECT id FROM (SELECT `s`.`id` AS `id`, NULL AS `description` FROM `liberty_nova`.`instance_types` AS `s` WHERE ", "`name`"},
-		"SELECT f.id FROM {api}.flavors f, {nova}.instances AS i":              {" WHERE (`s`.`deleted` = 0)) f, (SELECT ", "AS `flavors`"},
-		"SELECT COUNT(*) FROM {api}.flavors JOIN {nova}.instances x ON 1":      {") AS `flavors` JOIN (SELECT 1 FROM `liberty_nova`.`instances` AS `s` LEFT JOIN ", "`public`"},
+		"SELECT id FROM {api}.flavors WHERE description IS NULL": {"SELECT id FROM (SELECT `s`.`id` AS " +
+			"`id`, NULL AS `description` FROM `liberty_nova`.`instance_types` AS `s` WHERE ", "`name`"},
+		"SELECT f.id FROM {api}.flavors f, {nova}.instances AS i": {" WHERE (`s`.`deleted` = 0)) f, (SELECT ", "AS `flavors`"},
+		"SELECT COUNT(*) FROM {api}.flavors JOIN {nova}.instances x ON 1": {") AS `flavors` JOIN (SELECT 1 FROM " +
+			"`liberty_nova`.`instances` AS `s` LEFT JOIN ", "`public`"},
 		"SELECT * FROM (SELECT id FROM {api}.flavors) AS f":                    {"AS `public`", "LIMIT"},
 		"SELECT id FROM {nova}.instances WHERE project_id <> user_id":          {"WHEN CONVERT(", "migrate_ids"},
 		"SELECT id FROM {nova}.instances WHERE spec IS NULL OR spec = ''":      {") AS `spec` FROM ", "project_id"},
@@ -34,7 +36,8 @@ func TestChecksOfTheTargetForTheSource(t *testing.T) {
 			t.Errorf("%s: %s, want %q, without %q", query, got, want[0], want[1])
 		}
 	}
-	for c, want := range map[Check]string{{Rows: "SELECT 1 FROM {api}.flavors f, {nova}.instances i"}: "api.flavors", {Target: "SELECT id FROM {nova}.instances"}: "nova.instances", {Rows: "SELECT 1", Table: "x.y"}: "x.y", {Rows: "SELECT 1"}: ""} {
+	for c, want := range map[Check]string{{Rows: "SELECT 1 FROM {api}.flavors f, {nova}.instances i"}: "api.flavors",
+		{Target: "SELECT id FROM {nova}.instances"}: "nova.instances", {Rows: "SELECT 1", Table: "x.y"}: "x.y", {Rows: "SELECT 1"}: ""} {
 		if got := c.About(); got != want {
 			t.Errorf("%+v is about %q, want %q", c, got, want)
 		}
@@ -47,7 +50,8 @@ func TestRowsThatReferToNothing(t *testing.T) {
 	source, target := sides(t)
 	source.Tables["nova.instances"].Columns = append(source.Tables["nova.instances"].Columns, typed(t, "flavor_id", "int(11)", nullable))
 	target.Tables["nova.instances"].Columns = append(target.Tables["nova.instances"].Columns, typed(t, "flavor_id", "int(11)", nullable))
-	target.Tables["nova.instances"].Refs = []Ref{{Name: "f", Columns: []string{"flavor_id"}, Table: "api.flavors", To: []string{"id"}}, {Name: "p", Columns: []string{"project_id"}, Table: "api.flavors", To: []string{"name"}}}
+	target.Tables["nova.instances"].Refs = []Ref{{Name: "f", Columns: []string{"flavor_id"}, Table: "api.flavors",
+		To: []string{"id"}}, {Name: "p", Columns: []string{"project_id"}, Table: "api.flavors", To: []string{"name"}}}
 	text := strings.Replace(example, "copy: [id, uuid]", "copy: [id, uuid, flavor_id]", 1)
 	given := map[string]IDs{"project": {Given: true}, "user": {Given: true}}
 	plain := MakePlan(parse(t, text), source, target, given).Tables[1]
@@ -65,7 +69,8 @@ func TestRowsThatReferToNothing(t *testing.T) {
 	m.LeaveOrphans()
 	left := MakePlan(m, source, target, given)
 	i := left.Tables[1]
-	if loose := left.Loose(); !left.LeavesOrphans() || len(loose) != 1 || loose[0].Name != "p" || loose[0].On != "nova.instances" || !strings.Contains(loose[0].Rows, "p.`name` = c.`project_id`") {
+	if loose := left.Loose(); !left.LeavesOrphans() || len(loose) != 1 || loose[0].Name != "p" ||
+		loose[0].On != "nova.instances" || !strings.Contains(loose[0].Rows, "p.`name` = c.`project_id`") {
 		t.Errorf("%+v", loose)
 	}
 	const among = " IN (SELECT `s`.`id` FROM `liberty_nova`.`instance_types` AS `s` WHERE (`s`.`deleted` = 0) AND `s`.`id` IS NOT NULL)"
@@ -74,14 +79,16 @@ func TestRowsThatReferToNothing(t *testing.T) {
 			t.Errorf("%s has them", s)
 		}
 	}
-	if len(i.Left) != 1 || i.Left[0].Parent != "api.flavors" || !strings.Contains(i.Left[0].Rows, "`s`.`flavor_id` IS NOT NULL AND (`s`.`flavor_id`) NOT"+among) {
+	if len(i.Left) != 1 || i.Left[0].Parent != "api.flavors" ||
+		!strings.Contains(i.Left[0].Rows, "`s`.`flavor_id` IS NOT NULL AND (`s`.`flavor_id`) NOT"+among) {
 		t.Errorf("%+v", i.Left)
 	}
 	touched := i.Touched("nova.instance_types")
 	if len(touched) != 1 || touched[0].Columns[0] != "id" || plain.Touched("nova.instance_types") != nil {
 		t.Fatalf("%+v", touched)
 	}
-	if got, err := touched[0].Keys([][]string{{"7"}, {"8"}}); err != nil || !strings.HasSuffix(got, "WHERE (`s`.`flavor_id` = 7) OR (`s`.`flavor_id` = 8)") {
+	if got, err := touched[0].Keys([][]string{{"7"}, {"8"}}); err != nil ||
+		!strings.HasSuffix(got, "WHERE (`s`.`flavor_id` = 7) OR (`s`.`flavor_id` = 8)") {
 		t.Errorf("%s, %v", got, err)
 	}
 }
@@ -120,13 +127,16 @@ tables:
 	if got := strings.Join(c.Reads(), " "); got != "nova.c nova.b nova.x nova.a" {
 		t.Errorf("it reads %s", got)
 	}
-	const below = " JOIN `liberty_nova`.`b` AS `parent` ON `parent`.`id` = `concerned`.`id` JOIN `liberty_nova`.`c` AS `s` ON `s`.`up` = `parent`.`id`"
+	const below = " JOIN `liberty_nova`.`b` AS `parent` ON `parent`.`id` = `concerned`.`id` JOIN `liberty_nova`.`c` " +
+		"AS `s` ON `s`.`up` = `parent`.`id`"
 	for _, table := range []string{"nova.a", "nova.x"} {
 		touched := c.Touched(table)
 		if len(touched) != 1 || touched[0].Main {
 			t.Fatalf("%s: %+v", table, touched)
 		}
-		if got, err := touched[0].Keys([][]string{{"7"}}); err != nil || !strings.HasPrefix(got, "SELECT DISTINCT `s`.`id` FROM (SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`b` AS `s`") || !strings.HasSuffix(got, below) {
+		if got, err := touched[0].Keys([][]string{{"7"}}); err != nil ||
+			!strings.HasPrefix(got, "SELECT DISTINCT `s`.`id` FROM (SELECT DISTINCT `s`.`id` FROM "+
+				"`liberty_nova`.`b` AS `s`") || !strings.HasSuffix(got, below) {
 			t.Errorf("%s: %s, %v", table, got, err)
 		}
 	}

@@ -27,7 +27,8 @@ func TestPartsOfAValueAreLookedUp(t *testing.T) {
 	}
 	i := p.Tables[1]
 	for _, want := range []string{
-		"JSON_OBJECT('p', `ids3`.`new`, 'u', COALESCE(IF(`s`.`user_id` IS NULL, NULL, COALESCE(`ids4`.`new`, (SELECT `new` FROM `migrate_ids`.`ids_default` WHERE `kind` = 'user'))), 'none'))",
+		"JSON_OBJECT('p', `ids3`.`new`, 'u', COALESCE(IF(`s`.`user_id` IS NULL, NULL, COALESCE(`ids4`.`new`, (SELECT " +
+			"`new` FROM `migrate_ids`.`ids_default` WHERE `kind` = 'user'))), 'none'))",
 		"LEFT JOIN `migrate_ids`.`ids_project` AS `ids3` ON `ids3`.`old` = CONVERT(`s`.`project_id` USING utf8mb4) COLLATE utf8mb4_bin",
 		"LEFT JOIN `migrate_ids`.`ids_user` AS `ids4` ON",
 	} {
@@ -35,7 +36,8 @@ func TestPartsOfAValueAreLookedUp(t *testing.T) {
 			t.Errorf("%s\nhas not\n%s", got, want)
 		}
 	}
-	if len(i.Lookups) != 2 || !i.Lookups[1].Within || i.Lookups[1].Kind != "project" || i.Lookups[1].Column != "spec" || i.Lookups[0].Within || len(i.Others) != 2 {
+	if len(i.Lookups) != 2 || !i.Lookups[1].Within || i.Lookups[1].Kind != "project" || i.Lookups[1].Column != "spec" ||
+		i.Lookups[0].Within || len(i.Others) != 2 {
 		t.Errorf("lookups %+v, others %+v", i.Lookups, i.Others)
 	}
 	// What looks at the source's rows needs no staged IDs, also for such a value.
@@ -53,7 +55,9 @@ func TestPartsOfAValueAreLookedUp(t *testing.T) {
 func TestPartsWithoutAFileStay(t *testing.T) {
 	source, target := sides(t)
 	p := MakePlan(mappedExample(t, within), source, target, nil)
-	if got := p.Tables[1].Select(""); len(p.Errors) > 0 || !strings.Contains(got, "JSON_OBJECT('p', `s`.`project_id`, 'u', COALESCE(`s`.`user_id`, 'none'))") || strings.Contains(got, "migrate_ids") {
+	if got := p.Tables[1].Select(""); len(p.Errors) > 0 ||
+		!strings.Contains(got, "JSON_OBJECT('p', `s`.`project_id`, 'u', COALESCE(`s`.`user_id`, 'none'))") ||
+		strings.Contains(got, "migrate_ids") {
 		t.Errorf("%+v: %s", p.Errors, got)
 	}
 }
@@ -105,7 +109,8 @@ func TestZeroDatesBecomeNULL(t *testing.T) {
 			t.Errorf("%v: %s", c.has, got)
 		}
 		// They are told of all the same.
-		if len(f.Zeros) != 2 || !strings.Contains(f.Zeros[0].Count, "(MONTH(`s`.`created_at`) = 0 OR DAYOFMONTH(`s`.`created_at`) = 0)") || strings.Contains(f.Zeros[0].Count, "IF(") {
+		if len(f.Zeros) != 2 || !strings.Contains(f.Zeros[0].Count,
+			"(MONTH(`s`.`created_at`) = 0 OR DAYOFMONTH(`s`.`created_at`) = 0)") || strings.Contains(f.Zeros[0].Count, "IF(") {
 			t.Errorf("zeros %+v", f.Zeros)
 		}
 	}

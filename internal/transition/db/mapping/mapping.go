@@ -34,7 +34,8 @@ type Mapping struct {
 	Tables []Table  `json:"tables"`
 	Checks []Check  `json:"checks,omitempty"`
 	Advice []string `json:"advice,omitempty"` // what people have to do when the rows are there
-	Ignore []string `json:"ignore,omitempty"` // tables of the source that nobody needs any more: DATABASE.TABLE, with * for any letters in TABLE
+	// tables of the source that nobody needs any more: DATABASE.TABLE, with * for any letters in TABLE
+	Ignore []string `json:"ignore,omitempty"`
 
 	// Dates that no calendar has, such as 0000-00-00, become NULL where the target allows
 	// it, instead of being carried over: for programs that can not read them.
@@ -61,9 +62,10 @@ type Table struct {
 	Join    []Join   `json:"join,omitempty"`  // at most one row each, or the plan's check of the keys fails
 	Find    []Join   `json:"find,omitempty"`  // found('NAME') says whether there is one, gathered('NAME') gives the values of all
 	Columns []Column `json:"columns"`
-	Measure []string `json:"measure,omitempty"` // columns of the target whose rows are measured, because their type is narrower than the source's
-	Drop    []string `json:"drop,omitempty"`    // columns of the source that nobody needs any more
-	After   []string `json:"after,omitempty"`   // tables of the target that must be there before
+	// columns of the target whose rows are measured, because their type is narrower than the source's
+	Measure []string `json:"measure,omitempty"`
+	Drop    []string `json:"drop,omitempty"`  // columns of the source that nobody needs any more
+	After   []string `json:"after,omitempty"` // tables of the target that must be there before
 
 	// Rows of a further table of the source in the same table of the target: their name, and
 	// what is added to the source's key, so that each part has keys of its own.
@@ -158,7 +160,8 @@ func (r *reader) check() {
 	for i, k := range kinds {
 		r.once(fmt.Sprintf("ids[%d].kind", i), k, kinds[:i])
 		if k == "default" || len(k) > maxKind {
-			r.fault(fmt.Sprintf("ids[%d].kind", i), k, fmt.Sprintf("want another word than default, of at most %d letters: it becomes part of a table's name", maxKind))
+			r.fault(fmt.Sprintf("ids[%d].kind", i), k,
+				fmt.Sprintf("want another word than default, of at most %d letters: it becomes part of a table's name", maxKind))
 		}
 		if q := m.IDs[i].Query; q != "" {
 			r.query(fmt.Sprintf("ids[%d].query", i), q)

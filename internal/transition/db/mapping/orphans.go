@@ -77,10 +77,13 @@ func (x *planner) withParents() {
 		for i, from := range r.from {
 			c, a := r.compare(x, i, own(r.to[i].Name))
 			child, above = append(child, c), append(above, a)
-			isNull, notNull, there = append(isNull, own(from.Name)+" IS NULL"), append(notNull, own(from.Name)+" IS NOT NULL"), append(there, a+" IS NOT NULL")
+			isNull, notNull, there = append(isNull, own(from.Name)+" IS NULL"),
+				append(notNull, own(from.Name)+" IS NOT NULL"), append(there, a+" IS NOT NULL")
 		}
 		which, parents := "("+strings.Join(child, ", ")+")", "(SELECT "+strings.Join(above, ", ")+r.parent.unstaged(there...)+")"
-		x.out.Left = append(x.out.Left, Left{Columns: ref.Columns, Parent: ref.Table, Rows: "SELECT " + keys + x.out.unstaged(append(notNull, strings.Join([]string{which, "NOT IN", parents}, " "))...) + " ORDER BY " + keys})
+		x.out.Left = append(x.out.Left, Left{Columns: ref.Columns, Parent: ref.Table,
+			Rows: "SELECT " + keys + x.out.unstaged(append(notNull,
+				strings.Join([]string{which, "NOT IN", parents}, " "))...) + " ORDER BY " + keys})
 		x.out.where = append(x.out.where, "("+strings.Join(append(isNull, strings.Join([]string{which, "IN", parents}, " ")), " OR ")+")")
 		x.parents = append(x.parents, r)
 	}
@@ -162,7 +165,8 @@ func (r *reference) touched(x *planner, rows [][]string) (string, error) {
 		}
 		ors = append(ors, strings.Join(ands, " AND "))
 	}
-	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + " FROM " + x.source.Name(x.t.From) + " AS " + sqlexpr.Quote(Main) + " WHERE (" + strings.Join(ors, ") OR (") + ")", nil
+	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + " FROM " + x.source.Name(x.t.From) + " AS " +
+		sqlexpr.Quote(Main) + " WHERE (" + strings.Join(ors, ") OR (") + ")", nil
 }
 
 // names are the columns of the parent.
@@ -171,4 +175,22 @@ func (r *reference) names() (out []string) {
 		out = append(out, c.Name)
 	}
 	return out
+}
+
+// Orphans is the statement for the rows of a table, as in the mapping, that refer by a
+// foreign key of it to a row that is not there: their primary keys, and what they refer to.
+func (s Side) Orphans(t string, r Ref) string {
+	var on, there, tell []string
+	for _, c := range slices.Concat(s.Tables[t].Key, r.Columns) {
+		if c = "c." + sqlexpr.Quote(c); !slices.Contains(tell, c) {
+			tell = append(tell, c)
+		}
+	}
+	for i, c := range r.Columns {
+		on = append(on, "p."+sqlexpr.Quote(r.To[i])+" = c."+sqlexpr.Quote(c))
+		there = append(there, "c."+sqlexpr.Quote(c)+" IS NOT NULL")
+	}
+	return "SELECT " + strings.Join(tell, ", ") + " FROM " + s.Name(t) + " AS c LEFT JOIN " +
+		s.Name(r.Table) + " AS p ON " + strings.Join(on, " AND ") +
+		" WHERE " + strings.Join(there, " AND ") + " AND p." + sqlexpr.Quote(r.To[0]) + " IS NULL"
 }

@@ -87,13 +87,15 @@ func (x *planner) windowed(all []Table) {
 	}
 	x.out.window = w
 	if w.upTo > 0 {
-		x.check(&to, fmt.Sprintf("a number above %d, from which on the keys of another part are", w.upTo-w.shift), fmt.Sprintf("%s > %d", key, w.upTo-w.shift), key)
+		x.check(&to, fmt.Sprintf("a number above %d, from which on the keys of another part are", w.upTo-w.shift),
+			fmt.Sprintf("%s > %d", key, w.upTo-w.shift), key)
 	} else {
 		limit := uint64(1)<<(to.Type.Bits-1) - 1
 		if to.Type.Unsigned {
 			limit = 2*limit + 1
 		}
-		x.check(&to, "a number that is too large for "+to.Type.Text+" when it is shifted", fmt.Sprintf("%s > %d", key, limit-min(limit, uint64(w.shift))), key)
+		x.check(&to, "a number that is too large for "+to.Type.Text+" when it is shifted",
+			fmt.Sprintf("%s > %d", key, limit-min(limit, uint64(w.shift))), key)
 	}
 	if w.shift > 0 {
 		x.check(&to, "a number below 1, which shifted is among the keys of another part", key+" < 1", key)
@@ -175,18 +177,21 @@ func (p *Plan) amongParts() {
 			all, unknown := among(parts, k)
 			switch {
 			case unknown != "":
-				p.Warnings = append(p.Warnings, Finding{Table: first.Target, Text: fmt.Sprintf("unique key %s (%s) is not looked at among the parts of the table: %s", k.Name, strings.Join(k.parts(), ", "), unknown)})
+				p.Warnings = append(p.Warnings, Finding{Table: first.Target,
+					Text: fmt.Sprintf("unique key %s (%s) is not looked at among the parts of the table: %s", k.Name,
+						strings.Join(k.parts(), ", "), unknown)})
 			case len(all) > 1:
 				for _, x := range all { // it is looked at here
 					x.Collisions = slices.DeleteFunc(x.Collisions, func(c Collision) bool { return c.Index == k.Name })
 				}
-				first.Collisions = append(first.Collisions, Collision{Index: k.Name, Columns: k.parts(), Rough: first.planner.rough(k.Columns), list: func(m Merged) string {
-					var selects []string
-					for _, x := range all {
-						selects = append(selects, x.planner.keyed(x, k, m))
-					}
-					return twice(k, strings.Join(selects, " UNION ALL "))
-				}})
+				first.Collisions = append(first.Collisions,
+					Collision{Index: k.Name, Columns: k.parts(), Rough: first.planner.rough(k.Columns), list: func(m Merged) string {
+						var selects []string
+						for _, x := range all {
+							selects = append(selects, x.planner.keyed(x, k, m))
+						}
+						return twice(k, strings.Join(selects, " UNION ALL "))
+					}})
 			}
 		}
 	}

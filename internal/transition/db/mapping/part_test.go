@@ -55,8 +55,10 @@ func TestParts(t *testing.T) {
 	}
 	for i, want := range []struct{ name, count, del, rows, limits string }{
 		{"nova.meta", "`id` <= 1000", "`id` <= 1000 AND `id` IN (7)", "SELECT `id`, ", "`s`.`id` > 1000"},
-		{"nova.meta#windows", "`id` > 1000 AND `id` <= 5000", "`id` > 1000 AND `id` <= 5000 AND `id` IN ((7 + 1000))", "SELECT (`id` - 1000), ", "`s`.`id` > 4000|`s`.`id` < 1"},
-		{"nova.meta#linux", "`id` > 5000", "`id` > 5000 AND `id` IN ((7 + 5000))", "SELECT (`id` - 5000), ", "`s`.`id` > 2147478647|`s`.`id` < 1"},
+		{"nova.meta#windows", "`id` > 1000 AND `id` <= 5000", "`id` > 1000 AND `id` <= 5000 AND `id` IN ((7 + 1000))",
+			"SELECT (`id` - 1000), ", "`s`.`id` > 4000|`s`.`id` < 1"},
+		{"nova.meta#linux", "`id` > 5000", "`id` > 5000 AND `id` IN ((7 + 5000))", "SELECT (`id` - 5000), ",
+			"`s`.`id` > 2147478647|`s`.`id` < 1"},
 	} {
 		x := &p.Tables[i]
 		if x.Target != want.name || x.Table != "nova.meta" || !slices.Equal(x.Kept, []string{"id"}) || !x.Chunked() {
@@ -80,8 +82,10 @@ func TestParts(t *testing.T) {
 			t.Error(db, name)
 		}
 	}
-	if got := p.Tables[1].Statement(""); got != "INSERT INTO `nova`.`meta` (`uuid`, `word`, `id`) SELECT `s`.`uuid`, 'virtio', (`s`.`id` + 1000) FROM `nova`.`instances` AS `s` WHERE (`s`.`os` = 'windows')" &&
-		got != "INSERT INTO `nova`.`meta` (`uuid`, `word`, `id`) SELECT `s`.`uuid`, 'virtio', (`s`.`id` + 1000) FROM `nova`.`instances` AS `s` WHERE `s`.`os` = 'windows'" {
+	if got := p.Tables[1].Statement(""); got != "INSERT INTO `nova`.`meta` (`uuid`, `word`, `id`) SELECT `s`.`uuid`, "+
+		"'virtio', (`s`.`id` + 1000) FROM `nova`.`instances` AS `s` WHERE (`s`.`os` = 'windows')" &&
+		got != "INSERT INTO `nova`.`meta` (`uuid`, `word`, `id`) SELECT `s`.`uuid`, 'virtio', (`s`.`id` + 1000) FROM "+
+			"`nova`.`instances` AS `s` WHERE `s`.`os` = 'windows'" {
 		t.Error(got)
 	}
 }
@@ -94,7 +98,8 @@ func TestPartsThatCanNotBe(t *testing.T) {
 		{"part: linux", "part: windows", `tables[2].target: value "nova.meta#windows": is given twice`},
 		{"part: linux", "part: Li", `tables[2].part: value "Li": want a word of small letters, digits and _, of at most 21`},
 		{"part: windows\n  ", "", `tables[1].target: value "nova.meta": is given twice`},
-		{"- target: nova.meta\n  from: nova.meta", "- target: nova.other\n  from: nova.meta", `tables[1].part: value "windows": want a table nova.meta without part, too`},
+		{"- target: nova.meta\n  from: nova.meta", "- target: nova.other\n  from: nova.meta",
+			`tables[1].part: value "windows": want a table nova.meta without part, too`},
 	} {
 		text := strings.Replace(partsMapping, c.from, c.to, 1)
 		if text == partsMapping {
@@ -116,7 +121,8 @@ func TestPartsThatCanNotBe(t *testing.T) {
 	}
 	source, target := partSides(t)
 	source.Tables["nova.instances"].Key = []string{"id", "uuid"}
-	if p := MakePlan(parse(t, partsMapping), source, target, nil); !strings.Contains(fmt.Sprint(p.Errors), "want a primary key of one column on both sides") {
+	if p := MakePlan(parse(t, partsMapping), source, target, nil); !strings.Contains(fmt.Sprint(p.Errors),
+		"want a primary key of one column on both sides") {
 		t.Errorf("%+v", p.Errors)
 	}
 }
@@ -129,17 +135,22 @@ func TestKeysAmongParts(t *testing.T) {
 	p := MakePlan(parse(t, partsMapping), source, target, nil)
 	c := p.Tables[0].Collisions
 	own := func(c Collision) bool { return c.Index == "one" }
-	if len(c) != 1 || c[0].Index != "one" || slices.ContainsFunc(p.Tables[1].Collisions, own) || slices.ContainsFunc(p.Tables[2].Collisions, own) {
+	if len(c) != 1 || c[0].Index != "one" || slices.ContainsFunc(p.Tables[1].Collisions, own) ||
+		slices.ContainsFunc(p.Tables[2].Collisions, own) {
 		t.Fatalf("%+v, %+v", c, p.Tables[1].Collisions)
 	}
 	got := c[0].List(nil)
-	if strings.Count(got, " UNION ALL ") != 2 || !strings.Contains(got, "`meta`") || !strings.Contains(got, "= 'windows'") || !strings.Contains(got, "= 'linux'") || !strings.HasSuffix(got, "GROUP BY c1 HAVING COUNT(*) > 1 ORDER BY c1 LIMIT 20") {
+	if strings.Count(got, " UNION ALL ") != 2 || !strings.Contains(got, "`meta`") ||
+		!strings.Contains(got, "= 'windows'") || !strings.Contains(got, "= 'linux'") ||
+		!strings.HasSuffix(got, "GROUP BY c1 HAVING COUNT(*) > 1 ORDER BY c1 LIMIT 20") {
 		t.Error(got)
 	}
 	// One that is looked up, the other not.
-	m := parse(t, strings.Replace(strings.Replace(partsMapping, "tables:", "ids: [{kind: id}]\ntables:", 1), "where: os = 'linux'\n  columns:\n  - copy: [uuid]", "where: os = 'linux'\n  columns:\n  - {to: uuid, value: uuid, map: id}", 1))
+	m := parse(t, strings.Replace(strings.Replace(partsMapping, "tables:", "ids: [{kind: id}]\ntables:", 1),
+		"where: os = 'linux'\n  columns:\n  - copy: [uuid]", "where: os = 'linux'\n  columns:\n  - {to: uuid, value: uuid, map: id}", 1))
 	p = MakePlan(m, source, target, map[string]IDs{"id": {Given: true}})
-	if !strings.Contains(fmt.Sprint(p.Warnings), "unique key one (uuid) is not looked at among the parts of the table: the values of uuid are looked up") {
+	if !strings.Contains(fmt.Sprint(p.Warnings), "unique key one (uuid) is not looked at among the parts of the "+
+		"table: the values of uuid are looked up") {
 		t.Errorf("%+v", p.Warnings)
 	}
 }
@@ -147,8 +158,10 @@ func TestKeysAmongParts(t *testing.T) {
 // TestParentsOfSeveralParts: which of them a row refers to, the target tells.
 func TestParentsOfSeveralParts(t *testing.T) {
 	source, target := partSides(t)
-	source.Tables["nova.child"] = &Schema{Key: []string{"id"}, Columns: []column.Column{typed(t, "id", "int(11)", automatic), typed(t, "meta", "int(11)", nil)}}
-	target.Tables["nova.child"] = &Schema{Key: []string{"id"}, Columns: source.Tables["nova.child"].Columns, Refs: []Ref{{Name: "r", Columns: []string{"meta"}, Table: "nova.meta", To: []string{"id"}}}}
+	source.Tables["nova.child"] = &Schema{Key: []string{"id"},
+		Columns: []column.Column{typed(t, "id", "int(11)", automatic), typed(t, "meta", "int(11)", nil)}}
+	target.Tables["nova.child"] = &Schema{Key: []string{"id"}, Columns: source.Tables["nova.child"].Columns,
+		Refs: []Ref{{Name: "r", Columns: []string{"meta"}, Table: "nova.meta", To: []string{"id"}}}}
 	p := MakePlan(parse(t, partsMapping+"- target: nova.child\n  from: nova.child\n  columns:\n  - copy: [id, meta]\n"), source, target, nil)
 	if o := p.Tables[3].Orphans; len(p.Errors) > 0 || len(o) != 1 || o[0].Unknown != "they come of several parts: verify tells" {
 		t.Errorf("%+v, %+v", p.Errors, o)

@@ -197,7 +197,8 @@ func MakePlan(m *Mapping, source, target Side, ids map[string]IDs) Plan {
 		if used[t.From] == nil {
 			used[t.From] = map[string]bool{}
 		}
-		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(), noZeroDates: m.NoZeroDates, used: used[t.From], all: m.Tables, leave: m.leaveOrphans}
+		x := &planner{plan: &p, t: t, source: source, target: target, ids: ids, kinds: m.kinds(),
+			noZeroDates: m.NoZeroDates, used: used[t.From], all: m.Tables, leave: m.leaveOrphans}
 		x.table()
 	}
 	for _, t := range m.skipped { // what it would have used is not known
@@ -228,15 +229,18 @@ func (p *Plan) nowhere(tables []*Table, source Side, used map[string]map[string]
 		}
 		for _, c := range s.Columns {
 			if !used[t.From][c.Name] && !slices.Contains(drop, c.Name) {
-				p.Errors = append(p.Errors, Finding{Table: t.Target, Text: fmt.Sprintf("column %s of table %s of the source goes nowhere: use it, or name it in drop", c.Name, t.From)})
+				p.Errors = append(p.Errors, Finding{Table: t.Target,
+					Text: fmt.Sprintf("column %s of table %s of the source goes nowhere: use it, or name it in drop", c.Name, t.From)})
 			}
 		}
 		for _, name := range drop {
 			switch _, ok := s.column(name); {
 			case !ok:
-				p.Errors = append(p.Errors, Finding{Table: t.Target, Text: fmt.Sprintf("table %s of the source has no column %s to be dropped", t.From, name)})
+				p.Errors = append(p.Errors, Finding{Table: t.Target,
+					Text: fmt.Sprintf("table %s of the source has no column %s to be dropped", t.From, name)})
 			case used[t.From][name]:
-				p.Errors = append(p.Errors, Finding{Table: t.Target, Text: fmt.Sprintf("column %s of table %s of the source is used, and is to be dropped", name, t.From)})
+				p.Errors = append(p.Errors, Finding{Table: t.Target,
+					Text: fmt.Sprintf("column %s of table %s of the source is used, and is to be dropped", name, t.From)})
 			}
 		}
 	}
@@ -292,7 +296,8 @@ func (x *planner) table() {
 			x.error("", "column %s of the primary key of table %s of the source is %s: its rows can not be taken in chunks", k, t.From, c.Type.Text)
 		}
 	}
-	x.out = Planned{Target: t.Name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.Name(t.Target), bares: map[string]string{}}
+	x.out = Planned{Target: t.Name(), Table: t.Target, Source: t.From, Key: x.from.Key, into: x.target.Name(t.Target),
+		bares: map[string]string{}}
 	for i := range t.Join {
 		x.join(&t.Join[i])
 	}

@@ -49,14 +49,16 @@ func TestComparisonsOfKeys(t *testing.T) {
 		{After("s", []string{"id"}, []string{"5"}), "`s`.`id` > 5"},
 		{UpTo("", []string{"id"}, []string{"5"}), "`id` <= 5"},
 		{After("s", []string{"a", "b"}, []string{"1", "'x'"}), "((`s`.`a` > 1) OR (`s`.`a` = 1 AND `s`.`b` > 'x'))"},
-		{UpTo("s", []string{"a", "b", "c"}, []string{"1", "2", "3"}), "((`s`.`a` < 1) OR (`s`.`a` = 1 AND `s`.`b` < 2) OR (`s`.`a` = 1 AND `s`.`b` = 2 AND `s`.`c` <= 3))"},
+		{UpTo("s", []string{"a", "b", "c"}, []string{"1", "2", "3"}),
+			"((`s`.`a` < 1) OR (`s`.`a` = 1 AND `s`.`b` < 2) OR (`s`.`a` = 1 AND `s`.`b` = 2 AND `s`.`c` <= 3))"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %s, want %s", c.got, c.want)
 		}
 	}
 	f := planned(t, nil).Tables[0]
-	if got, want := f.Bound([]string{"7"}, 100), "SELECT `id` FROM (SELECT `id` FROM `liberty_nova`.`instance_types` WHERE `id` > 7 ORDER BY `id` LIMIT 100) AS r ORDER BY `id` DESC LIMIT 1"; got != want {
+	if got, want := f.Bound([]string{"7"}, 100), "SELECT `id` FROM (SELECT `id` FROM `liberty_nova`.`instance_types` "+
+		"WHERE `id` > 7 ORDER BY `id` LIMIT 100) AS r ORDER BY `id` DESC LIMIT 1"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if got := f.Bound(nil, 1); strings.Contains(got, "WHERE") {
@@ -76,8 +78,14 @@ func TestChangedRows(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for table, want := range map[string]string{
-		"nova.instance_extra": "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` JOIN (SELECT CONVERT('u' USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 0 AS `deleted` UNION ALL SELECT CONVERT(NULL USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 7 AS `deleted`) AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0))",
-		"nova.bdm":            "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` LEFT JOIN `liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0)) JOIN (SELECT CONVERT('u' USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 0 AS `boot_index` UNION ALL SELECT CONVERT(NULL USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 7 AS `boot_index`) AS `bfv` ON ((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0))",
+		"nova.instance_extra": "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` JOIN (SELECT " +
+			"CONVERT('u' USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 0 AS `deleted` UNION ALL SELECT CONVERT(NULL " +
+			"USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 7 AS `deleted`) AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0))",
+		"nova.bdm": "SELECT DISTINCT `s`.`id` FROM `liberty_nova`.`instances` AS `s` LEFT JOIN " +
+			"`liberty_nova`.`instance_extra` AS `x` ON ((`x`.`uuid` = `s`.`uuid`) AND (`x`.`deleted` = 0)) JOIN " +
+			"(SELECT CONVERT('u' USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 0 AS `boot_index` UNION ALL SELECT " +
+			"CONVERT(NULL USING utf8mb4) COLLATE utf8mb4_bin AS `uuid`, 7 AS `boot_index`) AS `bfv` ON " +
+			"((`bfv`.`uuid` = `s`.`uuid`) AND (`bfv`.`boot_index` = 0))",
 	} {
 		got := i.Touched(table)
 		if len(got) != 1 || got[0].Main || len(got[0].Columns) != 2 || got[0].Columns[0] != "uuid" {
@@ -94,7 +102,8 @@ func TestChangedRows(t *testing.T) {
 
 func TestDatabasesInStatementsOfAMapping(t *testing.T) {
 	s, _ := sides(t)
-	if got, want := s.Fill(`SELECT '{"a": {nova}}' FROM {nova}.x, {gone}.y, {}`), "SELECT '{\"a\": `liberty_nova`}' FROM `liberty_nova`.x, {gone}.y, {}"; got != want {
+	if got, want := s.Fill(`SELECT '{"a": {nova}}' FROM {nova}.x, {gone}.y, {}`),
+		"SELECT '{\"a\": `liberty_nova`}' FROM `liberty_nova`.x, {gone}.y, {}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

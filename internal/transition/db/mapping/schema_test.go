@@ -128,7 +128,8 @@ func TestPlanOnRealSchemas(t *testing.T) {
 	// Its rows may be measured instead.
 	m.Tables[3].Measure = []string{"public_key"}
 	p = MakePlan(m, source, target, ids)
-	if len(p.Errors) != 0 || len(asked(3)) != 2 || !strings.HasSuffix(asked(3)[1].Count, " WHERE (`s`.`deleted` = 0) AND LENGTH(CONVERT(`s`.`public_key` USING utf8mb3)) > 65535") {
+	if len(p.Errors) != 0 || len(asked(3)) != 2 || !strings.HasSuffix(asked(3)[1].Count,
+		" WHERE (`s`.`deleted` = 0) AND LENGTH(CONVERT(`s`.`public_key` USING utf8mb3)) > 65535") {
 		t.Errorf("measured: %+v, %+v", p.Errors, asked(3))
 	}
 	m.Tables[3].Measure = []string{"public_key", "id", "gone"}

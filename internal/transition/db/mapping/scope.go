@@ -109,7 +109,8 @@ func (s *scope) gathered(args []string) (string, error) {
 	for _, k := range key {
 		order = append(order, sqlexpr.Quote(j.As)+"."+sqlexpr.Quote(k))
 	}
-	return "(SELECT GROUP_CONCAT(" + value + " ORDER BY " + strings.Join(order, ", ") + " SEPARATOR ', ') FROM " + s.source.Name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
+	return "(SELECT GROUP_CONCAT(" + value + " ORDER BY " + strings.Join(order, ", ") + " SEPARATOR ', ') FROM " +
+		s.source.Name(j.Table) + " AS " + sqlexpr.Quote(j.As) + " WHERE " + on + ")", err
 }
 
 // mapped is a value that is looked up within an expression, as map does it for a whole
@@ -139,7 +140,8 @@ func namedUUID(target string, args []string) string {
 	h := "MD5(CONCAT_WS(':', " + sqlexpr.Literal("holdfast "+target) + ", " + strings.Join(args, ", ") + "))"
 	part := func(from, n int) string { return fmt.Sprintf("SUBSTRING(%s, %d, %d)", h, from, n) }
 	variant := "SUBSTRING('89ab', 1 + (INSTR('0123456789abcdef', " + part(17, 1) + ") - 1) % 4, 1)"
-	return "CONCAT(" + strings.Join([]string{part(1, 8), "'-'", part(9, 4), "'-3'", part(14, 3), "'-'", variant, part(18, 3), "'-'", part(21, 12)}, ", ") + ")"
+	return "CONCAT(" + strings.Join([]string{part(1, 8), "'-'", part(9, 4), "'-3'", part(14, 3), "'-'", variant,
+		part(18, 3), "'-'", part(21, 12)}, ", ") + ")"
 }
 
 // own writes a column of the mapping's own source.

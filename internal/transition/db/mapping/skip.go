@@ -89,7 +89,8 @@ func (p *Plan) afterSkipped(m *Mapping, target Side) {
 		for _, a := range t.After {
 			refers := func(r Ref) bool { return r.Table == a }
 			if s := target.Tables[t.Target]; m.skips(a) && (s == nil || !slices.ContainsFunc(s.Refs, refers)) {
-				p.Warnings = append(p.Warnings, Finding{Table: t.Name(), Text: fmt.Sprintf("is to come after %s, which is skipped: its rows are to be there by then", a)})
+				p.Warnings = append(p.Warnings, Finding{Table: t.Name(),
+					Text: fmt.Sprintf("is to come after %s, which is skipped: its rows are to be there by then", a)})
 			}
 		}
 	}

@@ -38,7 +38,8 @@ func TestSkip(t *testing.T) {
 
 	// What was made of the same table as well may have used its columns.
 	text := example + "\nchecks: []\n"
-	text = strings.Replace(text, "advice:", "- {target: api.more, from: nova.instances, columns: [{copy: [id, project_id]}, {to: who, value: user_id}]}\nadvice:", 1)
+	text = strings.Replace(text, "advice:", "- {target: api.more, from: nova.instances, columns: [{copy: [id, "+
+		"project_id]}, {to: who, value: user_id}]}\nadvice:", 1)
 	text = strings.Replace(text, "  - {to: user_id, value: user_id, map: user}\n", "", 1)
 	m = parse(t, text)
 	if err := m.Skip([]string{"api.more"}); err != nil {
@@ -76,7 +77,8 @@ func TestSkipWhatIsNotThere(t *testing.T) {
 // TestFieldWithoutName is a fault like any other name that is not known.
 func TestFieldWithoutName(t *testing.T) {
 	_, err := ParseMapping("x.yaml", []byte(`{format: 1, name: x, "": 1, tables: [{target: a.b, from: a.b, "": 3}]}`))
-	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "unknown field") || strings.Contains(err.Error(), ", ,") || strings.HasSuffix(err.Error(), ", ") {
+	if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "unknown field") ||
+		strings.Contains(err.Error(), ", ,") || strings.HasSuffix(err.Error(), ", ") {
 		t.Errorf("%v", err)
 	}
 }
@@ -85,9 +87,11 @@ func TestFieldWithoutName(t *testing.T) {
 // of then.
 func TestPartsAreNotSkippedAlone(t *testing.T) {
 	source, target := sides(t)
-	text := strings.Replace(example, "advice:", "- {target: api.flavors, part: old, shift: 1000000, from: nova.instance_types, columns: [{copy: [id]}]}\nadvice:", 1)
+	text := strings.Replace(example, "advice:", "- {target: api.flavors, part: old, shift: 1000000, from: "+
+		"nova.instance_types, columns: [{copy: [id]}]}\nadvice:", 1)
 	m := parse(t, strings.Replace(text, "after: [api.flavors]", "after: [api.flavors#old]", 1))
-	if err := m.Skip([]string{"api.flavors#old"}); err == nil || !strings.Contains(err.Error(), `no table "api.flavors#old": want api.flavors`) || len(m.Tables) != 3 {
+	if err := m.Skip([]string{"api.flavors#old"}); err == nil ||
+		!strings.Contains(err.Error(), `no table "api.flavors#old": want api.flavors`) || len(m.Tables) != 3 {
 		t.Errorf("%v, %d tables", err, len(m.Tables))
 	}
 	if err := m.Skip([]string{"api.flavors"}); err != nil || len(m.Tables) != 1 {

@@ -70,7 +70,8 @@ func (p *Planned) inTarget(more string) string {
 
 // sum adds digests up, of which each is made once.
 func sum(digest, rows string) string {
-	return "SELECT COUNT(*), COALESCE(SUM(CAST(CONV(LEFT(h, 15), 16, 10) AS UNSIGNED)), 0), COALESCE(BIT_XOR(CAST(CONV(RIGHT(h, 16), 16, 10) AS UNSIGNED)), 0)" +
+	return "SELECT COUNT(*), COALESCE(SUM(CAST(CONV(LEFT(h, 15), 16, 10) AS UNSIGNED)), 0), " +
+		"COALESCE(BIT_XOR(CAST(CONV(RIGHT(h, 16), 16, 10) AS UNSIGNED)), 0)" +
 		" FROM (SELECT " + digest + " AS h" + rows + everyRow + ") AS r"
 }
 

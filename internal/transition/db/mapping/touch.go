@@ -87,7 +87,8 @@ func (x *planner) touchedBy(j Join, cols []string, rows [][]string) (string, err
 		}
 		selects = append(selects, "SELECT "+cmp.Or(strings.Join(row, ", "), "1"))
 	}
-	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + from + " JOIN (" + strings.Join(selects, " UNION ALL ") + ") AS " + sqlexpr.Quote(j.As) + " ON " + on, nil
+	return "SELECT DISTINCT " + strings.Join(owns(x.from.Key), ", ") + from + " JOIN (" +
+		strings.Join(selects, " UNION ALL ") + ") AS " + sqlexpr.Quote(j.As) + " ON " + on, nil
 }
 
 // asColumn writes a value so that it compares as the column does that it is of.

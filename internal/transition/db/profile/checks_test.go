@@ -76,7 +76,8 @@ var broken = map[string][]string{
 		"DELETE FROM {nova}.instance_extra WHERE instance_uuid = " + web,
 		"UPDATE {nova}.instance_extra SET flavor = NULL WHERE instance_uuid = " + web,
 		"UPDATE {nova}.instance_extra SET flavor = '{\"cur\": ' WHERE instance_uuid = " + web,
-		"INSERT INTO {nova}.instance_extra (instance_uuid, deleted, flavor) SELECT instance_uuid, deleted, flavor FROM {nova}.instance_extra WHERE instance_uuid = " + web,
+		"INSERT INTO {nova}.instance_extra (instance_uuid, deleted, flavor) SELECT instance_uuid, deleted, flavor " +
+			"FROM {nova}.instance_extra WHERE instance_uuid = " + web,
 	},
 	"live guests have a list of key pairs": {
 		"UPDATE {nova}.instance_extra SET keypairs = NULL WHERE instance_uuid = " + web,
@@ -91,14 +92,21 @@ var broken = map[string][]string{
 		`UPDATE {nova}.instance_info_caches SET network_info = '[{"id": "x", "network": null}]' WHERE instance_uuid = ` + web,
 		`UPDATE {nova}.instance_info_caches SET network_info = '["x"]' WHERE instance_uuid = ` + web,
 	},
-	"block devices have a uuid":                                {"UPDATE {nova}.block_device_mapping SET uuid = NULL WHERE id = 22"},
-	"hosts of live guests have a mapping":                      {"DELETE FROM {nova_api}.host_mappings WHERE host = 'new02'"},
-	"no live guest is hidden":                                  {"UPDATE {nova}.instances SET hidden = 1 WHERE uuid = " + win, "UPDATE {nova}.instances SET hidden = NULL WHERE uuid = " + win},
-	"volumes count against quotas or not":                      {"UPDATE {cinder}.volumes SET use_quota = NULL LIMIT 1", "UPDATE {cinder}.snapshots SET use_quota = NULL LIMIT 1"},
-	"locations of images are JSON":                             {"UPDATE {glance}.image_locations SET meta_data = '{' WHERE id = 4", "UPDATE {glance}.image_locations SET meta_data = NULL WHERE id = 1", "UPDATE {glance}.image_locations SET meta_data = 'null' WHERE id = 1"},
-	"groups of guests have one policy":                         {"INSERT INTO {nova_api}.instance_group_policy (group_id, policy) VALUES (1, 'affinity')"},
-	"compute services and nodes have uuids":                    {"UPDATE {nova}.services SET uuid = NULL WHERE id = 3", "UPDATE {nova}.compute_nodes SET uuid = NULL WHERE id = 1", "UPDATE {nova}.compute_nodes SET mapped = 0 WHERE id = 1"},
-	"compute services are not older than this release accepts": {"UPDATE {nova}.services SET version = 2 WHERE id = 3", "UPDATE {nova}.services SET version = NULL WHERE id = 3"},
+	"block devices have a uuid":           {"UPDATE {nova}.block_device_mapping SET uuid = NULL WHERE id = 22"},
+	"hosts of live guests have a mapping": {"DELETE FROM {nova_api}.host_mappings WHERE host = 'new02'"},
+	"no live guest is hidden": {"UPDATE {nova}.instances SET hidden = 1 WHERE uuid = " + win,
+		"UPDATE {nova}.instances SET hidden = NULL WHERE uuid = " + win},
+	"volumes count against quotas or not": {"UPDATE {cinder}.volumes SET use_quota = NULL LIMIT 1",
+		"UPDATE {cinder}.snapshots SET use_quota = NULL LIMIT 1"},
+	"locations of images are JSON": {"UPDATE {glance}.image_locations SET meta_data = " +
+		"'{' WHERE id = 4", "UPDATE {glance}.image_locations SET meta_data = NULL WHERE id = 1",
+		"UPDATE {glance}.image_locations SET meta_data = 'null' WHERE id = 1"},
+	"groups of guests have one policy": {"INSERT INTO {nova_api}.instance_group_policy " +
+		"(group_id, policy) VALUES (1, 'affinity')"},
+	"compute services and nodes have uuids": {"UPDATE {nova}.services SET uuid = NULL WHERE id = 3",
+		"UPDATE {nova}.compute_nodes SET uuid = NULL WHERE id = 1", "UPDATE {nova}.compute_nodes SET mapped = 0 WHERE id = 1"},
+	"compute services are not older than this release accepts": {"UPDATE {nova}.services SET version = 2 WHERE id = 3",
+		"UPDATE {nova}.services SET version = NULL WHERE id = 3"},
 	"live guests are on a compute node that is known": {
 		"UPDATE {nova}.compute_nodes SET hypervisor_hostname = 'new01' WHERE id = 1",
 		"UPDATE {nova}.compute_nodes SET deleted = id WHERE id = 1",
@@ -107,14 +115,17 @@ var broken = map[string][]string{
 	"live guests of Windows have a network card": {
 		"DELETE FROM {nova}.instance_system_metadata WHERE `key` = 'image_hw_vif_model'",
 		"UPDATE {nova}.instances SET os_type = 'windows' WHERE uuid = " + web,
-		"INSERT INTO {nova}.instance_system_metadata (instance_uuid, `key`, value, deleted) VALUES (" + web + ", 'image_os_distro', 'win2k16', 0)",
+		"INSERT INTO {nova}.instance_system_metadata (instance_uuid, `key`, value, deleted) VALUES (" +
+			web + ", 'image_os_distro', 'win2k16', 0)",
 	},
-	"volumes and snapshots are of types that there are": {"UPDATE {cinder}.volumes SET volume_type_id = 'old' WHERE deleted = 0 LIMIT 1", "UPDATE {cinder}.snapshots SET volume_type_id = 'old'"},
+	"volumes and snapshots are of types that there are": {"UPDATE {cinder}.volumes SET volume_type_id = 'old' WHERE " +
+		"deleted = 0 LIMIT 1", "UPDATE {cinder}.snapshots SET volume_type_id = 'old'"},
 	"extra specs of flavors have values, and aggregates names": {
 		"UPDATE {nova_api}.flavor_extra_specs SET value = NULL LIMIT 1",
 		"UPDATE {nova_api}.aggregates SET name = NULL LIMIT 1",
 	},
-	"flavors say whether they are disabled and public": {"UPDATE {nova_api}.flavors SET is_public = NULL WHERE id = 3", "UPDATE {nova_api}.flavors SET disabled = NULL WHERE id = 4"},
+	"flavors say whether they are disabled and public": {"UPDATE {nova_api}.flavors SET is_public = NULL WHERE id = 3",
+		"UPDATE {nova_api}.flavors SET disabled = NULL WHERE id = 4"},
 	"request specs are of versions that can be read": {
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.version"', '1.15') WHERE instance_uuid = ` + db,
 		`UPDATE {nova_api}.request_specs SET spec = JSON_SET(spec, '$."nova_object.data".flavor."nova_object.version"', '1.9') WHERE instance_uuid = ` + db,
@@ -127,14 +138,16 @@ var broken = map[string][]string{
 		"UPDATE {nova_api}.host_mappings SET cell_id = 8 WHERE host = 'new01'",
 	},
 	"flavors of live guests are there, if the old platform still has them": {"DELETE FROM {nova_api}.flavors WHERE id = 3"},
-	"metadata of live guests have keys and values":                         {"UPDATE {nova}.instance_metadata SET value = NULL WHERE deleted = 0 LIMIT 1", "UPDATE {nova}.instance_metadata SET `key` = NULL WHERE deleted = 0 LIMIT 1"},
+	"metadata of live guests have keys and values": {"UPDATE {nova}.instance_metadata SET " +
+		"value = NULL WHERE deleted = 0 LIMIT 1", "UPDATE {nova}.instance_metadata SET `key` = NULL WHERE deleted = 0 LIMIT 1"},
 }
 
 // checksFind breaks each of the checks, in transactions that are rolled back.
 func (p *platforms) checksFind(t *testing.T) {
 	ctx := within(t, time.Minute)
 	for name := range broken {
-		if p.prefix == "zed_" && !slices.ContainsFunc(p.mapping.Checks, func(c mapping.Check) bool { return c.Name == name }) { // which has them all
+		// which has them all
+		if p.prefix == "zed_" && !slices.ContainsFunc(p.mapping.Checks, func(c mapping.Check) bool { return c.Name == name }) {
 			t.Errorf("there is no check %q", name)
 		}
 	}

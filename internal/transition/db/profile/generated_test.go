@@ -21,7 +21,8 @@ func TestGeneratedPlatform(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	old := aligntest.Fill(t, r, 7, 100)
 	p := fresh(t, r, "zed_")
-	dir := old.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil, "volume_type": nil, "service": nil})
+	dir := old.IDs(t, map[string]map[string]string{"project": nil, "user": nil, "availability_zone": nil, "pool": nil,
+		"volume_type": nil, "service": nil})
 	sets, err := ids.Load(dir, p.mapping.IDs)
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +34,8 @@ func TestGeneratedPlatform(t *testing.T) {
 		r.SQL(fmt.Sprintf("INSERT INTO zed_cinder.volume_types (id, name, deleted) VALUES ('%s', '%s', 0)", kind, kind))
 	}
 	for host, service := range sets["service"].Pairs {
-		r.SQL("INSERT INTO zed_cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('" + host + "', 'cinder-volume', 0, 0, '" + service + "')")
+		r.SQL("INSERT INTO zed_cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('" +
+			host + "', 'cinder-volume', 0, 0, '" + service + "')")
 	}
 	if err := ids.Ask(within(t, time.Minute), p.mapping, sets, p.target, p.to); err != nil {
 		t.Fatal(err)

@@ -40,11 +40,14 @@ var images = [][2]string{
 }
 
 func image(path string) string {
-	return "SELECT JSON_EXTRACT(spec, '" + data + `image."nova_object.data".` + path + "') FROM {nova_api}.request_specs WHERE instance_uuid = " + db
+	return "SELECT JSON_EXTRACT(spec, '" + data + `image."nova_object.data".` +
+		path + "') FROM {nova_api}.request_specs WHERE instance_uuid = " + db
 }
 
 func properties(name, before, after string) string {
-	return "SELECT " + before + "JSON_EXTRACT(spec, '" + data + `image."nova_object.data".properties."nova_object.data".` + name + "')" + after + " FROM {nova_api}.request_specs WHERE instance_uuid = " + db
+	return "SELECT " + before + "JSON_EXTRACT(spec, '" +
+		data + `image."nova_object.data".properties."nova_object.data".` + name + "')" +
+		after + " FROM {nova_api}.request_specs WHERE instance_uuid = " + db
 }
 
 // imagesAreRead has Nova's own objects read the request specs: their images are those
@@ -82,8 +85,10 @@ type guest struct {
 // guests of the new platform, with their live system metadata.
 func (p *platforms) guests(t *testing.T) map[string]*guest {
 	t.Helper()
-	rows, err := p.target.DB.QueryContext(within(t, time.Minute), p.to.Fill("SELECT r.instance_uuid, r.spec, COALESCE(m.`key`, ''), COALESCE(m.value, '') FROM {nova_api}.request_specs r "+
-		"LEFT JOIN {nova}.instance_system_metadata m ON m.instance_uuid = r.instance_uuid AND m.deleted = 0 AND m.value IS NOT NULL ORDER BY m.id"))
+	rows, err := p.target.DB.QueryContext(within(t, time.Minute),
+		p.to.Fill("SELECT r.instance_uuid, r.spec, COALESCE(m.`key`, ''), COALESCE(m.value, '') FROM {nova_api}.request_specs r "+
+			"LEFT JOIN {nova}.instance_system_metadata m ON m.instance_uuid = r.instance_uuid AND m.deleted = 0 AND "+
+			"m.value IS NOT NULL ORDER BY m.id"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,13 +15,20 @@ import (
 // orphans are rows of the old platform whose parents are gone, by the table and the key that the
 // plan tells. The last refers to a row that is itself left out.
 var orphans = []struct{ statement, table, key string }{
-	{"INSERT INTO liberty_nova.instance_metadata (id, instance_uuid, `key`, value, deleted) VALUES (901, 'gone', 'a', 'b', 0)", "nova.instance_metadata", "901"},
-	{"INSERT INTO liberty_nova.instance_system_metadata (id, instance_uuid, `key`, value, deleted) VALUES (902, 'gone', 'a', 'b', 0)", "nova.instance_system_metadata", "902"},
-	{"INSERT INTO liberty_nova.block_device_mapping (id, instance_uuid, source_type, destination_type, deleted) VALUES (903, 'gone', 'volume', 'volume', 0)", "nova.block_device_mapping", "903"},
-	{"INSERT INTO liberty_glance.image_locations (id, image_id, value, created_at, deleted, meta_data, status) VALUES (904, 'gone', 'rbd://0a0b0c/images/gone/snap', NOW(), 0, '{}', 'active')", "glance.image_locations", "904"},
-	{"INSERT INTO liberty_cinder.snapshots (id, volume_id, status, deleted) VALUES ('snap-905', 'gone', 'available', 0)", "cinder.snapshots", "snap-905"},
-	{"INSERT INTO liberty_cinder.volume_attachment (id, volume_id, attach_status, deleted) VALUES ('att-906', 'gone', 'attached', 0)", "cinder.volume_attachment", "att-906"},
-	{"INSERT INTO liberty_cinder.snapshot_metadata (id, snapshot_id, `key`, value, deleted) VALUES (907, 'snap-905', 'a', 'b', 0)", "cinder.snapshot_metadata", "907"},
+	{"INSERT INTO liberty_nova.instance_metadata (id, instance_uuid, `key`, value, deleted) VALUES (901, 'gone', " +
+		"'a', 'b', 0)", "nova.instance_metadata", "901"},
+	{"INSERT INTO liberty_nova.instance_system_metadata (id, instance_uuid, `key`, value, deleted) VALUES (902, " +
+		"'gone', 'a', 'b', 0)", "nova.instance_system_metadata", "902"},
+	{"INSERT INTO liberty_nova.block_device_mapping (id, instance_uuid, source_type, destination_type, deleted) " +
+		"VALUES (903, 'gone', 'volume', 'volume', 0)", "nova.block_device_mapping", "903"},
+	{"INSERT INTO liberty_glance.image_locations (id, image_id, value, created_at, deleted, meta_data, status) " +
+		"VALUES (904, 'gone', 'rbd://0a0b0c/images/gone/snap', NOW(), 0, '{}', 'active')", "glance.image_locations", "904"},
+	{"INSERT INTO liberty_cinder.snapshots (id, volume_id, status, deleted) VALUES ('snap-905', 'gone', 'available', 0)",
+		"cinder.snapshots", "snap-905"},
+	{"INSERT INTO liberty_cinder.volume_attachment (id, volume_id, attach_status, deleted) VALUES ('att-906', " +
+		"'gone', 'attached', 0)", "cinder.volume_attachment", "att-906"},
+	{"INSERT INTO liberty_cinder.snapshot_metadata (id, snapshot_id, `key`, value, deleted) VALUES (907, 'snap-905', " +
+		"'a', 'b', 0)", "cinder.snapshot_metadata", "907"},
 }
 
 // TestOrphansAreLeftOut: rows that refer to nothing are errors of the plan, or on demand left out
@@ -61,7 +68,8 @@ func TestOrphansAreLeftOut(t *testing.T) {
 			t.Errorf("%s: it was copied", o.statement)
 		}
 	}
-	for _, table := range []string{"nova.instance_metadata", "nova.block_device_mapping", "cinder.snapshots", "glance.image_locations", "cinder.volume_attachment"} {
+	for _, table := range []string{"nova.instance_metadata", "nova.block_device_mapping", "cinder.snapshots",
+		"glance.image_locations", "cinder.volume_attachment"} {
 		if n := p.SQL("SELECT COUNT(*) FROM zed_" + table); n == "0" {
 			t.Errorf("%s: all rows are left out", table)
 		}

@@ -35,7 +35,8 @@ var profiles = []profile{
 	{"openstack-liberty-zed", "openstack", "zed", map[string]string{
 		"service_version": "61",
 		"location_key":    "store",
-		"volume_type":     "coalesce(mapped('volume_type', volume_type_id), mapped('default_volume_type', if(volume_type_id is null, 'none', null)))",
+		"volume_type": "coalesce(mapped('volume_type', volume_type_id), mapped('default_volume_type', " +
+			"if(volume_type_id is null, 'none', null)))",
 	}},
 }
 
@@ -71,7 +72,8 @@ func Mapping(name string) (*mapping.Mapping, []byte, error) {
 // those of other releases.
 func (p profile) text() ([]byte, error) {
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "format: %d\nname: %s\nno_zero_dates: true # the drivers of Python 3 can not read them, or give texts\n", mapping.Format, p.name)
+	fmt.Fprintf(&out, "format: %d\nname: %s\nno_zero_dates: true # the drivers of Python 3 can not read them, or "+
+		"give texts\n", mapping.Format, p.name)
 	for _, s := range sections {
 		fmt.Fprintf(&out, "\n%s:\n", s)
 		dir := path.Join(p.folder, s)

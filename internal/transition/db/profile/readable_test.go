@@ -67,9 +67,12 @@ var spoiled = map[string][][2]string{
 		{"UPDATE {nova}.instance_extra SET numa_topology = '{bad' WHERE instance_uuid = " + web, "1, " + bare(web)},
 		{"UPDATE {nova}.instance_extra SET numa_topology = '' WHERE instance_uuid = " + web, "1, " + bare(web)},
 		{"UPDATE {nova}.instance_extra SET numa_topology = '[]' WHERE instance_uuid = " + web, "1, " + bare(web)},
-		{`UPDATE {nova}.instance_extra SET numa_topology = REPLACE(numa_topology, '"1.2"', '"1.9"') WHERE instance_uuid = ` + web, "1, " + bare(web)},
-		{`UPDATE {nova}.instance_extra SET numa_topology = '{"nova_object.name": "InstanceNUMATopology"}' WHERE instance_uuid = ` + web, "1, " + bare(web)},
-		{`UPDATE {nova}.instance_extra SET numa_topology = JSON_REMOVE(numa_topology, '$."nova_object.namespace"') WHERE instance_uuid = ` + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET numa_topology = REPLACE(numa_topology, '"1.2"', '"1.9"') WHERE instance_uuid = ` + web,
+			"1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET numa_topology = '{"nova_object.name": "InstanceNUMATopology"}' WHERE instance_uuid = ` + web,
+			"1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET numa_topology = JSON_REMOVE(numa_topology, '$."nova_object.namespace"') WHERE instance_uuid = ` +
+			web, "1, " + bare(web)},
 		{`UPDATE {nova}.instance_extra SET numa_topology = JSON_REMOVE(numa_topology, '$."nova_object.data".cells[0]."nova_object.namespace"') WHERE instance_uuid = ` + web, "1, " + bare(web)},
 		{`UPDATE {nova}.instance_extra SET numa_topology = JSON_SET(numa_topology, '$."nova_object.data".cells[0]."nova_object.data".memory', '2 GB') WHERE instance_uuid = ` + web, "1, " + bare(web)},
 		{`UPDATE {nova}.instance_extra SET numa_topology = JSON_SET(numa_topology, '$."nova_object.data".cells[0]."nova_object.data".cpuset[0]', 'a') WHERE instance_uuid = ` + web, "1, " + bare(web)},
@@ -79,7 +82,8 @@ var spoiled = map[string][][2]string{
 		{"UPDATE {nova}.instance_extra SET pci_requests = '[{' WHERE instance_uuid = " + web, "1, " + bare(web)},
 		{"UPDATE {nova}.instance_extra SET pci_requests = 'null' WHERE instance_uuid = " + web, "1, " + bare(web)},
 		{`UPDATE {nova}.instance_extra SET pci_requests = '[{"count": "one", "spec": [], "alias_name": null, "request_id": null}]' WHERE instance_uuid = ` + web, "1, " + bare(web)},
-		{`UPDATE {nova}.instance_extra SET pci_requests = '[{"count": 1, "spec": [], "alias_name": null}]' WHERE instance_uuid = ` + web, "1, " + bare(web)},
+		{`UPDATE {nova}.instance_extra SET pci_requests = '[{"count": 1, "spec": [], "alias_name": null}]' WHERE instance_uuid = ` + web,
+			"1, " + bare(web)},
 	},
 	"live guests have a CPU model and a migration context that can be read, or none": {
 		{"UPDATE {nova}.instance_extra SET vcpu_model = '{bad' WHERE instance_uuid = " + web, "1, " + bare(web)},
@@ -110,8 +114,10 @@ var spoiled = map[string][][2]string{
 	},
 	"image properties of live guests are values of theirs": {
 		{"UPDATE {nova}.instance_system_metadata SET value = 'abc' WHERE `key` = 'image_hw_numa_nodes'", bare(db) + ", image_hw_numa_nodes, abc"},
-		{"UPDATE {nova}.instance_system_metadata SET value = 'of glass' WHERE `key` = 'image_hw_disk_bus' AND instance_uuid = " + win, bare(win) + ", image_hw_disk_bus, of glass"},
-		{"UPDATE {nova}.instance_system_metadata SET value = 'two' WHERE `key` = 'image_min_ram' AND instance_uuid = " + win, bare(win) + ", image_min_ram, two"},
+		{"UPDATE {nova}.instance_system_metadata SET value = 'of glass' WHERE `key` = 'image_hw_disk_bus' AND " +
+			"instance_uuid = " + win, bare(win) + ", image_hw_disk_bus, of glass"},
+		{"UPDATE {nova}.instance_system_metadata SET value = 'two' WHERE `key` = 'image_min_ram' AND instance_uuid = " +
+			win, bare(win) + ", image_min_ram, two"},
 	},
 }
 
@@ -143,15 +149,19 @@ func TestPlanNamesWhatNovaCanNotRead(t *testing.T) {
 			continue
 		}
 		for _, s := range list {
-			if before := r.SQL(p.from.Fill("BEGIN; " + s[0] + "; SELECT ROW_COUNT(); " + c.Rows + "; ROLLBACK")); !strings.HasPrefix(before, "1\n") || !strings.HasSuffix(strings.ReplaceAll(before, "\t", ", "), s[1]) {
+			if before := r.SQL(p.from.Fill("BEGIN; " + s[0] + "; SELECT ROW_COUNT(); " +
+				c.Rows + "; ROLLBACK")); !strings.HasPrefix(before, "1\n") || !strings.HasSuffix(strings.ReplaceAll(before, "\t", ", "), s[1]) {
 				t.Errorf("%s: %s: want 1 and %q", s[0], before, s[1])
 			}
 		}
 	}
-	r.SQL(p.from.Fill(spoiled["live guests have a NUMA topology that can be read, or none"][0][0] + "; " + spoiled["services say whether they are deleted, disabled and forced down"][0][0]))
+	r.SQL(p.from.Fill(spoiled["live guests have a NUMA topology that can be read, or none"][0][0] + "; " +
+		spoiled["services say whether they are deleted, disabled and forced down"][0][0]))
 	told := p.told(t)
-	if len(told) != 2 || told[0].Table != "nova.services" || !slices.Equal(told[0].Keys, []string{"3, cmp01"}) || !slices.Equal(told[1].Keys, []string{"1, " + bare(web)}) ||
-		!strings.Contains(told[1].Text, "1 rows of the source break it (id, instance_uuid of the first: 1, "+bare(web)+"): want a JSON object") || !strings.Contains(told[0].Text, "UPDATE `liberty_nova`.services SET") {
+	if len(told) != 2 || told[0].Table != "nova.services" || !slices.Equal(told[0].Keys, []string{"3, cmp01"}) ||
+		!slices.Equal(told[1].Keys, []string{"1, " + bare(web)}) ||
+		!strings.Contains(told[1].Text, "1 rows of the source break it (id, instance_uuid of the first: 1, "+
+			bare(web)+"): want a JSON object") || !strings.Contains(told[0].Text, "UPDATE `liberty_nova`.services SET") {
 		t.Errorf("%+v", told)
 	}
 	if err := p.mapping.Skip([]string{"nova.services"}); err != nil {

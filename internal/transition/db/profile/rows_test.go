@@ -70,10 +70,14 @@ func fresh(t testing.TB, r *aligntest.Rig, prefix string) *platforms {
 	t.Helper()
 	r.Load(strings.TrimSuffix(prefix, "_")+"-schema.sql", prefix, prefix)
 	// What cell_v2 create_cell and Cinder's own migrations put there.
-	r.SQL("INSERT INTO " + prefix + "nova_api.cell_mappings (id, uuid, name) VALUES (1, '00000000-0000-0000-0000-000000000000', 'cell0'), (7, '11111111-0000-4000-8000-000000000000', 'cell1')")
-	r.SQL("INSERT INTO " + prefix + "cinder.volume_types (id, name, deleted) VALUES ('new-default', '__DEFAULT__', 0), ('new-fast', 'fast', 0)")
-	r.SQL("INSERT INTO " + prefix + "cinder.encryption (control_location, provider, volume_type_id, encryption_id, deleted) VALUES ('front-end', 'luks', 'new-fast', 'of-fast', 0)")
-	r.SQL("INSERT INTO " + prefix + "cinder.services (host, `binary`, report_count, deleted, uuid) VALUES ('new@rbd', 'cinder-volume', 0, 0, 'service-of-ceph')")
+	r.SQL("INSERT INTO " + prefix + "nova_api.cell_mappings (id, uuid, name) VALUES (1, " +
+		"'00000000-0000-0000-0000-000000000000', 'cell0'), (7, '11111111-0000-4000-8000-000000000000', 'cell1')")
+	r.SQL("INSERT INTO " + prefix + "cinder.volume_types (id, name, deleted) VALUES ('new-default', '__DEFAULT__', " +
+		"0), ('new-fast', 'fast', 0)")
+	r.SQL("INSERT INTO " + prefix + "cinder.encryption (control_location, provider, volume_type_id, encryption_id, " +
+		"deleted) VALUES ('front-end', 'luks', 'new-fast', 'of-fast', 0)")
+	r.SQL("INSERT INTO " + prefix + "cinder.services (host, `binary`, report_count, deleted, uuid) VALUES " +
+		"('new@rbd', 'cinder-volume', 0, 0, 'service-of-ceph')")
 	return between(t, r, prefix)
 }
 
@@ -236,7 +240,8 @@ func (p *platforms) breaks(t *testing.T, q server.Querier, c mapping.Check) int 
 		return 0
 	}
 	if c.Source != "" { // of one server
-		c.Rows = "SELECT * FROM (" + p.from.Fill(c.Source) + ") AS want WHERE NOT EXISTS (SELECT 1 FROM (" + c.Target + ") AS has WHERE has.flavorid = want.flavorid)"
+		c.Rows = "SELECT * FROM (" + p.from.Fill(c.Source) + ") AS want WHERE NOT EXISTS (SELECT 1 FROM (" +
+			c.Target + ") AS has WHERE has.flavorid = want.flavorid)"
 	}
 	n := -1
 	err := server.Walk(within(t, time.Minute), q, p.to.Fill("SELECT COUNT(*) FROM ("+c.Rows+") AS r"), func(row []sql.RawBytes) (err error) {
@@ -251,8 +256,10 @@ func (p *platforms) breaks(t *testing.T, q server.Querier, c mapping.Check) int 
 
 // uuidsStay: copied twice, rows have the same ones.
 func (p *platforms) uuidsStay(t *testing.T, plan mapping.Plan) {
-	all := p.to.Fill("SELECT uuid FROM {nova}.block_device_mapping UNION ALL SELECT uuid FROM {nova}.services UNION ALL SELECT uuid FROM {nova}.compute_nodes UNION ALL " +
-		"SELECT uuid FROM {nova_api}.aggregates UNION ALL SELECT uuid FROM {nova}.migrations UNION ALL SELECT uuid FROM {nova}.pci_devices ORDER BY 1")
+	all := p.to.Fill("SELECT uuid FROM {nova}.block_device_mapping UNION ALL SELECT uuid FROM {nova}.services UNION " +
+		"ALL SELECT uuid FROM {nova}.compute_nodes UNION ALL " +
+		"SELECT uuid FROM {nova_api}.aggregates UNION ALL SELECT uuid FROM {nova}.migrations UNION ALL SELECT uuid " +
+		"FROM {nova}.pci_devices ORDER BY 1")
 	first := p.SQL(all)
 	var empty strings.Builder
 	empty.WriteString("SET foreign_key_checks = 0;")

@@ -57,7 +57,8 @@ func (n Nova) Read(ctx context.Context, guests ...string) (*Reading, error) {
 	}
 	r := &Reading{Document: out.Bytes()}
 	if err := json.Unmarshal(r.Document, r); err != nil {
-		return nil, fmt.Errorf("--nova-python %s with --nova-conf %s: %w", n.Python, n.Conf, proc.Told(cmp.Or(ended, err), secret(last(said.String()))))
+		return nil, fmt.Errorf("--nova-python %s with --nova-conf %s: %w", n.Python, n.Conf,
+			proc.Told(cmp.Or(ended, err), secret(last(said.String()))))
 	}
 	for i, f := range r.Faults {
 		r.Faults[i] = secret(f)

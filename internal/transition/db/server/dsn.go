@@ -19,7 +19,8 @@ import (
 
 // What a DSN may look like.
 const (
-	forms = "want USER:PASSWORD@tcp(HOST:PORT)/?..., USER@unix(/PATH)/?... or mysql://USER:PASSWORD@HOST:PORT/?..., with @ in the parameters written %40" +
+	forms = "want USER:PASSWORD@tcp(HOST:PORT)/?..., USER@unix(/PATH)/?... or mysql://USER:PASSWORD@HOST:PORT/?..., " +
+		"with @ in the parameters written %40" +
 		", and in a mysql:// one every @ : / ? # % of user and password percent-encoded, too"
 	maxDSN = 8 << 10 // bytes
 	port   = "3306"  // MySQL's, as IANA has it

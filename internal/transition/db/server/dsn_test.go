@@ -184,7 +184,8 @@ func optionsFile(t *testing.T, mode os.FileMode, text string) string {
 func TestOptionFile(t *testing.T) {
 	for _, c := range []struct{ text, dsn, want string }{ // USER|PASSWORD|NET|ADDRESS|TLS
 		{"[client]\nuser=u\nhost=db\nport=7", "/", "u||tcp|db:7|"},
-		{"# x\n; y\n[mysqld]\nuser=mysql\n[client]\r\nuser = u # the user\r\nhost='db'\nno-beep\ndefault_character_set=utf8\n[mysqldump]\nhost=other", "/", "u||tcp|db:3306|"},
+		{"# x\n; y\n[mysqld]\nuser=mysql\n[client]\r\nuser = u # the " +
+			"user\r\nhost='db'\nno-beep\ndefault_character_set=utf8\n[mysqldump]\nhost=other", "/", "u||tcp|db:3306|"},
 		{"[client]\nuser=a\n[x]\n[client]\nuser=u", "/", "u||tcp|127.0.0.1:3306|"},
 		{"[client]\nuser=u\nsocket=/s", "/", "u||unix|/s|"},
 		{"[client]\nuser=u\nsocket=/s\nhost=localhost", "/", "u||unix|/s|"},
@@ -268,9 +269,12 @@ func TestOptionFileErrors(t *testing.T) {
 
 // odd lines of an option file, of which the servers' own reader knows what they mean.
 var odd = []string{
-	`password=plain`, `password = spaced `, `password="a#b"`, `password='a#b'`, `password=a#b`, `password="a\"b"`, `password='a\'b'`, `password="a'b"`,
-	`password=a\\b`, `password="a\nb"`, `password=\s\s`, `password="\s"`, `password="a\xb"`, `password="a\\"`, `password=a\`, `password="a`, `password="a" # x`, `password="a" b"`,
-	`password=""`, `password="`, `password=a=b`, `password==`, `password=a;b`, `password="a" "b"`, `password=a"#"b`, `password=it's # x`, `password="it's" # x`, `password=a\#b`, `password="a\#b"`,
+	`password=plain`, `password = spaced `, `password="a#b"`, `password='a#b'`, `password=a#b`, `password="a\"b"`,
+	`password='a\'b'`, `password="a'b"`,
+	`password=a\\b`, `password="a\nb"`, `password=\s\s`, `password="\s"`, `password="a\xb"`, `password="a\\"`,
+	`password=a\`, `password="a`, `password="a" # x`, `password="a" b"`,
+	`password=""`, `password="`, `password=a=b`, `password==`, `password=a;b`, `password="a" "b"`, `password=a"#"b`,
+	`password=it's # x`, `password="it's" # x`, `password=a\#b`, `password="a\#b"`,
 	`user=ü`, `  user  =  u  `, "\tuser\t=\tu\t", `user=u#`, `user="a\tb\rc\bd"`,
 }
 
@@ -300,7 +304,8 @@ func TestOptionFileAsTheServersOwn(t *testing.T) {
 
 // FuzzDSN: a DSN either is understood, or its error does not show what a password could be.
 func FuzzDSN(f *testing.F) {
-	for _, s := range []string{"u:p@tcp(h:1)/?tls=true", "u@unix(/s)/", "mysql://u:p%40@[::1]:3/?compress=1", "u:a/?b@tcp(h)/?timeout=3s", "mysql://u:1?x@h/"} {
+	for _, s := range []string{"u:p@tcp(h:1)/?tls=true", "u@unix(/s)/", "mysql://u:p%40@[::1]:3/?compress=1",
+		"u:a/?b@tcp(h)/?timeout=3s", "mysql://u:1?x@h/"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -331,7 +336,8 @@ func FuzzDSNKeepsThePassword(f *testing.F) {
 			return
 		}
 		plain := strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r == 0x7f })
-		if a, err := parse("u:" + password + "@tcp(h:1)/"); !plain && (err != nil || a.password != password || a.user != "u" || a.where() != "h:1") {
+		if a, err := parse("u:" + password + "@tcp(h:1)/"); !plain &&
+			(err != nil || a.password != password || a.user != "u" || a.where() != "h:1") {
 			t.Errorf("%q: %+v, %v", password, a, err)
 		}
 		var b strings.Builder

@@ -30,7 +30,8 @@ func Denied(err error) bool { return told(err, 1044, 1142, 1143) }
 // not support it (1235); other errors stay as they are.
 func Unlockable(err error) error {
 	if told(err, 1235) {
-		return fmt.Errorf("%w: nodes of Galera take no GET_LOCK in some versions and modes: want a server outside of a cluster, or a version that does", err)
+		return fmt.Errorf("%w: nodes of Galera take no GET_LOCK in some versions and modes: want a server outside of "+
+			"a cluster, or a version that does", err)
 	}
 	return err
 }

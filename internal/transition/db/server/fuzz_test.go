@@ -40,8 +40,10 @@ func FuzzLiteral(f *testing.F) {
 		sessions[mode] = c
 	}
 	for _, v := range []string{
-		"", " ", "plain", "'", "''", `\`, `\'`, `\\' OR 1=1 -- `, `"`, "`", "';DROP DATABASE mysql;--", "%s ? :a {nova} /*! 1 */", "\x00", "\x1a\r\n\t\b", "ä中😀", "\xff\xfe", "\xed\xa0\x80", "é\xc3",
-		"-1", "1e5", "1e999", "0x41", "X'41'", "1;2", "NULL", `\N`, "_utf8mb4 X'41'", "00012.50", "NaN", "9999999999999999999999", strings.Repeat("'\\", 300),
+		"", " ", "plain", "'", "''", `\`, `\'`, `\\' OR 1=1 -- `, `"`, "`", "';DROP DATABASE mysql;--",
+		"%s ? :a {nova} /*! 1 */", "\x00", "\x1a\r\n\t\b", "ä中😀", "\xff\xfe", "\xed\xa0\x80", "é\xc3",
+		"-1", "1e5", "1e999", "0x41", "X'41'", "1;2", "NULL", `\N`, "_utf8mb4 X'41'", "00012.50", "NaN",
+		"9999999999999999999999", strings.Repeat("'\\", 300),
 	} {
 		f.Add([]byte(v))
 	}
@@ -94,7 +96,8 @@ func FuzzNames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		// The servers have no other names: 1 to 64 characters of the basic plane, no blank at their end.
-		if name == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > 64 || strings.TrimRight(name, " \t\n\v\f\r") != name || strings.ContainsFunc(name, func(r rune) bool { return r == 0 || r > 0xffff }) {
+		if name == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > 64 ||
+			strings.TrimRight(name, " \t\n\v\f\r") != name || strings.ContainsFunc(name, func(r rune) bool { return r == 0 || r > 0xffff }) {
 			t.Skip()
 		}
 		c, err := s.DB.Conn(t.Context())
@@ -113,7 +116,8 @@ func FuzzNames(f *testing.F) {
 			}
 		}()
 		var n, sum int
-		if err := c.QueryRowContext(t.Context(), "SELECT COUNT(*), SUM("+sqlexpr.Quote(name)+") FROM mysql.names AS n WHERE n."+sqlexpr.Quote(name)+" = 7").Scan(&n, &sum); err != nil || n != 1 || sum != 7 {
+		if err := c.QueryRowContext(t.Context(), "SELECT COUNT(*), SUM("+
+			sqlexpr.Quote(name)+") FROM mysql.names AS n WHERE n."+sqlexpr.Quote(name)+" = 7").Scan(&n, &sum); err != nil || n != 1 || sum != 7 {
 			t.Errorf("%q: %d rows, %d, %v", name, n, sum, err)
 		}
 	})
@@ -125,7 +129,8 @@ func TestDatabasesOfOddNames(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	r.SQL("CREATE DATABASE victim; CREATE TABLE victim.t (id INT PRIMARY KEY)")
-	for _, name := range []string{"a`b", "a'b", `a"b`, `a\b`, "x`; DROP DATABASE victim; -- ", "x' OR '1'='1", "%", "_ictim", "{nova}", "a b", "ä中"} {
+	for _, name := range []string{"a`b", "a'b", `a"b`, `a\b`, "x`; DROP DATABASE victim; -- ", "x' OR '1'='1", "%",
+		"_ictim", "{nova}", "a b", "ä中"} {
 		side, err := s.Side(t.Context(), map[string]string{"nova": name})
 		if err == nil || !strings.Contains(err.Error(), "there is no database "+name+" (nova in the mapping)") {
 			t.Errorf("%q is not there: %v, %v", name, side, err)
@@ -134,7 +139,8 @@ func TestDatabasesOfOddNames(t *testing.T) {
 			continue
 		}
 		q := sqlexpr.Quote(name)
-		r.SQL("CREATE DATABASE " + q + "; CREATE TABLE " + q + ".p (id INT PRIMARY KEY); CREATE TABLE " + q + ".`c'\"\\``x` (id INT PRIMARY KEY, FOREIGN KEY (id) REFERENCES " + q + ".p (id))")
+		r.SQL("CREATE DATABASE " + q + "; CREATE TABLE " + q + ".p (id INT PRIMARY KEY); CREATE TABLE " +
+			q + ".`c'\"\\``x` (id INT PRIMARY KEY, FOREIGN KEY (id) REFERENCES " + q + ".p (id))")
 		side, err = s.Side(t.Context(), map[string]string{"nova": name})
 		if err != nil || side.Databases["nova"] != name || len(side.Tables) != 2 || len(side.Tables["nova.c'\"\\`x"].Refs) != 1 {
 			t.Errorf("%q: %+v, %v", name, side, err)

@@ -23,7 +23,8 @@ func TestIdentity(t *testing.T) {
 		{"10.2.44-MariaDB", "", "error the server is MariaDB 10.2.44: want at least MySQL 5.6 or MariaDB 10.3"},
 		{"5.5.5-10.1.48-MariaDB", "", "error the server is MariaDB 10.1.48: want at least MySQL 5.6 or MariaDB 10.3"},
 		{"5.5.68-MariaDB", "MariaDB Server", "error the server is MariaDB 5.5.68: want at least MySQL 5.6 or MariaDB 10.3"},
-		{"8.0.11-TiDB-v7.5.0", "TiDB Server (Apache License 2.0)", "error the server is TiDB (8.0.11-TiDB-v7.5.0 TiDB Server (Apache License 2.0)): want MySQL or MariaDB"},
+		{"8.0.11-TiDB-v7.5.0", "TiDB Server (Apache License 2.0)",
+			"error the server is TiDB (8.0.11-TiDB-v7.5.0 TiDB Server (Apache License 2.0)): want MySQL or MariaDB"},
 		{"8.0.30-Vitess", "", "error the server is Vitess (8.0.30-Vitess ): want MySQL or MariaDB"},
 		{"5.7.25-OceanBase-v4.2.1.0", "", "error the server is OceanBase (5.7.25-OceanBase-v4.2.1.0 ): want MySQL or MariaDB"},
 		{"something", "", `error the server's version is "something": want that of MySQL or MariaDB`},
@@ -54,7 +55,8 @@ func TestSettings(t *testing.T) {
 		{MySQL, [3]int{8, 4, 0}, "SET SESSION max_execution_time = 0"},
 	} {
 		got := (&connector{vendor: c.vendor, version: c.version}).settings()
-		if rest := strings.Join(got[2:], "; "); rest != c.want || !slices.Contains(got, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED") {
+		if rest := strings.Join(got[2:], "; "); rest != c.want ||
+			!slices.Contains(got, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED") {
 			t.Errorf("%s %v: %v", c.vendor, c.version, got)
 		}
 	}

@@ -34,7 +34,8 @@ func TestSettingsForPeopleDoNotCount(t *testing.T) {
 		t.Errorf("others see %s rows, want 6", got)
 	}
 	all := ""
-	if err := s.DB.QueryRowContext(t.Context(), "SELECT GROUP_CONCAT(id ORDER BY id SEPARATOR ', ') FROM d.t").Scan(&all); err != nil || all != "1, 2, 3, 4, 5, 6" {
+	if err := s.DB.QueryRowContext(t.Context(), "SELECT GROUP_CONCAT(id ORDER BY id SEPARATOR ', ') FROM d.t").Scan(&all); err != nil ||
+		all != "1, 2, 3, 4, 5, 6" {
 		t.Errorf("gathered %q, %v", all, err)
 	}
 }

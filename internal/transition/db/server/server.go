@@ -102,7 +102,8 @@ func (s *Server) open(ctx context.Context) error {
 func (s *Server) explain(err error) error {
 	var e *mysql.MySQLError
 	if errors.As(err, &e) && e.Number == errAccessDenied {
-		return fmt.Errorf("%w: want another user or password: in the DSN, in an option file (option-file=PATH), or in the environment (%s)", err, PasswordEnv(s.Role))
+		return fmt.Errorf("%w: want another user or password: in the DSN, in an option file (option-file=PATH), or "+
+			"in the environment (%s)", err, PasswordEnv(s.Role))
 	}
 	return err
 }
@@ -115,7 +116,8 @@ func (s *Server) Close() error { return s.DB.Close() }
 func (s *Server) identify(ctx context.Context, c *connector) error {
 	db := sql.OpenDB(c)
 	var version, comment string
-	err := db.QueryRowContext(ctx, "SELECT VERSION(), @@version_comment, @@hostname, @@port, @@server_id").Scan(&version, &comment, &s.self.host, &s.self.port, &s.self.id)
+	err := db.QueryRowContext(ctx, "SELECT VERSION(), @@version_comment, @@hostname, @@port, @@server_id").Scan(&version, &comment,
+		&s.self.host, &s.self.port, &s.self.id)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
@@ -124,7 +126,8 @@ func (s *Server) identify(ctx context.Context, c *connector) error {
 }
 
 // others speak MySQL's protocol and are something else: that is in their version.
-var others = []string{"TiDB", "Vitess", "OceanBase", "SingleStore", "MemSQL", "Doris", "StarRocks", "Dolt", "Databend", "ClickHouse", "Manticore", "ProxySQL"}
+var others = []string{"TiDB", "Vitess", "OceanBase", "SingleStore", "MemSQL", "Doris", "StarRocks", "Dolt", "Databend",
+	"ClickHouse", "Manticore", "ProxySQL"}
 
 var numbers = regexp.MustCompile(`^([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})`)
 
@@ -220,7 +223,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 // Has tells whether the server has a database that this account may see.
 func (s *Server) Has(ctx context.Context, database string) (bool, error) {
 	var n int
-	if err := s.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?", database).Scan(&n); err != nil {
+	if err := s.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?",
+		database).Scan(&n); err != nil {
 		return false, fmt.Errorf("%s: whether it has database %s: %w", s.Role, database, err)
 	}
 	return n > 0, nil

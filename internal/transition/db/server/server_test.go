@@ -3,7 +3,6 @@ package server_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -27,7 +26,8 @@ func numbersOf(t *testing.T, file string) string {
 	}
 	n := func(re string) int { return len(regexp.MustCompile("(?m)"+re).FindAll(text, -1)) }
 	return fmt.Sprintf("%d tables, %d columns, %d not null, %d auto, %d keys, %d unique, %d refs",
-		n("^CREATE TABLE "), n("^  `"), n("^  `.* NOT NULL"), n("^  `.*AUTO_INCREMENT"), n("^  PRIMARY KEY"), n("^  UNIQUE KEY"), n("^  CONSTRAINT .* FOREIGN KEY"))
+		n("^CREATE TABLE "), n("^  `"), n("^  `.* NOT NULL"), n("^  `.*AUTO_INCREMENT"), n("^  PRIMARY KEY"),
+		n("^  UNIQUE KEY"), n("^  CONSTRAINT .* FOREIGN KEY"))
 }
 
 // numbers counts what was read of a server.
@@ -47,7 +47,8 @@ func numbers(s mapping.Side) string {
 			}
 		}
 	}
-	return fmt.Sprintf("%d tables, %d columns, %d not null, %d auto, %d keys, %d unique, %d refs", len(s.Tables), columns, notNull, auto, keys, unique, refs)
+	return fmt.Sprintf("%d tables, %d columns, %d not null, %d auto, %d keys, %d unique, %d refs", len(s.Tables),
+		columns, notNull, auto, keys, unique, refs)
 }
 
 func databases(prefix string, names ...string) map[string]string {
@@ -212,10 +213,13 @@ func TestSideOfOddTables(t *testing.T) {
 		got = append(got, text(c))
 	}
 	want := []string{
-		"id bigint(20) unsigned auto", "a int(11) null", `b int(11) null default "7"`, `c varchar(20) null default "it's" utf8mb4 utf8mb4_general_ci`,
+		"id bigint(20) unsigned auto", "a int(11) null", `b int(11) null default "7"`,
+		`c varchar(20) null default "it's" utf8mb4 utf8mb4_general_ci`,
 		`d varchar(20) null default "NULL" utf8mb4 utf8mb4_general_ci`, `e varchar(20) null default "" utf8mb4 utf8mb4_general_ci`,
-		`f timestamp default "current_timestamp()"`, "g int(11) null generated", "h int(11) null generated", "i text null latin1 latin1_swedish_ci",
-		"j varchar(10) null utf8mb4 utf8mb4_bin", "k blob null", "l longtext null utf8mb4 utf8mb4_bin", "m bit(9) null", "n datetime(6) null", `o decimal(10,2) null default "1.5 + 1"`,
+		`f timestamp default "current_timestamp()"`, "g int(11) null generated", "h int(11) null generated",
+		"i text null latin1 latin1_swedish_ci",
+		"j varchar(10) null utf8mb4 utf8mb4_bin", "k blob null", "l longtext null utf8mb4 utf8mb4_bin", "m bit(9) null",
+		"n datetime(6) null", `o decimal(10,2) null default "1.5 + 1"`,
 		"py int(11) null", "px int(11) null", "fx int(11) null", "nx int(11) null",
 	}
 	for i := range want {
@@ -236,7 +240,8 @@ func TestSideOfOddTables(t *testing.T) {
 	if fmt.Sprint(odd.Triggers) != "[{ta AFTER DELETE} {tb BEFORE INSERT}]" {
 		t.Errorf("triggers %v", odd.Triggers)
 	}
-	if got := fmt.Sprint(odd.Rules, side.Tables["a.old"].Rules, side.Tables["a.parent"].Rules); got != "[{l json_valid(`l`)}] [{positive `x` <> 'a'} {x `x` > 1}] []" {
+	if got := fmt.Sprint(odd.Rules, side.Tables["a.old"].Rules,
+		side.Tables["a.parent"].Rules); got != "[{l json_valid(`l`)}] [{positive `x` <> 'a'} {x `x` > 1}] []" {
 		t.Errorf("CHECK constraints %s", got)
 	}
 	if got := side.Tables["a.parent"].Key; fmt.Sprint(got) != "[y x]" {
@@ -251,7 +256,8 @@ func TestSideOfOddTables(t *testing.T) {
 		t.Errorf("%v, %v", side, err)
 	}
 	_, err = s.Side(t.Context(), map[string]string{"a": "a_odd", "b": "B_odd"})
-	if err == nil || err.Error() != "target: there is no database B_odd (b in the mapping), or holdfast has no right to it: want its name, by --target-db b=NAME" {
+	if err == nil || err.Error() != "target: there is no database B_odd (b in the mapping), or holdfast has no right "+
+		"to it: want its name, by --target-db b=NAME" {
 		t.Errorf("error %v", err)
 	}
 }
@@ -260,7 +266,8 @@ func TestSideOfOddTables(t *testing.T) {
 func TestSideWhereNamesFold(t *testing.T) {
 	need.More(t)
 	r := aligntest.MariaDB(t, "--lower-case-table-names=1")
-	r.SQL("CREATE DATABASE Nova; CREATE TABLE Nova.P (x INT PRIMARY KEY) ENGINE=InnoDB; CREATE TABLE Nova.C (x INT PRIMARY KEY, FOREIGN KEY (x) REFERENCES NOVA.P (x)) ENGINE=InnoDB")
+	r.SQL("CREATE DATABASE Nova; CREATE TABLE Nova.P (x INT PRIMARY KEY) ENGINE=InnoDB; CREATE TABLE Nova.C (x INT " +
+		"PRIMARY KEY, FOREIGN KEY (x) REFERENCES NOVA.P (x)) ENGINE=InnoDB")
 	side, err := r.Server("source").Side(t.Context(), map[string]string{"nova": "NOVA"})
 	if err != nil || side.Databases["nova"] != "nova" || len(side.Tables) != 2 {
 		t.Fatalf("%v, %v", side, err)
@@ -280,7 +287,8 @@ func TestSession(t *testing.T) {
 	if s.Vendor != server.MariaDB || s.Version[0] < 10 || s.Role != "source" || s.Config.Passwd != aligntest.Password {
 		t.Errorf("server %s %v", s.Vendor, s.Version)
 	}
-	const ask = "SELECT CONCAT_WS(' ', @@sql_mode, @@time_zone, @@tx_isolation, @@character_set_client, @@character_set_results, @@collation_connection, @@max_statement_time, @@wait_timeout)"
+	const ask = "SELECT CONCAT_WS(' ', @@sql_mode, @@time_zone, @@tx_isolation, @@character_set_client, " +
+		"@@character_set_results, @@collation_connection, @@max_statement_time, @@wait_timeout)"
 	const want = "NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES +00:00 READ-COMMITTED utf8mb4 utf8mb4 utf8mb4_general_ci 0.000000 28800"
 	var held []*sql.Conn
 	for i := range 4 {
@@ -323,7 +331,8 @@ func TestOpen(t *testing.T) {
 			continue
 		}
 		var user string
-		if err := s.DB.QueryRowContext(t.Context(), "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)").Scan(&user); err != nil || user != s.Config.User {
+		if err := s.DB.QueryRowContext(t.Context(), "SELECT SUBSTRING_INDEX(CURRENT_USER(), '@', 1)").Scan(&user); err != nil ||
+			user != s.Config.User {
 			t.Errorf("%s: user %q, %v", dsn, user, err)
 		}
 		if err := s.Close(); err != nil {
@@ -339,7 +348,8 @@ func TestOpen(t *testing.T) {
 		{fmt.Sprintf("%s:hunter2@tcp(127.0.0.1:%d)/?tls=true", aligntest.User, r.Port()), "TLS requested but server does not support TLS"},
 	} {
 		_, err := server.Open(t.Context(), "target", c.dsn, server.Options{})
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "target at ") || strings.Contains(err.Error(), "hunter2") {
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "target at ") ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: error %v: want %q", c.dsn, err, c.want)
 		}
 	}
@@ -362,7 +372,8 @@ func TestSameAndPosition(t *testing.T) {
 	need.More(t)
 	a, b := aligntest.MariaDB(t, "--log-bin", "--binlog-format=ROW", "--server-id=1"), aligntest.MariaDB(t)
 	one, other := a.Server("source"), b.Server("target")
-	socket, err := server.Open(t.Context(), "target", fmt.Sprintf("%s:%s@unix(%s)/", aligntest.User, aligntest.Password, a.Socket()), server.Options{})
+	socket, err := server.Open(t.Context(), "target", fmt.Sprintf("%s:%s@unix(%s)/", aligntest.User, aligntest.Password,
+		a.Socket()), server.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,14 +426,20 @@ func TestLiteral(t *testing.T) {
 	r := aligntest.MariaDB(t)
 	s := r.Server("source")
 	for _, c := range []struct{ typ, value string }{
-		{"INT", "-7"}, {"BIGINT UNSIGNED", "18446744073709551615"}, {"DECIMAL(30,10)", "-12345678901234567890.0123456789"}, {"DOUBLE", "1.5e300"}, {"DOUBLE", "-2.25"},
-		{"YEAR", "1999"}, {"BIT(1)", "1"}, {"BIT(64)", "18446744073709551615"}, {"BIT(9)", "257"}, {"VARCHAR(50)", "'it''s'"}, {"VARCHAR(50)", `'a\\b'`}, {"VARCHAR(50)", "''"},
-		{"VARCHAR(50) CHARACTER SET utf8mb4", "_utf8mb4 X'F09F9880C3BC'"}, {"VARCHAR(50) CHARACTER SET latin1", "'\u00fc'"}, {"TEXT", "REPEAT('x', 50000)"}, {"VARCHAR(9)", "X'00410A1A'"},
-		{"VARBINARY(50)", "X'00FF27'"}, {"BLOB", "''"}, {"BLOB", "X'F09F'"}, {"DATETIME", "'0000-00-00 00:00:00'"}, {"DATETIME(6)", "'2015-10-15 01:02:03.000004'"},
-		{"DATE", "'2015-10-15'"}, {"TIME(3)", "'-838:59:58.999'"}, {"TIMESTAMP NULL", "'2015-10-15 01:02:03'"}, {"ENUM('a','it''s')", "'it''s'"}, {"SET('a','b')", "'a,b'"},
+		{"INT", "-7"}, {"BIGINT UNSIGNED", "18446744073709551615"},
+		{"DECIMAL(30,10)", "-12345678901234567890.0123456789"}, {"DOUBLE", "1.5e300"}, {"DOUBLE", "-2.25"},
+		{"YEAR", "1999"}, {"BIT(1)", "1"}, {"BIT(64)", "18446744073709551615"}, {"BIT(9)", "257"},
+		{"VARCHAR(50)", "'it''s'"}, {"VARCHAR(50)", `'a\\b'`}, {"VARCHAR(50)", "''"},
+		{"VARCHAR(50) CHARACTER SET utf8mb4", "_utf8mb4 X'F09F9880C3BC'"},
+		{"VARCHAR(50) CHARACTER SET latin1", "'\u00fc'"}, {"TEXT", "REPEAT('x', 50000)"}, {"VARCHAR(9)", "X'00410A1A'"},
+		{"VARBINARY(50)", "X'00FF27'"}, {"BLOB", "''"}, {"BLOB", "X'F09F'"}, {"DATETIME", "'0000-00-00 00:00:00'"},
+		{"DATETIME(6)", "'2015-10-15 01:02:03.000004'"},
+		{"DATE", "'2015-10-15'"}, {"TIME(3)", "'-838:59:58.999'"}, {"TIMESTAMP NULL", "'2015-10-15 01:02:03'"},
+		{"ENUM('a','it''s')", "'it''s'"}, {"SET('a','b')", "'a,b'"},
 		{"JSON", `'{"a": "\\u00fc\\\\"}'`}, {"INET6", "'::1'"}, {"INT", "NULL"}, {"BLOB", "NULL"},
 	} {
-		typ, err := column.Parse(strings.ToLower(r.SQL("CREATE OR REPLACE DATABASE x CHARACTER SET utf8mb4; CREATE TABLE x.y (v " + c.typ + "); INSERT INTO x.y VALUES (" + c.value + ");" +
+		typ, err := column.Parse(strings.ToLower(r.SQL("CREATE OR REPLACE DATABASE x CHARACTER SET utf8mb4; CREATE " +
+			"TABLE x.y (v " + c.typ + "); INSERT INTO x.y VALUES (" + c.value + ");" +
 			"SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'x'")))
 		if err != nil {
 			t.Fatal(err)
@@ -468,20 +485,5 @@ checks: [{name: c, rows: "SELECT 1 FROM {keystone}.project, {nova}.x WHERE y = '
 	}
 	if source, target := server.Databases(m); fmt.Sprint(source, target) != "[cinder glance nova] [keystone nova nova_api]" {
 		t.Errorf("databases %v %v", source, target)
-	}
-}
-
-// TestAnotherServer: an address that leads to another server than before is told.
-func TestAnotherServer(t *testing.T) {
-	need.More(t)
-	rig := aligntest.MariaDB(t)
-	s := rig.Server("source")
-	if _, err := s.DB.ExecContext(t.Context(), "SET GLOBAL server_id = 77"); err != nil {
-		t.Fatal(err)
-	}
-	s.DB.SetMaxIdleConns(0)
-	err := s.DB.PingContext(t.Context())
-	if !errors.Is(err, server.ErrOther) || !strings.Contains(err.Error(), "server_id 77, it was ") || server.Passing(err) {
-		t.Errorf("error %v", err)
 	}
 }

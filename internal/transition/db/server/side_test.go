@@ -13,7 +13,8 @@ import (
 func TestKeysOfExpressions(t *testing.T) {
 	text := func(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 	x := &mapping.Schema{}
-	for _, k := range [][3]string{{"PRIMARY", "id", ""}, {"lower", "a", ""}, {"lower", "", ""}, {"plain", "a", ""}, {"start", "a", "3"}, {"start", "b", ""}} {
+	for _, k := range [][3]string{{"PRIMARY", "id", ""}, {"lower", "a", ""}, {"lower", "", ""}, {"plain", "a", ""},
+		{"start", "a", "3"}, {"start", "b", ""}} {
 		if err := index(x, []sql.NullString{text(k[0]), text(k[1]), text(k[2])}); err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +23,8 @@ func TestKeysOfExpressions(t *testing.T) {
 	if got := fmt.Sprint(x.Key, x.Unique, x.Expressions); got != "[id] [{plain [a] []} {start [a b] [3 0]}] [lower]" {
 		t.Error(got)
 	}
-	if err := index(x, []sql.NullString{text("k"), text("a"), text("many")}); err == nil || !strings.Contains(err.Error(), `key k: SUB_PART "many": want a number`) {
+	if err := index(x, []sql.NullString{text("k"), text("a"), text("many")}); err == nil ||
+		!strings.Contains(err.Error(), `key k: SUB_PART "many": want a number`) {
 		t.Error(err)
 	}
 }
@@ -35,7 +37,8 @@ func TestWordsForTheEndOfTheLog(t *testing.T) {
 		version [3]int
 		want    string
 	}{
-		{MariaDB, [3]int{11, 8, 2}, "SHOW MASTER STATUS"}, {MySQL, [3]int{8, 3, 9}, "SHOW MASTER STATUS"}, {MySQL, [3]int{5, 7, 44}, "SHOW MASTER STATUS"},
+		{MariaDB, [3]int{11, 8, 2}, "SHOW MASTER STATUS"}, {MySQL, [3]int{8, 3, 9}, "SHOW MASTER STATUS"},
+		{MySQL, [3]int{5, 7, 44}, "SHOW MASTER STATUS"},
 		{MySQL, [3]int{8, 4, 0}, "SHOW BINARY LOG STATUS"}, {MySQL, [3]int{9, 0, 0}, "SHOW BINARY LOG STATUS"},
 	} {
 		if got := (&Server{Vendor: c.vendor, Version: c.version}).AskPosition(); got != c.want {

@@ -32,7 +32,8 @@ type authority struct {
 func newAuthority(t *testing.T, name string) *authority {
 	a := &authority{t: t, dir: t.TempDir()}
 	a.key = a.generate()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
 	if err == nil {
@@ -64,7 +65,8 @@ func (a *authority) write(name, kind string, der []byte) {
 // sign makes NAME.pem and NAME-key.pem, for addresses.
 func (a *authority) sign(name string, addresses ...net.IP) {
 	key := a.generate()
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: addresses, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
@@ -121,7 +123,8 @@ func TestTLS(t *testing.T) {
 		{right, "", options("ssl-mode=VERIFY_IDENTITY\nssl-ca=" + ca.path("ca")), yes},
 		{right, "certified:c", "tls-ca=" + ca.path("ca"), "Access denied"},
 		{right, "certified:c", "tls-ca=" + ca.path("ca") + "&tls-cert=" + ca.path("client") + "&tls-key=" + ca.path("client-key"), yes},
-		{right, "certified:c", options("ssl-ca=" + ca.path("ca") + "\nssl-cert=" + ca.path("client") + "\nssl-key=" + ca.path("client-key")), yes},
+		{right, "certified:c", options("ssl-ca=" + ca.path("ca") + "\nssl-cert=" + ca.path("client") + "\nssl-key=" +
+			ca.path("client-key")), yes},
 	} {
 		user := c.user
 		if user == "" {

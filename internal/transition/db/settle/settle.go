@@ -53,7 +53,8 @@ func Wait(ctx context.Context, source *server.Server, file string, pos uint64) e
 			return nil
 		}
 		if !clock.Sleep(ctx, pause) {
-			return fmt.Errorf("source: position %s:%d of the binary log is not committed: a snapshot goes up to %s:%d: %w", file, pos, f, p, ctx.Err())
+			return fmt.Errorf("source: position %s:%d of the binary log is not committed: a snapshot goes up "+
+				"to %s:%d: %w", file, pos, f, p, ctx.Err())
 		}
 	}
 }

@@ -27,9 +27,11 @@ func (d deaf) HandleEvent(e *replication.BinlogEvent) error {
 	return nil
 }
 
-func stream(t *testing.T, rig *aligntest.Rig, file string, pos uint64, more func(*replication.BinlogSyncerConfig)) *replication.BinlogStreamer {
+func stream(t *testing.T, rig *aligntest.Rig, file string, pos uint64,
+	more func(*replication.BinlogSyncerConfig)) *replication.BinlogStreamer {
 	t.Helper()
-	cfg := replication.BinlogSyncerConfig{ServerID: uint32(1000 + time.Now().Nanosecond()), Flavor: "mariadb", Host: "127.0.0.1", Port: uint16(rig.Port()),
+	cfg := replication.BinlogSyncerConfig{ServerID: uint32(1000 + time.Now().Nanosecond()), Flavor: "mariadb",
+		Host: "127.0.0.1", Port: uint16(rig.Port()),
 		User: aligntest.User, Password: aligntest.Password, Logger: slog.New(slog.DiscardHandler), DisableRetrySync: true}
 	if more != nil {
 		more(&cfg)
@@ -88,7 +90,8 @@ func TestWhatTheLogTellsCanBeSeen(t *testing.T) {
 				c.SemiSyncEnabled, c.SynchronousEventHandler = true, deaf{ctx}
 			})
 			events := stream(t, rig, file, pos, nil)
-			for end := time.Now().Add(30 * time.Second); rig.SQL("SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Rpl_semi_sync_master_clients'") != "1"; time.Sleep(10 * time.Millisecond) {
+			for end := time.Now().Add(30 * time.Second); rig.SQL("SELECT VARIABLE_VALUE FROM "+
+				"information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Rpl_semi_sync_master_clients'") != "1"; time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatal("the replica is not there")
 				}
@@ -172,7 +175,8 @@ func TestCompare(t *testing.T) {
 		want int
 	}{
 		{"bin.000001", 4, "bin.000001", 4, 0}, {"bin.000001", 5, "bin.000001", 4, 1}, {"bin.000001", 3, "bin.000001", 4, -1},
-		{"bin.000002", 4, "bin.000001", 9, 1}, {"bin.999999", 4, "bin.1000000", 4, -1}, {"", 0, "bin.000001", 4, -1}, {"x", 9, "bin.000001", 4, -1},
+		{"bin.000002", 4, "bin.000001", 9, 1}, {"bin.999999", 4, "bin.1000000", 4, -1}, {"", 0, "bin.000001", 4, -1},
+		{"x", 9, "bin.000001", 4, -1},
 		{"bin.000001", 1<<32 + 4, "bin.000001", 5, 1}, {"bin.000001", 1 << 32, "bin.000002", 4, -1},
 	} {
 		if got := settle.Compare(c.a, c.p, c.b, c.q); got != c.want {

@@ -226,7 +226,8 @@ func TestAnd(t *testing.T) {
 // FuzzParse: whatever is read, nothing but operators, brackets and known words is
 // written outside of quotes, and nothing in quotes can end them.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"a", "1; DROP", "'it''s'", "`a``b`.c", "CASE a WHEN 1 THEN 'x' END", "CAST(a AS DECIMAL(3,1))", "a NOT IN (1,'\\'')", "json_object('a',b)", "a COLLATE utf8mb4_bin", "- - -1", "a/*b*/", "'\\'; --'"} {
+	for _, s := range []string{"a", "1; DROP", "'it''s'", "`a``b`.c", "CASE a WHEN 1 THEN 'x' END",
+		"CAST(a AS DECIMAL(3,1))", "a NOT IN (1,'\\'')", "json_object('a',b)", "a COLLATE utf8mb4_bin", "- - -1", "a/*b*/", "'\\'; --'"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition/db/server"
+	"holdfast/internal/transition/db/sqlexpr"
 )
 
 // querier is a connection, or a transaction on it.
@@ -119,4 +120,26 @@ func some(list []string, first int) string {
 		return strings.Join(list, "; ")
 	}
 	return strings.Join(list[:first], "; ") + "; ..."
+}
+
+func sizes(ctx context.Context, s *server.Server, databases []string) (map[string]size, error) {
+	names := make([]string, 0, len(databases))
+	for _, db := range databases {
+		names = append(names, sqlexpr.Literal(db))
+	}
+	out := map[string]size{}
+	rows, err := s.DB.QueryContext(ctx, "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(TABLE_ROWS, 0), "+
+		"COALESCE(DATA_LENGTH, 0) FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ("+strings.Join(names, ", ")+")")
+	if err != nil {
+		return nil, fmt.Errorf("%s: sizes of tables: %w", s.Role, err)
+	}
+	for rows.Next() {
+		var db, table string
+		var x size
+		if err := rows.Scan(&db, &table, &x.rows, &x.bytes); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: sizes of tables: %w", s.Role, err), rows.Close())
+		}
+		out[db+"."+table] = x
+	}
+	return out, errors.Join(rows.Err(), rows.Close())
 }

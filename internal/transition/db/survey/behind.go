@@ -64,7 +64,8 @@ func (s *surveyor) database(ctx context.Context, tx *sql.Tx, on string, tables [
 	var list []full
 	for _, t := range tables {
 		_, name, _ := strings.Cut(t, ".")
-		rows, err := ask(ctx, tx, fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s.%s LIMIT %d) AS r", sqlexpr.Quote(on), sqlexpr.Quote(name), counted+1), 1)
+		rows, err := ask(ctx, tx, fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s.%s LIMIT %d) AS r",
+			sqlexpr.Quote(on), sqlexpr.Quote(name), counted+1), 1)
 		var told *mysql.MySQLError
 		if errors.As(err, &told) && !server.Passing(err) {
 			list = append(list, full{0, t + " (" + message(told) + ")"})
@@ -92,7 +93,8 @@ func (s *surveyor) database(ctx context.Context, tx *sql.Tx, on string, tables [
 	for _, x := range list {
 		texts = append(texts, x.text)
 	}
-	out := warning(fmt.Sprintf("%d tables of the source's database %s have rows, and the mapping neither reads nor ignores them: %s", len(texts), on, some(texts, shown)))
+	out := warning(fmt.Sprintf("%d tables of the source's database %s have rows, and the mapping neither reads nor "+
+		"ignores them: %s", len(texts), on, some(texts, shown)))
 	out[0].Values = texts
 	return out, nil
 }

@@ -39,7 +39,9 @@ CREATE TABLE gone (id INT) ENGINE=MyISAM; CREATE TABLE broken (id INT) ENGINE=ME
 		compare(t, c.ignore, texts(got.Warnings), want)
 		compare(t, c.ignore+": errors", texts(got.Errors), nil)
 		if c.ignore == "" && len(got.Warnings) == 1 {
-			compare(t, "all of them", got.Warnings[0].Values, []string{"old.many (about ", "old.exact (10000 rows)", "old.few (2 rows)", "old.shadow_a (1 rows)", "old.shadow_b (1 rows)", "old.broken (Unable to open"})
+			compare(t, "all of them", got.Warnings[0].Values,
+				[]string{"old.many (about ", "old.exact (10000 rows)", "old.few (2 rows)", "old.shadow_a (1 rows)",
+					"old.shadow_b (1 rows)", "old.broken (Unable to open"})
 			var about int
 			if _, err := fmt.Sscanf(got.Warnings[0].Values[0], "old.many (about %d rows)", &about); err != nil || about < 20_000 || about > 40_000 {
 				t.Errorf("%s: %v", got.Warnings[0].Values[0], err)
@@ -81,13 +83,16 @@ INSERT INTO streets VALUES (0), (1), (2); UPDATE parents SET deleted = 1 WHERE i
 `, 1)
 	const streets = "new.parents: 4 rows have no row of old.streets (join must), and are left out (id of the first: 3; 11; 15; 19)"
 	for where, want := range map[string][]string{
-		"s.deleted = 0":                                       {"new.parents: 2 rows have no row of old.houses (join h), and are left out (id of the first: 2; 5)", streets},
-		"s.deleted = 0 and h.deleted = 0":                     {"join h), and are left out (id of the first: 2; 5)", streets},
-		"(s.deleted = 0 and (h.deleted = 0 and s.id <> 2))":   {"new.parents: 1 rows have no row of old.houses (join h), and are left out (id of the first: 5)", streets},
+		"s.deleted = 0": {"new.parents: 2 rows have no row of old.houses (join " +
+			"h), and are left out (id of the first: 2; 5)", streets},
+		"s.deleted = 0 and h.deleted = 0": {"join h), and are left out (id of the first: 2; 5)", streets},
+		"(s.deleted = 0 and (h.deleted = 0 and s.id <> 2))": {"new.parents: 1 rows have no row of old.houses (join " +
+			"h), and are left out (id of the first: 5)", streets},
 		"s.deleted = 0 and found('other')":                    {"join h), and are left out (id of the first: 2; 5)"},
 		"s.deleted = 0 and (h.deleted = 0 or s.id = 3)":       {"join h), and are left out (id of the first: 2; 5)", streets},
 		"s.id in (8, 12) and s.deleted = 0 and st.id is null": nil,
-		"s.deleted >= 0":                                      {"new.parents: 3 rows have no row of old.houses (join h), and are left out (id of the first: 2; 5; 6)", "5 rows have no row of old.streets (join must), and are left out (id of the first: 3; 7; 11; 15; 19)"},
+		"s.deleted >= 0": {"new.parents: 3 rows have no row of old.houses (join h), and are left out (id of the " +
+			"first: 2; 5; 6)", "5 rows have no row of old.streets (join must), and are left out (id of the first: 3; 7; 11; 15; 19)"},
 	} {
 		got, _ := plan(t, aligntest.Mapping(t, strings.Replace(text, "WHERE", `"`+where+`"`, 1)), s, s, nil)
 		compare(t, where, texts(got.Warnings), want)

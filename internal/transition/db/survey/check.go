@@ -65,10 +65,12 @@ func (s *surveyor) unreadable(ctx context.Context) (errs, warnings []Finding, er
 		}
 	}
 	if len(not) > 0 {
-		warnings = append(warnings, warning("these checks were not asked, as the plan has errors of the tables that they ask for: "+strings.Join(not, "; "))...)
+		warnings = append(warnings, warning("these checks were not asked, as the plan has errors of the tables that "+
+			"they ask for: "+strings.Join(not, "; "))...)
 	}
 	if len(later) > 0 {
-		warnings = append(warnings, warning("only verify can ask these checks, as they are about more than the rows that the mapping makes: "+strings.Join(later, "; "))...)
+		warnings = append(warnings, warning("only verify can ask these checks, as they are about more than the rows "+
+			"that the mapping makes: "+strings.Join(later, "; "))...)
 	}
 	return errs, warnings, err
 }
@@ -87,7 +89,8 @@ func (s *surveyor) check(ctx context.Context, c question) (*Finding, error) {
 		return nil, nil
 	default:
 		f.Columns, f.Keys = broken.Columns, broken.Keys
-		f.Text = fmt.Sprintf("%s: %d rows of the source break it (%s of the first: %s)", c.check.Name, broken.Rows, strings.Join(broken.Columns, ", "), some(f.Keys, 5))
+		f.Text = fmt.Sprintf("%s: %d rows of the source break it (%s of the first: %s)", c.check.Name, broken.Rows,
+			strings.Join(broken.Columns, ", "), some(f.Keys, 5))
 		if c.check.Remedy != "" {
 			f.Text += ": " + s.from.Fill(c.check.Remedy)
 		}

@@ -21,8 +21,11 @@ func TestChecksOfTheSource(t *testing.T) {
 `)
 	found, _ := plan(t, m, s, s, sets())
 	got := texts(found.Errors)
-	if len(got) != 2 || got[0] != "new.parents: parents have low numbers: 1201 rows of the source break it (id, name of the first: 1000, parent 1000; 1001, parent 1001; 1002, parent 1002; 1003, parent 1003; 1004, parent 1004; ...): DELETE FROM `o`.parents" ||
-		!strings.HasPrefix(got[1], "new.things: nobody knows: the source's server refuses the statement of this check: ") || !strings.Contains(got[1], "(error 1146)") {
+	if len(got) != 2 || got[0] != "new.parents: parents have low numbers: 1201 rows of the source break it (id, name "+
+		"of the first: 1000, parent 1000; 1001, parent 1001; 1002, parent 1002; 1003, parent 1003; 1004, parent "+
+		"1004; ...): DELETE FROM `o`.parents" ||
+		!strings.HasPrefix(got[1], "new.things: nobody knows: the source's server refuses the statement of this check: ") ||
+		!strings.Contains(got[1], "(error 1146)") {
 		t.Fatalf("%q", got)
 	}
 	if keys := found.Errors[0].Keys; len(keys) != toldRows || keys[999] != "1999, parent 1999" {
@@ -57,8 +60,10 @@ checks:
 	found, _ := plan(t, m, s, s, sets())
 	got := strings.Join(texts(found.Errors), "\n")
 	for _, want := range []string{
-		"new.parents gone: table old.parents of the source has no such column", "new.things label: the target has no such column", "new.more: the source has no table old.more",
-		"new.parents: parents have low numbers: 1 rows of the source break it (id of the first: 20)", "new.things: nothing is called so: 1 rows of the source break it (id of the first: 7)",
+		"new.parents gone: table old.parents of the source has no such column",
+		"new.things label: the target has no such column", "new.more: the source has no table old.more",
+		"new.parents: parents have low numbers: 1 rows of the source break it (id of the first: 20)",
+		"new.things: nothing is called so: 1 rows of the source break it (id of the first: 7)",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\nhas not %q", got, want)
@@ -69,7 +74,8 @@ checks:
 	}
 	warned := strings.Join(texts(found.Warnings), "\n")
 	for _, want := range []string{
-		"these checks were not asked, as the plan has errors of the tables that they ask for: there was more (old.more); parents are there (new.parents); things have labels (new.things); there is more (new.more)",
+		"these checks were not asked, as the plan has errors of the tables that they ask for: there was more " +
+			"(old.more); parents are there (new.parents); things have labels (new.things); there is more (new.more)",
 		"new.things cell: whether rows of new.more are there for it is not looked at: the plan has errors of it",
 	} {
 		if !strings.Contains(warned, want) {

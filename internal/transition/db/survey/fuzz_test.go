@@ -47,7 +47,8 @@ func FuzzPlan(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	sets := map[string]ids.Set{"project": {Pairs: map[string]string{"it's": `a \ "b"`}}, "user": {Pairs: map[string]string{}, Default: new(string)}}
+	sets := map[string]ids.Set{"project": {Pairs: map[string]string{"it's": `a \ "b"`}},
+		"user": {Pairs: map[string]string{}, Default: new(string)}}
 	numbers := regexp.MustCompile(`(?i)error (\d+)`)
 	for seed := range uint64(25) {
 		f.Add(seed)
@@ -164,7 +165,8 @@ func (c *chance) columns(target string) string {
 		case has(c.source.Tables[c.from[0]], x.Name) && c.IntN(8) > 0:
 			copied = append(copied, x.Name)
 		case !x.Nullable && x.Default == nil && !x.Auto || c.IntN(4) > 0:
-			fmt.Fprintf(&made, "  - {to: %s, value: %s%s}\n", quoted(x.Name), quoted(c.value(3)), c.one([]string{"", "", ", map: project", ", map: user", ", maybe: true"}))
+			fmt.Fprintf(&made, "  - {to: %s, value: %s%s}\n", quoted(x.Name), quoted(c.value(3)),
+				c.one([]string{"", "", ", map: project", ", map: user", ", maybe: true"}))
 		}
 	}
 	for _, x := range c.source.Tables[c.from[0]].Columns {
@@ -202,8 +204,11 @@ func (c *chance) value(deep int) string {
 	}
 	a, b := c.value(deep-1), c.value(deep-1)
 	return c.one([]string{
-		"coalesce(" + a + ", " + b + ")", "concat(" + a + ", '-', " + b + ")", "if(" + c.condition(deep-1) + ", " + a + ", " + b + ")", "named_uuid(" + a + ")", "mapped('project', " + a + ")",
-		"json_object('a', " + a + ", 'b', bool(" + c.condition(deep-1) + "))", "substring_index(" + a + ", '@', 1)", a + " + " + b, "case when " + c.condition(deep-1) + " then " + a + " else " + b + " end", "cast(" + a + " as char)", "(" + a + ") collate utf8mb3_bin",
+		"coalesce(" + a + ", " + b + ")", "concat(" + a + ", '-', " + b + ")",
+		"if(" + c.condition(deep-1) + ", " + a + ", " + b + ")", "named_uuid(" + a + ")", "mapped('project', " + a + ")",
+		"json_object('a', " + a + ", 'b', bool(" + c.condition(deep-1) + "))", "substring_index(" + a + ", '@', 1)",
+		a + " + " + b, "case when " + c.condition(deep-1) + " then " + a + " else " + b + " end",
+		"cast(" + a + " as char)", "(" + a + ") collate utf8mb3_bin",
 	})
 }
 
@@ -212,5 +217,6 @@ func (c *chance) condition(deep int) string {
 	if c.find && c.IntN(3) == 0 {
 		return "found('j1')"
 	}
-	return c.one([]string{a + " = " + b, a + " IS NULL", "NOT (" + a + " <=> " + b + ")", a + " IN (1, 'x', " + b + ")", a + " BETWEEN 0 AND " + b, a + " LIKE 'a%'", a + " <> 0 AND " + b + " > 3 OR " + a + " < 2"})
+	return c.one([]string{a + " = " + b, a + " IS NULL", "NOT (" + a + " <=> " + b + ")", a + " IN (1, 'x', " + b + ")",
+		a + " BETWEEN 0 AND " + b, a + " LIKE 'a%'", a + " <> 0 AND " + b + " > 3 OR " + a + " < 2"})
 }

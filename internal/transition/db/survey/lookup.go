@@ -100,7 +100,8 @@ func (s *surveyor) lookup(ctx context.Context, l *look, x mapping.Lookup) error 
 		if len(missing) > shown {
 			more = ", ..."
 		}
-		l.error(x.Column, "%d values have no line among the IDs of %s (%s): %s%s", len(missing), x.Kind, k.From, strings.Join(quoted, ", "), more).Values = missing
+		l.error(x.Column, "%d values have no line among the IDs of %s (%s): %s%s", len(missing), x.Kind, k.From,
+			strings.Join(quoted, ", "), more).Values = missing
 	}
 	return nil
 }
@@ -130,7 +131,8 @@ func (s *surveyor) fit(l *look, x mapping.Lookup, k *kind) {
 		}
 	}
 	if len(bad) > 0 {
-		l.error(x.Column, "%d new values of the IDs of %s (%s) are no values of a column %s: %s", len(bad), x.Kind, k.From, to.Type.Text, quote(bad[0])).Values = bad
+		l.error(x.Column, "%d new values of the IDs of %s (%s) are no values of a column %s: %s", len(bad), x.Kind,
+			k.From, to.Type.Text, quote(bad[0])).Values = bad
 	}
 }
 
@@ -197,7 +199,8 @@ func (k *knownIDs) merged(name string, folded bool) [][]string {
 // warnings are what could not be looked at.
 func (k *knownIDs) warnings() (out []Finding) {
 	for _, name := range slices.Sorted(maps.Keys(k.tooBig)) {
-		out = append(out, warning(fmt.Sprintf("more than %d values of %s become the same as others: whether unique keys suffer from it is not looked at", maxMerged, name))...)
+		out = append(out, warning(fmt.Sprintf("more than %d values of %s become the same as others: whether unique "+
+			"keys suffer from it is not looked at", maxMerged, name))...)
 	}
 	return out
 }

@@ -44,7 +44,8 @@ func (s *surveyor) outside(ctx context.Context, l *look, column string, o mappin
 	var e *mysql.MySQLError
 	switch {
 	case errors.As(err, &e) && !server.Passing(err): // such as for characters that the column's set does not have
-		l.warn(column, "whether rows of %s are there for it is not looked at: the target's server refuses the statement: %s (error %d)", o.Parent, e.Message, e.Number)
+		l.warn(column, "whether rows of %s are there for it is not looked at: the target's server refuses the "+
+			"statement: %s (error %d)", o.Parent, e.Message, e.Number)
 		return nil
 	case err != nil:
 		return fmt.Errorf("target: rows of %s: %w", o.Parent, err)
@@ -58,7 +59,8 @@ func (s *surveyor) outside(ctx context.Context, l *look, column string, o mappin
 		if o.Skipped {
 			tell, why = l.warn, "it is skipped: they are to be there by the run"
 		}
-		tell(column, "%d values refer to rows of %s that the target does not have, and %s: %s", len(gone), o.Parent, why, some(quoted, shown)).Values = gone
+		tell(column, "%d values refer to rows of %s that the target does not have, and %s: %s", len(gone), o.Parent,
+			why, some(quoted, shown)).Values = gone
 	}
 	return nil
 }

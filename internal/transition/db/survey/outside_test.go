@@ -59,14 +59,20 @@ func TestRowsThatNoKeyOfTheTargetTells(t *testing.T) {
 			errors: []string{`new.copies: join x (old.extras): want at most one row for each row of old.things: these have several (id): "8" (3 times); "9" (2 times)`}},
 		{what: "all others are nowhere", sets: cells(&other, map[string]string{"1": "8"}),
 			errors: []string{`new.copies cell: 1 values refer to rows of new.cells that the target does not have, and the mapping does not fill it: "99"`}},
-		{what: "each is nowhere", sets: cells(nil, map[string]string{"0": "7", "1": "98", "2": "99", "3": "97"}), errors: []string{`: 2 values refer to rows of new.cells that the target does not have, and the mapping does not fill it: "98"; "99"`}},
-		{what: "values as they are", sets: cells(&seven, nil), sql: "DELETE FROM n.names WHERE name IN ('name 3', 'name 299'); UPDATE o.things SET name = NULL WHERE id = 4; DELETE FROM n.names WHERE name = 'name 4'",
+		{what: "each is nowhere", sets: cells(nil, map[string]string{"0": "7", "1": "98", "2": "99", "3": "97"}),
+			errors: []string{`: 2 values refer to rows of new.cells that the target does not have, and the mapping does not fill it: "98"; "99"`}},
+		{what: "values as they are", sets: cells(&seven, nil),
+			sql: "DELETE FROM n.names WHERE name IN ('name 3', 'name 299'); UPDATE o.things SET name = NULL WHERE " +
+				"id = 4; DELETE FROM n.names WHERE name = 'name 4'",
 			errors: []string{`new.copies name: 2 values refer to rows of new.names that the target does not have, and the mapping does not fill it: "Name 299"; "Name 3"`}},
-		{what: "too many values", sets: cells(&seven, nil), sql: "INSERT INTO o.things SELECT seq, CONCAT('many ', seq), 1 FROM seq_1001_to_11000",
-			warnings: []string{"new.copies name: whether rows of new.names are there for it is not looked at, since it has more than 10000 different values"}},
+		{what: "too many values", sets: cells(&seven, nil),
+			sql: "INSERT INTO o.things SELECT seq, CONCAT('many ', seq), 1 FROM seq_1001_to_11000",
+			warnings: []string{"new.copies name: whether rows of new.names are there for it is not looked at, since " +
+				"it has more than 10000 different values"}},
 		{what: "characters that the parent can not have", sets: cells(&seven, nil), sql: "UPDATE o.things SET name = '😀' WHERE id = 5",
-			errors:   []string{"new.copies name: 1 rows have characters that utf8mb3 does not have"},
-			warnings: []string{"new.copies name: whether rows of new.names are there for it is not looked at: the target's server refuses the statement: Illegal mix"}},
+			errors: []string{"new.copies name: 1 rows have characters that utf8mb3 does not have"},
+			warnings: []string{"new.copies name: whether rows of new.names are there for it is not looked at: the " +
+				"target's server refuses the statement: Illegal mix"}},
 	} {
 		r.SQL(looseOld + c.sql)
 		got, _ := plan(t, aligntest.Mapping(t, loose), s, s, c.sets)
@@ -81,8 +87,10 @@ func TestRowsThatNoKeyOfTheTargetTells(t *testing.T) {
 // TestKeysThatTheSourceCanNotCompare are no errors: what it compared is another collation.
 func TestKeysThatTheSourceCanNotCompare(t *testing.T) {
 	l := &look{t: &mapping.Planned{Target: "new.things"}}
-	l.collide("unique key u (name) of the target", mapping.Collision{Index: "u", Columns: []string{"name"}, Rough: "utf8mb4_0900_as_cs"}, [][]string{{"a", "2"}})
-	if w := texts(l.warnings); len(l.errors) != 0 || len(w) != 1 || !strings.Contains(w[0], `does not know collation utf8mb4_0900_as_cs: "a" (2 times)`) {
+	l.collide("unique key u (name) of the target", mapping.Collision{Index: "u", Columns: []string{"name"},
+		Rough: "utf8mb4_0900_as_cs"}, [][]string{{"a", "2"}})
+	if w := texts(l.warnings); len(l.errors) != 0 || len(w) != 1 ||
+		!strings.Contains(w[0], `does not know collation utf8mb4_0900_as_cs: "a" (2 times)`) {
 		t.Errorf("%v, %v", l.errors, l.warnings)
 	}
 }

@@ -17,7 +17,8 @@ import (
 // Rights are the GRANTs that the two accounts lack for a run, as statements to be pasted by
 // who administers the servers, those of each after a comment; none: they lack none. The
 // databases are the servers' own names, by those of the mapping.
-func Rights(ctx context.Context, m *mapping.Mapping, source, target *server.Server, sourceDBs, targetDBs map[string]string) ([]string, error) {
+func Rights(ctx context.Context, m *mapping.Mapping, source, target *server.Server, sourceDBs,
+	targetDBs map[string]string) ([]string, error) {
 	here, there := mapping.Side{Databases: sourceDBs}, mapping.Side{Databases: targetDBs}
 	read, filled, asked := m.Reads(), []string{}, []string{}
 	for _, t := range m.Tables {
@@ -36,7 +37,8 @@ func Rights(ctx context.Context, m *mapping.Mapping, source, target *server.Serv
 		need []wanted
 	}{
 		{source, append(needs(here, read, "SELECT"), makes(ids.Database))},
-		{target, append(slices.Concat(needs(there, filled, "SELECT, INSERT, DELETE", write...), needs(there, asked, "SELECT")), makes(copier.Database))},
+		{target, append(slices.Concat(needs(there, filled, "SELECT, INSERT, DELETE", write...),
+			needs(there, asked, "SELECT")), makes(copier.Database))},
 	} {
 		var account string
 		if err := x.at.DB.QueryRowContext(ctx, "SELECT CURRENT_USER()").Scan(&account); err != nil {

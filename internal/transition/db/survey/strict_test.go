@@ -57,9 +57,11 @@ func strict(t *testing.T, source, target *aligntest.Rig) {
 		{from: "VARCHAR(9)", to: "FLOAT", value: "'1e60'", mapped: "concat(v)", want: "1 rows have a value that is none of "},
 		{from: "VARCHAR(9)", to: "TIME", value: "'noon'", mapped: "concat(v)", want: "1 rows have a value that is none of "},
 		{from: "VARCHAR(9)", to: "TIME", value: "'12:30:00'", mapped: "concat(v)"},
-		{from: "VARCHAR(9)", to: "VARBINARY(3)", value: "'abcd'", mapped: "concat(v)", want: "1 rows have a text that is too long for varbinary(3)"},
+		{from: "VARCHAR(9)", to: "VARBINARY(3)", value: "'abcd'", mapped: "concat(v)",
+			want: "1 rows have a text that is too long for varbinary(3)"},
 		{from: "VARCHAR(9)", to: "VARBINARY(3)", value: "'abc'", mapped: "concat(v)"},
-		{from: "VARCHAR(300)", to: "TINYBLOB", value: "REPEAT('a', 256)", mapped: "concat(v)", want: "1 rows have a text that is too long for tinyblob"},
+		{from: "VARCHAR(300)", to: "TINYBLOB", value: "REPEAT('a', 256)", mapped: "concat(v)",
+			want: "1 rows have a text that is too long for tinyblob"},
 		{from: "VARCHAR(9)", to: "DATE", value: "'hello'", mapped: "concat(v)", want: "1 rows have a value that is none of "},
 		{from: "SET('a', 'b')", value: "'c'"},
 		{from: "SET('a', 'b')", value: "255"},
@@ -88,16 +90,20 @@ func strict(t *testing.T, source, target *aligntest.Rig) {
 			value = "v"
 		}
 		t.Run(strings.Join([]string{c.from, to, c.value, value}, " "), func(t *testing.T) {
-			source.SQL(fmt.Sprintf("CREATE OR REPLACE DATABASE o CHARACTER SET utf8mb4; USE o; SET sql_mode = '%s'; CREATE TABLE t (id INT PRIMARY KEY, v %s) ENGINE=InnoDB; INSERT IGNORE INTO t VALUES (7, %s)", c.mode, c.from, c.value))
-			target.SQL(fmt.Sprintf("DROP DATABASE IF EXISTS migrate_journal; CREATE OR REPLACE DATABASE n CHARACTER SET utf8mb4; CREATE TABLE n.t (id INT PRIMARY KEY, v %s) ENGINE=InnoDB", to))
-			m, err := mapping.ParseMapping("m.yaml", []byte("format: 1\nname: m\ntables:\n- target: new.t\n  from: old.t\n  columns:\n  - copy: [id]\n  - {to: v, value: \""+value+"\"}\n"))
+			source.SQL(fmt.Sprintf("CREATE OR REPLACE DATABASE o CHARACTER SET utf8mb4; USE o; SET sql_mode = '%s'; "+
+				"CREATE TABLE t (id INT PRIMARY KEY, v %s) ENGINE=InnoDB; INSERT IGNORE INTO t VALUES (7, %s)", c.mode, c.from, c.value))
+			target.SQL(fmt.Sprintf("DROP DATABASE IF EXISTS migrate_journal; CREATE OR REPLACE DATABASE n CHARACTER "+
+				"SET utf8mb4; CREATE TABLE n.t (id INT PRIMARY KEY, v %s) ENGINE=InnoDB", to))
+			m, err := mapping.ParseMapping("m.yaml", []byte("format: 1\nname: m\ntables:\n- target: new.t\n  from: "+
+				"old.t\n  columns:\n  - copy: [id]\n  - {to: v, value: \""+value+"\"}\n"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			r, p := plan(t, m, s, d, nil)
 			_, ran := copier.Run(aligntest.Deadline(t), p, "hash", s, d, copier.Options{})
 			all := strings.Join(append(texts(r.Errors), texts(r.Warnings)...), "\n")
-			if (len(r.Errors) > 0) != (ran != nil) || !strings.Contains(all, c.want) || ran != nil && c.want == "" || source != target && ran == nil && c.want != "" {
+			if (len(r.Errors) > 0) != (ran != nil) || !strings.Contains(all, c.want) || ran != nil && c.want == "" ||
+				source != target && ran == nil && c.want != "" {
 				t.Errorf("the plan says %s, want %q; the copy ends with %v", all, c.want, ran)
 			}
 		})
@@ -108,11 +114,16 @@ func strict(t *testing.T, source, target *aligntest.Rig) {
 func TestKeysOfBytes(t *testing.T) {
 	need.More(t)
 	r := aligntest.MariaDB(t)
-	r.SQL("CREATE DATABASE o; USE o; CREATE TABLE t (k VARBINARY(9), seq SMALLINT, at DATETIME, PRIMARY KEY (k, seq)) ENGINE=InnoDB; INSERT INTO t VALUES ('', 32767, 0), (X'00', -1, 0), (X'00FF', 5, 0), ('text', 6, 0); CREATE DATABASE n; CREATE TABLE n.t (k VARBINARY(9), seq SMALLINT, at DATETIME, PRIMARY KEY (k, seq), UNIQUE KEY u (k)) ENGINE=InnoDB")
+	r.SQL("CREATE DATABASE o; USE o; CREATE TABLE t (k VARBINARY(9), seq SMALLINT, at DATETIME, PRIMARY KEY (k, " +
+		"seq)) ENGINE=InnoDB; INSERT INTO t VALUES ('', 32767, 0), (X'00', -1, 0), (X'00FF', 5, 0), ('text', 6, 0); " +
+		"CREATE DATABASE n; CREATE TABLE n.t (k VARBINARY(9), seq SMALLINT, at DATETIME, PRIMARY KEY (k, seq), UNIQUE KEY u (k)) ENGINE=InnoDB")
 	r.SQL("INSERT INTO o.t VALUES (X'00', 1, NOW())")
 	s := r.Server("source")
-	res, _ := plan(t, aligntest.Mapping(t, "format: 1\nname: m\ntables: [{target: new.t, from: old.t, columns: [{copy: [k, seq, at]}]}]\n"), s, r.Server("target"), nil)
-	if got := strings.Join(texts(res.Warnings), "\n"); !strings.Contains(got, "(k, seq of the first: '', 32767; X'00', -1; X'00FF', 5; text, 6)") || strings.Join(res.Warnings[0].Keys, "; ") != "'', 32767; X'00', -1; X'00FF', 5; text, 6" {
+	res, _ := plan(t, aligntest.Mapping(t, "format: 1\nname: m\ntables: [{target: new.t, from: old.t, columns: "+
+		"[{copy: [k, seq, at]}]}]\n"), s, r.Server("target"), nil)
+	if got := strings.Join(texts(res.Warnings), "\n"); !strings.Contains(got,
+		"(k, seq of the first: '', 32767; X'00', -1; X'00FF', 5; text, 6)") ||
+		strings.Join(res.Warnings[0].Keys, "; ") != "'', 32767; X'00', -1; X'00FF', 5; text, 6" {
 		t.Errorf("%s, %+v", got, res.Warnings)
 	}
 	if got := strings.Join(texts(res.Errors), "\n"); !strings.Contains(got, "values that come more than once: X'00' (2 times)") {

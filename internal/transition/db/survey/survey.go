@@ -19,7 +19,6 @@ import (
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
-	"holdfast/internal/transition/db/sqlexpr"
 )
 
 // parallel is how many tables are looked at at once, each on a connection of its own.
@@ -30,11 +29,13 @@ const bytesPerSecond = 20 << 20
 
 // Table is what is to be known of one table of the plan.
 type Table struct {
-	Target    string  `json:"target"` // as in the mapping
-	Source    string  `json:"source"`
-	Rows      int64   `json:"rows"`              // that will be copied
-	Statement string  `json:"statement"`         // that copies them all, on one server
-	Seconds   float64 `json:"estimated_seconds"` // by the size of the source's table that its server tells, the share of its rows that are copied, and 20 MB/s; 0: unknown
+	Target    string `json:"target"` // as in the mapping
+	Source    string `json:"source"`
+	Rows      int64  `json:"rows"`      // that will be copied
+	Statement string `json:"statement"` // that copies them all, on one server
+	// by the size of the source's table that its server tells, the share of its rows that are copied, and 20 MB/s; 0:
+	// unknown
+	Seconds float64 `json:"estimated_seconds"`
 }
 
 // Finding is something that people must know.
@@ -60,7 +61,8 @@ type Result struct {
 //
 // An error is a server that can not be asked. All else is in the result: also statements
 // that the source's server refuses.
-func Plan(ctx context.Context, m *mapping.Mapping, source, target *server.Server, sourceDBs, targetDBs map[string]string, sets map[string]ids.Set) (*Result, *mapping.Plan, error) {
+func Plan(ctx context.Context, m *mapping.Mapping, source, target *server.Server, sourceDBs,
+	targetDBs map[string]string, sets map[string]ids.Set) (*Result, *mapping.Plan, error) {
 	from, to, err := sides(ctx, m, source, target, sourceDBs, targetDBs)
 	if err != nil {
 		return nil, nil, err
@@ -78,7 +80,8 @@ func Plan(ctx context.Context, m *mapping.Mapping, source, target *server.Server
 }
 
 // sides reads both schemas.
-func sides(ctx context.Context, m *mapping.Mapping, source, target *server.Server, sourceDBs, targetDBs map[string]string) (from, to mapping.Side, err error) {
+func sides(ctx context.Context, m *mapping.Mapping, source, target *server.Server, sourceDBs,
+	targetDBs map[string]string) (from, to mapping.Side, err error) {
 	here, there := server.Databases(m)
 	if from, err = source.Side(ctx, named(here, sourceDBs)); err != nil {
 		return from, to, err
@@ -330,7 +333,9 @@ func (l *look) leftOut(ctx context.Context) error {
 			}
 		}
 		if orphans.Rows > 0 {
-			f := l.warn(strings.Join(c.Columns, ", "), "%d rows refer to rows of %s that will not be there, and are left out (%s of the first: %s)", orphans.Rows, c.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5))
+			f := l.warn(strings.Join(c.Columns, ", "),
+				"%d rows refer to rows of %s that will not be there, and are left out (%s of the first: %s)",
+				orphans.Rows, c.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5))
 			f.Columns, f.Keys = l.t.Key, orphans.Keys
 		}
 	}
@@ -402,9 +407,11 @@ func (l *look) collide(name string, c mapping.Collision, rows [][]string) {
 	list := strings.Join(values, "; ")
 	switch {
 	case c.Joins != nil:
-		l.error("", "%s: want at most one row for each row of %s: these have several (%s): %s", name, l.t.Source, strings.Join(c.Columns, ", "), list).Values = values
+		l.error("", "%s: want at most one row for each row of %s: these have several (%s): %s", name, l.t.Source,
+			strings.Join(c.Columns, ", "), list).Values = values
 	case c.Rough != "":
-		l.warn("", "%s: values that may count as the same, which the source's server can not tell, as it does not know collation %s: %s", name, c.Rough, list).Values = values
+		l.warn("", "%s: values that may count as the same, which the source's server can not tell, as it does not "+
+			"know collation %s: %s", name, c.Rough, list).Values = values
 	default:
 		l.error("", "%s: values that come more than once: %s", name, list).Values = values
 	}
@@ -420,7 +427,8 @@ func (s *surveyor) orphan(ctx context.Context, l *look, o mapping.Orphan) error 
 		return s.outside(ctx, l, column, o)
 	}
 	if o.Kinds != "" {
-		l.warn(column, "whether rows of %s are there for it is not looked at, since only one of both is looked up (%s): verify tells", o.Parent, o.Kinds)
+		l.warn(column, "whether rows of %s are there for it is not looked at, since only one of both is looked up "+
+			"(%s): verify tells", o.Parent, o.Kinds)
 		return nil
 	}
 	if i := slices.IndexFunc(s.plan.Tables, func(t mapping.Planned) bool { return t.Table == o.Parent }); s.plan.Tables[i].Unclear {
@@ -431,7 +439,8 @@ func (s *surveyor) orphan(ctx context.Context, l *look, o mapping.Orphan) error 
 		return l.refused(column, "foreign key to "+o.Parent, err)
 	}
 	if orphans.Rows > 0 {
-		f := l.error(column, "%d rows refer to rows of %s that will not be there (%s of the first: %s)", orphans.Rows, o.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5))
+		f := l.error(column, "%d rows refer to rows of %s that will not be there (%s of the first: %s)", orphans.Rows,
+			o.Parent, strings.Join(l.t.Key, ", "), some(orphans.Keys, 5))
 		if f.Columns, f.Keys = l.t.Key, orphans.Keys; o.MayGo {
 			f.Text += ": mend them, or have them left out: --leave-out-orphans"
 		}
@@ -454,7 +463,8 @@ func (s *surveyor) follow(ctx context.Context) ([]Finding, error) {
 	case err != nil:
 		return nil, fmt.Errorf("source: form of the binary log: %w", err)
 	case !strings.EqualFold(rows[0][0], "ROW") || !strings.EqualFold(rows[0][1], "FULL"):
-		return warning(fmt.Sprintf("the source's binary log has binlog_format %s and binlog_row_image %s: want ROW and FULL%s", rows[0][0], rows[0][1], not)), nil
+		return warning(fmt.Sprintf("the source's binary log has binlog_format %s and binlog_row_image %s: want "+
+			"ROW and FULL%s", rows[0][0], rows[0][1], not)), nil
 	}
 	return nil, nil
 }
@@ -477,24 +487,3 @@ func collations(ctx context.Context, s *server.Server) (map[string]bool, error) 
 
 // size is what a server tells of a table: rows and bytes, neither of them exact.
 type size struct{ rows, bytes float64 }
-
-func sizes(ctx context.Context, s *server.Server, databases []string) (map[string]size, error) {
-	names := make([]string, 0, len(databases))
-	for _, db := range databases {
-		names = append(names, sqlexpr.Literal(db))
-	}
-	out := map[string]size{}
-	rows, err := s.DB.QueryContext(ctx, "SELECT TABLE_SCHEMA, TABLE_NAME, COALESCE(TABLE_ROWS, 0), COALESCE(DATA_LENGTH, 0) FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ("+strings.Join(names, ", ")+")")
-	if err != nil {
-		return nil, fmt.Errorf("%s: sizes of tables: %w", s.Role, err)
-	}
-	for rows.Next() {
-		var db, table string
-		var x size
-		if err := rows.Scan(&db, &table, &x.rows, &x.bytes); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: sizes of tables: %w", s.Role, err), rows.Close())
-		}
-		out[db+"."+table] = x
-	}
-	return out, errors.Join(rows.Err(), rows.Close())
-}

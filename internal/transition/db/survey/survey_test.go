@@ -63,20 +63,23 @@ func sets() map[string]ids.Set {
 	for i := range 200 {
 		users[fmt.Sprintf("u%d", i+1)] = fmt.Sprintf("U-%d", i+1)
 	}
-	return map[string]ids.Set{"project": {Pairs: projects, From: "project.csv"}, "user": {Pairs: users, From: "user.csv"}, "cell": {Pairs: map[string]string{"1": "7"}, From: "cell.csv"}}
+	return map[string]ids.Set{"project": {Pairs: projects, From: "project.csv"},
+		"user": {Pairs: users, From: "user.csv"}, "cell": {Pairs: map[string]string{"1": "7"}, From: "cell.csv"}}
 }
 
 // reader may read, and has the rights that a run needs, of which a survey makes no use.
 func reader(t *testing.T, r *aligntest.Rig, role string) *server.Server {
 	t.Helper()
-	return account(t, r, role, "reader", "GRANT INSERT ON n.* TO reader@'%'; GRANT ALL ON migrate_journal.* TO reader@'%'; GRANT ALL ON migrate_ids.* TO reader@'%'")
+	return account(t, r, role, "reader", "GRANT INSERT ON n.* TO reader@'%'; GRANT ALL ON migrate_journal.* TO "+
+		"reader@'%'; GRANT ALL ON migrate_ids.* TO reader@'%'")
 }
 
 // account may read, and what grants say.
 func account(t *testing.T, r *aligntest.Rig, role, user, grants string) *server.Server {
 	t.Helper()
 	r.SQL("CREATE USER IF NOT EXISTS " + user + "@'%'; GRANT SELECT, BINLOG MONITOR ON *.* TO " + user + "@'%';" + grants)
-	s, err := server.Open(aligntest.Deadline(t), role, fmt.Sprintf("%s@tcp(127.0.0.1:%d)/", user, r.Port()), server.Options{Password: func(string) (string, error) { return "", nil }})
+	s, err := server.Open(aligntest.Deadline(t), role, fmt.Sprintf("%s@tcp(127.0.0.1:%d)/", user, r.Port()),
+		server.Options{Password: func(string) (string, error) { return "", nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,11 +118,14 @@ func TestRowsAreAsked(t *testing.T) {
 		errors, warnings         []string
 	}{
 		{what: "nothing is wrong"},
-		{what: "values without an ID", old: "UPDATE things SET project = CONCAT('P', id % 4) WHERE id < 31; UPDATE things SET owner = CONCAT(id, ' nobody ', id) WHERE id < 31; UPDATE things SET project = 'gone', deleted = 1 WHERE id = 50; UPDATE things SET project = 'p1  ' WHERE id = 51",
+		{what: "values without an ID", old: "UPDATE things SET project = CONCAT('P', id % 4) WHERE id < 31; UPDATE " +
+			"things SET owner = CONCAT(id, ' nobody ', id) WHERE id < 31; UPDATE things SET project = 'gone', " +
+			"deleted = 1 WHERE id = 50; UPDATE things SET project = 'p1  ' WHERE id = 51",
 			errors: []string{`new.things project: 4 values have no line among the IDs of project (project.csv): "P0", "P1", "P2", "P3"`,
 				`new.things owner: 30 values have no line among the IDs of user (user.csv): "1 nobody 1", "10 nobody 10", "11 nobody 11",`}},
 		{what: "NULL", old: "UPDATE things SET project = NULL WHERE id IN (5, 6); DELETE FROM extras WHERE thing = 7",
-			errors: []string{"new.things project: 2 rows have NULL, which the target does not allow (id of the first: 5; 6)", "new.things extra: 1 rows have NULL, which the target does not allow (id of the first: 7)"}},
+			errors: []string{"new.things project: 2 rows have NULL, which the target does not allow (id of the " +
+				"first: 5; 6)", "new.things extra: 1 rows have NULL, which the target does not allow (id of the first: 7)"}},
 		{what: "new values that do not fit", sets: func(s map[string]ids.Set) {
 			s["project"].Pairs["p1"] = "much too long"
 			s["cell"].Pairs["1"] = "one"
@@ -128,12 +134,17 @@ func TestRowsAreAsked(t *testing.T) {
 			errors: []string{"new.things note: 2 rows have characters that utf8mb3 does not have (id of the first: 9; 150)"}},
 		{what: "an expression's text that is too long", old: "UPDATE things SET name = 'twelve bytes' WHERE id = 3",
 			errors: []string{"new.things label: 1 rows have a text that is too long for varchar(12) (id of the first: 3)"}},
-		{what: "zero dates", old: "UPDATE things SET at = '0000-00-00' WHERE id <= 7; UPDATE things SET day = '2015-00-01' WHERE id = 1; UPDATE things SET day = '0000-00-00', deleted = 1 WHERE id = 2",
-			warnings: []string{"new.things at: 6 rows have a date that is none, such as 0000-00-00: they are carried over as they are (id of the first: 1; 3; 4; 5; 6; ...)", "new.things day: 1 rows have a date that is none"}},
-		{what: "keys that collide by case", old: "UPDATE parents SET name = 'PARENT 2' WHERE id = 3; UPDATE parents SET name = NULL WHERE id IN (4, 5)",
+		{what: "zero dates", old: "UPDATE things SET at = '0000-00-00' WHERE id <= 7; UPDATE things SET day = " +
+			"'2015-00-01' WHERE id = 1; UPDATE things SET day = '0000-00-00', deleted = 1 WHERE id = 2",
+			warnings: []string{"new.things at: 6 rows have a date that is none, such as 0000-00-00: they are carried " +
+				"over as they are (id of the first: 1; 3; 4; 5; 6; ...)", "new.things day: 1 rows have a date that is none"}},
+		{what: "keys that collide by case", old: "UPDATE parents SET name = 'PARENT 2' WHERE id = 3; UPDATE parents " +
+			"SET name = NULL WHERE id IN (4, 5)",
 			errors: []string{`new.parents: unique key uniq_name (name) of the target: values that come more than once: "`}},
-		{what: "keys that collide, but are not copied", old: "UPDATE parents SET name = 'PARENT 2', deleted = 1 WHERE id = 3; UPDATE things SET parent = 1 WHERE parent = 3"},
-		{what: "keys that collide after the lookup", sets: func(s map[string]ids.Set) { s["user"].Pairs["u4"] = "u-8"; s["project"].Pairs["p3"] = "P-2" },
+		{what: "keys that collide, but are not copied",
+			old: "UPDATE parents SET name = 'PARENT 2', deleted = 1 WHERE id = 3; UPDATE things SET parent = 1 WHERE parent = 3"},
+		{what: "keys that collide after the lookup",
+			sets:   func(s map[string]ids.Set) { s["user"].Pairs["u4"] = "u-8"; s["project"].Pairs["p3"] = "P-2" },
 			errors: []string{`new.things: unique key uniq_owner (project, owner) of the target: values that come more than once: "p0", "u4" (2 times)`}},
 		{what: "keys that collide by the line for all others", sets: func(s map[string]ids.Set) {
 			for i := 1; i <= 9; i++ {
@@ -144,15 +155,24 @@ func TestRowsAreAsked(t *testing.T) {
 		}, errors: []string{`values that come more than once: "p0", "u1" (2 times); "p1", "u1" (3 times); "p2", "u1" (2 times); "p3", "u1" (2 times)`}},
 		{what: "keys that are doubled by a join", old: "INSERT INTO extras VALUES (1000, 8, 'y'), (1001, 8, 'z')",
 			errors: []string{`new.things: join x (old.extras): want at most one row for each row of old.things: these have several (id): "8" (3 times)`, `uniq_owner (project, owner) of the target: values that come more than once: "p0", "u8" (3 times)`}},
-		{what: "no parent", old: "UPDATE things SET parent = 99 WHERE id IN (1, 2); UPDATE parents SET deleted = 1 WHERE id = 5; UPDATE things SET parent = NULL WHERE id = 3",
-			errors: []string{"new.things parent: 12 rows refer to rows of new.parents that will not be there (id of the first: 1; 2; 4; 24; 44; ...)"}},
-		{what: "rows in the target", made: "INSERT INTO parents VALUES (1, 'a'), (2, 'b')", errors: []string{"new.parents: the target's table has 2 rows already: want it empty"}},
-		{what: "engines", old: "ALTER TABLE extras ENGINE=MyISAM", made: "ALTER TABLE things DROP FOREIGN KEY things_ibfk_1; ALTER TABLE things ENGINE=Aria",
-			errors: []string{"new.things: table old.extras of the source has engine MyISAM: want InnoDB", "new.things: the target's table has engine Aria: want InnoDB"}},
-		{what: "a plan with errors has its rows asked, too", old: "ALTER TABLE parents ADD more INT; UPDATE parents SET name = 'PARENT 2' WHERE id = 3",
+		{what: "no parent", old: "UPDATE things SET parent = 99 WHERE id IN (1, 2); UPDATE parents SET deleted = 1 " +
+			"WHERE id = 5; UPDATE things SET parent = NULL WHERE id = 3",
+			errors: []string{"new.things parent: 12 rows refer to rows of new.parents that will not be there (id of " +
+				"the first: 1; 2; 4; 24; 44; ...)"}},
+		{what: "rows in the target", made: "INSERT INTO parents VALUES (1, 'a'), (2, 'b')",
+			errors: []string{"new.parents: the target's table has 2 rows already: want it empty"}},
+		{what: "engines", old: "ALTER TABLE extras ENGINE=MyISAM",
+			made: "ALTER TABLE things DROP FOREIGN KEY things_ibfk_1; ALTER TABLE things ENGINE=Aria",
+			errors: []string{"new.things: table old.extras of the source has engine MyISAM: want InnoDB",
+				"new.things: the target's table has engine Aria: want InnoDB"}},
+		{what: "a plan with errors has its rows asked, too",
+			old:    "ALTER TABLE parents ADD more INT; UPDATE parents SET name = 'PARENT 2' WHERE id = 3",
 			errors: []string{"new.parents: column more of table old.parents of the source goes nowhere", "new.parents: unique key uniq_name"}},
-		{what: "an expression that is none", mapping: "concat('a ', name)=>concat('a ', gone)", old: "UPDATE parents SET name = 'PARENT 2' WHERE id = 3", errors: []string{"new.things label: gone: there is no such column", "new.parents: unique key uniq_name"}},
-		{what: "a statement that the server refuses", mapping: "concat('a ', name)=>if(project = owner, 'a', 'b')", old: "ALTER TABLE things MODIFY owner VARCHAR(40) COLLATE utf8mb4_unicode_ci",
+		{what: "an expression that is none", mapping: "concat('a ', name)=>concat('a ', gone)",
+			old:    "UPDATE parents SET name = 'PARENT 2' WHERE id = 3",
+			errors: []string{"new.things label: gone: there is no such column", "new.parents: unique key uniq_name"}},
+		{what: "a statement that the server refuses", mapping: "concat('a ', name)=>if(project = owner, 'a', 'b')",
+			old:    "ALTER TABLE things MODIFY owner VARCHAR(40) COLLATE utf8mb4_unicode_ci",
 			errors: []string{"new.things: rows of old.things: the source's server refuses the statement: Illegal mix of collations"}},
 	} {
 		r.SQL("DROP DATABASE IF EXISTS o; DROP DATABASE IF EXISTS n; " + old + c.old + ";" + made + c.made)
@@ -173,7 +193,8 @@ func TestRowsAreAsked(t *testing.T) {
 			return strings.Contains(w, ": collation ") || strings.Contains(w, ": character set ")
 		})
 		compare(t, c.what+": warnings", warnings, c.warnings)
-		if len(got.Tables) != 2 || len(p.Tables) != 2 || got.Tables[0].Target != "new.parents" || len(c.errors) == 0 && c.old == "" && (got.Tables[0].Rows != 20 || got.Tables[1].Rows != 200 || got.Tables[1].Statement != p.Tables[1].Statement("")) {
+		if len(got.Tables) != 2 || len(p.Tables) != 2 || got.Tables[0].Target != "new.parents" || len(c.errors) == 0 &&
+			c.old == "" && (got.Tables[0].Rows != 20 || got.Tables[1].Rows != 200 || got.Tables[1].Statement != p.Tables[1].Statement("")) {
 			t.Errorf("%s: %+v", c.what, got.Tables)
 		}
 	}
@@ -202,7 +223,8 @@ func TestColumnsThatAreNotThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := plan(t, m, r.Server("source"), r.Server("target"), sets()); !slices.Contains(texts(got.Errors), "new.things celll: the target has no such column") {
+	if got, _ := plan(t, m, r.Server("source"), r.Server("target"), sets()); !slices.Contains(texts(got.Errors),
+		"new.things celll: the target has no such column") {
 		t.Errorf("%q", texts(got.Errors))
 	}
 }
@@ -225,7 +247,8 @@ tables:
 		t.Fatal(err)
 	}
 	got, _ := plan(t, m, r.Server("source"), r.Server("target"), nil)
-	if list := texts(got.Errors); len(list) != 1 || !strings.HasPrefix(list[0], "new.p: unique key one (name) of the target: values that come more than once: ") {
+	if list := texts(got.Errors); len(list) != 1 || !strings.HasPrefix(list[0],
+		"new.p: unique key one (name) of the target: values that come more than once: ") {
 		t.Errorf("%q", list)
 	}
 }
@@ -233,7 +256,8 @@ tables:
 func TestListsOfFindings(t *testing.T) {
 	need.More(t)
 	r := aligntest.MariaDB(t)
-	r.SQL(old + made + "INSERT INTO o.things SELECT seq, 1, 'x', NULL, NULL, NULL, CONCAT('q', seq), CONCAT('u', seq % 200 + 1), 0 FROM seq_1001_to_1250")
+	r.SQL(old + made + "INSERT INTO o.things SELECT seq, 1, 'x', NULL, NULL, NULL, CONCAT('q', seq), CONCAT('u', seq " +
+		"% 200 + 1), 0 FROM seq_1001_to_1250")
 	s := reader(t, r, "source")
 	got, _ := plan(t, aligntest.Mapping(t, mappingText), s, s, sets())
 	var missing *Finding
@@ -242,18 +266,21 @@ func TestListsOfFindings(t *testing.T) {
 			missing = &got.Errors[i]
 		}
 	}
-	if missing == nil || len(missing.Values) != 250 || missing.Values[0] != "q1001" || missing.Values[249] != "q1250" || strings.Count(missing.Text, `"`) != 40 || !strings.HasSuffix(missing.Text, ", ...") {
+	if missing == nil || len(missing.Values) != 250 || missing.Values[0] != "q1001" || missing.Values[249] != "q1250" ||
+		strings.Count(missing.Text, `"`) != 40 || !strings.HasSuffix(missing.Text, ", ...") {
 		t.Errorf("%+v", got.Errors)
 	}
 	text, err := json.Marshal(missing)
-	if err != nil || !strings.HasPrefix(string(text), `{"table":"new.things","column":"project","text":"250 values`) || !strings.Contains(string(text), `"values":["q1001",`) {
+	if err != nil || !strings.HasPrefix(string(text), `{"table":"new.things","column":"project","text":"250 values`) ||
+		!strings.Contains(string(text), `"values":["q1001",`) {
 		t.Errorf("%.200s, %v", text, err)
 	}
 	// There is no binary log, which only --follow needs.
 	if w := texts(got.Warnings); !strings.Contains(w[len(w)-1], "no binary log") {
 		t.Errorf("%v", w)
 	}
-	if text, err = json.Marshal(Result{Tables: []Table{}, Errors: plain(nil), Warnings: plain(nil)}); string(text) != `{"tables":[],"errors":[],"warnings":[]}` {
+	if text, err = json.Marshal(Result{Tables: []Table{}, Errors: plain(nil),
+		Warnings: plain(nil)}); string(text) != `{"tables":[],"errors":[],"warnings":[]}` {
 		t.Errorf("%s, %v", text, err)
 	}
 }
@@ -298,7 +325,8 @@ func TestServersThatCanNotBeAsked(t *testing.T) {
 	r.SQL(old + made)
 	s := reader(t, r, "source")
 	m := aligntest.Mapping(t, mappingText)
-	if _, _, err := Plan(aligntest.Deadline(t), m, s, s, map[string]string{"old": "gone"}, map[string]string{"new": "n"}, sets()); err == nil || !strings.Contains(err.Error(), "gone") {
+	if _, _, err := Plan(aligntest.Deadline(t), m, s, s, map[string]string{"old": "gone"},
+		map[string]string{"new": "n"}, sets()); err == nil || !strings.Contains(err.Error(), "gone") {
 		t.Errorf("a database that is not there: %v", err)
 	}
 	ctx, cancel := context.WithCancel(aligntest.Deadline(t))

@@ -26,7 +26,8 @@ func (s *surveyor) servers(ctx context.Context, r *Result) error {
 		return &r.Errors[len(r.Errors)-1]
 	}
 	if both := s.plan.Both(); s.same && len(both) > 0 {
-		refuse("source and target are one server, and rows of %s would be read and written: want another name of the database by --source-db or --target-db", strings.Join(both, ", "))
+		refuse("source and target are one server, and rows of %s would be read and written: want another name of the "+
+			"database by --source-db or --target-db", strings.Join(both, ", "))
 	}
 	settings, err := ask(ctx, s.target.DB, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'innodb_read_only')", 2)
 	if err != nil {
@@ -51,7 +52,8 @@ func (s *surveyor) servers(ctx context.Context, r *Result) error {
 			return err
 		}
 		if why != "" {
-			refuse("the %s does not let %s make the database %s, which a run needs: %s", x.server.Role, x.server.Config.User, x.database, why).Right = right
+			refuse("the %s does not let %s make the database %s, which a run needs: %s", x.server.Role,
+				x.server.Config.User, x.database, why).Right = right
 		}
 	}
 	return nil
@@ -80,7 +82,8 @@ func unfit(settings [][]string) (out []string) {
 		has[strings.ToLower(v[0])] = v[1]
 	}
 	if has["log_bin"] == "ON" && has["binlog_format"] == "STATEMENT" {
-		out = append(out, "the target writes a binary log with binlog_format STATEMENT, which takes no rows that are read without locks: want ROW or MIXED")
+		out = append(out, "the target writes a binary log with binlog_format STATEMENT, which takes no rows that are "+
+			"read without locks: want ROW or MIXED")
 	}
 	if has["innodb_read_only"] == "ON" {
 		out = append(out, "the target's InnoDB is read only (innodb_read_only): want a server that can be written to")
@@ -163,13 +166,15 @@ func byItself(l *look, t *mapping.Schema) {
 		}
 	}
 	if len(triggers) > 0 {
-		l.warn("", "the target's table has triggers, which run for the rows that are written; what they change is in no mapping, and verify tells of it: %s", some(triggers, shown)).Values = triggers
+		l.warn("", "the target's table has triggers, which run for the rows that are written; what they change is in "+
+			"no mapping, and verify tells of it: %s", some(triggers, shown)).Values = triggers
 	}
 	for _, x := range t.Rules {
 		rules = append(rules, x.Name+": "+x.Clause)
 	}
 	if len(rules) > 0 {
-		l.warn("", "the target's table has CHECK constraints, which are not looked at: the run ends at the first row that breaks one: %s", some(rules, shown)).Values = rules
+		l.warn("", "the target's table has CHECK constraints, which are not looked at: the run ends at the first row "+
+			"that breaks one: %s", some(rules, shown)).Values = rules
 	}
 	if len(t.Expressions) > 0 {
 		l.warn("", "unique keys of the target on expressions are not looked at: %s", some(t.Expressions, shown)).Values = t.Expressions

@@ -37,7 +37,8 @@ type check struct {
 func (v *verifier) checks(m *mapping.Mapping, p *mapping.Plan, target mapping.Side) (out []*check) {
 	for _, c := range m.Checks {
 		if c.OfTarget() {
-			out = append(out, &check{ask: server.Question{Rows: target.Fill(c.Rows + c.Target), Want: p.FillSource(c.Source)}, out: CheckResult{Name: c.Name, Table: c.About()}})
+			out = append(out, &check{ask: server.Question{Rows: target.Fill(c.Rows + c.Target),
+				Want: p.FillSource(c.Source)}, out: CheckResult{Name: c.Name, Table: c.About()}})
 		}
 	}
 	for i := range p.Tables {
@@ -73,7 +74,8 @@ func lookups(t *mapping.Planned) (out []*check) {
 		if named[what]++; named[what] > 1 {
 			what += fmt.Sprintf(" (%d)", named[what])
 		}
-		out = append(out, &check{ask: server.Question{Rows: l.Missing}, out: CheckResult{Name: what, Table: t.Target, Columns: []string{l.Column}}, ids: true})
+		out = append(out, &check{ask: server.Question{Rows: l.Missing},
+			out: CheckResult{Name: what, Table: t.Target, Columns: []string{l.Column}}, ids: true})
 	}
 	return out
 }

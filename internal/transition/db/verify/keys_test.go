@@ -84,7 +84,8 @@ func TestKeysOfAllKinds(t *testing.T) {
 	copied(t, s, p)
 	opt := Options{ChunkRows: 7, Parallel: 2}
 	x := run(t, m, p, s, s, to, opt)
-	if !x.Equal || len(x.Checks) != 3 || x.Checks[1].Name != "reference d.child (a, b) to d.pairs" || x.Checks[2].Name != "values of project in d.numbered.name have IDs" {
+	if !x.Equal || len(x.Checks) != 3 || x.Checks[1].Name != "reference d.child (a, b) to d.pairs" ||
+		x.Checks[2].Name != "values of project in d.numbered.name have IDs" {
 		t.Fatalf("%+v", x)
 	}
 	for i, rows := range []int64{400, 300, 300, 400, 12, 0} {
@@ -94,12 +95,15 @@ func TestKeysOfAllKinds(t *testing.T) {
 	}
 	for _, c := range []struct{ change, back, want string }{
 		{"UPDATE pairs SET v = 2 WHERE a = 'key 17' AND b = 5", "UPDATE pairs SET v = 1", "[0 [{[Key 17 5] differs}]]"},
-		{"UPDATE pairs SET a = 'KEY 17' WHERE a = 'key 17' AND b = 5", "UPDATE pairs SET a = 'Key 17' WHERE a = 'key 17'", "[0 [{[KEY 17 5] extra in the target} {[Key 17 5] missing in the target}]]"},
+		{"UPDATE pairs SET a = 'KEY 17' WHERE a = 'key 17' AND b = 5",
+			"UPDATE pairs SET a = 'Key 17' WHERE a = 'key 17'", "[0 [{[KEY 17 5] extra in the target} {[Key 17 5] missing in the target}]]"},
 		{"DELETE FROM words WHERE v = 44", "REPLACE INTO words SELECT * FROM a_d.words", `[1 [{[m'\44] missing in the target}]]`},
-		{"INSERT INTO words VALUES ('', 1), ('~~~', 1)", "DELETE FROM words WHERE w IN ('', '~~~')", "[1 [{[''] extra in the target} {[~~~] extra in the target}]]"},
+		{"INSERT INTO words VALUES ('', 1), ('~~~', 1)", "DELETE FROM words WHERE w IN ('', '~~~')",
+			"[1 [{[''] extra in the target} {[~~~] extra in the target}]]"},
 		// Ordered in another way.
 		{"UPDATE other SET v = 0 WHERE v = 5", "UPDATE other SET v = 5 WHERE v = 0", `[2 [{[F'\5] differs}]]`},
-		{"UPDATE other SET w = LOWER(w) WHERE v = 5; DELETE FROM other WHERE v = 9; INSERT INTO other VALUES ('ü', 1)", "DELETE FROM other; INSERT INTO other SELECT * FROM a_d.words",
+		{"UPDATE other SET w = LOWER(w) WHERE v = 5; DELETE FROM other WHERE v = 9; INSERT INTO other VALUES ('ü', 1)",
+			"DELETE FROM other; INSERT INTO other SELECT * FROM a_d.words",
 			`[2 [{[ü] extra in the target} {[F'\5] missing in the target} {[J'\9] missing in the target} {[f'\5] extra in the target}]]`},
 		{"UPDATE numbered SET owner = 'Somebody' WHERE id = 3", "UPDATE numbered SET owner = 'somebody' WHERE id = 3", "[3 []]"},
 		{"INSERT INTO none VALUES (1)", "DELETE FROM none", "[5 [{[1] extra in the target}]]"},
@@ -131,13 +135,16 @@ func TestManyDifferences(t *testing.T) {
 	p, to := plan(t, m, s, s, nil)
 	x := run(t, m, p, s, s, to, Options{ChunkRows: 10})
 	tab := x.Tables[0]
-	if tab.ChunksDiffer != 40 || len(tab.Differences) != toldKeys || fmt.Sprint(tab.Differences[0]) != "{[0] missing in the target}" || fmt.Sprint(tab.Differences[19]) != "{[23] missing in the target}" || tab.TargetRows != 0 {
+	if tab.ChunksDiffer != 40 || len(tab.Differences) != toldKeys ||
+		fmt.Sprint(tab.Differences[0]) != "{[0] missing in the target}" ||
+		fmt.Sprint(tab.Differences[19]) != "{[23] missing in the target}" || tab.TargetRows != 0 {
 		t.Errorf("an empty target: %+v", tab)
 	}
 	copied(t, s, p)
 	r.SQL("DELETE FROM a_d.kinds")
 	x = run(t, m, p, s, s, to, Options{ChunkRows: 10})
-	if tab = x.Tables[0]; tab.ChunksDiffer != 1 || len(tab.Differences) != toldKeys || tab.Differences[0].What != Extra || tab.SourceRows != 0 || tab.TargetRows != 397 {
+	if tab = x.Tables[0]; tab.ChunksDiffer != 1 || len(tab.Differences) != toldKeys ||
+		tab.Differences[0].What != Extra || tab.SourceRows != 0 || tab.TargetRows != 397 {
 		t.Errorf("an empty source: %+v", tab)
 	}
 }
@@ -161,13 +168,16 @@ func TestChecksOfTheTarget(t *testing.T) {
 	// Without the check of foreign keys a parent can go.
 	r.SQL("USE b_d; SET foreign_key_checks = 0; DELETE FROM pairs WHERE a = 'key 2' AND b > 6")
 	x := run(t, m, p, s, s, to, Options{})
-	wants := []string{"two d.child 2 false [id a] [11, NULL 12, nobody] ", "unknown table d.gone 0 false [] [] Error 1146", "changes d.child 0 false [] [] Error", "nothing is wrong d.pairs 0 true ",
-		"reference d.child (a, b) to d.pairs d.child 4 false [id a b] [7, key 2, 7 ", "values of project in d.numbered.name have IDs d.numbered 0 true "}
+	wants := []string{"two d.child 2 false [id a] [11, NULL 12, nobody] ",
+		"unknown table d.gone 0 false [] [] Error 1146", "changes d.child 0 false [] [] Error", "nothing is wrong d.pairs 0 true ",
+		"reference d.child (a, b) to d.pairs d.child 4 false [id a b] [7, key 2, 7 ",
+		"values of project in d.numbered.name have IDs d.numbered 0 true "}
 	if len(x.Checks) != len(wants) || x.Equal {
 		t.Fatalf("%+v", x.Checks)
 	}
 	for i, c := range x.Checks {
-		if got := fmt.Sprint(c.Name, " ", c.Table, " ", c.Broken, " ", c.Holds, " ", c.Columns, " ", c.Keys, " ", c.Error); !strings.HasPrefix(got, wants[i]) {
+		if got := fmt.Sprint(c.Name, " ", c.Table, " ", c.Broken, " ", c.Holds, " ", c.Columns, " ", c.Keys, " ",
+			c.Error); !strings.HasPrefix(got, wants[i]) {
 			t.Errorf("%s, want %s", got, wants[i])
 		}
 	}
@@ -182,16 +192,21 @@ func TestKeysAndColumnsForPeople(t *testing.T) {
 	need.More(t)
 	r := aligntest.MariaDB(t)
 	const raw = "CREATE TABLE raw (k VARBINARY(20) PRIMARY KEY, v INT"
-	r.SQL("CREATE DATABASE a_d; USE a_d; " + raw + "); INSERT INTO raw VALUES ('a-text', 1), (X'00FF', 2), ('', 3), (X'0041', 4); CREATE DATABASE b_d; USE b_d; " + raw + ", more INT, made TIMESTAMP DEFAULT NOW())")
+	r.SQL("CREATE DATABASE a_d; USE a_d; " + raw + "); INSERT INTO raw VALUES ('a-text', 1), (X'00FF', 2), ('', 3), " +
+		"(X'0041', 4); CREATE DATABASE b_d; USE b_d; " + raw + ", more INT, made TIMESTAMP DEFAULT NOW())")
 	s := r.Server("source")
-	m := aligntest.Mapping(t, "format: 1\nname: raw\ntables:\n- {target: d.raw, from: d.raw, columns: [{copy: [k, v]}]}\nchecks: [{name: small, rows: \"SELECT k, v FROM {d}.raw WHERE v > 1\"}, {name: all, source: \"SELECT k FROM {d}.raw\", target: \"SELECT k FROM {d}.raw WHERE v < 2\"}]\n")
+	m := aligntest.Mapping(t, "format: 1\nname: raw\ntables:\n- {target: d.raw, from: d.raw, columns: [{copy: [k, "+
+		"v]}]}\nchecks: [{name: small, rows: \"SELECT k, v FROM {d}.raw WHERE v > 1\"}, {name: all, source: \"SELECT "+
+		"k FROM {d}.raw\", target: \"SELECT k FROM {d}.raw WHERE v < 2\"}]\n")
 	p, to := plan(t, m, s, s, nil)
 	x := run(t, m, p, s, s, to, Options{})
-	if got := fmt.Sprint(x.Tables[0].Differences, x.Tables[0].NotCompared); got != "[{[''] missing in the target} {[a-text] missing in the target} {[X'0041'] missing in the target} {[X'00FF'] missing in the target}] [more made]" {
+	if got := fmt.Sprint(x.Tables[0].Differences, x.Tables[0].NotCompared); got != "[{[''] missing in the target} "+
+		"{[a-text] missing in the target} {[X'0041'] missing in the target} {[X'00FF'] missing in the target}] [more made]" {
 		t.Errorf("%s", got)
 	}
 	copied(t, s, p)
-	if x = run(t, m, p, s, s, to, Options{}); x.Equal || !x.Tables[0].ChecksumEqual || fmt.Sprint(x.Checks) != "[{small d.raw 3 false [k v] ['', 3 X'0041', 4 X'00FF', 2] } {all d.raw 3 false [value] ['' X'0041' X'00FF'] }]" {
+	if x = run(t, m, p, s, s, to, Options{}); x.Equal || !x.Tables[0].ChecksumEqual ||
+		fmt.Sprint(x.Checks) != "[{small d.raw 3 false [k v] ['', 3 X'0041', 4 X'00FF', 2] } {all d.raw 3 false [value] ['' X'0041' X'00FF'] }]" {
 		t.Errorf("%+v", x)
 	}
 }
@@ -206,7 +221,8 @@ func TestValuesWithoutAnID(t *testing.T) {
 	if err := ids.Stage(aligntest.Deadline(t), s, m, sets); err != nil {
 		t.Fatal(err)
 	}
-	r.SQL("USE a_d; INSERT INTO pairs SELECT CONCAT('late ', LPAD(seq, 2, '0')), n, 1 FROM seq_1_to_21, (SELECT 1 AS n UNION ALL SELECT 2) AS two; INSERT INTO a_d.pairs VALUES ('not mapped', 1, 0)")
+	r.SQL("USE a_d; INSERT INTO pairs SELECT CONCAT('late ', LPAD(seq, 2, '0')), n, 1 FROM seq_1_to_21, (SELECT 1 AS " +
+		"n UNION ALL SELECT 2) AS two; INSERT INTO a_d.pairs VALUES ('not mapped', 1, 0)")
 	copied(t, s, p)
 	if n := r.SQL("SELECT COUNT(*) FROM b_d.numbered WHERE name IS NULL"); n != "42" {
 		t.Fatalf("the target has NULL in %s rows, want 42", n)
@@ -217,7 +233,8 @@ func TestValuesWithoutAnID(t *testing.T) {
 		c.Error != "21 have none" || fmt.Sprint(c.Table, c.Columns, len(c.Keys), c.Keys[0], c.Keys[19]) != "d.numbered[name] 20late 01late 20" {
 		t.Errorf("%+v", x)
 	}
-	r.SQL("DELETE FROM a_d.pairs WHERE a LIKE 'late %' AND a <> 'late 07'; DELETE FROM b_d.pairs WHERE a LIKE 'late %' AND a <> 'late 07'; DELETE FROM b_d.numbered WHERE name IS NULL LIMIT 40")
+	r.SQL("DELETE FROM a_d.pairs WHERE a LIKE 'late %' AND a <> 'late 07'; DELETE FROM b_d.pairs WHERE a LIKE 'late " +
+		"%' AND a <> 'late 07'; DELETE FROM b_d.numbered WHERE name IS NULL LIMIT 40")
 	x = run(t, m, p, s, s, to, Options{})
 	if c = x.Checks[len(x.Checks)-1]; x.Equal || c.Error != "1 have none" || fmt.Sprint(c.Keys) != "[late 07]" {
 		t.Errorf("%+v", x)
@@ -229,7 +246,8 @@ func TestPartsOfValuesWithoutAnID(t *testing.T) {
 	need.More(t)
 	r := keysRig(t)
 	s := r.Server("source")
-	text := strings.Replace(keysMapping, "{to: owner, value: b, map: user}", `{to: owner, value: "coalesce(mapped('project', a), mapped('project', a), mapped('project', concat(a, '!')), 'nobody')"}`, 1)
+	text := strings.Replace(keysMapping, "{to: owner, value: b, map: user}",
+		`{to: owner, value: "coalesce(mapped('project', a), mapped('project', a), mapped('project', concat(a, '!')), 'nobody')"}`, 1)
 	m, sets := aligntest.Mapping(t, text), projects()
 	p, to := plan(t, m, s, s, sets)
 	if err := ids.Stage(aligntest.Deadline(t), s, m, sets); err != nil {
@@ -242,7 +260,8 @@ func TestPartsOfValuesWithoutAnID(t *testing.T) {
 	for _, c := range x.Checks[len(x.Checks)-3:] {
 		got = append(got, fmt.Sprint(c.Name, " ", c.Broken, " ", c.Holds))
 	}
-	want := "values of project in d.numbered.name have IDs 1 false; values of project in d.numbered.owner have IDs 1 false; values of project in d.numbered.owner have IDs (2) 41 false"
+	want := "values of project in d.numbered.name have IDs 1 false; values of project in d.numbered.owner have IDs 1 " +
+		"false; values of project in d.numbered.owner have IDs (2) 41 false"
 	if x.Equal || !x.Tables[3].ChecksumEqual || strings.Join(got, "; ") != want {
 		t.Errorf("%+v\n%s\nwant\n%s", x.Tables[3], strings.Join(got, "; "), want)
 	}
@@ -251,7 +270,8 @@ func TestPartsOfValuesWithoutAnID(t *testing.T) {
 func TestWhatRunRefuses(t *testing.T) {
 	need.More(t)
 	for _, opt := range []Options{{Parallel: -1}, {ChunkRows: -1}} {
-		if _, err := Run(context.Background(), nil, nil, nil, nil, mapping.Side{}, opt); err == nil || !strings.Contains(err.Error(), "want numbers from 1") {
+		if _, err := Run(context.Background(), nil, nil, nil, nil, mapping.Side{}, opt); err == nil ||
+			!strings.Contains(err.Error(), "want numbers from 1") {
 			t.Errorf("%+v: %v", opt, err)
 		}
 	}

@@ -38,11 +38,14 @@ checks:
 			func(n int) string {
 				return carried("id = 100") + fmt.Sprintf("; UPDATE a_d.kinds SET big = %d WHERE id = 100", 20+n)
 			}, "[{[100] changed between all looks at it}]", true},
-		{"rows differ for good beside one that moves", "UPDATE a_d.kinds SET big = 40 WHERE id = 100; UPDATE b_d.kinds SET bits = 0 WHERE id = 101; DELETE FROM b_d.kinds WHERE id = 102; INSERT INTO b_d.kinds (id) VALUES (7)",
+		{"rows differ for good beside one that moves",
+			"UPDATE a_d.kinds SET big = 40 WHERE id = 100; UPDATE b_d.kinds SET bits = 0 WHERE id = 101; DELETE FROM " +
+				"b_d.kinds WHERE id = 102; INSERT INTO b_d.kinds (id) VALUES (7)",
 			func(n int) string {
 				return carried("id = 100") + fmt.Sprintf("; UPDATE a_d.kinds SET big = %d WHERE id = 100", 40+min(n, 3))
 			}, "[{[7] extra in the target} {[101] differs} {[102] missing in the target}]", true},
-		{"a check holds after a wait", "UPDATE b_d.kinds SET name = 'bad' WHERE id = 100", func(int) string { return carried("id = 100") }, "[]", true},
+		{"a check holds after a wait", "UPDATE b_d.kinds SET name = 'bad' WHERE id = 100",
+			func(int) string { return carried("id = 100") }, "[]", true},
 		{"a check does not", "UPDATE a_d.kinds SET name = 'bad' WHERE id = 100", func(int) string { return carried("id = 100") }, "[]", false},
 	} {
 		n := 0
@@ -56,7 +59,8 @@ checks:
 			t.Fatal(err)
 		}
 		tab := x.Tables[0]
-		if got := fmt.Sprint(tab.Differences); got != c.want || tab.ChecksumEqual != (c.want == "[]") || x.Checks[0].Holds != c.holds || x.Equal != (c.holds && c.want == "[]") {
+		if got := fmt.Sprint(tab.Differences); got != c.want || tab.ChecksumEqual != (c.want == "[]") ||
+			x.Checks[0].Holds != c.holds || x.Equal != (c.holds && c.want == "[]") {
 			t.Errorf("%s: %+v, want %s, the check to hold: %v", c.what, x, c.want, c.holds)
 		}
 		if tab.ChecksumEqual && tab.SourceRows != tab.TargetRows {

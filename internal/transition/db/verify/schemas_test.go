@@ -69,7 +69,8 @@ func all(t *testing.T, s *server.Server) (*mapping.Mapping, *mapping.Plan, mappi
 				cols = append(cols, c.Name)
 			}
 		}
-		if len(schema.Key) > 0 && !slices.ContainsFunc(schema.Columns, func(c column.Column) bool { return slices.Contains(schema.Key, c.Name) && c.Type.Kind == "enum" }) {
+		if len(schema.Key) > 0 && !slices.ContainsFunc(schema.Columns,
+			func(c column.Column) bool { return slices.Contains(schema.Key, c.Name) && c.Type.Kind == "enum" }) {
 			fmt.Fprintf(&b, "- {target: %s, from: %s, columns: [{copy: [%s]}]}\n", name, name, strings.Join(cols, ", "))
 		}
 	}

@@ -81,9 +81,11 @@ const (
 // Await, rows that are written meanwhile may show as differences; a chunk that differs is
 // read twice before it counts. An error is a server that can not be asked; a difference is
 // none.
-func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server, targetSide mapping.Side, opt Options) (*Result, error) {
+func Run(ctx context.Context, m *mapping.Mapping, p *mapping.Plan, source, target *server.Server,
+	targetSide mapping.Side, opt Options) (*Result, error) {
 	if opt.Parallel < 0 || opt.ChunkRows < 0 {
-		return nil, fmt.Errorf("verify with %d chunks at once of %d rows: want numbers from 1, or 0 for %d and %d", opt.Parallel, opt.ChunkRows, parallel, chunkRows)
+		return nil, fmt.Errorf("verify with %d chunks at once of %d rows: want numbers from 1, or 0 for %d and %d",
+			opt.Parallel, opt.ChunkRows, parallel, chunkRows)
 	}
 	opt.Parallel, opt.ChunkRows = cmp.Or(opt.Parallel, parallel), cmp.Or(opt.ChunkRows, chunkRows)
 	v := &verifier{source: source, target: target, opt: opt}

@@ -27,7 +27,8 @@ const kinds = `CREATE TABLE %s.kinds (
 `
 
 // columns of kinds but for its key.
-const columns = "big, tiny, unsign, padded, num, money, f, g, name, bin, four, swedish, huge, fixed, t, m, l, kind, many, at, at6, stamp, day, clock, yr, flag, bits, raw, fix, bl, lb"
+const columns = "big, tiny, unsign, padded, num, money, f, g, name, bin, four, swedish, huge, fixed, t, m, l, kind, " +
+	"many, at, at6, stamp, day, clock, yr, flag, bits, raw, fix, bl, lb"
 
 const kindsMapping = `
 format: 1
@@ -113,7 +114,8 @@ func TestEachKindOfDifferenceIsFound(t *testing.T) {
 	p, to := plan(t, m, s, s, nil)
 	copied(t, s, p)
 	opt := Options{ChunkRows: 50}
-	if x := run(t, m, p, s, s, to, opt); !x.Equal || len(x.Tables) != 1 || x.Tables[0].SourceRows != 397 || x.Tables[0].TargetRows != 397 || !x.Tables[0].ChecksumEqual {
+	if x := run(t, m, p, s, s, to, opt); !x.Equal || len(x.Tables) != 1 || x.Tables[0].SourceRows != 397 ||
+		x.Tables[0].TargetRows != 397 || !x.Tables[0].ChecksumEqual {
 		t.Fatalf("equal rows: %+v", x)
 	}
 	for _, c := range []struct {
@@ -168,10 +170,12 @@ func TestEachKindOfDifferenceIsFound(t *testing.T) {
 		{"a byte of fixed length", "UPDATE k SET fix = X'0002' WHERE id = 2", "2", Differs},
 		{"a blank before a fixed text", "UPDATE k SET fixed = ' a' WHERE id = 2", "2", Differs},
 	} {
-		r.SQL("USE b_d; CREATE OR REPLACE TABLE saved LIKE kinds; INSERT INTO saved SELECT * FROM kinds; SET time_zone = '+00:00';" + strings.ReplaceAll(c.change, " k ", " kinds "))
+		r.SQL("USE b_d; CREATE OR REPLACE TABLE saved LIKE kinds; INSERT INTO saved SELECT * FROM kinds; SET " +
+			"time_zone = '+00:00';" + strings.ReplaceAll(c.change, " k ", " kinds "))
 		x := run(t, m, p, s, s, to, opt)
 		tab := x.Tables[0]
-		if x.Equal || tab.ChecksumEqual || !slices.ContainsFunc(tab.Differences, func(d Difference) bool { return d.Key[0] == c.key && d.What == c.how }) || len(tab.Differences) > 2 {
+		if x.Equal || tab.ChecksumEqual || !slices.ContainsFunc(tab.Differences,
+			func(d Difference) bool { return d.Key[0] == c.key && d.What == c.how }) || len(tab.Differences) > 2 {
 			t.Errorf("%s: %+v, want %s %s", c.what, x, c.key, c.how)
 		}
 		r.SQL("USE b_d; SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'; DELETE FROM kinds; INSERT INTO kinds SELECT * FROM saved")
@@ -212,7 +216,8 @@ tables:
 	if x := run(t, m, p, s, s, to, Options{}); !x.Equal || x.Tables[0].SourceRows != 2 {
 		t.Errorf("%+v", x)
 	}
-	for _, c := range []string{"single = 0.3000001", "half = 1", "digits = 4", "when_ = '2020-01-01 00:00:01'", "b = X'0100000000000001'", "num = 0.5001", "f = 0.1", "at = at + INTERVAL 1 MICROSECOND"} {
+	for _, c := range []string{"single = 0.3000001", "half = 1", "digits = 4", "when_ = '2020-01-01 00:00:01'",
+		"b = X'0100000000000001'", "num = 0.5001", "f = 0.1", "at = at + INTERVAL 1 MICROSECOND"} {
 		r.SQL("USE b_d; CREATE OR REPLACE TABLE saved AS SELECT * FROM new; UPDATE new SET " + c + " WHERE id = 1")
 		if x := run(t, m, p, s, s, to, Options{}); x.Equal || fmt.Sprint(x.Tables[0].Differences) != "[{[1] differs}]" {
 			t.Errorf("%s: %+v", c, x)
@@ -224,8 +229,11 @@ tables:
 // TestServersOfOtherSettings: defaults of the server must not show in checksums.
 func TestServersOfOtherSettings(t *testing.T) {
 	need.More(t)
-	r := rig(t, "--character-set-server=latin1", "--collation-server=latin1_swedish_ci", "--default-time-zone=+08:00", "--sql-mode=ANSI_QUOTES,PIPES_AS_CONCAT,PAD_CHAR_TO_FULL_LENGTH,NO_BACKSLASH_ESCAPES", "--log-bin", "--server-id=7", "--binlog-format=ROW")
-	other := aligntest.MariaDB(t, "--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci", "--default-time-zone=-05:00", "--sql-mode=TRADITIONAL,NO_ZERO_DATE,NO_ZERO_IN_DATE", "--div-precision-increment=9")
+	r := rig(t, "--character-set-server=latin1", "--collation-server=latin1_swedish_ci", "--default-time-zone=+08:00",
+		"--sql-mode=ANSI_QUOTES,PIPES_AS_CONCAT,PAD_CHAR_TO_FULL_LENGTH,NO_BACKSLASH_ESCAPES", "--log-bin",
+		"--server-id=7", "--binlog-format=ROW")
+	other := aligntest.MariaDB(t, "--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci",
+		"--default-time-zone=-05:00", "--sql-mode=TRADITIONAL,NO_ZERO_DATE,NO_ZERO_IN_DATE", "--div-precision-increment=9")
 	other.SQL("CREATE DATABASE b_d;" + fmt.Sprintf(kinds, "b_d"))
 	s, d := r.Server("source"), other.Server("target")
 	m := aligntest.Mapping(t, kindsMapping)
@@ -249,7 +257,9 @@ func dump(t *testing.T, from *aligntest.Rig, db string, to *aligntest.Rig, into 
 		t.Skipf("mariadb-dump is not installed: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "dump.sql")
-	c := exec.CommandContext(aligntest.Deadline(t), "mariadb-dump", "--no-defaults", "--socket="+from.Socket(), "--user=root", "--hex-blob", "--no-create-info", "--skip-triggers", "--tz-utc", "--default-character-set=utf8mb4", "--result-file="+file, db, "kinds")
+	c := exec.CommandContext(aligntest.Deadline(t), "mariadb-dump", "--no-defaults", "--socket="+from.Socket(),
+		"--user=root", "--hex-blob", "--no-create-info", "--skip-triggers", "--tz-utc",
+		"--default-character-set=utf8mb4", "--result-file="+file, db, "kinds")
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -270,7 +280,8 @@ func TestResultAsJSON(t *testing.T) {
 		{nil, nil, `{"tables":[],"checks":[],"equal":true}`},
 		{[]*table{{out: TableResult{Target: "d.t", SourceRows: 1, TargetRows: 1}}}, []*check{{out: CheckResult{Name: "c", Broken: 2}}},
 			`{"tables":[{"target":"d.t","source_rows":1,"target_rows":1,"checksum_equal":true}],"checks":[{"name":"c","broken":2,"holds":false}],"equal":false}`},
-		{[]*table{{out: TableResult{Target: "d.t", SourceRows: 1, Differences: []Difference{{[]string{"5"}, Missing}}}, differ: []chunk{{}}}}, []*check{{out: CheckResult{Name: "c", Holds: true}}},
+		{[]*table{{out: TableResult{Target: "d.t", SourceRows: 1, Differences: []Difference{{[]string{"5"}, Missing}}},
+			differ: []chunk{{}}}}, []*check{{out: CheckResult{Name: "c", Holds: true}}},
 			`{"tables":[{"target":"d.t","source_rows":1,"target_rows":0,"checksum_equal":false,"ranges_differ":1,"differences":[{"key":["5"],"what":"missing in the target"}]}],"checks":[{"name":"c","broken":0,"holds":true}],"equal":false}`},
 	} {
 		v.tables = c.tables

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 		os.Exit(cli.Main(os.Args[1:], env))
 	}
 	if len(os.Args) == 3 && os.Args[1] == "away" {
-		o := feature.Order{Guest: "vm1", Target: os.Args[2], URI: "qemu+tcp://%s/system", Shared: []string{"/srv/shared"}, Wait: feature.DefaultWait}
+		o := feature.Order{Guest: "vm1", Target: os.Args[2], URI: "qemu+tcp://%s/system",
+			Shared: []string{"/srv/shared"}, Wait: feature.DefaultWait}
 		left, err := guests.Away(context.Background(), o)
 		if err != nil || len(left) > 0 {
 			fmt.Fprintln(os.Stderr, err, left)
@@ -129,7 +130,8 @@ func (r rig) begin(o *outcome, args ...string) (cmd *exec.Cmd, end func()) {
 	r.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	// The shell tells its own pid, which becomes the command's.
-	argv := append([]string{"/bin/sh", "-c", `echo $$ >/srv/shared/pid.new && mv /srv/shared/pid.new /srv/shared/pid; exec "$@"`, "sh", r.lab.Exe(), "transition", "features"}, args...)
+	argv := append([]string{"/bin/sh", "-c", `echo $$ >/srv/shared/pid.new && mv /srv/shared/pid.new /srv/shared/pid; exec "$@"`, "sh",
+		r.lab.Exe(), "transition", "features"}, args...)
 	cmd, err := r.lab.Command(ctx, "h1", argv...)
 	try.Must(r, err)
 	var stdout, stderr bytes.Buffer
@@ -163,7 +165,8 @@ func (r rig) run(args ...string) (o outcome) {
 
 // moved are the flags of a run that moves the guest to the second host.
 func (r rig) moved(guest string) []string {
-	return []string{"--guest", guest, "--yes", "--target", r.lab.Addr("h2").String(), "--uri", "qemu+tcp://%s/system", "--shared", "/srv/shared", "-o", "json"}
+	return []string{"--guest", guest, "--yes", "--target", r.lab.Addr("h2").String(), "--uri", "qemu+tcp://%s/system",
+		"--shared", "/srv/shared", "-o", "json"}
 }
 
 // want checks which features are ok, by a letter each: o, f or s.
@@ -218,10 +221,12 @@ func TestFeatures(t *testing.T) {
 	}
 
 	// A folder that can not be written, and nowhere to go.
-	if _, err := r.lab.Exec(t.Context(), "h1", "/bin/sh", "-c", "mkdir /srv/full && mount -t tmpfs -o ro,size=64k tmpfs /srv/full"); err != nil {
+	if _, err := r.lab.Exec(t.Context(), "h1", "/bin/sh", "-c",
+		"mkdir /srv/full && mount -t tmpfs -o ro,size=64k tmpfs /srv/full"); err != nil {
 		t.Fatal(err)
 	}
-	full := r.run("--guest", "98000000-0000-4000-8001-000000000001", "--yes", "--dir", "/srv/full", "--before", "/srv/shared/first.json", "--out", "/srv/shared/full.json")
+	full := r.run("--guest", "98000000-0000-4000-8001-000000000001", "--yes", "--dir", "/srv/full", "--before",
+		"/srv/shared/first.json", "--out", "/srv/shared/full.json")
 	saved, err = os.ReadFile(r.shared("full.json"))
 	try.Must(t, err)
 	try.Must(t, json.Unmarshal(saved, &full.Report))
@@ -229,7 +234,8 @@ func TestFeatures(t *testing.T) {
 	if full.code != 1 || !strings.Contains(full.Features[3].Why, "read-only file system") || full.Features[9].Why != "no --target given" {
 		t.Errorf("exit %d, %+v", full.code, full.Features)
 	}
-	for _, want := range []string{"worse than before: attach a volume, detach a volume, image of a disk, live", "the guest is as it was before"} {
+	for _, want := range []string{"worse than before: attach a volume, detach a volume, image of a disk, live",
+		"the guest is as it was before"} {
 		if !strings.Contains(strings.Join(strings.Fields(full.text), " "), want) {
 			t.Errorf("%q is not in %s", want, full.text)
 		}

@@ -44,7 +44,8 @@ func TestLikeness(t *testing.T) {
 	}
 	text, err := likeness(rich, "t1", uuid, card, "/srv/new.raw")
 	try.Must(t, err)
-	for _, foreign := range []string{"98000000", "nova", "a title", "VARS", "sysinfo", "rbd", "iso", "interfaceid", "tap0a4c", "fa:16:3e", "hostdev", "t1.log", "t1.sock", "tpm", "vnc"} {
+	for _, foreign := range []string{"98000000", "nova", "a title", "VARS", "sysinfo", "rbd", "iso", "interfaceid",
+		"tap0a4c", "fa:16:3e", "hostdev", "t1.log", "t1.sock", "tpm", "vnc"} {
 		if strings.Contains(text, foreign) {
 			t.Errorf("it has %q:\n%s", foreign, text)
 		}
@@ -52,23 +53,28 @@ func TestLikeness(t *testing.T) {
 	var def libvirtxml.Domain
 	try.Must(t, def.Unmarshal(text))
 	d := def.Devices
-	if def.Name != "t1-holdfast-feature" || def.UUID != uuid || def.Memory.Value != 524288 || def.VCPU.Value != 2 || def.CPU.Mode != "host-passthrough" || def.OS.Firmware != "efi" {
+	if def.Name != "t1-holdfast-feature" || def.UUID != uuid || def.Memory.Value != 524288 || def.VCPU.Value != 2 ||
+		def.CPU.Mode != "host-passthrough" || def.OS.Firmware != "efi" {
 		t.Errorf("%s", text)
 	}
-	if len(d.Disks) != 1 || d.Disks[0].Source.File.File != "/srv/new.raw" || d.Disks[0].Target.Dev != "sda" || d.Disks[0].Target.Bus != "scsi" || len(d.Controllers) != 1 {
+	if len(d.Disks) != 1 || d.Disks[0].Source.File.File != "/srv/new.raw" || d.Disks[0].Target.Dev != "sda" ||
+		d.Disks[0].Target.Bus != "scsi" || len(d.Controllers) != 1 {
 		t.Errorf("disks: %s", text)
 	}
-	if len(d.Interfaces) != 2 || mac(d.Interfaces[0]) == mac(d.Interfaces[1]) || d.Interfaces[0].VirtualPort == nil || d.Interfaces[1].Source.Network == nil {
+	if len(d.Interfaces) != 2 || mac(d.Interfaces[0]) == mac(d.Interfaces[1]) || d.Interfaces[0].VirtualPort == nil ||
+		d.Interfaces[1].Source.Network == nil {
 		t.Errorf("network cards: %s", text)
 	}
-	if libvirt.OfHoldfast(rich) || !libvirt.OfHoldfast("<entry>holdfast:mnvm:1.7</entry>") || !libvirt.OfHoldfast(`<holdfast:guest xmlns:holdfast="https://holdfast/guest/1"/>`) {
+	if libvirt.OfHoldfast(rich) || !libvirt.OfHoldfast("<entry>holdfast:mnvm:1.7</entry>") ||
+		!libvirt.OfHoldfast(`<holdfast:guest xmlns:holdfast="https://holdfast/guest/1"/>`) {
 		t.Error("the guest that Holdfast keeps running is not told apart")
 	}
 }
 
 func fileDisks(paths ...string) (out []libvirtxml.DomainDisk) {
 	for _, p := range paths {
-		out = append(out, libvirtxml.DomainDisk{Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: p}}, Target: &libvirtxml.DomainDiskTarget{Dev: "vda"}})
+		out = append(out, libvirtxml.DomainDisk{Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: p}},
+			Target: &libvirtxml.DomainDiskTarget{Dev: "vda"}})
 	}
 	return out
 }

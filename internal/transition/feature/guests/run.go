@@ -93,7 +93,8 @@ func (r *run) begin(ctx context.Context) (*feature.Report, error) {
 		return nil, err
 	}
 	return &feature.Report{
-		Guest: feature.Guest{Name: r.was.Name, UUID: r.was.UUID}, Libvirt: node.Libvirt, QEMU: node.Hypervisor, At: time.Now().UTC().Truncate(time.Second),
+		Guest: feature.Guest{Name: r.was.Name, UUID: r.was.UUID}, Libvirt: node.Libvirt, QEMU: node.Hypervisor,
+		At: time.Now().UTC().Truncate(time.Second),
 	}, nil
 }
 
@@ -129,7 +130,8 @@ func (r *run) find(ctx context.Context) error {
 		}
 	}
 	if !found {
-		return fail.Errorf(fail.Invalid, "--guest %s: this host's libvirtd does not know a guest of this name or UUID", r.order.Guest).With("virsh list --all")
+		return fail.Errorf(fail.Invalid, "--guest %s: this host's libvirtd does not know a guest of this name or UUID",
+			r.order.Guest).With("virsh list --all")
 	}
 	if why := r.unfit(vms); why != "" {
 		return fail.Errorf(fail.Refused, "guest %s: %s", r.was.Name, why)

@@ -233,7 +233,8 @@ func likeness(text, guest, uuid string, card [5]byte, path string) (string, erro
 	if disk.Target.Dev == "" {
 		disk.Target.Dev = "sda" // scsi, sata, usb
 	}
-	d := &libvirtxml.DomainDeviceList{Emulator: old.Emulator, Controllers: old.Controllers, MemBalloon: old.MemBalloon, Disks: []libvirtxml.DomainDisk{*disk}}
+	d := &libvirtxml.DomainDeviceList{Emulator: old.Emulator, Controllers: old.Controllers, MemBalloon: old.MemBalloon,
+		Disks: []libvirtxml.DomainDisk{*disk}}
 	for i, c := range old.Interfaces {
 		if s := c.Source; s == nil || s.Bridge == nil && s.Network == nil && s.Direct == nil {
 			continue // a device of the host, or made for the test guest alone
@@ -244,7 +245,9 @@ func likeness(text, guest, uuid string, card [5]byte, path string) (string, erro
 			Source: c.Source, Model: c.Model, VLan: c.VLan, MTU: c.MTU, ROM: c.ROM,
 		}
 		if v := c.VirtualPort; v != nil && v.Params != nil && v.Params.OpenVSwitch != nil {
-			n.VirtualPort = &libvirtxml.DomainInterfaceVirtualPort{Params: &libvirtxml.DomainInterfaceVirtualPortParams{OpenVSwitch: &libvirtxml.DomainInterfaceVirtualPortParamsOpenVSwitch{}}}
+			n.VirtualPort = &libvirtxml.DomainInterfaceVirtualPort{Params: &libvirtxml.DomainInterfaceVirtualPortParams{
+				OpenVSwitch: &libvirtxml.DomainInterfaceVirtualPortParamsOpenVSwitch{},
+			}}
 		}
 		d.Interfaces = append(d.Interfaces, n)
 	}

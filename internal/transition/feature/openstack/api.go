@@ -103,7 +103,8 @@ func (c platform) named(ctx context.Context, name string) (out []server, err err
 	var got struct {
 		Servers []server `json:"servers"`
 	}
-	if err := cloud.Get(ctx, c.Nova, "servers/detail?"+url.Values{"name": {"^" + regexpQuote(name) + "$"}}.Encode(), cloud.Base, &got); err != nil {
+	if err := cloud.Get(ctx, c.Nova, "servers/detail?"+url.Values{"name": {"^" + regexpQuote(name) + "$"}}.Encode(),
+		cloud.Base, &got); err != nil {
 		return nil, err
 	}
 	for _, s := range got.Servers {

@@ -138,7 +138,8 @@ func (r *run) attach(ctx context.Context) error {
 			ID string `json:"id"`
 		} `json:"volume"`
 	}
-	body := map[string]any{"volume": map[string]any{"size": volumeSize, "name": r.mark(), "description": "a test of Holdfast, removed at once"}}
+	body := map[string]any{"volume": map[string]any{"size": volumeSize, "name": r.mark(),
+		"description": "a test of Holdfast, removed at once"}}
 	if _, _, err := cloud.Send(ctx, r.Cinder, "POST", "volumes", 0, body, &got); err != nil {
 		return err
 	}
@@ -185,7 +186,8 @@ func (r *run) detach(ctx context.Context) error {
 	case r.volume == "" || !has:
 		return errors.New("it is not plugged in")
 	}
-	if _, _, err := cloud.Send(ctx, r.Nova, "DELETE", "servers/"+r.was.ID+"/os-volume_attachments/"+r.volume, cloud.Base, nil, nil); err != nil {
+	if _, _, err := cloud.Send(ctx, r.Nova, "DELETE", "servers/"+r.was.ID+"/os-volume_attachments/"+r.volume,
+		cloud.Base, nil, nil); err != nil {
 		return err
 	}
 	return r.volumeIs(ctx, "available")

@@ -62,7 +62,8 @@ func (r *run) freshIsUp(ctx context.Context) error {
 		return err
 	}
 	if s.Host != r.was.Host || s.Flavor.ID != r.was.Flavor.ID || s.Image != r.was.Image {
-		return fmt.Errorf("it is on host %s with flavor %s and image %s: want %s, %s and %s", s.Host, s.Flavor.ID, s.Image, r.was.Host, r.was.Flavor.ID, r.was.Image)
+		return fmt.Errorf("it is on host %s with flavor %s and image %s: want %s, %s and %s", s.Host, s.Flavor.ID,
+			s.Image, r.was.Host, r.was.Flavor.ID, r.was.Image)
 	}
 	if len(r.ports) == 0 {
 		return nil

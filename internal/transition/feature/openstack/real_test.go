@@ -40,7 +40,8 @@ func state(c *nettest.Cloud) string {
 			b.WriteString(strings.Join(lines, "\n") + "\n")
 		}
 	}
-	add("compute", "/servers/detail", "id", "name", "status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state", "OS-EXT-SRV-ATTR:host", "flavor", "image", "addresses", "metadata", "os-extended-volumes:volumes_attached")
+	add("compute", "/servers/detail", "id", "name", "status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state",
+		"OS-EXT-SRV-ATTR:host", "flavor", "image", "addresses", "metadata", "os-extended-volumes:volumes_attached")
 	add("volume", "/volumes/detail", "id", "name", "status")
 	add("image", "/images", "id", "name", "status")
 	add("network", "/ports", "id", "admin_state_up", "binding:host_id", "device_id")
@@ -55,7 +56,8 @@ func unchanged(t *testing.T, c *nettest.Cloud, before string) {
 }
 
 func order(c *nettest.Cloud, guest string) feature.CloudOrder {
-	return feature.CloudOrder{Guest: guest, Flavor: nettest.Large, URL: c.Metadata, Secret: nettest.Secret, CloudInit: true, Wait: feature.DefaultCloudWait, Getenv: c.Keys.Env}
+	return feature.CloudOrder{Guest: guest, Flavor: nettest.Large, URL: c.Metadata, Secret: nettest.Secret,
+		CloudInit: true, Wait: feature.DefaultCloudWait, Getenv: c.Keys.Env}
 }
 
 func quiet(feature.Progress) {}
@@ -82,8 +84,10 @@ func TestRealPlatform(t *testing.T) {
 			kind fail.Kind
 			do   func(*feature.CloudOrder)
 		}{
-			"guest": {fail.Invalid, func(o *feature.CloudOrder) { o.Guest = "vm.*" }}, "target": {fail.Invalid, func(o *feature.CloudOrder) { o.Target = nettest.Hosts[0] }},
-			"flavor": {fail.Invalid, func(o *feature.CloudOrder) { o.Flavor = "huge" }}, "same flavor": {fail.Invalid, func(o *feature.CloudOrder) { o.Flavor = nettest.Small }},
+			"guest":       {fail.Invalid, func(o *feature.CloudOrder) { o.Guest = "vm.*" }},
+			"target":      {fail.Invalid, func(o *feature.CloudOrder) { o.Target = nettest.Hosts[0] }},
+			"flavor":      {fail.Invalid, func(o *feature.CloudOrder) { o.Flavor = "huge" }},
+			"same flavor": {fail.Invalid, func(o *feature.CloudOrder) { o.Flavor = nettest.Small }},
 			"password": {fail.Invalid, func(o *feature.CloudOrder) {
 				env := o.Getenv
 				o.Getenv = func(name string) string { return map[string]string{"OS_PASSWORD": "wrong"}[name] + env(name) }
@@ -140,7 +144,8 @@ func TestRealPlatform(t *testing.T) {
 	for _, at := range []struct {
 		name  feature.Name
 		after time.Duration
-	}{{feature.Stop, 0}, {feature.Attach, 700 * time.Millisecond}, {feature.Image, time.Second}, {feature.Cold, 4 * time.Second}, {feature.Live, 2 * time.Second}, {feature.New, 3 * time.Second}} {
+	}{{feature.Stop, 0}, {feature.Attach, 700 * time.Millisecond}, {feature.Image, time.Second},
+		{feature.Cold, 4 * time.Second}, {feature.Live, 2 * time.Second}, {feature.New, 3 * time.Second}} {
 		t.Run("interrupted in "+string(at.name), func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

@@ -76,7 +76,8 @@ func (r *run) find(ctx context.Context) error {
 		s, err := r.server(ctx, strings.ToLower(url.PathEscape(r.order.Guest)))
 		switch {
 		case cloud.Absent(err):
-			return fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the project of the login", r.order.Guest).With("openstack server list")
+			return fail.Errorf(fail.Invalid, "--guest %s: Nova does not know a guest of this name or UUID in the "+
+				"project of the login", r.order.Guest).With("openstack server list")
 		case err != nil:
 			return err
 		}
@@ -156,7 +157,8 @@ func (r *run) leftovers(ctx context.Context) error {
 // lookAt fills in what decides on features.
 func (r *run) lookAt(ctx context.Context) (err error) {
 	r.facts = feature.CloudFacts{
-		Version: r.Latest, Volumes: r.Cinder != nil, Images: r.Glance != nil, Image: r.was.Image != "", Service: r.order.URL != "", CloudInit: r.order.CloudInit,
+		Version: r.Latest, Volumes: r.Cinder != nil, Images: r.Glance != nil, Image: r.was.Image != "",
+		Service: r.order.URL != "", CloudInit: r.order.CloudInit,
 	}
 	if r.Neutron != nil {
 		if r.ports, err = r.portsOf(ctx, r.was.ID); err != nil {
@@ -197,7 +199,8 @@ func (r *run) hosts(ctx context.Context) error {
 		}
 	}
 	if t := r.order.Target; t != "" && !slices.Contains(fit, t) {
-		return fail.Errorf(fail.Invalid, "--target %s: want a host with a nova-compute that is up and enabled, beside the guest's %s; there are: %s",
+		return fail.Errorf(fail.Invalid, "--target %s: want a host with a nova-compute that is up and enabled, "+
+			"beside the guest's %s; there are: %s",
 			t, r.was.Host, strings.Join(fit, ", ")).With("openstack compute service list --service nova-compute")
 	}
 	r.facts.Hosts = len(fit)
@@ -225,7 +228,8 @@ func (r *run) findFlavor(ctx context.Context) error {
 	}
 	switch r.flavor {
 	case "":
-		return fail.Errorf(fail.Invalid, "--flavor %s: Nova does not know a flavor of this name or ID", r.order.Flavor).With("openstack flavor list --all")
+		return fail.Errorf(fail.Invalid, "--flavor %s: Nova does not know a flavor of this name or ID",
+			r.order.Flavor).With("openstack flavor list --all")
 	case r.was.Flavor.ID:
 		return fail.Errorf(fail.Invalid, "--flavor %s: the guest has it already; want another one", r.order.Flavor)
 	}

@@ -72,11 +72,15 @@ func TestActionsAreReadBack(t *testing.T) {
 		stand
 		want string // of the error; "": none
 	}{
-		"done":                        {stand{states: []string{`{"status": "REBOOT", "OS-EXT-STS:task_state": "rebooting"}`, `{"status": "ACTIVE", "OS-EXT-STS:power_state": 1}`}, events: good}, ""},
-		"a part failed":               {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 1}`}, events: `[{"event": "prep", "result": "Error", "traceback": "Traceback\n  File\nNoHost: none fits\n"}]`}, "prep: NoHost: none fits"},
-		"broken":                      {stand{states: []string{`{"status": "ERROR", "fault": {"message": "no host"}}`}, events: good}, "its status is ERROR: no host"},
-		"the hypervisor says another": {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 4}`}, events: good}, "power state Shutdown: want Running"},
-		"refused":                     {stand{states: []string{`{}`}, answers: map[string]int{"reboot": 409}}, "status 409: it is too late"},
+		"done": {stand{states: []string{`{"status": "REBOOT", "OS-EXT-STS:task_state": "rebooting"}`,
+			`{"status": "ACTIVE", "OS-EXT-STS:power_state": 1}`}, events: good}, ""},
+		"a part failed": {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 1}`},
+			events: `[{"event": "prep", "result": "Error", "traceback": "Traceback\n  File\nNoHost: none fits\n"}]`}, "prep: NoHost: none fits"},
+		"broken": {stand{states: []string{`{"status": "ERROR", "fault": {"message": "no host"}}`},
+			events: good}, "its status is ERROR: no host"},
+		"the hypervisor says another": {stand{states: []string{`{"status": "ACTIVE", "OS-EXT-STS:power_state": 4}`},
+			events: good}, "power state Shutdown: want Running"},
+		"refused": {stand{states: []string{`{}`}, answers: map[string]int{"reboot": 409}}, "status 409: it is too late"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := against(t, &c.stand)
@@ -145,19 +149,23 @@ func TestRegexpQuote(t *testing.T) {
 func TestInside(t *testing.T) {
 	const id = "8f1e0000-0000-4000-8000-000000000001"
 	for name, c := range map[string]struct{ console, want string }{
-		"all":             {"[ 12.3] cloud-init\r\n\r\nholdfast-feature addresses 10.1.0.7 172.17.0.1 told " + id + "  end\r\n", ""},
-		"torn once":       {"holdfast-feature addresses 10.1[   33.1] random: crng init done\n.0.7  told  end\nholdfast-feature addresses 10.1.0.7  told " + id + "  end\n", ""},
-		"no lease":        {"holdfast-feature addresses told " + id + "  end\n", `it did not get 10.1.0.7 by DHCP: it has the IPv4 addresses []`},
-		"another address": {"holdfast-feature addresses 10.1.0.77  told " + id + "  end\n", `it did not get 10.1.0.7 by DHCP: it has the IPv4 addresses ["10.1.0.77"]`},
-		"nobody answers":  {"holdfast-feature addresses 10.1.0.7  told end\n", `did not tell it that it is ` + id + `: it told of the guests []`},
-		"another guest":   {"holdfast-feature addresses 10.1.0.7  told 8f1e0000-0000-4000-8000-000000000002  end\n", `it told of the guests ["8f1e0000-0000-4000-8000-000000000002"]`},
+		"all": {"[ 12.3] cloud-init\r\n\r\nholdfast-feature addresses 10.1.0.7 172.17.0.1 told " + id + "  end\r\n", ""},
+		"torn once": {"holdfast-feature addresses 10.1[   33.1] random: crng init done\n.0.7  told  " +
+			"end\nholdfast-feature addresses 10.1.0.7  told " + id + "  end\n", ""},
+		"no lease": {"holdfast-feature addresses told " + id + "  end\n", `it did not get 10.1.0.7 by DHCP: it has the IPv4 addresses []`},
+		"another address": {"holdfast-feature addresses 10.1.0.77  told " + id + "  end\n",
+			`it did not get 10.1.0.7 by DHCP: it has the IPv4 addresses ["10.1.0.77"]`},
+		"nobody answers": {"holdfast-feature addresses 10.1.0.7  told end\n", `did not tell it that it is ` + id + `: it told of the guests []`},
+		"another guest": {"holdfast-feature addresses 10.1.0.7  told 8f1e0000-0000-4000-8000-000000000002  end\n",
+			`it told of the guests ["8f1e0000-0000-4000-8000-000000000002"]`},
 	} {
 		m := toldLine.FindStringSubmatch(c.console)
 		if m == nil {
 			t.Errorf("%s: not found", name)
 			continue
 		}
-		if err := insideIs(strings.Fields(m[1]), strings.Fields(m[2]), []string{"10.1.0.7"}, id); attempt.Said(err) == "" != (c.want == "") || !strings.Contains(attempt.Said(err), c.want) {
+		if err := insideIs(strings.Fields(m[1]), strings.Fields(m[2]), []string{"10.1.0.7"},
+			id); attempt.Said(err) == "" != (c.want == "") || !strings.Contains(attempt.Said(err), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
@@ -175,7 +183,8 @@ func TestShown(t *testing.T) {
 	for _, c := range []struct {
 		v    any
 		want string
-	}{{s.Power, "Shutdown"}, {power(9), "9"}, {s.Image, "i1"}, {s.Volumes, `[{"id":"v1"}]`}, {s.Metadata, "none"}, {s.Addresses, "none"}, {s.Task, "none"}} {
+	}{{s.Power, "Shutdown"}, {power(9), "9"}, {s.Image, "i1"}, {s.Volumes, `[{"id":"v1"}]`}, {s.Metadata, "none"},
+		{s.Addresses, "none"}, {s.Task, "none"}} {
 		if got := shown(c.v); got != c.want {
 			t.Errorf("%#v: %s, want %s", c.v, got, c.want)
 		}

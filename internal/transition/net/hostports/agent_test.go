@@ -50,7 +50,8 @@ func newSite(t *testing.T, d *net.Document) *site {
 			at[p.HostID] = sw
 			s.hosts = append(s.hosts, sw)
 		}
-		s.guests = append(s.guests, sw.Plug(t, integration, "tap"+p.ID[:11], i+1, "external_ids:iface-id="+p.ID, "external_ids:iface-status=active",
+		s.guests = append(s.guests, sw.Plug(t, integration, "tap"+p.ID[:11], i+1, "external_ids:iface-id="+p.ID,
+			"external_ids:iface-status=active",
 			`external_ids:attached-mac="`+p.MACAddress+`"`, "external_ids:vm-uuid="+p.DeviceID))
 		guest(t, p.DeviceID)
 	}
@@ -76,7 +77,8 @@ func (s *site) apply(t *testing.T, d *net.Document, to *neutron.Server) *rebuild
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute) // Neutron takes its time on a busy machine
 	defer cancel()
-	r, err := rebuild.Apply(ctx, d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()}, DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
+	r, err := rebuild.Apply(ctx, d, rebuild.Order{API: rebuild.API{Endpoint: to.Endpoint()},
+		DB: rebuild.Database{DSN: s.db.DSN(), Name: to.Name}, Jobs: 4, ReserveDHCP: s.reserve}, func(rebuild.Progress) {})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, to.Log())
 	}
@@ -117,7 +119,8 @@ func (s *site) active(t *testing.T) {
 // dump is what a bridge of the first host has.
 func (s *site) dump(t *testing.T, bridge string) pin.Dump {
 	t.Helper()
-	d, err := pin.Read(s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-flows", bridge), s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-groups", bridge),
+	d, err := pin.Read(s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-flows", bridge),
+		s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-groups", bridge),
 		s.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "--no-names", "dump-ports-desc", bridge))
 	try.Must(t, err)
 	return d

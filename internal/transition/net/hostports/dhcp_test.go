@@ -27,7 +27,8 @@ func newClient(t *testing.T, guest nettest.End, had netip.Addr) *client {
 	t.Helper()
 	c := &client{filepath.Join(t.TempDir(), "udhcpc"), filepath.Join(t.TempDir(), "pid")}
 	// The guest has its address already: the script that would set it does nothing.
-	ovstest.Start(t, guest, c.log, "busybox", "udhcpc", "-f", "-i", "eth0", "-r", had.String(), "-s", "/bin/true", "-p", c.pid, "-t", "100000", "-T", "1")
+	ovstest.Start(t, guest, c.log, "busybox", "udhcpc", "-f", "-i", "eth0", "-r", had.String(), "-s", "/bin/true", "-p",
+		c.pid, "-t", "100000", "-T", "1")
 	return c
 }
 
@@ -62,13 +63,17 @@ func (c *client) leases(t *testing.T) (out [][2]string) {
 // TestDHCPAgent: the port of an old platform's DHCP agent waits in the new Neutron, a real neutron-dhcp-agent takes it, and its
 // dnsmasq gives a guest the address that it had, and renews that lease, with the address of the old server.
 func TestDHCPAgent(t *testing.T) {
-	need.Drill(t, "360, network: a real DHCP agent takes the old platform's port, and a guest keeps its address", need.Root, need.Programs("busybox-static", "busybox"))
+	need.Drill(t, "360, network: a real DHCP agent takes the old platform's port, and a guest keeps its address",
+		need.Root, need.Programs("busybox-static", "busybox"))
 	d := neutron.Guests(1)
 	d.Subnets[0].EnableDHCP = true
 	server := netip.MustParseAddr("10.9.0.77")
-	d.Agents = append(d.Agents, network.Agent{ID: "1f000000-0000-4000-8000-000000000001", AgentType: "DHCP agent", Binary: "neutron-dhcp-agent", Topic: "dhcp_agent", Host: "cmp00", AdminStateUp: true, Configurations: json.RawMessage("{}")})
+	d.Agents = append(d.Agents, network.Agent{ID: "1f000000-0000-4000-8000-000000000001", AgentType: "DHCP agent",
+		Binary: "neutron-dhcp-agent", Topic: "dhcp_agent", Host: "cmp00", AdminStateUp: true, Configurations: json.RawMessage("{}")})
 	p := d.Ports[0]
-	p.ID, p.Name, p.MACAddress, p.DeviceOwner, p.DeviceID, p.Groups, p.PortSecurity = "6f000001-0000-4000-8000-000000000001", "", "fa:16:3e:ff:00:01", "network:dhcp", "dhcp11111111-1111-5111-8111-111111111111-"+p.NetworkID, nil, false
+	p.ID, p.Name, p.MACAddress, p.DeviceOwner, p.DeviceID, p.Groups,
+		p.PortSecurity = "6f000001-0000-4000-8000-000000000001", "", "fa:16:3e:ff:00:01", "network:dhcp",
+		"dhcp11111111-1111-5111-8111-111111111111-"+p.NetworkID, nil, false
 	p.FixedIPs = []network.FixedIP{{SubnetID: d.Subnets[0].ID, IPAddress: server.String()}}
 	p.VIFDetails = network.VIFDetails{}
 	s := newSite(t, d)

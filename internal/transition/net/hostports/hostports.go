@@ -76,7 +76,8 @@ func interfaces(ctx context.Context) ([]net.Interface, error) {
 			}
 			flows[i.Bridge] = of
 		}
-		x := net.Interface{Name: i.Name, Bridge: i.Bridge, Type: i.Type, PortID: id, MAC: i.External["attached-mac"], AdminState: i.AdminState, LinkState: i.Link,
+		x := net.Interface{Name: i.Name, Bridge: i.Bridge, Type: i.Type, PortID: id, MAC: i.External["attached-mac"],
+			AdminState: i.AdminState, LinkState: i.Link,
 			OFPort: i.OFPort, Error: i.Error, Tag: i.Tag, NetworkID: i.OtherConfig["net_uuid"], Segment: segment(i.OtherConfig)}
 		count(&x, of)
 		out = append(out, x)

@@ -51,7 +51,8 @@ func newRig(t *testing.T) *rig {
 	r.Add(t, "br-int", 1,
 		"table=0,priority=9,in_port=1 actions=resubmit(,25)", "table=60,priority=100,in_port=1 actions=set_field:0x1->reg5,resubmit(,71)",
 		"table=71,priority=95,arp,reg5=0x1,in_port=1 actions=resubmit(,94)", "table=81,priority=100,arp,reg5=0x1 actions=output:1",
-		"table=0,priority=9,in_port=2 actions=resubmit(,25)", "table=0,priority=3 actions=NORMAL", "table=60,priority=100,in_port=11 actions=output:12")
+		"table=0,priority=9,in_port=2 actions=resubmit(,25)", "table=0,priority=3 actions=NORMAL",
+		"table=60,priority=100,in_port=11 actions=output:12")
 	return r
 }
 
@@ -64,9 +65,11 @@ func (r *rig) tap(t *testing.T, name string) {
 
 // port adds an interface to br-int, as libvirt, Nova and Neutron's agents do, and notes what its agent notes.
 func (r *rig) port(t *testing.T, p net.Port, name string, number int, kind string) {
-	r.Run(t, "ovs-vsctl", "--timeout=15", "add-port", "br-int", name, "tag=1", "other_config:net_uuid="+p.NetworkID, "other_config:network_type=vlan",
+	r.Run(t, "ovs-vsctl", "--timeout=15", "add-port", "br-int", name, "tag=1", "other_config:net_uuid="+p.NetworkID,
+		"other_config:network_type=vlan",
 		"other_config:physical_network=physnet1", "other_config:segmentation_id=200", "other_config:tag=1",
-		"--", "set", "interface", name, `type="`+kind+`"`, fmt.Sprintf("ofport_request=%d", number), "external_ids:iface-id="+p.ID, "external_ids:iface-status=active",
+		"--", "set", "interface", name, `type="`+kind+`"`, fmt.Sprintf("ofport_request=%d", number),
+		"external_ids:iface-id="+p.ID, "external_ids:iface-status=active",
 		`external_ids:attached-mac="`+p.MACAddress+`"`, "external_ids:vm-uuid="+p.DeviceID)
 }
 
@@ -112,7 +115,8 @@ func (r *rig) iptables(t *testing.T) {
 // TestRealHost: a host that is as the document has it is told to be so; what is changed on a real switch and in the
 // kernel is told.
 func TestRealHost(t *testing.T) {
-	need.Drill(t, "360, network: what differs on a host of Neutron's, on a real switch and in the kernel, is told", need.Root, need.Programs("iptables", "iptables", "iptables-save"))
+	need.Drill(t, "360, network: what differs on a host of Neutron's, on a real switch and in the kernel, is told",
+		need.Root, need.Programs("iptables", "iptables", "iptables-save"))
 	r := newRig(t)
 	guest(t, r.d.Ports[0].DeviceID)
 	guest(t, r.d.Ports[1].DeviceID)
@@ -131,18 +135,22 @@ func TestRealHost(t *testing.T) {
 		do, undo func()
 		want     string
 	}{
-		{"Neutron says hybrid of all", func() { *r.d.Ports[0].VIFDetails.HybridPlug = true }, func() { *r.d.Ports[0].VIFDetails.HybridPlug = false }, off + " 60/binding:vif_details/error"},
+		{"Neutron says hybrid of all", func() { *r.d.Ports[0].VIFDetails.HybridPlug = true },
+			func() { *r.d.Ports[0].VIFDetails.HybridPlug = false }, off + " 60/binding:vif_details/error"},
 		{"the dead VLAN", func() {
 			vsctl("set", "port", r.name("qvo", 1), "tag=4095")
 			r.Add(t, "br-int", 7, "table=0,priority=2,in_port=2 actions=drop")
 		}, func() { vsctl("set", "port", r.name("qvo", 1), "tag=1"); r.Delete(t, "br-int", 7) }, off + " 61/tag/error 61/flows/error"},
-		{"no tag", func() { vsctl("clear", "port", r.name("tap", 2), "tag") }, func() { vsctl("set", "port", r.name("tap", 2), "tag=1") }, off + " 62/tag/error"},
+		{"no tag", func() { vsctl("clear", "port", r.name("tap", 2), "tag") },
+			func() { vsctl("set", "port", r.name("tap", 2), "tag=1") }, off + " 62/tag/error"},
 		{"another guest's MAC address", func() { vsctl("set", "interface", r.name("tap", 0), `external_ids:attached-mac="fa:16:3e:00:00:99"`) },
 			func() {
 				vsctl("set", "interface", r.name("tap", 0), `external_ids:attached-mac="`+r.d.Ports[0].MACAddress+`"`)
 			}, "60/mac_address/error " + off},
-		{"the pair is off the bridge", func() { r.IP(t, "link", "set", r.name("qvb", 1), "nomaster") }, func() { r.IP(t, "link", "set", r.name("qvb", 1), "master", r.name("qbr", 1)) }, off + " 61/qvb/error"},
-		{"the guest's tap is off the bridge", func() { r.IP(t, "link", "set", r.name("tap", 1), "nomaster") }, func() { r.IP(t, "link", "set", r.name("tap", 1), "master", r.name("qbr", 1)) }, off + " 61/tap/error"},
+		{"the pair is off the bridge", func() { r.IP(t, "link", "set", r.name("qvb", 1), "nomaster") },
+			func() { r.IP(t, "link", "set", r.name("qvb", 1), "master", r.name("qbr", 1)) }, off + " 61/qvb/error"},
+		{"the guest's tap is off the bridge", func() { r.IP(t, "link", "set", r.name("tap", 1), "nomaster") },
+			func() { r.IP(t, "link", "set", r.name("tap", 1), "master", r.name("qbr", 1)) }, off + " 61/tap/error"},
 		{"no flows of the firewall", func() {
 			r.Run(t, "ovs-ofctl", "del-flows", "br-int", "table=60")
 			r.Run(t, "ovs-ofctl", "del-flows", "br-int", "table=71")
@@ -155,8 +163,14 @@ func TestRealHost(t *testing.T) {
 			r.IP(t, "link", "add", r.name("qvb", 0), "type", "veth", "peer", "name", r.name("qvo", 0))
 			r.port(t, r.d.Ports[0], r.name("qvo", 0), 9, "")
 		}, func() { vsctl("del-port", r.name("qvo", 0)); r.IP(t, "link", "del", r.name("qvb", 0)) }, "60/interface/error " + off},
-		{"an interface of no port", func() { p := r.d.Ports[0]; p.ID = "6f" + p.ID[2:]; r.port(t, p, "tapx", 8, "internal") }, func() { vsctl("del-port", "tapx") }, off + " 6f/object/error"},
-		{"no interface", func() { vsctl("del-port", r.name("tap", 2)) }, func() { r.port(t, r.d.Ports[2], r.name("tap", 2), 3, "internal") }, off + " 62/object/error"},
+		{"an interface of no port", func() {
+			p := r.d.Ports[0]
+			p.ID = "6f" +
+				p.ID[2:]
+			r.port(t, p, "tapx", 8, "internal")
+		}, func() { vsctl("del-port", "tapx") }, off + " 6f/object/error"},
+		{"no interface", func() { vsctl("del-port", r.name("tap", 2)) },
+			func() { r.port(t, r.d.Ports[2], r.name("tap", 2), 3, "internal") }, off + " 62/object/error"},
 	} {
 		c.do()
 		if got := r.compared(t); got != c.want {

@@ -46,7 +46,8 @@ func TestAgentTunnels(t *testing.T) {
 	}
 	ovstest.Ask(t, s.guests[0], 1, netip.MustParseAddr("10.9.0.99"))
 	bridges := []string{integration, "br-tun"}
-	for _, w := range []way{{"killed and cleaned up, pinned", true, true, false, "none"}, {"killed and cleaned up", false, true, false, "some"}, {"restarted, pinned", true, false, false, "none"}} {
+	for _, w := range []way{{"killed and cleaned up, pinned", true, true, false, "none"},
+		{"killed and cleaned up", false, true, false, "some"}, {"restarted, pinned", true, false, false, "none"}} {
 		t.Run(w.name, func(t *testing.T) {
 			s.restart(t, agents[0], w, bridges, s.send(t, 0, 1), s.send(t, 1, 0), s.send(t, 2, 3))
 		})

@@ -74,7 +74,8 @@ func (a *Agent) settings() string {
 func NewAgent(t testing.TB, s *ovstest.Switch, bus *Bus) *Agent {
 	t.Helper()
 	a := agentOf(t, s, bus, "/usr/bin/neutron-openvswitch-agent", "cleanup stale flows")
-	s.Run(t, "ovs-vsctl", "--timeout=15", "--may-exist", "add-br", "br-ex", "--", "set", "bridge", "br-ex", "datapath_type=netdev", "fail_mode=secure")
+	s.Run(t, "ovs-vsctl", "--timeout=15", "--may-exist", "add-br", "br-ex", "--", "set", "bridge", "br-ex",
+		"datapath_type=netdev", "fail_mode=secure")
 	return a
 }
 
@@ -110,7 +111,8 @@ func (a *Agent) Begin(t testing.TB) {
 	t.Helper()
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "agent.conf"), []byte(a.settings()), 0o600))
 	try.Must(t, os.WriteFile(filepath.Join(a.dir, "log"), nil, 0o600))
-	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"), slices.Concat([]string{"unshare"}, apart, ownNames, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
+	a.pid, a.end = a.sw.Start(a.of, filepath.Join(a.dir, "out"),
+		slices.Concat([]string{"unshare"}, apart, ownNames, []string{python, a.program, "--config-file", filepath.Join(a.dir, "agent.conf")})...)
 	try.Until(t, "the agent's process", func() bool { return len(try.Children(a.pid)) > 0 })
 }
 

@@ -54,9 +54,12 @@ func StartBus(t testing.TB) *Bus {
 	begin(t, exec.Command("epmd", "-port", names, "-address", "127.0.0.1"), file("epmd.out"))
 	try.Until(t, "the register of names", func() bool { return listens("127.0.0.1:" + names) })
 	cmd := exec.Command(rabbitServer)
-	cmd.Env = append(os.Environ(), "HOME="+b.dir, "ERL_EPMD_PORT="+names, "RABBITMQ_ALLOW_INPUT=1", "RABBITMQ_NODENAME=rabbit@localhost", "RABBITMQ_CONF_ENV_FILE="+file("env.conf"),
-		"RABBITMQ_CONFIG_FILE="+file("rabbitmq.conf"), "RABBITMQ_MNESIA_BASE="+file("mnesia"), "RABBITMQ_LOG_BASE="+file("log"), "RABBITMQ_ENABLED_PLUGINS_FILE="+file("plugins"),
-		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", freePort(t)), "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} -noinput")
+	cmd.Env = append(os.Environ(), "HOME="+b.dir, "ERL_EPMD_PORT="+names, "RABBITMQ_ALLOW_INPUT=1",
+		"RABBITMQ_NODENAME=rabbit@localhost", "RABBITMQ_CONF_ENV_FILE="+file("env.conf"),
+		"RABBITMQ_CONFIG_FILE="+file("rabbitmq.conf"), "RABBITMQ_MNESIA_BASE="+file("mnesia"),
+		"RABBITMQ_LOG_BASE="+file("log"), "RABBITMQ_ENABLED_PLUGINS_FILE="+file("plugins"),
+		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", freePort(t)),
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} -noinput")
 	b.process = begin(t, cmd, file("out"))
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		if listens(b.addr()) {

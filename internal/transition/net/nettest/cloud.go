@@ -136,7 +136,8 @@ lock_path = %s/lock
 func StartCloud(t testing.TB, rig func(testing.TB) *aligntest.Rig) *Cloud {
 	t.Helper()
 	needs(t)
-	for _, p := range []string{"nova-api", "nova-conductor", "nova-scheduler", "nova-compute", "nova-manage", "placement-manage", "glance-api", "glance-manage", "cinder-api", "cinder-scheduler", "cinder-volume", "cinder-manage"} {
+	for _, p := range []string{"nova-api", "nova-conductor", "nova-scheduler", "nova-compute", "nova-manage",
+		"placement-manage", "glance-api", "glance-manage", "cinder-api", "cinder-scheduler", "cinder-volume", "cinder-manage"} {
 		if _, err := os.Stat("/usr/bin/" + p); err != nil {
 			t.Skipf("a part of OpenStack is not installed: %v", err)
 		}
@@ -175,10 +176,12 @@ func (c *Cloud) configure() {
 	user := strings.TrimPrefix(auth, "[keystone_authtoken]\n")
 	tokens := auth + "service_token_roles = admin\nservice_token_roles_required = true\n" // else Cinder lets no volume go
 	nova := func(name string) string {
-		return fmt.Sprintf(novaConf, c.bus.url(), c.dir, name, c.ports["nova"], c.ports["metadata"], user, c.ports["glance"], c.ports["placement"])
+		return fmt.Sprintf(novaConf, c.bus.url(), c.dir, name, c.ports["nova"], c.ports["metadata"], user,
+			c.ports["glance"], c.ports["placement"])
 	}
 	files := map[string]string{
-		"nova.conf":      nova("nova") + tokens + "[api_database]\nconnection = " + c.base("nova_api") + "\n[database]\nconnection = " + c.base("nova") + "\n",
+		"nova.conf": nova("nova") + tokens + "[api_database]\nconnection = " +
+			c.base("nova_api") + "\n[database]\nconnection = " + c.base("nova") + "\n",
 		"placement.conf": fmt.Sprintf(placementConf, c.base("placement")) + auth,
 		"glance.conf":    fmt.Sprintf(glanceConf, c.ports["glance"], c.base("glance"), c.dir) + auth,
 		"cinder.conf":    fmt.Sprintf(cinderConf, c.bus.url(), c.dir, c.ports["cinder"], c.base("cinder"), c.dir) + tokens,
@@ -195,16 +198,20 @@ func (c *Cloud) configure() {
 func (c *Cloud) catalog() {
 	var b strings.Builder
 	b.WriteString("USE keystone;\n")
-	for kind, url := range map[string]string{"compute": c.url("nova") + "/v2.1", "network": c.Endpoint(), "image": c.url("glance"), "placement": c.url("placement"), "volumev3": c.url("cinder") + "/v3/%(project_id)s"} {
+	for kind, url := range map[string]string{"compute": c.url("nova") + "/v2.1", "network": c.Endpoint(),
+		"image": c.url("glance"), "placement": c.url("placement"), "volumev3": c.url("cinder") + "/v3/%(project_id)s"} {
 		fmt.Fprintf(&b, "INSERT INTO service (id, type, enabled, extra) VALUES ('%[1]s', '%[1]s', 1, '{}');\n", kind)
 		for _, of := range []string{"public", "internal", "admin"} {
-			fmt.Fprintf(&b, "INSERT INTO endpoint (id, interface, service_id, url, extra, enabled, region_id) VALUES ('%[1]s %[2]s', '%[2]s', '%[1]s', '%[3]s', '{}', 1, 'RegionOne');\n", kind, of, url)
+			fmt.Fprintf(&b, "INSERT INTO endpoint (id, interface, service_id, url, extra, enabled, region_id) VALUES "+
+				"('%[1]s %[2]s', '%[2]s', '%[1]s', '%[3]s', '{}', 1, 'RegionOne');\n", kind, of, url)
 		}
 	}
 	fmt.Fprintf(&b, "USE `%s`;\n", c.Name)
 	for i, h := range Hosts {
-		fmt.Fprintf(&b, "INSERT INTO agents (id, agent_type, `binary`, topic, host, admin_state_up, created_at, started_at, heartbeat_timestamp, configurations, `load`) VALUES "+
-			"('%s', 'Open vSwitch agent', 'neutron-openvswitch-agent', 'N/A', '%s', 1, utc_timestamp(), utc_timestamp(), utc_timestamp() + INTERVAL 1 DAY, '%s', 0);\n",
+		fmt.Fprintf(&b, "INSERT INTO agents (id, agent_type, `binary`, topic, host, admin_state_up, created_at, "+
+			"started_at, heartbeat_timestamp, configurations, `load`) VALUES "+
+			"('%s', 'Open vSwitch agent', 'neutron-openvswitch-agent', 'N/A', '%s', 1, utc_timestamp(), "+
+			"utc_timestamp(), utc_timestamp() + INTERVAL 1 DAY, '%s', 0);\n",
 			id(1, i), h, `{"bridge_mappings":{},"tunnel_types":["vxlan"],"tunneling_ip":"10.9.0.1","datapath_type":"system","ovs_hybrid_plug":false,"integration_bridge":"br-int"}`)
 	}
 	c.DB.SQL(b.String())
@@ -238,7 +245,8 @@ func (c *Cloud) schemas() {
 	c.manage("placement-manage", "placement.conf", "db", "sync")
 	c.manage("nova-manage", "nova.conf", "api_db", "sync")
 	c.manage("nova-manage", "nova.conf", "cell_v2", "map_cell0", "--database_connection", c.base("nova_cell0"))
-	c.manage("nova-manage", "nova.conf", "cell_v2", "create_cell", "--name", "cell1", "--database_connection", c.base("nova"), "--transport-url", c.bus.url())
+	c.manage("nova-manage", "nova.conf", "cell_v2", "create_cell", "--name", "cell1", "--database_connection",
+		c.base("nova"), "--transport-url", c.bus.url())
 	c.manage("nova-manage", "nova.conf", "db", "sync")
 	c.manage("glance-manage", "glance.conf", "db_sync")
 	c.manage("cinder-manage", "cinder.conf", "db", "sync")
@@ -314,7 +322,9 @@ func (c *Cloud) NovaManage() []string {
 // version is one of its API, such as 2.74 of Nova's, or "". A status of 400 or more fails the test. v may be nil.
 func (c *Cloud) Call(method, service, path, version string, body, v any) http.Header {
 	c.t.Helper()
-	at := map[string]string{"identity": c.Keys.url(), "compute": c.url("nova") + "/v2.1", "network": c.Endpoint() + "/v2.0", "image": c.url("glance") + "/v2", "placement": c.url("placement"), "volume": c.url("cinder") + "/v3/" + c.project}[service] + path
+	at := map[string]string{"identity": c.Keys.url(), "compute": c.url("nova") + "/v2.1",
+		"network": c.Endpoint() + "/v2.0", "image": c.url("glance") + "/v2", "placement": c.url("placement"),
+		"volume": c.url("cinder") + "/v3/" + c.project}[service] + path
 	text, kind := []byte(nil), "application/json"
 	switch b := body.(type) {
 	case nil:
@@ -353,7 +363,8 @@ type object = map[string]any
 func (c *Cloud) login() {
 	c.t.Helper()
 	named := object{"name": "Default"}
-	auth := object{"identity": object{"methods": []string{"password"}, "password": object{"user": object{"name": keystoneName, "domain": named, "password": keystonePassword}}},
+	auth := object{"identity": object{"methods": []string{"password"},
+		"password": object{"user": object{"name": keystoneName, "domain": named, "password": keystonePassword}}},
 		"scope": object{"project": object{"name": keystoneName, "domain": named}}}
 	var got struct {
 		Token struct {
@@ -382,7 +393,8 @@ func (c *Cloud) seed() {
 		} `json:"network"`
 	}
 	c.Call("POST", "network", "/networks", "", object{"network": object{"name": "net"}}, &network)
-	c.Call("POST", "network", "/subnets", "", object{"subnet": object{"network_id": network.Network.ID, "cidr": "10.1.0.0/24", "ip_version": 4}}, nil)
+	c.Call("POST", "network", "/subnets", "", object{"subnet": object{"network_id": network.Network.ID,
+		"cidr": "10.1.0.0/24", "ip_version": 4}}, nil)
 	c.Image, c.Network = image.ID, network.Network.ID
 }
 

@@ -23,7 +23,8 @@ const keystoneName, keystonePassword = "admin", "p@ss word"
 
 // Env is a variable of an environment in which openstack(1) would log in there.
 func (k *Keystone) Env(name string) string {
-	return map[string]string{"OS_AUTH_URL": k.url(), "OS_USERNAME": keystoneName, "OS_PASSWORD": keystonePassword, "OS_PROJECT_NAME": keystoneName,
+	return map[string]string{"OS_AUTH_URL": k.url(), "OS_USERNAME": keystoneName, "OS_PASSWORD": keystonePassword,
+		"OS_PROJECT_NAME":     keystoneName,
 		"OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default"}[name]
 }
 
@@ -31,7 +32,8 @@ func (k *Keystone) url() string { return fmt.Sprintf("http://127.0.0.1:%d/v3", k
 
 // settings are those of Neutron which asks this Keystone about tokens.
 func (k *Keystone) settings() string {
-	return fmt.Sprintf("[keystone_authtoken]\nwww_authenticate_uri = %s\nauth_url = %s\nauth_type = password\nusername = %s\npassword = %s\nproject_name = %s\nuser_domain_name = Default\nproject_domain_name = Default\n",
+	return fmt.Sprintf("[keystone_authtoken]\nwww_authenticate_uri = %s\nauth_url = %s\nauth_type = "+
+		"password\nusername = %s\npassword = %s\nproject_name = %s\nuser_domain_name = Default\nproject_domain_name = Default\n",
 		k.url(), k.url(), keystoneName, keystonePassword, keystoneName)
 }
 
@@ -49,7 +51,9 @@ func StartWithKeystone(t testing.TB, rig func(testing.TB) *aligntest.Rig, name s
 	k := &Keystone{dir: try.ShortDir(t), port: freePort(t)}
 	s.DB.SQL("CREATE DATABASE keystone CHARACTER SET utf8mb3")
 	conf := filepath.Join(k.dir, "keystone.conf")
-	text := fmt.Sprintf("[DEFAULT]\nuse_stderr = true\n[database]\nconnection = mysql+pymysql://root@localhost/keystone?unix_socket=%s&charset=utf8\n[token]\nprovider = fernet\n[fernet_tokens]\nkey_repository = %s/keys\n[fernet_receipts]\nkey_repository = %s/receipts\n",
+	text := fmt.Sprintf("[DEFAULT]\nuse_stderr = true\n[database]\nconnection = "+
+		"mysql+pymysql://root@localhost/keystone?unix_socket=%s&charset=utf8\n[token]\nprovider = "+
+		"fernet\n[fernet_tokens]\nkey_repository = %s/keys\n[fernet_receipts]\nkey_repository = %s/receipts\n",
 		s.DB.Socket(), k.dir, k.dir)
 	try.Must(t, os.WriteFile(conf, []byte(text), 0o600))
 	for _, d := range []string{"keys", "receipts"} {
@@ -57,9 +61,12 @@ func StartWithKeystone(t testing.TB, rig func(testing.TB) *aligntest.Rig, name s
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for _, args := range [][]string{{"db_sync"}, {"fernet_setup", "--keystone-user", "root", "--keystone-group", "root"}, {"bootstrap", "--bootstrap-password", keystonePassword,
-		"--bootstrap-region-id", "RegionOne", "--bootstrap-public-url", k.url(), "--bootstrap-internal-url", k.url(), "--bootstrap-admin-url", k.url()}} {
-		if out, err := exec.CommandContext(ctx, python, append([]string{manage, "--config-file", conf}, args...)...).CombinedOutput(); err != nil {
+	for _, args := range [][]string{{"db_sync"}, {"fernet_setup", "--keystone-user", "root", "--keystone-group",
+		"root"}, {"bootstrap", "--bootstrap-password", keystonePassword,
+		"--bootstrap-region-id", "RegionOne", "--bootstrap-public-url", k.url(), "--bootstrap-internal-url", k.url(),
+		"--bootstrap-admin-url", k.url()}} {
+		if out, err := exec.CommandContext(ctx, python,
+			append([]string{manage, "--config-file", conf}, args...)...).CombinedOutput(); err != nil {
 			t.Fatalf("keystone-manage %s: %v\n%s", args[0], err, out)
 		}
 	}

@@ -43,7 +43,8 @@ func ptr[T any](v T) *T { return &v }
 func agent(i int) net.Agent {
 	text := fmt.Sprintf(`{"bridge_mappings":{"physnet1":"br-ex"},"tunnel_types":["vxlan"],"tunneling_ip":"10.9.0.%d","devices":0,"l2_population":false,"datapath_type":"system",`+
 		`"ovs_hybrid_plug":false,"ovs_capabilities":{"datapath_types":["system"],"iface_types":["tap"]},"vhostuser_socket_dir":"/var/run/openvswitch","in_distributed_mode":false,"integration_bridge":"br-int"}`, i+1)
-	return net.Agent{ID: id(1, i), AgentType: "Open vSwitch agent", Binary: "neutron-openvswitch-agent", Topic: "N/A", Host: host(i), AdminStateUp: true, Configurations: json.RawMessage(text)}
+	return net.Agent{ID: id(1, i), AgentType: "Open vSwitch agent", Binary: "neutron-openvswitch-agent", Topic: "N/A",
+		Host: host(i), AdminStateUp: true, Configurations: json.RawMessage(text)}
 }
 
 func rules(i int) []net.Rule {
@@ -52,7 +53,8 @@ func rules(i int) []net.Rule {
 	}
 	in, web, peer := rule(0, i, "ingress", "IPv4"), rule(3, 10+i, "ingress", "IPv4"), rule(4, 10+i, "ingress", "IPv6")
 	in.RemoteGroupID = ptr(id(2, i))
-	web.Protocol, web.PortRangeMin, web.PortRangeMax, web.RemoteIPPrefix, web.Description = ptr("tcp"), ptr(80), ptr(443), ptr("10.0.0.0/8"), "what is sold"
+	web.Protocol, web.PortRangeMin, web.PortRangeMax, web.RemoteIPPrefix, web.Description = ptr("tcp"), ptr(80),
+		ptr(443), ptr("10.0.0.0/8"), "what is sold"
 	peer.RemoteGroupID = ptr(id(2, i))
 	return []net.Rule{in, rule(1, i, "egress", "IPv4"), rule(2, i, "egress", "IPv6"), web, peer, rule(5, 10+i, "egress", "IPv4")}
 }
@@ -71,7 +73,8 @@ func network(i int) net.Network {
 
 func subnet(i int) net.Subnet {
 	at := func(n int) string { return fmt.Sprintf("10.%d.%d.%d", i/256, i%256, n) }
-	s := net.Subnet{ID: id(5, i), ProjectID: project(i), NetworkID: id(4, i), Name: fmt.Sprint("subnet ", i), IPVersion: 4, CIDR: at(0) + "/24", EnableDHCP: i%3 != 0,
+	s := net.Subnet{ID: id(5, i), ProjectID: project(i), NetworkID: id(4, i), Name: fmt.Sprint("subnet ", i),
+		IPVersion: 4, CIDR: at(0) + "/24", EnableDHCP: i%3 != 0,
 		DNSNameservers: []string{"192.0.2.53", "192.0.2.1"}, Pools: []net.Pool{{Start: at(2), End: at(199)}}}
 	if i%4 != 3 {
 		s.GatewayIP = ptr(at(1))
@@ -90,7 +93,8 @@ func port(i, of, n int) net.Port {
 	case n == 0 && i%3 == 1: // as the DHCP agent makes them: never with port security
 		p.DeviceOwner, p.Groups, p.PortSecurity, p.DeviceID = "network:dhcp", nil, false, "dhcp"+id(7, i)+"-"+id(4, of)
 	case i%7 == 3:
-		p.AllowedPairs = []net.Pair{{IPAddress: "10.200.0.0/16", MACAddress: p.MACAddress}, {IPAddress: "192.0.2.77", MACAddress: "fa:16:3f:00:00:01"}}
+		p.AllowedPairs = []net.Pair{{IPAddress: "10.200.0.0/16", MACAddress: p.MACAddress},
+			{IPAddress: "192.0.2.77", MACAddress: "fa:16:3f:00:00:01"}}
 	case i%11 == 5:
 		p.Groups, p.PortSecurity = nil, false
 	case i%13 == 6:
@@ -132,7 +136,8 @@ func Tenants() *net.Document {
 
 // peers lets in who is in the group "web" of a project, too.
 func peers(of int) net.Rule {
-	return net.Rule{ID: id(3, 900+of), ProjectID: project(of), SecurityGroupID: id(2, 10+of), Direction: "ingress", EtherType: "IPv4", RemoteGroupID: ptr(id(2, 10+of))}
+	return net.Rule{ID: id(3, 900+of), ProjectID: project(of), SecurityGroupID: id(2, 10+of), Direction: "ingress",
+		EtherType: "IPv4", RemoteGroupID: ptr(id(2, 10+of))}
 }
 
 // small gives a subnet the addresses of ovstest.
@@ -144,7 +149,10 @@ func small(d *net.Document, i int) {
 
 // guest is the port of a guest with a number, on a network.
 func guest(i, of int, host string) net.Port {
-	return net.Port{ID: fmt.Sprintf("6%07x-0000-4000-8000-%012d", i, i), ProjectID: project(of), NetworkID: id(4, of), Name: fmt.Sprint("guest ", i), AdminStateUp: true,
-		MACAddress: ovstest.MAC(i), FixedIPs: []net.FixedIP{{SubnetID: id(5, of), IPAddress: ovstest.Addr(i).String()}}, DeviceID: id(7, i), DeviceOwner: "compute:nova",
-		Groups: []string{id(2, 10+of)}, PortSecurity: true, HostID: host, VNICType: "normal", VIFType: "ovs", VIFDetails: net.VIFDetails{HybridPlug: ptr(false)}, Profile: json.RawMessage("{}")}
+	return net.Port{ID: fmt.Sprintf("6%07x-0000-4000-8000-%012d", i, i), ProjectID: project(of), NetworkID: id(4, of),
+		Name: fmt.Sprint("guest ", i), AdminStateUp: true,
+		MACAddress: ovstest.MAC(i), FixedIPs: []net.FixedIP{{SubnetID: id(5, of), IPAddress: ovstest.Addr(i).String()}},
+		DeviceID: id(7, i), DeviceOwner: "compute:nova",
+		Groups: []string{id(2, 10+of)}, PortSecurity: true, HostID: host, VNICType: "normal", VIFType: "ovs",
+		VIFDetails: net.VIFDetails{HybridPlug: ptr(false)}, Profile: json.RawMessage("{}")}
 }

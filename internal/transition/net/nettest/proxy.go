@@ -33,8 +33,9 @@ const lateWithin = 2 * time.Minute
 
 // Proxy stands before a real Neutron, and counts what changes something there.
 type Proxy struct {
-	URL   string
-	Fault func(r *http.Request, write int) Fault // of a request; write is the number of requests that change something, with this one; nil: none
+	URL string
+	// of a request; write is the number of requests that change something, with this one; nil: none
+	Fault func(r *http.Request, write int) Fault
 
 	to     string
 	mu     sync.Mutex

@@ -187,7 +187,8 @@ func (s *Server) configure(t testing.TB, ids bool) {
 	ml2 := ml2
 	if s.more {
 		plugin += ",qos,trunk"
-		ml2 = strings.Replace(ml2, "extension_drivers = port_security", "extension_drivers = port_security,qos,dns_domain_ports,port_numa_affinity_policy", 1)
+		ml2 = strings.Replace(ml2, "extension_drivers = port_security",
+			"extension_drivers = port_security,qos,dns_domain_ports,port_numa_affinity_policy", 1)
 	}
 	conf := fmt.Sprintf(settings, plugin, path, s.bus.url(), s.port, s.dir, s.dir, s.dir, s.DB.Port(), s.Name, s.dir)
 	if s.keys != nil {
@@ -230,7 +231,8 @@ func (s *Server) schema(t testing.TB) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, python, append(append([]string{"/usr/bin/neutron-db-manage"}, s.args()...), "upgrade", "heads")...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, python, append(append([]string{"/usr/bin/neutron-db-manage"}, s.args()...),
+		"upgrade", "heads")...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("neutron-db-manage: %v\n%s", err, out)
 	}

@@ -11,14 +11,18 @@ import (
 // rules refer to, who may use what, addresses that Neutron makes by itself, and ports that it can not bind.
 func Shapes() *net.Document {
 	d := Platform(4, 2)
-	d.Agents = append(d.Agents, net.Agent{ID: id(1, 7), AgentType: "DHCP agent", Binary: "neutron-dhcp-agent", Topic: "dhcp_agent", Host: "net01", AdminStateUp: true, Configurations: json.RawMessage("{}")})
+	d.Agents = append(d.Agents, net.Agent{ID: id(1, 7), AgentType: "DHCP agent", Binary: "neutron-dhcp-agent",
+		Topic: "dhcp_agent", Host: "net01", AdminStateUp: true, Configurations: json.RawMessage("{}")})
 	d.AddressScopes = []net.AddressScope{{ID: id(8, 1), ProjectID: project(0), Name: "inside", IPVersion: 4}}
 	d.SubnetPools = []net.SubnetPool{
-		{ID: id(8, 2), ProjectID: project(0), Name: "offices", Description: "of the offices", IPVersion: 4, Prefixes: []string{"10.64.0.0/12", "10.96.0.0/13"}, MinLength: 16, MaxLength: 28, DefaultLength: 24,
+		{ID: id(8, 2), ProjectID: project(0), Name: "offices", Description: "of the offices", IPVersion: 4,
+			Prefixes: []string{"10.64.0.0/12", "10.96.0.0/13"}, MinLength: 16, MaxLength: 28, DefaultLength: 24,
 			DefaultQuota: ptr(4000), AddressScopeID: ptr(id(8, 1)), IsDefault: true, Tags: []string{"blue", "green"}},
-		{ID: id(8, 3), ProjectID: project(1), Name: "v6", IPVersion: 6, Prefixes: []string{"fd00:64::/32"}, MinLength: 64, MaxLength: 128, DefaultLength: 64},
+		{ID: id(8, 3), ProjectID: project(1), Name: "v6", IPVersion: 6, Prefixes: []string{"fd00:64::/32"},
+			MinLength: 64, MaxLength: 128, DefaultLength: 64},
 	}
-	d.AddressGroups = []net.AddressGroup{{ID: id(8, 4), ProjectID: project(0), Name: "partners", Description: "who may come in", Addresses: []string{"192.0.2.0/25", "198.51.100.7/32"}}}
+	d.AddressGroups = []net.AddressGroup{{ID: id(8, 4), ProjectID: project(0), Name: "partners",
+		Description: "who may come in", Addresses: []string{"192.0.2.0/25", "198.51.100.7/32"}}}
 	d.QoSPolicies = []net.QoSPolicy{
 		{ID: id(8, 5), ProjectID: project(0), Name: "slow", Description: "for all", IsDefault: true, Tags: []string{"blue"}, Rules: []net.QoSRule{
 			{ID: id(8, 51), Type: net.BandwidthLimit, MaxKbps: ptr(1000), MaxBurstKbps: ptr(800), Direction: ptr("egress")},
@@ -32,16 +36,20 @@ func Shapes() *net.Document {
 		}},
 		{ID: id(8, 7), ProjectID: project(1), Name: "marked", Rules: []net.QoSRule{{ID: id(8, 71), Type: net.DSCPMarking, DSCPMark: ptr(10)}}},
 	}
-	partners := net.Rule{ID: id(3, 950), ProjectID: project(0), SecurityGroupID: id(2, 10), Direction: "ingress", EtherType: "IPv4", RemoteAddressGroupID: ptr(id(8, 4))}
-	leaves := net.Rule{ID: id(3, 951), ProjectID: project(0), SecurityGroupID: id(2, 10), Direction: "egress", EtherType: "IPv4", RemoteAddressGroupID: ptr(id(8, 4))}
+	partners := net.Rule{ID: id(3, 950), ProjectID: project(0), SecurityGroupID: id(2, 10), Direction: "ingress",
+		EtherType: "IPv4", RemoteAddressGroupID: ptr(id(8, 4))}
+	leaves := net.Rule{ID: id(3, 951), ProjectID: project(0), SecurityGroupID: id(2, 10), Direction: "egress",
+		EtherType: "IPv4", RemoteAddressGroupID: ptr(id(8, 4))}
 	d.SecurityGroupRules = append(d.SecurityGroupRules, partners, leaves)
 	d.SecurityGroups[0].Tags = []string{"default one"}
 	n := d.Networks
 	n[0].Tags, n[0].DNSDomain = []string{"a", "b c"}, "guests.example.org."
 	n[1].QoSPolicyID = ptr(id(8, 7))
-	external := net.Network{ID: id(4, 50), ProjectID: project(0), Name: "outside", AdminStateUp: true, External: true, IsDefault: true, PortSecurity: true, MTU: 1500,
+	external := net.Network{ID: id(4, 50), ProjectID: project(0), Name: "outside", AdminStateUp: true, External: true,
+		IsDefault: true, PortSecurity: true, MTU: 1500,
 		Segments: []net.Segment{{NetworkType: "flat", PhysicalNetwork: "physnet1"}}}
-	all := net.Network{ID: id(4, 51), ProjectID: project(1), Name: "for all", AdminStateUp: true, External: true, Shared: true, PortSecurity: true, MTU: 1450,
+	all := net.Network{ID: id(4, 51), ProjectID: project(1), Name: "for all", AdminStateUp: true, External: true,
+		Shared: true, PortSecurity: true, MTU: 1450,
 		Segments: []net.Segment{{NetworkType: "vxlan", SegmentationID: ptr(7050)}}}
 	racks := net.Network{ID: id(4, 52), ProjectID: project(0), Name: "racks", AdminStateUp: true, PortSecurity: true, MTU: 1500,
 		Segments: []net.Segment{{NetworkType: "vlan", PhysicalNetwork: "physnet1", SegmentationID: ptr(252)}}}
@@ -75,7 +83,8 @@ func shapedSubnets(d *net.Document) {
 		d.Subnets = append(d.Subnets, s)
 	}
 	add(60, 0, 52, "10.65.1.0/24", func(s *net.Subnet) {
-		s.SubnetPoolID, s.ServiceTypes, s.Tags, s.GatewayIP = ptr(id(8, 2)), []string{"compute:nova", "network:floatingip"}, []string{"served"}, ptr("10.65.1.1")
+		s.SubnetPoolID, s.ServiceTypes, s.Tags, s.GatewayIP = ptr(id(8, 2)),
+			[]string{"compute:nova", "network:floatingip"}, []string{"served"}, ptr("10.65.1.1")
 		s.Pools, s.EnableDHCP = []net.Pool{{Start: "10.65.1.2", End: "10.65.1.99"}}, true
 	})
 	add(61, 0, 2, "fd00:2::/64", func(s *net.Subnet) {
@@ -83,11 +92,13 @@ func shapedSubnets(d *net.Document) {
 		s.Pools = []net.Pool{{Start: "fd00:2::2", End: "fd00:2::ffff:ffff:ffff:ffff"}}
 	})
 	add(62, 0, 2, "fd00:3::/64", func(s *net.Subnet) {
-		s.IPVersion, s.RAMode, s.AddressMode, s.GatewayIP, s.EnableDHCP = 6, ptr("dhcpv6-stateless"), ptr("dhcpv6-stateless"), ptr("fd00:3::1"), true
+		s.IPVersion, s.RAMode, s.AddressMode, s.GatewayIP, s.EnableDHCP = 6, ptr("dhcpv6-stateless"),
+			ptr("dhcpv6-stateless"), ptr("fd00:3::1"), true
 		s.Pools = []net.Pool{{Start: "fd00:3::2", End: "fd00:3::ffff:ffff:ffff:ffff"}}
 	})
 	add(63, 1, 3, "fd00:64:1::/64", func(s *net.Subnet) {
-		s.SubnetPoolID, s.IPVersion, s.RAMode, s.AddressMode, s.EnableDHCP = ptr(id(8, 3)), 6, ptr("dhcpv6-stateful"), ptr("dhcpv6-stateful"), true
+		s.SubnetPoolID, s.IPVersion, s.RAMode, s.AddressMode, s.EnableDHCP = ptr(id(8, 3)), 6, ptr("dhcpv6-stateful"),
+			ptr("dhcpv6-stateful"), true
 		s.Pools = []net.Pool{{Start: "fd00:64:1::2", End: "fd00:64:1::ffff"}}
 	})
 }
@@ -95,11 +106,14 @@ func shapedSubnets(d *net.Document) {
 // shapedRouter has a router join two networks to the outside, with a floating IP for the port 0, and one for none.
 func shapedRouter(d *net.Document) {
 	at := func(n int) string { return fmt.Sprint("203.0.113.", n) }
-	d.Subnets = append(d.Subnets, net.Subnet{ID: id(5, 64), ProjectID: project(1), NetworkID: id(4, 51), Name: "outside", IPVersion: 4, CIDR: at(0) + "/24", GatewayIP: ptr(at(1)),
+	d.Subnets = append(d.Subnets, net.Subnet{ID: id(5, 64), ProjectID: project(1), NetworkID: id(4, 51),
+		Name: "outside", IPVersion: 4, CIDR: at(0) + "/24", GatewayIP: ptr(at(1)),
 		Pools: []net.Pool{{Start: at(2), End: at(99)}}})
 	add := func(n, network, subnet int, owner, device, project, address string) {
-		d.Ports = append(d.Ports, net.Port{ID: id(6, n), ProjectID: project, NetworkID: id(4, network), AdminStateUp: true, MACAddress: fmt.Sprintf("fa:16:3e:bb:00:%02x", n%256),
-			FixedIPs: []net.FixedIP{{SubnetID: id(5, subnet), IPAddress: address}}, DeviceID: device, DeviceOwner: owner, VNICType: "normal", VIFType: "unbound", Profile: json.RawMessage("{}")})
+		d.Ports = append(d.Ports, net.Port{ID: id(6, n), ProjectID: project, NetworkID: id(4, network),
+			AdminStateUp: true, MACAddress: fmt.Sprintf("fa:16:3e:bb:00:%02x", n%256),
+			FixedIPs: []net.FixedIP{{SubnetID: id(5, subnet), IPAddress: address}}, DeviceID: device,
+			DeviceOwner: owner, VNICType: "normal", VIFType: "unbound", Profile: json.RawMessage("{}")})
 	}
 	router := id(8, 9)
 	add(1020, 51, 64, net.GatewayOwner, router, "", at(10))
@@ -107,10 +121,12 @@ func shapedRouter(d *net.Document) {
 	add(1022, 1, 1, net.InterfaceOf, router, project(0), "10.0.1.1")
 	add(1023, 51, 64, net.FloatingOwner, id(8, 10), "", at(20))
 	add(1024, 51, 64, net.FloatingOwner, id(8, 11), "", at(21))
-	d.Routers = []net.Router{{ID: router, ProjectID: project(0), Name: "way out", Description: "of two networks", AdminStateUp: true, GatewayPort: ptr(id(6, 1020)), Tags: []string{"r"},
+	d.Routers = []net.Router{{ID: router, ProjectID: project(0), Name: "way out", Description: "of two networks",
+		AdminStateUp: true, GatewayPort: ptr(id(6, 1020)), Tags: []string{"r"},
 		Routes: []net.Route{{Destination: "192.0.2.128/25", NextHop: "10.0.0.99"}}}}
 	d.FloatingIPs = []net.FloatingIP{
-		{ID: id(8, 10), ProjectID: project(0), Description: "of the port 0", Address: at(20), NetworkID: id(4, 51), RouterID: &router, PortID: ptr(id(6, 0)), FixedIP: ptr("10.0.0.10"), Tags: []string{"f"}},
+		{ID: id(8, 10), ProjectID: project(0), Description: "of the port 0", Address: at(20), NetworkID: id(4, 51),
+			RouterID: &router, PortID: ptr(id(6, 0)), FixedIP: ptr("10.0.0.10"), Tags: []string{"f"}},
 		{ID: id(8, 11), ProjectID: project(1), Address: at(21), NetworkID: id(4, 51)},
 	}
 }
@@ -119,7 +135,8 @@ func shapedPorts(d *net.Document) {
 	add := func(n, network int, change func(p *net.Port), ips ...net.FixedIP) {
 		p := port(1000+n, network, 0)
 		p.ProjectID = project(network)
-		p.DeviceOwner, p.Groups, p.PortSecurity, p.DeviceID, p.AllowedPairs, p.HostID, p.VIFType = "compute:nova", []string{id(2, 10+network%2)}, true, id(7, 1000+n), nil, "cmp00", "ovs"
+		p.DeviceOwner, p.Groups, p.PortSecurity, p.DeviceID, p.AllowedPairs, p.HostID, p.VIFType = "compute:nova",
+			[]string{id(2, 10+network%2)}, true, id(7, 1000+n), nil, "cmp00", "ovs"
 		p.MACAddress, p.FixedIPs, p.AdminStateUp = fmt.Sprintf("fa:16:3e:aa:00:%02x", n), ips, true
 		change(&p)
 		d.Ports = append(d.Ports, p)
@@ -140,7 +157,8 @@ func shapedPorts(d *net.Document) {
 		p.DeviceOwner, p.Groups, p.PortSecurity, p.DeviceID = "network:router_interface", nil, false, id(7, 4)
 	}, at(61, "fd00:2::1"))
 	add(5, 52, func(p *net.Port) {
-		p.DHCPOptions = []net.DHCPOption{{Name: "bootfile-name", Value: "pxelinux.0", IPVersion: 4}, {Name: "tftp-server", Value: "192.0.2.9", IPVersion: 4}, {Name: "bootfile-name", Value: "http://[fd00::9]/boot", IPVersion: 6}}
+		p.DHCPOptions = []net.DHCPOption{{Name: "bootfile-name", Value: "pxelinux.0", IPVersion: 4},
+			{Name: "tftp-server", Value: "192.0.2.9", IPVersion: 4}, {Name: "bootfile-name", Value: "http://[fd00::9]/boot", IPVersion: 6}}
 		p.Tags, p.DNSName, p.DNSDomain, p.QoSPolicyID = []string{"pxe", "x=1"}, "node1", "racks.example.org.", ptr(id(8, 6))
 	}, at(60, "10.65.1.15"))
 	add(6, 0, func(p *net.Port) { p.Name = "parent" }, at(0, "10.0.0.31"))
@@ -152,6 +170,8 @@ func shapedPorts(d *net.Document) {
 		p.HostID, p.VNICType, p.VIFType, p.DeviceOwner = "cmp01", "baremetal", "other", "baremetal:none"
 		p.Profile = json.RawMessage(`{"local_link_information":[{"port_id":"Eth1","switch_id":"00:11:22:33:44:55","switch_info":"rack1"}]}`)
 	}, at(1, "10.0.1.40"))
-	d.Trunks = []net.Trunk{{ID: id(8, 8), ProjectID: project(0), Name: "many", Description: "of VLANs", AdminStateUp: true, PortID: id(6, 1006), Tags: []string{"t"},
-		SubPorts: []net.SubPort{{PortID: id(6, 1007), SegmentationType: "vlan", SegmentationID: 101}, {PortID: id(6, 1008), SegmentationType: "vlan", SegmentationID: 4094}}}}
+	d.Trunks = []net.Trunk{{ID: id(8, 8), ProjectID: project(0), Name: "many", Description: "of VLANs",
+		AdminStateUp: true, PortID: id(6, 1006), Tags: []string{"t"},
+		SubPorts: []net.SubPort{{PortID: id(6, 1007), SegmentationType: "vlan", SegmentationID: 101},
+			{PortID: id(6, 1008), SegmentationType: "vlan", SegmentationID: 4094}}}}
 }

@@ -50,8 +50,11 @@ func TestNotCarriedOver(t *testing.T) {
 	for _, l := range d.LeftOut {
 		got = append(got, fmt.Sprintf("%s %s=%s", l.Name(), l.ID, l.Value))
 	}
-	want := []string{`floatingip f1=`, `floatingip.qos_policy_id f2="q1"`, `ha_network n9=`, `network.vlan_transparent n1=true`, `network_segment_range e2=`, `port.device_profile p1="gpu"`, `port.vendor_limit p1=0`, `qos_policy.rules.until q1="noon"`,
-		`quota p=`, `rbac_policy b1=`, `router o1=`, `router o2=`, `router.conntrack_helpers o3=[{}]`, `security_group_rule.remote_zone r1="dmz"`, `subnet.segment_id s1="x"`}
+	want := []string{`floatingip f1=`, `floatingip.qos_policy_id f2="q1"`, `ha_network n9=`,
+		`network.vlan_transparent n1=true`, `network_segment_range e2=`, `port.device_profile p1="gpu"`,
+		`port.vendor_limit p1=0`, `qos_policy.rules.until q1="noon"`,
+		`quota p=`, `rbac_policy b1=`, `router o1=`, `router o2=`, `router.conntrack_helpers o3=[{}]`,
+		`security_group_rule.remote_zone r1="dmz"`, `subnet.segment_id s1="x"`}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("left out:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
@@ -72,9 +75,11 @@ func TestNotCarriedOver(t *testing.T) {
 		t.Errorf("shared with all: %+v, network %v", d.RBACPolicies, d.Networks[0].Shared)
 	}
 	if !d.SecurityGroups[0].Stateful || !d.Ports[0].PortSecurity || !d.Networks[0].PortSecurity {
-		t.Errorf("a release without these attributes: stateful %v, port security %v and %v, want all on", d.SecurityGroups[0].Stateful, d.Ports[0].PortSecurity, d.Networks[0].PortSecurity)
+		t.Errorf("a release without these attributes: stateful %v, port security %v and %v, want all on",
+			d.SecurityGroups[0].Stateful, d.Ports[0].PortSecurity, d.Networks[0].PortSecurity)
 	}
-	if r := d.QoSPolicies[0].Rules[1]; r.Direction == nil || *r.Direction != "egress" || d.AddressScopes[0].IPVersion != 4 || d.Ports[0].DHCPOptions[0].IPVersion != 4 {
+	if r := d.QoSPolicies[0].Rules[1]; r.Direction == nil || *r.Direction != "egress" ||
+		d.AddressScopes[0].IPVersion != 4 || d.Ports[0].DHCPOptions[0].IPVersion != 4 {
 		t.Errorf("a release without these attributes: %+v, %+v, %+v", r, d.AddressScopes, d.Ports[0].DHCPOptions)
 	}
 	if d.Ports[1].PropagateUplink != nil {

@@ -53,9 +53,11 @@ func New(endpoint string) (*Client, error) {
 	if u == nil || u.RawQuery != "" {
 		return nil, fail.Errorf(fail.Invalid, "endpoint %q: want http://HOST:PORT or https://HOST:PORT", endpoint)
 	}
-	provider := &gophercloud.ProviderClient{HTTPClient: http.Client{Timeout: answer, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}}}
+	provider := &gophercloud.ProviderClient{HTTPClient: http.Client{Timeout: answer,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64}}}
 	base := strings.TrimSuffix(strings.TrimSuffix(u.String(), "/"), "/v2.0") + "/"
-	return &Client{api: &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: base, ResourceBase: base + "v2.0/", Type: "network"}}, nil
+	return &Client{api: &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: base,
+		ResourceBase: base + "v2.0/", Type: "network"}}, nil
 }
 
 // Login has the client's requests carry a token of Keystone. Errors are those of cloud.Login.
@@ -106,7 +108,8 @@ func (c *Client) options() *gophercloud.RequestOpts {
 }
 
 // InstallExtension is what to do where Neutron does not let clients choose IDs.
-const InstallExtension = "Install the extension holdfast_client_ids on the hosts of Neutron's API: packaging/neutron/README.md in Holdfast's source says how."
+const InstallExtension = "Install the extension holdfast_client_ids on the hosts of Neutron's API: " +
+	"packaging/neutron/README.md in Holdfast's source says how."
 
 // explained makes an error of a kind: what the API said, and what can be done. Of a caller who has given up the last answer
 // says nothing.

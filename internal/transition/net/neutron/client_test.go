@@ -78,7 +78,8 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // TestCreateInSpiteOfFaults: an object is made once, whatever becomes of requests and answers.
 func TestCreateInSpiteOfFaults(t *testing.T) {
 	for name, faults := range map[string][]string{
-		"none": nil, "too many requests": {"busy", "", "busy"}, "a server that is away": {"down", "down", "", "down"}, "an answer that is lost": {"cut"},
+		"none": nil, "too many requests": {"busy", "", "busy"}, "a server that is away": {"down", "down", "", "down"},
+		"an answer that is lost":                       {"cut"},
 		"an earlier request that was carried out late": {"", "late"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,7 +90,8 @@ func TestCreateInSpiteOfFaults(t *testing.T) {
 			try.Must(t, err)
 			try.Must(t, c.Network(try.Context(t), net.Network{ID: "a", Segments: []net.Segment{{NetworkType: "local"}}}))
 			if len(s.rows) != 1 || s.posts != 1 || s.doubled != 0 || len(s.faults) != 0 {
-				t.Errorf("%d objects by %d POSTs, %d of them doubled, faults left %v: want one of each, none doubled", len(s.rows), s.posts, s.doubled, s.faults)
+				t.Errorf("%d objects by %d POSTs, %d of them doubled, faults left %v: want one of each, none doubled",
+					len(s.rows), s.posts, s.doubled, s.faults)
 			}
 			// What is there is not sent again.
 			try.Must(t, c.Network(try.Context(t), net.Network{ID: "a", Segments: []net.Segment{{NetworkType: "local"}}}))
@@ -137,7 +139,8 @@ func TestRefusalOfIDs(t *testing.T) {
 	c, err := New(srv.URL)
 	try.Must(t, err)
 	var e *fail.Error
-	if err := c.Group(try.Context(t), net.Group{ID: "a"}); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Remedy, "holdfast_client_ids") || posts != 1 {
+	if err := c.Group(try.Context(t), net.Group{ID: "a"}); !errors.As(err, &e) || e.Kind != fail.Refused ||
+		!strings.Contains(e.Remedy, "holdfast_client_ids") || posts != 1 {
 		t.Errorf("%v after %d POSTs: want it refused with a remedy after one", err, posts)
 	}
 }

@@ -94,6 +94,7 @@ func Rejected(err error) (said string, ok bool) {
 	case !errors.As(err, &code) || errors.As(err, &e) && e.Kind != fail.Failed:
 		return "", false
 	}
-	rejects := []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity}
+	rejects := []int{http.StatusBadRequest, http.StatusNotFound, http.StatusConflict, http.StatusRequestEntityTooLarge,
+		http.StatusUnprocessableEntity}
 	return cloud.Message(code.Body), slices.Contains(rejects, code.Actual)
 }

@@ -76,17 +76,20 @@ func (c *Client) Read(ctx context.Context, groups []net.Group) (d *net.Document,
 	if d.Agents, err = list(ctx, c, of[net.Agent]{path: "agents"}, func(a net.Agent) string { return a.ID }); err != nil {
 		return nil, err
 	}
-	networks, err := list(ctx, c, of[wireNetwork]{path: "networks", kind: "network", left: &d.LeftOut, absent: wireNetwork{Network: net.Network{PortSecurity: true}}}, func(n wireNetwork) string { return n.ID })
+	networks, err := list(ctx, c, of[wireNetwork]{path: "networks", kind: "network", left: &d.LeftOut,
+		absent: wireNetwork{Network: net.Network{PortSecurity: true}}}, func(n wireNetwork) string { return n.ID })
 	if err != nil {
 		return nil, err
 	}
 	for _, n := range networks {
 		d.Networks = append(d.Networks, n.network())
 	}
-	if d.Subnets, err = list(ctx, c, of[net.Subnet]{path: "subnets", kind: "subnet", left: &d.LeftOut}, func(s net.Subnet) string { return s.ID }); err != nil {
+	if d.Subnets, err = list(ctx, c, of[net.Subnet]{path: "subnets", kind: "subnet", left: &d.LeftOut},
+		func(s net.Subnet) string { return s.ID }); err != nil {
 		return nil, err
 	}
-	if d.Ports, err = list(ctx, c, of[net.Port]{path: "ports", kind: "port", left: &d.LeftOut, absent: net.Port{PortSecurity: true, VNICType: "normal", VIFType: "unbound"}}, func(p net.Port) string { return p.ID }); err != nil {
+	if d.Ports, err = list(ctx, c, of[net.Port]{path: "ports", kind: "port", left: &d.LeftOut,
+		absent: net.Port{PortSecurity: true, VNICType: "normal", VIFType: "unbound"}}, func(p net.Port) string { return p.ID }); err != nil {
 		return nil, err
 	}
 	if err := c.securityGroups(ctx, d, groups); err != nil {
@@ -109,7 +112,8 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 		return err
 	}
 	if has["rbac-policies"] {
-		policies, err := list(ctx, c, of[net.RBACPolicy]{path: "rbac-policies", whole: true, kind: "rbac_policy", left: &d.LeftOut}, func(r net.RBACPolicy) string { return r.ID })
+		policies, err := list(ctx, c, of[net.RBACPolicy]{path: "rbac-policies", whole: true, kind: "rbac_policy",
+			left: &d.LeftOut}, func(r net.RBACPolicy) string { return r.ID })
 		if err != nil {
 			return err
 		}
@@ -131,7 +135,8 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 		}
 	}
 	if has["address-scope"] {
-		scopes, err := list(ctx, c, of[wireScope]{path: "address-scopes", whole: true, kind: "address_scope", left: &d.LeftOut, absent: wireScope{AddressScope: net.AddressScope{IPVersion: 4}}}, func(v wireScope) string { return v.ID })
+		scopes, err := list(ctx, c, of[wireScope]{path: "address-scopes", whole: true, kind: "address_scope",
+			left: &d.LeftOut, absent: wireScope{AddressScope: net.AddressScope{IPVersion: 4}}}, func(v wireScope) string { return v.ID })
 		if err != nil {
 			return err
 		}
@@ -146,7 +151,8 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 		}
 	}
 	if has["subnet_allocation"] {
-		pools, err := list(ctx, c, of[wirePool]{path: "subnetpools", whole: true, kind: "subnetpool", left: &d.LeftOut}, func(v wirePool) string { return v.ID })
+		pools, err := list(ctx, c, of[wirePool]{path: "subnetpools", whole: true, kind: "subnetpool", left: &d.LeftOut},
+			func(v wirePool) string { return v.ID })
 		if err != nil {
 			return err
 		}
@@ -158,7 +164,8 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 		}
 	}
 	if has["address-group"] {
-		d.AddressGroups, err = list(ctx, c, of[net.AddressGroup]{path: "address-groups", whole: true, kind: "address_group", left: &d.LeftOut}, func(v net.AddressGroup) string { return v.ID })
+		d.AddressGroups, err = list(ctx, c, of[net.AddressGroup]{path: "address-groups", whole: true,
+			kind: "address_group", left: &d.LeftOut}, func(v net.AddressGroup) string { return v.ID })
 		if err != nil {
 			return err
 		}
@@ -174,14 +181,16 @@ func (c *Client) shared(ctx context.Context, d *net.Document) error {
 		}
 	}
 	if has["trunk"] {
-		d.Trunks, err = list(ctx, c, of[net.Trunk]{path: "trunks", whole: true, kind: "trunk", left: &d.LeftOut}, func(v net.Trunk) string { return v.ID })
+		d.Trunks, err = list(ctx, c, of[net.Trunk]{path: "trunks", whole: true, kind: "trunk", left: &d.LeftOut},
+			func(v net.Trunk) string { return v.ID })
 	}
 	return err
 }
 
 // policies reads QoS policies with their rules. rbac: RBAC policies say who may use them.
 func (c *Client) policies(ctx context.Context, d *net.Document, rbac bool) error {
-	policies, err := list(ctx, c, of[wirePolicy]{path: "qos/policies", whole: true, key: "policies", kind: "qos_policy", left: &d.LeftOut}, func(v wirePolicy) string { return v.ID })
+	policies, err := list(ctx, c, of[wirePolicy]{path: "qos/policies", whole: true, key: "policies", kind: "qos_policy",
+		left: &d.LeftOut}, func(v wirePolicy) string { return v.ID })
 	if err != nil {
 		return err
 	}
@@ -271,11 +280,13 @@ func (c *Client) securityGroups(ctx context.Context, d *net.Document, groups []n
 }
 
 func (c *Client) groupsOf(ctx context.Context, d *net.Document, project string) error {
-	groups, err := list(ctx, c, of[net.Group]{path: "security-groups", kind: "security_group", project: project, left: &d.LeftOut, absent: net.Group{Stateful: true}}, func(g net.Group) string { return g.ID })
+	groups, err := list(ctx, c, of[net.Group]{path: "security-groups", kind: "security_group", project: project,
+		left: &d.LeftOut, absent: net.Group{Stateful: true}}, func(g net.Group) string { return g.ID })
 	if err != nil {
 		return err
 	}
-	rules, err := list(ctx, c, of[net.Rule]{path: "security-group-rules", kind: "security_group_rule", project: project, left: &d.LeftOut}, func(r net.Rule) string { return r.ID })
+	rules, err := list(ctx, c, of[net.Rule]{path: "security-group-rules", kind: "security_group_rule", project: project,
+		left: &d.LeftOut}, func(r net.Rule) string { return r.ID })
 	d.SecurityGroups, d.SecurityGroupRules = append(d.SecurityGroups, groups...), append(d.SecurityGroupRules, rules...)
 	return err
 }
@@ -343,7 +354,9 @@ func fields(kind string, v any, not ...string) (map[string]any, error) {
 		delete(out, f)
 	}
 	for k, value := range out {
-		if net.Later(kind, k) || value == nil && k != "gateway_ip" || slices.Contains(optional, k) && (value == "" || value == false || reflect.DeepEqual(value, []any{})) { // null says that there is no gateway
+		// null says that there is no gateway
+		if net.Later(kind, k) || value == nil && k != "gateway_ip" || slices.Contains(optional, k) &&
+			(value == "" || value == false || reflect.DeepEqual(value, []any{})) {
 			delete(out, k)
 		}
 	}
@@ -450,5 +463,6 @@ func (c *Client) Bind(ctx context.Context, p net.Port) error {
 	if err != nil {
 		return explained(ctx, err)
 	}
-	return fail.Because(errNotBound, fail.Failed, fmt.Sprintf("port %s: it is not bound to host %s", p.ID, p.HostID)).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
+	return fail.Because(errNotBound, fail.Failed, fmt.Sprintf("port %s: it is not bound to host %s", p.ID,
+		p.HostID)).With("Look into neutron-server's log for why: a network without a mapping on that host, for example.")
 }

@@ -20,7 +20,8 @@ type wireRouter struct {
 
 // routers reads routers and floating IPs, after the ports.
 func (c *Client) routers(ctx context.Context, d *net.Document) error {
-	routers, err := list(ctx, c, of[wireRouter]{path: "routers", whole: true, kind: "router", left: &d.LeftOut}, func(r wireRouter) string { return r.ID })
+	routers, err := list(ctx, c, of[wireRouter]{path: "routers", whole: true, kind: "router", left: &d.LeftOut},
+		func(r wireRouter) string { return r.ID })
 	if err != nil {
 		return err
 	}
@@ -44,7 +45,8 @@ func (c *Client) routers(ctx context.Context, d *net.Document) error {
 		}
 		d.Routers = append(d.Routers, r)
 	}
-	d.FloatingIPs, err = list(ctx, c, of[net.FloatingIP]{path: "floatingips", whole: true, kind: "floatingip", left: &d.LeftOut}, func(f net.FloatingIP) string { return f.ID })
+	d.FloatingIPs, err = list(ctx, c, of[net.FloatingIP]{path: "floatingips", whole: true, kind: "floatingip",
+		left: &d.LeftOut}, func(f net.FloatingIP) string { return f.ID })
 	if err == nil {
 		d.LeaveRouters(not)
 	}

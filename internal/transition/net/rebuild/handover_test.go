@@ -17,15 +17,18 @@ import (
 // dhcpPlatform is a platform with a DHCP agent on cmp00, a port of its for each network that has DHCP, and ports that are hybrid.
 func dhcpPlatform() (d *net.Document, dhcp []net.Port, hybrid int) {
 	d = nettest.Platform(6, 24)
-	d.Agents = append(d.Agents, net.Agent{ID: "1f000000-0000-4000-8000-000000000001", AgentType: "DHCP agent", Binary: "neutron-dhcp-agent", Topic: "dhcp_agent", Host: "cmp00", AdminStateUp: true, Configurations: json.RawMessage("{}")})
+	d.Agents = append(d.Agents, net.Agent{ID: "1f000000-0000-4000-8000-000000000001", AgentType: "DHCP agent",
+		Binary: "neutron-dhcp-agent", Topic: "dhcp_agent", Host: "cmp00", AdminStateUp: true, Configurations: json.RawMessage("{}")})
 	d.Ports = slices.DeleteFunc(d.Ports, func(p net.Port) bool { return p.DeviceOwner == "network:dhcp" })
 	for i, n := range d.Networks {
 		s := d.Subnets[i]
 		if !s.EnableDHCP {
 			continue
 		}
-		p := net.Port{ID: fmt.Sprintf("6f000000-0000-4000-8000-%012d", i), ProjectID: n.ProjectID, NetworkID: n.ID, AdminStateUp: true, MACAddress: fmt.Sprintf("fa:16:3e:ff:00:%02x", i),
-			FixedIPs: []net.FixedIP{{SubnetID: s.ID, IPAddress: strings.Replace(s.CIDR, "0/24", "77", 1)}}, DeviceOwner: "network:dhcp", DeviceID: "dhcp11111111-1111-5111-8111-111111111111-" + n.ID,
+		p := net.Port{ID: fmt.Sprintf("6f000000-0000-4000-8000-%012d", i), ProjectID: n.ProjectID, NetworkID: n.ID,
+			AdminStateUp: true, MACAddress: fmt.Sprintf("fa:16:3e:ff:00:%02x", i),
+			FixedIPs:    []net.FixedIP{{SubnetID: s.ID, IPAddress: strings.Replace(s.CIDR, "0/24", "77", 1)}},
+			DeviceOwner: "network:dhcp", DeviceID: "dhcp11111111-1111-5111-8111-111111111111-" + n.ID,
 			HostID: "cmp00", VNICType: "normal", VIFType: "ovs", Profile: json.RawMessage("{}")}
 		d.Ports = append(d.Ports, p)
 		dhcp = append(dhcp, p)
@@ -60,7 +63,8 @@ func TestHandOver(t *testing.T) {
 		t.Fatalf("%v\n%s", err, s.Log())
 	}
 	details := func(where string) string {
-		return s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ml2_port_bindings WHERE vif_type = 'ovs' AND vif_details LIKE '%\"port_filter\"%' AND vif_details LIKE '%\"bridge_name\"%' AND " + where)
+		return s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ml2_port_bindings WHERE vif_type = 'ovs' AND vif_details " +
+			"LIKE '%\"port_filter\"%' AND vif_details LIKE '%\"bridge_name\"%' AND " + where)
 	}
 	if n := details("vif_details REGEXP '\"ovs_hybrid_plug\": *true'"); r.Plugs != hybrid || hybrid == 0 || n != fmt.Sprint(hybrid) {
 		t.Errorf("%d ports were made hybrid, %s are, with all else that Neutron had there: want %d", r.Plugs, n, hybrid)
@@ -70,7 +74,8 @@ func TestHandOver(t *testing.T) {
 	}
 
 	// Neutron says of all ports what its agents report: as the source's platform did.
-	s.DB.SQL("UPDATE neutron_h.ml2_port_bindings SET vif_details = REPLACE(REPLACE(vif_details, '\"ovs_hybrid_plug\": true', '\"ovs_hybrid_plug\": false'), '\"ovs_hybrid_plug\":true', '\"ovs_hybrid_plug\": false')")
+	s.DB.SQL("UPDATE neutron_h.ml2_port_bindings SET vif_details = REPLACE(REPLACE(vif_details, " +
+		"'\"ovs_hybrid_plug\": true', '\"ovs_hybrid_plug\": false'), '\"ovs_hybrid_plug\":true', '\"ovs_hybrid_plug\": false')")
 	left, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, true)
 	if err != nil || len(left) != hybrid || left[0].Field != net.PlugField {
 		t.Fatalf("verify where Neutron says no of all: %d differences, %v: want %d", len(left), err, hybrid)
@@ -87,7 +92,8 @@ func TestHandOver(t *testing.T) {
 		t.Errorf("afterwards: %+v, %v", left, err)
 	}
 
-	if n := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ports WHERE device_owner = 'network:dhcp' AND device_id = 'reserved_dhcp_port'"); n != fmt.Sprint(len(dhcp)) {
+	if n := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ports WHERE device_owner = 'network:dhcp' AND device_id = " +
+		"'reserved_dhcp_port'"); n != fmt.Sprint(len(dhcp)) {
 		t.Fatalf("%s ports of DHCP wait for an agent, want %d", n, len(dhcp))
 	}
 	if n := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.agents WHERE agent_type = 'DHCP agent'"); n != "0" {
@@ -110,7 +116,9 @@ func TestHandOver(t *testing.T) {
 	if len(took) != len(dhcp) {
 		t.Errorf("the agent serves %d networks, want %d", len(took), len(dhcp))
 	}
-	if got := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ports p JOIN neutron_h.ml2_port_bindings b ON b.port_id = p.id WHERE p.device_owner = 'network:dhcp' AND b.host = 'net01' AND b.vif_type = 'ovs' AND p.device_id LIKE 'dhcp%-%'"); got != fmt.Sprint(len(dhcp)) {
+	if got := s.DB.SQL("SELECT COUNT(*) FROM neutron_h.ports p JOIN neutron_h.ml2_port_bindings b ON b.port_id = " +
+		"p.id WHERE p.device_owner = 'network:dhcp' AND b.host = 'net01' AND b.vif_type = 'ovs' AND p.device_id " +
+		"LIKE 'dhcp%-%'"); got != fmt.Sprint(len(dhcp)) {
 		t.Errorf("%s ports are the new agent's, want %d", got, len(dhcp))
 	}
 	if left, err := differs(ctx, d, API{Endpoint: s.Endpoint()}, true); err != nil || len(left) > 0 {

@@ -22,12 +22,14 @@ const arrives = 10 * time.Second
 // another is the error of a database that is not the one behind an API.
 func another(db *rows.Database, at API, why string) error {
 	return fail.Errorf(fail.Refused, "%s is not the one behind %s: %s", db, at.Endpoint, why).
-		With("Give that Neutron's own database, by --db and --db-name: connection in its neutron.conf names both. Nothing was written into the database.")
+		With("Give that Neutron's own database, by --db and --db-name: connection in its neutron.conf names both. " +
+			"Nothing was written into the database.")
 }
 
 // unproven is the error of a database of which nothing can show that it is the one behind an API.
 func unproven(db *rows.Database, at API) error {
-	return fail.Errorf(fail.Refused, "whether %s is the one behind %s is not known: neither has a network or an agent, and Neutron has no address scopes", db, at.Endpoint).
+	return fail.Errorf(fail.Refused, "whether %s is the one behind %s is not known: neither has a network or an "+
+		"agent, and Neutron has no address scopes", db, at.Endpoint).
 		With("Make a network there, or start an agent, and give the same command again. Nothing was written.")
 }
 

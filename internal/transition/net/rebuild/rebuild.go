@@ -72,16 +72,17 @@ type Order struct {
 type Report struct {
 	DryRun bool `json:"dry_run"`
 	// Unproven: with DryRun, it is not known yet whether the database is the one behind the API, as neither has anything.
-	Unproven bool              `json:"unproven"`
-	Equal    int               `json:"equal"`    // objects that were there before
-	Created  map[string]int    `json:"created"`  // by kind
-	Removed  map[string]int    `json:"removed"`  // by kind: what was applied before, and is in the document no more
-	Renewed  map[string]int    `json:"renewed"`  // by kind: what was applied before, and is otherwise in the document
-	Bound    int               `json:"bound"`    // ports that were there, and not bound to their hosts yet
-	Plugs    int               `json:"plugs"`    // ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
-	Unbound  []string          `json:"unbound"`  // IDs of ports that are made without their host: nothing there binds ports
-	LeftOut  []net.LeftOutKind `json:"left_out"` // what is not carried over
-	Seconds  float64           `json:"seconds"`
+	Unproven bool           `json:"unproven"`
+	Equal    int            `json:"equal"`   // objects that were there before
+	Created  map[string]int `json:"created"` // by kind
+	Removed  map[string]int `json:"removed"` // by kind: what was applied before, and is in the document no more
+	Renewed  map[string]int `json:"renewed"` // by kind: what was applied before, and is otherwise in the document
+	Bound    int            `json:"bound"`   // ports that were there, and not bound to their hosts yet
+	// ports whose ovs_hybrid_plug is another than Neutron made; with DryRun: of those that were there
+	Plugs   int               `json:"plugs"`
+	Unbound []string          `json:"unbound"`  // IDs of ports that are made without their host: nothing there binds ports
+	LeftOut []net.LeftOutKind `json:"left_out"` // what is not carried over
+	Seconds float64           `json:"seconds"`
 }
 
 // Read reads a document's file. Bad input is of type *net.Faults, or of kind fail.Invalid.
@@ -322,7 +323,8 @@ func plan(d *net.Document, p *pending) (r *Report, err error) {
 			// Whether it is one of those is looked at before it is removed.
 		case x.Field == "object" && x.Kind == "rbac_policy" && (p.known[x.ID] || p.extra[x.ID]):
 		case d.ToCome(x):
-		case net.NotBound(x), parents[x.ID] && x.Field == "binding:host_id" && string(x.New) == `""`: // it was made, and was not bound yet when it was looked at
+		// it was made, and was not bound yet when it was looked at
+		case net.NotBound(x), parents[x.ID] && x.Field == "binding:host_id" && string(x.New) == `""`:
 			p.half[x.ID] = true
 		case x.Field == net.PlugField:
 			r.Plugs++
@@ -335,7 +337,8 @@ func plan(d *net.Document, p *pending) (r *Report, err error) {
 		if len(bad) > 20 {
 			bad, more = bad[:20], fmt.Sprintf("\nand %d more", len(bad)-20)
 		}
-		return nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that differ:\n%s%s", strings.Join(bad, "\n"), more).
+		return nil, fail.Errorf(fail.Refused, "the target has other objects than the document, or such that "+
+			"differ:\n%s%s", strings.Join(bad, "\n"), more).
 			With("Remove them there, or make them equal; nothing was written.")
 	}
 	for _, n := range d.Counts() {

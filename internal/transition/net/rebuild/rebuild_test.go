@@ -43,8 +43,10 @@ func TestFourPorts(t *testing.T) {
 	p := nettest.NewProxy(t, s)
 	order := Order{API: API{Endpoint: p.URL}, DB: database(s), Jobs: 4}
 	var e *fail.Error
-	if _, err := Apply(t.Context(), nettest.Shapes(), order, silent); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Error(), "\nqos: qos_policy 80000000-0000-4000-8000-000000000005\n") ||
-		!strings.Contains(e.Error(), "\ntrunk: trunk 80000000-0000-4000-8000-000000000008") || s.DB.SQL("SELECT COUNT(*) FROM neutron.agents") != "0" {
+	if _, err := Apply(t.Context(), nettest.Shapes(), order, silent); !errors.As(err, &e) || e.Kind != fail.Refused ||
+		!strings.Contains(e.Error(), "\nqos: qos_policy 80000000-0000-4000-8000-000000000005\n") ||
+		!strings.Contains(e.Error(), "\ntrunk: trunk 80000000-0000-4000-8000-000000000008") ||
+		s.DB.SQL("SELECT COUNT(*) FROM neutron.agents") != "0" {
 		t.Errorf("apply on a platform without QoS and trunks: %v, want it refused, and nothing written", err)
 	}
 	if _, err := Apply(t.Context(), d, order, silent); err != nil {
@@ -86,7 +88,8 @@ func TestMain(m *testing.M) {
 		w := strings.Split(what, "\n")
 		d, err := Read(w[0])
 		if err == nil {
-			_, err = Apply(context.Background(), d, Order{API: API{Endpoint: w[1]}, DB: Database{DSN: w[2], Name: w[3]}, Jobs: 4, Applied: w[0] + ".applied"}, silent)
+			_, err = Apply(context.Background(), d, Order{API: API{Endpoint: w[1]}, DB: Database{DSN: w[2], Name: w[3]},
+				Jobs: 4, Applied: w[0] + ".applied"}, silent)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -192,7 +195,8 @@ func TestRebuild(t *testing.T) {
 		t.Fatalf("after kills the target differs: %v, %v", err, left)
 	}
 	once(t, old, counted.Made())
-	for name, query := range map[string]string{"rows of attributes": "SELECT resource_type, COUNT(*) FROM neutron_%s.standardattributes GROUP BY 1 ORDER BY 1", "agents": "SELECT id FROM neutron_%s.agents ORDER BY 1"} {
+	for name, query := range map[string]string{"rows of attributes": "SELECT resource_type, COUNT(*) FROM " +
+		"neutron_%s.standardattributes GROUP BY 1 ORDER BY 1", "agents": "SELECT id FROM neutron_%s.agents ORDER BY 1"} {
 		if x, y := rig.SQL(fmt.Sprintf(query, "a")), rig.SQL(fmt.Sprintf(query, "b")); x != y {
 			t.Errorf("%s: after kills\n%s\nwithout\n%s", name, y, x)
 		}
@@ -216,11 +220,13 @@ func TestRebuild(t *testing.T) {
 			bound = p
 		}
 	}
-	rig.SQL("UPDATE neutron_b.ml2_port_bindings SET vif_type = 'unbound' WHERE port_id = '" + bound.ID + "'; DELETE FROM neutron_b.ml2_port_binding_levels WHERE port_id = '" + bound.ID + "'")
+	rig.SQL("UPDATE neutron_b.ml2_port_bindings SET vif_type = 'unbound' WHERE port_id = '" +
+		bound.ID + "'; DELETE FROM neutron_b.ml2_port_binding_levels WHERE port_id = '" + bound.ID + "'")
 	if left, err := differs(ctx, old, API{Endpoint: b.Endpoint()}, false); err != nil || len(left) != 1 {
 		t.Fatalf("verify of a port that is not bound: %+v, %v", left, err)
 	}
-	if r, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4}, silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
+	if r, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4},
+		silent); err != nil || r.Bound != 1 || len(r.Created) > 0 {
 		t.Errorf("apply where a port is not bound: %+v, %v", r, err)
 	}
 	old = goesOn(ctx, t, counted, file, database(b))
@@ -228,13 +234,16 @@ func TestRebuild(t *testing.T) {
 	rig.SQL("UPDATE neutron_b.ports SET device_id = 'other' WHERE id = '" + old.Ports[3].ID + "'")
 	left, err := differs(ctx, old, API{Endpoint: b.Endpoint()}, false)
 	try.Must(t, err)
-	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != old.Ports[3].ID || string(left[0].New) != `"other"` {
+	if len(left) != 1 || left[0].Kind != "port" || left[0].Field != "device_id" || left[0].ID != old.Ports[3].ID ||
+		string(left[0].New) != `"other"` {
 		t.Errorf("verify of a changed port: %+v", left)
 	}
 	var e *fail.Error
-	for what, then := range map[string]func(){"that differs": func() {}, "and the document has it otherwise": func() { old.Ports[3].Name = "both" }} {
+	for what, then := range map[string]func(){"that differs": func() {},
+		"and the document has it otherwise": func() { old.Ports[3].Name = "both" }} {
 		then()
-		if _, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4, Applied: file + ".applied"}, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
+		if _, err := Apply(ctx, old, Order{API: API{Endpoint: b.Endpoint()}, DB: database(b), Jobs: 4,
+			Applied: file + ".applied"}, silent); !errors.As(err, &e) || e.Kind != fail.Refused {
 			t.Errorf("apply on a target %s: %v, want it refused", what, err)
 		}
 	}

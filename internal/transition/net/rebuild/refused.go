@@ -111,7 +111,8 @@ func (r *refusals) lines() string {
 		lines = append(lines, x.String())
 	}
 	for _, kind := range slices.Sorted(maps.Keys(r.need)) {
-		lines = append(lines, fmt.Sprintf("not made, as it needs one of these: %s %d: %s", kind, len(r.need[kind]), strings.Join(r.need[kind], ", ")))
+		lines = append(lines, fmt.Sprintf("not made, as it needs one of these: %s %d: %s", kind, len(r.need[kind]),
+			strings.Join(r.need[kind], ", ")))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -122,7 +123,8 @@ func (r *refusals) err() error {
 		return nil
 	}
 	return fail.Errorf(fail.Failed, "the new Neutron refused what follows; all that does not need it was carried over:\n%s", r.lines()).
-		With("Mend each as its line says, on the new platform, or on the old one with a new export. Then give the same command again: it goes on with these.")
+		With("Mend each as its line says, on the new platform, or on the old one with a new export. Then give the " +
+			"same command again: it goes on with these.")
 }
 
 // also tells what was refused beside another error, which ended the run.

@@ -28,7 +28,9 @@ func TestAnotherDatabase(t *testing.T) {
 		t.Helper()
 		before := written()
 		var e *fail.Error
-		if _, err := Apply(t.Context(), d, o, silent); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Error(), want) || !strings.Contains(e.Error(), "database neutron_other at ") || !strings.Contains(e.Error(), o.API.Endpoint) {
+		if _, err := Apply(t.Context(), d, o, silent); !errors.As(err, &e) || e.Kind != fail.Refused ||
+			!strings.Contains(e.Error(), want) || !strings.Contains(e.Error(), "database neutron_other at ") ||
+			!strings.Contains(e.Error(), o.API.Endpoint) {
 			t.Errorf("%s: %v, want it refused: %s", what, err, want)
 		}
 		if now := written(); now != before {
@@ -65,7 +67,9 @@ func TestAnotherDatabase(t *testing.T) {
 	for what, o := range map[string]Order{"apply": o, "dry run": dry} {
 		refused(what+" with the old platform's database", o, "and at 2016-01-01 00:00:00 as the database has it")
 	}
-	s.DB.SQL("UPDATE neutron_other.standardattributes o JOIN neutron.standardattributes s ON s.id = o.id SET o.created_at = s.created_at; UPDATE neutron_other.agents SET id = 'x' LIMIT 1; INSERT INTO neutron_other.agents SELECT * FROM neutron.agents WHERE id NOT IN (SELECT id FROM neutron_other.agents) AND host = 'none'")
+	s.DB.SQL("UPDATE neutron_other.standardattributes o JOIN neutron.standardattributes s ON s.id = o.id SET " +
+		"o.created_at = s.created_at; UPDATE neutron_other.agents SET id = 'x' LIMIT 1; INSERT INTO " +
+		"neutron_other.agents SELECT * FROM neutron.agents WHERE id NOT IN (SELECT id FROM neutron_other.agents) AND host = 'none'")
 	refused("dry run with another agent", dry, "agent ")
 }
 
@@ -83,7 +87,8 @@ func TestRefusedObjects(t *testing.T) {
 	pairs := slices.IndexFunc(d.Ports, func(p net.Port) bool { return p.NetworkID == d.Networks[3].ID })
 	d.Ports[pairs].PortSecurity = true
 	for i := range 12 {
-		d.Ports[pairs].AllowedPairs = append(d.Ports[pairs].AllowedPairs, net.Pair{IPAddress: fmt.Sprint("192.0.2.", 100+i), MACAddress: d.Ports[pairs].MACAddress})
+		d.Ports[pairs].AllowedPairs = append(d.Ports[pairs].AllowedPairs,
+			net.Pair{IPAddress: fmt.Sprint("192.0.2.", 100+i), MACAddress: d.Ports[pairs].MACAddress})
 	}
 	d.Normalize()
 	try.Must(t, d.Check("refused"))
@@ -96,7 +101,8 @@ func TestRefusedObjects(t *testing.T) {
 		o := o
 		o.DryRun = dry
 		var e *fail.Error
-		if _, err := Apply(t.Context(), d, o, silent); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Error(), "project "+project+": subnet: the document has 3, its quota is 1") ||
+		if _, err := Apply(t.Context(), d, o, silent); !errors.As(err, &e) || e.Kind != fail.Refused ||
+			!strings.Contains(e.Error(), "project "+project+": subnet: the document has 3, its quota is 1") ||
 			!strings.Contains(e.Error(), "port: the document has 6, its quota is 3") || s.DB.SQL("SELECT COUNT(*) FROM neutron.agents") != "0" {
 			t.Errorf("more than the quota, dry run %t: %v", dry, err)
 		}
@@ -119,13 +125,15 @@ func TestRefusedObjects(t *testing.T) {
 				t.Errorf("%q is not in: %v", want, err)
 			}
 		}
-		if got := s.DB.SQL("SELECT (SELECT COUNT(*) FROM neutron.networks), (SELECT COUNT(*) FROM neutron.subnets), (SELECT COUNT(*) FROM neutron.ports), (SELECT service_type FROM neutron.subnet_service_types)"); got != "4\t3\t5\tnetwork:floatingip" {
+		if got := s.DB.SQL("SELECT (SELECT COUNT(*) FROM neutron.networks), (SELECT COUNT(*) FROM neutron.subnets), " +
+			"(SELECT COUNT(*) FROM neutron.ports), (SELECT service_type FROM neutron.subnet_service_types)"); got != "4\t3\t5\tnetwork:floatingip" {
 			t.Errorf("networks, subnets, ports and service types: %s", got)
 		}
 	}
 	mended := *d
 	mended.Networks, mended.Subnets, mended.Ports = slices.Clone(d.Networks), slices.Clone(d.Subnets), slices.Clone(d.Ports)
-	mended.Networks[1].Segments = []net.Segment{{NetworkType: "vlan", PhysicalNetwork: "physnet1", SegmentationID: d.Networks[1].Segments[0].SegmentationID}}
+	mended.Networks[1].Segments = []net.Segment{{NetworkType: "vlan", PhysicalNetwork: "physnet1",
+		SegmentationID: d.Networks[1].Segments[0].SegmentationID}}
 	mended.Subnets[2].DNSNameservers = d.Subnets[2].DNSNameservers[:5]
 	mended.Ports[pairs].AllowedPairs = d.Ports[pairs].AllowedPairs[:10]
 	first := slices.IndexFunc(d.Ports, func(p net.Port) bool { return p.NetworkID == d.Networks[0].ID })

@@ -16,7 +16,9 @@ import (
 // are told.
 func TestBadInputWritesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "net.json")
-	bad := &net.Document{Version: net.Version, Agents: []net.Agent{{ID: "no UUID"}}, LeftOut: []net.LeftOut{{Kind: "port", ID: "60000000-0000-4000-8000-000000000001", Field: "numa_affinity_policy", Value: []byte(`"required"`)}}}
+	bad := &net.Document{Version: net.Version, Agents: []net.Agent{{ID: "no UUID"}},
+		LeftOut: []net.LeftOut{{Kind: "port", ID: "60000000-0000-4000-8000-000000000001", Field: "numa_affinity_policy",
+			Value: []byte(`"required"`)}}}
 	saves := []func() error{func() error { return Save(bad, file) }, func() error { return save(bad, file, []string{"portt"}) }}
 	for _, before := range []string{"", "as it was"} {
 		if before != "" {
@@ -42,7 +44,8 @@ func TestBadInputWritesNothing(t *testing.T) {
 
 // TestAppliedThatIsNone: a file that apply has not kept is bad input, and it is not told to be exported.
 func TestAppliedThatIsNone(t *testing.T) {
-	for text, want := range map[string]string{"": "the file is empty", `{"version": 1}`: "version: value 1", `{"version": 2, "po`: "malformed JSON"} {
+	for text, want := range map[string]string{"": "the file is empty", `{"version": 1}`: "version: value 1",
+		`{"version": 2, "po`: "malformed JSON"} {
 		file := filepath.Join(t.TempDir(), "applied")
 		try.Must(t, os.WriteFile(file, []byte(text), 0o600))
 		_, err := applied(file)

@@ -55,7 +55,8 @@ func ask(t *testing.T, s *nettest.Server, method, path string, body any) map[str
 // TestShapes: what a platform has beside plain networks is on a real Neutron as it was, and each rule as narrow. Both ways to
 // read it tell the same, and what is not carried over is told by kind and ID.
 func TestShapes(t *testing.T) {
-	need.Drill(t, "360, network: QoS, trunks, routers, floating IPs, address groups and all other shapes are rebuilt through kills, and are equal")
+	need.Drill(t, "360, network: QoS, trunks, routers, floating IPs, address groups and all other shapes are rebuilt "+
+		"through kills, and are equal")
 	s := nettest.StartWithMore(t, nettest.MariaDB, "neutron")
 	ctx := aWhile(t)
 	d := nettest.Shapes()
@@ -87,7 +88,8 @@ func TestShapes(t *testing.T) {
 		}
 		t.Fatalf("%v\n%s", err, s.Log())
 	}
-	if want := []string{"60000000-0000-4000-8000-000000001003", "60000000-0000-4000-8000-000000001009", "60000000-0000-4000-8000-000000001010"}; !slices.Equal(r.Unbound, want) {
+	if want := []string{"60000000-0000-4000-8000-000000001003", "60000000-0000-4000-8000-000000001009",
+		"60000000-0000-4000-8000-000000001010"}; !slices.Equal(r.Unbound, want) {
 		t.Errorf("without a host: %v, want %v", r.Unbound, want)
 	}
 	all := 0
@@ -104,7 +106,8 @@ func TestShapes(t *testing.T) {
 	shapesChanged(t, s, d, order)
 
 	// The old platform has more, which is not carried over.
-	router := ask(t, s, "POST", "routers", map[string]any{"router": map[string]any{"name": "r", "project_id": d.Networks[0].ProjectID, "distributed": true}})["id"].(string)
+	router := ask(t, s, "POST", "routers", map[string]any{"router": map[string]any{"name": "r",
+		"project_id": d.Networks[0].ProjectID, "distributed": true}})["id"].(string)
 	ask(t, s, "PUT", "quotas/"+d.Networks[0].ProjectID, map[string]any{"quota": map[string]any{"port": 99}})
 	api, byRows := filepath.Join(t.TempDir(), "api.json"), filepath.Join(t.TempDir(), "rows.json")
 	old, err := Export(ctx, order.API, api, nil)
@@ -123,7 +126,8 @@ func TestShapes(t *testing.T) {
 		t.Errorf("read from the database it differs from the API's: %v, %+v, left out %v", err, left, other.LeftOut)
 	}
 	var e *fail.Error
-	if _, err := Apply(ctx, old, order, silent); !errors.As(err, &e) || e.Kind != fail.Refused || !strings.Contains(e.Error(), "router 1: "+router) || !strings.Contains(e.Remedy, "--leave-out quota,router") {
+	if _, err := Apply(ctx, old, order, silent); !errors.As(err, &e) || e.Kind != fail.Refused ||
+		!strings.Contains(e.Error(), "router 1: "+router) || !strings.Contains(e.Remedy, "--leave-out quota,router") {
 		t.Errorf("apply of what leaves out a router: %v", err)
 	}
 	order.LeaveOut, order.DryRun = []string{"quota", "router"}, true
@@ -144,7 +148,8 @@ func TestShapes(t *testing.T) {
 		"from the database": func() (*net.Document, error) { return ExportRows(ctx, database(s), byRows, nil) },
 	} {
 		var f *net.Faults
-		if _, err := read(); !errors.As(err, &f) || !strings.Contains(err.Error(), `port `+free+`: numa_affinity_policy: value "required": it is not carried over`) {
+		if _, err := read(); !errors.As(err, &f) || !strings.Contains(err.Error(),
+			`port `+free+`: numa_affinity_policy: value "required": it is not carried over`) {
 			t.Errorf("%s, a port with an attribute that is not carried over: %v", name, err)
 		}
 	}
@@ -195,7 +200,8 @@ func shapesChanged(t *testing.T, s *nettest.Server, d *net.Document, order Order
 	if err != nil {
 		t.Fatalf("after changes: %v\n%s", err, s.Log())
 	}
-	if len(r.Created) > 0 || r.Removed["port"] != 1 || r.Renewed["port"] != 1 || r.Renewed["router"] != 1 || r.Renewed["floatingip"] != 1 || r.Removed["rbac_policy"] != 1 || r.Renewed["qos_policy"] != 2 || r.Renewed["trunk"] != 1 {
+	if len(r.Created) > 0 || r.Removed["port"] != 1 || r.Renewed["port"] != 1 || r.Renewed["router"] != 1 ||
+		r.Renewed["floatingip"] != 1 || r.Removed["rbac_policy"] != 1 || r.Renewed["qos_policy"] != 2 || r.Renewed["trunk"] != 1 {
 		t.Errorf("after changes: %+v", r)
 	}
 	if left, err := differs(t.Context(), d, order.API, false); err != nil || len(left) > 0 {

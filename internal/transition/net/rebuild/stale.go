@@ -18,7 +18,8 @@ import (
 // collections are the kinds of objects that are removed and changed by the API, in the order in which they can be
 // removed, and the names of their collections.
 var collections = []struct{ kind, name string }{
-	{"port", "ports"}, {"subnet", "subnets"}, {"network", "networks"}, {"security_group_rule", "security-group-rules"}, {"security_group", "security-groups"},
+	{"port", "ports"}, {"subnet", "subnets"}, {"network", "networks"}, {"security_group_rule", "security-group-rules"},
+	{"security_group", "security-groups"},
 }
 
 // pending is what is to be done.
@@ -53,7 +54,8 @@ func allowed(d *net.Document, leaveOut []string) error {
 		lines, names = append(lines, k.String()), append(names, k.Name)
 	}
 	return fail.Errorf(fail.Refused, "the document leaves out what the old platform has:\n%s", strings.Join(lines, "\n")).
-		With("What is left out must be made on the new platform otherwise, or is not needed there. To go on without it: --leave-out " + strings.Join(names, ","))
+		With("What is left out must be made on the new platform otherwise, or is not needed there. To go on without " +
+			"it: --leave-out " + strings.Join(names, ","))
 }
 
 // scopes is the alias of address scopes, by one of which it is proved whose a database is.
@@ -76,7 +78,8 @@ func able(ctx context.Context, d *net.Document, c *neutron.Client, endpoint stri
 		}
 	}
 	if len(lines) > 0 {
-		return nil, fail.Errorf(fail.Refused, "%s: Neutron lacks extensions for what the document has (the first object of each):\n%s", endpoint, strings.Join(lines, "\n")).
+		return nil, fail.Errorf(fail.Refused, "%s: Neutron lacks extensions for what the document has (the first "+
+			"object of each):\n%s", endpoint, strings.Join(lines, "\n")).
 			With("Load their plug-ins there: service_plugins of neutron.conf, extension_drivers of ML2. Nothing was written.")
 	}
 	return has, nil
@@ -139,7 +142,8 @@ func applied(file string) (*net.Document, error) {
 	}
 	d, err := net.ParseKept(file, text)
 	if err != nil {
-		return nil, fail.Errorf(fail.Invalid, "read what was applied: %w", err).With("Give the file that an earlier apply has kept, or the name of one that is not there yet.")
+		return nil, fail.Errorf(fail.Invalid, "read what was applied: %w",
+			err).With("Give the file that an earlier apply has kept, or the name of one that is not there yet.")
 	}
 	return d, nil
 }

@@ -66,7 +66,8 @@ func (w *writer) write(ctx context.Context) (plugs int, err error) {
 }
 
 // create has the API make the objects of a list, each by how. name gives an object's ID and name.
-func create[T any](ctx context.Context, w *writer, step, kind string, list []T, name func(T) (id, name string), how func(context.Context, T) error) error {
+func create[T any](ctx context.Context, w *writer, step, kind string, list []T, name func(T) (id, name string),
+	how func(context.Context, T) error) error {
 	err := each(ctx, step, list, w.jobs, w.tell, func(ctx context.Context, v T) error {
 		id, called := name(v)
 		return w.take(refusal{kind: kind, id: id, name: called, missing: true}, how(ctx, v))
@@ -115,15 +116,16 @@ func (w *writer) ports(ctx context.Context) error {
 	for _, p := range w.d.Unbindable() {
 		loose[p.ID] = true
 	}
-	err := create(ctx, w, "ports", "port", w.d.Ports, func(v net.Port) (string, string) { return v.ID, v.Name }, func(ctx context.Context, v net.Port) error {
-		switch {
-		case parents[v.ID] || loose[v.ID]:
-			v.HostID = ""
-		case w.p.half[v.ID]:
-			return w.take(refusal{kind: "port", id: v.ID, name: v.Name}, w.c.Bind(ctx, v))
-		}
-		return w.c.Port(ctx, requested(v))
-	})
+	err := create(ctx, w, "ports", "port", w.d.Ports, func(v net.Port) (string, string) { return v.ID, v.Name },
+		func(ctx context.Context, v net.Port) error {
+			switch {
+			case parents[v.ID] || loose[v.ID]:
+				v.HostID = ""
+			case w.p.half[v.ID]:
+				return w.take(refusal{kind: "port", id: v.ID, name: v.Name}, w.c.Bind(ctx, v))
+			}
+			return w.c.Port(ctx, requested(v))
+		})
 	if err == nil {
 		err = w.db.Write(ctx, w.d, "trunk", w.p.renewed("trunk"))
 	}
@@ -180,7 +182,8 @@ func (w *writer) serve(ctx context.Context, s net.Subnet, types []string) error 
 	if err != nil {
 		return err
 	}
-	return w.take(refusal{kind: "subnet", id: s.ID, name: s.Name}, w.c.Change(ctx, "subnets", "subnet", s.ID, map[string]json.RawMessage{net.ServiceTypes: text}))
+	return w.take(refusal{kind: "subnet", id: s.ID, name: s.Name},
+		w.c.Change(ctx, "subnets", "subnet", s.ID, map[string]json.RawMessage{net.ServiceTypes: text}))
 }
 
 // rules removes the rules that Neutron gave new groups by itself, and creates those of the document.

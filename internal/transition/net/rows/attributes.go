@@ -36,30 +36,38 @@ const common = "id,project_id,tenant_id,standard_attr_id,"
 var attributes = map[string]part{
 	"networks": {"network", "id", common + "name,description,status,admin_state_up,shared,mtu",
 		map[string][]string{"vlan_transparent": {"0"}, "availability_zone_hints": {"[]"}}},
-	"networksegments":     {"network", "network_id", common + "network_id,network_type,physical_network,segmentation_id,is_dynamic,segment_index,name", nil},
-	"externalnetworks":    {"network", "network_id", "network_id,is_default", nil},
-	"networkrbacs":        {"rbac_policy", "id", common + "object_id,target_project,target_tenant,action", nil},
-	"subnets":             {"subnet", "id", common + "name,description,network_id,ip_version,cidr,gateway_ip,enable_dhcp,ipv6_ra_mode,ipv6_address_mode,subnetpool_id,in_use,shared", nil},
-	"dnsnameservers":      {"subnet", "subnet_id", "subnet_id,address,order", nil},
-	"ipallocationpools":   {"subnet", "subnet_id", "id,subnet_id,first_ip,last_ip", nil},
-	"subnetroutes":        {"subnet", "subnet_id", "subnet_id,destination,nexthop", nil},
-	"ports":               {"port", "id", common + "name,description,network_id,mac_address,admin_state_up,status,device_id,device_owner,ip_allocation,dns_name", nil},
+	"networksegments": {"network", "network_id",
+		common + "network_id,network_type,physical_network,segmentation_id,is_dynamic,segment_index,name", nil},
+	"externalnetworks": {"network", "network_id", "network_id,is_default", nil},
+	"networkrbacs":     {"rbac_policy", "id", common + "object_id,target_project,target_tenant,action", nil},
+	"subnets": {"subnet", "id",
+		common + "name,description,network_id,ip_version,cidr,gateway_ip,enable_dhcp,ipv6_ra_mode,ipv6_address_mode,subnetpool_id,in_use,shared", nil},
+	"dnsnameservers":    {"subnet", "subnet_id", "subnet_id,address,order", nil},
+	"ipallocationpools": {"subnet", "subnet_id", "id,subnet_id,first_ip,last_ip", nil},
+	"subnetroutes":      {"subnet", "subnet_id", "subnet_id,destination,nexthop", nil},
+	"ports": {"port", "id",
+		common + "name,description,network_id,mac_address,admin_state_up,status,device_id,device_owner,ip_allocation,dns_name", nil},
 	"allowedaddresspairs": {"port", "port_id", "port_id,mac_address,ip_address", nil},
-	"ml2_port_bindings":   {"port", "port_id", "port_id,host,vif_type,vnic_type,profile,vif_details,status,segment,driver,cap_port_filter,router_id", nil},
-	"extradhcpopts":       {"port", "port_id", "id,port_id,opt_name,opt_value,ip_version", nil},
-	"securitygroups":      {"security_group", "id", common + "name,description,stateful", nil},
-	"securitygrouprules": {"security_group_rule", "id", common + "description,security_group_id,remote_group_id,direction,ethertype,protocol," +
-		"port_range_min,port_range_max,remote_ip_prefix,remote_address_group_id", nil},
+	"ml2_port_bindings": {"port", "port_id",
+		"port_id,host,vif_type,vnic_type,profile,vif_details,status,segment,driver,cap_port_filter,router_id", nil},
+	"extradhcpopts":  {"port", "port_id", "id,port_id,opt_name,opt_value,ip_version", nil},
+	"securitygroups": {"security_group", "id", common + "name,description,stateful", nil},
+	"securitygrouprules": {"security_group_rule", "id",
+		common + "description,security_group_id,remote_group_id,direction,ethertype,protocol," +
+			"port_range_min,port_range_max,remote_ip_prefix,remote_address_group_id", nil},
 	"address_scopes": {"address_scope", "id", common + "name,ip_version,shared", nil},
-	"subnetpools": {"subnetpool", "id", common + "name,description,ip_version,default_prefixlen,min_prefixlen,max_prefixlen,shared,default_quota,hash," +
-		"address_scope_id,is_default", nil},
-	"address_groups":          {"address_group", "id", common + "name,description", nil},
-	"qos_policies":            {"qos_policy", "id", common + "name,description,shared", nil},
-	"trunks":                  {"trunk", "id", common + "name,description,admin_state_up,port_id,status", nil},
-	"routers":                 {"router", "id", common + "name,description,status,admin_state_up,gw_port_id,enable_snat,flavor_id", nil},
-	"router_extra_attributes": {"router", "router_id", "router_id,distributed,ha,ha_vr_id", map[string][]string{"service_router": {"0"}, "availability_zone_hints": {"[]"}}},
-	"floatingips": {"floatingip", "id", common + "description,status,floating_ip_address,floating_network_id,floating_port_id,fixed_port_id,fixed_ip_address," +
-		"router_id,last_known_router_id", nil},
+	"subnetpools": {"subnetpool", "id",
+		common + "name,description,ip_version,default_prefixlen,min_prefixlen,max_prefixlen,shared,default_quota,hash," +
+			"address_scope_id,is_default", nil},
+	"address_groups": {"address_group", "id", common + "name,description", nil},
+	"qos_policies":   {"qos_policy", "id", common + "name,description,shared", nil},
+	"trunks":         {"trunk", "id", common + "name,description,admin_state_up,port_id,status", nil},
+	"routers":        {"router", "id", common + "name,description,status,admin_state_up,gw_port_id,enable_snat,flavor_id", nil},
+	"router_extra_attributes": {"router", "router_id", "router_id,distributed,ha,ha_vr_id",
+		map[string][]string{"service_router": {"0"}, "availability_zone_hints": {"[]"}}},
+	"floatingips": {"floatingip", "id",
+		common + "description,status,floating_ip_address,floating_network_id,floating_port_id,fixed_port_id,fixed_ip_address," +
+			"router_id,last_known_router_id", nil},
 	"subports": {"trunk", "trunk_id", "port_id,trunk_id,segmentation_type,segmentation_id", nil},
 }
 
@@ -85,8 +93,10 @@ var attributeTables = map[string]struct {
 // kinds are the kinds of objects in tables of these names that are not carried over, as neutron.Client tells them. Other tables
 // that nobody knows are told under their own names.
 var kinds = map[string]string{"quotas": "quota", "meteringlabels": "metering_label", "logs": "log", "local_ips": "local_ip",
-	"ndp_proxies": "ndp_proxy", "flavors": "flavor", "serviceprofiles": "service_profile", "network_segment_ranges": "network_segment_range", "vpnservices": "vpnservice",
-	"ipsec_site_connections": "ipsec_site_connection", "ikepolicies": "ikepolicy", "ipsecpolicies": "ipsecpolicy", "firewalls": "firewall", "firewall_policies": "firewall_policy",
+	"ndp_proxies": "ndp_proxy", "flavors": "flavor", "serviceprofiles": "service_profile",
+	"network_segment_ranges": "network_segment_range", "vpnservices": "vpnservice",
+	"ipsec_site_connections": "ipsec_site_connection", "ikepolicies": "ikepolicy", "ipsecpolicies": "ipsecpolicy",
+	"firewalls": "firewall", "firewall_policies": "firewall_policy",
 	"firewall_rules": "firewall_rule", "pools": "pool", "vips": "vip", "bgp_speakers": "bgp_speaker", "bgp_peers": "bgp_peer",
 	"auto_allocated_topologies": "auto_allocated_topology"}
 
@@ -125,7 +135,8 @@ func (d *Database) leftOut(ctx context.Context, tx *sql.Tx, s *snapshot) (out []
 		return nil, err
 	}
 	for _, table := range slices.Sorted(maps.Keys(d.has)) {
-		if strings.Contains(table, ".") || taken[table] || slices.ContainsFunc(internal, func(p string) bool { ok, bad := path.Match(p, table); return ok && bad == nil }) {
+		if strings.Contains(table, ".") || taken[table] ||
+			slices.ContainsFunc(internal, func(p string) bool { ok, bad := path.Match(p, table); return ok && bad == nil }) {
 			continue
 		}
 		rows, err := d.others(ctx, tx, table, keys[table])
@@ -144,9 +155,11 @@ func (d *Database) keys(ctx context.Context, tx *sql.Tx) (map[string][]string, e
 	out := map[string][]string{}
 	of := map[string]string{} // the key that is taken
 	for _, q := range []string{
-		"SELECT table_name AS t, index_name AS k, column_name AS c FROM information_schema.statistics WHERE table_schema = '%s' AND non_unique = 0" +
+		"SELECT table_name AS t, index_name AS k, column_name AS c FROM information_schema.statistics WHERE " +
+			"table_schema = '%s' AND non_unique = 0" +
 			" ORDER BY table_name, index_name <> 'PRIMARY', index_name, seq_in_index",
-		"SELECT table_name AS t, '' AS k, column_name AS c FROM information_schema.columns WHERE table_schema = '%s' AND ordinal_position <= " + fmt.Sprint(first) +
+		"SELECT table_name AS t, '' AS k, column_name AS c FROM information_schema.columns WHERE table_schema = '%s' " +
+			"AND ordinal_position <= " + fmt.Sprint(first) +
 			" ORDER BY table_name, ordinal_position",
 	} {
 		found, err := server.Named(ctx, tx, fmt.Sprintf(q, d.name)) // a name of letters, digits, _, $ and -: Open has looked

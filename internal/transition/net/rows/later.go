@@ -14,7 +14,8 @@ import (
 // them. It comes after all objects are made: Neutron refuses a policy's rule for some ports of a network that has it already, gives
 // the default policy to each network that it makes without any, and keeps names as its setting dns_domain has it.
 func (d *Database) Later(ctx context.Context, doc *net.Document) error {
-	policies, defaults, names := side{table: "qos_network_policy_bindings", key: "network_id"}, side{table: "qos_policies_default", key: "qos_policy_id"}, side{table: "portdnses", key: "port_id"}
+	policies, defaults, names := side{table: "qos_network_policy_bindings", key: "network_id"},
+		side{table: "qos_policies_default", key: "qos_policy_id"}, side{table: "portdnses", key: "port_id"}
 	for _, n := range doc.Networks {
 		policies.want(n.ID, n.QoSPolicyID != nil, [2]any{"policy_id", n.QoSPolicyID})
 	}
@@ -22,7 +23,8 @@ func (d *Database) Later(ctx context.Context, doc *net.Document) error {
 		defaults.want(p.ID, p.IsDefault, [2]any{"project_id", p.ProjectID})
 	}
 	for _, p := range doc.Ports {
-		names.want(p.ID, p.DNSName+p.DNSDomain != "", [2]any{"dns_name", p.DNSName}, [2]any{"dns_domain", p.DNSDomain}, [2]any{"current_dns_name", ""}, [2]any{"current_dns_domain", ""},
+		names.want(p.ID, p.DNSName+p.DNSDomain != "", [2]any{"dns_name", p.DNSName}, [2]any{"dns_domain", p.DNSDomain},
+			[2]any{"current_dns_name", ""}, [2]any{"current_dns_domain", ""},
 			[2]any{"previous_dns_name", ""}, [2]any{"previous_dns_domain", ""})
 	}
 	for _, s := range []side{policies, defaults, names} {
@@ -105,7 +107,8 @@ func (d *Database) Tags(ctx context.Context, doc *net.Document, renew func(kind,
 		if len(o.Tags) == 0 && !renew(o.Kind, o.ID) {
 			continue
 		}
-		table := map[string]string{"network": "networks", "subnet": "subnets", "port": "ports", "security_group": "securitygroups", "subnetpool": "subnetpools",
+		table := map[string]string{"network": "networks", "subnet": "subnets", "port": "ports",
+			"security_group": "securitygroups", "subnetpool": "subnetpools",
 			"qos_policy": "qos_policies", "trunk": "trunks", "router": "routers", "floatingip": "floatingips"}[o.Kind]
 		if err := d.in(ctx, func(tx *sql.Tx) error { return d.tag(ctx, tx, table, o.ID, o.Tags) }); err != nil {
 			return fmt.Errorf("%s %s: %w", o.Kind, o.ID, err)

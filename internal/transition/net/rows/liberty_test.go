@@ -66,7 +66,8 @@ INSERT INTO sg_none VALUES ('x', NULL), (NULL, 'g3');`)
 	for _, r := range d.RBACPolicies {
 		rbac = append(rbac, r.ObjectType+" "+r.ObjectID+" "+r.Action+" "+r.Target)
 	}
-	for _, want := range []string{"network n1 access_as_external *", "network n2 access_as_shared q", "qos_policy q1 access_as_shared *", "subnetpool l1 access_as_shared *"} {
+	for _, want := range []string{"network n1 access_as_external *", "network n2 access_as_shared q",
+		"qos_policy q1 access_as_shared *", "subnetpool l1 access_as_shared *"} {
 		if !strings.Contains(strings.Join(rbac, "|"), want) || len(rbac) != 4 {
 			t.Errorf("RBAC policies %v, want 4 with %s", rbac, want)
 		}
@@ -74,10 +75,12 @@ INSERT INTO sg_none VALUES ('x', NULL), (NULL, 'g3');`)
 	if n := d.Networks[1]; n.Shared || n.QoSPolicyID == nil || *n.QoSPolicyID != "q1" {
 		t.Errorf("network: %+v", n)
 	}
-	if p := d.Ports[0]; p.DNSName != "web" || len(p.DHCPOptions) != 1 || p.DHCPOptions[0] != (net.DHCPOption{Name: "bootfile-name", Value: "pxe.0", IPVersion: 4}) {
+	if p := d.Ports[0]; p.DNSName != "web" || len(p.DHCPOptions) != 1 ||
+		p.DHCPOptions[0] != (net.DHCPOption{Name: "bootfile-name", Value: "pxe.0", IPVersion: 4}) {
 		t.Errorf("port: %+v", p)
 	}
-	if q := d.QoSPolicies[0]; q.Description != "for all" || len(q.Rules) != 1 || *q.Rules[0].Direction != "egress" || *q.Rules[0].MaxKbps != 100 {
+	if q := d.QoSPolicies[0]; q.Description != "for all" || len(q.Rules) != 1 || *q.Rules[0].Direction != "egress" ||
+		*q.Rules[0].MaxKbps != 100 {
 		t.Errorf("policy: %+v", q)
 	}
 	if l := d.SubnetPools[0]; l.MinLength != 8 || len(l.Prefixes) != 1 {

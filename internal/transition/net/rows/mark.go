@@ -26,7 +26,8 @@ func (d *Database) Births(ctx context.Context) (map[string]string, error) {
 	stamp := func(column string) string { return "COALESCE(DATE_FORMAT(" + column + ", '%Y-%m-%d %H:%i:%s'), '')" }
 	networks := "SELECT 'network', n.id, '' FROM " + d.table("networks") + " n"
 	if d.has["networks.standard_attr_id"] && d.has["standardattributes.created_at"] {
-		networks = "SELECT 'network', n.id, " + stamp("s.created_at") + " FROM " + d.table("networks") + " n JOIN " + d.table("standardattributes") + " s ON s.id = n.standard_attr_id"
+		networks = "SELECT 'network', n.id, " + stamp("s.created_at") + " FROM " + d.table("networks") + " n JOIN " +
+			d.table("standardattributes") + " s ON s.id = n.standard_attr_id"
 	}
 	found, err := d.srv.DB.QueryContext(ctx, networks+" UNION ALL SELECT 'agent', id, "+stamp("created_at")+" FROM "+d.table("agents"))
 	if err != nil {

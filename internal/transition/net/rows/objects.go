@@ -32,7 +32,8 @@ func objects(doc *net.Document, kind string) (out []object) {
 	switch kind {
 	case "address_scope":
 		for _, v := range doc.AddressScopes {
-			out = append(out, object{table: "address_scopes", id: v.ID, columns: [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"shared", false}, {"ip_version", v.IPVersion}}})
+			out = append(out, object{table: "address_scopes", id: v.ID,
+				columns: [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"shared", false}, {"ip_version", v.IPVersion}}})
 		}
 	case "subnetpool":
 		for _, v := range doc.SubnetPools {
@@ -40,9 +41,11 @@ func objects(doc *net.Document, kind string) (out []object) {
 			for _, p := range v.Prefixes {
 				prefixes.rows = append(prefixes.rows, [][2]any{{"cidr", p}})
 			}
-			out = append(out, object{"subnetpools", v.ID, true, v.Description, [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"ip_version", v.IPVersion},
-				{"default_prefixlen", v.DefaultLength}, {"min_prefixlen", v.MinLength}, {"max_prefixlen", v.MaxLength}, {"shared", false}, {"default_quota", v.DefaultQuota},
-				{"hash", ""}, {"address_scope_id", v.AddressScopeID}, {"is_default", v.IsDefault}}, []belongs{prefixes}})
+			out = append(out, object{"subnetpools", v.ID, true, v.Description,
+				[][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"ip_version", v.IPVersion},
+					{"default_prefixlen", v.DefaultLength}, {"min_prefixlen", v.MinLength},
+					{"max_prefixlen", v.MaxLength}, {"shared", false}, {"default_quota", v.DefaultQuota},
+					{"hash", ""}, {"address_scope_id", v.AddressScopeID}, {"is_default", v.IsDefault}}, []belongs{prefixes}})
 		}
 	case "address_group":
 		for _, v := range doc.AddressGroups {
@@ -50,11 +53,13 @@ func objects(doc *net.Document, kind string) (out []object) {
 			for _, a := range v.Addresses {
 				addresses.rows = append(addresses.rows, [][2]any{{"address", a}})
 			}
-			out = append(out, object{"address_groups", v.ID, true, v.Description, [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}}, []belongs{addresses}})
+			out = append(out, object{"address_groups", v.ID, true, v.Description,
+				[][2]any{{"project_id", v.ProjectID}, {"name", v.Name}}, []belongs{addresses}})
 		}
 	case "qos_policy":
 		for _, v := range doc.QoSPolicies {
-			o := object{table: "qos_policies", id: v.ID, attributes: true, description: v.Description, columns: [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}}}
+			o := object{table: "qos_policies", id: v.ID, attributes: true, description: v.Description,
+				columns: [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}}}
 			for _, t := range ruleTables {
 				rules := belongs{table: t.table, key: "qos_policy_id"}
 				for _, r := range v.Rules {
@@ -65,7 +70,8 @@ func objects(doc *net.Document, kind string) (out []object) {
 					for _, c := range []struct {
 						name  string
 						value *int
-					}{{"max_kbps", r.MaxKbps}, {"max_burst_kbps", r.MaxBurstKbps}, {"min_kbps", r.MinKbps}, {"max_kpps", r.MaxKpps}, {"max_burst_kpps", r.MaxBurstKpps}, {"min_kpps", r.MinKpps}, {"dscp_mark", r.DSCPMark}} {
+					}{{"max_kbps", r.MaxKbps}, {"max_burst_kbps", r.MaxBurstKbps}, {"min_kbps", r.MinKbps},
+						{"max_kpps", r.MaxKpps}, {"max_burst_kpps", r.MaxBurstKpps}, {"min_kpps", r.MinKpps}, {"dscp_mark", r.DSCPMark}} {
 						if c.value != nil {
 							columns = append(columns, [2]any{c.name, *c.value})
 						}
@@ -83,10 +89,12 @@ func objects(doc *net.Document, kind string) (out []object) {
 		for _, v := range doc.Trunks {
 			carried := belongs{table: "subports", key: "trunk_id"}
 			for _, p := range v.SubPorts {
-				carried.rows = append(carried.rows, [][2]any{{"port_id", p.PortID}, {"segmentation_type", p.SegmentationType}, {"segmentation_id", p.SegmentationID}})
+				carried.rows = append(carried.rows, [][2]any{{"port_id", p.PortID},
+					{"segmentation_type", p.SegmentationType}, {"segmentation_id", p.SegmentationID}})
 			}
-			out = append(out, object{"trunks", v.ID, true, v.Description, [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"admin_state_up", v.AdminStateUp},
-				{"port_id", v.PortID}, {"status", "DOWN"}}, []belongs{carried}})
+			out = append(out, object{"trunks", v.ID, true, v.Description,
+				[][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"admin_state_up", v.AdminStateUp},
+					{"port_id", v.PortID}, {"status", "DOWN"}}, []belongs{carried}})
 		}
 	case "router":
 		ports := map[string][]net.Port{}
@@ -103,14 +111,18 @@ func objects(doc *net.Document, kind string) (out []object) {
 			for _, r := range v.Routes {
 				routes.rows = append(routes.rows, [][2]any{{"destination", r.Destination}, {"nexthop", r.NextHop}})
 			}
-			extra := belongs{"router_extra_attributes", "router_id", [][][2]any{{{"distributed", false}, {"service_router", false}, {"ha", false}, {"ha_vr_id", 0}, {"availability_zone_hints", "[]"}}}}
-			out = append(out, object{"routers", v.ID, true, v.Description, [][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"admin_state_up", v.AdminStateUp}, {"status", "ACTIVE"},
-				{"gw_port_id", v.GatewayPort}, {"enable_snat", v.EnableSNAT}}, []belongs{own, routes, extra}})
+			extra := belongs{"router_extra_attributes", "router_id",
+				[][][2]any{{{"distributed", false}, {"service_router", false}, {"ha", false}, {"ha_vr_id", 0}, {"availability_zone_hints", "[]"}}}}
+			out = append(out, object{"routers", v.ID, true, v.Description,
+				[][2]any{{"project_id", v.ProjectID}, {"name", v.Name}, {"admin_state_up", v.AdminStateUp}, {"status", "ACTIVE"},
+					{"gw_port_id", v.GatewayPort}, {"enable_snat", v.EnableSNAT}}, []belongs{own, routes, extra}})
 		}
 	case "floatingip":
 		for _, v := range doc.FloatingIPs {
-			o := object{table: "floatingips", id: v.ID, attributes: true, description: v.Description, columns: [][2]any{{"project_id", v.ProjectID}, {"floating_ip_address", v.Address},
-				{"floating_network_id", v.NetworkID}, {"fixed_port_id", v.PortID}, {"fixed_ip_address", v.FixedIP}, {"router_id", v.RouterID}, {"status", "DOWN"}}}
+			o := object{table: "floatingips", id: v.ID, attributes: true, description: v.Description,
+				columns: [][2]any{{"project_id", v.ProjectID}, {"floating_ip_address", v.Address},
+					{"floating_network_id", v.NetworkID}, {"fixed_port_id", v.PortID}, {"fixed_ip_address", v.FixedIP},
+					{"router_id", v.RouterID}, {"status", "DOWN"}}}
 			if p := doc.PortOf(net.FloatingOwner, v.ID); p != nil {
 				o.columns = append(o.columns, [2]any{"floating_port_id", p.ID})
 			}
@@ -118,8 +130,9 @@ func objects(doc *net.Document, kind string) (out []object) {
 		}
 	case "rbac_policy":
 		for _, v := range doc.RBACPolicies {
-			out = append(out, object{table: rbacTable(v.ObjectType), id: v.ID, columns: [][2]any{{"project_id", v.ProjectID}, {"object_id", v.ObjectID}, {"action", v.Action},
-				{"target_project", v.Target}, {"target_tenant", v.Target}}})
+			out = append(out, object{table: rbacTable(v.ObjectType), id: v.ID,
+				columns: [][2]any{{"project_id", v.ProjectID}, {"object_id", v.ObjectID}, {"action", v.Action},
+					{"target_project", v.Target}, {"target_tenant", v.Target}}})
 		}
 	}
 	return out
@@ -168,7 +181,8 @@ func (d *Database) put(ctx context.Context, tx *sql.Tx, o object, renew bool) er
 	default:
 		columns := append([][2]any{{"id", o.id}}, o.columns...)
 		if o.attributes {
-			res, err := d.insert(ctx, tx, "standardattributes", [][2]any{{"resource_type", o.table}, {"created_at", now}, {"updated_at", now}, {"description", o.description}, {"revision_number", 0}})
+			res, err := d.insert(ctx, tx, "standardattributes",
+				[][2]any{{"resource_type", o.table}, {"created_at", now}, {"updated_at", now}, {"description", o.description}, {"revision_number", 0}})
 			if err != nil {
 				return err
 			}
@@ -201,11 +215,13 @@ func (d *Database) update(ctx context.Context, tx *sql.Tx, o object) error {
 			set, values = append(set, "`"+name+"` = ?"), append(values, c[1])
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "UPDATE "+d.table(o.table)+" SET "+strings.Join(set, ", ")+" WHERE id = ?", append(values, o.id)...); err != nil {
+	if _, err := tx.ExecContext(ctx, "UPDATE "+d.table(o.table)+" SET "+strings.Join(set, ", ")+" WHERE id = ?",
+		append(values, o.id)...); err != nil {
 		return err
 	}
 	if o.attributes {
-		_, err := tx.ExecContext(ctx, "UPDATE "+d.table("standardattributes")+" SET description = ? WHERE id = (SELECT standard_attr_id FROM "+d.table(o.table)+" WHERE id = ?)", o.description, o.id)
+		_, err := tx.ExecContext(ctx, "UPDATE "+d.table("standardattributes")+" SET description = ? WHERE id = "+
+			"(SELECT standard_attr_id FROM "+d.table(o.table)+" WHERE id = ?)", o.description, o.id)
 		if err != nil {
 			return err
 		}
@@ -238,14 +254,16 @@ func (d *Database) adopt(ctx context.Context, tx *sql.Tx, o object) (done bool, 
 	}
 	var id string
 	where := " WHERE object_id = ? AND action = ? AND " + d.target(o.table) + " = ?"
-	err = tx.QueryRowContext(ctx, "SELECT id FROM "+d.table(o.table)+where+" FOR UPDATE", is["object_id"], is["action"], is["target_tenant"]).Scan(&id)
+	err = tx.QueryRowContext(ctx, "SELECT id FROM "+d.table(o.table)+where+" FOR UPDATE", is["object_id"], is["action"],
+		is["target_tenant"]).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
 	if err != nil || id == o.id {
 		return id == o.id && err == nil, err
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE "+d.table(o.table)+" SET id = ?, project_id = ?"+where, o.id, is["project_id"], is["object_id"], is["action"], is["target_tenant"])
+	_, err = tx.ExecContext(ctx, "UPDATE "+d.table(o.table)+" SET id = ?, project_id = ?"+where, o.id, is["project_id"],
+		is["object_id"], is["action"], is["target_tenant"])
 	return err == nil, err
 }
 
@@ -262,7 +280,8 @@ func (d *Database) Unshare(ctx context.Context, doc *net.Document) error {
 		if !n.External || all[n.ID] {
 			continue
 		}
-		_, err := d.srv.DB.ExecContext(ctx, "DELETE FROM "+d.table("networkrbacs")+" WHERE object_id = ? AND project_id = ? AND action = ? AND "+d.target("networkrbacs")+" = ?",
+		_, err := d.srv.DB.ExecContext(ctx, "DELETE FROM "+
+			d.table("networkrbacs")+" WHERE object_id = ? AND project_id = ? AND action = ? AND "+d.target("networkrbacs")+" = ?",
 			n.ID, n.ProjectID, net.AsExternal, net.Everybody)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", "rbac_policy", n.ID, err)
@@ -273,7 +292,9 @@ func (d *Database) Unshare(ctx context.Context, doc *net.Document) error {
 
 // Remove removes objects of a kind of net.ByRows; those that are not there are no error.
 func (d *Database) Remove(ctx context.Context, kind string, ids []string) error {
-	tables := []string{map[string]string{"address_scope": "address_scopes", "subnetpool": "subnetpools", "address_group": "address_groups", "qos_policy": "qos_policies", "trunk": "trunks", "router": "routers", "floatingip": "floatingips"}[kind]}
+	tables := []string{map[string]string{"address_scope": "address_scopes", "subnetpool": "subnetpools",
+		"address_group": "address_groups", "qos_policy": "qos_policies", "trunk": "trunks", "router": "routers",
+		"floatingip": "floatingips"}[kind]}
 	if kind == "rbac_policy" {
 		tables = nil
 		for _, t := range rbacTables {

@@ -61,7 +61,8 @@ func (d *Database) otherwise(ctx context.Context, ports []net.Port) (out []net.P
 		of[p.ID] = p
 		ids = append(ids, p.ID)
 	}
-	found, err := d.srv.DB.QueryContext(ctx, "SELECT port_id, host, vif_details"+d.bound()+" AND port_id IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
+	found, err := d.srv.DB.QueryContext(ctx, "SELECT port_id, host, vif_details"+d.bound()+" AND port_id IN (?"+
+		strings.Repeat(", ?", len(ids)-1)+")", ids...)
 	if err != nil {
 		return nil, fmt.Errorf("read the table %s: %w", "ml2_port_bindings", err)
 	}
@@ -94,7 +95,8 @@ func (d *Database) plug(ctx context.Context, tx *sql.Tx, p net.Port) (did bool, 
 	if err != nil || same {
 		return false, err
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE "+d.table("ml2_port_bindings")+" SET vif_details = ? WHERE port_id = ? AND host = ?", text, p.ID, p.HostID)
+	_, err = tx.ExecContext(ctx, "UPDATE "+d.table("ml2_port_bindings")+" SET vif_details = ? WHERE port_id = ? "+
+		"AND host = ?", text, p.ID, p.HostID)
 	return err == nil, err
 }
 

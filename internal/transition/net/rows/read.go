@@ -18,7 +18,8 @@ import (
 // read are the tables that Read needs, as Neutron has them since 7 (Liberty). Of those in a list the first one that is
 // there is read.
 var read = [][]string{
-	{"agents"}, {"securitygroups"}, {"securitygrouprules"}, {"networks"}, {"networksegments", "ml2_network_segments"}, {"networkrbacs"}, {"externalnetworks"}, {"networksecuritybindings"},
+	{"agents"}, {"securitygroups"}, {"securitygrouprules"}, {"networks"}, {"networksegments", "ml2_network_segments"},
+	{"networkrbacs"}, {"externalnetworks"}, {"networksecuritybindings"},
 	{"subnets"}, {"dnsnameservers"}, {"ipallocationpools"}, {"subnetroutes"}, {"ports"}, {"ipallocations"}, {"allowedaddresspairs"},
 	{"securitygroupportbindings"}, {"portsecuritybindings"}, {"ml2_port_bindings"},
 }
@@ -109,12 +110,16 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 	}
 	doc := &net.Document{Version: net.Version, LeftOut: s.left}
 	for _, r := range s.rows["agents"] {
-		doc.Agents = append(doc.Agents, net.Agent{ID: r["id"], AgentType: r["agent_type"], Binary: r["binary"], Topic: r["topic"], Host: r["host"],
-			AdminStateUp: r.flag("admin_state_up"), Zone: r["availability_zone"], Description: r["description"], Configurations: r.json("configurations")})
+		doc.Agents = append(doc.Agents, net.Agent{ID: r["id"], AgentType: r["agent_type"], Binary: r["binary"],
+			Topic: r["topic"], Host: r["host"],
+			AdminStateUp: r.flag("admin_state_up"), Zone: r["availability_zone"], Description: r["description"],
+			Configurations: r.json("configurations")})
 	}
 	for _, r := range s.rows["securitygroups"] {
 		stateful, known := r["stateful"]
-		doc.SecurityGroups = append(doc.SecurityGroups, net.Group{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), Stateful: !known || stateful == "1", Tags: s.tags(r)})
+		doc.SecurityGroups = append(doc.SecurityGroups,
+			net.Group{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r),
+				Stateful: !known || stateful == "1", Tags: s.tags(r)})
 	}
 	for _, r := range s.rows["securitygrouprules"] {
 		first, err1 := r.number("port_range_min")
@@ -122,9 +127,11 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("security group rule %s: %w", r["id"], err)
 		}
-		doc.SecurityGroupRules = append(doc.SecurityGroupRules, net.Rule{ID: r["id"], ProjectID: r.project(), SecurityGroupID: r["security_group_id"], Direction: r["direction"],
-			EtherType: r["ethertype"], Protocol: r.or("protocol"), PortRangeMin: first, PortRangeMax: last, RemoteIPPrefix: r.or("remote_ip_prefix"),
-			RemoteGroupID: r.or("remote_group_id"), RemoteAddressGroupID: r.or("remote_address_group_id"), Description: s.description(r)})
+		doc.SecurityGroupRules = append(doc.SecurityGroupRules,
+			net.Rule{ID: r["id"], ProjectID: r.project(), SecurityGroupID: r["security_group_id"], Direction: r["direction"],
+				EtherType: r["ethertype"], Protocol: r.or("protocol"), PortRangeMin: first, PortRangeMax: last,
+				RemoteIPPrefix: r.or("remote_ip_prefix"),
+				RemoteGroupID:  r.or("remote_group_id"), RemoteAddressGroupID: r.or("remote_address_group_id"), Description: s.description(r)})
 	}
 	if err := errors.Join(s.networks(doc), s.subnets(doc)); err != nil {
 		return nil, err
@@ -137,10 +144,12 @@ func (d *Database) Read(ctx context.Context) (*net.Document, error) {
 }
 
 func (s *snapshot) networks(doc *net.Document) error {
-	segments, shared, external, security := s.by("networksegments", "network_id"), s.by("networkrbacs", "object_id"), s.by("externalnetworks", "network_id"), s.by("networksecuritybindings", "network_id")
+	segments, shared, external, security := s.by("networksegments", "network_id"), s.by("networkrbacs", "object_id"),
+		s.by("externalnetworks", "network_id"), s.by("networksecuritybindings", "network_id")
 	policy, domain := s.by("qos_network_policy_bindings", "network_id"), s.by("networkdnsdomains", "network_id")
 	for _, r := range s.rows["networks"] {
-		n := net.Network{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"), External: len(external[r["id"]]) > 0, PortSecurity: secure(security[r["id"]])}
+		n := net.Network{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r),
+			AdminStateUp: r.flag("admin_state_up"), External: len(external[r["id"]]) > 0, PortSecurity: secure(security[r["id"]])}
 		n.Tags = s.tags(r)
 		for _, e := range external[n.ID] {
 			n.IsDefault = e.flag("is_default")
@@ -169,7 +178,8 @@ func (s *snapshot) networks(doc *net.Document) error {
 				return fmt.Errorf("network %s: %w", n.ID, err)
 			}
 			if !p.flag("is_dynamic") {
-				n.Segments = append(n.Segments, net.Segment{NetworkType: p["network_type"], PhysicalNetwork: p["physical_network"], SegmentationID: number})
+				n.Segments = append(n.Segments, net.Segment{NetworkType: p["network_type"],
+					PhysicalNetwork: p["physical_network"], SegmentationID: number})
 			}
 		}
 		doc.Networks = append(doc.Networks, n)
@@ -188,7 +198,8 @@ func (s *snapshot) subnets(doc *net.Document) error {
 		if err != nil || version == nil {
 			return fmt.Errorf("subnet %s: ip_version: value %q: want a number", r["id"], r["ip_version"])
 		}
-		n := net.Subnet{ID: r["id"], ProjectID: r.project(), NetworkID: r["network_id"], Name: r["name"], Description: s.description(r), IPVersion: *version, CIDR: r["cidr"],
+		n := net.Subnet{ID: r["id"], ProjectID: r.project(), NetworkID: r["network_id"], Name: r["name"],
+			Description: s.description(r), IPVersion: *version, CIDR: r["cidr"],
 			GatewayIP: r.or("gateway_ip"), EnableDHCP: r.flag("enable_dhcp"), RAMode: r.or("ipv6_ra_mode"), AddressMode: r.or("ipv6_address_mode"),
 			SubnetPoolID: r.or("subnetpool_id"), Tags: s.tags(r)}
 		for _, t := range services[n.ID] {
@@ -211,12 +222,16 @@ func (s *snapshot) subnets(doc *net.Document) error {
 }
 
 func (s *snapshot) ports(doc *net.Document) error {
-	ips, pairs, groups, security, bindings := s.by("ipallocations", "port_id"), s.by("allowedaddresspairs", "port_id"), s.by("securitygroupportbindings", "port_id"),
+	ips, pairs, groups, security, bindings := s.by("ipallocations", "port_id"), s.by("allowedaddresspairs", "port_id"),
+		s.by("securitygroupportbindings", "port_id"),
 		s.by("portsecuritybindings", "port_id"), s.by("ml2_port_bindings", "port_id")
-	options, policy, dns, uplink := s.by("extradhcpopts", "port_id"), s.by("qos_port_policy_bindings", "port_id"), s.by("portdnses", "port_id"), s.by("portuplinkstatuspropagation", "port_id")
+	options, policy, dns, uplink := s.by("extradhcpopts", "port_id"), s.by("qos_port_policy_bindings", "port_id"),
+		s.by("portdnses", "port_id"), s.by("portuplinkstatuspropagation", "port_id")
 	for _, r := range s.rows["ports"] {
-		p := net.Port{ID: r["id"], ProjectID: r.project(), NetworkID: r["network_id"], Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"),
-			MACAddress: r["mac_address"], DeviceID: r["device_id"], DeviceOwner: r["device_owner"], PortSecurity: secure(security[r["id"]]), VNICType: "normal", VIFType: "unbound", Profile: json.RawMessage("{}")}
+		p := net.Port{ID: r["id"], ProjectID: r.project(), NetworkID: r["network_id"], Name: r["name"],
+			Description: s.description(r), AdminStateUp: r.flag("admin_state_up"),
+			MACAddress: r["mac_address"], DeviceID: r["device_id"], DeviceOwner: r["device_owner"],
+			PortSecurity: secure(security[r["id"]]), VNICType: "normal", VIFType: "unbound", Profile: json.RawMessage("{}")}
 		for _, a := range ips[p.ID] {
 			p.FixedIPs = append(p.FixedIPs, net.FixedIP{SubnetID: a["subnet_id"], IPAddress: a["ip_address"]})
 		}
@@ -268,7 +283,8 @@ func (d *Database) snapshot(ctx context.Context) (s *snapshot, err error) {
 			err = errors.Join(err, back)
 		}
 	}()
-	s = &snapshot{rows: map[string][]row{}, descriptions: map[string]string{}, tagged: map[string][]string{}, tables: d.has, mitaka: d.has["standardattributes"]}
+	s = &snapshot{rows: map[string][]row{}, descriptions: map[string]string{}, tagged: map[string][]string{},
+		tables: d.has, mitaka: d.has["standardattributes"]}
 	for _, names := range read {
 		i := slices.IndexFunc(names, func(n string) bool { return d.has[n] })
 		if i < 0 {

@@ -1,6 +1,7 @@
 // Package rows reads a network from Neutron's database, and writes what only that can carry: agents, which their own hosts
 // report else, and the default security groups of projects, which Neutron makes by itself
-// with an id of its choice, and how a port is plugged, which it makes of what the host's agent reports. The rows are those that Neutron 21 (Zed) writes, and the columns
+// with an id of its choice, and how a port is plugged, which it makes of what the host's agent reports. The rows are
+// those that Neutron 21 (Zed) writes, and the columns
 // that a server does not have are left out.
 package rows
 
@@ -105,7 +106,8 @@ func (d *Database) insert(ctx context.Context, tx *sql.Tx, table string, row [][
 		}
 		marks, values = append(marks, "?"), append(values, c[1])
 	}
-	res, err := tx.ExecContext(ctx, "INSERT INTO "+d.table(table)+" ("+strings.Join(names, ", ")+") VALUES ("+strings.Join(marks, ", ")+")", values...)
+	res, err := tx.ExecContext(ctx, "INSERT INTO "+d.table(table)+" ("+strings.Join(names, ", ")+") VALUES ("+
+		strings.Join(marks, ", ")+")", values...)
 	if err != nil {
 		return nil, fmt.Errorf("write a row of %s: %w", table, err)
 	}
@@ -153,7 +155,8 @@ func (d *Database) Agents(ctx context.Context, agents []net.Agent) error {
 			if a.Description != "" {
 				text = a.Description
 			}
-			_, err = d.insert(ctx, tx, "agents", [][2]any{{"id", a.ID}, {"agent_type", a.AgentType}, {"binary", a.Binary}, {"topic", a.Topic}, {"host", a.Host},
+			_, err = d.insert(ctx, tx, "agents", [][2]any{{"id", a.ID}, {"agent_type", a.AgentType},
+				{"binary", a.Binary}, {"topic", a.Topic}, {"host", a.Host},
 				{"admin_state_up", a.AdminStateUp}, {"created_at", now}, {"started_at", now}, {"heartbeat_timestamp", now}, {"description", text},
 				{"configurations", string(a.Configurations)}, {"load", 0}, {"availability_zone", zone}})
 			return err
@@ -172,7 +175,9 @@ func (d *Database) Heartbeat(ctx context.Context, agents []net.Agent) error {
 		for _, a := range part {
 			keys = append(keys, a.AgentType, a.Host)
 		}
-		_, err := d.srv.DB.ExecContext(ctx, "UPDATE "+d.table("agents")+" SET heartbeat_timestamp = UTC_TIMESTAMP() WHERE heartbeat_timestamp < UTC_TIMESTAMP() AND (agent_type, host) IN ((?, ?)"+strings.Repeat(", (?, ?)", len(part)-1)+")", keys...)
+		_, err := d.srv.DB.ExecContext(ctx, "UPDATE "+
+			d.table("agents")+" SET heartbeat_timestamp = UTC_TIMESTAMP() WHERE heartbeat_timestamp < "+
+			"UTC_TIMESTAMP() AND (agent_type, host) IN ((?, ?)"+strings.Repeat(", (?, ?)", len(part)-1)+")", keys...)
 		if err != nil {
 			return fmt.Errorf("heartbeats of agents: %w", err)
 		}
@@ -194,7 +199,8 @@ func (d *Database) Defaults(ctx context.Context, groups []net.Group) error {
 
 func (d *Database) defaultGroup(ctx context.Context, tx *sql.Tx, g net.Group) error {
 	var id string
-	err := tx.QueryRowContext(ctx, "SELECT security_group_id FROM "+d.table("default_security_group")+" WHERE project_id = ? FOR UPDATE", g.ProjectID).Scan(&id)
+	err := tx.QueryRowContext(ctx, "SELECT security_group_id FROM "+
+		d.table("default_security_group")+" WHERE project_id = ? FOR UPDATE", g.ProjectID).Scan(&id)
 	switch {
 	case err == nil && id == g.ID:
 		return nil
@@ -204,7 +210,9 @@ func (d *Database) defaultGroup(ctx context.Context, tx *sql.Tx, g net.Group) er
 	case !errors.Is(err, sql.ErrNoRows):
 		return err
 	}
-	res, err := d.insert(ctx, tx, "standardattributes", [][2]any{{"resource_type", "securitygroups"}, {"created_at", now}, {"updated_at", now}, {"description", g.Description}, {"revision_number", 1}})
+	res, err := d.insert(ctx, tx, "standardattributes",
+		[][2]any{{"resource_type", "securitygroups"}, {"created_at", now}, {"updated_at", now},
+			{"description", g.Description}, {"revision_number", 1}})
 	if err != nil {
 		return err
 	}
@@ -212,7 +220,8 @@ func (d *Database) defaultGroup(ctx context.Context, tx *sql.Tx, g net.Group) er
 	if err != nil {
 		return err
 	}
-	if _, err = d.insert(ctx, tx, "securitygroups", [][2]any{{"project_id", g.ProjectID}, {"id", g.ID}, {"name", g.Name}, {"standard_attr_id", attribute}, {"stateful", g.Stateful}}); err != nil {
+	if _, err = d.insert(ctx, tx, "securitygroups", [][2]any{{"project_id", g.ProjectID}, {"id", g.ID},
+		{"name", g.Name}, {"standard_attr_id", attribute}, {"stateful", g.Stateful}}); err != nil {
 		return err
 	}
 	_, err = d.insert(ctx, tx, "default_security_group", [][2]any{{"project_id", g.ProjectID}, {"security_group_id", g.ID}})

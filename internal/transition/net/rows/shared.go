@@ -54,7 +54,8 @@ func (s *snapshot) shared(doc *net.Document) error {
 			if !ok {
 				target = r["target_tenant"]
 			}
-			doc.RBACPolicies = append(doc.RBACPolicies, net.RBACPolicy{ID: r["id"], ProjectID: r.project(), ObjectType: t.kind, ObjectID: r["object_id"], Action: r["action"], Target: target})
+			doc.RBACPolicies = append(doc.RBACPolicies,
+				net.RBACPolicy{ID: r["id"], ProjectID: r.project(), ObjectType: t.kind, ObjectID: r["object_id"], Action: r["action"], Target: target})
 		}
 	}
 	if !s.mitaka { // everybody might use external networks
@@ -72,16 +73,19 @@ func (s *snapshot) shared(doc *net.Document) error {
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", "address_scope", r["id"], err)
 		}
-		doc.AddressScopes = append(doc.AddressScopes, net.AddressScope{ID: r["id"], ProjectID: r.project(), Name: r["name"], IPVersion: whole(version, 4)})
+		doc.AddressScopes = append(doc.AddressScopes, net.AddressScope{ID: r["id"], ProjectID: r.project(),
+			Name: r["name"], IPVersion: whole(version, 4)})
 		if r.flag("shared") && !s.tables["addressscoperbacs"] {
 			doc.Share("address_scope", r["id"], r.project(), net.AsShared)
 		}
 	}
 	prefixes := s.by("subnetpoolprefixes", "subnetpool_id")
 	for _, r := range s.rows["subnetpools"] {
-		p := net.SubnetPool{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), AddressScopeID: r.or("address_scope_id"), IsDefault: r.flag("is_default"), Tags: s.tags(r)}
+		p := net.SubnetPool{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r),
+			AddressScopeID: r.or("address_scope_id"), IsDefault: r.flag("is_default"), Tags: s.tags(r)}
 		var version, least, most, usual *int
-		if err := r.numbers(map[string]**int{"ip_version": &version, "min_prefixlen": &least, "max_prefixlen": &most, "default_prefixlen": &usual, "default_quota": &p.DefaultQuota}); err != nil {
+		if err := r.numbers(map[string]**int{"ip_version": &version, "min_prefixlen": &least, "max_prefixlen": &most,
+			"default_prefixlen": &usual, "default_quota": &p.DefaultQuota}); err != nil {
 			return fmt.Errorf("%s %s: %w", "subnetpool", p.ID, err)
 		}
 		p.IPVersion, p.MinLength, p.MaxLength, p.DefaultLength = whole(version, 4), whole(least, 0), whole(most, 0), whole(usual, 0)
@@ -112,7 +116,8 @@ func (s *snapshot) routers(doc *net.Document) {
 	routes, extra := s.by("routerroutes", "router_id"), s.by("router_extra_attributes", "router_id")
 	not := map[string]bool{}
 	for _, r := range s.rows["routers"] {
-		v := net.Router{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"), EnableSNAT: r.flag("enable_snat"),
+		v := net.Router{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r),
+			AdminStateUp: r.flag("admin_state_up"), EnableSNAT: r.flag("enable_snat"),
 			GatewayPort: r.or("gw_port_id"), Tags: s.tags(r)}
 		for _, t := range routes[v.ID] {
 			v.Routes = append(v.Routes, net.Route{Destination: t["destination"], NextHop: t["nexthop"]})
@@ -127,8 +132,10 @@ func (s *snapshot) routers(doc *net.Document) {
 		doc.Routers = append(doc.Routers, v)
 	}
 	for _, r := range s.rows["floatingips"] {
-		doc.FloatingIPs = append(doc.FloatingIPs, net.FloatingIP{ID: r["id"], ProjectID: r.project(), Description: s.description(r), Address: r["floating_ip_address"],
-			NetworkID: r["floating_network_id"], RouterID: r.or("router_id"), PortID: r.or("fixed_port_id"), FixedIP: r.or("fixed_ip_address"), Tags: s.tags(r)})
+		doc.FloatingIPs = append(doc.FloatingIPs, net.FloatingIP{ID: r["id"], ProjectID: r.project(),
+			Description: s.description(r), Address: r["floating_ip_address"],
+			NetworkID: r["floating_network_id"], RouterID: r.or("router_id"), PortID: r.or("fixed_port_id"),
+			FixedIP: r.or("fixed_ip_address"), Tags: s.tags(r)})
 	}
 	doc.LeaveRouters(not)
 }
@@ -142,7 +149,8 @@ func (s *snapshot) policies(doc *net.Document) error {
 			if q.Direction == nil && t.kind == net.BandwidthLimit { // before Neutron 11 the only one
 				q.Direction = new("egress")
 			}
-			if err := r.numbers(map[string]**int{"max_kbps": &q.MaxKbps, "max_burst_kbps": &q.MaxBurstKbps, "min_kbps": &q.MinKbps, "max_kpps": &q.MaxKpps,
+			if err := r.numbers(map[string]**int{"max_kbps": &q.MaxKbps, "max_burst_kbps": &q.MaxBurstKbps,
+				"min_kbps": &q.MinKbps, "max_kpps": &q.MaxKpps,
 				"max_burst_kpps": &q.MaxBurstKpps, "min_kpps": &q.MinKpps, "dscp_mark": &q.DSCPMark}); err != nil {
 				return fmt.Errorf("%s %s: %w", "qos_policy", r["qos_policy_id"], err)
 			}
@@ -150,8 +158,9 @@ func (s *snapshot) policies(doc *net.Document) error {
 		}
 	}
 	for _, r := range s.rows["qos_policies"] {
-		doc.QoSPolicies = append(doc.QoSPolicies, net.QoSPolicy{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r),
-			IsDefault: len(defaults[r["id"]]) > 0, Rules: rules[r["id"]], Tags: s.tags(r)})
+		doc.QoSPolicies = append(doc.QoSPolicies, net.QoSPolicy{ID: r["id"], ProjectID: r.project(), Name: r["name"],
+			Description: s.description(r),
+			IsDefault:   len(defaults[r["id"]]) > 0, Rules: rules[r["id"]], Tags: s.tags(r)})
 		if r.flag("shared") { // before Neutron 8
 			doc.Share("qos_policy", r["id"], r.project(), net.AsShared)
 		}
@@ -162,7 +171,8 @@ func (s *snapshot) policies(doc *net.Document) error {
 func (s *snapshot) trunks(doc *net.Document) error {
 	carried := s.by("subports", "trunk_id")
 	for _, r := range s.rows["trunks"] {
-		t := net.Trunk{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r), AdminStateUp: r.flag("admin_state_up"), PortID: r["port_id"], Tags: s.tags(r)}
+		t := net.Trunk{ID: r["id"], ProjectID: r.project(), Name: r["name"], Description: s.description(r),
+			AdminStateUp: r.flag("admin_state_up"), PortID: r["port_id"], Tags: s.tags(r)}
 		for _, p := range carried[t.ID] {
 			n, err := p.number("segmentation_id")
 			if err != nil {

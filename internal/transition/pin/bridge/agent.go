@@ -28,7 +28,8 @@ func keepsFlows(bridge string, files []string) error {
 				return fail.Errorf(fail.Failed, "look for drop_flows_on_start: %w", err)
 			}
 			if dropsFlows(string(b)) {
-				return fail.Errorf(fail.Refused, "bridge %s can not be pinned: %s has drop_flows_on_start = true: the network agent deletes all flows when it starts, also a pin", bridge, name).
+				return fail.Errorf(fail.Refused, "bridge %s can not be pinned: %s has drop_flows_on_start = true: "+
+					"the network agent deletes all flows when it starts, also a pin", bridge, name).
 					With("set drop_flows_on_start = false in that file; the agent reads it when it starts")
 			}
 		}

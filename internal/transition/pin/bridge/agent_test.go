@@ -31,7 +31,8 @@ func TestDropFlowsOnStart(t *testing.T) {
 		switch {
 		case !c.refused && err != nil:
 			t.Errorf("%q: %v", c.text, err)
-		case c.refused && (fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), "br-int") || !strings.Contains(err.Error(), file)):
+		case c.refused && (fail.ExitCode(err) != fail.ExitRefused || !strings.Contains(err.Error(), "br-int") ||
+			!strings.Contains(err.Error(), file)):
 			t.Errorf("%q: %v: want it refused, with bridge and file", c.text, err)
 		}
 	}

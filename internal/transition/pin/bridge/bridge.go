@@ -42,7 +42,8 @@ func speak(ctx context.Context, bridge string, f ovs.Facts) (string, error) {
 	if has == "" {
 		has, want = "the default ones of this Open vSwitch", "OpenFlow10,OpenFlow13,OpenFlow14"
 	}
-	return "", fail.Errorf(fail.Refused, "bridge %s has the OpenFlow versions %s: a pin needs %s, or all of it could not come at once", bridge, has, strings.Join(versions, " or ")).
+	return "", fail.Errorf(fail.Refused, "bridge %s has the OpenFlow versions %s: a pin needs %s, or all of it could "+
+		"not come at once", bridge, has, strings.Join(versions, " or ")).
 		With(fmt.Sprintf("ovs-vsctl set bridge %s protocols=%s", bridge, want))
 }
 
@@ -149,11 +150,13 @@ func alreadyPinned(bridge string, d pin.Dump, record *pin.Record, unread error) 
 	damage := record.Damage(d, time.Now())
 	switch {
 	case d.Entries() == 0 && damage != nil && damage.Left > 0:
-		return fail.Errorf(fail.Refused, "bridge %s is not pinned any more: %s: somebody has deleted the others, and packets may get lost", bridge, damage).With(remedy)
+		return fail.Errorf(fail.Refused, "bridge %s is not pinned any more: %s: somebody has deleted the others, and "+
+			"packets may get lost", bridge, damage).With(remedy)
 	case d.Entries() == 0:
 		return nil
 	case damage != nil:
-		return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more, and its pin is damaged: %s: packets get lost", bridge, d.Left(), damage).
+		return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more, and its pin is damaged: %s: "+
+			"packets get lost", bridge, d.Left(), damage).
 			With("have its network agent write the bridge's own flows: restart that; then: holdfast transition unpin " + bridge)
 	case unread != nil:
 		return fail.Errorf(fail.Refused, "bridge %s is pinned already, for %s more: %w", bridge, d.Left(), unread).With(remedy)
@@ -171,7 +174,8 @@ func fit(bridge string, f ovs.Facts, d pin.Dump) error {
 		return fail.Errorf(fail.Refused, "Open vSwitch restores flows (flow-restore-wait is true): what is set now would be thrown away").
 			With("when all flows are there: ovs-vsctl remove Open_vSwitch . other_config flow-restore-wait")
 	case f.FailMode != "secure" && f.Controllers > 0:
-		return fail.Errorf(fail.Refused, "bridge %s has a controller and the fail mode standalone: without its controller it deletes all flows, also a pin, and forwards between all ports", bridge).
+		return fail.Errorf(fail.Refused, "bridge %s has a controller and the fail mode standalone: without its "+
+			"controller it deletes all flows, also a pin, and forwards between all ports", bridge).
 			With("ovs-vsctl set-fail-mode " + bridge + " secure")
 	case len(d.Theirs()) == 0:
 		return fail.Errorf(fail.Refused, "bridge %s has no flows: a pin would keep it so", bridge)
@@ -186,10 +190,12 @@ func whole(bridge string, p *pin.Plan, d pin.Dump) error {
 		return fail.Errorf(fail.Failed, "read the pin of bridge %s back: %w", bridge, err)
 	}
 	if n := len(wrong); n > 0 {
-		return fail.Errorf(fail.Failed, "bridge %s was not as planned when it was read back, in %d flows or groups; the first: %s", bridge, n, wrong[0])
+		return fail.Errorf(fail.Failed, "bridge %s was not as planned when it was read back, in %d flows or groups; "+
+			"the first: %s", bridge, n, wrong[0])
 	}
 	if moved := p.Changed(d); len(moved) > 0 {
-		return fail.Errorf(fail.Refused, "bridge %s: %d flows changed while they were copied: somebody is writing them; the first: %s", bridge, len(moved), moved[0]).
+		return fail.Errorf(fail.Refused, "bridge %s: %d flows changed while they were copied: somebody is writing "+
+			"them; the first: %s", bridge, len(moved), moved[0]).
 			With("pin before the agent is stopped or restarted")
 	}
 	return nil
@@ -256,8 +262,10 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 		return nil, fail.Errorf(fail.Refused, "bridge %s has no flows, neither of a pin nor its own: it forwards nothing", o.Bridge).
 			With("have its network agent write them: restart that")
 	case missing != "" && r.Damage != nil: // the record stays until they are there, or the order is forced
-		return nil, fail.Errorf(fail.Refused, "bridge %s is not pinned any more, and its own flows are not complete: %s; %s", o.Bridge, missing, r.Damage).
-			With("have its network agent write them: restart that; or, when its flows are as they shall be: holdfast transition unpin " + o.Bridge + " --force")
+		return nil, fail.Errorf(fail.Refused, "bridge %s is not pinned any more, and its own flows are not "+
+			"complete: %s; %s", o.Bridge, missing, r.Damage).
+			With("have its network agent write them: restart that; or, when its flows are as they shall be: holdfast " +
+				"transition unpin " + o.Bridge + " --force")
 	}
 	if facts.Other[pin.RecordKey] != "" {
 		if err := ovs.Note(ctx, o.Bridge, pin.RecordKey, ""); err != nil {
@@ -265,7 +273,8 @@ func Unpin(ctx context.Context, o pin.Order) (*pin.Result, error) {
 		}
 	}
 	if r.Damage != nil && ended && r.Damage.Left > 0 && !o.Force {
-		return nil, fail.Errorf(fail.Refused, "bridge %s: somebody has deleted the entries of its pin, so it was not pinned any more: %s; it forwards by its own flows now, and packets may have been lost",
+		return nil, fail.Errorf(fail.Refused, "bridge %s: somebody has deleted the entries of its pin, so it was not "+
+			"pinned any more: %s; it forwards by its own flows now, and packets may have been lost",
 			o.Bridge, r.Damage)
 	}
 	if r.Damage != nil {
@@ -291,10 +300,12 @@ func settled(ctx context.Context, bridge, version string, d pin.Dump, record *pi
 			missing = []string{m}
 		}
 		if len(missing) > 0 {
-			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: its own flows are not complete: %s%s", bridge, d.Left(), few(missing), damaged).With(remedy)
+			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: its own flows are not "+
+				"complete: %s%s", bridge, d.Left(), few(missing), damaged).With(remedy)
 		}
 		if moved := pin.Moved(first, d); len(moved) > 0 {
-			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: %d of its own flows changed within %s; the first: %s", bridge, d.Left(), len(moved), looks*lookEvery, moved[0]).With(remedy)
+			return d, fail.Errorf(fail.Refused, "bridge %s stays pinned, for %s more: %d of its own flows changed "+
+				"within %s; the first: %s", bridge, d.Left(), len(moved), looks*lookEvery, moved[0]).With(remedy)
 		}
 		if i == looks {
 			return d, nil

@@ -95,7 +95,8 @@ func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
 	pinned()
 	ofctl("del-flows", bridgeName, ours+",table=0")
 	repinned("the entries alone", "is not pinned any more", fmt.Sprintf("%d of them were left", whole-5), "packets may get lost")
-	refused("the entries alone", "somebody has deleted the entries of its pin", fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-5))
+	refused("the entries alone", "somebody has deleted the entries of its pin",
+		fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-5))
 	if n := len(r.dump(t).Ours()); n > 0 {
 		t.Errorf("%d flows of the pin are left", n)
 	}
@@ -103,8 +104,10 @@ func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
 	pinned()
 	ofctl("del-flows", bridgeName, ours+",table=253")
 	ofctl("del-flows", bridgeName, "table=60,cookie=1/-1")
-	repinned("a table of the copy", "is pinned already, for ", "its pin is damaged", fmt.Sprintf("%d of them were left", whole-9), "packets get lost")
-	refused("a table of the copy, and flows of the agent", "stays pinned", fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9), "packets get lost")
+	repinned("a table of the copy", "is pinned already, for ", "its pin is damaged",
+		fmt.Sprintf("%d of them were left", whole-9), "packets get lost")
+	refused("a table of the copy, and flows of the agent", "stays pinned",
+		fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9), "packets get lost")
 	r.Add(t, bridgeName, 1, tenants()...)
 	unpinned("a table of the copy", whole-9, fmt.Sprintf("the pin had %d flows, and %d of them were left", whole, whole-9))
 
@@ -112,7 +115,8 @@ func TestUnpinTellsWhatOthersTookFromAPin(t *testing.T) {
 	ofctl("del-flows", bridgeName)
 	r.Add(t, bridgeName, 3, "table=60,priority=1 actions=drop")
 	for range 2 { // it is told as long as it is so
-		refused("all flows but one", "its own flows are not complete: 1 flows, 17 were there when it was pinned", fmt.Sprintf("the pin had %d flows, and 0 of them", whole))
+		refused("all flows but one", "its own flows are not complete: 1 flows, 17 were there when it was pinned",
+			fmt.Sprintf("the pin had %d flows, and 0 of them", whole))
 	}
 	r.Delete(t, bridgeName, 3)
 	r.Add(t, bridgeName, 1, tenants()...)
@@ -150,7 +154,8 @@ func TestAPinThatFailsNamesTheFlow(t *testing.T) {
 	r.Add(t, bridgeName, 7, "table=58,priority=1,dl_vlan=5 actions=meter:1,NORMAL")
 	refused("a meter", "table=58,priority=1,dl_vlan=5 actions=meter:1,NORMAL: meter:1: flows with a meter")
 	r.Delete(t, bridgeName, 7)
-	r.Run(t, "ovs-vsctl", "--timeout=15", "--", "--id=@t", "create", "Flow_Table", "flow_limit=2", "overflow_policy=refuse", "--", "set", "Bridge", bridgeName, "flow_tables:253=@t")
+	r.Run(t, "ovs-vsctl", "--timeout=15", "--", "--id=@t", "create", "Flow_Table", "flow_limit=2",
+		"overflow_policy=refuse", "--", "set", "Bridge", bridgeName, "flow_tables:253=@t")
 	refused("a table that is full", "TABLE_FULL", "ADD table:253 priority=")
 	r.Run(t, "ovs-vsctl", "--timeout=15", "clear", "Bridge", bridgeName, "flow_tables")
 	_, err := Pin(ctx, order)
@@ -178,7 +183,8 @@ func TestAPortThatIsAddedAgain(t *testing.T) {
 	if number == "2" {
 		t.Fatal("the port has its old number: this test shows nothing")
 	}
-	if _, err := Unpin(ctx, order); !has(err, fmt.Sprintf("port %s (%s), which came when port 2 went: 0 flows name it", number, card)) || fail.ExitCode(err) != fail.ExitRefused {
+	if _, err := Unpin(ctx, order); !has(err, fmt.Sprintf("port %s (%s), which came when port 2 went: 0 flows name it",
+		number, card)) || fail.ExitCode(err) != fail.ExitRefused {
 		t.Errorf("unpin before the port has its flows: %v", err)
 	}
 	again := strings.NewReplacer("in_port=2 ", "in_port="+number+" ", "output:2", "output:"+number)
@@ -205,7 +211,8 @@ func TestAPortThatIsAddedAgain(t *testing.T) {
 		vsctl("del-port", bridgeName, vsctl("--bare", "--columns=name", "find", "Interface", fmt.Sprintf("ofport=%d", port)))
 	}
 	for port := 3; port <= 4; port++ {
-		for _, match := range []string{fmt.Sprintf("table=0,in_port=%d", port), fmt.Sprintf("table=25,reg6=%d", port), fmt.Sprintf("table=60,reg6=%d,dl_vlan=20", port), "table=60,dl_vlan=20,dl_dst=" + ovstest.MAC(port)} {
+		for _, match := range []string{fmt.Sprintf("table=0,in_port=%d", port), fmt.Sprintf("table=25,reg6=%d", port),
+			fmt.Sprintf("table=60,reg6=%d,dl_vlan=20", port), "table=60,dl_vlan=20,dl_dst=" + ovstest.MAC(port)} {
 			r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "del-flows", bridgeName, match+",cookie=1/-1")
 		}
 	}

@@ -99,7 +99,8 @@ func TestWithoutTheCleanupService(t *testing.T) {
 
 // TestAServiceThatIsNotDisarmed: what was read back counts, and nothing is left then.
 func TestAServiceThatIsNotDisarmed(t *testing.T) {
-	for file, want := range map[string]string{"stubborn": "it would still run /usr/bin/neutron-ovs-cleanup", "broken": "Connection timed out"} {
+	for file, want := range map[string]string{"stubborn": "it would still run /usr/bin/neutron-ovs-cleanup",
+		"broken": "Connection timed out"} {
 		c, dir := newCleanup(t, "loaded")
 		write(t, filepath.Join(dir, file), "", 0o644)
 		if did, err := c.disarm(t.Context()); did || err == nil || !strings.Contains(err.Error(), want) {

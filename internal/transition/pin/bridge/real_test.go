@@ -73,7 +73,8 @@ func TestNoPacketIsLostInAnUpgrade(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return s.Do(try.Context(t), engine.Task{Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: args, Timeout: time.Minute}, Log: &log, Note: func(string, int) {}})
+		return s.Do(try.Context(t), engine.Task{Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: args,
+			Timeout: time.Minute}, Log: &log, Note: func(string, int) {}})
 	}
 	packets := r.send(t, 1, 2)
 	time.Sleep(300 * time.Millisecond)
@@ -251,7 +252,8 @@ func TestRefusals(t *testing.T) {
 				r.Run(t, "ovs-ofctl", "-O", "OpenFlow14", "add-meter", bridgeName, "meter=1,pktps,band=type=drop,rate=10")
 				r.Add(t, bridgeName, 7, "table=58,priority=1 actions=meter:1,NORMAL")
 			}, func() { r.Delete(t, bridgeName, 7) }},
-		{"no flows", bridgeName, "has no flows", fail.ExitRefused, func() { r.Delete(t, bridgeName, 1) }, func() { r.Add(t, bridgeName, 1, tenants()...) }},
+		{"no flows", bridgeName, "has no flows", fail.ExitRefused, func() { r.Delete(t, bridgeName, 1) },
+			func() { r.Add(t, bridgeName, 1, tenants()...) }},
 	} {
 		if c.before != nil {
 			c.before()

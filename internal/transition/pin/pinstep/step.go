@@ -113,7 +113,8 @@ func (s *Step) begin(ctx context.Context, task engine.Task, bridge string) error
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(task.Log, "bridge %s is pinned for %s: %d ports, %d flows and %d groups copied\n", bridge, time.Duration(r.Left)*time.Second, r.Ports, r.Flows, r.Groups)
+	fmt.Fprintf(task.Log, "bridge %s is pinned for %s: %d ports, %d flows and %d groups copied\n", bridge,
+		time.Duration(r.Left)*time.Second, r.Ports, r.Flows, r.Groups)
 	notes(task, r)
 	return nil
 }

@@ -80,7 +80,8 @@ func (b *bridges) do(t *testing.T, args upgrade.PinArgs, within time.Duration) (
 	ctx, cancel := context.WithTimeoutCause(t.Context(), within, engine.ErrTimeout)
 	defer cancel()
 	var log bytes.Buffer
-	err = b.step().Do(ctx, engine.Task{Undo: b.undo, Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: text, Timeout: within}, Log: &log, Note: func(string, int) {}})
+	err = b.step().Do(ctx, engine.Task{Undo: b.undo, Step: job.Step{ID: "h1/pin/turn", Host: "h1", Args: text,
+		Timeout: within}, Log: &log, Note: func(string, int) {}})
 	return log.String(), err
 }
 
@@ -88,7 +89,8 @@ func (b *bridges) do(t *testing.T, args upgrade.PinArgs, within time.Duration) (
 func TestPinAndUnpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bridges{pinned: map[string]bool{"br-int": false, "br-ex": false}, missing: 0}
-		begin, end := upgrade.PinArgs{Bridges: []string{"br-int", "br-none", "br-ex"}}, upgrade.PinArgs{Bridges: []string{"br-int", "br-none", "br-ex"}, End: true}
+		begin, end := upgrade.PinArgs{Bridges: []string{"br-int", "br-none", "br-ex"}},
+			upgrade.PinArgs{Bridges: []string{"br-int", "br-none", "br-ex"}, End: true}
 		for range 2 { // the agent ended after the first
 			log, err := b.do(t, begin, time.Minute)
 			if err != nil || !b.pinned["br-int"] || !b.pinned["br-ex"] || !strings.Contains(log, "bridge br-none: this host has none of that name") {
@@ -100,7 +102,8 @@ func TestPinAndUnpin(t *testing.T) {
 		if err != nil || b.pinned["br-int"] || b.pinned["br-ex"] || strings.Count(log, "waits: flows are missing") != 1 {
 			t.Errorf("%v, %v: %s", b.pinned, err, log)
 		}
-		if log, err := b.do(t, end, time.Minute); err != nil || !strings.Contains(log, "is not pinned: if it was, packets may have been lost since that ended") {
+		if log, err := b.do(t, end, time.Minute); err != nil ||
+			!strings.Contains(log, "is not pinned: if it was, packets may have been lost since that ended") {
 			t.Errorf("a pin that has ended by itself: %v: %s", err, log)
 		}
 		if !strings.Contains(log, "note: what was found of br-ex") {
@@ -109,11 +112,14 @@ func TestPinAndUnpin(t *testing.T) {
 		b.pinned["br-int"], b.missing = true, 1000
 		b.undo = true
 		begun := time.Now()
-		if _, err := b.do(t, end, time.Hour); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] || time.Since(begun) != undoWaits {
-			t.Errorf("flows that never come, in an abort: %v after %s, pinned %v: want it told after %s, and the bridge pinned", err, time.Since(begun), b.pinned, undoWaits)
+		if _, err := b.do(t, end, time.Hour); !errors.Is(err, engine.ErrTimeout) ||
+			!strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] || time.Since(begun) != undoWaits {
+			t.Errorf("flows that never come, in an abort: %v after %s, pinned %v: want it told after %s, and the "+
+				"bridge pinned", err, time.Since(begun), b.pinned, undoWaits)
 		}
 		b.undo, b.missing = false, 1000
-		if _, err := b.do(t, end, 20*time.Second); !errors.Is(err, engine.ErrTimeout) || !strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] {
+		if _, err := b.do(t, end, 20*time.Second); !errors.Is(err, engine.ErrTimeout) ||
+			!strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] {
 			t.Errorf("flows that never come: %v, pinned %v: want it told, and the bridge pinned", err, b.pinned)
 		}
 		if _, err := b.do(t, begin, time.Minute); err == nil || !strings.Contains(err.Error(), "flows are missing") || !b.pinned["br-int"] {
@@ -126,7 +132,8 @@ func TestPinAndUnpin(t *testing.T) {
 func TestAPinThatFails(t *testing.T) {
 	b := &bridges{pinned: map[string]bool{"br-int": false, "br-ex": false}, bad: "br-ex"}
 	_, err := b.do(t, upgrade.PinArgs{Bridges: []string{"br-int", "br-ex"}}, time.Minute)
-	if err == nil || !strings.Contains(err.Error(), "bridge br-ex can not be pinned") || b.pinned["br-int"] || !slices.Contains(b.said, "unpin br-inttrue") {
+	if err == nil || !strings.Contains(err.Error(), "bridge br-ex can not be pinned") || b.pinned["br-int"] ||
+		!slices.Contains(b.said, "unpin br-inttrue") {
 		t.Errorf("%v, %v, %v", err, b.pinned, b.said)
 	}
 	s := b.step()
@@ -141,7 +148,8 @@ func TestLook(t *testing.T) {
 	b := &bridges{pinned: map[string]bool{"br-int": false, "br-ex": false}, bad: "br-ex"}
 	got := b.step().Look(t.Context(), []string{"br-int", "br-ex", "br-none", "br-hangs"})
 	want := []fact.Bridge{
-		{Name: "br-int", Ports: 3, Flows: 20, Groups: 1, Notes: []string{"a note"}}, {Name: "br-ex", Why: "bridge br-ex can not be pinned", Remedy: "mend it"},
+		{Name: "br-int", Ports: 3, Flows: 20, Groups: 1, Notes: []string{"a note"}},
+		{Name: "br-ex", Why: "bridge br-ex can not be pinned", Remedy: "mend it"},
 		{Name: "br-none", Missing: true}, {Name: "br-hangs", Why: "no answer"},
 	}
 	if !reflect.DeepEqual(got, want) || len(b.said) > 0 {

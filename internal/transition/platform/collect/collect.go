@@ -31,7 +31,8 @@ func Collect(ctx context.Context, getenv func(string) string, now time.Time) (*p
 	region, face := getenv("OS_REGION_NAME"), strings.TrimSuffix(cmp.Or(getenv("OS_INTERFACE"), "public"), "URL")
 	r := &reader{Cloud: c, ctx: ctx, p: &platform.Platform{
 		Format: platform.Format, Time: now.UTC(), Auth: getenv("OS_AUTH_URL"), Region: region, Nova: fmt.Sprint("2.", c.Latest),
-		Endpoints: []platform.Endpoint{}, Services: []platform.Service{}, Hosts: []platform.Host{}, Aggregates: []platform.Aggregate{}, Pools: []platform.Pool{},
+		Endpoints: []platform.Endpoint{}, Services: []platform.Service{}, Hosts: []platform.Host{},
+		Aggregates: []platform.Aggregate{}, Pools: []platform.Pool{},
 		VolumeTypes: []platform.VolumeType{}, Flavors: []platform.Flavor{}, Images: []platform.Image{},
 	}}
 	r.endpoints(region, face)
@@ -70,7 +71,8 @@ func (r *reader) endpoints(region, face string) {
 		if region != "" && e.Region != region || e.Interface != face {
 			continue
 		}
-		r.p.Endpoints = append(r.p.Endpoints, platform.Endpoint{Service: e.Service, Interface: e.Interface, Region: e.Region, URL: e.URL, Error: answers(r.ctx, &client, e.URL)})
+		r.p.Endpoints = append(r.p.Endpoints, platform.Endpoint{Service: e.Service, Interface: e.Interface,
+			Region: e.Region, URL: e.URL, Error: answers(r.ctx, &client, e.URL)})
 	}
 }
 
@@ -133,7 +135,8 @@ func (r *reader) services(of string, from *gophercloud.ServiceClient, version in
 	}
 	err := cloud.Get(r.ctx, from, "os-services", version, &got)
 	for _, s := range got.Services {
-		r.p.Services = append(r.p.Services, platform.Service{Of: of, Binary: s.Binary, Host: s.Host, Zone: s.Zone, Enabled: s.Status == "enabled", Up: s.State == "up", Seen: s.Updated, Why: s.Why})
+		r.p.Services = append(r.p.Services, platform.Service{Of: of, Binary: s.Binary, Host: s.Host, Zone: s.Zone,
+			Enabled: s.Status == "enabled", Up: s.State == "up", Seen: s.Updated, Why: s.Why})
 	}
 	return err
 }
@@ -151,7 +154,8 @@ func (r *reader) agents() error {
 	}
 	err := cloud.Get(r.ctx, r.Neutron, "agents", 0, &got)
 	for _, a := range got.Agents {
-		r.p.Services = append(r.p.Services, platform.Service{Of: "network", Binary: a.Binary, Host: a.Host, Zone: a.Zone, Enabled: a.Admin, Up: a.Alive, Seen: a.Seen})
+		r.p.Services = append(r.p.Services, platform.Service{Of: "network", Binary: a.Binary, Host: a.Host,
+			Zone: a.Zone, Enabled: a.Admin, Up: a.Alive, Seen: a.Seen})
 	}
 	return err
 }
@@ -176,7 +180,9 @@ func (r *reader) hosts() error {
 	}
 	err := cloud.Get(r.ctx, r.Nova, "os-hypervisors/detail", cloud.Base, &got)
 	for _, h := range got.Hypervisors {
-		r.p.Hosts = append(r.p.Hosts, platform.Host{Name: h.Service.Host, Node: h.Node, Type: h.Type, Version: h.Version, Up: h.State == "up", Enabled: h.Status == "enabled", CPUs: h.CPUs, Model: h.CPU.model(), Memory: h.Memory, Used: h.Used, Guests: h.Guests})
+		r.p.Hosts = append(r.p.Hosts, platform.Host{Name: h.Service.Host, Node: h.Node, Type: h.Type,
+			Version: h.Version, Up: h.State == "up", Enabled: h.Status == "enabled", CPUs: h.CPUs, Model: h.CPU.model(),
+			Memory: h.Memory, Used: h.Used, Guests: h.Guests})
 	}
 	return err
 }
@@ -288,7 +294,8 @@ func (r *reader) aggregates() error {
 	err := cloud.Get(r.ctx, r.Nova, "os-aggregates", cloud.Base, &got)
 	for _, a := range got.Aggregates {
 		slices.Sort(a.Hosts)
-		r.p.Aggregates = append(r.p.Aggregates, platform.Aggregate{Name: a.Name, Zone: a.Zone, Hosts: append([]string{}, a.Hosts...), Metadata: a.Metadata})
+		r.p.Aggregates = append(r.p.Aggregates, platform.Aggregate{Name: a.Name, Zone: a.Zone,
+			Hosts: append([]string{}, a.Hosts...), Metadata: a.Metadata})
 	}
 	return err
 }
@@ -317,7 +324,8 @@ func (r *reader) flavors() error {
 			if err := cloud.Get(r.ctx, r.Nova, "flavors/"+url.PathEscape(f.ID)+"/os-extra_specs", cloud.Base, &more); err != nil {
 				return "", err
 			}
-			r.p.Flavors = append(r.p.Flavors, platform.Flavor{ID: f.ID, Name: f.Name, CPUs: f.CPUs, Memory: f.Memory, Disk: f.Disk, Ephemeral: f.Ephemeral, Swap: int(f.Swap), Public: f.Public, Specs: more.Specs})
+			r.p.Flavors = append(r.p.Flavors, platform.Flavor{ID: f.ID, Name: f.Name, CPUs: f.CPUs, Memory: f.Memory,
+				Disk: f.Disk, Ephemeral: f.Ephemeral, Swap: int(f.Swap), Public: f.Public, Specs: more.Specs})
 		}
 		return marker(len(got.Flavors), func(i int) string { return got.Flavors[i].ID }), nil
 	})
@@ -351,7 +359,8 @@ func (r *reader) images() error {
 			return "", err
 		}
 		for _, i := range got.Images {
-			r.p.Images = append(r.p.Images, platform.Image{ID: i.ID, Name: i.Name, Status: i.Status, Size: i.Size, Checksum: i.Checksum, Format: i.Format, Container: i.Container, Visibility: i.Visibility, MinDisk: i.MinDisk, MinMemory: i.MinMemory})
+			r.p.Images = append(r.p.Images, platform.Image{ID: i.ID, Name: i.Name, Status: i.Status, Size: i.Size,
+				Checksum: i.Checksum, Format: i.Format, Container: i.Container, Visibility: i.Visibility, MinDisk: i.MinDisk, MinMemory: i.MinMemory})
 		}
 		return marker(len(got.Images), func(i int) string { return got.Images[i].ID }), nil
 	})
@@ -371,7 +380,8 @@ func (r *reader) pools() error {
 	}
 	err := cloud.Get(r.ctx, r.Cinder, "scheduler-stats/get_pools?detail=true", 0, &got)
 	for _, x := range got.Pools {
-		r.p.Pools = append(r.p.Pools, platform.Pool{Name: x.Name, Backend: x.Capabilities.Backend, Protocol: fmt.Sprint(x.Capabilities.Protocol), Total: float64(x.Capabilities.Total), Free: float64(x.Capabilities.Free)})
+		r.p.Pools = append(r.p.Pools, platform.Pool{Name: x.Name, Backend: x.Capabilities.Backend,
+			Protocol: fmt.Sprint(x.Capabilities.Protocol), Total: float64(x.Capabilities.Total), Free: float64(x.Capabilities.Free)})
 	}
 	return err
 }

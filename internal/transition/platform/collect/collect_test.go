@@ -28,7 +28,8 @@ type stand struct {
 }
 
 // types are the services as the catalog has them.
-var types = map[string]string{"compute": "compute", "network": "network", "image": "image", "volume": "block-storage", "placement": "placement"}
+var types = map[string]string{"compute": "compute", "network": "network", "image": "image", "volume": "block-storage",
+	"placement": "placement"}
 
 func newStand(t *testing.T) *stand {
 	t.Helper()
@@ -43,7 +44,8 @@ func newStand(t *testing.T) *stand {
 }
 
 func (s *stand) env(name string) string {
-	return map[string]string{"OS_AUTH_URL": s.url + "/v3", "OS_USERNAME": "admin", "OS_PASSWORD": "p", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_NAME": "admin", "OS_PROJECT_DOMAIN_NAME": "Default", "OS_REGION_NAME": "one"}[name]
+	return map[string]string{"OS_AUTH_URL": s.url + "/v3", "OS_USERNAME": "admin", "OS_PASSWORD": "p",
+		"OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_NAME": "admin", "OS_PROJECT_DOMAIN_NAME": "Default", "OS_REGION_NAME": "one"}[name]
 }
 
 func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -56,16 +58,19 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	type object = map[string]any
 	if r.Method == http.MethodPost { // the login
-		catalog := []object{{"type": "identity", "endpoints": []object{{"interface": "public", "region": "one", "region_id": "one", "url": s.url + "/v3"}, {"interface": "public", "region": "two", "region_id": "two", "url": "http://127.0.0.1:1"}}}}
+		catalog := []object{{"type": "identity", "endpoints": []object{{"interface": "public", "region": "one",
+			"region_id": "one", "url": s.url + "/v3"}, {"interface": "public", "region": "two", "region_id": "two", "url": "http://127.0.0.1:1"}}}}
 		for name, kind := range types {
 			if name != s.without {
 				// Clients look for a version at the end of the path.
 				v := map[string]string{"compute": "/v2.1", "network": "", "image": "", "volume": "/v3", "placement": ""}[name]
-				catalog = append(catalog, object{"type": kind, "endpoints": []object{{"interface": "public", "region": "one", "region_id": "one", "url": s.url + "/" + name + v}}})
+				catalog = append(catalog, object{"type": kind,
+					"endpoints": []object{{"interface": "public", "region": "one", "region_id": "one", "url": s.url + "/" + name + v}}})
 			}
 		}
 		w.Header().Set("X-Subject-Token", "t")
-		say(http.StatusCreated, object{"token": object{"methods": []string{"password"}, "expires_at": "2099-01-01T00:00:00.000000Z", "project": object{"id": "p1", "name": "admin"}, "catalog": catalog}})
+		say(http.StatusCreated, object{"token": object{"methods": []string{"password"},
+			"expires_at": "2099-01-01T00:00:00.000000Z", "project": object{"id": "p1", "name": "admin"}, "catalog": catalog}})
 		return
 	}
 	if s.broken != "" && strings.HasSuffix(r.URL.Path, s.broken) {
@@ -103,7 +108,8 @@ func (s *stand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if name == "placement" {
 			href = "" // as it says itself
 		}
-		say(http.StatusMultipleChoices, object{"versions": []object{{"id": id, "status": "CURRENT", "links": []object{{"rel": "self", "href": href}}}}})
+		say(http.StatusMultipleChoices, object{"versions": []object{{"id": id, "status": "CURRENT",
+			"links": []object{{"rel": "self", "href": href}}}}})
 	default:
 		say(http.StatusNotFound, object{"itemNotFound": object{"message": "no " + path}})
 	}
@@ -138,8 +144,10 @@ func TestRecorded(t *testing.T) {
 	s := newStand(t)
 	p, err := collect.Collect(t.Context(), s.env, time.Unix(1, 0))
 	try.Must(t, err)
-	if len(p.Hosts) != 2 || len(p.Flavors) != 2 || p.Flavors[0].ID != "large" || p.Flavors[1].Specs["hw:cpu_policy"] != "shared" || len(p.Images) != 1 || p.Images[0].Checksum == "" ||
-		len(p.Aggregates) != 1 || p.Aggregates[0].Zone != "z1" || len(p.VolumeTypes) != 2 || p.VolumeTypes[1].Specs["volume_backend_name"] != "fake" || p.Nova != "2.93" || p.Region != "one" || !p.Time.Equal(time.Unix(1, 0)) {
+	if len(p.Hosts) != 2 || len(p.Flavors) != 2 || p.Flavors[0].ID != "large" ||
+		p.Flavors[1].Specs["hw:cpu_policy"] != "shared" || len(p.Images) != 1 || p.Images[0].Checksum == "" ||
+		len(p.Aggregates) != 1 || p.Aggregates[0].Zone != "z1" || len(p.VolumeTypes) != 2 ||
+		p.VolumeTypes[1].Specs["volume_backend_name"] != "fake" || p.Nova != "2.93" || p.Region != "one" || !p.Time.Equal(time.Unix(1, 0)) {
 		t.Errorf("%+v", p)
 	}
 	if len(p.Endpoints) != 6 { // those of the other region are not asked
@@ -178,7 +186,8 @@ func TestPlacement(t *testing.T) {
 	for path := range s.answers["placement"] {
 		s.answers["placement"][path] = json.RawMessage(`{"allocations": {"another": {}}, "aggregates": ["another"]}`)
 	}
-	if all = providers(); len(all["cmp1"].Without) != 1 || len(all["cmp1"].NotIn) > 0 || len(all["cmp2"].Without) > 0 || len(all["cmp2"].NotIn) != 1 || all["cmp2"].NotIn[0] != "fast" {
+	if all = providers(); len(all["cmp1"].Without) != 1 || len(all["cmp1"].NotIn) > 0 || len(all["cmp2"].Without) > 0 ||
+		len(all["cmp2"].NotIn) != 1 || all["cmp2"].NotIn[0] != "fast" {
 		t.Errorf("neither allocations nor aggregates: %+v", all)
 	}
 	s.answers["placement"] = nil
@@ -201,12 +210,14 @@ func TestPartsThatAreNotThere(t *testing.T) {
 	}
 	s.without = "compute"
 	var f *fail.Error
-	if _, err := collect.Collect(t.Context(), s.env, time.Now()); !errors.As(err, &f) || f.Kind != fail.Invalid || !strings.Contains(err.Error(), "compute service in Keystone's catalog") {
+	if _, err := collect.Collect(t.Context(), s.env, time.Now()); !errors.As(err, &f) || f.Kind != fail.Invalid ||
+		!strings.Contains(err.Error(), "compute service in Keystone's catalog") {
 		t.Errorf("%v", err)
 	}
 	s.without = ""
 	delete(s.answers["compute"], "/os-aggregates")
-	if _, err := collect.Collect(t.Context(), s.env, time.Now()); !errors.As(err, &f) || !strings.Contains(err.Error(), "status 404: no /os-aggregates") {
+	if _, err := collect.Collect(t.Context(), s.env, time.Now()); !errors.As(err, &f) ||
+		!strings.Contains(err.Error(), "status 404: no /os-aggregates") {
 		t.Errorf("%v", err)
 	}
 	s = newStand(t)

@@ -22,8 +22,10 @@ const recorded = "testdata/debian-12.json"
 
 // asked are the paths that are read, of each service.
 var asked = map[string][]string{
-	"compute": {"/os-services", "/os-hypervisors/detail", "/os-aggregates", "/flavors/detail?is_public=None", "/flavors/small/os-extra_specs", "/flavors/large/os-extra_specs"},
-	"network": {"/agents"}, "image": {"/images"}, "volume": {"/os-services", "/scheduler-stats/get_pools?detail=true", "/types?is_public=None"},
+	"compute": {"/os-services", "/os-hypervisors/detail", "/os-aggregates", "/flavors/detail?is_public=None",
+		"/flavors/small/os-extra_specs", "/flavors/large/os-extra_specs"},
+	"network": {"/agents"}, "image": {"/images"}, "volume": {"/os-services", "/scheduler-stats/get_pools?detail=true",
+		"/types?is_public=None"},
 }
 
 // TestRealPlatform: what the real services have is read, found to work, and compared; a host that stops is told.
@@ -31,10 +33,13 @@ func TestRealPlatform(t *testing.T) {
 	need.Drill(t, "360, before a transition: what the real services have is read, compared, and what stops is told")
 	c := nettest.StartCloud(t, nettest.MariaDB)
 	guest := c.Guest("vm1")
-	c.Call("POST", "compute", "/os-aggregates", "", map[string]any{"aggregate": map[string]string{"name": "fast", "availability_zone": "z1"}}, nil)
+	c.Call("POST", "compute", "/os-aggregates", "", map[string]any{"aggregate": map[string]string{"name": "fast",
+		"availability_zone": "z1"}}, nil)
 	c.Call("POST", "compute", "/os-aggregates/1/action", "", map[string]any{"add_host": map[string]string{"host": nettest.Hosts[1]}}, nil)
-	c.Call("POST", "compute", "/flavors/small/os-extra_specs", "", map[string]any{"extra_specs": map[string]string{"hw:cpu_policy": "shared"}}, nil)
-	c.Call("POST", "volume", "/types", "", map[string]any{"volume_type": map[string]any{"name": "ssd", "extra_specs": map[string]string{"volume_backend_name": "fake"}}}, nil)
+	c.Call("POST", "compute", "/flavors/small/os-extra_specs", "",
+		map[string]any{"extra_specs": map[string]string{"hw:cpu_policy": "shared"}}, nil)
+	c.Call("POST", "volume", "/types", "", map[string]any{"volume_type": map[string]any{"name": "ssd",
+		"extra_specs": map[string]string{"volume_backend_name": "fake"}}}, nil)
 	if *update {
 		all := map[string]map[string]json.RawMessage{}
 		for service, paths := range asked {
@@ -77,10 +82,12 @@ func TestRealPlatform(t *testing.T) {
 		return p
 	}
 	p := read()
-	if len(p.Hosts) != len(nettest.Hosts) || len(p.Flavors) != 2 || len(p.Images) != 1 || len(p.Pools) == 0 || len(p.Aggregates) != 1 || len(p.VolumeTypes) == 0 || p.Hosts[0].Guests+p.Hosts[1].Guests != 1 {
+	if len(p.Hosts) != len(nettest.Hosts) || len(p.Flavors) != 2 || len(p.Images) != 1 || len(p.Pools) == 0 ||
+		len(p.Aggregates) != 1 || len(p.VolumeTypes) == 0 || p.Hosts[0].Guests+p.Hosts[1].Guests != 1 {
 		t.Errorf("%+v", p)
 	}
-	if len(p.Providers) != 2 || p.Providers[0].Host != nettest.Hosts[0] || !p.Providers[0].There || len(p.Providers[0].Without) > 0 || len(p.Providers[1].NotIn) > 0 || p.Hosts[0].Model == "" {
+	if len(p.Providers) != 2 || p.Providers[0].Host != nettest.Hosts[0] || !p.Providers[0].There ||
+		len(p.Providers[0].Without) > 0 || len(p.Providers[1].NotIn) > 0 || p.Hosts[0].Model == "" {
 		t.Errorf("what Nova has made itself is missing in Placement: %+v", p.Providers)
 	}
 	c.Call("DELETE", "placement", "/allocations/"+guest, "1.1", nil, nil)
@@ -90,7 +97,8 @@ func TestRealPlatform(t *testing.T) {
 		}
 	}
 	small := p.Flavors[slices.IndexFunc(p.Flavors, func(f platform.Flavor) bool { return f.ID == nettest.Small })]
-	if small.Specs["hw:cpu_policy"] != "shared" || small.CPUs == 0 || small.Memory == 0 || p.Images[0].Status != "active" || p.Images[0].Checksum == "" {
+	if small.Specs["hw:cpu_policy"] != "shared" || small.CPUs == 0 || small.Memory == 0 ||
+		p.Images[0].Status != "active" || p.Images[0].Checksum == "" {
 		t.Errorf("%+v %+v", small, p.Images[0])
 	}
 	for _, f := range p.Check(false) {
@@ -107,7 +115,8 @@ func TestRealPlatform(t *testing.T) {
 	c.Call("DELETE", "compute", "/flavors/small/os-extra_specs/hw:cpu_policy", "", nil, nil)
 	c.Call("DELETE", "compute", "/flavors/large", "", nil, nil)
 	left, err = platform.Compare(p, read())
-	if err != nil || len(left) != 2 || left[0].ID != nettest.Large || left[0].Field != "object" || left[1].ID != nettest.Small || left[1].Field != "specs" {
+	if err != nil || len(left) != 2 || left[0].ID != nettest.Large || left[0].Field != "object" ||
+		left[1].ID != nettest.Small || left[1].Field != "specs" {
 		t.Errorf("a flavor that is gone, and one that has changed: %+v %v", left, err)
 	}
 }

@@ -164,7 +164,8 @@ type parser struct {
 }
 
 func (p *parser) fault(at, value, want string) {
-	p.errs = append(p.errs, errors.New(strictyaml.Fault{Place: p.read.Place(at), Path: at, Value: strictyaml.Shorten(value), Want: want}.In(p.name)))
+	p.errs = append(p.errs, errors.New(strictyaml.Fault{Place: p.read.Place(at), Path: at,
+		Value: strictyaml.Shorten(value), Want: want}.In(p.name)))
 }
 
 // id is the form of an entry's id.

@@ -12,7 +12,8 @@ import (
 // lines are what products write; each entry of the built-in catalogue has one.
 func lines() map[string][]string {
 	return map[string][]string{
-		"logrep-user-exists":  {"2023-10-10 07:30:56 ERROR [pid:16272] [logicrep_ctl.py:338 <module>] LREP already exist,please choose another name"},
+		"logrep-user-exists": {"2023-10-10 07:30:56 ERROR [pid:16272] [logicrep_ctl.py:338 <module>] LREP already " +
+			"exist,please choose another name"},
 		"logrep-start-failed": {"[ERROR] start logicrep failed. [Line:79, File:/opt/cantian/action/start.sh]"},
 		"pre-upgrade-failed":  {"[ERROR] Execute cantian-common pre_upgrade.sh return failed. [Line:92, File:/x/action/appctl.sh]"},
 		"array-not-reachable": {"[ERROR] try to ping storage array ip '10.0.0.9', but failed",
@@ -112,7 +113,8 @@ func TestTheCausesOfAFailedPreCheckAreInOrder(t *testing.T) {
 }
 
 func TestFailuresComeFirstAndEachOnce(t *testing.T) {
-	log := "start: Job is already running: cron\nstart: Job is already running: cron\n" + lines()["mysql-socket"][0] + "\n" + lines()["not-active-manager"][0]
+	log := "start: Job is already running: cron\nstart: Job is already running: cron\n" +
+		lines()["mysql-socket"][0] + "\n" + lines()["not-active-manager"][0]
 	var got []string
 	for _, h := range match(t, catalogue(t), Source{}, log) {
 		got = append(got, h.ID)
@@ -155,7 +157,8 @@ func TestWhereAFaultMayBe(t *testing.T) {
 }
 
 func TestOwnEntriesComeFirstAndReplace(t *testing.T) {
-	more := parse(t, "format: 1\nfaults:\n- {id: mysql-socket, match: [\"ERROR 2002\"], level: info, cause: ours, remedy: none}\n- {id: new, match: [x], cause: c, remedy: r}\n")
+	more := parse(t, "format: 1\nfaults:\n- {id: mysql-socket, match: [\"ERROR 2002\"], level: info, cause: ours, "+
+		"remedy: none}\n- {id: new, match: [x], cause: c, remedy: r}\n")
 	base := catalogue(t)
 	c := base.With(more)
 	if n := len(c.Faults()); n != len(base.Faults())+1 || c.Faults()[0].ID != "mysql-socket" {
@@ -170,20 +173,23 @@ func TestOwnEntriesComeFirstAndReplace(t *testing.T) {
 func TestACatalogueIsReadStrictly(t *testing.T) {
 	one := func(entry string) string { return "format: 1\nfaults:\n- " + entry + "\n" }
 	for want, text := range map[string]string{
-		`1:1: format: value "0": want 1`:                                   "faults: []\n",
-		`3:44: faults[0].extra`:                                            one("{id: a, match: [x], cause: c, remedy: r, extra: 1}"),
-		`3:8: faults[0].id: value "A b": want 1 to 64`:                     one("{id: A b, match: [x], cause: c, remedy: r}"),
-		`4:8: faults[1].id: value "a": is given twice`:                     one("{id: a, match: [x], cause: c, remedy: r}\n- {id: a, match: [x], cause: c, remedy: r}"),
-		`3:3: faults[0].match: value "": want one`:                         one("{id: a, cause: c, remedy: r}"),
-		`3:19: faults[0].match[0]: value "(": want a regular expression`:   one("{id: a, match: [\"(\"], cause: c, remedy: r}"),
-		`3:19: faults[0].match[0]: value "x*": want one that does not`:     one("{id: a, match: [\"x*\"], cause: c, remedy: r}"),
-		`3:30: faults[0].level: value "bad": want fail, warn or info`:      one("{id: a, match: [x], level: bad, cause: c, remedy: r}"),
-		`3:39: faults[0].where.module: value "[": want a pattern`:          one("{id: a, match: [x], where: {module: \"[\"}, cause: c, remedy: r}"),
-		`3:3: faults[0]: value "a": want cause and remedy, or causes`:      one("{id: a, match: [x]}"),
-		`3:3: faults[0].remedy: value "": want a text`:                     one("{id: a, match: [x], cause: c}"),
-		`3:32: faults[0].causes[0].cause: value "": want a text`:           one("{id: a, match: [x], causes: [{remedy: r}]}"),
-		`3:19: faults[0].match[0]: value "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`: one("{id: a, match: [" + strings.Repeat("x", 2000) + "], cause: c, remedy: r}"),
-		`1:9: malformed YAML`:                                              "format: [",
+		`1:1: format: value "0": want 1`:               "faults: []\n",
+		`3:44: faults[0].extra`:                        one("{id: a, match: [x], cause: c, remedy: r, extra: 1}"),
+		`3:8: faults[0].id: value "A b": want 1 to 64`: one("{id: A b, match: [x], cause: c, remedy: r}"),
+		`4:8: faults[1].id: value "a": is given twice`: one("{id: a, match: [x], cause: c, " +
+			"remedy: r}\n- {id: a, match: [x], cause: c, remedy: r}"),
+		`3:3: faults[0].match: value "": want one`:                       one("{id: a, cause: c, remedy: r}"),
+		`3:19: faults[0].match[0]: value "(": want a regular expression`: one("{id: a, match: [\"(\"], cause: c, remedy: r}"),
+		`3:19: faults[0].match[0]: value "x*": want one that does not`:   one("{id: a, match: [\"x*\"], cause: c, remedy: r}"),
+		`3:30: faults[0].level: value "bad": want fail, warn or info`:    one("{id: a, match: [x], level: bad, cause: c, remedy: r}"),
+		`3:39: faults[0].where.module: value "[": want a pattern`: one("{id: a, match: [x], where: {module: " +
+			"\"[\"}, cause: c, remedy: r}"),
+		`3:3: faults[0]: value "a": want cause and remedy, or causes`: one("{id: a, match: [x]}"),
+		`3:3: faults[0].remedy: value "": want a text`:                one("{id: a, match: [x], cause: c}"),
+		`3:32: faults[0].causes[0].cause: value "": want a text`:      one("{id: a, match: [x], causes: [{remedy: r}]}"),
+		`3:19: faults[0].match[0]: value "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx`: one("{id: a, match: [" +
+			strings.Repeat("x", 2000) + "], cause: c, remedy: r}"),
+		`1:9: malformed YAML`: "format: [",
 	} {
 		_, err := Parse("x.yaml", []byte(text))
 		if err == nil || !strings.HasPrefix(err.Error(), "x.yaml:"+want) {
@@ -203,7 +209,8 @@ func TestLongLinesAreCutAndLongLogsToo(t *testing.T) {
 		t.Errorf("%+v", hits)
 	}
 	endless := io.MultiReader(strings.NewReader("boom\n"), &zeros{})
-	if hits, err := c.With(parse(t, "format: 1\nfaults:\n- {id: other, match: [other], cause: c, remedy: r}\n")).Match(Source{}, endless); err != nil || len(hits) != 1 {
+	if hits, err := c.With(parse(t, "format: 1\nfaults:\n- {id: other, match: [other], cause: c, remedy: r}\n")).Match(Source{},
+		endless); err != nil || len(hits) != 1 {
 		t.Errorf("%+v %v", hits, err)
 	}
 }

@@ -43,7 +43,8 @@ const (
 var own = map[string]Cause{
 	MarkedFail: {"The program itself marks this line as a failure.", "Correct what the line names, with the vendor's support where needed."},
 	MarkedWarn: {"The program itself marks this line as a warning.", "Look whether what it names matters here."},
-	Unread:     {"A report of the program's own check can not be read, so nobody knows what it has found.", "Look at the report on this host."},
+	Unread: {"A report of the program's own check can not be read, so nobody knows what it has found.",
+		"Look at the report on this host."},
 }
 
 var (
@@ -206,7 +207,8 @@ func (c *Catalogue) line(src Source, line string, report bool) (Hit, bool) {
 		if at = place[0]; len(line) <= maxShown {
 			at = 0
 		}
-		return Hit{ID: id, Level: l, Causes: []Cause{own[id]}, Text: text.Line(strings.ToValidUTF8(line[at:min(len(line), at+4*maxShown)], ""), maxShown)}, true
+		return Hit{ID: id, Level: l, Causes: []Cause{own[id]},
+			Text: text.Line(strings.ToValidUTF8(line[at:min(len(line), at+4*maxShown)], ""), maxShown)}, true
 	}
 	if h, ok := mark(MarkedFail, Fail, markFail); ok {
 		return h, true

@@ -27,21 +27,25 @@ func TestReadFindsMarksAndKnownFaults(t *testing.T) {
 	for said, want := range map[string]string{
 		"[FAIL] ocfs2 pool is read-only":              "fail [FAIL] ocfs2 pool is read-only\n",
 		"[ -FAIL- ] Host(192.168.6.70) post-check...": "fail [ -FAIL- ] Host(192.168.6.70) post-check...\n",
-		"[Failed] x":                                                               "fail [Failed] x\n",
-		"[ fail ] x\r\n[WARN] y\r\n":                                               "fail [ fail ] x\nwarn [WARN] y\n",
-		"50 %\r[FAIL] x\r100 %":                                                    "fail [FAIL] x\n",
-		"[失败] 存储池":                                                                 "fail [失败] 存储池\n",
-		"【失败】存储池":                                                                  "fail 【失败】存储池\n",
-		"[\x1b[31mFAIL\x1b[0m] x":                                                  "fail [FAIL] x\n",
-		strings.Repeat("x", 2*MaxLine) + "[FAIL] late":                             "fail [FAIL] late\n",
-		"[WARN] w\n[FAIL] f\n[WARN] w\n":                                           "fail [FAIL] f\nwarn [WARN] w\n",
-		"Host(192.168.6.70) post-check... Failed.":                                 "fail Host(192.168.6.70) post-check... Failed.\n",
-		"[FAIL] The kernel of system has been upgraded. Please reboot":             "fail [FAIL] The kernel of system has been upgraded. Please reboot\n",
-		"[WARN] The kernel of system has been upgraded. Please reboot":             "info [WARN] The kernel of system has been upgraded. Please reboot\n",
-		"The CVK(a) have single path ocfs2 pools: [x ], please remove them,":       "warn The CVK(a) have single path ocfs2 pools: [x ], please remove them,\n",
-		"The CVK(a) have single path x pools\nThe CVK(b) have single path x pools": "warn The CVK(a) have single path x pools\nwarn The CVK(b) have single path x pools\n",
-		"stateful failover, 0 FAILURES, fail, try again, [FAILOVER]":               "",
-		"[ -OK- ] Host(192.168.6.70) post-check... Done. 0 failed":                 "",
+		"[Failed] x":                                   "fail [Failed] x\n",
+		"[ fail ] x\r\n[WARN] y\r\n":                   "fail [ fail ] x\nwarn [WARN] y\n",
+		"50 %\r[FAIL] x\r100 %":                        "fail [FAIL] x\n",
+		"[失败] 存储池":                                     "fail [失败] 存储池\n",
+		"【失败】存储池":                                      "fail 【失败】存储池\n",
+		"[\x1b[31mFAIL\x1b[0m] x":                      "fail [FAIL] x\n",
+		strings.Repeat("x", 2*MaxLine) + "[FAIL] late": "fail [FAIL] late\n",
+		"[WARN] w\n[FAIL] f\n[WARN] w\n":               "fail [FAIL] f\nwarn [WARN] w\n",
+		"Host(192.168.6.70) post-check... Failed.":     "fail Host(192.168.6.70) post-check... Failed.\n",
+		"[FAIL] The kernel of system has been upgraded. Please reboot": "fail [FAIL] The kernel of " +
+			"system has been upgraded. Please reboot\n",
+		"[WARN] The kernel of system has been upgraded. Please reboot": "info [WARN] The kernel of " +
+			"system has been upgraded. Please reboot\n",
+		"The CVK(a) have single path ocfs2 pools: [x ], please remove them,": "warn The CVK(a) have single " +
+			"path ocfs2 pools: [x ], please remove them,\n",
+		"The CVK(a) have single path x pools\nThe CVK(b) have single path x pools": "warn The CVK(a) have single " +
+			"path x pools\nwarn The CVK(b) have single path x pools\n",
+		"stateful failover, 0 FAILURES, fail, try again, [FAILOVER]": "",
+		"[ -OK- ] Host(192.168.6.70) post-check... Done. 0 failed":   "",
 	} {
 		if got := levels(catalogue(t).Read(Source{}, []byte(said))); got != want {
 			t.Errorf("%.80q: got\n%swant\n%s", said, got, want)
@@ -58,7 +62,8 @@ func TestReadFindsMarksAndKnownFaults(t *testing.T) {
 	for i := range 100 {
 		many.WriteString("[WARN] " + strings.Repeat("w", i+1) + "\n")
 	}
-	if hits := catalogue(t).Read(Source{}, []byte(many.String()+"[FAIL] last")); len(hits) != MaxHits || hits[0].Text != "[FAIL] last" || !strings.HasSuffix(hits[MaxHits-1].Text, "(and 81 more lines)") {
+	if hits := catalogue(t).Read(Source{}, []byte(many.String()+"[FAIL] last")); len(hits) != MaxHits ||
+		hits[0].Text != "[FAIL] last" || !strings.HasSuffix(hits[MaxHits-1].Text, "(and 81 more lines)") {
 		t.Errorf("%d hits: %s", len(hits), levels(hits))
 	}
 }
@@ -74,7 +79,8 @@ func wideBytes(s string, order binary.AppendByteOrder, mark bool) []byte {
 	return out
 }
 
-const report = "CAS post-check report\r\n[ -OK- ] kernel\r\n[WARN] time differs by 3 s\r\n检查结果: 失败\r\nShared pool p1 ... FAILED\r\nfailed items: 0\r\n0 checks failed\r\n无失败\r\n"
+const report = "CAS post-check report\r\n[ -OK- ] kernel\r\n[WARN] time differs by 3 s\r\n检查结果: 失败\r\nShared pool p1 " +
+	"... FAILED\r\nfailed items: 0\r\n0 checks failed\r\n无失败\r\n"
 
 const reported = "fail 检查结果: 失败\nfail Shared pool p1 ... FAILED\nwarn [WARN] time differs by 3 s\n"
 
@@ -86,7 +92,8 @@ func TestReportsOfAllEncodings(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"UTF-8": []byte(report), "UTF-8 with mark": []byte("\uFEFF" + report), "GBK": gbk,
 		"UTF-16LE": wideBytes(report, binary.LittleEndian, true), "UTF-16BE": wideBytes(report, binary.BigEndian, true),
-		"UTF-16LE without mark": wideBytes(report, binary.LittleEndian, false), "UTF-16BE without mark": wideBytes(report, binary.BigEndian, false),
+		"UTF-16LE without mark": wideBytes(report, binary.LittleEndian, false),
+		"UTF-16BE without mark": wideBytes(report, binary.BigEndian, false),
 	} {
 		file := filepath.Join(t.TempDir(), "r.txt")
 		if err := os.WriteFile(file, data, 0o600); err != nil {

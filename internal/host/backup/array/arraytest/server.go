@@ -73,7 +73,8 @@ type snapshot struct {
 
 // Start begins to serve on a port of loopback. Close ends it.
 func Start(systems ...string) *Server {
-	s := &Server{sessions: map[string]string{}, systems: systems, content: map[string]string{}, rolled: map[string]time.Time{}, faults: map[string][]Fault{}}
+	s := &Server{sessions: map[string]string{}, systems: systems, content: map[string]string{},
+		rolled: map[string]time.Time{}, faults: map[string][]Fault{}}
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.http.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust it are expected
 	s.http.StartTLS()

@@ -66,8 +66,9 @@ type Options struct {
 	User         string           `json:"user,omitempty"`         // of MySQL. During
 	Password     backup.SecretRef `json:"password,omitempty"`     // of MySQL. During
 	MetadataPath string           `json:"metadataPath,omitempty"` // of MySQL's metadata; Complete looks for it. During
-	StoragePath  string           `json:"storagePath,omitempty"`  // directory of the backup, at most 100 bytes. During; Done if there is to be a way back
-	SysPassword  backup.SecretRef `json:"sysPassword,omitempty"`  // of the engine's user sys. Done, During
+	// directory of the backup, at most 100 bytes. During; Done if there is to be a way back
+	StoragePath string           `json:"storagePath,omitempty"`
+	SysPassword backup.SecretRef `json:"sysPassword,omitempty"` // of the engine's user sys. Done, During
 }
 
 func (o *Options) check() error {
@@ -123,7 +124,8 @@ func plainPath(p string) error {
 		return fmt.Errorf("%q: want an absolute path", p)
 	}
 	for _, r := range p {
-		if r <= ' ' || r > '~' || r == '\'' || r == '"' || r == '`' || r == '$' || r == '\\' || r == ';' || r == '&' || r == '|' || r == '*' || r == '?' {
+		if r <= ' ' || r > '~' || r == '\'' || r == '"' || r == '`' || r == '$' || r == '\\' || r == ';' || r == '&' ||
+			r == '|' || r == '*' || r == '?' {
 			return fmt.Errorf("%q: want letters, digits and plain punctuation", p)
 		}
 	}
@@ -180,16 +182,18 @@ func (p Provider) Backup(ctx context.Context, q backup.Request) (backup.Receipt,
 	if err := q.Prepare(&o, func() error { return o.check() }); err != nil {
 		return backup.Receipt{}, err
 	}
-	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) }, func(*backup.Lock) (backup.Receipt, error) {
-		return write(ctx, q, o)
-	})
+	return backup.Make(ctx, q, func(*backup.Lock) (backup.State, error) { return p.Probe(ctx, q) },
+		func(*backup.Lock) (backup.Receipt, error) {
+			return write(ctx, q, o)
+		})
 }
 
 // write makes the receipt.
 func write(ctx context.Context, q backup.Request, o Options) (rec backup.Receipt, err error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	d := data{Choice: o.Choice, Path: o.StoragePath}
-	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir, What: []string{"the database, by ctbackup"}, Where: o.StoragePath, When: now, Tool: name}
+	rec = backup.Receipt{Provider: name, ID: q.ID, Host: q.Host, Dir: q.Dir,
+		What: []string{"the database, by ctbackup"}, Where: o.StoragePath, When: now, Tool: name}
 	switch {
 	case o.Choice == During:
 		d.Begun = now

@@ -24,8 +24,9 @@ const (
         rto1221125555-1                   2/2     Running   1 (15m ago)   8m16s   192.168.222.180   10.10.163.103   <none>           <none>
         rto1221125555-2                   2/2     Running   1 (15m ago)   8m16s   192.168.135.163   10.10.163.101   <none>           <none>
 `
-	guideClaim = "        cantian     data-rto1221125555-0   Bound    pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m\n"
-	allClaims  = `NAMESPACE   NAME                   STATUS    VOLUME                                     CAPACITY   ACCESS MODES   STORAGECLASS         AGE
+	guideClaim = "        cantian     data-rto1221125555-0   Bound    pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   " +
+		"20Gi       RWO            teledb-nfs-storage   95m\n"
+	allClaims = `NAMESPACE   NAME                   STATUS    VOLUME                                     CAPACITY   ACCESS MODES   STORAGECLASS         AGE
 cantian     data-rto1221125555-0   Bound     pvc-ba009f8f-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m
 cantian     data-rto1221125555-1   Pending                                                                        teledb-nfs-storage   2s
 other       data-rto1221125555-0   Bound     pvc-11111111-98b7-4557-a44e-b985f9cbd332   20Gi       RWO            teledb-nfs-storage   95m
@@ -36,7 +37,8 @@ other       data-rto1221125555-0   Bound     pvc-11111111-98b7-4557-a44e-b985f9c
 func TestParse(t *testing.T) {
 	pods, err := ctbackup.ParsePods([]byte(guidePods))
 	try.Must(t, err)
-	if want := (ctbackup.Pod{Name: "rto1221125555-1", Status: "Running", IP: "192.168.222.180", Node: "10.10.163.103"}); len(pods) != 3 || pods[1] != want {
+	if want := (ctbackup.Pod{Name: "rto1221125555-1", Status: "Running", IP: "192.168.222.180",
+		Node: "10.10.163.103"}); len(pods) != 3 || pods[1] != want {
 		t.Errorf("got %+v", pods)
 	}
 	for _, none := range []string{"", "No resources found in cantian namespace.\n"} {
@@ -115,10 +117,12 @@ func TestComplete(t *testing.T) {
 	for name, text := range map[string]string{"pods": guidePods, "claims": allClaims} {
 		try.Must(t, os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o600))
 	}
-	tool("kubectl", fmt.Sprintf("case $* in 'get pods -n cantian -owide') cat %s/pods;; 'get pvc -A') cat %s/claims;; *) exit 1;; esac", r.dir, r.dir))
+	tool("kubectl", fmt.Sprintf("case $* in 'get pods -n cantian -owide') cat %s/pods;; 'get pvc -A') cat "+
+		"%s/claims;; *) exit 1;; esac", r.dir, r.dir))
 	complete("", "volumes of pod rto1221125555-0 have 0 directories below "+root)
 	want := filepath.Join(root, "metadata_metadata_fs_101_103", "cantian-data-rto1221125555-0-"+volume, "mysql")
-	for _, d := range []string{want, filepath.Join(root, "metadata_fs2", "other-data-rto1221125555-0-pvc-11111111-98b7-4557-a44e-b985f9cbd332", "mysql"), filepath.Join(root, "share_fs")} {
+	for _, d := range []string{want, filepath.Join(root, "metadata_fs2",
+		"other-data-rto1221125555-0-pvc-11111111-98b7-4557-a44e-b985f9cbd332", "mysql"), filepath.Join(root, "share_fs")} {
 		try.Must(t, os.MkdirAll(d, 0o700))
 	}
 	complete(want, "is in "+want+": the volume of pod rto1221125555-0 on 10.10.163.101")
@@ -135,7 +139,8 @@ func TestComplete(t *testing.T) {
 	r.o.MetadataPath = "/given"
 	complete("/given", "")
 	r.o.Choice, r.o.MetadataPath = ctbackup.Done, ""
-	if text, how, err := ctbackup.Complete(try.Context(t), r.request()); err != nil || how != "" || string(text) != string(r.request().Options) {
+	if text, how, err := ctbackup.Complete(try.Context(t), r.request()); err != nil || how != "" ||
+		string(text) != string(r.request().Options) {
 		t.Errorf("nothing is to be found: %s, %q, %v", text, how, err)
 	}
 }
@@ -157,7 +162,8 @@ func newRig(t *testing.T, c ctbackup.Choice) *rig {
 		try.Must(t, os.WriteFile(path, []byte("secret of "+name), 0o600))
 		return backup.SecretRef(path)
 	}
-	r.o = ctbackup.Options{Choice: c, Address: "127.0.0.1", User: "root", Password: secret("mysql"), MetadataPath: "/mnt/dbdata/remote/metadata_fs/node0", StoragePath: r.storage, SysPassword: secret("sys")}
+	r.o = ctbackup.Options{Choice: c, Address: "127.0.0.1", User: "root", Password: secret("mysql"),
+		MetadataPath: "/mnt/dbdata/remote/metadata_fs/node0", StoragePath: r.storage, SysPassword: secret("sys")}
 	return r
 }
 

@@ -87,7 +87,8 @@ func inPod(ctx context.Context, address, root string) (path, how string, err err
 	}
 	found, err := directories(pods[i], claims, root)
 	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("volumes of pod %s have %d directories below %s/metadata_*, want one: %s", pods[i].Name, len(found), root, strings.Join(found, ", "))
+		err = fmt.Errorf("volumes of pod %s have %d directories below %s/metadata_*, want one: %s", pods[i].Name,
+			len(found), root, strings.Join(found, ", "))
 	}
 	if err != nil {
 		return "", "", err
@@ -145,14 +146,16 @@ func ParsePods(text []byte) ([]Pod, error) {
 // ParseClaims reads the output of `kubectl get pvc -A`, with its header or without,
 // as grep leaves it.
 func ParseClaims(text []byte) ([]Claim, error) {
-	rows, err := table(text, []string{"NAMESPACE", "NAME", "STATUS", "VOLUME"}, []string{"NAMESPACE", "NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE"})
+	rows, err := table(text, []string{"NAMESPACE", "NAME", "STATUS", "VOLUME"},
+		[]string{"NAMESPACE", "NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE"})
 	if err != nil {
 		return nil, fmt.Errorf("read the list of claims: %w", err)
 	}
 	var out []Claim
 	for _, r := range rows {
 		c := Claim{Namespace: r["NAMESPACE"], Name: r["NAME"], Status: r["STATUS"], Volume: r["VOLUME"]}
-		if !objectName().MatchString(c.Namespace) || !objectName().MatchString(c.Name) || c.Status == "Bound" && !objectName().MatchString(c.Volume) {
+		if !objectName().MatchString(c.Namespace) || !objectName().MatchString(c.Name) || c.Status == "Bound" &&
+			!objectName().MatchString(c.Volume) {
 			return nil, fmt.Errorf("read the list of claims: %q is no claim", c)
 		}
 		out = append(out, c)
