@@ -142,7 +142,8 @@ func TestCommitsThatComeLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	end := time.Now().Add(30 * time.Second)
-	for ; w.src.SQL("SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'") != "Rpl_semi_sync_master_clients\t1"; time.Sleep(10 * time.Millisecond) {
+	const clients = "Rpl_semi_sync_master_clients"
+	for ; w.src.SQL("SHOW STATUS LIKE '"+clients+"'") != clients+"\t1"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the replica is not there")
 		}
