@@ -18,6 +18,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"holdfast/internal/api/v1/apiv1connect"
 	"holdfast/internal/lib/fail"
 )
 
@@ -108,6 +109,41 @@ func TestAnAgentThatEndsWhileItAnswers(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
+}
+
+// TestWatchPairAsksASilentAgent: one whose stream tells nothing is asked all the same, again and again.
+func TestWatchPairAsksASilentAgent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == apiv1connect.ClusterServiceWatchStatusProcedure {
+			<-r.Context().Done()
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})}
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	go func() { _ = srv.Serve(l) }()
+	defer srv.Close()
+	c, err := Dial("unix:"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	asked := 0
+	for _, err := range c.watchPair(t.Context(), time.Millisecond) {
+		var e *fail.Error
+		if !errors.As(err, &e) || e.Kind != fail.Unavailable {
+			t.Fatal(err)
+		}
+		if asked++; asked == 3 {
+			return
+		}
+	}
+	t.Errorf("it was asked %d times", asked)
 }
 
 func TestGeneratedIsFresh(t *testing.T) {

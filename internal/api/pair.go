@@ -26,22 +26,35 @@ func (c *Client) Pair(ctx context.Context) (cluster.PairStatus, error) {
 	return Decode[cluster.PairStatus](resp.GetPair()), nil
 }
 
-// pairAgain is between two attempts to reach an agent that does not tell of changes.
-const pairAgain = 100 * time.Millisecond
+// Times of WatchPair.
+const (
+	pairAgain  = 100 * time.Millisecond // between two attempts to reach an agent that does not tell of changes
+	pairSilent = 5 * time.Second        // after which an agent that has told nothing, as it does each second, is asked
+)
 
 // WatchPair yields the state of the pair, or why the agent does not tell it, at once, at each change and at least every second,
 // until ctx ends or the caller stops.
 func (c *Client) WatchPair(ctx context.Context) iter.Seq2[cluster.PairStatus, error] {
+	return c.watchPair(ctx, pairSilent)
+}
+
+func (c *Client) watchPair(ctx context.Context, silent time.Duration) iter.Seq2[cluster.PairStatus, error] {
 	return func(yield func(cluster.PairStatus, error) bool) {
 		for ctx.Err() == nil {
-			for _, err := range c.WatchStatus(ctx) { // it changes with each record of a pair
+			watch, cancel := context.WithCancel(ctx)
+			idle := time.AfterFunc(silent, cancel)
+			stop := func() { idle.Stop(); cancel() }
+			for _, err := range c.WatchStatus(watch) { // it changes with each record of a pair
 				if err != nil {
 					break
 				}
 				if !yield(c.Pair(ctx)) {
+					stop()
 					return
 				}
+				idle.Reset(silent)
 			}
+			stop()
 			if ctx.Err() != nil || !yield(c.Pair(ctx)) || !clock.Sleep(ctx, pairAgain) {
 				return
 			}
