@@ -11,9 +11,9 @@ import (
 
 // Bounds of files that are written by hand.
 const (
-	maxLines   = 500
+	maxLines = 500
 	maxWidth = 140 // characters of a line, unless text of longText characters stands there as it is
-	longText   = 60
+	longText = 60
 )
 
 // padding is what gofmt aligns columns with.
