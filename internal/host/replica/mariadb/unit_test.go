@@ -225,6 +225,8 @@ func TestCommand(t *testing.T) {
 	if other, err := c.Process(ctx); err != nil || other == id {
 		t.Errorf("the second one: %+v, %v", other, err)
 	}
+	// Before, it may still be a shell that has a child, which is one, too.
+	try.Until(t, "its output", func() bool { b, err := os.ReadFile(log); return err == nil && string(b) == "x more\nx \n" })
 	try.Must(t, c.Kill9(ctx))
 	if err := (&Command{Path: "/nonexistent"}).Start(ctx, nil); err == nil {
 		t.Error("a program that is not there was started")
