@@ -114,7 +114,7 @@ func labStart(t testing.TB) (commands []string) {
 // labSteps are those commands, with what each of them shows.
 var labSteps = []struct{ command, shows string }{
 	{"up --agents --install", `(?m)^3 hosts are up(.*\n)+h1 .*\n?h2 .*\nh3 `},
-	{"exec holder holdfast status", `guest +running on h[1-3] `},
+	{"exec holder holdfast status", `mgmt VM +running on h[1-3] `},
 	{"crash holder", `^holder: (?P<lost>h[1-3])\n$`},
 	{"exec holder holdfast events", `takeover +LOST -> (?P<next>h[1-3]), .* as the deadline of the copy before has passed,(.*\n)+.* started +NEXT, `},
 	{"on all", `^$`},

@@ -64,7 +64,7 @@ var letIn = map[string]string{
 	"AgentService/SignCertificate": "signs for the host that asks, and nothing without a request",
 	"AgentService/GetCopy":         "of a pair, for the other node",
 	"AgentService/GetRows":         "of a pair, for the other node",
-	"AgentService/GetWord":         "of a pair, for the other node",
+	"AgentService/GetPeerStatus":   "of a pair, for the other node",
 }
 
 // SendGuest is let in, and refuses an empty message: what it has no right to is in the message.
