@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"holdfast/tools/source"
 )
 
 // TestDrillsSayWhatTheyProve: tools/runtests reads the sources of tests to find drills, and finds only a statement of a
@@ -122,7 +124,7 @@ func eachTestFile(t *testing.T, f func(path string, file *ast.File, constants ma
 				if v, ok := n.(*ast.ValueSpec); ok {
 					for i, name := range v.Names {
 						if i < len(v.Values) && isText(v.Values[i]) {
-							constants[name.Name], _ = literal(v.Values[i])
+							constants[name.Name], _ = source.Literal(v.Values[i])
 						}
 					}
 				}
@@ -145,18 +147,4 @@ func calls(c *ast.CallExpr, pkg, name string) bool {
 	return ok && x.Name == pkg
 }
 
-func isText(x ast.Expr) bool { _, ok := literal(x); return ok }
-
-// literal is a string literal, or a sum of some.
-func literal(e ast.Expr) (string, bool) {
-	switch x := e.(type) {
-	case *ast.BasicLit:
-		s, err := strconv.Unquote(x.Value)
-		return s, err == nil && x.Kind == token.STRING
-	case *ast.BinaryExpr:
-		a, ok := literal(x.X)
-		b, also := literal(x.Y)
-		return a + b, ok && also && x.Op == token.ADD
-	}
-	return "", false
-}
+func isText(x ast.Expr) bool { _, ok := source.Literal(x); return ok }

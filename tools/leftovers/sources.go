@@ -8,8 +8,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+
+	"holdfast/tools/source"
 )
 
 // maker is a place in the sources that makes things of a certain name.
@@ -107,14 +108,7 @@ func named(call *ast.CallExpr) (maker, bool) {
 
 // text is the value of a literal, "" of anything else.
 func text(e ast.Expr) string {
-	lit, ok := e.(*ast.BasicLit)
-	if !ok || lit.Kind != token.STRING {
-		return ""
-	}
-	s, err := strconv.Unquote(lit.Value)
-	if err != nil {
-		return ""
-	}
+	s, _ := source.Literal(e)
 	return s
 }
 

@@ -14,8 +14,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"holdfast/tools/source"
 )
 
 // pkg is a package of the tree, as `go list` knows it.
@@ -160,25 +161,11 @@ func needs(x ast.Expr) string {
 // proves is the constant that a call of need.Drill has.
 func proves(c *ast.CallExpr) (string, error) {
 	if len(c.Args) > 1 {
-		if s, ok := literal(c.Args[1]); ok {
+		if s, ok := source.Literal(c.Args[1]); ok {
 			return s, nil
 		}
 	}
 	return "", errors.New("need.Drill: want a string constant that says what a pass proves")
-}
-
-// literal is a string literal, or a sum of some.
-func literal(e ast.Expr) (string, bool) {
-	switch x := e.(type) {
-	case *ast.BasicLit:
-		s, err := strconv.Unquote(x.Value)
-		return s, err == nil && x.Kind == token.STRING
-	case *ast.BinaryExpr:
-		a, ok := literal(x.X)
-		b, also := literal(x.Y)
-		return a + b, ok && also && x.Op == token.ADD
-	}
-	return "", false
 }
 
 // real says which packages have tests on real components: their files, or those of a helper

@@ -9,11 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"holdfast/tools/source"
 )
 
 // messages reads from the source which texts people see: of every string of two words or
@@ -129,19 +130,19 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			}
 			return nil
 		case r.dir == "testbed/lab" && name == "With" && len(x.Args) == 1:
-			if s, ok := constant(x.Args[0]); ok && twoWords.MatchString(s) {
+			if s, ok := source.Literal(x.Args[0]); ok && twoWords.MatchString(s) {
 				r.out[s] = true
 			}
 		case r.dir == "testbed/lab" && name == "Errorf" && qualifier(x.Fun) == "fail":
-			if s, ok := constant(x.Args[1]); ok && twoWords.MatchString(s) {
+			if s, ok := source.Literal(x.Args[1]); ok && twoWords.MatchString(s) {
 				r.out[s] = true
 			}
 		case r.dir == "testbed/lab" && (name == "one" || name == "two") && len(x.Args) > 1: // commands, with what each does
-			if s, ok := constant(x.Args[1]); ok {
+			if s, ok := source.Literal(x.Args[1]); ok {
 				r.out[s] = true
 			}
 		case flagFunc.MatchString(name) && len(x.Args) > 2:
-			if s, ok := constant(x.Args[len(x.Args)-1]); ok {
+			if s, ok := source.Literal(x.Args[len(x.Args)-1]); ok {
 				r.out[s] = true
 				return nil
 			}
@@ -156,7 +157,7 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 				r.word(kv.Value)
 			}
 			if ok && name == "Command" && !strings.HasPrefix(r.file, "zsha") {
-				if s, text := constant(kv.Value); text && (callee(kv.Key) == "Short" || callee(kv.Key) == "Long") {
+				if s, text := source.Literal(kv.Value); text && (callee(kv.Key) == "Short" || callee(kv.Key) == "Long") {
 					r.out[s] = true
 				}
 			}
@@ -177,7 +178,7 @@ func (r *reader) Visit(n ast.Node) ast.Visitor {
 			return nil
 		}
 	case *ast.BasicLit:
-		if s, ok := constant(x); ok {
+		if s, ok := source.Literal(x); ok {
 			r.text(s)
 		}
 	}
@@ -202,7 +203,7 @@ func (r *reader) text(s string) {
 
 // word takes a word that stands alone: the head of a column, a label, a field of a table.
 func (r *reader) word(e ast.Expr) {
-	if s, ok := constant(e); ok && aWord.MatchString(s) {
+	if s, ok := source.Literal(e); ok && aWord.MatchString(s) {
 		r.out[s] = true
 	}
 }
@@ -242,24 +243,6 @@ func callee(e ast.Expr) string {
 	return ""
 }
 
-// constant is a string of literals alone.
-func constant(e ast.Expr) (string, bool) {
-	switch x := e.(type) {
-	case *ast.BasicLit:
-		if x.Kind == token.STRING {
-			s, err := strconv.Unquote(x.Value)
-			return s, err == nil
-		}
-	case *ast.ParenExpr:
-		return constant(x.X)
-	case *ast.BinaryExpr:
-		a, ok := constant(x.X)
-		b, also := constant(x.Y)
-		return a + b, ok && also && x.Op == token.ADD
-	}
-	return "", false
-}
-
 // format is a sum with a literal in it; each value is %s.
 func format(e *ast.BinaryExpr) (string, bool) {
 	if e.Op != token.ADD {
@@ -267,7 +250,7 @@ func format(e *ast.BinaryExpr) (string, bool) {
 	}
 	s, any := "", false
 	for _, side := range []ast.Expr{e.X, e.Y} {
-		if text, ok := constant(side); ok {
+		if text, ok := source.Literal(side); ok {
 			s, any = s+text, true
 		} else if b, ok := side.(*ast.BinaryExpr); ok {
 			text, ok := format(b)
@@ -284,7 +267,7 @@ func format(e *ast.BinaryExpr) (string, bool) {
 
 // values are what format wrote %s for.
 func values(e ast.Expr) []ast.Expr {
-	if _, ok := constant(e); ok {
+	if _, ok := source.Literal(e); ok {
 		return nil
 	}
 	if b, ok := e.(*ast.BinaryExpr); ok && b.Op == token.ADD {
