@@ -371,8 +371,7 @@ func (r *rig) leadsElsewhere(t testing.TB) {
 // killCoordinators kills the coordinator's agent whenever a step has ended since the
 // last kill, until ctx ends. One on the host of the management VM is left alone: where its start takes
 // longer than a second, as on a busy machine, its host is switched off, as it should. (That every single write and step
-// may be the last one of
-// an agent is for the enumeration in internal/job/engine.)
+// may be the last one of an agent is for the enumeration in internal/job/engine.)
 func (r *rig) killCoordinators(ctx context.Context, t testing.TB) string {
 	kills, changes, killed, last := 0, 0, 0, -1
 	next := time.Now()

@@ -35,9 +35,7 @@ func listenAll(o Options) ([]*net.UDPConn, error) {
 }
 
 // listen opens a UDP socket, at an address that this host may not have yet when it is free. address is an IP address
-// and a port, 0 for a free
-// one. What the kernel refuses of the queueing wishes is logged: heartbeats work
-// without them.
+// and a port, 0 for a free one. What the kernel refuses of the queueing wishes is logged: heartbeats work without them.
 func listen(address string, log *slog.Logger, free bool) (*net.UDPConn, error) {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {

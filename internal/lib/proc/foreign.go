@@ -26,9 +26,8 @@ exec "$0" "$@"`
 
 // Foreign is exec.CommandContext of a program that has the usual umask, the limits as they
 // were before the unit lowered them, and no protection from the kernel's search for memory. Its process is the program,
-// which a shell has become: for
-// a moment after Start it may still be the shell. A program that is not there is an error of
-// Start, as ever.
+// which a shell has become: for a moment after Start it may still be the shell. A program that is not there is an error
+// of Start, as ever.
 func Foreign(ctx context.Context, name string, args ...string) *exec.Cmd {
 	path, err := exec.LookPath(name)
 	if err != nil {

@@ -13,8 +13,7 @@ import (
 )
 
 // TestRowsOfBothNodes: what sessions have kept from the standby is found by name, whatever the key, while clients
-// write; and what is in motion
-// is no difference.
+// write; and what is in motion is no difference.
 func TestRowsOfBothNodes(t *testing.T) {
 	need.Real(t, need.Programs("mariadb-server", "mariadbd"), need.Programs("mariadb-backup", "mariadb-backup"))
 	ctx := try.Context(t)

@@ -1,8 +1,7 @@
 // Package rows reads a network from Neutron's database, and writes what only that can carry: agents, which their own hosts
 // report else, and the default security groups of projects, which Neutron makes by itself
 // with an id of its choice, and how a port is plugged, which it makes of what the host's agent reports. The rows are
-// those that Neutron 21 (Zed) writes, and the columns
-// that a server does not have are left out.
+// those that Neutron 21 (Zed) writes, and the columns that a server does not have are left out.
 package rows
 
 import (
