@@ -47,9 +47,13 @@ func (w *world) goOn(until func() bool) bool {
 				w.told(i, n.result == 1 || n.result == 0 && w.effect(i, a))
 			}
 		}
-		for i := range w.node { // data flows
-			if w.link(i) {
-				w.node[i].has |= w.node[1-i].has
+		for i := range w.node {
+			switch n, p := &w.node[i], &w.node[1-i]; {
+			case w.link(i):
+				n.has |= p.has // data flow
+			case n.linked && p.up && p.role == RoleActive && n.has&^p.has != 0:
+				// A source serves nobody who has more than it: MariaDB ends with error 1236, DRBD finds a split brain.
+				n.linked = false
 			}
 		}
 		w.settle()
