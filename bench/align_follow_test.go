@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/follow"
+	"holdfast/internal/transition/db/replicate"
 )
 
 const (
@@ -75,8 +75,8 @@ func (a *alignment) follow(t *testing.T, table, key, change string) (window, per
 	began, stop, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	var once sync.Once
 	go func() {
-		_, err := follow.Run(t.Context(), a.mapping, a.plan, a.source, a.target, alignSourceDBs,
-			follow.Options{Stop: stop, Progress: func(follow.Progress) { once.Do(func() { close(began) }) }})
+		_, err := replicate.Run(t.Context(), a.mapping, a.plan, a.source, a.target, alignSourceDBs,
+			replicate.Options{Stop: stop, Progress: func(replicate.Progress) { once.Do(func() { close(began) }) }})
 		ended <- err
 	}()
 	select {

@@ -88,7 +88,7 @@ func TestCampaignRepeats(t *testing.T) {
 	}
 }
 
-// TestFocus checks that the scenarios in which planted bugs are looked for break
+// TestFocus checks that the scenarios in which mutants are looked for break
 // no rule by themselves.
 func TestFocus(t *testing.T) {
 	need.Seconds(t)
@@ -96,7 +96,7 @@ func TestFocus(t *testing.T) {
 }
 
 func TestFocusAtLength(t *testing.T) {
-	need.Drill(t, "P1, P2: scenarios that lead to rare states break no rule of the safety model; planted bugs are looked for in them")
+	need.Drill(t, "P1, P2: scenarios that lead to rare states break no rule of the safety model; mutants are looked for in them")
 	focused(t, scale(500))
 }
 

@@ -16,7 +16,7 @@ import (
 //	seed 7             random delays; without it every delay is fixed
 //	clock h1 1.01      any command: done before the hosts get their power
 //	at 10s power h1 off
-//	expect two-hosts   the rule that must be found broken (for planted bugs)
+//	expect two-hosts   the rule that must be found broken (for mutants)
 //	end 60s
 type Scenario struct {
 	Hosts  []string

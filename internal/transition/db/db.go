@@ -18,10 +18,10 @@ import (
 
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/profile"
+	"holdfast/internal/transition/db/replicate"
 	"holdfast/internal/transition/db/server"
 	"holdfast/internal/transition/db/survey"
 	"holdfast/internal/transition/db/verify"
@@ -65,7 +65,7 @@ type Tell struct {
 type Progress struct {
 	Step    string // what has begun, where nothing is counted
 	Copy    *copier.Progress
-	Follow  *follow.Progress
+	Follow  *replicate.Progress
 	Compare *verify.Progress
 }
 

@@ -10,9 +10,9 @@ import (
 
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/follow"
 	"holdfast/internal/transition/db/ids"
 	"holdfast/internal/transition/db/mapping"
+	"holdfast/internal/transition/db/replicate"
 	"holdfast/internal/transition/db/survey"
 )
 
@@ -118,10 +118,10 @@ type Options struct {
 // Ran is what a run did.
 type Ran struct {
 	copier.Result
-	Complete bool           `json:"complete,omitempty"` // it was whole before: nothing was changed
-	Follow   *follow.Result `json:"follow,omitempty"`
-	GoesOn   bool           `json:"goes_on,omitempty"` // the cut-over is still to come
-	Advice   []string       `json:"advice"`            // of the mapping
+	Complete bool              `json:"complete,omitempty"` // it was whole before: nothing was changed
+	Follow   *replicate.Result `json:"follow,omitempty"`
+	GoesOn   bool              `json:"goes_on,omitempty"` // the cut-over is still to come
+	Advice   []string          `json:"advice"`            // of the mapping
 }
 
 // Complete looks whether a run that does not follow finds its copy whole, for which nothing
@@ -215,7 +215,7 @@ func cutOver(err error) error {
 // ended anywhere, the same goes on.
 func (x *Alignment) Run(ctx context.Context, o *Options) (*Ran, error) {
 	if o.Follow != nil {
-		switch err := follow.Ready(ctx, x.source, x.plan); {
+		switch err := replicate.Ready(ctx, x.source, x.plan); {
 		case commonKind(err) != "":
 			return nil, PlanError(err)
 		case err != nil:
@@ -247,9 +247,9 @@ func (x *Alignment) Run(ctx context.Context, o *Options) (*Ran, error) {
 		return out, nil
 	}
 	err = o.Follow(ctx, func(work context.Context, stop <-chan struct{}) (err error) {
-		out.Follow, err = follow.Run(work, x.mapping, x.plan, x.source, x.target, x.sourceDBs, follow.Options{
+		out.Follow, err = replicate.Run(work, x.mapping, x.plan, x.source, x.target, x.sourceDBs, replicate.Options{
 			Quiet: o.Quiet, Stop: stop, GoesOn: o.CatchUp, Throttle: throttle,
-			Progress: func(p follow.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
+			Progress: func(p replicate.Progress) { o.Progress(Progress{Follow: &p}) }, Log: o.Log,
 		})
 		return err
 	})

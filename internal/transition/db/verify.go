@@ -7,7 +7,7 @@ import (
 
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/db/copier"
-	"holdfast/internal/transition/db/follow"
+	"holdfast/internal/transition/db/replicate"
 	"holdfast/internal/transition/db/verify"
 )
 
@@ -98,11 +98,11 @@ func (x *Alignment) followed(ctx context.Context, j *copier.Journal) (bool, erro
 
 // await waits until all that the source has now is in the target.
 func (x *Alignment) await(ctx context.Context, of *copier.Journal, tell Tell) error {
-	err := follow.Await(ctx, x.source, x.target, func(why string) { tell.Progress(Progress{Step: why}) })
+	err := replicate.Await(ctx, x.source, x.target, func(why string) { tell.Progress(Progress{Step: why}) })
 	switch {
-	case errors.Is(err, follow.ErrEnded):
+	case errors.Is(err, replicate.ErrEnded):
 		return fail.Errorf(fail.Refused, "%w", err).With(goOn)
-	case errors.Is(err, follow.ErrStill):
+	case errors.Is(err, replicate.ErrStill):
 		return fail.Errorf(fail.Failed, "%w", err).With("look at that run: its last line says what it waits for")
 	case err != nil:
 		return err

@@ -25,7 +25,7 @@
 // at the guest shows no absence while the hypervisor may still carry out a start,
 // the source of a migration goes on only if the target certainly does not run the
 // guest, and a fence device does not lie when its state is read back. Package
-// planted shows what follows when they do not hold.
+// mutants shows what follows when they do not hold.
 //
 // States are told apart by 127 bits of a SHA-256 of their canonical form: with
 // n states the probability that any two are mistaken for one is below n*n/2^128,

@@ -23,15 +23,15 @@ import (
 
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/transition/db/column"
+	"holdfast/internal/transition/db/commitwait"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
-	"holdfast/internal/transition/db/settle"
 )
 
 // Options of a run. The zero value is good.
 type Options struct {
 	Parallel  int            // chunks at a time; 0: as many as there are processors, 2 to 4
-	Follows   bool           // follow.Run comes after it: what is written to the source meanwhile may be in the way of rows
+	Follows   bool           // replicate.Run comes after it: what is written to the source meanwhile may be in the way of rows
 	ChunkRows int            // rows of the source in a chunk, 1 to 1,000,000; 0: as many as take about a second
 	Throttle  Throttle       // when to wait
 	Progress  func(Progress) // is told how far it is, twice a second at most, and at the end; may be nil
@@ -229,7 +229,7 @@ func (r *run) begin(ctx context.Context, mappingHash string) (resumed bool, err 
 	}
 	if ok {
 		now.File, now.Pos = file, pos
-		if err := settle.Wait(ctx, r.source, file, pos); err != nil && r.opt.Follows {
+		if err := commitwait.Wait(ctx, r.source, file, pos); err != nil && r.opt.Follows {
 			return false, err
 		}
 	}

@@ -11,9 +11,9 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"holdfast/internal/transition/db/commitwait"
 	"holdfast/internal/transition/db/mapping"
 	"holdfast/internal/transition/db/server"
-	"holdfast/internal/transition/db/settle"
 	"holdfast/internal/transition/db/sqlexpr"
 )
 
@@ -218,7 +218,7 @@ func staged(ctx context.Context, db *sql.DB) (out []string, err error) {
 			return nil, err
 		}
 		switch {
-		case name == ownerTable || name == settle.Table:
+		case name == ownerTable || name == commitwait.Table:
 			continue // ours, and not staged
 		case !strings.HasPrefix(name, prefix):
 			return nil, fmt.Errorf("it has table %s, which is not ours: want a database of that name that holds "+

@@ -1,0 +1,147 @@
+// Package commitwait waits for what the binary log of a server has and its readers do not
+// see yet: servers write a transaction into the log first and commit it in the storage
+// engine then. Who reads rows because of the log must not read them before.
+package commitwait
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/lib/clock"
+	"holdfast/internal/transition/db/server"
+)
+
+// Table is the name of our table, of one row, in the database on the source that is ours.
+const Table = "barrier"
+
+const (
+	staging = "migrate_ids"
+	barrier = "`" + staging + "`.`" + Table + "`"
+)
+
+// patience is how long a server may need to commit what it has in the log.
+const patience = time.Minute
+
+// Wait returns when all transactions up to a position (a file, and the byte in it) of the
+// source's binary log can be seen by statements that begin then.
+//
+// MariaDB tells up to which position a consistent snapshot goes. Of MySQL it is known
+// (with binlog_order_commits, which is its default) that transactions are committed in
+// the order of the log: one of our own is committed, in database migrate_ids.
+func Wait(ctx context.Context, source *server.Server, file string, pos uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if source.Vendor != "MariaDB" {
+		return commit(ctx, source.DB)
+	}
+	conn, err := source.DB.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	defer conn.Close()
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		f, p, err := snapshot(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("source: how far a snapshot goes in the binary log: %w", err)
+		}
+		if Compare(f, p, file, pos) >= 0 {
+			return nil
+		}
+		if !clock.Sleep(ctx, pause) {
+			return fmt.Errorf("source: position %s:%d of the binary log is not committed: a snapshot goes up "+
+				"to %s:%d: %w", file, pos, f, p, ctx.Err())
+		}
+	}
+}
+
+// snapshot takes a consistent snapshot and tells up to where it goes.
+func snapshot(ctx context.Context, conn *sql.Conn) (file string, pos uint64, err error) {
+	if _, err = conn.ExecContext(ctx, "START TRANSACTION WITH CONSISTENT SNAPSHOT"); err != nil {
+		return "", 0, err
+	}
+	rows, err := conn.QueryContext(ctx, "SHOW STATUS LIKE 'binlog_snapshot_%'")
+	if err == nil {
+		file, pos, err = position(rows)
+	}
+	_, end := conn.ExecContext(ctx, "COMMIT")
+	return file, pos, errors.Join(err, end)
+}
+
+func position(rows *sql.Rows) (file string, pos uint64, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return "", 0, err
+		}
+		switch strings.ToLower(name) {
+		case "binlog_snapshot_file":
+			file = value
+		case "binlog_snapshot_position":
+			var err error
+			if pos, err = strconv.ParseUint(value, 10, 64); err != nil {
+				return "", 0, fmt.Errorf("%s is %q: want a number of 64 bits", name, value)
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return "", 0, err
+	}
+	if file == "" {
+		return "", 0, errors.New("it tells no binlog_snapshot_file: the binary log is off")
+	}
+	return file, pos, nil
+}
+
+// commit commits a transaction of our own.
+func commit(ctx context.Context, db *sql.DB) error {
+	const count = "INSERT INTO " + barrier + " (id, n) VALUES (1, 1) ON DUPLICATE KEY UPDATE n = n + 1"
+	_, err := db.ExecContext(ctx, count)
+	if !server.Absent(err) {
+		return wrap(err)
+	}
+	for _, s := range []string{
+		"CREATE DATABASE IF NOT EXISTS `" + staging + "`",
+		"CREATE TABLE IF NOT EXISTS " + barrier + " (id TINYINT NOT NULL PRIMARY KEY, n BIGINT NOT NULL) ENGINE=InnoDB",
+		count,
+	} {
+		if _, err := db.ExecContext(ctx, s); err != nil {
+			return wrap(err)
+		}
+	}
+	return nil
+}
+
+func wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("source: a commit in %s, by which all before it is known to be committed: %w", staging, err)
+}
+
+// Compare tells which of two positions of a binary log comes first: -1, 0 or 1. Files
+// are compared by the number at their end.
+func Compare(fileA string, posA uint64, fileB string, posB uint64) int {
+	a, b := number(fileA), number(fileB)
+	switch {
+	case a != b && a < b, a == b && posA < posB:
+		return -1
+	case a == b && posA == posB:
+		return 0
+	}
+	return 1
+}
+
+// number is the number at the end of a file's name, 0 for none.
+func number(file string) uint64 {
+	n, err := strconv.ParseUint(file[strings.LastIndexByte(file, '.')+1:], 10, 64)
+	if err != nil {
+		return 0 // before all
+	}
+	return n
+}
