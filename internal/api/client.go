@@ -48,7 +48,8 @@ type Client struct {
 	upgrades  apiv1connect.UpgradeServiceClient
 	agents    apiv1connect.AgentServiceClient
 	pair      apiv1connect.PairServiceClient
-	transport *http.Transport
+	access    apiv1connect.AccessServiceClient
+	transport *http.Transport // nil: another one, that needs no end
 	old       func(time.Duration)
 	older     sync.Once // asks an agent whose status does not tell its type
 	olderType string    // what came of it
@@ -163,11 +164,17 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 		transport.TLSClientConfig = tlsConf.Clone()
 		transport.DialContext = dial
 	}
-	hc := &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	c := &Client{target: target, transport: transport}
+	c := through(target, base, transport)
+	c.transport = transport
+	return c, nil
+}
+
+// Through makes a client whose calls another transport carries, such as one to a server in the same process.
+func Through(target string, rt http.RoundTripper) *Client { return through(target, "http://agent", rt) }
+
+func through(target, base string, rt http.RoundTripper) *Client {
+	hc := &http.Client{Transport: rt, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c := &Client{target: target}
 	// options bound the messages of a service, bytes.
 	options := func(most int) connect.ClientOption {
 		return connect.WithClientOptions(connect.WithReadMaxBytes(most), connect.WithInterceptors(connect.UnaryInterceptorFunc(c.noteAge)))
@@ -177,7 +184,8 @@ func DialBy(target string, tlsConf *tls.Config, dial func(ctx context.Context, n
 	c.upgrades = apiv1connect.NewUpgradeServiceClient(hc, base, options(maxDocument))
 	c.agents = apiv1connect.NewAgentServiceClient(hc, base, options(maxDocument))
 	c.pair = apiv1connect.NewPairServiceClient(hc, base, options(maxMessage))
-	return c, nil
+	c.access = apiv1connect.NewAccessServiceClient(hc, base, options(maxMessage))
+	return c
 }
 
 // newTransport returns a transport without a proxy, with no protocol yet, whose
@@ -216,7 +224,11 @@ func tlsBase(target string, tlsConf *tls.Config) (string, error) {
 func (c *Client) Target() string { return c.target }
 
 // Close ends idle connections.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
 
 // NewKey returns a random idempotency key.
 func NewKey() string { return rand.Text() }

@@ -54,8 +54,11 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip[cluster.PeerStatus, *apiv1.PeerStatus](t, seen)
 	roundTrip[cluster.RowsQuery, *apiv1.RowsQuery](t, seen)
 	roundTrip[cluster.RowsPart, *apiv1.RowsPart](t, seen)
+	roundTrip[cluster.User, *apiv1.User](t, seen)
+	roundTrip[cluster.Token, *apiv1.Token](t, seen)
 
-	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto, apiv1.File_pair_proto}
+	files := []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto, apiv1.File_agent_proto,
+		apiv1.File_pair_proto, apiv1.File_access_proto}
 	for _, file := range files { // handlers make these, field by field
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()

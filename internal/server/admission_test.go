@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -15,7 +14,9 @@ import (
 	"testing"
 
 	"holdfast/internal/api/v1/apiv1connect"
+	"holdfast/internal/server/access"
 	"holdfast/internal/server/servertest"
+	"holdfast/internal/store/storetest"
 	"holdfast/testbed/try"
 )
 
@@ -46,6 +47,7 @@ func limitedServer(t *testing.T, ca *servertest.Authority, log *slog.Logger) (*S
 		Socket: filepath.Join(try.ShortDir(t), "s"), Listen: "127.0.0.1:0", Log: log,
 		TLS:  &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 		Jobs: up, Upgrade: up, Agents: up, Certificates: up, Hosts: sorted,
+		Access: access.New(storetest.NewMem().NewClient("node1"), "node1", log),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +83,7 @@ func packed(t *testing.T) []byte {
 func TestNothingIsReadOfWhatIsRefused(t *testing.T) {
 	ca := servertest.NewAuthority(t)
 	s, _ := limitedServer(t, ca, slog.New(slog.DiscardHandler))
-	h, bomb := s.httpServer(context.Background()).Handler, packed(t)
+	h, bomb := s.httpServer().Handler, packed(t)
 	guestHost, operator := ca.PeerCert(t, "g1").Leaf, ca.PeerCert(t, "admin").Leaf
 	types := map[string]string{ // to where the code of the refusal is
 		"application/proto": "body", "application/json": "body", "application/connect+proto": "body",
@@ -105,7 +107,7 @@ func TestNothingIsReadOfWhatIsRefused(t *testing.T) {
 		switch {
 		case of == ofAll || strings.Contains(procedure, ".PairService/"):
 			continue // the one is refused to nobody, the other to everybody
-		case of != ofOperators:
+		case of != ofOperators && of != ofAdmins:
 			cert, name = operator, "admin"
 		}
 		for contentType, in := range types {

@@ -103,6 +103,11 @@ func localShares() map[class]share {
 	return map[class]share{brief: {128, 128}, list: {8, 8}, document: {3, 3}, stream: {96, 96}, transfer: {16, 16}, errand: {256, 256}}
 }
 
+// userShares are those of the console's users and of tokens: 200 people look at a page that follows the status.
+func userShares() map[class]share {
+	return map[class]share{brief: {32, 64}, list: {4, 8}, document: {1, 2}, stream: {32, 600}, transfer: {2, 8}, errand: {8, 64}}
+}
+
 const (
 	waitTime         = 3 * time.Second // for others to end, before a call is refused: less than callers wait for an answer
 	transferWaitTime = time.Minute     // the same, of transfers: a fleet fetches a bundle, and its agents have time
@@ -111,8 +116,9 @@ const (
 
 // budgets has those of each kind of caller, so that none takes what another one needs.
 type budgets struct {
-	guests, peers, local map[class]*budget
-	wait                 time.Duration // see waitTime
+	guests, peers, local, users map[class]*budget
+
+	wait time.Duration // see waitTime
 }
 
 func newBudgets() *budgets {
@@ -123,7 +129,7 @@ func newBudgets() *budgets {
 		}
 		return out
 	}
-	return &budgets{guests: of(guestShares()), peers: of(peerShares()), local: of(localShares()), wait: waitTime}
+	return &budgets{guests: of(guestShares()), peers: of(peerShares()), local: of(localShares()), users: of(userShares()), wait: waitTime}
 }
 
 // enter waits until a call may be under way. leave is called once, when it has ended.
@@ -131,6 +137,8 @@ func (b *budgets) enter(ctx context.Context, who peer, procedure string) (leave 
 	c, of, name := classes[procedure], b.peers, who.user
 	callers := "members and operators"
 	switch _, limited := ctx.Value(guestKey{}).(cluster.HostID); {
+	case who.role != "":
+		of, callers = b.users, "users and tokens"
 	case who.cert == nil:
 		of, callers, name = b.local, "this host's root", ""
 	case limited:

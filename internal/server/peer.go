@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
 
@@ -21,6 +22,7 @@ type peer struct {
 	user string            // name of the unix user, or common name of the certificate
 	pid  int32             // of a local caller; 0: over TLS
 	cert *x509.Certificate // that was verified; nil of a local caller
+	role cluster.Role      // of a user or a token, who has no certificate; "": of the others
 }
 
 type peerKey struct{}

@@ -16,7 +16,8 @@ type Hosts func(name string) (host, guestsOnly bool, err error)
 type right int
 
 const (
-	ofOperators right = iota // what changes the cluster, and what nobody has sorted
+	ofAdmins    right = iota // what gives rights, or takes them, and what nobody has sorted; a certificate that is no host's has them, too
+	ofOperators              // what else changes the cluster
 	ofAll                    // what only tells
 	ofAgents                 // of hosts, those that run guests only among them
 	ofHosts                  // of the same, but nobody while the hosts are not known
@@ -37,20 +38,20 @@ var rights = map[string]right{
 	apiv1connect.ClusterServiceConfirmOffProcedure:      ofOperators,
 	apiv1connect.ClusterServiceSetMaintenanceProcedure:  ofOperators,
 	apiv1connect.ClusterServiceGetStoreStatusProcedure:  ofOperators,
-	apiv1connect.ClusterServiceBackUpStoreProcedure:     ofOperators,
+	apiv1connect.ClusterServiceBackUpStoreProcedure:     ofAdmins,
 	apiv1connect.ClusterServiceGetVersionProcedure:      ofAll,
-	apiv1connect.ClusterServiceGetConfigProcedure:       ofOperators,
-	apiv1connect.ClusterServiceListConfigsProcedure:     ofOperators,
-	apiv1connect.ClusterServiceImportConfigProcedure:    ofOperators,
-	apiv1connect.ClusterServiceResetPasswordProcedure:   ofOperators,
+	apiv1connect.ClusterServiceGetConfigProcedure:       ofAdmins,
+	apiv1connect.ClusterServiceListConfigsProcedure:     ofAdmins,
+	apiv1connect.ClusterServiceImportConfigProcedure:    ofAdmins,
+	apiv1connect.ClusterServiceResetPasswordProcedure:   ofAdmins,
 
-	apiv1connect.ClusterServiceRenewCertificatesProcedure: ofOperators,
+	apiv1connect.ClusterServiceRenewCertificatesProcedure: ofAdmins,
 
 	apiv1connect.JobServiceDrainHostProcedure:     ofOperators,
 	apiv1connect.JobServiceRunTransitionProcedure: ofOperators,
 
-	apiv1connect.JobServiceCompareFilesProcedure: ofOperators, // it tells what a file of a host has
-	apiv1connect.JobServiceWriteFilesProcedure:   ofOperators,
+	apiv1connect.JobServiceCompareFilesProcedure: ofAdmins, // it tells what a file of a host has
+	apiv1connect.JobServiceWriteFilesProcedure:   ofAdmins,
 	apiv1connect.JobServiceGetHostPortsProcedure: ofOperators,
 
 	apiv1connect.JobServiceListHostsProcedure:  ofAll,
@@ -77,11 +78,29 @@ var rights = map[string]right{
 	apiv1connect.AgentServiceGetPeerStatusProcedure:   ofAgents, // for the same, whose name it looks at: also when the hosts are not known
 
 	apiv1connect.PairServiceGetPairProcedure:     ofAll,
-	apiv1connect.PairServiceBeginPairProcedure:   ofOperators,
-	apiv1connect.PairServiceResolvePairProcedure: ofOperators,
+	apiv1connect.PairServiceBeginPairProcedure:   ofAdmins,
+	apiv1connect.PairServiceResolvePairProcedure: ofAdmins,
 
 	apiv1connect.PairServiceAddPartitionProcedure:    ofOperators,
 	apiv1connect.PairServiceRemovePartitionProcedure: ofOperators,
+
+	apiv1connect.AccessServiceListUsersProcedure:   ofAdmins,
+	apiv1connect.AccessServiceSetUserProcedure:     ofAdmins,
+	apiv1connect.AccessServiceRemoveUserProcedure:  ofAdmins,
+	apiv1connect.AccessServiceListTokensProcedure:  ofAdmins,
+	apiv1connect.AccessServiceCreateTokenProcedure: ofAdmins,
+	apiv1connect.AccessServiceRevokeTokenProcedure: ofAdmins,
+}
+
+// roles has the least role by which a user or a token may call what has a right; what is not there only certificates may.
+var roles = map[right]cluster.Role{ofAll: cluster.Viewer, ofOperators: cluster.Operator, ofAdmins: cluster.Admin}
+
+// Least returns the role that a user needs for a procedure; "": none is enough.
+func Least(procedure string) cluster.Role {
+	if of, known := rights[procedure]; known {
+		return roles[of]
+	}
+	return ""
 }
 
 type guestKey struct{}
@@ -89,16 +108,27 @@ type guestKey struct{}
 // limit refuses what the name in a certificate gives no right to, and notes the name of a
 // host that runs guests only, or may be one. Local callers are root.
 func limit(ctx context.Context, hosts Hosts, who peer, procedure string) (context.Context, error) {
+	if who.role != "" {
+		need, ok := roles[rights[procedure]]
+		if ok && who.role.May(need) {
+			return ctx, nil
+		}
+		if !ok {
+			return ctx, fail.Errorf(fail.Denied, "not allowed: only hosts may call %s", procedure)
+		}
+		return ctx, fail.Errorf(fail.Denied, "not allowed: %s has the role %s, and %s is needed", who.user, who.role, need).
+			With("ask an admin")
+	}
 	if hosts == nil || who.pid != 0 {
 		return ctx, nil
 	}
 	host, guestsOnly, err := hosts(who.user)
 	of := rights[procedure]
 	switch {
-	case err != nil && (of == ofOperators || of == ofHosts || of == ofMembers):
+	case err != nil && (of == ofAdmins || of == ofOperators || of == ofHosts || of == ofMembers):
 		return ctx, fail.Errorf(fail.Unavailable, "whether %s is a host, or one that runs guests only, is not "+
 			"known yet: %w", who.user, err).With("ask again in some seconds")
-	case err == nil && guestsOnly && (of == ofOperators || of == ofMembers):
+	case err == nil && guestsOnly && (of == ofAdmins || of == ofOperators || of == ofMembers):
 		return ctx, fail.Errorf(fail.Denied, "not allowed: %s is a host that runs guests only, and may not call %s", who.user, procedure).
 			With("use an operator's certificate, or run the command on a member")
 	case err == nil && !host && (of == ofAgents || of == ofHosts || of == ofMembers):

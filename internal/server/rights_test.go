@@ -112,7 +112,7 @@ func TestRightsByCertificate(t *testing.T) {
 }
 
 // TestEveryProcedureIsSorted: a procedure has the right that is listed here, and one that
-// nobody has thought about is the operators'.
+// nobody has thought about is the admins'.
 func TestEveryProcedureIsSorted(t *testing.T) {
 	const member, guestHost, operator, unknown = "n1", "g1", "admin", "u1"
 	hosts := func(name string) (host, guestsOnly bool, err error) {
@@ -122,6 +122,7 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 		return name != operator, name == guestHost, err
 	}
 	callers := map[right]map[string]fail.Kind{ // of those that are refused: why
+		ofAdmins:    {guestHost: fail.Denied, unknown: fail.Unavailable},
 		ofOperators: {guestHost: fail.Denied, unknown: fail.Unavailable},
 		ofAll:       {},
 		ofAgents:    {operator: fail.Denied},
@@ -137,13 +138,21 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 				t.Errorf("%s, called by %s: %v", procedure, name, err)
 			}
 		}
+		for _, role := range cluster.Roles {
+			need, some := map[right]cluster.Role{ofAll: cluster.Viewer, ofOperators: cluster.Operator, ofAdmins: cluster.Admin}[of]
+			_, err := limit(t.Context(), hosts, peer{user: "alice", role: role}, procedure)
+			var e *fail.Error
+			if may := some && role.May(need); may != (err == nil) || !may && (!errors.As(err, &e) || e.Kind != fail.Denied) {
+				t.Errorf("%s, called by a user who is %s: %v", procedure, role, err)
+			}
+		}
 		if _, err := limit(t.Context(), hosts, peer{user: "root", pid: 7}, procedure); err != nil {
 			t.Errorf("%s, called by root of this host: %v", procedure, err)
 		}
 	}
 	all := map[string]bool{}
 	for _, file := range []protoreflect.FileDescriptor{apiv1.File_holdfast_proto, apiv1.File_upgrade_proto,
-		apiv1.File_agent_proto, apiv1.File_pair_proto} {
+		apiv1.File_agent_proto, apiv1.File_pair_proto, apiv1.File_access_proto} {
 		for i := range file.Services().Len() {
 			s := file.Services().Get(i)
 			for j := range s.Methods().Len() {
@@ -168,13 +177,18 @@ func TestEveryProcedureIsSorted(t *testing.T) {
 	for _, p := range []string{
 		apiv1connect.ClusterServiceStartProcedure, apiv1connect.ClusterServiceStopProcedure, apiv1connect.ClusterServiceMigrateProcedure,
 		apiv1connect.ClusterServiceConfirmOffProcedure, apiv1connect.ClusterServiceSetMaintenanceProcedure,
-		apiv1connect.ClusterServiceBackUpStoreProcedure,
 		apiv1connect.JobServiceDrainHostProcedure, apiv1connect.JobServiceForgetHostProcedure, apiv1connect.JobServiceCommandJobProcedure,
 		apiv1connect.UpgradeServicePutBundleProcedure, apiv1connect.UpgradeServiceRunUpgradeProcedure,
 		apiv1connect.UpgradeServiceAdmitHostProcedure,
-		"/holdfast.v1.NewService/New",
 	} {
 		check(p, ofOperators)
+	}
+	for _, p := range []string{
+		apiv1connect.ClusterServiceBackUpStoreProcedure, apiv1connect.ClusterServiceImportConfigProcedure,
+		apiv1connect.ClusterServiceResetPasswordProcedure, apiv1connect.AccessServiceSetUserProcedure,
+		apiv1connect.AccessServiceCreateTokenProcedure, "/holdfast.v1.NewService/New",
+	} {
+		check(p, ofAdmins)
 	}
 	ctx, err := limit(t.Context(), hosts, peer{user: guestHost}, apiv1connect.AgentServiceSendGuestProcedure)
 	if err != nil {

@@ -90,6 +90,7 @@ type Options struct {
 	Upgrade  Upgrades // nil: this host takes no part in upgrades
 	Agents   Agents   // nil: it answers no other agents
 	Pair     Pair     // nil: this host belongs to no pair
+	Access   Access   // nil: there are no users and tokens
 	// Certificates are those of the hosts. nil: nobody renews any.
 	Certificates Certificates
 	Hosts        Hosts // which names are hosts'; nil: nobody is limited
@@ -107,6 +108,10 @@ type Server struct {
 	// grace is how long a migration may be missing from the status after its
 	// request before it counts as gone.
 	grace time.Duration
+
+	handler func() http.Handler     // of all calls, made once
+	stop    context.Context         // ends with the cause that streams report when the server ends
+	end     context.CancelCauseFunc // of stop
 
 	mu      sync.Mutex // guards trouble
 	trouble string
@@ -136,7 +141,10 @@ func New(c Cluster, opts Options) (*Server, error) {
 	case opts.Listen != "" && (opts.TLS == nil || opts.TLS.ClientCAs == nil):
 		return nil, fmt.Errorf("serve the api at %s: clients must be proved by certificate, but no CA for them is given", opts.Listen)
 	}
-	return &Server{cluster: c, opts: opts, budgets: newBudgets(), calls: patience{bodyTime, takeTime}, grace: defaultGrace}, nil
+	s := &Server{cluster: c, opts: opts, budgets: newBudgets(), calls: patience{bodyTime, takeTime}, grace: defaultGrace}
+	s.stop, s.end = context.WithCancelCause(context.Background())
+	s.handler = sync.OnceValue(s.routes)
+	return s, nil
 }
 
 // Serve listens and serves until ctx ends, then lets calls end for at most 3 s
@@ -145,16 +153,15 @@ func New(c Cluster, opts Options) (*Server, error) {
 // address for TLS that can not be had is tried again and again: the agent has
 // more important things to do than to answer there. Trouble tells of it.
 func (s *Server) Serve(ctx context.Context) error {
-	stop, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
+	defer s.end(nil)
 	local, err := listenUnix(ctx, s.opts.Socket)
 	if err != nil {
 		return err
 	}
 	defer local.Close()
-	ends := []*end{{http: s.httpServer(stop), listen: func(context.Context) (net.Listener, error) { return local, nil }}}
+	ends := []*end{{http: s.httpServer(), listen: func(context.Context) (net.Listener, error) { return local, nil }}}
 	if s.opts.Listen != "" {
-		ends = append(ends, &end{http: s.httpServer(stop), listen: s.awaitTLS})
+		ends = append(ends, &end{http: s.httpServer(), listen: s.awaitTLS})
 	}
 	failed := make(chan error, len(ends))
 	for _, e := range ends {
@@ -166,7 +173,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err = <-failed:
 		running--
 	}
-	cancel(errStopping) // streams end by themselves and say why
+	s.end(errStopping) // streams end by themselves and say why
 	err = errors.Join(err, shutdown(ctx, ends))
 	for range running {
 		err = errors.Join(err, <-failed)
@@ -209,11 +216,10 @@ func shutdown(ctx context.Context, ends []*end) error {
 	return errors.Join(errs...)
 }
 
-// httpServer makes the server of one listener. stop ends with the cause that
-// streams report when the server ends.
-func (s *Server) httpServer(stop context.Context) *http.Server {
+// routes makes the handler of all calls.
+func (s *Server) routes() http.Handler {
 	h := &handler{cluster: s.cluster, version: s.opts.Version, settings: s.opts.Settings, jobs: s.opts.Jobs,
-		certificates: s.opts.Certificates, grace: s.grace, stop: stop}
+		certificates: s.opts.Certificates, grace: s.grace, stop: s.stop}
 	// options bound the answers of a service, bytes, and its calls.
 	options := func(send int, within time.Duration) connect.HandlerOption {
 		return connect.WithHandlerOptions(bounded(), connect.WithSendMaxBytes(send),
@@ -232,18 +238,26 @@ func (s *Server) httpServer(stop context.Context) *http.Server {
 		mux.Handle(apiv1connect.NewAgentServiceHandler(&agentHandler{s.opts.Agents, s.opts.Certificates, s.opts.Pair},
 			options(maxDocument, upgradeTime)))
 	}
+	if s.opts.Access != nil {
+		mux.Handle(apiv1connect.NewAccessServiceHandler(&accessHandler{s.opts.Access}, options(maxMessage, unaryTime)))
+	}
 	if s.opts.Pair != nil {
 		mux.Handle(apiv1connect.NewPairServiceHandler(&pairHandler{s.opts.Pair}, options(maxJob, pairTime)))
 	} else {
 		mux.Handle("/"+apiv1connect.PairServiceName+"/", refused.always(
 			fail.Errorf(fail.Refused, "this cluster is no pair: it keeps a management VM").With("see: holdfast status")))
 	}
+	return &admission{s.opts.Hosts, s.budgets, s.calls, refused, mux}
+}
+
+// httpServer makes the server of one listener.
+func (s *Server) httpServer() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           withPeer(&admission{s.opts.Hosts, s.budgets, s.calls, refused, mux}),
+		Handler:           withPeer(s.handler()),
 		ConnContext:       connPeer,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,

@@ -31,8 +31,8 @@ type feed struct {
 	from    int64    // all changes from this revision on are in changes
 	rev     int64    // up to this one
 	topics  map[span]*topic
-	secret  map[string]bool // keys of which it keeps nothing, whoever asks
-	asked   chan struct{}   // up to which revision there is nothing more
+	secret  secrets       // of these keys it keeps nothing, whoever asks
+	asked   chan struct{} // up to which revision there is nothing more
 }
 
 // change is what one revision has changed.
@@ -54,11 +54,7 @@ type topic struct {
 
 // newFeed keeps nothing of some keys, which are secret.
 func newFeed(secret ...string) *feed {
-	f := &feed{topics: map[span]*topic{}, secret: map[string]bool{}, asked: make(chan struct{}, 1)}
-	for _, key := range secret {
-		f.secret[key] = true
-	}
-	return f
+	return &feed{topics: map[span]*topic{}, secret: secret, asked: make(chan struct{}, 1)}
 }
 
 // run takes the changes of a member until ctx ends.
@@ -110,7 +106,7 @@ func (f *feed) add(rev int64, events []*mvccpb.Event) {
 	touched := map[*topic]bool{}
 	for _, e := range events {
 		rev = e.Kv.GetModRevision()
-		if f.secret[string(e.Kv.GetKey())] {
+		if f.secret.has(string(e.Kv.GetKey())) {
 			continue
 		}
 		if n := len(f.changes); n == 0 || f.changes[n-1].rev != rev {

@@ -31,7 +31,7 @@ import (
 // configuration's Initial, and may do everything (docs/adr/0026). Keys are without
 // the cluster's prefix.
 type Guard struct {
-	// Secret are keys that the others never see.
+	// Secret are keys that the others never see; one that ends in a slash stands for all below it.
 	Secret []string
 	// Permits returns nil for a write that the others may make, or why not; or
 	// store.ErrLook, to be asked again with what is there. It has no side effects, and
@@ -51,6 +51,7 @@ type guard struct {
 	front   *front
 	ranges  atomic.Pointer[ranger] // the member, when it has started
 	feed    *feed
+	secrets secrets                                            // with the prefix
 	header  atomic.Pointer[func(rev int64) *pb.ResponseHeader] // of the member's answers, likewise
 }
 
@@ -64,11 +65,10 @@ func newGuard(settings MemberConfig) *guard {
 		return nil
 	}
 	g := &guard{rules: *settings.Guard, prefix: root + settings.Cluster + "/", bounds: newBounds(settings.Guard.Rates)}
-	secret := slices.Clone(settings.Guard.Secret)
-	for i := range secret {
-		secret[i] = g.prefix + secret[i]
+	for _, key := range settings.Guard.Secret {
+		g.secrets = append(g.secrets, g.prefix+key)
 	}
-	g.feed = newFeed(secret...)
+	g.feed = newFeed(g.secrets...)
 	g.front = &front{g: g, began: make(chan struct{})}
 	g.members = append(slices.Sorted(maps.Keys(settings.Initial)), settings.Also...)
 	return g
@@ -219,7 +219,7 @@ func (g *guard) mayRead(name string, r *pb.RangeRequest) error {
 // redact takes the secret keys out of an answer.
 func (g *guard) redact(r *pb.RangeResponse) {
 	for i := len(r.Kvs) - 1; i >= 0; i-- {
-		if slices.Contains(g.rules.Secret, strings.TrimPrefix(string(r.Kvs[i].Key), g.prefix)) {
+		if g.secrets.has(string(r.Kvs[i].Key)) {
 			r.Kvs = slices.Delete(r.Kvs, i, i+1)
 			r.Count--
 		}

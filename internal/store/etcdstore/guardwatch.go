@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -157,10 +158,8 @@ func (w *watches) create(c *pb.WatchCreateRequest) error {
 	if err := w.g.within(w.name, c.GetKey(), c.GetRangeEnd()); err != nil {
 		return err
 	}
-	for _, secret := range w.g.rules.Secret {
-		if key := []byte(w.g.prefix + secret); covers(c.GetKey(), c.GetRangeEnd(), key) {
-			return denied(w.name, "watch %s", secret)
-		}
+	if secret := w.g.secrets.among(string(c.GetKey()), string(c.GetRangeEnd())); secret != "" {
+		return denied(w.name, "watch %s", strings.TrimPrefix(secret, w.g.prefix))
 	}
 	if err := w.g.bounds.watch(w.name, 1); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())

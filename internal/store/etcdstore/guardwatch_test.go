@@ -148,19 +148,21 @@ func TestWatchForms(t *testing.T) {
 func TestNoWatchTellsASecret(t *testing.T) {
 	g := feeding()
 	secret, other := g.prefix+"state/heartbeat", g.prefix+"state/heart"
-	g.feed = newFeed(secret)
+	users := g.prefix + "access/"
+	g.secrets = secrets{secret, users}
+	g.feed = newFeed(g.secrets...)
 	g.feed.begin(10)
-	g.rules.Secret = []string{"state/heartbeat"}
-	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", "\xff"}
+	user := users + "users/alice"
+	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", "\xff", users, users + "a", user, user + "\x00"}
 	ends = append(ends, clientv3.GetPrefixRangeEnd(g.prefix))
-	for _, key := range []string{g.prefix, other, secret, secret + "\x00", g.prefix + "z"} {
+	for _, key := range []string{g.prefix, other, secret, secret + "\x00", g.prefix + "z", users, users + "a", user, user + "\x00"} {
 		for _, end := range ends {
 			s := g.stream1(t)
 			s.asks <- create(&pb.WatchCreateRequest{Key: []byte(key), RangeEnd: []byte(end), StartRevision: 11})
 			select {
 			case <-s.told: // it is let in: it holds no secret
 				_ = s.end()
-				if covers(key, end, secret) {
+				if covers(key, end, secret) || covers(key, end, user) {
 					t.Errorf("%q to %q is let in", key, end)
 				}
 			case <-s.ended:
@@ -168,7 +170,7 @@ func TestNoWatchTellsASecret(t *testing.T) {
 			// And if it were let in:
 			p := g.feed.enter(&pb.WatchCreateRequest{Key: []byte(key), RangeEnd: []byte(end)}, make(chan struct{}, 1))
 			rev := g.feed.now() + 1
-			g.feed.add(rev, []*mvccpb.Event{change1(rev, secret, 32)})
+			g.feed.add(rev, []*mvccpb.Event{change1(rev, secret, 32), change1(rev, user, 32)})
 			if events, _, _ := g.feed.read(p, 1); len(events) != 0 {
 				t.Errorf("%q to %q: %v", key, end, events)
 			}
