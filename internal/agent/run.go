@@ -38,8 +38,10 @@ import (
 	"holdfast/internal/lib/pki"
 	pair "holdfast/internal/pair/host"
 	"holdfast/internal/server"
+	"holdfast/internal/server/access"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
+	"holdfast/internal/web"
 )
 
 // Options are what RunNode needs besides the node's file.
@@ -181,9 +183,18 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 		pairing = nd.pairing.Serve(a)
 		opts.Pair = pairing
 	}
+	who := access.New(a.Store, cluster.HostID(nd.n.Host), nd.Log)
+	if !nd.n.GuestsOnly { // whose store does not tell it
+		opts.Access = who
+	}
 	srv, err := server.New(a, opts)
 	if err != nil {
 		return BadInput{err}
+	}
+	var console *web.Console
+	if nd.n.Console.Listen != "" {
+		console = web.New(web.Options{Listen: nd.n.Console.Listen, TLS: nd.server, Host: cluster.HostID(nd.n.Host), Version: nd.Version,
+			API: srv, Access: who, Log: nd.Log})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -198,11 +209,17 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 	for _, spec := range nd.children() {
 		run("keep "+spec.Name, func(ctx context.Context) error { return nd.keepChild(ctx, spec, a.Identity) })
 	}
-	a.Trouble = func() string { return nd.troubles(srv, a) }
+	a.Trouble = func() string { return nd.troubles(srv, console, a) }
 	if pairing != nil {
 		pairing.Run(run)
 	}
 	run("serve the api", srv.Serve)
+	if opts.Access != nil {
+		run("follow users and tokens", who.Run)
+	}
+	if console != nil {
+		run("serve the console", console.Serve)
+	}
 	if own, _, ok := nd.second(); ok {
 		run("serve the api over the second path", func(ctx context.Context) error { return nd.serveSecond(ctx, own) })
 	}

@@ -9,12 +9,13 @@ import (
 	"holdfast/internal/host/facts"
 	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/server"
+	"holdfast/internal/web"
 )
 
 // troubles tells what does not work on this host though a guest could be
 // started: a member of the store that is down costs the cluster its redundancy
 // without any other sign.
-func (nd *node) troubles(srv *server.Server, a *loop.Agent) string {
+func (nd *node) troubles(srv *server.Server, console *web.Console, a *loop.Agent) string {
 	var all []string
 	timeServers := a.TimeServers()
 	if mib, here := a.GuestMemory(); mib > 0 && !here {
@@ -45,6 +46,11 @@ func (nd *node) troubles(srv *server.Server, a *loop.Agent) string {
 	}
 	if t := srv.Trouble(); t != "" {
 		all = append(all, t)
+	}
+	if console != nil {
+		if t := console.Trouble(); t != "" {
+			all = append(all, t)
+		}
 	}
 	return strings.Join(all, "; ")
 }

@@ -18,11 +18,11 @@ func (c *Client) Users(ctx context.Context) ([]cluster.User, error) {
 	return Decode[[]cluster.User](r.Users), nil
 }
 
-// SetUser makes a user, or gives one another role ("": as it is) or a new one-time password, which it returns.
-func (c *Client) SetUser(ctx context.Context, name string, role cluster.Role, anew bool) (u cluster.User, password string, err error) {
+// SetUser makes a user, or gives one another role or password; a one-time password is returned.
+func (c *Client) SetUser(ctx context.Context, x cluster.UserChange) (u cluster.User, password string, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	r, err := c.access.SetUser(ctx, &apiv1.SetUserRequest{Name: name, Role: string(role), NewPassword: anew})
+	r, err := c.access.SetUser(ctx, &apiv1.SetUserRequest{Name: x.Name, Role: string(x.Role), NewPassword: x.NewPassword, Password: x.Password})
 	if err != nil {
 		return u, "", fromWire(ctx, c.target, err)
 	}

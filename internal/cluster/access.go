@@ -36,6 +36,14 @@ type User struct {
 	Stamp string `json:"-"`
 }
 
+// UserChange is what is asked of a user, who is made where there is none.
+type UserChange struct {
+	Name        string
+	Role        Role   // "": as it is
+	NewPassword bool   // a one-time one, also where there is one
+	Password    string // chosen by who asks; "": a one-time one where one is needed
+}
+
 // Token lets a program in.
 type Token struct {
 	ID      string    `json:"id"`

@@ -103,6 +103,15 @@ func (c *checker) node(n Node) {
 	if n.API.Listen != "" && !isListen(n.API.Listen) {
 		c.fault("api.listen", n.API.Listen, "want IP:PORT, HOST:PORT, :PORT, or nothing for the unix socket only")
 	}
+	switch {
+	case n.Console.Listen == "":
+	case !isListen(n.Console.Listen):
+		c.fault("console.listen", n.Console.Listen, "want IP:PORT, HOST:PORT, :PORT, or nothing for no console")
+	case n.GuestsOnly:
+		c.fault("console.listen", n.Console.Listen, "want none: the host is guests_only")
+	case n.TLS.CA == "":
+		c.fault("console.listen", n.Console.Listen, "want none without tls.ca, tls.cert and tls.key: a console is served by TLS only")
+	}
 	c.tls(n.TLS)
 	if cmd := n.Upgrade.RebootCommand; len(cmd) > 0 {
 		c.absolute("upgrade.reboot_command[0]", cmd[0])

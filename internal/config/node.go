@@ -20,6 +20,7 @@ type Node struct {
 	Process    Process  `json:"process,omitzero"`
 	Store      Store    `json:"store"`
 	API        API      `json:"api"`
+	Console    Console  `json:"console,omitzero"`
 	TLS        TLS      `json:"tls"`
 	Watchdog   Watchdog `json:"watchdog,omitzero"`
 	Upgrade    Upgrade  `json:"upgrade,omitzero"`
@@ -64,6 +65,11 @@ type Member struct {
 // API is where the agent serves its API beside the unix socket in RunDir.
 type API struct {
 	Listen string `json:"listen,omitempty"` // host:port; empty: unix socket only
+}
+
+// Console is where the agent serves the web console.
+type Console struct {
+	Listen string `json:"listen,omitempty"` // host:port; empty: nowhere
 }
 
 // TLS names the PEM files of this host's certificate and the cluster's CA.

@@ -11,8 +11,9 @@ import (
 // Access has the users and tokens. All methods may be called concurrently. Errors that are the caller's are *fail.Error.
 type Access interface {
 	Users(ctx context.Context) ([]cluster.User, error)
-	// SetUser makes a user or changes one; password is a new one-time one, "" where there is none.
-	SetUser(ctx context.Context, by, name string, role cluster.Role, anew bool) (password string, err error)
+	// SetUser makes a user or changes one, by the password that was chosen, or by a one-time one where one is needed, which
+	// it returns.
+	SetUser(ctx context.Context, by string, c cluster.UserChange) (password string, err error)
 	User(name string) (cluster.User, bool)
 	RemoveUser(ctx context.Context, by, name string) error
 	Tokens(ctx context.Context) ([]cluster.Token, error)
@@ -38,7 +39,8 @@ func (h *accessHandler) SetUser(ctx context.Context, req *apiv1.SetUserRequest) 
 	if err != nil {
 		return nil, err
 	}
-	password, err := h.access.SetUser(ctx, who.user, req.Name, cluster.Role(req.Role), req.NewPassword)
+	password, err := h.access.SetUser(ctx, who.user,
+		cluster.UserChange{Name: req.Name, Role: cluster.Role(req.Role), NewPassword: req.NewPassword, Password: req.Password})
 	if err != nil {
 		return nil, err
 	}

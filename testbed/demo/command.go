@@ -22,6 +22,7 @@ const guestCommand = "demo-guest"
 type flags struct {
 	fault, output, dir, record, program string
 	real, auto                          bool
+	hold                                time.Duration
 }
 
 // Command returns `holdfast-lab demo`.
@@ -60,6 +61,7 @@ func Command() *cobra.Command {
 	c.Flags().StringVar(&f.dir, "dir", "", "keep all files in a new folder of this directory; not with --real and --auto")
 	c.Flags().StringVar(&f.record, "record", "", "also record what a terminal shows, as a moving picture `file.svg`")
 	lab.ProgramFlag(c, &f.program)
+	c.Flags().DurationVar(&f.hold, "hold", 0, "let the cluster stand at the end for so long, with its console, whose address and\nlogin are told as soon as it is there")
 	c.Flags().BoolVar(&f.real, "real", false, "use a real VM (needs root, libvirt and QEMU)")
 	c.Flags().BoolVar(&f.auto, "auto", false, "use a real VM if this is root, after installing what is missing with apt-get; else do without")
 	return c
@@ -99,6 +101,9 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 	if f.real && f.auto {
 		return Options{}, fail.Errorf(fail.Invalid, "--real and --auto: want one of them")
 	}
+	if f.hold < 0 || f.hold > maxHold {
+		return Options{}, fail.Errorf(fail.Invalid, "--hold: value %s: want 0s to %s", f.hold, maxHold)
+	}
 	if f.dir != "" && (f.real || f.auto) {
 		return Options{}, fail.Errorf(fail.Invalid, "--dir: not with --real and --auto, whose files are removed with the hosts")
 	}
@@ -118,7 +123,7 @@ func (f flags) options(c *cobra.Command) (Options, error) {
 		return Options{}, fmt.Errorf("find this program: %w", err)
 	}
 	return Options{
-		Fault: fault, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
+		Fault: fault, Hold: f.hold, JSON: f.output == "json", Dir: f.dir, Keep: f.dir != "",
 		Out: c.OutOrStdout(), Err: c.ErrOrStderr(), Exe: exe, Self: self, Dial: dialAgent, film: recorded,
 	}, nil
 }

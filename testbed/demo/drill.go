@@ -45,6 +45,11 @@ func (r *runner) drill(ctx context.Context, result *Result) error {
 	if err != nil {
 		return err
 	}
+	if r.opt.Hold > 0 {
+		if err := r.openConsole(ctx, b.active.Name()); err != nil {
+			return err
+		}
+	}
 	b.at = time.Now()
 	r.timeline.Fault(b.at)
 	if r.opt.Fault != None {
@@ -54,6 +59,12 @@ func (r *runner) drill(ctx context.Context, result *Result) error {
 	err = r.breakIt(ctx, b, result)
 	result.OutageMS = r.observer.Outage(b.at, time.Now()).Milliseconds()
 	r.phases(b, result)
+	if err == nil && r.opt.Hold > 0 {
+		r.say("the cluster stands, with its console", time.Time{})
+		if !clock.Sleep(ctx, r.opt.Hold) {
+			return ctx.Err()
+		}
+	}
 	return err
 }
 

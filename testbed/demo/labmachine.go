@@ -106,6 +106,24 @@ func (a *labAgent) Events(ctx context.Context, after int64, limit int) ([]cluste
 	return conn.Events(ctx, after, limit)
 }
 
+// SetUser asks the agent that runs now.
+func (a *labAgent) SetUser(ctx context.Context, x cluster.UserChange) (cluster.User, string, error) {
+	conn, err := a.current()
+	if err != nil {
+		return cluster.User{}, "", err
+	}
+	return conn.SetUser(ctx, x)
+}
+
+// CreateToken asks the agent that runs now.
+func (a *labAgent) CreateToken(ctx context.Context, name string, role cluster.Role, days int) (cluster.Token, string, error) {
+	conn, err := a.current()
+	if err != nil {
+		return cluster.Token{}, "", err
+	}
+	return conn.CreateToken(ctx, name, role, days)
+}
+
 // Close ends the connection.
 func (a *labAgent) Close() {
 	a.mu.Lock()

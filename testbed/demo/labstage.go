@@ -71,6 +71,10 @@ func (s *labStage) Machines() []machine {
 
 func (s *labStage) Agents() map[cluster.HostID]Agent { return s.agents }
 
+func (s *labStage) Console(host cluster.HostID) (url, ca string) {
+	return s.lab.ConsoleURL(string(host)), s.lab.AdminTLS().CA
+}
+
 // Kept is nothing: a laboratory is removed as a whole.
 func (s *labStage) Kept() string { return "" }
 

@@ -28,9 +28,9 @@ const certValidity = 24 * time.Hour
 const maxSocketPath = 107
 
 // ports are the TCP ports of every host, the same on each.
-type ports struct{ peer, client, api uint16 }
+type ports struct{ peer, client, api, console uint16 }
 
-func (p ports) all() []uint16 { return []uint16{p.peer, p.client, p.api} }
+func (p ports) all() []uint16 { return []uint16{p.peer, p.client, p.api, p.console} }
 
 // place is where one host lives.
 type place struct {
@@ -117,13 +117,13 @@ func (l *layout) fill() error {
 func (l *layout) choosePorts() error {
 	for range 50 {
 		first := uint16(10000 + rand.N(20000))
-		p := ports{peer: first, client: first + 1, api: first + 2}
+		p := ports{peer: first, client: first + 1, api: first + 2, console: first + 3}
 		if l.free(p) {
 			l.ports = p
 			return nil
 		}
 	}
-	return errors.New("choose ports for the demo: none free found between 10000 and 30002 on a 127.0.0.0/8 address")
+	return errors.New("choose ports for the demo: none free found between 10000 and 30003 on a 127.0.0.0/8 address")
 }
 
 func (l *layout) free(p ports) bool {
@@ -197,6 +197,7 @@ func (l *layout) node(p place, self string) config.Node {
 			Endpoints: endpoints,
 		},
 		API:        config.API{Listen: netip.AddrPortFrom(p.inside, l.ports.api).String()},
+		Console:    config.Console{Listen: netip.AddrPortFrom(p.inside, l.ports.console).String()},
 		TLS:        config.TLS{CA: l.caFile(), Cert: filepath.Join(p.dir, "cert.pem"), Key: filepath.Join(p.dir, "key.pem")},
 		Watchdog:   config.Watchdog{Device: "unix:" + p.device},
 		Undersized: true,

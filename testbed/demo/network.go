@@ -52,8 +52,9 @@ func newNetwork(who identify, log *slog.Logger) *network {
 }
 
 // Relay forwards what arrives at listen to target, a port of host to. It takes
-// over the listener. ctx ends the forwarding of new connections.
-func (n *network) Relay(ctx context.Context, to cluster.HostID, listener net.Listener, target string) {
+// over the listener. ctx ends the forwarding of new connections. public: anybody may connect, not only processes of the
+// hosts.
+func (n *network) Relay(ctx context.Context, to cluster.HostID, listener net.Listener, target string, public bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.listeners = append(n.listeners, listener)
@@ -66,16 +67,19 @@ func (n *network) Relay(ctx context.Context, to cluster.HostID, listener net.Lis
 				}
 				return
 			}
-			n.wg.Go(func() { n.handle(ctx, conn, to, target) })
+			n.wg.Go(func() { n.handle(ctx, conn, to, target, public) })
 		}
 	})
 }
 
 // handle owns conn.
-func (n *network) handle(ctx context.Context, conn net.Conn, to cluster.HostID, target string) {
+func (n *network) handle(ctx context.Context, conn net.Conn, to cluster.HostID, target string, public bool) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	from, err := n.source(ctx, conn)
+	from, err := cluster.HostID(""), error(nil)
+	if !public {
+		from, err = n.source(ctx, conn)
+	}
 	if err != nil {
 		n.log.Debug("relay refused a connection", "to", to, "error", err)
 		closeQuietly(conn)

@@ -54,7 +54,7 @@ func newTestNet(t *testing.T, who identify) *testNet {
 	})
 	listener := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	n.relay = listener.Addr().String()
-	n.Relay(t.Context(), "h2", listener, n.target.Addr().String())
+	n.Relay(t.Context(), "h2", listener, n.target.Addr().String(), false)
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)

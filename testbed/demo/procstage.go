@@ -60,6 +60,15 @@ func (s *procStage) Machines() []machine {
 
 func (s *procStage) Agents() map[cluster.HostID]Agent { return s.agents }
 
+func (s *procStage) Console(host cluster.HostID) (url, ca string) {
+	for _, p := range s.layout.places {
+		if p.name == host {
+			return "https://" + netip.AddrPortFrom(p.outside, s.layout.ports.console).String(), s.layout.caFile()
+		}
+	}
+	return "", ""
+}
+
 func (s *procStage) Kept() string {
 	if s.opt.Keep {
 		return s.layout.dir
@@ -129,7 +138,7 @@ func (s *procStage) connect(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("open a relay for %s: %w", p.name, err)
 			}
-			s.net.Relay(ctx, p.name, listener, netip.AddrPortFrom(p.inside, port).String())
+			s.net.Relay(ctx, p.name, listener, netip.AddrPortFrom(p.inside, port).String(), port == s.layout.ports.console)
 		}
 	}
 	return nil

@@ -20,10 +20,11 @@ const drawEvery = 200 * time.Millisecond
 // Options say what to run.
 type Options struct {
 	Fault Fault
-	Real  bool   // virtual machines on the laboratory's hosts, instead of processes
-	JSON  bool   // only one JSON object, the Result, is written to Out
-	Dir   string // directory to work in; "": the system's for temporary files. Not with Real.
-	Keep  bool   // leave the files there
+	Real  bool          // virtual machines on the laboratory's hosts, instead of processes
+	JSON  bool          // only one JSON object, the Result, is written to Out
+	Dir   string        // directory to work in; "": the system's for temporary files. Not with Real.
+	Keep  bool          // leave the files there
+	Hold  time.Duration // for which the cluster stands at the end, with its console
 	Out   io.Writer
 	Err   io.Writer  // for what the user has to know beside JSON; nil: nowhere
 	Exe   string     // the program holdfast, which agents are

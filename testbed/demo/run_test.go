@@ -53,6 +53,12 @@ func (deafAgent) Status(context.Context) (cluster.Status, error) { return cluste
 func (deafAgent) Events(context.Context, int64, int) ([]cluster.Event, int64, error) {
 	return nil, 0, errDeaf
 }
+func (deafAgent) SetUser(context.Context, cluster.UserChange) (cluster.User, string, error) {
+	return cluster.User{}, "", errDeaf
+}
+func (deafAgent) CreateToken(context.Context, string, cluster.Role, int) (cluster.Token, string, error) {
+	return cluster.Token{}, "", errDeaf
+}
 func (deafAgent) Close() {}
 
 // runIn returns the id of the run whose directory is in dir, "" for none yet.

@@ -49,6 +49,8 @@ type stage interface {
 	Watches() []func(ctx context.Context) error
 	// CrashVM ends the VM alone.
 	CrashVM(ctx context.Context) error
+	// Console is the address of a host's console, and the file of the authority whose certificate it has.
+	Console(host cluster.HostID) (url, ca string)
 	// LastWords are the last line of an agent's log, "" for none.
 	LastWords(host cluster.HostID) string
 	// Kept is the directory whose files Close leaves there, "" for none.

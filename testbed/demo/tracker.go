@@ -24,6 +24,9 @@ type Agent interface {
 	Status(ctx context.Context) (cluster.Status, error)
 	// Events returns events after a position, and the position after the last.
 	Events(ctx context.Context, after int64, limit int) ([]cluster.Event, int64, error)
+	// SetUser makes a user of the console, and CreateToken a token.
+	SetUser(ctx context.Context, x cluster.UserChange) (cluster.User, string, error)
+	CreateToken(ctx context.Context, name string, role cluster.Role, days int) (cluster.Token, string, error)
 	Close()
 }
 

@@ -27,9 +27,11 @@ const (
 
 // Ports of an agent's servers.
 const (
-	APIPort    = 7443
-	clientPort = 2379
-	peerPort   = 2380
+	APIPort = 7443
+	// ConsolePort is that of the members' consoles.
+	ConsolePort = 8443
+	clientPort  = 2379
+	peerPort    = 2380
 )
 
 // prepareAgents makes the certificates and writes the agents' settings, once:
@@ -156,7 +158,9 @@ func (p plan) node(h string, o Options) config.Node {
 		n.Store.Endpoints = append(n.Store.Endpoints, p.url(m, clientPort))
 		n.Store.Member.Initial[m] = p.url(m, peerPort)
 	}
+	n.Console.Listen = fmt.Sprintf("%s:%d", p.hostAddr(h), ConsolePort)
 	if !slices.Contains(p.members(o), h) {
+		n.Console.Listen = ""
 		n.GuestsOnly, n.ConfigFile, n.Store.Member, n.Watchdog = true, "", nil, config.Watchdog{}
 	}
 	return n
@@ -238,6 +242,9 @@ func (p plan) cluster(o Options) config.Cluster {
 	}
 	return cl
 }
+
+// ConsoleURL is the address of a member's console, as seen from the machine itself.
+func (l *Lab) ConsoleURL(host string) string { return l.p.url(host, ConsolePort) }
 
 // AdminTLS are the PEM files of a client's certificate that all agents of the
 // laboratory trust, as seen from the machine itself.

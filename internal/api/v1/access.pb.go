@@ -268,6 +268,7 @@ type SetUserRequest struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                                   // empty: as it is; a user who is new needs one
 	NewPassword   bool                   `protobuf:"varint,3,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"` // also where there is one
+	Password      string                 `protobuf:"bytes,4,opt,name=password,proto3" json:"password,omitempty"`                           // chosen by the caller; empty: a one-time one is made where one is needed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,10 +324,17 @@ func (x *SetUserRequest) GetNewPassword() bool {
 	return false
 }
 
+func (x *SetUserRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
 type SetUserResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          *User                  `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"` // one-time; empty: it is as it was
+	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"` // one-time; empty: it is as it was, or as it was chosen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -750,11 +758,12 @@ const file_access_proto_rawDesc = "" +
 	"\x02by\x18\x06 \x01(\tR\x02by\"\x12\n" +
 	"\x10ListUsersRequest\"<\n" +
 	"\x11ListUsersResponse\x12'\n" +
-	"\x05users\x18\x01 \x03(\v2\x11.holdfast.v1.UserR\x05users\"[\n" +
+	"\x05users\x18\x01 \x03(\v2\x11.holdfast.v1.UserR\x05users\"w\n" +
 	"\x0eSetUserRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12!\n" +
-	"\fnew_password\x18\x03 \x01(\bR\vnewPassword\"T\n" +
+	"\fnew_password\x18\x03 \x01(\bR\vnewPassword\x12\x1a\n" +
+	"\bpassword\x18\x04 \x01(\tR\bpassword\"T\n" +
 	"\x0fSetUserResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.holdfast.v1.UserR\x04user\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\"'\n" +

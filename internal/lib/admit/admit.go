@@ -29,6 +29,8 @@ type Options struct {
 	Within time.Duration // of a handshake
 	// Whose says whose connection it is, by a chain that was verified, leaf first.
 	Whose func(chain []*x509.Certificate) Who
+	// Anybody takes the place of Whose where nobody needs a certificate: whose it is tells the address, or its network.
+	Anybody func(netip.Prefix) Who
 	// Counts says whether such a chain still counts: it is asked of each connection, and of those that are open in
 	// Recheck. nil: each does.
 	Counts func(chain []*x509.Certificate) error
@@ -67,14 +69,17 @@ type conn struct {
 	l       *Listener
 	sources []netip.Prefix
 	left    int                 // bytes that it may send before it is verified
-	chain   []*x509.Certificate // nil: it is not verified
+	chain   []*x509.Certificate // that was verified
+	claimed bool                // it has its place
 	who     Who
 }
 
 // New makes a listener of another one. What comes waits until the first Accept.
 func New(ln net.Listener, conf *tls.Config, o Options) *Listener {
 	l := &Listener{Listener: ln, conf: conf.Clone(), o: o, ready: make(chan *tls.Conn), open: map[Who][]*conn{}}
-	l.conf.ClientAuth = tls.RequireAndVerifyClientCert
+	if o.Anybody == nil {
+		l.conf.ClientAuth = tls.RequireAndVerifyClientCert
+	}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	return l
 }
@@ -172,7 +177,7 @@ func (l *Listener) verify(c *conn) {
 	t := tls.Server(c, l.conf)
 	err := t.HandshakeContext(ctx)
 	if err == nil {
-		err = l.claim(c, t.ConnectionState().VerifiedChains[0])
+		err = l.claim(c, t.ConnectionState().VerifiedChains)
 	}
 	if err == nil && l.o.Counts != nil {
 		err = l.o.Counts(c.chain) // since the handshake; from now on Recheck sees it
@@ -190,8 +195,15 @@ func (l *Listener) verify(c *conn) {
 
 // claim gives a connection the place that it has until it is closed. Where a kind has all of its places, who has the
 // most of them makes room for who has fewer: a few who take all that they may keep nobody out.
-func (l *Listener) claim(c *conn, chain []*x509.Certificate) error {
-	who := l.o.Whose(chain)
+func (l *Listener) claim(c *conn, chains [][]*x509.Certificate) error {
+	var chain []*x509.Certificate
+	var who Who
+	if l.o.Anybody != nil {
+		who = l.o.Anybody(c.sources[len(c.sources)-1])
+	} else {
+		chain = chains[0]
+		who = l.o.Whose(chain)
+	}
 	if l.o.Begin != nil {
 		if err := l.o.Begin(who); err != nil {
 			return err
@@ -218,7 +230,7 @@ func (l *Listener) claim(c *conn, chain []*x509.Certificate) error {
 		l.end(most[len(most)-1]) // the newest: what a thief has beside its owner's
 	}
 	l.leave(c)
-	c.chain, c.who = chain, who
+	c.chain, c.claimed, c.who = chain, true, who
 	l.open[who] = append(l.open[who], c)
 	return nil
 }
@@ -267,7 +279,7 @@ func (l *Listener) From(kind string) map[netip.Addr]bool {
 
 // Read bounds what comes before the client is verified.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.chain != nil {
+	if c.claimed {
 		return c.Conn.Read(p)
 	}
 	if c.left <= 0 {

@@ -206,7 +206,7 @@ func TestTheOldestMakesRoom(t *testing.T) {
 			entered = append(entered, l.enter(all[i]))
 		}
 		for i, x := range entered[:4] { // their handshakes may end at that moment
-			if err := l.claim(x, []*x509.Certificate{{}}); (err != nil) != (i < 3) {
+			if err := l.claim(x, [][]*x509.Certificate{{{}}}); (err != nil) != (i < 3) {
 				t.Errorf("%s: connection %d is claimed: %v", name, i, err)
 			}
 		}

@@ -258,27 +258,35 @@ func (s *Service) Password(ctx context.Context, name, old, chosen, from string) 
 	})
 }
 
-// SetUser makes a user, or gives one another role, or a new one-time password, which it returns. role "": as it is.
-func (s *Service) SetUser(ctx context.Context, by, name string, role cluster.Role, anew bool) (password string, err error) {
-	if err := checkName(name); err != nil {
+// SetUser makes a user, or gives one another role or password. A one-time password is returned.
+func (s *Service) SetUser(ctx context.Context, by string, c cluster.UserChange) (password string, err error) {
+	if err := checkName(c.Name); err != nil {
 		return "", err
 	}
-	if role != "" {
-		if err := checkRole(role); err != nil {
+	if c.Role != "" {
+		if err := checkRole(c.Role); err != nil {
 			return "", err
 		}
 	}
-	err = s.putUser(ctx, by, name, "", func(r *userRecord, found bool) error {
+	if c.Password != "" {
+		if err := checkPassword(c.Name, c.Password); err != nil {
+			return "", err
+		}
+	}
+	err = s.putUser(ctx, by, c.Name, "", func(r *userRecord, found bool) error {
 		switch {
-		case !found && role == "":
-			return fail.Errorf(fail.Invalid, "user %q: there is none", name).With("make one: holdfast user add " + name + " --role ROLE")
-		case found && role != "" && r.Role == cluster.Admin && role != cluster.Admin && s.last(name):
+		case !found && c.Role == "":
+			return fail.Errorf(fail.Invalid, "user %q: there is none", c.Name).With("make one: holdfast user add " + c.Name + " --role ROLE")
+		case found && c.Role != "" && r.Role == cluster.Admin && c.Role != cluster.Admin && s.last(c.Name):
 			return errLast
 		}
-		if role != "" {
-			r.Role = role
+		if c.Role != "" {
+			r.Role = c.Role
 		}
-		if !found || anew {
+		switch {
+		case c.Password != "":
+			r.Hash, r.Once = hash(c.Password), false
+		case !found || c.NewPassword:
 			password = oneTime()
 			r.Hash, r.Once = hash(password), true
 		}
@@ -348,7 +356,7 @@ func said(before, after userRecord, found bool) string {
 		words = append(words, "was "+string(before.Role)+", is "+string(after.Role))
 	}
 	if found && before.Hash != after.Hash {
-		words = append(words, "a new one-time password")
+		words = append(words, "a new password")
 	}
 	if len(words) == 0 {
 		return "nothing changed"

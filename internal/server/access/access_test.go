@@ -44,14 +44,14 @@ const good = "correct horse battery staple"
 // made is a user with a password of his own.
 func made(t *testing.T, s *Service, name string, role cluster.Role) {
 	t.Helper()
-	once, err := s.SetUser(t.Context(), "root", name, role, false)
+	once, err := s.SetUser(t.Context(), "root", cluster.UserChange{Name: name, Role: role})
 	try.Must(t, err)
 	try.Must(t, s.Password(t.Context(), name, once, good, "192.0.2.1"))
 }
 
 func TestAUserLogsInOnEveryHost(t *testing.T) {
 	a, b, _ := two(t)
-	once, err := a.SetUser(t.Context(), "root", "alice", cluster.Admin, false)
+	once, err := a.SetUser(t.Context(), "root", cluster.UserChange{Name: "alice", Role: cluster.Admin})
 	try.Must(t, err)
 	u, err := a.Login(t.Context(), "alice", once, "192.0.2.1")
 	if err != nil || !u.Once || u.Role != cluster.Admin || u.By != "root" {
@@ -80,7 +80,7 @@ func TestOneAdminIsKept(t *testing.T) {
 	a, _, _ := two(t)
 	made(t, a, "alice", cluster.Admin)
 	isKind(t, a.RemoveUser(t.Context(), "alice", "alice"), fail.Refused, "only admin")
-	_, err := a.SetUser(t.Context(), "alice", "alice", cluster.Viewer, false)
+	_, err := a.SetUser(t.Context(), "alice", cluster.UserChange{Name: "alice", Role: cluster.Viewer})
 	isKind(t, err, fail.Refused, "only admin")
 	made(t, a, "bob", cluster.Admin)
 	try.Must(t, a.RemoveUser(t.Context(), "bob", "alice"))
@@ -89,12 +89,12 @@ func TestOneAdminIsKept(t *testing.T) {
 	}
 	isKind(t, a.RemoveUser(t.Context(), "bob", "alice"), fail.Invalid, "there is none")
 	for _, name := range []string{"", "Alice", "a b", "-a", strings.Repeat("a", 33), "root\n"} {
-		_, err := a.SetUser(t.Context(), "root", name, cluster.Viewer, false)
+		_, err := a.SetUser(t.Context(), "root", cluster.UserChange{Name: name, Role: cluster.Viewer})
 		isKind(t, err, fail.Invalid, "want 1 to 32")
 	}
-	_, err = a.SetUser(t.Context(), "root", "carol", "owner", false)
+	_, err = a.SetUser(t.Context(), "root", cluster.UserChange{Name: "carol", Role: "owner"})
 	isKind(t, err, fail.Invalid, "want viewer, operator or admin")
-	_, err = a.SetUser(t.Context(), "root", "carol", "", true)
+	_, err = a.SetUser(t.Context(), "root", cluster.UserChange{Name: "carol", NewPassword: true})
 	isKind(t, err, fail.Invalid, "there is none")
 }
 
@@ -235,7 +235,7 @@ func TestWithoutAQuorum(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := a.SetUser(ctx, "alice", "bob", cluster.Viewer, false); err == nil {
+	if _, err := a.SetUser(ctx, "alice", cluster.UserChange{Name: "bob", Role: cluster.Viewer}); err == nil {
 		t.Error("a user was made without a quorum")
 	}
 }

@@ -1,0 +1,99 @@
+// Package told says a status in words: what a terminal and the console show of it, line by line, is the same. It decides
+// nothing; texts of hosts and people are cleaned, and whole texts are English until they are shown.
+package told
+
+import (
+	"fmt"
+	"strings"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/reason"
+)
+
+// Tone says how a text is meant.
+type Tone int
+
+// Tones.
+const (
+	Plain Tone = iota
+	Good
+	Warn
+	Bad
+)
+
+// Line is a text with what it is about. The label is "" where it goes on.
+type Line struct {
+	Label string
+	Tone  Tone
+	Text  string
+}
+
+// Cell is a field of a table.
+type Cell struct {
+	Text string
+	Tone Tone
+}
+
+// Host is a row of the table of hosts.
+type Host struct {
+	Name  cluster.HostID
+	Cells []Cell // as Heads
+}
+
+// Report is a status in words.
+type Report struct {
+	Cluster, Store Line
+	Heads          []string
+	Hosts          []Host
+	Notes          []Line // on hosts
+	Kept           Line   // the management VM, or the services of a pair
+	Takeover       Line   // what the loss of its host would mean, or means
+	Rest           []Line // why it is so, what is wanted and waited for
+}
+
+// Status says a status in words. tr translates the few words that stand inside a sentence; nil: it does not.
+func Status(s cluster.Status, tr func(string) string) Report {
+	if tr == nil {
+		tr = func(s string) string { return s }
+	}
+	r := Report{
+		Cluster: Line{"cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"), or(s.Self, "(no name)"), WallClock(s.Time))},
+		Heads:   []string{"HOST", "ADDRESS", "STATE", "ROLE", KeptHead(s.OfPair()), "WATCHDOG", "G", "ABLE"},
+	}
+	if s.Connected {
+		r.Store = Line{"store", Plain, "connected, " + coordinator(s)}
+	} else {
+		age := "; what follows may be old"
+		if o := Old(s); o != "" {
+			age = fmt.Sprintf("; what follows is %s old", o)
+		}
+		r.Store = Line{"store", Bad, "no quorum: " + or(s.StoreError, "not connected") + age}
+	}
+	hosts := Hosts(s)
+	for _, h := range hosts {
+		r.Hosts = append(r.Hosts, Host{h.Name, row(s, h)})
+		r.Notes = append(r.Notes, notes(s, h)...)
+	}
+	r.Notes = append(r.Notes, memory(hosts)...)
+	// Before the first record nothing is known, also not that nobody has it.
+	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
+	r.Kept = keptLine(s, tr)
+	r.Takeover = takeover(s.Takeover, unread, silentHolder(s))
+	if why := reason.Said(s.Owner.Reason, reason.Reason{Code: s.Owner.ReasonCode.Code, Args: s.Owner.ReasonCode.Args.Named()}); why != "" {
+		r.Rest = append(r.Rest, Line{"reason", Plain, clean(why)})
+	}
+	if s.Owner.Proof.Kind != cluster.ProofNone {
+		r.Rest = append(r.Rest, Line{"proof", Plain, proof(s.Owner.Proof, tr)})
+	}
+	if !unread {
+		r.Rest = append(r.Rest, want(s))
+	}
+	if len(s.Pending) > 0 {
+		r.Rest = append(r.Rest, Line{"restart", Warn,
+			"takes effect at the next start of the management VM: " + clean(strings.Join(s.Pending, ", "))})
+	}
+	if s.Waiting != "" {
+		r.Rest = append(r.Rest, Line{"waiting", Warn, clean(s.Waiting)})
+	}
+	return r
+}

@@ -1,0 +1,177 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/lib/clock"
+)
+
+// live follows the status for all pages that are open: one stream for all viewers, and a part of a page is made once for
+// all who see the same.
+type live struct {
+	api *api.Client
+	log *slog.Logger
+
+	mu      sync.Mutex
+	known   bool
+	status  cluster.Status
+	events  []cluster.Event // newest first
+	version int             // grows with each change
+	changed chan struct{}   // closed at the next one
+	parts   map[string]part // of this version
+}
+
+// part is the live part of a page, with what tells whether it is another one.
+type part struct {
+	html   string
+	digest [sha256.Size]byte
+}
+
+const (
+	followAgain = time.Second
+	eventsShown = 100
+	eventsTime  = 2 * time.Second
+	beatEvery   = 2 * time.Second // longest silence of a stream: the page says when it has waited for longer
+)
+
+func newLive(c *api.Client, log *slog.Logger) *live {
+	return &live{api: c, log: log, changed: make(chan struct{}), parts: map[string]part{}}
+}
+
+// run follows the status until ctx ends.
+func (l *live) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		for s, err := range l.api.WatchStatus(ctx) {
+			if err != nil {
+				l.log.Debug("console: the status is followed again", "err", err)
+				break
+			}
+			l.take(ctx, s)
+		}
+		clock.Sleep(ctx, followAgain)
+	}
+}
+
+// take takes a status in, with the events that belong to it.
+func (l *live) take(ctx context.Context, s cluster.Status) {
+	ctx, cancel := context.WithTimeout(ctx, eventsTime)
+	defer cancel()
+	events, _, err := l.api.Events(ctx, -1, eventsShown)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known, l.status = true, s
+	if err == nil { // else those stay that were known; the page says that the store has no quorum
+		l.events = newestFirst(events)
+	}
+	l.version++
+	clear(l.parts)
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func newestFirst(events []cluster.Event) []cluster.Event {
+	out := make([]cluster.Event, 0, len(events))
+	for i := len(events) - 1; i >= 0; i-- {
+		out = append(out, events[i])
+	}
+	return out
+}
+
+// now is the status as it was last told.
+func (l *live) now() (s cluster.Status, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status, l.known
+}
+
+// fill gives a view what is known, and the channel that is closed when there is more.
+func (l *live) fill(v *view) (changed <-chan struct{}, version int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v.Status, v.Events = l.status, l.events
+	return l.changed, l.version
+}
+
+// part makes the live part of a page, once for all who have the same rights and language.
+func (l *live) part(ctx context.Context, p *pageOf, v *view, version int) (part, error) {
+	key := fmt.Sprintf("%s %s %s", p.name, v.Lang, v.User.Role)
+	l.mu.Lock()
+	made, is := l.parts[key]
+	l.mu.Unlock()
+	if is {
+		return made, nil
+	}
+	var b bytes.Buffer
+	if err := p.live(v).Render(ctx, &b); err != nil {
+		return part{}, err
+	}
+	made = part{b.String(), sha256.Sum256(b.Bytes())}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.version == version {
+		l.parts[key] = made
+	}
+	return made, nil
+}
+
+// stream sends the live part of a page whenever it changes, and a sign of life in between. It ends with the session.
+func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
+	p := pages[r.PathValue("page")]
+	if p == nil {
+		c.notFound(w, r, v)
+		return
+	}
+	rc := http.NewResponseController(w)
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no")
+	var last part
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		changed, version := c.live.fill(v)
+		p.tell(v)
+		now, err := c.live.part(r.Context(), p, v, version)
+		if err != nil {
+			return
+		}
+		text := "event: beat\ndata:\n\n"
+		if now.digest != last.digest {
+			text = "event: " + p.name + "\n" + lines(now.html) + "\n"
+			last = now
+		}
+		if rc.SetWriteDeadline(time.Now().Add(bodyTime)) != nil {
+			return
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			return
+		}
+		if err := rc.Flush(); err != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-tick.C:
+		case <-changed:
+		}
+		if u, found := c.Access.User(v.User.Name); !found || u.Stamp != v.User.Stamp || u.Role != v.User.Role {
+			return // the page asks again, and is told what has become of it
+		}
+	}
+}
+
+// lines are the lines of data of an event.
+func lines(html string) string {
+	return "data: " + strings.ReplaceAll(strings.ReplaceAll(html, "\r", ""), "\n", "\ndata: ") + "\n"
+}

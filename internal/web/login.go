@@ -1,0 +1,138 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"holdfast/internal/api"
+	"holdfast/internal/lib/fail"
+)
+
+// loginPage asks for a name and a password.
+func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
+	v := c.view(r)
+	v.Title = v.T("Log in")
+	if _, is := c.user(r.Context()); is {
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return
+	}
+	any, err := c.Access.Any(r.Context())
+	switch {
+	case err != nil:
+		v.fail(err)
+	case !any:
+		v.Message = v.T("There is no user yet. Make the first one on a host: holdfast user add NAME --role admin")
+	}
+	c.show(w, r, http.StatusOK, loginForm(v, "", local(r.URL.Query().Get("next"))))
+}
+
+// login lets somebody in.
+func (c *Console) login(w http.ResponseWriter, r *http.Request) {
+	v := c.view(r)
+	v.Title = v.T("Log in")
+	name, next := r.FormValue("name"), local(r.FormValue("next"))
+	u, err := c.Access.Login(r.Context(), name, r.FormValue("password"), source(r))
+	if err == nil {
+		err = c.sessions.RenewToken(r.Context()) // nobody who knew the cookie before has it now
+	}
+	if err != nil {
+		v.fail(err)
+		c.Log.Info("console: a login failed", "user", name, "from", address(r), "err", err)
+		c.show(w, r, status(err), loginForm(v, name, next))
+		return
+	}
+	c.sessions.Put(r.Context(), sessionUser, u.Name)
+	c.sessions.Put(r.Context(), sessionStamp, u.Stamp)
+	c.Log.Info("console: a login", "user", u.Name, "from", address(r))
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// logout ends the session.
+func (c *Console) logout(w http.ResponseWriter, r *http.Request, _ *view) {
+	if err := c.sessions.Destroy(r.Context()); err != nil {
+		c.fails(w, r, err)
+		return
+	}
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+// passwordPage asks for another password.
+func (c *Console) passwordPage(w http.ResponseWriter, r *http.Request, v *view) {
+	v.Title = v.T("Password")
+	c.show(w, r, http.StatusOK, passwordForm(v))
+}
+
+// password gives the user another one; his other sessions end.
+func (c *Console) password(w http.ResponseWriter, r *http.Request, v *view) {
+	v.Title = v.T("Password")
+	chosen := r.FormValue("new")
+	err := error(nil)
+	if chosen != r.FormValue("again") {
+		err = fail.Errorf(fail.Invalid, "password: the two that you have typed are not the same")
+	}
+	if err == nil {
+		err = c.Access.Password(r.Context(), v.User.Name, r.FormValue("old"), chosen, source(r))
+	}
+	if err == nil {
+		err = c.sessions.RenewToken(r.Context())
+	}
+	if err != nil {
+		v.fail(err)
+		c.show(w, r, status(err), passwordForm(v))
+		return
+	}
+	u, _ := c.Access.User(v.User.Name)
+	c.sessions.Put(r.Context(), sessionStamp, u.Stamp)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// fail shows an error on the page.
+func (v *view) fail(err error) {
+	v.Failed, v.Message = true, v.T(err.Error())
+	var e *fail.Error
+	if errors.As(err, &e) {
+		v.Remedy = v.T(e.Remedy)
+	}
+}
+
+// status is that of HTTP for an error.
+func status(err error) int {
+	var e *fail.Error
+	if !errors.As(err, &e) {
+		return http.StatusInternalServerError
+	}
+	if code, known := map[fail.Kind]int{
+		fail.Invalid: http.StatusBadRequest, fail.Denied: http.StatusForbidden, fail.Refused: http.StatusConflict,
+		fail.Unavailable: http.StatusServiceUnavailable, fail.Timeout: http.StatusGatewayTimeout, fail.Unknown: http.StatusBadGateway,
+	}[e.Kind]; known {
+		return code
+	}
+	return http.StatusInternalServerError
+}
+
+// fails answers with a page that says what has failed.
+func (c *Console) fails(w http.ResponseWriter, r *http.Request, err error) {
+	v := c.view(r)
+	v.User, _ = c.Access.User("")
+	v.Title = v.T("It failed")
+	v.fail(err)
+	c.show(w, r, status(err), message(v))
+}
+
+// notFound answers what there is no page for.
+func (c *Console) notFound(w http.ResponseWriter, r *http.Request, v *view) {
+	v.Title, v.Message = v.T("No such page"), v.T("There is no such page.")
+	c.show(w, r, http.StatusNotFound, message(v))
+}
+
+// maintenance begins or ends the maintenance of a host.
+func (c *Console) maintenance(w http.ResponseWriter, r *http.Request, v *view) {
+	on := r.FormValue("on") == "true"
+	if err := v.api.SetMaintenance(r.Context(), r.PathValue("host"), on, api.NewKey()); err != nil {
+		v.Title = v.T("Hosts")
+		v.fail(err)
+		c.show(w, r, status(err), message(v))
+		return
+	}
+	http.Redirect(w, r, "/hosts", http.StatusSeeOther)
+}

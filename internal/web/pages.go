@@ -1,0 +1,102 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/a-h/templ"
+
+	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/told"
+)
+
+// pageOf is a page with a live part.
+type pageOf struct {
+	name, path, title string
+	live              func(*view) templ.Component
+}
+
+// The pages, in the order of the menu.
+var (
+	overviewPage = &pageOf{"overview", "/", "Overview", overview}
+	hostsPage    = &pageOf{"hosts", "/hosts", "Hosts", hosts}
+	eventsPage   = &pageOf{"events", "/events", "Events", events}
+
+	menu  = []*pageOf{overviewPage, hostsPage, eventsPage}
+	pages = map[string]*pageOf{"overview": overviewPage, "hosts": hostsPage, "events": eventsPage}
+)
+
+// tell has the view say what it knows.
+func (p *pageOf) tell(v *view) {
+	v.Page, v.Report = p.name, told.Status(v.Status, v.T)
+}
+
+// page answers with a whole page.
+func (c *Console) page(p *pageOf) http.Handler {
+	return c.known(func(w http.ResponseWriter, r *http.Request, v *view) {
+		c.live.fill(v)
+		p.tell(v)
+		v.Title = v.T(p.title)
+		c.show(w, r, http.StatusOK, whole(v, p.live(v)))
+	})
+}
+
+// tone is the class of a text.
+func tone(t told.Tone) string {
+	return map[told.Tone]string{told.Plain: "", told.Good: "good", told.Warn: "warn", told.Bad: "bad"}[t]
+}
+
+// headline is the largest sentence of the console: is it up?
+func headline(v *view) told.Line {
+	s, o := v.Status, v.Status.Owner
+	name := string(o.Host)
+	switch {
+	case v.Report.Heads == nil, len(s.Hosts) == 0 && o.State == "":
+		return told.Line{Tone: told.Warn, Text: v.T("No record of the store has been read yet.")}
+	case !s.Connected:
+		return told.Line{Tone: told.Bad, Text: v.T("This host reaches no quorum of the store.")}
+	case s.Want.HandsOff:
+		return told.Line{Tone: told.Warn, Text: v.T("HA is suspended: nothing is decided.")}
+	case o.State == cluster.Running && s.OfPair():
+		return told.Line{Tone: v.Report.Kept.Tone, Text: v.T("The services run on " + name + ".")}
+	case o.State == cluster.Running:
+		return told.Line{Tone: v.Report.Kept.Tone, Text: v.T("The management VM runs on " + name + ".")}
+	case !s.Want.Run:
+		return told.Line{Tone: told.Warn, Text: v.T("It is stopped, as somebody has asked for.")}
+	}
+	return told.Line{Tone: told.Bad, Text: v.T("It does not run: its state is " + told.OwnerState(s) + ".")}
+}
+
+// needs are the lines that want somebody to do something.
+func needs(v *view) []told.Line {
+	var out []told.Line
+	for _, l := range append([]told.Line{v.Report.Store, v.Report.Takeover}, append(v.Report.Notes, v.Report.Rest...)...) {
+		if l.Tone == told.Warn || l.Tone == told.Bad {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// role tells what a host is for the cluster, in a word with its tone.
+func role(v *view, h cluster.HostStatus) told.Line {
+	s := v.Status
+	switch state := told.HostState(s, h); {
+	case state == told.Cut:
+		return told.Line{Tone: told.Bad, Text: v.T("cut off")}
+	case state == told.Silent && !h.Expelled.IsZero():
+		return told.Line{Tone: told.Bad, Text: v.T("silent, proved stopped")}
+	case state == told.Silent:
+		return told.Line{Tone: told.Bad, Text: v.T("silent")}
+	case state == told.Unknown:
+		return told.Line{Tone: told.Warn, Text: v.T("unknown")}
+	case s.Owner.Holder() == h.Name && s.OfPair():
+		return told.Line{Label: "accent", Text: v.T("runs the services")}
+	case s.Owner.Holder() == h.Name:
+		return told.Line{Label: "accent", Text: v.T("runs the management VM")}
+	case told.InMaintenance(s, h.Name):
+		return told.Line{Tone: told.Warn, Text: v.T("in maintenance")}
+	case !h.Fit:
+		return told.Line{Tone: told.Bad, Text: v.T("not able to run it")}
+	}
+	return told.Line{Tone: told.Good, Text: v.T("able to take over")}
+}

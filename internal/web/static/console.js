@@ -1,0 +1,33 @@
+// A page knows how old it is: the server gives a sign of life every two seconds, and a page that has waited for six says
+// so, greys what it shows, and offers the consoles of the other hosts.
+(() => {
+  const main = document.querySelector("main[sse-connect]");
+  if (!main) return;
+  const life = document.getElementById("life"), elsewhere = document.getElementById("elsewhere");
+  const patience = 6;
+  let last = Date.now();
+  const heard = () => { last = Date.now(); };
+  document.body.addEventListener("htmx:sseOpen", (e) => {
+    heard();
+    e.detail.source.addEventListener("beat", heard);
+  });
+  document.body.addEventListener("htmx:sseMessage", heard);
+  // Who was logged out is asked to log in again, when the server lives.
+  document.body.addEventListener("htmx:sseError", async () => {
+    try {
+      const r = await fetch(location.pathname, {method: "HEAD", redirect: "manual"});
+      if (r.type === "opaqueredirect") location.reload();
+    } catch { /* it is silent, which the clock below tells */ }
+  });
+  for (const a of elsewhere.querySelectorAll("[data-address]")) {
+    const at = a.dataset.address;
+    a.href = `https://${at.includes(":") ? `[${at}]` : at}:${location.port || 443}${location.pathname}`;
+  }
+  setInterval(() => {
+    const silent = Math.floor((Date.now() - last) / 1000), is = silent >= patience;
+    document.body.classList.toggle("silent", is);
+    elsewhere.hidden = !is || !elsewhere.querySelector("a");
+    const text = is ? life.dataset.silent.replace("%s", silent) : life.dataset.live;
+    if (life.textContent !== text) life.textContent = text;
+  }, 1000);
+})();

@@ -1,0 +1,158 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/a-h/templ"
+	"golang.org/x/text/language"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/cluster/told"
+	"holdfast/internal/lib/admit"
+	"holdfast/internal/server"
+)
+
+// view is what every page is made of.
+type view struct {
+	Lang    string // en or zh
+	T       func(string) string
+	User    cluster.User
+	Path    string
+	Title   string
+	Host    cluster.HostID // that serves it
+	Version string
+	Status  cluster.Status
+	Report  told.Report
+	Events  []cluster.Event // newest first
+	Page    string          // of its live part, "" without
+	Message string          // what became of what was asked for
+	Failed  bool            // and that it has failed
+	Remedy  string
+
+	api *api.Client
+}
+
+// May reports whether the user may do what a role may.
+func (v *view) May(r cluster.Role) bool { return v.User.Role.May(r) }
+
+// view makes what all pages have in common.
+func (c *Console) view(r *http.Request) *view {
+	l := languageOf(r)
+	return &view{Lang: l, T: catalogues[l]().Text, Path: r.URL.Path, Host: c.Host, Version: c.Version}
+}
+
+// languages are those of the pages; the first one is for who asks for another.
+var languages = language.NewMatcher([]language.Tag{language.English, language.SimplifiedChinese})
+
+const languageCookie = "holdfast-language"
+
+// languageOf is the language of the switch, else that of the browser.
+func languageOf(r *http.Request) string {
+	if k, err := r.Cookie(languageCookie); err == nil && catalogues[k.Value] != nil {
+		return k.Value
+	}
+	tags, _, err := language.ParseAcceptLanguage(r.Header.Get("Accept-Language"))
+	if err != nil {
+		return "en"
+	}
+	if _, i, _ := languages.Match(tags...); i == 1 {
+		return "zh"
+	}
+	return "en"
+}
+
+// language changes the language of a browser.
+func (c *Console) language(w http.ResponseWriter, r *http.Request) {
+	to := r.FormValue("language")
+	if catalogues[to] == nil {
+		http.Error(w, "language: want en or zh", http.StatusBadRequest)
+		return
+	}
+	http.SetCookie(w, &http.Cookie{Name: languageCookie, Value: to, Path: "/", Secure: true, HttpOnly: true,
+		SameSite: http.SameSiteLaxMode, MaxAge: 365 * 24 * 3600})
+	http.Redirect(w, r, local(r.FormValue("back")), http.StatusSeeOther)
+}
+
+// local is a path of this console; what leads elsewhere becomes the first page.
+func local(path string) string {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n") {
+		return "/"
+	}
+	return path
+}
+
+// Keys of a session.
+const (
+	sessionUser  = "user"
+	sessionStamp = "stamp"
+)
+
+// known has a page answer who is logged in; who is not is sent to log in, and comes back to a page that he has asked for.
+func (c *Console) known(page func(http.ResponseWriter, *http.Request, *view)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		u, is := c.user(r.Context())
+		if !is {
+			to := "/login"
+			if r.Method == http.MethodGet && r.URL.Path != "/" && !strings.HasPrefix(r.URL.Path, "/live/") {
+				to += "?next=" + templ.EscapeString(r.URL.EscapedPath())
+			}
+			http.Redirect(w, r, to, http.StatusSeeOther)
+			return
+		}
+		if u.Once && r.URL.Path != "/password" && r.URL.Path != "/logout" {
+			http.Redirect(w, r, "/password", http.StatusSeeOther)
+			return
+		}
+		v := c.view(r)
+		v.User = u
+		v.api = api.Through("the agent of this host", c.API.As(server.Caller{User: c.audit(r, u.Name), Role: u.Role}))
+		page(w, r, v)
+	})
+}
+
+// user is who is logged in, by the session and by what the store has of him now.
+func (c *Console) user(ctx context.Context) (cluster.User, bool) {
+	u, found := c.Access.User(c.sessions.GetString(ctx, sessionUser))
+	return u, found && u.Stamp == c.sessions.GetString(ctx, sessionStamp)
+}
+
+// audit is how a user stands in the log of events: with where he calls from and by what.
+func (c *Console) audit(r *http.Request, name string) string {
+	return name + " (console, " + address(r) + ")"
+}
+
+// address is where a request comes from.
+func address(r *http.Request) string {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return "unknown"
+	}
+	return at.Addr().Unmap().String()
+}
+
+// source is what guesses of a password are counted by: the address, or the network of one of IPv6.
+func source(r *http.Request) string {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return "unknown"
+	}
+	all := admit.Sources(at.Addr())
+	last := all[len(all)-1]
+	if last.IsSingleIP() {
+		return last.Addr().String()
+	}
+	return last.String()
+}
+
+// show writes a page.
+func (c *Console) show(w http.ResponseWriter, r *http.Request, code int, body templ.Component) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	if err := body.Render(r.Context(), w); err != nil {
+		c.Log.Debug("console: a page was not taken", "path", r.URL.Path, "err", err)
+	}
+}

@@ -1,0 +1,262 @@
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/lib/admit"
+	"holdfast/internal/lib/lang"
+	"holdfast/internal/server"
+	"holdfast/internal/server/access"
+)
+
+//go:embed static
+var static embed.FS
+
+// Options are what a console goes by. All are required.
+type Options struct {
+	Listen  string      // host:port
+	TLS     *tls.Config // with the host's certificate
+	Host    cluster.HostID
+	Version string
+	API     *server.Server // of the same process
+	Access  *access.Service
+	Log     *slog.Logger
+}
+
+// Console serves the pages. Make it with New, then Serve.
+type Console struct {
+	Options
+	sessions *scs.SessionManager
+	live     *live
+	handler  http.Handler
+
+	mu      sync.Mutex // guards trouble
+	trouble string
+}
+
+// Bounds of connections and requests. A browser opens six connections at once; those of a network share an address.
+const (
+	perAddress   = 64
+	ofAll        = 1024
+	headerTime   = 5 * time.Second
+	bodyTime     = 10 * time.Second
+	idleTime     = 2 * time.Minute
+	maxHeader    = 16 << 10
+	maxForm      = 64 << 10
+	drainTime    = 3 * time.Second
+	listenAgain  = time.Second
+	sessionHours = 12
+)
+
+// shaking bounds connections in their handshakes.
+var shaking = admit.Bounds{All: 256, Address: 32, Net: 64}
+
+// New makes a console that listens nowhere yet.
+func New(o Options) *Console {
+	c := &Console{Options: o, sessions: scs.New(), live: newLive(api.Through("the agent of this host",
+		o.API.As(server.Caller{User: "console", Role: cluster.Viewer})), o.Log)}
+	c.sessions.Store = access.Sessions{Service: o.Access}
+	c.sessions.Lifetime = sessionHours * time.Hour
+	c.sessions.Cookie = scs.SessionCookie{Name: "__Host-holdfast", Path: "/", HttpOnly: true, Secure: true,
+		SameSite: http.SameSiteLaxMode, Persist: true}
+	c.sessions.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+		c.Log.Debug("console: a session", "err", err)
+		c.fails(w, r, err)
+	}
+	c.handler = c.routes()
+	return c
+}
+
+// Trouble tells why the console is not served though it should be; "" when it is.
+func (c *Console) Trouble() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trouble
+}
+
+func (c *Console) setTrouble(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trouble = text
+}
+
+// Serve serves until ctx ends, and tries again and again where it can not listen: the agent has more important things to
+// do than to end for that. Trouble tells of it.
+func (c *Console) Serve(ctx context.Context) error {
+	ln := c.await(ctx)
+	if ln == nil {
+		return nil
+	}
+	defer ln.Close()
+	stop, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { c.live.run(stop) })
+	srv := &http.Server{
+		Handler: c.handler, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		BaseContext: func(net.Listener) context.Context { return stop },
+		ErrorLog:    slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	c.Log.Info("console is served", "at", ln.Addr().String())
+	select {
+	case err := <-failed:
+		end()
+		return fmt.Errorf("serve the console: %w", err)
+	case <-ctx.Done():
+	}
+	end() // streams end
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := srv.Shutdown(within)
+	if err != nil {
+		err = srv.Close()
+	}
+	if ferr := <-failed; !errors.Is(ferr, http.ErrServerClosed) {
+		err = errors.Join(err, ferr)
+	}
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return err
+}
+
+// await listens as soon as that is possible; nil when ctx has ended.
+func (c *Console) await(ctx context.Context) net.Listener {
+	for {
+		var lc net.ListenConfig
+		ln, err := lc.Listen(ctx, "tcp", c.Listen)
+		if err == nil {
+			c.setTrouble("")
+			return c.admitted(ln)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if c.Trouble() == "" {
+			c.Log.Warn("console not served, trying again", "err", err, "every", listenAgain.String())
+		}
+		c.setTrouble(fmt.Sprintf("the console is not served: listen on %s: %v; it is tried again", c.Listen, err))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(listenAgain):
+		}
+	}
+}
+
+// admitted bounds the connections of a listener.
+func (c *Console) admitted(ln net.Listener) net.Listener {
+	conf := c.TLS.Clone()
+	conf.ClientAuth, conf.ClientCAs, conf.VerifyConnection, conf.VerifyPeerCertificate = tls.NoClientCert, nil, nil, nil
+	conf.MinVersion, conf.NextProtos = tls.VersionTLS12, []string{"h2", "http/1.1"}
+	return admit.New(ln, conf, admit.Options{
+		Bounds: shaking, Within: headerTime,
+		Anybody: func(from netip.Prefix) admit.Who {
+			return admit.Who{Name: from.String(), Kind: "browser", Each: perAddress, All: ofAll}
+		},
+		Log: func(level slog.Level, what string, err error) {
+			c.Log.Log(context.Background(), min(level, slog.LevelDebug), "console: "+what, "err", err)
+		},
+	})
+}
+
+// routes has all pages.
+func (c *Console) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/", cached(http.FileServerFS(static)))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { write(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", c.ready)
+	mux.HandleFunc("GET /login", c.loginPage)
+	mux.HandleFunc("POST /login", c.login)
+	mux.HandleFunc("POST /language", c.language)
+	mux.Handle("POST /logout", c.known(c.logout))
+	mux.Handle("GET /password", c.known(c.passwordPage))
+	mux.Handle("POST /password", c.known(c.password))
+	mux.Handle("GET /{$}", c.page(overviewPage))
+	mux.Handle("GET /hosts", c.page(hostsPage))
+	mux.Handle("GET /events", c.page(eventsPage))
+	mux.Handle("GET /live/{page}", c.known(c.stream))
+	mux.Handle("POST /hosts/{host}/maintenance", c.known(c.maintenance))
+	mux.Handle("/", c.known(func(w http.ResponseWriter, r *http.Request, v *view) { c.notFound(w, r, v) }))
+	protection := http.NewCrossOriginProtection()
+	return headers(protection.Handler(bounded(c.sessions.LoadAndSave(mux))))
+}
+
+// ready answers 200 while the agent reaches a quorum of the store.
+func (c *Console) ready(w http.ResponseWriter, _ *http.Request) {
+	s, known := c.live.now()
+	if !known || !s.Connected {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		write(w, "no quorum of the store\n")
+		return
+	}
+	write(w, "ok\n")
+}
+
+// headers are those of every answer: no other site frames, scripts or reads these pages.
+func headers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "+
+			"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bounded bounds the body of a request, and the time for it.
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			// A connection that knows no deadlines is a test's.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// cached lets a browser keep a file for a day; the names in pages change with the version.
+func cached(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=86400, immutable")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// write writes a short text; who does not take it has gone.
+func write(w http.ResponseWriter, text string) { _, _ = w.Write([]byte(text)) }
+
+// catalogues are the languages of the pages.
+var catalogues = map[string]func() *lang.Catalogue{
+	"en": func() *lang.Catalogue { return nil },
+	"zh": sync.OnceValue(func() *lang.Catalogue {
+		c, err := lang.For("zh")
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		return c
+	}),
+}
