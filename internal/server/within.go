@@ -38,8 +38,8 @@ func (t within) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := &answer{header: http.Header{}, to: to, began: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { body.CloseWithError(context.Cause(ctx)) })
 	go func() {
-		defer stop()
 		defer cancel()
+		defer stop() // before: who reads the answer takes it to its end
 		defer in.Body.Close()
 		defer func() {
 			w.WriteHeader(http.StatusOK)

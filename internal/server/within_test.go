@@ -1,0 +1,66 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"holdfast/internal/api"
+	"holdfast/internal/cluster"
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/server/servertest"
+	"holdfast/testbed/try"
+)
+
+// TestCallsWithinTheProcess are as those over the network: by the caller's role, with errors and streams.
+func TestCallsWithinTheProcess(t *testing.T) {
+	fake := servertest.New(servertest.Three(testTime()))
+	s, err := New(fake, Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: slog.New(slog.DiscardHandler)})
+	try.Must(t, err)
+	as := func(r cluster.Role) *api.Client { return api.Through("here", s.As(Caller{User: "the " + string(r), Role: r})) }
+	for range 50 { // the answer is read to its end
+		if got, err := as(cluster.Viewer).Status(t.Context()); err != nil || got.Cluster != "prod" {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+	wantKind(t, as(cluster.Viewer).Stop(t.Context(), false, ""), fail.Denied, "the viewer has the role viewer, and operator is needed")
+	try.Must(t, as(cluster.Operator).Stop(t.Context(), false, ""))
+	if _, err := as(cluster.Operator).BackUpStore(t.Context()); err == nil {
+		t.Error("an operator may back up the store")
+	}
+	_, err = as(cluster.Admin).PeerStatus(t.Context())
+	wantKind(t, err, fail.Denied, "only hosts may call")
+	if got := fake.Users(); len(got) != 1 || got[0] != "the operator" {
+		t.Errorf("%q", got)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n := 0
+	for st, err := range as(cluster.Viewer).WatchStatus(ctx) {
+		switch n++; {
+		case err != nil && ctx.Err() == nil:
+			t.Fatal(err)
+		case n == 1 && st.Want.Run:
+			t.Errorf("%+v", st.Want)
+		case n == 1:
+			fake.Update(func(s *cluster.Status) { s.Coordinator = "node3" })
+		case st.Coordinator == "node3":
+			cancel()
+		}
+	}
+	try.Until(t, "nobody watches", func() bool { return fake.Watchers() == 0 })
+
+	hung := fake.Hang()
+	ctx, cancel = context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, _, err := as(cluster.Operator).Events(ctx, 0, 1); done <- err }()
+	<-hung
+	cancel()
+	var e *fail.Error
+	if err := <-done; !errors.As(err, &e) || e.Kind != fail.Canceled {
+		t.Errorf("%v", err)
+	}
+}
