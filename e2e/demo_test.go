@@ -26,19 +26,19 @@ func TestDemo(t *testing.T) {
 	if err := takeDown(); err != nil { // there is room for one laboratory
 		t.Fatal(err)
 	}
-	demo(t, "libvirt", "power-loss", "--auto")
+	runDemo(t, "libvirt", "power-loss", "--auto")
 }
 
 // TestDemoOfEachFault runs the demo with each fault, without root's help, as a user would script it.
 func TestDemoOfEachFault(t *testing.T) {
 	need.Drill(t, "P1: the demo with a process in place of a VM, for each fault: one holder at any time, and it recovers", built)
 	for _, fault := range []string{"none", "power-loss", "isolate", "agent-kill", "vm-crash", "quorum-loss"} {
-		t.Run(fault, func(t *testing.T) { demo(t, "process", fault) })
+		t.Run(fault, func(t *testing.T) { runDemo(t, "process", fault) })
 	}
 }
 
-// demo runs it: one JSON object on the last line, exit code 0.
-func demo(t *testing.T, driver, fault string, more ...string) {
+// runDemo runs it: one JSON object on the last line, exit code 0.
+func runDemo(t *testing.T, driver, fault string, more ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), theLab, append([]string{"demo", "--fault", fault, "-o", "json"}, more...)...)
 	var said strings.Builder

@@ -27,7 +27,7 @@ func onLab(t *testing.T, k kind, body func(t testing.TB, r *rig)) {
 // judge is onLab for a test that makes its laboratory itself.
 func judge(t *testing.T, run func(*trial)) {
 	t.Helper()
-	x := try(t, run)
+	x := tryOnce(t, run)
 	switch {
 	case x.failed && x.emulator != "":
 		t.Attr("verdict", "damaged: "+strings.Join(strings.Fields(x.emulator), " "))
@@ -46,8 +46,8 @@ func judge(t *testing.T, run func(*trial)) {
 	}
 }
 
-// try is one run.
-func try(t *testing.T, run func(*trial)) *trial {
+// tryOnce is one run.
+func tryOnce(t *testing.T, run func(*trial)) *trial {
 	t.Helper()
 	x := &trial{TB: t}
 	var cancel context.CancelFunc
@@ -266,7 +266,7 @@ func TestATrialKeepsItsFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	var order []string
-	x := try(t, func(x *trial) {
+	x := tryOnce(t, func(x *trial) {
 		x.Cleanup(func() { order = append(order, "first", fmt.Sprint(x.Context().Err())) })
 		x.Cleanup(func() {
 			order = append(order, "second")
@@ -279,13 +279,13 @@ func TestATrialKeepsItsFailures(t *testing.T) {
 		strings.Join(order, ", ") != "second, first, context canceled" {
 		t.Errorf("failed %t, skipped %t, of the emulator: %q, order %q", x.failed, x.skipped, x.emulator, order)
 	}
-	if x = try(t, func(x *trial) { x.Errorf("ours") }); !x.failed || x.emulator != "" {
+	if x = tryOnce(t, func(x *trial) { x.Errorf("ours") }); !x.failed || x.emulator != "" {
 		t.Errorf("failed %t, of the emulator: %q", x.failed, x.emulator)
 	}
-	if x = try(t, func(x *trial) { x.Skip("not here") }); x.failed || !x.skipped {
+	if x = tryOnce(t, func(x *trial) { x.Skip("not here") }); x.failed || !x.skipped {
 		t.Errorf("failed %t, skipped %t", x.failed, x.skipped)
 	}
-	if x = try(t, func(*trial) {}); x.failed || x.skipped {
+	if x = tryOnce(t, func(*trial) {}); x.failed || x.skipped {
 		t.Errorf("failed %t, skipped %t", x.failed, x.skipped)
 	}
 }
