@@ -87,7 +87,7 @@ var floors = [][]string{
 	{"cluster", "lib"}, // the vocabulary, and leaves without policy
 	{"config", "host", "inventory", "job", "store"},
 	{"fleet", "ha", "install", "pair", "transition", "upgrade"}, // the tools
-	{"agent", "api", "cli", "server"},
+	{"agent", "api", "cli", "server", "web"},
 }
 
 func TestNoImportRunsUp(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"holdfast/internal/config"
+	"holdfast/internal/host/facts"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair/arbitrate"
 	pair "holdfast/internal/pair/host"
@@ -42,7 +43,7 @@ func (nd *node) arbitrate(st store.Store, admin *etcdstore.Admin) (*arbitrate.Ar
 	}
 	peer := nd.cfg.Pair.Peer(nd.n.Host)
 	x, err := nd.pairing.Arbitrate(arbitrate.Options{
-		Member: member, Process: nd.storeSpec(), Own: own, Any: st, Admin: admin, Machine: machine(nd.n.Machine),
+		Member: member, Process: nd.storeSpec(), Own: own, Any: st, Admin: admin, Machine: facts.MachineUUID(nd.n.Machine),
 	}, fences{bmcs{nd.Log}, nd.cfg.Fencing.Hosts[peer].Devices})
 	if err != nil {
 		return nil, errors.Join(err, own.Close())

@@ -9,7 +9,6 @@ import (
 	"holdfast/internal/ha/records"
 	"holdfast/internal/inventory/report"
 	"holdfast/internal/job/engine"
-	"holdfast/internal/server/access"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/upgrade/probe"
@@ -18,7 +17,8 @@ import (
 // guestsOnly are the rights of hosts that run guests only, which every member enforces
 // (docs/adr/0026).
 func guestsOnly() *etcdstore.Guard {
-	return &etcdstore.Guard{Secret: []string{records.KeyBeat, access.Prefix}, Permits: permits, Rates: slices.Concat(loop.Rates(), drain.Rates())}
+	return &etcdstore.Guard{Secret: []string{records.KeyBeat, records.KeyAccess}, Permits: permits,
+		Rates: slices.Concat(loop.Rates(), drain.Rates())}
 }
 
 // maxKey bounds a key, bytes: that of a step's record has the name of a job (100) and of the step (200).

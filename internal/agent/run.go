@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +23,7 @@ import (
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/ha/loop"
 	"holdfast/internal/host/ceph"
+	"holdfast/internal/host/facts"
 	"holdfast/internal/host/firewall"
 	"holdfast/internal/host/heartbeat"
 	"holdfast/internal/host/libvirt/protected"
@@ -38,7 +38,6 @@ import (
 	"holdfast/internal/lib/pki"
 	pair "holdfast/internal/pair/host"
 	"holdfast/internal/server"
-	"holdfast/internal/server/access"
 	"holdfast/internal/store"
 	"holdfast/internal/store/etcdstore"
 	"holdfast/internal/web"
@@ -183,18 +182,17 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 		pairing = nd.pairing.Serve(a)
 		opts.Pair = pairing
 	}
-	who := access.New(a.Store, cluster.HostID(nd.n.Host), nd.Log)
-	if !nd.n.GuestsOnly { // whose store does not tell it
-		opts.Access = who
+	users := web.NewUsers(a.Store, a.Host, nd.Log)
+	if !nd.n.GuestsOnly { // to whom the store tells none
+		opts.Access = users
 	}
 	srv, err := server.New(a, opts)
 	if err != nil {
 		return BadInput{err}
 	}
-	var console *web.Console
-	if nd.n.Console.Listen != "" {
-		console = web.New(web.Options{Listen: nd.n.Console.Listen, TLS: nd.server, Host: cluster.HostID(nd.n.Host), Version: nd.Version,
-			API: srv, Access: who, Log: nd.Log})
+	var console *web.Console // nil: there is none
+	if listen := nd.n.Console.Listen; listen != "" {
+		console = web.New(web.Options{Listen: listen, TLS: nd.server, Host: a.Host, Version: nd.Version, API: srv, Users: users, Log: nd.Log})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -214,11 +212,11 @@ func (nd *node) serve(ctx context.Context, a *loop.Agent, view *others, beats *h
 		pairing.Run(run)
 	}
 	run("serve the api", srv.Serve)
-	if opts.Access != nil {
-		run("follow users and tokens", who.Run)
-	}
 	if console != nil {
 		run("serve the console", console.Serve)
+	}
+	if opts.Access != nil {
+		run("follow users and tokens", users.Run)
 	}
 	if own, _, ok := nd.second(); ok {
 		run("serve the api over the second path", func(ctx context.Context) error { return nd.serveSecond(ctx, own) })
@@ -311,15 +309,6 @@ func (nd *node) identity() (string, error) {
 	return durable.Once(filepath.Join(nd.n.DataDir, "identity"), hex.EncodeToString(b))
 }
 
-// machine reads the UUID of the hardware; "" where there is none, as in some VMs.
-func machine(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	return strings.ToLower(strings.TrimSpace(string(b)))
-}
-
 func (nd *node) socket() string    { return filepath.Join(nd.n.RunDir, "holdfast.sock") }
 func (nd *node) dogSocket() string { return filepath.Join(nd.n.RunDir, "watchdog.sock") }
 
@@ -403,7 +392,7 @@ func (nd *node) parts(st store.Store, identity string) loop.Parts {
 	p := loop.Parts{
 		Host: cluster.HostID(nd.n.Host), Addr: nd.n.Addr, Cluster: nd.n.Cluster, Identity: identity, Boot: nd.boot, Version: nd.Version,
 		Store: st, Watchdog: loop.Watchdog(watchdog.None{}), Clock: nd.clock.Now, Config: nd.cfg, Log: nd.Log,
-		Machine: machine(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
+		Machine: facts.MachineUUID(nd.n.Machine), Fencer: bmcs{nd.Log}, Rhythm: &loop.Rhythm{},
 		Probe: nd.storageProber, Undersized: nd.n.Undersized, Votes: nd.n.Store.Member != nil,
 		Busy: func(ctx context.Context) ([]store.Cmp, string, error) {
 			return engine.Quiet(ctx, st, evacuate.HostJob, job.Upgrade)

@@ -20,37 +20,19 @@ func (nd *node) troubles(srv *server.Server, console *web.Console, a *loop.Agent
 	timeServers := a.TimeServers()
 	if mib, here := a.GuestMemory(); mib > 0 && !here {
 		has, err := facts.AvailableMiB()
-		if t := facts.Scarce(mib, has, err); t != "" {
-			all = append(all, t)
-		}
+		all = append(all, facts.Scarce(mib, has, err))
 	}
 	all = append(all, a.PlainDisks()...)
 	if nd.keeper != nil {
-		if t := nd.keeper.Warning(); t != "" {
-			all = append(all, t)
-		}
+		all = append(all, nd.keeper.Warning())
 	}
 	if slices.Contains(timeServers, nd.n.Addr) || slices.Contains(timeServers, nd.n.Host) {
 		sources, err := facts.TimeSources()
-		if t := facts.TimeFromItself(sources, err, nd.n.Addr, nd.n.Host, "127.0.0.1", "::1", "localhost"); t != "" {
-			all = append(all, t)
-		}
+		all = append(all, facts.TimeFromItself(sources, err, nd.n.Addr, nd.n.Host, "127.0.0.1", "::1", "localhost"))
 	}
 	for _, c := range nd.children() {
-		if t := supervise.Trouble(c, time.Now()); t != "" {
-			all = append(all, t)
-		}
+		all = append(all, supervise.Trouble(c, time.Now()))
 	}
-	if t := a.Crowded(); t != "" {
-		all = append(all, t)
-	}
-	if t := srv.Trouble(); t != "" {
-		all = append(all, t)
-	}
-	if console != nil {
-		if t := console.Trouble(); t != "" {
-			all = append(all, t)
-		}
-	}
-	return strings.Join(all, "; ")
+	all = append(all, a.Crowded(), srv.Trouble(), console.Trouble())
+	return strings.Join(slices.DeleteFunc(all, func(t string) bool { return t == "" }), "; ")
 }

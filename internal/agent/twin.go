@@ -10,6 +10,7 @@ import (
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/ha/loop"
+	"holdfast/internal/host/facts"
 	"holdfast/internal/lib/proc/supervise"
 	"holdfast/internal/store/etcdstore"
 )
@@ -43,7 +44,8 @@ func (nd *node) mayJoin(ctx context.Context, identity string) (err error) {
 	defer func() { err = errors.Join(err, others.Close()) }()
 	t, host := nd.cfg.Timings(), cluster.HostID(nd.n.Host)
 	w := loop.Twin{
-		Host: host, Addr: nd.n.Addr, Identity: identity, Boot: nd.boot, Machine: machine(nd.n.Machine), Lease: t.Lease, Keepalive: t.Keepalive,
+		Host: host, Addr: nd.n.Addr, Identity: identity, Boot: nd.boot,
+		Machine: facts.MachineUUID(nd.n.Machine), Lease: t.Lease, Keepalive: t.Keepalive,
 		Read: func(ctx context.Context) (cluster.Host, bool, error) { return loop.ReadHost(ctx, others, host) },
 	}
 	return w.Look(ctx)

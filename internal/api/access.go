@@ -22,7 +22,8 @@ func (c *Client) Users(ctx context.Context) ([]cluster.User, error) {
 func (c *Client) SetUser(ctx context.Context, x cluster.UserChange) (u cluster.User, password string, err error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	r, err := c.access.SetUser(ctx, &apiv1.SetUserRequest{Name: x.Name, Role: string(x.Role), NewPassword: x.NewPassword, Password: x.Password})
+	r, err := c.access.SetUser(ctx, &apiv1.SetUserRequest{Name: x.Name, Role: string(x.Role),
+		NewPassword: x.NewPassword, Password: x.Password})
 	if err != nil {
 		return u, "", fromWire(ctx, c.target, err)
 	}

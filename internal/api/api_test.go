@@ -152,7 +152,8 @@ func TestGeneratedIsFresh(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "protoc", "-I", "v1", "--go_out="+dir, "--go_opt=paths=source_relative",
-		"--connect-go_out="+dir, "--connect-go_opt=paths=source_relative,simple", "holdfast.proto", "upgrade.proto", "agent.proto", "pair.proto", "access.proto")
+		"--connect-go_out="+dir, "--connect-go_opt=paths=source_relative,simple", "holdfast.proto", "upgrade.proto",
+		"agent.proto", "pair.proto", "access.proto")
 	cmd.Env = append(os.Environ(), "PATH="+tools)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, out)

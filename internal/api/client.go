@@ -484,11 +484,7 @@ func keyOr(key string) string {
 
 // ClientTLS returns the TLS settings of a client: pool holds the cluster's CA.
 func ClientTLS(cert tls.Certificate, pool *x509.CertPool) *tls.Config {
-	return &tls.Config{
-		Certificates: []tls.Certificate{cert},
-		RootCAs:      pool,
-		MinVersion:   tls.VersionTLS13,
-	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, MinVersion: tls.VersionTLS13}
 }
 
 // isTLS reports whether a connection failed in its handshake.

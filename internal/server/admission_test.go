@@ -14,9 +14,7 @@ import (
 	"testing"
 
 	"holdfast/internal/api/v1/apiv1connect"
-	"holdfast/internal/server/access"
 	"holdfast/internal/server/servertest"
-	"holdfast/internal/store/storetest"
 	"holdfast/testbed/try"
 )
 
@@ -47,7 +45,7 @@ func limitedServer(t *testing.T, ca *servertest.Authority, log *slog.Logger) (*S
 		Socket: filepath.Join(try.ShortDir(t), "s"), Listen: "127.0.0.1:0", Log: log,
 		TLS:  &tls.Config{Certificates: []tls.Certificate{ca.PeerCert(t, "node1")}, ClientCAs: ca.Pool, MinVersion: tls.VersionTLS13},
 		Jobs: up, Upgrade: up, Agents: up, Certificates: up, Hosts: sorted,
-		Access: access.New(storetest.NewMem().NewClient("node1"), "node1", log),
+		Access: noUsers{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +61,9 @@ func callAs(t *testing.T, cert *x509.Certificate, path, contentType string, body
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
 	return r
 }
+
+// noUsers has none, and is not asked.
+type noUsers struct{ Access }
 
 // packed is what 64 MiB of zeros are as gzip: 65 kB.
 func packed(t *testing.T) []byte {

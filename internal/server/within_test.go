@@ -19,7 +19,9 @@ func TestCallsWithinTheProcess(t *testing.T) {
 	fake := servertest.New(servertest.Three(testTime()))
 	s, err := New(fake, Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: slog.New(slog.DiscardHandler)})
 	try.Must(t, err)
-	as := func(r cluster.Role) *api.Client { return api.Through("here", s.As(Caller{User: "the " + string(r), Role: r})) }
+	as := func(r cluster.Role) *api.Client {
+		return api.Through("here", s.As(Caller{User: "the " + string(r), Role: r}))
+	}
 	for range 50 { // the answer is read to its end
 		if got, err := as(cluster.Viewer).Status(t.Context()); err != nil || got.Cluster != "prod" {
 			t.Fatalf("%+v, %v", got, err)

@@ -165,7 +165,7 @@ func (c *Console) stream(w http.ResponseWriter, r *http.Request, v *view) {
 		case <-tick.C:
 		case <-changed:
 		}
-		if u, found := c.Access.User(v.User.Name); !found || u.Stamp != v.User.Stamp || u.Role != v.User.Role {
+		if u, found := c.access.User(v.User.Name); !found || u.Stamp != v.User.Stamp || u.Role != v.User.Role {
 			return // the page asks again, and is told what has become of it
 		}
 	}

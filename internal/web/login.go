@@ -16,7 +16,7 @@ func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	any, err := c.Access.Any(r.Context())
+	any, err := c.access.Any(r.Context())
 	switch {
 	case err != nil:
 		v.fail(err)
@@ -31,7 +31,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	v := c.view(r)
 	v.Title = v.T("Log in")
 	name, next := r.FormValue("name"), local(r.FormValue("next"))
-	u, err := c.Access.Login(r.Context(), name, r.FormValue("password"), source(r))
+	u, err := c.access.Login(r.Context(), name, r.FormValue("password"), source(r))
 	if err == nil {
 		err = c.sessions.RenewToken(r.Context()) // nobody who knew the cookie before has it now
 	}
@@ -71,7 +71,7 @@ func (c *Console) password(w http.ResponseWriter, r *http.Request, v *view) {
 		err = fail.Errorf(fail.Invalid, "password: the two that you have typed are not the same")
 	}
 	if err == nil {
-		err = c.Access.Password(r.Context(), v.User.Name, r.FormValue("old"), chosen, source(r))
+		err = c.access.Password(r.Context(), v.User.Name, r.FormValue("old"), chosen, source(r))
 	}
 	if err == nil {
 		err = c.sessions.RenewToken(r.Context())
@@ -81,7 +81,7 @@ func (c *Console) password(w http.ResponseWriter, r *http.Request, v *view) {
 		c.show(w, r, status(err), passwordForm(v))
 		return
 	}
-	u, _ := c.Access.User(v.User.Name)
+	u, _ := c.access.User(v.User.Name)
 	c.sessions.Put(r.Context(), sessionStamp, u.Stamp)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
@@ -113,7 +113,7 @@ func status(err error) int {
 // fails answers with a page that says what has failed.
 func (c *Console) fails(w http.ResponseWriter, r *http.Request, err error) {
 	v := c.view(r)
-	v.User, _ = c.Access.User("")
+	v.User, _ = c.access.User("")
 	v.Title = v.T("It failed")
 	v.fail(err)
 	c.show(w, r, status(err), message(v))

@@ -5,8 +5,8 @@ import (
 
 	"github.com/a-h/templ"
 
+	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
-	"holdfast/internal/cluster/told"
 )
 
 // pageOf is a page with a live part.

@@ -6,12 +6,12 @@ package web
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
-
 import (
+	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
-	"holdfast/internal/cluster/told"
+
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
 )
 
 func line(v *view, l told.Line) templ.Component {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/text/language"
 
 	"holdfast/internal/api"
+	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
-	"holdfast/internal/cluster/told"
 	"holdfast/internal/lib/admit"
 	"holdfast/internal/server"
 )
@@ -116,7 +116,7 @@ func (c *Console) known(page func(http.ResponseWriter, *http.Request, *view)) ht
 
 // user is who is logged in, by the session and by what the store has of him now.
 func (c *Console) user(ctx context.Context) (cluster.User, bool) {
-	u, found := c.Access.User(c.sessions.GetString(ctx, sessionUser))
+	u, found := c.access.User(c.sessions.GetString(ctx, sessionUser))
 	return u, found && u.Stamp == c.sessions.GetString(ctx, sessionStamp)
 }
 

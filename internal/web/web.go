@@ -20,7 +20,8 @@ import (
 	"holdfast/internal/lib/admit"
 	"holdfast/internal/lib/lang"
 	"holdfast/internal/server"
-	"holdfast/internal/server/access"
+	"holdfast/internal/store"
+	"holdfast/internal/web/access"
 )
 
 //go:embed static
@@ -33,13 +34,22 @@ type Options struct {
 	Host    cluster.HostID
 	Version string
 	API     *server.Server // of the same process
-	Access  *access.Service
+	Users   *Users
 	Log     *slog.Logger
+}
+
+// Users are those who may log in, with their sessions, and tokens of programs.
+type Users = access.Service
+
+// NewUsers makes those of a store, which are known while Run of them runs.
+func NewUsers(st store.Store, host cluster.HostID, log *slog.Logger) *Users {
+	return access.New(st, host, log)
 }
 
 // Console serves the pages. Make it with New, then Serve.
 type Console struct {
 	Options
+	access   *access.Service
 	sessions *scs.SessionManager
 	live     *live
 	handler  http.Handler
@@ -67,9 +77,9 @@ var shaking = admit.Bounds{All: 256, Address: 32, Net: 64}
 
 // New makes a console that listens nowhere yet.
 func New(o Options) *Console {
-	c := &Console{Options: o, sessions: scs.New(), live: newLive(api.Through("the agent of this host",
+	c := &Console{Options: o, access: o.Users, sessions: scs.New(), live: newLive(api.Through("the agent of this host",
 		o.API.As(server.Caller{User: "console", Role: cluster.Viewer})), o.Log)}
-	c.sessions.Store = access.Sessions{Service: o.Access}
+	c.sessions.Store = access.Sessions{Service: o.Users}
 	c.sessions.Lifetime = sessionHours * time.Hour
 	c.sessions.Cookie = scs.SessionCookie{Name: "__Host-holdfast", Path: "/", HttpOnly: true, Secure: true,
 		SameSite: http.SameSiteLaxMode, Persist: true}
@@ -81,8 +91,11 @@ func New(o Options) *Console {
 	return c
 }
 
-// Trouble tells why the console is not served though it should be; "" when it is.
+// Trouble tells why the console is not served though it should be; "" when it is, and of none.
 func (c *Console) Trouble() string {
+	if c == nil {
+		return ""
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.trouble

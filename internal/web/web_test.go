@@ -11,12 +11,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"holdfast/internal/cluster"
 	"holdfast/internal/server"
-	"holdfast/internal/server/access"
 	"holdfast/internal/server/servertest"
 	"holdfast/internal/store/storetest"
 	"holdfast/testbed/try"
@@ -30,28 +30,27 @@ type site struct {
 	t       *testing.T
 	console *Console
 	cluster *servertest.Fake
-	access  *access.Service
+	access  *Users
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	x := &site{t: t, cluster: servertest.New(servertest.Three(time.Unix(1_800_000_000, 0)))}
-	x.access = access.New(storetest.NewMem().NewClient("node1"), "node1", log)
+	x.access = NewUsers(storetest.NewMem().NewClient("node1"), "node1", log)
 	api, err := server.New(x.cluster, server.Options{Socket: filepath.Join(try.ShortDir(t), "s"), Log: log, Access: x.access})
 	try.Must(t, err)
-	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Access: x.access, Log: log})
+	x.console = New(Options{Host: "node1", Version: "1.0.0", API: api, Users: x.access, Log: log})
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 2)
-	go func() { done <- x.access.Run(ctx) }()
-	go func() { x.console.live.run(ctx); done <- nil }()
+	var wg sync.WaitGroup
+	wg.Go(func() { try.Must(t, x.access.Run(ctx)) })
+	wg.Go(func() { x.console.live.run(ctx) })
 	x.Server = httptest.NewTLSServer(x.console.handler)
 	t.Cleanup(func() {
 		cancel()
 		x.CloseClientConnections()
 		x.Close()
-		try.Must(t, <-done)
-		try.Must(t, <-done)
+		wg.Wait()
 	})
 	for _, r := range cluster.Roles {
 		_, err := x.access.SetUser(t.Context(), "root", cluster.UserChange{Name: "the-" + string(r), Role: r, Password: secret})
@@ -126,7 +125,8 @@ func TestLogin(t *testing.T) {
 		t.Errorf("a wrong password: %d: %s", code, body)
 	}
 	before, _ := url.Parse(x.URL)
-	if code, _, to := x.post(c, "/login", "name", "the-admin", "password", secret, "next", "/hosts"); code != http.StatusSeeOther || to != "/hosts" {
+	if code, _, to := x.post(c, "/login", "name", "the-admin", "password", secret, "next",
+		"/hosts"); code != http.StatusSeeOther || to != "/hosts" {
 		t.Errorf("%d, to %q", code, to)
 	}
 	if k := c.Jar.Cookies(before); len(k) != 1 || k[0].Name != "__Host-holdfast" {
@@ -246,7 +246,8 @@ func TestTextsAreNoMarkup(t *testing.T) {
 			return strings.Contains(body, "&lt;script&gt;alert")
 		})
 	}
-	if code, body, _ := x.post(x.browser(), "/login", "name", evil, "password", "x"); code != http.StatusForbidden || strings.Contains(body, "<script>alert") {
+	if code, body, _ := x.post(x.browser(), "/login", "name", evil, "password", "x"); code != http.StatusForbidden ||
+		strings.Contains(body, "<script>alert") {
 		t.Errorf("%d: %s", code, body)
 	}
 	if _, body, _ := x.get(x.browser(), "/login?next="+url.QueryEscape("/"+evil)); strings.Contains(body, "<script>alert") {
@@ -268,7 +269,8 @@ func TestAPasswordThatWasGiven(t *testing.T) {
 			t.Errorf("%s: %d, to %q", path, code, to)
 		}
 	}
-	if code, _, to := x.post(c, "/hosts/node3/maintenance", "on", "true"); code != http.StatusSeeOther || to != "/password" || len(x.cluster.Users()) != 0 {
+	if code, _, to := x.post(c, "/hosts/node3/maintenance", "on", "true"); code != http.StatusSeeOther ||
+		to != "/password" || len(x.cluster.Users()) != 0 {
 		t.Errorf("%d, to %q", code, to)
 	}
 	for says, fields := range map[string][]string{

@@ -1,8 +1,8 @@
 package web
 
 import (
+	"holdfast/internal/api/told"
 	"holdfast/internal/cluster"
-	"holdfast/internal/cluster/told"
 	"holdfast/internal/lib/text"
 )
 

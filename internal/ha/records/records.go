@@ -25,6 +25,7 @@ const (
 	KeyBeat       = KeyState + "heartbeat" // the secret of the members' heartbeats, 32 bytes
 	KeyPercent    = KeyState + "progress/"
 	KeyLog        = "log/"
+	KeyAccess     = "access/"               // users, tokens and sessions, which only members see
 	KeyGeneration = KeyState + "generation" // the restore generation, in decimal; without it, it is 1
 	KeyRequests   = "requests/"             // requests that were carried out, by their idempotency key
 	KeyLeft       = KeyState + "left/"      // members that were replaced, by their identity

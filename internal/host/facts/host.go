@@ -200,3 +200,12 @@ func newest(dir string) (time.Time, error) {
 	}
 	return last, nil
 }
+
+// MachineUUID reads the UUID of the hardware from a file of the system; "" where there is none, as in some VMs.
+func MachineUUID(file string) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(strings.TrimSpace(string(b)))
+}

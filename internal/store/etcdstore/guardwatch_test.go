@@ -153,7 +153,8 @@ func TestNoWatchTellsASecret(t *testing.T) {
 	g.feed = newFeed(g.secrets...)
 	g.feed.begin(10)
 	user := users + "users/alice"
-	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", "\xff", users, users + "a", user, user + "\x00"}
+	ends := []string{"", "\x00", "/", g.prefix, other, secret, secret + "\x00", g.prefix + "state/i", "\xff", users,
+		users + "a", user, user + "\x00"}
 	ends = append(ends, clientv3.GetPrefixRangeEnd(g.prefix))
 	for _, key := range []string{g.prefix, other, secret, secret + "\x00", g.prefix + "z", users, users + "a", user, user + "\x00"} {
 		for _, end := range ends {

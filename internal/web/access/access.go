@@ -66,7 +66,7 @@ func New(st store.Store, host cluster.HostID, log *slog.Logger) *Service {
 // Run follows the store until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	store.Again(ctx, s.log, "users and tokens are followed again", func(ctx context.Context) error {
-		return store.Follow(ctx, s.store, Prefix, listWithin, s.list, s.change)
+		return store.Follow(ctx, s.store, records.KeyAccess, listWithin, s.list, s.change)
 	})
 	return nil
 }
@@ -232,7 +232,8 @@ func (s *Service) Login(ctx context.Context, name, password, from string) (clust
 	<-s.slots
 	switch {
 	case err != nil:
-		return cluster.User{}, fail.Errorf(fail.Failed, "user %s: %w", name, err).With("give the user a new one: holdfast user set " + name + " --new-password")
+		return cluster.User{}, fail.Errorf(fail.Failed, "user %s: %w", name,
+			err).With("give the user a new one: holdfast user set " + name + " --new-password")
 	case !is || !found:
 		s.guess.wrong(name, from)
 		return cluster.User{}, errWrong
@@ -378,7 +379,8 @@ func (s *Service) write(ctx context.Context, cond store.Cmp, op store.Op, by, de
 	if !ok {
 		return fail.Errorf(fail.Refused, "somebody else has changed it just now").With("look at it again")
 	}
-	s.change(store.Batch{Rev: rev, Changes: []store.Change{{KV: store.KV{Key: op.Key, Value: op.Value, ModRev: rev}, Deleted: op.Value == nil}}})
+	s.change(store.Batch{Rev: rev, Changes: []store.Change{{KV: store.KV{Key: op.Key, Value: op.Value, ModRev: rev},
+		Deleted: op.Value == nil}}})
 	return nil
 }
 
@@ -403,7 +405,8 @@ func (s *Service) RemoveUser(ctx context.Context, by, name string) error {
 }
 
 // CreateToken makes a token and returns it with its secret, which is shown once.
-func (s *Service) CreateToken(ctx context.Context, by, note string, role cluster.Role, days int) (t cluster.Token, secret string, err error) {
+func (s *Service) CreateToken(ctx context.Context, by, note string, role cluster.Role, days int) (t cluster.Token,
+	secret string, err error) {
 	if err := errors.Join(checkNote(note), checkRole(role)); err != nil {
 		return t, "", err
 	}

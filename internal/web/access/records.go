@@ -7,17 +7,15 @@ import (
 	"time"
 
 	"holdfast/internal/cluster"
+	"holdfast/internal/ha/records"
 	"holdfast/internal/lib/fail"
 )
 
-// Prefix is that of all keys, which the store tells to members only.
-const Prefix = "access/"
-
-// Keys below Prefix.
+// Keys in the store.
 const (
-	keyUser    = Prefix + "user/"
-	keyToken   = Prefix + "token/"
-	keySession = Prefix + "session/"
+	keyUser    = records.KeyAccess + "user/"
+	keyToken   = records.KeyAccess + "token/"
+	keySession = records.KeyAccess + "session/"
 )
 
 func checkRole(r cluster.Role) error {

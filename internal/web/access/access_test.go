@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,9 +24,9 @@ func two(t *testing.T) (a, b *Service, mem *storetest.Mem) {
 	one := func(host string) *Service {
 		s := New(mem.NewClient(host), cluster.HostID(host), slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- s.Run(ctx) }()
-		t.Cleanup(func() { cancel(); try.Must(t, <-done) })
+		var wg sync.WaitGroup
+		wg.Go(func() { try.Must(t, s.Run(ctx)) })
+		t.Cleanup(func() { cancel(); wg.Wait() })
 		return s
 	}
 	return one("h1"), one("h2"), mem
@@ -244,7 +245,8 @@ func TestWithoutAQuorum(t *testing.T) {
 func TestARecordThatIsDamagedLetsNobodyIn(t *testing.T) {
 	a, _, mem := two(t)
 	made(t, a, "alice", cluster.Admin)
-	_, _, err := mem.NewClient("x").Txn(t.Context(), nil, []store.Op{{Key: keyUser + "alice", Value: []byte(`{"name":"alice","role":"admin"}`)}})
+	_, _, err := mem.NewClient("x").Txn(t.Context(), nil,
+		[]store.Op{{Key: keyUser + "alice", Value: []byte(`{"name":"alice","role":"admin"}`)}})
 	try.Must(t, err)
 	try.Until(t, "it is known", func() bool { _, found := a.User("alice"); return !found })
 	_, err = a.Login(t.Context(), "alice", good, "192.0.2.1")

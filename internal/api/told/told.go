@@ -57,8 +57,9 @@ func Status(s cluster.Status, tr func(string) string) Report {
 		tr = func(s string) string { return s }
 	}
 	r := Report{
-		Cluster: Line{"cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"), or(s.Self, "(no name)"), WallClock(s.Time))},
-		Heads:   []string{"HOST", "ADDRESS", "STATE", "ROLE", KeptHead(s.OfPair()), "WATCHDOG", "G", "ABLE"},
+		Cluster: Line{"cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"),
+			or(s.Self, "(no name)"), WallClock(s.Time))},
+		Heads: []string{"HOST", "ADDRESS", "STATE", "ROLE", KeptHead(s.OfPair()), "WATCHDOG", "G", "ABLE"},
 	}
 	if s.Connected {
 		r.Store = Line{"store", Plain, "connected, " + coordinator(s)}
