@@ -12,6 +12,7 @@ packages=(
   mariadb-server-core mariadb-client mariadb-backup zstd
   openvswitch-switch                            # pins
   neutron-server neutron-common python3-pymysql # networks are rebuilt in it
+  chromium # pages of the console
 )
 case ${1-} in
   test) ;;
