@@ -1,20 +1,14 @@
 package cli
 
 import (
-	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
-
-// maxConfig is more than package config accepts; what is longer is not read.
-const maxConfig = 4 << 20 // bytes
 
 func (a *app) configCmd() *cobra.Command {
 	return group("config", "Show, check or change the configuration of the cluster", a.configSampleCmd(), a.configCheckCmd(),
@@ -46,31 +40,6 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 	}
 	cmd.Flags().StringVarP(&file, "output", "o", "", "write to this `file`, which must not exist yet")
 	return cmd
-}
-
-// writeNew writes a file that must not exist; a failure leaves none behind.
-func writeNew(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return notNew("write the configuration", path, err)
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write the configuration: %w", errors.Join(err, os.Remove(path)))
-	}
-	return nil
-}
-
-// notNew is the error of a file that can not be made as one that did not exist.
-func notNew(what, path string, err error) error {
-	info, none := os.Stat(path)
-	switch {
-	case none == nil && info.IsDir():
-		return fail.Errorf(fail.Invalid, "%s: %s is a directory", what, path).With("name a file in it, which does not exist yet")
-	case errors.Is(err, os.ErrExist):
-		return fail.Errorf(fail.Invalid, "%s: %s exists already", what, path).With("name another file, or remove that one")
-	}
-	return fail.Errorf(fail.Invalid, "%s: %w", what, err).With("name a file in a directory that exists, where you may write")
 }
 
 // checked is the result of a check for programs.
@@ -122,34 +91,6 @@ line each: file, field, value, and what is allowed.`,
 	return cmd
 }
 
-func (a *app) readConfig(ctx context.Context, path string) (name string, data []byte, err error) {
-	name, data, err = a.readInput(ctx, path, maxConfig)
-	if ctx.Err() != nil {
-		return "", nil, fail.Errorf(fail.Canceled, "read the configuration: %s: interrupted", name)
-	}
-	if err != nil {
-		return "", nil, fail.Errorf(fail.Invalid, "read the configuration: %w", err)
-	}
-	return name, data, nil
-}
-
-func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error {
-	for _, w := range warnings {
-		if err := writeText(a.env.Stderr, "warning: "+clean(w.String())+"\n"); err != nil {
-			return err
-		}
-	}
-	for _, f := range faults {
-		if err := writeText(a.env.Stderr, clean(f.Error())+"\n"); err != nil {
-			return err
-		}
-	}
-	if len(faults) > 0 {
-		return nil
-	}
-	return writeText(a.env.Stdout, "config file check pass\n")
-}
-
 func checkResult(name string, faults []config.Fault, warnings []config.Warning) checked {
 	r := checked{File: name, Pass: len(faults) == 0, Faults: []checkedItem{}, Warnings: []checkedItem{}}
 	for _, f := range faults {
@@ -159,13 +100,4 @@ func checkResult(name string, faults []config.Fault, warnings []config.Warning) 
 		r.Warnings = append(r.Warnings, checkedItem{Path: w.Where(), Text: w.Text})
 	}
 	return r
-}
-
-// withDomain is the text of a configuration as hosts get it: they do not have the
-// file from which DomainXML may come.
-func withDomain(cl config.Cluster, text []byte) []byte {
-	if cl.DomainXML == "" {
-		return text
-	}
-	return cl.JSON()
 }

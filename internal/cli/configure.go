@@ -160,31 +160,6 @@ func imported(r config.Imported) config.Imported {
 	return r
 }
 
-// begins asks for a yes when the agent answers: what can not be done is not asked for.
-func (a *app) begins(ctx context.Context, c *api.Client, question string) error {
-	if _, err := c.Version(ctx); err != nil {
-		return err
-	}
-	return a.typedYes(ctx, question)
-}
-
-// typedYes asks for a yes.
-func (a *app) typedYes(ctx context.Context, question string) error {
-	typed, err := a.typed(ctx, question)
-	if err != nil {
-		return err
-	}
-	if typed != "yes" {
-		return notConfirmed("type yes, or give --yes")
-	}
-	return nil
-}
-
-// notConfirmed is the end of every command whose question was not answered as it wants.
-func notConfirmed(hint string) error {
-	return fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With(hint)
-}
-
 // importText says what an import would do, and when.
 func importText(r config.Imported) string {
 	var b strings.Builder

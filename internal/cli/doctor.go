@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,16 +76,6 @@ func settingsFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "config", "", "settings `file` (default that of the answering agent,\nelse "+install.SettingsFile+")")
 }
 
-// settings is the file that has the settings of this host's agent, as that tells.
-func (a *app) settings(ctx context.Context, c *api.Client) string {
-	ctx, cancel := context.WithTimeout(ctx, versionTime)
-	defer cancel()
-	if v, err := c.Version(ctx); err == nil && a.server == "" { // that of --server has its own host
-		return cmp.Or(v.Settings, install.SettingsFile)
-	}
-	return install.SettingsFile
-}
-
 // diagnoseAlone looks at this host, which has no settings.
 func (a *app) diagnoseAlone(ctx context.Context) (install.Report, error) {
 	f, err := a.env.Facts(ctx, *install.QueryAlone(cluster.GuestName))
@@ -128,15 +117,6 @@ func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node, file s
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
 	}
 	return install.Diagnose(cfg, n, h, *f, time.Now(), more), nil
-}
-
-// clusterConfig asks an agent for the configuration in force.
-func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
-	r, err := c.Config(ctx, 0)
-	if err != nil {
-		return config.Cluster{}, err
-	}
-	return r.Cluster()
 }
 
 // ofCluster is what the status says that people should know.

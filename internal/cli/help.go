@@ -126,3 +126,18 @@ func fold(b *strings.Builder, line string, column int) {
 		b.WriteString(part + "\n")
 	}
 }
+
+// Translate puts the help of all commands into another language: a Writer sees its lines,
+// which are wrapped, and no texts.
+func Translate(cmd *cobra.Command, l *lang.Catalogue) {
+	cmd.SetUsageFunc(func(c *cobra.Command) error { return usageIn(c, l) })
+	cmd.InitDefaultHelpFlag() // else it gets its text when it is asked for
+	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
+	cmd.Flags().Lookup("help").Usage = "help for this command"
+	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
+		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
+	}
+	for _, c := range cmd.Commands() {
+		Translate(c, l)
+	}
+}

@@ -269,3 +269,19 @@ moved from or to the host and it is not known whether that guest runs.`,
 	cmd.Flags().BoolVar(&force, "force", false, "you have checked that each guest that moved from or to it\nruns exactly once")
 	return cmd
 }
+
+// ordered has an agent do something, and then says so, or shows the status as JSON.
+func (a *app) ordered(cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
+	c, js, err := a.open(cmd)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := do(cmd.Context(), c); err != nil {
+		return err
+	}
+	if js {
+		return a.showNow(cmd.Context(), c)
+	}
+	return writeText(a.env.Stdout, said+"\n")
+}

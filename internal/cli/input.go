@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,30 +71,4 @@ func (a *app) readInput(ctx context.Context, path string, most int64) (name stri
 	}
 	data, err = io.ReadAll(io.LimitReader(source(ctx, in), most))
 	return name, data, err
-}
-
-// typed asks a question, and returns the line that comes as its answer; a source that
-// ends has answered with nothing.
-func (a *app) typed(ctx context.Context, question string) (string, error) {
-	line, _, err := a.line(ctx, question)
-	return line, err
-}
-
-// line asks a question, and returns the line that comes as its answer, or that the source has
-// ended without one.
-func (a *app) line(ctx context.Context, question string) (answer string, ended bool, err error) {
-	if err := writeText(a.env.Stderr, question); err != nil {
-		return "", false, err
-	}
-	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
-	// On a terminal who answers ends the question's line.
-	if in, ok := a.env.Stdin.(*os.File); question != "" && (err != nil || !ok || !isTerminal(in)) {
-		if werr := writeText(a.env.Stderr, "\n"); werr != nil {
-			return "", false, werr
-		}
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", false, fmt.Errorf("read the answer: %w", err)
-	}
-	return strings.TrimSpace(line), err != nil && line == "", nil
 }

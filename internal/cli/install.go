@@ -227,24 +227,6 @@ has a line "IP HOSTNAME" for each.`,
 	return cmd
 }
 
-// confirming asks before what can not be taken back by itself.
-func (a *app) confirming(yes bool) func(context.Context, string) error {
-	return func(ctx context.Context, what string) error {
-		return a.sure(ctx, yes, what, "see first what it does: --check; then give --yes")
-	}
-}
-
-// sure asks whether something shall be done, unless yes. hint is for who can not be asked.
-func (a *app) sure(ctx context.Context, yes bool, what, hint string) error {
-	if yes {
-		return nil
-	}
-	if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
-		return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed", clean(what)).With(hint)
-	}
-	return a.typedYes(ctx, clean(what)+"? Type yes: ")
-}
-
 // installOptions reads the files of an installation.
 func (a *app) installOptions(cmd *cobra.Command, file, list, base string, undersized bool) (o install.Options, err error) {
 	name, data, err := a.readConfig(cmd.Context(), file)
@@ -372,11 +354,7 @@ func ownProgram() (p remote.Program, err error) {
 
 // placed says what every host gets, how many at a time, and who is told.
 func (a *app) placed(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
-	root := cmd.Root()
-	if root.Name() != programName {
-		root = New(a.env) // called by a name of the source tools; the files are those of our own commands
-	}
-	if o.Files, err = a.env.HostFiles(root); err != nil {
+	if o.Files, err = a.env.HostFiles(cmd.Root()); err != nil {
 		return err
 	}
 	if o.Config.Type == config.PairConf {

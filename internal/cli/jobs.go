@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,9 +13,6 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 )
-
-// jobEvery is the time between two looks at a job that is followed.
-const jobEvery = 500 * time.Millisecond
 
 func (a *app) jobsCmd() *cobra.Command {
 	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs, RunE: a.jobList}
@@ -55,17 +51,6 @@ func jobsText(jobs []job.View, p painter) string {
 	}
 	table(&b, p, cols, rows)
 	return b.String()
-}
-
-// jobState is the state, or the result of a job that has ended.
-func jobState(j job.View) cell {
-	switch {
-	case j.State != "ended":
-		return cell{clean(j.State), yellow}
-	case j.Result == "done":
-		return cell{"done", green}
-	}
-	return cell{clean(or(j.Result, "ended")), red}
 }
 
 func (a *app) jobShowCmd() *cobra.Command {
@@ -118,18 +103,6 @@ func jobText(j job.View, p painter) string {
 		}
 	}
 	return b.String()
-}
-
-func stepState(s job.StepView) cell {
-	switch s.State {
-	case "done":
-		return cell{"done", green}
-	case "failed", "unknown":
-		return cell{s.State, red}
-	case "running":
-		return cell{fmt.Sprintf("running %d %%", s.Percent), yellow}
-	}
-	return cell{clean(s.State), plain}
 }
 
 func (a *app) jobWatchCmd() *cobra.Command {
@@ -229,98 +202,4 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 // An agent that goes away is asked again.
 func (a *app) followJob(ctx context.Context, c *api.Client, j job.View) (job.View, error) {
 	return a.follow(ctx, j, jobOf(c), func(job.View) bool { return false })
-}
-
-// jobOf looks at a job by an agent.
-func jobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
-	return func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }
-}
-
-// begun follows a job that has begun, or tells of it.
-func (a *app) begun(ctx context.Context, c *api.Client, j job.View, wait, js bool) error {
-	switch {
-	case wait:
-		return a.awaitRun(ctx, j, js, jobOf(c), "holdfast jobs show "+clean(j.ID))
-	case js:
-		return writeJSON(a.env.Stdout, j, false)
-	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", clean(j.ID), clean(j.Title)))
-}
-
-// follow is followJob with another way to look; it ends earlier when enough says so.
-func (a *app) follow(ctx context.Context, j job.View, look func(context.Context, job.View) (job.View, error),
-	enough func(job.View) bool) (job.View, error) {
-	said := map[string]string{}
-	tick := time.NewTicker(jobEvery)
-	defer tick.Stop()
-	for {
-		for _, line := range jobNews(j, said) {
-			if err := writeText(a.env.Stderr, line+"\n"); err != nil {
-				return j, err
-			}
-		}
-		if j.State == "ended" || enough(j) {
-			return j, nil
-		}
-		select {
-		case <-ctx.Done():
-			return j, unwatched(ctx.Err(), j)
-		case <-tick.C:
-		}
-		next, err := look(ctx, j)
-		if err != nil && !away(err) && ctx.Err() == nil {
-			return j, err
-		}
-		if err == nil {
-			j = next
-		}
-	}
-}
-
-// away reports whether an error says that the agent gave no answer, as one does
-// that is started again.
-func away(err error) bool {
-	var e *fail.Error
-	return errors.As(err, &e) && (e.Kind == fail.Unavailable || e.Kind == fail.Timeout)
-}
-
-// unwatched is the error of a command that follows a job no longer.
-func unwatched(cause error, j job.View) error {
-	kind, why := fail.Timeout, "not done in time"
-	if errors.Is(cause, context.Canceled) {
-		kind, why = fail.Canceled, "interrupted"
-	}
-	return fail.Errorf(kind, "%s: %s", j.Title, why).With("the job goes on; follow it with: holdfast jobs watch " + clean(j.ID))
-}
-
-// jobNews are the lines about what has changed since they were asked for last.
-func jobNews(j job.View, said map[string]string) []string {
-	var out []string
-	add := func(key, text string) {
-		if said[key] != text {
-			said[key] = text
-			if text != "" {
-				out = append(out, text)
-			}
-		}
-	}
-	for _, s := range j.Steps {
-		text := ""
-		if s.State != "pending" {
-			text = fmt.Sprintf("%s: %s", clean(s.ID), clean(s.State))
-			if note := or(s.Why, s.Note); note != "" {
-				text += ": " + clean(note)
-			}
-		}
-		add(s.ID, text)
-	}
-	for i, w := range j.WaitsFor() {
-		add(fmt.Sprint("wait", i), "waiting: "+clean(w))
-	}
-	paused := ""
-	if j.State == "paused" {
-		paused = "paused: " + clean(j.Because())
-	}
-	add("paused", paused)
-	return out
 }

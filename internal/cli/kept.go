@@ -17,16 +17,6 @@ func kept(s cluster.Status) string {
 	return "mgmt VM"
 }
 
-// pairWords are the words for states and events that a pair has by other names.
-var pairWords = map[string]string{
-	string(cluster.Migrating):    "switching",
-	string(cluster.EvMigrated):   "switched",
-	string(cluster.EvMigrateEnd): "switch-failed",
-}
-
-// pairWord is a state of the owner record, or a kind of event, in the words of a pair.
-func pairWord(s string) string { return or(pairWords[s], s) }
-
 // ownerState is the state of the owner record, "" where there is none.
 func ownerState(s cluster.Status) string {
 	if s.OfPair() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -144,11 +143,4 @@ func (v *progressView) stepText(p api.Progress, percent int) string {
 		text += ": " + clean(p.Note)
 	}
 	return text
-}
-
-// bar draws a percentage in 32 columns.
-func bar(percent int) string {
-	const cells = 30
-	n := min(max(percent, 0), 100) * cells / 100
-	return "[" + strings.Repeat("#", n) + strings.Repeat("-", cells-n) + "]"
 }

@@ -52,10 +52,16 @@ func (p painter) tint(c colour, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
+// reworded is a writer for texts in the words of another tool.
+type reworded interface {
+	io.Writer
+	Beneath() io.Writer // where they go
+}
+
 // file is what w writes to, where that is a file.
 func file(w io.Writer) (*os.File, bool) {
-	if z, ok := w.(zshaWriter); ok {
-		w = z.Writer
+	if z, ok := w.(reworded); ok {
+		w = z.Beneath()
 	}
 	w, _ = lang.Raw(w)
 	f, ok := w.(*os.File)
@@ -287,4 +293,22 @@ func shorten(s string, n int) string {
 		return s
 	}
 	return s[:text.Fits(s, n-1)] + "~"
+}
+
+// thousands writes a number with its thousands apart.
+func thousands(n int64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+// bar draws a percentage in 32 columns.
+func bar(percent int) string {
+	const cells = 30
+	n := min(max(percent, 0), 100) * cells / 100
+	return "[" + strings.Repeat("#", n) + strings.Repeat("-", cells-n) + "]"
 }

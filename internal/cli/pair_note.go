@@ -1,11 +1,7 @@
 package cli
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -78,16 +74,9 @@ func (n setupNote) same(v setupValues) error {
 
 // readNote reads what a set-up has noted; nil: none was begun.
 func readNote(path string) (*setupNote, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	var n setupNote
-	if err == nil {
-		err = json.Unmarshal(text, &n)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the set-up that was begun: %w", err)
+	if begun, err := readSetup(path, &n); err != nil || !begun {
+		return nil, err
 	}
 	return &n, nil
 }

@@ -16,8 +16,7 @@ import (
 )
 
 const (
-	defaultWait = 5 * time.Minute
-	retryEvery  = 200 * time.Millisecond // between two tries to reach an agent that went away
+	retryEvery = 200 * time.Millisecond // between two tries to reach an agent that went away
 )
 
 // goal is a request and the state that it leads to.
@@ -203,18 +202,6 @@ func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, 
 		}
 		clock.Sleep(ctx, retryEvery)
 	}
-}
-
-// unfinished is the error of a command that stopped waiting.
-func unfinished(name string, cause error, waiting string) *fail.Error {
-	kind, why := fail.Timeout, "not done in time"
-	if errors.Is(cause, context.Canceled) {
-		kind, why = fail.Canceled, "interrupted"
-	}
-	if waiting != "" {
-		why += ", still waiting: " + waiting
-	}
-	return fail.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
 }
 
 // waitText says what the cluster waits for.

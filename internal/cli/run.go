@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -33,19 +31,27 @@ type called struct {
 // Main runs a command line of the program holdfast, which may be called by the names of source tools, whose texts
 // then are theirs. args are without the program's name.
 func Main(args []string, env Env) int {
-	tool := NewPairTool(env, PairToolCalled())
+	of := ofOtherTool(env)
+	tool := NewPairTool(of, PairToolCalled())
 	switch {
 	case tool != nil:
 		name := tool.Name()
 		if name == againName {
 			name = recoveryFails
 		}
-		return run(args, env, called{func(Env) *cobra.Command { return tool }, name, func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
+		return run(args, of, called{func(Env) *cobra.Command { return tool }, name, func(w io.Writer, _ *lang.Catalogue) io.Writer { return w }})
 	case ZshaCalled():
-		return run(zshaArgs(args), env, called{NewZsha, zshaErrors,
+		return run(zshaArgs(args), of, called{NewZsha, zshaErrors,
 			func(w io.Writer, l *lang.Catalogue) io.Writer { return inTongue(zshaWriter{w}, l) }})
 	}
 	return Run(args, env, New)
+}
+
+// ofOtherTool is the environment of a source tool's command: what an installation puts on hosts is made of our own commands.
+func ofOtherTool(env Env) Env {
+	own := env
+	env.HostFiles = func(*cobra.Command) ([]install.File, error) { return own.HostFiles(New(own)) }
+	return env
 }
 
 // Run runs a command line of the program with that root, prints its error, and returns the exit code. The first SIGINT
@@ -131,10 +137,6 @@ func inTongue(w io.Writer, l *lang.Catalogue) io.Writer {
 	return lang.Writer{Writer: w, Catalogue: l}
 }
 
-// AsItIs is the annotation of a command whose output is other programs', or read by some: it is not translated, but
-// for its help.
-const AsItIs = "asItIs"
-
 // forPeople says whether people read what a command line writes, and no shell and no other
 // process of this program.
 func forPeople(root *cobra.Command, args []string) bool {
@@ -162,97 +164,4 @@ func Complete(root *cobra.Command, env Env) *cobra.Command {
 	root.SetIn(env.Stdin)
 	markUsage(root)
 	return root
-}
-
-// Translate puts the help of all commands into another language: a Writer sees its lines,
-// which are wrapped, and no texts.
-func Translate(cmd *cobra.Command, l *lang.Catalogue) {
-	cmd.SetUsageFunc(func(c *cobra.Command) error { return usageIn(c, l) })
-	cmd.InitDefaultHelpFlag() // else it gets its text when it is asked for
-	cmd.Short, cmd.Long = l.Text(cmd.Short), l.Text(cmd.Long)
-	cmd.Flags().Lookup("help").Usage = "help for this command"
-	for _, set := range []*pflag.FlagSet{cmd.Flags(), cmd.PersistentFlags()} {
-		set.VisitAll(func(f *pflag.Flag) { f.Usage = l.Text(f.Usage) })
-	}
-	for _, c := range cmd.Commands() {
-		Translate(c, l)
-	}
-}
-
-// report prints an error after who or what it is, and its remedy, for a terminal folded. A command
-// that has said everything already ends with an empty message.
-func report(w io.Writer, name string, err error, e *fail.Error) {
-	if err.Error() == "" {
-		return
-	}
-	p := painterFor(w)
-	if raw, l := lang.Raw(w); isZsha(raw) { // its texts are those of another tool
-		p = painter{lang: l}
-	}
-	var list choices
-	if !p.cuts && errors.As(err, &list) {
-		p.cuts, p.columns = true, 0
-	}
-	var b strings.Builder
-	begin := name + ": "
-	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
-		b.WriteString(p.folded(begin, p.lang.Text(line), 2))
-		begin = ""
-	}
-	if begin = "  "; e.Remedy != "" {
-		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
-			b.WriteString(p.folded(begin, p.lang.Text(line), 4))
-			begin = ""
-		}
-	}
-	// Nothing is left to be done when stderr is gone; the exit code still tells.
-	_, _ = io.WriteString(w, b.String())
-}
-
-func isZsha(w io.Writer) bool {
-	_, is := w.(zshaWriter)
-	return is
-}
-
-// usage makes the error of a command that was called wrongly.
-func usage(cmd *cobra.Command, err error) error {
-	var e *fail.Error
-	if err == nil || errors.As(err, &e) {
-		return err
-	}
-	return fail.Errorf(fail.Invalid, "%w", plainly(cmd, err)).With("see: " + cmd.CommandPath() + " --help")
-}
-
-// markUsage makes wrong flags and arguments of all commands bad input, and so a command that only holds others.
-func markUsage(cmd *cobra.Command) {
-	cmd.SetFlagErrorFunc(usage)
-	if cmd.HasParent() && cmd.HasSubCommands() && !cmd.Runnable() {
-		holds(cmd)
-	}
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error { return usage(c, check(c, args)) }
-	}
-	for _, c := range cmd.Commands() {
-		markUsage(c)
-	}
-}
-
-// group makes a command that only holds others.
-func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short}
-	cmd.AddCommand(sub...)
-	holds(cmd)
-	return cmd
-}
-
-// holds refuses to run a command that only holds others.
-func holds(cmd *cobra.Command) {
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.RunE = func(c *cobra.Command, args []string) error {
-		what := "no command given"
-		if len(args) > 0 {
-			what = fmt.Sprintf("unknown command %q", args[0])
-		}
-		return usage(c, choices{fmt.Errorf("%s: %s; want %s", c.CommandPath(), what, subcommands(c))})
-	}
 }

@@ -353,27 +353,6 @@ func silentHolder(s cluster.Status) *cluster.HostStatus {
 	return &h
 }
 
-// takeoverText says what the loss of the holder would mean, or means: silent is a holder that is.
-func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool, silent *cluster.HostStatus) {
-	if unread {
-		say(b, p, "takeover", yellow, "unknown: no record of the store has been read yet")
-		return
-	}
-	text, c := "possible within "+secs(t.Within), plain
-	switch {
-	case !t.Possible:
-		text, c = "NOT possible", red
-	case silent != nil:
-		text, c = fmt.Sprintf("under way, %s after the last word of %s", secs(t.Within), clean(silent.Name)), yellow
-	case t.Within == 0:
-		text = "not needed"
-	}
-	if t.Why != "" {
-		text += ": " + clean(t.Why)
-	}
-	say(b, p, "takeover", c, text)
-}
-
 func wantText(b *strings.Builder, p painter, s cluster.Status) {
 	text, c := stoppedText(s), plain
 	switch {

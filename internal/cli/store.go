@@ -113,8 +113,6 @@ func memberRow(m cluster.StoreMember) []cell {
 		{used, plain}, {quota, plain}, {behind, plain}}
 }
 
-func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
 func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
 	b, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
 	if err != nil {

@@ -129,15 +129,6 @@ func plural(n int, what string) string {
 	return fmt.Sprintf(numbers[what][1], n)
 }
 
-// thousands writes a number with its thousands apart.
-func thousands(n int64) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // about writes an estimate.
 func about(seconds float64) string {
 	if seconds <= 0 {

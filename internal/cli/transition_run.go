@@ -114,7 +114,7 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 	}
 	defer func() { err = errors.Join(err, x.Close()) }()
 	w := &running{newTicker(a.env.Stderr)}
-	o := &align.Options{Tell: w.shows.tell(), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag,
+	o := &align.Options{Tell: tellOn(w.shows), Parallel: r.parallel, MaxThreadsRunning: r.threads, MaxLag: r.lag,
 		Quiet: r.quiet, CatchUp: r.catchUp, CutOver: r.cutOver}
 	switch {
 	case r.catchUp || r.cutOver:

@@ -67,7 +67,7 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 
 func (a *app) verify(ctx context.Context, x *align.Alignment, parallel int, nova novaReader, js bool) error {
 	shows := newTicker(a.env.Stderr)
-	r, err := x.Verify(ctx, parallel, nova.Nova, shows.tell())
+	r, err := x.Verify(ctx, parallel, nova.Nova, tellOn(shows))
 	if err = errors.Join(runError(a.faults(err)), shows.end()); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,11 +85,14 @@ func (a *app) uninstallOptions(cmd *cobra.Command, file, list, base string) (o i
 	}
 	own := cmp.Or(file, install.ClusterFile)
 	_, missing := os.Stat(own)
-	note, err := readNote(install.SetupFile)
+	var note struct {
+		Config config.Cluster `json:"config"`
+	}
+	begun, err := readSetup(install.SetupFile, &note)
 	switch {
 	case err != nil:
 		return o, err
-	case file == "" && note != nil && errors.Is(missing, fs.ErrNotExist):
+	case file == "" && begun && errors.Is(missing, fs.ErrNotExist):
 		o = install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Undersized: true, Domain: cluster.GuestName}
 		if o.Base, err = readBase(base); err != nil {
 			return o, err
@@ -108,6 +112,21 @@ func (a *app) uninstallOptions(cmd *cobra.Command, file, list, base string) (o i
 		o.Last = n.Host
 	}
 	return o, nil
+}
+
+// readSetup reads what a set-up of a pair has noted in that file, and whether one was begun.
+func readSetup(path string, note any) (begun bool, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, note)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the set-up that was begun: %w", err)
+	}
+	return true, nil
 }
 
 func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,14 +36,6 @@ func (a *app) upgradeSkipCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason, `why`; it is kept with the step")
 	return cmd
-}
-
-// wantReason refuses to skip a step for no reason.
-func wantReason(cmd *cobra.Command, reason string) error {
-	if strings.TrimSpace(reason) == "" {
-		return usage(cmd, errors.New("no --reason given; want why the step is skipped"))
-	}
-	return nil
 }
 
 // orderUpgrade gives the job of the upgrade an order.

@@ -16,17 +16,12 @@ import (
 
 	"holdfast/internal/api"
 	"holdfast/internal/inventory/invfile"
-	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/text"
 	"holdfast/internal/upgrade"
 	"holdfast/internal/upgrade/bundle"
-	"holdfast/internal/upgrade/check"
 	"holdfast/internal/upgrade/request"
 )
-
-// tlsKeyFlag stands for the global flag --key where that names the key of a bundle.
-const tlsKeyFlag = "client-key"
 
 // upgradeInput are the flags of a command that looks at a bundle and at the hosts.
 type upgradeInput struct {
@@ -149,18 +144,6 @@ func (m *meter) end() error {
 		return nil
 	}
 	return writeText(m.w, "\n")
-}
-
-// beginning says how a run is begun.
-type beginning struct {
-	dryRun, yes, wait bool
-	join              bool // an upgrade to the same bundle counts
-	show              detail
-}
-
-func (b *beginning) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&b.yes, "yes", false, "begin without asking")
-	cmd.Flags().BoolVar(&b.wait, "wait", false, "wait until it has ended")
 }
 
 func (a *app) upgradeRunCmd() *cobra.Command {
@@ -308,14 +291,6 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request
 	}
 	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
 		clean(begun.Job.ID), clean(begun.Job.Title)))
-}
-
-// outcome is what a command that begins a run tells programs. Without a job, plan
-// and report say what stands in the way.
-type outcome struct {
-	Job    *job.View     `json:"job"`
-	Plan   *upgrade.Plan `json:"plan,omitempty"`
-	Report *check.Report `json:"report,omitempty"`
 }
 
 // confirmPlan shows a plan in short, and asks.

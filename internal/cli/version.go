@@ -4,15 +4,11 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
 )
-
-// versionTime is how long an agent may take to name its version.
-const versionTime = 2 * time.Second
 
 // versions is what the command shows.
 type versions struct {

@@ -47,8 +47,8 @@ func NewZsha(env Env) *cobra.Command {
 		Use: ZshaName, Short: "The commands of the suite that Holdfast replaces", Long: zshaHelp, Example: zshaExample,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		RunE: func(*cobra.Command, []string) error {
-			if a.details {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if zshaTellsMore(cmd) {
 				return writeText(env.Stdout, zshaVersion(env))
 			}
 			return writeText(env.Stdout, zshaHelp)
@@ -69,7 +69,7 @@ func NewZsha(env Env) *cobra.Command {
 	asks.Hidden = true // it is not among that tool's
 	root.SetHelpCommand(asks)
 	f := root.PersistentFlags()
-	f.BoolVarP(&a.details, "version", "v", false, "show version, print execution details")
+	f.BoolP(zshaMore, "v", false, "show version, print execution details")
 	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
 	root.AddCommand(a.zshaCommands()...)
 	for _, c := range root.Commands() {
@@ -89,11 +89,16 @@ func zshaArgs(args []string) []string {
 	return args
 }
 
+// zshaMore is the flag by which commands tell more.
+const zshaMore = "version"
+
+func zshaTellsMore(cmd *cobra.Command) bool { return cmd.Flag(zshaMore).Value.String() == "true" }
+
 // zshaDetails has a command tell, with -v, by which version it was done and how long it took.
 func (a *app) zshaDetails(c *cobra.Command) {
 	run := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if !a.details {
+		if !zshaTellsMore(cmd) {
 			return run(cmd, args)
 		}
 		begin := time.Now()

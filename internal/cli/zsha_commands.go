@@ -202,6 +202,9 @@ const zshaAddress = "xxx.xxx.xxx.xxx"
 // zshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
 type zshaWriter struct{ io.Writer }
 
+// Beneath is where the texts go.
+func (w zshaWriter) Beneath() io.Writer { return w.Writer }
+
 // Write reports as written all of p, or nothing.
 func (w zshaWriter) Write(p []byte) (int, error) {
 	if _, err := io.WriteString(w.Writer, zshaNames(string(p))); err != nil {

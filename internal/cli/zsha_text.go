@@ -144,7 +144,7 @@ func (a *app) zshaInstalls(cmd *cobra.Command, o install.Options, ssh *sshFlags,
 		return err
 	}
 	res, err := a.runInstall(cmd, &o, ssh, check)
-	found := installText(install.Result{Report: res.Report}, a.details || check, painterFor(a.env.Stderr))
+	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, painterFor(a.env.Stderr))
 	if err = installed(cmd, res, err, writeText(a.env.Stderr, found)); err != nil || check {
 		return err
 	}
@@ -211,7 +211,7 @@ func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlag
 	each := zshaEach(o.Config)
 	o.Begin = func() error { return writeText(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
 	res, err := a.runUninstall(cmd, &o, ssh)
-	if !res.OK || a.details {
+	if !res.OK || zshaTellsMore(cmd) {
 		err = errors.Join(err, writeText(a.env.Stderr, removedText(res, painterFor(a.env.Stderr))))
 	}
 	if err := uninstalled(cmd, res, err); err != nil {

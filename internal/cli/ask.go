@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"holdfast/internal/api"
+	"holdfast/internal/lib/fail"
+)
+
+// typed asks a question, and returns the line that comes as its answer; a source that
+// ends has answered with nothing.
+func (a *app) typed(ctx context.Context, question string) (string, error) {
+	line, _, err := a.line(ctx, question)
+	return line, err
+}
+
+// line asks a question, and returns the line that comes as its answer, or that the source has
+// ended without one.
+func (a *app) line(ctx context.Context, question string) (answer string, ended bool, err error) {
+	if err := writeText(a.env.Stderr, question); err != nil {
+		return "", false, err
+	}
+	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
+	// On a terminal who answers ends the question's line.
+	if in, ok := a.env.Stdin.(*os.File); question != "" && (err != nil || !ok || !isTerminal(in)) {
+		if werr := writeText(a.env.Stderr, "\n"); werr != nil {
+			return "", false, werr
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", false, fmt.Errorf("read the answer: %w", err)
+	}
+	return strings.TrimSpace(line), err != nil && line == "", nil
+}
+
+// begins asks for a yes when the agent answers: what can not be done is not asked for.
+func (a *app) begins(ctx context.Context, c *api.Client, question string) error {
+	if _, err := c.Version(ctx); err != nil {
+		return err
+	}
+	return a.typedYes(ctx, question)
+}
+
+// typedYes asks for a yes.
+func (a *app) typedYes(ctx context.Context, question string) error {
+	typed, err := a.typed(ctx, question)
+	if err != nil {
+		return err
+	}
+	if typed != "yes" {
+		return notConfirmed("type yes, or give --yes")
+	}
+	return nil
+}
+
+// notConfirmed is the end of every command whose question was not answered as it wants.
+func notConfirmed(hint string) error {
+	return fail.Errorf(fail.Invalid, "not confirmed; nothing was changed").With(hint)
+}
+
+// confirming asks before what can not be taken back by itself.
+func (a *app) confirming(yes bool) func(context.Context, string) error {
+	return func(ctx context.Context, what string) error {
+		return a.sure(ctx, yes, what, "see first what it does: --check; then give --yes")
+	}
+}
+
+// sure asks whether something shall be done, unless yes. hint is for who can not be asked.
+func (a *app) sure(ctx context.Context, yes bool, what, hint string) error {
+	if yes {
+		return nil
+	}
+	if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
+		return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed", clean(what)).With(hint)
+	}
+	return a.typedYes(ctx, clean(what)+"? Type yes: ")
+}

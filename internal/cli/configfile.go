@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+
+	"holdfast/internal/api"
+	"holdfast/internal/config"
+	"holdfast/internal/install"
+	"holdfast/internal/lib/fail"
+)
+
+// maxConfig is more than package config accepts; what is longer is not read.
+const maxConfig = 4 << 20 // bytes
+
+func (a *app) readConfig(ctx context.Context, path string) (name string, data []byte, err error) {
+	name, data, err = a.readInput(ctx, path, maxConfig)
+	if ctx.Err() != nil {
+		return "", nil, fail.Errorf(fail.Canceled, "read the configuration: %s: interrupted", name)
+	}
+	if err != nil {
+		return "", nil, fail.Errorf(fail.Invalid, "read the configuration: %w", err)
+	}
+	return name, data, nil
+}
+
+func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error {
+	for _, w := range warnings {
+		if err := writeText(a.env.Stderr, "warning: "+clean(w.String())+"\n"); err != nil {
+			return err
+		}
+	}
+	for _, f := range faults {
+		if err := writeText(a.env.Stderr, clean(f.Error())+"\n"); err != nil {
+			return err
+		}
+	}
+	if len(faults) > 0 {
+		return nil
+	}
+	return writeText(a.env.Stdout, "config file check pass\n")
+}
+
+// withDomain is the text of a configuration as hosts get it: they do not have the
+// file from which DomainXML may come.
+func withDomain(cl config.Cluster, text []byte) []byte {
+	if cl.DomainXML == "" {
+		return text
+	}
+	return cl.JSON()
+}
+
+// clusterConfig asks an agent for the configuration in force.
+func clusterConfig(ctx context.Context, c *api.Client) (config.Cluster, error) {
+	r, err := c.Config(ctx, 0)
+	if err != nil {
+		return config.Cluster{}, err
+	}
+	return r.Cluster()
+}
+
+// settings is the file that has the settings of this host's agent, as that tells.
+func (a *app) settings(ctx context.Context, c *api.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, versionTime)
+	defer cancel()
+	if v, err := c.Version(ctx); err == nil && a.server == "" { // that of --server has its own host
+		return cmp.Or(v.Settings, install.SettingsFile)
+	}
+	return install.SettingsFile
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"holdfast/internal/lib/fail"
+	"holdfast/internal/lib/lang"
+)
+
+// report prints an error after who or what it is, and its remedy, for a terminal folded. A command
+// that has said everything already ends with an empty message.
+func report(w io.Writer, name string, err error, e *fail.Error) {
+	if err.Error() == "" {
+		return
+	}
+	p := painterFor(w)
+	if raw, l := lang.Raw(w); isReworded(raw) {
+		p = painter{lang: l}
+	}
+	var list choices
+	if !p.cuts && errors.As(err, &list) {
+		p.cuts, p.columns = true, 0
+	}
+	var b strings.Builder
+	begin := name + ": "
+	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
+		b.WriteString(p.folded(begin, p.lang.Text(line), 2))
+		begin = ""
+	}
+	if begin = "  "; e.Remedy != "" {
+		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
+			b.WriteString(p.folded(begin, p.lang.Text(line), 4))
+			begin = ""
+		}
+	}
+	// Nothing is left to be done when stderr is gone; the exit code still tells.
+	_, _ = io.WriteString(w, b.String())
+}
+
+func isReworded(w io.Writer) bool {
+	_, is := w.(reworded)
+	return is
+}

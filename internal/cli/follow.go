@@ -1,0 +1,150 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/job"
+	"holdfast/internal/lib/fail"
+)
+
+// jobEvery is the time between two looks at a job that is followed.
+const jobEvery = 500 * time.Millisecond
+
+// jobOf looks at a job by an agent.
+func jobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
+	return func(ctx context.Context, j job.View) (job.View, error) { return c.Job(ctx, j.ID) }
+}
+
+// begun follows a job that has begun, or tells of it.
+func (a *app) begun(ctx context.Context, c *api.Client, j job.View, wait, js bool) error {
+	switch {
+	case wait:
+		return a.awaitRun(ctx, j, js, jobOf(c), "holdfast jobs show "+clean(j.ID))
+	case js:
+		return writeJSON(a.env.Stdout, j, false)
+	}
+	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", clean(j.ID), clean(j.Title)))
+}
+
+// follow is followJob with another way to look; it ends earlier when enough says so.
+func (a *app) follow(ctx context.Context, j job.View, look func(context.Context, job.View) (job.View, error),
+	enough func(job.View) bool) (job.View, error) {
+	said := map[string]string{}
+	tick := time.NewTicker(jobEvery)
+	defer tick.Stop()
+	for {
+		for _, line := range jobNews(j, said) {
+			if err := writeText(a.env.Stderr, line+"\n"); err != nil {
+				return j, err
+			}
+		}
+		if j.State == "ended" || enough(j) {
+			return j, nil
+		}
+		select {
+		case <-ctx.Done():
+			return j, unwatched(ctx.Err(), j)
+		case <-tick.C:
+		}
+		next, err := look(ctx, j)
+		if err != nil && !away(err) && ctx.Err() == nil {
+			return j, err
+		}
+		if err == nil {
+			j = next
+		}
+	}
+}
+
+// away reports whether an error says that the agent gave no answer, as one does
+// that is started again.
+func away(err error) bool {
+	var e *fail.Error
+	return errors.As(err, &e) && (e.Kind == fail.Unavailable || e.Kind == fail.Timeout)
+}
+
+// unwatched is the error of a command that follows a job no longer.
+func unwatched(cause error, j job.View) error {
+	kind, why := fail.Timeout, "not done in time"
+	if errors.Is(cause, context.Canceled) {
+		kind, why = fail.Canceled, "interrupted"
+	}
+	return fail.Errorf(kind, "%s: %s", j.Title, why).With("the job goes on; follow it with: holdfast jobs watch " + clean(j.ID))
+}
+
+// jobNews are the lines about what has changed since they were asked for last.
+func jobNews(j job.View, said map[string]string) []string {
+	var out []string
+	add := func(key, text string) {
+		if said[key] != text {
+			said[key] = text
+			if text != "" {
+				out = append(out, text)
+			}
+		}
+	}
+	for _, s := range j.Steps {
+		text := ""
+		if s.State != "pending" {
+			text = fmt.Sprintf("%s: %s", clean(s.ID), clean(s.State))
+			if note := or(s.Why, s.Note); note != "" {
+				text += ": " + clean(note)
+			}
+		}
+		add(s.ID, text)
+	}
+	for i, w := range j.WaitsFor() {
+		add(fmt.Sprint("wait", i), "waiting: "+clean(w))
+	}
+	paused := ""
+	if j.State == "paused" {
+		paused = "paused: " + clean(j.Because())
+	}
+	add("paused", paused)
+	return out
+}
+
+// awaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
+func (a *app) awaitRun(ctx context.Context, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
+	where string) error {
+	j, err := a.follow(ctx, j, look, needsHelp)
+	if err != nil {
+		return err
+	}
+	if js {
+		err = writeJSON(a.env.Stdout, outcome{Job: &j}, false)
+	} else {
+		err = writeText(a.env.Stdout, fmt.Sprintf("%s: %s\n", clean(j.ID), jobState(j).text))
+	}
+	if err != nil || j.State == "ended" && j.Result == "done" {
+		return err
+	}
+	var b strings.Builder
+	p := painterFor(a.env.Stderr)
+	for _, s := range stuckSteps(j) {
+		stuckText(&b, p, s, allOfTheLog)
+	}
+	if err := writeText(a.env.Stderr, b.String()); err != nil {
+		return err
+	}
+	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, or(j.Result, j.State), j.Because()).With("what can be done: " + where)
+}
+
+// unfinished is the error of a command that stopped waiting.
+func unfinished(name string, cause error, waiting string) *fail.Error {
+	kind, why := fail.Timeout, "not done in time"
+	if errors.Is(cause, context.Canceled) {
+		kind, why = fail.Canceled, "interrupted"
+	}
+	if waiting != "" {
+		why += ", still waiting: " + waiting
+	}
+	return fail.Errorf(kind, "%s: %s", name, why).With("the request stands; follow it with: holdfast status --watch")
+}
+
+const defaultWait = 5 * time.Minute

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/lib/fail"
+)
+
+// maxKeyFile is more than a key, a signature or a password has, in bytes.
+const maxKeyFile = 4 << 10
+
+// readSmall reads a file that has to be small.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err == nil && len(text) > maxKeyFile {
+		err = fmt.Errorf("%s: want at most %d bytes", path, maxKeyFile)
+	}
+	return text, err
+}
+
+// password reads the first line of a file, or asks on a terminal.
+func (a *app) password(ctx context.Context, file, prompt string) (string, error) {
+	if file != "" {
+		text, err := readSmall(file)
+		if err != nil {
+			return "", fail.Errorf(fail.Invalid, "read the password: %w", err)
+		}
+		line, _, _ := strings.Cut(string(text), "\n")
+		return strings.TrimSuffix(line, "\r"), nil
+	}
+	in, ok := a.env.Stdin.(*os.File)
+	if !ok || !isTerminal(in) {
+		return "", fail.Errorf(fail.Invalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
+	}
+	if err := writeText(a.env.Stderr, prompt); err != nil {
+		return "", err
+	}
+	line, err := readHidden(ctx, in)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return line, writeText(a.env.Stderr, "\n")
+}
+
+// readHidden reads a line of a terminal that does not show it.
+func readHidden(ctx context.Context, in *os.File) (line string, err error) {
+	before, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS)
+	if err != nil {
+		return "", err
+	}
+	quiet := *before
+	quiet.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(int(in.Fd()), unix.TCSETS, &quiet); err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, unix.IoctlSetTermios(int(in.Fd()), unix.TCSETS, before)) }()
+	r := source(ctx, in)
+	var text []byte
+	for one := make([]byte, 1); len(text) < maxKeyFile; {
+		n, err := r.Read(one)
+		if n == 1 && one[0] == '\n' || errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		text = append(text, one[:n]...)
+	}
+	return string(text), nil
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/cluster/reason"
+	"holdfast/internal/job"
+	"holdfast/internal/upgrade"
+	"holdfast/internal/upgrade/check"
+)
+
+// jobState is the state, or the result of a job that has ended.
+func jobState(j job.View) cell {
+	switch {
+	case j.State != "ended":
+		return cell{clean(j.State), yellow}
+	case j.Result == "done":
+		return cell{"done", green}
+	}
+	return cell{clean(or(j.Result, "ended")), red}
+}
+
+func stepState(s job.StepView) cell {
+	switch s.State {
+	case "done":
+		return cell{"done", green}
+	case "failed", "unknown":
+		return cell{s.State, red}
+	case "running":
+		return cell{fmt.Sprintf("running %d %%", s.Percent), yellow}
+	}
+	return cell{clean(s.State), plain}
+}
+
+// stuckSteps are those that an operator has to decide about.
+func stuckSteps(j job.View) []job.StepView {
+	var out []job.StepView
+	for _, s := range j.Steps {
+		if s.State == "failed" || s.State == "unknown" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// needsHelp reports whether a run is paused because of a failure. A run that somebody
+// has paused, that pauses after a wave, or that asks for a person's word, is followed on.
+func needsHelp(j job.View) bool {
+	return j.State == "paused" && slices.ContainsFunc(j.WhyCodes, func(r reason.Reason) bool {
+		return !r.Is(reason.PausedBy) && !r.Is(reason.WaveDone) && !r.Is(reason.Confirm)
+	})
+}
+
+// Lines of a log that are shown.
+const (
+	allOfTheLog = 1 << 20
+	fewLines    = 5
+)
+
+// stuckText says why a step is stuck, with the last lines of its log.
+func stuckText(b *strings.Builder, p painter, s job.StepView, lines int) {
+	word := s.State
+	if word == "unknown" {
+		word = "unclear"
+	}
+	text := clean(s.ID)
+	if s.Why != "" {
+		text += ": " + clean(s.Why)
+	}
+	say(b, p, word, red, text)
+	log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
+	for _, l := range log[max(0, len(log)-lines):] {
+		if l != "" {
+			b.WriteString("          | " + clean(l) + "\n")
+		}
+	}
+}
+
+// outcome is what a command that begins a run tells programs. Without a job, plan
+// and report say what stands in the way.
+type outcome struct {
+	Job    *job.View     `json:"job"`
+	Plan   *upgrade.Plan `json:"plan,omitempty"`
+	Report *check.Report `json:"report,omitempty"`
+}
+
+// beginning says how a run is begun.
+type beginning struct {
+	dryRun, yes, wait bool
+	join              bool // an upgrade to the same bundle counts
+	show              detail
+}
+
+func (b *beginning) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&b.yes, "yes", false, "begin without asking")
+	cmd.Flags().BoolVar(&b.wait, "wait", false, "wait until it has ended")
+}
