@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) adoptCmd() *cobra.Command {
+func adoptCmd(a *app) *cobra.Command {
 	var ssh sshFlags
 	var file, base string
 	var check, undersized, yes, built, closed bool
@@ -45,7 +45,7 @@ kept in a file on its host. After an interruption the same command goes on.`,
 				return usage(cmd, fmt.Errorf("DOMAIN: value %q: want the name of a libvirt domain, and not %s, which "+
 					"is Holdfast's own", args[0], cluster.GuestName))
 			}
-			o, err := a.installOptions(cmd, file, "", base, undersized)
+			o, err := installOptions(a, cmd, file, "", base, undersized)
 			if err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ kept in a file on its host. After an interruption the same command goes on.`,
 			}
 			o.NoFirewall = closed
 			o.Adopt, o.Confirm = &install.Adoption{Name: args[0], Built: built}, a.confirming(yes)
-			return a.install(cmd, o, &ssh, check, js)
+			return installHosts(a, cmd, o, &ssh, check, js)
 		},
 	}
 	f := cmd.Flags()

@@ -19,12 +19,12 @@ import (
 	"holdfast/internal/upgrade/bundle"
 )
 
-func (a *app) bundleCmd() *cobra.Command {
+func bundleCmd(a *app) *cobra.Command {
 	return group("bundle", "Build, sign, check and show upgrade bundles",
-		a.bundleBuildCmd(), a.bundleKeygenCmd(), a.bundleSignCmd(), a.bundleVerifyCmd(), a.bundleShowCmd())
+		bundleBuildCmd(a), bundleKeygenCmd(a), bundleSignCmd(a), bundleVerifyCmd(a), bundleShowCmd(a))
 }
 
-func (a *app) bundleBuildCmd() *cobra.Command {
+func bundleBuildCmd(a *app) *cobra.Command {
 	var out string
 	var by signer
 	cmd := &cobra.Command{
@@ -39,7 +39,7 @@ bytes. Every error is shown, one line each.`,
 			if out == "" {
 				return usage(cmd, errors.New("no -o FILE given; want the path of the bundle that is built, ending in .hfb, .tgz, .tar.gz or .tar"))
 			}
-			return a.buildBundle(cmd.Context(), args[0], out, by)
+			return buildBundle(cmd.Context(), a, args[0], out, by)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write to this `file`, which must not exist yet")
@@ -47,7 +47,7 @@ bytes. Every error is shown, one line each.`,
 	return cmd
 }
 
-func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error {
+func buildBundle(ctx context.Context, a *app, dir, out string, by signer) error {
 	compression, err := bundle.CompressionOf(out)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
@@ -57,7 +57,7 @@ func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error
 	}
 	o := bundle.BuildOptions{Compression: compression, Pattern: version.AnyPattern}
 	if by.key != "" {
-		key, err := a.secretKey(ctx, by)
+		key, err := secretKey(ctx, a, by)
 		if err != nil {
 			return err
 		}
@@ -72,14 +72,14 @@ func (a *app) buildBundle(ctx context.Context, dir, out string, by signer) error
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return a.bundleError("build the bundle", dir, errors.Join(err, os.Remove(out)))
+		return bundleError(a, "build the bundle", dir, errors.Join(err, os.Remove(out)))
 	}
 	return writeText(a.env.Stdout, summary(out, rep)+"\n")
 }
 
 // bundleError makes bad input of what is wrong in a bundle. The faults of a
 // manifest are said one by one.
-func (a *app) bundleError(what, file string, err error) error {
+func bundleError(a *app, what, file string, err error) error {
 	var r *bundle.Refusal
 	if !errors.As(err, &r) {
 		if errors.Is(err, context.Canceled) {
@@ -100,7 +100,7 @@ func (a *app) bundleError(what, file string, err error) error {
 	return fail.Errorf(fail.Invalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
 }
 
-func (a *app) bundleSignCmd() *cobra.Command {
+func bundleSignCmd(a *app) *cobra.Command {
 	var by signer
 	cmd := &cobra.Command{
 		Use:   "sign FILE --key K",
@@ -113,19 +113,19 @@ signature is written to the new file FILE.minisig.`,
 			if by.key == "" {
 				return usage(cmd, errors.New("no --key given; want the file with the secret key, which holdfast bundle keygen writes"))
 			}
-			return a.signBundle(cmd.Context(), args[0], by)
+			return signBundle(cmd.Context(), a, args[0], by)
 		},
 	}
 	by.flags(cmd)
 	return cmd
 }
 
-func (a *app) signBundle(ctx context.Context, file string, by signer) error {
+func signBundle(ctx context.Context, a *app, file string, by signer) error {
 	compression, err := bundle.CompressionOf(file)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
-	key, err := a.secretKey(ctx, by)
+	key, err := secretKey(ctx, a, by)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (a *app) signBundle(ctx context.Context, file string, by signer) error {
 	defer in.Close()
 	// What is signed is trusted: a pattern that nobody can read must not be.
 	if _, err := bundle.Head(ctx, in, bundle.Options{AllowUnsigned: true, Pattern: version.AnyPattern}); err != nil {
-		return a.bundleError("sign the bundle", file, err)
+		return bundleError(a, "sign the bundle", file, err)
 	}
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("sign the bundle: %w", err)
@@ -150,13 +150,13 @@ func (a *app) signBundle(ctx context.Context, file string, by signer) error {
 	case err == nil:
 		return writeText(a.env.Stdout, summary(file, rep)+"\n")
 	case errors.Is(err, bundle.ErrForeign):
-		return a.signWhole(ctx, in, file, key)
+		return signWhole(ctx, a, in, file, key)
 	}
-	return a.bundleError("sign the bundle", file, err)
+	return bundleError(a, "sign the bundle", file, err)
 }
 
 // signWhole signs a package of another layout as a file.
-func (a *app) signWhole(ctx context.Context, in *os.File, file string, key bundle.PrivateKey) error {
+func signWhole(ctx context.Context, a *app, in *os.File, file string, key bundle.PrivateKey) error {
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("sign the package: %w", err)
 	}
@@ -221,7 +221,7 @@ type verified struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-func (a *app) bundleVerifyCmd() *cobra.Command {
+func bundleVerifyCmd(a *app) *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "verify FILE",
@@ -239,29 +239,29 @@ code 2. Without --allow-unsigned a bundle must be signed.`,
 			if err != nil {
 				return err
 			}
-			return a.verifyBundle(cmd.Context(), args[0], o, js)
+			return verifyBundle(cmd.Context(), a, args[0], o, js)
 		},
 	}
 	c.flags(cmd)
 	return cmd
 }
 
-func (a *app) verifyBundle(ctx context.Context, file string, o bundle.Options, js bool) error {
-	rep, err := a.readBundle(ctx, file, o, bundle.Verify)
+func verifyBundle(ctx context.Context, a *app, file string, o bundle.Options, js bool) error {
+	rep, err := readBundle(ctx, a, file, o, bundle.Verify)
 	var r *bundle.Refusal
 	if js && (err == nil || errors.As(err, &r)) {
-		return a.verifyJSON(file, rep, r)
+		return verifyJSON(a, file, rep, r)
 	}
 	if err != nil {
-		return a.bundleError("check the bundle", file, err)
+		return bundleError(a, "check the bundle", file, err)
 	}
-	if err := a.warnUnsigned(file, rep); err != nil {
+	if err := warnUnsigned(a, file, rep); err != nil {
 		return err
 	}
 	return writeText(a.env.Stdout, summary(file, rep)+": ok\n")
 }
 
-func (a *app) verifyJSON(file string, rep *bundle.Report, r *bundle.Refusal) error {
+func verifyJSON(a *app, file string, rep *bundle.Report, r *bundle.Refusal) error {
 	v := verified{File: file, OK: r == nil}
 	if r != nil {
 		v.Reason = r.Error()
@@ -276,7 +276,7 @@ func (a *app) verifyJSON(file string, rep *bundle.Report, r *bundle.Refusal) err
 	return err
 }
 
-func (a *app) warnUnsigned(file string, rep *bundle.Report) error {
+func warnUnsigned(a *app, file string, rep *bundle.Report) error {
 	if rep.Signed {
 		return nil
 	}
@@ -284,7 +284,7 @@ func (a *app) warnUnsigned(file string, rep *bundle.Report) error {
 }
 
 // readBundle opens a file and reads it with one of bundle's functions.
-func (a *app) readBundle(ctx context.Context, file string, o bundle.Options,
+func readBundle(ctx context.Context, a *app, file string, o bundle.Options,
 	read func(context.Context, io.Reader, bundle.Options) (*bundle.Report, error)) (*bundle.Report, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -308,7 +308,7 @@ func summary(file string, rep *bundle.Report) string {
 	return text
 }
 
-func (a *app) bundleShowCmd() *cobra.Command {
+func bundleShowCmd(a *app) *cobra.Command {
 	var c checkFlags
 	cmd := &cobra.Command{
 		Use:   "show FILE",
@@ -326,9 +326,9 @@ files are not checked: see holdfast bundle verify.`,
 				return err
 			}
 			o.AllowUnsigned = o.AllowUnsigned || len(o.Keys) == 0
-			rep, err := a.readBundle(cmd.Context(), args[0], o, bundle.Head)
+			rep, err := readBundle(cmd.Context(), a, args[0], o, bundle.Head)
 			if err != nil {
-				return a.bundleError("show the bundle", args[0], err)
+				return bundleError(a, "show the bundle", args[0], err)
 			}
 			if js {
 				return writeJSON(a.env.Stdout, bundleView{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)

@@ -20,7 +20,7 @@ func (s *signer) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.passwordFile, "password-file", "", "`file` with the key's password, in its first line")
 }
 
-func (a *app) bundleKeygenCmd() *cobra.Command {
+func bundleKeygenCmd(a *app) *cobra.Command {
 	var passwordFile string
 	var bare bool
 	cmd := &cobra.Command{
@@ -34,7 +34,7 @@ with a password, which needs 1 GiB of memory for some seconds.`,
 			if bare && passwordFile != "" {
 				return usage(cmd, errors.New("--no-password and --password-file exclude each other"))
 			}
-			return a.keygen(cmd.Context(), args[0], passwordFile, bare)
+			return keygen(cmd.Context(), a, args[0], passwordFile, bare)
 		},
 	}
 	cmd.Flags().StringVar(&passwordFile, "password-file", "", "`file` with the password, in its first line")
@@ -42,7 +42,7 @@ with a password, which needs 1 GiB of memory for some seconds.`,
 	return cmd
 }
 
-func (a *app) keygen(ctx context.Context, name, passwordFile string, bare bool) error {
+func keygen(ctx context.Context, a *app, name, passwordFile string, bare bool) error {
 	var password string
 	var err error
 	if !bare {
@@ -89,7 +89,7 @@ func writeSecure(what, path string, text []byte, mode os.FileMode) error {
 }
 
 // secretKey reads the key that signs.
-func (a *app) secretKey(ctx context.Context, by signer) (bundle.PrivateKey, error) {
+func secretKey(ctx context.Context, a *app, by signer) (bundle.PrivateKey, error) {
 	text, err := readSmall(by.key)
 	if err != nil {
 		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "read the secret key: %w", err)

@@ -21,7 +21,7 @@ type certLine struct {
 	inventory.Certificate
 }
 
-func (a *app) certificatesCmd() *cobra.Command {
+func certificatesCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certificates",
 		Short: "List the certificates of all hosts, or renew them",
@@ -44,7 +44,7 @@ renews by itself when a third of a certificate's life is left.`,
 			return writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
 		},
 	}
-	cmd.AddCommand(a.certificatesRenewCmd())
+	cmd.AddCommand(certificatesRenewCmd(a))
 	return cmd
 }
 
@@ -102,7 +102,7 @@ func certText(lines []certLine, p painter) string {
 	return b.String()
 }
 
-func (a *app) certificatesRenewCmd() *cobra.Command {
+func certificatesRenewCmd(a *app) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "renew {HOST...|--all}",

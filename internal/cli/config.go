@@ -10,12 +10,12 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) configCmd() *cobra.Command {
-	return group("config", "Show, check or change the configuration of the cluster", a.configSampleCmd(), a.configCheckCmd(),
-		a.configExportCmd(), a.configImportCmd(), a.configHistoryCmd(), a.configDiffCmd())
+func configCmd(a *app) *cobra.Command {
+	return group("config", "Show, check or change the configuration of the cluster", configSampleCmd(a), configCheckCmd(a),
+		configExportCmd(a), configImportCmd(a), configHistoryCmd(a), configDiffCmd(a))
 }
 
-func (a *app) configSampleCmd() *cobra.Command {
+func configSampleCmd(a *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "sample " + config.FileConf + "|" + config.CephConf,
@@ -58,7 +58,7 @@ type checkedItem struct {
 	Text  string `json:"text,omitempty"`
 }
 
-func (a *app) configCheckCmd() *cobra.Command {
+func configCheckCmd(a *app) *cobra.Command {
 	var undersized bool
 	cmd := &cobra.Command{
 		Use:   "check FILE",

@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) configExportCmd() *cobra.Command {
+func configExportCmd(a *app) *cobra.Command {
 	var number int
 	cmd := &cobra.Command{
 		Use:   "export [FILE|-]",
@@ -45,7 +45,7 @@ func (a *app) configExportCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) configImportCmd() *cobra.Command {
+func configImportCmd(a *app) *cobra.Command {
 	var check, yes, swap bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -83,7 +83,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			if len(faults) == 0 {
 				text = withDomain(cl, text)
 			}
-			return a.importConfig(cmd.Context(), c, js, config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
+			return importConfig(cmd.Context(), a, c, js, config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "show what would be done, and do nothing")
@@ -95,7 +95,7 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 	return cmd
 }
 
-func (a *app) importConfig(ctx context.Context, c *api.Client, js bool, in config.Import, yes bool) error {
+func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config.Import, yes bool) error {
 	only := in.Check
 	in.Check = true
 	plan, err := c.ImportConfig(ctx, in)
@@ -194,7 +194,7 @@ func importText(r config.Imported) string {
 	return b.String()
 }
 
-func (a *app) configHistoryCmd() *cobra.Command {
+func configHistoryCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "history",
 		Short: "Show who changed the configuration, when and what",
@@ -228,7 +228,7 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 	}
 }
 
-func (a *app) configDiffCmd() *cobra.Command {
+func configDiffCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff [A [B]]",
 		Short: "Show in which fields two configurations differ",
@@ -242,7 +242,7 @@ last change has changed.`,
 				return err
 			}
 			defer c.Close()
-			changes, err := a.diff(cmd.Context(), c, args)
+			changes, err := compared(cmd.Context(), a, c, args)
 			if err != nil {
 				return err
 			}
@@ -265,7 +265,7 @@ last change has changed.`,
 	}
 }
 
-func (a *app) diff(ctx context.Context, c *api.Client, args []string) ([]config.Change, error) {
+func compared(ctx context.Context, a *app, c *api.Client, args []string) ([]config.Change, error) {
 	sides := append(args, "0")[:min(len(args)+1, 2)]
 	if len(args) == 0 {
 		now, err := c.Config(ctx, 0)
@@ -280,7 +280,7 @@ func (a *app) diff(ctx context.Context, c *api.Client, args []string) ([]config.
 	var both [2]config.Cluster
 	for i, side := range sides {
 		var err error
-		if both[i], err = a.configOf(ctx, c, side); err != nil {
+		if both[i], err = configOf(ctx, a, c, side); err != nil {
 			return nil, err
 		}
 	}
@@ -288,7 +288,7 @@ func (a *app) diff(ctx context.Context, c *api.Client, args []string) ([]config.
 }
 
 // configOf reads the configuration that a number or the name of a file means.
-func (a *app) configOf(ctx context.Context, c *api.Client, side string) (config.Cluster, error) {
+func configOf(ctx context.Context, a *app, c *api.Client, side string) (config.Cluster, error) {
 	if n, err := strconv.Atoi(side); err == nil {
 		r, err := c.Config(ctx, n)
 		if err != nil {

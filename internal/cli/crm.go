@@ -31,20 +31,20 @@ func NewPairTool(env Env, name string) *cobra.Command {
 			Use: "status", Short: "Show both nodes and the services", Args: cobra.NoArgs,
 			Long: "Shows both nodes, the arbiter's host and the services. Exit code 0: healthy, 1: degraded,\n4: the " +
 				"services do not run, or the agent does not answer. More: holdfast pair status",
-			RunE: func(cmd *cobra.Command, _ []string) error { return a.crmStatus(cmd) },
+			RunE: func(cmd *cobra.Command, _ []string) error { return crmStatus(a, cmd) },
 		})
 	case drbdName:
 		root.Long = "Shows this node's DRBD devices: connection, roles and disks, its own first.\nStandAlone: this " +
 			"copy and the other one have diverged. See: holdfast pair status"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.drbdOverview(cmd) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return drbdOverview(a, cmd) }
 	case stopName:
 		root.Long = "Stops the services of the pair on both nodes, until ms_resource_start.sh.\nThe same is: holdfast pair stop"
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.stopPair(cmd, defaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, defaultWait) }
 	case startName: // its parameter is optional, and told nowhere
 		root.Use += " [ANYTHING]"
 		root.Long = "Starts the services of the pair. The parameter means nothing. The same is: holdfast pair start"
 		root.Args = cobra.MaximumNArgs(1)
-		root.RunE = func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, defaultWait) }
+		root.RunE = func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, defaultWait) }
 	case againName:
 		root.Use += " PEER [PASSWORD [ARBITER-PASSWORD]]"
 		root.Long = "Makes the other node, which was reinstalled or replaced, one of the pair again. PEER is " +
@@ -54,14 +54,14 @@ func NewPairTool(env Env, name string) *cobra.Command {
 		var keys []string
 		root.Flags().StringSliceVar(&keys, "host-key", nil, "`SHA256:...` of a host's key to take\nwithout asking")
 		root.RunE = func(cmd *cobra.Command, args []string) error {
-			return a.pairRecoveryScript(cmd, install.ConfDir, keys, args)
+			return pairRecoveryScript(a, cmd, install.ConfDir, keys, args)
 		}
 	case partName:
 		root.Use += " NAME"
 		root.Long = "Takes the partition NAME out of the pair. The same is: holdfast pair partition remove"
 		root.Args = cobra.ExactArgs(1)
 		root.RunE = func(cmd *cobra.Command, args []string) error {
-			return a.removePartition(cmd, args[0], "", "Success to delete sync %s.\n")
+			return removePartition(a, cmd, args[0], "", "Success to delete sync %s.\n")
 		}
 	default:
 		return nil
@@ -77,7 +77,7 @@ func NewPairTool(env Env, name string) *cobra.Command {
 func PairToolCalled() string { return filepath.Base(os.Args[0]) }
 
 // drbdOverview shows what the kernel of this node has, or that there is nothing to see.
-func (a *app) drbdOverview(cmd *cobra.Command) error {
+func drbdOverview(a *app, cmd *cobra.Command) error {
 	lines, err := a.env.DRBD(cmd.Context())
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (a *app) drbdOverview(cmd *cobra.Command) error {
 	return writeText(a.env.Stdout, strings.Join(lines, "\n")+"\n")
 }
 
-func (a *app) crmStatus(cmd *cobra.Command) error {
+func crmStatus(a *app, cmd *cobra.Command) error {
 	c, _, err := a.open(cmd)
 	if err != nil {
 		return err

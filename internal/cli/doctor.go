@@ -19,7 +19,7 @@ import (
 // doctorAsks is how long the agent may take to answer.
 const doctorAsks = 5 * time.Second
 
-func (a *app) doctorCmd() *cobra.Command {
+func doctorCmd(a *app) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -47,11 +47,11 @@ changes nothing. Exit code 1: something is wrong.`,
 			n, err := config.LoadNode(file)
 			switch {
 			case !named && errors.Is(err, fs.ErrNotExist):
-				r, err = a.diagnoseAlone(cmd.Context())
+				r, err = diagnoseAlone(cmd.Context(), a)
 			case err != nil:
 				return fail.Errorf(fail.Invalid, "%w", err)
 			default:
-				r, err = a.diagnose(cmd.Context(), c, n, file)
+				r, err = diagnose(cmd.Context(), a, c, n, file)
 			}
 			if err != nil {
 				return err
@@ -77,7 +77,7 @@ func settingsFlag(cmd *cobra.Command, file *string) {
 }
 
 // diagnoseAlone looks at this host, which has no settings.
-func (a *app) diagnoseAlone(ctx context.Context) (install.Report, error) {
+func diagnoseAlone(ctx context.Context, a *app) (install.Report, error) {
 	f, err := a.env.Facts(ctx, *install.QueryAlone(cluster.GuestName))
 	if err != nil {
 		return install.Report{}, fmt.Errorf("look at this host: %w", err)
@@ -86,7 +86,7 @@ func (a *app) diagnoseAlone(ctx context.Context) (install.Report, error) {
 }
 
 // diagnose looks at this host, whose agent has these settings, of a file.
-func (a *app) diagnose(ctx context.Context, c *api.Client, n config.Node, file string) (install.Report, error) {
+func diagnose(ctx context.Context, a *app, c *api.Client, n config.Node, file string) (install.Report, error) {
 	asks, cancel := context.WithTimeout(ctx, doctorAsks)
 	defer cancel()
 	var more []install.Finding

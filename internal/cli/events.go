@@ -18,7 +18,7 @@ const (
 	eventPage    = 1000 // events of one call when all are read
 )
 
-func (a *app) eventsCmd() *cobra.Command {
+func eventsCmd(a *app) *cobra.Command {
 	var follow bool
 	var since string
 	var limit int

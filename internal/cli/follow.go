@@ -21,10 +21,10 @@ func jobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
 }
 
 // begun follows a job that has begun, or tells of it.
-func (a *app) begun(ctx context.Context, c *api.Client, j job.View, wait, js bool) error {
+func begun(ctx context.Context, a *app, c *api.Client, j job.View, wait, js bool) error {
 	switch {
 	case wait:
-		return a.awaitRun(ctx, j, js, jobOf(c), "holdfast jobs show "+clean(j.ID))
+		return awaitRun(ctx, a, j, js, jobOf(c), "holdfast jobs show "+clean(j.ID))
 	case js:
 		return writeJSON(a.env.Stdout, j, false)
 	}
@@ -32,7 +32,7 @@ func (a *app) begun(ctx context.Context, c *api.Client, j job.View, wait, js boo
 }
 
 // follow is followJob with another way to look; it ends earlier when enough says so.
-func (a *app) follow(ctx context.Context, j job.View, look func(context.Context, job.View) (job.View, error),
+func follow(ctx context.Context, a *app, j job.View, look func(context.Context, job.View) (job.View, error),
 	enough func(job.View) bool) (job.View, error) {
 	said := map[string]string{}
 	tick := time.NewTicker(jobEvery)
@@ -110,9 +110,9 @@ func jobNews(j job.View, said map[string]string) []string {
 }
 
 // awaitRun follows a run to its end, or until a failure needs a person, who is told where to look.
-func (a *app) awaitRun(ctx context.Context, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
+func awaitRun(ctx context.Context, a *app, j job.View, js bool, look func(context.Context, job.View) (job.View, error),
 	where string) error {
-	j, err := a.follow(ctx, j, look, needsHelp)
+	j, err := follow(ctx, a, j, look, needsHelp)
 	if err != nil {
 		return err
 	}

@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/job"
 )
 
-func (a *app) hostCmd() *cobra.Command {
-	return group("host", "List the hosts, put one into maintenance, or drain it", a.hostListCmd(), a.hostDrainCmd(),
-		a.hostMaintenanceCmd(), a.hostEnableCmd(), a.hostForgetCmd(), a.hostCertificatesCmd())
+func hostCmd(a *app) *cobra.Command {
+	return group("host", "List the hosts, put one into maintenance, or drain it", hostListCmd(a), hostDrainCmd(a),
+		hostMaintenanceCmd(a), hostEnableCmd(a), hostForgetCmd(a), hostCertificatesCmd(a))
 }
 
 // hostLine is a host as `host list` shows it to programs.
@@ -39,7 +39,7 @@ type hostLine struct {
 	Problem     string             `json:"problem,omitempty"`     // what it can not find out about them
 }
 
-func (a *app) hostListCmd() *cobra.Command {
+func hostListCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the hosts of the cluster",
@@ -180,7 +180,7 @@ func (r hostLine) cells() []cell {
 		{or(clean(r.Version), "-"), plain}, able}
 }
 
-func (a *app) hostMaintenanceCmd() *cobra.Command {
+func hostMaintenanceCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "maintenance HOST",
@@ -193,7 +193,7 @@ them, too.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host := cluster.HostID(args[0])
-			return a.pursue(cmd, timeout, goal{
+			return pursue(a, cmd, timeout, goal{
 				name:    "maintenance",
 				request: func(ctx context.Context, c *api.Client) error { return c.SetMaintenance(ctx, args[0], true, "") },
 				reached: func(s cluster.Status) bool {
@@ -214,7 +214,7 @@ them, too.`,
 	return cmd
 }
 
-func (a *app) hostDrainCmd() *cobra.Command {
+func hostDrainCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drain HOST",
@@ -228,27 +228,27 @@ interrupted, the work goes on: "jobs watch" shows it, "jobs abort" ends it. If a
 guest can not move, the others still leave; then the job fails.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.DrainHost(ctx, args[0]) })
+			return runJob(a, cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.DrainHost(ctx, args[0]) })
 		},
 	}
 	jobTimeout(cmd, &timeout)
 	return cmd
 }
 
-func (a *app) hostEnableCmd() *cobra.Command {
+func hostEnableCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "enable HOST",
 		Short: "End the maintenance of a host: it takes guests again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.ordered(cmd, "the maintenance of host "+clean(args[0])+" has ended", func(ctx context.Context, c *api.Client) error {
+			return ordered(a, cmd, "the maintenance of host "+clean(args[0])+" has ended", func(ctx context.Context, c *api.Client) error {
 				return c.SetMaintenance(ctx, args[0], false, "")
 			})
 		},
 	}
 }
 
-func (a *app) hostForgetCmd() *cobra.Command {
+func hostForgetCmd(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "forget HOST",
@@ -261,7 +261,7 @@ while an upgrade is not over. Also refused without --force when a guest was
 moved from or to the host and it is not known whether that guest runs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.ordered(cmd, "host "+clean(args[0])+" is forgotten", func(ctx context.Context, c *api.Client) error {
+			return ordered(a, cmd, "host "+clean(args[0])+" is forgotten", func(ctx context.Context, c *api.Client) error {
 				return c.ForgetHost(ctx, args[0], force)
 			})
 		},
@@ -271,7 +271,7 @@ moved from or to the host and it is not known whether that guest runs.`,
 }
 
 // ordered has an agent do something, and then says so, or shows the status as JSON.
-func (a *app) ordered(cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
+func ordered(a *app, cmd *cobra.Command, said string, do func(context.Context, *api.Client) error) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -281,7 +281,7 @@ func (a *app) ordered(cmd *cobra.Command, said string, do func(context.Context, 
 		return err
 	}
 	if js {
-		return a.showNow(cmd.Context(), c)
+		return showNow(cmd.Context(), a, c)
 	}
 	return writeText(a.env.Stdout, said+"\n")
 }

@@ -27,7 +27,7 @@ type hypervisorHost struct {
 	ips  []netip.Addr
 }
 
-func (a *app) hostCertificatesCmd() *cobra.Command {
+func hostCertificatesCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "certificates DIR HOST=IP[,IP]...",
 		Short: "Make certificates that encrypt guests' memory during migrations",

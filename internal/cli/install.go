@@ -177,7 +177,7 @@ func (s *sshFlags) connector(p remote.Program) func(context.Context, install.Hos
 	}
 }
 
-func (a *app) installCmd() *cobra.Command {
+func installCmd(a *app) *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
 	var check, undersized, yes, closed bool
@@ -204,7 +204,7 @@ has a line "IP HOSTNAME" for each.`,
 			if file == "" {
 				return usage(cmd, errors.New("want -c FILE, the configuration (holdfast config sample writes one)"))
 			}
-			o, err := a.installOptions(cmd, file, list, base, undersized)
+			o, err := installOptions(a, cmd, file, list, base, undersized)
 			if err != nil {
 				return err
 			}
@@ -212,7 +212,7 @@ has a line "IP HOSTNAME" for each.`,
 				return err
 			}
 			o.Confirm, o.NoFirewall = a.confirming(yes), closed
-			return a.install(cmd, o, &ssh, check, js)
+			return installHosts(a, cmd, o, &ssh, check, js)
 		},
 	}
 	f := cmd.Flags()
@@ -228,7 +228,7 @@ has a line "IP HOSTNAME" for each.`,
 }
 
 // installOptions reads the files of an installation.
-func (a *app) installOptions(cmd *cobra.Command, file, list, base string, undersized bool) (o install.Options, err error) {
+func installOptions(a *app, cmd *cobra.Command, file, list, base string, undersized bool) (o install.Options, err error) {
 	name, data, err := a.readConfig(cmd.Context(), file)
 	if err != nil {
 		return o, err
@@ -318,9 +318,9 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 	return out, nil
 }
 
-// install runs an installation and tells of it.
-func (a *app) install(cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
-	res, err := a.runInstall(cmd, &o, ssh, check)
+// installHosts runs an installation and tells of it.
+func installHosts(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, check, js bool) error {
+	res, err := runInstall(a, cmd, &o, ssh, check)
 	var werr error
 	switch {
 	case js && check:
@@ -334,13 +334,13 @@ func (a *app) install(cmd *cobra.Command, o install.Options, ssh *sshFlags, chec
 }
 
 // over sends this program along, and says how hosts are reached and what is told.
-func (a *app) over(cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
+func over(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags) error {
 	program, err := ownProgram()
 	if err != nil {
 		return err
 	}
 	o.Connect = ssh.connector(program)
-	return a.placed(cmd, o, ssh)
+	return place(a, cmd, o, ssh)
 }
 
 // ownProgram reads this program, which hosts are sent.
@@ -352,8 +352,8 @@ func ownProgram() (p remote.Program, err error) {
 	return remote.ReadProgram(exe)
 }
 
-// placed says what every host gets, how many at a time, and who is told.
-func (a *app) placed(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
+// place says what every host gets, how many at a time, and who is told.
+func place(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err error) {
 	if o.Files, err = a.env.HostFiles(cmd.Root()); err != nil {
 		return err
 	}
@@ -365,8 +365,8 @@ func (a *app) placed(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (err
 	return cmd.Context().Err()
 }
 
-func (a *app) runInstall(cmd *cobra.Command, o *install.Options, ssh *sshFlags, check bool) (install.Result, error) {
-	if err := a.over(cmd, o, ssh); err != nil {
+func runInstall(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags, check bool) (install.Result, error) {
+	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Result{}, err
 	}
 	return install.Install(cmd.Context(), *o, check)

@@ -25,9 +25,9 @@ func TestInstallSendsTheDomain(t *testing.T) {
 		}
 	}
 	a := &app{env: Env{Stdout: &strings.Builder{}, Stderr: &strings.Builder{}}}
-	cmd := a.installCmd()
+	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
-	o, err := a.installOptions(cmd, filepath.Join(dir, "own.json"), "", "", false)
+	o, err := installOptions(a, cmd, filepath.Join(dir, "own.json"), "", "", false)
 	if err != nil {
 		t.Fatal(err)
 	}

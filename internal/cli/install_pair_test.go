@@ -26,13 +26,13 @@ func TestInstallTakesAPair(t *testing.T) {
 	}
 	said := &strings.Builder{}
 	a := &app{env: Env{Stdout: said, Stderr: said}}
-	cmd := a.installCmd()
+	cmd := installCmd(a)
 	cmd.SetContext(t.Context())
-	o, err := a.installOptions(cmd, file, "", "", false)
+	o, err := installOptions(a, cmd, file, "", "", false)
 	if err != nil || o.Config.Type != config.PairConf {
 		t.Fatalf("Type %q, %v: %s", o.Config.Type, err, said)
 	}
-	_, err = a.installOptions(cmd, file, "hosts.txt", "", false)
+	_, err = installOptions(a, cmd, file, "hosts.txt", "", false)
 	var bad *fail.Error
 	if !errors.As(err, &bad) || bad.Kind != fail.Invalid || !strings.Contains(err.Error(), `--hosts: value "hosts.txt"`) {
 		t.Errorf("with --hosts: %v", err)
@@ -45,10 +45,10 @@ func TestTheHostsOfAPairGetItsCommands(t *testing.T) {
 		config.PairConf: "crm ms_resource_stop.sh ms_resource_start.sh ms_recovery.sh ms_rm_sync_partition.sh drbd-overview", config.FileConf: "",
 	} {
 		a := &app{env: Env{HostFiles: func(*cobra.Command) ([]install.File, error) { return []install.File{{Path: install.Program}}, nil }}}
-		cmd := a.installCmd()
+		cmd := installCmd(a)
 		cmd.SetContext(t.Context())
 		o := install.Options{Config: config.Cluster{Type: kind}}
-		try.Must(t, a.placed(cmd, &o, &sshFlags{}))
+		try.Must(t, place(a, cmd, &o, &sshFlags{}))
 		var links []string
 		for _, f := range o.Files {
 			if f.Path == install.Program {

@@ -14,16 +14,17 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) jobsCmd() *cobra.Command {
-	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs, RunE: a.jobList}
-	return group("jobs", "List, show and control long work", list, a.jobShowCmd(), a.jobWatchCmd(),
-		a.jobOrderCmd("pause", "Begin no further steps; running steps continue"),
-		a.jobOrderCmd("resume", "End a pause"),
-		a.jobOrderCmd("abort", "Stop the running steps, and run only steps that restore order"),
-		a.jobRetryCmd(), a.jobSkipCmd())
+func jobsCmd(a *app) *cobra.Command {
+	list := &cobra.Command{Use: "list", Short: "List the jobs that run and the last that ran", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return jobList(a, cmd) }}
+	return group("jobs", "List, show and control long work", list, jobShowCmd(a), jobWatchCmd(a),
+		jobOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
+		jobOrderCmd(a, "resume", "End a pause"),
+		jobOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
+		jobRetryCmd(a), jobSkipCmd(a))
 }
 
-func (a *app) jobList(cmd *cobra.Command, _ []string) error {
+func jobList(a *app, cmd *cobra.Command) error {
 	jobs, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) ([]job.View, error) { return c.Jobs(ctx) })
 	if err != nil {
 		return err
@@ -53,7 +54,7 @@ func jobsText(jobs []job.View, p painter) string {
 	return b.String()
 }
 
-func (a *app) jobShowCmd() *cobra.Command {
+func jobShowCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show JOB",
 		Short: "Show a job with its steps",
@@ -63,12 +64,12 @@ func (a *app) jobShowCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.showJob(j, js)
+			return showJob(a, j, js)
 		},
 	}
 }
 
-func (a *app) showJob(j job.View, js bool) error {
+func showJob(a *app, j job.View, js bool) error {
 	if js {
 		return writeJSON(a.env.Stdout, j, false)
 	}
@@ -105,14 +106,14 @@ func jobText(j job.View, p painter) string {
 	return b.String()
 }
 
-func (a *app) jobWatchCmd() *cobra.Command {
+func jobWatchCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "watch JOB",
 		Short: "Follow a job until it ends",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runJob(cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
+			return runJob(a, cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
 		},
 	}
 	jobTimeout(cmd, &timeout)
@@ -123,45 +124,45 @@ func jobTimeout(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", 4*time.Hour, "follow it for this `time`; 0: not at all")
 }
 
-func (a *app) jobOrderCmd(order, short string) *cobra.Command {
+func jobOrderCmd(a *app, order, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: order + " JOB", Short: short, Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.orderJob(cmd, args[0], order, "", "") },
+		RunE: func(cmd *cobra.Command, args []string) error { return orderJob(a, cmd, args[0], order, "", "") },
 	}
 }
 
-func (a *app) jobRetryCmd() *cobra.Command {
+func jobRetryCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry JOB STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.orderJob(cmd, args[0], "retry", args[1], "") },
+		RunE: func(cmd *cobra.Command, args []string) error { return orderJob(a, cmd, args[0], "retry", args[1], "") },
 	}
 }
 
-func (a *app) jobSkipCmd() *cobra.Command {
+func jobSkipCmd(a *app) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip JOB STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(2),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return wantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.orderJob(cmd, args[0], "skip", args[1], reason)
+			return orderJob(a, cmd, args[0], "skip", args[1], reason)
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason, `why`; it is kept with the step")
 	return cmd
 }
 
-func (a *app) orderJob(cmd *cobra.Command, id, order, step, reason string) error {
+func orderJob(a *app, cmd *cobra.Command, id, order, step, reason string) error {
 	j, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (job.View, error) {
 		return c.CommandJob(ctx, id, order, step, reason)
 	})
 	if err != nil {
 		return err
 	}
-	return a.showJob(j, js)
+	return showJob(a, j, js)
 }
 
 // runJob begins a job, or finds one, and follows it to its end.
-func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(context.Context, *api.Client) (job.View, error)) error {
+func runJob(a *app, cmd *cobra.Command, timeout time.Duration, begin func(context.Context, *api.Client) (job.View, error)) error {
 	if timeout < 0 {
 		return usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
 	}
@@ -177,7 +178,7 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 	if timeout > 0 {
 		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 		defer cancel()
-		if j, err = a.followJob(ctx, c, j); err != nil {
+		if j, err = followJob(ctx, a, c, j); err != nil {
 			return err
 		}
 	}
@@ -200,6 +201,6 @@ func (a *app) runJob(cmd *cobra.Command, timeout time.Duration, begin func(conte
 
 // followJob asks for the job until it has ended, and says on stderr what is new.
 // An agent that goes away is asked again.
-func (a *app) followJob(ctx context.Context, c *api.Client, j job.View) (job.View, error) {
-	return a.follow(ctx, j, jobOf(c), func(job.View) bool { return false })
+func followJob(ctx context.Context, a *app, c *api.Client, j job.View) (job.View, error) {
+	return follow(ctx, a, j, jobOf(c), func(job.View) bool { return false })
 }

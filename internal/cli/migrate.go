@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/cluster"
 )
 
-func (a *app) migrateCmd() *cobra.Command {
+func migrateCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	var end bool
 	cmd := &cobra.Command{
@@ -47,9 +47,9 @@ said.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			if end {
-				return a.cancelMigration(ctx, c, js)
+				return cancelMigration(ctx, a, c, js)
 			}
-			return a.followMigration(ctx, c, args[0], js)
+			return followMigration(ctx, a, c, args[0], js)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Minute, "give up watching after this `time`")
@@ -57,7 +57,7 @@ said.`,
 	return cmd
 }
 
-func (a *app) followMigration(ctx context.Context, c *api.Client, host string, js bool) error {
+func followMigration(ctx context.Context, a *app, c *api.Client, host string, js bool) error {
 	s, err := c.Status(ctx) // tells whether it is a pair
 	if err != nil {
 		return err

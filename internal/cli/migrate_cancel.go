@@ -11,20 +11,20 @@ import (
 
 // cancelMigration ends the migration that is on, and waits until it is certain where
 // the guest is.
-func (a *app) cancelMigration(ctx context.Context, c *api.Client, js bool) error {
+func cancelMigration(ctx context.Context, a *app, c *api.Client, js bool) error {
 	what, err := c.CancelMigration(ctx, "")
 	if err != nil {
 		return err
 	}
 	v := &cancelling{Cancelled: what}
-	s, err := a.wait(ctx, c, goal{name: "cancel the move", reached: v.ended})
+	s, err := wait(ctx, a, c, goal{name: "cancel the move", reached: v.ended})
 	if err != nil {
 		return err
 	}
 	o := s.Owner
 	stayed := o.State == cluster.Running && o.Host == what.From
 	if js {
-		if err := a.showStatus(s); err != nil {
+		if err := showStatus(a, s); err != nil {
 			return err
 		}
 	}

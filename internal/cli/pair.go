@@ -8,18 +8,18 @@ import (
 	"holdfast/internal/pair"
 )
 
-func (a *app) pairCmd() *cobra.Command {
+func pairCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pair",
 		Short: "Two nodes, one of which serves while the other is ready",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(a.pairSizeCmd(), a.pairCheckCmd(), a.pairSetupCmd(), a.pairBeginCmd(), a.pairStatusCmd(),
-		a.pairSwitchCmd(), a.pairStopCmd(), a.pairStartCmd(), a.pairDrillCmd(), a.pairRecoverCmd(), a.pairResolveCmd(), a.pairPartitionCmd())
+	cmd.AddCommand(pairSizeCmd(a), pairCheckCmd(a), pairSetupCmd(a), pairBeginCmd(a), pairStatusCmd(a),
+		pairSwitchCmd(a), pairStopCmd(a), pairStartCmd(a), pairDrillCmd(a), pairRecoverCmd(a), pairResolveCmd(a), pairPartitionCmd(a))
 	return cmd
 }
 
-func (a *app) pairSizeCmd() *cobra.Command {
+func pairSizeCmd(a *app) *cobra.Command {
 	var hosts, vms int
 	cmd := &cobra.Command{
 		Use:   "size --hosts N --vms N",
@@ -48,7 +48,7 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 	return cmd
 }
 
-func (a *app) pairBeginCmd() *cobra.Command {
+func pairBeginCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "begin",
 		Short: "Make this host's data the ones that the pair begins with",

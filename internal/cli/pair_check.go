@@ -63,7 +63,7 @@ func (in *pairInput) flags(cmd *cobra.Command) {
 		"read the password of the login at the\nquorum host from a `file` (default: as the\npeer's)")
 }
 
-func (a *app) pairCheckCmd() *cobra.Command {
+func pairCheckCmd(a *app) *cobra.Command {
 	var in pairInput
 	var place placeFlags
 	cmd := &cobra.Command{
@@ -88,7 +88,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 			if _, _, err := in.planned(place, &o); err != nil {
 				return err
 			}
-			if err := a.reachPair(cmd.Context(), &in, &o); err != nil {
+			if err := reachPair(cmd.Context(), a, &in, &o); err != nil {
 				return err
 			}
 			found, err := survey.Run(cmd.Context(), o)
@@ -335,7 +335,7 @@ func fenceDevices(file string) (config.Fencing, error) {
 
 // reachPair reads the passwords, settles which keys of the hosts are taken, and says how they are
 // reached.
-func (a *app) reachPair(ctx context.Context, in *pairInput, o *survey.Options) error {
+func reachPair(ctx context.Context, a *app, in *pairInput, o *survey.Options) error {
 	program, err := ownProgram()
 	if err != nil {
 		return err

@@ -62,7 +62,7 @@ func TestAStandbyWhoseRowsDifferMayBeRecovered(t *testing.T) {
 		cmd.SetContext(t.Context())
 		p, err := of.pair.Pair(t.Context())
 		try.Must(t, err)
-		err = a.mayRecover(cmd, string(p.Nodes[0].Host), string(p.Nodes[1].Host))
+		err = mayRecover(a, cmd, string(p.Nodes[0].Host), string(p.Nodes[1].Host))
 		if (err != nil) != c.refused || err != nil && !strings.Contains(err.Error(), "is well and has all data") {
 			t.Errorf("%+v: %v", c.compared, err)
 		}

@@ -29,7 +29,7 @@ var needed = []string{"vip", "peer", "arbiter", "hosts", "vms"}
 // form asks for what is missing, on a terminal, and shows what was answered. Anywhere else it does
 // nothing. A wrong answer is refused as the flag would be, and asked for again. begun is the file
 // of a set-up that was begun; its values are what an empty line means.
-func (a *app) form(cmd *cobra.Command, s *pairSetup, begun string) error {
+func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
 	in, ok := a.env.Stdin.(*os.File)
 	if !ok || !isTerminal(in) || !slices.ContainsFunc(needed, func(name string) bool { return !cmd.Flags().Changed(name) }) {
 		return nil
@@ -51,7 +51,7 @@ func (a *app) form(cmd *cobra.Command, s *pairSetup, begun string) error {
 		return err
 	}
 	for _, q := range s.questions(note) {
-		if err := a.asksFor(cmd, q); err != nil {
+		if err := askFor(a, cmd, q); err != nil {
 			return err
 		}
 	}
@@ -60,7 +60,7 @@ func (a *app) form(cmd *cobra.Command, s *pairSetup, begun string) error {
 	if s.hosts == note.Hosts && s.vms == note.VMs && note.Database > 0 {
 		least = strconv.Itoa(note.Database)
 	}
-	if err := a.asksFor(cmd, question{"db-size", "Size of the database's partition, in GB", "20", least,
+	if err := askFor(a, cmd, question{"db-size", "Size of the database's partition, in GB", "20", least,
 		func(string) error { return databaseSize(s.db) }}); err != nil {
 		return err
 	}
@@ -109,8 +109,8 @@ func (s *pairSetup) questions(note *setupNote) []question {
 	}
 }
 
-// asksFor asks until the answer is a value of the flag, unless it was given.
-func (a *app) asksFor(cmd *cobra.Command, q question) error {
+// askFor asks until the answer is a value of the flag, unless it was given.
+func askFor(a *app, cmd *cobra.Command, q question) error {
 	f := cmd.Flags()
 	if f.Changed(q.flag) {
 		return nil

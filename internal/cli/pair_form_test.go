@@ -66,7 +66,7 @@ func filled(t *testing.T, note string, args []string, says ...string) (s *pairSe
 	s.flags(cmd)
 	cmd.SetContext(t.Context())
 	try.Must(t, cmd.ParseFlags(args))
-	text, _, err = dialogue(t, func(a *app) error { return a.form(cmd, s, note) }, says...)
+	text, _, err = dialogue(t, func(a *app) error { return form(a, cmd, s, note) }, says...)
 	return s, cmd, text, err
 }
 
@@ -139,7 +139,7 @@ func TestFormGoesOn(t *testing.T) {
 	s.flags(cmd)
 	var said strings.Builder
 	a := &app{env: Env{Stdout: &said, Stderr: &said, Stdin: strings.NewReader("10.0.0.9/24\n")}}
-	if err := a.form(cmd, s, begun); err != nil || said.Len() > 0 {
+	if err := form(a, cmd, s, begun); err != nil || said.Len() > 0 {
 		t.Errorf("without a terminal: %v, %q", err, said.String())
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -148,7 +148,7 @@ func TestFormGoesOn(t *testing.T) {
 		s.flags(cmd)
 		cmd.SetContext(ctx)
 		cancel()
-		return a.form(cmd, s, begun)
+		return form(a, cmd, s, begun)
 	})
 	var e *fail.Error
 	if !errors.As(err, &e) || e.Kind != fail.Canceled {
@@ -160,7 +160,7 @@ func TestFormGoesOn(t *testing.T) {
 func TestTheWordIsTyped(t *testing.T) {
 	cl := config.Cluster{Type: config.PairConf, Pair: &config.Pair{Nodes: []string{"n1", "n2"}, Database: &config.PairDatabase{}}}
 	for _, word := range []string{"CONFIRM", "confirm", "yes", ""} {
-		text, _, err := dialogue(t, func(a *app) error { return a.confirmPair(t.Context(), &pairSetup{}, cl) },
+		text, _, err := dialogue(t, func(a *app) error { return confirmPair(t.Context(), a, &pairSetup{}, cl) },
 			"Type CONFIRM to go on: ", word+"\n")
 		if ok := err == nil; ok != (word == "CONFIRM") || !ok && fail.ExitCode(err) != fail.ExitInvalid {
 			t.Errorf("%q: %v", word, err)

@@ -21,17 +21,17 @@ const partitionMount = "/srv/"
 // probeWithin is how long --unmanaged-probe may take.
 const probeWithin = time.Minute
 
-func (a *app) pairPartitionCmd() *cobra.Command {
+func pairPartitionCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition",
 		Short: "A file system for templates beside the pair's data",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(a.partitionAddCmd(), a.partitionRemoveCmd())
+	cmd.AddCommand(partitionAddCmd(a), partitionRemoveCmd(a))
 	return cmd
 }
 
-func (a *app) partitionAddCmd() *cobra.Command {
+func partitionAddCmd(a *app) *cobra.Command {
 	var in cluster.PartitionOrder
 	var probe string
 	cmd := &cobra.Command{
@@ -59,7 +59,7 @@ on.`,
 			if !strings.HasPrefix(in.Disk, "/dev/") {
 				return usage(cmd, fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", clean(in.Disk)))
 			}
-			if err := a.unmanaged(cmd.Context(), probe); err != nil {
+			if err := unmanaged(cmd.Context(), a, probe); err != nil {
 				return err
 			}
 			c, err := a.dial(cmd)
@@ -71,7 +71,7 @@ on.`,
 				return err
 			}
 			p, err := c.Pair(cmd.Context())
-			return a.showPair(p, js, err)
+			return showPair(a, p, js, err)
 		},
 	}
 	f := cmd.Flags()
@@ -82,7 +82,7 @@ on.`,
 }
 
 // unmanaged asks the operator's program whether the platform manages hosts.
-func (a *app) unmanaged(ctx context.Context, program string) error {
+func unmanaged(ctx context.Context, a *app, program string) error {
 	if program == "" {
 		return writeText(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
 	}
@@ -105,7 +105,7 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-func (a *app) partitionRemoveCmd() *cobra.Command {
+func partitionRemoveCmd(a *app) *cobra.Command {
 	var word string
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
@@ -117,7 +117,7 @@ waits. A node that is not there does its part when it is back: run the command
 again then. Interrupted, the same command goes on.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.removePartition(cmd, args[0], word, "%s is taken away on both nodes\n")
+			return removePartition(a, cmd, args[0], word, "%s is taken away on both nodes\n")
 		},
 	}
 	cmd.Flags().StringVar(&word, "yes", "", "the `word` yes: do not ask for it")
@@ -125,7 +125,7 @@ again then. Interrupted, the same command goes on.`,
 }
 
 // removePartition asks and takes the partition away; done is said at the end.
-func (a *app) removePartition(cmd *cobra.Command, name, word, done string) error {
+func removePartition(a *app, cmd *cobra.Command, name, word, done string) error {
 	if word != "" && word != "yes" {
 		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", clean(word)))
 	}
@@ -138,15 +138,15 @@ func (a *app) removePartition(cmd *cobra.Command, name, word, done string) error
 		if _, err := c.Version(cmd.Context()); err != nil {
 			return err
 		}
-		if err := a.typedWord(cmd.Context(), fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", clean(name))); err != nil {
+		if err := typedWord(cmd.Context(), a, fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", clean(name))); err != nil {
 			return err
 		}
 	}
-	return a.partitionRemoved(cmd.Context(), c, name, done)
+	return partitionRemoved(cmd.Context(), a, c, name, done)
 }
 
 // typedWord asks for the word yes.
-func (a *app) typedWord(ctx context.Context, question string) error {
+func typedWord(ctx context.Context, a *app, question string) error {
 	typed, err := a.typed(ctx, question)
 	if err == nil && typed != "yes" {
 		err = notConfirmed("type yes, or give --yes yes")
@@ -154,7 +154,7 @@ func (a *app) typedWord(ctx context.Context, question string) error {
 	return err
 }
 
-func (a *app) partitionRemoved(ctx context.Context, c *api.Client, name, done string) error {
+func partitionRemoved(ctx context.Context, a *app, c *api.Client, name, done string) error {
 	left, err := c.RemovePartition(ctx, name)
 	if err != nil {
 		return err

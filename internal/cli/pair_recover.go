@@ -58,7 +58,7 @@ func (p *placeFlags) waits(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&p.limit, "timeout", copyWithin, "give up waiting for the copy after this\n`time`; it goes on without")
 }
 
-func (a *app) pairRecoverCmd() *cobra.Command {
+func pairRecoverCmd(a *app) *cobra.Command {
 	r := pairRecovery{dir: install.ConfDir}
 	var yes bool
 	cmd := &cobra.Command{
@@ -76,7 +76,7 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 				return a.confirming(yes)(ctx, fmt.Sprintf("Please confirm to recovery %s: what its database has is "+
 					"moved aside, or on a DRBD device replaced", peer))
 			}
-			return a.recoverPair(cmd, &r, args[0])
+			return recoverPair(a, cmd, &r, args[0])
 		},
 	}
 	f := cmd.Flags()
@@ -89,11 +89,11 @@ node is well. A recovery that was interrupted goes on when it is run again.`,
 	return cmd
 }
 
-func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
+func recoverPair(a *app, cmd *cobra.Command, r *pairRecovery, addr string) (err error) {
 	at := func(file string) string { return filepath.Join(r.dir, filepath.Base(file)) }
 	n, err := config.LoadNode(at(install.SettingsFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := a.notPlaced(cmd); err != nil {
+		if err := notPlaced(a, cmd); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, free()) }()
-	if err := a.mayRecover(cmd, n.Host, peer); err != nil {
+	if err := mayRecover(a, cmd, n.Host, peer); err != nil {
 		return err
 	}
 	if err := r.confirm(cmd.Context(), want); err != nil {
@@ -138,7 +138,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 		}
 	}
 	r.ssh.anew = want
-	if err := a.reachPair(cmd.Context(), &r.pairInput, &so); err != nil {
+	if err := reachPair(cmd.Context(), a, &r.pairInput, &so); err != nil {
 		return err
 	}
 	if err := aloneAtWork(cmd.Context(), so); err != nil {
@@ -154,7 +154,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err := s.next("installation"); err != nil {
 		return err
 	}
-	if err := a.placePair(cmd, n.Host, &r.pairInput, r.placeFlags, so, note); err != nil {
+	if err := placePair(a, cmd, n.Host, &r.pairInput, r.placeFlags, so, note); err != nil {
 		return err
 	}
 	c, err := a.dial(cmd)
@@ -167,7 +167,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 	if err := s.next("the copy of all data"); err != nil {
 		return err
 	}
-	p, err := a.untilPair(ctx, c, "recover", whyNotHealthy)
+	p, err := untilPair(ctx, a, c, "recover", whyNotHealthy)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (a *app) recoverPair(cmd *cobra.Command, r *pairRecovery, addr string) (err
 }
 
 // notPlaced says that the agent that answers is one of a pair, and was not placed by an installation; nil: it is not so.
-func (a *app) notPlaced(cmd *cobra.Command) error {
+func notPlaced(a *app, cmd *cobra.Command) error {
 	c, err := a.dial(cmd)
 	if err != nil {
 		return nil // what is missing is told
@@ -255,7 +255,7 @@ func served(ctx context.Context, c *api.Client) (p cluster.PairStatus, err error
 }
 
 // mayRecover refuses where the other node is well, or this one does not serve.
-func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
+func mayRecover(a *app, cmd *cobra.Command, self, peer string) error {
 	c, err := a.dial(cmd)
 	if err != nil {
 		return err
@@ -283,9 +283,9 @@ func (a *app) mayRecover(cmd *cobra.Command, self, peer string) error {
 }
 
 // placePair gives the other node the passwords, and installs on all hosts what is missing.
-func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options, note *setupNote) error {
+func placePair(a *app, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options, note *setupNote) error {
 	ctx := cmd.Context()
-	if err := a.shareSecrets(ctx, so, note); err != nil {
+	if err := shareSecrets(ctx, a, so, note); err != nil {
 		return err
 	}
 	o := install.Options{Config: note.Config, ConfigText: note.Config.JSON(), Domain: cluster.GuestName, NoFirewall: f.closed}
@@ -293,7 +293,7 @@ func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, f placeF
 	if o.Base, err = readBase(f.base); err != nil {
 		return err
 	}
-	if err := a.placed(cmd, &o, &in.ssh); err != nil {
+	if err := place(a, cmd, &o, &in.ssh); err != nil {
 		return err
 	}
 	o.Connect = func(ctx context.Context, h install.Host) (install.Conn, error) {
@@ -310,7 +310,7 @@ func (a *app) placePair(cmd *cobra.Command, here string, in *pairInput, f placeF
 }
 
 // confirmScript asks as the source tool's script does, which takes its answer from anywhere.
-func (a *app) confirmScript(ctx context.Context, peer string) error {
+func confirmScript(ctx context.Context, a *app, peer string) error {
 	if err := writeText(a.env.Stdout, fmt.Sprintf(recoveryAsks, clean(peer))); err != nil {
 		return err
 	}
@@ -327,8 +327,8 @@ func (a *app) confirmScript(ctx context.Context, peer string) error {
 // pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host. dir is what is installed on this node. Passwords that are not given
 // are asked for on a terminal, which does not show them. keys of hosts are taken without asking.
-func (a *app) pairRecoveryScript(cmd *cobra.Command, dir string, keys, args []string) (err error) {
-	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir, confirm: a.confirmScript}
+func pairRecoveryScript(a *app, cmd *cobra.Command, dir string, keys, args []string) (err error) {
+	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir, confirm: func(ctx context.Context, peer string) error { return confirmScript(ctx, a, peer) }}
 	r.ssh.opt.Port, r.ssh.parallel, r.ssh.trusted = 22, 20, keys
 	if len(args) == 1 {
 		if in, ok := a.env.Stdin.(*os.File); !ok || !isTerminal(in) {
@@ -349,5 +349,5 @@ func (a *app) pairRecoveryScript(cmd *cobra.Command, dir string, keys, args []st
 			}
 		}
 	}
-	return a.recoverPair(cmd, r, args[0])
+	return recoverPair(a, cmd, r, args[0])
 }

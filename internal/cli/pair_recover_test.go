@@ -43,7 +43,7 @@ func script(t *testing.T, of *agent, dir string, args []string, says ...string) 
 		a.socket = of.socket
 		cmd := &cobra.Command{}
 		cmd.SetContext(t.Context())
-		return a.pairRecoveryScript(cmd, dir, nil, args)
+		return pairRecoveryScript(a, cmd, dir, nil, args)
 	}, says...)
 }
 
@@ -99,7 +99,7 @@ func TestRecoveryScriptByAPipe(t *testing.T) {
 		a := &app{env: Env{Stdout: &said, Stderr: io.Discard, Stdin: strings.NewReader(typed)}, socket: of.socket}
 		cmd := &cobra.Command{Use: againName}
 		cmd.SetContext(t.Context())
-		err := a.pairRecoveryScript(cmd, dir, nil, args)
+		err := pairRecoveryScript(a, cmd, dir, nil, args)
 		return said.String(), err
 	}
 	if text, err := run("yes\n", "0.0.0.2", "secret"); err == nil || fail.ExitCode(err) == fail.ExitRefused ||

@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) pairResolveCmd() *cobra.Command {
+func pairResolveCmd(a *app) *cobra.Command {
 	var keep string
 	var yes bool
 	var timeout time.Duration
@@ -38,9 +38,9 @@ Your name goes into the event log.`,
 			if keep == "" {
 				return usage(cmd, fmt.Errorf("--keep: want the name of the node whose copy is kept"))
 			}
-			return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
-				p, err := a.resolvePair(ctx, c, keep, yes)
-				return a.showPair(p, js, err)
+			return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+				p, err := resolvePair(ctx, a, c, keep, yes)
+				return showPair(a, p, js, err)
 			})
 		},
 	}
@@ -53,7 +53,7 @@ Your name goes into the event log.`,
 
 // resolvePair asks, chooses, and waits until the services run with that copy, unless they were
 // asked to be stopped.
-func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes bool) (p cluster.PairStatus, err error) {
+func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bool) (p cluster.PairStatus, err error) {
 	p, err = c.Pair(ctx)
 	var e *fail.Error
 	switch {
@@ -70,7 +70,7 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 			"to do it without being asked, give --yes"); err != nil {
 			return p, err
 		}
-		return a.resolved(ctx, c, keep)
+		return resolved(ctx, a, c, keep)
 	case err != nil:
 		return p, err
 	}
@@ -81,15 +81,15 @@ func (a *app) resolvePair(ctx context.Context, c *api.Client, keep string, yes b
 		"to do it without being asked, give --yes"); err != nil {
 		return p, err
 	}
-	return a.resolved(ctx, c, keep)
+	return resolved(ctx, a, c, keep)
 }
 
 // resolved chooses, and waits until the services run.
-func (a *app) resolved(ctx context.Context, c *api.Client, keep string) (p cluster.PairStatus, err error) {
+func resolved(ctx context.Context, a *app, c *api.Client, keep string) (p cluster.PairStatus, err error) {
 	if err := c.ResolvePair(ctx, keep); err != nil {
 		return p, err
 	}
-	return a.untilPair(ctx, c, "resolve", func(p cluster.PairStatus) string {
+	return untilPair(ctx, a, c, "resolve", func(p cluster.PairStatus) string {
 		if act := p.Active(); !p.Want.Run || act != nil && string(act.Host) == keep {
 			return ""
 		}

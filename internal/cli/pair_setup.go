@@ -62,7 +62,7 @@ type pairSetup struct {
 	stages stages
 }
 
-func (a *app) pairSetupCmd() *cobra.Command {
+func pairSetupCmd(a *app) *cobra.Command {
 	var s pairSetup
 	cmd := &cobra.Command{
 		Use:   "setup --vip ADDRESS/LENGTH --peer IP --arbiter WHO",
@@ -89,7 +89,7 @@ them does not part the pair. Data are copied over the first one only.
 A set-up that was interrupted goes on when it is run again with the same values.
 --hosts and --vms are needed, too. On a terminal what is missing is asked for.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.setupPair(cmd, &s) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return setupPair(a, cmd, &s) },
 	}
 	s.flags(cmd)
 	cmd.Flags().StringVar(&s.yes, "yes", "", "the `word` CONFIRM: do not ask for it")
@@ -98,11 +98,11 @@ A set-up that was interrupted goes on when it is run again with the same values.
 	return cmd
 }
 
-func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
+func setupPair(a *app, cmd *cobra.Command, s *pairSetup) (err error) {
 	if s.yes != "" && s.yes != confirmWord {
 		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", clean(s.yes), confirmWord)
 	}
-	if err := a.form(cmd, s, install.SetupFile); err != nil {
+	if err := form(a, cmd, s, install.SetupFile); err != nil {
 		return err
 	}
 	o, err := s.options(cmd)
@@ -120,7 +120,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, free()) }()
-	if err := a.reachPair(cmd.Context(), &s.pairInput, &o); err != nil {
+	if err := reachPair(cmd.Context(), a, &s.pairInput, &o); err != nil {
 		return err
 	}
 	note, err := readNote(install.SetupFile)
@@ -128,7 +128,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	if note == nil {
-		note, err = a.planPair(cmd, s, o, g, v)
+		note, err = planPair(a, cmd, s, o, g, v)
 	} else if err = note.same(v); err == nil {
 		err = writeText(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime)))
 	}
@@ -136,7 +136,7 @@ func (a *app) setupPair(cmd *cobra.Command, s *pairSetup) (err error) {
 		return err
 	}
 	s.stages.n = 1 // also when they were made before
-	err = a.carryOut(cmd, s, o, note)
+	err = carryOut(a, cmd, s, o, note)
 	if cmd.Context().Err() != nil {
 		return fail.Errorf(fail.Canceled, "pair setup: interrupted").With("run it again with the same values: it goes on")
 	}
@@ -155,7 +155,7 @@ func oneArbiter(all ...precheck.Arbiter) error {
 }
 
 // planPair checks, asks, and notes what will be done.
-func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile, v setupValues) (*setupNote, error) {
+func planPair(a *app, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile, v setupValues) (*setupNote, error) {
 	if err := s.stages.next("checks"); err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (a *app) planPair(cmd *cobra.Command, s *pairSetup, o survey.Options, g gro
 	if err != nil {
 		return nil, err
 	}
-	if err := a.confirmPair(cmd.Context(), s, cl); err != nil {
+	if err := confirmPair(cmd.Context(), a, s, cl); err != nil {
 		return nil, err
 	}
 	note := &setupNote{Begun: time.Now().UTC(), setupValues: v, Config: cl}
@@ -282,7 +282,7 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 }
 
 // confirmPair says what will be done, and asks for the word.
-func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) error {
+func confirmPair(ctx context.Context, a *app, s *pairSetup, cl config.Cluster) error {
 	p := cl.Pair.Full()
 	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", clean(p.Nodes[0]), clean(p.Database.Datadir)) +
 		fmt.Sprintf("The data of %s are moved aside there, and replaced by a copy: %s\n", clean(p.Nodes[1]), clean(p.Database.Datadir))
@@ -315,11 +315,11 @@ func (a *app) confirmPair(ctx context.Context, s *pairSetup, cl config.Cluster) 
 }
 
 // carryOut does what was noted. Each part can be done again.
-func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
+func carryOut(a *app, cmd *cobra.Command, s *pairSetup, so survey.Options, note *setupNote) error {
 	if err := s.stages.next("installation"); err != nil {
 		return err
 	}
-	if err := a.placePair(cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.placeFlags, so, note); err != nil {
+	if err := placePair(a, cmd, string(note.Config.Nodes()[0].Host), &s.pairInput, s.placeFlags, so, note); err != nil {
 		return err
 	}
 	c, err := a.dial(cmd)
@@ -335,7 +335,7 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	}
 	err = s.stages.next(begins)
 	if err == nil {
-		err = a.beginPair(wait, c)
+		err = beginPair(wait, a, c)
 	}
 	if err == nil {
 		err = s.stages.next("the copy of all data")
@@ -343,7 +343,7 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 	if err != nil {
 		return err
 	}
-	p, err := a.untilPair(wait, c, "setup", whyNotHealthy)
+	p, err := untilPair(wait, a, c, "setup", whyNotHealthy)
 	if err != nil {
 		return err
 	}
@@ -354,8 +354,8 @@ func (a *app) carryOut(cmd *cobra.Command, s *pairSetup, so survey.Options, note
 }
 
 // beginPair begins with this node's data, unless that was done. The agent may need a while.
-func (a *app) beginPair(ctx context.Context, c *api.Client) error {
-	_, err := a.untilPair(ctx, c, "setup", func(p cluster.PairStatus) string {
+func beginPair(ctx context.Context, a *app, c *api.Client) error {
+	_, err := untilPair(ctx, a, c, "setup", func(p cluster.PairStatus) string {
 		if p.Set {
 			return ""
 		}
@@ -383,7 +383,7 @@ func secretsOf(p config.Pair) map[string]string {
 }
 
 // shareSecrets makes the secrets that are missing, and gives them to the other node.
-func (a *app) shareSecrets(ctx context.Context, so survey.Options, note *setupNote) error {
+func shareSecrets(ctx context.Context, a *app, so survey.Options, note *setupNote) error {
 	var shared []install.File
 	all := secretsOf(*note.Config.Pair)
 	for _, path := range slices.Sorted(maps.Keys(all)) {

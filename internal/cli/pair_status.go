@@ -29,7 +29,7 @@ func viewPair(p cluster.PairStatus) pairView {
 	return pairView{h, why, p}
 }
 
-func (a *app) pairStatusCmd() *cobra.Command {
+func pairStatusCmd(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -45,7 +45,7 @@ nobody could be asked.`,
 			}
 			defer c.Close()
 			if watch {
-				return a.watchPair(cmd.Context(), c, js)
+				return watchPair(cmd.Context(), a, c, js)
 			}
 			p, err := c.Pair(cmd.Context())
 			if err != nil {
@@ -79,7 +79,7 @@ func (v pairView) exit() error {
 }
 
 // watchPair shows the pair at each change, until the user ends it.
-func (a *app) watchPair(ctx context.Context, c *api.Client, js bool) error {
+func watchPair(ctx context.Context, a *app, c *api.Client, js bool) error {
 	last := ""
 	for p, err := range c.WatchPair(ctx) {
 		if ctx.Err() != nil {

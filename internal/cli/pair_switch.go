@@ -20,7 +20,7 @@ import (
 const timesWithin = 5 * time.Second
 
 // onPair runs f with an agent and a deadline.
-func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx context.Context, c *api.Client, js bool) error) error {
+func onPair(a *app, cmd *cobra.Command, timeout time.Duration, f func(ctx context.Context, c *api.Client, js bool) error) error {
 	js, err := a.asJSON(cmd)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (a *app) onPair(cmd *cobra.Command, timeout time.Duration, f func(ctx conte
 
 // untilPair waits until ready says "", and tells on stderr what it waits for, and how far a copy
 // is. An agent that does not answer is asked again. name is what was asked for; "": nothing yet.
-func (a *app) untilPair(ctx context.Context, c *api.Client, name string,
+func untilPair(ctx context.Context, a *app, c *api.Client, name string,
 	ready func(cluster.PairStatus) string) (st cluster.PairStatus, err error) {
 	said := ""
 	t := newTicker(a.env.Stderr)
@@ -86,7 +86,7 @@ func pairTimeout(cmd *cobra.Command, d *time.Duration) {
 	cmd.Flags().DurationVar(d, "timeout", defaultWait, "give up waiting after this `time`")
 }
 
-func (a *app) pairSwitchCmd() *cobra.Command {
+func pairSwitchCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "switch [NODE]",
@@ -96,8 +96,8 @@ holds that up. Then the services stop on the active node, and start on the other
 one. Interrupting the command does not end a switch that has begun.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
-				s, err := a.switchPair(ctx, c, strings.Join(args, ""))
+			return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+				s, err := switchPair(ctx, a, c, strings.Join(args, ""))
 				if err != nil {
 					return err
 				}
@@ -140,7 +140,7 @@ func (s switchover) text() string {
 }
 
 // switchPair lets a node serve; "": the one that does not.
-func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switchover, error) {
+func switchPair(ctx context.Context, a *app, c *api.Client, to string) (switchover, error) {
 	var s switchover
 	p, err := c.Pair(ctx)
 	switch {
@@ -157,7 +157,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switcho
 	}
 	begun, epoch := time.Now(), p.Owner.Epoch
 	var dead error // nobody serves, and not because an agent has just begun
-	now, err := a.untilPair(ctx, c, "", func(p cluster.PairStatus) string {
+	now, err := untilPair(ctx, a, c, "", func(p cluster.PairStatus) string {
 		s.From, s.To = "", ""
 		if p.Active() == nil && time.Since(begun) > timesWithin {
 			dead = fail.Errorf(fail.Refused, "the services do not run: %s",
@@ -195,7 +195,7 @@ func (a *app) switchPair(ctx context.Context, c *api.Client, to string) (switcho
 		}
 	}
 	s.ordered = time.Now()
-	_, err = a.untilPair(ctx, c, "switch", func(p cluster.PairStatus) (why string) {
+	_, err = untilPair(ctx, a, c, "switch", func(p cluster.PairStatus) (why string) {
 		why, dead = s.served(p, epoch)
 		return why
 	})
@@ -353,17 +353,17 @@ func (s *switchover) measured(p cluster.PairStatus) string {
 	return ""
 }
 
-func (a *app) pairDrillCmd() *cobra.Command {
+func pairDrillCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "drill",
 		Short: "Switch to the other node and back, and show how long it took",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+			return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 				all := []switchover{}
 				for range 2 {
-					s, err := a.switchPair(ctx, c, "")
+					s, err := switchPair(ctx, a, c, "")
 					if err != nil {
 						return err
 					}
@@ -385,35 +385,35 @@ func (a *app) pairDrillCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) pairStartCmd() *cobra.Command {
+func pairStartCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Start the services of the pair",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return a.startPair(cmd, timeout) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return startPair(a, cmd, timeout) },
 	}
 	pairTimeout(cmd, &timeout)
 	return cmd
 }
 
-func (a *app) startPair(cmd *cobra.Command, timeout time.Duration) error {
-	return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+func startPair(a *app, cmd *cobra.Command, timeout time.Duration) error {
+	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Start(ctx, ""); err != nil {
 			return err
 		}
-		p, err := a.untilPair(ctx, c, "start", func(p cluster.PairStatus) string {
+		p, err := untilPair(ctx, a, c, "start", func(p cluster.PairStatus) string {
 			if p.Active() != nil {
 				return ""
 			}
 			_, why := p.Health()
 			return strings.Join(append(why, "the services to run"), "; ")
 		})
-		return a.showPair(p, js, err)
+		return showPair(a, p, js, err)
 	})
 }
 
-func (a *app) pairStopCmd() *cobra.Command {
+func pairStopCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "stop",
@@ -422,18 +422,18 @@ func (a *app) pairStopCmd() *cobra.Command {
 They stay stopped until "start", also across reboots. It can be interrupted, and
 called again.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.stopPair(cmd, timeout) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return stopPair(a, cmd, timeout) },
 	}
 	pairTimeout(cmd, &timeout)
 	return cmd
 }
 
-func (a *app) stopPair(cmd *cobra.Command, timeout time.Duration) error {
-	return a.onPair(cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
+func stopPair(a *app, cmd *cobra.Command, timeout time.Duration) error {
+	return onPair(a, cmd, timeout, func(ctx context.Context, c *api.Client, js bool) error {
 		if err := c.Stop(ctx, false, ""); err != nil {
 			return err
 		}
-		p, err := a.untilPair(ctx, c, "stop", func(p cluster.PairStatus) string {
+		p, err := untilPair(ctx, a, c, "stop", func(p cluster.PairStatus) string {
 			if p.Want.Run || p.Owner.Holder() != "" {
 				return "the services to stop"
 			}
@@ -444,11 +444,11 @@ func (a *app) stopPair(cmd *cobra.Command, timeout time.Duration) error {
 			}
 			return ""
 		})
-		return a.showPair(p, js, err)
+		return showPair(a, p, js, err)
 	})
 }
 
-func (a *app) showPair(p cluster.PairStatus, js bool, err error) error {
+func showPair(a *app, p cluster.PairStatus, js bool, err error) error {
 	switch {
 	case err != nil:
 		return err

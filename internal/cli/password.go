@@ -12,7 +12,7 @@ import (
 // defaultPassword is what the source tool resets the password to.
 const defaultPassword = "password"
 
-func (a *app) resetPasswordCmd() *cobra.Command {
+func resetPasswordCmd(a *app) *cobra.Command {
 	var file string
 	var ask bool
 	cmd := &cobra.Command{
@@ -36,7 +36,7 @@ is in no log, and not in the store.`,
 			}
 			password := defaultPassword
 			if ask || file != "" {
-				if password, err = a.newPassword(cmd, file); err != nil {
+				if password, err = newPassword(a, cmd, file); err != nil {
 					return err
 				}
 			}
@@ -64,7 +64,7 @@ is in no log, and not in the store.`,
 }
 
 // newPassword reads the password of a file, or twice from the terminal.
-func (a *app) newPassword(cmd *cobra.Command, file string) (string, error) {
+func newPassword(a *app, cmd *cobra.Command, file string) (string, error) {
 	first, err := a.password(cmd.Context(), file, "New password of root: ")
 	if err != nil || file != "" {
 		return first, err

@@ -27,7 +27,7 @@ type goal struct {
 	result  func(cluster.Status) string // a line for people
 }
 
-func (a *app) startCmd() *cobra.Command {
+func startCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -36,7 +36,7 @@ func (a *app) startCmd() *cobra.Command {
 the management VM runs.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.pursue(cmd, timeout, goal{
+			return pursue(a, cmd, timeout, goal{
 				name:    "start",
 				request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") },
 				reached: started,
@@ -48,7 +48,7 @@ the management VM runs.`,
 	return cmd
 }
 
-func (a *app) stopCmd() *cobra.Command {
+func stopCmd(a *app) *cobra.Command {
 	var timeout time.Duration
 	var handsOff bool
 	cmd := &cobra.Command{
@@ -75,7 +75,7 @@ that.`,
 					return "hands are off: nothing is decided, watchdogs are disarmed; end it with: holdfast start"
 				}
 			}
-			return a.pursue(cmd, timeout, g)
+			return pursue(a, cmd, timeout, g)
 		},
 	}
 	timeoutFlag(cmd, &timeout)
@@ -120,7 +120,7 @@ func armed(s cluster.Status) []cluster.HostID {
 }
 
 // pursue makes a request and waits until the cluster has got there.
-func (a *app) pursue(cmd *cobra.Command, timeout time.Duration, g goal) error {
+func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 	js, err := a.asJSON(cmd)
 	if err != nil {
 		return err
@@ -138,28 +138,28 @@ func (a *app) pursue(cmd *cobra.Command, timeout time.Duration, g goal) error {
 	}
 	if timeout == 0 {
 		if js {
-			return a.showNow(cmd.Context(), c)
+			return showNow(cmd.Context(), a, c)
 		}
 		return writeText(a.env.Stdout, g.name+" is requested\n")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
-	s, err := a.wait(ctx, c, g)
+	s, err := wait(ctx, a, c, g)
 	if err != nil {
 		return err
 	}
 	if js {
-		return a.showStatus(s)
+		return showStatus(a, s)
 	}
 	return writeText(a.env.Stdout, g.result(s)+"\n")
 }
 
-func (a *app) showNow(ctx context.Context, c *api.Client) error {
+func showNow(ctx context.Context, a *app, c *api.Client) error {
 	s, err := c.Status(ctx)
 	if err != nil {
 		return err
 	}
-	return a.showStatus(s)
+	return showStatus(a, s)
 }
 
 // inText are the times in a sentence: one that says the same a second later is no news.
@@ -167,7 +167,7 @@ var inText = regexp.MustCompile(`\b[0-9][0-9.]*(ms|s|m|h)[0-9.ms]*\b`)
 
 // wait follows the status until the goal is reached, and says on stderr what is
 // waited for. An agent that goes away is asked again: it may be restarting.
-func (a *app) wait(ctx context.Context, c *api.Client, g goal) (cluster.Status, error) {
+func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, error) {
 	said := ""
 	for {
 		var broken error

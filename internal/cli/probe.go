@@ -19,7 +19,7 @@ import (
 // defaultRate is how many packets a second each target gets.
 const defaultRate = 10.0
 
-func (a *app) probeCmd() *cobra.Command {
+func probeCmd(a *app) *cobra.Command {
 	o := losses.Order{}
 	var file string
 	var arp bool
@@ -58,12 +58,12 @@ measured.`,
 				o.Name, err = vantage(cmd, o.Name)
 			}
 			if err == nil {
-				o.Targets, err = a.targets(cmd, file)
+				o.Targets, err = targets(a, cmd, file)
 			}
 			if err != nil {
 				return err
 			}
-			return a.probe(cmd.Context(), o, js)
+			return probe(cmd.Context(), a, o, js)
 		},
 	}
 	cmd.Flags().StringVar(&file, "targets", "", "`FILE` with the addresses; -: standard input")
@@ -73,7 +73,7 @@ measured.`,
 	cmd.Flags().Float64Var(&o.ARPRate, "arp-rate", 0, "`n` questions a second to each by ARP, 0.1 to 10\n(default 1, "+
 		"or RATE where that is less)")
 	cmd.Flags().StringVar(&o.Name, "name", "", "`NAME` of this vantage point in the result\n(default: this machine's name)")
-	cmd.AddCommand(a.probeReportCmd())
+	cmd.AddCommand(probeReportCmd(a))
 	return cmd
 }
 
@@ -124,7 +124,7 @@ func inBounds(cmd *cobra.Command, o losses.Order, file string) error {
 }
 
 // targets reads the list.
-func (a *app) targets(cmd *cobra.Command, file string) ([]losses.Address, error) {
+func targets(a *app, cmd *cobra.Command, file string) ([]losses.Address, error) {
 	in, name := source(cmd.Context(), a.env.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
@@ -141,12 +141,12 @@ func (a *app) targets(cmd *cobra.Command, file string) ([]losses.Address, error)
 	return list, nil
 }
 
-func (a *app) probe(ctx context.Context, o losses.Order, js bool) error {
+func probe(ctx context.Context, a *app, o losses.Order, js bool) error {
 	shows := newLossMap(a.env.Stderr)
 	r, err := a.env.Probe(ctx, o, func(p losses.Progress) { shows.show(p, o.For) })
 	said := shows.end()
 	if r != nil {
-		said = errors.Join(said, a.showLosses(r, js))
+		said = errors.Join(said, showLosses(a, r, js))
 	}
 	if err = errors.Join(err, said); err != nil {
 		return err
@@ -186,7 +186,7 @@ func millis(ms float64) string {
 	return fmt.Sprintf("%s.%d", thousands(tenths/10), tenths%10)
 }
 
-func (a *app) showLosses(r *losses.Result, js bool) error {
+func showLosses(a *app, r *losses.Result, js bool) error {
 	if js {
 		return writeJSON(a.env.Stdout, r, false)
 	}

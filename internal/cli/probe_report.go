@@ -15,7 +15,7 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) probeReportCmd() *cobra.Command {
+func probeReportCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Annotations: map[string]string{moreForms: "html"},
 		Use:         "report FILE...",
@@ -43,23 +43,23 @@ The clocks of the machines must agree.`,
 				if slices.Contains(args[:i], file) {
 					return usage(cmd, fmt.Errorf("%s is given twice: want each file once", file))
 				}
-				r, err := a.savedLosses(cmd.Context(), file)
+				r, err := savedLosses(cmd.Context(), a, file)
 				if err != nil {
 					return err
 				}
 				results = append(results, r)
 			}
 			if len(results) == 1 {
-				return a.showSaved(form, results[0], results[0].WriteHTML, func(p painter) string { return lossesText(results[0], p) })
+				return showSaved(a, form, results[0], results[0].WriteHTML, func(p painter) string { return lossesText(results[0], p) })
 			}
-			return a.joinedReport(form, args, results)
+			return joinedReport(a, form, args, results)
 		},
 	}
 	return cmd
 }
 
 // savedLosses reads a result.
-func (a *app) savedLosses(ctx context.Context, file string) (*losses.Result, error) {
+func savedLosses(ctx context.Context, a *app, file string) (*losses.Result, error) {
 	in, name := source(ctx, a.env.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
@@ -77,7 +77,7 @@ func (a *app) savedLosses(ctx context.Context, file string) (*losses.Result, err
 }
 
 // showSaved shows a result in a form.
-func (a *app) showSaved(form string, result any, html func(io.Writer) error, text func(painter) string) error {
+func showSaved(a *app, form string, result any, html func(io.Writer) error, text func(painter) string) error {
 	switch form {
 	case "json":
 		return writeJSON(a.env.Stdout, result, false)
@@ -93,7 +93,7 @@ func (a *app) showSaved(form string, result any, html func(io.Writer) error, tex
 
 // joinedReport shows one result of several. Results of programs without names are called as
 // their files.
-func (a *app) joinedReport(form string, files []string, results []*losses.Result) error {
+func joinedReport(a *app, form string, files []string, results []*losses.Result) error {
 	for i, r := range results {
 		if r.Name == "" {
 			r.Name = strings.TrimSuffix(filepath.Base(files[i]), ".json")
@@ -106,7 +106,7 @@ func (a *app) joinedReport(form string, files []string, results []*losses.Result
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%s: %w", strings.Join(files, ", "), err)
 	}
-	return a.showSaved(form, j, j.WriteHTML, func(p painter) string { return joinedText(j, p) })
+	return showSaved(a, form, j, j.WriteHTML, func(p painter) string { return joinedText(j, p) })
 }
 
 // joinedText shows the vantage points, the worst targets as each of these saw them, and the sums.

@@ -40,7 +40,7 @@ const (
 // eventPages bounds what is read of the event log, which keeps 2,000 events.
 const eventPages = 50
 
-func (a *app) reportCmd() *cobra.Command {
+func reportCmd(a *app) *cobra.Command {
 	var file, out, logs string
 	var days int
 	var within time.Duration
@@ -328,9 +328,9 @@ func (r *reporter) cluster() []support.Part {
 		err := r.nodeErr
 		switch {
 		case r.alone():
-			d, err = r.diagnoseAlone(ctx)
+			d, err = diagnoseAlone(ctx, r.app)
 		case err == nil:
-			d, err = r.diagnose(ctx, r.c, r.node, r.file)
+			d, err = diagnose(ctx, r.app, r.c, r.node, r.file)
 		}
 		if err != nil {
 			return err

@@ -24,11 +24,11 @@ server not reachable. Set HOLDFAST_LANG=zh for messages in Chinese.`,
 	f.StringVar(&a.cert, "cert", "", "PEM `file` with the client certificate, for --server")
 	f.StringVar(&a.key, "key", "", "PEM `file` with the client's key, for --server")
 	f.StringVarP(&a.output, "output", "o", "text", "output `format`, text or json")
-	root.AddCommand(a.statusCmd(), a.startCmd(), a.stopCmd(), a.migrateCmd(), a.eventsCmd(), a.versionCmd(),
-		a.configCmd(), a.bundleCmd(), a.hostCmd(), a.jobsCmd(),
-		a.storeCmd(), a.confirmOffCmd(), a.resetPasswordCmd())
-	root.AddCommand(a.upgradeCmd(), a.transitionCmd(), a.installCmd(), a.uninstallCmd(), a.doctorCmd(),
-		a.certificatesCmd(), a.reportCmd(), a.adoptCmd(), a.pairCmd(), a.probeCmd())
+	root.AddCommand(statusCmd(a), startCmd(a), stopCmd(a), migrateCmd(a), eventsCmd(a), versionCmd(a),
+		configCmd(a), bundleCmd(a), hostCmd(a), jobsCmd(a),
+		storeCmd(a), confirmOffCmd(a), resetPasswordCmd(a))
+	root.AddCommand(upgradeCmd(a), transitionCmd(a), installCmd(a), uninstallCmd(a), doctorCmd(a),
+		certificatesCmd(a), reportCmd(a), adoptCmd(a), pairCmd(a), probeCmd(a))
 	checkOutput(a, root)
 	root.AddCommand(env.Extra...)
 	addExamples(root, "")

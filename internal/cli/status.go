@@ -14,7 +14,7 @@ import (
 	"holdfast/internal/cluster/reason"
 )
 
-func (a *app) statusCmd() *cobra.Command {
+func statusCmd(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -27,14 +27,14 @@ func (a *app) statusCmd() *cobra.Command {
 			}
 			defer c.Close()
 			if watch {
-				return a.watchStatus(cmd.Context(), c, js)
+				return watchStatus(cmd.Context(), a, c, js)
 			}
 			s, err := c.Status(cmd.Context())
 			if err != nil {
 				return err
 			}
 			if js {
-				return a.showStatus(s)
+				return showStatus(a, s)
 			}
 			return writeText(a.env.Stdout, statusText(s, painterFor(a.env.Stdout)))
 		},
@@ -44,7 +44,7 @@ func (a *app) statusCmd() *cobra.Command {
 }
 
 // showStatus is for programs.
-func (a *app) showStatus(s cluster.Status) error {
+func showStatus(a *app, s cluster.Status) error {
 	return writeJSON(a.env.Stdout, jsonStatus(s), false)
 }
 
@@ -65,7 +65,7 @@ func sortedHosts(s cluster.Status) []cluster.HostStatus {
 
 // watchStatus shows the status until the user ends it, which is no error. On a
 // terminal it stays in place; elsewhere only changed text is written again.
-func (a *app) watchStatus(ctx context.Context, c *api.Client, js bool) error {
+func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 	terminal := isTerminal(a.env.Stdout)
 	p := painterFor(a.env.Stdout)
 	last := ""

@@ -18,12 +18,12 @@ import (
 
 // storeCmd holds the care of the store. Commands that work without a running
 // agent come with the environment.
-func (a *app) storeCmd() *cobra.Command {
+func storeCmd(a *app) *cobra.Command {
 	status := &cobra.Command{
 		Use:   "status",
 		Short: "Show the members of the store, and the backups here",
 		Args:  cobra.NoArgs,
-		RunE:  a.storeStatus,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return storeStatus(a, cmd) },
 	}
 	backup := &cobra.Command{
 		Use:   "backup",
@@ -31,12 +31,12 @@ func (a *app) storeCmd() *cobra.Command {
 		Long: `Writes a snapshot of the store into a file on the agent's host and shows its
 path. The agents do the same on schedule and keep the newest ones.`,
 		Args: cobra.NoArgs,
-		RunE: a.storeBackup,
+		RunE: func(cmd *cobra.Command, _ []string) error { return storeBackup(a, cmd) },
 	}
 	return group("store", "Show the cluster's store, and back it up", append([]*cobra.Command{status, backup}, a.env.Store...)...)
 }
 
-func (a *app) storeStatus(cmd *cobra.Command, _ []string) error {
+func storeStatus(a *app, cmd *cobra.Command) error {
 	s, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) })
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func memberRow(m cluster.StoreMember) []cell {
 		{used, plain}, {quota, plain}, {behind, plain}}
 }
 
-func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
+func storeBackup(a *app, cmd *cobra.Command) error {
 	b, js, err := asked(a, cmd, func(ctx context.Context, c *api.Client) (cluster.Backup, error) { return c.BackUpStore(ctx) })
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func (a *app) storeBackup(cmd *cobra.Command, _ []string) error {
 	return writeText(a.env.Stdout, fmt.Sprintf("%s (%s, revision %d)\n", clean(b.File), mib(b.Size), b.Revision))
 }
 
-func (a *app) confirmOffCmd() *cobra.Command {
+func confirmOffCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm-off HOST",
 		Short: "Confirm that a silent host is off",
@@ -138,14 +138,14 @@ Refused while the host renews its lease. The command asks for the host's name
 once more. Your name goes into the event log.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.confirmOff(cmd, args[0])
+			return confirmOff(a, cmd, args[0])
 		},
 	}
 }
 
-func (a *app) confirmOff(cmd *cobra.Command, host string) error {
+func confirmOff(a *app, cmd *cobra.Command, host string) error {
 	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", clean(host))
-	return a.ordered(cmd, said, func(ctx context.Context, c *api.Client) error {
+	return ordered(a, cmd, said, func(ctx context.Context, c *api.Client) error {
 		st, err := c.Status(ctx)
 		if err != nil {
 			return err
@@ -154,7 +154,7 @@ func (a *app) confirmOff(cmd *cobra.Command, host string) error {
 			err = api.MayBeOff(st, cluster.HostID(host))
 		}
 		if err == nil {
-			err = a.typedAgain(ctx, host, st.OfPair())
+			err = typedAgain(ctx, a, host, st.OfPair())
 		}
 		if err != nil {
 			return err
@@ -164,7 +164,7 @@ func (a *app) confirmOff(cmd *cobra.Command, host string) error {
 }
 
 // typedAgain asks for a host's name once more.
-func (a *app) typedAgain(ctx context.Context, host string, ofPair bool) error {
+func typedAgain(ctx context.Context, a *app, host string, ofPair bool) error {
 	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))
 	if ofPair {
 		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the "+

@@ -16,9 +16,9 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func (a *app) transitionCmd() *cobra.Command {
+func transitionCmd(a *app) *cobra.Command {
 	db := group("db", "Bring the rows of an old platform's databases into a new one's",
-		a.dbPlanCmd(), a.dbRunCmd(), a.dbVerifyCmd(), a.dbProfileCmd(), a.dbCleanCmd())
+		dbPlanCmd(a), dbRunCmd(a), dbVerifyCmd(a), dbProfileCmd(a), dbCleanCmd(a))
 	db.Long = `Brings the rows of an old platform's databases into the tables of a new one's,
 by a mapping that says what becomes of every column. The source is only read,
 but for the database migrate_ids; the target's tables must be empty.
@@ -30,8 +30,8 @@ but for the database migrate_ids; the target's tables must be empty.
 
 See docs/transition-db.md and docs/mapping.md.`
 	return group("transition", "Bring a platform to another version, its guests running",
-		a.transitionPlanCmd(), a.transitionRunCmd(), a.sitesCmd(), a.configFilesCmd(), db, a.netCmd(), a.pinCmd(),
-		a.unpinCmd(), a.featuresCmd(), a.collectCmd(), a.placementCmd())
+		transitionPlanCmd(a), transitionRunCmd(a), sitesCmd(a), configFilesCmd(a), db, netCmd(a), pinCmd(a),
+		unpinCmd(a), featuresCmd(a), collectCmd(a), placementCmd(a))
 }
 
 // dbServers are the flags that name the two servers and their databases.
@@ -122,12 +122,12 @@ func (m *dbMapping) check(cmd *cobra.Command) error {
 func (m *dbMapping) read(cmd *cobra.Command, a *app, read func(file, profile string) (*align.Alignment, error)) (*align.Alignment, error) {
 	x, err := read(m.file, m.profile)
 	if err != nil {
-		return nil, a.faults(err)
+		return nil, faults(a, err)
 	}
 	if err := m.databases(x); err != nil {
 		return nil, usage(cmd, err)
 	}
-	m.Password = a.dbPassword(cmd.Context())
+	m.Password = dbPassword(cmd.Context(), a)
 	return x, x.Connect(cmd.Context(), m.Addresses)
 }
 
@@ -155,7 +155,7 @@ func planError(err error) error { return align.PlanError(err) }
 func runError(err error) error { return align.RunError(err) }
 
 // faults makes bad input of an error that tells one fault a line; others stay as they are.
-func (a *app) faults(err error) error {
+func faults(a *app, err error) error {
 	var f *align.Faults
 	if !errors.As(err, &f) {
 		return err
@@ -211,7 +211,7 @@ func pairsOf(words []string) (out []string) {
 
 // dbPassword asks for a password on the terminal. Where there is none nobody can be asked,
 // and none is sent: accounts that want none are let in.
-func (a *app) dbPassword(ctx context.Context) func(prompt string) (string, error) {
+func dbPassword(ctx context.Context, a *app) func(prompt string) (string, error) {
 	return func(prompt string) (string, error) {
 		in, ok := a.env.Stdin.(*os.File)
 		if !ok || !isTerminal(in) {

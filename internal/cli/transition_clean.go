@@ -13,7 +13,7 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func (a *app) dbProfileCmd() *cobra.Command {
+func dbProfileCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:       "profile NAME",
 		Short:     "Print a built-in mapping",
@@ -30,7 +30,7 @@ func (a *app) dbProfileCmd() *cobra.Command {
 	}
 }
 
-func (a *app) dbCleanCmd() *cobra.Command {
+func dbCleanCmd(a *app) *cobra.Command {
 	var m dbMapping
 	var rows, yes bool
 	cmd := &cobra.Command{
@@ -61,14 +61,14 @@ between other servers, and where rows of other tables refer to those to go.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			m.Password = a.dbPassword(cmd.Context())
+			m.Password = dbPassword(cmd.Context(), a)
 			if !rows {
 				x, err := align.Connect(cmd.Context(), m.Addresses)
 				if err != nil {
 					return err
 				}
 				defer func() { err = errors.Join(err, x.Close()) }()
-				return runError(a.dbClean(cmd.Context(), x, nil, yes))
+				return runError(dbClean(cmd.Context(), a, x, nil, yes))
 			}
 			read := align.ReadTables
 			if m.ids != "" { // as run was given: they are read, and make no difference
@@ -79,7 +79,7 @@ between other servers, and where rows of other tables refer to those to go.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			return runError(a.dbClean(cmd.Context(), x.Servers, x, yes))
+			return runError(dbClean(cmd.Context(), a, x.Servers, x, yes))
 		},
 	}
 	m.flags(cmd)
@@ -88,8 +88,8 @@ between other servers, and where rows of other tables refer to those to go.`,
 	return cmd
 }
 
-func (a *app) dbClean(ctx context.Context, s *align.Servers, x *align.Alignment, yes bool) error {
-	was, err := s.Clean(ctx, x, func(ctx context.Context, was align.Left) error { return a.confirmClean(ctx, was, yes) })
+func dbClean(ctx context.Context, a *app, s *align.Servers, x *align.Alignment, yes bool) error {
+	was, err := s.Clean(ctx, x, func(ctx context.Context, was align.Left) error { return confirmClean(ctx, a, was, yes) })
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (a *app) dbClean(ctx context.Context, s *align.Servers, x *align.Alignment,
 }
 
 // confirmClean says how far the copy is, and asks whether what there is shall go, unless yes.
-func (a *app) confirmClean(ctx context.Context, was align.Left, yes bool) error {
+func confirmClean(ctx context.Context, a *app, was align.Left, yes bool) error {
 	if yes {
 		return nil
 	}

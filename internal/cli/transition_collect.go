@@ -42,7 +42,7 @@ type collectOrder struct {
 	check               string
 }
 
-func (a *app) collectCmd() *cobra.Command {
+func collectCmd(a *app) *cobra.Command {
 	var o collectOrder
 	cmd := &cobra.Command{
 		Use:   "collect",
@@ -74,7 +74,7 @@ not reachable.`,
 			if err := outGiven(cmd, "out", o.out); err != nil {
 				return err
 			}
-			return a.collect(cmd.Context(), o, js)
+			return collectPlatform(cmd.Context(), a, o, js)
 		},
 	}
 	openrcFlag(cmd, &o.openrc)
@@ -92,7 +92,7 @@ type collected struct {
 	Differences []net.Difference   `json:"differences"`
 }
 
-func (a *app) collect(ctx context.Context, o collectOrder, js bool) error {
+func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error {
 	before, err := readBefore(o.before, platform.Read)
 	if err != nil {
 		return err

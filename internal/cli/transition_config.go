@@ -23,9 +23,9 @@ import (
 // comparedAtOnce is how many hosts are asked at a time.
 const comparedAtOnce = 16
 
-func (a *app) configFilesCmd() *cobra.Command {
+func configFilesCmd(a *app) *cobra.Command {
 	g := group("config", "Bring configuration files of hosts to what a directory says",
-		a.configFilesDiffCmd(), a.configFilesApplyCmd(), a.configFilesBackCmd())
+		configFilesDiffCmd(a), configFilesApplyCmd(a), configFilesBackCmd(a))
 	g.Long = `Renders the templates of a directory for each host of a cluster, by values per
 cluster, group and host, and compares the files that hosts have with them. The
 directory may be in a Git work tree: then its commit is shown, and kept with the
@@ -50,7 +50,7 @@ func (f *confFlags) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.hosts, "host", nil, "these `HOST`s only, with commas between")
 }
 
-func (a *app) configFilesDiffCmd() *cobra.Command {
+func configFilesDiffCmd(a *app) *cobra.Command {
 	var f confFlags
 	cmd := &cobra.Command{
 		Use:   "diff DIR",
@@ -67,7 +67,7 @@ does not answer.`,
 				return err
 			}
 			defer c.Close()
-			p, err := a.compareHosts(cmd.Context(), c, args[0], &f, false)
+			p, err := compareHosts(cmd.Context(), a, c, args[0], &f, false)
 			if err != nil {
 				return err
 			}
@@ -83,7 +83,7 @@ does not answer.`,
 	return cmd
 }
 
-func (a *app) configFilesApplyCmd() *cobra.Command {
+func configFilesApplyCmd(a *app) *cobra.Command {
 	var f confFlags
 	cmd := &cobra.Command{
 		Use:   "apply DIR",
@@ -101,7 +101,7 @@ Exit codes: 0 nothing differs, or it has begun, or with --wait is done; 1 it has
 failed, or is paused after a failure; 2 bad input; 3 refused, or another one is
 under way; 4 a host does not answer, and nothing was begun.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.applyFiles(cmd, args[0], &f) },
+		RunE: func(cmd *cobra.Command, args []string) error { return applyFiles(a, cmd, args[0], &f) },
 	}
 	f.flags(cmd)
 	f.beginning.flags(cmd)
@@ -109,7 +109,7 @@ under way; 4 a host does not answer, and nothing was begun.`,
 	return cmd
 }
 
-func (a *app) configFilesBackCmd() *cobra.Command {
+func configFilesBackCmd(a *app) *cobra.Command {
 	var b beginning
 	cmd := &cobra.Command{
 		Use:   "back JOB",
@@ -135,7 +135,7 @@ Exit codes: as those of "transition config apply".`,
 			if err != nil {
 				return err
 			}
-			return a.begun(cmd.Context(), c, j, b.wait, js)
+			return begun(cmd.Context(), a, c, j, b.wait, js)
 		},
 	}
 	b.flags(cmd)
@@ -172,7 +172,7 @@ type fileDifference struct {
 }
 
 // compareHosts renders a directory and asks the hosts; with keep they keep the files.
-func (a *app) compareHosts(ctx context.Context, c *api.Client, dir string, f *confFlags, keep bool) (*confPlan, error) {
+func compareHosts(ctx context.Context, a *app, c *api.Client, dir string, f *confFlags, keep bool) (*confPlan, error) {
 	d, err := readConfDir(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -377,7 +377,7 @@ func (f *fileDifference) write(b *strings.Builder, p painter) {
 	}
 }
 
-func (a *app) applyFiles(cmd *cobra.Command, dir string, f *confFlags) error {
+func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	ctx := cmd.Context()
 	c, js, err := a.open(cmd)
 	if err != nil {
@@ -385,11 +385,11 @@ func (a *app) applyFiles(cmd *cobra.Command, dir string, f *confFlags) error {
 	}
 	defer c.Close()
 	if f.wait {
-		if err := a.awaitFiles(ctx, c); err != nil {
+		if err := awaitFiles(ctx, a, c); err != nil {
 			return err
 		}
 	}
-	p, err := a.compareHosts(ctx, c, dir, f, true)
+	p, err := compareHosts(ctx, a, c, dir, f, true)
 	if err != nil {
 		return err
 	}
@@ -421,11 +421,11 @@ func (a *app) applyFiles(cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.begun(ctx, c, j, f.wait, js)
+	return begun(ctx, a, c, j, f.wait, js)
 }
 
 // awaitFiles follows a job of the kind that is under way, if one is.
-func (a *app) awaitFiles(ctx context.Context, c *api.Client) error {
+func awaitFiles(ctx context.Context, a *app, c *api.Client) error {
 	jobs, err := c.Jobs(ctx)
 	if err != nil {
 		return err
@@ -434,7 +434,7 @@ func (a *app) awaitFiles(ctx context.Context, c *api.Client) error {
 		if j.Kind != string(hostconf.Job) || j.State == string(job.Ended) {
 			continue
 		}
-		j, err = a.follow(ctx, j, jobOf(c), needsHelp)
+		j, err = follow(ctx, a, j, jobOf(c), needsHelp)
 		if err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ type featuresOrder struct {
 	out, before string
 }
 
-func (a *app) featuresCmd() *cobra.Command {
+func featuresCmd(a *app) *cobra.Command {
 	var o featuresOrder
 	cmd := &cobra.Command{
 		Use:   "features --guest NAME --yes",
@@ -70,7 +70,7 @@ before. 1 something failed, or is worse, or was not put back. 2 bad input.
 			if err != nil {
 				return err
 			}
-			return a.features(cmd.Context(), o, before, js)
+			return features(cmd.Context(), a, o, before, js)
 		},
 	}
 	f := cmd.Flags()
@@ -250,7 +250,7 @@ func (o *featuresOrder) readCloud() error {
 	return nil
 }
 
-func (a *app) features(ctx context.Context, o featuresOrder, before *feature.Report, js bool) error {
+func features(ctx context.Context, a *app, o featuresOrder, before *feature.Report, js bool) error {
 	shows := newTicker(a.env.Stderr)
 	tell := func(p feature.Progress) { shows.show(featuresLine(p)) }
 	run := func() (*feature.Report, error) { return a.env.Features(ctx, o.Order, tell) }

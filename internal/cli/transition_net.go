@@ -18,9 +18,9 @@ import (
 	"holdfast/internal/transition/net/rebuild"
 )
 
-func (a *app) netCmd() *cobra.Command {
+func netCmd(a *app) *cobra.Command {
 	cmd := group("net", "Bring an old platform's network into a new one's Neutron",
-		a.netExportCmd(), a.netApplyCmd(), a.netVerifyCmd(), a.netHostCmd())
+		netExportCmd(a), netApplyCmd(a), netVerifyCmd(a), netHostCmd(a))
 	cmd.Long = `Brings agents, security groups, networks, subnets and ports of an old platform
 into a new one, with the IDs, MAC and IP addresses that they have.
 
@@ -94,7 +94,7 @@ func (n *netPlatform) into(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-func (a *app) netExportCmd() *cobra.Command {
+func netExportCmd(a *app) *cobra.Command {
 	var n netPlatform
 	var db rebuild.Database
 	cmd := &cobra.Command{
@@ -136,7 +136,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 			}
 			var d *net.Document
 			if db.DSN != "" {
-				db.Password = a.dbPassword(cmd.Context())
+				db.Password = dbPassword(cmd.Context(), a)
 				d, err = rebuild.ExportRows(cmd.Context(), db, n.file, n.leaveOut)
 				err = runError(err)
 			} else {
@@ -144,9 +144,9 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 			}
 			var faults *net.Faults
 			if err == nil || d != nil && errors.As(err, &faults) { // which are not all that is to be known
-				err = cmp.Or(a.netExported(d, err == nil, js), err)
+				err = cmp.Or(netExported(a, d, err == nil, js), err)
 			}
-			return a.netFaults("check what was read", err)
+			return netFaults(a, "check what was read", err)
 		},
 	}
 	n.leave(cmd)
@@ -156,7 +156,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, or what was read can not be applied,
 }
 
 // netExported says what was read, and whether it was written.
-func (a *app) netExported(d *net.Document, written, js bool) error {
+func netExported(a *app, d *net.Document, written, js bool) error {
 	counts, unbound := d.Counts(), []string{}
 	for _, p := range d.Unbindable() {
 		unbound = append(unbound, p.ID)
@@ -201,7 +201,7 @@ func netDatabase(cmd *cobra.Command, db *rebuild.Database) {
 	f.StringVar(&db.Name, "db-name", "neutron", "`NAME` of Neutron's database")
 }
 
-func (a *app) netApplyCmd() *cobra.Command {
+func netApplyCmd(a *app) *cobra.Command {
 	var n netPlatform
 	var o rebuild.Order
 	cmd := &cobra.Command{
@@ -251,8 +251,8 @@ database is not reachable.`,
 			if o.API, err = n.api(); err != nil {
 				return err
 			}
-			o.DB.Password, o.LeaveOut = a.dbPassword(cmd.Context()), n.leaveOut
-			return a.netApply(cmd.Context(), n.file, o, js)
+			o.DB.Password, o.LeaveOut = dbPassword(cmd.Context(), a), n.leaveOut
+			return netApply(cmd.Context(), a, n.file, o, js)
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
@@ -272,10 +272,10 @@ func reserveFlag(cmd *cobra.Command, reserve *bool) {
 		"have the ports of DHCP wait for the new platform's\nDHCP agents, which take them with their addresses")
 }
 
-func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js bool) error {
+func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool) error {
 	d, err := rebuild.Read(file)
 	if err != nil {
-		return a.netFaults("read the document", err)
+		return netFaults(a, "read the document", err)
 	}
 	shows := newTicker(a.env.Stderr)
 	r, err := rebuild.Apply(ctx, d, o, func(p rebuild.Progress) {
@@ -318,7 +318,7 @@ func (a *app) netApply(ctx context.Context, file string, o rebuild.Order, js boo
 	return writeText(a.env.Stdout, b.String())
 }
 
-func (a *app) netVerifyCmd() *cobra.Command {
+func netVerifyCmd(a *app) *cobra.Command {
 	var n netPlatform
 	var reserve bool
 	cmd := &cobra.Command{
@@ -342,13 +342,13 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 			}
 			d, err := rebuild.Read(n.file)
 			if err != nil {
-				return a.netFaults("read the document", err)
+				return netFaults(a, "read the document", err)
 			}
 			v, err := rebuild.Verify(cmd.Context(), d, at, reserve)
 			if err != nil {
 				return err
 			}
-			return a.netVerified(v, js)
+			return netVerified(a, v, js)
 		},
 	}
 	n.flags(cmd, "file", "`FILE` that export has written")
@@ -357,7 +357,7 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 }
 
 // netVerified says what verify found.
-func (a *app) netVerified(v *rebuild.Verified, js bool) (err error) {
+func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
 	if js {
 		err = writeJSON(a.env.Stdout, struct {
 			netComparison
@@ -386,7 +386,7 @@ type netComparison struct {
 }
 
 // netCompared says what differs, each by text, or that nothing does.
-func (a *app) netCompared(left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
+func netCompared(a *app, left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
 		err = writeJSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
 	} else {
@@ -422,7 +422,7 @@ func sayDifferences(b *strings.Builder, p painter, left []net.Difference, text f
 }
 
 // netFaults makes bad input of what is wrong with a document, a line each.
-func (a *app) netFaults(what string, err error) error {
+func netFaults(a *app, what string, err error) error {
 	var f *net.Faults
 	if !errors.As(err, &f) {
 		return err

@@ -21,7 +21,7 @@ type netHost struct {
 	agents                bool
 }
 
-func (a *app) netHostCmd() *cobra.Command {
+func netHostCmd(a *app) *cobra.Command {
 	var n netHost
 	cmd := &cobra.Command{
 		Use:   "host --file FILE | --save FILE",
@@ -66,7 +66,7 @@ Open vSwitch or an agent is not reachable.`,
 			if err != nil {
 				return err
 			}
-			return a.netHost(cmd, n, js)
+			return runNetHost(a, cmd, n, js)
 		},
 	}
 	f := cmd.Flags()
@@ -79,20 +79,20 @@ Open vSwitch or an agent is not reachable.`,
 	return cmd
 }
 
-func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
+func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 	ctx := cmd.Context()
 	var d *net.Document
 	var err error
 	if n.file != "" {
 		if d, err = rebuild.Read(n.file); err != nil {
-			return a.netFaults("read the document", err)
+			return netFaults(a, "read the document", err)
 		}
 	}
 	var hosts []*net.Host
 	if n.agents {
-		hosts, err = a.agentsPorts(cmd, d)
+		hosts, err = agentsPorts(a, cmd, d)
 	} else {
-		hosts, err = a.netHosts(ctx, n)
+		hosts, err = netHosts(ctx, a, n)
 	}
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
 	}
 	if n.fix != "" {
 		if err := rebuild.Save(d, n.fix); err != nil {
-			return a.netFaults("check what would be written", err)
+			return netFaults(a, "check what would be written", err)
 		}
 		if !js {
 			if err := writeText(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
@@ -130,12 +130,12 @@ func (a *app) netHost(cmd *cobra.Command, n netHost, js bool) error {
 			}
 		}
 	}
-	return a.netCompared(left, js, rebuild.HostText, "the host has what the document has, and nothing else")
+	return netCompared(a, left, js, rebuild.HostText, "the host has what the document has, and nothing else")
 }
 
 // agentsPorts is what the hosts have to which a document binds ports of guests by Open vSwitch, as their agents tell. A
 // host goes by the name of its agent where Neutron knows it, else by that of its kernel.
-func (a *app) agentsPorts(cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
+func agentsPorts(a *app, cmd *cobra.Command, d *net.Document) (out []*net.Host, err error) {
 	c, _, err := a.open(cmd)
 	if err != nil {
 		return nil, err
@@ -179,11 +179,11 @@ func (a *app) agentsPorts(cmd *cobra.Command, d *net.Document) (out []*net.Host,
 }
 
 // netHosts are what the files of --from have, or this host.
-func (a *app) netHosts(ctx context.Context, n netHost) (hosts []*net.Host, err error) {
+func netHosts(ctx context.Context, a *app, n netHost) (hosts []*net.Host, err error) {
 	for _, file := range n.from {
 		h, err := rebuild.ReadHost(file)
 		if err != nil {
-			return nil, a.netFaults("read what a host has", err)
+			return nil, netFaults(a, "read what a host has", err)
 		}
 		hosts = append(hosts, h)
 	}

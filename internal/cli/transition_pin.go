@@ -10,7 +10,7 @@ import (
 	"holdfast/internal/transition/pin"
 )
 
-func (a *app) pinCmd() *cobra.Command {
+func pinCmd(a *app) *cobra.Command {
 	var o pin.Order
 	cmd := &cobra.Command{
 		Use:   "pin BRIDGE",
@@ -57,7 +57,7 @@ reachable.`,
 	return cmd
 }
 
-func (a *app) unpinCmd() *cobra.Command {
+func unpinCmd(a *app) *cobra.Command {
 	var o pin.Order
 	cmd := &cobra.Command{
 		Use:   "unpin BRIDGE",

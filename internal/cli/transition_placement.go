@@ -43,7 +43,7 @@ var manageSteps = []manageStep{
 	}},
 }
 
-func (a *app) placementCmd() *cobra.Command {
+func placementCmd(a *app) *cobra.Command {
 	var openrc string
 	cmd := &cobra.Command{
 		Use:   "placement [-- NOVA-MANAGE [ARG...]]",
@@ -69,7 +69,7 @@ bad input. 3 refused: there is no Placement. 4 an API is not reachable.`,
 			if len(args) == 0 {
 				args = []string{"nova-manage"}
 			}
-			return a.placement(cmd.Context(), openrc, args, js)
+			return placement(cmd.Context(), a, openrc, args, js)
 		},
 	}
 	openrcFlag(cmd, &openrc)
@@ -90,7 +90,7 @@ type manageRan struct {
 	goesOn bool // it has to be run again
 }
 
-func (a *app) placement(ctx context.Context, openrc string, manage []string, js bool) error {
+func placement(ctx context.Context, a *app, openrc string, manage []string, js bool) error {
 	getenv, err := loginFrom(openrc)
 	if err != nil {
 		return err
@@ -110,9 +110,9 @@ func (a *app) placement(ctx context.Context, openrc string, manage []string, js 
 	}
 	var r placed
 	for _, s := range manageSteps {
-		ran, err := a.manage(ctx, slices.Concat(manage, s.args), s)
+		ran, err := runManage(ctx, a, slices.Concat(manage, s.args), s)
 		for err == nil && ran.goesOn {
-			ran, err = a.manage(ctx, ran.Run, s)
+			ran, err = runManage(ctx, a, ran.Run, s)
 		}
 		if err != nil {
 			return err
@@ -139,8 +139,8 @@ func (a *app) placement(ctx context.Context, openrc string, manage []string, js 
 	return err
 }
 
-// manage runs one command. What it says goes to standard error as it comes.
-func (a *app) manage(ctx context.Context, run []string, s manageStep) (manageRan, error) {
+// runManage runs one command. What it says goes to standard error as it comes.
+func runManage(ctx context.Context, a *app, run []string, s manageStep) (manageRan, error) {
 	ran := manageRan{Run: run}
 	cmd := exec.CommandContext(ctx, run[0], run[1:]...)
 	cmd.WaitDelay = 5 * time.Second
@@ -149,7 +149,7 @@ func (a *app) manage(ctx context.Context, run []string, s manageStep) (manageRan
 	said := make(chan string, 1)
 	wrote := make(chan error, 1)
 	go func() {
-		last, err := a.pass(out)
+		last, err := pass(a, out)
 		said <- last
 		wrote <- err
 	}()
@@ -183,7 +183,7 @@ func (a *app) manage(ctx context.Context, run []string, s manageStep) (manageRan
 }
 
 // pass writes lines to standard error, to their end, and returns the last one that is not empty.
-func (a *app) pass(from io.Reader) (last string, err error) {
+func pass(a *app, from io.Reader) (last string, err error) {
 	lines := bufio.NewReader(from)
 	for {
 		line, end := lines.ReadString('\n')

@@ -12,7 +12,7 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func (a *app) dbPlanCmd() *cobra.Command {
+func dbPlanCmd(a *app) *cobra.Command {
 	var m dbMapping
 	cmd := &cobra.Command{
 		Use:   "plan --mapping FILE --source DSN --target DSN",
@@ -41,7 +41,7 @@ not reachable.`,
 			if err != nil {
 				return planError(err)
 			}
-			return a.showSurvey(r, js)
+			return showSurvey(a, r, js)
 		},
 	}
 	m.flags(cmd)
@@ -50,7 +50,7 @@ not reachable.`,
 
 // showSurvey writes a plan; one with errors is bad input. Of the advice, what is to be
 // done before a run is shown.
-func (a *app) showSurvey(r *align.Survey, js bool) error {
+func showSurvey(a *app, r *align.Survey, js bool) error {
 	var err error
 	if js {
 		err = writeJSON(a.env.Stdout, r, false)

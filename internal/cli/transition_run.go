@@ -25,7 +25,7 @@ type dbRun struct {
 	quiet, lag        time.Duration
 }
 
-func (a *app) dbRunCmd() *cobra.Command {
+func dbRunCmd(a *app) *cobra.Command {
 	var r dbRun
 	cmd := &cobra.Command{
 		Use:   "run --mapping FILE --source DSN --target DSN",
@@ -50,7 +50,7 @@ Exit codes: 0 done, 1 failed or interrupted, 2 bad input or a plan with errors,
 otherwise or has had its cut-over, 4 a server is not reachable.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return r.check(cmd) },
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.dbRun(cmd, &r) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runDB(a, cmd, &r) },
 	}
 	r.flags(cmd)
 	f := cmd.Flags()
@@ -103,7 +103,7 @@ func (r *dbRun) check(cmd *cobra.Command) error {
 	return r.dbMapping.check(cmd)
 }
 
-func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
+func runDB(a *app, cmd *cobra.Command, r *dbRun) (err error) {
 	js, err := a.asJSON(cmd)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 		o.Follow = w.carry
 	}
 	if out, err := x.Complete(cmd.Context(), o); out != nil || err != nil {
-		return a.showRan(out, js, runError(err))
+		return showRan(a, out, js, runError(err))
 	}
 	found, err := x.Begin(cmd.Context(), o)
 	if err = errors.Join(runError(err), w.shows.end()); err != nil {
@@ -133,18 +133,18 @@ func (a *app) dbRun(cmd *cobra.Command, r *dbRun) (err error) {
 		if !js {
 			found.Tables = nil // the errors are what must be seen; plan shows the statements
 		}
-		err := a.showSurvey(found, js)
+		err := showSurvey(a, found, js)
 		if e := new(fail.Error); found.Full && errors.As(err, &e) && e.Kind == fail.Invalid {
 			return fail.Errorf(fail.Refused, "") // somebody's rows are there; how many was said
 		}
 		return err
 	}
 	out, err := x.Run(cmd.Context(), o)
-	return a.showRan(out, js, errors.Join(runError(a.faults(err)), w.shows.end()))
+	return showRan(a, out, js, errors.Join(runError(faults(a, err)), w.shows.end()))
 }
 
 // showRan writes what a run did, unless it has failed.
-func (a *app) showRan(out *align.Ran, js bool, err error) error {
+func showRan(a *app, out *align.Ran, js bool, err error) error {
 	switch {
 	case err != nil:
 		return err

@@ -59,7 +59,7 @@ type siteLoss struct {
 	Worst     string `json:"worst,omitempty"` // the guest with the longest gap
 }
 
-func (a *app) sitesCmd() *cobra.Command {
+func sitesCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "sites FILE",
 		Short: "Show how the transitions of several clusters stand",
@@ -76,12 +76,12 @@ input; 4 one does not answer, whatever the others say.`,
 			if err != nil {
 				return err
 			}
-			return a.sites(cmd.Context(), args[0], js)
+			return sites(cmd.Context(), a, args[0], js)
 		},
 	}
 }
 
-func (a *app) sites(ctx context.Context, file string, js bool) error {
+func sites(ctx context.Context, a *app, file string, js bool) error {
 	name, text, err := a.readInput(ctx, file, transition.MaxFile+1)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%w", err)

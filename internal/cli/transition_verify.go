@@ -14,7 +14,7 @@ import (
 	align "holdfast/internal/transition/db"
 )
 
-func (a *app) dbVerifyCmd() *cobra.Command {
+func dbVerifyCmd(a *app) *cobra.Command {
 	var m dbMapping
 	var parallel int
 	var nova novaReader
@@ -56,7 +56,7 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, x.Close()) }()
-			return a.verify(cmd.Context(), x, parallel, nova, js)
+			return verify(cmd.Context(), a, x, parallel, nova, js)
 		},
 	}
 	m.flags(cmd)
@@ -65,10 +65,10 @@ a run that follows, or was begun otherwise, 4 a server is not reachable.`,
 	return cmd
 }
 
-func (a *app) verify(ctx context.Context, x *align.Alignment, parallel int, nova novaReader, js bool) error {
+func verify(ctx context.Context, a *app, x *align.Alignment, parallel int, nova novaReader, js bool) error {
 	shows := newTicker(a.env.Stderr)
 	r, err := x.Verify(ctx, parallel, nova.Nova, tellOn(shows))
-	if err = errors.Join(runError(a.faults(err)), shows.end()); err != nil {
+	if err = errors.Join(runError(faults(a, err)), shows.end()); err != nil {
 		return err
 	}
 	if js {

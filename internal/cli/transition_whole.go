@@ -13,7 +13,7 @@ import (
 	"holdfast/internal/transition"
 )
 
-func (a *app) transitionPlanCmd() *cobra.Command {
+func transitionPlanCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show every step of a whole transition",
@@ -33,7 +33,7 @@ Exit codes: 0 shown, 2 bad input.`,
 			if err != nil {
 				return err
 			}
-			_, p, err := a.transitionFile(cmd.Context(), args[0])
+			_, p, err := transitionFile(cmd.Context(), a, args[0])
 			if err != nil {
 				return err
 			}
@@ -46,7 +46,7 @@ Exit codes: 0 shown, 2 bad input.`,
 }
 
 // transitionFile reads a file, and makes the plan of it.
-func (a *app) transitionFile(ctx context.Context, file string) (text []byte, p *transition.Plan, err error) {
+func transitionFile(ctx context.Context, a *app, file string) (text []byte, p *transition.Plan, err error) {
 	name, text, err := a.readInput(ctx, file, transition.MaxFile+1)
 	if err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
@@ -76,7 +76,7 @@ func transitionText(p *transition.Plan) string {
 	return b.String()
 }
 
-func (a *app) transitionRunCmd() *cobra.Command {
+func transitionRunCmd(a *app) *cobra.Command {
 	var b beginning
 	cmd := &cobra.Command{
 		Use:   "run FILE",
@@ -93,18 +93,18 @@ Exit codes: 0 it has begun, or with --wait is done; 1 it has failed, or is
 paused after a failure; 2 bad input; 3 refused, as another one is under way; 4
 agent not reachable.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.transitionRun(cmd, args[0], b) },
+		RunE: func(cmd *cobra.Command, args []string) error { return transitionRun(a, cmd, args[0], b) },
 	}
 	b.flags(cmd)
 	return cmd
 }
 
-func (a *app) transitionRun(cmd *cobra.Command, file string, b beginning) error {
+func transitionRun(a *app, cmd *cobra.Command, file string, b beginning) error {
 	if file == "-" && !b.yes {
 		return usage(cmd, errors.New("- as FILE wants --yes: the answer would be read from there, too"))
 	}
 	ctx := cmd.Context()
-	text, p, err := a.transitionFile(ctx, file)
+	text, p, err := transitionFile(ctx, a, file)
 	if err != nil {
 		return err
 	}
@@ -122,5 +122,5 @@ func (a *app) transitionRun(cmd *cobra.Command, file string, b beginning) error 
 	if err != nil {
 		return err
 	}
-	return a.begun(ctx, c, j, b.wait, js)
+	return begun(ctx, a, c, j, b.wait, js)
 }

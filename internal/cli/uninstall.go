@@ -22,7 +22,7 @@ import (
 // sureFlag is the source tool's word for it.
 const sureFlag = "yes-i-really-really-mean-it"
 
-func (a *app) uninstallCmd() *cobra.Command {
+func uninstallCmd(a *app) *cobra.Command {
 	var ssh sshFlags
 	var file, list, base string
 	var sure bool
@@ -48,21 +48,21 @@ it is run again.`,
 			}
 			if !sure {
 				if file != "" || list != "" || base != "" { // what is wrong in them is told first
-					if _, err := a.uninstallOptions(cmd, file, list, base); err != nil {
+					if _, err := uninstallOptions(a, cmd, file, list, base); err != nil {
 						return err
 					}
 				}
 				return fail.Errorf(fail.Refused,
 					"this stops what the cluster keeps up, and ends its protection").With("if you are certain: --" + sureFlag)
 			}
-			o, err := a.uninstallOptions(cmd, file, list, base)
+			o, err := uninstallOptions(a, cmd, file, list, base)
 			if err != nil {
 				return err
 			}
 			if err := ssh.login(cmd.Context(), a, o); err != nil {
 				return err
 			}
-			return a.uninstall(cmd, o, &ssh, js)
+			return uninstall(a, cmd, o, &ssh, js)
 		},
 	}
 	f := cmd.Flags()
@@ -76,7 +76,7 @@ it is run again.`,
 
 // uninstallOptions are those of the configuration in a file, "": of this host, or of the set-up of a pair
 // that was begun here and did not come to an installation.
-func (a *app) uninstallOptions(cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
+func uninstallOptions(a *app, cmd *cobra.Command, file, list, base string) (o install.Options, err error) {
 	if begun, err := install.PairBegun(install.SetupLock, ""); err != nil || begun != "" {
 		if err == nil {
 			err = fail.Errorf(fail.Refused, "%s on this host", begun).With("wait for its end")
@@ -102,7 +102,7 @@ func (a *app) uninstallOptions(cmd *cobra.Command, file, list, base string) (o i
 		return o, fail.Errorf(fail.Invalid, "this host has no configuration of a cluster: there is no %s", own).
 			With("run this on a host of the cluster, or name its configuration: holdfast uninstall -c FILE")
 	default:
-		if o, err = a.installOptions(cmd, own, list, base, true); err != nil {
+		if o, err = installOptions(a, cmd, own, list, base, true); err != nil {
 			return o, err
 		}
 		n, err := config.LoadNode(install.SettingsFile)
@@ -129,8 +129,8 @@ func readSetup(path string, note any) (begun bool, err error) {
 	return true, nil
 }
 
-func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
-	res, err := a.runUninstall(cmd, &o, ssh)
+func uninstall(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
+	res, err := runUninstall(a, cmd, &o, ssh)
 	if js {
 		err = errors.Join(err, writeJSON(a.env.Stdout, res, false))
 	} else {
@@ -143,8 +143,8 @@ func (a *app) uninstall(cmd *cobra.Command, o install.Options, ssh *sshFlags, js
 	return uninstalled(cmd, res, err)
 }
 
-func (a *app) runUninstall(cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
-	if err := a.over(cmd, o, ssh); err != nil {
+func runUninstall(a *app, cmd *cobra.Command, o *install.Options, ssh *sshFlags) (install.Removed, error) {
+	if err := over(a, cmd, o, ssh); err != nil {
 		return install.Removed{}, err
 	}
 	return install.Uninstall(cmd.Context(), *o)

@@ -13,14 +13,14 @@ import (
 	"holdfast/internal/upgrade/path"
 )
 
-func (a *app) upgradeCmd() *cobra.Command {
-	return group("upgrade", "Plan, check and run upgrades", a.upgradePathCmd(), a.upgradePlanCmd(), a.upgradeCheckCmd(), a.upgradeRunCmd(),
-		a.upgradeStatusCmd(),
-		a.upgradeOrderCmd("pause", "Begin no further steps; running steps continue"),
-		a.upgradeOrderCmd("resume", "End a pause"),
-		a.upgradeOrderCmd("abort", "Stop the running steps, and run only steps that restore order"),
-		a.upgradeRetryCmd(), a.upgradeSkipCmd(), a.upgradeApproveCmd(), a.upgradeDropCmd(),
-		a.upgradeCommitCmd(), a.upgradeRollbackCmd(), a.upgradeReportCmd())
+func upgradeCmd(a *app) *cobra.Command {
+	return group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a), upgradeCheckCmd(a), upgradeRunCmd(a),
+		upgradeStatusCmd(a),
+		upgradeOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
+		upgradeOrderCmd(a, "resume", "End a pause"),
+		upgradeOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
+		upgradeRetryCmd(a), upgradeSkipCmd(a), upgradeApproveCmd(a), upgradeDropCmd(a),
+		upgradeCommitCmd(a), upgradeRollbackCmd(a), upgradeReportCmd(a))
 }
 
 // pathFlags are the flags of upgrade path.
@@ -30,7 +30,7 @@ type pathFlags struct {
 	components, confirmed []string
 }
 
-func (a *app) upgradePathCmd() *cobra.Command {
+func upgradePathCmd(a *app) *cobra.Command {
 	var f pathFlags
 	cmd := &cobra.Command{
 		Use:   "path --catalogue NAME --from VERSION --to VERSION",
@@ -53,7 +53,7 @@ Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 			if err != nil {
 				return err
 			}
-			return a.upgradePath(cmd, f, js)
+			return upgradePath(a, cmd, f, js)
 		},
 	}
 	fl := cmd.Flags()
@@ -66,7 +66,7 @@ Exit codes: 0 there is a way, 1 a rule blocks it, 2 bad input.`,
 	return cmd
 }
 
-func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
+func upgradePath(a *app, cmd *cobra.Command, f pathFlags, js bool) error {
 	switch {
 	case f.catalogue == "":
 		return usage(cmd, fmt.Errorf("no --catalogue given; want %s, or the path of a YAML file", catalogue.CAS))
@@ -91,7 +91,7 @@ func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
 	if js {
 		err = writeJSON(a.env.Stdout, res, false)
 	} else {
-		err = a.writePath(cat, f, res)
+		err = writePath(a, cat, f, res)
 	}
 	if err == nil && res.Blocked != nil {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -100,7 +100,7 @@ func (a *app) upgradePath(cmd *cobra.Command, f pathFlags, js bool) error {
 }
 
 // writePath writes one line for each hop, its notes below.
-func (a *app) writePath(cat *path.Catalogue, f pathFlags, res path.Result) error {
+func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error {
 	// A banner is shown as the version in it.
 	from, err := version.Find(cat.Scheme(), f.from)
 	if err != nil {

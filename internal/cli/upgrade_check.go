@@ -12,7 +12,7 @@ import (
 	"holdfast/internal/upgrade/check"
 )
 
-func (a *app) upgradeCheckCmd() *cobra.Command {
+func upgradeCheckCmd(a *app) *cobra.Command {
 	var in upgradeInput
 	var f planFlags
 	var dir string
@@ -40,13 +40,13 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
-				return a.listChecks(cmd)
+				return listChecks(a, cmd)
 			}
 			o, err := f.options()
 			if err != nil {
 				return usage(cmd, err)
 			}
-			return a.upgradeCheck(cmd, &in, o, dir)
+			return upgradeCheck(a, cmd, &in, o, dir)
 		},
 	}
 	in.flags(a, cmd)
@@ -56,7 +56,7 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input,
 	return cmd
 }
 
-func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
+func upgradeCheck(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, dir string) error {
 	form, err := a.format(cmd, "html")
 	if err != nil {
 		return err
@@ -71,12 +71,12 @@ func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, o upgrade.Optio
 	}
 	defer c.Close()
 	if in.file != "" {
-		f, trust, err := a.bundleFile(cmd.Context(), in)
+		f, trust, err := bundleFile(cmd.Context(), a, in)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		sent, err := a.bring(cmd.Context(), c, f, trust)
+		sent, err := bring(cmd.Context(), a, c, f, trust)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (a *app) upgradeCheck(cmd *cobra.Command, in *upgradeInput, o upgrade.Optio
 	if err != nil {
 		return err
 	}
-	if err := a.showReport(rep, form, dir); err != nil {
+	if err := showReport(a, rep, form, dir); err != nil {
 		return err
 	}
 	if check.Worst(rep.Findings) == check.Fail {
@@ -103,7 +103,7 @@ type reportFiles struct {
 }
 
 // showReport writes a report, or all of its forms into a directory.
-func (a *app) showReport(rep check.Report, form, dir string) error {
+func showReport(a *app, rep check.Report, form, dir string) error {
 	if dir == "" {
 		raw, _ := lang.Raw(a.env.Stdout)
 		switch form {
@@ -134,7 +134,7 @@ type listedCheck struct {
 	Doc   string       `json:"doc"`
 }
 
-func (a *app) listChecks(cmd *cobra.Command) error {
+func listChecks(a *app, cmd *cobra.Command) error {
 	js, err := a.asJSON(cmd)
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func failedChecks(b *strings.Builder, p painter, rep *check.Report) {
 	}
 }
 
-func (a *app) upgradeReportCmd() *cobra.Command {
+func upgradeReportCmd(a *app) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Annotations: map[string]string{moreForms: "html"},
@@ -202,7 +202,7 @@ JSON or a page for a browser (-o html); --dir writes all three into a directory.
 			if err != nil {
 				return err
 			}
-			return a.showReport(rep, form, dir)
+			return showReport(a, rep, form, dir)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "write the report into this `directory`, in all\nforms")

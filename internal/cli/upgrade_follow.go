@@ -12,9 +12,9 @@ import (
 )
 
 // awaitUpgrade follows an upgrade to its end, or until a failure needs a person.
-func (a *app) awaitUpgrade(ctx context.Context, c *api.Client, j job.View, js bool) error {
+func awaitUpgrade(ctx context.Context, a *app, c *api.Client, j job.View, js bool) error {
 	look := func(ctx context.Context, j job.View) (job.View, error) { return lookAtRun(ctx, c, j) }
-	err := a.awaitRun(ctx, j, js, look, "holdfast upgrade status")
+	err := awaitRun(ctx, a, j, js, look, "holdfast upgrade status")
 	if js || ctx.Err() != nil {
 		return err
 	}

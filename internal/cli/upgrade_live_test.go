@@ -225,7 +225,7 @@ func TestUpgradePage(t *testing.T) {
 			t.Errorf("the page does not name the state %s", word)
 		}
 	}
-	for _, c := range (&app{}).upgradeCmd().Commands() {
+	for _, c := range upgradeCmd((&app{})).Commands() {
 		if !strings.Contains(page, "upgrade "+c.Name()) {
 			t.Errorf("the page does not name upgrade %s", c.Name())
 		}

@@ -11,27 +11,27 @@ import (
 	"holdfast/internal/lib/fail"
 )
 
-func (a *app) upgradeOrderCmd(order, short string) *cobra.Command {
+func upgradeOrderCmd(a *app, order, short string) *cobra.Command {
 	return &cobra.Command{
 		Use: order, Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.orderUpgrade(cmd, order, "", "") },
+		RunE: func(cmd *cobra.Command, _ []string) error { return orderUpgrade(a, cmd, order, "", "") },
 	}
 }
 
-func (a *app) upgradeRetryCmd() *cobra.Command {
+func upgradeRetryCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry STEP", Short: "Repeat a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.orderUpgrade(cmd, "retry", args[0], "") },
+		RunE: func(cmd *cobra.Command, args []string) error { return orderUpgrade(a, cmd, "retry", args[0], "") },
 	}
 }
 
-func (a *app) upgradeSkipCmd() *cobra.Command {
+func upgradeSkipCmd(a *app) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "skip STEP --reason WHY", Short: "Skip a step that failed, or that is unknown", Args: cobra.ExactArgs(1),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return wantReason(cmd, reason) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.orderUpgrade(cmd, "skip", args[0], reason)
+			return orderUpgrade(a, cmd, "skip", args[0], reason)
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "the reason, `why`; it is kept with the step")
@@ -39,7 +39,7 @@ func (a *app) upgradeSkipCmd() *cobra.Command {
 }
 
 // orderUpgrade gives the job of the upgrade an order.
-func (a *app) orderUpgrade(cmd *cobra.Command, order, step, reason string) error {
+func orderUpgrade(a *app, cmd *cobra.Command, order, step, reason string) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -69,19 +69,19 @@ func (a *app) orderUpgrade(cmd *cobra.Command, order, step, reason string) error
 	return writeText(a.env.Stdout, text+"\n")
 }
 
-func (a *app) upgradeApproveCmd() *cobra.Command {
+func upgradeApproveCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "approve HOST...",
 		Short: "Approve hosts, so that they may begin",
 		Long:  `Approves hosts of a run that was begun with --approve-per-host, in your name.`,
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.admitHosts(cmd, args, false, "host %s is approved\n")
+			return admitHosts(a, cmd, args, false, "host %s is approved\n")
 		},
 	}
 }
 
-func (a *app) upgradeDropCmd() *cobra.Command {
+func upgradeDropCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "drop HOST...",
 		Short: "Leave out hosts that are away",
@@ -90,13 +90,13 @@ has begun stays as it is, between the two versions, and "status" lists it.
 Refused while the host's agent answers.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.admitHosts(cmd, args, true, "host %s is left out\n")
+			return admitHosts(a, cmd, args, true, "host %s is left out\n")
 		},
 	}
 }
 
 // admitHosts approves or drops hosts, one after the other.
-func (a *app) admitHosts(cmd *cobra.Command, hosts []string, drop bool, said string) error {
+func admitHosts(a *app, cmd *cobra.Command, hosts []string, drop bool, said string) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -113,12 +113,12 @@ func (a *app) admitHosts(cmd *cobra.Command, hosts []string, drop bool, said str
 		}
 	}
 	if js {
-		return a.showUpgradeNow(cmd.Context(), c)
+		return showUpgradeNow(cmd.Context(), a, c)
 	}
 	return nil
 }
 
-func (a *app) showUpgradeNow(ctx context.Context, c *api.Client) error {
+func showUpgradeNow(ctx context.Context, a *app, c *api.Client) error {
 	u, err := c.Upgrade(ctx)
 	if err != nil {
 		return err

@@ -164,7 +164,7 @@ func pairs(flag string, list []string) (map[string]string, error) {
 	return out, nil
 }
 
-func (a *app) upgradePlanCmd() *cobra.Command {
+func upgradePlanCmd(a *app) *cobra.Command {
 	var f planFlags
 	var c checkFlags
 	var inventory, file string
@@ -201,11 +201,11 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 			if err != nil {
 				return usage(cmd, err)
 			}
-			p, err := a.planOf(cmd, inventory, file, &c, o)
+			p, err := planOf(a, cmd, inventory, file, &c, o)
 			if err != nil {
 				return err
 			}
-			return a.showPlan(p, js, show)
+			return showPlan(a, p, js, show)
 		},
 	}
 	fl := cmd.Flags()
@@ -220,7 +220,7 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 }
 
 // planOf makes the plan.
-func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, o upgrade.Options) (*upgrade.Plan, error) {
+func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags, o upgrade.Options) (*upgrade.Plan, error) {
 	keys, err := c.options()
 	if err != nil {
 		return nil, err
@@ -229,11 +229,11 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 	if err != nil {
 		return nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	rep, err := a.readBundle(cmd.Context(), file, keys, bundle.Verify)
+	rep, err := readBundle(cmd.Context(), a, file, keys, bundle.Verify)
 	if err != nil {
-		return nil, a.bundleError("check the bundle", file, err)
+		return nil, bundleError(a, "check the bundle", file, err)
 	}
-	if err := a.warnUnsigned(file, rep); err != nil {
+	if err := warnUnsigned(a, file, rep); err != nil {
 		return nil, err
 	}
 	if err := upgrade.CheckVersion(rep.Manifest, "version", inv.Version); err != nil {
@@ -257,7 +257,7 @@ func (a *app) planOf(cmd *cobra.Command, inventory, file string, c *checkFlags, 
 }
 
 // showPlan writes a plan. One that is blocked ends the command with 1.
-func (a *app) showPlan(p *upgrade.Plan, js bool, show detail) error {
+func showPlan(a *app, p *upgrade.Plan, js bool, show detail) error {
 	var err error
 	if js {
 		err = writeJSON(a.env.Stdout, p, false)

@@ -64,7 +64,7 @@ func (in *upgradeInput) request(o upgrade.Options) (request.Request, error) {
 
 // bundleFile opens a bundle and checks as much of it as can be seen at once, so
 // that nothing large is sent in vain.
-func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, request.Trust, error) {
+func bundleFile(ctx context.Context, a *app, in *upgradeInput) (*os.File, request.Trust, error) {
 	trust := request.Trust{AllowUnsigned: in.trust.unsigned}
 	o, err := in.trust.options()
 	if err != nil {
@@ -78,28 +78,28 @@ func (a *app) bundleFile(ctx context.Context, in *upgradeInput) (*os.File, reque
 	if err != nil {
 		return nil, trust, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	if err := a.lookAtBundle(ctx, f, in.file, o); err != nil {
+	if err := lookAtBundle(ctx, a, f, in.file, o); err != nil {
 		return nil, trust, errors.Join(err, f.Close())
 	}
 	return f, trust, nil
 }
 
-func (a *app) lookAtBundle(ctx context.Context, f *os.File, file string, o bundle.Options) error {
+func lookAtBundle(ctx context.Context, a *app, f *os.File, file string, o bundle.Options) error {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return fail.Errorf(fail.Invalid, "%s: it is no regular file, want a bundle", file)
 	}
 	rep, err := bundle.Head(ctx, f, o)
 	if err != nil {
-		return a.bundleError("check the bundle", file, err)
+		return bundleError(a, "check the bundle", file, err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read the bundle: %w", err)
 	}
-	return a.warnUnsigned(file, rep)
+	return warnUnsigned(a, file, rep)
 }
 
 // bring brings a bundle to the agent.
-func (a *app) bring(ctx context.Context, c *api.Client, f *os.File, trust request.Trust) (request.BundleInfo, error) {
+func bring(ctx context.Context, a *app, c *api.Client, f *os.File, trust request.Trust) (request.BundleInfo, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
@@ -146,7 +146,7 @@ func (m *meter) end() error {
 	return writeText(m.w, "\n")
 }
 
-func (a *app) upgradeRunCmd() *cobra.Command {
+func upgradeRunCmd(a *app) *cobra.Command {
 	var f planFlags
 	var in upgradeInput
 	var b beginning
@@ -183,7 +183,7 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 			if err != nil {
 				return usage(cmd, err)
 			}
-			return a.upgradeRun(cmd, &in, o, b)
+			return upgradeRun(a, cmd, &in, o, b)
 		},
 	}
 	in.flags(a, cmd)
@@ -195,7 +195,7 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 	return cmd
 }
 
-func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b beginning) error {
+func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b beginning) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 	if err != nil {
 		return err
 	}
-	f, trust, err := a.bundleFile(cmd.Context(), in)
+	f, trust, err := bundleFile(cmd.Context(), a, in)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 			return err
 		}
 		if b.join {
-			if is, err := a.joined(cmd.Context(), c, u, f, b, js); is || err != nil {
+			if is, err := joined(cmd.Context(), a, c, u, f, b, js); is || err != nil {
 				return err
 			}
 		}
@@ -226,16 +226,16 @@ func (a *app) upgradeRun(cmd *cobra.Command, in *upgradeInput, o upgrade.Options
 				j.State).With("see: holdfast upgrade status")
 		}
 	}
-	sent, err := a.bring(cmd.Context(), c, f, trust)
+	sent, err := bring(cmd.Context(), a, c, f, trust)
 	if err != nil {
 		return err
 	}
 	r.Bundle = sent.SHA256
-	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+	return beginUpgrade(cmd.Context(), a, c, r, b, js)
 }
 
 // joined takes an upgrade to the bundle in f for this one where it is under way or done: is.
-func (a *app) joined(ctx context.Context, c *api.Client, u request.Standing, f *os.File, b beginning, js bool) (is bool, err error) {
+func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *os.File, b beginning, js bool) (is bool, err error) {
 	sum := sha256.New()
 	_, err = io.Copy(sum, f)
 	if err == nil {
@@ -249,7 +249,7 @@ func (a *app) joined(ctx context.Context, c *api.Client, u request.Standing, f *
 	case u.Job.State == "ended" && u.Job.Result != "done":
 		return false, nil
 	case u.Job.State != "ended" && b.wait:
-		return true, a.awaitUpgrade(ctx, c, *u.Job, js)
+		return true, awaitUpgrade(ctx, a, c, *u.Job, js)
 	case js:
 		return true, writeJSON(a.env.Stdout, outcome{Job: u.Job}, false)
 	}
@@ -261,18 +261,18 @@ func (a *app) joined(ctx context.Context, c *api.Client, u request.Standing, f *
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
-func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request, b beginning, js bool) error {
+func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request, b beginning, js bool) error {
 	if b.dryRun || !b.yes {
 		p, err := c.PlanUpgrade(ctx, r)
 		switch {
 		case err != nil:
 			return err
 		case b.dryRun:
-			return a.showPlan(&p, js, b.show)
+			return showPlan(a, &p, js, b.show)
 		case p.Blocked():
-			return a.notBegun(request.Begun{Plan: p}, js)
+			return notBegun(a, request.Begun{Plan: p}, js)
 		}
-		if err := a.confirmPlan(ctx, &p); err != nil {
+		if err := confirmPlan(ctx, a, &p); err != nil {
 			return err
 		}
 	}
@@ -281,10 +281,10 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request
 		return err
 	}
 	if begun.Job == nil {
-		return a.notBegun(begun, js)
+		return notBegun(a, begun, js)
 	}
 	if b.wait {
-		return a.awaitUpgrade(ctx, c, *begun.Job, js)
+		return awaitUpgrade(ctx, a, c, *begun.Job, js)
 	}
 	if js {
 		return writeJSON(a.env.Stdout, outcome{Job: begun.Job}, false)
@@ -294,7 +294,7 @@ func (a *app) beginUpgrade(ctx context.Context, c *api.Client, r request.Request
 }
 
 // confirmPlan shows a plan in short, and asks.
-func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
+func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
 	typed, err := a.typed(ctx, shortPlan(p, painterFor(a.env.Stderr))+"\nType yes to begin: ")
 	if err != nil {
 		return err
@@ -306,7 +306,7 @@ func (a *app) confirmPlan(ctx context.Context, p *upgrade.Plan) error {
 }
 
 // notBegun says what stands in the way.
-func (a *app) notBegun(begun request.Begun, js bool) error {
+func notBegun(a *app, begun request.Begun, js bool) error {
 	var err error
 	if js {
 		err = writeJSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
@@ -339,7 +339,7 @@ func lostFlag(cmd *cobra.Command, lost *[]string) {
 	cmd.Flags().StringSliceVar(lost, "lost", nil, "`host` that will not come back and is left out;\nmay be repeated")
 }
 
-func (a *app) upgradeCommitCmd() *cobra.Command {
+func upgradeCommitCmd(a *app) *cobra.Command {
 	var b beginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -352,7 +352,7 @@ shows what it will do, and asks.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return eachOnce(cmd, lost) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runPurpose(cmd, request.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
+			return runPurpose(a, cmd, request.Request{Purpose: upgrade.ForCommit, Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)
@@ -360,7 +360,7 @@ shows what it will do, and asks.`,
 	return cmd
 }
 
-func (a *app) upgradeRollbackCmd() *cobra.Command {
+func upgradeRollbackCmd(a *app) *cobra.Command {
 	var b beginning
 	var lost []string
 	cmd := &cobra.Command{
@@ -373,7 +373,7 @@ anew since.`,
 		Args:    cobra.ArbitraryArgs,
 		PreRunE: func(cmd *cobra.Command, args []string) error { return eachOnce(cmd, slices.Concat(args, lost)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runPurpose(cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
+			return runPurpose(a, cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
 		},
 	}
 	lostFlag(cmd, &lost)
@@ -381,13 +381,13 @@ anew since.`,
 	return cmd
 }
 
-func (a *app) runPurpose(cmd *cobra.Command, r request.Request, b beginning) error {
+func runPurpose(a *app, cmd *cobra.Command, r request.Request, b beginning) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return a.beginUpgrade(cmd.Context(), c, r, b, js)
+	return beginUpgrade(cmd.Context(), a, c, r, b, js)
 }
 
 // eachOnce looks at names of hosts.

@@ -25,7 +25,7 @@ const (
 	maxStepRows = 20
 )
 
-func (a *app) upgradeStatusCmd() *cobra.Command {
+func upgradeStatusCmd(a *app) *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -38,10 +38,10 @@ func (a *app) upgradeStatusCmd() *cobra.Command {
 			}
 			defer c.Close()
 			if watch {
-				return a.watchUpgrade(cmd.Context(), c, js)
+				return watchUpgrade(cmd.Context(), a, c, js)
 			}
 			if js {
-				return a.showUpgradeNow(cmd.Context(), c)
+				return showUpgradeNow(cmd.Context(), a, c)
 			}
 			u, err := c.Upgrade(cmd.Context())
 			if err != nil {
@@ -57,7 +57,7 @@ func (a *app) upgradeStatusCmd() *cobra.Command {
 // watchUpgrade shows how the upgrade stands until the user ends it, which is no
 // error. On a terminal it stays in place; elsewhere only changed text is written
 // again. An agent that has answered once may go away: upgrades start agents again.
-func (a *app) watchUpgrade(ctx context.Context, c *api.Client, js bool) error {
+func watchUpgrade(ctx context.Context, a *app, c *api.Client, js bool) error {
 	tick := time.NewTicker(upgradeEvery)
 	defer tick.Stop()
 	v := &upgradeView{app: a, js: js, terminal: isTerminal(a.env.Stdout)}

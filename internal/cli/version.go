@@ -17,7 +17,7 @@ type versions struct {
 	Error  string       `json:"agent_error,omitempty"` // why Agent is missing
 }
 
-func (a *app) versionCmd() *cobra.Command {
+func versionCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Show the version of this program and of the agent",

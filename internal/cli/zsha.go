@@ -71,9 +71,9 @@ func NewZsha(env Env) *cobra.Command {
 	f := root.PersistentFlags()
 	f.BoolP(zshaMore, "v", false, "show version, print execution details")
 	f.StringVar(&a.socket, "socket", "", "agent's unix `path` (default $"+socketEnv+", else "+DefaultSocket+")")
-	root.AddCommand(a.zshaCommands()...)
+	root.AddCommand(zshaCommands(a)...)
 	for _, c := range root.Commands() {
-		a.zshaDetails(c)
+		zshaDetails(a, c)
 	}
 	markUsage(root)
 	return root
@@ -95,7 +95,7 @@ const zshaMore = "version"
 func zshaTellsMore(cmd *cobra.Command) bool { return cmd.Flag(zshaMore).Value.String() == "true" }
 
 // zshaDetails has a command tell, with -v, by which version it was done and how long it took.
-func (a *app) zshaDetails(c *cobra.Command) {
+func zshaDetails(a *app, c *cobra.Command) {
 	run := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if !zshaTellsMore(cmd) {
@@ -121,7 +121,7 @@ func zshaVersion(env Env) string {
 
 // zshaWrite writes one of the source tool's files. A link that somebody has put
 // there is replaced, not followed.
-func (a *app) zshaWrite(name string, text []byte) error {
+func zshaWrite(a *app, name string, text []byte) error {
 	file := filepath.Join(os.TempDir(), name)
 	if err := durable.WriteFile(file, text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
@@ -129,7 +129,7 @@ func (a *app) zshaWrite(name string, text []byte) error {
 	return writeText(a.env.Stdout, "output config json file to "+file+"\n")
 }
 
-func (a *app) zshaSampleTo(cmd *cobra.Command, kind string) error {
+func zshaSampleTo(a *app, cmd *cobra.Command, kind string) error {
 	if kind != config.FileConf && kind != config.CephConf {
 		return usage(cmd, fmt.Errorf("sample of kind %q: want %s or %s", kind, config.CephConf, config.FileConf))
 	}
@@ -137,20 +137,20 @@ func (a *app) zshaSampleTo(cmd *cobra.Command, kind string) error {
 	if err != nil {
 		return fmt.Errorf("make a sample: %w", err)
 	}
-	return a.zshaWrite(fmt.Sprintf(zshaSample, kind), text)
+	return zshaWrite(a, fmt.Sprintf(zshaSample, kind), text)
 }
 
-func (a *app) zshaExport(cmd *cobra.Command) error {
+func zshaExport(a *app, cmd *cobra.Command) error {
 	cl, _, err := asked(a, cmd, clusterConfig)
 	if err != nil {
 		return err
 	}
-	return a.zshaWrite(zshaCurrent, cl.JSON())
+	return zshaWrite(a, zshaCurrent, cl.JSON())
 }
 
 // zshaCheck says what is wrong with a configuration, or that nothing is.
-func (a *app) zshaCheck(cmd *cobra.Command, file string, undersized bool) error {
-	_, warnings, err := a.zshaRead(cmd.Context(), file, undersized)
+func zshaCheck(a *app, cmd *cobra.Command, file string, undersized bool) error {
+	_, warnings, err := zshaRead(cmd.Context(), a, file, undersized)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (a *app) zshaCheck(cmd *cobra.Command, file string, undersized bool) error 
 }
 
 // zshaRead reads a configuration; it has told all that is wrong with it.
-func (a *app) zshaRead(ctx context.Context, file string, undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
+func zshaRead(ctx context.Context, a *app, file string, undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
 	name, data, err := a.readConfig(ctx, file)
 	if err != nil {
 		return cl, nil, err
@@ -172,8 +172,8 @@ func (a *app) zshaRead(ctx context.Context, file string, undersized bool) (cl co
 
 // zshaImport leaves it to the agent whether the management VM may be one for tests, as in the cluster that it
 // keeps: what export-config wrote is taken.
-func (a *app) zshaImport(cmd *cobra.Command, file string) error {
-	cl, _, err := a.zshaRead(cmd.Context(), file, true)
+func zshaImport(a *app, cmd *cobra.Command, file string) error {
+	cl, _, err := zshaRead(cmd.Context(), a, file, true)
 	if err != nil {
 		return err
 	}
@@ -192,11 +192,11 @@ func (a *app) zshaImport(cmd *cobra.Command, file string) error {
 	in.Check = false
 	told := *a
 	told.env.Stdout = zshaWriter{a.env.Stdout}
-	return told.importConfig(cmd.Context(), c, false, in, true)
+	return importConfig(cmd.Context(), &told, c, false, in, true)
 }
 
 // zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
-func (a *app) zshaOpen(cmd *cobra.Command, instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
+func zshaOpen(a *app, cmd *cobra.Command, instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
 	if c, _, err = a.open(cmd); err != nil {
 		return nil, s, cl, err
 	}
@@ -221,8 +221,8 @@ func zshaOfPair(is bool, instead string) error {
 		"zsha keeps a management VM, and this host is one of a pair, which has none").With("for a pair: " + instead)
 }
 
-func (a *app) zshaMigrate(cmd *cobra.Command, target string) error {
-	c, s, cl, err := a.zshaOpen(cmd, "holdfast pair switch")
+func zshaMigrate(a *app, cmd *cobra.Command, target string) error {
+	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair switch")
 	if err != nil {
 		return err
 	}
@@ -289,8 +289,8 @@ func zshaEach(cl config.Cluster) string {
 }
 
 // zshaDo makes a request of the whole cluster, and waits until it is done.
-func (a *app) zshaDo(cmd *cobra.Command, before, after string, g goal) error {
-	c, _, cl, err := a.zshaOpen(cmd, "holdfast pair "+g.name)
+func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
+	c, _, cl, err := zshaOpen(a, cmd, "holdfast pair "+g.name)
 	if err != nil {
 		return err
 	}
@@ -303,26 +303,26 @@ func (a *app) zshaDo(cmd *cobra.Command, before, after string, g goal) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), defaultWait)
 	defer cancel()
-	if _, err := a.wait(ctx, c, g); err != nil {
+	if _, err := wait(ctx, a, c, g); err != nil {
 		return err
 	}
 	return writeText(a.env.Stdout, after)
 }
 
-func (a *app) zshaStop(cmd *cobra.Command) error {
-	return a.zshaDo(cmd, "start shutdown cluster\n", "shutdown cluster finished\n", goal{
+func zshaStop(a *app, cmd *cobra.Command) error {
+	return zshaDo(a, cmd, "start shutdown cluster\n", "shutdown cluster finished\n", goal{
 		name: "stop", request: func(ctx context.Context, c *api.Client) error { return c.Stop(ctx, false, "") }, reached: stopped,
 	})
 }
 
-func (a *app) zshaStart(cmd *cobra.Command) error {
-	return a.zshaDo(cmd, "", "", goal{
+func zshaStart(a *app, cmd *cobra.Command) error {
+	return zshaDo(a, cmd, "", "", goal{
 		name: "start", request: func(ctx context.Context, c *api.Client) error { return c.Start(ctx, "") }, reached: started,
 	})
 }
 
-func (a *app) zshaReset(cmd *cobra.Command) error {
-	c, _, _, err := a.zshaOpen(cmd, "passwd, on each node")
+func zshaReset(a *app, cmd *cobra.Command) error {
+	c, _, _, err := zshaOpen(a, cmd, "passwd, on each node")
 	if err != nil {
 		return err
 	}

@@ -55,61 +55,61 @@ const zshaExample = `  zsha config-sample FileConf
   zsha import-config /tmp/current.config.json`
 
 // zshaCommands are the source tool's commands. Each is described in its words; what follows is ours.
-func (a *app) zshaCommands() []*cobra.Command {
+func zshaCommands(a *app) []*cobra.Command {
 	var undersized bool
-	check := zshaOne("check-config CONFIGURATION-FILE-PATH", "check configuration file",
+	check := zshaOne(a, "check-config CONFIGURATION-FILE-PATH", "check configuration file",
 		`Checks a configuration file. Every fault is told, one line each: file, field,
 value, and what is allowed.`, "  zsha check-config /tmp/current.config.json",
-		func(c *cobra.Command, file string) error { return a.zshaCheck(c, file, undersized) })
+		func(a *app, c *cobra.Command, file string) error { return zshaCheck(a, c, file, undersized) })
 	check.Flags().BoolVar(&undersized, "allow-undersized", false, "accept a management VM for tests, below 8 GB and\n4 CPUs")
-	reset := zshaNone("reset-MNVM-password", "reset the root password of MN-VM to the default",
+	reset := zshaNone(a, "reset-MNVM-password", "reset the root password of MN-VM to the default",
 		`Gives root of the management VM the password "password". Refused unless
-AllowResetRootPassword is true in the configuration. It is not in zsha -h.`, "", a.zshaReset)
+AllowResetRootPassword is true in the configuration. It is not in zsha -h.`, "", zshaReset)
 	reset.Hidden = true
 	return []*cobra.Command{
-		a.zshaInstall(), a.zshaUninstall(), check,
-		zshaOne("config-sample "+config.CephConf+"|"+config.FileConf, "output sample config json file",
+		zshaInstall(a), zshaUninstall(a), check,
+		zshaOne(a, "config-sample "+config.CephConf+"|"+config.FileConf, "output sample config json file",
 			`Writes a configuration to start from to /tmp/sample.CephConf.config.json or
-/tmp/sample.FileConf.config.json. $TMPDIR is taken in place of /tmp.`, "  zsha config-sample FileConf", a.zshaSampleTo),
-		zshaNone("export-config", "output current config json file to /tmp/current.config.json",
+/tmp/sample.FileConf.config.json. $TMPDIR is taken in place of /tmp.`, "  zsha config-sample FileConf", zshaSampleTo),
+		zshaNone(a, "export-config", "output current config json file to /tmp/current.config.json",
 			`Writes the configuration that is in force to /tmp/current.config.json, for
-check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", a.zshaExport),
-		zshaOne("import-config CONFIGURATION-FILE-PATH", "update configuration to HA cluster",
+check-config and import-config. $TMPDIR is taken in place of /tmp.`, "", zshaExport),
+		zshaOne(a, "import-config CONFIGURATION-FILE-PATH", "update configuration to HA cluster",
 			`Checks a configuration, tells what differs from the one in force and when each
 change takes effect, and makes it the configuration of all hosts. It does not
 ask. Refused: what needs an installation, and any change while a migration or a
-start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", a.zshaImport),
-		zshaOne("migrate "+zshaAddress, "migrate to target HA host, ip or hostname should be provided",
+start of the management VM is under way.`, "  zsha import-config /tmp/current.config.json", zshaImport),
+		zshaOne(a, "migrate "+zshaAddress, "migrate to target HA host, ip or hostname should be provided",
 			`Moves the running management VM to another host of the cluster, by its address
-or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", a.zshaMigrate),
-		zshaNone("status", "show status",
+or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.12\n  zsha migrate node-2", zshaMigrate),
+		zshaNone(a, "status", "show status",
 			`Shows where the management VM runs, when it was started last, which hosts are
 there, and the members of the store under the heading Consul Members. "status
--conf" is status-conf.`, "", func(c *cobra.Command) error { return a.zshaStatus(c, false) }),
-		zshaNone(zshaConf, "show status with current configuration",
-			`Shows what status shows, and the configuration that is in force.`, "", func(c *cobra.Command) error { return a.zshaStatus(c, true) }),
-		zshaNone("stop", "close MN-VM in cluster, agents and store will continue to operate",
+-conf" is status-conf.`, "", func(a *app, c *cobra.Command) error { return zshaStatus(a, c, false) }),
+		zshaNone(a, zshaConf, "show status with current configuration",
+			`Shows what status shows, and the configuration that is in force.`, "", func(a *app, c *cobra.Command) error { return zshaStatus(a, c, true) }),
+		zshaNone(a, "stop", "close MN-VM in cluster, agents and store will continue to operate",
 			`Stops the management VM, and waits for the proof that it has ended. It stays
-stopped, also when hosts boot, until "zsha start".`, "", a.zshaStop),
-		zshaNone("start", "start MN-VM in cluster",
+stopped, also when hosts boot, until "zsha start".`, "", zshaStop),
+		zshaNone(a, "start", "start MN-VM in cluster",
 			`Starts the management VM, and waits until it runs. It starts no agent that
-somebody has stopped on a host: systemctl start holdfast.`, "", a.zshaStart),
+somebody has stopped on a host: systemctl start holdfast.`, "", zshaStart),
 		reset,
 	}
 }
 
-func zshaNone(use, short, long, example string, do func(*cobra.Command) error) *cobra.Command {
+func zshaNone(a *app, use, short, long, example string, do func(*app, *cobra.Command) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return do(c) }}
+		RunE: func(c *cobra.Command, _ []string) error { return do(a, c) }}
 }
 
-func zshaOne(use, short, long, example string, do func(*cobra.Command, string) error) *cobra.Command {
+func zshaOne(a *app, use, short, long, example string, do func(*app, *cobra.Command, string) error) *cobra.Command {
 	return &cobra.Command{Use: use, Short: short, Long: long, Example: example, Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error { return do(c, args[0]) }}
+		RunE: func(c *cobra.Command, args []string) error { return do(a, c, args[0]) }}
 }
 
 // zshaInstall takes the password as an argument, as the source tool does.
-func (a *app) zshaInstall() *cobra.Command {
+func zshaInstall(a *app) *cobra.Command {
 	var ssh sshFlags
 	var password, file, base string
 	var undersized, check, yes, closed bool
@@ -126,7 +126,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if file == "" {
 				return usage(cmd, errors.New("want -c CONFIGURATION-FILE-PATH"))
 			}
-			o, err := a.installOptions(cmd, file, "", base, undersized)
+			o, err := installOptions(a, cmd, file, "", base, undersized)
 			if err == nil {
 				err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast pair setup")
 			}
@@ -147,7 +147,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 				}
 			}
 			o.Confirm, o.NoFirewall = a.confirming(yes), closed
-			return a.zshaInstalls(cmd, o, &ssh, check)
+			return zshaInstalls(a, cmd, o, &ssh, check)
 		},
 	}
 	f := cmd.Flags()
@@ -162,7 +162,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 	return cmd
 }
 
-func (a *app) zshaUninstall() *cobra.Command {
+func zshaUninstall(a *app) *cobra.Command {
 	var ssh sshFlags
 	var file, base string
 	var sure bool
@@ -175,7 +175,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !sure {
-				if o, err := a.uninstallOptions(cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
+				if o, err := uninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
 				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
@@ -185,7 +185,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 				}
 				return err
 			}
-			return a.zshaUninstalls(cmd, file, base, &ssh)
+			return zshaUninstalls(a, cmd, file, base, &ssh)
 		},
 	}
 	f := cmd.Flags()

@@ -16,8 +16,8 @@ import (
 	"holdfast/internal/install"
 )
 
-func (a *app) zshaStatus(cmd *cobra.Command, conf bool) error {
-	c, s, cl, err := a.zshaOpen(cmd, "holdfast pair status")
+func zshaStatus(a *app, cmd *cobra.Command, conf bool) error {
+	c, s, cl, err := zshaOpen(a, cmd, "holdfast pair status")
 	if err != nil {
 		return err
 	}
@@ -139,11 +139,11 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 
 // zshaInstalls installs, and tells it in the source tool's words. What that tool does
 // and Holdfast does not is not told: it stops no services first, and sets no iptables.
-func (a *app) zshaInstalls(cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
+func zshaInstalls(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, check bool) error {
 	if err := ssh.confirm(cmd.Context(), a, install.Members(o.Config)); err != nil {
 		return err
 	}
-	res, err := a.runInstall(cmd, &o, ssh, check)
+	res, err := runInstall(a, cmd, &o, ssh, check)
 	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, painterFor(a.env.Stderr))
 	if err = installed(cmd, res, err, writeText(a.env.Stderr, found)); err != nil || check {
 		return err
@@ -197,8 +197,8 @@ func zshaInstalledText(o install.Options, res install.Result) string {
 	return b.String()
 }
 
-func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlags) error {
-	o, err := a.uninstallOptions(cmd, file, "", base)
+func zshaUninstalls(a *app, cmd *cobra.Command, file, base string, ssh *sshFlags) error {
+	o, err := uninstallOptions(a, cmd, file, "", base)
 	if err == nil {
 		err = zshaOfPair(o.Config.Type == config.PairConf, "holdfast uninstall")
 	}
@@ -210,7 +210,7 @@ func (a *app) zshaUninstalls(cmd *cobra.Command, file, base string, ssh *sshFlag
 	}
 	each := zshaEach(o.Config)
 	o.Begin = func() error { return writeText(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
-	res, err := a.runUninstall(cmd, &o, ssh)
+	res, err := runUninstall(a, cmd, &o, ssh)
 	if !res.OK || zshaTellsMore(cmd) {
 		err = errors.Join(err, writeText(a.env.Stderr, removedText(res, painterFor(a.env.Stderr))))
 	}
