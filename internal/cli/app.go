@@ -122,7 +122,7 @@ func oldText(age time.Duration) string {
 	if age < 0 {
 		return "no quorum of the store: this is what a member knows, and it may be old"
 	}
-	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", ago(age))
+	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", Ago(age))
 }
 
 // asked is what an agent answers, and whether it is wanted as JSON.

@@ -9,40 +9,40 @@ import (
 )
 
 // bundleText writes a bundle for people.
-func bundleText(rep *bundle.Report, p painter) string {
+func bundleText(rep *bundle.Report, p Painter) string {
 	m := rep.Manifest
 	var b strings.Builder
-	say(&b, p, "bundle", bold, fmt.Sprintf("%s %s, layout %s", clean(m.Name), clean(m.Version), rep.Layout))
+	Say(&b, p, "bundle", Bold, fmt.Sprintf("%s %s, layout %s", Clean(m.Name), Clean(m.Version), rep.Layout))
 	if rep.Signed {
-		say(&b, p, "signature", green, "by key "+rep.KeyID+": "+clean(rep.Comment))
+		Say(&b, p, "signature", Green, "by key "+rep.KeyID+": "+Clean(rep.Comment))
 	} else {
-		say(&b, p, "signature", yellow, "none was checked")
+		Say(&b, p, "signature", Yellow, "none was checked")
 	}
-	say(&b, p, "files", plain, fmt.Sprintf("%d, %s unpacked; needs %d GiB free", rep.Files, mib(rep.Bytes), m.MinSpace()>>30))
+	Say(&b, p, "files", Plain, fmt.Sprintf("%d, %s unpacked; needs %d GiB free", rep.Files, MiB(rep.Bytes), m.MinSpace()>>30))
 	if m.RequiresReboot {
-		say(&b, p, "reboot", plain, "every host; kernel afterwards: "+or(m.Kernel, "any"))
+		Say(&b, p, "reboot", Plain, "every host; kernel afterwards: "+Or(m.Kernel, "any"))
 	}
 	if n := m.Requires; len(n.Commands)+len(n.PythonModules) > 0 {
-		say(&b, p, "needs", plain, fmt.Sprintf("commands: %s; python modules: %s",
-			or(strings.Join(n.Commands, ", "), "none"), or(strings.Join(n.PythonModules, ", "), "none")))
+		Say(&b, p, "needs", Plain, fmt.Sprintf("commands: %s; python modules: %s",
+			Or(strings.Join(n.Commands, ", "), "none"), Or(strings.Join(n.PythonModules, ", "), "none")))
 	}
 	for i, s := range m.UpgradeFrom {
 		label := ""
 		if i == 0 {
 			label = "from"
 		}
-		say(&b, p, label, plain, sourceText(s))
+		Say(&b, p, label, Plain, sourceText(s))
 	}
 	if len(m.Mixed) > 0 {
-		say(&b, p, "mixed", plain, "may run beside: "+clean(strings.Join(m.Mixed, ", ")))
+		Say(&b, p, "mixed", Plain, "may run beside: "+Clean(strings.Join(m.Mixed, ", ")))
 	}
 	b.WriteByte('\n')
-	var rows [][]cell
+	var rows [][]Cell
 	for _, mod := range m.InPhase(manifest.Install) {
 		rows = append(rows, moduleRow(mod))
 	}
-	table(&b, p, []column{{head: "MODULE", cut: 3, least: 10}, {head: "RUNS ON", cut: 4, least: 8},
-		{head: "AFTER", cut: 2, least: 6}, {head: "FILES"}, {head: "ACTIONS", cut: 1, least: 10}}, rows)
+	Table(&b, p, []Column{{Head: "MODULE", Cut: 3, Least: 10}, {Head: "RUNS ON", Cut: 4, Least: 8},
+		{Head: "AFTER", Cut: 2, Least: 6}, {Head: "FILES"}, {Head: "ACTIONS", Cut: 1, Least: 10}}, rows)
 	return b.String()
 }
 
@@ -51,14 +51,14 @@ func sourceText(s manifest.Source) string {
 	for _, mode := range s.Modes {
 		modes = append(modes, string(mode))
 	}
-	text := clean(s.Version) + ": " + strings.Join(modes, ", ")
+	text := Clean(s.Version) + ": " + strings.Join(modes, ", ")
 	if s.ChangeSystemTables {
 		text += "; changes system tables"
 	}
 	return text
 }
 
-func moduleRow(m *manifest.Module) []cell {
+func moduleRow(m *manifest.Module) []Cell {
 	var actions []string
 	for _, phase := range manifest.Phases() {
 		if a := m.Actions.Get(phase); a != nil && !a.None {
@@ -69,8 +69,8 @@ func moduleRow(m *manifest.Module) []cell {
 	if m.FilesOnly() {
 		none = "files only"
 	}
-	return []cell{
-		{clean(m.Name), plain}, {or(m.RunsOn, "all"), plain}, {or(strings.Join(m.After, ", "), "-"), plain},
-		{fmt.Sprint(len(m.Files)), plain}, {or(strings.Join(actions, ", "), none), plain},
+	return []Cell{
+		{Text: Clean(m.Name)}, {Text: Or(m.RunsOn, "all")}, {Text: Or(strings.Join(m.After, ", "), "-")},
+		{Text: fmt.Sprint(len(m.Files))}, {Text: Or(strings.Join(actions, ", "), none)},
 	}
 }

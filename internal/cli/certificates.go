@@ -39,9 +39,9 @@ renews by itself when a third of a certificate's life is left.`,
 			}
 			lines := certLines(hosts, time.Now())
 			if js {
-				return writeJSON(a.env.Stdout, lines, false)
+				return JSON(a.env.Stdout, lines, false)
 			}
-			return writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
+			return Text(a.env.Stdout, certText(lines, PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.AddCommand(certificatesRenewCmd(a))
@@ -72,31 +72,31 @@ func certLines(hosts []inventory.Summary, now time.Time) []certLine {
 	return out
 }
 
-func certText(lines []certLine, p painter) string {
+func certText(lines []certLine, p Painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "CERTIFICATE"}, {head: "SERIAL", cut: 1, least: 12},
-		{head: "ENDS"}, {head: "STATE"}}
-	var rows [][]cell
+	cols := []Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "CERTIFICATE"}, {Head: "SERIAL", Cut: 1, Least: 12},
+		{Head: "ENDS"}, {Head: "STATE"}}
+	var rows [][]Cell
 	for _, l := range lines {
-		state := cell{clean(l.State), plain}
+		state := Cell{Text: Clean(l.State)}
 		switch l.State {
 		case inventory.CertValid:
-			state.c = green
+			state.Colour = Green
 		case inventory.CertExpired:
-			state.c = red
+			state.Colour = Red
 		case inventory.CertSoon, inventory.CertDue:
-			state.c = yellow
+			state.Colour = Yellow
 		}
 		ends := "-"
 		if !l.Ends.IsZero() {
 			ends = l.Ends.UTC().Format("2006-01-02 15:04 MST")
 		}
-		rows = append(rows, []cell{{clean(l.Host), plain}, {or(l.Which, "-"), plain}, {or(l.Serial, "-"), plain}, {ends, plain}, state})
+		rows = append(rows, []Cell{{Text: Clean(l.Host)}, {Text: Or(l.Which, "-")}, {Text: Or(l.Serial, "-")}, {Text: ends}, state})
 	}
-	table(&b, p, cols, rows)
+	Table(&b, p, cols, rows)
 	for _, l := range lines {
 		if l.Problem != "" {
-			say(&b, p, "", yellow, strings.TrimSpace(clean(l.Host)+" "+clean(l.Which))+": "+clean(l.Problem))
+			Say(&b, p, "", Yellow, strings.TrimSpace(Clean(l.Host)+" "+Clean(l.Which))+": "+Clean(l.Problem))
 		}
 	}
 	return b.String()
@@ -130,7 +130,7 @@ the exit code is 1.`,
 				certs, err := c.RenewCertificates(cmd.Context(), h)
 				if err != nil {
 					failed = append(failed, h)
-					if werr := writeText(a.env.Stderr, "holdfast: "+cleanLines(err.Error())+"\n"); werr != nil {
+					if werr := Text(a.env.Stderr, "holdfast: "+CleanLines(err.Error())+"\n"); werr != nil {
 						return werr
 					}
 					continue
@@ -140,13 +140,13 @@ the exit code is 1.`,
 				}
 			}
 			if js {
-				err = writeJSON(a.env.Stdout, lines, false)
+				err = JSON(a.env.Stdout, lines, false)
 			} else if len(lines) > 0 {
-				err = writeText(a.env.Stdout, certText(lines, painterFor(a.env.Stdout)))
+				err = Text(a.env.Stdout, certText(lines, PainterFor(a.env.Stdout)))
 			}
 			if err == nil && len(failed) > 0 {
 				return fail.Errorf(fail.Failed, "not renewed, or not all: %s",
-					clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
+					Clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
 			}
 			return err
 		},

@@ -33,7 +33,7 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 				return fmt.Errorf("make a sample: %w", err)
 			}
 			if file == "" {
-				return writeFile(a.env.Stdout, string(text))
+				return File(a.env.Stdout, string(text))
 			}
 			return writeNew(file, text)
 		},
@@ -77,7 +77,7 @@ line each: file, field, value, and what is allowed.`,
 			}
 			_, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 			if js {
-				err = writeJSON(a.env.Stdout, checkResult(name, faults, warnings), false)
+				err = JSON(a.env.Stdout, checkResult(name, faults, warnings), false)
 			} else {
 				err = a.writeCheck(faults, warnings)
 			}

@@ -26,19 +26,19 @@ func (a *app) readConfig(ctx context.Context, path string) (name string, data []
 
 func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error {
 	for _, w := range warnings {
-		if err := writeText(a.env.Stderr, "warning: "+clean(w.String())+"\n"); err != nil {
+		if err := Text(a.env.Stderr, "warning: "+Clean(w.String())+"\n"); err != nil {
 			return err
 		}
 	}
 	for _, f := range faults {
-		if err := writeText(a.env.Stderr, clean(f.Error())+"\n"); err != nil {
+		if err := Text(a.env.Stderr, Clean(f.Error())+"\n"); err != nil {
 			return err
 		}
 	}
 	if len(faults) > 0 {
 		return nil
 	}
-	return writeText(a.env.Stdout, "config file check pass\n")
+	return Text(a.env.Stdout, "config file check pass\n")
 }
 
 // withDomain is the text of a configuration as hosts get it: they do not have the

@@ -36,7 +36,7 @@ func configExportCmd(a *app) *cobra.Command {
 				return err
 			}
 			if len(args) == 0 || args[0] == "-" {
-				return writeFile(a.env.Stdout, string(cl.JSON()))
+				return File(a.env.Stdout, string(cl.JSON()))
 			}
 			return writeNew(args[0], cl.JSON())
 		},
@@ -111,14 +111,14 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		to = a.env.Stderr
 	}
 	if !js || !only {
-		if err := writeText(to, importText(plan)); err != nil {
+		if err := Text(to, importText(plan)); err != nil {
 			return err
 		}
 	}
 	switch {
 	case refused && !only, len(plan.Changes) == 0, only:
 		if js {
-			err = writeJSON(a.env.Stdout, imported(plan), false)
+			err = JSON(a.env.Stdout, imported(plan), false)
 		}
 		if err == nil && refused {
 			err = fail.Errorf(fail.Refused, "nothing was changed: some of it can not be changed while the cluster runs").
@@ -137,16 +137,16 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		return err
 	}
 	if js {
-		return writeJSON(a.env.Stdout, imported(done), false)
+		return JSON(a.env.Stdout, imported(done), false)
 	}
 	var b strings.Builder
 	for _, w := range done.Warnings {
 		if !slices.Contains(plan.Warnings, w) {
-			fmt.Fprintf(&b, "warning: %s\n", clean(w))
+			fmt.Fprintf(&b, "warning: %s\n", Clean(w))
 		}
 	}
 	fmt.Fprintf(&b, "revision %d of the configuration is in force\n", done.Number)
-	return writeText(a.env.Stdout, b.String())
+	return Text(a.env.Stdout, b.String())
 }
 
 // imported is the form for programs: a list is never null.
@@ -164,7 +164,7 @@ func imported(r config.Imported) config.Imported {
 func importText(r config.Imported) string {
 	var b strings.Builder
 	for _, w := range r.Warnings {
-		fmt.Fprintf(&b, "warning: %s\n", clean(w))
+		fmt.Fprintf(&b, "warning: %s\n", Clean(w))
 	}
 	if len(r.Changes) == 0 {
 		fmt.Fprintf(&b, "nothing differs from revision %d, which is in force\n", r.Number)
@@ -185,9 +185,9 @@ func importText(r config.Imported) string {
 			if c.Effect != e.Effect {
 				continue
 			}
-			b.WriteString(head + "  " + clean(c.String()) + "\n")
+			b.WriteString(head + "  " + Clean(c.String()) + "\n")
 			if head = ""; c.Why != "" {
-				b.WriteString("    because " + clean(c.Why) + "\n")
+				b.WriteString("    because " + Clean(c.Why) + "\n")
 			}
 		}
 	}
@@ -207,23 +207,23 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 				return err
 			}
 			if js {
-				return writeJSON(a.env.Stdout, all, false)
+				return JSON(a.env.Stdout, all, false)
 			}
 			var b strings.Builder
-			cols := []column{
-				{head: "REVISION"}, {head: "TIME"}, {head: "BY", cut: 2, least: 8}, {head: "ON", cut: 3, least: 8},
-				{head: "CHANGED", cut: 1, least: 12},
+			cols := []Column{
+				{Head: "REVISION"}, {Head: "TIME"}, {Head: "BY", Cut: 2, Least: 8}, {Head: "ON", Cut: 3, Least: 8},
+				{Head: "CHANGED", Cut: 1, Least: 12},
 			}
-			var rows [][]cell
+			var rows [][]Cell
 			for _, r := range all {
-				row := []string{wallClock(r.Time), or(r.User, "unknown"), or(r.Host, "unknown"), or(strings.Join(r.Changed, ", "), "-")}
+				row := []string{WallClock(r.Time), Or(r.User, "unknown"), Or(r.Host, "unknown"), Or(strings.Join(r.Changed, ", "), "-")}
 				if r.Time.IsZero() { // nobody has imported it
-					row = []string{"not recorded", "installation", or(r.Host, "not recorded"), "all (the first one)"}
+					row = []string{"not recorded", "installation", Or(r.Host, "not recorded"), "all (the first one)"}
 				}
-				rows = append(rows, []cell{{fmt.Sprint(r.Number), plain}, {row[0], plain}, {row[1], plain}, {row[2], plain}, {row[3], plain}})
+				rows = append(rows, []Cell{{Text: fmt.Sprint(r.Number)}, {Text: row[0]}, {Text: row[1]}, {Text: row[2]}, {Text: row[3]}})
 			}
-			table(&b, painterFor(a.env.Stdout), cols, rows)
-			return writeText(a.env.Stdout, b.String())
+			Table(&b, PainterFor(a.env.Stdout), cols, rows)
+			return Text(a.env.Stdout, b.String())
 		},
 	}
 }
@@ -248,12 +248,12 @@ last change has changed.`,
 			}
 			var b strings.Builder
 			for _, ch := range changes {
-				b.WriteString(clean(ch.String()) + "\n")
+				b.WriteString(Clean(ch.String()) + "\n")
 			}
 			if js {
-				err = writeJSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
+				err = JSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
 			} else {
-				err = writeText(a.env.Stdout, b.String())
+				err = Text(a.env.Stdout, b.String())
 			}
 			if err == nil && a.old {
 				return fail.Errorf(fail.Unavailable, "the configuration in force can not be read: the store has no "+

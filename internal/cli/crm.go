@@ -86,9 +86,9 @@ func drbdOverview(a *app, cmd *cobra.Command) error {
 		lines = []string{"no DRBD device is here: where a pair's database is replicated, see: crm status"}
 	}
 	for i := range lines {
-		lines[i] = clean(lines[i])
+		lines[i] = Clean(lines[i])
 	}
-	return writeText(a.env.Stdout, strings.Join(lines, "\n")+"\n")
+	return Text(a.env.Stdout, strings.Join(lines, "\n")+"\n")
 }
 
 func crmStatus(a *app, cmd *cobra.Command) error {
@@ -100,7 +100,7 @@ func crmStatus(a *app, cmd *cobra.Command) error {
 	p, err := c.Pair(cmd.Context())
 	var e *fail.Error
 	if errors.As(err, &e) && e.Kind == fail.Unavailable {
-		if err := writeText(a.env.Stdout, crmDead); err != nil {
+		if err := Text(a.env.Stdout, crmDead); err != nil {
 			return err
 		}
 		return fail.Errorf(fail.Unavailable, "")
@@ -109,7 +109,7 @@ func crmStatus(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	v := viewPair(p)
-	if err := writeText(a.env.Stdout, v.crm()); err != nil {
+	if err := Text(a.env.Stdout, v.crm()); err != nil {
 		return err
 	}
 	return v.exit()

@@ -57,9 +57,9 @@ changes nothing. Exit code 1: something is wrong.`,
 				return err
 			}
 			if js {
-				err = writeJSON(a.env.Stdout, r, false)
+				err = JSON(a.env.Stdout, r, false)
 			} else {
-				err = writeText(a.env.Stdout, installText(install.Result{Report: r}, true, painterFor(a.env.Stdout)))
+				err = Text(a.env.Stdout, installText(install.Result{Report: r}, true, PainterFor(a.env.Stdout)))
 			}
 			if err == nil && !r.OK {
 				return fail.Errorf(fail.Failed, "") // all is said
@@ -124,7 +124,7 @@ func ofCluster(host string, s cluster.Status) (out []install.Finding) {
 	switch {
 	case !s.Connected:
 		out = append(out, install.Finding{Node: host, Check: "cluster", Result: install.Fail,
-			Finding: "its agent reaches no quorum of the store, so nothing is decided: " + or(s.StoreError, "not connected"),
+			Finding: "its agent reaches no quorum of the store, so nothing is decided: " + Or(s.StoreError, "not connected"),
 			Remedy:  "bring the silent hosts back, or their network: holdfast status shows which"})
 	case s.Waiting != "":
 		out = append(out, install.Finding{Check: "cluster", Result: install.Warn,

@@ -15,23 +15,23 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 	if err.Error() == "" {
 		return
 	}
-	p := painterFor(w)
+	p := PainterFor(w)
 	if raw, l := lang.Raw(w); isReworded(raw) {
-		p = painter{lang: l}
+		p = Painter{Lang: l}
 	}
 	var list choices
-	if !p.cuts && errors.As(err, &list) {
-		p.cuts, p.columns = true, 0
+	if !p.Cuts && errors.As(err, &list) {
+		p.Cuts, p.Columns = true, 0
 	}
 	var b strings.Builder
 	begin := name + ": "
-	for line := range strings.SplitSeq(cleanLines(err.Error()), "\n") {
-		b.WriteString(p.folded(begin, p.lang.Text(line), 2))
+	for line := range strings.SplitSeq(CleanLines(err.Error()), "\n") {
+		b.WriteString(p.Folded(begin, p.Lang.Text(line), 2))
 		begin = ""
 	}
 	if begin = "  "; e.Remedy != "" {
-		for line := range strings.SplitSeq(cleanLines(e.Remedy), "\n") {
-			b.WriteString(p.folded(begin, p.lang.Text(line), 4))
+		for line := range strings.SplitSeq(CleanLines(e.Remedy), "\n") {
+			b.WriteString(p.Folded(begin, p.Lang.Text(line), 4))
 			begin = ""
 		}
 	}
@@ -40,6 +40,6 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 }
 
 func isReworded(w io.Writer) bool {
-	_, is := w.(reworded)
+	_, is := w.(Reworded)
 	return is
 }

@@ -143,12 +143,12 @@ func (v *eventView) write(events []cluster.Event) error {
 		}
 		var err error
 		if v.js {
-			err = writeJSON(v.a.env.Stdout, e, true)
+			err = JSON(v.a.env.Stdout, e, true)
 		} else {
 			if v.pair {
-				e.Kind = cluster.EventKind(pairWord(string(e.Kind)))
+				e.Kind = cluster.EventKind(PairWord(string(e.Kind)))
 			}
-			err = writeText(v.a.env.Stdout, eventText(e, painterFor(v.a.env.Stdout)))
+			err = Text(v.a.env.Stdout, eventText(e, PainterFor(v.a.env.Stdout)))
 		}
 		if err != nil {
 			return err
@@ -159,10 +159,10 @@ func (v *eventView) write(events []cluster.Event) error {
 
 // eventText writes an event as one line, on a terminal as those that fit it: the text goes on
 // below, after the time.
-func eventText(e cluster.Event, p painter) string {
+func eventText(e cluster.Event, p Painter) string {
 	const indent = 25 // after the time
-	at, kind := wallClock(e.Time), p.lang.Text(clean(e.Kind))
+	at, kind := WallClock(e.Time), p.Lang.Text(Clean(e.Kind))
 	at += strings.Repeat(" ", max(0, indent-2-Columns(at))) // of one that can not be read the time is not known
 	begin := at + "  " + kind + strings.Repeat(" ", max(0, 19-Columns(kind))) + "  "
-	return strings.TrimRight(p.folded(begin, p.lang.Text(clean(e.Sentence())), indent), " \n") + "\n"
+	return strings.TrimRight(p.Folded(begin, p.Lang.Text(Clean(e.Sentence())), indent), " \n") + "\n"
 }

@@ -36,7 +36,7 @@ func continued(line string) string {
 	for i, w := range strings.Fields(line) {
 		switch at := out[strings.LastIndexByte(out, '\n')+1:]; {
 		case i == 0:
-		case len(at)+1+len(w)+len(end) > width:
+		case len(at)+1+len(w)+len(end) > Width:
 			out += end + "\n" + next
 		default:
 			out += " "

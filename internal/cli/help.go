@@ -117,7 +117,7 @@ func flagLines(b *strings.Builder, set *pflag.FlagSet, l *lang.Catalogue) {
 func fold(b *strings.Builder, line string, column int) {
 	line = strings.TrimRight(line, " \n")
 	column = min(column, len(line))
-	for i, part := range wrapped(line[column:], width-Columns(line[:column])) {
+	for i, part := range Wrap(line[column:], Width-Columns(line[:column])) {
 		if i == 0 {
 			b.WriteString(line[:column])
 		} else {

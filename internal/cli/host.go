@@ -57,9 +57,9 @@ func hostListCmd(a *app) *cobra.Command {
 			guests, unread := c.GuestHosts(cmd.Context())
 			rows := hostLines(s, guests) // that of the members is worth something by itself
 			if js {
-				err = writeJSON(a.env.Stdout, rows, false)
+				err = JSON(a.env.Stdout, rows, false)
 			} else {
-				err = writeText(a.env.Stdout, hostsText(rows, s.OfPair(), painterFor(a.env.Stdout)))
+				err = Text(a.env.Stdout, hostsText(rows, s.OfPair(), PainterFor(a.env.Stdout)))
 			}
 			if err == nil && unread != nil {
 				return fmt.Errorf("what the hosts report is not known: %w", unread)
@@ -69,14 +69,14 @@ func hostListCmd(a *app) *cobra.Command {
 	}
 }
 
-func hostsText(rows []hostLine, pair bool, p painter) string {
+func hostsText(rows []hostLine, pair bool, p Painter) string {
 	var b strings.Builder
-	cols := []column{{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 4, least: addrWidth}, {head: "STATE"},
-		{head: keptHead(pair)}, {head: "GUESTS"}, {head: "VERSION", cut: 3, least: 5}, {head: "ABLE"}}
+	cols := []Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 4, Least: addrWidth}, {Head: "STATE"},
+		{Head: keptHead(pair)}, {Head: "GUESTS"}, {Head: "VERSION", Cut: 3, Least: 5}, {Head: "ABLE"}}
 	if pair { // its hosts have no guests
 		cols = slices.Delete(cols, 4, 5)
 	}
-	var cells [][]cell
+	var cells [][]Cell
 	var below strings.Builder // sentences, on a terminal
 	for _, r := range rows {
 		row := r.cells()
@@ -84,17 +84,17 @@ func hostsText(rows []hostLine, pair bool, p painter) string {
 			row = slices.Delete(row, 4, 5)
 		}
 		able := &row[len(row)-1]
-		short, why, has := strings.Cut(able.text, ": ")
-		if p.cuts && has {
-			say(&below, p, "", able.c, clean(r.Name)+": "+why)
-			able.text = short
+		short, why, has := strings.Cut(able.Text, ": ")
+		if p.Cuts && has {
+			Say(&below, p, "", able.Colour, Clean(r.Name)+": "+why)
+			able.Text = short
 		}
-		if p.cuts && len(r.Addr) > addrWidth {
-			say(&below, p, "", plain, fmt.Sprintf("%s: address %s", clean(r.Name), clean(r.Addr)))
+		if p.Cuts && len(r.Addr) > addrWidth {
+			Say(&below, p, "", Plain, fmt.Sprintf("%s: address %s", Clean(r.Name), Clean(r.Addr)))
 		}
 		cells = append(cells, row)
 	}
-	table(&b, p, cols, cells)
+	Table(&b, p, cols, cells)
 	return b.String() + below.String()
 }
 
@@ -137,47 +137,47 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 	return rows
 }
 
-func (r hostLine) cells() []cell {
-	state := cell{r.State, green}
+func (r hostLine) cells() []Cell {
+	state := Cell{Text: r.State, Colour: Green}
 	switch {
 	case r.State == hostCut:
-		state = cell{"cut off", red}
+		state = Cell{Text: "cut off", Colour: Red}
 	case r.State == hostUnknown:
-		state.c = yellow
+		state.Colour = Yellow
 	case r.State == hostSilent && r.Silent > 0:
-		state = cell{"silent " + ago(r.Silent), red}
+		state = Cell{Text: "silent " + Ago(r.Silent), Colour: Red}
 	case r.State != hostActive:
-		state.c = red
+		state.Colour = Red
 	case r.Maintenance:
-		state = cell{"maintenance", yellow}
+		state = Cell{Text: "maintenance", Colour: Yellow}
 	}
-	able := cell{"yes", plain}
+	able := Cell{Text: "yes"}
 	if !r.Fit || r.State == hostCut {
-		able = cell{"no: " + clean(or(r.Why, "not known")), yellow}
+		able = Cell{Text: "no: " + Clean(Or(r.Why, "not known")), Colour: Yellow}
 	}
 	switch {
 	case r.GuestsOnly:
-		able = cell{"guests only", plain}
+		able = Cell{Text: "guests only"}
 	case (r.State == hostSilent || r.State == hostUnknown) && r.Why == "":
-		able = cell{"-", plain}
+		able = Cell{Text: "-"}
 	}
 	if r.Problem != "" {
 		sep := "; "
-		if !strings.Contains(able.text, ": ") {
+		if !strings.Contains(able.Text, ": ") {
 			sep = ": "
 		}
-		able = cell{able.text + sep + clean(r.Problem), yellow}
+		able = Cell{Text: able.Text + sep + Clean(r.Problem), Colour: Yellow}
 	}
 	guests := "-"
 	if r.Guests != nil {
 		guests = fmt.Sprint(*r.Guests)
 	}
-	mgmt := clean(r.Guest)
+	mgmt := Clean(r.Guest)
 	if r.GuestsOnly || r.State == hostSilent && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
 		mgmt = "-"
 	}
-	return []cell{{clean(r.Name), plain}, {or(clean(r.Addr), "-"), plain}, state, {mgmt, plain}, {guests, plain},
-		{or(clean(r.Version), "-"), plain}, able}
+	return []Cell{{Text: Clean(r.Name)}, {Text: Or(Clean(r.Addr), "-")}, state, {Text: mgmt}, {Text: guests},
+		{Text: Or(Clean(r.Version), "-")}, able}
 }
 
 func hostMaintenanceCmd(a *app) *cobra.Command {
@@ -200,7 +200,7 @@ them, too.`,
 					return inMaintenance(s, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
 				result: func(s cluster.Status) string {
-					h := clean(host)
+					h := Clean(host)
 					if s.OfPair() {
 						return fmt.Sprintf("host %s is in maintenance: the services are not on it. To end the maintenance: holdfast host enable %s", h, h)
 					}
@@ -241,7 +241,7 @@ func hostEnableCmd(a *app) *cobra.Command {
 		Short: "End the maintenance of a host: it takes guests again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ordered(a, cmd, "the maintenance of host "+clean(args[0])+" has ended", func(ctx context.Context, c *api.Client) error {
+			return ordered(a, cmd, "the maintenance of host "+Clean(args[0])+" has ended", func(ctx context.Context, c *api.Client) error {
 				return c.SetMaintenance(ctx, args[0], false, "")
 			})
 		},
@@ -261,7 +261,7 @@ while an upgrade is not over. Also refused without --force when a guest was
 moved from or to the host and it is not known whether that guest runs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ordered(a, cmd, "host "+clean(args[0])+" is forgotten", func(ctx context.Context, c *api.Client) error {
+			return ordered(a, cmd, "host "+Clean(args[0])+" is forgotten", func(ctx context.Context, c *api.Client) error {
 				return c.ForgetHost(ctx, args[0], force)
 			})
 		},
@@ -283,5 +283,5 @@ func ordered(a *app, cmd *cobra.Command, said string, do func(context.Context, *
 	if js {
 		return showNow(cmd.Context(), a, c)
 	}
-	return writeText(a.env.Stdout, said+"\n")
+	return Text(a.env.Stdout, said+"\n")
 }

@@ -52,8 +52,8 @@ Needs no cluster. The certificates are valid for 5 years.`,
 				return fail.Errorf(fail.Invalid, "%w", err)
 			}
 			for _, h := range hosts {
-				dir := clean(filepath.Join(args[0], h.name))
-				if err := writeText(a.env.Stdout, fmt.Sprintf("%s: %s/qemu for QEMU, %s/libvirt for libvirtd\n", h.name, dir, dir)); err != nil {
+				dir := Clean(filepath.Join(args[0], h.name))
+				if err := Text(a.env.Stdout, fmt.Sprintf("%s: %s/qemu for QEMU, %s/libvirt for libvirtd\n", h.name, dir, dir)); err != nil {
 					return err
 				}
 			}
@@ -69,12 +69,12 @@ func hypervisorHosts(args []string) ([]hypervisorHost, error) {
 		name, list, ok := strings.Cut(arg, "=")
 		h := hypervisorHost{name: name}
 		if !ok || name == "" || strings.ContainsAny(name, "/\\ ") || strings.HasPrefix(name, ".") {
-			return nil, fail.Errorf(fail.Invalid, "host %q: want HOST=IP[,IP]", clean(arg))
+			return nil, fail.Errorf(fail.Invalid, "host %q: want HOST=IP[,IP]", Clean(arg))
 		}
 		for ip := range strings.SplitSeq(list, ",") {
 			addr, err := netip.ParseAddr(ip)
 			if err != nil {
-				return nil, fail.Errorf(fail.Invalid, "host %s: %q is no IP address", clean(name), clean(ip))
+				return nil, fail.Errorf(fail.Invalid, "host %s: %q is no IP address", Clean(name), Clean(ip))
 			}
 			h.ips = append(h.ips, addr)
 		}

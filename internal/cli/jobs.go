@@ -30,27 +30,27 @@ func jobList(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	if js {
-		return writeJSON(a.env.Stdout, jobs, false)
+		return JSON(a.env.Stdout, jobs, false)
 	}
-	return writeText(a.env.Stdout, jobsText(jobs, painterFor(a.env.Stdout)))
+	return Text(a.env.Stdout, jobsText(jobs, PainterFor(a.env.Stdout)))
 }
 
-func jobsText(jobs []job.View, p painter) string {
+func jobsText(jobs []job.View, p Painter) string {
 	if len(jobs) == 0 {
 		return "no jobs\n"
 	}
 	var b strings.Builder
-	cols := []column{{head: "JOB"}, {head: "STATE"}, {head: "BEGAN"}, {head: "BY", cut: 2, least: 6}, {head: "WHAT", cut: 1, least: 10}}
-	var rows [][]cell
+	cols := []Column{{Head: "JOB"}, {Head: "STATE"}, {Head: "BEGAN"}, {Head: "BY", Cut: 2, Least: 6}, {Head: "WHAT", Cut: 1, Least: 10}}
+	var rows [][]Cell
 	for _, j := range jobs {
-		what := clean(j.Title)
+		what := Clean(j.Title)
 		if why := j.Because(); why != "" {
-			what += ": " + clean(why)
+			what += ": " + Clean(why)
 		}
-		rows = append(rows, []cell{{clean(j.ID), plain}, jobState(j), {j.Began.UTC().Format(time.DateTime), plain},
-			{clean(j.User), plain}, {what, plain}})
+		rows = append(rows, []Cell{{Text: Clean(j.ID)}, jobState(j), {Text: j.Began.UTC().Format(time.DateTime)},
+			{Text: Clean(j.User)}, {Text: what}})
 	}
-	table(&b, p, cols, rows)
+	Table(&b, p, cols, rows)
 	return b.String()
 }
 
@@ -71,32 +71,32 @@ func jobShowCmd(a *app) *cobra.Command {
 
 func showJob(a *app, j job.View, js bool) error {
 	if js {
-		return writeJSON(a.env.Stdout, j, false)
+		return JSON(a.env.Stdout, j, false)
 	}
-	return writeText(a.env.Stdout, jobText(j, painterFor(a.env.Stdout)))
+	return Text(a.env.Stdout, jobText(j, PainterFor(a.env.Stdout)))
 }
 
-func jobText(j job.View, p painter) string {
+func jobText(j job.View, p Painter) string {
 	var b strings.Builder
 	st := jobState(j)
-	say(&b, p, "job", plain, clean(j.ID)+": "+clean(j.Title)+", by "+clean(j.User))
-	say(&b, p, "state", st.c, st.text)
+	Say(&b, p, "job", Plain, Clean(j.ID)+": "+Clean(j.Title)+", by "+Clean(j.User))
+	Say(&b, p, "state", st.Colour, st.Text)
 	if why := j.Because(); why != "" {
-		say(&b, p, "", st.c, clean(why))
+		Say(&b, p, "", st.Colour, Clean(why))
 	}
 	for _, w := range j.WaitsFor() {
-		say(&b, p, "waits", yellow, clean(w))
+		Say(&b, p, "waits", Yellow, Clean(w))
 	}
 	if len(j.Steps) == 0 { // the answer to an order
 		return b.String()
 	}
 	b.WriteByte('\n')
-	cols := []column{{head: "STEP", cut: 2, least: 12}, {head: "STATE"}, {head: "TRY"}, {head: "NOTE", cut: 1, least: 12}}
-	var rows [][]cell
+	cols := []Column{{Head: "STEP", Cut: 2, Least: 12}, {Head: "STATE"}, {Head: "TRY"}, {Head: "NOTE", Cut: 1, Least: 12}}
+	var rows [][]Cell
 	for _, s := range j.Steps {
-		rows = append(rows, []cell{{clean(s.ID), plain}, stepState(s), {fmt.Sprint(s.Attempt), plain}, {clean(or(s.Why, s.Note)), plain}})
+		rows = append(rows, []Cell{{Text: Clean(s.ID)}, stepState(s), {Text: fmt.Sprint(s.Attempt)}, {Text: Clean(Or(s.Why, s.Note))}})
 	}
-	table(&b, p, cols, rows)
+	Table(&b, p, cols, rows)
 	for _, s := range stuckSteps(j) {
 		if s.Tail != "" { // else the table has it all
 			b.WriteByte('\n')
@@ -183,16 +183,16 @@ func runJob(a *app, cmd *cobra.Command, timeout time.Duration, begin func(contex
 		}
 	}
 	if js {
-		if err := writeJSON(a.env.Stdout, j, false); err != nil {
+		if err := JSON(a.env.Stdout, j, false); err != nil {
 			return err
 		}
-	} else if err := writeText(a.env.Stdout, fmt.Sprintf("%s: %s\n", clean(j.ID), jobState(j).text)); err != nil {
+	} else if err := Text(a.env.Stdout, fmt.Sprintf("%s: %s\n", Clean(j.ID), jobState(j).Text)); err != nil {
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {
-		remedy := "all of it: holdfast jobs show " + clean(j.ID)
+		remedy := "all of it: holdfast jobs show " + Clean(j.ID)
 		if j.Kind == string(evacuate.HostJob) && len(j.Steps) > 0 {
-			remedy += fmt.Sprintf("; host %s stays in maintenance, to end that: holdfast host enable %[1]s", clean(string(j.Steps[0].Host)))
+			remedy += fmt.Sprintf("; host %s stays in maintenance, to end that: holdfast host enable %[1]s", Clean(string(j.Steps[0].Host)))
 		}
 		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Because()).With(remedy)
 	}

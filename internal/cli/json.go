@@ -16,9 +16,9 @@ import (
 	"holdfast/internal/lib/lang"
 )
 
-// writeJSON writes one value: indented, or as one line of a stream. Durations are
+// JSON writes one value: indented, or as one line of a stream. Durations are
 // nanoseconds and say so in their names: a field d, as records have it, is told as d_ns.
-func writeJSON(w io.Writer, v any, line bool) error {
+func JSON(w io.Writer, v any, line bool) error {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

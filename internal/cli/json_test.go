@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -11,12 +10,7 @@ import (
 	"time"
 	"unicode"
 
-	"holdfast/internal/api"
-	"holdfast/internal/cluster"
 	"holdfast/internal/job"
-	"holdfast/internal/upgrade"
-	"holdfast/internal/upgrade/check"
-	"holdfast/internal/upgrade/request"
 )
 
 // inner and outer have durations in all places where fields can be.
@@ -63,55 +57,15 @@ func TestDurationsHaveTheirUnit(t *testing.T) {
 		`"map":{"wait":{"wait_ns":8}},"each":{"silent_ns":9},"raw":{"wait":[1,{"silent":2}]},"own":{"Wait":"1s"},"any":{"wait":10},"nested":{"deep_ns":11}}` + "\n"
 	for _, x := range []any{v, &v} {
 		var line, lines, flat bytes.Buffer
-		if err := writeJSON(&line, x, true); err != nil || line.String() != want {
+		if err := JSON(&line, x, true); err != nil || line.String() != want {
 			t.Errorf("%v\n%swant\n%s", err, line.String(), want)
 		}
-		if err := writeJSON(&lines, x, false); err != nil {
+		if err := JSON(&lines, x, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := json.Compact(&flat, lines.Bytes()); err != nil || flat.String()+"\n" != want {
 			t.Errorf("%v\n%s", err, lines.String())
 		}
-	}
-}
-
-// TestToldTypes: everything that a command tells is known by its type, and no duration in
-// it is without a unit.
-func TestToldTypes(t *testing.T) {
-	told := map[reflect.Type]bool{}
-	var look func(t reflect.Type, at string)
-	look = func(x reflect.Type, at string) {
-		if told[x] {
-			return
-		}
-		told[x] = true
-		switch x.Kind() {
-		case reflect.Interface:
-			t.Errorf("%s may hold anything, also durations", at)
-		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-			look(x.Elem(), at)
-		case reflect.Struct:
-			for i := range x.NumField() {
-				if f := x.Field(i); f.IsExported() && !reflect.PointerTo(x).Implements(reflect.TypeFor[json.Marshaler]()) {
-					look(f.Type, at+"."+f.Name)
-				}
-			}
-		}
-	}
-	for _, v := range []any{cluster.Status{}, cluster.Event{}, cluster.StoreStatus{}, cluster.Backup{}, job.View{},
-		upgrade.Plan{}, request.Standing{}, check.Report{}, outcome{}, hostLine{}, api.Progress{}} {
-		look(reflect.TypeOf(v), reflect.TypeOf(v).String())
-	}
-	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}},
-		Hosts: []cluster.HostStatus{{Host: cluster.Host{WatchdogTimeout: 1}}}, Takeover: cluster.Takeover{Within: 1}}
-	var b bytes.Buffer
-	if err := writeJSON(&b, s, true); err != nil {
-		t.Fatal(err)
-	}
-	got := regexp.MustCompile(`[a-z_]+_ns`).FindAllString(b.String(), -1)
-	if want := "wait_ns guard_ns watchdog_timeout_ns silent_ns within_ns lease_ns keepalive_ns grace_ns watchdog_ns " +
-		"epsilon_ns election_ns heartbeat_ns detection_ns"; strings.Join(got, " ") != want {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -131,7 +85,7 @@ func FuzzJSON(f *testing.F) {
 			if err := e.Encode(v); err != nil {
 				t.Fatal(err)
 			}
-			if err := writeJSON(&got, v, line); err != nil {
+			if err := JSON(&got, v, line); err != nil {
 				t.Fatal(err)
 			}
 			if is := unescaped(t, got.String()); is != unescaped(t, want.String()) || strings.ContainsFunc(got.String(), hidden) {
@@ -157,7 +111,7 @@ func TestJSONOrdersNoTerminal(t *testing.T) {
 		"测试 & <b> \"q\"", "\xff"} {
 		for _, line := range []bool{false, true} {
 			var b bytes.Buffer
-			if err := writeJSON(&b, map[string]string{name: name}, line); err != nil {
+			if err := JSON(&b, map[string]string{name: name}, line); err != nil {
 				t.Fatal(err)
 			}
 			for _, r := range b.String() {

@@ -12,47 +12,13 @@ import (
 	"holdfast/internal/upgrade/request"
 )
 
-// TestChineseTakesTwoColumns: tables and paragraphs fit the width, and their columns align.
-func TestChineseTakesTwoColumns(t *testing.T) {
-	if n := Columns("主机 h1。"); n != 9 {
-		t.Errorf("%d columns, want 9", n)
-	}
-	for n, want := range map[int]string{9: "主机名称x", 8: "主机名~", 7: "主机名~", 2: "~", 0: "~"} {
-		if got := shorten("主机名称x", n); got != want {
-			t.Errorf("in %d columns: %q, want %q", n, got, want)
-		}
-	}
-	c, err := lang.For("zh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := painter{lang: c}
-	var b strings.Builder
-	say(&b, p, "waiting", plain, strings.Repeat("管理虚拟机正在启动，", 12)+"see h1")
-	table(&b, p, []column{{head: "HOST"}, {head: "STATE"}, {head: "STEPS"}},
-		[][]cell{{{"h1", plain}, {"running", plain}, {"1", plain}}, {{"node-with-a-name", plain}, {"done", plain}, {"2", plain}}})
-	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
-	var at []int
-	for i, l := range lines {
-		if Columns(l) > width {
-			t.Errorf("%d columns: %q", Columns(l), l)
-		}
-		if i >= len(lines)-3 {
-			at = append(at, Columns(l[:strings.LastIndex(l, " ")]))
-		}
-	}
-	if !strings.HasPrefix(lines[0], "等待") || strings.Contains(b.String(), "running") || at[0] != at[1] || at[1] != at[2] {
-		t.Errorf("the last column is at %v of\n%s", at, &b)
-	}
-}
-
 // TestNothingIsHalfChinese: what is put together of several messages is Chinese in all of them.
 func TestNothingIsHalfChinese(t *testing.T) {
 	c, err := lang.For("zh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := painter{lang: c, cuts: true}
+	p := Painter{Lang: c, Cuts: true}
 	pair := servertest.Three(testTime())
 	pair.Type, pair.Owner = cluster.PairConf, cluster.Owner{}
 	pair.Takeover = cluster.Takeover{Why: "no host holds it, and no host is able to run it: node1: the pair is not " +
@@ -87,7 +53,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 			}
 		}
 		if bad := tooWideChinese(b.String()); bad != "" {
-			t.Errorf("%s: more than %d columns: %s", name, width, bad)
+			t.Errorf("%s: more than %d columns: %s", name, Width, bad)
 		}
 	}
 }
@@ -95,7 +61,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 // tooWideChinese is a line that takes more columns than there are.
 func tooWideChinese(text string) string {
 	for l := range strings.Lines(text) {
-		if l = strings.TrimRight(l, "\n"); Columns(l) > width {
+		if l = strings.TrimRight(l, "\n"); Columns(l) > Width {
 			return l
 		}
 	}

@@ -38,9 +38,9 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 			}
 			s := pair.SizeFor(hosts, vms)
 			if js {
-				return writeJSON(a.env.Stdout, s, false)
+				return JSON(a.env.Stdout, s, false)
 			}
-			return writeText(a.env.Stdout, fmt.Sprintf("database partition: %d GB\n/vms partition: %d GB\n", s.Database, s.VMs))
+			return Text(a.env.Stdout, fmt.Sprintf("database partition: %d GB\n/vms partition: %d GB\n", s.Database, s.VMs))
 		},
 	}
 	cmd.Flags().IntVar(&hosts, "hosts", 0, "`number` of hosts that the platform will have")
@@ -66,7 +66,7 @@ moved aside. The services start then.`,
 			if err := c.BeginPair(cmd.Context()); err != nil {
 				return err
 			}
-			return writeText(a.env.Stdout, "the pair begins with the data of this host\n")
+			return Text(a.env.Stdout, "the pair begins with the data of this host\n")
 		},
 	}
 }

@@ -39,7 +39,7 @@ func TestComparedText(t *testing.T) {
 			{PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Compared: c.h2}},
 		}}}
 		var b strings.Builder
-		v.comparedText(&b, painter{})
+		v.comparedText(&b, Painter{})
 		if got, want := strings.Fields(b.String()), strings.Fields(strings.Join(c.want, " ")); !slices.Equal(got, want) {
 			t.Errorf("%s:\n%s\nwant\n%s", c.what, b.String(), strings.Join(c.want, "\n"))
 		}

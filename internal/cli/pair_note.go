@@ -62,7 +62,7 @@ func (n setupNote) same(v setupValues) error {
 		case was.file:
 			other = append(other, was.name+": the file had other contents")
 		default:
-			other = append(other, fmt.Sprintf("%s: value %q: it was %q", was.name, clean(is[i].value), clean(was.value)))
+			other = append(other, fmt.Sprintf("%s: value %q: it was %q", was.name, Clean(is[i].value), Clean(was.value)))
 		}
 	}
 	if len(other) == 0 {

@@ -57,7 +57,7 @@ on.`,
 				return err
 			}
 			if !strings.HasPrefix(in.Disk, "/dev/") {
-				return usage(cmd, fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", clean(in.Disk)))
+				return usage(cmd, fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", Clean(in.Disk)))
 			}
 			if err := unmanaged(cmd.Context(), a, probe); err != nil {
 				return err
@@ -84,7 +84,7 @@ on.`,
 // unmanaged asks the operator's program whether the platform manages hosts.
 func unmanaged(ctx context.Context, a *app, program string) error {
 	if program == "" {
-		return writeText(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
+		return Text(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
@@ -94,9 +94,9 @@ func unmanaged(ctx context.Context, a *app, program string) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return fail.Errorf(fail.Refused, "the platform manages hosts, as %s says: %s; nothing was changed", clean(program), clean(lastLine(out)))
+		return fail.Errorf(fail.Refused, "the platform manages hosts, as %s says: %s; nothing was changed", Clean(program), Clean(lastLine(out)))
 	}
-	return fail.Errorf(fail.Invalid, "--unmanaged-probe: %s: %w", clean(program), err)
+	return fail.Errorf(fail.Invalid, "--unmanaged-probe: %s: %w", Clean(program), err)
 }
 
 // lastLine is the last line that a program has written.
@@ -127,7 +127,7 @@ again then. Interrupted, the same command goes on.`,
 // removePartition asks and takes the partition away; done is said at the end.
 func removePartition(a *app, cmd *cobra.Command, name, word, done string) error {
 	if word != "" && word != "yes" {
-		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", clean(word)))
+		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", Clean(word)))
 	}
 	c, err := a.dial(cmd)
 	if err != nil {
@@ -138,7 +138,7 @@ func removePartition(a *app, cmd *cobra.Command, name, word, done string) error 
 		if _, err := c.Version(cmd.Context()); err != nil {
 			return err
 		}
-		if err := typedWord(cmd.Context(), a, fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", clean(name))); err != nil {
+		if err := typedWord(cmd.Context(), a, fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", Clean(name))); err != nil {
 			return err
 		}
 	}
@@ -160,8 +160,8 @@ func partitionRemoved(ctx context.Context, a *app, c *api.Client, name, done str
 		return err
 	}
 	if len(left) > 0 {
-		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", clean(name),
-			clean(strings.Join(left, ", "))).With("run the command again when it is back")
+		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", Clean(name),
+			Clean(strings.Join(left, ", "))).With("run the command again when it is back")
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf(done, clean(name)))
+	return Text(a.env.Stdout, fmt.Sprintf(done, Clean(name)))
 }

@@ -62,7 +62,7 @@ func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bo
 			return p, err
 		}
 		// A node of a pair without a third voter may wait for a person.
-		if err := writeText(a.env.Stderr, clean(e.Message)+"\n"); err != nil {
+		if err := Text(a.env.Stderr, Clean(e.Message)+"\n"); err != nil {
 			return p, err
 		}
 		if err := a.sure(ctx, yes, "keep the data of "+

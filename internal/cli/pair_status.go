@@ -53,9 +53,9 @@ nobody could be asked.`,
 			}
 			v := viewPair(p)
 			if js {
-				err = writeJSON(a.env.Stdout, v, false)
+				err = JSON(a.env.Stdout, v, false)
 			} else {
-				err = writeText(a.env.Stdout, v.text(painterFor(a.env.Stdout)))
+				err = Text(a.env.Stdout, v.text(PainterFor(a.env.Stdout)))
 			}
 			if err != nil {
 				return err
@@ -89,15 +89,15 @@ func watchPair(ctx context.Context, a *app, c *api.Client, js bool) error {
 			return err
 		}
 		v := viewPair(p)
-		text := v.text(painterFor(a.env.Stdout))
+		text := v.text(PainterFor(a.env.Stdout))
 		if text == last {
 			continue
 		}
 		last = text
 		if js {
-			err = writeJSON(a.env.Stdout, v, true)
+			err = JSON(a.env.Stdout, v, true)
 		} else {
-			err = writeText(a.env.Stdout, text)
+			err = Text(a.env.Stdout, text)
 		}
 		if err != nil {
 			return err
@@ -116,26 +116,26 @@ func (v pairView) crm() string {
 		return "Offline"
 	}
 	master, slave := v.nodes()
-	fmt.Fprintf(&b, "master : %s (%s)\nslave  : %s (%s)\n", clean(master.Host), online(master.Alive), clean(slave.Host), online(slave.Alive))
+	fmt.Fprintf(&b, "master : %s (%s)\nslave  : %s (%s)\n", Clean(master.Host), online(master.Alive), Clean(slave.Host), online(slave.Alive))
 	for _, q := range v.Voters {
-		fmt.Fprintf(&b, "quorum : [controller] %s (%s)\n", clean(q.Host), online(q.Alive))
+		fmt.Fprintf(&b, "quorum : [controller] %s (%s)\n", Clean(q.Host), online(q.Alive))
 	}
 	const line = "-----\n"
 	b.WriteString(line)
 	started := func(up bool) string {
 		if up && master.Alive {
-			return "Started " + clean(master.Host)
+			return "Started " + Clean(master.Host)
 		}
 		return "Stopped"
 	}
 	for _, m := range master.Members {
 		if m.VIP != "" {
-			fmt.Fprintf(&b, "%-7s: [%s] %s\n", clean(m.Name), clean(m.VIP), started(m.State == "up"))
+			fmt.Fprintf(&b, "%-7s: [%s] %s\n", Clean(m.Name), Clean(m.VIP), started(m.State == "up"))
 		}
 	}
 	unknown := func(n cluster.PairNode, role string) string {
 		if n.Alive && n.Role == role {
-			return clean(string(n.Host))
+			return Clean(string(n.Host))
 		}
 		return "Unknown"
 	}
@@ -144,20 +144,20 @@ func (v pairView) crm() string {
 		data = slave.Data
 	}
 	const set = "Master/Slave Set: [%s]\n  Master: [%s]\n  Slave  : [%s]\n"
-	fmt.Fprintf(&b, set, clean(data), unknown(master, "active"), unknown(slave, "standby"))
+	fmt.Fprintf(&b, set, Clean(data), unknown(master, "active"), unknown(slave, "standby"))
 	if t := v.partition(); t != nil {
 		has := func(n cluster.PairNode, role string) string {
 			if n.Alive && n.Partition != nil && n.Partition.Role == role {
-				return clean(string(n.Host))
+				return Clean(string(n.Host))
 			}
 			return "Unknown"
 		}
-		fmt.Fprintf(&b, set, clean(t.Mount), has(master, "active"), has(slave, "standby"))
+		fmt.Fprintf(&b, set, Clean(t.Mount), has(master, "active"), has(slave, "standby"))
 	}
 	fmt.Fprintf(&b, "%-7s: %s\n", "mysql", started(master.Role == "active"))
 	for _, m := range master.Members {
 		if m.VIP == "" {
-			fmt.Fprintf(&b, "%-7s: %s\n", clean(m.Name), started(m.State == "up"))
+			fmt.Fprintf(&b, "%-7s: %s\n", Clean(m.Name), started(m.State == "up"))
 		}
 	}
 	b.WriteString(line)
@@ -188,50 +188,50 @@ func (v pairView) partition() *cluster.PairPartition {
 // partitionText is how a node's copy of the partition is.
 func partitionText(n cluster.PairNode) string {
 	t := n.Partition
-	text := fmt.Sprintf("%s on %s %s: ", clean(t.Name), clean(string(n.Host)), clean(t.Disk))
+	text := fmt.Sprintf("%s on %s %s: ", Clean(t.Name), Clean(string(n.Host)), Clean(t.Disk))
 	switch {
 	case t.State != cluster.PartitionReady:
-		text += clean(t.State)
+		text += Clean(t.State)
 	case !n.Alive:
 		return text + "not known"
 	case t.Linked:
 		return text + "in sync"
 	default:
-		text += fmt.Sprintf("%s, %d %% in common", clean(t.Copy), t.Percent)
+		text += fmt.Sprintf("%s, %d %% in common", Clean(t.Copy), t.Percent)
 	}
 	if t.Problem != "" {
-		text += ": " + clean(t.Problem)
+		text += ": " + Clean(t.Problem)
 	}
 	return text
 }
 
 // comparedText is how the last comparison of the rows of both nodes ended.
-func (v pairView) comparedText(b *strings.Builder, p painter) {
+func (v pairView) comparedText(b *strings.Builder, p Painter) {
 	c := v.Compared()
 	if c == nil {
 		return
 	}
-	text, colour := "never", plain
+	text, colour := "never", Plain
 	if !c.Ended.IsZero() {
 		result := "all equal"
 		if n := len(c.Differ); n > 0 {
-			result, colour = fmt.Sprintf("differences: %d", n), yellow
+			result, colour = fmt.Sprintf("differences: %d", n), Yellow
 		}
 		text = fmt.Sprintf("%s, %s ago: %s; tables: %d, rows: %d", c.Ended.Local().Format(time.DateTime),
-			ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
+			Ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
 	}
 	if c.Failed != "" {
-		text += "; the last try failed: " + clean(c.Failed)
+		text += "; the last try failed: " + Clean(c.Failed)
 	}
-	say(b, p, "compared", colour, text)
+	Say(b, p, "compared", colour, text)
 	for _, d := range c.Differ {
-		say(b, p, "", plain, clean(d))
+		Say(b, p, "", Plain, Clean(d))
 	}
 	if len(c.Differ) > 0 {
-		say(b, p, "", plain, "see which rows are right; those of the node that serves are copied anew by: holdfast pair recover")
+		Say(b, p, "", Plain, "see which rows are right; those of the node that serves are copied anew by: holdfast pair recover")
 	}
 	for _, l := range c.Left {
-		say(b, p, "", plain, "not compared: "+clean(l))
+		Say(b, p, "", Plain, "not compared: "+Clean(l))
 	}
 }
 
@@ -249,51 +249,51 @@ func (v pairView) weak() (out []string) {
 	return out
 }
 
-func (v pairView) text(p painter) string {
+func (v pairView) text(p Painter) string {
 	var b strings.Builder
 	b.WriteString(v.crm())
-	c := map[cluster.Health]colour{cluster.Healthy: green, cluster.Degraded: yellow, cluster.Broken: red}[v.Health]
-	say(&b, p, "pair", c, string(v.Health))
+	c := map[cluster.Health]Colour{cluster.Healthy: Green, cluster.Degraded: Yellow, cluster.Broken: Red}[v.Health]
+	Say(&b, p, "pair", c, string(v.Health))
 	for _, w := range v.Why {
-		say(&b, p, "", plain, clean(w))
+		Say(&b, p, "", Plain, Clean(w))
 	}
-	say(&b, p, "guarantee", plain, string(v.Guarantee))
+	Say(&b, p, "guarantee", Plain, string(v.Guarantee))
 	if v.Arbiter != "" {
-		say(&b, p, "arbiter", plain, clean(v.Arbiter))
+		Say(&b, p, "arbiter", Plain, Clean(v.Arbiter))
 	}
 	_, slave := v.nodes()
 	complete := make([]string, len(v.InSync))
 	for i, h := range v.InSync {
-		complete[i] = clean(string(h))
+		complete[i] = Clean(string(h))
 	}
-	say(&b, p, "complete", plain, or(strings.Join(complete, ", "), "unknown: no node has told it"))
+	Say(&b, p, "complete", Plain, Or(strings.Join(complete, ", "), "unknown: no node has told it"))
 	for _, n := range v.Nodes {
 		if text := copyText(n); text != "" {
-			say(&b, p, "copy", plain, text)
+			Say(&b, p, "copy", Plain, text)
 		}
 	}
 	for _, n := range v.Nodes {
 		if n.Partition != nil {
-			say(&b, p, "partition", plain, partitionText(n))
+			Say(&b, p, "partition", Plain, partitionText(n))
 		}
 	}
 	if slave.Alive && slave.Role == "standby" && slave.LagKnown { // else it is of before
-		say(&b, p, "lag", plain, slave.Lag.String())
+		Say(&b, p, "lag", Plain, slave.Lag.String())
 	}
 	v.comparedText(&b, p)
 	if v.Health != cluster.Broken {
-		takeoverText(&b, p, v.Takeover, false, nil)
+		Takeover(&b, p, v.Takeover, false, nil)
 	}
 	for _, w := range v.weak() {
-		say(&b, p, "at risk", yellow, clean(w))
+		Say(&b, p, "at risk", Yellow, Clean(w))
 	}
 	if !v.Owner.Time.IsZero() {
 		why := ""
 		if v.Owner.Reason != "" {
-			why = ": " + clean(v.Owner.Reason)
+			why = ": " + Clean(v.Owner.Reason)
 		}
-		say(&b, p, "last", plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime),
-			p.lang.Text(pairWord(string(v.Owner.State))), clean(string(v.Owner.Host)), v.Owner.Epoch, why))
+		Say(&b, p, "last", Plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime),
+			p.Lang.Text(PairWord(string(v.Owner.State))), Clean(string(v.Owner.Host)), v.Owner.Epoch, why))
 	}
 	return b.String()
 }

@@ -45,17 +45,17 @@ is in no log, and not in the store.`,
 				return err
 			}
 			if password == defaultPassword {
-				err = writeText(a.env.Stderr, "warning: everybody knows this password (\""+
+				err = Text(a.env.Stderr, "warning: everybody knows this password (\""+
 					defaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
 			}
 			if err != nil {
 				return err
 			}
 			if js {
-				return writeJSON(a.env.Stdout, r, false)
+				return JSON(a.env.Stdout, r, false)
 			}
-			return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
-				"for root in %s\n", clean(r.Host), clean(r.Addr), clean(r.UUID)))
+			return Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
+				"for root in %s\n", Clean(r.Host), Clean(r.Addr), Clean(r.UUID)))
 		},
 	}
 	cmd.Flags().StringVar(&file, "password-file", "", "`file` whose first line is the password")

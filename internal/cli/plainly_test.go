@@ -70,7 +70,7 @@ func TestCommandsSayWhatIsWanted(t *testing.T) {
 		}
 		n++
 		s := commandLine(t, "", append(slices.Clone(path), "bogus")...)
-		if s.code != 2 || !strings.Contains(unwrapped(s), `unknown command "bogus"; want `) || len(tooWide(s.err, width)) > 0 {
+		if s.code != 2 || !strings.Contains(unwrapped(s), `unknown command "bogus"; want `) || len(tooWide(s.err, Width)) > 0 {
 			t.Errorf("%v: exit %d, %s", path, s.code, s.err)
 		}
 	}

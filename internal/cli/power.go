@@ -140,7 +140,7 @@ func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 		if js {
 			return showNow(cmd.Context(), a, c)
 		}
-		return writeText(a.env.Stdout, g.name+" is requested\n")
+		return Text(a.env.Stdout, g.name+" is requested\n")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
@@ -151,7 +151,7 @@ func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 	if js {
 		return showStatus(a, s)
 	}
-	return writeText(a.env.Stdout, g.result(s)+"\n")
+	return Text(a.env.Stdout, g.result(s)+"\n")
 }
 
 func showNow(ctx context.Context, a *app, c *api.Client) error {
@@ -182,7 +182,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 			text := waitText(s)
 			news := inText.ReplaceAllString(text, "") != inText.ReplaceAllString(said, "")
 			if said = text; news {
-				if err := writeText(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+				if err := Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
 					return s, err
 				}
 			}
@@ -196,7 +196,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 		}
 		if text := "for the agent to answer again"; text != said {
 			said = text
-			if err := writeText(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+			if err := Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
 				return cluster.Status{}, err
 			}
 		}
@@ -207,7 +207,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 // waitText says what the cluster waits for.
 func waitText(s cluster.Status) string {
 	if s.Waiting != "" {
-		return clean(s.Waiting)
+		return Clean(s.Waiting)
 	}
 	if !s.Connected {
 		return "for a quorum of the store" + parens(s.StoreError)
@@ -224,5 +224,5 @@ func parens(s string) string {
 	if s == "" {
 		return ""
 	}
-	return " (" + clean(s) + ")"
+	return " (" + Clean(s) + ")"
 }

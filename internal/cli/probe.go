@@ -166,7 +166,7 @@ func probeLine(p losses.Progress, of time.Duration) string {
 		return "asking by ARP which of " + targetsOf(p.Targets) + " answer"
 	}
 	line := fmt.Sprintf("%s of %s  %s  %s sent  %s lost", p.Passed.Round(time.Second), of, targetsOf(p.Targets),
-		thousands(p.Sent), thousands(p.Lost))
+		Thousands(p.Sent), Thousands(p.Lost))
 	if p.LongestMS > 0 {
 		line += fmt.Sprintf("  longest gap %s ms: %s", millis(p.LongestMS), p.Longest)
 	}
@@ -183,14 +183,14 @@ func targetsOf(n int) string {
 // millis writes a time in milliseconds to a tenth.
 func millis(ms float64) string {
 	tenths := int64(math.Round(ms * 10))
-	return fmt.Sprintf("%s.%d", thousands(tenths/10), tenths%10)
+	return fmt.Sprintf("%s.%d", Thousands(tenths/10), tenths%10)
 }
 
 func showLosses(a *app, r *losses.Result, js bool) error {
 	if js {
-		return writeJSON(a.env.Stdout, r, false)
+		return JSON(a.env.Stdout, r, false)
 	}
-	return writeText(a.env.Stdout, lossesText(r, painterFor(a.env.Stdout)))
+	return Text(a.env.Stdout, lossesText(r, PainterFor(a.env.Stdout)))
 }
 
 // Shown of a result: targets with losses, and silent ones. JSON has all.
@@ -200,51 +200,51 @@ const (
 )
 
 // lossesText shows the worst targets, and the sums.
-func lossesText(r *losses.Result, p painter) string {
+func lossesText(r *losses.Result, p Painter) string {
 	var b strings.Builder
 	worst := r.Worst()
-	var rows [][]cell
+	var rows [][]Cell
 	for _, t := range worst[:min(len(worst), shownWorst)] {
 		g, gaps := t.Longest(), int64(len(t.Gaps))+t.GapsLeftOut
-		rows = append(rows, []cell{
-			{t.IP.String(), plain}, {or(t.Name, "-"), plain}, {string(t.By), plain}, {thousands(t.Sent), plain}, {thousands(t.Lost), red},
-			{millis(t.LongestMS) + " ms", red}, {g.At.Local().Format("15:04:05.000"), plain}, {thousands(gaps), plain},
+		rows = append(rows, []Cell{
+			{Text: t.IP.String()}, {Text: Or(t.Name, "-")}, {Text: string(t.By)}, {Text: Thousands(t.Sent)}, {Text: Thousands(t.Lost), Colour: Red},
+			{Text: millis(t.LongestMS) + " ms", Colour: Red}, {Text: g.At.Local().Format("15:04:05.000")}, {Text: Thousands(gaps)},
 		})
 	}
 	if len(rows) > 0 {
-		table(&b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 6}, {head: "PROTO"}, {head: "SENT"},
-			{head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}, {head: "GAPS"}}, rows)
+		Table(&b, p, []Column{{Head: "ADDRESS"}, {Head: "NAME", Cut: 1, Least: 6}, {Head: "PROTO"}, {Head: "SENT"},
+			{Head: "LOST"}, {Head: "LONGEST GAP"}, {Head: "BEGAN"}, {Head: "GAPS"}}, rows)
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - len(rows); more > 0 {
-		say(&b, p, "more", red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
+		Say(&b, p, "more", Red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
 	}
 	saySilent(&b, p, r.Silent)
 	if r.Total.ByARP > 0 {
-		say(&b, p, "arp", plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known",
+		Say(&b, p, "arp", Plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known",
 			targetsOf(r.Total.ByARP), r.ARPRate))
 	}
 	if part := r.Unwatched(); part >= 0.0005 {
-		say(&b, p, "unwatched", yellow, fmt.Sprintf("%.1f %% of the time, as this machine could not send, or not take answers in", 100*part))
+		Say(&b, p, "unwatched", Yellow, fmt.Sprintf("%.1f %% of the time, as this machine could not send, or not take answers in", 100*part))
 	}
 	if r.Total.Reordered > 0 {
-		say(&b, p, "order", plain, thousands(r.Total.Reordered)+" answers came after the answer to a later packet")
+		Say(&b, p, "order", Plain, Thousands(r.Total.Reordered)+" answers came after the answer to a later packet")
 	}
 	if r.Interrupted {
-		say(&b, p, "note", plain, "interrupted after "+secs(r.Ended.Sub(r.Began.Time)))
+		Say(&b, p, "note", Plain, "interrupted after "+Secs(r.Ended.Sub(r.Began.Time)))
 	}
-	s, c := r.Total, green
-	line := fmt.Sprintf("%s of %s packets lost, by %d of %s", thousands(s.Lost), thousands(s.Sent), s.Losing, targetsOf(s.Targets))
+	s, c := r.Total, Green
+	line := fmt.Sprintf("%s of %s packets lost, by %d of %s", Thousands(s.Lost), Thousands(s.Sent), s.Losing, targetsOf(s.Targets))
 	if s.Lost > 0 {
 		line += fmt.Sprintf("; longest gap %s ms, of %s", millis(s.LongestMS), s.LongestIP)
-		c = red
+		c = Red
 	}
-	say(&b, p, "total", c, line)
+	Say(&b, p, "total", c, line)
 	return b.String()
 }
 
 // saySilent tells which targets did not answer before the start, and by what they were asked.
-func saySilent(b *strings.Builder, p painter, silent []losses.Silent) {
+func saySilent(b *strings.Builder, p Painter, silent []losses.Silent) {
 	n := len(silent)
 	if n == 0 {
 		return
@@ -256,7 +256,7 @@ func saySilent(b *strings.Builder, p painter, silent []losses.Silent) {
 			byARP++
 		}
 		if i < shownSilent {
-			names = append(names, clean(s.Address.String()))
+			names = append(names, Clean(s.Address.String()))
 		}
 	}
 	if n > shownSilent {
@@ -266,5 +266,5 @@ func saySilent(b *strings.Builder, p painter, silent []losses.Silent) {
 	if byARP > 0 {
 		line += fmt.Sprintf("; %d of them also asked by ARP", byARP)
 	}
-	say(b, p, "silent", yellow, line)
+	Say(b, p, "silent", Yellow, line)
 }

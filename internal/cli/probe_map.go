@@ -22,15 +22,15 @@ const (
 // lossMap shows a measurement while it goes on: a map of losses over the time on a terminal, else a line now and then.
 type lossMap struct {
 	*ticker
-	p    painter
+	p    Painter
 	rows int
 	heat *losses.Heat // nil: none is shown
 }
 
 func newLossMap(w io.Writer) *lossMap {
-	m := &lossMap{ticker: newTicker(w), p: painterFor(w)}
+	m := &lossMap{ticker: newTicker(w), p: PainterFor(w)}
 	if m.term && os.Getenv("TERM") != "dumb" {
-		m.rows = min(mostRows, cmp.Or(m.p.rows, usualRows)-besideMap)
+		m.rows = min(mostRows, cmp.Or(m.p.Rows, usualRows)-besideMap)
 	}
 	return m
 }
@@ -43,17 +43,17 @@ func (m *lossMap) show(p losses.Progress, of time.Duration) {
 		return
 	}
 	if m.heat == nil {
-		m.heat = losses.NewHeat(m.rows, m.p.wide()-mapLabel-1)
+		m.heat = losses.NewHeat(m.rows, m.p.Wide()-mapLabel-1)
 	}
 	m.heat.Add(p.Passed, p.Each)
 	m.picture(mapText(m.heat, m.p), line)
 }
 
 // mapText is a map of losses, a line for each row, and what its marks mean.
-func mapText(h *losses.Heat, p painter) []string {
+func mapText(h *losses.Heat, p Painter) []string {
 	var lines []string
 	for _, r := range h.Rows {
-		label := shorten(or(r.First.Name, r.First.IP.String()), 18)
+		label := Shorten(Or(r.First.Name, r.First.IP.String()), 18)
 		if r.More > 0 {
 			label += fmt.Sprintf(" +%d", r.More)
 		}
@@ -61,28 +61,28 @@ func mapText(h *losses.Heat, p painter) []string {
 		b.WriteString(label + strings.Repeat(" ", max(1, mapLabel-Columns(label))))
 		for _, c := range r.Columns {
 			mark, tone := markOf(c)
-			b.WriteString(p.tint(tone, mark))
+			b.WriteString(p.Tint(tone, mark))
 		}
 		lines = append(lines, b.String())
 	}
-	return append(lines, shorten(p.lang.Text(fmt.Sprintf("a column is %s; lost: %s", h.Every, legend)), p.wide()-1))
+	return append(lines, Shorten(p.Lang.Text(fmt.Sprintf("a column is %s; lost: %s", h.Every, legend)), p.Wide()-1))
 }
 
 const legend = "· none  ░ less than 10 %  ▒ than 50 %  ▓ more  █ all"
 
 // markOf is how a share of lost packets is shown; one of nothing is blank.
-func markOf(c losses.Share) (string, colour) {
+func markOf(c losses.Share) (string, Colour) {
 	switch {
 	case c.Sent == 0:
-		return " ", plain
+		return " ", Plain
 	case c.Lost == 0:
-		return "·", plain
+		return "·", Plain
 	case c.Lost >= c.Sent:
-		return "█", red
+		return "█", Red
 	case 10*c.Lost < c.Sent:
-		return "░", yellow
+		return "░", Yellow
 	case 2*c.Lost < c.Sent:
-		return "▒", yellow
+		return "▒", Yellow
 	}
-	return "▓", red
+	return "▓", Red
 }

@@ -50,7 +50,7 @@ The clocks of the machines must agree.`,
 				results = append(results, r)
 			}
 			if len(results) == 1 {
-				return showSaved(a, form, results[0], results[0].WriteHTML, func(p painter) string { return lossesText(results[0], p) })
+				return showSaved(a, form, results[0], results[0].WriteHTML, func(p Painter) string { return lossesText(results[0], p) })
 			}
 			return joinedReport(a, form, args, results)
 		},
@@ -77,18 +77,18 @@ func savedLosses(ctx context.Context, a *app, file string) (*losses.Result, erro
 }
 
 // showSaved shows a result in a form.
-func showSaved(a *app, form string, result any, html func(io.Writer) error, text func(painter) string) error {
+func showSaved(a *app, form string, result any, html func(io.Writer) error, text func(Painter) string) error {
 	switch form {
 	case "json":
-		return writeJSON(a.env.Stdout, result, false)
+		return JSON(a.env.Stdout, result, false)
 	case "html":
 		var b strings.Builder
 		if err := html(&b); err != nil {
 			return err
 		}
-		return writeFile(a.env.Stdout, b.String())
+		return File(a.env.Stdout, b.String())
 	}
-	return writeText(a.env.Stdout, text(painterFor(a.env.Stdout)))
+	return Text(a.env.Stdout, text(PainterFor(a.env.Stdout)))
 }
 
 // joinedReport shows one result of several. Results of programs without names are called as
@@ -106,22 +106,22 @@ func joinedReport(a *app, form string, files []string, results []*losses.Result)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%s: %w", strings.Join(files, ", "), err)
 	}
-	return showSaved(a, form, j, j.WriteHTML, func(p painter) string { return joinedText(j, p) })
+	return showSaved(a, form, j, j.WriteHTML, func(p Painter) string { return joinedText(j, p) })
 }
 
 // joinedText shows the vantage points, the worst targets as each of these saw them, and the sums.
-func joinedText(j *losses.Joined, p painter) string {
+func joinedText(j *losses.Joined, p Painter) string {
 	var b strings.Builder
-	var rows [][]cell
+	var rows [][]Cell
 	for _, x := range j.Points {
-		rows = append(rows, []cell{
-			{x.Name, plain}, {x.Began.Local().Format("15:04:05.000"), plain}, {secs(x.Ended.Sub(x.Began.Time)), plain},
-			{thousands(int64(x.Total.Targets)), plain},
-			{thousands(int64(x.Total.Silent)), plain}, {thousands(x.Total.Lost), plain}, {fmt.Sprintf("%.1f %%", 100*x.UnwatchedPart), plain},
+		rows = append(rows, []Cell{
+			{Text: x.Name}, {Text: x.Began.Local().Format("15:04:05.000")}, {Text: Secs(x.Ended.Sub(x.Began.Time))},
+			{Text: Thousands(int64(x.Total.Targets))},
+			{Text: Thousands(int64(x.Total.Silent))}, {Text: Thousands(x.Total.Lost)}, {Text: fmt.Sprintf("%.1f %%", 100*x.UnwatchedPart)},
 		})
 	}
-	table(&b, p, []column{{head: "VANTAGE POINT", cut: 1, least: 13}, {head: "BEGAN"}, {head: "TIME"},
-		{head: "TARGETS"}, {head: "SILENT"}, {head: "LOST"}, {head: "UNWATCHED"}}, rows)
+	Table(&b, p, []Column{{Head: "VANTAGE POINT", Cut: 1, Least: 13}, {Head: "BEGAN"}, {Head: "TIME"},
+		{Head: "TARGETS"}, {Head: "SILENT"}, {Head: "LOST"}, {Head: "UNWATCHED"}}, rows)
 	b.WriteByte('\n')
 	worst := j.Worst()
 	if len(worst) > 0 {
@@ -129,48 +129,48 @@ func joinedText(j *losses.Joined, p painter) string {
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - shownWorst; more > 0 {
-		say(&b, p, "more", red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
+		Say(&b, p, "more", Red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
 	}
 	joinedSums(&b, p, j)
 	return b.String()
 }
 
 // joinedTable shows targets: of each when it was dark, and what each vantage point saw.
-func joinedTable(b *strings.Builder, p painter, targets []losses.JoinedTarget) {
-	var rows [][]cell
+func joinedTable(b *strings.Builder, p Painter, targets []losses.JoinedTarget) {
+	var rows [][]Cell
 	for _, t := range targets {
-		addr, name := t.IP.String(), or(t.Name, "-")
-		add := func(from string, more ...cell) {
-			rows = append(rows, append([]cell{{addr, plain}, {name, plain}, {from, plain}}, more...))
+		addr, name := t.IP.String(), Or(t.Name, "-")
+		add := func(from string, more ...Cell) {
+			rows = append(rows, append([]Cell{{Text: addr}, {Text: name}, {Text: from}}, more...))
 			addr, name = "", ""
 		}
 		if s := t.Longest(losses.Dark); s.MS > 0 {
-			add("all", cell{"", plain}, cell{"", plain}, cell{millis(s.MS) + " ms", red}, cell{s.At.Local().Format("15:04:05.000"), red})
+			add("all", Cell{}, Cell{}, Cell{Text: millis(s.MS) + " ms", Colour: Red}, Cell{Text: s.At.Local().Format("15:04:05.000"), Colour: Red})
 		}
 		for _, v := range t.Views {
 			switch {
 			case v.Silent:
-				add(v.Point, cell{"", plain}, cell{"silent", yellow}, cell{"", plain}, cell{"", plain})
+				add(v.Point, Cell{}, Cell{Text: "silent", Colour: Yellow}, Cell{}, Cell{})
 			case v.Lost == 0:
-				add(v.Point, cell{string(v.By), plain}, cell{"0", plain}, cell{"-", plain}, cell{"-", plain})
+				add(v.Point, Cell{Text: string(v.By)}, Cell{Text: "0"}, Cell{Text: "-"}, Cell{Text: "-"})
 			default:
 				g := losses.Target{Gaps: v.Gaps}.Longest()
-				add(v.Point, cell{string(v.By), plain}, cell{thousands(v.Lost), plain},
-					cell{millis(v.LongestMS) + " ms", plain}, cell{g.At.Local().Format("15:04:05.000"), plain})
+				add(v.Point, Cell{Text: string(v.By)}, Cell{Text: Thousands(v.Lost)},
+					Cell{Text: millis(v.LongestMS) + " ms"}, Cell{Text: g.At.Local().Format("15:04:05.000")})
 			}
 		}
 	}
-	table(b, p, []column{{head: "ADDRESS"}, {head: "NAME", cut: 1, least: 4}, {head: "FROM", cut: 2, least: 6},
-		{head: "PROTO"}, {head: "LOST"}, {head: "LONGEST GAP"}, {head: "BEGAN"}}, rows)
+	Table(b, p, []Column{{Head: "ADDRESS"}, {Head: "NAME", Cut: 1, Least: 4}, {Head: "FROM", Cut: 2, Least: 6},
+		{Head: "PROTO"}, {Head: "LOST"}, {Head: "LONGEST GAP"}, {Head: "BEGAN"}}, rows)
 }
 
 // joinedSums tells what was judged.
-func joinedSums(b *strings.Builder, p painter, j *losses.Joined) {
+func joinedSums(b *strings.Builder, p Painter, j *losses.Joined) {
 	s := j.Total
 	all := targetsOf(s.Targets)
-	tint := func(n int, c colour) colour {
+	tint := func(n int, c Colour) Colour {
 		if n == 0 {
-			return green
+			return Green
 		}
 		return c
 	}
@@ -178,17 +178,17 @@ func joinedSums(b *strings.Builder, p painter, j *losses.Joined) {
 	if s.Dark > 0 {
 		dark += fmt.Sprintf("; longest %s ms, of %s", millis(s.LongestDarkMS), s.LongestDarkIP)
 	}
-	say(b, p, "dark", tint(s.Dark, red), dark)
-	say(b, p, "path", tint(s.Path, red), fmt.Sprintf("%d of %s lost from some, while others had answers", s.Path, all))
+	Say(b, p, "dark", tint(s.Dark, Red), dark)
+	Say(b, p, "path", tint(s.Path, Red), fmt.Sprintf("%d of %s lost from some, while others had answers", s.Path, all))
 	if s.Unclear > 0 {
-		say(b, p, "unclear", yellow, fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one "+
+		Say(b, p, "unclear", Yellow, fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one "+
 			"vantage point alone knows", s.Unclear, all))
 	}
 	if s.Alone > 0 {
-		say(b, p, "alone", yellow, fmt.Sprintf("%d of %s measured from one vantage point only", s.Alone, all))
+		Say(b, p, "alone", Yellow, fmt.Sprintf("%d of %s measured from one vantage point only", s.Alone, all))
 	}
 	if s.NotJudged > 0 {
-		say(b, p, "note", yellow, thousands(s.NotJudged)+" gaps were not judged: outside of the common time, or not listed in a result")
+		Say(b, p, "note", Yellow, Thousands(s.NotJudged)+" gaps were not judged: outside of the common time, or not listed in a result")
 	}
 	var stopped []string
 	for _, x := range j.Points {
@@ -197,7 +197,7 @@ func joinedSums(b *strings.Builder, p painter, j *losses.Joined) {
 		}
 	}
 	if len(stopped) > 0 {
-		say(b, p, "note", plain, "interrupted: "+strings.Join(stopped, ", "))
+		Say(b, p, "note", Plain, "interrupted: "+strings.Join(stopped, ", "))
 	}
-	say(b, p, "time", plain, fmt.Sprintf("%s, in which all of them measured", secs(j.To.Sub(j.From.Time))))
+	Say(b, p, "time", Plain, fmt.Sprintf("%s, in which all of them measured", Secs(j.To.Sub(j.From.Time))))
 }

@@ -254,21 +254,21 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 	res := reportResult{File: out, Missing: []missingPart{}}
 	for _, e := range entries {
 		if e.Why != "" && !e.Normal {
-			res.Missing = append(res.Missing, missingPart{e.Name, clean(e.Why)})
+			res.Missing = append(res.Missing, missingPart{e.Name, Clean(e.Why)})
 		}
 	}
 	if js {
-		return writeJSON(r.env.Stdout, res, false)
+		return JSON(r.env.Stdout, res, false)
 	}
 	var b strings.Builder
 	for _, m := range res.Missing {
-		say(&b, painter{}, "", plain, m.Part+": "+m.Why)
+		Say(&b, Painter{}, "", Plain, m.Part+": "+m.Why)
 	}
 	text := "written: " + out + "\n"
 	if b.Len() > 0 {
 		text += "not complete, as its index.txt says:\n" + b.String()
 	}
-	return writeText(r.env.Stdout, text)
+	return Text(r.env.Stdout, text)
 }
 
 // secrets are all that files of this host have, which its settings and its
@@ -312,7 +312,7 @@ func ask[T any](r *reporter, name string, get func(context.Context, *api.Client)
 		if err != nil {
 			return err
 		}
-		return writeJSON(w, v, false)
+		return JSON(w, v, false)
 	}}
 }
 
@@ -335,7 +335,7 @@ func (r *reporter) cluster() []support.Part {
 		if err != nil {
 			return err
 		}
-		return writeText(w, installText(install.Result{Report: d}, true, painter{}))
+		return Text(w, installText(install.Result{Report: d}, true, Painter{}))
 	}}
 	version := []support.Part{
 		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {
@@ -344,7 +344,7 @@ func (r *reporter) cluster() []support.Part {
 			if err == nil {
 				out["agent"] = v
 			} else {
-				out["agent"] = clean(err.Error())
+				out["agent"] = Clean(err.Error())
 			}
 			return out, nil
 		}),
@@ -363,7 +363,7 @@ func (r *reporter) cluster() []support.Part {
 			if err != nil {
 				return err
 			}
-			return writeText(w, statusText(s, painter{}))
+			return Text(w, statusText(s, Painter{}))
 		}},
 		support.Part{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
 			var after int64
@@ -373,7 +373,7 @@ func (r *reporter) cluster() []support.Part {
 					return err
 				}
 				for _, e := range events {
-					if err := writeJSON(w, e, true); err != nil {
+					if err := JSON(w, e, true); err != nil {
 						return err
 					}
 				}
@@ -389,7 +389,7 @@ func (r *reporter) cluster() []support.Part {
 			if err != nil {
 				return err
 			}
-			return writeText(w, string(rev.Config))
+			return Text(w, string(rev.Config))
 		}},
 		ask(r, "config-history.json", func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) }),
 		ask(r, "store.json", func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) }),

@@ -295,7 +295,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 // narrow is the script command "narrow FILE": no line has more than 80 columns.
 func narrow(ts *testscript.TestScript, _ bool, args []string) {
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > width {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > Width {
 			ts.Fatalf("%d columns: %s", n, line)
 		}
 	}
@@ -388,7 +388,7 @@ func TestHelp(t *testing.T) {
 		t.Errorf("the help texts differ from %s; run go test ./internal/cli -update and look at the difference:\n%s", golden, b.Bytes())
 	}
 	for line := range strings.Lines(b.String()) {
-		if n := len([]rune(line)) - 1; n > width {
+		if n := len([]rune(line)) - 1; n > Width {
 			t.Errorf("help line with %d columns: %s", n, line)
 		}
 	}

@@ -41,17 +41,17 @@ func (a *app) password(ctx context.Context, file, prompt string) (string, error)
 		return strings.TrimSuffix(line, "\r"), nil
 	}
 	in, ok := a.env.Stdin.(*os.File)
-	if !ok || !isTerminal(in) {
+	if !ok || !IsTerminal(in) {
 		return "", fail.Errorf(fail.Invalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
 	}
-	if err := writeText(a.env.Stderr, prompt); err != nil {
+	if err := Text(a.env.Stderr, prompt); err != nil {
 		return "", err
 	}
 	line, err := readHidden(ctx, in)
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	return line, writeText(a.env.Stderr, "\n")
+	return line, Text(a.env.Stderr, "\n")
 }
 
 // readHidden reads a line of a terminal that does not show it.

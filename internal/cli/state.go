@@ -14,26 +14,26 @@ import (
 )
 
 // jobState is the state, or the result of a job that has ended.
-func jobState(j job.View) cell {
+func jobState(j job.View) Cell {
 	switch {
 	case j.State != "ended":
-		return cell{clean(j.State), yellow}
+		return Cell{Text: Clean(j.State), Colour: Yellow}
 	case j.Result == "done":
-		return cell{"done", green}
+		return Cell{Text: "done", Colour: Green}
 	}
-	return cell{clean(or(j.Result, "ended")), red}
+	return Cell{Text: Clean(Or(j.Result, "ended")), Colour: Red}
 }
 
-func stepState(s job.StepView) cell {
+func stepState(s job.StepView) Cell {
 	switch s.State {
 	case "done":
-		return cell{"done", green}
+		return Cell{Text: "done", Colour: Green}
 	case "failed", "unknown":
-		return cell{s.State, red}
+		return Cell{Text: s.State, Colour: Red}
 	case "running":
-		return cell{fmt.Sprintf("running %d %%", s.Percent), yellow}
+		return Cell{Text: fmt.Sprintf("running %d %%", s.Percent), Colour: Yellow}
 	}
-	return cell{clean(s.State), plain}
+	return Cell{Text: Clean(s.State)}
 }
 
 // stuckSteps are those that an operator has to decide about.
@@ -62,20 +62,20 @@ const (
 )
 
 // stuckText says why a step is stuck, with the last lines of its log.
-func stuckText(b *strings.Builder, p painter, s job.StepView, lines int) {
+func stuckText(b *strings.Builder, p Painter, s job.StepView, lines int) {
 	word := s.State
 	if word == "unknown" {
 		word = "unclear"
 	}
-	text := clean(s.ID)
+	text := Clean(s.ID)
 	if s.Why != "" {
-		text += ": " + clean(s.Why)
+		text += ": " + Clean(s.Why)
 	}
-	say(b, p, word, red, text)
+	Say(b, p, word, Red, text)
 	log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
 	for _, l := range log[max(0, len(log)-lines):] {
 		if l != "" {
-			b.WriteString("          | " + clean(l) + "\n")
+			b.WriteString("          | " + Clean(l) + "\n")
 		}
 	}
 }

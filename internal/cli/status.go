@@ -36,7 +36,7 @@ func statusCmd(a *app) *cobra.Command {
 			if js {
 				return showStatus(a, s)
 			}
-			return writeText(a.env.Stdout, statusText(s, painterFor(a.env.Stdout)))
+			return Text(a.env.Stdout, statusText(s, PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -45,7 +45,7 @@ func statusCmd(a *app) *cobra.Command {
 
 // showStatus is for programs.
 func showStatus(a *app, s cluster.Status) error {
-	return writeJSON(a.env.Stdout, jsonStatus(s), false)
+	return JSON(a.env.Stdout, jsonStatus(s), false)
 }
 
 // jsonStatus makes the form for programs: a list is never null, and sorted.
@@ -66,8 +66,8 @@ func sortedHosts(s cluster.Status) []cluster.HostStatus {
 // watchStatus shows the status until the user ends it, which is no error. On a
 // terminal it stays in place; elsewhere only changed text is written again.
 func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
-	terminal := isTerminal(a.env.Stdout)
-	p := painterFor(a.env.Stdout)
+	terminal := IsTerminal(a.env.Stdout)
+	p := PainterFor(a.env.Stdout)
 	last := ""
 	for s, err := range c.WatchStatus(ctx) {
 		if ctx.Err() != nil {
@@ -77,7 +77,7 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 			return err
 		}
 		if js {
-			if err := writeJSON(a.env.Stdout, jsonStatus(s), true); err != nil {
+			if err := JSON(a.env.Stdout, jsonStatus(s), true); err != nil {
 				return err
 			}
 			continue
@@ -93,7 +93,7 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 		default:
 			last = text
 		}
-		if err := writeText(a.env.Stdout, text); err != nil {
+		if err := Text(a.env.Stdout, text); err != nil {
 			return err
 		}
 	}
@@ -101,17 +101,17 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 }
 
 // statusText writes a status for people, in at most 80 columns.
-func statusText(s cluster.Status, p painter) string {
+func statusText(s cluster.Status, p Painter) string {
 	var b strings.Builder
-	say(&b, p, "cluster", plain, fmt.Sprintf("%s, seen from %s at %s", or(s.Cluster, "(no id)"), or(s.Self, "(no name)"), wallClock(s.Time)))
+	Say(&b, p, "cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", Or(s.Cluster, "(no id)"), Or(s.Self, "(no name)"), WallClock(s.Time)))
 	if s.Connected {
-		say(&b, p, "store", plain, "connected, "+coordinatorText(s))
+		Say(&b, p, "store", Plain, "connected, "+coordinatorText(s))
 	} else {
 		age := "; what follows may be old"
 		if o := old(s); o != "" {
 			age = fmt.Sprintf("; what follows is %s old", o)
 		}
-		say(&b, p, "store", red, "no quorum: "+or(s.StoreError, "not connected")+age)
+		Say(&b, p, "store", Red, "no quorum: "+Or(s.StoreError, "not connected")+age)
 	}
 	b.WriteByte('\n')
 	hostTable(&b, p, s)
@@ -119,15 +119,15 @@ func statusText(s cluster.Status, p painter) string {
 	guestText(&b, p, s)
 	// Before the first record nothing is known, also not that nobody has it.
 	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
-	takeoverText(&b, p, s.Takeover, unread, silentHolder(s))
+	Takeover(&b, p, s.Takeover, unread, silentHolder(s))
 	if !unread {
 		wantText(&b, p, s)
 	}
 	if len(s.Pending) > 0 {
-		say(&b, p, "restart", yellow, "takes effect at the next start of the management VM: "+clean(strings.Join(s.Pending, ", ")))
+		Say(&b, p, "restart", Yellow, "takes effect at the next start of the management VM: "+Clean(strings.Join(s.Pending, ", ")))
 	}
 	if s.Waiting != "" {
-		say(&b, p, "waiting", yellow, clean(s.Waiting))
+		Say(&b, p, "waiting", Yellow, Clean(s.Waiting))
 	}
 	return b.String()
 }
@@ -137,7 +137,7 @@ func old(s cluster.Status) string {
 	if s.Connected || s.AsOf.IsZero() {
 		return ""
 	}
-	return ago(s.Time.Sub(s.AsOf))
+	return Ago(s.Time.Sub(s.AsOf))
 }
 
 // withAge adds to a text how old it is.
@@ -152,7 +152,7 @@ func coordinatorText(s cluster.Status) string {
 	if s.Coordinator == "" {
 		return "no coordinator elected"
 	}
-	return fmt.Sprintf("coordinator %s (term %d)", clean(s.Coordinator), s.Term)
+	return fmt.Sprintf("coordinator %s (term %d)", Clean(s.Coordinator), s.Term)
 }
 
 // addrWidth is what every IPv4 address fits; a longer address may be cut in the
@@ -167,40 +167,40 @@ func keptHead(pair bool) string {
 	return "MGMT VM"
 }
 
-func hostTable(b *strings.Builder, p painter, s cluster.Status) {
+func hostTable(b *strings.Builder, p Painter, s cluster.Status) {
 	hosts := sortedHosts(s)
-	cols := []column{
-		{head: "HOST", cut: 2, least: 12}, {head: "ADDRESS", cut: 3, least: addrWidth}, {head: "STATE"},
-		{head: "ROLE"}, {head: keptHead(s.OfPair())}, {head: "WATCHDOG", cut: 1, least: 8}, {head: "G"}, {head: "ABLE"},
+	cols := []Column{
+		{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 3, Least: addrWidth}, {Head: "STATE"},
+		{Head: "ROLE"}, {Head: keptHead(s.OfPair())}, {Head: "WATCHDOG", Cut: 1, Least: 8}, {Head: "G"}, {Head: "ABLE"},
 	}
-	var rows [][]cell
+	var rows [][]Cell
 	for _, h := range hosts {
 		rows = append(rows, hostRow(s, h))
 	}
-	table(b, p, cols, rows)
+	Table(b, p, cols, rows)
 	for _, h := range hosts {
 		if h.Unhealthy != "" {
-			say(b, p, "", red, fmt.Sprintf("%s: %s", clean(h.Name), clean(h.Unhealthy)))
+			Say(b, p, "", Red, fmt.Sprintf("%s: %s", Clean(h.Name), Clean(h.Unhealthy)))
 		}
 		if len(h.Addr) > addrWidth {
-			say(b, p, "", plain, fmt.Sprintf("%s: address %s", clean(h.Name), clean(h.Addr)))
+			Say(b, p, "", Plain, fmt.Sprintf("%s: address %s", Clean(h.Name), Clean(h.Addr)))
 		}
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
-			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), or(h.Why, "not able to run it; its agent gives no reason")))
+			Say(b, p, "", Yellow, fmt.Sprintf("%s: %s", Clean(h.Name), Or(h.Why, "not able to run it; its agent gives no reason")))
 		}
 		if inMaintenance(s, h.Name) {
-			say(b, p, "", yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: "+
-				"holdfast host enable %s", clean(h.Name), clean(h.Name)))
+			Say(b, p, "", Yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: "+
+				"holdfast host enable %s", Clean(h.Name), Clean(h.Name)))
 		}
 		if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
-			say(b, p, "", yellow, fmt.Sprintf("%s: %s", clean(h.Name), clean(h.Vote)))
+			Say(b, p, "", Yellow, fmt.Sprintf("%s: %s", Clean(h.Name), Clean(h.Vote)))
 		}
 		switch {
 		case h.Fenced != "":
-			say(b, p, "", yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", clean(h.Name), h.Expelled))
+			Say(b, p, "", Yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", Clean(h.Name), h.Expelled))
 		case !h.Expelled.IsZero():
-			say(b, p, "", yellow, fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it "+
-				"takes part again when it has nothing of it", clean(h.Name), h.Expelled))
+			Say(b, p, "", Yellow, fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it "+
+				"takes part again when it has nothing of it", Clean(h.Name), h.Expelled))
 		}
 	}
 	memoryText(b, p, hosts)
@@ -208,19 +208,19 @@ func hostTable(b *strings.Builder, p painter, s cluster.Status) {
 
 // memoryText tells between which hosts the guest's memory travels encrypted. Where none
 // has certificates for it, there is nothing to tell apart.
-func memoryText(b *strings.Builder, p painter, hosts []cluster.HostStatus) {
+func memoryText(b *strings.Builder, p Painter, hosts []cluster.HostStatus) {
 	var without []string
 	for _, h := range hosts {
 		if !h.MigrateTLS {
-			without = append(without, clean(h.Name))
+			without = append(without, Clean(h.Name))
 		}
 	}
 	switch {
 	case len(without) == len(hosts):
 	case len(without) == 0:
-		say(b, p, "memory", plain, "by TLS between all hosts")
+		Say(b, p, "memory", Plain, "by TLS between all hosts")
 	default:
-		say(b, p, "memory", yellow, "in clear to and from "+strings.Join(without, ", ")+", by TLS between the others")
+		Say(b, p, "memory", Yellow, "in clear to and from "+strings.Join(without, ", ")+", by TLS between the others")
 	}
 }
 
@@ -252,51 +252,51 @@ func hostState(s cluster.Status, h cluster.HostStatus) string {
 	return hostSilent
 }
 
-func hostRow(s cluster.Status, h cluster.HostStatus) []cell {
+func hostRow(s cluster.Status, h cluster.HostStatus) []Cell {
 	now := hostState(s, h)
-	state := map[string]cell{hostActive: {"alive", green}, hostCut: {"cut " + ago(h.Silent), red},
-		hostUnknown: {"unknown", yellow}, hostSilent: {"silent " + ago(h.Silent), red}}[now]
+	state := map[string]Cell{hostActive: {Text: "alive", Colour: Green}, hostCut: {Text: "cut " + Ago(h.Silent), Colour: Red},
+		hostUnknown: {Text: "unknown", Colour: Yellow}, hostSilent: {Text: "silent " + Ago(h.Silent), Colour: Red}}[now]
 	role := "member"
 	if h.Coordinator {
 		role = "coord"
 	}
-	guest := cell{or(h.Guest, "unknown"), plain}
+	guest := Cell{Text: Or(h.Guest, "unknown")}
 	switch {
 	case !h.Alive && !h.Expelled.IsZero():
-		guest.text = "stopped"
+		guest.Text = "stopped"
 	case h.Guest == cluster.GuestRunning:
-		guest.c = green
+		guest.Colour = Green
 	}
-	dog, guard := cell{or(h.Watchdog, "unnamed"), plain}, secs(h.Guard)
+	dog, guard := Cell{Text: Or(h.Watchdog, "unnamed")}, Secs(h.Guard)
 	switch {
 	case h.HandsOff:
-		dog, guard = cell{"disarmed", yellow}, "-"
+		dog, guard = Cell{Text: "disarmed", Colour: Yellow}, "-"
 	case h.Guard == 0:
-		dog, guard = cell{"none", red}, "-"
+		dog, guard = Cell{Text: "none", Colour: Red}, "-"
 	}
-	fit := cell{"yes", plain}
+	fit := Cell{Text: "yes"}
 	switch {
 	case !h.Fit && !h.Alive && now != hostCut:
-		fit = cell{"-", plain}
+		fit = Cell{Text: "-"}
 	case !h.Fit || now == hostCut: // it starts nothing without a quorum
-		fit = cell{"no", red}
+		fit = Cell{Text: "no", Colour: Red}
 	case inMaintenance(s, h.Name):
-		fit = cell{"no", yellow}
+		fit = Cell{Text: "no", Colour: Yellow}
 	}
-	return []cell{{clean(h.Name), plain}, {clean(h.Addr), plain}, state, {role, plain}, guest, dog, {guard, plain}, fit}
+	return []Cell{{Text: Clean(h.Name)}, {Text: Clean(h.Addr)}, state, {Text: role}, guest, dog, {Text: guard}, fit}
 }
 
-func guestText(b *strings.Builder, p painter, s cluster.Status) {
+func guestText(b *strings.Builder, p Painter, s cluster.Status) {
 	o := s.Owner
-	text := p.lang.Text(or(ownerState(s), "unknown"))
+	text := p.Lang.Text(Or(ownerState(s), "unknown"))
 	if o.Host != "" {
-		text += " on " + clean(o.Host)
+		text += " on " + Clean(o.Host)
 	}
 	if o.State == cluster.Migrating {
-		text += fmt.Sprintf(" -> %s, %d %%", clean(o.To), s.Percent)
+		text += fmt.Sprintf(" -> %s, %d %%", Clean(o.To), s.Percent)
 	}
 	if !o.Time.IsZero() {
-		text += " since " + wallClock(o.Time)
+		text += " since " + WallClock(o.Time)
 	}
 	if !o.Epoch.IsZero() {
 		text += ", epoch " + o.Epoch.String()
@@ -304,42 +304,42 @@ func guestText(b *strings.Builder, p painter, s cluster.Status) {
 	if o.Failures > 0 && o.State != cluster.Running {
 		text += fmt.Sprintf(", %d failed starts", o.Failures)
 	}
-	c := yellow
+	c := Yellow
 	if o.State == cluster.Running {
-		c = green
+		c = Green
 	}
 	text = withAge(text, s)
 	if h := silentHolder(s); h != nil {
-		text, c = text+fmt.Sprintf("; this is %s old: %s is silent", ago(h.Silent), clean(h.Name)), yellow
+		text, c = text+fmt.Sprintf("; this is %s old: %s is silent", Ago(h.Silent), Clean(h.Name)), Yellow
 	}
 	if old(s) != "" && o.Holder() == s.Self && hostOf(s, s.Self).Guest == cluster.GuestAbsent { // this host's own line is of now
-		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text), yellow
+		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text), Yellow
 	}
-	say(b, p, kept(s), c, text)
+	Say(b, p, kept(s), c, text)
 	if why := ownerReason(o); why != "" {
-		say(b, p, "reason", plain, clean(why))
+		Say(b, p, "reason", Plain, Clean(why))
 	}
 	if o.Proof.Kind != cluster.ProofNone {
-		say(b, p, "proof", plain, proofText(p, o.Proof))
+		Say(b, p, "proof", Plain, proofText(p, o.Proof))
 	}
 }
 
-func proofText(p painter, pr cluster.Proof) string {
-	text := p.lang.Text(clean(pr.Kind))
+func proofText(p Painter, pr cluster.Proof) string {
+	text := p.Lang.Text(Clean(pr.Kind))
 	if pr.Host != "" {
-		text += " of " + clean(pr.Host)
+		text += " of " + Clean(pr.Host)
 	}
 	if !pr.Epoch.IsZero() {
 		text += ", epoch " + pr.Epoch.String()
 	}
 	if pr.Wait != 0 {
-		text += ", silent for " + secs(pr.Wait)
+		text += ", silent for " + Secs(pr.Wait)
 	}
 	if pr.By != "" {
-		text += ", by " + clean(pr.By)
+		text += ", by " + Clean(pr.By)
 	}
 	if pr.Note != "" {
-		text += ": " + clean(pr.Note)
+		text += ": " + Clean(pr.Note)
 	}
 	return text
 }
@@ -353,8 +353,8 @@ func silentHolder(s cluster.Status) *cluster.HostStatus {
 	return &h
 }
 
-func wantText(b *strings.Builder, p painter, s cluster.Status) {
-	text, c := stoppedText(s), plain
+func wantText(b *strings.Builder, p Painter, s cluster.Status) {
+	text, c := stoppedText(s), Plain
 	switch {
 	case s.Want.Run && s.OfPair():
 		text = "the services run"
@@ -362,12 +362,12 @@ func wantText(b *strings.Builder, p painter, s cluster.Status) {
 		text = "the management VM runs"
 	}
 	if s.Want.MoveTo != "" {
-		text += ", on " + clean(s.Want.MoveTo)
+		text += ", on " + Clean(s.Want.MoveTo)
 	}
 	if s.Want.HandsOff {
-		text, c = text+"; HANDS OFF: nothing is decided", yellow
+		text, c = text+"; HANDS OFF: nothing is decided", Yellow
 	}
-	say(b, p, "wanted", c, withAge(text, s))
+	Say(b, p, "wanted", c, withAge(text, s))
 }
 
 // ownerReason says why the owner record is as it is.

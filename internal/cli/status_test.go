@@ -30,7 +30,7 @@ func TestACutOffHostDoesNotSayThatTheVMIsOnIt(t *testing.T) {
 		x := s
 		x.Hosts = append([]cluster.HostStatus{}, s.Hosts...)
 		c.change(&x)
-		text := strings.Join(strings.Fields(statusText(x, painter{})), " ")
+		text := strings.Join(strings.Fields(statusText(x, Painter{})), " ")
 		if got := strings.Contains(text, gone); got != c.want {
 			t.Errorf("%s: %t, want %t:\n%s", c.what, got, c.want, text)
 		}
@@ -42,10 +42,10 @@ func TestAHostOfWhichOneRecordWasRead(t *testing.T) {
 	h := cluster.HostStatus{Host: cluster.Host{Name: "h1"}, Silent: time.Second}
 	for want, lease := range map[string]time.Duration{"unknown": 6 * time.Second, "silent 1s": time.Second} {
 		s := cluster.Status{Connected: true, Timings: cluster.Timings{Lease: lease}, Hosts: []cluster.HostStatus{h}}
-		if got := hostRow(s, h)[2].text; got != want {
+		if got := hostRow(s, h)[2].Text; got != want {
 			t.Errorf("status: %q, want %q", got, want)
 		}
-		if got := hostLines(s, nil)[0].cells()[2].text; got != want {
+		if got := hostLines(s, nil)[0].cells()[2].Text; got != want {
 			t.Errorf("host list: %q, want %q", got, want)
 		}
 	}
@@ -72,7 +72,7 @@ func TestASilentHolder(t *testing.T) {
 		Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1"}, Silent: 7 * time.Second},
 			{Host: cluster.Host{Name: "h2", Fit: true}, Alive: true}},
 	}
-	text := strings.Join(strings.Fields(statusText(s, painter{})), " ")
+	text := strings.Join(strings.Fields(statusText(s, Painter{})), " ")
 	for _, want := range []string{"running on h1, epoch 1.3; this is 7s old: h1 is silent",
 		"takeover under way, 9s after the last word of h1"} {
 		if !strings.Contains(text, want) {
@@ -80,7 +80,7 @@ func TestASilentHolder(t *testing.T) {
 		}
 	}
 	s.Hosts[0].Silent = time.Second // its renewal may be on its way
-	if text := statusText(s, painter{}); strings.Contains(text, "under way") || strings.Contains(text, "1s old") {
+	if text := statusText(s, Painter{}); strings.Contains(text, "under way") || strings.Contains(text, "1s old") {
 		t.Error(text)
 	}
 }
@@ -89,7 +89,7 @@ func TestASilentHolder(t *testing.T) {
 func TestACutOffHostIsNotFit(t *testing.T) {
 	s := cluster.Status{Self: "h1", Hosts: []cluster.HostStatus{{Host: cluster.Host{Name: "h1", Fit: true}}}}
 	row, line := hostRow(s, s.Hosts[0]), hostLines(s, nil)[0].cells()
-	if fit, able := row[len(row)-1].text, line[len(line)-1].text; fit != "no" || !strings.HasPrefix(able, "no: ") {
+	if fit, able := row[len(row)-1].Text, line[len(line)-1].Text; fit != "no" || !strings.HasPrefix(able, "no: ") {
 		t.Errorf("FIT %q, ABLE %q", fit, able)
 	}
 }

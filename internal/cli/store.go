@@ -48,50 +48,50 @@ func storeStatus(a *app, cmd *cobra.Command) error {
 		if s.Backups == nil {
 			s.Backups = []cluster.Backup{}
 		}
-		return writeJSON(a.env.Stdout, s, false)
+		return JSON(a.env.Stdout, s, false)
 	}
-	return writeText(a.env.Stdout, storeText(s, painterFor(a.env.Stdout)))
+	return Text(a.env.Stdout, storeText(s, PainterFor(a.env.Stdout)))
 }
 
 // storeText writes the store's status for people.
-func storeText(s cluster.StoreStatus, p painter) string {
+func storeText(s cluster.StoreStatus, p Painter) string {
 	var b strings.Builder
-	cols := []column{{head: "MEMBER", cut: 2, least: 12}, {head: "ROLE"}, {head: "STATE"}, {head: "VERSION"},
-		{head: "SIZE"}, {head: "IN USE"}, {head: "QUOTA"}, {head: "BEHIND"}}
-	var rows [][]cell
+	cols := []Column{{Head: "MEMBER", Cut: 2, Least: 12}, {Head: "ROLE"}, {Head: "STATE"}, {Head: "VERSION"},
+		{Head: "SIZE"}, {Head: "IN USE"}, {Head: "QUOTA"}, {Head: "BEHIND"}}
+	var rows [][]Cell
 	for _, m := range s.Members {
 		rows = append(rows, memberRow(m))
 	}
-	table(&b, p, cols, rows)
+	Table(&b, p, cols, rows)
 	for _, m := range s.Members {
 		switch {
 		case m.Error != "":
-			say(&b, p, "", yellow, fmt.Sprintf("%s: %s", clean(m.Name), clean(m.Error)))
+			Say(&b, p, "", Yellow, fmt.Sprintf("%s: %s", Clean(m.Name), Clean(m.Error)))
 		case !m.Reachable:
-			say(&b, p, "", yellow, clean(m.Name)+": it does not answer")
+			Say(&b, p, "", Yellow, Clean(m.Name)+": it does not answer")
 		}
 		for _, al := range m.Alarms {
-			say(&b, p, "", red, fmt.Sprintf("%s: alarm %s", clean(m.Name), clean(al)))
+			Say(&b, p, "", Red, fmt.Sprintf("%s: alarm %s", Clean(m.Name), Clean(al)))
 		}
 	}
 	b.WriteByte('\n')
-	say(&b, p, "restores", plain, fmt.Sprintf("%d (generation %d)", max(s.Generation, 1)-1, s.Generation))
+	Say(&b, p, "restores", Plain, fmt.Sprintf("%d (generation %d)", max(s.Generation, 1)-1, s.Generation))
 	if len(s.Backups) == 0 {
-		say(&b, p, "backups", yellow, "none on this host")
+		Say(&b, p, "backups", Yellow, "none on this host")
 	}
 	for i, k := range s.Backups {
 		label := ""
 		if i == 0 {
 			label = "backups"
 		}
-		say(&b, p, label, plain, fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), mib(k.Size),
-			k.Revision, clean(k.File)))
+		Say(&b, p, label, Plain, fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), MiB(k.Size),
+			k.Revision, Clean(k.File)))
 	}
 	return b.String()
 }
 
-func memberRow(m cluster.StoreMember) []cell {
-	role, state := "follower", cell{"ok", green}
+func memberRow(m cluster.StoreMember) []Cell {
+	role, state := "follower", Cell{Text: "ok", Colour: Green}
 	switch {
 	case m.Leader:
 		role = "leader"
@@ -99,18 +99,18 @@ func memberRow(m cluster.StoreMember) []cell {
 		role = "learner"
 	}
 	if !m.Reachable {
-		state, role = cell{"away", red}, "-"
+		state, role = Cell{Text: "away", Colour: Red}, "-"
 	} else if len(m.Alarms) > 0 {
-		state = cell{"alarm", red}
+		state = Cell{Text: "alarm", Colour: Red}
 	} else if m.Error != "" {
-		state = cell{"no leader", yellow}
+		state = Cell{Text: "no leader", Colour: Yellow}
 	}
-	size, used, quota, behind := mib(m.Size), mib(m.InUse), mib(m.Quota), fmt.Sprint(m.Behind)
+	size, used, quota, behind := MiB(m.Size), MiB(m.InUse), MiB(m.Quota), fmt.Sprint(m.Behind)
 	if !m.Reachable { // it has told nothing
 		size, used, quota, behind = "-", "-", "-", "-"
 	}
-	return []cell{{clean(m.Name), plain}, {role, plain}, state, {or(m.Version, "-"), plain}, {size, plain},
-		{used, plain}, {quota, plain}, {behind, plain}}
+	return []Cell{{Text: Clean(m.Name)}, {Text: role}, state, {Text: Or(m.Version, "-")}, {Text: size},
+		{Text: used}, {Text: quota}, {Text: behind}}
 }
 
 func storeBackup(a *app, cmd *cobra.Command) error {
@@ -119,9 +119,9 @@ func storeBackup(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	if js {
-		return writeJSON(a.env.Stdout, b, false)
+		return JSON(a.env.Stdout, b, false)
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s (%s, revision %d)\n", clean(b.File), mib(b.Size), b.Revision))
+	return Text(a.env.Stdout, fmt.Sprintf("%s (%s, revision %d)\n", Clean(b.File), MiB(b.Size), b.Revision))
 }
 
 func confirmOffCmd(a *app) *cobra.Command {
@@ -144,7 +144,7 @@ once more. Your name goes into the event log.`,
 }
 
 func confirmOff(a *app, cmd *cobra.Command, host string) error {
-	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", clean(host))
+	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", Clean(host))
 	return ordered(a, cmd, said, func(ctx context.Context, c *api.Client) error {
 		st, err := c.Status(ctx)
 		if err != nil {
@@ -165,12 +165,12 @@ func confirmOff(a *app, cmd *cobra.Command, host string) error {
 
 // typedAgain asks for a host's name once more.
 func typedAgain(ctx context.Context, a *app, host string, ofPair bool) error {
-	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", clean(host))
+	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", Clean(host))
 	if ofPair {
 		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the "+
-			"host's name again: ", clean(host))
+			"host's name again: ", Clean(host))
 	}
-	if err := writeText(a.env.Stderr, question); err != nil {
+	if err := Text(a.env.Stderr, question); err != nil {
 		return err
 	}
 	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')

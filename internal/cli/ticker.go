@@ -28,14 +28,14 @@ type ticker struct {
 }
 
 func newTicker(w io.Writer) *ticker {
-	return &ticker{w: w, term: isTerminal(w), events: map[string]int{}}
+	return &ticker{w: w, term: IsTerminal(w), events: map[string]int{}}
 }
 
 // show shows a line of progress.
 func (t *ticker) show(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text = clean(text)
+	text = Clean(text)
 	if !t.term {
 		if t.last.IsZero() || time.Since(t.last) >= newsEvery {
 			t.last = time.Now()
@@ -43,7 +43,7 @@ func (t *ticker) show(text string) {
 		}
 		return
 	}
-	text = fit(t.w, text)
+	text = Fit(t.w, text)
 	n := Columns(text)
 	t.write("\r" + text + strings.Repeat(" ", max(0, t.shown-n)))
 	t.shown = n
@@ -62,7 +62,7 @@ func (t *ticker) picture(lines []string, text string) {
 	for _, l := range lines {
 		b.WriteString(l + clear + "\n")
 	}
-	text = fit(t.w, clean(text))
+	text = Fit(t.w, Clean(text))
 	b.WriteString(text + clear)
 	t.write(b.String())
 	t.above, t.shown = len(lines), Columns(text)
@@ -101,7 +101,7 @@ func (t *ticker) end() error {
 	t.wipe()
 	for _, kind := range slices.Sorted(maps.Keys(t.events)) {
 		if more := t.events[kind] - eventsShown; more > 0 {
-			t.write(fmt.Sprintf("%s: %s more times\n", kind, thousands(int64(more))))
+			t.write(fmt.Sprintf("%s: %s more times\n", kind, Thousands(int64(more))))
 		}
 	}
 	clear(t.events)
@@ -116,7 +116,7 @@ func (t *ticker) wipe() {
 }
 
 func (t *ticker) write(s string) {
-	if err := writeText(t.w, s); t.err == nil {
+	if err := Text(t.w, s); t.err == nil {
 		t.err = err
 	}
 }

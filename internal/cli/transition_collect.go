@@ -116,9 +116,9 @@ func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error
 	}
 	err = writeOut(o.out, r.Platform)
 	if js {
-		err = errors.Join(err, writeJSON(a.env.Stdout, r, false))
+		err = errors.Join(err, JSON(a.env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, writeText(a.env.Stdout, collectText(r, painterFor(a.env.Stdout))))
+		err = errors.Join(err, Text(a.env.Stdout, collectText(r, PainterFor(a.env.Stdout))))
 	}
 	lacks := slices.ContainsFunc(r.Differences, func(d net.Difference) bool { return d.Severity == net.Error })
 	if err == nil && (o.check != "" && platform.Failed(r.Findings) || lacks) {
@@ -128,15 +128,15 @@ func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error
 }
 
 // collectText shows how many of each there are, what is wrong, and what differs.
-func collectText(r collected, p painter) string {
+func collectText(r collected, p Painter) string {
 	var b strings.Builder
 	x := r.Platform
 	guests := 0
 	for _, h := range x.Hosts {
 		guests += h.Guests
 	}
-	say(&b, p, "platform", plain, fmt.Sprintf("%s, Nova's API %s", clean(x.Auth), clean(x.Nova)))
-	say(&b, p, "has", plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts),
+	Say(&b, p, "platform", Plain, fmt.Sprintf("%s, Nova's API %s", Clean(x.Auth), Clean(x.Nova)))
+	Say(&b, p, "has", Plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts),
 		"guests": guests, "aggregates": len(x.Aggregates),
 		"pools": len(x.Pools), "volume types": len(x.VolumeTypes), "flavors": len(x.Flavors), "images": len(x.Images)}))
 	sayFindings(&b, p, r.Findings)
@@ -148,16 +148,16 @@ func collectText(r collected, p painter) string {
 }
 
 // sayFindings writes what checks found, the worst first.
-func sayFindings(b *strings.Builder, p painter, all []platform.Finding) {
-	colours := map[string]colour{platform.Pass: green, platform.Warn: yellow, platform.Fail: red}
+func sayFindings(b *strings.Builder, p Painter, all []platform.Finding) {
+	colours := map[string]Colour{platform.Pass: Green, platform.Warn: Yellow, platform.Fail: Red}
 	for _, result := range []string{platform.Fail, platform.Warn, platform.Pass} {
 		for _, f := range all {
 			if f.Result != result {
 				continue
 			}
-			say(b, p, result, colours[result], f.Check+": "+clean(f.Finding))
+			Say(b, p, result, colours[result], f.Check+": "+Clean(f.Finding))
 			if f.Remedy != "" {
-				say(b, p, "", plain, f.Remedy)
+				Say(b, p, "", Plain, f.Remedy)
 			}
 		}
 	}

@@ -72,9 +72,9 @@ does not answer.`,
 				return err
 			}
 			if js {
-				err = writeJSON(a.env.Stdout, p, false)
+				err = JSON(a.env.Stdout, p, false)
 			} else {
-				err = writeText(a.env.Stdout, p.text(painterFor(a.env.Stdout)))
+				err = Text(a.env.Stdout, p.text(PainterFor(a.env.Stdout)))
 			}
 			return errors.Join(err, p.fault())
 		},
@@ -127,7 +127,7 @@ Exit codes: as those of "transition config apply".`,
 			}
 			defer c.Close()
 			if !b.yes {
-				if err := a.begins(cmd.Context(), c, "Take back the files that "+clean(args[0])+" has written? Type yes: "); err != nil {
+				if err := a.begins(cmd.Context(), c, "Take back the files that "+Clean(args[0])+" has written? Type yes: "); err != nil {
 					return err
 				}
 			}
@@ -301,9 +301,9 @@ func (p *confPlan) source() string {
 	return text
 }
 
-func (p *confPlan) text(paint painter) string {
+func (p *confPlan) text(paint Painter) string {
 	var b strings.Builder
-	b.WriteString(clean(p.source()) + "\n")
+	b.WriteString(Clean(p.source()) + "\n")
 	for _, h := range p.Hosts {
 		n := 0
 		for _, f := range h.Files {
@@ -313,11 +313,11 @@ func (p *confPlan) text(paint painter) string {
 		}
 		switch {
 		case h.Error != "":
-			fmt.Fprintf(&b, "\n%s: not compared: %s\n", clean(h.Name), clean(h.Error))
+			fmt.Fprintf(&b, "\n%s: not compared: %s\n", Clean(h.Name), Clean(h.Error))
 		case n == 0:
-			fmt.Fprintf(&b, "\n%s: %s, as they are to be\n", clean(h.Name), plural(len(h.Files), "file"))
+			fmt.Fprintf(&b, "\n%s: %s, as they are to be\n", Clean(h.Name), plural(len(h.Files), "file"))
 		default:
-			fmt.Fprintf(&b, "\n%s: %d of %s to be written\n", clean(h.Name), n, plural(len(h.Files), "file"))
+			fmt.Fprintf(&b, "\n%s: %d of %s to be written\n", Clean(h.Name), n, plural(len(h.Files), "file"))
 		}
 		for _, f := range h.Files {
 			f.write(&b, paint)
@@ -330,8 +330,8 @@ func (p *confPlan) text(paint painter) string {
 		if i == 0 {
 			b.WriteByte('\n')
 		}
-		say(&b, paint, "warning", yellow, clean(f.Path+": "+f.Finding)+" ("+hostNames(f.Hosts)+")")
-		say(&b, paint, "", plain, f.Remedy)
+		Say(&b, paint, "warning", Yellow, Clean(f.Path+": "+f.Finding)+" ("+hostNames(f.Hosts)+")")
+		Say(&b, paint, "", Plain, f.Remedy)
 	}
 	return b.String()
 }
@@ -339,41 +339,41 @@ func (p *confPlan) text(paint painter) string {
 func hostNames(of []cluster.HostID) string {
 	var names []string
 	for _, h := range of {
-		names = append(names, clean(h))
+		names = append(names, Clean(h))
 	}
 	return strings.Join(names, ", ")
 }
 
-func (f *fileDifference) write(b *strings.Builder, p painter) {
+func (f *fileDifference) write(b *strings.Builder, p Painter) {
 	if f.Same {
 		return
 	}
-	line := "  " + clean(f.Path) + ": "
+	line := "  " + Clean(f.Path) + ": "
 	switch {
 	case f.Problem != "":
-		b.WriteString(line + p.tint(red, clean(f.Problem)) + "\n")
+		b.WriteString(line + p.Tint(Red, Clean(f.Problem)) + "\n")
 		return
 	case f.Before == "":
-		line += "new, " + clean(f.After)
+		line += "new, " + Clean(f.After)
 	case f.Before != f.After:
-		line += clean(f.Before) + " -> " + clean(f.After)
+		line += Clean(f.Before) + " -> " + Clean(f.After)
 	default:
-		line += clean(f.After)
+		line += Clean(f.After)
 	}
 	if f.Hidden != "" {
-		line += "; differs, and is not shown: " + clean(f.Hidden)
+		line += "; differs, and is not shown: " + Clean(f.Hidden)
 	}
 	b.WriteString(line + "\n")
 	for l := range strings.Lines(f.Diff) {
 		l = strings.TrimSuffix(l, "\n")
-		c := plain
+		c := Plain
 		switch {
 		case strings.HasPrefix(l, "+"):
-			c = green
+			c = Green
 		case strings.HasPrefix(l, "-"):
-			c = red
+			c = Red
 		}
-		b.WriteString(p.tint(c, clean(strings.ReplaceAll(l, "\t", "    "))) + "\n")
+		b.WriteString(p.Tint(c, Clean(strings.ReplaceAll(l, "\t", "    "))) + "\n")
 	}
 }
 
@@ -393,9 +393,9 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	text := p.text(painterFor(a.env.Stdout))
+	text := p.text(PainterFor(a.env.Stdout))
 	if err := p.fault(); err != nil {
-		return errors.Join(writeText(a.env.Stderr, text), err)
+		return errors.Join(Text(a.env.Stderr, text), err)
 	}
 	o := hostconf.Order{Title: p.source()}
 	for _, h := range p.Hosts {
@@ -405,15 +405,15 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	}
 	switch {
 	case len(o.Hosts) == 0 && js:
-		return writeJSON(a.env.Stdout, outcome{}, false)
+		return JSON(a.env.Stdout, outcome{}, false)
 	case len(o.Hosts) == 0:
-		return writeText(a.env.Stdout, text+"\nnothing is to be written\n")
+		return Text(a.env.Stdout, text+"\nnothing is to be written\n")
 	case !f.yes:
 		if err := a.typedYes(ctx, text+"\nType yes to write: "); err != nil {
 			return err
 		}
 	case !js:
-		if err := writeText(a.env.Stdout, text+"\n"); err != nil {
+		if err := Text(a.env.Stdout, text+"\n"); err != nil {
 			return err
 		}
 	}
@@ -439,7 +439,7 @@ func awaitFiles(ctx context.Context, a *app, c *api.Client) error {
 			return err
 		}
 		if j.State != string(job.Ended) {
-			return fail.Errorf(fail.Failed, "%s is under way and needs a person: %s", j.ID, j.Because()).With("holdfast jobs show " + clean(j.ID))
+			return fail.Errorf(fail.Failed, "%s is under way and needs a person: %s", j.ID, j.Because()).With("holdfast jobs show " + Clean(j.ID))
 		}
 	}
 	return nil

@@ -118,7 +118,7 @@ func writeOut(file string, v any) error {
 		return nil
 	}
 	var b bytes.Buffer
-	err := writeJSON(&b, v, false)
+	err := JSON(&b, v, false)
 	return errors.Join(err, durable.WriteFile(file, b.Bytes(), 0o644))
 }
 
@@ -267,12 +267,12 @@ func features(ctx context.Context, a *app, o featuresOrder, before *feature.Repo
 		rows = feature.Compare(before, r)
 	}
 	if js {
-		err = errors.Join(err, writeJSON(a.env.Stdout, r, false))
+		err = errors.Join(err, JSON(a.env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, writeText(a.env.Stdout, featuresText(before, r, rows, painterFor(a.env.Stdout))))
+		err = errors.Join(err, Text(a.env.Stdout, featuresText(before, r, rows, PainterFor(a.env.Stdout))))
 	}
 	for _, l := range r.Left { // also where the output goes to a program
-		err = errors.Join(err, writeText(a.env.Stderr, "could not be put back: "+clean(l)+"\n"))
+		err = errors.Join(err, Text(a.env.Stderr, "could not be put back: "+Clean(l)+"\n"))
 	}
 	if err != nil {
 		return err
@@ -302,68 +302,68 @@ func featuresLine(p feature.Progress) string {
 }
 
 // outcomeCell is how a feature's outcome is shown.
-func outcomeCell(o feature.Outcome) cell {
+func outcomeCell(o feature.Outcome) Cell {
 	switch o {
 	case feature.OK:
-		return cell{string(o), green}
+		return Cell{Text: string(o), Colour: Green}
 	case feature.Failed:
-		return cell{string(o), red}
+		return Cell{Text: string(o), Colour: Red}
 	}
-	return cell{string(o), yellow}
+	return Cell{Text: string(o), Colour: Yellow}
 }
 
 // asker is on which guest and which versions a report is.
 func asker(r *feature.Report) string {
 	if r.Nova != "" {
-		return fmt.Sprintf("%s, Nova's API %s", clean(r.Guest.Name), clean(r.Nova))
+		return fmt.Sprintf("%s, Nova's API %s", Clean(r.Guest.Name), Clean(r.Nova))
 	}
-	return fmt.Sprintf("%s, libvirt %s, QEMU %s", clean(r.Guest.Name), clean(r.Libvirt), clean(r.QEMU))
+	return fmt.Sprintf("%s, libvirt %s, QEMU %s", Clean(r.Guest.Name), Clean(r.Libvirt), Clean(r.QEMU))
 }
 
 // featuresText shows the matrix, and the sum.
-func featuresText(before, r *feature.Report, rows []feature.Row, p painter) string {
+func featuresText(before, r *feature.Report, rows []feature.Row, p Painter) string {
 	var b strings.Builder
-	say(&b, p, "guest", plain, asker(r))
-	cols := []column{{head: "FEATURE"}, {head: "RESULT"}, {head: "SECONDS"}, {head: "WHY"}}
-	var lines [][]cell
+	Say(&b, p, "guest", Plain, asker(r))
+	cols := []Column{{Head: "FEATURE"}, {Head: "RESULT"}, {Head: "SECONDS"}, {Head: "WHY"}}
+	var lines [][]Cell
 	if before != nil {
-		say(&b, p, "before", plain, asker(before)+", "+before.At.Local().Format("2006-01-02 15:04"))
-		cols = []column{{head: "FEATURE"}, {head: "BEFORE"}, {head: "NOW"}, {head: "WHY"}}
+		Say(&b, p, "before", Plain, asker(before)+", "+before.At.Local().Format("2006-01-02 15:04"))
+		cols = []Column{{Head: "FEATURE"}, {Head: "BEFORE"}, {Head: "NOW"}, {Head: "WHY"}}
 		for _, x := range rows {
-			lines = append(lines, []cell{{string(x.Name), plain}, outcomeCell(x.Before.Result),
-				outcomeCell(x.Now.Result), {clean(x.Now.Why), plain}})
+			lines = append(lines, []Cell{{Text: string(x.Name)}, outcomeCell(x.Before.Result),
+				outcomeCell(x.Now.Result), {Text: Clean(x.Now.Why)}})
 		}
 	} else {
 		for _, f := range r.Features {
-			lines = append(lines, []cell{{clean(f.Name), plain}, outcomeCell(f.Result),
-				{fmt.Sprintf("%.1f", f.Seconds), plain}, {clean(f.Why), plain}})
+			lines = append(lines, []Cell{{Text: Clean(f.Name)}, outcomeCell(f.Result),
+				{Text: fmt.Sprintf("%.1f", f.Seconds)}, {Text: Clean(f.Why)}})
 		}
 	}
 	b.WriteByte('\n')
-	table(&b, p, cols, lines)
+	Table(&b, p, cols, lines)
 	b.WriteByte('\n')
 	if r.Interrupted {
-		say(&b, p, "note", yellow, "interrupted")
+		Say(&b, p, "note", Yellow, "interrupted")
 	}
-	sum, c := fmt.Sprintf("%d ok, %d failed, %d skipped", r.Count(feature.OK), r.Count(feature.Failed), r.Count(feature.Skipped)), green
+	sum, c := fmt.Sprintf("%d ok, %d failed, %d skipped", r.Count(feature.OK), r.Count(feature.Failed), r.Count(feature.Skipped)), Green
 	if r.Count(feature.Failed) > 0 {
-		c = red
+		c = Red
 	}
-	say(&b, p, "total", c, sum)
+	Say(&b, p, "total", c, sum)
 	if before != nil {
 		bad := worse(rows)
-		text, c := "nothing is worse than before", green
+		text, c := "nothing is worse than before", Green
 		if len(bad) > 0 {
 			var names []string
 			for _, x := range bad {
-				names = append(names, clean(x.Name))
+				names = append(names, Clean(x.Name))
 			}
-			text, c = "worse than before: "+strings.Join(names, ", "), red
+			text, c = "worse than before: "+strings.Join(names, ", "), Red
 		}
-		say(&b, p, "compared", c, text)
+		Say(&b, p, "compared", c, text)
 	}
 	if len(r.Left) == 0 {
-		say(&b, p, "put back", green, "all; the guest is as it was before")
+		Say(&b, p, "put back", Green, "all; the guest is as it was before")
 	}
 	return b.String()
 }

@@ -162,7 +162,7 @@ func netExported(a *app, d *net.Document, written, js bool) error {
 		unbound = append(unbound, p.ID)
 	}
 	if js {
-		return writeJSON(a.env.Stdout, struct {
+		return JSON(a.env.Stdout, struct {
 			Counts  map[string]int    `json:"counts"`
 			Unbound []string          `json:"unbound"`
 			LeftOut []net.LeftOutKind `json:"left_out"`
@@ -175,22 +175,22 @@ func netExported(a *app, d *net.Document, written, js bool) error {
 		what = "written"
 	}
 	b.WriteString(what + ": " + cmp.Or(counted(counts), "nothing") + "\n")
-	sayBeside(&b, painterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
-	return writeText(a.env.Stdout, b.String())
+	sayBeside(&b, PainterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
+	return Text(a.env.Stdout, b.String())
 }
 
 // sayBeside says what is beside what was compared or written: ports that are made without a host, what the file leaves out,
 // and what the platform has of that kind.
-func sayBeside(b *strings.Builder, p painter, unbound []string, leftOut, platform []net.LeftOutKind) {
+func sayBeside(b *strings.Builder, p Painter, unbound []string, leftOut, platform []net.LeftOutKind) {
 	if len(unbound) > 0 {
 		ports := net.LeftOutKind{Name: "port", Count: len(unbound), IDs: unbound}
-		say(b, p, "warning", yellow, clean("without a host, as no agent there binds ports: "+ports.String()))
+		Say(b, p, "warning", Yellow, Clean("without a host, as no agent there binds ports: "+ports.String()))
 	}
 	for _, k := range leftOut {
-		say(b, p, "left out", yellow, clean("not carried over: "+k.String()))
+		Say(b, p, "left out", Yellow, Clean("not carried over: "+k.String()))
 	}
 	for _, k := range platform {
-		say(b, p, "beside", yellow, clean("on the platform, and not compared: "+k.String()))
+		Say(b, p, "beside", Yellow, Clean("on the platform, and not compared: "+k.String()))
 	}
 }
 
@@ -285,7 +285,7 @@ func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool
 		return err
 	}
 	if js {
-		return writeJSON(a.env.Stdout, r, false)
+		return JSON(a.env.Stdout, r, false)
 	}
 	what := "created"
 	if o.DryRun {
@@ -309,13 +309,13 @@ func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s; there before: %d\n", what, list, r.Equal)
-	p := painterFor(a.env.Stdout)
+	p := PainterFor(a.env.Stdout)
 	if r.Unproven {
-		say(&b, p, "warning", yellow, "whether the database is the one behind the API is not known yet, as neither "+
+		Say(&b, p, "warning", Yellow, "whether the database is the one behind the API is not known yet, as neither "+
 			"has a network or an agent: apply looks before it writes")
 	}
 	sayBeside(&b, p, r.Unbound, r.LeftOut, nil)
-	return writeText(a.env.Stdout, b.String())
+	return Text(a.env.Stdout, b.String())
 }
 
 func netVerifyCmd(a *app) *cobra.Command {
@@ -359,7 +359,7 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 // netVerified says what verify found.
 func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
 	if js {
-		err = writeJSON(a.env.Stdout, struct {
+		err = JSON(a.env.Stdout, struct {
 			netComparison
 			Unbound []string          `json:"unbound"`
 			LeftOut []net.LeftOutKind `json:"left_out"`
@@ -371,10 +371,10 @@ func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
 			equal = "Neutron has what the document has"
 		}
 		var b strings.Builder
-		p := painterFor(a.env.Stdout)
+		p := PainterFor(a.env.Stdout)
 		sayBeside(&b, p, v.Unbound, v.LeftOut, v.Beside)
 		sayDifferences(&b, p, v.Differences, rebuild.Text, equal)
-		err = writeText(a.env.Stdout, b.String())
+		err = Text(a.env.Stdout, b.String())
 	}
 	return differ(err, v.Differences)
 }
@@ -388,11 +388,11 @@ type netComparison struct {
 // netCompared says what differs, each by text, or that nothing does.
 func netCompared(a *app, left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
-		err = writeJSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
+		err = JSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
 	} else {
 		var b strings.Builder
-		sayDifferences(&b, painterFor(a.env.Stdout), left, text, equal)
-		err = writeText(a.env.Stdout, b.String())
+		sayDifferences(&b, PainterFor(a.env.Stdout), left, text, equal)
+		err = Text(a.env.Stdout, b.String())
 	}
 	return differ(err, left)
 }
@@ -406,18 +406,18 @@ func differ(err error, left []net.Difference) error {
 }
 
 // sayDifferences says what differs, each by text and errors first, or that nothing does.
-func sayDifferences(b *strings.Builder, p painter, left []net.Difference, text func(net.Difference) string, equal string) {
+func sayDifferences(b *strings.Builder, p Painter, left []net.Difference, text func(net.Difference) string, equal string) {
 	for _, severity := range []string{net.Error, net.Warning} {
 		for _, d := range left {
 			if d.Severity == severity {
-				say(b, p, severity, map[string]colour{net.Error: red, net.Warning: yellow}[severity], clean(text(d)))
+				Say(b, p, severity, map[string]Colour{net.Error: Red, net.Warning: Yellow}[severity], Clean(text(d)))
 			}
 		}
 	}
 	if len(left) == 0 {
-		say(b, p, "equal", green, equal)
+		Say(b, p, "equal", Green, equal)
 	} else {
-		say(b, p, "not equal", red, plural(len(left), "difference"))
+		Say(b, p, "not equal", Red, plural(len(left), "difference"))
 	}
 }
 
@@ -430,7 +430,7 @@ func netFaults(a *app, what string, err error) error {
 	if len(f.Lines) == 1 {
 		return fail.Errorf(fail.Invalid, "%s: %s", what, f.Lines[0])
 	}
-	if err := writeText(a.env.Stderr, cleanLines(f.Error())+"\n"); err != nil {
+	if err := Text(a.env.Stderr, CleanLines(f.Error())+"\n"); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Invalid, "%s: %s", what, plural(len(f.Lines), "fault"))

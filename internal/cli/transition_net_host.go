@@ -110,7 +110,7 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 		}
 	}
 	if d == nil {
-		return writeText(a.env.Stdout, fmt.Sprintf("written: host %s, interfaces %d\n", clean(hosts[0].Host), len(hosts[0].Interfaces)))
+		return Text(a.env.Stdout, fmt.Sprintf("written: host %s, interfaces %d\n", Clean(hosts[0].Host), len(hosts[0].Interfaces)))
 	}
 	left, changed := []net.Difference{}, 0
 	for _, h := range hosts {
@@ -124,8 +124,8 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 			return netFaults(a, "check what would be written", err)
 		}
 		if !js {
-			if err := writeText(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
-				clean(n.fix), changed)); err != nil {
+			if err := Text(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
+				Clean(n.fix), changed)); err != nil {
 				return err
 			}
 		}

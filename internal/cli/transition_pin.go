@@ -44,12 +44,12 @@ reachable.`,
 				return err
 			}
 			if js {
-				return writeJSON(a.env.Stdout, r, false)
+				return JSON(a.env.Stdout, r, false)
 			}
 			if o.DryRun {
-				return writeFile(a.env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
+				return File(a.env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
 			}
-			return writeText(a.env.Stdout, pinText(r, painterFor(a.env.Stdout)))
+			return Text(a.env.Stdout, pinText(r, PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().DurationVar(&o.For, "for", pin.DefaultFor, "`TIME` after which it ends by itself, 10s to 4h")
@@ -81,7 +81,7 @@ docs/transition-pin.md.`,
 				return err
 			}
 			if js {
-				return writeJSON(a.env.Stdout, r, false)
+				return JSON(a.env.Stdout, r, false)
 			}
 			line := fmt.Sprintf("bridge %s is not pinned: if it was, packets may have been lost since that ended", r.Bridge)
 			if r.Removed > 0 {
@@ -90,21 +90,21 @@ docs/transition-pin.md.`,
 			var b strings.Builder
 			b.WriteString(line + "\n")
 			for _, n := range r.Notes {
-				say(&b, painterFor(a.env.Stdout), "warning", yellow, n)
+				Say(&b, PainterFor(a.env.Stdout), "warning", Yellow, n)
 			}
-			return writeText(a.env.Stdout, b.String())
+			return Text(a.env.Stdout, b.String())
 		},
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "end it although flows are missing: packets get lost")
 	return cmd
 }
 
-func pinText(r *pin.Result, p painter) string {
+func pinText(r *pin.Result, p Painter) string {
 	var b strings.Builder
-	say(&b, p, "pinned", green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge,
+	Say(&b, p, "pinned", Green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge,
 		time.Duration(r.Left)*time.Second, plural(r.Ports, "port"), plural(r.Flows, "flow"), plural(r.Groups, "group")))
 	for _, n := range r.Notes {
-		say(&b, p, "note", yellow, n)
+		Say(&b, p, "note", Yellow, n)
 	}
 	return b.String()
 }

@@ -128,9 +128,9 @@ func placement(ctx context.Context, a *app, openrc string, manage []string, js b
 		}
 	}
 	if js {
-		err = writeJSON(a.env.Stdout, r, false)
+		err = JSON(a.env.Stdout, r, false)
 	} else {
-		err = writeText(a.env.Stdout, placedText(r, painterFor(a.env.Stdout)))
+		err = Text(a.env.Stdout, placedText(r, PainterFor(a.env.Stdout)))
 	}
 	bad := func(s manageRan) bool { return s.Fault != "" }
 	if err == nil && (slices.ContainsFunc(r.Steps, bad) || platform.Failed(r.Findings)) {
@@ -188,9 +188,9 @@ func pass(a *app, from io.Reader) (last string, err error) {
 	for {
 		line, end := lines.ReadString('\n')
 		if text := strings.TrimSpace(line); text != "" {
-			last = clean(text)
+			last = Clean(text)
 			if err == nil {
-				err = writeText(a.env.Stderr, last+"\n")
+				err = Text(a.env.Stderr, last+"\n")
 			}
 		}
 		if errors.Is(end, io.EOF) {
@@ -202,14 +202,14 @@ func pass(a *app, from io.Reader) (last string, err error) {
 	}
 }
 
-func placedText(r placed, p painter) string {
+func placedText(r placed, p Painter) string {
 	var b strings.Builder
 	for _, s := range r.Steps {
-		label, c, text := "done", green, strings.Join(s.Run, " ")
+		label, c, text := "done", Green, strings.Join(s.Run, " ")
 		if s.Fault != "" {
-			label, c, text = "failed", red, text+": "+s.Fault
+			label, c, text = "failed", Red, text+": "+s.Fault
 		}
-		say(&b, p, label, c, clean(text))
+		Say(&b, p, label, c, Clean(text))
 	}
 	sayFindings(&b, p, r.Findings)
 	return b.String()

@@ -53,9 +53,9 @@ not reachable.`,
 func showSurvey(a *app, r *align.Survey, js bool) error {
 	var err error
 	if js {
-		err = writeJSON(a.env.Stdout, r, false)
+		err = JSON(a.env.Stdout, r, false)
 	} else {
-		err = writeText(a.env.Stdout, surveyText(r, painterFor(a.env.Stdout)))
+		err = Text(a.env.Stdout, surveyText(r, PainterFor(a.env.Stdout)))
 	}
 	if err == nil && len(r.Errors) > 0 {
 		return fail.Errorf(fail.Invalid, "") // all is said
@@ -67,49 +67,49 @@ func showSurvey(a *app, r *align.Survey, js bool) error {
 const beforeRun = "Before: "
 
 // surveyText writes the statements first: what must be seen is at the end.
-func surveyText(r *align.Survey, p painter) string {
+func surveyText(r *align.Survey, p Painter) string {
 	var b strings.Builder
 	for _, t := range r.Tables {
-		fmt.Fprintf(&b, "%s\n%s;\n\n", p.paint(bold, "-- "+clean(t.Target)+" from "+clean(t.Source)), clean(t.Statement))
+		fmt.Fprintf(&b, "%s\n%s;\n\n", p.Paint(Bold, "-- "+Clean(t.Target)+" from "+Clean(t.Source)), Clean(t.Statement))
 	}
-	var rows [][]cell
+	var rows [][]Cell
 	var total int64
 	var seconds float64
 	for _, t := range r.Tables {
-		rows = append(rows, []cell{{clean(t.Target), plain}, {clean(t.Source), plain}, {thousands(t.Rows), plain}, {about(t.Seconds), plain}})
+		rows = append(rows, []Cell{{Text: Clean(t.Target)}, {Text: Clean(t.Source)}, {Text: Thousands(t.Rows)}, {Text: about(t.Seconds)}})
 		total, seconds = total+t.Rows, seconds+t.Seconds
 	}
 	if len(rows) > 1 {
-		rows = append(rows, []cell{{"", plain}, {"", plain}, {thousands(total), bold}, {about(seconds), bold}})
+		rows = append(rows, []Cell{{Text: ""}, {Text: ""}, {Text: Thousands(total), Colour: Bold}, {Text: about(seconds), Colour: Bold}})
 	}
 	if len(rows) > 0 {
-		table(&b, p, []column{{head: "TABLE", cut: 2, least: 20}, {head: "FROM", cut: 1, least: 20}, {head: "ROWS"}, {head: "ABOUT"}}, rows)
+		Table(&b, p, []Column{{Head: "TABLE", Cut: 2, Least: 20}, {Head: "FROM", Cut: 1, Least: 20}, {Head: "ROWS"}, {Head: "ABOUT"}}, rows)
 		b.WriteByte('\n')
 	}
 	for _, adv := range r.Advice {
 		if before, ok := strings.CutPrefix(adv, beforeRun); ok {
-			say(&b, p, "before", plain, clean(before))
+			Say(&b, p, "before", Plain, Clean(before))
 		}
 	}
 	for _, line := range r.Warned() {
-		say(&b, p, "warning", yellow, clean(line))
+		Say(&b, p, "warning", Yellow, Clean(line))
 	}
 	for _, f := range r.Errors {
-		say(&b, p, "error", red, clean(f.Line()))
+		Say(&b, p, "error", Red, Clean(f.Line()))
 		if f.Right { // as they are: people paste them
 			for _, v := range f.Values {
-				b.WriteString("  " + clean(v) + "\n")
+				b.WriteString("  " + Clean(v) + "\n")
 			}
 		}
 	}
 	if len(r.Errors) == 0 {
-		say(&b, p, "ok", green, "nothing stands in the way")
+		Say(&b, p, "ok", Green, "nothing stands in the way")
 	} else {
 		what := plural(len(r.Errors), "error") + " to be mended before anything can be copied"
 		if r.Begun {
 			what = plural(len(r.Errors), "error") + " to be mended before the copy can go on"
 		}
-		say(&b, p, "refused", red, what)
+		Say(&b, p, "refused", Red, what)
 	}
 	return b.String()
 }

@@ -21,8 +21,8 @@ func progressLine(p align.Progress) string {
 	switch {
 	case p.Copy != nil:
 		c := p.Copy
-		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, thousands(c.Done), c.Percent,
-			thousands(int64(c.RowsPerSecond))), c.Waiting
+		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, Thousands(c.Done), c.Percent,
+			Thousands(int64(c.RowsPerSecond))), c.Waiting
 		if c.ETA > 0 {
 			line += "  " + c.ETA.Round(time.Second).String() + " left"
 		}
@@ -31,9 +31,9 @@ func progressLine(p align.Progress) string {
 		if f.LagSeconds >= 0 {
 			behind = fmt.Sprintf("%.1f s behind", f.LagSeconds)
 		}
-		line, waits = fmt.Sprintf("following  %s  %s  %s changed rows", f.Position, behind, thousands(f.RowsChanged)), f.Waits
+		line, waits = fmt.Sprintf("following  %s  %s  %s changed rows", f.Position, behind, Thousands(f.RowsChanged)), f.Waits
 	case p.Compare != nil:
-		line = fmt.Sprintf("%s  %s rows compared", p.Compare.Table, thousands(p.Compare.Rows))
+		line = fmt.Sprintf("%s  %s rows compared", p.Compare.Table, Thousands(p.Compare.Rows))
 	}
 	if waits != "" {
 		line += "  waits: " + waits
@@ -66,7 +66,7 @@ func (n news) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	n.to.event(clean(r.Message), clean(text+why))
+	n.to.event(Clean(r.Message), Clean(text+why))
 	return nil
 }
 

@@ -149,9 +149,9 @@ func showRan(a *app, out *align.Ran, js bool, err error) error {
 	case err != nil:
 		return err
 	case js:
-		return writeJSON(a.env.Stdout, out, false)
+		return JSON(a.env.Stdout, out, false)
 	}
-	return writeText(a.env.Stdout, ranText(out, painterFor(a.env.Stdout)))
+	return Text(a.env.Stdout, ranText(out, PainterFor(a.env.Stdout)))
 }
 
 // running is a run on its way.
@@ -226,15 +226,15 @@ func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-cha
 }
 
 // ranText says what was done, and what is to be done now.
-func ranText(out *align.Ran, p painter) string {
+func ranText(out *align.Ran, p Painter) string {
 	var b strings.Builder
-	var rows [][]cell
+	var rows [][]Cell
 	for _, t := range out.Tables {
-		rows = append(rows, []cell{{clean(t.Target), plain}, {thousands(t.Rows), plain}, {fmt.Sprintf("%.1f", t.Seconds), plain}})
+		rows = append(rows, []Cell{{Text: Clean(t.Target)}, {Text: Thousands(t.Rows)}, {Text: fmt.Sprintf("%.1f", t.Seconds)}})
 	}
-	table(&b, p, []column{{head: "TABLE", cut: 1, least: 20}, {head: "ROWS"}, {head: "SECONDS"}}, rows)
+	Table(&b, p, []Column{{Head: "TABLE", Cut: 1, Least: 20}, {Head: "ROWS"}, {Head: "SECONDS"}}, rows)
 	b.WriteByte('\n')
-	label, did := "copied", fmt.Sprintf("%s rows/s", thousands(int64(out.RowsPerSecond)))
+	label, did := "copied", fmt.Sprintf("%s rows/s", Thousands(int64(out.RowsPerSecond)))
 	switch {
 	case out.Complete:
 		label, did = "complete", "already complete: all rows were copied before, and nothing was changed now"
@@ -243,19 +243,19 @@ func ranText(out *align.Ran, p painter) string {
 	case out.Resumed:
 		did += ", gone on with a run that was interrupted"
 	}
-	say(&b, p, label, green, did)
+	Say(&b, p, label, Green, did)
 	if f := out.Follow; f != nil {
-		say(&b, p, "followed", green, fmt.Sprintf("%s transactions of the source, up to %s", thousands(f.Transactions), clean(f.Position)))
+		Say(&b, p, "followed", Green, fmt.Sprintf("%s transactions of the source, up to %s", Thousands(f.Transactions), Clean(f.Position)))
 	}
 	if out.GoesOn {
-		say(&b, p, "next", plain, "the same command again, and at last with --cut-over")
+		Say(&b, p, "next", Plain, "the same command again, and at last with --cut-over")
 		return b.String()
 	}
-	say(&b, p, "next", plain, "holdfast transition db verify, with the same mapping, IDs and servers")
+	Say(&b, p, "next", Plain, "holdfast transition db verify, with the same mapping, IDs and servers")
 	label = "then"
 	for _, adv := range out.Advice {
 		if !strings.HasPrefix(adv, beforeRun) {
-			say(&b, p, label, plain, "- "+clean(adv))
+			Say(&b, p, label, Plain, "- "+Clean(adv))
 			label = ""
 		}
 	}

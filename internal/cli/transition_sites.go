@@ -105,9 +105,9 @@ func sites(ctx context.Context, a *app, file string, js bool) error {
 	}
 	all.Wait()
 	if js {
-		err = writeJSON(a.env.Stdout, views, false)
+		err = JSON(a.env.Stdout, views, false)
 	} else {
-		err = writeText(a.env.Stdout, sitesText(views, painterFor(a.env.Stdout)))
+		err = Text(a.env.Stdout, sitesText(views, PainterFor(a.env.Stdout)))
 	}
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (v *siteView) from(ctx context.Context, c *api.Client) error {
 func (v *siteView) take(j job.View) {
 	v.Job, v.State, v.Since, v.Why, v.Waits = j.ID, j.State, j.Changed, j.Because(), j.WaitsFor()
 	if j.State == string(job.Ended) {
-		v.State = or(j.Result, j.State)
+		v.State = Or(j.Result, j.State)
 	}
 	if v.Since.IsZero() {
 		v.Since = j.Began
@@ -254,20 +254,20 @@ func sitesVerdict(views []*siteView) error {
 	return fail.Errorf(kind, "")
 }
 
-func sitesText(views []*siteView, p painter) string {
+func sitesText(views []*siteView, p Painter) string {
 	var b strings.Builder
-	cols := []column{{head: "SITE"}, {head: "STATE"}, {head: "STEP", cut: 2, least: 12}, {head: "OVER"},
-		{head: "SINCE"}, {head: "NOTE", cut: 1, least: 12}}
-	var rows [][]cell
+	cols := []Column{{Head: "SITE"}, {Head: "STATE"}, {Head: "STEP", Cut: 2, Least: 12}, {Head: "OVER"},
+		{Head: "SINCE"}, {Head: "NOTE", Cut: 1, Least: 12}}
+	var rows [][]Cell
 	for _, v := range views {
-		c, over, since := yellow, "", ""
+		c, over, since := Yellow, "", ""
 		switch {
 		case v.Needs:
-			c = red
+			c = Red
 		case v.State == "done":
-			c = green
+			c = Green
 		case v.State == siteNone:
-			c = plain
+			c = Plain
 		}
 		if v.Steps > 0 {
 			over = fmt.Sprintf("%d/%d", v.Over, v.Steps)
@@ -275,16 +275,16 @@ func sitesText(views []*siteView, p painter) string {
 		if !v.Since.IsZero() {
 			since = v.Since.UTC().Format(time.DateTime)
 		}
-		rows = append(rows, []cell{{clean(v.Site), plain}, {clean(v.State), c}, {clean(v.Step), plain}, {over, plain},
-			{since, plain}, {v.said(), plain}})
+		rows = append(rows, []Cell{{Text: Clean(v.Site)}, {Text: Clean(v.State), Colour: c}, {Text: Clean(v.Step)}, {Text: over},
+			{Text: since}, {Text: v.said()}})
 	}
-	table(&b, p, cols, rows)
+	Table(&b, p, cols, rows)
 	for _, v := range views {
 		switch {
 		case v.LostWhy != "":
-			say(&b, p, clean(v.Site), yellow, "what guests have lost is not known: "+clean(v.LostWhy))
+			Say(&b, p, Clean(v.Site), Yellow, "what guests have lost is not known: "+Clean(v.LostWhy))
 		case v.Lost != nil:
-			say(&b, p, clean(v.Site), plain, lostText(v.Lost))
+			Say(&b, p, Clean(v.Site), Plain, lostText(v.Lost))
 		}
 	}
 	return b.String()
@@ -298,16 +298,16 @@ func (v *siteView) said() string {
 	}
 	for _, s := range append([]string{v.Why, v.Note}, v.Waits...) {
 		if s != "" {
-			parts = append(parts, clean(s))
+			parts = append(parts, Clean(s))
 		}
 	}
 	return strings.Join(parts, "; ")
 }
 
 func lostText(l *siteLoss) string {
-	text := fmt.Sprintf("%s of %s packets lost by %s", thousands(l.Lost), thousands(l.Sent), plural(l.Guests, "guest"))
+	text := fmt.Sprintf("%s of %s packets lost by %s", Thousands(l.Lost), Thousands(l.Sent), plural(l.Guests, "guest"))
 	if l.Worst != "" {
-		text += fmt.Sprintf(", longest gap %d ms: %s", l.LongestMS, clean(l.Worst))
+		text += fmt.Sprintf(", longest gap %d ms: %s", l.LongestMS, Clean(l.Worst))
 	}
 	return text
 }

@@ -72,9 +72,9 @@ func verify(ctx context.Context, a *app, x *align.Alignment, parallel int, nova 
 		return err
 	}
 	if js {
-		err = writeJSON(a.env.Stdout, r, false)
+		err = JSON(a.env.Stdout, r, false)
 	} else {
-		err = writeText(a.env.Stdout, verifyText(r, painterFor(a.env.Stdout)))
+		err = Text(a.env.Stdout, verifyText(r, PainterFor(a.env.Stdout)))
 	}
 	if err == nil && !r.Equal {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -86,26 +86,26 @@ func verify(ctx context.Context, a *app, x *align.Alignment, parallel int, nova 
 const shownKeys = 5
 
 // verifyText shows what differs after what does not.
-func verifyText(r *align.Verified, p painter) string {
+func verifyText(r *align.Verified, p Painter) string {
 	var b strings.Builder
-	var rows [][]cell
+	var rows [][]Cell
 	for _, t := range r.Tables {
-		is := cell{"equal", green}
+		is := Cell{Text: "equal", Colour: Green}
 		if !t.ChecksumEqual {
-			is = cell{"differs", red}
+			is = Cell{Text: "differs", Colour: Red}
 		}
-		rows = append(rows, []cell{{clean(t.Target), plain}, {thousands(t.SourceRows), plain}, {thousands(t.TargetRows), plain}, is})
+		rows = append(rows, []Cell{{Text: Clean(t.Target)}, {Text: Thousands(t.SourceRows)}, {Text: Thousands(t.TargetRows)}, is})
 	}
-	table(&b, p, []column{{head: "TABLE", cut: 1, least: 20}, {head: "SOURCE"}, {head: "TARGET"}, {head: "ROWS ARE"}}, rows)
+	Table(&b, p, []Column{{Head: "TABLE", Cut: 1, Least: 20}, {Head: "SOURCE"}, {Head: "TARGET"}, {Head: "ROWS ARE"}}, rows)
 	b.WriteByte('\n')
 	for _, t := range r.Tables {
 		for _, d := range t.Differences {
-			say(&b, p, "differs", red, clean(fmt.Sprintf("%s %s: %s", t.Target, strings.Join(d.Key, ", "), d.What)))
+			Say(&b, p, "differs", Red, Clean(fmt.Sprintf("%s %s: %s", t.Target, strings.Join(d.Key, ", "), d.What)))
 		}
 	}
 	for _, t := range r.Tables {
 		if len(t.NotCompared) > 0 {
-			say(&b, p, "note", plain, clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s",
+			Say(&b, p, "note", Plain, Clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s",
 				t.Target, strings.Join(t.NotCompared, ", "))))
 		}
 	}
@@ -115,7 +115,7 @@ func verifyText(r *align.Verified, p painter) string {
 			broken++
 			why := c.Error
 			if why == "" {
-				why = thousands(c.Broken) + " rows break it"
+				why = Thousands(c.Broken) + " rows break it"
 			}
 			if len(c.Keys) > 0 {
 				why += fmt.Sprintf(" (%s of the first: %s)", strings.Join(c.Columns, ", "), strings.Join(c.Keys[:min(len(c.Keys), shownKeys)], "; "))
@@ -127,17 +127,17 @@ func verifyText(r *align.Verified, p painter) string {
 			if c.Table != "" {
 				where = c.Table + ": "
 			}
-			say(&b, p, "broken", red, clean(where+c.Name+": "+why))
+			Say(&b, p, "broken", Red, Clean(where+c.Name+": "+why))
 		}
 	}
-	say(&b, p, "checks", plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))
+	Say(&b, p, "checks", Plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))
 	if r.Equal {
-		say(&b, p, "equal", green, "all rows are as the mapping makes them, and all checks hold")
+		Say(&b, p, "equal", Green, "all rows are as the mapping makes them, and all checks hold")
 		if r.Following {
-			say(&b, p, "note", plain, "the source is still written to, and a run follows it: compare again after the cut-over")
+			Say(&b, p, "note", Plain, "the source is still written to, and a run follows it: compare again after the cut-over")
 		}
 	} else {
-		say(&b, p, "not equal", red, "the target is not as it is to be: do not start the new platform on it")
+		Say(&b, p, "not equal", Red, "the target is not as it is to be: do not start the new platform on it")
 	}
 	return b.String()
 }

@@ -38,9 +38,9 @@ Exit codes: 0 shown, 2 bad input.`,
 				return err
 			}
 			if js {
-				return writeJSON(a.env.Stdout, p, false)
+				return JSON(a.env.Stdout, p, false)
 			}
-			return writeText(a.env.Stdout, transitionText(p))
+			return Text(a.env.Stdout, transitionText(p))
 		},
 	}
 }
@@ -69,9 +69,9 @@ func transitionText(p *transition.Plan) string {
 		}
 		fmt.Fprintf(&b, "%3d. %s on %s\n", i+1, s.ID, s.Host)
 		if s.Confirm != "" {
-			fmt.Fprintf(&b, "     asks before: %s\n", clean(s.Confirm))
+			fmt.Fprintf(&b, "     asks before: %s\n", Clean(s.Confirm))
 		}
-		fmt.Fprintf(&b, "     %s\n", clean(transition.Line(s.Run)))
+		fmt.Fprintf(&b, "     %s\n", Clean(transition.Line(s.Run)))
 	}
 	return b.String()
 }

@@ -132,12 +132,12 @@ func readSetup(path string, note any) (begun bool, err error) {
 func uninstall(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
 	res, err := runUninstall(a, cmd, &o, ssh)
 	if js {
-		err = errors.Join(err, writeJSON(a.env.Stdout, res, false))
+		err = errors.Join(err, JSON(a.env.Stdout, res, false))
 	} else {
-		err = errors.Join(err, writeText(a.env.Stdout, removedText(res, painterFor(a.env.Stdout))))
+		err = errors.Join(err, Text(a.env.Stdout, removedText(res, PainterFor(a.env.Stdout))))
 		if p := o.Config.Pair; err == nil && res.OK && p != nil && p.Device == nil {
-			err = writeText(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
-				"it there: systemctl enable --now %s\n", clean(p.Full().Database.Datadir), install.DatabaseUnit))
+			err = Text(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
+				"it there: systemctl enable --now %s\n", Clean(p.Full().Database.Datadir), install.DatabaseUnit))
 		}
 	}
 	return uninstalled(cmd, res, err)
@@ -163,13 +163,13 @@ func uninstalled(cmd *cobra.Command, res install.Removed, err error) error {
 	return nil
 }
 
-func removedText(res install.Removed, p painter) string {
+func removedText(res install.Removed, p Painter) string {
 	var b strings.Builder
 	b.WriteString(installText(install.Result{Report: res.Report}, false, p))
 	for _, host := range slices.Sorted(maps.Keys(res.Gone)) {
-		fmt.Fprintf(&b, "%-10s %d paths removed\n", clean(host), len(res.Gone[host]))
+		fmt.Fprintf(&b, "%-10s %d paths removed\n", Clean(host), len(res.Gone[host]))
 		for _, l := range res.Left[host] {
-			fmt.Fprintf(&b, "%-10s stays: %s\n", "", clean(l))
+			fmt.Fprintf(&b, "%-10s stays: %s\n", "", Clean(l))
 		}
 	}
 	return b.String()

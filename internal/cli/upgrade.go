@@ -89,7 +89,7 @@ func upgradePath(a *app, cmd *cobra.Command, f pathFlags, js bool) error {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if js {
-		err = writeJSON(a.env.Stdout, res, false)
+		err = JSON(a.env.Stdout, res, false)
 	} else {
 		err = writePath(a, cat, f, res)
 	}
@@ -107,11 +107,11 @@ func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error 
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	var b strings.Builder
-	p := painterFor(a.env.Stdout)
+	p := PainterFor(a.env.Stdout)
 	switch at := from.String(); {
 	case res.Blocked != nil:
-		say(&b, p, "blocked", red, res.Blocked.Rule)
-		say(&b, p, "", plain, clean(res.Blocked.Reason))
+		Say(&b, p, "blocked", Red, res.Blocked.Rule)
+		Say(&b, p, "", Plain, Clean(res.Blocked.Reason))
 	case len(res.Hops) == 0:
 		b.WriteString(at + " is installed already: nothing to do\n")
 	default:
@@ -120,12 +120,12 @@ func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error 
 			if h.Reboot {
 				line += ", then reboot"
 			}
-			b.WriteString(p.paint(bold, line) + "\n")
+			b.WriteString(p.Paint(Bold, line) + "\n")
 			for _, n := range h.Notes {
-				say(&b, p, "  note", plain, clean(n))
+				Say(&b, p, "  note", Plain, Clean(n))
 			}
 			at = h.To
 		}
 	}
-	return writeText(a.env.Stdout, b.String())
+	return Text(a.env.Stdout, b.String())
 }

@@ -119,11 +119,11 @@ func showReport(a *app, rep check.Report, form, dir string) error {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if form == "json" {
-		return writeJSON(a.env.Stdout, reportFiles(files), false)
+		return JSON(a.env.Stdout, reportFiles(files), false)
 	}
 	n := check.Count(rep.Findings)
-	return writeText(a.env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
-		clean(files.Text), clean(files.JSON), clean(files.HTML), n[check.Fail], n[check.Warn]))
+	return Text(a.env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
+		Clean(files.Text), Clean(files.JSON), Clean(files.HTML), n[check.Fail], n[check.Warn]))
 }
 
 // listedCheck is a check for programs.
@@ -141,24 +141,24 @@ func listChecks(a *app, cmd *cobra.Command) error {
 	}
 	var out []listedCheck
 	var b strings.Builder
-	p := painterFor(a.env.Stdout)
+	p := PainterFor(a.env.Stdout)
 	for _, c := range check.List() {
 		out = append(out, listedCheck{c.ID, c.When, c.Title, c.Doc})
 		var when []string
 		for _, w := range c.When {
 			when = append(when, string(w))
 		}
-		b.WriteString(p.paint(bold, c.ID) + ": " + c.Title + " (" + strings.Join(when, ", ") + ")\n")
-		say(&b, p, "", plain, c.Doc)
+		b.WriteString(p.Paint(Bold, c.ID) + ": " + c.Title + " (" + strings.Join(when, ", ") + ")\n")
+		Say(&b, p, "", Plain, c.Doc)
 	}
 	if js {
-		return writeJSON(a.env.Stdout, out, false)
+		return JSON(a.env.Stdout, out, false)
 	}
-	return writeText(a.env.Stdout, b.String())
+	return Text(a.env.Stdout, b.String())
 }
 
 // failedChecks writes what has failed.
-func failedChecks(b *strings.Builder, p painter, rep *check.Report) {
+func failedChecks(b *strings.Builder, p Painter, rep *check.Report) {
 	for _, f := range rep.Findings {
 		if f.Level != check.Fail {
 			continue
@@ -174,7 +174,7 @@ func failedChecks(b *strings.Builder, p painter, rep *check.Report) {
 		if f.Remedy != "" {
 			text += " What to do: " + f.Remedy + "."
 		}
-		say(b, p, "failed", red, clean(text))
+		Say(b, p, "failed", Red, Clean(text))
 	}
 }
 

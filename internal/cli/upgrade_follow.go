@@ -23,8 +23,8 @@ func awaitUpgrade(ctx context.Context, a *app, c *api.Client, j job.View, js boo
 		return errors.Join(err, uerr)
 	}
 	var b strings.Builder
-	saidOf(&b, painterFor(a.env.Stderr), u.Found)
-	return errors.Join(err, writeText(a.env.Stderr, b.String()))
+	saidOf(&b, PainterFor(a.env.Stderr), u.Found)
+	return errors.Join(err, Text(a.env.Stderr, b.String()))
 }
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or

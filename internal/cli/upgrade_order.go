@@ -57,16 +57,16 @@ func orderUpgrade(a *app, cmd *cobra.Command, order, step, reason string) error 
 		return err
 	}
 	if js {
-		return writeJSON(a.env.Stdout, j, false)
+		return JSON(a.env.Stdout, j, false)
 	}
-	text := clean(j.ID) + ": " + jobState(j).text
+	text := Clean(j.ID) + ": " + jobState(j).Text
 	if why := j.Because(); why != "" {
-		text += ": " + clean(why)
+		text += ": " + Clean(why)
 	}
 	if step != "" && j.State == "paused" {
 		text += "\nlet it go on with: holdfast upgrade resume"
 	}
-	return writeText(a.env.Stdout, text+"\n")
+	return Text(a.env.Stdout, text+"\n")
 }
 
 func upgradeApproveCmd(a *app) *cobra.Command {
@@ -107,7 +107,7 @@ func admitHosts(a *app, cmd *cobra.Command, hosts []string, drop bool, said stri
 			return err
 		}
 		if !js {
-			if err := writeText(a.env.Stdout, fmt.Sprintf(said, clean(h))); err != nil {
+			if err := Text(a.env.Stdout, fmt.Sprintf(said, Clean(h))); err != nil {
 				return err
 			}
 		}
@@ -123,5 +123,5 @@ func showUpgradeNow(ctx context.Context, a *app, c *api.Client) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(a.env.Stdout, u, false)
+	return JSON(a.env.Stdout, u, false)
 }

@@ -260,9 +260,9 @@ func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags, o
 func showPlan(a *app, p *upgrade.Plan, js bool, show detail) error {
 	var err error
 	if js {
-		err = writeJSON(a.env.Stdout, p, false)
+		err = JSON(a.env.Stdout, p, false)
 	} else {
-		err = writeText(a.env.Stdout, planText(p, painterFor(a.env.Stdout), show))
+		err = Text(a.env.Stdout, planText(p, PainterFor(a.env.Stdout), show))
 	}
 	if err == nil && p.Blocked() {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -271,7 +271,7 @@ func showPlan(a *app, p *upgrade.Plan, js bool, show detail) error {
 }
 
 // planText is a plan for people.
-func planText(p *upgrade.Plan, paint painter, show detail) string {
+func planText(p *upgrade.Plan, paint Painter, show detail) string {
 	var b strings.Builder
 	planHead(&b, paint, p, show.all)
 	if len(p.Stages) == 0 {
@@ -293,7 +293,7 @@ func planText(p *upgrade.Plan, paint painter, show detail) string {
 }
 
 // shortPlan is a plan without its hosts and steps.
-func shortPlan(p *upgrade.Plan, paint painter) string {
+func shortPlan(p *upgrade.Plan, paint Painter) string {
 	var b strings.Builder
 	planHead(&b, paint, p, false)
 	b.WriteByte('\n')
@@ -302,23 +302,23 @@ func shortPlan(p *upgrade.Plan, paint painter) string {
 	return b.String()
 }
 
-func planHead(b *strings.Builder, paint painter, p *upgrade.Plan, all bool) {
-	fmt.Fprintln(b, paint.paint(bold, clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To,
+func planHead(b *strings.Builder, paint Painter, p *upgrade.Plan, all bool) {
+	fmt.Fprintln(b, paint.Paint(Bold, Clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To,
 		p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
 	planFindings(b, paint, p, all)
 }
 
-func planEnd(b *strings.Builder, paint painter, p *upgrade.Plan, all bool) {
+func planEnd(b *strings.Builder, paint Painter, p *upgrade.Plan, all bool) {
 	for i, l := range p.Left {
 		if i == maxLeft && !all {
-			say(b, paint, "left out", plain, fmt.Sprintf("and %d more hosts", len(p.Left)-i))
+			Say(b, paint, "left out", Plain, fmt.Sprintf("and %d more hosts", len(p.Left)-i))
 			break
 		}
-		say(b, paint, "left out", plain, clean(string(l.Name)+": "+l.Because()+"."))
+		Say(b, paint, "left out", Plain, Clean(string(l.Name)+": "+l.Because()+"."))
 	}
 	e := p.Estimate
 	fmt.Fprintf(b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
-		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, ago(e.Total))
+		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, Ago(e.Total))
 }
 
 // stageRules says in words which rules hold for a stage.
@@ -336,8 +336,8 @@ func stageRules(p *upgrade.Plan, s *upgrade.Stage) string {
 	return "nothing is changed"
 }
 
-func planStages(b *strings.Builder, p painter, plan *upgrade.Plan) {
-	var rows [][]cell
+func planStages(b *strings.Builder, p Painter, plan *upgrade.Plan) {
+	var rows [][]Cell
 	for i := range plan.Stages {
 		s := &plan.Stages[i]
 		steps, hosts := 0, map[cluster.HostID]bool{}
@@ -345,17 +345,17 @@ func planStages(b *strings.Builder, p painter, plan *upgrade.Plan) {
 			steps += len(c.Steps)
 			hosts[c.Host] = true
 		}
-		rows = append(rows, []cell{
-			{clean(s.Name), plain}, {fmt.Sprint(len(hosts)), plain}, {fmt.Sprint(steps), plain}, {stageRules(plan, s), plain},
+		rows = append(rows, []Cell{
+			{Text: Clean(s.Name)}, {Text: fmt.Sprint(len(hosts))}, {Text: fmt.Sprint(steps)}, {Text: stageRules(plan, s)},
 		})
 	}
-	table(b, p, []column{{"STAGE", 1, 10}, {"CHAINS", 0, 0}, {"STEPS", 0, 0}, {"WHAT", 2, 10}}, rows)
+	Table(b, p, []Column{{"STAGE", 1, 10}, {"CHAINS", 0, 0}, {"STEPS", 0, 0}, {"WHAT", 2, 10}}, rows)
 }
 
 // planSteps writes every step below its stage.
 func planSteps(b *strings.Builder, plan *upgrade.Plan) {
 	for _, s := range plan.Stages {
-		fmt.Fprintf(b, "\n%s\n", clean(s.Name))
+		fmt.Fprintf(b, "\n%s\n", Clean(s.Name))
 		for _, c := range s.Chains {
 			for i, step := range c.Steps {
 				line := "  " + step.ID
@@ -365,25 +365,25 @@ func planSteps(b *strings.Builder, plan *upgrade.Plan) {
 				if c.OneOf && i > 0 {
 					line += "  (or)"
 				}
-				b.WriteString(clean(line) + "\n")
+				b.WriteString(Clean(line) + "\n")
 			}
 		}
 	}
 }
 
 // planHosts writes the hosts in the order of their turns, and where their guests go.
-func planHosts(b *strings.Builder, p painter, plan *upgrade.Plan) {
+func planHosts(b *strings.Builder, p Painter, plan *upgrade.Plan) {
 	to := plan.Targets()
-	var rows [][]cell
+	var rows [][]Cell
 	for _, h := range plan.Hosts {
 		var goes []string
 		for _, t := range to[h.Name] {
 			goes = append(goes, fmt.Sprintf("%s (%d)", t.Host, t.Guests))
 		}
-		rows = append(rows, []cell{
-			{clean(h.Name), plain}, {fmt.Sprint(h.Wave), plain}, {ago(h.Turn), plain}, {fmt.Sprint(h.Moves), plain},
-			{clean(cmp.Or(strings.Join(goes, ", "), "-")), plain},
+		rows = append(rows, []Cell{
+			{Text: Clean(h.Name)}, {Text: fmt.Sprint(h.Wave)}, {Text: Ago(h.Turn)}, {Text: fmt.Sprint(h.Moves)},
+			{Text: Clean(cmp.Or(strings.Join(goes, ", "), "-"))},
 		})
 	}
-	table(b, p, []column{{"HOST", 2, 8}, {"WAVE", 0, 0}, {"TURN", 0, 0}, {"GUESTS", 0, 0}, {"GO TO", 1, 5}}, rows)
+	Table(b, p, []Column{{"HOST", 2, 8}, {"WAVE", 0, 0}, {"TURN", 0, 0}, {"GUESTS", 0, 0}, {"GO TO", 1, 5}}, rows)
 }

@@ -35,7 +35,7 @@ type planSum struct {
 // planWaves sums hosts up by their waves and groups, in as many rows as fit on a page:
 // neighbouring waves share a row where there are too many, and all groups where even that
 // does not do.
-func planWaves(b *strings.Builder, p painter, plan *upgrade.Plan) {
+func planWaves(b *strings.Builder, p Painter, plan *upgrade.Plan) {
 	var groups []string
 	last, known := 1, map[string]bool{}
 	for _, h := range plan.Hosts {
@@ -67,7 +67,7 @@ func planWaves(b *strings.Builder, p painter, plan *upgrade.Plan) {
 		}
 		s.hosts, s.moves, s.memory, s.longest = s.hosts+1, s.moves+h.Moves, s.memory+h.MovedMiB, max(s.longest, h.Turn)
 	}
-	var rows [][]cell
+	var rows [][]Cell
 	for part := 0; part*share < last; part++ {
 		waves := fmt.Sprint(part*share + 1)
 		if to := min(last, (part+1)*share); to > part*share+1 {
@@ -78,28 +78,28 @@ func planWaves(b *strings.Builder, p painter, plan *upgrade.Plan) {
 			if s == nil {
 				continue
 			}
-			name := or(g, "-")
+			name := Or(g, "-")
 			if !apart {
 				name = fmt.Sprintf("all %d", len(known))
 			}
-			row := []cell{{waves, plain}, {name, plain}}
-			for _, n := range []any{s.hosts, s.moves, s.memory >> 10, ago(s.longest)} {
-				row = append(row, cell{fmt.Sprint(n), plain})
+			row := []Cell{{Text: waves}, {Text: name}}
+			for _, n := range []any{s.hosts, s.moves, s.memory >> 10, Ago(s.longest)} {
+				row = append(row, Cell{Text: fmt.Sprint(n)})
 			}
 			rows = append(rows, row)
 		}
 	}
-	table(b, p, []column{{"WAVES", 0, 0}, {"GROUP", 1, 8}, {"HOSTS", 0, 0}, {"GUESTS", 0, 0}, {"GIB", 0, 0}, {"TURN AT MOST", 0, 0}}, rows)
+	Table(b, p, []Column{{"WAVES", 0, 0}, {"GROUP", 1, 8}, {"HOSTS", 0, 0}, {"GUESTS", 0, 0}, {"GIB", 0, 0}, {"TURN AT MOST", 0, 0}}, rows)
 	b.WriteString("every host: --all, or -o json\n")
 }
 
 // planFindings writes what stands in the way first, and of many findings of a rule some.
-func planFindings(b *strings.Builder, p painter, plan *upgrade.Plan, all bool) {
+func planFindings(b *strings.Builder, p Painter, plan *upgrade.Plan, all bool) {
 	words := []struct {
 		level upgrade.Level
 		word  string
-		c     colour
-	}{{upgrade.Block, "blocked", red}, {upgrade.Warn, "warning", yellow}, {upgrade.Info, "note", plain}}
+		c     Colour
+	}{{upgrade.Block, "blocked", Red}, {upgrade.Warn, "warning", Yellow}, {upgrade.Info, "note", Plain}}
 	for _, w := range words {
 		var rules []string
 		of := map[string]int{}
@@ -123,10 +123,10 @@ func planFindings(b *strings.Builder, p painter, plan *upgrade.Plan, all bool) {
 			if f.Remedy != "" {
 				text += " What to do: " + f.Remedy + "."
 			}
-			say(b, p, w.word, w.c, clean(text))
+			Say(b, p, w.word, w.c, Clean(text))
 		}
 		for _, rule := range rules {
-			say(b, p, w.word, w.c, fmt.Sprintf("%s: and %d more (all: --all, or -o json)", clean(rule), of[rule]-maxOfRule))
+			Say(b, p, w.word, w.c, fmt.Sprintf("%s: and %d more (all: --all, or -o json)", Clean(rule), of[rule]-maxOfRule))
 		}
 	}
 }

@@ -104,8 +104,8 @@ func bring(ctx context.Context, a *app, c *api.Client, f *os.File, trust request
 	if err != nil {
 		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
-	m := &meter{r: f, size: info.Size(), name: clean(info.Name()), said: -1}
-	if isTerminal(a.env.Stderr) {
+	m := &meter{r: f, size: info.Size(), name: Clean(info.Name()), said: -1}
+	if IsTerminal(a.env.Stderr) {
 		m.w = a.env.Stderr
 	}
 	b, err := c.PutBundle(ctx, m, trust)
@@ -132,7 +132,7 @@ func (m *meter) Read(p []byte) (int, error) {
 		return n, err
 	}
 	m.said = percent
-	if werr := writeText(m.w, "\r\x1b[K"+fit(m.w, fmt.Sprintf("%s %3d %% of %s", bar(percent), percent, m.name))); werr != nil {
+	if werr := Text(m.w, "\r\x1b[K"+Fit(m.w, fmt.Sprintf("%s %3d %% of %s", Bar(percent), percent, m.name))); werr != nil {
 		return n, werr
 	}
 	return n, err
@@ -143,7 +143,7 @@ func (m *meter) end() error {
 	if m.said < 0 {
 		return nil
 	}
-	return writeText(m.w, "\n")
+	return Text(m.w, "\n")
 }
 
 func upgradeRunCmd(a *app) *cobra.Command {
@@ -251,13 +251,13 @@ func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *o
 	case u.Job.State != "ended" && b.wait:
 		return true, awaitUpgrade(ctx, a, c, *u.Job, js)
 	case js:
-		return true, writeJSON(a.env.Stdout, outcome{Job: u.Job}, false)
+		return true, JSON(a.env.Stdout, outcome{Job: u.Job}, false)
 	}
-	text := fmt.Sprintf("%s is there already: %s: %s\n", clean(u.Job.ID), clean(u.Job.Title), jobState(*u.Job).text)
+	text := fmt.Sprintf("%s is there already: %s: %s\n", Clean(u.Job.ID), Clean(u.Job.Title), jobState(*u.Job).Text)
 	for _, h := range leftBehind(u.Behind) {
 		text += h + "\n"
 	}
-	return true, writeText(a.env.Stdout, text)
+	return true, Text(a.env.Stdout, text)
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
@@ -287,15 +287,15 @@ func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request,
 		return awaitUpgrade(ctx, a, c, *begun.Job, js)
 	}
 	if js {
-		return writeJSON(a.env.Stdout, outcome{Job: begun.Job}, false)
+		return JSON(a.env.Stdout, outcome{Job: begun.Job}, false)
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
-		clean(begun.Job.ID), clean(begun.Job.Title)))
+	return Text(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
+		Clean(begun.Job.ID), Clean(begun.Job.Title)))
 }
 
 // confirmPlan shows a plan in short, and asks.
 func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
-	typed, err := a.typed(ctx, shortPlan(p, painterFor(a.env.Stderr))+"\nType yes to begin: ")
+	typed, err := a.typed(ctx, shortPlan(p, PainterFor(a.env.Stderr))+"\nType yes to begin: ")
 	if err != nil {
 		return err
 	}
@@ -309,15 +309,15 @@ func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
 func notBegun(a *app, begun request.Begun, js bool) error {
 	var err error
 	if js {
-		err = writeJSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
+		err = JSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
 	} else {
 		var b strings.Builder
-		p := painterFor(a.env.Stdout)
+		p := PainterFor(a.env.Stdout)
 		planFindings(&b, p, &begun.Plan, false)
 		if begun.Report != nil {
 			failedChecks(&b, p, begun.Report)
 		}
-		err = writeText(a.env.Stdout, b.String()+"nothing was begun\n")
+		err = Text(a.env.Stdout, b.String()+"nothing was begun\n")
 	}
 	if err == nil {
 		err = fail.Errorf(blockedKind(begun.Plan.Purpose), "") // all is said

@@ -47,7 +47,7 @@ func upgradeStatusCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeText(a.env.Stdout, upgradeText(u, painterFor(a.env.Stdout)))
+			return Text(a.env.Stdout, upgradeText(u, PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -60,7 +60,7 @@ func upgradeStatusCmd(a *app) *cobra.Command {
 func watchUpgrade(ctx context.Context, a *app, c *api.Client, js bool) error {
 	tick := time.NewTicker(upgradeEvery)
 	defer tick.Stop()
-	v := &upgradeView{app: a, js: js, terminal: isTerminal(a.env.Stdout)}
+	v := &upgradeView{app: a, js: js, terminal: IsTerminal(a.env.Stdout)}
 	for {
 		u, err := c.Upgrade(ctx)
 		if ctx.Err() != nil {
@@ -98,9 +98,9 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 		text = v.last + "\nagent     gives no answer and is asked again; the above may be old\n"
 	case v.js:
 		v.last = "answered"
-		return writeJSON(v.app.env.Stdout, u, true)
+		return JSON(v.app.env.Stdout, u, true)
 	default:
-		text = upgradeText(u, painterFor(v.app.env.Stdout))
+		text = upgradeText(u, PainterFor(v.app.env.Stdout))
 		v.last = text
 	}
 	before := v.said
@@ -113,29 +113,29 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 	case before != "":
 		text = "\n" + text
 	}
-	return writeText(v.app.env.Stdout, text)
+	return Text(v.app.env.Stdout, text)
 }
 
 // upgradeText writes how an upgrade stands for people, in at most 80 columns.
-func upgradeText(u request.Standing, p painter) string {
+func upgradeText(u request.Standing, p Painter) string {
 	var b strings.Builder
 	upgradeHead(&b, p, u)
 	if j := u.Job; j != nil {
 		for _, s := range stuckSteps(*j) {
 			stuckText(&b, p, s, fewLines)
 		}
-		sayAll(&b, p, "waits", yellow, j.WaitsFor())
+		sayAll(&b, p, "waits", Yellow, j.WaitsFor())
 	}
 	saidOf(&b, p, u.Found)
-	sayAll(&b, p, "undone", yellow, u.Undone)
+	sayAll(&b, p, "undone", Yellow, u.Undone)
 	var left []string
 	for _, l := range u.Left {
 		left = append(left, string(l.Name)+": "+l.Because())
 	}
-	sayAll(&b, p, "left out", plain, left)
-	sayAll(&b, p, "behind", yellow, leftBehind(u.Behind))
-	sayAll(&b, p, "blocked", yellow, u.Blocked)
-	sayAll(&b, p, "next", bold, u.Next)
+	sayAll(&b, p, "left out", Plain, left)
+	sayAll(&b, p, "behind", Yellow, leftBehind(u.Behind))
+	sayAll(&b, p, "blocked", Yellow, u.Blocked)
+	sayAll(&b, p, "next", Bold, u.Next)
 	if len(u.Hosts) > 0 {
 		b.WriteByte('\n')
 		upgradeHosts(&b, p, u)
@@ -203,39 +203,39 @@ func together(texts []string) []string {
 }
 
 // sayAll writes texts below each other, at most maxStepRows of them.
-func sayAll(b *strings.Builder, p painter, label string, c colour, texts []string) {
+func sayAll(b *strings.Builder, p Painter, label string, c Colour, texts []string) {
 	texts = together(texts)
 	for i, t := range texts {
 		if i == maxStepRows {
-			say(b, p, "", plain, fmt.Sprintf("and %d more", len(texts)-i))
+			Say(b, p, "", Plain, fmt.Sprintf("and %d more", len(texts)-i))
 			return
 		}
-		say(b, p, label, c, clean(t))
+		Say(b, p, label, c, Clean(t))
 		label = ""
 	}
 }
 
 // saidOf shows what programs have said of trouble, failures first.
-func saidOf(b *strings.Builder, p painter, found []request.Found) {
+func saidOf(b *strings.Builder, p Painter, found []request.Found) {
 	found = slices.Clone(found)
 	slices.SortStableFunc(found, func(x, y request.Found) int { return strings.Compare(x.Level, y.Level) }) // fail, warn
 	label := "found"
 	for i, f := range found {
 		if i == maxStepRows {
-			say(b, p, "", plain, fmt.Sprintf("and %d more", len(found)-i))
+			Say(b, p, "", Plain, fmt.Sprintf("and %d more", len(found)-i))
 			return
 		}
-		c := yellow
+		c := Yellow
 		if f.Level == "fail" {
-			c = red
+			c = Red
 		}
 		text := f.Step + ": " + f.Text
 		if f.File != "" {
 			text += " (" + f.File + ")"
 		}
-		say(b, p, label, c, clean(text))
+		Say(b, p, label, c, Clean(text))
 		if f.Remedy != "" && (i+1 == len(found) || found[i+1].Fault != f.Fault) {
-			say(b, p, "", plain, clean(f.Remedy))
+			Say(b, p, "", Plain, Clean(f.Remedy))
 		}
 		label = ""
 	}
@@ -248,54 +248,54 @@ func leftBehind(hosts []request.Behind) (out []string) {
 		if h.Halfway {
 			text = "left between %s and the new version by the commit of %s, not read since"
 		}
-		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, or(h.Version, "version not known"), wallClock(h.At)))
+		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, Or(h.Version, "version not known"), WallClock(h.At)))
 	}
 	return out
 }
 
-func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
-	c := map[upgrade.ClusterState]colour{upgrade.Normal: green, upgrade.Prepared: green}[u.ClusterState]
-	if c == plain {
-		c = yellow
+func upgradeHead(b *strings.Builder, p Painter, u request.Standing) {
+	c := map[upgrade.ClusterState]Colour{upgrade.Normal: Green, upgrade.Prepared: Green}[u.ClusterState]
+	if c == Plain {
+		c = Yellow
 	}
-	state := or(u.ClusterState, "unknown")
+	state := Or(u.ClusterState, "unknown")
 	if u.ClusterState == upgrade.Normal && len(u.Undone) > 0 {
-		c, state = yellow, state+" but for what is undone"
+		c, state = Yellow, state+" but for what is undone"
 	}
-	text := p.lang.Text(state) + ", version " + or(u.Version, "unknown: no upgrade has told it yet")
+	text := p.Lang.Text(state) + ", version " + Or(u.Version, "unknown: no upgrade has told it yet")
 	under := u.ClusterState != upgrade.Normal || u.Job != nil && u.Job.State != "ended"
 	if under && u.To != "" && u.To != u.Version {
-		text += " -> " + clean(u.To)
+		text += " -> " + Clean(u.To)
 	}
 	if u.Committed {
 		text += ", committed"
 	}
 	if u.NoQuorum {
-		c = red
-		say(b, p, "store", red, fmt.Sprintf("it has no quorum: what follows was last known at %s", wallClock(u.AsOf)))
+		c = Red
+		Say(b, p, "store", Red, fmt.Sprintf("it has no quorum: what follows was last known at %s", WallClock(u.AsOf)))
 	}
-	say(b, p, "cluster", c, text)
+	Say(b, p, "cluster", c, text)
 	if u.Bundle != nil {
 		bundleLine(b, p, u.Bundle)
 	}
 	j := u.Job
 	if j == nil {
-		say(b, p, "run", plain, "none yet")
+		Say(b, p, "run", Plain, "none yet")
 		return
 	}
 	ends := jobState(*j)
-	text = clean(j.ID) + ": " + or(u.Purpose, j.Kind)
+	text = Clean(j.ID) + ": " + Or(u.Purpose, j.Kind)
 	if u.Mode != "" {
-		text += ", " + clean(u.Mode)
+		text += ", " + Clean(u.Mode)
 	}
-	say(b, p, "run", plain, text+", by "+or(j.User, "an unknown user")+" since "+wallClock(j.Began))
-	text = ends.text
+	Say(b, p, "run", Plain, text+", by "+Or(j.User, "an unknown user")+" since "+WallClock(j.Began))
+	text = ends.Text
 	if why := j.Because(); why != "" {
-		text += ": " + clean(why)
+		text += ": " + Clean(why)
 	}
-	say(b, p, "state", ends.c, text)
+	Say(b, p, "state", ends.Colour, text)
 	if u.Stage != "" && j.State != "ended" {
-		say(b, p, "stage", plain, clean(u.Stage))
+		Say(b, p, "stage", Plain, Clean(u.Stage))
 	}
 	text = fmt.Sprintf("%d of %d steps", u.Steps.Over, u.Steps.Total)
 	if u.Steps.Failed > 0 {
@@ -304,19 +304,19 @@ func upgradeHead(b *strings.Builder, p painter, u request.Standing) {
 	if u.Steps.Dropped > 0 {
 		text += fmt.Sprintf(", %d dropped with their hosts", u.Steps.Dropped)
 	}
-	say(b, p, "progress", plain, text)
+	Say(b, p, "progress", Plain, text)
 }
 
-func bundleLine(b *strings.Builder, p painter, x *request.BundleInfo) {
-	text := clean(x.Name) + " " + clean(x.Version)
+func bundleLine(b *strings.Builder, p Painter, x *request.BundleInfo) {
+	text := Clean(x.Name) + " " + Clean(x.Version)
 	switch {
 	case x.Unsigned:
-		say(b, p, "bundle", red, text+", UNSIGNED: anybody may have made it")
+		Say(b, p, "bundle", Red, text+", UNSIGNED: anybody may have made it")
 		return
 	case x.KeyID != "":
-		text += ", signed by key " + clean(x.KeyID)
+		text += ", signed by key " + Clean(x.KeyID)
 	}
-	say(b, p, "bundle", plain, text)
+	Say(b, p, "bundle", Plain, text)
 }
 
 // trouble ranks a host: the lower, the earlier it is shown.
@@ -336,7 +336,7 @@ func trouble(h request.HostStanding, stuck map[cluster.HostID]bool) int {
 	return 5
 }
 
-func upgradeHosts(b *strings.Builder, p painter, u request.Standing) {
+func upgradeHosts(b *strings.Builder, p Painter, u request.Standing) {
 	stuck := map[cluster.HostID]bool{}
 	if u.Job != nil {
 		for _, s := range stuckSteps(*u.Job) {
@@ -345,50 +345,50 @@ func upgradeHosts(b *strings.Builder, p painter, u request.Standing) {
 	}
 	hosts := slices.Clone(u.Hosts)
 	slices.SortStableFunc(hosts, func(x, y request.HostStanding) int { return trouble(x, stuck) - trouble(y, stuck) })
-	var rows [][]cell
+	var rows [][]Cell
 	for _, h := range hosts[:min(len(hosts), maxHostRows)] {
 		rows = append(rows, upgradeRow(h, stuck[h.Name]))
 	}
-	table(b, p, []column{{"HOST", 2, 12}, {"WAVE", 0, 0}, {"STATE", 0, 0}, {"NOW", 1, 12}}, rows)
+	Table(b, p, []Column{{"HOST", 2, 12}, {"WAVE", 0, 0}, {"STATE", 0, 0}, {"NOW", 1, 12}}, rows)
 	if more := len(hosts) - len(rows); more > 0 {
 		fmt.Fprintf(b, "and %d more hosts; all of them: holdfast upgrade status -o json\n", more)
 	}
 }
 
-func upgradeRow(h request.HostStanding, stuck bool) []cell {
-	state := cell{or(h.State, "-"), plain}
+func upgradeRow(h request.HostStanding, stuck bool) []Cell {
+	state := Cell{Text: Or(h.State, "-")}
 	switch h.State {
 	case upgrade.HostRollup, upgrade.HostRolldown:
-		state.c = yellow
+		state.Colour = Yellow
 	case upgrade.HostRollupDone, upgrade.HostRolldownDone:
-		state.c = green
+		state.Colour = Green
 	}
 	var notes []string
 	switch {
 	case h.Dropped != "":
-		notes = append(notes, "left out by "+clean(h.Dropped))
+		notes = append(notes, "left out by "+Clean(h.Dropped))
 	case h.Approved != "":
-		notes = append(notes, "approved by "+clean(h.Approved))
+		notes = append(notes, "approved by "+Clean(h.Approved))
 	}
 	if h.Mixed {
 		notes = append(notes, "left half-way")
-		state.c = red
+		state.Colour = Red
 	}
 	if h.Now != "" {
-		notes = append(notes, clean(h.Now))
+		notes = append(notes, Clean(h.Now))
 	}
 	if stuck {
-		state.c = red
+		state.Colour = Red
 	}
 	wave := "-"
 	if h.Wave > 0 {
 		wave = fmt.Sprint(h.Wave)
 	}
-	return []cell{{clean(h.Name), plain}, {wave, plain}, state, {or(strings.Join(notes, "; "), "-"), plain}}
+	return []Cell{{Text: Clean(h.Name)}, {Text: wave}, state, {Text: Or(strings.Join(notes, "; "), "-")}}
 }
 
-func runningSteps(b *strings.Builder, p painter, j *job.View) {
-	var rows [][]cell
+func runningSteps(b *strings.Builder, p Painter, j *job.View) {
+	var rows [][]Cell
 	more := 0
 	for _, s := range j.Steps {
 		switch {
@@ -396,14 +396,14 @@ func runningSteps(b *strings.Builder, p painter, j *job.View) {
 		case len(rows) == maxStepRows:
 			more++
 		default:
-			rows = append(rows, []cell{{clean(s.ID), plain}, stepState(s), {or(s.Note, "-"), plain}})
+			rows = append(rows, []Cell{{Text: Clean(s.ID)}, stepState(s), {Text: Or(s.Note, "-")}})
 		}
 	}
 	if len(rows) == 0 {
 		return
 	}
 	b.WriteByte('\n')
-	table(b, p, []column{{"STEP", 2, 12}, {"STATE", 0, 0}, {"NOTE", 1, 12}}, rows)
+	Table(b, p, []Column{{"STEP", 2, 12}, {"STATE", 0, 0}, {"NOTE", 1, 12}}, rows)
 	if more > 0 {
 		fmt.Fprintf(b, "and %d more steps\n", more)
 	}
@@ -423,7 +423,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		if shown++; shown > maxSaying {
 			return
 		}
-		head := clean(s.ID) + ", last output " + wallClock(s.Said)
+		head := Clean(s.ID) + ", last output " + WallClock(s.Said)
 		if quiet := time.Since(s.Said).Truncate(time.Minute); quiet > 0 { // whole minutes: --watch writes what is new
 			head += fmt.Sprintf(", quiet for %d min", quiet/time.Minute)
 		}
@@ -431,7 +431,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
 		for _, l := range log[max(0, len(log)-fewLines):] {
 			if l != "" {
-				b.WriteString("          | " + clean(l) + "\n")
+				b.WriteString("          | " + Clean(l) + "\n")
 			}
 		}
 	}

@@ -39,9 +39,9 @@ agent is not reachable.`,
 				v.Agent = &agent
 			}
 			if js {
-				return writeJSON(a.env.Stdout, v, false)
+				return JSON(a.env.Stdout, v, false)
 			}
-			return writeText(a.env.Stdout, versionText(v))
+			return Text(a.env.Stdout, versionText(v))
 		},
 	}
 }
@@ -49,7 +49,7 @@ agent is not reachable.`,
 func versionText(v versions) string {
 	text := fmt.Sprintf("holdfast %s (%s, %s/%s)\n", v.Client.Version, v.Client.Go, runtime.GOOS, runtime.GOARCH)
 	if v.Agent == nil {
-		return text + "agent    unknown: " + cleanLines(v.Error) + "\n"
+		return text + "agent    unknown: " + CleanLines(v.Error) + "\n"
 	}
-	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", clean(v.Agent.Version), clean(v.Agent.Go), clean(v.Agent.API))
+	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", Clean(v.Agent.Version), Clean(v.Agent.Go), Clean(v.Agent.API))
 }

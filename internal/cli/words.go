@@ -14,26 +14,26 @@ var pairWords = map[string]string{
 	string(cluster.EvMigrateEnd): "switch-failed",
 }
 
-// pairWord is a state of the owner record, or a kind of event, in the words of a pair.
-func pairWord(s string) string { return or(pairWords[s], s) }
+// PairWord is a state of the owner record, or a kind of event, in the words of a pair.
+func PairWord(s string) string { return Or(pairWords[s], s) }
 
-// takeoverText says what the loss of the holder would mean, or means: silent is a holder that is.
-func takeoverText(b *strings.Builder, p painter, t cluster.Takeover, unread bool, silent *cluster.HostStatus) {
+// Takeover says what the loss of the holder would mean, or means: silent is a holder that is.
+func Takeover(b *strings.Builder, p Painter, t cluster.Takeover, unread bool, silent *cluster.HostStatus) {
 	if unread {
-		say(b, p, "takeover", yellow, "unknown: no record of the store has been read yet")
+		Say(b, p, "takeover", Yellow, "unknown: no record of the store has been read yet")
 		return
 	}
-	text, c := "possible within "+secs(t.Within), plain
+	text, c := "possible within "+Secs(t.Within), Plain
 	switch {
 	case !t.Possible:
-		text, c = "NOT possible", red
+		text, c = "NOT possible", Red
 	case silent != nil:
-		text, c = fmt.Sprintf("under way, %s after the last word of %s", secs(t.Within), clean(silent.Name)), yellow
+		text, c = fmt.Sprintf("under way, %s after the last word of %s", Secs(t.Within), Clean(silent.Name)), Yellow
 	case t.Within == 0:
 		text = "not needed"
 	}
 	if t.Why != "" {
-		text += ": " + clean(t.Why)
+		text += ": " + Clean(t.Why)
 	}
-	say(b, p, "takeover", c, text)
+	Say(b, p, "takeover", c, text)
 }

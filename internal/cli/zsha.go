@@ -49,9 +49,9 @@ func NewZsha(env Env) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if zshaTellsMore(cmd) {
-				return writeText(env.Stdout, zshaVersion(env))
+				return Text(env.Stdout, zshaVersion(env))
 			}
-			return writeText(env.Stdout, zshaHelp)
+			return Text(env.Stdout, zshaHelp)
 		},
 	}
 	root.SetOut(env.Stdout)
@@ -62,7 +62,7 @@ func NewZsha(env Env) *cobra.Command {
 			help(c, args)
 			return
 		}
-		_ = writeText(env.Stdout, zshaHelp) // there is nobody to tell
+		_ = Text(env.Stdout, zshaHelp) // there is nobody to tell
 	})
 	root.SetUsageFunc(usageText)
 	asks := helpCmd()
@@ -102,11 +102,11 @@ func zshaDetails(a *app, c *cobra.Command) {
 			return run(cmd, args)
 		}
 		begin := time.Now()
-		err := writeText(a.env.Stderr, zshaVersion(a.env))
+		err := Text(a.env.Stderr, zshaVersion(a.env))
 		if err == nil {
 			err = run(cmd, args)
 		}
-		return errors.Join(err, writeText(a.env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
+		return errors.Join(err, Text(a.env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
 	}
 }
 
@@ -116,7 +116,7 @@ func zshaVersion(env Env) string {
 		made = env.Built.UTC().Format(time.UnixDate)
 	}
 	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", env.Version, made,
-		or(env.Commit, "unknown"))
+		Or(env.Commit, "unknown"))
 }
 
 // zshaWrite writes one of the source tool's files. A link that somebody has put
@@ -126,7 +126,7 @@ func zshaWrite(a *app, name string, text []byte) error {
 	if err := durable.WriteFile(file, text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
-	return writeText(a.env.Stdout, "output config json file to "+file+"\n")
+	return Text(a.env.Stdout, "output config json file to "+file+"\n")
 }
 
 func zshaSampleTo(a *app, cmd *cobra.Command, kind string) error {
@@ -242,11 +242,11 @@ func zshaMigrate(a *app, cmd *cobra.Command, target string) error {
 	case to == from && s.Owner.State == cluster.Running:
 		return fail.Errorf(fail.Refused, "Requested operation is not valid: domain 'ZStack Management Node VM' is already active")
 	}
-	show := &zshaProgress{w: a.env.Stdout, terminal: isTerminal(a.env.Stdout)}
+	show := &zshaProgress{w: a.env.Stdout, terminal: IsTerminal(a.env.Stdout)}
 	begun := false
 	for p, err := range c.Migrate(cmd.Context(), host, "") {
 		if err == nil && !begun { // it was not refused
-			begun, err = true, writeText(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", or(from, "unknown"), to))
+			begun, err = true, Text(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", Or(from, "unknown"), to))
 		}
 		if err != nil {
 			return err
@@ -270,11 +270,11 @@ func (z *zshaProgress) next(p api.Progress) error {
 	percent := z.most.At(p.Percent)
 	switch {
 	case p.Done && z.terminal:
-		return writeText(z.w, "\rMigration: [100 %]\n")
+		return Text(z.w, "\rMigration: [100 %]\n")
 	case p.Done:
-		return writeText(z.w, "Migration: [100 %]\n")
+		return Text(z.w, "Migration: [100 %]\n")
 	case z.terminal:
-		return writeText(z.w, fmt.Sprintf("\rMigration: [%3d %%]", min(percent, 99)))
+		return Text(z.w, fmt.Sprintf("\rMigration: [%3d %%]", min(percent, 99)))
 	}
 	return nil
 }
@@ -298,7 +298,7 @@ func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
 	if err := g.request(cmd.Context(), c); err != nil {
 		return err
 	}
-	if err := writeText(a.env.Stdout, before+zshaEach(cl)); err != nil {
+	if err := Text(a.env.Stdout, before+zshaEach(cl)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), defaultWait)
@@ -306,7 +306,7 @@ func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
 	if _, err := wait(ctx, a, c, g); err != nil {
 		return err
 	}
-	return writeText(a.env.Stdout, after)
+	return Text(a.env.Stdout, after)
 }
 
 func zshaStop(a *app, cmd *cobra.Command) error {
@@ -331,8 +331,8 @@ func zshaReset(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return writeText(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
-		"root in %s\n", clean(r.Addr), clean(r.UUID)))
+	return Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
+		"root in %s\n", Clean(r.Addr), Clean(r.UUID)))
 }
 
 // ZshaCalled reports whether the program was called by the source tool's name.

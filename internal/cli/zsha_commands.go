@@ -133,7 +133,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if err != nil {
 				return err
 			}
-			if err := writeText(a.env.Stdout, "config file check pass\n"); err != nil {
+			if err := Text(a.env.Stdout, "config file check pass\n"); err != nil {
 				return err
 			}
 			if err := ssh.prepare(cmd.Context(), a); err != nil {
@@ -141,7 +141,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			}
 			if password != "" {
 				ssh.opt.Password = password
-				if err := writeText(a.env.Stderr, "warning: others on this host can read the password among the "+
+				if err := Text(a.env.Stderr, "warning: others on this host can read the password among the "+
 					"arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
 					return err
 				}
@@ -178,7 +178,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 				if o, err := uninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
-				err := writeText(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
+				err := Text(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
 					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said

@@ -29,7 +29,7 @@ func TestZshaHelp(t *testing.T) {
 			t.Errorf("%s -h: %v: %s", c.Name(), err, out)
 		}
 		for l := range strings.Lines(out) {
-			if len(l) > width+1 {
+			if len(l) > Width+1 {
 				t.Errorf("%s -h: %d columns: %s", c.Name(), len(l)-1, l)
 			}
 		}
