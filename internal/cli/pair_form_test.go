@@ -27,7 +27,7 @@ import (
 func dialogue(t *testing.T, f func(a *app) error, says ...string) (text, shown string, err error) {
 	t.Helper()
 	master, slave := openPTY(t)
-	var errs, echo output
+	var errs, echo childOutput
 	read := make(chan struct{})
 	go func() {
 		defer close(read)

@@ -101,7 +101,7 @@ func TestTransitionDBAsksForPassword(t *testing.T) {
 	}
 	master, slave := openPTY(t)
 	go func() { _, _ = io.Copy(io.Discard, master) }() // ends when the terminal is closed
-	var errs output
+	var errs childOutput
 	ended := make(chan int, 1)
 	go func() {
 		ended <- Main(db("plan", flags), Env{Stdout: io.Discard, Stderr: &errs, Stdin: slave})

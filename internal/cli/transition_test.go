@@ -224,31 +224,31 @@ func TestTransitionDBFromPlanToClean(t *testing.T) {
 	}
 }
 
-// output is what a process has written so far.
-type output struct {
+// childOutput is what a process has written so far.
+type childOutput struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (o *output) Write(p []byte) (int, error) {
+func (o *childOutput) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.Write(p)
 }
 
-func (o *output) String() string {
+func (o *childOutput) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.b.String()
 }
 
 // child begins a command as a process of its own.
-func child(t *testing.T, args ...string) (*exec.Cmd, *output) {
+func child(t *testing.T, args ...string) (*exec.Cmd, *childOutput) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "holdfast", args...)
-	out := &output{}
+	out := &childOutput{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
