@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -122,7 +123,7 @@ func oldText(age time.Duration) string {
 	if age < 0 {
 		return "no quorum of the store: this is what a member knows, and it may be old"
 	}
-	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", Ago(age))
+	return fmt.Sprintf("no quorum of the store: this is what a member knew %s ago", output.Ago(age))
 }
 
 // asked is what an agent answers, and whether it is wanted as JSON.

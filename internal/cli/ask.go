@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 )
 
@@ -23,13 +24,13 @@ func (a *app) typed(ctx context.Context, question string) (string, error) {
 // line asks a question, and returns the line that comes as its answer, or that the source has
 // ended without one.
 func (a *app) line(ctx context.Context, question string) (answer string, ended bool, err error) {
-	if err := Text(a.env.Stderr, question); err != nil {
+	if err := output.Text(a.env.Stderr, question); err != nil {
 		return "", false, err
 	}
 	line, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')
 	// On a terminal who answers ends the question's line.
-	if in, ok := a.env.Stdin.(*os.File); question != "" && (err != nil || !ok || !IsTerminal(in)) {
-		if werr := Text(a.env.Stderr, "\n"); werr != nil {
+	if in, ok := a.env.Stdin.(*os.File); question != "" && (err != nil || !ok || !output.IsTerminal(in)) {
+		if werr := output.Text(a.env.Stderr, "\n"); werr != nil {
 			return "", false, werr
 		}
 	}
@@ -76,8 +77,9 @@ func (a *app) sure(ctx context.Context, yes bool, what, hint string) error {
 	if yes {
 		return nil
 	}
-	if in, ok := a.env.Stdin.(*os.File); !ok || !IsTerminal(in) {
-		return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed", Clean(what)).With(hint)
+	if in, ok := a.env.Stdin.(*os.File); !ok || !output.IsTerminal(in) {
+		return fail.Errorf(fail.Refused, "%s: nobody can be asked without a terminal; nothing was changed",
+			output.Clean(what)).With(hint)
 	}
-	return a.typedYes(ctx, Clean(what)+"? Type yes: ")
+	return a.typedYes(ctx, output.Clean(what)+"? Type yes: ")
 }

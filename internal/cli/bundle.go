@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster/version"
 	"holdfast/internal/inventory/manifest"
 	"holdfast/internal/lib/durable"
@@ -74,7 +75,7 @@ func buildBundle(ctx context.Context, a *app, dir, out string, by signer) error 
 	if err = errors.Join(err, f.Close()); err != nil {
 		return bundleError(a, "build the bundle", dir, errors.Join(err, os.Remove(out)))
 	}
-	return Text(a.env.Stdout, summary(out, rep)+"\n")
+	return output.Text(a.env.Stdout, summary(out, rep)+"\n")
 }
 
 // bundleError makes bad input of what is wrong in a bundle. The faults of a
@@ -92,9 +93,9 @@ func bundleError(a *app, what, file string, err error) error {
 	}
 	var b strings.Builder
 	for _, f := range r.Faults {
-		b.WriteString(Clean(f.In(filepath.Join(file, r.Member))) + "\n")
+		b.WriteString(output.Clean(f.In(filepath.Join(file, r.Member))) + "\n")
 	}
-	if err := Text(a.env.Stderr, b.String()); err != nil {
+	if err := output.Text(a.env.Stderr, b.String()); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Invalid, "%s: %s: %s: %d faults", what, file, r.Reason, len(r.Faults))
@@ -148,7 +149,7 @@ func signBundle(ctx context.Context, a *app, file string, by signer) error {
 	})
 	switch {
 	case err == nil:
-		return Text(a.env.Stdout, summary(file, rep)+"\n")
+		return output.Text(a.env.Stdout, summary(file, rep)+"\n")
 	case errors.Is(err, bundle.ErrForeign):
 		return signWhole(ctx, a, in, file, key)
 	}
@@ -167,7 +168,7 @@ func signWhole(ctx context.Context, a *app, in *os.File, file string, key bundle
 	if err := writeSecure("signature", file+".minisig", sig, 0o644); err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, Clean(file)+".minisig: the signature over the whole file\n")
+	return output.Text(a.env.Stdout, output.Clean(file)+".minisig: the signature over the whole file\n")
 }
 
 // checkFlags are the flags of a command that checks signatures.
@@ -258,7 +259,7 @@ func verifyBundle(ctx context.Context, a *app, file string, o bundle.Options, js
 	if err := warnUnsigned(a, file, rep); err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, summary(file, rep)+": ok\n")
+	return output.Text(a.env.Stdout, summary(file, rep)+": ok\n")
 }
 
 func verifyJSON(a *app, file string, rep *bundle.Report, r *bundle.Refusal) error {
@@ -269,7 +270,7 @@ func verifyJSON(a *app, file string, rep *bundle.Report, r *bundle.Refusal) erro
 		v.Name, v.Version, v.Layout = rep.Manifest.Name, rep.Manifest.Version, rep.Layout
 		v.Signed, v.KeyID, v.Files, v.Bytes = rep.Signed, rep.KeyID, rep.Files, rep.Bytes
 	}
-	err := JSON(a.env.Stdout, v, false)
+	err := output.JSON(a.env.Stdout, v, false)
 	if err == nil && r != nil {
 		return fail.Errorf(fail.Invalid, "") // all is said
 	}
@@ -280,7 +281,8 @@ func warnUnsigned(a *app, file string, rep *bundle.Report) error {
 	if rep.Signed {
 		return nil
 	}
-	return Text(a.env.Stderr, "warning: "+Clean(file)+": no signature was checked, anybody may have made it\n")
+	return output.Text(a.env.Stderr,
+		"warning: "+output.Clean(file)+": no signature was checked, anybody may have made it\n")
 }
 
 // readBundle opens a file and reads it with one of bundle's functions.
@@ -299,10 +301,10 @@ func readBundle(ctx context.Context, a *app, file string, o bundle.Options,
 
 // summary is a bundle in one line.
 func summary(file string, rep *bundle.Report) string {
-	text := fmt.Sprintf("%s: %s, %d files, %d bytes", Clean(file), Clean(rep.String()), rep.Files, rep.Bytes)
+	text := fmt.Sprintf("%s: %s, %d files, %d bytes", output.Clean(file), output.Clean(rep.String()), rep.Files, rep.Bytes)
 	for i := range rep.Manifest.Modules {
 		if mod := &rep.Manifest.Modules[i]; mod.FilesOnly() {
-			text += ", module " + Clean(mod.Name) + " has files only"
+			text += ", module " + output.Clean(mod.Name) + " has files only"
 		}
 	}
 	return text
@@ -331,9 +333,10 @@ files are not checked: see holdfast bundle verify.`,
 				return bundleError(a, "show the bundle", args[0], err)
 			}
 			if js {
-				return JSON(a.env.Stdout, bundleView{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)
+				return output.JSON(a.env.Stdout,
+					bundleView{args[0], rep.Layout, rep.Signed, rep.KeyID, rep.Files, rep.Bytes, rep.Manifest}, false)
 			}
-			return Text(a.env.Stdout, bundleText(rep, PainterFor(a.env.Stdout)))
+			return output.Text(a.env.Stdout, bundleText(rep, output.PainterFor(a.env.Stdout)))
 		},
 	}
 	c.flags(cmd)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/bundle"
 )
@@ -72,7 +73,8 @@ func keygen(ctx context.Context, a *app, name, passwordFile string, bare bool) e
 	if err := writeSecure("key", name+".pub", pair.Public, 0o644); err != nil {
 		return errors.Join(err, os.Remove(name+".key"))
 	}
-	return Text(a.env.Stdout, fmt.Sprintf("key %s: %s signs, %s checks\n", pair.ID, Clean(name+".key"), Clean(name+".pub")))
+	return output.Text(a.env.Stdout,
+		fmt.Sprintf("key %s: %s signs, %s checks\n", pair.ID, output.Clean(name+".key"), output.Clean(name+".pub")))
 }
 
 // writeSecure writes a file that must not exist; a failure leaves none behind.
@@ -95,7 +97,7 @@ func secretKey(ctx context.Context, a *app, by signer) (bundle.PrivateKey, error
 		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "read the secret key: %w", err)
 	}
 	key, err := bundle.ParsePrivateKey(text, func() (string, error) {
-		return a.password(ctx, by.passwordFile, "Password of "+Clean(by.key)+": ")
+		return a.password(ctx, by.passwordFile, "Password of "+output.Clean(by.key)+": ")
 	})
 	if err != nil {
 		return bundle.PrivateKey{}, fail.Errorf(fail.Invalid, "%s: %w", by.key, err)

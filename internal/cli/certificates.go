@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/inventory"
 	"holdfast/internal/lib/fail"
@@ -39,9 +40,9 @@ renews by itself when a third of a certificate's life is left.`,
 			}
 			lines := certLines(hosts, time.Now())
 			if js {
-				return JSON(a.env.Stdout, lines, false)
+				return output.JSON(a.env.Stdout, lines, false)
 			}
-			return Text(a.env.Stdout, certText(lines, PainterFor(a.env.Stdout)))
+			return output.Text(a.env.Stdout, certText(lines, output.PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.AddCommand(certificatesRenewCmd(a))
@@ -72,31 +73,34 @@ func certLines(hosts []inventory.Summary, now time.Time) []certLine {
 	return out
 }
 
-func certText(lines []certLine, p Painter) string {
+func certText(lines []certLine, p output.Painter) string {
 	var b strings.Builder
-	cols := []Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "CERTIFICATE"}, {Head: "SERIAL", Cut: 1, Least: 12},
+	cols := []output.Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "CERTIFICATE"}, {Head: "SERIAL", Cut: 1, Least: 12},
 		{Head: "ENDS"}, {Head: "STATE"}}
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, l := range lines {
-		state := Cell{Text: Clean(l.State)}
+		state := output.Cell{Text: output.Clean(l.State)}
 		switch l.State {
 		case inventory.CertValid:
-			state.Colour = Green
+			state.Colour = output.Green
 		case inventory.CertExpired:
-			state.Colour = Red
+			state.Colour = output.Red
 		case inventory.CertSoon, inventory.CertDue:
-			state.Colour = Yellow
+			state.Colour = output.Yellow
 		}
 		ends := "-"
 		if !l.Ends.IsZero() {
 			ends = l.Ends.UTC().Format("2006-01-02 15:04 MST")
 		}
-		rows = append(rows, []Cell{{Text: Clean(l.Host)}, {Text: Or(l.Which, "-")}, {Text: Or(l.Serial, "-")}, {Text: ends}, state})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(l.Host)}, {Text: output.Or(l.Which, "-")}, {Text: output.Or(l.Serial, "-")},
+				{Text: ends}, state})
 	}
-	Table(&b, p, cols, rows)
+	output.Table(&b, p, cols, rows)
 	for _, l := range lines {
 		if l.Problem != "" {
-			Say(&b, p, "", Yellow, strings.TrimSpace(Clean(l.Host)+" "+Clean(l.Which))+": "+Clean(l.Problem))
+			output.Say(&b, p, "", output.Yellow,
+				strings.TrimSpace(output.Clean(l.Host)+" "+output.Clean(l.Which))+": "+output.Clean(l.Problem))
 		}
 	}
 	return b.String()
@@ -130,7 +134,7 @@ the exit code is 1.`,
 				certs, err := c.RenewCertificates(cmd.Context(), h)
 				if err != nil {
 					failed = append(failed, h)
-					if werr := Text(a.env.Stderr, "holdfast: "+CleanLines(err.Error())+"\n"); werr != nil {
+					if werr := output.Text(a.env.Stderr, "holdfast: "+output.CleanLines(err.Error())+"\n"); werr != nil {
 						return werr
 					}
 					continue
@@ -140,13 +144,13 @@ the exit code is 1.`,
 				}
 			}
 			if js {
-				err = JSON(a.env.Stdout, lines, false)
+				err = output.JSON(a.env.Stdout, lines, false)
 			} else if len(lines) > 0 {
-				err = Text(a.env.Stdout, certText(lines, PainterFor(a.env.Stdout)))
+				err = output.Text(a.env.Stdout, certText(lines, output.PainterFor(a.env.Stdout)))
 			}
 			if err == nil && len(failed) > 0 {
 				return fail.Errorf(fail.Failed, "not renewed, or not all: %s",
-					Clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
+					output.Clean(strings.Join(failed, ", "))).With("holdfast certificates; the same command again is safe")
 			}
 			return err
 		},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
@@ -33,7 +34,7 @@ directory, CephConf for one on Ceph RBD. Its MAC addresses are random.`,
 				return fmt.Errorf("make a sample: %w", err)
 			}
 			if file == "" {
-				return File(a.env.Stdout, string(text))
+				return output.File(a.env.Stdout, string(text))
 			}
 			return writeNew(file, text)
 		},
@@ -77,7 +78,7 @@ line each: file, field, value, and what is allowed.`,
 			}
 			_, faults, warnings := config.Parse(name, data, config.Options{AllowUndersized: undersized, ReadFile: config.ReadFile})
 			if js {
-				err = JSON(a.env.Stdout, checkResult(name, faults, warnings), false)
+				err = output.JSON(a.env.Stdout, checkResult(name, faults, warnings), false)
 			} else {
 				err = a.writeCheck(faults, warnings)
 			}

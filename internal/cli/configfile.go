@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -26,19 +27,19 @@ func (a *app) readConfig(ctx context.Context, path string) (name string, data []
 
 func (a *app) writeCheck(faults []config.Fault, warnings []config.Warning) error {
 	for _, w := range warnings {
-		if err := Text(a.env.Stderr, "warning: "+Clean(w.String())+"\n"); err != nil {
+		if err := output.Text(a.env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {
 			return err
 		}
 	}
 	for _, f := range faults {
-		if err := Text(a.env.Stderr, Clean(f.Error())+"\n"); err != nil {
+		if err := output.Text(a.env.Stderr, output.Clean(f.Error())+"\n"); err != nil {
 			return err
 		}
 	}
 	if len(faults) > 0 {
 		return nil
 	}
-	return Text(a.env.Stdout, "config file check pass\n")
+	return output.Text(a.env.Stdout, "config file check pass\n")
 }
 
 // withDomain is the text of a configuration as hosts get it: they do not have the

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
@@ -36,7 +37,7 @@ func configExportCmd(a *app) *cobra.Command {
 				return err
 			}
 			if len(args) == 0 || args[0] == "-" {
-				return File(a.env.Stdout, string(cl.JSON()))
+				return output.File(a.env.Stdout, string(cl.JSON()))
 			}
 			return writeNew(args[0], cl.JSON())
 		},
@@ -83,7 +84,8 @@ or stop of the management VM, a takeover, a drain or an upgrade is under way.`,
 			if len(faults) == 0 {
 				text = withDomain(cl, text)
 			}
-			return importConfig(cmd.Context(), a, c, js, config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
+			return importConfig(cmd.Context(), a, c, js,
+				config.Import{Name: name, Text: string(text), Check: check, Swap: swap}, yes)
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "show what would be done, and do nothing")
@@ -111,14 +113,14 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		to = a.env.Stderr
 	}
 	if !js || !only {
-		if err := Text(to, importText(plan)); err != nil {
+		if err := output.Text(to, importText(plan)); err != nil {
 			return err
 		}
 	}
 	switch {
 	case refused && !only, len(plan.Changes) == 0, only:
 		if js {
-			err = JSON(a.env.Stdout, imported(plan), false)
+			err = output.JSON(a.env.Stdout, imported(plan), false)
 		}
 		if err == nil && refused {
 			err = fail.Errorf(fail.Refused, "nothing was changed: some of it can not be changed while the cluster runs").
@@ -137,16 +139,16 @@ func importConfig(ctx context.Context, a *app, c *api.Client, js bool, in config
 		return err
 	}
 	if js {
-		return JSON(a.env.Stdout, imported(done), false)
+		return output.JSON(a.env.Stdout, imported(done), false)
 	}
 	var b strings.Builder
 	for _, w := range done.Warnings {
 		if !slices.Contains(plan.Warnings, w) {
-			fmt.Fprintf(&b, "warning: %s\n", Clean(w))
+			fmt.Fprintf(&b, "warning: %s\n", output.Clean(w))
 		}
 	}
 	fmt.Fprintf(&b, "revision %d of the configuration is in force\n", done.Number)
-	return Text(a.env.Stdout, b.String())
+	return output.Text(a.env.Stdout, b.String())
 }
 
 // imported is the form for programs: a list is never null.
@@ -164,7 +166,7 @@ func imported(r config.Imported) config.Imported {
 func importText(r config.Imported) string {
 	var b strings.Builder
 	for _, w := range r.Warnings {
-		fmt.Fprintf(&b, "warning: %s\n", Clean(w))
+		fmt.Fprintf(&b, "warning: %s\n", output.Clean(w))
 	}
 	if len(r.Changes) == 0 {
 		fmt.Fprintf(&b, "nothing differs from revision %d, which is in force\n", r.Number)
@@ -185,9 +187,9 @@ func importText(r config.Imported) string {
 			if c.Effect != e.Effect {
 				continue
 			}
-			b.WriteString(head + "  " + Clean(c.String()) + "\n")
+			b.WriteString(head + "  " + output.Clean(c.String()) + "\n")
 			if head = ""; c.Why != "" {
-				b.WriteString("    because " + Clean(c.Why) + "\n")
+				b.WriteString("    because " + output.Clean(c.Why) + "\n")
 			}
 		}
 	}
@@ -207,23 +209,25 @@ an earlier one, export it with --revision and import it.`, config.Kept),
 				return err
 			}
 			if js {
-				return JSON(a.env.Stdout, all, false)
+				return output.JSON(a.env.Stdout, all, false)
 			}
 			var b strings.Builder
-			cols := []Column{
+			cols := []output.Column{
 				{Head: "REVISION"}, {Head: "TIME"}, {Head: "BY", Cut: 2, Least: 8}, {Head: "ON", Cut: 3, Least: 8},
 				{Head: "CHANGED", Cut: 1, Least: 12},
 			}
-			var rows [][]Cell
+			var rows [][]output.Cell
 			for _, r := range all {
-				row := []string{WallClock(r.Time), Or(r.User, "unknown"), Or(r.Host, "unknown"), Or(strings.Join(r.Changed, ", "), "-")}
+				row := []string{output.WallClock(r.Time), output.Or(r.User, "unknown"), output.Or(r.Host, "unknown"),
+					output.Or(strings.Join(r.Changed, ", "), "-")}
 				if r.Time.IsZero() { // nobody has imported it
-					row = []string{"not recorded", "installation", Or(r.Host, "not recorded"), "all (the first one)"}
+					row = []string{"not recorded", "installation", output.Or(r.Host, "not recorded"), "all (the first one)"}
 				}
-				rows = append(rows, []Cell{{Text: fmt.Sprint(r.Number)}, {Text: row[0]}, {Text: row[1]}, {Text: row[2]}, {Text: row[3]}})
+				rows = append(rows,
+					[]output.Cell{{Text: fmt.Sprint(r.Number)}, {Text: row[0]}, {Text: row[1]}, {Text: row[2]}, {Text: row[3]}})
 			}
-			Table(&b, PainterFor(a.env.Stdout), cols, rows)
-			return Text(a.env.Stdout, b.String())
+			output.Table(&b, output.PainterFor(a.env.Stdout), cols, rows)
+			return output.Text(a.env.Stdout, b.String())
 		},
 	}
 }
@@ -248,12 +252,12 @@ last change has changed.`,
 			}
 			var b strings.Builder
 			for _, ch := range changes {
-				b.WriteString(Clean(ch.String()) + "\n")
+				b.WriteString(output.Clean(ch.String()) + "\n")
 			}
 			if js {
-				err = JSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
+				err = output.JSON(a.env.Stdout, imported(config.Imported{Changes: changes}).Changes, false)
 			} else {
-				err = Text(a.env.Stdout, b.String())
+				err = output.Text(a.env.Stdout, b.String())
 			}
 			if err == nil && a.old {
 				return fail.Errorf(fail.Unavailable, "the configuration in force can not be read: the store has no "+

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
@@ -86,9 +87,9 @@ func drbdOverview(a *app, cmd *cobra.Command) error {
 		lines = []string{"no DRBD device is here: where a pair's database is replicated, see: crm status"}
 	}
 	for i := range lines {
-		lines[i] = Clean(lines[i])
+		lines[i] = output.Clean(lines[i])
 	}
-	return Text(a.env.Stdout, strings.Join(lines, "\n")+"\n")
+	return output.Text(a.env.Stdout, strings.Join(lines, "\n")+"\n")
 }
 
 func crmStatus(a *app, cmd *cobra.Command) error {
@@ -100,7 +101,7 @@ func crmStatus(a *app, cmd *cobra.Command) error {
 	p, err := c.Pair(cmd.Context())
 	var e *fail.Error
 	if errors.As(err, &e) && e.Kind == fail.Unavailable {
-		if err := Text(a.env.Stdout, crmDead); err != nil {
+		if err := output.Text(a.env.Stdout, crmDead); err != nil {
 			return err
 		}
 		return fail.Errorf(fail.Unavailable, "")
@@ -109,7 +110,7 @@ func crmStatus(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	v := viewPair(p)
-	if err := Text(a.env.Stdout, v.crm()); err != nil {
+	if err := output.Text(a.env.Stdout, v.crm()); err != nil {
 		return err
 	}
 	return v.exit()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -57,9 +58,9 @@ changes nothing. Exit code 1: something is wrong.`,
 				return err
 			}
 			if js {
-				err = JSON(a.env.Stdout, r, false)
+				err = output.JSON(a.env.Stdout, r, false)
 			} else {
-				err = Text(a.env.Stdout, installText(install.Result{Report: r}, true, PainterFor(a.env.Stdout)))
+				err = output.Text(a.env.Stdout, installText(install.Result{Report: r}, true, output.PainterFor(a.env.Stdout)))
 			}
 			if err == nil && !r.OK {
 				return fail.Errorf(fail.Failed, "") // all is said
@@ -124,8 +125,9 @@ func ofCluster(host string, s cluster.Status) (out []install.Finding) {
 	switch {
 	case !s.Connected:
 		out = append(out, install.Finding{Node: host, Check: "cluster", Result: install.Fail,
-			Finding: "its agent reaches no quorum of the store, so nothing is decided: " + Or(s.StoreError, "not connected"),
-			Remedy:  "bring the silent hosts back, or their network: holdfast status shows which"})
+			Finding: "its agent reaches no quorum of the store, so nothing is decided: " + output.Or(s.StoreError,
+				"not connected"),
+			Remedy: "bring the silent hosts back, or their network: holdfast status shows which"})
 	case s.Waiting != "":
 		out = append(out, install.Finding{Check: "cluster", Result: install.Warn,
 			Finding: "the cluster waits for " + s.Waiting, Remedy: "holdfast status"})

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
 )
@@ -15,9 +16,9 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 	if err.Error() == "" {
 		return
 	}
-	p := PainterFor(w)
+	p := output.PainterFor(w)
 	if raw, l := lang.Raw(w); isReworded(raw) {
-		p = Painter{Lang: l}
+		p = output.Painter{Lang: l}
 	}
 	var list choices
 	if !p.Cuts && errors.As(err, &list) {
@@ -25,12 +26,12 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 	}
 	var b strings.Builder
 	begin := name + ": "
-	for line := range strings.SplitSeq(CleanLines(err.Error()), "\n") {
+	for line := range strings.SplitSeq(output.CleanLines(err.Error()), "\n") {
 		b.WriteString(p.Folded(begin, p.Lang.Text(line), 2))
 		begin = ""
 	}
 	if begin = "  "; e.Remedy != "" {
-		for line := range strings.SplitSeq(CleanLines(e.Remedy), "\n") {
+		for line := range strings.SplitSeq(output.CleanLines(e.Remedy), "\n") {
 			b.WriteString(p.Folded(begin, p.Lang.Text(line), 4))
 			begin = ""
 		}
@@ -40,6 +41,6 @@ func report(w io.Writer, name string, err error, e *fail.Error) {
 }
 
 func isReworded(w io.Writer) bool {
-	_, is := w.(Reworded)
+	_, is := w.(output.Reworded)
 	return is
 }

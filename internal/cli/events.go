@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
 
@@ -143,12 +144,12 @@ func (v *eventView) write(events []cluster.Event) error {
 		}
 		var err error
 		if v.js {
-			err = JSON(v.a.env.Stdout, e, true)
+			err = output.JSON(v.a.env.Stdout, e, true)
 		} else {
 			if v.pair {
-				e.Kind = cluster.EventKind(PairWord(string(e.Kind)))
+				e.Kind = cluster.EventKind(output.PairWord(string(e.Kind)))
 			}
-			err = Text(v.a.env.Stdout, eventText(e, PainterFor(v.a.env.Stdout)))
+			err = output.Text(v.a.env.Stdout, eventText(e, output.PainterFor(v.a.env.Stdout)))
 		}
 		if err != nil {
 			return err
@@ -159,10 +160,10 @@ func (v *eventView) write(events []cluster.Event) error {
 
 // eventText writes an event as one line, on a terminal as those that fit it: the text goes on
 // below, after the time.
-func eventText(e cluster.Event, p Painter) string {
+func eventText(e cluster.Event, p output.Painter) string {
 	const indent = 25 // after the time
-	at, kind := WallClock(e.Time), p.Lang.Text(Clean(e.Kind))
-	at += strings.Repeat(" ", max(0, indent-2-Columns(at))) // of one that can not be read the time is not known
-	begin := at + "  " + kind + strings.Repeat(" ", max(0, 19-Columns(kind))) + "  "
-	return strings.TrimRight(p.Folded(begin, p.Lang.Text(Clean(e.Sentence())), indent), " \n") + "\n"
+	at, kind := output.WallClock(e.Time), p.Lang.Text(output.Clean(e.Kind))
+	at += strings.Repeat(" ", max(0, indent-2-output.Columns(at))) // of one that can not be read the time is not known
+	begin := at + "  " + kind + strings.Repeat(" ", max(0, 19-output.Columns(kind))) + "  "
+	return strings.TrimRight(p.Folded(begin, p.Lang.Text(output.Clean(e.Sentence())), indent), " \n") + "\n"
 }

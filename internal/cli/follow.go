@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 )
@@ -24,11 +25,13 @@ func jobOf(c *api.Client) func(context.Context, job.View) (job.View, error) {
 func begun(ctx context.Context, a *app, c *api.Client, j job.View, wait, js bool) error {
 	switch {
 	case wait:
-		return awaitRun(ctx, a, j, js, jobOf(c), "holdfast jobs show "+Clean(j.ID))
+		return awaitRun(ctx, a, j, js, jobOf(c), "holdfast jobs show "+output.Clean(j.ID))
 	case js:
-		return JSON(a.env.Stdout, j, false)
+		return output.JSON(a.env.Stdout, j, false)
 	}
-	return Text(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", Clean(j.ID), Clean(j.Title)))
+	return output.Text(a.env.Stdout,
+		fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast jobs watch %[1]s\n", output.Clean(j.ID),
+			output.Clean(j.Title)))
 }
 
 // follow is followJob with another way to look; it ends earlier when enough says so.
@@ -39,7 +42,7 @@ func follow(ctx context.Context, a *app, j job.View, look func(context.Context, 
 	defer tick.Stop()
 	for {
 		for _, line := range jobNews(j, said) {
-			if err := Text(a.env.Stderr, line+"\n"); err != nil {
+			if err := output.Text(a.env.Stderr, line+"\n"); err != nil {
 				return j, err
 			}
 		}
@@ -74,7 +77,8 @@ func unwatched(cause error, j job.View) error {
 	if errors.Is(cause, context.Canceled) {
 		kind, why = fail.Canceled, "interrupted"
 	}
-	return fail.Errorf(kind, "%s: %s", j.Title, why).With("the job goes on; follow it with: holdfast jobs watch " + Clean(j.ID))
+	return fail.Errorf(kind, "%s: %s", j.Title, why).
+		With("the job goes on; follow it with: holdfast jobs watch " + output.Clean(j.ID))
 }
 
 // jobNews are the lines about what has changed since they were asked for last.
@@ -91,19 +95,19 @@ func jobNews(j job.View, said map[string]string) []string {
 	for _, s := range j.Steps {
 		text := ""
 		if s.State != "pending" {
-			text = fmt.Sprintf("%s: %s", Clean(s.ID), Clean(s.State))
-			if note := Or(s.Why, s.Note); note != "" {
-				text += ": " + Clean(note)
+			text = fmt.Sprintf("%s: %s", output.Clean(s.ID), output.Clean(s.State))
+			if note := output.Or(s.Why, s.Note); note != "" {
+				text += ": " + output.Clean(note)
 			}
 		}
 		add(s.ID, text)
 	}
 	for i, w := range j.WaitsFor() {
-		add(fmt.Sprint("wait", i), "waiting: "+Clean(w))
+		add(fmt.Sprint("wait", i), "waiting: "+output.Clean(w))
 	}
 	paused := ""
 	if j.State == "paused" {
-		paused = "paused: " + Clean(j.Because())
+		paused = "paused: " + output.Clean(j.Because())
 	}
 	add("paused", paused)
 	return out
@@ -117,22 +121,23 @@ func awaitRun(ctx context.Context, a *app, j job.View, js bool, look func(contex
 		return err
 	}
 	if js {
-		err = JSON(a.env.Stdout, outcome{Job: &j}, false)
+		err = output.JSON(a.env.Stdout, outcome{Job: &j}, false)
 	} else {
-		err = Text(a.env.Stdout, fmt.Sprintf("%s: %s\n", Clean(j.ID), jobState(j).Text))
+		err = output.Text(a.env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), jobState(j).Text))
 	}
 	if err != nil || j.State == "ended" && j.Result == "done" {
 		return err
 	}
 	var b strings.Builder
-	p := PainterFor(a.env.Stderr)
+	p := output.PainterFor(a.env.Stderr)
 	for _, s := range stuckSteps(j) {
 		stuckText(&b, p, s, allOfTheLog)
 	}
-	if err := Text(a.env.Stderr, b.String()); err != nil {
+	if err := output.Text(a.env.Stderr, b.String()); err != nil {
 		return err
 	}
-	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, Or(j.Result, j.State), j.Because()).With("what can be done: " + where)
+	return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, output.Or(j.Result, j.State), j.Because()).
+		With("what can be done: " + where)
 }
 
 // unfinished is the error of a command that stopped waiting.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
 )
@@ -117,7 +118,7 @@ func flagLines(b *strings.Builder, set *pflag.FlagSet, l *lang.Catalogue) {
 func fold(b *strings.Builder, line string, column int) {
 	line = strings.TrimRight(line, " \n")
 	column = min(column, len(line))
-	for i, part := range Wrap(line[column:], Width-Columns(line[:column])) {
+	for i, part := range output.Wrap(line[column:], output.Width-output.Columns(line[:column])) {
 		if i == 0 {
 			b.WriteString(line[:column])
 		} else {

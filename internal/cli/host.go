@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/job"
@@ -57,9 +58,9 @@ func hostListCmd(a *app) *cobra.Command {
 			guests, unread := c.GuestHosts(cmd.Context())
 			rows := hostLines(s, guests) // that of the members is worth something by itself
 			if js {
-				err = JSON(a.env.Stdout, rows, false)
+				err = output.JSON(a.env.Stdout, rows, false)
 			} else {
-				err = Text(a.env.Stdout, hostsText(rows, s.OfPair(), PainterFor(a.env.Stdout)))
+				err = output.Text(a.env.Stdout, hostsText(rows, s.OfPair(), output.PainterFor(a.env.Stdout)))
 			}
 			if err == nil && unread != nil {
 				return fmt.Errorf("what the hosts report is not known: %w", unread)
@@ -69,14 +70,14 @@ func hostListCmd(a *app) *cobra.Command {
 	}
 }
 
-func hostsText(rows []hostLine, pair bool, p Painter) string {
+func hostsText(rows []hostLine, pair bool, p output.Painter) string {
 	var b strings.Builder
-	cols := []Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 4, Least: addrWidth}, {Head: "STATE"},
-		{Head: keptHead(pair)}, {Head: "GUESTS"}, {Head: "VERSION", Cut: 3, Least: 5}, {Head: "ABLE"}}
+	cols := []output.Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 4, Least: addrWidth},
+		{Head: "STATE"}, {Head: keptHead(pair)}, {Head: "GUESTS"}, {Head: "VERSION", Cut: 3, Least: 5}, {Head: "ABLE"}}
 	if pair { // its hosts have no guests
 		cols = slices.Delete(cols, 4, 5)
 	}
-	var cells [][]Cell
+	var cells [][]output.Cell
 	var below strings.Builder // sentences, on a terminal
 	for _, r := range rows {
 		row := r.cells()
@@ -86,15 +87,15 @@ func hostsText(rows []hostLine, pair bool, p Painter) string {
 		able := &row[len(row)-1]
 		short, why, has := strings.Cut(able.Text, ": ")
 		if p.Cuts && has {
-			Say(&below, p, "", able.Colour, Clean(r.Name)+": "+why)
+			output.Say(&below, p, "", able.Colour, output.Clean(r.Name)+": "+why)
 			able.Text = short
 		}
 		if p.Cuts && len(r.Addr) > addrWidth {
-			Say(&below, p, "", Plain, fmt.Sprintf("%s: address %s", Clean(r.Name), Clean(r.Addr)))
+			output.Say(&below, p, "", output.Plain, fmt.Sprintf("%s: address %s", output.Clean(r.Name), output.Clean(r.Addr)))
 		}
 		cells = append(cells, row)
 	}
-	Table(&b, p, cols, cells)
+	output.Table(&b, p, cols, cells)
 	return b.String() + below.String()
 }
 
@@ -137,47 +138,47 @@ func hostLines(s cluster.Status, guests []inventory.Summary) []hostLine {
 	return rows
 }
 
-func (r hostLine) cells() []Cell {
-	state := Cell{Text: r.State, Colour: Green}
+func (r hostLine) cells() []output.Cell {
+	state := output.Cell{Text: r.State, Colour: output.Green}
 	switch {
 	case r.State == hostCut:
-		state = Cell{Text: "cut off", Colour: Red}
+		state = output.Cell{Text: "cut off", Colour: output.Red}
 	case r.State == hostUnknown:
-		state.Colour = Yellow
+		state.Colour = output.Yellow
 	case r.State == hostSilent && r.Silent > 0:
-		state = Cell{Text: "silent " + Ago(r.Silent), Colour: Red}
+		state = output.Cell{Text: "silent " + output.Ago(r.Silent), Colour: output.Red}
 	case r.State != hostActive:
-		state.Colour = Red
+		state.Colour = output.Red
 	case r.Maintenance:
-		state = Cell{Text: "maintenance", Colour: Yellow}
+		state = output.Cell{Text: "maintenance", Colour: output.Yellow}
 	}
-	able := Cell{Text: "yes"}
+	able := output.Cell{Text: "yes"}
 	if !r.Fit || r.State == hostCut {
-		able = Cell{Text: "no: " + Clean(Or(r.Why, "not known")), Colour: Yellow}
+		able = output.Cell{Text: "no: " + output.Clean(output.Or(r.Why, "not known")), Colour: output.Yellow}
 	}
 	switch {
 	case r.GuestsOnly:
-		able = Cell{Text: "guests only"}
+		able = output.Cell{Text: "guests only"}
 	case (r.State == hostSilent || r.State == hostUnknown) && r.Why == "":
-		able = Cell{Text: "-"}
+		able = output.Cell{Text: "-"}
 	}
 	if r.Problem != "" {
 		sep := "; "
 		if !strings.Contains(able.Text, ": ") {
 			sep = ": "
 		}
-		able = Cell{Text: able.Text + sep + Clean(r.Problem), Colour: Yellow}
+		able = output.Cell{Text: able.Text + sep + output.Clean(r.Problem), Colour: output.Yellow}
 	}
 	guests := "-"
 	if r.Guests != nil {
 		guests = fmt.Sprint(*r.Guests)
 	}
-	mgmt := Clean(r.Guest)
+	mgmt := output.Clean(r.Guest)
 	if r.GuestsOnly || r.State == hostSilent && r.Guest == cluster.GuestAbsent { // that it has stopped is proved; the host is silent
 		mgmt = "-"
 	}
-	return []Cell{{Text: Clean(r.Name)}, {Text: Or(Clean(r.Addr), "-")}, state, {Text: mgmt}, {Text: guests},
-		{Text: Or(Clean(r.Version), "-")}, able}
+	return []output.Cell{{Text: output.Clean(r.Name)}, {Text: output.Or(output.Clean(r.Addr), "-")}, state, {Text: mgmt},
+		{Text: guests}, {Text: output.Or(output.Clean(r.Version), "-")}, able}
 }
 
 func hostMaintenanceCmd(a *app) *cobra.Command {
@@ -200,7 +201,7 @@ them, too.`,
 					return inMaintenance(s, host) && s.Owner.Holder() != host && s.Owner.To != host
 				},
 				result: func(s cluster.Status) string {
-					h := Clean(host)
+					h := output.Clean(host)
 					if s.OfPair() {
 						return fmt.Sprintf("host %s is in maintenance: the services are not on it. To end the maintenance: holdfast host enable %s", h, h)
 					}
@@ -228,7 +229,8 @@ interrupted, the work goes on: "jobs watch" shows it, "jobs abort" ends it. If a
 guest can not move, the others still leave; then the job fails.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runJob(a, cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.DrainHost(ctx, args[0]) })
+			return runJob(a, cmd, timeout,
+				func(ctx context.Context, c *api.Client) (job.View, error) { return c.DrainHost(ctx, args[0]) })
 		},
 	}
 	jobTimeout(cmd, &timeout)
@@ -241,9 +243,10 @@ func hostEnableCmd(a *app) *cobra.Command {
 		Short: "End the maintenance of a host: it takes guests again",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ordered(a, cmd, "the maintenance of host "+Clean(args[0])+" has ended", func(ctx context.Context, c *api.Client) error {
-				return c.SetMaintenance(ctx, args[0], false, "")
-			})
+			return ordered(a, cmd, "the maintenance of host "+output.Clean(args[0])+" has ended",
+				func(ctx context.Context, c *api.Client) error {
+					return c.SetMaintenance(ctx, args[0], false, "")
+				})
 		},
 	}
 }
@@ -261,9 +264,10 @@ while an upgrade is not over. Also refused without --force when a guest was
 moved from or to the host and it is not known whether that guest runs.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ordered(a, cmd, "host "+Clean(args[0])+" is forgotten", func(ctx context.Context, c *api.Client) error {
-				return c.ForgetHost(ctx, args[0], force)
-			})
+			return ordered(a, cmd, "host "+output.Clean(args[0])+" is forgotten",
+				func(ctx context.Context, c *api.Client) error {
+					return c.ForgetHost(ctx, args[0], force)
+				})
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "you have checked that each guest that moved from or to it\nruns exactly once")
@@ -283,5 +287,5 @@ func ordered(a *app, cmd *cobra.Command, said string, do func(context.Context, *
 	if js {
 		return showNow(cmd.Context(), a, c)
 	}
-	return Text(a.env.Stdout, said+"\n")
+	return output.Text(a.env.Stdout, said+"\n")
 }

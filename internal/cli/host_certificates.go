@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/pki"
 )
@@ -52,8 +53,9 @@ Needs no cluster. The certificates are valid for 5 years.`,
 				return fail.Errorf(fail.Invalid, "%w", err)
 			}
 			for _, h := range hosts {
-				dir := Clean(filepath.Join(args[0], h.name))
-				if err := Text(a.env.Stdout, fmt.Sprintf("%s: %s/qemu for QEMU, %s/libvirt for libvirtd\n", h.name, dir, dir)); err != nil {
+				dir := output.Clean(filepath.Join(args[0], h.name))
+				if err := output.Text(a.env.Stdout,
+					fmt.Sprintf("%s: %s/qemu for QEMU, %s/libvirt for libvirtd\n", h.name, dir, dir)); err != nil {
 					return err
 				}
 			}
@@ -69,12 +71,12 @@ func hypervisorHosts(args []string) ([]hypervisorHost, error) {
 		name, list, ok := strings.Cut(arg, "=")
 		h := hypervisorHost{name: name}
 		if !ok || name == "" || strings.ContainsAny(name, "/\\ ") || strings.HasPrefix(name, ".") {
-			return nil, fail.Errorf(fail.Invalid, "host %q: want HOST=IP[,IP]", Clean(arg))
+			return nil, fail.Errorf(fail.Invalid, "host %q: want HOST=IP[,IP]", output.Clean(arg))
 		}
 		for ip := range strings.SplitSeq(list, ",") {
 			addr, err := netip.ParseAddr(ip)
 			if err != nil {
-				return nil, fail.Errorf(fail.Invalid, "host %s: %q is no IP address", Clean(name), Clean(ip))
+				return nil, fail.Errorf(fail.Invalid, "host %s: %q is no IP address", output.Clean(name), output.Clean(ip))
 			}
 			h.ips = append(h.ips, addr)
 		}

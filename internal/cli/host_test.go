@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/server/servertest"
@@ -17,7 +18,7 @@ func TestSilentHosts(t *testing.T) {
 	h := &s.Hosts[2]
 	h.Alive, h.Silent, h.Guest, h.Fit = false, 75*time.Second, cluster.GuestAbsent, false
 	rows := hostLines(s, []inventory.Summary{{Name: "zz", Addr: "10.0.0.99", Silent: 2 * time.Hour}})
-	text := hostsText(rows, false, Painter{})
+	text := hostsText(rows, false, output.Painter{})
 	for _, name := range []string{string(h.Name), "zz"} {
 		for line := range strings.Lines(text) {
 			if strings.HasPrefix(line, name) && (!strings.Contains(line, "silent ") || strings.Contains(line, "absent")) {

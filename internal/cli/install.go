@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -65,7 +66,8 @@ func (s *sshFlags) prepare(ctx context.Context, a *app) (err error) {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if s.ask || s.file != "" {
-		s.opt.Password, err = a.password(ctx, s.file, fmt.Sprintf("Password of %s on the hosts: ", Or(s.opt.User, "root")))
+		s.opt.Password, err = a.password(ctx, s.file,
+			fmt.Sprintf("Password of %s on the hosts: ", output.Or(s.opt.User, "root")))
 	}
 	if err == nil && s.parallel < 1 {
 		err = fail.Errorf(fail.Invalid, "--parallel: value %d: want at least 1", s.parallel)
@@ -110,11 +112,12 @@ func (s *sshFlags) confirm(ctx context.Context, a *app, hosts []install.Host) er
 			asked = append(asked, k)
 		}
 	}
-	if in, ok := a.env.Stdin.(*os.File); len(asked) > 0 && ok && IsTerminal(in) {
+	if in, ok := a.env.Stdin.(*os.File); len(asked) > 0 && ok && output.IsTerminal(in) {
 		var b strings.Builder
 		b.WriteString("These keys of hosts are not known yet:\n")
 		for _, k := range asked {
-			fmt.Fprintf(&b, "  %s  %s  %s %s\n", Clean(names[k.At]), Clean(k.At), Clean(k.Type), Clean(k.Fingerprint))
+			fmt.Fprintf(&b, "  %s  %s  %s %s\n", output.Clean(names[k.At]), output.Clean(k.At), output.Clean(k.Type),
+				output.Clean(k.Fingerprint))
 		}
 		b.WriteString("Compare them with what the hosts show (for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf " +
 			"$f; done).\nAre they right? (yes/no): ")
@@ -147,11 +150,11 @@ func (s *sshFlags) changed(ctx context.Context, a *app, h install.Host, k *remot
 	if slices.Contains(s.trusted, k.Fingerprint) {
 		return s.opt.Replace(ctx, k)
 	}
-	if in, ok := a.env.Stdin.(*os.File); h.Addr != s.anew || !ok || !IsTerminal(in) {
+	if in, ok := a.env.Stdin.(*os.File); h.Addr != s.anew || !ok || !output.IsTerminal(in) {
 		return nil
 	}
 	typed, err := a.typed(ctx, fmt.Sprintf("The key of %s has changed, as it does when a host is installed anew.\n  "+
-		"before: %s, in %s\n  now:    %s, %s\n", Clean(h.Name), k.Known, Clean(k.Where), k.Fingerprint, Clean(k.Type))+
+		"before: %s, in %s\n  now:    %s, %s\n", output.Clean(h.Name), k.Known, output.Clean(k.Where), k.Fingerprint, output.Clean(k.Type))+
 		"If it was not installed anew, somebody may stand between. Compare the key with what its own console "+
 		"shows\n(for f in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $f; done).\nTake it in place of the one before? (yes/no): ")
 	if err != nil {
@@ -228,7 +231,8 @@ has a line "IP HOSTNAME" for each.`,
 }
 
 // installOptions reads the files of an installation.
-func installOptions(a *app, cmd *cobra.Command, file, list, base string, undersized bool) (o install.Options, err error) {
+func installOptions(a *app, cmd *cobra.Command, file, list, base string,
+	undersized bool) (o install.Options, err error) {
 	name, data, err := a.readConfig(cmd.Context(), file)
 	if err != nil {
 		return o, err
@@ -241,7 +245,7 @@ func installOptions(a *app, cmd *cobra.Command, file, list, base string, undersi
 		return o, fail.Errorf(fail.Invalid, "") // all is said
 	}
 	for _, w := range warnings {
-		if err := Text(a.env.Stderr, "warning: "+Clean(w.String())+"\n"); err != nil {
+		if err := output.Text(a.env.Stderr, "warning: "+output.Clean(w.String())+"\n"); err != nil {
 			return o, err
 		}
 	}
@@ -293,7 +297,7 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 			continue
 		}
 		bad := func(format string, args ...any) error {
-			return fail.Errorf(fail.Invalid, "%s:%d: %s", Clean(file), i+1, Clean(fmt.Sprintf(format, args...)))
+			return fail.Errorf(fail.Invalid, "%s:%d: %s", output.Clean(file), i+1, output.Clean(fmt.Sprintf(format, args...)))
 		}
 		if len(f) != 2 {
 			return nil, bad("value %q: want IP HOSTNAME", strings.TrimSpace(line))
@@ -313,7 +317,7 @@ func guestHosts(file, text string, cfg config.Cluster) (out []install.Host, err 
 		out = append(out, install.Host{Name: f[1], Addr: f[0], Guests: true})
 	}
 	if len(out) == 0 {
-		return nil, fail.Errorf(fail.Invalid, "%s: no host in it: want lines IP HOSTNAME", Clean(file))
+		return nil, fail.Errorf(fail.Invalid, "%s: no host in it: want lines IP HOSTNAME", output.Clean(file))
 	}
 	return out, nil
 }
@@ -324,11 +328,11 @@ func installHosts(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, 
 	var werr error
 	switch {
 	case js && check:
-		werr = JSON(a.env.Stdout, res.Report, false)
+		werr = output.JSON(a.env.Stdout, res.Report, false)
 	case js:
-		werr = JSON(a.env.Stdout, res, false)
+		werr = output.JSON(a.env.Stdout, res, false)
 	default:
-		werr = Text(a.env.Stdout, installText(res, check || err != nil, PainterFor(a.env.Stdout)))
+		werr = output.Text(a.env.Stdout, installText(res, check || err != nil, output.PainterFor(a.env.Stdout)))
 	}
 	return installed(cmd, res, err, werr)
 }
@@ -403,9 +407,9 @@ type installProgress struct {
 func (p *installProgress) tell(host, what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := Clean(what)
+	line := output.Clean(what)
 	if host != "" {
-		line = Clean(host) + ": " + line
+		line = output.Clean(host) + ": " + line
 	}
 	if line == p.last {
 		return
@@ -416,24 +420,24 @@ func (p *installProgress) tell(host, what string) {
 }
 
 // writeFinding writes what a check found, and below it what to do.
-func writeFinding(b *strings.Builder, p Painter, result, host, said, remedy string) {
-	colours := map[string]Colour{install.Pass: Green, install.Warn: Yellow, install.Fail: Red}
+func writeFinding(b *strings.Builder, p output.Painter, result, host, said, remedy string) {
+	colours := map[string]output.Colour{install.Pass: output.Green, install.Warn: output.Yellow, install.Fail: output.Red}
 	word := p.Lang.Text(result)
-	line := p.Folded(word+strings.Repeat(" ", max(0, 4-Columns(word))+2)+host, said, 6)
+	line := p.Folded(word+strings.Repeat(" ", max(0, 4-output.Columns(word))+2)+host, said, 6)
 	b.WriteString(p.Tint(colours[result], word) + strings.TrimPrefix(line, word))
 	if remedy != "" {
-		b.WriteString(p.Folded("      ", p.Lang.Text(Clean(remedy)), 6))
+		b.WriteString(p.Folded("      ", p.Lang.Text(output.Clean(remedy)), 6))
 	}
 }
 
 // checkSaid is a check with what it found, in the reader's language. Names of checks may be names of
 // something else elsewhere: the catalogue has them as "check NAME".
-func checkSaid(p Painter, check, finding string) string {
-	name := p.Lang.Text("check " + Clean(check))
+func checkSaid(p output.Painter, check, finding string) string {
+	name := p.Lang.Text("check " + output.Clean(check))
 	if strings.Contains(name, "check ") { // it has none of its own
-		name = p.Lang.Text(Clean(check))
+		name = p.Lang.Text(output.Clean(check))
 	}
-	return name + ": " + p.Lang.Text(Clean(finding))
+	return name + ": " + p.Lang.Text(output.Clean(finding))
 }
 
 // failing is 1 for what failed, else 0.
@@ -446,7 +450,7 @@ func failing(f install.Finding) int {
 
 // installText is the report of an installation for people; whole shows also what
 // passed.
-func installText(res install.Result, whole bool, p Painter) string {
+func installText(res install.Result, whole bool, p output.Painter) string {
 	var b strings.Builder
 	// What failed comes last: it is what people see when all the rest has gone by.
 	all := slices.Clone(res.Findings)
@@ -457,22 +461,23 @@ func installText(res install.Result, whole bool, p Painter) string {
 		if f.Result == install.Pass && !whole {
 			continue
 		}
-		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s ", Or(f.Node, "all")), checkSaid(p, f.Check, f.Finding), f.Remedy)
+		writeFinding(&b, p, f.Result, fmt.Sprintf("%-10s ", output.Or(f.Node, "all")), checkSaid(p, f.Check, f.Finding),
+			f.Remedy)
 	}
 	if res.Seconds.Copy == 0 {
 		return b.String()
 	}
 	for _, host := range slices.Sorted(maps.Keys(res.Changed)) {
-		fmt.Fprintf(&b, "%-10s %d files placed\n", Clean(host), len(res.Changed[host]))
+		fmt.Fprintf(&b, "%-10s %d files placed\n", output.Clean(host), len(res.Changed[host]))
 	}
 	s := res.Seconds
-	fmt.Fprintf(&b, "cluster %s: checks %.1f s, files %.1f s, cluster %.1f s, start %.1f s\n", Clean(res.Cluster),
+	fmt.Fprintf(&b, "cluster %s: checks %.1f s, files %.1f s, cluster %.1f s, start %.1f s\n", output.Clean(res.Cluster),
 		s.Checks, s.Copy, s.Cluster, s.Start)
 	if res.Running != "" {
-		fmt.Fprintf(&b, "the management VM runs on %s; see: holdfast status\n", Clean(res.Running))
+		fmt.Fprintf(&b, "the management VM runs on %s; see: holdfast status\n", output.Clean(res.Running))
 	}
 	for _, w := range res.Wrong {
-		Say(&b, p, "wrong", Yellow, Clean(w))
+		output.Say(&b, p, "wrong", output.Yellow, output.Clean(w))
 	}
 	return b.String()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
@@ -22,7 +23,7 @@ func TestFailuresComeLast(t *testing.T) {
 		finding("h1", install.Fail), finding("h1", install.Warn), finding("h2", install.Pass),
 		finding("h2", install.Fail), finding("h3", install.Warn),
 	}}}
-	text := installText(res, true, Painter{})
+	text := installText(res, true, output.Painter{})
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if n := len(lines); n != 5 || !strings.Contains(lines[n-2], "fail of h1") || !strings.Contains(lines[n-1], "fail of h2") {
 		t.Errorf("%s", text)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/evacuate"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
@@ -30,27 +31,29 @@ func jobList(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	if js {
-		return JSON(a.env.Stdout, jobs, false)
+		return output.JSON(a.env.Stdout, jobs, false)
 	}
-	return Text(a.env.Stdout, jobsText(jobs, PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, jobsText(jobs, output.PainterFor(a.env.Stdout)))
 }
 
-func jobsText(jobs []job.View, p Painter) string {
+func jobsText(jobs []job.View, p output.Painter) string {
 	if len(jobs) == 0 {
 		return "no jobs\n"
 	}
 	var b strings.Builder
-	cols := []Column{{Head: "JOB"}, {Head: "STATE"}, {Head: "BEGAN"}, {Head: "BY", Cut: 2, Least: 6}, {Head: "WHAT", Cut: 1, Least: 10}}
-	var rows [][]Cell
+	cols := []output.Column{{Head: "JOB"}, {Head: "STATE"}, {Head: "BEGAN"}, {Head: "BY", Cut: 2, Least: 6},
+		{Head: "WHAT", Cut: 1, Least: 10}}
+	var rows [][]output.Cell
 	for _, j := range jobs {
-		what := Clean(j.Title)
+		what := output.Clean(j.Title)
 		if why := j.Because(); why != "" {
-			what += ": " + Clean(why)
+			what += ": " + output.Clean(why)
 		}
-		rows = append(rows, []Cell{{Text: Clean(j.ID)}, jobState(j), {Text: j.Began.UTC().Format(time.DateTime)},
-			{Text: Clean(j.User)}, {Text: what}})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(j.ID)}, jobState(j), {Text: j.Began.UTC().Format(time.DateTime)},
+				{Text: output.Clean(j.User)}, {Text: what}})
 	}
-	Table(&b, p, cols, rows)
+	output.Table(&b, p, cols, rows)
 	return b.String()
 }
 
@@ -71,32 +74,35 @@ func jobShowCmd(a *app) *cobra.Command {
 
 func showJob(a *app, j job.View, js bool) error {
 	if js {
-		return JSON(a.env.Stdout, j, false)
+		return output.JSON(a.env.Stdout, j, false)
 	}
-	return Text(a.env.Stdout, jobText(j, PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, jobText(j, output.PainterFor(a.env.Stdout)))
 }
 
-func jobText(j job.View, p Painter) string {
+func jobText(j job.View, p output.Painter) string {
 	var b strings.Builder
 	st := jobState(j)
-	Say(&b, p, "job", Plain, Clean(j.ID)+": "+Clean(j.Title)+", by "+Clean(j.User))
-	Say(&b, p, "state", st.Colour, st.Text)
+	output.Say(&b, p, "job", output.Plain, output.Clean(j.ID)+": "+output.Clean(j.Title)+", by "+output.Clean(j.User))
+	output.Say(&b, p, "state", st.Colour, st.Text)
 	if why := j.Because(); why != "" {
-		Say(&b, p, "", st.Colour, Clean(why))
+		output.Say(&b, p, "", st.Colour, output.Clean(why))
 	}
 	for _, w := range j.WaitsFor() {
-		Say(&b, p, "waits", Yellow, Clean(w))
+		output.Say(&b, p, "waits", output.Yellow, output.Clean(w))
 	}
 	if len(j.Steps) == 0 { // the answer to an order
 		return b.String()
 	}
 	b.WriteByte('\n')
-	cols := []Column{{Head: "STEP", Cut: 2, Least: 12}, {Head: "STATE"}, {Head: "TRY"}, {Head: "NOTE", Cut: 1, Least: 12}}
-	var rows [][]Cell
+	cols := []output.Column{{Head: "STEP", Cut: 2, Least: 12}, {Head: "STATE"}, {Head: "TRY"},
+		{Head: "NOTE", Cut: 1, Least: 12}}
+	var rows [][]output.Cell
 	for _, s := range j.Steps {
-		rows = append(rows, []Cell{{Text: Clean(s.ID)}, stepState(s), {Text: fmt.Sprint(s.Attempt)}, {Text: Clean(Or(s.Why, s.Note))}})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(s.ID)}, stepState(s), {Text: fmt.Sprint(s.Attempt)},
+				{Text: output.Clean(output.Or(s.Why, s.Note))}})
 	}
-	Table(&b, p, cols, rows)
+	output.Table(&b, p, cols, rows)
 	for _, s := range stuckSteps(j) {
 		if s.Tail != "" { // else the table has it all
 			b.WriteByte('\n')
@@ -113,7 +119,8 @@ func jobWatchCmd(a *app) *cobra.Command {
 		Short: "Follow a job until it ends",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runJob(a, cmd, timeout, func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
+			return runJob(a, cmd, timeout,
+				func(ctx context.Context, c *api.Client) (job.View, error) { return c.Job(ctx, args[0]) })
 		},
 	}
 	jobTimeout(cmd, &timeout)
@@ -162,7 +169,8 @@ func orderJob(a *app, cmd *cobra.Command, id, order, step, reason string) error 
 }
 
 // runJob begins a job, or finds one, and follows it to its end.
-func runJob(a *app, cmd *cobra.Command, timeout time.Duration, begin func(context.Context, *api.Client) (job.View, error)) error {
+func runJob(a *app, cmd *cobra.Command, timeout time.Duration,
+	begin func(context.Context, *api.Client) (job.View, error)) error {
 	if timeout < 0 {
 		return usage(cmd, fmt.Errorf("--timeout %s: want a time from 0 on", timeout))
 	}
@@ -183,16 +191,17 @@ func runJob(a *app, cmd *cobra.Command, timeout time.Duration, begin func(contex
 		}
 	}
 	if js {
-		if err := JSON(a.env.Stdout, j, false); err != nil {
+		if err := output.JSON(a.env.Stdout, j, false); err != nil {
 			return err
 		}
-	} else if err := Text(a.env.Stdout, fmt.Sprintf("%s: %s\n", Clean(j.ID), jobState(j).Text)); err != nil {
+	} else if err := output.Text(a.env.Stdout, fmt.Sprintf("%s: %s\n", output.Clean(j.ID), jobState(j).Text)); err != nil {
 		return err
 	}
 	if j.State == "ended" && j.Result != "done" {
-		remedy := "all of it: holdfast jobs show " + Clean(j.ID)
+		remedy := "all of it: holdfast jobs show " + output.Clean(j.ID)
 		if j.Kind == string(evacuate.HostJob) && len(j.Steps) > 0 {
-			remedy += fmt.Sprintf("; host %s stays in maintenance, to end that: holdfast host enable %[1]s", Clean(string(j.Steps[0].Host)))
+			remedy += fmt.Sprintf("; host %s stays in maintenance, to end that: holdfast host enable %[1]s",
+				output.Clean(string(j.Steps[0].Host)))
 		}
 		return fail.Errorf(fail.Failed, "%s: %s: %s", j.Title, j.Result, j.Because()).With(remedy)
 	}

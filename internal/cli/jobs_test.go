@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 )
 
@@ -14,7 +15,7 @@ func TestJobText(t *testing.T) {
 		{ID: "ready/databases", State: "failed", Attempt: 1, Why: "ended with exit code 2",
 			Tail: strings.Repeat("a row\n", 20) + "live guests are in states that there are: 1 row\n"},
 	}}
-	got := jobText(j, Painter{})
+	got := jobText(j, output.Painter{})
 	if _, after, there := strings.Cut(got, "failed    ready/databases: ended with exit code 2\n"); !there ||
 		!strings.HasSuffix(after, "          | live guests are in states that there are: 1 row\n") || strings.Count(after, "a row") > 5 {
 		t.Errorf("%s", got)
@@ -23,7 +24,7 @@ func TestJobText(t *testing.T) {
 		t.Errorf("it shows the log of a step that is done:\n%s", got)
 	}
 	j.Steps = nil
-	if got := jobText(j, Painter{}); strings.Contains(got, "STEP") {
+	if got := jobText(j, output.Painter{}); strings.Contains(got, "STEP") {
 		t.Errorf("%s", got)
 	}
 }

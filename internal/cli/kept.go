@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
 
@@ -20,18 +21,18 @@ func kept(s cluster.Status) string {
 // ownerState is the state of the owner record, "" where there is none.
 func ownerState(s cluster.Status) string {
 	if s.OfPair() {
-		return PairWord(string(s.Owner.State))
+		return output.PairWord(string(s.Owner.State))
 	}
-	return Clean(s.Owner.State)
+	return output.Clean(s.Owner.State)
 }
 
 // runningText says where it runs.
 func runningText(s cluster.Status) string {
 	o := s.Owner
 	if s.OfPair() {
-		return fmt.Sprintf("the services run on %s, epoch %s", Clean(o.Host), o.Epoch)
+		return fmt.Sprintf("the services run on %s, epoch %s", output.Clean(o.Host), o.Epoch)
 	}
-	return fmt.Sprintf("the management VM is running on %s, epoch %s", Clean(o.Host), o.Epoch)
+	return fmt.Sprintf("the management VM is running on %s, epoch %s", output.Clean(o.Host), o.Epoch)
 }
 
 // stoppedText says that it does not run.
@@ -44,13 +45,13 @@ func stoppedText(s cluster.Status) string {
 
 // ownerText says in which state it is, and why.
 func ownerText(s cluster.Status) string {
-	state := Or(ownerState(s), "in an unknown state")
+	state := output.Or(ownerState(s), "in an unknown state")
 	text := "the management VM is " + state
 	if s.OfPair() {
 		text = "the services are " + state
 	}
 	if s.Owner.Host != "" {
-		text += " on " + Clean(s.Owner.Host)
+		text += " on " + output.Clean(s.Owner.Host)
 	}
 	return text + parens(ownerReason(s.Owner))
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/lang"
@@ -18,7 +19,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := Painter{Lang: c, Cuts: true}
+	p := output.Painter{Lang: c, Cuts: true}
 	pair := servertest.Three(testTime())
 	pair.Type, pair.Owner = cluster.PairConf, cluster.Owner{}
 	pair.Takeover = cluster.Takeover{Why: "no host holds it, and no host is able to run it: node1: the pair is not " +
@@ -53,7 +54,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 			}
 		}
 		if bad := tooWideChinese(b.String()); bad != "" {
-			t.Errorf("%s: more than %d columns: %s", name, Width, bad)
+			t.Errorf("%s: more than %d columns: %s", name, output.Width, bad)
 		}
 	}
 }
@@ -61,7 +62,7 @@ func TestNothingIsHalfChinese(t *testing.T) {
 // tooWideChinese is a line that takes more columns than there are.
 func tooWideChinese(text string) string {
 	for l := range strings.Lines(text) {
-		if l = strings.TrimRight(l, "\n"); Columns(l) > Width {
+		if l = strings.TrimRight(l, "\n"); output.Columns(l) > output.Width {
 			return l
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/server/servertest"
@@ -287,7 +288,7 @@ func TestProgressView(t *testing.T) {
 		strings.Repeat("#", 15)+strings.Repeat("-", 15)+"]  migrating to node3  50 %"; got != want {
 		t.Errorf("bar %q, want %q", got, want)
 	}
-	if got := term.next(step(50, strings.Repeat("x", 200))); len(got) > Width+len("\r\x1b[K") {
+	if got := term.next(step(50, strings.Repeat("x", 200))); len(got) > output.Width+len("\r\x1b[K") {
 		t.Errorf("the bar's line is %d long: %q", len(got), got)
 	}
 	if got := term.end() + term.end(); got != "\n" {
@@ -318,7 +319,7 @@ func TestAgo(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0s", 99 * time.Second: "99s", 100 * time.Second: "1m", 90 * time.Minute: "90m", 25 * time.Hour: "25h", 240 * time.Hour: "10d",
 	} {
-		if got := Ago(d); got != want {
+		if got := output.Ago(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}

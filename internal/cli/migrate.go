@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
 
@@ -62,10 +63,10 @@ func followMigration(ctx context.Context, a *app, c *api.Client, host string, js
 	if err != nil {
 		return err
 	}
-	show := &progressView{w: a.env.Stdout, terminal: IsTerminal(a.env.Stdout), of: s}
+	show := &progressView{w: a.env.Stdout, terminal: output.IsTerminal(a.env.Stdout), of: s}
 	for p, err := range c.Migrate(ctx, host, "") {
 		if err != nil {
-			if werr := Text(a.env.Stdout, show.end()); werr != nil {
+			if werr := output.Text(a.env.Stdout, show.end()); werr != nil {
 				return werr
 			}
 			if ctx.Err() != nil {
@@ -74,9 +75,9 @@ func followMigration(ctx context.Context, a *app, c *api.Client, host string, js
 			return err
 		}
 		if js {
-			err = JSON(a.env.Stdout, p, true)
+			err = output.JSON(a.env.Stdout, p, true)
 		} else {
-			err = Text(a.env.Stdout, show.next(p))
+			err = output.Text(a.env.Stdout, show.next(p))
 		}
 		if err != nil {
 			return err
@@ -87,7 +88,7 @@ func followMigration(ctx context.Context, a *app, c *api.Client, host string, js
 
 // leftAlone is the error of a command that does not follow its migration any more.
 func leftAlone(cause error, s cluster.Status, host cluster.HostID, last string) error {
-	e := unfinished("the move to "+Clean(host), cause, last)
+	e := unfinished("the move to "+output.Clean(host), cause, last)
 	switch {
 	case last == "":
 		return e.With("whether it was asked for is not known; see: holdfast status")
@@ -116,7 +117,7 @@ func (v *progressView) next(p api.Progress) string {
 	if v.terminal {
 		v.open = true
 		v.last = p.Note
-		return "\r\x1b[K" + Fit(v.w, Bar(p.Percent)+"  "+v.stepText(p, p.Percent))
+		return "\r\x1b[K" + output.Fit(v.w, output.Bar(p.Percent)+"  "+v.stepText(p, p.Percent))
 	}
 	text := v.stepText(p, p.Percent/10*10)
 	if text == v.last {
@@ -138,9 +139,9 @@ func (v *progressView) end() string {
 // stepText says how far it is.
 func (v *progressView) stepText(p api.Progress, percent int) string {
 	v.of.Owner.State = p.State
-	text := fmt.Sprintf("%s to %s %3d %%", Or(ownerState(v.of), "unknown"), Clean(p.Host), percent)
+	text := fmt.Sprintf("%s to %s %3d %%", output.Or(ownerState(v.of), "unknown"), output.Clean(p.Host), percent)
 	if p.Note != "" {
-		text += ": " + Clean(p.Note)
+		text += ": " + output.Clean(p.Note)
 	}
 	return text
 }

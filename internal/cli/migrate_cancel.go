@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -31,14 +32,14 @@ func cancelMigration(ctx context.Context, a *app, c *api.Client, js bool) error 
 	switch {
 	case !stayed && o.State == cluster.Running:
 		return fail.Errorf(fail.Failed, "too late to cancel: the move has ended, and %s", runningText(s)).
-			With("to bring it back: " + cluster.MoveCommand(s.Type) + " " + Clean(what.From))
+			With("to bring it back: " + cluster.MoveCommand(s.Type) + " " + output.Clean(what.From))
 	case !stayed:
 		return fail.Errorf(fail.Failed, "the move has ended, and %s", ownerText(s)).
 			With("see: holdfast status, holdfast events")
 	case js:
 		return nil
 	}
-	return Text(a.env.Stdout, v.stayedText(s)+"\n")
+	return output.Text(a.env.Stdout, v.stayedText(s)+"\n")
 }
 
 // cancelling is what has been seen of a migration that was asked to end.
@@ -79,10 +80,11 @@ func (v *cancelling) stayedText(s cluster.Status) string {
 	where := runningText(s) // on From
 	switch {
 	case v.OwnerMod == 0:
-		return fmt.Sprintf("the move to %s had not begun, and does not: %s", Clean(v.To), where)
+		return fmt.Sprintf("the move to %s had not begun, and does not: %s", output.Clean(v.To), where)
 	case !hostOf(s, v.To).Alive:
 		return fmt.Sprintf("the move to %s is cancelled: %s; %s is silent, and ends what it has of it before it "+
-			"takes part again", Clean(v.To), where, Clean(v.To))
+			"takes part again", output.Clean(v.To), where, output.Clean(v.To))
 	}
-	return fmt.Sprintf("the move to %s is cancelled: %s, and %s has nothing of it", Clean(v.To), where, Clean(v.To))
+	return fmt.Sprintf("the move to %s is cancelled: %s, and %s has nothing of it", output.Clean(v.To), where,
+		output.Clean(v.To))
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/pair"
 )
 
@@ -38,9 +39,10 @@ which it lies: 10 MB for each host and 15 MB for each VM, times 15, and 10 GB;
 			}
 			s := pair.SizeFor(hosts, vms)
 			if js {
-				return JSON(a.env.Stdout, s, false)
+				return output.JSON(a.env.Stdout, s, false)
 			}
-			return Text(a.env.Stdout, fmt.Sprintf("database partition: %d GB\n/vms partition: %d GB\n", s.Database, s.VMs))
+			return output.Text(a.env.Stdout,
+				fmt.Sprintf("database partition: %d GB\n/vms partition: %d GB\n", s.Database, s.VMs))
 		},
 	}
 	cmd.Flags().IntVar(&hosts, "hosts", 0, "`number` of hosts that the platform will have")
@@ -66,7 +68,7 @@ moved aside. The services start then.`,
 			if err := c.BeginPair(cmd.Context()); err != nil {
 				return err
 			}
-			return Text(a.env.Stdout, "the pair begins with the data of this host\n")
+			return output.Text(a.env.Stdout, "the pair begins with the data of this host\n")
 		},
 	}
 }

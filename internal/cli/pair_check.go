@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -98,9 +99,9 @@ Exit codes: 0 no check has failed, 1 a check has failed, 2 bad input.`,
 			case err != nil:
 				return fmt.Errorf("pair check: %w", err)
 			case js:
-				err = JSON(a.env.Stdout, found, false)
+				err = output.JSON(a.env.Stdout, found, false)
 			default:
-				err = Text(a.env.Stdout, pairCheckText(found, PainterFor(a.env.Stdout)))
+				err = output.Text(a.env.Stdout, pairCheckText(found, output.PainterFor(a.env.Stdout)))
 			}
 			if err == nil && precheck.Worst(found) == precheck.Fail {
 				return fail.Errorf(fail.Failed, "") // all is said
@@ -132,11 +133,11 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	o = survey.Options{Hosts: in.hosts, VMs: in.vms, Database: in.db, VersionFile: in.versionFile,
 		Unmanaged: in.unmanaged, Disk: in.device, Partition: in.partition}
 	if in.device != "" && !strings.HasPrefix(in.device, "/dev/") {
-		return o, fail.Errorf(fail.Invalid, "--device: value %q: want the path of a disk, /dev/DISK", Clean(in.device))
+		return o, fail.Errorf(fail.Invalid, "--device: value %q: want the path of a disk, /dev/DISK", output.Clean(in.device))
 	}
 	if in.partition != "" && (!strings.HasPrefix(in.partition, "/dev/") || in.partition == in.device) {
 		return o, fail.Errorf(fail.Invalid, "--partition: value %q: want the path of a disk, /dev/DISK, another one "+
-			"than of --device", Clean(in.partition))
+			"than of --device", output.Clean(in.partition))
 	}
 	if cmd.Flags().Changed("db-size") {
 		if err := databaseSize(in.db); err != nil {
@@ -145,7 +146,7 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 	}
 	for _, f := range []struct{ name, path string }{{"version-file", in.versionFile}, {"unmanaged-probe", in.unmanaged}} {
 		if f.path != "" && !filepath.IsAbs(f.path) {
-			return o, fail.Errorf(fail.Invalid, "--%s: value %q: want an absolute path", f.name, Clean(f.path))
+			return o, fail.Errorf(fail.Invalid, "--%s: value %q: want an absolute path", f.name, output.Clean(f.path))
 		}
 	}
 	if o.VIP, o.Dev, err = virtualAddress(in.vip); err != nil {
@@ -161,7 +162,8 @@ func (in *pairInput) options(cmd *cobra.Command) (o survey.Options, err error) {
 		}
 		o.Arbiters = append(o.Arbiters, arb)
 		if arb.Kind == precheck.DiskArbiter && arb.Device == in.device {
-			return o, fail.Errorf(fail.Invalid, "--device: value %q: want another disk than the arbiter's", Clean(in.device))
+			return o, fail.Errorf(fail.Invalid, "--device: value %q: want another disk than the arbiter's",
+				output.Clean(in.device))
 		}
 		if arb.Kind == precheck.Fence && in.fencing == "" {
 			return o, fail.Errorf(fail.Invalid, "--fencing is missing: --arbiter fence needs the nodes' fence devices")
@@ -224,7 +226,7 @@ func secondPath(text string) (out []netip.Addr, err error) {
 	}
 	if len(out) != 2 || out[0].Is4() != out[1].Is4() {
 		return nil, fail.Errorf(fail.Invalid, "--second-path: value %q: want two addresses of a second network, this "+
-			"node's and then the other one's, both IPv4 or both IPv6, for example 10.0.1.1,10.0.1.2", Clean(text))
+			"node's and then the other one's, both IPv4 or both IPv6, for example 10.0.1.1,10.0.1.2", output.Clean(text))
 	}
 	return out, nil
 }
@@ -277,14 +279,14 @@ func virtualAddress(text string) (p netip.Prefix, dev string, err error) {
 		}
 	}
 	return p, dev, fail.Errorf(fail.Invalid, "--vip: value %q: want ADDRESS/LENGTH, for example 172.16.60.55/16, "+
-		"with or without \" dev INTERFACE\"", Clean(text))
+		"with or without \" dev INTERFACE\"", output.Clean(text))
 }
 
 // hostAddress reads the address of a host.
 func hostAddress(name, text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
-		return addr, fail.Errorf(fail.Invalid, "%s: value %q: want an IP address", name, Clean(text))
+		return addr, fail.Errorf(fail.Invalid, "%s: value %q: want an IP address", name, output.Clean(text))
 	}
 	return addr.Unmap(), nil
 }
@@ -293,7 +295,8 @@ func hostAddress(name, text string) (netip.Addr, error) {
 func arbiter(text string) (a precheck.Arbiter, err error) {
 	kind, rest, _ := strings.Cut(text, ":")
 	a.Kind = kind
-	wrong := fail.Errorf(fail.Invalid, "--arbiter: value %q: want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE", Clean(text))
+	wrong := fail.Errorf(fail.Invalid, "--arbiter: value %q: want quorum:IP, ping:IP,IP, fence or disk:/dev/DEVICE",
+		output.Clean(text))
 	switch kind {
 	case precheck.Quorum, precheck.Ping:
 		for one := range strings.SplitSeq(rest, ",") {
@@ -328,7 +331,7 @@ func fenceDevices(file string) (config.Fencing, error) {
 		return out, fail.Errorf(fail.Invalid, "read the fence devices: %w", err)
 	}
 	if d := strictyaml.Decode(text, &out); len(d.Faults) > 0 {
-		return out, fail.Errorf(fail.Invalid, "%s", Clean(d.Faults[0].In(file)))
+		return out, fail.Errorf(fail.Invalid, "%s", output.Clean(d.Faults[0].In(file)))
 	}
 	return out, nil
 }
@@ -358,11 +361,12 @@ func reachPair(ctx context.Context, a *app, in *pairInput, o *survey.Options) er
 			return err
 		}
 	} else if in.ssh.ask && len(hosts) > 1 {
-		typed, err := a.password(ctx, "", fmt.Sprintf("Password of %s on the arbiter (empty: the same): ", Or(in.ssh.opt.User, "root")))
+		typed, err := a.password(ctx, "",
+			fmt.Sprintf("Password of %s on the arbiter (empty: the same): ", output.Or(in.ssh.opt.User, "root")))
 		if err != nil {
 			return err
 		}
-		other.opt.Password = Or(typed, in.ssh.opt.Password)
+		other.opt.Password = output.Or(typed, in.ssh.opt.Password)
 	}
 	if err := in.ssh.confirm(ctx, a, hosts); err != nil {
 		return err
@@ -386,7 +390,7 @@ func reachPair(ctx context.Context, a *app, in *pairInput, o *survey.Options) er
 }
 
 // pairCheckText is the report for people.
-func pairCheckText(found []precheck.Finding, p Painter) string {
+func pairCheckText(found []precheck.Finding, p output.Painter) string {
 	var b strings.Builder
 	for _, f := range found {
 		writeFinding(&b, p, f.Result, "", checkSaid(p, f.Check, f.Finding), f.Remedy)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/testbed/try"
 )
@@ -39,7 +40,7 @@ func TestComparedText(t *testing.T) {
 			{PairHost: cluster.PairHost{Host: "h2"}, PairReport: cluster.PairReport{Compared: c.h2}},
 		}}}
 		var b strings.Builder
-		v.comparedText(&b, Painter{})
+		v.comparedText(&b, output.Painter{})
 		if got, want := strings.Fields(b.String()), strings.Fields(strings.Join(c.want, " ")); !slices.Equal(got, want) {
 			t.Errorf("%s:\n%s\nwant\n%s", c.what, b.String(), strings.Join(c.want, "\n"))
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 )
 
@@ -37,7 +38,7 @@ func copyText(n cluster.PairNode) string {
 	if c.Left > 0 {
 		add("about %s left", c.Left)
 	}
-	return fmt.Sprintf("%s: %s: %s", Clean(n.Host), Clean(c.Stage), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s: %s", output.Clean(n.Host), output.Clean(c.Stage), strings.Join(parts, ", "))
 }
 
 // copiedText has a line for each copy that is whole.
@@ -45,7 +46,7 @@ func copiedText(p cluster.PairStatus) string {
 	var b strings.Builder
 	for _, n := range p.Nodes {
 		if c := n.Copy; c != nil && c.Stage == cluster.Copied {
-			fmt.Fprintf(&b, "%s: copied: %s in %s, %s/s\n", Clean(n.Host), volume(c.Bytes), c.Elapsed, volume(c.Rate))
+			fmt.Fprintf(&b, "%s: copied: %s in %s, %s/s\n", output.Clean(n.Host), volume(c.Bytes), c.Elapsed, volume(c.Rate))
 		}
 	}
 	return b.String()
@@ -61,5 +62,6 @@ type stages struct {
 // next tells that the next one begins, and for how long the work has gone on.
 func (s *stages) next(name string) error {
 	s.n++
-	return Text(s.a.env.Stderr, fmt.Sprintf("%6.1fs  stage %d of %d: %s\n", time.Since(s.begun).Seconds(), s.n, s.of, name))
+	return output.Text(s.a.env.Stderr,
+		fmt.Sprintf("%6.1fs  stage %d of %d: %s\n", time.Since(s.begun).Seconds(), s.n, s.of, name))
 }

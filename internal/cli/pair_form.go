@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/pair"
 )
@@ -31,7 +32,8 @@ var needed = []string{"vip", "peer", "arbiter", "hosts", "vms"}
 // of a set-up that was begun; its values are what an empty line means.
 func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
 	in, ok := a.env.Stdin.(*os.File)
-	if !ok || !IsTerminal(in) || !slices.ContainsFunc(needed, func(name string) bool { return !cmd.Flags().Changed(name) }) {
+	if !ok || !output.IsTerminal(in) || !slices.ContainsFunc(needed,
+		func(name string) bool { return !cmd.Flags().Changed(name) }) {
 		return nil
 	}
 	note, err := readNote(begun)
@@ -47,7 +49,8 @@ func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
 	if !cmd.Flags().Changed("second-path") {
 		s.second = note.Second
 	}
-	if err := Text(a.env.Stderr, "What is missing is asked for. [In brackets] is what an empty line means.\n"); err != nil {
+	if err := output.Text(a.env.Stderr,
+		"What is missing is asked for. [In brackets] is what an empty line means.\n"); err != nil {
 		return err
 	}
 	for _, q := range s.questions(note) {
@@ -67,13 +70,13 @@ func form(a *app, cmd *cobra.Command, s *pairSetup, begun string) error {
 	text := "Answered:\n"
 	for _, name := range append(slices.Clone(needed), "db-size") {
 		f := cmd.Flags().Lookup(name)
-		text += fmt.Sprintf("  --%-8s %s\n", name, Clean(strings.Trim(f.Value.String(), "[]")))
+		text += fmt.Sprintf("  --%-8s %s\n", name, output.Clean(strings.Trim(f.Value.String(), "[]")))
 	}
 	if !cmd.Flags().Changed("ask-password") && s.ssh.file == "" && s.ssh.opt.Identity == "" {
 		s.ssh.ask = true
 		text += "With an empty password the keys in ~/.ssh are used.\n"
 	}
-	return Text(a.env.Stderr, text)
+	return output.Text(a.env.Stderr, text)
 }
 
 // questions are those of a set-up, with the answers of one that was begun.
@@ -117,7 +120,7 @@ func askFor(a *app, cmd *cobra.Command, q question) error {
 	}
 	given := ""
 	if q.given != "" {
-		given = " [" + Clean(q.given) + "]"
+		given = " [" + output.Clean(q.given) + "]"
 	}
 	_, list := f.Lookup(q.flag).Value.(interface{ GetSlice() []string })
 	for {

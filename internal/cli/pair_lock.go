@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
 )
@@ -82,7 +83,7 @@ func lockedBy(f *os.File) error {
 	}
 	refused := fail.Errorf(fail.Refused, "a set-up or a recovery of a pair is at work on this node")
 	if w != nil {
-		refused = fail.Errorf(fail.Refused, "a %s is at work on this node: process %d, since %s", Clean(w.What), w.PID,
+		refused = fail.Errorf(fail.Refused, "a %s is at work on this node: process %d, since %s", output.Clean(w.What), w.PID,
 			w.Since.Local().Format(time.DateTime))
 	}
 	return refused.With("wait for its end")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
@@ -62,7 +63,8 @@ func (n setupNote) same(v setupValues) error {
 		case was.file:
 			other = append(other, was.name+": the file had other contents")
 		default:
-			other = append(other, fmt.Sprintf("%s: value %q: it was %q", was.name, Clean(is[i].value), Clean(was.value)))
+			other = append(other,
+				fmt.Sprintf("%s: value %q: it was %q", was.name, output.Clean(is[i].value), output.Clean(was.value)))
 		}
 	}
 	if len(other) == 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -57,7 +58,8 @@ on.`,
 				return err
 			}
 			if !strings.HasPrefix(in.Disk, "/dev/") {
-				return usage(cmd, fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", Clean(in.Disk)))
+				return usage(cmd,
+					fmt.Errorf("--disk: value %q: want the path of an empty disk, such as /dev/sdb", output.Clean(in.Disk)))
 			}
 			if err := unmanaged(cmd.Context(), a, probe); err != nil {
 				return err
@@ -84,7 +86,7 @@ on.`,
 // unmanaged asks the operator's program whether the platform manages hosts.
 func unmanaged(ctx context.Context, a *app, program string) error {
 	if program == "" {
-		return Text(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
+		return output.Text(a.env.Stderr, "warning: nobody was asked whether the platform manages hosts (--unmanaged-probe)\n")
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
@@ -94,9 +96,10 @@ func unmanaged(ctx context.Context, a *app, program string) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return fail.Errorf(fail.Refused, "the platform manages hosts, as %s says: %s; nothing was changed", Clean(program), Clean(lastLine(out)))
+		return fail.Errorf(fail.Refused, "the platform manages hosts, as %s says: %s; nothing was changed",
+			output.Clean(program), output.Clean(lastLine(out)))
 	}
-	return fail.Errorf(fail.Invalid, "--unmanaged-probe: %s: %w", Clean(program), err)
+	return fail.Errorf(fail.Invalid, "--unmanaged-probe: %s: %w", output.Clean(program), err)
 }
 
 // lastLine is the last line that a program has written.
@@ -127,7 +130,7 @@ again then. Interrupted, the same command goes on.`,
 // removePartition asks and takes the partition away; done is said at the end.
 func removePartition(a *app, cmd *cobra.Command, name, word, done string) error {
 	if word != "" && word != "yes" {
-		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", Clean(word)))
+		return usage(cmd, fmt.Errorf("--yes: value %q: want the word yes", output.Clean(word)))
 	}
 	c, err := a.dial(cmd)
 	if err != nil {
@@ -138,7 +141,8 @@ func removePartition(a *app, cmd *cobra.Command, name, word, done string) error 
 		if _, err := c.Version(cmd.Context()); err != nil {
 			return err
 		}
-		if err := typedWord(cmd.Context(), a, fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", Clean(name))); err != nil {
+		if err := typedWord(cmd.Context(), a,
+			fmt.Sprintf("Please confirm to delete %s sync partition [yes/no]:\n", output.Clean(name))); err != nil {
 			return err
 		}
 	}
@@ -160,8 +164,8 @@ func partitionRemoved(ctx context.Context, a *app, c *api.Client, name, done str
 		return err
 	}
 	if len(left) > 0 {
-		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", Clean(name),
-			Clean(strings.Join(left, ", "))).With("run the command again when it is back")
+		return fail.Errorf(fail.Failed, "%s is taken away, but for %s, which is not there", output.Clean(name),
+			output.Clean(strings.Join(left, ", "))).With("run the command again when it is back")
 	}
-	return Text(a.env.Stdout, fmt.Sprintf(done, Clean(name)))
+	return output.Text(a.env.Stdout, fmt.Sprintf(done, output.Clean(name)))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -110,7 +111,7 @@ func recoverPair(a *app, cmd *cobra.Command, r *pairRecovery, addr string) (err 
 	peer := cl.Pair.Peer(n.Host)
 	want, _ := cl.Member(cluster.HostID(peer))
 	if addr != want {
-		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", Clean(addr), want, peer)
+		return fail.Errorf(fail.Invalid, "PEER: value %q: want %s, the address of %s", output.Clean(addr), want, peer)
 	}
 	free, err := lockSetup(at(install.SetupLock), "recovery")
 	if err != nil {
@@ -171,11 +172,12 @@ func recoverPair(a *app, cmd *cobra.Command, r *pairRecovery, addr string) (err 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(Text(a.env.Stderr, copiedText(p)),
-		Text(a.env.Stdout, viewPair(p).text(PainterFor(a.env.Stdout))+restored)); err != nil {
+	if err := errors.Join(output.Text(a.env.Stderr, copiedText(p)),
+		output.Text(a.env.Stdout, viewPair(p).text(output.PainterFor(a.env.Stdout))+restored)); err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, "a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
+	return output.Text(a.env.Stdout,
+		"a product that is licensed by its hardware has to be registered again on the node that was recovered\n")
 }
 
 // notPlaced says that the agent that answers is one of a pair, and was not placed by an installation; nil: it is not so.
@@ -189,7 +191,7 @@ func notPlaced(a *app, cmd *cobra.Command) error {
 		return nil
 	}
 	return fail.Errorf(fail.Invalid, "pair recover installs Holdfast anew on the other node, and on this one it was "+
-		"not installed: the settings of its agent are in %s", Clean(a.settings(cmd.Context(), c))).
+		"not installed: the settings of its agent are in %s", output.Clean(a.settings(cmd.Context(), c))).
 		With("in the laboratory, empty the data directory of a node that is off, and switch it on: it gets a copy of all data")
 }
 
@@ -207,7 +209,7 @@ func aloneAtWork(ctx context.Context, so survey.Options) error {
 		}
 		if begun != "" {
 			return fail.Errorf(fail.Refused, "%s: %s; nothing was changed", h.Addrs[0],
-				Clean(begun)).With("wait for its end, or take it back there: holdfast uninstall")
+				output.Clean(begun)).With("wait for its end, or take it back there: holdfast uninstall")
 		}
 	}
 	return nil
@@ -283,7 +285,8 @@ func mayRecover(a *app, cmd *cobra.Command, self, peer string) error {
 }
 
 // placePair gives the other node the passwords, and installs on all hosts what is missing.
-func placePair(a *app, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options, note *setupNote) error {
+func placePair(a *app, cmd *cobra.Command, here string, in *pairInput, f placeFlags, so survey.Options,
+	note *setupNote) error {
 	ctx := cmd.Context()
 	if err := shareSecrets(ctx, a, so, note); err != nil {
 		return err
@@ -304,14 +307,14 @@ func placePair(a *app, cmd *cobra.Command, here string, in *pairInput, f placeFl
 	}
 	res, err := install.Install(ctx, o, false)
 	if err != nil || !res.OK {
-		return installed(cmd, res, err, Text(a.env.Stdout, installText(res, true, PainterFor(a.env.Stdout))))
+		return installed(cmd, res, err, output.Text(a.env.Stdout, installText(res, true, output.PainterFor(a.env.Stdout))))
 	}
 	return nil
 }
 
 // confirmScript asks as the source tool's script does, which takes its answer from anywhere.
 func confirmScript(ctx context.Context, a *app, peer string) error {
-	if err := Text(a.env.Stdout, fmt.Sprintf(recoveryAsks, Clean(peer))); err != nil {
+	if err := output.Text(a.env.Stdout, fmt.Sprintf(recoveryAsks, output.Clean(peer))); err != nil {
 		return err
 	}
 	answer, err := a.typed(ctx, "")
@@ -321,17 +324,18 @@ func confirmScript(ctx context.Context, a *app, peer string) error {
 	if answer != "yes" {
 		return notConfirmed("type yes")
 	}
-	return Text(a.env.Stdout, recoveryChecks)
+	return output.Text(a.env.Stdout, recoveryChecks)
 }
 
 // pairRecoveryScript is the source tool's ms_recovery.sh: PEER, root's password there, and root's
 // password at the quorum host. dir is what is installed on this node. Passwords that are not given
 // are asked for on a terminal, which does not show them. keys of hosts are taken without asking.
 func pairRecoveryScript(a *app, cmd *cobra.Command, dir string, keys, args []string) (err error) {
-	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir, confirm: func(ctx context.Context, peer string) error { return confirmScript(ctx, a, peer) }}
+	r := &pairRecovery{placeFlags: placeFlags{limit: copyWithin}, dir: dir,
+		confirm: func(ctx context.Context, peer string) error { return confirmScript(ctx, a, peer) }}
 	r.ssh.opt.Port, r.ssh.parallel, r.ssh.trusted = 22, 20, keys
 	if len(args) == 1 {
-		if in, ok := a.env.Stdin.(*os.File); !ok || !IsTerminal(in) {
+		if in, ok := a.env.Stdin.(*os.File); !ok || !output.IsTerminal(in) {
 			return usage(cmd, errors.New("want PEER PASSWORD [ARBITER-PASSWORD]; only on a terminal passwords are asked for"))
 		}
 		r.ssh.ask = true

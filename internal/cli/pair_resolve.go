@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -62,7 +63,7 @@ func resolvePair(ctx context.Context, a *app, c *api.Client, keep string, yes bo
 			return p, err
 		}
 		// A node of a pair without a third voter may wait for a person.
-		if err := Text(a.env.Stderr, Clean(e.Message)+"\n"); err != nil {
+		if err := output.Text(a.env.Stderr, output.Clean(e.Message)+"\n"); err != nil {
 			return p, err
 		}
 		if err := a.sure(ctx, yes, "keep the data of "+

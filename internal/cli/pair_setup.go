@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -100,7 +101,7 @@ A set-up that was interrupted goes on when it is run again with the same values.
 
 func setupPair(a *app, cmd *cobra.Command, s *pairSetup) (err error) {
 	if s.yes != "" && s.yes != confirmWord {
-		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", Clean(s.yes), confirmWord)
+		return fail.Errorf(fail.Invalid, "--yes: value %q: want the word %s", output.Clean(s.yes), confirmWord)
 	}
 	if err := form(a, cmd, s, install.SetupFile); err != nil {
 		return err
@@ -130,7 +131,8 @@ func setupPair(a *app, cmd *cobra.Command, s *pairSetup) (err error) {
 	if note == nil {
 		note, err = planPair(a, cmd, s, o, g, v)
 	} else if err = note.same(v); err == nil {
-		err = Text(a.env.Stderr, fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime)))
+		err = output.Text(a.env.Stderr,
+			fmt.Sprintf("goes on with the set-up of %s\n", note.Begun.Local().Format(time.DateTime)))
 	}
 	if err != nil {
 		return err
@@ -155,7 +157,8 @@ func oneArbiter(all ...precheck.Arbiter) error {
 }
 
 // planPair checks, asks, and notes what will be done.
-func planPair(a *app, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile, v setupValues) (*setupNote, error) {
+func planPair(a *app, cmd *cobra.Command, s *pairSetup, o survey.Options, g groupFile,
+	v setupValues) (*setupNote, error) {
 	if err := s.stages.next("checks"); err != nil {
 		return nil, err
 	}
@@ -164,7 +167,7 @@ func planPair(a *app, cmd *cobra.Command, s *pairSetup, o survey.Options, g grou
 		return nil, err
 	}
 	found := precheck.Judge(in)
-	if err := Text(a.env.Stdout, pairCheckText(found, PainterFor(a.env.Stdout))); err != nil {
+	if err := output.Text(a.env.Stdout, pairCheckText(found, output.PainterFor(a.env.Stdout))); err != nil {
 		return nil, err
 	}
 	if precheck.Worst(found) == precheck.Fail {
@@ -201,14 +204,14 @@ func (s *pairInput) readGroup() (g groupFile, err error) {
 		return g, nil
 	}
 	if len(s.services) > 0 {
-		return g, fail.Errorf(fail.Invalid, "--service: value %q: want none with --group", Clean(s.services[0]))
+		return g, fail.Errorf(fail.Invalid, "--service: value %q: want none with --group", output.Clean(s.services[0]))
 	}
 	text, err := readSmall(s.group)
 	if err != nil {
 		return g, fail.Errorf(fail.Invalid, "read the group: %w", err)
 	}
 	if d := strictyaml.Decode(text, &g); len(d.Faults) > 0 {
-		return g, fail.Errorf(fail.Invalid, "%s", Clean(d.Faults[0].In(s.group)))
+		return g, fail.Errorf(fail.Invalid, "%s", output.Clean(d.Faults[0].In(s.group)))
 	}
 	return g, nil
 }
@@ -273,7 +276,7 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 		p.Device = &config.PairDevice{}
 	case p.Device.Disk != "" && p.Device.Disk != s.device:
 		return fail.Errorf(fail.Invalid, "--device: value %q: want %q, as the file of --group has it, or take "+
-			"Disk out there", Clean(s.device), Clean(p.Device.Disk))
+			"Disk out there", output.Clean(s.device), output.Clean(p.Device.Disk))
 	}
 	d := *p.Device
 	d.Disk, d.Mount, d.Credential = s.device, cmp.Or(d.Mount, setupMount), cmp.Or(d.Credential, "file:"+setupDevice)
@@ -284,24 +287,27 @@ func (s *pairInput) onDevice(p *config.Pair) error {
 // confirmPair says what will be done, and asks for the word.
 func confirmPair(ctx context.Context, a *app, s *pairSetup, cl config.Cluster) error {
 	p := cl.Pair.Full()
-	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", Clean(p.Nodes[0]), Clean(p.Database.Datadir)) +
-		fmt.Sprintf("The data of %s are moved aside there, and replaced by a copy: %s\n", Clean(p.Nodes[1]), Clean(p.Database.Datadir))
+	text := fmt.Sprintf("The pair begins with the data of this node, %s: %s\n", output.Clean(p.Nodes[0]),
+		output.Clean(p.Database.Datadir)) +
+		fmt.Sprintf("The data of %s are moved aside there, and replaced by a copy: %s\n", output.Clean(p.Nodes[1]),
+			output.Clean(p.Database.Datadir))
 	if d := p.Device; d != nil {
-		text = fmt.Sprintf("The pair begins with an empty database, on DRBD on %s of both nodes, mounted at %s.\n", Clean(d.Disk), Clean(d.Mount))
+		text = fmt.Sprintf("The pair begins with an empty database, on DRBD on %s of both nodes, mounted at %s.\n",
+			output.Clean(d.Disk), output.Clean(d.Mount))
 		text += "What a database of theirs has had is not in it, and stays where it is.\n"
 	}
 	if p.Arbiter != nil && p.Arbiter.Ping != nil {
 		text += "Best effort: by pings alone a node can not tell a dead peer from a cut cable between two nodes that live.\n" +
 			"Then both may serve. When they meet, one keeps its data; what the other one has written meanwhile is saved there, and given up.\n"
 	}
-	if err := Text(a.env.Stderr, text); err != nil {
+	if err := output.Text(a.env.Stderr, text); err != nil {
 		return err
 	}
 	if s.yes == confirmWord {
 		return nil
 	}
 	in, ok := a.env.Stdin.(*os.File)
-	if !ok || !IsTerminal(in) {
+	if !ok || !output.IsTerminal(in) {
 		return fail.Errorf(fail.Refused, "nobody can be asked without a terminal; nothing was changed").With("give --yes " + confirmWord)
 	}
 	typed, err := a.typed(ctx, "Type "+confirmWord+" to go on: ")
@@ -347,10 +353,10 @@ func carryOut(a *app, cmd *cobra.Command, s *pairSetup, so survey.Options, note 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(Text(a.env.Stderr, copiedText(p)), os.Remove(install.SetupFile)); err != nil {
+	if err := errors.Join(output.Text(a.env.Stderr, copiedText(p)), os.Remove(install.SetupFile)); err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, viewPair(p).text(PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, viewPair(p).text(output.PainterFor(a.env.Stdout)))
 }
 
 // beginPair begins with this node's data, unless that was done. The agent may need a while.

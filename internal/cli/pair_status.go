@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -53,9 +54,9 @@ nobody could be asked.`,
 			}
 			v := viewPair(p)
 			if js {
-				err = JSON(a.env.Stdout, v, false)
+				err = output.JSON(a.env.Stdout, v, false)
 			} else {
-				err = Text(a.env.Stdout, v.text(PainterFor(a.env.Stdout)))
+				err = output.Text(a.env.Stdout, v.text(output.PainterFor(a.env.Stdout)))
 			}
 			if err != nil {
 				return err
@@ -89,15 +90,15 @@ func watchPair(ctx context.Context, a *app, c *api.Client, js bool) error {
 			return err
 		}
 		v := viewPair(p)
-		text := v.text(PainterFor(a.env.Stdout))
+		text := v.text(output.PainterFor(a.env.Stdout))
 		if text == last {
 			continue
 		}
 		last = text
 		if js {
-			err = JSON(a.env.Stdout, v, true)
+			err = output.JSON(a.env.Stdout, v, true)
 		} else {
-			err = Text(a.env.Stdout, text)
+			err = output.Text(a.env.Stdout, text)
 		}
 		if err != nil {
 			return err
@@ -116,26 +117,27 @@ func (v pairView) crm() string {
 		return "Offline"
 	}
 	master, slave := v.nodes()
-	fmt.Fprintf(&b, "master : %s (%s)\nslave  : %s (%s)\n", Clean(master.Host), online(master.Alive), Clean(slave.Host), online(slave.Alive))
+	fmt.Fprintf(&b, "master : %s (%s)\nslave  : %s (%s)\n", output.Clean(master.Host), online(master.Alive),
+		output.Clean(slave.Host), online(slave.Alive))
 	for _, q := range v.Voters {
-		fmt.Fprintf(&b, "quorum : [controller] %s (%s)\n", Clean(q.Host), online(q.Alive))
+		fmt.Fprintf(&b, "quorum : [controller] %s (%s)\n", output.Clean(q.Host), online(q.Alive))
 	}
 	const line = "-----\n"
 	b.WriteString(line)
 	started := func(up bool) string {
 		if up && master.Alive {
-			return "Started " + Clean(master.Host)
+			return "Started " + output.Clean(master.Host)
 		}
 		return "Stopped"
 	}
 	for _, m := range master.Members {
 		if m.VIP != "" {
-			fmt.Fprintf(&b, "%-7s: [%s] %s\n", Clean(m.Name), Clean(m.VIP), started(m.State == "up"))
+			fmt.Fprintf(&b, "%-7s: [%s] %s\n", output.Clean(m.Name), output.Clean(m.VIP), started(m.State == "up"))
 		}
 	}
 	unknown := func(n cluster.PairNode, role string) string {
 		if n.Alive && n.Role == role {
-			return Clean(string(n.Host))
+			return output.Clean(string(n.Host))
 		}
 		return "Unknown"
 	}
@@ -144,20 +146,20 @@ func (v pairView) crm() string {
 		data = slave.Data
 	}
 	const set = "Master/Slave Set: [%s]\n  Master: [%s]\n  Slave  : [%s]\n"
-	fmt.Fprintf(&b, set, Clean(data), unknown(master, "active"), unknown(slave, "standby"))
+	fmt.Fprintf(&b, set, output.Clean(data), unknown(master, "active"), unknown(slave, "standby"))
 	if t := v.partition(); t != nil {
 		has := func(n cluster.PairNode, role string) string {
 			if n.Alive && n.Partition != nil && n.Partition.Role == role {
-				return Clean(string(n.Host))
+				return output.Clean(string(n.Host))
 			}
 			return "Unknown"
 		}
-		fmt.Fprintf(&b, set, Clean(t.Mount), has(master, "active"), has(slave, "standby"))
+		fmt.Fprintf(&b, set, output.Clean(t.Mount), has(master, "active"), has(slave, "standby"))
 	}
 	fmt.Fprintf(&b, "%-7s: %s\n", "mysql", started(master.Role == "active"))
 	for _, m := range master.Members {
 		if m.VIP == "" {
-			fmt.Fprintf(&b, "%-7s: %s\n", Clean(m.Name), started(m.State == "up"))
+			fmt.Fprintf(&b, "%-7s: %s\n", output.Clean(m.Name), started(m.State == "up"))
 		}
 	}
 	b.WriteString(line)
@@ -188,50 +190,51 @@ func (v pairView) partition() *cluster.PairPartition {
 // partitionText is how a node's copy of the partition is.
 func partitionText(n cluster.PairNode) string {
 	t := n.Partition
-	text := fmt.Sprintf("%s on %s %s: ", Clean(t.Name), Clean(string(n.Host)), Clean(t.Disk))
+	text := fmt.Sprintf("%s on %s %s: ", output.Clean(t.Name), output.Clean(string(n.Host)), output.Clean(t.Disk))
 	switch {
 	case t.State != cluster.PartitionReady:
-		text += Clean(t.State)
+		text += output.Clean(t.State)
 	case !n.Alive:
 		return text + "not known"
 	case t.Linked:
 		return text + "in sync"
 	default:
-		text += fmt.Sprintf("%s, %d %% in common", Clean(t.Copy), t.Percent)
+		text += fmt.Sprintf("%s, %d %% in common", output.Clean(t.Copy), t.Percent)
 	}
 	if t.Problem != "" {
-		text += ": " + Clean(t.Problem)
+		text += ": " + output.Clean(t.Problem)
 	}
 	return text
 }
 
 // comparedText is how the last comparison of the rows of both nodes ended.
-func (v pairView) comparedText(b *strings.Builder, p Painter) {
+func (v pairView) comparedText(b *strings.Builder, p output.Painter) {
 	c := v.Compared()
 	if c == nil {
 		return
 	}
-	text, colour := "never", Plain
+	text, colour := "never", output.Plain
 	if !c.Ended.IsZero() {
 		result := "all equal"
 		if n := len(c.Differ); n > 0 {
-			result, colour = fmt.Sprintf("differences: %d", n), Yellow
+			result, colour = fmt.Sprintf("differences: %d", n), output.Yellow
 		}
 		text = fmt.Sprintf("%s, %s ago: %s; tables: %d, rows: %d", c.Ended.Local().Format(time.DateTime),
-			Ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
+			output.Ago(v.Time.Sub(c.Ended)), result, c.Tables, c.Rows)
 	}
 	if c.Failed != "" {
-		text += "; the last try failed: " + Clean(c.Failed)
+		text += "; the last try failed: " + output.Clean(c.Failed)
 	}
-	Say(b, p, "compared", colour, text)
+	output.Say(b, p, "compared", colour, text)
 	for _, d := range c.Differ {
-		Say(b, p, "", Plain, Clean(d))
+		output.Say(b, p, "", output.Plain, output.Clean(d))
 	}
 	if len(c.Differ) > 0 {
-		Say(b, p, "", Plain, "see which rows are right; those of the node that serves are copied anew by: holdfast pair recover")
+		output.Say(b, p, "", output.Plain,
+			"see which rows are right; those of the node that serves are copied anew by: holdfast pair recover")
 	}
 	for _, l := range c.Left {
-		Say(b, p, "", Plain, "not compared: "+Clean(l))
+		output.Say(b, p, "", output.Plain, "not compared: "+output.Clean(l))
 	}
 }
 
@@ -249,51 +252,53 @@ func (v pairView) weak() (out []string) {
 	return out
 }
 
-func (v pairView) text(p Painter) string {
+func (v pairView) text(p output.Painter) string {
 	var b strings.Builder
 	b.WriteString(v.crm())
-	c := map[cluster.Health]Colour{cluster.Healthy: Green, cluster.Degraded: Yellow, cluster.Broken: Red}[v.Health]
-	Say(&b, p, "pair", c, string(v.Health))
+	c := map[cluster.Health]output.Colour{cluster.Healthy: output.Green, cluster.Degraded: output.Yellow,
+		cluster.Broken: output.Red}[v.Health]
+	output.Say(&b, p, "pair", c, string(v.Health))
 	for _, w := range v.Why {
-		Say(&b, p, "", Plain, Clean(w))
+		output.Say(&b, p, "", output.Plain, output.Clean(w))
 	}
-	Say(&b, p, "guarantee", Plain, string(v.Guarantee))
+	output.Say(&b, p, "guarantee", output.Plain, string(v.Guarantee))
 	if v.Arbiter != "" {
-		Say(&b, p, "arbiter", Plain, Clean(v.Arbiter))
+		output.Say(&b, p, "arbiter", output.Plain, output.Clean(v.Arbiter))
 	}
 	_, slave := v.nodes()
 	complete := make([]string, len(v.InSync))
 	for i, h := range v.InSync {
-		complete[i] = Clean(string(h))
+		complete[i] = output.Clean(string(h))
 	}
-	Say(&b, p, "complete", Plain, Or(strings.Join(complete, ", "), "unknown: no node has told it"))
+	output.Say(&b, p, "complete", output.Plain, output.Or(strings.Join(complete, ", "), "unknown: no node has told it"))
 	for _, n := range v.Nodes {
 		if text := copyText(n); text != "" {
-			Say(&b, p, "copy", Plain, text)
+			output.Say(&b, p, "copy", output.Plain, text)
 		}
 	}
 	for _, n := range v.Nodes {
 		if n.Partition != nil {
-			Say(&b, p, "partition", Plain, partitionText(n))
+			output.Say(&b, p, "partition", output.Plain, partitionText(n))
 		}
 	}
 	if slave.Alive && slave.Role == "standby" && slave.LagKnown { // else it is of before
-		Say(&b, p, "lag", Plain, slave.Lag.String())
+		output.Say(&b, p, "lag", output.Plain, slave.Lag.String())
 	}
 	v.comparedText(&b, p)
 	if v.Health != cluster.Broken {
-		Takeover(&b, p, v.Takeover, false, nil)
+		output.Takeover(&b, p, v.Takeover, false, nil)
 	}
 	for _, w := range v.weak() {
-		Say(&b, p, "at risk", Yellow, Clean(w))
+		output.Say(&b, p, "at risk", output.Yellow, output.Clean(w))
 	}
 	if !v.Owner.Time.IsZero() {
 		why := ""
 		if v.Owner.Reason != "" {
-			why = ": " + Clean(v.Owner.Reason)
+			why = ": " + output.Clean(v.Owner.Reason)
 		}
-		Say(&b, p, "last", Plain, fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime),
-			p.Lang.Text(PairWord(string(v.Owner.State))), Clean(string(v.Owner.Host)), v.Owner.Epoch, why))
+		output.Say(&b, p, "last", output.Plain,
+			fmt.Sprintf("%s %s on %s, epoch %s%s", v.Owner.Time.Local().Format(time.DateTime),
+				p.Lang.Text(output.PairWord(string(v.Owner.State))), output.Clean(string(v.Owner.Host)), v.Owner.Epoch, why))
 	}
 	return b.String()
 }

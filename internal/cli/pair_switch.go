@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -20,7 +21,8 @@ import (
 const timesWithin = 5 * time.Second
 
 // onPair runs f with an agent and a deadline.
-func onPair(a *app, cmd *cobra.Command, timeout time.Duration, f func(ctx context.Context, c *api.Client, js bool) error) error {
+func onPair(a *app, cmd *cobra.Command, timeout time.Duration,
+	f func(ctx context.Context, c *api.Client, js bool) error) error {
 	js, err := a.asJSON(cmd)
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func untilPair(ctx context.Context, a *app, c *api.Client, name string,
 		}
 		if why != "" && why != said {
 			said = why
-			t.say("waiting: " + Clean(why))
+			t.say("waiting: " + output.Clean(why))
 		}
 		for _, n := range p.Nodes {
 			if text := copyText(n); text != "" {
@@ -71,7 +73,8 @@ func untilPair(ctx context.Context, a *app, c *api.Client, name string,
 		st = p
 	}
 	if name == "" {
-		return st, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", Clean(said)).With("nothing was changed")
+		return st, fail.Errorf(fail.Failed, "the pair is not ready for a switch: %s", output.Clean(said)).
+			With("nothing was changed")
 	}
 	return st, unfinished("pair "+name, ctx.Err(), said).With("the request stands; follow it with: holdfast pair status --watch")
 }
@@ -102,9 +105,9 @@ one. Interrupting the command does not end a switch that has begun.`,
 					return err
 				}
 				if js {
-					return JSON(a.env.Stdout, s, false)
+					return output.JSON(a.env.Stdout, s, false)
 				}
-				return Text(a.env.Stdout, s.text())
+				return output.Text(a.env.Stdout, s.text())
 			})
 		},
 	}
@@ -131,12 +134,12 @@ type switchover struct {
 func (s switchover) text() string {
 	if s.Total == 0 {
 		return fmt.Sprintf("%s serves in place of %s; how long it took is not known, as an agent was restarted "+
-			"meanwhile\n", Clean(s.To), Clean(s.From))
+			"meanwhile\n", output.Clean(s.To), output.Clean(s.From))
 	}
 	sec := func(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
 	return fmt.Sprintf("%s serves in place of %s after %s s: services stopped %s, all data handed over %s, taken %s, "+
 		"promoted %s, services started %s\n",
-		Clean(s.To), Clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken), sec(s.Promoted), sec(s.Started))
+		output.Clean(s.To), output.Clean(s.From), sec(s.Total), sec(s.Stopped), sec(s.Handed), sec(s.Taken), sec(s.Promoted), sec(s.Started))
 }
 
 // switchPair lets a node serve; "": the one that does not.
@@ -151,9 +154,9 @@ func switchPair(ctx context.Context, a *app, c *api.Client, to string) (switchov
 	case !p.Want.Run:
 		return s, fail.Errorf(fail.Refused, "the services are stopped").With("start them: holdfast pair start")
 	case p.Owner.State == cluster.Migrating || p.Owner.State == cluster.Settling || p.Want.MoveTo != "" && p.Want.MoveTo != p.Owner.Host:
-		on := Or(p.Owner.To, Or(p.Want.MoveTo, string(p.Owner.Host)))
+		on := output.Or(p.Owner.To, output.Or(p.Want.MoveTo, string(p.Owner.Host)))
 		return s, fail.Errorf(fail.Refused, "a switch to %s is under way: %s", on,
-			Or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
+			output.Or(whyNotHealthy(p), "it has not served yet")).With("mend what is wrong there; see: holdfast pair status")
 	}
 	begun, epoch := time.Now(), p.Owner.Epoch
 	var dead error // nobody serves, and not because an agent has just begun
@@ -178,10 +181,11 @@ func switchPair(ctx context.Context, a *app, c *api.Client, to string) (switchov
 		return s, err
 	}
 	if s.From == s.To {
-		return s, fail.Errorf(fail.Refused, "%s serves already", Clean(s.To))
+		return s, fail.Errorf(fail.Refused, "%s serves already", output.Clean(s.To))
 	}
 	if lost := lostBySwitch(now); lost != "" {
-		if err := Text(a.env.Stderr, fmt.Sprintf("warning: tables that may lose rows by this switch: %s\n", lost)); err != nil {
+		if err := output.Text(a.env.Stderr,
+			fmt.Sprintf("warning: tables that may lose rows by this switch: %s\n", lost)); err != nil {
 			return s, err
 		}
 	}
@@ -211,9 +215,9 @@ func lostBySwitch(p cluster.PairStatus) string {
 	for _, n := range p.Nodes {
 		for _, w := range n.Weak {
 			if name, _, _ := strings.Cut(w, ": "); strings.HasSuffix(name, " (MEMORY)") {
-				names = append(names, Clean(name))
+				names = append(names, output.Clean(name))
 			} else if name, others := strings.CutSuffix(w, " of such engines"); others { // so many are not named
-				more = append(more, "perhaps "+Clean(name)+" of engines without transactions")
+				more = append(more, "perhaps "+output.Clean(name)+" of engines without transactions")
 			}
 		}
 	}
@@ -234,9 +238,10 @@ func (s *switchover) served(p cluster.PairStatus, epoch cluster.Epoch) (why stri
 		}
 		return why, nil
 	}
-	s.cause = Or(whyNot(p, s.To), s.cause)
+	s.cause = output.Or(whyNot(p, s.To), s.cause)
 	if act != nil && p.Owner.Epoch != epoch {
-		return "", fail.Errorf(fail.Failed, "%s serves again, as %s did not come to serve: %s", act.Host, s.To, Or(s.cause, "it gave no reason")).
+		return "", fail.Errorf(fail.Failed, "%s serves again, as %s did not come to serve: %s", act.Host, s.To,
+			output.Or(s.cause, "it gave no reason")).
 			With("mend what is wrong there; see: holdfast pair status, holdfast events")
 	}
 	why = fmt.Sprintf("%s to serve", s.To)
@@ -265,7 +270,7 @@ func (s *switchover) beside(p cluster.PairStatus) string {
 func whyNot(p cluster.PairStatus, h cluster.HostID) string {
 	for _, n := range p.Nodes {
 		if n.Host == h {
-			return Or(n.Problem, n.Why)
+			return output.Or(n.Problem, n.Why)
 		}
 	}
 	return ""
@@ -328,7 +333,7 @@ func causes(n, act cluster.PairNode) string {
 func pairNames(p cluster.PairStatus) string {
 	var names []string
 	for _, n := range p.Nodes {
-		names = append(names, Clean(string(n.Host)))
+		names = append(names, output.Clean(string(n.Host)))
 	}
 	return strings.Join(names, ", ")
 }
@@ -369,13 +374,13 @@ func pairDrillCmd(a *app) *cobra.Command {
 					}
 					all = append(all, s)
 					if !js {
-						if err := Text(a.env.Stdout, s.text()); err != nil {
+						if err := output.Text(a.env.Stdout, s.text()); err != nil {
 							return err
 						}
 					}
 				}
 				if js {
-					return JSON(a.env.Stdout, all, false)
+					return output.JSON(a.env.Stdout, all, false)
 				}
 				return nil
 			})
@@ -453,7 +458,7 @@ func showPair(a *app, p cluster.PairStatus, js bool, err error) error {
 	case err != nil:
 		return err
 	case js:
-		return JSON(a.env.Stdout, viewPair(p), false)
+		return output.JSON(a.env.Stdout, viewPair(p), false)
 	}
-	return Text(a.env.Stdout, viewPair(p).text(PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, viewPair(p).text(output.PainterFor(a.env.Stdout)))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 )
 
@@ -45,17 +46,17 @@ is in no log, and not in the store.`,
 				return err
 			}
 			if password == defaultPassword {
-				err = Text(a.env.Stderr, "warning: everybody knows this password (\""+
+				err = output.Text(a.env.Stderr, "warning: everybody knows this password (\""+
 					defaultPassword+"\"): change it now, with passwd in the\nmanagement VM\n")
 			}
 			if err != nil {
 				return err
 			}
 			if js {
-				return JSON(a.env.Stdout, r, false)
+				return output.JSON(a.env.Stdout, r, false)
 			}
-			return Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
-				"for root in %s\n", Clean(r.Host), Clean(r.Addr), Clean(r.UUID)))
+			return output.Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s %s\nPassword set successfully "+
+				"for root in %s\n", output.Clean(r.Host), output.Clean(r.Addr), output.Clean(r.UUID)))
 		},
 	}
 	cmd.Flags().StringVar(&file, "password-file", "", "`file` whose first line is the password")

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/internal/cli/output"
 )
 
 // TestNothingOfALibraryIsShown: wrong flags and arguments of every kind are told in words of this program.
@@ -70,7 +72,8 @@ func TestCommandsSayWhatIsWanted(t *testing.T) {
 		}
 		n++
 		s := commandLine(t, "", append(slices.Clone(path), "bogus")...)
-		if s.code != 2 || !strings.Contains(unwrapped(s), `unknown command "bogus"; want `) || len(tooWide(s.err, Width)) > 0 {
+		if s.code != 2 || !strings.Contains(unwrapped(s),
+			`unknown command "bogus"; want `) || len(tooWide(s.err, output.Width)) > 0 {
 			t.Errorf("%v: exit %d, %s", path, s.code, s.err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/clock"
 	"holdfast/internal/lib/fail"
@@ -140,7 +141,7 @@ func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 		if js {
 			return showNow(cmd.Context(), a, c)
 		}
-		return Text(a.env.Stdout, g.name+" is requested\n")
+		return output.Text(a.env.Stdout, g.name+" is requested\n")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
@@ -151,7 +152,7 @@ func pursue(a *app, cmd *cobra.Command, timeout time.Duration, g goal) error {
 	if js {
 		return showStatus(a, s)
 	}
-	return Text(a.env.Stdout, g.result(s)+"\n")
+	return output.Text(a.env.Stdout, g.result(s)+"\n")
 }
 
 func showNow(ctx context.Context, a *app, c *api.Client) error {
@@ -182,7 +183,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 			text := waitText(s)
 			news := inText.ReplaceAllString(text, "") != inText.ReplaceAllString(said, "")
 			if said = text; news {
-				if err := Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+				if err := output.Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
 					return s, err
 				}
 			}
@@ -196,7 +197,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 		}
 		if text := "for the agent to answer again"; text != said {
 			said = text
-			if err := Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
+			if err := output.Text(a.env.Stderr, "waiting: "+said+"\n"); err != nil {
 				return cluster.Status{}, err
 			}
 		}
@@ -207,7 +208,7 @@ func wait(ctx context.Context, a *app, c *api.Client, g goal) (cluster.Status, e
 // waitText says what the cluster waits for.
 func waitText(s cluster.Status) string {
 	if s.Waiting != "" {
-		return Clean(s.Waiting)
+		return output.Clean(s.Waiting)
 	}
 	if !s.Connected {
 		return "for a quorum of the store" + parens(s.StoreError)
@@ -224,5 +225,5 @@ func parens(s string) string {
 	if s == "" {
 		return ""
 	}
-	return " (" + Clean(s) + ")"
+	return " (" + output.Clean(s) + ")"
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/lib/fail"
 )
@@ -166,7 +167,7 @@ func probeLine(p losses.Progress, of time.Duration) string {
 		return "asking by ARP which of " + targetsOf(p.Targets) + " answer"
 	}
 	line := fmt.Sprintf("%s of %s  %s  %s sent  %s lost", p.Passed.Round(time.Second), of, targetsOf(p.Targets),
-		Thousands(p.Sent), Thousands(p.Lost))
+		output.Thousands(p.Sent), output.Thousands(p.Lost))
 	if p.LongestMS > 0 {
 		line += fmt.Sprintf("  longest gap %s ms: %s", millis(p.LongestMS), p.Longest)
 	}
@@ -183,14 +184,14 @@ func targetsOf(n int) string {
 // millis writes a time in milliseconds to a tenth.
 func millis(ms float64) string {
 	tenths := int64(math.Round(ms * 10))
-	return fmt.Sprintf("%s.%d", Thousands(tenths/10), tenths%10)
+	return fmt.Sprintf("%s.%d", output.Thousands(tenths/10), tenths%10)
 }
 
 func showLosses(a *app, r *losses.Result, js bool) error {
 	if js {
-		return JSON(a.env.Stdout, r, false)
+		return output.JSON(a.env.Stdout, r, false)
 	}
-	return Text(a.env.Stdout, lossesText(r, PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, lossesText(r, output.PainterFor(a.env.Stdout)))
 }
 
 // Shown of a result: targets with losses, and silent ones. JSON has all.
@@ -200,51 +201,56 @@ const (
 )
 
 // lossesText shows the worst targets, and the sums.
-func lossesText(r *losses.Result, p Painter) string {
+func lossesText(r *losses.Result, p output.Painter) string {
 	var b strings.Builder
 	worst := r.Worst()
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, t := range worst[:min(len(worst), shownWorst)] {
 		g, gaps := t.Longest(), int64(len(t.Gaps))+t.GapsLeftOut
-		rows = append(rows, []Cell{
-			{Text: t.IP.String()}, {Text: Or(t.Name, "-")}, {Text: string(t.By)}, {Text: Thousands(t.Sent)}, {Text: Thousands(t.Lost), Colour: Red},
-			{Text: millis(t.LongestMS) + " ms", Colour: Red}, {Text: g.At.Local().Format("15:04:05.000")}, {Text: Thousands(gaps)},
+		rows = append(rows, []output.Cell{
+			{Text: t.IP.String()}, {Text: output.Or(t.Name, "-")}, {Text: string(t.By)}, {Text: output.Thousands(t.Sent)},
+			{Text: output.Thousands(t.Lost), Colour: output.Red}, {Text: millis(t.LongestMS) + " ms", Colour: output.Red},
+			{Text: g.At.Local().Format("15:04:05.000")}, {Text: output.Thousands(gaps)},
 		})
 	}
 	if len(rows) > 0 {
-		Table(&b, p, []Column{{Head: "ADDRESS"}, {Head: "NAME", Cut: 1, Least: 6}, {Head: "PROTO"}, {Head: "SENT"},
-			{Head: "LOST"}, {Head: "LONGEST GAP"}, {Head: "BEGAN"}, {Head: "GAPS"}}, rows)
+		output.Table(&b, p,
+			[]output.Column{{Head: "ADDRESS"}, {Head: "NAME", Cut: 1, Least: 6}, {Head: "PROTO"}, {Head: "SENT"},
+				{Head: "LOST"}, {Head: "LONGEST GAP"}, {Head: "BEGAN"}, {Head: "GAPS"}}, rows)
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - len(rows); more > 0 {
-		Say(&b, p, "more", Red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
+		output.Say(&b, p, "more", output.Red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
 	}
 	saySilent(&b, p, r.Silent)
 	if r.Total.ByARP > 0 {
-		Say(&b, p, "arp", Plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known",
+		output.Say(&b, p, "arp", output.Plain, fmt.Sprintf("%s asked by ARP, %v a second: the order of answers is not known",
 			targetsOf(r.Total.ByARP), r.ARPRate))
 	}
 	if part := r.Unwatched(); part >= 0.0005 {
-		Say(&b, p, "unwatched", Yellow, fmt.Sprintf("%.1f %% of the time, as this machine could not send, or not take answers in", 100*part))
+		output.Say(&b, p, "unwatched", output.Yellow,
+			fmt.Sprintf("%.1f %% of the time, as this machine could not send, or not take answers in", 100*part))
 	}
 	if r.Total.Reordered > 0 {
-		Say(&b, p, "order", Plain, Thousands(r.Total.Reordered)+" answers came after the answer to a later packet")
+		output.Say(&b, p, "order", output.Plain,
+			output.Thousands(r.Total.Reordered)+" answers came after the answer to a later packet")
 	}
 	if r.Interrupted {
-		Say(&b, p, "note", Plain, "interrupted after "+Secs(r.Ended.Sub(r.Began.Time)))
+		output.Say(&b, p, "note", output.Plain, "interrupted after "+output.Secs(r.Ended.Sub(r.Began.Time)))
 	}
-	s, c := r.Total, Green
-	line := fmt.Sprintf("%s of %s packets lost, by %d of %s", Thousands(s.Lost), Thousands(s.Sent), s.Losing, targetsOf(s.Targets))
+	s, c := r.Total, output.Green
+	line := fmt.Sprintf("%s of %s packets lost, by %d of %s", output.Thousands(s.Lost), output.Thousands(s.Sent),
+		s.Losing, targetsOf(s.Targets))
 	if s.Lost > 0 {
 		line += fmt.Sprintf("; longest gap %s ms, of %s", millis(s.LongestMS), s.LongestIP)
-		c = Red
+		c = output.Red
 	}
-	Say(&b, p, "total", c, line)
+	output.Say(&b, p, "total", c, line)
 	return b.String()
 }
 
 // saySilent tells which targets did not answer before the start, and by what they were asked.
-func saySilent(b *strings.Builder, p Painter, silent []losses.Silent) {
+func saySilent(b *strings.Builder, p output.Painter, silent []losses.Silent) {
 	n := len(silent)
 	if n == 0 {
 		return
@@ -256,7 +262,7 @@ func saySilent(b *strings.Builder, p Painter, silent []losses.Silent) {
 			byARP++
 		}
 		if i < shownSilent {
-			names = append(names, Clean(s.Address.String()))
+			names = append(names, output.Clean(s.Address.String()))
 		}
 	}
 	if n > shownSilent {
@@ -266,5 +272,5 @@ func saySilent(b *strings.Builder, p Painter, silent []losses.Silent) {
 	if byARP > 0 {
 		line += fmt.Sprintf("; %d of them also asked by ARP", byARP)
 	}
-	Say(b, p, "silent", Yellow, line)
+	output.Say(b, p, "silent", output.Yellow, line)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 )
 
@@ -22,13 +23,13 @@ const (
 // lossMap shows a measurement while it goes on: a map of losses over the time on a terminal, else a line now and then.
 type lossMap struct {
 	*ticker
-	p    Painter
+	p    output.Painter
 	rows int
 	heat *losses.Heat // nil: none is shown
 }
 
 func newLossMap(w io.Writer) *lossMap {
-	m := &lossMap{ticker: newTicker(w), p: PainterFor(w)}
+	m := &lossMap{ticker: newTicker(w), p: output.PainterFor(w)}
 	if m.term && os.Getenv("TERM") != "dumb" {
 		m.rows = min(mostRows, cmp.Or(m.p.Rows, usualRows)-besideMap)
 	}
@@ -50,39 +51,39 @@ func (m *lossMap) show(p losses.Progress, of time.Duration) {
 }
 
 // mapText is a map of losses, a line for each row, and what its marks mean.
-func mapText(h *losses.Heat, p Painter) []string {
+func mapText(h *losses.Heat, p output.Painter) []string {
 	var lines []string
 	for _, r := range h.Rows {
-		label := Shorten(Or(r.First.Name, r.First.IP.String()), 18)
+		label := output.Shorten(output.Or(r.First.Name, r.First.IP.String()), 18)
 		if r.More > 0 {
 			label += fmt.Sprintf(" +%d", r.More)
 		}
 		var b strings.Builder
-		b.WriteString(label + strings.Repeat(" ", max(1, mapLabel-Columns(label))))
+		b.WriteString(label + strings.Repeat(" ", max(1, mapLabel-output.Columns(label))))
 		for _, c := range r.Columns {
 			mark, tone := markOf(c)
 			b.WriteString(p.Tint(tone, mark))
 		}
 		lines = append(lines, b.String())
 	}
-	return append(lines, Shorten(p.Lang.Text(fmt.Sprintf("a column is %s; lost: %s", h.Every, legend)), p.Wide()-1))
+	return append(lines, output.Shorten(p.Lang.Text(fmt.Sprintf("a column is %s; lost: %s", h.Every, legend)), p.Wide()-1))
 }
 
 const legend = "· none  ░ less than 10 %  ▒ than 50 %  ▓ more  █ all"
 
 // markOf is how a share of lost packets is shown; one of nothing is blank.
-func markOf(c losses.Share) (string, Colour) {
+func markOf(c losses.Share) (string, output.Colour) {
 	switch {
 	case c.Sent == 0:
-		return " ", Plain
+		return " ", output.Plain
 	case c.Lost == 0:
-		return "·", Plain
+		return "·", output.Plain
 	case c.Lost >= c.Sent:
-		return "█", Red
+		return "█", output.Red
 	case 10*c.Lost < c.Sent:
-		return "░", Yellow
+		return "░", output.Yellow
 	case 2*c.Lost < c.Sent:
-		return "▒", Yellow
+		return "▒", output.Yellow
 	}
-	return "▓", Red
+	return "▓", output.Red
 }

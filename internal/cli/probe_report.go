@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/lib/fail"
 )
@@ -50,7 +51,8 @@ The clocks of the machines must agree.`,
 				results = append(results, r)
 			}
 			if len(results) == 1 {
-				return showSaved(a, form, results[0], results[0].WriteHTML, func(p Painter) string { return lossesText(results[0], p) })
+				return showSaved(a, form, results[0], results[0].WriteHTML,
+					func(p output.Painter) string { return lossesText(results[0], p) })
 			}
 			return joinedReport(a, form, args, results)
 		},
@@ -77,18 +79,18 @@ func savedLosses(ctx context.Context, a *app, file string) (*losses.Result, erro
 }
 
 // showSaved shows a result in a form.
-func showSaved(a *app, form string, result any, html func(io.Writer) error, text func(Painter) string) error {
+func showSaved(a *app, form string, result any, html func(io.Writer) error, text func(output.Painter) string) error {
 	switch form {
 	case "json":
-		return JSON(a.env.Stdout, result, false)
+		return output.JSON(a.env.Stdout, result, false)
 	case "html":
 		var b strings.Builder
 		if err := html(&b); err != nil {
 			return err
 		}
-		return File(a.env.Stdout, b.String())
+		return output.File(a.env.Stdout, b.String())
 	}
-	return Text(a.env.Stdout, text(PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, text(output.PainterFor(a.env.Stdout)))
 }
 
 // joinedReport shows one result of several. Results of programs without names are called as
@@ -106,21 +108,22 @@ func joinedReport(a *app, form string, files []string, results []*losses.Result)
 	if err != nil {
 		return fail.Errorf(fail.Invalid, "%s: %w", strings.Join(files, ", "), err)
 	}
-	return showSaved(a, form, j, j.WriteHTML, func(p Painter) string { return joinedText(j, p) })
+	return showSaved(a, form, j, j.WriteHTML, func(p output.Painter) string { return joinedText(j, p) })
 }
 
 // joinedText shows the vantage points, the worst targets as each of these saw them, and the sums.
-func joinedText(j *losses.Joined, p Painter) string {
+func joinedText(j *losses.Joined, p output.Painter) string {
 	var b strings.Builder
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, x := range j.Points {
-		rows = append(rows, []Cell{
-			{Text: x.Name}, {Text: x.Began.Local().Format("15:04:05.000")}, {Text: Secs(x.Ended.Sub(x.Began.Time))},
-			{Text: Thousands(int64(x.Total.Targets))},
-			{Text: Thousands(int64(x.Total.Silent))}, {Text: Thousands(x.Total.Lost)}, {Text: fmt.Sprintf("%.1f %%", 100*x.UnwatchedPart)},
+		rows = append(rows, []output.Cell{
+			{Text: x.Name}, {Text: x.Began.Local().Format("15:04:05.000")}, {Text: output.Secs(x.Ended.Sub(x.Began.Time))},
+			{Text: output.Thousands(int64(x.Total.Targets))},
+			{Text: output.Thousands(int64(x.Total.Silent))}, {Text: output.Thousands(x.Total.Lost)},
+			{Text: fmt.Sprintf("%.1f %%", 100*x.UnwatchedPart)},
 		})
 	}
-	Table(&b, p, []Column{{Head: "VANTAGE POINT", Cut: 1, Least: 13}, {Head: "BEGAN"}, {Head: "TIME"},
+	output.Table(&b, p, []output.Column{{Head: "VANTAGE POINT", Cut: 1, Least: 13}, {Head: "BEGAN"}, {Head: "TIME"},
 		{Head: "TARGETS"}, {Head: "SILENT"}, {Head: "LOST"}, {Head: "UNWATCHED"}}, rows)
 	b.WriteByte('\n')
 	worst := j.Worst()
@@ -129,48 +132,51 @@ func joinedText(j *losses.Joined, p Painter) string {
 		b.WriteByte('\n')
 	}
 	if more := len(worst) - shownWorst; more > 0 {
-		Say(&b, p, "more", Red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
+		output.Say(&b, p, "more", output.Red, fmt.Sprintf("%s more lost packets; -o json has them", targetsOf(more)))
 	}
 	joinedSums(&b, p, j)
 	return b.String()
 }
 
 // joinedTable shows targets: of each when it was dark, and what each vantage point saw.
-func joinedTable(b *strings.Builder, p Painter, targets []losses.JoinedTarget) {
-	var rows [][]Cell
+func joinedTable(b *strings.Builder, p output.Painter, targets []losses.JoinedTarget) {
+	var rows [][]output.Cell
 	for _, t := range targets {
-		addr, name := t.IP.String(), Or(t.Name, "-")
-		add := func(from string, more ...Cell) {
-			rows = append(rows, append([]Cell{{Text: addr}, {Text: name}, {Text: from}}, more...))
+		addr, name := t.IP.String(), output.Or(t.Name, "-")
+		add := func(from string, more ...output.Cell) {
+			rows = append(rows, append([]output.Cell{{Text: addr}, {Text: name}, {Text: from}}, more...))
 			addr, name = "", ""
 		}
 		if s := t.Longest(losses.Dark); s.MS > 0 {
-			add("all", Cell{}, Cell{}, Cell{Text: millis(s.MS) + " ms", Colour: Red}, Cell{Text: s.At.Local().Format("15:04:05.000"), Colour: Red})
+			add("all", output.Cell{}, output.Cell{}, output.Cell{Text: millis(s.MS) + " ms", Colour: output.Red},
+				output.Cell{Text: s.At.Local().Format("15:04:05.000"), Colour: output.Red})
 		}
 		for _, v := range t.Views {
 			switch {
 			case v.Silent:
-				add(v.Point, Cell{}, Cell{Text: "silent", Colour: Yellow}, Cell{}, Cell{})
+				add(v.Point, output.Cell{}, output.Cell{Text: "silent", Colour: output.Yellow}, output.Cell{}, output.Cell{})
 			case v.Lost == 0:
-				add(v.Point, Cell{Text: string(v.By)}, Cell{Text: "0"}, Cell{Text: "-"}, Cell{Text: "-"})
+				add(v.Point, output.Cell{Text: string(v.By)}, output.Cell{Text: "0"}, output.Cell{Text: "-"},
+					output.Cell{Text: "-"})
 			default:
 				g := losses.Target{Gaps: v.Gaps}.Longest()
-				add(v.Point, Cell{Text: string(v.By)}, Cell{Text: Thousands(v.Lost)},
-					Cell{Text: millis(v.LongestMS) + " ms"}, Cell{Text: g.At.Local().Format("15:04:05.000")})
+				add(v.Point, output.Cell{Text: string(v.By)}, output.Cell{Text: output.Thousands(v.Lost)},
+					output.Cell{Text: millis(v.LongestMS) + " ms"}, output.Cell{Text: g.At.Local().Format("15:04:05.000")})
 			}
 		}
 	}
-	Table(b, p, []Column{{Head: "ADDRESS"}, {Head: "NAME", Cut: 1, Least: 4}, {Head: "FROM", Cut: 2, Least: 6},
-		{Head: "PROTO"}, {Head: "LOST"}, {Head: "LONGEST GAP"}, {Head: "BEGAN"}}, rows)
+	output.Table(b, p,
+		[]output.Column{{Head: "ADDRESS"}, {Head: "NAME", Cut: 1, Least: 4}, {Head: "FROM", Cut: 2, Least: 6},
+			{Head: "PROTO"}, {Head: "LOST"}, {Head: "LONGEST GAP"}, {Head: "BEGAN"}}, rows)
 }
 
 // joinedSums tells what was judged.
-func joinedSums(b *strings.Builder, p Painter, j *losses.Joined) {
+func joinedSums(b *strings.Builder, p output.Painter, j *losses.Joined) {
 	s := j.Total
 	all := targetsOf(s.Targets)
-	tint := func(n int, c Colour) Colour {
+	tint := func(n int, c output.Colour) output.Colour {
 		if n == 0 {
-			return Green
+			return output.Green
 		}
 		return c
 	}
@@ -178,17 +184,20 @@ func joinedSums(b *strings.Builder, p Painter, j *losses.Joined) {
 	if s.Dark > 0 {
 		dark += fmt.Sprintf("; longest %s ms, of %s", millis(s.LongestDarkMS), s.LongestDarkIP)
 	}
-	Say(b, p, "dark", tint(s.Dark, Red), dark)
-	Say(b, p, "path", tint(s.Path, Red), fmt.Sprintf("%d of %s lost from some, while others had answers", s.Path, all))
+	output.Say(b, p, "dark", tint(s.Dark, output.Red), dark)
+	output.Say(b, p, "path", tint(s.Path, output.Red),
+		fmt.Sprintf("%d of %s lost from some, while others had answers", s.Path, all))
 	if s.Unclear > 0 {
-		Say(b, p, "unclear", Yellow, fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one "+
-			"vantage point alone knows", s.Unclear, all))
+		output.Say(b, p, "unclear", output.Yellow,
+			fmt.Sprintf("%d of %s lost packets, for too short to tell which, or as one "+
+				"vantage point alone knows", s.Unclear, all))
 	}
 	if s.Alone > 0 {
-		Say(b, p, "alone", Yellow, fmt.Sprintf("%d of %s measured from one vantage point only", s.Alone, all))
+		output.Say(b, p, "alone", output.Yellow, fmt.Sprintf("%d of %s measured from one vantage point only", s.Alone, all))
 	}
 	if s.NotJudged > 0 {
-		Say(b, p, "note", Yellow, Thousands(s.NotJudged)+" gaps were not judged: outside of the common time, or not listed in a result")
+		output.Say(b, p, "note", output.Yellow,
+			output.Thousands(s.NotJudged)+" gaps were not judged: outside of the common time, or not listed in a result")
 	}
 	var stopped []string
 	for _, x := range j.Points {
@@ -197,7 +206,8 @@ func joinedSums(b *strings.Builder, p Painter, j *losses.Joined) {
 		}
 	}
 	if len(stopped) > 0 {
-		Say(b, p, "note", Plain, "interrupted: "+strings.Join(stopped, ", "))
+		output.Say(b, p, "note", output.Plain, "interrupted: "+strings.Join(stopped, ", "))
 	}
-	Say(b, p, "time", Plain, fmt.Sprintf("%s, in which all of them measured", Secs(j.To.Sub(j.From.Time))))
+	output.Say(b, p, "time", output.Plain,
+		fmt.Sprintf("%s, in which all of them measured", output.Secs(j.To.Sub(j.From.Time))))
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/fleet/losses"
 	"holdfast/internal/lib/fail"
 )
@@ -67,8 +68,8 @@ func TestLossesFit(t *testing.T) {
 		r.Silent = append(r.Silent, losses.Silent{Address: a, AskedBy: []losses.Means{losses.ICMP, losses.ARP}})
 	}
 	r.Sum()
-	text := lossesText(r, Painter{Cuts: true, Colours: true})
-	if bad := tooWide(text, Width); len(bad) > 0 {
+	text := lossesText(r, output.Painter{Cuts: true, Colours: true})
+	if bad := tooWide(text, output.Width); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
 	for _, want := range []string{"2001:db8::14", "3,600,000", "12,345.6 ms", "1,001", "10 targets more",
@@ -88,9 +89,9 @@ func TestLossesFit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return joinedText(j, Painter{Cuts: true, Colours: true})
+		return joinedText(j, output.Painter{Cuts: true, Colours: true})
 	}()
-	if bad := tooWide(joined, Width); len(bad) > 0 {
+	if bad := tooWide(joined, output.Width); len(bad) > 0 {
 		t.Errorf("%s", strings.Join(bad, "\n"))
 	}
 	for _, want := range []string{"2001:db8::14", "12,345.6 ms", "10 targets more", "29 of 30 targets lost from all",

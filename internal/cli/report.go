@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cli/support"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
@@ -254,21 +255,21 @@ func (r *reporter) tell(out string, js bool, entries []support.Entry) error {
 	res := reportResult{File: out, Missing: []missingPart{}}
 	for _, e := range entries {
 		if e.Why != "" && !e.Normal {
-			res.Missing = append(res.Missing, missingPart{e.Name, Clean(e.Why)})
+			res.Missing = append(res.Missing, missingPart{e.Name, output.Clean(e.Why)})
 		}
 	}
 	if js {
-		return JSON(r.env.Stdout, res, false)
+		return output.JSON(r.env.Stdout, res, false)
 	}
 	var b strings.Builder
 	for _, m := range res.Missing {
-		Say(&b, Painter{}, "", Plain, m.Part+": "+m.Why)
+		output.Say(&b, output.Painter{}, "", output.Plain, m.Part+": "+m.Why)
 	}
 	text := "written: " + out + "\n"
 	if b.Len() > 0 {
 		text += "not complete, as its index.txt says:\n" + b.String()
 	}
-	return Text(r.env.Stdout, text)
+	return output.Text(r.env.Stdout, text)
 }
 
 // secrets are all that files of this host have, which its settings and its
@@ -312,7 +313,7 @@ func ask[T any](r *reporter, name string, get func(context.Context, *api.Client)
 		if err != nil {
 			return err
 		}
-		return JSON(w, v, false)
+		return output.JSON(w, v, false)
 	}}
 }
 
@@ -335,7 +336,7 @@ func (r *reporter) cluster() []support.Part {
 		if err != nil {
 			return err
 		}
-		return Text(w, installText(install.Result{Report: d}, true, Painter{}))
+		return output.Text(w, installText(install.Result{Report: d}, true, output.Painter{}))
 	}}
 	version := []support.Part{
 		ask(r, "version.json", func(ctx context.Context, c *api.Client) (map[string]any, error) {
@@ -344,7 +345,7 @@ func (r *reporter) cluster() []support.Part {
 			if err == nil {
 				out["agent"] = v
 			} else {
-				out["agent"] = Clean(err.Error())
+				out["agent"] = output.Clean(err.Error())
 			}
 			return out, nil
 		}),
@@ -363,7 +364,7 @@ func (r *reporter) cluster() []support.Part {
 			if err != nil {
 				return err
 			}
-			return Text(w, statusText(s, Painter{}))
+			return output.Text(w, statusText(s, output.Painter{}))
 		}},
 		support.Part{Name: "events.json", Tail: true, Get: func(ctx context.Context, w io.Writer) error {
 			var after int64
@@ -373,7 +374,7 @@ func (r *reporter) cluster() []support.Part {
 					return err
 				}
 				for _, e := range events {
-					if err := JSON(w, e, true); err != nil {
+					if err := output.JSON(w, e, true); err != nil {
 						return err
 					}
 				}
@@ -389,7 +390,7 @@ func (r *reporter) cluster() []support.Part {
 			if err != nil {
 				return err
 			}
-			return Text(w, string(rev.Config))
+			return output.Text(w, string(rev.Config))
 		}},
 		ask(r, "config-history.json", func(ctx context.Context, c *api.Client) ([]config.Revision, error) { return c.Configs(ctx) }),
 		ask(r, "store.json", func(ctx context.Context, c *api.Client) (cluster.StoreStatus, error) { return c.StoreStatus(ctx) }),

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/lib/fail"
@@ -295,7 +296,7 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 // narrow is the script command "narrow FILE": no line has more than 80 columns.
 func narrow(ts *testscript.TestScript, _ bool, args []string) {
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > Width {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > output.Width {
 			ts.Fatalf("%d columns: %s", n, line)
 		}
 	}
@@ -388,7 +389,7 @@ func TestHelp(t *testing.T) {
 		t.Errorf("the help texts differ from %s; run go test ./internal/cli -update and look at the difference:\n%s", golden, b.Bytes())
 	}
 	for line := range strings.Lines(b.String()) {
-		if n := len([]rune(line)) - 1; n > Width {
+		if n := len([]rune(line)) - 1; n > output.Width {
 			t.Errorf("help line with %d columns: %s", n, line)
 		}
 	}

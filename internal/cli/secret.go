@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 )
 
@@ -41,17 +42,17 @@ func (a *app) password(ctx context.Context, file, prompt string) (string, error)
 		return strings.TrimSuffix(line, "\r"), nil
 	}
 	in, ok := a.env.Stdin.(*os.File)
-	if !ok || !IsTerminal(in) {
+	if !ok || !output.IsTerminal(in) {
 		return "", fail.Errorf(fail.Invalid, "read the password: stdin is not a terminal").With("give it in a file, by --password-file")
 	}
-	if err := Text(a.env.Stderr, prompt); err != nil {
+	if err := output.Text(a.env.Stderr, prompt); err != nil {
 		return "", err
 	}
 	line, err := readHidden(ctx, in)
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	return line, Text(a.env.Stderr, "\n")
+	return line, output.Text(a.env.Stderr, "\n")
 }
 
 // readHidden reads a line of a terminal that does not show it.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster/reason"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -14,26 +15,26 @@ import (
 )
 
 // jobState is the state, or the result of a job that has ended.
-func jobState(j job.View) Cell {
+func jobState(j job.View) output.Cell {
 	switch {
 	case j.State != "ended":
-		return Cell{Text: Clean(j.State), Colour: Yellow}
+		return output.Cell{Text: output.Clean(j.State), Colour: output.Yellow}
 	case j.Result == "done":
-		return Cell{Text: "done", Colour: Green}
+		return output.Cell{Text: "done", Colour: output.Green}
 	}
-	return Cell{Text: Clean(Or(j.Result, "ended")), Colour: Red}
+	return output.Cell{Text: output.Clean(output.Or(j.Result, "ended")), Colour: output.Red}
 }
 
-func stepState(s job.StepView) Cell {
+func stepState(s job.StepView) output.Cell {
 	switch s.State {
 	case "done":
-		return Cell{Text: "done", Colour: Green}
+		return output.Cell{Text: "done", Colour: output.Green}
 	case "failed", "unknown":
-		return Cell{Text: s.State, Colour: Red}
+		return output.Cell{Text: s.State, Colour: output.Red}
 	case "running":
-		return Cell{Text: fmt.Sprintf("running %d %%", s.Percent), Colour: Yellow}
+		return output.Cell{Text: fmt.Sprintf("running %d %%", s.Percent), Colour: output.Yellow}
 	}
-	return Cell{Text: Clean(s.State)}
+	return output.Cell{Text: output.Clean(s.State)}
 }
 
 // stuckSteps are those that an operator has to decide about.
@@ -62,20 +63,20 @@ const (
 )
 
 // stuckText says why a step is stuck, with the last lines of its log.
-func stuckText(b *strings.Builder, p Painter, s job.StepView, lines int) {
+func stuckText(b *strings.Builder, p output.Painter, s job.StepView, lines int) {
 	word := s.State
 	if word == "unknown" {
 		word = "unclear"
 	}
-	text := Clean(s.ID)
+	text := output.Clean(s.ID)
 	if s.Why != "" {
-		text += ": " + Clean(s.Why)
+		text += ": " + output.Clean(s.Why)
 	}
-	Say(b, p, word, Red, text)
+	output.Say(b, p, word, output.Red, text)
 	log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
 	for _, l := range log[max(0, len(log)-lines):] {
 		if l != "" {
-			b.WriteString("          | " + Clean(l) + "\n")
+			b.WriteString("          | " + output.Clean(l) + "\n")
 		}
 	}
 }

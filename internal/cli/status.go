@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/cluster/reason"
 )
@@ -36,7 +37,7 @@ func statusCmd(a *app) *cobra.Command {
 			if js {
 				return showStatus(a, s)
 			}
-			return Text(a.env.Stdout, statusText(s, PainterFor(a.env.Stdout)))
+			return output.Text(a.env.Stdout, statusText(s, output.PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -45,7 +46,7 @@ func statusCmd(a *app) *cobra.Command {
 
 // showStatus is for programs.
 func showStatus(a *app, s cluster.Status) error {
-	return JSON(a.env.Stdout, jsonStatus(s), false)
+	return output.JSON(a.env.Stdout, jsonStatus(s), false)
 }
 
 // jsonStatus makes the form for programs: a list is never null, and sorted.
@@ -66,8 +67,8 @@ func sortedHosts(s cluster.Status) []cluster.HostStatus {
 // watchStatus shows the status until the user ends it, which is no error. On a
 // terminal it stays in place; elsewhere only changed text is written again.
 func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
-	terminal := IsTerminal(a.env.Stdout)
-	p := PainterFor(a.env.Stdout)
+	terminal := output.IsTerminal(a.env.Stdout)
+	p := output.PainterFor(a.env.Stdout)
 	last := ""
 	for s, err := range c.WatchStatus(ctx) {
 		if ctx.Err() != nil {
@@ -77,7 +78,7 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 			return err
 		}
 		if js {
-			if err := JSON(a.env.Stdout, jsonStatus(s), true); err != nil {
+			if err := output.JSON(a.env.Stdout, jsonStatus(s), true); err != nil {
 				return err
 			}
 			continue
@@ -93,7 +94,7 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 		default:
 			last = text
 		}
-		if err := Text(a.env.Stdout, text); err != nil {
+		if err := output.Text(a.env.Stdout, text); err != nil {
 			return err
 		}
 	}
@@ -101,17 +102,19 @@ func watchStatus(ctx context.Context, a *app, c *api.Client, js bool) error {
 }
 
 // statusText writes a status for people, in at most 80 columns.
-func statusText(s cluster.Status, p Painter) string {
+func statusText(s cluster.Status, p output.Painter) string {
 	var b strings.Builder
-	Say(&b, p, "cluster", Plain, fmt.Sprintf("%s, seen from %s at %s", Or(s.Cluster, "(no id)"), Or(s.Self, "(no name)"), WallClock(s.Time)))
+	output.Say(&b, p, "cluster", output.Plain,
+		fmt.Sprintf("%s, seen from %s at %s", output.Or(s.Cluster, "(no id)"), output.Or(s.Self, "(no name)"),
+			output.WallClock(s.Time)))
 	if s.Connected {
-		Say(&b, p, "store", Plain, "connected, "+coordinatorText(s))
+		output.Say(&b, p, "store", output.Plain, "connected, "+coordinatorText(s))
 	} else {
 		age := "; what follows may be old"
 		if o := old(s); o != "" {
 			age = fmt.Sprintf("; what follows is %s old", o)
 		}
-		Say(&b, p, "store", Red, "no quorum: "+Or(s.StoreError, "not connected")+age)
+		output.Say(&b, p, "store", output.Red, "no quorum: "+output.Or(s.StoreError, "not connected")+age)
 	}
 	b.WriteByte('\n')
 	hostTable(&b, p, s)
@@ -119,15 +122,16 @@ func statusText(s cluster.Status, p Painter) string {
 	guestText(&b, p, s)
 	// Before the first record nothing is known, also not that nobody has it.
 	unread := !s.Connected && s.Owner.State == "" && len(s.Hosts) == 0
-	Takeover(&b, p, s.Takeover, unread, silentHolder(s))
+	output.Takeover(&b, p, s.Takeover, unread, silentHolder(s))
 	if !unread {
 		wantText(&b, p, s)
 	}
 	if len(s.Pending) > 0 {
-		Say(&b, p, "restart", Yellow, "takes effect at the next start of the management VM: "+Clean(strings.Join(s.Pending, ", ")))
+		output.Say(&b, p, "restart", output.Yellow,
+			"takes effect at the next start of the management VM: "+output.Clean(strings.Join(s.Pending, ", ")))
 	}
 	if s.Waiting != "" {
-		Say(&b, p, "waiting", Yellow, Clean(s.Waiting))
+		output.Say(&b, p, "waiting", output.Yellow, output.Clean(s.Waiting))
 	}
 	return b.String()
 }
@@ -137,7 +141,7 @@ func old(s cluster.Status) string {
 	if s.Connected || s.AsOf.IsZero() {
 		return ""
 	}
-	return Ago(s.Time.Sub(s.AsOf))
+	return output.Ago(s.Time.Sub(s.AsOf))
 }
 
 // withAge adds to a text how old it is.
@@ -152,7 +156,7 @@ func coordinatorText(s cluster.Status) string {
 	if s.Coordinator == "" {
 		return "no coordinator elected"
 	}
-	return fmt.Sprintf("coordinator %s (term %d)", Clean(s.Coordinator), s.Term)
+	return fmt.Sprintf("coordinator %s (term %d)", output.Clean(s.Coordinator), s.Term)
 }
 
 // addrWidth is what every IPv4 address fits; a longer address may be cut in the
@@ -167,40 +171,44 @@ func keptHead(pair bool) string {
 	return "MGMT VM"
 }
 
-func hostTable(b *strings.Builder, p Painter, s cluster.Status) {
+func hostTable(b *strings.Builder, p output.Painter, s cluster.Status) {
 	hosts := sortedHosts(s)
-	cols := []Column{
+	cols := []output.Column{
 		{Head: "HOST", Cut: 2, Least: 12}, {Head: "ADDRESS", Cut: 3, Least: addrWidth}, {Head: "STATE"},
 		{Head: "ROLE"}, {Head: keptHead(s.OfPair())}, {Head: "WATCHDOG", Cut: 1, Least: 8}, {Head: "G"}, {Head: "ABLE"},
 	}
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, h := range hosts {
 		rows = append(rows, hostRow(s, h))
 	}
-	Table(b, p, cols, rows)
+	output.Table(b, p, cols, rows)
 	for _, h := range hosts {
 		if h.Unhealthy != "" {
-			Say(b, p, "", Red, fmt.Sprintf("%s: %s", Clean(h.Name), Clean(h.Unhealthy)))
+			output.Say(b, p, "", output.Red, fmt.Sprintf("%s: %s", output.Clean(h.Name), output.Clean(h.Unhealthy)))
 		}
 		if len(h.Addr) > addrWidth {
-			Say(b, p, "", Plain, fmt.Sprintf("%s: address %s", Clean(h.Name), Clean(h.Addr)))
+			output.Say(b, p, "", output.Plain, fmt.Sprintf("%s: address %s", output.Clean(h.Name), output.Clean(h.Addr)))
 		}
 		if !h.Fit && (h.Alive || cutOff(s, h)) || h.Why != "" {
-			Say(b, p, "", Yellow, fmt.Sprintf("%s: %s", Clean(h.Name), Or(h.Why, "not able to run it; its agent gives no reason")))
+			output.Say(b, p, "", output.Yellow,
+				fmt.Sprintf("%s: %s", output.Clean(h.Name), output.Or(h.Why, "not able to run it; its agent gives no reason")))
 		}
 		if inMaintenance(s, h.Name) {
-			Say(b, p, "", Yellow, fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: "+
-				"holdfast host enable %s", Clean(h.Name), Clean(h.Name)))
+			output.Say(b, p, "", output.Yellow,
+				fmt.Sprintf("%s: in maintenance, no guest is started or moved there; end it by: "+
+					"holdfast host enable %s", output.Clean(h.Name), output.Clean(h.Name)))
 		}
 		if h.Alive && h.Vote != "" && h.Vote != cluster.Votes && h.Vote != cluster.NoMember {
-			Say(b, p, "", Yellow, fmt.Sprintf("%s: %s", Clean(h.Name), Clean(h.Vote)))
+			output.Say(b, p, "", output.Yellow, fmt.Sprintf("%s: %s", output.Clean(h.Name), output.Clean(h.Vote)))
 		}
 		switch {
 		case h.Fenced != "":
-			Say(b, p, "", Yellow, fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", Clean(h.Name), h.Expelled))
+			output.Say(b, p, "", output.Yellow,
+				fmt.Sprintf("%s: switched off by a fence device in epoch %s; power it on", output.Clean(h.Name), h.Expelled))
 		case !h.Expelled.IsZero():
-			Say(b, p, "", Yellow, fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it "+
-				"takes part again when it has nothing of it", Clean(h.Name), h.Expelled))
+			output.Say(b, p, "", output.Yellow,
+				fmt.Sprintf("%s: what it ran before the takeover to epoch %s is proved stopped; it "+
+					"takes part again when it has nothing of it", output.Clean(h.Name), h.Expelled))
 		}
 	}
 	memoryText(b, p, hosts)
@@ -208,19 +216,20 @@ func hostTable(b *strings.Builder, p Painter, s cluster.Status) {
 
 // memoryText tells between which hosts the guest's memory travels encrypted. Where none
 // has certificates for it, there is nothing to tell apart.
-func memoryText(b *strings.Builder, p Painter, hosts []cluster.HostStatus) {
+func memoryText(b *strings.Builder, p output.Painter, hosts []cluster.HostStatus) {
 	var without []string
 	for _, h := range hosts {
 		if !h.MigrateTLS {
-			without = append(without, Clean(h.Name))
+			without = append(without, output.Clean(h.Name))
 		}
 	}
 	switch {
 	case len(without) == len(hosts):
 	case len(without) == 0:
-		Say(b, p, "memory", Plain, "by TLS between all hosts")
+		output.Say(b, p, "memory", output.Plain, "by TLS between all hosts")
 	default:
-		Say(b, p, "memory", Yellow, "in clear to and from "+strings.Join(without, ", ")+", by TLS between the others")
+		output.Say(b, p, "memory", output.Yellow,
+			"in clear to and from "+strings.Join(without, ", ")+", by TLS between the others")
 	}
 }
 
@@ -252,51 +261,54 @@ func hostState(s cluster.Status, h cluster.HostStatus) string {
 	return hostSilent
 }
 
-func hostRow(s cluster.Status, h cluster.HostStatus) []Cell {
+func hostRow(s cluster.Status, h cluster.HostStatus) []output.Cell {
 	now := hostState(s, h)
-	state := map[string]Cell{hostActive: {Text: "alive", Colour: Green}, hostCut: {Text: "cut " + Ago(h.Silent), Colour: Red},
-		hostUnknown: {Text: "unknown", Colour: Yellow}, hostSilent: {Text: "silent " + Ago(h.Silent), Colour: Red}}[now]
+	state := map[string]output.Cell{hostActive: {Text: "alive", Colour: output.Green},
+		hostCut:     {Text: "cut " + output.Ago(h.Silent), Colour: output.Red},
+		hostUnknown: {Text: "unknown", Colour: output.Yellow}, hostSilent: {Text: "silent " + output.Ago(h.Silent),
+			Colour: output.Red}}[now]
 	role := "member"
 	if h.Coordinator {
 		role = "coord"
 	}
-	guest := Cell{Text: Or(h.Guest, "unknown")}
+	guest := output.Cell{Text: output.Or(h.Guest, "unknown")}
 	switch {
 	case !h.Alive && !h.Expelled.IsZero():
 		guest.Text = "stopped"
 	case h.Guest == cluster.GuestRunning:
-		guest.Colour = Green
+		guest.Colour = output.Green
 	}
-	dog, guard := Cell{Text: Or(h.Watchdog, "unnamed")}, Secs(h.Guard)
+	dog, guard := output.Cell{Text: output.Or(h.Watchdog, "unnamed")}, output.Secs(h.Guard)
 	switch {
 	case h.HandsOff:
-		dog, guard = Cell{Text: "disarmed", Colour: Yellow}, "-"
+		dog, guard = output.Cell{Text: "disarmed", Colour: output.Yellow}, "-"
 	case h.Guard == 0:
-		dog, guard = Cell{Text: "none", Colour: Red}, "-"
+		dog, guard = output.Cell{Text: "none", Colour: output.Red}, "-"
 	}
-	fit := Cell{Text: "yes"}
+	fit := output.Cell{Text: "yes"}
 	switch {
 	case !h.Fit && !h.Alive && now != hostCut:
-		fit = Cell{Text: "-"}
+		fit = output.Cell{Text: "-"}
 	case !h.Fit || now == hostCut: // it starts nothing without a quorum
-		fit = Cell{Text: "no", Colour: Red}
+		fit = output.Cell{Text: "no", Colour: output.Red}
 	case inMaintenance(s, h.Name):
-		fit = Cell{Text: "no", Colour: Yellow}
+		fit = output.Cell{Text: "no", Colour: output.Yellow}
 	}
-	return []Cell{{Text: Clean(h.Name)}, {Text: Clean(h.Addr)}, state, {Text: role}, guest, dog, {Text: guard}, fit}
+	return []output.Cell{{Text: output.Clean(h.Name)}, {Text: output.Clean(h.Addr)}, state, {Text: role}, guest, dog,
+		{Text: guard}, fit}
 }
 
-func guestText(b *strings.Builder, p Painter, s cluster.Status) {
+func guestText(b *strings.Builder, p output.Painter, s cluster.Status) {
 	o := s.Owner
-	text := p.Lang.Text(Or(ownerState(s), "unknown"))
+	text := p.Lang.Text(output.Or(ownerState(s), "unknown"))
 	if o.Host != "" {
-		text += " on " + Clean(o.Host)
+		text += " on " + output.Clean(o.Host)
 	}
 	if o.State == cluster.Migrating {
-		text += fmt.Sprintf(" -> %s, %d %%", Clean(o.To), s.Percent)
+		text += fmt.Sprintf(" -> %s, %d %%", output.Clean(o.To), s.Percent)
 	}
 	if !o.Time.IsZero() {
-		text += " since " + WallClock(o.Time)
+		text += " since " + output.WallClock(o.Time)
 	}
 	if !o.Epoch.IsZero() {
 		text += ", epoch " + o.Epoch.String()
@@ -304,42 +316,44 @@ func guestText(b *strings.Builder, p Painter, s cluster.Status) {
 	if o.Failures > 0 && o.State != cluster.Running {
 		text += fmt.Sprintf(", %d failed starts", o.Failures)
 	}
-	c := Yellow
+	c := output.Yellow
 	if o.State == cluster.Running {
-		c = Green
+		c = output.Green
 	}
 	text = withAge(text, s)
 	if h := silentHolder(s); h != nil {
-		text, c = text+fmt.Sprintf("; this is %s old: %s is silent", Ago(h.Silent), Clean(h.Name)), Yellow
+		text, c = text+fmt.Sprintf("; this is %s old: %s is silent", output.Ago(h.Silent),
+			output.Clean(h.Name)), output.Yellow
 	}
 	if old(s) != "" && o.Holder() == s.Self && hostOf(s, s.Self).Guest == cluster.GuestAbsent { // this host's own line is of now
-		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s", text), Yellow
+		text, c = fmt.Sprintf("not on this host any more; where it runs now is not known. What is known: %s",
+			text), output.Yellow
 	}
-	Say(b, p, kept(s), c, text)
+	output.Say(b, p, kept(s), c, text)
 	if why := ownerReason(o); why != "" {
-		Say(b, p, "reason", Plain, Clean(why))
+		output.Say(b, p, "reason", output.Plain, output.Clean(why))
 	}
 	if o.Proof.Kind != cluster.ProofNone {
-		Say(b, p, "proof", Plain, proofText(p, o.Proof))
+		output.Say(b, p, "proof", output.Plain, proofText(p, o.Proof))
 	}
 }
 
-func proofText(p Painter, pr cluster.Proof) string {
-	text := p.Lang.Text(Clean(pr.Kind))
+func proofText(p output.Painter, pr cluster.Proof) string {
+	text := p.Lang.Text(output.Clean(pr.Kind))
 	if pr.Host != "" {
-		text += " of " + Clean(pr.Host)
+		text += " of " + output.Clean(pr.Host)
 	}
 	if !pr.Epoch.IsZero() {
 		text += ", epoch " + pr.Epoch.String()
 	}
 	if pr.Wait != 0 {
-		text += ", silent for " + Secs(pr.Wait)
+		text += ", silent for " + output.Secs(pr.Wait)
 	}
 	if pr.By != "" {
-		text += ", by " + Clean(pr.By)
+		text += ", by " + output.Clean(pr.By)
 	}
 	if pr.Note != "" {
-		text += ": " + Clean(pr.Note)
+		text += ": " + output.Clean(pr.Note)
 	}
 	return text
 }
@@ -353,8 +367,8 @@ func silentHolder(s cluster.Status) *cluster.HostStatus {
 	return &h
 }
 
-func wantText(b *strings.Builder, p Painter, s cluster.Status) {
-	text, c := stoppedText(s), Plain
+func wantText(b *strings.Builder, p output.Painter, s cluster.Status) {
+	text, c := stoppedText(s), output.Plain
 	switch {
 	case s.Want.Run && s.OfPair():
 		text = "the services run"
@@ -362,12 +376,12 @@ func wantText(b *strings.Builder, p Painter, s cluster.Status) {
 		text = "the management VM runs"
 	}
 	if s.Want.MoveTo != "" {
-		text += ", on " + Clean(s.Want.MoveTo)
+		text += ", on " + output.Clean(s.Want.MoveTo)
 	}
 	if s.Want.HandsOff {
-		text, c = text+"; HANDS OFF: nothing is decided", Yellow
+		text, c = text+"; HANDS OFF: nothing is decided", output.Yellow
 	}
-	Say(b, p, "wanted", c, withAge(text, s))
+	output.Say(b, p, "wanted", c, withAge(text, s))
 }
 
 // ownerReason says why the owner record is as it is.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -48,50 +49,51 @@ func storeStatus(a *app, cmd *cobra.Command) error {
 		if s.Backups == nil {
 			s.Backups = []cluster.Backup{}
 		}
-		return JSON(a.env.Stdout, s, false)
+		return output.JSON(a.env.Stdout, s, false)
 	}
-	return Text(a.env.Stdout, storeText(s, PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, storeText(s, output.PainterFor(a.env.Stdout)))
 }
 
 // storeText writes the store's status for people.
-func storeText(s cluster.StoreStatus, p Painter) string {
+func storeText(s cluster.StoreStatus, p output.Painter) string {
 	var b strings.Builder
-	cols := []Column{{Head: "MEMBER", Cut: 2, Least: 12}, {Head: "ROLE"}, {Head: "STATE"}, {Head: "VERSION"},
+	cols := []output.Column{{Head: "MEMBER", Cut: 2, Least: 12}, {Head: "ROLE"}, {Head: "STATE"}, {Head: "VERSION"},
 		{Head: "SIZE"}, {Head: "IN USE"}, {Head: "QUOTA"}, {Head: "BEHIND"}}
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, m := range s.Members {
 		rows = append(rows, memberRow(m))
 	}
-	Table(&b, p, cols, rows)
+	output.Table(&b, p, cols, rows)
 	for _, m := range s.Members {
 		switch {
 		case m.Error != "":
-			Say(&b, p, "", Yellow, fmt.Sprintf("%s: %s", Clean(m.Name), Clean(m.Error)))
+			output.Say(&b, p, "", output.Yellow, fmt.Sprintf("%s: %s", output.Clean(m.Name), output.Clean(m.Error)))
 		case !m.Reachable:
-			Say(&b, p, "", Yellow, Clean(m.Name)+": it does not answer")
+			output.Say(&b, p, "", output.Yellow, output.Clean(m.Name)+": it does not answer")
 		}
 		for _, al := range m.Alarms {
-			Say(&b, p, "", Red, fmt.Sprintf("%s: alarm %s", Clean(m.Name), Clean(al)))
+			output.Say(&b, p, "", output.Red, fmt.Sprintf("%s: alarm %s", output.Clean(m.Name), output.Clean(al)))
 		}
 	}
 	b.WriteByte('\n')
-	Say(&b, p, "restores", Plain, fmt.Sprintf("%d (generation %d)", max(s.Generation, 1)-1, s.Generation))
+	output.Say(&b, p, "restores", output.Plain, fmt.Sprintf("%d (generation %d)", max(s.Generation, 1)-1, s.Generation))
 	if len(s.Backups) == 0 {
-		Say(&b, p, "backups", Yellow, "none on this host")
+		output.Say(&b, p, "backups", output.Yellow, "none on this host")
 	}
 	for i, k := range s.Backups {
 		label := ""
 		if i == 0 {
 			label = "backups"
 		}
-		Say(&b, p, label, Plain, fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), MiB(k.Size),
-			k.Revision, Clean(k.File)))
+		output.Say(&b, p, label, output.Plain,
+			fmt.Sprintf("%s, %s, revision %d: %s", k.Time.UTC().Format(time.DateTime), output.MiB(k.Size),
+				k.Revision, output.Clean(k.File)))
 	}
 	return b.String()
 }
 
-func memberRow(m cluster.StoreMember) []Cell {
-	role, state := "follower", Cell{Text: "ok", Colour: Green}
+func memberRow(m cluster.StoreMember) []output.Cell {
+	role, state := "follower", output.Cell{Text: "ok", Colour: output.Green}
 	switch {
 	case m.Leader:
 		role = "leader"
@@ -99,18 +101,18 @@ func memberRow(m cluster.StoreMember) []Cell {
 		role = "learner"
 	}
 	if !m.Reachable {
-		state, role = Cell{Text: "away", Colour: Red}, "-"
+		state, role = output.Cell{Text: "away", Colour: output.Red}, "-"
 	} else if len(m.Alarms) > 0 {
-		state = Cell{Text: "alarm", Colour: Red}
+		state = output.Cell{Text: "alarm", Colour: output.Red}
 	} else if m.Error != "" {
-		state = Cell{Text: "no leader", Colour: Yellow}
+		state = output.Cell{Text: "no leader", Colour: output.Yellow}
 	}
-	size, used, quota, behind := MiB(m.Size), MiB(m.InUse), MiB(m.Quota), fmt.Sprint(m.Behind)
+	size, used, quota, behind := output.MiB(m.Size), output.MiB(m.InUse), output.MiB(m.Quota), fmt.Sprint(m.Behind)
 	if !m.Reachable { // it has told nothing
 		size, used, quota, behind = "-", "-", "-", "-"
 	}
-	return []Cell{{Text: Clean(m.Name)}, {Text: role}, state, {Text: Or(m.Version, "-")}, {Text: size},
-		{Text: used}, {Text: quota}, {Text: behind}}
+	return []output.Cell{{Text: output.Clean(m.Name)}, {Text: role}, state, {Text: output.Or(m.Version, "-")},
+		{Text: size}, {Text: used}, {Text: quota}, {Text: behind}}
 }
 
 func storeBackup(a *app, cmd *cobra.Command) error {
@@ -119,9 +121,10 @@ func storeBackup(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	if js {
-		return JSON(a.env.Stdout, b, false)
+		return output.JSON(a.env.Stdout, b, false)
 	}
-	return Text(a.env.Stdout, fmt.Sprintf("%s (%s, revision %d)\n", Clean(b.File), MiB(b.Size), b.Revision))
+	return output.Text(a.env.Stdout,
+		fmt.Sprintf("%s (%s, revision %d)\n", output.Clean(b.File), output.MiB(b.Size), b.Revision))
 }
 
 func confirmOffCmd(a *app) *cobra.Command {
@@ -144,7 +147,7 @@ once more. Your name goes into the event log.`,
 }
 
 func confirmOff(a *app, cmd *cobra.Command, host string) error {
-	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", Clean(host))
+	said := fmt.Sprintf("your word that host %s is off is recorded; see whether the cluster takes over: holdfast status --watch", output.Clean(host))
 	return ordered(a, cmd, said, func(ctx context.Context, c *api.Client) error {
 		st, err := c.Status(ctx)
 		if err != nil {
@@ -165,12 +168,13 @@ func confirmOff(a *app, cmd *cobra.Command, host string) error {
 
 // typedAgain asks for a host's name once more.
 func typedAgain(ctx context.Context, a *app, host string, ofPair bool) error {
-	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ", Clean(host))
+	question := fmt.Sprintf("If host %s is not off, two hosts will write to one disk.\nType the host's name again: ",
+		output.Clean(host))
 	if ofPair {
 		question = fmt.Sprintf("If host %s is not off, both nodes will serve at once, and writes are lost.\nType the "+
-			"host's name again: ", Clean(host))
+			"host's name again: ", output.Clean(host))
 	}
-	if err := Text(a.env.Stderr, question); err != nil {
+	if err := output.Text(a.env.Stderr, question); err != nil {
 		return err
 	}
 	typed, err := bufio.NewReader(source(ctx, a.env.Stdin)).ReadString('\n')

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"holdfast/internal/cli/output"
 )
 
 // newsEvery is how often a line of progress is written where it can not be written over.
@@ -28,14 +30,14 @@ type ticker struct {
 }
 
 func newTicker(w io.Writer) *ticker {
-	return &ticker{w: w, term: IsTerminal(w), events: map[string]int{}}
+	return &ticker{w: w, term: output.IsTerminal(w), events: map[string]int{}}
 }
 
 // show shows a line of progress.
 func (t *ticker) show(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text = Clean(text)
+	text = output.Clean(text)
 	if !t.term {
 		if t.last.IsZero() || time.Since(t.last) >= newsEvery {
 			t.last = time.Now()
@@ -43,8 +45,8 @@ func (t *ticker) show(text string) {
 		}
 		return
 	}
-	text = Fit(t.w, text)
-	n := Columns(text)
+	text = output.Fit(t.w, text)
+	n := output.Columns(text)
 	t.write("\r" + text + strings.Repeat(" ", max(0, t.shown-n)))
 	t.shown = n
 }
@@ -62,10 +64,10 @@ func (t *ticker) picture(lines []string, text string) {
 	for _, l := range lines {
 		b.WriteString(l + clear + "\n")
 	}
-	text = Fit(t.w, Clean(text))
+	text = output.Fit(t.w, output.Clean(text))
 	b.WriteString(text + clear)
 	t.write(b.String())
-	t.above, t.shown = len(lines), Columns(text)
+	t.above, t.shown = len(lines), output.Columns(text)
 }
 
 // say writes a line that stays.
@@ -101,7 +103,7 @@ func (t *ticker) end() error {
 	t.wipe()
 	for _, kind := range slices.Sorted(maps.Keys(t.events)) {
 		if more := t.events[kind] - eventsShown; more > 0 {
-			t.write(fmt.Sprintf("%s: %s more times\n", kind, Thousands(int64(more))))
+			t.write(fmt.Sprintf("%s: %s more times\n", kind, output.Thousands(int64(more))))
 		}
 	}
 	clear(t.events)
@@ -116,7 +118,7 @@ func (t *ticker) wipe() {
 }
 
 func (t *ticker) write(s string) {
-	if err := Text(t.w, s); t.err == nil {
+	if err := output.Text(t.w, s); t.err == nil {
 		t.err = err
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -46,7 +47,7 @@ func TestToldTypes(t *testing.T) {
 	s := cluster.Status{Owner: cluster.Owner{Proof: cluster.Proof{Wait: 1}},
 		Hosts: []cluster.HostStatus{{Host: cluster.Host{WatchdogTimeout: 1}}}, Takeover: cluster.Takeover{Within: 1}}
 	var b bytes.Buffer
-	if err := JSON(&b, s, true); err != nil {
+	if err := output.JSON(&b, s, true); err != nil {
 		t.Fatal(err)
 	}
 	got := regexp.MustCompile(`[a-z_]+_ns`).FindAllString(b.String(), -1)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
@@ -164,7 +165,7 @@ func faults(a *app, err error) error {
 	if len(lines) == 1 {
 		return fail.Errorf(fail.Invalid, "%s: %w", f.What, f.Err)
 	}
-	if err := Text(a.env.Stderr, CleanLines(strings.Join(lines, "\n"))+"\n"); err != nil {
+	if err := output.Text(a.env.Stderr, output.CleanLines(strings.Join(lines, "\n"))+"\n"); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Invalid, "%s: %s", f.What, plural(len(lines), "fault"))
@@ -214,10 +215,10 @@ func pairsOf(words []string) (out []string) {
 func dbPassword(ctx context.Context, a *app) func(prompt string) (string, error) {
 	return func(prompt string) (string, error) {
 		in, ok := a.env.Stdin.(*os.File)
-		if !ok || !IsTerminal(in) {
+		if !ok || !output.IsTerminal(in) {
 			return "", nil
 		}
-		if err := Text(a.env.Stderr, prompt); err != nil {
+		if err := output.Text(a.env.Stderr, prompt); err != nil {
 			return "", err
 		}
 		line, err := readHidden(ctx, in)
@@ -227,6 +228,6 @@ func dbPassword(ctx context.Context, a *app) func(prompt string) (string, error)
 		if err != nil {
 			return "", fmt.Errorf("read the password: %w", err)
 		}
-		return line, Text(a.env.Stderr, "\n")
+		return line, output.Text(a.env.Stderr, "\n")
 	}
 }

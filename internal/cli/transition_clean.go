@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
@@ -25,7 +26,7 @@ func dbProfileCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return File(a.env.Stdout, string(text))
+			return output.File(a.env.Stdout, string(text))
 		},
 	}
 }
@@ -98,7 +99,7 @@ func dbClean(ctx context.Context, a *app, s *align.Servers, x *align.Alignment, 
 		text = "dropped: " + was.What + "\n"
 	}
 	for _, f := range was.Tables {
-		text += fmt.Sprintf("emptied: %s, %s rows\n", Clean(f.Table), Thousands(f.Rows))
+		text += fmt.Sprintf("emptied: %s, %s rows\n", output.Clean(f.Table), output.Thousands(f.Rows))
 	}
 	if text == "" {
 		text = "there was nothing to drop: no migrate_ids on the source, and no migrate_journal on the target\n"
@@ -106,7 +107,7 @@ func dbClean(ctx context.Context, a *app, s *align.Servers, x *align.Alignment, 
 			text += "there was nothing to empty: no row in the tables that the mapping fills\n"
 		}
 	}
-	return Text(a.env.Stdout, text)
+	return output.Text(a.env.Stdout, text)
 }
 
 // confirmClean says how far the copy is, and asks whether what there is shall go, unless yes.
@@ -116,7 +117,8 @@ func confirmClean(ctx context.Context, a *app, was align.Left, yes bool) error {
 	}
 	text := "There is no journal on the target."
 	if j := was.Journal; j != nil {
-		text = fmt.Sprintf("The copy that began at %s from %s is in state %s.", j.Begun.Format(time.RFC3339), Clean(j.Source), j.State)
+		text = fmt.Sprintf("The copy that began at %s from %s is in state %s.", j.Begun.Format(time.RFC3339),
+			output.Clean(j.Source), j.State)
 		if was.Open {
 			text += " It has not ended, and can not go on after this."
 		}
@@ -129,10 +131,10 @@ func confirmClean(ctx context.Context, a *app, was align.Left, yes bool) error {
 		text += " These tables of the target are emptied, in this order:\n"
 		var rows int64
 		for _, f := range was.Tables {
-			text, rows = text+fmt.Sprintf("  %s, %s rows\n", Clean(f.Table), Thousands(f.Rows)), rows+f.Rows
+			text, rows = text+fmt.Sprintf("  %s, %s rows\n", output.Clean(f.Table), output.Thousands(f.Rows)), rows+f.Rows
 		}
 		text += "All that is in them goes, also what the new platform has written."
-		does = append(does, fmt.Sprintf("empty %s of %s rows", plural(len(was.Tables), "table"), Thousands(rows)))
+		does = append(does, fmt.Sprintf("empty %s of %s rows", plural(len(was.Tables), "table"), output.Thousands(rows)))
 	}
 	typed, err := a.typed(ctx, text+"\nType yes to "+strings.Join(does, ", and ")+": ")
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
@@ -116,9 +117,9 @@ func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error
 	}
 	err = writeOut(o.out, r.Platform)
 	if js {
-		err = errors.Join(err, JSON(a.env.Stdout, r, false))
+		err = errors.Join(err, output.JSON(a.env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, Text(a.env.Stdout, collectText(r, PainterFor(a.env.Stdout))))
+		err = errors.Join(err, output.Text(a.env.Stdout, collectText(r, output.PainterFor(a.env.Stdout))))
 	}
 	lacks := slices.ContainsFunc(r.Differences, func(d net.Difference) bool { return d.Severity == net.Error })
 	if err == nil && (o.check != "" && platform.Failed(r.Findings) || lacks) {
@@ -128,15 +129,16 @@ func collectPlatform(ctx context.Context, a *app, o collectOrder, js bool) error
 }
 
 // collectText shows how many of each there are, what is wrong, and what differs.
-func collectText(r collected, p Painter) string {
+func collectText(r collected, p output.Painter) string {
 	var b strings.Builder
 	x := r.Platform
 	guests := 0
 	for _, h := range x.Hosts {
 		guests += h.Guests
 	}
-	Say(&b, p, "platform", Plain, fmt.Sprintf("%s, Nova's API %s", Clean(x.Auth), Clean(x.Nova)))
-	Say(&b, p, "has", Plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts),
+	output.Say(&b, p, "platform", output.Plain,
+		fmt.Sprintf("%s, Nova's API %s", output.Clean(x.Auth), output.Clean(x.Nova)))
+	output.Say(&b, p, "has", output.Plain, counted(map[string]int{"services": len(x.Services), "hosts": len(x.Hosts),
 		"guests": guests, "aggregates": len(x.Aggregates),
 		"pools": len(x.Pools), "volume types": len(x.VolumeTypes), "flavors": len(x.Flavors), "images": len(x.Images)}))
 	sayFindings(&b, p, r.Findings)
@@ -148,16 +150,17 @@ func collectText(r collected, p Painter) string {
 }
 
 // sayFindings writes what checks found, the worst first.
-func sayFindings(b *strings.Builder, p Painter, all []platform.Finding) {
-	colours := map[string]Colour{platform.Pass: Green, platform.Warn: Yellow, platform.Fail: Red}
+func sayFindings(b *strings.Builder, p output.Painter, all []platform.Finding) {
+	colours := map[string]output.Colour{platform.Pass: output.Green, platform.Warn: output.Yellow,
+		platform.Fail: output.Red}
 	for _, result := range []string{platform.Fail, platform.Warn, platform.Pass} {
 		for _, f := range all {
 			if f.Result != result {
 				continue
 			}
-			Say(b, p, result, colours[result], f.Check+": "+Clean(f.Finding))
+			output.Say(b, p, result, colours[result], f.Check+": "+output.Clean(f.Finding))
 			if f.Remedy != "" {
-				Say(b, p, "", Plain, f.Remedy)
+				output.Say(b, p, "", output.Plain, f.Remedy)
 			}
 		}
 	}

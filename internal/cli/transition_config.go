@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
@@ -72,9 +73,9 @@ does not answer.`,
 				return err
 			}
 			if js {
-				err = JSON(a.env.Stdout, p, false)
+				err = output.JSON(a.env.Stdout, p, false)
 			} else {
-				err = Text(a.env.Stdout, p.text(PainterFor(a.env.Stdout)))
+				err = output.Text(a.env.Stdout, p.text(output.PainterFor(a.env.Stdout)))
 			}
 			return errors.Join(err, p.fault())
 		},
@@ -127,7 +128,8 @@ Exit codes: as those of "transition config apply".`,
 			}
 			defer c.Close()
 			if !b.yes {
-				if err := a.begins(cmd.Context(), c, "Take back the files that "+Clean(args[0])+" has written? Type yes: "); err != nil {
+				if err := a.begins(cmd.Context(), c,
+					"Take back the files that "+output.Clean(args[0])+" has written? Type yes: "); err != nil {
 					return err
 				}
 			}
@@ -301,9 +303,9 @@ func (p *confPlan) source() string {
 	return text
 }
 
-func (p *confPlan) text(paint Painter) string {
+func (p *confPlan) text(paint output.Painter) string {
 	var b strings.Builder
-	b.WriteString(Clean(p.source()) + "\n")
+	b.WriteString(output.Clean(p.source()) + "\n")
 	for _, h := range p.Hosts {
 		n := 0
 		for _, f := range h.Files {
@@ -313,11 +315,11 @@ func (p *confPlan) text(paint Painter) string {
 		}
 		switch {
 		case h.Error != "":
-			fmt.Fprintf(&b, "\n%s: not compared: %s\n", Clean(h.Name), Clean(h.Error))
+			fmt.Fprintf(&b, "\n%s: not compared: %s\n", output.Clean(h.Name), output.Clean(h.Error))
 		case n == 0:
-			fmt.Fprintf(&b, "\n%s: %s, as they are to be\n", Clean(h.Name), plural(len(h.Files), "file"))
+			fmt.Fprintf(&b, "\n%s: %s, as they are to be\n", output.Clean(h.Name), plural(len(h.Files), "file"))
 		default:
-			fmt.Fprintf(&b, "\n%s: %d of %s to be written\n", Clean(h.Name), n, plural(len(h.Files), "file"))
+			fmt.Fprintf(&b, "\n%s: %d of %s to be written\n", output.Clean(h.Name), n, plural(len(h.Files), "file"))
 		}
 		for _, f := range h.Files {
 			f.write(&b, paint)
@@ -330,8 +332,8 @@ func (p *confPlan) text(paint Painter) string {
 		if i == 0 {
 			b.WriteByte('\n')
 		}
-		Say(&b, paint, "warning", Yellow, Clean(f.Path+": "+f.Finding)+" ("+hostNames(f.Hosts)+")")
-		Say(&b, paint, "", Plain, f.Remedy)
+		output.Say(&b, paint, "warning", output.Yellow, output.Clean(f.Path+": "+f.Finding)+" ("+hostNames(f.Hosts)+")")
+		output.Say(&b, paint, "", output.Plain, f.Remedy)
 	}
 	return b.String()
 }
@@ -339,41 +341,41 @@ func (p *confPlan) text(paint Painter) string {
 func hostNames(of []cluster.HostID) string {
 	var names []string
 	for _, h := range of {
-		names = append(names, Clean(h))
+		names = append(names, output.Clean(h))
 	}
 	return strings.Join(names, ", ")
 }
 
-func (f *fileDifference) write(b *strings.Builder, p Painter) {
+func (f *fileDifference) write(b *strings.Builder, p output.Painter) {
 	if f.Same {
 		return
 	}
-	line := "  " + Clean(f.Path) + ": "
+	line := "  " + output.Clean(f.Path) + ": "
 	switch {
 	case f.Problem != "":
-		b.WriteString(line + p.Tint(Red, Clean(f.Problem)) + "\n")
+		b.WriteString(line + p.Tint(output.Red, output.Clean(f.Problem)) + "\n")
 		return
 	case f.Before == "":
-		line += "new, " + Clean(f.After)
+		line += "new, " + output.Clean(f.After)
 	case f.Before != f.After:
-		line += Clean(f.Before) + " -> " + Clean(f.After)
+		line += output.Clean(f.Before) + " -> " + output.Clean(f.After)
 	default:
-		line += Clean(f.After)
+		line += output.Clean(f.After)
 	}
 	if f.Hidden != "" {
-		line += "; differs, and is not shown: " + Clean(f.Hidden)
+		line += "; differs, and is not shown: " + output.Clean(f.Hidden)
 	}
 	b.WriteString(line + "\n")
 	for l := range strings.Lines(f.Diff) {
 		l = strings.TrimSuffix(l, "\n")
-		c := Plain
+		c := output.Plain
 		switch {
 		case strings.HasPrefix(l, "+"):
-			c = Green
+			c = output.Green
 		case strings.HasPrefix(l, "-"):
-			c = Red
+			c = output.Red
 		}
-		b.WriteString(p.Tint(c, Clean(strings.ReplaceAll(l, "\t", "    "))) + "\n")
+		b.WriteString(p.Tint(c, output.Clean(strings.ReplaceAll(l, "\t", "    "))) + "\n")
 	}
 }
 
@@ -393,9 +395,9 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	if err != nil {
 		return err
 	}
-	text := p.text(PainterFor(a.env.Stdout))
+	text := p.text(output.PainterFor(a.env.Stdout))
 	if err := p.fault(); err != nil {
-		return errors.Join(Text(a.env.Stderr, text), err)
+		return errors.Join(output.Text(a.env.Stderr, text), err)
 	}
 	o := hostconf.Order{Title: p.source()}
 	for _, h := range p.Hosts {
@@ -405,15 +407,15 @@ func applyFiles(a *app, cmd *cobra.Command, dir string, f *confFlags) error {
 	}
 	switch {
 	case len(o.Hosts) == 0 && js:
-		return JSON(a.env.Stdout, outcome{}, false)
+		return output.JSON(a.env.Stdout, outcome{}, false)
 	case len(o.Hosts) == 0:
-		return Text(a.env.Stdout, text+"\nnothing is to be written\n")
+		return output.Text(a.env.Stdout, text+"\nnothing is to be written\n")
 	case !f.yes:
 		if err := a.typedYes(ctx, text+"\nType yes to write: "); err != nil {
 			return err
 		}
 	case !js:
-		if err := Text(a.env.Stdout, text+"\n"); err != nil {
+		if err := output.Text(a.env.Stdout, text+"\n"); err != nil {
 			return err
 		}
 	}
@@ -439,7 +441,8 @@ func awaitFiles(ctx context.Context, a *app, c *api.Client) error {
 			return err
 		}
 		if j.State != string(job.Ended) {
-			return fail.Errorf(fail.Failed, "%s is under way and needs a person: %s", j.ID, j.Because()).With("holdfast jobs show " + Clean(j.ID))
+			return fail.Errorf(fail.Failed, "%s is under way and needs a person: %s", j.ID, j.Because()).
+				With("holdfast jobs show " + output.Clean(j.ID))
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/durable"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/text"
@@ -118,7 +119,7 @@ func writeOut(file string, v any) error {
 		return nil
 	}
 	var b bytes.Buffer
-	err := JSON(&b, v, false)
+	err := output.JSON(&b, v, false)
 	return errors.Join(err, durable.WriteFile(file, b.Bytes(), 0o644))
 }
 
@@ -267,12 +268,12 @@ func features(ctx context.Context, a *app, o featuresOrder, before *feature.Repo
 		rows = feature.Compare(before, r)
 	}
 	if js {
-		err = errors.Join(err, JSON(a.env.Stdout, r, false))
+		err = errors.Join(err, output.JSON(a.env.Stdout, r, false))
 	} else {
-		err = errors.Join(err, Text(a.env.Stdout, featuresText(before, r, rows, PainterFor(a.env.Stdout))))
+		err = errors.Join(err, output.Text(a.env.Stdout, featuresText(before, r, rows, output.PainterFor(a.env.Stdout))))
 	}
 	for _, l := range r.Left { // also where the output goes to a program
-		err = errors.Join(err, Text(a.env.Stderr, "could not be put back: "+Clean(l)+"\n"))
+		err = errors.Join(err, output.Text(a.env.Stderr, "could not be put back: "+output.Clean(l)+"\n"))
 	}
 	if err != nil {
 		return err
@@ -302,68 +303,70 @@ func featuresLine(p feature.Progress) string {
 }
 
 // outcomeCell is how a feature's outcome is shown.
-func outcomeCell(o feature.Outcome) Cell {
+func outcomeCell(o feature.Outcome) output.Cell {
 	switch o {
 	case feature.OK:
-		return Cell{Text: string(o), Colour: Green}
+		return output.Cell{Text: string(o), Colour: output.Green}
 	case feature.Failed:
-		return Cell{Text: string(o), Colour: Red}
+		return output.Cell{Text: string(o), Colour: output.Red}
 	}
-	return Cell{Text: string(o), Colour: Yellow}
+	return output.Cell{Text: string(o), Colour: output.Yellow}
 }
 
 // asker is on which guest and which versions a report is.
 func asker(r *feature.Report) string {
 	if r.Nova != "" {
-		return fmt.Sprintf("%s, Nova's API %s", Clean(r.Guest.Name), Clean(r.Nova))
+		return fmt.Sprintf("%s, Nova's API %s", output.Clean(r.Guest.Name), output.Clean(r.Nova))
 	}
-	return fmt.Sprintf("%s, libvirt %s, QEMU %s", Clean(r.Guest.Name), Clean(r.Libvirt), Clean(r.QEMU))
+	return fmt.Sprintf("%s, libvirt %s, QEMU %s", output.Clean(r.Guest.Name), output.Clean(r.Libvirt),
+		output.Clean(r.QEMU))
 }
 
 // featuresText shows the matrix, and the sum.
-func featuresText(before, r *feature.Report, rows []feature.Row, p Painter) string {
+func featuresText(before, r *feature.Report, rows []feature.Row, p output.Painter) string {
 	var b strings.Builder
-	Say(&b, p, "guest", Plain, asker(r))
-	cols := []Column{{Head: "FEATURE"}, {Head: "RESULT"}, {Head: "SECONDS"}, {Head: "WHY"}}
-	var lines [][]Cell
+	output.Say(&b, p, "guest", output.Plain, asker(r))
+	cols := []output.Column{{Head: "FEATURE"}, {Head: "RESULT"}, {Head: "SECONDS"}, {Head: "WHY"}}
+	var lines [][]output.Cell
 	if before != nil {
-		Say(&b, p, "before", Plain, asker(before)+", "+before.At.Local().Format("2006-01-02 15:04"))
-		cols = []Column{{Head: "FEATURE"}, {Head: "BEFORE"}, {Head: "NOW"}, {Head: "WHY"}}
+		output.Say(&b, p, "before", output.Plain, asker(before)+", "+before.At.Local().Format("2006-01-02 15:04"))
+		cols = []output.Column{{Head: "FEATURE"}, {Head: "BEFORE"}, {Head: "NOW"}, {Head: "WHY"}}
 		for _, x := range rows {
-			lines = append(lines, []Cell{{Text: string(x.Name)}, outcomeCell(x.Before.Result),
-				outcomeCell(x.Now.Result), {Text: Clean(x.Now.Why)}})
+			lines = append(lines, []output.Cell{{Text: string(x.Name)}, outcomeCell(x.Before.Result),
+				outcomeCell(x.Now.Result), {Text: output.Clean(x.Now.Why)}})
 		}
 	} else {
 		for _, f := range r.Features {
-			lines = append(lines, []Cell{{Text: Clean(f.Name)}, outcomeCell(f.Result),
-				{Text: fmt.Sprintf("%.1f", f.Seconds)}, {Text: Clean(f.Why)}})
+			lines = append(lines, []output.Cell{{Text: output.Clean(f.Name)}, outcomeCell(f.Result),
+				{Text: fmt.Sprintf("%.1f", f.Seconds)}, {Text: output.Clean(f.Why)}})
 		}
 	}
 	b.WriteByte('\n')
-	Table(&b, p, cols, lines)
+	output.Table(&b, p, cols, lines)
 	b.WriteByte('\n')
 	if r.Interrupted {
-		Say(&b, p, "note", Yellow, "interrupted")
+		output.Say(&b, p, "note", output.Yellow, "interrupted")
 	}
-	sum, c := fmt.Sprintf("%d ok, %d failed, %d skipped", r.Count(feature.OK), r.Count(feature.Failed), r.Count(feature.Skipped)), Green
+	sum, c := fmt.Sprintf("%d ok, %d failed, %d skipped", r.Count(feature.OK), r.Count(feature.Failed),
+		r.Count(feature.Skipped)), output.Green
 	if r.Count(feature.Failed) > 0 {
-		c = Red
+		c = output.Red
 	}
-	Say(&b, p, "total", c, sum)
+	output.Say(&b, p, "total", c, sum)
 	if before != nil {
 		bad := worse(rows)
-		text, c := "nothing is worse than before", Green
+		text, c := "nothing is worse than before", output.Green
 		if len(bad) > 0 {
 			var names []string
 			for _, x := range bad {
-				names = append(names, Clean(x.Name))
+				names = append(names, output.Clean(x.Name))
 			}
-			text, c = "worse than before: "+strings.Join(names, ", "), Red
+			text, c = "worse than before: "+strings.Join(names, ", "), output.Red
 		}
-		Say(&b, p, "compared", c, text)
+		output.Say(&b, p, "compared", c, text)
 	}
 	if len(r.Left) == 0 {
-		Say(&b, p, "put back", Green, "all; the guest is as it was before")
+		output.Say(&b, p, "put back", output.Green, "all; the guest is as it was before")
 	}
 	return b.String()
 }

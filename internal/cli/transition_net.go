@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/cloud"
 	"holdfast/internal/transition/net"
@@ -162,7 +163,7 @@ func netExported(a *app, d *net.Document, written, js bool) error {
 		unbound = append(unbound, p.ID)
 	}
 	if js {
-		return JSON(a.env.Stdout, struct {
+		return output.JSON(a.env.Stdout, struct {
 			Counts  map[string]int    `json:"counts"`
 			Unbound []string          `json:"unbound"`
 			LeftOut []net.LeftOutKind `json:"left_out"`
@@ -175,22 +176,23 @@ func netExported(a *app, d *net.Document, written, js bool) error {
 		what = "written"
 	}
 	b.WriteString(what + ": " + cmp.Or(counted(counts), "nothing") + "\n")
-	sayBeside(&b, PainterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
-	return Text(a.env.Stdout, b.String())
+	sayBeside(&b, output.PainterFor(a.env.Stdout), unbound, d.KindsLeftOut(), nil)
+	return output.Text(a.env.Stdout, b.String())
 }
 
 // sayBeside says what is beside what was compared or written: ports that are made without a host, what the file leaves out,
 // and what the platform has of that kind.
-func sayBeside(b *strings.Builder, p Painter, unbound []string, leftOut, platform []net.LeftOutKind) {
+func sayBeside(b *strings.Builder, p output.Painter, unbound []string, leftOut, platform []net.LeftOutKind) {
 	if len(unbound) > 0 {
 		ports := net.LeftOutKind{Name: "port", Count: len(unbound), IDs: unbound}
-		Say(b, p, "warning", Yellow, Clean("without a host, as no agent there binds ports: "+ports.String()))
+		output.Say(b, p, "warning", output.Yellow,
+			output.Clean("without a host, as no agent there binds ports: "+ports.String()))
 	}
 	for _, k := range leftOut {
-		Say(b, p, "left out", Yellow, Clean("not carried over: "+k.String()))
+		output.Say(b, p, "left out", output.Yellow, output.Clean("not carried over: "+k.String()))
 	}
 	for _, k := range platform {
-		Say(b, p, "beside", Yellow, Clean("on the platform, and not compared: "+k.String()))
+		output.Say(b, p, "beside", output.Yellow, output.Clean("on the platform, and not compared: "+k.String()))
 	}
 }
 
@@ -285,7 +287,7 @@ func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool
 		return err
 	}
 	if js {
-		return JSON(a.env.Stdout, r, false)
+		return output.JSON(a.env.Stdout, r, false)
 	}
 	what := "created"
 	if o.DryRun {
@@ -309,13 +311,14 @@ func netApply(ctx context.Context, a *app, file string, o rebuild.Order, js bool
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s; there before: %d\n", what, list, r.Equal)
-	p := PainterFor(a.env.Stdout)
+	p := output.PainterFor(a.env.Stdout)
 	if r.Unproven {
-		Say(&b, p, "warning", Yellow, "whether the database is the one behind the API is not known yet, as neither "+
-			"has a network or an agent: apply looks before it writes")
+		output.Say(&b, p, "warning", output.Yellow,
+			"whether the database is the one behind the API is not known yet, as neither "+
+				"has a network or an agent: apply looks before it writes")
 	}
 	sayBeside(&b, p, r.Unbound, r.LeftOut, nil)
-	return Text(a.env.Stdout, b.String())
+	return output.Text(a.env.Stdout, b.String())
 }
 
 func netVerifyCmd(a *app) *cobra.Command {
@@ -359,7 +362,7 @@ Exit codes: 0 equal, 1 not equal, 2 bad input, 4 the API is not reachable.`,
 // netVerified says what verify found.
 func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
 	if js {
-		err = JSON(a.env.Stdout, struct {
+		err = output.JSON(a.env.Stdout, struct {
 			netComparison
 			Unbound []string          `json:"unbound"`
 			LeftOut []net.LeftOutKind `json:"left_out"`
@@ -371,10 +374,10 @@ func netVerified(a *app, v *rebuild.Verified, js bool) (err error) {
 			equal = "Neutron has what the document has"
 		}
 		var b strings.Builder
-		p := PainterFor(a.env.Stdout)
+		p := output.PainterFor(a.env.Stdout)
 		sayBeside(&b, p, v.Unbound, v.LeftOut, v.Beside)
 		sayDifferences(&b, p, v.Differences, rebuild.Text, equal)
-		err = Text(a.env.Stdout, b.String())
+		err = output.Text(a.env.Stdout, b.String())
 	}
 	return differ(err, v.Differences)
 }
@@ -388,11 +391,11 @@ type netComparison struct {
 // netCompared says what differs, each by text, or that nothing does.
 func netCompared(a *app, left []net.Difference, js bool, text func(net.Difference) string, equal string) (err error) {
 	if js {
-		err = JSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
+		err = output.JSON(a.env.Stdout, netComparison{len(left) == 0, left}, false)
 	} else {
 		var b strings.Builder
-		sayDifferences(&b, PainterFor(a.env.Stdout), left, text, equal)
-		err = Text(a.env.Stdout, b.String())
+		sayDifferences(&b, output.PainterFor(a.env.Stdout), left, text, equal)
+		err = output.Text(a.env.Stdout, b.String())
 	}
 	return differ(err, left)
 }
@@ -406,18 +409,20 @@ func differ(err error, left []net.Difference) error {
 }
 
 // sayDifferences says what differs, each by text and errors first, or that nothing does.
-func sayDifferences(b *strings.Builder, p Painter, left []net.Difference, text func(net.Difference) string, equal string) {
+func sayDifferences(b *strings.Builder, p output.Painter, left []net.Difference, text func(net.Difference) string,
+	equal string) {
 	for _, severity := range []string{net.Error, net.Warning} {
 		for _, d := range left {
 			if d.Severity == severity {
-				Say(b, p, severity, map[string]Colour{net.Error: Red, net.Warning: Yellow}[severity], Clean(text(d)))
+				output.Say(b, p, severity, map[string]output.Colour{net.Error: output.Red, net.Warning: output.Yellow}[severity],
+					output.Clean(text(d)))
 			}
 		}
 	}
 	if len(left) == 0 {
-		Say(b, p, "equal", Green, equal)
+		output.Say(b, p, "equal", output.Green, equal)
 	} else {
-		Say(b, p, "not equal", Red, plural(len(left), "difference"))
+		output.Say(b, p, "not equal", output.Red, plural(len(left), "difference"))
 	}
 }
 
@@ -430,7 +435,7 @@ func netFaults(a *app, what string, err error) error {
 	if len(f.Lines) == 1 {
 		return fail.Errorf(fail.Invalid, "%s: %s", what, f.Lines[0])
 	}
-	if err := Text(a.env.Stderr, CleanLines(f.Error())+"\n"); err != nil {
+	if err := output.Text(a.env.Stderr, output.CleanLines(f.Error())+"\n"); err != nil {
 		return err
 	}
 	return fail.Errorf(fail.Invalid, "%s: %s", what, plural(len(f.Lines), "fault"))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/rebuild"
@@ -110,7 +111,8 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 		}
 	}
 	if d == nil {
-		return Text(a.env.Stdout, fmt.Sprintf("written: host %s, interfaces %d\n", Clean(hosts[0].Host), len(hosts[0].Interfaces)))
+		return output.Text(a.env.Stdout,
+			fmt.Sprintf("written: host %s, interfaces %d\n", output.Clean(hosts[0].Host), len(hosts[0].Interfaces)))
 	}
 	left, changed := []net.Difference{}, 0
 	for _, h := range hosts {
@@ -124,8 +126,8 @@ func runNetHost(a *app, cmd *cobra.Command, n netHost, js bool) error {
 			return netFaults(a, "check what would be written", err)
 		}
 		if !js {
-			if err := Text(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
-				Clean(n.fix), changed)); err != nil {
+			if err := output.Text(a.env.Stdout, fmt.Sprintf("written: %s, ports with another ovs_hybrid_plug: %d\n",
+				output.Clean(n.fix), changed)); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/transition/net"
 	"holdfast/internal/transition/net/rebuild"
 )
@@ -24,7 +25,7 @@ func TestDifferingAddress(t *testing.T) {
 		Old: json.RawMessage("[" + strings.Join(old, ",") + "]"), New: json.RawMessage("[" + strings.Join(is, ",") + "]")}
 	for _, text := range []func(net.Difference) string{rebuild.Text, rebuild.HostText} {
 		var b strings.Builder
-		sayDifferences(&b, Painter{}, []net.Difference{d,
+		sayDifferences(&b, output.Painter{}, []net.Difference{d,
 			{Kind: "port", ID: "p", Field: "security_groups", Severity: net.Error, New: json.RawMessage(`[]`)}}, text, "equal")
 		for _, want := range []string{`"ip_address": "10.0.0.104"`, `"ip_address": "10.0.0.223"`, "the document has nothing,"} {
 			if got := strings.Join(strings.Fields(b.String()), " "); !strings.Contains(got, want) || strings.Contains(got, "~") {
@@ -32,7 +33,7 @@ func TestDifferingAddress(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(b.String()) {
-			if Columns(strings.TrimSuffix(line, "\n")) > Width {
+			if output.Columns(strings.TrimSuffix(line, "\n")) > output.Width {
 				t.Errorf("a line is too long: %s", line)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/transition/pin"
 )
 
@@ -44,12 +45,12 @@ reachable.`,
 				return err
 			}
 			if js {
-				return JSON(a.env.Stdout, r, false)
+				return output.JSON(a.env.Stdout, r, false)
 			}
 			if o.DryRun {
-				return File(a.env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
+				return output.File(a.env.Stdout, strings.Join(append(r.Plan, ""), "\n"))
 			}
-			return Text(a.env.Stdout, pinText(r, PainterFor(a.env.Stdout)))
+			return output.Text(a.env.Stdout, pinText(r, output.PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().DurationVar(&o.For, "for", pin.DefaultFor, "`TIME` after which it ends by itself, 10s to 4h")
@@ -81,7 +82,7 @@ docs/transition-pin.md.`,
 				return err
 			}
 			if js {
-				return JSON(a.env.Stdout, r, false)
+				return output.JSON(a.env.Stdout, r, false)
 			}
 			line := fmt.Sprintf("bridge %s is not pinned: if it was, packets may have been lost since that ended", r.Bridge)
 			if r.Removed > 0 {
@@ -90,21 +91,21 @@ docs/transition-pin.md.`,
 			var b strings.Builder
 			b.WriteString(line + "\n")
 			for _, n := range r.Notes {
-				Say(&b, PainterFor(a.env.Stdout), "warning", Yellow, n)
+				output.Say(&b, output.PainterFor(a.env.Stdout), "warning", output.Yellow, n)
 			}
-			return Text(a.env.Stdout, b.String())
+			return output.Text(a.env.Stdout, b.String())
 		},
 	}
 	cmd.Flags().BoolVar(&o.Force, "force", false, "end it although flows are missing: packets get lost")
 	return cmd
 }
 
-func pinText(r *pin.Result, p Painter) string {
+func pinText(r *pin.Result, p output.Painter) string {
 	var b strings.Builder
-	Say(&b, p, "pinned", Green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge,
+	output.Say(&b, p, "pinned", output.Green, fmt.Sprintf("bridge %s, for %s: %s, %s and %s copied", r.Bridge,
 		time.Duration(r.Left)*time.Second, plural(r.Ports, "port"), plural(r.Flows, "flow"), plural(r.Groups, "group")))
 	for _, n := range r.Notes {
-		Say(&b, p, "note", Yellow, n)
+		output.Say(&b, p, "note", output.Yellow, n)
 	}
 	return b.String()
 }

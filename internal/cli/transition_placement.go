@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/transition/platform"
 )
@@ -128,9 +129,9 @@ func placement(ctx context.Context, a *app, openrc string, manage []string, js b
 		}
 	}
 	if js {
-		err = JSON(a.env.Stdout, r, false)
+		err = output.JSON(a.env.Stdout, r, false)
 	} else {
-		err = Text(a.env.Stdout, placedText(r, PainterFor(a.env.Stdout)))
+		err = output.Text(a.env.Stdout, placedText(r, output.PainterFor(a.env.Stdout)))
 	}
 	bad := func(s manageRan) bool { return s.Fault != "" }
 	if err == nil && (slices.ContainsFunc(r.Steps, bad) || platform.Failed(r.Findings)) {
@@ -188,9 +189,9 @@ func pass(a *app, from io.Reader) (last string, err error) {
 	for {
 		line, end := lines.ReadString('\n')
 		if text := strings.TrimSpace(line); text != "" {
-			last = Clean(text)
+			last = output.Clean(text)
 			if err == nil {
-				err = Text(a.env.Stderr, last+"\n")
+				err = output.Text(a.env.Stderr, last+"\n")
 			}
 		}
 		if errors.Is(end, io.EOF) {
@@ -202,14 +203,14 @@ func pass(a *app, from io.Reader) (last string, err error) {
 	}
 }
 
-func placedText(r placed, p Painter) string {
+func placedText(r placed, p output.Painter) string {
 	var b strings.Builder
 	for _, s := range r.Steps {
-		label, c, text := "done", Green, strings.Join(s.Run, " ")
+		label, c, text := "done", output.Green, strings.Join(s.Run, " ")
 		if s.Fault != "" {
-			label, c, text = "failed", Red, text+": "+s.Fault
+			label, c, text = "failed", output.Red, text+": "+s.Fault
 		}
-		Say(&b, p, label, c, Clean(text))
+		output.Say(&b, p, label, c, output.Clean(text))
 	}
 	sayFindings(&b, p, r.Findings)
 	return b.String()

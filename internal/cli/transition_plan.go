@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
@@ -53,9 +54,9 @@ not reachable.`,
 func showSurvey(a *app, r *align.Survey, js bool) error {
 	var err error
 	if js {
-		err = JSON(a.env.Stdout, r, false)
+		err = output.JSON(a.env.Stdout, r, false)
 	} else {
-		err = Text(a.env.Stdout, surveyText(r, PainterFor(a.env.Stdout)))
+		err = output.Text(a.env.Stdout, surveyText(r, output.PainterFor(a.env.Stdout)))
 	}
 	if err == nil && len(r.Errors) > 0 {
 		return fail.Errorf(fail.Invalid, "") // all is said
@@ -67,49 +68,56 @@ func showSurvey(a *app, r *align.Survey, js bool) error {
 const beforeRun = "Before: "
 
 // surveyText writes the statements first: what must be seen is at the end.
-func surveyText(r *align.Survey, p Painter) string {
+func surveyText(r *align.Survey, p output.Painter) string {
 	var b strings.Builder
 	for _, t := range r.Tables {
-		fmt.Fprintf(&b, "%s\n%s;\n\n", p.Paint(Bold, "-- "+Clean(t.Target)+" from "+Clean(t.Source)), Clean(t.Statement))
+		fmt.Fprintf(&b, "%s\n%s;\n\n", p.Paint(output.Bold, "-- "+output.Clean(t.Target)+" from "+output.Clean(t.Source)),
+			output.Clean(t.Statement))
 	}
-	var rows [][]Cell
+	var rows [][]output.Cell
 	var total int64
 	var seconds float64
 	for _, t := range r.Tables {
-		rows = append(rows, []Cell{{Text: Clean(t.Target)}, {Text: Clean(t.Source)}, {Text: Thousands(t.Rows)}, {Text: about(t.Seconds)}})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(t.Target)}, {Text: output.Clean(t.Source)}, {Text: output.Thousands(t.Rows)},
+				{Text: about(t.Seconds)}})
 		total, seconds = total+t.Rows, seconds+t.Seconds
 	}
 	if len(rows) > 1 {
-		rows = append(rows, []Cell{{Text: ""}, {Text: ""}, {Text: Thousands(total), Colour: Bold}, {Text: about(seconds), Colour: Bold}})
+		rows = append(rows,
+			[]output.Cell{{Text: ""}, {Text: ""}, {Text: output.Thousands(total), Colour: output.Bold},
+				{Text: about(seconds), Colour: output.Bold}})
 	}
 	if len(rows) > 0 {
-		Table(&b, p, []Column{{Head: "TABLE", Cut: 2, Least: 20}, {Head: "FROM", Cut: 1, Least: 20}, {Head: "ROWS"}, {Head: "ABOUT"}}, rows)
+		output.Table(&b, p,
+			[]output.Column{{Head: "TABLE", Cut: 2, Least: 20}, {Head: "FROM", Cut: 1, Least: 20}, {Head: "ROWS"},
+				{Head: "ABOUT"}}, rows)
 		b.WriteByte('\n')
 	}
 	for _, adv := range r.Advice {
 		if before, ok := strings.CutPrefix(adv, beforeRun); ok {
-			Say(&b, p, "before", Plain, Clean(before))
+			output.Say(&b, p, "before", output.Plain, output.Clean(before))
 		}
 	}
 	for _, line := range r.Warned() {
-		Say(&b, p, "warning", Yellow, Clean(line))
+		output.Say(&b, p, "warning", output.Yellow, output.Clean(line))
 	}
 	for _, f := range r.Errors {
-		Say(&b, p, "error", Red, Clean(f.Line()))
+		output.Say(&b, p, "error", output.Red, output.Clean(f.Line()))
 		if f.Right { // as they are: people paste them
 			for _, v := range f.Values {
-				b.WriteString("  " + Clean(v) + "\n")
+				b.WriteString("  " + output.Clean(v) + "\n")
 			}
 		}
 	}
 	if len(r.Errors) == 0 {
-		Say(&b, p, "ok", Green, "nothing stands in the way")
+		output.Say(&b, p, "ok", output.Green, "nothing stands in the way")
 	} else {
 		what := plural(len(r.Errors), "error") + " to be mended before anything can be copied"
 		if r.Begun {
 			what = plural(len(r.Errors), "error") + " to be mended before the copy can go on"
 		}
-		Say(&b, p, "refused", Red, what)
+		output.Say(&b, p, "refused", output.Red, what)
 	}
 	return b.String()
 }

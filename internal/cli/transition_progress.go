@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/internal/cli/output"
 	align "holdfast/internal/transition/db"
 )
 
@@ -21,8 +22,8 @@ func progressLine(p align.Progress) string {
 	switch {
 	case p.Copy != nil:
 		c := p.Copy
-		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, Thousands(c.Done), c.Percent,
-			Thousands(int64(c.RowsPerSecond))), c.Waiting
+		line, waits = fmt.Sprintf("%s  %s rows  %.0f %%  %s rows/s", c.Table, output.Thousands(c.Done), c.Percent,
+			output.Thousands(int64(c.RowsPerSecond))), c.Waiting
 		if c.ETA > 0 {
 			line += "  " + c.ETA.Round(time.Second).String() + " left"
 		}
@@ -31,9 +32,10 @@ func progressLine(p align.Progress) string {
 		if f.LagSeconds >= 0 {
 			behind = fmt.Sprintf("%.1f s behind", f.LagSeconds)
 		}
-		line, waits = fmt.Sprintf("following  %s  %s  %s changed rows", f.Position, behind, Thousands(f.RowsChanged)), f.Waits
+		line, waits = fmt.Sprintf("following  %s  %s  %s changed rows", f.Position, behind,
+			output.Thousands(f.RowsChanged)), f.Waits
 	case p.Compare != nil:
-		line = fmt.Sprintf("%s  %s rows compared", p.Compare.Table, Thousands(p.Compare.Rows))
+		line = fmt.Sprintf("%s  %s rows compared", p.Compare.Table, output.Thousands(p.Compare.Rows))
 	}
 	if waits != "" {
 		line += "  waits: " + waits
@@ -66,7 +68,7 @@ func (n news) Handle(_ context.Context, r slog.Record) error {
 		add(a)
 	}
 	r.Attrs(add)
-	n.to.event(Clean(r.Message), Clean(text+why))
+	n.to.event(output.Clean(r.Message), output.Clean(text+why))
 	return nil
 }
 

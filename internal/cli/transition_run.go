@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
@@ -149,9 +150,9 @@ func showRan(a *app, out *align.Ran, js bool, err error) error {
 	case err != nil:
 		return err
 	case js:
-		return JSON(a.env.Stdout, out, false)
+		return output.JSON(a.env.Stdout, out, false)
 	}
-	return Text(a.env.Stdout, ranText(out, PainterFor(a.env.Stdout)))
+	return output.Text(a.env.Stdout, ranText(out, output.PainterFor(a.env.Stdout)))
 }
 
 // running is a run on its way.
@@ -226,15 +227,17 @@ func (w *running) heed(ctx context.Context, signals <-chan os.Signal, done <-cha
 }
 
 // ranText says what was done, and what is to be done now.
-func ranText(out *align.Ran, p Painter) string {
+func ranText(out *align.Ran, p output.Painter) string {
 	var b strings.Builder
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, t := range out.Tables {
-		rows = append(rows, []Cell{{Text: Clean(t.Target)}, {Text: Thousands(t.Rows)}, {Text: fmt.Sprintf("%.1f", t.Seconds)}})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(t.Target)}, {Text: output.Thousands(t.Rows)},
+				{Text: fmt.Sprintf("%.1f", t.Seconds)}})
 	}
-	Table(&b, p, []Column{{Head: "TABLE", Cut: 1, Least: 20}, {Head: "ROWS"}, {Head: "SECONDS"}}, rows)
+	output.Table(&b, p, []output.Column{{Head: "TABLE", Cut: 1, Least: 20}, {Head: "ROWS"}, {Head: "SECONDS"}}, rows)
 	b.WriteByte('\n')
-	label, did := "copied", fmt.Sprintf("%s rows/s", Thousands(int64(out.RowsPerSecond)))
+	label, did := "copied", fmt.Sprintf("%s rows/s", output.Thousands(int64(out.RowsPerSecond)))
 	switch {
 	case out.Complete:
 		label, did = "complete", "already complete: all rows were copied before, and nothing was changed now"
@@ -243,19 +246,20 @@ func ranText(out *align.Ran, p Painter) string {
 	case out.Resumed:
 		did += ", gone on with a run that was interrupted"
 	}
-	Say(&b, p, label, Green, did)
+	output.Say(&b, p, label, output.Green, did)
 	if f := out.Follow; f != nil {
-		Say(&b, p, "followed", Green, fmt.Sprintf("%s transactions of the source, up to %s", Thousands(f.Transactions), Clean(f.Position)))
+		output.Say(&b, p, "followed", output.Green,
+			fmt.Sprintf("%s transactions of the source, up to %s", output.Thousands(f.Transactions), output.Clean(f.Position)))
 	}
 	if out.GoesOn {
-		Say(&b, p, "next", Plain, "the same command again, and at last with --cut-over")
+		output.Say(&b, p, "next", output.Plain, "the same command again, and at last with --cut-over")
 		return b.String()
 	}
-	Say(&b, p, "next", Plain, "holdfast transition db verify, with the same mapping, IDs and servers")
+	output.Say(&b, p, "next", output.Plain, "holdfast transition db verify, with the same mapping, IDs and servers")
 	label = "then"
 	for _, adv := range out.Advice {
 		if !strings.HasPrefix(adv, beforeRun) {
-			Say(&b, p, label, Plain, "- "+Clean(adv))
+			output.Say(&b, p, label, output.Plain, "- "+output.Clean(adv))
 			label = ""
 		}
 	}

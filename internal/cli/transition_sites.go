@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/strictyaml"
@@ -105,9 +106,9 @@ func sites(ctx context.Context, a *app, file string, js bool) error {
 	}
 	all.Wait()
 	if js {
-		err = JSON(a.env.Stdout, views, false)
+		err = output.JSON(a.env.Stdout, views, false)
 	} else {
-		err = Text(a.env.Stdout, sitesText(views, PainterFor(a.env.Stdout)))
+		err = output.Text(a.env.Stdout, sitesText(views, output.PainterFor(a.env.Stdout)))
 	}
 	if err != nil {
 		return err
@@ -177,7 +178,7 @@ func (v *siteView) from(ctx context.Context, c *api.Client) error {
 func (v *siteView) take(j job.View) {
 	v.Job, v.State, v.Since, v.Why, v.Waits = j.ID, j.State, j.Changed, j.Because(), j.WaitsFor()
 	if j.State == string(job.Ended) {
-		v.State = Or(j.Result, j.State)
+		v.State = output.Or(j.Result, j.State)
 	}
 	if v.Since.IsZero() {
 		v.Since = j.Began
@@ -254,20 +255,20 @@ func sitesVerdict(views []*siteView) error {
 	return fail.Errorf(kind, "")
 }
 
-func sitesText(views []*siteView, p Painter) string {
+func sitesText(views []*siteView, p output.Painter) string {
 	var b strings.Builder
-	cols := []Column{{Head: "SITE"}, {Head: "STATE"}, {Head: "STEP", Cut: 2, Least: 12}, {Head: "OVER"},
+	cols := []output.Column{{Head: "SITE"}, {Head: "STATE"}, {Head: "STEP", Cut: 2, Least: 12}, {Head: "OVER"},
 		{Head: "SINCE"}, {Head: "NOTE", Cut: 1, Least: 12}}
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, v := range views {
-		c, over, since := Yellow, "", ""
+		c, over, since := output.Yellow, "", ""
 		switch {
 		case v.Needs:
-			c = Red
+			c = output.Red
 		case v.State == "done":
-			c = Green
+			c = output.Green
 		case v.State == siteNone:
-			c = Plain
+			c = output.Plain
 		}
 		if v.Steps > 0 {
 			over = fmt.Sprintf("%d/%d", v.Over, v.Steps)
@@ -275,16 +276,18 @@ func sitesText(views []*siteView, p Painter) string {
 		if !v.Since.IsZero() {
 			since = v.Since.UTC().Format(time.DateTime)
 		}
-		rows = append(rows, []Cell{{Text: Clean(v.Site)}, {Text: Clean(v.State), Colour: c}, {Text: Clean(v.Step)}, {Text: over},
-			{Text: since}, {Text: v.said()}})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(v.Site)}, {Text: output.Clean(v.State), Colour: c}, {Text: output.Clean(v.Step)},
+				{Text: over}, {Text: since}, {Text: v.said()}})
 	}
-	Table(&b, p, cols, rows)
+	output.Table(&b, p, cols, rows)
 	for _, v := range views {
 		switch {
 		case v.LostWhy != "":
-			Say(&b, p, Clean(v.Site), Yellow, "what guests have lost is not known: "+Clean(v.LostWhy))
+			output.Say(&b, p, output.Clean(v.Site), output.Yellow,
+				"what guests have lost is not known: "+output.Clean(v.LostWhy))
 		case v.Lost != nil:
-			Say(&b, p, Clean(v.Site), Plain, lostText(v.Lost))
+			output.Say(&b, p, output.Clean(v.Site), output.Plain, lostText(v.Lost))
 		}
 	}
 	return b.String()
@@ -298,16 +301,17 @@ func (v *siteView) said() string {
 	}
 	for _, s := range append([]string{v.Why, v.Note}, v.Waits...) {
 		if s != "" {
-			parts = append(parts, Clean(s))
+			parts = append(parts, output.Clean(s))
 		}
 	}
 	return strings.Join(parts, "; ")
 }
 
 func lostText(l *siteLoss) string {
-	text := fmt.Sprintf("%s of %s packets lost by %s", Thousands(l.Lost), Thousands(l.Sent), plural(l.Guests, "guest"))
+	text := fmt.Sprintf("%s of %s packets lost by %s", output.Thousands(l.Lost), output.Thousands(l.Sent),
+		plural(l.Guests, "guest"))
 	if l.Worst != "" {
-		text += fmt.Sprintf(", longest gap %d ms: %s", l.LongestMS, Clean(l.Worst))
+		text += fmt.Sprintf(", longest gap %d ms: %s", l.LongestMS, output.Clean(l.Worst))
 	}
 	return text
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/check"
@@ -12,7 +13,7 @@ import (
 
 func TestSitesTellWhatIsLost(t *testing.T) {
 	lost := sumLosses([]check.Loss{{Guest: "vm1", Sent: 12000, Lost: 3, LongestMS: 40}, {Guest: "vm2", Sent: 500, LongestMS: 5}})
-	got := sitesText([]*siteView{{Site: "north", State: "active", Lost: lost}}, Painter{})
+	got := sitesText([]*siteView{{Site: "north", State: "active", Lost: lost}}, output.Painter{})
 	if want := "north     3 of 12,500 packets lost by 2 guests, longest gap 40 ms: vm1\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("%s", got)
 	}

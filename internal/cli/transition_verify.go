@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	align "holdfast/internal/transition/db"
 )
@@ -72,9 +73,9 @@ func verify(ctx context.Context, a *app, x *align.Alignment, parallel int, nova 
 		return err
 	}
 	if js {
-		err = JSON(a.env.Stdout, r, false)
+		err = output.JSON(a.env.Stdout, r, false)
 	} else {
-		err = Text(a.env.Stdout, verifyText(r, PainterFor(a.env.Stdout)))
+		err = output.Text(a.env.Stdout, verifyText(r, output.PainterFor(a.env.Stdout)))
 	}
 	if err == nil && !r.Equal {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -86,27 +87,32 @@ func verify(ctx context.Context, a *app, x *align.Alignment, parallel int, nova 
 const shownKeys = 5
 
 // verifyText shows what differs after what does not.
-func verifyText(r *align.Verified, p Painter) string {
+func verifyText(r *align.Verified, p output.Painter) string {
 	var b strings.Builder
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, t := range r.Tables {
-		is := Cell{Text: "equal", Colour: Green}
+		is := output.Cell{Text: "equal", Colour: output.Green}
 		if !t.ChecksumEqual {
-			is = Cell{Text: "differs", Colour: Red}
+			is = output.Cell{Text: "differs", Colour: output.Red}
 		}
-		rows = append(rows, []Cell{{Text: Clean(t.Target)}, {Text: Thousands(t.SourceRows)}, {Text: Thousands(t.TargetRows)}, is})
+		rows = append(rows,
+			[]output.Cell{{Text: output.Clean(t.Target)}, {Text: output.Thousands(t.SourceRows)},
+				{Text: output.Thousands(t.TargetRows)}, is})
 	}
-	Table(&b, p, []Column{{Head: "TABLE", Cut: 1, Least: 20}, {Head: "SOURCE"}, {Head: "TARGET"}, {Head: "ROWS ARE"}}, rows)
+	output.Table(&b, p,
+		[]output.Column{{Head: "TABLE", Cut: 1, Least: 20}, {Head: "SOURCE"}, {Head: "TARGET"}, {Head: "ROWS ARE"}}, rows)
 	b.WriteByte('\n')
 	for _, t := range r.Tables {
 		for _, d := range t.Differences {
-			Say(&b, p, "differs", Red, Clean(fmt.Sprintf("%s %s: %s", t.Target, strings.Join(d.Key, ", "), d.What)))
+			output.Say(&b, p, "differs", output.Red,
+				output.Clean(fmt.Sprintf("%s %s: %s", t.Target, strings.Join(d.Key, ", "), d.What)))
 		}
 	}
 	for _, t := range r.Tables {
 		if len(t.NotCompared) > 0 {
-			Say(&b, p, "note", Plain, Clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s",
-				t.Target, strings.Join(t.NotCompared, ", "))))
+			output.Say(&b, p, "note", output.Plain,
+				output.Clean(fmt.Sprintf("%s: not compared, as the mapping gives them no value: %s",
+					t.Target, strings.Join(t.NotCompared, ", "))))
 		}
 	}
 	broken := 0
@@ -115,7 +121,7 @@ func verifyText(r *align.Verified, p Painter) string {
 			broken++
 			why := c.Error
 			if why == "" {
-				why = Thousands(c.Broken) + " rows break it"
+				why = output.Thousands(c.Broken) + " rows break it"
 			}
 			if len(c.Keys) > 0 {
 				why += fmt.Sprintf(" (%s of the first: %s)", strings.Join(c.Columns, ", "), strings.Join(c.Keys[:min(len(c.Keys), shownKeys)], "; "))
@@ -127,17 +133,18 @@ func verifyText(r *align.Verified, p Painter) string {
 			if c.Table != "" {
 				where = c.Table + ": "
 			}
-			Say(&b, p, "broken", Red, Clean(where+c.Name+": "+why))
+			output.Say(&b, p, "broken", output.Red, output.Clean(where+c.Name+": "+why))
 		}
 	}
-	Say(&b, p, "checks", Plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))
+	output.Say(&b, p, "checks", output.Plain, fmt.Sprintf("%d of %d hold", len(r.Checks)-broken, len(r.Checks)))
 	if r.Equal {
-		Say(&b, p, "equal", Green, "all rows are as the mapping makes them, and all checks hold")
+		output.Say(&b, p, "equal", output.Green, "all rows are as the mapping makes them, and all checks hold")
 		if r.Following {
-			Say(&b, p, "note", Plain, "the source is still written to, and a run follows it: compare again after the cut-over")
+			output.Say(&b, p, "note", output.Plain,
+				"the source is still written to, and a run follows it: compare again after the cut-over")
 		}
 	} else {
-		Say(&b, p, "not equal", Red, "the target is not as it is to be: do not start the new platform on it")
+		output.Say(&b, p, "not equal", output.Red, "the target is not as it is to be: do not start the new platform on it")
 	}
 	return b.String()
 }

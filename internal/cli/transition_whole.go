@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/strictyaml"
 	"holdfast/internal/transition"
@@ -38,9 +39,9 @@ Exit codes: 0 shown, 2 bad input.`,
 				return err
 			}
 			if js {
-				return JSON(a.env.Stdout, p, false)
+				return output.JSON(a.env.Stdout, p, false)
 			}
-			return Text(a.env.Stdout, transitionText(p))
+			return output.Text(a.env.Stdout, transitionText(p))
 		},
 	}
 }
@@ -69,9 +70,9 @@ func transitionText(p *transition.Plan) string {
 		}
 		fmt.Fprintf(&b, "%3d. %s on %s\n", i+1, s.ID, s.Host)
 		if s.Confirm != "" {
-			fmt.Fprintf(&b, "     asks before: %s\n", Clean(s.Confirm))
+			fmt.Fprintf(&b, "     asks before: %s\n", output.Clean(s.Confirm))
 		}
-		fmt.Fprintf(&b, "     %s\n", Clean(transition.Line(s.Run)))
+		fmt.Fprintf(&b, "     %s\n", output.Clean(transition.Line(s.Run)))
 	}
 	return b.String()
 }

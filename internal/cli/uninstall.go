@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -132,12 +133,12 @@ func readSetup(path string, note any) (begun bool, err error) {
 func uninstall(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, js bool) error {
 	res, err := runUninstall(a, cmd, &o, ssh)
 	if js {
-		err = errors.Join(err, JSON(a.env.Stdout, res, false))
+		err = errors.Join(err, output.JSON(a.env.Stdout, res, false))
 	} else {
-		err = errors.Join(err, Text(a.env.Stdout, removedText(res, PainterFor(a.env.Stdout))))
+		err = errors.Join(err, output.Text(a.env.Stdout, removedText(res, output.PainterFor(a.env.Stdout))))
 		if p := o.Config.Pair; err == nil && res.OK && p != nil && p.Device == nil {
-			err = Text(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
-				"it there: systemctl enable --now %s\n", Clean(p.Full().Database.Datadir), install.DatabaseUnit))
+			err = output.Text(a.env.Stdout, fmt.Sprintf("each node has its database as one of its own, in %s; to start "+
+				"it there: systemctl enable --now %s\n", output.Clean(p.Full().Database.Datadir), install.DatabaseUnit))
 		}
 	}
 	return uninstalled(cmd, res, err)
@@ -163,13 +164,13 @@ func uninstalled(cmd *cobra.Command, res install.Removed, err error) error {
 	return nil
 }
 
-func removedText(res install.Removed, p Painter) string {
+func removedText(res install.Removed, p output.Painter) string {
 	var b strings.Builder
 	b.WriteString(installText(install.Result{Report: res.Report}, false, p))
 	for _, host := range slices.Sorted(maps.Keys(res.Gone)) {
-		fmt.Fprintf(&b, "%-10s %d paths removed\n", Clean(host), len(res.Gone[host]))
+		fmt.Fprintf(&b, "%-10s %d paths removed\n", output.Clean(host), len(res.Gone[host]))
 		for _, l := range res.Left[host] {
-			fmt.Fprintf(&b, "%-10s stays: %s\n", "", Clean(l))
+			fmt.Fprintf(&b, "%-10s stays: %s\n", "", output.Clean(l))
 		}
 	}
 	return b.String()

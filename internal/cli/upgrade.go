@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster/version"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/upgrade/catalogue"
@@ -14,8 +15,8 @@ import (
 )
 
 func upgradeCmd(a *app) *cobra.Command {
-	return group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a), upgradeCheckCmd(a), upgradeRunCmd(a),
-		upgradeStatusCmd(a),
+	return group("upgrade", "Plan, check and run upgrades", upgradePathCmd(a), upgradePlanCmd(a), upgradeCheckCmd(a),
+		upgradeRunCmd(a), upgradeStatusCmd(a),
 		upgradeOrderCmd(a, "pause", "Begin no further steps; running steps continue"),
 		upgradeOrderCmd(a, "resume", "End a pause"),
 		upgradeOrderCmd(a, "abort", "Stop the running steps, and run only steps that restore order"),
@@ -89,7 +90,7 @@ func upgradePath(a *app, cmd *cobra.Command, f pathFlags, js bool) error {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if js {
-		err = JSON(a.env.Stdout, res, false)
+		err = output.JSON(a.env.Stdout, res, false)
 	} else {
 		err = writePath(a, cat, f, res)
 	}
@@ -107,11 +108,11 @@ func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error 
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	var b strings.Builder
-	p := PainterFor(a.env.Stdout)
+	p := output.PainterFor(a.env.Stdout)
 	switch at := from.String(); {
 	case res.Blocked != nil:
-		Say(&b, p, "blocked", Red, res.Blocked.Rule)
-		Say(&b, p, "", Plain, Clean(res.Blocked.Reason))
+		output.Say(&b, p, "blocked", output.Red, res.Blocked.Rule)
+		output.Say(&b, p, "", output.Plain, output.Clean(res.Blocked.Reason))
 	case len(res.Hops) == 0:
 		b.WriteString(at + " is installed already: nothing to do\n")
 	default:
@@ -120,12 +121,12 @@ func writePath(a *app, cat *path.Catalogue, f pathFlags, res path.Result) error 
 			if h.Reboot {
 				line += ", then reboot"
 			}
-			b.WriteString(p.Paint(Bold, line) + "\n")
+			b.WriteString(p.Paint(output.Bold, line) + "\n")
 			for _, n := range h.Notes {
-				Say(&b, p, "  note", Plain, Clean(n))
+				output.Say(&b, p, "  note", output.Plain, output.Clean(n))
 			}
 			at = h.To
 		}
 	}
-	return Text(a.env.Stdout, b.String())
+	return output.Text(a.env.Stdout, b.String())
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/lang"
 	"holdfast/internal/upgrade"
@@ -119,11 +120,11 @@ func showReport(a *app, rep check.Report, form, dir string) error {
 		return fail.Errorf(fail.Invalid, "%w", err)
 	}
 	if form == "json" {
-		return JSON(a.env.Stdout, reportFiles(files), false)
+		return output.JSON(a.env.Stdout, reportFiles(files), false)
 	}
 	n := check.Count(rep.Findings)
-	return Text(a.env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
-		Clean(files.Text), Clean(files.JSON), Clean(files.HTML), n[check.Fail], n[check.Warn]))
+	return output.Text(a.env.Stdout, fmt.Sprintf("%s\n%s\n%s\n%d failed, %d warnings\n",
+		output.Clean(files.Text), output.Clean(files.JSON), output.Clean(files.HTML), n[check.Fail], n[check.Warn]))
 }
 
 // listedCheck is a check for programs.
@@ -141,24 +142,24 @@ func listChecks(a *app, cmd *cobra.Command) error {
 	}
 	var out []listedCheck
 	var b strings.Builder
-	p := PainterFor(a.env.Stdout)
+	p := output.PainterFor(a.env.Stdout)
 	for _, c := range check.List() {
 		out = append(out, listedCheck{c.ID, c.When, c.Title, c.Doc})
 		var when []string
 		for _, w := range c.When {
 			when = append(when, string(w))
 		}
-		b.WriteString(p.Paint(Bold, c.ID) + ": " + c.Title + " (" + strings.Join(when, ", ") + ")\n")
-		Say(&b, p, "", Plain, c.Doc)
+		b.WriteString(p.Paint(output.Bold, c.ID) + ": " + c.Title + " (" + strings.Join(when, ", ") + ")\n")
+		output.Say(&b, p, "", output.Plain, c.Doc)
 	}
 	if js {
-		return JSON(a.env.Stdout, out, false)
+		return output.JSON(a.env.Stdout, out, false)
 	}
-	return Text(a.env.Stdout, b.String())
+	return output.Text(a.env.Stdout, b.String())
 }
 
 // failedChecks writes what has failed.
-func failedChecks(b *strings.Builder, p Painter, rep *check.Report) {
+func failedChecks(b *strings.Builder, p output.Painter, rep *check.Report) {
 	for _, f := range rep.Findings {
 		if f.Level != check.Fail {
 			continue
@@ -174,7 +175,7 @@ func failedChecks(b *strings.Builder, p Painter, rep *check.Report) {
 		if f.Remedy != "" {
 			text += " What to do: " + f.Remedy + "."
 		}
-		Say(b, p, "failed", Red, Clean(text))
+		output.Say(b, p, "failed", output.Red, output.Clean(text))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade/request"
 )
@@ -23,8 +24,8 @@ func awaitUpgrade(ctx context.Context, a *app, c *api.Client, j job.View, js boo
 		return errors.Join(err, uerr)
 	}
 	var b strings.Builder
-	saidOf(&b, PainterFor(a.env.Stderr), u.Found)
-	return errors.Join(err, Text(a.env.Stderr, b.String()))
+	saidOf(&b, output.PainterFor(a.env.Stderr), u.Found)
+	return errors.Join(err, output.Text(a.env.Stderr, b.String()))
 }
 
 // lookAtRun asks how a run stands. An upgrade tells of the steps only that run or

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/lib/fail"
@@ -176,7 +177,7 @@ func TestUpgradeProgress(t *testing.T) {
 			got += string(buf[:n])
 		}
 	}
-	if want := "\r\x1b[K" + Bar(100) + " 100 % of app.hfb\r\n"; !strings.HasSuffix(got, want) {
+	if want := "\r\x1b[K" + output.Bar(100) + " 100 % of app.hfb\r\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("the terminal shows %q, want %q at the end", got, want)
 	}
 }
@@ -189,12 +190,12 @@ func TestUpgradeTextIsBounded(t *testing.T) {
 		u.Left = append(u.Left, upgrade.LeftHost{Name: name, Why: "dropped"})
 		u.Job.Steps = append(u.Job.Steps, job.StepView{ID: string(name) + "/drain", State: "running", Note: strings.Repeat("z", 100)})
 	}
-	text := upgradeText(u, Painter{Cuts: true})
+	text := upgradeText(u, output.Painter{Cuts: true})
 	if n := strings.Count(text, "\n"); n > 400 { // of 3000 hosts: each that is shown takes several
 		t.Errorf("%d lines", n)
 	}
 	for line := range strings.Lines(text) {
-		if n := len([]rune(line)) - 1; n > Width {
+		if n := len([]rune(line)) - 1; n > output.Width {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
@@ -285,8 +286,8 @@ func TestLastLinesOfAStepThatRunsAreShown(t *testing.T) {
 	u := request.Standing{ClusterState: upgrade.Rollup, Job: &job.View{State: "active", Steps: []job.StepView{
 		{ID: "m/install/cas", State: "running", Tail: "1\n2\n3\n4\n5\n6 of CAS\n", Said: said}, {ID: "h/stage", State: "running"},
 	}}}
-	text := upgradeText(u, Painter{})
-	if want := "\nm/install/cas, last output " + WallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) ||
+	text := upgradeText(u, output.Painter{})
+	if want := "\nm/install/cas, last output " + output.WallClock(said) + ", quiet for 3 min\n          | 2\n"; !strings.Contains(text, want) ||
 		!strings.Contains(text, "| 6 of CAS") || strings.Contains(text, "h/stage, last") {
 		t.Errorf("%s\nwant %s", text, want)
 	}
@@ -297,7 +298,7 @@ func TestWhatProgramsHaveFoundIsShown(t *testing.T) {
 		{Step: "m/install/cas", Level: "warn", Fault: "w", Text: "pool p1 has one path", Remedy: "Remove it."},
 		{Step: "m/install/cas", Level: "fail", Fault: "f", Text: "[FAIL] b", File: "/var/log/upgrade/postcheck-report_1.txt"},
 	}}
-	text := upgradeText(u, Painter{})
+	text := upgradeText(u, output.Painter{})
 	fail, warn, remedy := strings.Index(text, "found     m/install/cas: [FAIL] b"),
 		strings.Index(text, "m/install/cas: pool p1 has one path"), strings.Index(text, "Remove it.")
 	if fail < 0 || warn < fail || remedy < warn || !strings.Contains(text, "(/var/log/upgrade/postcheck-report_1.txt)") {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/lib/fail"
 )
@@ -57,16 +58,16 @@ func orderUpgrade(a *app, cmd *cobra.Command, order, step, reason string) error 
 		return err
 	}
 	if js {
-		return JSON(a.env.Stdout, j, false)
+		return output.JSON(a.env.Stdout, j, false)
 	}
-	text := Clean(j.ID) + ": " + jobState(j).Text
+	text := output.Clean(j.ID) + ": " + jobState(j).Text
 	if why := j.Because(); why != "" {
-		text += ": " + Clean(why)
+		text += ": " + output.Clean(why)
 	}
 	if step != "" && j.State == "paused" {
 		text += "\nlet it go on with: holdfast upgrade resume"
 	}
-	return Text(a.env.Stdout, text+"\n")
+	return output.Text(a.env.Stdout, text+"\n")
 }
 
 func upgradeApproveCmd(a *app) *cobra.Command {
@@ -107,7 +108,7 @@ func admitHosts(a *app, cmd *cobra.Command, hosts []string, drop bool, said stri
 			return err
 		}
 		if !js {
-			if err := Text(a.env.Stdout, fmt.Sprintf(said, Clean(h))); err != nil {
+			if err := output.Text(a.env.Stdout, fmt.Sprintf(said, output.Clean(h))); err != nil {
 				return err
 			}
 		}
@@ -123,5 +124,5 @@ func showUpgradeNow(ctx context.Context, a *app, c *api.Client) error {
 	if err != nil {
 		return err
 	}
-	return JSON(a.env.Stdout, u, false)
+	return output.JSON(a.env.Stdout, u, false)
 }

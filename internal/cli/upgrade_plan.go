@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/invfile"
@@ -220,7 +221,8 @@ Exit codes: 0 there is a plan, 1 something blocks it, 2 bad input.`,
 }
 
 // planOf makes the plan.
-func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags, o upgrade.Options) (*upgrade.Plan, error) {
+func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags,
+	o upgrade.Options) (*upgrade.Plan, error) {
 	keys, err := c.options()
 	if err != nil {
 		return nil, err
@@ -260,9 +262,9 @@ func planOf(a *app, cmd *cobra.Command, inventory, file string, c *checkFlags, o
 func showPlan(a *app, p *upgrade.Plan, js bool, show detail) error {
 	var err error
 	if js {
-		err = JSON(a.env.Stdout, p, false)
+		err = output.JSON(a.env.Stdout, p, false)
 	} else {
-		err = Text(a.env.Stdout, planText(p, PainterFor(a.env.Stdout), show))
+		err = output.Text(a.env.Stdout, planText(p, output.PainterFor(a.env.Stdout), show))
 	}
 	if err == nil && p.Blocked() {
 		return fail.Errorf(fail.Failed, "") // all is said
@@ -271,7 +273,7 @@ func showPlan(a *app, p *upgrade.Plan, js bool, show detail) error {
 }
 
 // planText is a plan for people.
-func planText(p *upgrade.Plan, paint Painter, show detail) string {
+func planText(p *upgrade.Plan, paint output.Painter, show detail) string {
 	var b strings.Builder
 	planHead(&b, paint, p, show.all)
 	if len(p.Stages) == 0 {
@@ -293,7 +295,7 @@ func planText(p *upgrade.Plan, paint Painter, show detail) string {
 }
 
 // shortPlan is a plan without its hosts and steps.
-func shortPlan(p *upgrade.Plan, paint Painter) string {
+func shortPlan(p *upgrade.Plan, paint output.Painter) string {
 	var b strings.Builder
 	planHead(&b, paint, p, false)
 	b.WriteByte('\n')
@@ -302,23 +304,23 @@ func shortPlan(p *upgrade.Plan, paint Painter) string {
 	return b.String()
 }
 
-func planHead(b *strings.Builder, paint Painter, p *upgrade.Plan, all bool) {
-	fmt.Fprintln(b, paint.Paint(Bold, Clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To,
+func planHead(b *strings.Builder, paint output.Painter, p *upgrade.Plan, all bool) {
+	fmt.Fprintln(b, paint.Paint(output.Bold, output.Clean(fmt.Sprintf("%s %s: %s %s of %d hosts, from %s", p.Bundle, p.To,
 		p.Options.Mode, p.Purpose, len(p.Hosts), p.From))))
 	planFindings(b, paint, p, all)
 }
 
-func planEnd(b *strings.Builder, paint Painter, p *upgrade.Plan, all bool) {
+func planEnd(b *strings.Builder, paint output.Painter, p *upgrade.Plan, all bool) {
 	for i, l := range p.Left {
 		if i == maxLeft && !all {
-			Say(b, paint, "left out", Plain, fmt.Sprintf("and %d more hosts", len(p.Left)-i))
+			output.Say(b, paint, "left out", output.Plain, fmt.Sprintf("and %d more hosts", len(p.Left)-i))
 			break
 		}
-		Say(b, paint, "left out", Plain, Clean(string(l.Name)+": "+l.Because()+"."))
+		output.Say(b, paint, "left out", output.Plain, output.Clean(string(l.Name)+": "+l.Because()+"."))
 	}
 	e := p.Estimate
 	fmt.Fprintf(b, "\n%d steps; guests that move: %d (%d GiB), that stop for a while: %d; about %s\n",
-		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, Ago(e.Total))
+		e.Steps, e.Moves, e.MovedMiB>>10, e.Stops, output.Ago(e.Total))
 }
 
 // stageRules says in words which rules hold for a stage.
@@ -336,8 +338,8 @@ func stageRules(p *upgrade.Plan, s *upgrade.Stage) string {
 	return "nothing is changed"
 }
 
-func planStages(b *strings.Builder, p Painter, plan *upgrade.Plan) {
-	var rows [][]Cell
+func planStages(b *strings.Builder, p output.Painter, plan *upgrade.Plan) {
+	var rows [][]output.Cell
 	for i := range plan.Stages {
 		s := &plan.Stages[i]
 		steps, hosts := 0, map[cluster.HostID]bool{}
@@ -345,17 +347,19 @@ func planStages(b *strings.Builder, p Painter, plan *upgrade.Plan) {
 			steps += len(c.Steps)
 			hosts[c.Host] = true
 		}
-		rows = append(rows, []Cell{
-			{Text: Clean(s.Name)}, {Text: fmt.Sprint(len(hosts))}, {Text: fmt.Sprint(steps)}, {Text: stageRules(plan, s)},
+		rows = append(rows, []output.Cell{
+			{Text: output.Clean(s.Name)}, {Text: fmt.Sprint(len(hosts))}, {Text: fmt.Sprint(steps)}, {Text: stageRules(plan, s)},
 		})
 	}
-	Table(b, p, []Column{{"STAGE", 1, 10}, {"CHAINS", 0, 0}, {"STEPS", 0, 0}, {"WHAT", 2, 10}}, rows)
+	output.Table(b, p,
+		[]output.Column{{Head: "STAGE", Cut: 1, Least: 10}, {Head: "CHAINS"}, {Head: "STEPS"},
+			{Head: "WHAT", Cut: 2, Least: 10}}, rows)
 }
 
 // planSteps writes every step below its stage.
 func planSteps(b *strings.Builder, plan *upgrade.Plan) {
 	for _, s := range plan.Stages {
-		fmt.Fprintf(b, "\n%s\n", Clean(s.Name))
+		fmt.Fprintf(b, "\n%s\n", output.Clean(s.Name))
 		for _, c := range s.Chains {
 			for i, step := range c.Steps {
 				line := "  " + step.ID
@@ -365,25 +369,27 @@ func planSteps(b *strings.Builder, plan *upgrade.Plan) {
 				if c.OneOf && i > 0 {
 					line += "  (or)"
 				}
-				b.WriteString(Clean(line) + "\n")
+				b.WriteString(output.Clean(line) + "\n")
 			}
 		}
 	}
 }
 
 // planHosts writes the hosts in the order of their turns, and where their guests go.
-func planHosts(b *strings.Builder, p Painter, plan *upgrade.Plan) {
+func planHosts(b *strings.Builder, p output.Painter, plan *upgrade.Plan) {
 	to := plan.Targets()
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, h := range plan.Hosts {
 		var goes []string
 		for _, t := range to[h.Name] {
 			goes = append(goes, fmt.Sprintf("%s (%d)", t.Host, t.Guests))
 		}
-		rows = append(rows, []Cell{
-			{Text: Clean(h.Name)}, {Text: fmt.Sprint(h.Wave)}, {Text: Ago(h.Turn)}, {Text: fmt.Sprint(h.Moves)},
-			{Text: Clean(cmp.Or(strings.Join(goes, ", "), "-"))},
+		rows = append(rows, []output.Cell{
+			{Text: output.Clean(h.Name)}, {Text: fmt.Sprint(h.Wave)}, {Text: output.Ago(h.Turn)}, {Text: fmt.Sprint(h.Moves)},
+			{Text: output.Clean(cmp.Or(strings.Join(goes, ", "), "-"))},
 		})
 	}
-	Table(b, p, []Column{{"HOST", 2, 8}, {"WAVE", 0, 0}, {"TURN", 0, 0}, {"GUESTS", 0, 0}, {"GO TO", 1, 5}}, rows)
+	output.Table(b, p,
+		[]output.Column{{Head: "HOST", Cut: 2, Least: 8}, {Head: "WAVE"}, {Head: "TURN"}, {Head: "GUESTS"},
+			{Head: "GO TO", Cut: 1, Least: 5}}, rows)
 }

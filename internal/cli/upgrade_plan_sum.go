@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/upgrade"
 )
 
@@ -35,7 +36,7 @@ type planSum struct {
 // planWaves sums hosts up by their waves and groups, in as many rows as fit on a page:
 // neighbouring waves share a row where there are too many, and all groups where even that
 // does not do.
-func planWaves(b *strings.Builder, p Painter, plan *upgrade.Plan) {
+func planWaves(b *strings.Builder, p output.Painter, plan *upgrade.Plan) {
 	var groups []string
 	last, known := 1, map[string]bool{}
 	for _, h := range plan.Hosts {
@@ -67,7 +68,7 @@ func planWaves(b *strings.Builder, p Painter, plan *upgrade.Plan) {
 		}
 		s.hosts, s.moves, s.memory, s.longest = s.hosts+1, s.moves+h.Moves, s.memory+h.MovedMiB, max(s.longest, h.Turn)
 	}
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for part := 0; part*share < last; part++ {
 		waves := fmt.Sprint(part*share + 1)
 		if to := min(last, (part+1)*share); to > part*share+1 {
@@ -78,28 +79,31 @@ func planWaves(b *strings.Builder, p Painter, plan *upgrade.Plan) {
 			if s == nil {
 				continue
 			}
-			name := Or(g, "-")
+			name := output.Or(g, "-")
 			if !apart {
 				name = fmt.Sprintf("all %d", len(known))
 			}
-			row := []Cell{{Text: waves}, {Text: name}}
-			for _, n := range []any{s.hosts, s.moves, s.memory >> 10, Ago(s.longest)} {
-				row = append(row, Cell{Text: fmt.Sprint(n)})
+			row := []output.Cell{{Text: waves}, {Text: name}}
+			for _, n := range []any{s.hosts, s.moves, s.memory >> 10, output.Ago(s.longest)} {
+				row = append(row, output.Cell{Text: fmt.Sprint(n)})
 			}
 			rows = append(rows, row)
 		}
 	}
-	Table(b, p, []Column{{"WAVES", 0, 0}, {"GROUP", 1, 8}, {"HOSTS", 0, 0}, {"GUESTS", 0, 0}, {"GIB", 0, 0}, {"TURN AT MOST", 0, 0}}, rows)
+	output.Table(b, p,
+		[]output.Column{{Head: "WAVES"}, {Head: "GROUP", Cut: 1, Least: 8}, {Head: "HOSTS"}, {Head: "GUESTS"},
+			{Head: "GIB"}, {Head: "TURN AT MOST"}}, rows)
 	b.WriteString("every host: --all, or -o json\n")
 }
 
 // planFindings writes what stands in the way first, and of many findings of a rule some.
-func planFindings(b *strings.Builder, p Painter, plan *upgrade.Plan, all bool) {
+func planFindings(b *strings.Builder, p output.Painter, plan *upgrade.Plan, all bool) {
 	words := []struct {
 		level upgrade.Level
 		word  string
-		c     Colour
-	}{{upgrade.Block, "blocked", Red}, {upgrade.Warn, "warning", Yellow}, {upgrade.Info, "note", Plain}}
+		c     output.Colour
+	}{{upgrade.Block, "blocked", output.Red}, {upgrade.Warn, "warning", output.Yellow}, {upgrade.Info, "note",
+		output.Plain}}
 	for _, w := range words {
 		var rules []string
 		of := map[string]int{}
@@ -123,10 +127,11 @@ func planFindings(b *strings.Builder, p Painter, plan *upgrade.Plan, all bool) {
 			if f.Remedy != "" {
 				text += " What to do: " + f.Remedy + "."
 			}
-			Say(b, p, w.word, w.c, Clean(text))
+			output.Say(b, p, w.word, w.c, output.Clean(text))
 		}
 		for _, rule := range rules {
-			Say(b, p, w.word, w.c, fmt.Sprintf("%s: and %d more (all: --all, or -o json)", Clean(rule), of[rule]-maxOfRule))
+			output.Say(b, p, w.word, w.c,
+				fmt.Sprintf("%s: and %d more (all: --all, or -o json)", output.Clean(rule), of[rule]-maxOfRule))
 		}
 	}
 }

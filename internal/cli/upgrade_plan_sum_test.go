@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/inventory"
 	"holdfast/internal/inventory/manifest"
@@ -51,7 +52,7 @@ func TestLargePlanIsSummedUp(t *testing.T) {
 		hint   bool
 	}{{15, upgrade.Limit{Count: 1}, true}, {1, upgrade.Limit{Percent: 2}, false}, {1500, upgrade.Limit{Percent: 1}, false}} {
 		p := largePlan(t, func(i int) string { return fmt.Sprint("g", i%c.groups) }, c.at)
-		text := planText(p, Painter{}, detail{})
+		text := planText(p, output.Painter{}, detail{})
 		lines := strings.Split(text, "\n")
 		if len(lines) > 80 {
 			t.Errorf("%d groups: %d lines:\n%.3000s", c.groups, len(lines), text)
@@ -73,7 +74,7 @@ func TestLargePlanIsSummedUp(t *testing.T) {
 			strings.Contains(strings.Join(strings.Fields(text), " "), "--max-unavailable 2% is expected to take"); hint != c.hint {
 			t.Errorf("%d groups: hint %v:\n%.3000s", c.groups, hint, text)
 		}
-		all := planText(p, Painter{}, detail{all: true})
+		all := planText(p, output.Painter{}, detail{all: true})
 		if n := strings.Count(all, "\nh"); n < 3000 || strings.Count(all, "warning   busy") != 3000 {
 			t.Errorf("%d groups: all of it has %d hosts", c.groups, n)
 		}

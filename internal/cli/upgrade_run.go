@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/inventory/invfile"
 	"holdfast/internal/lib/fail"
 	"holdfast/internal/lib/text"
@@ -104,8 +105,8 @@ func bring(ctx context.Context, a *app, c *api.Client, f *os.File, trust request
 	if err != nil {
 		return request.BundleInfo{}, fmt.Errorf("read the bundle: %w", err)
 	}
-	m := &meter{r: f, size: info.Size(), name: Clean(info.Name()), said: -1}
-	if IsTerminal(a.env.Stderr) {
+	m := &meter{r: f, size: info.Size(), name: output.Clean(info.Name()), said: -1}
+	if output.IsTerminal(a.env.Stderr) {
 		m.w = a.env.Stderr
 	}
 	b, err := c.PutBundle(ctx, m, trust)
@@ -132,7 +133,8 @@ func (m *meter) Read(p []byte) (int, error) {
 		return n, err
 	}
 	m.said = percent
-	if werr := Text(m.w, "\r\x1b[K"+Fit(m.w, fmt.Sprintf("%s %3d %% of %s", Bar(percent), percent, m.name))); werr != nil {
+	if werr := output.Text(m.w,
+		"\r\x1b[K"+output.Fit(m.w, fmt.Sprintf("%s %3d %% of %s", output.Bar(percent), percent, m.name))); werr != nil {
 		return n, werr
 	}
 	return n, err
@@ -143,7 +145,7 @@ func (m *meter) end() error {
 	if m.said < 0 {
 		return nil
 	}
-	return Text(m.w, "\n")
+	return output.Text(m.w, "\n")
 }
 
 func upgradeRunCmd(a *app) *cobra.Command {
@@ -235,7 +237,8 @@ func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options,
 }
 
 // joined takes an upgrade to the bundle in f for this one where it is under way or done: is.
-func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *os.File, b beginning, js bool) (is bool, err error) {
+func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *os.File, b beginning,
+	js bool) (is bool, err error) {
 	sum := sha256.New()
 	_, err = io.Copy(sum, f)
 	if err == nil {
@@ -251,13 +254,14 @@ func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *o
 	case u.Job.State != "ended" && b.wait:
 		return true, awaitUpgrade(ctx, a, c, *u.Job, js)
 	case js:
-		return true, JSON(a.env.Stdout, outcome{Job: u.Job}, false)
+		return true, output.JSON(a.env.Stdout, outcome{Job: u.Job}, false)
 	}
-	text := fmt.Sprintf("%s is there already: %s: %s\n", Clean(u.Job.ID), Clean(u.Job.Title), jobState(*u.Job).Text)
+	text := fmt.Sprintf("%s is there already: %s: %s\n", output.Clean(u.Job.ID), output.Clean(u.Job.Title),
+		jobState(*u.Job).Text)
 	for _, h := range leftBehind(u.Behind) {
 		text += h + "\n"
 	}
-	return true, Text(a.env.Stdout, text)
+	return true, output.Text(a.env.Stdout, text)
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
@@ -287,15 +291,15 @@ func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request,
 		return awaitUpgrade(ctx, a, c, *begun.Job, js)
 	}
 	if js {
-		return JSON(a.env.Stdout, outcome{Job: begun.Job}, false)
+		return output.JSON(a.env.Stdout, outcome{Job: begun.Job}, false)
 	}
-	return Text(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
-		Clean(begun.Job.ID), Clean(begun.Job.Title)))
+	return output.Text(a.env.Stdout, fmt.Sprintf("%s has begun: %s\nfollow it with: holdfast upgrade status --watch\n",
+		output.Clean(begun.Job.ID), output.Clean(begun.Job.Title)))
 }
 
 // confirmPlan shows a plan in short, and asks.
 func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
-	typed, err := a.typed(ctx, shortPlan(p, PainterFor(a.env.Stderr))+"\nType yes to begin: ")
+	typed, err := a.typed(ctx, shortPlan(p, output.PainterFor(a.env.Stderr))+"\nType yes to begin: ")
 	if err != nil {
 		return err
 	}
@@ -309,15 +313,15 @@ func confirmPlan(ctx context.Context, a *app, p *upgrade.Plan) error {
 func notBegun(a *app, begun request.Begun, js bool) error {
 	var err error
 	if js {
-		err = JSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
+		err = output.JSON(a.env.Stdout, outcome{Plan: &begun.Plan, Report: begun.Report}, false)
 	} else {
 		var b strings.Builder
-		p := PainterFor(a.env.Stdout)
+		p := output.PainterFor(a.env.Stdout)
 		planFindings(&b, p, &begun.Plan, false)
 		if begun.Report != nil {
 			failedChecks(&b, p, begun.Report)
 		}
-		err = Text(a.env.Stdout, b.String()+"nothing was begun\n")
+		err = output.Text(a.env.Stdout, b.String()+"nothing was begun\n")
 	}
 	if err == nil {
 		err = fail.Errorf(blockedKind(begun.Plan.Purpose), "") // all is said
@@ -373,7 +377,8 @@ anew since.`,
 		Args:    cobra.ArbitraryArgs,
 		PreRunE: func(cmd *cobra.Command, args []string) error { return eachOnce(cmd, slices.Concat(args, lost)) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runPurpose(a, cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)}, b)
+			return runPurpose(a, cmd, request.Request{Purpose: upgrade.ForRollback, Hosts: hostIDs(args), Lost: hostIDs(lost)},
+				b)
 		},
 	}
 	lostFlag(cmd, &lost)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/job"
 	"holdfast/internal/upgrade"
@@ -47,7 +48,7 @@ func upgradeStatusCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return Text(a.env.Stdout, upgradeText(u, PainterFor(a.env.Stdout)))
+			return output.Text(a.env.Stdout, upgradeText(u, output.PainterFor(a.env.Stdout)))
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again at each change until interrupted;\nwith -o json one line each time")
@@ -60,7 +61,7 @@ func upgradeStatusCmd(a *app) *cobra.Command {
 func watchUpgrade(ctx context.Context, a *app, c *api.Client, js bool) error {
 	tick := time.NewTicker(upgradeEvery)
 	defer tick.Stop()
-	v := &upgradeView{app: a, js: js, terminal: IsTerminal(a.env.Stdout)}
+	v := &upgradeView{app: a, js: js, terminal: output.IsTerminal(a.env.Stdout)}
 	for {
 		u, err := c.Upgrade(ctx)
 		if ctx.Err() != nil {
@@ -98,9 +99,9 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 		text = v.last + "\nagent     gives no answer and is asked again; the above may be old\n"
 	case v.js:
 		v.last = "answered"
-		return JSON(v.app.env.Stdout, u, true)
+		return output.JSON(v.app.env.Stdout, u, true)
 	default:
-		text = upgradeText(u, PainterFor(v.app.env.Stdout))
+		text = upgradeText(u, output.PainterFor(v.app.env.Stdout))
 		v.last = text
 	}
 	before := v.said
@@ -113,29 +114,29 @@ func (v *upgradeView) show(u request.Standing, err error) error {
 	case before != "":
 		text = "\n" + text
 	}
-	return Text(v.app.env.Stdout, text)
+	return output.Text(v.app.env.Stdout, text)
 }
 
 // upgradeText writes how an upgrade stands for people, in at most 80 columns.
-func upgradeText(u request.Standing, p Painter) string {
+func upgradeText(u request.Standing, p output.Painter) string {
 	var b strings.Builder
 	upgradeHead(&b, p, u)
 	if j := u.Job; j != nil {
 		for _, s := range stuckSteps(*j) {
 			stuckText(&b, p, s, fewLines)
 		}
-		sayAll(&b, p, "waits", Yellow, j.WaitsFor())
+		sayAll(&b, p, "waits", output.Yellow, j.WaitsFor())
 	}
 	saidOf(&b, p, u.Found)
-	sayAll(&b, p, "undone", Yellow, u.Undone)
+	sayAll(&b, p, "undone", output.Yellow, u.Undone)
 	var left []string
 	for _, l := range u.Left {
 		left = append(left, string(l.Name)+": "+l.Because())
 	}
-	sayAll(&b, p, "left out", Plain, left)
-	sayAll(&b, p, "behind", Yellow, leftBehind(u.Behind))
-	sayAll(&b, p, "blocked", Yellow, u.Blocked)
-	sayAll(&b, p, "next", Bold, u.Next)
+	sayAll(&b, p, "left out", output.Plain, left)
+	sayAll(&b, p, "behind", output.Yellow, leftBehind(u.Behind))
+	sayAll(&b, p, "blocked", output.Yellow, u.Blocked)
+	sayAll(&b, p, "next", output.Bold, u.Next)
 	if len(u.Hosts) > 0 {
 		b.WriteByte('\n')
 		upgradeHosts(&b, p, u)
@@ -203,39 +204,39 @@ func together(texts []string) []string {
 }
 
 // sayAll writes texts below each other, at most maxStepRows of them.
-func sayAll(b *strings.Builder, p Painter, label string, c Colour, texts []string) {
+func sayAll(b *strings.Builder, p output.Painter, label string, c output.Colour, texts []string) {
 	texts = together(texts)
 	for i, t := range texts {
 		if i == maxStepRows {
-			Say(b, p, "", Plain, fmt.Sprintf("and %d more", len(texts)-i))
+			output.Say(b, p, "", output.Plain, fmt.Sprintf("and %d more", len(texts)-i))
 			return
 		}
-		Say(b, p, label, c, Clean(t))
+		output.Say(b, p, label, c, output.Clean(t))
 		label = ""
 	}
 }
 
 // saidOf shows what programs have said of trouble, failures first.
-func saidOf(b *strings.Builder, p Painter, found []request.Found) {
+func saidOf(b *strings.Builder, p output.Painter, found []request.Found) {
 	found = slices.Clone(found)
 	slices.SortStableFunc(found, func(x, y request.Found) int { return strings.Compare(x.Level, y.Level) }) // fail, warn
 	label := "found"
 	for i, f := range found {
 		if i == maxStepRows {
-			Say(b, p, "", Plain, fmt.Sprintf("and %d more", len(found)-i))
+			output.Say(b, p, "", output.Plain, fmt.Sprintf("and %d more", len(found)-i))
 			return
 		}
-		c := Yellow
+		c := output.Yellow
 		if f.Level == "fail" {
-			c = Red
+			c = output.Red
 		}
 		text := f.Step + ": " + f.Text
 		if f.File != "" {
 			text += " (" + f.File + ")"
 		}
-		Say(b, p, label, c, Clean(text))
+		output.Say(b, p, label, c, output.Clean(text))
 		if f.Remedy != "" && (i+1 == len(found) || found[i+1].Fault != f.Fault) {
-			Say(b, p, "", Plain, Clean(f.Remedy))
+			output.Say(b, p, "", output.Plain, output.Clean(f.Remedy))
 		}
 		label = ""
 	}
@@ -248,54 +249,58 @@ func leftBehind(hosts []request.Behind) (out []string) {
 		if h.Halfway {
 			text = "left between %s and the new version by the commit of %s, not read since"
 		}
-		out = append(out, string(h.Name)+": "+fmt.Sprintf(text, Or(h.Version, "version not known"), WallClock(h.At)))
+		out = append(out,
+			string(h.Name)+": "+fmt.Sprintf(text, output.Or(h.Version, "version not known"), output.WallClock(h.At)))
 	}
 	return out
 }
 
-func upgradeHead(b *strings.Builder, p Painter, u request.Standing) {
-	c := map[upgrade.ClusterState]Colour{upgrade.Normal: Green, upgrade.Prepared: Green}[u.ClusterState]
-	if c == Plain {
-		c = Yellow
+func upgradeHead(b *strings.Builder, p output.Painter, u request.Standing) {
+	c := map[upgrade.ClusterState]output.Colour{upgrade.Normal: output.Green,
+		upgrade.Prepared: output.Green}[u.ClusterState]
+	if c == output.Plain {
+		c = output.Yellow
 	}
-	state := Or(u.ClusterState, "unknown")
+	state := output.Or(u.ClusterState, "unknown")
 	if u.ClusterState == upgrade.Normal && len(u.Undone) > 0 {
-		c, state = Yellow, state+" but for what is undone"
+		c, state = output.Yellow, state+" but for what is undone"
 	}
-	text := p.Lang.Text(state) + ", version " + Or(u.Version, "unknown: no upgrade has told it yet")
+	text := p.Lang.Text(state) + ", version " + output.Or(u.Version, "unknown: no upgrade has told it yet")
 	under := u.ClusterState != upgrade.Normal || u.Job != nil && u.Job.State != "ended"
 	if under && u.To != "" && u.To != u.Version {
-		text += " -> " + Clean(u.To)
+		text += " -> " + output.Clean(u.To)
 	}
 	if u.Committed {
 		text += ", committed"
 	}
 	if u.NoQuorum {
-		c = Red
-		Say(b, p, "store", Red, fmt.Sprintf("it has no quorum: what follows was last known at %s", WallClock(u.AsOf)))
+		c = output.Red
+		output.Say(b, p, "store", output.Red,
+			fmt.Sprintf("it has no quorum: what follows was last known at %s", output.WallClock(u.AsOf)))
 	}
-	Say(b, p, "cluster", c, text)
+	output.Say(b, p, "cluster", c, text)
 	if u.Bundle != nil {
 		bundleLine(b, p, u.Bundle)
 	}
 	j := u.Job
 	if j == nil {
-		Say(b, p, "run", Plain, "none yet")
+		output.Say(b, p, "run", output.Plain, "none yet")
 		return
 	}
 	ends := jobState(*j)
-	text = Clean(j.ID) + ": " + Or(u.Purpose, j.Kind)
+	text = output.Clean(j.ID) + ": " + output.Or(u.Purpose, j.Kind)
 	if u.Mode != "" {
-		text += ", " + Clean(u.Mode)
+		text += ", " + output.Clean(u.Mode)
 	}
-	Say(b, p, "run", Plain, text+", by "+Or(j.User, "an unknown user")+" since "+WallClock(j.Began))
+	output.Say(b, p, "run", output.Plain,
+		text+", by "+output.Or(j.User, "an unknown user")+" since "+output.WallClock(j.Began))
 	text = ends.Text
 	if why := j.Because(); why != "" {
-		text += ": " + Clean(why)
+		text += ": " + output.Clean(why)
 	}
-	Say(b, p, "state", ends.Colour, text)
+	output.Say(b, p, "state", ends.Colour, text)
 	if u.Stage != "" && j.State != "ended" {
-		Say(b, p, "stage", Plain, Clean(u.Stage))
+		output.Say(b, p, "stage", output.Plain, output.Clean(u.Stage))
 	}
 	text = fmt.Sprintf("%d of %d steps", u.Steps.Over, u.Steps.Total)
 	if u.Steps.Failed > 0 {
@@ -304,19 +309,19 @@ func upgradeHead(b *strings.Builder, p Painter, u request.Standing) {
 	if u.Steps.Dropped > 0 {
 		text += fmt.Sprintf(", %d dropped with their hosts", u.Steps.Dropped)
 	}
-	Say(b, p, "progress", Plain, text)
+	output.Say(b, p, "progress", output.Plain, text)
 }
 
-func bundleLine(b *strings.Builder, p Painter, x *request.BundleInfo) {
-	text := Clean(x.Name) + " " + Clean(x.Version)
+func bundleLine(b *strings.Builder, p output.Painter, x *request.BundleInfo) {
+	text := output.Clean(x.Name) + " " + output.Clean(x.Version)
 	switch {
 	case x.Unsigned:
-		Say(b, p, "bundle", Red, text+", UNSIGNED: anybody may have made it")
+		output.Say(b, p, "bundle", output.Red, text+", UNSIGNED: anybody may have made it")
 		return
 	case x.KeyID != "":
-		text += ", signed by key " + Clean(x.KeyID)
+		text += ", signed by key " + output.Clean(x.KeyID)
 	}
-	Say(b, p, "bundle", Plain, text)
+	output.Say(b, p, "bundle", output.Plain, text)
 }
 
 // trouble ranks a host: the lower, the earlier it is shown.
@@ -336,7 +341,7 @@ func trouble(h request.HostStanding, stuck map[cluster.HostID]bool) int {
 	return 5
 }
 
-func upgradeHosts(b *strings.Builder, p Painter, u request.Standing) {
+func upgradeHosts(b *strings.Builder, p output.Painter, u request.Standing) {
 	stuck := map[cluster.HostID]bool{}
 	if u.Job != nil {
 		for _, s := range stuckSteps(*u.Job) {
@@ -345,50 +350,53 @@ func upgradeHosts(b *strings.Builder, p Painter, u request.Standing) {
 	}
 	hosts := slices.Clone(u.Hosts)
 	slices.SortStableFunc(hosts, func(x, y request.HostStanding) int { return trouble(x, stuck) - trouble(y, stuck) })
-	var rows [][]Cell
+	var rows [][]output.Cell
 	for _, h := range hosts[:min(len(hosts), maxHostRows)] {
 		rows = append(rows, upgradeRow(h, stuck[h.Name]))
 	}
-	Table(b, p, []Column{{"HOST", 2, 12}, {"WAVE", 0, 0}, {"STATE", 0, 0}, {"NOW", 1, 12}}, rows)
+	output.Table(b, p,
+		[]output.Column{{Head: "HOST", Cut: 2, Least: 12}, {Head: "WAVE"}, {Head: "STATE"},
+			{Head: "NOW", Cut: 1, Least: 12}}, rows)
 	if more := len(hosts) - len(rows); more > 0 {
 		fmt.Fprintf(b, "and %d more hosts; all of them: holdfast upgrade status -o json\n", more)
 	}
 }
 
-func upgradeRow(h request.HostStanding, stuck bool) []Cell {
-	state := Cell{Text: Or(h.State, "-")}
+func upgradeRow(h request.HostStanding, stuck bool) []output.Cell {
+	state := output.Cell{Text: output.Or(h.State, "-")}
 	switch h.State {
 	case upgrade.HostRollup, upgrade.HostRolldown:
-		state.Colour = Yellow
+		state.Colour = output.Yellow
 	case upgrade.HostRollupDone, upgrade.HostRolldownDone:
-		state.Colour = Green
+		state.Colour = output.Green
 	}
 	var notes []string
 	switch {
 	case h.Dropped != "":
-		notes = append(notes, "left out by "+Clean(h.Dropped))
+		notes = append(notes, "left out by "+output.Clean(h.Dropped))
 	case h.Approved != "":
-		notes = append(notes, "approved by "+Clean(h.Approved))
+		notes = append(notes, "approved by "+output.Clean(h.Approved))
 	}
 	if h.Mixed {
 		notes = append(notes, "left half-way")
-		state.Colour = Red
+		state.Colour = output.Red
 	}
 	if h.Now != "" {
-		notes = append(notes, Clean(h.Now))
+		notes = append(notes, output.Clean(h.Now))
 	}
 	if stuck {
-		state.Colour = Red
+		state.Colour = output.Red
 	}
 	wave := "-"
 	if h.Wave > 0 {
 		wave = fmt.Sprint(h.Wave)
 	}
-	return []Cell{{Text: Clean(h.Name)}, {Text: wave}, state, {Text: Or(strings.Join(notes, "; "), "-")}}
+	return []output.Cell{{Text: output.Clean(h.Name)}, {Text: wave}, state,
+		{Text: output.Or(strings.Join(notes, "; "), "-")}}
 }
 
-func runningSteps(b *strings.Builder, p Painter, j *job.View) {
-	var rows [][]Cell
+func runningSteps(b *strings.Builder, p output.Painter, j *job.View) {
+	var rows [][]output.Cell
 	more := 0
 	for _, s := range j.Steps {
 		switch {
@@ -396,14 +404,15 @@ func runningSteps(b *strings.Builder, p Painter, j *job.View) {
 		case len(rows) == maxStepRows:
 			more++
 		default:
-			rows = append(rows, []Cell{{Text: Clean(s.ID)}, stepState(s), {Text: Or(s.Note, "-")}})
+			rows = append(rows, []output.Cell{{Text: output.Clean(s.ID)}, stepState(s), {Text: output.Or(s.Note, "-")}})
 		}
 	}
 	if len(rows) == 0 {
 		return
 	}
 	b.WriteByte('\n')
-	Table(b, p, []Column{{"STEP", 2, 12}, {"STATE", 0, 0}, {"NOTE", 1, 12}}, rows)
+	output.Table(b, p,
+		[]output.Column{{Head: "STEP", Cut: 2, Least: 12}, {Head: "STATE"}, {Head: "NOTE", Cut: 1, Least: 12}}, rows)
 	if more > 0 {
 		fmt.Fprintf(b, "and %d more steps\n", more)
 	}
@@ -423,7 +432,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		if shown++; shown > maxSaying {
 			return
 		}
-		head := Clean(s.ID) + ", last output " + WallClock(s.Said)
+		head := output.Clean(s.ID) + ", last output " + output.WallClock(s.Said)
 		if quiet := time.Since(s.Said).Truncate(time.Minute); quiet > 0 { // whole minutes: --watch writes what is new
 			head += fmt.Sprintf(", quiet for %d min", quiet/time.Minute)
 		}
@@ -431,7 +440,7 @@ func saidLately(b *strings.Builder, j *job.View) {
 		log := strings.Split(strings.TrimRight(s.Tail, "\n"), "\n")
 		for _, l := range log[max(0, len(log)-fewLines):] {
 			if l != "" {
-				b.WriteString("          | " + Clean(l) + "\n")
+				b.WriteString("          | " + output.Clean(l) + "\n")
 			}
 		}
 	}

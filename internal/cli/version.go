@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 )
 
 // versions is what the command shows.
@@ -39,9 +40,9 @@ agent is not reachable.`,
 				v.Agent = &agent
 			}
 			if js {
-				return JSON(a.env.Stdout, v, false)
+				return output.JSON(a.env.Stdout, v, false)
 			}
-			return Text(a.env.Stdout, versionText(v))
+			return output.Text(a.env.Stdout, versionText(v))
 		},
 	}
 }
@@ -49,7 +50,8 @@ agent is not reachable.`,
 func versionText(v versions) string {
 	text := fmt.Sprintf("holdfast %s (%s, %s/%s)\n", v.Client.Version, v.Client.Go, runtime.GOOS, runtime.GOARCH)
 	if v.Agent == nil {
-		return text + "agent    unknown: " + CleanLines(v.Error) + "\n"
+		return text + "agent    unknown: " + output.CleanLines(v.Error) + "\n"
 	}
-	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", Clean(v.Agent.Version), Clean(v.Agent.Go), Clean(v.Agent.API))
+	return text + fmt.Sprintf("agent    %s (%s, api %s)\n", output.Clean(v.Agent.Version), output.Clean(v.Agent.Go),
+		output.Clean(v.Agent.API))
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/install"
 	"holdfast/internal/job"
@@ -57,7 +58,7 @@ func tooWide(text string, columns int) (out []string) {
 // tells what is wrong is there in full.
 func TestNothingWraps(t *testing.T) {
 	s := longNames()
-	p := Painter{Colours: true, Cuts: true}
+	p := output.Painter{Colours: true, Cuts: true}
 	busy := "a long sentence of what it waits for: " +
 		string(s.Hosts[1].Name) + ", which is away; two members of the store must not be away at once"
 	j := job.View{ID: "drain-12", Title: "empty host " + string(s.Hosts[1].Name), State: "ended", Result: "failed",
@@ -73,10 +74,10 @@ func TestNothingWraps(t *testing.T) {
 		"jobs list":  jobsText([]job.View{j}, p),
 		"jobs show":  jobText(j, p),
 		"store":      storeText(store, p),
-		"not colour": statusText(s, Painter{Cuts: true}),
+		"not colour": statusText(s, output.Painter{Cuts: true}),
 	}
 	for name, text := range views {
-		if bad := tooWide(text, Width); len(bad) > 0 {
+		if bad := tooWide(text, output.Width); len(bad) > 0 {
 			t.Errorf("%s: %d columns:\n%s\nof\n%s", name, utf8.RuneCountInString(bad[0]), strings.Join(bad, "\n"), text)
 		}
 	}
@@ -118,7 +119,7 @@ func TestTerminalsWidth(t *testing.T) {
 		report(slave, "holdfast", slow, slow)
 		if _, err := io.WriteString(slave, installText(install.Result{Report: install.Report{Findings: []install.Finding{
 			{Node: "node1", Check: "clock", Result: install.Fail, Finding: slow.Message, Remedy: slow.Remedy}}}}, true,
-			PainterFor(slave))); err != nil {
+			output.PainterFor(slave))); err != nil {
 			t.Fatal(err)
 		}
 		for _, command := range []string{"status", "host list", "events"} {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/api"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/durable"
@@ -49,9 +50,9 @@ func NewZsha(env Env) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if zshaTellsMore(cmd) {
-				return Text(env.Stdout, zshaVersion(env))
+				return output.Text(env.Stdout, zshaVersion(env))
 			}
-			return Text(env.Stdout, zshaHelp)
+			return output.Text(env.Stdout, zshaHelp)
 		},
 	}
 	root.SetOut(env.Stdout)
@@ -62,7 +63,7 @@ func NewZsha(env Env) *cobra.Command {
 			help(c, args)
 			return
 		}
-		_ = Text(env.Stdout, zshaHelp) // there is nobody to tell
+		_ = output.Text(env.Stdout, zshaHelp) // there is nobody to tell
 	})
 	root.SetUsageFunc(usageText)
 	asks := helpCmd()
@@ -102,11 +103,12 @@ func zshaDetails(a *app, c *cobra.Command) {
 			return run(cmd, args)
 		}
 		begin := time.Now()
-		err := Text(a.env.Stderr, zshaVersion(a.env))
+		err := output.Text(a.env.Stderr, zshaVersion(a.env))
 		if err == nil {
 			err = run(cmd, args)
 		}
-		return errors.Join(err, Text(a.env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
+		return errors.Join(err,
+			output.Text(a.env.Stderr, fmt.Sprintf("%s: %.1f s\n", cmd.CommandPath(), time.Since(begin).Seconds())))
 	}
 }
 
@@ -116,7 +118,7 @@ func zshaVersion(env Env) string {
 		made = env.Built.UTC().Format(time.UnixDate)
 	}
 	return fmt.Sprintf("App Version: %s\nBuild Date: %s\nBranch Name: (detached)\nCommit ID: %s\n", env.Version, made,
-		Or(env.Commit, "unknown"))
+		output.Or(env.Commit, "unknown"))
 }
 
 // zshaWrite writes one of the source tool's files. A link that somebody has put
@@ -126,7 +128,7 @@ func zshaWrite(a *app, name string, text []byte) error {
 	if err := durable.WriteFile(file, text, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
-	return Text(a.env.Stdout, "output config json file to "+file+"\n")
+	return output.Text(a.env.Stdout, "output config json file to "+file+"\n")
 }
 
 func zshaSampleTo(a *app, cmd *cobra.Command, kind string) error {
@@ -158,7 +160,8 @@ func zshaCheck(a *app, cmd *cobra.Command, file string, undersized bool) error {
 }
 
 // zshaRead reads a configuration; it has told all that is wrong with it.
-func zshaRead(ctx context.Context, a *app, file string, undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
+func zshaRead(ctx context.Context, a *app, file string,
+	undersized bool) (cl config.Cluster, warnings []config.Warning, err error) {
 	name, data, err := a.readConfig(ctx, file)
 	if err != nil {
 		return cl, nil, err
@@ -196,7 +199,8 @@ func zshaImport(a *app, cmd *cobra.Command, file string) error {
 }
 
 // zshaOpen begins a command that is about the management VM. instead does the same for a pair, which has none.
-func zshaOpen(a *app, cmd *cobra.Command, instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
+func zshaOpen(a *app, cmd *cobra.Command,
+	instead string) (c *api.Client, s cluster.Status, cl config.Cluster, err error) {
 	if c, _, err = a.open(cmd); err != nil {
 		return nil, s, cl, err
 	}
@@ -242,11 +246,11 @@ func zshaMigrate(a *app, cmd *cobra.Command, target string) error {
 	case to == from && s.Owner.State == cluster.Running:
 		return fail.Errorf(fail.Refused, "Requested operation is not valid: domain 'ZStack Management Node VM' is already active")
 	}
-	show := &zshaProgress{w: a.env.Stdout, terminal: IsTerminal(a.env.Stdout)}
+	show := &zshaProgress{w: a.env.Stdout, terminal: output.IsTerminal(a.env.Stdout)}
 	begun := false
 	for p, err := range c.Migrate(cmd.Context(), host, "") {
 		if err == nil && !begun { // it was not refused
-			begun, err = true, Text(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", Or(from, "unknown"), to))
+			begun, err = true, output.Text(a.env.Stdout, fmt.Sprintf("Migrate from %s to %s\n", output.Or(from, "unknown"), to))
 		}
 		if err != nil {
 			return err
@@ -270,11 +274,11 @@ func (z *zshaProgress) next(p api.Progress) error {
 	percent := z.most.At(p.Percent)
 	switch {
 	case p.Done && z.terminal:
-		return Text(z.w, "\rMigration: [100 %]\n")
+		return output.Text(z.w, "\rMigration: [100 %]\n")
 	case p.Done:
-		return Text(z.w, "Migration: [100 %]\n")
+		return output.Text(z.w, "Migration: [100 %]\n")
 	case z.terminal:
-		return Text(z.w, fmt.Sprintf("\rMigration: [%3d %%]", min(percent, 99)))
+		return output.Text(z.w, fmt.Sprintf("\rMigration: [%3d %%]", min(percent, 99)))
 	}
 	return nil
 }
@@ -298,7 +302,7 @@ func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
 	if err := g.request(cmd.Context(), c); err != nil {
 		return err
 	}
-	if err := Text(a.env.Stdout, before+zshaEach(cl)); err != nil {
+	if err := output.Text(a.env.Stdout, before+zshaEach(cl)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), defaultWait)
@@ -306,7 +310,7 @@ func zshaDo(a *app, cmd *cobra.Command, before, after string, g goal) error {
 	if _, err := wait(ctx, a, c, g); err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, after)
+	return output.Text(a.env.Stdout, after)
 }
 
 func zshaStop(a *app, cmd *cobra.Command) error {
@@ -331,8 +335,8 @@ func zshaReset(a *app, cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
-		"root in %s\n", Clean(r.Addr), Clean(r.UUID)))
+	return output.Text(a.env.Stdout, fmt.Sprintf("Reset MNVM root password on %s\nPassword set successfully for "+
+		"root in %s\n", output.Clean(r.Addr), output.Clean(r.UUID)))
 }
 
 // ZshaCalled reports whether the program was called by the source tool's name.

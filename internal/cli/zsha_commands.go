@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/config"
 	"holdfast/internal/lib/fail"
 )
@@ -87,7 +88,10 @@ or its name. Refused to a host that could not run it.`, "  zsha migrate 192.0.2.
 there, and the members of the store under the heading Consul Members. "status
 -conf" is status-conf.`, "", func(a *app, c *cobra.Command) error { return zshaStatus(a, c, false) }),
 		zshaNone(a, zshaConf, "show status with current configuration",
-			`Shows what status shows, and the configuration that is in force.`, "", func(a *app, c *cobra.Command) error { return zshaStatus(a, c, true) }),
+			`Shows what status shows, and the configuration that is in force.`, "", func(a *app,
+				c *cobra.Command) error {
+				return zshaStatus(a, c, true)
+			}),
 		zshaNone(a, "stop", "close MN-VM in cluster, agents and store will continue to operate",
 			`Stops the management VM, and waits for the proof that it has ended. It stays
 stopped, also when hosts boot, until "zsha start".`, "", zshaStop),
@@ -133,7 +137,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			if err != nil {
 				return err
 			}
-			if err := Text(a.env.Stdout, "config file check pass\n"); err != nil {
+			if err := output.Text(a.env.Stdout, "config file check pass\n"); err != nil {
 				return err
 			}
 			if err := ssh.prepare(cmd.Context(), a); err != nil {
@@ -141,7 +145,7 @@ programs: --ask-password and keys are safer. "holdfast install" tells more.`,
 			}
 			if password != "" {
 				ssh.opt.Password = password
-				if err := Text(a.env.Stderr, "warning: others on this host can read the password among the "+
+				if err := output.Text(a.env.Stderr, "warning: others on this host can read the password among the "+
 					"arguments of running programs, and the shell keeps it: use --ask-password\n"); err != nil {
 					return err
 				}
@@ -178,7 +182,7 @@ Refused, and nothing is changed, while a host does not answer.`,
 				if o, err := uninstallOptions(a, cmd, file, "", base); err == nil && o.Config.Type == config.PairConf {
 					return zshaOfPair(true, "holdfast uninstall")
 				}
-				err := Text(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
+				err := output.Text(a.env.Stdout, "WARNING: this will *DESTROY* ZStack Management Node VM.\nIf you are "+
 					"*ABSOLUTELY CERTAIN* that is what you want, followed by --"+sureFlag+".\n")
 				if err == nil {
 					err = fail.Errorf(fail.Refused, "") // all is said

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/fail"
 )
 
@@ -29,7 +30,7 @@ func TestZshaHelp(t *testing.T) {
 			t.Errorf("%s -h: %v: %s", c.Name(), err, out)
 		}
 		for l := range strings.Lines(out) {
-			if len(l) > Width+1 {
+			if len(l) > output.Width+1 {
 				t.Errorf("%s -h: %d columns: %s", c.Name(), len(l)-1, l)
 			}
 		}

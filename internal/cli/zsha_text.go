@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/internal/cli/output"
 	"holdfast/internal/cluster"
 	"holdfast/internal/config"
 	"holdfast/internal/install"
@@ -30,7 +31,7 @@ func zshaStatus(a *app, cmd *cobra.Command, conf bool) error {
 	if err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, zshaStatusText(s, cl, st.Members, events, conf))
+	return output.Text(a.env.Stdout, zshaStatusText(s, cl, st.Members, events, conf))
 }
 
 // zshaStatusText is the status under the source tool's headings: its Consul members
@@ -96,7 +97,7 @@ func zshaStatusText(s cluster.Status, cl config.Cluster, members []cluster.Store
 	for _, h := range s.Hosts {
 		if h.Alive && !h.Fit {
 			bad = true
-			fmt.Fprintf(&b, "%s : %s\n", cmp.Or(ip[h.Name], string(h.Name)), Or(h.Why, "not fit"))
+			fmt.Fprintf(&b, "%s : %s\n", cmp.Or(ip[h.Name], string(h.Name)), output.Or(h.Why, "not fit"))
 		}
 	}
 	if !bad {
@@ -117,8 +118,9 @@ func zshaMembers(b *strings.Builder, ip map[cluster.HostID]string, members []clu
 		if u, err := url.Parse(m.URL); err == nil {
 			address = u.Host
 		}
-		rows = append(rows, []string{cmp.Or(ip[cluster.HostID(m.Name)], Clean(m.Name)), Clean(address), state, "server",
-			Or(m.Version, "-"), "3", "dc1"})
+		rows = append(rows,
+			[]string{cmp.Or(ip[cluster.HostID(m.Name)], output.Clean(m.Name)), output.Clean(address), state, "server",
+				output.Or(m.Version, "-"), "3", "dc1"})
 	}
 	wide := make([]int, len(rows[0]))
 	for _, r := range rows {
@@ -144,15 +146,15 @@ func zshaInstalls(a *app, cmd *cobra.Command, o install.Options, ssh *sshFlags, 
 		return err
 	}
 	res, err := runInstall(a, cmd, &o, ssh, check)
-	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, PainterFor(a.env.Stderr))
-	if err = installed(cmd, res, err, Text(a.env.Stderr, found)); err != nil || check {
+	found := installText(install.Result{Report: res.Report}, zshaTellsMore(cmd) || check, output.PainterFor(a.env.Stderr))
+	if err = installed(cmd, res, err, output.Text(a.env.Stderr, found)); err != nil || check {
 		return err
 	}
-	if err := Text(a.env.Stdout, zshaInstalledText(o, res)); err != nil {
+	if err := output.Text(a.env.Stdout, zshaInstalledText(o, res)); err != nil {
 		return err
 	}
 	if res.Running == "" {
-		return Text(a.env.Stderr, "warning: the management VM was stopped, and stays so: zsha start\n")
+		return output.Text(a.env.Stderr, "warning: the management VM was stopped, and stays so: zsha start\n")
 	}
 	return nil
 }
@@ -209,13 +211,13 @@ func zshaUninstalls(a *app, cmd *cobra.Command, file, base string, ssh *sshFlags
 		return err
 	}
 	each := zshaEach(o.Config)
-	o.Begin = func() error { return Text(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
+	o.Begin = func() error { return output.Text(a.env.Stdout, "start clean\nstart shutdown cluster\n"+each) }
 	res, err := runUninstall(a, cmd, &o, ssh)
 	if !res.OK || zshaTellsMore(cmd) {
-		err = errors.Join(err, Text(a.env.Stderr, removedText(res, PainterFor(a.env.Stderr))))
+		err = errors.Join(err, output.Text(a.env.Stderr, removedText(res, output.PainterFor(a.env.Stderr))))
 	}
 	if err := uninstalled(cmd, res, err); err != nil {
 		return err
 	}
-	return Text(a.env.Stdout, "shutdown cluster finished\n"+each+"clean finished\n")
+	return output.Text(a.env.Stdout, "shutdown cluster finished\n"+each+"clean finished\n")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"holdfast/internal/cli"
+	"holdfast/internal/cli/output"
 	"holdfast/internal/lib/lang"
 )
 
@@ -114,7 +115,7 @@ func (p Program) HelpFits(t *testing.T) {
 				t.Errorf("%s: %v", c.CommandPath(), err)
 			}
 			for l := range strings.Lines(out.String()) {
-				if n := cli.Columns(strings.TrimRight(l, "\n")); n > 80 {
+				if n := output.Columns(strings.TrimRight(l, "\n")); n > 80 {
 					t.Errorf("%s (%s): %d columns: %s", c.CommandPath(), name, n, l)
 				}
 				if cutWord.MatchString(l) {

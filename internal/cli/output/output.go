@@ -1,4 +1,6 @@
-package cli
+// Package output writes what people and programs read: tables and labelled paragraphs that fit a terminal, colours,
+// times and sizes, and JSON. It asks nobody anything, and knows no command.
+package output
 
 import (
 	"fmt"
@@ -305,6 +307,7 @@ func Thousands(n int64) string {
 	return s
 }
 
+// MiB writes a size.
 func MiB(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 // Bar draws a percentage in 32 columns.

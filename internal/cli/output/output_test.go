@@ -1,4 +1,4 @@
-package cli
+package output
 
 import (
 	"strings"
@@ -12,7 +12,8 @@ func TestTablesAreCutForTerminals(t *testing.T) {
 	long := strings.Repeat("a long name ", 10)
 	for _, p := range []Painter{{}, {Cuts: true}, {Cuts: true, Colours: true}} {
 		var b strings.Builder
-		Table(&b, p, []Column{{"NAME", 1, 12}, {"STATE", 0, 0}}, [][]Cell{{{Text: long}, {Text: "running", Colour: Green}}})
+		Table(&b, p, []Column{{Head: "NAME", Cut: 1, Least: 12}, {Head: "STATE"}},
+			[][]Cell{{{Text: long}, {Text: "running", Colour: Green}}})
 		if whole := strings.Contains(b.String(), long); whole == p.Cuts {
 			t.Errorf("%+v: %q", p, &b)
 		}
