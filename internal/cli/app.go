@@ -64,6 +64,7 @@ const socketEnv = "HOLDFAST_SOCKET"
 // app is what all commands share: the environment and the global flags.
 type app struct {
 	env    Env
+	root   func() *cobra.Command // the commands of the program, made anew
 	socket string
 	server string
 	ca     string

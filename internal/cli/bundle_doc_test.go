@@ -44,10 +44,10 @@ func TestBundlePage(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	for command := range strings.Lines(string(blocks[1][1])) {
-		words := strings.Fields(command)
+	for line := range strings.Lines(string(blocks[1][1])) {
+		words := strings.Fields(line)
 		if code := Main(words[1:], Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("")}); code != 0 {
-			t.Errorf("%s ended with %d", command, code)
+			t.Errorf("%s ended with %d", line, code)
 		}
 	}
 	if !strings.Contains(out.String(), "app-2.1.0.hfb: app 2.1.0, signed with key ") {

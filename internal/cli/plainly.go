@@ -112,3 +112,6 @@ func arguments(n string) string {
 	}
 	return n + " arguments"
 }
+
+// zshaAddress stands for an address in the source tool's texts.
+const zshaAddress = "xxx.xxx.xxx.xxx"

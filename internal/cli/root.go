@@ -8,7 +8,7 @@ import (
 
 // New returns the command line. Its errors are for Main to print.
 func New(env Env) *cobra.Command {
-	a := &app{env: env}
+	a := &app{env: env, root: func() *cobra.Command { return New(Env{}) }}
 	root := &cobra.Command{
 		Use:   programName,
 		Short: "Keep a management VM running on exactly one host",

@@ -91,9 +91,7 @@ type outcome struct {
 
 // beginning says how a run is begun.
 type beginning struct {
-	dryRun, yes, wait bool
-	join              bool // an upgrade to the same bundle counts
-	show              detail
+	yes, wait bool
 }
 
 func (b *beginning) flags(cmd *cobra.Command) {

@@ -344,6 +344,7 @@ func TestKindsOfErrors(t *testing.T) {
 // TestNews: what a log warns of stands above the line of progress; what comes too often
 // is counted.
 func TestNews(t *testing.T) {
+	const shown = 20 // of each kind
 	var b strings.Builder
 	k := newTicker(&b)
 	k.term = true
@@ -352,7 +353,7 @@ func TestNews(t *testing.T) {
 	log.Info("nobody sees it")
 	log.With("table", "a.b").Warn("tried again", "error", errors.New("lost\nit"), "pause", time.Second)
 	k.show("51 %")
-	for range 2*eventsShown + 4 {
+	for range 2*shown + 4 {
 		log.Warn("tried again", "chunk", 7)
 	}
 	log.Error("gave way")
@@ -360,7 +361,7 @@ func TestNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "\r50 %\r    \rtried again, table a.b, pause 1s: lost it\n\r51 %\r    \r" +
-		strings.Repeat("tried again, chunk 7\n", eventsShown-1) +
+		strings.Repeat("tried again, chunk 7\n", shown-1) +
 		"  tried again: more of this is counted, and told at the end\ngave way\ntried again: 25 more times\n"
 	if b.String() != want {
 		t.Errorf("got\n%q\nwant\n%q", b.String(), want)

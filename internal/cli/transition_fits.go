@@ -19,8 +19,8 @@ import (
 
 // fits tells what the commands of a transition would refuse of the values that its file gives them, so that it is known
 // before the first of them is run.
-func fits(f *transition.File) []strictyaml.Fault {
-	var c fitting
+func fits(program func() *cobra.Command, f *transition.File) []strictyaml.Fault {
+	c := fitting{program: program}
 	if d := f.Databases; d != nil {
 		c.dsn("databases.source", d.Source)
 		c.dsn("databases.target", d.Target)
@@ -74,7 +74,7 @@ func (c *fitting) steps(f *transition.File) {
 			field = "nova"
 		}
 		told := func(x strictyaml.Fault) bool { return x.Path == field || strings.HasPrefix(x.Path, field+".") }
-		if err := fitsCommand(s.Run[1:]); err != nil && !slices.ContainsFunc(c.faults, told) {
+		if err := fitsCommand(c.program, s.Run[1:]); err != nil && !slices.ContainsFunc(c.faults, told) {
 			c.fault(field, transition.Line(s.Run), err.Error())
 		}
 	}
@@ -82,13 +82,13 @@ func (c *fitting) steps(f *transition.File) {
 
 // fitsCommand is what a command of this program says of its arguments before it does anything: of each flag that it
 // does not take, and of the rest.
-func fitsCommand(argv []string) error {
-	cmd, args, err := New(Env{}).Find(argv)
+func fitsCommand(program func() *cobra.Command, argv []string) error {
+	cmd, args, err := program().Find(argv)
 	if err != nil || cmd.HasSubCommands() {
 		return errors.New("want a command that `holdfast --help` lists")
 	}
 	slips, taken, bare := untaken(cmd, nil, args)
-	if cmd, _, err = New(Env{}).Find(argv); err != nil {
+	if cmd, _, err = program().Find(argv); err != nil {
 		return err
 	}
 	if err = takes(cmd, words(args, taken)); err == nil && !bare {
@@ -206,7 +206,10 @@ func slip(a, b string) bool {
 	return a != b && (a[min(i+1, len(a)):] == b[i:] || len(a) == len(b) && a[i+1:] == b[i+1:])
 }
 
-type fitting struct{ faults []strictyaml.Fault }
+type fitting struct {
+	program func() *cobra.Command // with all its commands, each time anew
+	faults  []strictyaml.Fault
+}
 
 func (c *fitting) fault(path, value, want string) {
 	c.faults = append(c.faults, strictyaml.Fault{Path: path, Value: strictyaml.Shorten(value), Want: want})
@@ -298,7 +301,7 @@ func (c *fitting) commands(path string, all []transition.Command) {
 			continue
 		}
 		at := fmt.Sprintf("%s[%d].run", path, i)
-		if err := fitsCommand(x.Run[1:]); err != nil {
+		if err := fitsCommand(c.program, x.Run[1:]); err != nil {
 			c.fault(at, strings.Join(x.Run, " "), err.Error())
 		}
 	}
@@ -321,11 +324,11 @@ func noFlag(cmd *cobra.Command, flag string) string {
 
 // flags looks for the flags that a command does not take, beside those that the step gives it, and for the one by which
 // it refuses the others together.
-func (c *fitting) flags(path, command string, own, flags []string) {
-	find := strings.Fields(command)
-	cmd, _, err := New(Env{}).Find(find)
+func (c *fitting) flags(path, line string, own, flags []string) {
+	find := strings.Fields(line)
+	cmd, _, err := c.program().Find(find)
 	if err != nil {
-		c.fault(path, command, err.Error())
+		c.fault(path, line, err.Error())
 		return
 	}
 	slips, taken, _ := untaken(cmd, own, flags)
@@ -333,7 +336,7 @@ func (c *fitting) flags(path, command string, own, flags []string) {
 	var last error
 	wrong := -1 // by the flags up to this one, and all behind it, the command is refused
 	for n := 0; n <= len(taken); n++ {
-		cmd, _, err := New(Env{}).Find(find)
+		cmd, _, err := c.program().Find(find)
 		if err == nil {
 			err = takes(cmd, slices.Concat(own, words(flags, taken[:n])))
 		}
@@ -342,7 +345,7 @@ func (c *fitting) flags(path, command string, own, flags []string) {
 			continue
 		case cmd.Flags().NArg() > 0:
 			at := taken[n-1]
-			slips = append(slips, slipped{at: at, why: "want a flag of `holdfast " + command + "`, or the value of the one before"})
+			slips = append(slips, slipped{at: at, why: "want a flag of `holdfast " + line + "`, or the value of the one before"})
 			taken = slices.Delete(taken, n-1, n)
 			n--
 			continue

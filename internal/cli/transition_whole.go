@@ -52,7 +52,7 @@ func transitionFile(ctx context.Context, a *app, file string) (text []byte, p *t
 	if err != nil {
 		return nil, nil, fail.Errorf(fail.Invalid, "%w", err)
 	}
-	read, faults := transition.Parse(text, fits)
+	read, faults := transition.Parse(text, func(f *transition.File) []strictyaml.Fault { return fits(a.root, f) })
 	if len(faults) > 0 {
 		return nil, nil, fail.Errorf(fail.Invalid, "%s", strictyaml.Lines(name, faults))
 	}

@@ -251,8 +251,8 @@ func TestUpgradePage(t *testing.T) {
 func runPage(t *testing.T, a *agent, block, file string) {
 	t.Helper()
 	for line := range strings.Lines(block) {
-		command, comment, _ := strings.Cut(strings.TrimSpace(line), "#")
-		words := strings.Fields(command)
+		call, comment, _ := strings.Cut(strings.TrimSpace(line), "#")
+		words := strings.Fields(call)
 		if len(words) == 0 {
 			continue
 		}
@@ -276,7 +276,7 @@ func runPage(t *testing.T, a *agent, block, file string) {
 		}
 		var out bytes.Buffer
 		if code := Main(args, Env{Stdout: &out, Stderr: &out, Stdin: strings.NewReader("yes\n")}); code != want {
-			t.Errorf("%s ended with %d, want %d:\n%s", command, code, want, out.String())
+			t.Errorf("%s ended with %d, want %d:\n%s", call, code, want, out.String())
 		}
 	}
 }

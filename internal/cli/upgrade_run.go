@@ -148,10 +148,18 @@ func (m *meter) end() error {
 	return output.Text(m.w, "\n")
 }
 
+// upgradeBeginning says how a run of an upgrade is begun.
+type upgradeBeginning struct {
+	beginning
+	dryRun bool
+	join   bool // an upgrade to the same bundle counts
+	show   detail
+}
+
 func upgradeRunCmd(a *app) *cobra.Command {
 	var f planFlags
 	var in upgradeInput
-	var b beginning
+	var b upgradeBeginning
 	cmd := &cobra.Command{
 		Use:   "run --bundle FILE",
 		Short: "Upgrade the hosts of the cluster",
@@ -197,7 +205,7 @@ refused, for example because another upgrade runs; 4 agent not reachable.`,
 	return cmd
 }
 
-func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b beginning) error {
+func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options, b upgradeBeginning) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err
@@ -237,7 +245,7 @@ func upgradeRun(a *app, cmd *cobra.Command, in *upgradeInput, o upgrade.Options,
 }
 
 // joined takes an upgrade to the bundle in f for this one where it is under way or done: is.
-func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *os.File, b beginning,
+func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *os.File, b upgradeBeginning,
 	js bool) (is bool, err error) {
 	sum := sha256.New()
 	_, err = io.Copy(sum, f)
@@ -265,7 +273,7 @@ func joined(ctx context.Context, a *app, c *api.Client, u request.Standing, f *o
 }
 
 // beginUpgrade begins a run of any purpose, after asking.
-func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request, b beginning, js bool) error {
+func beginUpgrade(ctx context.Context, a *app, c *api.Client, r request.Request, b upgradeBeginning, js bool) error {
 	if b.dryRun || !b.yes {
 		p, err := c.PlanUpgrade(ctx, r)
 		switch {
@@ -344,7 +352,7 @@ func lostFlag(cmd *cobra.Command, lost *[]string) {
 }
 
 func upgradeCommitCmd(a *app) *cobra.Command {
-	var b beginning
+	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
 		Use:   "commit",
@@ -365,7 +373,7 @@ shows what it will do, and asks.`,
 }
 
 func upgradeRollbackCmd(a *app) *cobra.Command {
-	var b beginning
+	var b upgradeBeginning
 	var lost []string
 	cmd := &cobra.Command{
 		Use:   "rollback [HOST...]",
@@ -386,7 +394,7 @@ anew since.`,
 	return cmd
 }
 
-func runPurpose(a *app, cmd *cobra.Command, r request.Request, b beginning) error {
+func runPurpose(a *app, cmd *cobra.Command, r request.Request, b upgradeBeginning) error {
 	c, js, err := a.open(cmd)
 	if err != nil {
 		return err

@@ -122,11 +122,11 @@ func TestTerminalsWidth(t *testing.T) {
 			output.PainterFor(slave))); err != nil {
 			t.Fatal(err)
 		}
-		for _, command := range []string{"status", "host list", "events"} {
+		for _, name := range []string{"status", "host list", "events"} {
 			root := New(Env{Stdout: slave, Stderr: io.Discard, Stdin: strings.NewReader("")})
-			root.SetArgs(append(strings.Fields(command), "--socket", a.socket))
+			root.SetArgs(append(strings.Fields(name), "--socket", a.socket))
 			if err := root.ExecuteContext(t.Context()); err != nil {
-				t.Fatalf("%s: %v", command, err)
+				t.Fatalf("%s: %v", name, err)
 			}
 		}
 		if err := slave.Close(); err != nil {

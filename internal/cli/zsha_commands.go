@@ -200,9 +200,6 @@ Refused, and nothing is changed, while a host does not answer.`,
 	return cmd
 }
 
-// zshaAddress stands for an address in the source tool's texts.
-const zshaAddress = "xxx.xxx.xxx.xxx"
-
 // zshaWriter writes texts of Holdfast for who uses the source tool's commands: they name those.
 type zshaWriter struct{ io.Writer }
 
